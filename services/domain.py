@@ -1,0 +1,155 @@
+"""The nouns of the app: frozen, typed, free of IO."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+from uuid import UUID
+
+UserId = NewType("UserId", UUID)
+SessionId = NewType("SessionId", UUID)
+ConversationId = NewType("ConversationId", UUID)
+MessageId = NewType("MessageId", UUID)
+TurnId = NewType("TurnId", UUID)
+
+
+class Role(StrEnum):
+    """Who speaks, in the words of the chat-completions API."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class Outcome(StrEnum):
+    """How a reply ended."""
+
+    COMPLETE = "complete"
+    STOPPED = "stopped"  # the reader pressed stop
+    FAILED = "failed"  # the model or the network gave up
+    INTERRUPTED = "interrupted"  # the process died; what had been said was kept
+
+
+class AccountRole(StrEnum):
+    """What a person may do in this deployment."""
+
+    USER = "user"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """Everything, or a clear refusal before it would overflow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The last *messages* messages, in whole pairs."""
+
+    messages: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Recent messages, and a running summary of the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """Recent messages, and older ones that match the prompt."""
+
+
+MemoryPolicy = Full | Window | Summary | Retrieval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message of a conversation. Its body stays out of reprs, and so out of tracebacks."""
+
+    id: MessageId
+    seq: int
+    parent_id: MessageId | None
+    role: Role
+    body: str = field(repr=False)  # empty where the message could not be verified
+    created_at: datetime
+    outcome: Outcome = Outcome.COMPLETE
+    turn_id: TurnId | None = None
+    is_verified: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """A titled thread of messages owned by one person."""
+
+    id: ConversationId
+    title: str = field(repr=False)  # empty: not titled yet
+    policy: MemoryPolicy
+    rev: int  # counts changes of the thread; a write names the one it was made from
+    reset_seq: int  # the person started the context anew here: nothing up to it is ever planned
+    start_seq: int  # the model's view begins after this message; at least reset_seq
+    pinned_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What one model call used."""
+
+    prompt: int
+    reply: int
+    cached: int = 0  # of the prompt, served from the provider's cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A person's own account: what they may do and spend, in micro-dollars."""
+
+    user_id: UserId
+    email: str = field(repr=False)
+    role: AccountRole
+    daily_cap_micro: int
+    monthly_cap_micro: int
+    spent_today_micro: int
+    spent_this_month_micro: int
+    reserved_micro: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonUsage:
+    """What one person used, and nothing of what they said. Costs in micro-dollars."""
+
+    user_id: UserId
+    email: str = field(repr=False)
+    role: AccountRole
+    is_suspended: bool
+    last_active_at: datetime | None
+    turns_today: int
+    tokens_in_today: int
+    tokens_out_today: int
+    cost_today_micro: int
+    turns_this_month: int
+    tokens_in_this_month: int
+    tokens_out_this_month: int
+    cost_this_month_micro: int
+    daily_cap_micro: int
+    monthly_cap_micro: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thread:
+    """A conversation with all its messages, by seq."""
+
+    conversation: Conversation
+    messages: tuple[Message, ...]
+    is_whole: bool = True  # False: rows were removed, added, swapped or changed behind our back
+
+    def branch(self) -> tuple[Message, ...]:
+        """The messages from the first to the newest, following parents: what the reader sees."""
+        by_id = {message.id: message for message in self.messages}
+        path: list[Message] = []
+        here = self.messages[-1] if self.messages else None
+        while here is not None and len(path) < len(self.messages):
+            path.append(here)
+            here = by_id.get(here.parent_id) if here.parent_id else None
+        return tuple(reversed(path))

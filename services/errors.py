@@ -1,0 +1,199 @@
+"""Everything that can go wrong on purpose, by what the reader of the page can do about it.
+
+* AppError
+  x Refused ............ the request is understood and will not be done; say why
+    - SignedOut
+    - NotFound ......... also for what belongs to somebody else
+    - WrongCredentials
+    - AddressTaken
+    - BadInput ......... its sentence says what to change
+    - TooManyAttempts
+    - Stale ............ the conversation went on elsewhere
+    - Busy ............. a reply of this conversation is still coming
+    - OverBudget
+    - PromptTooLong
+  x Unavailable ........ trying again later may help
+    - ModelUnavailable . which of the ways a model fails, as `ModelFailure`
+    - StoreUnavailable
+  x Tampered ........... stored data failed authentication; stop, tell an operator
+  x Misconfigured ...... the deployment cannot work as it is; raised at start-up only
+
+`public` is one sentence, safe on a page: it never holds message text, keys or a vendor's words.
+Arguments are for the log.
+"""
+
+import errno
+from enum import StrEnum
+
+
+class AppError(Exception):
+    """Base of every error this app raises on purpose."""
+
+    public = "Something went wrong."
+
+
+class Refused(AppError):
+    """The request is understood and will not be done."""
+
+
+class SignedOut(Refused):
+    """There is no valid session."""
+
+    public = "You are signed out. Please sign in again."
+
+
+class NotFound(Refused):
+    """No such row is visible to this person."""
+
+    public = "That conversation does not exist."
+
+
+class WrongCredentials(Refused):
+    """The address is unknown or the password is another."""
+
+    public = "The e-mail address or the password is not right."
+
+
+class AddressTaken(Refused):
+    """Somebody has an account with this address."""
+
+    public = "There is an account with this address already: sign in instead."
+
+
+class BadInput(Refused):
+    """What was entered cannot be taken; *public* says what to change."""
+
+    def __init__(self, public: str) -> None:
+        super().__init__(public)
+        self.public = public
+
+
+class TooManyAttempts(Refused):
+    """A throttle is closed."""
+
+    def __init__(self, retry_after: int) -> None:
+        """*retry_after* in seconds."""
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+        minutes = -(-retry_after // 60)
+        wait = "a minute" if minutes <= 1 else f"{minutes} minutes"
+        self.public = f"Too many attempts. Please wait {wait} and try again."
+
+
+class Stale(Refused):
+    """The conversation has changed since it was read."""
+
+    public = "This conversation went on in another tab. It is up to date now: please send again."
+
+
+class Busy(Refused):
+    """One turn at a time."""
+
+    public = "A reply is still coming. Wait for it, or stop it first."
+
+
+class Cap(StrEnum):
+    """What a turn was refused for."""
+
+    DAILY = "daily_cap"
+    MONTHLY = "monthly_cap"
+    DEPLOYMENT = "deployment_cap"
+    OPEN_TURNS = "too_many_open"
+    TURNS_A_MINUTE = "too_fast"
+
+
+class OverBudget(Refused):
+    """The turn could cost more than is left."""
+
+    def __init__(self, cap: Cap) -> None:
+        super().__init__(cap)
+        self.cap = cap
+        self.public = _CAP_SENTENCES[cap]
+
+
+_CAP_SENTENCES = {
+    Cap.DAILY: "Today's budget is used up. It opens again at midnight UTC.",
+    Cap.MONTHLY: "This month's budget is used up. An admin can raise it.",
+    Cap.DEPLOYMENT: "The budget that everybody shares is used up. An admin can raise it.",
+    Cap.OPEN_TURNS: "Too many replies are coming at once. Wait for one to end.",
+    Cap.TURNS_A_MINUTE: "That was fast. Please wait a minute before the next message.",
+}
+
+
+class PromptTooLong(Refused):
+    """The prompt and the instructions alone do not fit, or (Full) the whole conversation does not."""
+
+    public = "This is too long for the model: shorten it, or choose another memory policy."
+
+    def __init__(self, tokens: int, limit: int) -> None:
+        super().__init__(f"needs {tokens} tokens, {limit} are left")
+        self.tokens = tokens
+        self.limit = limit
+
+
+class Unavailable(AppError):
+    """Trying again later may help."""
+
+
+class ModelFailure(StrEnum):
+    """The ways in which a model endpoint fails."""
+
+    UNREACHABLE = "unreachable"  # no connection
+    BUSY = "busy"  # 429
+    BROKEN = "broken"  # 5xx
+    REJECTED = "rejected"  # 400, 401, 403, 404: key, model name or request
+    SILENT = "silent"  # nothing came in time, at the start or between two pieces
+    DROPPED = "dropped"  # the connection ended in mid-reply
+    GARBLED = "garbled"  # not the protocol: HTML, malformed events, an empty stream
+
+
+class ModelUnavailable(Unavailable):
+    """The model endpoint failed."""
+
+    def __init__(self, failure: ModelFailure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+        self.public = _FAILURE_SENTENCES[failure]
+
+
+_FAILURE_SENTENCES = {
+    ModelFailure.UNREACHABLE: "The model cannot be reached. Your message is saved.",
+    ModelFailure.BUSY: "The model has too much to do just now. Your message is saved.",
+    ModelFailure.BROKEN: "The model reports an error of its own. Your message is saved.",
+    ModelFailure.REJECTED: "The model refused the request. Your message is saved; "
+    "an operator should check the model's name and key.",
+    ModelFailure.SILENT: "The model stopped answering. Your message is saved.",
+    ModelFailure.DROPPED: "The connection to the model broke. What had come is saved.",
+    ModelFailure.GARBLED: "The model sent something unreadable. Your message is saved; "
+    "an operator should check its address.",
+}
+
+
+class StoreUnavailable(Unavailable):
+    """The database or the sign-in server failed or timed out."""
+
+    public = "Storage is not answering. Nothing is lost; try again in a moment."
+
+
+class Tampered(AppError):
+    """Stored data failed authentication. It never says which check failed."""
+
+    public = "Something stored could not be verified and is not shown. Please tell an operator."
+
+    def __init__(self) -> None:
+        super().__init__("stored data cannot be opened")
+
+
+class Misconfigured(AppError):
+    """The deployment cannot work as it is. *public* is one sentence that says what to do."""
+
+    def __init__(self, public: str) -> None:
+        super().__init__(public)
+        self.public = public
+
+
+def says_disk_full(failure: OSError | str) -> bool:
+    """Whether *failure*, an error or a program's output, comes from a full disk."""
+    if isinstance(failure, OSError):
+        return failure.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "No space left on device" in failure or "ENOSPC" in failure

@@ -1,0 +1,87 @@
+"""What a deployment may choose, read once from the environment and `.streamlit/secrets.toml`."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from services.errors import Misconfigured
+
+SECRETS_FILE = Path(__file__).parents[1] / ".streamlit" / "secrets.toml"
+
+
+class Settings(BaseSettings):
+    """Every knob, its type and its default. The environment wins over the table `[daybook]`.
+
+    Without SUPABASE_URL the embedded backend is started; without OPENAI_BASE_URL and OPENAI_API_KEY
+    the local model is.
+    """
+
+    model_config = SettingsConfigDict(
+        toml_file=SECRETS_FILE,
+        toml_table_header=("daybook",),  # the file's other tables are Streamlit's
+        hide_input_in_errors=True,  # a mistyped key must not land in a log
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+    )
+
+    supabase_url: HttpUrl | None = Field(default=None, alias="SUPABASE_URL")
+    supabase_key: SecretStr | None = Field(default=None, alias="SUPABASE_KEY")
+    openai_base_url: HttpUrl | None = Field(default=None, alias="OPENAI_BASE_URL")
+    openai_api_key: SecretStr | None = Field(default=None, alias="OPENAI_API_KEY")
+    model: str | None = Field(default=None, alias="DAYBOOK_MODEL")
+    context_tokens: int | None = Field(default=None, ge=512, alias="DAYBOOK_CONTEXT_TOKENS")
+    reply_tokens: int | None = Field(default=None, ge=16, alias="DAYBOOK_REPLY_TOKENS")
+    # micro-dollars for a million tokens, where genai-prices does not know the model
+    input_price_micro: int | None = Field(default=None, ge=0, alias="DAYBOOK_INPUT_PRICE_MICRO")
+    output_price_micro: int | None = Field(default=None, ge=0, alias="DAYBOOK_OUTPUT_PRICE_MICRO")
+    instructions: str = Field(default="You are a helpful assistant.", alias="DAYBOOK_INSTRUCTIONS")
+    root_keys: SecretStr | None = Field(default=None, alias="DAYBOOK_ROOT_KEYS")
+    data_dir: Path | None = Field(default=None, alias="DAYBOOK_DATA_DIR")
+    key_dir: Path | None = Field(default=None, alias="DAYBOOK_KEY_DIR")
+    url: HttpUrl | None = Field(default=None, alias="DAYBOOK_URL")
+    trusted_proxies: int = Field(default=0, ge=0, le=10, alias="DAYBOOK_TRUSTED_PROXIES")
+    session_idle_seconds: int = Field(
+        default=14 * 86_400, ge=60, le=31_536_000, alias="DAYBOOK_SESSION_IDLE_SECONDS"
+    )
+    session_lifetime_seconds: int = Field(
+        default=90 * 86_400, ge=60, le=31_536_000, alias="DAYBOOK_SESSION_LIFETIME_SECONDS"
+    )
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Self:
+        if (self.supabase_url is None) != (self.supabase_key is None):
+            raise ValueError("SUPABASE_URL and SUPABASE_KEY go together: set both, or neither")
+        if (self.openai_base_url or self.openai_api_key) and not self.model:
+            raise ValueError("DAYBOOK_MODEL is missing: name the model of your endpoint")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def read() -> Settings:
+    """The settings of this deployment. Raise Misconfigured with the first that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
+        raise Misconfigured(f"{name}: {said}." if name else f"{said}.") from None
