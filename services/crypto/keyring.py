@@ -1,0 +1,246 @@
+"""The keys and what each is made from.
+
+    root key (a ring of versions; a file or the environment, never in the database)
+    ├─ "user keys" ........... wraps user keys: one row a person
+    ├─ "server proof" ........ the app's HMAC key; lies in the database and opens nothing
+    ├─ "throttle" ............ names throttle buckets, so that they hold no address
+    └─ "app-session" ......... the salt of every session key
+    cookie secret (random, in one browser; the database has its hash)
+    └─ "session", that salt .. a session key: seals the refresh token and what else the session keeps
+    user key (random, versioned, wrapped in user_keys)
+    ├─ "conversation keys" ... wraps conversation keys: one string a conversation
+    └─ "purpose <name>" ...... seals what is the person's own: the profile, memories
+    conversation key (random, versioned, wrapped in its row)
+    ├─ message keys .......... one each, as vault.py says
+    └─ "row" ................. row MACs
+
+Every quoted name is the label of a subkey (vault.py); no key is used for two things. Session keys need both
+the cookie and the root key, so neither a dump nor a root key without the cookies opens a session.
+
+Wrapped keys are bound to their places, in vault.py's words:
+
+    wrapped             table          column       row id           seq          role    conversation
+    user key            user_keys      wrapped      user id          its version  server  none
+    conversation key    conversations  wrapped_key  conversation id  its version  none    conversation id
+
+The role of a user key is the `mode` of its row. Rotation rewrites wrapped keys and nothing below them: a new
+root key costs one row a person, a new user key one string a conversation, and no message is ever sealed again.
+"""
+
+import hmac
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Protocol
+from uuid import UUID
+
+from services.crypto.vault import (
+    KEY_BYTES,
+    LARGEST_VERSION,
+    Place,
+    Vault,
+    decode_base64url,
+    subkey,
+    token_version,
+)
+from services.errors import Misconfigured, Tampered
+
+_FEWEST_DISTINCT = 16  # of 32 random bytes, fewer than 16 distinct: once in 10^13
+
+
+def new_key() -> bytes:
+    """A random key of 32 bytes."""
+    return secrets.token_bytes(KEY_BYTES)
+
+
+class KeySource(Protocol):
+    """What keeps user keys: our ring, or a key-management service in its place."""
+
+    def wrap(self, key: bytes, user_id: UUID, version: int) -> str:
+        """The token of a person's key of *version*."""
+        ...
+
+    def unwrap(self, token: str, user_id: UUID, version: int) -> bytes:
+        """The key in *token*. Raise Tampered."""
+        ...
+
+    def needs_rewrap(self, token: str) -> bool:
+        """Whether *token* is under an older key than the current one."""
+        ...
+
+
+class VaultRing:
+    """Vaults by version: the current one seals, and a token is opened by the one it names."""
+
+    __slots__ = ("_vaults", "current")
+
+    def __init__(self, vaults: Mapping[int, Vault], current: int) -> None:
+        self._vaults = vaults
+        self.current = current
+
+    def __repr__(self) -> str:
+        return f"VaultRing(versions={sorted(self._vaults)}, current={self.current})"
+
+    def seal(self, plaintext: str, place: Place) -> str:
+        """As Vault.seal, under the current key."""
+        return self._vaults[self.current].seal(plaintext, place)
+
+    def open(self, token: str, place: Place) -> str:
+        """As Vault.open. Raise Tampered also if the key is not in the ring."""
+        return self._of(token).open(token, place)
+
+    def wrap(self, key: bytes, place: Place) -> str:
+        """As Vault.wrap, under the current key."""
+        return self._vaults[self.current].wrap(key, place)
+
+    def unwrap(self, token: str, place: Place) -> bytes:
+        """As Vault.unwrap. Raise Tampered also if the key is not in the ring."""
+        return self._of(token).unwrap(token, place)
+
+    def _of(self, token: str) -> Vault:
+        vault = self._vaults.get(token_version(token) or 0)
+        if vault is None:
+            raise Tampered
+        return vault
+
+
+class RootKeys:
+    """The ring of root keys. The current one wraps; any that is still in the ring unwraps."""
+
+    __slots__ = ("_keys", "_wraps", "current")
+
+    def __init__(self, keys: Mapping[int, bytes], current: int) -> None:
+        """Raise ValueError, which says what is wrong without repeating it."""
+        if current not in keys:
+            raise ValueError('has no key of the version in "current"')
+        if not all(1 <= version <= LARGEST_VERSION for version in keys):
+            raise ValueError("has a version that is not a number from 1 to 999999999")
+        if not all(_is_strong(key) for key in keys.values()):
+            raise ValueError("is not 32 random bytes in base64url")
+        if len(set(keys.values())) < len(keys):
+            raise ValueError("has the same key under two versions")
+        self._keys = dict(keys)
+        self.current = current
+        vaults = {
+            version: Vault(subkey(key, "user keys"), version) for version, key in keys.items()
+        }
+        self._wraps = VaultRing(vaults, current)
+
+    @classmethod
+    def parse(cls, text: str, source: str = "DAYBOOK_ROOT_KEYS") -> "RootKeys":
+        """The ring in *text*: one base64url key, or {"current": 2, "keys": {"1": "…", "2": "…"}}.
+
+        Raise Misconfigured, which names *source* and repeats nothing of *text*.
+        """
+        if not text.strip():
+            raise Misconfigured(f"The root key in {source} is missing: put it there.")
+        try:
+            return cls(*_ring(text.strip()))
+        except ValueError as error:
+            problem = str(error)
+        raise Misconfigured(f"The root key in {source} {problem}: put the right one there.")
+
+    def __repr__(self) -> str:
+        return f"RootKeys(versions={self.versions()}, current={self.current})"
+
+    def versions(self) -> tuple[int, ...]:
+        """The versions in the ring, in order."""
+        return tuple(sorted(self._keys))
+
+    def wrap(self, key: bytes, user_id: UUID, version: int) -> str:
+        """The token of a person's key of *version*."""
+        return self._wraps.wrap(key, _user_key_place(user_id, version))
+
+    def unwrap(self, token: str, user_id: UUID, version: int) -> bytes:
+        """The key in *token*. Raise Tampered, also where its root key has left the ring."""
+        return self._wraps.unwrap(token, _user_key_place(user_id, version))
+
+    def needs_rewrap(self, token: str) -> bool:
+        """Whether *token* is under another key than the current one."""
+        return token_version(token) != self.current
+
+    def proof_key(self, version: int | None = None) -> bytes:
+        """The HMAC key of server proofs, by the current root key or that of *version*."""
+        return subkey(self._keys[version or self.current], "server proof")
+
+    def session_vault(self, cookie_secret: bytes) -> VaultRing:
+        """What seals for the browser with this cookie; it opens what older root keys of the ring sealed."""
+        salts = {version: subkey(key, "app-session") for version, key in self._keys.items()}
+        vaults = {
+            version: Vault(subkey(cookie_secret, "session", salt), version)
+            for version, salt in salts.items()
+        }
+        return VaultRing(vaults, self.current)
+
+    def bucket(self, text: str) -> str:
+        """The name of a throttle's bucket. It changes with the root key, which opens the throttles once."""
+        key = subkey(self._keys[self.current], "throttle")
+        return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+class UserKey:
+    """One person's key of one version. Its repr shows no key."""
+
+    __slots__ = ("_key", "_user_id", "_wraps", "version")
+
+    def __init__(self, key: bytes, user_id: UUID, version: int = 1) -> None:
+        self.version = version
+        self._key = key
+        self._user_id = user_id
+        self._wraps = Vault(subkey(key, "conversation keys"), version)
+
+    def __repr__(self) -> str:
+        return f"UserKey(version={self.version})"
+
+    def wrap(self, key: bytes, conversation_id: UUID, key_version: int) -> str:
+        """The token of a conversation's key of *key_version*."""
+        return self._wraps.wrap(key, self._place(conversation_id, key_version))
+
+    def unwrap(self, token: str, conversation_id: UUID, key_version: int) -> bytes:
+        """The key in *token*. Raise Tampered."""
+        return self._wraps.unwrap(token, self._place(conversation_id, key_version))
+
+    def vault(self, purpose: str) -> Vault:
+        """What seals the person's own things of one kind."""
+        return Vault(subkey(self._key, f"purpose {purpose}"), self.version)
+
+    def _place(self, conversation_id: UUID, key_version: int) -> Place:
+        return Place(
+            table="conversations",
+            column="wrapped_key",
+            row_id=conversation_id,
+            user_id=self._user_id,
+            conversation_id=conversation_id,
+            seq=key_version,
+        )
+
+
+def _user_key_place(user_id: UUID, version: int) -> Place:
+    return Place(
+        table="user_keys",
+        column="wrapped",
+        row_id=user_id,
+        user_id=user_id,
+        seq=version,
+        role="server",
+    )
+
+
+def _is_strong(key: bytes) -> bool:
+    return len(key) == KEY_BYTES and len(set(key)) >= _FEWEST_DISTINCT
+
+
+def _ring(text: str) -> tuple[dict[int, bytes], int]:
+    if not text.startswith("{"):
+        return {1: _decoded(text)}, 1
+    try:
+        ring = json.loads(text)
+        keys = {int(version): _decoded(key) for version, key in ring["keys"].items()}
+        return keys, int(ring["current"])
+    except (ValueError, LookupError, TypeError, AttributeError):
+        problem = 'is not JSON like {"current": 2, "keys": {"1": "…", "2": "…"}}'
+    raise ValueError(problem)
+
+
+def _decoded(text: str) -> bytes:
+    return decode_base64url(text.strip().rstrip("=")) or b""

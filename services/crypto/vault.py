@@ -1,0 +1,333 @@
+r"""Sealed text, wrapped keys and thread heads: their format, version 1.
+
+This docstring is the specification; `tests/vectors/*.json` freeze it. A change is a new version byte
+(`p2`, `h2`) beside the old one, never a change of what is written here.
+
+What it gives: whoever holds the database (a dump, a backup, a write-ahead log, the SQL console) reads
+no content, and whatever they change, move, swap, repeat or drop is noticed by a reader with the key.
+What it does not: sizes (padded), times, counts and ids stay visible; a whole conversation, its head
+included, can be put back to an earlier state or deleted.
+
+**Notation.** `||` joins octets, `u8`/`u32`/`u64` are unsigned big-endian integers, `text(s)` is
+`u8(octets of s) || s` in UTF-8, `base64url` is RFC 4648 section 5 without padding. HKDF is RFC 5869
+and HMAC RFC 2104, both with SHA-256. AES-256-GCM is NIST SP 800-38D with a 16-octet tag.
+
+**Place**, the associated data. It is not stored: the reader builds it from the row at hand.
+
+    place = text(format) || text(table) || text(column) || text(role)
+            || u32(key version) || row id (16) || user id (16) || u64(seq)
+            || optional(conversation id) || optional(parent id)
+    optional(id) = u8(1) || id (16), or u8(0) || 16 zero octets where there is none
+
+`format` is `p1` or `h1`. Every field is of fixed length or carries its own, so no two places are encoded
+alike, nor is one the beginning of another. Columns that are no messages have no role (`""`) and no seq
+(0), unless the table of places in keyring.py says so.
+
+**Sealing** a body at a place, under a 32-octet key:
+
+    salt             = 24 random octets
+    key || commitment = HKDF(ikm = the vault's key, salt, info = place, length = 32 + 16)
+    sealed           = AES-256-GCM(key, nonce = 12 zero octets, body, associated data = place)
+    token            = "p1." || decimal(key version) || "." || base64url(salt || commitment || sealed)
+
+- *One message key each.* 24 random octets do not repeat, so a zero nonce is used once with each key;
+  the limit of 2^32 messages a key that random 96-bit nonces have (SP 800-38D, 8.3) does not apply, and
+  nothing has to be counted or remembered across processes.
+- *Commitment.* GCM alone lets somebody build one ciphertext that opens under two keys. The commitment
+  is compared first, in constant time: a token opens under the key and at the place that sealed it.
+- *Place in `info` and as associated data.* A token that is moved meets another key. GCM is told as
+  well, because that is where a reader of this code looks for it.
+- *Key version* is in the token (to find the key) and in the place (so that it cannot be changed). It is
+  a decimal of 1 to 9 digits that does not begin with 0. A reader never tries one key after another.
+- *One spelling.* A reader encodes again what it decoded and compares: base64 with other unused bits,
+  padding, white space or foreign characters is refused, since row MACs are made over the token.
+
+**Text.** The body of a text is
+
+    u32(octets of the UTF-8 text) || the UTF-8 text || zero octets
+
+up to the length Padmé gives (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and
+Communication with PURBs", PoPETs 2019): a length keeps only its leading bits, so that a text of n octets
+shows O(log log n) bits of its length and costs at most 12 % more. Lengths below 64 count as 64, else
+"yes" and "no" would differ. The text has at most 294,908 octets: the longest padded body whose token, with
+a key version of 9 digits, fits the 400,000 octets of the database's domain `sealed`. There is no
+compression: compressed lengths tell what a text repeats.
+
+**Keys** are wrapped as they are: the body is the 32 octets, without length or padding.
+
+**Row MAC**: HMAC(HKDF(ikm = the vault's key, info = "daybook p1 row"), place || token), 32 octets. It holds
+the row to its place and to the very token, and is never stored.
+
+**Head**, one a conversation: that exactly these rows belong to it.
+
+    body  = u64(rev) || u64(count) || u64(last seq) || total (32)
+    total = the sum of the row MACs of all its messages, modulo 2^256
+    head  = "h1." || base64url(salt || commitment || sealed), sealed as above, at the place
+            (format h1, table conversations, column head, row id = conversation id, user, conversation)
+
+The sum is MSet-Add-Hash (Clarke et al., "Incremental Multiset Hash Functions and Their Application to
+Memory Integrity Checking", ASIACRYPT 2003): adding or removing a row costs one addition, whatever the
+length of the conversation, and rows may come in any order, as seq and parent are in their MACs. Their proof
+needs the sum to be hidden, which a MAC beside it would not do: with enough old heads one could look for
+other rows with the same sum. So the head is sealed, not signed.
+
+**Subkeys** are HKDF(ikm, salt = none or as said, info = "daybook p1 " || label, length = 32). No place begins
+like that, as it begins with a length.
+
+**Failure** is one: `Tampered`, which never says which check failed. It is raised where no derived key is in
+the frame, with no other error behind it.
+"""
+
+import base64
+import binascii
+import hmac
+import os
+import re
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from services.errors import Tampered
+
+KEY_BYTES = 32
+LARGEST_TEXT = 294_908  # octets of UTF-8
+LARGEST_TOKEN = 400_000  # characters; the domain `sealed` says the same
+LARGEST_VERSION = 999_999_999
+
+_SALT_BYTES = 24
+_COMMITMENT_BYTES = 16
+_TAG_BYTES = 16
+_LEAST_BLOB = _SALT_BYTES + _COMMITMENT_BYTES + _TAG_BYTES
+_NONCE = bytes(12)
+_LEAST_BODY = 64
+_NO_ID = bytes(16)
+_MODULUS = 1 << 256
+
+_Format = Literal["p1", "h1"]
+
+_PLACE = struct.Struct(">I16s16sQ?16s?16s")
+_LENGTH = struct.Struct(">I")
+_HEAD = struct.Struct(">QQQ32s")
+_VERSION = re.compile(r"p1\.([1-9][0-9]{0,8})\.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a token belongs. It opens nowhere else."""
+
+    table: str
+    column: str
+    row_id: UUID
+    user_id: UUID
+    conversation_id: UUID | None = None
+    seq: int = 0
+    parent_id: UUID | None = None
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a conversation consists of: its revision, how many messages, the last seq, the sum of their MACs."""
+
+    rev: int = 0
+    count: int = 0
+    last_seq: int = 0
+    total: int = 0
+
+    def add(self, mac: bytes, seq: int) -> "Head":
+        """The head after one more message. Its rev moves by one, as it does in the database."""
+        total = (self.total + int.from_bytes(mac)) % _MODULUS
+        return Head(self.rev + 1, self.count + 1, max(self.last_seq, seq), total)
+
+    def remove(self, mac: bytes) -> "Head":
+        """The head after one message less; a seq is not given out twice."""
+        total = (self.total - int.from_bytes(mac)) % _MODULUS
+        return Head(self.rev + 1, self.count - 1, self.last_seq, total)
+
+    def covers(self, macs: Iterable[bytes]) -> bool:
+        """Whether *macs* are those of exactly its messages, in any order."""
+        found = [int.from_bytes(mac) for mac in macs]
+        return len(found) == self.count and sum(found) % _MODULUS == self.total
+
+
+class Vault:
+    """Seals and opens under one key. Its repr shows the version and nothing else."""
+
+    __slots__ = ("_key", "_prefix", "_row_key", "version")
+
+    def __init__(self, key: bytes, version: int = 1) -> None:
+        if len(key) != KEY_BYTES or not 1 <= version <= LARGEST_VERSION:
+            raise ValueError("a vault needs a key of 32 bytes and a version from 1 to 999999999")
+        self.version = version
+        self._key = key
+        self._row_key = subkey(key, "row")
+        self._prefix = f"p1.{version}."
+
+    def __repr__(self) -> str:
+        return f"Vault(version={self.version})"
+
+    def seal(self, plaintext: str, place: Place) -> str:
+        """The token of *plaintext*. Raise ValueError if it is too long or no Unicode text."""
+        body = _padded(plaintext)
+        if body is None:
+            raise ValueError(f"only Unicode text of at most {LARGEST_TEXT} octets can be sealed")
+        return self._prefix + self._sealed(body, self._encoded("p1", place))
+
+    def open(self, token: str, place: Place) -> str:
+        """The text of *token*. Raise Tampered unless this key sealed it at this place."""
+        body = self._opened(self._prefix, token, self._encoded("p1", place))
+        text = None if body is None else _unpadded(body)
+        if text is None:
+            raise Tampered
+        return text
+
+    def wrap(self, key: bytes, place: Place) -> str:
+        """The token of another key."""
+        if len(key) != KEY_BYTES:
+            raise ValueError("a key has 32 bytes")
+        return self._prefix + self._sealed(key, self._encoded("p1", place))
+
+    def unwrap(self, token: str, place: Place) -> bytes:
+        """The key in *token*. Raise Tampered unless this key wrapped it at this place."""
+        key = self._opened(self._prefix, token, self._encoded("p1", place))
+        if key is None or len(key) != KEY_BYTES:
+            raise Tampered
+        return key
+
+    def row_mac(self, token: str, place: Place) -> bytes:
+        """What stands for a message in its conversation's head."""
+        return hmac.digest(self._row_key, self._encoded("p1", place) + token.encode(), "sha256")
+
+    def seal_head(self, head: Head, user_id: UUID, conversation_id: UUID) -> str:
+        """The token of *head*."""
+        body = _HEAD.pack(head.rev, head.count, head.last_seq, head.total.to_bytes(32))
+        return "h1." + self._sealed(
+            body, self._encoded("h1", _head_place(user_id, conversation_id))
+        )
+
+    def open_head(self, token: str, user_id: UUID, conversation_id: UUID) -> Head:
+        """The head in *token*. Raise Tampered unless this key sealed it for this conversation."""
+        place = self._encoded("h1", _head_place(user_id, conversation_id))
+        body = self._opened("h1.", token, place)
+        if body is None:
+            raise Tampered
+        rev, count, last_seq, total = _HEAD.unpack(body)
+        return Head(rev, count, last_seq, int.from_bytes(total))
+
+    def _encoded(self, kind: _Format, place: Place) -> bytes:
+        conversation, parent = place.conversation_id, place.parent_id
+        return _names(kind, place.table, place.column, place.role) + _PLACE.pack(
+            self.version,
+            place.row_id.bytes,
+            place.user_id.bytes,
+            place.seq,
+            conversation is not None,
+            _NO_ID if conversation is None else conversation.bytes,
+            parent is not None,
+            _NO_ID if parent is None else parent.bytes,
+        )
+
+    def _sealed(self, body: bytes, place: bytes) -> str:
+        salt = os.urandom(_SALT_BYTES)
+        derived = self._derived(salt, place)
+        sealed = AESGCM(derived[:KEY_BYTES]).encrypt(_NONCE, body, place)
+        return encode_base64url(salt + derived[KEY_BYTES:] + sealed)
+
+    def _opened(self, prefix: str, token: str, place: bytes) -> bytes | None:
+        """The body, or None: failure is a value here, so that no traceback holds a derived key."""
+        if len(token) > LARGEST_TOKEN or not token.startswith(prefix):
+            return None
+        blob = decode_base64url(token[len(prefix) :])
+        if blob is None or len(blob) < _LEAST_BLOB:
+            return None
+        salt, rest = blob[:_SALT_BYTES], blob[_SALT_BYTES:]
+        derived = self._derived(salt, place)
+        if not hmac.compare_digest(rest[:_COMMITMENT_BYTES], derived[KEY_BYTES:]):
+            return None
+        try:
+            return AESGCM(derived[:KEY_BYTES]).decrypt(_NONCE, rest[_COMMITMENT_BYTES:], place)
+        except InvalidTag:
+            return None
+
+    def _derived(self, salt: bytes, place: bytes) -> bytes:
+        return HKDF(SHA256(), KEY_BYTES + _COMMITMENT_BYTES, salt, place).derive(self._key)
+
+
+def subkey(key: bytes, label: str, salt: bytes | None = None) -> bytes:
+    """The key for one purpose, made from *key*."""
+    return HKDF(SHA256(), KEY_BYTES, salt, f"daybook p1 {label}".encode()).derive(key)
+
+
+def token_version(token: str) -> int | None:
+    """The key version that *token* names, or None if it is no token."""
+    found = _VERSION.match(token)
+    return int(found[1]) if found else None
+
+
+def encode_base64url(octets: bytes) -> str:
+    """*octets* in base64url without padding."""
+    return base64.urlsafe_b64encode(octets).decode().rstrip("=")
+
+
+def decode_base64url(text: str) -> bytes | None:
+    """What *text* encodes, or None unless it is the one right spelling."""
+    try:
+        octets = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError):
+        return None
+    return octets if encode_base64url(octets) == text else None
+
+
+def padded_size(size: int) -> int:
+    """*size* rounded up as Padmé does, and at least 64."""
+    if size <= _LEAST_BODY:
+        return _LEAST_BODY
+    exponent = size.bit_length() - 1
+    dropped = (1 << (exponent - exponent.bit_length())) - 1
+    return (size + dropped) & ~dropped
+
+
+def _padded(text: str) -> bytes | None:
+    try:
+        octets = text.encode()
+    except UnicodeEncodeError:  # a lone surrogate; the error itself would carry the text
+        return None
+    if len(octets) > LARGEST_TEXT:
+        return None
+    size = _LENGTH.size + len(octets)
+    return (_LENGTH.pack(len(octets)) + octets).ljust(padded_size(size), b"\0")
+
+
+def _unpadded(body: bytes) -> str | None:
+    if len(body) < _LEAST_BODY:
+        return None
+    (size,) = _LENGTH.unpack_from(body)
+    try:
+        text = body[_LENGTH.size : _LENGTH.size + size].decode()
+    except UnicodeDecodeError:
+        return None
+    return text if _padded(text) == body else None
+
+
+@lru_cache(maxsize=256)  # a handful of columns and roles
+def _names(*names: str) -> bytes:
+    encoded = [name.encode() for name in names]
+    return b"".join(bytes([len(name)]) + name for name in encoded)
+
+
+def _head_place(user_id: UUID, conversation_id: UUID) -> Place:
+    return Place(
+        table="conversations",
+        column="head",
+        row_id=conversation_id,
+        user_id=user_id,
+        conversation_id=conversation_id,
+    )
