@@ -1,0 +1,15 @@
+"""The language model behind any OpenAI-compatible endpoint, and what it costs."""
+
+from services.llm.catalogue import ModelInfo, known_model
+from services.llm.model import ModelClient, ModelStream, Piece
+from services.llm.openai_model import OpenAIModel, connect
+
+__all__ = [
+    "ModelClient",
+    "ModelInfo",
+    "ModelStream",
+    "OpenAIModel",
+    "Piece",
+    "connect",
+    "known_model",
+]

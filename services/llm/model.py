@@ -1,0 +1,32 @@
+"""What the app asks of a language model: a stream that can be ended from anywhere."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from services.domain import Tokens
+from services.memory import ContextMessage
+
+Piece = str | Tokens
+
+
+class ModelStream(Protocol):
+    """One reply as it comes. It is iterated once."""
+
+    def __iter__(self) -> Iterator[Piece]:
+        """Send the request; yield text, then what it used if the endpoint says so.
+
+        Raise ModelUnavailable. Leaving the iteration early ends the request.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """End the request at the endpoint at once, from any thread; the iteration just ends."""
+        ...
+
+
+class ModelClient(Protocol):
+    """Starts replies."""
+
+    def start(self, messages: Sequence[ContextMessage], *, max_tokens: int) -> ModelStream:
+        """Return at once. Nothing is sent before the stream is iterated."""
+        ...

@@ -1,0 +1,325 @@
+"""Any endpoint that speaks OpenAI's chat completions.
+
+All streams run on one event loop in one thread: ending a request from another thread is then
+cancelling a task, which works in every state, also before the endpoint has answered.
+"""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from queue import SimpleQueue
+from typing import cast
+
+import httpx2
+import openai
+from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+
+from services.domain import Tokens
+from services.errors import ModelFailure, ModelUnavailable
+from services.llm.model import Piece
+from services.memory import ContextMessage
+
+_CONNECT_SECONDS = 5
+_PAUSES = (0.5, 1.5)  # before the second and the third attempt
+_LONGEST_PAUSE = 20  # an endpoint that asks for more has failed
+_PASSING = {
+    ModelFailure.UNREACHABLE,
+    ModelFailure.BUSY,
+    ModelFailure.BROKEN,
+    ModelFailure.DROPPED,
+}
+
+
+def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
+    """A client for the endpoint at *base_url*."""
+    http = httpx2.AsyncClient(
+        timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # silence is timed per stream
+        limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
+        trust_env=not _is_here(base_url),  # a company's proxy does not know our loopback
+    )
+    return openai.AsyncOpenAI(
+        base_url=base_url,
+        api_key=api_key,
+        http_client=http,
+        timeout=http.timeout,
+        max_retries=0,  # its pauses cannot be bounded
+    )
+
+
+class OpenAIModel:
+    """One model at one endpoint. It owns *client*: both end with `close`."""
+
+    def __init__(
+        self,
+        client: openai.AsyncOpenAI,
+        name: str,
+        *,
+        first_token_seconds: float = 60,
+        between_tokens_seconds: float = 30,
+    ) -> None:
+        self._client = client
+        self._name = name
+        self._first_token_seconds = first_token_seconds
+        self._between_tokens_seconds = between_tokens_seconds
+        self._dialect = _Dialect()
+        self._loop = asyncio.new_event_loop()
+        self._closing = asyncio.Event()
+        self._thread = threading.Thread(target=self._serve, name="model-streams", daemon=True)
+        self._thread.start()
+
+    def start(self, messages: Sequence[ContextMessage], *, max_tokens: int) -> "_Stream":
+        return _Stream(self._loop, lambda say: self._reply(messages, max_tokens, say))
+
+    def close(self) -> None:
+        """End all streams and connections."""
+        self._loop.call_soon_threadsafe(self._closing.set)
+        self._thread.join()
+
+    def _serve(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._until_closed())
+
+    async def _until_closed(self) -> None:
+        await self._closing.wait()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await self._client.close()
+
+    async def _reply(
+        self, messages: Sequence[ContextMessage], max_tokens: int, say: Callable[[Piece], None]
+    ) -> ModelFailure | None:
+        """Say the reply piece by piece. Return how it failed; no vendor's error leaves here."""
+        deadline = self._loop.time() + self._first_token_seconds
+        dialect = self._dialect
+        pauses = iter(_PAUSES)
+        while True:
+            receipt = _Receipt(say)
+            pause = next(pauses, None)
+            try:
+                async with asyncio.timeout_at(deadline) as silence:
+                    await self._receive(messages, dialect.parameters(max_tokens), receipt, silence)
+                return receipt.finish()
+            except openai.APIStatusError as error:
+                if (learnt := dialect.after(error)) != dialect:
+                    self._dialect = dialect = learnt
+                    continue
+                failure, asked = _failure_of(error, receipt), _retry_after(error)
+                pause = pause and max(pause, asked)
+            except _EXPECTED as error:
+                failure = _failure_of(error, receipt)
+            if receipt.has_begun or failure not in _PASSING or pause is None:
+                return failure
+            if pause > _LONGEST_PAUSE or self._loop.time() + pause >= deadline:
+                return failure
+            await asyncio.sleep(pause)
+
+    async def _receive(
+        self,
+        messages: Sequence[ContextMessage],
+        parameters: dict[str, object],
+        receipt: "_Receipt",
+        silence: asyncio.Timeout,
+    ) -> None:
+        said = [{"role": message.role.value, "content": message.body} for message in messages]
+        async with await self._client.chat.completions.create(
+            model=self._name,
+            messages=cast(list[ChatCompletionMessageParam], said),  # the SDK has a type per role
+            stream=True,
+            extra_body=parameters,
+        ) as chunks:
+            async for chunk in chunks:
+                receipt.take(chunk)
+                patience = (
+                    self._between_tokens_seconds if receipt.has_begun else self._first_token_seconds
+                )
+                silence.reschedule(self._loop.time() + patience)
+
+
+class _Stream:
+    """One reply: made on the loop, read by whoever iterates."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        reply: Callable[[Callable[[Piece], None]], Coroutine[None, None, ModelFailure | None]],
+    ) -> None:
+        self._loop = loop
+        self._reply = reply
+        self._request: Future[ModelFailure | None] | None = None
+        self._is_cancelled = False
+
+    def __iter__(self) -> Iterator[Piece]:
+        pieces = SimpleQueue[Piece | None]()
+        request = asyncio.run_coroutine_threadsafe(self._reply(pieces.put), self._loop)
+        request.add_done_callback(lambda _: pieces.put(None))
+        self._request = request
+        if self._is_cancelled:
+            request.cancel()
+        try:
+            while (piece := pieces.get()) is not None:
+                yield piece
+        finally:
+            request.cancel()  # whoever stops listening ends the request
+        if not request.cancelled() and (failure := request.result()):
+            raise ModelUnavailable(failure)
+
+    def cancel(self) -> None:
+        self._is_cancelled = True
+        if self._request:
+            self._request.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Dialect:
+    """What an endpoint calls the limit of a reply, and whether it can be asked for usage."""
+
+    limit: str = "max_tokens"
+    is_asked_for_usage: bool = True
+
+    def parameters(self, max_tokens: int) -> dict[str, object]:
+        said: dict[str, object] = {self.limit: max_tokens}
+        if self.is_asked_for_usage:
+            said["stream_options"] = {"include_usage": True}
+        return said
+
+    def after(self, error: openai.APIStatusError) -> "_Dialect":
+        """What to say instead, if *error* complains about one of the parameters."""
+        if error.status_code not in {400, 422}:
+            return self
+        if "max_completion_tokens" in error.message:
+            return replace(self, limit="max_completion_tokens")
+        if "stream_options" in error.message:
+            return replace(self, is_asked_for_usage=False)
+        return self
+
+
+class _Lenient(BaseModel):
+    model_config = ConfigDict(from_attributes=True, hide_input_in_errors=True)
+
+
+class _Delta(_Lenient):
+    content: object = None
+
+
+class _Choice(_Lenient):
+    delta: _Delta | None = None
+    finish_reason: object = None
+
+
+class _Chunk(_Lenient):
+    """What we read of a chunk: the SDK checks nothing of what endpoints send."""
+
+    choices: list[_Choice] | None = None
+
+
+class _Details(_Lenient):
+    cached_tokens: NonNegativeInt | None = None
+
+
+class _Usage(_Lenient):
+    prompt_tokens: NonNegativeInt
+    completion_tokens: NonNegativeInt
+    total_tokens: NonNegativeInt | None = None
+    prompt_tokens_details: _Details | None = None
+
+
+class _Receipt:
+    """What has come of a reply."""
+
+    def __init__(self, say: Callable[[Piece], None]) -> None:
+        self.has_begun = False
+        self._say = say
+        self._is_empty = True
+        self._is_whole = False
+        self._used: Tokens | None = None
+
+    def take(self, chunk: ChatCompletionChunk) -> None:
+        self._is_empty = False
+        self._used = _tokens(chunk) or self._used  # some report it with every chunk: the last holds
+        for choice in _Chunk.model_validate(chunk).choices or ():
+            if choice.delta and isinstance(choice.delta.content, str) and choice.delta.content:
+                self.has_begun = True
+                self._say(choice.delta.content)
+            if choice.finish_reason:
+                self._is_whole = True
+
+    def finish(self) -> ModelFailure | None:
+        """The stream has ended without an error; return what was wrong with it all the same."""
+        if self._is_empty:  # a web page, say
+            return ModelFailure.GARBLED
+        if not self._is_whole:
+            return ModelFailure.DROPPED
+        if self._used:
+            self._say(self._used)
+        return None
+
+
+def _tokens(chunk: ChatCompletionChunk) -> Tokens | None:
+    try:
+        usage = _Usage.model_validate(chunk.usage)
+    except ValidationError:  # none, or nonsense: a reply is not lost for it
+        return None
+    prompt, reply = usage.prompt_tokens, usage.completion_tokens
+    details = usage.prompt_tokens_details
+    return Tokens(
+        prompt=prompt,
+        reply=max(reply, (usage.total_tokens or 0) - prompt),  # some leave reasoning out of it
+        cached=min((details and details.cached_tokens) or 0, prompt),
+    )
+
+
+_EXPECTED = (
+    TimeoutError,
+    openai.OpenAIError,
+    json.JSONDecodeError,
+    UnicodeDecodeError,
+    ValidationError,
+)
+
+
+def _failure_of(error: Exception, receipt: _Receipt) -> ModelFailure:
+    match error:
+        case TimeoutError():
+            return ModelFailure.SILENT
+        case openai.RateLimitError():
+            return ModelFailure.BUSY
+        case openai.APIStatusError(status_code=status):
+            return ModelFailure.BROKEN if status >= 500 else ModelFailure.REJECTED
+        case openai.APIConnectionError(__cause__=httpx2.DecodingError()):
+            return ModelFailure.GARBLED
+        case openai.APIConnectionError(__cause__=httpx2.ReadError() | httpx2.RemoteProtocolError()):
+            return ModelFailure.DROPPED
+        case openai.APIConnectionError():
+            return ModelFailure.DROPPED if receipt.has_begun else ModelFailure.UNREACHABLE
+        case openai.APIError():  # an error as an event of the stream
+            return ModelFailure.BROKEN
+        case _:
+            return ModelFailure.GARBLED
+
+
+def _retry_after(error: openai.APIStatusError) -> float:
+    """The seconds that the endpoint asks to wait: a number or a date."""
+    asked = error.response.headers.get("retry-after", "0")
+    try:
+        return float(asked)
+    except ValueError:
+        pass
+    try:
+        return (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):  # rubbish, or a date without a zone
+        return 0
+
+
+def _is_here(base_url: str) -> bool:
+    host = httpx2.URL(base_url).host
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
