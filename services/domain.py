@@ -90,6 +90,7 @@ class Conversation:
     pinned_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    is_verified: bool = True  # False: the title did not open
 
 
 @dataclass(frozen=True, slots=True)

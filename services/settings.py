@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     key_dir: Path | None = Field(default=None, alias="DAYBOOK_KEY_DIR")
     url: HttpUrl | None = Field(default=None, alias="DAYBOOK_URL")
     trusted_proxies: int = Field(default=0, ge=0, le=10, alias="DAYBOOK_TRUSTED_PROXIES")
+    sign_ups_an_hour: int = Field(default=20, ge=1, alias="DAYBOOK_SIGN_UPS_AN_HOUR")
     session_idle_seconds: int = Field(
         default=14 * 86_400, ge=60, le=31_536_000, alias="DAYBOOK_SESSION_IDLE_SECONDS"
     )

@@ -1,0 +1,6 @@
+"""One turn, start to finish, and turns that outlive the browser."""
+
+from services.chat.live_turn import LiveTurn, LiveTurns
+from services.chat.service import Chat, ConversationStore
+
+__all__ = ["Chat", "ConversationStore", "LiveTurn", "LiveTurns"]

@@ -1,0 +1,181 @@
+"""Turns whose replies are still coming. They belong to the process, not to a page.
+
+A page follows a turn; a refresh, a second tab or a click elsewhere finds it again; a closed tab
+changes nothing. Followers hear "done" only after the reply is stored.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from services.domain import ConversationId, MessageId, TurnId, UserId
+from services.errors import AppError
+from services.events import log_event
+
+_BATCH_SECONDS = 0.08  # between two drawings: twelve a second look like a flow
+_LONGEST_SILENCE = 0.25  # seconds until a follower hears from us anyway, so that it can be stopped
+_HEARTBEAT_SECONDS = 1.0
+_FAILURE_SECONDS = 300.0  # a failure can be read for so long after it happened
+
+
+class LiveTurn:
+    """A reply in flight. Its text never shows in a repr."""
+
+    def __init__(
+        self,
+        user_id: UserId,
+        conversation_id: ConversationId,
+        turn_id: TurnId,
+        prompt_id: MessageId,
+    ) -> None:
+        self.user_id, self.conversation_id = user_id, conversation_id
+        self.id, self.prompt_id = turn_id, prompt_id
+        self.failure: AppError | None = None
+        self.is_stopped = False
+        self._pieces: list[str] = []
+        self._pushed = 0
+        self._changed = threading.Condition()
+        self._is_done = False
+        self._ended_at = 0.0
+        self._on_stop: Callable[[], None] = lambda: None
+
+    @property
+    def is_done(self) -> bool:
+        return self._is_done
+
+    def said(self) -> str:
+        """The whole text so far."""
+        with self._changed:
+            self._pieces = ["".join(self._pieces)]
+            return self._pieces[0]
+
+    def follow(self) -> Iterator[str]:
+        """The whole text so far, about twelve times a second, until the reply is stored."""
+        seen, drawn_at = -1, 0.0
+        while True:
+            with self._changed:
+                if self._pushed == seen and not self._is_done:
+                    self._changed.wait(_LONGEST_SILENCE)
+            # the first words at once, the others in batches
+            time.sleep(max(0.0, drawn_at + _BATCH_SECONDS - time.monotonic()))
+            is_done, seen, text = self._is_done, self._pushed, self.said()
+            drawn_at = time.monotonic()
+            yield text
+            if is_done:
+                return
+
+    def stop(self) -> None:
+        """End the request at the endpoint; what was said is kept."""
+        self.is_stopped = True
+        self._on_stop()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the turn is stored and settled within *seconds*."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._is_done, seconds)
+
+    def when_stopped(self, end_request: Callable[[], None]) -> None:
+        """Have *end_request* called on stop; at once if that has happened already."""
+        self._on_stop = end_request
+        if self.is_stopped:
+            end_request()
+
+    def push(self, piece: str) -> None:
+        with self._changed:
+            self._pieces.append(piece)
+            self._pushed += 1
+            self._changed.notify_all()
+
+    def close(self, failure: AppError | None) -> None:
+        """Tell the followers that it is over."""
+        with self._changed:
+            self.failure, self._is_done, self._ended_at = failure, True, time.monotonic()
+            self._changed.notify_all()
+
+    def is_forgotten(self) -> bool:
+        """Whether nobody needs it any more: done, and its failure read or old."""
+        return self._is_done and (
+            self.failure is None or time.monotonic() - self._ended_at > _FAILURE_SECONDS
+        )
+
+
+@dataclass(slots=True)
+class LiveTurns:
+    """All live turns of this process, by person and conversation, and their common heartbeat."""
+
+    _turns: dict[tuple[UserId, ConversationId], LiveTurn] = field(
+        default_factory=dict[tuple[UserId, ConversationId], LiveTurn], repr=False
+    )
+    _beats: dict[TurnId, Callable[[str], object]] = field(
+        default_factory=dict[TurnId, Callable[[str], object]], repr=False
+    )
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _heart: threading.Thread | None = None
+
+    def find(self, user_id: UserId, conversation_id: ConversationId) -> LiveTurn | None:
+        """The turn that is coming, or that failed a moment ago."""
+        with self._lock:
+            turn = self._turns.get((user_id, conversation_id))
+            if turn and turn.is_forgotten():
+                del self._turns[user_id, conversation_id]
+                return None
+            return turn
+
+    def run(
+        self, turn: LiveTurn, beat: Callable[[str], object], produce: Callable[[LiveTurn], None]
+    ) -> None:
+        """Let *produce* run in a thread of its own, with a *beat* of the text so far every second."""
+        with self._lock:
+            self._turns[turn.user_id, turn.conversation_id] = turn
+            self._beats[turn.id] = beat
+            if self._heart is None:
+                self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+                self._heart.start()
+        work = threading.Thread(
+            target=self._work, args=(turn, produce), name=f"turn-{turn.id}", daemon=True
+        )
+        work.start()
+
+    def stop(self, user_id: UserId | None = None, within: float = 2.0) -> None:
+        """Stop the turns of one person, or all, and give them *within* seconds to be stored."""
+        with self._lock:
+            turns = [
+                turn
+                for (owner, _), turn in self._turns.items()
+                if not turn.is_done and user_id in (None, owner)
+            ]
+        for turn in turns:
+            turn.stop()
+        deadline = time.monotonic() + within
+        for turn in turns:
+            turn.wait(max(0.0, deadline - time.monotonic()))
+
+    def _work(self, turn: LiveTurn, produce: Callable[[LiveTurn], None]) -> None:
+        try:
+            produce(turn)
+        finally:  # produce closes it; a bug in there must not leave followers waiting
+            if not turn.is_done:
+                log_event("turn.lost", turn=turn.id)
+                turn.close(AppError())
+            with self._lock:
+                self._beats.pop(turn.id, None)
+
+    def _beat(self) -> None:
+        """One thread for all: it ends when nothing is left to keep alive."""
+        while True:
+            time.sleep(_HEARTBEAT_SECONDS)
+            with self._lock:
+                if not self._beats:
+                    self._heart = None
+                    return
+                beating = [
+                    (turn, self._beats[turn.id])
+                    for turn in self._turns.values()
+                    if turn.id in self._beats
+                ]
+            for turn, beat in beating:
+                try:
+                    beat(turn.said())
+                except AppError:  # the next beat may be heard; the reply itself waits in memory
+                    log_event("turn.unheard", turn=turn.id)

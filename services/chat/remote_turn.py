@@ -1,0 +1,46 @@
+"""A turn that another process is at, or was when it died, followed through the database."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+from services.domain import ConversationId, MessageId
+from services.errors import AppError
+from services.store.conversations import OpenTurn
+
+_GLANCE = 0.5  # seconds between looks; its process writes once a second
+_GRACE = timedelta(seconds=1)
+
+
+class RemoteTurn:
+    """Follows what its process writes; once its lease has run out, has it settled."""
+
+    failure: AppError | None = None
+
+    def __init__(
+        self,
+        conversation_id: ConversationId,
+        turn: OpenTurn,
+        look: Callable[[ConversationId], OpenTurn | None],
+        sweep: Callable[[], None],
+    ) -> None:
+        self.conversation_id = conversation_id
+        self.prompt_id: MessageId | None = turn.prompt_id
+        self._turn: OpenTurn | None = turn
+        self._look, self._sweep = look, sweep
+
+    @property
+    def is_done(self) -> bool:
+        return self._turn is None or not self._turn.state.is_open
+
+    def follow(self) -> Iterator[str]:
+        """The whole text so far, about twice a second, until the turn is no longer open."""
+        while self._turn and self._turn.state.is_open:
+            yield self._turn.said
+            if datetime.now(UTC) > self._turn.lease_until + _GRACE:
+                self._sweep()
+            time.sleep(_GLANCE)
+            self._turn = self._look(self.conversation_id)
+
+    def stop(self) -> None:
+        """Nothing that this process could do: the request is another's."""

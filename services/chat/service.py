@@ -1,0 +1,363 @@
+"""The use cases of a conversation: begin a turn, try again, follow, see what the model will see.
+
+begin -> plan_context -> store the prompt and reserve its worst cost -> a thread streams the reply
+-> however it ends, store what was said and settle -> followers hear "done"
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import uuid4
+
+from services.chat.live_turn import LiveTurn, LiveTurns
+from services.chat.remote_turn import RemoteTurn
+from services.domain import (
+    Conversation,
+    ConversationId,
+    MemoryPolicy,
+    Message,
+    MessageId,
+    Outcome,
+    Role,
+    Thread,
+    Tokens,
+    TurnId,
+    UserId,
+    Window,
+)
+from services.errors import (
+    AppError,
+    BadInput,
+    Busy,
+    ModelFailure,
+    ModelUnavailable,
+    NotFound,
+    SignedOut,
+    Stale,
+    StoreUnavailable,
+    Tampered,
+)
+from services.events import log_event
+from services.llm import ModelClient, ModelInfo
+from services.memory import ContextBudget, ContextPlan, History, TokenCounter, plan_context
+from services.store.conversations import Begun, ClientTurnId, Ending, NewTurn, OpenTurn, TurnState
+
+LEASE_SECONDS = 10  # prolonged every second; after a kill the turn is settled so much later
+_LONGEST_TURN = 1200  # seconds: a token that lives so long outlives every turn
+_LEAST_REPLY_TOKENS = 64  # a shorter reply is not worth its prompt
+_PATIENCE = 900.0  # seconds for which a reply waits for a database that is away
+_TITLE_LETTERS = 60
+_LONGEST_PROMPT = 100_000  # characters
+
+
+class ConversationStore(Protocol):
+    """What a chat needs of one person's conversations."""
+
+    @property
+    def user_id(self) -> UserId: ...
+    def keep_fresh(self, seconds: int) -> None: ...
+    def cached(self, conversation_id: ConversationId) -> Thread | None: ...
+    def thread(self, conversation_id: ConversationId) -> Thread: ...
+    def create(self, title: str, policy: MemoryPolicy) -> Thread: ...
+    def delete(self, conversation_id: ConversationId) -> None: ...
+    def begin_turn(self, turn: NewTurn) -> Begun: ...
+    def checkpoint_turn(
+        self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
+    ) -> bool: ...
+    def finish_turn(self, ending: Ending) -> None: ...
+    def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chat:
+    """Answers the prompts of one signed-in person."""
+
+    store: ConversationStore
+    live_turns: LiveTurns
+    model: ModelClient
+    info: ModelInfo
+    counter: TokenCounter
+    instructions: str = field(repr=False)
+    sweep: Callable[[], None]  # settles turns whose lease ran out
+    first_policy: MemoryPolicy = field(default_factory=Window)
+    _opened: set[ConversationId] = field(default_factory=set[ConversationId], repr=False)
+
+    def begin(
+        self,
+        conversation_id: ConversationId | None,
+        prompt: str,
+        *,
+        seen_rev: int | None = None,
+    ) -> LiveTurn:
+        """Store *prompt* and let the reply come. Without a conversation a new one is made.
+
+        *seen_rev* is the revision that the reader had on the page. Raise Stale where it went on
+        elsewhere, Busy, OverBudget, PromptTooLong, BadInput, NotFound, StoreUnavailable.
+        """
+        prompt = _clean(prompt)
+        self.store.keep_fresh(_LONGEST_TURN)
+        if conversation_id is None:
+            return self._begin_new(prompt)
+        thread = self.store.cached(conversation_id) or self.store.thread(conversation_id)
+        if seen_rev is not None and thread.conversation.rev != seen_rev:
+            raise Stale
+        return self._begin(thread, thread.branch(), prompt, MessageId(uuid4()))
+
+    def retry(self, conversation_id: ConversationId) -> LiveTurn:
+        """Have the last prompt answered once more. Raise what `begin` raises."""
+        self.store.keep_fresh(_LONGEST_TURN)
+        thread = self.open(conversation_id)
+        branch = thread.branch()
+        asked = next((n for n, said in enumerate(branch[::-1]) if said.role is Role.USER), None)
+        if asked is None:
+            raise NotFound
+        last = len(branch) - 1 - asked
+        return self._begin(thread, branch[:last], None, branch[last].id, again=branch[last])
+
+    def live(self, conversation_id: ConversationId) -> LiveTurn | RemoteTurn | None:
+        """The turn that is coming: here, or in a process that still lives or died a moment ago."""
+        turn = self.live_turns.find(self.store.user_id, conversation_id)
+        if turn and not turn.is_done:
+            return turn
+        thread = self.store.cached(conversation_id)
+        if thread is None or not _awaits_reply(thread):
+            return None
+        if turn and turn.prompt_id == thread.messages[-1].id:  # ended here, with nothing to show
+            return None
+        elsewhere = self.store.open_turn(conversation_id)
+        if elsewhere and elsewhere.state.is_open:
+            return RemoteTurn(conversation_id, elsewhere, self.store.open_turn, self.sweep)
+        return None
+
+    def failure(self, conversation_id: ConversationId) -> AppError | None:
+        """Why the last reply did not come, while that is remembered."""
+        turn = self.live_turns.find(self.store.user_id, conversation_id)
+        return turn.failure if turn else None
+
+    def open(self, conversation_id: ConversationId) -> Thread:
+        """The thread, after making a message of what a process that died had been told."""
+        thread = self.store.thread(conversation_id)
+        is_first = conversation_id not in self._opened
+        self._opened.add(conversation_id)
+        if not (is_first or _awaits_reply(thread)) or self._is_live(conversation_id):
+            return thread
+        left = self.store.open_turn(conversation_id)
+        if left is None or left.state is not TurnState.LAPSED:
+            return thread
+        self.store.finish_turn(
+            Ending(
+                turn_id=left.id,
+                conversation_id=conversation_id,
+                prompt_id=left.prompt_id or thread.messages[-1].id,
+                reply_id=MessageId(uuid4()),
+                reply=left.said,
+                outcome=Outcome.INTERRUPTED,
+                tokens=Tokens(0, 0),
+                cost_micro=0,
+            )
+        )
+        log_event("turn.adopted", turn=left.id)
+        return self.store.thread(conversation_id)
+
+    def view(self, thread: Thread) -> ContextPlan:
+        """What the next turn would see. Raise PromptTooLong (Full: it no longer fits)."""
+        return self._plan(thread.conversation, thread.branch(), None)
+
+    def stop(self, conversation_id: ConversationId, within: float = 2.0) -> None:
+        """Stop the turn of this conversation, if there is one, and let it be stored."""
+        turn = self.live_turns.find(self.store.user_id, conversation_id)
+        if turn and not turn.is_done:
+            turn.stop()
+            turn.wait(within)
+
+    def delete(self, conversation_id: ConversationId) -> None:
+        """Stop what is coming and destroy the conversation."""
+        self.stop(conversation_id)
+        self.store.delete(conversation_id)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _begin_new(self, prompt: str) -> LiveTurn:
+        thread = self.store.create(first_words(prompt), self.first_policy)
+        try:
+            return self._begin(thread, (), prompt, MessageId(uuid4()))
+        except AppError:
+            self.store.delete(thread.conversation.id)  # nobody wants an empty one
+            raise
+
+    def _begin(
+        self,
+        thread: Thread,
+        past: tuple[Message, ...],
+        prompt: str | None,
+        prompt_id: MessageId,
+        again: Message | None = None,
+    ) -> LiveTurn:
+        conversation_id = thread.conversation.id
+        if self._is_live(conversation_id):
+            raise Busy
+        plan = self._plan(thread.conversation, past, again.body if again else prompt)
+        worst_prompt = self.info.cost_micro(Tokens(plan.bound_tokens, 0))
+        begun = self.store.begin_turn(
+            NewTurn(
+                client_turn_id=ClientTurnId(uuid4()),
+                thread=thread,
+                prompt_id=prompt_id,
+                prompt=prompt,
+                start_seq=plan.start_seq,
+                model=self.info.name,
+                prompt_micro=worst_prompt,
+                reply_micro=self._reply_micro(plan.reply_tokens),
+                least_reply_micro=self._reply_micro(min(_LEAST_REPLY_TOKENS, plan.reply_tokens)),
+                lease_seconds=LEASE_SECONDS,
+            )
+        )
+        affordable = self.info.affordable_reply(begun.reserved_micro - worst_prompt)
+        max_tokens = min(plan.reply_tokens, affordable)
+        turn = LiveTurn(self.store.user_id, conversation_id, begun.turn_id, prompt_id)
+        log_event(
+            "turn.begun",
+            turn=turn.id,
+            reserved_micro=begun.reserved_micro,
+            prompt_tokens=plan.prompt_tokens,
+            max_tokens=max_tokens,
+            omitted=len(plan.omitted),
+        )
+        self.live_turns.run(
+            turn,
+            lambda said: self._checkpoint(turn, said),
+            lambda turn: self._produce(turn, plan, max_tokens),
+        )
+        return turn
+
+    def _plan(
+        self, conversation: Conversation, past: tuple[Message, ...], prompt: str | None
+    ) -> ContextPlan:
+        history = History(
+            instructions=self.instructions,
+            past=past,
+            prompt=prompt,
+            start_seq=conversation.start_seq,
+            reset_seq=conversation.reset_seq,
+        )
+        budget = ContextBudget(self.info.context_tokens, self.info.reply_tokens)
+        return plan_context(conversation.policy, history, budget, self.counter)
+
+    def _produce(self, turn: LiveTurn, plan: ContextPlan, max_tokens: int) -> None:
+        """Stream the reply into *turn*, store it and settle, however it ends."""
+        used: Tokens | None = None
+        failure: AppError | None = None
+        is_called = False
+        try:
+            if self._checkpoint(turn, "") and not turn.is_stopped:
+                is_called = True
+                stream = self.model.start(plan.messages, max_tokens=max_tokens)
+                turn.when_stopped(stream.cancel)
+                for piece in stream:
+                    if isinstance(piece, Tokens):
+                        used = piece
+                    else:
+                        turn.push(piece)
+            elif not turn.is_stopped:
+                failure = StoreUnavailable("lapsed before the model was called")
+        except AppError as error:
+            failure = error
+        except Exception:  # a bug: the turn is settled all the same, and the bug seen
+            failure = ModelUnavailable(ModelFailure.GARBLED)
+            raise
+        finally:
+            turn.close(self._settle(turn, plan, used, failure, is_called=is_called))
+
+    def _settle(
+        self,
+        turn: LiveTurn,
+        plan: ContextPlan,
+        used: Tokens | None,
+        failure: AppError | None,
+        *,
+        is_called: bool,
+    ) -> AppError | None:
+        said = turn.said()
+        outcome = (
+            Outcome.STOPPED if turn.is_stopped else Outcome.FAILED if failure else Outcome.COMPLETE
+        )
+        tokens = used or self._counted(plan, said, is_called and (bool(said) or failure is None))
+        ending = Ending(
+            turn_id=turn.id,
+            conversation_id=turn.conversation_id,
+            prompt_id=turn.prompt_id,
+            reply_id=MessageId(uuid4()),
+            reply=said,
+            outcome=outcome,
+            tokens=tokens,
+            cost_micro=self.info.cost_micro(tokens),
+        )
+        unsaved = self._finish(ending)
+        log_event(
+            "turn.finished",
+            turn=turn.id,
+            outcome=outcome,
+            prompt_tokens=tokens.prompt,
+            reply_tokens=tokens.reply,
+            cost_micro=ending.cost_micro,
+            saved=unsaved is None,
+        )
+        return unsaved or (None if turn.is_stopped else failure)
+
+    def _finish(self, ending: Ending) -> AppError | None:
+        """Store the ending; wait for a database that is away, which loses nothing meanwhile."""
+        deadline, pause = time.monotonic() + _PATIENCE, 0.2
+        while True:
+            try:
+                self.store.keep_fresh(_LONGEST_TURN // 20)
+                self.store.finish_turn(ending)
+            except StoreUnavailable as error:
+                if time.monotonic() > deadline:
+                    return error
+                time.sleep(pause)
+                pause = min(2 * pause, 5.0)
+            except (SignedOut, Tampered, Busy, NotFound) as error:
+                return error
+            else:
+                return None
+
+    def _counted(self, plan: ContextPlan, said: str, is_owed: bool) -> Tokens:
+        """Our own count, where the endpoint reported none."""
+        return Tokens(plan.prompt_tokens, self.counter.count(said)) if is_owed else Tokens(0, 0)
+
+    def _checkpoint(self, turn: LiveTurn, said: str) -> bool:
+        return self.store.checkpoint_turn(turn.id, turn.conversation_id, said, LEASE_SECONDS)
+
+    def _is_live(self, conversation_id: ConversationId) -> bool:
+        turn = self.live_turns.find(self.store.user_id, conversation_id)
+        return turn is not None and not turn.is_done
+
+    def _reply_micro(self, tokens: int) -> int:
+        return self.info.cost_micro(Tokens(0, tokens))
+
+
+def first_words(prompt: str) -> str:
+    """A title until a better one is there: the first words, on one line, at most 60 letters."""
+    line = " ".join(prompt.split())
+    if len(line) <= _TITLE_LETTERS:
+        return line
+    cut = line[: _TITLE_LETTERS - 1]
+    return cut[: cut.rfind(" ")].rstrip(" ,;:.-") + "…" if " " in cut[20:] else cut + "…"
+
+
+def _clean(prompt: str) -> str:
+    text = prompt.strip().replace("\x00", "")
+    if not text:
+        raise BadInput("There is nothing to send yet.")
+    if len(text) > _LONGEST_PROMPT:
+        raise BadInput("That is more than one message can hold: send it in parts.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadInput("That text has a character that cannot be stored.") from None
+    return text
+
+
+def _awaits_reply(thread: Thread) -> bool:
+    return bool(thread.messages) and thread.messages[-1].role is Role.USER

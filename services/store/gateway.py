@@ -1,0 +1,154 @@
+"""The one way to the Supabase API: clients, calls with a server proof, and what its errors mean.
+
+Reading is a select under row level security. Writing is a call of a function that wants, beside the
+person's token, a server proof over its arguments (DESIGN section 6); the proof is made here.
+"""
+
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
+
+import httpx
+from postgrest.exceptions import APIError
+from pydantic import BaseModel, ConfigDict, SecretStr, TypeAdapter, ValidationError
+from supabase import Client, ClientOptions, create_client
+
+from services.crypto import ServerProof, sha
+from services.domain import UserId
+from services.errors import NotFound, SignedOut, StoreUnavailable
+
+Argument = UUID | str | int | bool | datetime | None
+Row = TypeVar("Row", bound=BaseModel)
+_TIMEOUT = httpx.Timeout(15.0, connect=3.0)  # seconds
+
+
+class Answer(BaseModel):
+    """What every writing function answers; an expected refusal is an answer too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    ok: bool
+    reason: str = ""
+
+
+_ANSWER = TypeAdapter(Answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """An argument that goes into the proof as its hash: free text and sealed tokens."""
+
+    text: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Where the API is, and the sockets to it. It holds nobody's identity."""
+
+    url: str
+    key: SecretStr
+    http: httpx.Client = field(repr=False)
+
+    @classmethod
+    def to(cls, url: str, key: SecretStr, transport: httpx.BaseTransport | None) -> "Gateway":
+        """A gateway with sockets of its own, through *transport* where one is given."""
+        return cls(url, key, httpx.Client(timeout=_TIMEOUT, transport=transport, trust_env=False))
+
+    def client(self) -> Client:
+        """A client of its own for one person: a shared one would query as the last to sign in."""
+        options = ClientOptions(
+            auto_refresh_token=False,
+            persist_session=False,
+            postgrest_client_retry=False,
+            httpx_client=self.http,
+        )
+        return create_client(self.url, self.key.get_secret_value(), options)
+
+
+@dataclass(frozen=True, slots=True)
+class PersonCalls:
+    """Reads and proven writes of one signed-in person."""
+
+    client: Client = field(repr=False)
+    proof: ServerProof = field(repr=False)
+    user_id: UserId
+
+    def call(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
+        """Call the function *verb*; the proof covers *arguments* in the order given."""
+        proof = self.proof.of_person(verb, self.user_id, *map(_proven, arguments.values()))
+        return _answered(self.client, verb, _sent(arguments) | {"proof": proof})
+
+    def rows(
+        self, verb: str, adapter: TypeAdapter[list[Row]], /, **arguments: Argument
+    ) -> list[Row]:
+        """Call the function *verb*, which answers with rows."""
+        proof = self.proof.of_person(verb, self.user_id, *map(_proven, arguments.values()))
+        with store_errors():
+            data = self.client.rpc(verb, _sent(arguments) | {"proof": proof}).execute().data
+            return adapter.validate_python(data)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCalls:
+    """Calls that the app makes for itself, before or without a person's token."""
+
+    client: Client = field(repr=False)
+    proof: ServerProof = field(repr=False)
+
+    def call(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
+        """Call the function *verb*; the proof is good for a minute."""
+        made_at = int(time.time())
+        proof = self.proof.of_server(verb, made_at, *map(_proven, arguments.values()))
+        return _answered(self.client, verb, _sent(arguments) | {"made_at": made_at, "proof": proof})
+
+
+@contextmanager
+def store_errors() -> Generator[None]:
+    """Turn what the API and the network raise into this app's errors."""
+    try:
+        yield
+    except APIError as error:
+        match error.code:
+            case "PT401" | "PGRST301" | "PGRST303":
+                raise SignedOut(error.code) from error
+            case "42501" | "PGRST116" | "PGRST202":
+                raise NotFound(error.code) from error
+            case _:
+                raise StoreUnavailable(error.code) from error
+    except (httpx.HTTPError, ValidationError) as error:
+        raise StoreUnavailable(type(error).__name__) from error
+
+
+def _answered(client: Client, verb: str, arguments: dict[str, object]) -> Answer:
+    with store_errors():
+        return _ANSWER.validate_python(client.rpc(verb, arguments).execute().data)
+
+
+def _proven(argument: Argument | Hidden) -> UUID | str | int | None:
+    match argument:
+        case Hidden(text):
+            return sha(text)
+        case datetime():
+            return int(argument.timestamp())
+        case _:
+            return argument
+
+
+def _sent(arguments: Mapping[str, Argument | Hidden]) -> dict[str, object]:
+    return {name: _plain(argument) for name, argument in arguments.items()}
+
+
+def _plain(argument: Argument | Hidden) -> object:
+    match argument:
+        case Hidden(text):
+            return text
+        case UUID():
+            return str(argument)
+        case datetime():
+            return argument.isoformat()
+        case _:
+            return argument

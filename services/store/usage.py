@@ -1,0 +1,48 @@
+"""What each person used: counts and money for admins, never content."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import BaseModel, TypeAdapter
+
+from services.domain import AccountRole, PersonUsage, UserId
+from services.store.sessions import AppSession
+
+
+class _UsageRow(BaseModel):
+    person: UUID
+    email: str
+    role: AccountRole
+    suspended: bool
+    last_active_at: datetime | None
+    turns_today: int
+    tokens_in_today: int
+    tokens_out_today: int
+    cost_today_micro: int
+    turns_this_month: int
+    tokens_in_this_month: int
+    tokens_out_this_month: int
+    cost_this_month_micro: int
+    daily_cap_micro: int
+    monthly_cap_micro: int
+
+
+_ROWS = TypeAdapter(list[_UsageRow])
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The books, as far as an admin may read them."""
+
+    session: AppSession = field(repr=False)
+
+    def by_person(self) -> list[PersonUsage]:
+        """Everybody, the most expensive this month first. Raise NotFound for who is no admin."""
+        self.session.keep_fresh()
+        return [_usage(row) for row in self.session.calls.rows("usage_by_person", _ROWS)]
+
+
+def _usage(row: _UsageRow) -> PersonUsage:
+    fields = row.model_dump(exclude={"person", "suspended"})
+    return PersonUsage(user_id=UserId(row.person), is_suspended=row.suspended, **fields)

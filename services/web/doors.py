@@ -1,0 +1,204 @@
+"""The routes that set and clear the cookie: `/account`, `/session`, `/session/end`.
+
+Native forms post here; the answer is always a redirect, with a reason in the query where it did
+not work. Nothing of what was entered is repeated in an address or a log.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode, urlsplit
+from uuid import uuid4
+
+import anyio
+from anyio.to_thread import run_sync
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from services.crypto import RootKeys
+from services.errors import (
+    AddressTaken,
+    AppError,
+    StoreUnavailable,
+    TooManyAttempts,
+    WrongCredentials,
+)
+from services.store.accounts import BadAddress, ConfirmationSent, WeakPassword
+from services.store.gateway import ServerCalls
+from services.store.sessions import Cookie
+from services.web.visitors import Visitors
+
+_ALIKE_SECONDS = 0.4  # every answer takes so long: a known address must not answer faster
+_QUARTER, _HOUR = 900, 3600  # seconds
+_REASONS: dict[type[AppError], str] = {
+    WrongCredentials: "wrong",
+    AddressTaken: "taken",
+    WeakPassword: "weak",
+    BadAddress: "address",
+    ConfirmationSent: "confirm",
+    TooManyAttempts: "slow",
+    StoreUnavailable: "unavailable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where people reach the app, which the app cannot see from behind a proxy."""
+
+    url: str | None  # DAYBOOK_URL, without a path
+    trusted_proxies: int
+
+    @property
+    def is_https(self) -> bool:
+        return self.url is not None and self.url.startswith("https:")
+
+    def is_ours(self, request: Request) -> bool:
+        """Whether the form came from a page of ours."""
+        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            return False
+        origin = request.headers.get("origin")
+        if origin is None:
+            return True
+        if self.url is not None:
+            return origin == self.url
+        return urlsplit(origin).netloc == request.headers.get("host")
+
+    def address_of(self, request: Request) -> str:
+        """The client's address, as the outermost trusted proxy saw it."""
+        hops = [hop.strip() for hop in request.headers.get("x-forwarded-for", "").split(",")]
+        if self.trusted_proxies and len(hops) >= self.trusted_proxies and hops[0]:
+            return hops[-self.trusted_proxies]
+        return request.client.host if request.client else ""
+
+    def cookie_name(self, connection: HTTPConnection) -> str:
+        """`__Host-sid`; on plain http Safari refuses a Secure cookie, even from this machine."""
+        agent = connection.headers.get("user-agent", "")
+        is_safari = "Safari/" in agent and "Chrome/" not in agent and "Chromium/" not in agent
+        return "sid" if is_safari and not self.is_https else "__Host-sid"
+
+
+def cookie_of(connection: HTTPConnection, origin: Origin) -> Cookie | None:
+    """The session cookie that came along, if there is one."""
+    text = connection.cookies.get(origin.cookie_name(connection))
+    return Cookie.parse(text) if text else None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How often one may try. Sign-ups from one address are an operator's choice: a class shares one."""
+
+    sign_ups_an_hour: int
+    tries_of_an_account: int = 10
+    tries_of_an_address: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Signing up, in and out."""
+
+    visitors: Callable[[], Visitors]  # there once the backend is
+    server: Callable[[], ServerCalls]
+    root_keys: RootKeys
+    origin: Origin
+    limits: Limits
+    lifetime_seconds: int
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/account", self._account, methods=["POST"]),
+            Route("/session", self._session, methods=["POST"]),
+            Route("/session/end", self._end, methods=["POST"]),
+        ]
+
+    async def _account(self, request: Request) -> Response:
+        return await self._enter(request, self._sign_up)
+
+    async def _session(self, request: Request) -> Response:
+        return await self._enter(request, self._sign_in)
+
+    async def _enter(self, request: Request, enter: Callable[[str, str, str], Cookie]) -> Response:
+        if not self.origin.is_ours(request):
+            return PlainTextResponse("This form belongs to another site.", 403)
+        began = time.monotonic()
+        async with request.form(max_files=0, max_fields=10) as form:
+            email, password, goal = (
+                str(form.get(name, "")) for name in ("email", "password", "next")
+            )
+        goal = _same_site(goal)
+        try:
+            cookie = await run_sync(enter, email.strip(), password, self.origin.address_of(request))
+        except tuple(_REASONS) as error:
+            await _until(began + _ALIKE_SECONDS)
+            return RedirectResponse(_with_reason(goal, error), 303)
+        await run_sync(
+            self._leave, cookie_of(request, self.origin)
+        )  # no session outlives its tab's
+        await _until(began + _ALIKE_SECONDS)
+        answer = RedirectResponse(goal, 303)
+        self._set(answer, request, str(cookie), self.lifetime_seconds)
+        return answer
+
+    async def _end(self, request: Request) -> Response:
+        if not self.origin.is_ours(request):
+            return PlainTextResponse("This form belongs to another site.", 403)
+        await run_sync(self._leave, cookie_of(request, self.origin))
+        answer = RedirectResponse("/", 303)
+        self._set(answer, request, "", 0)
+        return answer
+
+    def _sign_up(self, email: str, password: str, address: str) -> Cookie:
+        self._count(f"sign-up from {address}", self.limits.sign_ups_an_hour, _HOUR)
+        return self.visitors().sign_up(email, password)
+
+    def _sign_in(self, email: str, password: str, address: str) -> Cookie:
+        self._count(f"sign-in from {address}", self.limits.tries_of_an_address, _QUARTER)
+        self._count(f"sign-in as {email.casefold()}", self.limits.tries_of_an_account, _QUARTER)
+        return self.visitors().sign_in(email, password)
+
+    def _leave(self, cookie: Cookie | None) -> None:
+        if cookie:
+            self.visitors().leave(cookie)
+
+    def _count(self, what: str, at_most: int, seconds: int) -> None:
+        answer = self.server().call(
+            "throttle",
+            counted=self.root_keys.bucket(what),
+            at_most=at_most,
+            window_seconds=seconds,
+            nonce=uuid4(),
+        )
+        if not answer.ok:
+            fields = answer.model_extra or {}
+            raise TooManyAttempts(int(fields.get("retry_after", seconds)))
+
+    def _set(self, answer: Response, request: Request, value: str, seconds: int) -> None:
+        name = self.origin.cookie_name(request)
+        answer.set_cookie(
+            name,
+            value,
+            max_age=seconds,
+            path="/",
+            secure=name.startswith("__Host-"),
+            httponly=True,
+            samesite="lax",
+        )
+
+
+def _same_site(goal: str) -> str:
+    """A path on this site, or the front page."""
+    is_path = goal.startswith("/") and not goal.startswith(("//", "/\\"))
+    return goal if is_path and goal.isprintable() and len(goal) < 2000 else "/"
+
+
+def _with_reason(goal: str, error: AppError) -> str:
+    parts = urlsplit(goal)
+    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in ("reason", "wait")]
+    query.append(("reason", _REASONS[type(error)]))
+    if isinstance(error, TooManyAttempts):
+        query.append(("wait", str(error.retry_after)))
+    return parts._replace(query=urlencode(query)).geturl()
+
+
+async def _until(moment: float) -> None:
+    await anyio.sleep(max(0.0, moment - time.monotonic()))
