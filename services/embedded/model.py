@@ -11,19 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import httpx
-
 from services.embedded import children
 from services.embedded.children import Child
 from services.embedded.folders import wheel
 
+CONTEXT_TOKENS = 2048
 _KEY = "DAYBOOK_MODEL_KEY"
-_CONTEXT_TOKENS = 2048
 _AT_ONCE = 2
 
 
 @dataclass(slots=True, kw_only=True)
-class Model:
+class ModelServer:
     """One model server, at the same address for its whole life."""
 
     port: int
@@ -31,10 +29,6 @@ class Model:
     log: Path
     key: str = field(repr=False)
     name: str = "The local model"
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
 
     def start(self) -> Child:
         """Start the server; it does not answer yet."""
@@ -59,16 +53,7 @@ class Model:
         children.stop(child, signal.SIGKILL, within=5)
 
     def _answers(self) -> bool:
-        try:
-            reply = httpx.get(
-                f"{self.url}/models",
-                headers={"Authorization": f"Bearer {self.key}"},
-                timeout=5,
-                trust_env=False,
-            )
-        except httpx.HTTPError:
-            return False
-        return reply.status_code == 200
+        return children.replies(self.port, "/v1/models", {"Authorization": f"Bearer {self.key}"})
 
 
 def serve(port: int, key: str) -> None:
@@ -78,12 +63,12 @@ def serve(port: int, key: str) -> None:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(_weights())
     parameters.hostnames, parameters.port = ["127.0.0.1"], port
-    parameters.api_keys = [key]
+    parameters.api_keys = [key]  # or any web page could use it, and probe what others asked
     parameters.cors_origins, parameters.cors_credentials = "", False
     parameters.endpoint_slots = parameters.endpoint_props = parameters.endpoint_metrics = (
         parameters.ui
     ) = False
-    parameters.n_ctx, parameters.n_parallel = _CONTEXT_TOKENS * _AT_ONCE, _AT_ONCE
+    parameters.n_ctx, parameters.n_parallel = CONTEXT_TOKENS * _AT_ONCE, _AT_ONCE
     parameters.cache_ram_mib = 0  # prompts of one person do not linger for the next
     parameters.cpuparams.n_threads = min(4, os.cpu_count() or 1)
     parameters.verbosity = 0  # its log would show the end of the key

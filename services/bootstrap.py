@@ -1,0 +1,270 @@
+"""Builds everything; the only module that knows every other."""
+
+import importlib.util
+import threading
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from uuid import UUID
+
+from pydantic import SecretStr
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from services import embedded, settings
+from services.chat import Chat, LiveTurns
+from services.crypto import RootKeys, ServerProof
+from services.domain import Account, SessionId
+from services.embedded import Endpoints, MendedTransport, Stack
+from services.errors import AppError
+from services.events import log_event
+from services.llm import ModelInfo, OpenAIModel, connect, known_model
+from services.memory import RegexCounter
+from services.settings import Settings
+from services.store import accounts
+from services.store.conversations import Conversations
+from services.store.gateway import Gateway, ServerCalls
+from services.store.sessions import AppSession, Sessions
+from services.store.usage import Usage
+from services.web.doors import Doors, Limits, Origin
+from services.web.life import Life
+from services.web.shield import Shield, content_security_policy
+from services.web.visitors import Visitors
+
+LOCAL_MODEL = ModelInfo(
+    name="SmolLM2-135M",
+    context_tokens=2048,
+    reply_tokens=256,
+    input_micro=0,
+    output_micro=0,
+    cached_input_micro=0,
+)
+_OPENAI = "https://api.openai.com/v1"
+_LOCAL_FIRST_TOKEN_SECONDS = 180.0
+_SWEEP_SECONDS = 10.0
+_ACCOUNT_SECONDS = 5.0  # how long what a person may spend is not asked for again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What one server process was begun with."""
+
+    settings: Settings
+    root_keys: RootKeys = field(repr=False)
+    endpoints: Endpoints
+    life: Life
+
+
+_deployment: Deployment | None = None
+
+
+def begin(url: str) -> tuple[Life, Stack]:
+    """Check what can be checked at once and plan the rest. Raise Misconfigured with what to do."""
+    global _deployment
+    chosen = settings.read()
+    prepared = embedded.prepare(
+        embedded.chosen(chosen.data_dir, chosen.key_dir),
+        root_keys=chosen.root_keys.get_secret_value() if chosen.root_keys else None,
+        with_database=chosen.supabase_url is None,
+        with_model=not (chosen.openai_base_url or chosen.openai_api_key),
+    )
+    began = Life(str(chosen.url or url), prepared.plan)
+    _deployment = Deployment(
+        settings=chosen,
+        root_keys=prepared.root_keys,
+        endpoints=prepared.plan.endpoints,
+        life=began,
+    )
+    return began, Stack(prepared.plan, prepared.lock, began.heard)
+
+
+def life() -> Life:
+    """The life that `begin` began."""
+    return _begun().life
+
+
+def _begun() -> Deployment:
+    if _deployment is None:
+        raise RuntimeError("begin() comes first")
+    return _deployment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all visitors of this process share. It holds nobody's identity."""
+
+    gateway: Gateway
+    server: ServerCalls
+    visitors: Visitors
+    live_turns: LiveTurns
+    model: OpenAIModel
+    info: ModelInfo
+    people: "dict[SessionId, PersonServices]" = field(
+        default_factory=lambda: dict[SessionId, PersonServices](), repr=False
+    )
+
+    def sweep(self) -> None:
+        """Settle the turns whose lease ran out, anybody's."""
+        self.server.call("sweep_turns", at_most=100)
+
+
+class PersonServices:
+    """What the pages may use once somebody is signed in."""
+
+    def __init__(self, session: AppSession, shared: Shared, instructions: str) -> None:
+        self.session_id = session.id
+        self.conversations = Conversations(session)
+        self.usage = Usage(session)
+        self.chat = Chat(
+            store=self.conversations,
+            live_turns=shared.live_turns,
+            model=shared.model,
+            info=shared.info,
+            counter=RegexCounter(),
+            instructions=instructions,
+            sweep=shared.sweep,
+        )
+        self._session = session
+        self._account: tuple[float, Account] | None = None
+
+    @property
+    def account(self) -> Account:
+        """The person's own account, at most a few seconds old. Raise SignedOut, StoreUnavailable."""
+        now = time.monotonic()
+        if self._account is None or now - self._account[0] > _ACCOUNT_SECONDS:
+            self._session.keep_fresh()
+            self._account = now, accounts.account(self._session.client, self._session.email)
+        return self._account[1]
+
+
+def person_services(session_id: str | None) -> PersonServices | None:
+    """The services of the person whose app session this is, or None: it has ended."""
+    shared = _shared()
+    session = shared.visitors.by_id(SessionId(UUID(session_id))) if session_id else None
+    if session is None:
+        return None
+    person = shared.people.get(session.id)
+    if person is None:
+        person = PersonServices(session, shared, _begun().settings.instructions)
+        person = shared.people.setdefault(session.id, person)
+    return person
+
+
+def model_info() -> ModelInfo:
+    """The model that answers in this deployment."""
+    return _shared().info
+
+
+def routes() -> list[Route]:
+    """The doors, open once the backend is ready."""
+    begun = _begun()
+    doors = Doors(
+        visitors=lambda: _shared().visitors,
+        server=lambda: _shared().server,
+        root_keys=begun.root_keys,
+        origin=_origin(),
+        limits=Limits(begun.settings.sign_ups_an_hour),
+        lifetime_seconds=begun.settings.session_lifetime_seconds,
+    )
+    return doors.routes()
+
+
+def middleware() -> list[Middleware]:
+    """What stands before every request."""
+    streamlit = importlib.util.find_spec("streamlit")
+    if streamlit is None or streamlit.origin is None:
+        raise RuntimeError("Streamlit is not installed")
+    index = Path(streamlit.origin).parent / "static" / "index.html"
+    return [
+        Middleware(
+            Shield,
+            visitors=lambda: _shared().visitors if life().is_ready else None,
+            origin=_origin(),
+            policy=content_security_policy(index),
+        )
+    ]
+
+
+def stop_turns() -> None:
+    """Let what is being said be stored before the backend goes."""
+    if _build.cache_info().currsize:
+        _shared().live_turns.stop(within=0.8)
+
+
+def _origin() -> Origin:
+    chosen = _begun().settings
+    url = str(chosen.url).rstrip("/") if chosen.url else None
+    return Origin(url, chosen.trusted_proxies)
+
+
+_building = threading.Lock()
+
+
+def _shared() -> Shared:
+    with _building:  # `cache` alone would build two for two threads
+        return _build()
+
+
+@cache
+def _build() -> Shared:
+    begun = _begun()
+    chosen, at = begun.settings, begun.endpoints
+    url = at.supabase_url or str(chosen.supabase_url).rstrip("/")
+    key = chosen.supabase_key or SecretStr(at.publishable_key or "")
+    # the embedded API is the only one that is spoken to in plain http
+    transport = MendedTransport(trust_env=False) if url.startswith("http:") else None
+    gateway = Gateway.to(url, key, transport)
+    proof = ServerProof(begun.root_keys.proof_key())
+    server = ServerCalls(gateway.client(), proof)
+    live_turns = LiveTurns()
+    sessions = Sessions(
+        gateway=gateway,
+        server=server,
+        root_keys=begun.root_keys,
+        proof=proof,
+        idle_seconds=chosen.session_idle_seconds,
+        lifetime_seconds=chosen.session_lifetime_seconds,
+    )
+    visitors = Visitors(sessions, on_leave=lambda session: live_turns.stop(session.user_id))
+    shared = Shared(
+        gateway=gateway,
+        server=server,
+        visitors=visitors,
+        live_turns=live_turns,
+        model=_model(chosen, at),
+        info=_model_info(chosen, at),
+    )
+    threading.Thread(target=_keep_sweeping, args=[shared], name="sweep", daemon=True).start()
+    return shared
+
+
+def _model(chosen: Settings, at: Endpoints) -> OpenAIModel:
+    if at.model_url:
+        client = connect(at.model_url, at.model_key or "")
+        return OpenAIModel(client, LOCAL_MODEL.name, first_token_seconds=_LOCAL_FIRST_TOKEN_SECONDS)
+    url = str(chosen.openai_base_url or _OPENAI)
+    key = chosen.openai_api_key.get_secret_value() if chosen.openai_api_key else "none"
+    return OpenAIModel(connect(url, key), chosen.model or "")
+
+
+def _model_info(chosen: Settings, at: Endpoints) -> ModelInfo:
+    if at.model_url:
+        return LOCAL_MODEL
+    return known_model(
+        chosen.model or "",
+        base_url=str(chosen.openai_base_url or _OPENAI),
+        context_tokens=chosen.context_tokens,
+        reply_tokens=chosen.reply_tokens,
+        input_micro=chosen.input_price_micro,
+        output_micro=chosen.output_price_micro,
+    )
+
+
+def _keep_sweeping(shared: Shared) -> None:
+    while True:
+        time.sleep(_SWEEP_SECONDS)
+        try:
+            shared.sweep()
+        except AppError:
+            log_event("sweep.missed")

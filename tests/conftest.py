@@ -1,0 +1,71 @@
+"""What tests share: the embedded stack, booted once a run."""
+
+import base64
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from services import embedded
+from services.embedded import Failed, Folders, Report, Running, Stack
+from services.embedded.folders import socket_folder
+from services.embedded.postgres import Postgres
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningStack:
+    """Postgres and the Supabase API over it, without a model."""
+
+    url: str
+    publishable_key: str
+    root_keys: str = field(repr=False)
+    data: Path
+    keys: Path
+    connect: Callable[..., AbstractContextManager[psycopg.Connection]]  # as_owner=False: superuser
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """The embedded stack with our migrations and server key; one for the whole run, so leave no trace."""
+    base = tmp_path_factory.mktemp("stack")
+    cache = embedded.chosen(None, None).cache  # its Node modules are fetched once a machine
+    places = Folders(data=base / "data", keys=base / "keys", cache=cache)
+    root_keys = base64.urlsafe_b64encode(os.urandom(32)).decode()
+    prepared = embedded.prepare(places, root_keys=root_keys, with_database=True, with_model=False)
+    answers, reports = threading.Event(), []
+
+    def heard(report: Report) -> None:
+        reports.append(report)
+        if isinstance(report, Running | Failed):
+            answers.set()
+
+    running = Stack(prepared.plan, prepared.lock, heard)
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    try:
+        assert answers.wait(120), reports
+        assert isinstance(reports[-1], Running), reports
+        endpoints = prepared.plan.endpoints
+        postgres = Postgres(
+            folder=places.database,
+            socket_folder=socket_folder(places.database),
+            log=places.logs / "postgres.log",
+            secrets=prepared.plan.database.secrets,
+        )
+        yield RunningStack(
+            url=endpoints.supabase_url,
+            publishable_key=endpoints.publishable_key,
+            root_keys=root_keys,
+            data=places.data,
+            keys=places.keys,
+            connect=postgres.connect,
+        )
+    finally:
+        running.stop(within=20)
+        thread.join()
+        os.close(prepared.lock)
