@@ -1,0 +1,377 @@
+"""A scripted model behind an OpenAI-compatible address, for tests, journeys and benchmarks.
+
+In a test, `with ModelServer() as server:`; as a process, `python -m tests.model_server --port 0`,
+which prints its address (add `--while-stdin` to end it with whoever started it).
+
+What it does is said by `server.script(...)` or POST /_script for every request that follows, or by
+a mark in the last user message, which is how a person in a browser says it:
+
+    Tell me more [[tokens=40 rate=20 fault=drop after=5 times=1]]
+
+A mark or script with `times=N` holds for N requests. See `Script` for the words. GET /_requests
+says what was asked and how it ended; DELETE /_requests forgets it.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import re
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+FAULTS = {
+    "": "a whole reply",
+    "hang": "silence after `after` tokens, until the client leaves",
+    "hang-headers": "silence before the response begins",
+    "drop": "the connection breaks after `after` tokens",
+    "refuse": "the connection closes before the response begins",
+    "malformed": "an event that is not JSON after `after` tokens",
+    "error-event": "an error as an event after `after` tokens",
+    "unended": "a clean end after `after` tokens, with neither finish_reason nor [DONE]",
+    "no-done": "a whole reply without the [DONE] at its end",
+    "html": "a web page with status 200",
+    "empty": "status 200 and no event",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """How to answer."""
+
+    reply: str = ""  # empty: numbered words if `tokens` is given, else what the person said
+    tokens: int = 0
+    delay: float = 0  # seconds before the first token
+    rate: float = 0  # tokens a second; 0: all at once
+    fault: str = ""  # a key of FAULTS
+    after: int = 0
+    status: int = 200  # another: an error of that status
+    retry_after: str = ""
+    refuses: str = ""  # a parameter that it answers with status 400
+    usage: str = "last"  # "last", "each" (with every chunk) or "none"
+    cached: int = 0
+    times: int = 0  # requests it holds for; 0: all
+
+    def __post_init__(self) -> None:
+        if self.fault not in FAULTS:
+            raise ValueError(f"no such fault: {self.fault}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        mark = _MARK.search(text)
+        if not mark:
+            return None
+        kinds = {each.name: each.type for each in fields(cls)}
+        words = dict(word.split("=", 1) for word in mark[1].split())
+        return cls(**{name: kinds[name](value) for name, value in words.items()})
+
+
+_MARK = re.compile(r"\[\[(\w+=.*?)\]\]")
+
+
+@dataclass(slots=True, kw_only=True)
+class Seen:
+    """One request and how it ended: "" while it is open, "whole", "fault" or "left"."""
+
+    body: dict[str, Any] = field(repr=False)
+    authorization: str = field(repr=False)
+    began: float = field(default_factory=time.monotonic)
+    sent: int = 0  # tokens
+    end: str = ""
+    seconds: float = 0
+
+    @property
+    def prompt(self) -> str:
+        """The last user message."""
+        said = [m["content"] for m in self.body["messages"] if m["role"] == "user"]
+        return said[-1] if said else ""
+
+
+class ModelServer:
+    """The server in a thread. Its state may be read from any."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.port = port
+        self.requests: list[Seen] = []
+        self._script = Script()
+        self._used = Counter[Script | str]()  # requests answered by a script or a mark
+        self._changed = threading.Condition()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+
+    @property
+    def url(self) -> str:
+        """What goes into OPENAI_BASE_URL."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def live(self) -> int:
+        return sum(not seen.end for seen in self.requests)
+
+    def script(self, **words: Any) -> None:
+        """Answer like this from now on. No words: plainly."""
+        self._script = Script(**words)
+        self._used.clear()
+
+    def wait_until(self, holds: Callable[[Self], object], within: float = 5) -> None:
+        with self._changed:
+            if not self._changed.wait_for(lambda: holds(self), within):
+                raise AssertionError(f"not within {within} s: {self.requests}")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+
+    async def _serve(self) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._answer, "127.0.0.1", self.port, backlog=256)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._stopping.wait()
+        server.close()  # asyncio.run cancels what still hangs
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # one request a connection; whoever waits for the end of a keep-alive waits in vain
+        try:
+            method, path, headers, body = await _request(reader)
+            match method, path:
+                case "POST", "/v1/chat/completions":
+                    await self._complete(_Client(reader, writer), headers, body)
+                case "GET", "/v1/models":
+                    _send(writer, {"object": "list", "data": [{"id": "scripted"}]})
+                case "GET", "/_requests":
+                    seen = [asdict(each) | {"authorization": ""} for each in self.requests]
+                    _send(writer, {"live": self.live, "requests": seen})
+                case "DELETE", "/_requests":
+                    self.requests.clear()
+                    _send(writer, {})
+                case "POST", "/_script":
+                    self.script(**body)
+                    _send(writer, {})
+                case _:
+                    _send(writer, {"error": {"message": "no such path"}}, status=404)
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # it left
+        finally:
+            writer.close()
+
+    async def _complete(
+        self, client: "_Client", headers: dict[str, str], body: dict[str, Any]
+    ) -> None:
+        seen = Seen(body=body, authorization=headers.get("authorization", ""))
+        self._note(seen, began=True)
+        end = "left"
+        try:
+            end = await client.unless_it_leaves(self._act(client, seen, self._script_for(seen)))
+        finally:
+            seen.end, seen.seconds = end, time.monotonic() - seen.began
+            self._note(seen)
+
+    def _note(self, seen: Seen, began: bool = False) -> None:
+        with self._changed:
+            if began:
+                self.requests.append(seen)
+            self._changed.notify_all()
+
+    def _script_for(self, seen: Seen) -> Script:
+        marked = Script.parse(seen.prompt)
+        for script, key in ((marked, seen.prompt), (self._script, self._script)):
+            if script and not (script.times and self._used[key] >= script.times):
+                self._used[key] += 1
+                return script
+        return Script()
+
+    async def _act(self, client: "_Client", seen: Seen, script: Script) -> str:
+        if script.refuses in seen.body and script.refuses:
+            instead = " Use 'max_completion_tokens' instead." * (script.refuses == "max_tokens")
+            says = f"Unsupported parameter: '{script.refuses}' is not supported.{instead}"
+            return client.error(400, {"message": says, "param": script.refuses})
+        if script.status != 200:
+            says = {"message": f"scripted; you said: {seen.prompt}", "type": "scripted"}
+            return client.error(script.status, says, script.retry_after)
+        match script.fault:
+            case "hang-headers":
+                await asyncio.Event().wait()
+            case "refuse":
+                return client.drop()
+            case "html":
+                return client.page()
+            case _:
+                client.begin()
+        if script.fault == "empty":
+            return client.end()
+        words = _words(script, seen)
+        limit = seen.body.get("max_tokens") or seen.body.get("max_completion_tokens") or len(words)
+        await client.event(_chunk(seen, script, delta={"role": "assistant", "content": ""}))
+        await asyncio.sleep(script.delay)
+        for number, word in enumerate([*words[:limit], None]):
+            if script.fault in _MID_FAULTS and number == script.after:
+                return await self._fail(client, script.fault, seen.prompt)
+            if word is None:
+                break
+            seen.sent += 1
+            await client.event(_chunk(seen, script, delta={"content": word}))
+            self._note(seen)
+            if script.rate:
+                await asyncio.sleep(1 / script.rate)
+        reason = "length" if len(words) > limit else "stop"
+        await client.event(_chunk(seen, script, delta={}, finish_reason=reason))
+        wants_usage = (seen.body.get("stream_options") or {}).get("include_usage")
+        if wants_usage and script.usage == "last":
+            await client.event(_chunk(seen, script, usage=_usage(seen, script)))
+        if script.fault != "no-done":
+            client.raw("data: [DONE]\n\n")
+        client.end()
+        return "whole"
+
+    async def _fail(self, client: "_Client", fault: str, prompt: str) -> str:
+        match fault:
+            case "hang":
+                await asyncio.Event().wait()
+            case "drop":
+                client.drop()
+            case "malformed":
+                client.raw(f'data: {{"choices": [{prompt}\n\n')
+                client.end()
+            case "error-event":
+                await client.event({"error": {"message": f"scripted: {prompt}", "code": 500}})
+                client.end()
+            case "unended":
+                client.end()
+        return "fault"
+
+
+_MID_FAULTS = {"hang", "drop", "malformed", "error-event", "unended"}
+
+
+class _Client:
+    """The other side of one connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def unless_it_leaves(self, act: Any) -> str:
+        answering = asyncio.ensure_future(act)
+        leaving = asyncio.ensure_future(self._reader.read(1))
+        try:
+            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            return answering.result() if answering.done() else "left"
+        finally:
+            for task in (answering, leaving):
+                task.cancel()
+            await asyncio.gather(answering, leaving, return_exceptions=True)
+
+    def begin(self) -> None:
+        self._writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+            b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+        )
+
+    async def event(self, data: dict[str, Any]) -> None:
+        self.raw(f"data: {json.dumps(data)}\n\n")
+        await self._writer.drain()
+
+    def raw(self, text: str) -> None:
+        data = text.encode()
+        self._writer.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def end(self) -> str:
+        self._writer.write(b"0\r\n\r\n")
+        return "fault"
+
+    def drop(self) -> str:
+        self._writer.close()  # without the last chunk, which tells it from an end
+        return "fault"
+
+    def error(self, status: int, error: dict[str, Any], retry_after: str = "") -> str:
+        extra = f"retry-after: {retry_after}\r\n" if retry_after else ""
+        _send(self._writer, {"error": error}, status=status, extra=extra)
+        return "fault"
+
+    def page(self) -> str:
+        _send(self._writer, "<!doctype html><p>Welcome", kind="text/html")
+        return "fault"
+
+
+async def _request(
+    reader: asyncio.StreamReader,
+) -> tuple[str, str, dict[str, str], dict[str, Any]]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    method, path, _ = head[0].split(" ")
+    headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:])}
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return method, path, headers, json.loads(body or "{}")
+
+
+def _send(
+    writer: asyncio.StreamWriter,
+    body: object,
+    *,
+    status: int = 200,
+    kind: str = "application/json",
+    extra: str = "",
+) -> None:
+    data = (body if isinstance(body, str) else json.dumps(body)).encode()
+    head = f"HTTP/1.1 {status} Scripted\r\ncontent-type: {kind}\r\n{extra}connection: close\r\n"
+    writer.write(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
+
+
+def _words(script: Script, seen: Seen) -> list[str]:
+    if script.tokens and not script.reply:
+        return [f"word{number} " for number in range(1, script.tokens + 1)]
+    said = _MARK.sub("", seen.prompt).strip()
+    return re.findall(r"\s*\S+|\s+\Z", script.reply or f"You said: {said}")
+
+
+def _chunk(seen: Seen, script: Script, **said: Any) -> dict[str, Any]:
+    chunk = {
+        "id": "scripted",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": seen.body.get("model", ""),
+        "choices": [],
+        "usage": said.pop("usage", None)
+        or (_usage(seen, script) if script.usage == "each" else None),
+    }
+    if said:
+        chunk["choices"] = [{"index": 0, "finish_reason": None} | said]
+    return chunk
+
+
+def _usage(seen: Seen, script: Script) -> dict[str, Any]:
+    prompt = sum(4 + len(message["content"].split()) for message in seen.body["messages"])
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": seen.sent,
+        "total_tokens": prompt + seen.sent,
+        "prompt_tokens_details": {"cached_tokens": script.cached},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--while-stdin", action="store_true", help="end when stdin does")
+    chosen = parser.parse_args()
+    with ModelServer(chosen.port) as server, contextlib.suppress(KeyboardInterrupt):
+        sys.stdout.write(f"{server.url}\n")
+        sys.stdout.flush()
+        if chosen.while_stdin:
+            sys.stdin.read()
+        else:
+            threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
