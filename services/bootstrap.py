@@ -100,9 +100,7 @@ class Shared:
     live_turns: LiveTurns
     model: OpenAIModel
     info: ModelInfo
-    people: "dict[SessionId, PersonServices]" = field(
-        default_factory=lambda: dict[SessionId, PersonServices](), repr=False
-    )
+    people: "dict[SessionId, PersonServices]" = field(repr=False)
 
     def sweep(self) -> None:
         """Settle the turns whose lease ran out, anybody's."""
@@ -226,7 +224,12 @@ def _build() -> Shared:
         idle_seconds=chosen.session_idle_seconds,
         lifetime_seconds=chosen.session_lifetime_seconds,
     )
-    visitors = Visitors(sessions, on_leave=lambda session: live_turns.stop(session.user_id))
+    people: dict[SessionId, PersonServices] = {}
+    visitors = Visitors(
+        sessions,
+        on_leave=lambda session: live_turns.stop(session.user_id),
+        on_forget=lambda session: people.pop(session.id, None),
+    )
     shared = Shared(
         gateway=gateway,
         server=server,
@@ -234,6 +237,7 @@ def _build() -> Shared:
         live_turns=live_turns,
         model=_model(chosen, at),
         info=_model_info(chosen, at),
+        people=people,
     )
     threading.Thread(target=_keep_sweeping, args=[shared], name="sweep", daemon=True).start()
     return shared

@@ -31,7 +31,8 @@ class Visitors:
     """The opened sessions of this process, one per cookie, shared by its tabs."""
 
     sessions: Sessions
-    on_leave: Callable[[AppSession], None] = field(repr=False)
+    on_leave: Callable[[AppSession], None] = field(repr=False)  # before a session is ended
+    on_forget: Callable[[AppSession], object] = field(repr=False)  # it has left the memory
     _by_hash: dict[str, _Visitor] = field(default_factory=dict[str, _Visitor], repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _opening: dict[str, threading.Lock] = field(
@@ -48,8 +49,8 @@ class Visitors:
 
     def find(self, cookie: Cookie) -> AppSession | None:
         """The session of *cookie*, opened if need be; None if there is none. Raise StoreUnavailable."""
+        self._forget_idle()
         with self._lock:
-            self._forget_idle()
             opening = self._opening.setdefault(cookie.hash, threading.Lock())
         try:
             with opening:  # one opening at a time, or two would exchange one refresh token
@@ -108,9 +109,13 @@ class Visitors:
 
     def _drop(self, cookie_hash: str) -> None:
         with self._lock:
-            self._by_hash.pop(cookie_hash, None)
+            visitor = self._by_hash.pop(cookie_hash, None)
+        if visitor:
+            self.on_forget(visitor.session)
 
     def _forget_idle(self) -> None:
         horizon = time.monotonic() - _IDLE_SECONDS
-        for cookie_hash in [h for h, v in self._by_hash.items() if v.seen_at < horizon]:
-            del self._by_hash[cookie_hash]
+        with self._lock:
+            idle = [h for h, visitor in self._by_hash.items() if visitor.seen_at < horizon]
+        for cookie_hash in idle:
+            self._drop(cookie_hash)
