@@ -35,6 +35,7 @@ class Settings(BaseSettings):
 
     supabase_url: HttpUrl | None = Field(default=None, alias="SUPABASE_URL")
     supabase_key: SecretStr | None = Field(default=None, alias="SUPABASE_KEY")
+    database_url: SecretStr | None = Field(default=None, alias="DATABASE_URL")  # operate's alone
     openai_base_url: HttpUrl | None = Field(default=None, alias="OPENAI_BASE_URL")
     openai_api_key: SecretStr | None = Field(default=None, alias="OPENAI_API_KEY")
     model: str | None = Field(default=None, alias="DAYBOOK_MODEL")

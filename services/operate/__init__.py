@@ -1,0 +1,1 @@
+"""What an operator does at a console: `python -m services.operate --help`."""

@@ -1,0 +1,153 @@
+"""`python -m services.operate`: each command does one thing, or says in a sentence why not (exit code 1)."""
+
+import base64
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import click
+import psycopg
+
+from services import embedded, settings
+from services.crypto import RootKeys, new_key
+from services.embedded import Folders
+from services.embedded.folders import socket_folder
+from services.embedded.keys import stack_secrets
+from services.embedded.postgres import Postgres
+from services.embedded.prepare import MIGRATIONS
+from services.errors import AppError, BadInput, Misconfigured
+from services.settings import Settings
+from services.store import migrations
+
+
+class Sentence(click.ClickException):
+    """What goes wrong on purpose, as click ends with it."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(self.message, file, err=True)
+
+
+class Commands(click.Group):
+    """Commands whose errors are sentences."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AppError as error:
+            raise Sentence(error.public) from error
+        except psycopg.OperationalError as error:  # its text may hold the address
+            raise Sentence("The database does not answer: check DATABASE_URL.") from error
+        except psycopg.Error as error:
+            raise Sentence(_refusal(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def operate() -> None:
+    """Operate a deployment of Daybook."""
+
+
+_database_url = click.option(
+    "--database-url",
+    help="As the migrations' owner; better in DATABASE_URL, where ps cannot see it.",
+)
+
+
+@operate.command()
+@_database_url
+def migrate(database_url: str | None) -> None:
+    """Bring a database up to date, and let it know the app's server key."""
+    chosen = settings.read()
+    url = database_url or _secret(chosen)
+    if url is None:
+        raise Misconfigured("DATABASE_URL is missing: set it, or pass --database-url.")
+    ring = _root_keys(chosen)
+    with _connected(url) as connection:
+        applied = migrations.apply(connection, MIGRATIONS)
+        migrations.install_server_keys(
+            connection, {version: ring.proof_key(version) for version in ring.versions()}
+        )
+    for version in applied:
+        click.echo(f"Applied {version}.")
+    click.echo("The database is up to date.")
+
+
+@operate.command()
+@click.argument("email")
+@_database_url
+def grant_admin(email: str, database_url: str | None) -> None:
+    """Make the account EMAIL an admin; without a database's URL, in the embedded stack that is running."""
+    chosen = settings.read()
+    url = database_url or _secret(chosen)
+    with _connected(url) if url else _embedded_database(_folders(chosen)) as connection:
+        row = connection.execute(
+            "with granted as ("
+            " update private.roles set role = 'admin', granted_at = clock_timestamp()"
+            " where user_id in (select id from auth.users where lower(email) = lower(%s))"
+            " returning user_id)"
+            " select private.note(null, 'role.set', user_id, '{\"role\": \"admin\"}') from granted",
+            [email],
+        ).fetchone()
+    if row is None:
+        raise BadInput("There is no account with this address: sign up first.")
+    click.echo(f"{email} is an admin now.")
+
+
+@operate.command()
+def new_root_key() -> None:
+    """Print a fresh root key, for DAYBOOK_ROOT_KEYS. Keep it: without it nothing stored can be read."""
+    click.echo(base64.urlsafe_b64encode(new_key()).decode())
+
+
+@operate.command()
+def address() -> None:
+    """Print where the embedded stack of a running app answers, for a second app process."""
+    endpoints = embedded.running_address(_folders(settings.read()).data)
+    click.echo(f"SUPABASE_URL={endpoints.supabase_url}")
+    click.echo(f"SUPABASE_KEY={endpoints.publishable_key}")
+
+
+def _refusal(error: psycopg.Error) -> str:
+    if error.diag.message_primary:
+        return f"The database refused: {error.diag.message_primary}."
+    return "DATABASE_URL cannot be read: it looks like postgresql://user:password@host/database."
+
+
+def _secret(chosen: Settings) -> str | None:
+    return chosen.database_url.get_secret_value() if chosen.database_url else None
+
+
+def _folders(chosen: Settings) -> Folders:
+    return embedded.chosen(chosen.data_dir, chosen.key_dir)
+
+
+def _root_keys(chosen: Settings) -> RootKeys:
+    given = chosen.root_keys.get_secret_value() if chosen.root_keys else None
+    return embedded.prepare(
+        _folders(chosen), root_keys=given, with_database=False, with_model=False
+    ).root_keys
+
+
+@contextmanager
+def _connected(url: str) -> Generator[psycopg.Connection]:
+    # prepared statements do not survive a pooler
+    with psycopg.connect(
+        url, autocommit=True, connect_timeout=10, prepare_threshold=None
+    ) as connection:
+        yield connection
+
+
+@contextmanager
+def _embedded_database(places: Folders) -> Generator[psycopg.Connection]:
+    embedded.running_address(places.data)  # or there is nobody to connect to
+    postgres = Postgres(
+        folder=places.database,
+        socket_folder=socket_folder(places.database),
+        log=places.logs / "postgres.log",
+        secrets=stack_secrets(places.keys, places.database),
+    )
+    with postgres.connect(as_owner=True) as connection:
+        yield connection
+
+
+if __name__ == "__main__":
+    operate(prog_name="python -m services.operate")
