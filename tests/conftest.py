@@ -68,4 +68,4 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     finally:
         running.stop(within=20)
         thread.join()
-        os.close(prepared.lock)
+        prepared.lock.close()

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from services.embedded import folders, keys
+from services.embedded import keys
+from services.embedded.lock import is_locked
 from services.embedded.plan import Endpoints
 from services.errors import Misconfigured
 
@@ -17,7 +18,7 @@ def write_address(data: Path, url: str, key: str) -> None:
 def running_address(data: Path) -> Endpoints:
     """Where the API of the app over *data* answers. Raise Misconfigured if none is running."""
     path = data / _NAME
-    if not (folders.in_use(data) and path.exists()):
+    if not (is_locked(data) and path.exists()):
         raise Misconfigured(f"No Daybook is running on {data}: start it first.")
     fields = json.loads(path.read_text())
     return Endpoints(supabase_url=fields["url"], publishable_key=fields["key"])

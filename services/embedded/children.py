@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Protocol, cast
 
-from services.errors import Misconfigured
+from services.embedded.folders import full
+from services.errors import Misconfigured, says_disk_full
 
 Child = subprocess.Popen[bytes]
 _TETHER = Path(__file__).with_name("tether.py")
@@ -35,6 +36,10 @@ class ToolFailed(Exception):
     def __init__(self, program: str, output: str) -> None:
         super().__init__(f"{program} failed")
         self.output = output
+
+    def explained(self, folder: Path, otherwise: str) -> Misconfigured:
+        """What to say of it: that the disk of *folder* is full, or *otherwise*."""
+        return full(folder) if says_disk_full(self.output) else Misconfigured(otherwise)
 
 
 class Patience:

@@ -1,12 +1,10 @@
 """Where the embedded stack keeps what, and the checks that need no waiting."""
 
-import contextlib
 import importlib.util
 import os
 import shutil
 import socket
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,38 +64,6 @@ def full(folder: Path) -> Misconfigured:
     return Misconfigured(f"The disk is full: free some space for {folder} and start again.")
 
 
-def lock(data: Path, patience: float = 10.0) -> int:
-    """The data folder's lock: a descriptor that holds it while it is open in any process.
-
-    An app that was killed leaves the lock to its supervisor until that has stopped the stack;
-    this waits for it. Raise Misconfigured if another app is alive.
-    """
-    descriptor = os.open(_lock_file(data), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + patience
-    while not _locked(descriptor):
-        if _holder_lives(descriptor) or time.monotonic() > deadline:
-            os.close(descriptor)
-            raise Misconfigured(
-                f"Another Daybook is using {data}: stop it, or set DAYBOOK_DATA_DIR to another folder."
-            )
-        time.sleep(0.1)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
-
-
-def in_use(data: Path) -> bool:
-    """Whether an app holds the data folder's lock."""
-    try:
-        descriptor = os.open(_lock_file(data), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        return not _locked(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def wheel(package: str) -> Path:
     """The folder of an installed package, found without importing it. Raise Misconfigured if it is missing."""
     found = importlib.util.find_spec(package)
@@ -149,27 +115,3 @@ def _make_private(folder: Path) -> None:
         if says_disk_full(error):
             raise full(folder) from error
         raise Misconfigured(f"{folder} cannot be written: {error.strerror}.") from error
-
-
-def _lock_file(data: Path) -> Path:
-    return data / "lock"
-
-
-def _locked(descriptor: int) -> bool:
-    import fcntl  # not on Windows, where only a hosted backend works
-
-    with contextlib.suppress(BlockingIOError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
-
-
-def _holder_lives(descriptor: int) -> bool:
-    pid = os.pread(descriptor, 20, 0).strip()
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -4,6 +4,7 @@ The wheel's own starter is not used: it makes a cluster that trusts everybody, o
 all when root runs it, gives recovery ten seconds, and cannot be tied to our life.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -22,9 +23,9 @@ from psycopg import sql
 
 from services.embedded import children
 from services.embedded.children import Child
-from services.embedded.folders import full, wheel
+from services.embedded.folders import wheel
 from services.embedded.keys import StackSecrets
-from services.errors import Misconfigured, says_disk_full
+from services.errors import Misconfigured
 
 DATABASE = "daybook"
 OWNER = "daybook_owner"
@@ -67,11 +68,10 @@ class Postgres:
             self._initdb(draft)
         except children.ToolFailed as failure:
             shutil.rmtree(draft, ignore_errors=True)
-            self.log.write_text(failure.output)
-            if says_disk_full(failure.output):
-                raise full(self.folder.parent) from failure
-            raise Misconfigured(
-                f"The database cannot be made in {self.folder}: see {self.log}."
+            with contextlib.suppress(OSError):  # a full disk has no room for it
+                self.log.write_text(failure.output)
+            raise failure.explained(
+                draft.parent, f"The database cannot be made in {self.folder}: see {self.log}."
             ) from failure
         draft.rename(self.folder)
 

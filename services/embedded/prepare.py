@@ -7,6 +7,7 @@ from pathlib import Path
 from services.crypto import RootKeys
 from services.embedded import folders, keys
 from services.embedded.folders import Folders
+from services.embedded.lock import Lock
 from services.embedded.plan import DatabasePlan, ModelPlan, Plan
 from services.errors import Misconfigured
 
@@ -20,7 +21,7 @@ class Prepared:
 
     plan: Plan
     root_keys: RootKeys = field(repr=False)
-    lock: int | None
+    lock: Lock | None
 
 
 def prepare(
@@ -35,7 +36,7 @@ def prepare(
         folders.make(places)
     lock = None
     if with_database:
-        lock = folders.lock(places.data)
+        lock = Lock(places.data)
         if folders.is_full(places.data, folders.ROOM if places.database.exists() else _FIRST_ROOM):
             raise folders.full(places.data)
     ring = _root_keys(places, root_keys, may_make=with_database)

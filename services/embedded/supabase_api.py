@@ -1,5 +1,6 @@
 """The Supabase-compatible API: fetched once from npm, then one Node process over our Postgres."""
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -13,10 +14,10 @@ from pathlib import Path
 
 from services.embedded import children
 from services.embedded.children import Child
-from services.embedded.folders import full, wheel
+from services.embedded.folders import wheel
 from services.embedded.keys import StackSecrets
 from services.embedded.postgres import DATABASE, OWNER, Postgres
-from services.errors import Misconfigured, says_disk_full
+from services.errors import Misconfigured
 
 _HERE = Path(__file__).parent
 _LOCKFILE = _HERE / "package-lock.json"
@@ -81,8 +82,11 @@ class SupabaseApi:
                 folder=self.folder,
             )
         except children.ToolFailed as failure:
-            self.log.write_text(failure.output)
-            raise Misconfigured(f"The sign-in tables cannot be made: see {self.log}.") from failure
+            with contextlib.suppress(OSError):
+                self.log.write_text(failure.output)
+            raise failure.explained(
+                self.folder, f"The sign-in tables cannot be made: see {self.log}."
+            ) from failure
         with self.postgres.connect() as connection:
             for schema in ("auth", "supabase_migrations"):
                 connection.execute(f"grant usage on schema {schema} to {OWNER}")
@@ -189,13 +193,13 @@ def _npm_ci(folder: Path, total: int, progress: Progress) -> None:
 
 def _not_fetched(folder: Path, failure: children.ToolFailed) -> Misconfigured:
     shutil.rmtree(folder, ignore_errors=True)
-    if says_disk_full(failure.output):
-        return full(folder.parent)
     log = folder.parent / "npm.log"
-    log.write_text(failure.output)
-    return Misconfigured(
+    with contextlib.suppress(OSError):  # a full disk has no room for it
+        log.write_text(failure.output)
+    return failure.explained(
+        folder.parent,
         "The Node modules of the embedded backend could not be fetched: "
-        f"check the network and npm's registry setting, and start again (details in {log})."
+        f"check the network and npm's registry setting, and start again (details in {log}).",
     )
 
 

@@ -84,7 +84,7 @@ class Database:
             secrets=plan.secrets,
         )
         self._parts = (Part(self._postgres), Part(self._api))
-        self._is_full = False
+        self._is_full: bool | None = None  # not looked yet
 
     def start(self) -> None:
         """Bring everything up, once. Raise Misconfigured with the first thing that cannot be."""
@@ -94,16 +94,15 @@ class Database:
         )
         _say(Starting(Stage.DATABASE))
         self._postgres.prepare()
-        database.start()
-        database.wait()
+        self._start(database)
         _say(Starting(Stage.TABLES))
         self._postgres.make_roles()
         self._api.prepare()
         self._prepare_tables()
         _say(Starting(Stage.API))
-        api.start()
-        api.wait()
+        self._start(api)
         write_address(self._places.data, self._api.url, self._plan.secrets.publishable_key)
+        self._watch_disk()
 
     def look(self) -> None:
         """Start again what has stopped, and watch the disk. Raise Misconfigured when that is no use."""
@@ -121,11 +120,19 @@ class Database:
         for part in reversed(self._parts):
             part.end()
 
+    def _start(self, part: Part) -> None:
+        part.start()
+        try:
+            part.wait()
+        except Misconfigured:
+            if self._died_of_a_full_disk(part):
+                raise folders.full(self._places.data) from None
+            raise
+
     def _prepare_tables(self) -> None:
         with self._postgres.connect(as_owner=True) as connection:
             migrations.apply(connection, self._plan.migrations)
-            for version, key in self._plan.proof_keys.items():
-                connection.execute("select private.install_server_key(%s, %s)", [version, key])
+            migrations.install_server_keys(connection, self._plan.proof_keys)
             connection.execute("update private.settings set first_account_is_admin = true")
 
     def _revive(self, part: Part) -> None:
