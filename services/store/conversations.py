@@ -44,7 +44,7 @@ from services.errors import (
     StoreUnavailable,
     Tampered,
 )
-from services.store.gateway import Answer, Hidden, store_errors
+from services.store.gateway import Answer, Hidden, Moment, store_errors
 from services.store.sessions import AppSession
 
 _PAGE = 1000  # rows in one answer, at most: the API's own bound
@@ -68,9 +68,9 @@ class _ConversationRow(BaseModel):
     policy_size: int | None
     reset_seq: int
     start_seq: int
-    pinned_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
+    pinned_at: Moment | None
+    created_at: Moment
+    updated_at: Moment
 
 
 class _MessageRow(BaseModel):
@@ -81,7 +81,7 @@ class _MessageRow(BaseModel):
     role: Role
     outcome: Outcome
     body: str
-    created_at: datetime
+    created_at: Moment
 
 
 class TurnState(StrEnum):
@@ -105,7 +105,7 @@ class _TurnRow(BaseModel):
     state: TurnState
     prompt_id: UUID | None
     partial: str | None
-    lease_until: datetime
+    lease_until: Moment
 
 
 _CONVERSATIONS = TypeAdapter(list[_ConversationRow])
@@ -250,11 +250,11 @@ class Conversations:
     def start_anew(self, thread: Thread) -> None:
         """Let the model's view begin after what was said so far. The history stays."""
         last_seq = thread.messages[-1].seq if thread.messages else 0
-        self._set_memory(thread.conversation.id, thread.conversation.policy, reset_seq=last_seq)
+        self._reset(thread.conversation.id, last_seq)
 
     def take_back_reset(self, thread: Thread) -> None:
         """Undo `start_anew`: the model may see everything again."""
-        self._set_memory(thread.conversation.id, thread.conversation.policy, reset_seq=0)
+        self._reset(thread.conversation.id, 0)
 
     # --- turns ----------------------------------------------------------------------------------
 
@@ -514,6 +514,10 @@ class Conversations:
         prompt_id = MessageId(row.prompt_id) if row.prompt_id else None
         return OpenTurn(turn_id, row.state, prompt_id, row.lease_until, said)
 
+    def _reset(self, conversation_id: ConversationId, reset_seq: int) -> None:
+        policy = _policy(self._row(conversation_id))
+        self._set_memory(conversation_id, policy, reset_seq=reset_seq)
+
     def _set_memory(
         self, conversation_id: ConversationId, policy: MemoryPolicy, *, reset_seq: int | None
     ) -> None:
@@ -636,7 +640,7 @@ def _refusal(reason: str) -> Refused | StoreUnavailable:
             return Busy()
         case "too_many":
             return BadInput("You have as many conversations as fit. Delete one to start another.")
-        case _ if reason in Cap:
+        case _ if reason in {cap.value for cap in Cap}:
             return OverBudget(Cap(reason))
         case _:
             return StoreUnavailable(reason)

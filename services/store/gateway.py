@@ -9,18 +9,25 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 import httpx
 from postgrest.exceptions import APIError
-from pydantic import BaseModel, ConfigDict, SecretStr, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, TypeAdapter, ValidationError
 from supabase import Client, ClientOptions, create_client
 
 from services.crypto import ServerProof, sha
 from services.domain import UserId
 from services.errors import NotFound, SignedOut, StoreUnavailable
 
+
+def _read_moment(value: object) -> object:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+# the embedded API prints a time with a blank in it, which datetime reads and pydantic does not
+Moment = Annotated[datetime, BeforeValidator(_read_moment)]
 Argument = UUID | str | int | bool | datetime | None
 Row = TypeVar("Row", bound=BaseModel)
 _TIMEOUT = httpx.Timeout(15.0, connect=3.0)  # seconds

@@ -10,7 +10,6 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import cast
 from uuid import UUID
 
@@ -22,7 +21,7 @@ from services.domain import SessionId, UserId
 from services.errors import SignedOut, StoreUnavailable, Tampered
 from services.store import accounts
 from services.store.accounts import Tokens
-from services.store.gateway import Gateway, Hidden, PersonCalls, ServerCalls, store_errors
+from services.store.gateway import Gateway, Hidden, Moment, PersonCalls, ServerCalls, store_errors
 
 _COOKIE_BYTES = 32
 _LEASE_SECONDS = 15  # for one exchange of the refresh token
@@ -62,7 +61,7 @@ class _SessionRow(BaseModel):
     user: UUID
     refresh_token: str = field(repr=False)
     generation: int
-    expires_at: datetime
+    expires_at: Moment
 
 
 class _UserKeyRow(BaseModel):

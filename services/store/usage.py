@@ -1,12 +1,12 @@
 """What each person used: counts and money for admins, never content."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 
 from services.domain import AccountRole, PersonUsage, UserId
+from services.store.gateway import Moment
 from services.store.sessions import AppSession
 
 
@@ -15,7 +15,7 @@ class _UsageRow(BaseModel):
     email: str
     role: AccountRole
     suspended: bool
-    last_active_at: datetime | None
+    last_active_at: Moment | None
     turns_today: int
     tokens_in_today: int
     tokens_out_today: int

@@ -1,0 +1,64 @@
+"""The store and the chat over supabase-py, against the embedded stack."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from pydantic import SecretStr
+
+from services.crypto import RootKeys, ServerProof
+from services.embedded import MendedTransport
+from services.store.conversations import Conversations
+from services.store.gateway import Gateway, ServerCalls
+from services.store.sessions import AppSession, Cookie, Sessions
+from tests.conftest import RunningStack
+
+PASSWORD = "correct horse battery staple"
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def sessions(stack: RunningStack) -> Iterator[Sessions]:
+    made = make_sessions(stack)
+    yield made
+    made.gateway.http.close()
+
+
+def make_sessions(stack: RunningStack, **changes: object) -> Sessions:
+    """What one app process has; another call makes another process."""
+    root_keys = RootKeys.parse(stack.root_keys)
+    gateway = Gateway.to(stack.url, SecretStr(stack.publishable_key), MendedTransport())
+    proof = ServerProof(root_keys.proof_key())
+    settings = {"idle_seconds": 3600, "lifetime_seconds": 86400} | changes
+    return Sessions(
+        gateway=gateway,
+        server=ServerCalls(gateway.client(), proof),
+        root_keys=root_keys,
+        proof=proof,
+        **settings,
+    )
+
+
+def new_email() -> str:
+    return f"person-{os.getpid()}-{next(_numbers)}@daybook.test"
+
+
+@pytest.fixture
+def sign_up(sessions: Sessions) -> Callable[[], tuple[Cookie, AppSession]]:
+    return lambda: sessions.sign_up(new_email(), PASSWORD)
+
+
+@pytest.fixture
+def maya(sign_up: Callable[[], tuple[Cookie, AppSession]]) -> AppSession:
+    return sign_up()[1]
+
+
+@pytest.fixture
+def omar(sign_up: Callable[[], tuple[Cookie, AppSession]]) -> AppSession:
+    return sign_up()[1]
+
+
+@pytest.fixture
+def conversations(maya: AppSession) -> Conversations:
+    return Conversations(maya)

@@ -1,0 +1,332 @@
+"""Conversations: sealed at rest, checked when read, and nobody else's."""
+
+import base64
+import re
+from uuid import uuid4
+
+import pytest
+
+from services.domain import (
+    ConversationId,
+    Full,
+    Message,
+    MessageId,
+    Outcome,
+    Role,
+    Thread,
+    Tokens,
+    Window,
+)
+from services.errors import BadInput, Busy, Cap, NotFound, OverBudget, Stale
+from services.store.conversations import (
+    Begun,
+    ClientTurnId,
+    Conversations,
+    Ending,
+    NewTurn,
+    TurnState,
+)
+from services.store.sessions import AppSession
+from tests.conftest import RunningStack
+
+CANARY = "kumquat-7781"
+
+
+def new_turn(thread: Thread, prompt: str | None, **changes: object) -> NewTurn:
+    fields = {
+        "client_turn_id": ClientTurnId(uuid4()),
+        "thread": thread,
+        "prompt_id": MessageId(uuid4()),
+        "prompt": prompt,
+        "start_seq": thread.conversation.start_seq,
+        "model": "test-model",
+        "prompt_micro": 100,
+        "reply_micro": 1000,
+        "least_reply_micro": 50,
+        "lease_seconds": 30,
+    }
+    return NewTurn(**(fields | changes))
+
+
+def ending(turn: NewTurn, begun: Begun, reply: str, **changes: object) -> Ending:
+    fields = {
+        "turn_id": begun.turn_id,
+        "conversation_id": turn.thread.conversation.id,
+        "prompt_id": turn.prompt_id,
+        "reply_id": MessageId(uuid4()),
+        "reply": reply,
+        "outcome": Outcome.COMPLETE,
+        "tokens": Tokens(10, 20),
+        "cost_micro": 300,
+    }
+    return Ending(**(fields | changes))
+
+
+def say(conversations: Conversations, thread: Thread, prompt: str, reply: str) -> Thread:
+    turn = new_turn(thread, prompt)
+    conversations.finish_turn(ending(turn, conversations.begin_turn(turn), reply))
+    return conversations.thread(thread.conversation.id)
+
+
+def said(messages: tuple[Message, ...]) -> list[tuple[Role, str]]:
+    return [(message.role, message.body) for message in messages]
+
+
+@pytest.fixture
+def garden(conversations: Conversations) -> Thread:
+    thread = conversations.create("Garden", Window())
+    thread = say(conversations, thread, "When do I sow peas?", "In March.")
+    return say(conversations, thread, "And beans?", "In May.")
+
+
+def test_a_turn_is_there_again_for_a_reader_who_knows_nothing(garden: Thread, maya: AppSession):
+    thread = Conversations(maya).thread(garden.conversation.id)
+
+    assert thread.is_whole
+    assert thread.conversation.title == "Garden"
+    assert said(thread.branch()) == [
+        (Role.USER, "When do I sow peas?"),
+        (Role.ASSISTANT, "In March."),
+        (Role.USER, "And beans?"),
+        (Role.ASSISTANT, "In May."),
+    ]
+
+
+def test_nothing_that_was_written_is_readable_in_the_database(
+    conversations: Conversations, stack: RunningStack
+):
+    thread = conversations.create(f"{CANARY} title", Window())
+    turn = new_turn(thread, f"{CANARY} prompt")
+    begun = conversations.begin_turn(turn)
+    conversations.checkpoint_turn(begun.turn_id, thread.conversation.id, f"{CANARY} partial", 30)
+    with stack.connect() as database:
+        held = _everything(database)
+    conversations.finish_turn(ending(turn, begun, f"{CANARY} reply"))
+    with stack.connect() as database:
+        held += _everything(database)
+
+    encoded = base64.b64encode(CANARY.encode()).decode()[:12]
+    assert str(thread.conversation.id) in held
+    assert CANARY not in held
+    assert encoded not in held
+
+
+def _everything(database) -> str:
+    tables = database.execute(
+        "select format('%I.%I', schemaname, tablename) from pg_tables"
+        " where schemaname in ('public', 'private', 'auth')"
+    ).fetchall()
+    return "".join(
+        str(database.execute(f"select t::text from {t} t").fetchall()) for (t,) in tables
+    )
+
+
+def test_somebody_elses_conversation_is_like_none(garden: Thread, omar: AppSession):
+    stranger = Conversations(omar)
+    garden_id = garden.conversation.id
+
+    for attempt in (
+        lambda: stranger.thread(garden_id),
+        lambda: stranger.rename(garden_id, "Mine"),
+        lambda: stranger.delete(garden_id),
+        lambda: stranger.set_policy(garden_id, Full()),
+        lambda: stranger.start_anew(garden),
+        lambda: stranger.thread(ConversationId(uuid4())),
+    ):
+        with pytest.raises(NotFound):
+            attempt()
+    assert stranger.recent() == []
+    assert stranger.open_turn(garden_id) is None
+
+
+def test_a_write_from_an_old_revision_is_stale(
+    conversations: Conversations, garden: Thread, maya: AppSession
+):
+    other_tab = Conversations(maya)
+    old = other_tab.thread(garden.conversation.id)
+    say(conversations, garden, "From here", "Yes.")
+
+    with pytest.raises(Stale):
+        other_tab.begin_turn(new_turn(old, "From there"))
+
+    fresh = other_tab.thread(garden.conversation.id)
+    assert say(other_tab, fresh, "From there", "Yes too.").is_whole
+
+
+def test_asking_twice_begins_one_turn(conversations: Conversations, garden: Thread):
+    turn = new_turn(garden, "Once")
+
+    first = conversations.begin_turn(turn)
+    assert conversations.open_turn(garden.conversation.id).state is TurnState.RESERVED
+    with pytest.raises(Busy):
+        conversations.begin_turn(new_turn(garden, "Twice"))
+    done = ending(turn, first, "One.")
+    conversations.finish_turn(done)
+    conversations.finish_turn(done)
+
+    thread = conversations.thread(garden.conversation.id)
+    assert said(thread.branch())[-2:] == [(Role.USER, "Once"), (Role.ASSISTANT, "One.")]
+    assert len(thread.messages) == len(garden.messages) + 2
+
+
+def test_a_cap_refuses_and_clips(
+    conversations: Conversations, garden: Thread, stack: RunningStack, maya: AppSession
+):
+    with stack.connect() as database:
+        database.execute(
+            "update private.budgets set daily_cap_micro = day_spent + 500 where user_id = %s",
+            [maya.user_id],
+        )
+    turn = new_turn(garden, "Short of money")
+
+    begun = conversations.begin_turn(turn)
+    assert begun.reserved_micro == 500
+    conversations.finish_turn(ending(turn, begun, "Dear.", cost_micro=480))
+
+    thread = conversations.thread(garden.conversation.id)
+    with pytest.raises(OverBudget) as refused:
+        conversations.begin_turn(new_turn(thread, "Again"))
+    assert refused.value.cap is Cap.DAILY
+    assert conversations.thread(garden.conversation.id).messages == thread.messages
+
+
+def test_a_second_reply_is_a_sibling_and_the_one_that_is_read(
+    conversations: Conversations, garden: Thread
+):
+    prompt = garden.branch()[-2]
+    again = new_turn(garden, None, prompt_id=prompt.id)
+
+    conversations.finish_turn(ending(again, conversations.begin_turn(again), "In June."))
+
+    thread = conversations.thread(garden.conversation.id)
+    assert thread.is_whole
+    assert said(thread.branch())[-2:] == [(Role.USER, "And beans?"), (Role.ASSISTANT, "In June.")]
+    assert len(thread.messages) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "is_readable"),
+    [
+        ("delete from public.messages where conversation_id = %s and seq = 2", True),
+        ("update public.messages set seq = 9 where conversation_id = %s and seq = 2", False),
+        (
+            "update public.messages set role = 'system' where conversation_id = %s and seq = 2",
+            False,
+        ),
+        (
+            "update public.messages m set body = o.body from public.messages o where"
+            " m.conversation_id = %s and m.seq = 2 and o.conversation_id = m.conversation_id"
+            " and o.seq = 4",
+            False,
+        ),
+        ("update public.conversations set rev = rev + 1 where id = %s", True),
+        (
+            "update public.conversations set head = 'h1.' || repeat('A', 118) where id = %s",
+            True,
+        ),
+    ],
+)
+def test_what_a_database_owner_changes_is_noticed_and_the_rest_stays_readable(
+    garden: Thread, maya: AppSession, stack: RunningStack, change: str, is_readable: bool
+):
+    with stack.connect() as database:
+        assert database.execute(change, [garden.conversation.id]).rowcount == 1
+
+    thread = Conversations(maya).thread(garden.conversation.id)
+
+    assert not thread.is_whole
+    unverified = [message for message in thread.messages if not message.is_verified]
+    assert bool(unverified) is not is_readable
+    assert all(message.body == "" for message in unverified)
+    assert "When do I sow peas?" in [message.body for message in thread.messages]
+
+
+def test_a_conversation_set_back_under_a_reader_is_noticed(
+    conversations: Conversations, garden: Thread, stack: RunningStack
+):
+    garden_id = garden.conversation.id
+    with stack.connect() as database:
+        head = database.execute(
+            "select head from public.conversations where id = %s", [garden_id]
+        ).fetchone()[0]
+        say(conversations, garden, "More", "More.")
+        database.execute(
+            "delete from public.messages where conversation_id = %s and seq > 4", [garden_id]
+        )
+        database.execute(
+            "update public.conversations set rev = 4, last_seq = 4, message_count = 4, head = %s"
+            " where id = %s",
+            [head, garden_id],
+        )
+
+    assert not conversations.thread(garden_id).is_whole
+
+
+def test_a_turn_that_nobody_finishes_is_found_with_what_was_said(
+    conversations: Conversations, garden: Thread, stack: RunningStack
+):
+    turn = new_turn(garden, "Will this end?")
+    begun = conversations.begin_turn(turn)
+    conversations.checkpoint_turn(begun.turn_id, garden.conversation.id, "Half a", 30)
+
+    left = conversations.open_turn(garden.conversation.id)
+
+    assert (left.id, left.state, left.said) == (begun.turn_id, TurnState.STREAMING, "Half a")
+
+
+def test_rename_policy_and_reset(conversations: Conversations, garden: Thread):
+    garden_id = garden.conversation.id
+    conversations.rename(garden_id, "  The   garden ")
+    conversations.set_policy(garden_id, Window(8))
+    conversations.start_anew(garden)
+
+    conversation = conversations.thread(garden_id).conversation
+    assert conversation.title == "The garden"
+    assert conversation.policy == Window(8)
+    assert (conversation.reset_seq, conversation.start_seq) == (4, 4)
+
+    conversations.take_back_reset(garden)
+    assert conversations.thread(garden_id).conversation.reset_seq == 0
+    with pytest.raises(BadInput):
+        conversations.rename(garden_id, "   ")
+
+
+def test_a_deleted_conversation_is_gone_with_its_key(
+    conversations: Conversations, garden: Thread, stack: RunningStack
+):
+    conversations.delete(garden.conversation.id)
+
+    with pytest.raises(NotFound):
+        conversations.thread(garden.conversation.id)
+    with stack.connect() as database:
+        assert re.search(str(garden.conversation.id), _everything(database)) is None
+
+
+def test_a_reply_to_a_conversation_deleted_meanwhile_is_settled(
+    conversations: Conversations, garden: Thread, stack: RunningStack
+):
+    turn = new_turn(garden, "Last words?")
+    begun = conversations.begin_turn(turn)
+    conversations.delete(garden.conversation.id)
+
+    conversations.finish_turn(ending(turn, begun, "Too late."))
+
+    with stack.connect() as database:
+        state = database.execute(
+            "select state, charged_micro from public.turns where id = %s", [begun.turn_id]
+        ).fetchone()
+    assert state == ("complete", 300)
+
+
+def test_a_thousand_messages_and_more_are_all_read(
+    conversations: Conversations, maya: AppSession, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("services.store.conversations._PAGE", 3)  # the bound is 1,000 rows
+    thread = conversations.create("Long", Window())
+    for n in range(4):
+        thread = say(conversations, thread, f"p{n}", f"r{n}")
+
+    whole = Conversations(maya).thread(thread.conversation.id)
+
+    assert whole.is_whole
+    assert [m.seq for m in whole.messages] == [1, 2, 3, 4, 5, 6, 7, 8]
