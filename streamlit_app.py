@@ -33,7 +33,12 @@ if __name__ != "__main__":
         life, stack = bootstrap.begin(_url())
     except Misconfigured as error:
         raise SystemExit(f"Daybook cannot start: {error.public}") from None
-    app = st.App(__file__, routes=life.routes(), lifespan=life.lifespan(stack))
+    app = st.App(
+        __file__,
+        routes=[*life.routes(), *bootstrap.routes()],
+        middleware=bootstrap.middleware(),
+        lifespan=life.lifespan(stack, bootstrap.stop_turns),
+    )
 else:
     if not bootstrap.life().is_open:
         _wait_for_the_start()

@@ -177,7 +177,7 @@ def middleware() -> list[Middleware]:
     return [
         Middleware(
             Shield,
-            visitors=lambda: _shared().visitors if life().is_ready else None,
+            visitors=lambda: _shared().visitors if _is_built() or life().is_open else None,
             origin=_origin(),
             policy=content_security_policy(index),
         )
@@ -186,8 +186,12 @@ def middleware() -> list[Middleware]:
 
 def stop_turns() -> None:
     """Let what is being said be stored before the backend goes."""
-    if _build.cache_info().currsize:
+    if _is_built():
         _shared().live_turns.stop(within=0.8)
+
+
+def _is_built() -> bool:
+    return _build.cache_info().currsize > 0
 
 
 def _origin() -> Origin:
