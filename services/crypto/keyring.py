@@ -161,7 +161,7 @@ class RootKeys:
 
     def proof_key(self, version: int | None = None) -> bytes:
         """The HMAC key of server proofs, by the current root key or that of *version*."""
-        return subkey(self._keys[version or self.current], "server proof")
+        return subkey(self._keys[self.current if version is None else version], "server proof")
 
     def session_vault(self, cookie_secret: bytes) -> VaultRing:
         """What seals for the browser with this cookie; it opens what older root keys of the ring sealed."""

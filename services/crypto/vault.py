@@ -85,7 +85,7 @@ import os
 import re
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 from uuid import UUID
@@ -140,7 +140,9 @@ class Head:
     rev: int = 0
     count: int = 0
     last_seq: int = 0
-    total: int = 0
+    total: int = field(
+        default=0, repr=False
+    )  # hidden, or other rows with the same sum could be sought
 
     def add(self, mac: bytes, seq: int) -> "Head":
         """The head after one more message. Its rev moves by one, as it does in the database."""

@@ -1,0 +1,635 @@
+"""The vault keeps what its specification promises, to the octet."""
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import string
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from services.crypto import LARGEST_TEXT, Head, Place, Vault
+from services.crypto.vault import LARGEST_TOKEN, padded_size
+from services.errors import Tampered
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+TOKENS = json.loads((VECTORS / "tokens.json").read_text())
+HEADS = json.loads((VECTORS / "heads.json").read_text())
+
+KEY = bytes(range(32))
+OTHER_KEY = bytes(range(1, 33))
+ANA = UUID("11111111-2222-4333-8444-555555555555")
+BEN = UUID("66666666-7777-4888-8999-aaaaaaaaaaaa")
+GARDEN = UUID("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")
+KITCHEN = UUID("bbbbbbbb-cccc-4ddd-8eee-ffffffffffff")
+FIRST = UUID("01010101-0101-4101-8101-010101010101")
+SECOND = UUID("02020202-0202-4202-8202-020202020202")
+PLACE = Place(
+    table="messages",
+    column="body",
+    row_id=SECOND,
+    user_id=ANA,
+    conversation_id=GARDEN,
+    seq=2,
+    parent_id=FIRST,
+    role="assistant",
+)
+ELSEWHERE = [
+    replace(PLACE, table="turns"),
+    replace(PLACE, column="partial"),
+    replace(PLACE, row_id=FIRST),
+    replace(PLACE, user_id=BEN),
+    replace(PLACE, conversation_id=KITCHEN),
+    replace(PLACE, conversation_id=None),
+    replace(PLACE, seq=3),
+    replace(PLACE, parent_id=SECOND),
+    replace(PLACE, parent_id=None),
+    replace(PLACE, role="user"),
+    replace(PLACE, conversation_id=FIRST, parent_id=GARDEN),
+]
+CANARY = "canary in a coal mine"
+
+uuids = st.uuids()
+places = st.builds(
+    Place,
+    table=st.sampled_from(["messages", "message", "conversations", ""]),
+    column=st.sampled_from(["body", "sbody", "title", ""]),
+    row_id=uuids,
+    user_id=uuids,
+    conversation_id=st.none() | uuids,
+    seq=st.integers(0, 2**64 - 1),
+    parent_id=st.none() | uuids,
+    role=st.sampled_from(["user", "assistant", "system", ""]),
+)
+
+
+# --- the specification, followed by hand ----------------------------------------------------------------
+
+
+def hkdf(key: bytes, salt: bytes, info: bytes, length: int) -> bytes:
+    pseudorandom = hmac.digest(salt or bytes(32), key, "sha256")
+    block, out = b"", b""
+    for number in range(1, -(-length // 32) + 1):
+        block = hmac.digest(pseudorandom, block + info + bytes([number]), "sha256")
+        out += block
+    return out[:length]
+
+
+def place_octets(kind: str, place: Place, version: int) -> bytes:
+    def text(name: str) -> bytes:
+        return bytes([len(name.encode())]) + name.encode()
+
+    def optional(id_: UUID | None) -> bytes:
+        return bytes(17) if id_ is None else b"\1" + id_.bytes
+
+    return (
+        text(kind)
+        + text(place.table)
+        + text(place.column)
+        + text(place.role)
+        + version.to_bytes(4)
+        + place.row_id.bytes
+        + place.user_id.bytes
+        + place.seq.to_bytes(8)
+        + optional(place.conversation_id)
+        + optional(place.parent_id)
+    )
+
+
+def seal_by_hand(
+    key: bytes, place: bytes, body: bytes, salt: bytes, commitment: bytes | None = None
+) -> str:
+    derived = hkdf(key, salt, place, 48)
+    sealed = AESGCM(derived[:32]).encrypt(bytes(12), body, place)
+    octets = salt + (commitment or derived[32:]) + sealed
+    return base64.urlsafe_b64encode(octets).decode().rstrip("=")
+
+
+def text_body(text: str, size: int) -> bytes:
+    octets = text.encode()
+    return (len(octets).to_bytes(4) + octets).ljust(size, b"\0")
+
+
+def place_of(vector: dict) -> Place:
+    ids = {
+        name: UUID(value) if value and name.endswith("_id") else value
+        for name, value in vector.items()
+    }
+    return Place(**ids)
+
+
+def test_a_token_made_by_hand_from_the_specification_opens():
+    token = seal_by_hand(KEY, place_octets("p1", PLACE, 7), text_body("hello", 64), bytes(24))
+
+    assert Vault(KEY, 7).open(f"p1.7.{token}", PLACE) == "hello"
+
+
+def test_a_head_made_by_hand_from_the_specification_opens():
+    place = Place(
+        table="conversations", column="head", row_id=GARDEN, user_id=ANA, conversation_id=GARDEN
+    )
+    body = b"".join(number.to_bytes(8) for number in (5, 4, 3)) + (2).to_bytes(32)
+    token = seal_by_hand(KEY, place_octets("h1", place, 7), body, bytes(24))
+
+    assert Vault(KEY, 7).open_head(f"h1.{token}", ANA, GARDEN) == Head(5, 4, 3, 2)
+
+
+def test_a_row_mac_is_the_one_of_the_specification():
+    token = Vault(KEY, 7).seal("hello", PLACE)
+    row_key = hkdf(KEY, b"", b"daybook p1 row", 32)
+    message = place_octets("p1", PLACE, 7) + token.encode()
+
+    assert (
+        Vault(KEY, 7).row_mac(token, PLACE) == hmac.new(row_key, message, hashlib.sha256).digest()
+    )
+
+
+# --- the frozen vectors ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vector", TOKENS["opens"], ids=lambda vector: vector["name"])
+def test_frozen_tokens_open_and_are_made_again(vector, monkeypatch):
+    vault, place = Vault(bytes.fromhex(vector["key"]), vector["version"]), place_of(vector["place"])
+    monkeypatch.setattr(
+        "services.crypto.vault.os.urandom", lambda size: bytes.fromhex(vector["salt"])
+    )
+
+    assert vault.open(vector["token"], place) == vector["text"]
+    assert vault.seal(vector["text"], place) == vector["token"]
+    assert place_octets("p1", place, vector["version"]).hex() == vector["place_octets"]
+    assert vault.row_mac(vector["token"], place).hex() == vector["row_mac"]
+
+
+@pytest.mark.parametrize("vector", TOKENS["refused"], ids=lambda vector: vector["name"])
+def test_frozen_failures_stay_failures(vector):
+    vault = Vault(bytes.fromhex(vector["key"]), vector["version"])
+
+    with pytest.raises(Tampered):
+        vault.open(vector["token"], place_of(vector["place"]))
+
+
+@pytest.mark.parametrize("vector", HEADS["opens"], ids=lambda vector: vector["name"])
+def test_frozen_heads_open_and_are_made_again(vector, monkeypatch):
+    vault = Vault(bytes.fromhex(vector["key"]), vector["version"])
+    ids = UUID(vector["user_id"]), UUID(vector["conversation_id"])
+    monkeypatch.setattr(
+        "services.crypto.vault.os.urandom", lambda size: bytes.fromhex(vector["salt"])
+    )
+    head = Head()
+    for row in vector["rows"]:
+        place = place_of(row["place"])
+        head = head.add(vault.row_mac(row["token"], place), place.seq)
+
+    assert vault.open_head(vector["token"], *ids) == head
+    assert vault.seal_head(head, *ids) == vector["token"]
+    assert (head.rev, head.count, head.last_seq) == tuple(vector["numbers"])
+    assert head.total == int(vector["total"], 16)
+
+
+@pytest.mark.parametrize("vector", HEADS["refused"], ids=lambda vector: vector["name"])
+def test_frozen_head_failures_stay_failures(vector):
+    vault = Vault(bytes.fromhex(vector["key"]), vector["version"])
+
+    with pytest.raises(Tampered):
+        vault.open_head(vector["token"], UUID(vector["user_id"]), UUID(vector["conversation_id"]))
+
+
+# --- sealing and opening --------------------------------------------------------------------------------
+
+
+@given(st.text(), places, st.binary(min_size=32, max_size=32), st.integers(1, 999_999_999))
+@example("", PLACE, KEY, 1)
+@example("\0", PLACE, KEY, 1)
+@example("😀" * 300, PLACE, KEY, 999_999_999)
+def test_what_is_sealed_opens(text, place, key, version):
+    vault = Vault(key, version)
+
+    assert vault.open(vault.seal(text, place), place) == text
+
+
+@given(places, places)
+def test_a_token_opens_nowhere_else(here, there):
+    if here != there:
+        with pytest.raises(Tampered):
+            Vault(KEY).open(Vault(KEY).seal("hello", here), there)
+
+
+@pytest.mark.parametrize("elsewhere", ELSEWHERE)
+def test_a_moved_token_does_not_open(elsewhere):
+    token, key = Vault(KEY).seal("hello", PLACE), Vault(KEY).wrap(OTHER_KEY, PLACE)
+
+    with pytest.raises(Tampered):
+        Vault(KEY).open(token, elsewhere)
+    with pytest.raises(Tampered):
+        Vault(KEY).unwrap(key, elsewhere)
+
+
+def test_every_place_has_its_own_row_mac():
+    macs = {Vault(KEY).row_mac("p1.1.token", place) for place in [PLACE, *ELSEWHERE]}
+
+    assert len(macs) == 1 + len(ELSEWHERE)
+    assert Vault(KEY).row_mac("p1.1.other", PLACE) not in macs
+    assert Vault(KEY, 2).row_mac("p1.1.token", PLACE) not in macs
+    assert Vault(OTHER_KEY).row_mac("p1.1.token", PLACE) not in macs
+
+
+def test_another_key_does_not_open():
+    with pytest.raises(Tampered):
+        Vault(OTHER_KEY).open(Vault(KEY).seal("hello", PLACE), PLACE)
+
+
+def test_a_token_belongs_to_its_key_version():
+    token = Vault(KEY, 1).seal("hello", PLACE)
+
+    for version in ("2", "01", "0", "1 ", "+1", "", "10", "\u0661"):
+        relabelled = token.replace("p1.1.", f"p1.{version}.")
+        for vault in (Vault(KEY, 1), Vault(KEY, 2), Vault(KEY, 10)):
+            with pytest.raises(Tampered):
+                vault.open(relabelled, PLACE)
+
+
+def test_every_flipped_bit_is_noticed():
+    vault = Vault(KEY)
+    for token, opened in (
+        (vault.seal("hello", PLACE), lambda changed: vault.open(changed, PLACE)),
+        (vault.wrap(OTHER_KEY, PLACE), lambda changed: vault.unwrap(changed, PLACE)),
+        (
+            vault.seal_head(Head(3, 2, 2, 1), ANA, GARDEN),
+            lambda changed: vault.open_head(changed, ANA, GARDEN),
+        ),
+    ):
+        *prefix, encoded = token.split(".")
+        octets = decoded(encoded)
+        for bit in range(len(octets) * 8):
+            flipped = bytearray(octets)
+            flipped[bit // 8] ^= 1 << bit % 8
+            with pytest.raises(Tampered):
+                opened(".".join([*prefix, encoded_(flipped)]))
+
+
+def test_every_truncation_and_every_addition_is_noticed():
+    vault = Vault(KEY)
+    token, head = vault.seal("hello", PLACE), vault.seal_head(Head(3, 2, 2, 1), ANA, GARDEN)
+
+    for length in range(len(token)):
+        with pytest.raises(Tampered):
+            vault.open(token[:length], PLACE)
+    for length in range(len(head)):
+        with pytest.raises(Tampered):
+            vault.open_head(head[:length], ANA, GARDEN)
+    for changed in (
+        token + "A",
+        token + "AAAA",
+        " " + token,
+        token + "\n",
+        "P" + token[1:],
+        "p2" + token[2:],
+        head,
+    ):
+        with pytest.raises(Tampered):
+            vault.open(changed, PLACE)
+
+
+def test_a_token_has_one_spelling():
+    # base64 leaves 0, 2 or 4 unused bits in the last character, and decoders skip foreign ones
+    vault = Vault(KEY)
+    for token, opened in (
+        (vault.seal("x" * 60, PLACE), lambda spelling: vault.open(spelling, PLACE)),
+        (vault.seal("x" * 61, PLACE), lambda spelling: vault.open(spelling, PLACE)),
+        (vault.wrap(OTHER_KEY, PLACE), lambda spelling: vault.unwrap(spelling, PLACE)),
+        (
+            vault.seal_head(Head(), ANA, GARDEN),
+            lambda spelling: vault.open_head(spelling, ANA, GARDEN),
+        ),
+    ):
+        opened(token)
+        spellings = {token[:-1] + last for last in string.ascii_letters + string.digits + "-_=+/ "}
+        spellings |= {token[:20] + foreign + token[20:] for foreign in "\n =*+é"}
+        spellings |= {token + "=", token + "==", token.replace("-", "+").replace("_", "/")}
+        for spelling in spellings - {token}:
+            with pytest.raises(Tampered):
+                opened(spelling)
+
+
+def test_an_oversized_token_is_refused_unread():
+    with pytest.raises(Tampered):
+        Vault(KEY).open("p1.1." + "A" * LARGEST_TOKEN, PLACE)
+
+
+def test_no_two_tokens_of_one_text_are_alike():
+    tokens = {Vault(KEY).seal(CANARY, PLACE) for _ in range(500)}
+
+    assert len({token[5:37] for token in tokens}) == 500, "a salt came twice"
+    assert not any(CANARY in token for token in tokens)
+
+
+def test_the_commitment_is_compared():
+    # sealed rightly but for the commitment, which is another key's: GCM alone would open it
+    place, salt = place_octets("p1", PLACE, 1), bytes(24)
+    theirs = hkdf(OTHER_KEY, salt, place, 48)[32:]
+    token = "p1.1." + seal_by_hand(KEY, place, text_body("hello", 64), salt, theirs)
+
+    for key in (KEY, OTHER_KEY):
+        with pytest.raises(Tampered):
+            Vault(key).open(token, PLACE)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        text_body("hello", 63),
+        text_body("hello", 65),
+        text_body("hello", 64)[:-1] + b"\1",
+        (61).to_bytes(4) + bytes(60),
+        (2**32 - 1).to_bytes(4) + bytes(60),
+        b"\0\0\0\1\xff".ljust(64, b"\0"),
+        b"",
+        KEY,
+    ],
+    ids=["short", "long", "not zeros", "past the end", "far past it", "no UTF-8", "empty", "a key"],
+)
+def test_a_body_that_is_no_padded_text_is_refused(body):
+    token = seal_by_hand(KEY, place_octets("p1", PLACE, 1), body, bytes(24))
+
+    with pytest.raises(Tampered):
+        Vault(KEY).open(f"p1.1.{token}", PLACE)
+
+
+def test_a_text_is_not_taken_for_a_key():
+    with pytest.raises(Tampered):
+        Vault(KEY).unwrap(Vault(KEY).seal("hello", PLACE), PLACE)
+
+
+# --- padding --------------------------------------------------------------------------------------------
+
+
+def test_short_texts_look_alike():
+    sizes = {len(Vault(KEY).seal("x" * length, PLACE)) for length in range(61)}
+
+    assert len(sizes) == 1
+    assert len(Vault(KEY).seal("yes", PLACE)) == len(Vault(KEY).seal("no", PLACE))
+    assert len(Vault(KEY).seal("x" * 61, PLACE)) not in sizes
+
+
+@pytest.mark.parametrize(
+    ("size", "padded"),
+    [
+        (0, 64),
+        (64, 64),
+        (65, 72),
+        (72, 72),
+        (73, 80),
+        (256, 256),
+        (257, 272),
+        (1000, 1024),
+        (1500, 1536),
+        (65_537, 67_584),
+        (294_912, 294_912),
+    ],
+)
+def test_sizes_are_rounded_as_padme_does(size, padded):
+    assert padded_size(size) == padded
+
+
+@given(st.integers(0, 10**9))
+def test_padding_hides_much_and_costs_little(size):
+    padded = padded_size(size)
+
+    assert max(size, 64) <= padded <= max(1.12 * size, 64)
+    assert padded_size(padded) == padded
+    assert padded_size(size + 1) >= padded
+
+
+def test_up_to_a_thousand_octets_there_are_few_sizes():
+    assert len({padded_size(size) for size in range(1024)}) == 49
+
+
+def test_a_sealed_body_has_its_padded_size():
+    for size in (0, 60, 61, 1000, 5000, LARGEST_TEXT):
+        encoded = Vault(KEY).seal("x" * size, PLACE).rpartition(".")[2]
+        assert len(decoded(encoded)) == 24 + 16 + padded_size(size + 4) + 16
+
+
+# --- what cannot be sealed ------------------------------------------------------------------------------
+
+
+def test_the_largest_text_fits_the_database():
+    token = Vault(KEY, 999_999_999).seal("x" * LARGEST_TEXT, PLACE)
+
+    assert len(token) <= LARGEST_TOKEN
+    assert Vault(KEY, 999_999_999).open(token, PLACE) == "x" * LARGEST_TEXT
+
+
+def test_the_next_larger_text_would_not():
+    longer = padded_size(LARGEST_TEXT + 1 + 4)
+
+    assert len("p1.999999999.") + -(-(24 + 16 + longer + 16) * 4 // 3) > LARGEST_TOKEN
+
+
+@pytest.mark.parametrize("text", ["x" * (LARGEST_TEXT + 1), "ü" * LARGEST_TEXT, "a\ud800b"])
+def test_what_cannot_be_stored_is_refused_before_it_is_sealed(text):
+    with pytest.raises(ValueError, match="294908 octets") as refusal:
+        Vault(KEY).seal(text, PLACE)
+
+    assert refusal.value.__cause__ is None
+    assert refusal.value.__context__ is None, "a UnicodeEncodeError would carry the whole text"
+
+
+@given(st.text(max_size=200), places, st.integers(1, 999_999_999))
+@settings(max_examples=50)
+def test_the_database_takes_every_token(text, place, version):
+    vault = Vault(KEY, version)
+    sealed = re.compile(r"p[1-9]\.[1-9][0-9]{0,8}\.[A-Za-z0-9_-]{75,}")
+    sealed_head = re.compile(r"h[1-9]\.[A-Za-z0-9_-]{118,255}")
+
+    assert sealed.fullmatch(vault.seal(text, place))
+    assert sealed.fullmatch(vault.wrap(OTHER_KEY, place))
+    assert sealed_head.fullmatch(vault.seal_head(Head(), ANA, GARDEN))
+    assert sealed_head.fullmatch(
+        vault.seal_head(Head(2**64 - 1, 2**64 - 1, 2**64 - 1, 2**256 - 1), ANA, GARDEN)
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "version"), [(b"", 1), (KEY[:31], 1), (KEY + b"x", 1), (KEY, 0), (KEY, 10**9)]
+)
+def test_a_vault_refuses_what_is_no_key_and_what_is_no_version(key, version):
+    with pytest.raises(ValueError, match="32 bytes"):
+        Vault(key, version)
+
+
+def test_only_keys_are_wrapped():
+    with pytest.raises(ValueError, match="32 bytes"):
+        Vault(KEY).wrap(b"short", PLACE)
+
+
+# --- heads ----------------------------------------------------------------------------------------------
+
+
+def conversation_of(vault: Vault, size: int) -> tuple[Head, list[tuple[Place, str]]]:
+    head, rows, parent = Head(), [], None
+    for seq in range(1, size + 1):
+        id_ = UUID(int=seq)
+        place = replace(
+            PLACE, row_id=id_, seq=seq, parent_id=parent, role="user" if seq % 2 else "assistant"
+        )
+        token = vault.seal(f"message {seq}", place)
+        head = head.add(vault.row_mac(token, place), seq)
+        rows.append((place, token))
+        parent = id_
+    return head, rows
+
+
+def macs(vault: Vault, rows: list[tuple[Place, str]]) -> list[bytes]:
+    return [vault.row_mac(token, place) for place, token in rows]
+
+
+def test_a_head_covers_its_messages_in_any_order():
+    vault = Vault(KEY)
+    head, rows = conversation_of(vault, 12)
+
+    assert (head.rev, head.count, head.last_seq) == (12, 12, 12)
+    assert head.covers(macs(vault, rows))
+    assert head.covers(macs(vault, rows[::-1]))
+    assert Head().covers([])
+
+
+def test_a_head_notices_what_is_missing_added_swapped_or_replayed():
+    vault = Vault(KEY)
+    head, rows = conversation_of(vault, 12)
+    (place_a, token_a), (place_b, token_b) = rows[2], rows[4]
+    swapped = [*rows[:2], (place_a, token_b), rows[3], (place_b, token_a), *rows[5:]]
+    renumbered = [
+        *rows[:2],
+        (replace(place_a, seq=5), token_a),
+        rows[3],
+        (replace(place_b, seq=3), token_b),
+        *rows[5:],
+    ]
+    other = vault.seal("message 12, edited", rows[-1][0])
+
+    for changed in (
+        [],
+        rows[:-1],
+        rows[1:],
+        [*rows, rows[0]],
+        [*rows[1:], rows[1]],
+        swapped,
+        renumbered,
+        [*rows[:-1], (rows[-1][0], other)],
+    ):
+        assert not head.covers(macs(vault, changed))
+
+
+def test_a_sum_of_other_counts_does_not_cover():
+    # zero MACs would not change a sum: the count is compared too
+    assert not Head(1, 1, 1, 5).covers([(5).to_bytes(32), bytes(32)])
+
+
+@given(
+    st.lists(st.binary(min_size=32, max_size=32), max_size=6), st.binary(min_size=32, max_size=32)
+)
+def test_removing_undoes_adding_but_for_the_rev(added, mac):
+    head = Head()
+    for seq, one in enumerate(added, 1):
+        head = head.add(one, seq)
+
+    after = head.add(mac, len(added) + 1).remove(mac)
+
+    assert after == Head(head.rev + 2, head.count, len(added) + 1, head.total)
+    assert after.covers(added)
+
+
+def test_a_head_belongs_to_one_conversation_of_one_person_and_one_key():
+    head = Head(3, 2, 2, 1)
+    token = Vault(KEY).seal_head(head, ANA, GARDEN)
+
+    assert Vault(KEY).open_head(token, ANA, GARDEN) == head
+    for vault, person, conversation in (
+        (Vault(KEY), BEN, GARDEN),
+        (Vault(KEY), ANA, KITCHEN),
+        (Vault(KEY, 2), ANA, GARDEN),
+        (Vault(OTHER_KEY), ANA, GARDEN),
+    ):
+        with pytest.raises(Tampered):
+            vault.open_head(token, person, conversation)
+
+
+def test_a_text_is_not_taken_for_a_head():
+    place = Place(
+        table="conversations", column="head", row_id=GARDEN, user_id=ANA, conversation_id=GARDEN
+    )
+    token = Vault(KEY).seal("hello", place)
+
+    with pytest.raises(Tampered):
+        Vault(KEY).open_head("h1." + token.removeprefix("p1.1."), ANA, GARDEN)
+    with pytest.raises(Tampered):
+        Vault(KEY).open(
+            "p1.1." + Vault(KEY).seal_head(Head(), ANA, GARDEN).removeprefix("h1."), place
+        )
+
+
+def test_a_head_does_not_show_its_sum():
+    total = 2**255 + 12345
+    token = Vault(KEY).seal_head(Head(1, 1, 1, total), ANA, GARDEN)
+
+    assert total.to_bytes(32) not in decoded(token.removeprefix("h1."))
+    assert str(total) not in repr(Head(1, 1, 1, total))
+
+
+# --- what shows -----------------------------------------------------------------------------------------
+
+
+def test_a_vault_shows_its_version_and_nothing_else():
+    assert repr(Vault(KEY, 3)) == str(Vault(KEY, 3)) == "Vault(version=3)"
+
+
+def test_a_failure_says_one_thing_and_carries_no_secret():
+    vault = Vault(KEY)
+    token = vault.seal(CANARY, PLACE)
+    said = set()
+    for changed, place in (
+        (token, ELSEWHERE[0]),
+        (token[:-2] + "AA", PLACE),
+        ("p1.1.x", PLACE),
+        ("", PLACE),
+    ):
+        with pytest.raises(Tampered) as failure:
+            vault.open(changed, place)
+        shown = "".join(traceback.format_exception(failure.value))
+        ours = failure.value.__traceback__.tb_next  # without this test's own frame
+        with_locals = "".join(
+            traceback.TracebackException(
+                Tampered, failure.value, ours, capture_locals=True
+            ).format()
+        )
+        said.add(str(failure.value))
+        assert failure.value.__context__ is None
+        assert CANARY not in with_locals
+        assert token not in shown
+        for secret in secrets_of(vault, token):
+            assert repr(secret)[2:-1] not in with_locals
+
+    assert said == {"stored data cannot be opened"}
+
+
+def secrets_of(vault: Vault, token: str) -> list[bytes]:
+    salt = decoded(token.rpartition(".")[2])[:24]
+    derived = hkdf(KEY, salt, place_octets("p1", PLACE, 1), 48)
+    return [KEY, derived, derived[:32], hkdf(KEY, b"", b"daybook p1 row", 32)]
+
+
+def decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def encoded_(octets: bytes) -> str:
+    return base64.urlsafe_b64encode(octets).decode().rstrip("=")
