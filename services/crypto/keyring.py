@@ -79,7 +79,7 @@ class VaultRing:
         self.current = current
 
     def __repr__(self) -> str:
-        return f"VaultRing(versions={sorted(self._vaults)}, current={self.current})"
+        return f"VaultRing(versions={tuple(sorted(self._vaults))}, current={self.current})"
 
     def seal(self, plaintext: str, place: Place) -> str:
         """As Vault.seal, under the current key."""

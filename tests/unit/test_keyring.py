@@ -1,0 +1,394 @@
+"""Keys wrap keys: each for one thing, each in its place, and none is ever shown."""
+
+import base64
+import json
+import traceback
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.crypto import KeySource, Place, RootKeys, UserKey, Vault, new_key
+from services.crypto.vault import subkey, token_version
+from services.errors import Misconfigured, Tampered
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "keys.json").read_text())
+
+ROOT_1, ROOT_2 = bytes(range(64, 96)), bytes(range(96, 128))
+USER_KEY, CONVERSATION_KEY = bytes(range(128, 160)), bytes(range(160, 192))
+COOKIE = bytes(range(192, 224))
+ANA = UUID("11111111-2222-4333-8444-555555555555")
+BEN = UUID("66666666-7777-4888-8999-aaaaaaaaaaaa")
+GARDEN = UUID("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")
+KITCHEN = UUID("bbbbbbbb-cccc-4ddd-8eee-ffffffffffff")
+MESSAGE = Place(
+    table="messages", column="body", row_id=KITCHEN, user_id=ANA, conversation_id=GARDEN, seq=1
+)
+REFRESH_TOKEN = Place(table="app_sessions", column="refresh_token", row_id=GARDEN, user_id=ANA)
+
+
+def written(key: bytes) -> str:
+    return base64.urlsafe_b64encode(key).decode().rstrip("=")
+
+
+def ring(current: int, **keys: bytes) -> str:
+    versions = {name.removeprefix("v"): written(key) for name, key in keys.items()}
+    return json.dumps({"current": current, "keys": versions})
+
+
+BEFORE = RootKeys({1: ROOT_1}, current=1)
+DURING = RootKeys({1: ROOT_1, 2: ROOT_2}, current=2)
+AFTER = RootKeys({2: ROOT_2}, current=2)
+
+
+# --- the frozen vectors ---------------------------------------------------------------------------------
+
+
+def use_salt(monkeypatch: pytest.MonkeyPatch, salt: str) -> None:
+    monkeypatch.setattr("services.crypto.vault.os.urandom", lambda size: bytes.fromhex(salt))
+
+
+def place_of(vector: dict) -> Place:
+    ids = {
+        name: UUID(value) if value and name.endswith("_id") else value
+        for name, value in vector.items()
+    }
+    return Place(**ids)
+
+
+@pytest.mark.parametrize("vector", VECTORS["rings"], ids=lambda vector: vector["name"])
+def test_a_frozen_ring_makes_the_same_keys_again(vector, monkeypatch):
+    keys = RootKeys.parse(vector["ring"])
+    user_key, session = vector["user_key"], vector["session"]
+    owner, key = UUID(user_key["user_id"]), bytes.fromhex(user_key["key"])
+
+    assert (keys.current, list(keys.versions())) == (vector["current"], vector["versions"])
+    assert keys.proof_key().hex() == vector["proof_key"]
+    assert keys.bucket(vector["bucket"]["text"]) == vector["bucket"]["name"]
+
+    assert keys.unwrap(user_key["token"], owner, user_key["version"]) == key
+    use_salt(monkeypatch, user_key["salt"])
+    assert keys.wrap(key, owner, user_key["version"]) == user_key["token"]
+
+    vault = keys.session_vault(bytes.fromhex(session["cookie_secret"]))
+    assert vault.open(session["token"], place_of(session["place"])) == session["text"]
+    use_salt(monkeypatch, session["salt"])
+    assert vault.seal(session["text"], place_of(session["place"])) == session["token"]
+
+
+def test_a_frozen_conversation_key_is_wrapped_the_same_again(monkeypatch):
+    vector = VECTORS["conversation_key"]
+    user_key = UserKey(
+        bytes.fromhex(vector["user_key"]), UUID(vector["user_id"]), vector["user_key_version"]
+    )
+    place = UUID(vector["conversation_id"]), vector["key_version"]
+
+    assert user_key.unwrap(vector["token"], *place).hex() == vector["key"]
+    use_salt(monkeypatch, vector["salt"])
+    assert user_key.wrap(bytes.fromhex(vector["key"]), *place) == vector["token"]
+
+
+def test_a_frozen_purpose_is_sealed_the_same_again(monkeypatch):
+    vector = VECTORS["purpose"]
+    vault = UserKey(
+        bytes.fromhex(vector["user_key"]), UUID(vector["user_id"]), vector["user_key_version"]
+    ).vault(vector["purpose"])
+
+    assert vault.open(vector["token"], place_of(vector["place"])) == vector["text"]
+    use_salt(monkeypatch, vector["salt"])
+    assert vault.seal(vector["text"], place_of(vector["place"])) == vector["token"]
+
+
+@pytest.mark.parametrize("vector", VECTORS["user_keys_refused"], ids=lambda vector: vector["name"])
+def test_frozen_failures_of_user_keys_stay_failures(vector):
+    with pytest.raises(Tampered):
+        RootKeys.parse(vector["ring"]).unwrap(
+            vector["token"], UUID(vector["user_id"]), vector["version"]
+        )
+
+
+@pytest.mark.parametrize(
+    "vector", VECTORS["conversation_keys_refused"], ids=lambda vector: vector["name"]
+)
+def test_frozen_failures_of_conversation_keys_stay_failures(vector):
+    user_key = UserKey(
+        bytes.fromhex(vector["user_key"]), UUID(vector["user_id"]), vector["user_key_version"]
+    )
+
+    with pytest.raises(Tampered):
+        user_key.unwrap(vector["token"], UUID(vector["conversation_id"]), vector["key_version"])
+
+
+# --- reading the ring -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        written(ROOT_1),
+        written(ROOT_1) + "=",
+        f"  {written(ROOT_1)}\n",
+        ring(1, v1=ROOT_1),
+        "\n" + ring(1, v1=ROOT_1),
+    ],
+)
+def test_one_key_is_a_ring_of_version_1(text):
+    keys = RootKeys.parse(text)
+
+    assert (keys.current, keys.versions()) == (1, (1,))
+    assert keys.proof_key() == BEFORE.proof_key()
+
+
+def test_a_ring_says_which_key_is_current():
+    keys = RootKeys.parse(ring(2, v1=ROOT_1, v2=ROOT_2, v10=USER_KEY))
+
+    assert (keys.current, keys.versions()) == (2, (1, 2, 10))
+    assert keys.proof_key() == keys.proof_key(2) == DURING.proof_key()
+    assert keys.proof_key(1) == BEFORE.proof_key()
+
+
+NOT_RANDOM = "is not 32 random bytes in base64url"
+NOT_JSON = 'is not JSON like {"current": 2, "keys": {"1": "…", "2": "…"}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "is missing"),
+        (" \n", "is missing"),
+        ("hunter2hunter2", NOT_RANDOM),
+        (written(ROOT_1[:31]), NOT_RANDOM),
+        (written(ROOT_1 + b"x"), NOT_RANDOM),
+        (written(ROOT_1)[:-1], NOT_RANDOM),
+        (base64.b64encode(bytes(range(224, 256))).decode(), NOT_RANDOM),
+        (written(ROOT_1)[:-1] + "*", NOT_RANDOM),
+        (written(ROOT_1)[:20] + " " + written(ROOT_1)[20:], NOT_RANDOM),
+        (written(bytes(32)), NOT_RANDOM),
+        (written(bytes(range(15)) + bytes(17)), NOT_RANDOM),
+        (written(b"daybookdaybookdaybookdaybookdayb"), NOT_RANDOM),
+        ("ключ", NOT_RANDOM),
+        ("{", NOT_JSON),
+        ("{}", NOT_JSON),
+        ('{"current": 1}', NOT_JSON),
+        ('{"current": 1, "keys": []}', NOT_JSON),
+        ('{"current": 1, "keys": {"1": 7}}', NOT_JSON),
+        ('{"current": 1, "keys": {"one": "hunter2"}}', NOT_JSON),
+        ('{"current": [], "keys": {}}', NOT_JSON),
+        ('{"current": 1, "keys": {"%s": "hunter2"}}' % ("9" * 5000), NOT_JSON),
+        ('{"current": 1, "keys": {"1": "hunter2"}}', NOT_RANDOM),
+        ('{"current": 1, "keys": {}}', 'has no key of the version in "current"'),
+        (ring(3, v1=ROOT_1, v2=ROOT_2), 'has no key of the version in "current"'),
+        (ring(0, v0=ROOT_1), "has a version that is not a number from 1 to 999999999"),
+        (ring(1, v1=ROOT_1, v1000000000=ROOT_2), "has a version that is not a number from 1"),
+        (ring(2, v1=ROOT_1, v2=ROOT_1), "has the same key under two versions"),
+        (ring(2, v1=bytes(32), v2=ROOT_1), NOT_RANDOM),
+    ],
+)
+def test_a_ring_that_is_no_good_is_refused_in_one_sentence(text, problem):
+    with pytest.raises(Misconfigured) as refusal:
+        RootKeys.parse(text, "the file root.key")
+
+    said = refusal.value.public
+    assert said.startswith(f"The root key in the file root.key {problem}")
+    assert said.endswith(" there.")
+    assert refusal.value.__context__ is None, "an error of json or base64 may quote its input"
+    shown = "".join(traceback.format_exception(refusal.value))
+    for part in ("hunter2", "daybookdaybook", "ключ", written(ROOT_1)[:12]):
+        assert part not in shown
+
+
+def test_fifteen_distinct_bytes_are_too_few_and_sixteen_are_enough():
+    RootKeys({1: bytes(range(16)) * 2}, current=1)
+    with pytest.raises(ValueError, match="random"):
+        RootKeys({1: (bytes(range(15)) * 3)[:32]}, current=1)
+
+
+def test_new_keys_are_good_root_keys_and_never_alike():
+    keys = {new_key() for _ in range(200)}
+
+    assert len(keys) == 200
+    for key in keys:
+        assert RootKeys.parse(written(key)).versions() == (1,)
+
+
+# --- the tree -------------------------------------------------------------------------------------------
+
+
+def test_every_key_of_the_tree_is_another():
+    session_salt = subkey(ROOT_1, "app-session")
+    keys = [
+        ROOT_1,
+        subkey(ROOT_1, "user keys"),
+        BEFORE.proof_key(),
+        subkey(ROOT_1, "throttle"),
+        session_salt,
+        subkey(COOKIE, "session", session_salt),
+        subkey(COOKIE, "session"),
+        USER_KEY,
+        subkey(USER_KEY, "conversation keys"),
+        subkey(USER_KEY, "purpose profile"),
+        subkey(USER_KEY, "purpose memories"),
+        subkey(USER_KEY, "row"),
+        DURING.proof_key(),
+    ]
+
+    assert len(set(keys)) == len(keys)
+    assert {len(key) for key in keys} == {32}
+
+
+def test_the_proof_key_opens_nothing():
+    token = BEFORE.wrap(USER_KEY, ANA, 1)
+    with pytest.raises(Tampered):
+        RootKeys({1: BEFORE.proof_key()}, current=1).unwrap(token, ANA, 1)
+    with pytest.raises(Tampered):
+        Vault(BEFORE.proof_key()).unwrap(token, MESSAGE)
+
+
+@given(st.uuids(), st.integers(1, 999_999_999), st.binary(min_size=32, max_size=32))
+def test_user_keys_come_back_in_their_place_alone(owner, version, key):
+    token = DURING.wrap(key, owner, version)
+
+    assert DURING.unwrap(token, owner, version) == key
+    with pytest.raises(Tampered):
+        DURING.unwrap(token, owner, version + 1)
+    with pytest.raises(Tampered):
+        DURING.unwrap(token, UUID(int=owner.int ^ 1), version)
+    with pytest.raises(Tampered):
+        AFTER.unwrap(BEFORE.wrap(key, owner, version), owner, version)
+
+
+def test_a_conversation_key_belongs_to_one_conversation_of_one_person():
+    token = UserKey(USER_KEY, ANA, 2).wrap(CONVERSATION_KEY, GARDEN, 1)
+
+    assert UserKey(USER_KEY, ANA, 2).unwrap(token, GARDEN, 1) == CONVERSATION_KEY
+    for user_key, conversation, version in (
+        (UserKey(USER_KEY, BEN, 2), GARDEN, 1),
+        (UserKey(USER_KEY, ANA, 1), GARDEN, 1),
+        (UserKey(CONVERSATION_KEY, ANA, 2), GARDEN, 1),
+        (UserKey(USER_KEY, ANA, 2), KITCHEN, 1),
+        (UserKey(USER_KEY, ANA, 2), GARDEN, 2),
+    ):
+        with pytest.raises(Tampered):
+            user_key.unwrap(token, conversation, version)
+
+
+def test_what_is_sealed_for_one_purpose_does_not_open_for_another():
+    user_key = UserKey(USER_KEY, ANA)
+    token = user_key.vault("profile").seal("Ana", MESSAGE)
+
+    assert user_key.vault("profile").open(token, MESSAGE) == "Ana"
+    for vault in (
+        user_key.vault("memories"),
+        UserKey(USER_KEY, ANA, 2).vault("profile"),
+        UserKey(CONVERSATION_KEY, ANA).vault("profile"),
+        Vault(USER_KEY),
+    ):
+        with pytest.raises(Tampered):
+            vault.open(token, MESSAGE)
+
+
+def test_a_session_needs_its_cookie_and_the_root_key():
+    token = BEFORE.session_vault(COOKIE).seal("refresh", REFRESH_TOKEN)
+
+    assert BEFORE.session_vault(COOKIE).open(token, REFRESH_TOKEN) == "refresh"
+    with pytest.raises(Tampered):
+        BEFORE.session_vault(CONVERSATION_KEY).open(token, REFRESH_TOKEN)
+    with pytest.raises(Tampered):
+        RootKeys({1: ROOT_2}, current=1).session_vault(COOKIE).open(token, REFRESH_TOKEN)
+
+
+def test_a_throttle_bucket_says_nothing_of_the_address_in_it():
+    bucket = BEFORE.bucket("ana@example.com")
+
+    assert bucket == BEFORE.bucket("ana@example.com")
+    assert bucket not in (BEFORE.bucket("ben@example.com"), AFTER.bucket("ana@example.com"))
+    assert len(bucket) == 64
+    assert "ana" not in bucket
+
+
+def test_the_ring_is_a_key_source():
+    source: KeySource = BEFORE
+
+    assert not source.needs_rewrap(source.wrap(USER_KEY, ANA, 1))
+
+
+# --- rotation -------------------------------------------------------------------------------------------
+
+
+def test_a_new_root_key_rewraps_one_row_a_person_and_no_message():
+    user_row = BEFORE.wrap(USER_KEY, ANA, 1)
+    conversation_row = UserKey(USER_KEY, ANA, 1).wrap(CONVERSATION_KEY, GARDEN, 1)
+    message_row = Vault(CONVERSATION_KEY).seal("hello", MESSAGE)
+
+    assert DURING.needs_rewrap(user_row)
+    rewrapped = DURING.wrap(DURING.unwrap(user_row, ANA, 1), ANA, 1)
+
+    assert not DURING.needs_rewrap(rewrapped)
+    assert (token_version(user_row), token_version(rewrapped)) == (1, 2)
+    user_key = UserKey(AFTER.unwrap(rewrapped, ANA, 1), ANA, 1)
+    conversation_key = user_key.unwrap(conversation_row, GARDEN, 1)
+    assert Vault(conversation_key).open(message_row, MESSAGE) == "hello"
+    with pytest.raises(Tampered):
+        AFTER.unwrap(user_row, ANA, 1)
+
+
+def test_a_new_user_key_rewraps_one_string_a_conversation_and_no_message():
+    old, new = UserKey(USER_KEY, ANA, 1), UserKey(new_key(), ANA, 2)
+    conversation_row = old.wrap(CONVERSATION_KEY, GARDEN, 1)
+    message_row = Vault(CONVERSATION_KEY).seal("hello", MESSAGE)
+
+    rewrapped = new.wrap(old.unwrap(conversation_row, GARDEN, 1), GARDEN, 1)
+
+    assert Vault(new.unwrap(rewrapped, GARDEN, 1)).open(message_row, MESSAGE) == "hello"
+    with pytest.raises(Tampered):
+        new.unwrap(conversation_row, GARDEN, 1)
+    with pytest.raises(Tampered):
+        old.unwrap(rewrapped, GARDEN, 1)
+
+
+def test_sessions_survive_a_new_root_key_while_the_old_one_is_in_the_ring():
+    token = BEFORE.session_vault(COOKIE).seal("refresh", REFRESH_TOKEN)
+    vault = DURING.session_vault(COOKIE)
+
+    assert vault.open(token, REFRESH_TOKEN) == "refresh"
+    resealed = vault.seal("refreshed", REFRESH_TOKEN)
+    assert token_version(resealed) == 2
+    assert AFTER.session_vault(COOKIE).open(resealed, REFRESH_TOKEN) == "refreshed"
+    with pytest.raises(Tampered):
+        AFTER.session_vault(COOKIE).open(token, REFRESH_TOKEN)
+
+
+@pytest.mark.parametrize("token", ["", "p1", "p1.", "p1.0.A", "p1.01.A", "p1.9999999999.A", "h1.A"])
+def test_what_is_no_token_has_no_version_and_is_refused(token):
+    assert token_version(token) is None
+    assert DURING.needs_rewrap(token)
+    with pytest.raises(Tampered):
+        DURING.unwrap(token, ANA, 1)
+
+
+# --- what shows -----------------------------------------------------------------------------------------
+
+
+def test_no_repr_shows_a_key():
+    for shown, expected in (
+        (DURING, "RootKeys(versions=(1, 2), current=2)"),
+        (DURING.session_vault(COOKIE), "VaultRing(versions=(1, 2), current=2)"),
+        (UserKey(USER_KEY, ANA, 3), "UserKey(version=3)"),
+    ):
+        assert repr(shown) == str(shown) == expected
+
+
+def test_a_key_that_cannot_be_unwrapped_stays_out_of_the_traceback():
+    with pytest.raises(Tampered) as failure:
+        AFTER.unwrap(BEFORE.wrap(USER_KEY, ANA, 1), ANA, 1)
+    ours = failure.value.__traceback__.tb_next
+
+    shown = "".join(
+        traceback.TracebackException(Tampered, failure.value, ours, capture_locals=True).format()
+    )
+
+    assert failure.value.__context__ is None
+    for secret in (ROOT_1, ROOT_2, USER_KEY, subkey(ROOT_1, "user keys")):
+        assert repr(secret)[2:-1] not in shown

@@ -1,0 +1,110 @@
+"""A proof is over exactly one call, in the words in which Postgres repeats it."""
+
+import hashlib
+import hmac
+import json
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from services.crypto import ServerProof, sha
+from services.crypto.proof import claim
+from services.domain import Outcome
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "proofs.json").read_text())
+ANA = UUID("11111111-2222-4333-8444-555555555555")
+KEY = bytes(range(32))
+
+fields = st.lists(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.uuids() | st.text(),
+    max_size=5,
+)
+
+
+def field_of(vector):
+    match vector:
+        case {"id": value}:
+            return UUID(value)
+        case {"sha": value}:
+            return sha(value)
+        case _:
+            return vector
+
+
+def written(field) -> str:
+    """A field as SQL writes it: `coalesce(field::text, '')`."""
+    return "" if field is None else str(field).lower() if isinstance(field, bool) else str(field)
+
+
+@pytest.mark.parametrize("vector", VECTORS["proofs"], ids=lambda vector: vector["name"])
+def test_claims_and_proofs_are_those_of_postgres(vector):
+    proof = ServerProof(bytes.fromhex(VECTORS["key"]))
+    given_fields = [field_of(field) for field in vector["fields"]]
+
+    match vector:
+        case {"kind": "of_person", "verb": verb, "user": user}:
+            assert claim(verb, UUID(user), *given_fields) == vector["claim"]
+            assert proof.of_person(verb, UUID(user), *given_fields) == vector["proof"]
+        case {"kind": "of_server", "verb": verb, "made_at": made_at}:
+            assert claim("server", made_at, verb, *given_fields) == vector["claim"]
+            assert proof.of_server(verb, made_at, *given_fields) == vector["proof"]
+        case _:
+            pytest.fail("a vector of no kind")
+
+
+@given(fields, fields)
+def test_different_calls_have_different_claims(ones, others):
+    assume(not any("\n" in written(field) for field in [*ones, *others]))
+    same = [written(field) for field in ones] == [written(field) for field in others]
+
+    assert (claim("verb", ANA, *ones) == claim("verb", ANA, *others)) == same
+    proof = ServerProof(KEY)
+    assert (proof.of_person("verb", ANA, *ones) == proof.of_person("verb", ANA, *others)) == same
+
+
+@given(fields, fields)
+def test_a_claim_has_one_line_a_field(before, after):
+    assume(not any("\n" in written(field) for field in [*before, *after]))
+
+    lines = claim("verb", *before, *after).split("\n")
+
+    assert lines == ["verb", *(written(field) for field in [*before, *after])]
+
+
+@given(st.text(), st.text())
+def test_a_line_break_in_a_field_is_refused(before, after):
+    with pytest.raises(ValueError, match="line break") as refusal:
+        claim("verb", ANA, f"{before}\n{after}")
+
+    assert str(refusal.value) == "a field of a proof holds a line break: pass its sha256"
+
+
+def test_a_person_cannot_speak_for_the_app():
+    proof = ServerProof(KEY)
+
+    assert proof.of_person("server", ANA, "sweep_turns", 5) != proof.of_server("sweep_turns", 5, 5)
+
+
+def test_a_proof_is_the_hmac_of_its_claim():
+    expected = hmac.new(KEY, f"verb\n{ANA}\ntrue\n\n7".encode(), hashlib.sha256).hexdigest()
+
+    assert ServerProof(KEY).of_person("verb", ANA, True, None, 7) == expected
+    assert ServerProof(KEY[::-1]).of_person("verb", ANA, True, None, 7) != expected
+
+
+def test_an_outcome_is_written_as_its_word():
+    assert claim("finish_turn", Outcome.STOPPED) == "finish_turn\nstopped"
+
+
+def test_the_hash_of_nothing_is_nothing_and_of_an_empty_text_is_something():
+    assert sha(None) == ""
+    assert sha("") == hashlib.sha256(b"").hexdigest()
+    assert sha("Grüße\n") == hashlib.sha256("Grüße\n".encode()).hexdigest()
+
+
+def test_a_proof_key_does_not_show():
+    assert KEY.hex() not in repr(ServerProof(KEY))
+    assert repr(KEY) not in repr(ServerProof(KEY))
