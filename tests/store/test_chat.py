@@ -1,0 +1,465 @@
+"""Turns from prompt to settled reply: a real database, a real API, a scripted model server."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
+import pytest
+
+from services.chat import Chat, LiveTurn, LiveTurns
+from services.domain import ConversationId, Full, Message, Outcome, Role, Thread, Window
+from services.errors import (
+    BadInput,
+    Busy,
+    Cap,
+    ModelFailure,
+    ModelUnavailable,
+    OverBudget,
+    PromptTooLong,
+    Stale,
+    StoreUnavailable,
+)
+from services.llm import ModelInfo, OpenAIModel, connect
+from services.memory import RegexCounter
+from services.store.conversations import Conversations
+from services.store.sessions import AppSession, Sessions
+from tests.conftest import RunningStack
+from tests.model_server import ModelServer
+
+INFO = ModelInfo(
+    name="scripted",
+    context_tokens=4096,
+    reply_tokens=400,
+    input_micro=1_000_000,
+    output_micro=4_000_000,
+    cached_input_micro=100_000,
+)
+SECONDS = 20.0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ModelServer]:
+    with ModelServer() as running:
+        yield running
+
+
+@pytest.fixture
+def model(server: ModelServer) -> Iterator[OpenAIModel]:
+    server.script()
+    made = OpenAIModel(
+        connect(server.url, "-"), INFO.name, first_token_seconds=5, between_tokens_seconds=5
+    )
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_chat(sessions: Sessions, model: OpenAIModel) -> Callable[..., Chat]:
+    def make(session: AppSession, live_turns: LiveTurns | None = None, info: ModelInfo = INFO):
+        return Chat(
+            store=Conversations(session),
+            live_turns=live_turns or LiveTurns(),
+            model=model,
+            info=info,
+            counter=RegexCounter(),
+            instructions="Be kind.",
+            sweep=lambda: sessions.server.call("sweep_turns", at_most=100),
+        )
+
+    return make
+
+
+@pytest.fixture
+def chat(maya: AppSession, make_chat: Callable[..., Chat]) -> Chat:
+    return make_chat(maya)
+
+
+def done(turn: LiveTurn) -> LiveTurn:
+    assert turn.wait(SECONDS)
+    return turn
+
+
+def ask(chat: Chat, prompt: str, conversation_id: ConversationId | None = None) -> Thread:
+    turn = done(chat.begin(conversation_id, prompt))
+    return chat.open(turn.conversation_id)
+
+
+def said(thread: Thread) -> list[tuple[Role, str]]:
+    return [(message.role, message.body) for message in thread.branch()]
+
+
+def money(stack: RunningStack, session: AppSession) -> tuple[int, int, int]:
+    """What is spent this month, reserved, and the sum of the ledger."""
+    with stack.connect() as database:
+        spent, reserved = database.execute(
+            "select month_spent, reserved from private.budgets where user_id = %s",
+            [session.user_id],
+        ).fetchone()
+        booked = database.execute(
+            "select coalesce(sum(micro), 0) from private.ledger where user_id = %s",
+            [session.user_id],
+        ).fetchone()[0]
+    return spent, reserved, int(booked)
+
+
+@contextmanager
+def a_slow_reply(server: ModelServer, words: str = "tokens=400 rate=20") -> Iterator[str]:
+    """A prompt whose reply is long in coming, and no request that outlives the test."""
+    yield f"Slowly [[{words}]]"
+    server.wait_until(lambda s: s.live == 0)
+
+
+def test_a_turn_is_stored_settled_and_titled(
+    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
+):
+    server.script(reply="In March.", cached=5)
+
+    thread = ask(chat, "When do I sow peas, and how deep do they have to go into heavy wet soil?")
+
+    assert said(thread)[1] == (Role.ASSISTANT, "In March.")
+    assert thread.messages[1].outcome is Outcome.COMPLETE
+    assert thread.conversation.title == "When do I sow peas, and how deep do they have to go into…"
+    spent, reserved, booked = money(stack, maya)
+    assert spent == booked > 0
+    assert reserved == 0
+    assert [m["role"] for m in server.requests[-1].body["messages"]] == ["system", "user"]
+
+
+def test_the_next_turn_sees_what_was_said(chat: Chat, server: ModelServer):
+    thread = ask(chat, "First")
+    thread = ask(chat, "Second", thread.conversation.id)
+
+    sent = server.requests[-1].body["messages"]
+    assert [(m["role"], m["content"]) for m in sent] == [
+        ("system", "Be kind."),
+        ("user", "First"),
+        ("assistant", "You said: First"),
+        ("user", "Second"),
+    ]
+    assert len(thread.messages) == 4
+
+
+def test_the_prompt_is_stored_before_the_model_is_called(
+    chat: Chat, maya: AppSession, server: ModelServer
+):
+    with a_slow_reply(server, "fault=hang-headers") as prompt:
+        turn = chat.begin(None, prompt)
+        server.wait_until(lambda s: s.live == 1)
+
+        thread = Conversations(maya).thread(turn.conversation_id)
+        assert said(thread) == [(Role.USER, prompt)]
+        turn.stop()
+        done(turn)
+
+
+def test_followers_see_it_grow_and_hear_done_after_it_is_stored(
+    chat: Chat, maya: AppSession, server: ModelServer
+):
+    turn = chat.begin(None, "Grow [[tokens=30 rate=60]]")
+
+    texts = list(turn.follow())
+
+    assert len(set(texts)) > 3
+    assert all(b.startswith(a) for a, b in pairwise(texts))
+    stored = Conversations(maya).thread(turn.conversation_id)
+    assert said(stored)[-1] == (Role.ASSISTANT, texts[-1])
+
+
+def test_a_stop_ends_the_request_and_keeps_what_was_said(
+    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
+):
+    with a_slow_reply(server) as prompt:
+        turn = chat.begin(None, prompt)
+        next(text for text in turn.follow() if len(text) > 10)
+        turn.stop()
+        done(turn)
+        server.wait_until(lambda s: s.requests[-1].end == "left", within=2)
+
+    thread = chat.open(turn.conversation_id)
+    assert thread.messages[-1].outcome is Outcome.STOPPED
+    assert thread.messages[-1].body
+    assert turn.failure is None
+    spent, reserved, booked = money(stack, maya)
+    assert (reserved, spent) == (0, booked)
+    assert spent > 0
+
+
+def test_a_stop_before_the_first_word_leaves_the_prompt(chat: Chat, server: ModelServer):
+    with a_slow_reply(server, "fault=hang") as prompt:
+        turn = chat.begin(None, prompt)
+        server.wait_until(lambda s: s.live == 1)
+        turn.stop()
+        done(turn)
+
+    assert said(chat.open(turn.conversation_id)) == [(Role.USER, prompt)]
+
+
+@pytest.mark.parametrize(
+    ("words", "failure", "reply"),
+    [
+        ("status=500", ModelFailure.BROKEN, ""),
+        ("status=429 retry_after=60", ModelFailure.BUSY, ""),
+        ("status=401", ModelFailure.REJECTED, ""),
+        ("fault=html", ModelFailure.GARBLED, ""),
+        ("tokens=9 fault=malformed after=3", ModelFailure.GARBLED, "kept"),
+        ("tokens=9 fault=drop after=3", ModelFailure.DROPPED, "kept"),
+        ("tokens=9 fault=unended after=3", ModelFailure.DROPPED, "kept"),
+    ],
+)
+def test_a_failing_model_ends_in_a_sentence_and_a_retry_that_works(
+    chat: Chat,
+    maya: AppSession,
+    stack: RunningStack,
+    server: ModelServer,
+    words: str,
+    failure: ModelFailure,
+    reply: str,
+):
+    server.script(**dict(_read(word) for word in words.split()))
+    turn = done(chat.begin(None, "Tell me"))
+
+    assert isinstance(turn.failure, ModelUnavailable)
+    assert turn.failure.failure is failure
+    assert chat.failure(turn.conversation_id) is turn.failure
+    thread = chat.open(turn.conversation_id)
+    assert said(thread)[0] == (Role.USER, "Tell me")
+    assert [bool(m.body) for m in thread.messages[1:]] == ([True] if reply else [])
+    spent, reserved, booked = money(stack, maya)
+    assert (spent, reserved) == (booked, 0)
+    assert bool(spent) is bool(reply)
+
+    server.script(reply="Here it is.")
+    done(chat.retry(turn.conversation_id))
+
+    thread = chat.open(turn.conversation_id)
+    assert said(thread) == [(Role.USER, "Tell me"), (Role.ASSISTANT, "Here it is.")]
+    assert thread.is_whole
+    assert chat.failure(turn.conversation_id) is None
+
+
+def _read(word: str) -> tuple[str, str | int]:
+    name, value = word.split("=")
+    return name, int(value) if value.isdigit() and name != "retry_after" else value
+
+
+def test_one_reply_at_a_time(chat: Chat, server: ModelServer):
+    with a_slow_reply(server) as prompt:
+        turn = chat.begin(None, prompt)
+        with pytest.raises(Busy):
+            chat.begin(turn.conversation_id, "And another")
+        assert chat.live(turn.conversation_id) is turn
+        turn.stop()
+        done(turn)
+
+    assert chat.live(turn.conversation_id) is None
+
+
+def test_a_tab_that_has_not_seen_the_last_message_is_told(chat: Chat):
+    thread = ask(chat, "One")
+    old = thread.conversation.rev
+    ask(chat, "Two", thread.conversation.id)
+
+    with pytest.raises(Stale):
+        chat.begin(thread.conversation.id, "Three", seen_rev=old)
+
+
+def test_another_device_is_told_as_well(
+    chat: Chat, maya: AppSession, make_chat: Callable[..., Chat]
+):
+    thread = ask(chat, "One")
+    elsewhere = make_chat(maya)
+    elsewhere.open(thread.conversation.id)
+    ask(chat, "Two", thread.conversation.id)
+
+    with pytest.raises(Stale):
+        elsewhere.begin(thread.conversation.id, "Three")
+
+    after = ask(elsewhere, "Three", elsewhere.open(thread.conversation.id).conversation.id)
+    assert [body for role, body in said(after) if role is Role.USER] == ["One", "Two", "Three"]
+
+
+def test_a_turn_of_another_process_is_followed_and_its_reply_found(
+    chat: Chat, maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer
+):
+    turn = chat.begin(None, "Far away [[tokens=60 rate=20]]")
+    elsewhere = make_chat(maya)
+    elsewhere.open(turn.conversation_id)
+
+    remote = elsewhere.live(turn.conversation_id)
+    texts = list(remote.follow())
+
+    assert any(texts)
+    assert done(turn).failure is None
+    assert said(elsewhere.open(turn.conversation_id))[-1] == (Role.ASSISTANT, turn.said())
+
+
+def test_what_a_killed_process_had_been_told_becomes_a_message(
+    maya: AppSession,
+    make_chat: Callable[..., Chat],
+    stack: RunningStack,
+    server: ModelServer,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """A killed process neither finishes nor beats: both are taken from it here."""
+    monkeypatch.setattr("services.chat.service.LEASE_SECONDS", 2)
+    dying = make_chat(maya)
+    with a_slow_reply(server, "tokens=400 rate=20 times=1") as prompt:
+        turn = dying.begin(None, prompt)
+        _wait_for_checkpoint(stack, turn)
+        monkeypatch.setattr(type(dying.store), "checkpoint_turn", lambda *_: False)
+        monkeypatch.setattr(type(dying), "_finish", lambda *_: None)
+        turn.stop()
+        done(turn)
+    monkeypatch.undo()
+
+    survivor = make_chat(maya)
+    survivor.open(turn.conversation_id)
+    remote = survivor.live(turn.conversation_id)
+    assert remote is not None
+    texts = list(remote.follow())  # until the lease runs out and the turn is settled
+    thread = survivor.open(turn.conversation_id)
+
+    assert thread.messages[-1].outcome is Outcome.INTERRUPTED
+    assert thread.messages[-1].body == texts[-1] != ""
+    assert thread.is_whole
+    spent, reserved, booked = money(stack, maya)
+    assert (spent, reserved) == (booked, 0)
+    done(survivor.retry(turn.conversation_id))
+    assert survivor.open(turn.conversation_id).messages[-1].outcome is Outcome.COMPLETE
+
+
+def _wait_for_checkpoint(stack: RunningStack, turn: LiveTurn) -> None:
+    seen = threading.Event()
+    for _ in range(100):
+        with stack.connect() as database:
+            row = database.execute(
+                "select partial is not null from public.turns where id = %s", [turn.id]
+            ).fetchone()
+        if row == (True,):
+            return
+        seen.wait(0.1)
+    raise AssertionError("no checkpoint in 10 s")
+
+
+def test_a_reply_waits_for_a_database_that_is_away(
+    chat: Chat, maya: AppSession, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+):
+    finish = type(chat.store).finish_turn
+    away = [StoreUnavailable("away")] * 3
+
+    def unreachable(store: Conversations, ending: object) -> None:
+        if away:
+            raise away.pop()
+        finish(store, ending)
+
+    monkeypatch.setattr(type(chat.store), "finish_turn", unreachable)
+    turn = done(chat.begin(None, "Wait for it [[tokens=5]]"))
+
+    assert turn.failure is None
+    assert away == []
+    assert said(chat.open(turn.conversation_id))[-1][1] == turn.said()
+
+
+def test_a_refused_first_prompt_leaves_no_empty_conversation(
+    chat: Chat, maya: AppSession, stack: RunningStack
+):
+    with stack.connect() as database:
+        database.execute(
+            "update private.budgets set daily_cap_micro = 0 where user_id = %s", [maya.user_id]
+        )
+
+    with pytest.raises(OverBudget) as refused:
+        chat.begin(None, "No money")
+
+    assert refused.value.cap is Cap.DAILY
+    assert Conversations(maya).recent() == []
+
+
+def test_a_clipped_budget_clips_the_reply(
+    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
+):
+    with stack.connect() as database:
+        database.execute(
+            "update private.budgets set daily_cap_micro = 600 where user_id = %s", [maya.user_id]
+        )
+
+    done(chat.begin(None, "Hi"))
+
+    body = server.requests[-1].body
+    asked = body.get("max_tokens") or body.get("max_completion_tokens")
+    assert 64 <= asked < INFO.reply_tokens
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n", "x" * 100_001, "half a \ud83d pair"])
+def test_what_cannot_be_sent_is_refused_before_anything_is_stored(
+    chat: Chat, maya: AppSession, prompt: str
+):
+    with pytest.raises(BadInput):
+        chat.begin(None, prompt)
+    assert Conversations(maya).recent() == []
+
+
+def test_full_memory_refuses_before_it_overflows_and_loses_nothing(
+    maya: AppSession, make_chat: Callable[..., Chat]
+):
+    chat = make_chat(maya)
+    thread = ask(chat, "long " * 700)
+    chat.store.set_policy(thread.conversation.id, Full())
+    chat.open(thread.conversation.id)
+
+    with pytest.raises(PromptTooLong):
+        for _ in range(5):
+            ask(chat, "more " * 700, thread.conversation.id)
+
+    chat.store.set_policy(thread.conversation.id, Window())
+    chat.open(thread.conversation.id)
+    assert ask(chat, "Go on", thread.conversation.id).messages[-1].role is Role.ASSISTANT
+
+
+def test_the_view_begins_where_the_window_does(chat: Chat):
+    thread = ask(chat, "prompt 0")
+    for n in range(1, 12):
+        thread = ask(chat, f"prompt {n}", thread.conversation.id)
+        view = chat.view(thread)
+        assert len(view.omitted) == max(0, len(thread.messages) - 20)
+
+    first_seen = next(m for m in thread.branch() if m.seq > view.start_seq)
+    assert first_seen.body == "prompt 2"
+
+
+def test_a_context_started_anew_hides_what_was_before(chat: Chat, server: ModelServer):
+    thread = ask(chat, "Forget me")
+    chat.store.start_anew(thread)
+    thread = ask(chat, "New", chat.open(thread.conversation.id).conversation.id)
+
+    assert "Forget me" not in str(server.requests[-1].body)
+    assert len(thread.messages) == 4
+
+
+def test_a_conversation_deleted_under_a_reply(chat: Chat, maya: AppSession, server: ModelServer):
+    with a_slow_reply(server) as prompt:
+        turn = chat.begin(None, prompt)
+        next(text for text in turn.follow() if text)
+        chat.delete(turn.conversation_id)
+
+    assert turn.is_done
+    assert Conversations(maya).recent() == []
+
+
+def test_all_turns_of_a_person_can_be_stopped_at_once(
+    chat: Chat, maya: AppSession, server: ModelServer
+):
+    with a_slow_reply(server) as prompt:
+        turns = [chat.begin(None, prompt) for _ in range(2)]
+        for turn in turns:
+            next(text for text in turn.follow() if text)
+        chat.live_turns.stop(maya.user_id, within=SECONDS)
+
+    assert all(turn.is_done for turn in turns)
+    for turn in turns:
+        assert _last(chat.open(turn.conversation_id)).outcome is Outcome.STOPPED
+
+
+def _last(thread: Thread) -> Message:
+    return thread.messages[-1]
