@@ -75,6 +75,8 @@ def sign_up(client: Client, email: str, password: str) -> Tokens:
 
 def sign_in(client: Client, email: str, password: str) -> Tokens:
     """Sign in. Raise WrongCredentials, StoreUnavailable."""
+    if not email or not password:
+        raise WrongCredentials
     with _auth_errors(WrongCredentials):
         session = client.auth.sign_in_with_password({"email": email, "password": password}).session
     if session is None:

@@ -1,0 +1,248 @@
+"""The routes that set and clear the cookie, over the embedded stack."""
+
+import time
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from services.errors import StoreUnavailable
+from services.store.sessions import Cookie, Sessions
+from services.web.doors import Doors, Limits, Origin
+from services.web.visitors import Visitors
+from tests.conftest import RunningStack
+from tests.store.conftest import PASSWORD, make_sessions, new_email
+
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+SAFARI = (
+    "Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/19.0 Safari/605.1.15"
+)
+OURS = {"origin": "http://testserver", "sec-fetch-site": "same-origin", "user-agent": FIREFOX}
+
+
+@pytest.fixture(scope="module")
+def sessions(stack: RunningStack) -> Iterator[Sessions]:
+    made = make_sessions(stack)
+    yield made
+    made.gateway.http.close()
+
+
+@pytest.fixture
+def visitors(sessions: Sessions) -> Visitors:
+    return Visitors(sessions, on_leave=lambda _: None, on_forget=lambda _: None)
+
+
+def doors(
+    visitors: Visitors, origin: Origin | None = None, address: str = "", **limits: int
+) -> TestClient:
+    sessions = visitors.sessions
+    made = Doors(
+        visitors=lambda: visitors,
+        server=lambda: sessions.server,
+        root_keys=sessions.root_keys,
+        origin=origin or Origin(None, 0),
+        limits=Limits(**({"sign_ups_an_hour": 100} | limits)),
+        lifetime_seconds=3600,
+    )
+    client = (address or f"host-{uuid4()}", 50000)
+    return TestClient(
+        Starlette(routes=made.routes()), client=client, headers=OURS, follow_redirects=False
+    )
+
+
+def form(email: str, password: str = PASSWORD, goal: str = "/?c=1") -> dict[str, str]:
+    return {"email": email, "password": password, "next": goal}
+
+
+def cookie_in(client: TestClient, header: str) -> Cookie | None:
+    client.cookies.clear()  # over http the test's client would send no Secure cookie back
+    return Cookie.parse(header.split(";")[0].split("=", 1)[1])
+
+
+def test_signing_up_sets_the_cookie_and_goes_on(visitors: Visitors):
+    client = doors(visitors)
+
+    answer = client.post("/account", data=form(new_email()))
+
+    assert (answer.status_code, answer.headers["location"]) == (303, "/?c=1")
+    header = answer.headers["set-cookie"]
+    assert header.startswith("__Host-sid=")
+    for flag in ("HttpOnly", "Secure", "SameSite=lax", "Path=/", "Max-Age=3600"):
+        assert flag in header
+    assert "Domain" not in header
+    session = visitors.find(cookie_in(client, header))
+    assert session is not None
+
+
+def test_signing_in_out_and_in_again(visitors: Visitors):
+    client, email = doors(visitors), new_email()
+    client.post("/account", data=form(email))
+    header = client.post("/session", data=form(email)).headers["set-cookie"]
+    cookie = cookie_in(client, header)
+    assert visitors.find(cookie) is not None
+
+    answer = client.post("/session/end", headers={"cookie": f"__Host-sid={cookie}"})
+
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert "Max-Age=0" in answer.headers["set-cookie"]
+    assert visitors.find(cookie) is None
+
+
+def test_signing_in_ends_the_session_that_the_browser_had(visitors: Visitors):
+    client, email = doors(visitors), new_email()
+    first = cookie_in(client, client.post("/account", data=form(email)).headers["set-cookie"])
+
+    client.post("/session", data=form(email), headers={"cookie": f"__Host-sid={first}"})
+
+    assert visitors.find(first) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "email", "password", "reason"),
+    [
+        ("/session", "nobody@daybook.test", PASSWORD, "wrong"),
+        ("/session", "", "", "wrong"),
+        ("/account", "new@daybook.test", "short", "weak"),
+        ("/account", "no address", PASSWORD, "address"),
+    ],
+)
+def test_a_refusal_comes_back_with_its_reason_and_nothing_that_was_entered(
+    visitors: Visitors, path: str, email: str, password: str, reason: str
+):
+    answer = doors(visitors).post(path, data=form(email, password, "/usage?reason=old&x=1"))
+
+    assert answer.headers["location"] == f"/usage?x=1&reason={reason}"
+    assert "set-cookie" not in answer.headers
+
+
+def test_a_taken_address_is_told(visitors: Visitors):
+    client, email = doors(visitors), new_email()
+    client.post("/account", data=form(email))
+
+    assert client.post("/account", data=form(email)).headers["location"].endswith("reason=taken")
+
+
+def test_known_and_unknown_addresses_take_alike(visitors: Visitors):
+    client, email = doors(visitors), new_email()
+    client.post("/account", data=form(email))
+    took = []
+    for who in (email, new_email()):
+        began = time.monotonic()
+        assert (
+            client.post("/session", data=form(who, PASSWORD + "!"))
+            .headers["location"]
+            .endswith("wrong")
+        )
+        took.append(time.monotonic() - began)
+
+    assert min(took) >= 0.4
+
+
+def test_an_account_closes_after_ten_tries_from_wherever_they_come(visitors: Visitors):
+    email = new_email()
+    doors(visitors).post("/account", data=form(email))
+
+    reasons = [
+        doors(visitors).post("/session", data=form(email.upper(), "x" * 12)).headers["location"]
+        for _ in range(11)
+    ]
+
+    assert [reason.split("reason=")[1][:5] for reason in reasons] == ["wrong"] * 10 + ["slow&"]
+    assert "wait=" in reasons[-1]
+    assert (
+        doors(visitors)
+        .post("/session", data=form(email))
+        .headers["location"]
+        .startswith("/?c=1&reason=slow")
+    )
+
+
+def test_an_address_closes_after_its_tries_whoever_is_asked_for(visitors: Visitors):
+    client = doors(visitors, tries_of_an_address=3, sign_ups_an_hour=2)
+
+    tries = [client.post("/session", data=form(new_email())).headers["location"] for _ in range(4)]
+    made = [client.post("/account", data=form(new_email())).headers["location"] for _ in range(3)]
+
+    assert ["slow" in goal for goal in tries] == [False] * 3 + [True]
+    assert ["slow" in goal for goal in made] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.test"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/account", "/session", "/session/end"])
+def test_a_form_of_another_site_is_refused(visitors: Visitors, path: str, headers: dict[str, str]):
+    answer = doors(visitors).post(path, data=form(new_email()), headers=headers)
+
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+
+
+def test_behind_a_proxy_the_configured_address_decides(visitors: Visitors):
+    client = doors(visitors, Origin("https://daybook.example", 1))
+
+    ours = client.post(
+        "/account", data=form(new_email()), headers={"origin": "https://daybook.example"}
+    )
+    other = client.post("/account", data=form(new_email()), headers={"origin": "http://testserver"})
+
+    assert ours.status_code == 303
+    assert ours.headers["set-cookie"].startswith("__Host-sid=")
+    assert other.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "goal", ["https://evil.test/", "//evil.test", "/\\evil.test", "javascript:alert(1)", "", "/\n"]
+)
+def test_the_way_on_stays_on_this_site(visitors: Visitors, goal: str):
+    answer = doors(visitors).post("/account", data=form(new_email(), goal=goal))
+
+    assert answer.headers["location"] == "/"
+
+
+def test_safari_on_plain_http_gets_a_cookie_that_it_accepts(visitors: Visitors):
+    here = doors(visitors).post("/account", data=form(new_email()), headers={"user-agent": SAFARI})
+    there = doors(visitors, Origin("https://daybook.example", 0)).post(
+        "/account",
+        data=form(new_email()),
+        headers={"user-agent": SAFARI, "origin": "https://daybook.example"},
+    )
+
+    assert here.headers["set-cookie"].startswith("sid=")
+    assert "Secure" not in here.headers["set-cookie"]
+    assert there.headers["set-cookie"].startswith("__Host-sid=")
+
+
+def test_forwarded_addresses_count_only_from_trusted_proxies(visitors: Visitors):
+    def try_twice(proxies: int) -> list[bool]:
+        client = doors(visitors, Origin(None, proxies), tries_of_an_address=1)
+        answers = [
+            client.post(
+                "/session", data=form(new_email()), headers={"x-forwarded-for": f"evil, 10.0.0.{n}"}
+            )
+            for n in (uuid4(), uuid4())
+        ]
+        return ["slow" in answer.headers["location"] for answer in answers]
+
+    assert try_twice(proxies=0) == [False, True]  # one address: the socket's
+    assert try_twice(proxies=1) == [False, False]  # two: as the proxy saw them
+
+
+def test_a_database_that_is_away_is_said(visitors: Visitors, sessions: Sessions, monkeypatch):
+    def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(type(sessions.server), "call", away)
+
+    assert (
+        "reason=unavailable"
+        in doors(visitors).post("/session", data=form(new_email())).headers["location"]
+    )
