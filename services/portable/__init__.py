@@ -1,0 +1,6 @@
+"""Conversations as files that people take away: pure text in, pure text out."""
+
+from services.portable.export import to_json, to_markdown
+from services.portable.file_names import file_name
+
+__all__ = ["file_name", "to_json", "to_markdown"]

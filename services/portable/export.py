@@ -1,0 +1,139 @@
+"""A conversation as JSON, to be brought back, and as Markdown, to be read.
+
+The same thread gives the same octets, whenever and wherever it is exported.
+"""
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import assert_never
+
+from services.domain import (
+    Full,
+    MemoryPolicy,
+    Message,
+    Outcome,
+    Retrieval,
+    Role,
+    Summary,
+    Thread,
+    Window,
+)
+
+FORMAT = "daybook-conversation"
+VERSION = 1
+
+_SPEAKERS = {Role.SYSTEM: "Instructions", Role.USER: "You", Role.ASSISTANT: "Assistant"}
+_ENDINGS = {
+    Outcome.STOPPED: "stopped",
+    Outcome.FAILED: "the model failed",
+    Outcome.INTERRUPTED: "interrupted",
+}
+
+# whatever could end, hide or forge a part of the page that holds it, outside of whole code blocks
+_CODE_BLOCK = re.compile(r"^(```|~~~)[^`~\n]*\n(?:(?![ \t]*(?:```|~~~)).*\n)*\1 *$", re.MULTILINE)
+_MORE_THAN_PROSE = re.compile(
+    r"""
+      ^(?:[ \t>]|[*+-][ \t]|\d+[.)][ \t])*(?:\#|```|~~~|\[[^\]]*\]:)  # headings, fences, definitions
+    | ^[ \t]*[=-]+[ \t]*$                                             # what makes the line above a heading
+    | <                                                               # HTML
+    | \$\$ | %% | :::                                                 # formulas, comments, containers
+    | !\[                                                             # images, which load from elsewhere
+    | [\r\v\f\x1c-\x1e\x85\u2028\u2029]                               # other ends of lines
+    """,
+    re.MULTILINE | re.VERBOSE,
+)
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~$!&%:=])")
+
+
+def to_json(thread: Thread) -> str:
+    """All of *thread*, every branch of it, with whatever an import needs to make it again."""
+    conversation = thread.conversation
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "conversation": {
+            "id": str(conversation.id),
+            "title": conversation.title,
+            "policy": _policy(conversation.policy),
+            "reset_seq": conversation.reset_seq,
+            "start_seq": conversation.start_seq,
+            "pinned_at": _moment(conversation.pinned_at) if conversation.pinned_at else None,
+            "created_at": _moment(conversation.created_at),
+            "updated_at": _moment(conversation.updated_at),
+            "whole": thread.is_whole,
+        },
+        "messages": [
+            {
+                "id": str(message.id),
+                "seq": message.seq,
+                "parent_id": str(message.parent_id) if message.parent_id else None,
+                "turn_id": str(message.turn_id) if message.turn_id else None,
+                "role": message.role.value,
+                "outcome": message.outcome.value,
+                "created_at": _moment(message.created_at),
+                "verified": message.is_verified,
+                "body": message.body,
+            }
+            for message in thread.messages
+        ],
+    }
+    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+def to_markdown(thread: Thread) -> str:
+    """The branch of *thread* that the reader sees, every body as it is.
+
+    A body that could end, hide or forge a part of the page stands in a code block with a fence longer than
+    any in it; so the headings of the page are ours, one a message, whatever the messages say.
+    """
+    parts = [f"# {_one_line(thread.conversation.title) or 'Untitled conversation'}"]
+    if not thread.is_whole:
+        parts.append(
+            "*Messages of this conversation were removed or changed behind Daybook's back.*"
+        )
+    for message in thread.branch():
+        parts.append(_heading(message))
+        if message.body:
+            parts.append(_contained(message.body))
+    return "\n\n".join(parts) + "\n"
+
+
+def _heading(message: Message) -> str:
+    when = message.created_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    notes = [
+        _ENDINGS.get(message.outcome),
+        None if message.is_verified else "could not be verified",
+    ]
+    said = ", ".join(note for note in notes if note)
+    return f"## {_SPEAKERS[message.role]}, {when}" + (f" ({said})" if said else "")
+
+
+def _contained(body: str) -> str:
+    if not _MORE_THAN_PROSE.search(_CODE_BLOCK.sub("", body)):
+        return body
+    longest = max((len(run) for run in re.findall("`+", body)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}markdown\n{body}\n{fence}"
+
+
+def _one_line(title: str) -> str:
+    return _MARKUP.sub(r"\\\1", " ".join(title.split()))
+
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _policy(policy: MemoryPolicy) -> dict[str, str | int]:
+    match policy:
+        case Full():
+            return {"name": "full"}
+        case Window(messages):
+            return {"name": "window", "messages": messages}
+        case Summary():
+            return {"name": "summary"}
+        case Retrieval():
+            return {"name": "retrieval"}
+        case _:
+            assert_never(policy)

@@ -1,0 +1,459 @@
+"""What is taken away is whole, the same each time, and cannot be disturbed by what was said."""
+
+import json
+import re
+import string
+import unicodedata
+from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from services.domain import (
+    Conversation,
+    ConversationId,
+    Full,
+    Message,
+    MessageId,
+    Outcome,
+    Retrieval,
+    Role,
+    Summary,
+    Thread,
+    TurnId,
+    Window,
+)
+from services.portable import file_name, to_json, to_markdown
+
+NOON = datetime(2026, 11, 20, 12, 0, 0, 1500, tzinfo=UTC)
+GARDEN = ConversationId(UUID("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"))
+POLICIES = [Full(), Window(20), Window(7), Summary(), Retrieval()]
+
+
+def conversation(title: str = "Tomatoes", **changes) -> Conversation:
+    values = {
+        "id": GARDEN,
+        "title": title,
+        "policy": Window(20),
+        "rev": 4,
+        "reset_seq": 0,
+        "start_seq": 2,
+        "pinned_at": None,
+        "created_at": NOON,
+        "updated_at": NOON + timedelta(hours=1),
+    }
+    return Conversation(**values | changes)
+
+
+def message(seq: int, body: str = "hello", parent: int | None = None, **changes) -> Message:
+    values = {
+        "id": MessageId(UUID(int=seq)),
+        "seq": seq,
+        "parent_id": None if parent is None else MessageId(UUID(int=parent)),
+        "role": Role.USER if seq % 2 else Role.ASSISTANT,
+        "body": body,
+        "created_at": NOON + timedelta(minutes=seq),
+    }
+    return Message(**values | changes)
+
+
+def thread(*bodies: str, title: str = "Tomatoes") -> Thread:
+    messages = [message(seq, body, seq - 1 or None) for seq, body in enumerate(bodies, 1)]
+    return Thread(conversation=conversation(title), messages=tuple(messages))
+
+
+# text that means something to Markdown, beside any other
+MARKS = """# |## You, 2026-11-20 12:01 UTC|```|````|~~~|``` python|`|    |> |- |1. |===|---|<!--|-->|<details>|<|$$
+|![x](https://example.com/x.png)|[x]: https://example.com|\\|\t|\r|\r\n|\n|\n\n|\u2028"""
+pieces = st.sampled_from(MARKS.split("|")) | st.text(max_size=8)
+bodies = st.lists(pieces, max_size=12).map("".join)
+
+
+def top_level(markdown: str) -> tuple[list[str], list[str]]:
+    """The headings and the other lines outside of code blocks, as CommonMark finds fences."""
+    headings, others, fence = [], [], ""
+    for line in re.split(r"\r\n|\r|\n", markdown):
+        mark = re.match(r" {0,3}(`{3,}|~{3,})(.*)", line)
+        if fence:
+            closes = mark and mark[1][0] == fence[0] and len(mark[1]) >= len(fence)
+            fence = "" if closes and not mark[2].strip(" \t") else fence
+        elif mark and not (mark[1][0] == "`" and "`" in mark[2]):
+            fence = mark[1]
+        elif re.match(r" {0,3}#{1,6}([ \t]|$)", line):
+            headings.append(line)
+        else:
+            others.append(line)
+    assert not fence, "a code block is left open"
+    return headings, others
+
+
+# --- Markdown -------------------------------------------------------------------------------------------
+
+
+def test_a_conversation_reads_as_it_went():
+    markdown = to_markdown(thread("When do I water?", "In the evening.\n\n- slowly\n- often"))
+
+    assert markdown == (
+        "# Tomatoes\n\n"
+        "## You, 2026-11-20 12:01 UTC\n\n"
+        "When do I water?\n\n"
+        "## Assistant, 2026-11-20 12:02 UTC\n\n"
+        "In the evening.\n\n- slowly\n- often\n"
+    )
+
+
+@given(st.lists(bodies, max_size=4), bodies)
+@example(["```\n````\n# x\n```"], "")
+@example(["~~~\n```\n~~~\n# x"], "")
+@example(["a\n---"], "")
+@example(["```\ncode\n```\n```"], "")
+@example(["``` a`\n# x\n```"], "")
+def test_every_body_occurs_verbatim_and_no_heading_is_forged(said, title):
+    markdown = to_markdown(thread(*said, title=title))
+    headings, others = top_level(markdown)
+
+    position = 0
+    for body in said:
+        position = markdown.index(body, position) + len(body)
+    assert headings[1:] == [
+        f"## {'You' if seq % 2 else 'Assistant'}, 2026-11-20 12:0{seq} UTC"
+        for seq in range(1, len(said) + 1)
+    ]
+    assert not any("<" in line for line in others), "HTML can hide what follows"
+    assert not any("![" in line for line in others), "an image tells its server who reads"
+    assert not any(re.fullmatch(r"\s*[=-]+\s*", line) for line in others)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "plain words",
+        "*stars*, `ticks`, [a link](https://example.com) and a | b",
+        "one\n\ntwo\n\n1. three\n2. four",
+        "> quoted",
+        "before\n\n```python\nif a < b:  # not a heading\n    print('![')\n```\n\nafter",
+        "~~~\n# shell\n~~~",
+        "C# is a language, 1 - 1 = 0",
+    ],
+)
+def test_what_does_no_harm_is_written_plainly(body):
+    assert f"UTC\n\n{body}\n" in to_markdown(thread(body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "# heading",
+        "   ### heading",
+        "> # heading",
+        "- # heading",
+        "1. ## heading",
+        "heading\n===",
+        "heading\n-",
+        "```\nleft open",
+        "~~~\nleft open",
+        "> ```\n> quoted",
+        "````\n```\n````",
+        "```\n  ````\n# out again\n```",
+        "<!-- hidden",
+        "text <details> text",
+        "![x](https://example.com/x.png)",
+        "[assistant]: https://example.com",
+        "$$\nx",
+        "%% hidden",
+        ":::: note",
+        "one\r# two",
+        "one\u2028# two",
+    ],
+)
+def test_what_could_do_harm_stands_in_a_code_block(body):
+    markdown = to_markdown(thread(body, "the reply"))
+
+    assert re.search(r"UTC\n\n(`{3,})markdown\n" + re.escape(body) + r"\n\1\n\n## Assist", markdown)
+    assert "`" * 5 in markdown or "````" not in body
+
+
+def test_only_the_branch_that_is_seen_is_in_the_markdown():
+    messages = (
+        message(1, "the prompt"),
+        message(2, "the first reply", 1, role=Role.ASSISTANT),
+        message(3, "the second reply", 1, role=Role.ASSISTANT),
+    )
+
+    markdown = to_markdown(Thread(conversation=conversation(), messages=messages))
+
+    assert "the second reply" in markdown
+    assert "the first reply" not in markdown
+
+
+@pytest.mark.parametrize(
+    ("changes", "heading"),
+    [
+        ({}, "## Assistant, 2026-11-20 12:02 UTC"),
+        ({"outcome": Outcome.STOPPED}, "## Assistant, 2026-11-20 12:02 UTC (stopped)"),
+        ({"outcome": Outcome.FAILED}, "## Assistant, 2026-11-20 12:02 UTC (the model failed)"),
+        ({"outcome": Outcome.INTERRUPTED}, "## Assistant, 2026-11-20 12:02 UTC (interrupted)"),
+        (
+            {"is_verified": False, "body": ""},
+            "## Assistant, 2026-11-20 12:02 UTC (could not be verified)",
+        ),
+        (
+            {"outcome": Outcome.STOPPED, "is_verified": False},
+            "## Assistant, 2026-11-20 12:02 UTC (stopped, could not be verified)",
+        ),
+        ({"role": Role.SYSTEM}, "## Instructions, 2026-11-20 12:02 UTC"),
+    ],
+)
+def test_a_heading_says_who_when_and_how_it_ended(changes, heading):
+    messages = (message(1), message(2, parent=1, **changes))
+
+    headings, _ = top_level(to_markdown(Thread(conversation=conversation(), messages=messages)))
+
+    assert headings == ["# Tomatoes", "## You, 2026-11-20 12:01 UTC", heading]
+
+
+def test_a_conversation_that_is_not_whole_says_so():
+    whole = thread("hello")
+
+    assert "behind Daybook's back" not in to_markdown(whole)
+    broken = Thread(conversation=whole.conversation, messages=whole.messages, is_whole=False)
+    assert "removed or changed behind Daybook's back" in to_markdown(broken)
+
+
+@pytest.mark.parametrize(
+    ("title", "heading"),
+    [
+        ("", "# Untitled conversation"),
+        (" \n ", "# Untitled conversation"),
+        ("Tomatoes\n## You", r"# Tomatoes \#\# You"),
+        ("<script> *a* [b](c)", r"# \<script\> \*a\* \[b\](c)"),
+        ("Grüße 🍅", "# Grüße 🍅"),
+    ],
+)
+def test_a_title_is_one_line_of_text(title, heading):
+    assert to_markdown(thread(title=title)) == f"{heading}\n"
+
+
+# --- JSON -----------------------------------------------------------------------------------------------
+
+moments = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45))]))
+optional_ids = st.none() | st.uuids()
+threads = st.builds(
+    Thread,
+    conversation=st.builds(
+        Conversation,
+        id=st.uuids(),
+        title=st.text(),
+        policy=st.sampled_from(POLICIES),
+        rev=st.integers(0),
+        reset_seq=st.integers(0),
+        start_seq=st.integers(0),
+        pinned_at=st.none() | moments,
+        created_at=moments,
+        updated_at=moments,
+    ),
+    messages=st.lists(
+        st.builds(
+            Message,
+            id=st.uuids(),
+            seq=st.integers(1),
+            parent_id=optional_ids,
+            role=st.sampled_from(Role),
+            body=st.text(),
+            created_at=moments,
+            outcome=st.sampled_from(Outcome),
+            turn_id=optional_ids,
+            is_verified=st.booleans(),
+        ),
+        max_size=3,
+    ).map(tuple),
+    is_whole=st.booleans(),
+)
+
+
+def imported(text: str) -> Thread:
+    """What an import can make of an export: everything but the rev, which belongs to a database."""
+
+    def id_(value):
+        return UUID(value) if value else None
+
+    document = json.loads(text)
+    assert (document["format"], document["version"]) == ("daybook-conversation", 1)
+    found, policies = (
+        document["conversation"],
+        {"full": Full, "summary": Summary, "retrieval": Retrieval},
+    )
+    policy = found["policy"]
+    return Thread(
+        conversation=Conversation(
+            id=id_(found["id"]),
+            title=found["title"],
+            policy=Window(policy["messages"])
+            if policy["name"] == "window"
+            else policies[policy["name"]](),
+            rev=0,
+            reset_seq=found["reset_seq"],
+            start_seq=found["start_seq"],
+            pinned_at=found["pinned_at"] and datetime.fromisoformat(found["pinned_at"]),
+            created_at=datetime.fromisoformat(found["created_at"]),
+            updated_at=datetime.fromisoformat(found["updated_at"]),
+        ),
+        messages=tuple(
+            Message(
+                id=id_(one["id"]),
+                seq=one["seq"],
+                parent_id=id_(one["parent_id"]),
+                turn_id=id_(one["turn_id"]),
+                role=Role(one["role"]),
+                outcome=Outcome(one["outcome"]),
+                created_at=datetime.fromisoformat(one["created_at"]),
+                is_verified=one["verified"],
+                body=one["body"],
+            )
+            for one in document["messages"]
+        ),
+        is_whole=found["whole"],
+    )
+
+
+@given(threads)
+def test_an_export_holds_everything_that_an_import_needs(exported):
+    text = to_json(exported)
+    back = imported(text)
+
+    assert back.messages == exported.messages
+    assert back.is_whole == exported.is_whole
+    assert all(
+        getattr(back.conversation, name) == getattr(exported.conversation, name)
+        for name in Conversation.__slots__
+        if name != "rev"
+    )
+    assert text.encode()
+    assert to_json(exported) == text
+
+
+def test_times_are_utc_wherever_they_came_from():
+    here = timezone(timedelta(hours=-8))
+    local = Thread(conversation=conversation(created_at=NOON.astimezone(here)), messages=())
+
+    assert (
+        json.loads(to_json(local))["conversation"]["created_at"]
+        == "2026-11-20T12:00:00.001500+00:00"
+    )
+    assert to_json(local) == to_json(Thread(conversation=conversation(), messages=()))
+
+
+def test_every_branch_and_every_mark_is_in_the_json():
+    messages = (
+        message(1),
+        message(
+            2, "first", 1, role=Role.ASSISTANT, outcome=Outcome.STOPPED, turn_id=TurnId(UUID(int=9))
+        ),
+        message(3, "", 1, role=Role.ASSISTANT, is_verified=False),
+    )
+    document = json.loads(
+        to_json(Thread(conversation=conversation(), messages=messages, is_whole=False))
+    )
+
+    assert [one["seq"] for one in document["messages"]] == [1, 2, 3]
+    assert [one["verified"] for one in document["messages"]] == [True, True, False]
+    assert document["messages"][1] == {
+        "id": "00000000-0000-0000-0000-000000000002",
+        "seq": 2,
+        "parent_id": "00000000-0000-0000-0000-000000000001",
+        "turn_id": "00000000-0000-0000-0000-000000000009",
+        "role": "assistant",
+        "outcome": "stopped",
+        "created_at": "2026-11-20T12:02:00.001500+00:00",
+        "verified": True,
+        "body": "first",
+    }
+    assert document["conversation"]["policy"] == {"name": "window", "messages": 20}
+    assert document["conversation"]["whole"] is False
+
+
+# --- file names -----------------------------------------------------------------------------------------
+
+names = st.text(max_size=300) | st.lists(
+    st.sampled_from(
+        ["../", "..\\", "/", "CON", "nul", "com1", "LPT³", ".", " ", "\0", "\n", "\u202e", "-"]
+    )
+    | st.sampled_from(["~", ":", "é", "🍅", "👩\u200d🌾", "a" * 50, "鍵" * 50, "\u0301"]),
+    max_size=8,
+).map("".join)
+
+
+@given(names, st.sampled_from([".md", ".json"]))
+@example("CON", ".md")
+@example("con .tar", ".json")
+@example("aux.", ".md")
+def test_a_file_name_is_safe_everywhere(title, suffix):
+    name = file_name(title, suffix)
+    stem = name.removesuffix(suffix)
+
+    assert name == stem + suffix
+    assert stem
+    assert len(name.encode()) <= 120
+    assert not set(name) & set('<>:"/\\|?*')
+    assert all(unicodedata.category(char)[0] != "C" or char in "\u200c\u200d" for char in name)
+    assert not any(char.isspace() and char != " " for char in name)
+    assert stem == stem.strip(" .-~")
+    first = stem.split(".")[0].strip().upper()
+    assert first not in {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
+    assert not re.fullmatch(r"(COM|LPT)[0-9¹²³]", first)
+
+
+@given(names)
+def test_a_file_name_can_be_made_and_found(title):
+    name = file_name(title, ".md")
+
+    assert name.encode().decode() == name
+    assert unicodedata.normalize("NFC", name) == name
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("Tomatoes", "Tomatoes.md"),
+        ("Grüße aus München 🍅", "Grüße aus München 🍅.md"),
+        ("会話", "会話.md"),
+        ("👩\u200d🌾 farm", "👩\u200d🌾 farm.md"),
+        ("", "conversation.md"),
+        (" . ", "conversation.md"),
+        ("///", "conversation.md"),
+        ("../../etc/passwd", "etc passwd.md"),
+        ("C:\\Windows\\x", "C Windows x.md"),
+        ("what? why*", "what why.md"),
+        (".bashrc", "bashrc.md"),
+        ("-rf", "rf.md"),
+        ("a\0b\nc\td", "a b c d.md"),
+        ("CON", "_CON.md"),
+        ("con.fig", "_con.fig.md"),
+        ("nul .x", "_nul .x.md"),
+        ("lpt¹", "_lpt¹.md"),
+        ("CONSOLE", "CONSOLE.md"),
+        ("com10", "com10.md"),
+        ("exe\u202etxt", "exe txt.md"),
+        ("cafe\u0301", "café.md"),
+        ("v1.2", "v1.2.md"),
+    ],
+)
+def test_a_file_name_says_what_is_inside(title, name):
+    assert file_name(title, ".md") == name
+
+
+@pytest.mark.parametrize("char", ["a", "ü", "鍵", "🍅"])
+def test_a_long_title_is_cut_between_two_characters(char):
+    name = file_name(char * 200, ".json")
+
+    assert 110 <= len(name.encode()) <= 120
+    assert set(name.removesuffix(".json")) == {char}
+
+
+def test_a_file_of_that_name_can_be_written(tmp_path):
+    for title in (string.printable, "🍅" * 99, "CON", "..", "\ud800", "a" * 999):
+        path = tmp_path / file_name(title, ".md")
+        path.write_text("hello")
+        assert path in set(tmp_path.iterdir())
