@@ -63,7 +63,7 @@ class Gateway:
     @classmethod
     def to(cls, url: str, key: SecretStr, transport: httpx.BaseTransport | None) -> "Gateway":
         """A gateway with sockets of its own, through *transport* where one is given."""
-        return cls(url, key, httpx.Client(timeout=_TIMEOUT, transport=transport, trust_env=False))
+        return cls(url, key, httpx.Client(timeout=_TIMEOUT, transport=transport))
 
     def client(self) -> Client:
         """A client of its own for one person: a shared one would query as the last to sign in."""
