@@ -1,0 +1,181 @@
+"""What a model, or anyone, writes can link to the world and load nothing from it."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from streamlit.string_util import clean_text
+
+from pages._parts import safe_md
+
+READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+HOSTILE = st.lists(
+    st.sampled_from(
+        [
+            *(
+                "\n",
+                "\n\n",
+                " ",
+                "  ",
+                "   ",
+                "    ",
+                "\t",
+                "\r",
+                "\u00a0",
+                "- ",
+                "1. ",
+                "> ",
+                "# ",
+                "| ",
+            ),
+            *(
+                "`",
+                "``",
+                "```",
+                "````",
+                "~~~",
+                "```mermaid",
+                "~~~ merm&#97;id",
+                "$",
+                "$$",
+                ":::",
+                ":::x",
+            ),
+            *(
+                "<!--",
+                "-->",
+                "<div>",
+                "</div>",
+                "<a title='",
+                "'>",
+                "<img src=http://e/i>",
+                "\\",
+                "!",
+                "[",
+            ),
+            *("![a](http://e/i)", "![a][b]", "![b]", "[b]: http://e/i", "](http://e/i)", "![", "]"),
+            *(
+                ":material/home:",
+                ":streamlit:",
+                ":red[",
+                "me@example.org",
+                "\\(",
+                "\\)",
+                "\\[",
+                "\\]",
+                "x",
+            ),
+        ]
+    ),
+    max_size=24,
+).map("".join)
+
+
+def tokens(markdown: str) -> list[Token]:
+    found = READER.parse(markdown)
+    return found + [child for token in found for child in token.children or ()]
+
+
+def code(markdown: str) -> list[str]:
+    kinds = ("fence", "code_block", "code_inline")
+    return [token.content for token in tokens(markdown) if token.type in kinds]
+
+
+def text(markdown: str) -> str:
+    return "".join(token.content for token in tokens(markdown) if token.type == "text")
+
+
+@given(HOSTILE)
+@example("\u2028```mermaid\nA@{img: 'http://e/i'}")
+@example("- a\n  ```\n![a](http://e/i)\n```")
+@example("\\`![a](http://e/i)`")
+@example("<!--\n```\n-->\n![a](http://e/i)\n```")
+@example("<a title='`'>![a](http://e/i)`")
+@example("`x\n- ![a](http://e/i)`")
+@example("    ```\n![a][b]\n\n[b]: http://e/i")
+def test_no_text_becomes_an_image_or_a_diagram(hostile: str):
+    found = tokens(clean_text(safe_md.body(hostile)))
+
+    assert not [token for token in found if token.type == "image"]
+    assert not [token for token in found if "mermaid" in token.info]
+
+
+@given(HOSTILE)
+def test_what_is_safe_stays_as_it_is(hostile: str):
+    once = safe_md.body(hostile.replace("\\[", "").replace("\\]", ""))  # those nest as TeX
+
+    assert safe_md.body(once) == once
+
+
+@pytest.mark.parametrize("before", ["", "So:\n", "- one\n  - two\n", "> so\n"])
+@pytest.mark.parametrize("fence", ["```", "~~~~"])
+def test_a_fence_keeps_its_text(fence: str, before: str):
+    held = "![a](b)\n[x]: y\n:red[z] :material/home: \\(x\\)\n- ```mermaid\n"
+
+    shown = code(safe_md.body(f"{before}{fence}markdown\n{held}{fence}\n![c](d)"))
+
+    assert shown == [held]
+
+
+@pytest.mark.parametrize(
+    "rust", ["`vec![1, 2]`", "1. So:\n   ```rust\n   #![allow(x)]\n   let v = vec![1];\n   ```"]
+)
+def test_code_that_cannot_be_an_image_keeps_its_text(rust: str):
+    assert safe_md.body(rust) == rust
+
+
+def test_an_image_in_code_looks_as_it_was_written():
+    shown = code(safe_md.body("Write `![a](b)`."))
+
+    assert [said.replace("\u2060", "") for said in shown] == ["![a](b)"]
+
+
+@pytest.mark.parametrize(
+    ("written", "safe"),
+    [
+        ("See ![a](b)", r"See !\[a](b)"),
+        ("![a]\n\n[a]: b", "!\\[a]\n\n[a]: b"),
+        ("wow! [a](b)", "wow! [a](b)"),
+        (":red[a] at 12:30", r"\:red[a] at 12:30"),
+        (":::note\nhi", "\\:\\:\\:note\nhi"),
+        ("a :material/home: b", "a :\u2060material/home: b"),
+        ("```Mermaid\nA-->B\n```", "```text\nA-->B\n```"),
+        ("- ~~~ mer&#109;aid", "- ~~~text"),
+        (r"so \(x^2\) and \( y \)", "so $x^2$ and $y$"),
+        ("\\[ x \\]", "$$\nx\n$$"),
+        ("\\[\nx\n\\]", "$$\nx\n$$"),
+        ("$a![b]$", "$a![b]$"),
+        ("a\r\nb\rc", "a\nb\nc"),
+    ],
+)
+def test_directives_formulas_and_line_ends(written: str, safe: str):
+    assert safe_md.body(written) == safe
+
+
+@given(st.text(max_size=80) | HOSTILE)
+def test_a_label_is_its_own_text_on_one_line(title: str):
+    shown = safe_md.label(title, limit=500)
+
+    assert {token.type for token in tokens(shown)} <= {
+        "paragraph_open",
+        "inline",
+        "text",
+        "text_special",
+        "paragraph_close",
+    }
+    assert "\n" not in shown
+
+
+@pytest.mark.parametrize(
+    "loaded", ["a@b.org", "https://e.org", "www.e.org", ":material/home:", ":streamlit:"]
+)
+def test_a_label_holds_nothing_that_streamlit_finds_after_unescaping(loaded: str):
+    shown = safe_md.label(loaded)
+
+    assert loaded not in shown.replace("\\", "")
+    assert shown.replace("\\", "").replace("\u2060", "") == loaded
+
+
+def test_a_long_label_is_cut():
+    assert safe_md.label("word " * 30, limit=12) == "word word w…"
