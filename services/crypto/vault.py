@@ -3,10 +3,11 @@ r"""Sealed text, wrapped keys and thread heads: their format, version 1.
 This docstring is the specification; `tests/vectors/*.json` freeze it. A change is a new version byte
 (`p2`, `h2`) beside the old one, never a change of what is written here.
 
-What it gives: whoever holds the database (a dump, a backup, a write-ahead log, the SQL console) reads
-no content, and whatever they change, move, swap, repeat or drop is noticed by a reader with the key.
-What it does not: sizes (padded), times, counts and ids stay visible; a whole conversation, its head
-included, can be put back to an earlier state or deleted.
+What it gives: whoever holds the database (a dump, a backup, a write-ahead log, the SQL console) reads no
+content, and a reader with the key notices every sealed text that was changed or moved, and every message
+that was swapped, repeated, added or dropped. What it does not: sizes (padded), times, counts, ids and how a
+reply ended stay visible and are not authenticated; a text that stands for itself (a title, a name) can be put
+back to what it was before, and so can a whole conversation together with its head; and all can be deleted.
 
 **Notation.** `||` joins octets, `u8`/`u32`/`u64` are unsigned big-endian integers, `text(s)` is
 `u8(octets of s) || s` in UTF-8, `base64url` is RFC 4648 section 5 without padding. HKDF is RFC 5869
@@ -25,16 +26,17 @@ alike, nor is one the beginning of another. Columns that are no messages have no
 
 **Sealing** a body at a place, under a 32-octet key:
 
-    salt             = 24 random octets
+    salt              = 24 random octets
     key || commitment = HKDF(ikm = the vault's key, salt, info = place, length = 32 + 16)
-    sealed           = AES-256-GCM(key, nonce = 12 zero octets, body, associated data = place)
-    token            = "p1." || decimal(key version) || "." || base64url(salt || commitment || sealed)
+    sealed            = AES-256-GCM(key, nonce = 12 zero octets, body, associated data = place)
+    token             = "p1." || decimal(key version) || "." || base64url(salt || commitment || sealed)
 
 - *One message key each.* 24 random octets do not repeat, so a zero nonce is used once with each key;
   the limit of 2^32 messages a key that random 96-bit nonces have (SP 800-38D, 8.3) does not apply, and
   nothing has to be counted or remembered across processes.
 - *Commitment.* GCM alone lets somebody build one ciphertext that opens under two keys. The commitment
-  is compared first, in constant time: a token opens under the key and at the place that sealed it.
+  is compared first, in constant time: a token opens under the key and at the place that sealed it. Its 16
+  octets hold against whoever does not know the keys; who knows two of them could spend 2^64 steps on a match.
 - *Place in `info` and as associated data.* A token that is moved meets another key. GCM is told as
   well, because that is where a reader of this code looks for it.
 - *Key version* is in the token (to find the key) and in the place (so that it cannot be changed). It is
@@ -47,11 +49,12 @@ alike, nor is one the beginning of another. Columns that are no messages have no
     u32(octets of the UTF-8 text) || the UTF-8 text || zero octets
 
 up to the length Padmé gives (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and
-Communication with PURBs", PoPETs 2019): a length keeps only its leading bits, so that a text of n octets
-shows O(log log n) bits of its length and costs at most 12 % more. Lengths below 64 count as 64, else
-"yes" and "no" would differ. The text has at most 294,908 octets: the longest padded body whose token, with
-a key version of 9 digits, fits the 400,000 octets of the database's domain `sealed`. There is no
-compression: compressed lengths tell what a text repeats.
+Communication with PURBs", PoPETs 2019): L octets, of which there are at least 64, become the next multiple of
+2^(E - S), where E = floor(log2 L) and S = floor(log2 E) + 1. Only the leading bits of a length show,
+O(log log L) of them, for at most 12 % more octets; from 64 up, because "yes" and "no" would differ. A body
+that is not exactly this for its text is refused. The text has at most 294,908 octets: the longest padded body
+whose token, with a key version of 9 digits, fits the 400,000 octets of the database's domain `sealed`. There
+is no compression: compressed lengths tell what a text repeats.
 
 **Keys** are wrapped as they are: the body is the 32 octets, without length or padding.
 
@@ -71,8 +74,8 @@ length of the conversation, and rows may come in any order, as seq and parent ar
 needs the sum to be hidden, which a MAC beside it would not do: with enough old heads one could look for
 other rows with the same sum. So the head is sealed, not signed.
 
-**Subkeys** are HKDF(ikm, salt = none or as said, info = "daybook p1 " || label, length = 32). No place begins
-like that, as it begins with a length.
+**Subkeys** are HKDF(ikm, salt = none unless one is named, info = "daybook p1 " || label, length = 32). No
+place begins like that, as it begins with the octet 2.
 
 **Failure** is one: `Tampered`, which never says which check failed. It is raised where no derived key is in
 the frame, with no other error behind it.
