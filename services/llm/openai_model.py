@@ -105,16 +105,16 @@ class OpenAIModel:
             try:
                 async with asyncio.timeout_at(deadline) as silence:
                     await self._receive(messages, dialect.parameters(max_tokens), receipt, silence)
-                return receipt.finish()
+                failure = receipt.finish()
             except openai.APIStatusError as error:
                 if (learnt := dialect.after(error)) != dialect:
                     self._dialect = dialect = learnt
                     continue
-                failure, asked = _failure_of(error, receipt), _retry_after(error)
-                pause = pause and max(pause, asked)
+                failure = _failure_of(error, receipt)
+                pause = pause and max(pause, _retry_after(error))
             except _EXPECTED as error:
                 failure = _failure_of(error, receipt)
-            if receipt.has_begun or failure not in _PASSING or pause is None:
+            if failure not in _PASSING or receipt.has_begun or pause is None:
                 return failure
             if pause > _LONGEST_PAUSE or self._loop.time() + pause >= deadline:
                 return failure
@@ -217,6 +217,7 @@ class _Chunk(_Lenient):
     """What we read of a chunk: the SDK checks nothing of what endpoints send."""
 
     choices: list[_Choice] | None = None
+    usage: object = None
 
 
 class _Details(_Lenient):
@@ -242,8 +243,11 @@ class _Receipt:
 
     def take(self, chunk: ChatCompletionChunk) -> None:
         self._is_empty = False
-        self._used = _tokens(chunk) or self._used  # some report it with every chunk: the last holds
-        for choice in _Chunk.model_validate(chunk).choices or ():
+        said = _Chunk.model_validate(chunk)
+        self._used = (
+            _tokens(said.usage) or self._used
+        )  # some count with every chunk: the last holds
+        for choice in said.choices or ():
             if choice.delta and isinstance(choice.delta.content, str) and choice.delta.content:
                 self.has_begun = True
                 self._say(choice.delta.content)
@@ -261,9 +265,9 @@ class _Receipt:
         return None
 
 
-def _tokens(chunk: ChatCompletionChunk) -> Tokens | None:
+def _tokens(reported: object) -> Tokens | None:
     try:
-        usage = _Usage.model_validate(chunk.usage)
+        usage = _Usage.model_validate(reported)
     except ValidationError:  # none, or nonsense: a reply is not lost for it
         return None
     prompt, reply = usage.prompt_tokens, usage.completion_tokens

@@ -102,36 +102,31 @@ def plan_context(
     """
     room = budget.prompt_tokens
     start_seq = max(history.start_seq, history.reset_seq)
-    fixed = _count(_framed(history, ()), counter)
-    if fixed > room:
-        raise PromptTooLong(fixed, room)
-
     match policy:
         case Full():
             start_seq = history.reset_seq
-            pairs = _pairs(history.past, after=start_seq)
-            whole = _count(_framed(history, pairs), counter)
-            if whole > room:
-                raise PromptTooLong(whole, room)
-            kept = pairs
+            pairs = kept = _pairs(history.past, after=start_seq)
         case Window(messages=limit):
             pairs = _pairs(history.past, after=start_seq)
             newest = pairs[max(0, len(pairs) - limit // 2) :]
-            kept = _trimmed(newest, fixed, room, counter)
+            kept = _trimmed(newest, history, room, counter)
         case Summary() | Retrieval():
             # nothing summarises or recalls yet: as much of the past as fits
             pairs = _pairs(history.past, after=start_seq)
-            kept = _trimmed(pairs, fixed, room, counter)
+            kept = _trimmed(pairs, history, room, counter)
         case _:
             assert_never(policy)
 
-    dropped = len(pairs) - len(kept)
     messages = _framed(history, kept)
+    tokens = _count(messages, counter)
+    if tokens > room:
+        raise PromptTooLong(tokens, room)
+    dropped = len(pairs) - len(kept)
     shown = tuple(half.id for pair in kept for half in (pair.prompt, pair.reply))
     seen = set(shown)
     return ContextPlan(
         messages=messages,
-        prompt_tokens=_count(messages, counter),
+        prompt_tokens=tokens,
         bound_tokens=_bound(messages, counter),
         reply_tokens=budget.reply_tokens,
         shown=shown,
@@ -159,14 +154,14 @@ def _says_something(message: Message) -> bool:
     return message.is_verified and bool(message.body.strip())
 
 
-def _trimmed(pairs: list[_Pair], fixed: int, room: int, counter: TokenCounter) -> list[_Pair]:
+def _trimmed(pairs: list[_Pair], history: History, room: int, counter: TokenCounter) -> list[_Pair]:
     """The newest *pairs* that fit: all, or else what fits in 70 %, so that a trim lasts."""
+    fixed = _count(_framed(history, ()), counter)
     fitting = _how_many_fit(pairs, room - fixed, counter)
     if fitting < len(pairs):
         lasting = _how_many_fit(pairs, room * _TRIM_TO_PERCENT // 100 - fixed, counter)
-        fitting = max(
-            lasting, min(fitting, 1)
-        )  # a long last pair stays: the prompt may be about it
+        # the last pair stays while it fits at all: the prompt may be about it
+        fitting = max(lasting, min(fitting, 1))
     return pairs[len(pairs) - fitting :]
 
 

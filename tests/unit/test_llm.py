@@ -1,0 +1,472 @@
+"""What the model client makes of what endpoints do."""
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+
+import httpx2
+import openai
+import pytest
+
+from services.domain import Role, Tokens
+from services.errors import ModelFailure, ModelUnavailable
+from services.llm import ModelStream, OpenAIModel, connect, openai_model
+from services.memory import ContextMessage
+from tests.model_server import ModelServer
+
+KEY = "sk-kumquat-7781"
+CANARY = "kumquat-5520"
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def model(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIModel]:
+    monkeypatch.setattr(openai_model, "_PAUSES", (0.01, 0.01))
+    model = OpenAIModel(
+        connect(server.url, KEY), "m", first_token_seconds=1.5, between_tokens_seconds=0.3
+    )
+    yield model
+    model.close()
+
+
+def ask(model: OpenAIModel, prompt: str = "Hello", max_tokens: int = 100) -> ModelStream:
+    said = [ContextMessage(Role.SYSTEM, "Be kind."), ContextMessage(Role.USER, prompt)]
+    return model.start(said, max_tokens=max_tokens)
+
+
+def heard(stream: ModelStream) -> tuple[str, ModelFailure | None]:
+    """The text that came, and how it failed."""
+    text = ""
+    try:
+        for piece in stream:
+            text += piece if isinstance(piece, str) else ""
+    except ModelUnavailable as error:
+        return text, error.failure
+    return text, None
+
+
+def test_a_reply_comes_piece_by_piece_and_then_what_it_used(
+    model: OpenAIModel, server: ModelServer
+):
+    server.script(reply="one two three", cached=4)
+
+    pieces = list(ask(model))
+
+    assert pieces == ["one", " two", " three", Tokens(prompt=11, reply=3, cached=4)]
+    [seen] = server.requests
+    assert seen.authorization == f"Bearer {KEY}"
+    assert seen.body["messages"] == [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Hello"},
+    ]
+    assert (seen.body["model"], seen.body["max_tokens"]) == ("m", 100)
+
+
+def test_pieces_arrive_while_the_reply_is_still_coming(model: OpenAIModel, server: ModelServer):
+    server.script(tokens=3, fault="hang", after=2)
+
+    stream = iter(ask(model))
+
+    assert (next(stream), next(stream)) == ("word1 ", "word2 ")
+    assert server.live
+
+
+def test_nothing_is_sent_before_somebody_listens(model: OpenAIModel, server: ModelServer):
+    ask(model)
+    heard(ask(model, "heard"))
+
+    assert [seen.prompt for seen in server.requests] == ["heard"]
+
+
+ONCE, THRICE = 1, 3
+
+
+@pytest.mark.parametrize(
+    ("script", "text", "failure", "requests"),
+    [
+        ({"status": 429}, "", ModelFailure.BUSY, THRICE),
+        ({"status": 429, "retry_after": "0.02"}, "", ModelFailure.BUSY, THRICE),
+        ({"status": 429, "retry_after": "3600"}, "", ModelFailure.BUSY, ONCE),
+        ({"status": 500}, "", ModelFailure.BROKEN, THRICE),
+        ({"status": 503}, "", ModelFailure.BROKEN, THRICE),
+        ({"status": 400}, "", ModelFailure.REJECTED, ONCE),
+        ({"status": 401}, "", ModelFailure.REJECTED, ONCE),
+        ({"status": 404}, "", ModelFailure.REJECTED, ONCE),
+        ({"fault": "refuse"}, "", ModelFailure.DROPPED, THRICE),
+        ({"fault": "drop"}, "", ModelFailure.DROPPED, THRICE),
+        ({"fault": "drop", "after": 2}, "word1 word2 ", ModelFailure.DROPPED, ONCE),
+        ({"fault": "unended"}, "", ModelFailure.DROPPED, THRICE),
+        ({"fault": "unended", "after": 2}, "word1 word2 ", ModelFailure.DROPPED, ONCE),
+        ({"fault": "error-event"}, "", ModelFailure.BROKEN, THRICE),
+        ({"fault": "error-event", "after": 2}, "word1 word2 ", ModelFailure.BROKEN, ONCE),
+        ({"fault": "malformed"}, "", ModelFailure.GARBLED, ONCE),
+        ({"fault": "malformed", "after": 2}, "word1 word2 ", ModelFailure.GARBLED, ONCE),
+        ({"fault": "html"}, "", ModelFailure.GARBLED, ONCE),
+        ({"fault": "empty"}, "", ModelFailure.GARBLED, ONCE),
+        ({"fault": "hang", "after": 2}, "word1 word2 ", ModelFailure.SILENT, ONCE),
+        ({"fault": "no-done"}, "word1 word2 word3 ", None, ONCE),
+    ],
+)
+def test_what_came_is_kept_and_only_an_unbegun_reply_is_asked_for_again(
+    model: OpenAIModel,
+    server: ModelServer,
+    script: dict[str, object],
+    text: str,
+    failure: ModelFailure | None,
+    requests: int,
+):
+    server.script(tokens=3, **script)
+
+    assert heard(ask(model)) == (text, failure)
+    assert len(server.requests) == requests
+
+
+@pytest.mark.parametrize("fault", ["hang-headers", "hang"])
+def test_silence_before_the_first_token_ends_in_time(
+    model: OpenAIModel, server: ModelServer, fault: str
+):
+    server.script(fault=fault)
+    began = time.monotonic()
+
+    assert heard(ask(model)) == ("", ModelFailure.SILENT)
+    assert 1.5 <= time.monotonic() - began < 4
+    server.wait_until(lambda s: not s.live)
+
+
+def test_a_slow_first_token_has_longer_than_the_ones_after_it(
+    model: OpenAIModel, server: ModelServer
+):
+    server.script(tokens=3, delay=0.6)
+
+    assert heard(ask(model)) == ("word1 word2 word3 ", None)
+
+
+def test_a_long_reply_may_take_longer_than_any_silence(model: OpenAIModel, server: ModelServer):
+    server.script(tokens=20, rate=10)  # 2 s
+
+    assert heard(ask(model))[1] is None
+
+
+@pytest.mark.parametrize("script", [{"status": 429}, {"status": 500}, {"fault": "refuse"}])
+def test_a_passing_failure_is_not_noticed(
+    model: OpenAIModel, server: ModelServer, script: dict[str, object]
+):
+    server.script(times=1, **script)
+
+    assert heard(ask(model, "Hi")) == ("You said: Hi", None)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("date", [False, True])
+def test_the_endpoint_says_how_long_to_wait(server: ModelServer, date: bool):
+    soon = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 2))
+    server.script(times=1, status=429, retry_after=soon if date else "0.9")
+    model = OpenAIModel(connect(server.url, KEY), "m")
+    began = time.monotonic()
+
+    assert heard(ask(model))[1] is None
+    assert time.monotonic() - began > 0.8
+    model.close()
+
+
+def test_a_wait_that_would_outlast_the_first_token_is_not_begun(
+    model: OpenAIModel, server: ModelServer
+):
+    server.script(status=429, retry_after="10")
+    began = time.monotonic()
+
+    assert heard(ask(model)) == ("", ModelFailure.BUSY)
+    assert time.monotonic() - began < 1
+
+
+def test_an_address_where_nobody_listens_is_unreachable(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(openai_model, "_PAUSES", (0.01,))
+    with ModelServer() as gone:
+        pass
+    model = OpenAIModel(connect(gone.url, KEY), "m")
+
+    assert heard(ask(model)) == ("", ModelFailure.UNREACHABLE)
+    model.close()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"fault": "hang", "after": 2},
+        {"fault": "hang"},
+        {"fault": "hang-headers"},
+        {"rate": 20},
+    ],
+)
+def test_stop_ends_the_request_at_the_endpoint_at_once(
+    server: ModelServer, script: dict[str, object]
+):
+    server.script(tokens=1000, **script)
+    model = OpenAIModel(connect(server.url, KEY), "m")
+    stream = ask(model)
+    result = []
+    reader = threading.Thread(target=lambda: result.append(heard(stream)))
+    reader.start()
+    server.wait_until(lambda s: s.live and s.requests[0].sent >= script.get("after", 0))
+
+    began = time.monotonic()
+    stream.cancel()
+    server.wait_until(lambda s: not s.live, within=0.5)
+    reader.join(0.5)
+
+    assert time.monotonic() - began < 0.5
+    assert server.requests[0].end == "left"
+    assert result[0][1] is None
+    model.close()
+
+
+def test_stop_ends_the_wait_before_another_attempt(model: OpenAIModel, server: ModelServer):
+    server.script(status=429, retry_after="1.2")
+    stream = ask(model)
+    result = []
+    reader = threading.Thread(target=lambda: result.append(heard(stream)))
+    reader.start()
+    server.wait_until(lambda s: s.requests and not s.live)
+
+    stream.cancel()
+    reader.join(0.5)
+
+    assert result == [("", None)]
+    assert len(server.requests) == 1
+
+
+def test_a_stream_stopped_before_it_is_read_sends_nothing(model: OpenAIModel, server: ModelServer):
+    stream = ask(model)
+    stream.cancel()
+    stream.cancel()
+
+    assert heard(stream) == ("", None)
+    heard(ask(model, "next"))
+    assert [seen.prompt for seen in server.requests] == ["next"]
+
+
+def test_stopping_a_whole_reply_changes_nothing(model: OpenAIModel):
+    stream = ask(model, "Hi")
+    assert heard(stream) == ("You said: Hi", None)
+    stream.cancel()
+
+
+def test_a_reader_who_leaves_ends_the_request(model: OpenAIModel, server: ModelServer):
+    server.script(tokens=1000, rate=50)
+
+    for _ in ask(model):
+        break
+
+    server.wait_until(lambda s: s.requests[0].end == "left", within=0.5)
+
+
+def test_closing_the_model_ends_its_streams(server: ModelServer):
+    server.script(tokens=3, fault="hang", after=1)
+    model = OpenAIModel(connect(server.url, KEY), "m")
+    stream = iter(ask(model))
+    next(stream)
+
+    model.close()
+
+    assert list(stream) == []
+    server.wait_until(lambda s: not s.live, within=0.5)
+
+
+def test_fifty_replies_share_one_thread(model: OpenAIModel, server: ModelServer):
+    server.script(tokens=10, rate=20)
+    heard(ask(model, "The SDK looks its platform up in a thread of its own, once."))
+    before = threading.active_count()
+    results: list[tuple[str, ModelFailure | None]] = []
+    readers = [
+        threading.Thread(target=lambda: results.append(heard(ask(model)))) for _ in range(50)
+    ]
+    for reader in readers:
+        reader.start()
+    server.wait_until(lambda s: s.live == 50)
+    more = threading.active_count() - before - len(readers)
+    for reader in readers:
+        reader.join()
+
+    assert results == [("".join(f"word{n} " for n in range(1, 11)), None)] * 50
+    assert more == 0
+
+
+def test_an_endpoint_that_refuses_max_tokens_is_asked_in_its_own_words(
+    model: OpenAIModel, server: ModelServer
+):
+    server.script(refuses="max_tokens")
+
+    assert heard(ask(model, "Hi", max_tokens=2)) == ("You said:", None)
+    assert heard(ask(model, "Hi", max_tokens=2)) == ("You said:", None)
+
+    sent = [
+        (s.body.get("max_tokens"), s.body.get("max_completion_tokens")) for s in server.requests
+    ]
+    assert sent == [(2, None), (None, 2), (None, 2)]
+
+
+def test_an_endpoint_that_cannot_report_usage_is_not_asked_to(
+    model: OpenAIModel, server: ModelServer
+):
+    server.script(refuses="stream_options")
+
+    assert list(ask(model, "Hi")) == ["You", " said:", " Hi"]
+    assert "stream_options" not in server.requests[-1].body
+
+
+def test_usage_reported_with_every_chunk_is_counted_once(model: OpenAIModel, server: ModelServer):
+    server.script(tokens=3, usage="each")
+
+    assert list(ask(model))[3:] == [Tokens(prompt=11, reply=3)]
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], OpenAIModel]]:
+    """Build models whose endpoint answers with a given body."""
+    monkeypatch.setattr(openai_model, "_PAUSES", ())
+    models: list[OpenAIModel] = []
+
+    def build(body: str) -> OpenAIModel:
+        headers = {"content-type": "text/event-stream"}
+        transport = httpx2.MockTransport(
+            lambda _: httpx2.Response(200, headers=headers, content=body.encode("latin-1"))
+        )
+        client = openai.AsyncOpenAI(
+            base_url="http://llm.test/v1",
+            api_key="-",
+            max_retries=0,
+            http_client=httpx2.AsyncClient(transport=transport),
+        )
+        models.append(OpenAIModel(client, "m"))
+        return models[-1]
+
+    yield build
+    for model in models:
+        model.close()
+
+
+def test_a_prompt_does_not_follow_a_redirect_to_somebody_else():
+    asked: list[str] = []
+
+    def send_elsewhere(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.url.host)
+        return httpx2.Response(307, headers={"location": "http://elsewhere.test/v1"})
+
+    client = connect("http://llm.test/v1", KEY)
+    client._client._transport = httpx2.MockTransport(send_elsewhere)
+    model = OpenAIModel(client, "m")
+
+    assert heard(ask(model)) == ("", ModelFailure.REJECTED)
+    assert asked == ["llm.test"]
+    model.close()
+
+
+SAID = 'data: {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ('{"prompt_tokens": 9, "completion_tokens": 2}', Tokens(9, 2)),
+        ('{"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 31}', Tokens(9, 22)),
+        (
+            '{"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11,'
+            ' "prompt_tokens_details": {"cached_tokens": 50}}',
+            Tokens(9, 2, 9),
+        ),
+        (
+            '{"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": null}',
+            Tokens(9, 2),
+        ),
+        ('{"prompt_tokens": -9, "completion_tokens": 2}', None),
+        ('{"prompt_tokens": "many"}', None),
+        ("{}", None),
+        ("3", None),
+        ("null", None),
+    ],
+)
+def test_usage_is_read_warily(
+    answering: Callable[[str], OpenAIModel], usage: str, tokens: Tokens | None
+):
+    body = f'{SAID}data: {{"choices": [], "usage": {usage}}}\n\ndata: [DONE]\n\n'
+
+    assert list(ask(answering(body))) == ["Hi", *([tokens] if tokens else [])]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "data: {}",
+        'data: {"choices": null}',
+        'data: {"choices": [{}]}',
+        'data: {"choices": [{"delta": {"content": null}}]}',
+        'data: {"choices": [{"delta": {"content": [{"type": "thinking"}]}}]}',
+        'data: {"choices": [{"delta": {"reasoning_content": "hm"}}]}',
+        ": still thinking",
+    ],
+)
+def test_events_that_say_nothing_are_passed_over(
+    answering: Callable[[str], OpenAIModel], event: str
+):
+    assert heard(ask(answering(f"{event}\n\n{SAID}"))) == ("Hi", None)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "data: {",
+        "data: null",
+        "event: ping",
+        'data: "\xff"',
+        'data: {"choices": 7}',
+        "data: Internal error",
+    ],
+)
+def test_events_that_are_none_end_the_reply(answering: Callable[[str], OpenAIModel], event: str):
+    assert heard(ask(answering(f"{SAID}{event}\n\n"))) == ("Hi", ModelFailure.GARBLED)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"reply": CANARY},
+        {"status": 400},
+        {"status": 429},
+        {"status": 500},
+        *(
+            {"fault": fault, "reply": f"{CANARY} more", "after": 1}
+            for fault in ("hang", "drop", "malformed", "error-event", "unended", "html", "refuse")
+        ),
+    ],
+)
+def test_no_word_and_no_key_reaches_a_log_or_a_traceback(
+    model: OpenAIModel,
+    server: ModelServer,
+    caplog: pytest.LogCaptureFixture,
+    script: dict[str, object],
+):
+    caplog.set_level(logging.DEBUG)
+    server.script(**script)
+    errors: list[ModelUnavailable] = []
+
+    try:
+        list(ask(model, CANARY))
+    except ModelUnavailable as error:
+        errors.append(error)
+
+    assert [(error.__cause__, error.__context__) for error in errors] == [(None, None)] * len(
+        errors
+    )
+    assert server.requests
+    assert "openai" in {record.name.split(".")[0] for record in caplog.records}
+    printed = "".join(line for error in errors for line in traceback.format_exception(error))
+    said = caplog.text + printed + repr(ask(model, CANARY)) + repr(model)
+    assert CANARY not in said
+    assert KEY not in said
