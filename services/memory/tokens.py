@@ -71,7 +71,8 @@ _PIECES = (
     (re.compile(r"[A-Z]+(?![a-z])"), 100, 47),
     (re.compile(r"[0-9]+"), 160, 120),  # some vocabularies have no number above 9
     (re.compile(r"[\t-\r]+|[ ]{2,}"), 80, 25),
-    (re.compile(r"[!-/:-@\[-`{-~\x00-\x08\x0e-\x1f\x7f]+"), 75, 65),
+    (re.compile(r"[!-/:-@\[-`{-~]+"), 75, 65),
+    (re.compile(r"[\x00-\x08\x0e-\x1f\x7f]+"), 100, 100),
 )
 # The first code point after each block of scripts, and hundredths of a token for a byte of it.
 _BLOCKS = (
