@@ -14,7 +14,9 @@ COUNTER = RegexCounter()
 
 # Texts, and the tokens that the neediest of five vocabularies (o200k, cl100k, Claude 2, DeepSeek,
 # SmolLM2) makes of each.
-VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "tokens.json").read_text("utf-8"))
+VECTORS = json.loads(
+    (Path(__file__).parents[1] / "vectors" / "token_counts.json").read_text("utf-8")
+)
 MEASURED = {name: (case["text"], case["tokens"]) for name, case in VECTORS.items()}
 
 
