@@ -48,9 +48,11 @@ def measure() -> dict[str, float]:
     sealed_head = vault.seal_head(head, owner, conversation)
 
     def open_and_verify() -> None:
-        opened = vault.open_head(sealed_head, owner, conversation)
-        assert opened.covers(vault.row_mac(token, place) for place, token in rows)
-        assert all(vault.open(token, place) == TEXT for place, token in rows)
+        found = Head()
+        for place, token in rows:
+            found = found.add(vault.row_mac(token, place), place.seq)
+            assert vault.open(token, place) == TEXT
+        assert found == vault.open_head(sealed_head, owner, conversation)
 
     return {
         "seals_per_second": _rate(lambda: vault.seal(TEXT, place)),
@@ -72,9 +74,9 @@ def _median_seconds(work: Callable[[], None]) -> float:
     work()  # once for the caches
     times: list[float] = []
     for _ in range(RUNS):
-        begun = time.perf_counter()
+        begun = time.process_time()
         work()
-        times.append(time.perf_counter() - begun)
+        times.append(time.process_time() - begun)
     return statistics.median(times)
 
 

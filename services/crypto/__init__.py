@@ -1,13 +1,12 @@
 """Everything that is sealed, wrapped or proven; the database never sees a key or a readable word."""
 
-from services.crypto.keyring import KeySource, RootKeys, UserKey, VaultRing, new_key
+from services.crypto.keyring import RootKeys, UserKey, VaultRing, new_key
 from services.crypto.proof import ServerProof, sha
 from services.crypto.vault import LARGEST_TEXT, Head, Place, Vault
 
 __all__ = [
     "LARGEST_TEXT",
     "Head",
-    "KeySource",
     "Place",
     "RootKeys",
     "ServerProof",

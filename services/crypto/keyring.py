@@ -25,13 +25,13 @@ Wrapped keys are bound to their places, in vault.py's words:
 
 The role of a user key is the `mode` of its row. Rotation rewrites wrapped keys and nothing below them: a new
 root key costs one row a person, a new user key one string a conversation, and no message is ever sealed again.
+A key-management service can take the ring's place at `wrap`, `unwrap` and `needs_rewrap`.
 """
 
 import hmac
 import json
 import secrets
 from collections.abc import Mapping
-from typing import Protocol
 from uuid import UUID
 
 from services.crypto.vault import (
@@ -51,22 +51,6 @@ _FEWEST_DISTINCT = 16  # of 32 random bytes, fewer than 16 distinct: once in 10^
 def new_key() -> bytes:
     """A random key of 32 bytes."""
     return secrets.token_bytes(KEY_BYTES)
-
-
-class KeySource(Protocol):
-    """What keeps user keys: our ring, or a key-management service in its place."""
-
-    def wrap(self, key: bytes, user_id: UUID, version: int) -> str:
-        """The token of a person's key of *version*."""
-        ...
-
-    def unwrap(self, token: str, user_id: UUID, version: int) -> bytes:
-        """The key in *token*. Raise Tampered."""
-        ...
-
-    def needs_rewrap(self, token: str) -> bool:
-        """Whether *token* is under an older key than the current one."""
-        ...
 
 
 class VaultRing:

@@ -72,7 +72,8 @@ The sum is MSet-Add-Hash (Clarke et al., "Incremental Multiset Hash Functions an
 Memory Integrity Checking", ASIACRYPT 2003): adding or removing a row costs one addition, whatever the
 length of the conversation, and rows may come in any order, as seq and parent are in their MACs. Their proof
 needs the sum to be hidden, which a MAC beside it would not do: with enough old heads one could look for
-other rows with the same sum. So the head is sealed, not signed.
+other rows with the same sum. So the head is sealed, not signed. A reader adds up the rows it was given, one rev
+each, and compares all four numbers, and the rev with that of the conversation's row.
 
 **Subkeys** are HKDF(ikm, salt = none unless one is named, info = "daybook p1 " || label, length = 32). No
 place begins like that, as it begins with the octet 2.
@@ -87,7 +88,6 @@ import hmac
 import os
 import re
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -137,7 +137,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a conversation consists of: its revision, how many messages, the last seq, the sum of their MACs."""
+    """What a conversation consists of. A reader adds up what it has read, and compares the whole head."""
 
     rev: int = 0
     count: int = 0
@@ -155,11 +155,6 @@ class Head:
         """The head after one message less; a seq is not given out twice."""
         total = (self.total - int.from_bytes(mac)) % _MODULUS
         return Head(self.rev + 1, self.count - 1, self.last_seq, total)
-
-    def covers(self, macs: Iterable[bytes]) -> bool:
-        """Whether *macs* are those of exactly its messages, in any order."""
-        found = [int.from_bytes(mac) for mac in macs]
-        return len(found) == self.count and sum(found) % _MODULUS == self.total
 
 
 class Vault:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.crypto import KeySource, Place, RootKeys, UserKey, Vault, new_key
+from services.crypto import Place, RootKeys, UserKey, Vault, new_key
 from services.crypto.vault import subkey, token_version
 from services.errors import Misconfigured, Tampered
 
@@ -306,12 +306,6 @@ def test_a_throttle_bucket_says_nothing_of_the_address_in_it():
     assert bucket not in (BEFORE.bucket("ben@example.com"), AFTER.bucket("ana@example.com"))
     assert len(bucket) == 64
     assert "ana" not in bucket
-
-
-def test_the_ring_is_a_key_source():
-    source: KeySource = BEFORE
-
-    assert not source.needs_rewrap(source.wrap(USER_KEY, ANA, 1))
 
 
 # --- rotation -------------------------------------------------------------------------------------------
