@@ -42,6 +42,15 @@ class Refused(Exception):
         self.code = code
 
 
+def refusal(act: Callable[[], Any]) -> str | None:
+    """The code of the refusal that *act* ends in; None if there is none."""
+    try:
+        act()
+    except Refused as refused:
+        return refused.code
+    return None
+
+
 class Way(Protocol):
     """One way to the database as somebody."""
 
@@ -180,11 +189,7 @@ class Caller:
 
     def refusal(self, function: str, **arguments: Any) -> str | None:
         """The code of the error that the call ends in; None if it is answered."""
-        try:
-            self.call(function, **arguments)
-        except Refused as refused:
-            return refused.code
-        return None
+        return refusal(lambda: self.call(function, **arguments))
 
     def proven(self, function: str, arguments: Arguments) -> Arguments:
         """*arguments* with the proof that belongs to them, unless they bring their own."""

@@ -32,7 +32,9 @@ _CARELESS = {
 def started(version: int, *, careless: bool = True) -> Iterator[str]:
     """A new server; how a superuser connects to it. *careless*: it may lose everything, and is fast."""
     binaries = _binaries(version)
-    folder = Path(tempfile.mkdtemp(prefix=f"daybook-pg{version}-"))
+    folder = Path(
+        tempfile.mkdtemp(prefix=f"daybook-pg{version}-", dir=_memory() if careless else None)
+    )
     user = "nobody" if os.geteuid() == 0 else None  # Postgres refuses to run as root
     if user:
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
@@ -82,6 +84,12 @@ def lay_ground(address: str) -> None:
         connection.execute(_AUTH)
         connection.execute(_GRANTS)
         connection.execute(f"grant create on database {connection.info.dbname} to {OWNER}")
+
+
+def _memory() -> Path | None:
+    """A folder in memory, where there is room: a copy of a database takes 0.02 s instead of 0.2."""
+    memory = Path("/dev/shm")  # noqa: S108
+    return memory if memory.is_dir() and shutil.disk_usage(memory).free > 10**9 else None
 
 
 def _binaries(version: int) -> Path:

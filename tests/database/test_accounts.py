@@ -1,0 +1,369 @@
+"""How accounts begin and end, and what an admin may do with them."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from services.crypto import new_key
+from tests.database.people import (
+    NOT_ALLOWED,
+    SIGNED_OUT,
+    Caller,
+    Rest,
+    World,
+    creation,
+    refusal,
+    sealed,
+)
+
+
+def role(world: World, person: Caller) -> str:
+    return world.one("select role from private.roles where user_id = %s", person.id)
+
+
+def set_role(admin: Caller, person: Caller, new_role: str) -> Any:
+    return admin.call("set_role", person=person.id, new_role=new_role)
+
+
+def suspend(admin: Caller, person: Caller, *, suspended: bool = True) -> Any:
+    return admin.call("suspend", person=person.id, suspended=suspended)
+
+
+@pytest.fixture
+def admin(world: World) -> Caller:
+    return world.make_admin(world.person())
+
+
+def test_an_account_begins_as_a_user_with_the_caps_of_the_settings(world: World) -> None:
+    world.admin.execute("update private.settings set daily_cap_micro = 7, monthly_cap_micro = 8")
+
+    account = world.person().call("my_account")
+
+    assert (account["role"], account["daily_cap"], account["monthly_cap"]) == ("user", 7, 8)
+    assert (account["reserved"], account["spent_today"], account["spent_this_month"]) == (0, 0, 0)
+
+
+def test_the_first_of_all_accounts_is_an_admin_only_where_the_settings_say_so(
+    world: World, migrated: str
+) -> None:
+    world.admin.execute("update private.settings set first_account_is_admin = true")
+    start = threading.Barrier(5)
+
+    def sign_up() -> None:
+        with psycopg.connect(migrated) as connection:
+            start.wait()
+            connection.execute(
+                "insert into auth.users (email) values (%s)", [f"{uuid4()}@daybook.test"]
+            )
+
+    crowd = [threading.Thread(target=sign_up) for _ in range(5)]
+    for thread in crowd:
+        thread.start()
+    for thread in crowd:
+        thread.join()
+
+    assert world.one(
+        "select count(*), count(*) filter (where role = 'admin') from private.roles"
+    ) == (5, 1)
+
+
+def test_a_role_sent_along_with_a_sign_up_is_nothing(api_world: World) -> None:
+    way = api_world.anon.way
+    assert isinstance(way, Rest)
+    data = {"role": "admin", "app_metadata": {"role": "admin"}}
+    email = f"{uuid4()}@daybook.test"
+
+    reply = way.client.auth.sign_up(
+        {"email": email, "password": "correct horse battery", "options": {"data": data}}
+    )
+
+    assert reply.user is not None
+    api_world.people.append(reply.user.id)
+    assert (
+        api_world.one("select role from private.roles where user_id = %s", reply.user.id) == "user"
+    )
+    assert way.call("my_account", {})["role"] == "user"
+
+
+def test_roles_are_given_and_taken_and_noted(world: World, admin: Caller) -> None:
+    omar = world.person()
+
+    assert set_role(admin, omar, "admin") == {"ok": True}
+    assert role(world, omar) == "admin"
+    assert set_role(omar, admin, "user") == {"ok": True}
+    assert role(world, admin) == "user"
+
+    noted = world.admin.execute(
+        "select actor, target, detail ->> 'role' from private.audit where action = 'role.set' order by id"
+    )
+    assert list(noted) == [(admin.id, omar.id, "admin"), (omar.id, admin.id, "user")]
+
+
+def test_an_unknown_person_is_not_found(admin: Caller) -> None:
+    nobody = {"person": uuid4()}
+    missing = {"ok": False, "reason": "not_found"}
+    caps = ("new_daily_cap_micro", "new_monthly_cap_micro", "new_max_open", "new_max_per_minute")
+
+    assert admin.call("set_role", **nobody, new_role="admin") == missing
+    assert admin.call("suspend", **nobody, suspended=True) == missing
+    assert admin.call("set_caps", **nobody, **dict.fromkeys(caps, 1)) == missing
+
+
+def test_the_last_admin_stays(world: World, admin: Caller) -> None:
+    world.person()
+    last = {"ok": False, "reason": "last_admin"}
+
+    assert set_role(admin, admin, "user") == last
+    assert suspend(admin, admin) == last
+    assert admin.call("delete_account") == last
+
+    second = world.make_admin(world.person())
+    suspend(admin, second)
+    assert admin.call("delete_account") == last  # a suspended one does not count
+    suspend(admin, second, suspended=False)
+    assert admin.call("delete_account") == {"ok": True}
+
+
+def test_two_admins_who_remove_each_other_at_once_leave_one(world: World, migrated: str) -> None:
+    with (
+        psycopg.connect(migrated, autocommit=True) as one,
+        psycopg.connect(migrated, autocommit=True) as two,
+    ):
+        pair = [world.person(), world.person()]
+        for _ in range(5):
+            for person in pair:
+                world.make_admin(person)
+            start = threading.Barrier(2)
+
+            def demote(me: Caller, other: Caller, start: threading.Barrier = start) -> None:
+                start.wait()
+                me.refusal("set_role", person=other.id, new_role="user")
+
+            threads = [
+                threading.Thread(target=demote, args=[pair[0].by(one), pair[1]]),
+                threading.Thread(target=demote, args=[pair[1].by(two), pair[0]]),
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+            assert sorted(role(world, person) for person in pair) == ["admin", "user"]
+
+
+def test_a_suspended_person_comes_back_with_everything(world: World, admin: Caller) -> None:
+    omar = world.person()
+    omar.create_conversation()
+
+    suspend(admin, omar)
+    assert omar.rows("conversations") == []
+    suspend(admin, omar, suspended=False)
+
+    assert len(omar.rows("conversations")) == 1
+
+
+def test_caps_are_set_one_by_one(world: World, admin: Caller) -> None:
+    omar = world.person()
+    unchanged = {"new_daily_cap_micro": None, "new_max_open": None, "new_max_per_minute": None}
+
+    assert admin.call("set_caps", person=omar.id, new_monthly_cap_micro=77, **unchanged)["ok"]
+
+    assert world.one(
+        "select daily_cap_micro, monthly_cap_micro, max_open from private.budgets where user_id = %s",
+        omar.id,
+    ) == (1_000_000, 77, 4)
+
+
+def test_an_admin_sees_what_was_used_and_nothing_of_what_was_said(
+    world: World, admin: Caller
+) -> None:
+    omar = world.person()
+    garden = omar.create_conversation()
+    omar.finish(omar.begin(garden)["turn"], 1, 400)
+    title = omar.begin(
+        garden, None, new_purpose="title", prompt=None, prompt_body=None, new_head=None
+    )
+    omar.finish(title["turn"], None, 50)
+
+    usage = admin.call("usage_by_person")
+
+    row = next(row for row in usage if str(row["person"]) == str(omar.id))
+    assert (row["turns_today"], row["turns_this_month"]) == (
+        1,
+        1,
+    )  # a title is no turn, and costs all the same
+    assert (row["tokens_in_today"], row["tokens_out_today"], row["cost_today_micro"]) == (
+        20,
+        40,
+        450,
+    )
+    assert (row["tokens_in_this_month"], row["cost_this_month_micro"]) == (20, 450)
+    assert row["last_active_at"] is not None
+    assert not any("p1." in str(value) for row in usage for value in row.values())
+    assert admin.rows("messages") + admin.rows("conversations") == []
+
+
+def test_a_user_key_is_put_once_and_then_changed_from_what_was_seen(world: World) -> None:
+    omar = world.person()
+
+    def put(wrapped: str, replaces: str | None) -> Any:
+        key = {"new_version": 1, "new_mode": "server", "new_derivation": None}
+        return omar.call("put_user_key", **key, new_wrapped=wrapped, replaces=replaces)
+
+    assert put(sealed(1), None) == {"ok": True}
+    assert put(sealed(2), None) == {"ok": False, "reason": "stale"}
+    assert put(sealed(2), sealed(3)) == {"ok": False, "reason": "stale"}
+    assert put(sealed(2), sealed(1)) == {"ok": True}
+    assert [row["wrapped"] for row in omar.rows("user_keys")] == [sealed(2)]
+
+
+def test_a_deleted_account_leaves_nothing_but_the_books(world: World, migrated: str) -> None:
+    omar, maya = world.person(), world.person()
+    garden = omar.create_conversation()
+    open_turn = omar.begin(garden, receipt_body=sealed("receipt"))["turn"]
+    omar.checkpoint(open_turn, sealed("so far"))
+    omar.finish(omar.begin(omar.create_conversation())["turn"], 1, 400)
+    omar.call(
+        "start_session",
+        new_cookie_hash=new_key().hex(),
+        new_refresh_token=sealed("refresh"),
+        new_device=None,
+        idle=60,
+        lifetime=60,
+    )
+    maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 30)
+
+    assert omar.call("delete_account") == {"ok": True}
+
+    left = {
+        table: rows
+        for table, rows in world.contents().items()
+        if rows is not None and str(omar.id) in rows
+    }
+    assert set(left) == {"private.ledger", "private.audit"}
+    assert world.one("select sum(micro) from private.ledger where user_id = %s", omar.id) == 1500
+    world.admin.execute("select private.lock_deployment(), private.recall_loans(null)")
+    assert (
+        world.one("select sum(micro) - (select lent from private.deployment) from private.ledger")
+        == 0
+    )
+
+
+def test_accounts_are_deleted_under_load_without_a_deadlock(world: World, migrated: str) -> None:
+    """By the person, and by whoever may delete from auth.users; conversations go at the same time."""
+    stop, codes, joining = threading.Event(), set[str | None](), threading.Lock()
+
+    def join() -> tuple[Caller, UUID]:
+        with joining:
+            person = world.person()
+            return person, person.create_conversation()
+
+    crowd = [join() for _ in range(4)]
+
+    def talk(connection: psycopg.Connection, number: int) -> None:
+        person, garden = crowd[number % 4]
+        codes.add(refusal(lambda: talk_and_delete(person.by(connection), garden)))
+
+    def leave(connection: psycopg.Connection, number: int) -> None:
+        person, _ = crowd[number % 4]
+        if number % 2:
+            connection.execute("delete from auth.users where id = %s", [person.id])
+        else:
+            codes.add(person.by(connection).refusal("delete_account"))
+        crowd[number % 4] = join()
+
+    def again(act: Callable[[psycopg.Connection, int], None], number: int) -> None:
+        with psycopg.connect(migrated, autocommit=True) as connection:
+            while not stop.is_set():
+                act(connection, number)
+
+    threads = [threading.Thread(target=again, args=[talk, number]) for number in range(8)]
+    threads += [threading.Thread(target=again, args=[leave, number]) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    stop.wait(2)
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+    assert codes <= {None, SIGNED_OUT, "23503"}  # whoever is gone is told so; a deadlock is 40P01
+    assert world.one("select count(*) > 20 from private.audit where action = 'account.end'")
+    assert world.one("select count(*) > 20 from private.ledger")
+    world.admin.execute("delete from auth.users")
+    assert world.one("select count(*) from public.turns") == 0
+    assert (
+        world.one("select sum(micro) - (select lent from private.deployment) from private.ledger")
+        == 0
+    )
+
+
+def talk_and_delete(person: Caller, conversation: UUID) -> None:
+    begun = person.begin(conversation)
+    if begun["ok"]:
+        person.checkpoint(begun["turn"], sealed("so far"))
+        person.finish(begun["turn"], 1, 100)
+    person.call("delete_conversation", conversation=conversation)
+    person.call("create_conversation", **creation() | {"conversation": conversation})
+
+
+@pytest.mark.parametrize("book", ["private.ledger", "private.audit"])
+@pytest.mark.parametrize("verb", ["update {} set at = now()", "delete from {}", "truncate {}"])
+def test_nobody_rewrites_the_books(world: World, book: str, verb: str) -> None:
+    omar = world.person()
+    omar.finish(omar.begin(omar.create_conversation())["turn"], 1, 400)
+
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match=r"append only|truncated"):
+        world.admin.execute(verb.format(book))
+
+    assert world.one(f"select count(*) > 0 from {book}")
+
+
+def test_no_table_with_peoples_rows_is_truncated(world: World) -> None:
+    tables = world.admin.execute(
+        "select tablename from pg_tables where schemaname = 'public'"
+    ).fetchall()
+
+    for (table,) in tables:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="cannot be truncated"):
+            world.admin.execute(f"truncate public.{table} cascade")
+
+
+@pytest.mark.parametrize(
+    "table", ["messages", "turns", "memories", "receipts", "user_keys", "conversations"]
+)
+def test_not_even_the_owner_stores_readable_text(world: World, table: str) -> None:
+    column = {"turns": "partial", "user_keys": "wrapped", "conversations": "title"}.get(
+        table, "body"
+    )
+    omar = world.person()
+    garden = omar.create_conversation()
+    omar.begin(garden, receipt_body=sealed("receipt"))
+    omar.call(
+        "put_user_key",
+        new_version=1,
+        new_mode="server",
+        new_wrapped=sealed(1),
+        new_derivation=None,
+        replaces=None,
+    )
+    omar.call("keep_memory", memory=uuid4(), conversation=garden, new_kind="fact", new_up_to_seq=None,
+              new_body=sealed(1), body_key_version=1)  # fmt: skip
+
+    with pytest.raises(psycopg.errors.CheckViolation) as refused:
+        world.admin.execute(f"update public.{table} set {column} = 'the cat is grey'")
+
+    assert "cat" not in str(refused.value)
+
+
+def test_an_admin_cannot_act_without_the_app(world: World, admin: Caller) -> None:
+    omar = world.person()
+
+    assert (
+        admin.refusal("set_role", person=omar.id, new_role="admin", proof="0" * 64) == NOT_ALLOWED
+    )
+
+    assert role(world, omar) == "user"

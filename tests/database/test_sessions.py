@@ -1,0 +1,197 @@
+"""Signed-in devices, refreshing under a lease, and the brakes on guessing."""
+
+import threading
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from services.crypto import new_key
+from tests.database.people import NOT_ALLOWED, Caller, World, sealed
+
+MISSING = {"ok": False, "reason": "not_found"}
+
+
+@pytest.fixture
+def maya(world: World) -> Caller:
+    return world.person()
+
+
+@pytest.fixture
+def cookie(maya: Caller) -> str:
+    """The hash of the cookie of Maya's device."""
+    return start(maya)
+
+
+def start(person: Caller, *, idle: int = 3600, lifetime: int = 86400) -> str:
+    cookie = new_key().hex()
+    arguments = {"new_refresh_token": sealed("refresh"), "new_device": sealed("device")}
+    answer = person.call(
+        "start_session", new_cookie_hash=cookie, **arguments, idle=idle, lifetime=lifetime
+    )
+    assert answer["ok"]
+    return cookie
+
+
+def lease(caller: Caller, cookie: str, generation: int) -> Any:
+    return caller.call("lease_refresh", cookie=cookie, seen_generation=generation, lease_seconds=30)
+
+
+def store(caller: Caller, cookie: str, generation: int, token: str) -> Any:
+    return caller.call(
+        "store_refresh", cookie=cookie, seen_generation=generation, new_refresh_token=token
+    )
+
+
+def age(world: World, cookie: str, column: str, seconds: int) -> None:
+    world.admin.execute(
+        f"update private.app_sessions set {column} = {column} - make_interval(secs => %s)"
+        " where cookie_hash = %s",
+        [seconds, cookie],
+    )
+
+
+def test_a_session_opens_by_its_cookie_without_a_token(
+    world: World, maya: Caller, cookie: str
+) -> None:
+    opened = world.anon.call("open_session", cookie=cookie)
+
+    assert (opened["ok"], opened["user"]) == (True, str(maya.id))
+    assert (opened["refresh_token"], opened["generation"]) == (sealed("refresh"), 0)
+
+
+def test_an_unknown_cookie_opens_nothing(world: World, cookie: str) -> None:
+    assert world.anon.call("open_session", cookie=new_key().hex()) == MISSING
+
+
+@pytest.mark.parametrize(("column", "seconds"), [("seen_at", 3601), ("expires_at", 86401)])
+def test_a_session_ends_when_idle_and_when_old(
+    world: World, maya: Caller, cookie: str, column: str, seconds: int
+) -> None:
+    age(world, cookie, column, seconds - 60)
+    assert world.anon.call("open_session", cookie=cookie)["ok"]
+    age(world, cookie, column, seconds)
+
+    assert world.anon.call("open_session", cookie=cookie) == MISSING
+    assert maya.call("my_sessions") == []
+    world.anon.call("sweep_turns", at_most=1)
+    assert world.one("select count(*) from private.app_sessions") == 0
+
+
+def test_opening_a_session_keeps_it_from_being_idle(world: World, cookie: str) -> None:
+    age(world, cookie, "seen_at", 3000)
+    world.anon.call("open_session", cookie=cookie)
+    age(world, cookie, "seen_at", 3000)
+
+    assert world.anon.call("open_session", cookie=cookie)["ok"]
+
+
+def test_one_of_eight_refreshes(world: World, migrated: str, cookie: str) -> None:
+    answers: list[Any] = []
+    start_together = threading.Barrier(8)
+
+    def refresh() -> None:
+        with psycopg.connect(migrated, autocommit=True) as connection:
+            start_together.wait()
+            answers.append(lease(world.anon.by(connection), cookie, 0))
+
+    crowd = [threading.Thread(target=refresh) for _ in range(8)]
+    for thread in crowd:
+        thread.start()
+    for thread in crowd:
+        thread.join()
+
+    assert sorted(answer.get("reason", "") for answer in answers) == ["", *["held"] * 7]
+
+
+def test_the_late_are_told_that_the_token_moved(world: World, cookie: str) -> None:
+    anon = world.anon
+    assert lease(anon, cookie, 0) == {"ok": True}
+    assert store(anon, cookie, 0, sealed("next")) == {"ok": True}
+
+    assert lease(anon, cookie, 0) == {"ok": False, "reason": "moved", "generation": 1}
+    assert store(anon, cookie, 0, sealed("late")) == {"ok": False, "reason": "moved"}
+    opened = anon.call("open_session", cookie=cookie)
+    assert (opened["refresh_token"], opened["generation"]) == (sealed("next"), 1)
+    assert lease(anon, cookie, 1) == {"ok": True}
+
+
+def test_a_lease_that_nobody_uses_runs_out(world: World, cookie: str) -> None:
+    lease(world.anon, cookie, 0)
+    world.admin.execute(
+        "update private.app_sessions set refreshing_until = now() - interval '1 second'"
+    )
+
+    assert lease(world.anon, cookie, 0) == {"ok": True}
+
+
+def test_signing_out_ends_the_token_too(world: World, maya: Caller, cookie: str) -> None:
+    assert maya.refusal("my_account") is None
+
+    assert world.anon.call("end_session", cookie=cookie) == {"ok": True}
+
+    assert maya.refusal("my_account") == "PT401"
+    assert world.anon.call("open_session", cookie=cookie) == MISSING
+    assert world.anon.call("end_session", cookie=cookie) == {"ok": True}
+
+
+def test_people_see_and_end_their_own_devices(world: World, maya: Caller, cookie: str) -> None:
+    other_token = world.one("insert into auth.sessions (user_id) values (%s) returning id", maya.id)
+    theirs = start(world.person())
+    lost = start(maya)
+    world.admin.execute(
+        "update private.app_sessions set auth_session_id = %s where cookie_hash = %s",
+        [other_token, lost],
+    )
+
+    devices = maya.call("my_sessions")
+    assert sorted(device["is_this_one"] for device in devices) == [False, True]
+    assert maya.call("revoke_sessions", one_session=uuid4())["ended"] == 0
+    assert maya.call("revoke_sessions", one_session=None) == {"ok": True, "ended": 1}
+
+    assert world.anon.call("open_session", cookie=lost) == MISSING
+    assert world.anon.call("open_session", cookie=cookie)["ok"]
+    assert world.anon.call("open_session", cookie=theirs)["ok"]
+    assert world.one("select count(*) from auth.sessions where id = %s", other_token) == 0
+    this_one = next(device for device in devices if device["is_this_one"])
+    assert maya.call("revoke_sessions", one_session=this_one["session"])["ended"] == 1
+    assert maya.refusal("my_account") == "PT401"
+
+
+def attempt(world: World, bucket: str, at_most: int = 3) -> Any:
+    counted = {"counted": bucket, "at_most": at_most, "window_seconds": 60}
+    return world.anon.call("throttle", **counted, nonce=uuid4())
+
+
+def test_a_throttle_closes_for_its_window_and_for_its_bucket(world: World) -> None:
+    bucket, other = new_key().hex(), new_key().hex()
+
+    answers = [attempt(world, bucket) for _ in range(5)]
+
+    assert [answer["ok"] for answer in answers] == [True, True, True, False, False]
+    assert all(1 <= answer["retry_after"] <= 60 for answer in answers)
+    assert attempt(world, other)["ok"]
+    world.admin.execute("update private.throttles set window_ends = now()")
+    assert attempt(world, bucket)["ok"]
+
+
+def test_an_attempt_is_counted_once_for_each_proof(world: World) -> None:
+    arguments = {"counted": new_key().hex(), "at_most": 9, "window_seconds": 60, "nonce": uuid4()}
+    overheard = world.anon.proven("throttle", arguments)
+
+    assert world.anon.call("throttle", **overheard)["ok"]
+    assert world.anon.refusal("throttle", **overheard) == NOT_ALLOWED
+
+    assert world.one("select attempts from private.throttles") == 1
+
+
+def test_what_has_run_out_is_tidied_away(world: World) -> None:
+    attempt(world, new_key().hex())
+    world.admin.execute("update private.throttles set window_ends = now() - interval '1 second'")
+    world.admin.execute("update private.seen_proofs set seen_at = now() - interval '4 minutes'")
+
+    world.anon.call("sweep_turns", at_most=1)
+
+    assert world.one("select count(*) from private.throttles") == 0
+    assert world.one("select count(*) from private.seen_proofs") == 0

@@ -1,0 +1,751 @@
+"""What a turn keeps, what it holds and what it costs, however it goes."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from tests.database.people import (
+    MISUSE,
+    SIGNED_OUT,
+    Arguments,
+    Caller,
+    Refused,
+    World,
+    beginning,
+    finish,
+    sealed,
+    side_call,
+)
+
+
+@pytest.fixture
+def maya(world: World) -> Caller:
+    return world.person()
+
+
+@pytest.fixture
+def garden(maya: Caller) -> UUID:
+    """A conversation of Maya's."""
+    return maya.create_conversation()
+
+
+@pytest.fixture
+def money(world: World, maya: Caller) -> Callable[[], tuple[int, int, int]]:
+    """What Maya has reserved, spent today, and spent this month."""
+    return lambda: world.one(
+        "select reserved, day_spent, month_spent from private.budgets where user_id = %s", maya.id
+    )
+
+
+@pytest.fixture
+def two_at_once(
+    migrated: str,
+) -> Iterator[Callable[[Callable[[psycopg.Connection], Any]], list[Any]]]:
+    """Run something on two connections at the same moment; what came of each."""
+    with (
+        psycopg.connect(migrated, autocommit=True) as one,
+        psycopg.connect(migrated, autocommit=True) as two,
+    ):
+
+        def run(act: Callable[[psycopg.Connection], Any]) -> list[Any]:
+            results: list[Any] = []
+            barrier = threading.Barrier(2)
+
+            def at_once(connection: psycopg.Connection) -> None:
+                barrier.wait()
+                try:
+                    results.append(act(connection))
+                except Refused as refused:
+                    results.append(refused)
+
+            threads = [threading.Thread(target=at_once, args=[c]) for c in (one, two)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            return results
+
+        yield run
+
+
+def set_caps(world: World, person: Caller, **caps: int) -> None:
+    for name, value in caps.items():
+        world.admin.execute(
+            f"update private.budgets set {name} = %s where user_id = %s", [value, person.id]
+        )
+
+
+def let_lapse(world: World, *turns: str) -> int:
+    """End the leases of *turns* and sweep; how many were settled."""
+    world.admin.execute(
+        "update public.turns set lease_until = now() - interval '1 second' where id = any (%s)",
+        [list(turns)],
+    )
+    return world.anon.call("sweep_turns", at_most=100)["swept"]
+
+
+def turn_row(world: World, turn: str) -> dict[str, Any]:
+    return world.one("select to_jsonb(t) from public.turns t where id = %s", turn)
+
+
+def entries(world: World, turn: str) -> list[tuple[str, int]]:
+    found = world.admin.execute(
+        "select kind, micro from private.ledger where turn_id = %s order by id", [turn]
+    )
+    return [(kind, micro) for kind, micro in found]
+
+
+def books_agree(world: World) -> bool:
+    """Whether budgets, loans and the deployment say what the ledger says, with nothing open."""
+    world.admin.execute("select private.lock_deployment(), private.recall_loans(null)")
+    ledger, spent, loans, lent = world.one(
+        "select (select coalesce(sum(micro), 0) from private.ledger), (select sum(month_spent) from private.budgets),"
+        " (select sum(loan) from private.budgets), (select lent from private.deployment)"
+    )
+    return ledger == spent == loans == lent
+
+
+# one whole turn ------------------------------------------------------------------------------------------
+
+
+def test_a_turn_keeps_both_messages_and_costs_what_it_used(
+    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
+) -> None:
+    prompt, reply = uuid4(), uuid4()
+
+    begun = maya.begin(garden, prompt=prompt, receipt_body=sealed("receipt"))
+    assert (begun["ok"], begun["replay"], begun["reserved"], begun["rev"], begun["seq"]) == (
+        True, False, 1100, 1, 1,
+    )  # fmt: skip
+    assert money() == (1100, 0, 0)
+    assert maya.checkpoint(begun["turn"], sealed("so"))["ok"]
+    ended = maya.finish(begun["turn"], 1, 400, reply=reply)
+
+    assert (ended["ok"], ended["saved"], ended["charged"], ended["rev"]) == (True, True, 400, 2)
+    assert money() == (0, 400, 400)
+    messages = sorted(maya.rows("messages"), key=lambda row: row["seq"])
+    assert [(m["id"], m["role"], m["parent_id"]) for m in messages] == [
+        (str(prompt), "user", None),
+        (str(reply), "assistant", str(prompt)),
+    ]
+    turn = turn_row(world, begun["turn"])
+    assert (turn["state"], turn["partial"], turn["reply_id"]) == ("complete", None, str(reply))
+    assert (turn["tokens_in"], turn["tokens_out"], turn["tokens_cached"]) == (10, 20, 5)
+    assert world.one(
+        "select tokens_in, tokens_out, tokens_cached, micro, kind from private.ledger where turn_id = %s",
+        begun["turn"],
+    ) == (10, 20, 5, 400, "charge")
+    conversation = maya.rows("conversations")[0]
+    assert (conversation["rev"], conversation["last_seq"], conversation["message_count"]) == (
+        2,
+        2,
+        2,
+    )
+    assert books_agree(world)
+
+
+def test_beginning_twice_begins_one_turn(world: World, maya: Caller, garden: UUID) -> None:
+    arguments = beginning(garden)
+
+    first = maya.call("begin_turn", **arguments)
+    again = maya.call("begin_turn", **arguments)
+    other = maya.call("begin_turn", **arguments | {"reply_micro": 5, "least_reply_micro": 1})
+
+    assert again == {
+        "ok": True,
+        "replay": True,
+        "turn": first["turn"],
+        "state": "reserved",
+        "reserved": 1100,
+    }
+    assert other == {"ok": False, "reason": "different_request"}
+    assert world.one("select count(*), sum(reserved_micro) from public.turns") == (1, 1100)
+
+
+def test_beginning_twice_at_the_same_moment_begins_one_turn(
+    world: World, maya: Caller, garden: UUID, two_at_once: Callable[..., list[Any]]
+) -> None:
+    arguments = beginning(garden)
+
+    answers = two_at_once(lambda connection: maya.by(connection).call("begin_turn", **arguments))
+
+    assert sorted(answer["replay"] for answer in answers) == [False, True]
+    assert world.one("select count(*) from public.messages") == 1
+
+
+def test_finishing_twice_charges_once(
+    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
+) -> None:
+    turn, reply = maya.begin(garden)["turn"], uuid4()
+    maya.finish(turn, 1, 400, reply=reply)
+
+    again = maya.finish(turn, 1, 900)
+
+    assert again == {
+        "ok": True,
+        "replay": True,
+        "state": "complete",
+        "reply": str(reply),
+        "charged": 400,
+    }
+    assert money() == (0, 400, 400)
+    assert world.one("select count(*) from public.messages") == 2
+
+
+def test_two_replies_of_one_conversation_never_come_at_once(
+    maya: Caller, garden: UUID, two_at_once: Callable[..., list[Any]]
+) -> None:
+    answers = two_at_once(lambda connection: maya.by(connection).begin(garden))
+
+    assert sorted(answer.get("reason", "") for answer in answers) == ["", "busy"]
+
+
+def test_a_conversation_that_went_on_elsewhere_is_stale(maya: Caller, garden: UUID) -> None:
+    turn = maya.begin(garden)["turn"]
+    maya.finish(turn, 1)
+
+    stale = maya.begin(garden, 0)
+
+    assert (stale["ok"], stale["reason"], stale["rev"]) == (False, "stale", 2)
+    assert len(maya.rows("messages")) == 2
+
+
+def test_a_stale_finish_changes_nothing_and_can_be_made_again(
+    maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
+) -> None:
+    turn = maya.begin(garden)["turn"]
+
+    stale = maya.finish(turn, 0, 400)
+    assert (stale["ok"], stale["reason"], stale["rev"]) == (False, "stale", 1)
+    assert money() == (1100, 0, 0)
+
+    assert maya.finish(turn, stale["rev"], 400)["saved"] is True
+    assert money() == (0, 400, 400)
+
+
+def test_a_second_reply_to_one_prompt_is_its_sibling(maya: Caller, garden: UUID) -> None:
+    prompt = uuid4()
+    maya.finish(maya.begin(garden, prompt=prompt)["turn"], 1)
+
+    retried = maya.begin(garden, 2, prompt=prompt, prompt_body=None, new_head=None)
+    assert retried["rev"] == 2
+    maya.finish(retried["turn"], 2)
+
+    messages = sorted(maya.rows("messages"), key=lambda row: row["seq"])
+    assert [m["parent_id"] for m in messages] == [None, str(prompt), str(prompt)]
+
+
+def test_only_a_prompt_of_this_conversation_is_replied_to_again(maya: Caller, garden: UUID) -> None:
+    elsewhere, prompt, reply = maya.create_conversation(), uuid4(), uuid4()
+    maya.finish(maya.begin(elsewhere, prompt=prompt)["turn"], 1, reply=reply)
+
+    def retry(conversation: UUID, rev: int, message: UUID) -> str:
+        empty = {"prompt": message, "prompt_body": None, "new_head": None}
+        return maya.begin(conversation, rev, **empty)["reason"]
+
+    assert retry(garden, 0, prompt) == "not_found"
+    assert retry(elsewhere, 2, reply) == "not_found"
+    assert retry(elsewhere, 2, uuid4()) == "not_found"
+
+
+def test_no_message_hangs_below_one_of_another_conversation(maya: Caller, garden: UUID) -> None:
+    elsewhere, prompt = maya.create_conversation(), uuid4()
+    maya.begin(elsewhere, prompt=prompt)
+
+    assert maya.refusal("begin_turn", **beginning(garden, parent=prompt)) == "23503"
+
+
+def test_a_reply_without_a_word_leaves_only_its_cost(
+    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
+) -> None:
+    turn = maya.begin(garden)["turn"]
+
+    ended = maya.finish(turn, 1, 30, outcome="failed", reply=None, reply_body=None, new_head=None)
+
+    assert (ended["saved"], ended["rev"]) == (False, 1)
+    assert len(maya.rows("messages")) == 1
+    assert turn_row(world, turn)["reply_id"] is None
+    assert money() == (0, 30, 30)
+
+
+def test_a_temporary_chat_leaves_nothing_but_the_ledger(world: World, maya: Caller) -> None:
+    turn = maya.begin(None, None, receipt_body=sealed("receipt"))["turn"]
+    assert maya.checkpoint(turn, sealed("so far"))["ok"]
+    assert turn_row(world, turn)["partial"] is None
+    assert maya.finish(turn, None, 7)["saved"] is False
+
+    assert maya.rows("messages") + maya.rows("receipts") == []
+    assert entries(world, turn) == [("charge", 7)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompt_micro": -1},
+        {"reply_micro": 10**13},
+        {"least_reply_micro": 1001},
+        {"lease_seconds": 0},
+        {"lease_seconds": None},
+    ],
+)
+def test_amounts_out_of_range_are_refused(maya: Caller, garden: UUID, changes: Arguments) -> None:
+    assert maya.refusal("begin_turn", **beginning(garden, **changes)) == MISUSE
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cost_micro": None},
+        {"cost_micro": -1},
+        {"used_in": None},
+        {"used_cached": -1},
+        {"outcome": "lapsed"},
+    ],
+)
+def test_endings_out_of_range_are_refused(maya: Caller, garden: UUID, changes: Arguments) -> None:
+    turn = maya.begin(garden)["turn"]
+
+    assert maya.refusal("finish_turn", **finish(turn, 1, 5) | changes) == MISUSE
+
+
+# where the model's view begins ---------------------------------------------------------------------------
+
+
+def view(maya: Caller) -> tuple[int, int]:
+    row = maya.rows("conversations")[0]
+    return row["reset_seq"], row["start_seq"]
+
+
+def set_policy(maya: Caller, garden: UUID, reset: int | None, policy: str = "window") -> Any:
+    arguments = {"conversation": garden, "new_policy": policy, "new_policy_size": 20}
+    return maya.call("set_memory_policy", **arguments, new_reset_seq=reset)
+
+
+def talk(maya: Caller, garden: UUID, turns: int, **changes: Any) -> int:
+    """Some turns; the conversation's revision after them."""
+    rev = maya.rows("conversations")[0]["rev"]
+    for _ in range(turns):
+        maya.finish(maya.begin(garden, rev, **changes)["turn"], rev + 1)
+        rev += 2
+    return rev
+
+
+def test_the_planned_start_is_stored_with_the_prompt_and_never_goes_back(
+    maya: Caller, garden: UUID
+) -> None:
+    rev = talk(maya, garden, 3)
+
+    talk(maya, garden, 1, new_start_seq=4)
+    assert view(maya) == (0, 4)
+    talk(maya, garden, 1)
+    assert view(maya) == (0, 4)
+    talk(maya, garden, 1, new_start_seq=2)
+    assert view(maya) == (0, 4)
+
+    retried = maya.begin(
+        garden,
+        rev + 6,
+        new_start_seq=6,
+        prompt=UUID(first_prompt(maya)),
+        prompt_body=None,
+        new_head=None,
+    )
+    assert retried["ok"]
+    assert view(maya) == (0, 6)
+
+
+def first_prompt(maya: Caller) -> str:
+    return min(maya.rows("messages"), key=lambda row: row["seq"])["id"]
+
+
+def test_a_plan_from_before_a_reset_is_stale(maya: Caller, garden: UUID) -> None:
+    rev = talk(maya, garden, 2)
+    assert set_policy(maya, garden, 4) == {"ok": True}
+    assert view(maya) == (4, 4)
+
+    assert maya.begin(garden, rev, new_start_seq=2)["reason"] == "stale"
+    assert (
+        maya.begin(garden, rev, new_start_seq=5)["reason"] == "stale"
+    )  # nor is there such a message
+    assert maya.begin(garden, rev, new_start_seq=4)["ok"]
+
+
+def test_a_new_policy_starts_again_at_the_reset(maya: Caller, garden: UUID) -> None:
+    rev = talk(maya, garden, 3)
+    set_policy(maya, garden, 2)
+    maya.begin(garden, rev, new_start_seq=4)
+    assert view(maya) == (2, 4)
+
+    set_policy(maya, garden, None, "full")
+    assert view(maya) == (2, 2)
+    set_policy(maya, garden, 0)
+    assert view(maya) == (0, 0)
+
+
+@pytest.mark.parametrize("reset", [-1, 3])
+def test_no_reset_lies_outside_the_conversation(maya: Caller, garden: UUID, reset: int) -> None:
+    talk(maya, garden, 1)
+
+    with pytest.raises(Refused):
+        set_policy(maya, garden, reset)
+
+    assert view(maya) == (0, 0)
+
+
+# caps ----------------------------------------------------------------------------------------------------
+
+
+def test_a_reply_is_cut_down_to_what_is_affordable(
+    world: World, maya: Caller, garden: UUID
+) -> None:
+    set_caps(world, maya, daily_cap_micro=500)
+
+    begun = maya.begin(garden)
+
+    assert (begun["ok"], begun["reserved"]) == (True, 500)
+
+
+@pytest.mark.parametrize(
+    ("cap", "reason"), [("daily_cap_micro", "daily_cap"), ("monthly_cap_micro", "monthly_cap")]
+)
+def test_a_turn_is_refused_when_not_even_a_short_reply_is_affordable(
+    world: World, maya: Caller, garden: UUID, cap: str, reason: str
+) -> None:
+    set_caps(world, maya, **{cap: 149})
+
+    refused = maya.begin(garden)
+
+    assert (refused["ok"], refused["reason"], refused["room"]) == (False, reason, 149)
+    assert maya.rows("turns") + maya.rows("messages") == []
+    set_caps(world, maya, **{cap: 150})
+    assert maya.begin(garden)["reserved"] == 150
+
+
+def test_what_is_reserved_counts_against_the_caps(world: World, maya: Caller, garden: UUID) -> None:
+    set_caps(world, maya, daily_cap_micro=1200)
+    maya.begin(garden)
+
+    assert maya.begin(maya.create_conversation())["reason"] == "daily_cap"
+
+
+def test_what_was_spent_counts_against_the_caps(world: World, maya: Caller, garden: UUID) -> None:
+    set_caps(world, maya, daily_cap_micro=1200)
+    maya.finish(maya.begin(garden)["turn"], 1, 1100)
+
+    assert maya.begin(garden, 2)["reason"] == "daily_cap"
+
+
+def test_everybody_together_stays_below_the_deployments_cap(world: World, maya: Caller) -> None:
+    world.admin.execute("update private.deployment set monthly_cap_micro = 2000")
+    omar = world.person()
+
+    first = maya.begin(maya.create_conversation())
+    second = omar.begin(omar.create_conversation())
+    third = maya.begin(maya.create_conversation())
+
+    assert (first["reserved"], second["reserved"]) == (1100, 900)
+    assert (third["ok"], third["reason"]) == (False, "deployment_cap")
+    assert world.one("select sum(reserved) from private.budgets") == 2000
+
+
+def test_unused_loans_are_called_back_when_somebody_needs_them(world: World, maya: Caller) -> None:
+    world.admin.execute("update private.deployment set monthly_cap_micro = 20000")
+    maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 100)
+    assert world.one("select loan > 1100 from private.budgets where user_id = %s", maya.id)
+    omar = world.person()
+
+    begun = omar.begin(omar.create_conversation(), reply_micro=19_800)
+
+    assert begun["reserved"] == 19_900
+    assert world.one("select lent from private.deployment") == 20_000
+
+
+def test_a_lower_cap_of_the_deployment_holds_for_loans_already_made(
+    world: World, maya: Caller, garden: UUID
+) -> None:
+    maya.finish(maya.begin(garden)["turn"], 1, 100)
+    admin = world.make_admin(world.person())
+
+    assert admin.call("set_deployment_cap", new_monthly_cap_micro=150) == {"ok": True}
+
+    assert maya.begin(garden, 2, prompt_micro=0)["reserved"] == 50
+
+
+def test_too_many_open_turns_are_refused(world: World, maya: Caller) -> None:
+    set_caps(world, maya, max_open=2)
+
+    answers = [maya.call("begin_turn", **side_call()) for _ in range(3)]
+
+    assert [answer.get("reason") for answer in answers] == [None, None, "too_many_open"]
+
+
+def test_too_many_turns_a_minute_are_refused(world: World, maya: Caller) -> None:
+    set_caps(world, maya, max_per_minute=2, max_open=10)
+
+    answers = [maya.call("begin_turn", **side_call()) for _ in range(3)]
+    # the minute may end between two of them; the next one begins anew
+    world.admin.execute("update private.budgets set minute = minute - interval '1 minute'")
+
+    assert [answer.get("reason") for answer in answers] == [None, None, "too_fast"]
+    assert maya.call("begin_turn", **side_call())["ok"]
+
+
+def test_a_missing_budget_is_no_licence(world: World, maya: Caller, garden: UUID) -> None:
+    world.admin.execute("delete from private.budgets")
+
+    assert maya.refusal("begin_turn", **beginning(garden)) == SIGNED_OUT
+
+
+def test_a_new_day_and_a_new_month_open_the_caps(
+    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
+) -> None:
+    set_caps(world, maya, daily_cap_micro=1000, monthly_cap_micro=1500)
+    maya.finish(maya.begin(garden)["turn"], 1, 1000)
+    assert maya.begin(garden, 2)["reason"] == "daily_cap"
+
+    world.admin.execute("update private.budgets set day = day - 1")
+    second = maya.begin(garden, 2)
+    assert second["reserved"] == 500
+    assert money() == (500, 0, 1000)
+    maya.finish(second["turn"], 3, 500)
+
+    world.admin.execute(
+        "update private.budgets set day = day - 31, month = (month - interval '1 month')::date"
+    )
+    world.admin.execute("update private.deployment set month = (month - interval '1 month')::date")
+    assert maya.begin(garden, 4)["reserved"] == 1000
+    assert money() == (1000, 0, 0)
+    assert world.one("select lent >= 1000 from private.deployment")
+
+
+def test_a_turn_open_across_the_months_end_is_paid_in_the_new_one(
+    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
+) -> None:
+    earlier = maya.begin(maya.create_conversation())["turn"]
+    maya.finish(earlier, 1, 200)
+    turn = maya.begin(garden)["turn"]
+    world.admin.execute(
+        "update private.budgets set day = day - 31, month = (month - interval '1 month')::date"
+    )
+    world.admin.execute("update private.deployment set month = (month - interval '1 month')::date")
+
+    maya.finish(turn, 1, 300)
+
+    assert money() == (0, 300, 300)
+    world.admin.execute("select private.lock_deployment(), private.recall_loans(null)")
+    assert world.one("select loan, lent from private.budgets, private.deployment") == (300, 300)
+
+
+def test_more_than_was_reserved_is_charged_noted_and_owed(
+    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
+) -> None:
+    world.admin.execute("update private.deployment set monthly_cap_micro = 1100")
+    turn = maya.begin(garden)["turn"]
+
+    maya.finish(turn, 1, 5000)
+
+    assert money() == (0, 5000, 5000)
+    assert books_agree(world)
+    assert world.one("select detail from private.audit where action = 'turn.overrun'") == {
+        "reserved": 1100,
+        "cost": 5000,
+    }
+
+
+# turns that nobody finishes ------------------------------------------------------------------------------
+
+
+def test_a_turn_that_never_called_the_model_lapses_for_free(
+    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
+) -> None:
+    turn = maya.begin(garden)["turn"]
+
+    assert let_lapse(world, turn) == 1
+
+    assert money() == (0, 0, 0)
+    assert entries(world, turn) == [("lapsed", 0)]
+    assert maya.checkpoint(turn) == {"ok": False, "reason": "lapsed"}
+    assert books_agree(world)
+
+
+def test_a_turn_that_called_the_model_lapses_at_its_reservation(
+    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
+) -> None:
+    turn = maya.begin(garden)["turn"]
+    maya.checkpoint(turn, sealed("so far"))
+
+    assert let_lapse(world, turn) == 1
+    assert let_lapse(world, turn) == 0
+
+    assert money() == (0, 1100, 1100)
+    assert turn_row(world, turn)["partial"] == sealed("so far")
+    assert books_agree(world)
+
+
+def test_a_heartbeat_keeps_a_turn_alive(world: World, maya: Caller, garden: UUID) -> None:
+    turn = maya.begin(garden, lease_seconds=1)["turn"]
+    world.admin.execute("update public.turns set lease_until = now() - interval '1 second'")
+
+    assert maya.checkpoint(turn, lease_seconds=60)["ok"]
+
+    assert world.anon.call("sweep_turns", at_most=10)["swept"] == 0
+
+
+def test_the_next_turn_settles_what_lapsed_before_it(
+    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
+) -> None:
+    turn = maya.begin(garden)["turn"]
+    world.admin.execute("update public.turns set lease_until = now() - interval '1 second'")
+
+    begun = maya.begin(garden, 1)
+
+    assert begun["ok"]
+    assert turn_row(world, turn)["state"] == "lapsed"
+    assert money() == (1100, 0, 0)
+
+
+def test_a_late_finish_pays_back_what_was_charged_too_much(
+    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
+) -> None:
+    turn = maya.begin(garden)["turn"]
+    maya.checkpoint(turn, sealed("so far"))
+    let_lapse(world, turn)
+
+    ended = maya.finish(turn, 1, 300)
+
+    assert (ended["saved"], ended["charged"]) == (True, 300)
+    assert entries(world, turn) == [("lapsed", 1100), ("adjust", -800)]
+    assert money() == (0, 300, 300)
+    assert books_agree(world)
+
+
+def test_a_correction_touches_only_the_windows_that_counted_the_charge(
+    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
+) -> None:
+    turn = maya.begin(garden)["turn"]
+    maya.checkpoint(turn)
+    let_lapse(world, turn)
+    world.admin.execute("update private.budgets set day = day - 1")
+    world.admin.execute("update public.turns set finished_at = finished_at - interval '1 day'")
+    same_month = world.one("select extract(day from now() at time zone 'utc') > 1")
+    other = maya.create_conversation()
+    maya.finish(maya.begin(other)["turn"], 1, 900)
+
+    maya.finish(turn, 1, 300)
+
+    assert money() == (0, 900, 900 + 1100 - 800 if same_month else 900 + 1100)
+
+
+def test_what_a_killed_turn_said_becomes_a_message_of_its_owners(
+    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
+) -> None:
+    turn = maya.begin(garden)["turn"]
+    maya.checkpoint(turn, sealed("half"))
+    assert maya.finish(turn, 1, None, outcome="interrupted") == {
+        "ok": False,
+        "reason": "still_open",
+    }
+    let_lapse(world, turn)
+
+    adopted = maya.finish(turn, 1, None, outcome="interrupted", reply_body=sealed("half"))
+    late = maya.finish(turn, 2, 300)
+
+    assert (adopted["saved"], adopted["charged"]) == (True, 1100)
+    assert (late["replay"], late["state"]) == (True, "interrupted")
+    assert [m["outcome"] for m in sorted(maya.rows("messages"), key=lambda m: m["seq"])] == [
+        "complete",
+        "interrupted",
+    ]
+    assert turn_row(world, turn)["partial"] is None
+    assert money() == (0, 1100, 1100)
+
+
+def test_a_sweep_waits_for_nobody(world: World, maya: Caller, garden: UUID, migrated: str) -> None:
+    turn, omar = maya.begin(garden)["turn"], world.person()
+    omars = omar.begin(omar.create_conversation())["turn"]
+    with psycopg.connect(migrated) as busy:
+        busy.execute("select from private.budgets where user_id = %s for no key update", [maya.id])
+        world.admin.execute("set lock_timeout = '2s'")
+
+        assert let_lapse(world, turn, omars) == 1
+
+    assert turn_row(world, turn)["state"] == "reserved"
+    assert world.anon.call("sweep_turns", at_most=10)["swept"] == 1
+
+
+def test_a_sweep_leaves_a_turn_whose_heartbeat_is_on_the_way(
+    world: World, maya: Caller, garden: UUID, migrated: str
+) -> None:
+    turn = maya.begin(garden)["turn"]
+    with psycopg.connect(migrated) as busy:
+        busy.execute("select from public.turns where id = %s for no key update", [turn])
+        world.admin.execute("set lock_timeout = '2s'")
+
+        swept = world.anon.call("sweep_turns", at_most=10)["swept"]
+
+    assert swept == 0
+
+
+# what time removes, and what people delete ---------------------------------------------------------------
+
+
+def test_a_conversation_deleted_in_mid_reply_leaves_the_cost_and_no_text(
+    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
+) -> None:
+    turn = maya.begin(garden, receipt_body=sealed("receipt"))["turn"]
+    maya.checkpoint(turn, sealed("so far"))
+
+    assert maya.call("delete_conversation", conversation=garden) == {"ok": True}
+    assert turn_row(world, turn)["partial"] is None
+    assert maya.checkpoint(turn, sealed("so far and more"))["ok"]
+    ended = maya.finish(turn, 1, 300)
+
+    assert (ended["ok"], ended["saved"]) == (True, False)
+    assert turn_row(world, turn)["partial"] is None
+    assert maya.rows("messages") + maya.rows("receipts") + maya.rows("conversations") == []
+    assert money() == (0, 300, 300)
+    assert books_agree(world)
+
+
+def test_an_expired_conversation_is_removed_once_its_turn_has_ended(
+    world: World, maya: Caller
+) -> None:
+    passing = maya.create_conversation(new_expiry="2026-01-01T00:00:00+00:00")
+    turn = maya.begin(passing)["turn"]
+
+    world.anon.call("sweep_turns", at_most=10)
+    assert len(maya.rows("conversations")) == 1
+    maya.finish(turn, 1, 5)
+    world.anon.call("sweep_turns", at_most=10)
+
+    assert maya.rows("conversations") + maya.rows("messages") == []
+
+
+def test_tidying_waits_for_nobody(world: World, maya: Caller, migrated: str) -> None:
+    passing = maya.create_conversation(new_expiry="2026-01-01T00:00:00+00:00")
+    maya.create_conversation(new_expiry="2026-01-01T00:00:00+00:00")
+    with psycopg.connect(migrated) as busy:
+        busy.execute("select from public.conversations where id = %s for update", [passing])
+        world.admin.execute("set lock_timeout = '2s'")
+
+        world.anon.call("sweep_turns", at_most=10)
+
+        assert [row["id"] for row in maya.rows("conversations")] == [str(passing)]
+
+
+def test_a_summary_of_a_conversation_deleted_meanwhile_is_not_kept(maya: Caller) -> None:
+    kept = maya.call(
+        "keep_memory",
+        memory=uuid4(),
+        conversation=uuid4(),
+        new_kind="summary",
+        new_up_to_seq=4,
+        new_body=sealed("summary"),
+        body_key_version=1,
+    )
+
+    assert kept == {"ok": False, "reason": "not_found"}
