@@ -1,14 +1,15 @@
 """What a deployment may choose, read once from the environment and `.streamlit/secrets.toml`."""
 
+import tomllib
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, cast
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 from services.errors import Misconfigured
@@ -24,8 +25,6 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        toml_file=SECRETS_FILE,
-        toml_table_header=("daybook",),  # the file's other tables are Streamlit's
         hide_input_in_errors=True,  # a mistyped key must not land in a log
         env_ignore_empty=True,
         frozen=True,
@@ -64,6 +63,8 @@ class Settings(BaseSettings):
             raise ValueError("SUPABASE_URL and SUPABASE_KEY go together: set both, or neither")
         if (self.openai_base_url or self.openai_api_key) and not self.model:
             raise ValueError("DAYBOOK_MODEL is missing: name the model of your endpoint")
+        if self.context_tokens and self.reply_tokens and self.context_tokens <= self.reply_tokens:
+            raise ValueError("DAYBOOK_REPLY_TOKENS must leave room in DAYBOOK_CONTEXT_TOKENS")
         return self
 
     @classmethod
@@ -75,7 +76,22 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _table())
+
+
+def _table() -> dict[str, Any]:
+    """`[daybook]` of the secrets file, whose other tables are Streamlit's."""
+    try:
+        tables = tomllib.loads(SECRETS_FILE.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        fault = error.strerror if isinstance(error, OSError) else error
+        raise Misconfigured(f"{SECRETS_FILE} cannot be read: {fault}.") from None
+    table = tables.get("daybook", {})
+    if not isinstance(table, dict):
+        raise Misconfigured(f"{SECRETS_FILE}: daybook is not a table: write [daybook].")
+    return cast(dict[str, Any], table)
 
 
 def read() -> Settings:
@@ -86,4 +102,6 @@ def read() -> Settings:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
         said = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            said = "there is no such setting"
         raise Misconfigured(f"{name}: {said}." if name else f"{said}.") from None

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from math import ceil
 
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo as Listed
@@ -94,7 +95,7 @@ def _prices(listed: Listed, context_tokens: int) -> tuple[int, int, int]:
                 dollars = max([base, *(t.price for t in tiers if t.start < context_tokens)])
             case _:
                 return None
-        return int(dollars * _MILLION)
+        return ceil(dollars * _MILLION)
 
     input_micro = micro("input_mtok") or 0
     cached_micro = micro("cache_read_mtok")

@@ -1,0 +1,84 @@
+"""What a person is told, and what a log is."""
+
+import errno
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from services import errors
+from services.errors import (
+    AppError,
+    Cap,
+    Misconfigured,
+    ModelFailure,
+    ModelUnavailable,
+    OverBudget,
+    PromptTooLong,
+    Tampered,
+    TooManyAttempts,
+    says_disk_full,
+)
+
+
+def below(kind: type[AppError], depth: int = 1) -> Iterator[tuple[str, int]]:
+    for child in kind.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield child.__name__, depth
+            yield from below(child, depth + 1)
+
+
+def test_the_tree_at_the_top_of_the_module_is_the_tree():
+    drawn = re.findall(r"^( *)[x-] (\w+)", errors.__doc__ or "", re.MULTILINE)
+
+    assert [(name, len(indent) // 2) for indent, name in drawn] == list(below(AppError))
+
+
+def every_error() -> list[AppError]:
+    bare = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type)
+        and issubclass(kind, AppError)
+        and kind.__init__ in (AppError.__init__, Tampered.__init__)
+    ]
+    return [
+        *(kind() for kind in bare),
+        *map(OverBudget, Cap),
+        *map(ModelUnavailable, ModelFailure),
+        *map(TooManyAttempts, (0, 1, 59, 60, 61, 3600)),
+        PromptTooLong(9000, 8000),
+        Misconfigured("Set DAYBOOK_MODEL."),
+    ]
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda error: f"{type(error).__name__}{error}")
+def test_every_error_has_a_sentence_for_the_page(error: AppError):
+    assert re.fullmatch(r"[A-Z][^{}<>]*\.", error.public)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "a minute"), (60, "a minute"), (61, "2 minutes"), (900, "15 minutes")]
+)
+def test_a_throttle_says_how_long_to_wait(seconds: int, said: str):
+    assert f"wait {said} and" in TooManyAttempts(seconds).public
+
+
+def test_figures_are_for_the_log():
+    assert str(PromptTooLong(9000, 8000)) == "needs 9000 tokens, 8000 are left"
+    assert (PromptTooLong(9000, 8000).tokens, PromptTooLong(9000, 8000).limit) == (9000, 8000)
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_full"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (OSError(errno.EACCES, "Permission denied"), False),
+        ("npm warn tar TAR_ENTRY_ERROR ENOSPC: no space left on device, write", True),
+        ("could not write to file: No space left on device", True),
+        ("connection refused", False),
+    ],
+)
+def test_a_full_disk_is_recognised(failure: OSError | str, is_full: bool):
+    assert says_disk_full(failure) is is_full

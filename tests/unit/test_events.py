@@ -1,0 +1,41 @@
+"""Logs that cannot carry text."""
+
+import json
+import logging
+from uuid import UUID
+
+import pytest
+
+from services.domain import Outcome
+from services.events import log_event
+
+
+def test_an_event_is_one_line_of_json(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "daybook")
+
+    log_event(
+        "turn.finished", turn=UUID(int=7), outcome=Outcome.STOPPED, tokens=12, seconds=0.5, won=True
+    )
+
+    [record] = caplog.records
+    assert "\n" not in record.getMessage()
+    assert json.loads(record.getMessage()) == {
+        "event": "turn.finished",
+        "turn": "00000000-0000-0000-0000-000000000007",
+        "outcome": "stopped",
+        "tokens": 12,
+        "seconds": 0.5,
+        "won": True,
+    }
+
+
+@pytest.mark.parametrize("value", ["kumquat", b"kumquat", ["kumquat"], {"a": "kumquat"}], ids=repr)
+def test_text_is_refused_even_where_types_are_not_checked(
+    caplog: pytest.LogCaptureFixture, value: object
+):
+    caplog.set_level(logging.INFO, "daybook")
+
+    with pytest.raises(TypeError) as caught:
+        log_event("turn.finished", said=value)
+
+    assert "kumquat" not in caplog.text + str(caught.value)

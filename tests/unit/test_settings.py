@@ -1,0 +1,119 @@
+"""What a deployment may choose, and what it is told when that is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from services import settings
+from services.errors import Misconfigured
+from services.settings import Settings
+
+SECRET = "kumquat-7781"
+
+
+@pytest.fixture(autouse=True)
+def secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty environment, and where the secrets file would be."""
+    for field in Settings.model_fields.values():
+        monkeypatch.delenv(str(field.alias), raising=False)
+    monkeypatch.setattr(settings, "SECRETS_FILE", tmp_path / "secrets.toml")
+    return tmp_path / "secrets.toml"
+
+
+def refusal() -> str:
+    with pytest.raises(Misconfigured) as caught:
+        settings.read()
+    assert SECRET not in f"{caught.value!r}{caught.value.public}"
+    assert caught.value.__cause__ is None
+    return caught.value.public
+
+
+def test_nothing_needs_to_be_set():
+    chosen = settings.read()
+
+    assert chosen.supabase_url is None
+    assert chosen.openai_api_key is None
+    assert chosen.instructions
+
+
+@pytest.mark.parametrize("name", ["DAYBOOK_MODEL", "daybook_model", "model"])
+def test_a_setting_may_stand_in_the_secrets_file(secrets: Path, name: str):
+    secrets.write_text(f'[daybook]\n{name} = "tiny"\n[auth]\nredirect_uri = "x"\n')
+
+    assert settings.read().model == "tiny"
+
+
+def test_the_environment_wins_unless_it_is_empty(secrets: Path, monkeypatch: pytest.MonkeyPatch):
+    secrets.write_text('[daybook]\nDAYBOOK_MODEL = "tiny"\n')
+    monkeypatch.setenv("DAYBOOK_MODEL", "")
+    assert settings.read().model == "tiny"
+
+    monkeypatch.setenv("DAYBOOK_MODEL", "large")
+    assert settings.read().model == "large"
+
+
+@pytest.mark.parametrize("text", ["", '[auth]\nredirect_uri = "x"\n'])
+def test_a_secrets_file_of_streamlits_alone_is_none_of_ours(secrets: Path, text: str):
+    secrets.write_text(text)
+
+    assert settings.read() == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"[daybook\n{SECRET}", "cannot be read"),
+        (f'[daybook]\nDAYBOOK_MODEL = "{SECRET}', "cannot be read"),
+        (f'daybook = "{SECRET}"', "is not a table"),
+        (f'[daybook]\nDAYBOOK_MODLE = "{SECRET}"', "DAYBOOK_MODLE: there is no such setting"),
+        (f'[daybook]\nDAYBOOK_CONTEXT_TOKENS = "{SECRET}"', "DAYBOOK_CONTEXT_TOKENS: Input should"),
+    ],
+)
+def test_a_wrong_secrets_file_is_named_and_not_quoted(secrets: Path, text: str, said: str):
+    secrets.write_text(text)
+
+    assert said in refusal()
+
+
+def test_a_secrets_file_that_cannot_be_read_is_named(secrets: Path):
+    secrets.mkdir()
+
+    assert str(secrets) in refusal()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"SUPABASE_URL": "http://db.test"}, "SUPABASE_URL and SUPABASE_KEY go together"),
+        ({"SUPABASE_KEY": SECRET}, "SUPABASE_URL and SUPABASE_KEY go together"),
+        ({"OPENAI_API_KEY": SECRET}, "DAYBOOK_MODEL is missing"),
+        ({"OPENAI_BASE_URL": "http://llm.test"}, "DAYBOOK_MODEL is missing"),
+        ({"OPENAI_BASE_URL": SECRET, "DAYBOOK_MODEL": "m"}, "OPENAI_BASE_URL: Input should"),
+        ({"DAYBOOK_CONTEXT_TOKENS": "511"}, "DAYBOOK_CONTEXT_TOKENS: Input should"),
+        (
+            {"DAYBOOK_CONTEXT_TOKENS": "600", "DAYBOOK_REPLY_TOKENS": "600"},
+            "DAYBOOK_REPLY_TOKENS must leave room",
+        ),
+        ({"DAYBOOK_TRUSTED_PROXIES": "-1"}, "DAYBOOK_TRUSTED_PROXIES: Input should"),
+        ({"DAYBOOK_SESSION_IDLE_SECONDS": "5"}, "DAYBOOK_SESSION_IDLE_SECONDS: Input should"),
+    ],
+)
+def test_a_wrong_choice_is_one_sentence_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], said: str
+):
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+
+    sentence = refusal()
+
+    assert sentence.startswith(said)
+    assert sentence.endswith(".")
+
+
+def test_secrets_stay_out_of_reprs(monkeypatch: pytest.MonkeyPatch):
+    for name in ("SUPABASE_KEY", "OPENAI_API_KEY", "DAYBOOK_ROOT_KEYS", "DATABASE_URL"):
+        monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("SUPABASE_URL", "http://db.test")
+    monkeypatch.setenv("DAYBOOK_MODEL", "m")
+
+    assert SECRET not in f"{settings.read()!r}{settings.read()}"
