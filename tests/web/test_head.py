@@ -1,0 +1,61 @@
+"""The stylesheet is linked in the page that Streamlit serves, and nothing else is touched."""
+
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from services.web.head import Head, Look
+
+PAGE = '<html><body>é<div id="root"></div></body></html>'
+BROWSER = {"accept": "text/html,*/*"}
+
+
+def page(_: Request) -> Response:
+    return HTMLResponse(PAGE, headers={"ETag": "old"})
+
+
+def page_in_pieces(_: Request) -> Response:
+    return StreamingResponse(iter([PAGE[:20], PAGE[20:]]), media_type="text/html")
+
+
+def text(_: Request) -> Response:
+    return PlainTextResponse(PAGE, headers={"ETag": "kept"})
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> TestClient:
+    stylesheet = tmp_path / "style.css"
+    stylesheet.write_text("body { color: red }")
+    look = Look(stylesheet)
+    routes = [Route("/", page), Route("/pieces", page_in_pieces), Route("/text", text)]
+    return TestClient(Head(Starlette(routes=[*look.routes(), *routes]), look))
+
+
+@pytest.mark.parametrize("path", ["/", "/pieces"])
+def test_a_page_links_a_stylesheet_that_may_be_kept_for_ever(client: TestClient, path: str):
+    answer = client.get(path, headers=BROWSER)
+
+    before, links, after = answer.text.partition('<link rel="stylesheet" href="')
+    address = links and after.partition('"')[0]
+    assert before == PAGE.partition("<div")[0]
+    assert '<div id="root"></div></body></html>' in after
+    assert "etag" not in answer.headers
+    sheet = client.get(address)
+    assert sheet.text == "body { color: red }"
+    assert "immutable" in sheet.headers["cache-control"]
+
+
+def test_what_is_no_page_passes_untouched(client: TestClient):
+    answer = client.get("/text", headers=BROWSER)
+
+    assert (answer.text, answer.headers["etag"]) == (PAGE, "kept")
+    assert client.get("/", headers={"accept": "*/*"}).text == PAGE
+
+
+def test_the_serif_that_streamlit_brings_is_fetched_early():
+    assert b"SourceSerifVariable-Roman" in Look().links
