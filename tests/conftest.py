@@ -15,6 +15,7 @@ from services import embedded
 from services.embedded import Failed, Folders, Report, Running, Stack
 from services.embedded.folders import socket_folder
 from services.embedded.postgres import Postgres
+from services.embedded.supabase_api import fetch_modules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +31,18 @@ class RunningStack:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+def cache() -> Path:
+    """The cache folder with the API's Node modules in it, fetched once a machine."""
+    folder = embedded.chosen(None, None).cache
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fetch_modules(folder, lambda done, of: None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[RunningStack]:
     """The embedded stack with our migrations and server key; one for the whole run, so leave no trace."""
     base = tmp_path_factory.mktemp("stack")
-    cache = embedded.chosen(None, None).cache  # its Node modules are fetched once a machine
     places = Folders(data=base / "data", keys=base / "keys", cache=cache)
     root_keys = base64.urlsafe_b64encode(os.urandom(32)).decode()
     prepared = embedded.prepare(places, root_keys=root_keys, with_database=True, with_model=False)

@@ -16,6 +16,7 @@ from services.embedded.folders import full
 from services.errors import Misconfigured, says_disk_full
 
 Child = subprocess.Popen[bytes]
+_LOG_BYTES = 5_000_000
 _TETHER = Path(__file__).with_name("tether.py")
 
 
@@ -157,6 +158,28 @@ def open_log(path: Path) -> IO[bytes]:
     with contextlib.suppress(FileNotFoundError):
         path.replace(path.with_suffix(".old"))
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+
+
+class LogFile:
+    """A log that never grows large, and drops what finds no room on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._file = path, open_log(path)
+
+    def __enter__(self) -> "LogFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+    def write(self, line: bytes) -> None:
+        with contextlib.suppress(OSError):
+            if self._file.tell() > _LOG_BYTES:
+                self._file.close()
+                self._file = open_log(self._path)
+            self._file.write(line)
+            self._file.flush()
 
 
 def tail(path: Path, size: int = 4000) -> str:

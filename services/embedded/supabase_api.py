@@ -4,13 +4,17 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import signal
+import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, cast
 
 from services.embedded import children
 from services.embedded.children import Child
@@ -21,6 +25,9 @@ from services.errors import Misconfigured
 
 _HERE = Path(__file__).parent
 _LOCKFILE = _HERE / "package-lock.json"
+_TEXTLESS = re.compile(
+    rb"\w*Error\b|    at .*:\d+:\d+\)?|  (?:severity|code|errno|syscall|file|line|routine): .*"
+)
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _CLI = Path("node_modules/@supabase/lite/dist/cli/index.js")
 _WARM_TABLE = "conversations"
@@ -39,12 +46,14 @@ def modules_folder(cache: Path) -> Path:
 def fetch_modules(cache: Path, progress: Progress) -> None:
     """Fetch the API's Node modules unless they are there. Raise Misconfigured if that can't be done."""
     modules = modules_folder(cache)
+    total = _LOCKFILE.read_bytes().count(b'"node_modules/')
     with _one_at_a_time(cache):
         if not modules.exists():
             for leftover in cache.glob("draft-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
+            progress(0, total)
             draft = Path(tempfile.mkdtemp(prefix="draft-", dir=cache))
-            _npm_ci(draft, total=_LOCKFILE.read_bytes().count(b'"node_modules/'), progress=progress)
+            _npm_ci(draft, total, progress)
             _slim(draft)
             draft.rename(modules)
 
@@ -94,13 +103,15 @@ class SupabaseApi:
 
     def start(self) -> Child:
         """Start the server; it does not answer yet."""
-        with children.open_log(self.log) as output:
-            return children.start(
-                self._command("start", "--no-admin"),
-                environment=self._environment(),
-                output=output,
-                folder=self.folder,
-            )
+        child = children.start(
+            self._command("start", "--no-admin"),
+            environment=self._environment(),
+            output=subprocess.PIPE,  # with a file on a full disk, it would hang in its own complaint
+            folder=self.folder,
+        )
+        output = cast(IO[bytes], child.stdout)
+        threading.Thread(target=self._write_log, args=[output], daemon=True).start()
+        return child
 
     def wait(self, child: Child) -> None:
         """Return once one read went through to the database and back. Raise Misconfigured if none does."""
@@ -111,6 +122,13 @@ class SupabaseApi:
     def stop(self, child: Child) -> None:
         """End the server. It holds nothing that is not in the database."""
         children.stop(child, signal.SIGTERM, within=0.5)
+
+    def _write_log(self, output: IO[bytes]) -> None:
+        """Log what *output* says, but no text: it prints rows in errors, and mails with their codes."""
+        with output, children.LogFile(self.log) as log:
+            for line in output:
+                if textless := _TEXTLESS.match(line):
+                    log.write(textless[0].rstrip() + b"\n")
 
     def _reads(self) -> bool:
         return self._get(f"/rest/v1/{_WARM_TABLE}?limit=1")

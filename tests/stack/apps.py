@@ -1,0 +1,211 @@
+"""The whole app as a process, and what is left of it afterwards."""
+
+import contextlib
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import psutil
+
+from services import embedded
+from services.embedded.folders import free_port
+
+T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
+TLS = (
+    ssl.create_default_context()
+)  # made once: for a request to this machine it is most of the work
+PASSWORD = "correct horse battery"
+_PARTS = {
+    "supervisor": "services.embedded.supervisor",
+    "model": "services.embedded.model",
+    "node": "@supabase/lite",
+    "postgres": "/bin/postgres",
+}
+
+
+def until(what: Callable[[], T], within: float = 30.0) -> T:
+    """What *what* returns once that is true."""
+    deadline = time.monotonic() + within
+    while not (found := what()):
+        assert time.monotonic() < deadline, f"not within {within} s"
+        time.sleep(0.02)
+    return found
+
+
+@dataclass
+class App:
+    """`streamlit run streamlit_app.py` with a home, data and keys of its own under *base*."""
+
+    base: Path
+    cache: Path
+    port: int | None = field(default_factory=free_port)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    data: Path = None
+    keys: Path = None
+    _family: dict[int, psutil.Process] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.data = self.data or self.base / "data"
+        self.keys = self.keys or self.base / "keys"
+        self.console = self.base / f"console-{time.monotonic_ns()}.txt"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> "App":
+        home = self.base / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        port = ["--server.port", str(self.port)] if self.port else []
+        with self.console.open("wb") as output:
+            self.started_at = time.monotonic()
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", *port],
+                cwd=ROOT,
+                env={
+                    "PATH": os.defpath,
+                    "HOME": str(home),
+                    "LANG": "C.UTF-8",
+                    "XDG_CACHE_HOME": str(self.cache.parent),
+                    "DAYBOOK_DATA_DIR": str(self.data),
+                    "DAYBOOK_KEY_DIR": str(self.keys),
+                    **self.environment,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self
+
+    def said(self) -> str:
+        return self.console.read_text(errors="replace")
+
+    def last_line(self) -> str:
+        return self.said().strip().rpartition("\n")[2]
+
+    def until_it_says(self, words: str, within: float = 30.0) -> None:
+        until(lambda: words in self.said() or self._has_ended(), within)
+        assert words in self.said(), self.said()
+
+    def health(self) -> tuple[int, dict]:
+        """Status and body of /healthz; 0 while nothing listens."""
+        try:
+            reply = httpx.get(f"{self.url}/healthz", timeout=5, trust_env=False, verify=TLS)
+        except httpx.HTTPError:
+            return 0, {}
+        return reply.status_code, reply.json()
+
+    def until_ready(self, within: float = 60.0) -> float:
+        """Seconds from the start until /healthz was 200."""
+        until(lambda: self.health()[0] == 200 or self._has_ended(), within)
+        assert self.process.poll() is None, self.said()
+        self.note_family()
+        return time.monotonic() - self.started_at
+
+    def until_model_is(self, state: str, within: float = 60.0) -> None:
+        until(lambda: self.health()[1].get("model") == state, within)
+
+    def ended(self, within: float = 30.0) -> int:
+        """The exit code, once there is one."""
+        return self.process.wait(within)
+
+    def note_family(self) -> list[psutil.Process]:
+        """Remember all processes of the app as they are now, to look for them later."""
+        with contextlib.suppress(psutil.Error):
+            app = psutil.Process(self.process.pid)
+            self._family |= {one.pid: one for one in (app, *app.children(recursive=True))}
+        return [one for one in self._family.values() if one.is_running()]
+
+    def part(self, name: str) -> psutil.Process | None:
+        """The running node, model, supervisor or postmaster."""
+        for process in self.note_family():
+            with contextlib.suppress(psutil.Error):
+                command = " ".join(process.cmdline())
+                if _PARTS[name] in command and process.ppid() in self._family:
+                    return process
+        return None
+
+    def left(self) -> list[str]:
+        """The processes of the app, or in its folders, that still run."""
+        return [_described(one) for one in psutil.process_iter() if self._is_ours(one)]
+
+    def interrupt(self, sent: signal.Signals = signal.SIGINT) -> float:
+        """Seconds from Ctrl-C until nothing of the app is left."""
+        self.note_family()
+        since = time.monotonic()
+        os.killpg(self.process.pid, sent)  # as a terminal does
+        self.process.wait(30)
+        until(lambda: not self.left(), 30)
+        return time.monotonic() - since
+
+    def kill(self) -> None:
+        self.note_family()
+        self.process.kill()
+        self.process.wait()
+
+    def end(self) -> None:
+        """End the app by force, and what it should have taken with it."""
+        self.kill()
+        with contextlib.suppress(AssertionError):
+            until(lambda: not self.left(), 15)
+        for process in filter(self._is_ours, psutil.process_iter()):
+            process.kill()
+
+    def sign_up(self, name: str) -> None:
+        """Leave a row behind."""
+        assert self._auth("signup", name).status_code == 200
+
+    def knows(self, name: str) -> bool:
+        """Whether the row of *name* is still there."""
+        return self._auth("token?grant_type=password", name).status_code == 200
+
+    def _auth(self, path: str, name: str) -> httpx.Response:
+        at = embedded.running_address(self.data)
+        return httpx.post(
+            f"{at.supabase_url}/auth/v1/{path}",
+            headers={"apikey": at.publishable_key},
+            json={"email": f"{name}@example.com", "password": PASSWORD},
+            timeout=30,
+            trust_env=False,
+            verify=TLS,
+        )
+
+    def _has_ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            return self._family.get(process.pid) == process or process.cwd().startswith(
+                str(self.base)
+            )
+        except psutil.Error:
+            return False
+
+
+@contextmanager
+def running(app: App) -> Iterator[App]:
+    """*app*, started, and ended by force if the test did not end it."""
+    app.start()
+    try:
+        yield app
+    finally:
+        app.end()
+
+
+def _described(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return f"{process.pid} {process.name()} {' '.join(process.cmdline())[:120]}"
+    return str(process.pid)

@@ -1,0 +1,504 @@
+"""The whole app as a process: its start, its end, what is refused, and what mends itself.
+
+Bounds are generous: the machine may have other work. benchmarks/fresh.py measures.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import psycopg
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from services.embedded.folders import free_port, socket_folder
+from services.embedded.keys import stack_secrets
+from services.embedded.postgres import Postgres
+from tests.stack.apps import ROOT, TLS, App, running, until
+
+ROOT_KEY = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+STAGES = ("starting the database", "preparing the tables", "starting the database's API")
+SOON = 10.0  # seconds for what takes one or two
+CTRL_C = 2.0
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("life")
+
+
+@pytest.fixture(scope="module")
+def app(base: Path, cache: Path) -> Iterator[App]:
+    """A running app with everything; its data folder has a space and a comma in its path."""
+    place = base / "Ada's folder, the second"
+    app = App(place, cache, environment={"DAYBOOK_ROOT_KEYS": ROOT_KEY})
+    with running(app):
+        app.until_ready()
+        app.until_model_is("ready")
+        app.sign_up("ada")
+        yield app
+
+
+@pytest.fixture(scope="module")
+def again(base: Path, cache: Path) -> App:
+    """An app, not running, with the data and keys that a first start made; its path is 150 characters long."""
+    place = base / "again"
+    data = place / ("d" * (150 - len(str(place)) - 1))
+    with running(App(place, cache, data=data)) as app:
+        app.until_ready()
+        app.sign_up("grace")
+        app.interrupt(signal.SIGTERM)
+    return App(place, cache, data=data)
+
+
+def test_the_start_says_how_far_it_is_and_ends_with_the_url(app: App):
+    said = app.said().strip().splitlines()
+
+    assert [line for line in said if line.startswith("Daybook is starting")] == [
+        f"Daybook is starting: {stage} …" for stage in STAGES
+    ]
+    assert said[-1] == f"Daybook is ready: open {app.url}"
+
+
+def test_health_says_what_runs_and_nothing_else(app: App):
+    status, body = app.health()
+
+    assert status == 200
+    assert body == {"stage": "ready", "database": "ready", "model": "ready", "version": "0.1.0"}
+
+
+def test_what_is_made_is_closed_to_others(app: App):
+    open_to_pass_through = {app.data} if os.geteuid() == 0 else set()  # by Postgres' own user
+    for path in (app.data, *app.data.iterdir(), *app.data.glob("logs/*"), *app.keys.glob("**/*")):
+        others = path.stat().st_mode & 0o077
+        assert others == (0o001 if path in open_to_pass_through else 0), path
+
+
+def test_everything_listens_on_this_machine_alone(app: App):
+    listening = {
+        connection.laddr.ip
+        for process in app.note_family()
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+    assert listening == {"127.0.0.1"}
+
+
+def test_no_secret_is_in_ps_in_the_data_in_a_log_or_on_the_console(app: App):
+    app.sign_up("cleo")  # something to log
+    hidden = _secrets(app)
+    commands = [" ".join(process.cmdline()) for process in app.note_family()]
+    places = (app.data, app.base / "home")
+    files = [path for place in places for path in place.rglob("*") if path.is_file()]
+
+    for name, secret in hidden.items():
+        assert not any(secret in command for command in commands), name
+        assert secret not in app.said(), name
+        for path in files:
+            assert secret.encode() not in path.read_bytes(), (name, path)
+
+
+def test_each_child_has_only_its_own_secrets(app: App):
+    hidden = _secrets(app)
+    for part, own in {
+        "supervisor": set(),
+        "postgres": set(),
+        "node": {"postgres_password", "jwt_secret"},
+        "model": {"model_key"},
+    }.items():
+        environment = " ".join(app.part(part).environ().values())
+        found = {name for name, secret in hidden.items() if secret in environment}
+        assert found == own, part
+
+
+def test_the_database_lets_nobody_in_without_its_password(app: App):
+    postgres = app.part("postgres").cmdline()
+    psql = Path(postgres[0]).with_name("psql")
+    asked = [psql, "-w", "-h", postgres[4].strip('"'), "-U", "postgres", "-Atc", "select 'IN'"]
+    password = {"PGPASSWORD": _secrets(app)["postgres_password"]}
+
+    def answer(environment: dict[str, str], user: str | None = None) -> str:
+        found = subprocess.run(
+            asked, env=environment, user=user, cwd="/", capture_output=True, text=True
+        )
+        return found.stdout.strip()
+
+    assert answer({}) == ""
+    assert answer(password) == "IN"
+    if os.geteuid() == 0:
+        assert answer(password, user="nobody") == ""
+
+
+def test_the_model_answers_only_who_has_its_key(app: App):
+    server = app.part("model")
+    url = f"http://127.0.0.1:{server.cmdline()[-1]}"
+    with httpx.Client(base_url=url, trust_env=False, verify=TLS) as client:
+        assert client.get("/v1/models").status_code == 401
+        assert not client.get("/v1/models").headers.get("access-control-allow-origin")
+        client.headers["Authorization"] = f"Bearer {server.environ()['DAYBOOK_MODEL_KEY']}"
+        assert client.get("/v1/models").status_code == 200
+        for closed in ("/slots", "/metrics", "/"):
+            assert client.get(closed).status_code in (404, 501), closed
+
+
+def test_a_second_process_works_on_the_address_of_the_first(app: App, base: Path, cache: Path):
+    asked = subprocess.run(
+        [sys.executable, "-m", "services.operate", "address"],
+        cwd=ROOT,
+        env={"DAYBOOK_DATA_DIR": str(app.data), "DAYBOOK_KEY_DIR": str(app.keys)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    address = dict(line.split("=", 1) for line in asked.stdout.splitlines())
+    elsewhere = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "DAYBOOK_MODEL": "some"}
+
+    second = App(
+        base / "second", cache, environment={"DAYBOOK_ROOT_KEYS": ROOT_KEY, **address, **elsewhere}
+    )
+    with running(second):
+        second.until_ready()
+
+        assert second.health()[1] | {"version": ""} == {
+            "stage": "ready",
+            "database": "remote",
+            "model": "remote",
+            "version": "",
+        }
+        assert len(second.note_family()) == 1
+        assert not second.data.exists()
+        assert second.interrupt() < CTRL_C
+
+
+@pytest.mark.parametrize("part", ["node", "postgres", "supervisor"])
+def test_what_is_killed_comes_back_with_every_row(app: App, part: str):
+    before = app.part(part)
+
+    before.kill()
+
+    until(lambda: app.health()[0] == 503, SOON)
+    until(lambda: app.health()[0] == 200, SOON)
+    assert app.knows("ada")
+    assert app.part(part) != before
+
+
+def test_a_killed_model_comes_back_and_nothing_waits_for_it(app: App):
+    app.until_model_is("ready")
+    before = app.part("model")
+
+    before.kill()
+
+    seen = []
+    while not (seen and seen[-1] == (200, "ready") and len(seen) > 1):
+        status, body = app.health()
+        if not seen or seen[-1] != (status, body["model"]):
+            seen.append((status, body["model"]))
+    assert seen[-2:] == [(200, "starting"), (200, "ready")]
+    assert app.part("model") != before
+
+
+def test_a_second_app_on_the_folder_is_refused_and_the_first_goes_on(
+    app: App, base: Path, cache: Path
+):
+    second = App(base / "refused second", cache, data=app.data, keys=app.keys)
+
+    with running(second):
+        assert second.ended() == 1
+
+    assert second.said().strip() == (
+        f"Daybook cannot start: Another Daybook is using {app.data}: "
+        "stop it, or set DAYBOOK_DATA_DIR to another folder."
+    )
+    assert app.health()[0] == 200
+
+
+def test_ctrl_c_ends_a_ready_app_and_all_of_it(app: App):
+    assert app.interrupt() < CTRL_C
+    assert "Traceback" not in app.said()
+
+
+def test_a_long_path_leads_to_a_socket_that_is_closed_to_others(again: App):
+    assert len(str(again.data)) == 150
+    with running(again):
+        assert again.until_ready() < SOON
+        command = again.part("postgres").cmdline()
+        folder = Path(command[command.index("-k") + 1].strip('"'))
+        assert not folder.is_relative_to(again.data)
+        assert folder.stat().st_mode & 0o077 == 0
+        assert folder.parent.stat().st_mode & 0o066 == 0
+        again.kill()
+        until(lambda: not again.left(), SOON)
+
+
+def test_a_renamed_folder_starts_and_has_every_row(again: App):
+    again.data = again.data.rename(again.base / "renamed")
+    with running(again):
+        again.until_ready()
+        assert again.knows("grace")
+
+
+def test_a_start_right_after_a_kill_waits_for_what_is_left(again: App, base: Path, cache: Path):
+    following = App(base / "following", cache, data=again.data, keys=again.keys)
+    with _left_behind(again) as supervisor, running(following), _page() as page:
+        until(lambda: following.health()[0] == 503)
+        page.goto(following.url)
+        page.get_by_text("Daybook is starting: waking up").wait_for()
+
+        supervisor.resume()
+
+        following.until_ready()
+        page.get_by_text("Daybook is starting").wait_for(state="detached")
+        assert following.knows("grace")
+
+
+def test_ctrl_c_ends_a_start_that_waits_for_what_is_left(again: App, base: Path, cache: Path):
+    following = App(base / "following", cache, data=again.data, keys=again.keys)
+    with _left_behind(again), running(following):
+        until(lambda: following.health()[0] == 503)
+        since = time.monotonic()
+
+        os.killpg(following.process.pid, signal.SIGINT)
+
+        following.ended(SOON)
+        assert time.monotonic() - since < CTRL_C
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.7])
+def test_ctrl_c_while_python_imports_ends_everything(again: App, seconds: float):
+    with running(again):
+        until(lambda: time.monotonic() - again.started_at > seconds)
+        assert again.interrupt() < CTRL_C  # a traceback is Python's own, or Streamlit's
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_ctrl_c_during_a_start_ends_everything(again: App, stage: str):
+    with running(again):
+        again.until_it_says(stage)
+        assert again.interrupt() < CTRL_C
+        assert "Traceback" not in again.said()
+
+
+def test_ctrl_c_while_the_cluster_is_made_does_no_harm(base: Path, cache: Path):
+    app = App(base / "first", cache)
+    with running(app):
+        until(lambda: "initdb" in [process.name() for process in app.note_family()])
+        assert app.interrupt() < CTRL_C
+    with running(app):
+        app.until_ready()
+
+
+@pytest.fixture
+def offline(base: Path) -> App:
+    """An app on a machine without Node modules, whose registry is dead."""
+    place = base / f"offline {secrets.token_hex(4)}"
+    dead = f"http://127.0.0.1:{free_port()}"
+    return App(place, place / "cache" / "daybook", environment={"npm_config_registry": dead})
+
+
+def test_ctrl_c_while_modules_are_fetched_ends_everything(offline: App):
+    with running(offline):
+        until(lambda: "node" in [process.name() for process in offline.note_family()])
+        assert "fetching Node modules" in offline.said()
+
+        assert offline.interrupt() < CTRL_C
+
+
+def test_modules_that_cannot_be_fetched_end_the_start_with_a_sentence(offline: App):
+    with running(offline):
+        assert offline.ended() == 1
+
+    assert offline.last_line() == (
+        "Daybook cannot start: The Node modules of the embedded backend could not be fetched: check "
+        "the network and npm's registry setting, and start again "
+        f"(details in {offline.cache}/npm.log)."
+    )
+    assert "Traceback" not in offline.said()
+    assert not list(offline.cache.glob("draft-*"))
+
+
+def test_another_installations_keys_are_refused(again: App, cache: Path):
+    for name, change, sentence in (
+        (
+            "stack.json",
+            lambda text: json.dumps(json.loads(text) | {"postgres_password": "another"}),
+            "The database refuses its password: put back the keys folder that belongs to this data.",
+        ),
+        (
+            "root.key",
+            lambda text: ROOT_KEY,
+            "Root key 1 is not the one that this data was sealed under: put the right one back.",
+        ),
+    ):
+        path = again.keys / name
+        right = path.read_text()
+        path.write_text(change(right))
+        with running(App(again.base, cache, data=again.data)) as app:
+            assert app.ended() == 1
+        path.write_text(right)
+
+        assert app.last_line() == f"Daybook cannot start: {sentence}"
+        assert "Traceback" not in app.said()
+
+
+REFUSALS = {  # more of them, without the app around, in tests/unit/test_embedded.py
+    "a short root key": "The root key in DAYBOOK_ROOT_KEYS is not 32 random bytes",
+    "a lost root key": "root.key is missing, and without it nothing stored can be read",
+    "hosted without a root key": "The root key is missing: set DAYBOOK_ROOT_KEYS",
+    "half of a setting": "SUPABASE_URL and SUPABASE_KEY go together",
+    "a small disk": "The disk is full: free some space for",
+    "the usual port is taken": "Port 8501 is taken: stop what uses it",
+}
+
+
+@pytest.fixture(scope="module")
+def refused(base: Path, cache: Path) -> dict[str, App]:
+    """Each of REFUSALS as an app that has ended."""
+    hosted = {"SUPABASE_URL": "http://127.0.0.1:9", "SUPABASE_KEY": "some"}
+    environments = {
+        "a short root key": {"DAYBOOK_ROOT_KEYS": "short"},
+        "hosted without a root key": hosted,
+        "half of a setting": {"SUPABASE_URL": "http://127.0.0.1:9"},
+    }
+    apps = {
+        name: App(base / f"refused: {name}", cache, environment=environments.get(name, {}))
+        for name in REFUSALS
+    }
+    (apps["a lost root key"].data / "postgres").mkdir(parents=True)
+    apps["the usual port is taken"].port = None
+    small = apps["a small disk"].data
+    with _disk(small, megabytes=36), _taken(8501), ThreadPoolExecutor(2) as pool:
+        list(pool.map(_run_to_its_end, apps.values()))
+    return apps
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_can_be_refused_at_once_is_refused_in_one_sentence(refused: dict[str, App], name: str):
+    app = refused[name]
+
+    assert app.process.returncode == 1
+    assert app.last_line().startswith("Daybook cannot start: ")
+    assert REFUSALS[name] in app.last_line()
+    assert app.said().count("\n") == 1
+
+
+def test_a_disk_that_fills_up_is_said_and_waited_for(base: Path, cache: Path):
+    app = App(base / "disk", cache)
+    sentence = f"The disk is full: free some space for {app.data}."
+    with _disk(app.data, megabytes=150), running(app):
+        app.until_ready()
+        app.sign_up("ada")
+
+        ballast = _fill(app.data)
+
+        until(lambda: app.health()[0] == 503, SOON)
+        assert app.health()[1]["stage"] == sentence
+        _ask_for_more(app)
+        until(lambda: app.part("postgres") is None, SOON)  # it died of it
+        until(lambda: app.health()[1]["database"] == "starting", SOON)
+        assert app.health()[1]["stage"] == sentence
+
+        ballast.unlink()
+
+        until(lambda: app.health()[0] == 200, SOON)
+        assert app.knows("ada")
+        assert app.last_line() == f"Daybook is ready: open {app.url}"
+
+
+def _secrets(app: App) -> dict[str, str]:
+    found = json.loads((app.keys / "stack.json").read_text())
+    del found["publishable_key"]
+    found["model_key"] = app.part("model").environ()["DAYBOOK_MODEL_KEY"]
+    return found | {"root_key": ROOT_KEY}
+
+
+@contextmanager
+def _left_behind(app: App) -> Iterator[psutil.Process]:
+    """The supervisor of *app*, which was killed; it takes its time to notice."""
+    with running(app):
+        app.until_ready()
+        supervisor = app.part("supervisor")
+        supervisor.suspend()
+        app.kill()
+        try:
+            yield supervisor
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                supervisor.resume()
+
+
+@contextmanager
+def _page() -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        yield browser.new_page()
+        browser.close()
+
+
+@contextmanager
+def _disk(folder: Path, megabytes: int) -> Iterator[None]:
+    """A small disk at *folder*."""
+    folder.mkdir(parents=True)
+    options = ["-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs"]
+    made = subprocess.run(
+        [shutil.which("mount"), *options, str(folder)], capture_output=True, text=True
+    )
+    if made.returncode:
+        pytest.fail(f"this test needs to mount a tmpfs, as root: {made.stderr}")
+    try:
+        yield
+    finally:
+        subprocess.run([shutil.which("umount"), "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def _taken(port: int) -> Iterator[None]:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # somebody else has it
+            taken.bind(("127.0.0.1", port))
+            taken.listen()
+        yield
+
+
+def _run_to_its_end(app: App) -> None:
+    with running(app):
+        app.ended()
+
+
+def _fill(folder: Path) -> Path:
+    path = folder / "ballast"
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 65_536)
+    return path
+
+
+def _ask_for_more(app: App) -> None:
+    """Make Postgres need another file of its log."""
+    postgres = Postgres(
+        folder=app.data / "postgres",
+        socket_folder=socket_folder(app.data / "postgres"),
+        log=app.data / "logs" / "postgres.log",
+        secrets=stack_secrets(app.keys, app.data / "postgres"),
+    )
+    with contextlib.suppress(psycopg.OperationalError), postgres.connect() as connection:
+        for _ in range(10):
+            connection.execute("select pg_logical_emit_message(true, 'more', 'more')")
+            connection.execute("select pg_switch_wal()")
