@@ -63,6 +63,9 @@ class Settings(BaseSettings):
             raise ValueError("SUPABASE_URL and SUPABASE_KEY go together: set both, or neither")
         if (self.openai_base_url or self.openai_api_key) and not self.model:
             raise ValueError("DAYBOOK_MODEL is missing: name the model of your endpoint")
+        if any(url and url.password for url in (self.supabase_url, self.openai_base_url, self.url)):
+            # HTTP clients log addresses
+            raise ValueError("An address holds a password: leave it out, keys have their own names")
         if self.context_tokens and self.reply_tokens and self.context_tokens <= self.reply_tokens:
             raise ValueError("DAYBOOK_REPLY_TOKENS must leave room in DAYBOOK_CONTEXT_TOKENS")
         return self

@@ -279,6 +279,18 @@ def test_closing_the_model_ends_its_streams(server: ModelServer):
     server.wait_until(lambda s: not s.live, within=0.5)
 
 
+def test_a_bug_is_not_taken_for_a_failing_model(
+    model: OpenAIModel, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(receipt: object, chunk: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(openai_model._Receipt, "take", broken)
+
+    with pytest.raises(ZeroDivisionError):
+        list(ask(model))
+
+
 def test_fifty_replies_share_one_thread(model: OpenAIModel, server: ModelServer):
     server.script(tokens=10, rate=20)
     heard(ask(model, "The SDK looks its platform up in a thread of its own, once."))

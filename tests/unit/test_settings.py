@@ -89,6 +89,10 @@ def test_a_secrets_file_that_cannot_be_read_is_named(secrets: Path):
         ({"OPENAI_API_KEY": SECRET}, "DAYBOOK_MODEL is missing"),
         ({"OPENAI_BASE_URL": "http://llm.test"}, "DAYBOOK_MODEL is missing"),
         ({"OPENAI_BASE_URL": SECRET, "DAYBOOK_MODEL": "m"}, "OPENAI_BASE_URL: Input should"),
+        (
+            {"OPENAI_BASE_URL": f"http://me:{SECRET}@llm.test/v1", "DAYBOOK_MODEL": "m"},
+            "An address holds a password",
+        ),
         ({"DAYBOOK_CONTEXT_TOKENS": "511"}, "DAYBOOK_CONTEXT_TOKENS: Input should"),
         (
             {"DAYBOOK_CONTEXT_TOKENS": "600", "DAYBOOK_REPLY_TOKENS": "600"},
