@@ -1,0 +1,303 @@
+"""Bringing databases up to date, and what is refused."""
+
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from services.crypto import ServerProof, new_key
+from services.embedded.prepare import MIGRATIONS
+from services.errors import Misconfigured
+from services.store import migrations
+from tests.conftest import RunningStack
+from tests.database import servers
+from tests.database.people import NOT_ALLOWED, psycopg_world
+
+VERSIONS = tuple(path.name[:14] for path in sorted(MIGRATIONS.glob("*.sql")))
+NewDatabase = Callable[[], str]
+
+
+@pytest.fixture
+def new_database(server: str) -> Iterator[NewDatabase]:
+    """Makes databases with Supabase's roles and schema, and nothing of ours."""
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(f"empty_{id(made)}_{len(made)}")
+        address = servers.new_database(server, made[-1])
+        servers.lay_ground(address)
+        return address
+
+    yield make
+    for name in made:
+        servers.drop_database(server, name)
+
+
+@pytest.fixture
+def owner(new_database: NewDatabase) -> Iterator[psycopg.Connection]:
+    """The migrations' owner at an empty database."""
+    with psycopg.connect(servers.as_owner(new_database()), autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of our migrations."""
+    return Path(shutil.copytree(MIGRATIONS, tmp_path / "migrations"))
+
+
+def recorded(connection: psycopg.Connection) -> list[str]:
+    found = connection.execute(
+        "select version from supabase_migrations.schema_migrations order by 1"
+    )
+    return [row[0] for row in found]
+
+
+def hashed(connection: psycopg.Connection) -> list[str]:
+    found = connection.execute("select version from private.migrations order by 1")
+    return [row[0] for row in found]
+
+
+def test_files_are_named_by_moment_and_purpose() -> None:
+    names = [path.name for path in sorted(MIGRATIONS.glob("*"))]
+
+    assert all(re.fullmatch(r"20\d{12}_[a-z_]+\.sql", name) for name in names)
+    assert len(set(VERSIONS)) == len(names)
+
+
+@pytest.mark.parametrize("version", [15, 16])
+def test_migrations_apply_to_older_versions_too_and_work_there(version: int) -> None:
+    with servers.started(version) as server:
+        for name in ("first", "second"):  # nothing above the database is left behind by the first
+            address = servers.new_database(server, name)
+            servers.lay_ground(address)
+            with psycopg.connect(servers.as_owner(address), autocommit=True) as connection:
+                assert migrations.apply(connection, MIGRATIONS) == VERSIONS
+                assert migrations.apply(connection, MIGRATIONS) == ()
+                key = new_key()
+                migrations.install_server_keys(connection, {1: key})
+            with psycopg.connect(address, autocommit=True) as admin:
+                maya = psycopg_world(admin, ServerProof(key)).person()
+                garden = maya.create_conversation()
+                assert maya.finish(maya.begin(garden)["turn"], 1, 5)["saved"]
+
+
+def test_each_file_is_applied_once_and_recorded_with_its_hash(owner: psycopg.Connection) -> None:
+    assert migrations.apply(owner, MIGRATIONS) == VERSIONS
+    assert migrations.apply(owner, MIGRATIONS) == ()
+
+    assert recorded(owner) == hashed(owner) == list(VERSIONS)
+    first = owner.execute(
+        "select name, statements from supabase_migrations.schema_migrations order by version"
+    )
+    assert first.fetchone() == (
+        "ground",
+        [next(iter(sorted(MIGRATIONS.glob("*.sql")))).read_text()],
+    )
+
+
+def test_two_at_once_apply_each_file_once(new_database: NewDatabase) -> None:
+    address, results = servers.as_owner(new_database()), list[str]()
+
+    def apply() -> None:
+        with psycopg.connect(address, autocommit=True) as connection:
+            results.extend(migrations.apply(connection, MIGRATIONS))
+
+    both = [threading.Thread(target=apply) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+
+    assert sorted(results) == list(VERSIONS)
+
+
+def test_a_new_file_is_applied_alone(owner: psycopg.Connection, folder: Path) -> None:
+    migrations.apply(owner, folder)
+    (folder / "20990101000000_later.sql").write_text("create table private.later (id integer);")
+
+    assert migrations.apply(owner, folder) == ("20990101000000",)
+
+
+def test_a_file_that_fails_leaves_nothing(owner: psycopg.Connection, folder: Path) -> None:
+    (folder / "20990101000000_broken.sql").write_text(
+        "create table private.half (id integer);\nselect 1/0;"
+    )
+
+    with pytest.raises(
+        Misconfigured, match="20990101000000_broken cannot be applied: division by zero"
+    ):
+        migrations.apply(owner, folder)
+
+    assert owner.execute("select to_regclass('private.half')").fetchone() == (None,)
+    assert recorded(owner) == list(VERSIONS)
+
+
+def test_a_file_changed_after_it_was_applied_is_refused(
+    owner: psycopg.Connection, folder: Path
+) -> None:
+    migrations.apply(owner, folder)
+    changed = sorted(folder.glob("*.sql"))[1]
+    changed.write_text(changed.read_text() + "-- a word\n")
+
+    with pytest.raises(Misconfigured) as refused:
+        migrations.apply(owner, folder)
+
+    assert refused.value.public == (
+        f"The migration {changed.stem} has changed since it was applied: "
+        "put it back as it was, and write a new one."
+    )
+
+
+def test_an_owner_whom_row_level_security_binds_is_refused(new_database: NewDatabase) -> None:
+    address = new_database()
+    with psycopg.connect(address, autocommit=True) as admin:
+        admin.execute(
+            "drop role if exists plain; create role plain login; grant create on schema public to plain"
+        )
+    with psycopg.connect(f"{address} user=plain", autocommit=True) as plain:
+        with pytest.raises(Misconfigured, match="BYPASSRLS"):
+            migrations.apply(plain, MIGRATIONS)
+        # the Supabase CLI does not ask, so the first file does
+        with pytest.raises(psycopg.errors.RaiseException, match="BYPASSRLS"):
+            plain.execute(sorted(MIGRATIONS.glob("*.sql"))[0].read_bytes())
+    with psycopg.connect(address) as admin:
+        assert admin.execute("select to_regnamespace('supabase_migrations')").fetchone() == (None,)
+
+
+def test_a_database_that_is_not_supabases_is_refused(server: str) -> None:
+    address = servers.new_database(server, "bare")
+    try:
+        with (
+            psycopg.connect(address, autocommit=True) as connection,
+            pytest.raises(Misconfigured, match=r"auth\.users"),
+        ):
+            migrations.apply(connection, MIGRATIONS)
+    finally:
+        servers.drop_database(server, "bare")
+
+
+# migrations that the Supabase CLI has applied ------------------------------------------------------------
+
+
+def as_the_cli_would(
+    connection: psycopg.Connection,
+    statements: Callable[[str], list[str] | None] = lambda text: split(text),
+) -> None:
+    connection.execute(
+        "create schema supabase_migrations; create table supabase_migrations.schema_migrations (version text"
+        " not null primary key, statements text[], name text, created_by text, idempotency_key text unique)"
+    )
+    for path in sorted(MIGRATIONS.glob("*.sql")):
+        connection.execute(path.read_bytes())
+        connection.execute(
+            "insert into supabase_migrations.schema_migrations (version, name, statements) values (%s, %s, %s)",
+            [path.stem[:14], path.stem[15:], statements(path.read_text())],
+        )
+
+
+def split(text: str) -> list[str]:
+    """One entry a statement, without its semicolon, as the CLI keeps them (here cut too often: it is no matter)."""
+    return [statement.strip() for statement in text.split(";")]
+
+
+def test_what_the_supabase_cli_applied_is_adopted(owner: psycopg.Connection) -> None:
+    as_the_cli_would(owner)
+
+    assert migrations.apply(owner, MIGRATIONS) == ()
+
+    assert hashed(owner) == list(VERSIONS)
+
+
+def test_what_was_only_declared_as_applied_is_adopted(owner: psycopg.Connection) -> None:
+    as_the_cli_would(owner, lambda text: None)
+
+    assert migrations.apply(owner, MIGRATIONS) == ()
+    assert hashed(owner) == list(VERSIONS)
+
+
+def test_what_the_supabase_cli_applied_from_other_text_is_refused(
+    owner: psycopg.Connection,
+) -> None:
+    as_the_cli_would(owner, lambda text: split(text.replace("append_only", "append_often")))
+
+    with pytest.raises(Misconfigured, match="ground has changed"):
+        migrations.apply(owner, MIGRATIONS)
+
+    assert hashed(owner) == []
+
+
+def test_an_adopted_file_is_held_to_its_text_from_then_on(
+    owner: psycopg.Connection, folder: Path
+) -> None:
+    as_the_cli_would(owner)
+    migrations.apply(owner, folder)
+    changed = sorted(folder.glob("*.sql"))[0]
+    changed.write_text(changed.read_text() + "\n")
+
+    with pytest.raises(Misconfigured, match="has changed"):
+        migrations.apply(owner, folder)
+
+
+def test_the_table_that_the_embedded_api_made_is_used(stack: RunningStack) -> None:
+    with stack.connect(as_owner=True) as connection:
+        assert migrations.apply(connection, MIGRATIONS) == ()
+        assert hashed(connection) == list(VERSIONS)
+        assert set(VERSIONS) <= set(recorded(connection))
+
+
+# server keys ---------------------------------------------------------------------------------------------
+
+
+def test_exactly_the_keys_of_the_ring_make_proofs(migrated: str) -> None:
+    old, new = new_key(), new_key()
+    with (
+        psycopg.connect(servers.as_owner(migrated), autocommit=True) as owner,
+        psycopg.connect(migrated, autocommit=True) as admin,
+    ):
+
+        def accepted(*keys: bytes) -> list[bool]:
+            anons = [psycopg_world(admin, ServerProof(key)).anon for key in keys]
+            refusals = [anon.refusal("sweep_turns", at_most=1) for anon in anons]
+            assert set(refusals) <= {None, NOT_ALLOWED}
+            return [refusal is None for refusal in refusals]
+
+        migrations.install_server_keys(owner, {2: old})
+        assert accepted(old, new) == [True, False]
+        migrations.install_server_keys(owner, {2: old, 3: new})
+        assert accepted(old, new) == [True, True]
+        migrations.install_server_keys(owner, {3: new})
+        assert accepted(old, new) == [False, True]
+        migrations.install_server_keys(owner, {2: old, 3: new})
+        assert accepted(old, new) == [True, True]
+
+
+@pytest.mark.parametrize("is_retired", [False, True])
+def test_another_key_of_a_known_version_is_refused(migrated: str, is_retired: bool) -> None:
+    with psycopg.connect(servers.as_owner(migrated), autocommit=True) as owner:
+        migrations.install_server_keys(owner, {2: new_key()})
+        if is_retired:
+            migrations.install_server_keys(owner, {3: new_key()})
+        before = owner.execute("select * from private.server_keys order by id").fetchall()
+
+        with pytest.raises(Misconfigured, match="Root key 2 is not the one"):
+            migrations.install_server_keys(owner, {4: new_key(), 2: new_key()})
+
+        assert owner.execute("select * from private.server_keys order by id").fetchall() == before
+
+
+def test_the_database_keeps_no_server_key_as_it_is(migrated: str) -> None:
+    key = new_key()
+    with psycopg.connect(servers.as_owner(migrated), autocommit=True) as owner:
+        migrations.install_server_keys(owner, {2: key})
+
+        row = owner.execute(
+            "select position(%s in inner_pad) + position(%s in outer_pad) from private.server_keys",
+            [key, key],
+        ).fetchone()
+
+    assert row == (0,)

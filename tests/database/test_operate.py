@@ -1,0 +1,187 @@
+"""What an operator types, and the sentence that comes of it."""
+
+import base64
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+from services.crypto import RootKeys, ServerProof, new_key
+from services.operate.__main__ import operate
+from tests.conftest import RunningStack
+from tests.database import servers
+from tests.database.people import World, psycopg_world
+from tests.database.test_migrations import VERSIONS
+
+ROOT_KEY = base64.urlsafe_b64encode(new_key()).decode()
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run a command where nothing is configured but what is given; its exit code and what it says."""
+
+    def run(*arguments: str, **environment: str) -> tuple[int, str]:
+        ours = ("DAYBOOK_", "DATABASE_", "SUPABASE_", "OPENAI_")
+        nothing = {name: None for name in os.environ if name.startswith(ours)}
+        places = {
+            "DAYBOOK_DATA_DIR": str(tmp_path / "data"),
+            "DAYBOOK_KEY_DIR": str(tmp_path / "keys"),
+        }
+        result: Result = CliRunner().invoke(operate, arguments, env=nothing | places | environment)
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result.exit_code, result.output.strip()
+
+    return run
+
+
+@pytest.fixture
+def empty(server: str) -> Iterator[str]:
+    """A database with Supabase's roles and schema, and nothing of ours."""
+    address = servers.new_database(server, "operated")
+    servers.lay_ground(address)
+    yield address
+    servers.drop_database(server, "operated")
+
+
+def test_migrate_brings_a_database_up_to_date_twice_without_harm(run: Run, empty: str) -> None:
+    owner = servers.as_owner(empty)
+
+    first = run("migrate", "--database-url", owner, DAYBOOK_ROOT_KEYS=ROOT_KEY)
+    second = run("migrate", DATABASE_URL=owner, DAYBOOK_ROOT_KEYS=ROOT_KEY)
+
+    applied = [f"Applied {version}." for version in VERSIONS]
+    assert first == (0, "\n".join([*applied, "The database is up to date."]))
+    assert second == (0, "The database is up to date.")
+    proof = ServerProof(RootKeys.parse(ROOT_KEY).proof_key())
+    with psycopg.connect(empty, autocommit=True) as admin:
+        maya = psycopg_world(admin, proof).person()
+        assert maya.begin(maya.create_conversation())["ok"]
+
+
+def test_migrate_takes_the_root_key_from_the_keys_folder(
+    run: Run, empty: str, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "root.key").write_text(ROOT_KEY)
+
+    assert run("migrate", DATABASE_URL=servers.as_owner(empty))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        (
+            {"DAYBOOK_ROOT_KEYS": ROOT_KEY},
+            "DATABASE_URL is missing: set it, or pass --database-url.",
+        ),
+        (
+            {
+                "DAYBOOK_ROOT_KEYS": ROOT_KEY,
+                "DATABASE_URL": "postgresql://me:pw-7781@127.0.0.1:9/db",
+            },
+            "The database does not answer: check DATABASE_URL.",
+        ),
+        (
+            {"DAYBOOK_ROOT_KEYS": ROOT_KEY, "DATABASE_URL": "pw-7781"},
+            "DATABASE_URL cannot be read: it looks like postgresql://user:password@host/database.",
+        ),
+        (
+            {"DAYBOOK_ROOT_KEYS": "pw-7781", "DATABASE_URL": "postgresql:///"},
+            "The root key in DAYBOOK_ROOT_KEYS is not 32 random bytes in base64url: put the right one there.",
+        ),
+    ],
+)
+def test_what_is_missing_or_wrong_is_said_in_a_sentence(
+    run: Run, environment: dict[str, str], sentence: str
+) -> None:
+    assert run("migrate", **environment) == (1, sentence)
+
+
+def test_migrate_without_a_root_key_touches_nothing(run: Run, empty: str) -> None:
+    code, sentence = run("migrate", DATABASE_URL=servers.as_owner(empty))
+
+    assert (code, sentence.split(":")[0]) == (1, "The root key is missing")
+    with psycopg.connect(empty) as admin:
+        assert admin.execute("select to_regnamespace('private')").fetchone() == (None,)
+
+
+def test_an_admin_is_granted_by_address(run: Run, world: World, migrated: str) -> None:
+    maya = world.person()
+    email = world.one("select upper(email) from auth.users where id = %s", maya.id)
+
+    granted = run("grant-admin", email, "--database-url", servers.as_owner(migrated))
+
+    assert granted == (0, f"{email} is an admin now.")
+    assert maya.call("my_account")["role"] == "admin"
+    assert world.one("select actor, target from private.audit where action = 'role.set'") == (
+        None,
+        maya.id,
+    )
+
+
+def test_nobody_is_made_an_admin_by_a_slip(run: Run, world: World, migrated: str) -> None:
+    world.person()
+
+    refused = run(
+        "grant-admin", "nobody@daybook.test", "--database-url", servers.as_owner(migrated)
+    )
+
+    assert refused == (1, "There is no account with this address: sign up first.")
+    assert world.one("select count(*) from private.roles where role = 'admin'") == 0
+
+
+def test_an_admin_is_granted_in_the_running_embedded_stack(
+    run: Run, api_world: World, stack: RunningStack
+) -> None:
+    maya = api_world.person()
+    email = api_world.one("select email from auth.users where id = %s", maya.id)
+
+    granted = run(
+        "grant-admin", email, DAYBOOK_DATA_DIR=str(stack.data), DAYBOOK_KEY_DIR=str(stack.keys)
+    )
+
+    assert granted == (0, f"{email} is an admin now.")
+    assert maya.call("my_account")["role"] == "admin"
+
+
+def test_without_a_running_stack_there_is_nobody_to_ask(run: Run, tmp_path: Path) -> None:
+    sentence = f"No Daybook is running on {tmp_path / 'data'}: start it first."
+
+    assert run("grant-admin", "maya@daybook.test") == (1, sentence)
+    assert run("address") == (1, sentence)
+
+
+def test_a_second_process_learns_where_the_stack_answers(run: Run, stack: RunningStack) -> None:
+    code, said = run("address", DAYBOOK_DATA_DIR=str(stack.data), DAYBOOK_KEY_DIR=str(stack.keys))
+
+    assert (code, said) == (0, f"SUPABASE_URL={stack.url}\nSUPABASE_KEY={stack.publishable_key}")
+
+
+def test_a_fresh_root_key_is_good_and_another_each_time(run: Run) -> None:
+    keys = {run("new-root-key")[1] for _ in range(3)}
+
+    assert len(keys) == 3
+    assert all(RootKeys.parse(key).versions() == (1,) for key in keys)
+
+
+def test_a_shell_sees_one_line_and_the_exit_code(tmp_path: Path) -> None:
+    email, data = f"{uuid4()}@daybook.test", tmp_path / "data"
+    environment = os.environ | {"DAYBOOK_DATA_DIR": str(data), "DATABASE_URL": ""}
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "services.operate", "grant-admin", email],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"No Daybook is running on {data}: start it first.\n"
