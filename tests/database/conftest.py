@@ -16,7 +16,7 @@ from tests.conftest import RunningStack
 from tests.database import servers
 from tests.database.people import World, psycopg_world, rest_world
 
-PROOF_KEY = new_key()
+_PROOF_KEY = new_key()
 _numbers = itertools.count()
 
 
@@ -34,8 +34,14 @@ def template(server: str) -> str:
     servers.lay_ground(address)
     with psycopg.connect(servers.as_owner(address), autocommit=True) as owner:
         migrations.apply(owner, MIGRATIONS)
-        migrations.install_server_keys(owner, {1: PROOF_KEY})
+        migrations.install_server_keys(owner, {1: _PROOF_KEY})
     return "daybook_template"
+
+
+@pytest.fixture
+def proof() -> ServerProof:
+    """Makes the proofs that databases of `migrated` believe."""
+    return ServerProof(_PROOF_KEY)
 
 
 @pytest.fixture
@@ -47,10 +53,10 @@ def migrated(server: str, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def world(migrated: str) -> Iterator[World]:
+def world(migrated: str, proof: ServerProof) -> Iterator[World]:
     """People at a database of their own."""
     with psycopg.connect(migrated, autocommit=True) as admin:
-        yield psycopg_world(admin, ServerProof(PROOF_KEY))
+        yield psycopg_world(admin, proof)
 
 
 @pytest.fixture(scope="session")

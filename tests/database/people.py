@@ -86,6 +86,11 @@ class Sql:
             found = self.connection.execute(f"select to_jsonb(t) from public.{table} t")
             return [row[0] for row in found]
 
+    def read(self, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        with _psycopg_refusals(), self.connection.transaction():
+            self._become()
+            return self.connection.execute(query, arguments).fetchall()
+
     def write(self, table: str, verb: str, values: Arguments, where: Arguments) -> None:
         columns = sql.SQL(", ").join(map(sql.Identifier, values))
         places = sql.SQL(", ").join([sql.Placeholder()] * len(values))
