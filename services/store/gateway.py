@@ -126,8 +126,10 @@ def store_errors() -> Generator[None]:
                 raise NotFound(error.code) from error
             case _:
                 raise StoreUnavailable(error.code) from error
-    except (httpx.HTTPError, ValidationError) as error:
+    except httpx.HTTPError as error:
         raise StoreUnavailable(type(error).__name__) from error
+    except ValidationError as error:  # its text repeats the row
+        raise StoreUnavailable(type(error).__name__) from None
 
 
 def _answered(client: Client, verb: str, arguments: dict[str, object]) -> Answer:

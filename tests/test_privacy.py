@@ -1,0 +1,396 @@
+"""A canary in all that a person enters, says or is told, and the places where it must not turn up.
+
+The scene runs in this process over the embedded stack, with every logger at DEBUG; then it is looked
+for in the files, the tables, the logs, the errors and the reprs of what took part.
+"""
+
+import base64
+import logging
+import secrets
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import httpx
+import pytest
+from postgrest.exceptions import APIError
+from pydantic import BaseModel
+from streamlit.testing.v1 import AppTest
+
+from services.bootstrap import PersonServices, Shared
+from services.chat import LiveTurns
+from services.domain import Conversation, Full, Outcome, Thread
+from services.errors import (
+    AddressTaken,
+    AppError,
+    BadInput,
+    Busy,
+    ModelUnavailable,
+    PromptTooLong,
+    Stale,
+    StoreUnavailable,
+    WrongCredentials,
+)
+from services.llm import ModelInfo, OpenAIModel, connect
+from services.memory import ContextBudget, History, RegexCounter, plan_context
+from services.store.conversations import Conversations
+from services.store.gateway import store_errors
+from services.store.sessions import AppSession, Cookie, Sessions
+from services.web.visitors import Visitors
+from tests.conftest import RunningStack
+from tests.model_server import ModelServer
+from tests.store.conftest import PASSWORD, make_sessions
+from tests.web.test_doors import doors, form
+
+SAID = f"kestrel{secrets.randbelow(10**9):09}"  # in prompts, titles, replies and errors
+NAME = f"osprey{secrets.randbelow(10**9):09}"  # in e-mail addresses
+MODEL = f"plover{secrets.randbelow(10**9):09}"  # no secret: what is looked for can be found
+INFO = ModelInfo(
+    name=MODEL,
+    context_tokens=4096,
+    reply_tokens=400,
+    input_micro=1_000_000,
+    output_micro=4_000_000,
+    cached_input_micro=100_000,
+)
+SECONDS = 20.0
+
+
+def test_a_canary_is_found_in_all_its_forms():
+    for alike in (SAID, SAID.upper()):
+        for text in (alike, f"a{alike}", f"ab{alike}c", f"abc{alike}de"):
+            for written in (
+                text.encode(),
+                text.encode("utf-16"),
+                text.encode("utf-32-be"),
+                text.encode().hex().encode(),
+                base64.b64encode(text.encode()),
+                base64.urlsafe_b64encode(text.encode("utf-16-le")),
+            ):
+                assert found(SAID, b"\xff\xfe" + written + b"?"), written
+
+
+def forms(word: str) -> set[bytes]:
+    """*word* as text, hex and base64, which has three beginnings, of its usual encodings."""
+    made = set[bytes]()
+    for spelt in (word, word.upper()):
+        for encoding in ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+            raw = spelt.encode(encoding)
+            made |= {raw, raw.hex().encode(), raw.hex().upper().encode()}
+            for before in range(3):
+                whole = (before + len(raw)) * 8 // 6  # letters that hold nothing of what follows
+                first = (0, 2, 3)[before]
+                for encode in (base64.b64encode, base64.urlsafe_b64encode):
+                    made.add(encode(bytes(before) + raw)[first:whole])
+    return made
+
+
+def found(word: str, data: bytes) -> bool:
+    return any(each in data for each in forms(word))
+
+
+@dataclass
+class Scene:
+    """What happened, for those who look for traces of it."""
+
+    email: str
+    log: list[str] = field(default_factory=list, repr=False)
+    errors: list[BaseException] = field(default_factory=list, repr=False)
+    things: list[object] = field(default_factory=list, repr=False)
+
+    def refused(self, call: Callable[[], object]) -> None:
+        with pytest.raises(AppError) as caught:
+            call()
+        self.errors.append(caught.value)
+
+
+class _Listener(logging.Handler):
+    """Keeps what is logged, as text and as the arguments that other handlers would be given."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__(logging.DEBUG)
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(f"{record.name}: {self.format(record)} {record.args!r}")
+
+
+@contextmanager
+def _everything_logged(lines: list[str]) -> Iterator[None]:
+    root, listener = logging.getLogger(), _Listener(lines)
+    known = [log for log in root.manager.loggerDict.values() if isinstance(log, logging.Logger)]
+    levels = [(log, log.level) for log in (root, *known)]
+    for log, _ in levels:
+        log.setLevel(logging.DEBUG)
+    root.addHandler(listener)
+    try:
+        yield
+    finally:
+        root.removeHandler(listener)
+        for log, level in levels:
+            log.setLevel(level)
+
+
+@pytest.fixture(scope="module")
+def scene(stack: RunningStack) -> Scene:
+    happened = Scene(f"{NAME}@daybook.test")
+    sessions = make_sessions(stack)
+    with (
+        sessions.gateway.http,
+        ModelServer() as server,
+        closing(_model(server)) as model,
+    ):
+        with _everything_logged(happened.log):
+            session = _play(happened, sessions, model, server)
+        _write_past_the_app(session)
+    with stack.connect() as database:
+        database.execute("checkpoint")  # what is still in memory goes to the tables' files
+    return happened
+
+
+def _model(server: ModelServer) -> OpenAIModel:
+    client = connect(server.url, "-")
+    return OpenAIModel(client, MODEL, first_token_seconds=2, between_tokens_seconds=1)
+
+
+def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelServer) -> AppSession:
+    live_turns = LiveTurns()
+    visitors = Visitors(sessions, on_leave=lambda _: None, on_forget=lambda _: None)
+    cookie = _enter(scene, visitors)
+    session = visitors.find(cookie)
+    shared = Shared(
+        gateway=sessions.gateway,
+        server=sessions.server,
+        visitors=visitors,
+        live_turns=live_turns,
+        model=model,
+        info=INFO,
+        people={},
+    )
+    person = PersonServices(session, shared, f"You know {SAID}.")
+    chat, conversations = person.chat, person.conversations
+
+    def ask(prompt: str, conversation: Conversation | None = None, **script: object) -> Thread:
+        server.script(**script)
+        turn = chat.begin(conversation.id if conversation else None, prompt)
+        assert turn.wait(SECONDS)
+        scene.things += [turn, chat.open(turn.conversation_id)]
+        if turn.failure:
+            scene.errors.append(turn.failure)
+        return chat.open(turn.conversation_id)
+
+    thread = ask(f"Prompt of {SAID}", reply=f"Reply of {SAID}.")
+    conversation = thread.conversation
+    conversations.rename(conversation.id, f"Title of {SAID}")
+    for script in (
+        {"status": 500},
+        {"status": 429, "retry_after": "60"},
+        {"fault": "html"},
+        {"tokens": 9, "fault": "malformed", "after": 3},
+        {"reply": f"Half of {SAID} and", "fault": "drop", "after": 3},
+        {"reply": f"More of {SAID} and", "fault": "hang", "after": 3},
+        {"reply": "Part", "fault": "error-event", "after": 1},
+    ):
+        ask(f"Say it again, {SAID}", conversation, **script)
+
+    server.script(reply=f"Slowly {SAID} " * 99, rate=30)
+    turn = chat.begin(conversation.id, f"Be slow, {SAID}")
+    next(text for text in turn.follow() if SAID in text)
+    chat._checkpoint(turn, turn.said())
+    scene.refused(lambda: chat.begin(conversation.id, f"Busy {SAID}"))
+    scene.things += [turn, chat.live(conversation.id), conversations.open_turn(conversation.id)]
+    turn.stop()
+    assert turn.wait(SECONDS)
+    chat.open(conversation.id)
+
+    elsewhere = Conversations(session)
+    elsewhere.thread(conversation.id)
+    thread = ask(f"One more of {SAID}", conversation)
+    assert thread.messages[-1].outcome is Outcome.COMPLETE
+    scene.refused(lambda: chat.begin(conversation.id, f"Stale {SAID}", seen_rev=1))
+    scene.refused(lambda: chat.begin(conversation.id, f"{SAID} \ud83d"))
+    scene.refused(lambda: chat.begin(conversation.id, SAID * 10_000))
+    scene.refused(lambda: conversations.rename(conversation.id, SAID * 20))
+    conversations.set_policy(conversation.id, Full())
+    chat.open(conversation.id)
+    scene.refused(lambda: chat.begin(conversation.id, f"{SAID} word " * 4000))
+    scene.refused(lambda: _away(lambda: chat.begin(None, f"Away {SAID}")))
+
+    history = History(instructions=SAID, past=thread.branch(), prompt=SAID)
+    plan = plan_context(Full(), history, ContextBudget(4096, 400), RegexCounter())
+    scene.things += [plan, plan.messages, history, chat, person, conversations, live_turns]
+    scene.things += [conversations.recent(), thread, session, cookie, shared, visitors, sessions]
+    scene.things += [person.account]
+    return session
+
+
+def _enter(scene: Scene, visitors: Visitors) -> Cookie:
+    """Sign up, and fail to in all the ways there are."""
+    client = doors(visitors, tries_of_an_account=1)
+    made = client.post("/account", data=form(scene.email))
+    for path, entered in (
+        ("/account", form(scene.email)),
+        ("/account", form(f"{NAME}.2@daybook.test", "short")),
+        ("/account", form(f"{NAME} is no address")),
+        ("/session", form(scene.email, PASSWORD + "!")),
+        ("/session", form(f"{NAME}.3@daybook.test")),
+        ("/session", form(scene.email)),  # too many by now
+    ):
+        answer = client.post(path, data=entered)
+        assert "reason=" in answer.headers["location"]
+        assert NAME not in str(answer.headers)
+    scene.refused(lambda: visitors.sign_up(scene.email, PASSWORD))
+    scene.refused(lambda: visitors.sign_in(scene.email, PASSWORD + "!"))
+    scene.refused(lambda: _away(lambda: visitors.sign_in(scene.email, PASSWORD)))
+    return Cookie.parse(made.headers["set-cookie"].split(";")[0].split("=", 1)[1])
+
+
+def _away(call: Callable[[], object]) -> None:
+    """*call* while nobody answers where the database was."""
+
+    def lost(_: httpx.Client, request: httpx.Request, **__: object) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx.Client, "send", lost)
+        call()
+
+
+def _write_past_the_app(session: AppSession) -> None:
+    """What a person's own token can try at the API, which neither it nor Postgres may repeat."""
+    api = session.client
+    for attempt in (
+        api.table("messages").insert({"body": SAID}),
+        api.table("messages").select("*").eq("id", SAID),
+        api.table("conversations").update({"title": SAID}).eq("title", SAID),
+        api.table(SAID).select("*"),
+        api.rpc("rename_conversation", {"conversation": SAID, "new_title": SAID, "proof": SAID}),
+        api.rpc(SAID, {}),
+    ):
+        with pytest.raises(APIError):
+            attempt.execute()
+
+
+def test_the_scene_was_heard_and_kept(scene: Scene, stack: RunningStack):
+    """Or all that follows would look for nothing."""
+    log = "\n".join(scene.log)
+    heard = {line.partition(":")[0].partition(".")[0] for line in scene.log}
+
+    assert {"daybook", "httpx", "httpcore", "httpx2", "httpcore2", "openai"} <= heard
+    assert "turn.finished" in log
+    assert {type(error) for error in scene.errors} >= {
+        AddressTaken,
+        BadInput,
+        Busy,
+        ModelUnavailable,
+        PromptTooLong,
+        Stale,
+        StoreUnavailable,
+        WrongCredentials,
+    }
+    assert any(found(MODEL, data) for _, data in _files(stack.data))
+
+
+def test_no_file_of_the_data_folder_has_what_was_said(scene: Scene, stack: RunningStack):
+    assert [str(path) for path, data in _files(stack.data) if found(SAID, data)] == []
+
+
+def test_no_log_file_has_an_address(scene: Scene, stack: RunningStack):
+    logs = list(_files(stack.data / "logs"))
+
+    assert logs
+    assert [str(path) for path, data in logs if found(NAME, data)] == []
+
+
+def test_no_table_has_what_was_said_and_none_of_ours_an_address(scene: Scene, stack: RunningStack):
+    with stack.connect() as database:
+        names = database.execute(
+            "select table_schema, format('%I.%I', table_schema, table_name)"
+            " from information_schema.tables where table_type = 'BASE TABLE'"
+        ).fetchall()
+        held = {
+            (schema, table): str(database.execute(f"select t::text from {table} t").fetchall())
+            for schema, table in names
+        }
+    # Supabase's own tables need the address, to send to it
+    with_name = {schema for (schema, _), text in held.items() if found(NAME, text.encode())}
+
+    assert [table for (_, table), text in held.items() if found(SAID, text.encode())] == []
+    assert with_name == {"auth"}
+
+
+def test_no_log_has_what_was_said_or_an_address(scene: Scene):
+    for word in (SAID, NAME, PASSWORD):
+        assert [line[:300] for line in scene.log if found(word, line.encode())] == []
+
+
+def test_no_error_says_what_was_said(scene: Scene):
+    for error in scene.errors:
+        text = "".join(traceback.format_exception(error))
+        for word in (SAID, NAME, PASSWORD):
+            assert not found(word, f"{text}{error}{error!r}{error.args}{error.public}".encode())
+
+
+def test_no_local_of_ours_but_the_text_itself_shows_it_in_a_traceback(scene: Scene):
+    """Where a traceback is drawn with its locals, only plain strings hold text, and their frames few."""
+    shown = {
+        (frame.f_code.co_name, name)
+        for error in scene.errors
+        for frame in _frames(error)
+        if "/services/" in frame.f_code.co_filename
+        for name, value in frame.f_locals.items()
+        if not isinstance(value, str)
+        and any(found(word, repr(value).encode()) for word in (SAID, NAME, PASSWORD))
+    }
+
+    assert shown == set()
+
+
+def _frames(error: BaseException | None) -> Iterator[FrameType]:
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            yield frame
+        error = error.__cause__ or error.__context__
+
+
+def test_no_repr_has_what_was_said(scene: Scene):
+    for thing in scene.things:
+        assert not any(found(word, repr(thing).encode()) for word in (SAID, NAME, PASSWORD)), type(
+            thing
+        )
+
+
+def test_an_answer_of_the_wrong_shape_is_not_repeated():
+    """Pydantic would print the whole row."""
+
+    class Row(BaseModel):
+        email: str
+        missing: int
+
+    with pytest.raises(StoreUnavailable) as caught, store_errors():
+        Row.model_validate({"email": NAME})
+
+    assert not found(NAME, "".join(traceback.format_exception(caught.value)).encode())
+
+
+def test_a_page_that_breaks_shows_nothing_of_what_it_held():
+    def page(said: str) -> None:
+        import streamlit as st
+
+        st.write("before")
+        raise ValueError(said)
+
+    ran = AppTest.from_function(page, args=[SAID]).run()
+
+    assert [each.value for each in ran.markdown] == ["before"]
+    assert len(ran.exception) == 1
+    assert not found(SAID, str(ran._tree).encode() + ran.exception[0].proto.SerializeToString())
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    for path in folder.rglob("*"):
+        if path.is_file():  # not a socket
+            yield path, path.read_bytes()
