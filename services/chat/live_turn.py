@@ -34,7 +34,7 @@ class LiveTurn:
         self.failure: AppError | None = None
         self.is_stopped = False
         self._pieces: list[str] = []
-        self._pushed = 0
+        self._pushed = self._bytes = 0
         self._changed = threading.Condition()
         self._is_done = False
         self._ended_at = 0.0
@@ -48,7 +48,7 @@ class LiveTurn:
         """The whole text so far."""
         with self._changed:
             self._pieces = ["".join(self._pieces)]
-            return self._pieces[0]
+            return _mended(self._pieces[0])
 
     def follow(self) -> Iterator[str]:
         """The whole text so far, about twelve times a second, until the reply is stored."""
@@ -81,11 +81,14 @@ class LiveTurn:
         if self.is_stopped:
             end_request()
 
-    def push(self, piece: str) -> None:
+    def push(self, piece: str) -> int:
+        """Add *piece*; how many bytes have come by now, at most four a character."""
         with self._changed:
             self._pieces.append(piece)
             self._pushed += 1
+            self._bytes += len(piece) if piece.isascii() else 4 * len(piece)
             self._changed.notify_all()
+            return self._bytes
 
     def close(self, failure: AppError | None) -> None:
         """Tell the followers that it is over."""
@@ -98,6 +101,15 @@ class LiveTurn:
         return self._is_done and (
             self.failure is None or time.monotonic() - self._ended_at > _FAILURE_SECONDS
         )
+
+
+def _mended(text: str) -> str:
+    """*text* without halves of characters, which endpoints send and nothing can store."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 @dataclass(slots=True)

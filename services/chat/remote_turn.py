@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from services.domain import ConversationId, MessageId
 from services.errors import AppError
-from services.store.conversations import OpenTurn
+from services.store.turns import OpenTurn
 
 _GLANCE = 0.5  # seconds between looks; its process writes once a second
 _GRACE = timedelta(seconds=1)

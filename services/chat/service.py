@@ -41,14 +41,15 @@ from services.errors import (
 from services.events import log_event
 from services.llm import ModelClient, ModelInfo
 from services.memory import ContextBudget, ContextPlan, History, TokenCounter, plan_context
-from services.store.conversations import Begun, ClientTurnId, Ending, NewTurn, OpenTurn, TurnState
+from services.store.rows import TurnState
+from services.store.turns import Begun, ClientTurnId, Ending, NewTurn, OpenTurn
 
 LEASE_SECONDS = 10  # prolonged every second; after a kill the turn is settled so much later
 _LONGEST_TURN = 1200  # seconds: a token that lives so long outlives every turn
 _LEAST_REPLY_TOKENS = 64  # a shorter reply is not worth its prompt
 _PATIENCE = 900.0  # seconds for which a reply waits for a database that is away
 _TITLE_LETTERS = 60
-_LONGEST_PROMPT = 100_000  # characters
+_LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; more cannot be sealed
 
 
 class ConversationStore(Protocol):
@@ -257,8 +258,8 @@ class Chat:
                 for piece in stream:
                     if isinstance(piece, Tokens):
                         used = piece
-                    else:
-                        turn.push(piece)
+                    elif turn.push(piece) > _LONGEST_TEXT:  # far beyond what it was asked for
+                        raise ModelUnavailable(ModelFailure.GARBLED)
             elif not turn.is_stopped:
                 failure = StoreUnavailable("lapsed before the model was called")
         except AppError as error:
@@ -350,12 +351,12 @@ def _clean(prompt: str) -> str:
     text = prompt.strip().replace("\x00", "")
     if not text:
         raise BadInput("There is nothing to send yet.")
-    if len(text) > _LONGEST_PROMPT:
-        raise BadInput("That is more than one message can hold: send it in parts.")
     try:
-        text.encode()
+        size = len(text.encode())
     except UnicodeEncodeError:
         raise BadInput("That text has a character that cannot be stored.") from None
+    if size > _LONGEST_TEXT:
+        raise BadInput("That is more than one message can hold: send it in parts.")
     return text
 
 

@@ -19,7 +19,17 @@ from supabase import Client, ClientOptions, create_client
 
 from services.crypto import ServerProof, sha
 from services.domain import UserId
-from services.errors import NotFound, SignedOut, StoreUnavailable
+from services.errors import (
+    BadInput,
+    Busy,
+    Cap,
+    NotFound,
+    OverBudget,
+    Refused,
+    SignedOut,
+    Stale,
+    StoreUnavailable,
+)
 
 
 def _read_moment(value: object) -> object:
@@ -130,6 +140,23 @@ def store_errors() -> Generator[None]:
         raise StoreUnavailable(type(error).__name__) from error
     except ValidationError as error:  # its text repeats the row
         raise StoreUnavailable(type(error).__name__) from None
+
+
+def refusal(reason: str) -> Refused | StoreUnavailable:
+    """The error for a function's *reason* to say no."""
+    match reason:
+        case "not_found":
+            return NotFound()
+        case "stale":
+            return Stale()
+        case "busy":
+            return Busy()
+        case "too_many":
+            return BadInput("You have as many conversations as fit. Delete one to start another.")
+        case _ if reason in {cap.value for cap in Cap}:
+            return OverBudget(Cap(reason))
+        case _:
+            return StoreUnavailable(reason)
 
 
 def _answered(client: Client, verb: str, arguments: dict[str, object]) -> Answer:

@@ -4,11 +4,23 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from uuid import uuid4
 
 import pytest
 
 from services.chat import Chat, LiveTurn, LiveTurns
-from services.domain import ConversationId, Full, Message, Outcome, Role, Thread, Window
+from services.domain import (
+    ConversationId,
+    Full,
+    Message,
+    MessageId,
+    Outcome,
+    Role,
+    Thread,
+    TurnId,
+    UserId,
+    Window,
+)
 from services.errors import (
     BadInput,
     Busy,
@@ -391,13 +403,30 @@ def test_a_clipped_budget_clips_the_reply(
     assert 64 <= asked < INFO.reply_tokens
 
 
-@pytest.mark.parametrize("prompt", ["", "  \n", "x" * 100_001, "half a \ud83d pair"])
+@pytest.mark.parametrize("prompt", ["", "  \n", "語" * 100_000, "half a \ud83d pair"])
 def test_what_cannot_be_sent_is_refused_before_anything_is_stored(
     chat: Chat, maya: AppSession, prompt: str
 ):
     with pytest.raises(BadInput):
         chat.begin(None, prompt)
     assert Conversations(maya).recent() == []
+
+
+def test_halves_of_characters_come_together_and_a_lone_half_is_marked(chat: Chat):
+    turn = LiveTurn(UserId(uuid4()), ConversationId(uuid4()), TurnId(uuid4()), MessageId(uuid4()))
+    for piece in ("a \ud83d", "\ude00 b \ud83d"):
+        turn.push(piece)
+
+    assert turn.said() == "a \U0001f600 b \ufffd"
+
+
+def test_a_reply_without_an_end_is_cut_and_kept(chat: Chat, server: ModelServer):
+    server.script(reply="語" * 60_000)
+
+    turn = done(chat.begin(None, "Go on for ever"))
+
+    assert turn.failure is not None
+    assert chat.open(turn.conversation_id).messages[-1].outcome is Outcome.FAILED
 
 
 def test_full_memory_refuses_before_it_overflows_and_loses_nothing(

@@ -18,15 +18,10 @@ from services.domain import (
     Window,
 )
 from services.errors import BadInput, Busy, Cap, NotFound, OverBudget, Stale
-from services.store.conversations import (
-    Begun,
-    ClientTurnId,
-    Conversations,
-    Ending,
-    NewTurn,
-    TurnState,
-)
+from services.store.conversations import Conversations
+from services.store.rows import TurnState
 from services.store.sessions import AppSession
+from services.store.turns import Begun, ClientTurnId, Ending, NewTurn
 from tests.conftest import RunningStack
 
 CANARY = "kumquat-7781"
@@ -321,7 +316,7 @@ def test_a_reply_to_a_conversation_deleted_meanwhile_is_settled(
 def test_a_thousand_messages_and_more_are_all_read(
     conversations: Conversations, maya: AppSession, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("services.store.conversations._PAGE", 3)  # the bound is 1,000 rows
+    monkeypatch.setattr("services.store.threads._PAGE", 3)  # the bound is 1,000 rows
     thread = conversations.create("Long", Window())
     for n in range(4):
         thread = say(conversations, thread, f"p{n}", f"r{n}")

@@ -1,0 +1,103 @@
+"""What rows look like as the API sends them; they become domain types where they were fetched."""
+
+from enum import StrEnum
+from typing import assert_never
+from uuid import UUID
+
+from pydantic import BaseModel, TypeAdapter
+
+from services.domain import Full, MemoryPolicy, Outcome, Retrieval, Role, Summary, Window
+from services.store.gateway import Moment
+
+
+class ConversationRow(BaseModel):
+    """public.conversations; texts are sealed."""
+
+    id: UUID
+    title: str | None
+    wrapped_key: str
+    key_version: int
+    user_key_version: int
+    head: str
+    rev: int
+    policy: str
+    policy_size: int | None
+    reset_seq: int
+    start_seq: int
+    pinned_at: Moment | None
+    created_at: Moment
+    updated_at: Moment
+
+
+class MessageRow(BaseModel):
+    """public.messages; the body is sealed."""
+
+    id: UUID
+    seq: int
+    parent_id: UUID | None
+    turn_id: UUID | None
+    role: Role
+    outcome: Outcome
+    body: str
+    created_at: Moment
+
+
+class TurnState(StrEnum):
+    """Where a turn stands; spelt as in SQL."""
+
+    RESERVED = "reserved"
+    STREAMING = "streaming"
+    COMPLETE = "complete"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    LAPSED = "lapsed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def is_open(self) -> bool:
+        return self in (TurnState.RESERVED, TurnState.STREAMING)
+
+
+class TurnRow(BaseModel):
+    """public.turns, as far as somebody else has to know of it."""
+
+    id: UUID
+    state: TurnState
+    prompt_id: UUID | None
+    partial: str | None
+    lease_until: Moment
+
+
+CONVERSATION_ROWS = TypeAdapter(list[ConversationRow])
+MESSAGE_ROWS = TypeAdapter(list[MessageRow])
+TURN_ROWS = TypeAdapter(list[TurnRow])
+# what to select for each of them
+CONVERSATION_COLUMNS = ",".join(ConversationRow.model_fields)
+MESSAGE_COLUMNS = ",".join(MessageRow.model_fields)
+TURN_COLUMNS = ",".join(TurnRow.model_fields)
+
+
+def policy_of(row: ConversationRow) -> MemoryPolicy:
+    match row.policy:
+        case "full":
+            return Full()
+        case "summary":
+            return Summary()
+        case "retrieval":
+            return Retrieval()
+        case _:
+            return Window(row.policy_size) if row.policy_size else Window()
+
+
+def policy_columns(policy: MemoryPolicy) -> tuple[str, int | None]:
+    match policy:
+        case Full():
+            return "full", None
+        case Window(messages):
+            return "window", messages
+        case Summary():
+            return "summary", None
+        case Retrieval():
+            return "retrieval", None
+        case _:
+            assert_never(policy)

@@ -1,0 +1,241 @@
+"""Threads as they are read: opened, checked against their head, and cached by revision.
+
+A conversation's `head` authenticates its revision and all its messages. Whoever writes makes the
+next head from the one that the reader's thread was checked against, so a row that was removed,
+swapped, doubled or put back behind our back is noticed when the thread is next read.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from services.crypto import Head, Place, Vault
+from services.domain import (
+    Conversation,
+    ConversationId,
+    Message,
+    MessageId,
+    Role,
+    Thread,
+    TurnId,
+    UserId,
+)
+from services.errors import NotFound, Tampered
+from services.store.gateway import store_errors
+from services.store.rows import (
+    CONVERSATION_COLUMNS,
+    CONVERSATION_ROWS,
+    MESSAGE_COLUMNS,
+    MESSAGE_ROWS,
+    ConversationRow,
+    MessageRow,
+    policy_of,
+)
+from services.store.sessions import AppSession
+
+_PAGE = 1000  # rows in one answer, at most: the API's own bound
+
+
+@dataclass(frozen=True, slots=True)
+class KnownThread:
+    """A thread as it was last read, with what its next write is made from."""
+
+    thread: Thread
+    head: Head | None = field(repr=False)  # None: it did not open, so nothing can follow it
+    total: Head = field(repr=False)  # of the rows that were read, to be compared with `head`
+
+    def next_head(self) -> Head:
+        """The head to continue from. Raise Tampered if there is none."""
+        if self.head is None:
+            raise Tampered
+        return self.head
+
+
+class Threads:
+    """One person's threads, and the keys that open them."""
+
+    def __init__(self, session: AppSession) -> None:
+        self._session = session
+        self._vaults: dict[ConversationId, Vault] = {}
+        self._known: dict[ConversationId, KnownThread] = {}
+        self._change = threading.Lock()
+
+    @property
+    def user_id(self) -> UserId:
+        return self._session.user_id
+
+    def known(self, conversation_id: ConversationId) -> KnownThread | None:
+        """The thread as it was last read here."""
+        return self._known.get(conversation_id)
+
+    def forget(self, conversation_id: ConversationId) -> None:
+        """Have the whole thread read anew."""
+        self._known.pop(conversation_id, None)
+
+    def read(self, conversation_id: ConversationId) -> KnownThread:
+        """The thread as it is now; only what is new of it is fetched and opened.
+
+        Raise NotFound, also for somebody else's.
+        """
+        self._session.keep_fresh()
+        row = self.row(conversation_id)
+        with self._change:
+            conversation = self.conversation(row)
+            before = self._known.get(conversation_id)
+            if before and before.thread.is_whole and before.thread.conversation.rev == row.rev:
+                known = replace(before, thread=replace(before.thread, conversation=conversation))
+            else:
+                known = self._grown(before, row, conversation) or self._opened(row, conversation)
+                if before and row.rev < before.thread.conversation.rev:  # set back
+                    known = replace(known, thread=replace(known.thread, is_whole=False))
+            self._known[conversation_id] = known
+            return known
+
+    def row(self, conversation_id: ConversationId) -> ConversationRow:
+        """The conversation's row. Raise NotFound."""
+        with store_errors():
+            query = self._session.client.table("conversations").select(CONVERSATION_COLUMNS)
+            rows = CONVERSATION_ROWS.validate_python(
+                query.eq("id", str(conversation_id)).execute().data
+            )
+        if not rows:
+            self.forget(conversation_id)
+            raise NotFound
+        return rows[0]
+
+    def conversation(self, row: ConversationRow) -> Conversation:
+        """The conversation of *row*, with its title opened."""
+        conversation_id = ConversationId(row.id)
+        title, is_verified = "", True
+        if row.title is not None:
+            try:
+                place = self.title_place(conversation_id)
+                title = self.vault(conversation_id, row).open(row.title, place)
+            except Tampered:
+                is_verified = False
+        return Conversation(
+            id=conversation_id,
+            title=title,
+            policy=policy_of(row),
+            rev=row.rev,
+            reset_seq=row.reset_seq,
+            start_seq=row.start_seq,
+            pinned_at=row.pinned_at,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            is_verified=is_verified,
+        )
+
+    def vault(self, conversation_id: ConversationId, row: ConversationRow | None = None) -> Vault:
+        """What seals and opens the conversation. Raise NotFound, Tampered."""
+        vault = self._vaults.get(conversation_id)
+        if vault is None:
+            row = row or self.row(conversation_id)
+            user_key = self._session.user_keys.get(row.user_key_version)
+            if user_key is None:
+                raise Tampered
+            key = user_key.unwrap(row.wrapped_key, conversation_id, row.key_version)
+            vault = self._vaults[conversation_id] = Vault(key, row.key_version)
+        return vault
+
+    def title_place(self, conversation_id: ConversationId) -> Place:
+        return Place(
+            table="conversations",
+            column="title",
+            row_id=conversation_id,
+            user_id=self.user_id,
+            conversation_id=conversation_id,
+        )
+
+    def message_place(
+        self,
+        conversation_id: ConversationId,
+        message_id: MessageId,
+        seq: int,
+        parent_id: MessageId | None,
+        role: Role,
+    ) -> Place:
+        return Place(
+            table="messages",
+            column="body",
+            row_id=message_id,
+            user_id=self.user_id,
+            conversation_id=conversation_id,
+            seq=seq,
+            parent_id=parent_id,
+            role=role,
+        )
+
+    def _grown(
+        self, before: KnownThread | None, row: ConversationRow, conversation: Conversation
+    ) -> KnownThread | None:
+        """What was known and what has come since, if together they are what the head says."""
+        if before is None or not before.thread.is_whole or not before.thread.messages:
+            return None
+        known = self._opened(row, conversation, before.thread.messages, before.total)
+        return known if known.thread.is_whole else None
+
+    def _opened(
+        self,
+        row: ConversationRow,
+        conversation: Conversation,
+        messages: tuple[Message, ...] = (),
+        total: Head | None = None,
+    ) -> KnownThread:
+        """Fetch and open what follows *messages*, whose head is *total*; check the whole."""
+        vault, total = self.vault(conversation.id, row), total or Head()
+        opened: list[Message] = []
+        for message in self._message_rows(conversation.id, messages[-1].seq if messages else 0):
+            parent_id = MessageId(message.parent_id) if message.parent_id else None
+            place = self.message_place(
+                conversation.id, MessageId(message.id), message.seq, parent_id, message.role
+            )
+            total = total.add(vault.row_mac(message.body, place), message.seq)
+            opened.append(_message(vault, message, place))
+        try:
+            head = vault.open_head(row.head, self.user_id, conversation.id)
+        except Tampered:
+            head = None
+        thread = Thread(
+            conversation=conversation,
+            messages=(*messages, *opened),
+            is_whole=head is not None and head == total and head.rev == row.rev,
+        )
+        return KnownThread(thread, head, total)
+
+    def _message_rows(
+        self, conversation_id: ConversationId, after_seq: int
+    ) -> Sequence[MessageRow]:
+        rows: list[MessageRow] = []
+        while True:
+            with store_errors():
+                query = self._session.client.table("messages").select(MESSAGE_COLUMNS)
+                page = MESSAGE_ROWS.validate_python(
+                    query.eq("conversation_id", str(conversation_id))
+                    .gt("seq", rows[-1].seq if rows else after_seq)
+                    .order("seq")
+                    .limit(_PAGE)
+                    .execute()
+                    .data
+                )
+            rows += page
+            if len(page) < _PAGE:
+                return rows
+
+
+def _message(vault: Vault, row: MessageRow, place: Place) -> Message:
+    try:
+        body, is_verified = vault.open(row.body, place), True
+    except Tampered:
+        body, is_verified = "", False
+    return Message(
+        id=MessageId(row.id),
+        seq=row.seq,
+        parent_id=MessageId(row.parent_id) if row.parent_id else None,
+        role=row.role,
+        body=body,
+        created_at=row.created_at,
+        outcome=row.outcome,
+        turn_id=TurnId(row.turn_id) if row.turn_id else None,
+        is_verified=is_verified,
+    )

@@ -1,0 +1,228 @@
+"""Turns as they are stored: begun with their reservation, kept alive, finished and settled."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NewType, cast
+from uuid import UUID
+
+from services.crypto import Place
+from services.domain import ConversationId, MessageId, Outcome, Role, Thread, Tokens, TurnId
+from services.errors import Busy, NotFound, Stale, StoreUnavailable
+from services.store.gateway import Answer, Argument, Hidden, refusal, store_errors
+from services.store.rows import TURN_COLUMNS, TURN_ROWS, TurnRow, TurnState
+from services.store.sessions import AppSession
+from services.store.threads import KnownThread, Threads
+
+_TRIES = 5  # at a reply whose conversation moved on meanwhile
+
+ClientTurnId = NewType("ClientTurnId", UUID)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTurn:
+    """What `begin` stores and reserves, both or neither. Amounts in micro-dollars."""
+
+    client_turn_id: ClientTurnId
+    thread: Thread
+    prompt_id: MessageId
+    prompt: str | None = field(repr=False)  # None: reply once more to the prompt `prompt_id`
+    start_seq: int
+    model: str
+    prompt_micro: int
+    reply_micro: int
+    least_reply_micro: int
+    lease_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn that may call the model for at most *reserved_micro*."""
+
+    turn_id: TurnId
+    reserved_micro: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """A turn that has not ended well: still coming elsewhere, or left by a process that died."""
+
+    id: TurnId
+    state: TurnState
+    prompt_id: MessageId | None
+    lease_until: datetime
+    said: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a turn ended and what it cost."""
+
+    turn_id: TurnId
+    conversation_id: ConversationId
+    prompt_id: MessageId
+    reply_id: MessageId
+    reply: str = field(repr=False)  # empty: nothing was said
+    outcome: Outcome
+    tokens: Tokens
+    cost_micro: int
+
+
+class Turns:
+    """One person's turns over their threads."""
+
+    def __init__(self, session: AppSession, threads: Threads) -> None:
+        self._session, self._threads = session, threads
+
+    def begin(self, turn: NewTurn) -> Begun:
+        """Store the prompt and reserve the worst cost, both or neither.
+
+        Asking again with the same turn begins one turn. Raise Stale, Busy, OverBudget, NotFound,
+        Tampered (the head does not open, so nothing can be added), StoreUnavailable.
+        """
+        thread = turn.thread
+        conversation_id = thread.conversation.id
+        body, head = self._sealed_prompt(turn)
+        answer = self._call_twice(
+            "begin_turn",
+            client_turn=turn.client_turn_id,
+            conversation=conversation_id,
+            expected_rev=thread.conversation.rev,
+            prompt=turn.prompt_id,
+            parent=_leaf(thread) if turn.prompt is not None else None,
+            prompt_body=Hidden(body),
+            body_key_version=self._threads.vault(conversation_id).version,
+            new_head=Hidden(head),
+            new_start_seq=turn.start_seq,
+            receipt_body=Hidden(None),
+            new_purpose="reply",
+            model_name=Hidden(turn.model),
+            prompt_micro=turn.prompt_micro,
+            reply_micro=turn.reply_micro,
+            least_reply_micro=turn.least_reply_micro,
+            lease_seconds=turn.lease_seconds,
+        )
+        if not answer.ok:
+            raise refusal(answer.reason)
+        fields = cast(dict[str, object], answer.model_extra)
+        return Begun(TurnId(UUID(str(fields["turn"]))), int(str(fields["reserved"])))
+
+    def checkpoint(
+        self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
+    ) -> bool:
+        """Keep what has been said so far and prolong the lease. False: it has lapsed."""
+        place = self._partial_place(turn_id, conversation_id)
+        sealed = self._threads.vault(conversation_id).seal(said, place) if said else None
+        return self._session.calls.call(
+            "checkpoint_turn", turn=turn_id, said=Hidden(sealed), lease_seconds=lease_seconds
+        ).ok
+
+    def finish(self, ending: Ending) -> None:
+        """Store the reply and settle. Asking again changes nothing. Raise StoreUnavailable, Tampered."""
+        for _ in range(_TRIES):
+            answer = self._finish_once(ending)
+            if answer.ok or answer.reason == "not_found":  # its person is gone
+                return
+            if answer.reason == "still_open":
+                raise Busy
+            self._threads.forget(ending.conversation_id)  # stale: made from an old revision
+        raise StoreUnavailable("finish_turn")
+
+    def unfinished(self, conversation_id: ConversationId) -> OpenTurn | None:
+        """The newest turn, if it is open, or has lapsed with something said."""
+        self._session.keep_fresh()
+        with store_errors():
+            query = self._session.client.table("turns").select(TURN_COLUMNS)
+            rows = TURN_ROWS.validate_python(
+                query.eq("conversation_id", str(conversation_id))
+                .eq("purpose", "reply")
+                .order("begun_at", desc=True)
+                .limit(1)
+                .execute()
+                .data
+            )
+        for row in rows:
+            if row.state.is_open or (row.state is TurnState.LAPSED and row.partial):
+                return self._open_turn(row, conversation_id)
+        return None
+
+    def _sealed_prompt(self, turn: NewTurn) -> tuple[str | None, str | None]:
+        """The prompt and the head that follows it, both sealed."""
+        if turn.prompt is None:
+            return None, None
+        conversation = turn.thread.conversation
+        known = self._threads.known(conversation.id)
+        if known is None or known.thread.conversation.rev != conversation.rev:
+            raise Stale
+        return self._sealed_message(
+            known, turn.prompt_id, _leaf(turn.thread), Role.USER, turn.prompt
+        )
+
+    def _sealed_message(
+        self,
+        known: KnownThread,
+        message_id: MessageId,
+        parent_id: MessageId | None,
+        role: Role,
+        body: str,
+    ) -> tuple[str, str]:
+        conversation_id, head = known.thread.conversation.id, known.next_head()
+        vault, seq = self._threads.vault(conversation_id), head.last_seq + 1
+        place = self._threads.message_place(conversation_id, message_id, seq, parent_id, role)
+        sealed = vault.seal(body, place)
+        next_head = head.add(vault.row_mac(sealed, place), seq)
+        return sealed, vault.seal_head(next_head, self._threads.user_id, conversation_id)
+
+    def _finish_once(self, ending: Ending) -> Answer:
+        conversation_id = ending.conversation_id
+        try:
+            known = self._threads.read(conversation_id)
+        except NotFound:  # deleted under the turn: settled, and nothing to keep
+            known = None
+        body, head = None, None
+        if known and ending.reply:
+            body, head = self._sealed_message(
+                known, ending.reply_id, ending.prompt_id, Role.ASSISTANT, ending.reply
+            )
+        return self._call_twice(
+            "finish_turn",
+            turn=ending.turn_id,
+            outcome=ending.outcome.value,
+            expected_rev=known.thread.conversation.rev if known else None,
+            reply=ending.reply_id,
+            reply_body=Hidden(body),
+            body_key_version=self._threads.vault(conversation_id).version if known else 1,
+            new_head=Hidden(head),
+            used_in=ending.tokens.prompt,
+            used_out=ending.tokens.reply,
+            used_cached=ending.tokens.cached,
+            cost_micro=ending.cost_micro,
+        )
+
+    def _open_turn(self, row: TurnRow, conversation_id: ConversationId) -> OpenTurn:
+        turn_id, said = TurnId(row.id), ""
+        if row.partial:
+            place = self._partial_place(turn_id, conversation_id)
+            said = self._threads.vault(conversation_id).open(row.partial, place)
+        prompt_id = MessageId(row.prompt_id) if row.prompt_id else None
+        return OpenTurn(turn_id, row.state, prompt_id, row.lease_until, said)
+
+    def _call_twice(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
+        """Call; where the answer was lost ask again: the same bytes happen once."""
+        try:
+            return self._session.calls.call(verb, **arguments)
+        except StoreUnavailable:
+            return self._session.calls.call(verb, **arguments)
+
+    def _partial_place(self, turn_id: TurnId, conversation_id: ConversationId) -> Place:
+        return Place(
+            table="turns",
+            column="partial",
+            row_id=turn_id,
+            user_id=self._threads.user_id,
+            conversation_id=conversation_id,
+            role=Role.ASSISTANT,
+        )
+
+
+def _leaf(thread: Thread) -> MessageId | None:
+    return thread.messages[-1].id if thread.messages else None
