@@ -2,9 +2,10 @@
 
 import base64
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,9 +41,22 @@ def cache() -> Path:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[RunningStack]:
+def place() -> Iterator[Path]:
+    """A temporary folder for stacks: where root runs us, pytest's own are shut to Postgres' user."""
+    with tempfile.TemporaryDirectory(prefix="daybook-test-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def stack(place: Path, cache: Path) -> Iterator[RunningStack]:
     """The embedded stack with our migrations and server key; one for the whole run, so leave no trace."""
-    base = tmp_path_factory.mktemp("stack")
+    with started_stack(place / "stack", cache) as running:
+        yield running
+
+
+@contextmanager
+def started_stack(base: Path, cache: Path) -> Iterator[RunningStack]:
+    """A stack of its own with its data and keys in *base*."""
     places = Folders(data=base / "data", keys=base / "keys", cache=cache)
     root_keys = base64.urlsafe_b64encode(os.urandom(32)).decode()
     prepared = embedded.prepare(places, root_keys=root_keys, with_database=True, with_model=False)

@@ -3,10 +3,9 @@
 import itertools
 from collections.abc import Callable, Iterator
 
-import httpx
 import psycopg
 import pytest
-from supabase import Client, ClientOptions, create_client
+from supabase import Client
 
 from services.crypto import RootKeys, ServerProof, new_key
 from services.embedded import MendedTransport
@@ -14,7 +13,7 @@ from services.embedded.prepare import MIGRATIONS
 from services.store import migrations
 from tests.conftest import RunningStack
 from tests.database import servers
-from tests.database.people import World, psycopg_world, rest_world
+from tests.database.people import World, client_to, psycopg_world, rest_world
 
 _PROOF_KEY = new_key()
 _numbers = itertools.count()
@@ -65,12 +64,7 @@ def make_client(stack: RunningStack) -> Iterator[Callable[[], Client]]:
     transport = MendedTransport()
 
     def make() -> Client:
-        options = ClientOptions(
-            auto_refresh_token=False,
-            persist_session=False,
-            httpx_client=httpx.Client(transport=transport, timeout=30),
-        )
-        return create_client(stack.url, stack.publishable_key, options)
+        return client_to(stack.url, stack.publishable_key, transport)
 
     # where the embedded boot allows it the first account is an admin: none of the tests' people
     make().auth.sign_up({"email": "first@daybook.test", "password": "correct horse battery"})

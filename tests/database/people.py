@@ -17,7 +17,7 @@ import httpx
 import psycopg
 from postgrest.exceptions import APIError
 from psycopg import sql
-from supabase import Client
+from supabase import Client, ClientOptions, create_client
 
 from services.crypto import ServerProof, sha
 
@@ -365,6 +365,16 @@ def psycopg_world(admin: psycopg.Connection, proof: ServerProof) -> World:
         admin.execute("delete from auth.sessions where user_id = %s", [person.id])
 
     return World(admin, proof, make_person, make_anon, sign_out)
+
+
+def client_to(url: str, publishable_key: str, transport: httpx.BaseTransport) -> Client:
+    """A client of its own, signed in as nobody."""
+    options = ClientOptions(
+        auto_refresh_token=False,
+        persist_session=False,
+        httpx_client=httpx.Client(transport=transport, timeout=30),
+    )
+    return create_client(url, publishable_key, options)
 
 
 def rest_world(
