@@ -100,6 +100,11 @@ class Postgres:
         """End the server: connections are cut, what was committed is written."""
         children.stop(child, signal.SIGINT, within=20)
 
+    def clear(self) -> None:
+        """Leave nothing outside the data folder. The server has ended."""
+        if self.socket_folder.parent != self.folder.parent:
+            shutil.rmtree(self.socket_folder.parent, ignore_errors=True)
+
     def make_roles(self) -> None:
         """Create the roles and the database that hosted Supabase has, where they are missing."""
         with self.connect(_SUPERUSER) as connection:

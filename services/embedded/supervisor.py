@@ -119,6 +119,7 @@ class Database:
     def end(self) -> None:
         for part in reversed(self._parts):
             part.end()
+        self._postgres.clear()
 
     def _start(self, part: Part) -> None:
         part.start()

@@ -30,10 +30,12 @@ _PARTS = {
     "model": "services.embedded.model",
     "node": "@supabase/lite",
     "postgres": "/bin/postgres",
+    "initdb": "/bin/initdb",
+    "npm": "npm-cli.js",
 }
 
 
-def until(what: Callable[[], T], within: float = 30.0) -> T:
+def until(what: Callable[[], T], within: float = 60.0) -> T:
     """What *what* returns once that is true."""
     deadline = time.monotonic() + within
     while not (found := what()):
@@ -94,7 +96,7 @@ class App:
     def last_line(self) -> str:
         return self.said().strip().rpartition("\n")[2]
 
-    def until_it_says(self, words: str, within: float = 30.0) -> None:
+    def until_it_says(self, words: str, within: float = 60.0) -> None:
         until(lambda: words in self.said() or self._has_ended(), within)
         assert words in self.said(), self.said()
 
@@ -116,7 +118,7 @@ class App:
     def until_model_is(self, state: str, within: float = 60.0) -> None:
         until(lambda: self.health()[1].get("model") == state, within)
 
-    def ended(self, within: float = 30.0) -> int:
+    def ended(self, within: float = 60.0) -> int:
         """The exit code, once there is one."""
         return self.process.wait(within)
 
@@ -128,7 +130,7 @@ class App:
         return [one for one in self._family.values() if one.is_running()]
 
     def part(self, name: str) -> psutil.Process | None:
-        """The running node, model, supervisor or postmaster."""
+        """The running part of that name, a key of _PARTS, or None."""
         for process in self.note_family():
             with contextlib.suppress(psutil.Error):
                 command = " ".join(process.cmdline())
