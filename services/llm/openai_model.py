@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
+from math import inf
 from queue import SimpleQueue
 from typing import cast
 
@@ -65,6 +66,7 @@ class OpenAIModel:
         between_tokens_seconds: float = 30,
     ) -> None:
         self._client = client
+        self._completions = client.chat.completions  # its first use imports much
         self._name = name
         self._first_token_seconds = first_token_seconds
         self._between_tokens_seconds = between_tokens_seconds
@@ -101,7 +103,7 @@ class OpenAIModel:
         pauses = iter(_PAUSES)
         while True:
             receipt = _Receipt(say)
-            pause = next(pauses, None)
+            asked = 0.0
             try:
                 async with asyncio.timeout_at(deadline) as silence:
                     await self._receive(messages, dialect.parameters(max_tokens), receipt, silence)
@@ -110,12 +112,12 @@ class OpenAIModel:
                 if (learnt := dialect.after(error)) != dialect:
                     self._dialect = dialect = learnt
                     continue
-                failure = _failure_of(error, receipt)
-                pause = pause and max(pause, _retry_after(error))
+                failure, asked = _failure_of(error, receipt), _retry_after(error)
             except _EXPECTED as error:
                 failure = _failure_of(error, receipt)
-            if failure not in _PASSING or receipt.has_begun or pause is None:
+            if failure not in _PASSING or receipt.has_begun:
                 return failure
+            pause = max(next(pauses, inf), asked)
             if pause > _LONGEST_PAUSE or self._loop.time() + pause >= deadline:
                 return failure
             await asyncio.sleep(pause)
@@ -128,7 +130,7 @@ class OpenAIModel:
         silence: asyncio.Timeout,
     ) -> None:
         said = [{"role": message.role.value, "content": message.body} for message in messages]
-        async with await self._client.chat.completions.create(
+        async with await self._completions.create(
             model=self._name,
             messages=cast(list[ChatCompletionMessageParam], said),  # the SDK has a type per role
             stream=True,
@@ -167,7 +169,9 @@ class _Stream:
                 yield piece
         finally:
             request.cancel()  # whoever stops listening ends the request
-        if not request.cancelled() and (failure := request.result()):
+        if self._is_cancelled or request.cancelled():
+            return
+        if failure := request.result():
             raise ModelUnavailable(failure)
 
     def cancel(self) -> None:

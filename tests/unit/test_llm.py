@@ -1,10 +1,13 @@
 """What the model client makes of what endpoints do."""
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx2
 import openai
@@ -252,6 +255,20 @@ def test_a_stream_stopped_before_it_is_read_sends_nothing(model: OpenAIModel, se
     assert [seen.prompt for seen in server.requests] == ["next"]
 
 
+def test_a_failure_that_came_before_the_stop_is_not_told_after_it(
+    model: OpenAIModel, server: ModelServer
+):
+    server.script(tokens=3, fault="drop", after=3)
+    stream = ask(model)
+    pieces = iter(stream)
+    next(pieces)
+    server.wait_until(lambda s: s.requests[0].end)
+
+    stream.cancel()
+
+    assert all(isinstance(piece, str) for piece in pieces)
+
+
 def test_stopping_a_whole_reply_changes_nothing(model: OpenAIModel):
     stream = ask(model, "Hi")
     assert heard(stream) == ("You said: Hi", None)
@@ -482,3 +499,32 @@ def test_no_word_and_no_key_reaches_a_log_or_a_traceback(
     said = caplog.text + printed + repr(ask(model, CANARY)) + repr(model)
     assert CANARY not in said
     assert KEY not in said
+
+
+def test_the_scripted_server_is_a_process_too_and_takes_marks():
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.model_server", "--while-stdin"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as process:
+        url = process.stdout.readline().strip()
+        model = OpenAIModel(connect(url, KEY), "m")
+
+        assert heard(ask(model, "Hi [[fault=drop after=1 times=1]]")) == (
+            "You",
+            ModelFailure.DROPPED,
+        )
+        assert heard(ask(model, "Hi [[fault=drop after=1 times=1]]")) == ("You said: Hi", None)
+        control = httpx2.URL(url).join("/_script")
+        httpx2.post(control, json={"reply": "Scripted.", "times": 1}, trust_env=False)
+        assert heard(ask(model)) == ("Scripted.", None)
+        said = httpx2.get(httpx2.URL(url).join("/_requests"), trust_env=False).json()
+
+        assert said["live"] == 0
+        assert [seen["end"] for seen in said["requests"]] == ["fault", "whole", "whole"]
+        assert KEY not in repr(said)
+        model.close()
+        process.stdin.close()
+    assert process.returncode == 0
