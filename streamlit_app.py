@@ -2,7 +2,10 @@
 
 import streamlit as st
 from streamlit import config
+from streamlit.runtime.pages_manager import PagesManager
 
+from pages import _session, sign_in
+from pages._parts import browser, sidebar
 from services import bootstrap
 from services.errors import Misconfigured
 
@@ -24,11 +27,13 @@ def _wait_for_the_start() -> None:
     """Say how far the start is, and move on by itself."""
     life = bootstrap.life()
     if life.is_open:
-        st.rerun()
+        browser.reload()  # who sits before this tab was asked when it connected, when nobody knew
     st.info(life.trouble or f"Daybook is starting: {life.stage} …")
 
 
 if __name__ != "__main__":
+    # else the first visitor's address would run a file of pages/ by itself, before navigation is known
+    PagesManager.uses_pages_directory = False
     try:
         life, stack = bootstrap.begin(_url())
     except Misconfigured as error:
@@ -40,9 +45,23 @@ if __name__ != "__main__":
         lifespan=life.lifespan(stack, bootstrap.stop_turns),
     )
 else:
+    # a conversation's title would stay in the browser's history
+    st.set_page_config(page_title="Daybook", page_icon="assets/mark.svg", layout="centered")
     if not bootstrap.life().is_open:
         _wait_for_the_start()
         st.stop()
+    person = _session.signed_in()
+    if person is None:
+        pages = [
+            st.Page(sign_in.page, title="Sign in", default=True),
+            st.Page(sign_in.page, title="Sign in", url_path="admin"),
+        ]
+    else:
+        st.logo("assets/logo.svg", size="medium")
+        pages = [st.Page(sidebar.CHAT, title="Daybook", default=True)]
+        if _session.is_admin(person):
+            pages.append(st.Page(sidebar.ADMIN, title="People"))
+    page = st.navigation(pages, position="hidden")
     if bootstrap.life().trouble:
         st.warning(bootstrap.life().trouble)
-    st.title("Daybook")
+    page.run()

@@ -28,6 +28,7 @@ from services.store.gateway import Gateway, ServerCalls
 from services.store.sessions import AppSession, Sessions
 from services.store.usage import Usage
 from services.web.doors import Doors, Limits, Origin
+from services.web.head import Head, Look
 from services.web.life import Life
 from services.web.shield import Shield, content_security_policy
 from services.web.visitors import Visitors
@@ -165,7 +166,7 @@ def routes() -> list[Route]:
         limits=Limits(begun.settings.sign_ups_an_hour),
         lifetime_seconds=begun.settings.session_lifetime_seconds,
     )
-    return doors.routes()
+    return [*doors.routes(), *_look().routes()]
 
 
 def middleware() -> list[Middleware]:
@@ -180,8 +181,14 @@ def middleware() -> list[Middleware]:
             visitors=lambda: _shared().visitors if _is_built() or life().is_open else None,
             origin=_origin(),
             policy=content_security_policy(index),
-        )
+        ),
+        Middleware(Head, look=_look()),
     ]
+
+
+@cache
+def _look() -> Look:
+    return Look()
 
 
 def stop_turns() -> None:

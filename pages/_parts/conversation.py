@@ -1,0 +1,151 @@
+"""A conversation's head, its messages and its export."""
+
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from pages._parts import dialogs, memory, messages
+from services import portable
+from services.bootstrap import PersonServices
+from services.domain import ConversationId, Message, Thread
+from services.errors import NotFound
+from services.memory import ContextPlan
+
+_EXPORTS = (
+    ("Markdown", ".md", "text/markdown", portable.to_markdown),
+    ("JSON", ".json", "application/json", portable.to_json),
+)
+_DRAWN = 20  # messages at once: a browser takes seconds for hundreds
+
+
+def asked_for() -> ConversationId | None:
+    """The conversation that the address names. Raise NotFound if no conversation can have that name."""
+    name = st.query_params.get("c")
+    if name is None:
+        return None
+    try:
+        return ConversationId(UUID(name))
+    except ValueError:
+        raise NotFound from None
+
+
+def draw_welcome(place: DeltaGenerator) -> None:
+    """A fresh page."""
+    with place.container(key="welcome", horizontal_alignment="center", gap="xsmall"):
+        st.space(120)
+        st.title("A fresh page", anchor=False, text_alignment="center")
+        st.markdown(
+            ":gray[What you write here is sealed before it is stored.]", text_alignment="center"
+        )
+
+
+def draw_head(person: PersonServices, thread: Thread) -> None:
+    """The title and what can be done with the whole conversation."""
+    conversation = thread.conversation
+    with st.container(
+        horizontal=True, vertical_alignment="center", gap="xsmall", wrap=False, key="chat-head"
+    ):
+        st.title(dialogs.title(conversation, limit=120), anchor=False, width="stretch")
+        menu = st.popover(
+            "This conversation",
+            icon=":material/more_horiz:",
+            type="tertiary",
+            key="conversation-menu",
+        )
+        with menu.container(gap=None, width=220, key="conversation-panel"):
+            st.button(
+                "Rename",
+                icon=":material/edit:",
+                type="tertiary",
+                width="stretch",
+                key="rename",
+                on_click=dialogs.ask_for,
+                args=[dialogs.rename, conversation],
+            )
+            with st.container(gap=None, key="export"):
+                for name, suffix, kind, write in _EXPORTS:
+                    _export_button(name, suffix, kind, write, person, thread)
+            st.button(
+                "Delete",
+                icon=":material/delete:",
+                type="tertiary",
+                width="stretch",
+                key="danger-ask",
+                on_click=dialogs.ask_for,
+                args=[dialogs.delete, conversation],
+            )
+
+
+def draw_messages(thread: Thread, plan: ContextPlan | None) -> None:
+    """The last messages; in pencil what the model does not see."""
+    branch = thread.branch()
+    drawn = st.session_state.get(_drawn_key(thread), _DRAWN)
+    if not thread.is_whole:
+        st.error(
+            "Messages of this conversation were removed or changed behind Daybook's back. "
+            "What could be verified is shown. Please tell an operator.",
+            icon=":material/gpp_bad:",
+        )
+    if len(branch) > drawn:
+        st.button(
+            "Earlier messages",
+            icon=":material/expand_less:",
+            type="tertiary",
+            key="earlier",
+            on_click=_draw_more,
+            args=[thread, drawn],
+        )
+    if plan is None:
+        _draw_each(branch[-drawn:])
+        return
+    memory.draw_banner(thread, plan)
+    before = [message for message in branch[-drawn:] if message.seq <= plan.start_seq]
+    if before:
+        with st.container(gap="small", key="out-of-view"):
+            _draw_each(before)
+        memory.draw_beginning()
+    unseen = set(memory.out_of_view(branch, plan))
+    for message in branch[-drawn:][len(before) :]:
+        if message in unseen:
+            with st.container(key=f"out-of-view-{message.seq}"):
+                messages.draw(message)
+        else:
+            messages.draw(message)
+
+
+def _draw_each(several: Sequence[Message]) -> None:
+    for message in several:
+        messages.draw(message)
+
+
+def _drawn_key(thread: Thread) -> str:
+    return f"drawn-{thread.conversation.id}"
+
+
+def _draw_more(thread: Thread, drawn: int) -> None:
+    st.session_state[_drawn_key(thread)] = drawn + _DRAWN
+
+
+def _export_button(
+    name: str,
+    suffix: str,
+    kind: str,
+    write: Callable[[Thread], str],
+    person: PersonServices,
+    thread: Thread,
+) -> None:
+    """Its file is written when it is asked for, from what is stored then."""
+    conversation = thread.conversation
+    st.download_button(
+        f"Export as {name}",
+        data=lambda: write(person.conversations.thread(conversation.id)),
+        file_name=portable.file_name(conversation.title, suffix),
+        mime=kind,
+        icon=":material/download:",
+        type="tertiary",
+        width="stretch",
+        key=f"export-{suffix[1:]}",
+        on_click="ignore",
+    )

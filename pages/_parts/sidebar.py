@@ -1,0 +1,123 @@
+"""The sidebar: a new chat, the conversations by day, and the account at its foot."""
+
+from datetime import UTC, datetime
+from itertools import groupby
+
+import streamlit as st
+
+from pages._parts import browser, dialogs, models, safe_md, words
+from pages._parts.dialogs import CHAT
+from pages._session import show_errors
+from services.bootstrap import PersonServices
+from services.domain import Account, AccountRole, Conversation
+
+ADMIN = "pages/admin.py"
+_ACTIONS = {"Rename": dialogs.rename, "Delete": dialogs.delete}
+_SIGN_OUT = """
+  <form method="post" action="/session/end" class="db-signout" id="sign-out">
+    <button type="submit"><span class="db-icon" aria-hidden="true">logout</span>Sign out</button>
+  </form>"""
+
+
+def draw_top() -> None:
+    """What makes room for the sidebar: cheap, and first, so that the page does not move later."""
+    with st.sidebar, st.container(key="sidebar-top"):
+        st.button(
+            "New chat",
+            icon=":material/edit_square:",
+            key="new-chat",
+            shortcut="Ctrl+Shift+O",
+            width="stretch",
+            type="tertiary",
+            on_click=st.switch_page,
+            args=[CHAT],
+        )
+
+
+def draw_rest(person: PersonServices) -> None:
+    """The conversations and the account."""
+    with st.sidebar, show_errors():
+        _draw_conversations(person.conversations.recent(), st.query_params.get("c"))
+        with st.container(key="account", gap=None):
+            browser.fold_sidebar_on_phones()
+            _draw_account(person.account)
+
+
+def _draw_conversations(conversations: list[Conversation], current: str | None) -> None:
+    now = datetime.now(UTC)
+    with st.container(key="conversation-list", gap="small"):
+        if not conversations:
+            st.caption("Your conversations appear here, newest first.")
+        for day, of_day in groupby(conversations, lambda found: words.day(found.updated_at, now)):
+            with st.container(gap=None):
+                st.caption(day)
+                for conversation in of_day:
+                    _draw_row(conversation, is_current=str(conversation.id) == current)
+
+
+def _draw_row(conversation: Conversation, *, is_current: bool) -> None:
+    name = dialogs.title(conversation)
+    with st.container(
+        horizontal=True,
+        vertical_alignment="center",
+        gap=None,
+        wrap=False,
+        key=f"c-{conversation.id}",
+    ):
+        st.button(
+            name,
+            key=f"open-{conversation.id}",
+            type="secondary" if is_current else "tertiary",
+            width="stretch",
+            wrap=False,
+            on_click=_open,
+            args=[conversation],
+        )
+        st.menu_button(
+            f"More: {name}",
+            list(_ACTIONS),
+            key=f"menu-{conversation.id}",
+            type="tertiary",
+            icon=":material/more_horiz:",
+            on_click=_act,
+            args=[conversation],
+        )
+
+
+def _open(conversation: Conversation) -> None:
+    st.switch_page(CHAT, query_params={"c": str(conversation.id)})
+
+
+def _act(conversation: Conversation) -> None:
+    chosen = st.session_state[f"menu-{conversation.id}"]
+    dialogs.ask_for(_ACTIONS[chosen], conversation)
+
+
+def _draw_account(account: Account) -> None:
+    name = safe_md.label(account.email)
+    is_admin = account.role is AccountRole.ADMIN
+    menu = st.popover(
+        name,
+        icon=":material/account_circle:",
+        type="tertiary",
+        width="stretch",
+        key="account-menu",
+    )
+    with menu.container(gap=14, width=232, key="account-panel"):
+        st.caption(f"{name}, administrator" if is_admin else name)
+        st.caption(_spent(account))
+        st.caption(models.line())
+        if is_admin:
+            st.page_link(ADMIN, label="People", icon=":material/group:", width="stretch")
+        st.html(_SIGN_OUT)
+
+
+def _spent(account: Account) -> str:
+    today, month = (
+        f"{words.dollars(spent)} of {words.dollars(cap)}".replace("$", r"\$")
+        for spent, cap in (
+            (account.spent_today_micro, account.daily_cap_micro),
+            (account.spent_this_month_micro, account.monthly_cap_micro),
+        )
+    )
+    return f"Spent today: {today}  \nThis month: {month}"

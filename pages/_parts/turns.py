@@ -1,0 +1,50 @@
+"""A turn as the page sees it: begun before anything is drawn, followed to its end, tried again."""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from pages._parts import safe_md
+from pages._session import find_person, keep_errors, kept_error
+from services.domain import ConversationId
+
+
+class Turn(Protocol):
+    """A reply that is coming, here or in another process."""
+
+    def follow(self) -> Iterator[str]: ...
+    def stop(self) -> None: ...
+
+
+def send(conversation_id: ConversationId | None, seen_rev: int | None) -> None:
+    """Begin the turn that the composer holds. A callback: it runs before anything is drawn."""
+    prompt = str(st.session_state.composer)
+    with keep_errors(prompt):
+        turn = find_person().chat.begin(conversation_id, prompt, seen_rev=seen_rev)
+        st.query_params["c"] = str(turn.conversation_id)
+
+
+def retry(conversation_id: ConversationId) -> None:
+    """Have the last prompt answered once more. A callback."""
+    with keep_errors():
+        find_person().chat.retry(conversation_id)
+
+
+def draw_refusal() -> None:
+    """Say what was refused. A prompt goes back into the composer, which is drawn after this."""
+    if refusal := kept_error():
+        st.warning(refusal.sentence)
+        if refusal.prompt:
+            st.session_state.composer = refusal.prompt
+
+
+def follow(turn: Turn, box: DeltaGenerator, meanwhile: Callable[[], None]) -> None:
+    """Draw what *turn* says into *box* until it is stored; *meanwhile*, once, what the first words need
+    not wait for."""
+    for step, said in enumerate(turn.follow()):
+        box.markdown(safe_md.body(f"{said} ▍"))
+        if step == 1:
+            meanwhile()
+    st.rerun()  # what was said comes from the database now

@@ -1,0 +1,89 @@
+"""Who is signed in, in this browser tab; and what is said when something is refused."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import streamlit as st
+
+from pages import sign_in
+from services import bootstrap
+from services.bootstrap import PersonServices
+from services.domain import AccountRole
+from services.errors import AppError, SignedOut
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why something was not done; and the prompt, if it was one, for nobody should type twice."""
+
+    sentence: str
+    prompt: str = field(repr=False)
+
+
+def find_person() -> PersonServices:
+    """The services of who is signed in. Raise SignedOut, StoreUnavailable.
+
+    A tab says who it belongs to once, when it connects; so every run and every fragment asks again.
+    """
+    session_id = st.user.get("sid")
+    person = bootstrap.person_services(session_id if isinstance(session_id, str) else None)
+    if person is None:
+        raise SignedOut
+    return person
+
+
+def signed_in() -> PersonServices | None:
+    """The services of who is signed in, if anybody is; the run ends here while nobody can know."""
+    try:
+        return find_person()
+    except SignedOut:
+        return None
+    except AppError as error:
+        st.error(error.public)
+        return st.stop()
+
+
+def person_services() -> PersonServices:
+    """The services of who is signed in, or the run ends at the sign-in page."""
+    person = signed_in()
+    if person is None:
+        sign_in.page()
+        st.stop()
+    return person
+
+
+def is_admin(person: PersonServices) -> bool:
+    """Whether *person* is known to be an admin. Where nobody can know, the page will say so."""
+    try:
+        return person.account.role is AccountRole.ADMIN
+    except AppError:
+        return False
+
+
+@contextmanager
+def show_errors() -> Generator[None]:
+    """Draw an AppError as its sentence, and the end of a session as the sign-in page."""
+    try:
+        yield
+    except SignedOut:
+        sign_in.page()
+        st.stop()
+    except AppError as error:
+        st.error(error.public)
+
+
+@contextmanager
+def keep_errors(prompt: str = "") -> Generator[None]:
+    """In a callback, which runs before anything is drawn: keep an AppError for the page to say."""
+    try:
+        yield
+    except SignedOut:  # the run that follows draws the sign-in page
+        st.session_state.unsent = prompt
+    except AppError as error:
+        st.session_state.refusal = Refusal(error.public, prompt)
+
+
+def kept_error() -> Refusal | None:
+    """What a callback was refused, once."""
+    return st.session_state.pop("refusal", None)

@@ -1,0 +1,59 @@
+"""People and spending, for admins: counts and sums, never content."""
+
+from typing import Any, cast
+
+import streamlit as st
+
+from pages._parts import sidebar
+from pages._session import person_services, show_errors
+from services.domain import AccountRole, PersonUsage
+from services.errors import NotFound
+
+_MILLION = 1_000_000
+_COLUMNS = {
+    "person": st.column_config.TextColumn("Person", width=190, pinned=True),
+    "role": st.column_config.TextColumn("Role"),
+    "turns_today": st.column_config.NumberColumn("Turns today", format="localized"),
+    "cost_today": st.column_config.NumberColumn("Cost today", format="$%.4f"),
+    "daily_cap": st.column_config.NumberColumn("Daily cap", format="$%.2f"),
+    "turns": st.column_config.NumberColumn("Turns this month", format="localized"),
+    "tokens_in": st.column_config.NumberColumn("Tokens in", format="localized"),
+    "tokens_out": st.column_config.NumberColumn("Tokens out", format="localized"),
+    "cost": st.column_config.NumberColumn("Cost this month", format="$%.4f"),
+    "monthly_cap": st.column_config.NumberColumn("Monthly cap", format="$%.2f"),
+    "last_active": st.column_config.DatetimeColumn("Last active", format="calendar"),
+}
+
+
+def row(person: PersonUsage) -> dict[str, object]:
+    return {
+        "person": person.email,
+        "role": "Suspended" if person.is_suspended else person.role.value.capitalize(),
+        "turns_today": person.turns_today,
+        "cost_today": person.cost_today_micro / _MILLION,
+        "daily_cap": person.daily_cap_micro / _MILLION,
+        "turns": person.turns_this_month,
+        "tokens_in": person.tokens_in_this_month,
+        "tokens_out": person.tokens_out_this_month,
+        "cost": person.cost_this_month_micro / _MILLION,
+        "monthly_cap": person.monthly_cap_micro / _MILLION,
+        "last_active": person.last_active_at,
+    }
+
+
+person = person_services()
+sidebar.draw_top()
+with show_errors():
+    if person.account.role is not AccountRole.ADMIN:  # asked before anything else is
+        raise NotFound
+    st.title("People and spending", anchor=False)
+    st.markdown(":gray[Counts and sums only. Content is sealed, for administrators too.]")
+    cast(Any, st).dataframe(  # its types are those of pandas, which are partly unknown
+        [row(usage) for usage in person.usage.by_person()],
+        hide_index=True,
+        row_height=38,
+        column_config=_COLUMNS,
+        key="usage-table",
+        alt="What each person used today and this month, and their caps",
+    )
+sidebar.draw_rest(person)

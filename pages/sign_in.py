@@ -1,0 +1,128 @@
+"""Signing in and making an account: native forms that post to the app's own routes.
+
+No script can set a cookie, so none is asked to; passwords never touch a Streamlit session. Every address
+of the app shows this page to who is signed out, and leads back to itself.
+"""
+
+from html import escape
+from urllib.parse import urlencode, urlsplit
+
+import streamlit as st
+
+from pages._parts import browser, safe_md
+from services.errors import (
+    AddressTaken,
+    SignedOut,
+    StoreUnavailable,
+    TooManyAttempts,
+    WrongCredentials,
+)
+from services.store.accounts import (
+    PASSWORD_CHARACTERS,
+    BadAddress,
+    ConfirmationSent,
+    WeakPassword,
+)
+
+_SIGN_IN, _CREATE = "Sign in", "Create account"
+_ABOUT_NEW_ACCOUNTS = ("weak", "address", "confirm")
+_LONGEST_WAIT = 86_400  # seconds
+
+
+def page() -> None:
+    """Sign in or make an account, then go on to where this address leads."""
+    if _has_ended() and not _unsent():
+        browser.reload()
+    middle = st.container(horizontal_alignment="center", key="sign-in-page")
+    with middle.container(width=384, gap="medium"):
+        st.space(56)
+        with st.container(gap="xsmall", horizontal_alignment="center"):
+            st.image("assets/logo.svg", width=168, alt="Daybook")
+            st.markdown(":gray[A private place to think with a machine]", width="content")
+        if text := _unsent():
+            st.warning("You were signed out before this was sent. Copy what you want to keep.")
+            st.code(text, language=None, wrap_lines=True)
+        with st.container(key="login", border=True):
+            _draw_forms()
+        with st.container(horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False):
+            st.markdown(":gray[:material/lock:]", width="content")
+            st.caption(
+                "Every message is sealed with your own key before it is stored: a stolen database "
+                "or backup shows nothing readable. The server, while you are signed in, and the "
+                "model do see your words."
+            )
+
+
+def _draw_forms() -> None:
+    reason = st.query_params.get("reason", "")
+    is_new = reason in _ABOUT_NEW_ACCOUNTS
+    sign_in, create = st.tabs([_SIGN_IN, _CREATE], default=_CREATE if is_new else _SIGN_IN)
+    if sentence := _sentence(reason):
+        (create if is_new else sign_in).error(safe_md.label(sentence, limit=200))
+    sign_in.html(_form("/session", _SIGN_IN, "current-password"))
+    create.html(_form("/account", _CREATE, "new-password", PASSWORD_CHARACTERS))
+
+
+def _form(action: str, verb: str, password: str, least: int = 0) -> str:
+    rule = f'minlength="{least}" aria-describedby="password-rule"' if least else ""
+    hint = (
+        f'<small id="password-rule">At least {least} characters. A sentence you like is best.</small>'
+        if least
+        else ""
+    )
+    return f"""
+      <form class="db-form" method="post" action="{action}">
+        <input type="hidden" name="next" value="{escape(_here())}">
+        <label>E-mail<input name="email" type="email" autocomplete="username" required
+          placeholder="you@example.org"></label>
+        <label>Password<input name="password" type="password" autocomplete="{password}" required {rule}></label>
+        {hint}
+        <button type="submit">{verb}</button>
+      </form>"""
+
+
+def _here() -> str:
+    """This address, without what was said about the last attempt."""
+    query = {
+        name: value
+        for name, value in st.query_params.to_dict().items()
+        if name not in ("reason", "wait")
+    }
+    path = urlsplit(st.context.url or "").path or "/"
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+def _sentence(reason: str) -> str | None:
+    """What *reason* means, in the words of the error it stands for."""
+    match reason:
+        case "wrong":
+            return WrongCredentials.public
+        case "taken":
+            return AddressTaken.public
+        case "weak":
+            return WeakPassword().public
+        case "address":
+            return BadAddress().public
+        case "confirm":
+            return ConfirmationSent().public
+        case "slow":
+            wait = st.query_params.get("wait", "")
+            seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 9 else 60
+            return TooManyAttempts(min(seconds, _LONGEST_WAIT)).public
+        case "unavailable":
+            return StoreUnavailable.public
+        case "expired":
+            return SignedOut.public
+        case _:
+            return None
+
+
+def _has_ended() -> bool:
+    """Whether this tab connected signed in: the cookie may still open a session, which only a new
+    connection finds out."""
+    return bool(st.user.get("sid"))
+
+
+def _unsent() -> str | None:
+    """What was in the composer when the session turned out to have ended."""
+    return st.session_state.get("unsent")
