@@ -29,6 +29,7 @@ class RunningStack:
     data: Path
     keys: Path
     connect: Callable[..., AbstractContextManager[psycopg.Connection]]  # as_owner=False: superuser
+    postgres: Postgres
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +88,7 @@ def started_stack(base: Path, cache: Path) -> Iterator[RunningStack]:
             data=places.data,
             keys=places.keys,
             connect=postgres.connect,
+            postgres=postgres,
         )
     finally:
         running.stop(within=20)

