@@ -2,12 +2,12 @@
 
 import os
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
+import psutil
 import pytest
 
 from services.domain import Role, Tokens
@@ -18,25 +18,30 @@ KEY = "kumquat-7781"
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def server() -> Iterator[psutil.Popen]:
+    """The local model's process, answering."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen(
+    process = psutil.Popen(
         [sys.executable, "-m", "services.embedded.model", str(port)],
         env=os.environ | {"DAYBOOK_MODEL_KEY": KEY},
     )
-    url = f"http://127.0.0.1:{port}/v1"
+    process.url = f"http://127.0.0.1:{port}/v1"
     try:
-        deadline = time.monotonic() + 30
-        while not _answers(url):
-            assert server.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        yield url
+        wait_until(lambda: _answers(process.url) or process.poll() is not None, within=60)
+        assert process.poll() is None
+        yield process
     finally:
-        server.kill()
-        server.wait()
+        process.kill()
+        process.wait()
+
+
+def wait_until(holds: Callable[[], bool], within: float) -> None:
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {within} s"
+        time.sleep(0.05)
 
 
 def _answers(url: str) -> bool:
@@ -46,30 +51,40 @@ def _answers(url: str) -> bool:
         return False
 
 
+def patient(server: psutil.Popen) -> OpenAIModel:
+    # its threads wait for each other, which a busy machine makes very slow
+    return OpenAIModel(
+        connect(server.url, KEY),
+        "SmolLM2-135M",
+        first_token_seconds=180,
+        between_tokens_seconds=60,
+    )
+
+
 def ask(model: OpenAIModel, prompt: str, max_tokens: int) -> Iterator[str | Tokens]:
     said = [ContextMessage(Role.SYSTEM, "Be brief."), ContextMessage(Role.USER, prompt)]
     return iter(model.start(said, max_tokens=max_tokens))
 
 
-def test_the_local_model_replies_and_says_what_it_used(address: str):
-    model = OpenAIModel(connect(address, KEY), "SmolLM2-135M", first_token_seconds=30)
+def test_the_local_model_replies_and_says_what_it_used(server: psutil.Popen):
+    model = patient(server)
 
-    first = list(ask(model, "Say hello.", 8))
-    again = list(ask(model, "Say hello.", 8))
+    first = list(ask(model, "Say hello.", 4))
+    again = list(ask(model, "Say hello.", 4))
 
     *text, used = first
     assert "".join(map(str, text)).strip()
     assert isinstance(used, Tokens)
     assert 10 < used.prompt < 40
-    assert 0 < used.reply <= 8
+    assert 0 < used.reply <= 4
     assert isinstance(again[-1], Tokens)
     assert again[-1].prompt == used.prompt  # cached or not, it is counted once
     assert used.prompt > again[-1].cached > 0
     model.close()
 
 
-def test_the_local_model_stops_when_it_is_told_to(address: str):
-    model = OpenAIModel(connect(address, KEY), "SmolLM2-135M", first_token_seconds=30)
+def test_the_local_model_stops_when_it_is_told_to(server: psutil.Popen):
+    model = patient(server)
     said = [ContextMessage(Role.USER, "Count from one to a thousand.")]
     streams = [model.start(said, max_tokens=1900) for _ in range(2)]  # as many as it serves at once
     for stream in streams:
@@ -78,8 +93,7 @@ def test_the_local_model_stops_when_it_is_told_to(address: str):
         stream.cancel()
         list(pieces)
 
-    began = time.monotonic()
-    assert list(ask(model, "Say hello.", 4))
-
-    assert time.monotonic() - began < 8  # it would still be counting
+    # both would count on for longer
+    wait_until(lambda: server.cpu_percent(interval=0.3) < 20, within=30)
+    assert list(ask(model, "Say hello.", 2))
     model.close()
