@@ -1,0 +1,279 @@
+"""What a person does at a browser, in a person's words. Every wait is for something to be seen."""
+
+import itertools
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Error,
+    Locator,
+    Page,
+    Request,
+    WebSocket,
+    expect,
+)
+
+PASSWORD = "correct horse battery staple"
+SECONDS = 20.0  # for what takes one: the machine may have other work
+DESK = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+_numbers = itertools.count()
+
+expect.set_options(timeout=SECONDS * 1000)
+
+
+class Tab:
+    """One tab of a browser on the app at *url*."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.url = page, url
+
+    # --- what is seen ---------------------------------------------------------------------------
+
+    @property
+    def composer(self) -> Locator:
+        return self.page.locator(".st-key-composer textarea")
+
+    @property
+    def messages(self) -> Locator:
+        return self.page.get_by_test_id("stChatMessage")
+
+    @property
+    def last_reply(self) -> Locator:
+        return self.messages.last
+
+    @property
+    def stop_button(self) -> Locator:
+        return self.page.locator(".st-key-stop button")
+
+    @property
+    def retry_button(self) -> Locator:
+        return self.page.get_by_role("button", name="Retry")
+
+    @property
+    def rows(self) -> Locator:
+        """The conversations beside the page, newest first."""
+        return self.page.locator('.st-key-conversation-list [class*="st-key-open-"] button')
+
+    @property
+    def sidebar(self) -> Locator:
+        return self.page.get_by_test_id("stSidebar")
+
+    @property
+    def banner(self) -> Locator:
+        return self.page.locator(".st-key-truncation-banner")
+
+    @property
+    def beginning(self) -> Locator:
+        """The line from which the model reads."""
+        return self.page.get_by_role("separator").filter(has_text="The model reads from here")
+
+    @property
+    def conversation_id(self) -> UUID:
+        return UUID(parse_qs(urlsplit(self.page.url).query)["c"][0])
+
+    def texts(self) -> list[str]:
+        """What stands in the messages, oldest first."""
+        return [" ".join(text.split()) for text in self.messages.all_inner_texts()]
+
+    def sees(self, words: str) -> None:
+        expect(self.page.get_by_text(words).first).to_be_visible()
+
+    def hears(self, words: str | re.Pattern[str]) -> None:
+        """The last message has *words*, whether or not it is over."""
+        expect(self.last_reply).to_contain_text(words)
+
+    def hears_all_of(self, words: str | re.Pattern[str]) -> None:
+        """The last message has *words*, and is over and stored."""
+        self.hears(words)
+        self.sees_no_reply_coming()
+
+    def sees_no_reply_coming(self) -> None:
+        expect(self.stop_button).to_have_count(0)
+        expect(self.page.locator(".stApp")).to_have_attribute(
+            "data-test-script-state", "notRunning"
+        )
+
+    def is_in(self, title: str) -> None:
+        """The conversation *title* is open, and marked in the list."""
+        expect(self.page.locator(".st-key-chat-head h1")).to_have_text(title)
+        # a list of one, for while the rows are drawn anew there may be two
+        expect(self.rows.and_(self.page.locator('[kind="secondary"]'))).to_have_text([title])
+
+    def is_asked_to_sign_in(self) -> None:
+        expect(self.page.locator('form[action="/session"]')).to_be_visible()
+
+    def is_welcome(self) -> None:
+        """Signed in, and the page is there."""
+        expect(self.composer).to_be_visible()
+
+    # --- what is done ---------------------------------------------------------------------------
+
+    def visit(self, path: str = "/") -> None:
+        self.page.goto(self.url + path)
+
+    def enters(self, form: str, email: str, password: str = PASSWORD) -> None:
+        """Fill in and send the form that goes to the address *form*."""
+        fields = self.page.locator(f'form[action="{form}"]')
+        fields.locator('[name="email"]').fill(email)
+        fields.locator('[name="password"]').fill(password)
+        fields.get_by_role("button").click()
+
+    def signs_out(self) -> None:
+        self.page.locator(".st-key-account-menu button").click()
+        self.page.get_by_role("button", name="Sign out").click()
+        self.is_asked_to_sign_in()
+
+    def asks(self, prompt: str) -> None:
+        """Send *prompt*, and see it stand there."""
+        self.composer.fill(prompt)
+        self.sends()
+        expect(self.messages.filter(has_text=prompt).last).to_be_visible()
+
+    def sends(self) -> None:
+        """Press Enter, once the composer takes it."""
+        expect(self.page.get_by_test_id("stChatInputSubmitButton")).to_be_enabled()
+        self.composer.press("Enter")
+
+    def opens(self, title: str) -> None:
+        row = self.rows.get_by_text(title, exact=True)
+        expect(row).to_have_count(1)
+        row.click()
+        self.is_in(title)
+
+    def begins_a_new_chat(self) -> None:
+        self.page.locator(".st-key-new-chat button").click()
+        expect(self.messages).to_have_count(0)
+        self.is_welcome()
+
+    def unfolds_the_sidebar(self) -> None:
+        self.page.get_by_test_id("stExpandSidebarButton").click()
+        expect(self.page.locator(".st-key-new-chat button")).to_be_in_viewport()
+
+    def stops(self) -> None:
+        self.stop_button.click()
+        self.sees_no_reply_coming()
+
+    def retries(self) -> None:
+        self.retry_button.click()
+        expect(self.retry_button).to_have_count(0)
+
+    def renames(self, title: str, new: str) -> None:
+        """From the list beside the page."""
+        self._chooses(title, "Rename")
+        dialog = self.page.get_by_role("dialog")
+        dialog.get_by_label("Title").fill(new)
+        dialog.get_by_role("button", name="Save").click()
+        expect(dialog).to_have_count(0)
+
+    def deletes(self, title: str, answer: str = "Delete for ever") -> None:
+        """From the list beside the page."""
+        self._chooses(title, "Delete")
+        dialog = self.page.get_by_role("dialog")
+        dialog.get_by_role("button", name=answer).click()
+        expect(dialog).to_have_count(0)
+
+    def exports(self, kind: str) -> tuple[str, str]:
+        """The name and the text of the file that one click brings."""
+        self.page.locator(".st-key-conversation-menu button").click()
+        with self.page.expect_download() as download:
+            self.page.get_by_role("button", name=f"Export as {kind}").click()
+        text = download.value.path().read_text(encoding="utf-8")
+        self.page.keyboard.press("Escape")
+        return download.value.suggested_filename, text
+
+    def _chooses(self, title: str, action: str) -> None:
+        self.page.get_by_role("button", name=f"More: {title}", exact=True).click()
+        self.page.get_by_role("menuitem", name=action).click()
+
+
+class Person(Tab):
+    """Somebody with a browser of their own, its first tab, and an address to sign up with."""
+
+    def __init__(
+        self, browser: Browser, url: str, name: str, folder: Path, **context: object
+    ) -> None:
+        self.name, self.folder = name, folder
+        self.email = f"{name}-{next(_numbers)}@daybook.test"
+        self.console: list[str] = []
+        self.hosts: set[str] = set()
+        options = {"viewport": DESK, "accept_downloads": True} | context
+        self.context = browser.new_context(**options)
+        self.context.set_default_timeout(SECONDS * 1000)
+        self.context.on("request", self._note_request)
+        super().__init__(self._new_page(), url)
+
+    def new_tab(self) -> Tab:
+        return Tab(self._new_page(), self.url)
+
+    def signs_up(self, path: str = "/") -> None:
+        self.visit(path)
+        self.page.get_by_role("tab", name="Create account").click()
+        self.enters("/account", self.email)
+        self.is_welcome()
+
+    def arrives(self, path: str = "/") -> None:
+        """Make an account behind the page's back, where how it is made is not the point."""
+        form = {"email": self.email, "password": PASSWORD, "next": "/"}
+        self.context.request.post(f"{self.url}/account", form=form, max_redirects=0)
+        self.visit(path)
+        self.is_welcome()
+
+    def signs_in(self, path: str = "/") -> None:
+        self.visit(path)
+        self.enters("/session", self.email)
+        self.is_welcome()
+
+    def leaves(self) -> None:
+        self.context.close()
+
+    def complaints(self) -> list[str]:
+        """What a browser must never have to say of our pages, and which other sites it was sent to."""
+        ours = urlsplit(self.url).netloc
+        said = [line for line in self.console if _COMPLAINT.search(line)]
+        return said + [f"a request to {host}" for host in self.hosts if host != ours]
+
+    def picture(self) -> str:
+        """Where the screenshots and the console's lines are, for somebody who looks for the reason."""
+        paths = []
+        for number, page in enumerate(self.context.pages):
+            path = self.folder / f"{self.name}-{number}.png"
+            try:
+                page.screenshot(path=path, timeout=5000)
+            except Error as error:
+                paths.append(f"no screenshot: {error.message}")
+            else:
+                paths.append(f"{path} of {page.url}")
+        console = self.folder / f"{self.name}-console.txt"
+        console.write_text("\n".join(self.console))
+        return "\n".join([*paths, str(console)])
+
+    def _new_page(self) -> Page:
+        page = self.context.new_page()
+        page.on("console", self._note_console)
+        page.on("pageerror", self._note_error)
+        page.on("websocket", self._note_websocket)
+        return page
+
+    def _note_console(self, message: ConsoleMessage) -> None:
+        self.console.append(f"{message.type}: {message.text}")
+
+    def _note_error(self, error: Error) -> None:
+        self.console.append(f"pageerror: {error}")
+
+    def _note_request(self, request: Request) -> None:
+        self._note_host(request.url)
+
+    def _note_websocket(self, socket: WebSocket) -> None:
+        self._note_host(socket.url)
+
+    def _note_host(self, url: str) -> None:
+        if url.startswith(("http", "ws")):
+            self.hosts.add(urlsplit(url).netloc)
+
+
+_COMPLAINT = re.compile(r"Content.Security.Policy|pageerror|violates", re.IGNORECASE)

@@ -1,0 +1,111 @@
+"""What was there before: written through the services, as a second process of the same app would."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from pydantic import SecretStr
+
+from services import embedded
+from services.chat import Chat, LiveTurns
+from services.crypto import RootKeys, ServerProof
+from services.domain import ConversationId
+from services.embedded import MendedTransport
+from services.embedded.folders import socket_folder
+from services.embedded.keys import stack_secrets
+from services.embedded.postgres import Postgres
+from services.llm import ModelInfo
+from services.llm.model import Piece
+from services.memory import ContextMessage, RegexCounter
+from services.store.conversations import Conversations
+from services.store.gateway import Gateway, ServerCalls
+from services.store.sessions import AppSession, Sessions
+from tests.stack.apps import App
+
+_INFO = ModelInfo(
+    name="seed",
+    context_tokens=100_000,
+    reply_tokens=1000,
+    input_micro=0,
+    output_micro=0,
+    cached_input_micro=0,
+)
+_SECONDS = 20.0
+
+
+@contextmanager
+def second_process(app: App) -> Iterator[Sessions]:
+    """The sessions of the running *app*, seen from here."""
+    at = embedded.running_address(app.data)
+    root_keys = RootKeys.parse((app.keys / "root.key").read_text())
+    key = SecretStr(at.publishable_key)
+    gateway = Gateway.to(at.supabase_url, key, MendedTransport(trust_env=False))
+    proof = ServerProof(root_keys.proof_key())
+    with gateway.http:
+        yield Sessions(
+            gateway=gateway,
+            server=ServerCalls(gateway.client(), proof),
+            root_keys=root_keys,
+            proof=proof,
+            idle_seconds=3600,
+            lifetime_seconds=86400,
+        )
+
+
+@dataclass(slots=True)
+class _Echo:
+    """A model that says what it is told to, at once."""
+
+    reply: str = ""
+
+    def start(self, messages: Sequence[ContextMessage], *, max_tokens: int) -> "_Echo":
+        return self
+
+    def __iter__(self) -> Iterator[Piece]:
+        yield self.reply
+
+    def cancel(self) -> None:
+        pass
+
+
+def converse(session: AppSession, turns: Iterable[tuple[str, str]]) -> ConversationId:
+    """A new conversation with these prompts and replies."""
+    model = _Echo()
+    chat = Chat(
+        store=Conversations(session),
+        live_turns=LiveTurns(),
+        model=model,
+        info=_INFO,
+        counter=RegexCounter(),
+        instructions="",
+        sweep=lambda: None,
+    )
+    conversation_id = None
+    for prompt, reply in turns:
+        model.reply = reply
+        turn = chat.begin(conversation_id, prompt)
+        assert turn.wait(_SECONDS)
+        conversation_id = turn.conversation_id
+        chat.open(conversation_id)
+    assert conversation_id
+    return conversation_id
+
+
+def let_talk_fast(app: App) -> None:
+    """Lift the bound on turns a minute from everybody who has an account."""
+    with database(app) as connection:
+        connection.execute("update private.budgets set max_per_minute = 1000000")
+
+
+@contextmanager
+def database(app: App) -> Iterator[psycopg.Connection]:
+    """The database of the running *app*, as superuser."""
+    postgres = Postgres(
+        folder=app.data / "postgres",
+        socket_folder=socket_folder(app.data / "postgres"),
+        log=app.data / "logs" / "postgres.log",
+        secrets=stack_secrets(app.keys, app.data / "postgres"),
+    )
+    with postgres.connect() as connection:
+        yield connection

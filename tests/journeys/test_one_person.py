@@ -1,0 +1,252 @@
+"""One person: what is asked, interrupted, looked for again and taken away, and is there tomorrow."""
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.journeys.people import PHONE, Person
+from tests.model_server import ModelServer
+
+Someone = Callable[..., Person]
+SLOWLY = "[[tokens=40 rate=12]]"  # three seconds and more
+FOR_EVER = "[[tokens=400 rate=12]]"
+WHOLE = re.compile(r"word1 .*word20 .*word40")
+
+
+@pytest.fixture
+def maya(person: Someone) -> Person:
+    maya = person()
+    maya.arrives()
+    return maya
+
+
+def test_a_day(person: Someone, model: ModelServer):
+    maya = person()
+    maya.signs_up()
+
+    maya.asks("When do I sow peas?")
+    maya.hears_all_of("You said: When do I sow peas?")
+    maya.is_in("When do I sow peas?")
+
+    maya.asks(f"Tell me more {SLOWLY}")
+    maya.hears("word3")
+    maya.page.reload()
+    maya.hears_all_of(WHOLE)
+
+    maya.asks(f"And more {FOR_EVER}")
+    maya.hears("word2")
+    maya.stops()
+    maya.hears("Stopped")
+    model.wait_until(lambda server: server.requests[-1].end == "left")
+
+    maya.begins_a_new_chat()
+    maya.asks("What is a hotbed?")
+    maya.hears_all_of("You said: What is a hotbed?")
+    maya.renames("When do I sow peas?", "Garden")
+    maya.opens("Garden")
+    said = maya.texts()
+    assert len(said) == 6
+
+    maya.signs_out()
+    maya.signs_in()
+    expect(maya.rows).to_have_text(["What is a hotbed?", "Garden"])
+    maya.opens("Garden")
+    expect(maya.messages).to_have_count(6)
+    assert maya.texts() == said
+
+
+def test_a_day_on_a_phone(person: Someone):
+    maya = person(viewport=PHONE, has_touch=True, is_mobile=True)
+    maya.signs_up()
+
+    maya.asks(f"When do I sow peas? {SLOWLY}")
+    maya.hears("word2")
+    maya.page.reload()
+    maya.hears_all_of(WHOLE)
+    maya.asks(f"And beans? {FOR_EVER}")
+    maya.hears("word2")
+    maya.stops()
+    maya.hears("Stopped")
+
+    maya.unfolds_the_sidebar()
+    maya.begins_a_new_chat()
+    expect(maya.sidebar).not_to_be_in_viewport()
+    maya.asks("What is a hotbed?")
+    maya.hears_all_of("You said: What is a hotbed?")
+    maya.unfolds_the_sidebar()
+    maya.rows.last.tap()
+    expect(maya.sidebar).not_to_be_in_viewport()
+    maya.hears("word2")
+    assert maya.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+    maya.unfolds_the_sidebar()
+    maya.signs_out()
+
+
+def test_escape_stops_a_reply_and_ends_its_request(maya: Person, model: ModelServer):
+    maya.asks(f"Go on and on {FOR_EVER}")
+    maya.hears("word2")
+
+    maya.page.keyboard.press("Escape")
+
+    model.wait_until(lambda server: server.requests[-1].end == "left")
+    maya.sees_no_reply_coming()
+    maya.hears("Stopped")
+    maya.asks("And now?")
+    maya.hears_all_of("You said: And now?")
+
+
+def test_a_reply_goes_on_while_one_looks_elsewhere(maya: Person):
+    maya.asks("First things first")
+    maya.hears_all_of("You said: First things first")
+    maya.begins_a_new_chat()
+    maya.asks(f"Second {SLOWLY}")
+    maya.hears("word2")
+
+    maya.opens("First things first")
+    expect(maya.messages).to_have_count(2)
+    maya.page.go_back()
+
+    maya.hears_all_of(WHOLE)
+
+
+def test_back_and_forward(maya: Person):
+    for name in ("One", "Two", "Three"):
+        maya.asks(name)
+        maya.hears_all_of(f"You said: {name}")
+        maya.begins_a_new_chat()
+    maya.opens("One")
+    maya.opens("Three")
+    maya.opens("Two")
+
+    maya.page.go_back()
+    maya.is_in("Three")
+    maya.hears("You said: Three")
+    maya.page.go_back()
+    maya.is_in("One")
+    maya.hears("You said: One")
+    maya.page.go_forward()
+    maya.is_in("Three")
+    maya.page.reload()
+    maya.is_in("Three")
+    assert maya.texts() == ["Three", "You said: Three"]
+
+
+def test_a_conversation_is_taken_away_in_one_click(maya: Person):
+    maya.asks("Peas/beans?")
+    maya.hears_all_of("You said: Peas/beans?")
+    maya.renames("Peas/beans?", "../Garden: <b>peas</b>")
+
+    name, text = maya.exports("Markdown")
+    assert name == "Garden b peas b.md"
+    assert re.findall(r"^## (\w+),|^(You said.*|Peas.*)$", text, re.MULTILINE) == [
+        ("You", ""),
+        ("", "Peas/beans?"),
+        ("Assistant", ""),
+        ("", "You said: Peas/beans?"),
+    ]
+    name, text = maya.exports("JSON")
+    assert name == "Garden b peas b.json"
+    assert [message["body"] for message in json.loads(text)["messages"]] == maya.texts()
+
+
+def test_deleting_wants_a_word(maya: Person):
+    for name in ("Keep me", "Lose me"):
+        maya.asks(name)
+        maya.hears_all_of(f"You said: {name}")
+        maya.begins_a_new_chat()
+    maya.opens("Lose me")
+    gone = maya.conversation_id
+
+    maya.deletes("Lose me", "Keep it")
+    expect(maya.rows).to_have_count(2)
+    maya.deletes("Lose me")
+
+    expect(maya.rows).to_have_text(["Keep me"])
+    expect(maya.messages).to_have_count(0)
+    maya.visit(f"/?c={gone}")
+    maya.sees("That conversation does not exist.")
+
+
+def test_a_closed_tab_loses_no_reply(maya: Person):
+    maya.asks(f"Take your time {SLOWLY}")
+    maya.hears("word2")
+    where = maya.page.url
+    maya.page.close()
+
+    tab = maya.new_tab()
+    tab.page.goto(where)
+
+    tab.hears_all_of(WHOLE)
+    assert len(tab.texts()) == 2
+
+
+def test_a_second_tab_follows_the_same_reply(maya: Person, model: ModelServer):
+    asked = len(model.requests)
+    maya.asks(f"Both of us {SLOWLY}")
+    maya.hears("word2")
+
+    tab = maya.new_tab()
+    tab.page.goto(maya.page.url)
+    tab.hears("word3")
+
+    for each in (maya, tab):
+        each.hears_all_of(WHOLE)
+        assert len(each.texts()) == 2
+    assert len(model.requests) == asked + 1
+
+
+def test_the_second_of_two_tabs_is_told_and_loses_nothing(maya: Person):
+    maya.asks("Here")
+    maya.hears_all_of("You said: Here")
+    tab = maya.new_tab()
+    tab.page.goto(maya.page.url)
+    tab.hears("You said: Here")
+    maya.asks("From the first")
+    maya.hears_all_of("You said: From the first")
+
+    tab.composer.fill("From the second")
+    tab.sends()
+
+    tab.sees("This conversation went on in another tab.")
+    tab.hears("You said: From the first")
+    expect(tab.composer).to_have_value("From the second")
+    tab.sends()
+    tab.hears_all_of("You said: From the second")
+    assert len(tab.texts()) == 6
+
+
+def test_what_is_typed_after_a_sign_out_elsewhere_is_not_lost(maya: Person):
+    maya.asks("Here")
+    maya.hears_all_of("You said: Here")
+    tab = maya.new_tab()
+    tab.page.goto(maya.page.url)
+    tab.hears("You said: Here")
+    maya.signs_out()
+
+    tab.composer.fill("A long thought")
+    tab.sends()
+
+    tab.is_asked_to_sign_in()
+    tab.sees("A long thought")
+    expect(tab.messages).to_have_count(0)
+
+
+def test_a_context_started_anew_keeps_the_history(maya: Person, model: ModelServer):
+    maya.asks("Remember the blue gate")
+    maya.hears_all_of("You said: Remember the blue gate")
+    expect(maya.beginning).to_have_count(0)
+
+    maya.page.locator(".st-key-memory-policy button").click()
+    maya.page.get_by_role("button", name="Start the context anew").click()
+
+    maya.sees("2 earlier messages")
+    expect(maya.beginning).to_be_visible()
+    maya.asks("What colour is it?")
+    maya.hears_all_of("You said: What colour is it?")
+    assert "blue gate" not in str(model.requests[-1].body)
+    assert len(maya.texts()) == 4
+    expect(maya.beginning).to_be_visible()

@@ -1,0 +1,165 @@
+"""Somebody who knows another's Streamlit session id, or pretends to be another, and gets nothing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import httpx
+import pytest
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from services.store.sessions import Cookie
+from tests.journeys.people import PASSWORD, SECONDS
+from tests.journeys.seeds import converse, database, second_process
+from tests.stack.apps import App
+
+SECRET = "the key is under the blue flowerpot"
+
+
+@dataclass
+class Visit:
+    """One websocket: what it is called, and every octet that came."""
+
+    socket: ClientConnection = field(repr=False)
+    session: str = ""
+    heard: bytes = field(default=b"", repr=False)
+
+    def run(self, query: str) -> None:
+        """Have the page run at *query*, to its end."""
+        ask = BackMsg()
+        ask.rerun_script.query_string = query
+        self.socket.send(ask.SerializeToString())
+        while True:
+            octets = self.socket.recv(timeout=SECONDS)
+            self.heard += octets
+            message = ForwardMsg()
+            message.ParseFromString(octets)
+            match message.WhichOneof("type"):
+                case "new_session":
+                    self.session = message.new_session.initialize.session_id
+                case "script_finished":
+                    if message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
+                        return
+
+    def leave(self) -> "Visit":
+        self.socket.close()
+        return self
+
+
+def connected(
+    app: App, cookie: str = "", session: str = "", headers: dict[str, str] | None = None
+) -> Visit:
+    """A browser of somebody's, who asks to be taken for the owner of *session*."""
+    known = ["streamlit", "none", session] if session else ["streamlit"]
+    sent = (headers or {}) | ({"Cookie": cookie} if cookie else {})
+    socket = connect(
+        f"ws://{urlsplit(app.url).netloc}/_stcore/stream",
+        subprotocols=known,
+        additional_headers=sent,
+        max_size=None,
+        proxy=None,
+    )
+    return Visit(socket)
+
+
+@dataclass
+class Owner:
+    """Somebody with a conversation, and with a tab that shows it."""
+
+    cookie: str
+    query: str
+    tab: Visit
+
+
+def signed_up(app: App, email: str) -> str:
+    """The cookie of a new account."""
+    form = {"email": email, "password": PASSWORD, "next": "/"}
+    answer = httpx.post(f"{app.url}/account", data=form, timeout=SECONDS, trust_env=False)
+    return answer.headers["set-cookie"].split(";")[0]
+
+
+def signs_out(app: App, owner: Owner) -> None:
+    url, headers = f"{app.url}/session/end", {"cookie": owner.cookie}
+    httpx.post(url, headers=headers, timeout=SECONDS, trust_env=False)
+
+
+@pytest.fixture
+def maya(app: App) -> Iterator[Owner]:
+    email = f"owner-{uuid4()}@daybook.test"
+    cookie = signed_up(app, email)
+    with second_process(app) as sessions:
+        _, session = sessions.sign_in(email, PASSWORD)
+        conversation = converse(session, [(SECRET, "I see.")])
+    maya = Owner(cookie, f"c={conversation}", connected(app, cookie))
+    maya.tab.run(maya.query)
+    assert SECRET.encode() in maya.tab.heard
+    yield maya
+    maya.tab.leave()
+
+
+def attempt(app: App, owner: Owner, **who: object) -> Visit:
+    """Ask for *owner*'s conversation, once her own tab is gone and its session free to be taken."""
+    owner.tab.leave()
+    visit = connected(app, **who)
+    visit.run(owner.query)
+    return visit.leave()
+
+
+def test_the_owner_comes_back_to_her_own_session(app: App, maya: Owner):
+    """So the attempts below would work for her."""
+    again = attempt(app, maya, cookie=maya.cookie, session=maya.tab.session)
+
+    assert again.session == maya.tab.session
+    assert SECRET.encode() in again.heard
+
+
+def test_her_session_id_is_worth_nothing_to_another(app: App, maya: Owner):
+    omar = signed_up(app, f"stranger-{uuid4()}@daybook.test")
+
+    for cookie in (omar, "", "__Host-sid=", f"__Host-sid={'0' * 64}"):
+        got = attempt(app, maya, cookie=cookie, session=maya.tab.session)
+        assert got.session != maya.tab.session
+        assert SECRET.encode() not in got.heard
+
+
+def test_identity_headers_of_a_client_are_worth_nothing(app: App, maya: Owner):
+    with database(app) as rows:
+        user, session = rows.execute(
+            "select user_id, id from private.app_sessions where cookie_hash = %s",
+            [Cookie.parse(maya.cookie.partition("=")[2]).hash],
+        ).fetchone()
+    forged = {"X-App-User-Id": str(user), "x-app-session": str(session)}
+
+    for known in ("", maya.tab.session):
+        got = attempt(app, maya, headers=forged, session=known)
+        assert got.session != maya.tab.session
+        assert SECRET.encode() not in got.heard
+
+
+def test_after_sign_out_the_old_cookie_and_session_open_nothing(app: App, maya: Owner):
+    signs_out(app, maya)
+
+    got = attempt(app, maya, cookie=maya.cookie, session=maya.tab.session)
+
+    assert got.session != maya.tab.session
+    assert SECRET.encode() not in got.heard
+
+
+def test_a_connection_that_was_open_at_sign_out_is_told_nothing_more(app: App, maya: Owner):
+    maya.tab.heard = b""
+    signs_out(app, maya)
+
+    maya.tab.run(maya.query)
+
+    assert SECRET.encode() not in maya.tab.heard
+
+
+def test_a_page_of_another_site_cannot_connect(app: App, maya: Owner):
+    for origin in ("http://evil.example", "null", "http://127.0.0.1.evil.example"):
+        with pytest.raises(InvalidStatus) as refused:
+            connected(app, maya.cookie, headers={"Origin": origin})
+        assert refused.value.response.status_code == 403
