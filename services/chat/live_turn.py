@@ -4,14 +4,17 @@ A page follows a turn; a refresh, a second tab or a click elsewhere finds it aga
 changes nothing. Followers hear "done" only after the reply is stored.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from services.domain import ConversationId, MessageId, TurnId, UserId
-from services.errors import AppError
+from services.errors import AppError, SignedOut
 from services.events import log_event
+
+_logger = logging.getLogger(__name__)
 
 _BATCH_SECONDS = 0.08  # between two drawings: twelve a second look like a flow
 _LONGEST_SILENCE = 0.25  # seconds until a follower hears from us anyway, so that it can be stopped
@@ -138,16 +141,17 @@ class LiveTurns:
         self, turn: LiveTurn, beat: Callable[[str], object], produce: Callable[[LiveTurn], None]
     ) -> None:
         """Let *produce* run in a thread of its own, with a *beat* of the text so far every second."""
-        with self._lock:
-            self._turns[turn.user_id, turn.conversation_id] = turn
-            self._beats[turn.id] = beat
-            if self._heart is None:
-                self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-                self._heart.start()
         work = threading.Thread(
             target=self._work, args=(turn, produce), name=f"turn-{turn.id}", daemon=True
         )
-        work.start()
+        with self._lock:
+            work.start()  # first: what no thread works at must neither be found nor kept alive
+            self._turns[turn.user_id, turn.conversation_id] = turn
+            self._beats[turn.id] = beat
+            if self._heart is None:
+                heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+                heart.start()
+                self._heart = heart
 
     def stop(self, user_id: UserId | None = None, within: float = 2.0) -> None:
         """Stop the turns of one person, or all, and give them *within* seconds to be stored."""
@@ -172,6 +176,9 @@ class LiveTurns:
                 turn.close(AppError())
             with self._lock:
                 self._beats.pop(turn.id, None)
+                forgotten = [key for key, turn in self._turns.items() if turn.is_forgotten()]
+                for key in forgotten:  # nobody may ever come to look for it, and it holds the text
+                    del self._turns[key]
 
     def _beat(self) -> None:
         """One thread for all: it ends when nothing is left to keep alive."""
@@ -189,5 +196,9 @@ class LiveTurns:
             for turn, beat in beating:
                 try:
                     beat(turn.said())
+                except SignedOut:  # wherever, or suspended: nothing more is said or paid for
+                    turn.stop()
                 except AppError:  # the next beat may be heard; the reply itself waits in memory
                     log_event("turn.unheard", turn=turn.id)
+                except Exception:  # a bug at one turn must not let the leases of all run out
+                    _logger.exception("a heartbeat failed")

@@ -49,7 +49,8 @@ _LONGEST_TURN = 1200  # seconds: a token that lives so long outlives every turn
 _LEAST_REPLY_TOKENS = 64  # a shorter reply is not worth its prompt
 _PATIENCE = 900.0  # seconds for which a reply waits for a database that is away
 _TITLE_LETTERS = 60
-_LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; more cannot be sealed
+_LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; not much more can be sealed
+_LONGEST_PIECE = 20_000  # characters of a reply that are looked at together
 
 
 class ConversationStore(Protocol):
@@ -114,6 +115,8 @@ class Chat:
         if asked is None:
             raise NotFound
         last = len(branch) - 1 - asked
+        if not branch[last].is_verified:  # the model would be asked nothing
+            raise Tampered
         return self._begin(thread, branch[:last], None, branch[last].id, again=branch[last])
 
     def live(self, conversation_id: ConversationId) -> LiveTurn | RemoteTurn | None:
@@ -139,25 +142,29 @@ class Chat:
     def open(self, conversation_id: ConversationId) -> Thread:
         """The thread, after making a message of what a process that died had been told."""
         thread = self.store.thread(conversation_id)
-        is_first = conversation_id not in self._opened
-        self._opened.add(conversation_id)
-        if not (is_first or _awaits_reply(thread)) or self._is_live(conversation_id):
+        is_settled = conversation_id in self._opened and not _awaits_reply(thread)
+        if is_settled or self._is_live(conversation_id):
             return thread
         left = self.store.open_turn(conversation_id)
+        if left is None or not left.state.is_open:
+            self._opened.add(conversation_id)
         if left is None or left.state is not TurnState.LAPSED:
             return thread
-        self.store.finish_turn(
-            Ending(
-                turn_id=left.id,
-                conversation_id=conversation_id,
-                prompt_id=left.prompt_id or thread.messages[-1].id,
-                reply_id=MessageId(uuid4()),
-                reply=left.said,
-                outcome=Outcome.INTERRUPTED,
-                tokens=Tokens(0, 0),
-                cost_micro=0,
+        try:
+            self.store.finish_turn(
+                Ending(
+                    turn_id=left.id,
+                    conversation_id=conversation_id,
+                    prompt_id=left.prompt_id or thread.messages[-1].id,
+                    reply_id=MessageId(uuid4()),
+                    reply=left.said,
+                    outcome=Outcome.INTERRUPTED,
+                    tokens=Tokens(0, 0),
+                    cost_micro=0,
+                )
             )
-        )
+        except Tampered:  # nothing can be added to it, but it can be read
+            return thread
         log_event("turn.adopted", turn=left.id)
         return self.store.thread(conversation_id)
 
@@ -258,8 +265,8 @@ class Chat:
                 for piece in stream:
                     if isinstance(piece, Tokens):
                         used = piece
-                    elif turn.push(piece) > _LONGEST_TEXT:  # far beyond what it was asked for
-                        raise ModelUnavailable(ModelFailure.GARBLED)
+                    else:
+                        _push(turn, piece)
             elif not turn.is_stopped:
                 failure = StoreUnavailable("lapsed before the model was called")
         except AppError as error:
@@ -268,22 +275,15 @@ class Chat:
             failure = ModelUnavailable(ModelFailure.GARBLED)
             raise
         finally:
-            turn.close(self._settle(turn, plan, used, failure, is_called=is_called))
+            if used is None and is_called:
+                used = self._counted(plan, turn.said(), max_tokens, is_failed=failure is not None)
+            turn.close(self._settle(turn, used or Tokens(0, 0), failure))
 
-    def _settle(
-        self,
-        turn: LiveTurn,
-        plan: ContextPlan,
-        used: Tokens | None,
-        failure: AppError | None,
-        *,
-        is_called: bool,
-    ) -> AppError | None:
+    def _settle(self, turn: LiveTurn, tokens: Tokens, failure: AppError | None) -> AppError | None:
         said = turn.said()
         outcome = (
             Outcome.STOPPED if turn.is_stopped else Outcome.FAILED if failure else Outcome.COMPLETE
         )
-        tokens = used or self._counted(plan, said, is_called and (bool(said) or failure is None))
         ending = Ending(
             turn_id=turn.id,
             conversation_id=turn.conversation_id,
@@ -323,9 +323,13 @@ class Chat:
             else:
                 return None
 
-    def _counted(self, plan: ContextPlan, said: str, is_owed: bool) -> Tokens:
-        """Our own count, where the endpoint reported none."""
-        return Tokens(plan.prompt_tokens, self.counter.count(said)) if is_owed else Tokens(0, 0)
+    def _counted(self, plan: ContextPlan, said: str, max_tokens: int, *, is_failed: bool) -> Tokens:
+        """Our own count, where the endpoint reported none; it leans high, but not above what is reserved."""
+        if is_failed and not said:
+            return Tokens(0, 0)
+        return Tokens(
+            min(plan.prompt_tokens, plan.bound_tokens), min(self.counter.count(said), max_tokens)
+        )
 
     def _checkpoint(self, turn: LiveTurn, said: str) -> bool:
         return self.store.checkpoint_turn(turn.id, turn.conversation_id, said, LEASE_SECONDS)
@@ -358,6 +362,13 @@ def _clean(prompt: str) -> str:
     if size > _LONGEST_TEXT:
         raise BadInput("That is more than one message can hold: send it in parts.")
     return text
+
+
+def _push(turn: LiveTurn, piece: str) -> None:
+    """Add *piece*. Raise ModelUnavailable, with what fits added, far beyond what was asked for."""
+    for start in range(0, len(piece), _LONGEST_PIECE):
+        if turn.push(piece[start : start + _LONGEST_PIECE]) > _LONGEST_TEXT:
+            raise ModelUnavailable(ModelFailure.GARBLED)
 
 
 def _awaits_reply(thread: Thread) -> bool:

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from services.crypto import Place
 from services.domain import ConversationId, MessageId, Outcome, Role, Thread, Tokens, TurnId
-from services.errors import Busy, NotFound, Stale, StoreUnavailable
+from services.errors import Busy, NotFound, Stale, StoreUnavailable, Tampered
+from services.events import log_event
 from services.store.gateway import Answer, Argument, Hidden, refusal, store_errors
 from services.store.rows import TURN_COLUMNS, TURN_ROWS, TurnRow, TurnState
 from services.store.sessions import AppSession
@@ -110,6 +111,7 @@ class Turns:
         self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
     ) -> bool:
         """Keep what has been said so far and prolong the lease. False: it has lapsed."""
+        self._session.keep_fresh()
         place = self._partial_place(turn_id, conversation_id)
         sealed = self._threads.vault(conversation_id).seal(said, place) if said else None
         return self._session.calls.call(
@@ -141,8 +143,9 @@ class Turns:
                 .data
             )
         for row in rows:
-            if row.state.is_open or (row.state is TurnState.LAPSED and row.partial):
-                return self._open_turn(row, conversation_id)
+            turn = self._open_turn(row, conversation_id)
+            if row.state.is_open or (row.state is TurnState.LAPSED and turn.said):
+                return turn
         return None
 
     def _sealed_prompt(self, turn: NewTurn) -> tuple[str | None, str | None]:
@@ -202,7 +205,10 @@ class Turns:
         turn_id, said = TurnId(row.id), ""
         if row.partial:
             place = self._partial_place(turn_id, conversation_id)
-            said = self._threads.vault(conversation_id).open(row.partial, place)
+            try:
+                said = self._threads.vault(conversation_id).open(row.partial, place)
+            except Tampered:  # as good as none: the conversation itself can still be read
+                log_event("turn.unverified", turn=turn_id)
         prompt_id = MessageId(row.prompt_id) if row.prompt_id else None
         return OpenTurn(turn_id, row.state, prompt_id, row.lease_until, said)
 

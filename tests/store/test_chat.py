@@ -29,8 +29,10 @@ from services.errors import (
     ModelUnavailable,
     OverBudget,
     PromptTooLong,
+    SignedOut,
     Stale,
     StoreUnavailable,
+    Tampered,
 )
 from services.llm import ModelInfo, OpenAIModel, connect
 from services.memory import RegexCounter
@@ -492,3 +494,195 @@ def test_all_turns_of_a_person_can_be_stopped_at_once(
 
 def _last(thread: Thread) -> Message:
     return thread.messages[-1]
+
+
+def test_a_reply_in_one_piece_that_no_message_can_hold_is_cut_kept_and_paid_for(
+    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
+):
+    server.script(reply="x" * 400_000)
+
+    turn = done(chat.begin(None, "Everything at once"))
+
+    thread = chat.open(turn.conversation_id)
+    assert isinstance(turn.failure, ModelUnavailable)
+    assert thread.messages[-1].outcome is Outcome.FAILED
+    assert len(thread.messages[-1].body) >= 200_000
+    spent, reserved, booked = money(stack, maya)
+    assert (spent, reserved) == (booked, 0)
+
+
+def test_a_bug_at_one_turn_leaves_the_others_their_heartbeat(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("services.chat.live_turn._HEARTBEAT_SECONDS", 0.02)
+    live_turns, may_end, heard = LiveTurns(), threading.Event(), threading.Semaphore(0)
+
+    def beat_badly(_: str) -> None:
+        raise ValueError("a bug")
+
+    def produce(turn: LiveTurn) -> None:
+        may_end.wait(SECONDS)
+        turn.close(None)
+
+    bad, good = a_turn(), a_turn()
+    live_turns.run(bad, beat_badly, produce)
+    live_turns.run(good, lambda _: heard.release(), produce)
+
+    assert all(heard.acquire(timeout=2) for _ in range(3))
+    may_end.set()
+    assert done(bad).is_done
+    assert done(good).is_done
+
+
+def test_what_nobody_comes_back_for_leaves_the_memory():
+    live_turns = LiveTurns()
+    for _ in range(3):
+        turn = a_turn()
+        live_turns.run(turn, lambda _: None, lambda turn: turn.close(None))
+        done(turn)
+
+    for _ in range(100):
+        if not live_turns._turns:
+            break
+        threading.Event().wait(0.02)
+    assert not live_turns._turns
+
+
+def test_a_turn_that_no_thread_can_be_had_for_is_not_kept_alive(monkeypatch: pytest.MonkeyPatch):
+    live_turns, turn = LiveTurns(), a_turn()
+
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(RuntimeError):
+            live_turns.run(turn, lambda _: None, lambda turn: turn.close(None))
+
+    assert live_turns.find(turn.user_id, turn.conversation_id) is None
+    live_turns.run(turn, lambda _: None, lambda turn: turn.close(None))
+    assert done(turn).failure is None
+
+
+def a_turn() -> LiveTurn:
+    return LiveTurn(UserId(uuid4()), ConversationId(uuid4()), TurnId(uuid4()), MessageId(uuid4()))
+
+
+def test_a_reply_whose_use_nobody_reports_costs_no_more_than_was_reserved(
+    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
+):
+    with stack.connect() as database:
+        database.execute(
+            "update private.budgets set daily_cap_micro = 600 where user_id = %s", [maya.user_id]
+        )
+    server.script(reply="wonderful " * 300, usage="none")
+
+    thread = ask(chat, "Hi")
+
+    assert thread.messages[-1].outcome is Outcome.COMPLETE
+    spent, _, booked = money(stack, maya)
+    assert 0 < spent == booked <= 600
+
+
+def test_who_is_signed_out_elsewhere_is_told_nothing_more(
+    chat: Chat, maya: AppSession, sessions: Sessions, server: ModelServer
+):
+    with a_slow_reply(server) as prompt:
+        turn = chat.begin(None, prompt)
+        next(text for text in turn.follow() if text)
+        sessions.server.call("end_session", cookie=maya.cookie_hash)
+        server.wait_until(lambda s: s.requests[-1].end == "left", within=4)
+
+    assert isinstance(done(turn).failure, SignedOut)
+
+
+def leave_a_killed_turn(
+    chat: Chat, stack: RunningStack, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> LiveTurn:
+    """A turn with something said whose process died; its lease is over, and it is settled."""
+    with monkeypatch.context() as killed, a_slow_reply(server, "tokens=400 rate=20 times=1") as it:
+        turn = chat.begin(None, it)
+        _wait_for_checkpoint(stack, turn)
+        killed.setattr(type(chat.store), "checkpoint_turn", lambda *_: False)
+        killed.setattr(type(chat), "_finish", lambda *_: None)
+        turn.stop()
+        done(turn)
+    with stack.connect() as database:
+        database.execute("update public.turns set lease_until = now() where id = %s", [turn.id])
+    chat.sweep()
+    return turn
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "update public.turns set partial = overlay(partial placing 'AAAA' from 90 for 4) "
+        "where conversation_id = %s",
+        "update public.conversations set head = overlay(head placing 'AAAA' from 90 for 4) "
+        "where id = %s",
+    ],
+    ids=["what had been said", "head"],
+)
+def test_a_killed_turn_that_cannot_be_verified_leaves_the_rest_readable(
+    chat: Chat,
+    maya: AppSession,
+    make_chat: Callable[..., Chat],
+    stack: RunningStack,
+    server: ModelServer,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
+):
+    turn = leave_a_killed_turn(chat, stack, server, monkeypatch)
+    with stack.connect() as database:
+        assert database.execute(damage, [turn.conversation_id]).rowcount == 1
+
+    survivor = make_chat(maya)
+
+    for _ in range(2):
+        thread = survivor.open(turn.conversation_id)
+        assert [message.role for message in thread.messages] == [Role.USER]
+        assert survivor.live(turn.conversation_id) is None
+
+
+def test_a_second_reply_is_adopted_though_its_conversation_was_opened_before_it_lapsed(
+    chat: Chat,
+    maya: AppSession,
+    make_chat: Callable[..., Chat],
+    stack: RunningStack,
+    server: ModelServer,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    server.script(tokens=400, fault="drop", after=5)
+    thread = ask(chat, "Slowly")
+    server.script(tokens=400, rate=20)
+    with monkeypatch.context() as killed:
+        turn = chat.retry(thread.conversation.id)
+        _wait_for_checkpoint(stack, turn)
+        survivor = make_chat(maya)
+        survivor.open(turn.conversation_id)
+        killed.setattr(type(chat.store), "checkpoint_turn", lambda *_: False)
+        killed.setattr(type(chat), "_finish", lambda *_: None)
+        turn.stop()
+        done(turn)
+    with stack.connect() as database:
+        database.execute("update public.turns set lease_until = now() where id = %s", [turn.id])
+    survivor.sweep()
+
+    assert survivor.open(turn.conversation_id).messages[-1].outcome is Outcome.INTERRUPTED
+
+
+def test_a_prompt_that_does_not_verify_is_not_asked_again(
+    chat: Chat, stack: RunningStack, server: ModelServer
+):
+    server.script(status=500)
+    turn = done(chat.begin(None, "Tell me"))
+    asked = len(server.requests)
+    with stack.connect() as database:
+        database.execute(
+            "update public.messages set body = overlay(body placing 'AAAA' from 90 for 4) "
+            "where id = %s",
+            [turn.prompt_id],
+        )
+    chat.store._threads.forget(turn.conversation_id)
+
+    with pytest.raises(Tampered):
+        chat.retry(turn.conversation_id)
+    assert len(server.requests) == asked
