@@ -58,6 +58,8 @@ class Threads:
         self._session = session
         self._vaults: dict[ConversationId, Vault] = {}
         self._known: dict[ConversationId, KnownThread] = {}
+        self._newest: dict[ConversationId, int] = {}  # the last revision that was whole
+        self._set_back: set[ConversationId] = set()  # found at an older one: that stays noticed
         self._change = threading.Lock()
 
     @property
@@ -80,14 +82,14 @@ class Threads:
         self._session.keep_fresh()
         row = self.row(conversation_id)
         with self._change:
-            conversation = self.conversation(row)
-            before = self._known.get(conversation_id)
-            if before and before.thread.is_whole and before.thread.conversation.rev == row.rev:
-                known = replace(before, thread=replace(before.thread, conversation=conversation))
-            else:
-                known = self._grown(before, row, conversation) or self._opened(row, conversation)
-                if before and row.rev < before.thread.conversation.rev:  # set back
-                    known = replace(known, thread=replace(known.thread, is_whole=False))
+            known = self._checked(row)
+            # its row and its messages are read one after the other: it may have grown in between
+            while not known.thread.is_whole and (now := self.row(conversation_id)).rev > row.rev:
+                row, known = now, self._checked(now)
+            if row.rev < self._newest.get(conversation_id, 0):
+                self._set_back.add(conversation_id)
+            elif known.thread.is_whole:
+                self._newest[conversation_id] = row.rev
             self._known[conversation_id] = known
             return known
 
@@ -165,6 +167,18 @@ class Threads:
             parent_id=parent_id,
             role=role,
         )
+
+    def _checked(self, row: ConversationRow) -> KnownThread:
+        """The thread of *row*, from what was known of it where that is still good."""
+        conversation = self.conversation(row)
+        before = self._known.get(conversation.id)
+        if before and before.thread.is_whole and before.thread.conversation.rev == row.rev:
+            return replace(before, thread=replace(before.thread, conversation=conversation))
+        known = self._grown(before, row, conversation) or self._opened(row, conversation)
+        is_older = row.rev < self._newest.get(conversation.id, 0)
+        if is_older or conversation.id in self._set_back:
+            known = replace(known, thread=replace(known.thread, is_whole=False))
+        return known
 
     def _grown(
         self, before: KnownThread | None, row: ConversationRow, conversation: Conversation

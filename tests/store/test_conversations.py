@@ -19,8 +19,9 @@ from services.domain import (
 )
 from services.errors import BadInput, Busy, Cap, NotFound, OverBudget, Stale
 from services.store.conversations import Conversations
-from services.store.rows import TurnState
+from services.store.rows import ConversationRow, TurnState
 from services.store.sessions import AppSession
+from services.store.threads import Threads
 from services.store.turns import Begun, ClientTurnId, Ending, NewTurn
 from tests.conftest import RunningStack
 
@@ -255,6 +256,50 @@ def test_a_conversation_set_back_under_a_reader_is_noticed(
         )
 
     assert not conversations.thread(garden_id).is_whole
+    assert not conversations.thread(garden_id).is_whole  # nor when it is looked at again
+    back = conversations.thread(garden_id)
+    assert not say(conversations, say(conversations, back, "On", "On."), "On", "On.").is_whole
+
+
+def test_a_conversation_that_grows_while_it_is_read_is_whole(
+    conversations: Conversations,
+    garden: Thread,
+    maya: AppSession,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    reader, row = Threads(maya), Threads.row
+    moves = [lambda: say(conversations, garden, "More", "More.")]
+
+    def moves_on(threads: Threads, conversation_id: ConversationId) -> ConversationRow:
+        read = row(threads, conversation_id)
+        if threads is reader and moves:
+            moves.pop()()
+        return read
+
+    monkeypatch.setattr(Threads, "row", moves_on)
+
+    thread = reader.read(garden.conversation.id).thread
+
+    assert thread.is_whole
+    assert len(thread.messages) == 6
+
+
+def test_what_was_read_last_is_not_taken_for_set_back_by_who_asked_earlier(
+    conversations: Conversations, garden: Thread, maya: AppSession, monkeypatch: pytest.MonkeyPatch
+):
+    reader, row = Threads(maya), Threads.row
+    old = row(reader, garden.conversation.id)
+    say(conversations, garden, "More", "More.")
+    reader.read(garden.conversation.id)
+    late = [old]
+    monkeypatch.setattr(
+        Threads, "row", lambda threads, id_: late.pop() if late else row(threads, id_)
+    )
+
+    known = reader.read(garden.conversation.id)
+
+    assert known.thread.is_whole
+    assert len(known.thread.messages) == 6
 
 
 def test_a_turn_that_nobody_finishes_is_found_with_what_was_said(
