@@ -33,6 +33,7 @@ _CLI = Path("node_modules/@supabase/lite/dist/cli/index.js")
 _WARM_TABLE = "conversations"
 # only for its other drivers, its types and its debuggers: 100 of 148 MB
 _NEVER_LOADED = ("node_modules/typescript", "node_modules/@electric-sql")
+_NPM_CACHE = ".npm"  # within the draft, and gone with it: it would be 57 MB that nobody needs again
 _NEVER_READ = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
 
 Progress = Callable[[int, int], None]
@@ -197,7 +198,7 @@ def _npm_ci(folder: Path, total: int, progress: Progress) -> None:
     command = [
         *(str(_node() / "bin/node"), "--use-system-ca", str(_node() / _NPM), "ci"),
         *("--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"),
-        "--loglevel=http",
+        *("--loglevel=http", f"--cache={folder / _NPM_CACHE}"),
         # npm's own patience is over a minute
         *("--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=3000"),
     ]
@@ -222,7 +223,7 @@ def _not_fetched(folder: Path, failure: children.ToolFailed) -> Misconfigured:
 
 
 def _slim(folder: Path) -> None:
-    for name in _NEVER_LOADED:
+    for name in (*_NEVER_LOADED, _NPM_CACHE):
         shutil.rmtree(folder / name, ignore_errors=True)
     for pattern in _NEVER_READ:
         for path in folder.rglob(pattern):
