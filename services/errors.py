@@ -5,6 +5,7 @@
     - SignedOut
     - NotFound ......... also for what belongs to somebody else
     - WrongCredentials
+    - Suspended
     - AddressTaken
     - BadInput ......... its sentence says what to change
     - TooManyAttempts
@@ -52,6 +53,12 @@ class WrongCredentials(Refused):
     """The address is unknown or the password is another."""
 
     public = "The e-mail address or the password is not right."
+
+
+class Suspended(Refused):
+    """The password is right, and the account may not be used."""
+
+    public = "This account is suspended. Please ask an admin."
 
 
 class AddressTaken(Refused):

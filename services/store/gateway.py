@@ -30,6 +30,7 @@ from services.errors import (
     Stale,
     StoreUnavailable,
 )
+from services.events import log_event
 
 
 def _read_moment(value: object) -> object:
@@ -111,7 +112,10 @@ class PersonCalls:
 
 @dataclass(frozen=True, slots=True)
 class ServerCalls:
-    """Calls that the app makes for itself, before or without a person's token."""
+    """Calls that the app makes for itself, before or without a person's token.
+
+    They raise StoreUnavailable and nothing else: where nobody asks, nothing can be denied to anybody.
+    """
 
     client: Client = field(repr=False)
     proof: ServerProof = field(repr=False)
@@ -120,7 +124,13 @@ class ServerCalls:
         """Call the function *verb*; the proof is good for a minute."""
         made_at = int(time.time())
         proof = self.proof.of_server(verb, made_at, *map(_proven, arguments.values()))
-        return _answered(self.client, verb, _sent(arguments) | {"made_at": made_at, "proof": proof})
+        try:
+            return _answered(
+                self.client, verb, _sent(arguments) | {"made_at": made_at, "proof": proof}
+            )
+        except (NotFound, SignedOut) as error:  # the clocks or the server keys are not the same
+            log_event("server.refused")
+            raise StoreUnavailable("server proof") from error
 
 
 @contextmanager

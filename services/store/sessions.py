@@ -18,7 +18,7 @@ from supabase import Client
 
 from services.crypto import Place, RootKeys, ServerProof, UserKey, VaultRing, new_key
 from services.domain import SessionId, UserId
-from services.errors import SignedOut, StoreUnavailable, Tampered
+from services.errors import SignedOut, StoreUnavailable, Suspended, Tampered
 from services.store import accounts
 from services.store.accounts import Tokens
 from services.store.gateway import Gateway, Hidden, Moment, PersonCalls, ServerCalls, store_errors
@@ -122,7 +122,7 @@ class Sessions:
         return self._start(client, accounts.sign_up(client, email, password))
 
     def sign_in(self, email: str, password: str) -> tuple[Cookie, AppSession]:
-        """Sign in. Raise what `accounts.sign_in` raises."""
+        """Sign in. Raise what `accounts.sign_in` raises, Suspended, Tampered."""
         client = self.gateway.client()
         return self._start(client, accounts.sign_in(client, email, password))
 
@@ -185,16 +185,18 @@ class Sessions:
         vault = self._vault(cookie)
         _bear(client, tokens)
         calls = PersonCalls(client, self.proof, tokens.user_id)
-        answer = calls.call(
-            "start_session",
-            new_cookie_hash=cookie.hash,
-            new_refresh_token=Hidden(
-                vault.seal(tokens.refresh, _refresh_place(cookie.hash, tokens.user_id))
-            ),
-            new_device=Hidden(None),
-            idle=self.idle_seconds,
-            lifetime=self.lifetime_seconds,
-        )
+        sealed = vault.seal(tokens.refresh, _refresh_place(cookie.hash, tokens.user_id))
+        try:
+            answer = calls.call(
+                "start_session",
+                new_cookie_hash=cookie.hash,
+                new_refresh_token=Hidden(sealed),
+                new_device=Hidden(None),
+                idle=self.idle_seconds,
+                lifetime=self.lifetime_seconds,
+            )
+        except SignedOut:  # with a token of this moment
+            raise Suspended from None
         session_id = SessionId(UUID(str(cast(dict[str, object], answer.model_extra)["session"])))
         return cookie, self._session(session_id, cookie, vault, client, tokens)
 

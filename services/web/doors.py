@@ -5,7 +5,9 @@ not work. Nothing of what was entered is repeated in an address or a log.
 """
 
 import time
+import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import uuid4
@@ -21,6 +23,7 @@ from services.errors import (
     AddressTaken,
     AppError,
     StoreUnavailable,
+    Suspended,
     TooManyAttempts,
     WrongCredentials,
 )
@@ -31,14 +34,14 @@ from services.web.visitors import Visitors
 
 _ALIKE_SECONDS = 0.4  # every answer takes so long: a known address must not answer faster
 _QUARTER, _HOUR = 900, 3600  # seconds
-_REASONS: dict[type[AppError], str] = {
+_REASONS: dict[type[AppError], str] = {  # what is not here has no better word than "unavailable"
     WrongCredentials: "wrong",
+    Suspended: "suspended",
     AddressTaken: "taken",
     WeakPassword: "weak",
     BadAddress: "address",
     ConfirmationSent: "confirm",
     TooManyAttempts: "slow",
-    StoreUnavailable: "unavailable",
 }
 
 
@@ -66,7 +69,9 @@ class Origin:
 
     def address_of(self, request: Request) -> str:
         """The client's address, as the outermost trusted proxy saw it."""
-        hops = [hop.strip() for hop in request.headers.get("x-forwarded-for", "").split(",")]
+        # a proxy may add a line of its own under the one that the client sent
+        forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
+        hops = [hop.strip() for hop in forwarded.split(",")]
         if self.trusted_proxies and len(hops) >= self.trusted_proxies and hops[0]:
             return hops[-self.trusted_proxies]
         return request.client.host if request.client else ""
@@ -128,12 +133,11 @@ class Doors:
         goal = _same_site(goal)
         try:
             cookie = await run_sync(enter, email.strip(), password, self.origin.address_of(request))
-        except tuple(_REASONS) as error:
+        except AppError as error:
             await _until(began + _ALIKE_SECONDS)
             return RedirectResponse(_with_reason(goal, error), 303)
-        await run_sync(
-            self._leave, cookie_of(request, self.origin)
-        )  # no session outlives its tab's
+        with suppress(StoreUnavailable):  # no session outlives its tab's, if that can be helped
+            await run_sync(self._leave, cookie_of(request, self.origin))
         await _until(began + _ALIKE_SECONDS)
         answer = RedirectResponse(goal, 303)
         self._set(answer, request, str(cookie), self.lifetime_seconds)
@@ -142,7 +146,10 @@ class Doors:
     async def _end(self, request: Request) -> Response:
         if not self.origin.is_ours(request):
             return PlainTextResponse("This form belongs to another site.", 403)
-        await run_sync(self._leave, cookie_of(request, self.origin))
+        try:
+            await run_sync(self._leave, cookie_of(request, self.origin))
+        except StoreUnavailable as error:  # still signed in, and the cookie may try again
+            return RedirectResponse(_with_reason("/", error), 303)
         answer = RedirectResponse("/", 303)
         self._set(answer, request, "", 0)
         return answer
@@ -153,7 +160,7 @@ class Doors:
 
     def _sign_in(self, email: str, password: str, address: str) -> Cookie:
         self._count(f"sign-in from {address}", self.limits.tries_of_an_address, _QUARTER)
-        self._count(f"sign-in as {email.casefold()}", self.limits.tries_of_an_account, _QUARTER)
+        self._count(f"sign-in as {_folded(email)}", self.limits.tries_of_an_account, _QUARTER)
         return self.visitors().sign_in(email, password)
 
     def _leave(self, cookie: Cookie | None) -> None:
@@ -185,6 +192,12 @@ class Doors:
         )
 
 
+def _folded(email: str) -> str:
+    """*email* as no server folds it further: some read "\u0130" as "i", which would be ten more tries."""
+    letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", email).casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
 def _same_site(goal: str) -> str:
     """A path on this site, or the front page."""
     is_path = goal.startswith("/") and not goal.startswith(("//", "/\\"))
@@ -194,7 +207,7 @@ def _same_site(goal: str) -> str:
 def _with_reason(goal: str, error: AppError) -> str:
     parts = urlsplit(goal)
     query = [(k, v) for k, v in parse_qsl(parts.query) if k not in ("reason", "wait")]
-    query.append(("reason", _REASONS[type(error)]))
+    query.append(("reason", _REASONS.get(type(error), "unavailable")))
     if isinstance(error, TooManyAttempts):
         query.append(("wait", str(error.retry_after)))
     return parts._replace(query=urlencode(query)).geturl()

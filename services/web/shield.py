@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.errors import StoreUnavailable
+from services.errors import AppError
 from services.store.sessions import AppSession
 from services.web.doors import Origin, cookie_of
 from services.web.visitors import Visitors
@@ -57,9 +58,13 @@ class Shield:
             if name.lower() not in (USER_HEADER, SESSION_HEADER)
         ]
         path: str = scope["path"]
+        stay = ExitStack()
         if path.startswith(_PERSONAL):
-            session = await self._session(HTTPConnection(scope))
-            if session:
+            visitors = self.visitors()
+            session = await self._session(visitors, HTTPConnection(scope))
+            if visitors and session:
+                if scope["type"] == "websocket":
+                    stay.enter_context(visitors.connected(session))
                 headers += [
                     (USER_HEADER, str(session.user_id).encode()),
                     (SESSION_HEADER, str(session.id).encode()),
@@ -78,15 +83,18 @@ class Shield:
                     answer["Strict-Transport-Security"] = "max-age=31536000"
             await send(message)
 
-        await self.app({**scope, "headers": headers}, receive, hardened)
+        with stay:
+            await self.app({**scope, "headers": headers}, receive, hardened)
 
-    async def _session(self, connection: HTTPConnection) -> AppSession | None:
-        visitors, cookie = self.visitors(), cookie_of(connection, self.origin)
+    async def _session(
+        self, visitors: Visitors | None, connection: HTTPConnection
+    ) -> AppSession | None:
+        cookie = cookie_of(connection, self.origin)
         if visitors is None or cookie is None:
             return None
         try:
             return await run_sync(visitors.find, cookie)
-        except StoreUnavailable:
+        except AppError:  # nobody, until it can be known who
             return None
 
 

@@ -6,7 +6,9 @@ so that signing out or suspending somebody elsewhere takes effect here as well.
 
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from services.domain import SessionId
@@ -16,7 +18,7 @@ from services.store.sessions import AppSession, Cookie, Sessions
 
 _TRUST_SECONDS = 5.0  # how long an answer of the database about a session holds
 _OUTAGE_SECONDS = 600.0  # how long a session that was good survives a database that is away
-_IDLE_SECONDS = 1800.0  # keys of a person who has been away so long leave the memory
+_IDLE_SECONDS = 1800.0  # keys of a person whose last tab was closed so long ago leave the memory
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class Visitors:
     _opening: dict[str, threading.Lock] = field(
         default_factory=dict[str, threading.Lock], repr=False
     )
+    _tabs: Counter[str] = field(default_factory=Counter[str], repr=False)  # connected, by hash
 
     def sign_up(self, email: str, password: str) -> Cookie:
         """Make an account and a session for it."""
@@ -67,10 +70,24 @@ class Visitors:
                 self._opening.pop(cookie.hash, None)
 
     def by_id(self, session_id: SessionId) -> AppSession | None:
-        """The opened session with this id, if it is still alive."""
+        """The opened session with this id, if it is still alive. Raise StoreUnavailable."""
         with self._lock:
             visitor = next((v for v in self._by_hash.values() if v.session.id == session_id), None)
         return self._still(visitor) if visitor else None
+
+    @contextmanager
+    def connected(self, session: AppSession) -> Generator[None]:
+        """While a tab is open its person is not away, however long they read."""
+        with self._lock:
+            self._tabs[session.cookie_hash] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._tabs[session.cookie_hash] -= 1
+                self._tabs += Counter[str]()  # drops those that have none
+                if visitor := self._by_hash.get(session.cookie_hash):
+                    visitor.seen_at = time.monotonic()
 
     def leave(self, cookie: Cookie) -> None:
         """Sign out: what is coming is stored first, then the session ends. Raise StoreUnavailable."""
@@ -99,7 +116,9 @@ class Visitors:
         try:
             is_alive = self.sessions.is_alive(visitor.session.cookie_hash)
         except StoreUnavailable:
-            is_alive = age < _OUTAGE_SECONDS
+            if age >= _OUTAGE_SECONDS:  # nobody knows: neither signed in nor signed out
+                raise
+            is_alive = True
         else:
             visitor.checked_at = visitor.seen_at
         if is_alive:
@@ -116,6 +135,10 @@ class Visitors:
     def _forget_idle(self) -> None:
         horizon = time.monotonic() - _IDLE_SECONDS
         with self._lock:
-            idle = [h for h, visitor in self._by_hash.items() if visitor.seen_at < horizon]
+            idle = [
+                cookie_hash
+                for cookie_hash, visitor in self._by_hash.items()
+                if visitor.seen_at < horizon and cookie_hash not in self._tabs
+            ]
         for cookie_hash in idle:
             self._drop(cookie_hash)

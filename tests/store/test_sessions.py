@@ -1,12 +1,20 @@
 """App sessions: from a cookie to keys, on any process, and to their end."""
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
 from services.domain import Window
-from services.errors import AddressTaken, AppError, BadInput, SignedOut, WrongCredentials
+from services.errors import (
+    AddressTaken,
+    AppError,
+    BadInput,
+    SignedOut,
+    StoreUnavailable,
+    WrongCredentials,
+)
 from services.store.accounts import WeakPassword
 from services.store.conversations import Conversations
 from services.store.sessions import AppSession, Cookie, Sessions
@@ -142,6 +150,19 @@ def test_a_suspended_person_is_out_at_once(
 
     assert not sessions.is_alive(cookie.hash)
     assert Conversations(session).recent() == []
+
+
+def test_a_clock_that_is_wrong_is_no_reason_to_sign_anybody_out(
+    sessions: Sessions, sign_up: SignUp, monkeypatch: pytest.MonkeyPatch
+):
+    cookie, _ = sign_up()
+    now = time.time()
+    monkeypatch.setattr("services.store.gateway.time.time", lambda: now - 90)
+
+    with pytest.raises(StoreUnavailable):
+        sessions.open(cookie)
+    with pytest.raises(StoreUnavailable):
+        sessions.is_alive(cookie.hash)
 
 
 def test_a_session_ends_when_it_is_idle_and_when_it_is_old(stack: RunningStack):

@@ -246,3 +246,98 @@ def test_a_database_that_is_away_is_said(visitors: Visitors, sessions: Sessions,
         "reason=unavailable"
         in doors(visitors).post("/session", data=form(new_email())).headers["location"]
     )
+
+
+def test_a_suspended_person_is_told_and_gets_no_cookie(visitors: Visitors, stack: RunningStack):
+    client, email = doors(visitors), new_email()
+    client.post("/account", data=form(email))
+    with stack.connect() as database:
+        database.execute(
+            "update private.roles set suspended_at = now() where user_id ="
+            " (select id from auth.users where email = %s)",
+            [email],
+        )
+
+    answer = client.post("/session", data=form(email))
+
+    assert answer.headers["location"] == "/?c=1&reason=suspended"
+    assert "set-cookie" not in answer.headers
+
+
+def test_who_cannot_be_signed_out_just_now_keeps_the_cookie_and_is_told(
+    visitors: Visitors, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+):
+    client = doors(visitors)
+    header = client.post("/account", data=form(new_email())).headers["set-cookie"]
+    cookie = cookie_in(client, header)
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(Sessions, "end", away)
+    answer = client.post("/session/end", headers={"cookie": f"__Host-sid={cookie}"})
+
+    assert (answer.status_code, answer.headers["location"]) == (303, "/?reason=unavailable")
+    assert "set-cookie" not in answer.headers
+
+
+def test_an_old_session_that_cannot_be_ended_does_not_keep_anybody_out(
+    visitors: Visitors, monkeypatch: pytest.MonkeyPatch
+):
+    client, email = doors(visitors), new_email()
+    first = cookie_in(client, client.post("/account", data=form(email)).headers["set-cookie"])
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(Sessions, "end", away)
+    answer = client.post("/session", data=form(email), headers={"cookie": f"__Host-sid={first}"})
+
+    assert answer.headers["location"] == "/?c=1"
+    assert visitors.find(cookie_in(client, answer.headers["set-cookie"])) is not None
+
+
+def test_a_key_that_does_not_open_is_a_refusal_and_no_traceback(
+    visitors: Visitors, stack: RunningStack
+):
+    client, email = doors(visitors), new_email()
+    client.post("/account", data=form(email))
+    with stack.connect() as database:
+        database.execute(
+            "update public.user_keys set wrapped = overlay(wrapped placing 'AAAA' from 90 for 4)"
+            " where user_id = (select id from auth.users where email = %s)",
+            [email],
+        )
+
+    answer = client.post("/session", data=form(email))
+
+    assert answer.headers["location"] == "/?c=1&reason=unavailable"
+    assert "set-cookie" not in answer.headers
+
+
+def test_an_account_has_one_brake_however_its_address_is_spelt(visitors: Visitors):
+    spellings = ["iris", "IRIS", "\u0130ris", "ir\u0130s", "\uff49ris", "i\u0307ris"]
+    tries = [f"{name}-one-brake@daybook.test" for name in spellings * 2]
+
+    goals = [
+        doors(visitors).post("/session", data=form(email, "x" * 12)).headers["location"]
+        for email in tries
+    ]
+
+    assert ["slow" in goal for goal in goals] == [False] * 10 + [True] * 2
+
+
+def test_a_line_of_its_own_from_the_proxy_counts_more_than_what_the_client_sent(
+    visitors: Visitors,
+):
+    client = doors(visitors, Origin(None, 1), tries_of_an_address=1)
+    answers = [
+        client.post(
+            "/session",
+            data=form(new_email()),
+            headers=[("x-forwarded-for", f"made-up-{n}"), ("x-forwarded-for", "192.0.2.77")],
+        )
+        for n in range(2)
+    ]
+
+    assert ["slow" in answer.headers["location"] for answer in answers] == [False, True]

@@ -8,8 +8,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocket
 
 from services.errors import StoreUnavailable
 from services.store.sessions import Cookie, Sessions
@@ -90,6 +91,48 @@ def test_a_session_survives_a_database_that_is_away(
 
     assert visitors.find(cookie) is session
     assert visitors.by_id(session.id) is session
+
+
+def test_after_a_long_outage_nobody_is_taken_for_signed_out(
+    visitors: Visitors, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+):
+    cookie = visitors.sign_up(new_email(), PASSWORD)
+    session = visitors.find(cookie)
+    monkeypatch.setattr("services.web.visitors._TRUST_SECONDS", 0.0)
+    monkeypatch.setattr("services.web.visitors._OUTAGE_SECONDS", 0.0)
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(type(sessions.server), "call", away)
+        with pytest.raises(StoreUnavailable):
+            visitors.by_id(session.id)
+        headers = {"cookie": f"__Host-sid={cookie}"}
+        assert shielded(visitors).get("/_stcore/stream", headers=headers).json() == [None, None]
+
+    assert visitors.by_id(session.id) is session
+
+
+def test_who_reads_in_an_open_tab_is_not_away(visitors: Visitors, monkeypatch: pytest.MonkeyPatch):
+    async def stay(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.receive()
+
+    cookie, other = (visitors.sign_up(new_email(), PASSWORD) for _ in range(2))
+    session = visitors.find(cookie)
+    app = Starlette(routes=[WebSocketRoute("/_stcore/stream", stay)])
+    client = TestClient(Shield(app, lambda: visitors, Origin(None, 0), ""))
+
+    headers = {"cookie": f"__Host-sid={cookie}"}
+    with client.websocket_connect("/_stcore/stream", headers=headers):
+        monkeypatch.setattr("services.web.visitors._IDLE_SECONDS", 0.0)
+        visitors.find(other)
+        assert visitors.by_id(session.id) is session
+
+    visitors.find(other)
+    assert visitors.by_id(session.id) is None
+    assert not visitors._tabs
 
 
 def test_a_session_ended_elsewhere_ends_here(
