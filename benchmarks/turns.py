@@ -25,7 +25,7 @@ import psycopg
 
 from services import embedded
 from services.crypto import RootKeys, ServerProof, new_key
-from services.embedded import MendedTransport
+from services.embedded.mended import MendedTransport
 from services.embedded.prepare import MIGRATIONS
 from services.store import migrations
 from tests.conftest import started_stack

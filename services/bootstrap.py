@@ -16,7 +16,8 @@ from services import embedded, settings
 from services.chat import Chat, LiveTurns
 from services.crypto import RootKeys, ServerProof
 from services.domain import Account, SessionId
-from services.embedded import Endpoints, MendedTransport, Stack
+from services.embedded import Endpoints, Stack
+from services.embedded.mended import MendedTransport
 from services.errors import AppError
 from services.events import log_event
 from services.llm import ModelInfo, OpenAIModel, connect, known_model

@@ -8,7 +8,7 @@ import pytest
 from supabase import Client
 
 from services.crypto import RootKeys, ServerProof, new_key
-from services.embedded import MendedTransport
+from services.embedded.mended import MendedTransport
 from services.embedded.prepare import MIGRATIONS
 from services.store import migrations
 from tests.conftest import RunningStack

@@ -11,9 +11,9 @@ from services import embedded
 from services.chat import Chat, LiveTurns
 from services.crypto import RootKeys, ServerProof
 from services.domain import ConversationId
-from services.embedded import MendedTransport
 from services.embedded.folders import socket_folder
 from services.embedded.keys import stack_secrets
+from services.embedded.mended import MendedTransport
 from services.embedded.postgres import Postgres
 from services.llm import ModelInfo
 from services.llm.model import Piece

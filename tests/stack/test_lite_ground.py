@@ -23,9 +23,9 @@ import pytest
 from pydantic import ValidationError
 from supabase import Client, ClientOptions, create_client
 
-from services.embedded import MendedTransport
 from services.embedded.children import replies
 from services.embedded.folders import free_port, wheel
+from services.embedded.mended import MendedTransport
 from services.embedded.supabase_api import modules_folder
 from tests.conftest import RunningStack
 from tests.stack.apps import TLS, until

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from services.crypto import RootKeys, ServerProof
-from services.embedded import MendedTransport
+from services.embedded.mended import MendedTransport
 from services.store.conversations import Conversations
 from services.store.gateway import Gateway, ServerCalls
 from services.store.sessions import AppSession, Cookie, Sessions

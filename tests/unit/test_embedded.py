@@ -16,7 +16,6 @@ from services import embedded
 from services.embedded import (
     Failed,
     Folders,
-    MendedTransport,
     Model,
     ModelPlan,
     ModelState,
@@ -34,6 +33,7 @@ from services.embedded import (
 )
 from services.embedded.children import Patience
 from services.embedded.keys import StackSecrets
+from services.embedded.mended import MendedTransport
 from services.embedded.plan import DatabasePlan
 from services.embedded.supabase_api import _TEXTLESS, fetch_modules
 from services.errors import Misconfigured
@@ -368,4 +368,4 @@ def test_the_supervisor_stays_small():
         text=True,
     ).stdout.split()
 
-    assert not {"streamlit", "supabase", "openai", "pydantic"} & set(loaded)
+    assert not {"streamlit", "supabase", "openai", "pydantic", "httpx"} & set(loaded)
