@@ -58,7 +58,7 @@ else:
         ]
     else:
         st.logo("assets/logo.svg", size="medium")
-        pages = [st.Page(sidebar.CHAT, title="Daybook", default=True)]
+        pages = [st.Page(_session.CHAT, title="Daybook", default=True)]
         if _session.is_admin(person):
             pages.append(st.Page(sidebar.ADMIN, title="People"))
     page = st.navigation(pages, position="hidden")

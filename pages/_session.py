@@ -10,7 +10,9 @@ from pages import sign_in
 from services import bootstrap
 from services.bootstrap import PersonServices
 from services.domain import AccountRole
-from services.errors import AppError, SignedOut
+from services.errors import AppError, NotFound, SignedOut
+
+CHAT = "pages/chat.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,9 @@ def show_errors() -> Generator[None]:
     except SignedOut:
         sign_in.page()
         st.stop()
+    except NotFound as error:
+        st.error(error.public)
+        st.button("Start a new chat", key="way-out", on_click=st.switch_page, args=[CHAT])
     except AppError as error:
         st.error(error.public)
 

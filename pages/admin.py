@@ -46,14 +46,16 @@ sidebar.draw_top()
 with show_errors():
     if person.account.role is not AccountRole.ADMIN:  # asked before anything else is
         raise NotFound
-    st.title("People and spending", anchor=False)
-    st.markdown(":gray[Counts and sums only. Content is sealed, for administrators too.]")
-    cast(Any, st).dataframe(  # its types are those of pandas, which are partly unknown
-        [row(usage) for usage in person.usage.by_person()],
-        hide_index=True,
-        row_height=38,
-        column_config=_COLUMNS,
-        key="usage-table",
-        alt="What each person used today and this month, and their caps",
-    )
+    st.set_page_config(layout="wide")
+    with st.container(gap=2):
+        st.title("People and spending", anchor=False)
+        st.markdown(":gray[Counts and sums only. Content is sealed, for administrators too.]")
+    with st.container(key="usage-table"):
+        cast(Any, st).dataframe(  # its types are those of pandas, which are partly unknown
+            [row(usage) for usage in person.usage.by_person()],
+            hide_index=True,
+            row_height=38,
+            column_config=_COLUMNS,
+            alt="What each person used today and this month, and their caps",
+        )
 sidebar.draw_rest(person)

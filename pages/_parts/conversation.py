@@ -1,6 +1,7 @@
 """A conversation's head, its messages and its export."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import nullcontext
 from uuid import UUID
 
 import streamlit as st
@@ -45,37 +46,14 @@ def draw_head(person: PersonServices, thread: Thread) -> None:
     """The title and what can be done with the whole conversation."""
     conversation = thread.conversation
     with st.container(
-        horizontal=True, vertical_alignment="center", gap="xsmall", wrap=False, key="chat-head"
+        horizontal=True, vertical_alignment="center", gap=2, wrap=False, key="chat-head"
     ):
         st.title(dialogs.title(conversation, limit=120), anchor=False, width="stretch")
-        menu = st.popover(
-            "This conversation",
-            icon=":material/more_horiz:",
-            type="tertiary",
-            key="conversation-menu",
-        )
-        with menu.container(gap=None, width=220, key="conversation-panel"):
-            st.button(
-                "Rename",
-                icon=":material/edit:",
-                type="tertiary",
-                width="stretch",
-                key="rename",
-                on_click=dialogs.ask_for,
-                args=[dialogs.rename, conversation],
-            )
-            with st.container(gap=None, key="export"):
-                for name, suffix, kind, write in _EXPORTS:
-                    _export_button(name, suffix, kind, write, person, thread)
-            st.button(
-                "Delete",
-                icon=":material/delete:",
-                type="tertiary",
-                width="stretch",
-                key="danger-ask",
-                on_click=dialogs.ask_for,
-                args=[dialogs.delete, conversation],
-            )
+        files = st.popover("Export", icon=":material/download:", type="tertiary", key="export")
+        with files.container(gap=None, width=200, key="export-panel"):
+            for name, suffix, kind, write in _EXPORTS:
+                _export_button(name, suffix, kind, write, person, thread)
+        dialogs.draw_menu("This conversation", conversation, key="conversation-menu")
 
 
 def draw_messages(thread: Thread, plan: ContextPlan | None) -> None:
@@ -97,27 +75,24 @@ def draw_messages(thread: Thread, plan: ContextPlan | None) -> None:
             on_click=_draw_more,
             args=[thread, drawn],
         )
-    if plan is None:
-        _draw_each(branch[-drawn:])
-        return
-    memory.draw_banner(thread, plan)
-    before = [message for message in branch[-drawn:] if message.seq <= plan.start_seq]
+    if plan:
+        memory.draw_banner(thread, plan)
+    start_seq = plan.start_seq if plan else 0
+    unseen = memory.out_of_view(branch, plan)
+    before = [message for message in branch[-drawn:] if message.seq <= start_seq]
+    after = branch[-drawn:][len(before) :]
+    for message in before:
+        _draw_message(message, thread, is_unseen=message.id in unseen)
     if before:
-        with st.container(gap="small", key="out-of-view"):
-            _draw_each(before)
         memory.draw_beginning()
-    unseen = set(memory.out_of_view(branch, plan))
-    for message in branch[-drawn:][len(before) :]:
-        if message in unseen:
-            with st.container(key=f"out-of-view-{message.seq}"):
-                messages.draw(message)
-        else:
-            messages.draw(message)
+    for message in after:
+        _draw_message(message, thread, is_unseen=message.id in unseen)
 
 
-def _draw_each(several: Sequence[Message]) -> None:
-    for message in several:
-        messages.draw(message)
+def _draw_message(message: Message, thread: Thread, *, is_unseen: bool) -> None:
+    in_pencil = st.container(key=f"out-of-view-{message.seq}") if is_unseen else nullcontext()
+    with in_pencil:
+        messages.draw(message, is_last=message is thread.messages[-1])
 
 
 def _drawn_key(thread: Thread) -> str:
@@ -139,7 +114,7 @@ def _export_button(
     """Its file is written when it is asked for, from what is stored then."""
     conversation = thread.conversation
     st.download_button(
-        f"Export as {name}",
+        f"As {name}",
         data=lambda: write(person.conversations.thread(conversation.id)),
         file_name=portable.file_name(conversation.title, suffix),
         mime=kind,

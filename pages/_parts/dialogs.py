@@ -4,15 +4,11 @@ A dialog is asked for by a callback and opened by the page, which then follows n
 lasts, nothing in a dialog is heard.
 """
 
-from collections.abc import Callable
-
 import streamlit as st
 
 from pages._parts import safe_md
-from pages._session import person_services, show_errors
+from pages._session import CHAT, person_services, show_errors
 from services.domain import Conversation
-
-CHAT = "pages/chat.py"
 
 
 def title(conversation: Conversation, limit: int = 60) -> str:
@@ -22,40 +18,49 @@ def title(conversation: Conversation, limit: int = 60) -> str:
     return safe_md.label(conversation.title or "Untitled", limit)
 
 
-def ask_for(dialog: Callable[[Conversation], None], conversation: Conversation) -> None:
-    """Have *dialog* opened in the run that follows. For callbacks."""
-    st.session_state.dialog = dialog, conversation
+def draw_menu(label: str, conversation: Conversation, key: str) -> None:
+    """What can be done with a conversation wherever its title stands."""
+    st.menu_button(
+        label,
+        list(_DIALOGS),
+        key=key,
+        type="tertiary",
+        icon=":material/more_horiz:",
+        on_click=_ask_for,
+        args=[conversation, key],
+    )
 
 
 def open_asked() -> bool:
     """Open the dialog that was asked for. Say whether there was one."""
-    asked: tuple[Callable[[Conversation], None], Conversation] | None
-    asked = st.session_state.pop("dialog", None)
+    asked: tuple[str, Conversation] | None = st.session_state.pop("dialog", None)
     if asked is None:
         return False
-    dialog, conversation = asked
-    dialog(conversation)
+    name, conversation = asked
+    _DIALOGS[name](conversation)
     return True
 
 
+def _ask_for(conversation: Conversation, key: str) -> None:
+    st.session_state.dialog = st.session_state[key], conversation
+
+
 @st.dialog("Rename conversation", on_dismiss="rerun")
-def rename(conversation: Conversation) -> None:
+def _rename(conversation: Conversation) -> None:
     person = person_services()
     with st.form("rename", border=False):
         new = st.text_input("Title", conversation.title, max_chars=120, required=True)
-        with st.container(horizontal=True, horizontal_alignment="right", gap="small"):
-            is_kept = st.form_submit_button("Cancel", type="tertiary")
+        # one button: Enter would press the first of two
+        with st.container(horizontal=True, horizontal_alignment="right"):
             is_wanted = st.form_submit_button("Save", type="primary")
     if is_wanted:
         with show_errors():
             person.conversations.rename(conversation.id, new or "")
             st.rerun()
-    if is_kept:
-        st.rerun()
 
 
 @st.dialog("Delete this conversation?", on_dismiss="rerun")
-def delete(conversation: Conversation) -> None:
+def _delete(conversation: Conversation) -> None:
     person = person_services()
     st.markdown(
         f"**{title(conversation, limit=120)}** and its key are destroyed at once. "
@@ -72,3 +77,6 @@ def delete(conversation: Conversation) -> None:
             st.rerun()
     if is_kept:
         st.rerun()
+
+
+_DIALOGS = {"Rename": _rename, "Delete": _delete}

@@ -14,6 +14,7 @@ from services.domain import (
     Full,
     MemoryPolicy,
     Message,
+    MessageId,
     Retrieval,
     Role,
     Summary,
@@ -53,15 +54,18 @@ def draw_policy(thread: Thread) -> None:
             on_change=_choose,
             args=[conversation, policies],
         )
-        st.button(
-            "Start the context anew",
-            icon=":material/restart_alt:",
-            type="tertiary",
-            help="The model forgets what was said so far. You keep all of it.",
-            key="start-anew",
-            on_click=_start_anew,
-            args=[thread],
-        )
+        if conversation.reset_seq and conversation.reset_seq == thread.messages[-1].seq:
+            _undo_button(thread, key="undo-start")
+        else:
+            st.button(
+                "Start the context anew",
+                icon=":material/restart_alt:",
+                type="tertiary",
+                help="The model forgets what was said so far. You keep all of it.",
+                key="start-anew",
+                on_click=_start_anew,
+                args=[thread],
+            )
 
 
 def draw_meter(plan: ContextPlan | None, info: ModelInfo) -> None:
@@ -99,13 +103,7 @@ def draw_banner(thread: Thread, plan: ContextPlan) -> None:
             width="stretch",
         )
         if thread.conversation.reset_seq:
-            st.button(
-                "Undo the new start",
-                type="tertiary",
-                key="undo-reset",
-                on_click=_undo,
-                args=[thread],
-            )
+            _undo_button(thread, key="undo-reset")
 
 
 def draw_beginning() -> None:
@@ -113,13 +111,12 @@ def draw_beginning() -> None:
     st.html('<div class="db-rule" role="separator">The model reads from here</div>')
 
 
-def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> tuple[Message, ...]:
-    """The messages of *branch* that the model does not see. A prompt without a reply yet is none of them."""
+def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[MessageId]:
+    """What of *branch* the model does not see. A prompt whose reply may still come is none of it."""
     if plan is None:
-        return ()
-    shown = set(plan.shown)
-    asked = branch[-1:] if branch and branch[-1].role is Role.USER else ()
-    return tuple(message for message in branch if message.id not in shown and message not in asked)
+        return set()
+    asked = {branch[-1].id} if branch and branch[-1].role is Role.USER else set[MessageId]()
+    return {message.id for message in branch} - set(plan.shown) - asked
 
 
 def _choose(conversation: Conversation, policies: dict[str, MemoryPolicy]) -> None:
@@ -131,6 +128,17 @@ def _choose(conversation: Conversation, policies: dict[str, MemoryPolicy]) -> No
 def _start_anew(thread: Thread) -> None:
     with keep_errors():
         find_person().conversations.start_anew(thread)
+
+
+def _undo_button(thread: Thread, key: str) -> None:
+    st.button(
+        "Undo the new start",
+        icon=":material/undo:",
+        type="tertiary",
+        key=key,
+        on_click=_undo,
+        args=[thread],
+    )
 
 
 def _undo(thread: Thread) -> None:

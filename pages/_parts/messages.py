@@ -23,13 +23,13 @@ _ENDINGS = {
 }
 
 
-def draw(message: Message) -> None:
+def draw(message: Message, *, is_last: bool = False) -> None:
     """One message, whoever wrote it: text from elsewhere is made safe."""
     is_prompt = message.role is Role.USER
     with st.chat_message(message.role, width="content" if is_prompt else "stretch"):
         st.markdown(safe_md.body(message.body) if message.is_verified else _UNVERIFIED)
-        if ending := _ENDINGS.get(message.outcome):
-            st.badge(ending[0], icon=ending[1], color="orange", help=ending[2])
+        if not is_last:  # below the last there is more to say: `draw_end`
+            _draw_badge(message)
 
 
 def draw_coming() -> DeltaGenerator:
@@ -55,6 +55,7 @@ def draw_end(thread: Thread, failure: AppError | None) -> None:
         elif failure:
             st.error(failure.public, icon=":material/cloud_off:")
         else:
+            _draw_badge(last)
             ending = _ENDINGS.get(last.outcome)
             st.caption(ending[2] if ending else "No reply has come.", width="stretch")
         st.button(
@@ -65,3 +66,8 @@ def draw_end(thread: Thread, failure: AppError | None) -> None:
             on_click=turns.retry,
             args=[thread.conversation.id],
         )
+
+
+def _draw_badge(message: Message) -> None:
+    if ending := _ENDINGS.get(message.outcome):
+        st.badge(ending[0], icon=ending[1], color="orange", help=ending[2])

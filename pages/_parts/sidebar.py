@@ -6,13 +6,11 @@ from itertools import groupby
 import streamlit as st
 
 from pages._parts import browser, dialogs, models, safe_md, words
-from pages._parts.dialogs import CHAT
-from pages._session import show_errors
+from pages._session import CHAT, show_errors
 from services.bootstrap import PersonServices
 from services.domain import Account, AccountRole, Conversation
 
 ADMIN = "pages/admin.py"
-_ACTIONS = {"Rename": dialogs.rename, "Delete": dialogs.delete}
 _SIGN_OUT = """
   <form method="post" action="/session/end" class="db-signout" id="sign-out">
     <button type="submit"><span class="db-icon" aria-hidden="true">logout</span>Sign out</button>
@@ -73,24 +71,11 @@ def _draw_row(conversation: Conversation, *, is_current: bool) -> None:
             on_click=_open,
             args=[conversation],
         )
-        st.menu_button(
-            f"More: {name}",
-            list(_ACTIONS),
-            key=f"menu-{conversation.id}",
-            type="tertiary",
-            icon=":material/more_horiz:",
-            on_click=_act,
-            args=[conversation],
-        )
+        dialogs.draw_menu(f"More: {name}", conversation, key=f"menu-{conversation.id}")
 
 
 def _open(conversation: Conversation) -> None:
     st.switch_page(CHAT, query_params={"c": str(conversation.id)})
-
-
-def _act(conversation: Conversation) -> None:
-    chosen = st.session_state[f"menu-{conversation.id}"]
-    dialogs.ask_for(_ACTIONS[chosen], conversation)
 
 
 def _draw_account(account: Account) -> None:
