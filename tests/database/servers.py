@@ -86,6 +86,15 @@ def lay_ground(address: str) -> None:
         connection.execute(f"grant create on database {connection.info.dbname} to {OWNER}")
 
 
+def wait_for_blocked(connection: psycopg.Connection, count: int) -> None:
+    """Return once *count* others wait for a lock in the database of *connection*."""
+    deadline = time.monotonic() + 10
+    query = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    while connection.execute(query).fetchone() != (count,):
+        assert time.monotonic() < deadline, f"{count} should wait for a lock"
+        time.sleep(0.01)
+
+
 def _memory() -> Path | None:
     """A folder in memory, where there is room: a copy of a database takes 0.02 s instead of 0.2."""
     memory = Path("/dev/shm")  # noqa: S108

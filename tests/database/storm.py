@@ -93,9 +93,12 @@ class Storm:
             begun = time.monotonic()
             running = self._start(world, threads)
             ids = [person.id for person in people]
-            overspent = self._observe(admin, ids)
-            for thread in running:
-                thread.join()
+            try:
+                overspent = self._observe(admin, ids)
+            finally:
+                self.stop.set()
+                for thread in running:
+                    thread.join()
             seconds = time.monotonic() - begun
 
             settle(world, self.weather.lease_seconds)
@@ -171,7 +174,6 @@ class Storm:
                         [NO_CAP, ids],
                     )
             time.sleep(0.05)
-        self.stop.set()
         return overspent
 
 

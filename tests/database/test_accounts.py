@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from services.crypto import new_key
+from tests.database import servers
 from tests.database.people import (
     NOT_ALLOWED,
     SIGNED_OUT,
@@ -251,6 +252,27 @@ def test_a_deleted_account_leaves_nothing_but_the_books(world: World, migrated: 
         world.one("select sum(micro) - (select lent from private.deployment) from private.ledger")
         == 0
     )
+
+
+def test_an_admin_who_leaves_while_somebody_deletes_the_account_is_no_deadlock(
+    world: World, admin: Caller, migrated: str
+) -> None:
+    world.make_admin(world.person())
+    answers: list[Any] = []
+
+    def leave() -> None:
+        with psycopg.connect(migrated, autocommit=True) as connection:
+            answers.append(admin.by(connection).refusal("delete_account"))
+
+    leaving = threading.Thread(target=leave)
+    with psycopg.connect(migrated) as console:
+        console.execute("select from auth.users where id = %s for update", [admin.id])
+        leaving.start()
+        servers.wait_for_blocked(world.admin, 1)
+        console.execute("delete from auth.users where id = %s", [admin.id])
+    leaving.join()
+
+    assert answers == [None]
 
 
 def test_accounts_are_deleted_under_load_without_a_deadlock(world: World, migrated: str) -> None:

@@ -1,13 +1,14 @@
 """What a turn keeps, what it holds and what it costs, however it goes."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
+from tests.database import servers
 from tests.database.people import (
     MISUSE,
     SIGNED_OUT,
@@ -43,33 +44,35 @@ def money(world: World, maya: Caller) -> Callable[[], tuple[int, int, int]]:
 
 @pytest.fixture
 def two_at_once(
-    migrated: str,
-) -> Iterator[Callable[[Callable[[psycopg.Connection], Any]], list[Any]]]:
-    """Run something on two connections at the same moment; what came of each."""
-    with (
-        psycopg.connect(migrated, autocommit=True) as one,
-        psycopg.connect(migrated, autocommit=True) as two,
-    ):
+    world: World, maya: Caller, migrated: str
+) -> Callable[[Callable[[Caller], Any]], list[Any]]:
+    """Let Maya do something twice at the same moment; what came of each.
 
-        def run(act: Callable[[psycopg.Connection], Any]) -> list[Any]:
-            results: list[Any] = []
-            barrier = threading.Barrier(2)
+    Both are held up at her budget, where turns queue up, until both are there.
+    """
 
-            def at_once(connection: psycopg.Connection) -> None:
-                barrier.wait()
+    def run(act: Callable[[Caller], Any]) -> list[Any]:
+        maya.call("begin_turn", **side_call())  # opens her day, which would queue them up too
+        results: list[Any] = []
+
+        def once() -> None:
+            with psycopg.connect(migrated, autocommit=True) as connection:
                 try:
-                    results.append(act(connection))
+                    results.append(act(maya.by(connection)))
                 except Refused as refused:
                     results.append(refused)
 
-            threads = [threading.Thread(target=at_once, args=[c]) for c in (one, two)]
+        threads = [threading.Thread(target=once) for _ in range(2)]
+        with psycopg.connect(migrated) as gate:
+            gate.execute("select from private.budgets where user_id = %s for update", [maya.id])
             for thread in threads:
                 thread.start()
-            for thread in threads:
-                thread.join()
-            return results
+            servers.wait_for_blocked(world.admin, 2)
+        for thread in threads:
+            thread.join()
+        return results
 
-        yield run
+    return run
 
 
 def set_caps(world: World, person: Caller, **caps: int) -> None:
@@ -167,11 +170,11 @@ def test_beginning_twice_begins_one_turn(world: World, maya: Caller, garden: UUI
 
 
 def test_beginning_twice_at_the_same_moment_begins_one_turn(
-    world: World, maya: Caller, garden: UUID, two_at_once: Callable[..., list[Any]]
+    world: World, garden: UUID, two_at_once: Callable[..., list[Any]]
 ) -> None:
     arguments = beginning(garden)
 
-    answers = two_at_once(lambda connection: maya.by(connection).call("begin_turn", **arguments))
+    answers = two_at_once(lambda maya: maya.call("begin_turn", **arguments))
 
     assert sorted(answer["replay"] for answer in answers) == [False, True]
     assert world.one("select count(*) from public.messages") == 1
@@ -197,9 +200,9 @@ def test_finishing_twice_charges_once(
 
 
 def test_two_replies_of_one_conversation_never_come_at_once(
-    maya: Caller, garden: UUID, two_at_once: Callable[..., list[Any]]
+    garden: UUID, two_at_once: Callable[..., list[Any]]
 ) -> None:
-    answers = two_at_once(lambda connection: maya.by(connection).begin(garden))
+    answers = two_at_once(lambda maya: maya.begin(garden))
 
     assert sorted(answer.get("reason", "") for answer in answers) == ["", "busy"]
 
