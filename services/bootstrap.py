@@ -1,6 +1,7 @@
 """Builds everything; the only module that knows every other."""
 
 import importlib.util
+import logging
 import threading
 import time
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ LOCAL_MODEL = ModelInfo(
     output_micro=0,
     cached_input_micro=0,
 )
+_logger = logging.getLogger(__name__)
 _OPENAI = "https://api.openai.com/v1"
 _LOCAL_FIRST_TOKEN_SECONDS = 180.0
 _SWEEP_SECONDS = 10.0
@@ -284,3 +286,5 @@ def _keep_sweeping(shared: Shared) -> None:
             shared.sweep()
         except AppError:
             log_event("sweep.missed")
+        except Exception:  # a bug, seen in the log; the next sweep is still due
+            _logger.exception("a sweep failed")

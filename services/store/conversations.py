@@ -1,5 +1,6 @@
 """A person's conversations: what the use cases ask of the store, over one app session."""
 
+from contextlib import suppress
 from uuid import uuid4
 
 from services.crypto import Head, Vault, new_key
@@ -11,7 +12,7 @@ from services.domain import (
     TurnId,
     UserId,
 )
-from services.errors import BadInput
+from services.errors import AppError, BadInput, StoreUnavailable
 from services.store.gateway import Argument, Hidden, refusal, store_errors
 from services.store.rows import CONVERSATION_COLUMNS, CONVERSATION_ROWS, policy_columns, policy_of
 from services.store.sessions import AppSession
@@ -57,23 +58,28 @@ class Conversations:
         return known.thread if known else None
 
     def create(self, title: str, policy: MemoryPolicy) -> Thread:
-        """A new, empty conversation."""
+        """A new, empty conversation. Raise BadInput (there are too many), StoreUnavailable."""
         conversation_id = ConversationId(uuid4())
         key, user_key = new_key(), self._session.newest_key
         vault = Vault(key)
         name, size = policy_columns(policy)
-        self._call(
-            "create_conversation",
-            conversation=conversation_id,
-            new_title=Hidden(vault.seal(title, self._threads.title_place(conversation_id))),
-            new_wrapped_key=Hidden(user_key.wrap(key, conversation_id, vault.version)),
-            new_user_key_version=user_key.version,
-            new_head=Hidden(vault.seal_head(Head(), self.user_id, conversation_id)),
-            new_policy=name,
-            new_policy_size=size,
-            new_expiry=None,
-        )
-        return self.thread(conversation_id)
+        try:
+            self._call(
+                "create_conversation",
+                conversation=conversation_id,
+                new_title=Hidden(vault.seal(title, self._threads.title_place(conversation_id))),
+                new_wrapped_key=Hidden(user_key.wrap(key, conversation_id, vault.version)),
+                new_user_key_version=user_key.version,
+                new_head=Hidden(vault.seal_head(Head(), self.user_id, conversation_id)),
+                new_policy=name,
+                new_policy_size=size,
+                new_expiry=None,
+            )
+            return self.thread(conversation_id)
+        except StoreUnavailable:
+            with suppress(AppError):  # it may be there: nobody would know what it is
+                self.delete(conversation_id)
+            raise
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
         """Give it another title. Raise BadInput for an empty one or one of over 120 characters."""

@@ -4,6 +4,7 @@ import base64
 import re
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from services.domain import (
@@ -17,10 +18,18 @@ from services.domain import (
     Tokens,
     Window,
 )
-from services.errors import BadInput, Busy, Cap, NotFound, OverBudget, Stale
+from services.errors import (
+    BadInput,
+    Busy,
+    Cap,
+    NotFound,
+    OverBudget,
+    Stale,
+    StoreUnavailable,
+)
 from services.store.conversations import Conversations
 from services.store.rows import ConversationRow, TurnState
-from services.store.sessions import AppSession
+from services.store.sessions import AppSession, Sessions
 from services.store.threads import Threads
 from services.store.turns import Begun, ClientTurnId, Ending, NewTurn
 from tests.conftest import RunningStack
@@ -312,6 +321,30 @@ def test_a_turn_that_nobody_finishes_is_found_with_what_was_said(
     left = conversations.open_turn(garden.conversation.id)
 
     assert (left.id, left.state, left.said) == (begun.turn_id, TurnState.STREAMING, "Half a")
+
+
+@pytest.mark.parametrize("lost", ["rpc/create_conversation", "/conversations", "/messages"])
+def test_a_lost_answer_leaves_no_conversation_that_nobody_knows(
+    conversations: Conversations, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, lost: str
+):
+    transport = sessions.gateway.http._transport
+    handle = type(transport).handle_request
+    lost_once: list[httpx.Request] = []
+
+    def lose(self: httpx.BaseTransport, request: httpx.Request) -> httpx.Response:
+        answer = handle(self, request)
+        if not lost_once and request.url.path.endswith(lost):
+            lost_once.append(request)
+            answer.read()
+            raise httpx.ReadTimeout("lost", request=request)
+        return answer
+
+    monkeypatch.setattr(type(transport), "handle_request", lose)
+
+    with pytest.raises(StoreUnavailable):
+        conversations.create("Once", Window())
+    assert lost_once
+    assert conversations.recent() == []
 
 
 def test_rename_policy_and_reset(conversations: Conversations, garden: Thread):
