@@ -240,6 +240,7 @@ def test_nobody_writes_a_table_directly(
 def test_no_function_touches_another_persons_rows_even_with_a_proof(
     either_world: World, own: Owned, mallory: Caller
 ) -> None:
+    mallory.begin(mallory.create_conversation())  # money of their own to settle with
     before = rows_of(either_world, own.owner)
 
     for function, arguments in person_calls(own).items():

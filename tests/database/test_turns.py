@@ -684,6 +684,7 @@ def test_a_sweep_leaves_a_turn_whose_heartbeat_is_on_the_way(
     world: World, maya: Caller, garden: UUID, migrated: str
 ) -> None:
     turn = maya.begin(garden)["turn"]
+    world.admin.execute("update public.turns set lease_until = now() - interval '1 second'")
     with psycopg.connect(migrated) as busy:
         busy.execute("select from public.turns where id = %s for no key update", [turn])
         world.admin.execute("set lock_timeout = '2s'")
