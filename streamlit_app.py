@@ -62,6 +62,8 @@ else:
         if _session.is_admin(person):
             pages.append(st.Page(sidebar.ADMIN, title="People"))
     page = st.navigation(pages, position="hidden")
+    if person:
+        _session.follow_lead(page)
     if bootstrap.life().trouble:
         st.warning(bootstrap.life().trouble)
     page.run()

@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import streamlit as st
+from streamlit.navigation.page import Page
 
 from pages import sign_in
 from services import bootstrap
 from services.bootstrap import PersonServices
-from services.domain import AccountRole
+from services.domain import AccountRole, ConversationId
 from services.errors import AppError, NotFound, SignedOut
 
 CHAT = "pages/chat.py"
@@ -73,9 +74,24 @@ def show_errors() -> Generator[None]:
         st.stop()
     except NotFound as error:
         st.error(error.public)
-        st.button("Start a new chat", key="way-out", on_click=st.switch_page, args=[CHAT])
+        st.button("Start a new chat", key="way-out", on_click=lead_to, args=[None])
     except AppError as error:
         st.error(error.public)
+
+
+def lead_to(conversation_id: ConversationId | None) -> None:
+    """Have the run that follows go to a conversation, or to a fresh page. For callbacks."""
+    st.session_state.destination = {"c": str(conversation_id)} if conversation_id else {}
+
+
+def follow_lead(page: Page) -> None:
+    """Go from *page* where a callback led. A new address is a step that Back undoes."""
+    destination: dict[str, str] | None = st.session_state.pop("destination", None)
+    if destination is None:
+        return
+    if page.url_path:
+        st.switch_page(CHAT, query_params=destination)
+    st.query_params.from_dict(destination)
 
 
 @contextmanager

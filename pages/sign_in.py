@@ -9,7 +9,7 @@ from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
 
-from pages._parts import browser, safe_md
+from pages._parts import browser
 from services.errors import (
     AddressTaken,
     SignedOut,
@@ -58,7 +58,7 @@ def _draw_forms() -> None:
     is_new = reason in _ABOUT_NEW_ACCOUNTS
     sign_in, create = st.tabs([_SIGN_IN, _CREATE], default=_CREATE if is_new else _SIGN_IN)
     if sentence := _sentence(reason):
-        (create if is_new else sign_in).error(safe_md.label(sentence, limit=200))
+        (create if is_new else sign_in).error(sentence)
     sign_in.html(_form("/session", _SIGN_IN, "current-password"))
     create.html(_form("/account", _CREATE, "new-password", PASSWORD_CHARACTERS))
 

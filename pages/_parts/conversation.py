@@ -79,13 +79,13 @@ def draw_messages(thread: Thread, plan: ContextPlan | None) -> None:
         memory.draw_banner(thread, plan)
     start_seq = plan.start_seq if plan else 0
     unseen = memory.out_of_view(branch, plan)
-    before = [message for message in branch[-drawn:] if message.seq <= start_seq]
-    after = branch[-drawn:][len(before) :]
-    for message in before:
+    first = max(0, len(branch) - drawn)
+    beginning = sum(message.seq <= start_seq for message in branch)
+    for message in branch[first:beginning]:
         _draw_message(message, thread, is_unseen=message.id in unseen)
-    if before:
+    if beginning and beginning >= first:  # with the first that is drawn, it stands above it
         memory.draw_beginning()
-    for message in after:
+    for message in branch[max(first, beginning) :]:
         _draw_message(message, thread, is_unseen=message.id in unseen)
 
 

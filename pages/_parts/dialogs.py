@@ -7,7 +7,7 @@ lasts, nothing in a dialog is heard.
 import streamlit as st
 
 from pages._parts import safe_md
-from pages._session import CHAT, person_services, show_errors
+from pages._session import find_person, keep_errors, lead_to, person_services
 from services.domain import Conversation
 
 
@@ -47,36 +47,48 @@ def _ask_for(conversation: Conversation, key: str) -> None:
 
 @st.dialog("Rename conversation", on_dismiss="rerun")
 def _rename(conversation: Conversation) -> None:
-    person = person_services()
+    person_services()
+    key = f"title-{conversation.id}"
     with st.form("rename", border=False):
-        new = st.text_input("Title", conversation.title, max_chars=120, required=True)
+        st.text_input("Title", conversation.title, max_chars=120, required=True, key=key)
         # one button: Enter would press the first of two
         with st.container(horizontal=True, horizontal_alignment="right"):
-            is_wanted = st.form_submit_button("Save", type="primary")
-    if is_wanted:
-        with show_errors():
-            person.conversations.rename(conversation.id, new or "")
-            st.rerun()
+            if st.form_submit_button(
+                "Save", type="primary", on_click=_save_title, args=[conversation, key]
+            ):
+                st.rerun()
 
 
 @st.dialog("Delete this conversation?", on_dismiss="rerun")
 def _delete(conversation: Conversation) -> None:
-    person = person_services()
+    person_services()
     st.markdown(
         f"**{title(conversation, limit=120)}** and its key are destroyed at once. "
         "No copy stays behind, and it cannot be undone."
     )
     with st.container(horizontal=True, horizontal_alignment="right", gap="small"):
         is_kept = st.button("Keep it", type="tertiary", key="keep")
-        is_wanted = st.button("Delete for ever", type="primary", key="danger-delete")
-    if is_wanted:
-        with show_errors():
-            person.chat.delete(conversation.id)
-            if st.query_params.get("c") == str(conversation.id):
-                st.switch_page(CHAT)
-            st.rerun()
-    if is_kept:
+        is_gone = st.button(
+            "Delete for ever",
+            type="primary",
+            key="danger-delete",
+            on_click=_destroy,
+            args=[conversation],
+        )
+    if is_kept or is_gone:
         st.rerun()
+
+
+def _save_title(conversation: Conversation, key: str) -> None:
+    with keep_errors():
+        find_person().conversations.rename(conversation.id, st.session_state[key])
+
+
+def _destroy(conversation: Conversation) -> None:
+    with keep_errors():
+        find_person().chat.delete(conversation.id)
+        if st.query_params.get("c") == str(conversation.id):
+            lead_to(None)
 
 
 _DIALOGS = {"Rename": _rename, "Delete": _delete}

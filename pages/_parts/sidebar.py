@@ -6,7 +6,7 @@ from itertools import groupby
 import streamlit as st
 
 from pages._parts import browser, dialogs, models, safe_md, words
-from pages._session import CHAT, show_errors
+from pages._session import lead_to, show_errors
 from services.bootstrap import PersonServices
 from services.domain import Account, AccountRole, Conversation
 
@@ -27,8 +27,8 @@ def draw_top() -> None:
             shortcut="Ctrl+Shift+O",
             width="stretch",
             type="tertiary",
-            on_click=st.switch_page,
-            args=[CHAT],
+            on_click=lead_to,
+            args=[None],
         )
 
 
@@ -68,14 +68,10 @@ def _draw_row(conversation: Conversation, *, is_current: bool) -> None:
             type="secondary" if is_current else "tertiary",
             width="stretch",
             wrap=False,
-            on_click=_open,
-            args=[conversation],
+            on_click=lead_to,
+            args=[conversation.id],
         )
         dialogs.draw_menu(f"More: {name}", conversation, key=f"menu-{conversation.id}")
-
-
-def _open(conversation: Conversation) -> None:
-    st.switch_page(CHAT, query_params={"c": str(conversation.id)})
 
 
 def _draw_account(account: Account) -> None:

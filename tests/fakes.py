@@ -1,0 +1,410 @@
+"""In-memory stand-ins for the database and the model that keep the promises of the real ones."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+from services.chat import Chat, LiveTurns
+from services.domain import (
+    Account,
+    AccountRole,
+    Conversation,
+    ConversationId,
+    MemoryPolicy,
+    Message,
+    MessageId,
+    Outcome,
+    PersonUsage,
+    Role,
+    SessionId,
+    Thread,
+    TurnId,
+    UserId,
+    Window,
+)
+from services.errors import (
+    AppError,
+    BadInput,
+    Busy,
+    Cap,
+    ModelUnavailable,
+    NotFound,
+    OverBudget,
+    Stale,
+)
+from services.llm import ModelInfo, Piece
+from services.memory import ContextMessage, RegexCounter
+from services.store.rows import TurnState
+from services.store.turns import Begun, Ending, NewTurn, OpenTurn
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+MAYA = UserId(UUID(int=0xA))
+INFO = ModelInfo(
+    name="scripted",
+    context_tokens=4096,
+    reply_tokens=400,
+    input_micro=1_000_000,
+    output_micro=4_000_000,
+    cached_input_micro=100_000,
+)
+
+
+@dataclass
+class MemoryConversations:
+    """One person's conversations; a turn is stored and reserved whole, or refused."""
+
+    user_id: UserId = MAYA
+    cap_micro: int = 1_000_000
+    threads: dict[ConversationId, Thread] = field(default_factory=dict)
+    failure: AppError | None = None  # what the database answers with, while it does
+    spent_micro: int = 0
+    _turns: dict[TurnId, OpenTurn] = field(default_factory=dict)
+    _where: dict[TurnId, ConversationId] = field(default_factory=dict)
+    _reserved: dict[TurnId, int] = field(default_factory=dict)
+    _known: dict[ConversationId, Thread] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _now: datetime = NOON
+
+    def keep_fresh(self, seconds: int) -> None:
+        self._answer()
+
+    def recent(self, limit: int = 50) -> list[Conversation]:
+        self._answer()
+        found = [thread.conversation for thread in self.threads.values()]
+        return sorted(found, key=lambda one: one.updated_at, reverse=True)[:limit]
+
+    def cached(self, conversation_id: ConversationId) -> Thread | None:
+        return self._known.get(conversation_id)
+
+    def thread(self, conversation_id: ConversationId) -> Thread:
+        self._answer()
+        if conversation_id not in self.threads:
+            self._known.pop(conversation_id, None)
+            raise NotFound
+        return self._remember(conversation_id)
+
+    def create(self, title: str, policy: MemoryPolicy) -> Thread:
+        self._answer()
+        now = self._tick()
+        conversation = Conversation(
+            id=ConversationId(uuid4()),
+            title=title,
+            policy=policy,
+            rev=0,
+            reset_seq=0,
+            start_seq=0,
+            pinned_at=None,
+            created_at=now,
+            updated_at=now,
+        )
+        self.threads[conversation.id] = Thread(conversation=conversation, messages=())
+        return self._remember(conversation.id)
+
+    def rename(self, conversation_id: ConversationId, title: str) -> None:
+        title = " ".join(title.split())
+        if not title or len(title) > 120:
+            raise BadInput("A title has between 1 and 120 characters.")
+        self._change(conversation_id, title=title)
+
+    def delete(self, conversation_id: ConversationId) -> None:
+        self._answer()
+        if self.threads.pop(conversation_id, None) is None:
+            raise NotFound
+        self._known.pop(conversation_id, None)
+
+    def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:
+        reset_seq = self.thread(conversation_id).conversation.reset_seq
+        self._change(conversation_id, policy=policy, start_seq=reset_seq)
+
+    def start_anew(self, thread: Thread) -> None:
+        last_seq = thread.messages[-1].seq if thread.messages else 0
+        self._change(thread.conversation.id, reset_seq=last_seq, start_seq=last_seq)
+
+    def take_back_reset(self, thread: Thread) -> None:
+        self._change(thread.conversation.id, reset_seq=0, start_seq=0)
+
+    def begin_turn(self, turn: NewTurn) -> Begun:
+        self._answer()
+        with self._lock:
+            conversation = turn.thread.conversation
+            stored = self.thread(conversation.id)
+            if any(self._where[other] == conversation.id for other in self._reserved):
+                raise Busy
+            if stored.conversation.rev != conversation.rev:
+                raise Stale
+            wanted, least = turn.prompt_micro + turn.reply_micro, turn.prompt_micro
+            left = self.cap_micro - self.spent_micro - sum(self._reserved.values())
+            if least + turn.least_reply_micro > left:
+                raise OverBudget(Cap.DAILY)
+            turn_id = TurnId(uuid4())
+            self._where[turn_id] = conversation.id
+            self._reserved[turn_id] = min(wanted, left)
+            self._set_turn(turn_id, TurnState.RESERVED, turn.prompt_id)
+            if turn.prompt is not None:
+                self._append(stored, turn.prompt_id, Role.USER, turn.prompt, None, turn_id)
+            self._change(conversation.id, start_seq=turn.start_seq)
+            return Begun(turn_id, self._reserved[turn_id])
+
+    def checkpoint_turn(
+        self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
+    ) -> bool:
+        self._answer()
+        with self._lock:
+            if turn_id not in self._reserved:
+                return False
+            self._set_turn(turn_id, TurnState.STREAMING, said=said)
+            return True
+
+    def finish_turn(self, ending: Ending) -> None:
+        self._answer()
+        with self._lock:
+            left = self._turns.get(ending.turn_id)
+            if self._reserved.pop(ending.turn_id, None) is None and not (
+                left and left.state is TurnState.LAPSED
+            ):
+                return
+            self._turns.pop(ending.turn_id, None)
+            self.spent_micro += ending.cost_micro
+            thread = self.threads.get(ending.conversation_id)
+            if thread and ending.reply:
+                self._append(
+                    thread,
+                    ending.reply_id,
+                    Role.ASSISTANT,
+                    ending.reply,
+                    ending.prompt_id,
+                    ending.turn_id,
+                    ending.outcome,
+                )
+
+    def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None:
+        self._answer()
+        found = [turn for turn in self._turns.values() if self._where[turn.id] == conversation_id]
+        return found[-1] if found else None
+
+    # --- what tests do behind the back of the app ----------------------------------------------
+
+    def hold(self, title: str, *bodies: str, policy: MemoryPolicy | None = None) -> ConversationId:
+        """A conversation in which prompts and replies take turns."""
+        conversation_id = self.create(title, policy or Window()).conversation.id
+        for number, body in enumerate(bodies):
+            thread = self.threads[conversation_id]
+            role = Role.ASSISTANT if number % 2 else Role.USER
+            parent = thread.messages[-1].id if role is Role.ASSISTANT else None
+            self._append(thread, MessageId(uuid4()), role, body, parent)
+        return conversation_id
+
+    def spoil(self, conversation_id: ConversationId, seq: int) -> None:
+        """Have the message no longer verify, and the thread no longer be whole."""
+        thread = self.threads[conversation_id]
+        messages = tuple(
+            replace(message, body="", is_verified=False) if message.seq == seq else message
+            for message in thread.messages
+        )
+        self.threads[conversation_id] = replace(thread, messages=messages, is_whole=False)
+
+    def end_last(self, conversation_id: ConversationId, outcome: Outcome) -> None:
+        """Have the last reply ended with *outcome*."""
+        thread = self.threads[conversation_id]
+        last = replace(thread.messages[-1], outcome=outcome)
+        self.threads[conversation_id] = replace(thread, messages=(*thread.messages[:-1], last))
+
+    def go_on_elsewhere(self, conversation_id: ConversationId, prompt: str) -> None:
+        """Another process adds a prompt."""
+        thread = self.threads[conversation_id]
+        self._append(thread, MessageId(uuid4()), Role.USER, prompt, None)
+
+    def leave_unfinished(self, conversation_id: ConversationId, said: str) -> None:
+        """A process died in the middle of a reply, and its lease has run out."""
+        turn_id = TurnId(uuid4())
+        self._where[turn_id] = conversation_id
+        prompt_id = self.threads[conversation_id].messages[-1].id
+        self._set_turn(turn_id, TurnState.LAPSED, prompt_id, said)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _answer(self) -> None:
+        if self.failure:
+            raise self.failure
+
+    def _tick(self) -> datetime:
+        self._now += timedelta(seconds=1)
+        return self._now
+
+    def _remember(self, conversation_id: ConversationId) -> Thread:
+        self._known[conversation_id] = self.threads[conversation_id]
+        return self._known[conversation_id]
+
+    def _change(self, conversation_id: ConversationId, **changes: object) -> None:
+        self._answer()
+        thread = self.threads.get(conversation_id)
+        if thread is None:
+            raise NotFound
+        changed = replace(thread.conversation, **changes)
+        self.threads[conversation_id] = replace(thread, conversation=changed)
+
+    def _append(
+        self,
+        thread: Thread,
+        message_id: MessageId,
+        role: Role,
+        body: str,
+        parent_id: MessageId | None,
+        turn_id: TurnId | None = None,
+        outcome: Outcome = Outcome.COMPLETE,
+    ) -> None:
+        now, last = self._tick(), thread.messages[-1] if thread.messages else None
+        if parent_id is None and last:
+            parent_id = last.id
+        message = Message(
+            id=message_id,
+            seq=last.seq + 1 if last else 1,
+            parent_id=parent_id,
+            role=role,
+            body=body,
+            created_at=now,
+            outcome=outcome,
+            turn_id=turn_id,
+        )
+        conversation = replace(thread.conversation, rev=thread.conversation.rev + 1, updated_at=now)
+        self.threads[conversation.id] = replace(
+            thread, conversation=conversation, messages=(*thread.messages, message)
+        )
+
+    def _set_turn(
+        self,
+        turn_id: TurnId,
+        state: TurnState,
+        prompt_id: MessageId | None = None,
+        said: str = "",
+    ) -> None:
+        before = self._turns.get(turn_id)
+        self._turns[turn_id] = OpenTurn(
+            turn_id,
+            state,
+            prompt_id or (before.prompt_id if before else None),
+            datetime.now(UTC) + timedelta(seconds=10),
+            said,
+        )
+
+
+@dataclass
+class ScriptedStream:
+    """A reply piece by piece; `cancel` ends it."""
+
+    pieces: tuple[Piece, ...]
+    failure: ModelUnavailable | None
+    gate: threading.Event
+    is_cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def __iter__(self) -> Iterator[Piece]:
+        for number, piece in enumerate(self.pieces):
+            if number == len(self.pieces) // 2:
+                self._wait()
+            if self.is_cancelled.is_set():
+                return
+            yield piece
+        if self.failure:
+            raise self.failure
+
+    def cancel(self) -> None:
+        self.is_cancelled.set()
+        self.gate.set()
+
+    def _wait(self) -> None:
+        if not self.gate.wait(30):
+            raise AssertionError("nobody let the model go on")
+
+
+@dataclass
+class ScriptedModel:
+    """Says *pieces*, pausing in the middle while *gate* is closed, and then fails if told to."""
+
+    pieces: tuple[Piece, ...] = ("Prune ", "in March.")
+    failure: ModelUnavailable | None = None
+    gate: threading.Event = field(default_factory=threading.Event)
+    seen: list[Sequence[ContextMessage]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    def start(self, messages: Sequence[ContextMessage], *, max_tokens: int) -> ScriptedStream:
+        self.seen.append(messages)
+        return ScriptedStream(self.pieces, self.failure, self.gate)
+
+
+@dataclass
+class MemoryUsage:
+    """What admins read about everybody; counts how often it was asked."""
+
+    rows: list[PersonUsage]
+    is_admin: bool
+    asked: int = 0
+
+    def by_person(self) -> list[PersonUsage]:
+        self.asked += 1
+        if not self.is_admin:
+            raise NotFound
+        return self.rows
+
+
+class FakePerson:
+    """What the pages get for who is signed in: the real chat over fakes."""
+
+    def __init__(
+        self,
+        conversations: MemoryConversations,
+        model: ScriptedModel,
+        role: AccountRole = AccountRole.USER,
+        email: str = "maya@daybook.test",
+        live_turns: LiveTurns | None = None,
+    ) -> None:
+        self.session_id = SessionId(UUID(int=0x5))
+        self.conversations, self.model = conversations, model
+        self.email, self.role = email, role
+        self.usage = MemoryUsage([a_person("jonas@daybook.test")], role is AccountRole.ADMIN)
+        self.chat = Chat(
+            store=conversations,
+            live_turns=live_turns or LiveTurns(),
+            model=model,
+            info=INFO,
+            counter=RegexCounter(),
+            instructions="Be kind.",
+            sweep=lambda: None,
+        )
+
+    @property
+    def account(self) -> Account:
+        return Account(
+            user_id=self.conversations.user_id,
+            email=self.email,
+            role=self.role,
+            daily_cap_micro=self.conversations.cap_micro,
+            monthly_cap_micro=10_000_000,
+            spent_today_micro=self.conversations.spent_micro,
+            spent_this_month_micro=self.conversations.spent_micro,
+            reserved_micro=0,
+        )
+
+
+def a_person(email: str) -> PersonUsage:
+    """Somebody's usage, for the admin's table."""
+    return PersonUsage(
+        user_id=UserId(uuid4()),
+        email=email,
+        role=AccountRole.USER,
+        is_suspended=False,
+        last_active_at=NOON,
+        turns_today=3,
+        tokens_in_today=300,
+        tokens_out_today=120,
+        cost_today_micro=780,
+        turns_this_month=40,
+        tokens_in_this_month=4_000,
+        tokens_out_this_month=1_600,
+        cost_this_month_micro=10_400,
+        daily_cap_micro=1_000_000,
+        monthly_cap_micro=10_000_000,
+    )

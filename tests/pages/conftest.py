@@ -1,0 +1,85 @@
+"""The whole app as AppTest runs it, with fakes where the backend would be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from streamlit.runtime.scriptrunner import script_runner
+from streamlit.testing.v1 import AppTest
+
+from services import bootstrap
+from services.embedded import ModelState
+from tests.fakes import INFO, FakePerson, MemoryConversations, ScriptedModel
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class FakeLife:
+    """A process that is up, unless a test says otherwise."""
+
+    is_open: bool = True
+    stage: str = "ready"
+    trouble: str = ""
+    model: ModelState = ModelState.REMOTE
+
+
+@dataclass
+class Tab:
+    """Who sits before the tab: somebody, or nobody."""
+
+    person: FakePerson | None = None
+
+
+@pytest.fixture
+def conversations() -> MemoryConversations:
+    return MemoryConversations()
+
+
+@pytest.fixture
+def model() -> ScriptedModel:
+    return ScriptedModel()
+
+
+@pytest.fixture
+def maya(conversations: MemoryConversations, model: ScriptedModel) -> FakePerson:
+    return FakePerson(conversations, model)
+
+
+@pytest.fixture
+def life(monkeypatch: pytest.MonkeyPatch) -> FakeLife:
+    alive = FakeLife()
+    monkeypatch.setattr(bootstrap, "life", lambda: alive)
+    monkeypatch.setattr(bootstrap, "model_info", lambda: INFO)
+    return alive
+
+
+@pytest.fixture
+def tab(monkeypatch: pytest.MonkeyPatch, life: FakeLife) -> Tab:
+    tab = Tab()
+    monkeypatch.setattr(bootstrap, "person_services", lambda session_id: tab.person)
+    return tab
+
+
+@pytest.fixture(autouse=True)
+def navigation_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AppTest would run the files of pages/ by themselves, which our server forbids (streamlit_app.py)."""
+
+    def run(path: str) -> None:
+        source = Path(path).read_text(encoding="utf-8")
+        exec(compile(source, path, "exec"), {"__name__": "__main__", "__file__": path})  # noqa: S102
+
+    monkeypatch.setattr(script_runner, "_mpa_v1", run)
+
+
+@pytest.fixture
+def open_app(tab: Tab) -> Callable[..., AppTest]:
+    def open_for(person: FakePerson | None, **query: str) -> AppTest:
+        tab.person = person
+        app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=30)
+        for name, value in query.items():
+            app.query_params[name] = value
+        return app.run()
+
+    return open_for

@@ -1,0 +1,58 @@
+"""What admins see of people, and that nobody else sees or asks it."""
+
+from collections.abc import Callable
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from services.domain import AccountRole
+from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
+from tests.pages.conftest import ROOT, Tab
+
+OpenApp = Callable[..., AppTest]
+
+
+def admin(conversations: MemoryConversations) -> FakePerson:
+    return FakePerson(conversations, ScriptedModel(), AccountRole.ADMIN, "ruth@daybook.test")
+
+
+def links(app: AppTest) -> list[str]:
+    return [link.label for link in app.sidebar.get("page_link")]
+
+
+def test_an_admin_sees_counts_and_sums_and_no_content(
+    open_app: OpenApp, conversations: MemoryConversations
+):
+    conversations.hold("Secret title", "secret prompt", "secret reply")
+    app = open_app(admin(conversations))
+    assert links(app) == ["People"]
+
+    app.switch_page("pages/admin.py").run()
+
+    assert [title.value for title in app.title] == ["People and spending"]
+    (row,) = app.dataframe[0].value.to_dict("records")
+    assert row["person"] == "jonas@daybook.test"
+    assert (row["turns_today"], row["turns"]) == (3, 40)
+    assert (row["tokens_in"], row["tokens_out"]) == (4_000, 1_600)
+    assert (row["cost_today"], row["cost"]) == (0.00078, 0.0104)
+    assert (row["daily_cap"], row["monthly_cap"]) == (1.0, 10.0)
+    assert "secret" not in str(app.main).lower()
+
+
+def test_for_others_the_page_is_not_there_and_nothing_is_asked(open_app: OpenApp, maya: FakePerson):
+    app = open_app(maya)
+
+    assert links(app) == []
+    with pytest.raises(ValueError, match="Could not find a navigation page"):
+        app.switch_page("pages/admin.py")
+    assert maya.usage.asked == 0
+
+
+def test_the_page_itself_asks_nothing_for_others(maya: FakePerson, tab: Tab):
+    tab.person = maya
+
+    app = AppTest.from_file(str(ROOT / "pages/admin.py"), default_timeout=30).run()
+
+    assert [error.value for error in app.error] == ["That conversation does not exist."]
+    assert not app.dataframe
+    assert maya.usage.asked == 0

@@ -1,0 +1,513 @@
+"""The chat page: what a person sees, with the real chat over fakes."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from services.domain import Full, Outcome, Thread, Window
+from services.embedded import ModelState
+from services.errors import ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
+from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
+from tests.pages.conftest import FakeLife, Tab
+
+OpenApp = Callable[..., AppTest]
+TRACKER = "http://tracker.example/pixel.png"
+
+
+def said(app: AppTest) -> list[str]:
+    return [message.markdown[0].value for message in app.chat_message]
+
+
+def titles(app: AppTest) -> list[str]:
+    return [button.label for button in app.sidebar.button if str(button.key).startswith("open-")]
+
+
+def send(app: AppTest, prompt: str) -> AppTest:
+    return app.chat_input(key="composer").set_value(prompt).run()
+
+
+def in_composer(app: AppTest) -> str:
+    proto = app.chat_input(key="composer").proto
+    return proto.value if proto.set_value else ""
+
+
+def following_nothing(app: AppTest, thread: Thread) -> AppTest:
+    """The next run draws a reply that is coming and returns: so it is while a dialog is open."""
+    app.session_state["dialog"] = "Rename", thread.conversation
+    return app
+
+
+def pairs(count: int) -> list[str]:
+    return [f"{who} {n}" for n in range(count) for who in ("prompt", "reply")]
+
+
+@contextmanager
+def meanwhile(act: Callable[[], object]) -> Iterator[None]:
+    """*act* once, beside a page that follows a reply."""
+    acting = threading.Thread(target=act)
+    acting.start()
+    yield
+    acting.join()
+
+
+def until(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_newcomer_sees_a_fresh_page(open_app: OpenApp, maya: FakePerson):
+    app = open_app(maya)
+
+    assert [title.value for title in app.title] == ["A fresh page"]
+    assert titles(app) == []
+    assert app.chat_input(key="composer")
+    assert not app.exception
+
+
+def test_a_reply_is_shown_kept_and_found_again(open_app: OpenApp, maya: FakePerson):
+    app = send(open_app(maya), "When do I prune?")
+
+    assert said(app) == ["When do I prune?", "Prune in March."]
+    assert titles(app) == [r"When do I prune\?"]
+    again = open_app(maya, c=app.query_params["c"])
+    assert said(again) == ["When do I prune?", "Prune in March."]
+
+
+def test_a_conversation_goes_on_under_its_address(open_app: OpenApp, maya: FakePerson):
+    app = send(open_app(maya), "First")
+
+    send(app, "Second")
+
+    assert said(app) == ["First", "Prune in March.", "Second", "Prune in March."]
+    assert len(titles(app)) == 1
+
+
+def test_the_newest_conversation_stands_first_and_opens(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    old = conversations.hold("Old", "What is old?", "This.")
+    conversations.hold("New", "What is new?", "That.")
+    app = open_app(maya)
+    assert titles(app) == ["New", "Old"]
+
+    app.sidebar.button(key=f"open-{old}").click().run()
+
+    assert said(app) == ["What is old?", "This."]
+    assert app.query_params["c"] == str(old)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "00000000-0000-4000-8000-000000000000"])
+def test_what_is_not_ones_own_does_not_exist(open_app: OpenApp, maya: FakePerson, name: str):
+    app = open_app(maya, c=name)
+
+    assert [error.value for error in app.error] == ["That conversation does not exist."]
+    assert not app.chat_input
+    assert app.button(key="way-out").click().run().title[0].value == "A fresh page"
+
+
+# --- a prompt that is not taken ------------------------------------------------------------------
+
+
+def test_a_prompt_over_the_budget_comes_back_into_the_composer(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    conversations.cap_micro = 1
+    app = send(open_app(maya), "A long thought")
+
+    assert [warning.value for warning in app.warning] == [
+        "Today's budget is used up. It opens again at midnight UTC."
+    ]
+    assert in_composer(app) == "A long thought"
+    assert not app.chat_message
+    assert titles(app) == []
+
+
+def test_the_second_of_two_tabs_is_told_and_loses_nothing(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", "One", "Two")
+    app = open_app(maya, c=str(garden))
+    conversations.go_on_elsewhere(garden, "From the other tab")
+
+    send(app, "From this tab")
+
+    assert "went on in another tab" in app.warning[0].value
+    assert said(app) == ["One", "Two", "From the other tab"]
+    assert in_composer(app) == "From this tab"
+    send(app, "From this tab")
+    assert said(app)[-2:] == ["From this tab", "Prune in March."]
+
+
+def test_a_prompt_stays_when_the_database_is_away(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    app = open_app(maya)
+    conversations.failure = StoreUnavailable()
+
+    send(app, "A thought")
+
+    assert StoreUnavailable.public in [warning.value for warning in app.warning]
+    assert in_composer(app) == "A thought"
+    assert not app.exception
+
+
+def test_a_prompt_can_be_copied_when_the_session_turns_out_to_have_ended(
+    open_app: OpenApp, maya: FakePerson, tab: Tab
+):
+    app = open_app(maya)
+    tab.person = None
+
+    send(app, "A thought")
+
+    assert [code.value for code in app.code] == ["A thought"]
+    assert app.tabs
+
+
+def test_a_session_that_ends_in_the_middle_leads_to_the_sign_in_page(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    conversations.failure = SignedOut()
+
+    app = open_app(maya, c=str(maya.session_id))
+
+    assert app.tabs
+    assert not app.chat_input
+
+
+# --- replies that fail, stop or break -------------------------------------------------------------
+
+
+def test_a_model_that_fails_is_one_sentence_and_a_retry(
+    open_app: OpenApp, maya: FakePerson, model: ScriptedModel
+):
+    model.pieces, model.failure = (), ModelUnavailable(ModelFailure.BUSY)
+    app = send(open_app(maya), "When?")
+
+    assert [error.value for error in app.error] == [
+        "The model has too much to do just now. Your message is saved."
+    ]
+    assert said(app) == ["When?"]
+    model.pieces, model.failure = ("In March.",), None
+    app.button(key="retry").click().run()
+    assert said(app) == ["When?", "In March."]
+    assert not app.error
+
+
+def test_what_had_come_is_kept_when_a_model_breaks_off(
+    open_app: OpenApp, maya: FakePerson, model: ScriptedModel
+):
+    model.pieces, model.failure = ("Pru",), ModelUnavailable(ModelFailure.DROPPED)
+
+    app = send(open_app(maya), "When?")
+
+    assert said(app) == ["When?", "Pru"]
+    assert app.error[0].value == "The connection to the model broke. What had come is saved."
+    assert app.button(key="retry").label == "Retry"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sentence"),
+    [
+        (Outcome.STOPPED, "You stopped this reply."),
+        (Outcome.FAILED, "The model broke off. What had come is kept."),
+        (
+            Outcome.INTERRUPTED,
+            "The server stopped in the middle of this reply. What had come is kept.",
+        ),
+    ],
+)
+def test_how_a_reply_ended_is_marked_for_as_long_as_it_is_there(
+    open_app: OpenApp,
+    maya: FakePerson,
+    conversations: MemoryConversations,
+    outcome: Outcome,
+    sentence: str,
+):
+    garden = conversations.hold("Garden", "When?", "Pru")
+    conversations.end_last(garden, outcome)
+
+    app = open_app(maya, c=str(garden))
+
+    assert sentence in [caption.value for caption in app.caption]
+    assert app.button(key="retry").label == "Retry"
+    assert len(send(app, "Go on").chat_message[1].markdown) == 2  # its mark stays
+
+
+def test_a_prompt_that_nobody_answered_can_be_tried_again(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", "When?")
+    app = open_app(maya, c=str(garden))
+    assert "No reply has come." in [caption.value for caption in app.caption]
+
+    app.button(key="retry").click().run()
+
+    assert said(app) == ["When?", "Prune in March."]
+
+
+def test_what_a_process_that_died_had_been_told_comes_back(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", "When?")
+    conversations.leave_unfinished(garden, "Prune in Ma")
+
+    app = open_app(maya, c=str(garden))
+
+    assert said(app) == ["When?", "Prune in Ma"]
+    assert app.button(key="retry").label == "Retry"
+
+
+def test_a_reply_that_is_coming_is_followed_by_whoever_opens_it(
+    open_app: OpenApp, maya: FakePerson, model: ScriptedModel
+):
+    model.gate.clear()
+    turn = maya.chat.begin(None, "When?")
+    until(turn.said)
+
+    with meanwhile(model.gate.set):
+        app = open_app(maya, c=str(turn.conversation_id))
+
+    assert said(app) == ["When?", "Prune in March."]
+
+
+def test_stop_ends_the_reply_and_keeps_what_was_said(
+    open_app: OpenApp, maya: FakePerson, model: ScriptedModel, conversations: MemoryConversations
+):
+    model.gate.clear()
+    turn = maya.chat.begin(None, "When?")
+    until(turn.said)
+    app = open_app(maya)
+    app.query_params["c"] = str(turn.conversation_id)
+    following_nothing(app, conversations.threads[turn.conversation_id]).run()
+
+    app.button(key="stop").click().run()
+
+    assert said(app) == ["When?", "Prune"]
+    assert "You stopped this reply." in [caption.value for caption in app.caption]
+    assert "stop" not in [button.key for button in app.button]
+
+
+def test_a_second_prompt_waits_for_the_reply_and_is_not_lost(
+    open_app: OpenApp, maya: FakePerson, model: ScriptedModel, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", "One", "Two")
+    app = open_app(maya, c=str(garden))
+    model.gate.clear()
+    turn = maya.chat.begin(garden, "Three")
+    until(turn.said)
+    following_nothing(app, conversations.threads[garden])
+
+    send(app, "Four")
+
+    assert [warning.value for warning in app.warning] == [
+        "A reply is still coming. Wait for it, or stop it first."
+    ]
+    assert said(app)[2] == "Three"
+    assert in_composer(app) == "Four"
+    model.gate.set()
+
+
+# --- text from elsewhere --------------------------------------------------------------------------
+
+
+def test_nothing_that_anybody_wrote_loads_from_elsewhere(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    image = f"![seen]({TRACKER})"
+    garden = conversations.hold(image, f"Look: {image}", f"A reply with {image}")
+
+    app = open_app(maya, c=str(garden))
+
+    everything = [element.value for element in (*app.markdown, *app.title, *app.caption)]
+    everything += [button.label for button in app.button]
+    everything += [menu.label for menu in app.get("menu_button")]
+    assert any("tracker" in text for text in everything)
+    assert not [text for text in everything if "![" in text]
+
+
+def test_an_address_in_a_label_is_no_link(open_app: OpenApp, maya: FakePerson):
+    app = open_app(maya)
+
+    captions = [caption.value for caption in app.sidebar.caption]
+    assert not [caption for caption in captions if "maya@daybook.test" in caption.replace("\\", "")]
+
+
+def test_a_message_that_does_not_verify_is_not_shown_and_the_rest_is(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", "One", "Two", "Three", "Four")
+    conversations.spoil(garden, seq=2)
+
+    app = open_app(maya, c=str(garden))
+
+    assert "This message could not be verified and is not shown." in said(app)[1]
+    assert (said(app)[0], said(app)[2]) == ("One", "Three")
+    assert "removed or changed" in app.error[0].value
+
+
+# --- long conversations and what the model sees of them --------------------------------------------
+
+
+def test_the_last_twenty_messages_are_drawn_and_earlier_ones_on_demand(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", *pairs(25), policy=Full())
+    app = open_app(maya, c=str(garden))
+    assert len(said(app)) == 20
+    assert said(app)[-1] == "reply 24"
+
+    app.button(key="earlier").click().run()
+    app.button(key="earlier").click().run()
+
+    assert len(said(app)) == 50
+    assert "earlier" not in [button.key for button in app.button]
+
+
+def banner(app: AppTest) -> list[str]:
+    return [caption.value for caption in app.main.caption if "in pencil" in caption.value]
+
+
+def lines(app: AppTest) -> int:
+    return sum("The model reads from here" in html.value for html in app.main.get("html"))
+
+
+def test_the_page_says_what_the_model_no_longer_sees(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", *pairs(4), policy=Window(4))
+
+    app = open_app(maya, c=str(garden))
+
+    assert "**4 earlier messages** are in pencil" in banner(app)[0]
+    assert lines(app) == 1
+
+
+def test_what_is_seen_whole_needs_no_banner(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", *pairs(4), policy=Full())
+
+    app = open_app(maya, c=str(garden))
+
+    assert (banner(app), lines(app)) == ([], 0)
+
+
+def test_another_policy_is_chosen_for_one_conversation(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", *pairs(4), policy=Window(4))
+    app = open_app(maya, c=str(garden))
+
+    app.radio(key=f"policy-{garden}").set_value("Full").run()
+
+    assert conversations.threads[garden].conversation.policy == Full()
+    assert banner(app) == []
+    assert app.radio(key=f"policy-{garden}").options == ["Full", "Window"]
+
+
+def test_the_context_starts_anew_and_the_history_stays(
+    open_app: OpenApp, maya: FakePerson, model: ScriptedModel, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", "Old prompt", "Old reply")
+    app = open_app(maya, c=str(garden))
+
+    app.button(key="start-anew").click().run()
+    assert "**2 earlier messages** are in pencil" in banner(app)[0]
+    assert lines(app) == 1
+    send(app, "New prompt")
+
+    assert said(app) == ["Old prompt", "Old reply", "New prompt", "Prune in March."]
+    assert [message.body for message in model.seen[-1]] == ["Be kind.", "New prompt"]
+    app.button(key="undo-reset").click().run()
+    assert banner(app) == []
+
+
+def test_a_conversation_too_long_for_full_says_so(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", "word " * 5000, "reply", policy=Full())
+
+    app = open_app(maya, c=str(garden))
+    send(app, "More")
+
+    assert "no longer fits" in str([caption.value for caption in app.caption])
+    assert "too long for the model" in app.warning[0].value
+    assert in_composer(app) == "More"
+
+
+# --- the conversation's menu and the account -------------------------------------------------------
+
+
+def menu(app: AppTest, choice: str) -> AppTest:
+    (found,) = [one for one in app.get("menu_button") if one.key == "conversation-menu"]
+    return found.click(choice).run()
+
+
+def test_a_conversation_is_renamed(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", "One", "Two")
+    app = open_app(maya, c=str(garden))
+
+    menu(app, "Rename")
+    app.text_input[0].set_value("Roses")
+    next(button for button in app.button if button.label == "Save").click().run()
+
+    assert conversations.threads[garden].conversation.title == "Roses"
+
+
+def test_a_conversation_is_deleted_only_after_a_word(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", "One", "Two")
+    app = open_app(maya, c=str(garden))
+
+    menu(app, "Delete")
+    assert garden in conversations.threads
+    app.button(key="danger-delete").click().run()
+
+    assert conversations.threads == {}
+
+
+def test_exports_are_offered_under_a_safe_name(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("../Garden: a/b", "One", "Two")
+
+    app = open_app(maya, c=str(garden))
+
+    assert [button.label for button in app.get("download_button")] == ["As Markdown", "As JSON"]
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (ModelState.STARTING, "The local model is starting"),
+        (ModelState.READY, "weak at talking"),
+        (ModelState.FAILED, "does not start"),
+        (ModelState.REMOTE, "Model: scripted"),
+    ],
+)
+def test_the_page_says_which_model_answers(
+    open_app: OpenApp, maya: FakePerson, life: FakeLife, state: ModelState, words: str
+):
+    life.model = state
+
+    app = open_app(maya)
+
+    assert words in str([caption.value for caption in app.caption])
+    assert words in str([caption.value for caption in app.sidebar.caption])
+
+
+def test_the_account_says_what_is_spent_and_leads_out(open_app: OpenApp, maya: FakePerson):
+    app = send(open_app(maya), "When?")
+
+    assert any(r"of \$1.00" in caption.value for caption in app.sidebar.caption)
+    (sign_out,) = app.sidebar.get("html")
+    assert 'method="post" action="/session/end"' in sign_out.value

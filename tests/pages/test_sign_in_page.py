@@ -1,0 +1,116 @@
+"""What people see who are signed out."""
+
+import runpy
+from collections.abc import Callable
+from typing import NoReturn
+
+import pytest
+from streamlit.runtime.pages_manager import PagesManager
+from streamlit.testing.v1 import AppTest
+
+from services import bootstrap
+from services.errors import Misconfigured
+from tests.fakes import FakePerson
+from tests.pages.conftest import ROOT, FakeLife, Tab
+
+OpenApp = Callable[..., AppTest]
+
+
+def forms(app: AppTest) -> dict[str, str]:
+    return {tab.label: tab.get("html")[0].value for tab in app.tabs}
+
+
+def test_a_stranger_sees_two_forms_that_post_to_our_doors(open_app: OpenApp):
+    app = open_app(None)
+
+    sign_in, create = forms(app)["Sign in"], forms(app)["Create account"]
+    assert 'method="post" action="/session"' in sign_in
+    assert 'method="post" action="/account"' in create
+    assert 'autocomplete="current-password"' in sign_in
+    assert 'autocomplete="new-password"' in create
+    assert all(
+        'name="email"' in form and 'name="next" value="/"' in form for form in (sign_in, create)
+    )
+    assert not app.chat_input
+    assert not app.sidebar.children
+
+
+def test_signing_in_leads_back_to_where_the_address_led(open_app: OpenApp):
+    app = open_app(None, c="some-id", reason="wrong", wait="60")
+
+    assert 'name="next" value="/?c=some-id"' in forms(app)["Sign in"]
+
+
+def test_an_address_cannot_write_into_the_form(open_app: OpenApp):
+    app = open_app(None, c='"><script>alert(1)</script>')
+
+    assert "<script>" not in forms(app)["Sign in"]
+    assert '"><' not in forms(app)["Sign in"].partition('name="next"')[2].partition("<label>")[0]
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("wrong", "The e-mail address or the password is not right."),
+        ("taken", "There is an account with this address already: sign in instead."),
+        ("weak", "Choose a password of 12 to 72 characters that is not easy to guess."),
+        ("unavailable", "Storage is not answering. Nothing is lost; try again in a moment."),
+        ("expired", "You are signed out. Please sign in again."),
+    ],
+)
+def test_a_reason_is_a_sentence(open_app: OpenApp, reason: str, sentence: str):
+    assert [error.value for error in open_app(None, reason=reason).error] == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("wait", "words"), [("300", "5 minutes"), ("x", "a minute"), ("9" * 8, "1440 minutes")]
+)
+def test_a_throttle_says_how_long(open_app: OpenApp, wait: str, words: str):
+    (error,) = open_app(None, reason="slow", wait=wait).error
+
+    assert words in error.value
+
+
+def test_an_unknown_reason_says_nothing(open_app: OpenApp):
+    assert not open_app(None, reason="![x](http://e/i)").error
+
+
+def test_a_tab_whose_session_has_ended_shows_the_sign_in_page(
+    open_app: OpenApp, maya: FakePerson, tab: Tab
+):
+    app = open_app(maya)
+    assert app.chat_input
+
+    tab.person = None
+    app.run()
+
+    assert forms(app)
+    assert not app.chat_input
+
+
+def test_until_the_backend_is_there_the_page_says_how_far_it_is(open_app: OpenApp, life: FakeLife):
+    life.is_open, life.stage = False, "starting the database"
+
+    app = open_app(None)
+
+    assert [info.value for info in app.info] == ["Daybook is starting: starting the database …"]
+    assert not app.tabs
+
+
+def test_trouble_is_said_to_everybody(open_app: OpenApp, life: FakeLife):
+    life.trouble = "The disk is full."
+
+    assert [warning.value for warning in open_app(None).warning] == ["The disk is full."]
+
+
+def test_the_server_runs_no_page_by_itself(monkeypatch: pytest.MonkeyPatch):
+    def refuse(url: str) -> NoReturn:
+        raise Misconfigured("not now")
+
+    monkeypatch.setattr(bootstrap, "begin", refuse)
+    monkeypatch.setattr(PagesManager, "uses_pages_directory", None)
+
+    with pytest.raises(SystemExit, match="not now"):
+        runpy.run_path(str(ROOT / "streamlit_app.py"), run_name="streamlit_app")
+
+    assert PagesManager.uses_pages_directory is False
