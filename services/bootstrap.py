@@ -241,7 +241,7 @@ def _build() -> Shared:
     people: dict[SessionId, PersonServices] = {}
     visitors = Visitors(
         sessions,
-        on_leave=lambda session: live_turns.stop(session.user_id),
+        on_leave=lambda session: _leave(people.get(session.id)),
         on_forget=lambda session: people.pop(session.id, None),
     )
     shared = Shared(
@@ -255,6 +255,11 @@ def _build() -> Shared:
     )
     threading.Thread(target=_keep_sweeping, args=[shared], name="sweep", daemon=True).start()
     return shared
+
+
+def _leave(person: PersonServices | None) -> None:
+    if person:
+        person.chat.leave()
 
 
 def _model(chosen: Settings, at: Endpoints) -> OpenAIModel:

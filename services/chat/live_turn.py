@@ -31,7 +31,10 @@ class LiveTurn:
         conversation_id: ConversationId,
         turn_id: TurnId,
         prompt_id: MessageId,
+        owner: object = None,
     ) -> None:
+        """*owner*: whose it is to stop when they leave; one device of the person."""
+        self.owner = owner
         self.user_id, self.conversation_id = user_id, conversation_id
         self.id, self.prompt_id = turn_id, prompt_id
         self.failure: AppError | None = None
@@ -117,16 +120,12 @@ def _mended(text: str) -> str:
 
 @dataclass(slots=True)
 class LiveTurns:
-    """All live turns of this process, by person and conversation, and their common heartbeat."""
+    """All live turns of this process, by person and conversation."""
 
     _turns: dict[tuple[UserId, ConversationId], LiveTurn] = field(
         default_factory=dict[tuple[UserId, ConversationId], LiveTurn], repr=False
     )
-    _beats: dict[TurnId, Callable[[str], object]] = field(
-        default_factory=dict[TurnId, Callable[[str], object]], repr=False
-    )
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _heart: threading.Thread | None = None
 
     def find(self, user_id: UserId, conversation_id: ConversationId) -> LiveTurn | None:
         """The turn that is coming, or that failed a moment ago."""
@@ -140,26 +139,21 @@ class LiveTurns:
     def run(
         self, turn: LiveTurn, beat: Callable[[str], object], produce: Callable[[LiveTurn], None]
     ) -> None:
-        """Let *produce* run in a thread of its own, with a *beat* of the text so far every second."""
-        work = threading.Thread(
-            target=self._work, args=(turn, produce), name=f"turn-{turn.id}", daemon=True
-        )
+        """Let *produce* run in a thread of its own, beside a *beat* of the text so far every second."""
+        work = _thread(f"turn-{turn.id}", self._work, turn, produce)
+        heart = _thread(f"beat-{turn.id}", _keep_alive, turn, beat)
         with self._lock:
             work.start()  # first: what no thread works at must neither be found nor kept alive
             self._turns[turn.user_id, turn.conversation_id] = turn
-            self._beats[turn.id] = beat
-            if self._heart is None:
-                heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-                heart.start()
-                self._heart = heart
+        heart.start()
 
-    def stop(self, user_id: UserId | None = None, within: float = 2.0) -> None:
-        """Stop the turns of one person, or all, and give them *within* seconds to be stored."""
+    def stop(self, owner: object = None, within: float = 2.0) -> None:
+        """Stop the turns of one owner, or all, and give them *within* seconds to be stored."""
         with self._lock:
             turns = [
                 turn
-                for (owner, _), turn in self._turns.items()
-                if not turn.is_done and user_id in (None, owner)
+                for turn in self._turns.values()
+                if not turn.is_done and (owner is None or turn.owner is owner)
             ]
         for turn in turns:
             turn.stop()
@@ -175,30 +169,22 @@ class LiveTurns:
                 log_event("turn.lost", turn=turn.id)
                 turn.close(AppError())
             with self._lock:
-                self._beats.pop(turn.id, None)
                 forgotten = [key for key, turn in self._turns.items() if turn.is_forgotten()]
                 for key in forgotten:  # nobody may ever come to look for it, and it holds the text
                     del self._turns[key]
 
-    def _beat(self) -> None:
-        """One thread for all: it ends when nothing is left to keep alive."""
-        while True:
-            time.sleep(_HEARTBEAT_SECONDS)
-            with self._lock:
-                if not self._beats:
-                    self._heart = None
-                    return
-                beating = [
-                    (turn, self._beats[turn.id])
-                    for turn in self._turns.values()
-                    if turn.id in self._beats
-                ]
-            for turn, beat in beating:
-                try:
-                    beat(turn.said())
-                except SignedOut:  # wherever, or suspended: nothing more is said or paid for
-                    turn.stop()
-                except AppError:  # the next beat may be heard; the reply itself waits in memory
-                    log_event("turn.unheard", turn=turn.id)
-                except Exception:  # a bug at one turn must not let the leases of all run out
-                    _logger.exception("a heartbeat failed")
+
+def _keep_alive(turn: LiveTurn, beat: Callable[[str], object]) -> None:
+    while not turn.wait(_HEARTBEAT_SECONDS):
+        try:
+            beat(turn.said())
+        except SignedOut:  # wherever, or suspended: nothing more is said or paid for
+            turn.stop()
+        except AppError:  # the next beat may be heard; the reply itself waits in memory
+            log_event("turn.unheard", turn=turn.id)
+        except Exception:  # a bug must not let the lease run out under a reply that is well
+            _logger.exception("a heartbeat failed")
+
+
+def _thread(name: str, target: Callable[..., None], *args: object) -> threading.Thread:
+    return threading.Thread(target=target, args=args, name=name, daemon=True)

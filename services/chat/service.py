@@ -179,6 +179,10 @@ class Chat:
             turn.stop()
             turn.wait(within)
 
+    def leave(self, within: float = 2.0) -> None:
+        """Stop the turns that were begun here, and let them be stored."""
+        self.live_turns.stop(self.store, within)
+
     def delete(self, conversation_id: ConversationId) -> None:
         """Stop what is coming and destroy the conversation."""
         self.stop(conversation_id)
@@ -223,7 +227,9 @@ class Chat:
         )
         affordable = self.info.affordable_reply(begun.reserved_micro - worst_prompt)
         max_tokens = min(plan.reply_tokens, affordable)
-        turn = LiveTurn(self.store.user_id, conversation_id, begun.turn_id, prompt_id)
+        turn = LiveTurn(
+            self.store.user_id, conversation_id, begun.turn_id, prompt_id, owner=self.store
+        )
         log_event(
             "turn.begun",
             turn=turn.id,

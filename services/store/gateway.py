@@ -41,7 +41,7 @@ def _read_moment(value: object) -> object:
 Moment = Annotated[datetime, BeforeValidator(_read_moment)]
 Argument = UUID | str | int | bool | datetime | None
 Row = TypeVar("Row", bound=BaseModel)
-_TIMEOUT = httpx.Timeout(15.0, connect=3.0)  # seconds
+_TIMEOUT = httpx.Timeout(8.0, connect=3.0)  # seconds: less than a lease, or one lost answer ends it
 
 
 class Answer(BaseModel):

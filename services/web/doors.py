@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import uuid4
 
@@ -60,6 +61,8 @@ class Origin:
         """Whether the form came from a page of ours."""
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return False
+        if self.url is None and not _is_nobodys(request.url.hostname or ""):
+            return False
         origin = request.headers.get("origin")
         if origin is None:
             return True
@@ -81,6 +84,15 @@ class Origin:
         agent = connection.headers.get("user-agent", "")
         is_safari = "Safari/" in agent and "Chrome/" not in agent and "Chromium/" not in agent
         return "sid" if is_safari and not self.is_https else "__Host-sid"
+
+
+def _is_nobodys(host: str) -> bool:
+    """Whether no name server decides where *host* leads: else a stranger's name may lead to us."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return True
 
 
 def cookie_of(connection: HTTPConnection, origin: Origin) -> Cookie | None:

@@ -478,14 +478,17 @@ def test_a_conversation_deleted_under_a_reply(chat: Chat, maya: AppSession, serv
     assert Conversations(maya).recent() == []
 
 
-def test_all_turns_of_a_person_can_be_stopped_at_once(
-    chat: Chat, maya: AppSession, server: ModelServer
+def test_who_leaves_stops_their_turns_and_no_others(
+    chat: Chat, maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer
 ):
     with a_slow_reply(server) as prompt:
         turns = [chat.begin(None, prompt) for _ in range(2)]
         for turn in turns:
             next(text for text in turn.follow() if text)
-        chat.live_turns.stop(maya.user_id, within=SECONDS)
+        other = make_chat(maya, chat.live_turns)
+        other.leave()  # another device, whose turns these are not
+        assert not any(turn.is_done for turn in turns)
+        chat.leave(within=SECONDS)
 
     assert all(turn.is_done for turn in turns)
     for turn in turns:

@@ -19,7 +19,7 @@ FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.
 SAFARI = (
     "Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/19.0 Safari/605.1.15"
 )
-OURS = {"origin": "http://testserver", "sec-fetch-site": "same-origin", "user-agent": FIREFOX}
+OURS = {"origin": "http://localhost", "sec-fetch-site": "same-origin", "user-agent": FIREFOX}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,11 @@ def doors(
     )
     client = (address or f"host-{uuid4()}", 50000)
     return TestClient(
-        Starlette(routes=made.routes()), client=client, headers=OURS, follow_redirects=False
+        Starlette(routes=made.routes()),
+        base_url="http://localhost",
+        client=client,
+        headers=OURS,
+        follow_redirects=False,
     )
 
 
@@ -186,13 +190,21 @@ def test_a_form_of_another_site_is_refused(visitors: Visitors, path: str, header
     assert "set-cookie" not in answer.headers
 
 
+def test_a_name_that_a_stranger_may_lead_here_is_not_ours(visitors: Visitors):
+    rebound = {"host": "evil.test", "origin": "http://evil.test"}
+
+    answer = doors(visitors).post("/account", data=form(new_email()), headers=rebound)
+
+    assert answer.status_code == 403
+
+
 def test_behind_a_proxy_the_configured_address_decides(visitors: Visitors):
     client = doors(visitors, Origin("https://daybook.example", 1))
 
     ours = client.post(
         "/account", data=form(new_email()), headers={"origin": "https://daybook.example"}
     )
-    other = client.post("/account", data=form(new_email()), headers={"origin": "http://testserver"})
+    other = client.post("/account", data=form(new_email()), headers={"origin": "http://localhost"})
 
     assert ours.status_code == 303
     assert ours.headers["set-cookie"].startswith("__Host-sid=")
