@@ -60,6 +60,10 @@ def started(version: int, *, careless: bool = True) -> Iterator[str]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_installed(version: int) -> bool:
+    return (_binaries(version) / "postgres").exists()
+
+
 def new_database(server: str, name: str, template: str = "template0") -> str:
     """A database, empty or like *template*; how a superuser connects to it."""
     with psycopg.connect(server, autocommit=True) as connection:

@@ -69,23 +69,6 @@ def test_files_are_named_by_moment_and_purpose() -> None:
     assert len(set(VERSIONS)) == len(names)
 
 
-@pytest.mark.parametrize("version", [15, 16])
-def test_migrations_apply_to_older_versions_too_and_work_there(version: int) -> None:
-    with servers.started(version) as server:
-        for name in ("first", "second"):  # nothing above the database is left behind by the first
-            address = servers.new_database(server, name)
-            servers.lay_ground(address)
-            with psycopg.connect(servers.as_owner(address), autocommit=True) as connection:
-                assert migrations.apply(connection, MIGRATIONS) == VERSIONS
-                assert migrations.apply(connection, MIGRATIONS) == ()
-                key = new_key()
-                migrations.install_server_keys(connection, {1: key})
-            with psycopg.connect(address, autocommit=True) as admin:
-                maya = psycopg_world(admin, ServerProof(key)).person()
-                garden = maya.create_conversation()
-                assert maya.finish(maya.begin(garden)["turn"], 1, 5)["saved"]
-
-
 def test_each_file_is_applied_once_and_recorded_with_its_hash(owner: psycopg.Connection) -> None:
     assert migrations.apply(owner, MIGRATIONS) == VERSIONS
     assert migrations.apply(owner, MIGRATIONS) == ()

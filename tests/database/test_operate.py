@@ -65,6 +65,28 @@ def test_migrate_brings_a_database_up_to_date_twice_without_harm(run: Run, empty
         assert maya.begin(maya.create_conversation())["ok"]
 
 
+@pytest.mark.parametrize("version", [15, 16])
+def test_migrate_serves_older_versions_of_postgres_too(run: Run, version: int) -> None:
+    if not servers.is_installed(version) and "CI" not in os.environ:
+        pytest.skip(f"Postgres {version} is not installed")
+    proof = ServerProof(RootKeys.parse(ROOT_KEY).proof_key())
+    with servers.started(version) as server:
+        for name in ("first", "second"):  # nothing that the first left in the server is in the way
+            address = servers.new_database(server, name)
+            servers.lay_ground(address)
+            owner = servers.as_owner(address)
+
+            assert run("migrate", DATABASE_URL=owner, DAYBOOK_ROOT_KEYS=ROOT_KEY)[0] == 0
+            again = run("migrate", DATABASE_URL=owner, DAYBOOK_ROOT_KEYS=ROOT_KEY)
+
+            assert again == (0, "The database is up to date.")
+            with psycopg.connect(address, autocommit=True) as admin:
+                maya = psycopg_world(admin, proof).person()
+                garden = maya.create_conversation()
+                assert maya.finish(maya.begin(garden)["turn"], 1, 5)["saved"]
+                assert maya.call("delete_conversation", conversation=garden) == {"ok": True}
+
+
 def test_migrate_takes_the_root_key_from_the_keys_folder(
     run: Run, empty: str, tmp_path: Path
 ) -> None:
