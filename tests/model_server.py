@@ -45,6 +45,7 @@ class Script:
     """How to answer."""
 
     reply: str = ""  # empty: numbered words if `tokens` is given, else what the person said
+    parts: str = ""  # what parts the tokens of `reply` and is not said; empty: the blanks do
     tokens: int = 0
     delay: float = 0  # seconds before the first token
     rate: float = 0  # tokens a second; 0: all at once
@@ -330,6 +331,8 @@ def _send(
 def _words(script: Script, seen: Seen) -> list[str]:
     if script.tokens and not script.reply:
         return [f"word{number} " for number in range(1, script.tokens + 1)]
+    if script.parts:
+        return script.reply.split(script.parts)
     said = _MARK.sub("", seen.prompt).strip()
     return re.findall(r"\s*\S+|\s+\Z", script.reply or f"You said: {said}")
 

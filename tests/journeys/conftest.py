@@ -2,14 +2,15 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from services import embedded
-from tests.journeys.people import Person
+from tests.journeys.people import PASSWORD, SECONDS, Person
 from tests.model_server import ModelServer
 from tests.stack.apps import App, running
 
@@ -51,7 +52,15 @@ def app(make_app: Callable[..., App]) -> Iterator[App]:
     """One app for all journeys that leave it whole."""
     with running(make_app("app")) as app:
         app.until_ready()
+        sign_up(app, ADMIN)  # who comes first
         yield app
+
+
+def sign_up(app: App, email: str) -> str:
+    """The cookie of a new account, made without a browser."""
+    form = {"email": email, "password": PASSWORD, "next": "/"}
+    answer = httpx.post(f"{app.url}/account", data=form, timeout=SECONDS, trust_env=False)
+    return answer.headers["set-cookie"].split(";")[0]
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +71,16 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def person(
-    request: pytest.FixtureRequest, browser: Browser, app: App, tmp_path: Path
-) -> Iterator[Callable[..., Person]]:
-    """Somebody new at a browser of their own. What the browser complains of afterwards is an error."""
-    people = request.node.stash.setdefault(_PEOPLE, [])
+Someone = Callable[..., Person]
+
+
+@contextmanager
+def _people(node: pytest.Item | pytest.Collector, browser: Browser, app: App) -> Iterator[Someone]:
+    """People at browsers of their own. What a browser complains of in the end is an error."""
+    people = node.stash.setdefault(_PEOPLE, [])
 
     def make(name: str = "maya", url: str = app.url, **context: object) -> Person:
-        people.append(Person(browser, url, name, tmp_path, **context))
+        people.append(Person(browser, url, name, **context))
         return people[-1]
 
     yield make
@@ -80,13 +90,31 @@ def person(
         assert each.complaints() == []
 
 
+@pytest.fixture
+def person(request: pytest.FixtureRequest, browser: Browser, app: App) -> Iterator[Someone]:
+    """Makes somebody who is there for one test."""
+    with _people(request.node, browser, app) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def regular(request: pytest.FixtureRequest, browser: Browser, app: App) -> Iterator[Someone]:
+    """Makes somebody who stays for the tests of a module."""
+    with _people(request.node, browser, app) as make:
+        yield make
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):
-    """A failed journey shows what its people saw."""
+    """A failed journey shows what its people saw, and what the app said last."""
     report = yield
-    if report.when == "call" and report.failed:
-        for each in item.stash.get(_PEOPLE, []):
-            report.sections.append((f"what {each.name} saw", each.picture()))
+    if report.failed and "tmp_path_factory" in item.funcargs:
+        folder = item.funcargs["tmp_path_factory"].mktemp("seen")
+        for node in item.listchain():
+            for each in node.stash.get(_PEOPLE, []):
+                report.sections.append((f"what {each.name} saw", each.picture(folder)))
+        for app in (each for each in item.funcargs.values() if isinstance(each, App)):
+            report.sections.append(("what the app said", app.said()[-2000:]))
     return report
 
 

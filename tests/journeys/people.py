@@ -60,6 +60,10 @@ class Tab:
         return self.page.locator('.st-key-conversation-list [class*="st-key-open-"] button')
 
     @property
+    def sign_in_form(self) -> Locator:
+        return self.page.locator('form[action="/session"]')
+
+    @property
     def sidebar(self) -> Locator:
         return self.page.get_by_test_id("stSidebar")
 
@@ -105,7 +109,7 @@ class Tab:
         expect(self.rows.and_(self.page.locator('[kind="secondary"]'))).to_have_text([title])
 
     def is_asked_to_sign_in(self) -> None:
-        expect(self.page.locator('form[action="/session"]')).to_be_visible()
+        expect(self.sign_in_form).to_be_visible()
 
     def is_welcome(self) -> None:
         """Signed in, and the page is there."""
@@ -194,10 +198,8 @@ class Tab:
 class Person(Tab):
     """Somebody with a browser of their own, its first tab, and an address to sign up with."""
 
-    def __init__(
-        self, browser: Browser, url: str, name: str, folder: Path, **context: object
-    ) -> None:
-        self.name, self.folder = name, folder
+    def __init__(self, browser: Browser, url: str, name: str, **context: object) -> None:
+        self.name = name
         self.email = f"{name}-{next(_numbers)}@daybook.test"
         self.console: list[str] = []
         self.hosts: set[str] = set()
@@ -237,18 +239,18 @@ class Person(Tab):
         said = [line for line in self.console if _COMPLAINT.search(line)]
         return said + [f"a request to {host}" for host in self.hosts if host != ours]
 
-    def picture(self) -> str:
+    def picture(self, folder: Path) -> str:
         """Where the screenshots and the console's lines are, for somebody who looks for the reason."""
         paths = []
         for number, page in enumerate(self.context.pages):
-            path = self.folder / f"{self.name}-{number}.png"
+            path = folder / f"{self.name}-{number}.png"
             try:
                 page.screenshot(path=path, timeout=5000)
             except Error as error:
                 paths.append(f"no screenshot: {error.message}")
             else:
                 paths.append(f"{path} of {page.url}")
-        console = self.folder / f"{self.name}-console.txt"
+        console = folder / f"{self.name}-console.txt"
         console.write_text("\n".join(self.console))
         return "\n".join([*paths, str(console)])
 

@@ -2,15 +2,14 @@
 
 import json
 import re
-from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import expect
 
+from tests.journeys.conftest import Someone
 from tests.journeys.people import PHONE, Person
 from tests.model_server import ModelServer
 
-Someone = Callable[..., Person]
 SLOWLY = "[[tokens=40 rate=12]]"  # three seconds and more
 FOR_EVER = "[[tokens=400 rate=12]]"
 WHOLE = re.compile(r"word1 .*word20 .*word40")

@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from services.store.sessions import Cookie
+from tests.journeys.conftest import sign_up
 from tests.journeys.people import PASSWORD, SECONDS
 from tests.journeys.seeds import converse, database, second_process
 from tests.stack.apps import App
@@ -75,13 +76,6 @@ class Owner:
     tab: Visit
 
 
-def signed_up(app: App, email: str) -> str:
-    """The cookie of a new account."""
-    form = {"email": email, "password": PASSWORD, "next": "/"}
-    answer = httpx.post(f"{app.url}/account", data=form, timeout=SECONDS, trust_env=False)
-    return answer.headers["set-cookie"].split(";")[0]
-
-
 def signs_out(app: App, owner: Owner) -> None:
     url, headers = f"{app.url}/session/end", {"cookie": owner.cookie}
     httpx.post(url, headers=headers, timeout=SECONDS, trust_env=False)
@@ -90,7 +84,7 @@ def signs_out(app: App, owner: Owner) -> None:
 @pytest.fixture
 def maya(app: App) -> Iterator[Owner]:
     email = f"owner-{uuid4()}@daybook.test"
-    cookie = signed_up(app, email)
+    cookie = sign_up(app, email)
     with second_process(app) as sessions:
         _, session = sessions.sign_in(email, PASSWORD)
         conversation = converse(session, [(SECRET, "I see.")])
@@ -118,7 +112,7 @@ def test_the_owner_comes_back_to_her_own_session(app: App, maya: Owner):
 
 
 def test_her_session_id_is_worth_nothing_to_another(app: App, maya: Owner):
-    omar = signed_up(app, f"stranger-{uuid4()}@daybook.test")
+    omar = sign_up(app, f"stranger-{uuid4()}@daybook.test")
 
     for cookie in (omar, "", "__Host-sid=", f"__Host-sid={'0' * 64}"):
         got = attempt(app, maya, cookie=cookie, session=maya.tab.session)

@@ -1,0 +1,137 @@
+"""Who sees what: two people, an admin, somebody signed out, and two processes of one deployment."""
+
+import re
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.journeys.conftest import ADMIN, Someone
+from tests.journeys.people import PASSWORD, Person
+from tests.journeys.seeds import converse, database, second_process
+from tests.model_server import ModelServer
+from tests.stack.apps import App, until
+
+SLOWLY = "[[tokens=40 rate=12]]"
+UNKNOWN = "That conversation does not exist."
+
+
+@pytest.fixture
+def maya(person: Someone) -> Person:
+    maya = person()
+    maya.arrives()
+    return maya
+
+
+@pytest.fixture
+def omar(person: Someone) -> Person:
+    omar = person("omar")
+    omar.arrives()
+    return omar
+
+
+def test_two_people_side_by_side(maya: Person, omar: Person):
+    maya.asks(f"Maya's garden {SLOWLY}")
+    omar.asks(f"Omar's boat {SLOWLY}")
+    for each, own, other in ((maya, "garden", "boat"), (omar, "boat", "garden")):
+        each.hears_all_of(re.compile("word1 .*word40"))
+        expect(each.rows).to_have_count(1)
+        expect(each.rows).to_contain_text([own])
+        assert other not in each.page.content()
+
+
+def test_anothers_conversation_is_like_none(maya: Person, omar: Person):
+    maya.asks("The key is under the flowerpot")
+    maya.hears_all_of("You said:")
+
+    seen = []
+    for name in (maya.conversation_id, uuid4(), "nonsense"):
+        omar.visit(f"/?c={name}")
+        omar.sees(UNKNOWN)
+        omar.sees_no_reply_coming()
+        seen.append(omar.page.locator("body").aria_snapshot())
+
+    assert seen[0] == seen[1] == seen[2]
+    assert "flowerpot" not in omar.page.content()
+
+
+def test_a_deep_link_leads_through_sign_in(maya: Person):
+    maya.asks("A place to come back to")
+    maya.hears_all_of("You said:")
+    link = maya.page.url.removeprefix(maya.url)
+    maya.signs_out()
+
+    maya.visit(link)
+    maya.enters("/session", maya.email, "not the password")
+    maya.sees("The e-mail address or the password is not right.")
+    maya.enters("/session", maya.email)
+
+    maya.hears("You said: A place to come back to")
+    assert maya.page.url == maya.url + link
+
+
+def test_a_session_that_expired_ends_at_the_sign_in_page(app: App, maya: Person):
+    maya.asks("Here")
+    maya.hears_all_of("You said: Here")
+    with database(app) as rows:
+        rows.execute(
+            "update private.app_sessions set expires_at = now() - interval '1 second' where user_id ="
+            " (select id from auth.users where email = %s)",
+            [maya.email],
+        )
+
+    def is_out() -> bool:
+        """The app asks the database again every few seconds."""
+        maya.page.reload()
+        expect(maya.composer.or_(maya.sign_in_form)).to_be_visible()
+        return maya.sign_in_form.is_visible()
+
+    until(is_out)
+    expect(maya.rows).to_have_count(0)
+    maya.enters("/session", maya.email)
+    maya.is_welcome()
+    expect(maya.rows).to_have_text(["Here"])
+
+
+def test_the_first_account_sees_what_everybody_used_and_others_get_nothing(
+    person: Someone, maya: Person
+):
+    maya.asks("Count me in")
+    maya.hears_all_of("You said:")
+    admin = person("admin")
+    admin.email = ADMIN
+    admin.signs_in()
+
+    admin.page.locator(".st-key-account-menu button").click()
+    admin.page.get_by_role("link", name="People").click()
+    expect(admin.page.locator(".st-key-usage-table")).to_contain_text(maya.email)
+    assert "Count me in" not in admin.page.content()
+
+    maya.visit("/admin")
+    maya.sees_no_reply_coming()
+    expect(maya.page.locator(".st-key-usage-table")).to_have_count(0)
+    assert ADMIN not in maya.page.content()
+
+
+def test_what_the_model_no_longer_sees_is_said_and_drawn(
+    app: App, maya: Person, model: ModelServer
+):
+    with second_process(app) as sessions:
+        _, session = sessions.sign_in(maya.email, PASSWORD)
+        pairs = [(f"prompt {n}", f"reply {n}") for n in range(10)]
+        conversation = converse(session, pairs)
+    maya.visit(f"/?c={conversation}")
+    maya.hears("reply 9")
+    expect(maya.messages).to_have_count(20)
+    expect(maya.banner).to_have_count(0)
+    expect(maya.beginning).to_have_count(0)
+
+    maya.asks("prompt 10")
+    maya.hears_all_of("You said: prompt 10")
+
+    expect(maya.banner).to_contain_text("2 earlier messages")
+    expect(maya.beginning).to_be_visible()
+    maya.asks("prompt 11")
+    maya.hears_all_of("You said: prompt 11")
+    seen = [message["content"] for message in model.requests[-1].body["messages"]]
+    assert seen[1] == "prompt 1"
