@@ -154,10 +154,18 @@ def replies(port: int, path: str, headers: Mapping[str, str]) -> bool:
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """A new log at *path*, readable by us alone, for one start; the one before is kept as `.old`."""
-    with contextlib.suppress(FileNotFoundError):
-        path.replace(path.with_suffix(".old"))
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+    """A new log at *path*, readable by us alone, for one start; the one before is kept as `.old`.
+
+    Where the disk is full, what would be logged is dropped.
+    """
+    try:
+        if path.exists():
+            path.replace(path.with_suffix(".old"))
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+    except OSError as error:
+        if not says_disk_full(error):
+            raise
+        return Path(os.devnull).open("ab")
 
 
 class LogFile:

@@ -1,7 +1,7 @@
 """What can be refused at once, before anything is started, and the plan of the rest."""
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from services.crypto import RootKeys
@@ -32,6 +32,8 @@ def prepare(
     Raise Misconfigured with what to do.
     """
     _refuse_missing_wheels(with_database=with_database, with_model=with_model)
+    if not with_database:  # the folder may be that of the app whose API we use
+        places = replace(places, data=places.data / "other-process")
     if with_database or with_model:
         folders.make(places)
     lock = None

@@ -1,6 +1,7 @@
 """The embedded stack's parts without the stack: refusals, plans, patience, a model that never comes."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -29,13 +30,14 @@ from services.embedded import (
     folders,
     prepare,
     reports,
-    supervisor,
+    upkeep,
 )
 from services.embedded.children import Patience
 from services.embedded.keys import StackSecrets
 from services.embedded.mended import MendedTransport
 from services.embedded.plan import DatabasePlan
 from services.embedded.supabase_api import _TEXTLESS, fetch_modules
+from services.embedded.upkeep import Disk, LocalModel, Part, Upkeep
 from services.errors import Misconfigured
 from services.web.life import Life
 
@@ -192,38 +194,47 @@ def test_patience_grows_and_ends():
     assert delays == [pytest.approx(0.1), pytest.approx(0.3), pytest.approx(0.9), None]
 
 
-class DeadModel:
-    """A model server that ends at once."""
+class Server:
+    """A server that lives for *seconds*, and says *last_words* to its log."""
 
-    name = "The local model"
-    log = Path("model.log")
+    name = "The server"
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path, seconds: float = 0, last_words: str = "") -> None:
+        self.log, self.seconds, self.last_words = folder / "log", seconds, last_words
         self.starts = 0
 
     def start(self) -> children.Child:
         self.starts += 1
-        return subprocess.Popen([sys.executable, "-c", ""])
+        self.log.write_text(self.last_words)
+        return subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({self.seconds})"])
 
     def wait(self, child: children.Child) -> None:
-        child.wait()
-        raise children.gone(self)
+        if not self.seconds:
+            child.wait()
+            raise children.gone(self)
 
     def stop(self, child: children.Child) -> None:
+        child.kill()
         child.wait()
 
 
-def test_a_model_that_never_comes_back_is_given_up_and_says_so(monkeypatch: pytest.MonkeyPatch):
-    failed, said = threading.Event(), []
+@pytest.fixture
+def said() -> list[embedded.Report]:
+    return []
+
+
+def test_a_model_that_never_comes_back_is_given_up_and_says_so(
+    tmp_path: Path, said: list[embedded.Report]
+):
+    failed = threading.Event()
 
     def say(report: embedded.Report) -> None:
         said.append(report)
         if report == Model(ModelState.FAILED):
             failed.set()
 
-    monkeypatch.setattr(supervisor, "_say", say)
-    server = DeadModel()
-    model = supervisor.LocalModel(server, Patience(times=2))
+    server = Server(tmp_path)
+    model = LocalModel(server, say, Patience(times=2))
 
     model.begin()
 
@@ -231,6 +242,75 @@ def test_a_model_that_never_comes_back_is_given_up_and_says_so(monkeypatch: pyte
     model.end()
     assert server.starts == 3
     assert said == [*[Model(ModelState.STARTING)] * 3, Model(ModelState.FAILED)]
+
+
+def test_what_dies_is_started_again_until_that_is_no_use(
+    tmp_path: Path, said: list[embedded.Report]
+):
+    lasting, dying = Server(tmp_path, seconds=60), Server(tmp_path)
+    parts = Part(lasting), Part(dying, patience=Patience(times=2))
+    keeping = Upkeep(parts, Disk(tmp_path, said.append), said.append)
+    for part in parts:
+        part.start()
+
+    with pytest.raises(Misconfigured, match="The server stopped and does not come back: see"):
+        while True:
+            parts[1].child.wait()
+            keeping.look()
+    keeping.end()
+
+    assert (lasting.starts, dying.starts) == (1, 3)
+    assert set(said) == {Starting(Stage.RECOVERING)}
+    assert parts[0].is_down()
+
+
+@pytest.mark.parametrize(
+    ("last_words", "looks"),
+    [("PANIC: No space left on device", []), ("", [True, False] * 4)],  # full, then there is room
+)
+def test_what_dies_of_a_full_disk_is_tried_for_ever(
+    tmp_path: Path,
+    said: list[embedded.Report],
+    monkeypatch: pytest.MonkeyPatch,
+    last_words: str,
+    looks: list[bool],
+):
+    found = iter(looks)
+    monkeypatch.setattr(folders, "is_full", lambda *_: next(found, False))
+    monkeypatch.setattr(upkeep, "_GRACE", 0.0)
+    server = Server(tmp_path, last_words=last_words)
+    part = Part(server, patience=Patience(times=0))
+    keeping = Upkeep([part], Disk(tmp_path, said.append), said.append)
+    part.start()
+
+    for _ in range(3):
+        part.child.wait()
+        keeping.look()
+    server.seconds = 60
+    part.child.wait()
+    keeping.look()
+    keeping.look()
+    keeping.end()
+
+    full = Trouble(f"The disk is full: free some space for {tmp_path}.")
+    assert [report for report in said if isinstance(report, Trouble)] == [full, Trouble("")]
+    assert said[-2:] == [Running(), Trouble("")]
+
+
+@pytest.mark.parametrize(("was_open", "words"), [(False, "cannot start"), (True, "cannot go on")])
+def test_a_failure_ends_the_process_with_its_sentence(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys, was_open: bool, words: str
+):
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    life = Life("http://here", plan)
+    if was_open:
+        life.heard(Running())
+
+    life.heard(Failed("It is over."))
+
+    assert ended == [1]
+    assert capsys.readouterr().out.splitlines()[-1] == f"Daybook {words}: It is over."
 
 
 def test_life_says_what_is_going_on_and_what_is_the_matter(plan: Plan, capsys):
