@@ -61,4 +61,6 @@ if turn and box and not is_dialog_open:
     with show_errors():
         turns.follow(turn, box, meanwhile=lambda: sidebar.draw_rest(person))
 else:
+    if turn and box:
+        turns.glance(turn, box)
     sidebar.draw_rest(person)

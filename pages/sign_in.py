@@ -14,6 +14,7 @@ from services.errors import (
     AddressTaken,
     SignedOut,
     StoreUnavailable,
+    Suspended,
     TooManyAttempts,
     WrongCredentials,
 )
@@ -111,6 +112,8 @@ def _sentence(reason: str) -> str | None:
             return TooManyAttempts(min(seconds, _LONGEST_WAIT)).public
         case "unavailable":
             return StoreUnavailable.public
+        case "suspended":
+            return Suspended.public
         case "expired":
             return SignedOut.public
         case _:

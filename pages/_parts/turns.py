@@ -40,11 +40,20 @@ def draw_refusal() -> None:
             st.session_state.composer = refusal.prompt
 
 
+def glance(turn: Turn, box: DeltaGenerator) -> None:
+    """Draw what *turn* has said so far into *box*."""
+    _draw(next(turn.follow(), ""), box)
+
+
 def follow(turn: Turn, box: DeltaGenerator, meanwhile: Callable[[], None]) -> None:
     """Draw what *turn* says into *box* until it is stored; *meanwhile*, once, what the first words need
     not wait for."""
     for step, said in enumerate(turn.follow()):
-        box.markdown(safe_md.body(f"{said} ▍"))
+        _draw(said, box)
         if step == 1:
             meanwhile()
     st.rerun()  # what was said comes from the database now
+
+
+def _draw(said: str, box: DeltaGenerator) -> None:
+    box.markdown(safe_md.body(f"{said} ▍"))
