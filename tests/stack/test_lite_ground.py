@@ -191,6 +191,19 @@ def test_b_the_first_request_of_a_process_grants_all_where_a_table_has_rls(
         }
 
 
+def test_b_it_grants_nothing_where_no_table_has_rls(stack: RunningStack, api: httpx.Client):
+    api.get("/rest/v1/conversations?limit=1")
+
+    with stack.connect() as connection:
+        granted = connection.execute(
+            "select table_schema, table_name, grantee from information_schema.role_table_grants"
+            " where grantee in ('anon', 'authenticated', 'service_role')"
+            " and table_schema in ('auth', 'private', 'supabase_migrations')"
+        ).fetchall()
+
+    assert granted == []
+
+
 def test_c_with_admin_mode_a_request_without_a_key_is_service_role(lite: Lite):
     with lite.client() as keyless:
         assert keyless.post("/rest/v1/rpc/my_role").status_code == 401

@@ -1,5 +1,6 @@
 """The embedded stack's parts without the stack: refusals, plans, patience, a model that never comes."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -295,6 +296,19 @@ def test_what_dies_of_a_full_disk_is_tried_for_ever(
     full = Trouble(f"The disk is full: free some space for {tmp_path}.")
     assert [report for report in said if isinstance(report, Trouble)] == [full, Trouble("")]
     assert said[-2:] == [Running(), Trouble("")]
+
+
+def test_a_console_that_is_gone_stops_nothing(plan: Plan, monkeypatch: pytest.MonkeyPatch):
+    with Path("/dev/full").open("w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        life = Life("http://here", plan)
+
+        life.heard(Running())
+
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            gone.close()
+    assert life.is_ready
 
 
 @pytest.mark.parametrize(("was_open", "words"), [(False, "cannot start"), (True, "cannot go on")])
