@@ -1,0 +1,242 @@
+"""Takes the screenshots of `docs/screenshots/` from the running app: `python -m tests.pictures`.
+
+Every screen and state, at a desk (1280 px) and on a phone (390 px), in light and dark. Run it after a
+change of what a person sees, and look at every picture.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from playwright.sync_api import Browser, Locator, expect, sync_playwright
+
+from services import embedded
+from services.domain import ConversationId
+from services.store.conversations import Conversations
+from services.store.sessions import Cookie
+from tests.journeys.conftest import CHROMIUM, FLAGS
+from tests.journeys.people import DESK, PASSWORD, PHONE, Person
+from tests.journeys.seeds import converse, let_talk_fast, second_process
+from tests.model_server import ModelServer
+from tests.stack.apps import ROOT, App, running
+
+FOLDER = ROOT / "docs" / "screenshots"
+LETTERS = [
+    (
+        "I have about four hundred letters in three boxes and a fortnight to move them. "
+        "Where would you begin?",
+        "Begin with the boxes, not the letters. Number each box, photograph it open, and write one line "
+        "about what is on top. You now have an inventory of three entries, and everything later hangs "
+        "from it.\n\nAfter that, sort by *correspondent* rather than by date: people are easier to "
+        "recognise than years.",
+    ),
+    (
+        "Some are water-damaged. Can they travel?",
+        "Yes, if they are dry to the touch. Three rules are enough:\n\n1. **Interleave** each "
+        "damp-stained sheet with blotting paper, and change it once after a day.\n2. **Keep them "
+        "flat.** A folded wet letter sets along its crease.\n3. **Do not seal** anything in plastic; "
+        "paper has to breathe.\n\nAnything that smells of mould goes in a box of its own.",
+    ),
+    (
+        "Write me a small script that makes the inventory from the photographs' file names, like "
+        "`box2_014_astrid.jpg`.",
+        "The names already carry the three columns, so this only has to split them:\n\n```python\n"
+        "from pathlib import Path\nimport csv, sys\n\n"
+        'with open("inventory.csv", "w", newline="") as f:\n    out = csv.writer(f)\n'
+        '    out.writerow(["box", "number", "from"])\n'
+        '    for p in sorted(Path(sys.argv[1]).glob("box*_*.jpg")):\n'
+        '        box, number, sender = p.stem.split("_", 2)\n'
+        '        out.writerow([box.removeprefix("box"), int(number), sender])\n```\n\n'
+        "A name that does not fit the pattern stops it with an error, which is what you want: better a "
+        "loud stop than a letter missing from the list.",
+    ),
+    (
+        "How should I send the boxes?",
+        "Send the two dry boxes by ordinary freight and carry the damp one yourself. Freight is warm and "
+        "still for days, which is precisely what mould likes.\n\nFor the label, write the **contents and "
+        "the correct way up** on two sides, and put a copy of the inventory inside the lid.",
+    ),
+]
+OTHERS = (
+    "A gentler refusal to the committee",
+    "Sourdough at 78 % hydration",
+    "Why does Postgres pick a seq scan here",
+    "Names for a small boat",
+)
+
+
+class Album:
+    """The pictures of one size and one theme."""
+
+    def __init__(self, person: Person, suffix: str) -> None:
+        self.person, self._suffix = person, suffix
+
+    def take(self, name: str) -> None:
+        page = self.person.page
+        page.evaluate("document.fonts.ready")
+        page.mouse.move(5, 5)
+        page.wait_for_timeout(400)  # what fades in is there, and no condition says so
+        page.screenshot(path=FOLDER / f"{name}-{self._suffix}.png")
+
+    def opened(self, name: str, button: Locator) -> None:
+        """What a click on *button* opens."""
+        button.click()
+        self.take(name)
+        self.person.page.keyboard.press("Escape")
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as base,
+        ModelServer() as model,
+        running(_app(Path(base), model)) as app,
+        sync_playwright() as playwright,
+    ):
+        app.until_ready()
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        first = Person(browser, app.url, "maya")
+        first.email = "maya@daybook.test"
+        first.arrives()
+        letters = _write(app, first)
+        for size, viewport in (("desk", DESK), ("phone", PHONE)):
+            for theme in ("light", "dark"):
+                looks = {
+                    "viewport": viewport,
+                    "color_scheme": theme,
+                    "has_touch": size == "phone",
+                    "device_scale_factor": 1 if size == "desk" else 2,
+                }
+                make = _somebody(browser, app, first, looks)
+                _photograph(f"{size}-{theme}", make, model, letters, is_phone=size == "phone")
+        browser.close()
+
+
+def _app(base: Path, model: ModelServer) -> App:
+    return App(
+        base,
+        embedded.chosen(None, None).cache.parent,
+        environment={
+            "OPENAI_BASE_URL": model.url,
+            "OPENAI_API_KEY": "scripted",
+            "DAYBOOK_MODEL": "gpt-5-mini",
+            "DAYBOOK_CONTEXT_TOKENS": "4096",
+        },
+    )
+
+
+def _write(app: App, person: Person) -> ConversationId:
+    """A fortnight's conversations, the one about the letters last."""
+    let_talk_fast(app)
+    with second_process(app) as sessions:
+        (cookie,) = (c for c in person.context.cookies() if c["name"] == "__Host-sid")
+        session = sessions.open(Cookie.parse(cookie["value"]))
+        for title in OTHERS:
+            converse(session, [(title, "Gladly.")])
+        converse(session, [(f"Question {n}: which box?", f"Box {n}.") for n in range(1, 14)])
+        letters = converse(session, LETTERS)
+        Conversations(session).rename(letters, "Moving the letters to Bergen")
+    return letters
+
+
+def _somebody(
+    browser: Browser, app: App, first: Person, looks: dict[str, object]
+) -> Callable[[bool], Person]:
+    def make(is_signed_in: bool) -> Person:
+        person = Person(browser, app.url, "maya", **looks)
+        person.email = first.email
+        if is_signed_in:
+            form = {"email": first.email, "password": PASSWORD, "next": "/"}
+            person.context.request.post(f"{app.url}/session", form=form, max_redirects=0)
+        return person
+
+    return make
+
+
+def _photograph(
+    suffix: str,
+    make: Callable[[bool], Person],
+    model: ModelServer,
+    letters: ConversationId,
+    *,
+    is_phone: bool,
+) -> None:
+    stranger = make(False)
+    album = Album(stranger, suffix)
+    stranger.visit()
+    stranger.is_asked_to_sign_in()
+    album.take("sign-in")
+    stranger.visit("/?reason=wrong")
+    stranger.is_asked_to_sign_in()
+    album.take("sign-in-wrong")
+    stranger.leaves()
+
+    maya = make(True)
+    album, page = Album(maya, suffix), maya.page
+    maya.visit()
+    maya.is_welcome()
+    album.take("new")
+    maya.visit(f"/?c={letters}")
+    expect(maya.messages).to_have_count(2 * len(LETTERS))
+    maya.sees_no_reply_coming()
+    album.take("chat")
+    album.opened("policy", page.locator(".st-key-memory-policy button").first)
+    album.opened("context", page.locator(".st-key-context-meter button").first)
+    album.opened("conversation-menu", page.locator(".st-key-conversation-menu button").first)
+
+    page.locator(".st-key-conversation-menu button").first.click()
+    page.get_by_role("menuitem", name="Delete").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    album.take("delete")
+    page.get_by_role("button", name="Keep it").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+    _photograph_turns(album, model)
+    maya.visit("/")
+    maya.is_welcome()
+    if is_phone:
+        maya.unfolds_the_sidebar()
+    page.locator('[class*="st-key-open-"] button').get_by_text("Question 1").click()
+    expect(maya.banner).to_be_visible()
+    maya.sees_no_reply_coming()
+    album.take("window")
+    maya.beginning.scroll_into_view_if_needed()
+    album.take("window-line")
+    maya.visit("/?c=nowhere")
+    maya.sees("That conversation does not exist.")
+    album.take("unknown")
+    maya.visit("/admin")
+    expect(page.locator(".st-key-usage-table")).to_be_visible()
+    album.take("admin")
+    if is_phone:
+        maya.unfolds_the_sidebar()
+        album.take("sidebar")
+    album.opened("account", page.locator(".st-key-account-menu button").first)
+    maya.leaves()
+
+
+def _photograph_turns(album: Album, model: ModelServer) -> None:
+    """A reply while it comes, stopped, and one that does not come; their conversation goes again."""
+    maya = album.person
+    maya.visit()
+    maya.is_welcome()
+    model.script(reply=LETTERS[1][1], rate=25)
+    maya.asks("Some are water-damaged. Can they travel?")
+    maya.hears("Interleave")
+    album.take("streaming")
+    maya.stops()
+    album.take("stopped")
+    model.script(status=500)
+    maya.asks("And by sea?")
+    maya.sees("Your message is saved.")
+    maya.sees_no_reply_coming()
+    album.take("failed")
+    model.script()
+    maya.page.locator(".st-key-conversation-menu button").first.click()
+    maya.page.get_by_role("menuitem", name="Delete").click()
+    maya.page.get_by_role("button", name="Delete for ever").click()
+    maya.is_welcome()
+
+
+if __name__ == "__main__":
+    main()
