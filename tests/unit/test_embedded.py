@@ -368,6 +368,8 @@ def test_a_socket_fits_whatever_the_path(tmp_path: Path):
         assert len(f"{folder}/.s.PGSQL.5432") <= 103
         assert "," not in str(folder)
         assert folder == folders.socket_folder(database)
+        if folder.parent != database.parent:
+            folder.parent.rmdir()
 
 
 def test_a_socket_folder_that_somebody_opened_is_refused(tmp_path: Path):
