@@ -1,0 +1,708 @@
+"""One-line breakages, each with the test that must notice: `python -m tests.mutants [WORD …]`.
+
+Run by hand, before a release and after a change of what a mutant touches. Each breakage is made in
+a copy of the tree; a test that passes all the same is a hole. Words choose mutants by file or test.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_LEFT_BEHIND = shutil.ignore_patterns(
+    ".venv", ".git", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis", "screenshots"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """In *file*, *old* (which stands there once) becomes *new*; *test* must then fail."""
+
+    file: str
+    old: str
+    new: str
+    test: str
+
+    def apply(self, tree: Path) -> str:
+        """Break the tree; return the file's text as it was."""
+        path = tree / self.file
+        text = path.read_text()
+        if text.count(self.old) != 1:
+            raise SystemExit(f"{self.file}: {text.count(self.old)} times, not once: {self.old!r}")
+        path.write_text(text.replace(self.old, self.new))
+        return text
+
+
+MUTANTS = (
+    # the database
+    Mutant(
+        "db/migrations/20261120090500_conversations.sql",
+        "alter table public.messages enable row level security;",
+        "",
+        "tests/database/test_isolation.py::test_everybody_reads_their_own_rows_and_nobody_elses[postgres]",
+    ),
+    Mutant(
+        "db/migrations/20261120090500_conversations.sql",
+        'create policy "owners read their messages" on public.messages\n  for select to authenticated using (user_id = (select private.me()));',
+        'create policy "owners read their messages" on public.messages\n  for select to authenticated using ((select private.me()) is not null);',
+        "tests/database/test_isolation.py::test_everybody_reads_their_own_rows_and_nobody_elses[postgres]",
+    ),
+    Mutant(
+        "db/migrations/20261120090500_conversations.sql",
+        'create policy "owners read their conversations" on public.conversations\n  for select to',
+        'create policy "owners read their conversations" on public.conversations\n  for all to',
+        "tests/database/test_catalogue.py::test_policies_only_read_and_ask_who_is_asking",
+    ),
+    Mutant(
+        "db/migrations/20261120090500_conversations.sql",
+        'create policy "owners read their conversations" on public.conversations\n  for select to authenticated using',
+        'grant all on public.conversations to authenticated; create policy "owners read their conversations" on public.conversations\n  for all to authenticated using',
+        "tests/database/test_isolation.py::test_nobody_writes_a_table_directly[postgres]",
+    ),
+    Mutant(
+        "db/migrations/20261120090000_ground.sql",
+        "if private.proof_holds(claim, proof) is not true then",
+        "if false then",
+        "tests/database/test_isolation.py::test_without_a_proof_a_token_alone_changes_nothing[postgres]",
+    ),
+    Mutant(
+        "db/migrations/20261120090500_conversations.sql",
+        'create policy "owners read their messages" on public.messages\n  for select to authenticated using (user_id = (select private.me()));',
+        'create policy "owners read their messages" on public.messages\n  for select to authenticated using (user_id = (select auth.uid()));',
+        "tests/database/test_isolation.py::test_a_token_is_worth_nothing_from_the_next_statement[postgres-signed out]",
+    ),
+    Mutant(
+        "db/migrations/20261120090000_ground.sql",
+        "    from auth.sessions session\n    join private.roles account on account.user_id = session.user_id and account.suspended_at is null\n    where session.id = (claims ->> 'session_id')::uuid\n      and session.user_id = (claims ->> 'sub')::uuid\n      and (session.not_after is null or session.not_after > now())",
+        "    from private.roles session\n    where session.user_id = (claims ->> 'sub')::uuid and session.suspended_at is null",
+        "tests/database/test_isolation.py::test_a_token_is_worth_nothing_from_the_next_statement[postgres-signed out]",
+    ),
+    Mutant(
+        "db/migrations/20261120090000_ground.sql",
+        " and account.suspended_at is null\n",
+        "\n",
+        "tests/database/test_isolation.py::test_a_token_is_worth_nothing_from_the_next_statement[postgres-suspended]",
+    ),
+    Mutant(
+        "db/migrations/20261120090000_ground.sql",
+        "> 60 then",
+        "> 600 then",
+        "tests/database/test_isolation.py::test_a_proof_of_the_app_is_good_for_a_minute[postgres]",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "select * into budget from private.budgets where user_id = person for no key update;",
+        "select * into budget from private.budgets where user_id = person;",
+        "tests/database/test_storm.py::test_a_storm_loses_doubles_and_overspends_nothing",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "select * into budget from private.budgets where user_id = person for no key update;",
+        "select * into budget from private.budgets where user_id = person;",
+        "tests/database/test_turns.py::test_beginning_twice_at_the_same_moment_begins_one_turn",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "select * into strict deployment from private.deployment for no key update;",
+        "select * into strict deployment from private.deployment;",
+        "tests/database/test_storm.py::test_a_storm_loses_doubles_and_overspends_nothing",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "room_today := budget.daily_cap_micro - budget.day_spent - budget.reserved;",
+        "room_today := budget.daily_cap_micro - budget.day_spent;",
+        "tests/database/test_turns.py::test_what_is_reserved_counts_against_the_caps",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "room_today := budget.daily_cap_micro - budget.day_spent - budget.reserved;",
+        "room_today := budget.daily_cap_micro - budget.reserved;",
+        "tests/database/test_turns.py::test_what_was_spent_counts_against_the_caps",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "room := greatest(0, coalesce(deployment.monthly_cap_micro, 4000000000000000000) - deployment.lent);",
+        "room := 4000000000000000000;",
+        "tests/database/test_turns.py::test_everybody_together_stays_below_the_deployments_cap",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "      -- It holds several budgets, so it waits for none: a person at work settles their own lapsed turns.\n      perform from private.budgets where user_id = person for no key update skip locked;\n      if not found then\n        continue;\n      end if;\n      perform private.lock_budget(person);\n",
+        "      perform from public.turns where user_id = person and state in ('reserved', 'streaming')\n        and lease_until < clock_timestamp() for update;\n      perform private.lock_budget(person);\n",
+        "tests/database/test_storm.py::test_a_storm_loses_doubles_and_overspends_nothing",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "perform from private.budgets where user_id = person for no key update skip locked;",
+        "perform from private.budgets where user_id = person for no key update;",
+        "tests/database/test_turns.py::test_a_sweep_waits_for_nobody",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "        order by id for update skip locked -- locked: its finish or its heartbeat is on the way",
+        "        order by id for update",
+        "tests/database/test_turns.py::test_a_sweep_leaves_a_turn_whose_heartbeat_is_on_the_way",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "where user_id = person and client_turn_id = client_turn;",
+        "where false;",
+        "tests/database/test_turns.py::test_beginning_twice_begins_one_turn",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "if turn.request_hash <> request then",
+        "if false then",
+        "tests/database/test_turns.py::test_beginning_twice_begins_one_turn",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "if ending.state in ('complete', 'stopped', 'failed', 'interrupted') then",
+        "if ending.state in ('stopped', 'failed', 'interrupted') then",
+        "tests/database/test_turns.py::test_finishing_twice_charges_once",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "    when is_reply and thread.rev is distinct from expected_rev then 'stale'\n",
+        "",
+        "tests/database/test_turns.py::test_a_conversation_that_went_on_elsewhere_is_stale",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "if thread.rev is distinct from expected_rev then",
+        "if false then",
+        "tests/database/test_turns.py::test_a_stale_finish_changes_nothing_and_can_be_made_again",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "    ) then 'busy'",
+        "    ) then null",
+        "tests/database/test_turns.py::test_two_replies_of_one_conversation_never_come_at_once",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "    when is_reply and new_start_seq not between thread.reset_seq and thread.last_seq then 'stale'\n",
+        "",
+        "tests/database/test_turns.py::test_a_plan_from_before_a_reset_is_stale",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "start_seq = greatest(start_seq, new_start_seq), updated_at",
+        "start_seq = coalesce(new_start_seq, start_seq), updated_at",
+        "tests/database/test_turns.py::test_the_planned_start_is_stored_with_the_prompt_and_never_goes_back",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "case turn.state when 'streaming' then turn.reserved_micro else 0 end;",
+        "0;",
+        "tests/database/test_turns.py::test_a_turn_that_called_the_model_lapses_at_its_reservation",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "case turn.state when 'streaming' then turn.reserved_micro else 0 end;",
+        "turn.reserved_micro;",
+        "tests/database/test_turns.py::test_a_turn_that_never_called_the_model_lapses_for_free",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "  spent := cost_micro - ending.charged_micro;",
+        "  spent := cost_micro;",
+        "tests/database/test_turns.py::test_a_late_finish_pays_back_what_was_charged_too_much",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "      when spent < 0 and (charged_at at time zone 'utc')::date < day then 0 else spent end),",
+        "      when false then 0 else spent end),",
+        "tests/database/test_turns.py::test_a_correction_touches_only_the_windows_that_counted_the_charge",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "  perform private.owe(budget, spent - held);\n",
+        "",
+        "tests/database/test_turns.py::test_more_than_was_reserved_is_charged_noted_and_owed",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "    update private.deployment set lent = lent + budget.reserved;\n",
+        "",
+        "tests/database/test_turns.py::test_a_turn_open_across_the_months_end_is_paid_in_the_new_one",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "select * into ending from public.turns where id = turn and user_id = person;",
+        "select * into ending from public.turns where id = turn;",
+        "tests/database/test_isolation.py::test_no_function_touches_another_persons_rows_even_with_a_proof[postgres]",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "  where id = turn and user_id = person and state in ('reserved', 'streaming');",
+        "  where id = turn and state in ('reserved', 'streaming');",
+        "tests/database/test_isolation.py::test_no_function_touches_another_persons_rows_even_with_a_proof[postgres]",
+    ),
+    Mutant(
+        "db/migrations/20261120090500_conversations.sql",
+        "delete from public.conversations where id = conversation and user_id = person;",
+        "delete from public.conversations where id = conversation;",
+        "tests/database/test_isolation.py::test_no_function_touches_another_persons_rows_even_with_a_proof[postgres]",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "create trigger ledger_is_append_only before update or delete on private.ledger\n  for each row execute function private.append_only();\n",
+        "",
+        "tests/database/test_accounts.py::test_nobody_rewrites_the_books[update {} set at = now()-private.ledger]",
+    ),
+    Mutant(
+        "db/migrations/20261120090500_conversations.sql",
+        "create trigger messages_are_never_truncated before truncate on public.messages\n  for each statement execute function private.no_truncate();\n",
+        "",
+        "tests/database/test_accounts.py::test_no_table_with_peoples_rows_is_truncated",
+    ),
+    Mutant(
+        "db/migrations/20261120090000_ground.sql",
+        "value ~ '^p[1-9]\\.[1-9][0-9]{0,8}\\.[A-Za-z0-9_-]{75,}$' and",
+        "",
+        "tests/database/test_accounts.py::test_not_even_the_owner_stores_readable_text[messages]",
+    ),
+    Mutant(
+        "db/migrations/20261120090000_ground.sql",
+        "value ~ '^p[1-9]\\.[1-9][0-9]{0,8}\\.[A-Za-z0-9_-]{75,}$' and",
+        "",
+        "tests/database/test_isolation.py::test_readable_text_is_refused_wherever_sealed_text_belongs_and_not_repeated[postgres]",
+    ),
+    Mutant(
+        "db/migrations/20261120090000_ground.sql",
+        "if not exists (select from private.roles where user_id = person and role = 'admin') then",
+        "if false then",
+        "tests/database/test_isolation.py::test_only_admins_administer[postgres]",
+    ),
+    Mutant(
+        "db/migrations/20261120092000_accounts.sql",
+        "  if last_one and new_role is distinct from 'admin' then",
+        "  if false then",
+        "tests/database/test_accounts.py::test_the_last_admin_stays",
+    ),
+    Mutant(
+        "db/migrations/20261120092000_accounts.sql",
+        "  perform from private.roles where role = 'admin' order by user_id for no key update;\n",
+        "",
+        "tests/database/test_accounts.py::test_two_admins_who_remove_each_other_at_once_leave_one",
+    ),
+    Mutant(
+        "db/migrations/20261120092000_accounts.sql",
+        "    perform pg_advisory_xact_lock(hashtext('daybook: first account'));\n",
+        "",
+        "tests/database/test_accounts.py::test_the_first_of_all_accounts_is_an_admin_only_where_the_settings_say_so",
+    ),
+    Mutant(
+        "db/migrations/20261120092000_accounts.sql",
+        "if (select first_account_is_admin from private.settings) then",
+        "if true then",
+        "tests/database/test_accounts.py::test_an_account_begins_as_a_user_with_the_caps_of_the_settings",
+    ),
+    Mutant(
+        "db/migrations/20261120092000_accounts.sql",
+        "    perform from public.conversations where user_id = old.id order by id for update;\n",
+        "",
+        "tests/database/test_accounts.py::test_accounts_are_deleted_under_load_without_a_deadlock",
+    ),
+    Mutant(
+        "db/migrations/20261120092000_accounts.sql",
+        "      perform private.lapse_turn(turn);",
+        "      null;",
+        "tests/database/test_accounts.py::test_a_deleted_account_leaves_nothing_but_the_books",
+    ),
+    Mutant(
+        "db/migrations/20261120092000_accounts.sql",
+        "  perform from auth.users where id = person for update;   -- first, as any other way of deleting them does\n",
+        "",
+        "tests/database/test_accounts.py::test_an_admin_who_leaves_while_somebody_deletes_the_account_is_no_deadlock",
+    ),
+    Mutant(
+        "db/migrations/20261120091500_sessions.sql",
+        "  if not found then\n    raise exception 'not allowed' using errcode = '42501';\n  end if;\n  insert into private.throttles",
+        "  insert into private.throttles",
+        "tests/database/test_sessions.py::test_an_attempt_is_counted_once_for_each_proof",
+    ),
+    Mutant(
+        "db/migrations/20261120091500_sessions.sql",
+        "jsonb_build_object('ok', counter.attempts <= at_most,",
+        "jsonb_build_object('ok', true,",
+        "tests/database/test_sessions.py::test_a_throttle_closes_for_its_window_and_for_its_bucket",
+    ),
+    Mutant(
+        "db/migrations/20261120091500_sessions.sql",
+        '  elsif session.refreshing_until > clock_timestamp() then\n    return \'{"ok": false, "reason": "held"}\';\n',
+        "",
+        "tests/database/test_sessions.py::test_one_of_eight_refreshes",
+    ),
+    Mutant(
+        "db/migrations/20261120091500_sessions.sql",
+        "select * into session from private.app_sessions where cookie_hash = cookie for no key update;",
+        "select * into session from private.app_sessions where cookie_hash = cookie;",
+        "tests/database/test_sessions.py::test_one_of_eight_refreshes",
+    ),
+    Mutant(
+        "db/migrations/20261120091500_sessions.sql",
+        "  where cookie_hash = cookie and generation = seen_generation;",
+        "  where cookie_hash = cookie;",
+        "tests/database/test_sessions.py::test_the_late_are_told_that_the_token_moved",
+    ),
+    Mutant(
+        "db/migrations/20261120091500_sessions.sql",
+        "  delete from auth.sessions where id = ended.auth_session_id and user_id = ended.user_id;\n",
+        "",
+        "tests/database/test_sessions.py::test_signing_out_ends_the_token_too",
+    ),
+    Mutant(
+        "db/migrations/20261120091500_sessions.sql",
+        " and seen_at + make_interval(secs => idle_seconds) > now()\n    and exists",
+        "\n    and exists",
+        "tests/database/test_sessions.py::test_a_session_ends_when_idle_and_when_old[seen_at-3601]",
+    ),
+    Mutant(
+        "db/migrations/20261120091500_sessions.sql",
+        "    where user_id = person\n      and case when one_session",
+        "    where true\n      and case when one_session",
+        "tests/database/test_sessions.py::test_people_see_and_end_their_own_devices",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "alter table public.receipts enable row level security;",
+        "alter table public.receipts enable row level security; alter table private.prices enable row level security;",
+        "tests/database/test_catalogue.py::test_nobody_but_the_owner_has_a_grant_on_a_table_of_private",
+    ),
+    Mutant(
+        "db/migrations/20261120092000_accounts.sql",
+        "create function public.my_account()\nreturns jsonb language sql stable set",
+        "create function public.my_account()\nreturns jsonb language sql stable security definer set",
+        "tests/database/test_catalogue.py::test_only_private_functions_act_for_their_owner_and_all_fix_their_search_path",
+    ),
+    Mutant(
+        "db/migrations/20261120090000_ground.sql",
+        "create function private.require_me() returns uuid\nlanguage plpgsql stable security definer set search_path = ''",
+        "create function private.require_me() returns uuid\nlanguage plpgsql stable security definer",
+        "tests/database/test_catalogue.py::test_only_private_functions_act_for_their_owner_and_all_fix_their_search_path",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "create index on public.receipts (conversation_id, user_id);\n",
+        "",
+        "tests/database/test_catalogue.py::test_every_foreign_key_has_an_index_that_begins_with_its_columns",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "grant execute on function public.sweep_turns, private.sweep_turns to anon;",
+        "grant execute on function public.sweep_turns, private.sweep_turns, public.begin_turn to anon;",
+        "tests/database/test_catalogue.py::test_functions_are_called_by_people_or_by_the_app_and_by_nobody_else",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "  for each row when (new.conversation_id is null) execute",
+        "  for each row when (false) execute",
+        "tests/database/test_turns.py::test_a_conversation_deleted_in_mid_reply_leaves_the_cost_and_no_text",
+    ),
+    Mutant(
+        "db/migrations/20261120091500_sessions.sql",
+        "    for update skip locked\n  );",
+        "    for update\n  );",
+        "tests/database/test_turns.py::test_tidying_waits_for_nobody",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        "    perform private.recall_loans(budget.user_id);\n",
+        "",
+        "tests/database/test_turns.py::test_unused_loans_are_called_back_when_somebody_needs_them",
+    ),
+    # sealing
+    Mutant(
+        "services/crypto/vault.py",
+        "            place.seq,\n",
+        "            0,\n",
+        "tests/unit/test_vault.py::test_a_moved_token_does_not_open",
+    ),
+    Mutant(
+        "services/crypto/vault.py",
+        "place.column, place.role)",
+        "place.column)",
+        "tests/unit/test_vault.py::test_a_moved_token_does_not_open",
+    ),
+    Mutant(
+        "services/crypto/vault.py",
+        "_NO_ID if parent is None else parent.bytes",
+        "_NO_ID",
+        "tests/unit/test_vault.py::test_a_moved_token_does_not_open",
+    ),
+    Mutant(
+        "services/crypto/vault.py",
+        "            self.version,\n            place.row_id.bytes,",
+        "            1,\n            place.row_id.bytes,",
+        "tests/unit/test_vault.py::test_a_token_belongs_to_its_key_version",
+    ),
+    Mutant(
+        "services/crypto/vault.py",
+        "if not hmac.compare_digest(rest[:_COMMITMENT_BYTES], derived[KEY_BYTES:]):",
+        "if False:",
+        "tests/unit/test_vault.py::test_the_commitment_is_compared",
+    ),
+    Mutant(
+        "services/crypto/vault.py",
+        "return octets if encode_base64url(octets) == text else None",
+        "return octets",
+        "tests/unit/test_vault.py::test_a_token_has_one_spelling",
+    ),
+    Mutant(
+        "services/crypto/vault.py",
+        '.ljust(padded_size(size), b"\\0")',
+        "",
+        "tests/unit/test_vault.py::test_short_texts_look_alike",
+    ),
+    Mutant(
+        "services/crypto/vault.py",
+        "salt = os.urandom(_SALT_BYTES)",
+        "salt = bytes(_SALT_BYTES)",
+        "tests/unit/test_vault.py::test_no_two_tokens_of_one_text_are_alike",
+    ),
+    Mutant(
+        "services/crypto/vault.py",
+        "total = (self.total + int.from_bytes(mac)) % _MODULUS",
+        "total = self.total",
+        "tests/unit/test_vault.py::test_a_head_notices_what_is_missing_added_swapped_or_replayed",
+    ),
+    Mutant(
+        "services/crypto/vault.py",
+        'self._encoded("p1", place) + token.encode(), "sha256"',
+        'token.encode(), "sha256"',
+        "tests/unit/test_vault.py::test_every_place_has_its_own_row_mac",
+    ),
+    Mutant(
+        "services/crypto/keyring.py",
+        'subkey(cookie_secret, "session", salt)',
+        'subkey(cookie_secret, "session")',
+        "tests/unit/test_keyring.py::test_a_session_needs_its_cookie_and_the_root_key",
+    ),
+    Mutant(
+        "services/crypto/keyring.py",
+        "len(set(key)) >= _FEWEST_DISTINCT",
+        "True",
+        "tests/unit/test_keyring.py::test_fifteen_distinct_bytes_are_too_few_and_sixteen_are_enough",
+    ),
+    Mutant(
+        "services/crypto/proof.py",
+        'if any("\\n" in line for line in lines):',
+        "if False:",
+        "tests/unit/test_proof.py::test_a_line_break_in_a_field_is_refused",
+    ),
+    Mutant(
+        "services/crypto/proof.py",
+        'return "true" if field else "false"',
+        "return str(field)",
+        "tests/unit/test_proof.py::test_claims_and_proofs_are_those_of_postgres",
+    ),
+    Mutant(
+        "services/portable/export.py",
+        '    if not _MORE_THAN_PROSE.search(_CODE_BLOCK.sub("", body)):',
+        "    if True:",
+        "tests/unit/test_portable.py::test_every_body_occurs_verbatim_and_no_heading_is_forged",
+    ),
+    # what the model sees
+    Mutant(
+        "services/memory/planner.py",
+        "len(pairs) - limit // 2)",
+        "len(pairs) - limit // 2 - 1)",
+        "tests/unit/test_memory.py::test_a_window_shows_the_last_messages_in_whole_pairs",
+    ),
+    Mutant(
+        "services/memory/planner.py",
+        "        and _says_something(reply)\n",
+        "",
+        "tests/unit/test_memory.py::test_a_pair_with_a_bad_half_is_not_planned",
+    ),
+    Mutant(
+        "services/memory/planner.py",
+        "message.is_verified and bool(",
+        "bool(",
+        "tests/unit/test_memory.py::test_a_pair_with_a_bad_half_is_not_planned",
+    ),
+    Mutant(
+        "services/memory/planner.py",
+        "if prompt.seq > after",
+        "if reply.seq > after",
+        "tests/unit/test_memory.py::test_a_view_begins_where_it_was_stored",
+    ),
+    Mutant(
+        "services/memory/planner.py",
+        "max(history.start_seq, history.reset_seq)",
+        "history.start_seq",
+        "tests/unit/test_memory.py::test_nothing_from_before_the_reset_is_seen_or_called_omitted",
+    ),
+    Mutant(
+        "services/memory/planner.py",
+        "room * _TRIM_TO_PERCENT // 100",
+        "room",
+        "tests/unit/test_memory.py::test_an_overflow_trims_to_seventy_percent_and_that_lasts",
+    ),
+    Mutant(
+        "services/memory/planner.py",
+        "if tokens > room:",
+        "if tokens > room + 50:",
+        "tests/unit/test_memory.py::test_full_refuses_before_it_would_overflow",
+    ),
+    Mutant(
+        "services/memory/tokens.py",
+        "return _size(_as_longest(text))",
+        "return len(text) // 4",
+        "tests/unit/test_memory_tokens.py::test_a_bound_is_never_too_low",
+    ),
+    # the model's endpoint
+    Mutant(
+        "services/llm/openai_model.py",
+        "failure not in _PASSING or receipt.has_begun:",
+        "failure not in _PASSING:",
+        "tests/unit/test_llm.py::test_what_came_is_kept_and_only_an_unbegun_reply_is_asked_for_again",
+    ),
+    Mutant(
+        "services/llm/openai_model.py",
+        "max(next(pauses, inf), asked)",
+        "next(pauses, inf)",
+        "tests/unit/test_llm.py::test_the_endpoint_says_how_long_to_wait",
+    ),
+    Mutant(
+        "services/llm/openai_model.py",
+        "trust_env=not _is_here(base_url),",
+        "trust_env=not _is_here(base_url), follow_redirects=True,",
+        "tests/unit/test_llm.py::test_a_prompt_does_not_follow_a_redirect_to_somebody_else",
+    ),
+    Mutant(
+        "services/llm/catalogue.py",
+        "(tokens.prompt - cached) * self.input_micro",
+        "tokens.prompt * self.input_micro",
+        "tests/unit/test_llm_catalogue.py::test_cached_tokens_are_charged_once_and_at_their_price",
+    ),
+    Mutant(
+        "services/events.py",
+        "case int() | float() | None:",
+        "case int() | float() | str() | None:",
+        "tests/unit/test_events.py::test_text_is_refused_even_where_types_are_not_checked",
+    ),
+    # the store and the chat
+    Mutant(
+        "services/store/threads.py",
+        "is_whole=head is not None and head == total and head.rev == row.rev",
+        "is_whole=True",
+        "tests/store/test_conversations.py::test_what_a_database_owner_changes_is_noticed_and_the_rest_stays_readable",
+    ),
+    Mutant(
+        "services/store/sessions.py",
+        "            if lease.ok:",
+        '            if lease.reason != "not_found":',
+        "tests/store/test_sessions.py::test_eight_processes_that_open_one_cookie_at_once_all_succeed",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "if seen_rev is not None and thread.conversation.rev != seen_rev:",
+        "if False:",
+        "tests/store/test_chat.py::test_a_tab_that_has_not_seen_the_last_message_is_told",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "turn.when_stopped(stream.cancel)",
+        "pass",
+        "tests/store/test_chat.py::test_a_stop_ends_the_request_and_keeps_what_was_said",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "max_tokens = min(plan.reply_tokens, affordable)",
+        "max_tokens = plan.reply_tokens",
+        "tests/store/test_chat.py::test_a_clipped_budget_clips_the_reply",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "            except StoreUnavailable as error:\n                if time.monotonic() > deadline:\n                    return error",
+        "            except StoreUnavailable as error:\n                if True:\n                    return error",
+        "tests/store/test_chat.py::test_a_reply_waits_for_a_database_that_is_away",
+    ),
+    # the doors
+    Mutant(
+        "services/web/shield.py",
+        "if name.lower() not in (USER_HEADER, SESSION_HEADER)",
+        "if name",
+        "tests/web/test_shield.py::test_what_a_client_says_of_itself_never_passes",
+    ),
+    Mutant(
+        "services/web/visitors.py",
+        "if age < _TRUST_SECONDS:",
+        "if age >= 0:",
+        "tests/web/test_shield.py::test_a_session_ended_elsewhere_ends_here",
+    ),
+    Mutant(
+        "services/web/doors.py",
+        "return origin == self.url",
+        "return True",
+        "tests/web/test_doors.py::test_behind_a_proxy_the_configured_address_decides",
+    ),
+    Mutant(
+        "services/web/doors.py",
+        'and not goal.startswith(("//", "/\\\\"))',
+        "",
+        "tests/web/test_doors.py::test_the_way_on_stays_on_this_site",
+    ),
+    Mutant(
+        "services/web/doors.py",
+        "sign-in as {_folded(email)}",
+        "sign-in as {email}",
+        "tests/web/test_doors.py::test_an_account_closes_after_ten_tries_from_wherever_they_come",
+    ),
+)
+
+
+def passes(tree: Path, tests: Sequence[str]) -> bool:
+    """Whether *tests* pass in *tree*. Raise SystemExit if they could not be run at all."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+    )
+    if ran.returncode not in (0, 1):
+        raise SystemExit(f"{tests} could not be run:\n{ran.stdout[-3000:]}")
+    return ran.returncode == 0
+
+
+def survivors(tree: Path, mutants: Sequence[Mutant]) -> Iterator[Mutant]:
+    """The mutants that no test noticed."""
+    for number, mutant in enumerate(mutants, 1):
+        began, text = time.monotonic(), mutant.apply(tree)
+        is_alive = passes(tree, [mutant.test])
+        (tree / mutant.file).write_text(text)
+        word = "SURVIVES" if is_alive else "caught"
+        took = time.monotonic() - began
+        line = f"{number:3} {word:8} {took:5.1f} s  {mutant.file}: {mutant.old.strip()[:60]!r}"
+        sys.stdout.write(f"{line} -> {mutant.new.strip()[:40]!r}  {mutant.test}\n")
+        sys.stdout.flush()
+        if is_alive:
+            yield mutant
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("words", nargs="*")
+    words = parser.parse_args().words
+    chosen = [m for m in MUTANTS if all(word in f"{m.file} {m.test}" for word in words)]
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(ROOT, tree, ignore=_LEFT_BEHIND)
+        if not passes(tree, sorted({mutant.test for mutant in chosen})):
+            raise SystemExit("The tests do not pass without a mutant either.")
+        alive = list(survivors(tree, chosen))
+    sys.stdout.write(f"{len(chosen) - len(alive)} of {len(chosen)} caught\n")
+    raise SystemExit(bool(alive))
+
+
+if __name__ == "__main__":
+    main()
