@@ -17,6 +17,8 @@ from playwright.sync_api import (
     expect,
 )
 
+from tests.stack.apps import until
+
 PASSWORD = "correct horse battery staple"
 SECONDS = 20.0  # for what takes one: the machine may have other work
 DESK = {"width": 1280, "height": 800}
@@ -57,7 +59,7 @@ class Tab:
     @property
     def rows(self) -> Locator:
         """The conversations beside the page, newest first."""
-        return self.page.locator('.st-key-conversation-list [class*="st-key-open-"] button')
+        return self.page.locator('.st-key-conversation-list [class*="st-key-open-"] button:visible')
 
     @property
     def sign_in_form(self) -> Locator:
@@ -110,6 +112,16 @@ class Tab:
 
     def is_asked_to_sign_in(self) -> None:
         expect(self.sign_in_form).to_be_visible()
+
+    def is_signed_out_before_long(self) -> None:
+        """A process that has not ended the session itself asks the database every few seconds."""
+
+        def is_out() -> bool:
+            self.page.reload()
+            expect(self.composer.or_(self.sign_in_form)).to_be_visible()
+            return self.sign_in_form.is_visible()
+
+        until(is_out)
 
     def is_welcome(self) -> None:
         """Signed in, and the page is there."""
@@ -183,9 +195,9 @@ class Tab:
 
     def exports(self, kind: str) -> tuple[str, str]:
         """The name and the text of the file that one click brings."""
-        self.page.locator(".st-key-conversation-menu button").click()
+        self.page.locator(".st-key-export button").click()
         with self.page.expect_download() as download:
-            self.page.get_by_role("button", name=f"Export as {kind}").click()
+            self.page.get_by_role("button", name=f"As {kind}").click()
         text = download.value.path().read_text(encoding="utf-8")
         self.page.keyboard.press("Escape")
         return download.value.suggested_filename, text
@@ -203,14 +215,17 @@ class Person(Tab):
         self.email = f"{name}-{next(_numbers)}@daybook.test"
         self.console: list[str] = []
         self.hosts: set[str] = set()
+        self.sites = {urlsplit(url).netloc}
         options = {"viewport": DESK, "accept_downloads": True} | context
         self.context = browser.new_context(**options)
         self.context.set_default_timeout(SECONDS * 1000)
         self.context.on("request", self._note_request)
         super().__init__(self._new_page(), url)
 
-    def new_tab(self) -> Tab:
-        return Tab(self._new_page(), self.url)
+    def new_tab(self, url: str = "") -> Tab:
+        """Another tab, on this app or on another process of it at *url*."""
+        self.sites.add(urlsplit(url or self.url).netloc)
+        return Tab(self._new_page(), url or self.url)
 
     def signs_up(self, path: str = "/") -> None:
         self.visit(path)
@@ -235,9 +250,8 @@ class Person(Tab):
 
     def complaints(self) -> list[str]:
         """What a browser must never have to say of our pages, and which other sites it was sent to."""
-        ours = urlsplit(self.url).netloc
         said = [line for line in self.console if _COMPLAINT.search(line)]
-        return said + [f"a request to {host}" for host in self.hosts if host != ours]
+        return said + [f"a request to {host}" for host in self.hosts - self.sites]
 
     def picture(self, folder: Path) -> str:
         """Where the screenshots and the console's lines are, for somebody who looks for the reason."""

@@ -38,7 +38,7 @@ def test_a_day(person: Someone, model: ModelServer):
     maya.asks(f"And more {FOR_EVER}")
     maya.hears("word2")
     maya.stops()
-    maya.hears("Stopped")
+    maya.sees("You stopped this reply.")
     model.wait_until(lambda server: server.requests[-1].end == "left")
 
     maya.begins_a_new_chat()
@@ -68,7 +68,7 @@ def test_a_day_on_a_phone(person: Someone):
     maya.asks(f"And beans? {FOR_EVER}")
     maya.hears("word2")
     maya.stops()
-    maya.hears("Stopped")
+    maya.sees("You stopped this reply.")
 
     maya.unfolds_the_sidebar()
     maya.begins_a_new_chat()
@@ -93,7 +93,7 @@ def test_escape_stops_a_reply_and_ends_its_request(maya: Person, model: ModelSer
 
     model.wait_until(lambda server: server.requests[-1].end == "left")
     maya.sees_no_reply_coming()
-    maya.hears("Stopped")
+    maya.sees("You stopped this reply.")
     maya.asks("And now?")
     maya.hears_all_of("You said: And now?")
 

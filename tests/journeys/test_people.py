@@ -10,7 +10,7 @@ from tests.journeys.conftest import ADMIN, Someone
 from tests.journeys.people import PASSWORD, Person
 from tests.journeys.seeds import converse, database, second_process
 from tests.model_server import ModelServer
-from tests.stack.apps import App, until
+from tests.stack.apps import App
 
 SLOWLY = "[[tokens=40 rate=12]]"
 UNKNOWN = "That conversation does not exist."
@@ -80,13 +80,7 @@ def test_a_session_that_expired_ends_at_the_sign_in_page(app: App, maya: Person)
             [maya.email],
         )
 
-    def is_out() -> bool:
-        """The app asks the database again every few seconds."""
-        maya.page.reload()
-        expect(maya.composer.or_(maya.sign_in_form)).to_be_visible()
-        return maya.sign_in_form.is_visible()
-
-    until(is_out)
+    maya.is_signed_out_before_long()
     expect(maya.rows).to_have_count(0)
     maya.enters("/session", maya.email)
     maya.is_welcome()
