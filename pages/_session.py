@@ -102,7 +102,12 @@ def keep_errors(prompt: str = "") -> Generator[None]:
     except SignedOut:  # the run that follows draws the sign-in page
         st.session_state.unsent = prompt
     except AppError as error:
-        st.session_state.refusal = Refusal(error.public, prompt)
+        keep(error.public, prompt)
+
+
+def keep(sentence: str, prompt: str) -> None:
+    """Have the page say *sentence*, and *prompt* put back."""
+    st.session_state.refusal = Refusal(sentence, prompt)
 
 
 def kept_error() -> Refusal | None:

@@ -27,13 +27,14 @@ with show_errors():
                 messages.draw_end(thread, person.chat.failure(thread.conversation.id))
     turns.draw_refusal()
 
-    st.chat_input(
+    typed = st.chat_input(
         "Write to Daybook",
         key="composer",
         submit_mode="disable",
         on_submit=turns.send,
         args=[conversation_id, thread.conversation.rev if thread else None],
     )
+    turns.give_back_untaken(typed)
     with (
         st.bottom,
         st.container(

@@ -46,6 +46,7 @@ LOCAL_MODEL = ModelInfo(
 _logger = logging.getLogger(__name__)
 _OPENAI = "https://api.openai.com/v1"
 _LOCAL_FIRST_TOKEN_SECONDS = 180.0
+_TAB_PATIENCE_SECONDS = 10.0  # less than the 15 for which a browser waits
 _SWEEP_SECONDS = 10.0
 _ACCOUNT_SECONDS = 5.0  # how long what a person may spend is not asked for again
 
@@ -184,6 +185,7 @@ def middleware() -> list[Middleware]:
             visitors=lambda: _shared().visitors if _is_built() or life().is_open else None,
             origin=_origin(),
             policy=content_security_policy(index),
+            patience_seconds=_TAB_PATIENCE_SECONDS,
         ),
         Middleware(Head, look=_look()),
     ]

@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import safe_md
-from pages._session import find_person, keep_errors, kept_error
+from pages._session import find_person, keep, keep_errors, kept_error
 from services.domain import ConversationId
 
 
@@ -21,9 +21,19 @@ class Turn(Protocol):
 def send(conversation_id: ConversationId | None, seen_rev: int | None) -> None:
     """Begin the turn that the composer holds. A callback: it runs before anything is drawn."""
     prompt = str(st.session_state.composer)
+    st.session_state.is_taken = True
     with keep_errors(prompt):
         turn = find_person().chat.begin(conversation_id, prompt, seen_rev=seen_rev)
         st.query_params["c"] = str(turn.conversation_id)
+
+
+def give_back_untaken(typed: str | None) -> None:
+    """Put *typed* back into the composer if `send` never got it: a server that has just been started
+    knows no callbacks of the tabs that come back to it."""
+    is_taken = st.session_state.pop("is_taken", False)
+    if typed and not is_taken:
+        keep("Daybook was started again meanwhile. Please send again.", typed)
+        st.rerun()
 
 
 def retry(conversation_id: ConversationId) -> None:

@@ -3,11 +3,13 @@
 import base64
 import hashlib
 import re
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 from anyio.to_thread import run_sync
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
@@ -23,6 +25,7 @@ USER_HEADER, SESSION_HEADER = b"x-app-user-id", b"x-app-session"
 # where Streamlit looks at who is asking; the seventy files of a cold load are the same for all
 _PERSONAL = ("/_stcore/stream", "/_stcore/upload_file", "/media")
 _CLOSED = ("/_stcore/metrics",)
+_GLANCE_SECONDS = 0.05
 _INLINE_SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 
 
@@ -47,6 +50,7 @@ class Shield:
     visitors: Callable[[], Visitors | None]  # None until the backend is there
     origin: Origin
     policy: str
+    patience_seconds: float = 0.0  # for which a tab that comes back waits for a backend that starts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -60,7 +64,7 @@ class Shield:
         path: str = scope["path"]
         stay = ExitStack()
         if path.startswith(_PERSONAL):
-            visitors = self.visitors()
+            visitors = await self._visitors(HTTPConnection(scope))
             session = await self._session(visitors, HTTPConnection(scope))
             if visitors and session:
                 if scope["type"] == "websocket":
@@ -85,6 +89,16 @@ class Shield:
 
         with stay:
             await self.app({**scope, "headers": headers}, receive, hardened)
+
+    async def _visitors(self, connection: HTTPConnection) -> Visitors | None:
+        """The visitors. A tab is asked who it belongs to once: with a cookie it waits until that is known."""
+        is_known_tab = connection.scope["type"] == "websocket" and cookie_of(
+            connection, self.origin
+        )
+        deadline = time.monotonic() + (self.patience_seconds if is_known_tab else 0.0)
+        while (visitors := self.visitors()) is None and time.monotonic() < deadline:
+            await anyio.sleep(_GLANCE_SECONDS)
+        return visitors
 
     async def _session(
         self, visitors: Visitors | None, connection: HTTPConnection

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages._parts import turns
 from services.domain import Full, Outcome, Thread, Window
 from services.embedded import ModelState
 from services.errors import ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
@@ -155,6 +156,17 @@ def test_a_prompt_stays_when_the_database_is_away(
     assert StoreUnavailable.public in [warning.value for warning in app.warning]
     assert in_composer(app) == "A thought"
     assert not app.exception
+
+
+def test_a_prompt_sent_to_a_server_just_started_comes_back(
+    open_app: OpenApp, maya: FakePerson, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(turns, "send", lambda *_: None)  # such a server calls back nobody
+
+    app = send(open_app(maya), "A thought")
+
+    assert "started again" in app.warning[0].value
+    assert in_composer(app) == "A thought"
 
 
 def test_a_prompt_can_be_copied_when_the_session_turns_out_to_have_ended(

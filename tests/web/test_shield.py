@@ -77,6 +77,22 @@ def test_before_the_backend_is_there_everybody_is_nobody():
     assert shielded(None).get("/_stcore/stream", headers=headers).json() == [None, None]
 
 
+def test_a_tab_with_a_cookie_waits_until_it_can_be_known_whose_it_is(visitors: Visitors):
+    async def tell(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text(websocket.headers.get("x-app-user-id", "nobody"))
+
+    cookie = visitors.sign_up(new_email(), PASSWORD)
+    answers = iter([None, None, visitors])
+    app = Starlette(routes=[WebSocketRoute("/_stcore/stream", tell)])
+    shield = Shield(app, lambda: next(answers), Origin(None, 0), "", patience_seconds=20)
+
+    with TestClient(shield).websocket_connect(
+        "/_stcore/stream", headers={"cookie": f"__Host-sid={cookie}"}
+    ) as tab:
+        assert tab.receive_text() == str(visitors.find(cookie).user_id)
+
+
 def test_a_session_survives_a_database_that_is_away(
     visitors: Visitors, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ):
