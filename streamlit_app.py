@@ -28,6 +28,7 @@ def _wait_for_the_start() -> None:
     life = bootstrap.life()
     if life.is_open:
         browser.reload()  # who sits before this tab was asked when it connected, when nobody knew
+        return
     st.info(life.trouble or f"Daybook is starting: {life.stage} …")
 
 

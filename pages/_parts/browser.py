@@ -53,10 +53,11 @@ _RELOAD = component(
     "reload_page",
     html="<i hidden></i>",
     js="""export default function () {
-      const last = Number(sessionStorage.getItem("daybookReloaded"));
-      if (Date.now() - last < 10_000) return;
-      sessionStorage.setItem("daybookReloaded", Date.now());
-      location.reload();
+      const pause = Number(sessionStorage.getItem("daybookReloaded")) + 10_000 - Date.now();
+      setTimeout(() => {
+        sessionStorage.setItem("daybookReloaded", Date.now());
+        location.reload();
+      }, Math.max(0, pause));
     }""",
 )
 
