@@ -59,7 +59,11 @@ def _draw_forms() -> None:
     is_new = reason in _ABOUT_NEW_ACCOUNTS
     sign_in, create = st.tabs([_SIGN_IN, _CREATE], default=_CREATE if is_new else _SIGN_IN)
     if sentence := _sentence(reason):
-        (create if is_new else sign_in).error(sentence)
+        place = create if is_new else sign_in
+        if reason == "confirm":
+            place.info(sentence)
+        else:
+            place.error(sentence)
     sign_in.html(_form("/session", _SIGN_IN, "current-password"))
     create.html(_form("/account", _CREATE, "new-password", PASSWORD_CHARACTERS))
 

@@ -343,6 +343,22 @@ def test_nothing_that_anybody_wrote_loads_from_elsewhere(
     assert not [text for text in everything if "![" in text]
 
 
+def test_nor_does_a_reply_while_it_comes(
+    open_app: OpenApp, maya: FakePerson, model: ScriptedModel, conversations: MemoryConversations
+):
+    model.pieces = (f"Look: ![seen]({TRACKER})", "")
+    model.gate.clear()
+    turn = maya.chat.begin(None, "Draw")
+    until(turn.said)
+    app = open_app(maya)
+    app.query_params["c"] = str(turn.conversation_id)
+
+    following_nothing(app, conversations.threads[turn.conversation_id]).run()
+
+    assert said(app)[1] == rf"Look: !\[seen]({TRACKER}) ▍"
+    model.gate.set()
+
+
 def test_an_address_in_a_label_is_no_link(open_app: OpenApp, maya: FakePerson):
     app = open_app(maya)
 

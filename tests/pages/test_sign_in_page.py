@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from services import bootstrap
 from services.errors import Misconfigured
+from services.web.doors import _REASONS
 from tests.fakes import FakePerson
 from tests.pages.conftest import ROOT, FakeLife, Tab
 
@@ -69,6 +70,12 @@ def test_a_throttle_says_how_long(open_app: OpenApp, wait: str, words: str):
     (error,) = open_app(None, reason="slow", wait=wait).error
 
     assert words in error.value
+
+
+def test_whatever_the_doors_say_has_a_sentence(open_app: OpenApp):
+    for reason in (*_REASONS.values(), "unavailable", "expired"):
+        app = open_app(None, reason=reason)
+        assert len([*app.error, *app.info]) == 1, reason
 
 
 def test_an_unknown_reason_says_nothing(open_app: OpenApp):
