@@ -129,12 +129,18 @@ def test_a_prompt_over_the_budget_comes_back_into_the_composer(
     assert titles(app) == []
 
 
+@pytest.mark.parametrize("is_same_process", [True, False])
 def test_the_second_of_two_tabs_is_told_and_loses_nothing(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+    open_app: OpenApp,
+    maya: FakePerson,
+    conversations: MemoryConversations,
+    is_same_process: bool,
 ):
     garden = conversations.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
     conversations.go_on_elsewhere(garden, "From the other tab")
+    if is_same_process:
+        conversations.thread(garden)  # its tabs share what was read last
 
     send(app, "From this tab")
 
