@@ -36,21 +36,22 @@ MARK = "[[tokens=12 rate=40]]"
 FIRST, LAST = "word1", "word12"  # of the reply
 _numbers = itertools.count(1)
 
-# keeps the milliseconds from Enter until the reply's first word stands below the prompt
+# the milliseconds from Enter until the reply's first word stands below the prompt
 STOPWATCH = """([prompt, word]) => {
-  window.took = null;
-  let pressed = null;
-  const down = (event) => { if (event.key === "Enter") pressed = performance.now(); };
-  const observer = new MutationObserver(() => {
-    const messages = [...document.querySelectorAll('[data-testid="stChatMessage"]')];
-    const [asked, said] = messages.slice(-2).map((message) => message.textContent);
-    if (pressed === null || !asked?.includes(prompt) || !said?.includes(word)) return;
-    window.took = performance.now() - pressed;
-    observer.disconnect();
-    document.removeEventListener("keydown", down, true);
+  window.took = new Promise((resolve) => {
+    let pressed = null;
+    const down = (event) => { if (event.key === "Enter") pressed = performance.now(); };
+    const observer = new MutationObserver(() => {
+      const messages = [...document.querySelectorAll('[data-testid="stChatMessage"]')];
+      const [asked, said] = messages.slice(-2).map((message) => message.textContent);
+      if (pressed === null || !asked?.includes(prompt) || !said?.includes(word)) return;
+      resolve(performance.now() - pressed);
+      observer.disconnect();
+      document.removeEventListener("keydown", down, true);
+    });
+    document.addEventListener("keydown", down, true);
+    observer.observe(document, { childList: true, subtree: true, characterData: true });
   });
-  document.addEventListener("keydown", down, true);
-  observer.observe(document, { childList: true, subtree: true, characterData: true });
 }"""
 
 
@@ -145,10 +146,10 @@ def _milliseconds(page: Page) -> float:
     composer.fill(f"{prompt} {MARK}")
     page.evaluate(STOPWATCH, [prompt, FIRST])
     composer.press("Enter")
-    page.wait_for_function("window.took", timeout=SECONDS * 1000)
+    took = float(page.evaluate("window.took"))
     expect(page.get_by_test_id("stChatMessage").last).to_contain_text(LAST, timeout=SECONDS * 1000)
     _wait(page)
-    return float(page.evaluate("window.took"))
+    return took
 
 
 def _wait(page: Page) -> None:

@@ -10,7 +10,7 @@ from streamlit.navigation.page import Page
 from pages import sign_in
 from services import bootstrap
 from services.bootstrap import PersonServices
-from services.domain import AccountRole, ConversationId
+from services.domain import ConversationId
 from services.errors import AppError, NotFound, SignedOut
 
 CHAT = "pages/chat.py"
@@ -59,7 +59,7 @@ def person_services() -> PersonServices:
 def is_admin(person: PersonServices) -> bool:
     """Whether *person* is known to be an admin. Where nobody can know, the page will say so."""
     try:
-        return person.account.role is AccountRole.ADMIN
+        return person.is_admin
     except AppError:
         return False
 

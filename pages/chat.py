@@ -12,7 +12,9 @@ turn, box = None, None
 
 with show_errors():
     conversation_id = conversation.asked_for()
-    thread = person.chat.open(conversation_id) if conversation_id else None
+    thread = turns.begun_thread(conversation_id)
+    if conversation_id and not thread:
+        thread = person.chat.open(conversation_id)
     plan = memory.plan_of(person.chat, thread) if thread else None
     if thread is None:
         conversation.draw_welcome(welcome)

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from services import embedded, settings
 from services.chat import Chat, LiveTurns
 from services.crypto import RootKeys, ServerProof
-from services.domain import Account, SessionId
+from services.domain import Account, AccountRole, SessionId
 from services.embedded import Endpoints, Stack
 from services.embedded.mended import MendedTransport
 from services.errors import AppError
@@ -139,6 +139,12 @@ class PersonServices:
             self._session.keep_fresh()
             self._account = now, accounts.account(self._session.client, self._session.email)
         return self._account[1]
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether they were one when last asked, for menus: no page need wait for it. Raise as `account`."""
+        account = self._account[1] if self._account else self.account
+        return account.role is AccountRole.ADMIN
 
 
 def person_services(session_id: str | None) -> PersonServices | None:

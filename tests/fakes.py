@@ -376,6 +376,10 @@ class FakePerson:
         )
 
     @property
+    def is_admin(self) -> bool:
+        return self.account.role is AccountRole.ADMIN
+
+    @property
     def account(self) -> Account:
         return Account(
             user_id=self.conversations.user_id,

@@ -59,27 +59,26 @@ def draw_head(person: PersonServices, thread: Thread) -> None:
 def draw_messages(thread: Thread, plan: ContextPlan | None) -> None:
     """The last messages; in pencil what the model does not see."""
     branch = thread.branch()
-    drawn = st.session_state.get(_drawn_key(thread), _DRAWN)
+    first = _first_drawn(thread, len(branch))
     if not thread.is_whole:
         st.error(
             "Messages of this conversation were removed or changed behind Daybook's back. "
             "What could be verified is shown. Please tell an operator.",
             icon=":material/gpp_bad:",
         )
-    if len(branch) > drawn:
+    if first:
         st.button(
             "Earlier messages",
             icon=":material/expand_less:",
             type="tertiary",
             key="earlier",
-            on_click=_draw_more,
-            args=[thread, drawn],
+            on_click=_draw_from,
+            args=[thread, len(branch), first - _DRAWN],
         )
     if plan:
         memory.draw_banner(thread, plan)
     start_seq = plan.start_seq if plan else 0
     unseen = memory.out_of_view(branch, plan)
-    first = max(0, len(branch) - drawn)
     beginning = sum(message.seq <= start_seq for message in branch)
     for message in branch[first:beginning]:
         _draw_message(message, thread, is_unseen=message.id in unseen)
@@ -95,12 +94,24 @@ def _draw_message(message: Message, thread: Thread, *, is_unseen: bool) -> None:
         messages.draw(message, is_last=message is thread.messages[-1])
 
 
+def _first_drawn(thread: Thread, count: int) -> int:
+    """Where in the branch of *count* messages the page begins.
+
+    It stays there for a while: whatever keeps its place in the page need not be drawn anew.
+    """
+    key = _drawn_key(thread)
+    if count > st.session_state.get(key, (0, 0))[1]:
+        _draw_from(thread, count, count - _DRAWN)
+    return st.session_state[key][0]
+
+
+def _draw_from(thread: Thread, count: int, first: int) -> None:
+    """Begin the page there until as many messages have been added as are drawn at once."""
+    st.session_state[_drawn_key(thread)] = max(0, first), count + _DRAWN
+
+
 def _drawn_key(thread: Thread) -> str:
     return f"drawn-{thread.conversation.id}"
-
-
-def _draw_more(thread: Thread, drawn: int) -> None:
-    st.session_state[_drawn_key(thread)] = drawn + _DRAWN
 
 
 def _export_button(

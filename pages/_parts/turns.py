@@ -8,7 +8,8 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import safe_md
 from pages._session import find_person, keep, keep_errors, kept_error
-from services.domain import ConversationId
+from services.chat import LiveTurn
+from services.domain import ConversationId, Thread
 
 
 class Turn(Protocol):
@@ -25,6 +26,14 @@ def send(conversation_id: ConversationId | None, seen_rev: int | None) -> None:
     with keep_errors(prompt):
         turn = find_person().chat.begin(conversation_id, prompt, seen_rev=seen_rev)
         st.query_params["c"] = str(turn.conversation_id)
+        st.session_state.begun = turn
+
+
+def begun_thread(conversation_id: ConversationId | None) -> Thread | None:
+    """The thread of the turn that `send` began for this run: the first words need not wait until the
+    database has told it again."""
+    turn: LiveTurn | None = st.session_state.pop("begun", None)
+    return turn.thread if turn and turn.conversation_id == conversation_id else None
 
 
 def give_back_untaken(typed: str | None) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from services.domain import ConversationId, MessageId, TurnId, UserId
+from services.domain import ConversationId, MessageId, Thread, TurnId, UserId
 from services.errors import AppError, SignedOut
 from services.events import log_event
 
@@ -32,9 +32,11 @@ class LiveTurn:
         turn_id: TurnId,
         prompt_id: MessageId,
         owner: object = None,
+        thread: Thread | None = None,
     ) -> None:
-        """*owner*: whose it is to stop when they leave; one device of the person."""
-        self.owner = owner
+        """*owner*: whose it is to stop when they leave; one device of the person. *thread*: what was
+        said when it began, with its prompt; to be drawn at once, before it is read again."""
+        self.owner, self.thread = owner, thread
         self.user_id, self.conversation_id = user_id, conversation_id
         self.id, self.prompt_id = turn_id, prompt_id
         self.failure: AppError | None = None
@@ -66,7 +68,7 @@ class LiveTurn:
             # the first words at once, the others in batches
             time.sleep(max(0.0, drawn_at + _BATCH_SECONDS - time.monotonic()))
             is_done, seen, text = self._is_done, self._pushed, self.said()
-            drawn_at = time.monotonic()
+            drawn_at = time.monotonic() if text else 0.0
             yield text
             if is_done:
                 return
@@ -100,6 +102,7 @@ class LiveTurn:
         """Tell the followers that it is over."""
         with self._changed:
             self.failure, self._is_done, self._ended_at = failure, True, time.monotonic()
+            self.thread = None
             self._changed.notify_all()
 
     def is_forgotten(self) -> bool:

@@ -6,7 +6,8 @@ begin -> plan_context -> store the prompt and reserve its worst cost -> a thread
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Protocol
 from uuid import uuid4
 
@@ -228,7 +229,12 @@ class Chat:
         affordable = self.info.affordable_reply(begun.reserved_micro - worst_prompt)
         max_tokens = min(plan.reply_tokens, affordable)
         turn = LiveTurn(
-            self.store.user_id, conversation_id, begun.turn_id, prompt_id, owner=self.store
+            self.store.user_id,
+            conversation_id,
+            begun.turn_id,
+            prompt_id,
+            owner=self.store,
+            thread=_with_prompt(thread, prompt_id, prompt, plan.start_seq) if prompt else None,
         )
         log_event(
             "turn.begun",
@@ -355,6 +361,23 @@ def first_words(prompt: str) -> str:
         return line
     cut = line[: _TITLE_LETTERS - 1]
     return cut[: cut.rfind(" ")].rstrip(" ,;:.-") + "…" if " " in cut[20:] else cut + "…"
+
+
+def _with_prompt(thread: Thread, prompt_id: MessageId, prompt: str, start_seq: int) -> Thread:
+    """*thread* as it stands once *prompt* is stored, but for the database's own times."""
+    last = thread.messages[-1] if thread.messages else None
+    message = Message(
+        id=prompt_id,
+        seq=last.seq + 1 if last else 1,
+        parent_id=last.id if last else None,
+        role=Role.USER,
+        body=prompt,
+        created_at=datetime.now(UTC),
+    )
+    conversation = replace(
+        thread.conversation, rev=thread.conversation.rev + 1, start_seq=start_seq
+    )
+    return replace(thread, conversation=conversation, messages=(*thread.messages, message))
 
 
 def _clean(prompt: str) -> str:

@@ -75,11 +75,11 @@ class Conversations:
                 new_policy_size=size,
                 new_expiry=None,
             )
-            return self.thread(conversation_id)
         except StoreUnavailable:
             with suppress(AppError):  # it may be there: nobody would know what it is
                 self.delete(conversation_id)
             raise
+        return self._threads.made(conversation_id, title, policy, vault)
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
         """Give it another title. Raise BadInput for an empty one or one of over 120 characters."""

@@ -8,11 +8,13 @@ swapped, doubled or put back behind our back is noticed when the thread is next 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from services.crypto import Head, Place, Vault
 from services.domain import (
     Conversation,
     ConversationId,
+    MemoryPolicy,
     Message,
     MessageId,
     Role,
@@ -92,6 +94,27 @@ class Threads:
                 self._newest[conversation_id] = row.rev
             self._known[conversation_id] = known
             return known
+
+    def made(
+        self, conversation_id: ConversationId, title: str, policy: MemoryPolicy, vault: Vault
+    ) -> Thread:
+        """The thread of a conversation that was stored this moment: empty, and not read yet."""
+        now = datetime.now(UTC)
+        conversation = Conversation(
+            id=conversation_id,
+            title=title,
+            policy=policy,
+            rev=0,
+            reset_seq=0,
+            start_seq=0,
+            pinned_at=None,
+            created_at=now,
+            updated_at=now,
+        )
+        thread = Thread(conversation=conversation, messages=())
+        self._vaults[conversation_id] = vault
+        self._known[conversation_id] = KnownThread(thread, Head(), Head())
+        return thread
 
     def row(self, conversation_id: ConversationId) -> ConversationRow:
         """The conversation's row. Raise NotFound."""
