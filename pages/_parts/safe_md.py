@@ -17,8 +17,9 @@ _IMAGE = "!["
 _FENCE = re.compile(r"(`{3,})[^`]*$|(~{3,})")
 _CONTAINER = r"(?:[ \t>*+-]|\d{1,9}[.)]|\[\^[^\]]*\]:)*"
 _FENCE_INSIDE = re.compile(rf"({_CONTAINER})(`{{3,}}(?=[^`]*$)|~{{3,}})(.*)$")
-# what can hold lines that look like a fence and are none: raw HTML, formulas, container directives
-_HOLDS_LINES = re.compile(rf"{_CONTAINER}(?:<[A-Za-z/!?]|\$\$|\\[\[\]]|:::)")
+# what can hold lines that look as if they opened a fence, and do not: raw HTML, formulas, container
+# directives, and a fence a little to the right, which a fence at the left ends
+_HOLDS_LINES = re.compile(rf" {{1,3}}(?:```|~~~)|{_CONTAINER}(?:<[A-Za-z/!?]|\$\$|\\[\[\]]|:::)")
 # Streamlit draws diagrams, which hold images; in a fence's name it decodes escapes and entities
 _UNTRUSTED_NAME = re.compile(r"mermaid|language-|[&\\]", re.IGNORECASE)
 _BLANK = re.compile(r"[ \t]*$")  # not str.isspace: a no-break space does not end a paragraph

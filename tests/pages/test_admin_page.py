@@ -39,6 +39,20 @@ def test_an_admin_sees_counts_and_sums_and_no_content(
     assert "secret" not in str(app.main).lower()
 
 
+def test_conversations_can_be_renamed_from_here_too(
+    open_app: OpenApp, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", "One", "Two")
+    app = open_app(admin(conversations)).switch_page("pages/admin.py").run()
+
+    menus = {menu.key: menu for menu in app.get("menu_button")}
+    menus[f"menu-{garden}"].click("Rename").run()
+    app.text_input[0].set_value("Roses")
+    next(button for button in app.button if button.label == "Save").click().run()
+
+    assert conversations.threads[garden].conversation.title == "Roses"
+
+
 def test_for_others_the_page_is_not_there_and_nothing_is_asked(open_app: OpenApp, maya: FakePerson):
     app = open_app(maya)
 

@@ -88,6 +88,7 @@ def text(markdown: str) -> str:
 
 @given(HOSTILE)
 @example("\u2028```mermaid\nA@{img: 'http://e/i'}")
+@example("x\n  ```\n```\n![a](http://e/i)\n```mermaid")
 @example("- a\n  ```\n![a](http://e/i)\n```")
 @example("\\`![a](http://e/i)`")
 @example("<!--\n```\n-->\n![a](http://e/i)\n```")
