@@ -1,5 +1,7 @@
 """Messages: a prompt on its tinted block, a reply on the bare page, and how a reply ended."""
 
+from typing import NamedTuple
+
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -8,14 +10,22 @@ from services.domain import Message, Outcome, Role, Thread
 from services.errors import AppError
 
 _UNVERIFIED = ":gray[:material/gpp_bad: This message could not be verified and is not shown.]"
+
+
+class _Ending(NamedTuple):
+    """How a reply ended that is not whole, in words and as a picture."""
+
+    name: str
+    icon: str
+    sentence: str
+
+
 _ENDINGS = {
-    Outcome.STOPPED: ("Stopped", ":material/stop_circle:", "You stopped this reply."),
-    Outcome.FAILED: (
-        "Broken off",
-        ":material/cloud_off:",
-        "The model broke off. What had come is kept.",
+    Outcome.STOPPED: _Ending("Stopped", ":material/stop_circle:", "You stopped this reply."),
+    Outcome.FAILED: _Ending(
+        "Broken off", ":material/cloud_off:", "The model broke off. What had come is kept."
     ),
-    Outcome.INTERRUPTED: (
+    Outcome.INTERRUPTED: _Ending(
         "Interrupted",
         ":material/bolt:",
         "The server stopped in the middle of this reply. What had come is kept.",
@@ -28,8 +38,9 @@ def draw(message: Message, *, is_last: bool = False) -> None:
     is_prompt = message.role is Role.USER
     with st.chat_message(message.role, width="content" if is_prompt else "stretch"):
         st.markdown(safe_md.body(message.body) if message.is_verified else _UNVERIFIED)
-        if not is_last:  # below the last there is more to say: `draw_end`
-            _draw_badge(message)
+        ending = _ENDINGS.get(message.outcome)
+        if ending and not is_last:  # below the last there is more to say: `draw_end`
+            st.badge(ending.name, icon=ending.icon, color="orange", help=ending.sentence)
 
 
 def draw_coming() -> DeltaGenerator:
@@ -54,10 +65,11 @@ def draw_end(thread: Thread, failure: AppError | None) -> None:
             browser.copy_button(last.body, key=f"copy-{last.id}")
         elif failure:
             st.error(failure.public, icon=":material/cloud_off:")
+        elif ending := _ENDINGS.get(last.outcome):
+            st.badge(ending.name, icon=ending.icon, color="orange")
+            st.caption(ending.sentence, width="stretch")
         else:
-            _draw_badge(last)
-            ending = _ENDINGS.get(last.outcome)
-            st.caption(ending[2] if ending else "No reply has come.", width="stretch")
+            st.caption("No reply has come.", width="stretch")
         st.button(
             "Write again" if is_answered else "Retry",
             icon=":material/refresh:",
@@ -66,8 +78,3 @@ def draw_end(thread: Thread, failure: AppError | None) -> None:
             on_click=turns.retry,
             args=[thread.conversation.id],
         )
-
-
-def _draw_badge(message: Message) -> None:
-    if ending := _ENDINGS.get(message.outcome):
-        st.badge(ending[0], icon=ending[1], color="orange", help=ending[2])
