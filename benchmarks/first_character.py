@@ -38,7 +38,8 @@ _numbers = itertools.count(1)
 
 # the milliseconds from Enter until the reply's first word stands below the prompt
 STOPWATCH = """([prompt, word]) => {
-  window.took = new Promise((resolve) => {
+  window.took = new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error("no reply in a minute")), 60_000);
     let pressed = null;
     const down = (event) => { if (event.key === "Enter") pressed = performance.now(); };
     const observer = new MutationObserver(() => {
@@ -102,7 +103,7 @@ def _daybook(browser: Browser, app: App, runs: int) -> dict[str, float]:
         form.locator('[name="password"]').fill(PASSWORD)
         form.get_by_role("button").click()
         _wait(page)
-        figures = {"0": _median(page, runs, page.locator(".st-key-new-chat button").click)}
+        figures = {"0": _median(page, runs, lambda: _begin_new_chat(page))}
         for length, conversation in asked.items():
             page.goto(f"{app.url}/?c={conversation}")
             figures[str(length)] = _median(page, runs)
@@ -144,12 +145,18 @@ def _milliseconds(page: Page) -> float:
     composer = page.get_by_test_id("stChatInput").locator("textarea")
     prompt = f"Question {next(_numbers)}: how deep do they go?"
     composer.fill(f"{prompt} {MARK}")
+    expect(page.get_by_test_id("stChatInputSubmitButton")).to_be_enabled()
     page.evaluate(STOPWATCH, [prompt, FIRST])
     composer.press("Enter")
     took = float(page.evaluate("window.took"))
     expect(page.get_by_test_id("stChatMessage").last).to_contain_text(LAST, timeout=SECONDS * 1000)
     _wait(page)
     return took
+
+
+def _begin_new_chat(page: Page) -> None:
+    page.locator(".st-key-new-chat button").click()
+    expect(page.get_by_test_id("stChatMessage")).to_have_count(0)
 
 
 def _wait(page: Page) -> None:
