@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -17,6 +18,10 @@ from services.embedded import Failed, Folders, Report, Running, Stack
 from services.embedded.folders import socket_folder
 from services.embedded.postgres import Postgres
 from services.embedded.supabase_api import fetch_modules
+
+if "CI" not in os.environ:  # there Hypothesis does this by itself
+    hypothesis.settings.register_profile("any-machine", deadline=None)
+    hypothesis.settings.load_profile("any-machine")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

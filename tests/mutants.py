@@ -664,7 +664,7 @@ MUTANTS = (
 def passes(tree: Path, tests: Sequence[str]) -> bool:
     """Whether *tests* pass in *tree*. Raise SystemExit if they could not be run at all."""
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-n=0", "-p", "no:cacheprovider", *tests],
         cwd=tree,
         capture_output=True,
         text=True,
