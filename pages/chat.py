@@ -4,6 +4,7 @@ import streamlit as st
 
 from pages._parts import conversation, dialogs, memory, messages, models, sidebar, turns
 from pages._session import person_services, show_errors
+from services.chat import LiveTurn
 
 person = person_services()
 sidebar.draw_top()
@@ -49,7 +50,7 @@ with show_errors():
         else:
             st.caption(models.line(), width="stretch")
         st.space("stretch")
-        if turn:
+        if isinstance(turn, LiveTurn):  # another process's request cannot be ended from here
             st.button(
                 "Stop",
                 icon=":material/stop_circle:",

@@ -658,6 +658,91 @@ MUTANTS = (
         "sign-in as {email}",
         "tests/web/test_doors.py::test_an_account_closes_after_ten_tries_from_wherever_they_come",
     ),
+    # the pages
+    Mutant(
+        "pages/_parts/safe_md.py",
+        'return text.replace(_IMAGE, r"!\\[") if could_be_image else text',
+        "return text",
+        "tests/unit/test_safe_md.py::test_no_text_becomes_an_image_or_a_diagram",
+    ),
+    Mutant(
+        "pages/_parts/safe_md.py",
+        "may_trust = may_trust and not _HOLDS_LINES.match(line)",
+        "may_trust = True",
+        "tests/unit/test_safe_md.py::test_no_text_becomes_an_image_or_a_diagram",
+    ),
+    Mutant(
+        "pages/_parts/safe_md.py",
+        'return _PUNCTUATION.sub(r"\\\\\\1", parted)',
+        "return parted",
+        "tests/unit/test_safe_md.py::test_a_label_is_its_own_text_on_one_line",
+    ),
+    Mutant(
+        "pages/_parts/messages.py",
+        "safe_md.body(message.body)",
+        "message.body",
+        "tests/pages/test_chat_page.py::test_nothing_that_anybody_wrote_loads_from_elsewhere",
+    ),
+    Mutant(
+        "pages/_parts/messages.py",
+        " if message.is_verified else _UNVERIFIED",
+        "",
+        "tests/pages/test_chat_page.py::test_a_message_that_does_not_verify_is_not_shown_and_the_rest_is",
+    ),
+    Mutant(
+        "pages/_parts/dialogs.py",
+        'safe_md.label(conversation.title or "Untitled", limit)',
+        "conversation.title",
+        "tests/pages/test_chat_page.py::test_nothing_that_anybody_wrote_loads_from_elsewhere",
+    ),
+    Mutant(
+        "pages/_parts/turns.py",
+        'safe_md.body(f"{said} ▍")',
+        'f"{said} ▍"',
+        "tests/pages/test_chat_page.py::test_nor_does_a_reply_while_it_comes",
+    ),
+    Mutant(
+        "pages/_parts/turns.py",
+        "            st.session_state.composer = refusal.prompt",
+        "            pass",
+        "tests/pages/test_chat_page.py::test_a_prompt_over_the_budget_comes_back_into_the_composer",
+    ),
+    Mutant(
+        "pages/_parts/turns.py",
+        ", seen_rev=seen_rev",
+        "",
+        "tests/pages/test_chat_page.py::test_the_second_of_two_tabs_is_told_and_loses_nothing",
+    ),
+    Mutant(
+        "pages/_parts/turns.py",
+        "    if typed and not is_taken:",
+        "    if False:",
+        "tests/pages/test_chat_page.py::test_a_prompt_sent_to_a_server_just_started_comes_back",
+    ),
+    Mutant(
+        "pages/_session.py",
+        "        st.session_state.unsent = prompt",
+        "        pass",
+        "tests/pages/test_chat_page.py::test_a_prompt_can_be_copied_when_the_session_turns_out_to_have_ended",
+    ),
+    Mutant(
+        "streamlit_app.py",
+        "        if _session.is_admin(person):",
+        "        if person:",
+        "tests/pages/test_admin_page.py::test_for_others_the_page_is_not_there_and_nothing_is_asked",
+    ),
+    Mutant(
+        "pages/admin.py",
+        "if person.account.role is not AccountRole.ADMIN:",
+        "if False:",
+        "tests/pages/test_admin_page.py::test_the_page_itself_asks_nothing_for_others",
+    ),
+    Mutant(
+        "streamlit_app.py",
+        "PagesManager.uses_pages_directory = False",
+        "PagesManager.uses_pages_directory = True",
+        "tests/pages/test_sign_in_page.py::test_the_server_runs_no_page_by_itself",
+    ),
 )
 
 

@@ -16,7 +16,6 @@ class Turn(Protocol):
     """A reply that is coming, here or in another process."""
 
     def follow(self) -> Iterator[str]: ...
-    def stop(self) -> None: ...
 
 
 def send(conversation_id: ConversationId | None, seen_rev: int | None) -> None:

@@ -13,7 +13,10 @@ _GRACE = timedelta(seconds=1)
 
 
 class RemoteTurn:
-    """Follows what its process writes; once its lease has run out, has it settled."""
+    """Follows what its process writes; once its lease has run out, has it settled.
+
+    It cannot be stopped from here: the request is the other process's.
+    """
 
     failure: AppError | None = None
 
@@ -41,6 +44,3 @@ class RemoteTurn:
                 self._sweep()
             time.sleep(_GLANCE)
             self._turn = self._look(self.conversation_id)
-
-    def stop(self) -> None:
-        """Nothing that this process could do: the request is another's."""
