@@ -142,7 +142,7 @@ class LiveTurns:
     def run(
         self, turn: LiveTurn, beat: Callable[[str], object], produce: Callable[[LiveTurn], None]
     ) -> None:
-        """Let *produce* run in a thread of its own, beside a *beat* of the text so far, now and every second."""
+        """Let *produce* run in a thread of its own, beside a *beat* of the text so far every second."""
         work = _thread(f"turn-{turn.id}", self._work, turn, produce)
         heart = _thread(f"beat-{turn.id}", _keep_alive, turn, beat)
         with self._lock:
@@ -178,8 +178,7 @@ class LiveTurns:
 
 
 def _keep_alive(turn: LiveTurn, beat: Callable[[str], object]) -> None:
-    is_done = False
-    while not is_done:
+    while not turn.wait(_HEARTBEAT_SECONDS):
         try:
             beat(turn.said())
         except SignedOut:  # wherever, or suspended: nothing more is said or paid for
@@ -188,7 +187,6 @@ def _keep_alive(turn: LiveTurn, beat: Callable[[str], object]) -> None:
             log_event("turn.unheard", turn=turn.id)
         except Exception:  # a bug must not let the lease run out under a reply that is well
             _logger.exception("a heartbeat failed")
-        is_done = turn.wait(_HEARTBEAT_SECONDS)
 
 
 def _thread(name: str, target: Callable[..., None], *args: object) -> threading.Thread:

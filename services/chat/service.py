@@ -46,7 +46,6 @@ from services.store.rows import TurnState
 from services.store.turns import Begun, ClientTurnId, Ending, NewTurn, OpenTurn
 
 LEASE_SECONDS = 10  # prolonged every second; after a kill the turn is settled so much later
-_SURE_SECONDS = LEASE_SECONDS / 2  # for so long after it was asked for, a lease cannot be over
 _LONGEST_TURN = 1200  # seconds: a token that lives so long outlives every turn
 _LEAST_REPLY_TOKENS = 64  # a shorter reply is not worth its prompt
 _PATIENCE = 900.0  # seconds for which a reply waits for a database that is away
@@ -213,7 +212,6 @@ class Chat:
             raise Busy
         plan = self._plan(thread.conversation, past, again.body if again else prompt)
         worst_prompt = self.info.cost_micro(Tokens(plan.bound_tokens, 0))
-        asked_at = time.monotonic()
         begun = self.store.begin_turn(
             NewTurn(
                 client_turn_id=ClientTurnId(uuid4()),
@@ -249,7 +247,7 @@ class Chat:
         self.live_turns.run(
             turn,
             lambda said: self._checkpoint(turn, said),
-            lambda turn: self._produce(turn, plan, max_tokens, asked_at),
+            lambda turn: self._produce(turn, plan, max_tokens),
         )
         return turn
 
@@ -266,15 +264,13 @@ class Chat:
         budget = ContextBudget(self.info.context_tokens, self.info.reply_tokens)
         return plan_context(conversation.policy, history, budget, self.counter)
 
-    def _produce(self, turn: LiveTurn, plan: ContextPlan, max_tokens: int, asked_at: float) -> None:
+    def _produce(self, turn: LiveTurn, plan: ContextPlan, max_tokens: int) -> None:
         """Stream the reply into *turn*, store it and settle, however it ends."""
         used: Tokens | None = None
         failure: AppError | None = None
         is_called = False
         try:
-            # the first beat is on its way; its answer would keep the first word waiting
-            is_fresh = time.monotonic() - asked_at < _SURE_SECONDS
-            if (is_fresh or self._checkpoint(turn, "")) and not turn.is_stopped:
+            if self._checkpoint(turn, "") and not turn.is_stopped:
                 is_called = True
                 stream = self.model.start(plan.messages, max_tokens=max_tokens)
                 turn.when_stopped(stream.cancel)

@@ -167,19 +167,6 @@ def test_the_prompt_is_stored_before_the_model_is_called(
         done(turn)
 
 
-def test_a_turn_that_may_have_lapsed_meanwhile_asks_before_the_model_is_called(
-    chat: Chat, server: ModelServer, monkeypatch: pytest.MonkeyPatch
-):
-    asked = len(server.requests)
-    monkeypatch.setattr("services.chat.service._SURE_SECONDS", 0)
-    monkeypatch.setattr(type(chat.store), "checkpoint_turn", lambda *_: False)
-
-    turn = done(chat.begin(None, "Late"))
-
-    assert isinstance(turn.failure, StoreUnavailable)
-    assert len(server.requests) == asked
-
-
 def test_followers_see_it_grow_and_hear_done_after_it_is_stored(
     chat: Chat, maya: AppSession, server: ModelServer
 ):
