@@ -307,7 +307,9 @@ def test_no_log_file_has_an_address(scene: Scene, stack: RunningStack):
 
 def test_no_table_has_what_was_said_and_none_of_ours_an_address(scene: Scene, stack: RunningStack):
     with stack.connect() as database:
-        database.execute("analyze")  # its samples are copies too: autovacuum would take them some time
+        database.execute(
+            "analyze"
+        )  # its samples are copies too: autovacuum would take them some time
         names = database.execute(
             "select table_schema, format('%I.%I', table_schema, table_name)"
             " from information_schema.tables where table_type = 'BASE TABLE'"

@@ -42,22 +42,27 @@ def draw_welcome(place: DeltaGenerator) -> None:
         )
 
 
-def draw_head(person: PersonServices, thread: Thread) -> None:
-    """The title and what can be done with the whole conversation."""
-    conversation = thread.conversation
-    with st.container(
+def draw_title(thread: Thread) -> DeltaGenerator:
+    """The title, and beside it the place for `draw_menus`."""
+    head = st.container(
         horizontal=True, vertical_alignment="center", gap=2, wrap=False, key="chat-head"
-    ):
-        st.title(dialogs.title(conversation, limit=120), anchor=False, width="stretch")
-        files = st.popover("Export", icon=":material/download:", type="tertiary", key="export")
-        with files.container(gap=None, width=200, key="export-panel"):
-            for name, suffix, kind, write in _EXPORTS:
-                _export_button(name, suffix, kind, write, person, thread)
-        dialogs.draw_menu("This conversation", conversation, key="conversation-menu")
+    )
+    title = dialogs.title(thread.conversation, limit=120)
+    head.title(title, anchor=False, width="stretch")
+    return head
 
 
-def draw_messages(thread: Thread, plan: ContextPlan | None) -> None:
-    """The last messages; in pencil what the model does not see."""
+def draw_menus(person: PersonServices, thread: Thread) -> None:
+    """What can be done with the whole conversation."""
+    files = st.popover("Export", icon=":material/download:", type="tertiary", key="export")
+    with files.container(gap=None, width=200, key="export-panel"):
+        for name, suffix, kind, write in _EXPORTS:
+            _export_button(name, suffix, kind, write, person, thread)
+    dialogs.draw_menu("This conversation", thread.conversation, key="conversation-menu")
+
+
+def draw_messages(thread: Thread, plan: ContextPlan | None, *, has_last: bool) -> None:
+    """The last messages, in pencil what the model does not see. *has_last*: the very last stands already."""
     branch = thread.branch()
     first = _first_drawn(thread, len(branch))
     if not thread.is_whole:
@@ -84,7 +89,7 @@ def draw_messages(thread: Thread, plan: ContextPlan | None) -> None:
         _draw_message(message, thread, is_unseen=message.id in unseen)
     if beginning and beginning >= first:  # with the first that is drawn, it stands above it
         memory.draw_beginning()
-    for message in branch[max(first, beginning) :]:
+    for message in branch[max(first, beginning) : len(branch) - has_last]:
         _draw_message(message, thread, is_unseen=message.id in unseen)
 
 

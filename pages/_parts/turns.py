@@ -28,11 +28,40 @@ def send(conversation_id: ConversationId | None, seen_rev: int | None) -> None:
         st.session_state.begun = turn
 
 
-def begun_thread(conversation_id: ConversationId | None) -> Thread | None:
+def begun_thread() -> Thread | None:
     """The thread of the turn that `send` began for this run: the first words need not wait until the
     database has told it again."""
     turn: LiveTurn | None = st.session_state.pop("begun", None)
-    return turn.thread if turn and turn.conversation_id == conversation_id else None
+    is_here = turn is not None and str(turn.conversation_id) == st.query_params.get("c")
+    return turn.thread if turn and is_here else None
+
+
+class Soon:
+    """Draws at once; or where a reply has just begun, after its first words, which so come sooner.
+
+    Until then the page keeps what it showed there before.
+    """
+
+    def __init__(self, *, is_later: bool) -> None:
+        self._is_later = is_later
+        self._kept: list[Callable[[], None]] = []
+
+    def __call__(self, place: DeltaGenerator, draw: Callable[[], None]) -> None:
+        """Have *draw* fill *place*."""
+
+        def fill() -> None:
+            with place:
+                draw()
+
+        if self._is_later:
+            self._kept.append(fill)
+        else:
+            fill()
+
+    def catch_up(self) -> None:
+        """Draw what was kept for later."""
+        for fill in self._kept:
+            fill()
 
 
 def give_back_untaken(typed: str | None) -> None:

@@ -249,3 +249,42 @@ def test_a_context_started_anew_keeps_the_history(maya: Person, model: ModelServ
     assert "blue gate" not in str(model.requests[-1].body)
     assert len(maya.texts()) == 4
     expect(maya.beginning).to_be_visible()
+
+
+# in every frame: how many of these stand in the page, and how faint the first is
+WATCH = """(places) => {
+  window.seen = {};
+  const look = () => {
+    for (const place of places) {
+      const all = [...document.querySelectorAll(place)].filter((each) => each.offsetParent);
+      const least = window.seen[place] ?? [all.length, 1];
+      const ink = all.length ? Number(getComputedStyle(all[0]).opacity) : 1;
+      window.seen[place] = [Math.min(least[0], all.length), Math.min(least[1], ink)];
+    }
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
+
+
+def test_what_stands_in_the_page_stays_while_a_reply_begins(maya: Person):
+    """It is drawn anew only after the first words; until then the browser must keep it."""
+    for name in ("One", "Two"):
+        maya.asks(name)
+        maya.hears_all_of(f"You said: {name}")
+    stands = {
+        ".st-key-past .stChatMessage": 4,
+        ".st-key-chat-head h1": 1,
+        ".st-key-export button": 1,
+        ".st-key-memory-policy button": 1,
+        ".st-key-composer textarea": 1,
+        '.st-key-conversation-list [class*="st-key-open-"]': 1,
+    }
+    maya.page.evaluate(WATCH, list(stands))
+
+    maya.asks("Wait for it [[delay=1 tokens=9 rate=9]]")
+    maya.hears_all_of("word9")
+
+    seen = maya.page.evaluate("window.seen")
+    assert {place: count for place, (count, _) in seen.items()} == stands
+    assert min(ink for _, ink in seen.values()) == 1
