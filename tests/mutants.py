@@ -133,15 +133,21 @@ MUTANTS = (
     ),
     Mutant(
         "db/migrations/20261120091000_turns.sql",
-        "      -- It holds several budgets, so it waits for none: a person at work settles their own lapsed turns.\n      perform from private.budgets where user_id = person for no key update skip locked;\n      if not found then\n        continue;\n      end if;\n      perform private.lock_budget(person);\n",
+        "      -- It holds several budgets, so it waits for none: a person at work settles their own lapsed turns.\n      continue when not private.lock_if_free(person);\n      perform private.lock_budget(person);\n",
         "      perform from public.turns where user_id = person and state in ('reserved', 'streaming')\n        and lease_until < clock_timestamp() for update;\n      perform private.lock_budget(person);\n",
         "tests/database/test_storm.py::test_a_storm_loses_doubles_and_overspends_nothing",
     ),
     Mutant(
         "db/migrations/20261120091000_turns.sql",
-        "perform from private.budgets where user_id = person for no key update skip locked;",
-        "perform from private.budgets where user_id = person for no key update;",
+        "for no key update skip locked;\n  return found;\nexception when lock_not_available then\n  return false;\n",
+        "for no key update;\n  return found;\n",
         "tests/database/test_turns.py::test_a_sweep_waits_for_nobody",
+    ),
+    Mutant(
+        "db/migrations/20261120091000_turns.sql",
+        " set lock_timeout = '20ms'",
+        "",
+        "tests/database/test_turns.py::test_a_budget_that_cannot_be_skipped_is_not_waited_for_either",
     ),
     Mutant(
         "db/migrations/20261120091000_turns.sql",

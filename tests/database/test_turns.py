@@ -680,6 +680,18 @@ def test_a_sweep_waits_for_nobody(world: World, maya: Caller, garden: UUID, migr
     assert world.anon.call("sweep_turns", at_most=10)["swept"] == 1
 
 
+def test_a_budget_that_cannot_be_skipped_is_not_waited_for_either(
+    world: World, maya: Caller, migrated: str
+) -> None:
+    with psycopg.connect(migrated) as busy:
+        busy.execute("lock table private.budgets in exclusive mode")  # `skip locked` waits for it
+        world.admin.execute("set statement_timeout = '2s'")
+
+        assert world.one("select private.lock_if_free(%s)", maya.id) is False
+
+    assert world.one("select private.lock_if_free(%s)", maya.id) is True
+
+
 def test_a_sweep_leaves_a_turn_whose_heartbeat_is_on_the_way(
     world: World, maya: Caller, garden: UUID, migrated: str
 ) -> None:
