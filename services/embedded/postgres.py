@@ -178,6 +178,7 @@ class Postgres:
                     "--locale-provider=builtin",
                     "--builtin-locale=C.UTF-8",
                 ),
+                "--wal-segsize=2",  # MB; 16 would be a third of a small folder
                 *("--no-instructions", "-D", str(cluster)),
             ],
             environment=_ENVIRONMENT,
