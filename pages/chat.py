@@ -25,13 +25,16 @@ with show_errors():
         soon(conversation.draw_title(thread), partial(conversation.draw_menus, person, thread))
         with st.container(gap="small", key="thread"):
             past = st.container(gap="small", key="past")
-            soon(past, partial(conversation.draw_messages, thread, plan, has_last=bool(begun)))
+            soon(
+                past,
+                partial(conversation.draw_messages, person, thread, plan, has_last=bool(begun)),
+            )
             if begun:
-                messages.draw(begun.messages[-1])
+                messages.draw(begun.messages[-1], {})
             if turn:
                 box = messages.draw_coming()
             elif thread.messages:
-                messages.draw_end(thread, person.chat.failure(thread.conversation.id))
+                messages.draw_end(person, thread)
     turns.draw_refusal()
 
     typed = st.chat_input(

@@ -102,6 +102,15 @@ class Tokens:
     cached: int = 0  # of the prompt, served from the provider's cache
 
 
+@dataclass(frozen=True, slots=True)
+class TurnCost:
+    """What one settled turn used, and its cost in micro-dollars."""
+
+    model: str
+    tokens: Tokens
+    cost_micro: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """A person's own account: what they may do and spend, in micro-dollars."""

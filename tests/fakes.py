@@ -1,7 +1,7 @@
 """In-memory stand-ins for the database and the model that keep the promises of the real ones."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -20,6 +20,8 @@ from services.domain import (
     Role,
     SessionId,
     Thread,
+    Tokens,
+    TurnCost,
     TurnId,
     UserId,
     Window,
@@ -49,6 +51,7 @@ INFO = ModelInfo(
     output_micro=4_000_000,
     cached_input_micro=100_000,
 )
+COST = TurnCost("scripted", Tokens(1200, 34, 800), 700)
 
 
 @dataclass
@@ -60,6 +63,7 @@ class MemoryConversations:
     threads: dict[ConversationId, Thread] = field(default_factory=dict)
     failure: AppError | None = None  # what the database answers with, while it does
     spent_micro: int = 0
+    cost: TurnCost = COST  # of every turn
     _turns: dict[TurnId, OpenTurn] = field(default_factory=dict)
     _where: dict[TurnId, ConversationId] = field(default_factory=dict)
     _reserved: dict[TurnId, int] = field(default_factory=dict)
@@ -124,6 +128,10 @@ class MemoryConversations:
 
     def take_back_reset(self, thread: Thread) -> None:
         self._change(thread.conversation.id, reset_seq=0, start_seq=0)
+
+    def costs(self, messages: Iterable[Message]) -> dict[TurnId, TurnCost]:
+        self._answer()
+        return {message.turn_id: self.cost for message in messages if message.turn_id}
 
     def begin_turn(self, turn: NewTurn) -> Begun:
         self._answer()
@@ -193,7 +201,7 @@ class MemoryConversations:
             thread = self.threads[conversation_id]
             role = Role.ASSISTANT if number % 2 else Role.USER
             parent = thread.messages[-1].id if role is Role.ASSISTANT else None
-            self._append(thread, MessageId(uuid4()), role, body, parent)
+            self._append(thread, MessageId(uuid4()), role, body, parent, TurnId(uuid4()))
         return conversation_id
 
     def spoil(self, conversation_id: ConversationId, seq: int) -> None:

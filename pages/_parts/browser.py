@@ -18,34 +18,25 @@ _FOLD = component(
     }""",
 )
 
-_COPY_ICON = (
-    '<svg width="16" height="16" viewBox="0 0 24 24" fill="none" stroke="currentColor" '
-    'stroke-width="1.9" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">'
-)
+# `messages` writes such buttons as plain HTML: a component for each would cost a page of twenty dearly.
 _COPY = component(
-    "copy_reply",
-    html=f"""<button type="button" aria-label="Copy reply" title="Copy">
-      {_COPY_ICON}<g class="copy"><rect x="9" y="9" width="11" height="11" rx="2"/>
-      <path d="M5 15H4.5A1.5 1.5 0 0 1 3 13.5v-9A1.5 1.5 0 0 1 4.5 3h9A1.5 1.5 0 0 1 15 4.5V5"/></g>
-      <path class="done" d="M5 12.5l4.5 4.500L19 7.5"/></svg></button>""",
-    css="""
-      button { all: unset; box-sizing: border-box; display: grid; place-items: center; width: 2rem; height: 2rem;
-        border-radius: .375rem; cursor: pointer; color: color-mix(in srgb, var(--st-text-color) 66%, transparent) }
-      button:hover { background: color-mix(in srgb, var(--st-text-color) 8%, transparent); color: var(--st-text-color) }
-      button:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 1px }
-      .done, .copied .copy { display: none } .copied .done { display: inline }
-      @media (hover: none) { button { width: 2.5rem; height: 2.5rem } }""",
-    js="""export default function ({ data, parentElement }) {
-      const button = parentElement.querySelector("button");
-      const name = (copied) => {
-        button.classList.toggle("copied", copied);
-        button.setAttribute("aria-label", copied ? "Copied" : "Copy reply");
-      };
-      button.onclick = async () => {
-        await navigator.clipboard.writeText(data.text);
+    "copy_replies",
+    html="<i hidden></i>",
+    js="""export default function () {
+      if (window.__daybookCopies) return;
+      window.__daybookCopies = true;
+      document.addEventListener("click", async (event) => {
+        const button = event.target.closest("button[data-copy]");
+        if (!button) return;
+        const bytes = Uint8Array.from(atob(button.dataset.copy), (byte) => byte.charCodeAt(0));
+        await navigator.clipboard.writeText(new TextDecoder().decode(bytes));
+        const name = (copied) => {
+          button.classList.toggle("copied", copied);
+          button.setAttribute("aria-label", copied ? "Copied" : "Copy reply");
+        };
         name(true);
         setTimeout(() => name(false), 1400);
-      };
+      });
     }""",
 )
 
@@ -67,9 +58,9 @@ def fold_sidebar_on_phones() -> None:
     _FOLD(key="fold", height="content")
 
 
-def copy_button(text: str, key: str) -> None:
-    """A button that copies *text* as it was written."""
-    _COPY(data={"text": text}, key=key, width="content", height="content")
+def copy_on_click() -> None:
+    """Have the buttons with `data-copy` copy what stands in it."""
+    _COPY(key="copies", height="content")
 
 
 def reload() -> None:

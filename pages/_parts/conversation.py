@@ -61,7 +61,9 @@ def draw_menus(person: PersonServices, thread: Thread) -> None:
     dialogs.draw_menu("This conversation", thread.conversation, key="conversation-menu")
 
 
-def draw_messages(thread: Thread, plan: ContextPlan | None, *, has_last: bool) -> None:
+def draw_messages(
+    person: PersonServices, thread: Thread, plan: ContextPlan | None, *, has_last: bool
+) -> None:
     """The last messages, in pencil what the model does not see. *has_last*: the very last stands already."""
     branch = thread.branch()
     first = _first_drawn(thread, len(branch))
@@ -84,19 +86,20 @@ def draw_messages(thread: Thread, plan: ContextPlan | None, *, has_last: bool) -
         memory.draw_banner(thread, plan)
     start_seq = plan.start_seq if plan else 0
     unseen = memory.out_of_view(branch, plan)
+    costs = messages.costs_of(person, branch[first:])
     beginning = sum(message.seq <= start_seq for message in branch)
+
+    def draw(message: Message) -> None:
+        is_unseen, is_last = message.id in unseen, message is thread.messages[-1]
+        with st.container(key=f"out-of-view-{message.seq}") if is_unseen else nullcontext():
+            messages.draw(message, costs, is_last=is_last)
+
     for message in branch[first:beginning]:
-        _draw_message(message, thread, is_unseen=message.id in unseen)
+        draw(message)
     if beginning and beginning >= first:  # with the first that is drawn, it stands above it
         memory.draw_beginning()
     for message in branch[max(first, beginning) : len(branch) - has_last]:
-        _draw_message(message, thread, is_unseen=message.id in unseen)
-
-
-def _draw_message(message: Message, thread: Thread, *, is_unseen: bool) -> None:
-    in_pencil = st.container(key=f"out-of-view-{message.seq}") if is_unseen else nullcontext()
-    with in_pencil:
-        messages.draw(message, is_last=message is thread.messages[-1])
+        draw(message)
 
 
 def _first_drawn(thread: Thread, count: int) -> int:

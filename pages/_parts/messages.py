@@ -1,13 +1,19 @@
 """Messages: a prompt on its tinted block, a reply on the bare page, and how a reply ended."""
 
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from html import escape
 from typing import NamedTuple
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import browser, safe_md, turns
-from services.domain import Message, Outcome, Role, Thread
-from services.errors import AppError
+from pages._parts import safe_md, turns, words
+from services.bootstrap import PersonServices
+from services.domain import Message, Outcome, Role, Thread, TurnCost, TurnId
+from services.errors import StoreUnavailable
+
+Costs = Mapping[TurnId, TurnCost]
 
 _UNVERIFIED = ":gray[:material/gpp_bad: This message could not be verified and is not shown.]"
 
@@ -33,7 +39,15 @@ _ENDINGS = {
 }
 
 
-def draw(message: Message, *, is_last: bool = False) -> None:
+def costs_of(person: PersonServices, messages: Iterable[Message]) -> Costs:
+    """What the turns of *messages* cost; nothing, rather than no page, while nobody can say."""
+    try:
+        return person.conversations.costs(messages)
+    except StoreUnavailable:
+        return {}
+
+
+def draw(message: Message, costs: Costs, *, is_last: bool = False) -> None:
     """One message, whoever wrote it: text from elsewhere is made safe."""
     is_prompt = message.role is Role.USER
     with st.chat_message(message.role, width="content" if is_prompt else "stretch"):
@@ -41,6 +55,8 @@ def draw(message: Message, *, is_last: bool = False) -> None:
         ending = _ENDINGS.get(message.outcome)
         if ending and not is_last:  # below the last there is more to say: `draw_end`
             st.badge(ending.name, icon=ending.icon, color="orange", help=ending.sentence)
+    if not is_prompt and not is_last and message.is_verified:
+        st.html(f'<div class="db-acts">{_copy(message)}{_facts(message, costs)}</div>')
 
 
 def draw_coming() -> DeltaGenerator:
@@ -51,9 +67,10 @@ def draw_coming() -> DeltaGenerator:
     return box
 
 
-def draw_end(thread: Thread, failure: AppError | None) -> None:
+def draw_end(person: PersonServices, thread: Thread) -> None:
     """What can be done after the last message: copy it or ask again; and why a reply is missing."""
     last = thread.branch()[-1]
+    failure = person.chat.failure(thread.conversation.id)
     is_answered = last.role is Role.ASSISTANT and last.outcome is Outcome.COMPLETE
     with st.container(
         horizontal=True,
@@ -62,7 +79,7 @@ def draw_end(thread: Thread, failure: AppError | None) -> None:
         key="acts-last" if is_answered else "missing-reply",
     ):
         if is_answered:
-            browser.copy_button(last.body, key=f"copy-{last.id}")
+            st.html(_copy(last), width="content")
         elif failure:
             st.error(failure.public, icon=":material/cloud_off:")
         elif ending := _ENDINGS.get(last.outcome):
@@ -78,3 +95,35 @@ def draw_end(thread: Thread, failure: AppError | None) -> None:
             on_click=turns.retry,
             args=[thread.conversation.id],
         )
+        if is_answered:
+            st.html(f'<div class="db-acts">{_facts(last, costs_of(person, [last]))}</div>')
+
+
+def _copy(message: Message) -> str:
+    """A button that copies the message as it was written, when `browser.copy_on_click` has been drawn.
+
+    In base64, for Streamlit's sanitizer takes away an attribute with `]>` or `-->` in it.
+    """
+    text = b64encode(message.body.encode()).decode()
+    return (
+        f'<button type="button" class="db-copy" data-copy="{text}" '
+        'aria-label="Copy reply" title="Copy"><span class="db-icon" aria-hidden="true"></span></button>'
+    )
+
+
+def _facts(message: Message, costs: Costs) -> str:
+    """Which model wrote it, what it read and wrote, what that cost, and when."""
+    cost = costs.get(message.turn_id) if message.turn_id else None
+    moment = words.moment(message.created_at)
+    if cost is None:
+        return f"<small>{moment}</small>"
+    tokens = cost.tokens
+    cached = f" ({tokens.cached:,} of them cached)" if tokens.cached else ""
+    spelt = f"{tokens.prompt:,} tokens read{cached}, {tokens.reply:,} written"
+    facts = (
+        escape(cost.model),
+        f"{tokens.prompt:,} + {tokens.reply:,} tokens",
+        words.dollars(cost.cost_micro),
+        moment,
+    )
+    return f'<small title="{spelt}">{" · ".join(facts)}</small>'

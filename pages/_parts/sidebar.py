@@ -38,6 +38,7 @@ def draw_rest(person: PersonServices) -> None:
         _draw_conversations(person.conversations.recent(), st.query_params.get("c"))
         with st.container(key="account", gap=None):
             browser.fold_sidebar_on_phones()
+            browser.copy_on_click()
             _draw_account(person.account)
 
 

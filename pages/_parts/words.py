@@ -6,10 +6,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import streamlit as st
 
 _MILLION = 1_000_000
+_LEAST = 100  # micro-dollars that four digits can say
 
 
 def dollars(micro: int) -> str:
     """An amount in micro-dollars, exact where it is small."""
+    if 0 < micro < _LEAST:
+        return f"under {dollars(_LEAST)}"
     digits = 2 if micro >= _MILLION or micro == 0 else 4
     return f"${micro / _MILLION:,.{digits}f}"
 
@@ -28,6 +31,15 @@ def day(moment: datetime, now: datetime) -> str:
     if days == 1:
         return "Yesterday"
     return "Previous 7 days" if days <= 7 else "Older"
+
+
+def moment(at: datetime) -> str:
+    """The time, and before today the date, in the reader's time zone."""
+    zone = _zone()
+    here = at.astimezone(zone)
+    days = (datetime.now(zone).date() - here.date()).days
+    time = f"{here:%H:%M}"
+    return time if days <= 0 else f"{here.day} {here:%b}, {time}"
 
 
 def _zone() -> ZoneInfo:

@@ -1,5 +1,6 @@
 """A person's conversations: what the use cases ask of the store, over one app session."""
 
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from uuid import uuid4
 
@@ -8,7 +9,9 @@ from services.domain import (
     Conversation,
     ConversationId,
     MemoryPolicy,
+    Message,
     Thread,
+    TurnCost,
     TurnId,
     UserId,
 )
@@ -106,6 +109,10 @@ class Conversations:
     def take_back_reset(self, thread: Thread) -> None:
         """Undo `start_anew`: the model may see everything again."""
         self._reset(thread.conversation.id, 0)
+
+    def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
+        """What the turns of *messages* cost, as far as they are settled. Raise StoreUnavailable."""
+        return self._turns.costs({message.turn_id for message in messages if message.turn_id})
 
     def begin_turn(self, turn: NewTurn) -> Begun:
         return self._turns.begin(turn)

@@ -57,6 +57,11 @@ class TurnState(StrEnum):
     def is_open(self) -> bool:
         return self in (TurnState.RESERVED, TurnState.STREAMING)
 
+    @property
+    def is_final(self) -> bool:
+        """Whether its cost changes no more: a lapsed turn may still be finished late."""
+        return not self.is_open and self is not TurnState.LAPSED
+
 
 class TurnRow(BaseModel):
     """public.turns, as far as somebody else has to know of it."""
@@ -68,13 +73,27 @@ class TurnRow(BaseModel):
     lease_until: Moment
 
 
+class CostRow(BaseModel):
+    """public.turns, as its books have it."""
+
+    id: UUID
+    state: TurnState
+    model: str
+    tokens_in: int
+    tokens_out: int
+    tokens_cached: int
+    charged_micro: int
+
+
 CONVERSATION_ROWS = TypeAdapter(list[ConversationRow])
 MESSAGE_ROWS = TypeAdapter(list[MessageRow])
 TURN_ROWS = TypeAdapter(list[TurnRow])
+COST_ROWS = TypeAdapter(list[CostRow])
 # what to select for each of them
 CONVERSATION_COLUMNS = ",".join(ConversationRow.model_fields)
 MESSAGE_COLUMNS = ",".join(MessageRow.model_fields)
 TURN_COLUMNS = ",".join(TurnRow.model_fields)
+COST_COLUMNS = ",".join(CostRow.model_fields)
 
 
 def policy_of(row: ConversationRow) -> MemoryPolicy:

@@ -1,19 +1,37 @@
 """Turns as they are stored: begun with their reservation, kept alive, finished and settled."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NewType, cast
 from uuid import UUID
 
 from services.crypto import Place
-from services.domain import ConversationId, MessageId, Outcome, Role, Thread, Tokens, TurnId
+from services.domain import (
+    ConversationId,
+    MessageId,
+    Outcome,
+    Role,
+    Thread,
+    Tokens,
+    TurnCost,
+    TurnId,
+)
 from services.errors import Busy, NotFound, Stale, StoreUnavailable, Tampered
 from services.events import log_event
 from services.store.gateway import Answer, Argument, Hidden, refusal, store_errors
-from services.store.rows import TURN_COLUMNS, TURN_ROWS, TurnRow, TurnState
+from services.store.rows import (
+    COST_COLUMNS,
+    COST_ROWS,
+    TURN_COLUMNS,
+    TURN_ROWS,
+    TurnRow,
+    TurnState,
+)
 from services.store.sessions import AppSession
 from services.store.threads import KnownThread, Threads
 
+_IDS = 100  # in one address, which has its bounds
 _TRIES = 5  # at a reply whose conversation moved on meanwhile
 
 ClientTurnId = NewType("ClientTurnId", UUID)
@@ -73,6 +91,7 @@ class Turns:
 
     def __init__(self, session: AppSession, threads: Threads) -> None:
         self._session, self._threads = session, threads
+        self._costs: dict[TurnId, TurnCost] = {}
 
     def begin(self, turn: NewTurn) -> Begun:
         """Store the prompt and reserve the worst cost, both or neither.
@@ -147,6 +166,31 @@ class Turns:
             if row.state.is_open or (row.state is TurnState.LAPSED and turn.said):
                 return turn
         return None
+
+    def costs(self, turn_ids: Iterable[TurnId]) -> Mapping[TurnId, TurnCost]:
+        """What those of *turn_ids* cost that are settled; asked for once each. Raise StoreUnavailable."""
+        asked = list(turn_ids)
+        unknown = [turn_id for turn_id in asked if turn_id not in self._costs]
+        for start in range(0, len(unknown), _IDS):
+            self._costs |= self._settled(unknown[start : start + _IDS])
+        return {turn_id: self._costs[turn_id] for turn_id in asked if turn_id in self._costs}
+
+    def _settled(self, turn_ids: Sequence[TurnId]) -> dict[TurnId, TurnCost]:
+        self._session.keep_fresh()
+        with store_errors():
+            query = self._session.client.table("turns").select(COST_COLUMNS)
+            rows = COST_ROWS.validate_python(
+                query.in_("id", [str(turn_id) for turn_id in turn_ids]).execute().data
+            )
+        return {
+            TurnId(row.id): TurnCost(
+                row.model,
+                Tokens(row.tokens_in, row.tokens_out, row.tokens_cached),
+                row.charged_micro,
+            )
+            for row in rows
+            if row.state.is_final
+        }
 
     def _sealed_prompt(self, turn: NewTurn) -> tuple[str | None, str | None]:
         """The prompt and the head that follows it, both sealed."""

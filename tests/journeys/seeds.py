@@ -24,12 +24,12 @@ from services.store.sessions import AppSession, Sessions
 from tests.stack.apps import App
 
 _INFO = ModelInfo(
-    name="seed",
+    name="gpt-5-mini",
     context_tokens=100_000,
     reply_tokens=1000,
-    input_micro=0,
-    output_micro=0,
-    cached_input_micro=0,
+    input_micro=250_000,
+    output_micro=2_000_000,
+    cached_input_micro=25_000,
 )
 _SECONDS = 20.0
 

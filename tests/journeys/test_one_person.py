@@ -251,6 +251,30 @@ def test_a_context_started_anew_keeps_the_history(maya: Person, model: ModelServ
     expect(maya.beginning).to_be_visible()
 
 
+def test_a_reply_is_copied_as_it_was_written(maya: Person, model: ModelServer):
+    written = 'Use `Array<string[]>`, <!-- not --> **any**: "é" 🌱'
+    maya.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    model.script(reply=written)
+    maya.asks("Which type?")
+    maya.hears("any")
+    maya.sees_no_reply_coming()
+    model.script(reply="Gladly.")
+    maya.asks("Thanks.")
+    maya.hears("Gladly.")
+    maya.sees_no_reply_coming()
+    model.script()
+
+    first, last = maya.page.get_by_role("button", name="Copy reply").all()
+    first.click()
+    expect(maya.page.get_by_role("button", name="Copied")).to_have_count(1)
+    assert maya.page.evaluate("navigator.clipboard.readText()") == written
+    last.click()
+    maya.page.wait_for_function("navigator.clipboard.readText().then((t) => t === 'Gladly.')")
+    facts = maya.page.locator(".db-acts small").all_inner_texts()
+    assert len(facts) == 2
+    assert all("scripted · " in fact and " tokens · $" in fact for fact in facts)
+
+
 # in every frame: how many of these stand in the page, and how faint the first is
 WATCH = """(places) => {
   window.seen = {};

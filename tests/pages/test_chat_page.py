@@ -2,6 +2,7 @@
 
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages._parts import turns
-from services.domain import Full, Outcome, Thread, Window
+from services.domain import Full, Outcome, Thread, Tokens, TurnCost, Window
 from services.embedded import ModelState
 from services.errors import ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
 from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
@@ -370,6 +371,38 @@ def test_an_address_in_a_label_is_no_link(open_app: OpenApp, maya: FakePerson):
 
     captions = [caption.value for caption in app.sidebar.caption]
     assert not [caption for caption in captions if "maya@daybook.test" in caption.replace("\\", "")]
+
+
+def test_each_reply_says_who_wrote_it_and_what_it_cost(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    conversations.cost = TurnCost("a<b>c", Tokens(1200, 34, 800), 700)
+    app = open_app(maya, c=str(conversations.hold("Garden", "Shade?", "Ferns]>", "Sun?", "Sage.")))
+
+    rows = [row.value for row in app.main.get("html") if "db-acts" in row.value]
+
+    assert len(rows) == 2  # the last stands beside its buttons
+    for row in rows:
+        assert "a&lt;b&gt;c · 1,200 + 34 tokens · $0.0007 · " in row
+        assert "1,200 tokens read (800 of them cached), 34 written" in row
+    assert f'data-copy="{b64encode(b"Ferns]>").decode()}"' in rows[0]
+
+
+def test_what_replies_cost_may_be_unknown(
+    open_app: OpenApp,
+    maya: FakePerson,
+    conversations: MemoryConversations,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def fail(self: MemoryConversations, messages: object) -> None:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(MemoryConversations, "costs", fail)
+
+    app = open_app(maya, c=str(conversations.hold("Garden", "Shade?", "Ferns.")))
+
+    assert said(app) == ["Shade?", "Ferns."]
+    assert not app.error
 
 
 def test_a_message_that_does_not_verify_is_not_shown_and_the_rest_is(

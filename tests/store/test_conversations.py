@@ -16,6 +16,7 @@ from services.domain import (
     Role,
     Thread,
     Tokens,
+    TurnCost,
     Window,
 )
 from services.errors import (
@@ -31,7 +32,7 @@ from services.store.conversations import Conversations
 from services.store.rows import ConversationRow, TurnState
 from services.store.sessions import AppSession, Sessions
 from services.store.threads import Threads
-from services.store.turns import Begun, ClientTurnId, Ending, NewTurn
+from services.store.turns import Begun, ClientTurnId, Ending, NewTurn, Turns
 from tests.conftest import RunningStack
 
 CANARY = "kumquat-7781"
@@ -172,6 +173,23 @@ def test_asking_twice_begins_one_turn(conversations: Conversations, garden: Thre
     thread = conversations.thread(garden.conversation.id)
     assert said(thread.branch())[-2:] == [(Role.USER, "Once"), (Role.ASSISTANT, "One.")]
     assert len(thread.messages) == len(garden.messages) + 2
+
+
+def test_what_settled_turns_cost_is_asked_for_once(
+    conversations: Conversations, garden: Thread, omar: AppSession, monkeypatch: pytest.MonkeyPatch
+):
+    turn = new_turn(garden, "Still coming")
+    coming = conversations.begin_turn(turn).turn_id
+    messages = conversations.thread(garden.conversation.id).messages
+
+    costs = conversations.costs(messages)
+
+    settled = {message.turn_id for message in garden.messages}
+    assert costs == dict.fromkeys(settled, TurnCost("test-model", Tokens(10, 20), 300))
+    assert Conversations(omar).costs(messages) == {}
+    assert coming not in costs
+    monkeypatch.setattr(Turns, "_settled", lambda *_: pytest.fail("asked again"))
+    assert conversations.costs(garden.messages) == costs
 
 
 def test_a_cap_refuses_and_clips(
