@@ -4,13 +4,13 @@ from functools import partial
 
 import streamlit as st
 
-from pages._parts import composer, conversation, dialogs, memory, messages, sidebar, turns
+from pages._parts import browser, composer, conversation, dialogs, memory, messages, sidebar, turns
 from pages._session import person_services, show_errors
 
 person = person_services()
 sidebar.draw_top()
 welcome = st.empty()  # drawn in every state: what it showed must go at once when a reply streams
-turn, box = None, None
+thread, turn, box = None, None, None
 begun = turns.begun_thread()
 soon = turns.Soon(is_later=begun is not None)
 
@@ -50,6 +50,11 @@ with show_errors():
 
 def draw_the_rest() -> None:
     soon.catch_up()
+    browser.keep_drafts(
+        person.conversations.user_id,
+        thread.conversation if thread else None,
+        has_begun=begun is not None,
+    )
     sidebar.draw_rest(person)
 
 

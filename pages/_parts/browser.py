@@ -2,6 +2,8 @@
 
 from streamlit.components.v2 import component
 
+from services.domain import Conversation, UserId
+
 # A phone's sidebar covers the page and stays open after a button in it; its state lives in the browser.
 _FOLD = component(
     "fold_sidebar",
@@ -40,6 +42,79 @@ _COPY = component(
     }""",
 )
 
+# What is being typed stays in the browser, one draft a conversation, until it is sent or its writer signs out.
+# Called after every run: the composer then holds what was typed, nothing (sent), or what was given back.
+_DRAFTS = component(
+    "keep_drafts",
+    html="<i hidden></i>",
+    js="""
+    const here = (window.__daybookDrafts ??= { place: null, person: null, last: "" });
+    const box = () => document.querySelector(".st-key-composer textarea");
+    const prefix = () => `daybook-draft:${here.person}:`;
+    const textOf = (stored) => { try { return JSON.parse(stored).text } catch { return "" } };
+    const stored = () => textOf(localStorage.getItem(prefix() + here.place));
+
+    function save(text) {
+      if (!text && stored() !== here.last) return; // another tab goes on writing it
+      here.last = text;
+      const key = prefix() + here.place;
+      if (text) localStorage.setItem(key, JSON.stringify({ text, at: Date.now() }));
+      else localStorage.removeItem(key);
+    }
+
+    function show(text) {
+      here.last = text;
+      if (box().value === text) return;
+      Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(box(), text);
+      box().dispatchEvent(new Event("input", { bubbles: true }));
+    }
+
+    function drop(isOld) {
+      for (const key of Object.keys(localStorage)) {
+        if (key.startsWith("daybook-draft:") && isOld(key)) localStorage.removeItem(key);
+      }
+    }
+
+    function listen() {
+      const month = 30 * 24 * 3600 * 1000;
+      drop((key) => !(JSON.parse(localStorage.getItem(key)).at > Date.now() - month));
+      document.addEventListener("input", (event) => {
+        if (event.target === box()) save(event.target.value);
+      }, true);
+      document.addEventListener("submit", (event) => {
+        if (event.target.id === "sign-out") drop((key) => key.startsWith(prefix()));
+      }, true);
+      window.addEventListener("storage", (event) => { // another tab wrote, and nobody writes here
+        const isHere = event.key === prefix() + here.place;
+        if (isHere && box()?.value === textOf(event.oldValue)) show(textOf(event.newValue));
+      });
+    }
+
+    function go(data) {
+      if (!box()) setTimeout(go, 50, data); // not drawn yet
+      else if (here.place === null) {
+        Object.assign(here, { person: data.person, place: data.place });
+        listen();
+        if (box().value) save(box().value);
+        else show(stored());
+      } else if (here.place === data.place) {
+        save(box().value);
+      } else if (data.is_begun) { // a fresh page became this conversation; what is typed now belongs to it
+        const text = box().value;
+        save("");
+        here.place = data.place;
+        here.last = stored();
+        save(text);
+      } else {
+        save(box().value);
+        here.place = data.place;
+        show(stored());
+      }
+    }
+
+    export default ({ data }) => go(data);""",
+)
+
 _RELOAD = component(
     "reload_page",
     html="<i hidden></i>",
@@ -61,6 +136,22 @@ def fold_sidebar_on_phones() -> None:
 def copy_on_click() -> None:
     """Have the buttons with `data-copy` copy what stands in it."""
     _COPY(key="copies", height="content")
+
+
+def keep_drafts(
+    user_id: UserId, conversation: Conversation | None, *, has_begun: bool = False
+) -> None:
+    """Keep what is typed into the composer through a refresh, a switch and another tab.
+
+    *has_begun*: this run began a turn, perhaps on what was a fresh page.
+    """
+    data = {
+        "person": str(user_id),
+        "place": str(conversation.id) if conversation else "new",
+        "rev": conversation.rev if conversation else 0,  # another after each prompt that was sent
+        "is_begun": has_begun,
+    }
+    _DRAFTS(data=data, key="drafts", height="content")
 
 
 def reload() -> None:

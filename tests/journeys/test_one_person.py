@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from tests.journeys.conftest import Someone
 from tests.journeys.people import PHONE, Person
 from tests.model_server import ModelServer
+from tests.stack.apps import until
 
 SLOWLY = "[[tokens=40 rate=12]]"  # three seconds and more
 FOR_EVER = "[[tokens=400 rate=12]]"
@@ -269,10 +270,49 @@ def test_a_reply_is_copied_as_it_was_written(maya: Person, model: ModelServer):
     expect(maya.page.get_by_role("button", name="Copied")).to_have_count(1)
     assert maya.page.evaluate("navigator.clipboard.readText()") == written
     last.click()
-    maya.page.wait_for_function("navigator.clipboard.readText().then((t) => t === 'Gladly.')")
+    until(lambda: maya.page.evaluate("navigator.clipboard.readText()") == "Gladly.")
     facts = maya.page.locator(".db-acts small").all_inner_texts()
     assert len(facts) == 2
     assert all("scripted · " in fact and " tokens · $" in fact for fact in facts)
+
+
+def test_what_is_being_typed_stays_until_it_is_sent(maya: Person):
+    maya.composer.fill("An unsent beginning")
+    until(lambda: "An unsent" in maya.page.evaluate("JSON.stringify(localStorage)"))
+    maya.page.reload()
+    expect(maya.composer).to_have_value("An unsent beginning")
+    maya.sends()
+    maya.hears_all_of("You said: An unsent beginning")
+    expect(maya.composer).to_have_value("")
+    maya.composer.fill("Second thoughts")
+    maya.begins_a_new_chat()
+    expect(maya.composer).to_have_value("")
+    maya.asks("Elsewhere")
+    maya.hears_all_of("You said: Elsewhere")
+    maya.opens("An unsent beginning")
+    expect(maya.composer).to_have_value("Second thoughts")
+    other = maya.new_tab()
+    other.visit(f"/?c={maya.conversation_id}")
+    expect(other.composer).to_have_value("Second thoughts")
+    other.composer.fill("Third thoughts")
+    expect(maya.composer).to_have_value("Third thoughts")
+    maya.sends()
+    maya.hears_all_of("You said: Third thoughts")
+    expect(other.composer).to_have_value("")
+    maya.composer.fill("Not for the next at this desk")
+    maya.signs_out()
+    assert maya.page.evaluate("JSON.stringify(localStorage)").count("next at this desk") == 0
+
+
+def test_what_is_typed_while_a_first_reply_comes_belongs_to_its_conversation(maya: Person):
+    maya.asks("Wait for it [[delay=1 tokens=9 rate=9]]")
+    maya.composer.fill("Meanwhile")
+    maya.hears_all_of("word9")
+    expect(maya.composer).to_have_value("Meanwhile")
+    maya.page.reload()
+    expect(maya.composer).to_have_value("Meanwhile")
+    maya.begins_a_new_chat()
+    expect(maya.composer).to_have_value("")
 
 
 # in every frame: how many of these stand in the page, and how faint the first is
