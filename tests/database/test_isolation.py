@@ -132,6 +132,7 @@ def person_calls(own: Owned) -> dict[str, Arguments]:
         "set_role": {"person": own.owner.id, "new_role": "admin"},
         "start_session": session(new_key().hex()),
         "suspend": {"person": own.owner.id, "suspended": True},
+        "title_conversation": {"conversation": own.conversation, "new_title": sealed("other")},
         "usage_by_person": {},
     }
 

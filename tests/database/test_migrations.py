@@ -233,6 +233,31 @@ def test_the_table_that_the_embedded_api_made_is_used(stack: RunningStack) -> No
         assert set(VERSIONS) <= set(recorded(connection))
 
 
+def test_titles_from_before_anybody_noted_who_gave_them_count_as_a_persons(
+    new_database: NewDatabase, folder: Path
+) -> None:
+    key = new_key()
+    address, before = new_database(), folder.parent / "before"
+    shutil.copytree(folder, before)
+    for path in before.iterdir():
+        if path.name >= "20261120092500_titles.sql":
+            path.unlink()
+    with (
+        psycopg.connect(servers.as_owner(address), autocommit=True) as owner,
+        psycopg.connect(address, autocommit=True) as admin,
+    ):
+        migrations.apply(owner, before)
+        migrations.install_server_keys(owner, {1: key})
+        maya = psycopg_world(admin, ServerProof(key)).person()
+        old = maya.create_conversation()
+        migrations.apply(owner, folder)
+        new = maya.create_conversation()
+
+        found = owner.execute("select id, titled_by from public.conversations").fetchall()
+
+    assert dict(found) == {old: "person", new: "words"}
+
+
 # server keys ---------------------------------------------------------------------------------------------
 
 
