@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from services import embedded, settings
-from services.chat import Chat, LiveTurns
+from services.chat import Chat, LiveTurns, Titling
 from services.crypto import RootKeys, ServerProof
 from services.domain import Account, AccountRole, SessionId
 from services.embedded import Endpoints, Stack
@@ -103,6 +103,7 @@ class Shared:
     server: ServerCalls
     visitors: Visitors
     live_turns: LiveTurns
+    titling: Titling | None
     model: OpenAIModel
     info: ModelInfo
     people: "dict[SessionId, PersonServices]" = field(repr=False)
@@ -127,6 +128,7 @@ class PersonServices:
             counter=RegexCounter(),
             instructions=instructions,
             sweep=shared.sweep,
+            titling=shared.titling,
         )
         self._session = session
         self._account: tuple[float, Account] | None = None
@@ -205,7 +207,12 @@ def _look() -> Look:
 def stop_turns() -> None:
     """Let what is being said be stored before the backend goes."""
     if _is_built():
-        _shared().live_turns.stop(within=0.8)
+        shared = _shared()
+        if shared.titling:
+            shared.titling.turns.stop(within=0.0)
+        shared.live_turns.stop(within=0.8)
+        if shared.titling:
+            shared.titling.turns.stop(within=0.2)
 
 
 def _is_built() -> bool:
@@ -257,6 +264,7 @@ def _build() -> Shared:
         server=server,
         visitors=visitors,
         live_turns=live_turns,
+        titling=Titling() if chosen.titles else None,
         model=_model(chosen, at),
         info=_model_info(chosen, at),
         people=people,

@@ -30,6 +30,13 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"  # the process died; what had been said was kept
 
 
+class Purpose(StrEnum):
+    """What a call of the model is for; each is paid for alike."""
+
+    REPLY = "reply"
+    TITLE = "title"
+
+
 class AccountRole(StrEnum):
     """What a person may do in this deployment."""
 
@@ -90,6 +97,7 @@ class Conversation:
     pinned_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    is_titled: bool = False  # by the model or the person; else the title is its first words
     is_verified: bool = True  # False: the title did not open
 
 

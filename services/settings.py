@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     input_price_micro: int | None = Field(default=None, ge=0, alias="DAYBOOK_INPUT_PRICE_MICRO")
     output_price_micro: int | None = Field(default=None, ge=0, alias="DAYBOOK_OUTPUT_PRICE_MICRO")
     instructions: str = Field(default="You are a helpful assistant.", alias="DAYBOOK_INSTRUCTIONS")
+    titles: bool = Field(default=True, alias="DAYBOOK_TITLES")
     root_keys: SecretStr | None = Field(default=None, alias="DAYBOOK_ROOT_KEYS")
     data_dir: Path | None = Field(default=None, alias="DAYBOOK_DATA_DIR")
     key_dir: Path | None = Field(default=None, alias="DAYBOOK_KEY_DIR")

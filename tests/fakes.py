@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from services.chat import Chat, LiveTurns
+from services.chat import Chat, LiveTurns, Titling
 from services.domain import (
     Account,
     AccountRole,
@@ -17,6 +17,7 @@ from services.domain import (
     MessageId,
     Outcome,
     PersonUsage,
+    Purpose,
     Role,
     SessionId,
     Thread,
@@ -110,7 +111,13 @@ class MemoryConversations:
         title = " ".join(title.split())
         if not title or len(title) > 120:
             raise BadInput("A title has between 1 and 120 characters.")
-        self._change(conversation_id, title=title)
+        self._change(conversation_id, title=title, is_titled=True)
+
+    def give_title(self, conversation_id: ConversationId, title: str) -> bool:
+        if self.thread(conversation_id).conversation.is_titled:
+            return False
+        self._change(conversation_id, title=title, is_titled=True)
+        return True
 
     def delete(self, conversation_id: ConversationId) -> None:
         self._answer()
@@ -138,17 +145,20 @@ class MemoryConversations:
         with self._lock:
             conversation = turn.thread.conversation
             stored = self.thread(conversation.id)
-            if any(self._where[other] == conversation.id for other in self._reserved):
-                raise Busy
-            if stored.conversation.rev != conversation.rev:
-                raise Stale
+            if turn.purpose is Purpose.REPLY:
+                if any(self._where.get(other) == conversation.id for other in self._reserved):
+                    raise Busy
+                if stored.conversation.rev != conversation.rev:
+                    raise Stale
             wanted, least = turn.prompt_micro + turn.reply_micro, turn.prompt_micro
             left = self.cap_micro - self.spent_micro - sum(self._reserved.values())
             if least + turn.least_reply_micro > left:
                 raise OverBudget(Cap.DAILY)
             turn_id = TurnId(uuid4())
-            self._where[turn_id] = conversation.id
             self._reserved[turn_id] = min(wanted, left)
+            if turn.purpose is not Purpose.REPLY:
+                return Begun(turn_id, self._reserved[turn_id])
+            self._where[turn_id] = conversation.id
             self._set_turn(turn_id, TurnState.RESERVED, turn.prompt_id)
             if turn.prompt is not None:
                 self._append(stored, turn.prompt_id, Role.USER, turn.prompt, None, turn_id)
@@ -162,7 +172,8 @@ class MemoryConversations:
         with self._lock:
             if turn_id not in self._reserved:
                 return False
-            self._set_turn(turn_id, TurnState.STREAMING, said=said)
+            if turn_id in self._where:
+                self._set_turn(turn_id, TurnState.STREAMING, said=said)
             return True
 
     def finish_turn(self, ending: Ending) -> None:
@@ -368,6 +379,7 @@ class FakePerson:
         role: AccountRole = AccountRole.USER,
         email: str = "maya@daybook.test",
         live_turns: LiveTurns | None = None,
+        titling: Titling | None = None,
     ) -> None:
         self.session_id = SessionId(UUID(int=0x5))
         self.conversations, self.model = conversations, model
@@ -381,6 +393,7 @@ class FakePerson:
             counter=RegexCounter(),
             instructions="Be kind.",
             sweep=lambda: None,
+            titling=titling,
         )
 
     @property

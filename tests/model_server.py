@@ -8,7 +8,9 @@ a mark in the last user message, which is how a person in a browser says it:
 
     Tell me more [[tokens=40 rate=20 fault=drop after=5 times=1]]
 
-A mark or script with `times=N` holds for N requests. See `Script` for the words. GET /_requests
+A mark or script with `times=N` holds for N requests. Requests for a title are kept apart, in
+`title_requests`, and answered with what is none, unless `server.script_titles(...)` or a mark in the
+conversation says otherwise: [[title=Peas_in_wet_soil]]. See `Script` for the words. GET /_requests
 says what was asked and how it ended; DELETE /_requests forgets it.
 """
 
@@ -56,6 +58,7 @@ class Script:
     refuses: str = ""  # a parameter that it answers with status 400
     usage: str = "last"  # "last", "each" (with every chunk) or "none"
     cached: int = 0
+    title: str = ""  # of a mark: what its conversation is titled, with _ for blanks
     times: int = 0  # requests it holds for; 0: all
 
     def __post_init__(self) -> None:
@@ -72,6 +75,8 @@ class Script:
         return cls(**{name: kinds[name](value) for name, value in words.items()})
 
 
+_NO_TITLE = Script(reply="***")
+_TITLES = "You give conversations their titles."  # how the app's instructions for one begin
 _MARK = re.compile(r"\[\[(\w+=.*?)\]\]")
 
 
@@ -87,6 +92,11 @@ class Seen:
     seconds: float = 0
 
     @property
+    def is_for_title(self) -> bool:
+        messages = self.body.get("messages") or [{}]
+        return str(messages[0].get("content")).startswith(_TITLES)
+
+    @property
     def prompt(self) -> str:
         """The last user message."""
         said = [m["content"] for m in self.body["messages"] if m["role"] == "user"]
@@ -99,7 +109,8 @@ class ModelServer:
     def __init__(self, port: int = 0) -> None:
         self.port = port
         self.requests: list[Seen] = []
-        self._script = Script()
+        self.title_requests: list[Seen] = []
+        self._script, self._title_script = Script(), _NO_TITLE
         self._used = Counter[Script | str]()  # requests answered by a script or a mark
         self._changed = threading.Condition()
         self._ready = threading.Event()
@@ -116,8 +127,12 @@ class ModelServer:
 
     def script(self, **words: Any) -> None:
         """Answer like this from now on. No words: plainly."""
-        self._script = Script(**words)
+        self._script, self._title_script = Script(**words), _NO_TITLE
         self._used.clear()
+
+    def script_titles(self, **words: Any) -> None:
+        """Answer requests for a title like this until the next `script`."""
+        self._title_script = Script(**words)
 
     def wait_until(self, holds: Callable[[Self], object], within: float = 5) -> None:
         with self._changed:
@@ -155,6 +170,7 @@ class ModelServer:
                     _send(writer, {"live": self.live, "requests": seen})
                 case "DELETE", "/_requests":
                     self.requests.clear()
+                    self.title_requests.clear()
                     _send(writer, {})
                 case "POST", "/_script":
                     self.script(**body)
@@ -182,11 +198,16 @@ class ModelServer:
     def _note(self, seen: Seen, began: bool = False) -> None:
         with self._changed:
             if began:
-                self.requests.append(seen)
+                (self.title_requests if seen.is_for_title else self.requests).append(seen)
             self._changed.notify_all()
 
     def _script_for(self, seen: Seen) -> Script:
         marked = Script.parse(seen.prompt)
+        if seen.is_for_title:
+            title = marked and marked.title.replace("_", " ")
+            return Script(reply=title) if title else self._title_script
+        if marked and marked == Script(title=marked.title):  # it says nothing of the reply
+            marked = None
         for script, key in ((marked, seen.prompt), (self._script, self._script)):
             if script and not (script.times and self._used[key] >= script.times):
                 self._used[key] += 1

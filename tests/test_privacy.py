@@ -7,6 +7,7 @@ for in the files, the tables, the logs, the errors and the reprs of what took pa
 import base64
 import logging
 import secrets
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -21,7 +22,7 @@ from pydantic import BaseModel
 from streamlit.testing.v1 import AppTest
 
 from services.bootstrap import PersonServices, Shared
-from services.chat import LiveTurns
+from services.chat import LiveTurns, Titling
 from services.domain import Conversation, Full, Outcome, Thread
 from services.errors import (
     AddressTaken,
@@ -157,7 +158,7 @@ def _model(server: ModelServer) -> OpenAIModel:
 
 
 def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelServer) -> AppSession:
-    live_turns = LiveTurns()
+    live_turns, titling = LiveTurns(), Titling()
     visitors = Visitors(sessions, on_leave=lambda _: None, on_forget=lambda _: None)
     cookie = _enter(scene, visitors)
     session = visitors.find(cookie)
@@ -166,6 +167,7 @@ def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelSer
         server=sessions.server,
         visitors=visitors,
         live_turns=live_turns,
+        titling=titling,
         model=model,
         info=INFO,
         people={},
@@ -182,8 +184,12 @@ def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelSer
             scene.errors.append(turn.failure)
         return chat.open(turn.conversation_id)
 
-    thread = ask(f"Prompt of {SAID}", reply=f"Reply of {SAID}.")
-    conversation = thread.conversation
+    thread = ask(f"Prompt of {SAID} [[title={SAID}]]", reply=f"Reply of {SAID}.")
+    while chat.is_titling(thread.conversation.id):
+        time.sleep(0.05)
+    conversation = chat.open(thread.conversation.id).conversation
+    assert conversation.title == SAID  # by the model
+    scene.things += [titling.turns, *titling.turns._turns.values()]
     conversations.rename(conversation.id, f"Title of {SAID}")
     for script in (
         {"status": 500},
@@ -221,7 +227,7 @@ def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelSer
 
     history = History(instructions=SAID, past=thread.branch(), prompt=SAID)
     plan = plan_context(Full(), history, ContextBudget(4096, 400), RegexCounter())
-    scene.things += [plan, plan.messages, history, chat, person, conversations, live_turns]
+    scene.things += [plan, plan.messages, history, chat, person, conversations, live_turns, titling]
     scene.things += [conversations.recent(), thread, session, cookie, shared, visitors, sessions]
     scene.things += [person.account]
     return session

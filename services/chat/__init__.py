@@ -2,5 +2,6 @@
 
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.service import Chat, ConversationStore
+from services.chat.titles import Titling
 
-__all__ = ["Chat", "ConversationStore", "LiveTurn", "LiveTurns"]
+__all__ = ["Chat", "ConversationStore", "LiveTurn", "LiveTurns", "Titling"]

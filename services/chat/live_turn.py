@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from services.domain import ConversationId, MessageId, Thread, TurnId, UserId
+from services.domain import ConversationId, MessageId, Purpose, Thread, TurnId, UserId
 from services.errors import AppError, SignedOut
 from services.events import log_event
 
@@ -33,10 +33,11 @@ class LiveTurn:
         prompt_id: MessageId,
         owner: object = None,
         thread: Thread | None = None,
+        purpose: Purpose = Purpose.REPLY,
     ) -> None:
         """*owner*: whose it is to stop when they leave; one device of the person. *thread*: what was
         said when it began, with its prompt; to be drawn at once, before it is read again."""
-        self.owner, self.thread = owner, thread
+        self.owner, self.thread, self.purpose = owner, thread, purpose
         self.user_id, self.conversation_id = user_id, conversation_id
         self.id, self.prompt_id = turn_id, prompt_id
         self.failure: AppError | None = None

@@ -2,6 +2,7 @@
 
 begin -> plan_context -> store the prompt and reserve its worst cost -> a thread streams the reply
 -> however it ends, store what was said and settle -> followers hear "done"
+-> once, after the first complete reply, the same way: a title
 """
 
 import time
@@ -13,6 +14,7 @@ from uuid import uuid4
 
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.remote_turn import RemoteTurn
+from services.chat.titles import Titling, clean_title, first_words, plan_title
 from services.domain import (
     Conversation,
     ConversationId,
@@ -20,6 +22,7 @@ from services.domain import (
     Message,
     MessageId,
     Outcome,
+    Purpose,
     Role,
     Thread,
     Tokens,
@@ -48,8 +51,8 @@ from services.store.turns import Begun, ClientTurnId, Ending, NewTurn, OpenTurn
 LEASE_SECONDS = 10  # prolonged every second; after a kill the turn is settled so much later
 _LONGEST_TURN = 1200  # seconds: a token that lives so long outlives every turn
 _LEAST_REPLY_TOKENS = 64  # a shorter reply is not worth its prompt
+_TITLE_SECONDS = 30.0  # for which a title is waited
 _PATIENCE = 900.0  # seconds for which a reply waits for a database that is away
-_TITLE_LETTERS = 60
 _LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; not much more can be sealed
 _LONGEST_PIECE = 20_000  # characters of a reply that are looked at together
 
@@ -69,6 +72,7 @@ class ConversationStore(Protocol):
         self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
     ) -> bool: ...
     def finish_turn(self, ending: Ending) -> None: ...
+    def give_title(self, conversation_id: ConversationId, title: str) -> bool: ...
     def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None: ...
 
 
@@ -84,6 +88,7 @@ class Chat:
     instructions: str = field(repr=False)
     sweep: Callable[[], None]  # settles turns whose lease ran out
     first_policy: MemoryPolicy = field(default_factory=Window)
+    titling: Titling | None = None  # None: titles stay the first words
     _opened: set[ConversationId] = field(default_factory=set[ConversationId], repr=False)
 
     def begin(
@@ -183,10 +188,18 @@ class Chat:
     def leave(self, within: float = 2.0) -> None:
         """Stop the turns that were begun here, and let them be stored."""
         self.live_turns.stop(self.store, within)
+        if self.titling:
+            self.titling.turns.stop(self.store, within)
+
+    def is_titling(self, conversation_id: ConversationId) -> bool:
+        """Whether the model is making its title just now."""
+        return self.titling is not None and self.titling.is_coming(conversation_id)
 
     def delete(self, conversation_id: ConversationId) -> None:
         """Stop what is coming and destroy the conversation."""
         self.stop(conversation_id)
+        if self.titling and (title := self.titling.turns.find(self.store.user_id, conversation_id)):
+            title.stop()
         self.store.delete(conversation_id)
 
     # --- inside ---------------------------------------------------------------------------------
@@ -207,10 +220,26 @@ class Chat:
         prompt_id: MessageId,
         again: Message | None = None,
     ) -> LiveTurn:
-        conversation_id = thread.conversation.id
-        if self._is_live(conversation_id):
+        if self._is_live(thread.conversation.id):
             raise Busy
         plan = self._plan(thread.conversation, past, again.body if again else prompt)
+        turn, max_tokens = self._reserve(thread, plan, prompt_id, prompt)
+        self.live_turns.run(
+            turn,
+            lambda said: self._checkpoint(turn, said),
+            lambda turn: self._reply(turn, plan, max_tokens),
+        )
+        return turn
+
+    def _reserve(
+        self,
+        thread: Thread,
+        plan: ContextPlan,
+        prompt_id: MessageId,
+        prompt: str | None,
+        purpose: Purpose = Purpose.REPLY,
+    ) -> tuple[LiveTurn, int]:
+        """A turn that is begun in the books, and how many tokens it may say. Raise as `begin`."""
         worst_prompt = self.info.cost_micro(Tokens(plan.bound_tokens, 0))
         begun = self.store.begin_turn(
             NewTurn(
@@ -224,32 +253,30 @@ class Chat:
                 reply_micro=self._reply_micro(plan.reply_tokens),
                 least_reply_micro=self._reply_micro(min(_LEAST_REPLY_TOKENS, plan.reply_tokens)),
                 lease_seconds=LEASE_SECONDS,
+                purpose=purpose,
             )
         )
         affordable = self.info.affordable_reply(begun.reserved_micro - worst_prompt)
         max_tokens = min(plan.reply_tokens, affordable)
         turn = LiveTurn(
             self.store.user_id,
-            conversation_id,
+            thread.conversation.id,
             begun.turn_id,
             prompt_id,
             owner=self.store,
             thread=_with_prompt(thread, prompt_id, prompt, plan.start_seq) if prompt else None,
+            purpose=purpose,
         )
         log_event(
             "turn.begun",
             turn=turn.id,
+            purpose=purpose,
             reserved_micro=begun.reserved_micro,
             prompt_tokens=plan.prompt_tokens,
             max_tokens=max_tokens,
             omitted=len(plan.omitted),
         )
-        self.live_turns.run(
-            turn,
-            lambda said: self._checkpoint(turn, said),
-            lambda turn: self._produce(turn, plan, max_tokens),
-        )
-        return turn
+        return turn, max_tokens
 
     def _plan(
         self, conversation: Conversation, past: tuple[Message, ...], prompt: str | None
@@ -264,9 +291,68 @@ class Chat:
         budget = ContextBudget(self.info.context_tokens, self.info.reply_tokens)
         return plan_context(conversation.policy, history, budget, self.counter)
 
-    def _produce(self, turn: LiveTurn, plan: ContextPlan, max_tokens: int) -> None:
-        """Stream the reply into *turn*, store it and settle, however it ends."""
+    def _reply(self, turn: LiveTurn, plan: ContextPlan, max_tokens: int) -> None:
+        """Produce the reply, and once its followers know, have the conversation titled."""
+        titling = None
+        try:
+            self._produce(turn, plan, max_tokens)
+            titling = self._claim_title(turn)  # before they know, so that they can await it
+        finally:
+            turn.close(turn.failure)
+        if titling:
+            self._begin_title(titling, turn.conversation_id)
+
+    def _claim_title(self, reply: LiveTurn) -> Titling | None:
+        """What to title with, if *reply* is the first that is complete and nobody gave a title yet."""
+        thread = self.store.cached(reply.conversation_id)
+        if thread is None or thread.conversation.is_titled or reply.failure or reply.is_stopped:
+            return None
+        is_ours = self.titling and self.titling.claim(reply.conversation_id)
+        return self.titling if is_ours else None
+
+    def _begin_title(self, titling: Titling, conversation_id: ConversationId) -> None:
+        """Have the model title the conversation in a thread of its own, if the budget allows."""
+        give_up_at = time.monotonic() + _TITLE_SECONDS
+        is_begun = False
+
+        def beat(_: str) -> None:
+            if time.monotonic() > give_up_at:
+                turn.stop()
+            self._checkpoint(turn, "")
+
+        try:
+            thread = self.store.thread(conversation_id)
+            branch = thread.branch()
+            plan = plan_title(branch, self.info.context_tokens, self.counter)
+            if plan is None or thread.conversation.is_titled:
+                return
+            turn, max_tokens = self._reserve(thread, plan, branch[0].id, None, Purpose.TITLE)
+            titling.turns.run(turn, beat, lambda turn: self._title(titling, turn, plan, max_tokens))
+            is_begun = True
+        except AppError:
+            log_event("title.refused", conversation=conversation_id)
+        finally:
+            if not is_begun:
+                titling.over(conversation_id)
+
+    def _title(self, titling: Titling, turn: LiveTurn, plan: ContextPlan, max_tokens: int) -> None:
+        """Produce a title, and give it unless the model failed, ran on or made none."""
+        try:
+            reported = self._produce(turn, plan, max_tokens)
+            is_cut = reported is not None and reported.reply >= max_tokens
+            title = None if turn.failure or turn.is_stopped or is_cut else clean_title(turn.said())
+            is_given = bool(title and self.store.give_title(turn.conversation_id, title))
+            log_event("title.made", turn=turn.id, given=is_given)
+        except AppError:  # the first words stay
+            log_event("title.lost", turn=turn.id)
+        finally:
+            turn.close(turn.failure)
+            titling.over(turn.conversation_id)
+
+    def _produce(self, turn: LiveTurn, plan: ContextPlan, max_tokens: int) -> Tokens | None:
+        """Stream into *turn*, store and settle, however it ends. Return what the endpoint counted."""
         used: Tokens | None = None
+        reported: Tokens | None = None
         failure: AppError | None = None
         is_called = False
         try:
@@ -276,7 +362,7 @@ class Chat:
                 turn.when_stopped(stream.cancel)
                 for piece in stream:
                     if isinstance(piece, Tokens):
-                        used = piece
+                        used = reported = piece
                     else:
                         _push(turn, piece)
             elif not turn.is_stopped:
@@ -289,7 +375,8 @@ class Chat:
         finally:
             if used is None and is_called:
                 used = self._counted(plan, turn.said(), max_tokens, is_failed=failure is not None)
-            turn.close(self._settle(turn, used or Tokens(0, 0), failure))
+            turn.failure = self._settle(turn, used or Tokens(0, 0), failure)
+        return reported
 
     def _settle(self, turn: LiveTurn, tokens: Tokens, failure: AppError | None) -> AppError | None:
         said = turn.said()
@@ -301,7 +388,7 @@ class Chat:
             conversation_id=turn.conversation_id,
             prompt_id=turn.prompt_id,
             reply_id=MessageId(uuid4()),
-            reply=said,
+            reply=said if turn.purpose is Purpose.REPLY else "",
             outcome=outcome,
             tokens=tokens,
             cost_micro=self.info.cost_micro(tokens),
@@ -310,6 +397,7 @@ class Chat:
         log_event(
             "turn.finished",
             turn=turn.id,
+            purpose=turn.purpose,
             outcome=outcome,
             prompt_tokens=tokens.prompt,
             reply_tokens=tokens.reply,
@@ -352,15 +440,6 @@ class Chat:
 
     def _reply_micro(self, tokens: int) -> int:
         return self.info.cost_micro(Tokens(0, tokens))
-
-
-def first_words(prompt: str) -> str:
-    """A title until a better one is there: the first words, on one line, at most 60 letters."""
-    line = " ".join(prompt.split())
-    if len(line) <= _TITLE_LETTERS:
-        return line
-    cut = line[: _TITLE_LETTERS - 1]
-    return cut[: cut.rfind(" ")].rstrip(" ,;:.-") + "…" if " " in cut[20:] else cut + "…"
 
 
 def _with_prompt(thread: Thread, prompt_id: MessageId, prompt: str, start_seq: int) -> Thread:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from typing import cast
 from uuid import uuid4
 
 from services.crypto import Head, Vault, new_key
@@ -16,7 +17,7 @@ from services.domain import (
     UserId,
 )
 from services.errors import AppError, BadInput, StoreUnavailable
-from services.store.gateway import Argument, Hidden, refusal, store_errors
+from services.store.gateway import Answer, Argument, Hidden, refusal, store_errors
 from services.store.rows import CONVERSATION_COLUMNS, CONVERSATION_ROWS, policy_columns, policy_of
 from services.store.sessions import AppSession
 from services.store.threads import Threads
@@ -89,9 +90,16 @@ class Conversations:
         title = " ".join(title.split())
         if not title or len(title) > _LONGEST_TITLE:
             raise BadInput(f"A title has between 1 and {_LONGEST_TITLE} characters.")
-        place = self._threads.title_place(conversation_id)
-        sealed = self._threads.vault(conversation_id).seal(title, place)
+        sealed = self._sealed_title(conversation_id, title)
         self._call("rename_conversation", conversation=conversation_id, new_title=Hidden(sealed))
+
+    def give_title(self, conversation_id: ConversationId, title: str) -> bool:
+        """Put the model's *title* in place of the first words. False: a title was given meanwhile."""
+        sealed = self._sealed_title(conversation_id, title)
+        answer = self._call(
+            "title_conversation", conversation=conversation_id, new_title=Hidden(sealed)
+        )
+        return cast(dict[str, object], answer.model_extra)["titled"] is True
 
     def delete(self, conversation_id: ConversationId) -> None:
         """Destroy it and its key; what it cost stays in the books."""
@@ -128,6 +136,10 @@ class Conversations:
     def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None:
         return self._turns.unfinished(conversation_id)
 
+    def _sealed_title(self, conversation_id: ConversationId, title: str) -> str:
+        place = self._threads.title_place(conversation_id)
+        return self._threads.vault(conversation_id).seal(title, place)
+
     def _reset(self, conversation_id: ConversationId, reset_seq: int) -> None:
         policy = policy_of(self._threads.row(conversation_id))
         self._set_memory(conversation_id, policy, reset_seq=reset_seq)
@@ -144,8 +156,9 @@ class Conversations:
             new_reset_seq=reset_seq,
         )
 
-    def _call(self, verb: str, /, **arguments: Argument | Hidden) -> None:
+    def _call(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
         self._session.keep_fresh()
         answer = self._session.calls.call(verb, **arguments)
         if not answer.ok:
             raise refusal(answer.reason)
+        return answer

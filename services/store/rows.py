@@ -15,6 +15,7 @@ class ConversationRow(BaseModel):
 
     id: UUID
     title: str | None
+    titled_by: str
     wrapped_key: str
     key_version: int
     user_key_version: int

@@ -148,6 +148,7 @@ class Threads:
             pinned_at=row.pinned_at,
             created_at=row.created_at,
             updated_at=row.updated_at,
+            is_titled=row.titled_by != "words",
             is_verified=is_verified,
         )
 

@@ -11,6 +11,7 @@ from services.domain import (
     ConversationId,
     MessageId,
     Outcome,
+    Purpose,
     Role,
     Thread,
     Tokens,
@@ -44,13 +45,14 @@ class NewTurn:
     client_turn_id: ClientTurnId
     thread: Thread
     prompt_id: MessageId
-    prompt: str | None = field(repr=False)  # None: reply once more to the prompt `prompt_id`
+    prompt: str | None = field(repr=False)  # None: it is there already, as `prompt_id`
     start_seq: int
     model: str
     prompt_micro: int
     reply_micro: int
     least_reply_micro: int
     lease_seconds: int
+    purpose: Purpose = Purpose.REPLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class Turns:
             new_head=Hidden(head),
             new_start_seq=turn.start_seq,
             receipt_body=Hidden(None),
-            new_purpose="reply",
+            new_purpose=turn.purpose.value,
             model_name=Hidden(turn.model),
             prompt_micro=turn.prompt_micro,
             reply_micro=turn.reply_micro,
@@ -155,7 +157,7 @@ class Turns:
             query = self._session.client.table("turns").select(TURN_COLUMNS)
             rows = TURN_ROWS.validate_python(
                 query.eq("conversation_id", str(conversation_id))
-                .eq("purpose", "reply")
+                .eq("purpose", Purpose.REPLY.value)
                 .order("begun_at", desc=True)
                 .limit(1)
                 .execute()

@@ -1,0 +1,140 @@
+"""Titles by the model: what it is asked, what of its answer is a title, and who is having one made.
+
+A conversation's title is its first words until its first prompt has a complete reply; then the model
+is asked once, in the background and out of the person's budget. Where it fails, where the budget
+refuses and where its answer is no title, the first words stay.
+"""
+
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services.chat.live_turn import LiveTurns
+from services.domain import ConversationId, Message, Outcome, Role, Window
+from services.memory import ContextBudget, ContextPlan, History, TokenCounter, plan_context
+
+INSTRUCTIONS = (
+    "You give conversations their titles. Answer with nothing but a title of at most six words, "
+    "in the language of the conversation: on one line, without quotation marks, markup or full stop."
+)
+_LETTERS = 60  # of a title
+_LONGEST_LINE = 80  # letters that can still be shortened to one: more is no title but an answer
+_REPLY_TOKENS = 24
+# Bytes of a prompt and of its reply that the model is shown. No tokenizer needs more than a token
+# for each, so they bound what is reserved as well; of ordinary text it is a few hundred tokens.
+_PROMPT_BYTES, _REPLY_BYTES = 800, 400
+
+
+@dataclass(slots=True)
+class Titling:
+    """The titles that this process has made: each conversation is tried once."""
+
+    turns: LiveTurns = field(default_factory=LiveTurns)  # not those of replies
+    _tried: set[ConversationId] = field(default_factory=set[ConversationId], repr=False)
+    _coming: set[ConversationId] = field(default_factory=set[ConversationId], repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def claim(self, conversation_id: ConversationId) -> bool:
+        """Whether it is now the caller's to have it titled, and to say when that is `over`."""
+        with self._lock:
+            if conversation_id in self._tried:
+                return False
+            self._tried.add(conversation_id)
+            self._coming.add(conversation_id)
+            return True
+
+    def over(self, conversation_id: ConversationId) -> None:
+        self._coming.discard(conversation_id)
+
+    def is_coming(self, conversation_id: ConversationId) -> bool:
+        return conversation_id in self._coming
+
+
+def plan_title(
+    branch: Sequence[Message], context_tokens: int, counter: TokenCounter
+) -> ContextPlan | None:
+    """What the model is asked: how *branch* begins. None without a prompt and a complete reply."""
+    prompt = next((said for said in branch if said.role is Role.USER and said.body), None)
+    reply = next(
+        (
+            said
+            for said in branch
+            if said.role is Role.ASSISTANT and said.outcome is Outcome.COMPLETE and said.body
+        ),
+        None,
+    )
+    if prompt is None or reply is None:
+        return None
+    shown = (
+        f"It begins:\n{_beginning(prompt.body, _PROMPT_BYTES)}\n\n"
+        f"The reply:\n{_beginning(reply.body, _REPLY_BYTES)}\n\nIts title:"
+    )
+    history = History(instructions=INSTRUCTIONS, past=(), prompt=shown)
+    return plan_context(Window(), history, ContextBudget(context_tokens, _REPLY_TOKENS), counter)
+
+
+def first_words(prompt: str) -> str:
+    """A title until a better one is there: the first words, on one line, at most 60 letters."""
+    return _shortened(" ".join(prompt.split()))
+
+
+def clean_title(said: str) -> str | None:
+    """The title that *said* holds, on one line of at most 60 letters; None if it holds none.
+
+    In doubt it holds none: the first words are a fair title, and an odd one is hard to find again.
+    """
+    lines = (" ".join(line.split()) for line in said.splitlines())
+    line = next((line for line in lines if line), "")
+    while (bare := _bared(line)) != line:
+        line = bare
+    is_title = (
+        len(line) <= _LONGEST_LINE
+        and any(sign.isalnum() for sign in line)
+        and all(sign.isprintable() or sign in _JOINERS for sign in line)
+        and not _NO_TITLE.search(line)
+        and not (line[0] in _QUOTES and line[-1] in _QUOTES)
+    )
+    return _shortened(line) if is_title else None
+
+
+# straight, then the curved and angular ones and the corners of other scripts
+_QUOTES = "\"'`\u00b4\u00ab\u00bb\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u300c\u300d\u300e\u300f"
+_JOINERS = "\u200c\u200d"  # parts of ordinary words in Persian and Hindi, and of emoji
+_LABEL = re.compile(
+    r"\**(?:(?:the|its) )?(?:title|titel|titre|título) ?\**[:\uff1a]\** ?", re.IGNORECASE
+)
+_NO_TITLE = re.compile(
+    r"[*`<>{}|\\\[\]]|__|~~|://"  # markup
+    r"|\w{3}[.!?] +\w|[\u3002\uff01\uff1f]\w"  # sentences; but "Node.js" and "St. Petersburg" are none
+    # an answer to the instructions rather than to what they ask for
+    r"|^(?:i.?m (?:sorry|unable)|i am (?:sorry|unable)|sorry|i can(?:no|.)t|as an ai|sure\b|certainly\b"
+    r"|of course\b|here(?:.s| is| are)\b|untitled\b|no title\b|(?:the |its )?title\b|it begins\b"
+    r"|the reply\b|(?:user|person|assistant|system|prompt|reply|answer) ?:)",
+    re.IGNORECASE,
+)
+
+
+def _bared(line: str) -> str:
+    """*line* without one layer of what models put around a title."""
+    line = line.strip().lstrip("#").lstrip()
+    if label := _LABEL.match(line):
+        return line[label.end() :]
+    for mark in ("**", "__", "*", "_", "`"):
+        if len(line) > 2 * len(mark) and line.startswith(mark) and line.endswith(mark):
+            return line[len(mark) : -len(mark)].strip()
+    if len(line) > 2 and line[0] in _QUOTES and line[-1] in _QUOTES:
+        inner = line[1:-1]
+        return line if line[0] in inner or line[-1] in inner else inner.strip()
+    return line.rstrip(" .\u3002")
+
+
+def _shortened(line: str) -> str:
+    if len(line) <= _LETTERS:
+        return line
+    cut = line[: _LETTERS - 1]
+    return cut[: cut.rfind(" ")].rstrip(" ,;:.-") + "…" if " " in cut[20:] else cut + "…"
+
+
+def _beginning(text: str, size: int) -> str:
+    return text.encode()[:size].decode(errors="ignore")

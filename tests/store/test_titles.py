@@ -1,0 +1,338 @@
+"""Titles by the model, from the first complete reply to the sealed title: all real but the model's words."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from services.chat import Chat, LiveTurn, LiveTurns, Titling
+from services.chat.titles import INSTRUCTIONS
+from services.domain import Conversation, ConversationId
+from services.errors import NotFound, StoreUnavailable
+from services.llm import ModelInfo, OpenAIModel, connect
+from services.memory import RegexCounter
+from services.store.conversations import Conversations
+from services.store.sessions import AppSession, Sessions
+from tests.conftest import RunningStack
+from tests.model_server import ModelServer
+
+INFO = ModelInfo(
+    name="scripted",
+    context_tokens=4096,
+    reply_tokens=400,
+    input_micro=1_000_000,
+    output_micro=4_000_000,
+    cached_input_micro=100_000,
+)
+SECONDS = 20.0
+PROMPT = "When do I sow peas?"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ModelServer]:
+    with ModelServer() as running:
+        yield running
+
+
+@pytest.fixture
+def model(server: ModelServer) -> Iterator[OpenAIModel]:
+    server.script(reply="In March.")
+    server.title_requests.clear()
+    client = connect(server.url, "-")
+    with closing(
+        OpenAIModel(client, INFO.name, first_token_seconds=5, between_tokens_seconds=5)
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def make_chat(sessions: Sessions, maya: AppSession, model: OpenAIModel) -> Callable[..., Chat]:
+    def make(titling: Titling | None = None) -> Chat:
+        return Chat(
+            store=Conversations(maya),
+            live_turns=LiveTurns(),
+            model=model,
+            info=INFO,
+            counter=RegexCounter(),
+            instructions="Be kind.",
+            sweep=lambda: sessions.server.call("sweep_turns", at_most=100),
+            titling=titling or Titling(),
+        )
+
+    return make
+
+
+@pytest.fixture
+def chat(make_chat: Callable[..., Chat]) -> Chat:
+    return make_chat()
+
+
+def done(turn: LiveTurn) -> LiveTurn:
+    assert turn.wait(SECONDS)
+    return turn
+
+
+def settled(chat: Chat, conversation_id: ConversationId) -> Conversation:
+    """The conversation once nothing is being said about its title."""
+    deadline = time.monotonic() + SECONDS
+    while chat.is_titling(conversation_id):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return Conversations(chat.store._session).thread(conversation_id).conversation
+
+
+def ask(chat: Chat, prompt: str = PROMPT, conversation_id: ConversationId | None = None):
+    """The conversation after a reply and all that follows from it."""
+    return settled(chat, done(chat.begin(conversation_id, prompt)).conversation_id)
+
+
+def books(stack: RunningStack, maya: AppSession) -> tuple[list[tuple[str, int, int]], bool]:
+    """Purpose, tokens out and cost of what is in the ledger; and whether the budget agrees with it."""
+    with stack.connect() as database:
+        entries = database.execute(
+            "select purpose, tokens_out, micro from private.ledger where user_id = %s order by id",
+            [maya.user_id],
+        ).fetchall()
+        spent, reserved = database.execute(
+            "select month_spent, reserved from private.budgets where user_id = %s", [maya.user_id]
+        ).fetchone()
+    return entries, (spent, reserved) == (sum(micro for *_, micro in entries), 0)
+
+
+def limit_budget(stack: RunningStack, maya: AppSession, cap: int) -> None:
+    with stack.connect() as database:
+        database.execute(
+            "update private.budgets set daily_cap_micro = %s where user_id = %s",
+            [cap, maya.user_id],
+        )
+
+
+def test_a_conversation_is_titled_after_its_first_reply(
+    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
+):
+    server.script_titles(reply='Title: "Sowing peas in spring."')
+
+    conversation = ask(chat)
+
+    assert (conversation.title, conversation.is_titled) == ("Sowing peas in spring", True)
+    [asked] = server.title_requests
+    assert asked.body["messages"][0]["content"] == INSTRUCTIONS
+    assert PROMPT in asked.prompt
+    assert "In March." in asked.prompt
+    assert asked.body.get("max_tokens") == 24
+    [(_, _, reply_cost), (purpose, tokens_out, cost)], agrees = books(stack, maya)
+    assert (purpose, tokens_out) == ("title", 5)
+    assert reply_cost > 0 < cost
+    assert agrees
+
+
+def test_the_title_is_sealed_and_leaves_no_message(
+    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
+):
+    server.script_titles(reply="Kumquats in spring")
+
+    conversation = ask(chat)
+
+    assert conversation.title == "Kumquats in spring"
+    with stack.connect() as database:
+        rows = database.execute(
+            "select to_jsonb(c)::text || coalesce(string_agg(to_jsonb(t)::text, ''), '')"
+            " from public.conversations c join public.turns t on t.conversation_id = c.id"
+            " where c.id = %s group by c.*",
+            [conversation.id],
+        ).fetchone()[0]
+    assert "Kumquat" not in rows
+    assert '"titled_by": "model"' in rows
+    thread = chat.open(conversation.id)
+    assert [message.body for message in thread.messages] == [PROMPT, "In March."]
+    assert thread.is_whole
+
+
+def test_followers_hear_done_before_the_title_is_asked_for(chat: Chat, server: ModelServer):
+    server.script_titles(reply="Too late", delay=1.0)
+
+    turn = done(chat.begin(None, PROMPT))
+
+    assert chat.is_titling(turn.conversation_id)
+    assert chat.open(turn.conversation_id).conversation.title == PROMPT
+    assert chat.live(turn.conversation_id) is None
+    assert settled(chat, turn.conversation_id).title == "Too late"
+
+
+def test_a_later_reply_does_not_title_again(
+    chat: Chat, make_chat: Callable[..., Chat], server: ModelServer
+):
+    server.script_titles(reply="The first title")
+    conversation = ask(chat)
+    server.script_titles(reply="The second title")
+
+    for other in (chat, make_chat()):  # and another process
+        other.open(conversation.id)
+        conversation = ask(other, "And beans?", conversation.id)
+
+    assert conversation.title == "The first title"
+    assert len(server.title_requests) == 1
+
+
+def test_a_conversation_is_tried_once_in_a_process(chat: Chat, server: ModelServer):
+    conversation = ask(chat)
+    server.script_titles(reply="At the second try")
+
+    conversation = ask(chat, "And beans?", conversation.id)
+
+    assert (conversation.title, conversation.is_titled) == (PROMPT, False)
+    assert len(server.title_requests) == 1
+
+
+def test_a_persons_title_is_kept(chat: Chat, server: ModelServer):
+    server.script(reply="In March.", delay=0.5)
+    server.script_titles(reply="Another title")
+    turn = chat.begin(None, PROMPT)
+    chat.store.rename(turn.conversation_id, "My garden")
+
+    assert settled(chat, done(turn).conversation_id).title == "My garden"
+    assert server.title_requests == []
+
+
+def test_a_persons_title_is_kept_where_the_model_is_making_one(chat: Chat, server: ModelServer):
+    server.script_titles(reply="Another title", delay=0.8)
+    turn = done(chat.begin(None, PROMPT))
+    server.wait_until(lambda s: s.title_requests)
+    chat.store.rename(turn.conversation_id, "My garden")
+
+    assert settled(chat, turn.conversation_id).title == "My garden"
+    assert server.title_requests[0].end == "whole"
+
+
+def test_what_the_budget_refuses_leaves_the_first_words(
+    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
+):
+    server.script(reply="In March.", delay=0.5)
+    server.script_titles(reply="Too dear")
+    turn = chat.begin(None, PROMPT)
+    limit_budget(stack, maya, 1)
+
+    conversation = settled(chat, done(turn).conversation_id)
+
+    assert conversation.title == PROMPT
+    assert server.title_requests == []
+    entries, agrees = books(stack, maya)
+    assert [purpose for purpose, *_ in entries] == ["reply"]
+    assert agrees
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"status": 500},
+        {"fault": "drop", "reply": "Half a title", "after": 2},
+        {"reply": "***"},
+        {"reply": "word " * 99},  # it does not come to an end
+    ],
+    ids=["failed", "dropped", "no title", "endless"],
+)
+def test_where_the_model_makes_none_the_first_words_stay_and_it_is_paid(
+    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer, script: dict
+):
+    server.script_titles(**script)
+
+    conversation = ask(chat)
+
+    assert (conversation.title, conversation.is_titled) == (PROMPT, False)
+    entries, agrees = books(stack, maya)
+    assert [purpose for purpose, *_ in entries] == ["reply", "title"]
+    assert agrees
+    assert chat.failure(conversation.id) is None
+
+
+@pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "failed"])
+def test_the_first_complete_reply_is_the_one_that_counts(
+    chat: Chat, server: ModelServer, is_stopped: bool
+):
+    server.script_titles(reply="Too early")
+    if is_stopped:
+        server.script(tokens=400, rate=20)
+        turn = chat.begin(None, PROMPT)
+        next(text for text in turn.follow() if text)
+        turn.stop()
+    else:
+        server.script(tokens=9, fault="drop", after=3)
+        turn = chat.begin(None, PROMPT)
+    conversation = settled(chat, done(turn).conversation_id)
+    assert conversation.title == PROMPT
+    assert server.title_requests == []
+
+    server.script(reply="In March.")
+    server.script_titles(reply="Now it is time")
+    chat.open(conversation.id)
+    done(chat.retry(conversation.id))
+
+    assert settled(chat, conversation.id).title == "Now it is time"
+
+
+def test_who_leaves_stops_the_title_and_pays_what_it_cost(
+    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
+):
+    server.script_titles(reply="Never", fault="hang", after=1)
+    turn = done(chat.begin(None, PROMPT))
+    server.wait_until(lambda s: s.title_requests and s.title_requests[0].sent)
+
+    began = time.monotonic()
+    chat.leave()
+
+    assert time.monotonic() - began < 1
+    assert settled(chat, turn.conversation_id).title == PROMPT
+    assert books(stack, maya)[1]
+
+
+def test_a_title_that_does_not_come_is_given_up(
+    chat: Chat,
+    maya: AppSession,
+    stack: RunningStack,
+    server: ModelServer,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("services.chat.service._TITLE_SECONDS", 0.1)
+    server.script_titles(fault="hang-headers")
+
+    assert ask(chat).title == PROMPT
+    assert server.title_requests[0].end == "left"
+    assert books(stack, maya)[1]
+
+
+def test_a_conversation_deleted_under_its_title_is_gone_and_paid_for(
+    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
+):
+    server.script_titles(reply="Never", fault="hang", after=1)
+    turn = done(chat.begin(None, PROMPT))
+    server.wait_until(lambda s: s.title_requests and s.title_requests[0].sent)
+
+    chat.delete(turn.conversation_id)
+
+    with pytest.raises(NotFound):
+        settled(chat, turn.conversation_id)
+    assert books(stack, maya)[1]
+
+
+def test_a_store_that_is_away_leaves_the_first_words(
+    chat: Chat, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+):
+    def away(*_: object) -> bool:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(Conversations, "give_title", away)
+    server.script_titles(reply="Lost on the way")
+
+    assert ask(chat).title == PROMPT
+
+
+def test_switched_off_nothing_is_asked(
+    make_chat: Callable[..., Chat], server: ModelServer, monkeypatch: pytest.MonkeyPatch
+):
+    chat = make_chat()
+    monkeypatch.setattr(type(chat), "titling", None)
+    server.script_titles(reply="Not asked for")
+
+    assert ask(chat).title == PROMPT
+    assert server.title_requests == []
