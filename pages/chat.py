@@ -66,3 +66,5 @@ else:
     if turn and box:
         turns.glance(turn, box)
     draw_the_rest()
+    if thread and not is_dialog_open:  # which would be closed
+        turns.await_title(person.chat, thread.conversation.id)

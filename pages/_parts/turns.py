@@ -8,8 +8,10 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import safe_md
 from pages._session import find_person, keep, keep_errors, kept_error
-from services.chat import LiveTurn
+from services.chat import Chat, LiveTurn
 from services.domain import ConversationId, Thread
+
+_TITLE_GLANCE = 0.5  # seconds
 
 
 class Turn(Protocol):
@@ -100,6 +102,18 @@ def follow(turn: Turn, box: DeltaGenerator, meanwhile: Callable[[], None]) -> No
         if step == 1:
             meanwhile()
     st.rerun()  # what was said comes from the database now
+
+
+def await_title(chat: Chat, conversation_id: ConversationId) -> None:
+    """While the model is making a title, see when it is there, and draw the page anew then."""
+
+    @st.fragment(run_every=_TITLE_GLANCE)
+    def glance() -> None:
+        if not chat.is_titling(conversation_id):
+            st.rerun()
+
+    if chat.is_titling(conversation_id):
+        glance()
 
 
 def _draw(said: str, box: DeltaGenerator) -> None:

@@ -352,3 +352,20 @@ def test_what_stands_in_the_page_stays_while_a_reply_begins(maya: Person):
     seen = maya.page.evaluate("window.seen")
     assert {place: count for place, (count, _) in seen.items()} == stands
     assert min(ink for _, ink in seen.values()) == 1
+
+
+def test_a_title_comes_by_itself_and_disturbs_nobody(maya: Person, model: ModelServer):
+    model.script_titles(reply="Peas in wet soil", delay=1.5)
+
+    maya.asks("When do I sow peas?")
+    maya.hears_all_of("You said: When do I sow peas?")
+    maya.is_in("When do I sow peas?")
+    maya.composer.press_sequentially("And when ")
+    maya.is_in("Peas in wet soil")
+    maya.page.keyboard.type("beans?")
+
+    expect(maya.composer).to_have_value("And when beans?")
+    maya.sends()
+    maya.hears_all_of("You said: And when beans?")
+    maya.is_in("Peas in wet soil")
+    model.script()

@@ -10,6 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages._parts import turns
+from services.chat import Titling
 from services.domain import Full, Outcome, Thread, Tokens, TurnCost, Window
 from services.embedded import ModelState
 from services.errors import ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
@@ -578,3 +579,17 @@ def test_the_account_says_what_is_spent_and_leads_out(open_app: OpenApp, maya: F
     assert any(r"of \$1.00" in caption.value for caption in app.sidebar.caption)
     (sign_out,) = app.sidebar.get("html")
     assert 'method="post" action="/session/end"' in sign_out.value
+
+
+def test_a_title_by_the_model_is_shown_in_the_head_and_in_the_list(
+    open_app: OpenApp, conversations: MemoryConversations, model: ScriptedModel
+):
+    titling = Titling()
+    app = open_app(FakePerson(conversations, model, titling=titling))
+    send(app, "When do I prune roses?")
+    until(lambda: not any(map(titling.is_coming, conversations.threads)))
+
+    app.run()
+
+    assert app.title[0].value == "Prune in March"
+    assert titles(app) == ["Prune in March"]
