@@ -749,6 +749,55 @@ MUTANTS = (
         "PagesManager.uses_pages_directory = True",
         "tests/pages/test_sign_in_page.py::test_the_server_runs_no_page_by_itself",
     ),
+    # titles
+    Mutant(
+        "db/migrations/20261120092500_titles.sql",
+        " and titled_by = 'words';",
+        ";",
+        "tests/database/test_titles.py::test_a_persons_title_is_replaced_by_no_other",
+    ),
+    Mutant(
+        "db/migrations/20261120092500_titles.sql",
+        "set title = new_title, titled_by = 'person' where",
+        "set title = new_title where",
+        "tests/store/test_titles.py::test_a_persons_title_is_kept_where_the_model_is_making_one",
+    ),
+    Mutant(
+        "db/migrations/20261120092500_titles.sql",
+        "default 'person' check",
+        "default 'words' check",
+        "tests/database/test_migrations.py::test_titles_from_before_anybody_noted_who_gave_them_count_as_a_persons",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        " or reply.failure or reply.is_stopped:",
+        " or reply.failure:",
+        "tests/store/test_titles.py::test_the_first_complete_reply_is_the_one_that_counts[stopped]",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "turn.is_stopped or is_cut else",
+        "turn.is_stopped else",
+        "tests/store/test_titles.py::test_where_the_model_makes_none_the_first_words_stay_and_it_is_paid[endless]",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "            self.titling.turns.stop(self.store, within)\n",
+        "            pass\n",
+        "tests/store/test_titles.py::test_who_leaves_stops_the_title_and_pays_what_it_cost",
+    ),
+    Mutant(
+        "services/chat/titles.py",
+        "            if conversation_id in self._tried:",
+        "            if False:",
+        "tests/store/test_titles.py::test_a_conversation_is_tried_once_in_a_process",
+    ),
+    Mutant(
+        "services/chat/titles.py",
+        "        and all(sign.isprintable() or sign in _JOINERS for sign in line)\n",
+        "",
+        "tests/unit/test_titles.py::test_what_is_no_title_is_none",
+    ),
 )
 
 

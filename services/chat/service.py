@@ -346,8 +346,8 @@ class Chat:
         except AppError:  # the first words stay
             log_event("title.lost", turn=turn.id)
         finally:
-            turn.close(turn.failure)
             titling.over(turn.conversation_id)
+            turn.close(turn.failure)
 
     def _produce(self, turn: LiveTurn, plan: ContextPlan, max_tokens: int) -> Tokens | None:
         """Stream into *turn*, store and settle, however it ends. Return what the endpoint counted."""

@@ -228,7 +228,7 @@ def test_what_the_budget_refuses_leaves_the_first_words(
         {"status": 500},
         {"fault": "drop", "reply": "Half a title", "after": 2},
         {"reply": "***"},
-        {"reply": "word " * 99},  # it does not come to an end
+        {"reply": "so " * 99},  # it does not come to an end
     ],
     ids=["failed", "dropped", "no title", "endless"],
 )
@@ -282,6 +282,7 @@ def test_who_leaves_stops_the_title_and_pays_what_it_cost(
     chat.leave()
 
     assert time.monotonic() - began < 1
+    assert not chat.is_titling(turn.conversation_id)
     assert settled(chat, turn.conversation_id).title == PROMPT
     assert books(stack, maya)[1]
 
