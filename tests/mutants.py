@@ -787,6 +787,12 @@ MUTANTS = (
         "tests/store/test_titles.py::test_who_leaves_stops_the_title_and_pays_what_it_cost",
     ),
     Mutant(
+        "pages/chat.py",
+        "        turns.await_title(person.chat, thread.conversation.id)",
+        "        pass",
+        "tests/journeys/test_one_person.py::test_a_title_comes_by_itself_and_disturbs_nobody",
+    ),
+    Mutant(
         "services/chat/titles.py",
         "            if conversation_id in self._tried:",
         "            if False:",

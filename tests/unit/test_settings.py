@@ -34,6 +34,13 @@ def test_nothing_needs_to_be_set():
     assert chosen.supabase_url is None
     assert chosen.openai_api_key is None
     assert chosen.instructions
+    assert chosen.titles
+
+
+def test_titles_can_be_switched_off(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DAYBOOK_TITLES", "off")
+
+    assert settings.read().titles is False
 
 
 @pytest.mark.parametrize("name", ["DAYBOOK_MODEL", "daybook_model", "model"])
