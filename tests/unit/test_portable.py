@@ -238,7 +238,10 @@ def test_a_title_is_one_line_of_text(title, heading):
 
 # --- JSON -----------------------------------------------------------------------------------------------
 
-moments = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45))]))
+moments = st.datetimes(  # not so early that UTC would have no date for it
+    min_value=datetime(1970, 1, 1),  # noqa: DTZ001
+    timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45))]),
+)
 optional_ids = st.none() | st.uuids()
 threads = st.builds(
     Thread,
