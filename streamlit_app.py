@@ -5,7 +5,7 @@ from streamlit import config
 from streamlit.runtime.pages_manager import PagesManager
 
 from pages import _session, sign_in
-from pages._parts import browser, sidebar
+from pages._parts import browser, sidebar, undo
 from services import bootstrap
 from services.errors import Misconfigured
 
@@ -65,6 +65,7 @@ else:
     page = st.navigation(pages, position="hidden")
     if person:
         _session.follow_lead(page)
+        undo.draw()
     if bootstrap.life().trouble:
         st.warning(bootstrap.life().trouble)
     page.run()

@@ -55,7 +55,7 @@ def draw_the_rest() -> None:
         thread.conversation if thread else None,
         has_begun=begun is not None,
     )
-    sidebar.draw_rest(person)
+    sidebar.draw_rest(person, thread.conversation if thread else None)
 
 
 is_dialog_open = dialogs.open_asked()

@@ -98,6 +98,7 @@ class Conversation:
     created_at: datetime
     updated_at: datetime
     is_titled: bool = False  # by the model or the person; else the title is its first words
+    is_archived: bool = False
     is_verified: bool = True  # False: the title did not open
 
 

@@ -62,6 +62,7 @@ class MemoryConversations:
     user_id: UserId = MAYA
     cap_micro: int = 1_000_000
     threads: dict[ConversationId, Thread] = field(default_factory=dict)
+    discarded: dict[ConversationId, Thread] = field(default_factory=dict)
     failure: AppError | None = None  # what the database answers with, while it does
     spent_micro: int = 0
     cost: TurnCost = COST  # of every turn
@@ -75,10 +76,18 @@ class MemoryConversations:
     def keep_fresh(self, seconds: int) -> None:
         self._answer()
 
-    def recent(self, limit: int = 50) -> list[Conversation]:
+    def recent(self, limit: int = 30, *, is_archived: bool = False) -> list[Conversation]:
         self._answer()
-        found = [thread.conversation for thread in self.threads.values()]
-        return sorted(found, key=lambda one: one.updated_at, reverse=True)[:limit]
+        every = [thread.conversation for thread in self.threads.values()]
+        found = [one for one in every if one.is_archived is is_archived]
+        return sorted(found, key=_place_in_list, reverse=True)[:limit]
+
+    def titled(self, words: str, limit: int = 30) -> list[Conversation]:
+        every = self.recent(1000) + self.recent(1000, is_archived=True)
+        wanted = words.casefold().split()
+        return [one for one in every if all(word in one.title.casefold() for word in wanted)][
+            :limit
+        ]
 
     def cached(self, conversation_id: ConversationId) -> Thread | None:
         return self._known.get(conversation_id)
@@ -119,11 +128,30 @@ class MemoryConversations:
         self._change(conversation_id, title=title, is_titled=True)
         return True
 
+    def pin(self, conversation_id: ConversationId, *, is_pinned: bool = True) -> None:
+        self._change(conversation_id, pinned_at=self._tick() if is_pinned else None)
+
+    def archive(self, conversation_id: ConversationId, *, is_archived: bool = True) -> None:
+        self._change(conversation_id, is_archived=is_archived, pinned_at=None)
+
     def delete(self, conversation_id: ConversationId) -> None:
         self._answer()
         if self.threads.pop(conversation_id, None) is None:
             raise NotFound
         self._known.pop(conversation_id, None)
+
+    def discard(self, conversation_id: ConversationId, seconds: int) -> None:
+        self._answer()
+        if conversation_id not in self.threads:
+            raise NotFound
+        self.discarded[conversation_id] = self.threads.pop(conversation_id)
+        self._known.pop(conversation_id, None)
+
+    def restore(self, conversation_id: ConversationId) -> None:
+        self._answer()
+        if conversation_id not in self.discarded:
+            raise NotFound
+        self.threads[conversation_id] = self.discarded.pop(conversation_id)
 
     def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:
         reset_seq = self.thread(conversation_id).conversation.reset_seq
@@ -307,6 +335,11 @@ class MemoryConversations:
             datetime.now(UTC) + timedelta(seconds=10),
             said,
         )
+
+
+def _place_in_list(conversation: Conversation) -> tuple[float, datetime]:
+    pinned_at = conversation.pinned_at
+    return pinned_at.timestamp() if pinned_at else 0, conversation.updated_at
 
 
 @dataclass

@@ -414,10 +414,28 @@ MUTANTS = (
         "tests/database/test_turns.py::test_a_conversation_deleted_in_mid_reply_leaves_the_cost_and_no_text",
     ),
     Mutant(
-        "db/migrations/20261120091500_sessions.sql",
+        "db/migrations/20261120093000_undo.sql",
         "    for update skip locked\n  );",
         "    for update\n  );",
         "tests/database/test_turns.py::test_tidying_waits_for_nobody",
+    ),
+    Mutant(
+        "db/migrations/20261120093000_undo.sql",
+        "(expires_at < now() or destroy_at < now())",
+        "expires_at < now()",
+        "tests/database/test_turns.py::test_what_is_discarded_is_destroyed_with_its_key_when_its_time_is_over",
+    ),
+    Mutant(
+        "db/migrations/20261120093000_undo.sql",
+        "where id = conversation and user_id = person and destroy_at is not null;",
+        "where id = conversation and destroy_at is not null;",
+        "tests/database/test_isolation.py::test_no_function_touches_another_persons_rows_even_with_a_proof[postgres]",
+    ),
+    Mutant(
+        "db/migrations/20261120093000_undo.sql",
+        "when (new.conversation_id is not null) execute",
+        "when (false) execute",
+        "tests/database/test_turns.py::test_no_turn_begins_in_what_is_discarded_and_an_open_one_ends_there",
     ),
     Mutant(
         "db/migrations/20261120091000_turns.sql",
@@ -599,6 +617,18 @@ MUTANTS = (
     # the store and the chat
     Mutant(
         "services/store/threads.py",
+        "if row.destroy_at and not may_be_discarded:",
+        "if False:",
+        "tests/store/test_conversations.py::test_a_discarded_conversation_is_like_none_until_it_is_brought_back",
+    ),
+    Mutant(
+        "services/store/turns.py",
+        "self._threads.read(conversation_id, may_be_discarded=True)",
+        "self._threads.read(conversation_id)",
+        "tests/store/test_conversations.py::test_a_reply_that_comes_while_its_conversation_is_discarded_is_there_when_it_is_back",
+    ),
+    Mutant(
+        "services/store/threads.py",
         "is_whole=head is not None and head == total and head.rev == row.rev",
         "is_whole=True",
         "tests/store/test_conversations.py::test_what_a_database_owner_changes_is_noticed_and_the_rest_stays_readable",
@@ -736,6 +766,24 @@ MUTANTS = (
         "        if _session.is_admin(person):",
         "        if person:",
         "tests/pages/test_admin_page.py::test_for_others_the_page_is_not_there_and_nothing_is_asked",
+    ),
+    Mutant(
+        "pages/_parts/conversation_list.py",
+        "if opened and opened.id not in",
+        "if opened and opened.id in",
+        "tests/pages/test_conversation_list.py::test_the_open_conversation_is_in_the_list_though_it_is_old",
+    ),
+    Mutant(
+        "pages/_parts/undo.py",
+        "escape(conversation.title)",
+        "conversation.title",
+        "tests/pages/test_conversation_list.py::test_a_title_that_was_deleted_draws_nothing",
+    ),
+    Mutant(
+        "pages/_parts/browser.py",
+        "          event.stopPropagation();\n",
+        "",
+        "tests/journeys/test_list.py::test_escape_in_the_filter_stops_no_reply",
     ),
     Mutant(
         "pages/admin.py",

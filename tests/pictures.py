@@ -185,10 +185,11 @@ def _photograph(
 
     page.locator(".st-key-conversation-menu button").first.click()
     page.get_by_role("menuitem", name="Delete").click()
-    expect(page.get_by_role("dialog")).to_be_visible()
-    album.take("delete")
-    page.get_by_role("button", name="Keep it").click()
-    expect(page.get_by_role("dialog")).to_have_count(0)
+    maya.is_welcome()
+    expect(maya.messages).to_have_count(0)
+    album.take("deleted")
+    maya.undoes()
+    expect(maya.messages).to_have_count(2 * len(LETTERS))
 
     _photograph_turns(album, model)
     maya.visit("/")
@@ -233,7 +234,6 @@ def _photograph_turns(album: Album, model: ModelServer) -> None:
     model.script()
     maya.page.locator(".st-key-conversation-menu button").first.click()
     maya.page.get_by_role("menuitem", name="Delete").click()
-    maya.page.get_by_role("button", name="Delete for ever").click()
     maya.is_welcome()
 
 

@@ -228,7 +228,16 @@ def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelSer
     history = History(instructions=SAID, past=thread.branch(), prompt=SAID)
     plan = plan_context(Full(), history, ContextBudget(4096, 400), RegexCounter())
     scene.things += [plan, plan.messages, history, chat, person, conversations, live_turns, titling]
-    scene.things += [conversations.recent(), thread, session, cookie, shared, visitors, sessions]
+    scene.things += [
+        conversations.titled(SAID),
+        conversations.recent(),
+        thread,
+        session,
+        cookie,
+        shared,
+        visitors,
+        sessions,
+    ]
     scene.things += [person.account]
     return session
 

@@ -20,6 +20,35 @@ _FOLD = component(
     }""",
 )
 
+# Ctrl+K goes to the filter, unfolding the sidebar; Escape empties it, and is not heard by what stops a reply
+_FILTER_KEYS = component(
+    "filter_keys",
+    html="<i hidden></i>",
+    js="""export default function () {
+      if (window.__daybookFilterKeys) return;
+      window.__daybookFilterKeys = true;
+      const field = () => document.querySelector(".st-key-search input");
+      const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;
+      const focus = (tries) => {
+        if (isInView()) return field().select();
+        if (tries) setTimeout(focus, 50, tries - 1);
+      };
+      window.addEventListener("keydown", (event) => {
+        const isK = event.key.toLowerCase() === "k" && !event.shiftKey && !event.altKey;
+        if (isK && (event.ctrlKey || event.metaKey)) {
+          event.preventDefault();
+          if (!isInView()) document.querySelector('[data-testid="stExpandSidebarButton"]')?.click();
+          focus(20);
+        } else if (event.key === "Escape" && event.target === field()) {
+          event.preventDefault();
+          event.stopPropagation();
+          Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(field(), "");
+          field().dispatchEvent(new Event("input", { bubbles: true }));
+        }
+      }, true);
+    }""",
+)
+
 # `messages` writes such buttons as plain HTML: a component for each would cost a page of twenty dearly.
 _COPY = component(
     "copy_replies",
@@ -152,6 +181,11 @@ def keep_drafts(
         "is_begun": has_begun,
     }
     _DRAFTS(data=data, key="drafts", height="content")
+
+
+def lead_keys_to_filter() -> None:
+    """Have Ctrl+K lead to the filter of the conversations, and Escape empty it."""
+    _FILTER_KEYS(key="filter-keys", height="content")
 
 
 def reload() -> None:

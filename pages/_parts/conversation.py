@@ -108,7 +108,7 @@ def _first_drawn(thread: Thread, count: int) -> int:
     It stays there for a while: whatever keeps its place in the page need not be drawn anew.
     """
     key = _drawn_key(thread)
-    if count > st.session_state.get(key, (0, 0))[1]:
+    if count > st.session_state.get(key, (0, -1))[1]:
         _draw_from(thread, count, count - _DRAWN)
     return st.session_state[key][0]
 

@@ -1,4 +1,4 @@
-"""Renaming and deleting a conversation, each after a word.
+"""What can be done with a conversation, at once or, renaming it, in a dialog.
 
 A dialog is asked for by a callback and opened by the page, which then follows no reply: while a run
 lasts, nothing in a dialog is heard.
@@ -6,8 +6,8 @@ lasts, nothing in a dialog is heard.
 
 import streamlit as st
 
-from pages._parts import safe_md
-from pages._session import find_person, keep_errors, lead_to, person_services
+from pages._parts import safe_md, undo
+from pages._session import find_person, keep_errors, person_services
 from services.domain import Conversation
 
 
@@ -22,11 +22,11 @@ def draw_menu(label: str, conversation: Conversation, key: str) -> None:
     """What can be done with a conversation wherever its title stands."""
     st.menu_button(
         label,
-        list(_DIALOGS),
+        _choices(conversation),
         key=key,
         type="tertiary",
         icon=":material/more_horiz:",
-        on_click=_ask_for,
+        on_click=_choose,
         args=[conversation, key],
     )
 
@@ -41,8 +41,39 @@ def open_asked() -> bool:
     return True
 
 
-def _ask_for(conversation: Conversation, key: str) -> None:
-    st.session_state.dialog = st.session_state[key], conversation
+def _choices(conversation: Conversation) -> list[str]:
+    if conversation.is_archived:
+        return ["Rename", "Unarchive", "Delete"]
+    return ["Unpin" if conversation.pinned_at else "Pin", "Rename", "Archive", "Delete"]
+
+
+def _choose(conversation: Conversation, key: str) -> None:
+    chosen = str(st.session_state[key])
+    if chosen in _DIALOGS:
+        st.session_state.dialog = chosen, conversation
+        return
+    with keep_errors():
+        _ACTS[chosen](conversation)
+
+
+def _pin(conversation: Conversation) -> None:
+    find_person().conversations.pin(conversation.id)
+    st.toast(f"“{title(conversation)}” is pinned.")
+
+
+def _unpin(conversation: Conversation) -> None:
+    find_person().conversations.pin(conversation.id, is_pinned=False)
+    st.toast(f"“{title(conversation)}” is no longer pinned.")
+
+
+def _archive(conversation: Conversation) -> None:
+    find_person().conversations.archive(conversation.id)
+    st.toast(f"“{title(conversation)}” is archived.")
+
+
+def _unarchive(conversation: Conversation) -> None:
+    find_person().conversations.archive(conversation.id, is_archived=False)
+    st.toast(f"“{title(conversation)}” is back in the list.")
 
 
 @st.dialog("Rename conversation", on_dismiss="rerun")
@@ -59,36 +90,16 @@ def _rename(conversation: Conversation) -> None:
                 st.rerun()
 
 
-@st.dialog("Delete this conversation?", on_dismiss="rerun")
-def _delete(conversation: Conversation) -> None:
-    person_services()
-    st.markdown(
-        f"**{title(conversation, limit=120)}** and its key are destroyed at once. "
-        "No copy stays behind, and it cannot be undone."
-    )
-    with st.container(horizontal=True, horizontal_alignment="right", gap="small"):
-        is_kept = st.button("Keep it", type="tertiary", key="keep")
-        is_gone = st.button(
-            "Delete for ever",
-            type="primary",
-            key="danger-delete",
-            on_click=_destroy,
-            args=[conversation],
-        )
-    if is_kept or is_gone:
-        st.rerun()
-
-
 def _save_title(conversation: Conversation, key: str) -> None:
     with keep_errors():
         find_person().conversations.rename(conversation.id, st.session_state[key])
 
 
-def _destroy(conversation: Conversation) -> None:
-    with keep_errors():
-        find_person().chat.delete(conversation.id)
-        if st.query_params.get("c") == str(conversation.id):
-            lead_to(None)
-
-
-_DIALOGS = {"Rename": _rename, "Delete": _delete}
+_DIALOGS = {"Rename": _rename}
+_ACTS = {
+    "Pin": _pin,
+    "Unpin": _unpin,
+    "Archive": _archive,
+    "Unarchive": _unarchive,
+    "Delete": undo.discard,
+}

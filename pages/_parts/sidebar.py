@@ -1,11 +1,8 @@
-"""The sidebar: a new chat, the conversations by day, and the account at its foot."""
-
-from datetime import UTC, datetime
-from itertools import groupby
+"""The sidebar: a new chat, the conversations, and the account at its foot."""
 
 import streamlit as st
 
-from pages._parts import browser, dialogs, models, safe_md, words
+from pages._parts import browser, conversation_list, models, safe_md, words
 from pages._session import lead_to, show_errors
 from services.bootstrap import PersonServices
 from services.domain import Account, AccountRole, Conversation
@@ -30,49 +27,18 @@ def draw_top() -> None:
             on_click=lead_to,
             args=[None],
         )
+        conversation_list.draw_filter()
 
 
-def draw_rest(person: PersonServices) -> None:
-    """The conversations and the account."""
+def draw_rest(person: PersonServices, opened: Conversation | None = None) -> None:
+    """The conversations, *opened* always among them, and the account."""
     with st.sidebar, show_errors():
-        _draw_conversations(person.conversations.recent(), st.query_params.get("c"))
+        conversation_list.draw(person, opened)
         with st.container(key="account", gap=None):
             browser.fold_sidebar_on_phones()
             browser.copy_on_click()
+            browser.lead_keys_to_filter()
             _draw_account(person.account)
-
-
-def _draw_conversations(conversations: list[Conversation], current: str | None) -> None:
-    now = datetime.now(UTC)
-    with st.container(key="conversation-list", gap="small"):
-        if not conversations:
-            st.caption("Your conversations appear here, newest first.")
-        for day, of_day in groupby(conversations, lambda found: words.day(found.updated_at, now)):
-            with st.container(gap=None):
-                st.caption(day)
-                for conversation in of_day:
-                    _draw_row(conversation, is_current=str(conversation.id) == current)
-
-
-def _draw_row(conversation: Conversation, *, is_current: bool) -> None:
-    name = dialogs.title(conversation)
-    with st.container(
-        horizontal=True,
-        vertical_alignment="center",
-        gap=None,
-        wrap=False,
-        key=f"c-{conversation.id}",
-    ):
-        st.button(
-            name,
-            key=f"open-{conversation.id}",
-            type="secondary" if is_current else "tertiary",
-            width="stretch",
-            wrap=False,
-            on_click=lead_to,
-            args=[conversation.id],
-        )
-        dialogs.draw_menu(f"More: {name}", conversation, key=f"menu-{conversation.id}")
 
 
 def _draw_account(account: Account) -> None:

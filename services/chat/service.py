@@ -67,6 +67,7 @@ class ConversationStore(Protocol):
     def thread(self, conversation_id: ConversationId) -> Thread: ...
     def create(self, title: str, policy: MemoryPolicy) -> Thread: ...
     def delete(self, conversation_id: ConversationId) -> None: ...
+    def discard(self, conversation_id: ConversationId, seconds: int) -> None: ...
     def begin_turn(self, turn: NewTurn) -> Begun: ...
     def checkpoint_turn(
         self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
@@ -197,12 +198,21 @@ class Chat:
 
     def delete(self, conversation_id: ConversationId) -> None:
         """Stop what is coming and destroy the conversation."""
+        self._silence(conversation_id)
+        self.store.delete(conversation_id)
+
+    def discard(self, conversation_id: ConversationId, seconds: int) -> None:
+        """Stop what is coming and have the conversation destroyed in so many seconds."""
+        self._silence(conversation_id)
+        self.store.discard(conversation_id, seconds)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _silence(self, conversation_id: ConversationId) -> None:
+        """Stop a reply and a title that are coming."""
         self.stop(conversation_id)
         if self.titling and (title := self.titling.turns.find(self.store.user_id, conversation_id)):
             title.stop()
-        self.store.delete(conversation_id)
-
-    # --- inside ---------------------------------------------------------------------------------
 
     def _begin_new(self, prompt: str) -> LiveTurn:
         thread = self.store.create(first_words(prompt), self.first_policy)

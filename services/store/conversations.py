@@ -1,7 +1,9 @@
 """A person's conversations: what the use cases ask of the store, over one app session."""
 
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from typing import cast
 from uuid import uuid4
 
@@ -18,12 +20,20 @@ from services.domain import (
 )
 from services.errors import AppError, BadInput, StoreUnavailable
 from services.store.gateway import Answer, Argument, Hidden, refusal, store_errors
-from services.store.rows import CONVERSATION_COLUMNS, CONVERSATION_ROWS, policy_columns, policy_of
+from services.store.rows import (
+    CONVERSATION_COLUMNS,
+    CONVERSATION_ROWS,
+    ConversationRow,
+    ConversationState,
+    policy_columns,
+    policy_of,
+)
 from services.store.sessions import AppSession
-from services.store.threads import Threads
+from services.store.threads import PAGE, Threads
 from services.store.turns import Begun, Ending, NewTurn, OpenTurn, Turns
 
 _LONGEST_TITLE = 120  # characters
+_EVERY_SECONDS = 10.0
 
 
 class Conversations:
@@ -33,6 +43,7 @@ class Conversations:
         self._session = session
         self._threads = Threads(session)
         self._turns = Turns(session, self._threads)
+        self._every: tuple[float, list[Conversation]] | None = None  # and when they were read
 
     @property
     def user_id(self) -> UserId:
@@ -42,18 +53,35 @@ class Conversations:
         """See that the person's token outlives the next *seconds*."""
         self._session.keep_fresh(seconds)
 
-    def recent(self, limit: int = 50) -> list[Conversation]:
-        """The newest first."""
+    def recent(self, limit: int = 30, *, is_archived: bool = False) -> list[Conversation]:
+        """Those that are pinned, the last first, then the others, the newest first."""
+        state = ConversationState.ARCHIVED if is_archived else ConversationState.ACTIVE
         self._session.keep_fresh()
         with store_errors():
             query = self._session.client.table("conversations").select(CONVERSATION_COLUMNS)
             rows = CONVERSATION_ROWS.validate_python(
-                query.order("updated_at", desc=True).limit(limit).execute().data
+                query.eq("state", state)
+                .is_("destroy_at", "null")
+                .order("pinned_at", desc=True, nullsfirst=False)
+                .order("updated_at", desc=True)
+                .limit(limit)
+                .execute()
+                .data
             )
         return [self._threads.conversation(row) for row in rows]
 
+    def titled(self, words: str, limit: int = 30) -> list[Conversation]:
+        """Those with all of *words* in their titles, in the order of `recent`, archived ones last."""
+        wanted = words.casefold().split()
+        found = [
+            conversation
+            for conversation in self._all()
+            if all(word in conversation.title.casefold() for word in wanted)
+        ]
+        return found[:limit]
+
     def thread(self, conversation_id: ConversationId) -> Thread:
-        """The conversation as it is now. Raise NotFound, also for somebody else's."""
+        """The conversation as it is now. Raise NotFound, also for somebody else's or a discarded one."""
         return self._threads.read(conversation_id).thread
 
     def cached(self, conversation_id: ConversationId) -> Thread | None:
@@ -101,10 +129,34 @@ class Conversations:
         )
         return cast(dict[str, object], answer.model_extra)["titled"] is True
 
+    def pin(self, conversation_id: ConversationId, *, is_pinned: bool = True) -> None:
+        """Keep it at the top, or no longer."""
+        self._call(
+            "mark_conversation", conversation=conversation_id, pinned=is_pinned, archived=None
+        )
+
+    def archive(self, conversation_id: ConversationId, *, is_archived: bool = True) -> None:
+        """Put it away, where it is not pinned, or take it back."""
+        self._call(
+            "mark_conversation",
+            conversation=conversation_id,
+            pinned=False if is_archived else None,
+            archived=is_archived,
+        )
+
     def delete(self, conversation_id: ConversationId) -> None:
         """Destroy it and its key; what it cost stays in the books."""
         self._call("delete_conversation", conversation=conversation_id)
         self._threads.forget(conversation_id)
+
+    def discard(self, conversation_id: ConversationId, seconds: int) -> None:
+        """Delete it in so many seconds, for which `restore` can bring it back."""
+        self._call("discard_conversation", conversation=conversation_id, for_seconds=seconds)
+        self._threads.forget(conversation_id)
+
+    def restore(self, conversation_id: ConversationId) -> None:
+        """Bring a discarded one back as it was. Raise NotFound: it is gone."""
+        self._call("restore_conversation", conversation=conversation_id)
 
     def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:
         """Choose another memory policy; the model's view begins where the context was started."""
@@ -140,6 +192,28 @@ class Conversations:
         place = self._threads.title_place(conversation_id)
         return self._threads.vault(conversation_id).seal(title, place)
 
+    def _all(self) -> list[Conversation]:
+        """Every conversation, as of a few seconds ago: somebody is typing."""
+        now = time.monotonic()
+        if self._every is None or now - self._every[0] > _EVERY_SECONDS:
+            self._session.keep_fresh()
+            every = [self._threads.conversation(row) for row in self._all_rows()]
+            self._every = now, sorted(every, key=_place_in_list, reverse=True)
+        return self._every[1]
+
+    def _all_rows(self) -> list[ConversationRow]:
+        rows: list[ConversationRow] = []
+        while True:
+            with store_errors():
+                query = self._session.client.table("conversations").select(CONVERSATION_COLUMNS)
+                query = query.gt("id", str(rows[-1].id)) if rows else query
+                page = CONVERSATION_ROWS.validate_python(
+                    query.is_("destroy_at", "null").order("id").limit(PAGE).execute().data
+                )
+            rows += page
+            if len(page) < PAGE:
+                return rows
+
     def _reset(self, conversation_id: ConversationId, reset_seq: int) -> None:
         policy = policy_of(self._threads.row(conversation_id))
         self._set_memory(conversation_id, policy, reset_seq=reset_seq)
@@ -157,8 +231,14 @@ class Conversations:
         )
 
     def _call(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
+        self._every = None
         self._session.keep_fresh()
         answer = self._session.calls.call(verb, **arguments)
         if not answer.ok:
             raise refusal(answer.reason)
         return answer
+
+
+def _place_in_list(conversation: Conversation) -> tuple[bool, float, datetime]:
+    pinned_at = conversation.pinned_at.timestamp() if conversation.pinned_at else 0
+    return not conversation.is_archived, pinned_at, conversation.updated_at

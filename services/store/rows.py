@@ -10,6 +10,13 @@ from services.domain import Full, MemoryPolicy, Outcome, Retrieval, Role, Summar
 from services.store.gateway import Moment
 
 
+class ConversationState(StrEnum):
+    """Where a conversation is kept; spelt as in SQL."""
+
+    ACTIVE = "active"
+    ARCHIVED = "archived"
+
+
 class ConversationRow(BaseModel):
     """public.conversations; texts are sealed."""
 
@@ -25,7 +32,9 @@ class ConversationRow(BaseModel):
     policy_size: int | None
     reset_seq: int
     start_seq: int
+    state: ConversationState
     pinned_at: Moment | None
+    destroy_at: Moment | None  # discarded: there for the turn that ends in it, and for no reader
     created_at: Moment
     updated_at: Moment
 

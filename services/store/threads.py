@@ -30,12 +30,13 @@ from services.store.rows import (
     MESSAGE_COLUMNS,
     MESSAGE_ROWS,
     ConversationRow,
+    ConversationState,
     MessageRow,
     policy_of,
 )
 from services.store.sessions import AppSession
 
-_PAGE = 1000  # rows in one answer, at most: the API's own bound
+PAGE = 1000  # rows in one answer, at most: the API's own bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Threads:
         self._session = session
         self._vaults: dict[ConversationId, Vault] = {}
         self._known: dict[ConversationId, KnownThread] = {}
+        self._titles: dict[ConversationId, tuple[str, str]] = {}  # sealed and opened
         self._newest: dict[ConversationId, int] = {}  # the last revision that was whole
         self._set_back: set[ConversationId] = set()  # found at an older one: that stays noticed
         self._change = threading.Lock()
@@ -76,13 +78,18 @@ class Threads:
         """Have the whole thread read anew."""
         self._known.pop(conversation_id, None)
 
-    def read(self, conversation_id: ConversationId) -> KnownThread:
+    def read(
+        self, conversation_id: ConversationId, *, may_be_discarded: bool = False
+    ) -> KnownThread:
         """The thread as it is now; only what is new of it is fetched and opened.
 
         Raise NotFound, also for somebody else's.
         """
         self._session.keep_fresh()
         row = self.row(conversation_id)
+        if row.destroy_at and not may_be_discarded:
+            self.forget(conversation_id)
+            raise NotFound
         with self._change:
             known = self._checked(row)
             # its row and its messages are read one after the other: it may have grown in between
@@ -134,8 +141,7 @@ class Threads:
         title, is_verified = "", True
         if row.title is not None:
             try:
-                place = self.title_place(conversation_id)
-                title = self.vault(conversation_id, row).open(row.title, place)
+                title = self._title(conversation_id, row.title, row)
             except Tampered:
                 is_verified = False
         return Conversation(
@@ -149,6 +155,7 @@ class Threads:
             created_at=row.created_at,
             updated_at=row.updated_at,
             is_titled=row.titled_by != "words",
+            is_archived=row.state is ConversationState.ARCHIVED,
             is_verified=is_verified,
         )
 
@@ -191,6 +198,16 @@ class Threads:
             parent_id=parent_id,
             role=role,
         )
+
+    def _title(self, conversation_id: ConversationId, sealed: str, row: ConversationRow) -> str:
+        """The title, opened once for as long as it stays the same. Raise Tampered."""
+        known = self._titles.get(conversation_id)
+        if known is None or known[0] != sealed:
+            opened = self.vault(conversation_id, row).open(
+                sealed, self.title_place(conversation_id)
+            )
+            known = self._titles[conversation_id] = sealed, opened
+        return known[1]
 
     def _checked(self, row: ConversationRow) -> KnownThread:
         """The thread of *row*, from what was known of it where that is still good."""
@@ -252,12 +269,12 @@ class Threads:
                     query.eq("conversation_id", str(conversation_id))
                     .gt("seq", rows[-1].seq if rows else after_seq)
                     .order("seq")
-                    .limit(_PAGE)
+                    .limit(PAGE)
                     .execute()
                     .data
                 )
             rows += page
-            if len(page) < _PAGE:
+            if len(page) < PAGE:
                 return rows
 
 

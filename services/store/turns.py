@@ -224,7 +224,8 @@ class Turns:
     def _finish_once(self, ending: Ending) -> Answer:
         conversation_id = ending.conversation_id
         try:
-            known = self._threads.read(conversation_id)
+            # it may be brought back, and nobody would say again what was said
+            known = self._threads.read(conversation_id, may_be_discarded=True)
         except NotFound:  # deleted under the turn: settled, and nothing to keep
             known = None
         body, head = None, None

@@ -39,6 +39,7 @@ class Owned:
 
     owner: Caller
     conversation: UUID
+    discarded: UUID
     prompt: UUID
     turn: str
     memory: UUID
@@ -63,7 +64,9 @@ def own_everything(world: World) -> Owned:
         "start_session": session(cookie),
     }.items():
         assert owner.call(function, **arguments)["ok"]
-    return Owned(owner, conversation, prompt, begun["turn"], memory, cookie)
+    discarded = owner.create_conversation()
+    owner.call("discard_conversation", conversation=discarded, for_seconds=3600)
+    return Owned(owner, conversation, discarded, prompt, begun["turn"], memory, cookie)
 
 
 def user_key() -> Arguments:
@@ -106,6 +109,7 @@ def person_calls(own: Owned) -> dict[str, Arguments]:
         "create_conversation": creation() | {"conversation": own.conversation},
         "delete_account": {},
         "delete_conversation": {"conversation": own.conversation},
+        "discard_conversation": {"conversation": own.conversation, "for_seconds": 20},
         "finish_turn": finish(own.turn, 1, 7),
         "forget_memory": {"memory": own.memory},
         "keep_memory": a_memory(own.memory, own.conversation) | {"new_body": sealed("other")},
@@ -113,6 +117,7 @@ def person_calls(own: Owned) -> dict[str, Arguments]:
         "my_account": {},
         "my_sessions": {},
         "put_user_key": user_key() | {"new_version": 2},
+        "restore_conversation": {"conversation": own.discarded},
         "rename_conversation": {"conversation": own.conversation, "new_title": sealed("other")},
         "revoke_sessions": {"one_session": None},
         "set_caps": {
@@ -253,7 +258,7 @@ def test_no_function_touches_another_persons_rows_even_with_a_proof(
 
 
 def test_another_persons_id_is_answered_like_an_unknown_one(own: Owned, mallory: Caller) -> None:
-    missing = Owned(own.owner, uuid4(), uuid4(), str(uuid4()), uuid4(), own.cookie)
+    missing = Owned(own.owner, uuid4(), uuid4(), uuid4(), str(uuid4()), uuid4(), own.cookie)
     taking_ids = (
         set(person_calls(own))
         - FOR_EVERYBODY

@@ -11,6 +11,7 @@ import pytest
 from tests.database import servers
 from tests.database.people import (
     MISUSE,
+    NOT_FOUND,
     SIGNED_OUT,
     Arguments,
     Caller,
@@ -481,20 +482,22 @@ def test_a_lower_cap_of_the_deployment_holds_for_loans_already_made(
 def test_too_many_open_turns_are_refused(world: World, maya: Caller) -> None:
     set_caps(world, maya, max_open=2)
 
-    answers = [maya.call("begin_turn", **side_call()) for _ in range(3)]
+    answers = [maya.begin(maya.create_conversation()) for _ in range(3)]
 
     assert [answer.get("reason") for answer in answers] == [None, None, "too_many_open"]
+    assert maya.call("begin_turn", **side_call())["ok"]
 
 
 def test_too_many_turns_a_minute_are_refused(world: World, maya: Caller) -> None:
     set_caps(world, maya, max_per_minute=2, max_open=10)
 
-    answers = [maya.call("begin_turn", **side_call()) for _ in range(3)]
+    answers = [maya.begin(maya.create_conversation()) for _ in range(3)]
+    assert maya.call("begin_turn", **side_call())["ok"]  # what the app asks by itself is no haste
     # the minute may end between two of them; the next one begins anew
     world.admin.execute("update private.budgets set minute = minute - interval '1 minute'")
 
     assert [answer.get("reason") for answer in answers] == [None, None, "too_fast"]
-    assert maya.call("begin_turn", **side_call())["ok"]
+    assert maya.begin(maya.create_conversation())["ok"]
 
 
 def test_a_missing_budget_is_no_licence(world: World, maya: Caller, garden: UUID) -> None:
@@ -751,6 +754,77 @@ def test_tidying_waits_for_nobody(world: World, maya: Caller, migrated: str) -> 
         world.anon.call("sweep_turns", at_most=10)
 
         assert [row["id"] for row in maya.rows("conversations")] == [str(passing)]
+
+
+def let_pass(world: World, conversation: UUID) -> None:
+    """As if the time were over for which it can be brought back."""
+    world.admin.execute(
+        "update public.conversations set destroy_at = now() - interval '1 second' where id = %s",
+        [conversation],
+    )
+
+
+def test_what_is_discarded_can_be_brought_back_as_it_was(
+    world: World, maya: Caller, garden: UUID
+) -> None:
+    passing = maya.create_conversation(new_expiry="2090-01-01T00:00:00+00:00")
+    maya.finish(maya.begin(garden)["turn"], 1, 5)
+    maya.call("mark_conversation", conversation=garden, pinned=True, archived=True)
+    before = world.contents()
+
+    for conversation in (garden, passing):
+        discarded = maya.call("discard_conversation", conversation=conversation, for_seconds=20)
+        assert discarded == {"ok": True}
+    world.anon.call("sweep_turns", at_most=10)
+    for conversation in (garden, passing):
+        assert maya.call("restore_conversation", conversation=conversation) == {"ok": True}
+
+    assert world.contents() == before
+    again = maya.call("restore_conversation", conversation=garden)
+    assert again == {"ok": False, "reason": "not_found"}
+
+
+def test_what_is_discarded_is_destroyed_with_its_key_when_its_time_is_over(
+    world: World, maya: Caller, garden: UUID
+) -> None:
+    maya.finish(maya.begin(garden)["turn"], 1, 5)
+    maya.call("discard_conversation", conversation=garden, for_seconds=20)
+    due = "select destroy_at from public.conversations where id = %s"
+    first = world.one(due, garden)
+    assert 15 < world.one("select extract(epoch from %s - now())", first) <= 20
+
+    maya.call("discard_conversation", conversation=garden, for_seconds=3600)
+    assert world.one(due, garden) == first  # asking twice prolongs nothing
+    let_pass(world, garden)
+    world.anon.call("sweep_turns", at_most=10)
+
+    assert maya.rows("conversations") + maya.rows("messages") == []
+    gone = maya.call("restore_conversation", conversation=garden)
+    assert gone == {"ok": False, "reason": "not_found"}
+
+
+def test_no_turn_begins_in_what_is_discarded_and_an_open_one_ends_there(
+    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
+) -> None:
+    turn = maya.begin(garden)["turn"]
+    maya.call("discard_conversation", conversation=garden, for_seconds=20)
+    let_pass(world, garden)
+
+    world.anon.call("sweep_turns", at_most=10)
+    assert maya.finish(turn, 1, 300)["saved"]
+    assert maya.refusal("begin_turn", **beginning(garden, 2)) == NOT_FOUND
+    assert money() == (0, 300, 300)
+
+    world.anon.call("sweep_turns", at_most=10)
+    assert maya.rows("conversations") == []
+
+
+@pytest.mark.parametrize("seconds", [None, 0, 3601])
+def test_nothing_is_discarded_for_long(maya: Caller, garden: UUID, seconds: int | None) -> None:
+    refused = maya.refusal("discard_conversation", conversation=garden, for_seconds=seconds)
+
+    assert refused == MISUSE
+    assert maya.rows("conversations")[0]["destroy_at"] is None
 
 
 def test_a_summary_of_a_conversation_deleted_meanwhile_is_not_kept(maya: Caller) -> None:

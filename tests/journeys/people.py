@@ -62,6 +62,10 @@ class Tab:
         return self.page.locator('.st-key-conversation-list [class*="st-key-open-"] button:visible')
 
     @property
+    def filter(self) -> Locator:
+        return self.page.locator(".st-key-search input")
+
+    @property
     def sign_in_form(self) -> Locator:
         return self.page.locator('form[action="/session"]')
 
@@ -170,6 +174,15 @@ class Tab:
         self.page.get_by_test_id("stExpandSidebarButton").click()
         expect(self.page.locator(".st-key-new-chat button")).to_be_in_viewport()
 
+    def jumps_to_the_filter(self) -> None:
+        """By the keyboard, as soon as the page listens to it."""
+
+        def is_there() -> bool:
+            self.page.keyboard.press("Control+k")
+            return self.filter.evaluate("(field) => field === document.activeElement")
+
+        until(is_there)
+
     def stops(self) -> None:
         self.stop_button.click()
         self.sees_no_reply_coming()
@@ -180,18 +193,29 @@ class Tab:
 
     def renames(self, title: str, new: str) -> None:
         """From the list beside the page."""
-        self._chooses(title, "Rename")
+        self.chooses(title, "Rename")
         dialog = self.page.get_by_role("dialog")
         dialog.get_by_label("Title").fill(new)
         dialog.get_by_role("button", name="Save").click()
         expect(dialog).to_have_count(0)
 
-    def deletes(self, title: str, answer: str = "Delete for ever") -> None:
+    def turns_to_the_archive(self) -> None:
+        self.page.locator(".st-key-archive button").click()
+        expect(self.page.locator(".st-key-leave-archive button")).to_be_visible()
+
+    def turns_back_to_all(self) -> None:
+        self.page.locator(".st-key-leave-archive button").click()
+        expect(self.page.locator(".st-key-archive button")).to_be_visible()
+
+    def deletes(self, title: str) -> None:
         """From the list beside the page."""
-        self._chooses(title, "Delete")
-        dialog = self.page.get_by_role("dialog")
-        dialog.get_by_role("button", name=answer).click()
-        expect(dialog).to_have_count(0)
+        self.chooses(title, "Delete")
+        expect(self.rows.get_by_text(title, exact=True)).to_have_count(0)
+        self.sees(f"Deleted “{title}”")
+
+    def undoes(self) -> None:
+        """Bring back what was deleted last."""
+        self.page.get_by_role("button", name="Undo").first.click()
 
     def exports(self, kind: str) -> tuple[str, str]:
         """The name and the text of the file that one click brings."""
@@ -202,7 +226,8 @@ class Tab:
         self.page.keyboard.press("Escape")
         return download.value.suggested_filename, text
 
-    def _chooses(self, title: str, action: str) -> None:
+    def chooses(self, title: str, action: str) -> None:
+        """From the menu of a row beside the page."""
         self.page.get_by_role("button", name=f"More: {title}", exact=True).click()
         self.page.get_by_role("menuitem", name=action).click()
 

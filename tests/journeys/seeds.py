@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from services import embedded
 from services.chat import Chat, LiveTurns
 from services.crypto import RootKeys, ServerProof
-from services.domain import ConversationId
+from services.domain import ConversationId, Window
 from services.embedded.folders import socket_folder
 from services.embedded.keys import stack_secrets
 from services.embedded.mended import MendedTransport
@@ -90,6 +90,12 @@ def converse(session: AppSession, turns: Iterable[tuple[str, str]]) -> Conversat
         chat.open(conversation_id)
     assert conversation_id
     return conversation_id
+
+
+def hold(session: AppSession, titles: Iterable[str]) -> list[ConversationId]:
+    """New conversations of these titles, without a message."""
+    conversations = Conversations(session)
+    return [conversations.create(title, Window()).conversation.id for title in titles]
 
 
 def let_talk_fast(app: App) -> None:

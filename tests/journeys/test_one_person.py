@@ -153,24 +153,6 @@ def test_a_conversation_is_taken_away_in_one_click(maya: Person):
     assert [message["body"] for message in json.loads(text)["messages"]] == maya.texts()
 
 
-def test_deleting_wants_a_word(maya: Person):
-    for name in ("Keep me", "Lose me"):
-        maya.asks(name)
-        maya.hears_all_of(f"You said: {name}")
-        maya.begins_a_new_chat()
-    maya.opens("Lose me")
-    gone = maya.conversation_id
-
-    maya.deletes("Lose me", "Keep it")
-    expect(maya.rows).to_have_count(2)
-    maya.deletes("Lose me")
-
-    expect(maya.rows).to_have_text(["Keep me"])
-    expect(maya.messages).to_have_count(0)
-    maya.visit(f"/?c={gone}")
-    maya.sees("That conversation does not exist.")
-
-
 def test_a_closed_tab_loses_no_reply(maya: Person):
     maya.asks(f"Take your time {SLOWLY}")
     maya.hears("word2")

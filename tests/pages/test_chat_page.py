@@ -105,6 +105,16 @@ def test_the_newest_conversation_stands_first_and_opens(
     assert app.query_params["c"] == str(old)
 
 
+def test_a_conversation_without_a_message_opens(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    """It is there where a process died before the first prompt was stored."""
+    app = open_app(maya, c=str(conversations.hold("Empty")))
+
+    assert [title.value for title in app.title] == ["Empty"]
+    assert not app.exception
+
+
 @pytest.mark.parametrize("name", ["nonsense", "00000000-0000-4000-8000-000000000000"])
 def test_what_is_not_ones_own_does_not_exist(open_app: OpenApp, maya: FakePerson, name: str):
     app = open_app(maya, c=name)
@@ -524,23 +534,10 @@ def test_a_conversation_is_renamed(
     app = open_app(maya, c=str(garden))
 
     menu(app, "Rename")
-    app.text_input[0].set_value("Roses")
+    app.text_input(key=f"title-{garden}").set_value("Roses")
     next(button for button in app.button if button.label == "Save").click().run()
 
     assert conversations.threads[garden].conversation.title == "Roses"
-
-
-def test_a_conversation_is_deleted_only_after_a_word(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
-    garden = conversations.hold("Garden", "One", "Two")
-    app = open_app(maya, c=str(garden))
-
-    menu(app, "Delete")
-    assert garden in conversations.threads
-    app.button(key="danger-delete").click().run()
-
-    assert conversations.threads == {}
 
 
 def test_exports_are_offered_under_a_safe_name(

@@ -2,12 +2,14 @@
 
 import base64
 import re
+import time
 from uuid import uuid4
 
 import httpx
 import pytest
 
 from services.domain import (
+    Conversation,
     ConversationId,
     Full,
     Message,
@@ -135,6 +137,10 @@ def test_somebody_elses_conversation_is_like_none(garden: Thread, omar: AppSessi
         lambda: stranger.thread(garden_id),
         lambda: stranger.rename(garden_id, "Mine"),
         lambda: stranger.delete(garden_id),
+        lambda: stranger.discard(garden_id, 20),
+        lambda: stranger.restore(garden_id),
+        lambda: stranger.pin(garden_id),
+        lambda: stranger.archive(garden_id),
         lambda: stranger.set_policy(garden_id, Full()),
         lambda: stranger.start_anew(garden),
         lambda: stranger.thread(ConversationId(uuid4())),
@@ -381,6 +387,31 @@ def test_rename_policy_and_reset(conversations: Conversations, garden: Thread):
         conversations.rename(garden_id, "   ")
 
 
+def titles(found: list[Conversation]) -> list[str]:
+    return [conversation.title for conversation in found]
+
+
+def test_what_is_pinned_comes_first_and_what_is_archived_apart(conversations: Conversations):
+    ids = {
+        name: conversations.create(name, Window()).conversation.id
+        for name in ("One", "Two", "Three", "Four")
+    }
+    assert titles(conversations.recent()) == ["Four", "Three", "Two", "One"]
+
+    conversations.pin(ids["Two"])
+    conversations.pin(ids["One"])
+    conversations.archive(ids["Three"])
+    assert titles(conversations.recent()) == ["One", "Two", "Four"]
+    assert titles(conversations.recent(2)) == ["One", "Two"]
+    assert titles(conversations.recent(is_archived=True)) == ["Three"]
+    assert conversations.thread(ids["Three"]).conversation.is_archived
+
+    conversations.archive(ids["One"])  # which so is no longer pinned
+    conversations.archive(ids["One"], is_archived=False)
+    conversations.pin(ids["Two"], is_pinned=False)
+    assert titles(conversations.recent()) == ["Four", "Two", "One"]
+
+
 def test_a_deleted_conversation_is_gone_with_its_key(
     conversations: Conversations, garden: Thread, stack: RunningStack
 ):
@@ -390,6 +421,85 @@ def test_a_deleted_conversation_is_gone_with_its_key(
         conversations.thread(garden.conversation.id)
     with stack.connect() as database:
         assert re.search(str(garden.conversation.id), _everything(database)) is None
+
+
+def test_titles_are_found_among_all(
+    conversations: Conversations, maya: AppSession, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("services.store.conversations.PAGE", 2)
+    ids = {
+        name: conversations.create(name, Window()).conversation.id
+        for name in ("Peas in March", "Beans", "March hares", "A march in May")
+    }
+    conversations.archive(ids["Peas in March"])
+    conversations.discard(ids["A march in May"], 20)
+
+    assert titles(conversations.titled("mARCH")) == ["March hares", "Peas in March"]
+    assert titles(conversations.titled("march", 1)) == ["March hares"]
+    assert titles(conversations.titled("in march")) == ["Peas in March"]
+    conversations.rename(ids["Beans"], "Beans in May")
+    conversations.restore(ids["A march in May"])
+    assert titles(conversations.titled("may")) == ["A march in May", "Beans in May"]
+
+
+def test_what_changed_elsewhere_is_found_after_a_moment(
+    conversations: Conversations, garden: Thread, maya: AppSession, monkeypatch: pytest.MonkeyPatch
+):
+    assert titles(conversations.titled("garden")) == ["Garden"]
+    Conversations(maya).rename(garden.conversation.id, "Orchard")
+    later = time.monotonic() + 11
+
+    monkeypatch.setattr("services.store.conversations.time.monotonic", lambda: later)
+
+    assert titles(conversations.titled("orchard")) == ["Orchard"]
+
+
+def test_a_discarded_conversation_is_like_none_until_it_is_brought_back(
+    conversations: Conversations, garden: Thread, maya: AppSession
+):
+    garden_id, elsewhere = garden.conversation.id, Conversations(maya)
+    elsewhere.thread(garden_id)
+
+    conversations.discard(garden_id, 20)
+    for reader in (conversations, elsewhere):
+        assert reader.recent() == reader.recent(is_archived=True) == []
+        with pytest.raises(NotFound):
+            reader.thread(garden_id)
+        assert reader.cached(garden_id) is None
+
+    conversations.restore(garden_id)
+    assert titles(elsewhere.recent()) == ["Garden"]
+    again = elsewhere.thread(garden_id)
+    assert again.is_whole
+    assert again.messages == garden.messages
+    with pytest.raises(NotFound):
+        conversations.restore(garden_id)
+
+
+def test_nothing_is_asked_in_a_conversation_discarded_elsewhere(
+    conversations: Conversations, garden: Thread, maya: AppSession
+):
+    elsewhere = Conversations(maya)
+    thread = elsewhere.thread(garden.conversation.id)
+    conversations.discard(garden.conversation.id, 20)
+
+    with pytest.raises(NotFound):
+        elsewhere.begin_turn(new_turn(thread, "Are you there?"))
+
+
+def test_a_reply_that_comes_while_its_conversation_is_discarded_is_there_when_it_is_back(
+    conversations: Conversations, garden: Thread, maya: AppSession
+):
+    turn = new_turn(garden, "Last words?")
+    begun = conversations.begin_turn(turn)
+    Conversations(maya).discard(garden.conversation.id, 20)
+
+    conversations.finish_turn(ending(turn, begun, "Not these."))
+    conversations.restore(garden.conversation.id)
+
+    thread = conversations.thread(garden.conversation.id)
+    assert thread.is_whole
+    assert said(thread.branch())[-1] == (Role.ASSISTANT, "Not these.")
 
 
 def test_a_reply_to_a_conversation_deleted_meanwhile_is_settled(
@@ -411,7 +521,7 @@ def test_a_reply_to_a_conversation_deleted_meanwhile_is_settled(
 def test_a_thousand_messages_and_more_are_all_read(
     conversations: Conversations, maya: AppSession, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("services.store.threads._PAGE", 3)  # the bound is 1,000 rows
+    monkeypatch.setattr("services.store.threads.PAGE", 3)  # the bound is 1,000 rows
     thread = conversations.create("Long", Window())
     for n in range(4):
         thread = say(conversations, thread, f"p{n}", f"r{n}")

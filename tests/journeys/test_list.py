@@ -1,0 +1,175 @@
+"""The list of conversations beside the page."""
+
+import pytest
+from playwright.sync_api import expect
+
+from services.domain import ConversationId
+from tests.journeys.conftest import Someone
+from tests.journeys.people import PASSWORD, Person
+from tests.journeys.seeds import database, hold, second_process
+from tests.model_server import ModelServer
+from tests.stack.apps import App, until
+
+
+@pytest.fixture
+def maya(person: Someone) -> Person:
+    maya = person()
+    maya.arrives()
+    return maya
+
+
+def ask_each(maya: Person, *names: str) -> None:
+    for name in names:
+        maya.begins_a_new_chat()
+        maya.asks(name)
+        maya.hears_all_of(f"You said: {name}")
+
+
+def test_what_matters_is_pinned_and_what_is_over_archived(maya: Person):
+    ask_each(maya, "Peas", "Beans", "Roses")
+    expect(maya.rows).to_have_text(["Roses", "Beans", "Peas"])
+
+    maya.chooses("Peas", "Pin")
+    expect(maya.rows).to_have_text(["Peas", "Roses", "Beans"])
+    maya.sees("“Peas” is pinned.")
+    maya.chooses("Beans", "Archive")
+    expect(maya.rows).to_have_text(["Peas", "Roses"])
+
+    maya.page.reload()
+    expect(maya.rows).to_have_text(["Peas", "Roses"])
+    maya.turns_to_the_archive()
+    expect(maya.rows).to_have_text(["Roses", "Beans"])  # the open one, and what is archived
+    maya.opens("Beans")
+    expect(maya.rows).to_have_text(["Beans"])
+    maya.chooses("Beans", "Unarchive")
+    maya.turns_back_to_all()
+    expect(maya.rows).to_have_text(["Peas", "Roses", "Beans"])
+
+
+def test_what_is_deleted_can_be_brought_back(maya: Person):
+    ask_each(maya, "Peas", "Beans")
+
+    maya.deletes("Beans")
+    expect(maya.messages).to_have_count(0)
+    maya.is_welcome()
+    maya.undoes()
+    maya.is_in("Beans")
+    maya.hears("You said: Beans")
+    expect(maya.rows).to_have_text(["Beans", "Peas"])
+
+    maya.deletes("Peas")
+    maya.is_in("Beans")
+    maya.undoes()
+    maya.opens("Peas")
+    maya.asks("And now?")
+    maya.hears_all_of("You said: And now?")
+
+
+def test_what_is_deleted_while_it_talks_is_stopped_and_comes_back_whole(
+    maya: Person, model: ModelServer
+):
+    maya.asks("Go on and on [[tokens=400 rate=12]]")
+    maya.hears("word3")
+
+    maya.page.locator(".st-key-conversation-menu button").click()
+    maya.page.get_by_role("menuitem", name="Delete").click()
+    model.wait_until(lambda server: server.requests[-1].end == "left")
+    maya.undoes()
+
+    maya.hears("word3")
+    maya.sees("You stopped this reply.")
+
+
+def test_without_undo_it_is_destroyed(app: App, maya: Person):
+    ask_each(maya, "Peas")
+    gone = maya.conversation_id
+    maya.deletes("Peas")
+    maya.visit(f"/?c={gone}")
+    maya.sees("That conversation does not exist.")
+
+    with database(app) as connection:
+        connection.execute(
+            "update public.conversations set destroy_at = now() where id = %s", [gone]
+        )
+        count = "select count(*) from public.conversations where id = %s"
+        until(lambda: connection.execute(count, [gone]).fetchone() == (0,))
+
+
+def test_the_way_back_is_shown_for_a_while(maya: Person):
+    ask_each(maya, "Peas")
+    maya.deletes("Peas")
+
+    expect(maya.page.get_by_role("button", name="Undo")).to_be_hidden(timeout=25_000)
+
+
+@pytest.fixture
+def letters(app: App, maya: Person) -> list[ConversationId]:
+    """A hundred conversations, Letter 0 the oldest."""
+    with second_process(app) as sessions:
+        _, session = sessions.sign_in(maya.email, PASSWORD)
+        held = hold(session, [f"Letter {n}" for n in range(100)])
+    maya.page.reload()
+    return held
+
+
+def test_a_hundred_are_drawn_thirty_at_a_time(maya: Person, letters: list[ConversationId]):
+    expect(maya.rows).to_have_count(30)
+    expect(maya.rows.last).to_have_text("Letter 70")
+
+    for drawn, last in ((60, 40), (90, 10), (100, 0)):
+        maya.page.get_by_role("button", name="Older conversations").click()
+        expect(maya.rows).to_have_count(drawn)
+        expect(maya.rows.last).to_have_text(f"Letter {last}")
+    expect(maya.page.get_by_role("button", name="Older conversations")).to_have_count(0)
+
+    maya.opens("Letter 3")
+    maya.page.reload()
+    expect(maya.rows).to_have_count(31)
+    expect(maya.rows.first).to_have_text("Letter 3")
+    maya.is_in("Letter 3")
+
+
+def test_titles_are_filtered_as_one_types(maya: Person, letters: list[ConversationId]):
+    expect(maya.rows).to_have_count(30)
+    maya.jumps_to_the_filter()
+    maya.page.keyboard.type("letter 9")
+    expect(maya.rows).to_have_text([f"Letter {n}" for n in range(99, 0, -1) if "9" in str(n)])
+
+    maya.page.keyboard.type("x")
+    maya.sees("No title matches.")
+    maya.page.keyboard.press("Escape")
+    expect(maya.rows).to_have_count(30)
+    expect(maya.filter).to_have_value("")
+    expect(maya.filter).to_be_focused()
+
+    maya.page.keyboard.type("letter 42")
+    maya.opens("Letter 42")
+    expect(maya.rows).to_have_count(1)
+    maya.page.get_by_role("button", name="Clear").click()
+    expect(maya.rows).to_have_count(31)
+    maya.is_in("Letter 42")
+
+
+def test_the_filter_is_a_key_away_when_the_sidebar_is_folded(maya: Person):
+    maya.sidebar.hover()
+    maya.page.get_by_test_id("stSidebarCollapseButton").locator("button").click()
+    expect(maya.filter).not_to_be_in_viewport()
+
+    maya.jumps_to_the_filter()
+
+    expect(maya.filter).to_be_in_viewport()
+
+
+def test_escape_in_the_filter_stops_no_reply(maya: Person):
+    maya.asks("Go on and on [[tokens=400 rate=12]]")
+    maya.hears("word2")
+
+    maya.jumps_to_the_filter()
+    maya.page.keyboard.type("nothing")
+    maya.sees("No title matches.")
+    maya.page.keyboard.press("Escape")
+
+    expect(maya.rows).to_have_count(1)
+    expect(maya.stop_button).to_be_visible()
+    maya.hears("word9")
+    maya.stops()

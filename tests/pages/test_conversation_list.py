@@ -1,0 +1,302 @@
+"""The list of conversations: what stands where, and what can be done from it."""
+
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages._parts import undo
+from services.domain import ConversationId, Outcome
+from services.errors import StoreUnavailable
+from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
+from tests.stack.apps import until
+
+OpenApp = Callable[..., AppTest]
+
+
+def listed(app: AppTest) -> list[str]:
+    """Headings and titles, as they stand there."""
+    found = []
+    for element in app.sidebar:
+        if element.type == "caption":
+            found.append(element.value)
+        elif str(element.key).startswith("open-"):
+            found.append(element.label)
+    return found[:-3]  # the account's captions stand below
+
+
+def menu(app: AppTest, conversation: ConversationId) -> object:
+    (found,) = [one for one in app.get("menu_button") if one.key == f"menu-{conversation}"]
+    return found
+
+
+def choose(app: AppTest, conversation: ConversationId, choice: str) -> AppTest:
+    return menu(app, conversation).click(choice).run()
+
+
+def toasts(app: AppTest) -> list[str]:
+    return [toast.value for toast in app.toast]
+
+
+def marked(app: AppTest) -> list[str]:
+    """What is marked as open."""
+    rows = [each for each in app.sidebar.button if str(each.key).startswith("open-")]
+    return [each.label for each in rows if each.proto.type == "secondary"]
+
+
+def test_what_is_pinned_stands_on_top_until_it_is_unpinned(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    old = conversations.hold("Old", "One", "Two")
+    conversations.hold("New", "One", "Two")
+    app = open_app(maya)
+    (_, *plain) = listed(app)
+    assert plain == ["New", "Old"]
+
+    choose(app, old, "Pin")
+    assert listed(app)[:2] == ["Pinned", "Old"]
+    assert "New" in listed(app)
+    assert toasts(app) == ["“Old” is pinned."]
+
+    choose(app, old, "Unpin")
+    assert listed(app)[1:] == ["New", "Old"]
+
+
+def test_what_is_archived_leaves_the_list_and_is_found_in_the_archive(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    old = conversations.hold("Old", "One", "Two")
+    conversations.pin(old)
+    conversations.hold("New", "One", "Two")
+    app = open_app(maya)
+
+    choose(app, old, "Archive")
+    assert listed(app)[1:] == ["New"]
+    assert toasts(app) == ["“Old” is archived."]
+
+    app.button(key="archive").click().run()
+    assert listed(app) == ["Archived", "Old"]
+    assert menu(app, old).options == ["Rename", "Unarchive", "Delete"]
+
+    choose(app, old, "Unarchive")
+    assert listed(app) == ["Nothing is archived."]
+    app.button(key="leave-archive").click().run()
+    assert listed(app)[1:] == ["New", "Old"]
+
+
+def test_the_open_conversation_is_in_the_list_though_it_is_archived(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    old = conversations.hold("Old", "One", "Two")
+    conversations.hold("New", "One", "Two")
+    conversations.archive(old)
+
+    app = open_app(maya, c=str(old))
+
+    assert listed(app)[:2] == ["Open now", "Old"]
+    assert marked(app) == ["Old"]
+
+
+def test_thirty_are_drawn_and_older_ones_on_demand(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    for n in range(70):
+        conversations.hold(f"Number {n}")
+    app = open_app(maya)
+    assert [words for words in listed(app) if "Number" in words][::29] == ["Number 69", "Number 40"]
+    assert len(listed(app)) == 31
+
+    app.button(key="older").click().run()
+    assert len(listed(app)) == 61
+    app.button(key="older").click().run()
+    assert listed(app)[-1] == "Number 0"
+    assert "older" not in [button.key for button in app.button]
+
+
+def test_an_archive_is_paged_by_itself(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    for n in range(40):
+        conversations.archive(conversations.hold(f"Number {n}"))
+        conversations.hold(f"Other {n}")
+    app = open_app(maya)
+    app.button(key="older").click().run()
+    assert len(listed(app)) == 41
+
+    app.button(key="archive").click().run()
+    assert len(listed(app)) == 31
+    app.button(key="older").click().run()
+    assert len(listed(app)) == 41
+
+
+def test_the_open_conversation_is_in_the_list_though_it_is_old(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    old = conversations.hold("Old", "One", "Two")
+    for n in range(40):
+        conversations.hold(f"Number {n}")
+
+    app = open_app(maya, c=str(old))
+
+    assert listed(app)[:2] == ["Open now", "Old"]
+    assert marked(app) == ["Old"]
+    app.button(key="older").click().run()
+    assert listed(app)[-1] == "Old"
+    assert listed(app).count("Old") == 1
+
+
+def deleted(app: AppTest) -> list[str]:
+    """What can still be brought back, as it is said."""
+    return [html.value for html in app.main.get("html") if "Deleted" in html.value]
+
+
+def test_what_is_deleted_is_gone_at_once_and_can_be_brought_back(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", "One", "Two")
+    conversations.hold("Other", "One", "Two")
+    app = open_app(maya, c=str(garden))
+
+    choose(app, garden, "Delete")
+    assert listed(app)[1:] == ["Other"]
+    assert app.title[0].value == "A fresh page"
+    assert "“Garden”" in deleted(app)[0]
+
+    app.button(key=f"restore-{garden}").click().run()
+    assert listed(app)[1:] == ["Other", "Garden"]
+    assert marked(app) == ["Garden"]  # where one was
+    assert deleted(app) == []
+
+
+def test_what_is_deleted_beside_the_page_leaves_the_page_alone(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden, other = (conversations.hold(name, "One", "Two") for name in ("Garden", "Other"))
+    third = conversations.hold("Third", "One", "Two")
+    app = open_app(maya, c=str(garden))
+
+    choose(app, other, "Delete")
+    choose(app, third, "Delete")
+    assert app.title[0].value == "Garden"
+    assert ["Third" in line for line in deleted(app)] == [True, False]
+
+    app.button(key=f"restore-{other}").click().run()
+    assert app.title[0].value == "Garden"
+    assert listed(app)[1:] == ["Other", "Garden"]
+    assert len(deleted(app)) == 1
+
+
+def test_undo_is_offered_for_a_while(
+    open_app: OpenApp,
+    maya: FakePerson,
+    conversations: MemoryConversations,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    garden = conversations.hold("Garden", "One", "Two")
+    app = choose(open_app(maya), garden, "Delete")
+    assert deleted(app.run())
+
+    later = time.monotonic() + 21
+    monkeypatch.setattr(undo, "time", SimpleNamespace(monotonic=lambda: later))
+
+    assert deleted(app.run()) == []
+
+
+def test_undo_that_comes_too_late_says_so(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", "One", "Two")
+    app = choose(open_app(maya), garden, "Delete")
+    conversations.discarded.clear()
+
+    app.button(key=f"restore-{garden}").click().run()
+
+    assert [warning.value for warning in app.warning] == ["That conversation does not exist."]
+
+
+def test_a_reply_that_is_coming_is_stopped_before_its_conversation_goes(
+    open_app: OpenApp, maya: FakePerson, model: ScriptedModel, conversations: MemoryConversations
+):
+    model.gate.clear()
+    turn = maya.chat.begin(None, "When?")
+    until(turn.said)
+    app = open_app(maya)
+
+    choose(app, turn.conversation_id, "Delete")
+
+    assert turn.is_done
+    assert conversations.discarded[turn.conversation_id].messages[-1].outcome is Outcome.STOPPED
+
+
+def look_for(app: AppTest, words: str) -> AppTest:
+    return app.sidebar.text_input(key="search").set_value(words).run()
+
+
+def test_titles_are_filtered_wherever_they_are_kept(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    for title in ("Peas in March", "Beans", "March hares"):
+        conversations.hold(title)
+    conversations.archive(conversations.hold("A march in May"))
+    app = open_app(maya)
+
+    look_for(app, " mARCH ")
+    assert listed(app)[1:] == ["March hares", "Peas in March", "Archived", "A march in May"]
+    look_for(app, "in march")
+    assert listed(app)[1:] == ["Peas in March", "Archived", "A march in May"]
+    look_for(app, "zebra")
+    assert listed(app) == ["No title matches."]
+
+    look_for(app, "")
+    assert listed(app)[1:] == ["March hares", "Beans", "Peas in March"]
+
+
+def test_what_the_filter_finds_is_paged(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    for n in range(70):
+        conversations.hold(f"{'Odd' if n % 2 else 'Even'} {n}")
+    app = open_app(maya)
+    app.button(key="older").click().run()
+
+    look_for(app, "odd")
+    assert len(listed(app)) == 31
+    app.button(key="older").click().run()
+    assert len(listed(app)) == 36
+    look_for(app, "even")
+    assert len(listed(app)) == 31
+
+
+def test_a_title_that_was_deleted_draws_nothing(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    one = conversations.hold("<img src=x>", "One", "Two")
+
+    app = choose(open_app(maya), one, "Delete")
+
+    assert "<img" not in deleted(app)[0]
+
+
+def test_a_title_in_a_toast_draws_nothing(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    one = conversations.hold("![x](http://e/i)", "One", "Two")
+
+    app = choose(open_app(maya), one, "Pin")
+
+    assert "![" not in toasts(app)[0]
+
+
+def test_what_could_not_be_done_is_said(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    one = conversations.hold("Old", "One", "Two")
+    app = open_app(maya)
+    conversations.failure = StoreUnavailable()
+
+    choose(app, one, "Pin")
+
+    assert StoreUnavailable.public in [warning.value for warning in app.warning]
+    assert toasts(app) == []
