@@ -109,9 +109,12 @@ class Chat:
         if conversation_id is None:
             return self._begin_new(prompt)
         thread = self.store.cached(conversation_id) or self.store.thread(conversation_id)
-        if seen_rev is not None and thread.conversation.rev != seen_rev:
-            raise Stale
-        return self._begin(thread, thread.branch(), prompt, MessageId(uuid4()))
+        try:
+            return self._go_on(thread, prompt, seen_rev)
+        except Stale:  # what is cached may lack the reply that was stored a moment ago
+            if seen_rev is None:
+                raise
+            return self._go_on(self.store.thread(conversation_id), prompt, seen_rev)
 
     def retry(self, conversation_id: ConversationId) -> LiveTurn:
         """Have the last prompt answered once more. Raise what `begin` raises."""
@@ -213,6 +216,11 @@ class Chat:
         self.stop(conversation_id)
         if self.titling and (title := self.titling.turns.find(self.store.user_id, conversation_id)):
             title.stop()
+
+    def _go_on(self, thread: Thread, prompt: str, seen_rev: int | None) -> LiveTurn:
+        if seen_rev is not None and seen_rev not in _seen_revs(thread):
+            raise Stale
+        return self._begin(thread, thread.branch(), prompt, MessageId(uuid4()))
 
     def _begin_new(self, prompt: str) -> LiveTurn:
         thread = self.store.create(first_words(prompt), self.first_policy)
@@ -450,6 +458,14 @@ class Chat:
 
     def _reply_micro(self, tokens: int) -> int:
         return self.info.cost_micro(Tokens(0, tokens))
+
+
+def _seen_revs(thread: Thread) -> set[int]:
+    """Revisions whose reader knows the thread: the last; and the one before, where that reader saw a prompt
+    and has only its reply, which was coming, still to see."""
+    rev, last = thread.conversation.rev, thread.messages[-2:]
+    is_awaited = len(last) == 2 and last[0].role is Role.USER and last[1].parent_id == last[0].id
+    return {rev, rev - 1} if is_awaited else {rev}
 
 
 def _with_prompt(thread: Thread, prompt_id: MessageId, prompt: str, start_seq: int) -> Thread:

@@ -103,6 +103,7 @@ class Tab:
         self.sees_no_reply_coming()
 
     def sees_no_reply_coming(self) -> None:
+        expect(self.messages.filter(has_text="▍")).to_have_count(0)
         expect(self.stop_button).to_have_count(0)
         expect(self.page.locator(".stApp")).to_have_attribute(
             "data-test-script-state", "notRunning"

@@ -167,6 +167,18 @@ def test_the_prompt_is_stored_before_the_model_is_called(
         done(turn)
 
 
+def test_who_saw_the_reply_coming_may_go_on_before_it_is_drawn(chat: Chat):
+    conversation_id = done(chat.begin(None, "One")).conversation_id
+
+    done(chat.begin(conversation_id, "Two", seen_rev=1))  # as the page stood that began: the prompt
+
+    thread = chat.open(conversation_id)
+    assert [role for role, _ in said(thread)] == [Role.USER, Role.ASSISTANT] * 2
+    done(chat.retry(conversation_id))  # another reply beside the one that was seen
+    with pytest.raises(Stale):
+        chat.begin(conversation_id, "Three", seen_rev=thread.conversation.rev)
+
+
 def test_followers_see_it_grow_and_hear_done_after_it_is_stored(
     chat: Chat, maya: AppSession, server: ModelServer
 ):
