@@ -641,7 +641,7 @@ MUTANTS = (
     ),
     Mutant(
         "services/chat/service.py",
-        "if seen_rev is not None and thread.conversation.rev != seen_rev:",
+        "if seen_rev is not None and seen_rev not in _seen_revs(thread):",
         "if False:",
         "tests/store/test_chat.py::test_a_tab_that_has_not_seen_the_last_message_is_told",
     ),
