@@ -42,23 +42,6 @@ begin
   return private.answer(found);
 end $$;
 
--- No turn begins in what is discarded: its prompt would go with it. One that is open may end there, for it may be
--- brought back. A raise, though a refusal is elsewhere an answer: nobody has to see why, only that it is not there.
-create function private.refuse_discarded() returns trigger
-language plpgsql security definer set search_path = ''
-as $$
-begin
-  if exists (
-    select from public.conversations where id = new.conversation_id and destroy_at is not null
-  ) then
-    raise exception 'not found' using errcode = 'PT404';
-  end if;
-  return new;
-end $$;
-
-create trigger no_turn_begins_in_what_is_discarded before insert on public.turns
-  for each row when (new.conversation_id is not null) execute function private.refuse_discarded();
-
 -- What time alone removes, one caller at a time. A sweep calls it with budgets and turns in hand, so it waits for no
 -- conversation, and takes none with an open turn: somebody may hold that and wait for us.
 create or replace function private.tidy() returns void

@@ -142,7 +142,7 @@ def store_errors() -> Generator[None]:
         match error.code:
             case "PT401" | "PGRST301" | "PGRST303":
                 raise SignedOut(error.code) from error
-            case "42501" | "PT404" | "PGRST116" | "PGRST202":
+            case "42501" | "PGRST116" | "PGRST202":
                 raise NotFound(error.code) from error
             case _:
                 raise StoreUnavailable(error.code) from error

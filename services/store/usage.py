@@ -38,9 +38,18 @@ class Usage:
     session: AppSession = field(repr=False)
 
     def by_person(self) -> list[PersonUsage]:
-        """Everybody, the most expensive this month first. Raise NotFound for who is no admin."""
+        """Everybody, the most expensive this month first, among equals who was active last.
+
+        Raise NotFound for who is no admin.
+        """
         self.session.keep_fresh()
-        return [_usage(row) for row in self.session.calls.rows("usage_by_person", _ROWS)]
+        people = [_usage(row) for row in self.session.calls.rows("usage_by_person", _ROWS)]
+        return sorted(people, key=_place_in_table, reverse=True)
+
+
+def _place_in_table(person: PersonUsage) -> tuple[int, float]:
+    last = person.last_active_at
+    return person.cost_this_month_micro, last.timestamp() if last else 0
 
 
 def _usage(row: _UsageRow) -> PersonUsage:

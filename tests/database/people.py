@@ -27,7 +27,6 @@ HEAD = "h1." + "A" * 118
 NOT_ALLOWED = "42501"
 SIGNED_OUT = "PT401"
 MISUSE = "PT400"
-NOT_FOUND = "PT404"
 
 
 def sealed(seed: object) -> str:

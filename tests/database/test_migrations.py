@@ -1,5 +1,6 @@
 """Bringing databases up to date, and what is refused."""
 
+import json
 import re
 import shutil
 import threading
@@ -13,12 +14,21 @@ from services.crypto import ServerProof, new_key
 from services.embedded.prepare import MIGRATIONS
 from services.errors import Misconfigured
 from services.store import migrations
+from services.store.migrations import Migration
 from tests.conftest import RunningStack
 from tests.database import servers
 from tests.database.people import NOT_ALLOWED, psycopg_world
 
+FROZEN = Path(__file__).parents[1] / "vectors" / "migrations.json"
 VERSIONS = tuple(path.name[:14] for path in sorted(MIGRATIONS.glob("*.sql")))
 NewDatabase = Callable[[], str]
+
+
+def test_a_migration_that_landed_is_never_changed():
+    """A database that has it would be refused: what should be otherwise comes in another file."""
+    found = {path.name: Migration.read(path).sha256 for path in MIGRATIONS.glob("*.sql")}
+
+    assert found == json.loads(FROZEN.read_text())
 
 
 @pytest.fixture

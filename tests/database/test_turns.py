@@ -11,7 +11,6 @@ import pytest
 from tests.database import servers
 from tests.database.people import (
     MISUSE,
-    NOT_FOUND,
     SIGNED_OUT,
     Arguments,
     Caller,
@@ -812,7 +811,7 @@ def test_no_turn_begins_in_what_is_discarded_and_an_open_one_ends_there(
 
     world.anon.call("sweep_turns", at_most=10)
     assert maya.finish(turn, 1, 300)["saved"]
-    assert maya.refusal("begin_turn", **beginning(garden, 2)) == NOT_FOUND
+    assert maya.call("begin_turn", **beginning(garden, 2)) == {"ok": False, "reason": "not_found"}
     assert money() == (0, 300, 300)
 
     world.anon.call("sweep_turns", at_most=10)
