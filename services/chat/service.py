@@ -199,23 +199,14 @@ class Chat:
         """Whether the model is making its title just now."""
         return self.titling is not None and self.titling.is_coming(conversation_id)
 
-    def delete(self, conversation_id: ConversationId) -> None:
-        """Stop what is coming and destroy the conversation."""
-        self._silence(conversation_id)
-        self.store.delete(conversation_id)
-
     def discard(self, conversation_id: ConversationId, seconds: int) -> None:
-        """Stop what is coming and have the conversation destroyed in so many seconds."""
-        self._silence(conversation_id)
-        self.store.discard(conversation_id, seconds)
-
-    # --- inside ---------------------------------------------------------------------------------
-
-    def _silence(self, conversation_id: ConversationId) -> None:
-        """Stop a reply and a title that are coming."""
+        """Stop the reply and the title that are coming; have the conversation destroyed in so many seconds."""
         self.stop(conversation_id)
         if self.titling and (title := self.titling.turns.find(self.store.user_id, conversation_id)):
             title.stop()
+        self.store.discard(conversation_id, seconds)
+
+    # --- inside ---------------------------------------------------------------------------------
 
     def _go_on(self, thread: Thread, prompt: str, seen_rev: int | None) -> LiveTurn:
         if seen_rev is not None and seen_rev not in _seen_revs(thread):

@@ -3,17 +3,24 @@
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 from pydantic import SecretStr
 
+from services.chat import Chat, LiveTurn, LiveTurns, Titling
 from services.crypto import RootKeys, ServerProof
 from services.embedded.mended import MendedTransport
+from services.llm import ModelInfo, OpenAIModel, connect
+from services.memory import RegexCounter
 from services.store.conversations import Conversations
 from services.store.gateway import Gateway, ServerCalls
 from services.store.sessions import AppSession, Cookie, Sessions
 from tests.conftest import RunningStack
+from tests.fakes import INFO
+from tests.model_server import ModelServer
 
+SECONDS = 20.0  # for what takes a moment
 PASSWORD = "correct horse battery staple"
 _numbers = itertools.count()
 
@@ -57,6 +64,50 @@ def maya(sign_up: Callable[[], tuple[Cookie, AppSession]]) -> AppSession:
 @pytest.fixture
 def omar(sign_up: Callable[[], tuple[Cookie, AppSession]]) -> AppSession:
     return sign_up()[1]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ModelServer]:
+    with ModelServer() as running:
+        yield running
+
+
+@pytest.fixture
+def model(server: ModelServer) -> Iterator[OpenAIModel]:
+    server.script()
+    client = connect(server.url, "-")
+    with closing(
+        OpenAIModel(client, INFO.name, first_token_seconds=5, between_tokens_seconds=5)
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def make_chat(sessions: Sessions, model: OpenAIModel) -> Callable[..., Chat]:
+    def make(
+        session: AppSession,
+        live_turns: LiveTurns | None = None,
+        info: ModelInfo = INFO,
+        titling: Titling | None = None,
+    ) -> Chat:
+        return Chat(
+            store=Conversations(session),
+            live_turns=live_turns or LiveTurns(),
+            model=model,
+            info=info,
+            counter=RegexCounter(),
+            instructions="Be kind.",
+            sweep=lambda: sessions.server.call("sweep_turns", at_most=100),
+            titling=titling,
+        )
+
+    return make
+
+
+def done(turn: LiveTurn) -> LiveTurn:
+    """*turn*, after its end."""
+    assert turn.wait(SECONDS)
+    return turn
 
 
 @pytest.fixture

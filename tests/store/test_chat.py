@@ -34,64 +34,17 @@ from services.errors import (
     StoreUnavailable,
     Tampered,
 )
-from services.llm import ModelInfo, OpenAIModel, connect
-from services.memory import RegexCounter
 from services.store.conversations import Conversations
 from services.store.sessions import AppSession, Sessions
 from tests.conftest import RunningStack
+from tests.fakes import INFO
 from tests.model_server import ModelServer
-
-INFO = ModelInfo(
-    name="scripted",
-    context_tokens=4096,
-    reply_tokens=400,
-    input_micro=1_000_000,
-    output_micro=4_000_000,
-    cached_input_micro=100_000,
-)
-SECONDS = 20.0
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ModelServer]:
-    with ModelServer() as running:
-        yield running
-
-
-@pytest.fixture
-def model(server: ModelServer) -> Iterator[OpenAIModel]:
-    server.script()
-    made = OpenAIModel(
-        connect(server.url, "-"), INFO.name, first_token_seconds=5, between_tokens_seconds=5
-    )
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def make_chat(sessions: Sessions, model: OpenAIModel) -> Callable[..., Chat]:
-    def make(session: AppSession, live_turns: LiveTurns | None = None, info: ModelInfo = INFO):
-        return Chat(
-            store=Conversations(session),
-            live_turns=live_turns or LiveTurns(),
-            model=model,
-            info=info,
-            counter=RegexCounter(),
-            instructions="Be kind.",
-            sweep=lambda: sessions.server.call("sweep_turns", at_most=100),
-        )
-
-    return make
+from tests.store.conftest import SECONDS, done
 
 
 @pytest.fixture
 def chat(maya: AppSession, make_chat: Callable[..., Chat]) -> Chat:
     return make_chat(maya)
-
-
-def done(turn: LiveTurn) -> LiveTurn:
-    assert turn.wait(SECONDS)
-    return turn
 
 
 def ask(chat: Chat, prompt: str, conversation_id: ConversationId | None = None) -> Thread:
@@ -484,7 +437,7 @@ def test_a_conversation_deleted_under_a_reply(chat: Chat, maya: AppSession, serv
     with a_slow_reply(server) as prompt:
         turn = chat.begin(None, prompt)
         next(text for text in turn.follow() if text)
-        chat.delete(turn.conversation_id)
+        chat.discard(turn.conversation_id, 20)
 
     assert turn.is_done
     assert Conversations(maya).recent() == []

@@ -1,76 +1,28 @@
 """Titles by the model, from the first complete reply to the sealed title: all real but the model's words."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 
 import pytest
 
-from services.chat import Chat, LiveTurn, LiveTurns, Titling
+from services.chat import Chat, Titling
 from services.chat.titles import INSTRUCTIONS
 from services.domain import Conversation, ConversationId
 from services.errors import NotFound, StoreUnavailable
-from services.llm import ModelInfo, OpenAIModel, connect
-from services.memory import RegexCounter
 from services.store.conversations import Conversations
-from services.store.sessions import AppSession, Sessions
+from services.store.sessions import AppSession
 from tests.conftest import RunningStack
 from tests.model_server import ModelServer
+from tests.store.conftest import SECONDS, done
 
-INFO = ModelInfo(
-    name="scripted",
-    context_tokens=4096,
-    reply_tokens=400,
-    input_micro=1_000_000,
-    output_micro=4_000_000,
-    cached_input_micro=100_000,
-)
-SECONDS = 20.0
 PROMPT = "When do I sow peas?"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ModelServer]:
-    with ModelServer() as running:
-        yield running
-
-
 @pytest.fixture
-def model(server: ModelServer) -> Iterator[OpenAIModel]:
+def chat(maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer) -> Chat:
     server.script(reply="In March.")
     server.title_requests.clear()
-    client = connect(server.url, "-")
-    with closing(
-        OpenAIModel(client, INFO.name, first_token_seconds=5, between_tokens_seconds=5)
-    ) as made:
-        yield made
-
-
-@pytest.fixture
-def make_chat(sessions: Sessions, maya: AppSession, model: OpenAIModel) -> Callable[..., Chat]:
-    def make(titling: Titling | None = None) -> Chat:
-        return Chat(
-            store=Conversations(maya),
-            live_turns=LiveTurns(),
-            model=model,
-            info=INFO,
-            counter=RegexCounter(),
-            instructions="Be kind.",
-            sweep=lambda: sessions.server.call("sweep_turns", at_most=100),
-            titling=titling or Titling(),
-        )
-
-    return make
-
-
-@pytest.fixture
-def chat(make_chat: Callable[..., Chat]) -> Chat:
-    return make_chat()
-
-
-def done(turn: LiveTurn) -> LiveTurn:
-    assert turn.wait(SECONDS)
-    return turn
+    return make_chat(maya, titling=Titling())
 
 
 def settled(chat: Chat, conversation_id: ConversationId) -> Conversation:
@@ -161,13 +113,13 @@ def test_followers_hear_done_before_the_title_is_asked_for(chat: Chat, server: M
 
 
 def test_a_later_reply_does_not_title_again(
-    chat: Chat, make_chat: Callable[..., Chat], server: ModelServer
+    chat: Chat, maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer
 ):
     server.script_titles(reply="The first title")
     conversation = ask(chat)
     server.script_titles(reply="The second title")
 
-    for other in (chat, make_chat()):  # and another process
+    for other in (chat, make_chat(maya, titling=Titling())):  # and another process
         other.open(conversation.id)
         conversation = ask(other, "And beans?", conversation.id)
 
@@ -309,7 +261,7 @@ def test_a_conversation_deleted_under_its_title_is_gone_and_paid_for(
     turn = done(chat.begin(None, PROMPT))
     server.wait_until(lambda s: s.title_requests and s.title_requests[0].sent)
 
-    chat.delete(turn.conversation_id)
+    chat.discard(turn.conversation_id, 20)
 
     with pytest.raises(NotFound):
         settled(chat, turn.conversation_id)
@@ -329,11 +281,10 @@ def test_a_store_that_is_away_leaves_the_first_words(
 
 
 def test_switched_off_nothing_is_asked(
-    make_chat: Callable[..., Chat], server: ModelServer, monkeypatch: pytest.MonkeyPatch
+    maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer
 ):
-    chat = make_chat()
-    monkeypatch.setattr(type(chat), "titling", None)
+    server.title_requests.clear()
     server.script_titles(reply="Not asked for")
 
-    assert ask(chat).title == PROMPT
+    assert ask(make_chat(maya)).title == PROMPT
     assert server.title_requests == []
