@@ -4,6 +4,15 @@ from streamlit.components.v2 import component
 
 from services.domain import Conversation, UserId
 
+# React hears of a value only this way. Begins a component's script.
+_TYPE_INTO = """
+    function typeInto(field, text) {
+      const { set } = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value");
+      set.call(field, text);
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+"""
+
 # A phone's sidebar covers the page and stays open after a button in it; its state lives in the browser.
 _FOLD = component(
     "fold_sidebar",
@@ -24,7 +33,9 @@ _FOLD = component(
 _FILTER_KEYS = component(
     "filter_keys",
     html="<i hidden></i>",
-    js="""export default function () {
+    js=_TYPE_INTO
+    + """
+    export default function () {
       if (window.__daybookFilterKeys) return;
       window.__daybookFilterKeys = true;
       const field = () => document.querySelector(".st-key-search input");
@@ -42,8 +53,7 @@ _FILTER_KEYS = component(
         } else if (event.key === "Escape" && event.target === field()) {
           event.preventDefault();
           event.stopPropagation();
-          Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(field(), "");
-          field().dispatchEvent(new Event("input", { bubbles: true }));
+          typeInto(field(), "");
         }
       }, true);
     }""",
@@ -76,7 +86,8 @@ _COPY = component(
 _DRAFTS = component(
     "keep_drafts",
     html="<i hidden></i>",
-    js="""
+    js=_TYPE_INTO
+    + """
     const here = (window.__daybookDrafts ??= { place: null, person: null, last: "" });
     const box = () => document.querySelector(".st-key-composer textarea");
     const prefix = () => `daybook-draft:${here.person}:`;
@@ -93,9 +104,7 @@ _DRAFTS = component(
 
     function show(text) {
       here.last = text;
-      if (box().value === text) return;
-      Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(box(), text);
-      box().dispatchEvent(new Event("input", { bubbles: true }));
+      if (box().value !== text) typeInto(box(), text);
     }
 
     function drop(isOld) {

@@ -11,9 +11,8 @@ from pages._session import lead_to
 from services.bootstrap import PersonServices
 from services.domain import Conversation
 
-_ROWS = (
-    30  # at first, and as many more on demand: what a list costs must not grow with what is kept
-)
+# at first, and as many more on demand: what a list costs must not grow with what is kept
+_ROWS = 30
 
 
 def draw_filter() -> None:
@@ -33,11 +32,11 @@ def draw_filter() -> None:
 def draw(person: PersonServices, opened: Conversation | None) -> None:
     """What the filter finds; without one the list or the archive, and *opened* in it, wherever it is kept."""
     count = int(st.session_state.get("rows", _ROWS))
-    words = str(st.session_state.search).strip()
+    wanted = str(st.session_state.search).strip()
     is_archive = bool(st.session_state.get("is_archive"))
     with st.container(key="conversation-list", gap="small"):
-        if words:
-            found = person.conversations.titled(words, count + 1)
+        if wanted:
+            found = person.conversations.titled(wanted, count + 1)
             _draw_page(found, count, opened, "No title matches.")
         elif is_archive:
             _quiet_button("All conversations", "arrow_back", "leave-archive", _turn, False)

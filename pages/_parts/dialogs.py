@@ -53,27 +53,19 @@ def _choose(conversation: Conversation, key: str) -> None:
         st.session_state.dialog = chosen, conversation
         return
     with keep_errors():
-        _ACTS[chosen](conversation)
+        _do(chosen, conversation)
 
 
-def _pin(conversation: Conversation) -> None:
-    find_person().conversations.pin(conversation.id)
-    st.toast(f"“{title(conversation)}” is pinned.")
-
-
-def _unpin(conversation: Conversation) -> None:
-    find_person().conversations.pin(conversation.id, is_pinned=False)
-    st.toast(f"“{title(conversation)}” is no longer pinned.")
-
-
-def _archive(conversation: Conversation) -> None:
-    find_person().conversations.archive(conversation.id)
-    st.toast(f"“{title(conversation)}” is archived.")
-
-
-def _unarchive(conversation: Conversation) -> None:
-    find_person().conversations.archive(conversation.id, is_archived=False)
-    st.toast(f"“{title(conversation)}” is back in the list.")
+def _do(chosen: str, conversation: Conversation) -> None:
+    if chosen == "Delete":
+        undo.discard(conversation)
+        return
+    kept, is_wanted = find_person().conversations, chosen in ("Pin", "Archive")
+    if chosen in ("Pin", "Unpin"):
+        kept.pin(conversation.id, is_pinned=is_wanted)
+    else:
+        kept.archive(conversation.id, is_archived=is_wanted)
+    st.toast(f"“{title(conversation)}” {_DONE[chosen]}.")
 
 
 @st.dialog("Rename conversation", on_dismiss="rerun")
@@ -96,10 +88,9 @@ def _save_title(conversation: Conversation, key: str) -> None:
 
 
 _DIALOGS = {"Rename": _rename}
-_ACTS = {
-    "Pin": _pin,
-    "Unpin": _unpin,
-    "Archive": _archive,
-    "Unarchive": _unarchive,
-    "Delete": undo.discard,
+_DONE = {
+    "Pin": "is pinned",
+    "Unpin": "is no longer pinned",
+    "Archive": "is archived",
+    "Unarchive": "is back in the list",
 }

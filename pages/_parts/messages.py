@@ -40,9 +40,9 @@ _ENDINGS = {
 
 
 def costs_of(person: PersonServices, messages: Iterable[Message]) -> Costs:
-    """What the turns of *messages* cost; nothing, rather than no page, while nobody can say."""
+    """What the replies among *messages* cost; nothing, rather than no page, while nobody can say."""
     try:
-        return person.conversations.costs(messages)
+        return person.conversations.costs(one for one in messages if one.role is Role.ASSISTANT)
     except StoreUnavailable:
         return {}
 
