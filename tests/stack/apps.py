@@ -87,6 +87,7 @@ class App:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_hear_ctrl_c,
             )
         return self
 
@@ -142,16 +143,11 @@ class App:
         """The processes of the app, or in its folders, that still run."""
         return [_described(one) for one in psutil.process_iter() if self._is_ours(one)]
 
-    def interrupt(self, sent: signal.Signals = signal.SIGINT, *, presses: int = 1) -> float:
-        """Seconds from Ctrl-C until nothing of the app is left; pressed again after a second, if at all."""
+    def interrupt(self, sent: signal.Signals = signal.SIGINT) -> float:
+        """Seconds from Ctrl-C until nothing of the app is left."""
         self.note_family()
         since = time.monotonic()
         os.killpg(self.process.pid, sent)  # as a terminal does
-        while presses := presses - 1:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(1)
-                break
-            os.killpg(self.process.pid, sent)
         self.process.wait(30)
         until(lambda: not self.left(), 30)
         return time.monotonic() - since
@@ -200,6 +196,11 @@ class App:
             )
         except psutil.Error:
             return False
+
+
+def _hear_ctrl_c() -> None:
+    """As in a terminal: whoever runs as a job in the background ignores it, and so do their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
