@@ -17,17 +17,25 @@ soon = turns.Soon(is_later=begun is not None)
 with show_errors():
     conversation_id = conversation.asked_for()
     thread = begun or (person.chat.open(conversation_id) if conversation_id else None)
+    turn = person.chat.live(thread.conversation.id) if thread else None
+    thread = conversation.read_branch(thread, turn) if thread else None
     plan = memory.plan_of(person.chat, thread) if thread else None
     if thread is None:
         conversation.draw_welcome(welcome)
     else:
-        turn = person.chat.live(thread.conversation.id)
         soon(conversation.draw_title(thread), partial(conversation.draw_menus, person, thread))
         with st.container(gap="small", key="thread"):
             past = st.container(gap="small", key="past")
             soon(
                 past,
-                partial(conversation.draw_messages, person, thread, plan, has_last=bool(begun)),
+                partial(
+                    conversation.draw_messages,
+                    person,
+                    thread,
+                    plan,
+                    has_last=bool(begun),
+                    is_settled=turn is None,
+                ),
             )
             if begun:
                 messages.draw(begun.messages[-1], {})
@@ -42,19 +50,20 @@ with show_errors():
         key="composer",
         submit_mode="disable",
         on_submit=turns.send,
-        args=[conversation_id, thread.conversation.rev if thread else None],
+        args=[thread],
     )
     turns.give_back_untaken(typed)
+    soon(
+        st.container(key="drafts-place"),
+        partial(browser.keep_drafts, person.conversations.user_id, thread, has_begun=bool(begun)),
+    )
     soon(composer.place_tools(), partial(composer.draw_tools, person.chat.info, thread, plan, turn))
 
 
 def draw_the_rest() -> None:
     soon.catch_up()
-    browser.keep_drafts(
-        person.conversations.user_id,
-        thread.conversation if thread else None,
-        has_begun=begun is not None,
-    )
+    if thread:
+        browser.hear_acts(turns.act, thread.conversation.id)
     sidebar.draw_rest(person, thread.conversation if thread else None)
 
 

@@ -1,6 +1,6 @@
 """The nouns of the app: frozen, typed, free of IO."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import NewType
@@ -162,13 +162,40 @@ class Thread:
     conversation: Conversation
     messages: tuple[Message, ...]
     is_whole: bool = True  # False: rows were removed, added, swapped or changed behind our back
+    tip_id: MessageId | None = (
+        None  # where the branch ends that is read; None: at the newest message
+    )
 
     def branch(self) -> tuple[Message, ...]:
-        """The messages from the first to the newest, following parents: what the reader sees."""
+        """The messages from the first to the tip, following parents: what the reader sees."""
         by_id = {message.id: message for message in self.messages}
         path: list[Message] = []
-        here = self.messages[-1] if self.messages else None
+        newest = self.messages[-1] if self.messages else None
+        here = by_id.get(self.tip_id) if self.tip_id else newest
         while here is not None and len(path) < len(self.messages):
             path.append(here)
             here = by_id.get(here.parent_id) if here.parent_id else None
         return tuple(reversed(path))
+
+    def up_to(self, message_id: MessageId) -> "Thread":
+        """This thread, read up to a message; unchanged where it has no such message."""
+        is_here = any(message.id == message_id for message in self.messages)
+        return replace(self, tip_id=message_id) if is_here else self
+
+    def through(self, message_id: MessageId) -> "Thread":
+        """This thread, read on through a message to what was said last after it; unchanged without it."""
+        after = {message_id}
+        tip_id = message_id
+        for message in self.messages:
+            if message.parent_id in after:
+                after.add(message.id)
+                tip_id = message.id
+        return self.up_to(tip_id)
+
+    def versions(self, reply: Message) -> tuple[Message, ...]:
+        """The replies to the prompt of *reply*, the oldest first, *reply* among them."""
+        return tuple(
+            message
+            for message in self.messages
+            if message.role is Role.ASSISTANT and message.parent_id == reply.parent_id
+        )

@@ -189,7 +189,9 @@ class MemoryConversations:
             self._where[turn_id] = conversation.id
             self._set_turn(turn_id, TurnState.RESERVED, turn.prompt_id)
             if turn.prompt is not None:
-                self._append(stored, turn.prompt_id, Role.USER, turn.prompt, None, turn_id)
+                branch = turn.thread.branch()
+                parent = branch[-1].id if branch else None
+                self._append(stored, turn.prompt_id, Role.USER, turn.prompt, parent, turn_id)
             self._change(conversation.id, start_seq=turn.start_seq)
             return Begun(turn_id, self._reserved[turn_id])
 

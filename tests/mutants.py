@@ -745,9 +745,27 @@ MUTANTS = (
     ),
     Mutant(
         "pages/_parts/turns.py",
-        ", seen_rev=seen_rev",
+        ", seen_rev=conversation.rev",
         "",
         "tests/pages/test_chat_page.py::test_the_second_of_two_tabs_is_told_and_loses_nothing",
+    ),
+    Mutant(
+        "pages/_parts/turns.py",
+        ", tip_id=tip_id",
+        "",
+        "tests/pages/test_chat_page.py::test_a_reply_that_was_written_again_can_be_read_in_both_versions",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "return conversation.start_seq if is_here else conversation.reset_seq",
+        "return conversation.start_seq",
+        "tests/store/test_chat.py::test_the_stored_beginning_of_a_view_is_its_own_branchs",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "            thread = thread.up_to(message_id)",
+        "            pass",
+        "tests/store/test_chat.py::test_an_earlier_reply_is_written_again_beside_the_first",
     ),
     Mutant(
         "pages/_parts/turns.py",

@@ -192,6 +192,7 @@ def _photograph(
     expect(maya.messages).to_have_count(2 * len(LETTERS))
 
     _photograph_turns(album, model)
+    _photograph_versions(album, model)
     maya.visit("/")
     maya.is_welcome()
     if is_phone:
@@ -216,7 +217,7 @@ def _photograph(
 
 
 def _photograph_turns(album: Album, model: ModelServer) -> None:
-    """A reply while it comes, stopped, and one that does not come; their conversation goes again."""
+    """A reply while it comes, stopped, and one that does not come."""
     maya = album.person
     maya.visit()
     maya.is_welcome()
@@ -232,6 +233,30 @@ def _photograph_turns(album: Album, model: ModelServer) -> None:
     maya.sees_no_reply_coming()
     album.take("failed")
     model.script()
+    _leave_nothing(maya)
+
+
+def _photograph_versions(album: Album, model: ModelServer) -> None:
+    """The second version of an earlier reply."""
+    maya = album.person
+    maya.visit()
+    maya.is_welcome()
+    model.script(reply=LETTERS[3][1])
+    maya.asks(LETTERS[3][0])
+    maya.hears_all_of("inside the lid")
+    maya.asks("And by sea?")
+    maya.hears_all_of("inside the lid")
+    model.script(reply="By sea, in a tin-lined crate, and insured.")
+    maya.page.get_by_role("button", name="Write again").first.click()
+    maya.hears_all_of("tin-lined")
+    maya.sees("2 / 2")
+    album.take("versions")
+    model.script()
+    _leave_nothing(maya)
+
+
+def _leave_nothing(maya: Person) -> None:
+    """Have the open conversation go again."""
     maya.page.locator(".st-key-conversation-menu button").first.click()
     maya.page.get_by_role("menuitem", name="Delete").click()
     maya.is_welcome()

@@ -1,8 +1,13 @@
 """The little that only a script in the browser can do."""
 
+from collections.abc import Callable
+from functools import partial
+
 from streamlit.components.v2 import component
 
-from services.domain import Conversation, UserId
+from services.domain import ConversationId, Thread, UserId
+
+ACTS = "reply-acts"  # the key of what the buttons under replies ask for
 
 # React hears of a value only this way. Begins a component's script.
 _TYPE_INTO = """
@@ -60,13 +65,16 @@ _FILTER_KEYS = component(
 )
 
 # `messages` writes such buttons as plain HTML: a component for each would cost a page of twenty dearly.
-_COPY = component(
-    "copy_replies",
+_ACTS = component(
+    "reply_acts",
     html="<i hidden></i>",
-    js="""export default function () {
-      if (window.__daybookCopies) return;
-      window.__daybookCopies = true;
-      document.addEventListener("click", async (event) => {
+    js="""export default function ({ setTriggerValue }) {
+      const isNew = !window.__daybookAct;
+      window.__daybookAct = (button) =>
+        setTriggerValue("act", { name: button.dataset.act, message: button.dataset.message });
+      if (isNew) document.addEventListener("click", async (event) => {
+        const asked = event.target.closest("button[data-act]");
+        if (asked) return window.__daybookAct(asked);
         const button = event.target.closest("button[data-copy]");
         if (!button) return;
         const bytes = Uint8Array.from(atob(button.dataset.copy), (byte) => byte.charCodeAt(0));
@@ -171,18 +179,22 @@ def fold_sidebar_on_phones() -> None:
     _FOLD(key="fold", height="content")
 
 
-def copy_on_click() -> None:
-    """Have the buttons with `data-copy` copy what stands in it."""
-    _COPY(key="copies", height="content")
+def hear_acts(act: Callable[[ConversationId], None], conversation_id: ConversationId) -> None:
+    """Have the buttons with `data-copy` copy what stands in it, and those with `data-act` call *act*.
+
+    What was asked for then lies in the session under `ACTS`.
+    """
+    _ACTS(key=ACTS, height="content", on_act_change=partial(act, conversation_id))
 
 
-def keep_drafts(
-    user_id: UserId, conversation: Conversation | None, *, has_begun: bool = False
-) -> None:
+def keep_drafts(user_id: UserId, thread: Thread | None, *, has_begun: bool = False) -> None:
     """Keep what is typed into the composer through a refresh, a switch and another tab.
+
+    To be drawn early: until then what is typed belongs to where one was before.
 
     *has_begun*: this run began a turn, perhaps on what was a fresh page.
     """
+    conversation = thread.conversation if thread else None
     data = {
         "person": str(user_id),
         "place": str(conversation.id) if conversation else "new",

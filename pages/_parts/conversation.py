@@ -7,7 +7,7 @@ from uuid import UUID
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import dialogs, memory, messages
+from pages._parts import dialogs, memory, messages, turns
 from services import portable
 from services.bootstrap import PersonServices
 from services.domain import ConversationId, Message, Thread
@@ -30,6 +30,15 @@ def asked_for() -> ConversationId | None:
         return ConversationId(UUID(name))
     except ValueError:
         raise NotFound from None
+
+
+def read_branch(thread: Thread, turn: turns.Turn | None) -> Thread:
+    """*thread* as it is to be read: up to the prompt that *turn* answers, or through the version of a reply
+    that was chosen."""
+    if turn:
+        return thread.up_to(turn.prompt_id) if turn.prompt_id else thread
+    chosen = turns.chosen_version()
+    return thread.through(chosen) if chosen else thread
 
 
 def draw_welcome(place: DeltaGenerator) -> None:
@@ -62,9 +71,15 @@ def draw_menus(person: PersonServices, thread: Thread) -> None:
 
 
 def draw_messages(
-    person: PersonServices, thread: Thread, plan: ContextPlan | None, *, has_last: bool
+    person: PersonServices,
+    thread: Thread,
+    plan: ContextPlan | None,
+    *,
+    has_last: bool,
+    is_settled: bool,
 ) -> None:
-    """The last messages, in pencil what the model does not see. *has_last*: the very last stands already."""
+    """The last messages, in pencil what the model does not see. *has_last*: the very last stands already;
+    *is_settled*: no reply is coming."""
     branch = thread.branch()
     first = _first_drawn(thread, len(branch))
     if not thread.is_whole:
@@ -90,9 +105,10 @@ def draw_messages(
     beginning = sum(message.seq <= start_seq for message in branch)
 
     def draw(message: Message) -> None:
-        is_unseen, is_last = message.id in unseen, message is thread.messages[-1]
+        is_unseen, is_last = message.id in unseen, message is branch[-1]
+        versions = thread.versions(message) if is_settled else ()
         with st.container(key=f"out-of-view-{message.seq}") if is_unseen else nullcontext():
-            messages.draw(message, costs, is_last=is_last)
+            messages.draw(message, costs, versions, is_last=is_last)
 
     for message in branch[first:beginning]:
         draw(message)
@@ -108,7 +124,8 @@ def _first_drawn(thread: Thread, count: int) -> int:
     It stays there for a while: whatever keeps its place in the page need not be drawn anew.
     """
     key = _drawn_key(thread)
-    if count > st.session_state.get(key, (0, -1))[1]:
+    first, limit = st.session_state.get(key, (0, -1))
+    if not first < count <= limit:
         _draw_from(thread, count, count - _DRAWN)
     return st.session_state[key][0]
 

@@ -1,7 +1,7 @@
 """Messages: a prompt on its tinted block, a reply on the bare page, and how a reply ended."""
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -47,16 +47,23 @@ def costs_of(person: PersonServices, messages: Iterable[Message]) -> Costs:
         return {}
 
 
-def draw(message: Message, costs: Costs, *, is_last: bool = False) -> None:
-    """One message, whoever wrote it: text from elsewhere is made safe."""
+def draw(
+    message: Message, costs: Costs, versions: Sequence[Message] = (), *, is_last: bool = False
+) -> None:
+    """One message, whoever wrote it: text from elsewhere is made safe.
+
+    *versions*: the replies to the same prompt, itself among them; without any it cannot be written again.
+    """
     is_prompt = message.role is Role.USER
     with st.chat_message(message.role, width="content" if is_prompt else "stretch"):
         st.markdown(safe_md.body(message.body) if message.is_verified else _UNVERIFIED)
         ending = _ENDINGS.get(message.outcome)
         if ending and not is_last:  # below the last there is more to say: `draw_end`
             st.badge(ending.name, icon=ending.icon, color="orange", help=ending.sentence)
-    if not is_prompt and not is_last and message.is_verified:
-        st.html(f'<div class="db-acts">{_copy(message)}{_facts(message, costs)}</div>')
+    if not is_prompt and not is_last:
+        copy = _copy(message) if message.is_verified else ""
+        again = _act("retry", message, "Write again", "refresh") if versions else ""
+        _row(copy, _switch(message, versions), again, _facts(message, costs))
 
 
 def draw_coming() -> DeltaGenerator:
@@ -72,6 +79,9 @@ def draw_end(person: PersonServices, thread: Thread) -> None:
     last = thread.branch()[-1]
     failure = person.chat.failure(thread.conversation.id)
     is_answered = last.role is Role.ASSISTANT and last.outcome is Outcome.COMPLETE
+    switch = _switch(last, thread.versions(last))
+    if failure and is_answered:  # another version was asked for
+        st.error(failure.public, icon=":material/cloud_off:")
     with st.container(
         horizontal=True,
         vertical_alignment="center",
@@ -79,7 +89,7 @@ def draw_end(person: PersonServices, thread: Thread) -> None:
         key="acts-last" if is_answered else "missing-reply",
     ):
         if is_answered:
-            st.html(_copy(last), width="content")
+            st.html(f"{_copy(last)}{switch}", width="content")
         elif failure:
             st.error(failure.public, icon=":material/cloud_off:")
         elif ending := _ENDINGS.get(last.outcome):
@@ -93,20 +103,49 @@ def draw_end(person: PersonServices, thread: Thread) -> None:
             type="tertiary" if is_answered else "secondary",
             key="retry",
             on_click=turns.retry,
-            args=[thread.conversation.id],
+            args=[thread.conversation.id, last.id],
         )
+        if switch and not is_answered:
+            st.html(switch, width="content")
         if is_answered:
-            st.html(f'<div class="db-acts">{_facts(last, costs_of(person, [last]))}</div>')
+            _row(_facts(last, costs_of(person, [last])))
+
+
+def _row(*parts: str) -> None:
+    st.html(f'<div class="db-acts">{"".join(parts)}</div>')
+
+
+def _switch(message: Message, versions: Sequence[Message]) -> str:
+    """Which of the *versions* this is, and the way to those beside it."""
+    if len(versions) < 2:
+        return ""
+    here = versions.index(message)
+    before, after = versions[here - 1 : here], versions[here + 1 : here + 2]
+    return (
+        '<span class="db-versions" role="group" aria-label="Versions of this reply">'
+        f"{_act('show', before[0] if before else None, 'Version before', 'chevron_left')}"
+        f"<small>{here + 1} / {len(versions)}</small>"
+        f"{_act('show', after[0] if after else None, 'Version after', 'chevron_right')}</span>"
+    )
+
+
+def _act(name: str, message: Message | None, label: str, icon: str) -> str:
+    """A button for `turns.act`, which `browser.hear_acts` brings there; without a message it does nothing."""
+    told = f'data-act="{name}" data-message="{message.id}"' if message else "disabled"
+    return (
+        f'<button type="button" class="db-act" {told} aria-label="{label}" title="{label}">'
+        f'<span class="db-icon" aria-hidden="true">{icon}</span></button>'
+    )
 
 
 def _copy(message: Message) -> str:
-    """A button that copies the message as it was written, when `browser.copy_on_click` has been drawn.
+    """A button that copies the message as it was written, when `browser.hear_acts` has been drawn.
 
     In base64, for Streamlit's sanitizer takes away an attribute with `]>` or `-->` in it.
     """
     text = b64encode(message.body.encode()).decode()
     return (
-        f'<button type="button" class="db-copy" data-copy="{text}" '
+        f'<button type="button" class="db-act db-copy" data-copy="{text}" '
         'aria-label="Copy reply" title="Copy"><span class="db-icon" aria-hidden="true"></span></button>'
     )
 

@@ -36,7 +36,6 @@ def draw_rest(person: PersonServices, opened: Conversation | None = None) -> Non
         conversation_list.draw(person, opened)
         with st.container(key="account", gap=None):
             browser.fold_sidebar_on_phones()
-            browser.copy_on_click()
             browser.lead_keys_to_filter()
             _draw_account(person.account)
 

@@ -2,31 +2,42 @@
 
 from collections.abc import Callable, Iterator
 from typing import Protocol
+from uuid import UUID
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import safe_md
+from pages._parts import browser, safe_md
 from pages._session import find_person, keep, keep_errors, kept_error
 from services.chat import Chat, LiveTurn
-from services.domain import ConversationId, Thread
+from services.domain import ConversationId, MessageId, Thread
 
 _TITLE_GLANCE = 0.5  # seconds
+_VERSION = "m"  # in the address: which of several replies to the same prompt is read
 
 
 class Turn(Protocol):
     """A reply that is coming, here or in another process."""
 
+    @property
+    def prompt_id(self) -> MessageId | None: ...
     def follow(self) -> Iterator[str]: ...
 
 
-def send(conversation_id: ConversationId | None, seen_rev: int | None) -> None:
-    """Begin the turn that the composer holds. A callback: it runs before anything is drawn."""
+def send(thread: Thread | None) -> None:
+    """Begin the turn that the composer holds, after what was read. A callback: it runs before anything
+    is drawn."""
     prompt = str(st.session_state.composer)
     st.session_state.is_taken = True
     with keep_errors(prompt):
-        turn = find_person().chat.begin(conversation_id, prompt, seen_rev=seen_rev)
-        st.query_params["c"] = str(turn.conversation_id)
+        chat = find_person().chat
+        if thread:
+            conversation, branch = thread.conversation, thread.branch()
+            tip_id = branch[-1].id if branch else None
+            turn = chat.begin(conversation.id, prompt, seen_rev=conversation.rev, tip_id=tip_id)
+        else:
+            turn = chat.begin(None, prompt)
+        st.query_params.from_dict({"c": str(turn.conversation_id)})
         st.session_state.begun = turn
 
 
@@ -75,10 +86,35 @@ def give_back_untaken(typed: str | None) -> None:
         st.rerun()
 
 
-def retry(conversation_id: ConversationId) -> None:
-    """Have the last prompt answered once more. A callback."""
+def retry(conversation_id: ConversationId, message_id: MessageId) -> None:
+    """Have the prompt of this reply answered once more. A callback."""
     with keep_errors():
-        find_person().chat.retry(conversation_id)
+        find_person().chat.retry(conversation_id, message_id)
+        st.query_params.pop(_VERSION, None)
+
+
+def act(conversation_id: ConversationId) -> None:
+    """Do what a button under a reply asks for. A callback; what it gets comes from the browser."""
+    asked: object = st.session_state[browser.ACTS].get("act")
+    match asked:
+        case {"name": "retry", "message": str(name)} if message_id := _message_id(name):
+            retry(conversation_id, message_id)
+        case {"name": "show", "message": str(name)} if message_id := _message_id(name):
+            st.query_params[_VERSION] = str(message_id)
+        case _:
+            pass
+
+
+def chosen_version() -> MessageId | None:
+    """The reply whose version the address names."""
+    return _message_id(st.query_params.get(_VERSION, ""))
+
+
+def _message_id(name: str) -> MessageId | None:
+    try:
+        return MessageId(UUID(name))
+    except ValueError:
+        return None
 
 
 def draw_refusal() -> None:

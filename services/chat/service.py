@@ -98,11 +98,13 @@ class Chat:
         prompt: str,
         *,
         seen_rev: int | None = None,
+        tip_id: MessageId | None = None,
     ) -> LiveTurn:
         """Store *prompt* and let the reply come. Without a conversation a new one is made.
 
-        *seen_rev* is the revision that the reader had on the page. Raise Stale where it went on
-        elsewhere, Busy, OverBudget, PromptTooLong, BadInput, NotFound, StoreUnavailable.
+        *seen_rev* is the revision that the reader had on the page, *tip_id* the message after which the
+        prompt is said, if that is not the newest. Raise Stale where it went on elsewhere, Busy,
+        OverBudget, PromptTooLong, BadInput, NotFound, StoreUnavailable.
         """
         prompt = _clean(prompt)
         self.store.keep_fresh(_LONGEST_TURN)
@@ -110,16 +112,23 @@ class Chat:
             return self._begin_new(prompt)
         thread = self.store.cached(conversation_id) or self.store.thread(conversation_id)
         try:
-            return self._go_on(thread, prompt, seen_rev)
+            return self._go_on(thread, prompt, seen_rev, tip_id)
         except Stale:  # what is cached may lack the reply that was stored a moment ago
             if seen_rev is None:
                 raise
-            return self._go_on(self.store.thread(conversation_id), prompt, seen_rev)
+            return self._go_on(self.store.thread(conversation_id), prompt, seen_rev, tip_id)
 
-    def retry(self, conversation_id: ConversationId) -> LiveTurn:
-        """Have the last prompt answered once more. Raise what `begin` raises."""
+    def retry(
+        self, conversation_id: ConversationId, message_id: MessageId | None = None
+    ) -> LiveTurn:
+        """Have a prompt answered once more: that of the reply *message_id*, or the last.
+
+        Raise what `begin` raises.
+        """
         self.store.keep_fresh(_LONGEST_TURN)
         thread = self.open(conversation_id)
+        if message_id:
+            thread = thread.up_to(message_id)
         branch = thread.branch()
         asked = next((n for n, said in enumerate(branch[::-1]) if said.role is Role.USER), None)
         if asked is None:
@@ -208,9 +217,13 @@ class Chat:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _go_on(self, thread: Thread, prompt: str, seen_rev: int | None) -> LiveTurn:
+    def _go_on(
+        self, thread: Thread, prompt: str, seen_rev: int | None, tip_id: MessageId | None
+    ) -> LiveTurn:
         if seen_rev is not None and seen_rev not in _seen_revs(thread):
             raise Stale
+        if tip_id:
+            thread = thread.up_to(tip_id)
         return self._begin(thread, thread.branch(), prompt, MessageId(uuid4()))
 
     def _begin_new(self, prompt: str) -> LiveTurn:
@@ -294,7 +307,7 @@ class Chat:
             instructions=self.instructions,
             past=past,
             prompt=prompt,
-            start_seq=conversation.start_seq,
+            start_seq=_start_seq(conversation, past),
             reset_seq=conversation.reset_seq,
         )
         budget = ContextBudget(self.info.context_tokens, self.info.reply_tokens)
@@ -461,11 +474,11 @@ def _seen_revs(thread: Thread) -> set[int]:
 
 def _with_prompt(thread: Thread, prompt_id: MessageId, prompt: str, start_seq: int) -> Thread:
     """*thread* as it stands once *prompt* is stored, but for the database's own times."""
-    last = thread.messages[-1] if thread.messages else None
+    branch = thread.branch()
     message = Message(
         id=prompt_id,
-        seq=last.seq + 1 if last else 1,
-        parent_id=last.id if last else None,
+        seq=thread.messages[-1].seq + 1 if thread.messages else 1,
+        parent_id=branch[-1].id if branch else None,
         role=Role.USER,
         body=prompt,
         created_at=datetime.now(UTC),
@@ -473,7 +486,14 @@ def _with_prompt(thread: Thread, prompt_id: MessageId, prompt: str, start_seq: i
     conversation = replace(
         thread.conversation, rev=thread.conversation.rev + 1, start_seq=start_seq
     )
-    return replace(thread, conversation=conversation, messages=(*thread.messages, message))
+    messages = (*thread.messages, message)
+    return replace(thread, conversation=conversation, messages=messages, tip_id=None)
+
+
+def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
+    """Where the stored view of *past* begins; at the reset where that was stored for another branch."""
+    is_here = any(message.seq == conversation.start_seq for message in past)
+    return conversation.start_seq if is_here else conversation.reset_seq
 
 
 def _clean(prompt: str) -> str:

@@ -278,4 +278,5 @@ class Turns:
 
 
 def _leaf(thread: Thread) -> MessageId | None:
-    return thread.messages[-1].id if thread.messages else None
+    branch = thread.branch()
+    return branch[-1].id if branch else None

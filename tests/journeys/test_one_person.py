@@ -258,6 +258,30 @@ def test_a_reply_is_copied_as_it_was_written(maya: Person, model: ModelServer):
     assert all("scripted · " in fact and " tokens · $" in fact for fact in facts)
 
 
+def test_a_reply_is_written_again_and_every_version_stays(maya: Person):
+    maya.asks("What grows in the shade?")
+    maya.hears_all_of("You said: What grows in the shade?")
+    maya.asks("And in the sun?")
+    maya.hears_all_of("You said: And in the sun?")
+
+    maya.page.get_by_role("button", name="Write again").first.click()
+    expect(maya.messages).to_have_count(2)
+    maya.hears_all_of("You said: What grows in the shade?")
+    maya.sees("2 / 2")
+
+    maya.page.get_by_role("button", name="Version before").click()
+    maya.sees("1 / 2")
+    expect(maya.messages).to_have_count(4)
+    maya.page.reload()
+    expect(maya.messages).to_have_count(4)
+
+    maya.asks("And on the sill?")
+    maya.hears_all_of("You said: And on the sill?")
+    expect(maya.messages).to_have_count(6)
+    maya.page.get_by_role("button", name="Version after").click()
+    expect(maya.messages).to_have_count(2)
+
+
 def test_what_is_being_typed_stays_until_it_is_sent(maya: Person):
     maya.composer.fill("An unsent beginning")
     until(lambda: "An unsent" in maya.page.evaluate("JSON.stringify(localStorage)"))

@@ -1,10 +1,12 @@
 """The chat page: what a person sees, with the real chat over fakes."""
 
+import re
 import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from uuid import UUID
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -397,6 +399,49 @@ def test_each_reply_says_who_wrote_it_and_what_it_cost(
         assert "a&lt;b&gt;c · 1,200 + 34 tokens · $0.0007 · " in row
         assert "1,200 tokens read (800 of them cached), 34 written" in row
     assert f'data-copy="{b64encode(b"Ferns]>").decode()}"' in rows[0]
+
+
+def test_a_reply_that_was_written_again_can_be_read_in_both_versions(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", "Shade?", "Ferns.")
+    app = open_app(maya, c=str(garden))
+    app.button(key="retry").click().run()
+    assert said(app) == ["Shade?", "Prune in March."]
+    first, second = conversations.thread(garden).messages[1:]
+    assert _switches(app) == [(first.id, None, "2 / 2")]
+
+    app = open_app(maya, c=str(garden), m=str(first.id))
+    assert said(app) == ["Shade?", "Ferns."]
+    assert _switches(app) == [(None, second.id, "1 / 2")]
+
+    app = send(app, "Why?")
+    assert said(app) == ["Shade?", "Ferns.", "Why?", "Prune in March."]
+    assert "m" not in app.query_params
+
+
+@pytest.mark.parametrize("name", ["nonsense", str(UUID(int=99))])
+def test_a_version_that_is_none_is_not_looked_for(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations, name: str
+):
+    app = open_app(maya, c=str(conversations.hold("Garden", "Shade?", "Ferns.")), m=name)
+
+    assert said(app) == ["Shade?", "Ferns."]
+    assert not app.error
+
+
+def _switches(app: AppTest) -> list[tuple[UUID | None, UUID | None, str]]:
+    """Where each switch between versions leads, back and on, and which it says is shown."""
+    switch = re.compile(
+        r'db-versions.*?(?:data-message="([^"]*)"|disabled).*?<small>(.*?)</small>'
+        r'.*?(?:data-message="([^"]*)"|disabled)'
+    )
+    found = [switch.search(row.value) for row in app.main.get("html")]
+    return [
+        (UUID(one[1]) if one[1] else None, UUID(one[3]) if one[3] else None, one[2])
+        for one in found
+        if one
+    ]
 
 
 def test_what_replies_cost_may_be_unknown(

@@ -433,6 +433,62 @@ def test_a_context_started_anew_hides_what_was_before(chat: Chat, server: ModelS
     assert len(thread.messages) == 4
 
 
+def test_an_earlier_reply_is_written_again_beside_the_first(chat: Chat, server: ModelServer):
+    server.script(reply="Ferns.")
+    ask(chat, "Shade?", None)
+    conversation_id = chat.store.recent()[0].id
+    ask(chat, "Sun?", conversation_id)
+    first = chat.open(conversation_id).branch()[1]
+    server.script(reply="Hostas.")
+
+    done(chat.retry(conversation_id, first.id))
+
+    assert "Sun?" not in str(server.requests[-1].body)
+    thread = chat.open(conversation_id)
+    assert said(thread) == [(Role.USER, "Shade?"), (Role.ASSISTANT, "Hostas.")]
+    assert [one.body for one in thread.versions(first)] == ["Ferns.", "Hostas."]
+    assert len(said(thread.through(first.id))) == 4  # what was said after the first is still there
+
+
+def test_a_conversation_goes_on_from_the_version_that_is_read(chat: Chat, server: ModelServer):
+    server.script(reply="Ferns.")
+    thread = ask(chat, "Shade?")
+    first = thread.branch()[-1]
+    conversation_id = thread.conversation.id
+    server.script(reply="Hostas.")
+    done(chat.retry(conversation_id))
+    seen = chat.open(conversation_id).through(first.id)
+
+    done(chat.begin(conversation_id, "Why?", seen_rev=seen.conversation.rev, tip_id=first.id))
+
+    sent = str(server.requests[-1].body)
+    assert "Ferns." in sent
+    assert "Hostas." not in sent
+    assert [body for _, body in said(chat.open(conversation_id))] == [
+        "Shade?",
+        "Ferns.",
+        "Why?",
+        "Hostas.",
+    ]
+    assert Conversations(chat.store._session).thread(conversation_id).is_whole
+
+
+def test_the_stored_beginning_of_a_view_is_its_own_branchs(chat: Chat, server: ModelServer):
+    thread = ask(chat, "prompt 0")
+    conversation_id = thread.conversation.id
+    chat.store.set_policy(conversation_id, Window(4))
+    for n in range(1, 5):
+        thread = ask(chat, f"prompt {n}", conversation_id)
+    assert thread.conversation.start_seq == 4
+
+    done(chat.retry(conversation_id, thread.branch()[3].id))
+
+    sent = str(server.requests[-1].body)
+    assert "prompt 0" in sent
+    assert "prompt 1" in sent
+    assert "prompt 2" not in sent
+
+
 def test_a_conversation_deleted_under_a_reply(chat: Chat, maya: AppSession, server: ModelServer):
     with a_slow_reply(server) as prompt:
         turn = chat.begin(None, prompt)

@@ -1,0 +1,100 @@
+"""Branches of a thread: what is read where a prompt has more than one reply."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.domain import Conversation, ConversationId, Message, MessageId, Role, Thread, Window
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+CONVERSATION = Conversation(
+    id=ConversationId(UUID(int=0)),
+    title="",
+    policy=Window(),
+    rev=0,
+    reset_seq=0,
+    start_seq=0,
+    pinned_at=None,
+    created_at=NOON,
+    updated_at=NOON,
+)
+
+
+def thread(*parents: int) -> Thread:
+    """A thread whose message of seq n has the parent of the nth seq given, 0 for none."""
+    roles = [Role.USER]
+    for parent in parents[1:]:
+        spoke = roles[parent - 1] if parent else Role.ASSISTANT
+        roles.append(Role.USER if spoke is Role.ASSISTANT else Role.ASSISTANT)
+    messages = tuple(
+        Message(
+            id=message_id(seq),
+            seq=seq,
+            parent_id=message_id(parent) if parent else None,
+            role=role,
+            body="",
+            created_at=NOON,
+        )
+        for seq, (parent, role) in enumerate(zip(parents, roles, strict=True), 1)
+    )
+    return Thread(conversation=CONVERSATION, messages=messages)
+
+
+def message_id(seq: int) -> MessageId:
+    return MessageId(UUID(int=seq))
+
+
+def seqs(read: Thread) -> list[int]:
+    return [message.seq for message in read.branch()]
+
+
+# 1 prompt, 2 reply, 3 prompt, 4 reply, 5 another reply to 1, 6 prompt, 7 reply
+GARDEN = thread(0, 1, 2, 3, 1, 5, 6)
+
+
+def test_the_newest_message_is_read_if_nothing_else_is_chosen():
+    assert seqs(GARDEN) == [1, 5, 6, 7]
+    assert seqs(thread(0)) == [1]
+    assert Thread(conversation=CONVERSATION, messages=()).branch() == ()
+
+
+def test_an_older_version_is_read_on_to_what_was_said_last_after_it():
+    assert seqs(GARDEN.through(message_id(2))) == [1, 2, 3, 4]
+    assert seqs(GARDEN.through(message_id(5))) == [1, 5, 6, 7]
+
+
+def test_a_thread_is_read_up_to_a_message():
+    assert seqs(GARDEN.up_to(message_id(3))) == [1, 2, 3]
+
+
+def test_what_is_not_in_the_thread_changes_nothing():
+    assert GARDEN.through(message_id(99)) == GARDEN.up_to(message_id(99)) == GARDEN
+
+
+def test_the_replies_to_one_prompt_are_its_versions():
+    first, second = GARDEN.messages[1], GARDEN.messages[4]
+
+    assert GARDEN.versions(first) == GARDEN.versions(second) == (first, second)
+    assert GARDEN.versions(GARDEN.messages[3]) == (GARDEN.messages[3],)
+    assert GARDEN.versions(GARDEN.messages[0]) == ()
+
+
+@st.composite
+def threads(draw: st.DrawFn) -> Thread:
+    parents = [0]
+    for seq in range(2, draw(st.integers(2, 24))):
+        parents.append(draw(st.integers(1, seq - 1)))
+    return thread(*parents)
+
+
+@given(threads(), st.data())
+def test_a_branch_follows_parents_through_the_message_to_an_end(read: Thread, data: st.DataObject):
+    message = data.draw(st.sampled_from(read.messages))
+    branch = read.through(message.id).branch()
+
+    parents = [one.parent_id for one in branch]
+    assert parents == [None, *(one.id for one in branch[:-1])]
+    assert message in branch
+    assert branch[-1].id not in {one.parent_id for one in read.messages}
