@@ -65,6 +65,8 @@ def draw_the_rest() -> None:
     if thread:
         browser.hear_acts(turns.act, thread.conversation.id)
     sidebar.draw_rest(person, thread.conversation if thread else None)
+    if thread:
+        conversation.note_read(person, thread)
 
 
 is_dialog_open = dialogs.open_asked()
@@ -74,6 +76,8 @@ if turn and box and not is_dialog_open:
 else:
     if turn and box:
         turns.glance(turn, box)
+    here = thread.conversation.id if thread else None
+    expected = turns.expected_news(person.chat, here)
     draw_the_rest()
-    if thread and not is_dialog_open:  # which would be closed
-        turns.await_title(person.chat, thread.conversation.id)
+    if not is_dialog_open:  # which would be closed
+        turns.await_news(person.chat, here, expected)

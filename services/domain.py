@@ -99,6 +99,7 @@ class Conversation:
     updated_at: datetime
     is_titled: bool = False  # by the model or the person; else the title is its first words
     is_archived: bool = False
+    is_unread: bool = False  # a reply has come that its person has not seen on any device
     is_verified: bool = True  # False: the title did not open
 
 

@@ -134,6 +134,9 @@ class MemoryConversations:
     def archive(self, conversation_id: ConversationId, *, is_archived: bool = True) -> None:
         self._change(conversation_id, is_archived=is_archived, pinned_at=None)
 
+    def mark_read(self, thread: Thread) -> None:
+        self._change(thread.conversation.id, is_unread=False)
+
     def delete(self, conversation_id: ConversationId) -> None:
         self._answer()
         if self.threads.pop(conversation_id, None) is None:
@@ -243,6 +246,7 @@ class MemoryConversations:
             role = Role.ASSISTANT if number % 2 else Role.USER
             parent = thread.messages[-1].id if role is Role.ASSISTANT else None
             self._append(thread, MessageId(uuid4()), role, body, parent, TurnId(uuid4()))
+        self._change(conversation_id, is_unread=False)
         return conversation_id
 
     def spoil(self, conversation_id: ConversationId, seq: int) -> None:
@@ -317,7 +321,12 @@ class MemoryConversations:
             outcome=outcome,
             turn_id=turn_id,
         )
-        conversation = replace(thread.conversation, rev=thread.conversation.rev + 1, updated_at=now)
+        conversation = replace(
+            thread.conversation,
+            rev=thread.conversation.rev + 1,
+            updated_at=now,
+            is_unread=role is Role.ASSISTANT,
+        )
         self.threads[conversation.id] = replace(
             thread, conversation=conversation, messages=(*thread.messages, message)
         )

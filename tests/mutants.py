@@ -815,6 +815,24 @@ MUTANTS = (
         "PagesManager.uses_pages_directory = True",
         "tests/pages/test_sign_in_page.py::test_the_server_runs_no_page_by_itself",
     ),
+    Mutant(
+        "db/migrations/20261120101000_unread.sql",
+        "    new.read_seq := new.last_seq;",
+        "    null;",
+        "tests/database/test_unread.py::test_who_writes_has_read_what_stands_before",
+    ),
+    Mutant(
+        "db/migrations/20261120101000_unread.sql",
+        "where id = conversation and user_id = person",
+        "where id = conversation",
+        "tests/database/test_unread.py::test_nobody_reads_for_another",
+    ),
+    Mutant(
+        "pages/_parts/conversation_list.py",
+        "conversation.is_unread and not is_opened",
+        "False",
+        "tests/pages/test_conversation_list.py::test_a_reply_that_came_elsewhere_is_news_until_it_is_opened",
+    ),
     # titles
     Mutant(
         "db/migrations/20261120092500_titles.sql",
@@ -854,7 +872,7 @@ MUTANTS = (
     ),
     Mutant(
         "pages/chat.py",
-        "        turns.await_title(person.chat, thread.conversation.id)",
+        "        turns.await_news(person.chat, here, expected)",
         "        pass",
         "tests/journeys/test_one_person.py::test_a_title_comes_by_itself_and_disturbs_nobody",
     ),

@@ -1,7 +1,7 @@
 """A conversation's head, its messages and its export."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from uuid import UUID
 
 import streamlit as st
@@ -11,7 +11,7 @@ from pages._parts import dialogs, memory, messages, turns
 from services import portable
 from services.bootstrap import PersonServices
 from services.domain import ConversationId, Message, Thread
-from services.errors import NotFound
+from services.errors import AppError, NotFound
 from services.memory import ContextPlan
 
 _EXPORTS = (
@@ -116,6 +116,13 @@ def draw_messages(
         memory.draw_beginning()
     for message in branch[max(first, beginning) : len(branch) - has_last]:
         draw(message)
+
+
+def note_read(person: PersonServices, thread: Thread) -> None:
+    """What has been drawn is no longer news, on any device; where that cannot be stored it stays news."""
+    if thread.conversation.is_unread:
+        with suppress(AppError):
+            person.conversations.mark_read(thread)
 
 
 def _first_drawn(thread: Thread, count: int) -> int:

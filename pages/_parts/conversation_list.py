@@ -84,6 +84,7 @@ def _draw_group(heading: str, group: list[Conversation], opened: Conversation | 
 
 def _draw_row(conversation: Conversation, *, is_opened: bool) -> None:
     name = dialogs.title(conversation)
+    is_news = conversation.is_unread and not is_opened
     with st.container(
         horizontal=True,
         vertical_alignment="center",
@@ -92,7 +93,8 @@ def _draw_row(conversation: Conversation, *, is_opened: bool) -> None:
         key=f"c-{conversation.id}",
     ):
         st.button(
-            name,
+            f"**{name}**" if is_news else name,
+            icon=":material/mark_chat_unread:" if is_news else None,
             key=f"open-{conversation.id}",
             type="secondary" if is_opened else "tertiary",
             width="stretch",

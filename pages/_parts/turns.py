@@ -12,8 +12,11 @@ from pages._session import find_person, keep, keep_errors, kept_error
 from services.chat import Chat, LiveTurn
 from services.domain import ConversationId, MessageId, Thread
 
-_TITLE_GLANCE = 0.5  # seconds
+_GLANCE = 0.5  # seconds
 _VERSION = "m"  # in the address: which of several replies to the same prompt is read
+
+
+ExpectedNews = tuple[bool, frozenset[ConversationId]]
 
 
 class Turn(Protocol):
@@ -140,15 +143,21 @@ def follow(turn: Turn, box: DeltaGenerator, meanwhile: Callable[[], None]) -> No
     st.rerun()  # what was said comes from the database now
 
 
-def await_title(chat: Chat, conversation_id: ConversationId) -> None:
-    """While the model is making a title, see when it is there, and draw the page anew then."""
+def expected_news(chat: Chat, conversation_id: ConversationId | None) -> ExpectedNews:
+    """Whether the model is making this conversation's title, and where replies are coming."""
+    is_titling = conversation_id is not None and chat.is_titling(conversation_id)
+    return is_titling, chat.coming()
 
-    @st.fragment(run_every=_TITLE_GLANCE)
+
+def await_news(chat: Chat, conversation_id: ConversationId | None, expected: ExpectedNews) -> None:
+    """See when something of what was *expected* is there, and draw the page anew then."""
+
+    @st.fragment(run_every=_GLANCE)
     def glance() -> None:
-        if not chat.is_titling(conversation_id):
+        if expected_news(chat, conversation_id) != expected:
             st.rerun()
 
-    if chat.is_titling(conversation_id):
+    if any(expected):
         glance()
 
 

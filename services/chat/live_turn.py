@@ -140,6 +140,14 @@ class LiveTurns:
                 return None
             return turn
 
+    def coming(self, user_id: UserId) -> frozenset[ConversationId]:
+        """The conversations of a person in which a turn is not over yet."""
+        with self._lock:
+            turns = list(self._turns.values())
+        return frozenset(
+            turn.conversation_id for turn in turns if turn.user_id == user_id and not turn.is_done
+        )
+
     def run(
         self, turn: LiveTurn, beat: Callable[[str], object], produce: Callable[[LiveTurn], None]
     ) -> None:

@@ -153,6 +153,10 @@ class Chat:
             return RemoteTurn(conversation_id, elsewhere, self.store.open_turn, self.sweep)
         return None
 
+    def coming(self) -> frozenset[ConversationId]:
+        """The person's conversations in which a reply is coming, here in this process."""
+        return self.live_turns.coming(self.store.user_id)
+
     def failure(self, conversation_id: ConversationId) -> AppError | None:
         """Why the last reply did not come, while that is remembered."""
         turn = self.live_turns.find(self.store.user_id, conversation_id)

@@ -144,6 +144,12 @@ class Conversations:
             archived=is_archived,
         )
 
+    def mark_read(self, thread: Thread) -> None:
+        """Note that its person has seen all of *thread*, on whatever device."""
+        if thread.messages:
+            seq = thread.messages[-1].seq
+            self._call("read_conversation", conversation=thread.conversation.id, seq=seq)
+
     def delete(self, conversation_id: ConversationId) -> None:
         """Destroy it and its key; what it cost stays in the books."""
         self._call("delete_conversation", conversation=conversation_id)

@@ -32,6 +32,8 @@ class ConversationRow(BaseModel):
     policy_size: int | None
     reset_seq: int
     start_seq: int
+    last_seq: int
+    read_seq: int
     state: ConversationState
     pinned_at: Moment | None
     destroy_at: Moment | None  # discarded: there for the turn that ends in it, and for no reader

@@ -156,6 +156,7 @@ class Threads:
             updated_at=row.updated_at,
             is_titled=row.titled_by != "words",
             is_archived=row.state is ConversationState.ARCHIVED,
+            is_unread=row.last_seq > row.read_seq,
             is_verified=is_verified,
         )
 

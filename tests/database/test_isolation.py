@@ -117,6 +117,7 @@ def person_calls(own: Owned) -> dict[str, Arguments]:
         "my_account": {},
         "my_sessions": {},
         "put_user_key": user_key() | {"new_version": 2},
+        "read_conversation": {"conversation": own.conversation, "seq": 2},
         "restore_conversation": {"conversation": own.discarded},
         "rename_conversation": {"conversation": own.conversation, "new_title": sealed("other")},
         "revoke_sessions": {"one_session": None},

@@ -53,6 +53,12 @@ class Tab:
         return self.page.locator(".st-key-stop button")
 
     @property
+    def unread(self) -> Locator:
+        """The rows of conversations with a reply that nobody has seen yet."""
+        icon = self.page.get_by_test_id("stIconMaterial").filter(has_text="mark_chat_unread")
+        return self.rows.filter(has=icon)
+
+    @property
     def retry_button(self) -> Locator:
         return self.page.get_by_role("button", name="Retry")
 

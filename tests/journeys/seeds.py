@@ -70,10 +70,10 @@ class _Echo:
 
 
 def converse(session: AppSession, turns: Iterable[tuple[str, str]]) -> ConversationId:
-    """A new conversation with these prompts and replies."""
-    model = _Echo()
+    """A new conversation with these prompts and replies, which have been read."""
+    model, conversations = _Echo(), Conversations(session)
     chat = Chat(
-        store=Conversations(session),
+        store=conversations,
         live_turns=LiveTurns(),
         model=model,
         info=_INFO,
@@ -89,6 +89,7 @@ def converse(session: AppSession, turns: Iterable[tuple[str, str]]) -> Conversat
         conversation_id = turn.conversation_id
         chat.open(conversation_id)
     assert conversation_id
+    conversations.mark_read(chat.open(conversation_id))
     return conversation_id
 
 

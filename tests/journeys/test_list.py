@@ -46,6 +46,26 @@ def test_what_matters_is_pinned_and_what_is_over_archived(maya: Person):
     expect(maya.rows).to_have_text(["Peas", "Roses", "Beans"])
 
 
+def test_a_reply_that_came_while_one_looked_elsewhere_is_marked_on_every_device(maya: Person):
+    ask_each(maya, "Peas")
+    maya.asks("Tell me more [[tokens=20 rate=12]]")
+    maya.hears("word2")
+    maya.begins_a_new_chat()
+    expect(maya.unread).to_have_count(0)
+
+    expect(maya.unread).to_have_count(1)  # by itself
+    elsewhere = maya.new_tab()
+    elsewhere.visit()
+    expect(elsewhere.unread).to_have_count(1)
+
+    elsewhere.unread.click()
+    elsewhere.hears("word20")
+    expect(elsewhere.unread).to_have_count(0)
+    maya.page.reload()
+    maya.is_welcome()
+    expect(maya.unread).to_have_count(0)
+
+
 def test_what_is_deleted_can_be_brought_back(maya: Person):
     ask_each(maya, "Peas", "Beans")
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages._parts import undo
+from pages._parts import turns, undo
 from services.domain import ConversationId, Outcome
 from services.errors import StoreUnavailable
 from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
@@ -84,6 +84,47 @@ def test_what_is_archived_leaves_the_list_and_is_found_in_the_archive(
     assert listed(app) == ["Nothing is archived."]
     app.button(key="leave-archive").click().run()
     assert listed(app)[1:] == ["New", "Old"]
+
+
+def test_a_reply_that_came_elsewhere_is_news_until_it_is_opened(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", "One", "Two")
+    maya.chat.open(garden)
+    maya.chat.begin(garden, "Three").wait(5)
+
+    app = open_app(maya)
+    assert listed(app)[1:] == ["**Garden**"]
+    assert news(app) == ["**Garden**"]
+
+    app.button(key=f"open-{garden}").click().run()
+    assert listed(app)[1:] == ["Garden"]
+    assert news(open_app(maya)) == []
+
+
+def test_a_reply_that_comes_elsewhere_is_news_by_itself(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations, model: ScriptedModel
+):
+    garden = conversations.hold("Garden", "One", "Two")
+    maya.chat.open(garden)
+    model.gate.clear()
+    turn = maya.chat.begin(garden, "Three")
+    app = open_app(maya)
+    assert news(app) == []
+    expected = turns.expected_news(maya.chat, None)
+    assert expected == (False, {garden})
+
+    model.gate.set()
+    turn.wait(5)
+
+    assert turns.expected_news(maya.chat, None) != expected
+    assert news(app.run()) == ["**Garden**"]
+
+
+def news(app: AppTest) -> list[str]:
+    """What is marked as unread."""
+    rows = [each for each in app.sidebar.button if str(each.key).startswith("open-")]
+    return [each.label for each in rows if "unread" in each.proto.icon]
 
 
 def test_the_open_conversation_is_in_the_list_though_it_is_archived(

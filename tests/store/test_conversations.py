@@ -129,6 +129,19 @@ def _everything(database) -> str:
     )
 
 
+def test_a_reply_is_unread_until_its_person_has_seen_it(garden: Thread, maya: AppSession):
+    conversations = Conversations(maya)
+    (unread,) = conversations.recent()
+    assert unread.is_unread
+    assert garden.conversation.is_unread
+
+    conversations.mark_read(garden)
+
+    (read,) = conversations.recent()
+    assert not read.is_unread
+    assert not Conversations(maya).thread(read.id).conversation.is_unread
+
+
 def test_somebody_elses_conversation_is_like_none(garden: Thread, omar: AppSession):
     stranger = Conversations(omar)
     garden_id = garden.conversation.id
@@ -143,6 +156,7 @@ def test_somebody_elses_conversation_is_like_none(garden: Thread, omar: AppSessi
         lambda: stranger.archive(garden_id),
         lambda: stranger.set_policy(garden_id, Full()),
         lambda: stranger.start_anew(garden),
+        lambda: stranger.mark_read(garden),
         lambda: stranger.thread(ConversationId(uuid4())),
     ):
         with pytest.raises(NotFound):
