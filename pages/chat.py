@@ -25,24 +25,26 @@ with show_errors():
     else:
         soon(conversation.draw_title(thread), partial(conversation.draw_menus, person, thread))
         with st.container(gap="small", key="thread"):
-            past = st.container(gap="small", key="past")
+            layout = conversation.lay_out(thread)
             soon(
-                past,
+                layout.top,
                 partial(
                     conversation.draw_messages,
                     person,
                     thread,
                     plan,
+                    layout,
                     has_last=bool(begun),
                     is_settled=turn is None,
                 ),
             )
-            if begun:
-                messages.draw(begun.messages[-1], {})
-            if turn:
-                box = messages.draw_coming()
-            elif thread.messages:
-                messages.draw_end(person, thread)
+            with layout.last:
+                if begun:
+                    messages.draw(begun.messages[-1], {})
+                if turn:
+                    box = messages.draw_coming()
+                elif thread.messages:
+                    messages.draw_end(person, thread)
     turns.draw_refusal()
 
     typed = st.chat_input(
@@ -63,6 +65,7 @@ with show_errors():
 def draw_the_rest() -> None:
     soon.catch_up()
     if thread:
+        browser.keep_place()
         browser.hear_acts(turns.act, thread.conversation.id)
     sidebar.draw_rest(person, thread.conversation if thread else None)
     if thread:

@@ -64,6 +64,35 @@ _FILTER_KEYS = component(
     }""",
 )
 
+# Streamlit writes earlier messages into the elements of later ones, so the browser's own anchor is of no use:
+# what stands below keeps its distance from the end instead, until the run is over or the reader scrolls.
+_PLACE = component(
+    "keep_place",
+    html="<i hidden></i>",
+    js="""
+    const page = () => document.querySelector('[data-testid="stAppScrollToBottomContainer"]');
+    const isRunning = () =>
+      document.querySelector(".stApp")?.dataset.testScriptState !== "notRunning";
+    function keep(distance, until, isOver) {
+      if (isOver.now) return;
+      page().scrollTop = page().scrollHeight - distance;
+      if (isRunning()) until = performance.now() + 500;
+      if (performance.now() < until) requestAnimationFrame(() => keep(distance, until, isOver));
+    }
+    export default function () {
+      if (window.__daybookPlace) return;
+      window.__daybookPlace = true;
+      document.addEventListener("click", (event) => {
+        if (!event.target.closest(".st-key-earlier button")) return;
+        const isOver = { now: false };
+        for (const sign of ["wheel", "touchmove", "keydown"]) {
+          addEventListener(sign, () => (isOver.now = true), { once: true, passive: true });
+        }
+        keep(page().scrollHeight - page().scrollTop, performance.now() + 2000, isOver);
+      }, true);
+    }""",
+)
+
 # `messages` writes such buttons as plain HTML: a component for each would cost a page of twenty dearly.
 _ACTS = component(
     "reply_acts",
@@ -202,6 +231,11 @@ def keep_drafts(user_id: UserId, thread: Thread | None, *, has_begun: bool = Fal
         "is_begun": has_begun,
     }
     _DRAFTS(data=data, key="drafts", height="content")
+
+
+def keep_place() -> None:
+    """Have the messages that are read stay where they are when earlier ones come above them."""
+    _PLACE(key="place", height="content")
 
 
 def lead_keys_to_filter() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from uuid import UUID
 
 import streamlit as st
@@ -10,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages._parts import dialogs, memory, messages, turns
 from services import portable
 from services.bootstrap import PersonServices
-from services.domain import ConversationId, Message, Thread
+from services.domain import ConversationId, Message, Role, Thread
 from services.errors import AppError, NotFound
 from services.memory import ContextPlan
 
@@ -19,6 +20,22 @@ _EXPORTS = (
     ("JSON", ".json", "application/json", portable.to_json),
 )
 _DRAWN = 20  # messages at once: a browser takes seconds for hundreds
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The places of what is drawn of a thread."""
+
+    first: int  # where in the branch the page begins
+    top: DeltaGenerator
+    exchanges: tuple[
+        tuple[DeltaGenerator, tuple[Message, ...]], ...
+    ]  # a prompt and what came of it
+
+    @property
+    def last(self) -> DeltaGenerator:
+        """Where the last prompt stands, and its reply will."""
+        return self.exchanges[-1][0] if self.exchanges else self.top
 
 
 def asked_for() -> ConversationId | None:
@@ -70,18 +87,61 @@ def draw_menus(person: PersonServices, thread: Thread) -> None:
     dialogs.draw_menu("This conversation", thread.conversation, key="conversation-menu")
 
 
+def lay_out(thread: Thread) -> Layout:
+    """Make room for the messages. A prompt keeps its place, and its reply's, from the run in which it was
+    sent, so that nothing moves when the reply is there."""
+    branch = thread.branch()
+    first = _first_drawn(thread, len(branch))
+    exchanges: list[list[Message]] = []
+    for message in branch[first:]:
+        if message.role is Role.USER or not exchanges:
+            exchanges.append([])
+        exchanges[-1].append(message)
+    return Layout(
+        first=first,
+        top=st.container(gap="small", key="thread-top"),
+        exchanges=tuple(
+            (st.container(gap="small", key=f"exchange-{exchange[0].seq}"), tuple(exchange))
+            for exchange in exchanges
+        ),
+    )
+
+
 def draw_messages(
     person: PersonServices,
     thread: Thread,
     plan: ContextPlan | None,
+    layout: Layout,
     *,
     has_last: bool,
     is_settled: bool,
 ) -> None:
-    """The last messages, in pencil what the model does not see. *has_last*: the very last stands already;
-    *is_settled*: no reply is coming."""
+    """The messages in their places, in pencil what the model does not see. *has_last*: the very last stands
+    already; *is_settled*: no reply is coming."""
     branch = thread.branch()
-    first = _first_drawn(thread, len(branch))
+    _draw_notes(thread, branch, plan, layout.first)
+    unseen = memory.out_of_view(branch, plan)
+    costs = messages.costs_of(person, branch[layout.first :])
+    before_view = [message for message in branch if plan and message.seq <= plan.start_seq]
+    if layout.first and before_view and before_view[-1] is branch[layout.first - 1]:
+        memory.draw_beginning()
+    for place, exchange in layout.exchanges:
+        with place:
+            for message in exchange:
+                is_unseen, is_last = message.id in unseen, message is branch[-1]
+                if is_last and has_last:
+                    continue
+                versions = thread.versions(message) if is_settled else ()
+                with st.container(key=f"out-of-view-{message.seq}") if is_unseen else nullcontext():
+                    messages.draw(message, costs, versions, is_last=is_last)
+                if before_view and message is before_view[-1]:
+                    memory.draw_beginning()
+
+
+def _draw_notes(
+    thread: Thread, branch: tuple[Message, ...], plan: ContextPlan | None, first: int
+) -> None:
+    """What is said above the messages."""
     if not thread.is_whole:
         st.error(
             "Messages of this conversation were removed or changed behind Daybook's back. "
@@ -99,23 +159,6 @@ def draw_messages(
         )
     if plan:
         memory.draw_banner(thread, plan)
-    start_seq = plan.start_seq if plan else 0
-    unseen = memory.out_of_view(branch, plan)
-    costs = messages.costs_of(person, branch[first:])
-    beginning = sum(message.seq <= start_seq for message in branch)
-
-    def draw(message: Message) -> None:
-        is_unseen, is_last = message.id in unseen, message is branch[-1]
-        versions = thread.versions(message) if is_settled else ()
-        with st.container(key=f"out-of-view-{message.seq}") if is_unseen else nullcontext():
-            messages.draw(message, costs, versions, is_last=is_last)
-
-    for message in branch[first:beginning]:
-        draw(message)
-    if beginning and beginning >= first:  # with the first that is drawn, it stands above it
-        memory.draw_beginning()
-    for message in branch[max(first, beginning) : len(branch) - has_last]:
-        draw(message)
 
 
 def note_read(person: PersonServices, thread: Thread) -> None:

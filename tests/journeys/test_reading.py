@@ -1,0 +1,131 @@
+"""Reading: what is drawn how, and that nothing moves under the reader's eyes."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.journeys.conftest import Someone
+from tests.journeys.people import PASSWORD, Person
+from tests.journeys.seeds import converse, let_talk_fast, second_process
+from tests.model_server import ModelServer
+from tests.stack.apps import App, until
+
+# keeps the places of elements, frame by frame, until it is asked for them
+WATCH = """selector => {
+  const seen = window.__seen = [];
+  const look = () => {
+    seen.push([...document.querySelectorAll(selector)].map((one) => one.getBoundingClientRect().top));
+    if (window.__seen === seen) requestAnimationFrame(look);
+  };
+  look();
+}"""
+SEEN = "() => { const seen = window.__seen; window.__seen = null; return seen; }"
+SCROLLED = (
+    """() => document.querySelector('[data-testid="stAppScrollToBottomContainer"]').scrollTop"""
+)
+STILL = 2.0  # pixels
+
+
+@pytest.fixture
+def maya(person: Someone) -> Person:
+    maya = person()
+    maya.arrives()
+    return maya
+
+
+@pytest.fixture
+def letters(app: App, maya: Person) -> Person:
+    """Maya before a long conversation."""
+    let_talk_fast(app)
+    with second_process(app) as sessions:
+        _, session = sessions.sign_in(maya.email, PASSWORD)
+        turns = [(f"Prompt {n}", f"Reply {n}. " + "And so on. " * 60) for n in range(20)]
+        conversation_id = converse(session, turns)
+    maya.visit(f"/?c={conversation_id}")
+    maya.hears("Reply 19")
+    maya.sees_no_reply_coming()
+    return maya
+
+
+def test_a_long_reply_does_not_move_the_composer(maya: Person):
+    maya.asks("Go on [[tokens=300 rate=80]]")
+    maya.hears("word2")
+    maya.page.evaluate(WATCH, ".st-key-composer")
+
+    maya.hears("word250")
+
+    tops = [top for (top,) in maya.page.evaluate(SEEN)]
+    assert len(tops) > 20
+    assert max(tops) - min(tops) <= STILL
+
+
+def test_a_reply_that_is_over_stays_where_it_came(maya: Person):
+    maya.asks("First")
+    maya.hears_all_of("You said: First")
+    maya.asks("Second [[tokens=20 rate=20]]")
+    maya.hears("word2")
+    maya.page.evaluate(WATCH, ".stChatMessage")
+
+    maya.hears_all_of("word20")
+    expect(maya.page.locator(".st-key-acts-last")).to_be_visible()
+
+    frames = maya.page.evaluate(SEEN)
+    assert {len(frame) for frame in frames} == {4}  # nothing twice, nothing gone
+    for tops in zip(*frames, strict=True):
+        assert max(tops) - min(tops) <= STILL
+
+
+def test_the_page_stays_where_the_reader_scrolled(letters: Person):
+    letters.asks("Go on [[tokens=200 rate=60]]")
+    letters.hears("word20")
+    _scroll_up(letters, 12)
+    until(lambda: _is_at_rest(letters))
+    before = letters.page.evaluate(SCROLLED)
+    assert before > 0
+
+    letters.hears_all_of("word200")
+
+    assert abs(letters.page.evaluate(SCROLLED) - before) <= STILL
+
+
+def test_earlier_messages_come_without_losing_the_place(letters: Person):
+    first = letters.messages.filter(has_text="Prompt 10")
+    _scroll_up(letters, 40)
+    until(lambda: _is_at_rest(letters))
+    before = first.bounding_box()["y"]
+
+    letters.page.get_by_role("button", name="Earlier messages").click()
+
+    expect(letters.messages).to_have_count(40)
+    letters.sees_no_reply_coming()
+    until(lambda: abs(first.bounding_box()["y"] - before) <= STILL)
+
+
+def test_code_tables_and_formulas_are_drawn_as_what_they_are(maya: Person, model: ModelServer):
+    code = "print('peas')"
+    model.script(
+        reply=f"```python\n{code}\n```\n\n| pea | pod |\n|---|---|\n| 1 | 8 |\n\n$$x^2 + \\sqrt{{2}}$$"
+    )
+    maya.asks("Show me")
+    maya.sees_no_reply_coming()
+
+    reply = maya.messages.last
+    expect(reply.locator("table td")).to_have_text(["1", "8"])
+    expect(reply.locator(".katex").first).to_be_visible()
+    maya.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    reply.locator("pre").hover()
+    reply.get_by_role("button", name="Copy to clipboard").click()
+    assert maya.page.evaluate("navigator.clipboard.readText()") == code
+
+
+def _is_at_rest(person: Person) -> bool:
+    before = person.page.evaluate(SCROLLED)
+    person.page.wait_for_timeout(100)
+    return person.page.evaluate(SCROLLED) == before
+
+
+def _scroll_up(person: Person, turns: int) -> None:
+    """As a hand turns the wheel: one large leap at once is pulled back to the end."""
+    person.page.mouse.move(700, 300)
+    for _ in range(turns):
+        person.page.mouse.wheel(0, -120)
+        person.page.wait_for_timeout(40)
