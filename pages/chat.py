@@ -4,7 +4,17 @@ from functools import partial
 
 import streamlit as st
 
-from pages._parts import browser, composer, conversation, dialogs, memory, messages, sidebar, turns
+from pages._parts import (
+    browser,
+    composer,
+    conversation,
+    dialogs,
+    memory,
+    messages,
+    models,
+    sidebar,
+    turns,
+)
 from pages._session import person_services, show_errors
 
 person = person_services()
@@ -17,6 +27,7 @@ soon = turns.Soon(is_later=begun is not None)
 with show_errors():
     conversation_id = conversation.asked_for()
     thread = begun or (person.chat.open(conversation_id) if conversation_id else None)
+    setup = person.chat.setup(thread, models.picked())
     plan = memory.plan_of(person.chat, thread) if thread else None
     if thread is None:
         conversation.draw_welcome(welcome)
@@ -35,6 +46,7 @@ with show_errors():
                 box = messages.draw_coming()
             elif thread.messages:
                 messages.draw_end(person, thread)
+    models.draw_notices(thread, setup)
     turns.draw_refusal()
 
     typed = st.chat_input(
@@ -45,7 +57,9 @@ with show_errors():
         args=[conversation_id, thread.conversation.rev if thread else None],
     )
     turns.give_back_untaken(typed)
-    soon(composer.place_tools(), partial(composer.draw_tools, person.chat.info, thread, plan, turn))
+    soon(
+        composer.place_tools(), partial(composer.draw_tools, person.chat, thread, setup, plan, turn)
+    )
 
 
 def draw_the_rest() -> None:

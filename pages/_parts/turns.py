@@ -6,7 +6,7 @@ from typing import Protocol
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import safe_md
+from pages._parts import models, safe_md
 from pages._session import find_person, keep, keep_errors, kept_error
 from services.chat import Chat, LiveTurn
 from services.domain import ConversationId, Thread
@@ -25,7 +25,10 @@ def send(conversation_id: ConversationId | None, seen_rev: int | None) -> None:
     prompt = str(st.session_state.composer)
     st.session_state.is_taken = True
     with keep_errors(prompt):
-        turn = find_person().chat.begin(conversation_id, prompt, seen_rev=seen_rev)
+        chat = find_person().chat
+        turn = chat.begin(conversation_id, prompt, seen_rev=seen_rev, model=models.picked())
+        if conversation_id is None:
+            models.forget_picked()
         st.query_params["c"] = str(turn.conversation_id)
         st.session_state.begun = turn
 
