@@ -49,7 +49,7 @@ def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
     conversation_id = thread.conversation.id if thread else None
     usual = chat.setup(None).info.name  # the person's default
     name = setup.info.name
-    key = f"model-{conversation_id}"
+    key = f"model-{conversation_id or 'new'}"
     st.session_state[key] = name  # it may have been chosen in another tab
     label = safe_md.label(name, 40)
     panel = st.popover(label, icon=":material/neurology:", type="tertiary", key="model-picker")

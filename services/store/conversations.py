@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import cast
 from uuid import uuid4
@@ -168,6 +169,10 @@ class Conversations:
     def set_model(self, conversation_id: ConversationId, model: str | None) -> None:
         """Choose the model that answers; None: the person's."""
         self._call("set_conversation_model", conversation=conversation_id, new_model=Hidden(model))
+        self._threads.amend(
+            conversation_id,
+            lambda known: replace(known, conversation=replace(known.conversation, model=model)),
+        )
 
     def instructions(self, conversation_id: ConversationId) -> str | None:
         """The conversation's own, if it has some. Raise NotFound, Tampered."""
@@ -183,6 +188,10 @@ class Conversations:
             "set_conversation_instructions",
             conversation=conversation_id,
             new_instructions=Hidden(vault.seal(checked, place) if checked else None),
+        )
+        self._threads.amend(
+            conversation_id,
+            lambda known: replace(known, instructions=checked, are_instructions_verified=True),
         )
 
     def start_anew(self, thread: Thread) -> None:

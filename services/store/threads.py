@@ -6,7 +6,7 @@ swapped, doubled or put back behind our back is noticed when the thread is next 
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -77,6 +77,12 @@ class Threads:
     def forget(self, conversation_id: ConversationId) -> None:
         """Have the whole thread read anew."""
         self._known.pop(conversation_id, None)
+
+    def amend(self, conversation_id: ConversationId, change: Callable[[Thread], Thread]) -> None:
+        """Have what is known of it say what was just stored: the next turn may not wait for a reading."""
+        with self._change:
+            if known := self._known.get(conversation_id):
+                self._known[conversation_id] = replace(known, thread=change(known.thread))
 
     def read(
         self, conversation_id: ConversationId, *, may_be_discarded: bool = False

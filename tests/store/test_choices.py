@@ -220,6 +220,19 @@ def test_a_turn_is_answered_by_the_nearest_choice_and_told_so(
     assert asked(server) == ("large", "Answer in verse.")
 
 
+def test_a_choice_holds_for_a_prompt_that_comes_before_the_page_is_drawn(
+    chat: Chat, server: ModelServer
+):
+    garden = done(chat.begin(None, "One")).conversation_id
+    rev = chat.open(garden).conversation.rev
+
+    chat.store.set_model(garden, "large")
+    chat.store.set_instructions(garden, "Answer in verse.")
+    done(chat.begin(garden, "Two", seen_rev=rev))
+
+    assert asked(server) == ("large", "Answer in verse.")
+
+
 def test_the_books_follow_the_chosen_model(
     chat: Chat, conversations: Conversations, stack: RunningStack, maya: AppSession
 ):
