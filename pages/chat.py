@@ -4,7 +4,17 @@ from functools import partial
 
 import streamlit as st
 
-from pages._parts import browser, composer, conversation, dialogs, memory, messages, sidebar, turns
+from pages._parts import (
+    browser,
+    composer,
+    conversation,
+    dialogs,
+    memory,
+    messages,
+    models,
+    sidebar,
+    turns,
+)
 from pages._session import person_services, show_errors
 
 person = person_services()
@@ -19,6 +29,7 @@ with show_errors():
     thread = begun or (person.chat.open(conversation_id) if conversation_id else None)
     turn = person.chat.live(thread.conversation.id) if thread else None
     thread = conversation.read_branch(thread, turn) if thread else None
+    setup = person.chat.setup(thread, models.picked())
     plan = memory.plan_of(person.chat, thread) if thread else None
     if thread is None:
         conversation.draw_welcome(welcome)
@@ -45,6 +56,7 @@ with show_errors():
                     box = messages.draw_coming()
                 elif thread.messages:
                     messages.draw_end(person, thread)
+    models.draw_notices(thread, setup)
     turns.draw_refusal()
 
     typed = st.chat_input(
@@ -59,7 +71,9 @@ with show_errors():
         st.container(key="drafts-place"),
         partial(browser.keep_drafts, person.conversations.user_id, thread, has_begun=bool(begun)),
     )
-    soon(composer.place_tools(), partial(composer.draw_tools, person.chat.info, thread, plan, turn))
+    soon(
+        composer.place_tools(), partial(composer.draw_tools, person.chat, thread, setup, plan, turn)
+    )
 
 
 def draw_the_rest() -> None:

@@ -21,12 +21,13 @@ from services.embedded import Endpoints, Stack
 from services.embedded.mended import MendedTransport
 from services.errors import AppError
 from services.events import log_event
-from services.llm import ModelInfo, OpenAIModel, connect, known_model
+from services.llm import ModelInfo, Models, Offer, OpenAIModel, connect, known_model
 from services.memory import RegexCounter
 from services.settings import Settings
 from services.store import accounts
 from services.store.conversations import Conversations
 from services.store.gateway import Gateway, ServerCalls
+from services.store.profile import Profile
 from services.store.sessions import AppSession, Sessions
 from services.store.usage import Usage
 from services.web.doors import Doors, Limits, Origin
@@ -104,8 +105,7 @@ class Shared:
     visitors: Visitors
     live_turns: LiveTurns
     titling: Titling | None
-    model: OpenAIModel
-    info: ModelInfo
+    models: Models
     people: "dict[SessionId, PersonServices]" = field(repr=False)
 
     def sweep(self) -> None:
@@ -119,15 +119,16 @@ class PersonServices:
     def __init__(self, session: AppSession, shared: Shared, instructions: str) -> None:
         self.session_id = session.id
         self.conversations = Conversations(session)
+        self.profile = Profile(session)
         self.usage = Usage(session)
         self.chat = Chat(
             store=self.conversations,
             live_turns=shared.live_turns,
-            model=shared.model,
-            info=shared.info,
+            models=shared.models,
             counter=RegexCounter(),
             instructions=instructions,
             sweep=shared.sweep,
+            preferences=self.profile.preferences,
             titling=shared.titling,
         )
         self._session = session
@@ -160,11 +161,6 @@ def person_services(session_id: str | None) -> PersonServices | None:
         person = PersonServices(session, shared, _begun().settings.instructions)
         person = shared.people.setdefault(session.id, person)
     return person
-
-
-def model_info() -> ModelInfo:
-    """The model that answers in this deployment."""
-    return _shared().info
 
 
 def routes() -> list[Route]:
@@ -265,8 +261,7 @@ def _build() -> Shared:
         visitors=visitors,
         live_turns=live_turns,
         titling=Titling() if chosen.titles else None,
-        model=_model(chosen, at),
-        info=_model_info(chosen, at),
+        models=_models(chosen, at),
         people=people,
     )
     threading.Thread(target=_keep_sweeping, args=[shared], name="sweep", daemon=True).start()
@@ -278,20 +273,26 @@ def _leave(person: PersonServices | None) -> None:
         person.chat.leave()
 
 
-def _model(chosen: Settings, at: Endpoints) -> OpenAIModel:
+def _models(chosen: Settings, at: Endpoints) -> Models:
     if at.model_url:
         client = connect(at.model_url, at.model_key or "")
-        return OpenAIModel(client, LOCAL_MODEL.name, first_token_seconds=_LOCAL_FIRST_TOKEN_SECONDS)
+        local = OpenAIModel(
+            client, LOCAL_MODEL.name, first_token_seconds=_LOCAL_FIRST_TOKEN_SECONDS
+        )
+        return Models(Offer(LOCAL_MODEL, local))
     url = str(chosen.openai_base_url or _OPENAI)
     key = chosen.openai_api_key.get_secret_value() if chosen.openai_api_key else "none"
-    return OpenAIModel(connect(url, key), chosen.model or "")
+    name, *others = chosen.offered_models
+    model = OpenAIModel(connect(url, key), name)
+    return Models(
+        Offer(_model_info(chosen, name), model),
+        tuple(Offer(_model_info(chosen, other), model.named(other)) for other in others),
+    )
 
 
-def _model_info(chosen: Settings, at: Endpoints) -> ModelInfo:
-    if at.model_url:
-        return LOCAL_MODEL
+def _model_info(chosen: Settings, name: str) -> ModelInfo:
     return known_model(
-        chosen.model or "",
+        name,
         base_url=str(chosen.openai_base_url or _OPENAI),
         context_tokens=chosen.context_tokens,
         reply_tokens=chosen.reply_tokens,

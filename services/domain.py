@@ -101,6 +101,16 @@ class Conversation:
     is_archived: bool = False
     is_unread: bool = False  # a reply has come that its person has not seen on any device
     is_verified: bool = True  # False: the title did not open
+    model: str | None = None  # that was chosen for it; None: the person's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preferences:
+    """What a person chose for all conversations that have no choice of their own."""
+
+    model: str | None = None  # None: the deployment's first
+    instructions: str | None = field(default=None, repr=False)  # None: the deployment's
+    is_verified: bool = True  # False: what was stored did not open
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +168,15 @@ class PersonUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thread:
-    """A conversation with all its messages, by seq."""
+    """A conversation with its instructions and all its messages, by seq."""
 
     conversation: Conversation
     messages: tuple[Message, ...]
     is_whole: bool = True  # False: rows were removed, added, swapped or changed behind our back
+    instructions: str | None = field(default=None, repr=False)  # its own; None: the person's
+    are_instructions_verified: bool = True  # False: it has some, and they did not open
     tip_id: MessageId | None = (
-        None  # where the branch ends that is read; None: at the newest message
+        None  # where the branch that is read ends; None: at the newest message
     )
 
     def branch(self) -> tuple[Message, ...]:

@@ -8,6 +8,7 @@
     - Suspended
     - AddressTaken
     - BadInput ......... its sentence says what to change
+      - InstructionsTooLong
     - TooManyAttempts
     - Stale ............ the conversation went on elsewhere
     - Busy ............. a reply of this conversation is still coming
@@ -73,6 +74,16 @@ class BadInput(Refused):
     def __init__(self, public: str) -> None:
         super().__init__(public)
         self.public = public
+
+
+class InstructionsTooLong(BadInput):
+    """What a person told the model to be leaves too little room for what is said."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The instructions are too long for this model: shorten them, or choose a model with a "
+            "larger context."
+        )
 
 
 class TooManyAttempts(Refused):

@@ -1,5 +1,6 @@
 """What a deployment may choose, read once from the environment and `.streamlit/secrets.toml`."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Self, cast
@@ -14,6 +15,7 @@ from pydantic_settings import (
 
 from services.errors import Misconfigured
 
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")  # as the database has it
 SECRETS_FILE = Path(__file__).parents[1] / ".streamlit" / "secrets.toml"
 
 
@@ -38,6 +40,8 @@ class Settings(BaseSettings):
     openai_base_url: HttpUrl | None = Field(default=None, alias="OPENAI_BASE_URL")
     openai_api_key: SecretStr | None = Field(default=None, alias="OPENAI_API_KEY")
     model: str | None = Field(default=None, alias="DAYBOOK_MODEL")
+    models: str = Field(default="", alias="DAYBOOK_MODELS")  # others to choose from, with commas
+    # the four below hold for every model
     context_tokens: int | None = Field(default=None, ge=512, alias="DAYBOOK_CONTEXT_TOKENS")
     reply_tokens: int | None = Field(default=None, ge=16, alias="DAYBOOK_REPLY_TOKENS")
     # micro-dollars for a million tokens, where genai-prices does not know the model
@@ -62,7 +66,13 @@ class Settings(BaseSettings):
     def _check_pairs(self) -> Self:
         if (self.supabase_url is None) != (self.supabase_key is None):
             raise ValueError("SUPABASE_URL and SUPABASE_KEY go together: set both, or neither")
-        if (self.openai_base_url or self.openai_api_key) and not self.model:
+        if not all(_MODEL_NAME.fullmatch(name) for name in self.offered_models):
+            raise ValueError(
+                "A model's name is wrong: DAYBOOK_MODEL holds one, DAYBOOK_MODELS some with commas between"
+            )
+        if self.models and not (self.openai_base_url or self.openai_api_key):
+            raise ValueError("DAYBOOK_MODELS needs OPENAI_BASE_URL or OPENAI_API_KEY beside it")
+        if (self.openai_base_url or self.openai_api_key) and not self.offered_models:
             raise ValueError("DAYBOOK_MODEL is missing: name the model of your endpoint")
         if any(url and url.password for url in (self.supabase_url, self.openai_base_url, self.url)):
             # HTTP clients log addresses
@@ -70,6 +80,12 @@ class Settings(BaseSettings):
         if self.context_tokens and self.reply_tokens and self.context_tokens <= self.reply_tokens:
             raise ValueError("DAYBOOK_REPLY_TOKENS must leave room in DAYBOOK_CONTEXT_TOKENS")
         return self
+
+    @property
+    def offered_models(self) -> tuple[str, ...]:
+        """What may be chosen at the endpoint, the default first."""
+        names = [self.model or "", *self.models.split(",")]
+        return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
 
     @classmethod
     def settings_customise_sources(

@@ -17,6 +17,7 @@ from services.domain import (
     MessageId,
     Outcome,
     PersonUsage,
+    Preferences,
     Purpose,
     Role,
     SessionId,
@@ -36,9 +37,11 @@ from services.errors import (
     NotFound,
     OverBudget,
     Stale,
+    Tampered,
 )
-from services.llm import ModelInfo, Piece
+from services.llm import ModelInfo, Models, Offer, Piece
 from services.memory import ContextMessage, RegexCounter
+from services.store.profile import checked_instructions
 from services.store.rows import TurnState
 from services.store.turns import Begun, Ending, NewTurn, OpenTurn
 
@@ -51,6 +54,14 @@ INFO = ModelInfo(
     input_micro=1_000_000,
     output_micro=4_000_000,
     cached_input_micro=100_000,
+)
+LARGE = ModelInfo(
+    name="large",
+    context_tokens=400_000,
+    reply_tokens=4_000,
+    input_micro=1_250_000,
+    output_micro=10_000_000,
+    cached_input_micro=125_000,
 )
 COST = TurnCost("scripted", Tokens(1200, 34, 800), 700)
 
@@ -99,7 +110,7 @@ class MemoryConversations:
             raise NotFound
         return self._remember(conversation_id)
 
-    def create(self, title: str, policy: MemoryPolicy) -> Thread:
+    def create(self, title: str, policy: MemoryPolicy, model: str | None = None) -> Thread:
         self._answer()
         now = self._tick()
         conversation = Conversation(
@@ -112,6 +123,7 @@ class MemoryConversations:
             pinned_at=None,
             created_at=now,
             updated_at=now,
+            model=model,
         )
         self.threads[conversation.id] = Thread(conversation=conversation, messages=())
         return self._remember(conversation.id)
@@ -159,6 +171,21 @@ class MemoryConversations:
     def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:
         reset_seq = self.thread(conversation_id).conversation.reset_seq
         self._change(conversation_id, policy=policy, start_seq=reset_seq)
+
+    def set_model(self, conversation_id: ConversationId, model: str | None) -> None:
+        self._change(conversation_id, model=model)
+
+    def instructions(self, conversation_id: ConversationId) -> str | None:
+        thread = self.thread(conversation_id)
+        if not thread.are_instructions_verified:
+            raise Tampered
+        return thread.instructions
+
+    def set_instructions(self, conversation_id: ConversationId, text: str) -> None:
+        checked, thread = checked_instructions(text), self.thread(conversation_id)
+        self.threads[conversation_id] = replace(
+            thread, instructions=checked, are_instructions_verified=True
+        )
 
     def start_anew(self, thread: Thread) -> None:
         last_seq = thread.messages[-1].seq if thread.messages else 0
@@ -413,6 +440,28 @@ class MemoryUsage:
         return self.rows
 
 
+@dataclass
+class MemoryProfile:
+    """What one person prefers."""
+
+    known: Preferences = field(default_factory=Preferences)
+    failure: AppError | None = None
+
+    def preferences(self) -> Preferences:
+        return self.known
+
+    def set_model(self, model: str | None) -> None:
+        self._change(model=model)
+
+    def set_instructions(self, text: str) -> None:
+        self._change(instructions=checked_instructions(text))
+
+    def _change(self, **changes: object) -> None:
+        if self.failure:
+            raise self.failure
+        self.known = replace(self.known, is_verified=True, **changes)
+
+
 class FakePerson:
     """What the pages get for who is signed in: the real chat over fakes."""
 
@@ -424,19 +473,21 @@ class FakePerson:
         email: str = "maya@daybook.test",
         live_turns: LiveTurns | None = None,
         titling: Titling | None = None,
+        others: tuple[Offer, ...] = (),
     ) -> None:
         self.session_id = SessionId(UUID(int=0x5))
         self.conversations, self.model = conversations, model
         self.email, self.role = email, role
+        self.profile = MemoryProfile()
         self.usage = MemoryUsage([a_person("jonas@daybook.test")], role is AccountRole.ADMIN)
         self.chat = Chat(
             store=conversations,
             live_turns=live_turns or LiveTurns(),
-            model=model,
-            info=INFO,
+            models=Models(Offer(INFO, model), others),
             counter=RegexCounter(),
             instructions="Be kind.",
             sweep=lambda: None,
+            preferences=self.profile.preferences,
             titling=titling,
         )
 

@@ -35,7 +35,7 @@ from services.errors import (
     StoreUnavailable,
     WrongCredentials,
 )
-from services.llm import ModelInfo, OpenAIModel, connect
+from services.llm import ModelInfo, Models, Offer, OpenAIModel, connect
 from services.memory import ContextBudget, History, RegexCounter, plan_context
 from services.store.conversations import Conversations
 from services.store.gateway import store_errors
@@ -168,8 +168,7 @@ def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelSer
         visitors=visitors,
         live_turns=live_turns,
         titling=titling,
-        model=model,
-        info=INFO,
+        models=Models(Offer(INFO, model)),
         people={},
     )
     person = PersonServices(session, shared, f"You know {SAID}.")

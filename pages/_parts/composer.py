@@ -1,32 +1,44 @@
-"""What stands below the composer: the memory of the conversation, its meter, and Stop."""
+"""What stands below the composer: the memory of the conversation, its meter, its model, and Stop."""
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import memory, models
 from pages._parts.turns import Turn
-from services.chat import LiveTurn
+from services import bootstrap
+from services.chat import Chat, LiveTurn, Setup
 from services.domain import Thread
-from services.llm import ModelInfo
+from services.embedded import ModelState
 from services.memory import ContextPlan
 
 
 def place_tools() -> DeltaGenerator:
     """The row for `draw_tools`."""
     return st.bottom.container(
-        horizontal=True, vertical_alignment="center", gap="xxsmall", key="composer-tools"
+        horizontal=True,
+        vertical_alignment="center",
+        gap="xxsmall",
+        wrap=False,
+        key="composer-tools",
     )
 
 
 def draw_tools(
-    info: ModelInfo, thread: Thread | None, plan: ContextPlan | None, turn: Turn | None
+    chat: Chat,
+    thread: Thread | None,
+    setup: Setup,
+    plan: ContextPlan | None,
+    turn: Turn | None,
 ) -> None:
-    """How the model remembers *thread*, or which model there is; and Stop while *turn* can be stopped."""
+    """How the model remembers *thread*, which model it is, and Stop while *turn* can be stopped."""
+    is_ours = bootstrap.life().model is not ModelState.REMOTE
     if thread:
         memory.draw_policy(thread)
-        memory.draw_meter(plan, info)
+        memory.draw_meter(plan, setup.info)
+    if thread or not is_ours:
+        models.draw_picker(chat, thread, setup)
     else:
-        st.caption(models.line(), width="stretch")
+        st.caption(models.line(chat), width="stretch")
     st.space("stretch")
     if isinstance(turn, LiveTurn):  # another process's request cannot be ended from here
         st.button(

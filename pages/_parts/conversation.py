@@ -79,7 +79,17 @@ def draw_title(thread: Thread) -> DeltaGenerator:
 
 
 def draw_menus(person: PersonServices, thread: Thread) -> None:
-    """What can be done with the whole conversation."""
+    """What can be done with the whole conversation, and a sign that it has instructions of its own."""
+    if thread.instructions:
+        st.button(
+            "It has its own instructions",
+            icon=":material/sticky_note_2:",
+            type="tertiary",
+            help="The model is told something of its own here.",
+            key="own-instructions",
+            on_click=dialogs.ask_for_instructions,
+            args=[thread.conversation],
+        )
     files = st.popover("Export", icon=":material/download:", type="tertiary", key="export")
     with files.container(gap=None, width=200, key="export-panel"):
         for name, suffix, kind, write in _EXPORTS:

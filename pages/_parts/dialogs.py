@@ -6,7 +6,7 @@ lasts, nothing in a dialog is heard.
 
 import streamlit as st
 
-from pages._parts import safe_md, undo
+from pages._parts import preferences, safe_md, undo
 from pages._session import find_person, keep_errors, person_services
 from services.domain import Conversation
 
@@ -33,18 +33,32 @@ def draw_menu(label: str, conversation: Conversation, key: str) -> None:
 
 def open_asked() -> bool:
     """Open the dialog that was asked for. Say whether there was one."""
-    asked: tuple[str, Conversation] | None = st.session_state.pop("dialog", None)
+    asked: tuple[str, Conversation | None] | None = st.session_state.pop("dialog", None)
     if asked is None:
         return False
     name, conversation = asked
-    _DIALOGS[name](conversation)
+    if conversation:
+        _DIALOGS[name](conversation)
+    else:
+        preferences.preferences_dialog()
     return True
+
+
+def ask_for_preferences() -> None:
+    """Have the page open what holds for all conversations. A callback."""
+    st.session_state.dialog = "Preferences", None
+
+
+def ask_for_instructions(conversation: Conversation) -> None:
+    """Have the page open what the model is told in *conversation*. A callback."""
+    st.session_state.dialog = "Instructions", conversation
 
 
 def _choices(conversation: Conversation) -> list[str]:
     if conversation.is_archived:
-        return ["Rename", "Unarchive", "Delete"]
-    return ["Unpin" if conversation.pinned_at else "Pin", "Rename", "Archive", "Delete"]
+        return ["Rename", "Instructions", "Unarchive", "Delete"]
+    pin = "Unpin" if conversation.pinned_at else "Pin"
+    return [pin, "Rename", "Instructions", "Archive", "Delete"]
 
 
 def _choose(conversation: Conversation, key: str) -> None:
@@ -87,7 +101,7 @@ def _save_title(conversation: Conversation, key: str) -> None:
         find_person().conversations.rename(conversation.id, st.session_state[key])
 
 
-_DIALOGS = {"Rename": _rename}
+_DIALOGS = {"Rename": _rename, "Instructions": preferences.instructions_dialog}
 _DONE = {
     "Pin": "is pinned",
     "Unpin": "is no longer pinned",

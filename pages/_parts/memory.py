@@ -21,7 +21,7 @@ from services.domain import (
     Thread,
     Window,
 )
-from services.errors import PromptTooLong
+from services.errors import InstructionsTooLong, PromptTooLong
 from services.llm import ModelInfo
 from services.memory import ContextPlan
 
@@ -30,10 +30,10 @@ _METER_ICONS = (10, 20, 40, 60, 80, 90)  # per cent; there are no others
 
 
 def plan_of(chat: Chat, thread: Thread) -> ContextPlan | None:
-    """What the next turn would see, or None: all of it no longer fits, and all of it is asked for."""
+    """What the next turn would see, or None: what is asked for does not fit."""
     try:
         return chat.view(thread)
-    except PromptTooLong:
+    except (PromptTooLong, InstructionsTooLong):
         return None
 
 
@@ -82,7 +82,10 @@ def draw_meter(plan: ContextPlan | None, info: ModelInfo) -> None:
     with panel.container(width=340, gap="small", key="context-inspector"):
         st.markdown("**What the model sees next**")
         if plan is None:
-            st.caption("The whole conversation no longer fits: choose another memory policy.")
+            st.caption(
+                "What is to be sent no longer fits: choose another memory policy or a model with a "
+                "larger context, or shorten the instructions."
+            )
         else:
             st.html(_table(plan, info))
             st.caption(_leftovers(plan, info))

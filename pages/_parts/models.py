@@ -1,13 +1,24 @@
-"""Which model answers."""
+"""Which model answers: what there is to choose from, and what was chosen."""
 
-from pages._parts import safe_md
+import re
+
+import streamlit as st
+
+from pages._parts import safe_md, words
+from pages._session import find_person, keep_errors
 from services import bootstrap
+from services.chat import Chat, Setup
+from services.domain import ConversationId, Thread
 from services.embedded import ModelState
+from services.errors import InstructionsTooLong
+from services.llm import ModelInfo
+
+_PICKED = "picked-model"  # for the conversation that comes into being with the next prompt
 
 
-def line() -> str:
-    """Which model answers, and what it is up to if it is our own."""
-    name = safe_md.label(bootstrap.model_info().name)
+def line(chat: Chat) -> str:
+    """Which model answers unless another is chosen, and what it is up to if it is our own."""
+    name = safe_md.label(chat.setup(None).info.name)
     match bootstrap.life().model:
         case ModelState.REMOTE:
             return f"Model: {name}"
@@ -20,3 +31,94 @@ def line() -> str:
                 f"Model: {name}, small and local. It proves the path and is weak at talking: "
                 "OPENAI\\_BASE\\_URL and DAYBOOK\\_MODEL name a better one."
             )
+
+
+def picked() -> str | None:
+    """The model that was picked on a fresh page."""
+    return st.session_state.get(_PICKED)
+
+
+def forget_picked() -> None:
+    """It is stored with its conversation now."""
+    st.session_state.pop(_PICKED, None)
+
+
+def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
+    """What answers in *thread*, or in a conversation that begins; opened: what else could."""
+    offered = {offer.info.name: offer.info for offer in chat.models}
+    conversation_id = thread.conversation.id if thread else None
+    usual = chat.setup(None).info.name  # the person's default
+    name = setup.info.name
+    key = f"model-{conversation_id or 'new'}"
+    st.session_state[key] = name  # it may have been chosen in another tab
+    label = safe_md.label(name, 40)
+    panel = st.popover(label, icon=":material/neurology:", type="tertiary", key="model-picker")
+    with panel.container(width=340):
+        st.radio(
+            "Which model answers here",
+            list(offered),
+            format_func=safe_md.label,
+            captions=[_caption(info, is_usual=info.name == usual) for info in offered.values()],
+            key=key,
+            on_change=_choose,
+            args=[conversation_id, key],
+        )
+        st.caption("Context in tokens, and prices for a million of them.")
+        if name != usual:
+            st.button(
+                "Make this my default",
+                icon=":material/person_check:",
+                type="tertiary",
+                help="For new conversations, and those whose model nobody chose.",
+                key="make-default",
+                on_click=_make_default,
+                args=[name],
+            )
+
+
+def draw_notices(thread: Thread | None, setup: Setup) -> None:
+    """What of the choices cannot be followed."""
+    if setup.missing_model:
+        missing, name = safe_md.label(setup.missing_model), safe_md.label(setup.info.name)
+        st.caption(f":material/info: {missing} is no longer offered here. {name} answers instead.")
+    if thread and not thread.are_instructions_verified:
+        st.caption(
+            ":material/gpp_bad: The instructions of this conversation could not be verified and are "
+            "not used. Please tell an operator."
+        )
+    if not setup.preferences.is_verified:
+        st.caption(
+            ":material/gpp_bad: Your preferences could not be verified and are not used. "
+            "Please tell an operator."
+        )
+    if setup.is_too_long:
+        st.warning(InstructionsTooLong().public)
+
+
+def _caption(info: ModelInfo, *, is_usual: bool) -> str:
+    is_free = not (info.input_micro or info.output_micro)
+    price = (
+        "no price" if is_free else f"{_price(info.input_micro)} in, {_price(info.output_micro)} out"
+    )
+    usual = " · your default" if is_usual else ""
+    return f"{info.context_tokens:,} tokens · {price}{usual}"
+
+
+def _price(micro: int) -> str:
+    """Dollars without the zeros that say nothing."""
+    return re.sub(r"(?<=[.,]\d\d)0+(?!\d)", "", words.dollars(micro)).replace("$", r"\$")
+
+
+def _choose(conversation_id: ConversationId | None, key: str) -> None:
+    name = str(st.session_state[key])
+    if conversation_id is None:
+        st.session_state[_PICKED] = name
+        return
+    with keep_errors():
+        find_person().conversations.set_model(conversation_id, name)
+
+
+def _make_default(name: str) -> None:
+    with keep_errors():
+        find_person().profile.set_model(name)
+        st.toast(f"{safe_md.label(name)} is your default now.")

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages._parts import browser, conversation_list, models, safe_md, words
+from pages._parts import browser, conversation_list, dialogs, models, safe_md, words
 from pages._session import lead_to, show_errors
 from services.bootstrap import PersonServices
 from services.domain import Account, AccountRole, Conversation
@@ -37,10 +37,11 @@ def draw_rest(person: PersonServices, opened: Conversation | None = None) -> Non
         with st.container(key="account", gap=None):
             browser.fold_sidebar_on_phones()
             browser.lead_keys_to_filter()
-            _draw_account(person.account)
+            _draw_account(person)
 
 
-def _draw_account(account: Account) -> None:
+def _draw_account(person: PersonServices) -> None:
+    account = person.account
     name = safe_md.label(account.email)
     is_admin = account.role is AccountRole.ADMIN
     menu = st.popover(
@@ -53,7 +54,15 @@ def _draw_account(account: Account) -> None:
     with menu.container(gap=14, width=232, key="account-panel"):
         st.caption(f"{name}, administrator" if is_admin else name)
         st.caption(_spent(account))
-        st.caption(models.line())
+        st.caption(models.line(person.chat))
+        st.button(
+            "Preferences",
+            icon=":material/tune:",
+            type="tertiary",
+            width="stretch",
+            key="preferences",
+            on_click=dialogs.ask_for_preferences,
+        )
         if is_admin:
             st.page_link(ADMIN, label="People", icon=":material/group:", width="stretch")
         st.html(_SIGN_OUT)

@@ -7,7 +7,7 @@ from uuid import UUID
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import browser, safe_md
+from pages._parts import browser, models, safe_md
 from pages._session import find_person, keep, keep_errors, kept_error
 from services.chat import Chat, LiveTurn
 from services.domain import ConversationId, MessageId, Thread
@@ -39,7 +39,8 @@ def send(thread: Thread | None) -> None:
             tip_id = branch[-1].id if branch else None
             turn = chat.begin(conversation.id, prompt, seen_rev=conversation.rev, tip_id=tip_id)
         else:
-            turn = chat.begin(None, prompt)
+            turn = chat.begin(None, prompt, model=models.picked())
+            models.forget_picked()
         st.query_params.from_dict({"c": str(turn.conversation_id)})
         st.session_state.begun = turn
 

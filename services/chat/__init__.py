@@ -2,6 +2,7 @@
 
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.service import Chat, ConversationStore
+from services.chat.setup import Setup
 from services.chat.titles import Titling
 
-__all__ = ["Chat", "ConversationStore", "LiveTurn", "LiveTurns", "Titling"]
+__all__ = ["Chat", "ConversationStore", "LiveTurn", "LiveTurns", "Setup", "Titling"]

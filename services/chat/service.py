@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.remote_turn import RemoteTurn
+from services.chat.setup import Setup, choose_setup
 from services.chat.titles import Titling, clean_title, first_words, plan_title
 from services.domain import (
     Conversation,
@@ -22,6 +23,7 @@ from services.domain import (
     Message,
     MessageId,
     Outcome,
+    Preferences,
     Purpose,
     Role,
     Thread,
@@ -34,6 +36,7 @@ from services.errors import (
     AppError,
     BadInput,
     Busy,
+    InstructionsTooLong,
     ModelFailure,
     ModelUnavailable,
     NotFound,
@@ -43,7 +46,7 @@ from services.errors import (
     Tampered,
 )
 from services.events import log_event
-from services.llm import ModelClient, ModelInfo
+from services.llm import ModelInfo, Models, Offer
 from services.memory import ContextBudget, ContextPlan, History, TokenCounter, plan_context
 from services.store.rows import TurnState
 from services.store.turns import Begun, ClientTurnId, Ending, NewTurn, OpenTurn
@@ -65,7 +68,7 @@ class ConversationStore(Protocol):
     def keep_fresh(self, seconds: int) -> None: ...
     def cached(self, conversation_id: ConversationId) -> Thread | None: ...
     def thread(self, conversation_id: ConversationId) -> Thread: ...
-    def create(self, title: str, policy: MemoryPolicy) -> Thread: ...
+    def create(self, title: str, policy: MemoryPolicy, model: str | None = None) -> Thread: ...
     def delete(self, conversation_id: ConversationId) -> None: ...
     def discard(self, conversation_id: ConversationId, seconds: int) -> None: ...
     def begin_turn(self, turn: NewTurn) -> Begun: ...
@@ -77,17 +80,26 @@ class ConversationStore(Protocol):
     def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of a model, and how much it may say."""
+
+    offer: Offer
+    plan: ContextPlan
+    max_tokens: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
     """Answers the prompts of one signed-in person."""
 
     store: ConversationStore
     live_turns: LiveTurns
-    model: ModelClient
-    info: ModelInfo
+    models: Models
     counter: TokenCounter
-    instructions: str = field(repr=False)
+    instructions: str = field(repr=False)  # the deployment's
     sweep: Callable[[], None]  # settles turns whose lease ran out
+    preferences: Callable[[], Preferences] = Preferences
     first_policy: MemoryPolicy = field(default_factory=Window)
     titling: Titling | None = None  # None: titles stay the first words
     _opened: set[ConversationId] = field(default_factory=set[ConversationId], repr=False)
@@ -99,8 +111,9 @@ class Chat:
         *,
         seen_rev: int | None = None,
         tip_id: MessageId | None = None,
+        model: str | None = None,
     ) -> LiveTurn:
-        """Store *prompt* and let the reply come. Without a conversation a new one is made.
+        """Store *prompt* and let the reply come. Without a conversation a new one is made, of *model*.
 
         *seen_rev* is the revision that the reader had on the page, *tip_id* the message after which the
         prompt is said, if that is not the newest. Raise Stale where it went on elsewhere, Busy,
@@ -109,7 +122,7 @@ class Chat:
         prompt = _clean(prompt)
         self.store.keep_fresh(_LONGEST_TURN)
         if conversation_id is None:
-            return self._begin_new(prompt)
+            return self._begin_new(prompt, model)
         thread = self.store.cached(conversation_id) or self.store.thread(conversation_id)
         try:
             return self._go_on(thread, prompt, seen_rev, tip_id)
@@ -192,8 +205,14 @@ class Chat:
         return self.store.thread(conversation_id)
 
     def view(self, thread: Thread) -> ContextPlan:
-        """What the next turn would see. Raise PromptTooLong (Full: it no longer fits)."""
-        return self._plan(thread.conversation, thread.branch(), None)
+        """What the next turn would see. Raise PromptTooLong (Full: it no longer fits), InstructionsTooLong."""
+        return self._plan(self.setup(thread), thread, thread.branch(), None)
+
+    def setup(self, thread: Thread | None, picked: str | None = None) -> Setup:
+        """What the next turn of *thread* is made with, or the first of one with the model *picked*."""
+        return choose_setup(
+            self.models, self.instructions, self.preferences(), thread, self.counter, picked
+        )
 
     def stop(self, conversation_id: ConversationId, within: float = 2.0) -> None:
         """Stop the turn of this conversation, if there is one, and let it be stored."""
@@ -230,8 +249,8 @@ class Chat:
             thread = thread.up_to(tip_id)
         return self._begin(thread, thread.branch(), prompt, MessageId(uuid4()))
 
-    def _begin_new(self, prompt: str) -> LiveTurn:
-        thread = self.store.create(first_words(prompt), self.first_policy)
+    def _begin_new(self, prompt: str, model: str | None) -> LiveTurn:
+        thread = self.store.create(first_words(prompt), self.first_policy, model)
         try:
             return self._begin(thread, (), prompt, MessageId(uuid4()))
         except AppError:
@@ -248,25 +267,28 @@ class Chat:
     ) -> LiveTurn:
         if self._is_live(thread.conversation.id):
             raise Busy
-        plan = self._plan(thread.conversation, past, again.body if again else prompt)
-        turn, max_tokens = self._reserve(thread, plan, prompt_id, prompt)
+        setup = self.setup(thread)
+        plan = self._plan(setup, thread, past, again.body if again else prompt)
+        turn, call = self._reserve(thread, setup.offer, plan, prompt_id, prompt)
         self.live_turns.run(
             turn,
             lambda said: self._checkpoint(turn, said),
-            lambda turn: self._reply(turn, plan, max_tokens),
+            lambda turn: self._reply(turn, call),
         )
         return turn
 
     def _reserve(
         self,
         thread: Thread,
+        offer: Offer,
         plan: ContextPlan,
         prompt_id: MessageId,
         prompt: str | None,
         purpose: Purpose = Purpose.REPLY,
-    ) -> tuple[LiveTurn, int]:
-        """A turn that is begun in the books, and how many tokens it may say. Raise as `begin`."""
-        worst_prompt = self.info.cost_micro(Tokens(plan.bound_tokens, 0))
+    ) -> tuple[LiveTurn, _Call]:
+        """A turn that is begun in the books, and the call it may make. Raise as `begin`."""
+        info = offer.info
+        worst_prompt = info.cost_micro(Tokens(plan.bound_tokens, 0))
         begun = self.store.begin_turn(
             NewTurn(
                 client_turn_id=ClientTurnId(uuid4()),
@@ -274,15 +296,15 @@ class Chat:
                 prompt_id=prompt_id,
                 prompt=prompt,
                 start_seq=plan.start_seq,
-                model=self.info.name,
+                model=info.name,
                 prompt_micro=worst_prompt,
-                reply_micro=self._reply_micro(plan.reply_tokens),
-                least_reply_micro=self._reply_micro(min(_LEAST_REPLY_TOKENS, plan.reply_tokens)),
+                reply_micro=_reply_micro(info, plan.reply_tokens),
+                least_reply_micro=_reply_micro(info, min(_LEAST_REPLY_TOKENS, plan.reply_tokens)),
                 lease_seconds=LEASE_SECONDS,
                 purpose=purpose,
             )
         )
-        affordable = self.info.affordable_reply(begun.reserved_micro - worst_prompt)
+        affordable = info.affordable_reply(begun.reserved_micro - worst_prompt)
         max_tokens = min(plan.reply_tokens, affordable)
         turn = LiveTurn(
             self.store.user_id,
@@ -302,26 +324,28 @@ class Chat:
             max_tokens=max_tokens,
             omitted=len(plan.omitted),
         )
-        return turn, max_tokens
+        return turn, _Call(offer, plan, max_tokens)
 
     def _plan(
-        self, conversation: Conversation, past: tuple[Message, ...], prompt: str | None
+        self, setup: Setup, thread: Thread, past: tuple[Message, ...], prompt: str | None
     ) -> ContextPlan:
+        if setup.is_too_long:
+            raise InstructionsTooLong
         history = History(
-            instructions=self.instructions,
+            instructions=setup.instructions,
             past=past,
             prompt=prompt,
-            start_seq=_start_seq(conversation, past),
-            reset_seq=conversation.reset_seq,
+            start_seq=_start_seq(thread.conversation, past),
+            reset_seq=thread.conversation.reset_seq,
         )
-        budget = ContextBudget(self.info.context_tokens, self.info.reply_tokens)
-        return plan_context(conversation.policy, history, budget, self.counter)
+        budget = ContextBudget(setup.info.context_tokens, setup.info.reply_tokens)
+        return plan_context(thread.conversation.policy, history, budget, self.counter)
 
-    def _reply(self, turn: LiveTurn, plan: ContextPlan, max_tokens: int) -> None:
+    def _reply(self, turn: LiveTurn, call: _Call) -> None:
         """Produce the reply, and once its followers know, have the conversation titled."""
         titling = None
         try:
-            self._produce(turn, plan, max_tokens)
+            self._produce(turn, call)
             titling = self._claim_title(turn)  # before they know, so that they can await it
         finally:
             turn.close(turn.failure)
@@ -349,11 +373,12 @@ class Chat:
         try:
             thread = self.store.thread(conversation_id)
             branch = thread.branch()
-            plan = plan_title(branch, self.info.context_tokens, self.counter)
+            offer = self.setup(thread).offer
+            plan = plan_title(branch, offer.info.context_tokens, self.counter)
             if plan is None or thread.conversation.is_titled:
                 return
-            turn, max_tokens = self._reserve(thread, plan, branch[0].id, None, Purpose.TITLE)
-            titling.turns.run(turn, beat, lambda turn: self._title(titling, turn, plan, max_tokens))
+            turn, call = self._reserve(thread, offer, plan, branch[0].id, None, Purpose.TITLE)
+            titling.turns.run(turn, beat, lambda turn: self._title(titling, turn, call))
             is_begun = True
         except AppError:
             log_event("title.refused", conversation=conversation_id)
@@ -361,11 +386,11 @@ class Chat:
             if not is_begun:
                 titling.over(conversation_id)
 
-    def _title(self, titling: Titling, turn: LiveTurn, plan: ContextPlan, max_tokens: int) -> None:
+    def _title(self, titling: Titling, turn: LiveTurn, call: _Call) -> None:
         """Produce a title, and give it unless the model failed, ran on or made none."""
         try:
-            reported = self._produce(turn, plan, max_tokens)
-            is_cut = reported is not None and reported.reply >= max_tokens
+            reported = self._produce(turn, call)
+            is_cut = reported is not None and reported.reply >= call.max_tokens
             title = None if turn.failure or turn.is_stopped or is_cut else clean_title(turn.said())
             is_given = bool(title and self.store.give_title(turn.conversation_id, title))
             log_event("title.made", turn=turn.id, given=is_given)
@@ -375,7 +400,7 @@ class Chat:
             titling.over(turn.conversation_id)
             turn.close(turn.failure)
 
-    def _produce(self, turn: LiveTurn, plan: ContextPlan, max_tokens: int) -> Tokens | None:
+    def _produce(self, turn: LiveTurn, call: _Call) -> Tokens | None:
         """Stream into *turn*, store and settle, however it ends. Return what the endpoint counted."""
         used: Tokens | None = None
         reported: Tokens | None = None
@@ -384,7 +409,7 @@ class Chat:
         try:
             if self._checkpoint(turn, "") and not turn.is_stopped:
                 is_called = True
-                stream = self.model.start(plan.messages, max_tokens=max_tokens)
+                stream = call.offer.client.start(call.plan.messages, max_tokens=call.max_tokens)
                 turn.when_stopped(stream.cancel)
                 for piece in stream:
                     if isinstance(piece, Tokens):
@@ -400,11 +425,13 @@ class Chat:
             raise
         finally:
             if used is None and is_called:
-                used = self._counted(plan, turn.said(), max_tokens, is_failed=failure is not None)
-            turn.failure = self._settle(turn, used or Tokens(0, 0), failure)
+                used = self._counted(call, turn.said(), is_failed=failure is not None)
+            turn.failure = self._settle(turn, call.offer.info, used or Tokens(0, 0), failure)
         return reported
 
-    def _settle(self, turn: LiveTurn, tokens: Tokens, failure: AppError | None) -> AppError | None:
+    def _settle(
+        self, turn: LiveTurn, info: ModelInfo, tokens: Tokens, failure: AppError | None
+    ) -> AppError | None:
         said = turn.said()
         outcome = (
             Outcome.STOPPED if turn.is_stopped else Outcome.FAILED if failure else Outcome.COMPLETE
@@ -417,7 +444,7 @@ class Chat:
             reply=said if turn.purpose is Purpose.REPLY else "",
             outcome=outcome,
             tokens=tokens,
-            cost_micro=self.info.cost_micro(tokens),
+            cost_micro=info.cost_micro(tokens),
         )
         unsaved = self._finish(ending)
         log_event(
@@ -449,12 +476,13 @@ class Chat:
             else:
                 return None
 
-    def _counted(self, plan: ContextPlan, said: str, max_tokens: int, *, is_failed: bool) -> Tokens:
+    def _counted(self, call: _Call, said: str, *, is_failed: bool) -> Tokens:
         """Our own count, where the endpoint reported none; it leans high, but not above what is reserved."""
         if is_failed and not said:
             return Tokens(0, 0)
         return Tokens(
-            min(plan.prompt_tokens, plan.bound_tokens), min(self.counter.count(said), max_tokens)
+            min(call.plan.prompt_tokens, call.plan.bound_tokens),
+            min(self.counter.count(said), call.max_tokens),
         )
 
     def _checkpoint(self, turn: LiveTurn, said: str) -> bool:
@@ -464,8 +492,9 @@ class Chat:
         turn = self.live_turns.find(self.store.user_id, conversation_id)
         return turn is not None and not turn.is_done
 
-    def _reply_micro(self, tokens: int) -> int:
-        return self.info.cost_micro(Tokens(0, tokens))
+
+def _reply_micro(info: ModelInfo, tokens: int) -> int:
+    return info.cost_micro(Tokens(0, tokens))
 
 
 def _seen_revs(thread: Thread) -> set[int]:

@@ -2,7 +2,7 @@
 
 from services.crypto.keyring import RootKeys, UserKey, VaultRing, new_key
 from services.crypto.proof import ServerProof, sha
-from services.crypto.vault import LARGEST_TEXT, Head, Place, Vault
+from services.crypto.vault import LARGEST_TEXT, Head, Place, Vault, token_version
 
 __all__ = [
     "LARGEST_TEXT",
@@ -15,4 +15,5 @@ __all__ = [
     "VaultRing",
     "new_key",
     "sha",
+    "token_version",
 ]

@@ -2,12 +2,15 @@
 
 from services.llm.catalogue import ModelInfo, known_model
 from services.llm.model import ModelClient, ModelStream, Piece
+from services.llm.offers import Models, Offer
 from services.llm.openai_model import OpenAIModel, connect
 
 __all__ = [
     "ModelClient",
     "ModelInfo",
     "ModelStream",
+    "Models",
+    "Offer",
     "OpenAIModel",
     "Piece",
     "connect",

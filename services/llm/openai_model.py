@@ -5,6 +5,7 @@ cancelling a task, which works in every state, also before the endpoint has answ
 """
 
 import asyncio
+import copy
 import json
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -78,6 +79,12 @@ class OpenAIModel:
 
     def start(self, messages: Sequence[ContextMessage], *, max_tokens: int) -> "_Stream":
         return _Stream(self._loop, lambda say: self._reply(messages, max_tokens, say))
+
+    def named(self, name: str) -> "OpenAIModel":
+        """Another model at the same endpoint, over the same sockets: they end together."""
+        other = copy.copy(self)
+        other._name, other._dialect = name, _Dialect()
+        return other
 
     def close(self) -> None:
         """End all streams and connections."""

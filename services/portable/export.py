@@ -55,6 +55,9 @@ def to_json(thread: Thread) -> str:
         "conversation": {
             "id": str(conversation.id),
             "title": conversation.title,
+            "model": conversation.model,
+            "instructions": thread.instructions,
+            "instructions_verified": thread.are_instructions_verified,
             "policy": _policy(conversation.policy),
             "reset_seq": conversation.reset_seq,
             "start_seq": conversation.start_seq,

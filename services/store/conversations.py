@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import cast
 from uuid import uuid4
@@ -20,9 +21,10 @@ from services.domain import (
 )
 from services.errors import AppError, BadInput, StoreUnavailable
 from services.store.gateway import Answer, Argument, Hidden, refusal, store_errors
+from services.store.profile import checked_instructions
 from services.store.rows import (
-    CONVERSATION_COLUMNS,
     CONVERSATION_ROWS,
+    LISTED_COLUMNS,
     ConversationRow,
     ConversationState,
     policy_columns,
@@ -58,7 +60,7 @@ class Conversations:
         state = ConversationState.ARCHIVED if is_archived else ConversationState.ACTIVE
         self._session.keep_fresh()
         with store_errors():
-            query = self._session.client.table("conversations").select(CONVERSATION_COLUMNS)
+            query = self._session.client.table("conversations").select(LISTED_COLUMNS)
             rows = CONVERSATION_ROWS.validate_python(
                 query.eq("state", state)
                 .is_("destroy_at", "null")
@@ -89,7 +91,7 @@ class Conversations:
         known = self._threads.known(conversation_id)
         return known.thread if known else None
 
-    def create(self, title: str, policy: MemoryPolicy) -> Thread:
+    def create(self, title: str, policy: MemoryPolicy, model: str | None = None) -> Thread:
         """A new, empty conversation. Raise BadInput (there are too many), StoreUnavailable."""
         conversation_id = ConversationId(uuid4())
         key, user_key = new_key(), self._session.newest_key
@@ -107,11 +109,13 @@ class Conversations:
                 new_policy_size=size,
                 new_expiry=None,
             )
+            if model:
+                self.set_model(conversation_id, model)
         except StoreUnavailable:
             with suppress(AppError):  # it may be there: nobody would know what it is
                 self.delete(conversation_id)
             raise
-        return self._threads.made(conversation_id, title, policy, vault)
+        return self._threads.made(conversation_id, title, policy, vault, model)
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
         """Give it another title. Raise BadInput for an empty one or one of over 120 characters."""
@@ -168,6 +172,34 @@ class Conversations:
         """Choose another memory policy; the model's view begins where the context was started."""
         self._set_memory(conversation_id, policy, reset_seq=None)
 
+    def set_model(self, conversation_id: ConversationId, model: str | None) -> None:
+        """Choose the model that answers; None: the person's."""
+        self._call("set_conversation_model", conversation=conversation_id, new_model=Hidden(model))
+        self._threads.amend(
+            conversation_id,
+            lambda known: replace(known, conversation=replace(known.conversation, model=model)),
+        )
+
+    def instructions(self, conversation_id: ConversationId) -> str | None:
+        """The conversation's own, if it has some. Raise NotFound, Tampered."""
+        self._session.keep_fresh()
+        return self._threads.instructions(self._threads.row(conversation_id))
+
+    def set_instructions(self, conversation_id: ConversationId, text: str) -> None:
+        """Give it instructions of its own; empty ones: the person's. Raise BadInput."""
+        checked = checked_instructions(text)
+        place = self._threads.instructions_place(conversation_id)
+        vault = self._threads.vault(conversation_id)
+        self._call(
+            "set_conversation_instructions",
+            conversation=conversation_id,
+            new_instructions=Hidden(vault.seal(checked, place) if checked else None),
+        )
+        self._threads.amend(
+            conversation_id,
+            lambda known: replace(known, instructions=checked, are_instructions_verified=True),
+        )
+
     def start_anew(self, thread: Thread) -> None:
         """Let the model's view begin after what was said so far. The history stays."""
         self._reset(thread.conversation.id, thread.messages[-1].seq if thread.messages else 0)
@@ -211,7 +243,7 @@ class Conversations:
         rows: list[ConversationRow] = []
         while True:
             with store_errors():
-                query = self._session.client.table("conversations").select(CONVERSATION_COLUMNS)
+                query = self._session.client.table("conversations").select(LISTED_COLUMNS)
                 query = query.gt("id", str(rows[-1].id)) if rows else query
                 page = CONVERSATION_ROWS.validate_python(
                     query.is_("destroy_at", "null").order("id").limit(PAGE).execute().data

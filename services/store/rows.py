@@ -39,6 +39,8 @@ class ConversationRow(BaseModel):
     destroy_at: Moment | None  # discarded: there for the turn that ends in it, and for no reader
     created_at: Moment
     updated_at: Moment
+    model: str | None
+    instructions: str | None = None
 
 
 class MessageRow(BaseModel):
@@ -103,6 +105,8 @@ TURN_ROWS = TypeAdapter(list[TurnRow])
 COST_ROWS = TypeAdapter(list[CostRow])
 # what to select for each of them
 CONVERSATION_COLUMNS = ",".join(ConversationRow.model_fields)
+# many at once, without what may be long
+LISTED_COLUMNS = ",".join(name for name in ConversationRow.model_fields if name != "instructions")
 MESSAGE_COLUMNS = ",".join(MessageRow.model_fields)
 TURN_COLUMNS = ",".join(TurnRow.model_fields)
 COST_COLUMNS = ",".join(CostRow.model_fields)

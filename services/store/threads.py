@@ -6,7 +6,7 @@ swapped, doubled or put back behind our back is noticed when the thread is next 
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -61,7 +61,7 @@ class Threads:
         self._session = session
         self._vaults: dict[ConversationId, Vault] = {}
         self._known: dict[ConversationId, KnownThread] = {}
-        self._titles: dict[ConversationId, tuple[str, str]] = {}  # sealed and opened
+        self._texts: dict[Place, tuple[str, str]] = {}  # titles, instructions: sealed and opened
         self._newest: dict[ConversationId, int] = {}  # the last revision that was whole
         self._set_back: set[ConversationId] = set()  # found at an older one: that stays noticed
         self._change = threading.Lock()
@@ -77,6 +77,12 @@ class Threads:
     def forget(self, conversation_id: ConversationId) -> None:
         """Have the whole thread read anew."""
         self._known.pop(conversation_id, None)
+
+    def amend(self, conversation_id: ConversationId, change: Callable[[Thread], Thread]) -> None:
+        """Have what is known of it say what was just stored: the next turn may not wait for a reading."""
+        with self._change:
+            if known := self._known.get(conversation_id):
+                self._known[conversation_id] = replace(known, thread=change(known.thread))
 
     def read(
         self, conversation_id: ConversationId, *, may_be_discarded: bool = False
@@ -103,7 +109,12 @@ class Threads:
             return known
 
     def made(
-        self, conversation_id: ConversationId, title: str, policy: MemoryPolicy, vault: Vault
+        self,
+        conversation_id: ConversationId,
+        title: str,
+        policy: MemoryPolicy,
+        vault: Vault,
+        model: str | None = None,
     ) -> Thread:
         """The thread of a conversation that was stored this moment: empty, and not read yet."""
         now = datetime.now(UTC)
@@ -117,6 +128,7 @@ class Threads:
             pinned_at=None,
             created_at=now,
             updated_at=now,
+            model=model,
         )
         thread = Thread(conversation=conversation, messages=())
         self._vaults[conversation_id] = vault
@@ -141,7 +153,7 @@ class Threads:
         title, is_verified = "", True
         if row.title is not None:
             try:
-                title = self._title(conversation_id, row.title, row)
+                title = self._text(row, row.title, self.title_place(conversation_id))
             except Tampered:
                 is_verified = False
         return Conversation(
@@ -158,7 +170,15 @@ class Threads:
             is_archived=row.state is ConversationState.ARCHIVED,
             is_unread=row.last_seq > row.read_seq,
             is_verified=is_verified,
+            model=row.model,
         )
+
+    def instructions(self, row: ConversationRow) -> str | None:
+        """The conversation's own, if it has some. Raise Tampered."""
+        if row.instructions is None:
+            return None
+        place = self.instructions_place(ConversationId(row.id))
+        return self._text(row, row.instructions, place)
 
     def vault(self, conversation_id: ConversationId, row: ConversationRow | None = None) -> Vault:
         """What seals and opens the conversation. Raise NotFound, Tampered."""
@@ -173,13 +193,10 @@ class Threads:
         return vault
 
     def title_place(self, conversation_id: ConversationId) -> Place:
-        return Place(
-            table="conversations",
-            column="title",
-            row_id=conversation_id,
-            user_id=self.user_id,
-            conversation_id=conversation_id,
-        )
+        return self._place("title", conversation_id)
+
+    def instructions_place(self, conversation_id: ConversationId) -> Place:
+        return self._place("instructions", conversation_id)
 
     def message_place(
         self,
@@ -200,18 +217,34 @@ class Threads:
             role=role,
         )
 
-    def _title(self, conversation_id: ConversationId, sealed: str, row: ConversationRow) -> str:
-        """The title, opened once for as long as it stays the same. Raise Tampered."""
-        known = self._titles.get(conversation_id)
+    def _place(self, column: str, conversation_id: ConversationId) -> Place:
+        return Place(
+            table="conversations",
+            column=column,
+            row_id=conversation_id,
+            user_id=self.user_id,
+            conversation_id=conversation_id,
+        )
+
+    def _text(self, row: ConversationRow, sealed: str, place: Place) -> str:
+        """What is *sealed*, opened once for as long as it stays the same. Raise Tampered."""
+        known = self._texts.get(place)
         if known is None or known[0] != sealed:
-            opened = self.vault(conversation_id, row).open(
-                sealed, self.title_place(conversation_id)
-            )
-            known = self._titles[conversation_id] = sealed, opened
+            opened = self.vault(ConversationId(row.id), row).open(sealed, place)
+            known = self._texts[place] = sealed, opened
         return known[1]
 
     def _checked(self, row: ConversationRow) -> KnownThread:
         """The thread of *row*, from what was known of it where that is still good."""
+        known = self._with_messages(row)
+        try:
+            own, is_verified = self.instructions(row), True
+        except Tampered:
+            own, is_verified = None, False
+        thread = replace(known.thread, instructions=own, are_instructions_verified=is_verified)
+        return replace(known, thread=thread)
+
+    def _with_messages(self, row: ConversationRow) -> KnownThread:
         conversation = self.conversation(row)
         before = self._known.get(conversation.id)
         if before and before.thread.is_whole and before.thread.conversation.rev == row.rev:

@@ -169,7 +169,11 @@ class Contract:
         ]
 
 
-_FREE_TEXT = {"model_name", "new_derivation"}  # proven as their sha256, like everything sealed
+_FREE_TEXT = {
+    "model_name",
+    "new_model",
+    "new_derivation",
+}  # proven as their sha256, like what is sealed
 
 
 def _field(name: str, kind: str, value: Any) -> Any:

@@ -104,6 +104,7 @@ def person_calls(own: Owned) -> dict[str, Arguments]:
     """A call of every function for people that would do something to *own*, if it were allowed."""
     return {
         "begin_turn": beginning(own.conversation, 1, parent=own.prompt),
+        "change_preferences": {"new_preferences": sealed("preferences"), "replaces": None},
         "change_profile": {"new_name": sealed("name"), "new_preferences": None},
         "checkpoint_turn": {"turn": own.turn, "said": sealed("more"), "lease_seconds": 5},
         "create_conversation": creation() | {"conversation": own.conversation},
@@ -128,6 +129,11 @@ def person_calls(own: Owned) -> dict[str, Arguments]:
             "new_max_open": 5,
             "new_max_per_minute": 5,
         },
+        "set_conversation_instructions": {
+            "conversation": own.conversation,
+            "new_instructions": sealed("other"),
+        },
+        "set_conversation_model": {"conversation": own.conversation, "new_model": "other"},
         "set_deployment_cap": {"new_monthly_cap_micro": 5},
         "set_memory_policy": {
             "conversation": own.conversation,
@@ -267,6 +273,7 @@ def test_another_persons_id_is_answered_like_an_unknown_one(own: Owned, mallory:
         - {
             "create_conversation",  # the id is the caller's own idea; the app makes them at random
             "keep_memory",  # the same, and the conversation is asked for below
+            "change_preferences",
             "change_profile",
             "delete_account",
             "put_user_key",

@@ -39,6 +39,7 @@ def make_app(model: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Ca
             "OPENAI_BASE_URL": model.url,
             "OPENAI_API_KEY": "scripted",
             "DAYBOOK_MODEL": "scripted",
+            "DAYBOOK_MODELS": "scripted-large",
             "DAYBOOK_SIGN_UPS_AN_HOUR": "1000",
         } | changes.pop("environment", {})
         base = changes.pop("base", None) or tmp_path_factory.mktemp(name)

@@ -84,6 +84,24 @@ class Tab:
         return self.page.locator(".st-key-truncation-banner")
 
     @property
+    def picker(self) -> Locator:
+        """What names the model that answers, and opens what else there is."""
+        return self.page.locator(".st-key-model-picker button")
+
+    @property
+    def facts(self) -> Locator:
+        """The rows under the replies: which model, and what it took."""
+        return self.page.locator(".db-acts small")
+
+    @property
+    def dialog(self) -> Locator:
+        return self.page.get_by_role("dialog")
+
+    @property
+    def instructions_sign(self) -> Locator:
+        return self.page.locator(".st-key-own-instructions button:visible")
+
+    @property
     def beginning(self) -> Locator:
         """The line from which the model reads."""
         return self.page.get_by_role("separator").filter(has_text="The model reads from here")
@@ -205,6 +223,33 @@ class Tab:
         dialog.get_by_label("Title").fill(new)
         dialog.get_by_role("button", name="Save").click()
         expect(dialog).to_have_count(0)
+
+    def picks(self, model: str) -> None:
+        """Have another model answer here."""
+        self.picker.click()
+        self.page.get_by_test_id("stRadioGroup").get_by_text(model, exact=True).click()
+        expect(self.picker).to_have_text(re.compile(rf"{model}(?!-)"))
+        self.page.keyboard.press("Escape")
+
+    def instructs(self, text: str) -> None:
+        """Tell the model something for the conversation that is open."""
+        self.page.locator(".st-key-conversation-menu button").click()
+        self.page.get_by_role("menuitem", name="Instructions").click()
+        self._saves(text)
+        expect(self.instructions_sign).to_be_visible()
+
+    def prefers(self, model: str, text: str) -> None:
+        """Choose a default model and instructions for all conversations without their own."""
+        self.page.locator(".st-key-account-menu button").click()
+        self.page.get_by_role("button", name="Preferences").click()
+        self.dialog.locator(".st-key-default-model input").click()
+        self.page.get_by_role("option", name=model, exact=True).click()
+        self._saves(text)
+
+    def _saves(self, text: str) -> None:
+        self.dialog.get_by_role("textbox").fill(text)
+        self.dialog.get_by_role("button", name="Save").click()
+        expect(self.dialog).to_have_count(0)
 
     def turns_to_the_archive(self) -> None:
         self.page.locator(".st-key-archive button").click()

@@ -15,7 +15,7 @@ from services.embedded.folders import socket_folder
 from services.embedded.keys import stack_secrets
 from services.embedded.mended import MendedTransport
 from services.embedded.postgres import Postgres
-from services.llm import ModelInfo
+from services.llm import ModelInfo, Models, Offer
 from services.llm.model import Piece
 from services.memory import ContextMessage, RegexCounter
 from services.store.conversations import Conversations
@@ -75,8 +75,7 @@ def converse(session: AppSession, turns: Iterable[tuple[str, str]]) -> Conversat
     chat = Chat(
         store=conversations,
         live_turns=LiveTurns(),
-        model=model,
-        info=_INFO,
+        models=Models(Offer(_INFO, model)),
         counter=RegexCounter(),
         instructions="",
         sweep=lambda: None,

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from services import bootstrap
 from services.embedded import ModelState
-from tests.fakes import INFO, FakePerson, MemoryConversations, ScriptedModel
+from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,7 +51,6 @@ def maya(conversations: MemoryConversations, model: ScriptedModel) -> FakePerson
 def life(monkeypatch: pytest.MonkeyPatch) -> FakeLife:
     alive = FakeLife()
     monkeypatch.setattr(bootstrap, "life", lambda: alive)
-    monkeypatch.setattr(bootstrap, "model_info", lambda: INFO)
     return alive
 
 

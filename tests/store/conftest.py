@@ -11,10 +11,11 @@ from pydantic import SecretStr
 from services.chat import Chat, LiveTurn, LiveTurns, Titling
 from services.crypto import RootKeys, ServerProof
 from services.embedded.mended import MendedTransport
-from services.llm import ModelInfo, OpenAIModel, connect
+from services.llm import ModelInfo, Models, Offer, OpenAIModel, connect
 from services.memory import RegexCounter
 from services.store.conversations import Conversations
 from services.store.gateway import Gateway, ServerCalls
+from services.store.profile import Profile
 from services.store.sessions import AppSession, Cookie, Sessions
 from tests.conftest import RunningStack
 from tests.fakes import INFO
@@ -89,15 +90,18 @@ def make_chat(sessions: Sessions, model: OpenAIModel) -> Callable[..., Chat]:
         live_turns: LiveTurns | None = None,
         info: ModelInfo = INFO,
         titling: Titling | None = None,
+        others: tuple[ModelInfo, ...] = (),
     ) -> Chat:
         return Chat(
             store=Conversations(session),
             live_turns=live_turns or LiveTurns(),
-            model=model,
-            info=info,
+            models=Models(
+                Offer(info, model), tuple(Offer(one, model.named(one.name)) for one in others)
+            ),
             counter=RegexCounter(),
             instructions="Be kind.",
             sweep=lambda: sessions.server.call("sweep_turns", at_most=100),
+            preferences=Profile(session).preferences,
             titling=titling,
         )
 

@@ -10,6 +10,7 @@ from services import errors
 from services.errors import (
     AppError,
     Cap,
+    InstructionsTooLong,
     Misconfigured,
     ModelFailure,
     ModelUnavailable,
@@ -47,6 +48,7 @@ def every_error() -> list[AppError]:
         *map(OverBudget, Cap),
         *map(ModelUnavailable, ModelFailure),
         *map(TooManyAttempts, (0, 1, 59, 60, 61, 3600)),
+        InstructionsTooLong(),
         PromptTooLong(9000, 8000),
         Misconfigured("Set DAYBOOK_MODEL."),
     ]

@@ -256,6 +256,7 @@ threads = st.builds(
         pinned_at=st.none() | moments,
         created_at=moments,
         updated_at=moments,
+        model=st.none() | st.text(),
     ),
     messages=st.lists(
         st.builds(
@@ -273,6 +274,8 @@ threads = st.builds(
         max_size=3,
     ).map(tuple),
     is_whole=st.booleans(),
+    instructions=st.none() | st.text(),
+    are_instructions_verified=st.booleans(),
 )
 
 
@@ -302,6 +305,7 @@ def imported(text: str) -> Thread:
             pinned_at=found["pinned_at"] and datetime.fromisoformat(found["pinned_at"]),
             created_at=datetime.fromisoformat(found["created_at"]),
             updated_at=datetime.fromisoformat(found["updated_at"]),
+            model=found["model"],
         ),
         messages=tuple(
             Message(
@@ -318,6 +322,8 @@ def imported(text: str) -> Thread:
             for one in document["messages"]
         ),
         is_whole=found["whole"],
+        instructions=found["instructions"],
+        are_instructions_verified=found["instructions_verified"],
     )
 
 
@@ -328,6 +334,8 @@ def test_an_export_holds_everything_that_an_import_needs(exported):
 
     assert back.messages == exported.messages
     assert back.is_whole == exported.is_whole
+    assert back.instructions == exported.instructions
+    assert back.are_instructions_verified == exported.are_instructions_verified
     assert all(
         getattr(back.conversation, name) == getattr(exported.conversation, name)
         for name in Conversation.__slots__

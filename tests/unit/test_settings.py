@@ -100,6 +100,15 @@ def test_a_secrets_file_that_cannot_be_read_is_named(secrets: Path):
             {"OPENAI_BASE_URL": f"http://me:{SECRET}@llm.test/v1", "DAYBOOK_MODEL": "m"},
             "An address holds a password",
         ),
+        ({"DAYBOOK_MODELS": "mini"}, "DAYBOOK_MODELS needs OPENAI_BASE_URL"),
+        (
+            {"OPENAI_BASE_URL": "http://llm.test", "DAYBOOK_MODELS": "mini, a large one"},
+            "A model's name is wrong: DAYBOOK_MODEL holds one, DAYBOOK_MODELS some",
+        ),
+        (
+            {"OPENAI_BASE_URL": "http://llm.test", "DAYBOOK_MODEL": "mini,large"},
+            "A model's name is wrong",
+        ),
         ({"DAYBOOK_CONTEXT_TOKENS": "511"}, "DAYBOOK_CONTEXT_TOKENS: Input should"),
         (
             {"DAYBOOK_CONTEXT_TOKENS": "600", "DAYBOOK_REPLY_TOKENS": "600"},
@@ -119,6 +128,29 @@ def test_a_wrong_choice_is_one_sentence_that_names_it(
 
     assert sentence.startswith(said)
     assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("model", "models", "offered"),
+    [
+        ("", "", ()),
+        ("mini", "", ("mini",)),
+        (
+            "mini",
+            " large, mini ,,meta-llama/Llama-3.3-70B ",
+            ("mini", "large", "meta-llama/Llama-3.3-70B"),
+        ),
+        ("", "large,mini", ("large", "mini")),
+    ],
+)
+def test_the_models_are_offered_once_each_the_default_first(
+    monkeypatch: pytest.MonkeyPatch, model: str, models: str, offered: tuple[str, ...]
+):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://llm.test") if offered else None
+    monkeypatch.setenv("DAYBOOK_MODEL", model)
+    monkeypatch.setenv("DAYBOOK_MODELS", models)
+
+    assert settings.read().offered_models == offered
 
 
 def test_secrets_stay_out_of_reprs(monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,51 @@
+"""Who answers in a conversation and by which instructions: its own choice, its person's, the deployment's."""
+
+from dataclasses import dataclass, field
+
+from services.domain import Preferences, Thread
+from services.llm import ModelInfo, Models, Offer
+from services.memory import TokenCounter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What the next turn of a conversation is made with."""
+
+    offer: Offer
+    instructions: str = field(repr=False)
+    preferences: Preferences = field(default_factory=Preferences)
+    missing_model: str | None = None  # was chosen, and is no longer offered
+    is_too_long: bool = False  # the instructions leave too little room for what is said
+
+    @property
+    def info(self) -> ModelInfo:
+        return self.offer.info
+
+
+def choose_setup(
+    models: Models,
+    deployment_instructions: str,
+    preferences: Preferences,
+    thread: Thread | None,
+    counter: TokenCounter,
+    picked: str | None = None,
+) -> Setup:
+    """Choose for *thread*, or for one that begins with the model *picked*.
+
+    A choice that is no longer offered is passed over. Instructions that a person wrote may take half of
+    the model's context: the deployment's own are its own affair.
+    """
+    chosen = [
+        name
+        for name in (thread.conversation.model if thread else picked, preferences.model)
+        if name
+    ]
+    offer = next((offer for name in chosen if (offer := models.named(name))), models.first)
+    own = (thread.instructions if thread else None) or preferences.instructions
+    return Setup(
+        offer=offer,
+        instructions=own or deployment_instructions,
+        preferences=preferences,
+        missing_model=chosen[0] if chosen and chosen[0] != offer.info.name else None,
+        is_too_long=own is not None and counter.count(own) > offer.info.context_tokens // 2,
+    )

@@ -1,0 +1,124 @@
+"""What a person prefers: one sealed text in their profile."""
+
+import time
+from collections.abc import Callable
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from services.crypto import Place, token_version
+from services.domain import Preferences
+from services.errors import BadInput, StoreUnavailable, Tampered
+from services.store.gateway import Hidden, refusal, store_errors
+from services.store.sessions import AppSession
+
+LONGEST_INSTRUCTIONS = 8_000  # characters
+_FRESH_SECONDS = 60.0  # after which another device may have changed them
+_TRIES = 5  # while other tabs change them too
+
+
+class _Row(BaseModel):
+    preferences: str | None
+
+
+class _Document(BaseModel):
+    """What is sealed. What later versions of the app keep in it stays in it."""
+
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+
+    model: str | None = None
+    instructions: str | None = Field(default=None, repr=False)
+
+
+_ROWS = TypeAdapter(list[_Row])
+
+
+class Profile:
+    """One person's own choices."""
+
+    def __init__(self, session: AppSession) -> None:
+        self._session = session
+        self._known: tuple[float, Preferences] | None = None  # and when they were read
+
+    def preferences(self) -> Preferences:
+        """As of a minute ago at most, or of longer while nobody can say. Raise StoreUnavailable."""
+        known = self._known
+        if known and time.monotonic() - known[0] < _FRESH_SECONDS:
+            return known[1]
+        try:
+            return self._read()[2]
+        except StoreUnavailable:
+            if known is None:
+                raise
+            return known[1]
+
+    def set_model(self, model: str | None) -> None:
+        """Choose the model of conversations without one of their own; None: the deployment's first."""
+        self._change(lambda known: known.model_copy(update={"model": model}))
+
+    def set_instructions(self, text: str) -> None:
+        """Choose the instructions of conversations without their own; empty ones: the deployment's.
+
+        Raise BadInput.
+        """
+        checked = checked_instructions(text)
+        self._change(lambda known: known.model_copy(update={"instructions": checked}))
+
+    def _change(self, change: Callable[[_Document], _Document]) -> None:
+        for _ in range(_TRIES):
+            token, document, _ = self._read()
+            changed = change(document)
+            user_key = self._session.newest_key
+            sealed = user_key.vault("profile").seal(changed.model_dump_json(), self._place())
+            answer = self._session.calls.call(
+                "change_preferences", new_preferences=Hidden(sealed), replaces=Hidden(token)
+            )
+            if answer.ok:
+                self._remember(changed)
+                return
+            if answer.reason != "stale":
+                raise refusal(answer.reason)
+        raise StoreUnavailable("change_preferences")
+
+    def _read(self) -> tuple[str | None, _Document, Preferences]:
+        """The token, what is in it, and that as the app knows it."""
+        self._session.keep_fresh()
+        with store_errors():
+            query = self._session.client.table("profiles").select("preferences")
+            rows = _ROWS.validate_python(query.execute().data)
+        token = rows[0].preferences if rows else None
+        document, is_verified = _Document(), True
+        if token:
+            try:
+                document = self._opened(token)
+            except Tampered:
+                is_verified = False
+        return token, document, self._remember(document, is_verified=is_verified)
+
+    def _opened(self, token: str) -> _Document:
+        user_key = self._session.user_keys.get(token_version(token) or 0)
+        if user_key is None:
+            raise Tampered
+        return _Document.model_validate_json(user_key.vault("profile").open(token, self._place()))
+
+    def _remember(self, document: _Document, *, is_verified: bool = True) -> Preferences:
+        preferences = Preferences(
+            model=document.model, instructions=document.instructions, is_verified=is_verified
+        )
+        self._known = time.monotonic(), preferences
+        return preferences
+
+    def _place(self) -> Place:
+        person = self._session.user_id
+        return Place(table="profiles", column="preferences", row_id=person, user_id=person)
+
+
+def checked_instructions(text: str) -> str | None:
+    """*text* as it is stored, or None if it says nothing. Raise BadInput."""
+    text = text.replace("\x00", "").strip()
+    if len(text) > LONGEST_INSTRUCTIONS:
+        raise BadInput(f"Instructions have at most {LONGEST_INSTRUCTIONS:,} characters.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadInput("That text has a character that cannot be stored.") from None
+    return text or None

@@ -1,0 +1,110 @@
+"""A conversation's model and instructions, and what a person prefers: bounded, sealed, and one's own."""
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.database.people import Caller, World, sealed
+
+BAD_NAMES = ["", " mini", "a model", "m\n", "-", "x" * 101, "kumquat\u00e9"]
+
+
+@pytest.fixture
+def maya(world: World) -> Caller:
+    return world.person()
+
+
+@pytest.fixture
+def garden(maya: Caller) -> UUID:
+    return maya.create_conversation()
+
+
+def choices(world: World, conversation: UUID) -> tuple[str | None, str | None]:
+    return world.one(
+        "select model, instructions from public.conversations where id = %s", conversation
+    )
+
+
+def preferences(world: World, person: Caller) -> str | None:
+    return world.one("select preferences from public.profiles where user_id = %s", person.id)
+
+
+def test_a_conversation_begins_without_a_choice_and_can_go_back_to_none(
+    world: World, maya: Caller, garden: UUID
+) -> None:
+    assert choices(world, garden) == (None, None)
+    told = sealed("instructions")
+
+    for name, text in (("gpt-5-mini", told), ("meta-llama/Llama-3.3-70B", told), (None, None)):
+        assert maya.call("set_conversation_model", conversation=garden, new_model=name)["ok"]
+        assert maya.call(
+            "set_conversation_instructions", conversation=garden, new_instructions=text
+        )["ok"]
+        assert choices(world, garden) == (name, text)
+
+
+def test_a_choice_makes_nothing_stale_and_nothing_newer(
+    world: World, maya: Caller, garden: UUID
+) -> None:
+    def rest() -> object:
+        return world.one(
+            "select to_jsonb(c) - 'model' - 'instructions' from public.conversations c where id = %s",
+            garden,
+        )
+
+    before = rest()
+    maya.call("set_conversation_model", conversation=garden, new_model="mini")
+    maya.call("set_conversation_instructions", conversation=garden, new_instructions=sealed("told"))
+
+    assert rest() == before
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_what_no_model_can_be_called_is_refused(
+    world: World, maya: Caller, garden: UUID, name: str
+) -> None:
+    arguments = {"conversation": garden, "new_model": name}
+
+    assert maya.refusal("set_conversation_model", **arguments) == "23514"
+    assert choices(world, garden) == (None, None)
+
+
+def test_nobody_chooses_for_another_persons_conversation(
+    world: World, maya: Caller, garden: UUID
+) -> None:
+    omar = world.person()
+    for function, argument in (
+        ("set_conversation_model", {"new_model": "mini"}),
+        ("set_conversation_instructions", {"new_instructions": sealed("told")}),
+    ):
+        theirs = omar.call(function, conversation=garden, **argument)
+        nobodys = omar.call(function, conversation=uuid4(), **argument)
+        assert theirs == nobodys == {"ok": False, "reason": "not_found"}
+
+    assert choices(world, garden) == (None, None)
+
+
+def test_preferences_are_replaced_by_who_has_seen_them_and_are_ones_own(
+    world: World, maya: Caller
+) -> None:
+    omar = world.person()
+    first, second = sealed("first"), sealed("second")
+
+    assert maya.call("change_preferences", new_preferences=first, replaces=None) == {"ok": True}
+    for seen in (None, second):
+        answer = maya.call("change_preferences", new_preferences=second, replaces=seen)
+        assert answer == {"ok": False, "reason": "stale"}
+    assert preferences(world, maya) == first
+    assert maya.call("change_preferences", new_preferences=second, replaces=first)["ok"]
+
+    assert preferences(world, maya) == second
+    assert preferences(world, omar) is None
+
+
+def test_preferences_leave_the_name_as_it_is(world: World, maya: Caller) -> None:
+    maya.call("change_profile", new_name=sealed("name"), new_preferences=None)
+
+    maya.call("change_preferences", new_preferences=sealed("first"), replaces=None)
+
+    name = world.one("select display_name from public.profiles where user_id = %s", maya.id)
+    assert name == sealed("name")

@@ -1,0 +1,357 @@
+"""The model picker, instructions and preferences: what a person sees, with the real chat over fakes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from services.domain import Conversation, ConversationId, Preferences, Thread
+from services.embedded import ModelState
+from services.errors import StoreUnavailable
+from services.llm import Offer
+from tests.fakes import LARGE, FakePerson, MemoryConversations, ScriptedModel
+from tests.pages.conftest import FakeLife
+from tests.pages.test_chat_page import in_composer, menu, said, send
+
+OpenApp = Callable[..., AppTest]
+
+
+@pytest.fixture
+def large() -> ScriptedModel:
+    return ScriptedModel(("In ", "autumn."))
+
+
+@pytest.fixture
+def maya(
+    conversations: MemoryConversations, model: ScriptedModel, large: ScriptedModel
+) -> FakePerson:
+    return FakePerson(conversations, model, others=(Offer(LARGE, large),))
+
+
+@pytest.fixture
+def garden(conversations: MemoryConversations) -> ConversationId:
+    return conversations.hold("Garden", "One", "Two")
+
+
+def pick(app: AppTest, name: str, key: str) -> AppTest:
+    return app.radio(key=f"model-{key}").set_value(name).run()
+
+
+def press(
+    app: AppTest, label: str, asked: str, conversation: Conversation | None = None
+) -> AppTest:
+    """A click in the dialog that was *asked* for. In a browser it runs the dialog alone; here it is asked
+    for again, for the whole page runs."""
+    app.session_state["dialog"] = asked, conversation
+    return next(button for button in app.button if button.label == label).click().run()
+
+
+def instruct(app: AppTest, thread: Thread, text: str) -> AppTest:
+    app.text_area(key=f"instructions-{thread.conversation.id}").set_value(text)
+    return press(app, "Save", "Instructions", thread.conversation)
+
+
+def save_preferences(app: AppTest) -> AppTest:
+    return press(app, "Save", "Preferences")
+
+
+def pressed(app: AppTest, key: str) -> AppTest:
+    return app.button(key=key).click().run()
+
+
+def captions(app: AppTest) -> str:
+    return str([caption.value for caption in app.caption])
+
+
+def told(model: ScriptedModel) -> str:
+    """What the model was told first, the last time."""
+    return model.seen[-1][0].body
+
+
+# --- the model -------------------------------------------------------------------------------------
+
+
+def test_the_picker_names_each_model_its_context_and_its_price(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId
+):
+    picker = open_app(maya, c=str(garden)).radio(key=f"model-{garden}")
+
+    assert picker.value == "scripted"
+    assert picker.options == ["scripted", "large"]
+    assert list(picker.proto.captions) == [
+        r"4,096 tokens · \$1.00 in, \$4.00 out · your default",
+        r"400,000 tokens · \$1.25 in, \$10.00 out",
+    ]
+
+
+def test_a_model_without_a_price_has_none(
+    open_app: OpenApp, conversations: MemoryConversations, model: ScriptedModel
+):
+    free = replace(LARGE, name="free", input_micro=0, output_micro=0)
+    maya = FakePerson(conversations, model, others=(Offer(free, model),))
+
+    picker = open_app(maya).radio(key="model-new")
+
+    assert picker.proto.captions[1] == "400,000 tokens · no price"
+
+
+def test_another_model_answers_once_it_is_picked_and_only_here(
+    open_app: OpenApp,
+    maya: FakePerson,
+    garden: ConversationId,
+    conversations: MemoryConversations,
+):
+    other = conversations.hold("Other", "One", "Two")
+    app = pick(open_app(maya, c=str(garden)), "large", str(garden))
+
+    assert said(send(app, "Three"))[-1] == "In autumn."
+
+    assert conversations.threads[garden].conversation.model == "large"
+    assert open_app(maya, c=str(other)).radio(key=f"model-{other}").value == "scripted"
+
+
+def test_the_meter_counts_for_the_model_that_was_picked(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId
+):
+    app = open_app(maya, c=str(garden))
+    assert "Counted for scripted" in captions(app)
+
+    pick(app, "large", str(garden))
+
+    assert "Counted for large" in captions(app)
+    assert any("400,000 tokens" in html.value for html in app.get("html"))
+
+
+def test_a_conversation_begins_with_the_model_that_was_picked_for_it(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    app = pick(open_app(maya), "large", "new")
+    assert app.radio(key="model-new").value == "large"
+
+    send(app, "When do I plant?")
+
+    assert said(app)[-1] == "In autumn."
+    (thread,) = conversations.threads.values()
+    assert thread.conversation.model == "large"
+    pressed(app, "new-chat")
+    assert app.radio(key="model-new").value == "scripted"  # the pick was for that one
+
+
+def test_what_was_picked_outlives_a_refusal(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    app = pick(open_app(maya), "large", "new")
+    conversations.cap_micro = 1
+    send(app, "A long thought")
+
+    assert in_composer(app) == "A long thought"
+    assert app.radio(key="model-new").value == "large"
+
+
+def test_a_default_holds_where_nobody_chose(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+):
+    other = conversations.hold("Other", "One", "Two")
+    conversations.set_model(other, "scripted")
+    app = pick(open_app(maya), "large", "new")
+
+    pressed(app, "make-default")
+
+    assert maya.profile.known.model == "large"
+    assert [toast.value for toast in app.toast] == ["large is your default now."]
+    assert not [button for button in app.button if button.key == "make-default"]
+    assert open_app(maya, c=str(garden)).radio(key=f"model-{garden}").value == "large"
+    assert open_app(maya, c=str(other)).radio(key=f"model-{other}").value == "scripted"
+
+
+def test_a_model_that_is_no_longer_offered_is_named_and_another_answers(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+):
+    conversations.set_model(garden, "gone")
+    app = open_app(maya, c=str(garden))
+
+    assert "gone is no longer offered here. scripted answers instead." in captions(app)
+    assert app.radio(key=f"model-{garden}").value == "scripted"
+    pick(app, "large", str(garden))
+    assert "no longer offered" not in captions(app)
+
+
+def test_our_own_model_is_not_one_to_pick_from(
+    open_app: OpenApp, conversations: MemoryConversations, model: ScriptedModel, life: FakeLife
+):
+    life.model = ModelState.READY
+
+    app = open_app(FakePerson(conversations, model))
+
+    assert not [radio for radio in app.radio if str(radio.key).startswith("model-")]
+
+
+def test_what_cannot_be_stored_is_said_and_the_old_model_stays(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+):
+    app = open_app(maya, c=str(garden))
+    conversations.set_model = fail
+
+    pick(app, "large", str(garden))
+
+    assert [warning.value for warning in app.warning] == [StoreUnavailable.public]
+    assert app.radio(key=f"model-{garden}").value == "scripted"
+
+
+def fail(*_: object) -> None:
+    raise StoreUnavailable("lost")
+
+
+# --- instructions ----------------------------------------------------------------------------------
+
+
+def test_a_conversation_is_given_instructions_and_shows_a_sign_of_them(
+    open_app: OpenApp,
+    maya: FakePerson,
+    garden: ConversationId,
+    conversations: MemoryConversations,
+    model: ScriptedModel,
+):
+    app = open_app(maya, c=str(garden))
+    assert not [button for button in app.button if button.key == "own-instructions"]
+
+    menu(app, "Instructions")
+    instruct(app, conversations.threads[garden], "Answer in verse.")
+
+    assert conversations.threads[garden].instructions == "Answer in verse."
+    assert app.button(key="own-instructions").label == "It has its own instructions"
+    send(app, "Three")
+    assert told(model) == "Answer in verse."
+
+    pressed(app, "own-instructions")
+    assert app.text_area(key=f"instructions-{garden}").value == "Answer in verse."
+    press(app, "Use my own instead", "Instructions", conversations.threads[garden].conversation)
+    assert conversations.threads[garden].instructions is None
+    send(app, "Four")
+    assert told(model) == "Be kind."
+
+
+def test_the_menu_of_a_row_leads_to_the_instructions_of_its_conversation(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+):
+    conversations.set_instructions(garden, "Answer in verse.")
+    app = open_app(maya)
+
+    (row,) = [one for one in app.get("menu_button") if one.key == f"menu-{garden}"]
+    row.click("Instructions").run()
+
+    assert app.text_area(key=f"instructions-{garden}").value == "Answer in verse."
+
+
+def test_what_was_typed_stays_where_it_cannot_be_saved(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+):
+    app = open_app(maya, c=str(garden))
+    menu(app, "Instructions")
+    conversations.set_instructions = fail
+
+    instruct(app, conversations.threads[garden], "A long thought.")
+
+    assert StoreUnavailable.public in [error.value for error in app.error]
+    assert app.text_area(key=f"instructions-{garden}").value == "A long thought."
+
+
+def test_instructions_that_leave_no_room_are_said_to_and_the_page_can_be_read(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+):
+    conversations.set_instructions(garden, "word " * 1_600)
+    app = open_app(maya, c=str(garden))
+
+    assert said(app) == ["One", "Two"]
+    assert ["too long for this model" in warning.value for warning in app.warning] == [True]
+    assert "no longer fits" in captions(app)
+    send(app, "Three")
+    assert in_composer(app) == "Three"
+    assert said(app) == ["One", "Two"]
+
+    pick(app, "large", str(garden))
+    assert not app.warning
+    assert said(send(app, "Three"))[-1] == "In autumn."
+
+
+def test_instructions_that_could_not_be_verified_are_said_to_be_passed_over(
+    open_app: OpenApp,
+    maya: FakePerson,
+    garden: ConversationId,
+    conversations: MemoryConversations,
+    model: ScriptedModel,
+):
+    thread = replace(conversations.threads[garden], are_instructions_verified=False)
+    conversations.threads[garden] = thread
+    app = open_app(maya, c=str(garden))
+
+    assert "instructions of this conversation could not be verified and are not used" in captions(
+        app
+    )
+    send(app, "Three")
+    assert told(model) == "Be kind."
+
+    menu(app, "Instructions")
+    assert app.text_area(key=f"instructions-{garden}").value == ""
+    instruct(app, conversations.threads[garden], "Answer in verse.")
+    assert "could not be verified" not in captions(app)
+
+
+# --- preferences -----------------------------------------------------------------------------------
+
+
+def test_a_person_chooses_for_all_conversations(
+    open_app: OpenApp, maya: FakePerson, large: ScriptedModel
+):
+    app = pressed(open_app(maya), "preferences")
+
+    app.selectbox(key="default-model").select("large")
+    app.text_area(key="my-instructions").set_value("Be brief.")
+    save_preferences(app)
+
+    assert maya.profile.known == Preferences(model="large", instructions="Be brief.")
+    assert app.radio(key="model-new").value == "large"
+    send(app, "When?")
+    assert told(large) == "Be brief."
+
+
+def test_saving_what_was_not_changed_chooses_nothing(open_app: OpenApp, maya: FakePerson):
+    save_preferences(pressed(open_app(maya), "preferences"))
+
+    assert maya.profile.known == Preferences()
+
+
+def test_with_one_model_there_is_no_default_to_choose(
+    open_app: OpenApp, conversations: MemoryConversations, model: ScriptedModel
+):
+    app = pressed(open_app(FakePerson(conversations, model)), "preferences")
+
+    assert not app.selectbox
+    assert app.text_area(key="my-instructions").value == ""
+
+
+def test_preferences_that_could_not_be_verified_are_said_to_be_passed_over(
+    open_app: OpenApp, maya: FakePerson
+):
+    maya.profile.known = Preferences(is_verified=False)
+    app = open_app(maya)
+    assert "Your preferences could not be verified and are not used" in captions(app)
+
+    pressed(app, "preferences")
+    app.text_area(key="my-instructions").set_value("Be brief.")
+    save_preferences(app)
+
+    assert maya.profile.known == Preferences(instructions="Be brief.")
+    assert "could not be verified" not in captions(app)
+
+
+def test_preferences_that_cannot_be_stored_stay_typed(open_app: OpenApp, maya: FakePerson):
+    app = pressed(open_app(maya), "preferences")
+    maya.profile.failure = StoreUnavailable("lost")
+
+    app.text_area(key="my-instructions").set_value("A long thought.")
+    save_preferences(app)
+
+    assert StoreUnavailable.public in [error.value for error in app.error]
+    assert app.text_area(key="my-instructions").value == "A long thought."

@@ -1,0 +1,405 @@
+"""The model and the instructions of a conversation and of a person, from the page's verbs to the endpoint."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from services.chat import Chat, Titling
+from services.domain import ConversationId, Preferences, Window
+from services.errors import (
+    BadInput,
+    InstructionsTooLong,
+    NotFound,
+    OverBudget,
+    StoreUnavailable,
+    Tampered,
+)
+from services.store import profile
+from services.store.conversations import Conversations
+from services.store.profile import LONGEST_INSTRUCTIONS, Profile
+from services.store.sessions import AppSession, Cookie, Sessions
+from tests.conftest import RunningStack
+from tests.fakes import INFO, LARGE
+from tests.model_server import ModelServer
+from tests.store.conftest import done
+
+CANARY = "kumquat-2204"
+
+
+@pytest.fixture
+def mine(maya: AppSession) -> Profile:
+    return Profile(maya)
+
+
+@pytest.fixture
+def chat(maya: AppSession, make_chat: Callable[..., Chat]) -> Chat:
+    return make_chat(maya, others=(LARGE,))
+
+
+@pytest.fixture
+def garden(conversations: Conversations) -> ConversationId:
+    return conversations.create("Garden", Window()).conversation.id
+
+
+def asked(server: ModelServer) -> tuple[str, str]:
+    """Which model was asked last, and what it was told first."""
+    body = server.requests[-1].body
+    return body["model"], body["messages"][0]["content"]
+
+
+def test_what_was_chosen_is_there_again_for_a_reader_who_knows_nothing(
+    maya: AppSession, conversations: Conversations, mine: Profile, garden: ConversationId
+):
+    conversations.set_model(garden, "large")
+    conversations.set_instructions(garden, "  Answer in verse.\x00\n")
+    mine.set_model("scripted")
+    mine.set_instructions("Be brief.")
+
+    thread = Conversations(maya).thread(garden)
+    assert (thread.conversation.model, thread.instructions) == ("large", "Answer in verse.")
+    assert Conversations(maya).instructions(garden) == "Answer in verse."
+    assert Conversations(maya).recent()[0].model == "large"
+    assert Profile(maya).preferences() == Preferences(model="scripted", instructions="Be brief.")
+
+    conversations.set_model(garden, None)
+    conversations.set_instructions(garden, " ")
+    mine.set_instructions("")
+
+    thread = Conversations(maya).thread(garden)
+    assert (thread.conversation.model, thread.instructions) == (None, None)
+    assert Profile(maya).preferences() == Preferences(model="scripted")
+
+
+def test_instructions_and_preferences_are_readable_to_nobody_in_the_database(
+    maya: AppSession,
+    conversations: Conversations,
+    mine: Profile,
+    garden: ConversationId,
+    stack: RunningStack,
+):
+    conversations.set_instructions(garden, f"{CANARY} here")
+    mine.set_instructions(f"{CANARY} everywhere")
+    mine.set_model("large")
+
+    with stack.connect() as database:
+        held = database.execute(
+            "select c::text, p::text from public.conversations c join public.profiles p using (user_id)"
+            " where c.id = %s",
+            [garden],
+        ).fetchone()
+    assert CANARY not in str(held)
+    assert "large" not in str(held)
+    assert str(held).count("p1.1.") >= 4  # a title, a key, and these two
+
+
+def test_a_choice_is_nobody_elses(
+    conversations: Conversations, omar: AppSession, mine: Profile, garden: ConversationId
+):
+    mine.set_instructions("Be brief.")
+    theirs = Conversations(omar)
+
+    for act in (
+        lambda: theirs.set_model(garden, "large"),
+        lambda: theirs.set_instructions(garden, "Mine now."),
+        lambda: theirs.instructions(garden),
+    ):
+        with pytest.raises(NotFound):
+            act()
+
+    assert conversations.thread(garden).instructions is None
+    assert Profile(omar).preferences() == Preferences()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("x" * (LONGEST_INSTRUCTIONS + 1), "at most 8,000 characters"),
+        ("\ud83d", "cannot be stored"),
+    ],
+)
+def test_what_cannot_be_instructions_is_refused_in_a_sentence(
+    conversations: Conversations, mine: Profile, garden: ConversationId, text: str, says: str
+):
+    for act in (
+        lambda: conversations.set_instructions(garden, text),
+        lambda: mine.set_instructions(text),
+    ):
+        with pytest.raises(BadInput, match=says):
+            act()
+
+
+def test_the_longest_instructions_fit_whatever_their_script(
+    conversations: Conversations, mine: Profile, garden: ConversationId
+):
+    longest = "\N{GRINNING FACE}" * LONGEST_INSTRUCTIONS
+    conversations.set_instructions(garden, longest)
+    mine.set_instructions(longest)
+
+    assert conversations.thread(garden).instructions == longest
+    assert mine.preferences().instructions == longest
+
+
+def test_two_tabs_that_change_one_choice_each_lose_neither(maya: AppSession, sessions: Sessions):
+    one, other = Profile(maya), Profile(maya)
+    one.preferences(), other.preferences()
+
+    one.set_model("large")
+    other.set_instructions("Be brief.")
+
+    assert Profile(maya).preferences() == Preferences(model="large", instructions="Be brief.")
+
+
+def test_what_a_later_version_prefers_stays(maya: AppSession, mine: Profile, stack: RunningStack):
+    later = json.dumps({"model": "large", "instructions": None, "theme": "dark"})
+    sealed = maya.newest_key.vault("profile").seal(later, mine._place())
+    with stack.connect() as database:
+        database.execute(
+            "update public.profiles set preferences = %s where user_id = %s", [sealed, maya.user_id]
+        )
+
+    mine.set_instructions("Be brief.")
+
+    with stack.connect() as database:
+        (token,) = database.execute(
+            "select preferences from public.profiles where user_id = %s", [maya.user_id]
+        ).fetchone()
+    kept = json.loads(maya.newest_key.vault("profile").open(token, mine._place()))
+    assert kept == {"model": "large", "instructions": "Be brief.", "theme": "dark"}
+
+
+def test_preferences_are_asked_for_once_a_minute_and_kept_while_nobody_answers(
+    maya: AppSession, mine: Profile, monkeypatch: pytest.MonkeyPatch
+):
+    mine.set_model("large")
+    reader = Profile(maya)
+    reader.preferences()
+    mine.set_model("scripted")
+
+    assert reader.preferences().model == "large"
+    monkeypatch.setattr(profile, "_FRESH_SECONDS", 0.0)
+    assert reader.preferences().model == "scripted"
+
+    def lost(*_: object, **__: object) -> None:
+        raise StoreUnavailable("lost")
+
+    monkeypatch.setattr(reader, "_read", lost)
+    assert reader.preferences().model == "scripted"
+    fresh = Profile(maya)
+    monkeypatch.setattr(fresh, "_read", lost)
+    with pytest.raises(StoreUnavailable):
+        fresh.preferences()
+
+
+# --- turns -----------------------------------------------------------------------------------------
+
+
+def test_a_turn_is_answered_by_the_nearest_choice_and_told_so(
+    chat: Chat, conversations: Conversations, maya: AppSession, server: ModelServer
+):
+    garden = done(chat.begin(None, "One")).conversation_id
+    assert asked(server) == ("scripted", "Be kind.")
+
+    mine = chat.preferences.__self__
+    mine.set_model("large")
+    mine.set_instructions("Be brief.")
+    chat.open(garden)
+    done(chat.begin(garden, "Two"))
+    assert asked(server) == ("large", "Be brief.")
+
+    conversations.set_model(garden, "scripted")
+    conversations.set_instructions(garden, "Answer in verse.")
+    chat.open(garden)
+    done(chat.begin(garden, "Three"))
+    assert asked(server) == ("scripted", "Answer in verse.")
+
+    conversations.set_model(garden, "gone")
+    thread = chat.open(garden)
+    assert chat.setup(thread).missing_model == "gone"
+    done(chat.begin(garden, "Four"))
+    assert asked(server) == ("large", "Answer in verse.")
+
+
+def test_a_choice_holds_for_a_prompt_that_comes_before_the_page_is_drawn(
+    chat: Chat, server: ModelServer
+):
+    garden = done(chat.begin(None, "One")).conversation_id
+    rev = chat.open(garden).conversation.rev
+
+    chat.store.set_model(garden, "large")
+    chat.store.set_instructions(garden, "Answer in verse.")
+    done(chat.begin(garden, "Two", seen_rev=rev))
+
+    assert asked(server) == ("large", "Answer in verse.")
+
+
+def test_the_books_follow_the_chosen_model(
+    chat: Chat, conversations: Conversations, stack: RunningStack, maya: AppSession
+):
+    garden = done(chat.begin(None, "One")).conversation_id
+    conversations.set_model(garden, "large")
+    chat.open(garden)
+    done(chat.begin(garden, "Two"))
+
+    messages = chat.open(garden).messages
+    costs = conversations.costs(messages)
+    for reply, info in zip(messages[1::2], (INFO, LARGE), strict=True):
+        cost = costs[reply.turn_id]
+        assert cost.model == info.name
+        assert cost.cost_micro == info.cost_micro(cost.tokens) > 0
+    with stack.connect() as database:
+        booked = database.execute(
+            "select model from private.ledger where user_id = %s order by id", [maya.user_id]
+        ).fetchall()
+    assert booked == [("scripted",), ("large",)]
+
+
+def test_what_is_reserved_is_the_chosen_models_worst_cost(
+    chat: Chat, stack: RunningStack, maya: AppSession
+):
+    done(chat.begin(None, "One"))  # so that there is a budget
+    with stack.connect() as database:
+        database.execute(
+            "update private.budgets set daily_cap_micro = day_spent + 2000 where user_id = %s",
+            [maya.user_id],
+        )
+
+    done(chat.begin(None, "Two", model="scripted"))  # 400 tokens of it cost 1,600
+    with pytest.raises(OverBudget):
+        chat.begin(None, "Three " * 300, model="large")
+
+
+def test_a_conversation_begins_with_the_model_that_was_picked(
+    chat: Chat, maya: AppSession, server: ModelServer
+):
+    turn = done(chat.begin(None, "One", model="large"))
+
+    assert asked(server)[0] == "large"
+    assert Conversations(maya).thread(turn.conversation_id).conversation.model == "large"
+
+
+def test_a_model_that_cannot_be_stored_leaves_no_conversation(
+    conversations: Conversations, monkeypatch: pytest.MonkeyPatch
+):
+    def lost(*_: object) -> None:
+        raise StoreUnavailable("lost")
+
+    monkeypatch.setattr(conversations, "set_model", lost)
+    with pytest.raises(StoreUnavailable):
+        conversations.create("Garden", Window(), "large")
+
+    assert conversations.recent() == []
+
+
+def test_a_title_is_made_by_the_model_that_answers(
+    maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer
+):
+    titling = Titling()
+    chat = make_chat(maya, titling=titling, others=(LARGE,))
+
+    turn = done(chat.begin(None, "One [[title=Peas]]", model="large"))
+    server.wait_until(lambda s: s.title_requests)
+    made = titling.turns.find(maya.user_id, turn.conversation_id)
+
+    assert made.wait(20)
+    assert server.title_requests[-1].body["model"] == "large"
+    assert server.title_requests[-1].body["messages"][0]["content"].startswith("You give")
+
+
+def test_instructions_that_leave_no_room_are_refused_in_a_sentence_and_nothing_is_stored(
+    chat: Chat, conversations: Conversations, garden: ConversationId
+):
+    conversations.set_instructions(garden, "word " * 1_600)
+    thread = chat.open(garden)
+
+    with pytest.raises(InstructionsTooLong):
+        chat.view(thread)
+    with pytest.raises(InstructionsTooLong):
+        chat.begin(garden, "One")
+    assert conversations.thread(garden).messages == ()
+
+    conversations.set_model(garden, "large")
+    chat.open(garden)
+    done(chat.begin(garden, "One"))
+    assert len(conversations.thread(garden).messages) == 2
+
+
+def test_instructions_count_against_the_context(chat: Chat, conversations: Conversations):
+    garden = done(chat.begin(None, "One")).conversation_id
+    before = chat.view(chat.open(garden)).prompt_tokens
+    conversations.set_instructions(garden, "word " * 1_000)
+
+    assert chat.view(chat.open(garden)).prompt_tokens >= before + 990
+
+
+# --- changed behind the app's back -----------------------------------------------------------------
+
+
+@pytest.fixture
+def tampered(
+    stack: RunningStack, garden: ConversationId, conversations: Conversations
+) -> ConversationId:
+    """A conversation whose instructions are those of another place: its title."""
+    conversations.set_instructions(garden, "Answer in verse.")
+    with stack.connect() as database:
+        database.execute(
+            "update public.conversations set instructions = title where id = %s", [garden]
+        )
+    return garden
+
+
+def test_instructions_that_do_not_open_are_passed_over_and_said_to_be_lost(
+    chat: Chat, tampered: ConversationId, conversations: Conversations, server: ModelServer
+):
+    thread = chat.open(tampered)
+    assert (thread.instructions, thread.are_instructions_verified) == (None, False)
+    assert thread.is_whole
+    with pytest.raises(Tampered):
+        conversations.instructions(tampered)
+
+    done(chat.begin(tampered, "One"))
+    assert asked(server) == ("scripted", "Be kind.")
+
+    conversations.set_instructions(tampered, "Answer in prose.")
+    assert chat.open(tampered).are_instructions_verified
+
+
+def test_another_conversations_instructions_do_not_open_here(
+    conversations: Conversations, maya: AppSession, garden: ConversationId, stack: RunningStack
+):
+    other = conversations.create("Other", Window()).conversation.id
+    conversations.set_instructions(other, "Answer in verse.")
+    with stack.connect() as database:
+        database.execute(
+            "update public.conversations set instructions = (select instructions from"
+            " public.conversations where id = %s) where id = %s",
+            [other, garden],
+        )
+
+    thread = Conversations(maya).thread(garden)
+    assert (thread.instructions, thread.are_instructions_verified) == (None, False)
+
+
+def test_preferences_that_do_not_open_are_passed_over_and_can_be_made_anew(
+    maya: AppSession, omar: AppSession, mine: Profile, stack: RunningStack
+):
+    Profile(omar).set_instructions("Theirs.")
+    with stack.connect() as database:
+        database.execute(
+            "update public.profiles set preferences = (select preferences from public.profiles"
+            " where user_id = %s) where user_id = %s",
+            [omar.user_id, maya.user_id],
+        )
+
+    assert mine.preferences() == Preferences(is_verified=False)
+    mine.set_model("large")
+    assert Profile(maya).preferences() == Preferences(model="large")
+
+
+def test_another_session_of_the_same_person_opens_them(
+    sessions: Sessions, sign_up: Callable[[], tuple[Cookie, AppSession]]
+):
+    cookie, session = sign_up()
+    Profile(session).set_instructions("Be brief.")
+
+    assert Profile(sessions.open(cookie)).preferences().instructions == "Be brief."

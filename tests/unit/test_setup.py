@@ -1,0 +1,71 @@
+"""What a turn is made with: the conversation's choice, else the person's, else the deployment's."""
+
+import pytest
+
+from services.chat.setup import Setup, choose_setup
+from services.domain import Preferences, Thread
+from services.llm import Models, Offer
+from services.memory import RegexCounter
+from tests.fakes import INFO, LARGE, MemoryConversations, ScriptedModel
+
+MODELS = Models(Offer(INFO, ScriptedModel()), (Offer(LARGE, ScriptedModel()),))
+LONG = "Be kind. " * 700  # more than half of INFO's context, and little of LARGE's
+
+
+def thread(model: str | None = None, instructions: str = "") -> Thread:
+    conversations = MemoryConversations()
+    conversation_id = conversations.hold("Garden")
+    conversations.set_model(conversation_id, model)
+    conversations.set_instructions(conversation_id, instructions)
+    return conversations.thread(conversation_id)
+
+
+def chosen(
+    here: Thread | None = None, *, picked: str | None = None, deployment: str = "D", **mine: object
+) -> Setup:
+    return choose_setup(MODELS, deployment, Preferences(**mine), here, RegexCounter(), picked)
+
+
+@pytest.mark.parametrize(
+    ("here", "mine", "name", "missing"),
+    [
+        (None, None, "scripted", None),
+        (None, "large", "large", None),
+        ("scripted", "large", "scripted", None),
+        ("large", None, "large", None),
+        ("gone", None, "scripted", "gone"),
+        ("gone", "large", "large", "gone"),
+        (None, "gone", "scripted", "gone"),
+        ("large", "gone", "large", None),
+        ("gone", "gone too", "scripted", "gone"),
+    ],
+)
+def test_the_nearest_choice_that_is_still_offered_answers(
+    here: str | None, mine: str | None, name: str, missing: str | None
+):
+    for setup in (chosen(thread(here), model=mine), chosen(picked=here, model=mine)):
+        assert setup.info.name == name
+        assert setup.missing_model == missing
+
+
+@pytest.mark.parametrize(
+    ("here", "mine", "used"), [("", None, "D"), ("", "M", "M"), ("H", "M", "H"), ("H", None, "H")]
+)
+def test_the_nearest_instructions_are_used(here: str, mine: str | None, used: str):
+    assert chosen(thread(instructions=here), instructions=mine).instructions == used
+
+
+def test_what_a_person_wrote_takes_at_most_half_of_the_models_context():
+    assert chosen(thread(instructions=LONG)).is_too_long
+    assert chosen(instructions=LONG).is_too_long
+    assert not chosen(thread("large", LONG)).is_too_long
+    assert not chosen(thread(instructions="Short"), instructions=LONG).is_too_long
+
+
+def test_an_operator_may_say_what_takes_more():
+    assert not chosen(deployment=LONG).is_too_long
+
+
+def test_what_a_person_wrote_is_in_no_repr():
+    assert "kumquat" not in repr(chosen(thread(instructions="kumquat"), instructions="kumquat 2"))
+    assert "kumquat" not in repr(thread(instructions="kumquat"))
