@@ -193,6 +193,7 @@ def _photograph(
 
     _photograph_turns(album, model)
     _photograph_versions(album, model)
+    _photograph_the_list(album, is_phone=is_phone)
     maya.visit("/")
     maya.is_welcome()
     if is_phone:
@@ -252,6 +253,27 @@ def _photograph_versions(album: Album, model: ModelServer) -> None:
     maya.sees("2 / 2")
     album.take("versions")
     model.script()
+    _leave_nothing(maya)
+
+
+def _photograph_the_list(album: Album, *, is_phone: bool) -> None:
+    """A reply that came while one looked elsewhere, and a title that is written anew."""
+    maya = album.person
+    maya.visit()
+    maya.asks("A hotel in Bergen [[tokens=8 rate=12]]")
+    maya.hears("word1")
+    maya.visit()
+    maya.is_welcome()
+    expect(maya.unread).to_have_count(1)
+    if is_phone:
+        maya.unfolds_the_sidebar()
+    album.take("unread")
+    maya.chooses("Moving the letters to Bergen", "Rename")
+    expect(maya.title_field).to_be_focused()
+    album.take("rename")
+    maya.page.keyboard.press("Escape")
+    maya.unread.click()
+    maya.hears_all_of("word8")
     _leave_nothing(maya)
 
 

@@ -93,6 +93,42 @@ _PLACE = component(
     }""",
 )
 
+# The title that is a field is ready to be overwritten; Escape, and leaving it unchanged, make it a title again.
+_TITLE_KEYS = component(
+    "title_keys",
+    html="<i hidden></i>",
+    js=_TYPE_INTO
+    + """
+    const field = () => document.querySelector(".st-key-renaming input");
+    const leave = () => document.querySelector(".st-key-leave-title button")?.click();
+    const isUnchanged = (event) => event.target.value === event.target.dataset.was;
+    function listen() {
+      window.addEventListener("keydown", (event) => {
+        if (event.target !== field()) return;
+        if (event.key === "Escape") {
+          event.preventDefault();
+          event.stopPropagation();
+          typeInto(event.target, event.target.dataset.was);
+          leave();
+        } else if (event.key === "Enter" && isUnchanged(event)) leave();
+      }, true);
+      document.addEventListener("focusout", (event) => {
+        if (event.target === field() && isUnchanged(event)) leave();
+      }, true);
+    }
+    function begin(tries) {
+      if (!field()) return tries && setTimeout(begin, 50, tries - 1); // not drawn yet
+      if (field().dataset.was !== undefined) return;
+      field().dataset.was = field().value;
+      field().select();
+    }
+    export default function () {
+      if (!window.__daybookTitleKeys) listen();
+      window.__daybookTitleKeys = true;
+      begin(20);
+    }""",
+)
+
 # `messages` writes such buttons as plain HTML: a component for each would cost a page of twenty dearly.
 _ACTS = component(
     "reply_acts",
@@ -236,6 +272,11 @@ def keep_drafts(user_id: UserId, thread: Thread | None, *, has_begun: bool = Fal
 def keep_place() -> None:
     """Have the messages that are read stay where they are when earlier ones come above them."""
     _PLACE(key="place", height="content")
+
+
+def lead_keys_to_title() -> None:
+    """Have the field of a title that is written anew be typed into, and Escape leave it."""
+    _TITLE_KEYS(key="title-keys", height="content")
 
 
 def lead_keys_to_filter() -> None:

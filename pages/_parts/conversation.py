@@ -8,7 +8,7 @@ from uuid import UUID
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import dialogs, memory, messages, turns
+from pages._parts import dialogs, memory, messages, rename, turns
 from services import portable
 from services.bootstrap import PersonServices
 from services.domain import ConversationId, Message, Role, Thread
@@ -19,6 +19,7 @@ _EXPORTS = (
     ("Markdown", ".md", "text/markdown", portable.to_markdown),
     ("JSON", ".json", "application/json", portable.to_json),
 )
+_MENU = "conversation-menu"
 _DRAWN = 20  # messages at once: a browser takes seconds for hundreds
 
 
@@ -73,8 +74,12 @@ def draw_title(thread: Thread) -> DeltaGenerator:
     head = st.container(
         horizontal=True, vertical_alignment="center", gap=2, wrap=False, key="chat-head"
     )
-    title = dialogs.title(thread.conversation, limit=120)
-    head.title(title, anchor=False, width="stretch")
+    if rename.is_asked(thread.conversation, _MENU):
+        with head:
+            rename.draw_field(thread.conversation)
+    else:
+        title = dialogs.title(thread.conversation, limit=120)
+        head.title(title, anchor=False, width="stretch")
     return head
 
 
@@ -94,7 +99,7 @@ def draw_menus(person: PersonServices, thread: Thread) -> None:
     with files.container(gap=None, width=200, key="export-panel"):
         for name, suffix, kind, write in _EXPORTS:
             _export_button(name, suffix, kind, write, person, thread)
-    dialogs.draw_menu("This conversation", thread.conversation, key="conversation-menu")
+    dialogs.draw_menu("This conversation", thread.conversation, key=_MENU)
 
 
 def lay_out(thread: Thread) -> Layout:

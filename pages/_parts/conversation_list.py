@@ -6,7 +6,7 @@ from itertools import groupby
 
 import streamlit as st
 
-from pages._parts import dialogs, words
+from pages._parts import dialogs, rename, words
 from pages._session import lead_to
 from services.bootstrap import PersonServices
 from services.domain import Conversation
@@ -83,7 +83,10 @@ def _draw_group(heading: str, group: list[Conversation], opened: Conversation | 
 
 
 def _draw_row(conversation: Conversation, *, is_opened: bool) -> None:
-    name = dialogs.title(conversation)
+    name, menu = dialogs.title(conversation), f"menu-{conversation.id}"
+    if rename.is_asked(conversation, menu):
+        rename.draw_field(conversation)
+        return
     is_news = conversation.is_unread and not is_opened
     with st.container(
         horizontal=True,
@@ -102,7 +105,7 @@ def _draw_row(conversation: Conversation, *, is_opened: bool) -> None:
             on_click=lead_to,
             args=[conversation.id],
         )
-        dialogs.draw_menu(f"More: {name}", conversation, key=f"menu-{conversation.id}")
+        dialogs.draw_menu(f"More: {name}", conversation, key=menu)
 
 
 def _quiet_button(label: str, icon: str, key: str, act: Callable[..., None], *args: object) -> None:

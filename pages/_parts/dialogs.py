@@ -1,4 +1,4 @@
-"""What can be done with a conversation, at once or, renaming it, in a dialog.
+"""What can be done with a conversation, at once or in a dialog.
 
 A dialog is asked for by a callback and opened by the page, which then follows no reply: while a run
 lasts, nothing in a dialog is heard.
@@ -6,8 +6,8 @@ lasts, nothing in a dialog is heard.
 
 import streamlit as st
 
-from pages._parts import preferences, safe_md, undo
-from pages._session import find_person, keep_errors, person_services
+from pages._parts import preferences, rename, safe_md, undo
+from pages._session import find_person, keep_errors
 from services.domain import Conversation
 
 
@@ -36,9 +36,9 @@ def open_asked() -> bool:
     asked: tuple[str, Conversation | None] | None = st.session_state.pop("dialog", None)
     if asked is None:
         return False
-    name, conversation = asked
+    _, conversation = asked
     if conversation:
-        _DIALOGS[name](conversation)
+        preferences.instructions_dialog(conversation)
     else:
         preferences.preferences_dialog()
     return True
@@ -63,11 +63,13 @@ def _choices(conversation: Conversation) -> list[str]:
 
 def _choose(conversation: Conversation, key: str) -> None:
     chosen = str(st.session_state[key])
-    if chosen in _DIALOGS:
-        st.session_state.dialog = chosen, conversation
-        return
-    with keep_errors():
-        _do(chosen, conversation)
+    if chosen == "Rename":
+        rename.ask(conversation, key)
+    elif chosen == "Instructions":
+        ask_for_instructions(conversation)
+    else:
+        with keep_errors():
+            _do(chosen, conversation)
 
 
 def _do(chosen: str, conversation: Conversation) -> None:
@@ -82,26 +84,6 @@ def _do(chosen: str, conversation: Conversation) -> None:
     st.toast(f"“{title(conversation)}” {_DONE[chosen]}.")
 
 
-@st.dialog("Rename conversation", on_dismiss="rerun")
-def _rename(conversation: Conversation) -> None:
-    person_services()
-    key = f"title-{conversation.id}"
-    with st.form("rename", border=False):
-        st.text_input("Title", conversation.title, max_chars=120, required=True, key=key)
-        # one button: Enter would press the first of two
-        with st.container(horizontal=True, horizontal_alignment="right"):
-            if st.form_submit_button(
-                "Save", type="primary", on_click=_save_title, args=[conversation, key]
-            ):
-                st.rerun()
-
-
-def _save_title(conversation: Conversation, key: str) -> None:
-    with keep_errors():
-        find_person().conversations.rename(conversation.id, st.session_state[key])
-
-
-_DIALOGS = {"Rename": _rename, "Instructions": preferences.instructions_dialog}
 _DONE = {
     "Pin": "is pinned",
     "Unpin": "is no longer pinned",

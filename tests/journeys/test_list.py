@@ -46,6 +46,31 @@ def test_what_matters_is_pinned_and_what_is_over_archived(maya: Person):
     expect(maya.rows).to_have_text(["Peas", "Roses", "Beans"])
 
 
+def test_a_title_is_written_anew_where_it_stands(maya: Person):
+    ask_each(maya, "Peas", "Beans")
+    maya.chooses("Peas", "Rename")
+    expect(maya.title_field).to_be_focused()
+    maya.page.keyboard.type("Roses")
+
+    maya.page.keyboard.press("Escape")
+    expect(maya.title_field).to_have_count(0)
+    expect(maya.rows).to_have_text(["Beans", "Peas"])
+
+    maya.chooses("Peas", "Rename")
+    expect(maya.title_field).to_be_focused()
+    maya.page.keyboard.press("Enter")  # unchanged
+    expect(maya.title_field).to_have_count(0)
+
+    maya.renames("Peas", "Sweet peas")
+    expect(maya.rows).to_have_text(["Beans", "Sweet peas"])
+    maya.page.locator(".st-key-conversation-menu button").click()
+    maya.page.get_by_role("menuitem", name="Rename").click()
+    expect(maya.title_field).to_have_value("Beans")
+    maya.page.keyboard.type("Broad beans")
+    maya.composer.click()  # leaving the field saves it
+    maya.is_in("Broad beans")
+
+
 def test_a_reply_that_came_while_one_looked_elsewhere_is_marked_on_every_device(maya: Person):
     ask_each(maya, "Peas")
     maya.asks("Tell me more [[tokens=20 rate=12]]")

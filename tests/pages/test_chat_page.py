@@ -42,7 +42,7 @@ def in_composer(app: AppTest) -> str:
 
 def following_nothing(app: AppTest, thread: Thread) -> AppTest:
     """The next run draws a reply that is coming and returns: so it is while a dialog is open."""
-    app.session_state["dialog"] = "Rename", thread.conversation
+    app.session_state["dialog"] = "Instructions", thread.conversation
     return app
 
 
@@ -579,10 +579,37 @@ def test_a_conversation_is_renamed(
     app = open_app(maya, c=str(garden))
 
     menu(app, "Rename")
-    app.text_input(key=f"title-{garden}").set_value("Roses")
-    next(button for button in app.button if button.label == "Save").click().run()
+    app.text_input(key=f"title-{garden}").set_value("Roses").run()
 
     assert conversations.threads[garden].conversation.title == "Roses"
+    assert app.title[0].value == "Roses"
+    assert not app.get("text_input")[1:]
+
+
+def test_a_title_can_be_left_as_it_was(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    app = open_app(maya, c=str(conversations.hold("Garden", "One", "Two")))
+    menu(app, "Rename")
+    assert not app.title
+
+    app.button(key="leave-title").click().run()
+
+    assert app.title[0].value == "Garden"
+
+
+def test_a_title_that_cannot_be_is_refused_and_asked_for_again(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", "One", "Two")
+    app = open_app(maya, c=str(garden))
+    menu(app, "Rename")
+
+    app.text_input(key=f"title-{garden}").set_value("  ").run()
+
+    assert app.warning[0].value == "A title has between 1 and 120 characters."
+    assert conversations.threads[garden].conversation.title == "Garden"
+    assert app.text_input(key=f"title-{garden}")
 
 
 def test_exports_are_offered_under_a_safe_name(
