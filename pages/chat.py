@@ -16,6 +16,7 @@ from pages._parts import (
     turns,
 )
 from pages._session import person_services, show_errors
+from services.domain import MessageId
 
 person = person_services()
 sidebar.draw_top()
@@ -78,12 +79,22 @@ with show_errors():
 
 def draw_the_rest() -> None:
     soon.catch_up()
+    browser.announce(*heard())
     if thread:
         browser.keep_place()
         browser.hear_acts(turns.act, thread.conversation.id)
     sidebar.draw_rest(person, thread.conversation if thread else None)
     if thread:
         conversation.note_read(person, thread)
+
+
+def heard() -> tuple[str, MessageId | None]:
+    """What a screen reader says of the reply, and after which message."""
+    if turn:
+        return "A reply is coming.", turn.prompt_id
+    if thread and turns.has_ended(thread.conversation.id):
+        return messages.ending(person, thread), thread.branch()[-1].id
+    return "", None
 
 
 is_dialog_open = dialogs.open_asked()

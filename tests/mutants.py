@@ -888,6 +888,55 @@ MUTANTS = (
         "",
         "tests/unit/test_titles.py::test_what_is_no_title_is_none",
     ),
+    # every reader
+    Mutant(
+        "pages/_parts/browser.py",
+        'toast.setAttribute("aria-label", toast.innerText);',
+        "",
+        "tests/journeys/test_access.py::test_beside_a_conversation_is_no_barrier[desk]",
+    ),
+    Mutant(
+        "pages/chat.py",
+        "    browser.announce(*heard())\n",
+        "",
+        "tests/journeys/test_access.py::test_that_a_reply_comes_and_how_it_ended_is_heard_and_not_each_word",
+    ),
+    Mutant(
+        "assets/style.css",
+        '[data-testid="stSidebar"][data-collapsed="true"] { visibility: hidden }\n',
+        "",
+        "tests/journeys/test_access.py::test_tab_skips_a_folded_sidebar",
+    ),
+    Mutant(
+        "assets/style.css",
+        "transition: none !important; scroll-behavior",
+        "scroll-behavior",
+        "tests/journeys/test_access.py::test_nothing_moves_where_motion_is_not_wanted",
+    ),
+    Mutant(
+        "assets/style.css",
+        '.stCode > div:has([data-testid="stElementToolbarButton"]) { visibility: visible }\n',
+        "",
+        "tests/journeys/test_access.py::test_tab_leads_through_the_page_as_it_is_read_and_shows_where_it_is",
+    ),
+    Mutant(
+        "assets/style.css",
+        "border-color: var(--accent); outline: 1px solid var(--accent) }",
+        "border-color: var(--accent) }",
+        "tests/journeys/test_access.py::test_tab_leads_through_the_page_as_it_is_read_and_shows_where_it_is",
+    ),
+    Mutant(
+        "assets/style.css",
+        '[data-testid="stCaptionContainer"] { color: var(--pencil); opacity: 1 }',
+        '[data-testid="stCaptionContainer"] { color: var(--pencil) }',
+        "tests/journeys/test_access.py::test_whoever_is_signed_out_meets_no_barrier[desk]",
+    ),
+    Mutant(
+        "assets/style.css",
+        "  .db-act { width: 2.5rem; height: 2.5rem }\n",
+        "",
+        "tests/journeys/test_access.py::test_what_a_finger_touches_is_large_enough",
+    ),
 )
 
 

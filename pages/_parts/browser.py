@@ -5,7 +5,7 @@ from functools import partial
 
 from streamlit.components.v2 import component
 
-from services.domain import ConversationId, Thread, UserId
+from services.domain import ConversationId, MessageId, Thread, UserId
 
 ACTS = "reply-acts"  # the key of what the buttons under replies ask for
 
@@ -226,6 +226,48 @@ _DRAFTS = component(
     export default ({ data }) => go(data);""",
 )
 
+# Streamlit leaves a toast without a name, and gives a menu its label with the escapes of Markdown in it.
+_NAMES = component(
+    "mend_names",
+    html="<i hidden></i>",
+    js="""export default function () {
+      if (window.__daybookNames) return;
+      const mend = () => {
+        for (const toast of document.querySelectorAll('[data-testid="stToast"]:not([aria-label])')) {
+          toast.removeAttribute("aria-labelledby");
+          toast.setAttribute("aria-label", toast.innerText);
+        }
+        for (const menu of document.querySelectorAll('[role="menu"]')) {
+          const name = menu.ariaLabel?.replace(/\\\\(.)/g, "$1");
+          if (name && name !== menu.ariaLabel) menu.ariaLabel = name;
+        }
+      };
+      window.__daybookNames = new MutationObserver(mend);
+      window.__daybookNames.observe(document.body, { childList: true, subtree: true });
+    }""",
+)
+
+# A reply is not read aloud while it comes, word by word: only that it comes, and how it ended.
+_HEARD = component(
+    "announce",
+    html="<i hidden></i>",
+    js="""export default function ({ data }) {
+      let region = document.querySelector(".db-heard");
+      if (!region) {
+        region = document.createElement("div");
+        region.className = "db-heard";
+        region.setAttribute("aria-live", "polite");
+        document.body.append(region);
+      }
+      const news = JSON.stringify(data);
+      if (!data.words || region.dataset.news === news) return;
+      region.dataset.news = news;
+      // one that is new is not heard at once, nor is a sentence that stands there already
+      region.textContent = "";
+      setTimeout(() => { region.textContent = data.words }, 100);
+    }""",
+)
+
 _RELOAD = component(
     "reload_page",
     html="<i hidden></i>",
@@ -277,6 +319,16 @@ def keep_place() -> None:
 def lead_keys_to_title() -> None:
     """Have the field of a title that is written anew be typed into, and Escape leave it."""
     _TITLE_KEYS(key="title-keys", height="content")
+
+
+def announce(words: str, after: MessageId | None) -> None:
+    """Have a screen reader say *words* when it has nothing else to say, once *after* a message."""
+    _HEARD(data={"words": words, "after": str(after)}, key="announced", height="content")
+
+
+def mend_names() -> None:
+    """Have names on whatever Streamlit draws without."""
+    _NAMES(key="names", height="content")
 
 
 def lead_keys_to_filter() -> None:

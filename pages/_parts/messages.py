@@ -138,6 +138,15 @@ def _act(name: str, message: Message | None, label: str, icon: str) -> str:
     )
 
 
+def ending(person: PersonServices, thread: Thread) -> str:
+    """How the last reply ended, in words; nothing where the page's own alert says why none came."""
+    last = thread.branch()[-1]
+    if last.role is Role.USER or person.chat.failure(thread.conversation.id):
+        return ""
+    ending = _ENDINGS.get(last.outcome)
+    return ending.sentence if ending else "The reply is complete."
+
+
 def _copy(message: Message) -> str:
     """A button that copies the message as it was written, when `browser.hear_acts` has been drawn.
 

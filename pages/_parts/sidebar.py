@@ -37,6 +37,7 @@ def draw_rest(person: PersonServices, opened: Conversation | None = None) -> Non
         with st.container(key="account", gap=None):
             browser.fold_sidebar_on_phones()
             browser.lead_keys_to_filter()
+            browser.mend_names()
             _draw_account(person)
 
 

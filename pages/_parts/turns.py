@@ -23,7 +23,11 @@ class Turn(Protocol):
     """A reply that is coming, here or in another process."""
 
     @property
+    def conversation_id(self) -> ConversationId: ...
+
+    @property
     def prompt_id(self) -> MessageId | None: ...
+
     def follow(self) -> Iterator[str]: ...
 
 
@@ -137,11 +141,17 @@ def glance(turn: Turn, box: DeltaGenerator) -> None:
 def follow(turn: Turn, box: DeltaGenerator, meanwhile: Callable[[], None]) -> None:
     """Draw what *turn* says into *box* until it is stored; *meanwhile*, once, what the first words need
     not wait for."""
+    st.session_state.followed = turn.conversation_id
     for step, said in enumerate(turn.follow()):
         _draw(said, box)
         if step == 1:
             meanwhile()
     st.rerun()  # what was said comes from the database now
+
+
+def has_ended(conversation_id: ConversationId) -> bool:
+    """Whether a reply was coming here when the page was drawn last, and none is now. Says so once."""
+    return st.session_state.pop("followed", None) == conversation_id
 
 
 def expected_news(chat: Chat, conversation_id: ConversationId | None) -> ExpectedNews:

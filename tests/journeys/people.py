@@ -184,6 +184,13 @@ class Tab:
         self.sends()
         expect(self.messages.filter(has_text=prompt).last).to_be_visible()
 
+    def asks_in_vain(self, prompt: str) -> None:
+        """Send *prompt*, and be told why it was not sent."""
+        self.composer.fill(prompt)
+        self.sends()
+        expect(self.page.get_by_role("alert").last).to_be_visible()
+        expect(self.composer).to_have_value(prompt)
+
     def sends(self) -> None:
         """Press Enter, once the composer takes it."""
         expect(self.page.get_by_test_id("stChatInputSubmitButton")).to_be_enabled()

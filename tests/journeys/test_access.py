@@ -1,0 +1,482 @@
+"""The app without a mouse, by a screen reader, enlarged, on a small screen, without motion."""
+
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.base import AXE_SCRIPT
+from playwright.sync_api import Locator, Page, expect
+
+from services.domain import ConversationId
+from tests.journeys.conftest import Someone
+from tests.journeys.people import DESK, PASSWORD, PHONE, Person
+from tests.journeys.seeds import converse, database, second_process
+from tests.model_server import ModelServer
+from tests.stack.apps import App, until
+
+FOR_EVER = "[[tokens=400 rate=12]]"
+SIZES = {"desk": {"viewport": DESK}, "phone": {"viewport": PHONE, "has_touch": True}}
+ENLARGED = {"width": DESK["width"] // 2, "height": DESK["height"] // 2}
+CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
+RICH = """## A heading
+
+Some text with `code` and a [link](https://example.org/).
+
+| Sown | in |
+|---|---|
+| peas | March |
+
+```python
+def sow(what: str) -> None:
+    print(f"sow {what}", 3)  # soon
+```
+
+> Said by another.
+
+$$ e = mc^2 $$
+"""
+
+
+_NEXT_FRAMES = "new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
+
+
+class Look:
+    """Looks at the page in light and in dark, and keeps what is wrong with it."""
+
+    def __init__(self, person: Person) -> None:
+        self._page = person.page
+        self.found: list[str] = []
+
+    def at(self, name: str) -> None:
+        if not self._page.evaluate("'axe' in window"):
+            self._page.evaluate(AXE_SCRIPT)
+        for theme, rules in (("light", None), ("dark", ["color-contrast"])):
+            self._page.emulate_media(color_scheme=theme)
+            expect(self._page.locator(".stApp")).to_have_css("color-scheme", theme)
+            self._page.evaluate(_NEXT_FRAMES)
+            options = {"resultTypes": ["violations"]} | ({"runOnly": rules} if rules else {})
+            seen = self._page.evaluate("(options) => axe.run(options)", options)["violations"]
+            self.found += [
+                f"{name}, {theme}: {each['impact']} {each['id']}: {node['html'][:200]}"
+                for each in seen
+                for node in each["nodes"]
+                if each["impact"] in ("serious", "critical")
+            ]
+            faint = self._page.evaluate(CONTRAST)
+            self.found += [f"{name}, {theme}: contrast {each}" for each in faint]
+
+    def behind(self, button: Locator, name: str) -> None:
+        """At what *button* opens."""
+        button.click()
+        expect(button).to_have_attribute("aria-expanded", "true")
+        self.at(name)
+        self._page.keyboard.press("Escape")
+        expect(button).to_have_attribute("aria-expanded", "false")
+
+
+@pytest.fixture
+def maya(person: Someone) -> Person:
+    maya = person()
+    maya.arrives()
+    return maya
+
+
+def seed(app: App, person: Person, *conversations: list[tuple[str, str]]) -> list[ConversationId]:
+    with second_process(app) as sessions:
+        _, session = sessions.sign_in(person.email, PASSWORD)
+        return [converse(session, turns) for turns in conversations]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_whoever_is_signed_out_meets_no_barrier(person: Someone, size: str):
+    maya = person(reduced_motion="reduce", **SIZES[size])
+    look = Look(maya)
+
+    maya.visit()
+    maya.is_asked_to_sign_in()
+    look.at("sign in")
+    maya.page.get_by_role("tab", name="Create account").click()
+    expect(maya.page.locator("form[action='/account']")).to_be_visible()
+    look.at("create account")
+    for reason, words in (
+        ("wrong", "is not right"),
+        ("weak", "At least"),
+        ("confirm", "Confirm your"),
+    ):
+        maya.visit(f"/?reason={reason}")
+        maya.sees(words)
+        look.at(f"sign in, {reason}")
+
+    assert look.found == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_conversation_holds_no_barrier(app: App, model: ModelServer, person: Someone, size: str):
+    maya = person(reduced_motion="reduce", **SIZES[size])
+    maya.arrives()
+    rich, long = seed(
+        app,
+        maya,
+        [("What do I sow?", RICH), ("And then?", RICH)],
+        [(f"Question {n}", f"Answer {n}.") for n in range(13)],
+    )
+    look, page = Look(maya), maya.page
+
+    look.at("a fresh page")
+    maya.visit(f"/?c={rich}")
+    expect(maya.messages).to_have_count(4)
+    maya.sees_no_reply_coming()
+    look.at("a conversation")
+    for key in ("memory-policy", "context-meter", "export", "conversation-menu"):
+        look.behind(page.locator(f".st-key-{key} button").first, key)
+    page.locator(".st-key-conversation-menu button").click()
+    page.get_by_role("menuitem", name="Rename").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    look.at("renaming")
+
+    maya.visit(f"/?c={long}")
+    expect(maya.banner).to_be_visible()
+    maya.sees_no_reply_coming()
+    look.at("the window's banner")
+    maya.beginning.scroll_into_view_if_needed()
+    look.at("where the model reads from")
+
+    maya.asks(f"Go on {FOR_EVER}")
+    maya.hears("word3")
+    look.at("a reply that comes")
+    maya.stops()
+    look.at("a reply that was stopped")
+    model.script(status=500, times=9)
+    maya.asks("And by sea?")
+    maya.sees("Your message is saved.")
+    maya.sees_no_reply_coming()
+    model.script()
+    look.at("a reply that does not come")
+    with database(app) as connection:
+        connection.execute(
+            "update private.budgets set max_per_minute = 0 where user_id ="
+            " (select id from auth.users where email = %s)",
+            [maya.email],
+        )
+    maya.asks_in_vain("Once more?")
+    look.at("a prompt that was refused")
+    maya.visit("/?c=nowhere")
+    maya.sees("That conversation does not exist.")
+    look.at("no such conversation")
+
+    assert look.found == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_beside_a_conversation_is_no_barrier(app: App, person: Someone, size: str):
+    maya = person(reduced_motion="reduce", **SIZES[size])
+    maya.arrives()
+    with database(app) as connection:
+        connection.execute(
+            "update private.roles set role = 'admin' where user_id ="
+            " (select id from auth.users where email = %s)",
+            [maya.email],
+        )
+    peas, _, roses = seed(
+        app, maya, *([(f"{name}?", "Gladly.")] for name in ("Peas", "Beans", "Roses"))
+    )
+    with database(app) as connection:  # what one message holds now stands in another's place
+        connection.execute(
+            "update public.messages set body = (select body from public.messages"
+            " where conversation_id = %s limit 1) where conversation_id = %s",
+            [peas, roses],
+        )
+    look, page = Look(maya), maya.page
+
+    def unfolds() -> None:
+        if size == "phone":
+            maya.unfolds_the_sidebar()
+
+    maya.visit(f"/?c={roses}")
+    maya.sees("could not be verified")
+    maya.sees_no_reply_coming()
+    look.at("messages that were changed")
+    maya.visit("/")
+    maya.is_welcome()
+    unfolds()
+    expect(maya.rows).to_have_count(3)
+    look.at("the list")
+    look.behind(page.locator(".st-key-account-menu button").first, "the account")
+    page.locator(f".st-key-c-{peas}").hover()
+    look.behind(page.locator(f".st-key-menu-{peas} button").first, "a row's menu")
+    maya.chooses("Peas?", "Pin")
+    maya.sees("is pinned")
+    look.at("a toast")
+    maya.chooses("Beans?", "Archive")
+    expect(maya.rows).to_have_count(2)
+    maya.turns_to_the_archive()
+    expect(maya.rows).to_have_count(1)
+    look.at("the archive")
+    maya.turns_back_to_all()
+    maya.filter.fill("nothing")
+    maya.sees("No title matches.")
+    look.at("no match")
+    maya.filter.fill("")
+    expect(maya.rows).to_have_count(2)
+    maya.deletes("Peas?")
+    look.at("what was deleted")
+    maya.visit("/admin")
+    expect(page.locator(".st-key-usage-table canvas").first).to_be_visible()
+    look.at("people and spending")
+
+    assert look.found == []
+
+
+# --- by keyboard --------------------------------------------------------------------------------
+
+_FOCUSED = """() => {
+  const here = document.activeElement;
+  const key = here.closest('[class*="st-key-"]')?.className.match(/st-key-([a-z-]+)/)[1] ?? "";
+  const { x, y, width, height } = here.getBoundingClientRect();
+  // the composer's ring is around it and its tools
+  const ringed = here.matches("textarea") ? here.closest("[data-testid=stBottomBlockContainer] > *") : here;
+  const { outlineStyle, outlineWidth, borderWidth } = getComputedStyle(ringed);
+  return {
+    tag: here.tagName,
+    key: key.replace(/-[0-9a-f]*-?$/, ""),
+    isSeen: x + width > 0 && y + height > 0 && x < innerWidth && y < innerHeight,
+    isRinged: outlineStyle === "solid"
+      && parseFloat(outlineWidth) + (ringed === here ? 0 : parseFloat(borderWidth)) >= 2,
+  };
+}"""
+
+
+def tabbed(page: Page) -> list[dict]:
+    """Where Tab leads, from the top of the page to its end."""
+    stops = []
+    while True:
+        page.keyboard.press("Tab")
+        stop = page.evaluate(_FOCUSED)
+        if stop["tag"] == "BODY":
+            return stops
+        stops.append(stop)
+        assert len(stops) < 100
+
+
+def test_tab_leads_through_the_page_as_it_is_read_and_shows_where_it_is(app: App, maya: Person):
+    (garden,) = seed(app, maya, [("What do I sow?", "Peas.\n\n```python\nsow(peas)\n```")])
+    maya.visit(f"/?c={garden}")
+    maya.hears("Peas.")
+    maya.sees_no_reply_coming()
+    expect(maya.rows).to_have_count(1)
+
+    stops = tabbed(maya.page)
+
+    assert [(stop["tag"], stop["key"]) for stop in stops] == [
+        ("A", ""),  # to the main content
+        ("BUTTON", ""),  # fold the sidebar
+        *(("BUTTON", "new-chat"), ("INPUT", "search")),
+        *(("BUTTON", "open"), ("BUTTON", "menu")),
+        *(("BUTTON", "archive"), ("BUTTON", "account-menu")),
+        ("MAIN", ""),  # what scrolls is scrolled by the arrows
+        *(("BUTTON", "export"), ("BUTTON", "conversation-menu")),
+        *(("DIV", "past"), ("BUTTON", "past")),  # code, and its copy
+        *(("BUTTON", "acts-last"), ("BUTTON", "retry")),
+        *(("TEXTAREA", "composer"), ("BUTTON", "memory-policy"), ("BUTTON", "context-meter")),
+    ]
+    assert [stop for stop in stops if not (stop["isSeen"] and stop["isRinged"])] == []
+
+
+def test_tab_skips_a_folded_sidebar(maya: Person):
+    maya.sidebar.hover()
+    maya.page.get_by_test_id("stSidebarCollapseButton").locator("button").click()
+    expect(maya.filter).not_to_be_visible()
+
+    stops = tabbed(maya.page)
+
+    assert [stop["key"] for stop in stops if stop["key"]] == ["composer"]
+    assert all(stop["isSeen"] for stop in stops)
+
+
+def test_a_day_without_a_mouse(person: Someone):
+    maya = person()
+    maya.visit()
+    maya.is_asked_to_sign_in()
+    keys = maya.page.keyboard
+
+    def reaches(place: Locator, key: str = "Tab") -> None:
+        def is_there() -> bool:
+            keys.press(key)
+            return place.evaluate("(element) => element === document.activeElement")
+
+        until(is_there, within=20)
+
+    reaches(maya.page.get_by_role("tab", name="Sign in"))
+    keys.press("ArrowRight")
+    reaches(maya.page.locator("form[action='/account'] [name='email']"))
+    keys.type(maya.email)
+    keys.press("Tab")
+    keys.type(PASSWORD)
+    keys.press("Enter")
+    maya.is_welcome()
+    expect(maya.page.locator(".st-key-account-menu")).to_be_visible()
+
+    reaches(maya.composer)
+    keys.type("When do I sow peas?")
+    maya.sends()
+    maya.hears_all_of("You said: When do I sow peas?")
+
+    reaches(maya.page.get_by_role("button", name="More: When do I sow peas?"), "Shift+Tab")
+    keys.press("Enter")
+    menu = maya.page.get_by_role("menu", name="More: When do I sow peas?", exact=True)
+    reaches(menu.get_by_role("menuitem", name="Delete"), "ArrowDown")
+    keys.press("Enter")
+    expect(maya.messages).to_have_count(0)
+    reaches(maya.page.get_by_role("button", name="Undo"))
+    keys.press("Enter")
+    maya.is_in("When do I sow peas?")
+
+    keys.press("Control+Shift+O")
+    expect(maya.messages).to_have_count(0)
+
+
+def test_what_escape_closes_it_closes_alone(maya: Person):
+    maya.asks(f"Go on {FOR_EVER}")
+    maya.hears("word2")
+
+    for key in ("conversation-menu", "context-meter"):
+        opener = maya.page.locator(f".st-key-{key} button").first
+        opener.click()
+        expect(opener).to_have_attribute("aria-expanded", "true")
+        maya.page.keyboard.press("Escape")
+        expect(opener).to_have_attribute("aria-expanded", "false")
+    maya.hears("word20")
+
+    maya.page.keyboard.press("Escape")
+    maya.sees("You stopped this reply.")
+
+
+# --- by ear -------------------------------------------------------------------------------------
+
+_LISTEN = """() => {
+  window.heard = [];
+  const live = '[aria-live]:not([aria-live="off"]), [role="status"], [role="alert"], [role="log"]';
+  new MutationObserver((changes) => {
+    for (const change of changes) {
+      const target = change.target.nodeType === 3 ? change.target.parentElement : change.target;
+      const text = target?.closest(live)?.textContent;
+      if (text && heard.at(-1) !== text) heard.push(text);
+    }
+  }).observe(document.body, { childList: true, subtree: true, characterData: true });
+}"""
+
+
+def test_that_a_reply_comes_and_how_it_ended_is_heard_and_not_each_word(maya: Person):
+    maya.asks("Hello")
+    maya.hears_all_of("You said: Hello")
+    maya.page.evaluate(_LISTEN)
+
+    def heard() -> list[str]:
+        return maya.page.evaluate("heard")
+
+    maya.asks("Tell me more [[tokens=30 rate=12]]")
+    maya.hears("word3")
+    until(lambda: heard() == ["A reply is coming."])
+    maya.hears_all_of("word30")
+    until(lambda: heard() == ["A reply is coming.", "The reply is complete."])
+
+    maya.asks(f"Go on {FOR_EVER}")
+    maya.hears("word3")
+    maya.stops()
+    until(lambda: heard()[2:] == ["A reply is coming.", "You stopped this reply."])
+
+
+# --- by who is dazzled by motion ----------------------------------------------------------------
+
+
+def test_nothing_moves_where_motion_is_not_wanted(person: Someone):
+    maya = person(reduced_motion="reduce")
+    maya.arrives()
+    maya.asks(f"Go on {FOR_EVER}")
+    maya.hears("word2")
+    maya.page.locator(".st-key-context-meter button").first.click()
+
+    moving = """() => document.getAnimations().filter((each) => {
+      const { duration, iterations } = each.effect.getComputedTiming();
+      return duration * iterations > 1;
+    }).map((each) => each.effect.target.outerHTML.slice(0, 200))"""
+    longest = """() => Math.max(...[...document.querySelectorAll("*")].flatMap((each) =>
+      getComputedStyle(each).transitionDuration.split(",").map(parseFloat)))"""
+    assert maya.page.evaluate(moving) == []
+    assert maya.page.evaluate(longest) < 0.001
+    maya.stops()
+
+
+# --- enlarged, and on a small screen ------------------------------------------------------------
+
+_COVERED = """(place) => [...place.querySelectorAll("button, a, input, textarea")].filter((each) => {
+  const size = each.getBoundingClientRect();
+  const isThere = size.width > 1 && size.height > 1 && getComputedStyle(each).visibility === "visible";
+  if (!isThere || each.disabled) return false;
+  each.scrollIntoView({ block: "center", behavior: "instant" });
+  const { x, y, width, height } = each.getBoundingClientRect();
+  const hit = document.elementFromPoint(x + width / 2, y + height / 2);
+  return !each.contains(hit) && !hit?.contains(each);
+}).map((each) => each.outerHTML.slice(0, 200))"""
+
+
+def test_enlarged_to_the_double_nothing_is_cut_off_or_covered(app: App, person: Someone):
+    maya = person(viewport=ENLARGED, device_scale_factor=2)
+    maya.arrives()
+    (rich,) = seed(app, maya, [("What do I sow?", RICH)])
+
+    def fits(place: Locator) -> None:
+        assert maya.page.evaluate("document.documentElement.scrollWidth") <= ENLARGED["width"]
+        until(lambda: place.evaluate(_COVERED) == [], within=10)  # what slides in is there
+
+    main = maya.page.locator("main")
+    fits(main)
+    maya.visit(f"/?c={rich}")
+    maya.hears("A heading")
+    maya.sees_no_reply_coming()
+    fits(main)
+    maya.visit("/?c=nowhere")
+    maya.sees("That conversation does not exist.")
+    fits(main)
+    maya.unfolds_the_sidebar()
+    fits(maya.sidebar)  # it covers the page, as on a phone
+    maya.signs_out()
+    fits(main)
+
+
+_SMALL = """(least) => [...document.querySelectorAll(
+  "button, a, input, textarea, [role=menuitem], [role=tab], label:has([type=radio])"
+)].filter((each) => {
+  const { width, height } = each.getBoundingClientRect();
+  const isThere = width > 1 && height > 1 && getComputedStyle(each).visibility === "visible";
+  const isElsewhere = each.closest('p, [href="#stMain"], [type="radio"]'); // in a text, or in its label
+  return isThere && !isElsewhere && (width < least || height < least);
+}).map((each) => each.outerHTML.slice(0, 200))"""
+
+
+def test_what_a_finger_touches_is_large_enough(app: App, person: Someone):
+    maya = person(**SIZES["phone"], is_mobile=True)
+    maya.visit()
+    maya.is_asked_to_sign_in()
+
+    def is_large() -> None:
+        assert maya.page.evaluate(_SMALL, 40) == []
+
+    is_large()
+    maya.arrives()
+    (rich,) = seed(app, maya, [("What do I sow?", RICH)])
+    maya.visit(f"/?c={rich}")
+    maya.hears("A heading")
+    maya.sees_no_reply_coming()
+    is_large()
+    for key in ("memory-policy", "context-meter", "export", "conversation-menu"):
+        opener = maya.page.locator(f".st-key-{key} button").first
+        opener.click()
+        expect(opener).to_have_attribute("aria-expanded", "true")
+        is_large()
+        maya.page.keyboard.press("Escape")
+        expect(opener).to_have_attribute("aria-expanded", "false")
+    maya.unfolds_the_sidebar()
+    is_large()
+    maya.page.locator(".st-key-account-menu button").first.click()
+    expect(maya.page.get_by_role("button", name="Sign out")).to_be_visible()
+    is_large()
