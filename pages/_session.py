@@ -8,10 +8,11 @@ import streamlit as st
 from streamlit.navigation.page import Page
 
 from pages import sign_in
+from pages._parts import outage
 from services import bootstrap
 from services.bootstrap import PersonServices
 from services.domain import ConversationId
-from services.errors import AppError, NotFound, SignedOut
+from services.errors import AppError, NotFound, SignedOut, StoreUnavailable
 
 CHAT = "pages/chat.py"
 
@@ -42,8 +43,8 @@ def signed_in() -> PersonServices | None:
         return find_person()
     except SignedOut:
         return None
-    except AppError as error:
-        st.error(error.public)
+    except StoreUnavailable:
+        outage.wait()
         return st.stop()
 
 

@@ -179,7 +179,7 @@ _FAILURE_SENTENCES = {
 class StoreUnavailable(Unavailable):
     """The database or the sign-in server failed or timed out."""
 
-    public = "Storage is not answering. Nothing is lost; try again in a moment."
+    public = "Daybook cannot reach its database. Nothing was lost: please try again in a moment."
 
 
 class Tampered(AppError):

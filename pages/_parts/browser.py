@@ -153,6 +153,44 @@ _DRAFTS = component(
     export default ({ data }) => go(data);""",
 )
 
+# A page is drawn anew when the database has gone or come back. Asked is the process, which asks the database
+# once for everybody. Nobody is asked for a tab that nobody sees.
+_WATCH = component(
+    "watch_database",
+    html="<i hidden></i>",
+    js="""
+    const here = (window.__daybookWatch ??= { isAway: false, tell: null, timer: 0, pause: 0 });
+    const USUAL = 8000, FIRST = 1000, LONGEST = 8000;
+
+    function wait(pause) {
+      here.pause = pause;
+      clearTimeout(here.timer);
+      here.timer = setTimeout(look, pause * (0.8 + 0.4 * Math.random()));
+    }
+
+    async function look() {
+      let isAway = here.isAway;
+      if (!document.hidden) {
+        try {
+          const { database } = await (await fetch("/healthz", { cache: "no-store" })).json();
+          isAway = database === "away" || database === "starting";
+        } catch {} // no server: Streamlit says so
+      }
+      if (isAway !== here.isAway) here.tell?.("changed", isAway);
+      wait(here.isAway ? Math.min(1.5 * here.pause, LONGEST) : USUAL);
+    }
+
+    export default function ({ data, setTriggerValue }) {
+      const isFirst = here.tell === null;
+      here.tell = setTriggerValue;
+      if (isFirst) {
+        document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+      }
+      if (isFirst || here.isAway !== data.is_away) wait(data.is_away ? FIRST : USUAL);
+      here.isAway = data.is_away;
+    }""",
+)
+
 _RELOAD = component(
     "reload_page",
     html="<i hidden></i>",
@@ -195,6 +233,16 @@ def keep_drafts(
 def lead_keys_to_filter() -> None:
     """Have Ctrl+K lead to the filter of the conversations, and Escape empty it."""
     _FILTER_KEYS(key="filter-keys", height="content")
+
+
+def watch_database(*, is_away: bool) -> None:
+    """Have the page drawn anew when the database is away, or no longer: *is_away* is what it says now."""
+    _WATCH(
+        data={"is_away": is_away},
+        key="watch",
+        height="content",
+        on_changed_change=lambda: None,
+    )
 
 
 def reload() -> None:

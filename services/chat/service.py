@@ -150,8 +150,16 @@ class Chat:
         return turn.failure if turn else None
 
     def open(self, conversation_id: ConversationId) -> Thread:
-        """The thread, after making a message of what a process that died had been told."""
-        thread = self.store.thread(conversation_id)
+        """The thread, after making a message of what a process that died had been told.
+
+        While the database is away, as it was last read.
+        """
+        try:
+            thread = self.store.thread(conversation_id)
+        except StoreUnavailable:
+            if known := self.store.cached(conversation_id):
+                return known
+            raise
         is_settled = conversation_id in self._opened and not _awaits_reply(thread)
         if is_settled or self._is_live(conversation_id):
             return thread

@@ -44,6 +44,7 @@ class Conversations:
         self._threads = Threads(session)
         self._turns = Turns(session, self._threads)
         self._every: tuple[float, list[Conversation]] | None = None  # and when they were read
+        self._recent: dict[bool, list[Conversation]] = {}  # as last read, by is_archived
 
     @property
     def user_id(self) -> UserId:
@@ -54,7 +55,19 @@ class Conversations:
         self._session.keep_fresh(seconds)
 
     def recent(self, limit: int = 30, *, is_archived: bool = False) -> list[Conversation]:
-        """Those that are pinned, the last first, then the others, the newest first."""
+        """Those that are pinned, the last first, then the others, the newest first.
+
+        While the database is away, as they were last read. Raise StoreUnavailable, SignedOut.
+        """
+        try:
+            found = self._recent[is_archived] = self._read_recent(limit, is_archived=is_archived)
+        except StoreUnavailable:
+            if is_archived not in self._recent:
+                raise
+            found = self._recent[is_archived]
+        return found[:limit]
+
+    def _read_recent(self, limit: int, *, is_archived: bool) -> list[Conversation]:
         state = ConversationState.ARCHIVED if is_archived else ConversationState.ACTIVE
         self._session.keep_fresh()
         with store_errors():

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 import anyio
 from anyio.to_thread import run_sync
@@ -15,13 +16,14 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.errors import AppError
+from services.errors import StoreUnavailable
 from services.store.sessions import AppSession
 from services.web.doors import Origin, cookie_of
 from services.web.visitors import Visitors
 
 # .streamlit/config.toml maps these to st.user; a client's own copies never pass
 USER_HEADER, SESSION_HEADER = b"x-app-user-id", b"x-app-session"
+UNKNOWN: Final = "unknown"  # for a session: there is a cookie, and nobody can tell whose while the database is away
 # where Streamlit looks at who is asking; the seventy files of a cold load are the same for all
 _PERSONAL = ("/_stcore/stream", "/_stcore/upload_file", "/media")
 _CLOSED = ("/_stcore/metrics",)
@@ -66,7 +68,10 @@ class Shield:
         if path.startswith(_PERSONAL):
             visitors = await self._visitors(HTTPConnection(scope))
             session = await self._session(visitors, HTTPConnection(scope))
-            if visitors and session:
+            if session == UNKNOWN:
+                if scope["type"] == "websocket":
+                    headers.append((SESSION_HEADER, UNKNOWN.encode()))
+            elif visitors and session:
                 if scope["type"] == "websocket":
                     stay.enter_context(visitors.connected(session))
                 headers += [
@@ -102,14 +107,14 @@ class Shield:
 
     async def _session(
         self, visitors: Visitors | None, connection: HTTPConnection
-    ) -> AppSession | None:
+    ) -> AppSession | Literal["unknown"] | None:
         cookie = cookie_of(connection, self.origin)
         if visitors is None or cookie is None:
             return None
         try:
             return await run_sync(visitors.find, cookie)
-        except AppError:  # nobody, until it can be known who
-            return None
+        except StoreUnavailable:
+            return UNKNOWN
 
 
 def _sha256(text: str) -> str:

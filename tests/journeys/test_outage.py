@@ -1,0 +1,117 @@
+"""The database is gone for a while: what is seen, typed, sent and coming meanwhile, and what is stored afterwards."""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+import pytest
+from playwright.sync_api import expect
+
+from tests.journeys.conftest import Someone
+from tests.journeys.people import Person, Tab
+from tests.journeys.seeds import database
+from tests.stack.apps import App, running, until
+
+SECONDS = 20.0  # longer than every time-out of the app, and than the lease of a turn
+
+
+@pytest.fixture(scope="module")
+def frail(make_app: Callable[..., App]) -> Iterator[App]:
+    """An app whose database this module may freeze."""
+    prices = {"DAYBOOK_INPUT_PRICE_MICRO": "1000000", "DAYBOOK_OUTPUT_PRICE_MICRO": "5000000"}
+    with running(make_app("frail", environment=prices)) as app:
+        app.until_ready()
+        yield app
+
+
+@contextmanager
+def frozen(app: App) -> Iterator[None]:
+    """Postgres and all its processes stand still; what they are sent they do afterwards."""
+    postmaster = app.part("postgres")
+    family = [postmaster, *postmaster.children(recursive=True)]
+    for process in family:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in reversed(family):
+            with contextlib.suppress(psutil.Error):
+                process.resume()
+
+
+def is_told(tab: Tab) -> None:
+    expect(tab.outage).to_be_visible()
+
+
+def is_told_no_longer(tab: Tab) -> None:
+    expect(tab.outage).to_have_count(0)
+
+
+def test_a_reply_survives_a_database_that_stands_still(frail: App, person: Someone):
+    maya = person(url=frail.url)
+    maya.arrives()
+    maya.asks("Before")
+    maya.hears_all_of("You said: Before")
+    fresh, beside = maya.new_tab(), maya.new_tab()
+    fresh.visit()
+    expect(fresh.rows).to_have_text(["Before"])
+    maya.asks("Tell me all [[tokens=70 rate=2]]")
+    beside.visit(f"/?c={maya.conversation_id}")
+    beside.hears("word2")
+    beside.composer.press_sequentially("And then ")
+
+    with frozen(frail):
+        since = time.monotonic()
+        for tab in (maya, fresh, beside):
+            is_told(tab)
+        expect(fresh.rows).to_have_text(["Before"])  # what was read stays
+        expect(beside.messages).to_have_count(4)
+        expect(beside.composer).to_have_value("And then ")
+        beside.page.keyboard.type("what?")
+        said = len(maya.texts()[-1])
+        until(lambda: len(maya.texts()[-1]) > said + 20)  # it goes on
+        fresh.composer.fill("A thought")
+        fresh.sends()
+        fresh.sees("Nothing was lost")
+        expect(fresh.composer).to_have_value("A thought")
+        until(lambda: time.monotonic() - since > SECONDS)
+
+    for tab in (maya, fresh, beside):
+        is_told_no_longer(tab)
+    for tab in (maya, beside):
+        tab.hears_all_of(re.compile("word1 .*word70"))
+    expect(beside.composer).to_have_value("And then what?")
+    fresh.sends()
+    fresh.hears_all_of("You said: A thought")
+    expect(fresh.rows).to_have_text(["A thought", "Before"])
+    assert_each_is_stored_and_paid_once(frail, maya, turns=3, messages=6)
+
+
+def assert_each_is_stored_and_paid_once(
+    app: App, person: Person, *, turns: int, messages: int
+) -> None:
+    """What the books say of *person*: so many turns, each complete and charged what it cost, nothing reserved."""
+    with database(app) as rows:
+        whose = "user_id = (select id from auth.users where email = %s)"
+        found = rows.execute(
+            "select state, charged_micro, tokens_in + 5 * tokens_out,"
+            " (select sum(micro) from private.ledger where turn_id = turns.id)::bigint"
+            f" from public.turns where purpose = 'reply' and {whose}",
+            [person.email],
+        ).fetchall()
+        assert [state for state, *_ in found] == ["complete"] * turns
+        for _, charged, cost, in_ledger in found:
+            assert charged == cost == in_ledger > 0
+        (reserved, spent, stored) = rows.execute(
+            "select reserved, day_spent,"
+            " (select count(*) from public.messages where messages.user_id = budgets.user_id)"
+            f" from private.budgets where {whose}",
+            [person.email],
+        ).fetchone()
+        (in_books,) = rows.execute(
+            f"select sum(micro)::bigint from private.ledger where {whose}", [person.email]
+        ).fetchone()
+        assert (reserved, spent, stored) == (0, in_books, messages)
