@@ -45,6 +45,7 @@ class Conversations:
         self._turns = Turns(session, self._threads)
         self._every: tuple[float, list[Conversation]] | None = None  # and when they were read
         self._recent: dict[bool, list[Conversation]] = {}  # as last read, by is_archived
+        self._unwanted: set[ConversationId] = set()  # they may be there, and should not
 
     @property
     def user_id(self) -> UserId:
@@ -60,7 +61,12 @@ class Conversations:
         While the database is away, as they were last read. Raise StoreUnavailable, SignedOut.
         """
         try:
-            found = self._recent[is_archived] = self._read_recent(limit, is_archived=is_archived)
+            found = self._read_recent(limit, is_archived=is_archived)
+            unwanted = self._unwanted & {one.id for one in found}
+            for conversation_id in unwanted:
+                self.unmake(conversation_id)
+            found = [one for one in found if one.id not in unwanted]
+            self._recent[is_archived] = found
         except StoreUnavailable:
             if is_archived not in self._recent:
                 raise
@@ -121,8 +127,7 @@ class Conversations:
                 new_expiry=None,
             )
         except StoreUnavailable:
-            with suppress(AppError):  # it may be there: nobody would know what it is
-                self.delete(conversation_id)
+            self.unmake(conversation_id)
             raise
         return self._threads.made(conversation_id, title, policy, vault)
 
@@ -161,6 +166,14 @@ class Conversations:
         """Destroy it and its key; what it cost stays in the books."""
         self._call("delete_conversation", conversation=conversation_id)
         self._threads.forget(conversation_id)
+
+    def unmake(self, conversation_id: ConversationId) -> None:
+        """Delete what nobody has seen. Where the database does not answer, once it does: what it was asked
+        before it stood still, it does when it goes on."""
+        self._unwanted.add(conversation_id)
+        with suppress(AppError):
+            self.delete(conversation_id)
+            self._unwanted.discard(conversation_id)
 
     def discard(self, conversation_id: ConversationId, seconds: int) -> None:
         """Delete it in so many seconds, for which `restore` can bring it back."""
