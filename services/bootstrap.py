@@ -35,7 +35,7 @@ from services.store.usage import Usage
 from services.web.doors import Doors, Limits, Origin
 from services.web.head import Head, Look
 from services.web.life import Life
-from services.web.shield import UNKNOWN, Shield, content_security_policy
+from services.web.shield import ENDED, UNKNOWN, Shield, content_security_policy
 from services.web.visitors import Visitors
 
 LOCAL_MODEL = ModelInfo(
@@ -164,6 +164,8 @@ def person_services(session_id: str | None) -> PersonServices | None:
     """The services of the person whose app session this is, or None: it has ended. Raise StoreUnavailable."""
     if session_id == UNKNOWN:
         raise StoreUnavailable
+    if session_id == ENDED:
+        return None
     shared = _shared()
     session = shared.visitors.by_id(SessionId(UUID(session_id))) if session_id else None
     if session is None:

@@ -191,6 +191,32 @@ _WATCH = component(
     }""",
 )
 
+# The address of somebody who was refused at the door, for the next try; it never stands in an address of ours.
+_ADDRESS = component(
+    "keep_address",
+    html="<i hidden></i>",
+    js="""
+    const KEY = "daybook-address";
+
+    function fill(tries) {
+      const fields = document.querySelectorAll('.db-form [name="email"]');
+      for (const field of fields) field.value ||= sessionStorage.getItem(KEY) ?? "";
+      if (!fields.length && tries) setTimeout(fill, 50, tries - 1);
+    }
+
+    export default function ({ data }) {
+      if (!window.__daybookAddress) {
+        window.__daybookAddress = true;
+        document.addEventListener("submit", (event) => {
+          const field = event.target.closest(".db-form")?.elements.email;
+          if (field) sessionStorage.setItem(KEY, field.value);
+        }, true);
+        if (data.is_second_try) fill(40);
+        else sessionStorage.removeItem(KEY);
+      }
+    }""",
+)
+
 _RELOAD = component(
     "reload_page",
     html="<i hidden></i>",
@@ -233,6 +259,11 @@ def keep_drafts(
 def lead_keys_to_filter() -> None:
     """Have Ctrl+K lead to the filter of the conversations, and Escape empty it."""
     _FILTER_KEYS(key="filter-keys", height="content")
+
+
+def keep_address(*, is_second_try: bool) -> None:
+    """Have the e-mail address typed once, where one try is not enough."""
+    _ADDRESS(data={"is_second_try": is_second_try}, key="address", height="content")
 
 
 def watch_database(*, is_away: bool) -> None:

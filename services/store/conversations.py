@@ -18,7 +18,7 @@ from services.domain import (
     TurnId,
     UserId,
 )
-from services.errors import AppError, BadInput, StoreUnavailable
+from services.errors import AppError, BadInput, NotFound, StoreUnavailable
 from services.store.gateway import Answer, Argument, Hidden, refusal, store_errors
 from services.store.rows import (
     CONVERSATION_COLUMNS,
@@ -102,6 +102,15 @@ class Conversations:
     def thread(self, conversation_id: ConversationId) -> Thread:
         """The conversation as it is now. Raise NotFound, also for somebody else's or a discarded one."""
         return self._threads.read(conversation_id).thread
+
+    def has(self, conversation_id: ConversationId) -> bool:
+        """Whether it is one of theirs. Raise StoreUnavailable, SignedOut."""
+        self._session.keep_fresh()
+        try:
+            self._threads.row(conversation_id)
+        except NotFound:
+            return False
+        return True
 
     def cached(self, conversation_id: ConversationId) -> Thread | None:
         """The conversation as it was last read here."""

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
 
 import anyio
 from anyio.to_thread import run_sync
@@ -23,7 +22,8 @@ from services.web.visitors import Visitors
 
 # .streamlit/config.toml maps these to st.user; a client's own copies never pass
 USER_HEADER, SESSION_HEADER = b"x-app-user-id", b"x-app-session"
-UNKNOWN: Final = "unknown"  # for a session: there is a cookie, and nobody can tell whose while the database is away
+# in place of a session: a tab's cookie opens none any more, or nobody can tell while the database is away
+ENDED, UNKNOWN = "ended", "unknown"
 # where Streamlit looks at who is asking; the seventy files of a cold load are the same for all
 _PERSONAL = ("/_stcore/stream", "/_stcore/upload_file", "/media")
 _CLOSED = ("/_stcore/metrics",)
@@ -68,11 +68,11 @@ class Shield:
         if path.startswith(_PERSONAL):
             visitors = await self._visitors(HTTPConnection(scope))
             session = await self._session(visitors, HTTPConnection(scope))
-            if session == UNKNOWN:
-                if scope["type"] == "websocket":
-                    headers.append((SESSION_HEADER, UNKNOWN.encode()))
+            is_tab = scope["type"] == "websocket"
+            if isinstance(session, str):
+                headers += [(SESSION_HEADER, session.encode())] if is_tab else []
             elif visitors and session:
-                if scope["type"] == "websocket":
+                if is_tab:
                     stay.enter_context(visitors.connected(session))
                 headers += [
                     (USER_HEADER, str(session.user_id).encode()),
@@ -107,12 +107,13 @@ class Shield:
 
     async def _session(
         self, visitors: Visitors | None, connection: HTTPConnection
-    ) -> AppSession | Literal["unknown"] | None:
+    ) -> AppSession | str | None:
+        """The session that the cookie opens, ENDED or UNKNOWN; None: there is no cookie."""
         cookie = cookie_of(connection, self.origin)
         if visitors is None or cookie is None:
             return None
         try:
-            return await run_sync(visitors.find, cookie)
+            return await run_sync(visitors.find, cookie) or ENDED
         except StoreUnavailable:
             return UNKNOWN
 

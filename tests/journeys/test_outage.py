@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.journeys.conftest import Someone
-from tests.journeys.people import Person, Tab
-from tests.journeys.seeds import database
+from tests.journeys.people import PASSWORD, Person, Tab
+from tests.journeys.seeds import converse, database, second_process
 from tests.stack.apps import App, running, until
 
 SECONDS = 20.0  # longer than every time-out of the app, and than the lease of a turn
@@ -88,6 +88,78 @@ def test_a_reply_survives_a_database_that_stands_still(frail: App, person: Someo
     fresh.hears_all_of("You said: A thought")
     expect(fresh.rows).to_have_text(["A thought", "Before"])
     assert_each_is_stored_and_paid_once(frail, maya, turns=3, messages=6)
+
+
+def test_a_prompt_that_is_sent_just_when_it_stops_is_asked_once(frail: App, person: Someone):
+    maya = person(url=frail.url)
+    maya.arrives()
+    maya.asks("Before")
+    maya.hears_all_of("You said: Before")
+
+    with frozen(frail):  # nobody knows it yet
+        maya.composer.fill("Are you there?")
+        maya.sends()
+        maya.sees("Nothing was lost")
+        expect(maya.composer).to_have_value("Are you there?")
+        is_told(maya)
+
+    is_told_no_longer(maya)
+    maya.sees_no_reply_coming()
+    maya.sends()
+    maya.hears_all_of("You said: Are you there?")
+    assert maya.texts() == ["Before", "You said: Before", "Are you there?", *maya.texts()[3:]]
+    assert len(maya.texts()) == 4
+    assert_each_is_stored_and_paid_once(frail, maya, turns=2, messages=4)
+
+
+def test_who_comes_meanwhile_waits_and_goes_on(frail: App, person: Someone):
+    maya, omar = person(url=frail.url), person("omar", url=frail.url)
+    maya.arrives()
+    omar.arrives()
+    omar.signs_out()
+    with second_process(frail) as sessions:  # a session that the app has not opened yet
+        cookie, session = sessions.sign_in(maya.email, PASSWORD)
+        converse(session, [("What was", "That was.")])
+    maya.context.clear_cookies()
+    maya.context.add_cookies(
+        [{"name": "__Host-sid", "value": str(cookie), "url": frail.url.replace("http:", "https:")}]
+    )
+
+    omar.page.locator('form[action="/session"] [name="email"]').fill(omar.email)
+    with frozen(frail):
+        is_told(omar)
+        expect(omar.page.locator('form[action="/session"] [name="email"]')).to_have_value(
+            omar.email
+        )
+        maya.visit()
+        maya.sees("You are still signed in.")
+        expect(maya.sign_in_form).to_have_count(0)
+        is_told(maya)
+        omar.enters("/session", omar.email)
+        omar.sees("Daybook cannot reach its database. Nothing was lost")
+        expect(omar.page.locator('form[action="/session"] [name="email"]')).to_have_value(
+            omar.email
+        )
+
+    maya.is_welcome()
+    expect(maya.rows).to_have_text(["What was"])
+    omar.enters("/session", omar.email)
+    omar.is_welcome()
+
+
+def test_a_database_that_died_comes_back_under_the_page(frail: App, person: Someone):
+    maya = person(url=frail.url)
+    maya.arrives()
+    maya.asks("Before")
+    maya.hears_all_of("You said: Before")
+    maya.asks("Tell me all [[tokens=30 rate=6]]")
+    maya.hears("word2")
+
+    frail.part("postgres").kill()
+
+    maya.hears_all_of(re.compile("word1 .*word30"))
+    is_told_no_longer(maya)
+    assert_each_is_stored_and_paid_once(frail, maya, turns=2, messages=4)
 
 
 def assert_each_is_stored_and_paid_once(
