@@ -103,8 +103,8 @@ def expire(app: App, maya: Person) -> None:
 
 def revoke(app: App, maya: Person) -> None:
     """Her session is ended, and not by her browser, which keeps the cookie."""
-    (cookie,) = maya.context.cookies()
-    headers = {"cookie": f"{cookie['name']}={cookie['value']}"}
+    (cookie,) = (each for each in maya.context.cookies() if each["name"] == "__Host-sid")
+    headers = {"cookie": f"__Host-sid={cookie['value']}"}
     httpx.post(f"{app.url}/session/end", headers=headers, timeout=SECONDS, trust_env=False)
 
 
