@@ -119,9 +119,11 @@ class OverBudget(Refused):
 
 
 _CAP_SENTENCES = {
-    Cap.DAILY: "Today's budget is used up. It opens again at midnight UTC.",
-    Cap.MONTHLY: "This month's budget is used up. An admin can raise it.",
-    Cap.DEPLOYMENT: "The budget that everybody shares is used up. An admin can raise it.",
+    Cap.DAILY: "Today's budget is used up. It opens again at midnight UTC, or an admin can raise it.",
+    Cap.MONTHLY: "This month's budget is used up. "
+    "It opens again on the 1st, at midnight UTC, or an admin can raise it.",
+    Cap.DEPLOYMENT: "The budget that everybody shares is used up. "
+    "It opens again on the 1st, at midnight UTC, or an admin can raise it.",
     Cap.OPEN_TURNS: "Too many replies are coming at once. Wait for one to end.",
     Cap.TURNS_A_MINUTE: "That was fast. Please wait a minute before the next message.",
 }

@@ -8,6 +8,8 @@ import streamlit as st
 from pages._parts import browser
 from services import bootstrap
 
+_ABOUT_THE_PAGE = "You see what was last read; what you type is kept. "
+
 
 def draw() -> None:
     """The line that says so, while it is so; and the watch that draws the page anew when that changes."""
@@ -16,10 +18,13 @@ def draw() -> None:
         if is_away:
             st.html(
                 '<p role="status"><strong>Daybook cannot reach its database.</strong> '
-                "You see what was last read. What you type is kept, and a reply that is coming is not "
-                "lost. It tries again by itself.</p>"
+                f"{_ABOUT_THE_PAGE if _is_signed_in() else ''}It tries again by itself.</p>"
             )
         browser.watch_database(is_away=is_away)
+
+
+def _is_signed_in() -> bool:
+    return st.user.get("sid") not in (None, bootstrap.ENDED, bootstrap.UNKNOWN)
 
 
 def wait() -> None:
@@ -30,6 +35,6 @@ def wait() -> None:
         st.space(120)
         st.title("One moment", anchor=False, text_alignment="center")
         st.markdown(
-            ":gray[You are still signed in. This page comes as soon as the database answers.]",
+            ":gray[No need to sign in again: your page comes as soon as the database answers.]",
             text_alignment="center",
         )

@@ -1,12 +1,9 @@
 """The database is gone for a while: what is seen, typed, sent and coming meanwhile, and what is stored afterwards."""
 
-import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
-import psutil
 import pytest
 from playwright.sync_api import expect
 
@@ -25,21 +22,6 @@ def frail(make_app: Callable[..., App]) -> Iterator[App]:
     with running(make_app("frail", environment=prices)) as app:
         app.until_ready()
         yield app
-
-
-@contextmanager
-def frozen(app: App) -> Iterator[None]:
-    """Postgres and all its processes stand still; what they are sent they do afterwards."""
-    postmaster = app.part("postgres")
-    family = [postmaster, *postmaster.children(recursive=True)]
-    for process in family:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in reversed(family):
-            with contextlib.suppress(psutil.Error):
-                process.resume()
 
 
 def is_told(tab: Tab) -> None:
@@ -63,7 +45,7 @@ def test_a_reply_survives_a_database_that_stands_still(frail: App, person: Someo
     beside.hears("word2")
     beside.composer.press_sequentially("And then ")
 
-    with frozen(frail):
+    with frail.frozen_database():
         since = time.monotonic()
         for tab in (maya, fresh, beside):
             is_told(tab)
@@ -96,7 +78,7 @@ def test_a_prompt_that_is_sent_just_when_it_stops_is_asked_once(frail: App, pers
     maya.asks("Before")
     maya.hears_all_of("You said: Before")
 
-    with frozen(frail):  # nobody knows it yet
+    with frail.frozen_database():  # nobody knows it yet
         maya.composer.fill("Are you there?")
         maya.sends()
         maya.sees("Nothing was lost")
@@ -126,13 +108,13 @@ def test_who_comes_meanwhile_waits_and_goes_on(frail: App, person: Someone):
     )
 
     omar.page.locator('form[action="/session"] [name="email"]').fill(omar.email)
-    with frozen(frail):
+    with frail.frozen_database():
         is_told(omar)
         expect(omar.page.locator('form[action="/session"] [name="email"]')).to_have_value(
             omar.email
         )
         maya.visit()
-        maya.sees("You are still signed in.")
+        maya.sees("No need to sign in again")
         expect(maya.sign_in_form).to_have_count(0)
         is_told(maya)
         omar.enters("/session", omar.email)

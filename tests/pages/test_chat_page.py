@@ -134,7 +134,7 @@ def test_a_prompt_over_the_budget_comes_back_into_the_composer(
     app = send(open_app(maya), "A long thought")
 
     assert [warning.value for warning in app.warning] == [
-        "Today's budget is used up. It opens again at midnight UTC."
+        "Today's budget is used up. It opens again at midnight UTC, or an admin can raise it."
     ]
     assert in_composer(app) == "A long thought"
     assert not app.chat_message
