@@ -113,5 +113,11 @@ def keep(sentence: str, prompt: str) -> None:
 
 
 def kept_error() -> Refusal | None:
-    """What a callback was refused, once."""
-    return st.session_state.pop("refusal", None)
+    """What a callback was refused, until `forget_error`: another run may cut short the one that says it."""
+    return st.session_state.get("refusal")
+
+
+def forget_error(said: Refusal | None) -> None:
+    """It has been *said*, to the end of a run."""
+    if said:
+        st.session_state.pop("refusal", None)

@@ -5,12 +5,12 @@ from functools import partial
 import streamlit as st
 
 from pages._parts import browser, composer, conversation, dialogs, memory, messages, sidebar, turns
-from pages._session import person_services, show_errors
+from pages._session import forget_error, person_services, show_errors
 
 person = person_services()
 sidebar.draw_top()
 welcome = st.empty()  # drawn in every state: what it showed must go at once when a reply streams
-thread, turn, box = None, None, None
+thread, turn, box, refusal = None, None, None, None
 begun = turns.begun_thread()
 soon = turns.Soon(is_later=begun is not None)
 
@@ -35,7 +35,7 @@ with show_errors():
                 box = messages.draw_coming()
             elif thread.messages:
                 messages.draw_end(person, thread)
-    turns.draw_refusal()
+    refusal = turns.draw_refusal()
 
     typed = st.chat_input(
         "Write to Daybook",
@@ -56,6 +56,7 @@ def draw_the_rest() -> None:
         has_begun=begun is not None,
     )
     sidebar.draw_rest(person, thread.conversation if thread else None)
+    forget_error(refusal)
 
 
 is_dialog_open = dialogs.open_asked()

@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import safe_md
-from pages._session import find_person, keep, keep_errors, kept_error
+from pages._session import Refusal, find_person, keep, keep_errors, kept_error
 from services.chat import Chat, LiveTurn
 from services.domain import ConversationId, Thread
 
@@ -81,12 +81,14 @@ def retry(conversation_id: ConversationId) -> None:
         find_person().chat.retry(conversation_id)
 
 
-def draw_refusal() -> None:
+def draw_refusal() -> Refusal | None:
     """Say what was refused. A prompt goes back into the composer, which is drawn after this."""
-    if refusal := kept_error():
+    refusal = kept_error()
+    if refusal:
         st.warning(refusal.sentence)
         if refusal.prompt:
             st.session_state.composer = refusal.prompt
+    return refusal
 
 
 def glance(turn: Turn, box: DeltaGenerator) -> None:
