@@ -5,7 +5,7 @@ from streamlit import config
 from streamlit.runtime.pages_manager import PagesManager
 
 from pages import _session, sign_in
-from pages._parts import browser, sidebar, undo
+from pages._parts import browser, outage, sidebar, undo
 from services import bootstrap
 from services.errors import Misconfigured
 
@@ -48,9 +48,10 @@ if __name__ != "__main__":
 else:
     # a conversation's title would stay in the browser's history
     st.set_page_config(page_title="Daybook", page_icon="assets/mark.svg", layout="centered")
-    if not bootstrap.life().is_open:
+    if not bootstrap.life().is_open and not bootstrap.life().is_away:
         _wait_for_the_start()
         st.stop()
+    outage.draw()
     person = _session.signed_in()
     if person is None:
         pages = [

@@ -8,10 +8,11 @@ import streamlit as st
 from streamlit.navigation.page import Page
 
 from pages import sign_in
+from pages._parts import outage
 from services import bootstrap
 from services.bootstrap import PersonServices
 from services.domain import ConversationId
-from services.errors import AppError, NotFound, SignedOut
+from services.errors import AppError, NotFound, SignedOut, StoreUnavailable
 
 CHAT = "pages/chat.py"
 
@@ -42,8 +43,8 @@ def signed_in() -> PersonServices | None:
         return find_person()
     except SignedOut:
         return None
-    except AppError as error:
-        st.error(error.public)
+    except StoreUnavailable:
+        outage.wait()
         return st.stop()
 
 
@@ -74,6 +75,7 @@ def show_errors() -> Generator[None]:
         st.stop()
     except NotFound as error:
         st.error(error.public)
+        st.caption("It may have been deleted, or belong to another account.")
         st.button("Start a new chat", key="way-out", on_click=lead_to, args=[None])
     except AppError as error:
         st.error(error.public)
@@ -111,5 +113,11 @@ def keep(sentence: str, prompt: str) -> None:
 
 
 def kept_error() -> Refusal | None:
-    """What a callback was refused, once."""
-    return st.session_state.pop("refusal", None)
+    """What a callback was refused, until `forget_error`: another run may cut short the one that says it."""
+    return st.session_state.get("refusal")
+
+
+def forget_error(said: Refusal | None) -> None:
+    """It has been *said*, to the end of a run."""
+    if said:
+        st.session_state.pop("refusal", None)

@@ -5,7 +5,7 @@ from typing import Any, cast
 import streamlit as st
 
 from pages._parts import dialogs, sidebar, turns
-from pages._session import person_services, show_errors
+from pages._session import forget_error, person_services, show_errors
 from services.domain import AccountRole, PersonUsage
 from services.errors import NotFound
 
@@ -58,6 +58,7 @@ with show_errors():
             column_config=_COLUMNS,
             alt="What each person used today and this month, and their caps",
         )
-turns.draw_refusal()
+refusal = turns.draw_refusal()
 dialogs.open_asked()
 sidebar.draw_rest(person)
+forget_error(refusal)

@@ -15,13 +15,13 @@ from pages._parts import (
     sidebar,
     turns,
 )
-from pages._session import person_services, show_errors
+from pages._session import forget_error, person_services, show_errors
 from services.domain import MessageId
 
 person = person_services()
 sidebar.draw_top()
 welcome = st.empty()  # drawn in every state: what it showed must go at once when a reply streams
-thread, turn, box = None, None, None
+thread, turn, box, refusal = None, None, None, None
 begun = turns.begun_thread()
 soon = turns.Soon(is_later=begun is not None)
 
@@ -58,7 +58,7 @@ with show_errors():
                 elif thread.messages:
                     messages.draw_end(person, thread)
     models.draw_notices(thread, setup)
-    turns.draw_refusal()
+    refusal = turns.draw_refusal()
 
     typed = st.chat_input(
         "Write to Daybook",
@@ -86,6 +86,7 @@ def draw_the_rest() -> None:
     sidebar.draw_rest(person, thread.conversation if thread else None)
     if thread:
         conversation.note_read(person, thread)
+    forget_error(refusal)
 
 
 def heard() -> tuple[str, MessageId | None]:

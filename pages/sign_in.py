@@ -4,12 +4,14 @@ No script can set a cookie, so none is asked to; passwords never touch a Streaml
 of the app shows this page to who is signed out, and leads back to itself.
 """
 
+from enum import Enum, auto
 from html import escape
 from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
 
 from pages._parts import browser
+from services import bootstrap
 from services.errors import (
     AddressTaken,
     SignedOut,
@@ -32,7 +34,8 @@ _LONGEST_WAIT = 86_400  # seconds
 
 def page() -> None:
     """Sign in or make an account, then go on to where this address leads."""
-    if _has_ended() and not _unsent():
+    ended, unsent = _has_ended(), _unsent()
+    if ended is _Ended.JUST_NOW and not unsent:
         browser.reload()
     middle = st.container(horizontal_alignment="center", key="sign-in-page")
     with middle.container(width=384, gap="medium"):
@@ -40,11 +43,19 @@ def page() -> None:
         with st.container(gap="xsmall", horizontal_alignment="center"):
             st.image("assets/logo.svg", width=168, alt="Daybook")
             st.markdown(":gray[A private place to think with a machine]", width="content")
-        if text := _unsent():
-            st.warning("You were signed out before this was sent. Copy what you want to keep.")
-            st.code(text, language=None, wrap_lines=True)
+        if unsent:
+            st.warning(
+                "You were signed out before this was sent. Sign in again, and it is back in the composer."
+            )
+            st.code(unsent, language=None, wrap_lines=True)
+        elif ended and "reason" not in st.query_params:
+            st.info(
+                "You were signed out. Sign in again to go on where you were; "
+                "what you had begun to write is kept."
+            )
         with st.container(key="login", border=True):
             _draw_forms()
+            browser.keep_address(is_second_try="reason" in st.query_params)
         with st.container(horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False):
             st.markdown(":gray[:material/lock:]", width="content")
             st.caption(
@@ -124,10 +135,21 @@ def _sentence(reason: str) -> str | None:
             return None
 
 
-def _has_ended() -> bool:
-    """Whether this tab connected signed in: the cookie may still open a session, which only a new
-    connection finds out."""
-    return bool(st.user.get("sid"))
+class _Ended(Enum):
+    """When the session ended that there was."""
+
+    BEFORE = auto()  # this tab connected
+    JUST_NOW = (
+        auto()
+    )  # since: the cookie may open another by now, which only a new connection finds out
+
+
+def _has_ended() -> _Ended | None:
+    """Whether, and when, a session ended here."""
+    session_id = st.user.get("sid")
+    if not session_id:
+        return None
+    return _Ended.BEFORE if session_id == bootstrap.ENDED else _Ended.JUST_NOW
 
 
 def _unsent() -> str | None:

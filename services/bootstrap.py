@@ -4,11 +4,13 @@ import importlib.util
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from uuid import UUID
 
+import httpx
 from pydantic import SecretStr
 from starlette.middleware import Middleware
 from starlette.routing import Route
@@ -19,7 +21,7 @@ from services.crypto import RootKeys, ServerProof
 from services.domain import Account, AccountRole, SessionId
 from services.embedded import Endpoints, Stack
 from services.embedded.mended import MendedTransport
-from services.errors import AppError
+from services.errors import AppError, StoreUnavailable
 from services.events import log_event
 from services.llm import ModelInfo, Models, Offer, OpenAIModel, connect, known_model
 from services.memory import RegexCounter
@@ -28,12 +30,13 @@ from services.store import accounts
 from services.store.conversations import Conversations
 from services.store.gateway import Gateway, ServerCalls
 from services.store.profile import Profile
-from services.store.sessions import AppSession, Sessions
+from services.store.reach import Reach
+from services.store.sessions import AppSession, Cookie, Sessions
 from services.store.usage import Usage
 from services.web.doors import Doors, Limits, Origin
 from services.web.head import Head, Look
 from services.web.life import Life
-from services.web.shield import Shield, content_security_policy
+from services.web.shield import ENDED, UNKNOWN, Shield, content_security_policy
 from services.web.visitors import Visitors
 
 LOCAL_MODEL = ModelInfo(
@@ -49,6 +52,7 @@ _OPENAI = "https://api.openai.com/v1"
 _LOCAL_FIRST_TOKEN_SECONDS = 180.0
 _TAB_PATIENCE_SECONDS = 10.0  # less than the 15 for which a browser waits
 _SWEEP_SECONDS = 10.0
+_GLANCE = httpx.Timeout(4.0, connect=2.0)  # what answers later is as good as away
 _ACCOUNT_SECONDS = 5.0  # how long what a person may spend is not asked for again
 
 
@@ -136,11 +140,18 @@ class PersonServices:
 
     @property
     def account(self) -> Account:
-        """The person's own account, at most a few seconds old. Raise SignedOut, StoreUnavailable."""
+        """The person's own account, at most a few seconds old, or as last read while the database is away.
+
+        Raise SignedOut, StoreUnavailable.
+        """
         now = time.monotonic()
         if self._account is None or now - self._account[0] > _ACCOUNT_SECONDS:
-            self._session.keep_fresh()
-            self._account = now, accounts.account(self._session.client, self._session.email)
+            try:
+                self._session.keep_fresh()
+                self._account = now, accounts.account(self._session.client, self._session.email)
+            except StoreUnavailable:
+                if self._account is None:
+                    raise
         return self._account[1]
 
     @property
@@ -151,7 +162,11 @@ class PersonServices:
 
 
 def person_services(session_id: str | None) -> PersonServices | None:
-    """The services of the person whose app session this is, or None: it has ended."""
+    """The services of the person whose app session this is, or None: it has ended. Raise StoreUnavailable."""
+    if session_id == UNKNOWN:
+        raise StoreUnavailable
+    if session_id == ENDED:
+        return None
     shared = _shared()
     session = shared.visitors.by_id(SessionId(UUID(session_id))) if session_id else None
     if session is None:
@@ -237,7 +252,8 @@ def _build() -> Shared:
     key = chosen.supabase_key or SecretStr(at.publishable_key or "")
     # the embedded API is the only one that is spoken to in plain http
     transport = MendedTransport(trust_env=False) if url.startswith("http:") else None
-    gateway = Gateway.to(url, key, transport)
+    reach = Reach()
+    gateway = Gateway.to(url, key, transport, reach)
     proof = ServerProof(begun.root_keys.proof_key())
     server = ServerCalls(gateway.client(), proof)
     live_turns = LiveTurns()
@@ -264,7 +280,9 @@ def _build() -> Shared:
         models=_models(chosen, at),
         people=people,
     )
-    threading.Thread(target=_keep_sweeping, args=[shared], name="sweep", daemon=True).start()
+    glances = ServerCalls(Gateway.to(url, key, transport, timeout=_GLANCE).client(), proof)
+    _begin_thread("reach", _keep_asking, reach, glances, begun.life)
+    _begin_thread("sweep", _keep_sweeping, shared)
     return shared
 
 
@@ -299,6 +317,19 @@ def _model_info(chosen: Settings, name: str) -> ModelInfo:
         input_micro=chosen.input_price_micro,
         output_micro=chosen.output_price_micro,
     )
+
+
+def _begin_thread(name: str, target: Callable[..., None], *args: object) -> None:
+    threading.Thread(target=target, args=args, name=name, daemon=True).start()
+
+
+def _keep_asking(reach: Reach, server: ServerCalls, life: Life) -> None:
+    nobody = Cookie.new().hash
+
+    def ask() -> None:
+        server.call("open_session", cookie=nobody)
+
+    reach.keep_asking(ask, lambda is_away: life.reached(is_away=is_away))
 
 
 def _keep_sweeping(shared: Shared) -> None:

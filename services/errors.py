@@ -130,9 +130,11 @@ class OverBudget(Refused):
 
 
 _CAP_SENTENCES = {
-    Cap.DAILY: "Today's budget is used up. It opens again at midnight UTC.",
-    Cap.MONTHLY: "This month's budget is used up. An admin can raise it.",
-    Cap.DEPLOYMENT: "The budget that everybody shares is used up. An admin can raise it.",
+    Cap.DAILY: "Today's budget is used up. It opens again at midnight UTC, or an admin can raise it.",
+    Cap.MONTHLY: "This month's budget is used up. "
+    "It opens again on the 1st, at midnight UTC, or an admin can raise it.",
+    Cap.DEPLOYMENT: "The budget that everybody shares is used up. "
+    "It opens again on the 1st, at midnight UTC, or an admin can raise it.",
     Cap.OPEN_TURNS: "Too many replies are coming at once. Wait for one to end.",
     Cap.TURNS_A_MINUTE: "That was fast. Please wait a minute before the next message.",
 }
@@ -190,7 +192,7 @@ _FAILURE_SENTENCES = {
 class StoreUnavailable(Unavailable):
     """The database or the sign-in server failed or timed out."""
 
-    public = "Storage is not answering. Nothing is lost; try again in a moment."
+    public = "Daybook cannot reach its database. Nothing was lost: please try again in a moment."
 
 
 class Tampered(AppError):

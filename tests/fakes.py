@@ -155,6 +155,10 @@ class MemoryConversations:
             raise NotFound
         self._known.pop(conversation_id, None)
 
+    def unmake(self, conversation_id: ConversationId) -> None:
+        self.threads.pop(conversation_id, None)
+        self._known.pop(conversation_id, None)
+
     def discard(self, conversation_id: ConversationId, seconds: int) -> None:
         self._answer()
         if conversation_id not in self.threads:

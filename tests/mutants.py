@@ -937,6 +937,85 @@ MUTANTS = (
         "",
         "tests/journeys/test_access.py::test_what_a_finger_touches_is_large_enough",
     ),
+    # a database that is away, and a session that has ended
+    Mutant(
+        "services/store/reach.py",
+        "        if self.is_away:",
+        "        if False:",
+        "tests/unit/test_reach.py::test_while_it_is_away_no_call_waits_for_it",
+    ),
+    Mutant(
+        "services/store/reach.py",
+        "return min(2 * pause, _LONGEST)",
+        "return pause",
+        "tests/unit/test_reach.py::test_a_database_that_does_not_answer_is_asked_ever_more_rarely",
+    ),
+    Mutant(
+        "services/store/reach.py",
+        "            self._away_since = None\n",
+        "",
+        "tests/unit/test_reach.py::test_each_change_is_told_once",
+    ),
+    Mutant(
+        "services/web/life.py",
+        "return self._was_open and (self._is_unreachable or not self.is_open)",
+        "return self._is_unreachable",
+        "tests/unit/test_embedded.py::test_a_database_that_was_there_and_does_not_answer_is_away",
+    ),
+    Mutant(
+        "services/web/shield.py",
+        "            return UNKNOWN",
+        "            return None",
+        "tests/web/test_shield.py::test_a_tab_is_told_why_nobody_sits_there",
+    ),
+    Mutant(
+        "services/web/doors.py",
+        "            if session and not Conversations(session).has(ConversationId(asked)):",
+        "            if False:",
+        "tests/web/test_doors.py::test_where_somebody_was_leads_nobody_else",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "                if again.body == prompt:",
+        "                if False:",
+        "tests/store/test_chat.py::test_a_prompt_that_was_refused_and_stored_all_the_same_is_not_asked_twice",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "        if left and left.state.is_open and left.prompt_id == prompt_id:",
+        "        if False:",
+        "tests/store/test_chat.py::test_a_prompt_that_was_refused_and_stored_all_the_same_is_not_asked_twice",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "            if known := self.store.cached(conversation_id):\n                return known\n",
+        "",
+        "tests/store/test_chat.py::test_what_was_read_stays_while_the_database_is_away",
+    ),
+    Mutant(
+        "services/store/conversations.py",
+        "        self._unwanted.add(conversation_id)\n",
+        "",
+        "tests/store/test_chat.py::test_a_first_prompt_that_was_refused_and_stored_all_the_same_goes_again",
+    ),
+    Mutant(
+        "pages/_session.py",
+        'return st.session_state.get("refusal")',
+        'return st.session_state.pop("refusal", None)',
+        "tests/pages/test_chat_page.py::test_a_prompt_that_was_refused_stays_when_its_run_is_cut_short",
+    ),
+    Mutant(
+        "streamlit_app.py",
+        "    if not bootstrap.life().is_open and not bootstrap.life().is_away:",
+        "    if not bootstrap.life().is_open:",
+        "tests/pages/test_outage.py::test_what_was_read_stays_on_the_page",
+    ),
+    Mutant(
+        "pages/_session.py",
+        "    except StoreUnavailable:\n        outage.wait()\n        return st.stop()",
+        "    except StoreUnavailable:\n        return None",
+        "tests/pages/test_outage.py::test_a_tab_that_comes_meanwhile_is_not_asked_to_sign_in",
+    ),
 )
 
 

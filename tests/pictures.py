@@ -5,7 +5,8 @@ change of what a person sees, and look at every picture.
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, Locator, expect, sync_playwright
@@ -16,9 +17,9 @@ from services.store.conversations import Conversations
 from services.store.sessions import Cookie
 from tests.journeys.conftest import CHROMIUM, FLAGS
 from tests.journeys.people import DESK, PASSWORD, PHONE, Person
-from tests.journeys.seeds import converse, let_talk_fast, second_process
+from tests.journeys.seeds import converse, database, let_talk_fast, second_process
 from tests.model_server import ModelServer
-from tests.stack.apps import ROOT, App, running
+from tests.stack.apps import ROOT, App, running, until
 
 FOLDER = ROOT / "docs" / "screenshots"
 LETTERS = [
@@ -65,18 +66,36 @@ OTHERS = (
 )
 
 
+@contextmanager
+def _swapped(app: App, conversation_id: ConversationId) -> Iterator[None]:
+    """The sealed texts of two replies in the place of each other, and the title spoilt."""
+    swap = """
+      update public.messages set body = other.body from public.messages other
+      where messages.conversation_id = %(id)s and other.conversation_id = %(id)s
+        and (messages.seq, other.seq) in ((4, 6), (6, 4))"""
+    with database(app) as rows:
+        rows.execute(swap, {"id": conversation_id})
+    yield
+    with database(app) as rows:
+        rows.execute(swap, {"id": conversation_id})
+
+
 class Album:
     """The pictures of one size and one theme."""
 
     def __init__(self, person: Person, suffix: str) -> None:
-        self.person, self._suffix = person, suffix
+        self.person, self.suffix = person, suffix
+
+    @property
+    def is_phone(self) -> bool:
+        return self.suffix.startswith("phone")
 
     def take(self, name: str) -> None:
         page = self.person.page
         page.evaluate("document.fonts.ready")
         page.mouse.move(5, 5)
         page.wait_for_timeout(400)  # what fades in is there, and no condition says so
-        page.screenshot(path=FOLDER / f"{name}-{self._suffix}.png")
+        page.screenshot(path=FOLDER / f"{name}-{self.suffix}.png")
 
     def opened(self, name: str, button: Locator) -> None:
         """What a click on *button* opens."""
@@ -107,7 +126,8 @@ def main() -> None:
                     "has_touch": size == "phone",
                 }
                 make = _somebody(browser, app, first, looks)
-                _photograph(f"{size}-{theme}", make, model, letters, is_phone=size == "phone")
+                suffix = f"{size}-{theme}"
+                _photograph(suffix, app, make, model, letters, is_phone=size == "phone")
         browser.close()
 
 
@@ -154,6 +174,7 @@ def _somebody(
 
 def _photograph(
     suffix: str,
+    app: App,
     make: Callable[[bool], Person],
     model: ModelServer,
     letters: ConversationId,
@@ -194,6 +215,7 @@ def _photograph(
     _photograph_turns(album, model)
     _photograph_versions(album, model)
     _photograph_the_list(album, is_phone=is_phone)
+    _photograph_what_is_wrong(app, album, letters)
     maya.visit("/")
     maya.is_welcome()
     if is_phone:
@@ -204,9 +226,6 @@ def _photograph(
     album.take("window")
     maya.beginning.scroll_into_view_if_needed()
     album.take("window-line")
-    maya.visit("/?c=nowhere")
-    maya.sees("That conversation does not exist.")
-    album.take("unknown")
     maya.visit("/admin")
     expect(page.locator(".st-key-usage-table canvas").first).to_be_visible()
     album.take("admin")
@@ -214,6 +233,7 @@ def _photograph(
         maya.unfolds_the_sidebar()
         album.take("sidebar")
     album.opened("account", page.locator(".st-key-account-menu button").first)
+    _photograph_ways_in(app, album)
     maya.leaves()
 
 
@@ -282,6 +302,98 @@ def _leave_nothing(maya: Person) -> None:
     maya.page.locator(".st-key-conversation-menu button").first.click()
     maya.page.get_by_role("menuitem", name="Delete").click()
     maya.is_welcome()
+
+
+def _photograph_what_is_wrong(app: App, album: Album, letters: ConversationId) -> None:
+    """What does not exist, is not found, may not be spent, cannot be read, and a database that is away."""
+    maya = album.person
+    maya.visit("/?c=nowhere")
+    maya.sees("That conversation does not exist.")
+    maya.sees_no_reply_coming()
+    album.take("unknown")
+    maya.visit()
+    maya.is_welcome()
+    if album.is_phone:
+        maya.unfolds_the_sidebar()
+    maya.filter.fill("zebra")
+    maya.sees("No title")
+    album.take("no-match")
+    if album.is_phone:
+        maya.page.locator('[data-testid="stSidebarCollapseButton"] button').click()
+    for cap in ("daily", "monthly"):
+        with _without(app, cap, maya):
+            maya.visit()
+            maya.is_welcome()
+            maya.composer.fill("One more letter turned up. Where does it go?")
+            maya.sends()
+            maya.sees("budget is used up")
+            maya.sees_no_reply_coming()
+            album.take(f"cap-{cap}")
+    maya.composer.fill("")
+    with _swapped(app, letters):
+        maya.visit(f"/?c={letters}")
+        maya.sees("could not be verified")
+        maya.sees_no_reply_coming()
+        album.take("unreadable")
+        maya.page.locator(".st-key-past").get_by_role("alert").scroll_into_view_if_needed()
+        album.take("unreadable-top")
+    maya.visit(f"/?c={letters}")
+    expect(maya.messages).to_have_count(2 * len(LETTERS))
+    maya.sees_no_reply_coming()
+    with app.frozen_database():
+        expect(maya.outage).to_be_visible()
+        maya.sees_no_reply_coming()
+        album.take("outage")
+        maya.composer.fill("And the stamps?")
+        maya.sends()
+        maya.sees("Nothing was lost")
+        album.take("outage-sent")
+    expect(maya.outage).to_have_count(0)
+    maya.composer.fill("")
+
+
+def _photograph_ways_in(app: App, album: Album) -> None:
+    """Somebody's first visit; a session that has ended; and one that nobody can open just now."""
+    maya = album.person
+    (cookie,) = (each for each in maya.context.cookies() if each["name"] == "__Host-sid")
+    maya.context.request.post(f"{app.url}/session/end", max_redirects=0)
+    maya.context.add_cookies([cookie])
+    maya.visit()
+    maya.sees("You were signed out.")
+    maya.is_asked_to_sign_in()
+    album.take("signed-out")
+    with second_process(app) as sessions:
+        unopened, _ = sessions.sign_in(maya.email, PASSWORD)
+    with app.frozen_database():
+        until(lambda: app.health()[1].get("database") == "away")
+        maya.context.add_cookies([cookie | {"value": str(unopened)}])
+        maya.visit()
+        maya.sees("No need to sign in again")
+        album.take("one-moment")
+        maya.context.clear_cookies()
+        maya.visit("/?reason=unavailable")
+        maya.is_asked_to_sign_in()
+        album.take("sign-in-outage")
+    until(lambda: app.health()[0] == 200)
+    maya.email = f"new-{album.suffix}@daybook.test"
+    maya.arrives()
+    album.take("first")
+
+
+@contextmanager
+def _without(app: App, cap: str, person: Person) -> Iterator[None]:
+    """*person*'s daily or monthly cap used up, for a while."""
+    with database(app) as rows:
+        whose = "where user_id = (select id from auth.users where email = %s)"
+        (before,) = rows.execute(
+            f"select {cap}_cap_micro from private.budgets {whose}", [person.email]
+        ).fetchone()
+        rows.execute(f"update private.budgets set {cap}_cap_micro = 0 {whose}", [person.email])
+    yield
+    with database(app) as rows:
+        rows.execute(
+            f"update private.budgets set {cap}_cap_micro = %s {whose}", [before, person.email]
+        )
 
 
 if __name__ == "__main__":

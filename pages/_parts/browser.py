@@ -268,6 +268,70 @@ _HEARD = component(
     }""",
 )
 
+# A page is drawn anew when the database has gone or come back. Asked is the process, which asks the database
+# once for everybody. Nobody is asked for a tab that nobody sees.
+_WATCH = component(
+    "watch_database",
+    html="<i hidden></i>",
+    js="""
+    const here = (window.__daybookWatch ??= { isAway: false, tell: null, timer: 0, pause: 0 });
+    const USUAL = 8000, FIRST = 1000, LONGEST = 8000;
+
+    function wait(pause) {
+      here.pause = pause;
+      clearTimeout(here.timer);
+      here.timer = setTimeout(look, pause * (0.8 + 0.4 * Math.random()));
+    }
+
+    async function look() {
+      let isAway = here.isAway;
+      if (!document.hidden) {
+        try {
+          const { database } = await (await fetch("/healthz", { cache: "no-store" })).json();
+          isAway = database === "away" || database === "starting";
+        } catch {} // no server: Streamlit says so
+      }
+      if (isAway !== here.isAway) here.tell?.("changed", isAway);
+      wait(here.isAway ? Math.min(1.5 * here.pause, LONGEST) : USUAL);
+    }
+
+    export default function ({ data, setTriggerValue }) {
+      const isFirst = here.tell === null;
+      here.tell = setTriggerValue;
+      if (isFirst) {
+        document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+      }
+      if (isFirst || here.isAway !== data.is_away) wait(data.is_away ? FIRST : USUAL);
+      here.isAway = data.is_away;
+    }""",
+)
+
+# The address of somebody who was refused at the door, for the next try; it never stands in an address of ours.
+_ADDRESS = component(
+    "keep_address",
+    html="<i hidden></i>",
+    js="""
+    const KEY = "daybook-address";
+
+    function fill(tries) {
+      const fields = document.querySelectorAll('.db-form [name="email"]');
+      for (const field of fields) field.value ||= sessionStorage.getItem(KEY) ?? "";
+      if (!fields.length && tries) setTimeout(fill, 50, tries - 1);
+    }
+
+    export default function ({ data }) {
+      if (!window.__daybookAddress) {
+        window.__daybookAddress = true;
+        document.addEventListener("submit", (event) => {
+          const field = event.target.closest(".db-form")?.elements.email;
+          if (field) sessionStorage.setItem(KEY, field.value);
+        }, true);
+        if (data.is_second_try) fill(40);
+        else sessionStorage.removeItem(KEY);
+      }
+    }""",
+)
+
 _RELOAD = component(
     "reload_page",
     html="<i hidden></i>",
@@ -334,6 +398,21 @@ def mend_names() -> None:
 def lead_keys_to_filter() -> None:
     """Have Ctrl+K lead to the filter of the conversations, and Escape empty it."""
     _FILTER_KEYS(key="filter-keys", height="content")
+
+
+def keep_address(*, is_second_try: bool) -> None:
+    """Have the e-mail address typed once, where one try is not enough."""
+    _ADDRESS(data={"is_second_try": is_second_try}, key="address", height="content")
+
+
+def watch_database(*, is_away: bool) -> None:
+    """Have the page drawn anew when the database is away, or no longer: *is_away* is what it says now."""
+    _WATCH(
+        data={"is_away": is_away},
+        key="watch",
+        height="content",
+        on_changed_change=lambda: None,
+    )
 
 
 def reload() -> None:

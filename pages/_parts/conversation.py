@@ -65,7 +65,8 @@ def draw_welcome(place: DeltaGenerator) -> None:
         st.space(120)
         st.title("A fresh page", anchor=False, text_alignment="center")
         st.markdown(
-            ":gray[What you write here is sealed before it is stored.]", text_alignment="center"
+            ":gray[Write below to begin. What you write is sealed before it is stored.]",
+            text_alignment="center",
         )
 
 

@@ -37,12 +37,19 @@ def draw(person: PersonServices, opened: Conversation | None) -> None:
     with st.container(key="conversation-list", gap="small"):
         if wanted:
             found = person.conversations.titled(wanted, count + 1)
-            _draw_page(found, count, opened, "No title matches.")
+            _draw_page(
+                found, count, opened, "No title matches. Try fewer words, or clear the field."
+            )
         elif is_archive:
             _quiet_button("All conversations", "arrow_back", "leave-archive", _turn, False)
             found = person.conversations.recent(count + 1, is_archived=True)
             _draw_opened(opened, found[:count])
-            _draw_page(found, count, opened, "Nothing is archived.")
+            _draw_page(
+                found,
+                count,
+                opened,
+                "Nothing is archived. The menu of a conversation puts it here.",
+            )
         else:
             found = person.conversations.recent(count + 1)
             _draw_opened(opened, found[:count])

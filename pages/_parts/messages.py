@@ -15,7 +15,7 @@ from services.errors import StoreUnavailable
 
 Costs = Mapping[TurnId, TurnCost]
 
-_UNVERIFIED = ":gray[:material/gpp_bad: This message could not be verified and is not shown.]"
+_UNVERIFIED = ":gray[:material/gpp_bad: This message could not be verified and is not shown. Please tell an operator.]"
 
 
 class _Ending(NamedTuple):

@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import browser, models, safe_md
-from pages._session import find_person, keep, keep_errors, kept_error
+from pages._session import Refusal, find_person, keep, keep_errors, kept_error
 from services.chat import Chat, LiveTurn
 from services.domain import ConversationId, MessageId, Thread
 
@@ -125,12 +125,14 @@ def _message_id(name: str) -> MessageId | None:
         return None
 
 
-def draw_refusal() -> None:
+def draw_refusal() -> Refusal | None:
     """Say what was refused. A prompt goes back into the composer, which is drawn after this."""
-    if refusal := kept_error():
+    refusal = kept_error()
+    if refusal:
         st.warning(refusal.sentence)
         if refusal.prompt:
             st.session_state.composer = refusal.prompt
+    return refusal
 
 
 def glance(turn: Turn, box: DeltaGenerator) -> None:

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from services.domain import ConversationId, MessageId
-from services.errors import AppError
+from services.errors import AppError, StoreUnavailable
 from services.store.turns import OpenTurn
 
 _GLANCE = 0.5  # seconds between looks; its process writes once a second
@@ -40,7 +41,8 @@ class RemoteTurn:
         """The whole text so far, about twice a second, until the turn is no longer open."""
         while self._turn and self._turn.state.is_open:
             yield self._turn.said
-            if datetime.now(UTC) > self._turn.lease_until + _GRACE:
-                self._sweep()
             time.sleep(_GLANCE)
-            self._turn = self._look(self.conversation_id)
+            with suppress(StoreUnavailable):  # what was seen stays until there is more
+                if datetime.now(UTC) > self._turn.lease_until + _GRACE:
+                    self._sweep()
+                self._turn = self._look(self.conversation_id)

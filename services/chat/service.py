@@ -69,7 +69,7 @@ class ConversationStore(Protocol):
     def cached(self, conversation_id: ConversationId) -> Thread | None: ...
     def thread(self, conversation_id: ConversationId) -> Thread: ...
     def create(self, title: str, policy: MemoryPolicy, model: str | None = None) -> Thread: ...
-    def delete(self, conversation_id: ConversationId) -> None: ...
+    def unmake(self, conversation_id: ConversationId) -> None: ...
     def discard(self, conversation_id: ConversationId, seconds: int) -> None: ...
     def begin_turn(self, turn: NewTurn) -> Begun: ...
     def checkpoint_turn(
@@ -103,6 +103,9 @@ class Chat:
     first_policy: MemoryPolicy = field(default_factory=Window)
     titling: Titling | None = None  # None: titles stay the first words
     _opened: set[ConversationId] = field(default_factory=set[ConversationId], repr=False)
+    _unsure: dict[ConversationId, MessageId] = field(
+        default_factory=dict[ConversationId, MessageId], repr=False
+    )  # prompts that were refused, for nothing was heard of them, and may be stored all the same
 
     def begin(
         self,
@@ -123,7 +126,14 @@ class Chat:
         self.store.keep_fresh(_LONGEST_TURN)
         if conversation_id is None:
             return self._begin_new(prompt, model)
-        thread = self.store.cached(conversation_id) or self.store.thread(conversation_id)
+        if conversation_id in self._unsure:
+            thread = self._put_right(conversation_id)
+            if again := self._stored_after_all(thread):
+                if again.body == prompt:
+                    return self._begin(thread, thread.branch()[:-1], None, again.id, again=again)
+                seen_rev = thread.conversation.rev  # nobody else wrote
+        else:
+            thread = self.store.cached(conversation_id) or self.store.thread(conversation_id)
         try:
             return self._go_on(thread, prompt, seen_rev, tip_id)
         except Stale:  # what is cached may lack the reply that was stored a moment ago
@@ -176,8 +186,19 @@ class Chat:
         return turn.failure if turn else None
 
     def open(self, conversation_id: ConversationId) -> Thread:
-        """The thread, after making a message of what a process that died had been told."""
-        thread = self.store.thread(conversation_id)
+        """The thread, after making a message of what a process that died had been told.
+
+        While the database is away, as it was last read.
+        """
+        try:
+            if conversation_id in self._unsure and not self._is_live(conversation_id):
+                thread = self._put_right(conversation_id)
+            else:
+                thread = self.store.thread(conversation_id)
+        except StoreUnavailable:
+            if known := self.store.cached(conversation_id):
+                return known
+            raise
         is_settled = conversation_id in self._opened and not _awaits_reply(thread)
         if is_settled or self._is_live(conversation_id):
             return thread
@@ -249,12 +270,37 @@ class Chat:
             thread = thread.up_to(tip_id)
         return self._begin(thread, thread.branch(), prompt, MessageId(uuid4()))
 
+    def _put_right(self, conversation_id: ConversationId) -> Thread:
+        """The thread, after settling the turn of a prompt that was refused because the database did not
+        answer: what it was asked before it stood still, it did when it went on."""
+        left, prompt_id = self.store.open_turn(conversation_id), self._unsure[conversation_id]
+        if left and left.state.is_open and left.prompt_id == prompt_id:
+            self.store.finish_turn(
+                Ending(
+                    turn_id=left.id,
+                    conversation_id=conversation_id,
+                    prompt_id=prompt_id,
+                    reply_id=MessageId(uuid4()),
+                    reply="",
+                    outcome=Outcome.FAILED,
+                    tokens=Tokens(0, 0),
+                    cost_micro=0,
+                )
+            )
+            log_event("turn.unmade", turn=left.id)
+        return self.store.thread(conversation_id)
+
+    def _stored_after_all(self, thread: Thread) -> Message | None:
+        """The last prompt of *thread*, if it is the one that was refused."""
+        last = thread.messages[-1] if thread.messages else None
+        return last if last and last.id == self._unsure.get(thread.conversation.id) else None
+
     def _begin_new(self, prompt: str, model: str | None) -> LiveTurn:
         thread = self.store.create(first_words(prompt), self.first_policy, model)
         try:
             return self._begin(thread, (), prompt, MessageId(uuid4()))
         except AppError:
-            self.store.delete(thread.conversation.id)  # nobody wants an empty one
+            self.store.unmake(thread.conversation.id)  # nobody wants an empty one
             raise
 
     def _begin(
@@ -269,7 +315,12 @@ class Chat:
             raise Busy
         setup = self.setup(thread)
         plan = self._plan(setup, thread, past, again.body if again else prompt)
-        turn, call = self._reserve(thread, setup.offer, plan, prompt_id, prompt)
+        try:
+            turn, call = self._reserve(thread, setup.offer, plan, prompt_id, prompt)
+        except StoreUnavailable:
+            self._unsure[thread.conversation.id] = prompt_id
+            raise
+        self._unsure.pop(thread.conversation.id, None)
         self.live_turns.run(
             turn,
             lambda said: self._checkpoint(turn, said),

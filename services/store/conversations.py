@@ -19,7 +19,7 @@ from services.domain import (
     TurnId,
     UserId,
 )
-from services.errors import AppError, BadInput, StoreUnavailable
+from services.errors import AppError, BadInput, NotFound, StoreUnavailable
 from services.store.gateway import Answer, Argument, Hidden, refusal, store_errors
 from services.store.profile import checked_instructions
 from services.store.rows import (
@@ -46,6 +46,8 @@ class Conversations:
         self._threads = Threads(session)
         self._turns = Turns(session, self._threads)
         self._every: tuple[float, list[Conversation]] | None = None  # and when they were read
+        self._recent: dict[bool, list[Conversation]] = {}  # as last read, by is_archived
+        self._unwanted: set[ConversationId] = set()  # they may be there, and should not
 
     @property
     def user_id(self) -> UserId:
@@ -56,7 +58,24 @@ class Conversations:
         self._session.keep_fresh(seconds)
 
     def recent(self, limit: int = 30, *, is_archived: bool = False) -> list[Conversation]:
-        """Those that are pinned, the last first, then the others, the newest first."""
+        """Those that are pinned, the last first, then the others, the newest first.
+
+        While the database is away, as they were last read. Raise StoreUnavailable, SignedOut.
+        """
+        try:
+            found = self._read_recent(limit, is_archived=is_archived)
+            unwanted = self._unwanted & {one.id for one in found}
+            for conversation_id in unwanted:
+                self.unmake(conversation_id)
+            found = [one for one in found if one.id not in unwanted]
+            self._recent[is_archived] = found
+        except StoreUnavailable:
+            if is_archived not in self._recent:
+                raise
+            found = self._recent[is_archived]
+        return found[:limit]
+
+    def _read_recent(self, limit: int, *, is_archived: bool) -> list[Conversation]:
         state = ConversationState.ARCHIVED if is_archived else ConversationState.ACTIVE
         self._session.keep_fresh()
         with store_errors():
@@ -86,6 +105,15 @@ class Conversations:
         """The conversation as it is now. Raise NotFound, also for somebody else's or a discarded one."""
         return self._threads.read(conversation_id).thread
 
+    def has(self, conversation_id: ConversationId) -> bool:
+        """Whether it is one of theirs. Raise StoreUnavailable, SignedOut."""
+        self._session.keep_fresh()
+        try:
+            self._threads.row(conversation_id)
+        except NotFound:
+            return False
+        return True
+
     def cached(self, conversation_id: ConversationId) -> Thread | None:
         """The conversation as it was last read here."""
         known = self._threads.known(conversation_id)
@@ -112,8 +140,7 @@ class Conversations:
             if model:
                 self.set_model(conversation_id, model)
         except StoreUnavailable:
-            with suppress(AppError):  # it may be there: nobody would know what it is
-                self.delete(conversation_id)
+            self.unmake(conversation_id)
             raise
         return self._threads.made(conversation_id, title, policy, vault, model)
 
@@ -158,6 +185,14 @@ class Conversations:
         """Destroy it and its key; what it cost stays in the books."""
         self._call("delete_conversation", conversation=conversation_id)
         self._threads.forget(conversation_id)
+
+    def unmake(self, conversation_id: ConversationId) -> None:
+        """Delete what nobody has seen. Where the database does not answer, once it does: what it was asked
+        before it stood still, it does when it goes on."""
+        self._unwanted.add(conversation_id)
+        with suppress(AppError):
+            self.delete(conversation_id)
+            self._unwanted.discard(conversation_id)
 
     def discard(self, conversation_id: ConversationId, seconds: int) -> None:
         """Delete it in so many seconds, for which `restore` can bring it back."""

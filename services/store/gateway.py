@@ -31,6 +31,7 @@ from services.errors import (
     StoreUnavailable,
 )
 from services.events import log_event
+from services.store.reach import Reach
 
 
 def _read_moment(value: object) -> object:
@@ -72,9 +73,21 @@ class Gateway:
     http: httpx.Client = field(repr=False)
 
     @classmethod
-    def to(cls, url: str, key: SecretStr, transport: httpx.BaseTransport | None) -> "Gateway":
-        """A gateway with sockets of its own, through *transport* where one is given."""
-        return cls(url, key, httpx.Client(timeout=_TIMEOUT, transport=transport))
+    def to(
+        cls,
+        url: str,
+        key: SecretStr,
+        transport: httpx.BaseTransport | None,
+        reach: Reach | None = None,
+        timeout: httpx.Timeout = _TIMEOUT,
+    ) -> "Gateway":
+        """A gateway with sockets of its own, through *transport* where one is given.
+
+        With *reach* every call fails at once while the database is known to be away.
+        """
+        hooks = {"request": [reach.check]} if reach else {}
+        client = httpx.Client(timeout=timeout, transport=transport, event_hooks=hooks)
+        return cls(url, key, client)
 
     def client(self) -> Client:
         """A client of its own for one person: a shared one would query as the last to sign in."""

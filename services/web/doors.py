@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import parse_qsl, urlencode, urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import anyio
 from anyio.to_thread import run_sync
@@ -20,6 +20,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from services.crypto import RootKeys
+from services.domain import ConversationId
 from services.errors import (
     AddressTaken,
     AppError,
@@ -29,6 +30,7 @@ from services.errors import (
     WrongCredentials,
 )
 from services.store.accounts import BadAddress, ConfirmationSent, WeakPassword
+from services.store.conversations import Conversations
 from services.store.gateway import ServerCalls
 from services.store.sessions import Cookie
 from services.web.visitors import Visitors
@@ -148,8 +150,10 @@ class Doors:
         except AppError as error:
             await _until(began + _ALIKE_SECONDS)
             return RedirectResponse(_with_reason(goal, error), 303)
-        with suppress(StoreUnavailable):  # no session outlives its tab's, if that can be helped
-            await run_sync(self._leave, cookie_of(request, self.origin))
+        if before := cookie_of(request, self.origin):  # of somebody, who may have been another
+            goal = await run_sync(self._their_own, cookie, goal)
+            with suppress(StoreUnavailable):  # no session outlives its tab's, if that can be helped
+                await run_sync(self.visitors().leave, before)
         await _until(began + _ALIKE_SECONDS)
         answer = RedirectResponse(goal, 303)
         self._set(answer, request, str(cookie), self.lifetime_seconds)
@@ -174,6 +178,18 @@ class Doors:
         self._count(f"sign-in from {address}", self.limits.tries_of_an_address, _QUARTER)
         self._count(f"sign-in as {_folded(email)}", self.limits.tries_of_an_account, _QUARTER)
         return self.visitors().sign_in(email, password)
+
+    def _their_own(self, cookie: Cookie, goal: str) -> str:
+        """*goal*, or the front page where it is a conversation of somebody else."""
+        try:
+            asked = UUID(dict(parse_qsl(urlsplit(goal).query)).get("c", ""))
+        except ValueError:
+            return goal
+        with suppress(AppError):  # nobody can tell: the page will say
+            session = self.visitors().find(cookie)
+            if session and not Conversations(session).has(ConversationId(asked)):
+                return "/"
+        return goal
 
     def _leave(self, cookie: Cookie | None) -> None:
         if cookie:

@@ -15,13 +15,15 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.errors import AppError
+from services.errors import StoreUnavailable
 from services.store.sessions import AppSession
 from services.web.doors import Origin, cookie_of
 from services.web.visitors import Visitors
 
 # .streamlit/config.toml maps these to st.user; a client's own copies never pass
 USER_HEADER, SESSION_HEADER = b"x-app-user-id", b"x-app-session"
+# in place of a session: a tab's cookie opens none any more, or nobody can tell while the database is away
+ENDED, UNKNOWN = "ended", "unknown"
 # where Streamlit looks at who is asking; the seventy files of a cold load are the same for all
 _PERSONAL = ("/_stcore/stream", "/_stcore/upload_file", "/media")
 _CLOSED = ("/_stcore/metrics",)
@@ -66,8 +68,11 @@ class Shield:
         if path.startswith(_PERSONAL):
             visitors = await self._visitors(HTTPConnection(scope))
             session = await self._session(visitors, HTTPConnection(scope))
-            if visitors and session:
-                if scope["type"] == "websocket":
+            is_tab = scope["type"] == "websocket"
+            if isinstance(session, str):
+                headers += [(SESSION_HEADER, session.encode())] if is_tab else []
+            elif visitors and session:
+                if is_tab:
                     stay.enter_context(visitors.connected(session))
                 headers += [
                     (USER_HEADER, str(session.user_id).encode()),
@@ -102,14 +107,15 @@ class Shield:
 
     async def _session(
         self, visitors: Visitors | None, connection: HTTPConnection
-    ) -> AppSession | None:
+    ) -> AppSession | str | None:
+        """The session that the cookie opens, ENDED or UNKNOWN; None: there is no cookie."""
         cookie = cookie_of(connection, self.origin)
         if visitors is None or cookie is None:
             return None
         try:
-            return await run_sync(visitors.find, cookie)
-        except AppError:  # nobody, until it can be known who
-            return None
+            return await run_sync(visitors.find, cookie) or ENDED
+        except StoreUnavailable:
+            return UNKNOWN
 
 
 def _sha256(text: str) -> str:

@@ -107,6 +107,11 @@ class Tab:
         return self.page.locator(".st-key-own-instructions button:visible")
 
     @property
+    def outage(self) -> Locator:
+        """The line that says that the database is away."""
+        return self.page.locator(".st-key-outage [role=status]")
+
+    @property
     def beginning(self) -> Locator:
         """The line from which the model reads."""
         return self.page.get_by_role("separator").filter(has_text="The model reads from here")

@@ -3,11 +3,12 @@
 import re
 from uuid import uuid4
 
+import httpx
 import pytest
 from playwright.sync_api import expect
 
 from tests.journeys.conftest import ADMIN, Someone
-from tests.journeys.people import PASSWORD, Person
+from tests.journeys.people import PASSWORD, SECONDS, Person
 from tests.journeys.seeds import converse, database, second_process
 from tests.model_server import ModelServer
 from tests.stack.apps import App
@@ -85,6 +86,86 @@ def test_a_session_that_expired_ends_at_the_sign_in_page(app: App, maya: Person)
     maya.enters("/session", maya.email)
     maya.is_welcome()
     expect(maya.rows).to_have_text(["Here"])
+
+
+def expire(app: App, maya: Person) -> None:
+    """Her session expires, and the app has noticed."""
+    with database(app) as rows:
+        rows.execute(
+            "update private.app_sessions set expires_at = now() - interval '1 second' where user_id ="
+            " (select id from auth.users where email = %s)",
+            [maya.email],
+        )
+    beside = maya.new_tab()
+    beside.visit()
+    beside.is_signed_out_before_long()
+
+
+def revoke(app: App, maya: Person) -> None:
+    """Her session is ended, and not by her browser, which keeps the cookie."""
+    (cookie,) = (each for each in maya.context.cookies() if each["name"] == "__Host-sid")
+    headers = {"cookie": f"__Host-sid={cookie['value']}"}
+    httpx.post(f"{app.url}/session/end", headers=headers, timeout=SECONDS, trust_env=False)
+
+
+def begin_to_write(maya: Person) -> str:
+    """Something stands in the composer. Returns the page's address."""
+    for prompt in ("Here", "There"):  # after the first the page would wait for a title
+        maya.asks(prompt)
+        maya.hears_all_of(f"You said: {prompt}")
+    maya.composer.fill("A letter to Bergen")
+    return maya.page.url
+
+
+def is_back(maya: Person, address: str) -> None:
+    expect(maya.composer).to_have_value("A letter to Bergen")
+    assert maya.page.url == address
+    assert maya.texts()[-1] == "You said: There"
+
+
+def test_a_session_that_ends_while_somebody_writes_costs_a_sign_in_and_no_word(
+    app: App, maya: Person
+):
+    address = begin_to_write(maya)
+    expire(app, maya)
+
+    maya.sends()
+    maya.sees("You were signed out before this was sent.")
+    maya.enters("/session", maya.email)
+
+    is_back(maya, address)
+    maya.sends()
+    maya.hears_all_of("You said: A letter to Bergen")
+
+
+def test_so_does_one_that_ends_before_a_click(app: App, maya: Person):
+    address = begin_to_write(maya)
+    revoke(app, maya)
+
+    with maya.page.expect_navigation():  # the cookie might have opened another session
+        maya.page.locator(".st-key-new-chat button").click()
+    maya.sees("You were signed out. Sign in again to go on where you were")
+    maya.enters("/session", maya.email)
+
+    is_back(maya, address)
+
+
+def test_another_person_who_signs_in_there_sees_neither_place_nor_text(
+    app: App, maya: Person, omar: Person
+):
+    begin_to_write(maya)
+    revoke(app, maya)
+    maya.sends()
+    maya.sees("You were signed out before this was sent.")
+
+    maya.enters("/session", omar.email)
+
+    maya.is_welcome()
+    maya.sees("A fresh page")
+    expect(maya.composer).to_have_value("")
+    assert maya.page.url == f"{maya.url}/"
+    expect(maya.rows).to_have_count(0)
+    assert "Bergen" not in maya.page.content()
 
 
 def test_the_first_account_sees_what_everybody_used_and_others_get_nothing(

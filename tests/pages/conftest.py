@@ -20,6 +20,7 @@ class FakeLife:
     """A process that is up, unless a test says otherwise."""
 
     is_open: bool = True
+    is_away: bool = False
     stage: str = "ready"
     trouble: str = ""
     model: ModelState = ModelState.REMOTE

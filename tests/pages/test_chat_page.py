@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from uuid import UUID
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages._parts import turns
+from pages._parts import browser, turns
 from services.chat import Titling
 from services.domain import Full, Outcome, Thread, Tokens, TurnCost, Window
 from services.embedded import ModelState
@@ -136,7 +137,7 @@ def test_a_prompt_over_the_budget_comes_back_into_the_composer(
     app = send(open_app(maya), "A long thought")
 
     assert [warning.value for warning in app.warning] == [
-        "Today's budget is used up. It opens again at midnight UTC."
+        "Today's budget is used up. It opens again at midnight UTC, or an admin can raise it."
     ]
     assert in_composer(app) == "A long thought"
     assert not app.chat_message
@@ -176,6 +177,26 @@ def test_a_prompt_stays_when_the_database_is_away(
     assert StoreUnavailable.public in [warning.value for warning in app.warning]
     assert in_composer(app) == "A thought"
     assert not app.exception
+
+
+def test_a_prompt_that_was_refused_stays_when_its_run_is_cut_short(
+    open_app: OpenApp,
+    maya: FakePerson,
+    conversations: MemoryConversations,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The browser, which has just learnt that the database is away, asks for another run at once."""
+    app = open_app(maya)
+    conversations.failure = StoreUnavailable()
+    once = [st.rerun]
+    monkeypatch.setattr(browser, "keep_drafts", lambda *_, **__: once and once.pop()())
+
+    send(app, "A thought")
+
+    assert not once
+    assert StoreUnavailable.public in [warning.value for warning in app.warning]
+    assert in_composer(app) == "A thought"
+    assert StoreUnavailable.public not in [warning.value for warning in app.run().warning]
 
 
 def test_a_prompt_sent_to_a_server_just_started_comes_back(

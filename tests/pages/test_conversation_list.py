@@ -81,7 +81,7 @@ def test_what_is_archived_leaves_the_list_and_is_found_in_the_archive(
     assert menu(app, old).options == ["Rename", "Instructions", "Unarchive", "Delete"]
 
     choose(app, old, "Unarchive")
-    assert listed(app) == ["Nothing is archived."]
+    assert listed(app) == ["Nothing is archived. The menu of a conversation puts it here."]
     app.button(key="leave-archive").click().run()
     assert listed(app)[1:] == ["New", "Old"]
 
@@ -288,7 +288,7 @@ def test_titles_are_filtered_wherever_they_are_kept(
     look_for(app, "in march")
     assert listed(app)[1:] == ["Peas in March", "Archived", "A march in May"]
     look_for(app, "zebra")
-    assert listed(app) == ["No title matches."]
+    assert listed(app) == ["No title matches. Try fewer words, or clear the field."]
 
     look_for(app, "")
     assert listed(app)[1:] == ["March hares", "Beans", "Peas in March"]

@@ -55,7 +55,10 @@ def test_an_address_cannot_write_into_the_form(open_app: OpenApp):
         ("wrong", "The e-mail address or the password is not right."),
         ("taken", "There is an account with this address already: sign in instead."),
         ("weak", "Choose a password of 12 to 72 characters that is not easy to guess."),
-        ("unavailable", "Storage is not answering. Nothing is lost; try again in a moment."),
+        (
+            "unavailable",
+            "Daybook cannot reach its database. Nothing was lost: please try again in a moment.",
+        ),
         ("expired", "You are signed out. Please sign in again."),
     ],
 )

@@ -139,6 +139,20 @@ class App:
                     return process
         return None
 
+    @contextmanager
+    def frozen_database(self) -> Iterator[None]:
+        """Postgres stands still meanwhile; what it is sent it does afterwards."""
+        postmaster = self.part("postgres")
+        family = [postmaster, *postmaster.children(recursive=True)]
+        for process in family:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in reversed(family):
+                with contextlib.suppress(psutil.Error):
+                    process.resume()
+
     def left(self) -> list[str]:
         """The processes of the app, or in its folders, that still run."""
         return [_described(one) for one in psutil.process_iter() if self._is_ours(one)]

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from services.chat import Chat, LiveTurn, LiveTurns
@@ -338,6 +339,80 @@ def test_a_reply_waits_for_a_database_that_is_away(
     assert turn.failure is None
     assert away == []
     assert said(chat.open(turn.conversation_id))[-1][1] == turn.said()
+
+
+@contextmanager
+def nothing_is_heard_of(verb: str, sessions: Sessions) -> Iterator[None]:
+    """The database does what *verb* asks for, and no answer comes; nor to what is asked next."""
+    transport = type(sessions.gateway.http._transport)
+    handle, lost = transport.handle_request, list[str]()
+
+    def lose(self: httpx.BaseTransport, request: httpx.Request) -> httpx.Response:
+        if lost:
+            raise httpx.ConnectError("away", request=request)
+        answer = handle(self, request)
+        if request.url.path.endswith(verb):
+            lost.append(verb)
+            answer.read()
+            raise httpx.ReadTimeout("lost", request=request)
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transport, "handle_request", lose)
+        yield
+    assert lost
+
+
+@pytest.mark.parametrize("again", ["Second", "Another"])
+def test_a_prompt_that_was_refused_and_stored_all_the_same_is_not_asked_twice(
+    chat: Chat, maya: AppSession, stack: RunningStack, sessions: Sessions, again: str
+):
+    garden = ask(chat, "First").conversation
+    with nothing_is_heard_of("rpc/begin_turn", sessions), pytest.raises(StoreUnavailable):
+        chat.begin(garden.id, "Second", seen_rev=2)
+
+    assert [text for _, text in said(chat.open(garden.id))][2:] == ["Second"]
+    assert chat.live(garden.id) is None  # nobody waits for what nobody began
+    assert money(stack, maya)[1] == 0
+    done(chat.begin(garden.id, again, seen_rev=2))
+
+    expected = ["Second", "Another", "You said: Another"]
+    if again == "Second":
+        expected = ["Second", "You said: Second"]
+    thread = chat.open(garden.id)
+    assert [text for _, text in said(thread)][2:] == expected
+    assert thread.is_whole
+    spent, reserved, booked = money(stack, maya)
+    assert (spent, reserved) == (booked, 0)
+
+
+@pytest.mark.parametrize("verb", ["rpc/create_conversation", "rpc/begin_turn"])
+def test_a_first_prompt_that_was_refused_and_stored_all_the_same_goes_again(
+    chat: Chat, sessions: Sessions, verb: str
+):
+    with nothing_is_heard_of(verb, sessions), pytest.raises(StoreUnavailable):
+        chat.begin(None, "First")
+
+    assert chat.store.recent() == []
+    thread = ask(chat, "First")
+    assert [one.id for one in chat.store.recent()] == [thread.conversation.id]
+
+
+def test_what_was_read_stays_while_the_database_is_away(
+    chat: Chat, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+):
+    thread = ask(chat, "First")
+    conversations = chat.store.recent()
+
+    def refuse(self: httpx.BaseTransport, request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("away", request=request)
+
+    monkeypatch.setattr(type(sessions.gateway.http._transport), "handle_request", refuse)
+
+    assert chat.open(thread.conversation.id) == thread
+    assert chat.store.recent() == conversations
+    with pytest.raises(StoreUnavailable):
+        chat.store.recent(is_archived=True)
 
 
 def test_a_refused_first_prompt_leaves_no_empty_conversation(

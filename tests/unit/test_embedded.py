@@ -465,3 +465,31 @@ def test_the_supervisor_stays_small():
     ).stdout.split()
 
     assert not {"streamlit", "supabase", "openai", "pydantic", "httpx"} & set(loaded)
+
+
+def test_a_database_that_was_there_and_does_not_answer_is_away(plan: Plan, capsys):
+    life = Life("http://here", plan)
+    with TestClient(Starlette(routes=life.routes())) as client:
+
+        def health() -> tuple[int, str, str]:
+            reply = client.get("/healthz")
+            return reply.status_code, reply.json()["stage"], reply.json()["database"]
+
+        assert not life.is_away  # it was never there
+        life.heard(Running())
+        life.reached(is_away=True)
+        assert (life.is_open, life.is_away, life.is_ready) == (True, True, False)
+        assert health() == (503, "the database does not answer", "away")
+        life.reached(is_away=False)
+        life.heard(Starting(Stage.RECOVERING))
+        assert (life.is_open, life.is_away, life.is_ready) == (False, True, False)
+        assert health() == (503, str(Stage.RECOVERING), "starting")
+        life.heard(Running())
+        assert (life.is_away, health()) == (False, (200, "ready", "ready"))
+    assert capsys.readouterr().out.splitlines() == [
+        "Daybook is ready: open http://here",
+        "Daybook cannot reach its database; it tries again by itself.",
+        "Daybook is ready: open http://here",
+        f"Daybook is starting: {Stage.RECOVERING} …",
+        "Daybook is ready: open http://here",
+    ]

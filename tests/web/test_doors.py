@@ -8,7 +8,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from services.domain import Window
 from services.errors import StoreUnavailable
+from services.store.conversations import Conversations
 from services.store.sessions import Cookie, Sessions
 from services.web.doors import Doors, Limits, Origin
 from services.web.visitors import Visitors
@@ -291,6 +293,25 @@ def test_who_cannot_be_signed_out_just_now_keeps_the_cookie_and_is_told(
 
     assert (answer.status_code, answer.headers["location"]) == (303, "/?reason=unavailable")
     assert "set-cookie" not in answer.headers
+
+
+def test_where_somebody_was_leads_nobody_else(visitors: Visitors):
+    """Somebody's session ended in mid-conversation; whoever signs in next at that browser may be another."""
+    client, maya, omar = doors(visitors), new_email(), new_email()
+    client.post("/account", data=form(omar))
+    first = cookie_in(client, client.post("/account", data=form(maya)).headers["set-cookie"])
+    garden = Conversations(visitors.find(first)).create("Garden", Window()).conversation.id
+    place, before = f"/?c={garden}", {"cookie": f"__Host-sid={Cookie.new()}"}
+
+    def led(email: str, goal: str, headers: dict[str, str] | None = None) -> str:
+        client.cookies.clear()
+        answer = client.post("/session", data=form(email, goal=goal), headers=headers)
+        return answer.headers["location"]
+
+    assert led(maya, place, before) == place
+    assert led(omar, place, before) == "/"
+    assert led(omar, "/admin", before) == "/admin"
+    assert led(omar, place) == place  # a link that was sent: the page says that there is none
 
 
 def test_an_old_session_that_cannot_be_ended_does_not_keep_anybody_out(

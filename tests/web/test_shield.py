@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket
 from services.errors import StoreUnavailable
 from services.store.sessions import Cookie, Sessions
 from services.web.doors import Origin
-from services.web.shield import Shield, content_security_policy
+from services.web.shield import ENDED, UNKNOWN, Shield, content_security_policy
 from services.web.visitors import Visitors
 from tests.conftest import RunningStack
 from tests.store.conftest import PASSWORD, make_sessions, new_email
@@ -91,6 +91,35 @@ def test_a_tab_with_a_cookie_waits_until_it_can_be_known_whose_it_is(visitors: V
         "/_stcore/stream", headers={"cookie": f"__Host-sid={cookie}"}
     ) as tab:
         assert tab.receive_text() == str(visitors.find(cookie).user_id)
+
+
+async def tell(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_text(websocket.headers.get("x-app-session", "nobody"))
+
+
+def told_to_a_tab(visitors: Visitors, **headers: str) -> str:
+    app = Starlette(routes=[WebSocketRoute("/_stcore/stream", tell)])
+    client = TestClient(Shield(app, lambda: visitors, Origin(None, 0), ""))
+    with client.websocket_connect("/_stcore/stream", headers=headers) as tab:
+        return tab.receive_text()
+
+
+def test_a_tab_is_told_why_nobody_sits_there(
+    visitors: Visitors, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+):
+    """Signed out, a session that has ended, and one that cannot be asked about, are three things."""
+    headers = {"cookie": f"__Host-sid={Cookie.new()}"}
+    assert told_to_a_tab(visitors) == "nobody"
+    assert told_to_a_tab(visitors, **headers) == ENDED
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(type(sessions.server), "call", away)
+
+    assert told_to_a_tab(visitors) == "nobody"
+    assert told_to_a_tab(visitors, **headers) == UNKNOWN
 
 
 def test_a_session_survives_a_database_that_is_away(

@@ -1,0 +1,40 @@
+"""A database that is away: said on every page, asked about by the browser, and over by itself.
+
+What was read stays on the page, what is typed stays in the browser, and a reply that is coming waits in memory.
+"""
+
+import streamlit as st
+
+from pages._parts import browser
+from services import bootstrap
+
+_ABOUT_THE_PAGE = "You see what was last read; what you type is kept. "
+
+
+def draw() -> None:
+    """The line that says so, while it is so; and the watch that draws the page anew when that changes."""
+    is_away = bootstrap.life().is_away
+    with st.container(key="outage"):
+        if is_away:
+            st.html(
+                '<p role="status"><strong>Daybook cannot reach its database.</strong> '
+                f"{_ABOUT_THE_PAGE if _is_signed_in() else ''}It tries again by itself.</p>"
+            )
+        browser.watch_database(is_away=is_away)
+
+
+def _is_signed_in() -> bool:
+    return st.user.get("sid") not in (None, bootstrap.ENDED, bootstrap.UNKNOWN)
+
+
+def wait() -> None:
+    """Until it is known who sits here: a tab says so once, when it connects, and nobody could tell then."""
+    if not bootstrap.life().is_away:
+        browser.reload()
+    with st.container(key="unknown", horizontal_alignment="center", gap="xsmall"):
+        st.space(120)
+        st.title("One moment", anchor=False, text_alignment="center")
+        st.markdown(
+            ":gray[No need to sign in again: your page comes as soon as the database answers.]",
+            text_alignment="center",
+        )

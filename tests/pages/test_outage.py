@@ -1,0 +1,74 @@
+"""A database that is away for a while: what stands on the page meanwhile."""
+
+from collections.abc import Callable
+from typing import NoReturn
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from services import bootstrap
+from services.domain import AccountRole
+from services.errors import StoreUnavailable
+from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
+from tests.pages.conftest import FakeLife
+
+OpenApp = Callable[..., AppTest]
+
+
+def lines(app: AppTest) -> list[str]:
+    return [
+        html.value for html in app.main.get("html") if "cannot reach its database" in html.value
+    ]
+
+
+@pytest.mark.parametrize("page", ["", "pages/admin.py"])
+def test_every_page_says_so_while_it_is_so(
+    open_app: OpenApp, conversations: MemoryConversations, life: FakeLife, page: str
+):
+    app = open_app(FakePerson(conversations, ScriptedModel(), AccountRole.ADMIN))
+    if page:
+        app.switch_page(page).run()
+    assert not lines(app)
+
+    life.is_away = True
+    assert len(lines(app.run())) == 1
+    life.is_away = False
+    assert not lines(app.run())
+
+
+def test_who_is_signed_out_is_told_as_well(open_app: OpenApp, life: FakeLife):
+    life.is_away = True
+
+    app = open_app(None)
+
+    assert len(lines(app)) == 1
+    assert app.tabs
+
+
+def test_what_was_read_stays_on_the_page(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations, life: FakeLife
+):
+    garden = conversations.hold("Garden", "When?", "In March.")
+    app = open_app(maya, c=str(garden))
+
+    life.is_open, life.is_away, conversations.failure = False, True, StoreUnavailable()
+    app.run()
+
+    assert [one.markdown[0].value for one in app.chat_message] == ["When?", "In March."]
+    assert app.chat_input(key="composer")
+
+
+def test_a_tab_that_comes_meanwhile_is_not_asked_to_sign_in(
+    open_app: OpenApp, life: FakeLife, monkeypatch: pytest.MonkeyPatch
+):
+    def nobody_knows(session_id: str | None) -> NoReturn:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(bootstrap, "person_services", nobody_knows)
+    life.is_away = True
+
+    app = open_app(None)
+
+    assert [title.value for title in app.title] == ["One moment"]
+    assert not app.tabs
+    assert len(lines(app)) == 1
