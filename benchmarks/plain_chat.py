@@ -1,17 +1,29 @@
-"""The chat of Streamlit's tutorial, which stores nothing: what `benchmarks.first_character` compares with.
+"""The chat of Streamlit's tutorial, which stores nothing: what `first_character`, `page` and `people` compare with.
 
-`?messages=100` says how many messages it begins with.
+`?messages=100` says how many messages it begins with, `?others=30,500,0` how many conversations its
+sidebar offers, and of which length.
 """
 
 import openai
 import streamlit as st
 
-if "messages" not in st.session_state:
-    st.session_state.client = openai.OpenAI()
+
+def begin(length: int) -> None:
     st.session_state.messages = [
         {"role": ("user", "assistant")[n % 2], "content": f"message {n} " + "lorem ipsum " * 20}
-        for n in range(int(st.query_params.get("messages", "0")))
+        for n in range(length)
     ]
+
+
+if "messages" not in st.session_state:
+    st.session_state.client = openai.OpenAI()
+    begin(int(st.query_params.get("messages", "0")))
+
+with st.sidebar:
+    st.button("New chat", key="new-chat", on_click=begin, args=[0])
+    for number, length in enumerate(filter(None, st.query_params.get("others", "").split(","))):
+        name = f"Conversation {number} of {length}"
+        st.button(name, key=f"open-{number}", on_click=begin, args=[int(length)])
 
 for message in st.session_state.messages:
     with st.chat_message(message["role"]):

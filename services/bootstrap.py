@@ -1,13 +1,11 @@
 """Builds everything; the only module that knows every other."""
 
-import importlib.util
 import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -33,7 +31,9 @@ from services.store.profile import Profile
 from services.store.reach import Reach
 from services.store.sessions import AppSession, Cookie, Sessions
 from services.store.usage import Usage
+from services.web import frontend
 from services.web.doors import Doors, Limits, Origin
+from services.web.frontend import Frontend
 from services.web.head import Head, Look
 from services.web.life import Life
 from services.web.shield import ENDED, UNKNOWN, Shield, content_security_policy
@@ -194,18 +194,15 @@ def routes() -> list[Route]:
 
 def middleware() -> list[Middleware]:
     """What stands before every request."""
-    streamlit = importlib.util.find_spec("streamlit")
-    if streamlit is None or streamlit.origin is None:
-        raise RuntimeError("Streamlit is not installed")
-    index = Path(streamlit.origin).parent / "static" / "index.html"
     return [
         Middleware(
             Shield,
             visitors=lambda: _shared().visitors if _is_built() or life().is_open else None,
             origin=_origin(),
-            policy=content_security_policy(index),
+            policy=content_security_policy(frontend.folder() / "index.html"),
             patience_seconds=_TAB_PATIENCE_SECONDS,
         ),
+        Middleware(Frontend),
         Middleware(Head, look=_look()),
     ]
 

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+STAMP_TURN = 100_000  # milliseconds
 FAULTS = {
     "": "a whole reply",
     "hang": "silence after `after` tokens, until the client leaves",
@@ -58,6 +59,9 @@ class Script:
     refuses: str = ""  # a parameter that it answers with status 400
     usage: str = "last"  # "last", "each" (with every chunk) or "none"
     cached: int = 0
+    stamped: int = (
+        0  # 1: each token is the moment it is sent, in milliseconds of the last STAMP_TURN
+    )
     title: str = ""  # of a mark: what its conversation is titled, with _ for blanks
     times: int = 0  # requests it holds for; 0: all
 
@@ -237,16 +241,19 @@ class ModelServer:
         limit = seen.body.get("max_tokens") or seen.body.get("max_completion_tokens") or len(words)
         await client.event(_chunk(seen, script, delta={"role": "assistant", "content": ""}))
         await asyncio.sleep(script.delay)
+        began = time.monotonic()
         for number, word in enumerate([*words[:limit], None]):
             if script.fault in _MID_FAULTS and number == script.after:
                 return await self._fail(client, script.fault, seen.prompt)
             if word is None:
                 break
             seen.sent += 1
+            if script.stamped:
+                word = f"{time.time_ns() // 1_000_000 % STAMP_TURN:05} "
             await client.event(_chunk(seen, script, delta={"content": word}))
             self._note(seen)
-            if script.rate:
-                await asyncio.sleep(1 / script.rate)
+            if script.rate:  # by the clock: pauses alone would add up to a slower one
+                await asyncio.sleep(began + seen.sent / script.rate - time.monotonic())
         reason = "length" if len(words) > limit else "stop"
         await client.event(_chunk(seen, script, delta={}, finish_reason=reason))
         wants_usage = (seen.body.get("stream_options") or {}).get("include_usage")

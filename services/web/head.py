@@ -1,11 +1,11 @@
-"""The stylesheet, linked in the page that Streamlit serves, so that nothing is ever drawn unstyled.
+"""Our stylesheet and script, linked in the page that Streamlit serves: nothing is ever drawn without them.
 
-It stands in the body, before the app's root: Streamlit adds its own styles to the head later, so ours
+They stand in the body, before the app's root: Streamlit adds its own styles to the head later, so ours
 win ties. A stylesheet drawn by a script would come half a second after the content on a cold load.
 """
 
 import hashlib
-import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,7 +14,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_STYLESHEET = Path(__file__).parents[2] / "assets" / "style.css"
+from services.web import frontend
+
+_ASSETS = Path(__file__).parents[2] / "assets"
 _ROOT = b'<div id="root">'
 # of the page as it lies on the disk, and no longer true of ours
 _OUTDATED = ("content-length", "etag", "last-modified")
@@ -22,23 +24,36 @@ _CONDITIONS = (b"accept-encoding", b"if-none-match", b"if-modified-since")
 
 
 class Look:
-    """The stylesheet under an address that changes with it, and what links it."""
+    """The stylesheet and the script, at addresses that change with them, and what links them."""
 
-    def __init__(self, stylesheet: Path = _STYLESHEET) -> None:
-        self._css = stylesheet.read_bytes()
-        self._path = f"/look-{hashlib.sha256(self._css).hexdigest()[:12]}.css"
-        preloads = (
-            f'<link rel="preload" as="font" type="font/woff2" crossorigin href="/static/media/{font}">'
-            for font in _serifs()
-        )
-        self.links = f'<link rel="stylesheet" href="{self._path}">{"".join(preloads)}'.encode()
+    def __init__(self, assets: Path = _ASSETS) -> None:
+        self._css = _Asset.of(assets / "style.css", "text/css")
+        self._js = _Asset.of(assets / "page.js", "text/javascript")
+        self.links = (
+            f'<link rel="stylesheet" href="{self._css.path}">'
+            f'<script async src="{self._js.path}"></script>{frontend.preloads()}'
+        ).encode()
 
     def routes(self) -> list[Route]:
-        return [Route(self._path, self._serve)]
+        return [Route(asset.path, asset.serve) for asset in (self._css, self._js)]
 
-    async def _serve(self, _: Request) -> Response:
-        headers = {"Cache-Control": "public, max-age=31536000, immutable"}
-        return Response(self._css, media_type="text/css", headers=headers)
+
+@dataclass(frozen=True, slots=True)
+class _Asset:
+    """A file that a browser may keep for ever."""
+
+    path: str
+    body: bytes
+    media_type: str
+
+    @classmethod
+    def of(cls, file: Path, media_type: str) -> "_Asset":
+        body = file.read_bytes()
+        mark = hashlib.sha256(body).hexdigest()[:12]
+        return cls(f"/look-{mark}{file.suffix}", body, media_type)
+
+    async def serve(self, _: Request) -> Response:
+        return Response(self.body, media_type=self.media_type, headers=frontend.FOREVER)
 
 
 class Head:
@@ -82,12 +97,3 @@ class Head:
             await send({"type": "http.response.body", "body": body})
 
         return linked
-
-
-def _serifs() -> list[str]:
-    """The files of the serif that Streamlit brings: found, not imported, for services know no page."""
-    streamlit = importlib.util.find_spec("streamlit")
-    if streamlit is None or streamlit.origin is None:
-        return []
-    media = Path(streamlit.origin).parent / "static" / "static" / "media"
-    return sorted(file.name for file in media.glob("SourceSerifVariable-Roman*.woff2"))

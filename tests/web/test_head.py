@@ -29,9 +29,9 @@ def text(_: Request) -> Response:
 
 @pytest.fixture
 def client(tmp_path: Path) -> TestClient:
-    stylesheet = tmp_path / "style.css"
-    stylesheet.write_text("body { color: red }")
-    look = Look(stylesheet)
+    (tmp_path / "style.css").write_text("body { color: red }")
+    (tmp_path / "page.js").write_text("open()")
+    look = Look(tmp_path)
     routes = [Route("/", page), Route("/pieces", page_in_pieces), Route("/text", text)]
     return TestClient(Head(Starlette(routes=[*look.routes(), *routes]), look))
 
@@ -48,6 +48,16 @@ def test_a_page_links_a_stylesheet_that_may_be_kept_for_ever(client: TestClient,
     sheet = client.get(address)
     assert sheet.text == "body { color: red }"
     assert "immutable" in sheet.headers["cache-control"]
+
+
+def test_a_page_runs_a_script_that_may_be_kept_for_ever(client: TestClient):
+    page = client.get("/", headers=BROWSER).text
+
+    address = page.partition('<script async src="')[2].partition('"')[0]
+    script = client.get(address)
+    assert script.text == "open()"
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert "immutable" in script.headers["cache-control"]
 
 
 def test_what_is_no_page_passes_untouched(client: TestClient):

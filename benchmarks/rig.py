@@ -1,0 +1,119 @@
+"""What waiting is measured with: the whole app, a plain Streamlit chat beside it, a scripted model, a browser."""
+
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
+
+import httpx
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from services import embedded
+from services.embedded.folders import free_port
+from services.store.sessions import Sessions
+from tests.journeys.conftest import CHROMIUM, FLAGS
+from tests.journeys.people import PASSWORD
+from tests.stack.apps import ROOT, App, running, until
+
+EMAIL = "reader@daybook.test"
+SECONDS = 60.0  # for anything: the machine may have other work
+Endpoint = dict[str, str]  # the environment that leads to a model
+Figures = dict[str, float]
+
+
+def median(runs: int, measure: Callable[[], float]) -> float:
+    """The median of so many measurements."""
+    return round(statistics.median(measure() for _ in range(runs)), 1)
+
+
+def past(length: int) -> list[tuple[str, str]]:
+    """Prompts and replies, so many messages in all; the same that `plain_chat` begins with."""
+    texts = [f"message {n} " + "lorem ipsum " * 20 for n in range(length)]
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+@contextmanager
+def model() -> Iterator[Endpoint]:
+    """A model in a process of its own, so that it waits for nobody here."""
+    command = [sys.executable, "-m", "tests.model_server", "--while-stdin"]
+    with Popen(command, cwd=ROOT, stdin=PIPE, stdout=PIPE, text=True) as process:
+        yield {
+            "OPENAI_BASE_URL": process.stdout.readline().strip(),
+            "OPENAI_API_KEY": "scripted",
+        }
+        process.stdin.close()
+
+
+@contextmanager
+def daybook(endpoint: Endpoint) -> Iterator[App]:
+    """The whole app, ready, with folders of its own."""
+    cache = embedded.chosen(None, None).cache.parent
+    with tempfile.TemporaryDirectory(prefix="daybook-") as base:
+        app = App(Path(base), cache, environment=endpoint | {"DAYBOOK_MODEL": "scripted"})
+        with running(app):
+            app.until_ready()
+            yield app
+
+
+@contextmanager
+def plain_chat(endpoint: Endpoint) -> Iterator[tuple[str, int]]:
+    """The address of `plain_chat`, and its process."""
+    port = free_port()
+    script = ["streamlit", "run", "benchmarks/plain_chat.py", "--server.port", str(port)]
+    url = f"http://127.0.0.1:{port}"
+    with Popen(
+        [sys.executable, "-m", *script],
+        cwd=ROOT,
+        env=os.environ | endpoint,
+        stdin=DEVNULL,
+        stdout=DEVNULL,
+        stderr=DEVNULL,
+    ) as process:
+        try:
+            until(lambda: _answers(f"{url}/_stcore/health"))
+            yield url, process.pid
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def new_cookie(app: App, sessions: Sessions, email: str = EMAIL) -> str:
+    """The cookie of *email* at one more device. The app has opened its session, and knows no more of it."""
+    cookie, _ = sessions.sign_in(email, PASSWORD)
+    text = f"__Host-sid={cookie}"
+    httpx.get(f"{app.url}/media/none", headers={"Cookie": text}, trust_env=False)
+    return text
+
+
+def sign_in(context: BrowserContext, url: str, cookie: str) -> None:
+    """Have the browser send *cookie*, as if it had come from the form."""
+    name, value = cookie.split("=")
+    safe = url.replace("http:", "https:")  # from this machine a browser takes such a cookie anyway
+    context.add_cookies([{"name": name, "value": value, "url": safe, "httpOnly": True}])
+
+
+def settle(page: Page) -> None:
+    """Until the page is there and nothing of it is still to come."""
+    expect(page.get_by_test_id("stChatInput")).to_be_visible(timeout=SECONDS * 1000)
+    expect(page.locator(".stApp")).to_have_attribute(
+        "data-test-script-state", "notRunning", timeout=SECONDS * 1000
+    )
+    expect(page.locator(".st-key-stop button")).to_have_count(0, timeout=SECONDS * 1000)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False

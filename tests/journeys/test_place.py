@@ -1,0 +1,55 @@
+"""Where a page stands when a conversation is opened, and who moves it."""
+
+import pytest
+
+from tests.journeys.conftest import Someone
+from tests.journeys.people import Person
+from tests.stack.apps import until
+
+LONG = "Tell me all of it"
+PAGE = '[data-testid="stAppScrollToBottomContainer"]'
+# of every frame that shows a message: how far below the window the conversation goes on
+FRAMES = """(page) => {
+  window.below = [];
+  const look = () => {
+    const element = document.querySelector(page);
+    const isDrawn = document.querySelector('[data-testid="stChatMessage"]');
+    if (element && isDrawn) {
+      below.push(element.scrollHeight - element.clientHeight - element.scrollTop);
+    }
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
+
+
+@pytest.fixture
+def maya(person: Someone) -> Person:
+    """Somebody who has one conversation of many screens, and is on a fresh page."""
+    maya = person()
+    maya.arrives()
+    maya.asks(f"{LONG} [[tokens=900 title={LONG.replace(' ', '_')}]]")
+    maya.hears_all_of("word900")
+    maya.begins_a_new_chat()
+    return maya
+
+
+def test_the_end_of_a_conversation_is_in_view_from_its_first_frame(maya: Person):
+    maya.page.evaluate(FRAMES, PAGE)
+
+    maya.opens(LONG)
+
+    frames = until(lambda: maya.page.evaluate("window.below"))
+    assert max(frames) < 50, "it was scrolled to"
+
+
+def test_who_moves_the_page_stays_where_they_are(maya: Person):
+    maya.opens(LONG)
+    maya.messages.last.hover()
+    maya.page.evaluate(FRAMES, PAGE)
+
+    maya.page.mouse.wheel(0, -700)
+    until(lambda: maya.page.evaluate("window.below.at(-1) > 500"))
+
+    later = until(lambda: maya.page.evaluate("window.below.slice(30)"))
+    assert later[-1] > 500, "it went back to the end"
