@@ -139,6 +139,7 @@ def _app(base: Path, model: ModelServer) -> App:
             "OPENAI_BASE_URL": model.url,
             "OPENAI_API_KEY": "scripted",
             "DAYBOOK_MODEL": "gpt-5-mini",
+            "DAYBOOK_MODELS": "gpt-5,claude-sonnet-4-5",
             "DAYBOOK_CONTEXT_TOKENS": "4096",
         },
     )
@@ -202,8 +203,10 @@ def _photograph(
     album.take("chat")
     album.opened("policy", page.locator(".st-key-memory-policy button").first)
     album.opened("context", page.locator(".st-key-context-meter button").first)
+    album.opened("model", page.locator(".st-key-model-picker button").first)
     album.opened("conversation-menu", page.locator(".st-key-conversation-menu button").first)
 
+    _photograph_dialogs(album, is_phone=is_phone)
     page.locator(".st-key-conversation-menu button").first.click()
     page.get_by_role("menuitem", name="Delete").click()
     maya.is_welcome()
@@ -235,6 +238,28 @@ def _photograph(
     album.opened("account", page.locator(".st-key-account-menu button").first)
     _photograph_ways_in(app, album)
     maya.leaves()
+
+
+def _photograph_dialogs(album: Album, *, is_phone: bool) -> None:
+    """What the model is told in one conversation, and the sign of it; then what it is told in all."""
+    maya, page = album.person, album.person.page
+    maya.instructs("Answer as an archivist would: short, and say when you are not sure.")
+    album.take("instructed")
+    maya.instructions_sign.click()
+    expect(maya.dialog.get_by_role("textbox")).to_be_visible()
+    album.take("instructions")
+    maya.dialog.get_by_role("button", name="Use my own instead").click()
+    expect(maya.instructions_sign).to_have_count(0)
+    if is_phone:
+        maya.unfolds_the_sidebar()
+    maya.opens_preferences()
+    expect(maya.dialog.locator(".st-key-default-model input")).to_be_visible()
+    album.take("preferences")
+    maya.dialog.get_by_role("button", name="Close").click()
+    expect(maya.dialog).to_have_count(0)
+    if is_phone:
+        page.get_by_test_id("stSidebarCollapseButton").get_by_role("button").click()
+        expect(page.locator(".st-key-new-chat button")).not_to_be_in_viewport()
 
 
 def _photograph_turns(album: Album, model: ModelServer) -> None:

@@ -219,6 +219,23 @@ def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelSer
     scene.refused(lambda: chat.begin(conversation.id, f"{SAID} \ud83d"))
     scene.refused(lambda: chat.begin(conversation.id, SAID * 10_000))
     scene.refused(lambda: conversations.rename(conversation.id, SAID * 20))
+    conversations.set_instructions(conversation.id, f"Here you know {SAID}.")
+    person.profile.set_instructions(f"You always know {SAID}.")
+    thread = ask(f"Told of {SAID}", conversation)
+    assert server.requests[-1].body["messages"][0]["content"] == f"Here you know {SAID}."
+    scene.things += [
+        chat.setup(thread),
+        chat.setup(None),
+        person.profile,
+        person.profile.preferences(),
+    ]
+    for instruct in (
+        lambda text: conversations.set_instructions(conversation.id, text),
+        person.profile.set_instructions,
+    ):
+        scene.refused(lambda instruct=instruct: instruct(SAID * 501))
+        scene.refused(lambda instruct=instruct: instruct(f"{SAID} \ud83d"))
+        scene.refused(lambda instruct=instruct: _away(lambda: instruct(f"Away {SAID}")))
     conversations.set_policy(conversation.id, Full())
     chat.open(conversation.id)
     scene.refused(lambda: chat.begin(conversation.id, f"{SAID} word " * 4000))

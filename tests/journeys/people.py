@@ -257,11 +257,15 @@ class Tab:
 
     def prefers(self, model: str, text: str) -> None:
         """Choose a default model and instructions for all conversations without their own."""
-        self.page.locator(".st-key-account-menu button").click()
-        self.page.get_by_role("button", name="Preferences").click()
+        self.opens_preferences()
         self.dialog.locator(".st-key-default-model input").click()
         self.page.get_by_role("option", name=model, exact=True).click()
         self._saves(text)
+
+    def opens_preferences(self) -> None:
+        self.page.locator(".st-key-account-menu button").click()
+        self.page.get_by_role("button", name="Preferences").click()
+        expect(self.dialog).to_be_visible()
 
     def _saves(self, text: str) -> None:
         self.dialog.get_by_role("textbox").fill(text)

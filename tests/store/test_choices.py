@@ -6,12 +6,11 @@ from collections.abc import Callable
 import pytest
 
 from services.chat import Chat, Titling
-from services.domain import ConversationId, Preferences, Window
+from services.domain import ConversationId, Preferences, Tokens, Window
 from services.errors import (
     BadInput,
     InstructionsTooLong,
     NotFound,
-    OverBudget,
     StoreUnavailable,
     Tampered,
 )
@@ -255,18 +254,17 @@ def test_the_books_follow_the_chosen_model(
 
 
 def test_what_is_reserved_is_the_chosen_models_worst_cost(
-    chat: Chat, stack: RunningStack, maya: AppSession
+    chat: Chat, stack: RunningStack, server: ModelServer
 ):
-    done(chat.begin(None, "One"))  # so that there is a budget
-    with stack.connect() as database:
-        database.execute(
-            "update private.budgets set daily_cap_micro = day_spent + 2000 where user_id = %s",
-            [maya.user_id],
-        )
+    turn = done(chat.begin(None, "One", model="large"))
 
-    done(chat.begin(None, "Two", model="scripted"))  # 400 tokens of it cost 1,600
-    with pytest.raises(OverBudget):
-        chat.begin(None, "Three " * 300, model="large")
+    with stack.connect() as database:
+        (reserved,) = database.execute(
+            "select reserved_micro from public.turns where id = %s", [turn.id]
+        ).fetchone()
+    longest_reply = LARGE.cost_micro(Tokens(0, LARGE.reply_tokens))
+    assert longest_reply < reserved < longest_reply + 1_000
+    assert server.requests[-1].body["max_tokens"] == LARGE.reply_tokens
 
 
 def test_a_conversation_begins_with_the_model_that_was_picked(
