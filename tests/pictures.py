@@ -155,6 +155,8 @@ def _write(app: App, person: Person) -> ConversationId:
             converse(session, [(title, "Gladly.")])
         converse(session, [(f"Question {n}: which box?", f"Box {n}.") for n in range(1, 14)])
         letters = converse(session, LETTERS)
+        (boat,) = Conversations(session).titled(OTHERS[-1])
+        Conversations(session).set_model(boat.id, "gpt-4o")  # which was offered once
         Conversations(session).rename(letters, "Moving the letters to Bergen")
     return letters
 
@@ -206,7 +208,7 @@ def _photograph(
     album.opened("model", page.locator(".st-key-model-picker button").first)
     album.opened("conversation-menu", page.locator(".st-key-conversation-menu button").first)
 
-    _photograph_dialogs(album, is_phone=is_phone)
+    _photograph_dialogs(album)
     page.locator(".st-key-conversation-menu button").first.click()
     page.get_by_role("menuitem", name="Delete").click()
     maya.is_welcome()
@@ -229,6 +231,12 @@ def _photograph(
     album.take("window")
     maya.beginning.scroll_into_view_if_needed()
     album.take("window-line")
+    if is_phone:
+        maya.unfolds_the_sidebar()
+    maya.opens(OTHERS[-1])
+    maya.sees("is no longer offered here.")
+    maya.sees_no_reply_coming()
+    album.take("model-gone")
     maya.visit("/admin")
     expect(page.locator(".st-key-usage-table canvas").first).to_be_visible()
     album.take("admin")
@@ -240,7 +248,7 @@ def _photograph(
     maya.leaves()
 
 
-def _photograph_dialogs(album: Album, *, is_phone: bool) -> None:
+def _photograph_dialogs(album: Album) -> None:
     """What the model is told in one conversation, and the sign of it; then what it is told in all."""
     maya, page = album.person, album.person.page
     maya.instructs("Answer as an archivist would: short, and say when you are not sure.")
@@ -250,14 +258,14 @@ def _photograph_dialogs(album: Album, *, is_phone: bool) -> None:
     album.take("instructions")
     maya.dialog.get_by_role("button", name="Use my own instead").click()
     expect(maya.instructions_sign).to_have_count(0)
-    if is_phone:
+    if album.is_phone:
         maya.unfolds_the_sidebar()
     maya.opens_preferences()
     expect(maya.dialog.locator(".st-key-default-model input")).to_be_visible()
     album.take("preferences")
     maya.dialog.get_by_role("button", name="Close").click()
     expect(maya.dialog).to_have_count(0)
-    if is_phone:
+    if album.is_phone:
         page.get_by_test_id("stSidebarCollapseButton").get_by_role("button").click()
         expect(page.locator(".st-key-new-chat button")).not_to_be_in_viewport()
 

@@ -58,16 +58,18 @@ def known_model(
 
     The prices are those of the provider at *base_url*; where that is nobody listed, say a gateway,
     those of the model's maker. A model that is not listed costs nothing unless its price is given.
+    *reply_tokens*, which may be meant for other models too, is passed over where it fills the window.
     """
     listed = _listed(name, base_url)
     window = context_tokens or (listed and listed.context_window) or _DEFAULT_CONTEXT_TOKENS
     input_price, output_price, cached_price = _prices(listed, window) if listed else (0, 0, 0)
     if input_micro is not None:
         input_price = cached_price = input_micro
+    reply = reply_tokens if reply_tokens and reply_tokens < window else None
     return ModelInfo(
         name=name,
         context_tokens=window,
-        reply_tokens=reply_tokens or min(_DEFAULT_REPLY_TOKENS, window // 4),
+        reply_tokens=reply or min(_DEFAULT_REPLY_TOKENS, window // 4),
         input_micro=input_price,
         output_micro=output_price if output_micro is None else output_micro,
         cached_input_micro=cached_price if cached_input_micro is None else cached_input_micro,

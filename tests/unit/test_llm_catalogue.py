@@ -86,3 +86,8 @@ def test_an_affordable_reply_costs_no_more_than_there_is(micro: int, prompt: int
 
 def test_a_free_reply_is_as_long_as_any():
     assert known_model("kumquat").affordable_reply(0) == 1024
+
+
+def test_a_reply_that_would_fill_the_window_is_passed_over():
+    assert known_model("nobody-lists-this", reply_tokens=8_191).reply_tokens == 8_191
+    assert known_model("nobody-lists-this", reply_tokens=8_192).reply_tokens == 1_024
