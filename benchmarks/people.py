@@ -35,7 +35,7 @@ from tests.model_server import STAMP_TURN
 PROMPT = "Tell me. [[tokens=160 rate=20 stamped=1]]"  # eight seconds
 LONG = 500  # messages
 WARM, MORE = 5, 20  # sessions that come before, and those that are measured
-_STAMP = re.compile(r"\d{5}")
+_STAMP = re.compile(r"\b\d{5}\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,15 @@ class Tab:
         said = BackMsg()
         state = said.rerun_script.widget_states.widgets.add(id=self._composer)
         state.chat_input_value.data = prompt
+        asked = time.time() * 1000
         await self._say(said)
         lags: list[float] = []
         async for message in self._heard():
             now = time.time() * 1000
             text = message.delta.new_element.markdown.body
-            stamps = _STAMP.findall(text) if _STAMP.match(text) else []
-            lags += [(now - int(stamp)) % STAMP_TURN for stamp in stamps[len(lags) :]]
+            ages = [(now - int(stamp)) % STAMP_TURN for stamp in _STAMP.findall(text)]
+            if ages and ages[0] <= now - asked:  # else an earlier reply
+                lags += ages[len(lags) :]
         return lags
 
     async def _say(self, said: BackMsg) -> None:

@@ -1142,6 +1142,36 @@ MUTANTS = (
         "    except StoreUnavailable:\n        outage.wait()\n        return st.stop()",
         "    except StoreUnavailable:\n        return None",
         "tests/pages/test_outage.py::test_a_tab_that_comes_meanwhile_is_not_asked_to_sign_in",
+    # what a reader waits for
+    Mutant(
+        "services/web/frontend.py",
+        "coming += _IMPORT.findall((scripts / name).read_text(\"utf-8\"))",
+        "pass",
+        "tests/web/test_frontend.py::test_with_an_element_comes_all_that_it_imports",
+    ),
+    Mutant(
+        "services/web/frontend.py",
+        '"gzip" not in Headers(scope=scope).get("accept-encoding", "")',
+        "False",
+        "tests/web/test_frontend.py::test_all_else_is_streamlits",
+    ),
+    Mutant(
+        "services/chat/live_turn.py",
+        "_readers.discard(reader)",
+        "pass",
+        "tests/unit/test_live_turn.py::test_many_readers_share_what_the_server_can_draw",
+    ),
+    Mutant(
+        "assets/page.js",
+        "page.scrollTop = page.scrollHeight;",
+        "",
+        "tests/journeys/test_place.py::test_the_end_of_a_conversation_is_in_view_from_its_first_frame",
+    ),
+    Mutant(
+        "assets/page.js",
+        "if (isTrusted && !isTyping) until = 0;",
+        "",
+        "tests/journeys/test_place.py::test_who_moves_the_page_stays_where_they_are",
     ),
 )
 

@@ -16,10 +16,14 @@ from services.events import log_event
 
 _logger = logging.getLogger(__name__)
 
-_BATCH_SECONDS = 0.08  # between two drawings: twelve a second look like a flow
+# between two drawings at least; longer for a long text, which a browser draws as a whole, and for many readers
+_FRAME_SECONDS = 0.005
+_DRAWN_CHARACTERS = 500_000  # a second, for one reader
+_DRAWINGS = 400  # a second, for all readers of this process
 _LONGEST_SILENCE = 0.25  # seconds until a follower hears from us anyway, so that it can be stopped
 _HEARTBEAT_SECONDS = 1.0
 _FAILURE_SECONDS = 300.0  # a failure can be read for so long after it happened
+_readers: set[object] = set()  # who follows a turn of this process just now
 
 
 class LiveTurn:
@@ -60,19 +64,23 @@ class LiveTurn:
             return _mended(self._pieces[0])
 
     def follow(self) -> Iterator[str]:
-        """The whole text so far, about twelve times a second, until the reply is stored."""
-        seen, drawn_at = -1, 0.0
-        while True:
-            with self._changed:
-                if self._pushed == seen and not self._is_done:
-                    self._changed.wait(_LONGEST_SILENCE)
-            # the first words at once, the others in batches
-            time.sleep(max(0.0, drawn_at + _BATCH_SECONDS - time.monotonic()))
-            is_done, seen, text = self._is_done, self._pushed, self.said()
-            drawn_at = time.monotonic() if text else 0.0
-            yield text
-            if is_done:
-                return
+        """The whole text so far, as soon as it has grown, until the reply is stored."""
+        reader, seen, drawn_at, text = object(), -1, 0.0, ""
+        _readers.add(reader)
+        try:
+            while True:
+                with self._changed:
+                    if self._pushed == seen and not self._is_done:
+                        self._changed.wait(_LONGEST_SILENCE)
+                # the first words at once
+                time.sleep(max(0.0, drawn_at + _pause(len(text)) - time.monotonic()))
+                is_done, seen, text = self._is_done, self._pushed, self.said()
+                drawn_at = time.monotonic() if text else 0.0
+                yield text
+                if is_done:
+                    return
+        finally:
+            _readers.discard(reader)
 
     def stop(self) -> None:
         """End the request at the endpoint; what was said is kept."""
@@ -111,6 +119,11 @@ class LiveTurn:
         return self._is_done and (
             self.failure is None or time.monotonic() - self._ended_at > _FAILURE_SECONDS
         )
+
+
+def _pause(characters: int) -> float:
+    """The seconds between two drawings of a text so long."""
+    return max(_FRAME_SECONDS, characters / _DRAWN_CHARACTERS, len(_readers) / _DRAWINGS)
 
 
 def _mended(text: str) -> str:
