@@ -1142,10 +1142,11 @@ MUTANTS = (
         "    except StoreUnavailable:\n        outage.wait()\n        return st.stop()",
         "    except StoreUnavailable:\n        return None",
         "tests/pages/test_outage.py::test_a_tab_that_comes_meanwhile_is_not_asked_to_sign_in",
+    ),
     # what a reader waits for
     Mutant(
         "services/web/frontend.py",
-        "coming += _IMPORT.findall((scripts / name).read_text(\"utf-8\"))",
+        'coming += _IMPORT.findall((scripts / name).read_text("utf-8"))',
         "pass",
         "tests/web/test_frontend.py::test_with_an_element_comes_all_that_it_imports",
     ),
