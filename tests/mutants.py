@@ -1015,6 +1015,25 @@ MUTANTS = (
         "",
         "tests/unit/test_titles.py::test_what_is_no_title_is_none",
     ),
+    # keys
+    Mutant(
+        "pages/_parts/browser.py",
+        "        event.stopPropagation(); // what is behind it hears nothing\n",
+        "",
+        "tests/journeys/test_keys.py::test_the_sheet_opens_over_a_reply_which_goes_on",
+    ),
+    Mutant(
+        "pages/_parts/browser.py",
+        '!event.target.closest("input, textarea, [role=dialog]")',
+        "true",
+        "tests/journeys/test_keys.py::test_a_question_mark_that_is_typed_opens_nothing",
+    ),
+    Mutant(
+        "pages/_parts/browser.py",
+        "      else if (tries) setTimeout(openFirst, 50, tries - 1);\n",
+        "",
+        "tests/journeys/test_keys.py::test_from_the_filter_the_arrows_go_through_what_was_found",
+    ),
     # every reader
     Mutant(
         "pages/_parts/browser.py",

@@ -244,6 +244,11 @@ def _photograph(
         maya.unfolds_the_sidebar()
         album.take("sidebar")
     album.opened("account", page.locator(".st-key-account-menu button").first)
+    page.locator(".st-key-account-menu button").first.click()
+    page.get_by_role("button", name="Keys").click()
+    album.take("keys")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
     _photograph_ways_in(app, album)
     maya.leaves()
 

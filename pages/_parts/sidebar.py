@@ -8,8 +8,11 @@ from services.bootstrap import PersonServices
 from services.domain import Account, AccountRole, Conversation
 
 ADMIN = "pages/admin.py"
-_SIGN_OUT = """
-  <form method="post" action="/session/end" class="db-signout" id="sign-out">
+_FOOT = """
+  <div class="db-menu" id="keys">
+    <button type="button" data-keys><span class="db-icon" aria-hidden="true">keyboard</span>Keys</button>
+  </div>
+  <form method="post" action="/session/end" class="db-menu" id="sign-out">
     <button type="submit"><span class="db-icon" aria-hidden="true">logout</span>Sign out</button>
   </form>"""
 
@@ -36,7 +39,7 @@ def draw_rest(person: PersonServices, opened: Conversation | None = None) -> Non
         conversation_list.draw(person, opened)
         with st.container(key="account", gap=None):
             browser.fold_sidebar_on_phones()
-            browser.lead_keys_to_filter()
+            browser.hear_keys()
             browser.mend_names()
             _draw_account(person)
 
@@ -66,7 +69,7 @@ def _draw_account(person: PersonServices) -> None:
         )
         if is_admin:
             st.page_link(ADMIN, label="People", icon=":material/group:", width="stretch")
-        st.html(_SIGN_OUT)
+        st.html(_FOOT)
 
 
 def _spent(account: Account) -> str:

@@ -201,6 +201,12 @@ def test_beside_a_conversation_is_no_barrier(app: App, person: Someone, size: st
     expect(maya.rows).to_have_count(3)
     look.at("the list")
     look.behind(page.locator(".st-key-account-menu button").first, "the account")
+    page.locator(".st-key-account-menu button").click()
+    page.get_by_role("button", name="Keys").click()
+    look.at("the keys")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    expect(page.locator(".st-key-account-panel")).to_have_count(0)
     page.locator(f".st-key-c-{peas}").hover()
     look.behind(page.locator(f".st-key-menu-{peas} button").first, "a row's menu")
     maya.chooses("Peas?", "Pin")
@@ -274,7 +280,7 @@ def test_tab_leads_through_the_page_as_it_is_read_and_shows_where_it_is(app: App
         *(("BUTTON", "archive"), ("BUTTON", "account-menu")),
         ("MAIN", ""),  # what scrolls is scrolled by the arrows
         *(("BUTTON", "export"), ("BUTTON", "conversation-menu")),
-        *(("DIV", "past"), ("BUTTON", "past")),  # code, and its copy
+        *(("DIV", "exchange"), ("BUTTON", "exchange")),  # code, and its copy
         *(("BUTTON", "acts-last"), ("BUTTON", "retry")),
         *(("TEXTAREA", "composer"), ("BUTTON", "memory-policy"), ("BUTTON", "context-meter")),
     ]

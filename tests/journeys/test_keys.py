@@ -1,0 +1,111 @@
+"""The keys: a sheet of them, and the way to a conversation without a mouse."""
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.journeys.conftest import Someone
+from tests.journeys.people import PASSWORD, Person
+from tests.journeys.seeds import hold, second_process
+from tests.stack.apps import App, until
+
+
+@pytest.fixture
+def maya(person: Someone) -> Person:
+    maya = person()
+    maya.arrives()
+    return maya
+
+
+def sheet(maya: Person) -> Locator:
+    return maya.page.get_by_role("dialog", name="Keys")
+
+
+def asks_for_the_sheet(maya: Person) -> None:
+    """By its key, as soon as the page listens to it."""
+
+    def is_there() -> bool:
+        maya.page.keyboard.press("?")
+        return sheet(maya).is_visible()
+
+    until(is_there)
+
+
+def test_the_sheet_opens_over_a_reply_which_goes_on(maya: Person):
+    maya.asks("Go on and on [[tokens=400 rate=12]]")
+    maya.hears("word2")
+    maya.page.locator("main").click(position={"x": 20, "y": 200})
+
+    asks_for_the_sheet(maya)
+    expect(sheet(maya)).to_contain_text("New chatCtrl Shift O")
+    maya.page.keyboard.press("Control+k")
+    maya.page.keyboard.press("Control+Shift+O")
+    maya.page.keyboard.press("Escape")
+
+    expect(sheet(maya)).to_have_count(0)
+    maya.hears("word20")
+    expect(maya.stop_button).to_be_visible()
+    maya.page.keyboard.press("Escape")
+    maya.sees("You stopped this reply.")
+
+
+def test_a_question_mark_that_is_typed_opens_nothing(maya: Person):
+    maya.composer.press_sequentially("Peas?")
+    maya.jumps_to_the_filter()
+    maya.page.keyboard.type("Why?")
+
+    expect(maya.composer).to_have_value("Peas?")
+    expect(maya.filter).to_have_value("Why?")
+    expect(sheet(maya)).to_have_count(0)
+
+
+def test_the_sheet_is_in_the_account_menu_too(maya: Person):
+    maya.page.locator(".st-key-account-menu button").click()
+    maya.page.get_by_role("button", name="Keys").click()
+    expect(sheet(maya)).to_be_visible()
+
+    sheet(maya).get_by_role("button", name="Close").click()
+    expect(sheet(maya)).to_have_count(0)
+
+
+def test_on_a_mac_the_keys_are_those_of_a_mac(person: Someone):
+    maya = person()
+    maya.context.add_init_script(
+        "Object.defineProperty(navigator, 'platform', { get: () => 'MacIntel' })"
+    )
+    maya.arrives()
+
+    asks_for_the_sheet(maya)
+
+    expect(sheet(maya)).to_contain_text("Find a conversation⌘ K")
+    expect(maya.page.locator(".st-key-new-chat kbd")).to_contain_text("⌘")
+
+
+def test_from_the_filter_the_arrows_go_through_what_was_found(app: App, maya: Person):
+    with second_process(app) as sessions:
+        _, session = sessions.sign_in(maya.email, PASSWORD)
+        hold(session, ["Peas in March", "Beans", "Peas in April"])
+    maya.page.reload()
+    expect(maya.rows).to_have_count(3)
+    press = maya.page.keyboard.press
+
+    maya.jumps_to_the_filter()
+    maya.page.keyboard.type("peas")
+    expect(maya.rows).to_have_text(["Peas in April", "Peas in March"])
+    press("ArrowDown")
+    expect(maya.rows.first).to_be_focused()
+    press("ArrowDown")
+    expect(maya.rows.last).to_be_focused()
+    press("ArrowDown")
+    expect(maya.rows.last).to_be_focused()
+    press("ArrowUp")
+    press("ArrowUp")
+    expect(maya.filter).to_be_focused()
+    press("ArrowDown")
+    press("ArrowDown")
+    press("Enter")
+    expect(maya.page.locator(".st-key-chat-head h1")).to_have_text("Peas in March")
+
+    maya.jumps_to_the_filter()
+    maya.page.keyboard.type("bean")
+    press("Enter")  # before it has been found
+    expect(maya.page.locator(".st-key-chat-head h1")).to_have_text("Beans")
