@@ -2,9 +2,10 @@
 
 from typing import Any, cast
 
+import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import streamlit as st
 
-from pages._parts import dialogs, sidebar, turns
+from pages._parts import dialogs, sidebar, turns, words
 from pages._session import forget_error, person_services, show_errors
 from services.domain import AccountRole, PersonUsage
 from services.errors import NotFound
@@ -13,16 +14,28 @@ _MILLION = 1_000_000
 _COLUMNS = {
     "person": st.column_config.TextColumn("Person", width=190, pinned=True),
     "role": st.column_config.TextColumn("Role"),
-    "turns_today": st.column_config.NumberColumn("Turns today", format="localized"),
-    "cost_today": st.column_config.NumberColumn("Cost today", format="$%.4f"),
-    "daily_cap": st.column_config.NumberColumn("Daily cap", format="$%.2f"),
-    "turns": st.column_config.NumberColumn("Turns this month", format="localized"),
-    "tokens_in": st.column_config.NumberColumn("Tokens in", format="localized"),
-    "tokens_out": st.column_config.NumberColumn("Tokens out", format="localized"),
-    "cost": st.column_config.NumberColumn("Cost this month", format="$%.4f"),
-    "monthly_cap": st.column_config.NumberColumn("Monthly cap", format="$%.2f"),
-    "last_active": st.column_config.DatetimeColumn("Last active", format="calendar"),
+    "turns_today": st.column_config.NumberColumn("Turns today"),
+    "cost_today": st.column_config.NumberColumn("Cost today"),
+    "daily_cap": st.column_config.NumberColumn("Daily cap"),
+    "turns": st.column_config.NumberColumn("Turns this month"),
+    "tokens_in": st.column_config.NumberColumn("Tokens in"),
+    "tokens_out": st.column_config.NumberColumn("Tokens out"),
+    "cost": st.column_config.NumberColumn("Cost this month"),
+    "monthly_cap": st.column_config.NumberColumn("Monthly cap"),
+    "last_active": st.column_config.DatetimeColumn("Last active"),
 }
+
+
+def _dollars(amount: float) -> str:
+    return words.dollars(round(amount * _MILLION))
+
+
+# as they are written; they are sorted as what they are
+_WRITTEN = (
+    dict.fromkeys(("turns_today", "turns", "tokens_in", "tokens_out"), words.number)
+    | dict.fromkeys(("cost_today", "daily_cap", "cost", "monthly_cap"), _dollars)
+    | {"last_active": words.moment}
+)
 
 
 def row(person: PersonUsage) -> dict[str, object]:
@@ -51,8 +64,9 @@ with show_errors():
         st.title("People and spending", anchor=False)
         st.markdown(":gray[Counts and sums only. Content is sealed, for administrators too.]")
     with st.container(key="usage-table"):
+        people = pd.DataFrame([row(usage) for usage in person.usage.by_person()])
         cast(Any, st).dataframe(  # its types are those of pandas, which are partly unknown
-            [row(usage) for usage in person.usage.by_person()],
+            cast(Any, people).style.format(_WRITTEN, na_rep="never"),
             hide_index=True,
             row_height=38,
             column_config=_COLUMNS,

@@ -1015,6 +1015,19 @@ MUTANTS = (
         "",
         "tests/unit/test_titles.py::test_what_is_no_title_is_none",
     ),
+    # words
+    Mutant(
+        "pages/_parts/words.py",
+        '            parts = parts[:-1] or [""]\n',
+        '            parts = [""]\n',
+        "tests/pages/test_words.py::test_whatever_a_browser_calls_its_language",
+    ),
+    Mutant(
+        "pages/_parts/words.py",
+        "    if here.date() >= today.date():\n",
+        "    if at.date() >= today.date():\n",
+        "tests/pages/test_words.py::test_a_day_ends_where_its_reader_is",
+    ),
     # keys
     Mutant(
         "pages/_parts/browser.py",

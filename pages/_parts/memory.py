@@ -179,14 +179,14 @@ def _table(plan: ContextPlan, info: ModelInfo) -> str:
         for _, tokens, colour in parts
     )
     rows = "".join(
-        f'<tr><td><i class="{colour}"></i>{escape(name)}</td><td>{tokens:,}</td></tr>'
+        f'<tr><td><i class="{colour}"></i>{escape(name)}</td><td>{words.number(tokens)}</td></tr>'
         for name, tokens, colour in parts
     )
-    total = f"{info.context_tokens:,}"
+    total, sum_of_both = words.number(info.context_tokens), words.number(used)
     return (
-        f'<div class="db-bar" role="img" aria-label="{used:,} of {total} tokens">{bar}</div>'
+        f'<div class="db-bar" role="img" aria-label="{sum_of_both} of {total} tokens">{bar}</div>'
         f'<table class="db-parts">{rows}'
-        f'<tr class="sum"><td>Of {total} tokens</td><td>{used:,}</td></tr></table>'
+        f'<tr class="sum"><td>Of {total} tokens</td><td>{sum_of_both}</td></tr></table>'
     )
 
 

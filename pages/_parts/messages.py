@@ -166,11 +166,12 @@ def _facts(message: Message, costs: Costs) -> str:
     if cost is None:
         return f"<small>{moment}</small>"
     tokens = cost.tokens
-    cached = f" ({tokens.cached:,} of them cached)" if tokens.cached else ""
-    spelt = f"{tokens.prompt:,} tokens read{cached}, {tokens.reply:,} written"
+    read, written = words.number(tokens.prompt), words.number(tokens.reply)
+    cached = f" ({words.number(tokens.cached)} of them cached)" if tokens.cached else ""
+    spelt = f"{read} tokens read{cached}, {written} written"
     facts = (
         escape(cost.model),
-        f"{tokens.prompt:,} + {tokens.reply:,} tokens",
+        f"{read} + {written} tokens",
         words.dollars(cost.cost_micro),
         moment,
     )

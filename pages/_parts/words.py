@@ -1,25 +1,48 @@
-"""Figures and days as people read them."""
+"""Figures and moments as their reader writes them: by the locale and the time zone of the browser.
 
+Sentences are English; what is counted, paid and dated in them is the reader's own.
+"""
+
+from collections.abc import Callable
+from copy import copy
 from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from typing import cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
+from babel import Locale, UnknownLocaleError
+from babel.dates import format_skeleton, format_time, get_datetime_format
+from babel.numbers import NumberPattern, format_decimal, get_currency_symbol
 
 _MILLION = 1_000_000
 _LEAST = 100  # micro-dollars that four digits can say
+_UNKNOWN = Locale("en", "GB")
+_USD = "USD"
+
+
+def number(value: int) -> str:
+    """`1,200`, `1.200`, `1 200`."""
+    return format_decimal(value, locale=_locale())
 
 
 def dollars(micro: int) -> str:
     """An amount in micro-dollars, exact where it is small."""
     if 0 < micro < _LEAST:
         return f"under {dollars(_LEAST)}"
+    locale = _locale()
+    pattern = copy(cast(NumberPattern, locale.currency_formats["standard"]))
     digits = 2 if micro >= _MILLION or micro == 0 else 4
-    return f"${micro / _MILLION:,.{digits}f}"
+    pattern.frac_prec = digits, digits
+    amount = Decimal(micro) / _MILLION
+    text = pattern.apply(amount, locale, currency=_USD, currency_digits=False)
+    return text.replace(get_currency_symbol(_USD, locale), "$")  # there are no others here
 
 
-def count(number: int, noun: str) -> str:
+def count(value: int, noun: str) -> str:
     """`1 message`, `2 messages`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number(value)} {noun}" if value == 1 else f"{number(value)} {noun}s"
 
 
 def day(moment: datetime, now: datetime) -> str:
@@ -33,13 +56,33 @@ def day(moment: datetime, now: datetime) -> str:
     return "Previous 7 days" if days <= 7 else "Older"
 
 
-def moment(at: datetime) -> str:
+def moment(at: datetime, now: datetime | None = None) -> str:
     """The time, and before today the date, in the reader's time zone."""
-    zone = _zone()
-    here = at.astimezone(zone)
-    days = (datetime.now(zone).date() - here.date()).days
-    time = f"{here:%H:%M}"
-    return time if days <= 0 else f"{here.day} {here:%b}, {time}"
+    zone, locale = _zone(), _locale()
+    here, today = at.astimezone(zone), (now or datetime.now(zone)).astimezone(zone)
+    time = format_time(here, "short", tzinfo=zone, locale=locale)
+    if here.date() >= today.date():
+        return time
+    skeleton = "MMMd" if here.year == today.year else "yMMMd"
+    date = format_skeleton(skeleton, here, tzinfo=zone, locale=locale)
+    both = cast(Callable[..., str], get_datetime_format)("medium", locale=locale)
+    return both.replace("{1}", date).replace("{0}", time).replace("'", "")
+
+
+def _locale() -> Locale:
+    return _parsed(st.context.locale or "")
+
+
+@cache
+def _parsed(tag: str) -> Locale:
+    """The locale that *tag* names, or the nearest that is known: a browser may send anything."""
+    parts = tag.split("-u-")[0].replace("_", "-").split("-")
+    while parts[0]:
+        try:
+            return Locale.parse("-".join(parts), sep="-")
+        except (ValueError, UnknownLocaleError):
+            parts = parts[:-1] or [""]
+    return _UNKNOWN
 
 
 def _zone() -> ZoneInfo:

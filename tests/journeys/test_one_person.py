@@ -2,6 +2,8 @@
 
 import json
 import re
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import expect
@@ -375,3 +377,18 @@ def test_a_title_comes_by_itself_and_disturbs_nobody(maya: Person, model: ModelS
     maya.hears_all_of("You said: And when beans?")
     maya.is_in("Peas in wet soil")
     model.script()
+
+
+def test_figures_and_times_are_the_readers_own(person: Someone):
+    maya = person(locale="de-DE", timezone_id="Asia/Tokyo")
+    maya.arrives()
+    since = datetime.now(ZoneInfo("Asia/Tokyo"))
+    maya.asks("When do I sow peas?")
+    maya.hears_all_of("You said: When do I sow peas?")
+
+    facts = maya.page.locator(".db-acts small").last.inner_text()
+    times = [since, datetime.now(since.tzinfo)]  # a minute may have ended meanwhile
+    assert facts.split(" · ")[-2] == "0,00\xa0$"
+    assert facts.split(" · ")[-1] in [f"{time:%H:%M}" for time in times]
+    maya.page.locator(".st-key-context-meter button").click()
+    expect(maya.page.locator(".st-key-context-inspector")).to_contain_text("Of 8.192 tokens")

@@ -1,10 +1,28 @@
 """Figures and moments as people read them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
+from babel import Locale
+from babel.localedata import locale_identifiers
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pages._parts import words
+
+NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+EPOCH = NOON.replace(year=1970, tzinfo=None)
+TAGS = st.sampled_from([each.replace("_", "-") for each in locale_identifiers()])
+
+
+@contextmanager
+def reader(locale: str | None = None, zone: str | None = None) -> Iterator[None]:
+    with patch.object(words.st, "context", SimpleNamespace(locale=locale, timezone=zone)):
+        yield
 
 
 @pytest.mark.parametrize(
@@ -23,8 +41,61 @@ def test_money_is_exact_where_it_is_small(micro: int, said: str):
 
 
 def test_a_moment_has_its_date_where_it_is_not_of_today():
-    now = datetime.now(UTC)
+    assert words.moment(NOON, NOON) == "12:00"
+    assert words.moment(datetime(2026, 3, 9, 7, 5, tzinfo=UTC), NOON) == "9 Mar, 07:05"
+    assert words.moment(datetime(2024, 3, 9, 7, 5, tzinfo=UTC), NOON) == "9 Mar 2024, 07:05"
+    assert words.day(NOON - timedelta(days=1), NOON) == "Yesterday"
 
-    assert words.moment(now) == f"{now:%H:%M}"
-    assert words.moment(datetime(2026, 3, 9, 7, 5, tzinfo=UTC)) == "9 Mar, 07:05"
-    assert words.day(now - timedelta(days=1), now) == "Yesterday"
+
+@pytest.mark.parametrize(
+    ("locale", "moment", "number", "money"),
+    [
+        ("en-GB", "20 Nov, 14:05", "1,200", "$1,200.50"),
+        ("en-US", "Nov 20, 2:05\u202fPM", "1,200", "$1,200.50"),
+        ("de-DE", "20. Nov., 14:05", "1.200", "1.200,50\xa0$"),
+        ("de", "20. Nov., 14:05", "1.200", "1.200,50\xa0$"),
+        ("fr-FR", "20 nov., 14:05", "1\u202f200", "1\u202f200,50\xa0$"),
+        ("sv-SE", "20 nov. 14:05", "1\xa0200", "1\xa0200,50\xa0$"),
+    ],
+)
+def test_each_reader_reads_their_own_way(locale: str, moment: str, number: str, money: str):
+    at = datetime(2026, 11, 20, 14, 5, tzinfo=UTC)
+
+    with reader(locale, "UTC"):
+        assert words.moment(at, at + timedelta(days=2)) == moment
+        assert words.number(1200) == number
+        assert words.dollars(1_200_500_000) == money
+
+
+def test_a_day_ends_where_its_reader_is():
+    late, now = datetime(2026, 11, 19, 15, 30, tzinfo=UTC), datetime(2026, 11, 20, 1, tzinfo=UTC)
+
+    with reader("de-DE", "Asia/Tokyo"):  # half past midnight, and ten
+        assert (words.day(late, now), words.moment(late, now)) == ("Today", "00:30")
+    with reader("de-DE", "Europe/Berlin"):  # the day before
+        assert (words.day(late, now), words.moment(late, now)) == ("Yesterday", "19. Nov., 16:30")
+
+
+@pytest.mark.parametrize(
+    ("tag", "known_as"),
+    [
+        *((None, "en_GB"), ("", "en_GB"), ("xx-YY", "en_GB"), ("*", "en_GB"), ("C", "en_GB")),
+        *(("de-XX", "de"), ("de_AT", "de_AT"), ("zh-Hans-CN", "zh_Hans_CN")),
+        *(("en-US-u-ca-buddhist", "en_US"), ("ca-ES-valencia", "ca_ES_VALENCIA")),
+    ],
+)
+def test_whatever_a_browser_calls_its_language(tag: str | None, known_as: str):
+    with reader(tag):
+        assert words._locale() == Locale.parse(known_as)
+
+
+@given(
+    tag=TAGS | st.text(max_size=12),
+    value=st.integers(0, 10**12),
+    at=st.datetimes(min_value=EPOCH, max_value=EPOCH.replace(year=2900), timezones=st.just(UTC)),
+)
+def test_no_locale_is_without_words(tag: str, value: int, at: datetime):
+    with reader(tag, "Europe/Berlin"):
+        assert int("".join(filter(str.isdecimal, words.number(value)))) == value
+        assert "$" in words.dollars(value)
+        assert f"{at.astimezone(words._zone()).minute:02}" in words.moment(at, NOON)
