@@ -62,7 +62,7 @@ with show_errors():
     st.set_page_config(layout="wide")
     with st.container(gap=2):
         st.title("People and spending", anchor=False)
-        st.markdown(":gray[Counts and sums only. Content is sealed, for administrators too.]")
+        st.markdown(":gray[Counts and sums only. Content is sealed, for admins too.]")
     with st.container(key="usage-table"):
         people = pd.DataFrame([row(usage) for usage in person.usage.by_person()])
         cast(Any, st).dataframe(  # its types are those of pandas, which are partly unknown

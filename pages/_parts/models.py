@@ -1,7 +1,5 @@
 """Which model answers: what there is to choose from, and what was chosen."""
 
-import re
-
 import streamlit as st
 
 from pages._parts import safe_md, words
@@ -98,15 +96,12 @@ def draw_notices(thread: Thread | None, setup: Setup) -> None:
 def _caption(info: ModelInfo, *, is_usual: bool) -> str:
     is_free = not (info.input_micro or info.output_micro)
     price = (
-        "no price" if is_free else f"{_price(info.input_micro)} in, {_price(info.output_micro)} out"
+        "no price"
+        if is_free
+        else f"{words.price(info.input_micro)} in, {words.price(info.output_micro)} out"
     )
     usual = " · your default" if is_usual else ""
-    return f"{info.context_tokens:,} tokens · {price}{usual}"
-
-
-def _price(micro: int) -> str:
-    """Dollars without the zeros that say nothing."""
-    return re.sub(r"(?<=[.,]\d\d)0+(?!\d)", "", words.dollars(micro)).replace("$", r"\$")
+    return f"{words.number(info.context_tokens)} tokens · {price}{usual}".replace("$", r"\$")
 
 
 def _choose(conversation_id: ConversationId | None, key: str) -> None:

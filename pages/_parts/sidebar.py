@@ -56,7 +56,7 @@ def _draw_account(person: PersonServices) -> None:
         key="account-menu",
     )
     with menu.container(gap=14, width=232, key="account-panel"):
-        st.caption(f"{name}, administrator" if is_admin else name)
+        st.caption(f"{name}, admin" if is_admin else name)
         st.caption(_spent(account))
         st.caption(models.line(person.chat))
         st.button(

@@ -31,13 +31,13 @@ def dollars(micro: int) -> str:
     """An amount in micro-dollars, exact where it is small."""
     if 0 < micro < _LEAST:
         return f"under {dollars(_LEAST)}"
-    locale = _locale()
-    pattern = copy(cast(NumberPattern, locale.currency_formats["standard"]))
     digits = 2 if micro >= _MILLION or micro == 0 else 4
-    pattern.frac_prec = digits, digits
-    amount = Decimal(micro) / _MILLION
-    text = pattern.apply(amount, locale, currency=_USD, currency_digits=False)
-    return text.replace(get_currency_symbol(_USD, locale), "$")  # there are no others here
+    return _amount(micro, digits, digits)
+
+
+def price(micro: int) -> str:
+    """What something costs in micro-dollars, without the zeros that say nothing."""
+    return _amount(micro, 2, 4)
 
 
 def count(value: int, noun: str) -> str:
@@ -67,6 +67,15 @@ def moment(at: datetime, now: datetime | None = None) -> str:
     date = format_skeleton(skeleton, here, tzinfo=zone, locale=locale)
     both = cast(Callable[..., str], get_datetime_format)("medium", locale=locale)
     return both.replace("{1}", date).replace("{0}", time).replace("'", "")
+
+
+def _amount(micro: int, least: int, most: int) -> str:
+    """Dollars with so many digits behind the point."""
+    locale = _locale()
+    pattern = copy(cast(NumberPattern, locale.currency_formats["standard"]))
+    pattern.frac_prec = least, most
+    text = pattern.apply(Decimal(micro) / _MILLION, locale, currency=_USD, currency_digits=False)
+    return text.replace(get_currency_symbol(_USD, locale), "$")  # there are no others here
 
 
 def _locale() -> Locale:

@@ -40,6 +40,12 @@ def test_money_is_exact_where_it_is_small(micro: int, said: str):
     assert words.dollars(micro) == said
 
 
+def test_a_price_has_no_zeros_that_say_nothing():
+    prices = [words.price(micro) for micro in (250_000, 75_000, 2_500, 1_200_000_000)]
+
+    assert prices == ["$0.25", "$0.075", "$0.0025", "$1,200.00"]
+
+
 def test_a_moment_has_its_date_where_it_is_not_of_today():
     assert words.moment(NOON, NOON) == "12:00"
     assert words.moment(datetime(2026, 3, 9, 7, 5, tzinfo=UTC), NOON) == "9 Mar, 07:05"
