@@ -96,28 +96,53 @@ def follow_lead(page: Page) -> None:
     st.query_params.from_dict(destination)
 
 
+@dataclass(slots=True)
+class _Kept:
+    """What callbacks leave for the page, as one object of the tab.
+
+    Another run takes the place of one whose callback waits for the database. Streamlit then stops that callback
+    where it next touches the session's state; what it was refused must be heard all the same.
+    """
+
+    refusal: Refusal | None = None
+    at_work: int = 0  # callbacks
+
+
+def _kept() -> _Kept:
+    return st.session_state.setdefault("kept", _Kept())
+
+
+def is_at_work() -> bool:
+    """Whether a callback of a run that is over has yet to say how it went."""
+    return _kept().at_work > 0
+
+
 @contextmanager
 def keep_errors(prompt: str = "") -> Generator[None]:
     """In a callback, which runs before anything is drawn: keep an AppError for the page to say."""
+    kept = _kept()
+    kept.at_work += 1
     try:
         yield
     except SignedOut:  # the run that follows draws the sign-in page
         st.session_state.unsent = prompt
     except AppError as error:
-        keep(error.public, prompt)
+        kept.refusal = Refusal(error.public, prompt)
+    finally:
+        kept.at_work -= 1
 
 
 def keep(sentence: str, prompt: str) -> None:
     """Have the page say *sentence*, and *prompt* put back."""
-    st.session_state.refusal = Refusal(sentence, prompt)
+    _kept().refusal = Refusal(sentence, prompt)
 
 
 def kept_error() -> Refusal | None:
     """What a callback was refused, until `forget_error`: another run may cut short the one that says it."""
-    return st.session_state.get("refusal")
+    return _kept().refusal
 
 
 def forget_error(said: Refusal | None) -> None:
     """It has been *said*, to the end of a run."""
-    if said:
-        st.session_state.pop("refusal", None)
+    if said and _kept().refusal is said:
+        _kept().refusal = None

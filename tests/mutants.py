@@ -1159,9 +1159,15 @@ MUTANTS = (
     ),
     Mutant(
         "pages/_session.py",
-        'return st.session_state.get("refusal")',
-        'return st.session_state.pop("refusal", None)',
+        "    return _kept().refusal\n",
+        "    said, _kept().refusal = _kept().refusal, None\n    return said\n",
         "tests/pages/test_chat_page.py::test_a_prompt_that_was_refused_stays_when_its_run_is_cut_short",
+    ),
+    Mutant(
+        "pages/_session.py",
+        "        kept.refusal = Refusal(error.public, prompt)",
+        "        st.session_state.kept.refusal = Refusal(error.public, prompt)",
+        "tests/pages/test_chat_page.py::test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back",
     ),
     Mutant(
         "streamlit_app.py",

@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import browser, models, safe_md
-from pages._session import Refusal, find_person, keep, keep_errors, kept_error
+from pages._session import Refusal, find_person, is_at_work, keep, keep_errors, kept_error
 from services.chat import Chat, LiveTurn
 from services.domain import ConversationId, MessageId, Thread
 
@@ -163,14 +163,17 @@ def expected_news(chat: Chat, conversation_id: ConversationId | None) -> Expecte
 
 
 def await_news(chat: Chat, conversation_id: ConversationId | None, expected: ExpectedNews) -> None:
-    """See when something of what was *expected* is there, and draw the page anew then."""
+    """See when something of what was *expected* is there, and draw the page anew then; also when it is known
+    what became of a prompt whose run this one has replaced."""
+    is_sending = is_at_work()
 
     @st.fragment(run_every=_GLANCE)
     def glance() -> None:
-        if expected_news(chat, conversation_id) != expected:
+        is_sent = is_sending and not is_at_work()
+        if is_sent or expected_news(chat, conversation_id) != expected:
             st.rerun()
 
-    if any(expected):
+    if is_sending or any(expected):
         glance()
 
 

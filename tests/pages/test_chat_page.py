@@ -1,17 +1,21 @@
 """The chat page: what a person sees, with the real chat over fakes."""
 
+import contextlib
 import re
 import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 import streamlit as st
+from streamlit.runtime.scriptrunner_utils.exceptions import StopException
 from streamlit.testing.v1 import AppTest
 
+from pages import _session
 from pages._parts import browser, turns
 from services.chat import Titling
 from services.domain import Full, Outcome, Thread, Tokens, TurnCost, Window
@@ -197,6 +201,33 @@ def test_a_prompt_that_was_refused_stays_when_its_run_is_cut_short(
     assert StoreUnavailable.public in [warning.value for warning in app.warning]
     assert in_composer(app) == "A thought"
     assert StoreUnavailable.public not in [warning.value for warning in app.run().warning]
+
+
+class ReplaceableState(dict[str, object]):
+    """The session's state. Streamlit stops what is no longer the tab's run where it next touches it."""
+
+    is_replaced = False
+
+    def setdefault(self, key: str, default: object) -> object:
+        if self.is_replaced:
+            raise StopException
+        return super().setdefault(key, default)
+
+
+def test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    state = ReplaceableState()
+    monkeypatch.setattr(_session, "st", SimpleNamespace(session_state=state))
+
+    with contextlib.suppress(StopException), _session.keep_errors("A thought"):
+        assert _session.is_at_work()  # the run in its place sees that, and asks again
+        state.is_replaced = True
+        raise StoreUnavailable
+
+    state.is_replaced = False
+    assert not _session.is_at_work()
+    assert _session.kept_error() == _session.Refusal(StoreUnavailable.public, "A thought")
 
 
 def test_a_prompt_sent_to_a_server_just_started_comes_back(
