@@ -309,7 +309,7 @@ def test_a_bug_is_not_taken_for_a_failing_model(
 
 
 def test_fifty_replies_share_one_thread(server: ModelServer):
-    server.script(tokens=10, rate=20)
+    server.script(tokens=10, rate=6)  # long enough for all to have begun
     patient = OpenAIModel(connect(server.url, KEY), "m")  # no silence is of interest here
     heard(ask(patient, "The SDK looks its platform up in a thread of its own, once."))
     before = threading.active_count()
