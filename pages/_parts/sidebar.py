@@ -1,6 +1,9 @@
 """The sidebar: a new chat, the conversations, and the account at its foot."""
 
+from contextlib import suppress
+
 import streamlit as st
+from streamlit.errors import StreamlitPageNotFoundError
 
 from pages._parts import browser, conversation_list, dialogs, models, safe_md, words
 from pages._session import lead_to, show_errors
@@ -68,7 +71,10 @@ def _draw_account(person: PersonServices) -> None:
             on_click=dialogs.ask_for_preferences,
         )
         if is_admin:
-            st.page_link(ADMIN, label="People", icon=":material/group:", width="stretch")
+            with suppress(
+                StreamlitPageNotFoundError
+            ):  # since this run began: the next has the page
+                st.page_link(ADMIN, label="People", icon=":material/group:", width="stretch")
         st.html(_FOOT)
 
 

@@ -126,11 +126,11 @@ def test_a_conversation_holds_no_barrier(app: App, model: ModelServer, person: S
     expect(maya.messages).to_have_count(4)
     maya.sees_no_reply_coming()
     look.at("a conversation")
-    for key in ("memory-policy", "context-meter", "export", "conversation-menu"):
+    for key in ("model-picker", "memory-policy", "context-meter", "export", "conversation-menu"):
         look.behind(page.locator(f".st-key-{key} button").first, key)
     page.locator(".st-key-conversation-menu button").click()
     page.get_by_role("menuitem", name="Rename").click()
-    expect(page.get_by_role("dialog")).to_be_visible()
+    expect(page.locator("main").get_by_label("Title")).to_be_visible()
     look.at("renaming")
 
     maya.visit(f"/?c={long}")
@@ -201,12 +201,16 @@ def test_beside_a_conversation_is_no_barrier(app: App, person: Someone, size: st
     expect(maya.rows).to_have_count(3)
     look.at("the list")
     look.behind(page.locator(".st-key-account-menu button").first, "the account")
-    page.locator(".st-key-account-menu button").click()
+    page.locator(".st-key-account-menu button").first.click()
     page.get_by_role("button", name="Keys").click()
     look.at("the keys")
     page.keyboard.press("Escape")
+    page.get_by_role("button", name="Preferences").click()
+    expect(page.get_by_role("dialog", name="Preferences")).to_be_visible()
+    look.at("the preferences")
+    page.keyboard.press("Escape")  # the menu behind it
     page.keyboard.press("Escape")
-    expect(page.locator(".st-key-account-panel")).to_have_count(0)
+    expect(page.get_by_role("dialog", name="Preferences")).to_have_count(0)
     page.locator(f".st-key-c-{peas}").hover()
     look.behind(page.locator(f".st-key-menu-{peas} button").first, "a row's menu")
     maya.chooses("Peas?", "Pin")
@@ -282,7 +286,8 @@ def test_tab_leads_through_the_page_as_it_is_read_and_shows_where_it_is(app: App
         *(("BUTTON", "export"), ("BUTTON", "conversation-menu")),
         *(("DIV", "exchange"), ("BUTTON", "exchange")),  # code, and its copy
         *(("BUTTON", "acts-last"), ("BUTTON", "retry")),
-        *(("TEXTAREA", "composer"), ("BUTTON", "memory-policy"), ("BUTTON", "context-meter")),
+        *(("TEXTAREA", "composer"), ("BUTTON", "memory-policy")),
+        *(("BUTTON", "context-meter"), ("BUTTON", "model-picker")),
     ]
     assert [stop for stop in stops if not (stop["isSeen"] and stop["isRinged"])] == []
 
@@ -294,7 +299,7 @@ def test_tab_skips_a_folded_sidebar(maya: Person):
 
     stops = tabbed(maya.page)
 
-    assert [stop["key"] for stop in stops if stop["key"]] == ["composer"]
+    assert [stop["key"] for stop in stops if stop["key"]] == ["composer", "model-picker"]
     assert all(stop["isSeen"] for stop in stops)
 
 
@@ -474,7 +479,7 @@ def test_what_a_finger_touches_is_large_enough(app: App, person: Someone):
     maya.hears("A heading")
     maya.sees_no_reply_coming()
     is_large()
-    for key in ("memory-policy", "context-meter", "export", "conversation-menu"):
+    for key in ("model-picker", "memory-policy", "context-meter", "export", "conversation-menu"):
         opener = maya.page.locator(f".st-key-{key} button").first
         opener.click()
         expect(opener).to_have_attribute("aria-expanded", "true")
