@@ -19,7 +19,7 @@ _logger = logging.getLogger(__name__)
 # between two drawings at least; longer for a long text, which a browser draws as a whole, and for many readers
 _FRAME_SECONDS = 0.005
 _DRAWN_CHARACTERS = 500_000  # a second, for one reader
-_DRAWINGS = 400  # a second, for all readers of this process
+_DRAWINGS = 500  # a second, for all readers of this process
 _LONGEST_SILENCE = 0.25  # seconds until a follower hears from us anyway, so that it can be stopped
 _HEARTBEAT_SECONDS = 1.0
 _FAILURE_SECONDS = 300.0  # a failure can be read for so long after it happened
