@@ -1,7 +1,7 @@
 """One-line breakages, each with the test that must notice: `python -m tests.mutants [WORD …]`.
 
 Run by hand, before a release and after a change of what a mutant touches. Each breakage is made in
-a copy of the tree; a test that passes all the same is a hole. Words choose mutants by file or test.
+a copy of the tree; a test that passes all the same is a hole. All the words given choose mutants, by file and test.
 """
 
 import argparse
@@ -1248,6 +1248,8 @@ def main() -> None:
     parser.add_argument("words", nargs="*")
     words = parser.parse_args().words
     chosen = [m for m in MUTANTS if all(word in f"{m.file} {m.test}" for word in words)]
+    if not chosen:
+        raise SystemExit("No breakage has all these words in its file and its test.")
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         tree = Path(folder) / "tree"
         shutil.copytree(ROOT, tree, ignore=_LEFT_BEHIND)
