@@ -379,7 +379,9 @@ _ADDRESS = component(
 
     function fill(tries) {
       const fields = document.querySelectorAll('.db-form [name="email"]');
-      for (const field of fields) field.value ||= sessionStorage.getItem(KEY) ?? "";
+      for (const field of fields) {
+        if (field !== document.activeElement) field.value ||= sessionStorage.getItem(KEY) ?? "";
+      }
       if (!fields.length && tries) setTimeout(fill, 50, tries - 1);
     }
 

@@ -379,6 +379,7 @@ _LISTEN = """() => {
 def test_that_a_reply_comes_and_how_it_ended_is_heard_and_not_each_word(maya: Person):
     maya.asks("Hello")
     maya.hears_all_of("You said: Hello")
+    expect(maya.page.locator(".db-heard")).to_have_text("The reply is complete.")
     maya.page.evaluate(_LISTEN)
 
     def heard() -> list[str]:

@@ -49,6 +49,7 @@ def test_anothers_conversation_is_like_none(maya: Person, omar: Person):
     for name in (maya.conversation_id, uuid4(), "nonsense"):
         omar.visit(f"/?c={name}")
         omar.sees(UNKNOWN)
+        expect(omar.page.locator(".st-key-account-menu")).to_be_visible()  # all of it is drawn
         omar.sees_no_reply_coming()
         seen.append(omar.page.locator("body").aria_snapshot())
 

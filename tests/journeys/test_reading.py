@@ -103,7 +103,8 @@ def test_earlier_messages_come_without_losing_the_place(letters: Person):
 def test_code_tables_and_formulas_are_drawn_as_what_they_are(maya: Person, model: ModelServer):
     code = "print('peas')"
     model.script(
-        reply=f"```python\n{code}\n```\n\n| pea | pod |\n|---|---|\n| 1 | 8 |\n\n$$x^2 + \\sqrt{{2}}$$"
+        times=1,
+        reply=f"```python\n{code}\n```\n\n| pea | pod |\n|---|---|\n| 1 | 8 |\n\n$$x^2 + \\sqrt{{2}}$$",
     )
     maya.asks("Show me")
     maya.sees_no_reply_coming()
