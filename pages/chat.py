@@ -105,8 +105,7 @@ if turn and box and not is_dialog_open:
 else:
     if turn and box:
         turns.glance(turn, box)
-    here = thread.conversation.id if thread else None
-    expected = turns.expected_news(person.chat, here)
+    expected = turns.expected_news(person.chat)
     draw_the_rest()
     if not is_dialog_open:  # which would be closed
-        turns.await_news(person.chat, here, expected)
+        turns.await_news(person.chat, expected)

@@ -999,7 +999,7 @@ MUTANTS = (
     ),
     Mutant(
         "pages/chat.py",
-        "        turns.await_news(person.chat, here, expected)",
+        "        turns.await_news(person.chat, expected)",
         "        pass",
         "tests/journeys/test_one_person.py::test_a_title_comes_by_itself_and_disturbs_nobody",
     ),

@@ -184,7 +184,7 @@ def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelSer
         return chat.open(turn.conversation_id)
 
     thread = ask(f"Prompt of {SAID} [[title={SAID}]]", reply=f"Reply of {SAID}.")
-    while chat.is_titling(thread.conversation.id):
+    while chat.titles_coming():
         time.sleep(0.05)
     conversation = chat.open(thread.conversation.id).conversation
     assert conversation.title == SAID  # by the model

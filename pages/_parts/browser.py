@@ -241,7 +241,10 @@ _DRAFTS = component(
 
     function show(text) {
       here.last = text;
-      if (box().value !== text) typeInto(box(), text);
+      if (box().value === text) return;
+      here.isShowing = true; // two tabs that each saved what the other did would undo what is being typed
+      typeInto(box(), text);
+      here.isShowing = false;
     }
 
     function drop(isOld) {
@@ -254,7 +257,7 @@ _DRAFTS = component(
       const month = 30 * 24 * 3600 * 1000;
       drop((key) => !(JSON.parse(localStorage.getItem(key)).at > Date.now() - month));
       document.addEventListener("input", (event) => {
-        if (event.target === box()) save(event.target.value);
+        if (event.target === box() && !here.isShowing) save(event.target.value);
       }, true);
       document.addEventListener("submit", (event) => {
         if (event.target.id === "sign-out") drop((key) => key.startsWith(prefix()));

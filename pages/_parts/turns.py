@@ -16,7 +16,7 @@ _GLANCE = 0.5  # seconds
 _VERSION = "m"  # in the address: which of several replies to the same prompt is read
 
 
-ExpectedNews = tuple[bool, frozenset[ConversationId]]
+ExpectedNews = tuple[frozenset[ConversationId], frozenset[ConversationId]]
 
 
 class Turn(Protocol):
@@ -156,13 +156,12 @@ def has_ended(conversation_id: ConversationId) -> bool:
     return st.session_state.pop("followed", None) == conversation_id
 
 
-def expected_news(chat: Chat, conversation_id: ConversationId | None) -> ExpectedNews:
-    """Whether the model is making this conversation's title, and where replies are coming."""
-    is_titling = conversation_id is not None and chat.is_titling(conversation_id)
-    return is_titling, chat.coming()
+def expected_news(chat: Chat) -> ExpectedNews:
+    """Where replies are coming, and titles."""
+    return chat.coming(), chat.titles_coming()
 
 
-def await_news(chat: Chat, conversation_id: ConversationId | None, expected: ExpectedNews) -> None:
+def await_news(chat: Chat, expected: ExpectedNews) -> None:
     """See when something of what was *expected* is there, and draw the page anew then; also when it is known
     what became of a prompt whose run this one has replaced."""
     is_sending = is_at_work()
@@ -170,7 +169,7 @@ def await_news(chat: Chat, conversation_id: ConversationId | None, expected: Exp
     @st.fragment(run_every=_GLANCE)
     def glance() -> None:
         is_sent = is_sending and not is_at_work()
-        if is_sent or expected_news(chat, conversation_id) != expected:
+        if is_sent or expected_news(chat) != expected:
             st.rerun()
 
     if is_sending or any(expected):

@@ -248,9 +248,9 @@ class Chat:
         if self.titling:
             self.titling.turns.stop(self.store, within)
 
-    def is_titling(self, conversation_id: ConversationId) -> bool:
-        """Whether the model is making its title just now."""
-        return self.titling is not None and self.titling.is_coming(conversation_id)
+    def titles_coming(self) -> frozenset[ConversationId]:
+        """The person's conversations whose titles the model is making, here in this process."""
+        return self.titling.coming(self.store.user_id) if self.titling else frozenset()
 
     def discard(self, conversation_id: ConversationId, seconds: int) -> None:
         """Stop the reply and the title that are coming; have the conversation destroyed in so many seconds."""
@@ -408,7 +408,7 @@ class Chat:
         thread = self.store.cached(reply.conversation_id)
         if thread is None or thread.conversation.is_titled or reply.failure or reply.is_stopped:
             return None
-        is_ours = self.titling and self.titling.claim(reply.conversation_id)
+        is_ours = self.titling and self.titling.claim(reply.user_id, reply.conversation_id)
         return self.titling if is_ours else None
 
     def _begin_title(self, titling: Titling, conversation_id: ConversationId) -> None:

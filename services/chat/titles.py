@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.chat.live_turn import LiveTurns
-from services.domain import ConversationId, Message, Outcome, Role, Window
+from services.domain import ConversationId, Message, Outcome, Role, UserId, Window
 from services.memory import ContextBudget, ContextPlan, History, TokenCounter, plan_context
 
 INSTRUCTIONS = (
@@ -32,23 +32,28 @@ class Titling:
 
     turns: LiveTurns = field(default_factory=LiveTurns)  # not those of replies
     _tried: set[ConversationId] = field(default_factory=set[ConversationId], repr=False)
-    _coming: set[ConversationId] = field(default_factory=set[ConversationId], repr=False)
+    _coming: dict[ConversationId, UserId] = field(
+        default_factory=dict[ConversationId, UserId], repr=False
+    )
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def claim(self, conversation_id: ConversationId) -> bool:
+    def claim(self, user_id: UserId, conversation_id: ConversationId) -> bool:
         """Whether it is now the caller's to have it titled, and to say when that is `over`."""
         with self._lock:
             if conversation_id in self._tried:
                 return False
             self._tried.add(conversation_id)
-            self._coming.add(conversation_id)
+            self._coming[conversation_id] = user_id
             return True
 
     def over(self, conversation_id: ConversationId) -> None:
-        self._coming.discard(conversation_id)
+        with self._lock:
+            self._coming.pop(conversation_id, None)
 
-    def is_coming(self, conversation_id: ConversationId) -> bool:
-        return conversation_id in self._coming
+    def coming(self, user_id: UserId) -> frozenset[ConversationId]:
+        """The conversations of a person whose titles are being made."""
+        with self._lock:
+            return frozenset(one for one, owner in self._coming.items() if owner == user_id)
 
 
 def plan_title(

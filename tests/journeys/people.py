@@ -225,6 +225,13 @@ class Tab:
 
         until(is_there)
 
+    def scrolls_up(self, turns: int) -> None:
+        """As a hand turns the wheel: one large leap at once is pulled back to the end."""
+        self.page.mouse.move(700, 300)
+        for _ in range(turns):
+            self.page.mouse.wheel(0, -120)
+            self.page.wait_for_timeout(40)
+
     def stops(self) -> None:
         self.stop_button.click()
         self.sees_no_reply_coming()

@@ -312,6 +312,22 @@ def test_what_is_being_typed_stays_until_it_is_sent(maya: Person):
     assert maya.page.evaluate("JSON.stringify(localStorage)").count("next at this desk") == 0
 
 
+def test_two_tabs_on_one_conversation_do_not_undo_what_is_typed(maya: Person):
+    maya.asks("Here")
+    maya.hears_all_of("You said: Here")
+    beside = maya.new_tab()
+    beside.visit(f"/?c={maya.conversation_id}")
+    expect(beside.messages).to_have_count(2)
+    words = (
+        "A long sentence that is typed quickly, and of which no letter may be lost on the way. " * 3
+    )
+
+    beside.composer.press_sequentially(words, delay=1)
+
+    expect(maya.composer).to_have_value(words)
+    expect(beside.composer).to_have_value(words)
+
+
 def test_what_is_typed_while_a_first_reply_comes_belongs_to_its_conversation(maya: Person):
     maya.asks("Wait for it [[delay=1 tokens=9 rate=9]]")
     maya.composer.fill("Meanwhile")

@@ -45,10 +45,9 @@ def test_the_end_of_a_conversation_is_in_view_from_its_first_frame(maya: Person)
 
 def test_who_moves_the_page_stays_where_they_are(maya: Person):
     maya.opens(LONG)
-    maya.messages.last.hover()
     maya.page.evaluate(FRAMES, PAGE)
 
-    maya.page.mouse.wheel(0, -700)
+    maya.scrolls_up(8)
     until(lambda: maya.page.evaluate("window.below.at(-1) > 500"))
 
     later = until(lambda: maya.page.evaluate("window.below.slice(30)"))

@@ -77,7 +77,7 @@ def test_a_reply_that_is_over_stays_where_it_came(maya: Person):
 def test_the_page_stays_where_the_reader_scrolled(letters: Person):
     letters.asks("Go on [[tokens=200 rate=60]]")
     letters.hears("word20")
-    _scroll_up(letters, 12)
+    letters.scrolls_up(12)
     until(lambda: _is_at_rest(letters))
     before = letters.page.evaluate(SCROLLED)
     assert before > 0
@@ -89,7 +89,7 @@ def test_the_page_stays_where_the_reader_scrolled(letters: Person):
 
 def test_earlier_messages_come_without_losing_the_place(letters: Person):
     first = letters.messages.filter(has_text="Prompt 10")
-    _scroll_up(letters, 40)
+    letters.scrolls_up(40)
     until(lambda: _is_at_rest(letters))
     before = first.bounding_box()["y"]
 
@@ -122,11 +122,3 @@ def _is_at_rest(person: Person) -> bool:
     before = person.page.evaluate(SCROLLED)
     person.page.wait_for_timeout(100)
     return person.page.evaluate(SCROLLED) == before
-
-
-def _scroll_up(person: Person, turns: int) -> None:
-    """As a hand turns the wheel: one large leap at once is pulled back to the end."""
-    person.page.mouse.move(700, 300)
-    for _ in range(turns):
-        person.page.mouse.wheel(0, -120)
-        person.page.wait_for_timeout(40)

@@ -708,7 +708,7 @@ def test_a_title_by_the_model_is_shown_in_the_head_and_in_the_list(
     titling = Titling()
     app = open_app(FakePerson(conversations, model, titling=titling))
     send(app, "When do I prune roses?")
-    until(lambda: not any(map(titling.is_coming, conversations.threads)))
+    until(lambda: not titling.coming(conversations.user_id))
 
     app.run()
 

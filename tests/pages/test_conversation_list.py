@@ -111,13 +111,13 @@ def test_a_reply_that_comes_elsewhere_is_news_by_itself(
     turn = maya.chat.begin(garden, "Three")
     app = open_app(maya)
     assert news(app) == []
-    expected = turns.expected_news(maya.chat, None)
-    assert expected == (False, {garden})
+    expected = turns.expected_news(maya.chat)
+    assert expected == ({garden}, set())
 
     model.gate.set()
     turn.wait(5)
 
-    assert turns.expected_news(maya.chat, None) != expected
+    assert turns.expected_news(maya.chat) != expected
     assert news(app.run()) == ["**Garden**"]
 
 

@@ -28,7 +28,7 @@ def chat(maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer) 
 def settled(chat: Chat, conversation_id: ConversationId) -> Conversation:
     """The conversation once nothing is being said about its title."""
     deadline = time.monotonic() + SECONDS
-    while chat.is_titling(conversation_id):
+    while conversation_id in chat.titles_coming():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return Conversations(chat.store._session).thread(conversation_id).conversation
@@ -106,7 +106,7 @@ def test_followers_hear_done_before_the_title_is_asked_for(chat: Chat, server: M
 
     turn = done(chat.begin(None, PROMPT))
 
-    assert chat.is_titling(turn.conversation_id)
+    assert chat.titles_coming() == {turn.conversation_id}
     assert chat.open(turn.conversation_id).conversation.title == PROMPT
     assert chat.live(turn.conversation_id) is None
     assert settled(chat, turn.conversation_id).title == "Too late"
@@ -234,7 +234,7 @@ def test_who_leaves_stops_the_title_and_pays_what_it_cost(
     chat.leave()
 
     assert time.monotonic() - began < 1
-    assert not chat.is_titling(turn.conversation_id)
+    assert not chat.titles_coming()
     assert settled(chat, turn.conversation_id).title == PROMPT
     assert books(stack, maya)[1]
 
