@@ -68,7 +68,7 @@ OTHERS = (
 
 @contextmanager
 def _swapped(app: App, conversation_id: ConversationId) -> Iterator[None]:
-    """The sealed texts of two replies in the place of each other, and the title spoilt."""
+    """The sealed texts of two replies in the place of each other."""
     swap = """
       update public.messages set body = other.body from public.messages other
       where messages.conversation_id = %(id)s and other.conversation_id = %(id)s
@@ -161,6 +161,12 @@ def _write(app: App, person: Person) -> ConversationId:
     return letters
 
 
+def _sign_in(app: App, person: Person) -> None:
+    """In a new session, without its page."""
+    form = {"email": person.email, "password": PASSWORD, "next": "/"}
+    person.context.request.post(f"{app.url}/session", form=form, max_redirects=0)
+
+
 def _somebody(
     browser: Browser, app: App, first: Person, looks: dict[str, object]
 ) -> Callable[[bool], Person]:
@@ -168,8 +174,7 @@ def _somebody(
         person = Person(browser, app.url, "maya", **looks)
         person.email = first.email
         if is_signed_in:
-            form = {"email": first.email, "password": PASSWORD, "next": "/"}
-            person.context.request.post(f"{app.url}/session", form=form, max_redirects=0)
+            _sign_in(app, person)
         return person
 
     return make
@@ -229,6 +234,7 @@ def _photograph(
     expect(maya.banner).to_be_visible()
     maya.sees_no_reply_coming()
     album.take("window")
+    maya.scrolls_up(3)  # by hand, or the page goes back to its end
     maya.beginning.scroll_into_view_if_needed()
     album.take("window-line")
     if is_phone:
@@ -369,11 +375,13 @@ def _photograph_what_is_wrong(app: App, album: Album, letters: ConversationId) -
             album.take(f"cap-{cap}")
     maya.composer.fill("")
     with _swapped(app, letters):
+        _sign_in(app, maya)  # who has read it already keeps what they read
         maya.visit(f"/?c={letters}")
         maya.sees("could not be verified")
         maya.sees_no_reply_coming()
         album.take("unreadable")
-        maya.page.locator(".st-key-past").get_by_role("alert").scroll_into_view_if_needed()
+        maya.scrolls_up(3)
+        maya.page.locator(".st-key-thread-top").get_by_role("alert").scroll_into_view_if_needed()
         album.take("unreadable-top")
     maya.visit(f"/?c={letters}")
     expect(maya.messages).to_have_count(2 * len(LETTERS))

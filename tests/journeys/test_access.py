@@ -242,8 +242,9 @@ _FOCUSED = """() => {
   const here = document.activeElement;
   const key = here.closest('[class*="st-key-"]')?.className.match(/st-key-([a-z-]+)/)[1] ?? "";
   const { x, y, width, height } = here.getBoundingClientRect();
-  // the composer's ring is around it and its tools
-  const ringed = here.matches("textarea") ? here.closest("[data-testid=stBottomBlockContainer] > *") : here;
+  // a field's ring is around its icons, too; the composer's around its tools
+  const around = "[data-testid=stTextInputRootElement], [data-testid=stBottomBlockContainer] > *";
+  const ringed = here.matches("input, textarea") ? here.closest(around) : here;
   const { outlineStyle, outlineWidth, borderWidth } = getComputedStyle(ringed);
   return {
     tag: here.tagName,
