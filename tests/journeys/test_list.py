@@ -66,6 +66,7 @@ def test_a_title_is_written_anew_where_it_stands(maya: Person):
     maya.page.locator(".st-key-conversation-menu button").click()
     maya.page.get_by_role("menuitem", name="Rename").click()
     expect(maya.title_field).to_have_value("Beans")
+    expect(maya.title_field).to_be_focused()
     maya.page.keyboard.type("Broad beans")
     maya.composer.click()  # leaving the field saves it
     maya.is_in("Broad beans")
