@@ -146,6 +146,18 @@ def test_a_file_changed_after_it_was_applied_is_refused(
     )
 
 
+def test_a_file_that_landed_in_two_texts_is_taken_in_either(
+    owner: psycopg.Connection, folder: Path
+) -> None:
+    migrations.apply(owner, folder)
+    owner.execute(
+        "update private.migrations set sha256 = %s where version = %s",
+        ["a81cad9eebae6d6ac1810c32ea04cbd175095cfb5ae3d9845a7ab124bcf2cb67", "20261120091000"],
+    )
+
+    assert migrations.apply(owner, folder) == ()
+
+
 def test_an_owner_whom_row_level_security_binds_is_refused(new_database: NewDatabase) -> None:
     address = new_database()
     with psycopg.connect(address, autocommit=True) as admin:

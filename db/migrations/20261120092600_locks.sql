@@ -1,10 +1,11 @@
 -- Whoever holds what others may be waiting for waits for nobody's budget. `skip locked` was not enough for that: two
--- deadlocks in 95,000 turns of a storm.
+-- deadlocks in 95,000 turns of a storm. So it already stands in 20261120091000_turns.sql, which has landed in two texts
+-- (services/store/migrations.py): this brings a database that had the first of them to the same.
 
 -- Lock a budget unless somebody is using it: for whoever holds already what its user may be waiting for. `skip
 -- locked` alone is not enough: where the row was rewritten this very moment, Postgres waits for who locked it next
 -- (heap_lock_updated_tuple).
-create function private.lock_if_free(person uuid) returns boolean
+create or replace function private.lock_if_free(person uuid) returns boolean
 language plpgsql security definer set search_path = '' set lock_timeout = '20ms'
 as $$
 begin
