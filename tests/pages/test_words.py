@@ -1,5 +1,6 @@
 """Figures and moments as people read them."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -104,4 +105,5 @@ def test_no_locale_is_without_words(tag: str, value: int, at: datetime):
     with reader(tag, "Europe/Berlin"):
         assert int("".join(filter(str.isdecimal, words.number(value)))) == value
         assert "$" in words.dollars(value)
-        assert f"{at.astimezone(words._zone()).minute:02}" in words.moment(at, NOON)
+        numbers = map(int, re.findall(r"\d+", words.moment(at, NOON)))  # Yoruba says 1:0
+        assert at.astimezone(words._zone()).minute in numbers

@@ -1,0 +1,21 @@
+// Streamlit writes earlier messages into the elements of later ones, so the browser's own anchor is of no use:
+// what stands below keeps its distance from the end instead, until the run is over or the reader scrolls.
+
+const page = () => document.querySelector('[data-testid="stAppScrollToBottomContainer"]');
+const isRunning = () => document.querySelector(".stApp")?.dataset.testScriptState !== "notRunning";
+
+function keep(distance, until, isOver) {
+  if (isOver.now) return;
+  page().scrollTop = page().scrollHeight - distance;
+  if (isRunning()) until = performance.now() + 500;
+  if (performance.now() < until) requestAnimationFrame(() => keep(distance, until, isOver));
+}
+
+document.addEventListener("click", ({ target }) => {
+  if (!target.closest(".st-key-earlier button")) return;
+  const isOver = { now: false };
+  for (const sign of ["wheel", "touchmove", "keydown"]) {
+    addEventListener(sign, () => (isOver.now = true), { once: true, passive: true });
+  }
+  keep(page().scrollHeight - page().scrollTop, performance.now() + 2000, isOver);
+}, true);

@@ -1,0 +1,86 @@
+// Ctrl+K goes to the filter, unfolding the sidebar, and the arrows from there through the rows; Escape empties it,
+// and is not heard by what stops a reply. `?` opens a sheet of all keys: the browser's own dialog, so that a
+// reply goes on behind it.
+
+const field = () => document.querySelector(".st-key-search input");
+const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;
+const rows = () =>
+  [...document.querySelectorAll('.st-key-conversation-list [class*="st-key-open-"] button')]
+    .filter((row) => row.checkVisibility());
+const control = /^Mac|^iP/.test(navigator.platform) ? "⌘" : "Ctrl";
+
+function focus(tries) {
+  if (isInView()) field().select();
+  else if (tries) setTimeout(focus, 50, tries - 1);
+}
+
+function jump() {
+  if (!isInView()) document.querySelector('[data-testid="stExpandSidebarButton"]')?.click();
+  focus(20);
+}
+
+function move(from, step) {
+  const places = [field(), ...rows()];
+  places[places.indexOf(from) + step]?.focus();
+}
+
+// the rows follow what is typed a moment later
+function openFirst(tries) {
+  const wanted = field().value.toLowerCase().split(/\s+/);
+  const first = rows()[0];
+  if (wanted.every((word) => first?.innerText.toLowerCase().includes(word))) first.click();
+  else if (tries) setTimeout(openFirst, 50, tries - 1);
+}
+
+function sheet() {
+  const known = document.querySelector(".db-keys");
+  if (known) return known;
+  const made = document.createElement("dialog");
+  made.className = "db-keys";
+  made.setAttribute("aria-labelledby", "keys-title");
+  const written = [
+    [["Enter"], "Send"],
+    [["Shift", "Enter"], "New line"],
+    [["Escape"], "Stop the reply"],
+    [[control, "Shift", "O"], "New chat"],
+    [[control, "K"], "Find a conversation"],
+    [["↑", "↓"], "Through what was found"],
+    [["?"], "These keys"],
+  ];
+  made.innerHTML = `<h2 id="keys-title">Keys</h2><dl>${written.map(([keys, act]) =>
+    `<div><dt>${act}</dt><dd>${keys.map((key) => `<kbd>${key}</kbd>`).join(" ")}</dd></div>`
+  ).join("")}</dl><form method="dialog"><button>Close</button></form>`;
+  made.addEventListener("click", (event) => { if (event.target === made) made.close() });
+  document.body.append(made);
+  return made;
+}
+
+function hear(event) {
+  const isRow = rows().includes(event.target), isField = event.target === field();
+  const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey;
+  if (document.querySelector(".db-keys")?.open) {
+    event.stopPropagation(); // what is behind it hears nothing
+  } else if (event.key?.toLowerCase() === "k" && !isPlain && !event.shiftKey && !event.altKey) {
+    event.preventDefault();
+    jump();
+  } else if (event.key === "?" && isPlain && !event.target.closest("input, textarea, [role=dialog]")) {
+    event.preventDefault();
+    sheet().showModal();
+  } else if (isField && event.key === "Escape") {
+    event.preventDefault();
+    event.stopPropagation();
+    daybook.typeInto(field(), "");
+  } else if (isField && event.key === "Enter" && field().value.trim()) {
+    openFirst(40);
+  } else if ((isField || isRow) && isPlain && ["ArrowDown", "ArrowUp"].includes(event.key)) {
+    event.preventDefault();
+    move(event.target, event.key === "ArrowDown" ? 1 : -1);
+  }
+}
+
+addEventListener("keydown", (event) => {
+  if (field()) hear(event); // nobody is signed in else
+}, true);
+document.addEventListener("click", ({ target }) => {
+  if (target.closest("[data-keys]")) sheet().showModal();
+});

@@ -1,0 +1,35 @@
+// The title that is a field is ready to be overwritten; Escape, and leaving it unchanged, make it a title again.
+
+const field = () => document.querySelector(".st-key-renaming input");
+const leave = () => document.querySelector(".st-key-leave-title button")?.click();
+const isUnchanged = ({ value, dataset }) => value === dataset.was;
+
+let drawn = null;
+
+function begin(tries) {
+  if (!drawn) return;
+  if (!drawn.value && tries) return setTimeout(begin, 20, tries - 1); // React tells it a moment later
+  drawn.dataset.was = drawn.value;
+  drawn.select();
+}
+
+new MutationObserver(() => {
+  if (field() === drawn) return;
+  drawn = field();
+  if (drawn) begin(50);
+}).observe(document, { childList: true, subtree: true });
+
+addEventListener("keydown", (event) => {
+  const { target, key } = event;
+  if (target !== field()) return;
+  if (key === "Escape") {
+    event.preventDefault();
+    event.stopPropagation();
+    daybook.typeInto(target, target.dataset.was);
+    leave();
+  } else if (key === "Enter" && isUnchanged(target)) leave();
+}, true);
+
+document.addEventListener("focusout", ({ target }) => {
+  if (target === field() && isUnchanged(target)) leave();
+}, true);
