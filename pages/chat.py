@@ -31,7 +31,7 @@ with show_errors():
     turn = person.chat.live(thread.conversation.id) if thread else None
     thread = conversation.read_branch(thread, turn) if thread else None
     setup = person.chat.setup(thread, models.picked())
-    plan = memory.plan_of(person.chat, thread) if thread else None
+    plan = memory.plan_of(person.chat, thread, setup) if thread else None
     if thread is None:
         conversation.draw_welcome(welcome)
     else:

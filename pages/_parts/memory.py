@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages._parts import safe_md, words
 from pages._session import find_person, keep_errors
-from services.chat import Chat
+from services.chat import Chat, Setup
 from services.domain import (
     Conversation,
     Full,
@@ -29,10 +29,10 @@ _OFFERED: tuple[MemoryPolicy, ...] = (Full(), Window())
 _METER_ICONS = (10, 20, 40, 60, 80, 90)  # per cent; there are no others
 
 
-def plan_of(chat: Chat, thread: Thread) -> ContextPlan | None:
+def plan_of(chat: Chat, thread: Thread, setup: Setup) -> ContextPlan | None:
     """What the next turn would see, or None: what is asked for does not fit."""
     try:
-        return chat.view(thread)
+        return chat.view(thread, setup)
     except (PromptTooLong, InstructionsTooLong):
         return None
 

@@ -208,26 +208,16 @@ class Chat:
         if left is None or left.state is not TurnState.LAPSED:
             return thread
         try:
-            self.store.finish_turn(
-                Ending(
-                    turn_id=left.id,
-                    conversation_id=conversation_id,
-                    prompt_id=left.prompt_id or thread.messages[-1].id,
-                    reply_id=MessageId(uuid4()),
-                    reply=left.said,
-                    outcome=Outcome.INTERRUPTED,
-                    tokens=Tokens(0, 0),
-                    cost_micro=0,
-                )
-            )
+            prompt_id = left.prompt_id or thread.messages[-1].id
+            self._end(left, conversation_id, prompt_id, Outcome.INTERRUPTED)
         except Tampered:  # nothing can be added to it, but it can be read
             return thread
         log_event("turn.adopted", turn=left.id)
         return self.store.thread(conversation_id)
 
-    def view(self, thread: Thread) -> ContextPlan:
+    def view(self, thread: Thread, setup: Setup) -> ContextPlan:
         """What the next turn would see. Raise PromptTooLong (Full: it no longer fits), InstructionsTooLong."""
-        return self._plan(self.setup(thread), thread, thread.branch(), None)
+        return self._plan(setup, thread, thread.branch(), None)
 
     def setup(self, thread: Thread | None, picked: str | None = None) -> Setup:
         """What the next turn of *thread* is made with, or the first of one with the model *picked*."""
@@ -275,20 +265,30 @@ class Chat:
         answer: what it was asked before it stood still, it did when it went on."""
         left, prompt_id = self.store.open_turn(conversation_id), self._unsure[conversation_id]
         if left and left.state.is_open and left.prompt_id == prompt_id:
-            self.store.finish_turn(
-                Ending(
-                    turn_id=left.id,
-                    conversation_id=conversation_id,
-                    prompt_id=prompt_id,
-                    reply_id=MessageId(uuid4()),
-                    reply="",
-                    outcome=Outcome.FAILED,
-                    tokens=Tokens(0, 0),
-                    cost_micro=0,
-                )
-            )
+            self._end(left, conversation_id, prompt_id, Outcome.FAILED)
             log_event("turn.unmade", turn=left.id)
         return self.store.thread(conversation_id)
+
+    def _end(
+        self,
+        left: OpenTurn,
+        conversation_id: ConversationId,
+        prompt_id: MessageId,
+        outcome: Outcome,
+    ) -> None:
+        """End a turn that nobody is at any more, with what it had said. It is charged no more than it was."""
+        self.store.finish_turn(
+            Ending(
+                turn_id=left.id,
+                conversation_id=conversation_id,
+                prompt_id=prompt_id,
+                reply_id=MessageId(uuid4()),
+                reply=left.said,
+                outcome=outcome,
+                tokens=Tokens(0, 0),
+                cost_micro=0,
+            )
+        )
 
     def _stored_after_all(self, thread: Thread) -> Message | None:
         """The last prompt of *thread*, if it is the one that was refused."""

@@ -311,7 +311,7 @@ def test_instructions_that_leave_no_room_are_refused_in_a_sentence_and_nothing_i
     thread = chat.open(garden)
 
     with pytest.raises(InstructionsTooLong):
-        chat.view(thread)
+        chat.view(thread, chat.setup(thread))
     with pytest.raises(InstructionsTooLong):
         chat.begin(garden, "One")
     assert conversations.thread(garden).messages == ()
@@ -324,10 +324,15 @@ def test_instructions_that_leave_no_room_are_refused_in_a_sentence_and_nothing_i
 
 def test_instructions_count_against_the_context(chat: Chat, conversations: Conversations):
     garden = done(chat.begin(None, "One")).conversation_id
-    before = chat.view(chat.open(garden)).prompt_tokens
+
+    def seen() -> int:
+        thread = chat.open(garden)
+        return chat.view(thread, chat.setup(thread)).prompt_tokens
+
+    before = seen()
     conversations.set_instructions(garden, "word " * 1_000)
 
-    assert chat.view(chat.open(garden)).prompt_tokens >= before + 990
+    assert seen() >= before + 990
 
 
 # --- changed behind the app's back -----------------------------------------------------------------
