@@ -78,10 +78,9 @@ with show_errors():
 
 
 def draw_the_rest() -> None:
+    browser.announce(*heard())  # before the button that stops it can be pressed
     soon.catch_up()
-    browser.announce(*heard())
     if thread:
-        browser.keep_place()
         browser.hear_acts(turns.act, thread.conversation.id)
     sidebar.draw_rest(person, thread.conversation if thread else None)
     if thread:

@@ -55,7 +55,6 @@ def page() -> None:
             )
         with st.container(key="login", border=True):
             _draw_forms()
-            browser.keep_address(is_second_try="reason" in st.query_params)
         with st.container(horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False):
             st.markdown(":gray[:material/lock:]", width="content")
             st.caption(

@@ -925,9 +925,9 @@ MUTANTS = (
         "tests/pages/test_conversation_list.py::test_a_title_that_was_deleted_draws_nothing",
     ),
     Mutant(
-        "pages/_parts/browser.py",
-        "          event.stopPropagation();\n",
-        "",
+        "assets/page/keys.js",
+        "    event.stopPropagation();\n    daybook",
+        "    daybook",
         "tests/journeys/test_list.py::test_escape_in_the_filter_stops_no_reply",
     ),
     Mutant(
@@ -1030,34 +1030,34 @@ MUTANTS = (
     ),
     # keys
     Mutant(
-        "pages/_parts/browser.py",
-        "        event.stopPropagation(); // what is behind it hears nothing\n",
+        "assets/page/keys.js",
+        "    event.stopPropagation(); // what is behind it hears nothing\n",
         "",
         "tests/journeys/test_keys.py::test_the_sheet_opens_over_a_reply_which_goes_on",
     ),
     Mutant(
-        "pages/_parts/browser.py",
+        "assets/page/keys.js",
         '!event.target.closest("input, textarea, [role=dialog]")',
         "true",
         "tests/journeys/test_keys.py::test_a_question_mark_that_is_typed_opens_nothing",
     ),
     Mutant(
-        "pages/_parts/browser.py",
-        "      else if (tries) setTimeout(openFirst, 50, tries - 1);\n",
+        "assets/page/keys.js",
+        "  else if (tries) setTimeout(openFirst, 50, tries - 1);\n",
         "",
         "tests/journeys/test_keys.py::test_from_the_filter_the_arrows_go_through_what_was_found",
     ),
     # every reader
     Mutant(
-        "pages/_parts/browser.py",
+        "assets/page/names.js",
         'toast.setAttribute("aria-label", toast.innerText);',
         "",
         "tests/journeys/test_access.py::test_beside_a_conversation_is_no_barrier[desk]",
     ),
     Mutant(
         "pages/chat.py",
-        "    browser.announce(*heard())\n",
-        "",
+        "    browser.announce(*heard())  # before",
+        "    # before",
         "tests/journeys/test_access.py::test_that_a_reply_comes_and_how_it_ended_is_heard_and_not_each_word",
     ),
     Mutant(
@@ -1201,13 +1201,13 @@ MUTANTS = (
         "tests/unit/test_live_turn.py::test_many_readers_share_what_the_server_can_draw",
     ),
     Mutant(
-        "assets/page.js",
+        "assets/page/place.js",
         "page.scrollTop = page.scrollHeight;",
         "",
         "tests/journeys/test_place.py::test_the_end_of_a_conversation_is_in_view_from_its_first_frame",
     ),
     Mutant(
-        "assets/page.js",
+        "assets/page/place.js",
         "if (isTrusted && !isTyping) until = 0;",
         "",
         "tests/journeys/test_place.py::test_who_moves_the_page_stays_where_they_are",

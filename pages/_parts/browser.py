@@ -1,4 +1,4 @@
-"""The little that only a script in the browser can do."""
+"""What a script in the browser has to be told, or tells: the others lie in `assets/page/`."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,190 +9,6 @@ from services.domain import ConversationId, MessageId, Thread, UserId
 
 ACTS = "reply-acts"  # the key of what the buttons under replies ask for
 
-# React hears of a value only this way. Begins a component's script.
-_TYPE_INTO = """
-    function typeInto(field, text) {
-      const { set } = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value");
-      set.call(field, text);
-      field.dispatchEvent(new Event("input", { bubbles: true }));
-    }
-"""
-
-# A phone's sidebar covers the page and stays open after a button in it; its state lives in the browser.
-_FOLD = component(
-    "fold_sidebar",
-    html="<i hidden></i>",
-    js="""export default function () {
-      if (window.__daybookFolds) return;
-      window.__daybookFolds = true;
-      document.addEventListener("click", (event) => {
-        const leads = '[class*="st-key-open-"] button, .st-key-new-chat button';
-        if (innerWidth >= 768 || !event.target.closest(leads)) return;
-        const fold = '[data-testid="stSidebarCollapseButton"] button';
-        setTimeout(() => document.querySelector(fold)?.click(), 80);
-      }, true);
-    }""",
-)
-
-# Ctrl+K goes to the filter, unfolding the sidebar, and the arrows from there through the rows; Escape empties it,
-# and is not heard by what stops a reply. `?` opens a sheet of all keys: the browser's own dialog, so that a
-# reply goes on behind it.
-_KEYS = component(
-    "keys",
-    html="<i hidden></i>",
-    js=_TYPE_INTO
-    + """
-    const field = () => document.querySelector(".st-key-search input");
-    const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;
-    const rows = () =>
-      [...document.querySelectorAll('.st-key-conversation-list [class*="st-key-open-"] button')]
-        .filter((row) => row.checkVisibility());
-    const control = /^Mac|^iP/.test(navigator.platform) ? "⌘" : "Ctrl";
-
-    function focus(tries) {
-      if (isInView()) field().select();
-      else if (tries) setTimeout(focus, 50, tries - 1);
-    }
-
-    function jump() {
-      if (!isInView()) document.querySelector('[data-testid="stExpandSidebarButton"]')?.click();
-      focus(20);
-    }
-
-    function move(from, step) {
-      const places = [field(), ...rows()];
-      places[places.indexOf(from) + step]?.focus();
-    }
-
-    // the rows follow what is typed a moment later
-    function openFirst(tries) {
-      const wanted = field().value.toLowerCase().split(/\\s+/);
-      const first = rows()[0];
-      if (wanted.every((word) => first?.innerText.toLowerCase().includes(word))) first.click();
-      else if (tries) setTimeout(openFirst, 50, tries - 1);
-    }
-
-    function sheet() {
-      const known = document.querySelector(".db-keys");
-      if (known) return known;
-      const made = document.createElement("dialog");
-      made.className = "db-keys";
-      made.setAttribute("aria-labelledby", "keys-title");
-      const written = [
-        [["Enter"], "Send"],
-        [["Shift", "Enter"], "New line"],
-        [["Escape"], "Stop the reply"],
-        [[control, "Shift", "O"], "New chat"],
-        [[control, "K"], "Find a conversation"],
-        [["↑", "↓"], "Through what was found"],
-        [["?"], "These keys"],
-      ];
-      made.innerHTML = `<h2 id="keys-title">Keys</h2><dl>${written.map(([keys, act]) =>
-        `<div><dt>${act}</dt><dd>${keys.map((key) => `<kbd>${key}</kbd>`).join(" ")}</dd></div>`
-      ).join("")}</dl><form method="dialog"><button>Close</button></form>`;
-      made.addEventListener("click", (event) => { if (event.target === made) made.close() });
-      document.body.append(made);
-      return made;
-    }
-
-    function hear(event) {
-      const isRow = rows().includes(event.target), isField = event.target === field();
-      const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey;
-      if (document.querySelector(".db-keys")?.open) {
-        event.stopPropagation(); // what is behind it hears nothing
-      } else if (event.key.toLowerCase() === "k" && !isPlain && !event.shiftKey && !event.altKey) {
-        event.preventDefault();
-        jump();
-      } else if (event.key === "?" && isPlain && !event.target.closest("input, textarea, [role=dialog]")) {
-        event.preventDefault();
-        sheet().showModal();
-      } else if (isField && event.key === "Escape") {
-        event.preventDefault();
-        event.stopPropagation();
-        typeInto(field(), "");
-      } else if (isField && event.key === "Enter" && field().value.trim()) {
-        openFirst(40);
-      } else if ((isField || isRow) && isPlain && ["ArrowDown", "ArrowUp"].includes(event.key)) {
-        event.preventDefault();
-        move(event.target, event.key === "ArrowDown" ? 1 : -1);
-      }
-    }
-
-    export default function () {
-      if (window.__daybookKeys) return;
-      window.__daybookKeys = true;
-      window.addEventListener("keydown", hear, true);
-      document.addEventListener("click", (event) => {
-        if (event.target.closest("[data-keys]")) sheet().showModal();
-      });
-    }""",
-)
-
-# Streamlit writes earlier messages into the elements of later ones, so the browser's own anchor is of no use:
-# what stands below keeps its distance from the end instead, until the run is over or the reader scrolls.
-_PLACE = component(
-    "keep_place",
-    html="<i hidden></i>",
-    js="""
-    const page = () => document.querySelector('[data-testid="stAppScrollToBottomContainer"]');
-    const isRunning = () =>
-      document.querySelector(".stApp")?.dataset.testScriptState !== "notRunning";
-    function keep(distance, until, isOver) {
-      if (isOver.now) return;
-      page().scrollTop = page().scrollHeight - distance;
-      if (isRunning()) until = performance.now() + 500;
-      if (performance.now() < until) requestAnimationFrame(() => keep(distance, until, isOver));
-    }
-    export default function () {
-      if (window.__daybookPlace) return;
-      window.__daybookPlace = true;
-      document.addEventListener("click", (event) => {
-        if (!event.target.closest(".st-key-earlier button")) return;
-        const isOver = { now: false };
-        for (const sign of ["wheel", "touchmove", "keydown"]) {
-          addEventListener(sign, () => (isOver.now = true), { once: true, passive: true });
-        }
-        keep(page().scrollHeight - page().scrollTop, performance.now() + 2000, isOver);
-      }, true);
-    }""",
-)
-
-# The title that is a field is ready to be overwritten; Escape, and leaving it unchanged, make it a title again.
-_TITLE_KEYS = component(
-    "title_keys",
-    html="<i hidden></i>",
-    js=_TYPE_INTO
-    + """
-    const field = () => document.querySelector(".st-key-renaming input");
-    const leave = () => document.querySelector(".st-key-leave-title button")?.click();
-    const isUnchanged = (event) => event.target.value === event.target.dataset.was;
-    function listen() {
-      window.addEventListener("keydown", (event) => {
-        if (event.target !== field()) return;
-        if (event.key === "Escape") {
-          event.preventDefault();
-          event.stopPropagation();
-          typeInto(event.target, event.target.dataset.was);
-          leave();
-        } else if (event.key === "Enter" && isUnchanged(event)) leave();
-      }, true);
-      document.addEventListener("focusout", (event) => {
-        if (event.target === field() && isUnchanged(event)) leave();
-      }, true);
-    }
-    function begin(tries) {
-      if (!field()) return tries && setTimeout(begin, 50, tries - 1); // not drawn yet
-      if (field().dataset.was !== undefined) return;
-      field().dataset.was = field().value;
-      field().select();
-    }
-    export default function () {
-      if (!window.__daybookTitleKeys) listen();
-      window.__daybookTitleKeys = true;
-      begin(20);
-    }""",
-)
-
 # `messages` writes such buttons as plain HTML: a component for each would cost a page of twenty dearly.
 _ACTS = component(
     "reply_acts",
@@ -201,19 +17,9 @@ _ACTS = component(
       const isNew = !window.__daybookAct;
       window.__daybookAct = (button) =>
         setTriggerValue("act", { name: button.dataset.act, message: button.dataset.message });
-      if (isNew) document.addEventListener("click", async (event) => {
-        const asked = event.target.closest("button[data-act]");
-        if (asked) return window.__daybookAct(asked);
-        const button = event.target.closest("button[data-copy]");
-        if (!button) return;
-        const bytes = Uint8Array.from(atob(button.dataset.copy), (byte) => byte.charCodeAt(0));
-        await navigator.clipboard.writeText(new TextDecoder().decode(bytes));
-        const name = (copied) => {
-          button.classList.toggle("copied", copied);
-          button.setAttribute("aria-label", copied ? "Copied" : "Copy reply");
-        };
-        name(true);
-        setTimeout(() => name(false), 1400);
+      if (isNew) document.addEventListener("click", ({ target }) => {
+        const button = target.closest("button[data-act]");
+        if (button) window.__daybookAct(button);
       });
     }""",
 )
@@ -223,8 +29,7 @@ _ACTS = component(
 _DRAFTS = component(
     "keep_drafts",
     html="<i hidden></i>",
-    js=_TYPE_INTO
-    + """
+    js="""
     const here = (window.__daybookDrafts ??= { place: null, person: null, last: "" });
     const box = () => document.querySelector(".st-key-composer textarea");
     const prefix = () => `daybook-draft:${here.person}:`;
@@ -243,7 +48,7 @@ _DRAFTS = component(
       here.last = text;
       if (box().value === text) return;
       here.isShowing = true; // two tabs that each saved what the other did would undo what is being typed
-      typeInto(box(), text);
+      daybook.typeInto(box(), text);
       here.isShowing = false;
     }
 
@@ -291,27 +96,6 @@ _DRAFTS = component(
     }
 
     export default ({ data }) => go(data);""",
-)
-
-# Streamlit leaves a toast without a name, and gives a menu its label with the escapes of Markdown in it.
-_NAMES = component(
-    "mend_names",
-    html="<i hidden></i>",
-    js="""export default function () {
-      if (window.__daybookNames) return;
-      const mend = () => {
-        for (const toast of document.querySelectorAll('[data-testid="stToast"]:not([aria-label])')) {
-          toast.removeAttribute("aria-labelledby");
-          toast.setAttribute("aria-label", toast.innerText);
-        }
-        for (const menu of document.querySelectorAll('[role="menu"]')) {
-          const name = menu.ariaLabel?.replace(/\\\\(.)/g, "$1");
-          if (name && name !== menu.ariaLabel) menu.ariaLabel = name;
-        }
-      };
-      window.__daybookNames = new MutationObserver(mend);
-      window.__daybookNames.observe(document.body, { childList: true, subtree: true });
-    }""",
 )
 
 # A reply is not read aloud while it comes, word by word: only that it comes, and how it ended.
@@ -373,34 +157,6 @@ _WATCH = component(
     }""",
 )
 
-# The address of somebody who was refused at the door, for the next try; it never stands in an address of ours.
-_ADDRESS = component(
-    "keep_address",
-    html="<i hidden></i>",
-    js="""
-    const KEY = "daybook-address";
-
-    function fill(tries) {
-      const fields = document.querySelectorAll('.db-form [name="email"]');
-      for (const field of fields) {
-        if (field !== document.activeElement) field.value ||= sessionStorage.getItem(KEY) ?? "";
-      }
-      if (!fields.length && tries) setTimeout(fill, 50, tries - 1);
-    }
-
-    export default function ({ data }) {
-      if (!window.__daybookAddress) {
-        window.__daybookAddress = true;
-        document.addEventListener("submit", (event) => {
-          const field = event.target.closest(".db-form")?.elements.email;
-          if (field) sessionStorage.setItem(KEY, field.value);
-        }, true);
-        if (data.is_second_try) fill(40);
-        else sessionStorage.removeItem(KEY);
-      }
-    }""",
-)
-
 _RELOAD = component(
     "reload_page",
     html="<i hidden></i>",
@@ -414,16 +170,8 @@ _RELOAD = component(
 )
 
 
-def fold_sidebar_on_phones() -> None:
-    """Have the sidebar fold when something in it leads elsewhere."""
-    _FOLD(key="fold", height="content")
-
-
 def hear_acts(act: Callable[[ConversationId], None], conversation_id: ConversationId) -> None:
-    """Have the buttons with `data-copy` copy what stands in it, and those with `data-act` call *act*.
-
-    What was asked for then lies in the session under `ACTS`.
-    """
+    """Have the buttons with `data-act` call *act*; what was asked for then lies in the session under `ACTS`."""
     _ACTS(key=ACTS, height="content", on_act_change=partial(act, conversation_id))
 
 
@@ -444,34 +192,9 @@ def keep_drafts(user_id: UserId, thread: Thread | None, *, has_begun: bool = Fal
     _DRAFTS(data=data, key="drafts", height="content")
 
 
-def keep_place() -> None:
-    """Have the messages that are read stay where they are when earlier ones come above them."""
-    _PLACE(key="place", height="content")
-
-
-def lead_keys_to_title() -> None:
-    """Have the field of a title that is written anew be typed into, and Escape leave it."""
-    _TITLE_KEYS(key="title-keys", height="content")
-
-
 def announce(words: str, after: MessageId | None) -> None:
     """Have a screen reader say *words* when it has nothing else to say, once *after* a message."""
     _HEARD(data={"words": words, "after": str(after)}, key="announced", height="content")
-
-
-def mend_names() -> None:
-    """Have names on whatever Streamlit draws without."""
-    _NAMES(key="names", height="content")
-
-
-def hear_keys() -> None:
-    """Have Ctrl+K lead to the conversations, the arrows through them, and `?` to a sheet of all keys."""
-    _KEYS(key="keys", height="content")
-
-
-def keep_address(*, is_second_try: bool) -> None:
-    """Have the e-mail address typed once, where one try is not enough."""
-    _ADDRESS(data={"is_second_try": is_second_try}, key="address", height="content")
 
 
 def watch_database(*, is_away: bool) -> None:

@@ -148,7 +148,7 @@ def ending(person: PersonServices, thread: Thread) -> str:
 
 
 def _copy(message: Message) -> str:
-    """A button that copies the message as it was written, when `browser.hear_acts` has been drawn.
+    """A button that copies the message as it was written, by `assets/page/copy.js`.
 
     In base64, for Streamlit's sanitizer takes away an attribute with `]>` or `-->` in it.
     """

@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from pages._parts import browser
 from pages._session import find_person, keep_errors
 from services.domain import Conversation, ConversationId
 
@@ -45,7 +44,6 @@ def draw_field(conversation: Conversation) -> None:
             key="leave-title",
             on_click=_close,
         )
-        browser.lead_keys_to_title()
 
 
 def _save(conversation: Conversation, key: str) -> None:

@@ -5,7 +5,7 @@ from contextlib import suppress
 import streamlit as st
 from streamlit.errors import StreamlitPageNotFoundError
 
-from pages._parts import browser, conversation_list, dialogs, models, safe_md, words
+from pages._parts import conversation_list, dialogs, models, safe_md, words
 from pages._session import lead_to, show_errors
 from services.bootstrap import PersonServices
 from services.domain import Account, AccountRole, Conversation
@@ -41,9 +41,6 @@ def draw_rest(person: PersonServices, opened: Conversation | None = None) -> Non
     with st.sidebar, show_errors():
         conversation_list.draw(person, opened)
         with st.container(key="account", gap=None):
-            browser.fold_sidebar_on_phones()
-            browser.hear_keys()
-            browser.mend_names()
             _draw_account(person)
 
 

@@ -24,14 +24,17 @@ _CONDITIONS = (b"accept-encoding", b"if-none-match", b"if-modified-since")
 
 
 class Look:
-    """The stylesheet and the script, at addresses that change with them, and what links them."""
+    """The stylesheet and the scripts, at addresses that change with them, and what links them."""
 
     def __init__(self, assets: Path = _ASSETS) -> None:
-        self._css = _Asset.of(assets / "style.css", "text/css")
-        self._js = _Asset.of(assets / "page.js", "text/javascript")
+        scripts = sorted((assets / "page").glob("*.js"))
+        # one file is fetched sooner than many; a block of its own keeps each script's names apart
+        page = "".join(f"{{\n{script.read_text('utf-8')}}}\n" for script in scripts)
+        self._css = _Asset.of((assets / "style.css").read_bytes(), ".css", "text/css")
+        self._js = _Asset.of(page.encode(), ".js", "text/javascript")
         self.links = (
             f'<link rel="stylesheet" href="{self._css.path}">'
-            f'<script async src="{self._js.path}"></script>{frontend.preloads()}'
+            f'<script type="module" async src="{self._js.path}"></script>{frontend.preloads()}'
         ).encode()
 
     def routes(self) -> list[Route]:
@@ -40,17 +43,16 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class _Asset:
-    """A file that a browser may keep for ever."""
+    """What a browser may keep for ever."""
 
     path: str
     body: bytes
     media_type: str
 
     @classmethod
-    def of(cls, file: Path, media_type: str) -> "_Asset":
-        body = file.read_bytes()
+    def of(cls, body: bytes, suffix: str, media_type: str) -> "_Asset":
         mark = hashlib.sha256(body).hexdigest()[:12]
-        return cls(f"/look-{mark}{file.suffix}", body, media_type)
+        return cls(f"/look-{mark}{suffix}", body, media_type)
 
     async def serve(self, _: Request) -> Response:
         return Response(self.body, media_type=self.media_type, headers=frontend.FOREVER)

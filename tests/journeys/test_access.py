@@ -383,19 +383,20 @@ def test_that_a_reply_comes_and_how_it_ended_is_heard_and_not_each_word(maya: Pe
     expect(maya.page.locator(".db-heard")).to_have_text("The reply is complete.")
     maya.page.evaluate(_LISTEN)
 
-    def heard() -> list[str]:
-        return maya.page.evaluate("heard")
+    def hears_aloud(*sentences: str) -> None:
+        until(lambda: maya.page.evaluate("heard.length") >= len(sentences))
+        assert maya.page.evaluate("heard.splice(0)") == list(sentences)
 
     maya.asks("Tell me more [[tokens=30 rate=12]]")
     maya.hears("word3")
-    until(lambda: heard() == ["A reply is coming."])
+    hears_aloud("A reply is coming.")
     maya.hears_all_of("word30")
-    until(lambda: heard() == ["A reply is coming.", "The reply is complete."])
+    hears_aloud("The reply is complete.")
 
     maya.asks(f"Go on {FOR_EVER}")
     maya.hears("word3")
     maya.stops()
-    until(lambda: heard()[2:] == ["A reply is coming.", "You stopped this reply."])
+    hears_aloud("A reply is coming.", "You stopped this reply.")
 
 
 # --- by who is dazzled by motion ----------------------------------------------------------------
@@ -472,7 +473,7 @@ def test_what_a_finger_touches_is_large_enough(app: App, person: Someone):
     maya.is_asked_to_sign_in()
 
     def is_large() -> None:
-        assert maya.page.evaluate(_SMALL, 40) == []
+        until(lambda: maya.page.evaluate(_SMALL, 40) == [], within=10)  # what slides in is there
 
     is_large()
     maya.arrives()

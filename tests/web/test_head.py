@@ -30,7 +30,9 @@ def text(_: Request) -> Response:
 @pytest.fixture
 def client(tmp_path: Path) -> TestClient:
     (tmp_path / "style.css").write_text("body { color: red }")
-    (tmp_path / "page.js").write_text("open()")
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "shut.js").write_text("const act = 2;\n")
+    (tmp_path / "page" / "open.js").write_text("const act = 1;\n")
     look = Look(tmp_path)
     routes = [Route("/", page), Route("/pieces", page_in_pieces), Route("/text", text)]
     return TestClient(Head(Starlette(routes=[*look.routes(), *routes]), look))
@@ -50,12 +52,12 @@ def test_a_page_links_a_stylesheet_that_may_be_kept_for_ever(client: TestClient,
     assert "immutable" in sheet.headers["cache-control"]
 
 
-def test_a_page_runs_a_script_that_may_be_kept_for_ever(client: TestClient):
+def test_a_page_runs_its_scripts_side_by_side_and_may_keep_them_for_ever(client: TestClient):
     page = client.get("/", headers=BROWSER).text
 
-    address = page.partition('<script async src="')[2].partition('"')[0]
+    address = page.partition('<script type="module" async src="')[2].partition('"')[0]
     script = client.get(address)
-    assert script.text == "open()"
+    assert script.text == "{\nconst act = 1;\n}\n{\nconst act = 2;\n}\n"
     assert script.headers["content-type"].startswith("text/javascript")
     assert "immutable" in script.headers["cache-control"]
 
