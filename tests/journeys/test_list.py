@@ -42,6 +42,7 @@ def test_what_matters_is_pinned_and_what_is_over_archived(maya: Person):
     maya.opens("Beans")
     expect(maya.rows).to_have_text(["Beans"])
     maya.chooses("Beans", "Unarchive")
+    maya.sees("“Beans” is back in the list.")
     maya.turns_back_to_all()
     expect(maya.rows).to_have_text(["Peas", "Roses", "Beans"])
 
