@@ -1,6 +1,6 @@
 """Who is signed in, in this browser tab; and what is said when something is refused."""
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -23,6 +23,7 @@ class Refusal:
 
     sentence: str
     prompt: str = field(repr=False)
+    place: ConversationId | None = None  # where the prompt was to be said; None: on a fresh page
 
 
 def find_person() -> PersonServices:
@@ -104,8 +105,12 @@ class _Kept:
     where it next touches the session's state; what it was refused must be heard all the same.
     """
 
-    refusal: Refusal | None = None
+    refusals: list[Refusal] = field(default_factory=list[Refusal])
     at_work: int = 0  # callbacks
+
+    def keep(self, refusal: Refusal) -> None:
+        if refusal not in self.refusals:
+            self.refusals.append(refusal)
 
 
 def _kept() -> _Kept:
@@ -118,7 +123,7 @@ def is_at_work() -> bool:
 
 
 @contextmanager
-def keep_errors(prompt: str = "") -> Generator[None]:
+def keep_errors(prompt: str = "", place: ConversationId | None = None) -> Generator[None]:
     """In a callback, which runs before anything is drawn: keep an AppError for the page to say."""
     kept = _kept()
     kept.at_work += 1
@@ -127,22 +132,22 @@ def keep_errors(prompt: str = "") -> Generator[None]:
     except SignedOut:  # the run that follows draws the sign-in page
         st.session_state.unsent = prompt
     except AppError as error:
-        kept.refusal = Refusal(error.public, prompt)
+        kept.keep(Refusal(error.public, prompt, place))
     finally:
         kept.at_work -= 1
 
 
-def keep(sentence: str, prompt: str) -> None:
-    """Have the page say *sentence*, and *prompt* put back."""
-    _kept().refusal = Refusal(sentence, prompt)
+def keep(refusal: Refusal) -> None:
+    """Have the page say it, and the prompt put back."""
+    _kept().keep(refusal)
 
 
-def kept_error() -> Refusal | None:
-    """What a callback was refused, until `forget_error`: another run may cut short the one that says it."""
-    return _kept().refusal
+def kept_errors() -> tuple[Refusal, ...]:
+    """What callbacks were refused, until `forget_errors`: another run may cut short the one that says it."""
+    return tuple(_kept().refusals)
 
 
-def forget_error(said: Refusal | None) -> None:
-    """It has been *said*, to the end of a run."""
-    if said and _kept().refusal is said:
-        _kept().refusal = None
+def forget_errors(said: Collection[Refusal]) -> None:
+    """They have been *said*, to the end of a run."""
+    kept = _kept()
+    kept.refusals = [refusal for refusal in kept.refusals if refusal not in said]

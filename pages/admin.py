@@ -6,7 +6,7 @@ import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import streamlit as st
 
 from pages._parts import dialogs, sidebar, turns, words
-from pages._session import forget_error, person_services, show_errors
+from pages._session import forget_errors, person_services, show_errors
 from services.domain import AccountRole, PersonUsage
 from services.errors import NotFound
 
@@ -72,7 +72,7 @@ with show_errors():
             column_config=_COLUMNS,
             alt="What each person used today and this month, and their caps",
         )
-refusal = turns.draw_refusal()
+said = turns.draw_refusals(has_composer=False)
 dialogs.open_asked()
 sidebar.draw_rest(person)
-forget_error(refusal)
+forget_errors(said)

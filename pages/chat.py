@@ -15,13 +15,14 @@ from pages._parts import (
     sidebar,
     turns,
 )
-from pages._session import forget_error, person_services, show_errors
+from pages._session import Refusal, forget_errors, person_services, show_errors
 from services.domain import MessageId
 
 person = person_services()
 sidebar.draw_top()
 welcome = st.empty()  # drawn in every state: what it showed must go at once when a reply streams
-thread, turn, box, refusal = None, None, None, None
+thread, turn, box = None, None, None
+said: list[Refusal] = []
 begun = turns.begun_thread()
 soon = turns.Soon(is_later=begun is not None)
 
@@ -58,7 +59,7 @@ with show_errors():
                 elif thread.messages:
                     messages.draw_end(person, thread)
     models.draw_notices(thread, setup)
-    refusal = turns.draw_refusal()
+    said = turns.draw_refusals(conversation_id)
 
     typed = st.chat_input(
         "Write to Daybook",
@@ -67,7 +68,7 @@ with show_errors():
         on_submit=turns.send,
         args=[thread],
     )
-    turns.give_back_untaken(typed)
+    turns.give_back_untaken(typed, conversation_id)
     soon(
         st.container(key="drafts-place"),
         partial(browser.keep_drafts, person.conversations.user_id, thread, has_begun=bool(begun)),
@@ -85,7 +86,7 @@ def draw_the_rest() -> None:
     sidebar.draw_rest(person, thread.conversation if thread else None)
     if thread:
         conversation.note_read(person, thread)
-    forget_error(refusal)
+    forget_errors(said)
 
 
 def heard() -> tuple[str, MessageId | None]:

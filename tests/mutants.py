@@ -1165,8 +1165,8 @@ MUTANTS = (
     ),
     Mutant(
         "pages/_session.py",
-        "        kept.refusal = Refusal(error.public, prompt)",
-        "        st.session_state.kept.refusal = Refusal(error.public, prompt)",
+        "        kept.keep(Refusal(error.public, prompt, place))",
+        "        st.session_state.kept.keep(Refusal(error.public, prompt, place))",
         "tests/pages/test_chat_page.py::test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back",
     ),
     Mutant(
@@ -1180,6 +1180,24 @@ MUTANTS = (
         "    except StoreUnavailable:\n        outage.wait()\n        return st.stop()",
         "    except StoreUnavailable:\n        return None",
         "tests/pages/test_outage.py::test_a_tab_that_comes_meanwhile_is_not_asked_to_sign_in",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "thread.through(tip.id) if tip.role is Role.USER else thread.up_to(tip.id)",
+        "thread.up_to(tip.id)",
+        "tests/store/test_chat.py::test_who_saw_the_reply_coming_may_go_on_before_it_is_drawn",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "            if thread.tip_id != message_id:\n                raise NotFound\n",
+        "",
+        "tests/store/test_chat.py::test_a_reply_that_is_not_there_is_not_written_again",
+    ),
+    Mutant(
+        "pages/_parts/turns.py",
+        "elif is_free and refusal.place == place:",
+        "elif is_free:",
+        "tests/pages/test_chat_page.py::test_a_prompt_that_was_refused_is_not_put_into_another_conversation",
     ),
     # what a reader waits for
     Mutant(

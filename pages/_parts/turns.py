@@ -1,5 +1,6 @@
 """A turn as the page sees it: begun before anything is drawn, followed to its end, tried again."""
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 from uuid import UUID
@@ -8,11 +9,20 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import browser, models, safe_md
-from pages._session import Refusal, find_person, is_at_work, keep, keep_errors, kept_error
+from pages._session import (
+    Refusal,
+    find_person,
+    forget_errors,
+    is_at_work,
+    keep,
+    keep_errors,
+    kept_errors,
+)
 from services.chat import Chat, LiveTurn
 from services.domain import ConversationId, MessageId, Thread
 
 _GLANCE = 0.5  # seconds
+_PAINT = 0.03  # seconds in which a browser shows the first words, before it is given more to draw
 _VERSION = "m"  # in the address: which of several replies to the same prompt is read
 
 
@@ -34,16 +44,18 @@ class Turn(Protocol):
 def send(thread: Thread | None) -> None:
     """Begin the turn that the composer holds, after what was read. A callback: it runs before anything
     is drawn."""
-    prompt = str(st.session_state.composer)
+    prompt, picked = str(st.session_state.composer), models.picked()
     st.session_state.is_taken = True
-    with keep_errors(prompt):
+    # from here on nothing of the session's is touched until the prompt is stored: if another run takes the
+    # place of this one meanwhile, Streamlit stops a callback that does
+    with keep_errors(prompt, thread.conversation.id if thread else None):
         chat = find_person().chat
         if thread:
             conversation, branch = thread.conversation, thread.branch()
             tip_id = branch[-1].id if branch else None
             turn = chat.begin(conversation.id, prompt, seen_rev=conversation.rev, tip_id=tip_id)
         else:
-            turn = chat.begin(None, prompt, model=models.picked())
+            turn = chat.begin(None, prompt, model=picked)
             models.forget_picked()
         st.query_params.from_dict({"c": str(turn.conversation_id)})
         st.session_state.begun = turn
@@ -85,12 +97,12 @@ class Soon:
             fill()
 
 
-def give_back_untaken(typed: str | None) -> None:
+def give_back_untaken(typed: str | None, place: ConversationId | None) -> None:
     """Put *typed* back into the composer if `send` never got it: a server that has just been started
     knows no callbacks of the tabs that come back to it."""
     is_taken = st.session_state.pop("is_taken", False)
     if typed and not is_taken:
-        keep("Daybook was started again meanwhile. Please send again.", typed)
+        keep(Refusal("Daybook was started again meanwhile. Please send again.", typed, place))
         st.rerun()
 
 
@@ -125,14 +137,35 @@ def _message_id(name: str) -> MessageId | None:
         return None
 
 
-def draw_refusal() -> Refusal | None:
-    """Say what was refused. A prompt goes back into the composer, which is drawn after this."""
-    refusal = kept_error()
-    if refusal:
+def draw_refusals(
+    place: ConversationId | None = None, *, has_composer: bool = True
+) -> list[Refusal]:
+    """Say what was refused, and return of it what need not be said again.
+
+    A prompt goes back into the composer, which is drawn after this; but not over another, nor in another place
+    than it was written for: there it can be read and copied until its writer goes back or dismisses it.
+    """
+    said: list[Refusal] = []
+    is_free = has_composer
+    for number, refusal in enumerate(kept_errors()):
         st.warning(refusal.sentence)
-        if refusal.prompt:
+        if not refusal.prompt:
+            said.append(refusal)
+        elif is_free and refusal.place == place:
             st.session_state.composer = refusal.prompt
-    return refusal
+            said.append(refusal)
+            is_free = False
+        else:
+            st.code(refusal.prompt, language=None, wrap_lines=True)
+            st.button(
+                "Dismiss",
+                icon=":material/close:",
+                type="tertiary",
+                key=f"dismiss-{number}",
+                on_click=forget_errors,
+                args=[[refusal]],
+            )
+    return said
 
 
 def glance(turn: Turn, box: DeltaGenerator) -> None:
@@ -144,9 +177,12 @@ def follow(turn: Turn, box: DeltaGenerator, meanwhile: Callable[[], None]) -> No
     """Draw what *turn* says into *box* until it is stored; *meanwhile*, once, what the first words need
     not wait for."""
     st.session_state.followed = turn.conversation_id
+    is_first = True
     for step, said in enumerate(turn.follow()):
         _draw(said, box)
-        if step == 1:
+        if is_first and (said or step):
+            is_first = False
+            time.sleep(_PAINT)
             meanwhile()
     st.rerun()  # what was said comes from the database now
 

@@ -152,6 +152,8 @@ class Chat:
         thread = self.open(conversation_id)
         if message_id:
             thread = thread.up_to(message_id)
+            if thread.tip_id != message_id:
+                raise NotFound
         branch = thread.branch()
         asked = next((n for n, said in enumerate(branch[::-1]) if said.role is Role.USER), None)
         if asked is None:
@@ -256,8 +258,9 @@ class Chat:
     ) -> LiveTurn:
         if seen_rev is not None and seen_rev not in _seen_revs(thread):
             raise Stale
-        if tip_id:
-            thread = thread.up_to(tip_id)
+        tip = next((message for message in thread.messages if message.id == tip_id), None)
+        if tip:  # the reply to a prompt has come since, or in another tab
+            thread = thread.through(tip.id) if tip.role is Role.USER else thread.up_to(tip.id)
         return self._begin(thread, thread.branch(), prompt, MessageId(uuid4()))
 
     def _put_right(self, conversation_id: ConversationId) -> Thread:

@@ -183,6 +183,44 @@ def test_a_prompt_stays_when_the_database_is_away(
     assert not app.exception
 
 
+def test_a_prompt_that_was_refused_is_not_put_into_another_conversation(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    """It was sent from the garden, and refused when its writer had gone on to the sea."""
+    garden = conversations.create("Garden", Window(), None).conversation.id
+    sea = conversations.create("Sea", Window(), None).conversation.id
+    app = open_app(maya, c=str(sea))
+    refusal = _session.Refusal(StoreUnavailable.public, "A thought", garden)
+    app.session_state["kept"] = _session._Kept([refusal])
+
+    for _ in range(2):  # it stays
+        app.run()
+        assert StoreUnavailable.public in [warning.value for warning in app.warning]
+        assert in_composer(app) == ""
+        assert [code.value for code in app.code] == ["A thought"]
+
+    app.button(key=f"open-{garden}").click().run()
+    assert in_composer(app) == "A thought"
+    assert not app.code
+    assert not app.run().warning
+
+
+def test_a_prompt_that_was_refused_elsewhere_can_be_dismissed(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.create("Garden", Window(), None).conversation.id
+    app = open_app(maya)
+    app.session_state["kept"] = _session._Kept(
+        [_session.Refusal("No.", "A thought", garden), _session.Refusal("No.", "Another", None)]
+    )
+    app.run()
+    assert in_composer(app) == "Another"  # it was written here
+
+    app.button(key="dismiss-0").click().run()
+    assert not app.code
+    assert not app.warning
+
+
 def test_a_prompt_that_was_refused_stays_when_its_run_is_cut_short(
     open_app: OpenApp,
     maya: FakePerson,
@@ -227,7 +265,7 @@ def test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back(
 
     state.is_replaced = False
     assert not _session.is_at_work()
-    assert _session.kept_error() == _session.Refusal(StoreUnavailable.public, "A thought")
+    assert _session.kept_errors() == (_session.Refusal(StoreUnavailable.public, "A thought"),)
 
 
 def test_a_prompt_sent_to_a_server_just_started_comes_back(

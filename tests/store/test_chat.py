@@ -28,6 +28,7 @@ from services.errors import (
     Cap,
     ModelFailure,
     ModelUnavailable,
+    NotFound,
     OverBudget,
     PromptTooLong,
     SignedOut,
@@ -122,12 +123,14 @@ def test_the_prompt_is_stored_before_the_model_is_called(
 
 
 def test_who_saw_the_reply_coming_may_go_on_before_it_is_drawn(chat: Chat):
-    conversation_id = done(chat.begin(None, "One")).conversation_id
+    turn = done(chat.begin(None, "One"))
+    conversation_id = turn.conversation_id
 
-    done(chat.begin(conversation_id, "Two", seen_rev=1))  # as the page stood that began: the prompt
+    # as the page stood that began: the prompt
+    done(chat.begin(conversation_id, "Two", seen_rev=1, tip_id=turn.prompt_id))
 
     thread = chat.open(conversation_id)
-    assert [role for role, _ in said(thread)] == [Role.USER, Role.ASSISTANT] * 2
+    assert [text for _, text in said(thread)] == ["One", "You said: One", "Two", "You said: Two"]
     done(chat.retry(conversation_id))  # another reply beside the one that was seen
     with pytest.raises(Stale):
         chat.begin(conversation_id, "Three", seen_rev=thread.conversation.rev)
@@ -523,6 +526,15 @@ def test_an_earlier_reply_is_written_again_beside_the_first(chat: Chat, server: 
     assert said(thread) == [(Role.USER, "Shade?"), (Role.ASSISTANT, "Hostas.")]
     assert [one.body for one in thread.versions(first)] == ["Ferns.", "Hostas."]
     assert len(said(thread.through(first.id))) == 4  # what was said after the first is still there
+
+
+def test_a_reply_that_is_not_there_is_not_written_again(chat: Chat):
+    conversation_id = done(chat.begin(None, "One")).conversation_id
+
+    with pytest.raises(NotFound):
+        chat.retry(conversation_id, MessageId(uuid4()))
+
+    assert len(chat.open(conversation_id).messages) == 2
 
 
 def test_a_conversation_goes_on_from_the_version_that_is_read(chat: Chat, server: ModelServer):
