@@ -71,7 +71,13 @@ with show_errors():
     turns.give_back_untaken(typed, conversation_id)
     soon(
         st.container(key="drafts-place"),
-        partial(browser.keep_drafts, person.conversations.user_id, thread, has_begun=bool(begun)),
+        partial(
+            browser.keep_drafts,
+            person.conversations.user_id,
+            thread,
+            given=next((refusal.prompt for refusal in said if refusal.prompt), None),
+            has_begun=bool(begun),
+        ),
     )
     soon(
         composer.place_tools(), partial(composer.draw_tools, person.chat, thread, setup, plan, turn)

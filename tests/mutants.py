@@ -1233,8 +1233,8 @@ MUTANTS = (
 )
 
 
-def passes(tree: Path, tests: Sequence[str]) -> bool:
-    """Whether *tests* pass in *tree*. Raise SystemExit if they could not be run at all."""
+def failure(tree: Path, tests: Sequence[str]) -> str:
+    """What *tests* said last if one failed in *tree*, else nothing. Raise SystemExit if they could not be run."""
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-n=0", "-p", "no:cacheprovider", *tests],
         cwd=tree,
@@ -1243,14 +1243,14 @@ def passes(tree: Path, tests: Sequence[str]) -> bool:
     )
     if ran.returncode not in (0, 1):
         raise SystemExit(f"{tests} could not be run:\n{ran.stdout[-3000:]}")
-    return ran.returncode == 0
+    return ran.stdout[-3000:] if ran.returncode else ""
 
 
 def survivors(tree: Path, mutants: Sequence[Mutant]) -> Iterator[Mutant]:
     """The mutants that no test noticed."""
     for number, mutant in enumerate(mutants, 1):
         began, text = time.monotonic(), mutant.apply(tree)
-        is_alive = passes(tree, [mutant.test])
+        is_alive = not failure(tree, [mutant.test])
         (tree / mutant.file).write_text(text)
         word = "SURVIVES" if is_alive else "caught"
         took = time.monotonic() - began
@@ -1271,8 +1271,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         tree = Path(folder) / "tree"
         shutil.copytree(ROOT, tree, ignore=_LEFT_BEHIND)
-        if not passes(tree, sorted({mutant.test for mutant in chosen})):
-            raise SystemExit("The tests do not pass without a mutant either.")
+        if said := failure(tree, sorted({mutant.test for mutant in chosen})):
+            raise SystemExit(f"The tests do not pass without a mutant either:\n{said}")
         alive = list(survivors(tree, chosen))
     sys.stdout.write(f"{len(chosen) - len(alive)} of {len(chosen)} caught\n")
     raise SystemExit(bool(alive))

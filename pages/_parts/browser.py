@@ -89,9 +89,10 @@ _DRAFTS = component(
         here.last = stored();
         save(text);
       } else {
-        save(box().value);
+        if (data.given === null) save(box().value); // else it stands in the box already
         here.place = data.place;
-        show(stored());
+        show(data.given ?? stored());
+        save(box().value);
       }
     }
 
@@ -175,18 +176,21 @@ def hear_acts(act: Callable[[ConversationId], None], conversation_id: Conversati
     _ACTS(key=ACTS, height="content", on_act_change=partial(act, conversation_id))
 
 
-def keep_drafts(user_id: UserId, thread: Thread | None, *, has_begun: bool = False) -> None:
+def keep_drafts(
+    user_id: UserId, thread: Thread | None, *, given: str | None = None, has_begun: bool = False
+) -> None:
     """Keep what is typed into the composer through a refresh, a switch and another tab.
 
     To be drawn early: until then what is typed belongs to where one was before.
 
-    *has_begun*: this run began a turn, perhaps on what was a fresh page.
+    *given*: what this run puts into the composer; *has_begun*: it began a turn, perhaps on what was a fresh page.
     """
     conversation = thread.conversation if thread else None
     data = {
         "person": str(user_id),
         "place": str(conversation.id) if conversation else "new",
         "rev": conversation.rev if conversation else 0,  # another after each prompt that was sent
+        "given": given,
         "is_begun": has_begun,
     }
     _DRAFTS(data=data, key="drafts", height="content")

@@ -157,6 +157,7 @@ def draw_refusals(
             is_free = False
         else:
             st.code(refusal.prompt, language=None, wrap_lines=True)
+            st.caption("It waits in the composer where it was written.")
             st.button(
                 "Dismiss",
                 icon=":material/close:",

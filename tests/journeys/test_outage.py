@@ -94,6 +94,35 @@ def test_a_prompt_that_is_sent_just_when_it_stops_is_asked_once(frail: App, pers
     assert_each_is_stored_and_paid_once(frail, maya, turns=2, messages=4)
 
 
+def test_a_prompt_that_is_refused_when_one_has_gone_on_waits_where_it_was_written(
+    frail: App, person: Someone
+):
+    maya = person(url=frail.url)
+    maya.arrives()
+    for name in ("Peas", "Roses"):
+        maya.begins_a_new_chat()
+        maya.asks(name)
+        maya.hears_all_of(f"You said: {name}")
+
+    with frail.frozen_database():  # nobody knows it yet
+        maya.composer.fill("And thorns?")
+        maya.sends()
+        maya.opens("Peas")
+        expect(maya.page.locator(".stCode")).to_have_text("And thorns?")
+        maya.sees("Nothing was lost")
+        expect(maya.composer).to_have_value("")
+        maya.composer.fill("And pods?")
+        maya.opens("Roses")
+        expect(maya.composer).to_have_value("And thorns?")
+        expect(maya.page.locator(".stCode")).to_have_count(0)
+
+    is_told_no_longer(maya)
+    maya.sends()
+    maya.hears_all_of("You said: And thorns?")
+    maya.opens("Peas")
+    expect(maya.composer).to_have_value("And pods?")
+
+
 def test_who_comes_meanwhile_waits_and_goes_on(frail: App, person: Someone):
     maya, omar = person(url=frail.url), person("omar", url=frail.url)
     maya.arrives()
