@@ -774,7 +774,7 @@ MUTANTS = (
     ),
     Mutant(
         "pages/_parts/turns.py",
-        "chat.begin(None, prompt, model=models.picked())",
+        "chat.begin(None, prompt, model=picked)",
         "chat.begin(None, prompt)",
         "tests/pages/test_choices_page.py::test_a_conversation_begins_with_the_model_that_was_picked_for_it",
     ),

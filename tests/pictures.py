@@ -386,7 +386,14 @@ def _photograph_what_is_wrong(app: App, album: Album, letters: ConversationId) -
     maya.visit(f"/?c={letters}")
     expect(maya.messages).to_have_count(2 * len(LETTERS))
     maya.sees_no_reply_coming()
-    with app.frozen_database():
+    with app.frozen_database():  # nobody knows it yet
+        maya.composer.fill("And the envelopes?")
+        maya.sends()
+        maya.page.keyboard.press("Control+Shift+O")
+        maya.sees("It waits in the composer")
+        album.take("unsent")
+        maya.page.go_back()
+        expect(maya.composer).to_have_value("And the envelopes?")
         expect(maya.outage).to_be_visible()
         maya.sees_no_reply_coming()
         album.take("outage")

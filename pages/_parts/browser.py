@@ -30,18 +30,19 @@ _DRAFTS = component(
     "keep_drafts",
     html="<i hidden></i>",
     js="""
-    const here = (window.__daybookDrafts ??= { place: null, person: null, last: "" });
+    const here = (window.__daybookDrafts ??= { place: null, person: null, last: "", rev: 0 });
     const box = () => document.querySelector(".st-key-composer textarea");
     const prefix = () => `daybook-draft:${here.person}:`;
-    const textOf = (stored) => { try { return JSON.parse(stored).text } catch { return "" } };
-    const stored = () => textOf(localStorage.getItem(prefix() + here.place));
+    const key = () => prefix() + here.place;
+    const parse = (stored) => { try { return { text: "", ...JSON.parse(stored) } } catch { return { text: "" } } };
+    const stored = () => parse(localStorage.getItem(key()));
+    const store = (draft) => localStorage.setItem(key(), JSON.stringify(draft));
 
     function save(text) {
-      if (!text && stored() !== here.last) return; // another tab goes on writing it
+      if (!text && stored().text !== here.last) return; // another tab goes on writing it
       here.last = text;
-      const key = prefix() + here.place;
-      if (text) localStorage.setItem(key, JSON.stringify({ text, at: Date.now() }));
-      else localStorage.removeItem(key);
+      if (text) store({ text, at: Date.now() });
+      else localStorage.removeItem(key());
     }
 
     function show(text) {
@@ -50,6 +51,21 @@ _DRAFTS = component(
       here.isShowing = true; // two tabs that each saved what the other did would undo what is being typed
       daybook.typeInto(box(), text);
       here.isShowing = false;
+    }
+
+    // What has been sent is kept until it is known to be stored: the run that sends it may have been replaced.
+    function leave() {
+      const draft = stored();
+      if (draft.text && draft.text === here.last && !box().value) store({ ...draft, sent: here.rev });
+    }
+
+    function arrive({ place, rev, given }) {
+      Object.assign(here, { place, rev });
+      const draft = stored();
+      here.last = draft.text;
+      if (rev > draft.sent) save(""); // it is stored
+      show(given ?? stored().text);
+      save(box().value);
     }
 
     function drop(isOld) {
@@ -67,32 +83,31 @@ _DRAFTS = component(
       document.addEventListener("submit", (event) => {
         if (event.target.id === "sign-out") drop((key) => key.startsWith(prefix()));
       }, true);
-      window.addEventListener("storage", (event) => { // another tab wrote, and nobody writes here
-        const isHere = event.key === prefix() + here.place;
-        if (isHere && box()?.value === textOf(event.oldValue)) show(textOf(event.newValue));
+      window.addEventListener("storage", ({ key: changed, oldValue, newValue }) => {
+        // another tab wrote, and nobody writes here
+        if (changed === key() && box()?.value === parse(oldValue).text) show(parse(newValue).text);
       });
     }
 
     function go(data) {
-      if (!box()) setTimeout(go, 50, data); // not drawn yet
-      else if (here.place === null) {
-        Object.assign(here, { person: data.person, place: data.place });
+      if (!box()) return setTimeout(go, 50, data); // not drawn yet
+      const typed = box().value, isFirst = here.place === null;
+      if (isFirst) {
+        here.person = data.person;
         listen();
-        if (box().value) save(box().value);
-        else show(stored());
-      } else if (here.place === data.place) {
-        save(box().value);
+      }
+      if (isFirst && !typed) arrive(data);
+      else if (isFirst || here.place === data.place) {
+        Object.assign(here, { place: data.place, rev: data.rev });
+        save(typed);
       } else if (data.is_begun) { // a fresh page became this conversation; what is typed now belongs to it
-        const text = box().value;
         save("");
-        here.place = data.place;
-        here.last = stored();
-        save(text);
+        Object.assign(here, { place: data.place, rev: data.rev });
+        here.last = stored().text;
+        save(typed);
       } else {
-        if (data.given === null) save(box().value); // else it stands in the box already
-        here.place = data.place;
-        show(data.given ?? stored());
-        save(box().value);
+        leave();
+        arrive(data);
       }
     }
 
