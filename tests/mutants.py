@@ -1219,6 +1219,12 @@ MUTANTS = (
         "tests/unit/test_live_turn.py::test_many_readers_share_what_the_server_can_draw",
     ),
     Mutant(
+        "assets/style.css",
+        '\n.st-key-undo [class*="st-key-undo-"] { background',
+        '\n[class*="st-key-undo-"] { background',
+        "tests/journeys/test_reading.py::test_the_way_back_from_a_new_start_stays_as_long_as_it_leads_there",
+    ),
+    Mutant(
         "assets/page/place.js",
         "page.scrollTop = page.scrollHeight;",
         "",

@@ -100,6 +100,19 @@ def test_earlier_messages_come_without_losing_the_place(letters: Person):
     until(lambda: abs(first.bounding_box()["y"] - before) <= STILL)
 
 
+def test_the_way_back_from_a_new_start_stays_as_long_as_it_leads_there(maya: Person):
+    maya.asks("Hello")
+    maya.hears_all_of("You said: Hello")
+
+    maya.page.locator(".st-key-memory-policy button").click()
+    maya.page.get_by_role("button", name="Start the context anew").click()
+
+    for place in ("start", "reset"):
+        way_back = maya.page.locator(f".st-key-undo-{place}")
+        expect(way_back).to_be_visible()
+        expect(way_back).to_have_css("animation-name", "none")
+
+
 def test_code_tables_and_formulas_are_drawn_as_what_they_are(maya: Person, model: ModelServer):
     code = "print('peas')"
     model.script(
