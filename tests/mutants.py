@@ -1047,6 +1047,12 @@ MUTANTS = (
         "",
         "tests/journeys/test_keys.py::test_from_the_filter_the_arrows_go_through_what_was_found",
     ),
+    Mutant(
+        "assets/page/focus.js",
+        '  if (isElsewhere && this.closest(".st-key-composer")) return;\n',
+        "",
+        "tests/journeys/test_keys.py::test_whoever_writes_elsewhere_when_a_reply_ends_goes_on_there",
+    ),
     # every reader
     Mutant(
         "assets/page/names.js",

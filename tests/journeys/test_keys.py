@@ -109,3 +109,22 @@ def test_from_the_filter_the_arrows_go_through_what_was_found(app: App, maya: Pe
     maya.page.keyboard.type("bean")
     press("Enter")  # before it has been found
     expect(maya.page.locator(".st-key-chat-head h1")).to_have_text("Beans")
+
+
+def test_whoever_writes_elsewhere_when_a_reply_ends_goes_on_there(maya: Person):
+    maya.asks("Go on [[tokens=20 rate=12]]")
+    maya.hears("word2")
+    maya.chooses("Go on [[tokens=20 rate=12]]", "Rename")
+    expect(maya.title_field).to_be_focused()
+    maya.page.keyboard.type("Sweet")
+    maya.hears_all_of("word20")
+    expect(maya.composer).to_be_enabled()
+    maya.page.keyboard.type(" peas")
+    maya.page.keyboard.press("Enter")
+    maya.is_in("Sweet peas")
+    expect(maya.composer).to_have_value("")
+
+    maya.asks("And then? [[tokens=20 rate=12]]")
+    maya.hears("word2")
+    maya.hears_all_of("word20")
+    expect(maya.composer).to_be_focused()  # who wrote there
