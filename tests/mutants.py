@@ -1053,6 +1053,18 @@ MUTANTS = (
         "",
         "tests/journeys/test_keys.py::test_whoever_writes_elsewhere_when_a_reply_ends_goes_on_there",
     ),
+    Mutant(
+        "assets/style.css",
+        '.st-key-conversation-list:has([data-stale="false"] [data-found]) ',
+        ".nowhere ",
+        "tests/journeys/test_list.py::test_while_a_reply_comes_the_list_shows_what_there_is_and_no_more",
+    ),
+    Mutant(
+        "assets/style.css",
+        '.st-key-undo > :not(:has([data-stale="false"])),',
+        ".nowhere,",
+        "tests/journeys/test_list.py::test_while_a_reply_comes_the_list_shows_what_there_is_and_no_more",
+    ),
     # every reader
     Mutant(
         "assets/page/names.js",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from html import escape
 from itertools import groupby
 
 import streamlit as st
@@ -55,6 +56,8 @@ def draw(person: PersonServices, opened: Conversation | None) -> None:
             _draw_opened(opened, found[:count])
             _draw_page(found, count, opened, "Your conversations appear here, newest first.")
             _quiet_button("Archived", "archive", "archive", _turn, True)
+        # the list's end, by which the browser knows that all of it is drawn, and for which words
+        st.html(f'<i hidden data-found="{escape(wanted)}"></i>')
 
 
 def _draw_opened(opened: Conversation | None, drawn: list[Conversation]) -> None:

@@ -220,3 +220,25 @@ def test_escape_in_the_filter_stops_no_reply(maya: Person):
     expect(maya.stop_button).to_be_visible()
     maya.hears("word9")
     maya.stops()
+
+
+def test_while_a_reply_comes_the_list_shows_what_there_is_and_no_more(
+    maya: Person, letters: list[ConversationId]
+):
+    maya.asks("Go on and on [[tokens=400 rate=12]]")
+    maya.hears("word2")
+    maya.jumps_to_the_filter()
+    maya.page.keyboard.type("letter 42")
+    expect(maya.rows).to_have_text(["Letter 42"])
+    expect(maya.page.locator(".st-key-archive")).to_be_hidden()
+
+    maya.deletes("Letter 42")
+    maya.undoes()
+    expect(maya.rows).to_have_text(["Letter 42"])
+    expect(maya.page.get_by_role("button", name="Undo")).to_have_count(0)
+
+    maya.jumps_to_the_filter()
+    maya.page.keyboard.press("Escape")
+    expect(maya.rows).to_have_count(30)
+    expect(maya.stop_button).to_be_visible()
+    maya.stops()

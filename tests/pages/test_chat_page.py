@@ -736,7 +736,7 @@ def test_the_account_says_what_is_spent_and_leads_out(open_app: OpenApp, maya: F
     app = send(open_app(maya), "When?")
 
     assert any(r"of \$1.00" in caption.value for caption in app.sidebar.caption)
-    (sign_out,) = app.sidebar.get("html")
+    _end_of_list, sign_out = app.sidebar.get("html")
     assert 'method="post" action="/session/end"' in sign_out.value
 
 
