@@ -1065,6 +1065,12 @@ MUTANTS = (
         ".nowhere,",
         "tests/journeys/test_list.py::test_while_a_reply_comes_the_list_shows_what_there_is_and_no_more",
     ),
+    Mutant(
+        "assets/page/keys.js",
+        "  if (found === field().value.trim()) rows()[0]?.click();",
+        "  if (rows()[0]?.innerText.includes(field().value.trim())) rows()[0].click();",
+        "tests/journeys/test_keys.py::test_enter_opens_what_was_found_however_its_title_is_drawn",
+    ),
     # every reader
     Mutant(
         "assets/page/names.js",

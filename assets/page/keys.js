@@ -26,9 +26,8 @@ function move(from, step) {
 
 // the rows follow what is typed a moment later
 function openFirst(tries) {
-  const wanted = field().value.toLowerCase().split(/\s+/);
-  const first = rows()[0];
-  if (wanted.every((word) => first?.innerText.toLowerCase().includes(word))) first.click();
+  const found = document.querySelector('[data-stale="false"] [data-found]')?.dataset.found;
+  if (found === field().value.trim()) rows()[0]?.click();
   else if (tries) setTimeout(openFirst, 50, tries - 1);
 }
 

@@ -1,5 +1,7 @@
 """The keys: a sheet of them, and the way to a conversation without a mouse."""
 
+import re
+
 import pytest
 from playwright.sync_api import Locator, expect
 
@@ -109,6 +111,21 @@ def test_from_the_filter_the_arrows_go_through_what_was_found(app: App, maya: Pe
     maya.page.keyboard.type("bean")
     press("Enter")  # before it has been found
     expect(maya.page.locator(".st-key-chat-head h1")).to_have_text("Beans")
+
+
+def test_enter_opens_what_was_found_however_its_title_is_drawn(app: App, maya: Person):
+    long = "What I sowed, " + "and sowed, " * 8 + "in March"
+    with second_process(app) as sessions:
+        _, session = sessions.sign_in(maya.email, PASSWORD)
+        hold(session, [long, "To @peas", "Roses"])
+    maya.page.reload()
+    expect(maya.rows).to_have_count(3)
+
+    for words, title in (("in march", long), ("@peas", re.compile("To @.?peas"))):
+        maya.jumps_to_the_filter()
+        maya.page.keyboard.type(words)
+        maya.page.keyboard.press("Enter")
+        expect(maya.page.locator(".st-key-chat-head h1")).to_have_text(title)
 
 
 def test_whoever_writes_elsewhere_when_a_reply_ends_goes_on_there(maya: Person):
