@@ -1071,6 +1071,12 @@ MUTANTS = (
         "  if (rows()[0]?.innerText.includes(field().value.trim())) rows()[0].click();",
         "tests/journeys/test_keys.py::test_enter_opens_what_was_found_however_its_title_is_drawn",
     ),
+    Mutant(
+        "assets/page/keys.js",
+        "if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();\n  else if",
+        "if",
+        "tests/journeys/test_keys.py::test_a_letter_that_is_being_composed_keeps_its_enter_and_escape",
+    ),
     # every reader
     Mutant(
         "assets/page/names.js",

@@ -78,7 +78,9 @@ function hear(event) {
 }
 
 addEventListener("keydown", (event) => {
-  if (field()) hear(event); // nobody is signed in else
+  // what composes a letter, as Japanese is written, is no key; Safari knows it by its number alone
+  if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
+  else if (field()) hear(event); // nobody is signed in else
 }, true);
 document.addEventListener("click", ({ target }) => {
   if (target.closest("[data-keys]")) sheet().showModal();

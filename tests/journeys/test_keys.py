@@ -145,3 +145,29 @@ def test_whoever_writes_elsewhere_when_a_reply_ends_goes_on_there(maya: Person):
     maya.hears("word2")
     maya.hears_all_of("word20")
     expect(maya.composer).to_be_focused()  # who wrote there
+
+
+def test_a_letter_that_is_being_composed_keeps_its_enter_and_escape(app: App, maya: Person):
+    with second_process(app) as sessions:
+        _, session = sessions.sign_in(maya.email, PASSWORD)
+        hold(session, ["Peas"])
+    maya.page.reload()
+    composed = """(field, key) => field.dispatchEvent(
+      new KeyboardEvent("keydown", { key, isComposing: true, bubbles: true, cancelable: true }))"""
+
+    maya.asks("Go on and on [[tokens=400 rate=12]]")
+    maya.hears("word2")
+    maya.jumps_to_the_filter()
+    maya.page.keyboard.type("Pea")
+    expect(maya.rows).to_have_text(["Peas"])
+    for key in ("Enter", "Escape"):
+        maya.filter.evaluate(composed, key)
+    expect(maya.filter).to_have_value("Pea")
+    maya.chooses("Peas", "Rename")
+    expect(maya.title_field).to_be_focused()
+    for key in ("Escape", "Enter"):
+        maya.title_field.evaluate(composed, key)
+    maya.hears("word20")
+    expect(maya.title_field).to_be_focused()
+    expect(maya.page.locator(".st-key-chat-head h1")).to_contain_text("Go on and on")
+    maya.stops()
