@@ -1,21 +1,28 @@
-// Streamlit writes earlier messages into the elements of later ones, so the browser's own anchor is of no use:
-// what stands below keeps its distance from the end instead, until the run is over or the reader scrolls.
+// Earlier messages come in above those that are read: Streamlit writes them into the elements of later ones, so the
+// browser's own anchor is of no use. The first exchange stays where it is until they stand, or the reader moves on.
+
+const SETTLED = 1000; // milliseconds after which they stand
+const LONGEST = 10_000;
 
 const page = () => document.querySelector('[data-testid="stAppScrollToBottomContainer"]');
-const isRunning = () => document.querySelector(".stApp")?.dataset.testScriptState !== "notRunning";
-
-function keep(distance, until, isOver) {
-  if (isOver.now) return;
-  page().scrollTop = page().scrollHeight - distance;
-  if (isRunning()) until = performance.now() + 500;
-  if (performance.now() < until) requestAnimationFrame(() => keep(distance, until, isOver));
-}
+const exchanges = () => document.querySelectorAll('[class*="st-key-exchange-"]');
 
 document.addEventListener("click", ({ target }) => {
   if (!target.closest(".st-key-earlier button")) return;
-  const isOver = { now: false };
-  for (const sign of ["wheel", "touchmove", "keydown"]) {
-    addEventListener(sign, () => (isOver.now = true), { once: true, passive: true });
+  const [name] = exchanges()[0].className.match(/st-key-exchange-\d+/);
+  const top = () => document.querySelector(`.${name}`)?.getBoundingClientRect().top;
+  const before = top();
+  let count = exchanges().length;
+  let until = performance.now() + LONGEST;
+  for (const sign of ["wheel", "touchmove", "keydown", "pointerdown"]) {
+    addEventListener(sign, () => (until = 0), { once: true, passive: true });
   }
-  keep(page().scrollHeight - page().scrollTop, performance.now() + 2000, isOver);
+  function keep() {
+    if (performance.now() > until) return;
+    if (exchanges().length !== count) until = performance.now() + SETTLED;
+    count = exchanges().length;
+    page().scrollTop += (top() ?? before) - before;
+    requestAnimationFrame(keep);
+  }
+  keep();
 }, true);
