@@ -1079,6 +1079,12 @@ MUTANTS = (
     ),
     # every reader
     Mutant(
+        "pages/_parts/browser.py",
+        "      if (region.dataset.news === news) return;",
+        "      if (!data.words || region.dataset.news === news) return;",
+        "tests/journeys/test_access.py::test_that_a_reply_is_tried_again_is_heard",
+    ),
+    Mutant(
         "assets/page/names.js",
         'toast.setAttribute("aria-label", toast.innerText);',
         "",

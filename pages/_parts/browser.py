@@ -127,8 +127,9 @@ _HEARD = component(
         document.body.append(region);
       }
       const news = JSON.stringify(data);
-      if (!data.words || region.dataset.news === news) return;
-      region.dataset.news = news;
+      if (region.dataset.news === news) return;
+      region.dataset.news = news; // words there or not: after a failure the same news is news again
+      if (!data.words) return;
       // one that is new is not heard at once, nor is a sentence that stands there already
       region.textContent = "";
       setTimeout(() => { region.textContent = data.words }, 100);

@@ -399,6 +399,20 @@ def test_that_a_reply_comes_and_how_it_ended_is_heard_and_not_each_word(maya: Pe
     hears_aloud("A reply is coming.", "You stopped this reply.")
 
 
+def test_that_a_reply_is_tried_again_is_heard(maya: Person, model: ModelServer):
+    model.script(status=500, times=9)
+    maya.asks("And by sea?")
+    maya.sees("Your message is saved.")
+    maya.sees_no_reply_coming()
+    model.script()
+    maya.page.evaluate(_LISTEN)
+
+    maya.retries()
+
+    until(lambda: "A reply is coming." in maya.page.evaluate("heard"))
+    maya.hears_all_of("You said: And by sea?")
+
+
 # --- by who is dazzled by motion ----------------------------------------------------------------
 
 
