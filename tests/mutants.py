@@ -1079,6 +1079,12 @@ MUTANTS = (
     ),
     # every reader
     Mutant(
+        "assets/page/copy.js",
+        "() => true, () => false",
+        "() => true",
+        "tests/journeys/test_access.py::test_a_copy_that_the_browser_refuses_is_said_to_be",
+    ),
+    Mutant(
         "pages/_parts/browser.py",
         "      if (region.dataset.news === news) return;",
         "      if (!data.words || region.dataset.news === news) return;",

@@ -1,14 +1,17 @@
-// What stands in a button's `data-copy`, in base64, goes to the clipboard.
+// What stands in a button's `data-copy`, in base64, goes to the clipboard, if the browser lets it.
 
 document.addEventListener("click", async ({ target }) => {
   const button = target.closest("button[data-copy]");
   if (!button) return;
   const bytes = Uint8Array.from(atob(button.dataset.copy), (byte) => byte.charCodeAt(0));
-  await navigator.clipboard.writeText(new TextDecoder().decode(bytes));
-  const name = (copied) => {
-    button.classList.toggle("copied", copied);
-    button.setAttribute("aria-label", copied ? "Copied" : "Copy reply");
+  const writing = navigator.clipboard?.writeText(new TextDecoder().decode(bytes)); // none without https
+  const isCopied = await writing?.then(() => true, () => false);
+  const name = (mark, label) => {
+    button.classList.remove("copied", "refused");
+    if (mark) button.classList.add(mark);
+    button.setAttribute("aria-label", label);
   };
-  name(true);
-  setTimeout(() => name(false), 1400);
+  if (isCopied) name("copied", "Copied");
+  else name("refused", "Copying was refused");
+  setTimeout(() => name("", "Copy reply"), 1400);
 });

@@ -413,6 +413,17 @@ def test_that_a_reply_is_tried_again_is_heard(maya: Person, model: ModelServer):
     maya.hears_all_of("You said: And by sea?")
 
 
+def test_a_copy_that_the_browser_refuses_is_said_to_be(maya: Person):
+    maya.asks("Hello")
+    maya.hears_all_of("You said: Hello")
+    maya.page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")
+
+    maya.page.get_by_role("button", name="Copy reply").click()
+
+    expect(maya.page.get_by_role("button", name="Copying was refused")).to_be_visible()
+    expect(maya.page.get_by_role("button", name="Copy reply")).to_be_visible()
+
+
 # --- by who is dazzled by motion ----------------------------------------------------------------
 
 
