@@ -1268,7 +1268,7 @@ MUTANTS = (
     ),
     Mutant(
         "assets/page/earlier.js",
-        "    page().scrollTop += (top() ?? before) - before;\n",
+        "    daybook.page().scrollTop += (top() ?? before) - before;\n",
         "",
         "tests/journeys/test_reading.py::test_earlier_messages_come_while_a_reply_does_and_the_place_is_kept",
     ),

@@ -1,6 +1,16 @@
-// For the other scripts, and for those that a component brings.
+// For the other scripts, which come after it, and for those that a component brings.
+
+const drawn = [];
 
 window.daybook = {
+  // Has `act` done whenever something of the page was drawn.
+  onDraw(act) {
+    drawn.push(act);
+  },
+
+  // What scrolls.
+  page: () => document.querySelector('[data-testid="stAppScrollToBottomContainer"]'),
+
   // React hears of a value only this way.
   typeInto(field, text) {
     const { set } = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value");
@@ -8,3 +18,6 @@ window.daybook = {
     field.dispatchEvent(new Event("input", { bubbles: true }));
   },
 };
+
+new MutationObserver(() => drawn.forEach((act) => act()))
+  .observe(document, { childList: true, subtree: true, attributeFilter: ["data-stale"] });

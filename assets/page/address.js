@@ -4,12 +4,12 @@ const KEY = "daybook-address";
 
 if (!new URLSearchParams(location.search).has("reason")) sessionStorage.removeItem(KEY);
 
-new MutationObserver(() => {
+daybook.onDraw(() => {
   for (const field of document.querySelectorAll('.db-form [name="email"]:not([data-known])')) {
     field.dataset.known = "";
     if (field !== document.activeElement) field.value ||= sessionStorage.getItem(KEY) ?? "";
   }
-}).observe(document, { childList: true, subtree: true });
+});
 
 document.addEventListener("submit", ({ target }) => {
   const field = target.closest(".db-form")?.elements.email;

@@ -1,6 +1,6 @@
 // Streamlit leaves a toast without a name, and gives a menu its label with the escapes of Markdown in it.
 
-new MutationObserver(() => {
+daybook.onDraw(() => {
   for (const toast of document.querySelectorAll('[data-testid="stToast"]:not([aria-label])')) {
     toast.removeAttribute("aria-labelledby");
     toast.setAttribute("aria-label", toast.innerText);
@@ -9,4 +9,4 @@ new MutationObserver(() => {
     const name = menu.ariaLabel?.replace(/\\(.)/g, "$1");
     if (name && name !== menu.ariaLabel) menu.ariaLabel = name;
   }
-}).observe(document, { childList: true, subtree: true });
+});

@@ -3,13 +3,10 @@
 
 const SETTLED = 1500; // milliseconds after which all of it has been drawn
 let opened = null; // the conversation whose messages stand on the page
-let last = null; // what the last of them says
 let until = 0;
 
-const find = (name) => [...document.querySelectorAll(`[data-testid="${name}"]`)].at(-1);
-
 function jump() {
-  const page = find("stAppScrollToBottomContainer");
+  const page = daybook.page();
   if (!page || performance.now() > until) return;
   if (page.scrollHeight - page.clientHeight - page.scrollTop >= 1) {
     page.scrollTop = page.scrollHeight;
@@ -24,17 +21,16 @@ function keep() {
   if (performance.now() < until) requestAnimationFrame(keep);
 }
 
-new MutationObserver(() => {
+daybook.onDraw(() => {
   const named = new URLSearchParams(location.search).get("c");
-  const text = find("stChatMessage")?.textContent ?? null;
-  if (text === null) opened = null;
-  else if (named && named !== opened && text !== last) { // the same text: still the one before
+  const last = [...document.querySelectorAll('[data-testid="stChatMessage"]')].at(-1);
+  if (!last) opened = null;
+  else if (named && named !== opened && last.querySelector('[data-stale="false"]')) { // else still the one before
     opened = named;
     until = performance.now() + SETTLED;
     keep();
   } else jump();
-  if (text === null || named === opened) last = text;
-}).observe(document, { childList: true, subtree: true });
+});
 
 for (const act of ["pointerdown", "wheel", "touchmove", "keydown"]) {
   addEventListener(act, ({ target, isTrusted }) => {

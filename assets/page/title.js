@@ -13,11 +13,11 @@ function begin(tries) {
   drawn.select();
 }
 
-new MutationObserver(() => {
+daybook.onDraw(() => {
   if (field() === drawn) return;
   drawn = field();
   if (drawn) begin(50);
-}).observe(document, { childList: true, subtree: true });
+});
 
 addEventListener("keydown", (event) => {
   const { target, key } = event;

@@ -43,6 +43,18 @@ def test_the_end_of_a_conversation_is_in_view_from_its_first_frame(maya: Person)
     assert max(frames) < 50, "it was scrolled to"
 
 
+def test_the_end_is_in_view_even_if_the_conversation_before_ended_alike(maya: Person):
+    maya.asks("And again [[tokens=900 title=Again]]")
+    maya.hears_all_of("word900")
+    maya.page.evaluate(FRAMES, PAGE)
+    maya.scrolls_up(8)
+    until(lambda: maya.page.evaluate("window.below.at(-1) > 500"))
+
+    maya.opens(LONG)
+
+    until(lambda: maya.page.evaluate("window.below.at(-1) < 50"))
+
+
 def test_who_moves_the_page_stays_where_they_are(maya: Person):
     maya.opens(LONG)
     maya.page.evaluate(FRAMES, PAGE)
