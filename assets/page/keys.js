@@ -1,6 +1,6 @@
 // Ctrl+K goes to the filter, unfolding the sidebar, and the arrows from there through the rows; Escape empties it,
-// and is not heard by what stops a reply. `?` opens a sheet of all keys: the browser's own dialog, so that a
-// reply goes on behind it.
+// and is not heard by what stops a reply. `?`, and Ctrl+/ in a field too, opens a sheet of all keys:
+// the browser's own dialog, so that a reply goes on behind it.
 
 const field = () => document.querySelector(".st-key-search input");
 const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;
@@ -45,6 +45,7 @@ function sheet() {
     [[control, "K"], "Find a conversation"],
     [["↑", "↓"], "Through what was found"],
     [["?"], "These keys"],
+    [[control, "/"], "These keys, while you write"],
   ];
   made.innerHTML = `<h2 id="keys-title">Keys</h2><dl>${written.map(([keys, act]) =>
     `<div><dt>${act}</dt><dd>${keys.map((key) => `<kbd>${key}</kbd>`).join(" ")}</dd></div>`
@@ -62,6 +63,9 @@ function hear(event) {
   } else if (event.key?.toLowerCase() === "k" && !isPlain && !event.shiftKey && !event.altKey) {
     event.preventDefault();
     jump();
+  } else if (event.key === "/" && (event.ctrlKey || event.metaKey) && !event.altKey) {
+    event.preventDefault();
+    sheet().showModal();
   } else if (event.key === "?" && isPlain && !event.target.closest("input, textarea, [role=dialog]")) {
     event.preventDefault();
     sheet().showModal();

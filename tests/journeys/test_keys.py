@@ -59,6 +59,9 @@ def test_a_question_mark_that_is_typed_opens_nothing(maya: Person):
     expect(maya.filter).to_have_value("Why?")
     expect(sheet(maya)).to_have_count(0)
 
+    maya.page.keyboard.press("Control+/")
+    expect(sheet(maya)).to_be_visible()
+
 
 def test_the_sheet_is_in_the_account_menu_too(maya: Person):
     maya.page.locator(".st-key-account-menu button").click()
