@@ -925,6 +925,18 @@ MUTANTS = (
         "tests/pages/test_conversation_list.py::test_a_title_that_was_deleted_draws_nothing",
     ),
     Mutant(
+        "pages/_parts/undo.py",
+        "            deleted.append(one)\n",
+        "",
+        "tests/pages/test_conversation_list.py::test_undo_is_offered_again_where_the_database_stumbled",
+    ),
+    Mutant(
+        "pages/_parts/undo.py",
+        "    if one not in deleted:",
+        "    if not one:",
+        "tests/pages/test_conversation_list.py::test_a_double_click_brings_back_once",
+    ),
+    Mutant(
         "assets/page/keys.js",
         "    event.stopPropagation();\n    daybook",
         "    daybook",

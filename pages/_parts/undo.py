@@ -11,6 +11,7 @@ import streamlit as st
 
 from pages._session import find_person, keep_errors, lead_to
 from services.domain import Conversation
+from services.errors import StoreUnavailable
 
 _SECONDS = 20  # for which the stylesheet, too, shows the line
 
@@ -34,7 +35,7 @@ def discard(conversation: Conversation) -> None:
 def draw() -> None:
     """A line for each conversation that can still be brought back, above any page."""
     now = time.monotonic()
-    st.session_state.deleted = [one for one in _deleted() if one.until > now]
+    _deleted()[:] = [one for one in _deleted() if one.until > now]
     with st.container(key="undo", gap="xsmall"):
         for one in _deleted():
             _draw_line(one)
@@ -53,9 +54,17 @@ def _draw_line(one: _Deleted) -> None:
 
 
 def _restore(one: _Deleted) -> None:
-    _deleted().remove(one)
+    deleted = _deleted()
+    if one not in deleted:  # a double click
+        return
+    deleted.remove(one)
     with keep_errors():
-        find_person().conversations.restore(one.conversation.id)
+        try:
+            find_person().conversations.restore(one.conversation.id)
+        except StoreUnavailable:
+            deleted.append(one)
+            deleted.sort(key=lambda each: each.until, reverse=True)
+            raise
         if one.was_open:
             lead_to(one.conversation.id)
 

@@ -257,6 +257,38 @@ def test_undo_that_comes_too_late_says_so(
     assert [warning.value for warning in app.warning] == ["That conversation does not exist."]
 
 
+def test_undo_is_offered_again_where_the_database_stumbled(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden, other = (conversations.hold(name, "One", "Two") for name in ("Garden", "Other"))
+    app = choose(choose(open_app(maya), garden, "Delete"), other, "Delete")
+    conversations.failure = StoreUnavailable()
+
+    app.button(key=f"restore-{other}").click().run()
+    assert StoreUnavailable.public in [warning.value for warning in app.warning]
+    assert ["Other" in line for line in deleted(app)] == [True, False]
+
+    conversations.failure = None
+    app.button(key=f"restore-{other}").click().run()
+    assert "Other" in listed(app)
+    assert ["Garden" in line for line in deleted(app)] == [True]
+
+
+def test_a_double_click_brings_back_once(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", "One", "Two")
+    app = choose(open_app(maya), garden, "Delete")
+
+    undo_it = app.button(key=f"restore-{garden}").click()
+    undo_it.run()
+    undo_it.click().run()
+
+    assert "Garden" in listed(app)
+    assert not app.warning
+    assert not app.exception
+
+
 def test_a_reply_that_is_coming_is_stopped_before_its_conversation_goes(
     open_app: OpenApp, maya: FakePerson, model: ScriptedModel, conversations: MemoryConversations
 ):
