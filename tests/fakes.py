@@ -41,7 +41,7 @@ from services.errors import (
 )
 from services.llm import ModelInfo, Models, Offer, Piece
 from services.memory import ContextMessage, RegexCounter
-from services.store.profile import checked_instructions
+from services.store.profile import check_seen, checked_instructions
 from services.store.rows import TurnState
 from services.store.turns import Begun, Ending, NewTurn, OpenTurn
 
@@ -185,8 +185,11 @@ class MemoryConversations:
             raise Tampered
         return thread.instructions
 
-    def set_instructions(self, conversation_id: ConversationId, text: str) -> None:
+    def set_instructions(
+        self, conversation_id: ConversationId, text: str, seen: str | None = None
+    ) -> None:
         checked, thread = checked_instructions(text), self.thread(conversation_id)
+        check_seen(seen, thread.instructions, checked)
         self.threads[conversation_id] = replace(
             thread, instructions=checked, are_instructions_verified=True
         )
@@ -457,8 +460,10 @@ class MemoryProfile:
     def set_model(self, model: str | None) -> None:
         self._change(model=model)
 
-    def set_instructions(self, text: str) -> None:
-        self._change(instructions=checked_instructions(text))
+    def set_instructions(self, text: str, seen: str | None = None) -> None:
+        checked = checked_instructions(text)
+        check_seen(seen, self.known.instructions, checked)
+        self._change(instructions=checked)
 
     def _change(self, **changes: object) -> None:
         if self.failure:

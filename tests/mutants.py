@@ -937,6 +937,30 @@ MUTANTS = (
         "tests/pages/test_conversation_list.py::test_a_double_click_brings_back_once",
     ),
     Mutant(
+        "pages/_parts/preferences.py",
+        "    if key not in st.session_state:",
+        "    if key:",
+        "tests/pages/test_choices_page.py::test_what_another_tab_prefers_meanwhile_stays_where_this_one_changed_something_else",
+    ),
+    Mutant(
+        "pages/_parts/preferences.py",
+        "        seen.text = changed.now\n",
+        "",
+        "tests/pages/test_choices_page.py::test_what_another_tab_prefers_meanwhile_is_shown_before_it_is_replaced",
+    ),
+    Mutant(
+        "services/store/profile.py",
+        "            check_seen(seen, known.instructions, checked)\n",
+        "",
+        "tests/store/test_choices.py::test_instructions_are_replaced_only_by_who_has_seen_them",
+    ),
+    Mutant(
+        "services/store/conversations.py",
+        "                check_seen(seen, self.instructions(conversation_id), checked)",
+        "                pass",
+        "tests/store/test_choices.py::test_instructions_are_replaced_only_by_who_has_seen_them",
+    ),
+    Mutant(
         "assets/page/keys.js",
         "    event.stopPropagation();\n    daybook",
         "    daybook",

@@ -1,18 +1,31 @@
 """What a person tells the model to be, here or everywhere, and which model is their usual one.
 
-What was typed stays in the dialog where it cannot be saved: nobody should type it twice.
+What was typed stays in the dialog where it cannot be saved: nobody should type it twice. What was changed
+elsewhere while the dialog was open is replaced by nobody who has not seen it.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 
 import streamlit as st
 
 from pages._session import person_services, show_errors
 from services.domain import Conversation
 from services.errors import Tampered
-from services.store.profile import LONGEST_INSTRUCTIONS
+from services.store.profile import LONGEST_INSTRUCTIONS, ChangedElsewhere
 
 _UNVERIFIED = (
     ":material/gpp_bad: What was stored here could not be verified. Please tell an operator."
 )
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What its person saw in the dialog, of what may change elsewhere while it is open."""
+
+    text: str = field(repr=False)
+    model: str = ""
 
 
 @st.dialog("Instructions", on_dismiss="rerun")
@@ -25,20 +38,22 @@ def instructions_dialog(conversation: Conversation) -> None:
         except Tampered:
             st.caption(_UNVERIFIED)
             now = ""
+        key = f"instructions-{conversation.id}"
+        seen = _opened_with(key, _Seen(now or ""))
+        put = partial(person.conversations.set_instructions, conversation.id)
         with st.form("instructions", border=False):
             text = _text_area(
                 "What the model is told here, before anything is said",
                 now,
                 "Empty: your own instructions from Preferences, if you have some",
-                key=f"instructions-{conversation.id}",
+                key=key,
             )
-            if _saved():
-                person.conversations.set_instructions(conversation.id, text)
+            if _saved() and _is_put(put, text, seen):
                 st.rerun()
-        if now is not None and st.button(
+        is_asked = now is not None and st.button(
             "Use my own instead", icon=":material/undo:", type="tertiary", key="use-my-own"
-        ):
-            person.conversations.set_instructions(conversation.id, "")
+        )
+        if is_asked and _is_put(put, "", seen):
             st.rerun()
 
 
@@ -48,16 +63,17 @@ def preferences_dialog() -> None:
     person = person_services()
     with show_errors():
         now, usual = person.profile.preferences(), person.chat.setup(None).info.name
+        seen = _opened_with("my-instructions", _Seen(now.instructions or "", usual))
         names = [offer.info.name for offer in person.chat.models]
         if not now.is_verified:
             st.caption(_UNVERIFIED)
         with st.form("preferences", border=False):
-            name = usual
+            name = seen.model
             if len(names) > 1:
                 name = st.selectbox(
                     "Your default model",
                     names,
-                    index=names.index(usual),
+                    index=names.index(seen.model),
                     key="default-model",
                 )
             text = _text_area(
@@ -67,11 +83,30 @@ def preferences_dialog() -> None:
                 key="my-instructions",
             )
             if _saved():
-                if name != usual:
+                if name != seen.model:
                     person.profile.set_model(name)
-                if text != (now.instructions or ""):
-                    person.profile.set_instructions(text)
-                st.rerun()
+                    seen.model = name
+                if text == seen.text or _is_put(person.profile.set_instructions, text, seen):
+                    st.rerun()
+
+
+def _opened_with(key: str, now: _Seen) -> _Seen:
+    """What was there when the dialog with the field *key* was opened; that is *now*, before it is drawn."""
+    if key not in st.session_state:
+        st.session_state.seen = now
+    return st.session_state.seen
+
+
+def _is_put(put: Callable[[str, str], None], text: str, seen: _Seen) -> bool:
+    """Put *text* in the place of what was *seen*, or show what else is there now."""
+    try:
+        put(text, seen.text)
+    except ChangedElsewhere as changed:
+        seen.text = changed.now
+        st.warning(f"{changed.public} Save again to replace what it says now:")
+        st.code(changed.now or "Nothing", language=None, wrap_lines=True)
+        return False
+    return True
 
 
 def _text_area(label: str, now: str | None, placeholder: str, key: str) -> str:

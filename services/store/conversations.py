@@ -19,9 +19,9 @@ from services.domain import (
     TurnId,
     UserId,
 )
-from services.errors import AppError, BadInput, NotFound, StoreUnavailable
+from services.errors import AppError, BadInput, NotFound, StoreUnavailable, Tampered
 from services.store.gateway import Answer, Argument, Hidden, refusal, store_errors
-from services.store.profile import checked_instructions
+from services.store.profile import check_seen, checked_instructions
 from services.store.rows import (
     CONVERSATION_ROWS,
     LISTED_COLUMNS,
@@ -220,9 +220,17 @@ class Conversations:
         self._session.keep_fresh()
         return self._threads.instructions(self._threads.row(conversation_id))
 
-    def set_instructions(self, conversation_id: ConversationId, text: str) -> None:
-        """Give it instructions of its own; empty ones: the person's. Raise BadInput."""
+    def set_instructions(
+        self, conversation_id: ConversationId, text: str, seen: str | None = None
+    ) -> None:
+        """Give it instructions of its own; empty ones: the person's.
+
+        Only in the place of those that were *seen*, if that is said. Raise BadInput, ChangedElsewhere.
+        """
         checked = checked_instructions(text)
+        if seen is not None:
+            with suppress(Tampered):  # nobody can say what they were
+                check_seen(seen, self.instructions(conversation_id), checked)
         place = self._threads.instructions_place(conversation_id)
         vault = self._threads.vault(conversation_id)
         self._call(

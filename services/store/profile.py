@@ -7,13 +7,23 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from services.crypto import Place, token_version
 from services.domain import Preferences
-from services.errors import BadInput, StoreUnavailable, Tampered
+from services.errors import BadInput, Refused, StoreUnavailable, Tampered
 from services.store.gateway import Hidden, refusal, store_errors
 from services.store.sessions import AppSession
 
 LONGEST_INSTRUCTIONS = 8_000  # characters
 _FRESH_SECONDS = 60.0  # after which another device may have changed them
 _TRIES = 5  # while other tabs change them too
+
+
+class ChangedElsewhere(Refused):
+    """What was to be replaced is no longer what its person saw. It says *now* what it says."""
+
+    public = "This was changed elsewhere meanwhile."
+
+    def __init__(self, now: str) -> None:
+        super().__init__()
+        self.now = now
 
 
 class _Row(BaseModel):
@@ -55,13 +65,18 @@ class Profile:
         """Choose the model of conversations without one of their own; None: the deployment's first."""
         self._change(lambda known: known.model_copy(update={"model": model}))
 
-    def set_instructions(self, text: str) -> None:
+    def set_instructions(self, text: str, seen: str | None = None) -> None:
         """Choose the instructions of conversations without their own; empty ones: the deployment's.
 
-        Raise BadInput.
+        Only in the place of those that were *seen*, if that is said. Raise BadInput, ChangedElsewhere.
         """
         checked = checked_instructions(text)
-        self._change(lambda known: known.model_copy(update={"instructions": checked}))
+
+        def change(known: _Document) -> _Document:
+            check_seen(seen, known.instructions, checked)
+            return known.model_copy(update={"instructions": checked})
+
+        self._change(change)
 
     def _change(self, change: Callable[[_Document], _Document]) -> None:
         for _ in range(_TRIES):
@@ -110,6 +125,12 @@ class Profile:
     def _place(self) -> Place:
         person = self._session.user_id
         return Place(table="profiles", column="preferences", row_id=person, user_id=person)
+
+
+def check_seen(seen: str | None, now: str | None, wanted: str | None) -> None:
+    """Raise ChangedElsewhere where what is there *now* is neither what was *seen* nor what is *wanted*."""
+    if seen is not None and (now or "") not in (seen, wanted or ""):
+        raise ChangedElsewhere(now or "")
 
 
 def checked_instructions(text: str) -> str | None:

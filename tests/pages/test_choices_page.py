@@ -257,6 +257,39 @@ def test_what_was_typed_stays_where_it_cannot_be_saved(
     assert app.text_area(key=f"instructions-{garden}").value == "A long thought."
 
 
+def test_instructions_that_were_changed_elsewhere_are_shown_before_they_are_replaced(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+):
+    app = menu(open_app(maya, c=str(garden)), "Instructions")
+    conversations.set_instructions(garden, "Answer in verse.")
+    thread = conversations.threads[garden]
+
+    instruct(app, thread, "Answer in prose.")
+    assert conversations.threads[garden].instructions == "Answer in verse."
+    assert ["changed elsewhere" in warning.value for warning in app.warning] == [True]
+    assert [code.value for code in app.code] == ["Answer in verse."]
+    assert app.text_area(key=f"instructions-{garden}").value == "Answer in prose."
+
+    press(app, "Save", "Instructions", thread.conversation)
+    assert conversations.threads[garden].instructions == "Answer in prose."
+
+
+def test_instructions_that_were_given_elsewhere_are_not_given_up_unseen(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+):
+    conversations.set_instructions(garden, "Answer in verse.")
+    app = menu(open_app(maya, c=str(garden)), "Instructions")
+    conversations.set_instructions(garden, "Answer in prose.")
+    conversation = conversations.threads[garden].conversation
+
+    press(app, "Use my own instead", "Instructions", conversation)
+    assert conversations.threads[garden].instructions == "Answer in prose."
+    assert [code.value for code in app.code] == ["Answer in prose."]
+
+    press(app, "Use my own instead", "Instructions", conversation)
+    assert conversations.threads[garden].instructions is None
+
+
 def test_instructions_that_leave_no_room_are_said_to_and_the_page_can_be_read(
     open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
 ):
@@ -320,6 +353,39 @@ def test_saving_what_was_not_changed_chooses_nothing(open_app: OpenApp, maya: Fa
     save_preferences(pressed(open_app(maya), "preferences"))
 
     assert maya.profile.known == Preferences()
+
+
+def test_what_another_tab_prefers_meanwhile_stays_where_this_one_changed_something_else(
+    open_app: OpenApp, maya: FakePerson
+):
+    app = pressed(open_app(maya), "preferences")
+    maya.profile.set_instructions("Be brief.")
+    app.selectbox(key="default-model").select("large")
+    save_preferences(app)
+    assert maya.profile.known == Preferences(model="large", instructions="Be brief.")
+
+    pressed(app, "preferences")
+    maya.profile.set_model("scripted")
+    app.text_area(key="my-instructions").set_value("Be kind.")
+    save_preferences(app)
+    assert maya.profile.known == Preferences(model="scripted", instructions="Be kind.")
+
+
+def test_what_another_tab_prefers_meanwhile_is_shown_before_it_is_replaced(
+    open_app: OpenApp, maya: FakePerson
+):
+    app = pressed(open_app(maya), "preferences")
+    maya.profile.set_instructions("Be brief.")
+    app.text_area(key="my-instructions").set_value("Be kind.")
+
+    save_preferences(app)
+    assert maya.profile.known.instructions == "Be brief."
+    assert ["changed elsewhere" in warning.value for warning in app.warning] == [True]
+    assert [code.value for code in app.code] == ["Be brief."]
+    assert app.text_area(key="my-instructions").value == "Be kind."
+
+    save_preferences(app)
+    assert maya.profile.known.instructions == "Be kind."
 
 
 def test_with_one_model_there_is_no_default_to_choose(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -16,7 +17,7 @@ from services.errors import (
 )
 from services.store import profile
 from services.store.conversations import Conversations
-from services.store.profile import LONGEST_INSTRUCTIONS, Profile
+from services.store.profile import LONGEST_INSTRUCTIONS, ChangedElsewhere, Profile
 from services.store.sessions import AppSession, Cookie, Sessions
 from tests.conftest import RunningStack
 from tests.fakes import INFO, LARGE
@@ -147,6 +148,28 @@ def test_two_tabs_that_change_one_choice_each_lose_neither(maya: AppSession, ses
     other.set_instructions("Be brief.")
 
     assert Profile(maya).preferences() == Preferences(model="large", instructions="Be brief.")
+
+
+def test_instructions_are_replaced_only_by_who_has_seen_them(
+    maya: AppSession, conversations: Conversations, mine: Profile, garden: ConversationId
+):
+    mine.preferences()
+    Profile(maya).set_instructions("Be brief.")
+    Conversations(maya).set_instructions(garden, "Answer in verse.")
+
+    for put, now in (
+        (mine.set_instructions, "Be brief."),
+        (partial(conversations.set_instructions, garden), "Answer in verse."),
+    ):
+        with pytest.raises(ChangedElsewhere) as refused:
+            put("Be kind.", "")
+        assert refused.value.now == now
+        assert now not in repr(refused.value)
+        put("Be kind.", now)
+        put("Be kind.", now)  # which is what is there
+
+    assert mine.preferences().instructions == "Be kind."
+    assert conversations.instructions(garden) == "Be kind."
 
 
 def test_what_a_later_version_prefers_stays(maya: AppSession, mine: Profile, stack: RunningStack):
