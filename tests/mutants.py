@@ -955,6 +955,12 @@ MUTANTS = (
         "tests/store/test_choices.py::test_instructions_are_replaced_only_by_who_has_seen_them",
     ),
     Mutant(
+        "services/store/threads.py",
+        '        self._session.keep_fresh()\n        with store_errors():\n            query = self._session.client.table("conversations")',
+        '        with store_errors():\n            query = self._session.client.table("conversations")',
+        "tests/store/test_conversations.py::test_what_is_done_first_after_an_idle_hour_is_done_with_a_new_token",
+    ),
+    Mutant(
         "services/store/conversations.py",
         "                check_seen(seen, self.instructions(conversation_id), checked)",
         "                pass",

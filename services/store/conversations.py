@@ -107,7 +107,6 @@ class Conversations:
 
     def has(self, conversation_id: ConversationId) -> bool:
         """Whether it is one of theirs. Raise StoreUnavailable, SignedOut."""
-        self._session.keep_fresh()
         try:
             self._threads.row(conversation_id)
         except NotFound:
@@ -217,7 +216,6 @@ class Conversations:
 
     def instructions(self, conversation_id: ConversationId) -> str | None:
         """The conversation's own, if it has some. Raise NotFound, Tampered."""
-        self._session.keep_fresh()
         return self._threads.instructions(self._threads.row(conversation_id))
 
     def set_instructions(

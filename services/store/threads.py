@@ -91,7 +91,6 @@ class Threads:
 
         Raise NotFound, also for somebody else's.
         """
-        self._session.keep_fresh()
         row = self.row(conversation_id)
         if row.destroy_at and not may_be_discarded:
             self.forget(conversation_id)
@@ -136,7 +135,8 @@ class Threads:
         return thread
 
     def row(self, conversation_id: ConversationId) -> ConversationRow:
-        """The conversation's row. Raise NotFound."""
+        """The conversation's row. Raise NotFound, SignedOut, StoreUnavailable."""
+        self._session.keep_fresh()
         with store_errors():
             query = self._session.client.table("conversations").select(CONVERSATION_COLUMNS)
             rows = CONVERSATION_ROWS.validate_python(
