@@ -962,6 +962,12 @@ MUTANTS = (
     ),
     Mutant(
         "services/store/conversations.py",
+        "        self._threads.amend(conversation_id, change)\n",
+        "",
+        "tests/store/test_choices.py::test_what_the_model_may_see_holds_for_a_prompt_that_comes_before_the_page_is_drawn",
+    ),
+    Mutant(
+        "services/store/conversations.py",
         "                check_seen(seen, self.instructions(conversation_id), checked)",
         "                pass",
         "tests/store/test_choices.py::test_instructions_are_replaced_only_by_who_has_seen_them",

@@ -309,6 +309,15 @@ class Conversations:
             new_reset_seq=reset_seq,
         )
 
+        def change(known: Thread) -> Thread:
+            start = known.conversation.reset_seq if reset_seq is None else reset_seq
+            conversation = replace(
+                known.conversation, policy=policy, reset_seq=start, start_seq=start
+            )
+            return replace(known, conversation=conversation)
+
+        self._threads.amend(conversation_id, change)
+
     def _call(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
         self._every = None
         self._session.keep_fresh()

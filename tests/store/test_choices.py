@@ -255,6 +255,26 @@ def test_a_choice_holds_for_a_prompt_that_comes_before_the_page_is_drawn(
     assert asked(server) == ("large", "Answer in verse.")
 
 
+def test_what_the_model_may_see_holds_for_a_prompt_that_comes_before_the_page_is_drawn(
+    chat: Chat, maya: AppSession, server: ModelServer
+):
+    garden = done(chat.begin(None, "One")).conversation_id
+    thread, mine = chat.open(garden), chat.store
+
+    for act in (
+        lambda: mine.start_anew(thread),
+        lambda: mine.set_policy(garden, Window(2)),
+        lambda: mine.take_back_reset(thread),
+        lambda: mine.start_anew(thread),
+    ):
+        act()
+        stored, known = Conversations(maya).thread(garden), mine.cached(garden)
+        assert known.conversation == stored.conversation
+    done(chat.begin(garden, "Two", seen_rev=thread.conversation.rev))
+
+    assert [said["content"] for said in server.requests[-1].body["messages"][1:]] == ["Two"]
+
+
 def test_the_books_follow_the_chosen_model(
     chat: Chat, conversations: Conversations, stack: RunningStack, maya: AppSession
 ):
