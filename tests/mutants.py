@@ -1206,6 +1206,12 @@ MUTANTS = (
         "tests/unit/test_reach.py::test_each_change_is_told_once",
     ),
     Mutant(
+        "services/store/reach.py",
+        "            except Exception:",
+        "            except StoreUnavailable:",
+        "tests/unit/test_reach.py::test_a_bug_ends_the_asking_for_nobody",
+    ),
+    Mutant(
         "services/web/life.py",
         "return self._was_open and (self._is_unreachable or not self.is_open)",
         "return self._is_unreachable",

@@ -4,6 +4,7 @@ Whoever asks a database that hangs waits for the whole time-out, and a page asks
 asks every few seconds, and while it gets no answer every other call fails at once.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from typing import NoReturn
@@ -13,6 +14,7 @@ import httpx
 from services.errors import StoreUnavailable
 from services.events import log_event
 
+_logger = logging.getLogger(__name__)
 _PAUSE = 3.0  # seconds between two questions to a database that answers
 _FIRST, _LONGEST = 0.5, 5.0  # and to one that does not: growing
 
@@ -36,7 +38,10 @@ class Reach:
         """Ask again and again; *tell* of each change, whether it is away now."""
         pause = _PAUSE
         while True:
-            pause = self._ask(ask, tell, pause)
+            try:
+                pause = self._ask(ask, tell, pause)
+            except Exception:  # a bug, seen in the log; nobody else would ever ask again
+                _logger.exception("asking for the database failed")
             time.sleep(pause)
 
     def _ask(self, ask: Callable[[], object], tell: Callable[[bool], None], pause: float) -> float:

@@ -12,12 +12,12 @@ from services.store.reach import Reach
 UP, DOWN = None, StoreUnavailable("hangs")
 
 
-class Enough(Exception):
+class Enough(BaseException):
     """The test has seen what it came for."""
 
 
 def watched(
-    answers: list[StoreUnavailable | None], monkeypatch: pytest.MonkeyPatch
+    answers: list[Exception | None], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Reach, list[bool], list[float]]:
     """After *answers*: the reach, what it told, and how long it paused."""
     pauses, told, left = list[float](), list[bool](), list(answers)
@@ -46,6 +46,17 @@ def test_a_database_that_does_not_answer_is_asked_ever_more_rarely(monkeypatch: 
     _, _, pauses = watched([DOWN] * 6 + [UP, DOWN], monkeypatch)
 
     assert pauses == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0, 3.0, 0.5]
+
+
+def test_a_bug_ends_the_asking_for_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    asked, told, pauses = watched([DOWN, KeyError("a bug"), DOWN, UP], monkeypatch)
+
+    assert told == [True, False]
+    assert not asked.is_away
+    assert pauses == [0.5, 0.5, 1.0, 3.0]
+    assert "a bug" in caplog.text
 
 
 def test_while_it_is_away_no_call_waits_for_it(monkeypatch: pytest.MonkeyPatch):
