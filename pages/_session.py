@@ -29,7 +29,7 @@ class Refusal:
 def find_person() -> PersonServices:
     """The services of who is signed in. Raise SignedOut, StoreUnavailable.
 
-    A tab says who it belongs to once, when it connects; so every run and every fragment asks again.
+    A tab says who it belongs to once, when it connects; so every run, callback and dialog asks again.
     """
     session_id = st.user.get("sid")
     person = bootstrap.person_services(session_id if isinstance(session_id, str) else None)

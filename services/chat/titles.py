@@ -1,8 +1,8 @@
 """Titles by the model: what it is asked, what of its answer is a title, and who is having one made.
 
-A conversation's title is its first words until its first prompt has a complete reply; then the model
-is asked once, in the background and out of the person's budget. Where it fails, where the budget
-refuses and where its answer is no title, the first words stay.
+A conversation's title is its first words until it has a complete reply; then the model is asked, in the
+background and out of the person's budget. Where it fails, where the budget refuses and where its answer
+is no title, the first words stay; a process asks once, so after a restart the next complete reply has it tried again.
 """
 
 import re
@@ -28,7 +28,7 @@ _PROMPT_BYTES, _REPLY_BYTES = 800, 400
 
 @dataclass(slots=True)
 class Titling:
-    """The titles that this process has made: each conversation is tried once."""
+    """The titles that this process makes: each conversation is tried once in its life."""
 
     turns: LiveTurns = field(default_factory=LiveTurns)  # not those of replies
     _tried: set[ConversationId] = field(default_factory=set[ConversationId], repr=False)

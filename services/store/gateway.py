@@ -1,7 +1,7 @@
 """The one way to the Supabase API: clients, calls with a server proof, and what its errors mean.
 
 Reading is a select under row level security. Writing is a call of a function that wants, beside the
-person's token, a server proof over its arguments (DESIGN section 6); the proof is made here.
+person's token, a server proof over its arguments (docs/architecture.md); the proof is made here.
 """
 
 import time

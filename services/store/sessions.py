@@ -1,4 +1,4 @@
-"""App sessions: a signed-in device, from its cookie to its keys (DESIGN section 4).
+"""App sessions: a signed-in device, from its cookie to its keys.
 
 The cookie holds a random secret. The database holds its hash, and the Supabase refresh token sealed
 under a key made from that secret and the root key; so a dump opens no session, any app process with

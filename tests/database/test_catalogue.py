@@ -26,7 +26,7 @@ def found(catalogue: psycopg.Connection, query: str) -> list[tuple[Any, ...]]:
 
 
 def test_the_api_has_opened_what_it_can_open(catalogue: psycopg.Connection) -> None:
-    """If it no longer does, that is good news, and DESIGN 5b wants an edit."""
+    """If it no longer does, that is good news: what ground.sql has against it can go."""
     opened = found(
         catalogue,
         "select count(*) from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'"

@@ -1,4 +1,4 @@
-"""The ground we stand on: what @supabase/lite does otherwise than hosted Supabase (DESIGN section 5, a to n).
+"""The ground we stand on: what @supabase/lite does otherwise than hosted Supabase.
 
 Each test fails when a later version changes its point: then something of ours can go, or has to change.
 What would disturb others is shown on a database of its own, with a lite of its own.
