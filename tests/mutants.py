@@ -744,7 +744,7 @@ MUTANTS = (
     ),
     Mutant(
         "services/store/threads.py",
-        "self._known[conversation_id] = replace(known, thread=change(known.thread))",
+        "self._known.put(conversation_id, replace(known, thread=change(known.thread)))",
         "pass",
         "tests/store/test_choices.py::test_a_choice_holds_for_a_prompt_that_comes_before_the_page_is_drawn",
     ),
@@ -959,6 +959,24 @@ MUTANTS = (
         '        self._session.keep_fresh()\n        with store_errors():\n            query = self._session.client.table("conversations")',
         '        with store_errors():\n            query = self._session.client.table("conversations")',
         "tests/store/test_conversations.py::test_what_is_done_first_after_an_idle_hour_is_done_with_a_new_token",
+    ),
+    Mutant(
+        "services/store/threads.py",
+        "        self._vaults.drop(conversation_id)\n",
+        "",
+        "tests/store/test_conversations.py::test_of_what_is_deleted_neither_key_nor_text_stays_in_the_memory",
+    ),
+    Mutant(
+        "services/store/threads.py",
+        "Recent[ConversationId, KnownThread](_MOST)",
+        "Recent[ConversationId, KnownThread](1000)",
+        "tests/store/test_conversations.py::test_of_many_conversations_the_last_stay_opened_and_all_stay_right",
+    ),
+    Mutant(
+        "services/store/recent.py",
+        "self._held.popitem(last=False)",
+        "self._held.popitem()",
+        "tests/unit/test_recent.py::test_what_was_used_longest_ago_goes",
     ),
     Mutant(
         "services/store/conversations.py",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from copy import copy
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
+from functools import lru_cache
 from typing import cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -82,7 +82,7 @@ def _locale() -> Locale:
     return _parsed(st.context.locale or "")
 
 
-@cache
+@lru_cache(256)
 def _parsed(tag: str) -> Locale:
     """The locale that *tag* names, or the nearest that is known: a browser may send anything."""
     parts = tag.split("-u-")[0].replace("_", "-").split("-")

@@ -24,6 +24,7 @@ from services.domain import (
 )
 from services.errors import NotFound, Tampered
 from services.store.gateway import store_errors
+from services.store.recent import Recent
 from services.store.rows import (
     CONVERSATION_COLUMNS,
     CONVERSATION_ROWS,
@@ -36,6 +37,7 @@ from services.store.rows import (
 )
 from services.store.sessions import AppSession
 
+_MOST = 50  # threads that are kept opened, their keys and their instructions
 PAGE = 1000  # rows in one answer, at most: the API's own bound
 
 
@@ -59,9 +61,11 @@ class Threads:
 
     def __init__(self, session: AppSession) -> None:
         self._session = session
-        self._vaults: dict[ConversationId, Vault] = {}
-        self._known: dict[ConversationId, KnownThread] = {}
-        self._texts: dict[Place, tuple[str, str]] = {}  # titles, instructions: sealed and opened
+        self._vaults = Recent[ConversationId, Vault](_MOST)
+        self._known = Recent[ConversationId, KnownThread](_MOST)
+        self._instructions = Recent[ConversationId, tuple[str, str]](_MOST)  # sealed and opened
+        self._titles: dict[ConversationId, tuple[str, str]] = {}  # of all: they are searched
+        # never forgotten, or a database could be put back while nobody looks
         self._newest: dict[ConversationId, int] = {}  # the last revision that was whole
         self._set_back: set[ConversationId] = set()  # found at an older one: that stays noticed
         self._change = threading.Lock()
@@ -75,14 +79,17 @@ class Threads:
         return self._known.get(conversation_id)
 
     def forget(self, conversation_id: ConversationId) -> None:
-        """Have the whole thread read anew."""
-        self._known.pop(conversation_id, None)
+        """Have the whole thread read anew, if it is read again. Its key and its text leave the memory."""
+        self._known.drop(conversation_id)
+        self._vaults.drop(conversation_id)
+        self._instructions.drop(conversation_id)
+        self._titles.pop(conversation_id, None)
 
     def amend(self, conversation_id: ConversationId, change: Callable[[Thread], Thread]) -> None:
         """Have what is known of it say what was just stored: the next turn may not wait for a reading."""
         with self._change:
             if known := self._known.get(conversation_id):
-                self._known[conversation_id] = replace(known, thread=change(known.thread))
+                self._known.put(conversation_id, replace(known, thread=change(known.thread)))
 
     def read(
         self, conversation_id: ConversationId, *, may_be_discarded: bool = False
@@ -104,7 +111,7 @@ class Threads:
                 self._set_back.add(conversation_id)
             elif known.thread.is_whole:
                 self._newest[conversation_id] = row.rev
-            self._known[conversation_id] = known
+            self._known.put(conversation_id, known)
             return known
 
     def made(
@@ -130,8 +137,8 @@ class Threads:
             model=model,
         )
         thread = Thread(conversation=conversation, messages=())
-        self._vaults[conversation_id] = vault
-        self._known[conversation_id] = KnownThread(thread, Head(), Head())
+        self._vaults.put(conversation_id, vault)
+        self._known.put(conversation_id, KnownThread(thread, Head(), Head()))
         return thread
 
     def row(self, conversation_id: ConversationId) -> ConversationRow:
@@ -153,7 +160,10 @@ class Threads:
         title, is_verified = "", True
         if row.title is not None:
             try:
-                title = self._text(row, row.title, self.title_place(conversation_id))
+                held = self._titles.get(conversation_id)
+                held = self._opened_text(row, row.title, self.title_place(conversation_id), held)
+                self._titles[conversation_id] = held
+                title = held[1]
             except Tampered:
                 is_verified = False
         return Conversation(
@@ -177,8 +187,14 @@ class Threads:
         """The conversation's own, if it has some. Raise Tampered."""
         if row.instructions is None:
             return None
-        place = self.instructions_place(ConversationId(row.id))
-        return self._text(row, row.instructions, place)
+        conversation_id = ConversationId(row.id)
+        place, held = (
+            self.instructions_place(conversation_id),
+            self._instructions.get(conversation_id),
+        )
+        held = self._opened_text(row, row.instructions, place, held)
+        self._instructions.put(conversation_id, held)
+        return held[1]
 
     def vault(self, conversation_id: ConversationId, row: ConversationRow | None = None) -> Vault:
         """What seals and opens the conversation. Raise NotFound, Tampered."""
@@ -189,7 +205,8 @@ class Threads:
             if user_key is None:
                 raise Tampered
             key = user_key.unwrap(row.wrapped_key, conversation_id, row.key_version)
-            vault = self._vaults[conversation_id] = Vault(key, row.key_version)
+            vault = Vault(key, row.key_version)
+            self._vaults.put(conversation_id, vault)
         return vault
 
     def title_place(self, conversation_id: ConversationId) -> Place:
@@ -226,13 +243,13 @@ class Threads:
             conversation_id=conversation_id,
         )
 
-    def _text(self, row: ConversationRow, sealed: str, place: Place) -> str:
-        """What is *sealed*, opened once for as long as it stays the same. Raise Tampered."""
-        known = self._texts.get(place)
-        if known is None or known[0] != sealed:
-            opened = self.vault(ConversationId(row.id), row).open(sealed, place)
-            known = self._texts[place] = sealed, opened
-        return known[1]
+    def _opened_text(
+        self, row: ConversationRow, sealed: str, place: Place, held: tuple[str, str] | None
+    ) -> tuple[str, str]:
+        """What is *sealed*, and opened: once for as long as it stays what is *held*. Raise Tampered."""
+        if held and held[0] == sealed:
+            return held
+        return sealed, self.vault(ConversationId(row.id), row).open(sealed, place)
 
     def _checked(self, row: ConversationRow) -> KnownThread:
         """The thread of *row*, from what was known of it where that is still good."""

@@ -21,6 +21,7 @@ from services.domain import (
 from services.errors import Busy, NotFound, Stale, StoreUnavailable, Tampered
 from services.events import log_event
 from services.store.gateway import Answer, Argument, Hidden, refusal, store_errors
+from services.store.recent import Recent
 from services.store.rows import (
     COST_COLUMNS,
     COST_ROWS,
@@ -33,6 +34,7 @@ from services.store.sessions import AppSession
 from services.store.threads import KnownThread, Threads
 
 _IDS = 100  # in one address, which has its bounds
+_MOST_COSTS = 5_000  # that are kept: more than any page shows
 _TRIES = 5  # at a reply whose conversation moved on meanwhile
 
 ClientTurnId = NewType("ClientTurnId", UUID)
@@ -93,7 +95,7 @@ class Turns:
 
     def __init__(self, session: AppSession, threads: Threads) -> None:
         self._session, self._threads = session, threads
-        self._costs: dict[TurnId, TurnCost] = {}
+        self._costs = Recent[TurnId, TurnCost](_MOST_COSTS)
 
     def begin(self, turn: NewTurn) -> Begun:
         """Store the prompt and reserve the worst cost, both or neither.
@@ -172,10 +174,13 @@ class Turns:
     def costs(self, turn_ids: Iterable[TurnId]) -> Mapping[TurnId, TurnCost]:
         """What those of *turn_ids* cost that are settled; asked for once each. Raise StoreUnavailable."""
         asked = list(turn_ids)
-        unknown = [turn_id for turn_id in asked if turn_id not in self._costs]
+        found = {turn_id: cost for turn_id in asked if (cost := self._costs.get(turn_id))}
+        unknown = [turn_id for turn_id in asked if turn_id not in found]
         for start in range(0, len(unknown), _IDS):
-            self._costs |= self._settled(unknown[start : start + _IDS])
-        return {turn_id: self._costs[turn_id] for turn_id in asked if turn_id in self._costs}
+            for turn_id, cost in self._settled(unknown[start : start + _IDS]).items():
+                self._costs.put(turn_id, cost)
+                found[turn_id] = cost
+        return found
 
     def _settled(self, turn_ids: Sequence[TurnId]) -> dict[TurnId, TurnCost]:
         self._session.keep_fresh()

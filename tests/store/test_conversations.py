@@ -550,6 +550,46 @@ def test_a_reply_to_a_conversation_deleted_meanwhile_is_settled(
     assert state == ("complete", 300)
 
 
+def test_of_many_conversations_the_last_stay_opened_and_all_stay_right(
+    maya: AppSession, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("services.store.threads._MOST", 2)
+    conversations = Conversations(maya)
+    first = conversations.create("First", Window())
+    first_id, turn = first.conversation.id, new_turn(first, "Will you remember?")
+    begun = conversations.begin_turn(turn)
+    for n in range(3):
+        say(conversations, conversations.create(f"Other {n}", Window()), "One", "Two")
+    assert conversations.cached(first_id) is None
+
+    conversations.checkpoint_turn(begun.turn_id, first_id, "I", 30)
+    conversations.finish_turn(ending(turn, begun, "I will."))
+
+    thread = say(conversations, conversations.thread(first_id), "Still?", "Still.")
+    assert thread.is_whole
+    assert thread.conversation.title == "First"
+    assert [body for _, body in said(thread.branch())] == [
+        "Will you remember?",
+        "I will.",
+        "Still?",
+        "Still.",
+    ]
+
+
+def test_of_what_is_deleted_neither_key_nor_text_stays_in_the_memory(
+    conversations: Conversations, garden: Thread
+):
+    garden_id, threads = garden.conversation.id, conversations._threads
+    conversations.set_instructions(garden_id, "Be brief.")
+    conversations.thread(garden_id)
+    held = (threads._known, threads._vaults, threads._instructions, threads._titles)
+    assert None not in [kept.get(garden_id) for kept in held]
+
+    conversations.discard(garden_id, 20)
+
+    assert [kept.get(garden_id) for kept in held] == [None] * 4
+
+
 def test_a_thousand_messages_and_more_are_all_read(
     conversations: Conversations, maya: AppSession, monkeypatch: pytest.MonkeyPatch
 ):
