@@ -175,6 +175,11 @@ def person_services(session_id: str | None) -> PersonServices | None:
     if person is None:
         person = PersonServices(session, shared, _begun().settings.instructions)
         person = shared.people.setdefault(session.id, person)
+        if (
+            shared.visitors.by_id(session.id) is None
+        ):  # it ended meanwhile, and is forgotten but once
+            shared.people.pop(session.id, None)
+            return None
     return person
 
 

@@ -979,6 +979,12 @@ MUTANTS = (
         "tests/unit/test_recent.py::test_what_was_used_longest_ago_goes",
     ),
     Mutant(
+        "services/bootstrap.py",
+        "            shared.people.pop(session.id, None)\n",
+        "",
+        "tests/unit/test_bootstrap.py::test_who_leaves_while_their_services_are_made_is_not_kept",
+    ),
+    Mutant(
         "services/store/conversations.py",
         "        self._threads.amend(conversation_id, change)\n",
         "",
