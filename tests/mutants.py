@@ -48,6 +48,12 @@ MUTANTS = (
         "tests/database/test_isolation.py::test_everybody_reads_their_own_rows_and_nobody_elses[postgres]",
     ),
     Mutant(
+        "db/migrations/20261120102000_one_way_to_prefer.sql",
+        "drop function public.change_profile(public.sealed, public.sealed, text);\ndrop",
+        "-- drop",
+        "tests/database/test_isolation.py::test_the_calls_below_are_all_there_are[postgres]",
+    ),
+    Mutant(
         "db/migrations/20261120090500_conversations.sql",
         'create policy "owners read their messages" on public.messages\n  for select to authenticated using (user_id = (select private.me()));',
         'create policy "owners read their messages" on public.messages\n  for select to authenticated using ((select private.me()) is not null);',

@@ -102,7 +102,9 @@ def test_preferences_are_replaced_by_who_has_seen_them_and_are_ones_own(
 
 
 def test_preferences_leave_the_name_as_it_is(world: World, maya: Caller) -> None:
-    maya.call("change_profile", new_name=sealed("name"), new_preferences=None)
+    world.admin.execute(
+        "update public.profiles set display_name = %s where user_id = %s", [sealed("name"), maya.id]
+    )
 
     maya.call("change_preferences", new_preferences=sealed("first"), replaces=None)
 

@@ -105,7 +105,6 @@ def person_calls(own: Owned) -> dict[str, Arguments]:
     return {
         "begin_turn": beginning(own.conversation, 1, parent=own.prompt),
         "change_preferences": {"new_preferences": sealed("preferences"), "replaces": None},
-        "change_profile": {"new_name": sealed("name"), "new_preferences": None},
         "checkpoint_turn": {"turn": own.turn, "said": sealed("more"), "lease_seconds": 5},
         "create_conversation": creation() | {"conversation": own.conversation},
         "delete_account": {},
@@ -274,7 +273,6 @@ def test_another_persons_id_is_answered_like_an_unknown_one(own: Owned, mallory:
             "create_conversation",  # the id is the caller's own idea; the app makes them at random
             "keep_memory",  # the same, and the conversation is asked for below
             "change_preferences",
-            "change_profile",
             "delete_account",
             "put_user_key",
             "revoke_sessions",
