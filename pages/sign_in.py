@@ -14,7 +14,6 @@ from pages._parts import browser
 from services import bootstrap
 from services.errors import (
     AddressTaken,
-    SignedOut,
     StoreUnavailable,
     Suspended,
     TooManyAttempts,
@@ -128,8 +127,6 @@ def _sentence(reason: str) -> str | None:
             return StoreUnavailable.public
         case "suspended":
             return Suspended.public
-        case "expired":
-            return SignedOut.public
         case _:
             return None
 

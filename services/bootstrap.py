@@ -121,7 +121,6 @@ class PersonServices:
     """What the pages may use once somebody is signed in."""
 
     def __init__(self, session: AppSession, shared: Shared, instructions: str) -> None:
-        self.session_id = session.id
         self.conversations = Conversations(session)
         self.profile = Profile(session)
         self.usage = Usage(session)

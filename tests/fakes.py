@@ -20,7 +20,6 @@ from services.domain import (
     Preferences,
     Purpose,
     Role,
-    SessionId,
     Thread,
     Tokens,
     TurnCost,
@@ -484,7 +483,6 @@ class FakePerson:
         titling: Titling | None = None,
         others: tuple[Offer, ...] = (),
     ) -> None:
-        self.session_id = SessionId(UUID(int=0x5))
         self.conversations, self.model = conversations, model
         self.email, self.role = email, role
         self.profile = MemoryProfile()

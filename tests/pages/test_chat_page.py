@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import streamlit as st
@@ -296,7 +296,7 @@ def test_a_session_that_ends_in_the_middle_leads_to_the_sign_in_page(
 ):
     conversations.failure = SignedOut()
 
-    app = open_app(maya, c=str(maya.session_id))
+    app = open_app(maya, c=str(uuid4()))
 
     assert app.tabs
     assert not app.chat_input

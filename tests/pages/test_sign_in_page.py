@@ -59,7 +59,6 @@ def test_an_address_cannot_write_into_the_form(open_app: OpenApp):
             "unavailable",
             "Daybook cannot reach its database. Nothing was lost: please try again in a moment.",
         ),
-        ("expired", "You are signed out. Please sign in again."),
     ],
 )
 def test_a_reason_is_a_sentence(open_app: OpenApp, reason: str, sentence: str):
@@ -76,7 +75,7 @@ def test_a_throttle_says_how_long(open_app: OpenApp, wait: str, words: str):
 
 
 def test_whatever_the_doors_say_has_a_sentence(open_app: OpenApp):
-    for reason in (*_REASONS.values(), "unavailable", "expired"):
+    for reason in (*_REASONS.values(), "unavailable"):
         app = open_app(None, reason=reason)
         assert len([*app.error, *app.info]) == 1, reason
 
