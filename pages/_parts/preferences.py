@@ -103,7 +103,7 @@ def _is_put(put: Callable[[str, str], None], text: str, seen: _Seen) -> bool:
         put(text, seen.text)
     except ChangedElsewhere as changed:
         seen.text = changed.now
-        st.warning(f"{changed.public} Save again to replace what it says now:")
+        st.warning(f"{changed.public} Press again to replace what it says now:")
         st.code(changed.now or "Nothing", language=None, wrap_lines=True)
         return False
     return True

@@ -75,6 +75,28 @@ def test_the_model_is_told_what_a_person_wrote_and_what_one_conversation_says_in
     assert asked(model) == ("scripted-large", "Be brief.")
 
 
+def test_what_another_tab_prefers_meanwhile_is_kept_or_shown_before_it_is_replaced(
+    maya: Person, model: ModelServer
+):
+    other = maya.new_tab()
+    other.visit()
+    maya.opens_preferences()
+    other.prefers("scripted-large", "Be brief.")
+
+    text = maya.dialog.get_by_role("textbox")
+    text.fill("Be kind.")
+    maya.dialog.get_by_role("button", name="Save").click()
+    expect(maya.dialog).to_contain_text("changed elsewhere")
+    expect(maya.dialog).to_contain_text("Be brief.")
+    expect(text).to_have_value("Be kind.")
+    maya.dialog.get_by_role("button", name="Save").click()
+    expect(maya.dialog).to_have_count(0)
+
+    maya.asks("First")
+    maya.hears_all_of("You said: First")
+    assert asked(model) == ("scripted-large", "Be kind.")
+
+
 def test_the_tools_stay_in_one_row_on_a_phone(person: Someone, model: ModelServer):
     maya = person(viewport=PHONE, has_touch=True)
     maya.arrives()
