@@ -5,7 +5,7 @@ from functools import partial
 
 from streamlit.components.v2 import component
 
-from services.domain import ConversationId, MessageId, Thread, UserId
+from services.domain import ConversationId, MessageId, Role, Thread, UserId
 
 ACTS = "reply-acts"  # the key of what the buttons under replies ask for
 
@@ -30,7 +30,7 @@ _DRAFTS = component(
     "keep_drafts",
     html="<i hidden></i>",
     js="""
-    const here = (window.__daybookDrafts ??= { place: null, person: null, last: "", rev: 0 });
+    const here = (window.__daybookDrafts ??= { place: null, person: null, last: "" });
     const box = () => document.querySelector(".st-key-composer textarea");
     const prefix = () => `daybook-draft:${here.person}:`;
     const key = () => prefix() + here.place;
@@ -53,17 +53,21 @@ _DRAFTS = component(
       here.isShowing = false;
     }
 
-    // What has been sent is kept until it is known to be stored: the run that sends it may have been replaced.
-    function leave() {
-      const draft = stored();
-      if (draft.text && draft.text === here.last && !box().value) store({ ...draft, sent: here.rev });
+    // What has been sent is kept until it stands in the conversation: the run that sends it may have been replaced.
+    function isSaid(text, [length, start]) {
+      return text.trim().length === length && text.trim().startsWith(start);
     }
 
-    function arrive({ place, rev, given }) {
-      Object.assign(here, { place, rev });
+    function leave() {
+      const draft = stored();
+      if (draft.text && draft.text === here.last && !box().value) store({ ...draft, isSent: true });
+    }
+
+    function arrive({ place, given, prompt }) {
+      here.place = place;
       const draft = stored();
       here.last = draft.text;
-      if (rev > draft.sent) save(""); // it is stored
+      if (draft.isSent && isSaid(draft.text, prompt)) save("");
       show(given ?? stored().text);
       save(box().value);
     }
@@ -98,11 +102,11 @@ _DRAFTS = component(
       }
       if (isFirst && !typed) arrive(data);
       else if (isFirst || here.place === data.place) {
-        Object.assign(here, { place: data.place, rev: data.rev });
-        save(typed);
+        here.place = data.place;
+        if (typed || isSaid(stored().text, data.prompt)) save(typed);
       } else if (data.is_begun) { // a fresh page became this conversation; what is typed now belongs to it
         save("");
-        Object.assign(here, { place: data.place, rev: data.rev });
+        here.place = data.place;
         here.last = stored().text;
         save(typed);
       } else {
@@ -201,11 +205,14 @@ def keep_drafts(
 
     *given*: what this run puts into the composer; *has_begun*: it began a turn, perhaps on what was a fresh page.
     """
-    conversation = thread.conversation if thread else None
+    conversation, branch = (thread.conversation, thread.branch()) if thread else (None, ())
+    prompt = next((one.body for one in reversed(branch) if one.role is Role.USER), "")
     data = {
         "person": str(user_id),
         "place": str(conversation.id) if conversation else "new",
         "rev": conversation.rev if conversation else 0,  # another after each prompt that was sent
+        # the last prompt, as JavaScript counts, as far as it takes to know it again
+        "prompt": (len(prompt.encode("utf-16-le")) // 2, prompt[:100]),
         "given": given,
         "is_begun": has_begun,
     }

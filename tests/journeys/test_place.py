@@ -47,8 +47,12 @@ def test_the_end_is_in_view_even_if_the_conversation_before_ended_alike(maya: Pe
     maya.asks("And again [[tokens=900 title=Again]]")
     maya.hears_all_of("word900")
     maya.page.evaluate(FRAMES, PAGE)
-    maya.scrolls_up(8)
-    until(lambda: maya.page.evaluate("window.below.at(-1) > 500"))
+
+    def is_up() -> bool:
+        maya.scrolls_up(8)
+        return maya.page.evaluate("window.below.at(-1) > 500")
+
+    until(is_up)  # the reply has just ended: the first turns of the wheel may be taken back
 
     maya.opens(LONG)
 
