@@ -408,21 +408,3 @@ def test_figures_and_times_are_the_readers_own(person: Someone):
     assert facts.split(" · ")[-1] in [f"{time:%H:%M}" for time in times]
     maya.page.locator(".st-key-context-meter button").click()
     expect(maya.page.locator(".st-key-context-inspector")).to_contain_text("Of 8.192 tokens")
-
-
-def test_who_leaves_in_the_moment_of_sending_loses_no_word(maya: Person):
-    """Streamlit may take the second of two presses for both: then the prompt is back in the composer."""
-    maya.asks("Peas")
-    maya.hears_all_of("You said: Peas")
-
-    for prompt in ("Beans", "Roses", "Thorns"):
-        maya.composer.fill(prompt)
-        maya.sends()
-        maya.page.keyboard.press("Control+Shift+O")
-        maya.is_welcome()
-        maya.opens("Peas")
-        until(lambda text=prompt: text in (*maya.texts(), maya.composer.input_value()))
-        if maya.composer.input_value() == prompt:
-            maya.sends()
-        maya.hears_all_of(f"You said: {prompt}")
-        expect(maya.composer).to_have_value("")
