@@ -1285,8 +1285,8 @@ MUTANTS = (
     ),
     Mutant(
         "pages/_session.py",
-        "    return _kept().refusal\n",
-        "    said, _kept().refusal = _kept().refusal, None\n    return said\n",
+        "    return tuple(_kept().refusals)\n",
+        "    said, _kept().refusals = tuple(_kept().refusals), []\n    return said\n",
         "tests/pages/test_chat_page.py::test_a_prompt_that_was_refused_stays_when_its_run_is_cut_short",
     ),
     Mutant(
