@@ -1325,6 +1325,12 @@ MUTANTS = (
         "elif is_free:",
         "tests/pages/test_chat_page.py::test_a_prompt_that_was_refused_is_not_put_into_another_conversation",
     ),
+    Mutant(
+        "services/chat/service.py",
+        "if has_ended:  # while",
+        "if False:  # while",
+        "tests/store/test_chat.py::test_a_reply_that_ends_while_its_thread_is_read_is_read_with_it",
+    ),
     # what a reader waits for
     Mutant(
         "services/web/frontend.py",

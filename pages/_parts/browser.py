@@ -58,9 +58,11 @@ _DRAFTS = component(
       return text.trim().length === length && text.trim().startsWith(start);
     }
 
-    function leave() {
+    function leave({ prompt }) {
       const draft = stored();
-      if (draft.text && draft.text === here.last && !box().value) store({ ...draft, isSent: true });
+      if (!draft.text || draft.text !== here.last || box().value) return;
+      if (here.place === "new" && isSaid(draft.text, prompt)) save(""); // it began the conversation that is read now
+      else store({ ...draft, isSent: true });
     }
 
     function arrive({ place, given, prompt }) {
@@ -110,7 +112,7 @@ _DRAFTS = component(
         here.last = stored().text;
         save(typed);
       } else {
-        leave();
+        leave(data);
         arrive(data);
       }
     }

@@ -192,10 +192,14 @@ class Chat:
 
         While the database is away, as it was last read.
         """
+        was_live = self._is_live(conversation_id)
         try:
-            if conversation_id in self._unsure and not self._is_live(conversation_id):
+            if conversation_id in self._unsure and not was_live:
                 thread = self._put_right(conversation_id)
             else:
+                thread = self.store.thread(conversation_id)
+            has_ended = was_live and not self._is_live(conversation_id)
+            if has_ended:  # while the thread was read
                 thread = self.store.thread(conversation_id)
         except StoreUnavailable:
             if known := self.store.cached(conversation_id):

@@ -168,6 +168,26 @@ def test_a_stop_ends_the_request_and_keeps_what_was_said(
     assert spent > 0
 
 
+def test_a_reply_that_ends_while_its_thread_is_read_is_read_with_it(
+    chat: Chat, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+):
+    read = Conversations.thread
+
+    def slowly(conversations: Conversations, conversation_id: ConversationId) -> Thread:
+        thread = read(conversations, conversation_id)
+        turn.stop()
+        done(turn)
+        return thread
+
+    with a_slow_reply(server) as prompt:
+        turn = chat.begin(None, prompt)
+        next(text for text in turn.follow() if len(text) > 10)
+        monkeypatch.setattr(Conversations, "thread", slowly)
+        thread = chat.open(turn.conversation_id)
+
+    assert thread.messages[-1].outcome is Outcome.STOPPED
+
+
 def test_a_stop_before_the_first_word_leaves_the_prompt(chat: Chat, server: ModelServer):
     with a_slow_reply(server, "fault=hang") as prompt:
         turn = chat.begin(None, prompt)
