@@ -1357,12 +1357,6 @@ MUTANTS = (
         "tests/journeys/test_reading.py::test_the_way_back_from_a_new_start_stays_as_long_as_it_leads_there",
     ),
     Mutant(
-        "assets/page/earlier.js",
-        "    daybook.page().scrollTop += (top() ?? before) - before;\n",
-        "",
-        "tests/journeys/test_reading.py::test_earlier_messages_come_while_a_reply_does_and_the_place_is_kept",
-    ),
-    Mutant(
         "assets/page/place.js",
         "page.scrollTop = page.scrollHeight;",
         "",

@@ -1,27 +1,21 @@
-// Earlier messages come in above those that are read: Streamlit writes them into the elements of later ones, so the
-// browser's own anchor is of no use. The first exchange stays where it is until they stand, or the reader moves on.
+// Streamlit writes earlier messages into the elements of later ones, so the browser's own anchor is of no use:
+// what stands below keeps its distance from the end instead, until the run is over or the reader scrolls.
 
-const SETTLED = 1500; // milliseconds after the last of them has come
-const LONGEST = 10_000;
+const page = () => document.querySelector('[data-testid="stAppScrollToBottomContainer"]');
+const isRunning = () => document.querySelector(".stApp")?.dataset.testScriptState !== "notRunning";
 
-const messages = () => document.querySelectorAll('[data-testid="stChatMessage"]');
+function keep(distance, until, isOver) {
+  if (isOver.now) return;
+  page().scrollTop = page().scrollHeight - distance;
+  if (isRunning()) until = performance.now() + 500;
+  if (performance.now() < until) requestAnimationFrame(() => keep(distance, until, isOver));
+}
 
 document.addEventListener("click", ({ target }) => {
   if (!target.closest(".st-key-earlier button")) return;
-  const [name] = document.querySelector('[class*="st-key-exchange-"]').className.match(/st-key-exchange-\d+/);
-  const top = () => document.querySelector(`.${name}`)?.getBoundingClientRect().top;
-  const before = top();
-  let count = messages().length;
-  let until = performance.now() + LONGEST;
-  for (const sign of ["wheel", "touchmove", "keydown", "pointerdown"]) {
-    addEventListener(sign, () => (until = 0), { once: true, passive: true });
+  const isOver = { now: false };
+  for (const sign of ["wheel", "touchmove", "keydown"]) {
+    addEventListener(sign, () => (isOver.now = true), { once: true, passive: true });
   }
-  function keep() {
-    if (performance.now() > until) return;
-    if (messages().length !== count) until = performance.now() + SETTLED;
-    count = messages().length;
-    daybook.page().scrollTop += (top() ?? before) - before;
-    requestAnimationFrame(keep);
-  }
-  keep();
+  keep(page().scrollHeight - page().scrollTop, performance.now() + 2000, isOver);
 }, true);

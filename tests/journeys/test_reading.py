@@ -100,23 +100,6 @@ def test_earlier_messages_come_without_losing_the_place(letters: Person):
     until(lambda: abs(first.bounding_box()["y"] - before) <= STILL)
 
 
-def test_earlier_messages_come_while_a_reply_does_and_the_place_is_kept(letters: Person):
-    letters.asks("Go on [[tokens=300 rate=40]]")
-    letters.hears("word2")
-    first = letters.messages.filter(has_text="Prompt 12")
-    letters.scrolls_up(40)
-    until(lambda: _is_at_rest(letters))
-    before = first.bounding_box()["y"]
-
-    letters.page.get_by_role("button", name="Earlier messages").click()
-
-    expect(letters.messages).to_have_count(42)
-    until(lambda: abs(first.bounding_box()["y"] - before) <= STILL)
-    letters.hears("word250")
-    assert abs(first.bounding_box()["y"] - before) <= STILL
-    letters.stops()
-
-
 def test_the_way_back_from_a_new_start_stays_as_long_as_it_leads_there(maya: Person):
     maya.asks("Hello")
     maya.hears_all_of("You said: Hello")
