@@ -51,7 +51,7 @@ def model() -> Iterator[Endpoint]:
 @contextmanager
 def daybook(endpoint: Endpoint) -> Iterator[App]:
     """The whole app, ready, with folders of its own."""
-    cache = embedded.chosen(None, None).cache.parent
+    cache = embedded.chosen(None, None).cache
     with tempfile.TemporaryDirectory(prefix="daybook-") as base:
         app = App(Path(base), cache, environment=endpoint | {"DAYBOOK_MODEL": "scripted"})
         with running(app):

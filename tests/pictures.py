@@ -134,7 +134,7 @@ def main() -> None:
 def _app(base: Path, model: ModelServer) -> App:
     return App(
         base,
-        embedded.chosen(None, None).cache.parent,
+        embedded.chosen(None, None).cache,
         environment={
             "OPENAI_BASE_URL": model.url,
             "OPENAI_API_KEY": "scripted",

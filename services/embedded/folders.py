@@ -109,8 +109,8 @@ def _absolute(wished: Path | None, otherwise: Path) -> Path:
 def _make_private(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / ".writable").write_bytes(b"1")
-        (folder / ".writable").unlink()
+        with tempfile.TemporaryFile(dir=folder) as file:  # its own: others may start at this moment
+            file.write(b"1")
     except OSError as error:
         if says_disk_full(error):
             raise full(folder) from error

@@ -4,12 +4,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from services import embedded
 from tests.journeys.people import PASSWORD, SECONDS, Person
 from tests.model_server import ModelServer
 from tests.stack.apps import App, running
@@ -30,9 +30,10 @@ def model() -> Iterator[ModelServer]:
 
 
 @pytest.fixture(scope="session")
-def make_app(model: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., App]:
+def make_app(
+    model: ModelServer, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., App]:
     """An app with folders of its own, or those of another; not started."""
-    cache = embedded.chosen(None, None).cache.parent  # Node modules are fetched once a machine
 
     def make(name: str, **changes: object) -> App:
         environment = {

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -113,6 +114,22 @@ def test_what_is_lost_or_damaged_is_refused(
 
     with pytest.raises(Misconfigured, match=sentence):
         prepared(places)
+
+
+def test_apps_that_start_at_once_share_a_cache_folder(tmp_path: Path):
+    places = [
+        Folders(data=tmp_path / f"data {n}", keys=tmp_path / f"keys {n}", cache=tmp_path / "cache")
+        for n in range(4)
+    ]
+
+    def make_often(mine: Folders) -> None:
+        for _ in range(100):
+            folders.make(mine)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(make_often, places))
+
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 @pytest.mark.parametrize("weak", ["", "short", "A" * 43, "!" * 43])
