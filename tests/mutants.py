@@ -1333,6 +1333,18 @@ MUTANTS = (
     ),
     # what a reader waits for
     Mutant(
+        "pages/_parts/turns.py",
+        "yield is_ours or not is_patient",
+        "yield True",
+        "tests/pages/test_chat_page.py::test_the_rest_of_a_page_waits_for_those_of_others[while another is drawn]",
+    ),
+    Mutant(
+        "services/embedded/folders.py",
+        "tempfile.TemporaryFile(dir=folder)",
+        '(folder / "a").open("wb")',
+        "tests/unit/test_embedded.py::test_apps_that_start_at_once_share_a_cache_folder",
+    ),
+    Mutant(
         "services/web/frontend.py",
         'coming += _IMPORT.findall((scripts / name).read_text("utf-8"))',
         "pass",

@@ -1,7 +1,9 @@
 """A turn as the page sees it: begun before anything is drawn, followed to its end, tried again."""
 
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 from uuid import UUID
 
@@ -23,6 +25,8 @@ from services.domain import ConversationId, MessageId, Thread
 
 _GLANCE = 0.5  # seconds
 _PAINT = 0.03  # seconds in which a browser shows the first words, before it is given more to draw
+_PATIENCE = 2.0  # seconds for which the rest of a page waits for those of others
+_drawing = threading.Lock()
 _VERSION = "m"  # in the address: which of several replies to the same prompt is read
 
 
@@ -178,14 +182,32 @@ def follow(turn: Turn, box: DeltaGenerator, meanwhile: Callable[[], None]) -> No
     """Draw what *turn* says into *box* until it is stored; *meanwhile*, once, what the first words need
     not wait for."""
     st.session_state.followed = turn.conversation_id
-    is_first = True
+    is_whole, began_at = False, 0.0
     for step, said in enumerate(turn.follow()):
         _draw(said, box)
-        if is_first and (said or step):
-            is_first = False
+        if is_whole or not (said or step):
+            continue
+        if not began_at:
+            began_at = time.monotonic()
             time.sleep(_PAINT)
-            meanwhile()
+        with _turn_to_draw(is_patient=time.monotonic() - began_at < _PATIENCE) as is_whole:
+            if is_whole:
+                meanwhile()
     st.rerun()  # what was said comes from the database now
+
+
+@contextmanager
+def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
+    """Whether the rest of a page may be drawn now, which is not while another is, unless patience has ended.
+
+    Where many begin at once, all of them would else draw at once, and everybody's reply wait for it.
+    """
+    is_ours = _drawing.acquire(blocking=False)
+    try:
+        yield is_ours or not is_patient
+    finally:
+        if is_ours:
+            _drawing.release()
 
 
 def has_ended(conversation_id: ConversationId) -> bool:

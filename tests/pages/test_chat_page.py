@@ -398,6 +398,44 @@ def test_a_reply_that_is_coming_is_followed_by_whoever_opens_it(
     assert said(app) == ["When?", "Prune in March."]
 
 
+@pytest.mark.parametrize(
+    ("patience", "is_another_drawn", "heard"),
+    [(60.0, False, True), (60.0, True, False), (0.0, True, True)],
+    ids=["alone", "while another is drawn", "when that takes too long"],
+)
+def test_the_rest_of_a_page_waits_for_those_of_others(
+    open_app: OpenApp,
+    maya: FakePerson,
+    model: ScriptedModel,
+    monkeypatch: pytest.MonkeyPatch,
+    patience: float,
+    is_another_drawn: bool,
+    heard: bool,
+):
+    announced: list[str] = []
+    drawn: list[str] = []
+    draw = turns._draw
+
+    def draw_thrice(said: str, box: object) -> None:
+        drawn.append(said)
+        draw(said, box)
+        if len(drawn) == 3:
+            model.gate.set()
+
+    monkeypatch.setattr(browser, "announce", lambda words, _: announced.append(words))
+    monkeypatch.setattr(turns, "_draw", draw_thrice)
+    monkeypatch.setattr(turns, "_PATIENCE", patience)
+    model.gate.clear()
+    turn = maya.chat.begin(None, "When?")
+    until(turn.said)
+
+    with turns._drawing if is_another_drawn else contextlib.nullcontext():
+        app = open_app(maya, c=str(turn.conversation_id))
+
+    assert ("A reply is coming." in announced) == heard
+    assert said(app) == ["When?", "Prune in March."]
+
+
 def test_stop_ends_the_reply_and_keeps_what_was_said(
     open_app: OpenApp, maya: FakePerson, model: ScriptedModel, conversations: MemoryConversations
 ):
