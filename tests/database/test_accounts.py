@@ -355,7 +355,8 @@ def test_no_table_with_peoples_rows_is_truncated(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "table", ["messages", "turns", "memories", "receipts", "user_keys", "conversations"]
+    "table",
+    ["messages", "turns", "memories", "spaces", "receipts", "user_keys", "conversations"],
 )
 def test_not_even_the_owner_stores_readable_text(world: World, table: str) -> None:
     column = {"turns": "partial", "user_keys": "wrapped", "conversations": "title"}.get(
@@ -372,8 +373,10 @@ def test_not_even_the_owner_stores_readable_text(world: World, table: str) -> No
         new_derivation=None,
         replaces=None,
     )
-    omar.call("keep_memory", memory=uuid4(), conversation=garden, new_kind="fact", new_up_to_seq=None,
-              new_body=sealed(1), body_key_version=1)  # fmt: skip
+    omar.call("keep_memory", memory=uuid4(), conversation=garden, space=None, new_kind="fact",
+              new_up_to_seq=None, new_body=sealed(1), body_key_version=1, replaces=None)  # fmt: skip
+    omar.call("keep_space", space=uuid4(), new_body=sealed(1), body_key_version=1, archived=False,
+              replaces=None)  # fmt: skip
 
     with pytest.raises(psycopg.errors.CheckViolation) as refused:
         world.admin.execute(f"update public.{table} set {column} = 'the cat is grey'")

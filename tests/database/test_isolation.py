@@ -44,12 +44,14 @@ class Owned:
     turn: str
     memory: UUID
     cookie: str
+    space: UUID
 
 
 def own_everything(world: World) -> Owned:
     owner = world.person()
-    conversation, prompt, memory, cookie = (
+    conversation, prompt, memory, space, cookie = (
         owner.create_conversation(),
+        uuid4(),
         uuid4(),
         uuid4(),
         new_key().hex(),
@@ -61,12 +63,13 @@ def own_everything(world: World) -> Owned:
     for function, arguments in {
         "put_user_key": user_key(),
         "keep_memory": a_memory(memory, conversation),
+        "keep_space": a_space(space),
         "start_session": session(cookie),
     }.items():
         assert owner.call(function, **arguments)["ok"]
     discarded = owner.create_conversation()
     owner.call("discard_conversation", conversation=discarded, for_seconds=3600)
-    return Owned(owner, conversation, discarded, prompt, begun["turn"], memory, cookie)
+    return Owned(owner, conversation, discarded, prompt, begun["turn"], memory, cookie, space)
 
 
 def user_key() -> Arguments:
@@ -79,14 +82,26 @@ def user_key() -> Arguments:
     }
 
 
-def a_memory(memory: UUID, conversation: UUID) -> Arguments:
+def a_memory(memory: UUID, conversation: UUID | None) -> Arguments:
     return {
         "memory": memory,
         "conversation": conversation,
+        "space": None,
         "new_kind": "fact",
         "new_up_to_seq": None,
         "new_body": sealed("memory"),
         "body_key_version": 1,
+        "replaces": None,
+    }
+
+
+def a_space(space: UUID) -> Arguments:
+    return {
+        "space": space,
+        "new_body": sealed("space"),
+        "body_key_version": 1,
+        "archived": False,
+        "replaces": None,
     }
 
 
@@ -111,9 +126,15 @@ def person_calls(own: Owned) -> dict[str, Arguments]:
         "delete_conversation": {"conversation": own.conversation},
         "discard_conversation": {"conversation": own.conversation, "for_seconds": 20},
         "finish_turn": finish(own.turn, 1, 7),
+        "forget_facts": {},
         "forget_memory": {"memory": own.memory},
-        "keep_memory": a_memory(own.memory, own.conversation) | {"new_body": sealed("other")},
+        "forget_space": {"space": own.space},
+        "keep_memory": a_memory(own.memory, own.conversation)
+        | {"new_body": sealed("other"), "replaces": sealed("memory")},
+        "keep_space": a_space(own.space)
+        | {"new_body": sealed("other"), "replaces": sealed("space")},
         "mark_conversation": {"conversation": own.conversation, "pinned": True, "archived": None},
+        "move_conversation": {"conversation": own.conversation, "new_space": own.space},
         "my_account": {},
         "my_sessions": {},
         "put_user_key": user_key() | {"new_version": 2},
@@ -264,16 +285,18 @@ def test_no_function_touches_another_persons_rows_even_with_a_proof(
 
 
 def test_another_persons_id_is_answered_like_an_unknown_one(own: Owned, mallory: Caller) -> None:
-    missing = Owned(own.owner, uuid4(), uuid4(), uuid4(), str(uuid4()), uuid4(), own.cookie)
+    missing = Owned(
+        own.owner, uuid4(), uuid4(), uuid4(), str(uuid4()), uuid4(), own.cookie, uuid4()
+    )
     taking_ids = (
         set(person_calls(own))
         - FOR_EVERYBODY
         - FOR_ADMINS
         - {
             "create_conversation",  # the id is the caller's own idea; the app makes them at random
-            "keep_memory",  # the same, and the conversation is asked for below
             "change_preferences",
             "delete_account",
+            "forget_facts",
             "put_user_key",
             "revoke_sessions",
             "start_session",
@@ -285,9 +308,16 @@ def test_another_persons_id_is_answered_like_an_unknown_one(own: Owned, mallory:
         nobodys = mallory.call(function, **person_calls(missing)[function])
         assert theirs == nobodys, function
         assert theirs["ok"] is False, function
-    in_theirs = mallory.call("keep_memory", **a_memory(uuid4(), own.conversation))
-    assert in_theirs == mallory.call("keep_memory", **a_memory(uuid4(), uuid4()))
-    assert in_theirs == {"ok": False, "reason": "not_found"}
+    for function, arguments in {
+        "keep_memory": a_memory(uuid4(), own.conversation),
+        "keep_memory of a space": a_memory(uuid4(), None) | {"space": own.space},
+        "move_conversation": {
+            "conversation": mallory.create_conversation(),
+            "new_space": own.space,
+        },
+    }.items():
+        answer = mallory.call(function.split()[0], **arguments)
+        assert answer == {"ok": False, "reason": "not_found"}, function
 
 
 def test_without_a_proof_a_token_alone_changes_nothing(
@@ -447,5 +477,6 @@ _FILLED = {
     "replaces": sealed("another key"),
     "new_expiry": "2030-01-01T00:00:00+00:00",
     "archived": True,
+    "space": "6f1c7b1e-2c4b-4c9e-8f0a-3d1f5a7b9c11",
     "one_session": "6f1c7b1e-2c4b-4c9e-8f0a-3d1f5a7b9c11",
 }

@@ -831,10 +831,12 @@ def test_a_summary_of_a_conversation_deleted_meanwhile_is_not_kept(maya: Caller)
         "keep_memory",
         memory=uuid4(),
         conversation=uuid4(),
+        space=None,
         new_kind="summary",
         new_up_to_seq=4,
         new_body=sealed("summary"),
         body_key_version=1,
+        replaces=None,
     )
 
     assert kept == {"ok": False, "reason": "not_found"}

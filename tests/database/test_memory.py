@@ -1,0 +1,151 @@
+"""What is remembered: spaces, facts and summaries, replaced only by who has seen what they replace."""
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.database.people import Arguments, Caller, World, sealed
+
+OK = {"ok": True}
+STALE = {"ok": False, "reason": "stale"}
+NOT_FOUND = {"ok": False, "reason": "not_found"}
+
+
+@pytest.fixture
+def maya(world: World) -> Caller:
+    return world.person()
+
+
+@pytest.fixture
+def garden(maya: Caller) -> UUID:
+    return maya.create_conversation()
+
+
+def a_summary(conversation: UUID | None, **changes: object) -> Arguments:
+    return {
+        "memory": uuid4(),
+        "conversation": conversation,
+        "space": None,
+        "new_kind": "summary",
+        "new_up_to_seq": 4,
+        "new_body": sealed("summary"),
+        "body_key_version": 1,
+        "replaces": None,
+    } | changes
+
+
+def a_fact(**changes: object) -> Arguments:
+    return a_summary(None, new_kind="fact", new_up_to_seq=None, new_body=sealed("fact")) | changes
+
+
+def a_space(**changes: object) -> Arguments:
+    return {
+        "space": uuid4(),
+        "new_body": sealed("space"),
+        "body_key_version": 1,
+        "archived": False,
+        "replaces": None,
+    } | changes
+
+
+def bodies(maya: Caller, table: str = "memories") -> list[str]:
+    return [row["body"] for row in maya.rows(table)]
+
+
+def test_a_summary_is_replaced_by_who_has_seen_it(maya: Caller, garden: UUID) -> None:
+    first = a_summary(garden)
+    longer = first | {
+        "new_body": sealed("longer"),
+        "replaces": sealed("summary"),
+        "new_up_to_seq": 8,
+    }
+    late = first | {"new_body": sealed("late"), "replaces": sealed("summary")}
+
+    assert maya.call("keep_memory", **first) == OK
+    assert maya.call("keep_memory", **longer) == OK
+    assert maya.call("keep_memory", **late) == STALE
+
+    assert bodies(maya) == [sealed("longer")]
+    assert maya.rows("memories")[0]["up_to_seq"] == 8
+
+
+@pytest.mark.parametrize("kept", [a_fact(), a_fact(replaces=sealed("older"))], ids=["new", "again"])
+def test_asking_again_changes_nothing(maya: Caller, kept: Arguments) -> None:
+    if kept["replaces"]:
+        maya.call("keep_memory", **kept | {"new_body": sealed("older"), "replaces": None})
+
+    assert maya.call("keep_memory", **kept) == OK
+    assert maya.call("keep_memory", **kept) == OK
+
+    assert bodies(maya) == [sealed("fact")]
+
+
+def test_a_conversation_has_one_summary(maya: Caller, garden: UUID) -> None:
+    maya.call("keep_memory", **a_summary(garden))
+
+    assert maya.call("keep_memory", **a_summary(garden, new_body=sealed("other"))) == STALE
+
+    assert bodies(maya) == [sealed("summary")]
+
+
+def test_a_memory_stays_in_its_scope(maya: Caller, garden: UUID) -> None:
+    fact = a_fact(conversation=garden)
+    maya.call("keep_memory", **fact)
+
+    moved = fact | {"conversation": None, "new_body": sealed("x"), "replaces": sealed("fact")}
+
+    assert maya.call("keep_memory", **moved) == STALE
+    assert bodies(maya) == [sealed("fact")]
+
+
+def test_what_is_kept_for_a_space_goes_with_it_and_its_conversations_stay(
+    maya: Caller, garden: UUID
+) -> None:
+    space = a_space()
+    maya.call("keep_space", **space)
+    maya.call("move_conversation", conversation=garden, new_space=space["space"])
+    maya.call("keep_memory", **a_fact(space=space["space"]))
+    maya.call("keep_memory", **a_fact(new_body=sealed("everywhere")))
+
+    assert maya.call("forget_space", space=space["space"]) == OK
+
+    assert maya.rows("spaces") == []
+    assert bodies(maya) == [sealed("everywhere")]
+    assert [(row["id"], row["space_id"]) for row in maya.rows("conversations")] == [
+        (str(garden), None)
+    ]
+
+
+def test_a_space_is_changed_by_who_has_seen_it(maya: Caller) -> None:
+    space = a_space()
+    renamed = space | {"new_body": sealed("renamed"), "replaces": sealed("space"), "archived": True}
+    late = space | {"new_body": sealed("late"), "replaces": sealed("space")}
+
+    assert maya.call("keep_space", **space) == OK
+    assert maya.call("keep_space", **renamed) == OK
+    assert maya.call("keep_space", **renamed) == OK
+    assert maya.call("keep_space", **late) == STALE
+    assert maya.call("keep_space", **late | {"space": uuid4()}) == NOT_FOUND
+
+    assert bodies(maya, "spaces") == [sealed("renamed")]
+    assert maya.rows("spaces")[0]["state"] == "archived"
+
+
+def test_a_conversation_moves_between_spaces_and_out(maya: Caller, garden: UUID) -> None:
+    first, second = a_space(), a_space()
+    for space in (first, second):
+        maya.call("keep_space", **space)
+
+    for space_id in (first["space"], second["space"], None):
+        assert maya.call("move_conversation", conversation=garden, new_space=space_id) == OK
+        found = maya.rows("conversations")[0]["space_id"]
+        assert found == (str(space_id) if space_id else None)
+
+
+def test_all_facts_are_forgotten_at_once_and_no_summary(maya: Caller, garden: UUID) -> None:
+    for kept in (a_fact(), a_fact(conversation=garden), a_summary(garden)):
+        maya.call("keep_memory", **kept)
+
+    assert maya.call("forget_facts") == OK
+
+    assert bodies(maya) == [sealed("summary")]
