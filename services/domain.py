@@ -11,6 +11,7 @@ SessionId = NewType("SessionId", UUID)
 ConversationId = NewType("ConversationId", UUID)
 MessageId = NewType("MessageId", UUID)
 TurnId = NewType("TurnId", UUID)
+FactId = NewType("FactId", UUID)
 
 
 class Role(StrEnum):

@@ -1,0 +1,332 @@
+"""What of a conversation's prompts a provider's cache has read before, and what that saves.
+
+python -m benchmarks.prefix_cache [--json] [--turns N] [--budget N] [--seed N]
+
+The app's own planner over one simulated conversation, once for each policy; the lengths of what is
+said are lognormal, its topics come back, and every fourth prompt asks for something said long ago. A
+cache holds the previous prompt, in steps of 128 tokens from 1,024 (OpenAI's rule). Prices are those of
+a prompt's tokens: cached ones cost a part of one, a summary's tokens four. Beside the policies a naive
+sliding window, which drops the oldest pair until the rest fits, at each turn: its cost is 1.
+"""
+
+import argparse
+import json
+import math
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from statistics import fmean
+from uuid import UUID
+
+from services.domain import (
+    MemoryPolicy,
+    Message,
+    MessageId,
+    Retrieval,
+    Role,
+    Summary,
+    Window,
+)
+from services.memory import (
+    CachedCounter,
+    ContextBudget,
+    ContextMessage,
+    ContextPlan,
+    History,
+    Recalled,
+    RegexCounter,
+    plan_compaction,
+    plan_context,
+)
+
+INSTRUCTIONS_WORDS = 300
+REPLY_TOKENS = 1000  # kept free for a reply
+STEP, LEAST = 128, 1024  # tokens
+PRICES = (0.1, 0.25, 0.5)  # of a cached token, a read one being 1
+WRITTEN = 4  # the price of a token of a summary
+ASKS_BACK = 4  # every so many prompts ask for something said long ago
+COMMON = (
+    "the and of that this with for you your are was have what it is my a to in on we do not "
+    "can could would there which about so but then how me at be"
+).split()
+SYLLABLES = [first + vowel for first in "bdfgklmnprstvz" for vowel in "aeiou"]
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A prompt with its reply, and what the prompt asks for."""
+
+    prompt: Message
+    reply: Message
+    evidence: MessageId | None
+
+
+def main() -> None:
+    """Measure, and print a table or JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.prefix_cache")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--turns", type=int, default=300)
+    parser.add_argument("--budget", type=int, default=8000, help="tokens of a prompt, at most")
+    parser.add_argument("--seed", type=int, default=7)
+    chosen = parser.parse_args()
+
+    figures = measure(chosen.turns, chosen.budget, chosen.seed)
+    if chosen.json:
+        print(json.dumps(figures))
+        return
+    print(f"{chosen.turns} turns, prompts of at most {chosen.budget:,} tokens, seed {chosen.seed}")
+    print("                 cached   context   new    asked for,     cost, at a cached price of")
+    print("                 prefix      mean  views     in view       0.1    0.25     0.5")
+    for name, each in figures.items():
+        costs = "".join(f"{each[f'cost_{price}']:>8.3f}" for price in PRICES)
+        print(
+            f"  {name:<14}{each['cached']:>7.1%}{each['context']:>10.1%}{each['views']:>7.0f}"
+            f"{each['in_view']:>12.1%}  {costs}"
+        )
+
+
+def measure(turns: int, budget: int, seed: int) -> dict[str, Figures]:
+    """The figures of each policy by its name."""
+    talk = converse(turns, random.Random(seed))
+    counter = CachedCounter(RegexCounter())
+    instructions = " ".join(random.Random(seed).choices(COMMON, k=INSTRUCTIONS_WORDS))
+    room = ContextBudget(budget + REPLY_TOKENS, REPLY_TOKENS)
+    policies: dict[str, MemoryPolicy | None] = {
+        "naive": None,
+        "Window(20)": Window(),
+        "Window, tokens": Window(messages=10**6),
+        "Summary": Summary(),
+        "Retrieval": Retrieval(),
+    }
+    runs = {
+        name: Run(policy, instructions, room, counter).over(talk)
+        for name, policy in policies.items()
+    }
+    naive = runs["naive"]
+    return {name: run.figures(naive) for name, run in runs.items()}
+
+
+@dataclass(slots=True)
+class Run:
+    """One policy's way through the conversation."""
+
+    policy: MemoryPolicy | None  # None: the naive window
+    instructions: str
+    budget: ContextBudget
+    counter: CachedCounter
+    sent: tuple[ContextMessage, ...] = ()  # the last call's
+    tokens: int = 0
+    cached: int = 0
+    calls_tokens: int = 0  # of calls for a summary: read, read from the cache, written
+    calls_cached: int = 0
+    calls_written: int = 0
+    calls: int = 0
+    views: int = 0
+    sizes: list[int] = field(default_factory=list[int])  # since not all of it fits
+    found: list[bool] = field(default_factory=list[bool])
+
+    def over(self, talk: Sequence[Turn]) -> "Run":
+        """Take each turn as the app would."""
+        past: tuple[Message, ...] = ()
+        history = History(self.instructions, past, None)
+        ranking = Ranking()
+        for turn in talk:
+            asked = replace(history, past=past, prompt=turn.prompt.body)
+            if isinstance(self.policy, Retrieval):
+                asked = replace(asked, ranked=ranking.of(turn.prompt.body))
+            plan = self.plan(asked)
+            is_new = (plan.start_seq, plan.epoch_seq) != (history.start_seq, history.epoch_seq)
+            self.views += is_new
+            self.take(plan.messages)
+            if plan.start_seq or asked.summary:
+                self.sizes.append(plan.prompt_tokens)
+                if turn.evidence:
+                    kept = {*plan.shown, *plan.recalled_earlier}
+                    kept |= {each.message.id for each in plan.recalled}
+                    self.found.append(turn.evidence in kept)
+            recalled = tuple(each.message for each in plan.recalled)
+            history = replace(
+                asked,
+                prompt=None,
+                ranked=(),
+                start_seq=plan.start_seq,
+                epoch_seq=plan.epoch_seq,
+                recalled_before={**history.recalled_before, turn.prompt.id: recalled},
+            )
+            past = (*past, turn.prompt, turn.reply)
+            ranking.add(turn.prompt, turn.reply)
+            if isinstance(self.policy, Summary):
+                history = self.compacted(replace(history, past=past))
+        return self
+
+    def plan(self, history: History) -> ContextPlan:
+        if self.policy is not None:
+            return plan_context(self.policy, history, self.budget, self.counter)
+        # the window of Full over ever less of the past
+        everything = ContextBudget(10**9, 0)
+        plan = plan_context(Window(10**6), history, everything, self.counter)
+        by_id = {message.id: message for message in history.past}
+        while plan.prompt_tokens > self.budget.prompt_tokens:
+            start_seq = by_id[plan.shown[1]].seq
+            plan = plan_context(
+                Window(10**6), replace(history, start_seq=start_seq), everything, self.counter
+            )
+            plan = replace(plan, start_seq=start_seq)
+        return plan
+
+    def compacted(self, history: History) -> History:
+        """*history* with the summary of as many calls as it takes."""
+        while compaction := plan_compaction(history, self.budget, self.counter):
+            said = prose(random.Random(compaction.up_to_seq), compaction.call.reply_tokens * 3 // 4)
+            summary = compaction.summary(said, at(compaction.up_to_seq))
+            assert summary
+            tokens = compaction.call.prompt_tokens
+            prefix = cached_prefix(self.sent, compaction.call.messages, self.counter)
+            self.calls += 1
+            self.calls_tokens += tokens
+            self.calls_cached += prefix
+            self.calls_written += self.counter.count(said)
+            history = replace(history, summary=summary)
+        return history
+
+    def take(self, messages: tuple[ContextMessage, ...]) -> None:
+        """Send a prompt."""
+        self.tokens += prompt_tokens(messages, self.counter)
+        self.cached += cached_prefix(self.sent, messages, self.counter)
+        self.sent = messages
+
+    def cost(self, price: float) -> float:
+        read = self.tokens + self.calls_tokens
+        cached = self.cached + self.calls_cached
+        return read - cached + price * cached + WRITTEN * self.calls_written
+
+    def figures(self, naive: "Run") -> Figures:
+        costs = {f"cost_{price}": self.cost(price) / naive.cost(price) for price in PRICES}
+        return {
+            "cached": self.cached / self.tokens,
+            "context": fmean(self.sizes or [0]) / self.budget.prompt_tokens,
+            "views": self.views,
+            "in_view": fmean(self.found or [0]),
+            "calls": self.calls,
+            **costs,
+        }
+
+
+def prompt_tokens(messages: Sequence[ContextMessage], counter: CachedCounter) -> int:
+    return sum(6 + counter.count(message.body) for message in messages)
+
+
+def cached_prefix(
+    before: Sequence[ContextMessage], now: Sequence[ContextMessage], counter: CachedCounter
+) -> int:
+    """Tokens of *now* that a cache holds after *before*."""
+    tokens = 0
+    for old, new in zip(before, now, strict=False):
+        if old == new:
+            tokens += 6 + counter.count(new.body)
+            continue
+        if old.role is new.role:
+            same = next(
+                (n for n, (a, b) in enumerate(zip(old.body, new.body, strict=False)) if a != b),
+                min(len(old.body), len(new.body)),
+            )
+            tokens += counter.count(new.body[:same])
+        break
+    return tokens // STEP * STEP if tokens >= LEAST else 0
+
+
+# -- the conversation -------------------------------------------------------------------------
+
+
+def converse(turns: int, rng: random.Random) -> list[Turn]:
+    """Prompts of some 60 tokens and replies of some 250, as in the proofs; topics come back."""
+    topics: list[list[str]] = []
+    names: list[tuple[str, MessageId]] = []  # a word that only one prompt has said
+    talk: list[Turn] = []
+    topic: list[str] = []
+    for number in range(turns):
+        if not topic or rng.random() < 0.25:
+            if topics and rng.random() < 0.6:
+                topic = rng.choice(topics)
+            else:
+                topic = [word(rng, 3) for _ in range(25)]
+                topics.append(topic)
+        asked = prose(rng, max(5, int(rng.lognormvariate(3.7, 0.8))), topic)
+        replied = prose(rng, max(20, int(rng.lognormvariate(5.3, 0.7))), topic)
+        evidence = None
+        if names and number % ASKS_BACK == 0:
+            name, evidence = rng.choice(names)
+            asked = f"{asked} what about {name}"
+        own = word(rng, 5)
+        prompt = message(2 * number + 1, Role.USER, f"{own} {asked}")
+        names.append((own, prompt.id))
+        talk.append(Turn(prompt, message(2 * number + 2, Role.ASSISTANT, replied), evidence))
+    return talk
+
+
+def prose(rng: random.Random, tokens: int, topic: Sequence[str] = ()) -> str:
+    """Half of it common words, a third of the topic's, the rest said once."""
+    count = max(1, round(tokens / 1.3))  # the counter's figure for such words
+    return " ".join(
+        rng.choice(COMMON)
+        if (dice := rng.random()) < 0.55 or not topic
+        else rng.choice(topic)
+        if dice < 0.92
+        else word(rng, 4)
+        for _ in range(count)
+    )
+
+
+def word(rng: random.Random, syllables: int) -> str:
+    return "".join(rng.choices(SYLLABLES, k=syllables))
+
+
+def message(seq: int, role: Role, body: str) -> Message:
+    return Message(
+        id=MessageId(UUID(int=seq)),
+        seq=seq,
+        parent_id=MessageId(UUID(int=seq - 1)) if seq > 1 else None,
+        role=role,
+        body=body,
+        created_at=at(seq),
+    )
+
+
+def at(seq: int) -> datetime:
+    """Forty messages a day."""
+    return datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(days=seq // 40, minutes=seq % 40)
+
+
+@dataclass(slots=True)
+class Ranking:
+    """Messages by the words that they share with a prompt, the rare ones first."""
+
+    said: list[tuple[Message, Counter[str]]] = field(
+        default_factory=list[tuple[Message, Counter[str]]]
+    )
+    spread: Counter[str] = field(default_factory=Counter[str])  # messages that hold a word
+
+    def add(self, *messages: Message) -> None:
+        for each in messages:
+            words = Counter(each.body.split())
+            self.said.append((each, words))
+            self.spread.update(words.keys())
+
+    def of(self, prompt: str, limit: int = 200) -> tuple[Recalled, ...]:
+        asked = set(prompt.split()) - set(COMMON)
+        rare = {word: math.log(1 + len(self.said) / self.spread[word]) for word in asked & self.spread.keys()}
+        scored: list[Recalled] = []
+        for each, words in self.said:
+            if shared := words.keys() & rare.keys():
+                long = 0.5 + 0.5 * words.total() / 120
+                score = sum(rare[word] * 2 * words[word] / (words[word] + long) for word in shared)
+                scored.append(Recalled(each, score, tuple(sorted(shared))))
+        scored.sort(key=lambda each: (-each.score, each.message.seq))
+        return tuple(scored[:limit])
+
+
+if __name__ == "__main__":
+    main()

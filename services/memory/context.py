@@ -1,0 +1,120 @@
+"""The values that a plan is made from, and what it says. Text that people wrote stays out of reprs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from services.domain import FactId, Message, MessageId, Role
+
+
+@dataclass(frozen=True, slots=True)
+class ContextBudget:
+    """The context window that one call may use, and how much of it is kept free for the reply."""
+
+    context_tokens: int
+    reply_tokens: int
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.context_tokens - self.reply_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class ContextMessage:
+    """One message as the model gets it."""
+
+    role: Role
+    body: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """Something kept about the person, in their words or the model's."""
+
+    id: FactId
+    text: str = field(repr=False)
+    since: datetime
+    source_id: MessageId | None = None  # the message it was noted from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningSummary:
+    """What stands for the messages from *from_seq* to *up_to_seq* of a branch, both included."""
+
+    text: str = field(repr=False)
+    from_seq: int
+    up_to_seq: int
+    made_at: datetime  # or edited
+    is_edited: bool = False  # by the person
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A message that a search brought back, how well it matched, and by which words."""
+
+    message: Message
+    score: float
+    matched: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a plan is made from. Without a *prompt*, it is what the next turn would see."""
+
+    instructions: str = field(repr=False)
+    past: tuple[Message, ...] = field(repr=False)  # the branch the reader sees, by seq
+    prompt: str | None = field(repr=False)
+    start_seq: int = 0  # the view begins after this message
+    reset_seq: int = 0  # nothing up to this message is ever planned
+    facts: tuple[Fact, ...] = ()
+    summary: RunningSummary | None = None
+    ranked: tuple[Recalled, ...] = ()  # for this prompt, the best first
+    # What was recalled for each earlier prompt that was planned with recall, nothing included.
+    recalled_before: Mapping[MessageId, tuple[Message, ...]] = field(
+        default_factory=dict[MessageId, tuple[Message, ...]], repr=False
+    )
+    epoch_seq: int = 0  # of that, only what was recalled for prompts after this one is shown
+    is_cold: bool = False  # so long after the last turn that no cache holds its prompt any more
+
+
+class PartKind(StrEnum):
+    """What a part of a prompt is."""
+
+    INSTRUCTIONS = "instructions"
+    FACTS = "facts"
+    SUMMARY = "summary"
+    KEPT = "kept"  # a message of the past, word for word
+    RECALLED = "recalled"
+    PROMPT = "prompt"
+    FRAME = "frame"  # what chat templates put around messages, and the marks of our blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a prompt and its tokens; they add up to the plan's."""
+
+    kind: PartKind
+    tokens: int
+    message_id: MessageId | None = None  # the message that it is
+    recalled_for: MessageId | None = None  # the earlier prompt; None: this one
+    matched: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextPlan:
+    """What the model sees, and what that takes. Nothing before the reset counts as omitted."""
+
+    messages: tuple[ContextMessage, ...]
+    parts: tuple[Part, ...] = ()
+    prompt_tokens: int  # leaning high: for the meter, and what fitted
+    bound_tokens: int  # never too few: for reservations
+    reply_tokens: int
+    shown: tuple[MessageId, ...]  # of the past, verbatim
+    summarised: tuple[MessageId, ...] = ()  # the summary that is shown stands for them
+    recalled: tuple[Recalled, ...] = ()  # for this prompt, by time: to be kept with the turn
+    recalled_earlier: tuple[MessageId, ...] = ()  # and still shown at the earlier prompts
+    facts: tuple[FactId, ...] = ()
+    omitted: tuple[MessageId, ...]  # of the past, seen in no form
+    start_seq: int  # to be handed back at the next turn, as is the next
+    epoch_seq: int = 0

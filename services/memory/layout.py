@@ -1,0 +1,178 @@
+"""How a prompt is put together and measured: the same for every policy.
+
+Many chat templates refuse a second system message and two user messages in a row. So facts and
+summary are blocks of the one system message, and what is recalled is a block at the head of the user
+message that it was recalled for.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from services.domain import Message, MessageId, Role
+from services.memory import blocks
+from services.memory.context import (
+    ContextMessage,
+    Fact,
+    Part,
+    PartKind,
+    Recalled,
+    RunningSummary,
+)
+from services.memory.tokens import TokenCounter
+
+# What a chat template puts around a message (ChatML: 5), and around the whole of a prompt. The
+# bounds hold where role names are spelt out and the template brings a preamble of its own.
+MESSAGE_TOKENS, _MESSAGE_BOUND = 6, 16
+PROMPT_TOKENS, _PROMPT_BOUND = 4, 64
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A prompt and its reply, both verified and not empty."""
+
+    prompt: Message
+    reply: Message
+
+    def tokens(self, counter: TokenCounter) -> int:
+        return 2 * MESSAGE_TOKENS + counter.count(self.prompt.body) + counter.count(self.reply.body)
+
+
+def whole_pairs(past: Sequence[Message], after: int) -> list[Pair]:
+    """The pairs of *past* that begin after a seq."""
+    return [
+        Pair(prompt, reply)
+        for prompt, reply in pairwise(past)
+        if prompt.seq > after
+        and (prompt.role, reply.role) == (Role.USER, Role.ASSISTANT)
+        and says_something(prompt)
+        and says_something(reply)
+    ]
+
+
+def says_something(message: Message) -> bool:
+    return message.is_verified and bool(message.body.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a prompt consists of, in its order."""
+
+    instructions: str = field(repr=False)
+    facts: Sequence[Fact] = ()
+    summary: RunningSummary | None = None
+    pairs: Sequence[Pair] = ()
+    recalled_before: Mapping[MessageId, Sequence[Message]] = field(
+        default_factory=dict[MessageId, Sequence[Message]]
+    )
+    recalled: Sequence[Recalled] = ()
+    prompt: str | None = field(default=None, repr=False)
+
+    def messages(self) -> tuple[ContextMessage, ...]:
+        """What is sent."""
+        said: list[ContextMessage] = []
+        system = [self.instructions] if self.instructions else []
+        if self.facts:
+            system.append(blocks.fenced(blocks.FACTS, map(blocks.fact_line, self.facts)))
+        if self.summary:
+            system.append(blocks.fenced(blocks.SUMMARY, [blocks.quoted(self.summary.text)]))
+        if system:
+            said.append(ContextMessage(Role.SYSTEM, "\n\n".join(system)))
+        for pair in self.pairs:
+            block = self.recalled_before.get(pair.prompt.id, ())
+            said.append(ContextMessage(Role.USER, _headed(block, pair.prompt.body)))
+            said.append(ContextMessage(Role.ASSISTANT, pair.reply.body))
+        if self.prompt is not None:
+            block = [each.message for each in self.recalled]
+            said.append(ContextMessage(Role.USER, _headed(block, self.prompt)))
+        return tuple(said)
+
+    def tokens(self, counter: TokenCounter) -> int:
+        return sum(part.tokens for part in self.parts(counter))
+
+    def parts(self, counter: TokenCounter) -> tuple[Part, ...]:
+        """What each part takes, leaning high."""
+        frame = PROMPT_TOKENS
+        parts: list[Part] = []
+        if self.instructions:
+            parts.append(Part(PartKind.INSTRUCTIONS, counter.count(self.instructions)))
+        if self.facts:
+            parts.append(Part(PartKind.FACTS, facts_tokens(self.facts, counter)))
+        if self.summary:
+            parts.append(Part(PartKind.SUMMARY, summary_tokens(self.summary.text, counter)))
+        frame += MESSAGE_TOKENS * bool(parts)
+        for pair in self.pairs:
+            asked, reply = pair.prompt, pair.reply
+            if block := self.recalled_before.get(asked.id, ()):
+                frame += frame_tokens(block, counter)
+                parts += (
+                    Part(PartKind.RECALLED, said_tokens(each, counter), each.id, asked.id)
+                    for each in block
+                )
+            parts.append(Part(PartKind.KEPT, counter.count(asked.body), asked.id))
+            parts.append(Part(PartKind.KEPT, counter.count(reply.body), reply.id))
+            frame += 2 * MESSAGE_TOKENS
+        if self.prompt is not None:
+            if self.recalled:
+                frame += frame_tokens([each.message for each in self.recalled], counter)
+                parts += (
+                    Part(
+                        PartKind.RECALLED,
+                        said_tokens(each.message, counter),
+                        each.message.id,
+                        matched=each.matched,
+                    )
+                    for each in self.recalled
+                )
+            parts.append(Part(PartKind.PROMPT, counter.count(self.prompt)))
+            frame += MESSAGE_TOKENS
+        return (*parts, Part(PartKind.FRAME, frame))
+
+
+def bound_tokens(messages: Iterable[ContextMessage], counter: TokenCounter) -> int:
+    """Never fewer tokens than *messages* take."""
+    return _PROMPT_BOUND + sum(_MESSAGE_BOUND + counter.bound(m.body) for m in messages)
+
+
+def fact_tokens(fact: Fact, counter: TokenCounter) -> int:
+    return counter.count(blocks.fact_line(fact) + "\n")
+
+
+def facts_tokens(facts: Iterable[Fact], counter: TokenCounter) -> int:
+    lines = sum(fact_tokens(fact, counter) for fact in facts)
+    return lines + _marks_tokens(blocks.FACTS, counter)
+
+
+def summary_tokens(text: str, counter: TokenCounter) -> int:
+    return counter.count(blocks.quoted(text) + "\n") + _marks_tokens(blocks.SUMMARY, counter)
+
+
+def said_tokens(message: Message, counter: TokenCounter) -> int:
+    return counter.count(blocks.said(message) + "\n")
+
+
+def day_tokens(day: str, counter: TokenCounter) -> int:
+    return counter.count(day + "\n")
+
+
+def frame_tokens(block: Sequence[Message], counter: TokenCounter) -> int:
+    """What a block of recalled messages takes beside them: its marks, and each day once."""
+    days = {blocks.day(message.created_at) for message in block}
+    dated = sum(day_tokens(day, counter) for day in days)
+    return _marks_tokens(blocks.RECALLED, counter) + dated
+
+
+def _marks_tokens(marks: tuple[str, str], counter: TokenCounter) -> int:
+    return sum(counter.count(mark + "\n\n") for mark in marks)
+
+
+def _headed(block: Sequence[Message], body: str) -> str:
+    if not block:
+        return body
+    lines: list[str] = []
+    today = ""
+    for message in block:
+        if (said_on := blocks.day(message.created_at)) != today:
+            lines.append(today := said_on)
+        lines.append(blocks.said(message))
+    return f"{blocks.fenced(blocks.RECALLED, lines)}\n\n{body}"
