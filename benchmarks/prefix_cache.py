@@ -317,7 +317,10 @@ class Ranking:
 
     def of(self, prompt: str, limit: int = 200) -> tuple[Recalled, ...]:
         asked = set(prompt.split()) - set(COMMON)
-        rare = {word: math.log(1 + len(self.said) / self.spread[word]) for word in asked & self.spread.keys()}
+        rare = {
+            word: math.log(1 + len(self.said) / self.spread[word])
+            for word in asked & self.spread.keys()
+        }
         scored: list[Recalled] = []
         for each, words in self.said:
             if shared := words.keys() & rare.keys():

@@ -1,5 +1,5 @@
--- What is remembered: spaces, which are named folders of conversations; facts, each of one scope; and one running
--- summary a conversation. All of it is replaced only by who has seen what it replaces.
+-- What is remembered: spaces, which are named folders of conversations; facts, each of one scope; and the running
+-- summary of a conversation. All of it is replaced only by who has seen what it replaces.
 
 create table public.spaces (
   id uuid primary key,
@@ -23,15 +23,17 @@ alter table public.conversations                     -- one whose space is gone 
   add foreign key (space_id, user_id) references public.spaces (id, user_id) on delete set null (space_id);
 create index on public.conversations (space_id, user_id) where space_id is not null;
 
--- A fact holds for a conversation, a space, or else for all that its person says; a summary for its conversation.
+-- A summary is read with its conversation's row, which is read before each turn anyway; so a memory is a fact. It holds
+-- for a conversation, a space, or else for all that its person says.
+alter table public.conversations add column summary public.sealed;
 alter table public.memories
+  drop column kind,
+  drop column up_to_seq,
   add column space_id uuid,
   add column changed_at timestamptz not null default now(),
   add foreign key (space_id, user_id) references public.spaces (id, user_id) on delete cascade,
-  add check (num_nonnulls(conversation_id, space_id) <= 1),
-  add check (kind = 'fact' or (conversation_id is not null and up_to_seq is not null));
+  add check (num_nonnulls(conversation_id, space_id) <= 1);
 create index on public.memories (space_id, user_id) where space_id is not null;
-create unique index one_summary on public.memories (conversation_id) where kind = 'summary';
 
 -- functions ---------------------------------------------------------------------------------------------
 
@@ -97,11 +99,10 @@ end $$;
 drop function public.keep_memory(uuid, uuid, text, integer, public.sealed, integer, text);
 drop function private.keep_memory(uuid, uuid, text, integer, public.sealed, integer, text);
 
--- A new memory, or in place of exactly the one the app has seen. Asking again changes nothing. "stale" also says that
--- the conversation has another summary already.
+-- A new memory, or in place of exactly the one the app has seen. Asking again changes nothing.
 create function private.keep_memory(
-  memory uuid, conversation uuid, space uuid, new_kind text, new_up_to_seq integer, new_body public.sealed,
-  body_key_version integer, replaces public.sealed, proof text
+  memory uuid, conversation uuid, space uuid, new_body public.sealed, body_key_version integer,
+  replaces public.sealed, proof text
 ) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
@@ -109,24 +110,23 @@ declare
   person uuid := private.require_me();
 begin
   perform private.require_proof(proof, 'keep_memory', person::text, memory::text, conversation::text, space::text,
-    new_kind, new_up_to_seq::text, private.sha(new_body), body_key_version::text, private.sha(replaces));
+    private.sha(new_body), body_key_version::text, private.sha(replaces));
   if conversation is not null
       and not exists (select from public.conversations where id = conversation and user_id = person)
     or space is not null and not exists (select from public.spaces where id = space and user_id = person)
   then
-    return private.answer(false);           -- deleted while its summary was being made
+    return private.answer(false);           -- deleted while this was being noted
   end if;
   if replaces is null then
-    if (select count(*) from public.memories where user_id = person and kind = 'fact') >= 5000 then
+    if (select count(*) from public.memories where user_id = person) >= 5000 then
       return '{"ok": false, "reason": "too_many"}';
     end if;
-    insert into public.memories (id, user_id, conversation_id, space_id, kind, up_to_seq, key_version, body)
-    values (memory, person, conversation, space, new_kind, new_up_to_seq, body_key_version, new_body)
+    insert into public.memories (id, user_id, conversation_id, space_id, key_version, body)
+    values (memory, person, conversation, space, body_key_version, new_body)
     on conflict do nothing;
   else
-    update public.memories
-    set body = new_body, up_to_seq = new_up_to_seq, key_version = body_key_version, changed_at = now()
-    where id = memory and user_id = person and kind = new_kind and body = replaces
+    update public.memories set body = new_body, key_version = body_key_version, changed_at = now()
+    where id = memory and user_id = person and body = replaces
       and conversation_id is not distinct from conversation and space_id is not distinct from space;
   end if;
   if not found and not exists (select from public.memories where id = memory and user_id = person and body = new_body) then
@@ -135,15 +135,39 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Every fact of every scope.
-create function private.forget_facts(proof text) returns jsonb
+-- Every one, of every scope.
+create function private.forget_memories(proof text) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
   person uuid := private.require_me();
 begin
-  perform private.require_proof(proof, 'forget_facts', person::text);
-  delete from public.memories where user_id = person and kind = 'fact';
+  perform private.require_proof(proof, 'forget_memories', person::text);
+  delete from public.memories where user_id = person;
+  return '{"ok": true}';
+end $$;
+
+-- In place of exactly the one the app has seen; null: none. It is no news for a reader, and no change of the thread.
+create function private.summarise_conversation(
+  conversation uuid, new_summary public.sealed, replaces public.sealed, proof text
+) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+  now_kept public.sealed;
+begin
+  perform private.require_proof(proof, 'summarise_conversation', person::text, conversation::text,
+    private.sha(new_summary), private.sha(replaces));
+  select summary into now_kept from public.conversations
+  where id = conversation and user_id = person for no key update;
+  if not found then
+    return private.answer(false);
+  end if;
+  if now_kept is distinct from replaces and now_kept is distinct from new_summary then
+    return '{"ok": false, "reason": "stale"}';
+  end if;
+  update public.conversations set summary = new_summary where id = conversation;
   return '{"ok": true}';
 end $$;
 
@@ -163,20 +187,25 @@ returns jsonb language sql set search_path = ''
 return private.move_conversation(conversation, new_space, proof);
 
 create function public.keep_memory(
-  memory uuid, conversation uuid, space uuid, new_kind text, new_up_to_seq integer, new_body public.sealed,
-  body_key_version integer, replaces public.sealed, proof text
+  memory uuid, conversation uuid, space uuid, new_body public.sealed, body_key_version integer,
+  replaces public.sealed, proof text
 ) returns jsonb language sql set search_path = ''
-return private.keep_memory(memory, conversation, space, new_kind, new_up_to_seq, new_body, body_key_version,
-  replaces, proof);
+return private.keep_memory(memory, conversation, space, new_body, body_key_version, replaces, proof);
 
-create function public.forget_facts(proof text)
+create function public.forget_memories(proof text)
 returns jsonb language sql set search_path = ''
-return private.forget_facts(proof);
+return private.forget_memories(proof);
+
+create function public.summarise_conversation(
+  conversation uuid, new_summary public.sealed, replaces public.sealed, proof text
+) returns jsonb language sql set search_path = ''
+return private.summarise_conversation(conversation, new_summary, replaces, proof);
 
 grant execute on function
   public.keep_space, private.keep_space,
   public.forget_space, private.forget_space,
   public.move_conversation, private.move_conversation,
   public.keep_memory, private.keep_memory,
-  public.forget_facts, private.forget_facts
+  public.forget_memories, private.forget_memories,
+  public.summarise_conversation, private.summarise_conversation
 to authenticated;

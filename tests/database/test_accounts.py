@@ -373,8 +373,8 @@ def test_not_even_the_owner_stores_readable_text(world: World, table: str) -> No
         new_derivation=None,
         replaces=None,
     )
-    omar.call("keep_memory", memory=uuid4(), conversation=garden, space=None, new_kind="fact",
-              new_up_to_seq=None, new_body=sealed(1), body_key_version=1, replaces=None)  # fmt: skip
+    omar.call("keep_memory", memory=uuid4(), conversation=garden, space=None, new_body=sealed(1),
+              body_key_version=1, replaces=None)  # fmt: skip
     omar.call("keep_space", space=uuid4(), new_body=sealed(1), body_key_version=1, archived=False,
               replaces=None)  # fmt: skip
 

@@ -87,8 +87,6 @@ def a_memory(memory: UUID, conversation: UUID | None) -> Arguments:
         "memory": memory,
         "conversation": conversation,
         "space": None,
-        "new_kind": "fact",
-        "new_up_to_seq": None,
         "new_body": sealed("memory"),
         "body_key_version": 1,
         "replaces": None,
@@ -126,7 +124,7 @@ def person_calls(own: Owned) -> dict[str, Arguments]:
         "delete_conversation": {"conversation": own.conversation},
         "discard_conversation": {"conversation": own.conversation, "for_seconds": 20},
         "finish_turn": finish(own.turn, 1, 7),
-        "forget_facts": {},
+        "forget_memories": {},
         "forget_memory": {"memory": own.memory},
         "forget_space": {"space": own.space},
         "keep_memory": a_memory(own.memory, own.conversation)
@@ -163,6 +161,11 @@ def person_calls(own: Owned) -> dict[str, Arguments]:
         },
         "set_role": {"person": own.owner.id, "new_role": "admin"},
         "start_session": session(new_key().hex()),
+        "summarise_conversation": {
+            "conversation": own.conversation,
+            "new_summary": sealed("summary"),
+            "replaces": None,
+        },
         "suspend": {"person": own.owner.id, "suspended": True},
         "title_conversation": {"conversation": own.conversation, "new_title": sealed("other")},
         "usage_by_person": {},
@@ -296,7 +299,7 @@ def test_another_persons_id_is_answered_like_an_unknown_one(own: Owned, mallory:
             "create_conversation",  # the id is the caller's own idea; the app makes them at random
             "change_preferences",
             "delete_account",
-            "forget_facts",
+            "forget_memories",
             "put_user_key",
             "revoke_sessions",
             "start_session",

@@ -21,21 +21,15 @@ def garden(maya: Caller) -> UUID:
     return maya.create_conversation()
 
 
-def a_summary(conversation: UUID | None, **changes: object) -> Arguments:
+def a_fact(**changes: object) -> Arguments:
     return {
         "memory": uuid4(),
-        "conversation": conversation,
+        "conversation": None,
         "space": None,
-        "new_kind": "summary",
-        "new_up_to_seq": 4,
-        "new_body": sealed("summary"),
+        "new_body": sealed("fact"),
         "body_key_version": 1,
         "replaces": None,
     } | changes
-
-
-def a_fact(**changes: object) -> Arguments:
-    return a_summary(None, new_kind="fact", new_up_to_seq=None, new_body=sealed("fact")) | changes
 
 
 def a_space(**changes: object) -> Arguments:
@@ -53,20 +47,36 @@ def bodies(maya: Caller, table: str = "memories") -> list[str]:
 
 
 def test_a_summary_is_replaced_by_who_has_seen_it(maya: Caller, garden: UUID) -> None:
-    first = a_summary(garden)
-    longer = first | {
-        "new_body": sealed("longer"),
-        "replaces": sealed("summary"),
-        "new_up_to_seq": 8,
-    }
-    late = first | {"new_body": sealed("late"), "replaces": sealed("summary")}
+    def summarise(new: str | None, replaces: str | None, conversation: UUID = garden) -> object:
+        return maya.call(
+            "summarise_conversation",
+            conversation=conversation,
+            new_summary=new and sealed(new),
+            replaces=replaces and sealed(replaces),
+        )
 
-    assert maya.call("keep_memory", **first) == OK
-    assert maya.call("keep_memory", **longer) == OK
-    assert maya.call("keep_memory", **late) == STALE
+    assert summarise("short", None) == OK
+    assert summarise("longer", "short") == OK
+    assert summarise("longer", "short") == OK
+    assert summarise("late", "short") == STALE
+    assert summarise("late", None) == STALE
+    assert summarise("late", None, uuid4()) == NOT_FOUND
 
-    assert bodies(maya) == [sealed("longer")]
-    assert maya.rows("memories")[0]["up_to_seq"] == 8
+    (row,) = maya.rows("conversations")
+    assert (row["summary"], row["rev"]) == (sealed("longer"), 0)
+    assert summarise(None, "longer") == OK
+    assert maya.rows("conversations")[0]["summary"] is None
+
+
+def test_a_fact_is_replaced_by_who_has_seen_it(maya: Caller) -> None:
+    fact = a_fact()
+    newer = fact | {"new_body": sealed("newer"), "replaces": sealed("fact")}
+
+    assert maya.call("keep_memory", **fact) == OK
+    assert maya.call("keep_memory", **newer) == OK
+    assert maya.call("keep_memory", **newer | {"new_body": sealed("late")}) == STALE
+
+    assert bodies(maya) == [sealed("newer")]
 
 
 @pytest.mark.parametrize("kept", [a_fact(), a_fact(replaces=sealed("older"))], ids=["new", "again"])
@@ -78,14 +88,6 @@ def test_asking_again_changes_nothing(maya: Caller, kept: Arguments) -> None:
     assert maya.call("keep_memory", **kept) == OK
 
     assert bodies(maya) == [sealed("fact")]
-
-
-def test_a_conversation_has_one_summary(maya: Caller, garden: UUID) -> None:
-    maya.call("keep_memory", **a_summary(garden))
-
-    assert maya.call("keep_memory", **a_summary(garden, new_body=sealed("other"))) == STALE
-
-    assert bodies(maya) == [sealed("summary")]
 
 
 def test_a_memory_stays_in_its_scope(maya: Caller, garden: UUID) -> None:
@@ -142,10 +144,14 @@ def test_a_conversation_moves_between_spaces_and_out(maya: Caller, garden: UUID)
         assert found == (str(space_id) if space_id else None)
 
 
-def test_all_facts_are_forgotten_at_once_and_no_summary(maya: Caller, garden: UUID) -> None:
-    for kept in (a_fact(), a_fact(conversation=garden), a_summary(garden)):
+def test_all_is_forgotten_at_once(maya: Caller, garden: UUID) -> None:
+    for kept in (a_fact(), a_fact(conversation=garden)):
         maya.call("keep_memory", **kept)
 
-    assert maya.call("forget_facts") == OK
+    assert maya.call("forget_memories") == OK
 
-    assert bodies(maya) == [sealed("summary")]
+    assert maya.rows("memories") == []
+
+
+def test_nothing_is_kept_for_a_conversation_that_was_deleted_meanwhile(maya: Caller) -> None:
+    assert maya.call("keep_memory", **a_fact(conversation=uuid4())) == NOT_FOUND

@@ -824,19 +824,3 @@ def test_nothing_is_discarded_for_long(maya: Caller, garden: UUID, seconds: int 
 
     assert refused == MISUSE
     assert maya.rows("conversations")[0]["destroy_at"] is None
-
-
-def test_a_summary_of_a_conversation_deleted_meanwhile_is_not_kept(maya: Caller) -> None:
-    kept = maya.call(
-        "keep_memory",
-        memory=uuid4(),
-        conversation=uuid4(),
-        space=None,
-        new_kind="summary",
-        new_up_to_seq=4,
-        new_body=sealed("summary"),
-        body_key_version=1,
-        replaces=None,
-    )
-
-    assert kept == {"ok": False, "reason": "not_found"}
