@@ -12,6 +12,7 @@ ConversationId = NewType("ConversationId", UUID)
 MessageId = NewType("MessageId", UUID)
 TurnId = NewType("TurnId", UUID)
 FactId = NewType("FactId", UUID)
+SpaceId = NewType("SpaceId", UUID)
 
 
 class Role(StrEnum):
@@ -36,6 +37,8 @@ class Purpose(StrEnum):
 
     REPLY = "reply"
     TITLE = "title"
+    SUMMARY = "summary"
+    FACTS = "facts"
 
 
 class AccountRole(StrEnum):
@@ -103,6 +106,47 @@ class Conversation:
     is_unread: bool = False  # a reply has come that its person has not seen on any device
     is_verified: bool = True  # False: the title did not open
     model: str | None = None  # that was chosen for it; None: the person's
+    space_id: SpaceId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """A named folder of conversations, with what holds for all of them."""
+
+    id: SpaceId
+    name: str = field(repr=False)  # empty where it did not open
+    instructions: str | None = field(default=None, repr=False)  # None: the person's
+    policy: MemoryPolicy | None = None  # of new conversations; None: the person's
+    created_at: datetime
+    is_archived: bool = False
+    is_verified: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """Something kept about the person, in their words or the model's.
+
+    It holds for a conversation, a space, or without either for all that its person says.
+    """
+
+    id: FactId
+    text: str = field(repr=False)
+    since: datetime
+    source_id: MessageId | None = None  # the message it was noted from; None: its person wrote it
+    source_conversation_id: ConversationId | None = None
+    conversation_id: ConversationId | None = None
+    space_id: SpaceId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningSummary:
+    """What stands for the messages from *from_seq* to *up_to_seq* of a branch, both included."""
+
+    text: str = field(repr=False)
+    from_seq: int
+    up_to_seq: int
+    made_at: datetime  # or edited
+    is_edited: bool = False  # by the person
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +155,10 @@ class Preferences:
 
     model: str | None = None  # None: the deployment's first
     instructions: str | None = field(default=None, repr=False)  # None: the deployment's
+    policy: MemoryPolicy | None = None  # None: the deployment's
+    context_tokens: int | None = None  # None: all that the model and the deployment allow
+    keeps_facts: bool | None = None  # None: nobody asked yet
+    recalls_elsewhere: bool = False  # from other conversations, too
     is_verified: bool = True  # False: what was stored did not open
 
 
@@ -176,6 +224,8 @@ class Thread:
     is_whole: bool = True  # False: rows were removed, added, swapped or changed behind our back
     instructions: str | None = field(default=None, repr=False)  # its own; None: the person's
     are_instructions_verified: bool = True  # False: it has some, and they did not open
+    summary: RunningSummary | None = None
+    is_summary_verified: bool = True  # False: there is one, and it did not open
     tip_id: MessageId | None = (
         None  # where the branch that is read ends; None: at the newest message
     )

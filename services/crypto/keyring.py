@@ -9,7 +9,7 @@
     └─ "session", that salt .. a session key: seals the refresh token and what else the session keeps
     user key (random, versioned, wrapped in user_keys)
     ├─ "conversation keys" ... wraps conversation keys: one string a conversation
-    └─ "purpose <name>" ...... seals what is the person's own: the profile, memories
+    └─ "purpose <name>" ...... seals what is the person's own: the profile, spaces, memories
     conversation key (random, versioned, wrapped in its row)
     ├─ message keys .......... one each, as vault.py says
     └─ "row" ................. row MACs
@@ -23,7 +23,9 @@ Wrapped keys are bound to their places, in vault.py's words:
     user key            user_keys      wrapped      user id          its version  server  none
     conversation key    conversations  wrapped_key  conversation id  its version  none    conversation id
 
-The role of a user key is the `mode` of its row. Rotation rewrites wrapped keys and nothing below them: a new
+The role of a user key is the `mode` of its row. Two sealed texts have places that their columns do not tell: the
+parent of a memory is its space, and the row id of a receipt is the `client_turn_id` of its turn, which is known
+when it is sealed. Rotation rewrites wrapped keys and nothing below them: a new
 root key costs one row a person, a new user key one string a conversation, and no message is ever sealed again.
 A key-management service can take the ring's place at `wrap`, `unwrap` and `needs_rewrap`.
 """

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 
-from services.domain import FactId, Message, MessageId, Role
+from services.domain import Fact, FactId, Message, MessageId, Role, RunningSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +25,6 @@ class ContextMessage:
 
     role: Role
     body: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
-    """Something kept about the person, in their words or the model's."""
-
-    id: FactId
-    text: str = field(repr=False)
-    since: datetime
-    source_id: MessageId | None = None  # the message it was noted from
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunningSummary:
-    """What stands for the messages from *from_seq* to *up_to_seq* of a branch, both included."""
-
-    text: str = field(repr=False)
-    from_seq: int
-    up_to_seq: int
-    made_at: datetime  # or edited
-    is_edited: bool = False  # by the person
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,14 @@ from services.domain import (
     ConversationId,
     MemoryPolicy,
     Message,
+    RunningSummary,
+    SpaceId,
     Thread,
     TurnCost,
     TurnId,
     UserId,
 )
-from services.errors import AppError, BadInput, NotFound, StoreUnavailable, Tampered
+from services.errors import AppError, BadInput, NotFound, Stale, StoreUnavailable, Tampered
 from services.store.gateway import Answer, Argument, Hidden, refusal, store_errors
 from services.store.profile import check_seen, checked_instructions
 from services.store.rows import (
@@ -27,6 +29,7 @@ from services.store.rows import (
     LISTED_COLUMNS,
     ConversationRow,
     ConversationState,
+    SummaryDocument,
     policy_columns,
     policy_of,
 )
@@ -41,9 +44,9 @@ _EVERY_SECONDS = 10.0
 class Conversations:
     """One person's conversations, their threads and their turns."""
 
-    def __init__(self, session: AppSession) -> None:
+    def __init__(self, session: AppSession, threads: Threads | None = None) -> None:
         self._session = session
-        self._threads = Threads(session)
+        self._threads = threads or Threads(session)
         self._turns = Turns(session, self._threads)
         self._every: tuple[float, list[Conversation]] | None = None  # and when they were read
         self._recent: dict[bool, list[Conversation]] = {}  # as last read, by is_archived
@@ -241,6 +244,47 @@ class Conversations:
             lambda known: replace(known, instructions=checked, are_instructions_verified=True),
         )
 
+    def set_summary(
+        self,
+        conversation_id: ConversationId,
+        summary: RunningSummary | None,
+        *,
+        replaces: RunningSummary | None,
+    ) -> None:
+        """Put *summary* in the place of the one that was seen. Raise Stale, NotFound, Tampered."""
+        row = self._threads.row(conversation_id)
+        try:
+            seen = self._threads.summary(row)
+        except Tampered:  # nobody can say what it was: another mends it
+            seen = None
+        if seen != replaces:
+            raise Stale
+        sealed = None
+        if summary:
+            document = SummaryDocument.of(summary).model_dump_json()
+            vault = self._threads.vault(conversation_id, row)
+            sealed = vault.seal(document, self._threads.summary_place(conversation_id))
+        self._call(
+            "summarise_conversation",
+            conversation=conversation_id,
+            new_summary=Hidden(sealed),
+            replaces=Hidden(row.summary),
+        )
+        self._threads.amend(
+            conversation_id,
+            lambda known: replace(known, summary=summary, is_summary_verified=True),
+        )
+
+    def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None:
+        """Put it into a space, or out of any. Raise NotFound, also where the space is gone."""
+        self._call("move_conversation", conversation=conversation_id, new_space=space_id)
+        self._threads.amend(
+            conversation_id,
+            lambda known: replace(
+                known, conversation=replace(known.conversation, space_id=space_id)
+            ),
+        )
+
     def start_anew(self, thread: Thread) -> None:
         """Let the model's view begin after what was said so far. The history stays."""
         self._reset(thread.conversation.id, thread.messages[-1].seq if thread.messages else 0)
@@ -252,6 +296,13 @@ class Conversations:
     def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
         """What the turns of *messages* cost, as far as they are settled. Raise StoreUnavailable."""
         return self._turns.costs({message.turn_id for message in messages if message.turn_id})
+
+    def receipts(
+        self, messages: Iterable[Message], conversation_id: ConversationId
+    ) -> Mapping[TurnId, str]:
+        """What the model was shown in the turns of *messages*, where that was kept. Raise StoreUnavailable."""
+        turn_ids = {message.turn_id for message in messages if message.turn_id}
+        return self._turns.receipts(turn_ids, conversation_id)
 
     def begin_turn(self, turn: NewTurn) -> Begun:
         return self._turns.begin(turn)

@@ -1,12 +1,22 @@
 """What rows look like as the API sends them; they become domain types where they were fetched."""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 from uuid import UUID
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from services.domain import Full, MemoryPolicy, Outcome, Retrieval, Role, Summary, Window
+from services.domain import (
+    Full,
+    MemoryPolicy,
+    Outcome,
+    Retrieval,
+    Role,
+    RunningSummary,
+    Summary,
+    Window,
+)
 from services.store.gateway import Moment
 
 
@@ -40,7 +50,40 @@ class ConversationRow(BaseModel):
     created_at: Moment
     updated_at: Moment
     model: str | None
+    space_id: UUID | None
     instructions: str | None = None
+    summary: str | None = None
+
+
+class SummaryDocument(BaseModel):
+    """What is sealed in `ConversationRow.summary`."""
+
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+
+    text: str = Field(repr=False)
+    from_seq: int
+    up_to_seq: int
+    made_at: datetime
+    is_edited: bool = False
+
+    @classmethod
+    def of(cls, summary: RunningSummary) -> "SummaryDocument":
+        return cls(
+            text=summary.text,
+            from_seq=summary.from_seq,
+            up_to_seq=summary.up_to_seq,
+            made_at=summary.made_at,
+            is_edited=summary.is_edited,
+        )
+
+    def summary(self) -> RunningSummary:
+        return RunningSummary(
+            text=self.text,
+            from_seq=self.from_seq,
+            up_to_seq=self.up_to_seq,
+            made_at=self.made_at,
+            is_edited=self.is_edited,
+        )
 
 
 class MessageRow(BaseModel):
@@ -99,21 +142,44 @@ class CostRow(BaseModel):
     charged_micro: int
 
 
+class NameRow(BaseModel):
+    """public.turns, by the app's own name for it."""
+
+    id: UUID
+    client_turn_id: UUID
+
+
+class ReceiptRow(BaseModel):
+    """public.receipts; the body is sealed."""
+
+    turn_id: UUID
+    body: str
+
+
 CONVERSATION_ROWS = TypeAdapter(list[ConversationRow])
 MESSAGE_ROWS = TypeAdapter(list[MessageRow])
 TURN_ROWS = TypeAdapter(list[TurnRow])
 COST_ROWS = TypeAdapter(list[CostRow])
+NAME_ROWS = TypeAdapter(list[NameRow])
+RECEIPT_ROWS = TypeAdapter(list[ReceiptRow])
 # what to select for each of them
 CONVERSATION_COLUMNS = ",".join(ConversationRow.model_fields)
 # many at once, without what may be long
-LISTED_COLUMNS = ",".join(name for name in ConversationRow.model_fields if name != "instructions")
+_LONG = {"instructions", "summary"}
+LISTED_COLUMNS = ",".join(name for name in ConversationRow.model_fields if name not in _LONG)
 MESSAGE_COLUMNS = ",".join(MessageRow.model_fields)
 TURN_COLUMNS = ",".join(TurnRow.model_fields)
 COST_COLUMNS = ",".join(CostRow.model_fields)
+NAME_COLUMNS = ",".join(NameRow.model_fields)
+RECEIPT_COLUMNS = ",".join(ReceiptRow.model_fields)
 
 
 def policy_of(row: ConversationRow) -> MemoryPolicy:
-    match row.policy:
+    return policy_named(row.policy, row.policy_size)
+
+
+def policy_named(name: str, size: int | None) -> MemoryPolicy:
+    match name:
         case "full":
             return Full()
         case "summary":
@@ -121,7 +187,7 @@ def policy_of(row: ConversationRow) -> MemoryPolicy:
         case "retrieval":
             return Retrieval()
         case _:
-            return Window(row.policy_size) if row.policy_size else Window()
+            return Window(size) if size else Window()
 
 
 def policy_columns(policy: MemoryPolicy) -> tuple[str, int | None]:

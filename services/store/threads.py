@@ -18,6 +18,8 @@ from services.domain import (
     Message,
     MessageId,
     Role,
+    RunningSummary,
+    SpaceId,
     Thread,
     TurnId,
     UserId,
@@ -33,6 +35,7 @@ from services.store.rows import (
     ConversationRow,
     ConversationState,
     MessageRow,
+    SummaryDocument,
     policy_of,
 )
 from services.store.sessions import AppSession
@@ -64,6 +67,7 @@ class Threads:
         self._vaults = Recent[ConversationId, Vault](_MOST)
         self._known = Recent[ConversationId, KnownThread](_MOST)
         self._instructions = Recent[ConversationId, tuple[str, str]](_MOST)  # sealed and opened
+        self._summaries = Recent[ConversationId, tuple[str, str]](_MOST)  # likewise
         self._titles: dict[ConversationId, tuple[str, str]] = {}  # of all: they are searched
         # never forgotten, or a database could be put back while nobody looks
         self._newest: dict[ConversationId, int] = {}  # the last revision that was whole
@@ -83,6 +87,7 @@ class Threads:
         self._known.drop(conversation_id)
         self._vaults.drop(conversation_id)
         self._instructions.drop(conversation_id)
+        self._summaries.drop(conversation_id)
         self._titles.pop(conversation_id, None)
 
     def amend(self, conversation_id: ConversationId, change: Callable[[Thread], Thread]) -> None:
@@ -181,6 +186,7 @@ class Threads:
             is_unread=row.last_seq > row.read_seq,
             is_verified=is_verified,
             model=row.model,
+            space_id=SpaceId(row.space_id) if row.space_id else None,
         )
 
     def instructions(self, row: ConversationRow) -> str | None:
@@ -195,6 +201,19 @@ class Threads:
         held = self._opened_text(row, row.instructions, place, held)
         self._instructions.put(conversation_id, held)
         return held[1]
+
+    def summary(self, row: ConversationRow) -> RunningSummary | None:
+        """The conversation's running summary, if it has one. Raise Tampered."""
+        if row.summary is None:
+            return None
+        conversation_id = ConversationId(row.id)
+        place, held = (
+            self.summary_place(conversation_id),
+            self._summaries.get(conversation_id),
+        )
+        held = self._opened_text(row, row.summary, place, held)
+        self._summaries.put(conversation_id, held)
+        return SummaryDocument.model_validate_json(held[1]).summary()
 
     def vault(self, conversation_id: ConversationId, row: ConversationRow | None = None) -> Vault:
         """What seals and opens the conversation. Raise NotFound, Tampered."""
@@ -214,6 +233,9 @@ class Threads:
 
     def instructions_place(self, conversation_id: ConversationId) -> Place:
         return self._place("instructions", conversation_id)
+
+    def summary_place(self, conversation_id: ConversationId) -> Place:
+        return self._place("summary", conversation_id)
 
     def message_place(
         self,
@@ -258,7 +280,17 @@ class Threads:
             own, is_verified = self.instructions(row), True
         except Tampered:
             own, is_verified = None, False
-        thread = replace(known.thread, instructions=own, are_instructions_verified=is_verified)
+        try:
+            summary, is_summary_verified = self.summary(row), True
+        except Tampered:
+            summary, is_summary_verified = None, False
+        thread = replace(
+            known.thread,
+            instructions=own,
+            are_instructions_verified=is_verified,
+            summary=summary,
+            is_summary_verified=is_summary_verified,
+        )
         return replace(known, thread=thread)
 
     def _with_messages(self, row: ConversationRow) -> KnownThread:

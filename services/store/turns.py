@@ -25,6 +25,10 @@ from services.store.recent import Recent
 from services.store.rows import (
     COST_COLUMNS,
     COST_ROWS,
+    NAME_COLUMNS,
+    NAME_ROWS,
+    RECEIPT_COLUMNS,
+    RECEIPT_ROWS,
     TURN_COLUMNS,
     TURN_ROWS,
     TurnRow,
@@ -35,6 +39,7 @@ from services.store.threads import KnownThread, Threads
 
 _IDS = 100  # in one address, which has its bounds
 _MOST_COSTS = 5_000  # that are kept: more than any page shows
+_MOST_RECEIPTS = 500
 _TRIES = 5  # at a reply whose conversation moved on meanwhile
 
 ClientTurnId = NewType("ClientTurnId", UUID)
@@ -55,6 +60,7 @@ class NewTurn:
     least_reply_micro: int
     lease_seconds: int
     purpose: Purpose = Purpose.REPLY
+    receipt: str | None = field(default=None, repr=False)  # what the model is shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,7 @@ class Turns:
     def __init__(self, session: AppSession, threads: Threads) -> None:
         self._session, self._threads = session, threads
         self._costs = Recent[TurnId, TurnCost](_MOST_COSTS)
+        self._receipts = Recent[TurnId, str](_MOST_RECEIPTS)  # empty: there is none to show
 
     def begin(self, turn: NewTurn) -> Begun:
         """Store the prompt and reserve the worst cost, both or neither.
@@ -106,6 +113,12 @@ class Turns:
         thread = turn.thread
         conversation_id = thread.conversation.id
         body, head = self._sealed_prompt(turn)
+        vault = self._threads.vault(conversation_id)
+        receipt = None
+        if turn.receipt:
+            receipt = vault.seal(
+                turn.receipt, self._receipt_place(turn.client_turn_id, conversation_id)
+            )
         answer = self._call_twice(
             "begin_turn",
             client_turn=turn.client_turn_id,
@@ -114,10 +127,10 @@ class Turns:
             prompt=turn.prompt_id,
             parent=_leaf(thread) if turn.prompt is not None else None,
             prompt_body=Hidden(body),
-            body_key_version=self._threads.vault(conversation_id).version,
+            body_key_version=vault.version,
             new_head=Hidden(head),
             new_start_seq=turn.start_seq,
-            receipt_body=Hidden(None),
+            receipt_body=Hidden(receipt),
             new_purpose=turn.purpose.value,
             model_name=Hidden(turn.model),
             prompt_micro=turn.prompt_micro,
@@ -181,6 +194,45 @@ class Turns:
                 self._costs.put(turn_id, cost)
                 found[turn_id] = cost
         return found
+
+    def receipts(
+        self, turn_ids: Iterable[TurnId], conversation_id: ConversationId
+    ) -> Mapping[TurnId, str]:
+        """What the model was shown in *turn_ids*, as far as it was kept and opens; asked for once each.
+
+        Raise StoreUnavailable.
+        """
+        asked = list(turn_ids)
+        unknown = [turn_id for turn_id in asked if self._receipts.get(turn_id) is None]
+        for start in range(0, len(unknown), _IDS):
+            found = self._opened_receipts(unknown[start : start + _IDS], conversation_id)
+            for turn_id in unknown[start : start + _IDS]:
+                self._receipts.put(turn_id, found.get(turn_id, ""))
+        return {turn_id: body for turn_id in asked if (body := self._receipts.get(turn_id))}
+
+    def _opened_receipts(
+        self, turn_ids: Sequence[TurnId], conversation_id: ConversationId
+    ) -> dict[TurnId, str]:
+        self._session.keep_fresh()
+        ids = [str(turn_id) for turn_id in turn_ids]
+        with store_errors():
+            client = self._session.client
+            turns = client.table("turns").select(NAME_COLUMNS).in_("id", ids).execute().data
+            names = {row.id: row.client_turn_id for row in NAME_ROWS.validate_python(turns)}
+            receipts = client.table("receipts").select(RECEIPT_COLUMNS).in_("turn_id", ids)
+            rows = RECEIPT_ROWS.validate_python(receipts.execute().data)
+        vault = self._threads.vault(conversation_id)
+        opened: dict[TurnId, str] = {}
+        for row in rows:
+            name = names.get(row.turn_id)
+            if name is None:
+                continue
+            place = self._receipt_place(ClientTurnId(name), conversation_id)
+            try:
+                opened[TurnId(row.turn_id)] = vault.open(row.body, place)
+            except Tampered:
+                log_event("receipt.unverified", turn=row.turn_id)
+        return opened
 
     def _settled(self, turn_ids: Sequence[TurnId]) -> dict[TurnId, TurnCost]:
         self._session.keep_fresh()
@@ -270,6 +322,16 @@ class Turns:
             return self._session.calls.call(verb, **arguments)
         except StoreUnavailable:
             return self._session.calls.call(verb, **arguments)
+
+    def _receipt_place(self, name: ClientTurnId, conversation_id: ConversationId) -> Place:
+        """By the app's own name for the turn: the database's is not known yet when it is sealed."""
+        return Place(
+            table="receipts",
+            column="body",
+            row_id=name,
+            user_id=self._threads.user_id,
+            conversation_id=conversation_id,
+        )
 
     def _partial_place(self, turn_id: TurnId, conversation_id: ConversationId) -> Place:
         return Place(

@@ -105,7 +105,7 @@ def test_nothing_that_was_written_is_readable_in_the_database(
     conversations: Conversations, stack: RunningStack
 ):
     thread = conversations.create(f"{CANARY} title", Window())
-    turn = new_turn(thread, f"{CANARY} prompt")
+    turn = new_turn(thread, f"{CANARY} prompt", receipt=f"{CANARY} receipt")
     begun = conversations.begin_turn(turn)
     conversations.checkpoint_turn(begun.turn_id, thread.conversation.id, f"{CANARY} partial", 30)
     with stack.connect() as database:

@@ -1,0 +1,197 @@
+"""Facts that a person agreed to keep, sealed: under a conversation's key where they are its own, else under the person's."""
+
+import time
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from services.crypto import Place, token_version
+from services.domain import ConversationId, Fact, FactId, MessageId, SpaceId
+from services.errors import BadInput, NotFound, Stale, StoreUnavailable, Tampered
+from services.events import log_event
+from services.store.gateway import Hidden, Moment, refusal, store_errors
+from services.store.sessions import AppSession
+from services.store.threads import PAGE, Threads
+
+LONGEST_FACT = 500  # characters
+_FRESH_SECONDS = 60.0  # after which another device may have changed them
+
+
+class _Row(BaseModel):
+    id: UUID
+    conversation_id: UUID | None
+    space_id: UUID | None
+    body: str
+    created_at: Moment
+
+
+class _Document(BaseModel):
+    """What is sealed."""
+
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+
+    text: str = Field(repr=False)
+    source_id: UUID | None = None
+    source_conversation_id: UUID | None = None
+
+
+_ROWS = TypeAdapter(list[_Row])
+_COLUMNS = ",".join(_Row.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A fact, and the token that whoever replaces it has to name."""
+
+    fact: Fact
+    token: str
+
+
+class Memories:
+    """One person's facts, of every scope."""
+
+    def __init__(self, session: AppSession, threads: Threads) -> None:
+        self._session, self._threads = session, threads
+        self._known: tuple[float, dict[FactId, _Kept]] | None = None  # and when they were read
+
+    def facts(self) -> tuple[Fact, ...]:
+        """All, the oldest first; as of a minute ago at most, or of longer while nobody can say.
+
+        What does not open is left out. Raise StoreUnavailable, SignedOut.
+        """
+        known = self._known
+        if known is None or time.monotonic() - known[0] >= _FRESH_SECONDS:
+            try:
+                known = self._read()
+            except StoreUnavailable:
+                if known is None:
+                    raise
+        return tuple(kept.fact for kept in known[1].values())
+
+    def keep(self, fact: Fact, *, replaces: Fact | None = None) -> None:
+        """Keep *fact*, or put it in the place of what was seen.
+
+        Raise BadInput, Stale (it was changed elsewhere), NotFound (its conversation or space is gone).
+        """
+        fact = replace(fact, text=checked_fact(fact.text))
+        token = None
+        if replaces:
+            seen = self._read()[1].get(replaces.id)
+            if seen is None or seen.fact != replaces:
+                raise Stale
+            token = seen.token
+        document = _Document(
+            text=fact.text,
+            source_id=fact.source_id,
+            source_conversation_id=fact.source_conversation_id,
+        ).model_dump_json()
+        place = self._place(fact.id, fact.conversation_id, fact.space_id)
+        if fact.conversation_id:
+            vault = self._threads.vault(fact.conversation_id)
+            sealed, version = vault.seal(document, place), vault.version
+        else:
+            user_key = self._session.newest_key
+            sealed, version = user_key.vault("memories").seal(document, place), user_key.version
+        self._call(
+            "keep_memory",
+            memory=fact.id,
+            conversation=fact.conversation_id,
+            space=fact.space_id,
+            new_body=Hidden(sealed),
+            body_key_version=version,
+            replaces=Hidden(token),
+        )
+
+    def forget(self, fact_id: FactId) -> None:
+        """Destroy one. It is no error if it is gone already."""
+        try:
+            self._call("forget_memory", memory=fact_id)
+        except NotFound:
+            return
+
+    def forget_all(self) -> None:
+        """Destroy every fact of every scope."""
+        self._call("forget_memories")
+
+    def _call(self, verb: str, /, **arguments: UUID | int | Hidden | None) -> None:
+        self._session.keep_fresh()
+        self._known = None
+        answer = self._session.calls.call(verb, **arguments)
+        if answer.reason == "too_many":
+            raise BadInput("So many facts are kept already: delete some first.")
+        if not answer.ok:
+            raise refusal(answer.reason)
+
+    def _read(self) -> tuple[float, dict[FactId, _Kept]]:
+        kept = [kept for row in self._rows() if (kept := self._opened(row))]
+        kept.sort(key=lambda each: (each.fact.since, each.fact.id))
+        self._known = time.monotonic(), {each.fact.id: each for each in kept}
+        return self._known
+
+    def _rows(self) -> list[_Row]:
+        self._session.keep_fresh()
+        rows: list[_Row] = []
+        while True:
+            with store_errors():
+                query = self._session.client.table("memories").select(_COLUMNS)
+                query = query.gt("id", str(rows[-1].id)) if rows else query
+                page = _ROWS.validate_python(query.order("id").limit(PAGE).execute().data)
+            rows += page
+            if len(page) < PAGE:
+                return rows
+
+    def _opened(self, row: _Row) -> _Kept | None:
+        conversation_id = ConversationId(row.conversation_id) if row.conversation_id else None
+        space_id = SpaceId(row.space_id) if row.space_id else None
+        place = self._place(FactId(row.id), conversation_id, space_id)
+        try:
+            if conversation_id:
+                text = self._threads.vault(conversation_id).open(row.body, place)
+            else:
+                user_key = self._session.user_keys.get(token_version(row.body) or 0)
+                if user_key is None:
+                    raise Tampered
+                text = user_key.vault("memories").open(row.body, place)
+        except (Tampered, NotFound):
+            log_event("fact.unverified", fact=row.id)
+            return None
+        document = _Document.model_validate_json(text)
+        return _Kept(
+            Fact(
+                id=FactId(row.id),
+                text=document.text,
+                since=row.created_at,
+                source_id=MessageId(document.source_id) if document.source_id else None,
+                source_conversation_id=ConversationId(document.source_conversation_id)
+                if document.source_conversation_id
+                else None,
+                conversation_id=conversation_id,
+                space_id=space_id,
+            ),
+            row.body,
+        )
+
+    def _place(
+        self, fact_id: FactId, conversation_id: ConversationId | None, space_id: SpaceId | None
+    ) -> Place:
+        return Place(
+            table="memories",
+            column="body",
+            row_id=fact_id,
+            user_id=self._session.user_id,
+            conversation_id=conversation_id,
+            parent_id=space_id,
+        )
+
+
+def checked_fact(text: str) -> str:
+    """*text* on one line, as it is stored. Raise BadInput."""
+    text = " ".join(text.replace("\x00", "").split())
+    if not text or len(text) > LONGEST_FACT:
+        raise BadInput(f"A fact has between 1 and {LONGEST_FACT} characters.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadInput("That text has a character that cannot be stored.") from None
+    return text

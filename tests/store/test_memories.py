@@ -1,0 +1,304 @@
+"""What is remembered beside the messages: facts, spaces, summaries and receipts, sealed and replaced with care."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from services.domain import (
+    Fact,
+    FactId,
+    Full,
+    MessageId,
+    RunningSummary,
+    Space,
+    SpaceId,
+    Thread,
+    Window,
+)
+from services.errors import BadInput, NotFound, Stale
+from services.store.conversations import Conversations
+from services.store.memories import LONGEST_FACT, Memories
+from services.store.sessions import AppSession
+from services.store.spaces import LONGEST_NAME, Spaces
+from services.store.threads import Threads
+from tests.conftest import RunningStack
+from tests.store.test_conversations import _everything, ending, new_turn
+
+CANARY = "kumquat-7781"
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+SUMMARY = RunningSummary(text="They sow peas.", from_seq=1, up_to_seq=2, made_at=NOW)
+
+
+def memories_of(session: AppSession) -> Memories:
+    return Memories(session, Threads(session))
+
+
+@pytest.fixture
+def memories(maya: AppSession) -> Memories:
+    return memories_of(maya)
+
+
+@pytest.fixture
+def spaces(maya: AppSession) -> Spaces:
+    return Spaces(maya)
+
+
+@pytest.fixture
+def garden(conversations: Conversations) -> Thread:
+    thread = conversations.create("Garden", Window())
+    turn = new_turn(thread, "When do I sow peas?")
+    conversations.finish_turn(ending(turn, conversations.begin_turn(turn), "In March."))
+    return conversations.thread(thread.conversation.id)
+
+
+def a_fact(text: str = "Has a dog called Rex.", **changes: object) -> Fact:
+    return Fact(**({"id": FactId(uuid4()), "text": text, "since": NOW} | changes))
+
+
+def a_space(name: str = "Spanish", **changes: object) -> Space:
+    return Space(**({"id": SpaceId(uuid4()), "name": name, "created_at": NOW} | changes))
+
+
+def texts(memories: Memories) -> list[str]:
+    return [fact.text for fact in memories.facts()]
+
+
+def test_facts_are_there_for_a_reader_who_knows_nothing(
+    maya: AppSession, memories: Memories, spaces: Spaces, garden: Thread
+):
+    space, source = a_space(), MessageId(uuid4())
+    spaces.keep(space)
+    memories.keep(a_fact("one", source_id=source, source_conversation_id=garden.conversation.id))
+    memories.keep(a_fact("  two\n", space_id=space.id))
+    memories.keep(a_fact("three", conversation_id=garden.conversation.id))
+
+    one, two, three = memories_of(maya).facts()
+
+    assert (one.text, one.source_id) == ("one", source)
+    assert one.source_conversation_id == garden.conversation.id
+    assert (two.text, two.space_id, two.conversation_id) == ("two", space.id, None)
+    assert (three.text, three.conversation_id) == ("three", garden.conversation.id)
+
+
+def test_a_fact_is_replaced_by_who_has_seen_it(maya: AppSession, memories: Memories):
+    memories.keep(a_fact())
+    (seen,) = memories.facts()
+
+    memories.keep(replace(seen, text="Has two dogs."), replaces=seen)
+
+    with pytest.raises(Stale):
+        memories_of(maya).keep(replace(seen, text="Has a cat."), replaces=seen)
+    assert texts(memories_of(maya)) == ["Has two dogs."]
+
+
+def test_a_fact_that_is_gone_is_not_replaced(memories: Memories):
+    memories.keep(a_fact())
+    (seen,) = memories.facts()
+    memories.forget(seen.id)
+    memories.forget(seen.id)
+
+    with pytest.raises(Stale):
+        memories.keep(replace(seen, text="other"), replaces=seen)
+
+    assert texts(memories) == []
+
+
+def test_all_is_forgotten_at_once(maya: AppSession, memories: Memories, garden: Thread):
+    memories.keep(a_fact())
+    memories.keep(a_fact(conversation_id=garden.conversation.id))
+
+    memories.forget_all()
+
+    assert texts(memories_of(maya)) == []
+
+
+@pytest.mark.parametrize("text", ["", " \n", "x" * (LONGEST_FACT + 1), "half \ud800"])
+def test_what_is_no_fact_is_refused(memories: Memories, text: str):
+    with pytest.raises(BadInput):
+        memories.keep(a_fact(text))
+
+
+def test_facts_of_what_is_gone_go_with_it(
+    maya: AppSession,
+    conversations: Conversations,
+    memories: Memories,
+    spaces: Spaces,
+    garden: Thread,
+):
+    space = a_space()
+    spaces.keep(space)
+    memories.keep(a_fact("of the conversation", conversation_id=garden.conversation.id))
+    memories.keep(a_fact("of the space", space_id=space.id))
+    memories.keep(a_fact("of the person", source_conversation_id=garden.conversation.id))
+
+    conversations.delete(garden.conversation.id)
+    spaces.forget(space.id)
+
+    assert texts(memories_of(maya)) == ["of the person"]
+    with pytest.raises(NotFound):
+        memories.keep(a_fact(conversation_id=garden.conversation.id))
+
+
+def test_nobody_reads_or_changes_the_facts_and_spaces_of_another(
+    memories: Memories, spaces: Spaces, omar: AppSession
+):
+    space = a_space()
+    memories.keep(a_fact())
+    spaces.keep(space)
+    (fact,) = memories.facts()
+
+    assert texts(memories_of(omar)) == []
+    assert Spaces(omar).all() == ()
+    memories_of(omar).forget(fact.id)
+    Spaces(omar).forget(space.id)
+    with pytest.raises(NotFound):
+        memories_of(omar).keep(a_fact(space_id=space.id))
+
+    assert texts(memories) == ["Has a dog called Rex."]
+    assert len(spaces.all()) == 1
+
+
+def test_what_a_database_owner_swaps_is_not_taken_for_true(
+    maya: AppSession, memories: Memories, spaces: Spaces, stack: RunningStack
+):
+    for name in ("first", "second"):
+        memories.keep(a_fact(name))
+        spaces.keep(a_space(name))
+
+    with stack.connect() as database:
+        for table in ("memories", "spaces"):
+            database.execute(
+                f"update public.{table} set body = (select max(body) from public.{table}"
+                " where user_id = %(person)s) where user_id = %(person)s",
+                {"person": maya.user_id},
+            )
+
+    assert len(texts(memories_of(maya))) == 1
+    assert sorted(space.is_verified for space in Spaces(maya).all()) == [False, True]
+
+
+def test_a_fact_that_was_moved_into_another_scope_does_not_open(
+    maya: AppSession, memories: Memories, spaces: Spaces, stack: RunningStack
+):
+    space = a_space()
+    spaces.keep(space)
+    memories.keep(a_fact(space_id=space.id))
+
+    with stack.connect() as database:
+        database.execute(
+            "update public.memories set space_id = null where user_id = %s", [maya.user_id]
+        )
+
+    assert texts(memories_of(maya)) == []
+
+
+def test_a_space_is_changed_by_who_has_seen_it(maya: AppSession, spaces: Spaces):
+    spaces.keep(a_space(instructions="Speak Spanish.", policy=Window(12)))
+    (seen,) = spaces.all()
+
+    spaces.keep(replace(seen, name="Español", policy=Full(), is_archived=True), replaces=seen)
+
+    with pytest.raises(Stale):
+        Spaces(maya).keep(replace(seen, name="Late"), replaces=seen)
+    (space,) = Spaces(maya).all()
+    assert (space.name, space.instructions, space.policy) == ("Español", "Speak Spanish.", Full())
+    assert space.is_archived
+
+
+@pytest.mark.parametrize("name", ["", " \n", "x" * (LONGEST_NAME + 1), "half \ud800"])
+def test_what_is_no_name_is_refused(spaces: Spaces, name: str):
+    with pytest.raises(BadInput):
+        spaces.keep(a_space(name))
+
+
+def test_a_conversation_moves_and_stays_when_its_space_goes(
+    maya: AppSession, conversations: Conversations, spaces: Spaces, garden: Thread
+):
+    space = a_space()
+    spaces.keep(space)
+    conversations.move(garden.conversation.id, space.id)
+    assert conversations.cached(garden.conversation.id).conversation.space_id == space.id
+    assert Conversations(maya).recent()[0].space_id == space.id
+
+    spaces.forget(space.id)
+
+    assert Conversations(maya).thread(garden.conversation.id).conversation.space_id is None
+    with pytest.raises(NotFound):
+        conversations.move(garden.conversation.id, space.id)
+
+
+def test_a_summary_is_there_again_and_replaced_by_who_has_seen_it(
+    maya: AppSession, conversations: Conversations, garden: Thread
+):
+    conversations.set_summary(garden.conversation.id, SUMMARY, replaces=None)
+    edited = replace(SUMMARY, text="They sow peas in March.", is_edited=True)
+    assert conversations.cached(garden.conversation.id).summary == SUMMARY
+
+    Conversations(maya).set_summary(garden.conversation.id, edited, replaces=SUMMARY)
+
+    with pytest.raises(Stale):
+        conversations.set_summary(garden.conversation.id, None, replaces=SUMMARY)
+    thread = conversations.thread(garden.conversation.id)
+    assert thread.summary == edited
+    assert thread.conversation.rev == garden.conversation.rev
+    conversations.set_summary(garden.conversation.id, None, replaces=edited)
+    assert Conversations(maya).thread(garden.conversation.id).summary is None
+
+
+def test_a_summary_that_was_swapped_is_said_and_can_be_made_anew(
+    maya: AppSession, conversations: Conversations, garden: Thread, stack: RunningStack
+):
+    conversations.set_summary(garden.conversation.id, SUMMARY, replaces=None)
+    with stack.connect() as database:
+        database.execute(
+            "update public.conversations set summary = title where id = %s",
+            [garden.conversation.id],
+        )
+
+    thread = Conversations(maya).thread(garden.conversation.id)
+    assert (thread.summary, thread.is_summary_verified) == (None, False)
+    assert thread.is_whole
+
+    conversations.set_summary(garden.conversation.id, SUMMARY, replaces=None)
+    assert Conversations(maya).thread(garden.conversation.id).summary == SUMMARY
+
+
+def test_a_receipt_is_there_again_and_does_not_open_elsewhere(
+    maya: AppSession, conversations: Conversations, garden: Thread, stack: RunningStack
+):
+    for prompt in ("And beans?", "And leeks?"):
+        turn = new_turn(conversations.thread(garden.conversation.id), prompt, receipt=f"{prompt}!")
+        conversations.finish_turn(ending(turn, conversations.begin_turn(turn), "In May."))
+    messages = conversations.thread(garden.conversation.id).messages
+
+    def shown(reader: Conversations) -> list[str | None]:
+        found = reader.receipts(messages, garden.conversation.id)
+        return [found.get(message.turn_id) for message in messages[1::2]]
+
+    assert shown(Conversations(maya)) == [None, "And beans?!", "And leeks?!"]
+    with stack.connect() as database:
+        database.execute(
+            "update public.receipts set body = (select max(body) from public.receipts"
+            " where conversation_id = %(one)s) where conversation_id = %(one)s",
+            {"one": garden.conversation.id},
+        )
+    assert len([each for each in shown(Conversations(maya)) if each]) == 1
+
+
+def test_nothing_that_is_remembered_is_readable_in_the_database(
+    conversations: Conversations,
+    memories: Memories,
+    spaces: Spaces,
+    garden: Thread,
+    stack: RunningStack,
+):
+    memories.keep(a_fact(f"{CANARY} one"))
+    memories.keep(a_fact(f"{CANARY} two", conversation_id=garden.conversation.id))
+    spaces.keep(a_space(f"{CANARY} space", instructions=f"{CANARY} instructions"))
+    summary = replace(SUMMARY, text=f"{CANARY} summary")
+    conversations.set_summary(garden.conversation.id, summary, replaces=None)
+
+    with stack.connect() as database:
+        assert CANARY not in _everything(database)
