@@ -502,9 +502,9 @@ def test_what_a_finger_touches_is_large_enough(app: App, person: Someone):
 
     is_large()
     maya.arrives()
-    (rich,) = seed(app, maya, [("What do I sow?", RICH)])
+    (rich,) = seed(app, maya, [("What do I sow?", RICH), ("And then?", "Beans.")])
     maya.visit(f"/?c={rich}")
-    maya.hears("A heading")
+    maya.hears("Beans.")
     maya.sees_no_reply_coming()
     is_large()
     for key in ("model-picker", "memory-policy", "context-meter", "export", "conversation-menu"):
