@@ -41,16 +41,18 @@ from services.memory import (
     plan_context,
 )
 
-INSTRUCTIONS_WORDS = 300
+INSTRUCTIONS_WORDS = 360  # some 400 tokens
 REPLY_TOKENS = 1000  # kept free for a reply
 STEP, LEAST = 128, 1024  # tokens
 PRICES = (0.1, 0.25, 0.5)  # of a cached token, a read one being 1
 WRITTEN = 4  # the price of a token of a summary
 ASKS_BACK = 4  # every so many prompts ask for something said long ago
-COMMON = (
-    "the and of that this with for you your are was have what it is my a to in on we do not "
-    "can could would there which about so but then how me at be"
-).split()
+COMMON = list[str](
+    """
+the and of that this with for you your are was have what it is my a to in on we do not can could would
+there which about so but then how me at be
+""".split()
+)
 SYLLABLES = [first + vowel for first in "bdfgklmnprstvz" for vowel in "aeiou"]
 Figures = dict[str, float]
 
@@ -180,7 +182,9 @@ class Run:
     def compacted(self, history: History) -> History:
         """*history* with the summary of as many calls as it takes."""
         while compaction := plan_compaction(history, self.budget, self.counter):
-            said = prose(random.Random(compaction.up_to_seq), compaction.call.reply_tokens * 3 // 4)
+            said = prose(
+                random.Random(compaction.up_to_seq), compaction.wanted_tokens
+            )  # as long as it was asked for
             summary = compaction.summary(said, at(compaction.up_to_seq))
             assert summary
             tokens = compaction.call.prompt_tokens
@@ -269,7 +273,7 @@ def converse(turns: int, rng: random.Random) -> list[Turn]:
 
 def prose(rng: random.Random, tokens: int, topic: Sequence[str] = ()) -> str:
     """Half of it common words, a third of the topic's, the rest said once."""
-    count = max(1, round(tokens / 1.3))  # the counter's figure for such words
+    count = max(1, round(tokens / 1.47))  # the counter's figure for such words
     return " ".join(
         rng.choice(COMMON)
         if (dice := rng.random()) < 0.55 or not topic

@@ -9,7 +9,7 @@ it contains: so a line without one, as is the one that ends the block, is never 
 Days are those of `created_at` in UTC.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from services.domain import Message
@@ -44,6 +44,16 @@ def quoted(text: str, mark: str = "> ") -> str:
 def said(message: Message) -> str:
     """*message*, quoted, with its speaker."""
     return quoted(message.body, f"{message.role}> ")
+
+
+def conversation(messages: Iterable[Message]) -> Iterator[str]:
+    """*messages*, quoted, each day before the first that was said on it."""
+    today = ""
+    for message in messages:
+        if (said_on := day(message.created_at)) != today:
+            today = said_on
+            yield today
+        yield said(message)
 
 
 def fact_line(fact: Fact) -> str:

@@ -169,10 +169,5 @@ def _marks_tokens(marks: tuple[str, str], counter: TokenCounter) -> int:
 def _headed(block: Sequence[Message], body: str) -> str:
     if not block:
         return body
-    lines: list[str] = []
-    today = ""
-    for message in block:
-        if (said_on := blocks.day(message.created_at)) != today:
-            lines.append(today := said_on)
-        lines.append(blocks.said(message))
-    return f"{blocks.fenced(blocks.RECALLED, lines)}\n\n{body}"
+    quotes = blocks.fenced(blocks.RECALLED, blocks.conversation(block))
+    return f"{quotes}\n\n{body}"

@@ -10,7 +10,7 @@ A policy chooses from the past and the planner packs it, so all policies share t
   of which one half could not be verified. All of it is counted as omitted.
 * The plan fits: its count and the reply's tokens together stay within the context window.
 * Providers cache a prompt by its beginning, so the view of a conversation begins at a stored place
-  and only grows, until the budget overflows; then it is trimmed to 70 % of it. The caller stores
+  and only grows, until the budget overflows; then it is trimmed to 67 % of it. The caller stores
   `ContextPlan.start_seq` and hands it back: the same rows then give the same bytes on any process.
 
 Recall changes with each prompt, and would break that if it moved: so what was recalled for a prompt
@@ -50,7 +50,7 @@ from services.memory.layout import (
 )
 from services.memory.tokens import TokenCounter
 
-TRIM_TO_PERCENT = 70
+TRIM_TO_PERCENT = 67
 _FACTS_PERCENT = 10  # of the prompt's tokens, at most
 _LATEST_PERCENT = 25  # with recall: for the latest messages
 _EPOCH_PERCENT = 20  # with recall: what an epoch begins with, where a cache is at stake
@@ -68,11 +68,7 @@ def plan_context(
     room = budget.prompt_tokens
     start_seq = max(history.start_seq, history.reset_seq)
     epoch_seq = history.epoch_seq
-    fixed = Layout(
-        instructions=history.instructions,
-        facts=_capped(history.facts, room, counter),
-        prompt=history.prompt,
-    )
+    fixed = _fixed(history, room, counter)
     match policy:
         case Full():
             start_seq = history.reset_seq
@@ -83,8 +79,7 @@ def plan_context(
             newest = pairs[max(0, len(pairs) - limit // 2) :]
             chosen = replace(fixed, pairs=_trimmed(newest, fixed, room, counter))
         case Summary():
-            fixed = replace(fixed, summary=shown_summary(history, fixed, room, counter))
-            start_seq = max(start_seq, fixed.summary.up_to_seq if fixed.summary else 0)
+            fixed, start_seq = _with_summary(history, fixed, room, counter)
             pairs = whole_pairs(history.past, after=start_seq)
             chosen = replace(fixed, pairs=_trimmed(pairs, fixed, room, counter))
         case Retrieval():
@@ -100,6 +95,15 @@ def plan_context(
     if dropped:
         start_seq = pairs[dropped - 1].reply.seq
     return _plan(history, _without_facts_in_view(chosen), budget, counter, start_seq, epoch_seq)
+
+
+def _fixed(history: History, room: int, counter: TokenCounter) -> Layout:
+    """What there is beside the past."""
+    return Layout(
+        instructions=history.instructions,
+        facts=_capped(history.facts, room, counter),
+        prompt=history.prompt,
+    )
 
 
 def _plan(
@@ -147,17 +151,17 @@ def _plan(
 def _trimmed(
     pairs: Sequence[Pair], fixed: Layout, room: int, counter: TokenCounter
 ) -> Sequence[Pair]:
-    """The newest *pairs* that fit: all, or else what fits in 70 %, so that a trim lasts."""
+    """The newest *pairs* that fit: all, or else what fits in 67 %, so that a trim lasts."""
     taken = fixed.tokens(counter)
-    fitting = _how_many_fit(pairs, room - taken, counter)
+    fitting = how_many_fit(pairs, room - taken, counter)
     if fitting < len(pairs):
-        lasting = _how_many_fit(pairs, room * TRIM_TO_PERCENT // 100 - taken, counter)
+        lasting = how_many_fit(pairs, room * TRIM_TO_PERCENT // 100 - taken, counter)
         # the last pair stays while it fits at all: the prompt may be about it
         fitting = max(lasting, min(fitting, 1))
     return pairs[len(pairs) - fitting :]
 
 
-def _how_many_fit(pairs: Sequence[Pair], room: int, counter: TokenCounter) -> int:
+def how_many_fit(pairs: Sequence[Pair], room: int, counter: TokenCounter) -> int:
     for newer, pair in enumerate(reversed(pairs)):
         room -= pair.tokens(counter)
         if room < 0:
@@ -197,17 +201,31 @@ def _without_facts_in_view(chosen: Layout) -> Layout:
 # -- the summary ------------------------------------------------------------------------------
 
 
-def shown_summary(
+def stored_view(history: History, room: int, counter: TokenCounter) -> Layout:
+    """What the last turn of a summarised conversation saw, and its reply."""
+    fixed, start_seq = _with_summary(history, _fixed(history, room, counter), room, counter)
+    view = replace(fixed, pairs=whole_pairs(history.past, after=start_seq))
+    return _without_facts_in_view(view)
+
+
+def _with_summary(
     history: History, fixed: Layout, room: int, counter: TokenCounter
-) -> RunningSummary | None:
-    """The summary of *history*, if it is one of this branch since the reset, and fits."""
+) -> tuple[Layout, int]:
+    """*fixed* with the summary, if it is one of this branch since the reset and fits; and after
+    which message the view begins."""
+    start_seq = max(history.start_seq, history.reset_seq)
     summary = history.summary
-    if summary is None or not summary.text.strip() or summary.from_seq <= history.reset_seq:
-        return None
-    if all(message.seq != summary.up_to_seq for message in history.past):
-        return None  # it goes on where this branch does not
-    tokens = replace(fixed, summary=summary).tokens(counter)
-    return summary if tokens <= room else None
+    if (
+        summary is None
+        or not summary.text.strip()
+        or summary.from_seq <= history.reset_seq
+        or all(message.seq != summary.up_to_seq for message in history.past)
+    ):
+        return fixed, start_seq
+    summarised = replace(fixed, summary=summary)
+    if summarised.tokens(counter) > room:
+        return fixed, start_seq
+    return summarised, max(start_seq, summary.up_to_seq)
 
 
 def _summarised(history: History, summary: RunningSummary | None) -> tuple[MessageId, ...]:
@@ -253,10 +271,10 @@ def _new_epoch(
 ) -> Layout:
     """The latest messages within their share, then what is recalled, then latest messages again."""
     taken = fixed.tokens(counter)
-    kept = _how_many_fit(pairs, min(room - taken, room * _LATEST_PERCENT // 100), counter)
+    kept = how_many_fit(pairs, min(room - taken, room * _LATEST_PERCENT // 100), counter)
     if not kept:
         # the last pair stays while it fits at all: the prompt may be about it
-        kept = min(1, _how_many_fit(pairs, room - taken, counter))
+        kept = min(1, how_many_fit(pairs, room - taken, counter))
     latest = pairs[len(pairs) - kept :]
     taken += sum(pair.tokens(counter) for pair in latest)
     in_view = {half.id for pair in latest for half in (pair.prompt, pair.reply)}
