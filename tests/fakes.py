@@ -20,6 +20,7 @@ from services.domain import (
     Preferences,
     Purpose,
     Role,
+    RunningSummary,
     Thread,
     Tokens,
     TurnCost,
@@ -79,6 +80,7 @@ class MemoryConversations:
     _turns: dict[TurnId, OpenTurn] = field(default_factory=dict)
     _where: dict[TurnId, ConversationId] = field(default_factory=dict)
     _reserved: dict[TurnId, int] = field(default_factory=dict)
+    _receipts: dict[TurnId, str] = field(default_factory=dict)
     _known: dict[ConversationId, Thread] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _now: datetime = NOON
@@ -200,6 +202,25 @@ class MemoryConversations:
     def take_back_reset(self, thread: Thread) -> None:
         self._change(thread.conversation.id, reset_seq=0, start_seq=0)
 
+    def set_summary(
+        self,
+        conversation_id: ConversationId,
+        summary: RunningSummary | None,
+        *,
+        replaces: RunningSummary | None,
+    ) -> None:
+        thread = self.thread(conversation_id)
+        if thread.summary != replaces:
+            raise Stale
+        self.threads[conversation_id] = replace(thread, summary=summary)
+
+    def receipts(
+        self, messages: Iterable[Message], conversation_id: ConversationId
+    ) -> dict[TurnId, str]:
+        self._answer()
+        asked = {message.turn_id for message in messages}
+        return {turn_id: text for turn_id, text in self._receipts.items() if turn_id in asked}
+
     def costs(self, messages: Iterable[Message]) -> dict[TurnId, TurnCost]:
         self._answer()
         return {message.turn_id: self.cost for message in messages if message.turn_id}
@@ -223,6 +244,8 @@ class MemoryConversations:
             if turn.purpose is not Purpose.REPLY:
                 return Begun(turn_id, self._reserved[turn_id])
             self._where[turn_id] = conversation.id
+            if turn.receipt:
+                self._receipts[turn_id] = turn.receipt
             self._set_turn(turn_id, TurnState.RESERVED, turn.prompt_id)
             if turn.prompt is not None:
                 branch = turn.thread.branch()

@@ -8,9 +8,10 @@ a mark in the last user message, which is how a person in a browser says it:
 
     Tell me more [[tokens=40 rate=20 fault=drop after=5 times=1]]
 
-A mark or script with `times=N` holds for N requests. Requests for a title are kept apart, in
-`title_requests`, and answered with what is none, unless `server.script_titles(...)` or a mark in the
-conversation says otherwise: [[title=Peas_in_wet_soil]]. See `Script` for the words. GET /_requests
+A mark or script with `times=N` holds for N requests. What the app asks by itself is kept apart, in
+`title_requests` and `summary_requests`, and answered with what is none, unless `server.script_titles(...)`,
+`server.script_summaries(...)` or a mark in the conversation says otherwise:
+[[title=Peas_in_wet_soil summary=They_sow_peas.]]. See `Script` for the words. GET /_requests
 says what was asked and how it ended; DELETE /_requests forgets it.
 """
 
@@ -63,6 +64,7 @@ class Script:
         0  # 1: each token is the moment it is sent, in milliseconds of the last STAMP_TURN
     )
     title: str = ""  # of a mark: what its conversation is titled, with _ for blanks
+    summary: str = ""  # and how it is summarised
     times: int = 0  # requests it holds for; 0: all
 
     def __post_init__(self) -> None:
@@ -79,8 +81,13 @@ class Script:
         return cls(**{name: kinds[name](value) for name, value in words.items()})
 
 
-_NO_TITLE = Script(reply="***")
-_TITLES = "You give conversations their titles."  # how the app's instructions for one begin
+# How the app begins what it asks by itself, in the first message or the last; and what answers none of it.
+_ASIDES = {
+    "You give conversations their titles.": "title",
+    "You keep the memory of a conversation": "summary",
+    "[The app asks this, not the user.] Summarise": "summary",
+}
+_NONE = Script(reply="***")
 _MARK = re.compile(r"\[\[(\w+=.*?)\]\]")
 
 
@@ -96,9 +103,13 @@ class Seen:
     seconds: float = 0
 
     @property
-    def is_for_title(self) -> bool:
+    def aside(self) -> str:
+        """What the app asks for by itself: "title" or "summary"; or "": it is a person's prompt."""
         messages = self.body.get("messages") or [{}]
-        return str(messages[0].get("content")).startswith(_TITLES)
+        ends = [str(message.get("content")) for message in (messages[0], messages[-1])]
+        return next(
+            (name for mark, name in _ASIDES.items() if any(e.startswith(mark) for e in ends)), ""
+        )
 
     @property
     def prompt(self) -> str:
@@ -113,8 +124,9 @@ class ModelServer:
     def __init__(self, port: int = 0) -> None:
         self.port = port
         self.requests: list[Seen] = []
-        self.title_requests: list[Seen] = []
-        self._script, self._title_script = Script(), _NO_TITLE
+        self.asides: dict[str, list[Seen]] = {name: [] for name in _ASIDES.values()}
+        self._script = Script()
+        self._aside_scripts: dict[str, Script] = {}
         self._used = Counter[Script | str]()  # requests answered by a script or a mark
         self._changed = threading.Condition()
         self._ready = threading.Event()
@@ -126,17 +138,30 @@ class ModelServer:
         return f"http://127.0.0.1:{self.port}/v1"
 
     @property
+    def title_requests(self) -> list[Seen]:
+        return self.asides["title"]
+
+    @property
+    def summary_requests(self) -> list[Seen]:
+        return self.asides["summary"]
+
+    @property
     def live(self) -> int:
         return sum(not seen.end for seen in self.requests)
 
     def script(self, **words: Any) -> None:
         """Answer like this from now on. No words: plainly."""
-        self._script, self._title_script = Script(**words), _NO_TITLE
+        self._script = Script(**words)
+        self._aside_scripts.clear()
         self._used.clear()
 
     def script_titles(self, **words: Any) -> None:
         """Answer requests for a title like this until the next `script`."""
-        self._title_script = Script(**words)
+        self._aside_scripts["title"] = Script(**words)
+
+    def script_summaries(self, **words: Any) -> None:
+        """Answer requests for a summary like this until the next `script`."""
+        self._aside_scripts["summary"] = Script(**words)
 
     def wait_until(self, holds: Callable[[Self], object], within: float = 5) -> None:
         with self._changed:
@@ -174,7 +199,8 @@ class ModelServer:
                     _send(writer, {"live": self.live, "requests": seen})
                 case "DELETE", "/_requests":
                     self.requests.clear()
-                    self.title_requests.clear()
+                    for seen in self.asides.values():
+                        seen.clear()
                     _send(writer, {})
                 case "POST", "/_script":
                     self.script(**body)
@@ -202,16 +228,18 @@ class ModelServer:
     def _note(self, seen: Seen, began: bool = False) -> None:
         with self._changed:
             if began:
-                (self.title_requests if seen.is_for_title else self.requests).append(seen)
+                (self.asides[seen.aside] if seen.aside else self.requests).append(seen)
             self._changed.notify_all()
 
     def _script_for(self, seen: Seen) -> Script:
+        if seen.aside:
+            everything = "\n".join(str(message["content"]) for message in seen.body["messages"])
+            words = re.findall(rf"\[\[[^]]*\b{seen.aside}=(\S+?)[\s\]]", everything)
+            script = self._aside_scripts.get(seen.aside, _NONE)
+            return Script(reply=words[0].replace("_", " ")) if words else script
         marked = Script.parse(seen.prompt)
-        if seen.is_for_title:
-            title = marked and marked.title.replace("_", " ")
-            return Script(reply=title) if title else self._title_script
-        if marked and marked == Script(title=marked.title):  # it says nothing of the reply
-            marked = None
+        if marked and marked == Script(title=marked.title, summary=marked.summary):
+            marked = None  # it says nothing of the reply
         for script, key in ((marked, seen.prompt), (self._script, self._script)):
             if script and not (script.times and self._used[key] >= script.times):
                 self._used[key] += 1

@@ -21,7 +21,7 @@ create trigger spaces_are_never_truncated before truncate on public.spaces
 
 alter table public.conversations                     -- one whose space is gone stays, in none
   add foreign key (space_id, user_id) references public.spaces (id, user_id) on delete set null (space_id);
-create index on public.conversations (space_id, user_id) where space_id is not null;
+create index on public.conversations (space_id, user_id);
 
 -- A summary is read with its conversation's row, which is read before each turn anyway; so a memory is a fact. It holds
 -- for a conversation, a space, or else for all that its person says.
@@ -33,7 +33,7 @@ alter table public.memories
   add column changed_at timestamptz not null default now(),
   add foreign key (space_id, user_id) references public.spaces (id, user_id) on delete cascade,
   add check (num_nonnulls(conversation_id, space_id) <= 1);
-create index on public.memories (space_id, user_id) where space_id is not null;
+create index on public.memories (space_id, user_id);
 
 -- functions ---------------------------------------------------------------------------------------------
 

@@ -5,16 +5,19 @@ begin -> plan_context -> store the prompt and reserve its worst cost -> a thread
 -> once, after the first complete reply, the same way: a title
 """
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 from uuid import uuid4
 
 from services.chat.live_turn import LiveTurn, LiveTurns
+from services.chat.paid_calls import LONGEST_TEXT, LONGEST_TURN, Call, PaidCalls, TurnStore
 from services.chat.remote_turn import RemoteTurn
 from services.chat.setup import Setup, choose_setup
+from services.chat.summaries import NoSummary, Summarising
 from services.chat.titles import Titling, clean_title, first_words, plan_title
 from services.domain import (
     Conversation,
@@ -26,67 +29,63 @@ from services.domain import (
     Preferences,
     Purpose,
     Role,
+    RunningSummary,
+    Summary,
     Thread,
     Tokens,
     TurnId,
-    UserId,
-    Window,
 )
 from services.errors import (
     AppError,
     BadInput,
     Busy,
     InstructionsTooLong,
-    ModelFailure,
-    ModelUnavailable,
     NotFound,
-    SignedOut,
     Stale,
     StoreUnavailable,
     Tampered,
 )
 from services.events import log_event
-from services.llm import ModelInfo, Models, Offer
-from services.memory import ContextBudget, ContextPlan, History, TokenCounter, plan_context
+from services.llm import Models
+from services.memory import (
+    Compaction,
+    ContextBudget,
+    ContextPlan,
+    History,
+    Receipt,
+    TokenCounter,
+    plan_compaction,
+    plan_context,
+)
 from services.store.rows import TurnState
-from services.store.turns import Begun, ClientTurnId, Ending, NewTurn, OpenTurn
+from services.store.turns import Ending, OpenTurn
 
-LEASE_SECONDS = 10  # prolonged every second; after a kill the turn is settled so much later
-_LONGEST_TURN = 1200  # seconds: a token that lives so long outlives every turn
-_LEAST_REPLY_TOKENS = 64  # a shorter reply is not worth its prompt
 _TITLE_SECONDS = 30.0  # for which a title is waited
-_PATIENCE = 900.0  # seconds for which a reply waits for a database that is away
-_LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; not much more can be sealed
-_LONGEST_PIECE = 20_000  # characters of a reply that are looked at together
+_SUMMARY_SECONDS = 120.0
+_LONGEST_SUMMARY = 60_000  # bytes
+_MOST_CALLS = 40  # of the model, for one summary: a long conversation is folded in chunks
 
 
-class ConversationStore(Protocol):
+class ConversationStore(TurnStore, Protocol):
     """What a chat needs of one person's conversations."""
 
-    @property
-    def user_id(self) -> UserId: ...
-    def keep_fresh(self, seconds: int) -> None: ...
     def cached(self, conversation_id: ConversationId) -> Thread | None: ...
     def thread(self, conversation_id: ConversationId) -> Thread: ...
     def create(self, title: str, policy: MemoryPolicy, model: str | None = None) -> Thread: ...
     def unmake(self, conversation_id: ConversationId) -> None: ...
     def discard(self, conversation_id: ConversationId, seconds: int) -> None: ...
-    def begin_turn(self, turn: NewTurn) -> Begun: ...
-    def checkpoint_turn(
-        self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
-    ) -> bool: ...
-    def finish_turn(self, ending: Ending) -> None: ...
     def give_title(self, conversation_id: ConversationId, title: str) -> bool: ...
     def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One call of a model, and how much it may say."""
-
-    offer: Offer
-    plan: ContextPlan
-    max_tokens: int
+    def receipts(
+        self, messages: Iterable[Message], conversation_id: ConversationId
+    ) -> Mapping[TurnId, str]: ...
+    def set_summary(
+        self,
+        conversation_id: ConversationId,
+        summary: RunningSummary | None,
+        *,
+        replaces: RunningSummary | None,
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +99,14 @@ class Chat:
     instructions: str = field(repr=False)  # the deployment's
     sweep: Callable[[], None]  # settles turns whose lease ran out
     preferences: Callable[[], Preferences] = Preferences
-    first_policy: MemoryPolicy = field(default_factory=Window)
+    first_policy: MemoryPolicy = field(default_factory=Summary)  # the deployment's
     titling: Titling | None = None  # None: titles stay the first words
+    summarising: Summarising = field(default_factory=Summarising)
+
+    @property
+    def calls(self) -> PaidCalls:
+        return PaidCalls(self.store, self.counter)
+
     _opened: set[ConversationId] = field(default_factory=set[ConversationId], repr=False)
     _unsure: dict[ConversationId, MessageId] = field(
         default_factory=dict[ConversationId, MessageId], repr=False
@@ -123,7 +128,7 @@ class Chat:
         OverBudget, PromptTooLong, BadInput, NotFound, StoreUnavailable.
         """
         prompt = _clean(prompt)
-        self.store.keep_fresh(_LONGEST_TURN)
+        self.store.keep_fresh(LONGEST_TURN)
         if conversation_id is None:
             return self._begin_new(prompt, model)
         if conversation_id in self._unsure:
@@ -148,7 +153,7 @@ class Chat:
 
         Raise what `begin` raises.
         """
-        self.store.keep_fresh(_LONGEST_TURN)
+        self.store.keep_fresh(LONGEST_TURN)
         thread = self.open(conversation_id)
         if message_id:
             thread = thread.up_to(message_id)
@@ -223,7 +228,44 @@ class Chat:
 
     def view(self, thread: Thread, setup: Setup) -> ContextPlan:
         """What the next turn would see. Raise PromptTooLong (Full: it no longer fits), InstructionsTooLong."""
-        return self._plan(setup, thread, thread.branch(), None)
+        return self._plan(setup, thread, self._history(setup, thread, thread.branch(), None))
+
+    def receipt(self, thread: Thread, reply: Message) -> Receipt | None:
+        """What the model was shown for *reply*, where that was kept. Raise StoreUnavailable."""
+        kept = self.store.receipts([reply], thread.conversation.id)
+        text = kept.get(reply.turn_id) if reply.turn_id else None
+        return Receipt.read(text) if text else None
+
+    def next_receipt(self, thread: Thread, setup: Setup) -> Receipt:
+        """What the model would be shown in the next turn. Raise as `view`."""
+        history = self._history(setup, thread, thread.branch(), None)
+        plan = self._plan(setup, thread, history)
+        return Receipt.of(thread.conversation.policy, setup.info.name, history, plan)
+
+    def change_summary(self, thread: Thread, text: str) -> None:
+        """Let the summary of *thread* say *text*; without any it is taken away.
+
+        Raise BadInput, Stale (it was changed meanwhile), StoreUnavailable.
+        """
+        now = thread.summary
+        text = text.replace("\x00", "").strip()
+        if len(text.encode(errors="ignore")) > _LONGEST_SUMMARY:
+            raise BadInput("That is more than a summary can hold: shorten it.")
+        summary = None
+        if text and now:
+            summary = replace(now, text=text, made_at=datetime.now(UTC), is_edited=True)
+        self.store.set_summary(thread.conversation.id, summary, replaces=now)
+
+    def rebuild_summary(self, thread: Thread) -> None:
+        """Have the summary made anew of all that it covers, in the background. Raise Stale, StoreUnavailable."""
+        conversation_id = thread.conversation.id
+        if self.summarising.claim(self.store.user_id, conversation_id, is_wanted=True):
+            try:
+                self.store.set_summary(conversation_id, None, replaces=thread.summary)
+            except AppError:
+                self.summarising.over(conversation_id)
+                raise
+            self._begin_summary(conversation_id)
 
     def setup(self, thread: Thread | None, picked: str | None = None) -> Setup:
         """What the next turn of *thread* is made with, or the first of one with the model *picked*."""
@@ -241,6 +283,7 @@ class Chat:
     def leave(self, within: float = 2.0) -> None:
         """Stop the turns that were begun here, and let them be stored."""
         self.live_turns.stop(self.store, within)
+        self.summarising.turns.stop(self.store, within)
         if self.titling:
             self.titling.turns.stop(self.store, within)
 
@@ -248,11 +291,21 @@ class Chat:
         """The person's conversations whose titles the model is making, here in this process."""
         return self.titling.coming(self.store.user_id) if self.titling else frozenset()
 
+    def summaries_coming(self) -> frozenset[ConversationId]:
+        """The person's conversations whose summaries the model is making, here in this process."""
+        return self.summarising.coming(self.store.user_id)
+
+    def summary_failure(self, conversation_id: ConversationId) -> AppError | None:
+        """Why the conversation's last summary was not made, until one is."""
+        return self.summarising.failure(conversation_id)
+
     def discard(self, conversation_id: ConversationId, seconds: int) -> None:
-        """Stop the reply and the title that are coming; have the conversation destroyed in so many seconds."""
+        """Stop what is coming of it; have the conversation destroyed in so many seconds."""
         self.stop(conversation_id)
         if self.titling and (title := self.titling.turns.find(self.store.user_id, conversation_id)):
             title.stop()
+        if summary := self.summarising.turns.find(self.store.user_id, conversation_id):
+            summary.stop()
         self.store.discard(conversation_id, seconds)
 
     # --- inside ---------------------------------------------------------------------------------
@@ -321,94 +374,54 @@ class Chat:
         if self._is_live(thread.conversation.id):
             raise Busy
         setup = self.setup(thread)
-        plan = self._plan(setup, thread, past, again.body if again else prompt)
+        history = self._history(setup, thread, past, again.body if again else prompt)
+        plan = self._plan(setup, thread, history)
+        receipt = Receipt.of(thread.conversation.policy, setup.info.name, history, plan)
         try:
-            turn, call = self._reserve(thread, setup.offer, plan, prompt_id, prompt)
+            turn, call = self.calls.reserve(
+                thread, setup.offer, plan, prompt_id, prompt, receipt=receipt.written()
+            )
         except StoreUnavailable:
             self._unsure[thread.conversation.id] = prompt_id
             raise
         self._unsure.pop(thread.conversation.id, None)
         self.live_turns.run(
             turn,
-            lambda said: self._checkpoint(turn, said),
+            lambda said: self.calls.checkpoint(turn, said),
             lambda turn: self._reply(turn, call),
         )
         return turn
 
-    def _reserve(
-        self,
-        thread: Thread,
-        offer: Offer,
-        plan: ContextPlan,
-        prompt_id: MessageId,
-        prompt: str | None,
-        purpose: Purpose = Purpose.REPLY,
-    ) -> tuple[LiveTurn, _Call]:
-        """A turn that is begun in the books, and the call it may make. Raise as `begin`."""
-        info = offer.info
-        worst_prompt = info.cost_micro(Tokens(plan.bound_tokens, 0))
-        begun = self.store.begin_turn(
-            NewTurn(
-                client_turn_id=ClientTurnId(uuid4()),
-                thread=thread,
-                prompt_id=prompt_id,
-                prompt=prompt,
-                start_seq=plan.start_seq,
-                model=info.name,
-                prompt_micro=worst_prompt,
-                reply_micro=_reply_micro(info, plan.reply_tokens),
-                least_reply_micro=_reply_micro(info, min(_LEAST_REPLY_TOKENS, plan.reply_tokens)),
-                lease_seconds=LEASE_SECONDS,
-                purpose=purpose,
-            )
-        )
-        affordable = info.affordable_reply(begun.reserved_micro - worst_prompt)
-        max_tokens = min(plan.reply_tokens, affordable)
-        turn = LiveTurn(
-            self.store.user_id,
-            thread.conversation.id,
-            begun.turn_id,
-            prompt_id,
-            owner=self.store,
-            thread=_with_prompt(thread, prompt_id, prompt, plan.start_seq) if prompt else None,
-            purpose=purpose,
-        )
-        log_event(
-            "turn.begun",
-            turn=turn.id,
-            purpose=purpose,
-            reserved_micro=begun.reserved_micro,
-            prompt_tokens=plan.prompt_tokens,
-            max_tokens=max_tokens,
-            omitted=len(plan.omitted),
-        )
-        return turn, _Call(offer, plan, max_tokens)
-
-    def _plan(
+    def _history(
         self, setup: Setup, thread: Thread, past: tuple[Message, ...], prompt: str | None
-    ) -> ContextPlan:
-        if setup.is_too_long:
-            raise InstructionsTooLong
-        history = History(
+    ) -> History:
+        return History(
             instructions=setup.instructions,
             past=past,
             prompt=prompt,
             start_seq=_start_seq(thread.conversation, past),
             reset_seq=thread.conversation.reset_seq,
+            summary=thread.summary,
         )
-        budget = ContextBudget(setup.info.context_tokens, setup.info.reply_tokens)
-        return plan_context(thread.conversation.policy, history, budget, self.counter)
 
-    def _reply(self, turn: LiveTurn, call: _Call) -> None:
-        """Produce the reply, and once its followers know, have the conversation titled."""
-        titling = None
+    def _plan(self, setup: Setup, thread: Thread, history: History) -> ContextPlan:
+        if setup.is_too_long:
+            raise InstructionsTooLong
+        return plan_context(thread.conversation.policy, history, _budget(setup), self.counter)
+
+    def _reply(self, turn: LiveTurn, call: Call) -> None:
+        """Produce the reply, and once its followers know, have the conversation titled and summarised."""
+        titling, is_to_summarise = None, False
         try:
-            self._produce(turn, call)
+            self.calls.produce(turn, call)
             titling = self._claim_title(turn)  # before they know, so that they can await it
+            is_to_summarise = self._claim_summary(turn, call)
         finally:
             turn.close(turn.failure)
         if titling:
             self._begin_title(titling, turn.conversation_id)
+        if is_to_summarise:
+            self._begin_summary(turn.conversation_id)
 
     def _claim_title(self, reply: LiveTurn) -> Titling | None:
         """What to title with, if *reply* is the first that is complete and nobody gave a title yet."""
@@ -426,7 +439,7 @@ class Chat:
         def beat(_: str) -> None:
             if time.monotonic() > give_up_at:
                 turn.stop()
-            self._checkpoint(turn, "")
+            self.calls.checkpoint(turn, "")
 
         try:
             thread = self.store.thread(conversation_id)
@@ -435,7 +448,7 @@ class Chat:
             plan = plan_title(branch, offer.info.context_tokens, self.counter)
             if plan is None or thread.conversation.is_titled:
                 return
-            turn, call = self._reserve(thread, offer, plan, branch[0].id, None, Purpose.TITLE)
+            turn, call = self.calls.reserve(thread, offer, plan, branch[0].id, None, Purpose.TITLE)
             titling.turns.run(turn, beat, lambda turn: self._title(titling, turn, call))
             is_begun = True
         except AppError:
@@ -444,10 +457,10 @@ class Chat:
             if not is_begun:
                 titling.over(conversation_id)
 
-    def _title(self, titling: Titling, turn: LiveTurn, call: _Call) -> None:
+    def _title(self, titling: Titling, turn: LiveTurn, call: Call) -> None:
         """Produce a title, and give it unless the model failed, ran on or made none."""
         try:
-            reported = self._produce(turn, call)
+            reported = self.calls.produce(turn, call)
             is_cut = reported is not None and reported.reply >= call.max_tokens
             title = None if turn.failure or turn.is_stopped or is_cut else clean_title(turn.said())
             is_given = bool(title and self.store.give_title(turn.conversation_id, title))
@@ -458,101 +471,89 @@ class Chat:
             titling.over(turn.conversation_id)
             turn.close(turn.failure)
 
-    def _produce(self, turn: LiveTurn, call: _Call) -> Tokens | None:
-        """Stream into *turn*, store and settle, however it ends. Return what the endpoint counted."""
-        used: Tokens | None = None
-        reported: Tokens | None = None
+    def _claim_summary(self, reply: LiveTurn, call: Call) -> bool:
+        """Whether the conversation is now ours to look at: its context fills, or something fell out of it."""
+        thread = self.store.cached(reply.conversation_id)
+        if thread is None or not isinstance(thread.conversation.policy, Summary):
+            return False
+        room = call.offer.info.context_tokens - call.offer.info.reply_tokens
+        is_near = 2 * call.plan.prompt_tokens > room or bool(call.plan.omitted)
+        return is_near and self.summarising.claim(reply.user_id, reply.conversation_id)
+
+    def _compaction(self, thread: Thread) -> Compaction | None:
+        setup = self.setup(thread)
+        if setup.is_too_long:
+            return None
+        history = self._history(setup, thread, thread.branch(), None)
+        return plan_compaction(
+            history, _budget(setup), self.counter, is_cache_cheap=setup.info.is_cache_cheap
+        )
+
+    def _begin_summary(self, conversation_id: ConversationId) -> None:
+        """Have the model put into words what no longer fits; nothing waits for it."""
+        worker = threading.Thread(
+            target=self._summarise,
+            args=[conversation_id],
+            name=f"summary-{conversation_id}",
+            daemon=True,
+        )
+        worker.start()
+
+    def _summarise(self, conversation_id: ConversationId) -> None:
         failure: AppError | None = None
-        is_called = False
         try:
-            if self._checkpoint(turn, "") and not turn.is_stopped:
-                is_called = True
-                stream = call.offer.client.start(call.plan.messages, max_tokens=call.max_tokens)
-                turn.when_stopped(stream.cancel)
-                for piece in stream:
-                    if isinstance(piece, Tokens):
-                        used = reported = piece
-                    else:
-                        _push(turn, piece)
-            elif not turn.is_stopped:
-                failure = StoreUnavailable("lapsed before the model was called")
-        except AppError as error:
-            failure = error
-        except Exception:  # a bug: the turn is settled all the same, and the bug seen
-            failure = ModelUnavailable(ModelFailure.GARBLED)
-            raise
+            for _ in range(_MOST_CALLS):
+                thread = self.store.thread(conversation_id)
+                compaction = self._compaction(thread)
+                if compaction is None:
+                    break
+                self._fold(thread, compaction)
+                if not compaction.waiting:
+                    break
+        except AppError as error:  # the latest messages are shown as they are
+            failure = None if isinstance(error, (Stale, NotFound)) else error
+            log_event("summary.lost", conversation=conversation_id)
         finally:
-            if used is None and is_called:
-                used = self._counted(call, turn.said(), is_failed=failure is not None)
-            turn.failure = self._settle(turn, call.offer.info, used or Tokens(0, 0), failure)
-        return reported
+            self.summarising.over(conversation_id, failure)
 
-    def _settle(
-        self, turn: LiveTurn, info: ModelInfo, tokens: Tokens, failure: AppError | None
-    ) -> AppError | None:
-        said = turn.said()
-        outcome = (
-            Outcome.STOPPED if turn.is_stopped else Outcome.FAILED if failure else Outcome.COMPLETE
-        )
-        ending = Ending(
-            turn_id=turn.id,
-            conversation_id=turn.conversation_id,
-            prompt_id=turn.prompt_id,
-            reply_id=MessageId(uuid4()),
-            reply=said if turn.purpose is Purpose.REPLY else "",
-            outcome=outcome,
-            tokens=tokens,
-            cost_micro=info.cost_micro(tokens),
-        )
-        unsaved = self._finish(ending)
-        log_event(
-            "turn.finished",
-            turn=turn.id,
-            purpose=turn.purpose,
-            outcome=outcome,
-            prompt_tokens=tokens.prompt,
-            reply_tokens=tokens.reply,
-            cost_micro=ending.cost_micro,
-            saved=unsaved is None,
-        )
-        return unsaved or (None if turn.is_stopped else failure)
+    def _fold(self, thread: Thread, compaction: Compaction) -> None:
+        """One call of the model, whose answer becomes part of the summary. Raise AppError."""
+        give_up_at = time.monotonic() + _SUMMARY_SECONDS
+        offer, first = self.setup(thread).offer, thread.branch()[0]
 
-    def _finish(self, ending: Ending) -> AppError | None:
-        """Store the ending; wait for a database that is away, which loses nothing meanwhile."""
-        deadline, pause = time.monotonic() + _PATIENCE, 0.2
-        while True:
-            try:
-                self.store.keep_fresh(_LONGEST_TURN // 20)
-                self.store.finish_turn(ending)
-            except StoreUnavailable as error:
-                if time.monotonic() > deadline:
-                    return error
-                time.sleep(pause)
-                pause = min(2 * pause, 5.0)
-            except (SignedOut, Tampered, Busy, NotFound) as error:
-                return error
-            else:
-                return None
+        def beat(_: str) -> None:
+            if time.monotonic() > give_up_at:
+                turn.stop()
+            self.calls.checkpoint(turn, "")
 
-    def _counted(self, call: _Call, said: str, *, is_failed: bool) -> Tokens:
-        """Our own count, where the endpoint reported none; it leans high, but not above what is reserved."""
-        if is_failed and not said:
-            return Tokens(0, 0)
-        return Tokens(
-            min(call.plan.prompt_tokens, call.plan.bound_tokens),
-            min(self.counter.count(said), call.max_tokens),
+        turn, call = self.calls.reserve(
+            thread, offer, compaction.call, first.id, None, Purpose.SUMMARY
         )
+        reported: list[Tokens | None] = []
 
-    def _checkpoint(self, turn: LiveTurn, said: str) -> bool:
-        return self.store.checkpoint_turn(turn.id, turn.conversation_id, said, LEASE_SECONDS)
+        def produce(turn: LiveTurn) -> None:
+            reported.append(self.calls.produce(turn, call))
+            turn.close(turn.failure)
+
+        self.summarising.turns.run(turn, beat, produce)
+        turn.wait(LONGEST_TURN)
+        if turn.failure:
+            raise turn.failure
+        used = reported[0] if reported else None
+        is_cut = turn.is_stopped or (used is not None and used.reply >= call.max_tokens)
+        summary = compaction.summary(turn.said(), datetime.now(UTC), is_cut=is_cut)
+        if summary is None:
+            raise NoSummary
+        self.store.set_summary(thread.conversation.id, summary, replaces=thread.summary)
+        log_event("summary.made", turn=turn.id, messages=len(compaction.folded))
 
     def _is_live(self, conversation_id: ConversationId) -> bool:
         turn = self.live_turns.find(self.store.user_id, conversation_id)
         return turn is not None and not turn.is_done
 
 
-def _reply_micro(info: ModelInfo, tokens: int) -> int:
-    return info.cost_micro(Tokens(0, tokens))
+def _budget(setup: Setup) -> ContextBudget:
+    return ContextBudget(setup.info.context_tokens, setup.info.reply_tokens)
 
 
 def _seen_revs(thread: Thread) -> set[int]:
@@ -561,24 +562,6 @@ def _seen_revs(thread: Thread) -> set[int]:
     rev, last = thread.conversation.rev, thread.messages[-2:]
     is_awaited = len(last) == 2 and last[0].role is Role.USER and last[1].parent_id == last[0].id
     return {rev, rev - 1} if is_awaited else {rev}
-
-
-def _with_prompt(thread: Thread, prompt_id: MessageId, prompt: str, start_seq: int) -> Thread:
-    """*thread* as it stands once *prompt* is stored, but for the database's own times."""
-    branch = thread.branch()
-    message = Message(
-        id=prompt_id,
-        seq=thread.messages[-1].seq + 1 if thread.messages else 1,
-        parent_id=branch[-1].id if branch else None,
-        role=Role.USER,
-        body=prompt,
-        created_at=datetime.now(UTC),
-    )
-    conversation = replace(
-        thread.conversation, rev=thread.conversation.rev + 1, start_seq=start_seq
-    )
-    messages = (*thread.messages, message)
-    return replace(thread, conversation=conversation, messages=messages, tip_id=None)
 
 
 def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
@@ -595,16 +578,9 @@ def _clean(prompt: str) -> str:
         size = len(text.encode())
     except UnicodeEncodeError:
         raise BadInput("That text has a character that cannot be stored.") from None
-    if size > _LONGEST_TEXT:
+    if size > LONGEST_TEXT:
         raise BadInput("That is more than one message can hold: send it in parts.")
     return text
-
-
-def _push(turn: LiveTurn, piece: str) -> None:
-    """Add *piece*. Raise ModelUnavailable, with what fits added, far beyond what was asked for."""
-    for start in range(0, len(piece), _LONGEST_PIECE):
-        if turn.push(piece[start : start + _LONGEST_PIECE]) > _LONGEST_TEXT:
-            raise ModelUnavailable(ModelFailure.GARBLED)
 
 
 def _awaits_reply(thread: Thread) -> bool:

@@ -37,6 +37,11 @@ class ModelInfo:
         )
         return -(-parts // _MILLION)
 
+    @property
+    def is_cache_cheap(self) -> bool:
+        """Whether what a provider's cache holds costs less than a third."""
+        return 3 * self.cached_input_micro < self.input_micro or not self.input_micro
+
     def affordable_reply(self, micro: int) -> int:
         """How many tokens of a reply *micro* pays for, at most `reply_tokens`."""
         if not self.output_micro:

@@ -14,6 +14,7 @@ from services.memory.context import (
 )
 from services.memory.counts import CachedCounter
 from services.memory.planner import plan_context
+from services.memory.receipt import RecalledNote, Receipt
 from services.memory.tokens import RegexCounter, TokenCounter
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "Part",
     "PartKind",
     "Recalled",
+    "RecalledNote",
+    "Receipt",
     "RegexCounter",
     "RunningSummary",
     "TokenCounter",

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from services.chat import Chat, LiveTurn, LiveTurns
+from services.chat.paid_calls import PaidCalls
 from services.domain import (
     ConversationId,
     Full,
@@ -305,13 +306,13 @@ def test_what_a_killed_process_had_been_told_becomes_a_message(
     monkeypatch: pytest.MonkeyPatch,
 ):
     """A killed process neither finishes nor beats: both are taken from it here."""
-    monkeypatch.setattr("services.chat.service.LEASE_SECONDS", 2)
+    monkeypatch.setattr("services.chat.paid_calls.LEASE_SECONDS", 2)
     dying = make_chat(maya)
     with a_slow_reply(server, "tokens=400 rate=20 times=1") as prompt:
         turn = dying.begin(None, prompt)
         _wait_for_checkpoint(stack, turn)
         monkeypatch.setattr(type(dying.store), "checkpoint_turn", lambda *_: False)
-        monkeypatch.setattr(type(dying), "_finish", lambda *_: None)
+        monkeypatch.setattr(PaidCalls, "_finish", lambda *_: None)
         turn.stop()
         done(turn)
     monkeypatch.undo()
@@ -513,6 +514,7 @@ def test_full_memory_refuses_before_it_overflows_and_loses_nothing(
 
 def test_the_view_begins_where_the_window_does(chat: Chat):
     thread = ask(chat, "prompt 0")
+    chat.store.set_policy(thread.conversation.id, Window())
     for n in range(1, 12):
         thread = ask(chat, f"prompt {n}", thread.conversation.id)
         view = chat.view(thread, chat.setup(thread))
@@ -733,7 +735,7 @@ def leave_a_killed_turn(
         turn = chat.begin(None, it)
         _wait_for_checkpoint(stack, turn)
         killed.setattr(type(chat.store), "checkpoint_turn", lambda *_: False)
-        killed.setattr(type(chat), "_finish", lambda *_: None)
+        killed.setattr(PaidCalls, "_finish", lambda *_: None)
         turn.stop()
         done(turn)
     with stack.connect() as database:
@@ -790,7 +792,7 @@ def test_a_second_reply_is_adopted_though_its_conversation_was_opened_before_it_
         survivor = make_chat(maya)
         survivor.open(turn.conversation_id)
         killed.setattr(type(chat.store), "checkpoint_turn", lambda *_: False)
-        killed.setattr(type(chat), "_finish", lambda *_: None)
+        killed.setattr(PaidCalls, "_finish", lambda *_: None)
         turn.stop()
         done(turn)
     with stack.connect() as database:

@@ -1,0 +1,246 @@
+"""Calls of the model that are paid for: reserved before, settled after, however they end.
+
+reserve -> the caller has a thread `produce` the reply -> what was said is stored, and the turn settled
+"""
+
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Protocol
+from uuid import uuid4
+
+from services.chat.live_turn import LiveTurn
+from services.domain import (
+    ConversationId,
+    Message,
+    MessageId,
+    Outcome,
+    Purpose,
+    Role,
+    Thread,
+    Tokens,
+    TurnId,
+    UserId,
+)
+from services.errors import (
+    AppError,
+    Busy,
+    ModelFailure,
+    ModelUnavailable,
+    NotFound,
+    SignedOut,
+    StoreUnavailable,
+    Tampered,
+)
+from services.events import log_event
+from services.llm import ModelInfo, Offer
+from services.memory import ContextPlan, TokenCounter
+from services.store.turns import Begun, ClientTurnId, Ending, NewTurn
+
+LEASE_SECONDS = 10  # prolonged every second; after a kill the turn is settled so much later
+LONGEST_TURN = 1200  # seconds: a token that lives so long outlives every turn
+LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; not much more can be sealed
+_LEAST_REPLY_TOKENS = 64  # a shorter reply is not worth its prompt
+_PATIENCE = 900.0  # seconds for which a reply waits for a database that is away
+_LONGEST_PIECE = 20_000  # characters of a reply that are looked at together
+
+
+class TurnStore(Protocol):
+    """What a call needs of one person's turns."""
+
+    @property
+    def user_id(self) -> UserId: ...
+    def keep_fresh(self, seconds: int) -> None: ...
+    def begin_turn(self, turn: NewTurn) -> Begun: ...
+    def checkpoint_turn(
+        self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
+    ) -> bool: ...
+    def finish_turn(self, ending: Ending) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a model, and how much it may say."""
+
+    offer: Offer
+    plan: ContextPlan
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class PaidCalls:
+    """The calls of one signed-in person."""
+
+    store: TurnStore
+    counter: TokenCounter
+
+    def reserve(
+        self,
+        thread: Thread,
+        offer: Offer,
+        plan: ContextPlan,
+        prompt_id: MessageId,
+        prompt: str | None,
+        purpose: Purpose = Purpose.REPLY,
+        receipt: str | None = None,
+    ) -> tuple[LiveTurn, Call]:
+        """A turn that is begun in the books, and the call it may make.
+
+        Raise Stale, Busy, OverBudget, NotFound, Tampered, StoreUnavailable.
+        """
+        info = offer.info
+        worst_prompt = info.cost_micro(Tokens(plan.bound_tokens, 0))
+        begun = self.store.begin_turn(
+            NewTurn(
+                client_turn_id=ClientTurnId(uuid4()),
+                thread=thread,
+                prompt_id=prompt_id,
+                prompt=prompt,
+                start_seq=plan.start_seq,
+                model=info.name,
+                prompt_micro=worst_prompt,
+                reply_micro=_reply_micro(info, plan.reply_tokens),
+                least_reply_micro=_reply_micro(info, min(_LEAST_REPLY_TOKENS, plan.reply_tokens)),
+                lease_seconds=LEASE_SECONDS,
+                purpose=purpose,
+                receipt=receipt,
+            )
+        )
+        affordable = info.affordable_reply(begun.reserved_micro - worst_prompt)
+        max_tokens = min(plan.reply_tokens, affordable)
+        turn = LiveTurn(
+            self.store.user_id,
+            thread.conversation.id,
+            begun.turn_id,
+            prompt_id,
+            owner=self.store,
+            thread=_with_prompt(thread, prompt_id, prompt, plan.start_seq) if prompt else None,
+            purpose=purpose,
+        )
+        log_event(
+            "turn.begun",
+            turn=turn.id,
+            purpose=purpose,
+            reserved_micro=begun.reserved_micro,
+            prompt_tokens=plan.prompt_tokens,
+            max_tokens=max_tokens,
+            omitted=len(plan.omitted),
+        )
+        return turn, Call(offer, plan, max_tokens)
+
+    def produce(self, turn: LiveTurn, call: Call) -> Tokens | None:
+        """Stream into *turn*, store and settle, however it ends. Return what the endpoint counted."""
+        used: Tokens | None = None
+        reported: Tokens | None = None
+        failure: AppError | None = None
+        is_called = False
+        try:
+            if self.checkpoint(turn, "") and not turn.is_stopped:
+                is_called = True
+                stream = call.offer.client.start(call.plan.messages, max_tokens=call.max_tokens)
+                turn.when_stopped(stream.cancel)
+                for piece in stream:
+                    if isinstance(piece, Tokens):
+                        used = reported = piece
+                    else:
+                        _push(turn, piece)
+            elif not turn.is_stopped:
+                failure = StoreUnavailable("lapsed before the model was called")
+        except AppError as error:
+            failure = error
+        except Exception:  # a bug: the turn is settled all the same, and the bug seen
+            failure = ModelUnavailable(ModelFailure.GARBLED)
+            raise
+        finally:
+            if used is None and is_called:
+                used = self._counted(call, turn.said(), is_failed=failure is not None)
+            turn.failure = self._settle(turn, call.offer.info, used or Tokens(0, 0), failure)
+        return reported
+
+    def _settle(
+        self, turn: LiveTurn, info: ModelInfo, tokens: Tokens, failure: AppError | None
+    ) -> AppError | None:
+        said = turn.said()
+        outcome = (
+            Outcome.STOPPED if turn.is_stopped else Outcome.FAILED if failure else Outcome.COMPLETE
+        )
+        ending = Ending(
+            turn_id=turn.id,
+            conversation_id=turn.conversation_id,
+            prompt_id=turn.prompt_id,
+            reply_id=MessageId(uuid4()),
+            reply=said if turn.purpose is Purpose.REPLY else "",
+            outcome=outcome,
+            tokens=tokens,
+            cost_micro=info.cost_micro(tokens),
+        )
+        unsaved = self._finish(ending)
+        log_event(
+            "turn.finished",
+            turn=turn.id,
+            purpose=turn.purpose,
+            outcome=outcome,
+            prompt_tokens=tokens.prompt,
+            reply_tokens=tokens.reply,
+            cost_micro=ending.cost_micro,
+            saved=unsaved is None,
+        )
+        return unsaved or (None if turn.is_stopped else failure)
+
+    def _finish(self, ending: Ending) -> AppError | None:
+        """Store the ending; wait for a database that is away, which loses nothing meanwhile."""
+        deadline, pause = time.monotonic() + _PATIENCE, 0.2
+        while True:
+            try:
+                self.store.keep_fresh(LONGEST_TURN // 20)
+                self.store.finish_turn(ending)
+            except StoreUnavailable as error:
+                if time.monotonic() > deadline:
+                    return error
+                time.sleep(pause)
+                pause = min(2 * pause, 5.0)
+            except (SignedOut, Tampered, Busy, NotFound) as error:
+                return error
+            else:
+                return None
+
+    def _counted(self, call: Call, said: str, *, is_failed: bool) -> Tokens:
+        """Our own count, where the endpoint reported none; it leans high, but not above what is reserved."""
+        if is_failed and not said:
+            return Tokens(0, 0)
+        return Tokens(
+            min(call.plan.prompt_tokens, call.plan.bound_tokens),
+            min(self.counter.count(said), call.max_tokens),
+        )
+
+    def checkpoint(self, turn: LiveTurn, said: str) -> bool:
+        return self.store.checkpoint_turn(turn.id, turn.conversation_id, said, LEASE_SECONDS)
+
+
+def _reply_micro(info: ModelInfo, tokens: int) -> int:
+    return info.cost_micro(Tokens(0, tokens))
+
+
+def _with_prompt(thread: Thread, prompt_id: MessageId, prompt: str, start_seq: int) -> Thread:
+    """*thread* as it stands once *prompt* is stored, but for the database's own times."""
+    branch = thread.branch()
+    message = Message(
+        id=prompt_id,
+        seq=thread.messages[-1].seq + 1 if thread.messages else 1,
+        parent_id=branch[-1].id if branch else None,
+        role=Role.USER,
+        body=prompt,
+        created_at=datetime.now(UTC),
+    )
+    conversation = replace(
+        thread.conversation, rev=thread.conversation.rev + 1, start_seq=start_seq
+    )
+    messages = (*thread.messages, message)
+    return replace(thread, conversation=conversation, messages=messages, tip_id=None)
+
+
+def _push(turn: LiveTurn, piece: str) -> None:
+    """Add *piece*. Raise ModelUnavailable, with what fits added, far beyond what was asked for."""
+    for start in range(0, len(piece), _LONGEST_PIECE):
+        if turn.push(piece[start : start + _LONGEST_PIECE]) > LONGEST_TEXT:
+            raise ModelUnavailable(ModelFailure.GARBLED)

@@ -1,0 +1,117 @@
+"""What the model was shown in one turn: kept with the turn, so that a reader can look it up later.
+
+Messages never change, so they are named; what may change (instructions, facts, the summary) is kept word
+for word. A receipt is stored as JSON, sealed by whoever stores it.
+"""
+
+from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter, ValidationError
+
+from services.domain import Fact, FactId, MemoryPolicy, MessageId, RunningSummary
+from services.memory.context import ContextPlan, History, Part, PartKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecalledNote:
+    """A message that was brought back, and by which words of the prompt."""
+
+    message_id: MessageId
+    tokens: int
+    matched: tuple[str, ...] = field(default=(), repr=False)  # empty: it stood beside one
+    recalled_for: MessageId | None = None  # an earlier prompt; None: the turn's own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What was sent, and the tokens of each part, leaning high; they add up to *prompt_tokens*."""
+
+    policy: str  # "full", "window", "summary", "retrieval"
+    model: str
+    instructions: str = field(repr=False)
+    instructions_tokens: int
+    facts: tuple[tuple[FactId, str], ...] = field(default=(), repr=False)
+    facts_tokens: int = 0
+    summary: RunningSummary | None = None
+    summary_tokens: int = 0
+    kept: tuple[tuple[int, int], ...] = ()  # the seq of each message word for word, and its tokens
+    recalled: tuple[RecalledNote, ...] = ()
+    asked_tokens: int = 0  # of the prompt itself
+    frame_tokens: int = 0  # what stands around all of these
+    summarised: int = 0  # messages that the summary stands for
+    omitted: int = 0  # messages seen in no form
+    prompt_tokens: int
+    reply_tokens: int  # kept free for the reply, at most
+    start_seq: int
+    epoch_seq: int = 0
+
+    @classmethod
+    def of(cls, policy: MemoryPolicy, model: str, history: History, plan: ContextPlan) -> "Receipt":
+        """What *plan*, made of *history*, shows."""
+        seqs = {message.id: message.seq for message in history.past}
+        facts = {fact.id: fact for fact in history.facts}
+        has_summary = _tokens(plan.parts, PartKind.SUMMARY) > 0
+        return cls(
+            policy=policy_name(policy),
+            model=model,
+            instructions=history.instructions,
+            instructions_tokens=_tokens(plan.parts, PartKind.INSTRUCTIONS),
+            facts=tuple(_kept_fact(facts[fact_id]) for fact_id in plan.facts),
+            facts_tokens=_tokens(plan.parts, PartKind.FACTS),
+            summary=history.summary if has_summary else None,
+            summary_tokens=_tokens(plan.parts, PartKind.SUMMARY),
+            kept=tuple(
+                (seqs[part.message_id], part.tokens)
+                for part in plan.parts
+                if part.kind is PartKind.KEPT and part.message_id
+            ),
+            recalled=tuple(
+                RecalledNote(
+                    message_id=part.message_id,
+                    tokens=part.tokens,
+                    matched=part.matched,
+                    recalled_for=part.recalled_for,
+                )
+                for part in plan.parts
+                if part.kind is PartKind.RECALLED and part.message_id
+            ),
+            asked_tokens=_tokens(plan.parts, PartKind.PROMPT),
+            frame_tokens=_tokens(plan.parts, PartKind.FRAME),
+            summarised=len(plan.summarised),
+            omitted=len(plan.omitted),
+            prompt_tokens=plan.prompt_tokens,
+            reply_tokens=plan.reply_tokens,
+            start_seq=plan.start_seq,
+            epoch_seq=plan.epoch_seq,
+        )
+
+    @classmethod
+    def read(cls, text: str) -> "Receipt | None":
+        """The receipt that `written` wrote; None for one that this version cannot read."""
+        try:
+            return _DOCUMENT.validate_json(text)
+        except ValidationError:  # its own text would repeat what people wrote
+            return None
+
+    def written(self) -> str:
+        return _DOCUMENT.dump_json(self, exclude_defaults=True).decode()
+
+    def recalled_here(self) -> tuple[MessageId, ...]:
+        """What was recalled for the turn's own prompt."""
+        return tuple(note.message_id for note in self.recalled if note.recalled_for is None)
+
+
+def policy_name(policy: MemoryPolicy) -> str:
+    """A policy as it is spelt in SQL."""
+    return type(policy).__name__.lower()
+
+
+def _tokens(parts: tuple[Part, ...], kind: PartKind) -> int:
+    return sum(part.tokens for part in parts if part.kind is kind)
+
+
+def _kept_fact(fact: Fact) -> tuple[FactId, str]:
+    return fact.id, fact.text
+
+
+_DOCUMENT = TypeAdapter(Receipt)
