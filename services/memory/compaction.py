@@ -196,7 +196,7 @@ def clean_summary(said: str, limit_tokens: int) -> str | None:
 
 
 _LABEL = re.compile(
-    r"^(?:#+ *|\** *(?:the |new |updated )?summary *\** *[:\uff1a] *\**)", re.IGNORECASE
+    r"^(?:#+ [^\n]*\n|#+ +|\** *(?:the |new |updated )?summary *\** *[:\uff1a] *\**)", re.IGNORECASE
 )
 _NO_SUMMARY = re.compile(
     r"^(?:i.?m (?:sorry|unable)|i am (?:sorry|unable)|sorry|i can(?:no|.)t|as an ai)\b|</?think>",
@@ -251,7 +251,7 @@ def _apart(
 ) -> Layout | None:
     """One request with *folded* in it; the one pair that is too long for it is cut. None: no room."""
     halves = [half for pair in folded for half in (pair.prompt, pair.reply)]
-    most = max(len(half.body) for half in halves)
+    most = max((len(half.body) for half in halves), default=0)
     while (call := _asked_apart(halves, summary, request)).tokens(counter) > room:
         most //= 2
         if not most:
