@@ -47,12 +47,11 @@ STEP, LEAST = 128, 1024  # tokens
 PRICES = (0.1, 0.25, 0.5)  # of a cached token, a read one being 1
 WRITTEN = 4  # the price of a token of a summary
 ASKS_BACK = 4  # every so many prompts ask for something said long ago
-COMMON = list[str](
-    """
-the and of that this with for you your are was have what it is my a to in on we do not can could would
-there which about so but then how me at be
-""".split()
+COMMON_WORDS = (
+    "the and of that this with for you your are was have what it is my a to in on we do not can "
+    "could would there which about so but then how me at be"
 )
+COMMON = COMMON_WORDS.split()
 SYLLABLES = [first + vowel for first in "bdfgklmnprstvz" for vowel in "aeiou"]
 Figures = dict[str, float]
 

@@ -575,7 +575,7 @@ MUTANTS = (
         "services/memory/planner.py",
         "room * _TRIM_TO_PERCENT // 100",
         "room",
-        "tests/unit/test_memory.py::test_an_overflow_trims_to_seventy_percent_and_that_lasts",
+        "tests/unit/test_memory.py::test_an_overflow_trims_to_two_thirds_and_that_lasts",
     ),
     Mutant(
         "services/memory/planner.py",

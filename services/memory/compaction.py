@@ -35,13 +35,16 @@ from services.memory.layout import (
     Pair,
     bound_tokens,
     frame_tokens,
+    how_many_fit,
     said_tokens,
     whole_pairs,
 )
-from services.memory.planner import TRIM_TO_PERCENT, how_many_fit, stored_view
+from services.memory.planner import stored_view, usable_summary
 from services.memory.tokens import TokenCounter
 
+_FOLD_TO_PERCENT = 69  # of the prompt's tokens; an epoch is as long as with a window's trim, about
 _SUMMARY_PERCENT = 25  # of the prompt's tokens, for the whole text
+_REPLIES = 4  # or so many of the longest replies, if that is less
 _ANEW_PERCENT = 50  # of that, once it is written anew
 _SHORTER = 20  # a paragraph takes a twentieth of what it stands for
 _LEAST_PARAGRAPH = 60  # tokens
@@ -114,18 +117,19 @@ def plan_compaction(
     """
     room = budget.prompt_tokens
     view = stored_view(history, room, counter)
-    text = view.summary.text if view.summary else ""
-    covered = view.summary.up_to_seq if view.summary else history.reset_seq
+    old = usable_summary(history)
+    covered = old.up_to_seq if old else history.reset_seq
     pairs = whole_pairs(history.past, after=covered)
     unseen = len(pairs) - len(view.pairs)
     due = unseen + _how_many_to_fold(view, room, counter)
-    if not due:
+    is_too_long = old is not None and view.summary is None
+    if not due and not is_too_long:
         return None
 
-    most = room * _SUMMARY_PERCENT // 100
+    most = min(room * _SUMMARY_PERCENT // 100, _REPLIES * budget.reply_tokens)
     said = sum(pair.tokens(counter) for pair in pairs[:due])
     wanted = min(most // 3, max(_LEAST_PARAGRAPH, said // _SHORTER))
-    is_anew = bool(text) and counter.count(text) + wanted > most
+    is_anew = old is not None and (is_too_long or counter.count(old.text) + wanted > most)
     if is_anew:
         wanted = most * _ANEW_PERCENT // 100
     wanted = min(wanted, budget.reply_tokens * 100 // _SLACK_PERCENT)
@@ -136,16 +140,24 @@ def plan_compaction(
         request = _AS_WELL + request
 
     folded = pairs[:due]
-    call = replace(view, prompt=_in_place(folded, request))
-    is_in_place = is_cache_cheap and not unseen and call.tokens(counter) <= room_of_call
+    call = replace(view, prompt=_in_place(folded, request)) if folded else None
+    is_in_place = (
+        call is not None
+        and is_cache_cheap
+        and not unseen
+        and not is_too_long
+        and call.tokens(counter) <= room_of_call
+    )
     if not is_in_place:
-        folded = folded[: _how_many_at_once(folded, view.summary, request, room_of_call, counter)]
-        call = _apart(folded, view.summary, request, room_of_call, counter)
-        if call is None:
-            return None
+        folded = folded[: _how_many_at_once(folded, old, request, room_of_call, counter)]
+        call = _apart(folded, old, request, room_of_call, counter)
+    if call is None or wanted < _LEAST_PARAGRAPH // 2:
+        return None
+
+    from_seq = old.from_seq if old else folded[0].prompt.seq
+    up_to_seq = folded[-1].reply.seq if folded else covered
+    new_seq = from_seq if is_anew else folded[0].prompt.seq
     messages = call.messages()
-    from_seq = view.summary.from_seq if view.summary else folded[0].prompt.seq
-    new_from = from_seq if is_anew else folded[0].prompt.seq
     return Compaction(
         call=ContextPlan(
             messages=messages,
@@ -159,15 +171,13 @@ def plan_compaction(
         ),
         wanted_tokens=wanted,
         from_seq=from_seq,
-        up_to_seq=folded[-1].reply.seq,
+        up_to_seq=up_to_seq,
         folded=tuple(half.id for pair in folded for half in (pair.prompt, pair.reply)),
         waiting=2 * (due - len(folded)),
         is_in_place=is_in_place,
-        kept_text="" if is_anew else text,
-        days=_days(
-            message for message in history.past if new_from <= message.seq <= folded[-1].reply.seq
-        ),
-        was_edited=view.summary is not None and view.summary.is_edited,
+        kept_text="" if is_anew or old is None else old.text,
+        days=_days(each for each in history.past if new_seq <= each.seq <= up_to_seq),
+        was_edited=old is not None and old.is_edited,
     )
 
 
@@ -186,7 +196,7 @@ def clean_summary(said: str, limit_tokens: int) -> str | None:
 
 
 _LABEL = re.compile(
-    r"^(?:#+ *|\** *(?:the |new |updated )?summary *\** *[:\uff1a] *\**)", re.IGNORECASE
+    r"^(?:#+ [^\n]*\n|#+ +|\** *(?:the |new |updated )?summary *\** *[:\uff1a] *\**)", re.IGNORECASE
 )
 _NO_SUMMARY = re.compile(
     r"^(?:i.?m (?:sorry|unable)|i am (?:sorry|unable)|sorry|i can(?:no|.)t|as an ai)\b|</?think>",
@@ -203,7 +213,7 @@ def _how_many_to_fold(view: Layout, room: int, counter: TokenCounter) -> int:
     next_prompt = MESSAGE_TOKENS + prompts[len(prompts) * 4 // 5]  # of five, one may be longer
     if view.tokens(counter) + next_prompt <= room:
         return 0
-    lasting = room * TRIM_TO_PERCENT // 100
+    lasting = room * _FOLD_TO_PERCENT // 100
     paragraph = (room - lasting) // _SHORTER
     left = lasting - next_prompt - paragraph - replace(view, pairs=()).tokens(counter)
     return len(view.pairs) - max(1, how_many_fit(view.pairs, left, counter))
@@ -241,7 +251,7 @@ def _apart(
 ) -> Layout | None:
     """One request with *folded* in it; the one pair that is too long for it is cut. None: no room."""
     halves = [half for pair in folded for half in (pair.prompt, pair.reply)]
-    most = max(len(half.body) for half in halves)
+    most = max((len(half.body) for half in halves), default=0)
     while (call := _asked_apart(halves, summary, request)).tokens(counter) > room:
         most //= 2
         if not most:

@@ -50,6 +50,15 @@ def whole_pairs(past: Sequence[Message], after: int) -> list[Pair]:
     ]
 
 
+def how_many_fit(pairs: Sequence[Pair], room: int, counter: TokenCounter) -> int:
+    """How many of the newest *pairs* fit in so many tokens."""
+    for newer, pair in enumerate(reversed(pairs)):
+        room -= pair.tokens(counter)
+        if room < 0:
+            return newer
+    return len(pairs)
+
+
 def says_something(message: Message) -> bool:
     return message.is_verified and bool(message.body.strip())
 

@@ -10,52 +10,33 @@ A policy chooses from the past and the planner packs it, so all policies share t
   of which one half could not be verified. All of it is counted as omitted.
 * The plan fits: its count and the reply's tokens together stay within the context window.
 * Providers cache a prompt by its beginning, so the view of a conversation begins at a stored place
-  and only grows, until the budget overflows; then it is trimmed to 67 % of it. The caller stores
-  `ContextPlan.start_seq` and hands it back: the same rows then give the same bytes on any process.
-
-Recall changes with each prompt, and would break that if it moved: so what was recalled for a prompt
-stays at its head while the epoch lasts, and a later turn adds a little that is not in view yet. At an
-overflow a new epoch begins, with a quarter of the budget for the latest messages and fresh recall.
-Where no cache is at stake, for nothing was recalled before or the last turn is long ago, recall
-fills all that is left. (docs/decisions/recall-that-lasts.md has the figures.)
+  and only grows, until the budget overflows; then it is trimmed to two thirds of it. The caller
+  stores `ContextPlan.start_seq` and `epoch_seq` and hands them back: the same rows then give the same
+  bytes on any process.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import assert_never
 
-from services.domain import Full, MemoryPolicy, Message, MessageId, Retrieval, Summary, Window
+from services.domain import Full, MemoryPolicy, MessageId, Retrieval, Summary, Window
 from services.errors import PromptTooLong
-from services.memory import blocks
-from services.memory.context import (
-    ContextBudget,
-    ContextPlan,
-    Fact,
-    History,
-    Recalled,
-    RunningSummary,
-)
+from services.memory.context import ContextBudget, ContextPlan, Fact, History, RunningSummary
+from services.memory.epochs import continue_epoch, new_epoch
 from services.memory.layout import (
     Layout,
     Pair,
     bound_tokens,
-    day_tokens,
     fact_tokens,
     facts_tokens,
-    frame_tokens,
-    said_tokens,
-    says_something,
+    how_many_fit,
+    summary_tokens,
     whole_pairs,
 )
 from services.memory.tokens import TokenCounter
 
-TRIM_TO_PERCENT = 67
+_TRIM_TO_PERCENT = 67  # the deepest at which the mean context stays above four fifths
 _FACTS_PERCENT = 10  # of the prompt's tokens, at most
-_LATEST_PERCENT = 25  # with recall: for the latest messages
-_EPOCH_PERCENT = 20  # with recall: what an epoch begins with, where a cache is at stake
-_TURN_PERCENT = 4  # and what each turn after it may add
-_EPOCH_TRIM_PERCENT = 50  # the latest messages fill what recall leaves of it
 
 
 def plan_context(
@@ -84,9 +65,9 @@ def plan_context(
             chosen = replace(fixed, pairs=_trimmed(pairs, fixed, room, counter))
         case Retrieval():
             pairs = whole_pairs(history.past, after=start_seq)
-            chosen = _with_recall(history, fixed, pairs, room, counter)
+            chosen = continue_epoch(history, fixed, pairs, room, counter)
             if chosen is None:
-                chosen = _new_epoch(history, fixed, pairs, room, counter)
+                chosen = new_epoch(history, fixed, pairs, room, counter)
                 epoch_seq = history.past[-1].seq if history.past else 0
         case _:
             assert_never(policy)
@@ -94,33 +75,13 @@ def plan_context(
     dropped = len(pairs) - len(chosen.pairs)
     if dropped:
         start_seq = pairs[dropped - 1].reply.seq
-    return _plan(history, _without_facts_in_view(chosen), budget, counter, start_seq, epoch_seq)
-
-
-def _fixed(history: History, room: int, counter: TokenCounter) -> Layout:
-    """What there is beside the past."""
-    return Layout(
-        instructions=history.instructions,
-        facts=_capped(history.facts, room, counter),
-        prompt=history.prompt,
-    )
-
-
-def _plan(
-    history: History,
-    chosen: Layout,
-    budget: ContextBudget,
-    counter: TokenCounter,
-    start_seq: int,
-    epoch_seq: int,
-) -> ContextPlan:
-    """*chosen* as a plan. Raise PromptTooLong."""
+    chosen = _without_facts_in_view(chosen)
     parts = chosen.parts(counter)
     tokens = sum(part.tokens for part in parts)
-    if tokens > budget.prompt_tokens:
-        raise PromptTooLong(tokens, budget.prompt_tokens)
+    if tokens > room:
+        raise PromptTooLong(tokens, room)
     messages = chosen.messages()
-    shown = tuple(half.id for pair in chosen.pairs for half in (pair.prompt, pair.reply))
+    shown = _halves(chosen.pairs)
     summarised = _summarised(history, chosen.summary)
     earlier = tuple(each.id for block in chosen.recalled_before.values() for each in block)
     seen = {*shown, *summarised, *earlier, *(each.message.id for each in chosen.recalled)}
@@ -145,41 +106,53 @@ def _plan(
     )
 
 
-# -- the window -------------------------------------------------------------------------------
+def stored_view(history: History, room: int, counter: TokenCounter) -> Layout:
+    """What the last turn of a summarised conversation saw, and its reply."""
+    fixed, start_seq = _with_summary(history, _fixed(history, room, counter), room, counter)
+    view = replace(fixed, pairs=whole_pairs(history.past, after=start_seq))
+    return _without_facts_in_view(view)
+
+
+def usable_summary(history: History) -> RunningSummary | None:
+    """The summary, if it says something, and of this branch, and of nothing from before the reset."""
+    summary = history.summary
+    is_usable = (
+        summary is not None
+        and bool(summary.text.strip())
+        and history.reset_seq < summary.from_seq <= summary.up_to_seq
+        # whatever follows a message follows all that came before it
+        and any(message.seq == summary.up_to_seq for message in history.past)
+    )
+    return summary if is_usable else None
 
 
 def _trimmed(
     pairs: Sequence[Pair], fixed: Layout, room: int, counter: TokenCounter
 ) -> Sequence[Pair]:
-    """The newest *pairs* that fit: all, or else what fits in 67 %, so that a trim lasts."""
+    """The newest *pairs* that fit: all, or else what fits in two thirds, so that a trim lasts."""
     taken = fixed.tokens(counter)
     fitting = how_many_fit(pairs, room - taken, counter)
     if fitting < len(pairs):
-        lasting = how_many_fit(pairs, room * TRIM_TO_PERCENT // 100 - taken, counter)
+        lasting = how_many_fit(pairs, room * _TRIM_TO_PERCENT // 100 - taken, counter)
         # the last pair stays while it fits at all: the prompt may be about it
         fitting = max(lasting, min(fitting, 1))
     return pairs[len(pairs) - fitting :]
 
 
-def how_many_fit(pairs: Sequence[Pair], room: int, counter: TokenCounter) -> int:
-    for newer, pair in enumerate(reversed(pairs)):
-        room -= pair.tokens(counter)
-        if room < 0:
-            return newer
-    return len(pairs)
-
-
-# -- facts ------------------------------------------------------------------------------------
+def _fixed(history: History, room: int, counter: TokenCounter) -> Layout:
+    """What there is beside the past. Nobody's prompt is refused for the facts."""
+    bare = Layout(history.instructions, prompt=history.prompt)
+    whole = replace(bare, facts=_capped(history.facts, room, counter))
+    return whole if whole.tokens(counter) <= room else bare
 
 
 def _capped(facts: Sequence[Fact], room: int, counter: TokenCounter) -> tuple[Fact, ...]:
     """The newest of *facts* that fit in their share of *room*, the oldest first.
 
-    One more fact changes the prompt after the facts in any case, so what it costs that the oldest
-    goes is no more than the facts themselves.
+    A new fact changes the prompt from the facts on in any case: that the oldest may go for it breaks
+    no more of the prefix than the facts themselves.
     """
-    left = room * _FACTS_PERCENT // 100
-    left -= facts_tokens((), counter)
+    left = room * _FACTS_PERCENT // 100 - facts_tokens((), counter)
     kept: list[Fact] = []
     for fact in sorted(facts, key=lambda fact: (fact.since, fact.id), reverse=True):
         tokens = fact_tokens(fact, counter)
@@ -190,37 +163,21 @@ def _capped(facts: Sequence[Fact], room: int, counter: TokenCounter) -> tuple[Fa
 
 
 def _without_facts_in_view(chosen: Layout) -> Layout:
-    """*chosen* without the facts whose source it shows: they would only break the prefix. They enter
-    when their source leaves, which breaks it anyway."""
-    shown = {half.id for pair in chosen.pairs for half in (pair.prompt, pair.reply)}
-    return replace(
-        chosen, facts=tuple(fact for fact in chosen.facts if fact.source_id not in shown)
-    )
-
-
-# -- the summary ------------------------------------------------------------------------------
-
-
-def stored_view(history: History, room: int, counter: TokenCounter) -> Layout:
-    """What the last turn of a summarised conversation saw, and its reply."""
-    fixed, start_seq = _with_summary(history, _fixed(history, room, counter), room, counter)
-    view = replace(fixed, pairs=whole_pairs(history.past, after=start_seq))
-    return _without_facts_in_view(view)
+    """*chosen* without the facts whose source it shows: they would break the prefix and say nothing
+    new. They enter when their source leaves, which breaks it anyway."""
+    shown = set(_halves(chosen.pairs))
+    waiting = [fact for fact in chosen.facts if fact.source_id in shown]
+    facts = tuple(fact for fact in chosen.facts if fact not in waiting)
+    return replace(chosen, facts=facts) if waiting else chosen
 
 
 def _with_summary(
     history: History, fixed: Layout, room: int, counter: TokenCounter
 ) -> tuple[Layout, int]:
-    """*fixed* with the summary, if it is one of this branch since the reset and fits; and after
-    which message the view begins."""
+    """*fixed* with the summary, if there is room for it; and after which message the view begins."""
     start_seq = max(history.start_seq, history.reset_seq)
-    summary = history.summary
-    if (
-        summary is None
-        or not summary.text.strip()
-        or summary.from_seq <= history.reset_seq
-        or all(message.seq != summary.up_to_seq for message in history.past)
-    ):
+    summary = usable_summary(history)
+    if summary is None or summary_tokens(summary.text, counter) > room // 2:
         return fixed, start_seq
     summarised = replace(fixed, summary=summary)
     if summarised.tokens(counter) > room:
@@ -229,116 +186,12 @@ def _with_summary(
 
 
 def _summarised(history: History, summary: RunningSummary | None) -> tuple[MessageId, ...]:
+    """What *summary* stands for."""
     if summary is None:
         return ()
-    return tuple(
-        half.id
-        for pair in whole_pairs(history.past, after=history.reset_seq)
-        for half in (pair.prompt, pair.reply)
-        if summary.from_seq <= half.seq <= summary.up_to_seq
-    )
+    pairs = whole_pairs(history.past, after=summary.from_seq - 1)
+    return _halves([pair for pair in pairs if pair.reply.seq <= summary.up_to_seq])
 
 
-# -- recall -----------------------------------------------------------------------------------
-
-
-def _with_recall(
-    history: History, fixed: Layout, pairs: Sequence[Pair], room: int, counter: TokenCounter
-) -> Layout | None:
-    """The view as it was, and a little more recalled; None where it has to begin anew."""
-    in_view = {half.id for pair in pairs for half in (pair.prompt, pair.reply)}
-    before: dict[MessageId, tuple[Message, ...]] = {}
-    for pair in pairs:
-        if pair.prompt.seq > history.epoch_seq:
-            block = _in_order(
-                each
-                for each in history.recalled_before.get(pair.prompt.id, ())
-                if each.id not in in_view and _may_be_recalled(each, history)
-            )
-            if block:
-                before[pair.prompt.id] = block
-                in_view.update(each.id for each in block)
-    view = replace(fixed, pairs=pairs, recalled_before=before)
-    left = room - view.tokens(counter)
-    hidden = _hidden(history, in_view)
-    if left < 0 or (hidden and _is_first(history)):
-        return None
-    return replace(view, recalled=_packed(hidden, min(left, room * _TURN_PERCENT // 100), counter))
-
-
-def _new_epoch(
-    history: History, fixed: Layout, pairs: Sequence[Pair], room: int, counter: TokenCounter
-) -> Layout:
-    """The latest messages within their share, then what is recalled, then latest messages again."""
-    taken = fixed.tokens(counter)
-    kept = how_many_fit(pairs, min(room - taken, room * _LATEST_PERCENT // 100), counter)
-    if not kept:
-        # the last pair stays while it fits at all: the prompt may be about it
-        kept = min(1, how_many_fit(pairs, room - taken, counter))
-    latest = pairs[len(pairs) - kept :]
-    taken += sum(pair.tokens(counter) for pair in latest)
-    in_view = {half.id for pair in latest for half in (pair.prompt, pair.reply)}
-    share = room if _is_first(history) else room * _EPOCH_PERCENT // 100
-    recalled = _packed(_hidden(history, in_view), min(room - taken, share), counter)
-    chosen = replace(fixed, pairs=latest, recalled=recalled)
-
-    lasting = _EPOCH_TRIM_PERCENT if recalled else TRIM_TO_PERCENT
-    left = room * lasting // 100 - chosen.tokens(counter)
-    for pair in reversed(pairs[: len(pairs) - kept]):
-        halves = {pair.prompt.id, pair.reply.id}
-        again = [each for each in chosen.recalled if each.message.id in halves]
-        left -= pair.tokens(counter) - sum(said_tokens(each.message, counter) for each in again)
-        if left < 0:
-            break
-        chosen = replace(
-            chosen,
-            pairs=[pair, *chosen.pairs],
-            recalled=[each for each in chosen.recalled if each not in again],
-        )
-    return chosen
-
-
-def _is_first(history: History) -> bool:
-    """Whether no cache is lost by a new epoch."""
-    return history.is_cold or not any(each.id in history.recalled_before for each in history.past)
-
-
-def _hidden(history: History, in_view: set[MessageId]) -> list[Recalled]:
-    """What is ranked and not in view, the best first, each once."""
-    hidden: dict[MessageId, Recalled] = {}
-    for each in history.ranked:
-        if each.message.id not in in_view and _may_be_recalled(each.message, history):
-            hidden.setdefault(each.message.id, each)
-    return list(hidden.values())
-
-
-def _may_be_recalled(message: Message, history: History) -> bool:
-    """Not from before the reset. A message that is not of the past is of another conversation."""
-    is_gone = message.seq <= history.reset_seq and any(m.id == message.id for m in history.past)
-    return says_something(message) and not is_gone
-
-
-def _packed(hidden: Iterable[Recalled], room: int, counter: TokenCounter) -> tuple[Recalled, ...]:
-    """What fits in *room*, the best first; then in the order in which it was said."""
-    room -= frame_tokens((), counter)
-    days: set[str] = set()
-    packed: list[Recalled] = []
-    for each in hidden:
-        tokens = said_tokens(each.message, counter)
-        day = blocks.day(each.message.created_at)
-        if day not in days:
-            tokens += day_tokens(day, counter)
-        if tokens <= room:
-            room -= tokens
-            days.add(day)
-            packed.append(each)
-    return tuple(sorted(packed, key=lambda each: _said_at(each.message)))
-
-
-def _in_order(messages: Iterable[Message]) -> tuple[Message, ...]:
-    once = {message.id: message for message in messages}
-    return tuple(sorted(once.values(), key=_said_at))
-
-
-def _said_at(message: Message) -> tuple[datetime, int, MessageId]:
-    return message.created_at, message.seq, message.id
+def _halves(pairs: Sequence[Pair]) -> tuple[MessageId, ...]:
+    return tuple(half.id for pair in pairs for half in (pair.prompt, pair.reply))
