@@ -1,0 +1,250 @@
+"""Running summaries, from a full context to the sealed text: all real but the model's words."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from services.chat import Chat
+from services.chat.summaries import NoSummary
+from services.domain import ConversationId, Message, Role, Thread
+from services.errors import BadInput, ModelUnavailable, OverBudget, Stale
+from services.memory import Receipt
+from services.store.sessions import AppSession
+from tests.conftest import RunningStack
+from tests.fakes import INFO
+from tests.model_server import ModelServer
+from tests.store.conftest import SECONDS, done
+from tests.store.test_titles import books, limit_budget
+
+SMALL = replace(INFO, context_tokens=1200, reply_tokens=200)
+LONG = "peas and beans and leeks " * 12  # some 90 tokens
+SUMMARY = "The user sows peas in March and beans in May."
+
+
+@pytest.fixture
+def chat(maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer) -> Chat:
+    server.script(reply=LONG)
+    server.script_summaries(reply=SUMMARY)
+    server.requests.clear()
+    server.summary_requests.clear()
+    return make_chat(maya, info=SMALL)
+
+
+def settled(chat: Chat, conversation_id: ConversationId) -> Thread:
+    """The conversation once nothing is being said about its summary."""
+    deadline = time.monotonic() + SECONDS
+    while conversation_id in chat.summaries_coming():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return chat.store.thread(conversation_id)
+
+
+def ask(chat: Chat, conversation_id: ConversationId | None = None, prompt: str = LONG) -> Thread:
+    return settled(chat, done(chat.begin(conversation_id, prompt)).conversation_id)
+
+
+def fill(chat: Chat) -> Thread:
+    """A conversation that goes on until something of it is no longer seen word for word."""
+    thread = ask(chat)
+    for _ in range(20):
+        view = chat.view(thread, chat.setup(thread))
+        if thread.summary or view.omitted or chat.summary_failure(thread.conversation.id):
+            return thread
+        thread = ask(chat, thread.conversation.id)
+    raise AssertionError("it never fills")
+
+
+def receipt_of(chat: Chat, thread: Thread, message: Message) -> Receipt:
+    found = chat.receipt(thread, message)
+    assert found
+    return found
+
+
+def test_what_no_longer_fits_is_put_into_words_and_sent_from_then_on(
+    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
+):
+    thread = fill(chat)
+
+    assert thread.summary
+    assert SUMMARY in thread.summary.text
+    view = chat.view(thread, chat.setup(thread))
+    assert view.omitted == ()
+    folded = [m.id for m in thread.branch() if m.seq <= thread.summary.up_to_seq]
+    assert list(view.summarised) == folded
+    thread = ask(chat, thread.conversation.id, "And now?")
+    system, *_ = server.requests[-1].body["messages"]
+    assert system["role"] == "system"
+    assert system["content"].startswith("Be kind.")
+    assert SUMMARY in system["content"]
+    entries, agrees = books(stack, maya)
+    assert [purpose for purpose, *_ in entries].count("summary") == 1
+    assert agrees
+
+
+def test_no_message_waits_for_a_summary_nor_is_lost_by_it(chat: Chat, server: ModelServer):
+    server.script_summaries(fault="hang-headers")
+    thread = ask(chat)
+    while not server.summary_requests:
+        thread = chat.store.thread(done(chat.begin(thread.conversation.id, LONG)).conversation_id)
+
+    during = done(chat.begin(thread.conversation.id, "And now?"))
+
+    assert during.failure is None
+    assert thread.conversation.id in chat.summaries_coming()
+    messages = chat.store.thread(thread.conversation.id).messages
+    assert messages[-2].body == "And now?"
+    assert messages[-1].role is Role.ASSISTANT
+    chat.leave()
+    settled(chat, thread.conversation.id)
+
+
+@pytest.mark.parametrize(
+    ("script", "failure"),
+    [
+        ({"status": 500}, ModelUnavailable),
+        ({"fault": "drop", "tokens": 9, "after": 3}, ModelUnavailable),
+        ({"fault": "html"}, ModelUnavailable),
+        ({"reply": "***"}, NoSummary),
+        ({"reply": "word " * 4000}, NoSummary),
+        ({"reply": "I'm sorry, I cannot do that."}, NoSummary),
+    ],
+    ids=["an error", "dropped", "a page", "rubbish", "too long", "a refusal"],
+)
+def test_a_summary_that_fails_is_said_and_the_conversation_goes_on_as_a_window(
+    chat: Chat, server: ModelServer, script: dict[str, object], failure: type[Exception]
+):
+    server.script_summaries(**script)
+
+    thread = fill(chat)
+
+    assert thread.summary is None
+    assert isinstance(chat.summary_failure(thread.conversation.id), failure)
+    for _ in range(4):
+        thread = ask(chat, thread.conversation.id)
+    view = chat.view(thread, chat.setup(thread))
+    assert view.omitted
+    assert view.shown[-1] == thread.messages[-1].id
+    assert thread.summary is None
+    assert len(thread.messages) == 2 * len(server.requests)
+
+
+def test_what_failed_is_tried_again_after_a_while_and_then_covers_all(
+    chat: Chat, server: ModelServer
+):
+    server.script_summaries(reply="***")
+    thread = fill(chat)
+    for _ in range(3):
+        thread = ask(chat, thread.conversation.id)
+    asked = len(server.summary_requests)
+    server.script_summaries(reply=SUMMARY)
+
+    for _ in range(4):
+        thread = ask(chat, thread.conversation.id)
+
+    assert asked < 4  # not at each turn
+    assert thread.summary
+    assert thread.summary.from_seq == 1
+    assert chat.summary_failure(thread.conversation.id) is None
+    assert chat.view(thread, chat.setup(thread)).omitted == ()
+
+
+def test_without_money_there_is_no_summary(
+    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
+):
+    server.script_summaries(status=500)
+    thread = fill(chat)
+    server.script_summaries(reply=SUMMARY)
+    limit_budget(stack, maya, 0)
+
+    chat.rebuild_summary(thread)
+
+    assert settled(chat, thread.conversation.id).summary is None
+    assert isinstance(chat.summary_failure(thread.conversation.id), OverBudget)
+
+
+def test_what_a_person_wrote_meanwhile_is_not_overwritten(chat: Chat, server: ModelServer):
+    thread = fill(chat)
+    server.script_summaries(reply="Of no use any more.", delay=1.5)
+    chat.rebuild_summary(thread)
+    now = chat.store.thread(thread.conversation.id)
+    edited = replace(thread.summary, text="Mine.", is_edited=True)
+    chat.store.set_summary(thread.conversation.id, edited, replaces=now.summary)
+
+    assert settled(chat, thread.conversation.id).summary == edited
+    assert chat.summary_failure(thread.conversation.id) is None
+
+
+def test_a_summary_is_edited_and_the_edit_is_sent(chat: Chat, server: ModelServer):
+    thread = fill(chat)
+
+    chat.change_summary(thread, " They sow kumquats. ")
+
+    with pytest.raises(Stale):
+        chat.change_summary(thread, "Late.")
+    thread = ask(chat, thread.conversation.id, "And now?")
+    assert thread.summary.text.startswith("They sow kumquats.")
+    assert thread.summary.is_edited
+    assert "They sow kumquats." in server.requests[-1].body["messages"][0]["content"]
+    with pytest.raises(BadInput):
+        chat.change_summary(thread, "x" * 70_000)
+
+
+def test_a_summary_is_made_anew_of_all_that_it_covered(chat: Chat, server: ModelServer):
+    thread = fill(chat)
+    covered = thread.summary.up_to_seq
+    server.script_summaries(reply="Something better.")
+
+    chat.rebuild_summary(thread)
+
+    thread = settled(chat, thread.conversation.id)
+    assert "Something better." in thread.summary.text
+    assert SUMMARY not in thread.summary.text
+    assert (thread.summary.from_seq, thread.summary.up_to_seq >= covered) == (1, True)
+
+
+def test_a_summary_can_be_taken_away(chat: Chat, server: ModelServer):
+    thread = fill(chat)
+    thread = ask(chat, thread.conversation.id, "And now?")
+
+    chat.change_summary(thread, " ")
+
+    thread = chat.store.thread(thread.conversation.id)
+    assert thread.summary is None
+    assert chat.view(thread, chat.setup(thread)).omitted
+
+
+def test_each_turn_keeps_what_the_model_was_shown(chat: Chat, maya: AppSession):
+    thread = ask(chat, None, "First?")
+    thread = ask(chat, thread.conversation.id, "Second?")
+    first, second = (
+        receipt_of(chat, thread, m) for m in thread.messages if m.role is Role.ASSISTANT
+    )
+
+    assert (first.policy, first.instructions, first.kept) == ("summary", "Be kind.", ())
+    assert [seq for seq, _ in second.kept] == [1, 2]
+    assert second.prompt_tokens == sum(
+        (
+            second.instructions_tokens,
+            *(tokens for _, tokens in second.kept),
+            second.asked_tokens,
+            second.frame_tokens,
+        )
+    )
+    following = chat.next_receipt(thread, chat.setup(thread))
+    assert [seq for seq, _ in following.kept] == [1, 2, 3, 4]
+    assert following.asked_tokens == 0
+
+
+def test_a_receipt_says_what_the_summary_was_then(chat: Chat):
+    thread = fill(chat)
+    thread = ask(chat, thread.conversation.id, "And now?")
+    then = thread.messages[-1]
+    chat.change_summary(thread, "Something else.")
+
+    receipt = receipt_of(chat, thread, then)
+
+    assert SUMMARY in receipt.summary.text
+    assert receipt.summarised > 0
+    assert receipt.summary_tokens > 0
