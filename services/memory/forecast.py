@@ -69,7 +69,7 @@ class Rates:
     def high(self, kind: str) -> float:
         """Tokens for each that is estimated of *kind*, leaning high: the less was seen, the more."""
         rate = self.by_kind.get(kind, Rate(1, 0))
-        cautious = (1 + rate.ratio * rate.seen) / (1 + rate.seen)
+        cautious = (1 + rate.ratio * rate.seen**2) / (1 + rate.seen**2)
         return max(rate.ratio, cautious) * _MARGIN
 
     def learn(self, kinds: Mapping[str, int], counted: int) -> "Rates":

@@ -451,7 +451,8 @@ def test_usage_is_read_warily(
     assert list(ask(answering(body))) == ["Hi", *([tokens] if tokens else [])]
 
 
-# What endpoints send, and what it means. Each was recorded, or stands in the place that is named.
+# What endpoints send, and what it means: as reported in the issue that is named, as recorded of our own
+# local model, and variations of these.
 USAGE = {
     "OpenAI, half of it cached": (
         '{"choices": [], "usage": {"prompt_tokens": 2006, "completion_tokens": 300, "total_tokens": 2306,'
