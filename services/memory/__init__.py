@@ -1,5 +1,15 @@
 """What the model sees of a conversation, and how many tokens that is. Pure."""
 
+from services.memory.forecast import (
+    Call,
+    Forecast,
+    Rate,
+    Rates,
+    ScaledCounter,
+    find_anchor,
+    forecast,
+    learn,
+)
 from services.memory.planner import (
     ContextBudget,
     ContextMessage,
@@ -7,14 +17,24 @@ from services.memory.planner import (
     History,
     plan_context,
 )
-from services.memory.tokens import RegexCounter, TokenCounter
+from services.memory.tokens import KindCounter, RegexCounter, RememberingCounter, TokenCounter
 
 __all__ = [
+    "Call",
     "ContextBudget",
     "ContextMessage",
     "ContextPlan",
+    "Forecast",
     "History",
+    "KindCounter",
+    "Rate",
+    "Rates",
     "RegexCounter",
+    "RememberingCounter",
+    "ScaledCounter",
     "TokenCounter",
+    "find_anchor",
+    "forecast",
+    "learn",
     "plan_context",
 ]

@@ -34,7 +34,17 @@ _FEW_TOKENS = 10  # of so few, half of what is seen is chance
 _MARGIN = 1.05  # by which a scaled count leans high
 
 _ENVELOPE = Counter({"envelope": 500})  # what a chat template puts around a message (ChatML: 5)
-_ASCII = {"english", "words", "capitals", "digits", "blanks", "signs", "controls", *_ENVELOPE}
+_ASCII = {
+    "english",
+    "words",
+    "capitals",
+    "digits",
+    "blanks",
+    "signs",
+    "controls",
+    "codes",
+    *_ENVELOPE,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +77,8 @@ class Rates:
         return sum(self._ratio(kind) * hundredths for kind, hundredths in kinds.items()) / 100
 
     def high(self, kind: str) -> float:
-        """Tokens for each that is estimated of *kind*, leaning high: the less was seen, the more."""
-        rate = self.by_kind.get(kind, Rate(1, 0))
+        """Tokens for each that is estimated of a *kind* that was seen, leaning high: seldom, the more."""
+        rate = self.by_kind[kind]
         cautious = (1 + rate.ratio * rate.seen**2) / (1 + rate.seen**2)
         return max(rate.ratio, cautious) * _MARGIN
 
@@ -113,23 +123,23 @@ class Forecast:
     is_anchored: bool
 
 
-@dataclass(frozen=True, slots=True)
 class ScaledCounter:
     """Counts what a model of these *rates* needs, leaning a twentieth high, or more where little was seen.
 
     A window that is packed by it is filled; the plain counter leaves room for the neediest model.
     """
 
-    base: KindCounter
-    rates: Rates
+    def __init__(self, base: KindCounter, rates: Rates) -> None:
+        self._base = base
+        self._ratios = {kind: rates.high(kind) for kind in rates.by_kind}
 
     def count(self, text: str) -> int:
-        kinds = self.base.kinds(text)
-        high = sum(self.rates.high(kind) * hundredths for kind, hundredths in kinds.items()) / 100
-        return min(ceil(high), self.bound(text))
+        ratios, kinds = self._ratios, self._base.kinds(text)
+        high = sum(ratios.get(kind, _MARGIN) * hundredths for kind, hundredths in kinds.items())
+        return min(ceil(high / 100), self.bound(text))
 
     def bound(self, text: str) -> int:
-        return self.base.bound(text)
+        return self._base.bound(text)
 
 
 def learn(rates: Rates, before: Call | None, call: Call, counter: KindCounter) -> Rates:

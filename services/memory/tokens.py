@@ -49,12 +49,12 @@ class RegexCounter:
         return min(-(-sum(self.kinds(text).values()) // 100), self.bound(text))
 
     def kinds(self, text: str) -> Mapping[str, int]:
-        words = _WORDS.findall(text)
-        is_english = len(_ENGLISH.findall(text)) * 12 >= len(words)
-        kind, each = ("english", 30) if is_english else ("words", 45)
-        kinds = Counter({kind: _weigh(words, 100, each)})
-        for kind, pieces, least, each in _PIECES:
-            kinds[kind] = _weigh(pieces.findall(text), least, each)
+        kinds = Counter[str]()
+        if codes := _CODES.findall(text):
+            kinds.update(_weigh_ascii(_CODES.sub("", text)))
+            kinds["codes"] = sum(_weigh_ascii(" ".join(codes)).values())
+        else:
+            kinds.update(_weigh_ascii(text))
         if not text.isascii():
             for sign, times in Counter(text).items():
                 _, weight, kind = _BLOCKS[bisect(_ENDS, ord(sign))]
@@ -64,6 +64,37 @@ class RegexCounter:
 
     def bound(self, text: str) -> int:
         return _longest_size(text) + _LEADING_BLANK
+
+
+class RememberingCounter:
+    """Counts as *base* does, and looks at each text once: a conversation is planned again and again.
+
+    It remembers the figures of the latest texts, by hash and length, and none of the texts.
+    """
+
+    def __init__(self, base: KindCounter, size: int = 8192) -> None:
+        self._base = base
+        self._size = size
+        self._known: dict[tuple[int, int], tuple[Mapping[str, int], int]] = {}
+
+    def count(self, text: str) -> int:
+        kinds, bound = self._figures(text)
+        return min(-(-sum(kinds.values()) // 100), bound)
+
+    def kinds(self, text: str) -> Mapping[str, int]:
+        return self._figures(text)[0]
+
+    def bound(self, text: str) -> int:
+        return self._figures(text)[1]
+
+    def _figures(self, text: str) -> tuple[Mapping[str, int], int]:
+        key = hash(text), len(text)
+        known = self._known  # another thread may put a new one in its place
+        if (figures := known.get(key)) is None:
+            if len(known) >= self._size:
+                self._known = known = {}
+            figures = known[key] = (self._base.kinds(text), self._base.bound(text))
+        return figures
 
 
 # SentencePiece begins every text with a blank, which is a token of its own before a character that
@@ -88,6 +119,8 @@ _WORDS = re.compile(r"[A-Z]?[a-z]+")
 _ENGLISH = re.compile(
     r"\b(?:the|and|of|that|this|with|for|you|your|are|was|have|what|it|is|my)\b", re.IGNORECASE
 )
+# base64, keys, checksums: long, and with digits; they would spoil what is learned of words
+_CODES = re.compile(r" ?(?<![\w+/=-])(?=[a-zA-Z+/_=-]{0,40}[0-9])([\w+/=-]{24,})", re.ASCII)
 # What a piece costs at least, and for each character, in hundredths of a token.
 _PIECES = (
     ("capitals", re.compile(r"[A-Z]+(?![a-z])"), 100, 47),
@@ -131,6 +164,16 @@ _BLOCKS = (
 )
 _ENDS = [end for end, _, _ in _BLOCKS]
 _COMPOSITION_WEIGHT = 68  # of a byte that only tokenizers see which normalise: most are Arabic
+
+
+def _weigh_ascii(text: str) -> dict[str, int]:
+    words = _WORDS.findall(text)
+    is_english = len(_ENGLISH.findall(text)) * 12 >= len(words)
+    kind, each = ("english", 30) if is_english else ("words", 45)
+    kinds = {kind: _weigh(words, 100, each)}
+    for kind, pieces, least, each in _PIECES:
+        kinds[kind] = _weigh(pieces.findall(text), least, each)
+    return kinds
 
 
 def _weigh(pieces: list[str], least: int, each: int) -> int:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.memory import RegexCounter
+from services.memory import RegexCounter, RememberingCounter
 
 COUNTER = RegexCounter()
 
@@ -69,6 +69,7 @@ def test_kinds_are_what_a_count_is_made_of(text: str):
         ("This is the way of the world", {"english"}),
         ("Alle Menschen", {"words"}),
         ("if x: 12", {"words", "signs", "digits"}),
+        ("key: AKfycbx0Zt9w1VQqk3bS5uLd8e", {"words", "signs", "codes"}),
         ("\u043c\u0438\u0440", {"cyrillic"}),
         ("\u4e16\u754c", {"han"}),
         ("\ufdfa", {"arabic forms", "compositions"}),
@@ -78,3 +79,25 @@ def test_kinds_are_what_a_count_is_made_of(text: str):
 )
 def test_each_kind_of_text_is_weighed_by_itself(text: str, kinds: set[str]):
     assert set(COUNTER.kinds(text)) == kinds
+
+
+@given(st.lists(st.text(), min_size=1, max_size=20))
+def test_what_is_remembered_is_what_would_be_counted(texts: list[str]):
+    remembering = RememberingCounter(COUNTER, size=3)
+
+    for text in (*texts, *texts):
+        assert remembering.count(text) == COUNTER.count(text)
+        assert remembering.kinds(text) == COUNTER.kinds(text)
+        assert remembering.bound(text) == COUNTER.bound(text)
+
+
+def test_a_text_is_looked_at_once_and_not_kept(monkeypatch: pytest.MonkeyPatch):
+    seen: list[str] = []
+    monkeypatch.setattr(COUNTER.__class__, "bound", lambda _, text: seen.append(text) or 1)
+    remembering = RememberingCounter(COUNTER)
+
+    for _ in range(3):
+        remembering.count("kumquat-5520")
+
+    assert seen == ["kumquat-5520"]
+    assert "kumquat" not in repr(vars(remembering))
