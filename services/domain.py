@@ -169,6 +169,7 @@ class Tokens:
     prompt: int
     reply: int
     cached: int = 0  # of the prompt, served from the provider's cache
+    thoughts: int = 0  # of the reply, and no part of its text
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import asyncio
 import copy
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -16,10 +17,18 @@ from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from math import inf
 from queue import SimpleQueue
+from typing import Annotated, TypeVar
 
 import httpx2
 import openai
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from services.domain import Tokens
 from services.errors import ModelFailure, ModelUnavailable
@@ -210,8 +219,55 @@ class _Dialect:
         return self
 
 
+def _if_valid(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return validate(value)
+    except ValidationError:  # a reply is not lost for it
+        return None
+
+
+_MOST_TOKENS = 1 << 24  # more than any window holds
+_Count = Annotated[Annotated[int, Field(ge=0, le=_MOST_TOKENS)] | None, WrapValidator(_if_valid)]
+_Part = TypeVar("_Part", bound=BaseModel)
+_Perhaps = Annotated[_Part | None, WrapValidator(_if_valid)]
+
+
 class _Lenient(BaseModel):
     model_config = ConfigDict(from_attributes=True, hide_input_in_errors=True)
+
+
+class _PromptDetails(_Lenient):
+    cached_tokens: _Count = None
+
+
+class _ReplyDetails(_Lenient):
+    reasoning_tokens: _Count = None
+
+
+class _Usage(_Lenient):
+    """What endpoints report under "usage", none of which is always there."""
+
+    prompt_tokens: _Count = None
+    completion_tokens: _Count = None
+    total_tokens: _Count = None
+    prompt_tokens_details: _Perhaps[_PromptDetails] = None
+    completion_tokens_details: _Perhaps[_ReplyDetails] = None
+    prompt_cache_hit_tokens: _Count = None  # DeepSeek
+    cached_tokens: _Count = None  # Moonshot
+    cache_read_input_tokens: _Count = None  # Anthropic, through a gateway; so the next
+    cache_creation_input_tokens: _Count = None
+
+
+class _Timings(_Lenient):
+    """llama.cpp says this with or without usage. *prompt_n* leaves out what was cached."""
+
+    prompt_n: _Count = None
+    cache_n: _Count = None
+    predicted_n: _Count = None
+
+
+class _Groq(_Lenient):
+    usage: _Perhaps[_Usage] = None
 
 
 class _Delta(_Lenient):
@@ -221,24 +277,16 @@ class _Delta(_Lenient):
 class _Choice(_Lenient):
     delta: _Delta | None = None
     finish_reason: object = None
+    usage: _Perhaps[_Usage] = None  # Moonshot
 
 
 class _Chunk(_Lenient):
     """What we read of a chunk: the SDK checks nothing of what endpoints send."""
 
     choices: list[_Choice] | None = None
-    usage: object = None
-
-
-class _Details(_Lenient):
-    cached_tokens: NonNegativeInt | None = None
-
-
-class _Usage(_Lenient):
-    prompt_tokens: NonNegativeInt
-    completion_tokens: NonNegativeInt
-    total_tokens: NonNegativeInt | None = None
-    prompt_tokens_details: _Details | None = None
+    usage: _Perhaps[_Usage] = None
+    x_groq: _Perhaps[_Groq] = None
+    timings: _Perhaps[_Timings] = None
 
 
 class _Receipt:
@@ -249,14 +297,12 @@ class _Receipt:
         self._say = say
         self._is_empty = True
         self._is_whole = False
-        self._used: Tokens | None = None
+        self._counts = Counter[str]()
 
     def take(self, chunk: object) -> None:
         self._is_empty = False
         said = _Chunk.model_validate(chunk)
-        self._used = (
-            _tokens(said.usage) or self._used
-        )  # some count with every chunk: the last holds
+        self._counts |= _counts(said)
         for choice in said.choices or ():
             if choice.delta and isinstance(choice.delta.content, str) and choice.delta.content:
                 self.has_begun = True
@@ -270,23 +316,71 @@ class _Receipt:
             return ModelFailure.GARBLED
         if not self._is_whole:
             return ModelFailure.DROPPED
-        if self._used:
-            self._say(self._used)
+        if used := _tokens(self._counts, was_heard=self.has_begun):
+            self._say(used)
         return None
 
 
-def _tokens(reported: object) -> Tokens | None:
-    try:
-        usage = _Usage.model_validate(reported)
-    except ValidationError:  # none, or nonsense: a reply is not lost for it
-        return None
-    prompt, reply = usage.prompt_tokens, usage.completion_tokens
-    details = usage.prompt_tokens_details
-    return Tokens(
-        prompt=prompt,
-        reply=max(reply, (usage.total_tokens or 0) - prompt),  # some leave reasoning out of it
-        cached=min((details and details.cached_tokens) or 0, prompt),
+def _counts(chunk: _Chunk) -> Counter[str]:
+    """What *chunk* says was used so far. Of all chunks the union holds: the highest of each number.
+
+    Most endpoints say it once, in a last chunk without choices; vLLM (its issue 7262) and others count
+    on in every chunk, and some say zeros last (llmio 71). Moonshot says it in a choice (go-moonshot 17),
+    Groq has said it in a place of its own (vercel/ai 1651). llama.cpp's timings come with or without it;
+    what is built on llama.cpp has left the cached part out of the prompt (ollama 5370, 16428).
+    """
+    counts = Counter[str]()
+    reported = [chunk.usage, chunk.x_groq and chunk.x_groq.usage]
+    for usage in (*reported, *(choice.usage for choice in chunk.choices or ())):
+        if usage:
+            counts |= _counts_of_usage(usage)
+    timings = chunk.timings
+    if timings and timings.prompt_n is not None and timings.cache_n is not None:
+        counts |= Counter(
+            prompt=timings.prompt_n + timings.cache_n,
+            reply=timings.predicted_n or 0,
+            cached=timings.cache_n,
+        )
+    return counts
+
+
+def _counts_of_usage(usage: _Usage) -> Counter[str]:
+    details, more = usage.prompt_tokens_details, usage.completion_tokens_details
+    cached = (
+        details and details.cached_tokens,
+        usage.prompt_cache_hit_tokens,
+        usage.cached_tokens,
+        usage.cache_read_input_tokens,
     )
+    return Counter(
+        prompt=usage.prompt_tokens or 0,
+        reply=usage.completion_tokens or 0,
+        total=usage.total_tokens or 0,
+        thoughts=(more and more.reasoning_tokens) or 0,
+        cached=max(count or 0 for count in cached),
+        written=usage.cache_creation_input_tokens or 0,
+    )
+
+
+def _tokens(counts: Counter[str], *, was_heard: bool) -> Tokens | None:
+    """What was used, with everything in it once; None where that was not said, or cannot be."""
+    prompt, reply, total = counts["prompt"], counts["reply"], counts["total"]
+    cached, thoughts = counts["cached"], counts["thoughts"]
+    if not prompt:
+        return None
+    # OpenAI, DeepSeek, Moonshot and LiteLLM count what was cached with the prompt; Anthropic, and
+    # gateways that hand its numbers on, beside it (openinference 1429, context-lens 51)
+    beside = cached + counts["written"]
+    if beside > prompt or total - prompt - reply == beside != thoughts:
+        prompt += beside
+    # thoughts are part of the reply; xAI and Gemini count them beside it, and in the total
+    # (vercel/ai 12425, crewAI 5699)
+    reply = max(reply, total - prompt)
+    if thoughts > reply:
+        reply += thoughts
+    if was_heard and not reply:
+        return None
+    return Tokens(prompt=prompt, reply=reply, cached=cached, thoughts=thoughts)
 
 
 _EXPECTED = (

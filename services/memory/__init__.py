@@ -1,39 +1,62 @@
-"""What the model sees of a conversation, and how many tokens that is. Pure."""
+"""What the model sees of a conversation, how many tokens that is, and finding what was said. Pure."""
 
+from services.domain import Fact, RunningSummary
 from services.memory.compaction import Compaction, clean_summary, plan_compaction
 from services.memory.context import (
     ContextBudget,
     ContextMessage,
     ContextPlan,
-    Fact,
     History,
     Part,
     PartKind,
     Recalled,
-    RunningSummary,
 )
 from services.memory.counts import CachedCounter
+from services.memory.forecast import (
+    Call,
+    Forecast,
+    Rate,
+    Rates,
+    ScaledCounter,
+    find_anchor,
+    forecast,
+    learn,
+)
 from services.memory.planner import plan_context
+from services.memory.recall import Hit, Passage, RecallIndex
 from services.memory.receipt import RecalledNote, Receipt
-from services.memory.tokens import RegexCounter, TokenCounter
+from services.memory.tokens import KindCounter, RegexCounter, RememberingCounter, TokenCounter
 
 __all__ = [
     "CachedCounter",
+    "Call",
     "Compaction",
     "ContextBudget",
     "ContextMessage",
     "ContextPlan",
     "Fact",
+    "Forecast",
     "History",
+    "Hit",
+    "KindCounter",
     "Part",
     "PartKind",
+    "Passage",
+    "Rate",
+    "Rates",
+    "RecallIndex",
     "Recalled",
     "RecalledNote",
     "Receipt",
     "RegexCounter",
+    "RememberingCounter",
     "RunningSummary",
+    "ScaledCounter",
     "TokenCounter",
     "clean_summary",
+    "find_anchor",
+    "forecast",
+    "learn",
     "plan_compaction",
     "plan_context",
 ]

@@ -4,12 +4,15 @@
   prompt that is full by this count has not overflowed at the endpoint.
 * `bound` decides how much money is reserved. It is never too few, and four times too many for
   English: packing by it would leave three quarters of every window empty.
+* `kinds` is what `count` adds up, by kind of text: how far it leans differs from kind to kind, and
+  from model to model (forecast.py).
 """
 
 import re
 import unicodedata
 from bisect import bisect
 from collections import Counter
+from collections.abc import Mapping
 from typing import Protocol
 
 
@@ -25,6 +28,14 @@ class TokenCounter(Protocol):
         ...
 
 
+class KindCounter(TokenCounter, Protocol):
+    """Says also what its count is made of."""
+
+    def kinds(self, text: str) -> Mapping[str, int]:
+        """Hundredths of a token by kind of text, none of them 0; `count` is their sum, rounded up."""
+        ...
+
+
 class RegexCounter:
     """Cuts a text about as tokenizers do, and weighs the pieces by length and script.
 
@@ -35,25 +46,67 @@ class RegexCounter:
     """
 
     def count(self, text: str) -> int:
-        text = _as_longest(text)
-        words = _WORDS.findall(text)
-        is_english = len(_ENGLISH.findall(text)) * 12 >= len(words)
-        hundredths = _weigh(words, 100, 30 if is_english else 45)
-        for pieces, least, each in _PIECES:
-            hundredths += _weigh(pieces.findall(text), least, each)
+        return min(-(-sum(self.kinds(text).values()) // 100), self.bound(text))
+
+    def kinds(self, text: str) -> Mapping[str, int]:
+        kinds = Counter[str]()
+        if codes := _CODES.findall(text):
+            kinds.update(_weigh_ascii(_CODES.sub("", text)))
+            kinds["codes"] = sum(_weigh_ascii(" ".join(codes)).values())
+        else:
+            kinds.update(_weigh_ascii(text))
         if not text.isascii():
-            hundredths += sum(times * _weight(sign) for sign, times in Counter(text).items())
-        return min(-(-hundredths // 100), _size(text))
+            for sign, times in Counter(text).items():
+                _, weight, kind = _BLOCKS[bisect(_ENDS, ord(sign))]
+                kinds[kind] += times * weight * _size(sign)
+            kinds["compositions"] = (_longest_size(text) - _size(text)) * _COMPOSITION_WEIGHT
+        return +kinds
 
     def bound(self, text: str) -> int:
-        return _size(_as_longest(text))
+        return _longest_size(text) + _LEADING_BLANK
 
 
-def _as_longest(text: str) -> str:
-    """*text* as tokenizers take it that do not normalise, or that do: whichever is longer."""
+class RememberingCounter:
+    """Counts as *base* does, and looks at each text once: a conversation is planned again and again.
+
+    It remembers the figures of the latest texts, by hash and length, and none of the texts.
+    """
+
+    def __init__(self, base: KindCounter, size: int = 8192) -> None:
+        self._base = base
+        self._size = size
+        self._known: dict[tuple[int, int], tuple[Mapping[str, int], int]] = {}
+
+    def count(self, text: str) -> int:
+        kinds, bound = self._figures(text)
+        return min(-(-sum(kinds.values()) // 100), bound)
+
+    def kinds(self, text: str) -> Mapping[str, int]:
+        return self._figures(text)[0]
+
+    def bound(self, text: str) -> int:
+        return self._figures(text)[1]
+
+    def _figures(self, text: str) -> tuple[Mapping[str, int], int]:
+        key = hash(text), len(text)
+        known = self._known  # another thread may put a new one in its place
+        if (figures := known.get(key)) is None:
+            if len(known) >= self._size:
+                self._known = known = {}
+            figures = known[key] = (self._base.kinds(text), self._base.bound(text))
+        return figures
+
+
+# SentencePiece begins every text with a blank, which is a token of its own before a character that
+# is spelt out in bytes
+_LEADING_BLANK = 1
+
+
+def _longest_size(text: str) -> int:
+    """Bytes of *text* as it is, or as tokenizers take it that normalise: whichever is longest."""
     if text.isascii():
-        return text
-    return max(text, unicodedata.normalize("NFKC", text), key=_size)
+        return len(text)
+    return max(_size(text), *(_size(unicodedata.normalize(form, text)) for form in ("NFC", "NFKC")))
 
 
 def _size(text: str) -> int:
@@ -66,37 +119,61 @@ _WORDS = re.compile(r"[A-Z]?[a-z]+")
 _ENGLISH = re.compile(
     r"\b(?:the|and|of|that|this|with|for|you|your|are|was|have|what|it|is|my)\b", re.IGNORECASE
 )
+# base64, keys, checksums: long, and with digits; they would spoil what is learned of words
+_CODES = re.compile(r" ?(?<![\w+/=-])(?=[a-zA-Z+/_=-]{0,40}[0-9])([\w+/=-]{24,})", re.ASCII)
 # What a piece costs at least, and for each character, in hundredths of a token.
 _PIECES = (
-    (re.compile(r"[A-Z]+(?![a-z])"), 100, 47),
-    (re.compile(r"[0-9]+"), 160, 120),  # some vocabularies have no number above 9
-    (re.compile(r"[\t-\r]+|[ ]{2,}"), 80, 25),
-    (re.compile(r"[!-/:-@\[-`{-~]+"), 75, 65),
-    (re.compile(r"[\x00-\x08\x0e-\x1f\x7f]+"), 100, 100),
+    ("capitals", re.compile(r"[A-Z]+(?![a-z])"), 100, 47),
+    ("digits", re.compile(r"[0-9]+"), 160, 120),  # some vocabularies have no number above 9
+    ("blanks", re.compile(r"[\t-\r]+|[ ]{2,}"), 80, 25),
+    ("signs", re.compile(r"[!-/:-@\[-`{-~]+"), 75, 65),
+    ("controls", re.compile(r"[\x00-\x08\x0e-\x1f\x7f]+"), 100, 100),
 )
-# The first code point after each block of scripts, and hundredths of a token for a byte of it.
+# The first code point after each block of scripts, hundredths of a token for a byte of it, its name.
 _BLOCKS = (
-    (0x80, 0),  # ASCII is weighed above
-    (0x250, 62),  # Latin with accents
-    (0x370, 80),
-    (0x400, 66),  # Greek
-    (0x530, 48),  # Cyrillic
-    (0x590, 100),
-    (0x900, 68),  # Hebrew, Arabic
-    (0x1000, 72),  # India, Thai, Lao
-    (0x1E00, 100),
-    (0x2000, 68),  # Latin with more accents (Vietnamese), Greek with accents
-    (0x3000, 90),
-    (0x3100, 64),  # Kana
-    (0x4E00, 100),
-    (0xA000, 64),  # Han
-    (0x110000, 100),
+    (0x80, 0, "ascii"),  # weighed above
+    (0x250, 62, "accents"),
+    (0x370, 80, "phonetics"),
+    (0x400, 66, "greek"),
+    (0x530, 48, "cyrillic"),
+    (0x590, 100, "armenian"),
+    (0x600, 68, "hebrew"),
+    (0x900, 68, "arabic"),
+    (0x980, 72, "devanagari"),
+    (0xA00, 72, "bengali"),
+    (0xB80, 72, "indic"),
+    (0xC00, 72, "tamil"),
+    (0xE00, 72, "indic"),
+    (0x1000, 72, "thai"),  # and Lao, Tibetan
+    (0x10A0, 100, "burmese"),
+    (0x1100, 100, "georgian"),
+    (0x1E00, 100, "scripts"),
+    (0x2000, 68, "accents"),  # Vietnamese, and Greek with accents
+    (0x3000, 90, "symbols"),
+    (0x3100, 64, "kana"),
+    (0x4E00, 100, "scripts"),
+    (0xA000, 64, "han"),
+    (0xAC00, 100, "scripts"),
+    (0xD7B0, 100, "hangul"),
+    (0xFB50, 100, "scripts"),
+    (0xFE00, 100, "arabic forms"),
+    (0x10000, 100, "forms"),
+    (0x1F000, 100, "scripts"),
+    (0x20000, 100, "emoji"),
+    (0x110000, 100, "scripts"),
 )
-_ENDS = [end for end, _ in _BLOCKS]
+_ENDS = [end for end, _, _ in _BLOCKS]
+_COMPOSITION_WEIGHT = 68  # of a byte that only tokenizers see which normalise: most are Arabic
 
 
-def _weight(sign: str) -> int:
-    return _BLOCKS[bisect(_ENDS, ord(sign))][1] * _size(sign)
+def _weigh_ascii(text: str) -> dict[str, int]:
+    words = _WORDS.findall(text)
+    is_english = len(_ENGLISH.findall(text)) * 12 >= len(words)
+    kind, each = ("english", 30) if is_english else ("words", 45)
+    kinds = {kind: _weigh(words, 100, each)}
+    for kind, pieces, least, each in _PIECES:
+        kinds[kind] = _weigh(pieces.findall(text), least, each)
+    return kinds
 
 
 def _weigh(pieces: list[str], least: int, each: int) -> int:

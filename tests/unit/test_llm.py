@@ -423,15 +423,20 @@ SAID = 'data: {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}
         ('{"prompt_tokens": 9, "completion_tokens": 2}', Tokens(9, 2)),
         ('{"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 31}', Tokens(9, 22)),
         (
-            '{"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11,'
-            ' "prompt_tokens_details": {"cached_tokens": 50}}',
-            Tokens(9, 2, 9),
-        ),
-        (
             '{"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": null}',
             Tokens(9, 2),
         ),
+        (
+            '{"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": 4,'
+            ' "completion_tokens_details": {"reasoning_tokens": -1}, "total_tokens": 1e30}',
+            Tokens(9, 2),
+        ),
+        ('{"prompt_tokens": 9, "total_tokens": 11}', Tokens(9, 2)),
+        ('{"prompt_tokens": 9}', None),  # it said something
+        ('{"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}', None),
         ('{"prompt_tokens": -9, "completion_tokens": 2}', None),
+        ('{"prompt_tokens": 1e12, "completion_tokens": 2}', None),
+        ('{"prompt_tokens": NaN, "completion_tokens": 2}', None),
         ('{"prompt_tokens": "many"}', None),
         ("{}", None),
         ("3", None),
@@ -444,6 +449,121 @@ def test_usage_is_read_warily(
     body = f'{SAID}data: {{"choices": [], "usage": {usage}}}\n\ndata: [DONE]\n\n'
 
     assert list(ask(answering(body))) == ["Hi", *([tokens] if tokens else [])]
+
+
+# What endpoints send, and what it means: as reported in the issue that is named, as recorded of our own
+# local model, and variations of these.
+USAGE = {
+    "OpenAI, half of it cached": (
+        '{"choices": [], "usage": {"prompt_tokens": 2006, "completion_tokens": 300, "total_tokens": 2306,'
+        ' "prompt_tokens_details": {"cached_tokens": 1920, "audio_tokens": 0},'
+        ' "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0}}}',
+        Tokens(2006, 300, 1920),  # betalgo/openai 642
+    ),
+    "OpenAI, with thoughts": (
+        '{"choices": [], "usage": {"prompt_tokens": 75, "completion_tokens": 1186, "total_tokens": 1261,'
+        ' "prompt_tokens_details": {"cached_tokens": 0},'
+        ' "completion_tokens_details": {"reasoning_tokens": 1024}}}',
+        Tokens(75, 1186, 0, 1024),
+    ),
+    "DeepSeek": (
+        '{"choices": [], "usage": {"prompt_tokens": 840, "completion_tokens": 12, "total_tokens": 852,'
+        ' "prompt_cache_hit_tokens": 832, "prompt_cache_miss_tokens": 8}}',
+        Tokens(840, 12, 832),  # browser-use 5684
+    ),
+    "Moonshot": (
+        '{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": {"prompt_tokens": 19,'
+        ' "completion_tokens": 13, "total_tokens": 32, "cached_tokens": 12}}]}',
+        Tokens(19, 13, 12),  # go-moonshot 17, pi 8075
+    ),
+    "Groq": (
+        '{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "x_groq": {"id": "req", "usage":'
+        ' {"queue_time": 0.07, "prompt_tokens": 23, "prompt_time": 0.006, "completion_tokens": 19,'
+        ' "total_tokens": 42}}}',
+        Tokens(23, 19),  # vercel/ai 1651
+    ),
+    "LiteLLM before Anthropic: what was cached is in the prompt": (
+        '{"choices": [], "usage": {"prompt_tokens": 46483, "completion_tokens": 40, "total_tokens": 46523,'
+        ' "cache_read_input_tokens": 46214, "cache_creation_input_tokens": 0,'
+        ' "prompt_tokens_details": {"cached_tokens": 46214}}}',
+        Tokens(46483, 40, 46214),  # context-lens 51
+    ),
+    "Anthropic's numbers handed on: it is beside": (
+        '{"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 40, "total_tokens": 47,'
+        ' "cache_read_input_tokens": 9000, "cache_creation_input_tokens": 800}}',
+        Tokens(9807, 40, 9000),  # genkit 5412
+    ),
+    "the same, and in the total": (
+        '{"choices": [], "usage": {"prompt_tokens": 500, "completion_tokens": 40, "total_tokens": 640,'
+        ' "cache_read_input_tokens": 100}}',
+        Tokens(600, 40, 100),
+    ),
+    "xAI: thoughts beside the reply": (
+        '{"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 2, "total_tokens": 331,'
+        ' "completion_tokens_details": {"reasoning_tokens": 317}}}',
+        Tokens(12, 319, 0, 317),  # vercel/ai 12425
+    ),
+    "Gemini through a gateway: nothing but thoughts": (
+        '{"choices": [], "usage": {"completion_tokens": 0, "total_tokens": 81, "prompt_tokens": 21,'
+        ' "completion_tokens_details": {"reasoning_tokens": 60}}}',
+        Tokens(21, 60, 0, 60),  # CLIProxyAPI 5733
+    ),
+    "thoughts beside the reply, and no total": (
+        '{"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 2,'
+        ' "completion_tokens_details": {"reasoning_tokens": 317}}}',
+        Tokens(12, 319, 0, 317),
+    ),
+    "the model that comes with the app, warm": (
+        '{"choices": [], "usage": {"completion_tokens": 8, "prompt_tokens": 76, "total_tokens": 84,'
+        ' "prompt_tokens_details": {"cached_tokens": 54}}, "timings": {"cache_n": 54, "prompt_n": 22,'
+        ' "prompt_ms": 579.384, "predicted_n": 8, "predicted_ms": 469.386}}',
+        Tokens(76, 8, 54),
+    ),
+    "the same, not asked for usage": (
+        '{"choices": [{"finish_reason": "length", "index": 0, "delta": {}}], "timings": {"cache_n": 53,'
+        ' "prompt_n": 1, "prompt_ms": 76.502, "predicted_n": 8}}',
+        Tokens(54, 8, 53),
+    ),
+    "llama.cpp before it said what was cached": (
+        '{"choices": [], "timings": {"prompt_n": 1, "predicted_n": 8}}',
+        None,
+    ),
+    "built on llama.cpp, what was cached left out of the prompt": (
+        '{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 8, "total_tokens": 9},'
+        ' "timings": {"cache_n": 53, "prompt_n": 1, "predicted_n": 8}}',
+        Tokens(54, 8, 53),  # ollama 16428
+    ),
+}
+
+
+@pytest.mark.parametrize(("last", "tokens"), USAGE.values(), ids=USAGE)
+def test_what_was_used_is_counted_once_wherever_it_is_said(
+    answering: Callable[[str], OpenAIModel], last: str, tokens: Tokens | None
+):
+    body = f"{SAID}data: {last}\n\ndata: [DONE]\n\n"
+
+    assert list(ask(answering(body))) == ["Hi", *([tokens] if tokens else [])]
+
+
+@pytest.mark.parametrize(
+    "reports",
+    [
+        [(16, 0), (16, 1), (16, 2)],  # vLLM 7262
+        [(16, 2), (0, 0)],  # zeros last: llmio 71
+        [(16, 0), (0, 2)],  # the prompt first, the reply last, as Anthropic does
+        [(16, 2), (16, 2)],
+    ],
+)
+def test_counts_in_many_chunks_are_not_added_up(
+    answering: Callable[[str], OpenAIModel], reports: list[tuple[int, int]]
+):
+    said = "".join(
+        f'data: {{"choices": [], "usage": {{"prompt_tokens": {prompt}, "completion_tokens": {reply},'
+        f' "total_tokens": {prompt + reply}}}}}\n\n'
+        for prompt, reply in reports
+    )
+
+    assert list(ask(answering(f"{SAID}{said}data: [DONE]\n\n"))) == ["Hi", Tokens(16, 2)]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.memory import RegexCounter
+from services.memory import RegexCounter, RememberingCounter
 
 COUNTER = RegexCounter()
 
@@ -37,13 +37,67 @@ def test_a_count_of_english_leaves_most_of_a_window_usable():
 
 
 @given(st.text())
-def test_a_bound_is_the_bytes_of_the_longer_form(text: str):
-    normal = unicodedata.normalize("NFKC", text)
+def test_a_bound_is_the_bytes_of_the_longest_form_and_a_blank_before_it(text: str):
+    forms = (text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFKC")))
 
-    assert COUNTER.bound(text) == max(len(text.encode()), len(normal.encode()))
+    assert COUNTER.bound(text) == 1 + max(len(form.encode()) for form in forms)
     assert 0 <= COUNTER.count(text) <= COUNTER.bound(text)
+
+
+# each is longest in another form: as it is, composed, compatible
+@pytest.mark.parametrize(("text", "bound"), [("\uff21", 4), ("\u0958\uff21", 10), ("\ufdfa", 34)])
+def test_a_bound_holds_whichever_way_a_tokenizer_normalises(text: str, bound: int):
+    assert COUNTER.bound(text) == bound
 
 
 @pytest.mark.parametrize("text", ["", "\ud800", "a\udfff\u0301"])
 def test_any_string_can_be_counted(text: str):
-    assert COUNTER.count(text) <= COUNTER.bound(text) <= 3 * len(text)
+    assert COUNTER.count(text) <= COUNTER.bound(text) <= 3 * len(text) + 1
+
+
+@given(st.text())
+def test_kinds_are_what_a_count_is_made_of(text: str):
+    kinds = COUNTER.kinds(text)
+
+    assert all(hundredths > 0 for hundredths in kinds.values())
+    assert COUNTER.count(text) == min(-(-sum(kinds.values()) // 100), COUNTER.bound(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("This is the way of the world", {"english"}),
+        ("Alle Menschen", {"words"}),
+        ("if x: 12", {"words", "signs", "digits"}),
+        ("key: AKfycbx0Zt9w1VQqk3bS5uLd8e", {"words", "signs", "codes"}),
+        ("\u043c\u0438\u0440", {"cyrillic"}),
+        ("\u4e16\u754c", {"han"}),
+        ("\ufdfa", {"arabic forms", "compositions"}),
+        ("\U0001f389", {"emoji"}),
+        ("\ud800", {"scripts"}),
+    ],
+)
+def test_each_kind_of_text_is_weighed_by_itself(text: str, kinds: set[str]):
+    assert set(COUNTER.kinds(text)) == kinds
+
+
+@given(st.lists(st.text(), min_size=1, max_size=20))
+def test_what_is_remembered_is_what_would_be_counted(texts: list[str]):
+    remembering = RememberingCounter(COUNTER, size=3)
+
+    for text in (*texts, *texts):
+        assert remembering.count(text) == COUNTER.count(text)
+        assert remembering.kinds(text) == COUNTER.kinds(text)
+        assert remembering.bound(text) == COUNTER.bound(text)
+
+
+def test_a_text_is_looked_at_once_and_not_kept(monkeypatch: pytest.MonkeyPatch):
+    seen: list[str] = []
+    monkeypatch.setattr(COUNTER.__class__, "bound", lambda _, text: seen.append(text) or 1)
+    remembering = RememberingCounter(COUNTER)
+
+    for _ in range(3):
+        remembering.count("kumquat-5520")
+
+    assert seen == ["kumquat-5520"]
+    assert "kumquat" not in repr(vars(remembering))
