@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from services import embedded, settings
-from services.chat import Chat, LiveTurns, Titling
+from services.chat import Chat, LiveTurns, Summarising, Titling
 from services.crypto import RootKeys, ServerProof
 from services.domain import Account, AccountRole, SessionId
 from services.embedded import Endpoints, Stack
@@ -22,14 +22,17 @@ from services.embedded.mended import MendedTransport
 from services.errors import AppError, StoreUnavailable
 from services.events import log_event
 from services.llm import ModelInfo, Models, Offer, OpenAIModel, connect, known_model
-from services.memory import RegexCounter
+from services.memory import RegexCounter, RememberingCounter, TokenCounter
 from services.settings import Settings
 from services.store import accounts
 from services.store.conversations import Conversations
 from services.store.gateway import Gateway, ServerCalls
+from services.store.memories import Memories
 from services.store.profile import Profile
 from services.store.reach import Reach
 from services.store.sessions import AppSession, Cookie, Sessions
+from services.store.spaces import Spaces
+from services.store.threads import Threads
 from services.store.usage import Usage
 from services.web import frontend
 from services.web.doors import Doors, Limits, Origin
@@ -110,6 +113,8 @@ class Shared:
     live_turns: LiveTurns
     titling: Titling | None
     models: Models
+    summarising: Summarising = field(default_factory=Summarising)
+    counter: TokenCounter = field(default_factory=lambda: RememberingCounter(RegexCounter()))
     people: "dict[SessionId, PersonServices]" = field(repr=False)
 
     def sweep(self) -> None:
@@ -121,18 +126,24 @@ class PersonServices:
     """What the pages may use once somebody is signed in."""
 
     def __init__(self, session: AppSession, shared: Shared, instructions: str) -> None:
-        self.conversations = Conversations(session)
+        threads = Threads(session)
+        self.conversations = Conversations(session, threads)
+        self.memories = Memories(session, threads)
+        self.spaces = Spaces(session)
         self.profile = Profile(session)
         self.usage = Usage(session)
         self.chat = Chat(
             store=self.conversations,
             live_turns=shared.live_turns,
             models=shared.models,
-            counter=RegexCounter(),
+            counter=shared.counter,
             instructions=instructions,
             sweep=shared.sweep,
             preferences=self.profile.preferences,
             titling=shared.titling,
+            summarising=shared.summarising,
+            facts=self.memories.facts,
+            spaces=self.spaces.all,
         )
         self._session = session
         self._account: tuple[float, Account] | None = None

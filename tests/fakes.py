@@ -21,6 +21,7 @@ from services.domain import (
     Purpose,
     Role,
     RunningSummary,
+    SpaceId,
     Thread,
     Tokens,
     TurnCost,
@@ -179,6 +180,9 @@ class MemoryConversations:
 
     def set_model(self, conversation_id: ConversationId, model: str | None) -> None:
         self._change(conversation_id, model=model)
+
+    def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None:
+        self._change(conversation_id, space_id=space_id)
 
     def instructions(self, conversation_id: ConversationId) -> str | None:
         thread = self.thread(conversation_id)
@@ -481,6 +485,12 @@ class MemoryProfile:
 
     def set_model(self, model: str | None) -> None:
         self._change(model=model)
+
+    def set_policy(self, policy: MemoryPolicy | None) -> None:
+        self._change(policy=policy)
+
+    def keep_facts(self, *, is_wanted: bool) -> None:
+        self._change(keeps_facts=is_wanted)
 
     def set_instructions(self, text: str, seen: str | None = None) -> None:
         checked = checked_instructions(text)

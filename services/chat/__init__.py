@@ -3,6 +3,7 @@
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.service import Chat, ConversationStore
 from services.chat.setup import Setup
+from services.chat.summaries import Summarising
 from services.chat.titles import Titling
 
-__all__ = ["Chat", "ConversationStore", "LiveTurn", "LiveTurns", "Setup", "Titling"]
+__all__ = ["Chat", "ConversationStore", "LiveTurn", "LiveTurns", "Setup", "Summarising", "Titling"]

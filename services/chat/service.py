@@ -8,6 +8,7 @@ begin -> plan_context -> store the prompt and reserve its worst cost -> a thread
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -15,6 +16,7 @@ from uuid import uuid4
 
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.paid_calls import LONGEST_TEXT, LONGEST_TURN, Call, PaidCalls, TurnStore
+from services.chat.recollection import Recollection, recalled_before
 from services.chat.remote_turn import RemoteTurn
 from services.chat.setup import Setup, choose_setup
 from services.chat.summaries import NoSummary, Summarising
@@ -22,14 +24,18 @@ from services.chat.titles import Titling, clean_title, first_words, plan_title
 from services.domain import (
     Conversation,
     ConversationId,
+    Fact,
     MemoryPolicy,
     Message,
     MessageId,
     Outcome,
     Preferences,
     Purpose,
+    Retrieval,
     Role,
     RunningSummary,
+    Space,
+    SpaceId,
     Summary,
     Thread,
     Tokens,
@@ -76,6 +82,7 @@ class ConversationStore(TurnStore, Protocol):
     def discard(self, conversation_id: ConversationId, seconds: int) -> None: ...
     def give_title(self, conversation_id: ConversationId, title: str) -> bool: ...
     def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None: ...
+    def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None: ...
     def receipts(
         self, messages: Iterable[Message], conversation_id: ConversationId
     ) -> Mapping[TurnId, str]: ...
@@ -102,6 +109,9 @@ class Chat:
     first_policy: MemoryPolicy = field(default_factory=Summary)  # the deployment's
     titling: Titling | None = None  # None: titles stay the first words
     summarising: Summarising = field(default_factory=Summarising)
+    facts: Callable[[], tuple[Fact, ...]] = tuple
+    spaces: Callable[[], tuple[Space, ...]] = tuple
+    recollection: Recollection = field(default_factory=Recollection)
 
     @property
     def calls(self) -> PaidCalls:
@@ -120,8 +130,9 @@ class Chat:
         seen_rev: int | None = None,
         tip_id: MessageId | None = None,
         model: str | None = None,
+        space_id: SpaceId | None = None,
     ) -> LiveTurn:
-        """Store *prompt* and let the reply come. Without a conversation a new one is made, of *model*.
+        """Store *prompt* and let the reply come. Without a conversation a new one is made, of *model*, in a space.
 
         *seen_rev* is the revision that the reader had on the page, *tip_id* the message after which the
         prompt is said, if that is not the newest. Raise Stale where it went on elsewhere, Busy,
@@ -130,7 +141,7 @@ class Chat:
         prompt = _clean(prompt)
         self.store.keep_fresh(LONGEST_TURN)
         if conversation_id is None:
-            return self._begin_new(prompt, model)
+            return self._begin_new(prompt, model, space_id)
         if conversation_id in self._unsure:
             thread = self._put_right(conversation_id)
             if again := self._stored_after_all(thread):
@@ -267,11 +278,28 @@ class Chat:
                 raise
             self._begin_summary(conversation_id)
 
-    def setup(self, thread: Thread | None, picked: str | None = None) -> Setup:
-        """What the next turn of *thread* is made with, or the first of one with the model *picked*."""
+    def setup(
+        self, thread: Thread | None, picked: str | None = None, space_id: SpaceId | None = None
+    ) -> Setup:
+        """What the next turn of *thread* is made with, or the first of one with the model *picked*
+        in a space."""
         return choose_setup(
-            self.models, self.instructions, self.preferences(), thread, self.counter, picked
+            self.models,
+            self.instructions,
+            self.preferences(),
+            thread,
+            self.counter,
+            picked,
+            self.space(thread.conversation.space_id if thread else space_id),
         )
+
+    def space(self, space_id: SpaceId | None) -> Space | None:
+        """The person's space, as far as anybody can say."""
+        if space_id is None:
+            return None
+        with suppress(StoreUnavailable):
+            return next((space for space in self.spaces() if space.id == space_id), None)
+        return None
 
     def stop(self, conversation_id: ConversationId, within: float = 2.0) -> None:
         """Stop the turn of this conversation, if there is one, and let it be stored."""
@@ -355,9 +383,15 @@ class Chat:
         last = thread.messages[-1] if thread.messages else None
         return last if last and last.id == self._unsure.get(thread.conversation.id) else None
 
-    def _begin_new(self, prompt: str, model: str | None) -> LiveTurn:
-        thread = self.store.create(first_words(prompt), self.first_policy, model)
+    def _begin_new(self, prompt: str, model: str | None, space_id: SpaceId | None) -> LiveTurn:
+        space = self.space(space_id)
+        policy = (space and space.policy) or self.preferences().policy or self.first_policy
+        thread = self.store.create(first_words(prompt), policy, model)
         try:
+            if space:
+                self.store.move(thread.conversation.id, space.id)
+                conversation = replace(thread.conversation, space_id=space.id)
+                thread = replace(thread, conversation=conversation)
             return self._begin(thread, (), prompt, MessageId(uuid4()))
         except AppError:
             self.store.unmake(thread.conversation.id)  # nobody wants an empty one
@@ -395,14 +429,41 @@ class Chat:
     def _history(
         self, setup: Setup, thread: Thread, past: tuple[Message, ...], prompt: str | None
     ) -> History:
-        return History(
+        conversation = thread.conversation
+        history = History(
             instructions=setup.instructions,
             past=past,
             prompt=prompt,
-            start_seq=_start_seq(thread.conversation, past),
-            reset_seq=thread.conversation.reset_seq,
+            start_seq=_start_seq(conversation, past),
+            reset_seq=conversation.reset_seq,
+            facts=self._facts(setup, conversation),
             summary=thread.summary,
         )
+        if not isinstance(conversation.policy, Retrieval):
+            return history
+        in_view = [message for message in past if message.seq > history.start_seq]
+        before, epoch_seq = recalled_before(past, self._receipts(in_view, conversation.id))
+        return replace(
+            history,
+            ranked=self.recollection.ranked(thread, past, prompt) if prompt else (),
+            recalled_before=before,
+            epoch_seq=epoch_seq,
+        )
+
+    def _facts(self, setup: Setup, conversation: Conversation) -> tuple[Fact, ...]:
+        """What is kept about the person and holds in *conversation*; nothing while nobody can say."""
+        if not setup.preferences.keeps_facts:
+            return ()
+        with suppress(StoreUnavailable):
+            return tuple(fact for fact in self.facts() if holds_in(fact, conversation))
+        return ()
+
+    def _receipts(
+        self, messages: Iterable[Message], conversation_id: ConversationId
+    ) -> Mapping[TurnId, str]:
+        with suppress(StoreUnavailable):
+            return self.store.receipts(messages, conversation_id)
+        return {}
 
     def _plan(self, setup: Setup, thread: Thread, history: History) -> ContextPlan:
         if setup.is_too_long:
@@ -476,7 +537,7 @@ class Chat:
         thread = self.store.cached(reply.conversation_id)
         if thread is None or not isinstance(thread.conversation.policy, Summary):
             return False
-        room = call.offer.info.context_tokens - call.offer.info.reply_tokens
+        room = _budget(self.setup(thread)).prompt_tokens
         is_near = 2 * call.plan.prompt_tokens > room or bool(call.plan.omitted)
         return is_near and self.summarising.claim(reply.user_id, reply.conversation_id)
 
@@ -552,8 +613,15 @@ class Chat:
         return turn is not None and not turn.is_done
 
 
+def holds_in(fact: Fact, conversation: Conversation) -> bool:
+    """Whether *fact* is one of *conversation*, of its space, or of its person everywhere."""
+    if fact.conversation_id:
+        return fact.conversation_id == conversation.id
+    return fact.space_id in (None, conversation.space_id)
+
+
 def _budget(setup: Setup) -> ContextBudget:
-    return ContextBudget(setup.info.context_tokens, setup.info.reply_tokens)
+    return ContextBudget(setup.context_tokens, setup.info.reply_tokens)
 
 
 def _seen_revs(thread: Thread) -> set[int]:

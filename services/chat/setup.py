@@ -1,10 +1,12 @@
-"""Who answers in a conversation and by which instructions: its own choice, its person's, the deployment's."""
+"""Who answers in a conversation and by which instructions: its own choice, its space's, its person's, the deployment's."""
 
 from dataclasses import dataclass, field
 
-from services.domain import Preferences, Thread
+from services.domain import Preferences, Space, Thread
 from services.llm import ModelInfo, Models, Offer
 from services.memory import TokenCounter
+
+_LEAST_CONTEXT = 2  # replies: a context that holds no more than its reply holds nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,10 +18,17 @@ class Setup:
     preferences: Preferences = field(default_factory=Preferences)
     missing_model: str | None = None  # was chosen, and is no longer offered
     is_too_long: bool = False  # the instructions leave too little room for what is said
+    space: Space | None = None
 
     @property
     def info(self) -> ModelInfo:
         return self.offer.info
+
+    @property
+    def context_tokens(self) -> int:
+        """What one call may use: the model's, or less where the person chose so."""
+        wished = self.preferences.context_tokens or self.info.context_tokens
+        return min(self.info.context_tokens, max(wished, _LEAST_CONTEXT * self.info.reply_tokens))
 
 
 def choose_setup(
@@ -29,6 +38,7 @@ def choose_setup(
     thread: Thread | None,
     counter: TokenCounter,
     picked: str | None = None,
+    space: Space | None = None,
 ) -> Setup:
     """Choose for *thread*, or for one that begins with the model *picked*.
 
@@ -41,11 +51,16 @@ def choose_setup(
         if name
     ]
     offer = next((offer for name in chosen if (offer := models.named(name))), models.first)
-    own = (thread.instructions if thread else None) or preferences.instructions
+    own = (
+        (thread.instructions if thread else None)
+        or (space.instructions if space else None)
+        or preferences.instructions
+    )
     return Setup(
         offer=offer,
         instructions=own or deployment_instructions,
         preferences=preferences,
         missing_model=chosen[0] if chosen and chosen[0] != offer.info.name else None,
         is_too_long=own is not None and counter.count(own) > offer.info.context_tokens // 2,
+        space=space,
     )

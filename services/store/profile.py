@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from services.crypto import Place, token_version
-from services.domain import Preferences
+from services.domain import MemoryPolicy, Preferences
 from services.errors import BadInput, Refused, StoreUnavailable, Tampered
 from services.store.gateway import Hidden, refusal, store_errors
+from services.store.rows import policy_columns, policy_named
 from services.store.sessions import AppSession
 
 LONGEST_INSTRUCTIONS = 8_000  # characters
@@ -37,6 +38,11 @@ class _Document(BaseModel):
 
     model: str | None = None
     instructions: str | None = Field(default=None, repr=False)
+    policy: str | None = None
+    policy_size: int | None = None
+    context_tokens: int | None = None
+    keeps_facts: bool | None = None
+    recalls_elsewhere: bool = False
 
 
 _ROWS = TypeAdapter(list[_Row])
@@ -78,12 +84,29 @@ class Profile:
 
         self._change(change)
 
+    def set_policy(self, policy: MemoryPolicy | None) -> None:
+        """Choose the memory policy of new conversations; None: the deployment's."""
+        name, size = policy_columns(policy) if policy else (None, None)
+        self._change(lambda known: known.model_copy(update={"policy": name, "policy_size": size}))
+
+    def set_context_tokens(self, tokens: int | None) -> None:
+        """Choose how much of a model's context one call may use; None: all of it."""
+        self._change(lambda known: known.model_copy(update={"context_tokens": tokens}))
+
+    def keep_facts(self, *, is_wanted: bool) -> None:
+        """Whether facts about the person are noted and shown to the model."""
+        self._change(lambda known: known.model_copy(update={"keeps_facts": is_wanted}))
+
+    def recall_elsewhere(self, *, is_wanted: bool) -> None:
+        """Whether other conversations are searched for what matters in one."""
+        self._change(lambda known: known.model_copy(update={"recalls_elsewhere": is_wanted}))
+
     def _change(self, change: Callable[[_Document], _Document]) -> None:
         for _ in range(_TRIES):
             token, document, _ = self._read()
             changed = change(document)
             user_key = self._session.newest_key
-            sealed = user_key.vault("profile").seal(changed.model_dump_json(), self._place())
+            sealed = user_key.vault("profile").seal(changed.model_dump_json(exclude_defaults=True), self._place())
             answer = self._session.calls.call(
                 "change_preferences", new_preferences=Hidden(sealed), replaces=Hidden(token)
             )
@@ -117,7 +140,13 @@ class Profile:
 
     def _remember(self, document: _Document, *, is_verified: bool = True) -> Preferences:
         preferences = Preferences(
-            model=document.model, instructions=document.instructions, is_verified=is_verified
+            model=document.model,
+            instructions=document.instructions,
+            policy=policy_named(document.policy, document.policy_size) if document.policy else None,
+            context_tokens=document.context_tokens,
+            keeps_facts=document.keeps_facts,
+            recalls_elsewhere=document.recalls_elsewhere,
+            is_verified=is_verified,
         )
         self._known = time.monotonic(), preferences
         return preferences

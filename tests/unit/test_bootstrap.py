@@ -21,6 +21,8 @@ def test_who_leaves_while_their_services_are_made_is_not_kept(
         models=None,
         sweep=None,
         titling=None,
+        summarising=None,
+        counter=None,
     )
     monkeypatch.setattr(bootstrap, "_shared", lambda: shared)
     begun = SimpleNamespace(settings=SimpleNamespace(instructions="Be kind."))

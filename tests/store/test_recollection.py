@@ -1,0 +1,100 @@
+"""Recall within a conversation: what is brought back, and that it stays where it was."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from services.chat import Chat
+from services.domain import Retrieval, Thread
+from services.memory import Receipt
+from services.store.sessions import AppSession
+from tests.fakes import INFO
+from tests.model_server import ModelServer
+from tests.store.conftest import done
+from tests.store.test_summaries import LONG
+
+SMALL = replace(INFO, context_tokens=1200, reply_tokens=200)
+KUMQUAT = "My kumquat tree is called Zebedee."
+
+
+@pytest.fixture
+def chat(maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer) -> Chat:
+    server.script(reply="I see. " + LONG)
+    server.requests.clear()
+    return make_chat(maya, info=SMALL)
+
+
+def ask(chat: Chat, thread: Thread | None, prompt: str) -> Thread:
+    turn = done(chat.begin(thread.conversation.id if thread else None, prompt))
+    assert turn.failure is None
+    return chat.store.thread(turn.conversation_id)
+
+
+def last_receipt(chat: Chat, thread: Thread) -> Receipt:
+    found = chat.receipt(thread, thread.messages[-1])
+    assert found
+    return found
+
+
+@pytest.fixture
+def long_thread(chat: Chat) -> Thread:
+    """Its first prompt has long left the view."""
+    thread = ask(chat, None, KUMQUAT)
+    chat.store.set_policy(thread.conversation.id, Retrieval())
+    for _ in range(9):
+        thread = ask(chat, thread, LONG)
+    return thread
+
+
+def test_what_the_prompt_is_about_is_brought_back(
+    chat: Chat, long_thread: Thread, server: ModelServer
+):
+    thread = ask(chat, long_thread, "What is my kumquat tree called?")
+
+    asked = server.requests[-1].body["messages"][-1]["content"]
+    assert KUMQUAT in asked
+    assert asked.endswith("\n\nWhat is my kumquat tree called?")
+    [note] = [
+        n for n in last_receipt(chat, thread).recalled if n.message_id == thread.messages[0].id
+    ]
+    assert "kumquat" in note.matched
+
+
+def test_what_was_recalled_stays_where_it_was(
+    chat: Chat, long_thread: Thread, server: ModelServer, make_chat: Callable[..., Chat]
+):
+    thread = ask(chat, long_thread, "What is my kumquat tree called?")
+    before = server.requests[-1].body["messages"]
+
+    other = make_chat(chat.store._session, info=SMALL)  # as after a restart: from rows alone
+    ask(other, thread, "Thanks.")
+
+    after = server.requests[-1].body["messages"]
+    assert after[: len(before)] == before
+    assert str(after).count(KUMQUAT) == 1
+
+
+def test_nothing_from_before_the_reset_is_recalled(
+    chat: Chat, long_thread: Thread, server: ModelServer
+):
+    chat.store.start_anew(long_thread)
+
+    ask(chat, chat.store.thread(long_thread.conversation.id), "What is my kumquat tree called?")
+
+    assert "Zebedee" not in str(server.requests[-1].body["messages"])
+
+
+def test_another_branch_is_not_recalled(chat: Chat, server: ModelServer):
+    server.script(reply="Zanzibar. " + LONG)
+    thread = ask(chat, None, "Where to?")
+    chat.store.set_policy(thread.conversation.id, Retrieval())
+    server.script(reply="I see. " + LONG)
+    done(chat.retry(thread.conversation.id))
+    thread = chat.store.thread(thread.conversation.id)
+    for _ in range(9):
+        thread = ask(chat, thread, LONG)
+
+    ask(chat, thread, "Was it Zanzibar?")
+
+    assert "Zanzibar. peas" not in str(server.requests[-1].body["messages"])
