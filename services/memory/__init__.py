@@ -7,7 +7,7 @@ from services.memory.forecast import (
     Rates,
     ScaledCounter,
     find_anchor,
-    forecast,
+    forecast_prompt,
     learn,
 )
 from services.memory.planner import (
@@ -34,7 +34,7 @@ __all__ = [
     "ScaledCounter",
     "TokenCounter",
     "find_anchor",
-    "forecast",
+    "forecast_prompt",
     "learn",
     "plan_context",
 ]
