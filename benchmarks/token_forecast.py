@@ -39,7 +39,7 @@ from services.memory import (
     RegexCounter,
     RememberingCounter,
     ScaledCounter,
-    forecast,
+    forecast_prompt,
     learn,
 )
 
@@ -242,7 +242,9 @@ class _Talk:
                 del past[:2]
             messages = (system, *past, prompt)
             true = self.tokens(messages)
-            errors.note(forecast(messages, last, rates, self.counter), true, is_trimmed=is_trimmed)
+            errors.note(
+                forecast_prompt(messages, last, rates, self.counter), true, is_trimmed=is_trimmed
+            )
             if true >= LEAST:
                 self._compare(errors, messages, true, rates)
             call = Call(

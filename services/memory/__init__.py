@@ -19,7 +19,7 @@ from services.memory.forecast import (
     Rates,
     ScaledCounter,
     find_anchor,
-    forecast,
+    forecast_prompt,
     learn,
 )
 from services.memory.planner import plan_context
@@ -55,7 +55,7 @@ __all__ = [
     "TokenCounter",
     "clean_summary",
     "find_anchor",
-    "forecast",
+    "forecast_prompt",
     "learn",
     "plan_compaction",
     "plan_context",

@@ -24,27 +24,19 @@ from services.memory.tokens import KindCounter
 
 # Tokens for each that is estimated. What vocabularies need of ordinary text lies between.
 LEAST_RATIO, MOST_RATIO = 0.05, 1.5
-# Before anything was seen, of ASCII and of all else: between what old and new vocabularies need.
-_FIRST_RATIO = {True: 0.8, False: 0.5}
 _SURPRISE = 8.0  # one count moves a ratio by no more than this factor, up or down
-_STEADINESS = (
-    0.1  # what is seen now counts for at least this much: a model may change behind its name
-)
+_STEADINESS = 0.1  # the least that a new count weighs: a model may change behind its name
 _FEW_TOKENS = 10  # of so few, half of what is seen is chance
 _MARGIN = 1.05  # by which a scaled count leans high
 
 _ENVELOPE = Counter({"envelope": 500})  # what a chat template puts around a message (ChatML: 5)
-_ASCII = {
-    "english",
-    "words",
-    "capitals",
-    "digits",
-    "blanks",
-    "signs",
-    "controls",
-    "codes",
-    *_ENVELOPE,
-}
+_ASCII = frozenset(
+    {"english", "words", "capitals", "digits", "blanks", "signs", "controls", *_ENVELOPE}
+)
+_UNLIKE = frozenset({"codes", "symbols", "emoji", "forms", "arabic forms", "compositions"})
+# Before anything was seen: between what old and new vocabularies need.
+_FIRST_RATIO = {"ascii": 0.8, "codes": 1.0}
+_FIRST_RATIO_OF_OTHERS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,14 +96,19 @@ class Rates:
     def _ratio(self, kind: str) -> float:
         if rate := self.by_kind.get(kind):
             return rate.ratio
-        # nothing of it was seen yet: as the other kinds that are ASCII, or that are not
-        is_ascii = kind in _ASCII
-        known = sorted(
-            self.by_kind.items()
-        )  # in one order, so that the sum is the same to the last bit
-        alike = [rate for other, rate in known if (other in _ASCII) == is_ascii]
-        alike.append(Rate(_FIRST_RATIO[is_ascii], 1))
+        # nothing of it was seen yet: it begins as others that are like it
+        family = _family(kind)
+        known = sorted(self.by_kind)  # in one order: the sum is the same to the last bit
+        alike = [self.by_kind[other] for other in known if _family(other) == family]
+        alike.append(Rate(_FIRST_RATIO.get(family, _FIRST_RATIO_OF_OTHERS), 1))
         return sum(rate.ratio * rate.seen for rate in alike) / sum(rate.seen for rate in alike)
+
+
+def _family(kind: str) -> str:
+    """What is alike: all of ASCII, all scripts."""
+    if kind in _UNLIKE:
+        return kind
+    return "ascii" if kind in _ASCII else "script"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +161,7 @@ def find_anchor(
     return next(likely, None)
 
 
-def forecast(
+def forecast_prompt(
     messages: Sequence[ContextMessage], anchor: Call | None, rates: Rates, counter: KindCounter
 ) -> Forecast:
     """Tokens of a prompt of *messages*, for the model of *anchor* and *rates*."""

@@ -106,7 +106,9 @@ class Profile:
             token, document, _ = self._read()
             changed = change(document)
             user_key = self._session.newest_key
-            sealed = user_key.vault("profile").seal(changed.model_dump_json(exclude_defaults=True), self._place())
+            sealed = user_key.vault("profile").seal(
+                changed.model_dump_json(exclude_defaults=True), self._place()
+            )
             answer = self._session.calls.call(
                 "change_preferences", new_preferences=Hidden(sealed), replaces=Hidden(token)
             )

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from services.chat import Chat
-from services.domain import Retrieval, Thread
+from services.domain import Retrieval, Thread, Window
 from services.memory import Receipt
 from services.store.sessions import AppSession
 from tests.fakes import INFO
@@ -41,10 +41,11 @@ def last_receipt(chat: Chat, thread: Thread) -> Receipt:
 def long_thread(chat: Chat) -> Thread:
     """Its first prompt has long left the view."""
     thread = ask(chat, None, KUMQUAT)
-    chat.store.set_policy(thread.conversation.id, Retrieval())
+    chat.store.set_policy(thread.conversation.id, Window())
     for _ in range(9):
         thread = ask(chat, thread, LONG)
-    return thread
+    chat.store.set_policy(thread.conversation.id, Retrieval())
+    return chat.store.thread(thread.conversation.id)
 
 
 def test_what_the_prompt_is_about_is_brought_back(

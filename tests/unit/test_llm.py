@@ -524,6 +524,11 @@ USAGE = {
         ' "prompt_n": 1, "prompt_ms": 76.502, "predicted_n": 8}}',
         Tokens(54, 8, 53),
     ),
+    "the same, where little was cached": (
+        '{"choices": [{"finish_reason": "length", "index": 0, "delta": {}}], "timings": {"cache_n": 20,'
+        ' "prompt_n": 34, "predicted_n": 8}}',
+        Tokens(54, 8, 20),
+    ),
     "llama.cpp before it said what was cached": (
         '{"choices": [], "timings": {"prompt_n": 1, "predicted_n": 8}}',
         None,

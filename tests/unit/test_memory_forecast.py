@@ -19,7 +19,7 @@ from services.memory.forecast import (
     Rates,
     ScaledCounter,
     find_anchor,
-    forecast,
+    forecast_prompt,
     learn,
 )
 
@@ -82,7 +82,7 @@ def test_a_prompt_that_goes_on_is_what_was_counted_and_what_is_new():
     rates = learned(calls)
     messages = going_on(calls[-1], ENGLISH[0])
 
-    found = forecast(messages, calls[-1], rates, COUNTER)
+    found = forecast_prompt(messages, calls[-1], rates, COUNTER)
 
     assert found.is_anchored
     assert found.tokens == pytest.approx(true_tokens(messages), rel=0.005)
@@ -95,7 +95,7 @@ def test_each_kind_of_text_has_its_own_rate():
 
     for prompt in (ENGLISH[0], HINDI[0]):
         messages = going_on(calls[-1], prompt)
-        exact = forecast(messages, calls[-1], rates, COUNTER).tokens
+        exact = forecast_prompt(messages, calls[-1], rates, COUNTER).tokens
         assert exact == pytest.approx(true_tokens(messages), rel=0.01)
 
 
@@ -103,7 +103,7 @@ def test_after_a_trim_what_has_gone_is_taken_off():
     calls = conversation([ENGLISH, HINDI] * 8)
     messages = (SYSTEM, *going_on(calls[-1], ENGLISH[0])[9:])
 
-    found = forecast(messages, calls[-1], learned(calls), COUNTER)
+    found = forecast_prompt(messages, calls[-1], learned(calls), COUNTER)
 
     assert found.is_anchored
     assert found.tokens == pytest.approx(true_tokens(messages), rel=0.02)
@@ -114,7 +114,7 @@ def test_what_has_little_of_the_last_prompt_is_estimated_as_a_whole(anchor: Call
     rates = learned(conversation([ENGLISH] * 6))
     messages = (replied(SYSTEM.body), asked(ENGLISH[0]))
 
-    found = forecast(messages, anchor, rates, COUNTER)
+    found = forecast_prompt(messages, anchor, rates, COUNTER)
 
     assert not found.is_anchored
     assert found.estimated_tokens == found.tokens == pytest.approx(true_tokens(messages), rel=0.1)
@@ -122,7 +122,7 @@ def test_what_has_little_of_the_last_prompt_is_estimated_as_a_whole(anchor: Call
 
 def test_a_reply_that_is_asked_for_again_is_no_part_of_its_prompt():
     calls = conversation([ENGLISH] * 3)
-    found = forecast(calls[-1].messages, calls[-1], learned(calls), COUNTER)
+    found = forecast_prompt(calls[-1].messages, calls[-1], learned(calls), COUNTER)
 
     assert (found.tokens, found.estimated_tokens) == (calls[-1].tokens.prompt, 0)
 
@@ -132,7 +132,7 @@ def test_a_prompt_that_the_endpoint_adds_is_in_the_forecast_and_in_no_rate():
     calls = [reporting(each, prompt=hidden) for each in conversation([ENGLISH] * 6)]
     messages = going_on(calls[-1], ENGLISH[0])
 
-    found = forecast(messages, calls[-1], learned(calls), COUNTER)
+    found = forecast_prompt(messages, calls[-1], learned(calls), COUNTER)
 
     assert found.tokens == pytest.approx(true_tokens(messages) + hidden, rel=0.005)
 
@@ -144,7 +144,7 @@ def test_thoughts_are_no_part_of_the_next_prompt(is_said: bool):
     rates = learned(calls)
     messages = going_on(calls[-1], ENGLISH[0])
 
-    found = forecast(messages, calls[-1], rates, COUNTER)
+    found = forecast_prompt(messages, calls[-1], rates, COUNTER)
 
     assert rates.has_thoughts is not is_said
     assert found.tokens == pytest.approx(true_tokens(messages), rel=0.005 if is_said else 0.02)
@@ -194,6 +194,34 @@ def test_a_scaled_count_begins_above_the_plain_one():
         assert COUNTER.count(text) <= scaled.count(text) <= COUNTER.count(text) * 1.05 + 1
 
 
+@pytest.mark.parametrize(("usual", "odd"), [(600, 14_000), (14_000, 600)])
+def test_one_count_that_is_far_off_does_not_undo_what_was_learned(usual: int, odd: int):
+    text = {"han": 1_000_000}  # estimated as 10,000
+    rates = reduce(lambda rates, _: rates.learn(text, usual), range(10), Rates())
+
+    after = rates.learn(text, odd)
+
+    assert after.estimate(text) == pytest.approx(rates.estimate(text), rel=0.75)
+    assert reduce(lambda rates, _: rates.learn(text, odd), range(60), after).estimate(
+        text
+    ) == pytest.approx(odd, rel=0.05)
+
+
+@pytest.mark.parametrize("counted", [-1, 0, 400, 16_000, 10**9])
+def test_a_count_that_cannot_be_teaches_nothing(counted: int):
+    rates = Rates().learn({"han": 1_000_000}, 5_000)
+
+    assert rates.learn({"han": 1_000_000}, counted) == rates
+    assert rates.learn({}, counted) == rates
+
+
+def test_a_scaled_count_of_what_needs_more_than_estimated_is_still_within_the_bound():
+    rates = reduce(lambda rates, _: rates.learn({"emoji": 10_000}, 149), range(20), Rates())
+    text = "\U0001f389" * 20
+
+    assert ScaledCounter(COUNTER, rates).count(text) == COUNTER.bound(text) == 81
+
+
 # --- for all inputs ---------------------------------------------------------------------------
 
 TEXTS = st.text(max_size=60) | st.sampled_from([*ENGLISH, *HINDI])
@@ -231,17 +259,6 @@ def test_rates_are_the_same_after_they_were_stored(observed: list[Any]):
 
 
 @given(OBSERVED, TEXTS)
-def test_one_count_that_is_far_off_moves_a_rate_by_a_bounded_factor(observed: list[Any], text: str):
-    before = rates_of(observed)
-    for counted in (1, 10**7):
-        after = before.learn(COUNTER.kinds(text), counted)
-        for kind in after.by_kind:
-            if kind in before.by_kind:
-                factor = after.by_kind[kind].ratio / before.by_kind[kind].ratio
-                assert 1 / 8 <= factor <= 8
-
-
-@given(OBSERVED, TEXTS)
 def test_a_scaled_count_is_within_the_bound(observed: list[Any], text: str):
     scaled = ScaledCounter(COUNTER, rates_of(observed))
 
@@ -256,10 +273,10 @@ def test_a_forecast_grows_with_every_message_that_is_added(
     last = call([SYSTEM, *map(asked, past)], "Yes.")
     for anchor in (last, None):
         messages = [*last.messages, last.reply]
-        tokens = forecast(messages, anchor, rates, COUNTER).tokens
+        tokens = forecast_prompt(messages, anchor, rates, COUNTER).tokens
         for text in added:
             messages.append(asked(text))
-            more = forecast(messages, anchor, rates, COUNTER).tokens
+            more = forecast_prompt(messages, anchor, rates, COUNTER).tokens
             assert more >= tokens
             tokens = more
 
@@ -270,7 +287,7 @@ def test_a_forecast_is_never_negative(
 ):
     last = reporting(call([SYSTEM, *map(asked, past)], "Yes."), prompt=counted)
 
-    found = forecast(last.messages[gone:], last, rates_of(observed), COUNTER)
+    found = forecast_prompt(last.messages[gone:], last, rates_of(observed), COUNTER)
 
     assert found.estimated_tokens >= 0
     assert found.tokens >= 0
