@@ -11,6 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages._parts import dialogs, memory, messages, rename, turns
 from services import portable
 from services.bootstrap import PersonServices
+from services.chat import Chat
 from services.domain import ConversationId, Message, Role, Thread
 from services.errors import AppError, NotFound
 from services.memory import ContextPlan
@@ -135,7 +136,7 @@ def draw_messages(
     """The messages in their places, in pencil what the model does not see. *has_last*: the very last stands
     already; *is_settled*: no reply is coming."""
     branch = thread.branch()
-    _draw_notes(thread, branch, plan, layout.first)
+    _draw_notes(person.chat, thread, branch, plan, layout.first)
     unseen = memory.out_of_view(branch, plan)
     costs = messages.costs_of(person, branch[layout.first :])
     before_view = [message for message in branch if plan and message.seq <= plan.start_seq]
@@ -155,7 +156,7 @@ def draw_messages(
 
 
 def _draw_notes(
-    thread: Thread, branch: tuple[Message, ...], plan: ContextPlan | None, first: int
+    chat: Chat, thread: Thread, branch: tuple[Message, ...], plan: ContextPlan | None, first: int
 ) -> None:
     """What is said above the messages."""
     if not thread.is_whole:
@@ -174,7 +175,7 @@ def _draw_notes(
             args=[thread, len(branch), first - _DRAWN],
         )
     if plan:
-        memory.draw_banner(thread, plan)
+        memory.draw_banner(chat, thread, plan)
 
 
 def note_read(person: PersonServices, thread: Thread) -> None:

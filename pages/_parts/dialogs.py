@@ -6,7 +6,7 @@ lasts, nothing in a dialog is heard.
 
 import streamlit as st
 
-from pages._parts import preferences, rename, safe_md, undo
+from pages._parts import inspector, preferences, rename, safe_md, summary, undo
 from pages._session import find_person, keep_errors
 from services.domain import Conversation
 
@@ -33,14 +33,19 @@ def draw_menu(label: str, conversation: Conversation, key: str) -> None:
 
 def open_asked() -> bool:
     """Open the dialog that was asked for. Say whether there was one."""
-    asked: tuple[str, Conversation | None] | None = st.session_state.pop("dialog", None)
-    if asked is None:
-        return False
-    _, conversation = asked
-    if conversation:
-        preferences.instructions_dialog(conversation)
-    else:
-        preferences.preferences_dialog()
+    match st.session_state.pop("dialog", None):
+        case None:
+            return False
+        case "Instructions", Conversation() as conversation:
+            preferences.instructions_dialog(conversation)
+        case "Summary", conversation_id:
+            summary.dialog(conversation_id)
+        case "Seen", (conversation_id, reply_id):
+            inspector.seen_dialog(conversation_id, reply_id)
+        case "Next", conversation_id:
+            inspector.next_dialog(conversation_id)
+        case _:
+            preferences.preferences_dialog()
     return True
 
 

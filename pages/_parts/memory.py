@@ -1,12 +1,11 @@
 """What the model sees of a conversation: the policy, the meter, and where its view begins."""
 
 from collections.abc import Sequence
-from html import escape
 from typing import assert_never
 
 import streamlit as st
 
-from pages._parts import safe_md, words
+from pages._parts import inspector, safe_md, words
 from pages._session import find_person, keep_errors
 from services.chat import Chat, Setup
 from services.domain import (
@@ -19,13 +18,14 @@ from services.domain import (
     Role,
     Summary,
     Thread,
+    Tokens,
     Window,
 )
-from services.errors import InstructionsTooLong, PromptTooLong
-from services.llm import ModelInfo
+from services.errors import AppError, InstructionsTooLong, PromptTooLong
 from services.memory import ContextPlan
 
-_OFFERED: tuple[MemoryPolicy, ...] = (Full(), Window())
+_OFFERED: tuple[MemoryPolicy, ...] = (Full(), Window(), Summary(), Retrieval())
+_LARGEST_WINDOW = 1000  # messages
 _METER_ICONS = (10, 20, 40, 60, 80, 90)  # per cent; there are no others
 
 
@@ -40,8 +40,8 @@ def plan_of(chat: Chat, thread: Thread, setup: Setup) -> ContextPlan | None:
 def draw_policy(thread: Thread) -> None:
     """Choose how the past is chosen, or start the context anew."""
     conversation = thread.conversation
-    policies = {_name(policy): policy for policy in (*_OFFERED, conversation.policy)}
-    now = _name(conversation.policy)
+    policies = {name(policy): policy for policy in (*_OFFERED, conversation.policy)}
+    now = name(conversation.policy)
     key = f"policy-{conversation.id}"
     st.session_state[key] = now  # it may have been chosen in another tab
     panel = st.popover(now, icon=":material/history:", type="tertiary", key="memory-policy")
@@ -49,11 +49,13 @@ def draw_policy(thread: Thread) -> None:
         st.radio(
             "What the model remembers here",
             list(policies),
-            captions=[_caption(policy) for policy in policies.values()],
+            captions=[caption(policy) for policy in policies.values()],
             key=key,
             on_change=_choose,
             args=[conversation, policies],
         )
+        if isinstance(conversation.policy, Window):
+            _draw_size(conversation, conversation.policy)
         if conversation.reset_seq and conversation.reset_seq == thread.messages[-1].seq:
             _undo_button(thread, key="undo-start")
         else:
@@ -68,9 +70,9 @@ def draw_policy(thread: Thread) -> None:
             )
 
 
-def draw_meter(plan: ContextPlan | None, info: ModelInfo) -> None:
-    """How full the model's context is; opened: what the next turn sends."""
-    room = info.context_tokens - info.reply_tokens
+def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | None) -> None:
+    """How full the model's context is; opened: what the next turn sends, and what it costs at most."""
+    room = setup.context_tokens - setup.info.reply_tokens
     percent = 100 if plan is None else round(100 * plan.prompt_tokens / room)
     nearest = min(_METER_ICONS, key=lambda icon: abs(icon - percent))
     panel = st.popover(
@@ -86,27 +88,77 @@ def draw_meter(plan: ContextPlan | None, info: ModelInfo) -> None:
                 "What is to be sent no longer fits: choose another memory policy or a model with a "
                 "larger context, or shorten the instructions."
             )
-        else:
-            st.html(_table(plan, info))
-            st.caption(_leftovers(plan, info))
+            return
+        st.html(inspector.table(chat.next_receipt(thread, setup), setup.context_tokens))
+        st.caption(_leftovers(plan, setup))
+        st.button(
+            "Look at all of it",
+            icon=":material/visibility:",
+            type="tertiary",
+            key="look-at-next",
+            on_click=_ask_for,
+            args=["Next", thread],
+        )
 
 
-def draw_banner(thread: Thread, plan: ContextPlan) -> None:
-    """How many earlier messages the model no longer sees, and what to do about it."""
+def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan) -> None:
+    """How many earlier messages the model no longer sees, where they went, and what to do about it."""
     unseen = len(out_of_view(thread.branch(), plan))
-    if not unseen:
+    failure = chat.summary_failure(thread.conversation.id)
+    if not unseen and not failure:
         return
     with st.container(
         horizontal=True, vertical_alignment="center", gap="xxsmall", key="truncation-banner"
     ):
-        verb = "is" if unseen == 1 else "are"
         st.caption(
-            f":material/ink_eraser: **{words.count(unseen, 'earlier message')}** {verb} in pencil: "
-            "kept, but not sent to the model.",
+            f":material/ink_eraser: {_where_they_went(thread, plan, unseen, failure)}",
             width="stretch",
         )
+        if plan.summarised:
+            st.button(
+                "Read the summary",
+                icon=":material/notes:",
+                type="tertiary",
+                key="read-summary",
+                on_click=_ask_for,
+                args=["Summary", thread],
+            )
         if thread.conversation.reset_seq:
             _undo_button(thread, key="undo-reset")
+
+
+def _where_they_went(
+    thread: Thread, plan: ContextPlan, unseen: int, failure: AppError | None
+) -> str:
+    """What the banner says."""
+    said: list[str] = []
+    verb = "is" if unseen == 1 else "are"
+    if unseen:
+        said.append(
+            f"**{words.count(unseen, 'earlier message')}** {verb} in pencil: {_fate(thread, plan, unseen)}"
+        )
+    if failure:
+        said.append(
+            f"There is no summary yet. {failure.public} The latest messages are sent as they are."
+        )
+    elif not thread.is_summary_verified:
+        said.append("The summary could not be verified and is not used.")
+    return " ".join(said)
+
+
+def _fate(thread: Thread, plan: ContextPlan, unseen: int) -> str:
+    summarised = len(plan.summarised)
+    match thread.conversation.policy:
+        case Summary() if summarised >= unseen:
+            return "the model reads a summary of them."
+        case Summary() if summarised:
+            return (
+                f"the model reads a summary of {words.number(summarised)}, the others are not sent."
+            )
+        case Retrieval():
+            return "the model sees those of them that your prompt is about."
+        case _:
+            return "kept, but not sent to the model."
 
 
 def draw_beginning() -> None:
@@ -119,7 +171,32 @@ def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[Mess
     if plan is None:
         return set()
     asked = {branch[-1].id} if branch and branch[-1].role is Role.USER else set[MessageId]()
-    return {message.id for message in branch} - set(plan.shown) - asked
+    return {message.id for message in branch} - {*plan.shown, *plan.recalled_earlier} - asked
+
+
+def _ask_for(dialog: str, thread: Thread) -> None:
+    st.session_state.dialog = dialog, thread.conversation.id
+
+
+def _draw_size(conversation: Conversation, policy: Window) -> None:
+    """How many messages the window has: an even number, for a prompt goes with its reply."""
+    key = f"window-{conversation.id}"
+    st.session_state[key] = policy.messages
+    st.number_input(
+        "Messages in the window",
+        min_value=2,
+        max_value=_LARGEST_WINDOW,
+        step=2,
+        key=key,
+        on_change=_resize,
+        args=[conversation],
+    )
+
+
+def _resize(conversation: Conversation) -> None:
+    size = int(st.session_state[f"window-{conversation.id}"])
+    with keep_errors():
+        find_person().conversations.set_policy(conversation.id, Window(size + size % 2))
 
 
 def _choose(conversation: Conversation, policies: dict[str, MemoryPolicy]) -> None:
@@ -149,49 +226,30 @@ def _undo(thread: Thread) -> None:
         find_person().conversations.take_back_reset(thread)
 
 
-def _name(policy: MemoryPolicy) -> str:
+def name(policy: MemoryPolicy) -> str:
+    """What a policy is called, here and in SQL."""
     return type(policy).__name__
 
 
-def _caption(policy: MemoryPolicy) -> str:
+def caption(policy: MemoryPolicy) -> str:
+    """What a policy does, in one sentence."""
     match policy:
         case Full():
             return "Everything, and a clear word before it no longer fits"
         case Window(messages):
-            return f"The last {messages} messages, word for word"
+            return f"The last {words.number(messages)} messages, word for word"
         case Summary():
             return "Recent messages, and a running summary of the rest"
         case Retrieval():
-            return "Recent messages, and older ones that match the prompt"
+            return "Recent messages, and earlier ones that your prompt is about"
         case _:
             assert_never(policy)
 
 
-def _table(plan: ContextPlan, info: ModelInfo) -> str:
-    """A bar of the context window and what fills it. Nothing in it was written by anybody."""
-    used = plan.prompt_tokens + plan.reply_tokens
-    parts = (
-        (f"Instructions and {words.count(len(plan.shown), 'message')}", plan.prompt_tokens, "c1"),
-        ("Kept for the reply", plan.reply_tokens, "c4"),
-    )
-    bar = "".join(
-        f'<i class="{colour}" style="width:{100 * tokens / info.context_tokens:.1f}%"></i>'
-        for _, tokens, colour in parts
-    )
-    rows = "".join(
-        f'<tr><td><i class="{colour}"></i>{escape(name)}</td><td>{words.number(tokens)}</td></tr>'
-        for name, tokens, colour in parts
-    )
-    total, sum_of_both = words.number(info.context_tokens), words.number(used)
-    return (
-        f'<div class="db-bar" role="img" aria-label="{sum_of_both} of {total} tokens">{bar}</div>'
-        f'<table class="db-parts">{rows}'
-        f'<tr class="sum"><td>Of {total} tokens</td><td>{sum_of_both}</td></tr></table>'
-    )
-
-
-def _leftovers(plan: ContextPlan, info: ModelInfo) -> str:
+def _leftovers(plan: ContextPlan, setup: Setup) -> str:
     left_out = (
         f"{words.count(len(plan.omitted), 'older message')} left out. " if plan.omitted else ""
     )
-    return f"{left_out}Counted for {safe_md.label(info.name)}, before your next words."
+    worst = setup.info.cost_micro(Tokens(plan.bound_tokens, plan.reply_tokens))
+    price = f" The next reply costs at most {words.dollars(worst)}." if worst else ""
+    return f"{left_out}Counted for {safe_md.label(setup.info.name)}, before your next words.{price}"

@@ -63,7 +63,7 @@ def draw(
     if not is_prompt and not is_last:
         copy = _copy(message) if message.is_verified else ""
         again = _act("retry", message, "Write again", "refresh") if versions else ""
-        _row(copy, _switch(message, versions), again, _facts(message, costs))
+        _row(copy, _switch(message, versions), again, _seen(message), _facts(message, costs))
 
 
 def draw_coming() -> DeltaGenerator:
@@ -89,7 +89,7 @@ def draw_end(person: PersonServices, thread: Thread) -> None:
         key="acts-last" if is_answered else "missing-reply",
     ):
         if is_answered:
-            st.html(f"{_copy(last)}{switch}", width="content")
+            st.html(f"{_copy(last)}{switch}{_seen(last)}", width="content")
         elif failure:
             st.error(failure.public, icon=":material/cloud_off:")
         elif ending := _ENDINGS.get(last.outcome):
@@ -127,6 +127,11 @@ def _switch(message: Message, versions: Sequence[Message]) -> str:
         f"<small>{here + 1} / {len(versions)}</small>"
         f"{_act('show', after[0] if after else None, 'Version after', 'chevron_right')}</span>"
     )
+
+
+def _seen(reply: Message) -> str:
+    """The way to what the model saw for *reply*."""
+    return _act("seen", reply, "What the model saw", "visibility") if reply.turn_id else ""
 
 
 def _act(name: str, message: Message | None, label: str, icon: str) -> str:

@@ -30,7 +30,7 @@ _drawing = threading.Lock()
 _VERSION = "m"  # in the address: which of several replies to the same prompt is read
 
 
-ExpectedNews = tuple[frozenset[ConversationId], frozenset[ConversationId]]
+ExpectedNews = tuple[frozenset[ConversationId], ...]  # of replies, titles and summaries
 
 
 class Turn(Protocol):
@@ -125,6 +125,8 @@ def act(conversation_id: ConversationId) -> None:
             retry(conversation_id, message_id)
         case {"name": "show", "message": str(name)} if message_id := _message_id(name):
             st.query_params[_VERSION] = str(message_id)
+        case {"name": "seen", "message": str(name)} if message_id := _message_id(name):
+            st.session_state.dialog = "Seen", (conversation_id, message_id)
         case _:
             pass
 
@@ -216,8 +218,8 @@ def has_ended(conversation_id: ConversationId) -> bool:
 
 
 def expected_news(chat: Chat) -> ExpectedNews:
-    """Where replies are coming, and titles."""
-    return chat.coming(), chat.titles_coming()
+    """Where replies are coming, titles, and summaries."""
+    return chat.coming(), chat.titles_coming(), chat.summaries_coming()
 
 
 def await_news(chat: Chat, expected: ExpectedNews) -> None:

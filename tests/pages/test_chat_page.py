@@ -659,7 +659,7 @@ def test_another_policy_is_chosen_for_one_conversation(
 
     assert conversations.threads[garden].conversation.policy == Full()
     assert banner(app) == []
-    assert app.radio(key=f"policy-{garden}").options == ["Full", "Window"]
+    assert app.radio(key=f"policy-{garden}").options == ["Full", "Window", "Summary", "Retrieval"]
 
 
 def test_the_context_starts_anew_and_the_history_stays(

@@ -1,0 +1,161 @@
+"""What the model saw of a conversation for a reply, or sees next: every part of the prompt and its tokens."""
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import NamedTuple
+
+import streamlit as st
+
+from pages._parts import words
+from pages._session import person_services, show_errors
+from services.domain import ConversationId, Message, MessageId, Role, Thread, Tokens, TurnCost
+from services.errors import InstructionsTooLong, NotFound, PromptTooLong
+from services.memory import RecalledNote, Receipt
+
+_BEGINNING = 120  # letters of a message by which it is known again
+_SPEAKERS = {Role.USER: "You", Role.ASSISTANT: "Model", Role.SYSTEM: "System"}
+
+
+class _Part(NamedTuple):
+    """A row of the table, in the order in which it is sent."""
+
+    name: str
+    tokens: int
+    colour: str
+
+
+@st.dialog("What the model sees next", width="large", on_dismiss="rerun")
+def next_dialog(conversation_id: ConversationId) -> None:
+    """All of what the next turn would send, before its prompt."""
+    person = person_services()
+    with show_errors():
+        thread = person.conversations.cached(conversation_id) or person.conversations.thread(
+            conversation_id
+        )
+        try:
+            setup = person.chat.setup(thread)
+            receipt = person.chat.next_receipt(thread, setup)
+        except (PromptTooLong, InstructionsTooLong) as error:
+            st.caption(error.public)
+            return
+        _draw(receipt, thread, setup.context_tokens)
+
+
+@st.dialog("What the model saw", width="large", on_dismiss="rerun")
+def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
+    """All of what was sent for one reply, as it was then."""
+    person = person_services()
+    with show_errors():
+        thread = person.conversations.cached(conversation_id) or person.conversations.thread(
+            conversation_id
+        )
+        reply = next((message for message in thread.messages if message.id == reply_id), None)
+        if reply is None:
+            raise NotFound
+        receipt = person.chat.receipt(thread, reply)
+        if receipt is None:
+            st.caption("Nothing was noted for this reply: it is older than these notes.")
+            return
+        cost = person.conversations.costs([reply]).get(reply.turn_id) if reply.turn_id else None
+        _draw(receipt, thread, receipt.prompt_tokens + receipt.reply_tokens, cost)
+
+
+def table(receipt: Receipt, context_tokens: int) -> str:
+    """A bar of the context and what fills it. Nothing in it was written by anybody."""
+    parts = _parts(receipt)
+    used = receipt.prompt_tokens + receipt.reply_tokens
+    bar = "".join(
+        f'<i class="{part.colour}" style="width:{100 * part.tokens / max(context_tokens, used):.1f}%"></i>'
+        for part in parts
+    )
+    rows = "".join(
+        f'<tr><td><i class="{part.colour}"></i>{escape(part.name)}</td>'
+        f"<td>{words.number(part.tokens)}</td></tr>"
+        for part in parts
+    )
+    total, both = words.number(context_tokens), words.number(used)
+    return (
+        f'<div class="db-bar" role="img" aria-label="{both} of {total} tokens">{bar}</div>'
+        f'<table class="db-parts">{rows}'
+        f'<tr class="sum"><td>Of {total} tokens</td><td>{both}</td></tr></table>'
+    )
+
+
+def _parts(receipt: Receipt) -> list[_Part]:
+    kept = sum(tokens for _, tokens in receipt.kept)
+    recalled = sum(note.tokens for note in receipt.recalled)
+    parts = (
+        _Part("Instructions", receipt.instructions_tokens, "c6"),
+        _Part(f"{words.count(len(receipt.facts), 'fact')} about you", receipt.facts_tokens, "c3"),
+        _Part(
+            f"A summary of {words.count(receipt.summarised, 'message')}",
+            receipt.summary_tokens,
+            "c2",
+        ),
+        _Part(f"{words.count(len(receipt.kept), 'message')} word for word", kept, "c1"),
+        _Part(f"{words.count(len(receipt.recalled), 'message')} brought back", recalled, "c3"),
+        _Part("The prompt", receipt.asked_tokens, "c1"),
+        _Part("What stands around them", receipt.frame_tokens, "c4"),
+        _Part("Kept for the reply", receipt.reply_tokens, "c4"),
+    )
+    return [part for part in parts if part.tokens]
+
+
+def _draw(
+    receipt: Receipt, thread: Thread, context_tokens: int, cost: TurnCost | None = None
+) -> None:
+    st.html(table(receipt, context_tokens))
+    counted = _counted(cost.tokens) if cost else ""
+    st.caption(
+        f"Policy: {receipt.policy.capitalize()}. The figures are our own and lean high. {counted}"
+    )
+    by_seq = {message.seq: message for message in thread.messages}
+    by_id = {message.id: message for message in thread.messages}
+    if receipt.instructions:
+        with st.expander("Instructions"):
+            st.code(receipt.instructions, language=None, wrap_lines=True)
+    if receipt.facts:
+        with st.expander(words.count(len(receipt.facts), "fact")):
+            st.html(_rows((text, "") for _, text in receipt.facts))
+    if receipt.summary:
+        with st.expander(f"The summary of {words.count(receipt.summarised, 'message')}"):
+            st.code(receipt.summary.text, language=None, wrap_lines=True)
+    if receipt.kept:
+        with st.expander(f"{words.count(len(receipt.kept), 'message')} word for word"):
+            kept = ((by_seq.get(seq), tokens) for seq, tokens in receipt.kept)
+            st.html(_rows((_beginning(message), words.number(tokens)) for message, tokens in kept))
+    if receipt.recalled:
+        with st.expander(f"{words.count(len(receipt.recalled), 'message')} brought back"):
+            st.html(_rows(_recalled(note, by_id) for note in receipt.recalled))
+    if receipt.omitted:
+        st.caption(f"{words.count(receipt.omitted, 'earlier message')} not sent in any form.")
+
+
+def _counted(tokens: Tokens) -> str:
+    cached = f", {words.number(tokens.cached)} of them from its cache" if tokens.cached else ""
+    return f"The endpoint counted {words.number(tokens.prompt)} tokens{cached}."
+
+
+def _recalled(note: RecalledNote, by_id: Mapping[MessageId, Message]) -> tuple[str, str]:
+    """A message that was brought back, and why."""
+    message = by_id.get(note.message_id)
+    day = f"{words.moment(message.created_at)}, " if message else ""
+    found = "by " + ", ".join(note.matched) if note.matched else "beside one that was found"
+    when = "for an earlier prompt, " if note.recalled_for else ""
+    return _beginning(message), f"{day}{when}{found}, {words.count(note.tokens, 'token')}"
+
+
+def _beginning(message: Message | None) -> str:
+    if message is None:
+        return "A message that is no longer there"
+    text = " ".join(message.body.split())
+    shown = text if len(text) <= _BEGINNING else text[: _BEGINNING - 1] + "…"
+    return f"{_SPEAKERS[message.role]}: {shown}"
+
+
+def _rows(rows: Iterable[tuple[str, str]]) -> str:
+    """Two columns of text that people wrote, made safe."""
+    cells = "".join(
+        f"<tr><td>{escape(text)}</td><td>{escape(aside)}</td></tr>" for text, aside in rows
+    )
+    return f'<table class="db-parts db-seen">{cells}</table>'

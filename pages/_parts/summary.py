@@ -1,0 +1,71 @@
+"""The running summary of a conversation: read, edited, made anew, taken away."""
+
+import streamlit as st
+
+from pages._parts import words
+from pages._session import person_services, show_errors
+from services.domain import ConversationId, RunningSummary, Thread
+from services.errors import Stale
+
+
+@st.dialog("The summary", width="large", on_dismiss="rerun")
+def dialog(conversation_id: ConversationId) -> None:
+    """What stands for the messages that the model no longer sees."""
+    person = person_services()
+    with show_errors():
+        thread = person.conversations.thread(conversation_id)
+        if thread.summary is None:
+            st.caption(_why_there_is_none(thread))
+            return
+        key = f"summary-{conversation_id}"
+        if key not in st.session_state:
+            st.session_state.seen_summary = thread.summary
+        seen: RunningSummary = st.session_state.seen_summary
+        st.caption(_covers(thread, seen))
+        with st.form("summary", border=False):
+            text = st.text_area(
+                "What the model reads in their place", seen.text, height=320, key=key
+            )
+            with st.container(horizontal=True, horizontal_alignment="right"):
+                is_saved = st.form_submit_button("Save", type="primary")
+        with st.container(horizontal=True):
+            is_anew = st.button("Make it anew", icon=":material/refresh:", type="tertiary")
+            is_gone = st.button("Take it away", icon=":material/close:", type="tertiary")
+        try:
+            if is_saved or is_gone:
+                person.chat.change_summary(_as_seen(thread, seen), "" if is_gone else text)
+                st.rerun()
+            if is_anew:
+                person.chat.rebuild_summary(_as_seen(thread, seen))
+                st.toast("The summary is being made anew.")
+                st.rerun()
+        except Stale:
+            st.session_state.seen_summary = thread.summary
+            st.warning("It was changed meanwhile. Press again to replace what it says now:")
+            st.code(thread.summary.text, language=None, wrap_lines=True)
+
+
+def _as_seen(thread: Thread, seen: RunningSummary) -> Thread:
+    """*thread* with the summary that its reader saw: only that is replaced."""
+    if thread.summary != seen:
+        raise Stale
+    return thread
+
+
+def _covers(thread: Thread, summary: RunningSummary) -> str:
+    covered = [one for one in thread.branch() if summary.from_seq <= one.seq <= summary.up_to_seq]
+    span = ""
+    if covered:
+        first, last = words.moment(covered[0].created_at), words.moment(covered[-1].created_at)
+        span = f", from {first} to {last}"
+    edited = " You edited it." if summary.is_edited else ""
+    return (
+        f"It stands for {words.count(len(covered), 'message')}{span}. Made {words.moment(summary.made_at)}."
+        f"{edited} All of them stay in the conversation."
+    )
+
+
+def _why_there_is_none(thread: Thread) -> str:
+    if not thread.is_summary_verified:
+        return "The summary could not be verified and is not used. The next turns make another."
+    return "There is no summary yet: all that was said still fits, or it is being made."
