@@ -23,8 +23,7 @@ from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 from services.domain import ConversationId, MessageId
-from services.memory import RegexCounter
-from services.memory.recall import Passage, RecallIndex
+from services.memory import Passage, RecallIndex, RegexCounter
 
 KINDS = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop"}
 DEPTHS = (5, 10, 20)

@@ -1,4 +1,4 @@
-"""What the model sees of a conversation, and how many tokens that is. Pure."""
+"""What the model sees of a conversation, how many tokens that is, what is recalled. Pure."""
 
 from services.memory.planner import (
     ContextBudget,
@@ -7,6 +7,7 @@ from services.memory.planner import (
     History,
     plan_context,
 )
+from services.memory.recall import Hit, Passage, RecallIndex
 from services.memory.tokens import RegexCounter, TokenCounter
 
 __all__ = [
@@ -14,6 +15,9 @@ __all__ = [
     "ContextMessage",
     "ContextPlan",
     "History",
+    "Hit",
+    "Passage",
+    "RecallIndex",
     "RegexCounter",
     "TokenCounter",
     "plan_context",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain import ConversationId, MessageId
-from services.memory.recall import Passage, RecallIndex
+from services.memory import Passage, RecallIndex
 
 MAY = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
 GARDEN, KITCHEN = ConversationId(UUID(int=1)), ConversationId(UUID(int=2))
@@ -147,6 +147,14 @@ def test_what_tells_comes_before_what_asks_and_what_thanks():
         first("lake", "Thanks, the lake.", "We saw the lake with Maria last Tuesday.")
         == "We saw the lake with Maria last Tuesday."
     )
+
+
+def test_a_long_reply_tells_even_if_it_ends_with_a_question():
+    reply = "The lake is deep. " + "Many fish swim there. " * 20 + "Shall we go on"
+
+    assert first("lake", f"{reply}.", f"{reply}?") == f"{reply}?"
+    assert first("lake", "The lake, shall we?", "The lake, shall we.") == "The lake, shall we."
+    assert first("lake", "The lake, shall we.", "The lake, shall we?") == "The lake, shall we."
 
 
 def test_of_equals_the_newest_comes_first():
