@@ -294,7 +294,7 @@ def _block(messages: Iterable[_Message]) -> _Block:
     called = frozenset[str]().union(*speakers)
     rows = [_REACH]
     for before, after in pairwise(ordered):
-        is_apart = after.created_at - before.created_at > _PAUSE
+        is_apart = abs(after.created_at - before.created_at) > _PAUSE
         rows.append(rows[-1] + 1 + _REACH * is_apart)
     height = rows[-1] + 1
 

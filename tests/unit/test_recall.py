@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -132,13 +133,16 @@ def test_a_message_is_found_by_its_day():
 
 def test_the_speaker_whom_the_query_names_comes_first():
     talk = [
-        passage(1, "I like to paint.", "Ann"),
-        passage(50, "I like to paint.", "Ben", at=MAY + timedelta(days=1)),
+        passage(n, "I like to paint." if n > 7 else "Hm.", speaker, at=MAY + n * timedelta(days=1))
+        for n, speaker in enumerate(["Ann", "Ben"] * 5)
     ]
 
-    assert found("What does Ann paint?", *talk) == [1, 50]
-    assert found("What does Ben paint?", *talk) == [50, 1]
-    assert found("What do Ann and Ben paint?", *talk) == [50, 1]
+    assert found("What does Ann paint?", *talk)[0] == 8
+    assert found("What does Ben paint?", *talk)[0] == 9
+    # who else is spoken of does not matter as much
+    told = passage(20, "I paint and paint, says Ann, I paint.", "Ben", at=MAY + timedelta(days=30))
+    assert found("What does Ann paint?", *talk, told)[0] == 8
+    assert found("What do Ann and Ben paint?", *talk, told)[0] == 20
 
 
 def test_what_tells_comes_before_what_asks_and_what_thanks():
@@ -147,6 +151,8 @@ def test_what_tells_comes_before_what_asks_and_what_thanks():
         first("lake", "Thanks, the lake.", "We saw the lake with Maria last Tuesday.")
         == "We saw the lake with Maria last Tuesday."
     )
+    # all here are said by Ann
+    assert first("lake", "The lake, says Zoe.", "The lake, says Ann.") == "The lake, says Zoe."
 
 
 def test_a_long_reply_tells_even_if_it_ends_with_a_question():
@@ -158,9 +164,24 @@ def test_a_long_reply_tells_even_if_it_ends_with_a_question():
 
 
 def test_of_equals_the_newest_comes_first():
-    talk = [passage(n, "rain", at=MAY + n * timedelta(days=1)) for n in (1, 3, 2)]
+    talk = [
+        passage(n, "rain", at=MAY - n * timedelta(days=1), conversation_id=where)
+        for n, where in ((1, GARDEN), (3, GARDEN), (2, KITCHEN))
+    ]
 
-    assert found("rain", *talk) == [3, 2, 1]
+    assert found("rain", *talk) == [1, 2, 3]
+
+
+def test_what_the_best_have_in_common_counts_after_the_tenth():
+    rain = [passage(n, "Rain fell.") for n in range(50, 62)]
+    umbrellas = [passage(1, "Rain, and my old red umbrella."), passage(2, "Where is the umbrella?")]
+    days = [passage(n, f"Day {n}.") for n in range(100, 200)]
+    talk = [
+        replace(one, created_at=MAY + timedelta(days=one.seq)) for one in umbrellas + rain + days
+    ]
+
+    assert found("rain", *talk, limit=10) == list(range(61, 51, -1))
+    assert found("rain", *talk) == [*range(61, 51, -1), 1, 51, 50, 2]
 
 
 def test_a_pasted_text_is_a_query_too():
@@ -171,7 +192,9 @@ def test_a_pasted_text_is_a_query_too():
 
 def test_a_message_with_a_known_id_is_replaced():
     assert found("apple", passage(1, "apple"), passage(1, "pear")) == []
-    assert found("pear", passage(1, "apple"), passage(1, "pear", conversation_id=KITCHEN)) == [1]
+    moved = passage(1, "pear", conversation_id=KITCHEN)
+    assert found("apple", passage(1, "apple"), moved) == []
+    assert found("pear", passage(1, "apple"), moved) == [1]
 
 
 def test_bodies_stay_out_of_reprs():
@@ -199,7 +222,8 @@ words = st.sampled_from(
         "the",
     ]
 )
-bodies = st.lists(words, max_size=6).map(" ".join) | st.text(max_size=12)
+rare = st.integers(0, 60).map("w{}".format)
+bodies = st.lists(words | rare, max_size=6).map(" ".join) | st.text(max_size=12)
 queries = st.lists(words, max_size=5).map(" ".join) | st.text(max_size=12)
 
 
