@@ -18,10 +18,10 @@ a fifth: the first places are for what was asked, a long context is for what bel
 
 A message is also found by the day on which it was said ("8 May 2023"), and by its speaker's name,
 which weighs little because many messages have it. English words meet in a common stem; any word
-is cut after six letters, and loses its diacritics; scripts without spaces are read as characters
-and pairs of characters.
+is cut after seven letters, and loses its diacritics and the vowels at its end; scripts without
+spaces are read as characters and pairs of characters.
 
-There is no inverted index: a pass of numpy over all words, four bytes each, takes a millisecond
+There is no inverted index: a pass of numpy over all words, eight bytes each, takes a millisecond
 for a million of them, and leaves nothing to keep up to date. The ranking depends on the messages
 alone, not on when or in which order they were added.
 """
@@ -34,7 +34,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
 from math import log, log1p
 
@@ -50,7 +50,7 @@ _K1, _B = 1.0, 0.4
 _REACH = 3  # messages on either side that a hit lends to
 _TO_ANSWER = 1.5  # times as much: what a question lends to the message after it
 _NAMED = 1.8  # a message of the speaker whom the query names
-_ASKING = 0.8  # a message that ends with a question
+_ASKING, _SHORT = 0.8, 40  # a message that ends with a question, and has at most so many words
 _LENGTH, _PARTICULAR = 0.3, 0.5  # what a message tells
 _ASKED = 50  # words of a query
 # places that only the query decides; from how many messages, how many words are related to it,
@@ -59,7 +59,6 @@ _FIRST, _BEST, _RELATED, _COMMON, _RELATION = 10, 20, 20, 0.1, 0.2
 
 _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
-
 
 _AROUND = np.arange(-_REACH, _REACH + 1)
 _LENDS = 0.5 ** np.abs(_AROUND)
@@ -90,6 +89,8 @@ class RecallIndex:
     """Messages of one person, to be searched. For one thread at a time."""
 
     def __init__(self) -> None:
+        # Every word is looked up here, which is not shared: it holds what one person wrote.
+        self._of_words: dict[str, int] = {}
         self._numbers: dict[str, int] = {}  # of the stems
         self._stems: list[str] = []
         self._kept: dict[MessageId, ConversationId] = {}
@@ -120,8 +121,8 @@ class RecallIndex:
             self._whole = self._joined()
         whole = self._whole
         asked: dict[int, str] = {}  # the words by the number of their stem
-        for word, stem in _stems(query):
-            number = self._numbers.get(stem, len(whole.times))
+        for word in _words(query):
+            number = self._numbers.get(_stem(word), len(whole.times))
             if number < len(whole.times) and whole.times[number]:
                 asked.setdefault(number, word)
         if len(asked) > _ASKED:  # a pasted text: what is rare in the messages tells them apart
@@ -164,24 +165,28 @@ class RecallIndex:
     def _read(self, passage: Passage) -> "_Message":
         body, on = passage.body, passage.created_at
         about = f"{passage.speaker} {on.day} {_MONTHS[on.month - 1]} {on.year}"
-        said = [self._number(stem) for _, stem in _stems(body)]
+        said = [self._number(word) for word in _words(body)]
         return _Message(
             id=passage.id,
             seq=passage.seq,
             created_at=on,
-            speaker=frozenset(word for word, _ in _stems(passage.speaker)),
-            stems=array("i", said + [self._number(stem) for _, stem in _stems(about)]),
+            speaker=frozenset(_words(passage.speaker)),
+            stems=array("i", said + [self._number(word) for word in _words(about)]),
             length=len(said),
             names=frozenset(_folded(name) for name in _NAME.findall(body)),
             has_time=bool(_TIME.search(body)),
-            asks=body.rstrip().endswith(_QUESTION_MARKS),
+            # a long reply tells, though it end with "Shall I go on?"
+            asks=body.rstrip().endswith(_QUESTION_MARKS) and len(said) <= _SHORT,
         )
 
-    def _number(self, stem: str) -> int:
-        if stem not in self._numbers:
-            self._numbers[stem] = len(self._stems)
-            self._stems.append(stem)
-        return self._numbers[stem]
+    def _number(self, word: str) -> int:
+        number = self._of_words.get(word)
+        if number is None:
+            stem = _stem(word)
+            number = self._of_words[word] = self._numbers.setdefault(stem, len(self._stems))
+            if number == len(self._stems):
+                self._stems.append(stem)
+        return number
 
     def _changed(self, conversation_id: ConversationId) -> None:
         self._blocks.pop(conversation_id, None)
@@ -289,7 +294,7 @@ def _block(messages: Iterable[_Message]) -> _Block:
     called = frozenset[str]().union(*speakers)
     rows = [_REACH]
     for before, after in pairwise(ordered):
-        is_apart = after.created_at - before.created_at > _PAUSE
+        is_apart = abs(after.created_at - before.created_at) > _PAUSE
         rows.append(rows[-1] + 1 + _REACH * is_apart)
     height = rows[-1] + 1
 
@@ -353,18 +358,15 @@ def _join(blocks: Iterable[_Block]) -> _Block:
     )
 
 
-def _stems(text: str) -> Iterator[tuple[str, str]]:
-    """The words of *text* that say something, in order, each with its stem."""
+def _words(text: str) -> Iterator[str]:
+    """The words of *text* that say something, in order."""
     for word in _WORD.findall(_folded(text)):
         if word.isascii() or not _UNSPACED.search(word):
             if word not in _STOP_WORDS:
-                yield word, _stem(word)
+                yield word
         else:
             for run in _RUNS.findall(word):
-                if _UNSPACED.match(run):
-                    yield from ((part, part) for part in _parts(run))
-                elif run not in _STOP_WORDS:
-                    yield run, _stem(run)
+                yield from _parts(run) if _UNSPACED.match(run) else [run]
 
 
 def _parts(run: str) -> Iterator[str]:
@@ -383,14 +385,13 @@ def _folded(text: str) -> str:
     return text
 
 
-@lru_cache(maxsize=1 << 16)
 def _stem(word: str) -> str:
     """What the forms of a word have in common, more or less: enough to find one by another."""
     if word[0].isdigit():
         return _ORDINAL.sub("", word).lstrip("0") or "0"
     word = _IRREGULAR.get(word, word)
     if len(word) > 4:
-        word = word.removeprefix("ال")  # the Arabic article
+        word = word.removeprefix("\u0627\u0644")  # the Arabic article
     if len(word) < 4:
         return word
     for ending, instead in _ENDINGS:
@@ -400,16 +401,18 @@ def _stem(word: str) -> str:
             break
     if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeioslz":
         word = word[:-1]
-    if len(word) > 3:
-        word = word.removesuffix("e")
-    return (word[:-1] + "i" if len(word) > 3 and word.endswith("y") else word)[:6]
+    word = word[:_LETTERS]
+    return word.rstrip(_VOWELS) if len(word.rstrip(_VOWELS)) >= 3 else word
 
 
 _WORD = re.compile(r"[^\W_]+")
 # letters outside ASCII, or marks that belong to a letter before them
 _FOREIGN = re.compile(r"[^\W\x00-\x7f]|[\u0300-\u036f]")
 # Thai, Lao, Burmese, Khmer; Japanese, Bopomofo, Chinese
-_SIGNS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u312f\u31a0-\u31ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_SIGNS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u312f\u31a0-\u31ff"
+    "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
 _UNSPACED = re.compile(f"[{_SIGNS}]")
 _RUNS = re.compile(f"[{_SIGNS}]+|[^{_SIGNS}]+")
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f")
@@ -434,6 +437,9 @@ _STOP_WORDS = frozenset(
         would you your s t m re ve ll d""",
     )
 )
+# enough to tell most words apart, too few for "adopt" and "adoption" to differ
+_LETTERS = 7
+_VOWELS = "aeiouy\u0430\u0435\u0438\u043e\u0443\u044b\u044d\u044e\u044f"  # Latin, Cyrillic
 _ENDINGS = (
     ("ies", "y"),
     ("sses", "ss"),
