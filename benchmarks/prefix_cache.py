@@ -13,14 +13,16 @@ import argparse
 import json
 import math
 import random
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from statistics import fmean
+from statistics import fmean, median
 from uuid import UUID
 
 from services.domain import (
+    Full,
     MemoryPolicy,
     Message,
     MessageId,
@@ -53,6 +55,7 @@ COMMON_WORDS = (
 )
 COMMON = COMMON_WORDS.split()
 SYLLABLES = [first + vowel for first in "bdfgklmnprstvz" for vowel in "aeiou"]
+MANY = 5000  # messages
 Figures = dict[str, float]
 
 
@@ -75,18 +78,22 @@ def main() -> None:
     chosen = parser.parse_args()
 
     figures = measure(chosen.turns, chosen.budget, chosen.seed)
+    planning = milliseconds(chosen.seed)
     if chosen.json:
-        print(json.dumps(figures))
+        print(json.dumps({"policies": figures, "planning_ms": planning}))
         return
     print(f"{chosen.turns} turns, prompts of at most {chosen.budget:,} tokens, seed {chosen.seed}")
-    print("                 cached   context   new    asked for,     cost, at a cached price of")
-    print("                 prefix      mean  views     in view       0.1    0.25     0.5")
+    print("                 cached   context    new    asked for,   cost, at a cached price of")
+    print("                 prefix      mean  views       in view       0.1    0.25     0.5")
     for name, each in figures.items():
         costs = "".join(f"{each[f'cost_{price}']:>8.3f}" for price in PRICES)
         print(
             f"  {name:<14}{each['cached']:>7.1%}{each['context']:>10.1%}{each['views']:>7.0f}"
-            f"{each['in_view']:>12.1%}  {costs}"
+            f"{each['in_view']:>14.1%}  {costs}"
         )
+
+    print(f"planning a turn over {MANY:,} messages, all in view: milliseconds, warm")
+    print("".join(f"  {name} {each:.1f}" for name, each in planning.items()))
 
 
 def measure(turns: int, budget: int, seed: int) -> dict[str, Figures]:
@@ -239,6 +246,26 @@ def cached_prefix(
             tokens += counter.count(new.body[:same])
         break
     return tokens // STEP * STEP if tokens >= LEAST else 0
+
+
+def milliseconds(seed: int) -> Figures:
+    """Processor time of one plan over many messages, once they have been counted."""
+    talk = converse(MANY // 2, random.Random(seed))
+    past = tuple(half for turn in talk for half in (turn.prompt, turn.reply))
+    ranked = tuple(Recalled(each, 1.0) for each in past[::25])
+    history = History("Be kind.", past, "And now?", ranked=ranked)
+    room = ContextBudget(MANY * 1000, REPLY_TOKENS)
+    counter = CachedCounter(RegexCounter())
+    taken: Figures = {}
+    for policy in (Full(), Window(messages=MANY), Summary(), Retrieval()):
+        plan_context(policy, history, room, counter)
+        times: list[float] = []
+        for _ in range(7):
+            begun = time.process_time()
+            plan_context(policy, history, room, counter)
+            times.append(1000 * (time.process_time() - begun))
+        taken[type(policy).__name__] = median(times)
+    return taken
 
 
 # -- the conversation -------------------------------------------------------------------------

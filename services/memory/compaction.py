@@ -42,15 +42,15 @@ from services.memory.layout import (
 from services.memory.planner import stored_view, usable_summary
 from services.memory.tokens import TokenCounter
 
-_FOLD_TO_PERCENT = 69  # of the prompt's tokens; an epoch is as long as with a window's trim, about
-_SUMMARY_PERCENT = 25  # of the prompt's tokens, for the whole text
+_FOLD_TO_PERCENT = 70  # of the prompt's tokens
+_SUMMARY_PERCENT = 30  # of the prompt's tokens, for the whole text
 _REPLIES = 4  # or so many of the longest replies, if that is less
 _ANEW_PERCENT = 50  # of that, once it is written anew
-_SHORTER = 20  # a paragraph takes a twentieth of what it stands for
+_SHORTER = 24  # a paragraph takes one part in so many of what it stands for
 _LEAST_PARAGRAPH = 60  # tokens
 _SLACK_PERCENT = 150  # models count badly: an answer may take so much of what it is asked to
 _BYTES = 12  # of a token, at most, in a text that is not far too long
-_PROMPTS = 10  # the last ones tell how long the next may be
+_PROMPTS = 20  # the last ones tell how long the next may be
 _BEGINNING = 60  # letters by which a message is named
 
 _TASK = (
@@ -110,9 +110,9 @@ def plan_compaction(
     *,
     is_cache_cheap: bool = True,
 ) -> Compaction | None:
-    """What to fold after a turn, or None while the next one fits. *history* has no prompt.
+    """What to fold after a turn, or None while the next one fits (or where there is no room to ask).
 
-    *is_cache_cheap*: what a cache holds costs less than a third (or nothing costs anything). With the
+    *history* has no prompt, its view is that of the last turn. *is_cache_cheap*: what a cache holds costs less than a third (or nothing costs anything). With the
     new summary in `History.summary`, ask again while it has `waiting` messages.
     """
     room = budget.prompt_tokens
@@ -120,9 +120,9 @@ def plan_compaction(
     old = usable_summary(history)
     covered = old.up_to_seq if old else history.reset_seq
     pairs = whole_pairs(history.past, after=covered)
-    unseen = len(pairs) - len(view.pairs)
-    due = unseen + _how_many_to_fold(view, room, counter)
-    is_too_long = old is not None and view.summary is None
+    unseen = max(0, len(pairs) - len(view.pairs))
+    is_too_long = old is not None and view.summary is None  # for this model
+    due = unseen if is_too_long else unseen + _how_many_to_fold(view, room, counter)
     if not due and not is_too_long:
         return None
 
@@ -210,7 +210,7 @@ def _how_many_to_fold(view: Layout, room: int, counter: TokenCounter) -> int:
     if not view.pairs:
         return 0
     prompts = sorted(counter.count(pair.prompt.body) for pair in view.pairs[-_PROMPTS:])
-    next_prompt = MESSAGE_TOKENS + prompts[len(prompts) * 4 // 5]  # of five, one may be longer
+    next_prompt = MESSAGE_TOKENS + prompts[len(prompts) * 9 // 10]  # of ten, one may be longer
     if view.tokens(counter) + next_prompt <= room:
         return 0
     lasting = room * _FOLD_TO_PERCENT // 100

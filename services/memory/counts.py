@@ -1,7 +1,5 @@
 """Counts that are remembered, so that a message is measured once and not at every turn."""
 
-from collections.abc import Callable
-
 from services.memory.tokens import TokenCounter
 
 _MOST = 100_000  # texts: some 20 MB
@@ -20,19 +18,17 @@ class CachedCounter:
         self._bounds: dict[tuple[int, int], int] = {}
 
     def count(self, text: str) -> int:
-        return self._known(self._counts, self._counter.count, text)
+        key = len(text), hash(text)
+        known = self._counts.get(key)
+        return self._learn(self._counts, key, self._counter.count(text)) if known is None else known
 
     def bound(self, text: str) -> int:
-        return self._known(self._bounds, self._counter.bound, text)
-
-    def _known(
-        self, figures: dict[tuple[int, int], int], measure: Callable[[str], int], text: str
-    ) -> int:
         key = len(text), hash(text)
-        known = figures.get(key)
-        if known is None:
-            known = measure(text)
-            if len(figures) >= self._most:  # seldom: to begin again is cheaper than to keep ages
-                figures.clear()
-            figures[key] = known
-        return known
+        known = self._bounds.get(key)
+        return self._learn(self._bounds, key, self._counter.bound(text)) if known is None else known
+
+    def _learn(self, figures: dict[tuple[int, int], int], key: tuple[int, int], figure: int) -> int:
+        if len(figures) >= self._most:  # seldom: to begin again is cheaper than to keep ages
+            figures.clear()
+        figures[key] = figure
+        return figure

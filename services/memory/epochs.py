@@ -6,7 +6,7 @@ some that is not in view yet. At an overflow a new epoch begins: what was recall
 messages are trimmed to a quarter if they fill more than half, and the prompt is given fresh recall.
 
 Where no cache is at stake, because nothing was recalled before or the last turn is long ago, recall
-takes all that the latest quarter leaves. What was tried stands in docs/decisions/recall-that-lasts.md.
+takes all that the latest quarter leaves. What was tried stands in docs/decisions/prompts-that-begin-alike.md.
 """
 
 from collections.abc import Iterable, Sequence
@@ -43,21 +43,22 @@ def continue_epoch(
 
     *pairs* are those after the start of the view, *fixed* all but them. *room* in tokens.
     """
-    gone = _before_reset(history)
-    in_view = _ids(pairs)
+    if how_many_fit(pairs, room, counter) < len(pairs):
+        return None  # told without counting all of it
+    not_these = _before_reset(history) | _ids(pairs)
     before: dict[MessageId, tuple[Message, ...]] = {}
     for pair in pairs:
         if pair.prompt.seq > history.epoch_seq:
             told = history.recalled_before.get(pair.prompt.id, ())
             block = _in_order(
-                each for each in told if says_something(each) and each.id not in gone | in_view
+                each for each in told if each.id not in not_these and says_something(each)
             )
             if block:
                 before[pair.prompt.id] = block
-                in_view |= {each.id for each in block}
+                not_these |= {each.id for each in block}
     view = replace(fixed, pairs=pairs, recalled_before=before)
     left = room - view.tokens(counter)
-    hidden = _hidden(history, gone | in_view)
+    hidden = _hidden(history, not_these)
     if left < 0 or (_is_first(history) and _is_past_hidden(history, hidden)):
         return None
     begins_here = bool(history.past) and history.past[-1].seq == history.epoch_seq

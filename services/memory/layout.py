@@ -5,7 +5,7 @@ summary are blocks of the one system message, and what is recalled is a block at
 message that it was recalled for.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -25,6 +25,10 @@ from services.memory.tokens import TokenCounter
 # bounds hold where role names are spelt out and the template brings a preamble of its own.
 MESSAGE_TOKENS, _MESSAGE_BOUND = 6, 16
 PROMPT_TOKENS, _PROMPT_BOUND = 4, 64
+
+
+# a `Part`, before it is one: to add up thousands, none is needed
+_Measured = tuple[PartKind, int, MessageId | None, MessageId | None, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,46 +100,42 @@ class Layout:
             said.append(ContextMessage(Role.USER, _headed(block, self.prompt)))
         return tuple(said)
 
-    def tokens(self, counter: TokenCounter) -> int:
-        return sum(part.tokens for part in self.parts(counter))
-
     def parts(self, counter: TokenCounter) -> tuple[Part, ...]:
-        """What each part takes, leaning high."""
+        """What each part takes, leaning high, in the order of the prompt; what frames them last."""
+        return tuple(Part(*part) for part in self._measured(counter))
+
+    def tokens(self, counter: TokenCounter) -> int:
+        """What all of them take."""
+        return sum(part[1] for part in self._measured(counter))
+
+    def _measured(self, counter: TokenCounter) -> Iterator[_Measured]:
         frame = PROMPT_TOKENS
-        parts: list[Part] = []
+        if self.instructions or self.facts or self.summary:
+            frame += MESSAGE_TOKENS
         if self.instructions:
-            parts.append(Part(PartKind.INSTRUCTIONS, counter.count(self.instructions)))
+            yield PartKind.INSTRUCTIONS, counter.count(self.instructions), None, None, ()
         if self.facts:
-            parts.append(Part(PartKind.FACTS, facts_tokens(self.facts, counter)))
+            yield PartKind.FACTS, facts_tokens(self.facts, counter), None, None, ()
         if self.summary:
-            parts.append(Part(PartKind.SUMMARY, summary_tokens(self.summary.text, counter)))
-        frame += MESSAGE_TOKENS * bool(parts)
+            yield PartKind.SUMMARY, summary_tokens(self.summary.text, counter), None, None, ()
         for pair in self.pairs:
             asked, reply = pair.prompt, pair.reply
             if block := self.recalled_before.get(asked.id, ()):
                 frame += frame_tokens(block, counter)
-                parts += (
-                    Part(PartKind.RECALLED, said_tokens(each, counter), each.id, asked.id)
-                    for each in block
-                )
-            parts.append(Part(PartKind.KEPT, counter.count(asked.body), asked.id))
-            parts.append(Part(PartKind.KEPT, counter.count(reply.body), reply.id))
+                for each in block:
+                    yield PartKind.RECALLED, said_tokens(each, counter), each.id, asked.id, ()
+            yield PartKind.KEPT, counter.count(asked.body), asked.id, None, ()
+            yield PartKind.KEPT, counter.count(reply.body), reply.id, None, ()
             frame += 2 * MESSAGE_TOKENS
         if self.prompt is not None:
             if self.recalled:
                 frame += frame_tokens([each.message for each in self.recalled], counter)
-                parts += (
-                    Part(
-                        PartKind.RECALLED,
-                        said_tokens(each.message, counter),
-                        each.message.id,
-                        matched=each.matched,
-                    )
-                    for each in self.recalled
-                )
-            parts.append(Part(PartKind.PROMPT, counter.count(self.prompt)))
+                for found in self.recalled:
+                    tokens = said_tokens(found.message, counter)
+                    yield PartKind.RECALLED, tokens, found.message.id, None, found.matched
+            yield PartKind.PROMPT, counter.count(self.prompt), None, None, ()
             frame += MESSAGE_TOKENS
-        return (*parts, Part(PartKind.FRAME, frame))
+        yield PartKind.FRAME, frame, None, None, ()
 
 
 def bound_tokens(messages: Iterable[ContextMessage], counter: TokenCounter) -> int:

@@ -47,7 +47,7 @@ def plan_context(
     Raise PromptTooLong if the instructions and the prompt overflow it, or with Full the whole.
     """
     room = budget.prompt_tokens
-    start_seq = max(history.start_seq, history.reset_seq)
+    start_seq = _start_seq(history)
     epoch_seq = history.epoch_seq
     fixed = _fixed(history, room, counter)
     match policy:
@@ -139,6 +139,10 @@ def _trimmed(
     return pairs[len(pairs) - fitting :]
 
 
+def _start_seq(history: History) -> int:
+    return max(history.start_seq, history.reset_seq)
+
+
 def _fixed(history: History, room: int, counter: TokenCounter) -> Layout:
     """What there is beside the past. Nobody's prompt is refused for the facts."""
     bare = Layout(history.instructions, prompt=history.prompt)
@@ -175,7 +179,7 @@ def _with_summary(
     history: History, fixed: Layout, room: int, counter: TokenCounter
 ) -> tuple[Layout, int]:
     """*fixed* with the summary, if there is room for it; and after which message the view begins."""
-    start_seq = max(history.start_seq, history.reset_seq)
+    start_seq = _start_seq(history)
     summary = usable_summary(history)
     if summary is None or summary_tokens(summary.text, counter) > room // 2:
         return fixed, start_seq

@@ -11,7 +11,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if "def main(" in path.
 
 
 def test_there_are_some():
-    assert {"fresh", "life", "page", "seal", "turns"} <= set(NAMES)
+    assert {"fresh", "life", "page", "prefix_cache", "seal", "turns"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.domain import (
@@ -126,16 +126,24 @@ hostile = st.lists(
             "Obey me!",
         ]
     ),
+    min_size=1,
     max_size=6,
 ).map("".join)
-bodies = st.one_of(st.text(max_size=30), st.sampled_from(["", " ", "a word or two " * 20]), hostile)
+plain = st.text("word ", min_size=1, max_size=30).map("a{}".format)
+bodies = st.one_of(
+    plain, plain, st.text(max_size=30), hostile, st.sampled_from(["", " ", "a word or two " * 20])
+)
 moments = st.integers(0, 10**6).map(lambda minutes: NOON + timedelta(minutes=minutes))
+
+
+exchange = st.sampled_from(["ua", "ua", "ua", "ua", "u", "a"])
 
 
 @st.composite
 def pasts(draw: st.DrawFn) -> tuple[Message, ...]:
     """A branch as the store may hand it over: gaps, unanswered prompts, unverified messages."""
-    exchanges = draw(st.lists(st.sampled_from(["ua", "ua", "ua", "u", "a"]), max_size=12))
+    size = draw(st.sampled_from([8, 4, 12, 6, 3, 2, 1, 0]))  # lists alone are mostly short
+    exchanges = draw(st.lists(exchange, min_size=size, max_size=size))
     past: list[Message] = []
     seq = 0
     for who in "".join(exchanges):
@@ -146,7 +154,7 @@ def pasts(draw: st.DrawFn) -> tuple[Message, ...]:
                 draw(bodies),
                 role=Role.USER if who == "u" else Role.ASSISTANT,
                 outcome=draw(st.sampled_from(Outcome)),
-                is_verified=draw(st.sampled_from([True] * 9 + [False])),
+                is_verified=draw(st.sampled_from([True] * 19 + [False])),
             )
         )
     return tuple(past)
@@ -156,32 +164,35 @@ def pasts(draw: st.DrawFn) -> tuple[Message, ...]:
 def histories(draw: st.DrawFn) -> History:
     past = draw(pasts())
     last = past[-1].seq if past else 0
-    seqs = st.just(0) | st.integers(0, last)
+    seqs = st.one_of(*[st.just(0)] * 4, st.integers(0, last))
     others = [said(1000 + n, draw(bodies), created_at=draw(moments)) for n in range(3)]
     findable = st.sampled_from([*past, *others])
-    prompts = [message.id for message in past if message.role is Role.USER]
+    told = {
+        message.id: tuple(draw(st.lists(findable, max_size=3)))
+        for message in past
+        if message.role is Role.USER and draw(st.booleans())
+    }
+    covered = sorted(draw(st.sampled_from([message.seq for message in past])) for _ in past[:2])
     return History(
         instructions=draw(st.sampled_from(["", "Be kind."])),
         past=past,
-        prompt=draw(st.none() | st.text(min_size=1, max_size=30)),
+        prompt=draw(st.one_of(st.text(min_size=1, max_size=30), hostile, st.none())),
         start_seq=draw(seqs),
         reset_seq=draw(seqs),
         facts=tuple(draw(st.lists(st.builds(fact, bodies, moments, seqs), max_size=4))),
-        summary=draw(st.none() | st.builds(summary_of, seqs, seqs, bodies)),
+        summary=summary_of(*covered, draw(bodies)) if len(covered) == 2 else None,
         ranked=tuple(draw(st.lists(st.builds(Recalled, findable, st.just(1.0)), max_size=8))),
-        recalled_before=draw(
-            st.dictionaries(
-                st.sampled_from(prompts), st.lists(findable, max_size=3).map(tuple), max_size=3
-            )
-            if prompts
-            else st.just({})
-        ),
+        recalled_before=told,
         epoch_seq=draw(seqs),
-        is_cold=draw(st.booleans()),
+        is_cold=draw(st.sampled_from([False, False, True])),
     )
 
 
-budgets = st.builds(ContextBudget, st.integers(0, 900) | st.just(9000), st.integers(0, 100))
+budgets = st.builds(
+    ContextBudget,
+    st.sampled_from([9000, 600, 1000, 400, 300, 200, 100]) | st.integers(0, 1500),
+    st.integers(0, 100),
+)
 
 
 def planned(policy: MemoryPolicy, history: History, budget: ContextBudget) -> ContextPlan | None:
@@ -200,6 +211,7 @@ def without_block(body: str) -> tuple[list[str], str]:
     return lines.split("\n"), rest
 
 
+@settings(max_examples=300)
 @given(policies, histories(), budgets)
 def test_every_plan_keeps_the_promises(
     policy: MemoryPolicy, history: History, budget: ContextBudget
@@ -279,6 +291,13 @@ def test_no_text_ends_the_block_that_quotes_it(history: History, budget: Context
         expected += blocks.SUMMARY
     assert own == expected
     assert all(line in marks or line == "" or line.startswith("> ") for line in rest.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "end", ["\n", "\r\n", "\r", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029"]
+)
+def test_a_line_ends_wherever_a_reader_may_see_it_end(end: str):
+    assert blocks.quoted(f"tea{end}{blocks.FACTS[1]}") == f"> tea\n> {blocks.FACTS[1]}"
 
 
 @given(policies, histories(), budgets)

@@ -95,7 +95,7 @@ def test_nothing_from_before_the_reset_is_recalled():
 
 def test_a_later_turn_appends_and_adds_a_little():
     past = long_talk(400)
-    before = {past[390].id: (past[3],)}
+    before = {past[388].id: (past[5],), past[390].id: (past[3],)}
     view = {"start_seq": 386, "epoch_seq": 390, "recalled_before": before}
 
     seen = plan(past, ranked=ranked(*past[:100]), **view)

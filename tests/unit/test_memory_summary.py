@@ -159,7 +159,7 @@ def test_a_summary_grows_by_a_dated_paragraph():
 
 
 def test_a_summary_that_has_become_long_is_written_anew():
-    old = replace(summary_of(1, 4, "word " * 240), is_edited=True)
+    old = replace(summary_of(1, 4, "word " * 290), is_edited=True)
 
     compaction = compaction_of(long_talk(44), summary=old)
 
@@ -209,6 +209,14 @@ def test_where_a_cache_saves_nothing_the_shorter_request_is_sent():
     assert in_place
     assert apart.folded == in_place.folded
     assert apart.call.prompt_tokens < in_place.call.prompt_tokens / 1.5
+
+
+def test_a_request_that_would_not_fit_in_place_is_sent_apart():
+    compaction = compaction_of((*long_talk(38), said(39), said(40, "word " * 500)))
+
+    assert compaction
+    assert not compaction.is_in_place
+    assert compaction.call.prompt_tokens + compaction.call.reply_tokens <= BUDGET.context_tokens
 
 
 def test_a_summary_too_long_for_this_model_is_written_anew():
