@@ -32,13 +32,13 @@ from services.domain import (
     Window,
 )
 from services.memory import (
-    CachedCounter,
     ContextBudget,
     ContextMessage,
     ContextPlan,
     History,
     Recalled,
     RegexCounter,
+    RememberingCounter,
     plan_compaction,
     plan_context,
 )
@@ -99,7 +99,7 @@ def main() -> None:
 def measure(turns: int, budget: int, seed: int) -> dict[str, Figures]:
     """The figures of each policy by its name."""
     talk = converse(turns, random.Random(seed))
-    counter = CachedCounter(RegexCounter())
+    counter = RememberingCounter(RegexCounter())
     instructions = " ".join(random.Random(seed).choices(COMMON, k=INSTRUCTIONS_WORDS))
     room = ContextBudget(budget + REPLY_TOKENS, REPLY_TOKENS)
     policies: dict[str, MemoryPolicy | None] = {
@@ -124,7 +124,7 @@ class Run:
     policy: MemoryPolicy | None  # None: the naive window
     instructions: str
     budget: ContextBudget
-    counter: CachedCounter
+    counter: RememberingCounter
     sent: tuple[ContextMessage, ...] = ()  # the last call's
     tokens: int = 0
     cached: int = 0
@@ -225,12 +225,12 @@ class Run:
         }
 
 
-def prompt_tokens(messages: Sequence[ContextMessage], counter: CachedCounter) -> int:
+def prompt_tokens(messages: Sequence[ContextMessage], counter: RememberingCounter) -> int:
     return sum(6 + counter.count(message.body) for message in messages)
 
 
 def cached_prefix(
-    before: Sequence[ContextMessage], now: Sequence[ContextMessage], counter: CachedCounter
+    before: Sequence[ContextMessage], now: Sequence[ContextMessage], counter: RememberingCounter
 ) -> int:
     """Tokens of *now* that a cache holds after *before*."""
     tokens = 0
@@ -255,7 +255,7 @@ def milliseconds(seed: int) -> Figures:
     ranked = tuple(Recalled(each, 1.0) for each in past[::25])
     history = History("Be kind.", past, "And now?", ranked=ranked)
     room = ContextBudget(MANY * 1000, REPLY_TOKENS)
-    counter = CachedCounter(RegexCounter())
+    counter = RememberingCounter(RegexCounter())
     taken: Figures = {}
     for policy in (Full(), Window(messages=MANY), Summary(), Retrieval()):
         plan_context(policy, history, room, counter)

@@ -56,6 +56,7 @@ _LOCAL_FIRST_TOKEN_SECONDS = 180.0
 _TAB_PATIENCE_SECONDS = 10.0  # less than the 15 for which a browser waits
 _SWEEP_SECONDS = 10.0
 _GLANCE = httpx.Timeout(4.0, connect=2.0)  # what answers later is as good as away
+_TEXTS = 50_000  # whose counts are remembered: at most some 25 MB
 _ACCOUNT_SECONDS = 5.0  # how long what a person may spend is not asked for again
 
 
@@ -114,7 +115,9 @@ class Shared:
     titling: Titling | None
     models: Models
     summarising: Summarising = field(default_factory=Summarising)
-    counter: TokenCounter = field(default_factory=lambda: RememberingCounter(RegexCounter()))
+    counter: TokenCounter = field(
+        default_factory=lambda: RememberingCounter(RegexCounter(), _TEXTS)
+    )
     people: "dict[SessionId, PersonServices]" = field(repr=False)
 
     def sweep(self) -> None:

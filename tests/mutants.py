@@ -864,8 +864,8 @@ MUTANTS = (
     ),
     Mutant(
         "services/chat/setup.py",
-        "own = (thread.instructions if thread else None) or preferences.instructions",
-        "own = preferences.instructions or (thread.instructions if thread else None)",
+        "(thread.instructions if thread else None)",
+        "preferences.instructions or (thread.instructions if thread else None)",
         "tests/unit/test_setup.py::test_the_nearest_instructions_are_used[H-M-H]",
     ),
     Mutant(

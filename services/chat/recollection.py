@@ -8,7 +8,7 @@ from services.memory import Passage, Recalled, RecallIndex, Receipt
 from services.store.recent import Recent
 
 _MOST_INDEXES = 20  # conversations that are kept ready to be searched
-_MOST_HITS = 300
+_MOST_HITS = 1000
 
 
 class Recollection:

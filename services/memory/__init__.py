@@ -11,7 +11,6 @@ from services.memory.context import (
     PartKind,
     Recalled,
 )
-from services.memory.counts import CachedCounter
 from services.memory.forecast import (
     Call,
     Forecast,
@@ -28,7 +27,6 @@ from services.memory.receipt import RecalledNote, Receipt
 from services.memory.tokens import KindCounter, RegexCounter, RememberingCounter, TokenCounter
 
 __all__ = [
-    "CachedCounter",
     "Call",
     "Compaction",
     "ContextBudget",
