@@ -2,8 +2,17 @@
 
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.service import Chat, ConversationStore
-from services.chat.setup import Setup
+from services.chat.setup import Setup, Source
 from services.chat.summaries import Summarising
 from services.chat.titles import Titling
 
-__all__ = ["Chat", "ConversationStore", "LiveTurn", "LiveTurns", "Setup", "Summarising", "Titling"]
+__all__ = [
+    "Chat",
+    "ConversationStore",
+    "LiveTurn",
+    "LiveTurns",
+    "Setup",
+    "Source",
+    "Summarising",
+    "Titling",
+]
