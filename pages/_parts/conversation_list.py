@@ -58,7 +58,7 @@ def draw(person: PersonServices, opened: Conversation | None, space: Space | Non
                 found, count, beside, "No title matches. Try fewer words, or clear the field."
             )
         elif is_archive:
-            _quiet_button("All conversations", "arrow_back", "leave-archive", _turn, False)
+            _quiet_button("Back to the list", "arrow_back", "leave-archive", _turn, False)
             archived = [] if space else [one for one in every if one.is_archived]
             found = person.conversations.recent(count + 1, is_archived=True, space_id=space_id)
             _draw_opened(beside, found[:count])

@@ -10,7 +10,7 @@ from functools import partial
 
 import streamlit as st
 
-from pages._parts import safe_md
+from pages._parts import spaces
 from pages._session import person_services, show_errors
 from services.chat import Setup, Source
 from services.domain import Conversation
@@ -49,7 +49,7 @@ def instructions_dialog(conversation: Conversation) -> None:
             text = _text_area(
                 "What the model is told here, before anything is said",
                 now,
-                f"Empty: {_others(others)}",
+                f"Empty: {_others(others, others.space.name if others.space else '')}",
                 key=key,
             )
             if _saved() and _is_put(put, text, seen):
@@ -100,15 +100,15 @@ def preferences_dialog() -> None:
 
 def _whose(others: Setup, *, has_own: bool) -> str:
     """By which instructions a conversation goes; *others*: those that hold where it has none."""
-    name = safe_md.label(_others(others), limit=120)
+    followed = _others(others, spaces.name(others.space) if others.space else "")
     if has_own:
-        return f"It has its own. Without them it would follow {name}."
-    return f"It has none of its own, and follows {name}."
+        return f"It has its own. Without them it would follow {followed}."
+    return f"It has none of its own, and follows {followed}."
 
 
-def _others(setup: Setup) -> str:
-    if setup.space and setup.source is Source.SPACE:
-        return f"those of its space “{setup.space.name}”"
+def _others(setup: Setup, space: str) -> str:
+    if setup.source is Source.SPACE:
+        return f"those of its space “{space}”"
     return "yours, from Preferences" if setup.source is Source.PERSON else "those of this Daybook"
 
 

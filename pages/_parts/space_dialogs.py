@@ -47,6 +47,7 @@ class _Opened:
     now: str = field(default="", repr=False)  # what there is instead of what they saw
     is_going: bool = False  # they asked to delete it
     is_over: bool = False
+    news: str = ""  # what the page says then
 
 
 @st.dialog("New space", on_dismiss="rerun")
@@ -92,6 +93,8 @@ def _draw(space: Space, *, is_new: bool) -> None:
         st.session_state.opened_space = _Opened(space, is_new)
     opened: _Opened = st.session_state.opened_space
     if opened.is_over:
+        if opened.news:
+            st.toast(opened.news)
         st.rerun()
     with show_errors():
         _draw_form(opened, key)
@@ -165,8 +168,11 @@ def _draw_fact(fact: Fact, opened: _Opened) -> None:
         with st.form("edited-fact", border=False):
             key = _fact_key(fact)
             st.text_area("Fact", fact.text, max_chars=LONGEST_FACT, height=80, key=key)
-            _submitted("Save the fact", _change_fact, opened, is_primary=False)
-        _button("Leave it as it is", "close", "leave-fact", _leave_fact, opened)
+            with st.container(horizontal=True, horizontal_alignment="right"):
+                st.form_submit_button(
+                    "Leave it", type="tertiary", on_click=_try, args=[_leave_fact, opened]
+                )
+                st.form_submit_button("Save the fact", on_click=_try, args=[_change_fact, opened])
         return
     text = safe_md.label(fact.text, LONGEST_FACT)
     with st.container(
@@ -267,7 +273,9 @@ def _archive(opened: _Opened) -> None:
     space, is_archived = opened.space, not opened.space.is_archived
     if _is_kept(opened, replace(space, is_archived=is_archived)):
         opened.is_over = True
-        st.toast(f"“{spaces.name(space)}” is {'archived' if is_archived else 'back in the list'}.")
+        opened.news = (
+            f"“{spaces.name(space)}” is {'archived' if is_archived else 'back in the list'}."
+        )
         if is_archived:
             lead_to_space(None, is_staying=True)
 
@@ -284,7 +292,7 @@ def _delete(opened: _Opened) -> None:
     person = find_person()
     person.spaces.forget(opened.space.id)
     opened.is_over = True
-    st.toast(f"“{spaces.name(opened.space)}” is deleted. Its conversations are still here.")
+    opened.news = f"“{spaces.name(opened.space)}” is deleted. Its conversations are still here."
     lead_to_space(None, is_staying=True)
 
 
