@@ -24,7 +24,7 @@ from services.domain import (
 from services.errors import AppError, InstructionsTooLong, PromptTooLong
 from services.memory import ContextPlan
 
-_OFFERED: tuple[MemoryPolicy, ...] = (Full(), Window(), Summary(), Retrieval())
+POLICIES: tuple[MemoryPolicy, ...] = (Full(), Window(), Summary(), Retrieval())
 _LARGEST_WINDOW = 1000  # messages
 _METER_ICONS = (10, 20, 40, 60, 80, 90)  # per cent; there are no others
 
@@ -40,8 +40,8 @@ def plan_of(chat: Chat, thread: Thread, setup: Setup) -> ContextPlan | None:
 def draw_policy(thread: Thread) -> None:
     """Choose how the past is chosen, or start the context anew."""
     conversation = thread.conversation
-    policies = {name(policy): policy for policy in (*_OFFERED, conversation.policy)}
-    now = name(conversation.policy)
+    policies = {policy_name(policy): policy for policy in (*POLICIES, conversation.policy)}
+    now = policy_name(conversation.policy)
     key = f"policy-{conversation.id}"
     st.session_state[key] = now  # it may have been chosen in another tab
     panel = st.popover(now, icon=":material/history:", type="tertiary", key="memory-policy")
@@ -235,7 +235,7 @@ def _undo(thread: Thread) -> None:
         find_person().conversations.take_back_reset(thread)
 
 
-def name(policy: MemoryPolicy) -> str:
+def policy_name(policy: MemoryPolicy) -> str:
     """What a policy is called, here and in SQL."""
     return type(policy).__name__
 
