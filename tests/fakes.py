@@ -508,6 +508,9 @@ class MemoryProfile:
     def set_policy(self, policy: MemoryPolicy | None) -> None:
         self._change(policy=policy)
 
+    def set_context_tokens(self, tokens: int | None) -> None:
+        self._change(context_tokens=tokens)
+
     def keep_facts(self, *, is_wanted: bool) -> None:
         self._change(keeps_facts=is_wanted)
 

@@ -34,7 +34,7 @@ def draw_tools(
     is_ours = bootstrap.life().model is not ModelState.REMOTE
     if thread:
         memory.draw_policy(thread)
-        memory.draw_meter(chat, thread, setup, plan)
+        memory.draw_meter(thread, setup, plan)
     if thread or not is_ours:
         models.draw_picker(chat, thread, setup)
     else:

@@ -180,7 +180,8 @@ def _draw_notes(
             args=[thread, len(branch), first - _DRAWN],
         )
     if plan:
-        memory.draw_banner(chat, thread, plan)
+        has_line = any(first <= n and m.seq <= plan.start_seq for n, m in enumerate(branch, 1))
+        memory.draw_banner(chat, thread, plan, has_line=has_line)
 
 
 def note_read(person: PersonServices, thread: Thread) -> None:

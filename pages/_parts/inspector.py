@@ -10,7 +10,7 @@ from pages._parts import words
 from pages._session import person_services, show_errors
 from services.domain import ConversationId, Message, MessageId, Role, Thread, Tokens, TurnCost
 from services.errors import InstructionsTooLong, NotFound, PromptTooLong
-from services.memory import RecalledNote, Receipt
+from services.memory import ContextPlan, PartKind, RecalledNote, Receipt, tokens_by_kind
 
 _BEGINNING = 120  # letters of a message by which it is known again
 _SPEAKERS = {Role.USER: "You", Role.ASSISTANT: "Model", Role.SYSTEM: "System"}
@@ -24,7 +24,7 @@ class _Part(NamedTuple):
     colour: str
 
 
-@st.dialog("What the model sees next", width="large", on_dismiss="rerun")
+@st.dialog("What the model sees next", width="medium", on_dismiss="rerun")
 def next_dialog(conversation_id: ConversationId) -> None:
     """All of what the next turn would send, before its prompt."""
     person = person_services()
@@ -41,7 +41,7 @@ def next_dialog(conversation_id: ConversationId) -> None:
         _draw(receipt, thread, setup.context_tokens)
 
 
-@st.dialog("What the model saw", width="large", on_dismiss="rerun")
+@st.dialog("What the model saw", width="medium", on_dismiss="rerun")
 def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
     """All of what was sent for one reply, as it was then."""
     person = person_services()
@@ -60,10 +60,10 @@ def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
         _draw(receipt, thread, receipt.prompt_tokens + receipt.reply_tokens, cost)
 
 
-def table(receipt: Receipt, context_tokens: int) -> str:
+def table(sent: ContextPlan | Receipt, context_tokens: int) -> str:
     """A bar of the context and what fills it. Nothing in it was written by anybody."""
-    parts = _parts(receipt)
-    used = receipt.prompt_tokens + receipt.reply_tokens
+    parts = [part for part in _parts(sent) if part.tokens]
+    used = sum(part.tokens for part in parts)
     bar = "".join(
         f'<i class="{part.colour}" style="width:{100 * part.tokens / max(context_tokens, used):.1f}%"></i>'
         for part in parts
@@ -81,24 +81,27 @@ def table(receipt: Receipt, context_tokens: int) -> str:
     )
 
 
-def _parts(receipt: Receipt) -> list[_Part]:
-    kept = sum(tokens for _, tokens in receipt.kept)
-    recalled = sum(note.tokens for note in receipt.recalled)
-    parts = (
-        _Part("Instructions", receipt.instructions_tokens, "c6"),
-        _Part(f"{words.count(len(receipt.facts), 'fact')} about you", receipt.facts_tokens, "c3"),
-        _Part(
-            f"A summary of {words.count(receipt.summarised, 'message')}",
-            receipt.summary_tokens,
-            "c2",
-        ),
-        _Part(f"{words.count(len(receipt.kept), 'message')} word for word", kept, "c1"),
-        _Part(f"{words.count(len(receipt.recalled), 'message')} brought back", recalled, "c3"),
-        _Part("The prompt", receipt.asked_tokens, "c1"),
-        _Part("What stands around them", receipt.frame_tokens, "c4"),
-        _Part("Kept for the reply", receipt.reply_tokens, "c4"),
+def _parts(sent: ContextPlan | Receipt) -> tuple[_Part, ...]:
+    """What fills the context, in the order in which it is sent."""
+    match sent:
+        case Receipt():
+            tokens = sent.tokens_by_kind()
+            summarised, facts = sent.summarised, len(sent.facts)
+            kept, recalled = len(sent.kept), len(sent.recalled)
+        case ContextPlan():
+            tokens = tokens_by_kind(sent.parts)
+            summarised, facts = len(sent.summarised), len(sent.facts)
+            kept, recalled = len(sent.shown), len(sent.recalled) + len(sent.recalled_earlier)
+    return (
+        _Part("Instructions", tokens[PartKind.INSTRUCTIONS], "c6"),
+        _Part(f"{words.count(facts, 'fact')} about you", tokens[PartKind.FACTS], "c3"),
+        _Part(f"A summary of {words.count(summarised, 'message')}", tokens[PartKind.SUMMARY], "c2"),
+        _Part(f"{words.count(kept, 'message')} word for word", tokens[PartKind.KEPT], "c1"),
+        _Part(f"{words.count(recalled, 'message')} brought back", tokens[PartKind.RECALLED], "c3"),
+        _Part("The prompt", tokens[PartKind.PROMPT], "c1"),
+        _Part("What stands around them", tokens[PartKind.FRAME], "c4"),
+        _Part("Kept for the reply", sent.reply_tokens, "c4"),
     )
-    return [part for part in parts if part.tokens]
 
 
 def _draw(

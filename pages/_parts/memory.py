@@ -24,7 +24,7 @@ from services.domain import (
 from services.errors import AppError, InstructionsTooLong, PromptTooLong
 from services.memory import ContextPlan
 
-_OFFERED: tuple[MemoryPolicy, ...] = (Full(), Window(), Summary(), Retrieval())
+POLICIES: tuple[MemoryPolicy, ...] = (Full(), Window(), Summary(), Retrieval())
 _LARGEST_WINDOW = 1000  # messages
 _METER_ICONS = (10, 20, 40, 60, 80, 90)  # per cent; there are no others
 
@@ -40,8 +40,8 @@ def plan_of(chat: Chat, thread: Thread, setup: Setup) -> ContextPlan | None:
 def draw_policy(thread: Thread) -> None:
     """Choose how the past is chosen, or start the context anew."""
     conversation = thread.conversation
-    policies = {name(policy): policy for policy in (*_OFFERED, conversation.policy)}
-    now = name(conversation.policy)
+    policies = {policy_name(policy): policy for policy in (*POLICIES, conversation.policy)}
+    now = policy_name(conversation.policy)
     key = f"policy-{conversation.id}"
     st.session_state[key] = now  # it may have been chosen in another tab
     panel = st.popover(now, icon=":material/history:", type="tertiary", key="memory-policy")
@@ -70,7 +70,7 @@ def draw_policy(thread: Thread) -> None:
             )
 
 
-def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | None) -> None:
+def draw_meter(thread: Thread, setup: Setup, plan: ContextPlan | None) -> None:
     """How full the model's context is; opened: what the next turn sends, and what it costs at most."""
     room = setup.context_tokens - setup.info.reply_tokens
     percent = 100 if plan is None else round(100 * plan.prompt_tokens / room)
@@ -89,7 +89,7 @@ def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | Non
                 "larger context, or shorten the instructions."
             )
             return
-        st.html(inspector.table(chat.next_receipt(thread, setup), setup.context_tokens))
+        st.html(inspector.table(plan, setup.context_tokens))
         st.caption(_leftovers(plan, setup))
         st.button(
             "Look at all of it",
@@ -101,8 +101,11 @@ def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | Non
         )
 
 
-def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan) -> None:
-    """How many earlier messages the model no longer sees, where they went, and what to do about it."""
+def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool) -> None:
+    """How many earlier messages the model no longer sees, where they went, and what to do about it.
+
+    *has_line*: the line from which the model reads is drawn below.
+    """
     unseen = len(out_of_view(thread.branch(), plan))
     failure = chat.summary_failure(thread.conversation.id)
     if not unseen and not failure:
@@ -114,6 +117,10 @@ def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan) -> None:
             f":material/ink_eraser: {_where_they_went(thread, plan, unseen, failure)}",
             width="stretch",
         )
+        if has_line:
+            st.html(
+                '<a class="db-jump" href="#model-reads-from">Where it begins</a>', width="content"
+            )
         if plan.summarised:
             st.button(
                 "Read the summary",
@@ -163,7 +170,9 @@ def _fate(thread: Thread, plan: ContextPlan, unseen: int) -> str:
 
 def draw_beginning() -> None:
     """The line from which the model reads."""
-    st.html('<div class="db-rule" role="separator">The model reads from here</div>')
+    st.html(
+        '<div class="db-rule" role="separator" id="model-reads-from">The model reads from here</div>'
+    )
 
 
 def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[MessageId]:
@@ -226,7 +235,7 @@ def _undo(thread: Thread) -> None:
         find_person().conversations.take_back_reset(thread)
 
 
-def name(policy: MemoryPolicy) -> str:
+def policy_name(policy: MemoryPolicy) -> str:
     """What a policy is called, here and in SQL."""
     return type(policy).__name__
 

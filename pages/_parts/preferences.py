@@ -11,12 +11,14 @@ from functools import partial
 import streamlit as st
 
 from pages._parts import spaces
+from pages._parts.memory import POLICIES, caption, policy_name
 from pages._session import person_services, show_errors
 from services.chat import Setup, Source
-from services.domain import Conversation
+from services.domain import Conversation, MemoryPolicy
 from services.errors import Tampered
 from services.store.profile import LONGEST_INSTRUCTIONS, ChangedElsewhere
 
+_LEAST_CONTEXT = 1000  # tokens
 _UNVERIFIED = (
     ":material/gpp_bad: What was stored here could not be verified. Please tell an operator."
 )
@@ -84,6 +86,22 @@ def preferences_dialog() -> None:
                     index=names.index(seen.model),
                     key="default-model",
                 )
+            policy = st.selectbox(
+                "What the model remembers of a new conversation",
+                POLICIES,
+                index=_index_of(now.policy or person.chat.first_policy),
+                format_func=lambda policy: f"{policy_name(policy)}: {caption(policy)}",
+                key="default-policy",
+            )
+            tokens = st.number_input(
+                "Tokens of context that one message may use",
+                min_value=_LEAST_CONTEXT,
+                value=now.context_tokens,
+                step=1000,
+                placeholder="All that the model has",
+                help="Less costs less. It is never more than the model has.",
+                key="context-tokens",
+            )
             text = _text_area(
                 "What the model is told, where a conversation says nothing else",
                 now.instructions,
@@ -94,6 +112,10 @@ def preferences_dialog() -> None:
                 if name != seen.model:
                     person.profile.set_model(name)
                     seen.model = name
+                if policy != (now.policy or person.chat.first_policy):
+                    person.profile.set_policy(policy)
+                if tokens != now.context_tokens:
+                    person.profile.set_context_tokens(int(tokens) if tokens else None)
                 if text == seen.text or _is_put(person.profile.set_instructions, text, seen):
                     st.rerun()
 
@@ -110,6 +132,11 @@ def _others(setup: Setup, space: str) -> str:
     if setup.source is Source.SPACE:
         return f"those of its space “{space}”"
     return "yours, from Preferences" if setup.source is Source.PERSON else "those of this Daybook"
+
+
+def _index_of(policy: MemoryPolicy) -> int:
+    """Which of the policies is of the kind of *policy*."""
+    return [type(each) for each in POLICIES].index(type(policy))
 
 
 def _opened_with(key: str, now: _Seen) -> _Seen:

@@ -18,19 +18,14 @@ from services.domain import (
     Conversation,
     Fact,
     FactId,
-    Full,
     MemoryPolicy,
-    Retrieval,
     Space,
-    Summary,
-    Window,
 )
 from services.errors import AppError, NotFound, SignedOut, SpaceGone, Stale
 from services.store.memories import LONGEST_FACT
 from services.store.profile import LONGEST_INSTRUCTIONS
 from services.store.spaces import LONGEST_NAME
 
-_POLICIES: tuple[MemoryPolicy, ...] = (Full(), Window(), Summary(), Retrieval())
 _USUAL = "Your default"
 _CHANGED = "This was changed elsewhere meanwhile. Press again to replace what it says now:"
 
@@ -113,7 +108,7 @@ def _draw_form(opened: _Opened, key: str) -> None:
     if space.is_archived:
         st.caption(":material/archive: It is archived: the list of spaces leaves it out.")
     policies = _policies(space.policy)
-    now = _USUAL if space.policy is None else memory.name(space.policy)
+    now = _USUAL if space.policy is None else memory.policy_name(space.policy)
     with st.form("space", border=False):
         st.text_input("Name", space.name, max_chars=LONGEST_NAME, key=key)
         st.text_area(
@@ -125,7 +120,7 @@ def _draw_form(opened: _Opened, key: str) -> None:
             key=f"space-instructions-{space.id}",
         )
         st.selectbox(
-            "How new conversations remember",
+            "What the model remembers of a new conversation",
             list(policies),
             index=list(policies).index(now),
             format_func=lambda label: _explained(label, policies[label]),
@@ -145,7 +140,7 @@ def _draw_facts(person: PersonServices, opened: _Opened) -> None:
     """What holds in every conversation of the space."""
     st.subheader("Facts", anchor=False)
     st.caption("The model is told them in every conversation of this space.")
-    with st.container(gap=None, key="space-facts"):
+    with st.container(gap="xxsmall", key="space-facts"):
         for fact in person.memories.facts():
             if fact.space_id == opened.space.id:
                 _draw_fact(fact, opened)
@@ -157,7 +152,7 @@ def _draw_facts(person: PersonServices, opened: _Opened) -> None:
         st.text_input(
             "Another fact",
             max_chars=LONGEST_FACT,
-            placeholder="She has learned Latin for two years.",
+            placeholder="Something the model should know here",
             key="new-fact-text",
         )
         _submitted("Add", _add_fact, opened, is_primary=False)
@@ -348,8 +343,8 @@ def _change_fact(opened: _Opened) -> None:
 
 def _policies(now: MemoryPolicy | None) -> dict[str, MemoryPolicy | None]:
     """By the names that are offered, the one that holds *now* as it is."""
-    every = (*_POLICIES, now) if now else _POLICIES
-    return {_USUAL: None} | {memory.name(policy): policy for policy in every}
+    every = (*memory.POLICIES, now) if now else memory.POLICIES
+    return {_USUAL: None} | {memory.policy_name(policy): policy for policy in every}
 
 
 def _explained(label: str, policy: MemoryPolicy | None) -> str:
@@ -358,7 +353,7 @@ def _explained(label: str, policy: MemoryPolicy | None) -> str:
 
 def _written(space: Space) -> str:
     """All that can be changed of it."""
-    policy = _USUAL if space.policy is None else memory.name(space.policy)
+    policy = _USUAL if space.policy is None else memory.policy_name(space.policy)
     return "\n".join([space.name, space.instructions or "No instructions", policy])
 
 

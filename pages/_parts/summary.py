@@ -8,7 +8,7 @@ from services.domain import ConversationId, RunningSummary, Thread
 from services.errors import Stale
 
 
-@st.dialog("The summary", width="large", on_dismiss="rerun")
+@st.dialog("The summary", width="medium", on_dismiss="rerun")
 def dialog(conversation_id: ConversationId) -> None:
     """What stands for the messages that the model no longer sees."""
     person = person_services()

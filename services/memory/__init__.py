@@ -23,7 +23,7 @@ from services.memory.forecast import (
 )
 from services.memory.planner import plan_context
 from services.memory.recall import Hit, Passage, RecallIndex
-from services.memory.receipt import RecalledNote, Receipt
+from services.memory.receipt import RecalledNote, Receipt, tokens_by_kind
 from services.memory.tokens import KindCounter, RegexCounter, RememberingCounter, TokenCounter
 
 __all__ = [
@@ -57,4 +57,5 @@ __all__ = [
     "learn",
     "plan_compaction",
     "plan_context",
+    "tokens_by_kind",
 ]

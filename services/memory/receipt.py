@@ -4,6 +4,8 @@ Messages never change, so they are named; what may change (instructions, facts, 
 for word. A receipt is stored as JSON, sealed by whoever stores it.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
@@ -50,16 +52,17 @@ class Receipt:
         """What *plan*, made of *history*, shows."""
         seqs = {message.id: message.seq for message in history.past}
         facts = {fact.id: fact for fact in history.facts}
-        has_summary = _tokens(plan.parts, PartKind.SUMMARY) > 0
+        tokens = tokens_by_kind(plan.parts)
+        has_summary = tokens[PartKind.SUMMARY] > 0
         return cls(
             policy=policy_name(policy),
             model=model,
             instructions=history.instructions,
-            instructions_tokens=_tokens(plan.parts, PartKind.INSTRUCTIONS),
+            instructions_tokens=tokens[PartKind.INSTRUCTIONS],
             facts=tuple(_kept_fact(facts[fact_id]) for fact_id in plan.facts),
-            facts_tokens=_tokens(plan.parts, PartKind.FACTS),
+            facts_tokens=tokens[PartKind.FACTS],
             summary=history.summary if has_summary else None,
-            summary_tokens=_tokens(plan.parts, PartKind.SUMMARY),
+            summary_tokens=tokens[PartKind.SUMMARY],
             kept=tuple(
                 (seqs[part.message_id], part.tokens)
                 for part in plan.parts
@@ -75,8 +78,8 @@ class Receipt:
                 for part in plan.parts
                 if part.kind is PartKind.RECALLED and part.message_id
             ),
-            asked_tokens=_tokens(plan.parts, PartKind.PROMPT),
-            frame_tokens=_tokens(plan.parts, PartKind.FRAME),
+            asked_tokens=tokens[PartKind.PROMPT],
+            frame_tokens=tokens[PartKind.FRAME],
             summarised=len(plan.summarised),
             omitted=len(plan.omitted),
             prompt_tokens=plan.prompt_tokens,
@@ -96,6 +99,20 @@ class Receipt:
     def written(self) -> str:
         return _DOCUMENT.dump_json(self, exclude_defaults=True).decode()
 
+    def tokens_by_kind(self) -> Counter[PartKind]:
+        """What each kind of part takes."""
+        return Counter(
+            {
+                PartKind.INSTRUCTIONS: self.instructions_tokens,
+                PartKind.FACTS: self.facts_tokens,
+                PartKind.SUMMARY: self.summary_tokens,
+                PartKind.KEPT: sum(tokens for _, tokens in self.kept),
+                PartKind.RECALLED: sum(note.tokens for note in self.recalled),
+                PartKind.PROMPT: self.asked_tokens,
+                PartKind.FRAME: self.frame_tokens,
+            }
+        )
+
     def recalled_here(self) -> tuple[MessageId, ...]:
         """What was recalled for the turn's own prompt."""
         return tuple(note.message_id for note in self.recalled if note.recalled_for is None)
@@ -106,8 +123,12 @@ def policy_name(policy: MemoryPolicy) -> str:
     return type(policy).__name__.lower()
 
 
-def _tokens(parts: tuple[Part, ...], kind: PartKind) -> int:
-    return sum(part.tokens for part in parts if part.kind is kind)
+def tokens_by_kind(parts: Iterable[Part]) -> Counter[PartKind]:
+    """What each kind of part takes."""
+    tokens = Counter[PartKind]()
+    for part in parts:
+        tokens[part.kind] += part.tokens
+    return tokens
 
 
 def _kept_fact(fact: Fact) -> tuple[FactId, str]:

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from services import embedded
 from services.chat import Chat, LiveTurns
 from services.crypto import RootKeys, ServerProof
-from services.domain import ConversationId, Window
+from services.domain import ConversationId, MemoryPolicy, Window
 from services.embedded.folders import socket_folder
 from services.embedded.keys import stack_secrets
 from services.embedded.mended import MendedTransport
@@ -69,8 +69,10 @@ class _Echo:
         pass
 
 
-def converse(session: AppSession, turns: Iterable[tuple[str, str]]) -> ConversationId:
-    """A new conversation with these prompts and replies, which have been read."""
+def converse(
+    session: AppSession, turns: Iterable[tuple[str, str]], policy: MemoryPolicy | None = None
+) -> ConversationId:
+    """A new conversation with these prompts and replies, which have been read; of a window, or *policy*."""
     model, conversations = _Echo(), Conversations(session)
     chat = Chat(
         store=conversations,
@@ -79,6 +81,7 @@ def converse(session: AppSession, turns: Iterable[tuple[str, str]]) -> Conversat
         counter=RegexCounter(),
         instructions="",
         sweep=lambda: None,
+        first_policy=policy or Window(),
     )
     conversation_id = None
     for prompt, reply in turns:

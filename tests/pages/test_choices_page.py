@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from services.domain import Conversation, ConversationId, Preferences, Thread
+from services.domain import (
+    Conversation,
+    ConversationId,
+    Preferences,
+    Retrieval,
+    Summary,
+    Thread,
+)
 from services.embedded import ModelState
 from services.errors import StoreUnavailable
 from services.llm import Offer
@@ -393,8 +400,25 @@ def test_with_one_model_there_is_no_default_to_choose(
 ):
     app = pressed(open_app(FakePerson(conversations, model)), "preferences")
 
-    assert not app.selectbox
+    assert [each.key for each in app.selectbox] == ["default-policy"]
     assert app.text_area(key="my-instructions").value == ""
+
+
+def test_new_conversations_are_remembered_as_their_person_chose(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    app = pressed(open_app(maya), "preferences")
+    assert app.selectbox(key="default-policy").value == Summary()
+
+    app.selectbox(key="default-policy").set_value(Retrieval())
+    app.number_input(key="context-tokens").set_value(2000)
+    app = save_preferences(app)
+    app.chat_input(key="composer").set_value("When?").run()
+
+    (thread,) = conversations.threads.values()
+    assert thread.conversation.policy == Retrieval()
+    assert maya.profile.known.context_tokens == 2000
+    assert "Of 2,000 tokens" in str([each.value for each in app.get("html")])
 
 
 def test_preferences_that_could_not_be_verified_are_said_to_be_passed_over(

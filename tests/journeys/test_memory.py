@@ -1,0 +1,107 @@
+"""What the model remembers of a conversation: summarised, brought back, and looked at."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from services.domain import MemoryPolicy, Retrieval, Summary
+from tests.journeys.conftest import Someone
+from tests.journeys.people import PASSWORD, Person
+from tests.journeys.seeds import converse, let_talk_fast, second_process
+from tests.model_server import ModelServer
+from tests.stack.apps import App
+
+LONG = (
+    "peas and beans and leeks and all that grows beside them in a wet spring " * 20
+)  # some 400 tokens
+KUMQUAT = "My kumquat tree is called Zebedee."
+SUMMARY = "They_sow_peas_in_March."
+
+
+@pytest.fixture
+def maya(person: Someone) -> Person:
+    maya = person()
+    maya.arrives()
+    return maya
+
+
+def open_long(app: App, maya: Person, policy: MemoryPolicy, count: int) -> None:
+    """A conversation of so many long turns after a short one."""
+    let_talk_fast(app)
+    with second_process(app) as sessions:
+        _, session = sessions.sign_in(maya.email, PASSWORD)
+        pairs = [(f"prompt {n}", f"reply {n}: {LONG}") for n in range(1, count)]
+        conversation = converse(session, [(KUMQUAT, "A fine name."), *pairs], policy)
+    maya.visit(f"/?c={conversation}")
+    maya.hears(f"reply {count - 1}")
+    maya.sees_no_reply_coming()
+
+
+def test_what_no_longer_fits_is_summarised_and_the_summary_edited(
+    app: App, maya: Person, model: ModelServer
+):
+    open_long(app, maya, Summary(), 16)
+    expect(maya.banner).to_have_count(0)
+    for n in range(12):
+        maya.asks(f"next {n} {LONG} [[tokens=3 summary={SUMMARY}]]")
+        expect(maya.page.get_by_text(f"next {n} ").first).to_be_attached()
+        maya.sees_no_reply_coming()
+        if maya.banner.count():
+            break
+    expect(maya.banner).to_contain_text("the model reads a summary of them")
+    expect(maya.page.get_by_text("There is no summary yet.")).to_have_count(0)
+
+    maya.banner.get_by_role("button", name="Read the summary").click()
+    field = maya.dialog.get_by_role("textbox")
+    expect(field).to_have_value(re.compile("They sow peas in March."))
+    field.fill("They grow kumquats.")
+    maya.dialog.get_by_role("button", name="Save").click()
+    expect(maya.dialog).to_have_count(0)
+    maya.asks("And now? [[tokens=3]]")
+    maya.sees_no_reply_coming()
+    expect(maya.page.get_by_text("And now?").first).to_be_attached()
+    model.wait_until(lambda server: server.requests[-1].prompt.startswith("And now?"))
+    system = model.requests[-1].body["messages"][0]["content"]
+    assert "They grow kumquats." in system
+    assert "They sow peas" not in system
+
+
+def test_what_a_prompt_is_about_is_brought_back_and_can_be_looked_at(
+    app: App, maya: Person, model: ModelServer
+):
+    open_long(app, maya, Retrieval(), 40)
+
+    maya.asks("What is my kumquat tree called? [[tokens=4]]")
+    maya.hears_all_of("word4")
+
+    assert KUMQUAT in model.requests[-1].prompt
+    maya.page.get_by_role("button", name="What the model saw").last.click()
+    expect(maya.dialog).to_contain_text("brought back")
+    maya.dialog.locator("summary").filter(has_text="brought back").click()
+    expect(maya.dialog).to_contain_text(f"You: {KUMQUAT}")
+    expect(maya.dialog).to_contain_text("kumquat")
+    maya.page.keyboard.press("Escape")
+    expect(maya.dialog).to_have_count(0)
+
+    maya.page.locator(".st-key-context-meter button").first.click()
+    maya.page.get_by_role("button", name="Look at all of it").click()
+    expect(maya.dialog).to_contain_text("word for word")
+    maya.page.keyboard.press("Escape")
+
+
+def test_the_line_where_the_view_begins_can_be_gone_to(app: App, maya: Person):
+    with second_process(app) as sessions:
+        _, session = sessions.sign_in(maya.email, PASSWORD)
+        conversation = converse(session, [(f"prompt {n}", f"reply {n}") for n in range(12)])
+    maya.visit(f"/?c={conversation}")
+    maya.hears("reply 11")
+    maya.sees_no_reply_coming()
+    maya.page.get_by_role("button", name="Earlier messages").click()
+    expect(maya.messages).to_have_count(24)
+    expect(maya.banner).to_contain_text("4 earlier messages")
+
+    maya.banner.get_by_role("link", name="Where it begins").click()
+
+    expect(maya.beginning).to_be_in_viewport()
+    assert f"c={conversation}" in maya.page.url
