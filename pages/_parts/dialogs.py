@@ -32,7 +32,9 @@ def draw_menu(label: str, conversation: Conversation, key: str, *, can_move: boo
 
 
 def open_asked() -> bool:
-    """Open the dialog that was asked for. Say whether there was one."""
+    """Say what the last one left to be said, and open the one that was asked for. Say whether there was one."""
+    if news := st.session_state.pop("news", None):
+        st.toast(news)
     match st.session_state.pop("dialog", None):
         case None:
             return False

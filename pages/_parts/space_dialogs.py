@@ -42,7 +42,6 @@ class _Opened:
     now: str = field(default="", repr=False)  # what there is instead of what they saw
     is_going: bool = False  # they asked to delete it
     is_over: bool = False
-    news: str = ""  # what the page says then
 
 
 @st.dialog("New space", on_dismiss="rerun")
@@ -77,7 +76,7 @@ def move_dialog(conversation: Conversation) -> None:
             if _submitted("Move"):
                 person.conversations.move(conversation.id, labels[label])
                 where = f"in “{label}”" if labels[label] else "in no space"
-                st.toast(f"“{title}” is {where} now.")
+                _leave_news(f"“{title}” is {where} now.")
                 st.rerun()
 
 
@@ -88,8 +87,6 @@ def _draw(space: Space, *, is_new: bool) -> None:
         st.session_state.opened_space = _Opened(space, is_new)
     opened: _Opened = st.session_state.opened_space
     if opened.is_over:
-        if opened.news:
-            st.toast(opened.news)
         st.rerun()
     with show_errors():
         _draw_form(opened, key)
@@ -268,7 +265,7 @@ def _archive(opened: _Opened) -> None:
     space, is_archived = opened.space, not opened.space.is_archived
     if _is_kept(opened, replace(space, is_archived=is_archived)):
         opened.is_over = True
-        opened.news = (
+        _leave_news(
             f"“{spaces.name(space)}” is {'archived' if is_archived else 'back in the list'}."
         )
         if is_archived:
@@ -287,7 +284,7 @@ def _delete(opened: _Opened) -> None:
     person = find_person()
     person.spaces.forget(opened.space.id)
     opened.is_over = True
-    opened.news = f"“{spaces.name(opened.space)}” is deleted. Its conversations are still here."
+    _leave_news(f"“{spaces.name(opened.space)}” is deleted. Its conversations are still here.")
     lead_to_space(None, is_staying=True)
 
 
@@ -355,6 +352,11 @@ def _written(space: Space) -> str:
     """All that can be changed of it."""
     policy = _USUAL if space.policy is None else memory.policy_name(space.policy)
     return "\n".join([space.name, space.instructions or "No instructions", policy])
+
+
+def _leave_news(sentence: str) -> None:
+    """Have the page say it: a toast of a dialog goes with the dialog."""
+    st.session_state.news = sentence
 
 
 def _fact_key(fact: Fact) -> str:
