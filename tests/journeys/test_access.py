@@ -1,6 +1,5 @@
 """The app without a mouse, by a screen reader, enlarged, on a small screen, without motion."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -228,7 +227,7 @@ def test_beside_a_conversation_is_no_barrier(app: App, person: Someone, size: st
     look.at("no match")
     maya.filter.fill("")
     expect(maya.rows).to_have_count(2)
-    _look_at_spaces(maya, look, unfolds)
+    _look_at_spaces(maya, look)
     maya.visit("/")
     maya.is_welcome()
     unfolds()
@@ -241,7 +240,7 @@ def test_beside_a_conversation_is_no_barrier(app: App, person: Someone, size: st
     assert look.found == []
 
 
-def _look_at_spaces(maya: Person, look: Look, unfolds: Callable[[], None]) -> None:
+def _look_at_spaces(maya: Person, look: Look) -> None:
     """At one that is made, what is in it, and the way in and out of it."""
     page = maya.page
     maya.makes_a_space("Latin", "Be a tutor.", before=lambda: look.at("a new space"))
@@ -266,9 +265,9 @@ def _look_at_spaces(maya: Person, look: Look, unfolds: Callable[[], None]) -> No
     look.at("moving")
     maya.moves_to("Latin")
     maya.sees("is in “Latin” now.")
-    maya.opens("Peas?")
-    maya.sees_no_reply_coming()
+    maya.rows.get_by_text("Peas?").click()
     expect(page.locator(".st-key-space-sign")).to_be_visible()
+    maya.sees_no_reply_coming()
     look.at("a conversation of a space")
 
 
