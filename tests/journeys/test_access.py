@@ -286,7 +286,7 @@ def test_tab_leads_through_the_page_as_it_is_read_and_shows_where_it_is(app: App
         ("MAIN", ""),  # what scrolls is scrolled by the arrows
         *(("BUTTON", "export"), ("BUTTON", "conversation-menu")),
         *(("DIV", "exchange"), ("BUTTON", "exchange")),  # code, and its copy
-        *(("BUTTON", "acts-last"), ("BUTTON", "acts-last"), ("BUTTON", "retry")),
+        *(("BUTTON", "acts-last"), ("BUTTON", "retry"), ("BUTTON", "acts-last")),
         *(("TEXTAREA", "composer"), ("BUTTON", "memory-policy")),
         *(("BUTTON", "context-meter"), ("BUTTON", "model-picker")),
     ]
