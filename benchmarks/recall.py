@@ -4,8 +4,7 @@ python -m benchmarks.recall --data FILE [--json]
 
 recall@k is the share of a question's evidence among the first k messages, and the mean over all
 questions. The second table is the share of questions whose evidence is all inside a context of so
-many tokens. Window fills it with the latest messages; Retrieval a quarter of it, and the rest with
-what recall brings, whole messages under the day on which they were said.
+many tokens, as the planner fills it for the policies Window and Retrieval.
 """
 
 import argparse
@@ -16,22 +15,38 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cached_property
 from itertools import count as count_from
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
-from services.domain import ConversationId, MessageId
-from services.memory import Passage, RecallIndex, RegexCounter
+from services.domain import (
+    ConversationId,
+    MemoryPolicy,
+    Message,
+    MessageId,
+    Retrieval,
+    Role,
+    Window,
+)
+from services.memory import (
+    ContextBudget,
+    History,
+    Passage,
+    Recalled,
+    RecallIndex,
+    RegexCounter,
+    RememberingCounter,
+    plan_context,
+)
 
 KINDS = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop"}
 DEPTHS = (5, 10, 20)
 BUDGETS = (1_000, 2_000, 4_000, 8_000)
 ALL_MESSAGES = 100_000
 BETWEEN_TURNS = timedelta(minutes=1)  # the data has one time for each session
-PER_MESSAGE = 6  # what a chat template puts around it, as the planner counts
-COUNTER = RegexCounter()
+COUNTER = RememberingCounter(RegexCounter(), 100_000)
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,21 @@ class Talk:
     name: str
     passages: list[Passage]
     questions: list[Question]
+
+    @cached_property
+    def past(self) -> tuple[Message, ...]:
+        """The passages as prompts and replies, in turns: so the planner knows a conversation."""
+        return tuple(
+            Message(
+                id=passage.id,
+                seq=passage.seq,
+                parent_id=None,
+                role=Role.ASSISTANT if n % 2 else Role.USER,
+                body=passage.body,
+                created_at=passage.created_at,
+            )
+            for n, passage in enumerate(self.passages)
+        )
 
 
 @dataclass(frozen=True)
@@ -147,41 +177,26 @@ def in_context(
 
 
 def window(answer: Answer, tokens: int) -> set[MessageId]:
-    """The latest messages that fit."""
-    shown: set[MessageId] = set()
-    for passage in reversed(answer.talk.passages):
-        tokens -= PER_MESSAGE + count(passage.body)
-        if tokens < 0:
-            break
-        shown.add(passage.id)
-    return shown
+    """What the policy Window shows, bounded by tokens alone."""
+    return planned(Window(2 * len(answer.talk.past)), answer, tokens)
 
 
 def retrieval(answer: Answer, tokens: int) -> set[MessageId]:
-    """The latest in a quarter of the room, and as recall ranks them what fits in the rest.
-
-    To the model these are one message: in order, line by line, each day above its own.
-    """
-    shown = window(answer, tokens // 4)
-    passages = {passage.id: passage for passage in answer.talk.passages}
-    tokens -= sum(PER_MESSAGE + count(passages[message_id].body) for message_id in shown)
-    tokens -= PER_MESSAGE
-    days: set[str] = set()
-    for message_id in answer.found:
-        passage = passages[message_id]
-        day = f"{passage.created_at:%d %B %Y}\n"
-        takes = count(f"{passage.speaker}: {passage.body}\n") + (day not in days) * count(day)
-        if message_id not in shown and takes <= tokens:
-            tokens -= takes
-            shown.add(message_id)
-            days.add(day)
-    return shown
+    """What the policy Retrieval shows to who asks once, of a long conversation."""
+    return planned(Retrieval(), answer, tokens)
 
 
-@cache
-def count(text: str) -> int:
-    """What *text* takes of a context, in tokens, as the planner counts."""
-    return COUNTER.count(text)
+def planned(policy: MemoryPolicy, answer: Answer, tokens: int) -> set[MessageId]:
+    """The messages that are in a prompt of so many tokens, the question among them."""
+    by_id = {message.id: message for message in answer.talk.past}
+    history = History(
+        instructions="",
+        past=answer.talk.past,
+        prompt=answer.question.text,
+        ranked=tuple(Recalled(by_id[found], 0.0) for found in answer.found),
+    )
+    plan = plan_context(policy, history, ContextBudget(tokens, 0), COUNTER)
+    return {*plan.shown, *(each.message.id for each in plan.recalled)}
 
 
 def talks(data: Iterable[Mapping[str, Any]]) -> list[Talk]:

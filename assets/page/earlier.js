@@ -14,7 +14,7 @@ function keep(distance, until, isOver) {
 document.addEventListener("click", ({ target }) => {
   if (!target.closest(".st-key-earlier button")) return;
   const isOver = { now: false };
-  for (const sign of ["wheel", "touchmove", "keydown"]) {
+  for (const sign of ["wheel", "touchmove", "keydown", "pointerdown"]) {
     addEventListener(sign, () => (isOver.now = true), { once: true, passive: true });
   }
   keep(page().scrollHeight - page().scrollTop, performance.now() + 2000, isOver);

@@ -89,7 +89,7 @@ def draw_end(person: PersonServices, thread: Thread) -> None:
         key="acts-last" if is_answered else "missing-reply",
     ):
         if is_answered:
-            st.html(f"{_copy(last)}{switch}{_seen(last)}", width="content")
+            st.html(f"{_copy(last)}{switch}", width="content")
         elif failure:
             st.error(failure.public, icon=":material/cloud_off:")
         elif ending := _ENDINGS.get(last.outcome):
@@ -108,7 +108,7 @@ def draw_end(person: PersonServices, thread: Thread) -> None:
         if switch and not is_answered:
             st.html(switch, width="content")
         if is_answered:
-            _row(_facts(last, costs_of(person, [last])))
+            _row(_seen(last), _facts(last, costs_of(person, [last])))
 
 
 def _row(*parts: str) -> None:

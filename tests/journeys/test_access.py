@@ -321,7 +321,7 @@ def test_tab_leads_through_the_page_as_it_is_read_and_shows_where_it_is(app: App
         ("MAIN", ""),  # what scrolls is scrolled by the arrows
         *(("BUTTON", "export"), ("BUTTON", "conversation-menu")),
         *(("DIV", "exchange"), ("BUTTON", "exchange")),  # code, and its copy
-        *(("BUTTON", "acts-last"), ("BUTTON", "retry")),
+        *(("BUTTON", "acts-last"), ("BUTTON", "retry"), ("BUTTON", "acts-last")),
         *(("TEXTAREA", "composer"), ("BUTTON", "memory-policy")),
         *(("BUTTON", "context-meter"), ("BUTTON", "model-picker")),
     ]
@@ -551,6 +551,13 @@ def test_what_a_finger_touches_is_large_enough(app: App, person: Someone):
         expect(opener).to_have_attribute("aria-expanded", "false")
     maya.unfolds_the_sidebar()
     is_large()
+    maya.makes_a_space("Latin", "")
+    is_large()
+    maya.edits_the_space()
+    maya.notes_in_the_space("She reads Caesar.")
+    is_large()
+    maya.dialog.get_by_role("button", name="Close").click()
+    expect(maya.dialog).to_have_count(0)
     maya.page.locator(".st-key-account-menu button").first.click()
     expect(maya.page.get_by_role("button", name="Sign out")).to_be_visible()
     is_large()
