@@ -543,7 +543,7 @@ class MemorySpaces:
         self._answer()
         instructions = checked_instructions(space.instructions or "")
         space = replace(space, name=checked_name(space.name), instructions=instructions)
-        if self.store.spaces.get(space.id) not in (replaces, space):
+        if self.store.spaces.get(space.id) != replaces:
             raise Stale
         self.store.spaces[space.id] = space
 
