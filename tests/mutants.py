@@ -981,7 +981,7 @@ MUTANTS = (
         "services/chat/setup.py",
         "(Source.SPACE, space.instructions if space else None),\n",
         "",
-        "tests/unit/test_setup.py::test_it_is_known_whose_instructions_they_are[-S-M-Source.SPACE]",
+        "tests/unit/test_setup.py::test_it_is_known_whose_instructions_they_are[-S-M-space]",
     ),
     Mutant(
         "services/chat/service.py",
