@@ -12,6 +12,7 @@ from services.memory.context import (
     Recalled,
 )
 from services.memory.counts import CachedCounter
+from services.memory.facts import Change, plan_facts, read_facts
 from services.memory.forecast import (
     Call,
     Forecast,
@@ -30,6 +31,7 @@ from services.memory.tokens import KindCounter, RegexCounter, RememberingCounter
 __all__ = [
     "CachedCounter",
     "Call",
+    "Change",
     "Compaction",
     "ContextBudget",
     "ContextMessage",
@@ -59,4 +61,6 @@ __all__ = [
     "learn",
     "plan_compaction",
     "plan_context",
+    "plan_facts",
+    "read_facts",
 ]

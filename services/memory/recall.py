@@ -353,6 +353,11 @@ def _join(blocks: Iterable[_Block]) -> _Block:
     )
 
 
+def stems(text: str) -> frozenset[str]:
+    """What the words of *text* that say something have in common with their other forms."""
+    return frozenset(stem for _, stem in _stems(text))
+
+
 def _stems(text: str) -> Iterator[tuple[str, str]]:
     """The words of *text* that say something, in order, each with its stem."""
     for word in _WORD.findall(_folded(text)):
