@@ -30,7 +30,7 @@ _drawing = threading.Lock()
 _VERSION = "m"  # in the address: which of several replies to the same prompt is read
 
 
-ExpectedNews = tuple[frozenset[ConversationId], frozenset[ConversationId]]
+ExpectedNews = tuple[frozenset[ConversationId], ...]
 
 
 class Turn(Protocol):
@@ -216,8 +216,8 @@ def has_ended(conversation_id: ConversationId) -> bool:
 
 
 def expected_news(chat: Chat) -> ExpectedNews:
-    """Where replies are coming, and titles."""
-    return chat.coming(), chat.titles_coming()
+    """Where replies are coming, titles, and facts."""
+    return chat.coming(), chat.titles_coming(), chat.facts_coming()
 
 
 def await_news(chat: Chat, expected: ExpectedNews) -> None:

@@ -21,7 +21,7 @@ _FRESH_SECONDS = 60.0  # after which another device may have changed them
 class FactChanged(Stale):
     """What was to be replaced is no longer what its person saw."""
 
-    public = "This was changed elsewhere meanwhile. Here is what it says now."
+    public = "This fact was changed elsewhere meanwhile."
 
 
 class _Row(BaseModel):
