@@ -204,7 +204,7 @@ def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelSer
     server.script(reply=f"Slowly {SAID} " * 99, rate=30)
     turn = chat.begin(conversation.id, f"Be slow, {SAID}")
     next(text for text in turn.follow() if SAID in text)
-    chat._checkpoint(turn, turn.said())
+    chat.calls.checkpoint(turn, turn.said())
     scene.refused(lambda: chat.begin(conversation.id, f"Busy {SAID}"))
     scene.things += [turn, chat.live(conversation.id), conversations.open_turn(conversation.id)]
     turn.stop()

@@ -227,8 +227,8 @@ def _draw_row(fact: Fact, titles: Titles, names: Names) -> None:
 def _draw_source(fact: Fact, titles: Titles, names: Names) -> None:
     """Since when it is known, where it holds if not everywhere, and where it came from."""
     said = [words.moment(fact.since)]
-    if fact.space_id in names:
-        said.append(f"only in {safe_md.label(names[fact.space_id].name)}")
+    if space := names.get(fact.space_id) if fact.space_id else None:
+        said.append(f"only in {safe_md.label(space.name)}")
     if fact.conversation_id:
         said.append("only in its conversation")
     source = titles.get(fact.source_conversation_id) if fact.source_conversation_id else None
@@ -238,14 +238,14 @@ def _draw_source(fact: Fact, titles: Titles, names: Names) -> None:
         said.append("from a conversation that is gone")
     else:
         said.append("you wrote this")
-    st.caption(" · ".join(said))
+    st.caption(" · ".join(said), width="content")
     if source:
         st.page_link(CHAT, label=dialogs.title(source), query_params={"c": str(source.id)})
 
 
 def _draw_field(fact: Fact, seen: Fact) -> None:
     """The fact to be written anew: Enter or leaving the field saves it, Escape leaves it as it was."""
-    key = f"fact-text-{fact.id}"
+    key = f"words-of-{fact.id}"
     with st.container(
         horizontal=True, vertical_alignment="center", gap=None, wrap=False, key="editing"
     ):
