@@ -23,7 +23,8 @@ def noted(maya: Person) -> Locator:
 
 def rows(maya: Person) -> Locator:
     """The facts that are listed, the newest first."""
-    return maya.page.locator('.st-key-facts [class*="st-key-fact-"] .stMarkdown:not(button *)')
+    texts = maya.page.locator('.st-key-facts [class*="st-key-fact-"] .stMarkdown:not(button *)')
+    return texts.filter(has_not=maya.page.get_by_test_id("stCaptionContainer"))
 
 
 def asks(maya: Person, prompt: str, reply: str) -> None:
@@ -165,7 +166,8 @@ def test_facts_that_are_switched_off_are_neither_shown_to_the_model_nor_noted(
 
 def test_facts_at_a_phone_fit_and_can_be_touched(person: Someone):
     maya = person(viewport=PHONE, has_touch=True)
-    maya.arrives("/memory")
+    maya.arrives()
+    maya.visit("/memory")
     adds(maya, "I live on the third floor of a house without a lift, which matters for deliveries")
 
     assert maya.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
