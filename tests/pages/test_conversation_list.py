@@ -112,7 +112,7 @@ def test_a_reply_that_comes_elsewhere_is_news_by_itself(
     app = open_app(maya)
     assert news(app) == []
     expected = turns.expected_news(maya.chat)
-    assert expected == ({garden}, set())
+    assert expected == ({garden}, set(), set())
 
     model.gate.set()
     turn.wait(5)
