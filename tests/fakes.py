@@ -12,6 +12,8 @@ from services.domain import (
     AccountRole,
     Conversation,
     ConversationId,
+    Fact,
+    FactId,
     MemoryPolicy,
     Message,
     MessageId,
@@ -21,6 +23,7 @@ from services.domain import (
     Purpose,
     Role,
     RunningSummary,
+    Space,
     SpaceId,
     Thread,
     Tokens,
@@ -42,6 +45,7 @@ from services.errors import (
 )
 from services.llm import ModelInfo, Models, Offer, Piece
 from services.memory import ContextMessage, RegexCounter
+from services.store.memories import FactChanged, checked_fact
 from services.store.profile import check_seen, checked_instructions
 from services.store.rows import TurnState
 from services.store.turns import Begun, Ending, NewTurn, OpenTurn
@@ -101,6 +105,10 @@ class MemoryConversations:
         return [one for one in every if all(word in one.title.casefold() for word in wanted)][
             :limit
         ]
+
+    def some(self, ids: Iterable[ConversationId]) -> list[Conversation]:
+        self._answer()
+        return [self.threads[each].conversation for each in ids if each in self.threads]
 
     def cached(self, conversation_id: ConversationId) -> Thread | None:
         return self._known.get(conversation_id)
@@ -506,6 +514,46 @@ class MemoryProfile:
         self.known = replace(self.known, is_verified=True, **changes)
 
 
+@dataclass
+class MemoryFacts:
+    """What is kept about one person."""
+
+    kept: dict[FactId, Fact] = field(default_factory=dict)
+    failure: AppError | None = None
+
+    def facts(self) -> tuple[Fact, ...]:
+        self._answer()
+        return tuple(sorted(self.kept.values(), key=lambda fact: fact.since))
+
+    def keep(self, fact: Fact, *, replaces: Fact | None = None) -> None:
+        self._answer()
+        if replaces and self.kept.get(replaces.id) != replaces:
+            raise FactChanged
+        self.kept[fact.id] = replace(fact, text=checked_fact(fact.text))
+
+    def forget(self, fact_id: FactId) -> None:
+        self._answer()
+        self.kept.pop(fact_id, None)
+
+    def forget_all(self) -> None:
+        self._answer()
+        self.kept.clear()
+
+    def _answer(self) -> None:
+        if self.failure:
+            raise self.failure
+
+
+@dataclass
+class MemorySpaces:
+    """One person's spaces."""
+
+    known: tuple[Space, ...] = ()
+
+    def all(self) -> tuple[Space, ...]:
+        return self.known
+
+
 class FakePerson:
     """What the pages get for who is signed in: the real chat over fakes."""
 
@@ -521,7 +569,7 @@ class FakePerson:
     ) -> None:
         self.conversations, self.model = conversations, model
         self.email, self.role = email, role
-        self.profile = MemoryProfile()
+        self.profile, self.memories, self.spaces = MemoryProfile(), MemoryFacts(), MemorySpaces()
         self.usage = MemoryUsage([a_person("jonas@daybook.test")], role is AccountRole.ADMIN)
         self.chat = Chat(
             store=conversations,
@@ -532,6 +580,8 @@ class FakePerson:
             sweep=lambda: None,
             preferences=self.profile.preferences,
             titling=titling,
+            memories=self.memories,
+            spaces=self.spaces.all,
         )
 
     @property
