@@ -11,10 +11,11 @@ from pages import sign_in
 from pages._parts import outage
 from services import bootstrap
 from services.bootstrap import PersonServices
-from services.domain import ConversationId
+from services.domain import ConversationId, SpaceId
 from services.errors import AppError, NotFound, SignedOut, StoreUnavailable
 
 CHAT = "pages/chat.py"
+SPACE = "s"  # in the address: the space whose conversations are listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,20 @@ def show_errors() -> Generator[None]:
 
 def lead_to(conversation_id: ConversationId | None) -> None:
     """Have the run that follows go to a conversation, or to a fresh page. For callbacks."""
-    st.session_state.destination = {"c": str(conversation_id)} if conversation_id else {}
+    st.session_state.destination = address(conversation_id)
+
+
+def lead_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
+    """Have the run that follows list one space, or all, beside what is open or a fresh page. For callbacks."""
+    here = {name: value for name, value in st.query_params.items() if is_staying and name != SPACE}
+    st.session_state.destination = here | ({SPACE: str(space_id)} if space_id else {})
+
+
+def address(conversation_id: ConversationId | None) -> dict[str, str]:
+    """Where a conversation is, or a fresh page, in the space that is chosen."""
+    conversation = {"c": str(conversation_id)} if conversation_id else {}
+    space = st.query_params.get(SPACE)
+    return conversation | ({SPACE: space} if space else {})
 
 
 def follow_lead(page: Page) -> None:

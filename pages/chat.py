@@ -14,6 +14,7 @@ from pages._parts import (
     messages,
     models,
     sidebar,
+    spaces,
     turns,
 )
 from pages._session import Refusal, forget_errors, person_services, show_errors
@@ -22,7 +23,7 @@ from services.domain import MessageId
 person = person_services()
 sidebar.draw_top()
 welcome = st.empty()  # drawn in every state: what it showed must go at once when a reply streams
-thread, turn, box = None, None, None
+thread, turn, box, space_id, space = None, None, None, None, None
 said: list[Refusal] = []
 begun = turns.begun_thread()
 soon = turns.Soon(is_later=begun is not None)
@@ -32,10 +33,12 @@ with show_errors():
     thread = begun or (person.chat.open(conversation_id) if conversation_id else None)
     turn = person.chat.live(thread.conversation.id) if thread else None
     thread = conversation.read_branch(thread, turn) if thread else None
-    setup = person.chat.setup(thread, models.picked())
+    space_id = spaces.chosen(person)
+    space = person.chat.space(space_id)
+    setup = person.chat.setup(thread, models.picked(), space_id)
     plan = memory.plan_of(person.chat, thread, setup) if thread else None
     if thread is None:
-        conversation.draw_welcome(welcome)
+        conversation.draw_welcome(welcome, space)
     else:
         soon(conversation.draw_title(thread), partial(conversation.draw_menus, person, thread))
         with st.container(gap="small", key="thread"):
@@ -69,7 +72,7 @@ with show_errors():
         key="composer",
         submit_mode="disable",
         on_submit=turns.send,
-        args=[thread],
+        args=[thread, space_id],
     )
     turns.give_back_untaken(typed, conversation_id)
     soon(
@@ -92,7 +95,7 @@ def draw_the_rest() -> None:
     soon.catch_up()
     if thread:
         browser.hear_acts(turns.act, thread.conversation.id)
-    sidebar.draw_rest(person, thread.conversation if thread else None)
+    sidebar.draw_rest(person, thread.conversation if thread else None, space)
     if thread:
         conversation.note_read(person, thread)
     forget_errors(said)

@@ -4,6 +4,7 @@
   x Refused ............ the request is understood and will not be done; say why
     - SignedOut
     - NotFound ......... also for what belongs to somebody else
+      - SpaceGone
     - WrongCredentials
     - Suspended
     - AddressTaken
@@ -48,6 +49,12 @@ class NotFound(Refused):
     """No such row is visible to this person."""
 
     public = "That conversation does not exist."
+
+
+class SpaceGone(NotFound):
+    """No such space is visible to this person."""
+
+    public = "That space is no longer there."
 
 
 class WrongCredentials(Refused):

@@ -40,6 +40,7 @@ from services.errors import (
     ModelUnavailable,
     NotFound,
     OverBudget,
+    SpaceGone,
     Stale,
     Tampered,
 )
@@ -48,6 +49,7 @@ from services.memory import ContextMessage, RegexCounter
 from services.store.memories import FactChanged, checked_fact
 from services.store.profile import check_seen, checked_instructions
 from services.store.rows import TurnState
+from services.store.spaces import checked_name
 from services.store.turns import Begun, Ending, NewTurn, OpenTurn
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -87,20 +89,31 @@ class MemoryConversations:
     _reserved: dict[TurnId, int] = field(default_factory=dict)
     _receipts: dict[TurnId, str] = field(default_factory=dict)
     _known: dict[ConversationId, Thread] = field(default_factory=dict)
+    spaces: dict[SpaceId, Space] = field(default_factory=dict)
+    facts: dict[FactId, Fact] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _now: datetime = NOON
 
     def keep_fresh(self, seconds: int) -> None:
         self._answer()
 
-    def recent(self, limit: int = 30, *, is_archived: bool = False) -> list[Conversation]:
+    def recent(
+        self, limit: int = 30, *, is_archived: bool = False, space_id: SpaceId | None = None
+    ) -> list[Conversation]:
         self._answer()
         every = [thread.conversation for thread in self.threads.values()]
-        found = [one for one in every if one.is_archived is is_archived]
+        found = [
+            one
+            for one in every
+            if one.is_archived is is_archived and space_id in (None, one.space_id)
+        ]
         return sorted(found, key=_place_in_list, reverse=True)[:limit]
 
-    def titled(self, words: str, limit: int = 30) -> list[Conversation]:
-        every = self.recent(1000) + self.recent(1000, is_archived=True)
+    def titled(
+        self, words: str, limit: int = 30, *, space_id: SpaceId | None = None
+    ) -> list[Conversation]:
+        every = self.recent(1000, space_id=space_id)
+        every += self.recent(1000, is_archived=True, space_id=space_id)
         wanted = words.casefold().split()
         return [one for one in every if all(word in one.title.casefold() for word in wanted)][
             :limit
@@ -190,6 +203,8 @@ class MemoryConversations:
         self._change(conversation_id, model=model)
 
     def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None:
+        if space_id and space_id not in self.spaces:
+            raise SpaceGone
         self._change(conversation_id, space_id=space_id)
 
     def instructions(self, conversation_id: ConversationId) -> str | None:
@@ -515,21 +530,64 @@ class MemoryProfile:
 
 
 @dataclass
-class MemoryFacts:
-    """What is kept about one person."""
+class MemorySpaces:
+    """One person's spaces, of which *store* is told."""
 
-    kept: dict[FactId, Fact] = field(default_factory=dict)
+    store: MemoryConversations
     failure: AppError | None = None
+
+    def all(self) -> tuple[Space, ...]:
+        self._answer()
+        return tuple(sorted(self.store.spaces.values(), key=lambda space: space.name.casefold()))
+
+    def find(self, space_id: SpaceId | None) -> Space | None:
+        return next((space for space in self.all() if space.id == space_id), None)
+
+    def keep(self, space: Space, *, replaces: Space | None = None) -> None:
+        self._answer()
+        instructions = checked_instructions(space.instructions or "")
+        space = replace(space, name=checked_name(space.name), instructions=instructions)
+        if self.store.spaces.get(space.id) not in (replaces, space):
+            raise Stale
+        self.store.spaces[space.id] = space
+
+    def forget(self, space_id: SpaceId) -> None:
+        self._answer()
+        self.store.spaces.pop(space_id, None)
+        for fact in [fact for fact in self.store.facts.values() if fact.space_id == space_id]:
+            del self.store.facts[fact.id]
+        for thread in list(self.store.threads.values()):
+            if thread.conversation.space_id == space_id:
+                self.store.move(thread.conversation.id, None)
+
+    def _answer(self) -> None:
+        if self.failure:
+            raise self.failure
+
+
+@dataclass
+class MemoryFacts:
+    """One person's facts, of every scope."""
+
+    store: MemoryConversations
+    failure: AppError | None = None
+
+    @property
+    def kept(self) -> dict[FactId, Fact]:
+        return self.store.facts
 
     def facts(self) -> tuple[Fact, ...]:
         self._answer()
-        return tuple(sorted(self.kept.values(), key=lambda fact: fact.since))
+        return tuple(sorted(self.kept.values(), key=lambda fact: (fact.since, fact.id)))
 
     def keep(self, fact: Fact, *, replaces: Fact | None = None) -> None:
         self._answer()
-        if replaces and self.kept.get(replaces.id) != replaces:
+        fact = replace(fact, text=checked_fact(fact.text))
+        if fact.space_id and fact.space_id not in self.store.spaces:
+            raise NotFound
+        if self.kept.get(fact.id) not in (replaces, fact):
             raise FactChanged
-        self.kept[fact.id] = replace(fact, text=checked_fact(fact.text))
+        self.kept[fact.id] = fact
 
     def forget(self, fact_id: FactId) -> None:
         self._answer()
@@ -542,16 +600,6 @@ class MemoryFacts:
     def _answer(self) -> None:
         if self.failure:
             raise self.failure
-
-
-@dataclass
-class MemorySpaces:
-    """One person's spaces."""
-
-    known: tuple[Space, ...] = ()
-
-    def all(self) -> tuple[Space, ...]:
-        return self.known
 
 
 class FakePerson:
@@ -569,7 +617,8 @@ class FakePerson:
     ) -> None:
         self.conversations, self.model = conversations, model
         self.email, self.role = email, role
-        self.profile, self.memories, self.spaces = MemoryProfile(), MemoryFacts(), MemorySpaces()
+        self.profile = MemoryProfile()
+        self.spaces, self.memories = MemorySpaces(conversations), MemoryFacts(conversations)
         self.usage = MemoryUsage([a_person("jonas@daybook.test")], role is AccountRole.ADMIN)
         self.chat = Chat(
             store=conversations,

@@ -864,8 +864,8 @@ MUTANTS = (
     ),
     Mutant(
         "services/chat/setup.py",
-        "(thread.instructions if thread else None)",
-        "preferences.instructions or (thread.instructions if thread else None)",
+        "thread.instructions if thread else None)",
+        "preferences.instructions or (thread.instructions if thread else None))",
         "tests/unit/test_setup.py::test_the_nearest_instructions_are_used[H-M-H]",
     ),
     Mutant(
@@ -936,8 +936,8 @@ MUTANTS = (
     ),
     Mutant(
         "pages/_parts/turns.py",
-        "chat.begin(None, prompt, model=picked)",
-        "chat.begin(None, prompt)",
+        "chat.begin(None, prompt, model=picked, space_id=space_id)",
+        "chat.begin(None, prompt, space_id=space_id)",
         "tests/pages/test_choices_page.py::test_a_conversation_begins_with_the_model_that_was_picked_for_it",
     ),
     Mutant(
@@ -951,6 +951,121 @@ MUTANTS = (
         '            "instructions": thread.instructions,',
         '            "instructions": None,',
         "tests/unit/test_portable.py::test_an_export_holds_everything_that_an_import_needs",
+    ),
+    # spaces
+    Mutant(
+        "services/store/conversations.py",
+        'query.eq("space_id", str(space_id)) if space_id else query',
+        "query",
+        "tests/store/test_memories.py::test_the_list_of_a_space_is_paged_by_itself",
+    ),
+    Mutant(
+        "services/store/conversations.py",
+        "if space_id in (None, conversation.space_id)\n            and all",
+        "if all",
+        "tests/store/test_memories.py::test_the_list_of_a_space_is_paged_by_itself",
+    ),
+    Mutant(
+        "services/store/conversations.py",
+        "place = is_archived, space_id",
+        "place = is_archived, None",
+        "tests/store/test_memories.py::test_while_the_database_is_away_each_list_is_as_it_was_read",
+    ),
+    Mutant(
+        "services/store/conversations.py",
+        "if space_id and self.has(conversation_id):",
+        "if space_id:",
+        "tests/store/test_memories.py::test_a_conversation_moves_and_stays_when_its_space_goes",
+    ),
+    Mutant(
+        "services/chat/setup.py",
+        "(Source.SPACE, space.instructions if space else None),\n",
+        "",
+        "tests/unit/test_setup.py::test_it_is_known_whose_instructions_they_are[-S-M-Source.SPACE]",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "            if space is None:\n                raise SpaceGone\n",
+        "",
+        "tests/pages/test_spaces.py::test_in_a_space_that_was_deleted_meanwhile_nothing_is_begun",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "                and (keeps_facts or (fact.space_id and not fact.source_id))\n",
+        "",
+        "tests/pages/test_spaces.py::test_what_was_written_into_a_space_is_told_in_it_alone",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "if not (keeps_facts or setup.space):",
+        "if not keeps_facts:",
+        "tests/pages/test_spaces.py::test_what_was_written_into_a_space_is_told_in_it_alone",
+    ),
+    Mutant(
+        "pages/_session.py",
+        "return conversation | ({SPACE: space} if space else {})",
+        "return conversation",
+        "tests/pages/test_spaces.py::test_a_chat_that_is_begun_in_a_space_belongs_to_it",
+    ),
+    Mutant(
+        "pages/_parts/spaces.py",
+        " and space_id in (None, opened.space_id)",
+        "",
+        "tests/pages/test_spaces.py::test_what_is_open_stays_where_it_is_one_of_those_that_are_listed",
+    ),
+    Mutant(
+        "pages/_parts/spaces.py",
+        "            label += _APART",
+        "            break",
+        "tests/pages/test_spaces.py::test_two_spaces_of_one_name_are_two",
+    ),
+    Mutant(
+        "pages/_parts/spaces.py",
+        "    except StoreUnavailable:\n        return space_id",
+        "    except StoreUnavailable:\n        return None",
+        "tests/pages/test_spaces.py::test_a_chat_is_begun_in_no_other_place_than_its_writer_chose",
+    ),
+    Mutant(
+        "pages/_parts/spaces.py",
+        "if not space.is_archived or space.id in besides",
+        "",
+        "tests/pages/test_spaces.py::test_an_archived_space_leaves_the_chooser_and_is_found_in_the_archive",
+    ),
+    Mutant(
+        "pages/_parts/space_dialogs.py",
+        "opened.space, opened.is_new = now, False",
+        "opened.is_new = False",
+        "tests/pages/test_spaces.py::test_what_was_changed_elsewhere_is_shown_before_it_is_replaced",
+    ),
+    Mutant(
+        "pages/_parts/space_dialogs.py",
+        "if replace(now, created_at=wanted.created_at) != wanted:",
+        "if now:",
+        "tests/pages/test_spaces.py::test_a_space_whose_answer_was_lost_is_made_once",
+    ),
+    Mutant(
+        "pages/_parts/space_dialogs.py",
+        "if fact.space_id == opened.space.id:",
+        "if fact:",
+        "tests/pages/test_spaces.py::test_only_the_facts_of_the_space_are_in_its_dialog",
+    ),
+    Mutant(
+        "pages/_parts/space_dialogs.py",
+        '            st.session_state["new-fact-text"] = text\n',
+        "",
+        "tests/pages/test_spaces.py::test_a_fact_that_was_deleted_elsewhere_waits_to_be_added_again",
+    ),
+    Mutant(
+        "pages/_parts/dialogs.py",
+        "        st.toast(news)",
+        "        pass",
+        "tests/pages/test_spaces.py::test_a_conversation_is_moved_into_a_space_and_out",
+    ),
+    Mutant(
+        "pages/_parts/preferences.py",
+        "setup(None, space_id=conversation.space_id)",
+        "setup(None)",
+        "tests/pages/test_spaces.py::test_the_instructions_dialog_says_whose_they_are",
     ),
     # the doors
     Mutant(

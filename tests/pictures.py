@@ -228,6 +228,7 @@ def _photograph(
     _photograph_versions(album, model)
     _photograph_facts(album, model)
     _photograph_the_list(album, is_phone=is_phone)
+    _photograph_a_space(album)
     _photograph_what_is_wrong(app, album, letters)
     maya.visit("/")
     maya.is_welcome()
@@ -379,6 +380,27 @@ def _photograph_the_list(album: Album, *, is_phone: bool) -> None:
     maya.unread.click()
     maya.hears_all_of("word8")
     _leave_nothing(maya)
+
+
+def _photograph_a_space(album: Album) -> None:
+    """Its fresh page beside its list, and what holds in it."""
+    maya, page = album.person, album.person.page
+    maya.visit()
+    maya.is_welcome()
+    if album.is_phone:
+        maya.unfolds_the_sidebar()
+    maya.makes_a_space("Latin with Astrid", "Be a patient tutor. Correct one mistake at a time.")
+    album.take("space")
+    maya.edits_the_space()
+    maya.notes_in_the_space("She has learned Latin for two years.")
+    album.take("space-dialog")
+    maya.dialog.get_by_role("button", name="Delete", exact=True).click()
+    maya.dialog.get_by_role("button", name="Delete the space").click()
+    expect(maya.dialog).to_have_count(0)
+    expect(page.locator(".st-key-space-chooser")).to_have_count(0)
+    if album.is_phone:
+        page.get_by_test_id("stSidebarCollapseButton").get_by_role("button").click()
+        expect(page.locator(".st-key-new-chat button")).not_to_be_in_viewport()
 
 
 def _leave_nothing(maya: Person) -> None:

@@ -8,11 +8,11 @@ from uuid import UUID
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import dialogs, memory, messages, rename, turns
+from pages._parts import dialogs, memory, messages, rename, spaces, turns
 from services import portable
 from services.bootstrap import PersonServices
 from services.chat import Chat
-from services.domain import ConversationId, Message, Role, Thread
+from services.domain import ConversationId, Message, Role, Space, Thread
 from services.errors import AppError, NotFound
 from services.memory import ContextPlan
 
@@ -60,13 +60,16 @@ def read_branch(thread: Thread, turn: turns.Turn | None) -> Thread:
     return thread.through(chosen) if chosen else thread
 
 
-def draw_welcome(place: DeltaGenerator) -> None:
-    """A fresh page."""
+def draw_welcome(place: DeltaGenerator, space: Space | None) -> None:
+    """A fresh page, of *space* if one is chosen."""
     with place.container(key="welcome", horizontal_alignment="center", gap="xsmall"):
         st.space(120)
-        st.title("A fresh page", anchor=False, text_alignment="center")
+        st.title(
+            spaces.name(space) if space else "A fresh page", anchor=False, text_alignment="center"
+        )
+        place_of = "A fresh page in this space." if space else "Write below to begin."
         st.markdown(
-            ":gray[Write below to begin. What you write is sealed before it is stored.]",
+            f":gray[{place_of} What you write is sealed before it is stored.]",
             text_alignment="center",
         )
 
@@ -87,6 +90,7 @@ def draw_title(thread: Thread) -> DeltaGenerator:
 
 def draw_menus(person: PersonServices, thread: Thread) -> None:
     """What can be done with the whole conversation, and a sign that it has instructions of its own."""
+    spaces.draw_sign(person, thread.conversation)
     if thread.instructions:
         st.button(
             "It has its own instructions",
@@ -101,7 +105,8 @@ def draw_menus(person: PersonServices, thread: Thread) -> None:
     with files.container(gap=None, width=200, key="export-panel"):
         for name, suffix, kind, write in _EXPORTS:
             _export_button(name, suffix, kind, write, person, thread)
-    dialogs.draw_menu("This conversation", thread.conversation, key=_MENU)
+    can_move = spaces.can_move(person, thread.conversation)
+    dialogs.draw_menu("This conversation", thread.conversation, key=_MENU, can_move=can_move)
 
 
 def lay_out(thread: Thread) -> Layout:

@@ -1,16 +1,17 @@
 """The list of conversations: those that are pinned, then the others by day; or the archive in its place."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from itertools import groupby
 
 import streamlit as st
 
-from pages._parts import dialogs, rename, words
+from pages._parts import dialogs, rename, spaces, words
 from pages._session import lead_to
 from services.bootstrap import PersonServices
-from services.domain import Conversation
+from services.domain import Conversation, Space
 
 # at first, and as many more on demand: what a list costs must not grow with what is kept
 _ROWS = 30
@@ -30,49 +31,86 @@ def draw_filter() -> None:
     )
 
 
-def draw(person: PersonServices, opened: Conversation | None) -> None:
-    """What the filter finds; without one the list or the archive, and *opened* in it, wherever it is kept."""
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What a row has to know of what is beside it."""
+
+    opened: Conversation | None
+    has_spaces: bool
+
+
+def draw(person: PersonServices, opened: Conversation | None, space: Space | None) -> None:
+    """What the filter finds; without one the list or the archive, and *opened* in it, wherever it is kept.
+
+    Of *space* alone, if one is chosen.
+    """
+    every = spaces.every(person)
+    beside = _Beside(opened, bool(every))
+    has_chooser = spaces.draw_chooser(every, space, opened)
+    space_id = space.id if space else None
     count = int(st.session_state.get("rows", _ROWS))
     wanted = str(st.session_state.search).strip()
     is_archive = bool(st.session_state.get("is_archive"))
     with st.container(key="conversation-list", gap="small"):
         if wanted:
-            found = person.conversations.titled(wanted, count + 1)
+            found = person.conversations.titled(wanted, count + 1, space_id=space_id)
             _draw_page(
-                found, count, opened, "No title matches. Try fewer words, or clear the field."
+                found, count, beside, "No title matches. Try fewer words, or clear the field."
             )
         elif is_archive:
-            _quiet_button("All conversations", "arrow_back", "leave-archive", _turn, False)
-            found = person.conversations.recent(count + 1, is_archived=True)
-            _draw_opened(opened, found[:count])
+            _quiet_button("Back to the list", "arrow_back", "leave-archive", _turn, False)
+            archived = [] if space else [one for one in every if one.is_archived]
+            found = person.conversations.recent(count + 1, is_archived=True, space_id=space_id)
+            _draw_opened(beside, found[:count])
+            if archived:
+                _draw_archived_spaces(archived, opened)
+            if found or not archived:
+                _draw_page(
+                    found,
+                    count,
+                    beside,
+                    "Nothing is archived. The menu of a conversation puts it here.",
+                )
+        else:
+            found = person.conversations.recent(count + 1, space_id=space_id)
+            _draw_opened(beside, found[:count])
             _draw_page(
                 found,
                 count,
-                opened,
-                "Nothing is archived. The menu of a conversation puts it here.",
+                beside,
+                "Conversations of this space appear here."
+                if space
+                else "Your conversations appear here, newest first.",
             )
-        else:
-            found = person.conversations.recent(count + 1)
-            _draw_opened(opened, found[:count])
-            _draw_page(found, count, opened, "Your conversations appear here, newest first.")
-            _quiet_button("Archived", "archive", "archive", _turn, True)
+            with st.container(gap=None):
+                _quiet_button("Archived", "archive", "archive", _turn, True)
+                if not has_chooser:
+                    _quiet_button("New space", "create_new_folder", "new-space", spaces.ask_for_new)
         # the list's end, by which the browser knows that all of it is drawn, and for which words
         st.html(f'<i hidden data-found="{escape(wanted)}"></i>')
 
 
-def _draw_opened(opened: Conversation | None, drawn: list[Conversation]) -> None:
-    """*opened*, if it is not among those that are drawn anyway."""
+def _draw_opened(beside: _Beside, drawn: list[Conversation]) -> None:
+    """What is open, if it is not among those that are *drawn* anyway."""
+    opened = beside.opened
     if opened and opened.id not in {conversation.id for conversation in drawn}:
-        _draw_group("Open now", [opened], opened)
+        _draw_group("Open now", [opened], beside)
 
 
-def _draw_page(
-    found: list[Conversation], count: int, opened: Conversation | None, none_found: str
-) -> None:
+def _draw_archived_spaces(archived: list[Space], opened: Conversation | None) -> None:
+    with st.container(gap=None):
+        st.caption("Archived spaces")
+        for space in archived:
+            _quiet_button(
+                spaces.name(space), "folder", f"space-{space.id}", spaces.choose, space.id, opened
+            )
+
+
+def _draw_page(found: list[Conversation], count: int, beside: _Beside, none_found: str) -> None:
     """The first *count* of what was *found*, and the way to more."""
     now = datetime.now(UTC)
     for heading, group in groupby(found[:count], lambda each: _heading(each, now)):
-        _draw_group(heading, list(group), opened)
+        _draw_group(heading, list(group), beside)
     if not found:
         st.caption(none_found)
     if len(found) > count:
@@ -85,14 +123,15 @@ def _heading(conversation: Conversation, now: datetime) -> str:
     return "Pinned" if conversation.pinned_at else words.day(conversation.updated_at, now)
 
 
-def _draw_group(heading: str, group: list[Conversation], opened: Conversation | None) -> None:
+def _draw_group(heading: str, group: list[Conversation], beside: _Beside) -> None:
     with st.container(gap=None):
         st.caption(heading)
         for conversation in group:
-            _draw_row(conversation, is_opened=opened is not None and conversation.id == opened.id)
+            _draw_row(conversation, beside)
 
 
-def _draw_row(conversation: Conversation, *, is_opened: bool) -> None:
+def _draw_row(conversation: Conversation, beside: _Beside) -> None:
+    is_opened = beside.opened is not None and conversation.id == beside.opened.id
     name, menu = dialogs.title(conversation), f"menu-{conversation.id}"
     if rename.is_asked(conversation, menu):
         rename.draw_field(conversation)
@@ -115,7 +154,7 @@ def _draw_row(conversation: Conversation, *, is_opened: bool) -> None:
             on_click=lead_to,
             args=[conversation.id],
         )
-        dialogs.draw_menu(f"More: {name}", conversation, key=menu)
+        dialogs.draw_menu(f"More: {name}", conversation, key=menu, can_move=beside.has_spaces)
 
 
 def _quiet_button(label: str, icon: str, key: str, act: Callable[..., None], *args: object) -> None:

@@ -6,9 +6,9 @@ lasts, nothing in a dialog is heard.
 
 import streamlit as st
 
-from pages._parts import inspector, preferences, rename, safe_md, summary, undo
+from pages._parts import inspector, preferences, rename, safe_md, space_dialogs, summary, undo
 from pages._session import find_person, keep_errors
-from services.domain import Conversation
+from services.domain import Conversation, Space
 
 
 def title(conversation: Conversation, limit: int = 60) -> str:
@@ -18,11 +18,11 @@ def title(conversation: Conversation, limit: int = 60) -> str:
     return safe_md.label(conversation.title or "Untitled", limit)
 
 
-def draw_menu(label: str, conversation: Conversation, key: str) -> None:
-    """What can be done with a conversation wherever its title stands."""
+def draw_menu(label: str, conversation: Conversation, key: str, *, can_move: bool) -> None:
+    """What can be done with a conversation wherever its title stands; *can_move*: there are spaces."""
     st.menu_button(
         label,
-        _choices(conversation),
+        _choices(conversation, can_move=can_move),
         key=key,
         type="tertiary",
         icon=":material/more_horiz:",
@@ -32,12 +32,20 @@ def draw_menu(label: str, conversation: Conversation, key: str) -> None:
 
 
 def open_asked() -> bool:
-    """Open the dialog that was asked for. Say whether there was one."""
+    """Say what the last one left to be said, and open the one that was asked for. Say whether there was one."""
+    if news := st.session_state.pop("news", None):
+        st.toast(news)
     match st.session_state.pop("dialog", None):
         case None:
             return False
         case "Instructions", Conversation() as conversation:
             preferences.instructions_dialog(conversation)
+        case "Move", Conversation() as conversation:
+            space_dialogs.move_dialog(conversation)
+        case "New space", Space() as space:
+            space_dialogs.new_space_dialog(space)
+        case "Space", Space() as space:
+            space_dialogs.space_dialog(space)
         case "Summary", conversation_id:
             summary.dialog(conversation_id)
         case "Seen", (conversation_id, reply_id):
@@ -59,11 +67,12 @@ def ask_for_instructions(conversation: Conversation) -> None:
     st.session_state.dialog = "Instructions", conversation
 
 
-def _choices(conversation: Conversation) -> list[str]:
+def _choices(conversation: Conversation, *, can_move: bool) -> list[str]:
+    move = ["Move"] if can_move else []
     if conversation.is_archived:
-        return ["Rename", "Instructions", "Unarchive", "Delete"]
+        return ["Rename", "Instructions", *move, "Unarchive", "Delete"]
     pin = "Unpin" if conversation.pinned_at else "Pin"
-    return [pin, "Rename", "Instructions", "Archive", "Delete"]
+    return [pin, "Rename", "Instructions", *move, "Archive", "Delete"]
 
 
 def _choose(conversation: Conversation, key: str) -> None:
@@ -72,6 +81,8 @@ def _choose(conversation: Conversation, key: str) -> None:
         rename.ask(conversation, key)
     elif chosen == "Instructions":
         ask_for_instructions(conversation)
+    elif chosen == "Move":
+        st.session_state.dialog = "Move", conversation
     else:
         with keep_errors():
             _do(chosen, conversation)

@@ -10,8 +10,10 @@ from functools import partial
 
 import streamlit as st
 
+from pages._parts import spaces
 from pages._parts.memory import POLICIES, caption, policy_name
 from pages._session import person_services, show_errors
+from services.chat import Setup, Source
 from services.domain import Conversation, MemoryPolicy
 from services.errors import Tampered
 from services.store.profile import LONGEST_INSTRUCTIONS, ChangedElsewhere
@@ -43,17 +45,23 @@ def instructions_dialog(conversation: Conversation) -> None:
         key = f"instructions-{conversation.id}"
         seen = _opened_with(key, _Seen(now or ""))
         put = partial(person.conversations.set_instructions, conversation.id)
+        others = person.chat.setup(None, space_id=conversation.space_id)
+        st.caption(_whose(others, has_own=bool(now)))
         with st.form("instructions", border=False):
             text = _text_area(
                 "What the model is told here, before anything is said",
                 now,
-                "Empty: your own instructions from Preferences, if you have some",
+                f"Empty: {_others(others, others.space.name if others.space else '')}",
                 key=key,
             )
             if _saved() and _is_put(put, text, seen):
                 st.rerun()
+        is_of_space = others.source is Source.SPACE
         is_asked = now is not None and st.button(
-            "Use my own instead", icon=":material/undo:", type="tertiary", key="use-my-own"
+            "Use the space's instead" if is_of_space else "Use my own instead",
+            icon=":material/undo:",
+            type="tertiary",
+            key="use-my-own",
         )
         if is_asked and _is_put(put, "", seen):
             st.rerun()
@@ -110,6 +118,20 @@ def preferences_dialog() -> None:
                     person.profile.set_context_tokens(int(tokens) if tokens else None)
                 if text == seen.text or _is_put(person.profile.set_instructions, text, seen):
                     st.rerun()
+
+
+def _whose(others: Setup, *, has_own: bool) -> str:
+    """By which instructions a conversation goes; *others*: those that hold where it has none."""
+    followed = _others(others, spaces.name(others.space) if others.space else "")
+    if has_own:
+        return f"It has its own. Without them it would follow {followed}."
+    return f"It has none of its own, and follows {followed}."
+
+
+def _others(setup: Setup, space: str) -> str:
+    if setup.source is Source.SPACE:
+        return f"those of its space “{space}”"
+    return "yours, from Preferences" if setup.source is Source.PERSON else "those of this Daybook"
 
 
 def _index_of(policy: MemoryPolicy) -> int:

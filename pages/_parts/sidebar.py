@@ -8,7 +8,7 @@ from streamlit.errors import StreamlitPageNotFoundError
 from pages._parts import conversation_list, dialogs, facts, models, safe_md, words
 from pages._session import lead_to, show_errors
 from services.bootstrap import PersonServices
-from services.domain import Account, AccountRole, Conversation
+from services.domain import Account, AccountRole, Conversation, Space
 
 ADMIN = "pages/admin.py"
 _FOOT = """
@@ -36,10 +36,12 @@ def draw_top() -> None:
         conversation_list.draw_filter()
 
 
-def draw_rest(person: PersonServices, opened: Conversation | None = None) -> None:
-    """The conversations, *opened* always among them, and the account."""
+def draw_rest(
+    person: PersonServices, opened: Conversation | None = None, space: Space | None = None
+) -> None:
+    """The conversations, of *space* if one is chosen, *opened* always among them, and the account."""
     with st.sidebar, show_errors():
-        conversation_list.draw(person, opened)
+        conversation_list.draw(person, opened, space)
         with st.container(key="account", gap=None):
             _draw_account(person)
 

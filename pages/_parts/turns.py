@@ -13,6 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages._parts import browser, models, safe_md
 from pages._session import (
     Refusal,
+    address,
     find_person,
     forget_errors,
     is_at_work,
@@ -21,7 +22,7 @@ from pages._session import (
     kept_errors,
 )
 from services.chat import Chat, LiveTurn
-from services.domain import ConversationId, MessageId, Thread
+from services.domain import ConversationId, MessageId, SpaceId, Thread
 
 _GLANCE = 0.5  # seconds
 _PAINT = 0.03  # seconds in which a browser shows the first words, before it is given more to draw
@@ -45,9 +46,9 @@ class Turn(Protocol):
     def follow(self) -> Iterator[str]: ...
 
 
-def send(thread: Thread | None) -> None:
-    """Begin the turn that the composer holds, after what was read. A callback: it runs before anything
-    is drawn."""
+def send(thread: Thread | None, space_id: SpaceId | None) -> None:
+    """Begin the turn that the composer holds, after what was read, or a conversation in a space. A callback: it
+    runs before anything is drawn."""
     prompt, picked = str(st.session_state.composer), models.picked()
     st.session_state.is_taken = True
     # from here on nothing of the session's is touched until the prompt is stored: if another run takes the
@@ -59,9 +60,9 @@ def send(thread: Thread | None) -> None:
             tip_id = branch[-1].id if branch else None
             turn = chat.begin(conversation.id, prompt, seen_rev=conversation.rev, tip_id=tip_id)
         else:
-            turn = chat.begin(None, prompt, model=picked)
+            turn = chat.begin(None, prompt, model=picked, space_id=space_id)
             models.forget_picked()
-        st.query_params.from_dict({"c": str(turn.conversation_id)})
+        st.query_params.from_dict(address(turn.conversation_id))
         st.session_state.begun = turn
 
 

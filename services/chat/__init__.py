@@ -3,7 +3,7 @@
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.noting import Noted, Noting
 from services.chat.service import Chat, ConversationStore
-from services.chat.setup import Setup
+from services.chat.setup import Setup, Source
 from services.chat.summaries import Summarising
 from services.chat.titles import Titling
 
@@ -15,6 +15,7 @@ __all__ = [
     "Noted",
     "Noting",
     "Setup",
+    "Source",
     "Summarising",
     "Titling",
 ]

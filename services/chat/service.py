@@ -48,6 +48,7 @@ from services.errors import (
     Busy,
     InstructionsTooLong,
     NotFound,
+    SpaceGone,
     Stale,
     StoreUnavailable,
     Tampered,
@@ -138,7 +139,7 @@ class Chat:
 
         *seen_rev* is the revision that the reader had on the page, *tip_id* the message after which the
         prompt is said, if that is not the newest. Raise Stale where it went on elsewhere, Busy,
-        OverBudget, PromptTooLong, BadInput, NotFound, StoreUnavailable.
+        OverBudget, PromptTooLong, BadInput, NotFound, SpaceGone, StoreUnavailable.
         """
         prompt = _clean(prompt)
         self.store.keep_fresh(LONGEST_TURN)
@@ -414,7 +415,11 @@ class Chat:
         return last if last and last.id == self._unsure.get(thread.conversation.id) else None
 
     def _begin_new(self, prompt: str, model: str | None, space_id: SpaceId | None) -> LiveTurn:
-        space = self.space(space_id)
+        space = None
+        if space_id:
+            space = next((one for one in self.spaces() if one.id == space_id), None)
+            if space is None:
+                raise SpaceGone
         policy = (space and space.policy) or self.preferences().policy or self.first_policy
         thread = self.store.create(first_words(prompt), policy, model)
         try:
@@ -481,11 +486,20 @@ class Chat:
         )
 
     def _facts(self, setup: Setup, conversation: Conversation) -> tuple[Fact, ...]:
-        """What is kept about the person and holds in *conversation*; nothing while nobody can say."""
-        if not setup.preferences.keeps_facts or self.memories is None:
+        """What is kept and holds in *conversation*; nothing while nobody can say.
+
+        What a person wrote into a space is part of it, whether or not facts about them are kept.
+        """
+        keeps_facts = setup.preferences.keeps_facts
+        if self.memories is None or not (keeps_facts or setup.space):
             return ()
         with suppress(StoreUnavailable):
-            return tuple(fact for fact in self.memories.facts() if holds_in(fact, conversation))
+            return tuple(
+                fact
+                for fact in self.memories.facts()
+                if holds_in(fact, conversation)
+                and (keeps_facts or (fact.space_id and not fact.source_id))
+            )
         return ()
 
     def _receipts(

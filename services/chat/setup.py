@@ -1,6 +1,7 @@
 """Who answers in a conversation and by which instructions: its own choice, its space's, its person's, the deployment's."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from services.domain import Preferences, Space, Thread
 from services.llm import ModelInfo, Models, Offer
@@ -9,12 +10,22 @@ from services.memory import TokenCounter
 _LEAST_CONTEXT = 2  # replies: a context that holds no more than its reply holds nothing
 
 
+class Source(StrEnum):
+    """Whose instructions the model follows."""
+
+    CONVERSATION = "conversation"
+    SPACE = "space"
+    PERSON = "person"
+    DEPLOYMENT = "deployment"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """What the next turn of a conversation is made with."""
 
     offer: Offer
     instructions: str = field(repr=False)
+    source: Source = Source.DEPLOYMENT  # of the instructions
     preferences: Preferences = field(default_factory=Preferences)
     missing_model: str | None = None  # was chosen, and is no longer offered
     is_too_long: bool = False  # the instructions leave too little room for what is said
@@ -51,14 +62,16 @@ def choose_setup(
         if name
     ]
     offer = next((offer for name in chosen if (offer := models.named(name))), models.first)
-    own = (
-        (thread.instructions if thread else None)
-        or (space.instructions if space else None)
-        or preferences.instructions
+    written = (
+        (Source.CONVERSATION, thread.instructions if thread else None),
+        (Source.SPACE, space.instructions if space else None),
+        (Source.PERSON, preferences.instructions),
     )
+    source, own = next((each for each in written if each[1]), (Source.DEPLOYMENT, None))
     return Setup(
         offer=offer,
         instructions=own or deployment_instructions,
+        source=source,
         preferences=preferences,
         missing_model=chosen[0] if chosen and chosen[0] != offer.info.name else None,
         is_too_long=own is not None and counter.count(own) > offer.info.context_tokens // 2,

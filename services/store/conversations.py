@@ -21,7 +21,15 @@ from services.domain import (
     TurnId,
     UserId,
 )
-from services.errors import AppError, BadInput, NotFound, Stale, StoreUnavailable, Tampered
+from services.errors import (
+    AppError,
+    BadInput,
+    NotFound,
+    SpaceGone,
+    Stale,
+    StoreUnavailable,
+    Tampered,
+)
 from services.store.gateway import Answer, Argument, Hidden, refusal, store_errors
 from services.store.profile import check_seen, checked_instructions
 from services.store.rows import (
@@ -49,7 +57,7 @@ class Conversations:
         self._threads = threads or Threads(session)
         self._turns = Turns(session, self._threads)
         self._every: tuple[float, list[Conversation]] | None = None  # and when they were read
-        self._recent: dict[bool, list[Conversation]] = {}  # as last read, by is_archived
+        self._recent: dict[tuple[bool, SpaceId | None], list[Conversation]] = {}  # as last read
         self._unwanted: set[ConversationId] = set()  # they may be there, and should not
 
     @property
@@ -60,29 +68,35 @@ class Conversations:
         """See that the person's token outlives the next *seconds*."""
         self._session.keep_fresh(seconds)
 
-    def recent(self, limit: int = 30, *, is_archived: bool = False) -> list[Conversation]:
-        """Those that are pinned, the last first, then the others, the newest first.
+    def recent(
+        self, limit: int = 30, *, is_archived: bool = False, space_id: SpaceId | None = None
+    ) -> list[Conversation]:
+        """Those that are pinned, the last first, then the others, the newest first; of one space, or all.
 
         While the database is away, as they were last read. Raise StoreUnavailable, SignedOut.
         """
+        place = is_archived, space_id
         try:
-            found = self._read_recent(limit, is_archived=is_archived)
+            found = self._read_recent(limit, is_archived=is_archived, space_id=space_id)
             unwanted = self._unwanted & {one.id for one in found}
             for conversation_id in unwanted:
                 self.unmake(conversation_id)
             found = [one for one in found if one.id not in unwanted]
-            self._recent[is_archived] = found
+            self._recent[place] = found
         except StoreUnavailable:
-            if is_archived not in self._recent:
+            if place not in self._recent:
                 raise
-            found = self._recent[is_archived]
+            found = self._recent[place]
         return found[:limit]
 
-    def _read_recent(self, limit: int, *, is_archived: bool) -> list[Conversation]:
+    def _read_recent(
+        self, limit: int, *, is_archived: bool, space_id: SpaceId | None
+    ) -> list[Conversation]:
         state = ConversationState.ARCHIVED if is_archived else ConversationState.ACTIVE
         self._session.keep_fresh()
         with store_errors():
             query = self._session.client.table("conversations").select(LISTED_COLUMNS)
+            query = query.eq("space_id", str(space_id)) if space_id else query
             rows = CONVERSATION_ROWS.validate_python(
                 query.eq("state", state)
                 .is_("destroy_at", "null")
@@ -94,13 +108,16 @@ class Conversations:
             )
         return [self._threads.conversation(row) for row in rows]
 
-    def titled(self, words: str, limit: int = 30) -> list[Conversation]:
+    def titled(
+        self, words: str, limit: int = 30, *, space_id: SpaceId | None = None
+    ) -> list[Conversation]:
         """Those with all of *words* in their titles, in the order of `recent`, archived ones last."""
         wanted = words.casefold().split()
         found = [
             conversation
             for conversation in self._all()
-            if all(word in conversation.title.casefold() for word in wanted)
+            if space_id in (None, conversation.space_id)
+            and all(word in conversation.title.casefold() for word in wanted)
         ]
         return found[:limit]
 
@@ -291,8 +308,13 @@ class Conversations:
         )
 
     def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None:
-        """Put it into a space, or out of any. Raise NotFound, also where the space is gone."""
-        self._call("move_conversation", conversation=conversation_id, new_space=space_id)
+        """Put it into a space, or out of any. Raise NotFound, SpaceGone."""
+        try:
+            self._call("move_conversation", conversation=conversation_id, new_space=space_id)
+        except NotFound:
+            if space_id and self.has(conversation_id):
+                raise SpaceGone from None
+            raise
         self._threads.amend(
             conversation_id,
             lambda known: replace(

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
@@ -277,6 +278,53 @@ class Tab:
     def _saves(self, text: str) -> None:
         self.dialog.get_by_role("textbox").fill(text)
         self.dialog.get_by_role("button", name="Save").click()
+        expect(self.dialog).to_have_count(0)
+
+    def makes_a_space(
+        self, name: str, instructions: str, before: Callable[[], None] = lambda: None
+    ) -> None:
+        """And is on its fresh page. *before* it is made, while its dialog is open, something is done."""
+        chooser = self.page.locator(".st-key-space-chooser button")
+        new = self.page.locator(".st-key-new-space button")
+        expect(chooser.or_(new)).to_be_visible()
+        if new.count():
+            new.click()
+        else:
+            self._picks_in_the_chooser("New space")
+        self.dialog.get_by_label("Name").fill(name)
+        self.dialog.get_by_label("What the model is told").fill(instructions)
+        before()
+        self.dialog.get_by_role("button", name="Create").click()
+        expect(self.dialog).to_have_count(0)
+        self.is_in_space(name)
+
+    def is_in_space(self, name: str) -> None:
+        """Its conversations are listed."""
+        expect(self.page.locator(".st-key-space-chooser button")).to_contain_text(name)
+
+    def chooses_space(self, name: str) -> None:
+        self._picks_in_the_chooser(name)
+        self.is_in_space(name)
+
+    def _picks_in_the_chooser(self, name: str) -> None:
+        self.page.locator(".st-key-space-chooser button").click()
+        self.page.get_by_role("menuitem", name=name, exact=True).click()
+
+    def edits_the_space(self) -> None:
+        self.page.locator(".st-key-edit-space button").click()
+        expect(self.dialog).to_be_visible()
+
+    def notes_in_the_space(self, fact: str) -> None:
+        """In its dialog."""
+        self.dialog.get_by_label("Another fact").fill(fact)
+        self.dialog.get_by_role("button", name="Add", exact=True).click()
+        expect(self.dialog.get_by_text(fact, exact=True)).to_be_visible()
+
+    def moves_to(self, space: str) -> None:
+        """In the dialog that the menu of a conversation opened."""
+        self.dialog.locator(".st-key-move-to input").click()
+        self.page.get_by_role("option", name=space, exact=True).click()
+        self.dialog.get_by_role("button", name="Move").click()
         expect(self.dialog).to_have_count(0)
 
     def turns_to_the_archive(self) -> None:

@@ -227,6 +227,10 @@ def test_beside_a_conversation_is_no_barrier(app: App, person: Someone, size: st
     look.at("no match")
     maya.filter.fill("")
     expect(maya.rows).to_have_count(2)
+    _look_at_spaces(maya, look)
+    maya.visit("/")
+    maya.is_welcome()
+    unfolds()
     maya.deletes("Peas?")
     look.at("what was deleted")
     maya.visit("/admin")
@@ -234,6 +238,37 @@ def test_beside_a_conversation_is_no_barrier(app: App, person: Someone, size: st
     look.at("people and spending")
 
     assert look.found == []
+
+
+def _look_at_spaces(maya: Person, look: Look) -> None:
+    """At one that is made, what is in it, and the way in and out of it."""
+    page = maya.page
+    maya.makes_a_space("Latin", "Be a tutor.", before=lambda: look.at("a new space"))
+    look.at("the fresh page of a space")
+    look.behind(page.locator(".st-key-space-chooser button"), "the spaces")
+    maya.edits_the_space()
+    maya.notes_in_the_space("She reads Caesar.")
+    page.locator("[class*='st-key-fact-']").first.hover()
+    look.at("a space")
+    page.get_by_role("button", name="More: She reads").click()
+    page.get_by_role("menuitem", name="Edit").click()
+    expect(maya.dialog.get_by_label("Fact", exact=True)).to_be_visible()
+    look.at("a fact that is edited")
+    maya.dialog.get_by_role("button", name="Delete", exact=True).click()
+    expect(maya.dialog.get_by_role("button", name="Delete the space")).to_be_visible()
+    look.at("a space that is deleted")
+    maya.dialog.get_by_role("button", name="Close").click()
+    expect(maya.dialog).to_have_count(0)
+    maya.chooses_space("All conversations")
+    maya.chooses("Peas?", "Move")
+    expect(maya.dialog).to_be_visible()
+    look.at("moving")
+    maya.moves_to("Latin")
+    maya.sees("is in “Latin” now.")
+    maya.rows.get_by_text("Peas?").click()
+    expect(page.locator(".st-key-space-sign")).to_be_visible()
+    maya.sees_no_reply_coming()
+    look.at("a conversation of a space")
 
 
 # --- by keyboard --------------------------------------------------------------------------------
@@ -282,7 +317,7 @@ def test_tab_leads_through_the_page_as_it_is_read_and_shows_where_it_is(app: App
         ("BUTTON", ""),  # fold the sidebar
         *(("BUTTON", "new-chat"), ("INPUT", "search")),
         *(("BUTTON", "open"), ("BUTTON", "menu")),
-        *(("BUTTON", "archive"), ("BUTTON", "account-menu")),
+        *(("BUTTON", "archive"), ("BUTTON", "new-space"), ("BUTTON", "account-menu")),
         ("MAIN", ""),  # what scrolls is scrolled by the arrows
         *(("BUTTON", "export"), ("BUTTON", "conversation-menu")),
         *(("DIV", "exchange"), ("BUTTON", "exchange")),  # code, and its copy
@@ -516,6 +551,13 @@ def test_what_a_finger_touches_is_large_enough(app: App, person: Someone):
         expect(opener).to_have_attribute("aria-expanded", "false")
     maya.unfolds_the_sidebar()
     is_large()
+    maya.makes_a_space("Latin", "")
+    is_large()
+    maya.edits_the_space()
+    maya.notes_in_the_space("She reads Caesar.")
+    is_large()
+    maya.dialog.get_by_role("button", name="Close").click()
+    expect(maya.dialog).to_have_count(0)
     maya.page.locator(".st-key-account-menu button").first.click()
     expect(maya.page.get_by_role("button", name="Sign out")).to_be_visible()
     is_large()

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from services.domain import (
+    Conversation,
     Fact,
     FactId,
     Full,
@@ -17,7 +18,7 @@ from services.domain import (
     Thread,
     Window,
 )
-from services.errors import BadInput, NotFound, Stale
+from services.errors import BadInput, NotFound, SpaceGone, Stale, StoreUnavailable
 from services.store.conversations import Conversations
 from services.store.memories import LONGEST_FACT, Memories
 from services.store.sessions import AppSession
@@ -213,6 +214,55 @@ def test_what_is_no_name_is_refused(spaces: Spaces, name: str):
         spaces.keep(a_space(name))
 
 
+def test_the_list_of_a_space_is_paged_by_itself(
+    maya: AppSession, conversations: Conversations, spaces: Spaces
+):
+    space, other = a_space(), a_space("Greek")
+    spaces.keep(space)
+    spaces.keep(other)
+    ids = {
+        name: conversations.create(name, Window()).conversation.id
+        for name in ("Peas", "Peas II", "Peas III", "Beans", "Elsewhere")
+    }
+    for name, conversation_id in ids.items():
+        conversations.move(conversation_id, other.id if name == "Elsewhere" else space.id)
+    conversations.create("Peas of none", Window())
+    conversations.pin(ids["Peas"])
+    conversations.archive(ids["Beans"])
+
+    def names(found: list[Conversation]) -> list[str]:
+        return [one.title for one in found]
+
+    for reader in (conversations, Conversations(maya)):
+        assert names(reader.recent(2, space_id=space.id)) == ["Peas", "Peas III"]
+        assert names(reader.recent(space_id=other.id)) == ["Elsewhere"]
+        assert names(reader.recent(is_archived=True, space_id=space.id)) == ["Beans"]
+        assert names(reader.recent(is_archived=True, space_id=other.id)) == []
+        assert len(reader.recent()) == 5
+        assert names(reader.titled("peas", space_id=space.id)) == ["Peas", "Peas III", "Peas II"]
+        assert len(reader.titled("peas")) == 4
+
+
+def test_while_the_database_is_away_each_list_is_as_it_was_read(
+    conversations: Conversations, spaces: Spaces, monkeypatch: pytest.MonkeyPatch
+):
+    space = a_space()
+    spaces.keep(space)
+    conversations.move(conversations.create("Peas", Window()).conversation.id, space.id)
+    conversations.create("Beans", Window())
+    of_space, every = conversations.recent(space_id=space.id), conversations.recent()
+
+    def fail(*_: object, **__: object) -> None:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(conversations, "_read_recent", fail)
+
+    assert conversations.recent(space_id=space.id) == of_space
+    assert conversations.recent() == every
+    with pytest.raises(StoreUnavailable):
+        conversations.recent(is_archived=True, space_id=space.id)
+
+
 def test_a_conversation_moves_and_stays_when_its_space_goes(
     maya: AppSession, conversations: Conversations, spaces: Spaces, garden: Thread
 ):
@@ -225,8 +275,12 @@ def test_a_conversation_moves_and_stays_when_its_space_goes(
     spaces.forget(space.id)
 
     assert Conversations(maya).thread(garden.conversation.id).conversation.space_id is None
-    with pytest.raises(NotFound):
+    with pytest.raises(SpaceGone):
         conversations.move(garden.conversation.id, space.id)
+    conversations.delete(garden.conversation.id)
+    with pytest.raises(NotFound) as gone:
+        conversations.move(garden.conversation.id, space.id)
+    assert gone.type is NotFound
 
 
 def test_a_summary_is_there_again_and_replaced_by_who_has_seen_it(

@@ -1,12 +1,14 @@
 """What a turn is made with: the conversation's choice, else the person's, else the deployment's."""
 
+from uuid import uuid4
+
 import pytest
 
-from services.chat.setup import Setup, choose_setup
-from services.domain import Preferences, Thread
+from services.chat.setup import Setup, Source, choose_setup
+from services.domain import Preferences, Space, SpaceId, Thread
 from services.llm import Models, Offer
 from services.memory import RegexCounter
-from tests.fakes import INFO, LARGE, MemoryConversations, ScriptedModel
+from tests.fakes import INFO, LARGE, NOON, MemoryConversations, ScriptedModel
 
 MODELS = Models(Offer(INFO, ScriptedModel()), (Offer(LARGE, ScriptedModel()),))
 LONG = "Be kind. " * 700  # more than half of INFO's context, and little of LARGE's
@@ -53,6 +55,32 @@ def test_the_nearest_choice_that_is_still_offered_answers(
 )
 def test_the_nearest_instructions_are_used(here: str, mine: str | None, used: str):
     assert chosen(thread(instructions=here), instructions=mine).instructions == used
+
+
+@pytest.mark.parametrize(
+    ("here", "of_space", "mine", "source"),
+    [
+        ("H", "S", "M", Source.CONVERSATION),
+        ("", "S", "M", Source.SPACE),
+        ("", None, "M", Source.PERSON),
+        ("", None, None, Source.DEPLOYMENT),
+    ],
+)
+def test_it_is_known_whose_instructions_they_are(
+    here: str, of_space: str | None, mine: str | None, source: Source
+):
+    space = Space(id=SpaceId(uuid4()), name="Latin", instructions=of_space, created_at=NOON)
+    setup = choose_setup(
+        MODELS,
+        "D",
+        Preferences(instructions=mine),
+        thread(instructions=here),
+        RegexCounter(),
+        space=space,
+    )
+
+    assert setup.source is source
+    assert setup.instructions == (here or of_space or mine or "D")
 
 
 def test_what_a_person_wrote_takes_at_most_half_of_the_models_context():

@@ -1,0 +1,393 @@
+"""A space made, changed, put away and destroyed, with its facts; and a conversation moved.
+
+What is done in a dialog is done by callbacks, and what came of it is said by the dialog that is drawn next. What was
+typed stays in it where it cannot be saved; what was changed elsewhere is replaced by nobody who has not seen it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import streamlit as st
+
+from pages._parts import memory, safe_md, spaces
+from pages._session import find_person, lead_to_space, person_services, show_errors
+from services.bootstrap import PersonServices
+from services.domain import (
+    Conversation,
+    Fact,
+    FactId,
+    MemoryPolicy,
+    Space,
+)
+from services.errors import AppError, NotFound, SignedOut, SpaceGone, Stale
+from services.store.memories import LONGEST_FACT
+from services.store.profile import LONGEST_INSTRUCTIONS
+from services.store.spaces import LONGEST_NAME
+
+_USUAL = "Your default"
+_CHANGED = "This was changed elsewhere meanwhile. Press again to replace what it says now:"
+
+
+@dataclass(slots=True)
+class _Opened:
+    """What its person has before them, and what came of what they did."""
+
+    space: Space = field(repr=False)  # as they saw it
+    is_new: bool
+    edited: Fact | None = field(default=None, repr=False)  # as they saw it
+    deleted: Fact | None = field(default=None, repr=False)  # which can still be brought back
+    refusal: str = ""
+    now: str = field(default="", repr=False)  # what there is instead of what they saw
+    is_going: bool = False  # they asked to delete it
+    is_over: bool = False
+
+
+@st.dialog("New space", on_dismiss="rerun")
+def new_space_dialog(space: Space) -> None:
+    """A space that is to be made."""
+    _draw(space, is_new=True)
+
+
+@st.dialog("Space", on_dismiss="rerun")
+def space_dialog(space: Space) -> None:
+    """What holds in a space."""
+    _draw(space, is_new=False)
+
+
+@st.dialog("Move", on_dismiss="rerun")
+def move_dialog(conversation: Conversation) -> None:
+    """Where a conversation is kept."""
+    person = person_services()
+    with show_errors():
+        kept = spaces.offered(person.spaces.all(), conversation.space_id)
+        labels = spaces.by_label("No space", kept)
+        title = safe_md.label(conversation.title or "Untitled")
+        with st.form("move", border=False):
+            label = st.selectbox(
+                f"Where “{title}” is kept",
+                list(labels),
+                index=list(labels.values()).index(conversation.space_id)
+                if conversation.space_id in labels.values()
+                else 0,
+                key="move-to",
+            )
+            if _submitted("Move"):
+                person.conversations.move(conversation.id, labels[label])
+                where = f"in “{label}”" if labels[label] else "in no space"
+                _leave_news(f"“{title}” is {where} now.")
+                st.rerun()
+
+
+def _draw(space: Space, *, is_new: bool) -> None:
+    person = person_services()
+    key = f"space-name-{space.id}"
+    if key not in st.session_state:  # it has just been opened
+        st.session_state.opened_space = _Opened(space, is_new)
+    opened: _Opened = st.session_state.opened_space
+    if opened.is_over:
+        st.rerun()
+    with show_errors():
+        _draw_form(opened, key)
+        _draw_refusal(opened)
+        if not opened.is_new:
+            _draw_facts(person, opened)
+            _draw_end(opened)
+
+
+def _draw_form(opened: _Opened, key: str) -> None:
+    space = opened.space
+    if not space.is_verified:
+        st.caption(
+            ":material/gpp_bad: What was stored here could not be verified. Please tell an operator."
+        )
+    if space.is_archived:
+        st.caption(":material/archive: It is archived: the list of spaces leaves it out.")
+    policies = _policies(space.policy)
+    now = _USUAL if space.policy is None else memory.policy_name(space.policy)
+    with st.form("space", border=False):
+        st.text_input("Name", space.name, max_chars=LONGEST_NAME, key=key)
+        st.text_area(
+            "What the model is told in this space",
+            space.instructions or "",
+            height=150,
+            max_chars=LONGEST_INSTRUCTIONS,
+            placeholder="Empty: your own instructions, if you have some",
+            key=f"space-instructions-{space.id}",
+        )
+        st.selectbox(
+            "What the model remembers of a new conversation",
+            list(policies),
+            index=list(policies).index(now),
+            format_func=lambda label: _explained(label, policies[label]),
+            key=f"space-policy-{space.id}",
+        )
+        _submitted("Create" if opened.is_new else "Save", _save, opened)
+
+
+def _draw_refusal(opened: _Opened) -> None:
+    if opened.refusal:
+        st.warning(opened.refusal)
+    if opened.now:
+        st.code(opened.now, language=None, wrap_lines=True)
+
+
+def _draw_facts(person: PersonServices, opened: _Opened) -> None:
+    """What holds in every conversation of the space."""
+    st.subheader("Facts", anchor=False)
+    st.caption("The model is told them in every conversation of this space.")
+    with st.container(gap="xxsmall", key="space-facts"):
+        for fact in person.memories.facts():
+            if fact.space_id == opened.space.id:
+                _draw_fact(fact, opened)
+    if opened.deleted:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"Deleted “{safe_md.label(opened.deleted.text)}”")
+            _button("Undo", "undo", "restore-fact", _restore_fact, opened)
+    with st.form("new-fact", border=False):
+        st.text_input(
+            "Another fact",
+            max_chars=LONGEST_FACT,
+            placeholder="Something the model should know here",
+            key="new-fact-text",
+        )
+        _submitted("Add", _add_fact, opened, is_primary=False)
+
+
+def _draw_fact(fact: Fact, opened: _Opened) -> None:
+    if opened.edited and opened.edited.id == fact.id:
+        with st.form("edited-fact", border=False):
+            key = _fact_key(fact)
+            st.text_area("Fact", fact.text, max_chars=LONGEST_FACT, height=80, key=key)
+            with st.container(horizontal=True, horizontal_alignment="right"):
+                st.form_submit_button(
+                    "Leave it", type="tertiary", on_click=_try, args=[_leave_fact, opened]
+                )
+                st.form_submit_button("Save the fact", on_click=_try, args=[_change_fact, opened])
+        return
+    text = safe_md.label(fact.text, LONGEST_FACT)
+    with st.container(
+        horizontal=True,
+        vertical_alignment="center",
+        gap="xxsmall",
+        wrap=False,
+        key=f"fact-{fact.id}",
+    ):
+        st.markdown(text, width="stretch")
+        st.menu_button(
+            f"More: {safe_md.label(fact.text)}",
+            ["Edit", "Delete"],
+            key=f"menu-fact-{fact.id}",
+            type="tertiary",
+            icon=":material/more_horiz:",
+            on_click=_try,
+            args=[_choose_for_fact, opened, fact],
+        )
+
+
+def _draw_end(opened: _Opened) -> None:
+    """What puts the space away."""
+    if not opened.is_going:
+        with st.container(horizontal=True):
+            if opened.space.is_archived:
+                _button("Unarchive", "unarchive", "unarchive-space", _archive, opened)
+            else:
+                _button("Archive", "archive", "archive-space", _archive, opened)
+            _button("Delete", "delete", "danger-delete-space", _ask_to_delete, opened)
+        return
+    st.markdown(
+        f"Delete “{spaces.name(opened.space)}”? Its instructions and facts are destroyed. "
+        "Its conversations stay."
+    )
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        _button("Keep it", None, "keep-space", _keep, opened)
+        st.button(
+            "Delete the space",
+            type="primary",
+            key="danger-space-goes",
+            on_click=_try,
+            args=[_delete, opened],
+        )
+
+
+# --- what is done -------------------------------------------------------------------------------------
+
+
+def _try(act: Callable[..., None], opened: _Opened, *args: object) -> None:
+    """Do it; what is refused, the dialog says. A callback."""
+    opened.refusal = opened.now = ""
+    try:
+        act(opened, *args)
+    except SignedOut:  # which is drawn next
+        return
+    except NotFound:
+        opened.refusal = SpaceGone.public
+    except AppError as error:
+        opened.refusal = error.public
+
+
+def _save(opened: _Opened) -> None:
+    seen, asked = opened.space, st.session_state
+    wanted = replace(
+        seen,
+        name=" ".join(str(asked[f"space-name-{seen.id}"]).split()),
+        instructions=str(asked[f"space-instructions-{seen.id}"]).strip() or None,
+        policy=_policies(seen.policy)[asked[f"space-policy-{seen.id}"]],
+        is_verified=True,
+    )
+    is_new = opened.is_new
+    if wanted == seen and not is_new:
+        opened.is_over = True
+    elif _is_kept(opened, wanted):
+        opened.is_over = True
+        if is_new:
+            lead_to_space(wanted.id, is_staying=False)
+
+
+def _is_kept(opened: _Opened, wanted: Space) -> bool:
+    """Put *wanted* in the place of what was seen, or have the dialog show what else is there now."""
+    kept = find_person().spaces
+    try:
+        kept.keep(wanted, replaces=None if opened.is_new else opened.space)
+    except Stale:
+        now = kept.find(wanted.id)
+        if now is None:
+            raise SpaceGone from None
+        if replace(now, created_at=wanted.created_at) != wanted:  # else only the answer was lost
+            opened.space, opened.is_new = now, False
+            opened.refusal, opened.now = _CHANGED, _written(now)
+            return False
+    return True
+
+
+def _archive(opened: _Opened) -> None:
+    space, is_archived = opened.space, not opened.space.is_archived
+    if _is_kept(opened, replace(space, is_archived=is_archived)):
+        opened.is_over = True
+        _leave_news(
+            f"“{spaces.name(space)}” is {'archived' if is_archived else 'back in the list'}."
+        )
+        if is_archived:
+            lead_to_space(None, is_staying=True)
+
+
+def _ask_to_delete(opened: _Opened) -> None:
+    opened.is_going = True
+
+
+def _keep(opened: _Opened) -> None:
+    opened.is_going = False
+
+
+def _delete(opened: _Opened) -> None:
+    person = find_person()
+    person.spaces.forget(opened.space.id)
+    opened.is_over = True
+    _leave_news(f"“{spaces.name(opened.space)}” is deleted. Its conversations are still here.")
+    lead_to_space(None, is_staying=True)
+
+
+def _choose_for_fact(opened: _Opened, fact: Fact) -> None:
+    if st.session_state[f"menu-fact-{fact.id}"] == "Edit":
+        opened.edited = fact
+    else:
+        find_person().memories.forget(fact.id)
+        opened.deleted = fact
+
+
+def _leave_fact(opened: _Opened) -> None:
+    opened.edited = None
+
+
+def _restore_fact(opened: _Opened) -> None:
+    if opened.deleted:  # else a double click
+        find_person().memories.keep(opened.deleted)
+        opened.deleted = None
+
+
+def _add_fact(opened: _Opened) -> None:
+    fact = Fact(
+        id=FactId(uuid4()),
+        text=str(st.session_state["new-fact-text"]),
+        since=datetime.now(UTC),
+        space_id=opened.space.id,
+    )
+    find_person().memories.keep(fact)
+    st.session_state["new-fact-text"] = ""
+
+
+def _change_fact(opened: _Opened) -> None:
+    seen, kept = opened.edited, find_person().memories
+    if seen is None:
+        return
+    text = str(st.session_state[_fact_key(seen)])
+    try:
+        kept.keep(replace(seen, text=text), replaces=seen)
+    except Stale:
+        opened.edited = next((fact for fact in kept.facts() if fact.id == seen.id), None)
+        if opened.edited:
+            opened.refusal, opened.now = _CHANGED, opened.edited.text
+        else:
+            opened.refusal = "That fact was deleted elsewhere. Add it again to keep it."
+            st.session_state["new-fact-text"] = text
+    else:
+        opened.edited = None
+
+
+# --- words and widgets --------------------------------------------------------------------------------
+
+
+def _policies(now: MemoryPolicy | None) -> dict[str, MemoryPolicy | None]:
+    """By the names that are offered, the one that holds *now* as it is."""
+    every = (*memory.POLICIES, now) if now else memory.POLICIES
+    return {_USUAL: None} | {memory.policy_name(policy): policy for policy in every}
+
+
+def _explained(label: str, policy: MemoryPolicy | None) -> str:
+    return f"{label}: {memory.caption(policy)}" if policy else label
+
+
+def _written(space: Space) -> str:
+    """All that can be changed of it."""
+    policy = _USUAL if space.policy is None else memory.policy_name(space.policy)
+    return "\n".join([space.name, space.instructions or "No instructions", policy])
+
+
+def _leave_news(sentence: str) -> None:
+    """Have the page say it: a toast of a dialog goes with the dialog."""
+    st.session_state.news = sentence
+
+
+def _fact_key(fact: Fact) -> str:
+    return f"fact-text-{fact.id}"
+
+
+def _button(
+    label: str, icon: str | None, key: str, act: Callable[[_Opened], None], opened: _Opened
+) -> None:
+    st.button(
+        label,
+        icon=f":material/{icon}:" if icon else None,
+        type="tertiary",
+        key=key,
+        on_click=_try,
+        args=[act, opened],
+    )
+
+
+def _submitted(
+    label: str,
+    act: Callable[[_Opened], None] | None = None,
+    opened: _Opened | None = None,
+    *,
+    is_primary: bool = True,
+) -> bool:
+    """A form's button, and whether it was pressed."""
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        return st.form_submit_button(
+            label,
+            type="primary" if is_primary else "secondary",
+            on_click=_try if act else None,
+            args=[act, opened] if act else None,
+        )

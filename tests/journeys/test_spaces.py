@@ -1,0 +1,135 @@
+"""Spaces: what is told in one, what is kept in it, and that nothing is lost with it."""
+
+import pytest
+from playwright.sync_api import expect
+
+from services.store.conversations import Conversations
+from services.store.spaces import Spaces
+from tests.journeys.conftest import Someone
+from tests.journeys.people import PASSWORD, Person
+from tests.journeys.seeds import hold, second_process
+from tests.model_server import ModelServer
+from tests.stack.apps import App
+
+
+@pytest.fixture
+def maya(person: Someone) -> Person:
+    maya = person()
+    maya.arrives()
+    return maya
+
+
+def told(model: ModelServer) -> str:
+    """What the model was told first, the last time."""
+    return model.requests[-1].body["messages"][0]["content"]
+
+
+def test_a_space_from_its_making_to_its_end(maya: Person, model: ModelServer):
+    maya.asks("Peas")
+    maya.hears_all_of("You said: Peas")
+
+    maya.begins_a_new_chat()
+    maya.makes_a_space("Latin", "Be a tutor of Latin.")
+    expect(maya.page.get_by_role("heading", name="Latin")).to_be_visible()
+    expect(maya.rows).to_have_count(0)
+    maya.edits_the_space()
+    maya.notes_in_the_space("She reads Caesar.")
+    maya.page.keyboard.press("Escape")
+    expect(maya.dialog).to_have_count(0)
+
+    maya.asks("Salve")
+    maya.hears_all_of("You said: Salve")
+    assert told(model).startswith("Be a tutor of Latin.")
+    assert "She reads Caesar." in told(model)
+    expect(maya.rows).to_have_text(["Salve"])
+    expect(maya.page.locator(".st-key-space-sign")).to_contain_text("Latin")
+    maya.page.reload()
+    maya.is_in("Salve")
+    maya.is_in_space("Latin")
+    maya.page.keyboard.press("Control+Shift+O")
+    expect(maya.messages).to_have_count(0)
+    maya.asks("Vale")
+    maya.hears_all_of("You said: Vale")
+    assert told(model).startswith("Be a tutor of Latin.")
+    expect(maya.rows).to_have_text(["Vale", "Salve"])
+
+    maya.chooses_space("All conversations")
+    maya.is_in("Vale")
+    expect(maya.rows).to_have_text(["Vale", "Salve", "Peas"])
+    maya.chooses("Peas", "Move")
+    maya.moves_to("Latin")
+    maya.sees("“Peas” is in “Latin” now.")
+    maya.opens("Peas")
+    maya.asks("Beans")
+    maya.hears_all_of("You said: Beans")
+    assert told(model).startswith("Be a tutor of Latin.")
+    maya.page.locator(".st-key-space-sign button").click()
+    maya.is_in_space("Latin")
+    expect(maya.rows).to_have_text(["Peas", "Vale", "Salve"])
+    maya.chooses("Peas", "Move")
+    maya.moves_to("No space")
+    maya.sees("“Peas” is in no space now.")
+    expect(maya.page.locator(".st-key-space-sign")).to_have_count(0)
+    maya.asks("Leeks")
+    maya.hears_all_of("You said: Leeks")
+    assert "tutor of Latin" not in told(model)
+
+    maya.edits_the_space()
+    maya.dialog.get_by_label("Name").fill("Latin II")
+    maya.dialog.get_by_role("button", name="Save", exact=True).click()
+    expect(maya.dialog).to_have_count(0)
+    maya.is_in_space("Latin II")
+    maya.edits_the_space()
+    maya.dialog.get_by_role("button", name="Delete", exact=True).click()
+    maya.dialog.get_by_role("button", name="Delete the space").click()
+    maya.sees("“Latin II” is deleted. Its conversations are still here.")
+    expect(maya.dialog).to_have_count(0)
+    expect(maya.page.locator(".st-key-space-chooser")).to_have_count(0)
+    expect(maya.rows).to_have_text(["Peas", "Vale", "Salve"])
+    maya.opens("Salve")
+    maya.asks("Quid nunc?")
+    maya.hears_all_of("You said: Quid nunc?")
+    assert "tutor of Latin" not in told(model)
+    assert "Caesar" not in told(model)
+
+
+def test_back_leads_out_of_a_space_and_an_archived_one_is_found_again(maya: Person):
+    maya.makes_a_space("Greek", "")
+    maya.makes_a_space("Latin", "")
+    maya.chooses_space("Greek")
+
+    maya.page.go_back()
+    maya.is_in_space("Latin")
+    expect(maya.page.get_by_role("heading", name="Latin")).to_be_visible()
+    maya.edits_the_space()
+    maya.dialog.get_by_role("button", name="Archive", exact=True).click()
+    maya.sees("“Latin” is archived.")
+    maya.is_in_space("All conversations")
+
+    maya.turns_to_the_archive()
+    maya.page.locator(".st-key-conversation-list").get_by_role("button", name="Latin").click()
+    maya.is_in_space("Latin")
+    maya.edits_the_space()
+    maya.dialog.get_by_role("button", name="Unarchive").click()
+    maya.sees("“Latin” is back in the list.")
+
+
+def test_what_a_space_holds_is_drawn_thirty_at_a_time(app: App, maya: Person):
+    maya.makes_a_space("Latin", "")
+    with second_process(app) as sessions:
+        _, session = sessions.sign_in(maya.email, PASSWORD)
+        (space,) = Spaces(session).all()
+        for conversation_id in hold(session, [f"Letter {n}" for n in range(40)]):
+            Conversations(session).move(conversation_id, space.id)
+        hold(session, ["Elsewhere"])
+
+    maya.page.reload()
+
+    maya.is_in_space("Latin")
+    expect(maya.rows).to_have_count(30)
+    maya.page.get_by_role("button", name="Older conversations").click()
+    expect(maya.rows).to_have_count(40)
+    maya.filter.fill("letter 3")
+    expect(maya.rows).to_have_count(13)
+    maya.filter.fill("elsewhere")
+    maya.sees("No title matches.")

@@ -1,0 +1,680 @@
+"""Spaces: chosen beside the list, made and changed in a dialog, and what holds in them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages._parts import spaces as parts
+from services.domain import (
+    Conversation,
+    ConversationId,
+    Fact,
+    FactId,
+    Full,
+    Preferences,
+    Retrieval,
+    Space,
+    SpaceId,
+    Window,
+)
+from services.errors import SpaceGone, StoreUnavailable
+from tests.fakes import NOON, FakePerson, MemoryConversations, ScriptedModel
+from tests.pages.test_chat_page import in_composer, said, send
+from tests.pages.test_chat_page import menu as menu_above
+from tests.pages.test_choices_page import captions, pressed, told
+from tests.pages.test_conversation_list import listed, look_for, menu, toasts
+
+OpenApp = Callable[..., AppTest]
+
+
+@pytest.fixture
+def latin(maya: FakePerson) -> Space:
+    return make(maya, "Latin", instructions="Be a tutor.", policy=Window(12))
+
+
+@pytest.fixture
+def garden(conversations: MemoryConversations) -> ConversationId:
+    return conversations.hold("Garden", "One", "Two")
+
+
+def make(maya: FakePerson, name: str, **changes: object) -> Space:
+    space = Space(**({"id": SpaceId(uuid4()), "name": name, "created_at": NOON} | changes))
+    maya.spaces.keep(space)
+    return space
+
+
+def note(maya: FakePerson, space: Space, text: str) -> Fact:
+    fact = Fact(id=FactId(uuid4()), text=text, since=NOON, space_id=space.id)
+    maya.memories.keep(fact)
+    return fact
+
+
+def keys(app: AppTest) -> list[str]:
+    return [str(each.key) for each in (*app.button, *app.get("menu_button"))]
+
+
+def chooser(app: AppTest) -> object:
+    (found,) = [one for one in app.get("menu_button") if one.key == "space-chooser"]
+    return found
+
+
+def choose(app: AppTest, label: str) -> AppTest:
+    return chooser(app).click(label).run()
+
+
+def address(app: AppTest) -> dict[str, str]:
+    return {name: "".join(value) for name, value in app.query_params.items()}
+
+
+def in_dialog(app: AppTest, space: Space, label: str, asked: str = "Space") -> AppTest:
+    """A click in the dialog of *space*. In a browser it runs the dialog alone; here it is asked for
+    again, for the whole page runs."""
+    app.session_state["dialog"] = asked, space
+    return next(button for button in app.button if button.label == label).click().run()
+
+
+def edit(app: AppTest, maya: FakePerson, space: Space) -> AppTest:
+    """Open the dialog of *space*."""
+    app.session_state["dialog"] = "Space", maya.spaces.find(space.id)
+    return app.run()
+
+
+def fill(app: AppTest, space: Space, **fields: str) -> None:
+    if "name" in fields:
+        app.text_input(key=f"space-name-{space.id}").set_value(fields["name"])
+    if "instructions" in fields:
+        app.text_area(key=f"space-instructions-{space.id}").set_value(fields["instructions"])
+    if "policy" in fields:
+        app.selectbox(key=f"space-policy-{space.id}").select(fields["policy"])
+
+
+def sent(model: ScriptedModel) -> str:
+    """All that the model was shown, the last time."""
+    return "\n".join(message.body for message in model.seen[-1])
+
+
+def warnings(app: AppTest) -> list[str]:
+    return [warning.value for warning in app.warning]
+
+
+# --- the list ----------------------------------------------------------------------------------------
+
+
+def test_without_a_space_there_is_but_a_way_to_make_one(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId
+):
+    app = open_app(maya, c=str(garden))
+
+    assert "new-space" in keys(app)
+    assert "space-chooser" not in keys(app)
+    assert "space-sign" not in keys(app)
+    assert menu(app, garden).options == ["Pin", "Rename", "Instructions", "Archive", "Delete"]
+
+
+def test_a_space_lists_its_own_conversations_and_all_lists_all(
+    open_app: OpenApp,
+    maya: FakePerson,
+    latin: Space,
+    garden: ConversationId,
+    conversations: MemoryConversations,
+):
+    lesson = conversations.hold("Lesson", "One", "Two")
+    conversations.move(lesson, latin.id)
+    app = open_app(maya)
+    assert chooser(app).label == "All conversations"
+    assert chooser(app).options == ["All conversations", "Latin", "New space"]
+    assert "new-space" not in keys(app)
+    assert listed(app)[1:] == ["Lesson", "Garden"]
+
+    choose(app, "Latin")
+    assert listed(app)[1:] == ["Lesson"]
+    assert chooser(app).label == "Latin"
+    assert address(app) == {"s": str(latin.id)}
+    assert listed(open_app(maya, s=str(latin.id)))[1:] == ["Lesson"]  # after a refresh
+
+    choose(app, "All conversations")
+    assert listed(app)[1:] == ["Lesson", "Garden"]
+    assert address(app) == {}
+
+
+def test_what_is_open_stays_where_it_is_one_of_those_that_are_listed(
+    open_app: OpenApp,
+    maya: FakePerson,
+    latin: Space,
+    garden: ConversationId,
+    conversations: MemoryConversations,
+):
+    lesson = conversations.hold("Lesson", "One", "Two")
+    conversations.move(lesson, latin.id)
+
+    app = choose(open_app(maya, c=str(lesson)), "Latin")
+    assert app.title[0].value == "Lesson"
+    assert address(app) == {"c": str(lesson), "s": str(latin.id)}
+    choose(app, "All conversations")
+    assert app.title[0].value == "Lesson"
+
+    app = choose(open_app(maya, c=str(garden)), "Latin")
+    assert app.title[0].value == "Latin"
+    assert address(app) == {"s": str(latin.id)}
+
+
+def test_the_filter_stays_within_the_space(
+    open_app: OpenApp, maya: FakePerson, latin: Space, conversations: MemoryConversations
+):
+    for title in ("Peas in Latin", "Beans in Latin"):
+        conversations.move(conversations.hold(title), latin.id)
+    conversations.hold("Peas")
+    app = open_app(maya, s=str(latin.id))
+
+    assert listed(look_for(app, "peas"))[1:] == ["Peas in Latin"]
+    assert listed(choose(app, "All conversations"))[1:] == ["Peas", "Peas in Latin"]
+
+
+def test_a_space_has_an_archive_of_its_own_and_pages(
+    open_app: OpenApp, maya: FakePerson, latin: Space, conversations: MemoryConversations
+):
+    for n in range(40):
+        conversations.move(conversations.hold(f"Number {n}"), latin.id)
+        conversations.archive(conversations.hold(f"Other {n}"))
+    app = open_app(maya, s=str(latin.id))
+    assert len(listed(app)) == 31
+    pressed(app, "older")
+    assert listed(app)[-1] == "Number 0"
+
+    pressed(app, "archive")
+    assert listed(app) == ["Nothing is archived. The menu of a conversation puts it here."]
+    choose(app, "All conversations")
+    assert len(listed(app)) == 31  # the list again, from its top
+
+
+def test_a_thousand_conversations_draw_no_more_rows_than_thirty(
+    open_app: OpenApp, maya: FakePerson, latin: Space, conversations: MemoryConversations
+):
+    for n in range(1000):
+        conversations.move(conversations.hold(f"Number {n}"), latin.id)
+    asked: list[int] = []
+    recent = conversations.recent
+    conversations.recent = lambda limit, **rest: asked.append(limit) or recent(limit, **rest)
+
+    assert len(listed(open_app(maya, s=str(latin.id)))) == 31
+    assert asked == [31]
+
+
+def test_an_address_of_no_space_lists_all(
+    open_app: OpenApp, maya: FakePerson, latin: Space, garden: ConversationId
+):
+    for name in ("nowhere", str(uuid4())):
+        app = open_app(maya, s=name)
+
+        assert listed(app)[1:] == ["Garden"]
+        assert app.title[0].value == "A fresh page"
+
+
+def test_two_spaces_of_one_name_are_two(open_app: OpenApp, maya: FakePerson):
+    first, second = (make(maya, name, id=SpaceId(uuid4())) for name in ("Latin", "Latin"))
+    make(maya, "New space")
+    app = open_app(maya)
+    _, *labels, _, new = chooser(app).options
+    assert new == "New space"
+
+    found = {address(choose(app, label))["s"] for label in labels}
+
+    assert found == {str(first.id), str(second.id)}
+
+
+def test_a_name_draws_nothing(open_app: OpenApp, maya: FakePerson, garden: ConversationId):
+    space = make(maya, "![x](http://e/i)")
+    maya.conversations.move(garden, space.id)
+
+    app = open_app(maya, s=str(space.id), c=str(garden))
+
+    for element in (chooser(app), app.button(key="space-sign")):
+        assert "![" not in element.label
+    assert "![" not in open_app(maya, s=str(space.id)).title[0].value
+
+
+def test_a_space_that_does_not_open_is_said_to(open_app: OpenApp, maya: FakePerson, latin: Space):
+    maya.conversations.spaces[latin.id] = replace(latin, name="", is_verified=False)
+
+    app = open_app(maya, s=str(latin.id))
+
+    assert chooser(app).label == "A space that could not be verified"
+
+
+def test_while_nobody_can_say_which_spaces_there_are_the_list_is_there(
+    open_app: OpenApp, maya: FakePerson, latin: Space, garden: ConversationId
+):
+    maya.spaces.failure = StoreUnavailable()
+
+    app = open_app(maya, c=str(garden))
+
+    assert listed(app)[1:] == ["Garden"]
+    assert not app.error
+
+
+# --- a chat in a space --------------------------------------------------------------------------------
+
+
+def test_a_chat_that_is_begun_in_a_space_belongs_to_it(
+    open_app: OpenApp,
+    maya: FakePerson,
+    latin: Space,
+    model: ScriptedModel,
+    conversations: MemoryConversations,
+):
+    app = open_app(maya, s=str(latin.id))
+    assert app.title[0].value == "Latin"
+
+    assert said(send(app, "Salve"))[-1] == "Prune in March."
+
+    (thread,) = conversations.threads.values()
+    assert thread.conversation.space_id == latin.id
+    assert thread.conversation.policy == Window(12)
+    assert told(model) == "Be a tutor."
+    assert address(app) == {"c": str(thread.conversation.id), "s": str(latin.id)}
+    assert app.button(key="space-sign").label == "Latin"
+
+    pressed(app, "new-chat")
+    assert app.title[0].value == "Latin"
+    send(app, "Vale")
+    assert {one.conversation.space_id for one in conversations.threads.values()} == {latin.id}
+
+
+def test_a_chat_outside_of_any_space_is_in_none(
+    open_app: OpenApp, maya: FakePerson, latin: Space, conversations: MemoryConversations
+):
+    send(open_app(maya), "Hello")
+
+    (thread,) = conversations.threads.values()
+    assert thread.conversation.space_id is None
+
+
+def test_in_a_space_that_was_deleted_meanwhile_nothing_is_begun(
+    open_app: OpenApp, maya: FakePerson, latin: Space, conversations: MemoryConversations
+):
+    app = open_app(maya, s=str(latin.id))
+    maya.spaces.forget(latin.id)
+
+    send(app, "Salve")
+
+    assert warnings(app) == [SpaceGone.public]
+    assert in_composer(app) == "Salve"
+    assert conversations.threads == {}
+    assert app.title[0].value == "A fresh page"
+    send(app, "Salve")
+    assert len(conversations.threads) == 1
+
+
+def test_a_chat_is_begun_in_no_other_place_than_its_writer_chose(
+    open_app: OpenApp, maya: FakePerson, latin: Space, conversations: MemoryConversations
+):
+    maya.spaces.failure = StoreUnavailable()
+    app = open_app(maya, s=str(latin.id))
+
+    send(app, "Salve")
+    assert in_composer(app) == "Salve"
+    assert conversations.threads == {}
+
+    maya.spaces.failure = None
+    send(app, "Salve")
+    (thread,) = conversations.threads.values()
+    assert thread.conversation.space_id == latin.id
+
+
+def test_what_was_written_into_a_space_is_told_in_it_alone(
+    open_app: OpenApp, maya: FakePerson, latin: Space, model: ScriptedModel
+):
+    note(maya, latin, "She reads Caesar.")
+    noted = Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON)
+    maya.memories.keep(noted)  # and facts about the person are switched off
+
+    send(open_app(maya, s=str(latin.id)), "Salve")
+    assert "She reads Caesar." in sent(model)
+    assert "Has a dog." not in sent(model)
+
+    send(open_app(maya), "Hello")
+    assert "She reads Caesar." not in sent(model)
+
+
+# --- the dialog ---------------------------------------------------------------------------------------
+
+
+def test_a_space_is_made_and_led_into(open_app: OpenApp, maya: FakePerson):
+    app = pressed(open_app(maya), "new-space")
+    key = next(one.key for one in app.text_input if str(one.key).startswith("space-name-"))
+    space = Space(id=SpaceId(uuid4()), name="", created_at=NOON)
+    space = replace(space, id=SpaceId(parts.UUID(key.removeprefix("space-name-"))))
+
+    fill(app, space, name=" Greek  I", instructions="Be a tutor.", policy="Retrieval")
+    in_dialog(app, space, "Create", "New space")
+
+    (made,) = maya.spaces.all()
+    assert (made.name, made.instructions) == ("Greek I", "Be a tutor.")
+    assert made.policy == Retrieval()
+    assert address(app) == {"s": str(made.id)}
+    assert app.title[0].value == "Greek I"
+    assert not [one for one in app.text_input if str(one.key).startswith("space-name-")]
+
+
+def test_a_space_without_a_name_is_not_made(open_app: OpenApp, maya: FakePerson, latin: Space):
+    space = Space(id=SpaceId(uuid4()), name="", created_at=NOON)
+    app = open_app(maya)
+    app.session_state["dialog"] = "New space", space
+    app.run()
+    fill(app, space, instructions="A long thought.")
+
+    in_dialog(app, space, "Create", "New space")
+
+    assert ["between 1 and 60" in warning for warning in warnings(app)] == [True]
+    assert app.text_area(key=f"space-instructions-{space.id}").value == "A long thought."
+    assert maya.spaces.all() == (latin,)
+
+
+def test_a_space_whose_answer_was_lost_is_made_once(open_app: OpenApp, maya: FakePerson):
+    space = Space(id=SpaceId(uuid4()), name="", created_at=NOON)
+    app = open_app(maya)
+    app.session_state["dialog"] = "New space", space
+    app.run()
+    fill(app, space, name="Greek")
+    maya.spaces.keep(replace(space, name="Greek"))  # it had been stored
+
+    in_dialog(app, space, "Create", "New space")
+
+    assert not app.warning
+    assert [one.name for one in maya.spaces.all()] == ["Greek"]
+
+
+def test_a_space_is_changed(open_app: OpenApp, maya: FakePerson, latin: Space):
+    app = edit(open_app(maya, s=str(latin.id)), maya, latin)
+    assert app.text_input(key=f"space-name-{latin.id}").value == "Latin"
+    assert app.text_area(key=f"space-instructions-{latin.id}").value == "Be a tutor."
+    assert app.selectbox(key=f"space-policy-{latin.id}").value == "Window"
+
+    fill(app, latin, name="Latin II")
+    in_dialog(app, latin, "Save")
+    assert maya.spaces.find(latin.id) == replace(latin, name="Latin II")
+    assert chooser(app).label == "Latin II"
+
+    edit(app, maya, latin)
+    fill(app, latin, instructions=" ", policy="Your default")
+    in_dialog(app, latin, "Save")
+    now = maya.spaces.find(latin.id)
+    assert (now.instructions, now.policy) == (None, None)
+
+
+def test_the_way_to_the_dialog_is_beside_the_name(
+    open_app: OpenApp, maya: FakePerson, latin: Space
+):
+    app = pressed(open_app(maya, s=str(latin.id)), "edit-space")
+
+    assert app.text_input(key=f"space-name-{latin.id}").value == "Latin"
+
+
+def test_what_was_changed_elsewhere_is_shown_before_it_is_replaced(
+    open_app: OpenApp, maya: FakePerson, latin: Space
+):
+    app = edit(open_app(maya, s=str(latin.id)), maya, latin)
+    other = replace(latin, instructions="Be strict.", policy=Full())
+    maya.spaces.keep(other, replaces=latin)
+    fill(app, latin, instructions="Be patient.")
+
+    in_dialog(app, latin, "Save")
+    assert maya.spaces.find(latin.id) == other
+    assert ["changed elsewhere" in warning for warning in warnings(app)] == [True]
+    assert "Be strict." in app.code[0].value
+    assert app.text_area(key=f"space-instructions-{latin.id}").value == "Be patient."
+
+    in_dialog(app, latin, "Save")
+    assert maya.spaces.find(latin.id).instructions == "Be patient."
+
+
+def test_a_space_that_was_deleted_elsewhere_is_said_to_be_gone(
+    open_app: OpenApp, maya: FakePerson, latin: Space
+):
+    app = edit(open_app(maya, s=str(latin.id)), maya, latin)
+    maya.spaces.forget(latin.id)
+    fill(app, latin, instructions="A long thought.")
+
+    in_dialog(app, latin, "Save")
+
+    assert warnings(app) == [SpaceGone.public]
+    assert app.text_area(key=f"space-instructions-{latin.id}").value == "A long thought."
+    assert maya.spaces.all() == ()
+
+
+def test_what_cannot_be_stored_stays_typed(open_app: OpenApp, maya: FakePerson, latin: Space):
+    app = edit(open_app(maya, s=str(latin.id)), maya, latin)
+    fill(app, latin, instructions="A long thought.")
+    maya.spaces.failure = StoreUnavailable()
+
+    in_dialog(app, latin, "Save")
+
+    assert StoreUnavailable.public in warnings(app)
+    assert app.text_area(key=f"space-instructions-{latin.id}").value == "A long thought."
+
+
+def test_an_archived_space_leaves_the_chooser_and_is_found_in_the_archive(
+    open_app: OpenApp, maya: FakePerson, latin: Space, garden: ConversationId
+):
+    maya.conversations.move(garden, latin.id)
+    make(maya, "Greek")
+    app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
+
+    in_dialog(app, latin, "Archive")
+    assert toasts(app) == ["“Latin” is archived."]
+    assert maya.spaces.find(latin.id).is_archived
+    assert address(app) == {"c": str(garden)}
+    assert chooser(app).options == ["All conversations", "Greek", "New space"]
+    assert listed(app)[1:] == ["Garden"]
+
+    pressed(app, "archive")
+    assert listed(app)[0:2] == ["Open now", "Garden"]
+    pressed(app, f"space-{latin.id}")
+    assert chooser(app).label == "Latin"
+
+    edit(app, maya, latin)
+    in_dialog(app, maya.spaces.find(latin.id), "Unarchive")
+    assert not maya.spaces.find(latin.id).is_archived
+    assert toasts(app) == ["“Latin” is back in the list."]
+
+
+def test_a_deleted_space_leaves_its_conversations_and_takes_its_facts(
+    open_app: OpenApp, maya: FakePerson, latin: Space, garden: ConversationId
+):
+    maya.conversations.move(garden, latin.id)
+    note(maya, latin, "She reads Caesar.")
+    app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
+
+    in_dialog(app, latin, "Delete")
+    asked = [text.value for text in app.markdown if "Its conversations stay" in text.value]
+    assert len(asked) == 1
+    in_dialog(app, latin, "Keep it")
+    assert maya.spaces.all() == (latin,)
+
+    in_dialog(app, latin, "Delete")
+    in_dialog(app, latin, "Delete the space")
+    assert maya.spaces.all() == maya.memories.facts() == ()
+    assert address(app) == {"c": str(garden)}
+    assert app.title[0].value == "Garden"
+    assert listed(app)[1:] == ["Garden"]
+    assert toasts(app) == ["“Latin” is deleted. Its conversations are still here."]
+
+
+# --- its facts ----------------------------------------------------------------------------------------
+
+
+def facts(maya: FakePerson) -> list[str]:
+    return [fact.text for fact in maya.memories.facts()]
+
+
+def choose_for(app: AppTest, space: Space, fact: Fact, choice: str) -> AppTest:
+    app.session_state["dialog"] = "Space", space
+    (found,) = [one for one in app.get("menu_button") if one.key == f"menu-fact-{fact.id}"]
+    return found.click(choice).run()
+
+
+def test_a_fact_is_added_changed_deleted_and_brought_back(
+    open_app: OpenApp, maya: FakePerson, latin: Space
+):
+    app = edit(open_app(maya, s=str(latin.id)), maya, latin)
+    app.text_input(key="new-fact-text").set_value("She reads Caesar.")
+    in_dialog(app, latin, "Add")
+    (fact,) = maya.memories.facts()
+    assert (fact.text, fact.space_id) == ("She reads Caesar.", latin.id)
+    assert app.text_input(key="new-fact-text").value == ""
+
+    choose_for(app, latin, fact, "Edit")
+    app.text_area(key=f"fact-text-{fact.id}").set_value("She reads Ovid.")
+    in_dialog(app, latin, "Save the fact")
+    assert facts(maya) == ["She reads Ovid."]
+
+    choose_for(app, latin, fact, "Delete")
+    assert facts(maya) == []
+    in_dialog(app, latin, "Undo")
+    assert facts(maya) == ["She reads Ovid."]
+    assert "Deleted" not in captions(app)
+
+
+def test_only_the_facts_of_the_space_are_in_its_dialog(
+    open_app: OpenApp, maya: FakePerson, latin: Space
+):
+    here, there = note(maya, latin, "Here."), note(maya, make(maya, "Greek"), "There.")
+
+    app = edit(open_app(maya, s=str(latin.id)), maya, latin)
+
+    assert f"menu-fact-{here.id}" in keys(app)
+    assert f"menu-fact-{there.id}" not in keys(app)
+
+
+def test_a_fact_that_was_changed_elsewhere_is_shown_before_it_is_replaced(
+    open_app: OpenApp, maya: FakePerson, latin: Space
+):
+    fact = note(maya, latin, "She reads Caesar.")
+    app = choose_for(edit(open_app(maya, s=str(latin.id)), maya, latin), latin, fact, "Edit")
+    maya.memories.keep(replace(fact, text="She reads Livy."), replaces=fact)
+    app.text_area(key=f"fact-text-{fact.id}").set_value("She reads Ovid.")
+
+    in_dialog(app, latin, "Save the fact")
+    assert facts(maya) == ["She reads Livy."]
+    assert [code.value for code in app.code] == ["She reads Livy."]
+    assert app.text_area(key=f"fact-text-{fact.id}").value == "She reads Ovid."
+
+    in_dialog(app, latin, "Save the fact")
+    assert facts(maya) == ["She reads Ovid."]
+
+
+def test_a_fact_that_was_deleted_elsewhere_waits_to_be_added_again(
+    open_app: OpenApp, maya: FakePerson, latin: Space
+):
+    fact = note(maya, latin, "She reads Caesar.")
+    app = choose_for(edit(open_app(maya, s=str(latin.id)), maya, latin), latin, fact, "Edit")
+    maya.memories.forget(fact.id)
+    app.text_area(key=f"fact-text-{fact.id}").set_value("She reads Ovid.")
+
+    in_dialog(app, latin, "Save the fact")
+
+    assert facts(maya) == []
+    assert ["deleted elsewhere" in warning for warning in warnings(app)] == [True]
+    assert app.text_input(key="new-fact-text").value == "She reads Ovid."
+
+
+def test_what_is_no_fact_is_said_and_stays_typed(open_app: OpenApp, maya: FakePerson, latin: Space):
+    app = edit(open_app(maya, s=str(latin.id)), maya, latin)
+    maya.spaces.forget(latin.id)
+    app.text_input(key="new-fact-text").set_value("She reads Caesar.")
+
+    in_dialog(app, latin, "Add")
+
+    assert warnings(app) == [SpaceGone.public]
+    assert app.text_input(key="new-fact-text").value == "She reads Caesar."
+
+
+# --- moving -------------------------------------------------------------------------------------------
+
+
+def move(app: AppTest, conversation: Conversation, label: str) -> AppTest:
+    app.selectbox(key="move-to").select(label)
+    app.session_state["dialog"] = "Move", conversation
+    return next(button for button in app.button if button.label == "Move").click().run()
+
+
+def test_a_conversation_is_moved_into_a_space_and_out(
+    open_app: OpenApp,
+    maya: FakePerson,
+    latin: Space,
+    garden: ConversationId,
+    conversations: MemoryConversations,
+):
+    make(maya, "Old", is_archived=True)
+    app = menu(open_app(maya, c=str(garden)), garden).click("Move").run()
+    assert app.selectbox(key="move-to").options == ["No space", "Latin"]
+    assert app.selectbox(key="move-to").value == "No space"
+
+    move(app, conversations.threads[garden].conversation, "Latin")
+    assert conversations.threads[garden].conversation.space_id == latin.id
+    assert toasts(app) == ["“Garden” is in “Latin” now."]
+    assert app.button(key="space-sign").label == "Latin"
+
+    menu_above(app, "Move")
+    assert app.selectbox(key="move-to").value == "Latin"
+    move(app, conversations.threads[garden].conversation, "No space")
+    assert conversations.threads[garden].conversation.space_id is None
+    assert toasts(app) == ["“Garden” is in no space now."]
+    assert "space-sign" not in keys(app)
+
+
+def test_a_conversation_is_not_moved_into_what_is_gone(
+    open_app: OpenApp,
+    maya: FakePerson,
+    latin: Space,
+    garden: ConversationId,
+    conversations: MemoryConversations,
+):
+    app = menu(open_app(maya), garden).click("Move").run()
+    conversations.move = gone
+
+    move(app, conversations.threads[garden].conversation, "Latin")
+
+    assert SpaceGone.public in [error.value for error in app.error]
+
+
+def gone(*_: object) -> None:
+    raise SpaceGone
+
+
+def test_the_name_above_a_conversation_leads_to_its_space(
+    open_app: OpenApp, maya: FakePerson, latin: Space, garden: ConversationId
+):
+    maya.conversations.move(garden, latin.id)
+    maya.conversations.hold("Other")
+    app = open_app(maya, c=str(garden))
+
+    pressed(app, "space-sign")
+
+    assert address(app) == {"c": str(garden), "s": str(latin.id)}
+    assert listed(app)[1:] == ["Garden"]
+
+
+# --- whose instructions -------------------------------------------------------------------------------
+
+
+def test_the_instructions_dialog_says_whose_they_are(
+    open_app: OpenApp, maya: FakePerson, latin: Space, garden: ConversationId
+):
+    app = menu_above(open_app(maya, c=str(garden)), "Instructions")
+    assert "It has none of its own, and follows those of this Daybook" in captions(app)
+
+    maya.profile.known = Preferences(instructions="Be brief.")
+    assert "follows yours, from Preferences" in captions(menu_above(app, "Instructions"))
+
+    maya.conversations.move(garden, latin.id)
+    app = menu_above(open_app(maya, c=str(garden)), "Instructions")
+    assert "follows those of its space “Latin”" in captions(app)
+
+    maya.conversations.set_instructions(garden, "Answer in verse.")
+    app = menu_above(open_app(maya, c=str(garden)), "Instructions")
+    assert "It has its own. Without them it would follow those of its space" in captions(app)
+    assert app.button(key="use-my-own").label == "Use the space's instead"
