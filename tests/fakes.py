@@ -585,7 +585,7 @@ class MemoryFacts:
         fact = replace(fact, text=checked_fact(fact.text))
         if fact.space_id and fact.space_id not in self.store.spaces:
             raise NotFound
-        if self.kept.get(fact.id) not in (replaces, fact):
+        if replaces and self.kept.get(replaces.id) not in (replaces, fact):
             raise FactChanged
         self.kept[fact.id] = fact
 

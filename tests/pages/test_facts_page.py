@@ -221,7 +221,7 @@ def test_each_fact_has_where_it_came_from_and_when(
     open_app: OpenApp, maya: FakePerson, garden: ConversationId
 ):
     space = Space(id=SpaceId(uuid4()), name="*Spanish*", created_at=NOON)
-    maya.spaces.known = (space,)
+    maya.spaces.keep(space)
     keep(
         maya,
         fact("Mine :smile: ![](x)", 0),
