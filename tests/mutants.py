@@ -1722,7 +1722,7 @@ MUTANTS = (
         "services/memory/facts.py",
         "if size <= _LEAST_BYTES:",
         "if True:",
-        "tests/unit/test_memory_facts.py::test_whatever_was_said_what_is_asked_fits",
+        "tests/unit/test_memory_facts.py::test_a_long_prompt_is_cut_further_where_the_context_is_small",
     ),
     Mutant(
         "services/memory/facts.py",

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.domain import Fact, FactId, Message, MessageId, Role
@@ -99,6 +99,13 @@ def test_of_a_long_prompt_its_beginning_and_its_end_are_shown():
     assert "user> I am Åsa. é" in request
     assert " I live in Bern.\nassistant>" in request
     assert len(request.encode()) < 7000
+
+
+def test_a_long_prompt_is_cut_further_where_the_context_is_small():
+    request = asked("I have a dog. " * 500, context=1200)
+
+    assert "user> I have a dog. I have" in request
+    assert len(request) < 4000
 
 
 def test_of_many_facts_the_newest_are_shown_under_their_own_numbers():
@@ -262,12 +269,12 @@ _NEARLY = st.fixed_dictionaries(
 
 @given(
     said=st.text(st.characters())
-    | st.text(st.characters(categories=["Cs", "L"]))
     | _JSON.map(json.dumps)
     | _NEARLY.map(json.dumps)
     | _NEARLY.map(lambda value: json.dumps(value, ensure_ascii=False)),
     prompt=st.text(),
 )
+@example(said="\ud83d", prompt="")
 def test_any_answer_is_read_or_changes_nothing(said: str, prompt: str):
     changes = read(said, prompt=prompt)
 
