@@ -997,8 +997,8 @@ MUTANTS = (
     ),
     Mutant(
         "services/chat/service.py",
-        "if not (keeps_facts or setup.space):",
-        "if not keeps_facts:",
+        "not (keeps_facts or setup.space):",
+        "not keeps_facts:",
         "tests/pages/test_spaces.py::test_what_was_written_into_a_space_is_told_in_it_alone",
     ),
     Mutant(
@@ -1197,8 +1197,8 @@ MUTANTS = (
     ),
     Mutant(
         "pages/_parts/undo.py",
-        "escape(conversation.title)",
-        "conversation.title",
+        "escape(one.name)",
+        "one.name",
         "tests/pages/test_conversation_list.py::test_a_title_that_was_deleted_draws_nothing",
     ),
     Mutant(
