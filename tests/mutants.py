@@ -1822,7 +1822,7 @@ MUTANTS = (
     ),
     Mutant(
         "pages/_parts/facts.py",
-        "if len(replies) < _FIRST_REPLIES or",
+        "if len(replies) not in _FIRST_REPLIES or",
         "if",
         "tests/pages/test_facts_page.py::test_it_is_offered_in_one_conversation_and_not_at_its_first_reply",
     ),

@@ -31,7 +31,7 @@ from services.errors import StoreUnavailable
 from services.store.memories import LONGEST_FACT
 
 MEMORY = "pages/memory.py"
-_FIRST_REPLIES = 2  # after which it is offered
+_FIRST_REPLIES = range(2, 7)  # after which it is offered: later, a conversation has its course
 _ROWS = 50  # at first, and as many more on demand
 _NEW, _SWITCH = "new-fact", "keeps-facts"
 
@@ -82,7 +82,7 @@ def draw_offer(person: PersonServices, thread: Thread) -> None:
         replies = [said for said in thread.branch() if said.role is Role.ASSISTANT]
         if known.keeps_facts is not None or not known.is_verified:
             return
-        if len(replies) < _FIRST_REPLIES or replies[-1].outcome is not Outcome.COMPLETE:
+        if len(replies) not in _FIRST_REPLIES or replies[-1].outcome is not Outcome.COMPLETE:
             return
         conversation_id = thread.conversation.id
         if st.session_state.setdefault("offered-in", conversation_id) != conversation_id:

@@ -110,6 +110,15 @@ def test_it_is_offered_in_one_conversation_and_not_at_its_first_reply(
     assert "Shall Daybook" in html(app)
 
 
+def test_it_is_not_offered_in_the_middle_of_a_long_conversation(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    maya.profile.known = Preferences()
+    long = conversations.hold("Long", *(["One", "Two"] * 7))
+
+    assert "Shall Daybook" not in html(open_app(maya, c=str(long)))
+
+
 @pytest.mark.parametrize("known", [Preferences(is_verified=False), Preferences(keeps_facts=False)])
 def test_it_is_not_offered_where_that_is_no_question(
     open_app: OpenApp, maya: FakePerson, garden: ConversationId, known: Preferences
