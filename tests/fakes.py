@@ -578,7 +578,7 @@ class MemoryFacts:
 
     def facts(self) -> tuple[Fact, ...]:
         self._answer()
-        return tuple(sorted(self.kept.values(), key=lambda fact: (fact.since, fact.id)))
+        return tuple(sorted(self.kept.values(), key=lambda fact: fact.since))
 
     def keep(self, fact: Fact, *, replaces: Fact | None = None) -> None:
         self._answer()

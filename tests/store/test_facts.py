@@ -162,6 +162,7 @@ def test_followers_hear_done_before_it_is_asked_and_may_go_on(chat: Chat, server
     assert chat.facts_coming() == {turn.conversation_id}
     assert noted(chat, turn.conversation_id) == []
     chat.open(turn.conversation_id)
+    server.wait_until(lambda server: server.facts_requests)
     assert done(chat.begin(turn.conversation_id, "And now?")).failure is None
     assert len(server.facts_requests) == 1  # one at a time
     settled(chat)
