@@ -1010,8 +1010,8 @@ MUTANTS = (
     ),
     Mutant(
         "pages/_parts/undo.py",
-        "escape(conversation.title)",
-        "conversation.title",
+        "escape(one.name)",
+        "one.name",
         "tests/pages/test_conversation_list.py::test_a_title_that_was_deleted_draws_nothing",
     ),
     Mutant(
@@ -1584,12 +1584,6 @@ MUTANTS = (
         "for fact in self.store.facts() if self.holds(fact)",
         "for fact in self.store.facts()",
         "tests/store/test_facts.py::test_facts_of_elsewhere_are_neither_shown_nor_replaced",
-    ),
-    Mutant(
-        "services/chat/noting.py",
-        "        if turn.is_stopped or",
-        "        if",
-        "tests/store/test_facts.py::test_what_is_deleted_meanwhile_leaves_nothing",
     ),
     Mutant(
         "services/chat/service.py",
