@@ -1773,12 +1773,6 @@ MUTANTS = (
         "tests/store/test_facts.py::test_facts_of_elsewhere_are_neither_shown_nor_replaced",
     ),
     Mutant(
-        "services/chat/noting.py",
-        "        if turn.is_stopped or",
-        "        if",
-        "tests/store/test_facts.py::test_what_is_deleted_meanwhile_leaves_nothing",
-    ),
-    Mutant(
         "services/chat/service.py",
         "if reply.failure or reply.is_stopped or not self._keeps_facts():",
         "if reply.failure or not self._keeps_facts():",
