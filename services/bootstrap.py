@@ -236,11 +236,14 @@ def stop_turns() -> None:
     """Let what is being said be stored before the backend goes."""
     if _is_built():
         shared = _shared()
+        asides = [shared.summarising.turns, shared.noting.turns]
         if shared.titling:
-            shared.titling.turns.stop(within=0.0)
+            asides.append(shared.titling.turns)
+        for turns in asides:
+            turns.stop(within=0.0)
         shared.live_turns.stop(within=0.8)
-        if shared.titling:
-            shared.titling.turns.stop(within=0.2)
+        for turns in asides:
+            turns.stop(within=0.1)
 
 
 def _is_built() -> bool:
