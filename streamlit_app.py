@@ -5,7 +5,7 @@ from streamlit import config
 from streamlit.runtime.pages_manager import PagesManager
 
 from pages import _session, sign_in
-from pages._parts import browser, outage, sidebar, undo
+from pages._parts import browser, facts, outage, sidebar, undo
 from services import bootstrap
 from services.errors import Misconfigured
 
@@ -56,11 +56,15 @@ else:
     if person is None:
         pages = [
             st.Page(sign_in.page, title="Sign in", default=True),
+            st.Page(sign_in.page, title="Sign in", url_path="memory"),
             st.Page(sign_in.page, title="Sign in", url_path="admin"),
         ]
     else:
         st.logo("assets/logo.svg", size="medium")
-        pages = [st.Page(_session.CHAT, title="Daybook", default=True)]
+        pages = [
+            st.Page(_session.CHAT, title="Daybook", default=True),
+            st.Page(facts.MEMORY, title="Memory"),
+        ]
         if _session.is_admin(person):
             pages.append(st.Page(sidebar.ADMIN, title="People"))
     page = st.navigation(pages, position="hidden")

@@ -9,6 +9,7 @@ from pages._parts import (
     composer,
     conversation,
     dialogs,
+    facts,
     memory,
     messages,
     models,
@@ -61,6 +62,8 @@ with show_errors():
                     box = messages.draw_coming()
                 elif thread.messages:
                     messages.draw_end(person, thread)
+                    facts.draw_noted(person.chat, thread)
+                    facts.draw_offer(person, thread)
     models.draw_notices(thread, setup)
     said = turns.draw_refusals(conversation_id)
 

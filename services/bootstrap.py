@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from services import embedded, settings
-from services.chat import Chat, LiveTurns, Summarising, Titling
+from services.chat import Chat, LiveTurns, Noting, Summarising, Titling
 from services.crypto import RootKeys, ServerProof
 from services.domain import Account, AccountRole, SessionId
 from services.embedded import Endpoints, Stack
@@ -115,6 +115,7 @@ class Shared:
     titling: Titling | None
     models: Models
     summarising: Summarising = field(default_factory=Summarising)
+    noting: Noting = field(default_factory=Noting)
     counter: TokenCounter = field(
         default_factory=lambda: RememberingCounter(RegexCounter(), _TEXTS)
     )
@@ -145,7 +146,8 @@ class PersonServices:
             preferences=self.profile.preferences,
             titling=shared.titling,
             summarising=shared.summarising,
-            facts=self.memories.facts,
+            noting=shared.noting,
+            memories=self.memories,
             spaces=self.spaces.all,
         )
         self._session = session
@@ -234,11 +236,14 @@ def stop_turns() -> None:
     """Let what is being said be stored before the backend goes."""
     if _is_built():
         shared = _shared()
+        asides = [shared.summarising.turns, shared.noting.turns]
         if shared.titling:
-            shared.titling.turns.stop(within=0.0)
+            asides.append(shared.titling.turns)
+        for turns in asides:
+            turns.stop(within=0.0)
         shared.live_turns.stop(within=0.8)
-        if shared.titling:
-            shared.titling.turns.stop(within=0.2)
+        for turns in asides:
+            turns.stop(within=0.1)
 
 
 def _is_built() -> bool:

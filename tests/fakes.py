@@ -46,7 +46,7 @@ from services.errors import (
 )
 from services.llm import ModelInfo, Models, Offer, Piece
 from services.memory import ContextMessage, RegexCounter
-from services.store.memories import checked_fact
+from services.store.memories import FactChanged, checked_fact
 from services.store.profile import check_seen, checked_instructions
 from services.store.rows import TurnState
 from services.store.spaces import checked_name
@@ -118,6 +118,10 @@ class MemoryConversations:
         return [one for one in every if all(word in one.title.casefold() for word in wanted)][
             :limit
         ]
+
+    def some(self, ids: Iterable[ConversationId]) -> list[Conversation]:
+        self._answer()
+        return [self.threads[each].conversation for each in ids if each in self.threads]
 
     def cached(self, conversation_id: ConversationId) -> Thread | None:
         return self._known.get(conversation_id)
@@ -566,23 +570,36 @@ class MemoryFacts:
     """One person's facts, of every scope."""
 
     store: MemoryConversations
+    failure: AppError | None = None
+
+    @property
+    def kept(self) -> dict[FactId, Fact]:
+        return self.store.facts
 
     def facts(self) -> tuple[Fact, ...]:
-        return tuple(sorted(self.store.facts.values(), key=lambda fact: (fact.since, fact.id)))
+        self._answer()
+        return tuple(sorted(self.kept.values(), key=lambda fact: fact.since))
 
     def keep(self, fact: Fact, *, replaces: Fact | None = None) -> None:
+        self._answer()
         fact = replace(fact, text=checked_fact(fact.text))
         if fact.space_id and fact.space_id not in self.store.spaces:
             raise NotFound
-        if self.store.facts.get(fact.id) not in (replaces, fact):
-            raise Stale
-        self.store.facts[fact.id] = fact
+        if replaces and self.kept.get(replaces.id) not in (replaces, fact):
+            raise FactChanged
+        self.kept[fact.id] = fact
 
     def forget(self, fact_id: FactId) -> None:
-        self.store.facts.pop(fact_id, None)
+        self._answer()
+        self.kept.pop(fact_id, None)
 
     def forget_all(self) -> None:
-        self.store.facts.clear()
+        self._answer()
+        self.kept.clear()
+
+    def _answer(self) -> None:
+        if self.failure:
+            raise self.failure
 
 
 class FakePerson:
@@ -612,7 +629,7 @@ class FakePerson:
             sweep=lambda: None,
             preferences=self.profile.preferences,
             titling=titling,
-            facts=self.memories.facts,
+            memories=self.memories,
             spaces=self.spaces.all,
         )
 

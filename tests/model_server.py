@@ -9,9 +9,9 @@ a mark in the last user message, which is how a person in a browser says it:
     Tell me more [[tokens=40 rate=20 fault=drop after=5 times=1]]
 
 A mark or script with `times=N` holds for N requests. What the app asks by itself is kept apart, in
-`title_requests` and `summary_requests`, and answered with what is none, unless `server.script_titles(...)`,
-`server.script_summaries(...)` or a mark in the conversation says otherwise:
-[[title=Peas_in_wet_soil summary=They_sow_peas.]]. See `Script` for the words. GET /_requests
+`title_requests`, `summary_requests` and `facts_requests`, and answered with what is none, unless
+`server.script_titles(...)`, `script_summaries`, `script_facts` or a mark in the conversation says otherwise:
+[[title=Peas_in_wet_soil summary=They_sow_peas. facts=Has_a_dog.]]. See `Script` for the words. GET /_requests
 says what was asked and how it ended; DELETE /_requests forgets it.
 """
 
@@ -65,6 +65,9 @@ class Script:
     )
     title: str = ""  # of a mark: what its conversation is titled, with _ for blanks
     summary: str = ""  # and how it is summarised
+    facts: str = (
+        ""  # and what is noted of it; `2:Lives_in_Bern.` takes the place of the second fact
+    )
     times: int = 0  # requests it holds for; 0: all
 
     def __post_init__(self) -> None:
@@ -86,6 +89,7 @@ _ASIDES = {
     "You give conversations their titles.": "title",
     "You keep the memory of a conversation": "summary",
     "[The app asks this, not the user.] Summarise": "summary",
+    "You note what is worth remembering about a user": "facts",
 }
 _NONE = Script(reply="***")
 _MARK = re.compile(r"\[\[(\w+=.*?)\]\]")
@@ -104,7 +108,7 @@ class Seen:
 
     @property
     def aside(self) -> str:
-        """What the app asks for by itself: "title" or "summary"; or "": it is a person's prompt."""
+        """What the app asks for by itself: "title", "summary" or "facts"; or "": it is a person's prompt."""
         messages = self.body.get("messages") or [{}]
         ends = [str(message.get("content")) for message in (messages[0], messages[-1])]
         return next(
@@ -146,6 +150,10 @@ class ModelServer:
         return self.asides["summary"]
 
     @property
+    def facts_requests(self) -> list[Seen]:
+        return self.asides["facts"]
+
+    @property
     def live(self) -> int:
         return sum(not seen.end for seen in self.requests)
 
@@ -162,6 +170,10 @@ class ModelServer:
     def script_summaries(self, **words: Any) -> None:
         """Answer requests for a summary like this until the next `script`."""
         self._aside_scripts["summary"] = Script(**words)
+
+    def script_facts(self, **words: Any) -> None:
+        """Answer requests for facts like this until the next `script`."""
+        self._aside_scripts["facts"] = Script(**words)
 
     def wait_until(self, holds: Callable[[Self], object], within: float = 5) -> None:
         with self._changed:
@@ -236,9 +248,14 @@ class ModelServer:
             everything = "\n".join(str(message["content"]) for message in seen.body["messages"])
             words = re.findall(rf"\[\[[^]]*\b{seen.aside}=(\S+?)[\s\]]", everything)
             script = self._aside_scripts.get(seen.aside, _NONE)
-            return Script(reply=words[0].replace("_", " ")) if words else script
+            if not words:
+                return script
+            said = words[0].replace("_", " ")
+            return Script(reply=_facts(said) if seen.aside == "facts" else said)
         marked = Script.parse(seen.prompt)
-        if marked and marked == Script(title=marked.title, summary=marked.summary):
+        if marked and marked == Script(
+            title=marked.title, summary=marked.summary, facts=marked.facts
+        ):
             marked = None  # it says nothing of the reply
         for script, key in ((marked, seen.prompt), (self._script, self._script)):
             if script and not (script.times and self._used[key] >= script.times):
@@ -391,6 +408,13 @@ def _words(script: Script, seen: Seen) -> list[str]:
         return script.reply.split(script.parts)
     said = _MARK.sub("", seen.prompt).strip()
     return re.findall(r"\s*\S+|\s+\Z", script.reply or f"You said: {said}")
+
+
+def _facts(said: str) -> str:
+    """The answer that notes *said*, or with `2:` before it puts it in the place of the second fact."""
+    number, _, text = said.rpartition(":")
+    replaced = [{"number": int(number), "fact": text}] if number else []
+    return json.dumps({"add": [] if number else [text], "replace": replaced})
 
 
 def _chunk(seen: Seen, script: Script, **said: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Locator, expect, sync_playwright
 from services import embedded
 from services.domain import ConversationId
 from services.store.conversations import Conversations
+from services.store.profile import Profile
 from services.store.sessions import Cookie
 from tests.journeys.conftest import CHROMIUM, FLAGS
 from tests.journeys.people import DESK, PASSWORD, PHONE, Person
@@ -158,6 +159,7 @@ def _write(app: App, person: Person) -> ConversationId:
         (boat,) = Conversations(session).titled(OTHERS[-1])
         Conversations(session).set_model(boat.id, "gpt-4o")  # which was offered once
         Conversations(session).rename(letters, "Moving the letters to Bergen")
+        Profile(session).keep_facts(is_wanted=False)  # or it would be offered
     return letters
 
 
@@ -224,6 +226,7 @@ def _photograph(
 
     _photograph_turns(album, model)
     _photograph_versions(album, model)
+    _photograph_facts(album, model)
     _photograph_the_list(album, is_phone=is_phone)
     _photograph_a_space(album)
     _photograph_what_is_wrong(app, album, letters)
@@ -317,6 +320,43 @@ def _photograph_versions(album: Album, model: ModelServer) -> None:
     maya.hears_all_of("tin-lined")
     maya.sees("2 / 2")
     album.take("versions")
+    model.script()
+    _leave_nothing(maya)
+
+
+def _photograph_facts(album: Album, model: ModelServer) -> None:
+    """The page of what is kept, without anything and with some of it; and what was noted just now."""
+    maya = album.person
+    page = maya.page
+    maya.visit("/memory")
+    maya.sees("Nothing is kept about you")
+    album.take("memory-empty")
+    page.get_by_text("Keep facts about me").click()
+    maya.sees("Daybook notes what you say about yourself")
+    page.get_by_label("Add a fact").fill(
+        "I prefer short answers, and to be told when you are not sure"
+    )
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Edit: I prefer")).to_be_visible()
+    maya.visit()
+    maya.is_welcome()
+    model.script(reply="Then the freight can wait for you on the quay.")
+    model.script_facts(reply='{"add": ["Moves to Bergen in December."], "replace": []}')
+    maya.asks("I move to Bergen in December. Can the boxes go before me?")
+    maya.hears_all_of("on the quay")
+    maya.sees("Daybook noted")
+    album.take("noted")
+    page.locator(".st-key-noted").get_by_role("link", name="Memory").click()
+    expect(page.get_by_role("button", name="Edit: Moves to Bergen")).to_be_visible()
+    album.take("memory")
+    page.get_by_text("Keep facts about me").click()
+    maya.sees("Nothing is noted")
+    page.get_by_role("button", name="Delete all facts").click()
+    album.take("memory-delete-all")
+    maya.dialog.get_by_role("button", name="Delete all").click()
+    maya.sees("Nothing is kept about you")
+    page.go_back()
+    maya.hears_all_of("on the quay")
     model.script()
     _leave_nothing(maya)
 

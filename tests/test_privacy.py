@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
@@ -190,6 +190,7 @@ def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelSer
     assert conversation.title == SAID  # by the model
     scene.things += [titling.turns, *titling.turns._turns.values()]
     conversations.rename(conversation.id, f"Title of {SAID}")
+    _note_facts(scene, person, lambda prompt: ask(prompt, conversation))
     for script in (
         {"status": 500},
         {"status": 429, "retry_after": "60"},
@@ -256,6 +257,23 @@ def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelSer
     ]
     scene.things += [person.account]
     return session
+
+
+def _note_facts(scene: Scene, person: PersonServices, ask: Callable[[str], Thread]) -> None:
+    """Have the model note one, and fail to change it."""
+    chat, memories = person.chat, person.memories
+    person.profile.keep_facts(is_wanted=True)
+    thread = ask(f"I am {SAID} [[facts=Is_{SAID}.]]")
+    while chat.facts_coming():
+        time.sleep(0.05)
+    noted, (fact,) = chat.noted(thread.conversation.id), memories.facts()
+    assert (fact.text, len(noted)) == (f"Is {SAID}.", 1)
+    scene.refused(lambda: memories.keep(replace(fact, text=SAID * 50)))
+    scene.refused(lambda: memories.keep(fact, replaces=replace(fact, text=f"Was {SAID}.")))
+    scene.refused(lambda: _away(lambda: memories.keep(replace(fact, text=f"Away {SAID}"))))
+    scene.things += [fact, noted, memories, memories._known, chat.noting, chat.noting._last]
+    scene.things += chat.noting.turns._turns.values()
+    person.profile.keep_facts(is_wanted=False)
 
 
 def _enter(scene: Scene, visitors: Visitors) -> Cookie:

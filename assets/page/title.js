@@ -1,7 +1,7 @@
-// The title that is a field is ready to be overwritten; Escape, and leaving it unchanged, make it a title again.
+// A title, or a fact, that is a field is ready to be overwritten; Escape, and leaving it unchanged, make it what it was again.
 
-const field = () => document.querySelector(".st-key-renaming input");
-const leave = () => document.querySelector(".st-key-leave-title button")?.click();
+const field = () => document.querySelector(":is(.st-key-renaming, .st-key-editing) input");
+const leave = () => document.querySelector(":is(.st-key-leave-title, .st-key-leave-fact) button")?.click();
 const isUnchanged = ({ value, dataset }) => value === dataset.was;
 
 let drawn = null;

@@ -5,7 +5,7 @@ from contextlib import suppress
 import streamlit as st
 from streamlit.errors import StreamlitPageNotFoundError
 
-from pages._parts import conversation_list, dialogs, models, safe_md, words
+from pages._parts import conversation_list, dialogs, facts, models, safe_md, words
 from pages._session import lead_to, show_errors
 from services.bootstrap import PersonServices
 from services.domain import Account, AccountRole, Conversation, Space
@@ -69,10 +69,9 @@ def _draw_account(person: PersonServices) -> None:
             key="preferences",
             on_click=dialogs.ask_for_preferences,
         )
-        if is_admin:
-            with suppress(
-                StreamlitPageNotFoundError
-            ):  # since this run began: the next has the page
+        with suppress(StreamlitPageNotFoundError):  # since this run began: the next has the page
+            st.page_link(facts.MEMORY, label="Memory", icon=":material/bookmarks:", width="stretch")
+            if is_admin:
                 st.page_link(ADMIN, label="People", icon=":material/group:", width="stretch")
         st.html(_FOOT)
 

@@ -31,7 +31,7 @@ _drawing = threading.Lock()
 _VERSION = "m"  # in the address: which of several replies to the same prompt is read
 
 
-ExpectedNews = tuple[frozenset[ConversationId], ...]  # of replies, titles and summaries
+ExpectedNews = tuple[frozenset[ConversationId], ...]  # of replies, titles, summaries and facts
 
 
 class Turn(Protocol):
@@ -219,8 +219,13 @@ def has_ended(conversation_id: ConversationId) -> bool:
 
 
 def expected_news(chat: Chat) -> ExpectedNews:
-    """Where replies are coming, titles, and summaries."""
-    return chat.coming(), chat.titles_coming(), chat.summaries_coming()
+    """Where replies are coming, titles, summaries, and facts."""
+    return (
+        chat.coming(),
+        chat.titles_coming(),
+        chat.summaries_coming(),
+        chat.facts_coming(),
+    )
 
 
 def await_news(chat: Chat, expected: ExpectedNews) -> None:

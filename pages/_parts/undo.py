@@ -1,16 +1,20 @@
-"""Deleting a conversation, and for a while the way back.
+"""Deleting a conversation or a fact, and for a while the way back.
 
-What was deleted is gone from every page at once. The database destroys it when its time is over.
+What was deleted is gone from every page at once. A conversation is destroyed when its time is over; a fact at once,
+and the tab alone still knows it.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from html import escape
+from uuid import UUID
 
 import streamlit as st
 
 from pages._session import find_person, keep_errors, lead_to
-from services.domain import Conversation
+from services.domain import Conversation, ConversationId, Fact
 from services.errors import StoreUnavailable
 
 _SECONDS = 20  # for which the stylesheet, too, shows the line
@@ -18,8 +22,9 @@ _SECONDS = 20  # for which the stylesheet, too, shows the line
 
 @dataclass(frozen=True, slots=True)
 class _Deleted:
-    conversation: Conversation = field(repr=False)
-    was_open: bool
+    id: UUID
+    name: str = field(repr=False)
+    restore: Callable[[], None] = field(repr=False)
     until: float
 
 
@@ -27,9 +32,16 @@ def discard(conversation: Conversation) -> None:
     """Delete *conversation*. A callback's: raises what the chat does."""
     find_person().chat.discard(conversation.id, _SECONDS)
     was_open = st.query_params.get("c") == str(conversation.id)
-    _deleted().insert(0, _Deleted(conversation, was_open, time.monotonic() + _SECONDS))
+    name = f"“{conversation.title}”" if conversation.title else "a conversation"
+    _offer(conversation.id, name, partial(_restore_conversation, conversation.id, was_open))
     if was_open:
         lead_to(None)
+
+
+def forget(fact: Fact) -> None:
+    """Delete *fact*. A callback's. Raise StoreUnavailable."""
+    find_person().memories.forget(fact.id)
+    _offer(fact.id, f"“{fact.text}”", partial(_restore_fact, fact))
 
 
 def draw() -> None:
@@ -41,16 +53,16 @@ def draw() -> None:
             _draw_line(one)
 
 
+def _offer(deleted_id: UUID, name: str, restore: Callable[[], None]) -> None:
+    _deleted().insert(0, _Deleted(deleted_id, name, restore, time.monotonic() + _SECONDS))
+
+
 def _draw_line(one: _Deleted) -> None:
-    conversation = one.conversation
     with st.container(
-        horizontal=True, vertical_alignment="center", wrap=False, key=f"undo-{conversation.id}"
+        horizontal=True, vertical_alignment="center", wrap=False, key=f"undo-{one.id}"
     ):
-        name = f"“{escape(conversation.title)}”" if conversation.title else "a conversation"
-        st.html(f'<p role="status">Deleted {name}</p>', width="stretch")
-        st.button(
-            "Undo", type="tertiary", key=f"restore-{conversation.id}", on_click=_restore, args=[one]
-        )
+        st.html(f'<p role="status">Deleted {escape(one.name)}</p>', width="stretch")
+        st.button("Undo", type="tertiary", key=f"restore-{one.id}", on_click=_restore, args=[one])
 
 
 def _restore(one: _Deleted) -> None:
@@ -60,13 +72,21 @@ def _restore(one: _Deleted) -> None:
     deleted.remove(one)
     with keep_errors():
         try:
-            find_person().conversations.restore(one.conversation.id)
+            one.restore()
         except StoreUnavailable:
             deleted.append(one)
             deleted.sort(key=lambda each: each.until, reverse=True)
             raise
-        if one.was_open:
-            lead_to(one.conversation.id)
+
+
+def _restore_conversation(conversation_id: ConversationId, was_open: bool) -> None:
+    find_person().conversations.restore(conversation_id)
+    if was_open:
+        lead_to(conversation_id)
+
+
+def _restore_fact(fact: Fact) -> None:
+    find_person().memories.keep(fact)
 
 
 def _deleted() -> list[_Deleted]:

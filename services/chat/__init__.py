@@ -1,6 +1,7 @@
 """One turn, start to finish, and turns that outlive the browser."""
 
 from services.chat.live_turn import LiveTurn, LiveTurns
+from services.chat.noting import Noted, Noting
 from services.chat.service import Chat, ConversationStore
 from services.chat.setup import Setup, Source
 from services.chat.summaries import Summarising
@@ -11,6 +12,8 @@ __all__ = [
     "ConversationStore",
     "LiveTurn",
     "LiveTurns",
+    "Noted",
+    "Noting",
     "Setup",
     "Source",
     "Summarising",

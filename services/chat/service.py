@@ -2,7 +2,7 @@
 
 begin -> plan_context -> store the prompt and reserve its worst cost -> a thread streams the reply
 -> however it ends, store what was said and settle -> followers hear "done"
--> once, after the first complete reply, the same way: a title
+-> once, after the first complete reply, the same way: a title; after others a summary, and facts
 """
 
 import threading
@@ -15,6 +15,7 @@ from typing import Protocol
 from uuid import uuid4
 
 from services.chat.live_turn import LiveTurn, LiveTurns
+from services.chat.noting import FactStore, Noted, NoteTaker, Noting
 from services.chat.paid_calls import LONGEST_TEXT, LONGEST_TURN, Call, PaidCalls, TurnStore
 from services.chat.recollection import Recollection, recalled_before
 from services.chat.remote_turn import RemoteTurn
@@ -110,7 +111,8 @@ class Chat:
     first_policy: MemoryPolicy = field(default_factory=Summary)  # the deployment's
     titling: Titling | None = None  # None: titles stay the first words
     summarising: Summarising = field(default_factory=Summarising)
-    facts: Callable[[], tuple[Fact, ...]] = tuple
+    noting: Noting = field(default_factory=Noting)
+    memories: FactStore | None = None  # None: nothing is kept about the person
     spaces: Callable[[], tuple[Space, ...]] = tuple
     recollection: Recollection = field(default_factory=Recollection)
 
@@ -313,6 +315,7 @@ class Chat:
         """Stop the turns that were begun here, and let them be stored."""
         self.live_turns.stop(self.store, within)
         self.summarising.turns.stop(self.store, within)
+        self.noting.turns.stop(self.store, within)
         if self.titling:
             self.titling.turns.stop(self.store, within)
 
@@ -328,6 +331,31 @@ class Chat:
         """Why the conversation's last summary was not made, until one is."""
         return self.summarising.failure(conversation_id)
 
+    def facts_coming(self) -> frozenset[ConversationId]:
+        """The person's conversations that are being looked through for facts, here in this process."""
+        return self.noting.coming(self.store.user_id)
+
+    def noted(self, conversation_id: ConversationId) -> tuple[Noted, ...]:
+        """What was noted last in a conversation, as far as it is kept so and was not dismissed."""
+        noted = self.noting.noted(conversation_id)
+        if not noted or self.memories is None:
+            return ()
+        with suppress(StoreUnavailable):
+            kept = self.memories.facts()
+            noted = tuple(one for one in noted if one.fact in kept)
+        return noted
+
+    def take_back(self, conversation_id: ConversationId, noted: Noted) -> None:
+        """Forget what was noted, or put back what it took the place of.
+
+        Raise FactChanged, StoreUnavailable.
+        """
+        if self.memories and noted.replaced:
+            self.memories.keep(noted.replaced, replaces=noted.fact)
+        elif self.memories:
+            self.memories.forget(noted.fact.id)
+        self.noting.dismiss(conversation_id, (noted,))
+
     def discard(self, conversation_id: ConversationId, seconds: int) -> None:
         """Stop what is coming of it; have the conversation destroyed in so many seconds."""
         self.stop(conversation_id)
@@ -335,6 +363,8 @@ class Chat:
             title.stop()
         if summary := self.summarising.turns.find(self.store.user_id, conversation_id):
             summary.stop()
+        if facts := self.noting.turns.find(self.store.user_id, conversation_id):
+            facts.stop()
         self.store.discard(conversation_id, seconds)
 
     # --- inside ---------------------------------------------------------------------------------
@@ -461,12 +491,12 @@ class Chat:
         What a person wrote into a space is part of it, whether or not facts about them are kept.
         """
         keeps_facts = setup.preferences.keeps_facts
-        if not (keeps_facts or setup.space):
+        if self.memories is None or not (keeps_facts or setup.space):
             return ()
         with suppress(StoreUnavailable):
             return tuple(
                 fact
-                for fact in self.facts()
+                for fact in self.memories.facts()
                 if holds_in(fact, conversation)
                 and (keeps_facts or (fact.space_id and not fact.source_id))
             )
@@ -485,18 +515,21 @@ class Chat:
         return plan_context(thread.conversation.policy, history, _budget(setup), self.counter)
 
     def _reply(self, turn: LiveTurn, call: Call) -> None:
-        """Produce the reply, and once its followers know, have the conversation titled and summarised."""
-        titling, is_to_summarise = None, False
+        """Produce the reply, and once its followers know, have it titled, summarised and looked through."""
+        titling, is_to_summarise, is_to_note = None, False, False
         try:
             self.calls.produce(turn, call)
             titling = self._claim_title(turn)  # before they know, so that they can await it
             is_to_summarise = self._claim_summary(turn, call)
+            is_to_note = self._claim_facts(turn)
         finally:
             turn.close(turn.failure)
         if titling:
             self._begin_title(titling, turn.conversation_id)
         if is_to_summarise:
             self._begin_summary(turn.conversation_id)
+        if is_to_note:
+            self._begin_noting(turn.conversation_id, turn.prompt_id)
 
     def _claim_title(self, reply: LiveTurn) -> Titling | None:
         """What to title with, if *reply* is the first that is complete and nobody gave a title yet."""
@@ -621,6 +654,46 @@ class Chat:
             raise NoSummary
         self.store.set_summary(thread.conversation.id, summary, replaces=thread.summary)
         log_event("summary.made", turn=turn.id, messages=len(compaction.folded))
+
+    def _claim_facts(self, reply: LiveTurn) -> bool:
+        """Whether what the person said is now ours to be looked through for facts."""
+        if reply.failure or reply.is_stopped or not self._keeps_facts():
+            return False
+        return self.noting.claim(reply.user_id, reply.conversation_id, reply.prompt_id)
+
+    def _keeps_facts(self) -> bool:
+        """Whether the person wants facts to be kept; no, while nobody can say."""
+        with suppress(AppError):
+            return self.memories is not None and bool(self.preferences().keeps_facts)
+        return False
+
+    def _begin_noting(self, conversation_id: ConversationId, prompt_id: MessageId) -> None:
+        """Have the model say what the person told of themself; nothing waits for it."""
+        worker = threading.Thread(
+            target=self._note,
+            args=[conversation_id, prompt_id],
+            name=f"facts-{conversation_id}",
+            daemon=True,
+        )
+        worker.start()
+
+    def _note(self, conversation_id: ConversationId, prompt_id: MessageId) -> None:
+        noted = None
+        try:
+            thread = self.store.thread(conversation_id)
+            if self.memories:
+                taker = NoteTaker(
+                    turns=self.noting.turns,
+                    calls=self.calls,
+                    store=self.memories,
+                    holds=lambda fact: holds_in(fact, thread.conversation),
+                    is_wanted=self._keeps_facts,
+                )
+                noted = taker.note(thread, self.setup(thread), prompt_id)
+        except AppError:  # what is kept stays as it is
+            log_event("facts.lost", conversation=conversation_id)
+        finally:
+            self.noting.over(conversation_id, prompt_id, noted)
 
     def _is_live(self, conversation_id: ConversationId) -> bool:
         turn = self.live_turns.find(self.store.user_id, conversation_id)

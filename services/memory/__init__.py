@@ -11,6 +11,7 @@ from services.memory.context import (
     PartKind,
     Recalled,
 )
+from services.memory.facts import Change, plan_facts, read_facts
 from services.memory.forecast import (
     Call,
     Forecast,
@@ -28,6 +29,7 @@ from services.memory.tokens import KindCounter, RegexCounter, RememberingCounter
 
 __all__ = [
     "Call",
+    "Change",
     "Compaction",
     "ContextBudget",
     "ContextMessage",
@@ -57,5 +59,7 @@ __all__ = [
     "learn",
     "plan_compaction",
     "plan_context",
+    "plan_facts",
+    "read_facts",
     "tokens_by_kind",
 ]

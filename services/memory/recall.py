@@ -358,6 +358,11 @@ def _join(blocks: Iterable[_Block]) -> _Block:
     )
 
 
+def stems(text: str) -> frozenset[str]:
+    """What the words of *text* that say something have in common with their other forms."""
+    return frozenset(map(_stem, _words(text)))
+
+
 def _words(text: str) -> Iterator[str]:
     """The words of *text* that say something, in order."""
     for word in _WORD.findall(_folded(text)):

@@ -1,7 +1,7 @@
 """A person's conversations: what the use cases ask of the store, over one app session."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -120,6 +120,21 @@ class Conversations:
             and all(word in conversation.title.casefold() for word in wanted)
         ]
         return found[:limit]
+
+    def some(self, ids: Collection[ConversationId]) -> list[Conversation]:
+        """Those of *ids*, a hundred at most, that are there. Raise StoreUnavailable, SignedOut."""
+        if not ids:
+            return []
+        self._session.keep_fresh()
+        with store_errors():
+            query = self._session.client.table("conversations").select(LISTED_COLUMNS)
+            rows = CONVERSATION_ROWS.validate_python(
+                query.in_("id", [str(each) for each in ids])
+                .is_("destroy_at", "null")
+                .execute()
+                .data
+            )
+        return [self._threads.conversation(row) for row in rows]
 
     def thread(self, conversation_id: ConversationId) -> Thread:
         """The conversation as it is now. Raise NotFound, also for somebody else's or a discarded one."""

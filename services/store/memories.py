@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from services.crypto import Place, token_version
 from services.domain import ConversationId, Fact, FactId, MessageId, SpaceId
@@ -16,6 +16,12 @@ from services.store.threads import PAGE, Threads
 
 LONGEST_FACT = 500  # characters
 _FRESH_SECONDS = 60.0  # after which another device may have changed them
+
+
+class FactChanged(Stale):
+    """What was to be replaced is no longer what its person saw."""
+
+    public = "This fact was changed elsewhere meanwhile."
 
 
 class _Row(BaseModel):
@@ -32,6 +38,7 @@ class _Document(BaseModel):
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
 
     text: str = Field(repr=False)
+    since: AwareDatetime | None = None  # else that of its row
     source_id: UUID | None = None
     source_conversation_id: UUID | None = None
 
@@ -72,17 +79,18 @@ class Memories:
     def keep(self, fact: Fact, *, replaces: Fact | None = None) -> None:
         """Keep *fact*, or put it in the place of what was seen.
 
-        Raise BadInput, Stale (it was changed elsewhere), NotFound (its conversation or space is gone).
+        Raise BadInput, FactChanged, NotFound (its conversation or space is gone).
         """
         fact = replace(fact, text=checked_fact(fact.text))
         token = None
         if replaces:
             seen = self._read()[1].get(replaces.id)
             if seen is None or seen.fact != replaces:
-                raise Stale
+                raise FactChanged
             token = seen.token
         document = _Document(
             text=fact.text,
+            since=fact.since,
             source_id=fact.source_id,
             source_conversation_id=fact.source_conversation_id,
         ).model_dump_json()
@@ -120,12 +128,15 @@ class Memories:
         answer = self._session.calls.call(verb, **arguments)
         if answer.reason == "too_many":
             raise BadInput("So many facts are kept already: delete some first.")
+        if answer.reason == "stale":
+            raise FactChanged
         if not answer.ok:
             raise refusal(answer.reason)
 
     def _read(self) -> tuple[float, dict[FactId, _Kept]]:
-        kept = [kept for row in self._rows() if (kept := self._opened(row))]
-        kept.sort(key=lambda each: (each.fact.since, each.fact.id))
+        rows = sorted(self._rows(), key=lambda row: (row.created_at, row.id))
+        kept = [kept for row in rows if (kept := self._opened(row))]
+        kept.sort(key=lambda each: each.fact.since)
         self._known = time.monotonic(), {each.fact.id: each for each in kept}
         return self._known
 
@@ -161,7 +172,7 @@ class Memories:
             Fact(
                 id=FactId(row.id),
                 text=document.text,
-                since=row.created_at,
+                since=document.since or row.created_at,
                 source_id=MessageId(document.source_id) if document.source_id else None,
                 source_conversation_id=ConversationId(document.source_conversation_id)
                 if document.source_conversation_id

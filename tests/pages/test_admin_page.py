@@ -25,7 +25,7 @@ def test_an_admin_sees_counts_and_sums_and_no_content(
 ):
     conversations.hold("Secret title", "secret prompt", "secret reply")
     app = open_app(admin(conversations))
-    assert links(app) == ["People"]
+    assert links(app) == ["Memory", "People"]
 
     app.switch_page("pages/admin.py").run()
 
@@ -55,7 +55,7 @@ def test_conversations_can_be_renamed_from_here_too(
 def test_for_others_the_page_is_not_there_and_nothing_is_asked(open_app: OpenApp, maya: FakePerson):
     app = open_app(maya)
 
-    assert links(app) == []
+    assert links(app) == ["Memory"]
     with pytest.raises(ValueError, match="Could not find a navigation page"):
         app.switch_page("pages/admin.py")
     assert maya.usage.asked == 0

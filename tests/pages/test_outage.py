@@ -21,7 +21,7 @@ def lines(app: AppTest) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("page", ["", "pages/admin.py"])
+@pytest.mark.parametrize("page", ["", "pages/memory.py", "pages/admin.py"])
 def test_every_page_says_so_while_it_is_so(
     open_app: OpenApp, conversations: MemoryConversations, life: FakeLife, page: str
 ):

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
@@ -84,7 +85,10 @@ def model(server: ModelServer) -> Iterator[OpenAIModel]:
 
 
 @pytest.fixture
-def make_chat(sessions: Sessions, model: OpenAIModel) -> Callable[..., Chat]:
+def make_chat(sessions: Sessions, model: OpenAIModel) -> Iterator[Callable[..., Chat]]:
+    """Makes chats; in the end what they have asked by themselves is stopped and waited for."""
+    made: list[Chat] = []
+
     def make(
         session: AppSession,
         live_turns: LiveTurns | None = None,
@@ -92,7 +96,7 @@ def make_chat(sessions: Sessions, model: OpenAIModel) -> Callable[..., Chat]:
         titling: Titling | None = None,
         others: tuple[ModelInfo, ...] = (),
     ) -> Chat:
-        return Chat(
+        chat = Chat(
             store=Conversations(session),
             live_turns=live_turns or LiveTurns(),
             models=Models(
@@ -104,8 +108,21 @@ def make_chat(sessions: Sessions, model: OpenAIModel) -> Callable[..., Chat]:
             preferences=Profile(session).preferences,
             titling=titling,
         )
+        made.append(chat)
+        return chat
 
-    return make
+    yield make
+    for chat in made:
+        settle(chat)
+
+
+def settle(chat: Chat) -> None:
+    """Stop what *chat* has asked by itself, and wait until none of it is coming."""
+    deadline = time.monotonic() + SECONDS
+    while chat.titles_coming() | chat.summaries_coming() | chat.facts_coming():
+        chat.leave()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def done(turn: LiveTurn) -> LiveTurn:

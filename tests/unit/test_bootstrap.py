@@ -22,6 +22,7 @@ def test_who_leaves_while_their_services_are_made_is_not_kept(
         sweep=None,
         titling=None,
         summarising=None,
+        noting=None,
         counter=None,
     )
     monkeypatch.setattr(bootstrap, "_shared", lambda: shared)

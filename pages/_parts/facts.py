@@ -1,0 +1,340 @@
+"""Facts about the person: what was noted just now, the offer to note any, and all of them, to be changed.
+
+Where a fact came from is shown with it. What its person wrote or changed came from nobody else.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from html import escape
+from uuid import uuid4
+
+import streamlit as st
+
+from pages._parts import dialogs, safe_md, undo, words
+from pages._session import CHAT, find_person, keep_errors, person_services, show_errors
+from services.bootstrap import PersonServices
+from services.chat import Chat, Noted
+from services.domain import (
+    Conversation,
+    ConversationId,
+    Fact,
+    FactId,
+    Outcome,
+    Role,
+    Space,
+    SpaceId,
+    Thread,
+)
+from services.errors import StoreUnavailable
+from services.store.memories import LONGEST_FACT
+
+MEMORY = "pages/memory.py"
+_FIRST_REPLIES = range(2, 7)  # after which it is offered: later, a conversation has its course
+_ROWS = 50  # at first, and as many more on demand
+_NEW, _SWITCH = "new-fact", "keeps-facts"
+
+Titles = Mapping[ConversationId, Conversation]
+Names = Mapping[SpaceId, Space]
+
+
+# --- below the last reply ---------------------------------------------------------------------------
+
+
+def draw_noted(chat: Chat, thread: Thread) -> None:
+    """What was noted of the last prompt, and the way back."""
+    asked = next((said for said in thread.branch()[::-1] if said.role is Role.USER), None)
+    noted = tuple(
+        one
+        for one in chat.noted(thread.conversation.id)
+        if asked and one.fact.source_id == asked.id
+    )
+    if not noted:
+        return
+    with st.container(key="noted", gap=None):
+        for one in noted:
+            with _line(f"noted-{one.fact.id}"):
+                st.html(f'<p role="status">{_announced(one)}</p>', width="stretch")
+                st.button(
+                    "Undo",
+                    type="tertiary",
+                    key=f"take-back-{one.fact.id}",
+                    on_click=_take_back,
+                    args=[thread.conversation.id, one],
+                )
+                if one is noted[-1]:
+                    st.page_link(MEMORY, label="Memory")
+                    st.button(
+                        "Dismiss",
+                        icon=":material/close:",
+                        type="tertiary",
+                        key="dismiss-noted",
+                        on_click=chat.noting.dismiss,
+                        args=[thread.conversation.id, noted],
+                    )
+
+
+def draw_offer(person: PersonServices, thread: Thread) -> None:
+    """The question whether facts shall be kept, in one conversation, until it is answered."""
+    with suppress(StoreUnavailable):
+        known = person.profile.preferences()
+        replies = [said for said in thread.branch() if said.role is Role.ASSISTANT]
+        if known.keeps_facts is not None or not known.is_verified:
+            return
+        if len(replies) not in _FIRST_REPLIES or replies[-1].outcome is not Outcome.COMPLETE:
+            return
+        conversation_id = thread.conversation.id
+        if st.session_state.setdefault("offered-in", conversation_id) != conversation_id:
+            return
+        with _line("facts-offer"):
+            st.html(
+                "<p>Shall Daybook keep facts about you across conversations? "
+                "You see and change all of them.</p>",
+                width="stretch",
+            )
+            for label, is_wanted in (("Yes", True), ("No", False)):
+                st.button(
+                    label,
+                    type="tertiary",
+                    key=f"keep-facts-{label.lower()}",
+                    on_click=_choose,
+                    args=[is_wanted],
+                )
+
+
+def _line(key: str):
+    return st.container(horizontal=True, vertical_alignment="center", gap="xxsmall", key=key)
+
+
+def _announced(one: Noted) -> str:
+    said = f"Daybook noted: {escape(one.fact.text)}"
+    return f"{said} <s>{escape(one.replaced.text)}</s>" if one.replaced else said
+
+
+def _take_back(conversation_id: ConversationId, one: Noted) -> None:
+    with keep_errors():
+        find_person().chat.take_back(conversation_id, one)
+
+
+def _choose(is_wanted: bool) -> None:
+    with keep_errors():
+        find_person().profile.keep_facts(is_wanted=is_wanted)
+        if is_wanted:
+            st.toast("Daybook keeps facts from now on. They are under Memory.")
+
+
+# --- all of them ------------------------------------------------------------------------------------
+
+
+def draw_switch(*, is_on: bool) -> None:
+    """Whether facts are kept at all."""
+    st.session_state[_SWITCH] = is_on  # it may have been switched in another tab
+    st.toggle("Keep facts about me", key=_SWITCH, on_change=_switch)
+    st.caption(
+        "Daybook notes what you say about yourself, and the model sees it in later conversations."
+        if is_on
+        else "Nothing is noted, and the model sees none of what is kept here."
+    )
+
+
+def draw_adding() -> None:
+    """A field for a fact of one's own."""
+    with (
+        st.form("add-fact", border=False),
+        st.container(horizontal=True, vertical_alignment="bottom", wrap=False),
+    ):
+        st.text_input(
+            "Add a fact",
+            key=_NEW,
+            max_chars=LONGEST_FACT,
+            placeholder="I take my coffee black",
+        )
+        st.form_submit_button("Add", on_click=_add)
+
+
+def draw_all(person: PersonServices, kept: Sequence[Fact]) -> None:
+    """Every fact, the newest first, and the way to be rid of all."""
+    count = int(st.session_state.get("facts-drawn", _ROWS))
+    drawn = kept[::-1][:count]
+    titles, names = _titles(person, drawn), _names(person, drawn)
+    with st.container(key="facts", gap=None):
+        for fact in drawn:
+            _draw_row(fact, titles, names)
+    if len(kept) > count:
+        st.button(
+            "Older facts",
+            icon=":material/expand_more:",
+            type="tertiary",
+            key="older-facts",
+            on_click=_draw_more,
+            args=[count],
+        )
+    is_asked = st.button(
+        "Delete all facts",
+        icon=":material/delete:",
+        type="tertiary",
+        key="danger-ask",
+    )
+    if is_asked:
+        _delete_all_dialog(len(kept))
+
+
+def draw_none(*, is_on: bool) -> None:
+    """What is seen where nothing is kept."""
+    with st.container(key="no-facts", horizontal_alignment="center", gap="xsmall"):
+        st.space(48)
+        st.header("Nothing is kept about you", anchor=False, text_alignment="center")
+        st.markdown(
+            ":gray[What you say about yourself will appear here. You can also add a fact above.]"
+            if is_on
+            else ":gray[Switch it on above, and what you say about yourself will appear here.]",
+            text_alignment="center",
+        )
+
+
+def _draw_row(fact: Fact, titles: Titles, names: Names) -> None:
+    editing: Fact | None = st.session_state.get("editing")
+    with st.container(
+        horizontal=True, vertical_alignment="center", gap=2, wrap=False, key=f"fact-{fact.id}"
+    ):
+        if editing and editing.id == fact.id:
+            _draw_field(fact, seen=editing)
+            return
+        with st.container(gap=None, width="stretch"):
+            st.markdown(safe_md.label(fact.text, LONGEST_FACT))
+            with st.container(horizontal=True, vertical_alignment="center", gap="xxsmall"):
+                _draw_source(fact, titles, names)
+        name = safe_md.label(fact.text, 40)
+        st.button(
+            f"Edit: {name}",
+            icon=":material/edit:",
+            type="tertiary",
+            key=f"edit-fact-{fact.id}",
+            on_click=_edit,
+            args=[fact],
+        )
+        st.button(
+            f"Delete: {name}",
+            icon=":material/delete:",
+            type="tertiary",
+            key=f"delete-fact-{fact.id}",
+            on_click=_delete,
+            args=[fact],
+        )
+
+
+def _draw_source(fact: Fact, titles: Titles, names: Names) -> None:
+    """Since when it is known, where it holds if not everywhere, and where it came from."""
+    said = [words.moment(fact.since)]
+    if space := names.get(fact.space_id) if fact.space_id else None:
+        said.append(f"only in {safe_md.label(space.name)}")
+    if fact.conversation_id:
+        said.append("only in its conversation")
+    source = titles.get(fact.source_conversation_id) if fact.source_conversation_id else None
+    if source:
+        said.append("from")
+    elif fact.source_conversation_id:
+        said.append("from a conversation that is gone")
+    else:
+        said.append("you wrote this")
+    st.caption(" · ".join(said), width="content")
+    if source:
+        st.page_link(CHAT, label=dialogs.title(source), query_params={"c": str(source.id)})
+
+
+def _draw_field(fact: Fact, seen: Fact) -> None:
+    """The fact to be written anew: Enter or leaving the field saves it, Escape leaves it as it was."""
+    key = f"words-of-{fact.id}"
+    with st.container(
+        horizontal=True, vertical_alignment="center", gap=None, wrap=False, key="editing"
+    ):
+        st.text_input(
+            "Fact",
+            fact.text,
+            max_chars=LONGEST_FACT,
+            label_visibility="collapsed",
+            key=key,
+            on_change=_save,
+            args=[fact, key],
+        )
+        st.button(
+            "Leave the fact as it is",
+            icon=":material/close:",
+            type="tertiary",
+            key="leave-fact",
+            on_click=_close,
+        )
+    if fact != seen:
+        st.caption(f"It says now: {safe_md.label(fact.text, LONGEST_FACT)}")
+
+
+@st.dialog("Delete all facts?")
+def _delete_all_dialog(count: int) -> None:
+    st.markdown(
+        f"{words.count(count, 'fact')} will be destroyed, here and wherever the model sees them. "
+        "This cannot be undone."
+    )
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        if st.button("Delete all", type="primary", key="danger-delete-all"):
+            with show_errors():
+                person_services().memories.forget_all()
+                st.rerun()
+
+
+def _titles(person: PersonServices, facts: Iterable[Fact]) -> Titles:
+    """The conversations that *facts* came from and that are still there; none while nobody can say."""
+    asked = {fact.source_conversation_id for fact in facts if fact.source_conversation_id}
+    with suppress(StoreUnavailable):
+        return {each.id: each for each in person.conversations.some(asked)}
+    return {}
+
+
+def _names(person: PersonServices, facts: Iterable[Fact]) -> Names:
+    if any(fact.space_id for fact in facts):
+        with suppress(StoreUnavailable):
+            return {space.id: space for space in person.spaces.all()}
+    return {}
+
+
+def _switch() -> None:
+    with keep_errors():
+        find_person().profile.keep_facts(is_wanted=bool(st.session_state[_SWITCH]))
+
+
+def _add() -> None:
+    with keep_errors():
+        text = str(st.session_state[_NEW])
+        find_person().memories.keep(Fact(id=FactId(uuid4()), text=text, since=datetime.now(UTC)))
+        st.session_state[_NEW] = ""
+
+
+def _edit(fact: Fact) -> None:
+    st.session_state.editing = fact
+
+
+def _close() -> None:
+    st.session_state.pop("editing", None)
+
+
+def _save(fact: Fact, key: str) -> None:
+    """Keep what its person wrote, which then came from them: the message it was noted from says otherwise."""
+    with keep_errors():
+        changed = replace(
+            fact,
+            text=str(st.session_state[key]),
+            since=datetime.now(UTC),
+            source_id=None,
+            source_conversation_id=None,
+        )
+        find_person().memories.keep(changed, replaces=fact)
+        _close()
+
+
+def _delete(fact: Fact) -> None:
+    with keep_errors():
+        undo.forget(fact)
+
+
+def _draw_more(count: int) -> None:
+    st.session_state["facts-drawn"] = count + _ROWS

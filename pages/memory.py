@@ -1,0 +1,26 @@
+"""What is kept about a person across conversations: to be seen, added to, changed and deleted."""
+
+import streamlit as st
+
+from pages._parts import dialogs, facts, sidebar, turns
+from pages._session import forget_errors, person_services, show_errors
+
+person = person_services()
+sidebar.draw_top()
+with show_errors():
+    is_on = bool(person.profile.preferences().keeps_facts)
+    kept = person.memories.facts()
+    with st.container(gap=2):
+        st.title("Memory", anchor=False)
+        st.markdown(":gray[What Daybook keeps about you across conversations, sealed as they are.]")
+    with st.container(gap=2):
+        facts.draw_switch(is_on=is_on)
+    said = turns.draw_refusals(has_composer=False)
+    facts.draw_adding()
+    if kept:
+        facts.draw_all(person, kept)
+    else:
+        facts.draw_none(is_on=is_on)
+    forget_errors(said)
+dialogs.open_asked()
+sidebar.draw_rest(person)

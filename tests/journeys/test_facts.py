@@ -1,0 +1,177 @@
+"""Facts about oneself at a browser: offered, noted, undone, written, changed, deleted and switched off."""
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.journeys.conftest import Someone
+from tests.journeys.people import PHONE, Person
+from tests.model_server import ModelServer
+
+OFFER = "Shall Daybook keep facts about you across conversations?"
+
+
+@pytest.fixture
+def maya(person: Someone) -> Person:
+    maya = person()
+    maya.arrives()
+    return maya
+
+
+def noted(maya: Person) -> Locator:
+    return maya.page.locator(".st-key-noted [role=status]:visible")
+
+
+def rows(maya: Person) -> Locator:
+    """The facts that are listed, the newest first."""
+    texts = maya.page.locator('.st-key-facts [class*="st-key-fact-"] .stMarkdown:not(button *)')
+    return texts.filter(has_not=maya.page.get_by_test_id("stCaptionContainer"))
+
+
+def asks(maya: Person, prompt: str, reply: str) -> None:
+    maya.asks(prompt)
+    maya.hears_all_of(reply)
+
+
+def agrees(maya: Person) -> None:
+    """Talk until it is offered to keep facts, and say yes."""
+    asks(maya, "Hello", "You said: Hello")
+    expect(maya.page.get_by_text(OFFER)).to_have_count(0)
+    asks(maya, "Again", "You said: Again")
+    maya.sees(OFFER)
+    maya.page.get_by_role("button", name="Yes").click()
+    expect(maya.page.get_by_text(OFFER)).to_have_count(0)
+
+
+def opens_memory(maya: Person) -> None:
+    maya.page.locator(".st-key-account-menu button").click()
+    maya.page.get_by_role("link", name="Memory").click()
+    maya.sees("Keep facts about me")
+
+
+def switch(maya: Person) -> Locator:
+    return maya.page.get_by_role("switch", name="Keep facts about me")
+
+
+def adds(maya: Person, text: str) -> None:
+    maya.page.get_by_label("Add a fact").fill(text)
+    maya.page.keyboard.press("Enter")
+    expect(rows(maya).first).to_have_text(text)
+
+
+def told(model: ModelServer) -> str:
+    """What the model was told first, the last time it was asked for a reply."""
+    return model.requests[-1].body["messages"][0]["content"]
+
+
+def test_a_fact_is_offered_noted_known_elsewhere_and_undone(maya: Person, model: ModelServer):
+    agrees(maya)
+    asks(maya, "I live in Bern [[facts=Lives_in_Bern.]]", "You said: I live in Bern")
+    expect(noted(maya)).to_have_text("Daybook noted: Lives in Bern.")
+
+    maya.asks("Now in Zurich [[facts=1:Lives_in_Zurich. tokens=60 rate=20]]")
+    maya.hears("word3")
+    expect(noted(maya)).to_have_count(0)
+    maya.hears_all_of("word60")
+    expect(noted(maya)).to_have_text("Daybook noted: Lives in Zurich. Lives in Bern.")
+
+    maya.begins_a_new_chat()
+    asks(maya, "Where am I?", "You said: Where am I?")
+    assert "Lives in Zurich." in told(model)
+    assert "Lives in Bern." not in told(model)
+    maya.page.go_back()
+    maya.page.go_back()
+    expect(noted(maya)).to_have_text("Daybook noted: Lives in Zurich. Lives in Bern.")
+    maya.page.get_by_role("button", name="Undo").click()
+    expect(noted(maya)).to_have_count(0)
+
+    opens_memory(maya)
+    expect(rows(maya)).to_have_text(["Lives in Bern."])
+    maya.page.reload()
+    expect(rows(maya)).to_have_text(["Lives in Bern."])
+
+
+def test_a_note_leads_to_the_page_of_all_and_from_there_to_its_source(maya: Person):
+    agrees(maya)
+    asks(maya, "I live in Bern [[facts=Lives_in_Bern.]]", "You said: I live in Bern")
+
+    maya.page.locator(".st-key-noted").get_by_role("link", name="Memory").click()
+    expect(rows(maya)).to_have_text(["Lives in Bern."])
+    maya.page.locator(".st-key-facts").get_by_role("link", name="Hello").click()
+
+    maya.is_in("Hello")
+    maya.page.get_by_role("button", name="Dismiss").click()
+    expect(noted(maya)).to_have_count(0)
+    opens_memory(maya)
+    expect(rows(maya)).to_have_text(["Lives in Bern."])
+
+
+def test_facts_are_written_changed_deleted_and_brought_back(maya: Person, model: ModelServer):
+    opens_memory(maya)
+    maya.sees("Nothing is kept about you")
+    adds(maya, "I take my coffee black")
+    adds(maya, "I have a dog")
+
+    maya.page.get_by_role("button", name="Edit: I have a dog").click()
+    field = maya.page.get_by_label("Fact", exact=True)
+    expect(field).to_be_focused()
+    maya.page.keyboard.press("Escape")
+    expect(field).to_have_count(0)
+    maya.page.get_by_role("button", name="Edit: I have a dog").click()
+    expect(field).to_be_focused()
+    maya.page.keyboard.type("I have two dogs")
+    maya.page.keyboard.press("Enter")
+    expect(rows(maya)).to_have_text(["I have two dogs", "I take my coffee black"])
+
+    maya.page.get_by_role("button", name="Delete: I have two dogs").click()
+    expect(rows(maya)).to_have_text(["I take my coffee black"])
+    maya.sees("Deleted “I have two dogs”")
+    maya.undoes()
+    expect(rows(maya)).to_have_text(["I have two dogs", "I take my coffee black"])
+
+    maya.page.get_by_role("button", name="Delete all facts").click()
+    expect(maya.dialog).to_contain_text("2 facts will be destroyed")
+    maya.page.keyboard.press("Escape")
+    expect(maya.dialog).to_have_count(0)
+    expect(rows(maya)).to_have_count(2)
+    maya.page.get_by_role("button", name="Delete all facts").click()
+    maya.dialog.get_by_role("button", name="Delete all").click()
+    expect(maya.dialog).to_have_count(0)
+    maya.sees("Nothing is kept about you")
+    maya.page.reload()
+    maya.sees("Nothing is kept about you")
+
+
+def test_facts_that_are_switched_off_are_neither_shown_to_the_model_nor_noted(
+    maya: Person, model: ModelServer
+):
+    opens_memory(maya)
+    adds(maya, "I take my coffee black")
+    expect(switch(maya)).not_to_be_checked()
+    maya.visit()
+    asks(maya, "I live in Bern [[facts=Lives_in_Bern.]]", "You said: I live in Bern")
+    assert "coffee" not in str(model.requests[-1].body)
+
+    opens_memory(maya)
+    switch(maya).focus()
+    maya.page.keyboard.press("Space")
+    maya.sees("Daybook notes what you say about yourself")
+    expect(switch(maya)).to_be_checked()
+    maya.visit()
+    asks(maya, "Which drink?", "You said: Which drink?")
+
+    assert "I take my coffee black" in told(model)
+    opens_memory(maya)
+    expect(rows(maya)).to_have_text(["I take my coffee black"])
+
+
+def test_facts_at_a_phone_fit_and_can_be_touched(person: Someone):
+    maya = person(viewport=PHONE, has_touch=True)
+    maya.arrives()
+    maya.visit("/memory")
+    adds(maya, "I live on the third floor of a house without a lift, which matters for deliveries")
+
+    assert maya.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    for name in ("Edit: I live", "Delete: I live"):
+        box = maya.page.get_by_role("button", name=name).bounding_box()
+        assert box["width"] >= 40 <= box["height"]
+        assert box["x"] + box["width"] <= PHONE["width"]

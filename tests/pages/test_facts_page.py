@@ -1,0 +1,407 @@
+"""What a person sees of the facts that are kept about them: the offer, what was noted, and the Memory page."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages._parts import safe_md
+from services.chat import Noted
+from services.domain import ConversationId, Fact, FactId, Outcome, Preferences, Space, SpaceId
+from services.errors import StoreUnavailable
+from tests.fakes import NOON, FakePerson, MemoryConversations
+from tests.pages.conftest import ROOT, Tab
+
+OpenApp = Callable[..., AppTest]
+
+
+@pytest.fixture
+def garden(conversations: MemoryConversations) -> ConversationId:
+    return conversations.hold("Garden", "One", "Two", "Three", "Four")
+
+
+@pytest.fixture(autouse=True)
+def is_on(maya: FakePerson) -> None:
+    maya.profile.keep_facts(is_wanted=True)
+
+
+def fact(text: str, number: int = 0, **changes: object) -> Fact:
+    made = Fact(id=FactId(uuid4()), text=text, since=NOON + timedelta(minutes=number))
+    return replace(made, **changes)
+
+
+def keep(maya: FakePerson, *facts: Fact) -> None:
+    for each in facts:
+        maya.memories.keep(each)
+
+
+def note(
+    maya: FakePerson, garden: ConversationId, text: str, replaced: Fact | None = None
+) -> Noted:
+    """As if it had been noted from the last prompt."""
+    asked = maya.conversations.threads[garden].messages[-2]
+    new = fact(text, source_id=asked.id, source_conversation_id=garden)
+    one = Noted(replace(new, id=replaced.id) if replaced else new, replaced)
+    keep(maya, one.fact)
+    maya.chat.noting.over(garden, asked.id, (*maya.chat.noting.noted(garden), one))
+    return one
+
+
+def memory(app: AppTest) -> AppTest:
+    return app.switch_page("pages/memory.py").run()
+
+
+def pressed(app: AppTest, key: str) -> AppTest:
+    return app.button(key=key).click().run()
+
+
+def keys(app: AppTest) -> set[str]:
+    return {button.key for button in app.button}
+
+
+def html(app: AppTest) -> str:
+    return "".join(each.value for each in app.main.get("html"))
+
+
+def lines(app: AppTest) -> list[str]:
+    """The facts that are listed, and what is said of each."""
+    return [each.value for each in (*app.main.markdown, *app.main.caption)]
+
+
+def texts(maya: FakePerson) -> list[str]:
+    return [each.text for each in maya.memories.facts()]
+
+
+# --- the offer -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("answer", "choice"), [("yes", True), ("no", False)])
+def test_it_is_offered_once_and_never_again(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId, answer: str, choice: bool
+):
+    maya.profile.known = Preferences()
+    app = open_app(maya, c=str(garden))
+    assert "Shall Daybook keep facts about you" in html(app)
+
+    pressed(app, f"keep-facts-{answer}")
+
+    assert maya.profile.known.keeps_facts is choice
+    assert "Shall Daybook" not in html(app)
+    assert "Shall Daybook" not in html(open_app(maya, c=str(garden)))
+
+
+def test_it_is_offered_in_one_conversation_and_not_at_its_first_reply(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+):
+    maya.profile.known = Preferences()
+    young = conversations.hold("Young", "One", "Two")
+    other = conversations.hold("Other", "One", "Two", "Three", "Four")
+    app = open_app(maya, c=str(young))
+    assert "Shall Daybook" not in html(app)
+
+    pressed(app, f"open-{garden}")
+    assert "Shall Daybook" in html(app)
+    pressed(app, f"open-{other}")
+    assert "Shall Daybook" not in html(app)
+    pressed(app, f"open-{garden}")
+    assert "Shall Daybook" in html(app)
+
+
+def test_it_is_not_offered_in_the_middle_of_a_long_conversation(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    maya.profile.known = Preferences()
+    long = conversations.hold("Long", *(["One", "Two"] * 7))
+
+    assert "Shall Daybook" not in html(open_app(maya, c=str(long)))
+
+
+@pytest.mark.parametrize("known", [Preferences(is_verified=False), Preferences(keeps_facts=False)])
+def test_it_is_not_offered_where_that_is_no_question(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId, known: Preferences
+):
+    maya.profile.known = known
+
+    assert "Shall Daybook" not in html(open_app(maya, c=str(garden)))
+
+
+def test_it_is_not_offered_below_a_reply_that_broke_off(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+):
+    maya.profile.known = Preferences()
+    conversations.end_last(garden, Outcome.FAILED)
+
+    assert "Shall Daybook" not in html(open_app(maya, c=str(garden)))
+
+
+def test_what_cannot_be_stored_is_said_and_asked_again(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId
+):
+    maya.profile.known, maya.profile.failure = Preferences(), StoreUnavailable()
+    app = pressed(open_app(maya, c=str(garden)), "keep-facts-yes")
+
+    assert [warning.value for warning in app.warning] == [StoreUnavailable.public]
+    assert "Shall Daybook" in html(app)
+
+
+# --- what was noted --------------------------------------------------------------------------------
+
+
+def test_what_was_noted_can_be_undone(open_app: OpenApp, maya: FakePerson, garden: ConversationId):
+    one = note(maya, garden, "Has a <b>dog</b>.")
+    app = open_app(maya, c=str(garden))
+    assert "Daybook noted: Has a &lt;b&gt;dog&lt;/b&gt;.</p>" in html(app)
+
+    pressed(app, f"take-back-{one.fact.id}")
+
+    assert texts(maya) == []
+    assert "Daybook noted" not in html(app)
+
+
+def test_what_took_the_place_of_another_fact_shows_it_and_gives_it_back(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId
+):
+    bern = fact("Lives in Bern.")
+    keep(maya, bern)
+    one = note(maya, garden, "Lives in Zurich.", replaced=bern)
+    app = open_app(maya, c=str(garden))
+    assert "noted: Lives in Zurich. <s>Lives in Bern.</s>" in html(app)
+
+    pressed(app, f"take-back-{one.fact.id}")
+
+    assert maya.memories.facts() == (bern,)
+
+
+def test_each_of_several_is_undone_alone_and_all_are_dismissed(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId
+):
+    dog, _, _ = (note(maya, garden, text) for text in ("Dog", "Cat", "Cow"))
+    app = open_app(maya, c=str(garden))
+
+    pressed(app, f"take-back-{dog.fact.id}")
+    assert html(app).count("Daybook noted") == 2
+    pressed(app, "dismiss-noted")
+
+    assert "Daybook noted" not in html(app)
+    assert texts(maya) == ["Cat", "Cow"]
+
+
+def test_it_is_gone_with_the_next_prompt(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+):
+    note(maya, garden, "Has a dog.")
+    conversations.go_on_elsewhere(garden, "Five")
+
+    app = open_app(maya, c=str(garden))
+
+    assert "Daybook noted" not in html(app)
+    assert texts(maya) == ["Has a dog."]
+
+
+def test_what_was_changed_since_is_not_undone(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId
+):
+    bern = fact("Lives in Bern.")
+    keep(maya, bern)
+    one = note(maya, garden, "Lives in Zurich.", replaced=bern)
+    app = open_app(maya, c=str(garden))
+    keep(maya, replace(one.fact, text="Lives in Basel."))
+
+    pressed(app, f"take-back-{one.fact.id}")
+
+    assert texts(maya) == ["Lives in Basel."]
+    assert "changed elsewhere" in app.warning[0].value
+    assert "Daybook noted" not in html(app)
+
+
+# --- the Memory page -------------------------------------------------------------------------------
+
+
+def test_the_page_is_in_the_menu_of_everybody(open_app: OpenApp, maya: FakePerson):
+    app = open_app(maya)
+
+    assert [link.label for link in app.sidebar.get("page_link")] == ["Memory"]
+
+
+def test_each_fact_has_where_it_came_from_and_when(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId
+):
+    space = Space(id=SpaceId(uuid4()), name="*Spanish*", created_at=NOON)
+    maya.spaces.keep(space)
+    keep(
+        maya,
+        fact("Mine :smile: ![](x)", 0),
+        fact("Noted", 1, source_conversation_id=garden),
+        fact("Of what is gone", 2, source_conversation_id=ConversationId(uuid4())),
+        fact("Of a space", 3, space_id=space.id),
+        fact("Of one conversation", 4, conversation_id=garden),
+    )
+
+    app = memory(open_app(maya))
+
+    said = "\n".join(lines(app))
+    assert safe_md.label("Mine :smile: ![](x)", 500) in said
+    assert [each.value.partition(" · ")[2] for each in app.main.caption][1:] == [
+        "only in its conversation · you wrote this",
+        r"only in \*Spanish\* · you wrote this",
+        "from a conversation that is gone",
+        "from",
+        "you wrote this",
+    ]
+    [link] = app.main.get("page_link")
+    assert link.proto.query_string == f"c={garden}"
+    assert link.label == "Garden"
+
+
+def test_a_fact_can_be_added(open_app: OpenApp, maya: FakePerson):
+    app = memory(open_app(maya))
+
+    app.text_input(key="new-fact").set_value("  I take my coffee  black ")
+    next(button for button in app.button if button.label == "Add").click().run()
+
+    assert texts(maya) == ["I take my coffee black"]
+    assert app.text_input(key="new-fact").value == ""
+
+
+def test_what_could_not_be_kept_stays_in_its_field(
+    open_app: OpenApp, maya: FakePerson, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object, **__: object) -> None:
+        raise StoreUnavailable
+
+    app = memory(open_app(maya))
+    monkeypatch.setattr(maya.memories, "keep", fail)
+
+    app.text_input(key="new-fact").set_value("I have a dog")
+    next(button for button in app.button if button.label == "Add").click().run()
+
+    assert [warning.value for warning in app.warning] == [StoreUnavailable.public]
+    assert app.text_input(key="new-fact").value == "I have a dog"
+
+
+def test_a_fact_can_be_changed_and_is_then_its_persons_own(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId
+):
+    one = note(maya, garden, "Lives in Bern.").fact
+    app = pressed(memory(open_app(maya)), f"edit-fact-{one.id}")
+
+    app.text_input(key=f"words-of-{one.id}").set_value("Lives in Zurich.").run()
+
+    [now] = maya.memories.facts()
+    assert (now.id, now.text) == (one.id, "Lives in Zurich.")
+    assert (now.source_id, now.source_conversation_id) == (None, None)
+    assert now.since > one.since
+    assert "you wrote this" in "\n".join(lines(app))
+    assert "leave-fact" not in keys(app)
+
+
+def test_a_change_can_be_left(open_app: OpenApp, maya: FakePerson):
+    one = fact("Lives in Bern.")
+    keep(maya, one)
+    app = pressed(memory(open_app(maya)), f"edit-fact-{one.id}")
+
+    pressed(app, "leave-fact")
+
+    assert maya.memories.facts() == (one,)
+    assert "leave-fact" not in keys(app)
+
+
+def test_what_another_tab_wrote_meanwhile_is_shown_before_it_is_replaced(
+    open_app: OpenApp, maya: FakePerson
+):
+    one = fact("Lives in Bern.")
+    keep(maya, one)
+    app = pressed(memory(open_app(maya)), f"edit-fact-{one.id}")
+    keep(maya, replace(one, text="Lives in Basel."))
+
+    app.text_input(key=f"words-of-{one.id}").set_value("Lives in Zurich.").run()
+
+    assert texts(maya) == ["Lives in Basel."]
+    assert "changed elsewhere" in app.warning[0].value
+    assert r"It says now: Lives in Basel\." in lines(app)
+    assert app.text_input(key=f"words-of-{one.id}").value == "Lives in Zurich."
+    app.text_input(key=f"words-of-{one.id}").set_value("Lives in Zurich").run()
+    assert texts(maya) == ["Lives in Zurich"]
+
+
+def test_a_deleted_fact_can_be_brought_back(open_app: OpenApp, maya: FakePerson):
+    dog, cat = fact("Has a <dog>.", 0), fact("Has a cat.", 1)
+    keep(maya, dog, cat)
+    app = pressed(memory(open_app(maya)), f"delete-fact-{dog.id}")
+    assert texts(maya) == ["Has a cat."]
+    assert "Deleted “Has a &lt;dog&gt;.”" in html(app)
+
+    pressed(app, f"restore-{dog.id}")
+
+    assert maya.memories.facts() == (dog, cat)
+    assert "Deleted" not in html(app)
+
+
+def test_all_are_deleted_once_that_is_confirmed(open_app: OpenApp, maya: FakePerson):
+    keep(maya, fact("Has a dog."), fact("Has a cat."))
+    app = pressed(memory(open_app(maya)), "danger-ask")
+    assert len(texts(maya)) == 2
+    assert any(each.value.startswith("2 facts will be destroyed") for each in app.markdown)
+
+    # in a browser the dialog runs alone; here the whole page does, so it is asked for again
+    app.button(key="danger-ask").click()
+    pressed(app, "danger-delete-all")
+
+    assert texts(maya) == []
+    assert [header.value for header in app.header] == ["Nothing is kept about you"]
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_it_is_switched_on_and_off_and_says_what_that_means(
+    open_app: OpenApp, maya: FakePerson, was_on: bool
+):
+    maya.profile.keep_facts(is_wanted=was_on)
+    keep(maya, fact("Has a dog."))
+    app = memory(open_app(maya))
+    assert app.toggle(key="keeps-facts").value is was_on
+
+    app.toggle(key="keeps-facts").set_value(not was_on).run()
+
+    assert maya.profile.known.keeps_facts is not was_on
+    assert ("Nothing is noted" in "\n".join(lines(app))) is was_on
+    assert texts(maya) == ["Has a dog."]
+
+
+def test_a_switch_that_could_not_be_stored_goes_back(open_app: OpenApp, maya: FakePerson):
+    app = memory(open_app(maya))
+    maya.profile.failure = StoreUnavailable()
+
+    app.toggle(key="keeps-facts").set_value(False).run()
+
+    assert app.toggle(key="keeps-facts").value is True
+    assert [warning.value for warning in app.warning] == [StoreUnavailable.public]
+
+
+def test_many_facts_come_in_parts(open_app: OpenApp, maya: FakePerson):
+    keep(maya, *(fact(f"Fact {number}", number) for number in range(60)))
+    app = memory(open_app(maya))
+    assert sum(key.startswith("edit-fact-") for key in keys(app)) == 50
+    assert "Fact 59" in lines(app)
+
+    pressed(app, "older-facts")
+
+    assert sum(key.startswith("edit-fact-") for key in keys(app)) == 60
+    assert "older-facts" not in keys(app)
+
+
+def test_a_database_that_is_away_is_said(open_app: OpenApp, maya: FakePerson):
+    maya.memories.failure = StoreUnavailable()
+
+    app = memory(open_app(maya))
+
+    assert [error.value for error in app.error] == [StoreUnavailable.public]
+
+
+def test_who_is_signed_out_is_asked_to_sign_in(tab: Tab):
+    app = AppTest.from_file(str(ROOT / "pages/memory.py"), default_timeout=30).run()
+
+    assert not app.toggle
+    assert "Sign in" in str(app.main)

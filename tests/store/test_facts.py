@@ -1,0 +1,421 @@
+"""Facts that are noted, from what a person says to the sealed row: all real but the model's words."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from services.chat import Chat, LiveTurns, Noted
+from services.domain import ConversationId, Fact, FactId, Outcome, Space, SpaceId
+from services.errors import StoreUnavailable
+from services.store.memories import FactChanged, Memories
+from services.store.profile import Profile
+from services.store.sessions import AppSession
+from services.store.spaces import Spaces
+from services.store.threads import Threads
+from tests.conftest import RunningStack
+from tests.fakes import INFO
+from tests.model_server import ModelServer
+from tests.store.conftest import SECONDS, done
+from tests.store.test_titles import books, limit_budget
+
+PROMPT = "I live in Bern with my dog Rex."
+DOG, BERN = "Has a dog called Rex.", "Lives in Bern."
+
+
+def answer(*add: str, **replaced: str) -> str:
+    names = [{"number": int(name[1:]), "fact": text} for name, text in replaced.items()]
+    return json.dumps({"add": add, "replace": names})
+
+
+@pytest.fixture
+def profile(maya: AppSession) -> Profile:
+    profile = Profile(maya)
+    profile.keep_facts(is_wanted=True)
+    return profile
+
+
+@pytest.fixture
+def memories(maya: AppSession) -> Memories:
+    return Memories(maya, Threads(maya))
+
+
+@pytest.fixture
+def chat(
+    maya: AppSession,
+    make_chat: Callable[..., Chat],
+    server: ModelServer,
+    profile: Profile,
+    memories: Memories,
+) -> Chat:
+    server.script(reply="How nice, and you drive a red car.")
+    server.script_facts(reply=answer(DOG))
+    server.requests.clear()
+    server.facts_requests.clear()
+    made = make_chat(maya)
+    return replace(made, preferences=profile.preferences, memories=memories)
+
+
+def settled(chat: Chat) -> None:
+    deadline = time.monotonic() + SECONDS
+    while chat.facts_coming():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def ask(
+    chat: Chat, prompt: str = PROMPT, conversation_id: ConversationId | None = None
+) -> ConversationId:
+    turn = done(chat.begin(conversation_id, prompt))
+    settled(chat)
+    return turn.conversation_id
+
+
+def texts(chat: Chat) -> list[str]:
+    return [fact.text for fact in chat.memories.facts()]
+
+
+def noted(chat: Chat, conversation_id: ConversationId) -> list[str]:
+    return [one.fact.text for one in chat.noted(conversation_id)]
+
+
+def test_what_a_person_says_of_themself_is_noted_with_where_it_came_from(
+    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
+):
+    before = datetime.now(UTC)
+
+    conversation_id = ask(chat)
+
+    (fact,) = Memories(maya, Threads(maya)).facts()
+    prompt, _ = chat.open(conversation_id).messages
+    assert (fact.text, fact.source_id) == (DOG, prompt.id)
+    assert (fact.source_conversation_id, fact.conversation_id) == (conversation_id, None)
+    assert before < fact.since < datetime.now(UTC)
+    assert noted(chat, conversation_id) == [DOG]
+    [asked] = server.facts_requests
+    assert f"user> {PROMPT}\nassistant> How nice" in asked.prompt
+    entries, agrees = books(stack, maya)
+    assert [purpose for purpose, *_ in entries] == ["reply", "facts"]
+    assert agrees
+
+
+def test_it_is_sealed_and_is_no_message(chat: Chat, stack: RunningStack, maya: AppSession):
+    conversation_id = ask(chat)
+
+    with stack.connect() as database:
+        (rows,) = database.execute(
+            "select string_agg(m::text, '') from public.memories m where user_id = %s",
+            [maya.user_id],
+        ).fetchone()
+    assert "Rex" not in rows
+    thread = chat.open(conversation_id)
+    assert len(thread.messages) == 2
+    assert thread.is_whole
+
+
+def test_another_conversation_knows_it(chat: Chat, server: ModelServer):
+    ask(chat)
+    server.script_facts(reply=answer())
+
+    ask(chat, "What shall I buy?")
+
+    system = server.requests[-1].body["messages"][0]["content"]
+    assert system.startswith("Be kind.\n\n[Facts that were kept about the user.")
+    assert DOG in system
+    assert f"> 1. {DOG}" in server.facts_requests[-1].prompt
+
+
+@pytest.mark.parametrize("choice", [None, False])
+def test_nothing_is_asked_nor_noted_unless_it_is_wanted(
+    chat: Chat, profile: Profile, server: ModelServer, choice: bool | None
+):
+    profile._change(lambda known: known.model_copy(update={"keeps_facts": choice}))
+
+    conversation_id = ask(chat)
+
+    assert server.facts_requests == []
+    assert (texts(chat), noted(chat, conversation_id)) == ([], [])
+
+
+def test_who_switches_it_off_meanwhile_keeps_nothing(
+    chat: Chat, profile: Profile, server: ModelServer
+):
+    server.script_facts(reply=answer(DOG), delay=0.6)
+    done(chat.begin(None, PROMPT))
+    server.wait_until(lambda server: server.facts_requests)
+
+    profile.keep_facts(is_wanted=False)
+
+    settled(chat)
+    assert texts(chat) == []
+
+
+def test_followers_hear_done_before_it_is_asked_and_may_go_on(chat: Chat, server: ModelServer):
+    server.script_facts(reply=answer(DOG), delay=1.0)
+
+    turn = done(chat.begin(None, PROMPT))
+
+    assert chat.facts_coming() == {turn.conversation_id}
+    assert noted(chat, turn.conversation_id) == []
+    chat.open(turn.conversation_id)
+    server.wait_until(lambda server: server.facts_requests)
+    assert done(chat.begin(turn.conversation_id, "And now?")).failure is None
+    assert len(server.facts_requests) == 1  # one at a time
+    settled(chat)
+    assert texts(chat) == [DOG]
+
+
+def test_what_contradicts_a_fact_takes_its_place(chat: Chat, server: ModelServer):
+    server.script_facts(reply=answer(BERN))
+    conversation_id = ask(chat)
+    (old,) = chat.memories.facts()
+    server.script_facts(reply=answer(DOG, _1="Lives in Zurich."))
+
+    ask(chat, "I moved to Zurich, and have a dog.", conversation_id)
+
+    zurich, dog = sorted(chat.memories.facts(), key=lambda fact: fact.id != old.id)
+    assert (zurich.text, dog.text) == ("Lives in Zurich.", DOG)
+    assert zurich.since > old.since
+    assert zurich.source_id == chat.open(conversation_id).messages[2].id
+    assert set(chat.noted(conversation_id)) == {Noted(dog), Noted(zurich, old)}
+
+
+def test_what_was_noted_can_be_taken_back(chat: Chat, server: ModelServer):
+    server.script_facts(reply=answer(BERN))
+    conversation_id = ask(chat)
+    before = chat.memories.facts()
+    server.script_facts(reply=answer(DOG, _1="Lives in Zurich."))
+    ask(chat, "I moved to Zurich, and have a dog.", conversation_id)
+
+    for one in chat.noted(conversation_id):
+        chat.take_back(conversation_id, one)
+
+    assert chat.memories.facts() == before
+    assert chat.noted(conversation_id) == ()
+
+
+def test_what_was_changed_since_is_not_taken_back_but_no_longer_shown(
+    chat: Chat, server: ModelServer
+):
+    server.script_facts(reply=answer(BERN))
+    conversation_id = ask(chat)
+    server.script_facts(reply=answer(_1="Lives in Zurich."))
+    ask(chat, "I moved to Zurich.", conversation_id)
+    [one] = chat.noted(conversation_id)
+    mine = replace(one.fact, text="Lives in Basel.")
+    chat.memories.keep(mine, replaces=one.fact)
+
+    with pytest.raises(FactChanged):
+        chat.take_back(conversation_id, one)
+
+    assert chat.noted(conversation_id) == ()
+    assert texts(chat) == ["Lives in Basel."]
+
+
+def test_a_dismissed_note_is_kept_and_not_shown_again(chat: Chat):
+    conversation_id = ask(chat)
+
+    chat.noting.dismiss(conversation_id, chat.noted(conversation_id))
+
+    assert chat.noted(conversation_id) == ()
+    assert texts(chat) == [DOG]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"status": 500},
+        {"fault": "drop", "tokens": 9, "after": 3},
+        {"fault": "html"},
+        {"fault": "empty"},
+        {"reply": "***"},
+        {"reply": f"Sure! {answer(DOG)}"},
+        {"reply": "word " * 4000},
+        {"reply": answer(DOG, _1=BERN)},
+        {"reply": answer("dog 1", "dog 2", "dog 3", "dog 4")},
+        {"reply": answer("Drives a red car.")},  # said the assistant
+    ],
+    ids=lambda script: str(script)[:40],
+)
+def test_a_model_that_fails_or_answers_rubbish_changes_nothing(
+    chat: Chat,
+    server: ModelServer,
+    maya: AppSession,
+    stack: RunningStack,
+    script: dict[str, object],
+):
+    server.script_facts(**script)
+
+    conversation_id = ask(chat)
+
+    assert server.facts_requests
+    assert (texts(chat), noted(chat, conversation_id)) == ([], [])
+    assert done(chat.begin(conversation_id, "And now?")).failure is None
+    settled(chat)
+    assert books(stack, maya)[1]
+
+
+def test_without_money_nothing_is_asked(
+    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
+):
+    server.script(reply="How nice.", tokens=1, delay=0.5)
+    server.script_facts(reply=answer(DOG))
+    turn = chat.begin(None, PROMPT)
+    limit_budget(stack, maya, 0)
+
+    done(turn)
+    settled(chat)
+
+    assert turn.failure is None
+    assert server.facts_requests == []
+    assert texts(chat) == []
+
+
+def test_a_reply_that_was_stopped_is_not_looked_through(chat: Chat, server: ModelServer):
+    server.script(tokens=400, rate=20)
+    server.script_facts(reply=answer(DOG))
+    turn = chat.begin(None, PROMPT)
+    next(said for said in turn.follow() if said)
+
+    turn.stop()
+
+    done(turn)
+    settled(chat)
+    assert chat.open(turn.conversation_id).messages[-1].outcome is Outcome.STOPPED
+    assert server.facts_requests == []
+
+
+def test_a_prompt_that_is_answered_anew_is_not_asked_about_again(chat: Chat, server: ModelServer):
+    conversation_id = ask(chat)
+    chat.take_back(conversation_id, *chat.noted(conversation_id))
+
+    done(chat.retry(conversation_id))
+
+    settled(chat)
+    assert len(server.facts_requests) == 1
+    assert texts(chat) == []
+
+
+def test_a_prompt_whose_facts_never_came_is_asked_about_again(chat: Chat, server: ModelServer):
+    server.script_facts(status=500)
+    conversation_id = ask(chat)
+    server.script_facts(reply=answer(DOG))
+
+    done(chat.retry(conversation_id))
+
+    settled(chat)
+    assert texts(chat) == [DOG]
+
+
+def test_what_cannot_be_read_is_not_looked_through(
+    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer, make_chat
+):
+    conversation_id = ask(chat)
+    ask(chat, "I have a cat.", conversation_id)
+    with stack.connect() as database:
+        database.execute(
+            "update public.messages m set body = o.body from public.messages o"
+            " where m.conversation_id = %(id)s and o.conversation_id = %(id)s"
+            " and (m.seq, o.seq) in ((1, 3), (3, 1))",
+            {"id": conversation_id},
+        )
+    server.facts_requests.clear()
+    other = replace(
+        make_chat(maya), preferences=chat.preferences, memories=chat.memories
+    )  # which has not read it yet
+
+    thread = other.open(conversation_id)
+    note = done(other.begin(None, PROMPT))  # a whole one is, all the same
+    settled(other)
+
+    assert not thread.is_whole
+    assert len(server.facts_requests) == 1
+    other._note(conversation_id, thread.messages[-2].id)
+    assert len(server.facts_requests) == 1
+    assert noted(other, note.conversation_id) == []  # it was known
+
+
+def test_what_is_said_in_a_space_is_kept_there(chat: Chat, maya: AppSession, server: ModelServer):
+    spaces = Spaces(maya)
+    space = Space(id=SpaceId(uuid4()), name="Kennel", created_at=datetime.now(UTC))
+    spaces.keep(space)
+    chat = replace(chat, spaces=spaces.all)
+
+    done(chat.begin(None, PROMPT, space_id=space.id))
+    settled(chat)
+
+    (fact,) = chat.memories.facts()
+    assert (fact.text, fact.space_id) == (DOG, space.id)
+    ask(chat, "What shall I buy?")
+    assert DOG not in str(server.requests[-1].body)
+
+
+def test_facts_of_elsewhere_are_neither_shown_nor_replaced(chat: Chat, server: ModelServer):
+    elsewhere = Fact(
+        id=FactId(uuid4()), text=BERN, since=datetime.now(UTC), conversation_id=ask(chat, "Hello")
+    )
+    for fact in chat.memories.facts():
+        chat.memories.forget(fact.id)
+    chat.memories.keep(elsewhere)
+    server.script_facts(reply=answer(_1="Lives in Zurich."))
+
+    ask(chat, "I live in Zurich")
+
+    assert BERN not in server.facts_requests[-1].prompt
+    assert texts(chat) == [BERN]
+
+
+def test_a_fact_is_noted_though_the_next_cannot_be_kept(
+    chat: Chat, server: ModelServer, memories: Memories, monkeypatch: pytest.MonkeyPatch
+):
+    server.script_facts(reply=answer(DOG, BERN))
+    keep, kept = memories.keep, []
+
+    def once(fact: Fact, *, replaces: Fact | None = None) -> None:
+        if kept:
+            raise StoreUnavailable
+        kept.append(fact)
+        keep(fact, replaces=replaces)
+
+    monkeypatch.setattr(memories, "keep", once)
+
+    assert noted(chat, ask(chat)) == [DOG]
+    assert texts(chat) == [DOG]
+
+
+def test_who_leaves_has_no_more_noted(chat: Chat, server: ModelServer):
+    server.script_facts(fault="hang-headers")
+    done(chat.begin(None, PROMPT))
+    server.wait_until(lambda server: server.facts_requests)
+
+    chat.leave()
+
+    settled(chat)
+    server.wait_until(lambda server: server.facts_requests[0].end == "left")
+    assert texts(chat) == []
+
+
+def test_what_is_deleted_meanwhile_leaves_nothing(chat: Chat, server: ModelServer):
+    server.script_facts(reply=answer(DOG), delay=1.5)
+    turn = done(chat.begin(None, PROMPT))
+    server.wait_until(lambda server: server.facts_requests)
+
+    chat.discard(turn.conversation_id, 20)
+
+    settled(chat)
+    assert texts(chat) == []
+
+
+def test_a_small_context_is_enough(
+    chat: Chat, maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer
+):
+    small = make_chat(maya, LiveTurns(), replace(INFO, context_tokens=1200, reply_tokens=200))
+    small = replace(small, preferences=chat.preferences, memories=chat.memories)
+
+    ask(small, f"{PROMPT} {'More of it. ' * 120}")
+
+    assert texts(small) == [DOG]
