@@ -37,7 +37,7 @@ def dialog(conversation_id: ConversationId) -> None:
                 st.rerun()
             if is_anew:
                 person.chat.rebuild_summary(_as_seen(thread, seen))
-                st.toast("The summary is being made anew.")
+                st.session_state.news = "The summary is being made anew."
                 st.rerun()
         except Stale:
             st.session_state.seen_summary = thread.summary
