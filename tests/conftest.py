@@ -24,11 +24,6 @@ if "CI" not in os.environ:  # there Hypothesis does this by itself
     hypothesis.settings.load_profile("any-machine")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first, or one worker is at them when the others have nothing left to do."""
-    items.sort(key=lambda item: "journeys" not in item.path.parts)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningStack:
     """Postgres and the Supabase API over it, without a model."""
