@@ -1844,12 +1844,6 @@ MUTANTS = (
         "    st.session_state.setdefault(_SWITCH, is_on)",
         "tests/pages/test_facts_page.py::test_a_switch_that_could_not_be_stored_goes_back",
     ),
-    Mutant(
-        "assets/style.css",
-        '.stApp:has(.st-key-stop[data-stale="false"]) :is(.st-key-noted, .st-key-facts-offer):not(:has([data-stale="false"])) { display: none }\n',
-        "",
-        "tests/journeys/test_facts.py::test_a_fact_is_offered_noted_known_elsewhere_and_undone",
-    ),
 )
 
 

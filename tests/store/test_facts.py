@@ -394,8 +394,9 @@ def test_who_leaves_has_no_more_noted(chat: Chat, server: ModelServer):
 
     chat.leave()
 
+    # before the silence alone would have ended it
+    server.wait_until(lambda server: server.facts_requests[0].end == "left", within=3)
     settled(chat)
-    server.wait_until(lambda server: server.facts_requests[0].end == "left")
     assert texts(chat) == []
 
 
