@@ -5,7 +5,7 @@ from streamlit import config
 from streamlit.runtime.pages_manager import PagesManager
 
 from pages import _session, sign_in
-from pages._parts import browser, facts, outage, sidebar, undo
+from pages._parts import browser, facts, outage, sidebar, temporary, undo
 from services import bootstrap
 from services.errors import Misconfigured
 
@@ -69,6 +69,7 @@ else:
             pages.append(st.Page(sidebar.ADMIN, title="People"))
     page = st.navigation(pages, position="hidden")
     if person:
+        temporary.end_if_left(page)
         _session.follow_lead(page)
         undo.draw()
     if bootstrap.life().trouble:

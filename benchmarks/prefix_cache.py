@@ -11,17 +11,17 @@ sliding window, which drops the oldest pair until the rest fits, at each turn: i
 
 import argparse
 import json
-import math
 import random
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from statistics import fmean, median
 from uuid import UUID
 
+from services.chat.recollection import passages
 from services.domain import (
+    ConversationId,
     Full,
     MemoryPolicy,
     Message,
@@ -37,6 +37,7 @@ from services.memory import (
     ContextPlan,
     History,
     Recalled,
+    RecallIndex,
     RegexCounter,
     RememberingCounter,
     plan_compaction,
@@ -56,6 +57,8 @@ COMMON_WORDS = (
 COMMON = COMMON_WORDS.split()
 SYLLABLES = [first + vowel for first in "bdfgklmnprstvz" for vowel in "aeiou"]
 MANY = 5000  # messages
+RANKED = 200
+CONVERSATION = ConversationId(UUID(int=0))
 Figures = dict[str, float]
 
 
@@ -140,11 +143,13 @@ class Run:
         """Take each turn as the app would."""
         past: tuple[Message, ...] = ()
         history = History(self.instructions, past, None)
-        ranking = Ranking()
+        index, said = RecallIndex(), dict[MessageId, Message]()
         for turn in talk:
             asked = replace(history, past=past, prompt=turn.prompt.body)
             if isinstance(self.policy, Retrieval):
-                asked = replace(asked, ranked=ranking.of(turn.prompt.body))
+                hits = index.search(turn.prompt.body, RANKED)
+                ranked = (Recalled(said[hit.id], hit.score, hit.matched) for hit in hits)
+                asked = replace(asked, ranked=tuple(ranked))
             plan = self.plan(asked)
             is_new = (plan.start_seq, plan.epoch_seq) != (history.start_seq, history.epoch_seq)
             self.views += is_new
@@ -165,7 +170,8 @@ class Run:
                 recalled_before={**history.recalled_before, turn.prompt.id: recalled},
             )
             past = (*past, turn.prompt, turn.reply)
-            ranking.add(turn.prompt, turn.reply)
+            index.add(passages(CONVERSATION, (turn.prompt, turn.reply)))
+            said |= {turn.prompt.id: turn.prompt, turn.reply.id: turn.reply}
             if isinstance(self.policy, Summary):
                 history = self.compacted(replace(history, past=past))
         return self
@@ -328,37 +334,6 @@ def message(seq: int, role: Role, body: str) -> Message:
 def at(seq: int) -> datetime:
     """Forty messages a day."""
     return datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(days=seq // 40, minutes=seq % 40)
-
-
-@dataclass(slots=True)
-class Ranking:
-    """Messages by the words that they share with a prompt, the rare ones first."""
-
-    said: list[tuple[Message, Counter[str]]] = field(
-        default_factory=list[tuple[Message, Counter[str]]]
-    )
-    spread: Counter[str] = field(default_factory=Counter[str])  # messages that hold a word
-
-    def add(self, *messages: Message) -> None:
-        for each in messages:
-            words = Counter(each.body.split())
-            self.said.append((each, words))
-            self.spread.update(words.keys())
-
-    def of(self, prompt: str, limit: int = 200) -> tuple[Recalled, ...]:
-        asked = set(prompt.split()) - set(COMMON)
-        rare = {
-            word: math.log(1 + len(self.said) / self.spread[word])
-            for word in asked & self.spread.keys()
-        }
-        scored: list[Recalled] = []
-        for each, words in self.said:
-            if shared := words.keys() & rare.keys():
-                long = 0.5 + 0.5 * words.total() / 120
-                score = sum(rare[word] * 2 * words[word] / (words[word] + long) for word in shared)
-                scored.append(Recalled(each, score, tuple(sorted(shared))))
-        scored.sort(key=lambda each: (-each.score, each.message.seq))
-        return tuple(scored[:limit])
 
 
 if __name__ == "__main__":

@@ -121,9 +121,10 @@ class _Kept:
 
     refusals: list[Refusal] = field(default_factory=list[Refusal])
     at_work: int = 0  # callbacks
+    left: set[ConversationId] = field(default_factory=set[ConversationId])  # for good
 
     def keep(self, refusal: Refusal) -> None:
-        if refusal not in self.refusals:
+        if refusal not in self.refusals and refusal.place not in self.left:
             self.refusals.append(refusal)
 
 
@@ -137,14 +138,19 @@ def is_at_work() -> bool:
 
 
 @contextmanager
-def keep_errors(prompt: str = "", place: ConversationId | None = None) -> Generator[None]:
-    """In a callback, which runs before anything is drawn: keep an AppError for the page to say."""
+def keep_errors(
+    prompt: str = "", place: ConversationId | None = None, *, is_unsent_kept: bool = True
+) -> Generator[None]:
+    """In a callback, which runs before anything is drawn: keep an AppError for the page to say.
+
+    *is_unsent_kept*: who is signed out meanwhile finds the prompt again.
+    """
     kept = _kept()
     kept.at_work += 1
     try:
         yield
     except SignedOut:  # the run that follows draws the sign-in page
-        st.session_state.unsent = prompt
+        st.session_state.unsent = prompt if is_unsent_kept else ""
     except AppError as error:
         kept.keep(Refusal(error.public, prompt, place))
     finally:
@@ -159,6 +165,13 @@ def keep(refusal: Refusal) -> None:
 def kept_errors() -> tuple[Refusal, ...]:
     """What callbacks were refused, until `forget_errors`: another run may cut short the one that says it."""
     return tuple(_kept().refusals)
+
+
+def forget_refusals_of(place: ConversationId) -> None:
+    """Nobody goes back to where these prompts were written, nor where others are still to be refused."""
+    kept = _kept()
+    kept.left.add(place)
+    kept.refusals = [refusal for refusal in kept.refusals if refusal.place != place]
 
 
 def forget_errors(said: Collection[Refusal]) -> None:

@@ -15,12 +15,15 @@ from pages._parts import (
     models,
     sidebar,
     spaces,
+    temporary,
     turns,
 )
 from pages._session import Refusal, forget_errors, person_services, show_errors
 from services.domain import MessageId
 
 person = person_services()
+held = temporary.here()
+desk = held or person
 sidebar.draw_top()
 welcome = st.empty()  # drawn in every state: what it showed must go at once when a reply streams
 thread, turn, box, space_id, space = None, None, None, None, None
@@ -29,25 +32,27 @@ begun = turns.begun_thread()
 soon = turns.Soon(is_later=begun is not None)
 
 with show_errors():
-    conversation_id = conversation.asked_for()
-    thread = begun or (person.chat.open(conversation_id) if conversation_id else None)
-    turn = person.chat.live(thread.conversation.id) if thread else None
+    conversation_id = conversation.asked_for(held)
+    thread = begun or (desk.chat.open(conversation_id) if conversation_id else None)
+    turn = desk.chat.live(thread.conversation.id) if thread else None
     thread = conversation.read_branch(thread, turn) if thread else None
     space_id = spaces.chosen(person)
     space = person.chat.space(space_id)
-    setup = person.chat.setup(thread, models.picked(), space_id)
-    plan = memory.plan_of(person.chat, thread, setup) if thread else None
+    setup = desk.chat.setup(thread, models.picked(), space_id)
+    plan = memory.plan_of(desk.chat, thread, setup) if thread else None
     if thread is None:
-        conversation.draw_welcome(welcome, space)
+        conversation.draw_welcome(welcome, person, held, space)
     else:
-        soon(conversation.draw_title(thread), partial(conversation.draw_menus, person, thread))
+        soon(
+            conversation.draw_title(thread), partial(conversation.draw_menus, person, held, thread)
+        )
         with st.container(gap="small", key="thread"):
             layout = conversation.lay_out(thread)
             soon(
                 layout.top,
                 partial(
                     conversation.draw_messages,
-                    person,
+                    desk,
                     thread,
                     plan,
                     layout,
@@ -61,20 +66,22 @@ with show_errors():
                 if turn:
                     box = messages.draw_coming()
                 elif thread.messages:
-                    messages.draw_end(person, thread)
-                    facts.draw_noted(person.chat, thread)
-                    facts.draw_offer(person, thread)
+                    messages.draw_end(desk, thread)
+                    if not held:
+                        facts.draw_noted(person.chat, thread)
+                        facts.draw_offer(person, thread)
     models.draw_notices(thread, setup)
-    said = turns.draw_refusals(conversation_id)
+    place = held.id if held else conversation_id
+    said = turns.draw_refusals(place)
 
     typed = st.chat_input(
         "Write to Daybook",
         key="composer",
         submit_mode="disable",
         on_submit=turns.send,
-        args=[thread, space_id],
+        args=[thread, space_id, held],
     )
-    turns.give_back_untaken(typed, conversation_id)
+    turns.give_back_untaken(typed, place)
     soon(
         st.container(key="drafts-place"),
         partial(
@@ -82,12 +89,11 @@ with show_errors():
             person.conversations.user_id,
             thread,
             given=next((refusal.prompt for refusal in said if refusal.prompt), None),
-            has_begun=bool(begun),
+            has_begun=bool(begun) or temporary.has_switched_off(),
+            is_kept=held is None,
         ),
     )
-    soon(
-        composer.place_tools(), partial(composer.draw_tools, person.chat, thread, setup, plan, turn)
-    )
+    soon(composer.place_tools(), partial(composer.draw_tools, desk.chat, thread, setup, plan, turn))
 
 
 def draw_the_rest() -> None:
@@ -95,7 +101,7 @@ def draw_the_rest() -> None:
     soon.catch_up()
     if thread:
         browser.hear_acts(turns.act, thread.conversation.id)
-    sidebar.draw_rest(person, thread.conversation if thread else None, space)
+    sidebar.draw_rest(person, thread.conversation if thread and not held else None, space)
     if thread:
         conversation.note_read(person, thread)
     forget_errors(said)
@@ -106,18 +112,18 @@ def heard() -> tuple[str, MessageId | None]:
     if turn:
         return "A reply is coming.", turn.prompt_id
     if thread and turns.has_ended(thread.conversation.id):
-        return messages.ending(person, thread), thread.branch()[-1].id
+        return messages.ending(desk, thread), thread.branch()[-1].id
     return "", None
 
 
 is_dialog_open = dialogs.open_asked()
-if turn and box and not is_dialog_open:
-    with show_errors():
+with show_errors():
+    if turn and box and not is_dialog_open:
         turns.follow(turn, box, meanwhile=draw_the_rest)
-else:
-    if turn and box:
-        turns.glance(turn, box)
-    expected = turns.expected_news(person.chat)
-    draw_the_rest()
-    if not is_dialog_open:  # which would be closed
-        turns.await_news(person.chat, expected)
+    else:
+        if turn and box:
+            turns.glance(turn, box)
+        expected = turns.expected_news(person.chat, desk.chat)
+        draw_the_rest()
+        if not is_dialog_open:  # which would be closed
+            turns.await_news(expected, person.chat, desk.chat)

@@ -2,19 +2,22 @@
 
 import streamlit as st
 
-from pages._parts import dialogs, facts, sidebar, turns
+from pages._parts import dialogs, facts, recall, sidebar, turns
 from pages._session import forget_errors, person_services, show_errors
 
 person = person_services()
 sidebar.draw_top()
 with show_errors():
-    is_on = bool(person.profile.preferences().keeps_facts)
+    preferences = person.profile.preferences()
+    is_on = bool(preferences.keeps_facts)
     kept = person.memories.facts()
     with st.container(gap=2):
         st.title("Memory", anchor=False)
         st.markdown(":gray[What Daybook keeps about you across conversations, sealed as they are.]")
     with st.container(gap=2):
         facts.draw_switch(is_on=is_on)
+    with st.container(gap=2):
+        recall.draw_switch(is_on=preferences.recalls_elsewhere)
     said = turns.draw_refusals(has_composer=False)
     facts.draw_adding()
     if kept:

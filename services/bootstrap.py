@@ -14,7 +14,17 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from services import embedded, settings
-from services.chat import Chat, LiveTurns, Noting, Summarising, Titling
+from services.chat import (
+    Chat,
+    Elsewhere,
+    LiveTurns,
+    Noting,
+    NotNoting,
+    Summarising,
+    TemporaryChat,
+    TemporaryChats,
+    Titling,
+)
 from services.crypto import RootKeys, ServerProof
 from services.domain import Account, AccountRole, SessionId
 from services.embedded import Endpoints, Stack
@@ -22,17 +32,22 @@ from services.embedded.mended import MendedTransport
 from services.errors import AppError, StoreUnavailable
 from services.events import log_event
 from services.llm import ModelInfo, Models, Offer, OpenAIModel, connect, known_model
-from services.memory import RegexCounter, RememberingCounter, TokenCounter
+from services.memory import KindCounter, RegexCounter, RememberingCounter
 from services.settings import Settings
 from services.store import accounts
 from services.store.conversations import Conversations
+from services.store.corpus import Corpus
+from services.store.fresh import Fresh
 from services.store.gateway import Gateway, ServerCalls
 from services.store.memories import Memories
 from services.store.profile import Profile
 from services.store.reach import Reach
+from services.store.rows import policy_named
 from services.store.sessions import AppSession, Cookie, Sessions
 from services.store.spaces import Spaces
+from services.store.temporary import TemporaryConversation
 from services.store.threads import Threads
+from services.store.turns import UnkeptTurns
 from services.store.usage import Usage
 from services.web import frontend
 from services.web.doors import Doors, Limits, Origin
@@ -55,6 +70,7 @@ _OPENAI = "https://api.openai.com/v1"
 _LOCAL_FIRST_TOKEN_SECONDS = 180.0
 _TAB_PATIENCE_SECONDS = 10.0  # less than the 15 for which a browser waits
 _SWEEP_SECONDS = 10.0
+_LOOK_SECONDS = 3.0  # between two looks for pages that are gone
 _GLANCE = httpx.Timeout(4.0, connect=2.0)  # what answers later is as good as away
 _TEXTS = 50_000  # whose counts are remembered: at most some 25 MB
 _ACCOUNT_SECONDS = 5.0  # how long what a person may spend is not asked for again
@@ -116,9 +132,8 @@ class Shared:
     models: Models
     summarising: Summarising = field(default_factory=Summarising)
     noting: Noting = field(default_factory=Noting)
-    counter: TokenCounter = field(
-        default_factory=lambda: RememberingCounter(RegexCounter(), _TEXTS)
-    )
+    temporary: TemporaryChats = field(default_factory=TemporaryChats)
+    counter: KindCounter = field(default_factory=lambda: RememberingCounter(RegexCounter(), _TEXTS))
     people: "dict[SessionId, PersonServices]" = field(repr=False)
 
     def sweep(self) -> None:
@@ -129,7 +144,7 @@ class Shared:
 class PersonServices:
     """What the pages may use once somebody is signed in."""
 
-    def __init__(self, session: AppSession, shared: Shared, instructions: str) -> None:
+    def __init__(self, session: AppSession, shared: Shared, chosen: Settings) -> None:
         threads = Threads(session)
         self.conversations = Conversations(session, threads)
         self.memories = Memories(session, threads)
@@ -141,17 +156,57 @@ class PersonServices:
             live_turns=shared.live_turns,
             models=shared.models,
             counter=shared.counter,
-            instructions=instructions,
+            instructions=chosen.instructions,
             sweep=shared.sweep,
             preferences=self.profile.preferences,
+            first_policy=policy_named(chosen.policy, chosen.window_messages),
+            window_messages=chosen.window_messages,
             titling=shared.titling,
             summarising=shared.summarising,
             noting=shared.noting,
             memories=self.memories,
             spaces=self.spaces.all,
+            elsewhere=Elsewhere(Corpus(session, threads)),
         )
-        self._session = session
-        self._account: tuple[float, Account] | None = None
+        self._session, self._shared = session, shared
+        self._account = Fresh(self._read_account, _ACCOUNT_SECONDS)
+
+    def begin_temporary(
+        self,
+        *,
+        reads_facts: bool,
+        is_there: Callable[[], bool],
+        in_place_of: TemporaryChat | None = None,
+    ) -> TemporaryChat:
+        """A chat that lasts as long as the page that *is_there*, and of which nothing is written.
+
+        What is said in it is held by nothing else that is shared: neither turns nor recollection.
+        """
+        store = TemporaryConversation(
+            UnkeptTurns(self._session), in_place_of.id if in_place_of else None
+        )
+        chat = Chat(
+            store=store,
+            live_turns=LiveTurns(),
+            models=self._shared.models,
+            counter=self._shared.counter,
+            instructions=self.chat.instructions,
+            sweep=self._shared.sweep,
+            preferences=self.profile.preferences,
+            first_policy=self.chat.first_policy,
+            window_messages=self.chat.window_messages,
+            noting=NotNoting(),
+            memories=self.memories if reads_facts else None,
+        )
+        begun = TemporaryChat(
+            conversations=store,
+            owner=self._session.id,
+            reads_facts=reads_facts,
+            is_there=is_there,
+            _chat=chat,
+        )
+        self._shared.temporary.add(begun)
+        return begun
 
     @property
     def account(self) -> Account:
@@ -159,21 +214,17 @@ class PersonServices:
 
         Raise SignedOut, StoreUnavailable.
         """
-        now = time.monotonic()
-        if self._account is None or now - self._account[0] > _ACCOUNT_SECONDS:
-            try:
-                self._session.keep_fresh()
-                self._account = now, accounts.account(self._session.client, self._session.email)
-            except StoreUnavailable:
-                if self._account is None:
-                    raise
-        return self._account[1]
+        return self._account.get()
 
     @property
     def is_admin(self) -> bool:
         """Whether they were one when last asked, for menus: no page need wait for it. Raise as `account`."""
-        account = self._account[1] if self._account else self.account
+        account = self._account.last or self.account
         return account.role is AccountRole.ADMIN
+
+    def _read_account(self) -> Account:
+        self._session.keep_fresh()
+        return accounts.account(self._session.client, self._session.email)
 
 
 def person_services(session_id: str | None) -> PersonServices | None:
@@ -188,7 +239,7 @@ def person_services(session_id: str | None) -> PersonServices | None:
         return None
     person = shared.people.get(session.id)
     if person is None:
-        person = PersonServices(session, shared, _begun().settings.instructions)
+        person = PersonServices(session, shared, _begun().settings)
         person = shared.people.setdefault(session.id, person)
         if (
             shared.visitors.by_id(session.id) is None
@@ -236,14 +287,14 @@ def stop_turns() -> None:
     """Let what is being said be stored before the backend goes."""
     if _is_built():
         shared = _shared()
-        asides = [shared.summarising.turns, shared.noting.turns]
-        if shared.titling:
-            asides.append(shared.titling.turns)
-        for turns in asides:
-            turns.stop(within=0.0)
+        asides = [each for each in (shared.titling, shared.summarising, shared.noting) if each]
+        for aside in asides:
+            aside.turns.stop(within=0.0)
+        shared.temporary.stop(within=0.0)
         shared.live_turns.stop(within=0.8)
-        for turns in asides:
-            turns.stop(within=0.1)
+        shared.temporary.stop(within=0.2)
+        for aside in asides:
+            aside.turns.stop(within=0.1)
 
 
 def _is_built() -> bool:
@@ -286,11 +337,18 @@ def _build() -> Shared:
         lifetime_seconds=chosen.session_lifetime_seconds,
     )
     people: dict[SessionId, PersonServices] = {}
-    visitors = Visitors(
-        sessions,
-        on_leave=lambda session: _leave(people.get(session.id)),
-        on_forget=lambda session: people.pop(session.id, None),
-    )
+    temporary = TemporaryChats()
+
+    def leave(session: AppSession) -> None:
+        temporary.end_of(session.id)
+        if person := people.get(session.id):
+            person.chat.leave()
+
+    def forget(session: AppSession) -> None:
+        people.pop(session.id, None)
+        temporary.end_of(session.id)
+
+    visitors = Visitors(sessions, on_leave=leave, on_forget=forget)
     shared = Shared(
         gateway=gateway,
         server=server,
@@ -298,17 +356,14 @@ def _build() -> Shared:
         live_turns=live_turns,
         titling=Titling() if chosen.titles else None,
         models=_models(chosen, at),
+        temporary=temporary,
         people=people,
     )
     glances = ServerCalls(Gateway.to(url, key, transport, timeout=_GLANCE).client(), proof)
     _begin_thread("reach", _keep_asking, reach, glances, begun.life)
     _begin_thread("sweep", _keep_sweeping, shared)
+    _begin_thread("temporary", _keep_looking, temporary)
     return shared
-
-
-def _leave(person: PersonServices | None) -> None:
-    if person:
-        person.chat.leave()
 
 
 def _models(chosen: Settings, at: Endpoints) -> Models:
@@ -361,3 +416,12 @@ def _keep_sweeping(shared: Shared) -> None:
             log_event("sweep.missed")
         except Exception:  # a bug, seen in the log; the next sweep is still due
             _logger.exception("a sweep failed")
+
+
+def _keep_looking(temporary: TemporaryChats) -> None:
+    while True:
+        time.sleep(_LOOK_SECONDS)
+        try:
+            temporary.end_deserted()
+        except Exception:  # a bug, seen in the log; the next look is still due
+            _logger.exception("a look at temporary chats failed")

@@ -109,6 +109,14 @@ class Conversation:
     space_id: SpaceId | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A conversation as far as whoever searches all of them has to know it."""
+
+    last_seq: int
+    space_id: SpaceId | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
     """A named folder of conversations, with what holds for all of them."""
@@ -137,6 +145,21 @@ class Fact:
     conversation_id: ConversationId | None = None
     space_id: SpaceId | None = None
 
+    @property
+    def is_placed(self) -> bool:
+        """Whether its person wrote it for one conversation or space, and so wants it to be told there."""
+        return bool(self.conversation_id or self.space_id) and self.source_id is None
+
+    def rewritten(self, text: str, at: datetime) -> "Fact":
+        """What its person made of it, which then came from them: the message it was noted from says otherwise."""
+        return replace(self, text=text, since=at, source_id=None, source_conversation_id=None)
+
+    def holds_in(self, conversation: Conversation) -> bool:
+        """Whether it is one of *conversation*, of its space, or of its person everywhere."""
+        if self.conversation_id:
+            return self.conversation_id == conversation.id
+        return self.space_id in (None, conversation.space_id)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningSummary:
@@ -157,6 +180,8 @@ class Preferences:
     instructions: str | None = field(default=None, repr=False)  # None: the deployment's
     policy: MemoryPolicy | None = None  # None: the deployment's
     context_tokens: int | None = None  # None: all that the model and the deployment allow
+    reply_tokens: int | None = None  # likewise
+    window_messages: int | None = None  # where Window is chosen; None: the deployment's
     keeps_facts: bool | None = None  # None: nobody asked yet
     recalls_elsewhere: bool = False  # from other conversations, too
     is_verified: bool = True  # False: what was stored did not open

@@ -169,6 +169,7 @@ class ModelFailure(StrEnum):
     BUSY = "busy"  # 429
     BROKEN = "broken"  # 5xx
     REJECTED = "rejected"  # 400, 401, 403, 404: key, model name or request
+    TOO_LONG = "too long"  # for its context, as it counts
     SILENT = "silent"  # nothing came in time, at the start or between two pieces
     DROPPED = "dropped"  # the connection ended in mid-reply
     GARBLED = "garbled"  # not the protocol: HTML, malformed events, an empty stream
@@ -189,6 +190,8 @@ _FAILURE_SENTENCES = {
     ModelFailure.BROKEN: "The model reports an error of its own. Your message is saved.",
     ModelFailure.REJECTED: "The model refused the request. Your message is saved; "
     "an operator should check the model's name and key.",
+    ModelFailure.TOO_LONG: "That is more than the model can take, as it counts. Your message is saved; "
+    "try again, and less of what came before is sent.",
     ModelFailure.SILENT: "The model stopped answering. Your message is saved.",
     ModelFailure.DROPPED: "The connection to the model broke. What had come is saved.",
     ModelFailure.GARBLED: "The model sent something unreadable. Your message is saved; "

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -47,7 +47,15 @@ class Settings(BaseSettings):
     # micro-dollars for a million tokens, where genai-prices does not know the model
     input_price_micro: int | None = Field(default=None, ge=0, alias="DAYBOOK_INPUT_PRICE_MICRO")
     output_price_micro: int | None = Field(default=None, ge=0, alias="DAYBOOK_OUTPUT_PRICE_MICRO")
-    instructions: str = Field(default="You are a helpful assistant.", alias="DAYBOOK_INSTRUCTIONS")
+    instructions: str = Field(
+        default="You are a helpful assistant.", alias="DAYBOOK_INSTRUCTIONS", repr=False
+    )
+    policy: Literal["full", "window", "summary", "retrieval"] = Field(
+        default="summary", alias="DAYBOOK_POLICY"
+    )
+    window_messages: int = Field(
+        default=20, ge=2, le=1000, multiple_of=2, alias="DAYBOOK_WINDOW_MESSAGES"
+    )
     titles: bool = Field(default=True, alias="DAYBOOK_TITLES")
     root_keys: SecretStr | None = Field(default=None, alias="DAYBOOK_ROOT_KEYS")
     data_dir: Path | None = Field(default=None, alias="DAYBOOK_DATA_DIR")

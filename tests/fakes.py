@@ -1,12 +1,12 @@
 """In-memory stand-ins for the database and the model that keep the promises of the real ones."""
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from services.chat import Chat, LiveTurns, Titling
+from services.chat import Chat, Elsewhere, LiveTurns, NotNoting, TemporaryChat, Titling
 from services.domain import (
     Account,
     AccountRole,
@@ -14,6 +14,7 @@ from services.domain import (
     ConversationId,
     Fact,
     FactId,
+    Listed,
     MemoryPolicy,
     Message,
     MessageId,
@@ -23,6 +24,7 @@ from services.domain import (
     Purpose,
     Role,
     RunningSummary,
+    SessionId,
     Space,
     SpaceId,
     Thread,
@@ -34,7 +36,6 @@ from services.domain import (
 )
 from services.errors import (
     AppError,
-    BadInput,
     Busy,
     Cap,
     ModelUnavailable,
@@ -42,14 +43,17 @@ from services.errors import (
     OverBudget,
     SpaceGone,
     Stale,
+    StoreUnavailable,
     Tampered,
 )
 from services.llm import ModelInfo, Models, Offer, Piece
 from services.memory import ContextMessage, RegexCounter
+from services.store.conversations import checked_title
 from services.store.memories import FactChanged, checked_fact
 from services.store.profile import check_seen, checked_instructions
 from services.store.rows import TurnState
 from services.store.spaces import checked_name
+from services.store.temporary import TemporaryConversation
 from services.store.turns import Begun, Ending, NewTurn, OpenTurn
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -152,10 +156,7 @@ class MemoryConversations:
         return self._remember(conversation.id)
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
-        title = " ".join(title.split())
-        if not title or len(title) > 120:
-            raise BadInput("A title has between 1 and 120 characters.")
-        self._change(conversation_id, title=title, is_titled=True)
+        self._change(conversation_id, title=checked_title(title), is_titled=True)
 
     def give_title(self, conversation_id: ConversationId, title: str) -> bool:
         if self.thread(conversation_id).conversation.is_titled:
@@ -437,6 +438,38 @@ def _place_in_list(conversation: Conversation) -> tuple[float, datetime]:
 
 
 @dataclass
+class MemoryBooks:
+    """Where turns are reserved and settled of which nothing else is written."""
+
+    user_id: UserId = MAYA
+    failure: AppError | None = None
+    begun: list[NewTurn] = field(default_factory=list)
+    prolonged: list[TurnId] = field(default_factory=list)
+    settled: list[Ending] = field(default_factory=list)
+
+    def keep_fresh(self, seconds: int) -> None:
+        self._answer()
+
+    def begin(self, turn: NewTurn) -> Begun:
+        self._answer()
+        self.begun.append(turn)
+        return Begun(TurnId(uuid4()), turn.prompt_micro + turn.reply_micro)
+
+    def prolong(self, turn_id: TurnId, lease_seconds: int) -> bool:
+        self._answer()
+        self.prolonged.append(turn_id)
+        return True
+
+    def settle(self, ending: Ending) -> None:
+        self._answer()
+        self.settled.append(ending)
+
+    def _answer(self) -> None:
+        if self.failure:
+            raise self.failure
+
+
+@dataclass
 class ScriptedStream:
     """A reply piece by piece; `cancel` ends it."""
 
@@ -472,12 +505,14 @@ class ScriptedModel:
     failure: ModelUnavailable | None = None
     gate: threading.Event = field(default_factory=threading.Event)
     seen: list[Sequence[ContextMessage]] = field(default_factory=list)
+    max_tokens: list[int] = field(default_factory=list)  # of each call
 
     def __post_init__(self) -> None:
         self.gate.set()
 
     def start(self, messages: Sequence[ContextMessage], *, max_tokens: int) -> ScriptedStream:
         self.seen.append(messages)
+        self.max_tokens.append(max_tokens)
         return ScriptedStream(self.pieces, self.failure, self.gate)
 
 
@@ -515,8 +550,17 @@ class MemoryProfile:
     def set_context_tokens(self, tokens: int | None) -> None:
         self._change(context_tokens=tokens)
 
+    def set_reply_tokens(self, tokens: int | None) -> None:
+        self._change(reply_tokens=tokens)
+
+    def set_window_messages(self, messages: int | None) -> None:
+        self._change(window_messages=messages)
+
     def keep_facts(self, *, is_wanted: bool) -> None:
         self._change(keeps_facts=is_wanted)
+
+    def recall_elsewhere(self, *, is_wanted: bool) -> None:
+        self._change(recalls_elsewhere=is_wanted)
 
     def set_instructions(self, text: str, seen: str | None = None) -> None:
         checked = checked_instructions(text)
@@ -585,6 +629,8 @@ class MemoryFacts:
         fact = replace(fact, text=checked_fact(fact.text))
         if fact.space_id and fact.space_id not in self.store.spaces:
             raise NotFound
+        if fact.conversation_id and fact.conversation_id not in self.store.threads:
+            raise NotFound
         if replaces and self.kept.get(replaces.id) not in (replaces, fact):
             raise FactChanged
         self.kept[fact.id] = fact
@@ -600,6 +646,43 @@ class MemoryFacts:
     def _answer(self) -> None:
         if self.failure:
             raise self.failure
+
+
+@dataclass
+class MemoryCorpus:
+    """All conversations of a fake store, as slow or as far away as a test wants."""
+
+    store: MemoryConversations
+    failures: int = 0
+    may_read: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.may_read.set()
+
+    def conversations(self) -> Mapping[ConversationId, Listed]:
+        return {
+            its: Listed(len(thread.messages), thread.conversation.space_id)
+            for its, thread in self.store.threads.items()
+        }
+
+    def messages(
+        self, wanted: Mapping[ConversationId, range]
+    ) -> Iterator[Mapping[ConversationId, list[Message]]]:
+        assert self.may_read.wait(20)
+        for its, seqs in wanted.items():
+            if self.failures:
+                self.failures -= 1
+                raise StoreUnavailable
+            yield {its: [one for one in self.store.threads[its].messages if one.seq in seqs]}
+
+    def some(self, ids: Iterable[MessageId]) -> Mapping[MessageId, tuple[ConversationId, Message]]:
+        asked = set(ids)
+        return {
+            one.id: (its, one)
+            for its, thread in self.store.threads.items()
+            for one in thread.messages
+            if one.id in asked
+        }
 
 
 class FakePerson:
@@ -619,6 +702,8 @@ class FakePerson:
         self.email, self.role = email, role
         self.profile = MemoryProfile()
         self.spaces, self.memories = MemorySpaces(conversations), MemoryFacts(conversations)
+        self.books = MemoryBooks(conversations.user_id)
+        self.temporary: list[TemporaryChat] = []
         self.usage = MemoryUsage([a_person("jonas@daybook.test")], role is AccountRole.ADMIN)
         self.chat = Chat(
             store=conversations,
@@ -631,7 +716,38 @@ class FakePerson:
             titling=titling,
             memories=self.memories,
             spaces=self.spaces.all,
+            elsewhere=Elsewhere(MemoryCorpus(conversations)),
         )
+
+    def begin_temporary(
+        self,
+        *,
+        reads_facts: bool,
+        is_there: Callable[[], bool],
+        in_place_of: TemporaryChat | None = None,
+    ) -> TemporaryChat:
+        store = TemporaryConversation(self.books, in_place_of.id if in_place_of else None)
+        chat = Chat(
+            store=store,
+            live_turns=LiveTurns(),
+            models=self.chat.models,
+            counter=RegexCounter(),
+            instructions=self.chat.instructions,
+            sweep=lambda: None,
+            preferences=self.profile.preferences,
+            noting=NotNoting(),
+            memories=self.memories if reads_facts else None,
+        )
+        self.temporary.append(
+            TemporaryChat(
+                conversations=store,
+                owner=SessionId(UUID(int=1)),
+                reads_facts=reads_facts,
+                is_there=is_there,
+                _chat=chat,
+            )
+        )
+        return self.temporary[-1]
 
     @property
     def is_admin(self) -> bool:

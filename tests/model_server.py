@@ -57,8 +57,12 @@ class Script:
     after: int = 0
     status: int = 200  # another: an error of that status
     retry_after: str = ""
+    error: str = "scripted"  # what an error says
     refuses: str = ""  # a parameter that it answers with status 400
     usage: str = "last"  # "last", "each" (with every chunk) or "none"
+    signs: int = (
+        0  # so many characters are a token that is counted; 0: a word is, and a piece of the reply
+    )
     cached: int = 0
     stamped: int = (
         0  # 1: each token is the moment it is sent, in milliseconds of the last STAMP_TURN
@@ -103,6 +107,7 @@ class Seen:
     authorization: str = field(repr=False)
     began: float = field(default_factory=time.monotonic)
     sent: int = 0  # tokens
+    said: str = field(default="", repr=False)
     end: str = ""
     seconds: float = 0
 
@@ -269,7 +274,7 @@ class ModelServer:
             says = f"Unsupported parameter: '{script.refuses}' is not supported.{instead}"
             return client.error(400, {"message": says, "param": script.refuses})
         if script.status != 200:
-            says = {"message": f"scripted; you said: {seen.prompt}", "type": "scripted"}
+            says = {"message": f"{script.error}; you said: {seen.prompt}", "type": "scripted"}
             return client.error(script.status, says, script.retry_after)
         match script.fault:
             case "hang-headers":
@@ -295,6 +300,7 @@ class ModelServer:
             seen.sent += 1
             if script.stamped:
                 word = f"{time.time_ns() // 1_000_000 % STAMP_TURN:05} "
+            seen.said += word
             await client.event(_chunk(seen, script, delta={"content": word}))
             self._note(seen)
             if script.rate:  # by the clock: pauses alone would add up to a slower one
@@ -432,12 +438,22 @@ def _chunk(seen: Seen, script: Script, **said: Any) -> dict[str, Any]:
     return chunk
 
 
+def prompt_tokens(seen: Seen, signs: int = 0) -> int:
+    """What it reports of a prompt whose `Script` says *signs*."""
+    return sum(4 + _tokens(message["content"], signs) for message in seen.body["messages"])
+
+
+def _tokens(text: str, signs: int) -> int:
+    return -(-len(text) // signs) if signs else len(text.split())
+
+
 def _usage(seen: Seen, script: Script) -> dict[str, Any]:
-    prompt = sum(4 + len(message["content"].split()) for message in seen.body["messages"])
+    prompt = prompt_tokens(seen, script.signs)
+    reply = _tokens(seen.said, script.signs) if script.signs else seen.sent
     return {
         "prompt_tokens": prompt,
-        "completion_tokens": seen.sent,
-        "total_tokens": prompt + seen.sent,
+        "completion_tokens": reply,
+        "total_tokens": prompt + reply,
         "prompt_tokens_details": {"cached_tokens": script.cached},
     }
 

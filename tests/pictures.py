@@ -229,6 +229,7 @@ def _photograph(
     _photograph_facts(album, model)
     _photograph_the_list(album, is_phone=is_phone)
     _photograph_a_space(album)
+    _photograph_a_temporary_chat(album, model)
     _photograph_what_is_wrong(app, album, letters)
     maya.visit("/")
     maya.is_welcome()
@@ -346,6 +347,11 @@ def _photograph_facts(album: Album, model: ModelServer) -> None:
     maya.hears_all_of("on the quay")
     maya.sees("Daybook noted")
     album.take("noted")
+    maya.opens_the_facts()
+    maya.notes_in_the_dialog("The carrier's number of this removal is 7781")
+    album.take("conversation-facts")
+    page.keyboard.press("Escape")
+    expect(maya.dialog).to_have_count(0)
     page.locator(".st-key-noted").get_by_role("link", name="Memory").click()
     expect(page.get_by_role("button", name="Edit: Moves to Bergen")).to_be_visible()
     album.take("memory")
@@ -392,7 +398,7 @@ def _photograph_a_space(album: Album) -> None:
     maya.makes_a_space("Latin with Astrid", "Be a patient tutor. Correct one mistake at a time.")
     album.take("space")
     maya.edits_the_space()
-    maya.notes_in_the_space("She has learned Latin for two years.")
+    maya.notes_in_the_dialog("She has learned Latin for two years.")
     album.take("space-dialog")
     maya.dialog.get_by_role("button", name="Delete", exact=True).click()
     maya.dialog.get_by_role("button", name="Delete the space").click()
@@ -401,6 +407,20 @@ def _photograph_a_space(album: Album) -> None:
     if album.is_phone:
         page.get_by_test_id("stSidebarCollapseButton").get_by_role("button").click()
         expect(page.locator(".st-key-new-chat button")).not_to_be_in_viewport()
+
+
+def _photograph_a_temporary_chat(album: Album, model: ModelServer) -> None:
+    """What it means, before and while it is one."""
+    maya = album.person
+    maya.visit()
+    maya.turns_to_a_temporary_chat()
+    album.take("temporary-fresh")
+    model.script(reply="Start with the date, then what you saw, then what you ask for.", times=1)
+    maya.asks("How do I write to my landlord about the damp wall?")
+    maya.hears_all_of("Start with the date")
+    album.take("temporary")
+    maya.visit()
+    maya.is_welcome()
 
 
 def _leave_nothing(maya: Person) -> None:

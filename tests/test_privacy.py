@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 import httpx
+import psycopg
 import pytest
 from postgrest.exceptions import APIError
 from pydantic import BaseModel
@@ -23,7 +24,7 @@ from streamlit.testing.v1 import AppTest
 
 from services.bootstrap import PersonServices, Shared
 from services.chat import LiveTurns, Titling
-from services.domain import Conversation, Full, Outcome, Thread
+from services.domain import Conversation, Full, Outcome, Retrieval, Thread
 from services.errors import (
     AddressTaken,
     AppError,
@@ -37,6 +38,7 @@ from services.errors import (
 )
 from services.llm import ModelInfo, Models, Offer, OpenAIModel, connect
 from services.memory import ContextBudget, History, RegexCounter, plan_context
+from services.settings import Settings
 from services.store.conversations import Conversations
 from services.store.gateway import store_errors
 from services.store.sessions import AppSession, Cookie, Sessions
@@ -171,7 +173,7 @@ def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelSer
         models=Models(Offer(INFO, model)),
         people={},
     )
-    person = PersonServices(session, shared, f"You know {SAID}.")
+    person = PersonServices(session, shared, Settings(instructions=f"You know {SAID}."))
     chat, conversations = person.chat, person.conversations
 
     def ask(prompt: str, conversation: Conversation | None = None, **script: object) -> Thread:
@@ -191,6 +193,7 @@ def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelSer
     scene.things += [titling.turns, *titling.turns._turns.values()]
     conversations.rename(conversation.id, f"Title of {SAID}")
     _note_facts(scene, person, lambda prompt: ask(prompt, conversation))
+    _say_what_nobody_keeps(scene, person, server)
     for script in (
         {"status": 500},
         {"status": 429, "retry_after": "60"},
@@ -237,6 +240,14 @@ def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelSer
         scene.refused(lambda instruct=instruct: instruct(SAID * 501))
         scene.refused(lambda instruct=instruct: instruct(f"{SAID} \ud83d"))
         scene.refused(lambda instruct=instruct: _away(lambda: instruct(f"Away {SAID}")))
+    conversations.set_policy(conversation.id, Retrieval())
+    person.profile.recall_elsewhere(is_wanted=True)
+    thread = ask(f"What of {SAID}?", conversation)
+    found = chat.elsewhere.ranked(thread, thread.branch(), SAID)
+    assert found
+    receipt = chat.planning.receipt(thread, thread.messages[-1])
+    scene.things += [found, receipt, receipt.recalled, chat.elsewhere, chat.counting]
+    scene.things += [*chat.elsewhere._known.values(), *chat.counting._calls.get(conversation.id)]
     conversations.set_policy(conversation.id, Full())
     chat.open(conversation.id)
     scene.refused(lambda: chat.begin(conversation.id, f"{SAID} word " * 4000))
@@ -271,9 +282,30 @@ def _note_facts(scene: Scene, person: PersonServices, ask: Callable[[str], Threa
     scene.refused(lambda: memories.keep(replace(fact, text=SAID * 50)))
     scene.refused(lambda: memories.keep(fact, replaces=replace(fact, text=f"Was {SAID}.")))
     scene.refused(lambda: _away(lambda: memories.keep(replace(fact, text=f"Away {SAID}"))))
-    scene.things += [fact, noted, memories, memories._known, chat.noting, chat.noting._last]
+    scene.things += [
+        fact,
+        noted,
+        memories,
+        memories._known,
+        memories._known.last,
+        chat.noting,
+        chat.noting._last,
+    ]
     scene.things += chat.noting.turns._turns.values()
     person.profile.keep_facts(is_wanted=False)
+
+
+def _say_what_nobody_keeps(scene: Scene, person: PersonServices, server: ModelServer) -> None:
+    held = person.begin_temporary(reads_facts=True, is_there=lambda: True)
+    server.script(reply=f"Reply of {SAID}.")
+    turn = held.chat.begin(None, f"Nobody keeps {SAID}")
+    assert turn.wait(SECONDS)
+    thread = held.chat.open(held.id)
+    assert thread.messages[-1].body == f"Reply of {SAID}."
+    scene.refused(lambda: held.chat.begin(held.id, f"Stale {SAID}", seen_rev=0))
+    scene.refused(lambda: _away(lambda: held.chat.begin(held.id, f"Away {SAID}")))
+    scene.things += [held, held.conversations, held.chat, person._shared.temporary, turn, thread]
+    scene.things += [held.conversations._open, held.conversations._costs, held.chat.live_turns]
 
 
 def _enter(scene: Scene, visitors: Visitors) -> Cookie:
@@ -340,15 +372,15 @@ def test_the_scene_was_heard_and_kept(scene: Scene, stack: RunningStack):
         StoreUnavailable,
         WrongCredentials,
     }
-    assert any(found(MODEL, data) for _, data in _files(stack.data))
+    assert any(found(MODEL, data) for _, data in files(stack.data))
 
 
 def test_no_file_of_the_data_folder_has_what_was_said(scene: Scene, stack: RunningStack):
-    assert [str(path) for path, data in _files(stack.data) if found(SAID, data)] == []
+    assert [str(path) for path, data in files(stack.data) if found(SAID, data)] == []
 
 
 def test_no_log_file_has_an_address(scene: Scene, stack: RunningStack):
-    logs = list(_files(stack.data / "logs"))
+    logs = list(files(stack.data / "logs"))
 
     assert logs
     assert [str(path) for path, data in logs if found(NAME, data)] == []
@@ -356,25 +388,7 @@ def test_no_log_file_has_an_address(scene: Scene, stack: RunningStack):
 
 def test_no_table_has_what_was_said_and_none_of_ours_an_address(scene: Scene, stack: RunningStack):
     with stack.connect() as database:
-        database.execute(
-            "analyze"
-        )  # its samples are copies too: autovacuum would take them some time
-        names = database.execute(
-            "select table_schema, format('%I.%I', table_schema, table_name)"
-            " from information_schema.tables where table_type = 'BASE TABLE'"
-            " and table_name != 'pg_statistic'"
-        ).fetchall()
-        held = {
-            (schema, table): str(database.execute(f"select t::text from {table} t").fetchall())
-            for schema, table in names
-        }
-        # pg_statistic's rows, each by the schema that it was sampled from
-        held |= {
-            (schema, f"samples of {table}.{column}"): values
-            for schema, table, column, values in database.execute(
-                "select schemaname, tablename, attname, pg_stats::text from pg_stats"
-            )
-        }
+        held = tables(database)
     # Supabase's own tables need the address, to send to it
     with_name = {schema for (schema, _), text in held.items() if found(NAME, text.encode())}
 
@@ -450,7 +464,28 @@ def test_a_page_that_breaks_shows_nothing_of_what_it_held():
     assert not found(SAID, str(ran._tree).encode() + ran.exception[0].proto.SerializeToString())
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, bytes]]:
+def tables(database: psycopg.Connection) -> dict[tuple[str, str], str]:
+    """All that is in every table, and Postgres' samples of it, by schema and name."""
+    database.execute("analyze")  # its samples are copies too: autovacuum would take them some time
+    names = database.execute(
+        "select table_schema, format('%I.%I', table_schema, table_name)"
+        " from information_schema.tables where table_type = 'BASE TABLE'"
+        " and table_name != 'pg_statistic'"
+    ).fetchall()
+    held = {
+        (schema, table): str(database.execute(f"select t::text from {table} t").fetchall())
+        for schema, table in names
+    }
+    # pg_statistic's rows, each by the schema that it was sampled from
+    return held | {
+        (schema, f"samples of {table}.{column}"): values
+        for schema, table, column, values in database.execute(
+            "select schemaname, tablename, attname, pg_stats::text from pg_stats"
+        )
+    }
+
+
+def files(folder: Path) -> Iterator[tuple[Path, bytes]]:
     for path in folder.rglob("*"):
         if path.is_file():  # not a socket
             yield path, path.read_bytes()

@@ -7,6 +7,7 @@ from streamlit.components.v2 import component
 
 from services.domain import ConversationId, MessageId, Role, Thread, UserId
 
+_UNKEPT = "temporary"  # where no draft is
 ACTS = "reply-acts"  # the key of what the buttons under replies ask for
 
 # `messages` writes such buttons as plain HTML: a component for each would cost a page of twenty dearly.
@@ -36,7 +37,8 @@ _DRAFTS = component(
     const key = () => prefix() + here.place;
     const parse = (stored) => { try { return { text: "", ...JSON.parse(stored) } } catch { return { text: "" } } };
     const stored = () => parse(localStorage.getItem(key()));
-    const store = (draft) => localStorage.setItem(key(), JSON.stringify(draft));
+    const isKept = () => here.place !== "temporary";
+    const store = (draft) => isKept() && localStorage.setItem(key(), JSON.stringify(draft));
 
     function save(text) {
       if (!text && stored().text !== here.last) return; // another tab goes on writing it
@@ -106,7 +108,8 @@ _DRAFTS = component(
       else if (isFirst || here.place === data.place) {
         here.place = data.place;
         if (typed || isSaid(stored().text, data.prompt)) save(typed);
-      } else if (data.is_begun) { // a fresh page became this conversation; what is typed now belongs to it
+      } else if (data.place === "temporary" || (data.is_begun && (typed || isKept()))) {
+        // a fresh page became this conversation, or a temporary chat; what is typed now belongs to it
         save("");
         here.place = data.place;
         here.last = stored().text;
@@ -199,19 +202,25 @@ def hear_acts(act: Callable[[ConversationId], None], conversation_id: Conversati
 
 
 def keep_drafts(
-    user_id: UserId, thread: Thread | None, *, given: str | None = None, has_begun: bool = False
+    user_id: UserId,
+    thread: Thread | None,
+    *,
+    given: str | None = None,
+    has_begun: bool = False,
+    is_kept: bool = True,
 ) -> None:
     """Keep what is typed into the composer through a refresh, a switch and another tab.
 
     To be drawn early: until then what is typed belongs to where one was before.
 
-    *given*: what this run puts into the composer; *has_begun*: it began a turn, perhaps on what was a fresh page.
+    *given*: what this run puts into the composer; *has_begun*: it made something else of what was a fresh page;
+    *is_kept*: else nothing that is typed here is stored, nor stays stored.
     """
     conversation, branch = (thread.conversation, thread.branch()) if thread else (None, ())
     prompt = next((one.body for one in reversed(branch) if one.role is Role.USER), "")
     data = {
         "person": str(user_id),
-        "place": str(conversation.id) if conversation else "new",
+        "place": _UNKEPT if not is_kept else str(conversation.id) if conversation else "new",
         "rev": conversation.rev if conversation else 0,  # another after each prompt that was sent
         # the last prompt, as JavaScript counts, as far as it takes to know it again
         "prompt": (len(prompt.encode("utf-16-le")) // 2, prompt[:100]),

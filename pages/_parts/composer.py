@@ -33,8 +33,8 @@ def draw_tools(
     """How the model remembers *thread*, which model it is, and Stop while *turn* can be stopped."""
     is_ours = bootstrap.life().model is not ModelState.REMOTE
     if thread:
-        memory.draw_policy(thread)
-        memory.draw_meter(thread, setup, plan)
+        memory.draw_policy(chat, thread)
+        memory.draw_meter(chat, thread, setup, plan)
     if thread or not is_ours:
         models.draw_picker(chat, thread, setup)
     else:

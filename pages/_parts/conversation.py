@@ -8,10 +8,19 @@ from uuid import UUID
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import dialogs, memory, messages, rename, spaces, turns
+from pages._parts import (
+    dialogs,
+    memory,
+    messages,
+    rename,
+    scoped_facts,
+    spaces,
+    temporary,
+    turns,
+)
 from services import portable
 from services.bootstrap import PersonServices
-from services.chat import Chat
+from services.chat import Chat, TemporaryChat
 from services.domain import ConversationId, Message, Role, Space, Thread
 from services.errors import AppError, NotFound
 from services.memory import ContextPlan
@@ -21,6 +30,10 @@ _EXPORTS = (
     ("JSON", ".json", "application/json", portable.to_json),
 )
 _MENU = "conversation-menu"
+_NOTHING_KEPT = (
+    "Nothing of it is kept: no message, no title, no summary, no fact.  \n"
+    "It is gone when you leave this page. What it costs is counted."
+)
 _DRAWN = 20  # messages at once: a browser takes seconds for hundreds
 
 
@@ -40,8 +53,13 @@ class Layout:
         return self.exchanges[-1][0] if self.exchanges else self.top
 
 
-def asked_for() -> ConversationId | None:
-    """The conversation that the address names. Raise NotFound if no conversation can have that name."""
+def asked_for(held: TemporaryChat | None) -> ConversationId | None:
+    """The conversation that the address names, or the one that is *held*, which no address does.
+
+    Raise NotFound if no conversation can have that name.
+    """
+    if held:
+        return held.id if held.is_begun else None
     name = st.query_params.get("c")
     if name is None:
         return None
@@ -56,22 +74,26 @@ def read_branch(thread: Thread, turn: turns.Turn | None) -> Thread:
     that was chosen."""
     if turn:
         return thread.up_to(turn.prompt_id) if turn.prompt_id else thread
-    chosen = turns.chosen_version()
+    chosen = turns.chosen_version(thread.conversation.id)
     return thread.through(chosen) if chosen else thread
 
 
-def draw_welcome(place: DeltaGenerator, space: Space | None) -> None:
-    """A fresh page, of *space* if one is chosen."""
+def draw_welcome(
+    place: DeltaGenerator,
+    person: PersonServices,
+    held: TemporaryChat | None,
+    space: Space | None,
+) -> None:
+    """A fresh page, of *space* if one is chosen, or of a temporary chat, which belongs to none."""
     with place.container(key="welcome", horizontal_alignment="center", gap="xsmall"):
         st.space(120)
-        st.title(
-            spaces.name(space) if space else "A fresh page", anchor=False, text_alignment="center"
-        )
+        title = spaces.name(space) if space else "A fresh page"
+        st.title("Temporary chat" if held else title, anchor=False, text_alignment="center")
         place_of = "A fresh page in this space." if space else "Write below to begin."
-        st.markdown(
-            f":gray[{place_of} What you write is sealed before it is stored.]",
-            text_alignment="center",
-        )
+        meaning = f"{place_of} What you write is sealed before it is stored."
+        st.markdown(f":gray[{_NOTHING_KEPT if held else meaning}]", text_alignment="center")
+        if not space:
+            temporary.draw_switch(held, person)
 
 
 def draw_title(thread: Thread) -> DeltaGenerator:
@@ -88,8 +110,12 @@ def draw_title(thread: Thread) -> DeltaGenerator:
     return head
 
 
-def draw_menus(person: PersonServices, thread: Thread) -> None:
-    """What can be done with the whole conversation, and a sign that it has instructions of its own."""
+def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Thread) -> None:
+    """What can be done with the whole conversation, and signs of what is its own: instructions, facts, its end."""
+    if held:
+        temporary.draw_sign()
+        _draw_exports(held, thread)
+        return
     spaces.draw_sign(person, thread.conversation)
     if thread.instructions:
         st.button(
@@ -101,10 +127,8 @@ def draw_menus(person: PersonServices, thread: Thread) -> None:
             on_click=dialogs.ask_for_instructions,
             args=[thread.conversation],
         )
-    files = st.popover("Export", icon=":material/download:", type="tertiary", key="export")
-    with files.container(gap=None, width=200, key="export-panel"):
-        for name, suffix, kind, write in _EXPORTS:
-            _export_button(name, suffix, kind, write, person, thread)
+    scoped_facts.draw_sign(person, thread.conversation)
+    _draw_exports(person, thread)
     can_move = spaces.can_move(person, thread.conversation)
     dialogs.draw_menu("This conversation", thread.conversation, key=_MENU, can_move=can_move)
 
@@ -130,7 +154,7 @@ def lay_out(thread: Thread) -> Layout:
 
 
 def draw_messages(
-    person: PersonServices,
+    desk: temporary.Desk,
     thread: Thread,
     plan: ContextPlan | None,
     layout: Layout,
@@ -141,9 +165,9 @@ def draw_messages(
     """The messages in their places, in pencil what the model does not see. *has_last*: the very last stands
     already; *is_settled*: no reply is coming."""
     branch = thread.branch()
-    _draw_notes(person.chat, thread, branch, plan, layout.first)
+    _draw_notes(desk.chat, thread, branch, plan, layout.first)
     unseen = memory.out_of_view(branch, plan)
-    costs = messages.costs_of(person, branch[layout.first :])
+    costs = messages.costs_of(desk, branch[layout.first :])
     before_view = [message for message in branch if plan and message.seq <= plan.start_seq]
     if layout.first and before_view and before_view[-1] is branch[layout.first - 1]:
         memory.draw_beginning()
@@ -212,19 +236,26 @@ def _drawn_key(thread: Thread) -> str:
     return f"drawn-{thread.conversation.id}"
 
 
+def _draw_exports(desk: temporary.Desk, thread: Thread) -> None:
+    files = st.popover("Export", icon=":material/download:", type="tertiary", key="export")
+    with files.container(gap=None, width=200, key="export-panel"):
+        for name, suffix, kind, write in _EXPORTS:
+            _export_button(name, suffix, kind, write, desk, thread)
+
+
 def _export_button(
     name: str,
     suffix: str,
     kind: str,
     write: Callable[[Thread], str],
-    person: PersonServices,
+    desk: temporary.Desk,
     thread: Thread,
 ) -> None:
     """Its file is written when it is asked for, from what is stored then."""
     conversation = thread.conversation
     st.download_button(
         f"As {name}",
-        data=lambda: write(person.conversations.thread(conversation.id)),
+        data=lambda: write(desk.conversations.thread(conversation.id)),
         file_name=portable.file_name(conversation.title, suffix),
         mime=kind,
         icon=":material/download:",

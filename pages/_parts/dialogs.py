@@ -6,7 +6,16 @@ lasts, nothing in a dialog is heard.
 
 import streamlit as st
 
-from pages._parts import inspector, preferences, rename, safe_md, space_dialogs, summary, undo
+from pages._parts import (
+    inspector,
+    preferences,
+    rename,
+    safe_md,
+    scoped_facts,
+    space_dialogs,
+    summary,
+    undo,
+)
 from pages._session import find_person, keep_errors
 from services.domain import Conversation, Space
 
@@ -40,6 +49,8 @@ def open_asked() -> bool:
             return False
         case "Instructions", Conversation() as conversation:
             preferences.instructions_dialog(conversation)
+        case "Facts", Conversation() as conversation:
+            scoped_facts.dialog(conversation)
         case "Move", Conversation() as conversation:
             space_dialogs.move_dialog(conversation)
         case "New space", Space() as space:
@@ -68,11 +79,12 @@ def ask_for_instructions(conversation: Conversation) -> None:
 
 
 def _choices(conversation: Conversation, *, can_move: bool) -> list[str]:
+    told = ["Instructions", "Facts"]
     move = ["Move"] if can_move else []
     if conversation.is_archived:
-        return ["Rename", "Instructions", *move, "Unarchive", "Delete"]
+        return ["Rename", *told, *move, "Unarchive", "Delete"]
     pin = "Unpin" if conversation.pinned_at else "Pin"
-    return [pin, "Rename", "Instructions", *move, "Archive", "Delete"]
+    return [pin, "Rename", *told, *move, "Archive", "Delete"]
 
 
 def _choose(conversation: Conversation, key: str) -> None:
@@ -81,6 +93,8 @@ def _choose(conversation: Conversation, key: str) -> None:
         rename.ask(conversation, key)
     elif chosen == "Instructions":
         ask_for_instructions(conversation)
+    elif chosen == "Facts":
+        scoped_facts.ask_for(conversation)
     elif chosen == "Move":
         st.session_state.dialog = "Move", conversation
     else:

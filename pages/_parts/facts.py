@@ -5,7 +5,6 @@ Where a fact came from is shown with it. What its person wrote or changed came f
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
 from uuid import uuid4
@@ -134,7 +133,7 @@ def draw_switch(*, is_on: bool) -> None:
     st.caption(
         "Daybook notes what you say about yourself, and the model sees it in later conversations."
         if is_on
-        else "Nothing is noted, and the model sees none of what is kept here."
+        else "Nothing is noted. The model sees only what you wrote for one conversation or space."
     )
 
 
@@ -229,18 +228,17 @@ def _draw_source(fact: Fact, titles: Titles, names: Names) -> None:
     said = [words.moment(fact.since)]
     if space := names.get(fact.space_id) if fact.space_id else None:
         said.append(f"only in {safe_md.label(space.name)}")
-    if fact.conversation_id:
-        said.append("only in its conversation")
-    source = titles.get(fact.source_conversation_id) if fact.source_conversation_id else None
-    if source:
-        said.append("from")
-    elif fact.source_conversation_id:
-        said.append("from a conversation that is gone")
-    else:
+    linked_id = fact.conversation_id or fact.source_conversation_id
+    linked = titles.get(linked_id) if linked_id else None
+    if not fact.source_conversation_id:
         said.append("you wrote this")
+    if fact.conversation_id:
+        said.append("only in" if linked else "only in its conversation")
+    elif fact.source_conversation_id:
+        said.append("from" if linked else "from a conversation that is gone")
     st.caption(" · ".join(said), width="content")
-    if source:
-        st.page_link(CHAT, label=dialogs.title(source), query_params={"c": str(source.id)})
+    if linked:
+        st.page_link(CHAT, label=dialogs.title(linked), query_params={"c": str(linked.id)})
 
 
 def _draw_field(fact: Fact, seen: Fact) -> None:
@@ -283,10 +281,11 @@ def _delete_all_dialog(count: int) -> None:
 
 
 def _titles(person: PersonServices, facts: Iterable[Fact]) -> Titles:
-    """The conversations that *facts* came from and that are still there; none while nobody can say."""
-    asked = {fact.source_conversation_id for fact in facts if fact.source_conversation_id}
+    """The conversations that *facts* are of, or came from, and that are still there; none while nobody can say."""
+    asked = {fact.conversation_id or fact.source_conversation_id for fact in facts}
     with suppress(StoreUnavailable):
-        return {each.id: each for each in person.conversations.some(asked)}
+        found = person.conversations.some(each for each in asked if each)
+        return {each.id: each for each in found}
     return {}
 
 
@@ -318,15 +317,8 @@ def _close() -> None:
 
 
 def _save(fact: Fact, key: str) -> None:
-    """Keep what its person wrote, which then came from them: the message it was noted from says otherwise."""
     with keep_errors():
-        changed = replace(
-            fact,
-            text=str(st.session_state[key]),
-            since=datetime.now(UTC),
-            source_id=None,
-            source_conversation_id=None,
-        )
+        changed = fact.rewritten(str(st.session_state[key]), datetime.now(UTC))
         find_person().memories.keep(changed, replaces=fact)
         _close()
 

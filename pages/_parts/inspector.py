@@ -1,17 +1,26 @@
 """What the model saw of a conversation for a reply, or sees next: every part of the prompt and its tokens."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from html import escape
 from typing import NamedTuple
 
 import streamlit as st
 
-from pages._parts import words
-from pages._session import person_services, show_errors
-from services.domain import ConversationId, Message, MessageId, Role, Thread, Tokens, TurnCost
+from pages._parts import safe_md, words
+from pages._parts.temporary import Desk, find_desk
+from pages._session import show_errors
+from services.domain import ConversationId, Message, MessageId, Role, Thread, Tokens
 from services.errors import InstructionsTooLong, NotFound, PromptTooLong
-from services.memory import ContextPlan, PartKind, RecalledNote, Receipt, tokens_by_kind
+from services.memory import (
+    ContextPlan,
+    Forecast,
+    PartKind,
+    RecalledNote,
+    Receipt,
+    tokens_by_kind,
+)
 
+_OUR_OWN = "The figures are our own and lean high."
 _BEGINNING = 120  # letters of a message by which it is known again
 _SPEAKERS = {Role.USER: "You", Role.ASSISTANT: "Model", Role.SYSTEM: "System"}
 
@@ -27,51 +36,65 @@ class _Part(NamedTuple):
 @st.dialog("What the model sees next", width="medium", on_dismiss="rerun")
 def next_dialog(conversation_id: ConversationId) -> None:
     """All of what the next turn would send, before its prompt."""
-    person = person_services()
     with show_errors():
-        thread = person.conversations.cached(conversation_id) or person.conversations.thread(
-            conversation_id
-        )
+        desk = find_desk(conversation_id)
+        thread = _thread(desk, conversation_id)
         try:
-            setup = person.chat.setup(thread)
-            receipt = person.chat.next_receipt(thread, setup)
+            setup = desk.chat.setup(thread)
+            plan, receipt = desk.chat.planning.next_receipt(thread, setup)
         except (PromptTooLong, InstructionsTooLong) as error:
             st.caption(error.public)
             return
-        _draw(receipt, thread, setup.context_tokens)
+        forecast = desk.chat.planning.forecast(thread, setup, plan)
+        st.html(table(receipt, setup.context_tokens, forecast))
+        far = desk.chat.planning.recalled_messages(thread, receipt)
+        _draw(receipt, thread, far, how_counted(receipt, forecast, receipt.model))
 
 
 @st.dialog("What the model saw", width="medium", on_dismiss="rerun")
 def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
     """All of what was sent for one reply, as it was then."""
-    person = person_services()
     with show_errors():
-        thread = person.conversations.cached(conversation_id) or person.conversations.thread(
-            conversation_id
-        )
+        desk = find_desk(conversation_id)
+        thread = _thread(desk, conversation_id)
         reply = next((message for message in thread.messages if message.id == reply_id), None)
         if reply is None:
             raise NotFound
-        receipt = person.chat.receipt(thread, reply)
+        receipt = desk.chat.planning.receipt(thread, reply)
         if receipt is None:
             st.caption("Nothing was noted for this reply: it is older than these notes.")
             return
-        cost = person.conversations.costs([reply]).get(reply.turn_id) if reply.turn_id else None
-        _draw(receipt, thread, receipt.prompt_tokens + receipt.reply_tokens, cost)
+        cost = desk.conversations.costs([reply]).get(reply.turn_id) if reply.turn_id else None
+        st.html(table(receipt, receipt.prompt_tokens + receipt.reply_tokens))
+        far = desk.chat.planning.recalled_messages(thread, receipt)
+        counted = f" {_counted(cost.tokens)}" if cost else ""
+        _draw(receipt, thread, far, f"{_OUR_OWN}{counted}")
 
 
-def table(sent: ContextPlan | Receipt, context_tokens: int) -> str:
-    """A bar of the context and what fills it. Nothing in it was written by anybody."""
-    parts = [part for part in _parts(sent) if part.tokens]
-    used = sum(part.tokens for part in parts)
+def table(
+    sent: ContextPlan | Receipt, context_tokens: int, forecast: Forecast | None = None
+) -> str:
+    """A bar of the context and what fills it. Nothing in it was written by anybody.
+
+    The parts are our own figures; what the endpoint is likely to count otherwise is a row of its own.
+    """
+    *parts, reply = _parts(sent)
+    tokens = forecast.tokens if forecast else sent.prompt_tokens
+    other = tokens - sent.prompt_tokens
+    used = tokens + reply.tokens
+    likely = tokens / max(1, sent.prompt_tokens)  # for each that is ours
+    widths = [(part.colour, part.tokens * likely) for part in parts]
     bar = "".join(
-        f'<i class="{part.colour}" style="width:{100 * part.tokens / max(context_tokens, used):.1f}%"></i>'
-        for part in parts
+        f'<i class="{colour}" style="width:{100 * width / max(context_tokens, used):.1f}%"></i>'
+        for colour, width in (*widths, (reply.colour, reply.tokens))
+        if width
     )
+    counted = _Part("The model counts more" if other > 0 else "The model counts fewer", other, "")
     rows = "".join(
         f'<tr><td><i class="{part.colour}"></i>{escape(part.name)}</td>'
-        f"<td>{words.number(part.tokens)}</td></tr>"
-        for part in parts
+        f"<td>{'+' if part is counted and other > 0 else ''}{words.number(part.tokens)}</td></tr>"
+        for part in (*parts, counted, reply)
+        if part.tokens
     )
     total, both = words.number(context_tokens), words.number(used)
     return (
@@ -79,6 +102,22 @@ def table(sent: ContextPlan | Receipt, context_tokens: int) -> str:
         f'<table class="db-parts">{rows}'
         f'<tr class="sum"><td>Of {total} tokens</td><td>{both}</td></tr></table>'
     )
+
+
+def how_counted(sent: ContextPlan | Receipt, forecast: Forecast, model: str) -> str:
+    """Where the figures are from, in Markdown."""
+    name = safe_md.label(model)
+    if not forecast.is_anchored and forecast.tokens == sent.prompt_tokens:
+        return f"Counted for {name}. {_OUR_OWN}"
+    when = "last" if forecast.is_anchored else "before"
+    about = f"About {words.count(forecast.tokens, 'token')} will be sent, going by what {name} counted {when}."
+    return f"{about} The parts are our own figures and lean high."
+
+
+def _thread(desk: Desk, conversation_id: ConversationId) -> Thread:
+    """The conversation as the page shows it. Raise NotFound, StoreUnavailable."""
+    known = desk.conversations.cached(conversation_id)
+    return known or desk.conversations.thread(conversation_id)
 
 
 def _parts(sent: ContextPlan | Receipt) -> tuple[_Part, ...]:
@@ -105,15 +144,17 @@ def _parts(sent: ContextPlan | Receipt) -> tuple[_Part, ...]:
 
 
 def _draw(
-    receipt: Receipt, thread: Thread, context_tokens: int, cost: TurnCost | None = None
+    receipt: Receipt,
+    thread: Thread,
+    far: Mapping[MessageId, tuple[ConversationId, Message]],
+    counted: str,
 ) -> None:
-    st.html(table(receipt, context_tokens))
-    counted = _counted(cost.tokens) if cost else ""
-    st.caption(
-        f"Policy: {receipt.policy.capitalize()}. The figures are our own and lean high. {counted}"
-    )
+    """What was sent, below its figures. *far*: what was brought back from other conversations; *counted*:
+    where the figures are from."""
+    st.caption(f"Policy: {receipt.policy.capitalize()}. {counted}")
     by_seq = {message.seq: message for message in thread.messages}
     by_id = {message.id: message for message in thread.messages}
+    by_id |= {message_id: message for message_id, (_, message) in far.items()}
     if receipt.instructions:
         with st.expander("Instructions"):
             st.code(receipt.instructions, language=None, wrap_lines=True)
@@ -129,7 +170,7 @@ def _draw(
             st.html(_rows((_beginning(message), words.number(tokens)) for message, tokens in kept))
     if receipt.recalled:
         with st.expander(f"{words.count(len(receipt.recalled), 'message')} brought back"):
-            st.html(_rows(_recalled(note, by_id) for note in receipt.recalled))
+            st.html(_rows(_recalled(note, by_id, far) for note in receipt.recalled))
     if receipt.omitted:
         st.caption(f"{words.count(receipt.omitted, 'earlier message')} not sent in any form.")
 
@@ -139,13 +180,16 @@ def _counted(tokens: Tokens) -> str:
     return f"The endpoint counted {words.number(tokens.prompt)} tokens{cached}."
 
 
-def _recalled(note: RecalledNote, by_id: Mapping[MessageId, Message]) -> tuple[str, str]:
+def _recalled(
+    note: RecalledNote, by_id: Mapping[MessageId, Message], far: Collection[MessageId]
+) -> tuple[str, str]:
     """A message that was brought back, and why."""
     message = by_id.get(note.message_id)
     day = f"{words.moment(message.created_at)}, " if message else ""
     found = "by " + ", ".join(note.matched) if note.matched else "beside one that was found"
     when = "for an earlier prompt, " if note.recalled_for else ""
-    return _beginning(message), f"{day}{when}{found}, {words.count(note.tokens, 'token')}"
+    where = "from another conversation, " if note.message_id in far else ""
+    return _beginning(message), f"{day}{where}{when}{found}, {words.count(note.tokens, 'token')}"
 
 
 def _beginning(message: Message | None) -> str:

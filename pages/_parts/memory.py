@@ -5,8 +5,9 @@ from typing import assert_never
 
 import streamlit as st
 
-from pages._parts import inspector, safe_md, words
-from pages._session import find_person, keep_errors
+from pages._parts import inspector, words
+from pages._parts.temporary import find_desk
+from pages._session import keep_errors
 from services.chat import Chat, Setup
 from services.domain import (
     Conversation,
@@ -22,25 +23,24 @@ from services.domain import (
     Window,
 )
 from services.errors import AppError, InstructionsTooLong, PromptTooLong
-from services.memory import ContextPlan
+from services.memory import ContextPlan, Forecast
 
-POLICIES: tuple[MemoryPolicy, ...] = (Full(), Window(), Summary(), Retrieval())
-_LARGEST_WINDOW = 1000  # messages
+LARGEST_WINDOW = 1000  # messages
 _METER_ICONS = (10, 20, 40, 60, 80, 90)  # per cent; there are no others
 
 
 def plan_of(chat: Chat, thread: Thread, setup: Setup) -> ContextPlan | None:
     """What the next turn would see, or None: what is asked for does not fit."""
     try:
-        return chat.view(thread, setup)
+        return chat.planning.view(thread, setup)
     except (PromptTooLong, InstructionsTooLong):
         return None
 
 
-def draw_policy(thread: Thread) -> None:
+def draw_policy(chat: Chat, thread: Thread) -> None:
     """Choose how the past is chosen, or start the context anew."""
     conversation = thread.conversation
-    policies = {policy_name(policy): policy for policy in (*POLICIES, conversation.policy)}
+    policies = {policy_name(policy): policy for policy in (*chat.policies(), conversation.policy)}
     now = policy_name(conversation.policy)
     key = f"policy-{conversation.id}"
     st.session_state[key] = now  # it may have been chosen in another tab
@@ -70,10 +70,11 @@ def draw_policy(thread: Thread) -> None:
             )
 
 
-def draw_meter(thread: Thread, setup: Setup, plan: ContextPlan | None) -> None:
+def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | None) -> None:
     """How full the model's context is; opened: what the next turn sends, and what it costs at most."""
-    room = setup.context_tokens - setup.info.reply_tokens
-    percent = 100 if plan is None else round(100 * plan.prompt_tokens / room)
+    room = setup.budget.prompt_tokens
+    forecast = chat.planning.forecast(thread, setup, plan) if plan else None
+    percent = min(100, round(100 * forecast.tokens / room)) if forecast else 100
     nearest = min(_METER_ICONS, key=lambda icon: abs(icon - percent))
     panel = st.popover(
         f"{percent} % of context",
@@ -83,14 +84,14 @@ def draw_meter(thread: Thread, setup: Setup, plan: ContextPlan | None) -> None:
     )
     with panel.container(width=340, gap="small", key="context-inspector"):
         st.markdown("**What the model sees next**")
-        if plan is None:
+        if plan is None or forecast is None:
             st.caption(
                 "What is to be sent no longer fits: choose another memory policy or a model with a "
                 "larger context, or shorten the instructions."
             )
             return
-        st.html(inspector.table(plan, setup.context_tokens))
-        st.caption(_leftovers(plan, setup))
+        st.html(inspector.table(plan, setup.context_tokens, forecast))
+        st.caption(_leftovers(plan, forecast, setup))
         st.button(
             "Look at all of it",
             icon=":material/visibility:",
@@ -194,7 +195,7 @@ def _draw_size(conversation: Conversation, policy: Window) -> None:
     st.number_input(
         "Messages in the window",
         min_value=2,
-        max_value=_LARGEST_WINDOW,
+        max_value=LARGEST_WINDOW,
         step=2,
         key=key,
         on_change=_resize,
@@ -205,18 +206,20 @@ def _draw_size(conversation: Conversation, policy: Window) -> None:
 def _resize(conversation: Conversation) -> None:
     size = int(st.session_state[f"window-{conversation.id}"])
     with keep_errors():
-        find_person().conversations.set_policy(conversation.id, Window(size + size % 2))
+        find_desk(conversation.id).conversations.set_policy(
+            conversation.id, Window(size + size % 2)
+        )
 
 
 def _choose(conversation: Conversation, policies: dict[str, MemoryPolicy]) -> None:
     with keep_errors():
         chosen = policies[st.session_state[f"policy-{conversation.id}"]]
-        find_person().conversations.set_policy(conversation.id, chosen)
+        find_desk(conversation.id).conversations.set_policy(conversation.id, chosen)
 
 
 def _start_anew(thread: Thread) -> None:
     with keep_errors():
-        find_person().conversations.start_anew(thread)
+        find_desk(thread.conversation.id).conversations.start_anew(thread)
 
 
 def _undo_button(thread: Thread, key: str) -> None:
@@ -232,7 +235,7 @@ def _undo_button(thread: Thread, key: str) -> None:
 
 def _undo(thread: Thread) -> None:
     with keep_errors():
-        find_person().conversations.take_back_reset(thread)
+        find_desk(thread.conversation.id).conversations.take_back_reset(thread)
 
 
 def policy_name(policy: MemoryPolicy) -> str:
@@ -255,10 +258,11 @@ def caption(policy: MemoryPolicy) -> str:
             assert_never(policy)
 
 
-def _leftovers(plan: ContextPlan, setup: Setup) -> str:
+def _leftovers(plan: ContextPlan, forecast: Forecast, setup: Setup) -> str:
     left_out = (
         f"{words.count(len(plan.omitted), 'older message')} left out. " if plan.omitted else ""
     )
     worst = setup.info.cost_micro(Tokens(plan.bound_tokens, plan.reply_tokens))
     price = f" The next reply costs at most {words.dollars(worst)}." if worst else ""
-    return f"{left_out}Counted for {safe_md.label(setup.info.name)}, before your next words.{price}"
+    counted = inspector.how_counted(plan, forecast, setup.info.name)
+    return f"{left_out}{counted} Your next words come on top.{price}"

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import safe_md, turns, words
-from services.bootstrap import PersonServices
+from pages._parts import safe_md, temporary, turns, words
 from services.domain import Message, Outcome, Role, Thread, TurnCost, TurnId
 from services.errors import StoreUnavailable
 
@@ -39,10 +38,10 @@ _ENDINGS = {
 }
 
 
-def costs_of(person: PersonServices, messages: Iterable[Message]) -> Costs:
+def costs_of(desk: temporary.Desk, messages: Iterable[Message]) -> Costs:
     """What the replies among *messages* cost; nothing, rather than no page, while nobody can say."""
     try:
-        return person.conversations.costs(one for one in messages if one.role is Role.ASSISTANT)
+        return desk.conversations.costs(one for one in messages if one.role is Role.ASSISTANT)
     except StoreUnavailable:
         return {}
 
@@ -74,10 +73,10 @@ def draw_coming() -> DeltaGenerator:
     return box
 
 
-def draw_end(person: PersonServices, thread: Thread) -> None:
+def draw_end(desk: temporary.Desk, thread: Thread) -> None:
     """What can be done after the last message: copy it or ask again; and why a reply is missing."""
     last = thread.branch()[-1]
-    failure = person.chat.failure(thread.conversation.id)
+    failure = desk.chat.failure(thread.conversation.id)
     is_answered = last.role is Role.ASSISTANT and last.outcome is Outcome.COMPLETE
     switch = _switch(last, thread.versions(last))
     if failure and is_answered:  # another version was asked for
@@ -108,7 +107,7 @@ def draw_end(person: PersonServices, thread: Thread) -> None:
         if switch and not is_answered:
             st.html(switch, width="content")
         if is_answered:
-            _row(_seen(last), _facts(last, costs_of(person, [last])))
+            _row(_seen(last), _facts(last, costs_of(desk, [last])))
 
 
 def _row(*parts: str) -> None:
@@ -143,10 +142,10 @@ def _act(name: str, message: Message | None, label: str, icon: str) -> str:
     )
 
 
-def ending(person: PersonServices, thread: Thread) -> str:
+def ending(desk: temporary.Desk, thread: Thread) -> str:
     """How the last reply ended, in words; nothing where the page's own alert says why none came."""
     last = thread.branch()[-1]
-    if last.role is Role.USER or person.chat.failure(thread.conversation.id):
+    if last.role is Role.USER or desk.chat.failure(thread.conversation.id):
         return ""
     ending = _ENDINGS.get(last.outcome)
     return ending.sentence if ending else "The reply is complete."

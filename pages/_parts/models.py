@@ -3,6 +3,7 @@
 import streamlit as st
 
 from pages._parts import safe_md, words
+from pages._parts.temporary import find_desk
 from pages._session import find_person, keep_errors
 from services import bootstrap
 from services.chat import Chat, Setup
@@ -110,7 +111,7 @@ def _choose(conversation_id: ConversationId | None, key: str) -> None:
         st.session_state[_PICKED] = name
         return
     with keep_errors():
-        find_person().conversations.set_model(conversation_id, name)
+        find_desk(conversation_id).conversations.set_model(conversation_id, name)
 
 
 def _make_default(name: str) -> None:

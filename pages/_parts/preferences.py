@@ -10,15 +10,15 @@ from functools import partial
 
 import streamlit as st
 
-from pages._parts import spaces
-from pages._parts.memory import POLICIES, caption, policy_name
+from pages._parts import spaces, words
+from pages._parts.memory import LARGEST_WINDOW, caption, policy_name
 from pages._session import person_services, show_errors
 from services.chat import Setup, Source
 from services.domain import Conversation, MemoryPolicy
 from services.errors import Tampered
 from services.store.profile import LONGEST_INSTRUCTIONS, ChangedElsewhere
 
-_LEAST_CONTEXT = 1000  # tokens
+_LEAST_CONTEXT, _LEAST_REPLY = 1000, 64  # tokens
 _UNVERIFIED = (
     ":material/gpp_bad: What was stored here could not be verified. Please tell an operator."
 )
@@ -30,6 +30,10 @@ class _Seen:
 
     text: str = field(repr=False)
     model: str = ""
+    policy: MemoryPolicy | None = None
+    window: int | None = None  # messages
+    context: int | None = None  # tokens
+    reply: int | None = None  # likewise
 
 
 @st.dialog("Instructions", on_dismiss="rerun")
@@ -73,7 +77,18 @@ def preferences_dialog() -> None:
     person = person_services()
     with show_errors():
         now, usual = person.profile.preferences(), person.chat.setup(None).info.name
-        seen = _opened_with("my-instructions", _Seen(now.instructions or "", usual))
+        policies, usual_policy = person.chat.policies(), person.chat.usual_policy()
+        seen = _opened_with(
+            "my-instructions",
+            _Seen(
+                now.instructions or "",
+                usual,
+                usual_policy,
+                now.window_messages,
+                now.context_tokens,
+                now.reply_tokens,
+            ),
+        )
         names = [offer.info.name for offer in person.chat.models]
         if not now.is_verified:
             st.caption(_UNVERIFIED)
@@ -88,34 +103,62 @@ def preferences_dialog() -> None:
                 )
             policy = st.selectbox(
                 "What the model remembers of a new conversation",
-                POLICIES,
-                index=_index_of(now.policy or person.chat.first_policy),
+                policies,
+                index=policies.index(usual_policy),
                 format_func=lambda policy: f"{policy_name(policy)}: {caption(policy)}",
                 key="default-policy",
             )
-            tokens = st.number_input(
+            window = _size(
+                "Messages in a window",
+                now.window_messages,
+                2,
+                step=2,
+                most=LARGEST_WINDOW,
+                otherwise=words.number(person.chat.window_messages),
+                explained="Where the memory policy is Window.",
+                key="window-messages",
+            )
+            tokens = _size(
                 "Tokens of context that one message may use",
-                min_value=_LEAST_CONTEXT,
-                value=now.context_tokens,
+                now.context_tokens,
+                _LEAST_CONTEXT,
                 step=1000,
-                placeholder="All that the model has",
-                help="Less costs less. It is never more than the model has.",
+                otherwise="All that the model has",
+                explained="Less costs less. It is never more than the model has.",
                 key="context-tokens",
+            )
+            reply = _size(
+                "Tokens of a reply, at most",
+                now.reply_tokens,
+                _LEAST_REPLY,
+                step=100,
+                otherwise="As many as the model allows",
+                explained="A longer reply ends in the middle.",
+                key="reply-tokens",
             )
             text = _text_area(
                 "What the model is told, where a conversation says nothing else",
                 now.instructions,
                 "Empty: what this Daybook tells it",
                 key="my-instructions",
+                height=120,
             )
             if _saved():
                 if name != seen.model:
                     person.profile.set_model(name)
                     seen.model = name
-                if policy != (now.policy or person.chat.first_policy):
+                if type(policy) is not type(seen.policy):
                     person.profile.set_policy(policy)
-                if tokens != now.context_tokens:
-                    person.profile.set_context_tokens(int(tokens) if tokens else None)
+                    seen.policy = policy
+                if window != seen.window:
+                    person.profile.set_window_messages(window and window + window % 2)
+                    seen.window = window
+                if tokens != seen.context:
+                    person.profile.set_context_tokens(tokens)
+                    seen.context = tokens
+                if reply != seen.reply:
+                    person.profile.set_reply_tokens(reply)
+                    seen.reply = reply
                 if text == seen.text or _is_put(person.profile.set_instructions, text, seen):
                     st.rerun()
 
@@ -134,9 +177,29 @@ def _others(setup: Setup, space: str) -> str:
     return "yours, from Preferences" if setup.source is Source.PERSON else "those of this Daybook"
 
 
-def _index_of(policy: MemoryPolicy) -> int:
-    """Which of the policies is of the kind of *policy*."""
-    return [type(each) for each in POLICIES].index(type(policy))
+def _size(
+    label: str,
+    now: int | None,
+    least: int,
+    *,
+    step: int,
+    most: int | None = None,
+    otherwise: str,
+    explained: str,
+    key: str,
+) -> int | None:
+    """A number, or none where the field is left empty: then what it says *otherwise* holds."""
+    st.session_state.setdefault(key, now)  # a field that begins with a value cannot be emptied
+    return st.number_input(
+        label,
+        min_value=least,
+        max_value=most,
+        value=None,
+        step=step,
+        placeholder=otherwise,
+        help=explained,
+        key=key,
+    )
 
 
 def _opened_with(key: str, now: _Seen) -> _Seen:
@@ -158,11 +221,11 @@ def _is_put(put: Callable[[str, str], None], text: str, seen: _Seen) -> bool:
     return True
 
 
-def _text_area(label: str, now: str | None, placeholder: str, key: str) -> str:
+def _text_area(label: str, now: str | None, placeholder: str, key: str, height: int = 220) -> str:
     return st.text_area(
         label,
         now or "",
-        height=220,
+        height=height,
         max_chars=LONGEST_INSTRUCTIONS,
         placeholder=placeholder,
         key=key,

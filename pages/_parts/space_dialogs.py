@@ -4,42 +4,32 @@ What is done in a dialog is done by callbacks, and what came of it is said by th
 typed stays in it where it cannot be saved; what was changed elsewhere is replaced by nobody who has not seen it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from uuid import uuid4
 
 import streamlit as st
 
-from pages._parts import memory, safe_md, spaces
+from pages._parts import memory, safe_md, scoped_facts, spaces
+from pages._parts.scoped_facts import CHANGED, attempt, button, submitted
 from pages._session import find_person, lead_to_space, person_services, show_errors
 from services.bootstrap import PersonServices
 from services.domain import (
     Conversation,
-    Fact,
-    FactId,
     MemoryPolicy,
     Space,
 )
-from services.errors import AppError, NotFound, SignedOut, SpaceGone, Stale
-from services.store.memories import LONGEST_FACT
+from services.errors import SpaceGone, Stale
 from services.store.profile import LONGEST_INSTRUCTIONS
 from services.store.spaces import LONGEST_NAME
 
 _USUAL = "Your default"
-_CHANGED = "This was changed elsewhere meanwhile. Press again to replace what it says now:"
 
 
-@dataclass(slots=True)
-class _Opened:
-    """What its person has before them, and what came of what they did."""
+@dataclass(slots=True, kw_only=True)
+class _Opened(scoped_facts.Opened):
+    """The same, of a space."""
 
     space: Space = field(repr=False)  # as they saw it
     is_new: bool
-    edited: Fact | None = field(default=None, repr=False)  # as they saw it
-    deleted: Fact | None = field(default=None, repr=False)  # which can still be brought back
-    refusal: str = ""
-    now: str = field(default="", repr=False)  # what there is instead of what they saw
     is_going: bool = False  # they asked to delete it
     is_over: bool = False
 
@@ -73,7 +63,7 @@ def move_dialog(conversation: Conversation) -> None:
                 else 0,
                 key="move-to",
             )
-            if _submitted("Move"):
+            if submitted("Move"):
                 person.conversations.move(conversation.id, labels[label])
                 where = f"in “{label}”" if labels[label] else "in no space"
                 _leave_news(f"“{title}” is {where} now.")
@@ -83,14 +73,17 @@ def move_dialog(conversation: Conversation) -> None:
 def _draw(space: Space, *, is_new: bool) -> None:
     person = person_services()
     key = f"space-name-{space.id}"
-    if key not in st.session_state:  # it has just been opened
-        st.session_state.opened_space = _Opened(space, is_new)
-    opened: _Opened = st.session_state.opened_space
+    opened: _Opened | None = st.session_state.get("opened_space")
+    if opened is None or opened.space.id != space.id or key not in st.session_state:
+        # it has just been opened; a run that follows a reply lets what the dialog before it held stay
+        opened = _Opened(space=space, is_new=is_new, space_id=space.id, gone=SpaceGone.public)
+        st.session_state.opened_space = opened
     if opened.is_over:
+        del st.session_state.opened_space
         st.rerun()
     with show_errors():
         _draw_form(opened, key)
-        _draw_refusal(opened)
+        scoped_facts.draw_refusal(opened)
         if not opened.is_new:
             _draw_facts(person, opened)
             _draw_end(opened)
@@ -123,67 +116,14 @@ def _draw_form(opened: _Opened, key: str) -> None:
             format_func=lambda label: _explained(label, policies[label]),
             key=f"space-policy-{space.id}",
         )
-        _submitted("Create" if opened.is_new else "Save", _save, opened)
-
-
-def _draw_refusal(opened: _Opened) -> None:
-    if opened.refusal:
-        st.warning(opened.refusal)
-    if opened.now:
-        st.code(opened.now, language=None, wrap_lines=True)
+        submitted("Create" if opened.is_new else "Save", _save, opened)
 
 
 def _draw_facts(person: PersonServices, opened: _Opened) -> None:
     """What holds in every conversation of the space."""
     st.subheader("Facts", anchor=False)
     st.caption("The model is told them in every conversation of this space.")
-    with st.container(gap="xxsmall", key="space-facts"):
-        for fact in person.memories.facts():
-            if fact.space_id == opened.space.id:
-                _draw_fact(fact, opened)
-    if opened.deleted:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(f"Deleted “{safe_md.label(opened.deleted.text)}”")
-            _button("Undo", "undo", "restore-fact", _restore_fact, opened)
-    with st.form("new-fact", border=False):
-        st.text_input(
-            "Another fact",
-            max_chars=LONGEST_FACT,
-            placeholder="Something the model should know here",
-            key="new-fact-text",
-        )
-        _submitted("Add", _add_fact, opened, is_primary=False)
-
-
-def _draw_fact(fact: Fact, opened: _Opened) -> None:
-    if opened.edited and opened.edited.id == fact.id:
-        with st.form("edited-fact", border=False):
-            key = _fact_key(fact)
-            st.text_area("Fact", fact.text, max_chars=LONGEST_FACT, height=80, key=key)
-            with st.container(horizontal=True, horizontal_alignment="right"):
-                st.form_submit_button(
-                    "Leave it", type="tertiary", on_click=_try, args=[_leave_fact, opened]
-                )
-                st.form_submit_button("Save the fact", on_click=_try, args=[_change_fact, opened])
-        return
-    text = safe_md.label(fact.text, LONGEST_FACT)
-    with st.container(
-        horizontal=True,
-        vertical_alignment="center",
-        gap="xxsmall",
-        wrap=False,
-        key=f"fact-{fact.id}",
-    ):
-        st.markdown(text, width="stretch")
-        st.menu_button(
-            f"More: {safe_md.label(fact.text)}",
-            ["Edit", "Delete"],
-            key=f"menu-fact-{fact.id}",
-            type="tertiary",
-            icon=":material/more_horiz:",
-            on_click=_try,
-            args=[_choose_for_fact, opened, fact],
-        )
+    scoped_facts.draw(person, opened)
 
 
 def _draw_end(opened: _Opened) -> None:
@@ -191,40 +131,27 @@ def _draw_end(opened: _Opened) -> None:
     if not opened.is_going:
         with st.container(horizontal=True):
             if opened.space.is_archived:
-                _button("Unarchive", "unarchive", "unarchive-space", _archive, opened)
+                button("Unarchive", "unarchive", "unarchive-space", _archive, opened)
             else:
-                _button("Archive", "archive", "archive-space", _archive, opened)
-            _button("Delete", "delete", "danger-delete-space", _ask_to_delete, opened)
+                button("Archive", "archive", "archive-space", _archive, opened)
+            button("Delete", "delete", "danger-delete-space", _ask_to_delete, opened)
         return
     st.markdown(
         f"Delete “{spaces.name(opened.space)}”? Its instructions and facts are destroyed. "
         "Its conversations stay."
     )
     with st.container(horizontal=True, horizontal_alignment="right"):
-        _button("Keep it", None, "keep-space", _keep, opened)
+        button("Keep it", None, "keep-space", _keep, opened)
         st.button(
             "Delete the space",
             type="primary",
             key="danger-space-goes",
-            on_click=_try,
+            on_click=attempt,
             args=[_delete, opened],
         )
 
 
 # --- what is done -------------------------------------------------------------------------------------
-
-
-def _try(act: Callable[..., None], opened: _Opened, *args: object) -> None:
-    """Do it; what is refused, the dialog says. A callback."""
-    opened.refusal = opened.now = ""
-    try:
-        act(opened, *args)
-    except SignedOut:  # which is drawn next
-        return
-    except NotFound:
-        opened.refusal = SpaceGone.public
-    except AppError as error:
-        opened.refusal = error.public
 
 
 def _save(opened: _Opened) -> None:
@@ -256,7 +183,7 @@ def _is_kept(opened: _Opened, wanted: Space) -> bool:
             raise SpaceGone from None
         if replace(now, created_at=wanted.created_at) != wanted:  # else only the answer was lost
             opened.space, opened.is_new = now, False
-            opened.refusal, opened.now = _CHANGED, _written(now)
+            opened.refusal, opened.now = CHANGED, _written(now)
             return False
     return True
 
@@ -288,59 +215,13 @@ def _delete(opened: _Opened) -> None:
     lead_to_space(None, is_staying=True)
 
 
-def _choose_for_fact(opened: _Opened, fact: Fact) -> None:
-    if st.session_state[f"menu-fact-{fact.id}"] == "Edit":
-        opened.edited = fact
-    else:
-        find_person().memories.forget(fact.id)
-        opened.deleted = fact
-
-
-def _leave_fact(opened: _Opened) -> None:
-    opened.edited = None
-
-
-def _restore_fact(opened: _Opened) -> None:
-    if opened.deleted:  # else a double click
-        find_person().memories.keep(opened.deleted)
-        opened.deleted = None
-
-
-def _add_fact(opened: _Opened) -> None:
-    fact = Fact(
-        id=FactId(uuid4()),
-        text=str(st.session_state["new-fact-text"]),
-        since=datetime.now(UTC),
-        space_id=opened.space.id,
-    )
-    find_person().memories.keep(fact)
-    st.session_state["new-fact-text"] = ""
-
-
-def _change_fact(opened: _Opened) -> None:
-    seen, kept = opened.edited, find_person().memories
-    if seen is None:
-        return
-    text = str(st.session_state[_fact_key(seen)])
-    try:
-        kept.keep(replace(seen, text=text), replaces=seen)
-    except Stale:
-        opened.edited = next((fact for fact in kept.facts() if fact.id == seen.id), None)
-        if opened.edited:
-            opened.refusal, opened.now = _CHANGED, opened.edited.text
-        else:
-            opened.refusal = "That fact was deleted elsewhere. Add it again to keep it."
-            st.session_state["new-fact-text"] = text
-    else:
-        opened.edited = None
-
-
-# --- words and widgets --------------------------------------------------------------------------------
+# --- words --------------------------------------------------------------------------------------------
 
 
 def _policies(now: MemoryPolicy | None) -> dict[str, MemoryPolicy | None]:
     """By the names that are offered, the one that holds *now* as it is."""
-    every = (*memory.POLICIES, now) if now else memory.POLICIES
+    offered = find_person().chat.policies()
+    every = (*offered, now) if now else offered
     return {_USUAL: None} | {memory.policy_name(policy): policy for policy in every}
 
 
@@ -357,37 +238,3 @@ def _written(space: Space) -> str:
 def _leave_news(sentence: str) -> None:
     """Have the page say it: a toast of a dialog goes with the dialog."""
     st.session_state.news = sentence
-
-
-def _fact_key(fact: Fact) -> str:
-    return f"fact-text-{fact.id}"
-
-
-def _button(
-    label: str, icon: str | None, key: str, act: Callable[[_Opened], None], opened: _Opened
-) -> None:
-    st.button(
-        label,
-        icon=f":material/{icon}:" if icon else None,
-        type="tertiary",
-        key=key,
-        on_click=_try,
-        args=[act, opened],
-    )
-
-
-def _submitted(
-    label: str,
-    act: Callable[[_Opened], None] | None = None,
-    opened: _Opened | None = None,
-    *,
-    is_primary: bool = True,
-) -> bool:
-    """A form's button, and whether it was pressed."""
-    with st.container(horizontal=True, horizontal_alignment="right"):
-        return st.form_submit_button(
-            label,
-            type="primary" if is_primary else "secondary",
-            on_click=_try if act else None,
-            args=[act, opened] if act else None,
-        )

@@ -1,9 +1,12 @@
 """The running summary of a conversation: read, edited, made anew, taken away."""
 
+from dataclasses import replace
+
 import streamlit as st
 
 from pages._parts import words
-from pages._session import person_services, show_errors
+from pages._parts.temporary import find_desk
+from pages._session import show_errors
 from services.domain import ConversationId, RunningSummary, Thread
 from services.errors import Stale
 
@@ -11,9 +14,9 @@ from services.errors import Stale
 @st.dialog("The summary", width="medium", on_dismiss="rerun")
 def dialog(conversation_id: ConversationId) -> None:
     """What stands for the messages that the model no longer sees."""
-    person = person_services()
     with show_errors():
-        thread = person.conversations.thread(conversation_id)
+        desk = find_desk(conversation_id)
+        thread = desk.conversations.thread(conversation_id)
         if thread.summary is None:
             st.caption(_why_there_is_none(thread))
             return
@@ -31,25 +34,19 @@ def dialog(conversation_id: ConversationId) -> None:
         with st.container(horizontal=True):
             is_anew = st.button("Make it anew", icon=":material/refresh:", type="tertiary")
             is_gone = st.button("Take it away", icon=":material/close:", type="tertiary")
+        thread_as_seen = replace(thread, summary=seen)  # only that is replaced
         try:
             if is_saved or is_gone:
-                person.chat.change_summary(_as_seen(thread, seen), "" if is_gone else text)
+                desk.chat.change_summary(thread_as_seen, "" if is_gone else text)
                 st.rerun()
             if is_anew:
-                person.chat.rebuild_summary(_as_seen(thread, seen))
+                desk.chat.rebuild_summary(thread_as_seen)
                 st.session_state.news = "The summary is being made anew."
                 st.rerun()
         except Stale:
             st.session_state.seen_summary = thread.summary
             st.warning("It was changed meanwhile. Press again to replace what it says now:")
             st.code(thread.summary.text, language=None, wrap_lines=True)
-
-
-def _as_seen(thread: Thread, seen: RunningSummary) -> Thread:
-    """*thread* with the summary that its reader saw: only that is replaced."""
-    if thread.summary != seen:
-        raise Stale
-    return thread
 
 
 def _covers(thread: Thread, summary: RunningSummary) -> str:

@@ -10,7 +10,7 @@ from uuid import UUID
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import browser, models, safe_md
+from pages._parts import browser, models, safe_md, temporary
 from pages._session import (
     Refusal,
     address,
@@ -21,7 +21,7 @@ from pages._session import (
     keep_errors,
     kept_errors,
 )
-from services.chat import Chat, LiveTurn
+from services.chat import Chat, LiveTurn, TemporaryChat
 from services.domain import ConversationId, MessageId, SpaceId, Thread
 
 _GLANCE = 0.5  # seconds
@@ -46,15 +46,20 @@ class Turn(Protocol):
     def follow(self) -> Iterator[str]: ...
 
 
-def send(thread: Thread | None, space_id: SpaceId | None) -> None:
-    """Begin the turn that the composer holds, after what was read, or a conversation in a space. A callback: it
-    runs before anything is drawn."""
+def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | None) -> None:
+    """Begin the turn that the composer holds, after what was read, or a conversation, in a space or one that is
+    *held* by this tab alone. A callback: it runs before anything is drawn."""
     prompt, picked = str(st.session_state.composer), models.picked()
     st.session_state.is_taken = True
+    if new := temporary.began_meanwhile(held):
+        keep(Refusal("This page has just become a temporary chat. Please send again.", prompt, new))
+        return
     # from here on nothing of the session's is touched until the prompt is stored: if another run takes the
     # place of this one meanwhile, Streamlit stops a callback that does
-    with keep_errors(prompt, thread.conversation.id if thread else None):
-        chat = find_person().chat
+    place = held.id if held else thread.conversation.id if thread else None
+    with keep_errors(prompt, place, is_unsent_kept=held is None):
+        person = find_person()
+        chat = (held or person).chat  # what was drawn, and no other: it says whether this is kept
         if thread:
             conversation, branch = thread.conversation, thread.branch()
             tip_id = branch[-1].id if branch else None
@@ -62,7 +67,7 @@ def send(thread: Thread | None, space_id: SpaceId | None) -> None:
         else:
             turn = chat.begin(None, prompt, model=picked, space_id=space_id)
             models.forget_picked()
-        st.query_params.from_dict(address(turn.conversation_id))
+        st.query_params.from_dict(address(None if held else turn.conversation_id))
         st.session_state.begun = turn
 
 
@@ -70,8 +75,10 @@ def begun_thread() -> Thread | None:
     """The thread of the turn that `send` began for this run: the first words need not wait until the
     database has told it again."""
     turn: LiveTurn | None = st.session_state.pop("begun", None)
-    is_here = turn is not None and str(turn.conversation_id) == st.query_params.get("c")
-    return turn.thread if turn and is_here else None
+    if turn is None:
+        return None
+    is_here = str(turn.conversation_id) == st.query_params.get("c")
+    return turn.thread if is_here or temporary.is_held(turn.conversation_id) else None
 
 
 class Soon:
@@ -114,8 +121,9 @@ def give_back_untaken(typed: str | None, place: ConversationId | None) -> None:
 def retry(conversation_id: ConversationId, message_id: MessageId) -> None:
     """Have the prompt of this reply answered once more. A callback."""
     with keep_errors():
-        find_person().chat.retry(conversation_id, message_id)
+        temporary.find_desk(conversation_id).chat.retry(conversation_id, message_id)
         st.query_params.pop(_VERSION, None)
+        temporary.show(None)
 
 
 def act(conversation_id: ConversationId) -> None:
@@ -125,15 +133,20 @@ def act(conversation_id: ConversationId) -> None:
         case {"name": "retry", "message": str(name)} if message_id := _message_id(name):
             retry(conversation_id, message_id)
         case {"name": "show", "message": str(name)} if message_id := _message_id(name):
-            st.query_params[_VERSION] = str(message_id)
+            if temporary.is_held(conversation_id):
+                temporary.show(message_id)
+            else:
+                st.query_params[_VERSION] = str(message_id)
         case {"name": "seen", "message": str(name)} if message_id := _message_id(name):
             st.session_state.dialog = "Seen", (conversation_id, message_id)
         case _:
             pass
 
 
-def chosen_version() -> MessageId | None:
-    """The reply whose version the address names."""
+def chosen_version(conversation_id: ConversationId) -> MessageId | None:
+    """The reply whose version the address names, or the tab, which alone knows of a temporary chat."""
+    if temporary.is_held(conversation_id):
+        return temporary.shown()
     return _message_id(st.query_params.get(_VERSION, ""))
 
 
@@ -218,17 +231,21 @@ def has_ended(conversation_id: ConversationId) -> bool:
     return st.session_state.pop("followed", None) == conversation_id
 
 
-def expected_news(chat: Chat) -> ExpectedNews:
+def expected_news(*chats: Chat) -> ExpectedNews:
     """Where replies are coming, titles, summaries, and facts."""
-    return (
-        chat.coming(),
-        chat.titles_coming(),
-        chat.summaries_coming(),
-        chat.facts_coming(),
+    return tuple(
+        coming
+        for chat in chats
+        for coming in (
+            chat.coming(),
+            chat.titles_coming(),
+            chat.summaries_coming(),
+            chat.facts_coming(),
+        )
     )
 
 
-def await_news(chat: Chat, expected: ExpectedNews) -> None:
+def await_news(expected: ExpectedNews, *chats: Chat) -> None:
     """See when something of what was *expected* is there, and draw the page anew then; also when it is known
     what became of a prompt whose run this one has replaced."""
     is_sending = is_at_work()
@@ -236,7 +253,7 @@ def await_news(chat: Chat, expected: ExpectedNews) -> None:
     @st.fragment(run_every=_GLANCE)
     def glance() -> None:
         is_sent = is_sending and not is_at_work()
-        if is_sent or expected_news(chat) != expected:
+        if is_sent or expected_news(*chats) != expected:
             st.rerun()
 
     if is_sending or any(expected):

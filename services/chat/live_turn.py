@@ -186,6 +186,11 @@ class LiveTurns:
         for turn in turns:
             turn.wait(max(0.0, deadline - time.monotonic()))
 
+    def forget(self) -> None:
+        """Nobody will look for any of these: what they said leaves the memory as soon as they are over."""
+        with self._lock:
+            self._turns.clear()
+
     def _work(self, turn: LiveTurn, produce: Callable[[LiveTurn], None]) -> None:
         try:
             produce(turn)

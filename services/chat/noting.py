@@ -5,34 +5,29 @@ the person's budget what they said about themself (`services.memory.facts`). Whe
 refuses and where its answer is none, nothing changes, and a prompt that was answered anew is not asked about again.
 """
 
-import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 from uuid import uuid4
 
-from services.chat.live_turn import LiveTurn, LiveTurns
-from services.chat.paid_calls import LONGEST_TURN, PaidCalls
-from services.chat.setup import Setup
+from services.chat.asides import Asides
+from services.chat.paid_calls import Answer
 from services.domain import (
     ConversationId,
     Fact,
     FactId,
     Message,
     MessageId,
-    Purpose,
     Role,
     Thread,
     UserId,
 )
 from services.errors import AppError
 from services.events import log_event
-from services.memory import plan_facts, read_facts
+from services.memory import ContextPlan, TokenCounter, plan_facts, read_facts
 from services.store.recent import Recent
 
-_SECONDS = 60.0  # for which an answer is waited
 _MOST_REMEMBERED = 500  # conversations in which something was noted last
 
 
@@ -52,44 +47,44 @@ class Noted:
     replaced: Fact | None = None
 
 
-@dataclass(slots=True)
-class Noting:
+class Noting(Asides):
     """The facts that this process has looked for, one exchange at a time for each conversation."""
 
-    turns: LiveTurns = field(default_factory=LiveTurns)  # not those of replies
-    _coming: dict[ConversationId, UserId] = field(
-        default_factory=dict[ConversationId, UserId], repr=False
-    )
-    _last: Recent[ConversationId, tuple[MessageId, tuple[Noted, ...]]] = field(
-        default_factory=lambda: Recent[ConversationId, tuple[MessageId, tuple[Noted, ...]]](
-            _MOST_REMEMBERED
-        ),
-        repr=False,
-    )
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = Recent[ConversationId, tuple[MessageId, tuple[Noted, ...]]](_MOST_REMEMBERED)
+        self._waiting: dict[ConversationId, MessageId] = {}  # the newest prompt that came meanwhile
 
     def claim(self, user_id: UserId, conversation_id: ConversationId, prompt_id: MessageId) -> bool:
-        """Whether it is now the caller's to look through a prompt, and to say when that is `over`."""
+        """Whether it is now the caller's to look through a prompt, and to say when that is `over`.
+
+        If another prompt of the conversation is being looked through, this one waits for that.
+        """
         with self._lock:
             last = self._last.get(conversation_id)
-            if conversation_id in self._coming or (last and last[0] == prompt_id):
+            if last and last[0] == prompt_id:
+                return False
+            if conversation_id in self._coming:
+                self._waiting[conversation_id] = prompt_id
                 return False
             self._coming[conversation_id] = user_id
             return True
 
     def over(
         self, conversation_id: ConversationId, prompt_id: MessageId, noted: tuple[Noted, ...] | None
-    ) -> None:
-        """It was looked through, and this came of it; None: it was not, and may be once more."""
+    ) -> MessageId | None:
+        """It was looked through, and this came of it; None: it was not, and may be once more.
+
+        The prompt that waited is now the caller's to look through, unless this one failed or was stopped.
+        """
         with self._lock:
-            self._coming.pop(conversation_id, None)
             if noted is not None:
                 self._last.put(conversation_id, (prompt_id, noted))
-
-    def coming(self, user_id: UserId) -> frozenset[ConversationId]:
-        """The conversations of a person that are being looked through."""
-        with self._lock:
-            return frozenset(one for one, owner in self._coming.items() if owner == user_id)
+            waiting = self._waiting.pop(conversation_id, None)
+            if noted is None or waiting in (None, prompt_id):
+                self._coming.pop(conversation_id, None)
+                return None
+            return waiting
 
     def noted(self, conversation_id: ConversationId) -> tuple[Noted, ...]:
         """What was noted last, and not dismissed."""
@@ -105,58 +100,45 @@ class Noting:
                 self._last.put(conversation_id, (last[0], left))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoteTaker:
-    """Notes the facts of one exchange."""
+def note_facts(
+    thread: Thread,
+    prompt_id: MessageId,
+    store: FactStore,
+    context_tokens: int,
+    counter: TokenCounter,
+    *,
+    ask: Callable[[ContextPlan], Answer],
+    is_wanted: Callable[[], bool],
+) -> tuple[Noted, ...] | None:
+    """Ask the model about a prompt and its reply, and keep what it says, if that is still wanted then.
 
-    turns: LiveTurns
-    calls: PaidCalls
-    store: FactStore
-    holds: Callable[[Fact], bool]  # in this conversation
-    is_wanted: Callable[[], bool]  # still, once the model has answered
+    None: it was stopped, or is not wanted. Raise AppError.
+    """
+    exchange = _exchange(thread, prompt_id)
+    if not exchange:
+        return ()
+    before = _facts_of(store, thread)
+    plan = plan_facts(exchange, before, context_tokens, counter)
+    answer = ask(plan)
+    if answer.is_cut or not is_wanted():
+        return None
+    by_id = {fact.id: fact for fact in before}
+    shown = [by_id[fact_id] for fact_id in plan.facts]
+    noted: list[Noted] = []
+    for change in read_facts(answer.text, exchange, _facts_of(store, thread), shown):
+        fact = _fact(change.text, change.replaces, thread, prompt_id)
+        try:
+            store.keep(fact, replaces=change.replaces)
+        except AppError:  # what was noted before it is
+            log_event("fact.lost", turn=answer.turn_id)
+        else:
+            noted.append(Noted(fact, change.replaces))
+    log_event("facts.noted", turn=answer.turn_id, facts=len(noted))
+    return tuple(noted)
 
-    def note(self, thread: Thread, setup: Setup, prompt_id: MessageId) -> tuple[Noted, ...]:
-        """Ask the model about a prompt and its reply, and keep what it says. Raise AppError."""
-        exchange = _exchange(thread, prompt_id)
-        if not exchange:
-            return ()
-        before = self._known()
-        plan = plan_facts(exchange, before, setup.context_tokens, self.calls.counter)
-        turn, call = self.calls.reserve(thread, setup.offer, plan, prompt_id, None, Purpose.FACTS)
-        give_up_at = time.monotonic() + _SECONDS
 
-        def beat(_: str) -> None:
-            if time.monotonic() > give_up_at:
-                turn.stop()
-            self.calls.checkpoint(turn, "")
-
-        def produce(turn: LiveTurn) -> None:
-            self.calls.produce(turn, call)
-            turn.close(turn.failure)
-
-        self.turns.run(turn, beat, produce)
-        turn.wait(LONGEST_TURN)
-        if turn.failure:
-            raise turn.failure
-        if turn.is_stopped or not self.is_wanted():
-            return ()
-        by_id = {fact.id: fact for fact in before}
-        shown = [by_id[fact_id] for fact_id in plan.facts]
-        changes = read_facts(turn.said(), exchange, self._known(), shown)
-        noted: list[Noted] = []
-        for change in changes:
-            fact = _fact(change.text, change.replaces, thread, prompt_id)
-            try:
-                self.store.keep(fact, replaces=change.replaces)
-            except AppError:  # what was noted before it is
-                log_event("fact.lost", turn=turn.id)
-            else:
-                noted.append(Noted(fact, change.replaces))
-        log_event("facts.noted", turn=turn.id, facts=len(noted))
-        return tuple(noted)
-
-    def _known(self) -> tuple[Fact, ...]:
-        return tuple(fact for fact in self.store.facts() if self.holds(fact))
+def _facts_of(store: FactStore, thread: Thread) -> tuple[Fact, ...]:
+    return tuple(fact for fact in store.facts() if fact.holds_in(thread.conversation))
 
 
 def _exchange(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:

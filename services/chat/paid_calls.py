@@ -4,12 +4,12 @@ reserve -> the caller has a thread `produce` the reply -> what was said is store
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 from uuid import uuid4
 
-from services.chat.live_turn import LiveTurn
+from services.chat.live_turn import LiveTurn, LiveTurns
 from services.domain import (
     ConversationId,
     Message,
@@ -65,6 +65,15 @@ class Call:
     offer: Offer
     plan: ContextPlan
     max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model said to something that the app asked by itself."""
+
+    turn_id: TurnId
+    text: str = field(repr=False)
+    is_cut: bool  # it was stopped, or ran out of tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +165,41 @@ class PaidCalls:
                 used = self._counted(call, turn.said(), is_failed=failure is not None)
             turn.failure = self._settle(turn, call.offer.info, used or Tokens(0, 0), failure)
         return reported
+
+    def ask(
+        self,
+        turns: LiveTurns,
+        thread: Thread,
+        offer: Offer,
+        plan: ContextPlan,
+        about: MessageId,
+        purpose: Purpose,
+        seconds: float,
+    ) -> Answer:
+        """Ask what the app wants to know *about* a message; the turn is one of *turns* meanwhile.
+
+        After *seconds* it is stopped. Raise what `reserve` raises, and how the model failed.
+        """
+        give_up_at = time.monotonic() + seconds
+        turn, call = self.reserve(thread, offer, plan, about, None, purpose)
+        reported: list[Tokens | None] = []
+
+        def beat(_: str) -> None:
+            if time.monotonic() > give_up_at:
+                turn.stop()
+            self.checkpoint(turn, "")
+
+        def produce(turn: LiveTurn) -> None:
+            reported.append(self.produce(turn, call))
+            turn.close(turn.failure)
+
+        turns.run(turn, beat, produce)
+        turn.wait(LONGEST_TURN)
+        if turn.failure:
+            raise turn.failure
+        used = reported[0] if reported else None
+        has_run_on = used is not None and used.reply >= call.max_tokens
+        return Answer(turn.id, turn.said(), turn.is_stopped or has_run_on)
 
     def _settle(
         self, turn: LiveTurn, info: ModelInfo, tokens: Tokens, failure: AppError | None

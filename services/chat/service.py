@@ -5,48 +5,47 @@ begin -> plan_context -> store the prompt and reserve its worst cost -> a thread
 -> once, after the first complete reply, the same way: a title; after others a summary, and facts
 """
 
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 from uuid import uuid4
 
+from services.chat.afterwards import Afterwards, AfterwardsStore, Work, in_background
+from services.chat.asides import Asides
+from services.chat.counting import Counting
+from services.chat.elsewhere import Elsewhere
 from services.chat.live_turn import LiveTurn, LiveTurns
-from services.chat.noting import FactStore, Noted, NoteTaker, Noting
+from services.chat.noting import FactStore, Noted, Noting
 from services.chat.paid_calls import LONGEST_TEXT, LONGEST_TURN, Call, PaidCalls, TurnStore
-from services.chat.recollection import Recollection, recalled_before
+from services.chat.planning import Planning, ReceiptStore
+from services.chat.recollection import Recollection
 from services.chat.remote_turn import RemoteTurn
 from services.chat.setup import Setup, choose_setup
-from services.chat.summaries import NoSummary, Summarising
-from services.chat.titles import Titling, clean_title, first_words, plan_title
+from services.chat.summaries import Summarising
+from services.chat.titles import Titling, first_words
 from services.domain import (
-    Conversation,
     ConversationId,
-    Fact,
+    Full,
     MemoryPolicy,
     Message,
     MessageId,
     Outcome,
     Preferences,
-    Purpose,
     Retrieval,
     Role,
-    RunningSummary,
     Space,
     SpaceId,
     Summary,
     Thread,
     Tokens,
-    TurnId,
+    Window,
 )
 from services.errors import (
     AppError,
     BadInput,
     Busy,
-    InstructionsTooLong,
     NotFound,
     SpaceGone,
     Stale,
@@ -56,45 +55,23 @@ from services.errors import (
 from services.events import log_event
 from services.llm import Models
 from services.memory import (
-    Compaction,
-    ContextBudget,
-    ContextPlan,
-    History,
-    Receipt,
-    TokenCounter,
-    plan_compaction,
-    plan_context,
+    KindCounter,
 )
 from services.store.rows import TurnState
+from services.store.texts import storable
 from services.store.turns import Ending, OpenTurn
 
-_TITLE_SECONDS = 30.0  # for which a title is waited
-_SUMMARY_SECONDS = 120.0
 _LONGEST_SUMMARY = 60_000  # bytes
-_MOST_CALLS = 40  # of the model, for one summary: a long conversation is folded in chunks
 
 
-class ConversationStore(TurnStore, Protocol):
+class ConversationStore(TurnStore, AfterwardsStore, ReceiptStore, Protocol):
     """What a chat needs of one person's conversations."""
 
-    def cached(self, conversation_id: ConversationId) -> Thread | None: ...
-    def thread(self, conversation_id: ConversationId) -> Thread: ...
     def create(self, title: str, policy: MemoryPolicy, model: str | None = None) -> Thread: ...
     def unmake(self, conversation_id: ConversationId) -> None: ...
     def discard(self, conversation_id: ConversationId, seconds: int) -> None: ...
-    def give_title(self, conversation_id: ConversationId, title: str) -> bool: ...
     def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None: ...
     def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None: ...
-    def receipts(
-        self, messages: Iterable[Message], conversation_id: ConversationId
-    ) -> Mapping[TurnId, str]: ...
-    def set_summary(
-        self,
-        conversation_id: ConversationId,
-        summary: RunningSummary | None,
-        *,
-        replaces: RunningSummary | None,
-    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,26 +81,59 @@ class Chat:
     store: ConversationStore
     live_turns: LiveTurns
     models: Models
-    counter: TokenCounter
+    counter: KindCounter
     instructions: str = field(repr=False)  # the deployment's
     sweep: Callable[[], None]  # settles turns whose lease ran out
     preferences: Callable[[], Preferences] = Preferences
     first_policy: MemoryPolicy = field(default_factory=Summary)  # the deployment's
+    window_messages: int = Window().messages  # likewise, where Window is chosen
     titling: Titling | None = None  # None: titles stay the first words
     summarising: Summarising = field(default_factory=Summarising)
     noting: Noting = field(default_factory=Noting)
     memories: FactStore | None = None  # None: nothing is kept about the person
     spaces: Callable[[], tuple[Space, ...]] = tuple
     recollection: Recollection = field(default_factory=Recollection)
-
-    @property
-    def calls(self) -> PaidCalls:
-        return PaidCalls(self.store, self.counter)
+    elsewhere: Elsewhere | None = None  # None: other conversations cannot be searched
+    counting: Counting = field(default_factory=Counting)
 
     _opened: set[ConversationId] = field(default_factory=set[ConversationId], repr=False)
     _unsure: dict[ConversationId, MessageId] = field(
         default_factory=dict[ConversationId, MessageId], repr=False
     )  # prompts that were refused, for nothing was heard of them, and may be stored all the same
+
+    @property
+    def calls(self) -> PaidCalls:
+        return PaidCalls(self.store, self.counter)
+
+    @property
+    def planning(self) -> Planning:
+        """What the model sees of a conversation."""
+        return Planning(
+            store=self.store,
+            counter=self.counter,
+            counting=self.counting,
+            memories=self.memories,
+            recollection=self.recollection,
+            elsewhere=self.elsewhere,
+        )
+
+    @property
+    def _asides(self) -> list[Asides]:
+        return [aside for aside in (self.titling, self.summarising, self.noting) if aside]
+
+    @property
+    def _afterwards(self) -> Afterwards:
+        return Afterwards(
+            store=self.store,
+            calls=self.calls,
+            titling=self.titling,
+            summarising=self.summarising,
+            noting=self.noting,
+            memories=self.memories,
+            setup=self.setup,
+            compaction=lambda thread: self.planning.compaction(thread, self.setup(thread)),
+            keeps_facts=self._keeps_facts,
+        )
 
     def begin(
         self,
@@ -240,30 +250,14 @@ class Chat:
         log_event("turn.adopted", turn=left.id)
         return self.store.thread(conversation_id)
 
-    def view(self, thread: Thread, setup: Setup) -> ContextPlan:
-        """What the next turn would see. Raise PromptTooLong (Full: it no longer fits), InstructionsTooLong."""
-        return self._plan(setup, thread, self._history(setup, thread, thread.branch(), None))
-
-    def receipt(self, thread: Thread, reply: Message) -> Receipt | None:
-        """What the model was shown for *reply*, where that was kept. Raise StoreUnavailable."""
-        kept = self.store.receipts([reply], thread.conversation.id)
-        text = kept.get(reply.turn_id) if reply.turn_id else None
-        return Receipt.read(text) if text else None
-
-    def next_receipt(self, thread: Thread, setup: Setup) -> Receipt:
-        """What the model would be shown in the next turn. Raise as `view`."""
-        history = self._history(setup, thread, thread.branch(), None)
-        plan = self._plan(setup, thread, history)
-        return Receipt.of(thread.conversation.policy, setup.info.name, history, plan)
-
     def change_summary(self, thread: Thread, text: str) -> None:
         """Let the summary of *thread* say *text*; without any it is taken away.
 
         Raise BadInput, Stale (it was changed meanwhile), StoreUnavailable.
         """
         now = thread.summary
-        text = text.replace("\x00", "").strip()
-        if len(text.encode(errors="ignore")) > _LONGEST_SUMMARY:
+        text = storable(text)
+        if len(text.encode()) > _LONGEST_SUMMARY:
             raise BadInput("That is more than a summary can hold: shorten it.")
         summary = None
         if text and now:
@@ -279,7 +273,7 @@ class Chat:
             except AppError:
                 self.summarising.over(conversation_id)
                 raise
-            self._begin_summary(conversation_id)
+            in_background(lambda: self._afterwards.summarise(conversation_id))
 
     def setup(
         self, thread: Thread | None, picked: str | None = None, space_id: SpaceId | None = None
@@ -295,6 +289,16 @@ class Chat:
             picked,
             self.space(thread.conversation.space_id if thread else space_id),
         )
+
+    def policies(self) -> tuple[MemoryPolicy, ...]:
+        """Those to choose from, the window as large as its person, or else the deployment, has it."""
+        size = self.preferences().window_messages or self.window_messages
+        return Full(), Window(size), Summary(), Retrieval()
+
+    def usual_policy(self) -> MemoryPolicy:
+        """That of a new conversation, where its space has none."""
+        usual = type(self.preferences().policy or self.first_policy)
+        return next(policy for policy in self.policies() if isinstance(policy, usual))
 
     def space(self, space_id: SpaceId | None) -> Space | None:
         """The person's space, as far as anybody can say."""
@@ -314,10 +318,8 @@ class Chat:
     def leave(self, within: float = 2.0) -> None:
         """Stop the turns that were begun here, and let them be stored."""
         self.live_turns.stop(self.store, within)
-        self.summarising.turns.stop(self.store, within)
-        self.noting.turns.stop(self.store, within)
-        if self.titling:
-            self.titling.turns.stop(self.store, within)
+        for aside in self._asides:
+            aside.turns.stop(self.store, within)
 
     def titles_coming(self) -> frozenset[ConversationId]:
         """The person's conversations whose titles the model is making, here in this process."""
@@ -359,13 +361,14 @@ class Chat:
     def discard(self, conversation_id: ConversationId, seconds: int) -> None:
         """Stop what is coming of it; have the conversation destroyed in so many seconds."""
         self.stop(conversation_id)
-        if self.titling and (title := self.titling.turns.find(self.store.user_id, conversation_id)):
-            title.stop()
-        if summary := self.summarising.turns.find(self.store.user_id, conversation_id):
-            summary.stop()
-        if facts := self.noting.turns.find(self.store.user_id, conversation_id):
-            facts.stop()
+        for aside in self._asides:
+            if turn := aside.turns.find(self.store.user_id, conversation_id):
+                turn.stop()
+        self.counting.forget(conversation_id)
         self.store.discard(conversation_id, seconds)
+        self.recollection.forget(conversation_id)
+        if self.elsewhere:
+            self.elsewhere.forget(conversation_id)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -420,7 +423,7 @@ class Chat:
             space = next((one for one in self.spaces() if one.id == space_id), None)
             if space is None:
                 raise SpaceGone
-        policy = (space and space.policy) or self.preferences().policy or self.first_policy
+        policy = (space and space.policy) or self.usual_policy()
         thread = self.store.create(first_words(prompt), policy, model)
         try:
             if space:
@@ -443,9 +446,8 @@ class Chat:
         if self._is_live(thread.conversation.id):
             raise Busy
         setup = self.setup(thread)
-        history = self._history(setup, thread, past, again.body if again else prompt)
-        plan = self._plan(setup, thread, history)
-        receipt = Receipt.of(thread.conversation.policy, setup.info.name, history, plan)
+        text = again.body if again else prompt
+        plan, receipt = self.planning.turn(thread, setup, past, text or "")
         try:
             turn, call = self.calls.reserve(
                 thread, setup.offer, plan, prompt_id, prompt, receipt=receipt.written()
@@ -461,205 +463,19 @@ class Chat:
         )
         return turn
 
-    def _history(
-        self, setup: Setup, thread: Thread, past: tuple[Message, ...], prompt: str | None
-    ) -> History:
-        conversation = thread.conversation
-        history = History(
-            instructions=setup.instructions,
-            past=past,
-            prompt=prompt,
-            start_seq=_start_seq(conversation, past),
-            reset_seq=conversation.reset_seq,
-            facts=self._facts(setup, conversation),
-            summary=thread.summary,
-        )
-        if not isinstance(conversation.policy, Retrieval):
-            return history
-        in_view = [message for message in past if message.seq > history.start_seq]
-        before, epoch_seq = recalled_before(past, self._receipts(in_view, conversation.id))
-        return replace(
-            history,
-            ranked=self.recollection.ranked(thread, past, prompt) if prompt else (),
-            recalled_before=before,
-            epoch_seq=epoch_seq,
-        )
-
-    def _facts(self, setup: Setup, conversation: Conversation) -> tuple[Fact, ...]:
-        """What is kept and holds in *conversation*; nothing while nobody can say.
-
-        What a person wrote into a space is part of it, whether or not facts about them are kept.
-        """
-        keeps_facts = setup.preferences.keeps_facts
-        if self.memories is None or not (keeps_facts or setup.space):
-            return ()
-        with suppress(StoreUnavailable):
-            return tuple(
-                fact
-                for fact in self.memories.facts()
-                if holds_in(fact, conversation)
-                and (keeps_facts or (fact.space_id and not fact.source_id))
-            )
-        return ()
-
-    def _receipts(
-        self, messages: Iterable[Message], conversation_id: ConversationId
-    ) -> Mapping[TurnId, str]:
-        with suppress(StoreUnavailable):
-            return self.store.receipts(messages, conversation_id)
-        return {}
-
-    def _plan(self, setup: Setup, thread: Thread, history: History) -> ContextPlan:
-        if setup.is_too_long:
-            raise InstructionsTooLong
-        return plan_context(thread.conversation.policy, history, _budget(setup), self.counter)
-
     def _reply(self, turn: LiveTurn, call: Call) -> None:
-        """Produce the reply, and once its followers know, have it titled, summarised and looked through."""
-        titling, is_to_summarise, is_to_note = None, False, False
-        try:
-            self.calls.produce(turn, call)
-            titling = self._claim_title(turn)  # before they know, so that they can await it
-            is_to_summarise = self._claim_summary(turn, call)
-            is_to_note = self._claim_facts(turn)
-        finally:
-            turn.close(turn.failure)
-        if titling:
-            self._begin_title(titling, turn.conversation_id)
-        if is_to_summarise:
-            self._begin_summary(turn.conversation_id)
-        if is_to_note:
-            self._begin_noting(turn.conversation_id, turn.prompt_id)
-
-    def _claim_title(self, reply: LiveTurn) -> Titling | None:
-        """What to title with, if *reply* is the first that is complete and nobody gave a title yet."""
-        thread = self.store.cached(reply.conversation_id)
-        if thread is None or thread.conversation.is_titled or reply.failure or reply.is_stopped:
-            return None
-        is_ours = self.titling and self.titling.claim(reply.user_id, reply.conversation_id)
-        return self.titling if is_ours else None
-
-    def _begin_title(self, titling: Titling, conversation_id: ConversationId) -> None:
-        """Have the model title the conversation in a thread of its own, if the budget allows."""
-        give_up_at = time.monotonic() + _TITLE_SECONDS
-        is_begun = False
-
-        def beat(_: str) -> None:
-            if time.monotonic() > give_up_at:
-                turn.stop()
-            self.calls.checkpoint(turn, "")
-
-        try:
-            thread = self.store.thread(conversation_id)
-            branch = thread.branch()
-            offer = self.setup(thread).offer
-            plan = plan_title(branch, offer.info.context_tokens, self.counter)
-            if plan is None or thread.conversation.is_titled:
-                return
-            turn, call = self.calls.reserve(thread, offer, plan, branch[0].id, None, Purpose.TITLE)
-            titling.turns.run(turn, beat, lambda turn: self._title(titling, turn, call))
-            is_begun = True
-        except AppError:
-            log_event("title.refused", conversation=conversation_id)
-        finally:
-            if not is_begun:
-                titling.over(conversation_id)
-
-    def _title(self, titling: Titling, turn: LiveTurn, call: Call) -> None:
-        """Produce a title, and give it unless the model failed, ran on or made none."""
+        """Produce the reply, and once its followers know, begin what follows it."""
+        due: list[Work] = []
         try:
             reported = self.calls.produce(turn, call)
-            is_cut = reported is not None and reported.reply >= call.max_tokens
-            title = None if turn.failure or turn.is_stopped or is_cut else clean_title(turn.said())
-            is_given = bool(title and self.store.give_title(turn.conversation_id, title))
-            log_event("title.made", turn=turn.id, given=is_given)
-        except AppError:  # the first words stay
-            log_event("title.lost", turn=turn.id)
+            self.counting.note_end(turn.conversation_id, turn.failure)
+            if reported:  # our own counts teach nothing
+                self.counting.learn(turn, call, reported, self.counter)
+            due = self._afterwards.claim(turn, call)
         finally:
-            titling.over(turn.conversation_id)
             turn.close(turn.failure)
-
-    def _claim_summary(self, reply: LiveTurn, call: Call) -> bool:
-        """Whether the conversation is now ours to look at: its context fills, or something fell out of it."""
-        thread = self.store.cached(reply.conversation_id)
-        if thread is None or not isinstance(thread.conversation.policy, Summary):
-            return False
-        room = _budget(self.setup(thread)).prompt_tokens
-        is_near = 2 * call.plan.prompt_tokens > room or bool(call.plan.omitted)
-        return is_near and self.summarising.claim(reply.user_id, reply.conversation_id)
-
-    def _compaction(self, thread: Thread) -> Compaction | None:
-        setup = self.setup(thread)
-        if setup.is_too_long:
-            return None
-        history = self._history(setup, thread, thread.branch(), None)
-        return plan_compaction(
-            history, _budget(setup), self.counter, is_cache_cheap=setup.info.is_cache_cheap
-        )
-
-    def _begin_summary(self, conversation_id: ConversationId) -> None:
-        """Have the model put into words what no longer fits; nothing waits for it."""
-        worker = threading.Thread(
-            target=self._summarise,
-            args=[conversation_id],
-            name=f"summary-{conversation_id}",
-            daemon=True,
-        )
-        worker.start()
-
-    def _summarise(self, conversation_id: ConversationId) -> None:
-        failure: AppError | None = None
-        try:
-            for _ in range(_MOST_CALLS):
-                thread = self.store.thread(conversation_id)
-                compaction = self._compaction(thread)
-                if compaction is None:
-                    break
-                self._fold(thread, compaction)
-                if not compaction.waiting:
-                    break
-        except AppError as error:  # the latest messages are shown as they are
-            failure = None if isinstance(error, (Stale, NotFound)) else error
-            log_event("summary.lost", conversation=conversation_id)
-        finally:
-            self.summarising.over(conversation_id, failure)
-
-    def _fold(self, thread: Thread, compaction: Compaction) -> None:
-        """One call of the model, whose answer becomes part of the summary. Raise AppError."""
-        give_up_at = time.monotonic() + _SUMMARY_SECONDS
-        offer, first = self.setup(thread).offer, thread.branch()[0]
-
-        def beat(_: str) -> None:
-            if time.monotonic() > give_up_at:
-                turn.stop()
-            self.calls.checkpoint(turn, "")
-
-        turn, call = self.calls.reserve(
-            thread, offer, compaction.call, first.id, None, Purpose.SUMMARY
-        )
-        reported: list[Tokens | None] = []
-
-        def produce(turn: LiveTurn) -> None:
-            reported.append(self.calls.produce(turn, call))
-            turn.close(turn.failure)
-
-        self.summarising.turns.run(turn, beat, produce)
-        turn.wait(LONGEST_TURN)
-        if turn.failure:
-            raise turn.failure
-        used = reported[0] if reported else None
-        is_cut = turn.is_stopped or (used is not None and used.reply >= call.max_tokens)
-        summary = compaction.summary(turn.said(), datetime.now(UTC), is_cut=is_cut)
-        if summary is None:
-            raise NoSummary
-        self.store.set_summary(thread.conversation.id, summary, replaces=thread.summary)
-        log_event("summary.made", turn=turn.id, messages=len(compaction.folded))
-
-    def _claim_facts(self, reply: LiveTurn) -> bool:
-        """Whether what the person said is now ours to be looked through for facts."""
-        if reply.failure or reply.is_stopped or not self._keeps_facts():
-            return False
-        return self.noting.claim(reply.user_id, reply.conversation_id, reply.prompt_id)
+        for work in due:
+            in_background(work)
 
     def _keeps_facts(self) -> bool:
         """Whether the person wants facts to be kept; no, while nobody can say."""
@@ -667,48 +483,9 @@ class Chat:
             return self.memories is not None and bool(self.preferences().keeps_facts)
         return False
 
-    def _begin_noting(self, conversation_id: ConversationId, prompt_id: MessageId) -> None:
-        """Have the model say what the person told of themself; nothing waits for it."""
-        worker = threading.Thread(
-            target=self._note,
-            args=[conversation_id, prompt_id],
-            name=f"facts-{conversation_id}",
-            daemon=True,
-        )
-        worker.start()
-
-    def _note(self, conversation_id: ConversationId, prompt_id: MessageId) -> None:
-        noted = None
-        try:
-            thread = self.store.thread(conversation_id)
-            if self.memories:
-                taker = NoteTaker(
-                    turns=self.noting.turns,
-                    calls=self.calls,
-                    store=self.memories,
-                    holds=lambda fact: holds_in(fact, thread.conversation),
-                    is_wanted=self._keeps_facts,
-                )
-                noted = taker.note(thread, self.setup(thread), prompt_id)
-        except AppError:  # what is kept stays as it is
-            log_event("facts.lost", conversation=conversation_id)
-        finally:
-            self.noting.over(conversation_id, prompt_id, noted)
-
     def _is_live(self, conversation_id: ConversationId) -> bool:
         turn = self.live_turns.find(self.store.user_id, conversation_id)
         return turn is not None and not turn.is_done
-
-
-def holds_in(fact: Fact, conversation: Conversation) -> bool:
-    """Whether *fact* is one of *conversation*, of its space, or of its person everywhere."""
-    if fact.conversation_id:
-        return fact.conversation_id == conversation.id
-    return fact.space_id in (None, conversation.space_id)
-
-
-def _budget(setup: Setup) -> ContextBudget:
-    return ContextBudget(setup.context_tokens, setup.info.reply_tokens)
 
 
 def _seen_revs(thread: Thread) -> set[int]:
@@ -719,21 +496,11 @@ def _seen_revs(thread: Thread) -> set[int]:
     return {rev, rev - 1} if is_awaited else {rev}
 
 
-def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
-    """Where the stored view of *past* begins; at the reset where that was stored for another branch."""
-    is_here = any(message.seq == conversation.start_seq for message in past)
-    return conversation.start_seq if is_here else conversation.reset_seq
-
-
 def _clean(prompt: str) -> str:
-    text = prompt.strip().replace("\x00", "")
+    text = storable(prompt)
     if not text:
         raise BadInput("There is nothing to send yet.")
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise BadInput("That text has a character that cannot be stored.") from None
-    if size > LONGEST_TEXT:
+    if len(text.encode()) > LONGEST_TEXT:
         raise BadInput("That is more than one message can hold: send it in parts.")
     return text
 

@@ -1,11 +1,11 @@
 """Who answers in a conversation and by which instructions: its own choice, its space's, its person's, the deployment's."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from services.domain import Preferences, Space, Thread
 from services.llm import ModelInfo, Models, Offer
-from services.memory import TokenCounter
+from services.memory import ContextBudget, TokenCounter
 
 _LEAST_CONTEXT = 2  # replies: a context that holds no more than its reply holds nothing
 
@@ -39,7 +39,16 @@ class Setup:
     def context_tokens(self) -> int:
         """What one call may use: the model's, or less where the person chose so."""
         wished = self.preferences.context_tokens or self.info.context_tokens
-        return min(self.info.context_tokens, max(wished, _LEAST_CONTEXT * self.info.reply_tokens))
+        return min(self.info.context_tokens, max(wished, _LEAST_CONTEXT * self.reply_tokens))
+
+    @property
+    def reply_tokens(self) -> int:
+        """What a reply may have: the model's, or fewer where the person chose so."""
+        return min(self.info.reply_tokens, self.preferences.reply_tokens or self.info.reply_tokens)
+
+    @property
+    def budget(self) -> ContextBudget:
+        return ContextBudget(self.context_tokens, self.reply_tokens)
 
 
 def choose_setup(
@@ -54,7 +63,7 @@ def choose_setup(
     """Choose for *thread*, or for one that begins with the model *picked*.
 
     A choice that is no longer offered is passed over. Instructions that a person wrote may take half of
-    the model's context: the deployment's own are its own affair.
+    the context that is used: the deployment's own are its own affair.
     """
     chosen = [
         name
@@ -68,12 +77,13 @@ def choose_setup(
         (Source.PERSON, preferences.instructions),
     )
     source, own = next((each for each in written if each[1]), (Source.DEPLOYMENT, None))
-    return Setup(
+    setup = Setup(
         offer=offer,
         instructions=own or deployment_instructions,
         source=source,
         preferences=preferences,
         missing_model=chosen[0] if chosen and chosen[0] != offer.info.name else None,
-        is_too_long=own is not None and counter.count(own) > offer.info.context_tokens // 2,
         space=space,
     )
+    is_too_long = own is not None and counter.count(own) > setup.context_tokens // 2
+    return replace(setup, is_too_long=is_too_long)

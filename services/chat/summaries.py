@@ -6,10 +6,9 @@ into words. Where it fails, where the budget refuses and where its answer is no 
 on with the latest messages, the page says so, and after a while it is tried again.
 """
 
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from services.chat.live_turn import LiveTurns
+from services.chat.asides import Asides
 from services.domain import ConversationId, UserId
 from services.errors import AppError, Refused
 
@@ -31,18 +30,12 @@ class _Trouble:
     skipped: int = 0
 
 
-@dataclass(slots=True)
-class Summarising:
-    """The summaries that this process makes, one at a time for each conversation."""
+class Summarising(Asides):
+    """The summaries that this process makes."""
 
-    turns: LiveTurns = field(default_factory=LiveTurns)  # not those of replies
-    _coming: dict[ConversationId, UserId] = field(
-        default_factory=dict[ConversationId, UserId], repr=False
-    )
-    _troubles: dict[ConversationId, _Trouble] = field(
-        default_factory=dict[ConversationId, _Trouble], repr=False
-    )
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    def __init__(self) -> None:
+        super().__init__()
+        self._troubles: dict[ConversationId, _Trouble] = {}
 
     def claim(
         self, user_id: UserId, conversation_id: ConversationId, *, is_wanted: bool = False
@@ -70,11 +63,6 @@ class Summarising:
             if failure:
                 in_a_row = before.in_a_row + 1 if before else 1
                 self._troubles[conversation_id] = _Trouble(failure, in_a_row)
-
-    def coming(self, user_id: UserId) -> frozenset[ConversationId]:
-        """The conversations of a person whose summaries are being made."""
-        with self._lock:
-            return frozenset(one for one, owner in self._coming.items() if owner == user_id)
 
     def failure(self, conversation_id: ConversationId) -> AppError | None:
         """Why the last summary was not made, until one is."""

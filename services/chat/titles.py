@@ -6,11 +6,9 @@ is no title, the first words stay; a process asks once, so after a restart the n
 """
 
 import re
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from services.chat.live_turn import LiveTurns
+from services.chat.asides import Asides
 from services.domain import ConversationId, Message, Outcome, Role, UserId, Window
 from services.memory import ContextBudget, ContextPlan, History, TokenCounter, plan_context
 
@@ -26,16 +24,12 @@ _REPLY_TOKENS = 24
 _PROMPT_BYTES, _REPLY_BYTES = 800, 400
 
 
-@dataclass(slots=True)
-class Titling:
+class Titling(Asides):
     """The titles that this process makes: each conversation is tried once in its life."""
 
-    turns: LiveTurns = field(default_factory=LiveTurns)  # not those of replies
-    _tried: set[ConversationId] = field(default_factory=set[ConversationId], repr=False)
-    _coming: dict[ConversationId, UserId] = field(
-        default_factory=dict[ConversationId, UserId], repr=False
-    )
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    def __init__(self) -> None:
+        super().__init__()
+        self._tried: set[ConversationId] = set()
 
     def claim(self, user_id: UserId, conversation_id: ConversationId) -> bool:
         """Whether it is now the caller's to have it titled, and to say when that is `over`."""
@@ -49,11 +43,6 @@ class Titling:
     def over(self, conversation_id: ConversationId) -> None:
         with self._lock:
             self._coming.pop(conversation_id, None)
-
-    def coming(self, user_id: UserId) -> frozenset[ConversationId]:
-        """The conversations of a person whose titles are being made."""
-        with self._lock:
-            return frozenset(one for one, owner in self._coming.items() if owner == user_id)
 
 
 def plan_title(

@@ -7,6 +7,7 @@ cancelling a task, which works in every state, also before the endpoint has answ
 import asyncio
 import copy
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -44,6 +45,11 @@ _PASSING = {
     ModelFailure.BROKEN,
     ModelFailure.DROPPED,
 }
+# how endpoints say that a prompt and its reply are more than their context
+_TOO_LONG = re.compile(
+    r"context.?(?:length|window|size)|(?:prompt|input)\b.{0,60}\b(?:too long|exceeds)",
+    re.IGNORECASE,
+)
 
 
 def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
@@ -398,6 +404,8 @@ def _failure_of(error: Exception, receipt: _Receipt) -> ModelFailure:
             return ModelFailure.SILENT
         case openai.RateLimitError():
             return ModelFailure.BUSY
+        case openai.APIStatusError(status_code=400 | 413 | 422) if _TOO_LONG.search(error.message):
+            return ModelFailure.TOO_LONG
         case openai.APIStatusError(status_code=status):
             return ModelFailure.BROKEN if status >= 500 else ModelFailure.REJECTED
         case openai.APIConnectionError(__cause__=httpx2.DecodingError()):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from services.domain import Fact, FactId, Message, MessageId, Role, RunningSummary
+from services.domain import ConversationId, Fact, FactId, Message, MessageId, Role, RunningSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Recalled:
     message: Message
     score: float
     matched: tuple[str, ...] = field(default=(), repr=False)
+    conversation_id: ConversationId | None = None  # None: it is of the one that is planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,6 @@ class History:
         default_factory=dict[MessageId, tuple[Message, ...]], repr=False
     )
     epoch_seq: int = 0  # of that, only what was recalled for prompts after this one is shown
-    is_cold: bool = False  # so long after the last turn that no cache holds its prompt any more
 
 
 class PartKind(StrEnum):

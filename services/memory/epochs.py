@@ -5,8 +5,8 @@ So what was recalled for a prompt stays at its head while an epoch lasts, and a 
 some that is not in view yet. At an overflow a new epoch begins: what was recalled goes, the latest
 messages are trimmed to a quarter if they fill more than half, and the prompt is given fresh recall.
 
-Where no cache is at stake, because nothing was recalled before or the last turn is long ago, recall
-takes all that the latest quarter leaves. What was tried stands in docs/decisions/prompts-that-begin-alike.md.
+Where no cache is at stake, because nothing was recalled before, recall takes all that the latest
+quarter leaves. What was tried stands in docs/decisions/prompts-that-begin-alike.md.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ from services.memory.tokens import TokenCounter
 _LATEST = 25  # for the latest messages where a view begins
 _LASTING = 55  # while all but recall takes no more, what was recalled goes alone: the prefix lasts
 _EPOCH = 15  # recalled where a cache is at stake, as an epoch begins
-_TURN = 10  # and with each turn after that, at most
+_TURN = 6  # and with each turn after that, at most
 _REFILL = 40  # a new epoch takes as much at least: what recall leaves of it is for latest messages
 _REFILL_ALONE = 67  # and where nothing is recalled
 
@@ -110,7 +110,7 @@ def _how_many_more(chosen: Layout, older: Sequence[Pair], room: int, counter: To
 
 def _is_first(history: History) -> bool:
     """Whether a new epoch loses no cache."""
-    return history.is_cold or not any(each.id in history.recalled_before for each in history.past)
+    return not any(each.id in history.recalled_before for each in history.past)
 
 
 def _is_past_hidden(history: History, hidden: Sequence[Recalled]) -> bool:

@@ -64,6 +64,11 @@ class Rates:
     by_kind: Mapping[str, Rate] = field(default_factory=dict[str, Rate])
     has_thoughts: bool = False  # more is counted as its reply than the text
 
+    @property
+    def seen(self) -> float:
+        """About how many texts all of it was learned from."""
+        return sum(rate.seen for rate in self.by_kind.values())
+
     def estimate(self, kinds: Mapping[str, int]) -> float:
         """Tokens of hundredths by kind, as likely too many as too few."""
         return sum(self._ratio(kind) * hundredths for kind, hundredths in kinds.items()) / 100
@@ -123,20 +128,29 @@ class Forecast:
 class ScaledCounter:
     """Counts what a model of these *rates* needs, leaning a twentieth high, or more where little was seen.
 
-    A window that is packed by it is filled; the plain counter leaves room for the neediest model.
+    A window that is packed by it is filled; the plain counter leaves room for the neediest model. It
+    remembers the texts: plans of one conversation ask for them again and again.
     """
 
     def __init__(self, base: KindCounter, rates: Rates) -> None:
         self._base = base
         self._ratios = {kind: rates.high(kind) for kind in rates.by_kind}
+        self._known: dict[str, int] = {}
 
     def count(self, text: str) -> int:
-        ratios, kinds = self._ratios, self._base.kinds(text)
-        high = sum(ratios.get(kind, _MARGIN) * hundredths for kind, hundredths in kinds.items())
-        return min(ceil(high / 100), self.bound(text))
+        if (tokens := self._known.get(text)) is None:
+            tokens = self._known[text] = self._count(text)
+        return tokens
 
     def bound(self, text: str) -> int:
         return self._base.bound(text)
+
+    def _count(self, text: str) -> int:
+        ratio = self._ratios.get
+        high = 0.0
+        for kind, hundredths in self._base.kinds(text).items():
+            high += ratio(kind, _MARGIN) * hundredths
+        return min(ceil(high / 100), self.bound(text))
 
 
 def learn(rates: Rates, before: Call | None, call: Call, counter: KindCounter) -> Rates:
@@ -233,6 +247,8 @@ def _difference(
 def _kinds(messages: Iterable[ContextMessage], counter: KindCounter) -> Counter[str]:
     kinds = Counter[str]()
     for message in messages:
-        kinds.update(counter.kinds(message.body))
-        kinds.update(_ENVELOPE)
+        for kind, hundredths in counter.kinds(message.body).items():
+            kinds[kind] += hundredths
+        for kind, hundredths in _ENVELOPE.items():
+            kinds[kind] += hundredths
     return kinds

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
-from services.domain import Fact, FactId, MemoryPolicy, MessageId, RunningSummary
+from services.domain import ConversationId, Fact, FactId, MemoryPolicy, MessageId, RunningSummary
 from services.memory.context import ContextPlan, History, Part, PartKind
+from services.memory.forecast import Rate, Rates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,9 @@ class RecalledNote:
     tokens: int
     matched: tuple[str, ...] = field(default=(), repr=False)  # empty: it stood beside one
     recalled_for: MessageId | None = None  # an earlier prompt; None: the turn's own
+    conversation_id: ConversationId | None = (
+        None  # another one; None: its own, or an earlier prompt's
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +50,24 @@ class Receipt:
     reply_tokens: int  # kept free for the reply, at most
     start_seq: int
     epoch_seq: int = 0
+    # what was known of the model as the turn began: kind of text, ratio, seen. The next turn counts by it
+    rates: tuple[tuple[str, float, float], ...] = ()
+    has_thoughts: bool = False
 
     @classmethod
-    def of(cls, policy: MemoryPolicy, model: str, history: History, plan: ContextPlan) -> "Receipt":
-        """What *plan*, made of *history*, shows."""
+    def of(
+        cls,
+        policy: MemoryPolicy,
+        model: str,
+        history: History,
+        plan: ContextPlan,
+        rates: Rates | None = None,
+    ) -> "Receipt":
+        """What *plan*, made of *history*, shows; and what is known of *model*."""
         seqs = {message.id: message.seq for message in history.past}
         facts = {fact.id: fact for fact in history.facts}
         tokens = tokens_by_kind(plan.parts)
+        said_in = {each.message.id: each.conversation_id for each in plan.recalled}
         has_summary = tokens[PartKind.SUMMARY] > 0
         return cls(
             policy=policy_name(policy),
@@ -74,6 +89,7 @@ class Receipt:
                     tokens=part.tokens,
                     matched=part.matched,
                     recalled_for=part.recalled_for,
+                    conversation_id=said_in.get(part.message_id),
                 )
                 for part in plan.parts
                 if part.kind is PartKind.RECALLED and part.message_id
@@ -86,6 +102,8 @@ class Receipt:
             reply_tokens=plan.reply_tokens,
             start_seq=plan.start_seq,
             epoch_seq=plan.epoch_seq,
+            rates=_written_rates(rates) if rates else (),
+            has_thoughts=rates is not None and rates.has_thoughts,
         )
 
     @classmethod
@@ -98,6 +116,11 @@ class Receipt:
 
     def written(self) -> str:
         return _DOCUMENT.dump_json(self, exclude_defaults=True).decode()
+
+    def known_rates(self) -> Rates:
+        """What was known of the model, as near as it was kept."""
+        by_kind = {kind: Rate(ratio, seen) for kind, ratio, seen in self.rates}
+        return Rates(by_kind, self.has_thoughts)
 
     def tokens_by_kind(self) -> Counter[PartKind]:
         """What each kind of part takes."""
@@ -129,6 +152,14 @@ def tokens_by_kind(parts: Iterable[Part]) -> Counter[PartKind]:
     for part in parts:
         tokens[part.kind] += part.tokens
     return tokens
+
+
+def _written_rates(rates: Rates) -> tuple[tuple[str, float, float], ...]:
+    """In one order, and finer than they are known."""
+    return tuple(
+        (kind, round(rate.ratio, 4), round(rate.seen, 2))
+        for kind, rate in sorted(rates.by_kind.items())
+    )
 
 
 def _kept_fact(fact: Fact) -> tuple[FactId, str]:

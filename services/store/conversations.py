@@ -1,7 +1,7 @@
 """A person's conversations: what the use cases ask of the store, over one app session."""
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -23,7 +23,6 @@ from services.domain import (
 )
 from services.errors import (
     AppError,
-    BadInput,
     NotFound,
     SpaceGone,
     Stale,
@@ -42,6 +41,7 @@ from services.store.rows import (
     policy_of,
 )
 from services.store.sessions import AppSession
+from services.store.texts import one_line
 from services.store.threads import PAGE, Threads
 from services.store.turns import Begun, Ending, NewTurn, OpenTurn, Turns
 
@@ -121,20 +121,10 @@ class Conversations:
         ]
         return found[:limit]
 
-    def some(self, ids: Collection[ConversationId]) -> list[Conversation]:
-        """Those of *ids*, a hundred at most, that are there. Raise StoreUnavailable, SignedOut."""
-        if not ids:
-            return []
-        self._session.keep_fresh()
-        with store_errors():
-            query = self._session.client.table("conversations").select(LISTED_COLUMNS)
-            rows = CONVERSATION_ROWS.validate_python(
-                query.in_("id", [str(each) for each in ids])
-                .is_("destroy_at", "null")
-                .execute()
-                .data
-            )
-        return [self._threads.conversation(row) for row in rows]
+    def some(self, ids: Iterable[ConversationId]) -> list[Conversation]:
+        """Those of *ids* that are there. Raise StoreUnavailable, SignedOut."""
+        rows = self._threads.rows(ids).values()
+        return [self._threads.conversation(row) for row in rows if not row.destroy_at]
 
     def thread(self, conversation_id: ConversationId) -> Thread:
         """The conversation as it is now. Raise NotFound, also for somebody else's or a discarded one."""
@@ -180,10 +170,7 @@ class Conversations:
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
         """Give it another title. Raise BadInput for an empty one or one of over 120 characters."""
-        title = " ".join(title.split())
-        if not title or len(title) > _LONGEST_TITLE:
-            raise BadInput(f"A title has between 1 and {_LONGEST_TITLE} characters.")
-        sealed = self._sealed_title(conversation_id, title)
+        sealed = self._sealed_title(conversation_id, checked_title(title))
         self._call("rename_conversation", conversation=conversation_id, new_title=Hidden(sealed))
 
     def give_title(self, conversation_id: ConversationId, title: str) -> bool:
@@ -413,6 +400,11 @@ class Conversations:
         if not answer.ok:
             raise refusal(answer.reason)
         return answer
+
+
+def checked_title(text: str) -> str:
+    """*text* on one line, as it is stored. Raise BadInput."""
+    return one_line(text, _LONGEST_TITLE, "A title")
 
 
 def _place_in_list(conversation: Conversation) -> tuple[bool, float, datetime]:

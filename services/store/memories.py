@@ -1,21 +1,24 @@
 """Facts that a person agreed to keep, sealed: under a conversation's key where they are its own, else under the person's."""
 
-import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
-from services.crypto import Place, token_version
+from services.crypto import Place
 from services.domain import ConversationId, Fact, FactId, MessageId, SpaceId
-from services.errors import BadInput, NotFound, Stale, StoreUnavailable, Tampered
+from services.errors import BadInput, NotFound, Stale, Tampered
 from services.events import log_event
+from services.store.fresh import Fresh
 from services.store.gateway import Hidden, Moment, refusal, store_errors
+from services.store.rows import ConversationRow
 from services.store.sessions import AppSession
+from services.store.texts import one_line
 from services.store.threads import PAGE, Threads
 
 LONGEST_FACT = 500  # characters
-_FRESH_SECONDS = 60.0  # after which another device may have changed them
 
 
 class FactChanged(Stale):
@@ -60,21 +63,14 @@ class Memories:
 
     def __init__(self, session: AppSession, threads: Threads) -> None:
         self._session, self._threads = session, threads
-        self._known: tuple[float, dict[FactId, _Kept]] | None = None  # and when they were read
+        self._known = Fresh(self._read)
 
     def facts(self) -> tuple[Fact, ...]:
         """All, the oldest first; as of a minute ago at most, or of longer while nobody can say.
 
         What does not open is left out. Raise StoreUnavailable, SignedOut.
         """
-        known = self._known
-        if known is None or time.monotonic() - known[0] >= _FRESH_SECONDS:
-            try:
-                known = self._read()
-            except StoreUnavailable:
-                if known is None:
-                    raise
-        return tuple(kept.fact for kept in known[1].values())
+        return tuple(kept.fact for kept in self._known.get().values())
 
     def keep(self, fact: Fact, *, replaces: Fact | None = None) -> None:
         """Keep *fact*, or put it in the place of what was seen.
@@ -84,7 +80,7 @@ class Memories:
         fact = replace(fact, text=checked_fact(fact.text))
         token = None
         if replaces:
-            seen = self._read()[1].get(replaces.id)
+            seen = self._known.read().get(replaces.id)
             if seen is None or seen.fact != replaces:
                 raise FactChanged
             token = seen.token
@@ -113,19 +109,21 @@ class Memories:
 
     def forget(self, fact_id: FactId) -> None:
         """Destroy one. It is no error if it is gone already."""
-        try:
+        with suppress(NotFound):
             self._call("forget_memory", memory=fact_id)
-        except NotFound:
-            return
+        self._known.amend(lambda kept: {one: kept[one] for one in kept if one != fact_id})
 
     def forget_all(self) -> None:
         """Destroy every fact of every scope."""
         self._call("forget_memories")
+        self._known.amend(lambda _: {})
 
     def _call(self, verb: str, /, **arguments: UUID | int | Hidden | None) -> None:
         self._session.keep_fresh()
-        self._known = None
-        answer = self._session.calls.call(verb, **arguments)
+        try:
+            answer = self._session.calls.call(verb, **arguments)
+        finally:  # also where nobody can say whether it was done
+            self._known.outdate()
         if answer.reason == "too_many":
             raise BadInput("So many facts are kept already: delete some first.")
         if answer.reason == "stale":
@@ -133,12 +131,15 @@ class Memories:
         if not answer.ok:
             raise refusal(answer.reason)
 
-    def _read(self) -> tuple[float, dict[FactId, _Kept]]:
+    def _read(self) -> dict[FactId, _Kept]:
         rows = sorted(self._rows(), key=lambda row: (row.created_at, row.id))
-        kept = [kept for row in rows if (kept := self._opened(row))]
+        before = self._known.last or {}
+        same = {row.id: before[FactId(row.id)] for row in rows if _is_in(before, row)}
+        others = {row.conversation_id for row in rows if row.id not in same}
+        keys = self._threads.rows(ConversationId(each) for each in others if each)
+        kept = [each for row in rows if (each := same.get(row.id) or self._opened(row, keys))]
         kept.sort(key=lambda each: each.fact.since)
-        self._known = time.monotonic(), {each.fact.id: each for each in kept}
-        return self._known
+        return {each.fact.id: each for each in kept}
 
     def _rows(self) -> list[_Row]:
         self._session.keep_fresh()
@@ -152,18 +153,16 @@ class Memories:
             if len(page) < PAGE:
                 return rows
 
-    def _opened(self, row: _Row) -> _Kept | None:
+    def _opened(self, row: _Row, keys: Mapping[ConversationId, ConversationRow]) -> _Kept | None:
         conversation_id = ConversationId(row.conversation_id) if row.conversation_id else None
         space_id = SpaceId(row.space_id) if row.space_id else None
         place = self._place(FactId(row.id), conversation_id, space_id)
         try:
             if conversation_id:
-                text = self._threads.vault(conversation_id).open(row.body, place)
+                vault = self._threads.vault(conversation_id, keys.get(conversation_id))
+                text = vault.open(row.body, place)
             else:
-                user_key = self._session.user_keys.get(token_version(row.body) or 0)
-                if user_key is None:
-                    raise Tampered
-                text = user_key.vault("memories").open(row.body, place)
+                text = self._session.open_own("memories", row.body, place)
         except (Tampered, NotFound):
             log_event("fact.unverified", fact=row.id)
             return None
@@ -196,13 +195,19 @@ class Memories:
         )
 
 
+def _is_in(before: Mapping[FactId, _Kept], row: _Row) -> bool:
+    """Whether *row* was opened *before*, and is what it was."""
+    kept = before.get(FactId(row.id))
+    if kept is None:
+        return False
+    fact = kept.fact
+    return (kept.token, fact.conversation_id, fact.space_id) == (
+        row.body,
+        row.conversation_id,
+        row.space_id,
+    )
+
+
 def checked_fact(text: str) -> str:
     """*text* on one line, as it is stored. Raise BadInput."""
-    text = " ".join(text.replace("\x00", "").split())
-    if not text or len(text) > LONGEST_FACT:
-        raise BadInput(f"A fact has between 1 and {LONGEST_FACT} characters.")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise BadInput("That text has a character that cannot be stored.") from None
-    return text
+    return one_line(text, LONGEST_FACT, "A fact")

@@ -1,19 +1,20 @@
 """What a person prefers: one sealed text in their profile."""
 
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from services.crypto import Place, token_version
+from services.crypto import Place
 from services.domain import MemoryPolicy, Preferences
 from services.errors import BadInput, Refused, StoreUnavailable, Tampered
+from services.store.fresh import Fresh
 from services.store.gateway import Hidden, refusal, store_errors
 from services.store.rows import policy_columns, policy_named
 from services.store.sessions import AppSession
+from services.store.texts import storable
 
 LONGEST_INSTRUCTIONS = 8_000  # characters
-_FRESH_SECONDS = 60.0  # after which another device may have changed them
 _TRIES = 5  # while other tabs change them too
 
 
@@ -41,6 +42,8 @@ class _Document(BaseModel):
     policy: str | None = None
     policy_size: int | None = None
     context_tokens: int | None = None
+    reply_tokens: int | None = None
+    window_messages: int | None = None
     keeps_facts: bool | None = None
     recalls_elsewhere: bool = False
 
@@ -48,24 +51,40 @@ class _Document(BaseModel):
 _ROWS = TypeAdapter(list[_Row])
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is in the token that whoever replaces it has to name."""
+
+    token: str | None
+    document: _Document
+    is_verified: bool = True
+
+    def preferences(self) -> Preferences:
+        """That as the app knows it."""
+        kept = self.document
+        return Preferences(
+            model=kept.model,
+            instructions=kept.instructions,
+            policy=policy_named(kept.policy, kept.policy_size) if kept.policy else None,
+            context_tokens=kept.context_tokens,
+            reply_tokens=kept.reply_tokens,
+            window_messages=kept.window_messages,
+            keeps_facts=kept.keeps_facts,
+            recalls_elsewhere=kept.recalls_elsewhere,
+            is_verified=self.is_verified,
+        )
+
+
 class Profile:
     """One person's own choices."""
 
     def __init__(self, session: AppSession) -> None:
         self._session = session
-        self._known: tuple[float, Preferences] | None = None  # and when they were read
+        self._known = Fresh(self._read)
 
     def preferences(self) -> Preferences:
         """As of a minute ago at most, or of longer while nobody can say. Raise StoreUnavailable."""
-        known = self._known
-        if known and time.monotonic() - known[0] < _FRESH_SECONDS:
-            return known[1]
-        try:
-            return self._read()[2]
-        except StoreUnavailable:
-            if known is None:
-                raise
-            return known[1]
+        return self._known.get().preferences()
 
     def set_model(self, model: str | None) -> None:
         """Choose the model of conversations without one of their own; None: the deployment's first."""
@@ -93,6 +112,14 @@ class Profile:
         """Choose how much of a model's context one call may use; None: all of it."""
         self._change(lambda known: known.model_copy(update={"context_tokens": tokens}))
 
+    def set_reply_tokens(self, tokens: int | None) -> None:
+        """Choose how long a reply may be; None: as long as the model's may."""
+        self._change(lambda known: known.model_copy(update={"reply_tokens": tokens}))
+
+    def set_window_messages(self, messages: int | None) -> None:
+        """Choose how many messages a window has, where Window is chosen; None: the deployment's."""
+        self._change(lambda known: known.model_copy(update={"window_messages": messages}))
+
     def keep_facts(self, *, is_wanted: bool) -> None:
         """Whether facts about the person are noted and shown to the model."""
         self._change(lambda known: known.model_copy(update={"keeps_facts": is_wanted}))
@@ -103,55 +130,38 @@ class Profile:
 
     def _change(self, change: Callable[[_Document], _Document]) -> None:
         for _ in range(_TRIES):
-            token, document, _ = self._read()
-            changed = change(document)
+            now = self._known.read()
+            changed = change(now.document)
             user_key = self._session.newest_key
             sealed = user_key.vault("profile").seal(
                 changed.model_dump_json(exclude_defaults=True), self._place()
             )
-            answer = self._session.calls.call(
-                "change_preferences", new_preferences=Hidden(sealed), replaces=Hidden(token)
-            )
+            try:
+                answer = self._session.calls.call(
+                    "change_preferences", new_preferences=Hidden(sealed), replaces=Hidden(now.token)
+                )
+            finally:  # also where nobody can say whether it was done
+                self._known.outdate()
             if answer.ok:
-                self._remember(changed)
+                self._known.put(_Kept(sealed, changed))
                 return
             if answer.reason != "stale":
                 raise refusal(answer.reason)
         raise StoreUnavailable("change_preferences")
 
-    def _read(self) -> tuple[str | None, _Document, Preferences]:
-        """The token, what is in it, and that as the app knows it."""
+    def _read(self) -> _Kept:
         self._session.keep_fresh()
         with store_errors():
             query = self._session.client.table("profiles").select("preferences")
             rows = _ROWS.validate_python(query.execute().data)
         token = rows[0].preferences if rows else None
-        document, is_verified = _Document(), True
-        if token:
-            try:
-                document = self._opened(token)
-            except Tampered:
-                is_verified = False
-        return token, document, self._remember(document, is_verified=is_verified)
-
-    def _opened(self, token: str) -> _Document:
-        user_key = self._session.user_keys.get(token_version(token) or 0)
-        if user_key is None:
-            raise Tampered
-        return _Document.model_validate_json(user_key.vault("profile").open(token, self._place()))
-
-    def _remember(self, document: _Document, *, is_verified: bool = True) -> Preferences:
-        preferences = Preferences(
-            model=document.model,
-            instructions=document.instructions,
-            policy=policy_named(document.policy, document.policy_size) if document.policy else None,
-            context_tokens=document.context_tokens,
-            keeps_facts=document.keeps_facts,
-            recalls_elsewhere=document.recalls_elsewhere,
-            is_verified=is_verified,
-        )
-        self._known = time.monotonic(), preferences
-        return preferences
+        if token is None:
+            return _Kept(None, _Document())
+        try:
+            opened = self._session.open_own("profile", token, self._place())
+        except Tampered:
+            return _Kept(token, _Document(), is_verified=False)
+        return _Kept(token, _Document.model_validate_json(opened))
 
     def _place(self) -> Place:
         person = self._session.user_id
@@ -166,11 +176,7 @@ def check_seen(seen: str | None, now: str | None, wanted: str | None) -> None:
 
 def checked_instructions(text: str) -> str | None:
     """*text* as it is stored, or None if it says nothing. Raise BadInput."""
-    text = text.replace("\x00", "").strip()
+    text = storable(text)
     if len(text) > LONGEST_INSTRUCTIONS:
         raise BadInput(f"Instructions have at most {LONGEST_INSTRUCTIONS:,} characters.")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise BadInput("That text has a character that cannot be stored.") from None
     return text or None

@@ -145,22 +145,21 @@ class CostRow(BaseModel):
 class NameRow(BaseModel):
     """public.turns, by the app's own name for it."""
 
-    id: UUID
     client_turn_id: UUID
 
 
 class ReceiptRow(BaseModel):
-    """public.receipts; the body is sealed."""
+    """public.receipts, each with its turn; the body is sealed."""
 
     turn_id: UUID
     body: str
+    turns: NameRow
 
 
 CONVERSATION_ROWS = TypeAdapter(list[ConversationRow])
 MESSAGE_ROWS = TypeAdapter(list[MessageRow])
 TURN_ROWS = TypeAdapter(list[TurnRow])
 COST_ROWS = TypeAdapter(list[CostRow])
-NAME_ROWS = TypeAdapter(list[NameRow])
 RECEIPT_ROWS = TypeAdapter(list[ReceiptRow])
 # what to select for each of them
 CONVERSATION_COLUMNS = ",".join(ConversationRow.model_fields)
@@ -170,8 +169,7 @@ LISTED_COLUMNS = ",".join(name for name in ConversationRow.model_fields if name 
 MESSAGE_COLUMNS = ",".join(MessageRow.model_fields)
 TURN_COLUMNS = ",".join(TurnRow.model_fields)
 COST_COLUMNS = ",".join(CostRow.model_fields)
-NAME_COLUMNS = ",".join(NameRow.model_fields)
-RECEIPT_COLUMNS = ",".join(ReceiptRow.model_fields)
+RECEIPT_COLUMNS = "turn_id,body,turns(client_turn_id)"
 
 
 def policy_of(row: ConversationRow) -> MemoryPolicy:

@@ -16,7 +16,15 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter
 from supabase import Client
 
-from services.crypto import Place, RootKeys, ServerProof, UserKey, VaultRing, new_key
+from services.crypto import (
+    Place,
+    RootKeys,
+    ServerProof,
+    UserKey,
+    VaultRing,
+    new_key,
+    token_version,
+)
 from services.domain import SessionId, UserId
 from services.errors import SignedOut, StoreUnavailable, Suspended, Tampered
 from services.store import accounts
@@ -94,6 +102,13 @@ class AppSession:
     @property
     def newest_key(self) -> UserKey:
         return self.user_keys[max(self.user_keys)]
+
+    def open_own(self, purpose: str, token: str, place: Place) -> str:
+        """What *token* holds, one of the person's own things of one kind. Raise Tampered."""
+        user_key = self.user_keys.get(token_version(token) or 0)
+        if user_key is None:
+            raise Tampered
+        return user_key.vault(purpose).open(token, place)
 
     def keep_fresh(self, seconds: int = _FRESH_SECONDS) -> None:
         """See that the access token is good for *seconds* more. Raise SignedOut, StoreUnavailable."""

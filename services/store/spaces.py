@@ -1,21 +1,22 @@
 """Spaces: named folders of a person's conversations, sealed under the person's key."""
 
-import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from services.crypto import Place, token_version
+from services.crypto import Place
 from services.domain import Space, SpaceId
-from services.errors import BadInput, NotFound, Stale, StoreUnavailable, Tampered
+from services.errors import BadInput, NotFound, Stale, Tampered
+from services.store.fresh import Fresh
 from services.store.gateway import Hidden, Moment, refusal, store_errors
 from services.store.profile import checked_instructions
 from services.store.rows import policy_columns, policy_named
 from services.store.sessions import AppSession
+from services.store.texts import one_line
 
 LONGEST_NAME = 60  # characters
-_FRESH_SECONDS = 60.0  # after which another device may have changed them
 
 
 class _Row(BaseModel):
@@ -53,21 +54,14 @@ class Spaces:
 
     def __init__(self, session: AppSession) -> None:
         self._session = session
-        self._known: tuple[float, dict[SpaceId, _Kept]] | None = None  # and when they were read
+        self._known = Fresh(self._read)
 
     def all(self) -> tuple[Space, ...]:
         """Every one, archived ones included, by name; as of a minute ago at most, or of longer while nobody can say.
 
         Raise StoreUnavailable, SignedOut.
         """
-        known = self._known
-        if known is None or time.monotonic() - known[0] >= _FRESH_SECONDS:
-            try:
-                known = self._read()
-            except StoreUnavailable:
-                if known is None:
-                    raise
-        return tuple(kept.space for kept in known[1].values())
+        return tuple(kept.space for kept in self._known.get().values())
 
     def find(self, space_id: SpaceId | None) -> Space | None:
         """The space, if it is there."""
@@ -82,7 +76,7 @@ class Spaces:
         )
         token = None
         if replaces:
-            seen = self._read()[1].get(replaces.id)
+            seen = self._known.read().get(replaces.id)
             if seen is None or seen.space != replaces:
                 raise Stale
             token = seen.token
@@ -103,37 +97,34 @@ class Spaces:
 
     def forget(self, space_id: SpaceId) -> None:
         """Destroy it with its facts; its conversations stay. It is no error if it is gone already."""
-        try:
+        with suppress(NotFound):
             self._call("forget_space", space=space_id)
-        except NotFound:
-            return
+        self._known.amend(lambda kept: {one: kept[one] for one in kept if one != space_id})
 
     def _call(self, verb: str, /, **arguments: UUID | int | Hidden | None) -> None:
         self._session.keep_fresh()
-        self._known = None
-        answer = self._session.calls.call(verb, **arguments)
+        try:
+            answer = self._session.calls.call(verb, **arguments)
+        finally:  # also where nobody can say whether it was done
+            self._known.outdate()
         if answer.reason == "too_many":
             raise BadInput("You have as many spaces as fit. Delete one to make another.")
         if not answer.ok:
             raise refusal(answer.reason)
 
-    def _read(self) -> tuple[float, dict[SpaceId, _Kept]]:
+    def _read(self) -> dict[SpaceId, _Kept]:
         self._session.keep_fresh()
         with store_errors():
             query = self._session.client.table("spaces").select(_COLUMNS)
             rows = _ROWS.validate_python(query.order("id").execute().data)
         kept = [_Kept(self._opened(row), row.body) for row in rows]
         kept.sort(key=lambda each: (each.space.name.casefold(), each.space.id))
-        self._known = time.monotonic(), {each.space.id: each for each in kept}
-        return self._known
+        return {each.space.id: each for each in kept}
 
     def _opened(self, row: _Row) -> Space:
         space_id, is_archived = SpaceId(row.id), row.state == "archived"
-        user_key = self._session.user_keys.get(token_version(row.body) or 0)
         try:
-            if user_key is None:
-                raise Tampered
-            text = user_key.vault("spaces").open(row.body, self._place(space_id))
+            text = self._session.open_own("spaces", row.body, self._place(space_id))
         except Tampered:
             return Space(
                 id=space_id,
@@ -158,11 +149,4 @@ class Spaces:
 
 def checked_name(text: str) -> str:
     """*text* on one line, as it is stored. Raise BadInput."""
-    text = " ".join(text.replace("\x00", "").split())
-    if not text or len(text) > LONGEST_NAME:
-        raise BadInput(f"A space's name has between 1 and {LONGEST_NAME} characters.")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise BadInput("That text has a character that cannot be stored.") from None
-    return text
+    return one_line(text, LONGEST_NAME, "A space's name")

@@ -6,7 +6,7 @@ swapped, doubled or put back behind our back is noticed when the thread is next 
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -30,6 +30,7 @@ from services.store.recent import Recent
 from services.store.rows import (
     CONVERSATION_COLUMNS,
     CONVERSATION_ROWS,
+    LISTED_COLUMNS,
     MESSAGE_COLUMNS,
     MESSAGE_ROWS,
     ConversationRow,
@@ -41,6 +42,7 @@ from services.store.rows import (
 from services.store.sessions import AppSession
 
 _MOST = 50  # threads that are kept opened, their keys and their instructions
+_AT_ONCE = 100  # ids in one address
 PAGE = 1000  # rows in one answer, at most: the API's own bound
 
 
@@ -159,6 +161,22 @@ class Threads:
             raise NotFound
         return rows[0]
 
+    def rows(self, ids: Iterable[ConversationId]) -> dict[ConversationId, ConversationRow]:
+        """Those of *ids* that are there, discarded ones too, without what may be long.
+
+        Raise SignedOut, StoreUnavailable.
+        """
+        asked = [str(each) for each in ids]
+        found: dict[ConversationId, ConversationRow] = {}
+        for begin in range(0, len(asked), _AT_ONCE):
+            self._session.keep_fresh()
+            with store_errors():
+                query = self._session.client.table("conversations").select(LISTED_COLUMNS)
+                query = query.in_("id", asked[begin : begin + _AT_ONCE])
+                rows = CONVERSATION_ROWS.validate_python(query.execute().data)
+            found |= {ConversationId(row.id): row for row in rows}
+        return found
+
     def conversation(self, row: ConversationRow) -> Conversation:
         """The conversation of *row*, with its title opened."""
         conversation_id = ConversationId(row.id)
@@ -237,6 +255,12 @@ class Threads:
     def summary_place(self, conversation_id: ConversationId) -> Place:
         return self._place("summary", conversation_id)
 
+    def opened_message(
+        self, conversation_id: ConversationId, vault: Vault, row: MessageRow
+    ) -> Message:
+        """The message of *row*, by itself."""
+        return _message(vault, row, self._place_of(row, conversation_id))
+
     def message_place(
         self,
         conversation_id: ConversationId,
@@ -255,6 +279,10 @@ class Threads:
             parent_id=parent_id,
             role=role,
         )
+
+    def _place_of(self, row: MessageRow, conversation_id: ConversationId) -> Place:
+        parent_id = MessageId(row.parent_id) if row.parent_id else None
+        return self.message_place(conversation_id, MessageId(row.id), row.seq, parent_id, row.role)
 
     def _place(self, column: str, conversation_id: ConversationId) -> Place:
         return Place(
@@ -324,10 +352,7 @@ class Threads:
         vault, total = self.vault(conversation.id, row), total or Head()
         opened: list[Message] = []
         for message in self._message_rows(conversation.id, messages[-1].seq if messages else 0):
-            parent_id = MessageId(message.parent_id) if message.parent_id else None
-            place = self.message_place(
-                conversation.id, MessageId(message.id), message.seq, parent_id, message.role
-            )
+            place = self._place_of(message, conversation.id)
             total = total.add(vault.row_mac(message.body, place), message.seq)
             opened.append(_message(vault, message, place))
         try:

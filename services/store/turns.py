@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NewType, cast
 from uuid import UUID
 
-from services.crypto import Place
+from services.crypto import LARGEST_TEXT, Place
 from services.domain import (
     ConversationId,
     MessageId,
@@ -17,6 +17,7 @@ from services.domain import (
     Tokens,
     TurnCost,
     TurnId,
+    UserId,
 )
 from services.errors import Busy, NotFound, Stale, StoreUnavailable, Tampered
 from services.events import log_event
@@ -25,8 +26,6 @@ from services.store.recent import Recent
 from services.store.rows import (
     COST_COLUMNS,
     COST_ROWS,
-    NAME_COLUMNS,
-    NAME_ROWS,
     RECEIPT_COLUMNS,
     RECEIPT_ROWS,
     TURN_COLUMNS,
@@ -96,6 +95,64 @@ class Ending:
     cost_micro: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prompt:
+    """What is stored of a turn when it begins, sealed: of a temporary chat, nothing."""
+
+    conversation_id: ConversationId | None = None
+    rev: int | None = None
+    message_id: MessageId | None = None
+    parent_id: MessageId | None = None
+    body: str | None = None
+    key_version: int = 1
+    head: str | None = None
+    start_seq: int | None = None
+    receipt: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reply:
+    """What is stored of a turn when it ends, likewise."""
+
+    rev: int | None = None
+    message_id: MessageId | None = None
+    body: str | None = None
+    key_version: int = 1
+    head: str | None = None
+
+
+class UnkeptTurns:
+    """One person's turns whose words nobody keeps: only what they cost is written.
+
+    They are reserved, held by the same caps and bounds, and settled as any other.
+    """
+
+    def __init__(self, session: AppSession) -> None:
+        self._session = session
+
+    @property
+    def user_id(self) -> UserId:
+        return self._session.user_id
+
+    def keep_fresh(self, seconds: int) -> None:
+        """See that the person's token outlives the next *seconds*."""
+        self._session.keep_fresh(seconds)
+
+    def begin(self, turn: NewTurn) -> Begun:
+        """Reserve the worst cost. Raise OverBudget, StoreUnavailable."""
+        return _begin(self._session, turn, _Prompt())
+
+    def prolong(self, turn_id: TurnId, lease_seconds: int) -> bool:
+        """Prolong the lease. False: it has lapsed."""
+        return _checkpoint(self._session, turn_id, None, lease_seconds)
+
+    def settle(self, ending: Ending) -> None:
+        """Settle. Asking again changes nothing. Raise StoreUnavailable."""
+        answer = _finish(self._session, ending, _Reply())
+        if not answer.ok and answer.reason != "not_found":  # its person is gone
+            raise StoreUnavailable(answer.reason)
+
+
 class Turns:
     """One person's turns over their threads."""
 
@@ -115,44 +172,35 @@ class Turns:
         body, head = self._sealed_prompt(turn)
         vault = self._threads.vault(conversation_id)
         receipt = None
-        if turn.receipt:
-            receipt = vault.seal(
-                turn.receipt, self._receipt_place(turn.client_turn_id, conversation_id)
-            )
-        answer = self._call_twice(
-            "begin_turn",
-            client_turn=turn.client_turn_id,
-            conversation=conversation_id,
-            expected_rev=thread.conversation.rev,
-            prompt=turn.prompt_id,
-            parent=_leaf(thread) if turn.prompt is not None else None,
-            prompt_body=Hidden(body),
-            body_key_version=vault.version,
-            new_head=Hidden(head),
-            new_start_seq=turn.start_seq,
-            receipt_body=Hidden(receipt),
-            new_purpose=turn.purpose.value,
-            model_name=Hidden(turn.model),
-            prompt_micro=turn.prompt_micro,
-            reply_micro=turn.reply_micro,
-            least_reply_micro=turn.least_reply_micro,
-            lease_seconds=turn.lease_seconds,
+        text = turn.receipt or ""
+        if len(text.encode()) > LARGEST_TEXT:  # it tells of a turn, and prevents none
+            log_event("receipt.too_long", conversation=conversation_id)
+            text = ""
+        if text:
+            receipt = vault.seal(text, self._receipt_place(turn.client_turn_id, conversation_id))
+        prompt = _Prompt(
+            conversation_id=conversation_id,
+            rev=thread.conversation.rev,
+            message_id=turn.prompt_id,
+            parent_id=_leaf(thread) if turn.prompt is not None else None,
+            body=body,
+            key_version=vault.version,
+            head=head,
+            start_seq=turn.start_seq,
+            receipt=receipt,
         )
-        if not answer.ok:
-            raise refusal(answer.reason)
-        fields = cast(dict[str, object], answer.model_extra)
-        return Begun(TurnId(UUID(str(fields["turn"]))), int(str(fields["reserved"])))
+        begun = _begin(self._session, turn, prompt)
+        if text:
+            self._receipts.put(begun.turn_id, text)
+        return begun
 
     def checkpoint(
         self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
     ) -> bool:
         """Keep what has been said so far and prolong the lease. False: it has lapsed."""
-        self._session.keep_fresh()
         place = self._partial_place(turn_id, conversation_id)
         sealed = self._threads.vault(conversation_id).seal(said, place) if said else None
-        return self._session.calls.call(
-            "checkpoint_turn", turn=turn_id, said=Hidden(sealed), lease_seconds=lease_seconds
-        ).ok
+        return _checkpoint(self._session, turn_id, sealed, lease_seconds)
 
     def finish(self, ending: Ending) -> None:
         """Store the reply and settle. Asking again changes nothing. Raise StoreUnavailable, Tampered."""
@@ -203,12 +251,16 @@ class Turns:
         Raise StoreUnavailable.
         """
         asked = list(turn_ids)
-        unknown = [turn_id for turn_id in asked if self._receipts.get(turn_id) is None]
+        held = {turn_id: self._receipts.get(turn_id) for turn_id in asked}
+        found = {turn_id: text for turn_id, text in held.items() if text is not None}
+        unknown = [turn_id for turn_id in asked if turn_id not in found]
         for start in range(0, len(unknown), _IDS):
-            found = self._opened_receipts(unknown[start : start + _IDS], conversation_id)
-            for turn_id in unknown[start : start + _IDS]:
-                self._receipts.put(turn_id, found.get(turn_id, ""))
-        return {turn_id: body for turn_id in asked if (body := self._receipts.get(turn_id))}
+            some = unknown[start : start + _IDS]
+            opened = self._opened_receipts(some, conversation_id)
+            for turn_id in some:
+                found[turn_id] = opened.get(turn_id, "")
+                self._receipts.put(turn_id, found[turn_id])
+        return {turn_id: text for turn_id, text in found.items() if text}
 
     def _opened_receipts(
         self, turn_ids: Sequence[TurnId], conversation_id: ConversationId
@@ -216,18 +268,12 @@ class Turns:
         self._session.keep_fresh()
         ids = [str(turn_id) for turn_id in turn_ids]
         with store_errors():
-            client = self._session.client
-            turns = client.table("turns").select(NAME_COLUMNS).in_("id", ids).execute().data
-            names = {row.id: row.client_turn_id for row in NAME_ROWS.validate_python(turns)}
-            receipts = client.table("receipts").select(RECEIPT_COLUMNS).in_("turn_id", ids)
-            rows = RECEIPT_ROWS.validate_python(receipts.execute().data)
+            query = self._session.client.table("receipts").select(RECEIPT_COLUMNS)
+            rows = RECEIPT_ROWS.validate_python(query.in_("turn_id", ids).execute().data)
         vault = self._threads.vault(conversation_id)
         opened: dict[TurnId, str] = {}
         for row in rows:
-            name = names.get(row.turn_id)
-            if name is None:
-                continue
-            place = self._receipt_place(ClientTurnId(name), conversation_id)
+            place = self._receipt_place(ClientTurnId(row.turns.client_turn_id), conversation_id)
             try:
                 opened[TurnId(row.turn_id)] = vault.open(row.body, place)
             except Tampered:
@@ -290,20 +336,14 @@ class Turns:
             body, head = self._sealed_message(
                 known, ending.reply_id, ending.prompt_id, Role.ASSISTANT, ending.reply
             )
-        return self._call_twice(
-            "finish_turn",
-            turn=ending.turn_id,
-            outcome=ending.outcome.value,
-            expected_rev=known.thread.conversation.rev if known else None,
-            reply=ending.reply_id,
-            reply_body=Hidden(body),
-            body_key_version=self._threads.vault(conversation_id).version if known else 1,
-            new_head=Hidden(head),
-            used_in=ending.tokens.prompt,
-            used_out=ending.tokens.reply,
-            used_cached=ending.tokens.cached,
-            cost_micro=ending.cost_micro,
+        reply = _Reply(
+            rev=known.thread.conversation.rev if known else None,
+            message_id=ending.reply_id,
+            body=body,
+            key_version=self._threads.vault(conversation_id).version if known else 1,
+            head=head,
         )
+        return _finish(self._session, ending, reply)
 
     def _open_turn(self, row: TurnRow, conversation_id: ConversationId) -> OpenTurn:
         turn_id, said = TurnId(row.id), ""
@@ -315,13 +355,6 @@ class Turns:
                 log_event("turn.unverified", turn=turn_id)
         prompt_id = MessageId(row.prompt_id) if row.prompt_id else None
         return OpenTurn(turn_id, row.state, prompt_id, row.lease_until, said)
-
-    def _call_twice(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
-        """Call; where the answer was lost ask again: the same bytes happen once."""
-        try:
-            return self._session.calls.call(verb, **arguments)
-        except StoreUnavailable:
-            return self._session.calls.call(verb, **arguments)
 
     def _receipt_place(self, name: ClientTurnId, conversation_id: ConversationId) -> Place:
         """By the app's own name for the turn: the database's is not known yet when it is sealed."""
@@ -342,6 +375,68 @@ class Turns:
             conversation_id=conversation_id,
             role=Role.ASSISTANT,
         )
+
+
+def _begin(session: AppSession, turn: NewTurn, prompt: _Prompt) -> Begun:
+    answer = _call_twice(
+        session,
+        "begin_turn",
+        client_turn=turn.client_turn_id,
+        conversation=prompt.conversation_id,
+        expected_rev=prompt.rev,
+        prompt=prompt.message_id,
+        parent=prompt.parent_id,
+        prompt_body=Hidden(prompt.body),
+        body_key_version=prompt.key_version,
+        new_head=Hidden(prompt.head),
+        new_start_seq=prompt.start_seq,
+        receipt_body=Hidden(prompt.receipt),
+        new_purpose=turn.purpose.value,
+        model_name=Hidden(turn.model),
+        prompt_micro=turn.prompt_micro,
+        reply_micro=turn.reply_micro,
+        least_reply_micro=turn.least_reply_micro,
+        lease_seconds=turn.lease_seconds,
+    )
+    if not answer.ok:
+        raise refusal(answer.reason)
+    fields = cast(dict[str, object], answer.model_extra)
+    return Begun(TurnId(UUID(str(fields["turn"]))), int(str(fields["reserved"])))
+
+
+def _checkpoint(
+    session: AppSession, turn_id: TurnId, sealed: str | None, lease_seconds: int
+) -> bool:
+    session.keep_fresh()
+    return session.calls.call(
+        "checkpoint_turn", turn=turn_id, said=Hidden(sealed), lease_seconds=lease_seconds
+    ).ok
+
+
+def _finish(session: AppSession, ending: Ending, reply: _Reply) -> Answer:
+    return _call_twice(
+        session,
+        "finish_turn",
+        turn=ending.turn_id,
+        outcome=ending.outcome.value,
+        expected_rev=reply.rev,
+        reply=reply.message_id,
+        reply_body=Hidden(reply.body),
+        body_key_version=reply.key_version,
+        new_head=Hidden(reply.head),
+        used_in=ending.tokens.prompt,
+        used_out=ending.tokens.reply,
+        used_cached=ending.tokens.cached,
+        cost_micro=ending.cost_micro,
+    )
+
+
+def _call_twice(session: AppSession, verb: str, /, **arguments: Argument | Hidden) -> Answer:
+    """Call; where the answer was lost ask again: the same bytes happen once."""
+    try:
+        return session.calls.call(verb, **arguments)
+    except StoreUnavailable:
+        return session.calls.call(verb, **arguments)
 
 
 def _leaf(thread: Thread) -> MessageId | None:

@@ -65,6 +65,10 @@ class Tab:
         return self.rows.filter(has=icon)
 
     @property
+    def temporary_switch(self) -> Locator:
+        return self.page.get_by_role("switch", name="Temporary chat")
+
+    @property
     def retry_button(self) -> Locator:
         return self.page.get_by_role("button", name="Retry")
 
@@ -102,6 +106,10 @@ class Tab:
     @property
     def dialog(self) -> Locator:
         return self.page.get_by_role("dialog")
+
+    @property
+    def facts_sign(self) -> Locator:
+        return self.page.locator(".st-key-own-facts button:visible")
 
     @property
     def instructions_sign(self) -> Locator:
@@ -213,6 +221,17 @@ class Tab:
         expect(self.messages).to_have_count(0)
         self.is_welcome()
 
+    def turns_to_a_temporary_chat(self) -> None:
+        """By the keyboard, on a fresh page."""
+        self.temporary_switch.focus()
+        self.page.keyboard.press("Space")
+        self.sees("Nothing of it is kept")
+        expect(self.temporary_switch).to_be_checked()
+
+    def stored(self) -> str:
+        """All that the browser keeps for the page."""
+        return self.page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")
+
     def unfolds_the_sidebar(self) -> None:
         self.page.get_by_test_id("stExpandSidebarButton").click()
         expect(self.page.locator(".st-key-new-chat button")).to_be_in_viewport()
@@ -314,9 +333,15 @@ class Tab:
         self.page.locator(".st-key-edit-space button").click()
         expect(self.dialog).to_be_visible()
 
-    def notes_in_the_space(self, fact: str) -> None:
-        """In its dialog."""
-        self.dialog.get_by_label("Another fact").fill(fact)
+    def opens_the_facts(self) -> None:
+        """Of the conversation that is open."""
+        self.page.locator(".st-key-conversation-menu button").click()
+        self.page.get_by_role("menuitem", name="Facts").click()
+        expect(self.dialog).to_contain_text("in no other conversation")
+
+    def notes_in_the_dialog(self, fact: str) -> None:
+        """Of a space, or of the facts of a conversation."""
+        self.dialog.get_by_label("Add a fact").fill(fact)
         self.dialog.get_by_role("button", name="Add", exact=True).click()
         expect(self.dialog.get_by_text(fact, exact=True)).to_be_visible()
 

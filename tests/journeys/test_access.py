@@ -247,8 +247,8 @@ def _look_at_spaces(maya: Person, look: Look) -> None:
     look.at("the fresh page of a space")
     look.behind(page.locator(".st-key-space-chooser button"), "the spaces")
     maya.edits_the_space()
-    maya.notes_in_the_space("She reads Caesar.")
-    page.locator("[class*='st-key-fact-']").first.hover()
+    maya.notes_in_the_dialog("She reads Caesar.")
+    page.locator("[class*='st-key-scoped-fact-']").first.hover()
     look.at("a space")
     page.get_by_role("button", name="More: She reads").click()
     page.get_by_role("menuitem", name="Edit").click()
@@ -277,8 +277,8 @@ _FOCUSED = """() => {
   const here = document.activeElement;
   const key = here.closest('[class*="st-key-"]')?.className.match(/st-key-([a-z-]+)/)[1] ?? "";
   const { x, y, width, height } = here.getBoundingClientRect();
-  // a field's ring is around its icons, too; the composer's around its tools
-  const around = "[data-testid=stTextInputRootElement], [data-testid=stBottomBlockContainer] > *";
+  // a field's ring is around its icons, too; the composer's around its tools, a switch's around its label
+  const around = "[data-testid=stTextInputRootElement], [data-testid=stBottomBlockContainer] > *, label";
   const ringed = here.matches("input, textarea") ? here.closest(around) : here;
   const { outlineStyle, outlineWidth, borderWidth } = getComputedStyle(ringed);
   return {
@@ -335,7 +335,9 @@ def test_tab_skips_a_folded_sidebar(maya: Person):
 
     stops = tabbed(maya.page)
 
-    assert [stop["key"] for stop in stops if stop["key"]] == ["composer", "model-picker"]
+    stopped_at = [stop["key"] for stop in stops if stop["key"]]
+    assert stopped_at == ["is-temporary", "composer", "model-picker"]
+    assert [stop for stop in stops if not stop["isRinged"]] == []
     assert all(stop["isSeen"] for stop in stops)
 
 

@@ -68,10 +68,11 @@ def test_a_fact_is_offered_noted_known_elsewhere_and_undone(maya: Person, model:
     asks(maya, "I live in Bern [[facts=Lives_in_Bern.]]", "You said: I live in Bern")
     expect(noted(maya)).to_have_text("Daybook noted: Lives in Bern.")
 
-    maya.asks("Now in Zurich [[facts=1:Lives_in_Zurich. tokens=60 rate=20]]")
+    maya.asks("Now in Zurich [[facts=1:Lives_in_Zurich. tokens=120 rate=20]]")
     maya.hears("word3")
     expect(noted(maya)).to_have_count(0)
-    maya.hears_all_of("word60")
+    expect(maya.stop_button).to_be_visible()  # it went while the reply comes, not after
+    maya.hears_all_of("word120")
     expect(noted(maya)).to_have_text("Daybook noted: Lives in Zurich. Lives in Bern.")
 
     maya.begins_a_new_chat()
@@ -162,6 +163,40 @@ def test_facts_that_are_switched_off_are_neither_shown_to_the_model_nor_noted(
     assert "I take my coffee black" in told(model)
     opens_memory(maya)
     expect(rows(maya)).to_have_text(["I take my coffee black"])
+
+
+def test_a_conversation_has_facts_that_hold_nowhere_else(maya: Person, model: ModelServer):
+    asks(maya, "Where is my order?", "You said: Where is my order?")
+    maya.opens_the_facts()
+    maya.notes_in_the_dialog("It is order 7781")
+    expect(maya.dialog.get_by_label("Add a fact")).to_have_value("")
+    maya.page.keyboard.press("Escape")
+    expect(maya.dialog).to_have_count(0)
+    expect(maya.facts_sign).to_be_visible()
+
+    asks(maya, "And now?", "You said: And now?")
+    assert "It is order 7781" in told(model)
+    maya.begins_a_new_chat()
+    asks(maya, "Hello", "You said: Hello")
+    assert "7781" not in told(model)
+    expect(maya.facts_sign).to_have_count(0)
+
+    opens_memory(maya)
+    expect(rows(maya)).to_have_text(["It is order 7781"])
+    maya.page.locator(".st-key-facts").get_by_role("link", name="Where is my order?").click()
+    maya.is_in("Where is my order?")
+    maya.facts_sign.click()
+    maya.dialog.get_by_role("button", name="More: It is order 7781").press("Enter")
+    maya.page.get_by_role("menuitem", name="Edit").press("Enter")
+    maya.dialog.get_by_label("Fact", exact=True).fill("It is order 7782")
+    maya.dialog.get_by_role("button", name="Save the fact").press("Enter")
+    expect(maya.dialog.get_by_text("It is order 7782", exact=True)).to_be_visible()
+    maya.dialog.get_by_role("button", name="More: It is order 7782").press("Enter")
+    maya.page.get_by_role("menuitem", name="Delete").press("Enter")
+    expect(maya.dialog.get_by_text("Deleted “It is order 7782”")).to_be_visible()
+    expect(maya.dialog.get_by_text("It is order 7782", exact=True)).to_have_count(0)
+    maya.dialog.get_by_role("button", name="Undo").press("Enter")
+    expect(maya.dialog.get_by_text("It is order 7782", exact=True)).to_be_visible()
 
 
 def test_facts_at_a_phone_fit_and_can_be_touched(person: Someone):

@@ -33,7 +33,7 @@ def test_a_space_from_its_making_to_its_end(maya: Person, model: ModelServer):
     expect(maya.page.get_by_role("heading", name="Latin")).to_be_visible()
     expect(maya.rows).to_have_count(0)
     maya.edits_the_space()
-    maya.notes_in_the_space("She reads Caesar.")
+    maya.notes_in_the_dialog("She reads Caesar.")
     maya.page.keyboard.press("Escape")
     expect(maya.dialog).to_have_count(0)
 

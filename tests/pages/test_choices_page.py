@@ -13,6 +13,7 @@ from services.domain import (
     Retrieval,
     Summary,
     Thread,
+    Window,
 )
 from services.embedded import ModelState
 from services.errors import StoreUnavailable
@@ -378,6 +379,27 @@ def test_what_another_tab_prefers_meanwhile_stays_where_this_one_changed_somethi
     assert maya.profile.known == Preferences(model="scripted", instructions="Be kind.")
 
 
+def test_sizes_and_the_policy_of_another_tab_stay_where_this_one_changed_something_else(
+    open_app: OpenApp, maya: FakePerson
+):
+    app = pressed(open_app(maya), "preferences")
+    maya.profile.set_policy(Retrieval())
+    maya.profile.set_window_messages(30)
+    maya.profile.set_context_tokens(4000)
+    maya.profile.set_reply_tokens(200)
+
+    app.text_area(key="my-instructions").set_value("Be kind.")
+    save_preferences(app)
+
+    assert maya.profile.known == Preferences(
+        instructions="Be kind.",
+        policy=Retrieval(),
+        window_messages=30,
+        context_tokens=4000,
+        reply_tokens=200,
+    )
+
+
 def test_what_another_tab_prefers_meanwhile_is_shown_before_it_is_replaced(
     open_app: OpenApp, maya: FakePerson
 ):
@@ -419,6 +441,27 @@ def test_new_conversations_are_remembered_as_their_person_chose(
     assert thread.conversation.policy == Retrieval()
     assert maya.profile.known.context_tokens == 2000
     assert "Of 2,000 tokens" in str([each.value for each in app.get("html")])
+
+
+def test_how_large_a_window_is_and_how_long_a_reply_is_its_persons_choice(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    app = pressed(open_app(maya), "preferences")
+    app.selectbox(key="default-policy").set_value(Window())
+    app.number_input(key="window-messages").set_value(7)
+    app.number_input(key="reply-tokens").set_value(100)
+    app = save_preferences(app)
+    app.chat_input(key="composer").set_value("When?").run()
+
+    (thread,) = conversations.threads.values()
+    assert thread.conversation.policy == Window(8)
+    assert maya.model.max_tokens[0] == 100
+
+    app = pressed(app, "preferences")
+    app.number_input(key="window-messages").set_value(None)
+    app.number_input(key="reply-tokens").set_value(None)
+    app = save_preferences(app)
+    assert (maya.profile.known.window_messages, maya.profile.known.reply_tokens) == (None, None)
 
 
 def test_preferences_that_could_not_be_verified_are_said_to_be_passed_over(

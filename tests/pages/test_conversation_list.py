@@ -78,7 +78,7 @@ def test_what_is_archived_leaves_the_list_and_is_found_in_the_archive(
 
     app.button(key="archive").click().run()
     assert listed(app) == ["Archived", "Old"]
-    assert menu(app, old).options == ["Rename", "Instructions", "Unarchive", "Delete"]
+    assert menu(app, old).options == ["Rename", "Instructions", "Facts", "Unarchive", "Delete"]
 
     choose(app, old, "Unarchive")
     assert listed(app) == ["Nothing is archived. The menu of a conversation puts it here."]

@@ -10,10 +10,22 @@ from streamlit.testing.v1 import AppTest
 
 from pages._parts import safe_md
 from services.chat import Noted
-from services.domain import ConversationId, Fact, FactId, Outcome, Preferences, Space, SpaceId
-from services.errors import StoreUnavailable
-from tests.fakes import NOON, FakePerson, MemoryConversations
+from services.domain import (
+    Conversation,
+    ConversationId,
+    Fact,
+    FactId,
+    MessageId,
+    Outcome,
+    Preferences,
+    Space,
+    SpaceId,
+)
+from services.errors import NotFound, StoreUnavailable
+from tests.fakes import NOON, FakePerson, MemoryConversations, ScriptedModel
 from tests.pages.conftest import ROOT, Tab
+from tests.pages.test_chat_page import menu, send
+from tests.pages.test_choices_page import captions, told
 
 OpenApp = Callable[..., AppTest]
 
@@ -59,7 +71,7 @@ def pressed(app: AppTest, key: str) -> AppTest:
 
 
 def keys(app: AppTest) -> set[str]:
-    return {button.key for button in app.button}
+    return {str(each.key) for each in (*app.button, *app.get("menu_button"))}
 
 
 def html(app: AppTest) -> str:
@@ -231,29 +243,43 @@ def test_each_fact_has_where_it_came_from_and_when(
 ):
     space = Space(id=SpaceId(uuid4()), name="*Spanish*", created_at=NOON)
     maya.spaces.keep(space)
+    orchard = maya.conversations.hold("Orchard", "One", "Two")
     keep(
         maya,
         fact("Mine :smile: ![](x)", 0),
         fact("Noted", 1, source_conversation_id=garden),
         fact("Of what is gone", 2, source_conversation_id=ConversationId(uuid4())),
         fact("Of a space", 3, space_id=space.id),
-        fact("Of one conversation", 4, conversation_id=garden),
+        fact("Of one conversation", 4, conversation_id=orchard),
+        fact("Noted of it", 5, conversation_id=orchard, source_conversation_id=orchard),
     )
 
     app = memory(open_app(maya))
 
     said = "\n".join(lines(app))
     assert safe_md.label("Mine :smile: ![](x)", 500) in said
-    assert [each.value.partition(" · ")[2] for each in app.main.caption][1:] == [
-        "only in its conversation · you wrote this",
+    assert [each.value.partition(" · ")[2] for each in app.main.caption][2:] == [
+        "only in",
+        "you wrote this · only in",
         r"only in \*Spanish\* · you wrote this",
         "from a conversation that is gone",
         "from",
         "you wrote this",
     ]
-    [link] = app.main.get("page_link")
-    assert link.proto.query_string == f"c={garden}"
-    assert link.label == "Garden"
+    links = [(link.label, link.proto.query_string) for link in app.main.get("page_link")]
+    assert links == [("Orchard", f"c={orchard}")] * 2 + [("Garden", f"c={garden}")]
+
+
+def test_where_a_fact_holds_is_said_though_nobody_can_say_which_conversation_it_is(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId
+):
+    keep(maya, fact("Of one conversation", conversation_id=garden))
+    maya.conversations.discard(garden, 20)
+
+    app = memory(open_app(maya))
+
+    assert "you wrote this · only in its conversation" in "\n".join(lines(app))
+    assert not app.main.get("page_link")
 
 
 def test_a_fact_can_be_added(open_app: OpenApp, maya: FakePerson):
@@ -380,6 +406,18 @@ def test_a_switch_that_could_not_be_stored_goes_back(open_app: OpenApp, maya: Fa
     assert [warning.value for warning in app.warning] == [StoreUnavailable.public]
 
 
+def test_other_conversations_are_looked_in_once_that_is_switched_on(
+    open_app: OpenApp, maya: FakePerson
+):
+    app = memory(open_app(maya))
+    assert app.toggle(key="recalls-elsewhere").value is False
+
+    app.toggle(key="recalls-elsewhere").set_value(True).run()
+
+    assert maya.profile.known.recalls_elsewhere is True
+    assert "A space keeps to itself." in " ".join(each.value for each in app.caption)
+
+
 def test_many_facts_come_in_parts(open_app: OpenApp, maya: FakePerson):
     keep(maya, *(fact(f"Fact {number}", number) for number in range(60)))
     app = memory(open_app(maya))
@@ -405,3 +443,139 @@ def test_who_is_signed_out_is_asked_to_sign_in(tab: Tab):
 
     assert not app.toggle
     assert "Sign in" in str(app.main)
+
+
+# --- the facts of one conversation -----------------------------------------------------------------
+
+
+def in_dialog(app: AppTest, conversation: Conversation, label: str) -> AppTest:
+    """A click in the dialog. In a browser it runs the dialog alone; here it is asked for again, for the
+    whole page runs."""
+    app.session_state["dialog"] = "Facts", conversation
+    return next(button for button in app.button if button.label == label).click().run()
+
+
+def choose_for(app: AppTest, conversation: Conversation, one: Fact, choice: str) -> AppTest:
+    app.session_state["dialog"] = "Facts", conversation
+    (found,) = [each for each in app.get("menu_button") if each.key == f"menu-fact-{one.id}"]
+    return found.click(choice).run()
+
+
+def test_a_conversation_is_given_facts_of_its_own_and_shows_a_sign_of_them(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId, model: ScriptedModel
+):
+    maya.profile.keep_facts(is_wanted=False)
+    conversation = maya.conversations.threads[garden].conversation
+    app = open_app(maya, c=str(garden))
+    assert "own-facts" not in keys(app)
+
+    menu(app, "Facts")
+    assert "The model is told them in “Garden” and in no other conversation." in captions(app)
+    app.text_input(key="new-fact-text").set_value("It is order 7781.")
+    in_dialog(app, conversation, "Add")
+    (one,) = maya.memories.facts()
+    assert (one.text, one.conversation_id) == ("It is order 7781.", garden)
+    assert app.text_input(key="new-fact-text").value == ""
+
+    choose_for(app, conversation, one, "Edit")
+    app.text_area(key=f"fact-text-{one.id}").set_value("It is order 7782.")
+    in_dialog(app, conversation, "Save the fact")
+    assert texts(maya) == ["It is order 7782."]
+    send(app, "Where is it?")
+    assert "It is order 7782." in told(model)
+    assert app.button(key="own-facts").label == "It has its own facts"
+
+    pressed(app, "own-facts")
+    choose_for(app, conversation, one, "Delete")
+    assert texts(maya) == []
+    in_dialog(app, conversation, "Undo")
+    assert texts(maya) == ["It is order 7782."]
+
+
+def test_only_the_facts_of_the_conversation_are_in_its_dialog(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId
+):
+    space = Space(id=SpaceId(uuid4()), name="Spanish", created_at=NOON)
+    maya.spaces.keep(space)
+    maya.conversations.move(garden, space.id)
+    here = fact("Here", conversation_id=garden)
+    there = fact("There", conversation_id=maya.conversations.hold("Other", "One", "Two"))
+    others = fact("Of the space", space_id=space.id), fact("Of the person")
+    keep(maya, here, there, *others)
+
+    app = menu(open_app(maya, c=str(garden)), "Facts")
+
+    assert [key for key in keys(app) if "menu-fact" in key] == [f"menu-fact-{here.id}"]
+
+
+def test_what_was_noted_and_then_changed_by_its_person_is_told_whatever_is_kept(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId, model: ScriptedModel
+):
+    maya.profile.keep_facts(is_wanted=False)
+    conversation = maya.conversations.threads[garden].conversation
+    one = fact("Order 7781", conversation_id=garden, source_id=MessageId(uuid4()))
+    keep(maya, one)
+    app = send(open_app(maya, c=str(garden)), "Where is it?")
+    assert "7781" not in told(model)
+
+    menu(app, "Facts")
+    choose_for(app, conversation, one, "Edit")
+    app.text_area(key=f"fact-text-{one.id}").set_value("Order 7782")
+    in_dialog(app, conversation, "Save the fact")
+
+    send(app, "And now?")
+    assert "Order 7782" in told(model)
+
+
+def test_what_cannot_be_kept_for_a_conversation_is_said_and_stays_typed(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId
+):
+    conversation = maya.conversations.threads[garden].conversation
+    app = menu(open_app(maya, c=str(garden)), "Facts")
+
+    in_dialog(app, conversation, "Add")
+    assert "between 1 and 500 characters" in app.warning[0].value
+    app.text_input(key="new-fact-text").set_value("It is order 7781.")
+    maya.conversations.delete(garden)
+    in_dialog(app, conversation, "Add")
+
+    assert [warning.value for warning in app.warning] == [NotFound.public]
+    assert app.text_input(key="new-fact-text").value == "It is order 7781."
+
+
+def test_a_dialog_shows_nothing_of_the_one_before_it_though_no_run_lies_between_them(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId
+):
+    other = maya.conversations.hold("Other", "One", "Two")
+    its = fact("Of the garden", conversation_id=garden)
+    keep(maya, its)
+    app = menu(open_app(maya, c=str(garden)), "Facts")
+    app.text_input(key="new-fact-text").set_value("Never added")
+
+    conversation = maya.conversations.threads[other].conversation
+    app.session_state["dialog"] = "Facts", conversation
+    app.run()
+
+    assert "The model is told them in “Other” and in no other conversation." in captions(app)
+    assert [key for key in keys(app) if "menu-fact" in key] == []
+    assert app.text_input(key="new-fact-text").value == ""
+    app.text_input(key="new-fact-text").set_value("Of the other")
+    in_dialog(app, conversation, "Add")
+    assert {(one.text, one.conversation_id) for one in maya.memories.facts()} == {
+        ("Of the garden", garden),
+        ("Of the other", other),
+    }
+
+
+def test_the_dialog_opens_beside_the_list_of_all_facts(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId
+):
+    one = fact("Order 7781", conversation_id=garden)
+    keep(maya, one)
+    app = memory(open_app(maya))
+    app.session_state["dialog"] = "Facts", maya.conversations.threads[garden].conversation
+
+    app.run()
+
+    assert not app.exception
+    assert {f"menu-fact-{one.id}", f"edit-fact-{one.id}"} <= set(keys(app))

@@ -6,9 +6,17 @@ from dataclasses import replace
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from services.domain import ConversationId, Full, Retrieval, RunningSummary, Summary, Window
+from services.domain import (
+    ConversationId,
+    Full,
+    Retrieval,
+    RunningSummary,
+    Summary,
+    Tokens,
+    Window,
+)
 from services.errors import ModelFailure, ModelUnavailable
-from tests.fakes import NOON, FakePerson, MemoryConversations
+from tests.fakes import NOON, FakePerson, MemoryConversations, ScriptedModel
 from tests.pages.test_chat_page import pairs, send
 
 OpenApp = Callable[..., AppTest]
@@ -135,6 +143,22 @@ def test_what_the_model_sees_next_and_saw_then(
     assert "The endpoint counted 1,200 tokens, 800 of them from its cache." in captions(app)
 
 
+def test_what_came_from_another_conversation_says_so(
+    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+):
+    maya.profile.recall_elsewhere(is_wanted=True)
+    conversations.hold("Trees", "My kumquat tree is called Zebedee.", "I see.")
+    garden = conversations.hold("Garden", *pairs(2), policy=Retrieval())
+    send(open_app(maya, c=str(garden)), "What is my kumquat tree called?")
+
+    app = open_app(maya, c=str(garden))
+    app.session_state["dialog"] = "Seen", (garden, conversations.threads[garden].messages[-1].id)
+    app.run()
+
+    assert "My kumquat tree is called Zebedee." in html(app)
+    assert "from another conversation, by kumquat, tree" in html(app)
+
+
 def test_a_reply_from_before_there_were_receipts_says_so(
     open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
 ):
@@ -156,3 +180,46 @@ def test_the_size_of_a_window_is_chosen(
     app.number_input(key=f"window-{garden}").set_value(5).run()
 
     assert conversations.threads[garden].conversation.policy == Window(6)
+
+
+def meter(app: AppTest) -> str:
+    labels = (each.proto.popover.label for each in app.get("popover"))
+    return next(label for label in labels if label.endswith("of context"))
+
+
+def test_the_meter_shows_what_the_endpoint_is_likely_to_count(
+    open_app: OpenApp, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", *pairs(2), policy=Full())
+    model = ScriptedModel(("Prune ", "in March.", Tokens(1840, 4)))
+    maya = FakePerson(conversations, model)
+    app = open_app(maya, c=str(garden))
+    assert meter(app) == "2 % of context"
+    assert "Counted for scripted. The figures are our own and lean high." in captions(app)
+    assert "The model counts" not in html(app)
+
+    app = send(app, "How?")
+
+    assert meter(app) == "50 % of context"  # of 4,096 without the 400 of a reply
+    assert "About 1,848 tokens will be sent, going by what scripted counted last." in captions(app)
+    assert "The parts are our own figures and lean high." in captions(app)
+    assert "The model counts more</td><td>+1,7" in html(app)
+    assert "<td>Of 4,096 tokens</td><td>2,248</td>" in html(app)
+    app.button(key="look-at-next").click().run()
+    assert captions(app).count("About 1,848 tokens will be sent") == 2
+    assert html(app).count("<td>Of 4,096 tokens</td><td>2,248</td>") == 2
+
+
+def test_without_the_last_call_the_meter_goes_by_what_was_kept(
+    open_app: OpenApp, conversations: MemoryConversations
+):
+    garden = conversations.hold("Garden", *pairs(2), policy=Full())
+    model = ScriptedModel(("peas and beans " * 40, Tokens(60, 100)))
+    before = FakePerson(conversations, model)
+    app = open_app(before, c=str(garden))
+    send(send(app, "How?"), "And now?")
+
+    app = open_app(FakePerson(conversations, ScriptedModel()), c=str(garden))
+
+    assert "going by what scripted counted before." in captions(app)
+    assert "The model counts fewer</td><td>-" in html(app)

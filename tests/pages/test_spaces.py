@@ -111,7 +111,14 @@ def test_without_a_space_there_is_but_a_way_to_make_one(
     assert "new-space" in keys(app)
     assert "space-chooser" not in keys(app)
     assert "space-sign" not in keys(app)
-    assert menu(app, garden).options == ["Pin", "Rename", "Instructions", "Archive", "Delete"]
+    assert menu(app, garden).options == [
+        "Pin",
+        "Rename",
+        "Instructions",
+        "Facts",
+        "Archive",
+        "Delete",
+    ]
 
 
 def test_a_space_lists_its_own_conversations_and_all_lists_all(
@@ -579,6 +586,19 @@ def test_a_fact_that_was_deleted_elsewhere_waits_to_be_added_again(
     assert facts(maya) == []
     assert ["deleted elsewhere" in warning for warning in warnings(app)] == [True]
     assert app.text_input(key="new-fact-text").value == "She reads Ovid."
+
+
+def test_a_dialog_shows_nothing_of_another_space_though_no_run_lies_between_them(
+    open_app: OpenApp, maya: FakePerson, latin: Space
+):
+    greek = replace(latin, id=SpaceId(uuid4()), name="Greek")
+    maya.spaces.keep(greek)
+    app = edit(open_app(maya, s=str(latin.id)), maya, greek)
+
+    app.session_state[f"space-name-{latin.id}"] = "Latin"  # of a dialog that was dismissed
+    edit(app, maya, latin)
+
+    assert [each.key for each in app.text_area] == [f"space-instructions-{latin.id}"]
 
 
 def test_what_is_no_fact_is_said_and_stays_typed(open_app: OpenApp, maya: FakePerson, latin: Space):

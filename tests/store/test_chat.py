@@ -517,7 +517,7 @@ def test_the_view_begins_where_the_window_does(chat: Chat):
     chat.store.set_policy(thread.conversation.id, Window())
     for n in range(1, 12):
         thread = ask(chat, f"prompt {n}", thread.conversation.id)
-        view = chat.view(thread, chat.setup(thread))
+        view = chat.planning.view(thread, chat.setup(thread))
         assert len(view.omitted) == max(0, len(thread.messages) - 20)
 
     first_seen = next(m for m in thread.branch() if m.seq > view.start_seq)

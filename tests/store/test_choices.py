@@ -15,7 +15,6 @@ from services.errors import (
     StoreUnavailable,
     Tampered,
 )
-from services.store import profile
 from services.store.conversations import Conversations
 from services.store.profile import LONGEST_INSTRUCTIONS, ChangedElsewhere, Profile
 from services.store.sessions import AppSession, Cookie, Sessions
@@ -199,16 +198,16 @@ def test_preferences_are_asked_for_once_a_minute_and_kept_while_nobody_answers(
     mine.set_model("scripted")
 
     assert reader.preferences().model == "large"
-    monkeypatch.setattr(profile, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(reader._known, "_seconds", 0.0)
     assert reader.preferences().model == "scripted"
 
     def lost(*_: object, **__: object) -> None:
         raise StoreUnavailable("lost")
 
-    monkeypatch.setattr(reader, "_read", lost)
+    monkeypatch.setattr(reader._known, "_ask", lost)
     assert reader.preferences().model == "scripted"
     fresh = Profile(maya)
-    monkeypatch.setattr(fresh, "_read", lost)
+    monkeypatch.setattr(fresh._known, "_ask", lost)
     with pytest.raises(StoreUnavailable):
         fresh.preferences()
 
@@ -354,7 +353,7 @@ def test_instructions_that_leave_no_room_are_refused_in_a_sentence_and_nothing_i
     thread = chat.open(garden)
 
     with pytest.raises(InstructionsTooLong):
-        chat.view(thread, chat.setup(thread))
+        chat.planning.view(thread, chat.setup(thread))
     with pytest.raises(InstructionsTooLong):
         chat.begin(garden, "One")
     assert conversations.thread(garden).messages == ()
@@ -370,7 +369,7 @@ def test_instructions_count_against_the_context(chat: Chat, conversations: Conve
 
     def seen() -> int:
         thread = chat.open(garden)
-        return chat.view(thread, chat.setup(thread)).prompt_tokens
+        return chat.planning.view(thread, chat.setup(thread)).prompt_tokens
 
     before = seen()
     conversations.set_instructions(garden, "word " * 1_000)
@@ -449,3 +448,17 @@ def test_another_session_of_the_same_person_opens_them(
     Profile(session).set_instructions("Be brief.")
 
     assert Profile(sessions.open(cookie)).preferences().instructions == "Be brief."
+
+
+def test_sizes_are_stored_and_left_to_the_deployment_again(maya: AppSession):
+    mine = Profile(maya)
+    mine.set_context_tokens(2000)
+    mine.set_reply_tokens(300)
+    mine.set_window_messages(8)
+    sizes = Preferences(context_tokens=2000, reply_tokens=300, window_messages=8)
+    assert Profile(maya).preferences() == sizes
+
+    mine.set_context_tokens(None)
+    mine.set_reply_tokens(None)
+    mine.set_window_messages(None)
+    assert Profile(maya).preferences() == Preferences()

@@ -9,6 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from services.crypto import LARGEST_TEXT
 from services.domain import (
     Conversation,
     ConversationId,
@@ -31,6 +32,7 @@ from services.errors import (
     Stale,
     StoreUnavailable,
 )
+from services.store import turns
 from services.store.conversations import Conversations
 from services.store.rows import ConversationRow, TurnState
 from services.store.sessions import AppSession, Sessions
@@ -398,8 +400,12 @@ def test_rename_policy_and_reset(conversations: Conversations, garden: Thread):
 
     conversations.take_back_reset(garden)
     assert conversations.thread(garden_id).conversation.reset_seq == 0
+
+
+@pytest.mark.parametrize("title", ["   ", "\x00", "x" * 121, "half \ud800"])
+def test_what_is_no_title_is_refused(conversations: Conversations, garden: Thread, title: str):
     with pytest.raises(BadInput):
-        conversations.rename(garden_id, "   ")
+        conversations.rename(garden.conversation.id, title)
 
 
 def test_what_is_done_first_after_an_idle_hour_is_done_with_a_new_token(
@@ -602,3 +608,30 @@ def test_a_thousand_messages_and_more_are_all_read(
 
     assert whole.is_whole
     assert [m.seq for m in whole.messages] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_all_receipts_that_are_asked_for_are_there_however_few_are_kept(
+    conversations: Conversations, garden: Thread, monkeypatch: pytest.MonkeyPatch
+):
+    thread = garden
+    for n in range(3):
+        turn = new_turn(thread, "And then?", receipt=f"receipt {n}")
+        conversations.finish_turn(ending(turn, conversations.begin_turn(turn), "Wait."))
+        thread = conversations.thread(thread.conversation.id)
+    monkeypatch.setattr(turns, "_MOST_RECEIPTS", 2)
+    other = Conversations(conversations._session)
+
+    for _ in range(2):
+        found = other.receipts(thread.messages, thread.conversation.id)
+        assert sorted(found.values()) == ["receipt 0", "receipt 1", "receipt 2"]
+
+
+def test_a_receipt_that_is_too_long_to_be_kept_prevents_no_turn(
+    conversations: Conversations, garden: Thread
+):
+    turn = new_turn(garden, "And then?", receipt="é" * (LARGEST_TEXT // 2 + 1))
+    conversations.finish_turn(ending(turn, conversations.begin_turn(turn), "Wait."))
+
+    thread = conversations.thread(garden.conversation.id)
+    assert thread.messages[-1].body == "Wait."
+    assert conversations.receipts(thread.messages, thread.conversation.id) == {}

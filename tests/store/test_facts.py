@@ -10,8 +10,9 @@ from uuid import uuid4
 import pytest
 
 from services.chat import Chat, LiveTurns, Noted
-from services.domain import ConversationId, Fact, FactId, Outcome, Space, SpaceId
+from services.domain import ConversationId, Fact, FactId, MessageId, Outcome, Space, SpaceId
 from services.errors import StoreUnavailable
+from services.store.conversations import Conversations
 from services.store.memories import FactChanged, Memories
 from services.store.profile import Profile
 from services.store.sessions import AppSession
@@ -164,9 +165,14 @@ def test_followers_hear_done_before_it_is_asked_and_may_go_on(chat: Chat, server
     chat.open(turn.conversation_id)
     server.wait_until(lambda server: server.facts_requests)
     assert done(chat.begin(turn.conversation_id, "And now?")).failure is None
+    chat.open(turn.conversation_id)
+    assert done(chat.begin(turn.conversation_id, "I have a cat, too.")).failure is None
     assert len(server.facts_requests) == 1  # one at a time
     settled(chat)
     assert texts(chat) == [DOG]
+    first, last = (str(asked.body["messages"]) for asked in server.facts_requests)
+    assert PROMPT in first
+    assert "I have a cat, too." in last  # the newest that came meanwhile
 
 
 def test_what_contradicts_a_fact_takes_its_place(chat: Chat, server: ModelServer):
@@ -334,7 +340,7 @@ def test_what_cannot_be_read_is_not_looked_through(
 
     assert not thread.is_whole
     assert len(server.facts_requests) == 1
-    other._note(conversation_id, thread.messages[-2].id)
+    other._afterwards._note(conversation_id, thread.messages[-2].id)
     assert len(server.facts_requests) == 1
     assert noted(other, note.conversation_id) == []  # it was known
 
@@ -367,6 +373,33 @@ def test_facts_of_elsewhere_are_neither_shown_nor_replaced(chat: Chat, server: M
 
     assert BERN not in server.facts_requests[-1].prompt
     assert texts(chat) == [BERN]
+
+
+def test_what_a_person_wrote_for_a_conversation_is_told_in_it_and_in_no_other(
+    chat: Chat, profile: Profile, conversations: Conversations, server: ModelServer
+):
+    profile.keep_facts(is_wanted=False)
+    here, there = ask(chat, "Hello"), ask(chat, "Hello again")
+    now = datetime.now(UTC)
+    chat.memories.keep(
+        Fact(id=FactId(uuid4()), text="It is order 7781.", since=now, conversation_id=here)
+    )
+    noted = Fact(
+        id=FactId(uuid4()), text=DOG, since=now, conversation_id=here, source_id=MessageId(uuid4())
+    )
+    chat.memories.keep(noted)
+
+    for conversation_id in (here, there):
+        chat.open(conversation_id)
+    ask(chat, "Where is it?", there)
+    assert "7781" not in str(server.requests[-1].body)
+    ask(chat, "Where is it?", here)
+    assert "It is order 7781." in server.requests[-1].body["messages"][0]["content"]
+    assert DOG not in str(server.requests[-1].body)
+
+    conversations.delete(here)
+    chat.memories._known.outdate()
+    assert texts(chat) == []
 
 
 def test_a_fact_is_noted_though_the_next_cannot_be_kept(

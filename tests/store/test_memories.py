@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from services.domain import (
@@ -83,6 +84,36 @@ def test_facts_are_there_for_a_reader_who_knows_nothing(
     assert (three.text, three.conversation_id) == ("three", garden.conversation.id)
 
 
+def test_facts_of_many_conversations_are_read_in_few_questions(
+    maya: AppSession, memories: Memories, conversations: Conversations, asked: list[str]
+):
+    for number in range(60):  # more than there are keys at hand
+        thread = conversations.create(f"Ticket {number}", Window())
+        memories.keep(a_fact(f"Fact {number}", conversation_id=thread.conversation.id))
+    reader = memories_of(maya)
+    asked.clear()
+
+    assert sorted(texts(reader)) == sorted(f"Fact {number}" for number in range(60))
+    assert len(asked) == 2
+    reader._known.outdate()
+    assert len(texts(reader)) == 60
+    assert len(asked) == 3
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses that were asked for."""
+    asked: list[str] = []
+    send = httpx.Client.send
+
+    def counted(self: httpx.Client, request: httpx.Request, **more: object) -> httpx.Response:
+        asked.append(request.url.path)
+        return send(self, request, **more)
+
+    monkeypatch.setattr(httpx.Client, "send", counted)
+    return asked
+
+
 def test_a_fact_is_replaced_by_who_has_seen_it(maya: AppSession, memories: Memories):
     memories.keep(a_fact())
     (seen,) = memories.facts()
@@ -113,6 +144,51 @@ def test_all_is_forgotten_at_once(maya: AppSession, memories: Memories, garden: 
     memories.forget_all()
 
     assert texts(memories_of(maya)) == []
+
+
+def test_after_a_change_that_is_followed_by_an_outage_what_was_read_last_is_shown(
+    memories: Memories, spaces: Spaces, monkeypatch: pytest.MonkeyPatch
+):
+    dog, cat = a_fact(), a_fact("Has a cat.")
+    spanish, greek = a_space(), a_space("Greek")
+    for fact, space in ((dog, spanish), (cat, greek)):
+        memories.keep(fact)
+        spaces.keep(space)
+    assert (len(memories.facts()), len(spaces.all())) == (2, 2)
+    monkeypatch.setattr(memories._known, "_ask", fail)
+    monkeypatch.setattr(spaces._known, "_ask", fail)
+
+    memories.keep(a_fact("Has a bird."))
+    spaces.keep(a_space("Latin"))
+    memories.forget(dog.id)
+    spaces.forget(spanish.id)
+
+    assert texts(memories) == ["Has a cat."]
+    assert [space.name for space in spaces.all()] == ["Greek"]
+    memories.forget_all()
+    assert texts(memories) == []
+
+
+def test_what_was_kept_without_an_answer_is_read_again(
+    maya: AppSession, memories: Memories, monkeypatch: pytest.MonkeyPatch
+):
+    assert texts(memories) == []
+    call = maya.calls.call
+
+    def kept_but_lost(verb: str, /, **arguments: object) -> None:
+        call(verb, **arguments)
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(maya.calls), "call", lambda _, verb, **more: kept_but_lost(verb, **more))
+        with pytest.raises(StoreUnavailable):
+            memories.keep(a_fact())
+
+    assert texts(memories) == ["Has a dog called Rex."]
+
+
+def fail(*_: object, **__: object) -> None:
+    raise StoreUnavailable
 
 
 @pytest.mark.parametrize("text", ["", " \n", "x" * (LONGEST_FACT + 1), "half \ud800"])
@@ -187,12 +263,15 @@ def test_a_fact_that_was_moved_into_another_scope_does_not_open(
     spaces.keep(space)
     memories.keep(a_fact(space_id=space.id))
 
+    assert texts(memories) == ["Has a dog called Rex."]
+
     with stack.connect() as database:
         database.execute(
             "update public.memories set space_id = null where user_id = %s", [maya.user_id]
         )
 
-    assert texts(memories_of(maya)) == []
+    memories._known.outdate()
+    assert texts(memories) == texts(memories_of(maya)) == []
 
 
 def test_a_space_is_changed_by_who_has_seen_it(maya: AppSession, spaces: Spaces):
@@ -251,9 +330,6 @@ def test_while_the_database_is_away_each_list_is_as_it_was_read(
     conversations.move(conversations.create("Peas", Window()).conversation.id, space.id)
     conversations.create("Beans", Window())
     of_space, every = conversations.recent(space_id=space.id), conversations.recent()
-
-    def fail(*_: object, **__: object) -> None:
-        raise StoreUnavailable
 
     monkeypatch.setattr(conversations, "_read_recent", fail)
 

@@ -32,7 +32,7 @@ def ask(chat: Chat, thread: Thread | None, prompt: str) -> Thread:
 
 
 def last_receipt(chat: Chat, thread: Thread) -> Receipt:
-    found = chat.receipt(thread, thread.messages[-1])
+    found = chat.planning.receipt(thread, thread.messages[-1])
     assert found
     return found
 

@@ -49,7 +49,7 @@ def fill(chat: Chat) -> Thread:
     """A conversation that goes on until something of it is no longer seen word for word."""
     thread = ask(chat)
     for _ in range(20):
-        view = chat.view(thread, chat.setup(thread))
+        view = chat.planning.view(thread, chat.setup(thread))
         if thread.summary or view.omitted or chat.summary_failure(thread.conversation.id):
             return thread
         thread = ask(chat, thread.conversation.id)
@@ -57,7 +57,7 @@ def fill(chat: Chat) -> Thread:
 
 
 def receipt_of(chat: Chat, thread: Thread, message: Message) -> Receipt:
-    found = chat.receipt(thread, message)
+    found = chat.planning.receipt(thread, message)
     assert found
     return found
 
@@ -69,7 +69,7 @@ def test_what_no_longer_fits_is_put_into_words_and_sent_from_then_on(
 
     assert thread.summary
     assert SUMMARY in thread.summary.text
-    view = chat.view(thread, chat.setup(thread))
+    view = chat.planning.view(thread, chat.setup(thread))
     assert view.omitted == ()
     folded = [m.id for m in thread.branch() if m.seq <= thread.summary.up_to_seq]
     assert list(view.summarised) == folded
@@ -123,7 +123,7 @@ def test_a_summary_that_fails_is_said_and_the_conversation_goes_on_as_a_window(
     assert isinstance(chat.summary_failure(thread.conversation.id), failure)
     for _ in range(4):
         thread = ask(chat, thread.conversation.id)
-    view = chat.view(thread, chat.setup(thread))
+    view = chat.planning.view(thread, chat.setup(thread))
     assert view.omitted
     assert view.shown[-1] == thread.messages[-1].id
     assert thread.summary is None
@@ -147,7 +147,7 @@ def test_what_failed_is_tried_again_after_a_while_and_then_covers_all(
     assert thread.summary
     assert thread.summary.from_seq == 1
     assert chat.summary_failure(thread.conversation.id) is None
-    assert chat.view(thread, chat.setup(thread)).omitted == ()
+    assert chat.planning.view(thread, chat.setup(thread)).omitted == ()
 
 
 def test_without_money_there_is_no_summary(
@@ -187,8 +187,9 @@ def test_a_summary_is_edited_and_the_edit_is_sent(chat: Chat, server: ModelServe
     assert thread.summary.text.startswith("They sow kumquats.")
     assert thread.summary.is_edited
     assert "They sow kumquats." in server.requests[-1].body["messages"][0]["content"]
-    with pytest.raises(BadInput):
-        chat.change_summary(thread, "x" * 70_000)
+    for text in ("x" * 70_000, "half \ud800"):
+        with pytest.raises(BadInput):
+            chat.change_summary(thread, text)
 
 
 def test_a_summary_is_made_anew_of_all_that_it_covered(chat: Chat, server: ModelServer):
@@ -212,7 +213,7 @@ def test_a_summary_can_be_taken_away(chat: Chat, server: ModelServer):
 
     thread = chat.store.thread(thread.conversation.id)
     assert thread.summary is None
-    assert chat.view(thread, chat.setup(thread)).omitted
+    assert chat.planning.view(thread, chat.setup(thread)).omitted
 
 
 def test_each_turn_keeps_what_the_model_was_shown(chat: Chat, maya: AppSession):
@@ -232,7 +233,7 @@ def test_each_turn_keeps_what_the_model_was_shown(chat: Chat, maya: AppSession):
             second.frame_tokens,
         )
     )
-    following = chat.next_receipt(thread, chat.setup(thread))
+    _, following = chat.planning.next_receipt(thread, chat.setup(thread))
     assert [seq for seq, _ in following.kept] == [1, 2, 3, 4]
     assert following.asked_tokens == 0
 

@@ -89,6 +89,7 @@ def test_nothing_is_sent_before_somebody_listens(model: OpenAIModel, server: Mod
 
 
 ONCE, THRICE = 1, 3
+CONTEXT_LENGTH = "This model's maximum context length is 8192 tokens"
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,7 @@ ONCE, THRICE = 1, 3
         ({"status": 500}, "", ModelFailure.BROKEN, THRICE),
         ({"status": 503}, "", ModelFailure.BROKEN, THRICE),
         ({"status": 400}, "", ModelFailure.REJECTED, ONCE),
+        ({"status": 500, "error": CONTEXT_LENGTH}, "", ModelFailure.BROKEN, THRICE),
         ({"status": 401}, "", ModelFailure.REJECTED, ONCE),
         ({"status": 404}, "", ModelFailure.REJECTED, ONCE),
         ({"fault": "refuse"}, "", ModelFailure.DROPPED, THRICE),
@@ -396,6 +398,27 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], OpenA
     yield build
     for model in models:
         model.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "failure"),
+    [
+        (400, CONTEXT_LENGTH, ModelFailure.TOO_LONG),  # OpenAI, vLLM
+        (400, "Error code: context_length_exceeded", ModelFailure.TOO_LONG),
+        (400, "Requested tokens (9000) exceed context window of 4096", ModelFailure.TOO_LONG),
+        (400, "the request exceeds the available context size", ModelFailure.TOO_LONG),  # llama.cpp
+        (413, "prompt is too long: 210000 tokens > 200000 maximum", ModelFailure.TOO_LONG),
+        (400, "The input token count (99) exceeds the maximum", ModelFailure.TOO_LONG),  # Gemini
+        (400, "Invalid value for temperature", ModelFailure.REJECTED),
+        (404, "No model has such a context window", ModelFailure.REJECTED),
+    ],
+)
+def test_a_prompt_that_is_too_long_is_told_from_other_refusals(
+    model: OpenAIModel, server: ModelServer, status: int, said: str, failure: ModelFailure
+):
+    server.script(status=status, error=said)
+
+    assert heard(ask(model)) == ("", failure)
 
 
 def test_a_prompt_does_not_follow_a_redirect_to_somebody_else():

@@ -30,13 +30,18 @@ from services.memory import (
     Fact,
     History,
     PartKind,
+    Rate,
+    Rates,
     Recalled,
     RegexCounter,
     RunningSummary,
+    ScaledCounter,
+    TokenCounter,
     blocks,
     plan_compaction,
     plan_context,
 )
+from services.memory.forecast import LEAST_RATIO, MOST_RATIO
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 COUNTER = RegexCounter()
@@ -184,7 +189,6 @@ def histories(draw: st.DrawFn) -> History:
         ranked=tuple(draw(st.lists(st.builds(Recalled, findable, st.just(1.0)), max_size=8))),
         recalled_before=told,
         epoch_seq=draw(seqs),
-        is_cold=draw(st.sampled_from([False, False, True])),
     )
 
 
@@ -195,9 +199,18 @@ budgets = st.builds(
 )
 
 
-def planned(policy: MemoryPolicy, history: History, budget: ContextBudget) -> ContextPlan | None:
+# by the plain count, or by what was learned of a model
+counters = st.just(COUNTER) | st.dictionaries(
+    st.sampled_from(["english", "words", "envelope", "han", "signs"]),
+    st.builds(Rate, st.floats(LEAST_RATIO, MOST_RATIO), st.floats(0, 50)),
+).map(lambda by_kind: ScaledCounter(COUNTER, Rates(by_kind)))
+
+
+def planned(
+    policy: MemoryPolicy, history: History, budget: ContextBudget, counter: TokenCounter = COUNTER
+) -> ContextPlan | None:
     try:
-        return plan_context(policy, history, budget, COUNTER)
+        return plan_context(policy, history, budget, counter)
     except PromptTooLong:
         return None
 
@@ -212,11 +225,11 @@ def without_block(body: str) -> tuple[list[str], str]:
 
 
 @settings(max_examples=300)
-@given(policies, histories(), budgets)
+@given(policies, histories(), budgets, counters)
 def test_every_plan_keeps_the_promises(
-    policy: MemoryPolicy, history: History, budget: ContextBudget
+    policy: MemoryPolicy, history: History, budget: ContextBudget, counter: TokenCounter
 ):
-    plan = planned(policy, history, budget)
+    plan = planned(policy, history, budget, counter)
     if plan is None:
         return
 
@@ -301,17 +314,17 @@ def test_a_line_ends_wherever_a_reader_may_see_it_end(end: str):
     assert blocks.quoted(f"tea{end}{blocks.FACTS[1]}") == f"> tea\n> {blocks.FACTS[1]}"
 
 
-@given(policies, histories(), budgets)
+@given(policies, histories(), budgets, counters)
 def test_the_same_rows_give_the_same_bytes(
-    policy: MemoryPolicy, history: History, budget: ContextBudget
+    policy: MemoryPolicy, history: History, budget: ContextBudget, counter: TokenCounter
 ):
-    first = planned(policy, history, budget)
+    first = planned(policy, history, budget, counter)
     if first is None:
         return
 
     stored = replace(history, start_seq=first.start_seq, epoch_seq=first.epoch_seq)
-    assert planned(policy, history, budget) == first
-    assert planned(policy, stored, budget) == first
+    assert planned(policy, history, budget, counter) == first
+    assert planned(policy, stored, budget, counter) == first
 
 
 @given(st.sampled_from([Full(), Summary(), Retrieval(), Window(1000), Window(6)]), st.data())
@@ -321,12 +334,13 @@ def test_a_turn_without_a_trim_only_appends(policy: MemoryPolicy, data: st.DataO
     before = None
     for turn in range(data.draw(st.integers(1, 14))):
         prompt = data.draw(st.text("word ", min_size=1, max_size=120).filter(str.strip))
+        counter = data.draw(counters)  # what is known of a model changes from turn to turn
         asked = replace(history, prompt=prompt)
         if history.past:
             chosen = data.draw(st.lists(st.sampled_from(history.past), max_size=5))
             asked = replace(asked, ranked=tuple(Recalled(each, 1.0) for each in chosen))
         try:
-            now = plan_context(policy, asked, budget, COUNTER)
+            now = plan_context(policy, asked, budget, counter)
         except PromptTooLong:  # Full
             return
         is_same_view = (now.start_seq, now.epoch_seq) == (history.start_seq, history.epoch_seq)
@@ -350,7 +364,7 @@ def test_a_turn_without_a_trim_only_appends(policy: MemoryPolicy, data: st.DataO
             history = replace(
                 history, facts=(*history.facts, fact("Says word", NOON, 2 * turn + 1))
             )
-        if policy == Summary() and (compaction := plan_compaction(history, budget, COUNTER)):
+        if policy == Summary() and (compaction := plan_compaction(history, budget, counter)):
             history = replace(history, summary=compaction.summary("They said word.", NOON))
 
 

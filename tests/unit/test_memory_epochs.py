@@ -98,10 +98,10 @@ def test_a_later_turn_appends_and_adds_a_little():
     before = {past[388].id: (past[5],), past[390].id: (past[3],)}
     view = {"start_seq": 386, "epoch_seq": 390, "recalled_before": before}
 
-    seen = plan(past, ranked=ranked(*past[:100]), **view)
+    seen = plan(past, ranked=ranked(past[3], *past[:100]), **view)
 
     assert seen.recalled_earlier == (past[3].id,)
-    assert recalled(seen) == [1, 2, 3, 5]  # a tenth, and not again what an earlier prompt brought
+    assert recalled(seen) == [1, 2]  # a little, and not again what an earlier prompt brought
     assert (seen.start_seq, seen.epoch_seq) == (386, 390)
     assert seen.messages[3].body == WORD  # asked before the epoch began
     assert "user> word" not in seen.messages[3].body
@@ -127,11 +127,11 @@ def test_a_new_epoch_leaves_room_where_a_cache_is_at_stake():
     view = {"start_seq": 350, "recalled_before": {past[398].id: past[:40]}, "epoch_seq": 390}
 
     warm = plan(past, ranked=ranked(*past), **view)
-    cold = plan(past, ranked=ranked(*past), is_cold=True, **view)
+    first = plan(past, ranked=ranked(*past), **{**view, "recalled_before": {}})
 
     assert warm.prompt_tokens <= 450
     assert 50 < tokens(warm, PartKind.RECALLED) <= 150
-    assert cold.prompt_tokens > 900
+    assert first.prompt_tokens > 900
 
 
 @pytest.mark.parametrize("seq", [1, 2])

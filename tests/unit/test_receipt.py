@@ -1,9 +1,11 @@
 """Receipts: written and read again as they were, and nothing else is taken for one."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,11 +13,14 @@ from services.domain import Fact, FactId, Message, MessageId, Role, RunningSumma
 from services.memory import (
     ContextBudget,
     History,
+    Rate,
+    Rates,
     RecalledNote,
     Receipt,
     RegexCounter,
     plan_context,
 )
+from services.memory.forecast import LEAST_RATIO, MOST_RATIO
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 CANARY = "kumquat-7781"
@@ -56,6 +61,11 @@ receipts = st.builds(
         max_size=3,
     ).map(tuple),
     omitted=st.integers(0, 9),
+    rates=st.lists(
+        st.tuples(st.sampled_from(["english", "han"]), st.floats(0.05, 1.5), st.floats(0, 99)),
+        max_size=3,
+    ).map(tuple),
+    has_thoughts=st.booleans(),
 )
 
 
@@ -94,6 +104,39 @@ def test_a_receipt_has_all_that_was_sent():
     assert [seq for seq, _ in receipt.kept] == [3, 4, 5, 6]
     assert receipt.facts == ((fact.id, "Has a dog."),)
     assert sum(receipt.tokens_by_kind().values()) == plan.prompt_tokens == receipt.prompt_tokens
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=12),
+        st.builds(Rate, st.floats(LEAST_RATIO, MOST_RATIO), st.floats(0, 1e6)),
+        max_size=30,
+    ),
+    st.booleans(),
+)
+def test_what_was_known_of_the_model_is_known_again(by_kind: dict[str, Rate], has_thoughts: bool):
+    history = History("Be kind.", (), "And now?")
+    plan = plan_context(Summary(), history, ContextBudget(4000, 100), RegexCounter())
+    rates = Rates(by_kind, has_thoughts)
+
+    receipt = Receipt.of(Summary(), "m", history, plan, rates)
+    known = Receipt.read(receipt.written()).known_rates()
+
+    assert (known.by_kind.keys(), known.has_thoughts) == (by_kind.keys(), has_thoughts)
+    for kind, rate in by_kind.items():
+        assert known.by_kind[kind].ratio == pytest.approx(rate.ratio, abs=1e-4)
+        assert known.by_kind[kind].seen == pytest.approx(rate.seen, abs=0.01)
+    again = Receipt.of(Summary(), "m", history, plan, known)
+    assert again == receipt  # nothing is lost by being stored again and again
+    size = len(receipt.written()) - len(replace(receipt, rates=()).written())
+    assert size <= 60 + sum(len(json.dumps(kind)) + 24 for kind in by_kind)
+
+
+def test_a_receipt_from_before_rates_were_kept_knows_nothing_of_the_model():
+    text = RECEIPT.written()
+
+    assert "rates" not in text
+    assert Receipt.read(text).known_rates() == Rates()
 
 
 def test_a_repr_shows_nothing_that_anybody_wrote():

@@ -160,3 +160,16 @@ def test_secrets_stay_out_of_reprs(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DAYBOOK_MODEL", "m")
 
     assert SECRET not in f"{settings.read()!r}{settings.read()}"
+
+
+def test_a_deployment_chooses_how_conversations_are_remembered(monkeypatch: pytest.MonkeyPatch):
+    assert (settings.read().policy, settings.read().window_messages) == ("summary", 20)
+    monkeypatch.setenv("DAYBOOK_POLICY", "window")
+    monkeypatch.setenv("DAYBOOK_WINDOW_MESSAGES", "30")
+    assert (settings.read().policy, settings.read().window_messages) == ("window", 30)
+    for wrong in ("31", "1002"):  # of pairs, and no more than the database takes
+        monkeypatch.setenv("DAYBOOK_WINDOW_MESSAGES", wrong)
+        assert "DAYBOOK_WINDOW_MESSAGES" in refusal()
+    monkeypatch.setenv("DAYBOOK_WINDOW_MESSAGES", "30")
+    monkeypatch.setenv("DAYBOOK_POLICY", "everything")
+    assert "DAYBOOK_POLICY" in refusal()

@@ -88,6 +88,7 @@ def test_what_a_person_wrote_takes_at_most_half_of_the_models_context():
     assert chosen(instructions=LONG).is_too_long
     assert not chosen(thread("large", LONG)).is_too_long
     assert not chosen(thread(instructions="Short"), instructions=LONG).is_too_long
+    assert chosen(thread("large", LONG), context_tokens=2000, reply_tokens=400).is_too_long
 
 
 def test_an_operator_may_say_what_takes_more():
@@ -97,3 +98,21 @@ def test_an_operator_may_say_what_takes_more():
 def test_what_a_person_wrote_is_in_no_repr():
     assert "kumquat" not in repr(chosen(thread(instructions="kumquat"), instructions="kumquat 2"))
     assert "kumquat" not in repr(thread(instructions="kumquat"))
+
+
+@pytest.mark.parametrize(
+    ("mine", "reply", "context"),
+    [
+        ({}, INFO.reply_tokens, INFO.context_tokens),
+        ({"reply_tokens": 100}, 100, INFO.context_tokens),
+        ({"reply_tokens": 10**6}, INFO.reply_tokens, INFO.context_tokens),
+        ({"context_tokens": 10**6}, INFO.reply_tokens, INFO.context_tokens),
+        ({"context_tokens": 1}, INFO.reply_tokens, 2 * INFO.reply_tokens),
+        ({"context_tokens": 300, "reply_tokens": 100}, 100, 300),
+    ],
+)
+def test_a_person_may_have_less_of_the_model_and_never_more(
+    mine: dict[str, int], reply: int, context: int
+):
+    budget = chosen(**mine).budget
+    assert (budget.reply_tokens, budget.context_tokens) == (reply, context)

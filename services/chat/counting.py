@@ -1,0 +1,133 @@
+"""What the endpoints counted of one person's prompts, and what was learned from it.
+
+A plan counts by the rates that the last receipt of its branch holds: it depends on rows alone. What this
+process has learned since then enters the next receipt.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+
+from services.chat.live_turn import LiveTurn
+from services.chat.paid_calls import Call
+from services.domain import ConversationId, Message, Role, Tokens, TurnId
+from services.errors import AppError, ModelFailure, ModelUnavailable
+from services.memory import Call as CountedCall
+from services.memory import (
+    ContextMessage,
+    ContextPlan,
+    Forecast,
+    KindCounter,
+    Rates,
+    Receipt,
+    ScaledCounter,
+    TokenCounter,
+    find_anchor,
+    forecast_prompt,
+    learn,
+)
+from services.store.recent import Recent
+
+_MOST_CONVERSATIONS = 50
+_MOST_CALLS = (
+    3  # of a conversation: the last may be of another model, or its count one that cannot be
+)
+_LOOKED_AT = 20  # messages: a model that answered none of these is counted for as a new one
+
+
+class Counting:
+    """One person's calls, as their endpoints counted them: in memory, for what they hold is text.
+
+    An endpoint may refuse a prompt that fits by what was learned of it. The next plan of that conversation
+    then counts as if nothing were known, which leaves the most room, until a reply comes.
+    """
+
+    def __init__(self) -> None:
+        self._calls = Recent[ConversationId, tuple[CountedCall, ...]](_MOST_CONVERSATIONS)
+        self._rates: dict[str, Rates] = {}
+        self._refused: set[ConversationId] = set()
+        self._last: tuple[Rates, ScaledCounter] | None = None
+        self._change = threading.Lock()
+
+    def __repr__(self) -> str:
+        return "Counting()"
+
+    def rates(self, model: str, stored: Rates) -> Rates:
+        """What is known of *model*: here, or if more was seen for it, as it was *stored*."""
+        with self._change:
+            known = self._rates.get(model, Rates())
+            self._rates[model] = stored if stored.seen > known.seen else known
+            return self._rates[model]
+
+    def counter(self, base: KindCounter, rates: Rates) -> TokenCounter:
+        """Counts by *rates*; as *base* does, where there are none. The last one is kept for the next plan."""
+        if not rates.by_kind:
+            return base
+        last = self._last  # another thread may put a new one in its place
+        if last is None or last[0] != rates:
+            self._last = last = rates, ScaledCounter(base, rates)
+        return last[1]
+
+    def learn(self, turn: LiveTurn, call: Call, reported: Tokens, counter: KindCounter) -> None:
+        """Learn from what the endpoint *reported* of *turn*, the newest of its conversation."""
+        model, conversation_id = call.offer.info.name, turn.conversation_id
+        counted = CountedCall(
+            model=model,
+            messages=call.plan.messages,
+            reply=ContextMessage(Role.ASSISTANT, turn.said()),
+            tokens=reported,
+        )
+        with self._change:
+            calls = self._calls.get(conversation_id) or ()
+            before = next((one for one in reversed(calls) if one.model == model), None)
+            rates = self._rates.get(model, Rates())
+            self._rates[model] = learn(rates, before, counted, counter)
+            self._calls.put(conversation_id, (*calls, counted)[-_MOST_CALLS:])
+
+    def forecast(
+        self,
+        conversation_id: ConversationId,
+        model: str,
+        plan: ContextPlan,
+        rates: Rates,
+        counter: KindCounter,
+    ) -> Forecast:
+        """How many tokens of *plan* the endpoint is likely to count; as it was planned, where nothing is known."""
+        anchor = find_anchor(self._calls.get(conversation_id) or (), model, rates, counter)
+        if anchor is None and not rates.by_kind:
+            return Forecast(plan.prompt_tokens, plan.prompt_tokens, is_anchored=False)
+        return forecast_prompt(plan.messages, anchor, rates, counter)
+
+    def note_end(self, conversation_id: ConversationId, failure: AppError | None) -> None:
+        """A turn ended, in *failure* or well."""
+        if isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.TOO_LONG:
+            self._refused.add(conversation_id)
+        elif failure is None:
+            self._refused.discard(conversation_id)
+
+    def was_refused(self, conversation_id: ConversationId) -> bool:
+        """Whether the last prompt was too long for its endpoint."""
+        return conversation_id in self._refused
+
+    def forget(self, conversation_id: ConversationId) -> None:
+        """Keep nothing that was said there."""
+        with self._change:
+            self._calls.drop(conversation_id)
+            self._last = None
+
+
+def stored_rates(
+    model: str,
+    past: Sequence[Message],
+    receipts: Callable[[Sequence[Message]], Mapping[TurnId, str]],
+) -> Rates:
+    """What the last receipt of *past*, a branch, that is of *model* knows of it; nothing where there is none."""
+    latest = list(islice((one for one in reversed(past) if one.turn_id), _LOOKED_AT))
+    for some in (latest[:1], latest[1:]):  # the very last nearly always is
+        texts = receipts(some)
+        for message in some:
+            text = texts.get(message.turn_id) if message.turn_id else None
+            receipt = Receipt.read(text) if text else None
+            if receipt and receipt.model == model:
+                return receipt.known_rates()
+    return Rates()

@@ -1,0 +1,194 @@
+"""Finding what one person said in their other conversations.
+
+All of it is taken into memory, in the background, once it is first needed, and what is new before each prompt. Where
+that takes long, or the database is away, a prompt is answered by what is there. A conversation in a space sees those of
+its space, any other those of none.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from services.chat.recollection import passages
+from services.domain import ConversationId, Listed, Message, MessageId, Role, SpaceId, Thread
+from services.errors import AppError
+from services.events import log_event
+from services.memory import Recalled, RecallIndex
+from services.store.recent import Recent
+
+_PATIENCE = 2.0  # seconds for which a prompt waits until all is read
+_MOST_HITS = 1000
+_MOST_ELSEWHERE = 10  # of these, from other conversations: they hold four fifths of what matters,
+# and more would be paid for with every prompt, whether or not it is about any of them
+_MOST_OPENED = 2_000
+
+
+class Corpus(Protocol):
+    """All that one person said and was told."""
+
+    def conversations(self) -> Mapping[ConversationId, Listed]: ...
+    def messages(
+        self, wanted: Mapping[ConversationId, range]
+    ) -> Iterator[Mapping[ConversationId, Sequence[Message]]]: ...
+    def some(
+        self, ids: Iterable[MessageId]
+    ) -> Mapping[MessageId, tuple[ConversationId, Message]]: ...
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was taken in of a conversation."""
+
+    space_id: SpaceId | None
+    up_to_seq: int = 0
+    ids: set[MessageId] = field(default_factory=set[MessageId])
+    replies: dict[MessageId, MessageId] = field(
+        default_factory=dict[MessageId, MessageId]
+    )  # the newest to each prompt
+
+
+class Elsewhere:
+    """One person's conversations, searched together."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        self._listed: Mapping[ConversationId, Listed] = {}  # as last read
+        self._indexes: defaultdict[SpaceId | None, RecallIndex] = defaultdict(RecallIndex)
+        self._known: dict[ConversationId, _Known] = {}
+        self._dropped: set[ConversationId] = set()  # since the last reading began
+        self._older: set[MessageId] = set()  # replies that were written again
+        self._opened = Recent[MessageId, tuple[ConversationId, Message]](_MOST_OPENED)
+        self._gone: set[MessageId] = set()  # not there as the last prompt was planned, or after it
+        self._reading: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return "Elsewhere()"
+
+    def prepare(self) -> None:
+        """Begin to read, unless that was done: a prompt may follow."""
+        if self._reading is None:
+            self._read_on()
+
+    def ranked(
+        self, thread: Thread, past: tuple[Message, ...], prompt: str
+    ) -> tuple[Recalled, ...]:
+        """What *prompt* may be about, the best first: messages of *past*, a branch of *thread*, and of other
+        conversations."""
+        self._listed = {}  # a reading that is under way may have looked before something was moved
+        self._gone = set()
+        self._read_on().join(_PATIENCE)
+        conversation, here = thread.conversation, {message.id for message in thread.messages}
+        with self._lock:
+            self._take_in(conversation.id, conversation.space_id, thread.messages)
+            hits = self._indexes[conversation.space_id].search(prompt, _MOST_HITS)
+            far = [hit.id for hit in hits if hit.id not in here and hit.id not in self._older]
+        found: dict[MessageId, tuple[ConversationId | None, Message]] = {
+            message.id: (None, message) for message in past
+        }
+        with suppress(AppError):
+            found |= self.opened(far[:_MOST_ELSEWHERE], thread)
+        return tuple(
+            Recalled(message, hit.score, hit.matched, its)
+            for hit in hits
+            if hit.id in found
+            for its, message in (found[hit.id],)
+        )
+
+    def opened(
+        self, ids: Iterable[MessageId], thread: Thread
+    ) -> dict[MessageId, tuple[ConversationId, Message]]:
+        """Those of *ids* that *thread* may see, and where each was said. Raise StoreUnavailable, SignedOut."""
+        asked = list(ids)
+        unknown = {its for its in asked if self._opened.get(its) is None} - self._gone
+        if unknown:
+            some = self._corpus.some(unknown)
+            self._gone |= unknown - some.keys()
+            for message_id, found in some.items():
+                self._opened.put(message_id, found)
+        listed, space_id = self._listed, thread.conversation.space_id
+        if asked and not listed:
+            self._listed = listed = self._corpus.conversations()
+        return {
+            message_id: found
+            for message_id in asked
+            if (found := self._opened.get(message_id))
+            and (its := listed.get(found[0]))
+            and its.space_id == space_id
+        }
+
+    def forget(self, conversation_id: ConversationId) -> None:
+        """What was said in it leaves the memory; if it is there after all, it is read again."""
+        with self._lock:
+            self._listed = {its: at for its, at in self._listed.items() if its != conversation_id}
+            if conversation_id in self._known:
+                self._drop(conversation_id)
+
+    def _read_on(self) -> threading.Thread:
+        """The thread that reads what is new."""
+        with self._lock:
+            if self._reading is None or not self._reading.is_alive():
+                self._reading = threading.Thread(target=self._read, name="recall", daemon=True)
+                self._reading.start()
+            return self._reading
+
+    def _read(self) -> None:
+        try:
+            listed = self._listed = self._corpus.conversations()
+            with self._lock:
+                for gone in self._known.keys() - listed.keys():
+                    self._drop(gone)
+                wanted = {
+                    conversation_id: range(self._up_to(conversation_id, now) + 1, now.last_seq + 1)
+                    for conversation_id, now in listed.items()
+                }
+                self._dropped.clear()
+            for found in self._corpus.messages({its: new for its, new in wanted.items() if new}):
+                with self._lock:
+                    for conversation_id, messages in found.items():
+                        self._take_in(conversation_id, listed[conversation_id].space_id, messages)
+            with self._lock:
+                for conversation_id, new in wanted.items():
+                    known = self._known.get(conversation_id)
+                    if new and known and conversation_id not in self._dropped:
+                        known.up_to_seq = max(known.up_to_seq, new.stop - 1)
+        except AppError:  # what was taken in is there; the rest is read before the next prompt
+            log_event("recall.unread")
+
+    def _up_to(self, conversation_id: ConversationId, now: Listed) -> int:
+        """How much of it is known, in the space where it now is."""
+        known = self._known.get(conversation_id)
+        if known and known.space_id != now.space_id:
+            self._drop(conversation_id)
+            return 0
+        return known.up_to_seq if known else 0
+
+    def _take_in(
+        self,
+        conversation_id: ConversationId,
+        space_id: SpaceId | None,
+        messages: Sequence[Message],
+    ) -> None:
+        known = self._known.setdefault(conversation_id, _Known(space_id))
+        if known.space_id != space_id:
+            self._drop(conversation_id)
+            known = self._known[conversation_id] = _Known(space_id)
+        new = [message for message in messages if message.id not in known.ids]
+        self._indexes[space_id].add(passages(conversation_id, new))
+        for message in new:
+            known.ids.add(message.id)
+            if message.role is Role.ASSISTANT and message.parent_id:
+                if older := known.replies.get(message.parent_id):
+                    self._older.add(older)
+                known.replies[message.parent_id] = message.id
+
+    def _drop(self, conversation_id: ConversationId) -> None:
+        known = self._known.pop(conversation_id)
+        self._dropped.add(conversation_id)
+        self._indexes[known.space_id].remove(known.ids)
+        for message_id in known.ids:
+            self._opened.drop(message_id)
+        self._older -= known.ids

@@ -1,0 +1,272 @@
+"""What the model is to see of a conversation: read from rows, and planned by what its endpoint counted before.
+
+A plan depends on rows alone, so any process makes the same. The one exception is a prompt that was refused as too
+long, which this process plans again as if nothing were known of the model.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from services.chat.counting import Counting, stored_rates
+from services.chat.elsewhere import Elsewhere
+from services.chat.noting import FactStore
+from services.chat.recollection import (
+    Recollection,
+    recalled_before,
+    recalled_elsewhere,
+    receipts_by_prompt,
+)
+from services.chat.setup import Setup
+from services.domain import (
+    Conversation,
+    ConversationId,
+    Fact,
+    Message,
+    MessageId,
+    Retrieval,
+    Thread,
+    TurnId,
+)
+from services.errors import InstructionsTooLong, StoreUnavailable
+from services.memory import (
+    Compaction,
+    ContextPlan,
+    Forecast,
+    History,
+    KindCounter,
+    Rates,
+    Recalled,
+    Receipt,
+    TokenCounter,
+    plan_compaction,
+    plan_context,
+)
+
+
+class ReceiptStore(Protocol):
+    """What it needs of one person's conversations."""
+
+    def receipts(
+        self, messages: Iterable[Message], conversation_id: ConversationId
+    ) -> Mapping[TurnId, str]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planning:
+    """The plans of one person's turns.
+
+    A *view* is of the next turn, before its prompt. While the database is away it is made of what is known; a
+    turn that is to be begun raises StoreUnavailable then, for it would be planned by other figures than are stored.
+    """
+
+    store: ReceiptStore
+    counter: KindCounter
+    counting: Counting
+    memories: FactStore | None
+    recollection: Recollection
+    elsewhere: Elsewhere | None
+
+    def turn(
+        self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str
+    ) -> tuple[ContextPlan, Receipt]:
+        """What the model sees of *past*, a branch of *thread*, with *prompt*; and the receipt to be kept.
+
+        Raise PromptTooLong, InstructionsTooLong, StoreUnavailable.
+        """
+        history = self._history(thread, setup, past, prompt, is_final=True)
+        stored = self._stored_rates(thread, setup, past, is_final=True)
+        plan = self._plan(thread, setup, history, stored)
+        rates = self.counting.rates(setup.info.name, stored)
+        return plan, self._receipt(thread, setup, history, plan, rates)
+
+    def view(self, thread: Thread, setup: Setup) -> ContextPlan:
+        """What the next turn would see. Raise PromptTooLong (Full: it no longer fits), InstructionsTooLong."""
+        return self._view(thread, setup)[1]
+
+    def next_receipt(self, thread: Thread, setup: Setup) -> tuple[ContextPlan, Receipt]:
+        """The view, and what its receipt would say. Raise as `view`."""
+        history, plan = self._view(thread, setup)
+        return plan, self._receipt(thread, setup, history, plan)
+
+    def forecast(self, thread: Thread, setup: Setup, view: ContextPlan) -> Forecast:
+        """How many tokens of *view* the endpoint is likely to count."""
+        stored = self._stored_rates(thread, setup, thread.branch())
+        model = setup.info.name
+        rates = self.counting.rates(model, stored)
+        return self.counting.forecast(thread.conversation.id, model, view, rates, self.counter)
+
+    def receipt(self, thread: Thread, reply: Message) -> Receipt | None:
+        """What the model was shown for *reply*, where that was kept. Raise StoreUnavailable."""
+        kept = self.store.receipts([reply], thread.conversation.id)
+        text = kept.get(reply.turn_id) if reply.turn_id else None
+        return Receipt.read(text) if text else None
+
+    def recalled_messages(
+        self, thread: Thread, receipt: Receipt
+    ) -> Mapping[MessageId, tuple[ConversationId, Message]]:
+        """What *receipt* brought back from other conversations than *thread*, as far as it may see them now."""
+        here = {message.id for message in thread.messages}
+        far = [note.message_id for note in receipt.recalled if note.message_id not in here]
+        return self._opened(self.elsewhere, far, thread)
+
+    def compaction(self, thread: Thread, setup: Setup) -> Compaction | None:
+        """What is to be put into a summary now, if anything. Raise StoreUnavailable."""
+        if setup.is_too_long:
+            return None
+        history = self._history(thread, setup, thread.branch(), None, is_final=True)
+        rates = self._stored_rates(thread, setup, history.past, is_final=True)
+        return plan_compaction(
+            history,
+            setup.budget,
+            self._counter(rates),  # as the next turn is planned by
+            is_cache_cheap=setup.info.is_cache_cheap,
+        )
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _view(self, thread: Thread, setup: Setup) -> tuple[History, ContextPlan]:
+        history = self._history(thread, setup, thread.branch(), None)
+        rates = self._stored_rates(thread, setup, history.past)
+        return history, self._plan(thread, setup, history, rates)
+
+    def _plan(self, thread: Thread, setup: Setup, history: History, rates: Rates) -> ContextPlan:
+        if setup.is_too_long:
+            raise InstructionsTooLong
+        counter = self._counter(rates)
+        return plan_context(thread.conversation.policy, history, setup.budget, counter)
+
+    def _counter(self, rates: Rates) -> TokenCounter:
+        return self.counting.counter(self.counter, rates)
+
+    def _receipt(
+        self,
+        thread: Thread,
+        setup: Setup,
+        history: History,
+        plan: ContextPlan,
+        rates: Rates | None = None,
+    ) -> Receipt:
+        policy, model = thread.conversation.policy, setup.info.name
+        return Receipt.of(policy, model, history, plan, rates or Rates())
+
+    def _history(
+        self,
+        thread: Thread,
+        setup: Setup,
+        past: tuple[Message, ...],
+        prompt: str | None,
+        *,
+        is_final: bool = False,
+    ) -> History:
+        conversation = thread.conversation
+        history = History(
+            instructions=setup.instructions,
+            past=past,
+            prompt=prompt,
+            start_seq=_start_seq(conversation, past),
+            reset_seq=conversation.reset_seq,
+            facts=self._facts(setup, conversation),
+            summary=thread.summary,
+        )
+        if not isinstance(conversation.policy, Retrieval):
+            return history
+        in_view = [message for message in past if message.seq > history.start_seq]
+        told = self._receipts(in_view, conversation.id, is_final=is_final)
+        receipts = receipts_by_prompt(past, told)
+        elsewhere = self.elsewhere if setup.preferences.recalls_elsewhere else None
+        ranked = self._ranked(elsewhere, thread, past, prompt)  # after which it knows what is gone
+        far = self._opened(elsewhere, recalled_elsewhere(receipts), thread, is_final=is_final)
+        return replace(
+            history,
+            ranked=ranked,
+            recalled_before=recalled_before(receipts, [*past, *(said for _, said in far.values())]),
+            epoch_seq=[0, *(receipt.epoch_seq for receipt in receipts.values())][-1],
+        )
+
+    def _ranked(
+        self,
+        elsewhere: Elsewhere | None,
+        thread: Thread,
+        past: tuple[Message, ...],
+        prompt: str | None,
+    ) -> tuple[Recalled, ...]:
+        """What *prompt* may be about, the best first."""
+        if elsewhere and prompt is None:
+            elsewhere.prepare()
+        if prompt is None:
+            return ()
+        return (elsewhere or self.recollection).ranked(thread, past, prompt)
+
+    def _opened(
+        self,
+        elsewhere: Elsewhere | None,
+        ids: Iterable[MessageId],
+        thread: Thread,
+        *,
+        is_final: bool = False,
+    ) -> Mapping[MessageId, tuple[ConversationId, Message]]:
+        """Those of *ids*, of other conversations, that *thread* may see. As `_receipts`."""
+        try:
+            return elsewhere.opened(ids, thread) if elsewhere else {}
+        except StoreUnavailable:
+            if is_final:
+                raise
+            return {}
+
+    def _facts(self, setup: Setup, conversation: Conversation) -> tuple[Fact, ...]:
+        """What is kept and holds in *conversation*; nothing while nobody can say.
+
+        What a person wrote for a space or a conversation is part of it, whether or not facts about them are kept.
+        """
+        if self.memories is None:
+            return ()
+        keeps_facts = setup.preferences.keeps_facts
+        with suppress(StoreUnavailable):
+            return tuple(
+                fact
+                for fact in self.memories.facts()
+                if fact.holds_in(conversation) and (keeps_facts or fact.is_placed)
+            )
+        return ()
+
+    def _receipts(
+        self,
+        messages: Iterable[Message],
+        conversation_id: ConversationId,
+        *,
+        is_final: bool = False,
+    ) -> Mapping[TurnId, str]:
+        """None while the database is away; raise StoreUnavailable then if it *is_final*: no turn is begun
+        by other figures than those that are stored."""
+        try:
+            return self.store.receipts(messages, conversation_id)
+        except StoreUnavailable:
+            if is_final:
+                raise
+            return {}
+
+    def _stored_rates(
+        self,
+        thread: Thread,
+        setup: Setup,
+        past: tuple[Message, ...],
+        *,
+        is_final: bool = False,
+    ) -> Rates:
+        """What a plan of *past*, a branch of *thread*, counts by. Raise as `_receipts`."""
+        conversation_id = thread.conversation.id
+        if self.counting.was_refused(conversation_id):
+            return Rates()
+        return stored_rates(
+            setup.info.name,
+            past,
+            lambda messages: self._receipts(messages, conversation_id, is_final=is_final),
+        )
+
+
+def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
+    """Where the stored view of *past* begins; at the reset where that was stored for another branch."""
+    is_here = any(message.seq == conversation.start_seq for message in past)
+    return conversation.start_seq if is_here else conversation.reset_seq

@@ -1,0 +1,124 @@
+"""Temporary chats: held by one page each, and gone when it is left.
+
+What is said in one is in this process's memory alone: in its conversation, in its live turns and in what finds
+earlier messages again. All three go with it. In the database there is what it cost.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from services.chat.noting import Noting
+from services.chat.service import Chat
+from services.domain import ConversationId, MessageId, SessionId, UserId
+from services.errors import Refused
+from services.store.temporary import TemporaryConversation
+
+_ABSENCE_SECONDS = 10.0  # of its page: a network that stumbles takes less
+
+
+class ChatIsOver(Refused):
+    """It was left, or its page was away for too long."""
+
+    public = "This temporary chat is over, and nothing of it is left. You can begin another."
+
+
+class NotNoting(Noting):
+    """Looks for no facts in what is said."""
+
+    def claim(self, user_id: UserId, conversation_id: ConversationId, prompt_id: MessageId) -> bool:
+        return False
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class TemporaryChat:
+    """The chat of one page, which it does not outlive."""
+
+    conversations: TemporaryConversation
+    owner: SessionId
+    reads_facts: bool  # those that are kept about the person
+    is_there: Callable[[], bool] = field(repr=False)  # its page
+    _chat: Chat = field(repr=False)
+    _seen_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def id(self) -> ConversationId:
+        return self.conversations.id
+
+    @property
+    def is_over(self) -> bool:
+        return self.conversations.is_over
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether something was said."""
+        return self.conversations.cached(self.id) is not None
+
+    @property
+    def chat(self) -> Chat:
+        """Who answers. Raise ChatIsOver."""
+        if self.is_over:
+            raise ChatIsOver
+        return self._chat
+
+    def stop(self, within: float = 2.0) -> None:
+        """Stop what is coming, and let it be settled."""
+        self._chat.leave(within)
+
+    def end(self, within: float = 2.0) -> None:
+        """Stop what is coming, let it be settled, and forget all that was said."""
+        self.conversations.end()  # first: nothing begins any more
+        self.stop(within)
+        self._chat.live_turns.forget()
+        self._chat.summarising.turns.forget()
+        self._chat.recollection.forget(self.id)
+        self._chat.counting.forget(self.id)
+
+    def is_deserted(self) -> bool:
+        """Whether it was left, or its page has been away for too long; to be asked now and then."""
+        if self.is_over:
+            return True
+        now = time.monotonic()
+        if self.is_there():
+            self._seen_at = now
+        return now - self._seen_at > _ABSENCE_SECONDS
+
+
+@dataclass(slots=True)
+class TemporaryChats:
+    """The temporary chats of this process."""
+
+    _chats: list[TemporaryChat] = field(default_factory=list[TemporaryChat], repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, chat: TemporaryChat) -> None:
+        with self._lock:
+            self._chats.append(chat)
+
+    def end_of(self, owner: SessionId) -> None:
+        """End those of one device of a person, who leaves."""
+        self._end([chat for chat in self._all() if chat.owner == owner])
+
+    def end_deserted(self) -> None:
+        """End those whose pages have been away for too long; to be called now and then."""
+        self._end([chat for chat in self._all() if chat.is_deserted()])
+
+    def stop(self, within: float) -> None:
+        """Stop what is coming in all of them, and give them *within* seconds to be settled."""
+        chats = self._all()
+        for chat in chats:
+            chat.stop(0.0)
+        deadline = time.monotonic() + within
+        for chat in chats:
+            chat.stop(max(0.0, deadline - time.monotonic()))
+
+    def _end(self, ended: list[TemporaryChat]) -> None:
+        with self._lock:
+            self._chats = [chat for chat in self._chats if chat not in ended]
+        for chat in ended:
+            chat.end()
+
+    def _all(self) -> list[TemporaryChat]:
+        with self._lock:
+            return list(self._chats)

@@ -1,0 +1,173 @@
+"""All that one person said and was told, in whatever conversation: read in bulk, to be searched. Nothing of it is kept here.
+
+Each message is authenticated with its place. That none was taken away or put back is checked where a conversation
+is opened (threads.py), not here.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from pydantic import BaseModel, TypeAdapter
+
+from services.crypto import Vault
+from services.domain import ConversationId, Listed, Message, MessageId, SpaceId
+from services.errors import Tampered
+from services.store.gateway import store_errors
+from services.store.rows import MessageRow
+from services.store.sessions import AppSession
+from services.store.threads import PAGE, Threads
+
+_IDS = 100  # in one address, which has its bounds
+_MESSAGES = PAGE // 2  # that are asked for at once
+
+
+class _ListedRow(BaseModel):
+    id: UUID
+    last_seq: int
+    space_id: UUID | None
+
+
+class _KeyRow(BaseModel):
+    id: UUID
+    wrapped_key: str
+    key_version: int
+    user_key_version: int
+
+
+class _Row(MessageRow):
+    conversation_id: UUID
+
+
+_LISTED_ROWS, _KEY_ROWS = TypeAdapter(list[_ListedRow]), TypeAdapter(list[_KeyRow])
+_ROWS = TypeAdapter(list[_Row])
+_LISTED_COLUMNS, _KEY_COLUMNS = ",".join(_ListedRow.model_fields), ",".join(_KeyRow.model_fields)
+_COLUMNS = ",".join(_Row.model_fields)
+
+
+class Corpus:
+    """One person's messages, of all conversations that are not discarded."""
+
+    def __init__(self, session: AppSession, threads: Threads) -> None:
+        self._session, self._threads = session, threads
+
+    def conversations(self) -> dict[ConversationId, Listed]:
+        """How far each has come. Raise StoreUnavailable, SignedOut."""
+        self._session.keep_fresh()
+        rows: list[_ListedRow] = []
+        while True:
+            with store_errors():
+                query = self._session.client.table("conversations").select(_LISTED_COLUMNS)
+                query = query.gt("id", str(rows[-1].id)) if rows else query
+                page = _LISTED_ROWS.validate_python(
+                    query.is_("destroy_at", "null").order("id").limit(PAGE).execute().data
+                )
+            rows += page
+            if len(page) < PAGE:
+                break
+        return {
+            ConversationId(row.id): Listed(
+                last_seq=row.last_seq, space_id=SpaceId(row.space_id) if row.space_id else None
+            )
+            for row in rows
+        }
+
+    def messages(
+        self, wanted: Mapping[ConversationId, range]
+    ) -> Iterator[Mapping[ConversationId, Sequence[Message]]]:
+        """The messages of each conversation whose seqs are *wanted*, by seq, some conversations at a time.
+
+        Raise StoreUnavailable, SignedOut.
+        """
+        for batch in _batches(wanted):
+            yield self._read(batch)
+
+    def some(self, ids: Iterable[MessageId]) -> dict[MessageId, tuple[ConversationId, Message]]:
+        """Those of *ids* that are there and can be verified, and where each was said.
+
+        Raise StoreUnavailable, SignedOut.
+        """
+        asked = [str(message_id) for message_id in ids]
+        found: dict[MessageId, tuple[ConversationId, Message]] = {}
+        for start in range(0, len(asked), _IDS):
+            self._session.keep_fresh()
+            with store_errors():
+                query = self._session.client.table("messages").select(_COLUMNS)
+                rows = _ROWS.validate_python(
+                    query.in_("id", asked[start : start + _IDS]).execute().data
+                )
+            for conversation_id, messages in self._opened(rows).items():
+                found |= {message.id: (conversation_id, message) for message in messages}
+        return found
+
+    def _read(self, batch: "_Batch") -> Mapping[ConversationId, Sequence[Message]]:
+        self._session.keep_fresh()
+        with store_errors():
+            query = self._session.client.table("messages").select(_COLUMNS)
+            query = query.in_("conversation_id", [str(each) for each in batch.ids])
+            query = query.gte("seq", batch.seqs.start).lt("seq", batch.seqs.stop)
+            return self._opened(_ROWS.validate_python(query.order("seq").execute().data))
+
+    def _opened(self, rows: Sequence[_Row]) -> dict[ConversationId, list[Message]]:
+        """What can be verified of *rows*."""
+        ids = {ConversationId(row.conversation_id) for row in rows}
+        vaults = self._vaults(sorted(ids))
+        opened: dict[ConversationId, list[Message]] = {}
+        for row in rows:
+            conversation_id = ConversationId(row.conversation_id)
+            if vault := vaults.get(conversation_id):
+                message = self._threads.opened_message(conversation_id, vault, row)
+                if message.is_verified:
+                    opened.setdefault(conversation_id, []).append(message)
+        return opened
+
+    def _vaults(self, ids: Sequence[ConversationId]) -> dict[ConversationId, Vault]:
+        """What opens each conversation. A discarded one opens no more."""
+        vaults: dict[ConversationId, Vault] = {}
+        for start in range(0, len(ids), _IDS):
+            with store_errors():
+                query = self._session.client.table("conversations").select(_KEY_COLUMNS)
+                rows = _KEY_ROWS.validate_python(
+                    query.in_("id", [str(each) for each in ids[start : start + _IDS]])
+                    .is_("destroy_at", "null")
+                    .execute()
+                    .data
+                )
+            for row in rows:
+                conversation_id = ConversationId(row.id)
+                user_key = self._session.user_keys.get(row.user_key_version)
+                if user_key is None:
+                    continue
+                try:
+                    key = user_key.unwrap(row.wrapped_key, conversation_id, row.key_version)
+                except Tampered:
+                    continue
+                vaults[conversation_id] = Vault(key, row.key_version)
+        return vaults
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one request asks for."""
+
+    ids: tuple[ConversationId, ...]
+    seqs: range
+
+
+def _batches(wanted: Mapping[ConversationId, range]) -> Iterator[_Batch]:
+    """*wanted* in pieces that fit into one answer, though the conversations grow meanwhile."""
+    ids: list[ConversationId] = []
+    seqs, size = range(0), 0
+    for conversation_id, whole in sorted(wanted.items(), key=lambda each: each[1].start):
+        for start in range(whole.start, whole.stop, _MESSAGES):
+            part = range(start, min(whole.stop, start + _MESSAGES))
+            if ids and (
+                part.start != seqs.start or size + len(part) > _MESSAGES or len(ids) == _IDS
+            ):
+                yield _Batch(tuple(ids), seqs)
+                ids, size = [], 0
+            seqs = range(part.start, max(part.stop, seqs.stop)) if ids else part
+            ids.append(conversation_id)
+            size += len(part)
+    if ids:
+        yield _Batch(tuple(ids), seqs)

@@ -1,0 +1,21 @@
+"""Text that a person wrote, as it can be stored."""
+
+from services.errors import BadInput
+
+
+def storable(text: str) -> str:
+    """*text* without NUL characters, and without space around it. Raise BadInput."""
+    text = text.replace("\x00", "").strip()
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a pair of surrogates
+        raise BadInput("That text has a character that cannot be stored.") from None
+    return text
+
+
+def one_line(text: str, longest: int, what: str) -> str:
+    """*text* on one line, of at most so many characters. Raise BadInput, which says *what* it is."""
+    text = " ".join(storable(text).split())
+    if not 1 <= len(text) <= longest:
+        raise BadInput(f"{what} has between 1 and {longest} characters.")
+    return text

@@ -1,0 +1,223 @@
+"""A temporary chat as a person sees it: a switch, what it means, and nothing that would write."""
+
+from collections.abc import Callable
+from uuid import uuid4
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from pages._parts import temporary
+from services.chat import ChatIsOver, TemporaryChat
+from services.domain import Fact, FactId, Preferences, Window
+from services.errors import Cap, OverBudget, StoreUnavailable
+from tests.fakes import NOON, FakePerson, MemoryConversations, ScriptedModel
+
+
+@pytest.fixture
+def app(open_app: Callable[..., AppTest], maya: FakePerson) -> AppTest:
+    return open_app(maya)
+
+
+def switches(app: AppTest, *, is_on: bool = True) -> AppTest:
+    return app.toggle(key="is-temporary").set_value(is_on).run()
+
+
+def asks(app: AppTest, prompt: str) -> AppTest:
+    app.chat_input[0].set_value(prompt).run()
+    return app
+
+
+def messages(app: AppTest) -> list[str]:
+    return [each.markdown[0].value for each in app.chat_message]
+
+
+def in_composer(app: AppTest) -> str:
+    proto = app.chat_input(key="composer").proto
+    return proto.value if proto.set_value else ""
+
+
+def buttons(app: AppTest) -> set[str]:
+    return {each.label for each in app.button}
+
+
+def test_the_switch_says_what_a_temporary_chat_is(app: AppTest):
+    switches(app)
+
+    assert app.title[0].value == "Temporary chat"
+    assert "Nothing of it is kept" in app.markdown[0].value
+    assert "What it costs is counted." in app.markdown[0].value
+
+    switches(app, is_on=False)
+    assert app.title[0].value == "A fresh page"
+
+
+def test_what_is_said_is_stored_nowhere_and_no_address_leads_to_it(
+    app: AppTest, conversations: MemoryConversations, maya: FakePerson, model: ScriptedModel
+):
+    asks(switches(app), "Hello")
+    asks(app, "And again")
+
+    assert messages(app) == ["Hello", "Prune in March.", "And again", "Prune in March."]
+    assert [message.body for message in model.seen[-1]][-3:] == [
+        "Hello",
+        "Prune in March.",
+        "And again",
+    ]
+    assert conversations.threads == {}
+    assert "c" not in app.query_params
+    assert len(maya.books.settled) == 2
+    assert app.title[0].value == "Temporary chat"
+    assert any("Gone when you leave" in each.value for each in app.caption)
+
+
+def test_nothing_that_would_write_is_offered(app: AppTest):
+    asks(switches(app), "Hello")
+
+    assert app.get("menu_button") == []
+    assert "Write again" in buttons(app)
+    assert {each.label for each in app.get("download_button")} == {"As Markdown", "As JSON"}
+    assert not any("Untitled" in label or "Hello" in label for label in buttons(app))
+
+
+@pytest.mark.parametrize("leave", ["new-chat", "elsewhere", "memory"])
+def test_leaving_ends_it(
+    app: AppTest, maya: FakePerson, conversations: MemoryConversations, leave: str
+):
+    elsewhere = conversations.create("Elsewhere", Window())
+    asks(switches(app), "Hello")
+    [chat] = maya.temporary
+
+    match leave:
+        case "new-chat":
+            app.button(key="new-chat").click().run()
+            assert app.title[0].value == "A fresh page"
+        case "elsewhere":
+            app.query_params["c"] = str(elsewhere.conversation.id)
+            app.run()
+            assert app.title[0].value == "Elsewhere"
+        case _:
+            app.switch_page("pages/memory.py").run()
+
+    assert chat.is_over
+    assert messages(app) == []
+
+
+def test_what_is_said_after_it_was_left_is_kept_as_ever(
+    app: AppTest, conversations: MemoryConversations
+):
+    asks(switches(app), "Hello")
+    app.button(key="new-chat").click().run()
+    asks(app, "For good")
+
+    [thread] = conversations.threads.values()
+    assert [message.body for message in thread.messages] == ["For good", "Prune in March."]
+
+
+def test_facts_are_read_only_if_allowed_on_the_page(
+    app: AppTest, maya: FakePerson, model: ScriptedModel
+):
+    assert "temporary-reads" not in {each.key for each in switches(app).toggle}
+    maya.profile.known = Preferences(keeps_facts=True)
+    maya.memories.keep(Fact(id=FactId(uuid4()), text="Lives in Bern.", since=NOON))
+
+    app.run()
+    assert app.toggle(key="temporary-reads").value is False
+    app.toggle(key="temporary-reads").set_value(True).run()
+    asks(app, "Where do I live?")
+
+    assert "Lives in Bern." in model.seen[-1][0].body
+    app.button(key="new-chat").click().run()
+    assert switches(app).toggle(key="temporary-reads").value is False
+
+
+def test_a_prompt_that_was_refused_goes_back_into_the_composer_and_with_the_chat(
+    app: AppTest, maya: FakePerson
+):
+    switches(app)
+    maya.books.failure = OverBudget(Cap.DAILY)
+    asks(app, "Too dear")
+
+    assert in_composer(app) == "Too dear"
+    assert "Today's budget is used up." in app.warning[0].value
+    assert app.title[0].value == "Temporary chat"
+
+    app.button(key="new-chat").click().run()
+    assert list(app.warning) == []
+    assert in_composer(app) == ""
+
+
+def test_what_is_refused_once_it_was_left_is_said_on_no_other_page(
+    app: AppTest, maya: FakePerson, monkeypatch: pytest.MonkeyPatch
+):
+    def begin(_: object) -> None:  # a run that takes the place of this one goes elsewhere meanwhile
+        st.session_state["destination"] = {}
+        temporary.end_if_left(st.Page(lambda: None, title="Daybook", default=True))
+        raise StoreUnavailable
+
+    switches(app)
+    monkeypatch.setattr(maya.books, "begin", begin)
+    asks(app, "A secret")
+
+    assert app.title[0].value == "A fresh page"
+    assert [each.value for each in (*app.warning, *app.code)] == []
+
+
+def test_a_prompt_that_is_sent_while_the_switch_is_heard_is_not_kept(
+    app: AppTest, conversations: MemoryConversations
+):
+    app.toggle(key="is-temporary").set_value(True)
+    asks(app, "A secret")
+
+    assert conversations.threads == {}
+    assert app.title[0].value == "Temporary chat"
+    assert in_composer(app) == "A secret"
+    asks(app, "A secret")
+    assert messages(app) == ["A secret", "Prune in March."]
+    assert conversations.threads == {}
+
+
+def test_it_stays_temporary_where_facts_cannot_be_allowed(
+    app: AppTest, maya: FakePerson, monkeypatch: pytest.MonkeyPatch
+):
+    def is_away(**_: object) -> TemporaryChat:
+        raise StoreUnavailable
+
+    maya.profile.known = Preferences(keeps_facts=True)
+    switches(app)
+    with monkeypatch.context() as patched:
+        patched.setattr(maya, "begin_temporary", is_away)
+        app.toggle(key="temporary-reads").set_value(True).run()
+
+    assert app.title[0].value == "Temporary chat"
+    assert app.toggle(key="temporary-reads").value is False
+
+
+def test_a_chat_whose_page_was_away_begins_anew_and_stays_temporary(
+    app: AppTest, maya: FakePerson, conversations: MemoryConversations
+):
+    asks(switches(app), "Hello")
+    maya.temporary[0].end()
+
+    asks(app, "Are you there?")
+
+    assert app.title[0].value == "Temporary chat"
+    assert "This temporary chat is over" in app.warning[0].value
+    assert in_composer(app) == "Are you there?"
+    asks(app, "Are you there?")
+    assert messages(app) == ["Are you there?", "Prune in March."]
+    assert conversations.threads == {}
+
+
+def test_one_that_ends_while_its_page_is_drawn_says_so(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+):
+    asks(switches(app), "Hello")
+    held: TemporaryChat = app.session_state["temporary"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pages._parts.models.draw_notices", lambda *_: held.end())
+        app.run()
+
+    assert {each.value for each in app.error} == {ChatIsOver.public}
+    assert not app.exception

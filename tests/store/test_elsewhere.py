@@ -1,0 +1,270 @@
+"""Recall over other conversations: what is brought back from where, and what is not."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from services.chat import Chat, Elsewhere
+from services.domain import ConversationId, Preferences, Retrieval, Space, SpaceId, Thread, Window
+from services.errors import StoreUnavailable
+from services.memory import Receipt
+from services.store.corpus import Corpus
+from services.store.profile import Profile
+from services.store.sessions import AppSession, Cookie
+from services.store.spaces import Spaces
+from services.store.threads import Threads
+from tests.model_server import ModelServer
+from tests.store.conftest import done
+
+KUMQUAT = "My kumquat tree is called Zebedee."
+QUESTION = "What is my kumquat tree called?"
+Made = Callable[..., Chat]
+
+
+@pytest.fixture
+def make(make_chat: Made) -> Made:
+    """Makes a person's chat as another process would, looking in all conversations."""
+
+    def made(session: AppSession, **preferences: object) -> Chat:
+        wanted = {"policy": Retrieval(), "recalls_elsewhere": True} | preferences
+        chosen = Preferences(**wanted)
+        return replace(
+            make_chat(session),
+            preferences=lambda: chosen,
+            spaces=Spaces(session).all,
+            elsewhere=Elsewhere(Corpus(session, Threads(session))),
+        )
+
+    return made
+
+
+@pytest.fixture
+def chat(maya: AppSession, make: Made, server: ModelServer) -> Chat:
+    server.script(reply="I see.")
+    server.requests.clear()
+    return make(maya)
+
+
+def ask(chat: Chat, prompt: str, thread: Thread | None = None, space_id: SpaceId | None = None):
+    """The thread after a prompt and its reply."""
+    conversation_id = thread.conversation.id if thread else None
+    turn = done(chat.begin(conversation_id, prompt, space_id=space_id))
+    assert turn.failure is None
+    return chat.store.thread(turn.conversation_id)
+
+
+def sent(server: ModelServer) -> str:
+    return str(server.requests[-1].body["messages"])
+
+
+def last_receipt(chat: Chat, thread: Thread) -> Receipt:
+    found = chat.planning.receipt(thread, thread.messages[-1])
+    assert found
+    return found
+
+
+def a_space(maya: AppSession, name: str) -> SpaceId:
+    space = Space(id=SpaceId(uuid4()), name=name, created_at=datetime.now(UTC))
+    Spaces(maya).keep(space)
+    return space.id
+
+
+def test_what_was_said_in_another_conversation_is_brought_back(chat: Chat, server: ModelServer):
+    there = ask(chat, KUMQUAT)
+
+    here = ask(chat, QUESTION)
+
+    assert f"user> {KUMQUAT}" in server.requests[-1].body["messages"][-1]["content"]
+    receipt = last_receipt(chat, here)
+    asked, _ = there.messages
+    [note] = [note for note in receipt.recalled if note.message_id == asked.id]
+    assert note.conversation_id == there.conversation.id
+    shown = chat.planning.recalled_messages(here, receipt)
+    assert shown[asked.id][0] == there.conversation.id
+    assert shown[asked.id][1].body == KUMQUAT
+
+
+def test_what_was_brought_back_stays_where_it_was_on_any_process(
+    chat: Chat, maya: AppSession, make: Made, server: ModelServer
+):
+    ask(chat, KUMQUAT)
+    here = ask(chat, QUESTION)
+    before = server.requests[-1].body["messages"]
+
+    ask(make(maya), "Thanks.", here)
+
+    after = server.requests[-1].body["messages"]
+    assert after[: len(before)] == before
+    assert str(after).count(KUMQUAT) == 1
+
+
+def test_no_turn_is_begun_without_what_was_brought_back(
+    chat: Chat, make: Made, maya: AppSession, monkeypatch: pytest.MonkeyPatch
+):
+    ask(chat, KUMQUAT)
+    here = ask(chat, QUESTION)
+    other = make(maya)
+
+    def fail(*_: object) -> None:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Corpus, "some", fail)
+        assert other.planning.view(here, other.setup(here)).messages
+        with pytest.raises(StoreUnavailable):
+            other.begin(here.conversation.id, "And now?")
+
+
+@pytest.mark.parametrize("changes", [{"recalls_elsewhere": False}, {"policy": Window()}])
+def test_whoever_does_not_want_it_has_nothing_of_elsewhere_sent(
+    chat: Chat, maya: AppSession, make: Made, server: ModelServer, changes: dict[str, object]
+):
+    ask(chat, KUMQUAT)
+
+    ask(make(maya, **changes), QUESTION)
+
+    assert KUMQUAT not in sent(server)
+
+
+def test_once_it_is_switched_off_nothing_that_was_brought_back_stays(
+    chat: Chat, maya: AppSession, make: Made, server: ModelServer
+):
+    ask(chat, KUMQUAT)
+    here = ask(chat, QUESTION)
+    assert KUMQUAT in sent(server)
+
+    ask(make(maya, recalls_elsewhere=False), "And now?", here)
+
+    assert KUMQUAT not in sent(server)
+
+
+def test_a_space_keeps_to_itself(chat: Chat, maya: AppSession, server: ModelServer):
+    kennel, garden = a_space(maya, "Kennel"), a_space(maya, "Garden")
+    there = ask(chat, KUMQUAT, space_id=garden)
+
+    ask(chat, QUESTION, space_id=kennel)
+    assert KUMQUAT not in sent(server)
+    here = ask(chat, QUESTION)
+    assert KUMQUAT not in sent(server)
+    ask(chat, QUESTION, space_id=garden)
+    assert KUMQUAT in sent(server)
+
+    chat.store.move(there.conversation.id, None)
+    ask(chat, "Once more: what is my kumquat tree called?", here)
+    assert KUMQUAT in sent(server)
+    chat.store.move(there.conversation.id, kennel)
+    ask(chat, "Thanks.", chat.store.thread(here.conversation.id))
+    assert KUMQUAT not in sent(server)
+
+
+def test_what_is_discarded_is_not_brought_back(chat: Chat, maya: AppSession, server: ModelServer):
+    there = ask(chat, KUMQUAT)
+    here = ask(chat, QUESTION)
+    assert KUMQUAT in sent(server)
+
+    chat.discard(there.conversation.id, 60)
+    ask(chat, QUESTION)
+    assert KUMQUAT not in sent(server)
+    ask(chat, "And now?", here)
+    assert KUMQUAT not in sent(server)
+
+    chat.store.restore(there.conversation.id)
+    ask(chat, QUESTION)
+    assert KUMQUAT in sent(server)
+
+
+def test_what_is_discarded_leaves_the_memory_at_once(chat: Chat, server: ModelServer):
+    there = ask(chat, KUMQUAT)
+    here = ask(chat, QUESTION)
+    assert KUMQUAT in sent(server)
+
+    chat.discard(there.conversation.id, 60)
+
+    assert chat.planning.recalled_messages(here, last_receipt(chat, here)) == {}
+
+
+def test_a_reply_that_was_written_again_is_left_out(chat: Chat, server: ModelServer):
+    server.script(reply="Zanzibar, of course.")
+    there = ask(chat, "Where does my parrot come from?")
+    server.script(reply="I cannot know.")
+    done(chat.retry(there.conversation.id))
+
+    ask(chat, "Does my parrot come from Zanzibar?")
+
+    assert "I cannot know" in sent(server)
+    assert "of course" not in sent(server)
+
+
+def test_nothing_of_another_person_is_brought_back(
+    chat: Chat, sign_up: Callable[[], tuple[Cookie, AppSession]], make: Made, server: ModelServer
+):
+    there = ask(chat, KUMQUAT)
+    jonas = sign_up()[1]
+    other = make(jonas)
+
+    ask(other, QUESTION)
+
+    assert KUMQUAT not in sent(server)
+    assert not Corpus(jonas, Threads(jonas)).some(message.id for message in there.messages)
+
+
+def test_a_message_that_does_not_verify_is_left_out(
+    chat: Chat, maya: AppSession, stack, make: Made, server: ModelServer
+):
+    there = ask(chat, KUMQUAT)
+    other = ask(chat, "My plum tree is called Ermintrude.")
+    with stack.connect() as database:
+        database.execute(
+            "update public.messages m set body = o.body from public.messages o where m.id = %s and o.id = %s",
+            [there.messages[0].id, other.messages[0].id],
+        )
+
+    ask(make(maya), "What is my plum tree called, and my kumquat tree?")
+
+    assert sent(server).count("Ermintrude") == 1
+    assert KUMQUAT not in sent(server)
+
+
+def test_all_of_a_long_history_is_read(maya: AppSession, stack, chat: Chat):
+    """More than fits into one answer of the API, in conversations of many lengths."""
+    corpus = Corpus(maya, Threads(maya))
+    threads = [ask(chat, f"Number {n}") for n in range(3)]
+    for _ in range(2):
+        threads[0] = ask(chat, "More", threads[0])
+
+    listed = corpus.conversations()
+    wanted = {its: range(1, now.last_seq + 1) for its, now in listed.items()}
+    read = [found for piece in corpus.messages(wanted) for found in piece.items()]
+
+    assert {its: now.last_seq for its, now in listed.items()} == {
+        thread.conversation.id: len(thread.messages) for thread in threads
+    }
+    assert {its: tuple(messages) for its, messages in read} == {
+        thread.conversation.id: thread.messages for thread in threads
+    }
+
+
+def test_the_switch_is_stored(maya: AppSession):
+    Profile(maya).recall_elsewhere(is_wanted=True)
+    assert Profile(maya).preferences().recalls_elsewhere is True
+
+
+def test_only_what_is_new_is_read_again(chat: Chat, maya: AppSession):
+    there = ask(chat, KUMQUAT)
+    asked: list[dict[ConversationId, range]] = []
+
+    class Watched(Corpus):
+        def messages(self, wanted):
+            asked.append(dict(wanted))
+            return super().messages(wanted)
+
+    chat = replace(chat, elsewhere=Elsewhere(Watched(maya, Threads(maya))))
+    here = ask(chat, QUESTION)
+    ask(chat, "More of that.", there)
+    ask(chat, QUESTION, here)
+
+    its = there.conversation.id
+    assert [wanted[its] for wanted in asked if its in wanted] == [range(1, 3), range(3, 5)]

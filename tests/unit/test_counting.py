@@ -1,0 +1,135 @@
+"""What was learned of a model: which rates a plan counts by, and what is kept of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.chat.counting import Counting, stored_rates
+from services.chat.live_turn import LiveTurn
+from services.chat.paid_calls import Call
+from services.domain import ConversationId, Message, MessageId, Role, Tokens, TurnId
+from services.llm import Offer
+from services.memory import ContextMessage, ContextPlan, Rate, Rates, RegexCounter
+from tests.fakes import INFO, MAYA, ScriptedModel
+from tests.unit.test_memory import said
+from tests.unit.test_receipt import RECEIPT
+
+COUNTER = RegexCounter()
+GARDEN = ConversationId(UUID(int=7))
+KUMQUAT = "kumquat-8841 is a tree"
+
+
+def rates(ratio: float, seen: float = 1.0) -> Rates:
+    return Rates({"english": Rate(ratio, seen)})
+
+
+def turn_id(seq: int) -> TurnId:
+    return TurnId(UUID(int=(seq + 1) // 2))
+
+
+def past(messages: int) -> tuple[Message, ...]:
+    return tuple(said(seq, turn_id=turn_id(seq)) for seq in range(1, messages + 1))
+
+
+def kept(model: str, ratio: float) -> str:
+    return replace(RECEIPT, model=model, rates=(("english", ratio, 1.0),)).written()
+
+
+class Receipts:
+    """Those of turns, and how often they were asked for."""
+
+    def __init__(self, by_turn: Mapping[TurnId, str]) -> None:
+        self._by_turn = by_turn
+        self.asked: list[int] = []
+
+    def __call__(self, messages: Sequence[Message]) -> Mapping[TurnId, str]:
+        if messages:
+            self.asked.append(len(messages))
+        return {m.turn_id: self._by_turn[m.turn_id] for m in messages if m.turn_id in self._by_turn}
+
+
+@given(st.lists(st.sampled_from(["ours", "theirs", None]), max_size=12))
+def test_a_plan_counts_by_the_last_receipt_of_its_model(models: list[str | None]):
+    texts = {turn_id(2 * n + 1): kept(m, n / 100) for n, m in enumerate(models) if m}
+    receipts = Receipts(texts)
+
+    found = stored_rates("ours", past(2 * len(models)), receipts)
+
+    near = models[-10:]
+    last = next((n for n in range(len(models) - 1, -1, -1) if models[n] == "ours"), None)
+    is_near = last is not None and len(models) - last <= len(near)
+    assert found == (rates(last / 100) if is_near else Rates())
+    assert len(receipts.asked) <= 2
+    if models and models[-1] == "ours":
+        assert receipts.asked == [1]
+
+
+def test_a_receipt_without_rates_says_that_nothing_is_known():
+    receipts = Receipts(
+        {turn_id(1): kept("ours", 0.5), turn_id(3): replace(RECEIPT, model="ours").written()}
+    )
+
+    assert stored_rates("ours", past(4), receipts) == Rates()
+    assert receipts.asked == [1]
+
+
+@pytest.mark.parametrize("text", ["", "rubbish", "{}"])
+def test_what_is_no_receipt_is_passed_over(text: str):
+    receipts = Receipts({turn_id(1): kept("ours", 0.5), turn_id(3): text})
+
+    assert stored_rates("ours", past(4), receipts) == rates(0.5)
+
+
+def test_what_was_learned_from_more_is_what_is_known():
+    counting = Counting()
+
+    assert counting.rates("ours", Rates()) == Rates()
+    assert counting.rates("ours", rates(0.5, 3)) == rates(0.5, 3)
+    assert counting.rates("ours", rates(0.9, 2)) == rates(0.5, 3)
+    assert counting.rates("theirs", Rates()) == Rates()
+
+
+def test_without_rates_the_plain_counter_counts_and_with_them_one_that_is_kept():
+    counting = Counting()
+
+    assert counting.counter(COUNTER, Rates()) is COUNTER
+    scaled = counting.counter(COUNTER, rates(0.5, 9))
+    assert scaled.count(KUMQUAT) < COUNTER.count(KUMQUAT)
+    assert counting.counter(COUNTER, rates(0.5, 9)) is scaled
+    assert counting.counter(COUNTER, rates(0.2, 9)).count(KUMQUAT) < scaled.count(KUMQUAT)
+
+
+def counted(counting: Counting, prompt: str, tokens: int) -> ContextPlan:
+    """The plan of a prompt of which so many *tokens* were reported."""
+    plan = ContextPlan(
+        messages=(ContextMessage(Role.USER, prompt),),
+        prompt_tokens=COUNTER.count(prompt),
+        bound_tokens=999,
+        reply_tokens=99,
+        shown=(),
+        omitted=(),
+        start_seq=0,
+    )
+    turn = LiveTurn(MAYA, GARDEN, TurnId(UUID(int=1)), MessageId(UUID(int=1)))
+    turn.push("It is in March.")
+    call = Call(Offer(INFO, ScriptedModel()), plan, 99)
+    counting.learn(turn, call, Tokens(tokens, 5), COUNTER)
+    return plan
+
+
+def test_what_is_forgotten_anchors_nothing_and_no_text_is_shown():
+    counting = Counting()
+    plan = counted(counting, KUMQUAT, 11)
+    known = counting.rates(INFO.name, Rates())
+
+    assert counting.forecast(GARDEN, INFO.name, plan, known, COUNTER).tokens == 11
+    assert not counting.forecast(GARDEN, "theirs", plan, known, COUNTER).is_anchored
+    assert "kumquat" not in repr(counting)
+    counting.forget(GARDEN)
+
+    assert not counting.forecast(GARDEN, INFO.name, plan, known, COUNTER).is_anchored
+    assert counting.rates(INFO.name, Rates()) == known
