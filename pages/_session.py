@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import streamlit as st
 from streamlit.navigation.page import Page
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages import sign_in
 from pages._parts import outage
@@ -113,11 +114,7 @@ def follow_lead(page: Page) -> None:
 
 @dataclass(slots=True)
 class _Kept:
-    """What callbacks leave for the page, as one object of the tab.
-
-    Another run takes the place of one whose callback waits for the database. Streamlit then stops that callback
-    where it next touches the session's state; what it was refused must be heard all the same.
-    """
+    """What callbacks leave for the page."""
 
     refusals: list[Refusal] = field(default_factory=list[Refusal])
     at_work: int = 0  # callbacks
@@ -145,16 +142,36 @@ def keep_errors(
 
     *is_unsent_kept*: who is signed out meanwhile finds the prompt again.
     """
-    kept = _kept()
-    kept.at_work += 1
+    with _to_its_end():
+        kept = _kept()
+        kept.at_work += 1
+        try:
+            yield
+        except SignedOut:  # the run that follows draws the sign-in page
+            st.session_state.unsent = prompt if is_unsent_kept else ""
+        except AppError as error:
+            kept.keep(Refusal(error.public, prompt, place))
+        finally:
+            kept.at_work -= 1
+
+
+@contextmanager
+def _to_its_end() -> Generator[None]:
+    """Let a callback go on though another run has taken the place of its own.
+
+    Streamlit would stop it where it next touches the session's state, between what it did and what the page has
+    to know of that. It does not where it thinks that no script runs, which is all that it offers (1.67).
+    """
+    context = get_script_run_ctx()
+    runner: object = getattr(context.yield_check, "__self__", None) if context else None
+    was_running = getattr(runner, "_execing", False)
+    if was_running:
+        setattr(runner, "_execing", False)  # noqa: B010
     try:
         yield
-    except SignedOut:  # the run that follows draws the sign-in page
-        st.session_state.unsent = prompt if is_unsent_kept else ""
-    except AppError as error:
-        kept.keep(Refusal(error.public, prompt, place))
     finally:
-        kept.at_work -= 1
+        if was_running:
+            setattr(runner, "_execing", True)  # noqa: B010
 
 
 def keep(refusal: Refusal) -> None:

@@ -28,13 +28,15 @@ sidebar.draw_top()
 welcome = st.empty()  # drawn in every state: what it showed must go at once when a reply streams
 thread, turn, box, space_id, space = None, None, None, None, None
 said: list[Refusal] = []
-begun = turns.begun_thread()
+begun = turns.begun()
 soon = turns.Soon(is_later=begun is not None)
 
 with show_errors():
     conversation_id = conversation.asked_for(held)
-    thread = begun or (desk.chat.open(conversation_id) if conversation_id else None)
-    turn = desk.chat.live(thread.conversation.id) if thread else None
+    if begun:
+        thread, turn = begun
+    elif conversation_id:
+        thread, turn = desk.chat.read(conversation_id)
     thread = conversation.read_branch(thread, turn) if thread else None
     space_id = spaces.chosen(person)
     space = person.chat.space(space_id)
@@ -62,7 +64,7 @@ with show_errors():
             )
             with layout.last:
                 if begun:
-                    messages.draw(begun.messages[-1], {})
+                    messages.draw(thread.messages[-1], {})
                 if turn:
                     box = messages.draw_coming()
                 elif thread.messages:
@@ -111,7 +113,7 @@ def heard() -> tuple[str, MessageId | None]:
     """What a screen reader says of the reply, and after which message."""
     if turn:
         return "A reply is coming.", turn.prompt_id
-    if thread and turns.has_ended(thread.conversation.id):
+    if thread and thread.messages and turns.has_ended(thread):
         return messages.ending(desk, thread), thread.branch()[-1].id
     return "", None
 

@@ -1725,9 +1725,39 @@ MUTANTS = (
     ),
     Mutant(
         "pages/_session.py",
-        "        kept.keep(Refusal(error.public, prompt, place))",
-        "        st.session_state.kept.keep(Refusal(error.public, prompt, place))",
+        '        setattr(runner, "_execing", False)',
+        "        pass",
+        "tests/pages/test_chat_page.py::test_a_callback_whose_run_was_replaced_goes_to_its_end",
+    ),
+    Mutant(
+        "pages/_session.py",
+        "        kept.at_work += 1",
+        "        pass",
         "tests/pages/test_chat_page.py::test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back",
+    ),
+    Mutant(
+        "pages/_parts/turns.py",
+        "    st.session_state.followed = thread.conversation.id, tip.id",
+        "    st.session_state.followed = None",
+        "tests/pages/test_chat_page.py::test_how_a_reply_ended_is_told_until_something_else_is_read",
+    ),
+    Mutant(
+        "pages/_parts/turns.py",
+        "        st.session_state.followed = turn.conversation_id, None\n\n",
+        "\n",
+        "tests/pages/test_chat_page.py::test_how_a_reply_ended_is_told_until_something_else_is_read",
+    ),
+    Mutant(
+        "pages/_parts/turns.py",
+        "if is_drawn and (is_sent",
+        "if (is_sent",
+        "tests/pages/test_chat_page.py::test_what_has_just_been_drawn_gets_to_the_browser_before_it_is_drawn_anew",
+    ),
+    Mutant(
+        "services/chat/service.py",
+        "        if turn is None and _awaits_reply(thread):  # it may",
+        "        if False:  # it may",
+        "tests/store/test_chat.py::test_a_reply_that_ends_while_its_conversation_is_opened_is_read",
     ),
     Mutant(
         "streamlit_app.py",

@@ -54,8 +54,6 @@ def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | 
     if new := temporary.began_meanwhile(held):
         keep(Refusal("This page has just become a temporary chat. Please send again.", prompt, new))
         return
-    # from here on nothing of the session's is touched until the prompt is stored: if another run takes the
-    # place of this one meanwhile, Streamlit stops a callback that does
     place = held.id if held else thread.conversation.id if thread else None
     with keep_errors(prompt, place, is_unsent_kept=held is None):
         person = find_person()
@@ -69,16 +67,18 @@ def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | 
             models.forget_picked()
         st.query_params.from_dict(address(None if held else turn.conversation_id))
         st.session_state.begun = turn
+        st.session_state.followed = turn.conversation_id, None
 
 
-def begun_thread() -> Thread | None:
-    """The thread of the turn that `send` began for this run: the first words need not wait until the
-    database has told it again."""
+def begun() -> tuple[Thread, LiveTurn] | None:
+    """The turn that `send` began for this run, and its thread: the first words need not wait until the
+    database has told it again. None once it is over."""
     turn: LiveTurn | None = st.session_state.pop("begun", None)
-    if turn is None:
+    thread = turn.thread if turn else None
+    if turn is None or thread is None:
         return None
     is_here = str(turn.conversation_id) == st.query_params.get("c")
-    return turn.thread if is_here or temporary.is_held(turn.conversation_id) else None
+    return (thread, turn) if is_here or temporary.is_held(turn.conversation_id) else None
 
 
 class Soon:
@@ -197,7 +197,7 @@ def glance(turn: Turn, box: DeltaGenerator) -> None:
 def follow(turn: Turn, box: DeltaGenerator, meanwhile: Callable[[], None]) -> None:
     """Draw what *turn* says into *box* until it is stored; *meanwhile*, once, what the first words need
     not wait for."""
-    st.session_state.followed = turn.conversation_id
+    st.session_state.followed = turn.conversation_id, None
     is_whole, began_at = False, 0.0
     for step, said in enumerate(turn.follow()):
         _draw(said, box)
@@ -226,9 +226,18 @@ def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
             _drawing.release()
 
 
-def has_ended(conversation_id: ConversationId) -> bool:
-    """Whether a reply was coming here when the page was drawn last, and none is now. Says so once."""
-    return st.session_state.pop("followed", None) == conversation_id
+def has_ended(thread: Thread) -> bool:
+    """Whether what is said last in *thread* came while it was being read here.
+
+    Until something else is read: of two runs in quick succession a browser may see the second alone.
+    """
+    followed: tuple[ConversationId, MessageId | None] | None = st.session_state.get("followed")
+    tip = thread.branch()[-1]
+    if followed not in ((thread.conversation.id, None), (thread.conversation.id, tip.id)):
+        st.session_state.followed = None
+        return False
+    st.session_state.followed = thread.conversation.id, tip.id
+    return True
 
 
 def expected_news(*chats: Chat) -> ExpectedNews:
@@ -249,12 +258,15 @@ def await_news(expected: ExpectedNews, *chats: Chat) -> None:
     """See when something of what was *expected* is there, and draw the page anew then; also when it is known
     what became of a prompt whose run this one has replaced."""
     is_sending = is_at_work()
+    is_drawn = False  # to the browser: what has only just been drawn would never get there
 
     @st.fragment(run_every=_GLANCE)
     def glance() -> None:
+        nonlocal is_drawn
         is_sent = is_sending and not is_at_work()
-        if is_sent or expected_news(*chats) != expected:
+        if is_drawn and (is_sent or expected_news(*chats) != expected):
             st.rerun()
+        is_drawn = True
 
     if is_sending or any(expected):
         glance()

@@ -250,6 +250,14 @@ class Chat:
         log_event("turn.adopted", turn=left.id)
         return self.store.thread(conversation_id)
 
+    def read(self, conversation_id: ConversationId) -> tuple[Thread, LiveTurn | RemoteTurn | None]:
+        """The thread, as `open` has it, and the turn that is coming there."""
+        thread = self.open(conversation_id)
+        turn = self.live(conversation_id)
+        if turn is None and _awaits_reply(thread):  # it may have ended since the thread was read
+            thread = self.open(conversation_id)
+        return thread, turn
+
     def change_summary(self, thread: Thread, text: str) -> None:
         """Let the summary of *thread* say *text*; without any it is taken away.
 

@@ -7,18 +7,18 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
+from typing import Never
 from uuid import UUID, uuid4
 
 import pytest
 import streamlit as st
-from streamlit.runtime.scriptrunner_utils.exceptions import StopException
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.testing.v1 import AppTest
 
 from pages import _session
 from pages._parts import browser, turns
 from services.chat import Titling
-from services.domain import Full, Outcome, Thread, Tokens, TurnCost, Window
+from services.domain import ConversationId, Full, Outcome, Thread, Tokens, TurnCost, Window
 from services.embedded import ModelState
 from services.errors import ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
 from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
@@ -241,31 +241,54 @@ def test_a_prompt_that_was_refused_stays_when_its_run_is_cut_short(
     assert StoreUnavailable.public not in [warning.value for warning in app.run().warning]
 
 
-class ReplaceableState(dict[str, object]):
-    """The session's state. Streamlit stops what is no longer the tab's run where it next touches it."""
-
-    is_replaced = False
-
-    def setdefault(self, key: str, default: object) -> object:
-        if self.is_replaced:
-            raise StopException
-        return super().setdefault(key, default)
+def replace_the_run() -> None:
+    """Have Streamlit stop the run that goes on here where it next can, as it does when a press begins another."""
+    context = get_script_run_ctx()
+    assert context
+    context.yield_check.__self__.request_stop()
 
 
 def test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back(
-    monkeypatch: pytest.MonkeyPatch,
+    open_app: OpenApp, maya: FakePerson, monkeypatch: pytest.MonkeyPatch
 ):
-    state = ReplaceableState()
-    monkeypatch.setattr(_session, "st", SimpleNamespace(session_state=state))
+    app = open_app(maya)
 
-    with contextlib.suppress(StopException), _session.keep_errors("A thought"):
+    def refuse(*_: object) -> Never:
         assert _session.is_at_work()  # the run in its place sees that, and asks again
-        state.is_replaced = True
+        replace_the_run()
         raise StoreUnavailable
 
-    state.is_replaced = False
-    assert not _session.is_at_work()
-    assert _session.kept_errors() == (_session.Refusal(StoreUnavailable.public, "A thought"),)
+    monkeypatch.setattr(maya.conversations, "create", refuse)
+    send(app, "A thought")
+    assert not app.warning  # the run ended there
+
+    app.run()
+    assert app.warning[0].value == StoreUnavailable.public
+    assert in_composer(app) == "A thought"
+
+
+def test_a_callback_whose_run_was_replaced_goes_to_its_end(
+    open_app: OpenApp,
+    maya: FakePerson,
+    conversations: MemoryConversations,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    garden = conversations.hold("Garden", "One", "Two")
+    app = open_app(maya, c=str(garden))
+    app.session_state.renaming = f"menu-{garden}", garden
+    app.run()
+    rename = maya.conversations.rename
+
+    def rename_meanwhile(conversation_id: ConversationId, title: str) -> None:
+        rename(conversation_id, title)
+        replace_the_run()
+
+    monkeypatch.setattr(maya.conversations, "rename", rename_meanwhile)
+    app.text_input(key=f"title-{garden}").set_value("Beans").run()
+
+    app.run()
+    assert app.title[0].value == "Beans"
+    assert "renaming" not in app.session_state
 
 
 def test_a_prompt_sent_to_a_server_just_started_comes_back(
@@ -396,6 +419,38 @@ def test_a_reply_that_is_coming_is_followed_by_whoever_opens_it(
         app = open_app(maya, c=str(turn.conversation_id))
 
     assert said(app) == ["When?", "Prune in March."]
+
+
+def test_how_a_reply_ended_is_told_until_something_else_is_read(
+    open_app: OpenApp,
+    maya: FakePerson,
+    conversations: MemoryConversations,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    announced: list[str] = []
+    monkeypatch.setattr(browser, "announce", lambda words, _: announced.append(words))
+    other = conversations.hold("Other", "One", "Two")
+    app = send(open_app(maya), "When?")
+
+    app.run()  # of two runs in quick succession a browser may see the second alone
+    assert announced[-2:] == ["The reply is complete."] * 2
+
+    app.button(key=f"open-{other}").click().run()
+    app.sidebar.button[-1].run()
+    assert announced[-2:] == ["", ""]
+
+
+def test_what_has_just_been_drawn_gets_to_the_browser_before_it_is_drawn_anew(
+    open_app: OpenApp, maya: FakePerson, monkeypatch: pytest.MonkeyPatch
+):
+    news = iter(range(1000))
+    runs: list[int] = []
+    monkeypatch.setattr(turns, "expected_news", lambda *_: (frozenset([next(news)]),))
+    monkeypatch.setattr(browser, "announce", lambda *_: runs.append(1))
+
+    open_app(maya)
+
+    assert runs == [1]
 
 
 @pytest.mark.parametrize(

@@ -298,6 +298,33 @@ def test_a_turn_of_another_process_is_followed_and_its_reply_found(
     assert said(elsewhere.open(turn.conversation_id))[-1] == (Role.ASSISTANT, turn.said())
 
 
+@pytest.mark.parametrize("is_elsewhere", [True, False])
+def test_a_reply_that_ends_while_its_conversation_is_opened_is_read(
+    chat: Chat,
+    maya: AppSession,
+    make_chat: Callable[..., Chat],
+    server: ModelServer,
+    monkeypatch: pytest.MonkeyPatch,
+    is_elsewhere: bool,
+):
+    reader = make_chat(maya) if is_elsewhere else chat
+    with a_slow_reply(server) as prompt:
+        turn = chat.begin(None, prompt)
+        next(filter(None, turn.follow()))
+        live = type(reader).live
+
+        def live_at_last(reader: Chat, conversation_id: ConversationId) -> object:
+            turn.stop()
+            done(turn)
+            return live(reader, conversation_id)
+
+        monkeypatch.setattr(type(reader), "live", live_at_last)
+        thread, coming = reader.read(turn.conversation_id)
+
+    assert coming is None
+    assert said(thread) == [(Role.USER, prompt), (Role.ASSISTANT, turn.said())]
+
+
 def test_what_a_killed_process_had_been_told_becomes_a_message(
     maya: AppSession,
     make_chat: Callable[..., Chat],
