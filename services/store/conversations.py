@@ -30,6 +30,7 @@ from services.errors import (
     Tampered,
 )
 from services.store.gateway import Answer, Argument, Hidden, refusal, store_errors
+from services.store.paging import every_row
 from services.store.profile import check_seen, checked_instructions
 from services.store.rows import (
     CONVERSATION_ROWS,
@@ -42,7 +43,7 @@ from services.store.rows import (
 )
 from services.store.sessions import AppSession
 from services.store.texts import one_line
-from services.store.threads import PAGE, Threads
+from services.store.threads import Threads
 from services.store.turns import Begun, Ending, NewTurn, OpenTurn, Turns
 
 _LONGEST_TITLE = 120  # characters
@@ -356,17 +357,15 @@ class Conversations:
         return self._every[1]
 
     def _all_rows(self) -> list[ConversationRow]:
-        rows: list[ConversationRow] = []
-        while True:
+        def read(last: ConversationRow | None, limit: int) -> list[ConversationRow]:
             with store_errors():
                 query = self._session.client.table("conversations").select(LISTED_COLUMNS)
-                query = query.gt("id", str(rows[-1].id)) if rows else query
-                page = CONVERSATION_ROWS.validate_python(
-                    query.is_("destroy_at", "null").order("id").limit(PAGE).execute().data
+                query = query.gt("id", str(last.id)) if last else query
+                return CONVERSATION_ROWS.validate_python(
+                    query.is_("destroy_at", "null").order("id").limit(limit).execute().data
                 )
-            rows += page
-            if len(page) < PAGE:
-                return rows
+
+        return every_row(read)
 
     def _reset(self, conversation_id: ConversationId, reset_seq: int) -> None:
         policy = policy_of(self._threads.row(conversation_id))

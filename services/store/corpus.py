@@ -5,6 +5,7 @@ is opened (threads.py), not here.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -14,11 +15,11 @@ from services.crypto import Vault
 from services.domain import ConversationId, Listed, Message, MessageId, SpaceId
 from services.errors import Tampered
 from services.store.gateway import store_errors
+from services.store.paging import IDS, PAGE, by_address, every_row
 from services.store.rows import MessageRow
 from services.store.sessions import AppSession
-from services.store.threads import PAGE, Threads
+from services.store.threads import Threads
 
-_IDS = 100  # in one address, which has its bounds
 _MESSAGES = PAGE // 2  # that are asked for at once
 
 
@@ -28,21 +29,12 @@ class _ListedRow(BaseModel):
     space_id: UUID | None
 
 
-class _KeyRow(BaseModel):
-    id: UUID
-    wrapped_key: str
-    key_version: int
-    user_key_version: int
-
-
 class _Row(MessageRow):
     conversation_id: UUID
 
 
-_LISTED_ROWS, _KEY_ROWS = TypeAdapter(list[_ListedRow]), TypeAdapter(list[_KeyRow])
-_ROWS = TypeAdapter(list[_Row])
-_LISTED_COLUMNS, _KEY_COLUMNS = ",".join(_ListedRow.model_fields), ",".join(_KeyRow.model_fields)
-_COLUMNS = ",".join(_Row.model_fields)
+_LISTED_ROWS, _ROWS = TypeAdapter(list[_ListedRow]), TypeAdapter(list[_Row])
+_LISTED_COLUMNS, _COLUMNS = ",".join(_ListedRow.model_fields), ",".join(_Row.model_fields)
 
 
 class Corpus:
@@ -53,23 +45,21 @@ class Corpus:
 
     def conversations(self) -> dict[ConversationId, Listed]:
         """How far each has come. Raise StoreUnavailable, SignedOut."""
-        self._session.keep_fresh()
-        rows: list[_ListedRow] = []
-        while True:
+
+        def read(last: _ListedRow | None, limit: int) -> list[_ListedRow]:
+            self._session.keep_fresh()
             with store_errors():
                 query = self._session.client.table("conversations").select(_LISTED_COLUMNS)
-                query = query.gt("id", str(rows[-1].id)) if rows else query
-                page = _LISTED_ROWS.validate_python(
-                    query.is_("destroy_at", "null").order("id").limit(PAGE).execute().data
+                query = query.gt("id", str(last.id)) if last else query
+                return _LISTED_ROWS.validate_python(
+                    query.is_("destroy_at", "null").order("id").limit(limit).execute().data
                 )
-            rows += page
-            if len(page) < PAGE:
-                break
+
         return {
             ConversationId(row.id): Listed(
                 last_seq=row.last_seq, space_id=SpaceId(row.space_id) if row.space_id else None
             )
-            for row in rows
+            for row in every_row(read)
         }
 
     def messages(
@@ -87,15 +77,13 @@ class Corpus:
 
         Raise StoreUnavailable, SignedOut.
         """
-        asked = [str(message_id) for message_id in ids]
         found: dict[MessageId, tuple[ConversationId, Message]] = {}
-        for start in range(0, len(asked), _IDS):
+        for asked in by_address(ids):
             self._session.keep_fresh()
             with store_errors():
                 query = self._session.client.table("messages").select(_COLUMNS)
-                rows = _ROWS.validate_python(
-                    query.in_("id", asked[start : start + _IDS]).execute().data
-                )
+                query = query.in_("id", [str(each) for each in asked])
+                rows = _ROWS.validate_python(query.execute().data)
             for conversation_id, messages in self._opened(rows).items():
                 found |= {message.id: (conversation_id, message) for message in messages}
         return found
@@ -111,7 +99,7 @@ class Corpus:
     def _opened(self, rows: Sequence[_Row]) -> dict[ConversationId, list[Message]]:
         """What can be verified of *rows*."""
         ids = {ConversationId(row.conversation_id) for row in rows}
-        vaults = self._vaults(sorted(ids))
+        vaults = self._vaults(ids)
         opened: dict[ConversationId, list[Message]] = {}
         for row in rows:
             conversation_id = ConversationId(row.conversation_id)
@@ -121,28 +109,13 @@ class Corpus:
                     opened.setdefault(conversation_id, []).append(message)
         return opened
 
-    def _vaults(self, ids: Sequence[ConversationId]) -> dict[ConversationId, Vault]:
+    def _vaults(self, ids: Iterable[ConversationId]) -> dict[ConversationId, Vault]:
         """What opens each conversation. A discarded one opens no more."""
         vaults: dict[ConversationId, Vault] = {}
-        for start in range(0, len(ids), _IDS):
-            with store_errors():
-                query = self._session.client.table("conversations").select(_KEY_COLUMNS)
-                rows = _KEY_ROWS.validate_python(
-                    query.in_("id", [str(each) for each in ids[start : start + _IDS]])
-                    .is_("destroy_at", "null")
-                    .execute()
-                    .data
-                )
-            for row in rows:
-                conversation_id = ConversationId(row.id)
-                user_key = self._session.user_keys.get(row.user_key_version)
-                if user_key is None:
-                    continue
-                try:
-                    key = user_key.unwrap(row.wrapped_key, conversation_id, row.key_version)
-                except Tampered:
-                    continue
-                vaults[conversation_id] = Vault(key, row.key_version)
+        for conversation_id, row in self._threads.rows(ids).items():
+            with suppress(Tampered):
+                if not row.destroy_at:
+                    vaults[conversation_id] = self._threads.unwrapped(row)
         return vaults
 
 
@@ -162,7 +135,7 @@ def _batches(wanted: Mapping[ConversationId, range]) -> Iterator[_Batch]:
         for start in range(whole.start, whole.stop, _MESSAGES):
             part = range(start, min(whole.stop, start + _MESSAGES))
             if ids and (
-                part.start != seqs.start or size + len(part) > _MESSAGES or len(ids) == _IDS
+                part.start != seqs.start or size + len(part) > _MESSAGES or len(ids) == IDS
             ):
                 yield _Batch(tuple(ids), seqs)
                 ids, size = [], 0

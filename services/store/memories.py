@@ -13,10 +13,11 @@ from services.errors import BadInput, NotFound, Stale, Tampered
 from services.events import log_event
 from services.store.fresh import Fresh
 from services.store.gateway import Hidden, Moment, refusal, store_errors
+from services.store.paging import every_row
 from services.store.rows import ConversationRow
 from services.store.sessions import AppSession
 from services.store.texts import one_line
-from services.store.threads import PAGE, Threads
+from services.store.threads import Threads
 
 LONGEST_FACT = 500  # characters
 
@@ -142,16 +143,14 @@ class Memories:
         return {each.fact.id: each for each in kept}
 
     def _rows(self) -> list[_Row]:
-        self._session.keep_fresh()
-        rows: list[_Row] = []
-        while True:
+        def read(last: _Row | None, limit: int) -> list[_Row]:
+            self._session.keep_fresh()
             with store_errors():
                 query = self._session.client.table("memories").select(_COLUMNS)
-                query = query.gt("id", str(rows[-1].id)) if rows else query
-                page = _ROWS.validate_python(query.order("id").limit(PAGE).execute().data)
-            rows += page
-            if len(page) < PAGE:
-                return rows
+                query = query.gt("id", str(last.id)) if last else query
+                return _ROWS.validate_python(query.order("id").limit(limit).execute().data)
+
+        return every_row(read)
 
     def _opened(self, row: _Row, keys: Mapping[ConversationId, ConversationRow]) -> _Kept | None:
         conversation_id = ConversationId(row.conversation_id) if row.conversation_id else None

@@ -26,6 +26,7 @@ from services.domain import (
 )
 from services.errors import NotFound, Tampered
 from services.store.gateway import store_errors
+from services.store.paging import by_address, every_row
 from services.store.recent import Recent
 from services.store.rows import (
     CONVERSATION_COLUMNS,
@@ -42,8 +43,6 @@ from services.store.rows import (
 from services.store.sessions import AppSession
 
 _MOST = 50  # threads that are kept opened, their keys and their instructions
-_AT_ONCE = 100  # ids in one address
-PAGE = 1000  # rows in one answer, at most: the API's own bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,20 +129,7 @@ class Threads:
         model: str | None = None,
     ) -> Thread:
         """The thread of a conversation that was stored this moment: empty, and not read yet."""
-        now = datetime.now(UTC)
-        conversation = Conversation(
-            id=conversation_id,
-            title=title,
-            policy=policy,
-            rev=0,
-            reset_seq=0,
-            start_seq=0,
-            pinned_at=None,
-            created_at=now,
-            updated_at=now,
-            model=model,
-        )
-        thread = Thread(conversation=conversation, messages=())
+        thread = Thread.empty(conversation_id, title, policy, model, made_at=datetime.now(UTC))
         self._vaults.put(conversation_id, vault)
         self._known.put(conversation_id, KnownThread(thread, Head(), Head()))
         return thread
@@ -166,13 +152,12 @@ class Threads:
 
         Raise SignedOut, StoreUnavailable.
         """
-        asked = [str(each) for each in ids]
         found: dict[ConversationId, ConversationRow] = {}
-        for begin in range(0, len(asked), _AT_ONCE):
+        for some in by_address(ids):
             self._session.keep_fresh()
             with store_errors():
                 query = self._session.client.table("conversations").select(LISTED_COLUMNS)
-                query = query.in_("id", asked[begin : begin + _AT_ONCE])
+                query = query.in_("id", [str(each) for each in some])
                 rows = CONVERSATION_ROWS.validate_python(query.execute().data)
             found |= {ConversationId(row.id): row for row in rows}
         return found
@@ -237,14 +222,17 @@ class Threads:
         """What seals and opens the conversation. Raise NotFound, Tampered."""
         vault = self._vaults.get(conversation_id)
         if vault is None:
-            row = row or self.row(conversation_id)
-            user_key = self._session.user_keys.get(row.user_key_version)
-            if user_key is None:
-                raise Tampered
-            key = user_key.unwrap(row.wrapped_key, conversation_id, row.key_version)
-            vault = Vault(key, row.key_version)
+            vault = self.unwrapped(row or self.row(conversation_id))
             self._vaults.put(conversation_id, vault)
         return vault
+
+    def unwrapped(self, row: ConversationRow) -> Vault:
+        """What seals and opens the conversation of *row*, which is not kept here. Raise Tampered."""
+        user_key = self._session.user_keys.get(row.user_key_version)
+        if user_key is None:
+            raise Tampered
+        key = user_key.unwrap(row.wrapped_key, ConversationId(row.id), row.key_version)
+        return Vault(key, row.key_version)
 
     def title_place(self, conversation_id: ConversationId) -> Place:
         return self._place("title", conversation_id)
@@ -369,21 +357,19 @@ class Threads:
     def _message_rows(
         self, conversation_id: ConversationId, after_seq: int
     ) -> Sequence[MessageRow]:
-        rows: list[MessageRow] = []
-        while True:
+        def read(last: MessageRow | None, limit: int) -> list[MessageRow]:
             with store_errors():
                 query = self._session.client.table("messages").select(MESSAGE_COLUMNS)
-                page = MESSAGE_ROWS.validate_python(
+                return MESSAGE_ROWS.validate_python(
                     query.eq("conversation_id", str(conversation_id))
-                    .gt("seq", rows[-1].seq if rows else after_seq)
+                    .gt("seq", last.seq if last else after_seq)
                     .order("seq")
-                    .limit(PAGE)
+                    .limit(limit)
                     .execute()
                     .data
                 )
-            rows += page
-            if len(page) < PAGE:
-                return rows
+
+        return every_row(read)
 
 
 def _message(vault: Vault, row: MessageRow, place: Place) -> Message:

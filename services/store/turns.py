@@ -22,6 +22,7 @@ from services.domain import (
 from services.errors import Busy, NotFound, Stale, StoreUnavailable, Tampered
 from services.events import log_event
 from services.store.gateway import Answer, Argument, Hidden, refusal, store_errors
+from services.store.paging import by_address
 from services.store.recent import Recent
 from services.store.rows import (
     COST_COLUMNS,
@@ -36,7 +37,6 @@ from services.store.rows import (
 from services.store.sessions import AppSession
 from services.store.threads import KnownThread, Threads
 
-_IDS = 100  # in one address, which has its bounds
 _MOST_COSTS = 5_000  # that are kept: more than any page shows
 _MOST_RECEIPTS = 500
 _TRIES = 5  # at a reply whose conversation moved on meanwhile
@@ -237,8 +237,8 @@ class Turns:
         asked = list(turn_ids)
         found = {turn_id: cost for turn_id in asked if (cost := self._costs.get(turn_id))}
         unknown = [turn_id for turn_id in asked if turn_id not in found]
-        for start in range(0, len(unknown), _IDS):
-            for turn_id, cost in self._settled(unknown[start : start + _IDS]).items():
+        for some in by_address(unknown):
+            for turn_id, cost in self._settled(some).items():
                 self._costs.put(turn_id, cost)
                 found[turn_id] = cost
         return found
@@ -254,8 +254,7 @@ class Turns:
         held = {turn_id: self._receipts.get(turn_id) for turn_id in asked}
         found = {turn_id: text for turn_id, text in held.items() if text is not None}
         unknown = [turn_id for turn_id in asked if turn_id not in found]
-        for start in range(0, len(unknown), _IDS):
-            some = unknown[start : start + _IDS]
+        for some in by_address(unknown):
             opened = self._opened_receipts(some, conversation_id)
             for turn_id in some:
                 found[turn_id] = opened.get(turn_id, "")

@@ -464,7 +464,7 @@ def test_a_deleted_conversation_is_gone_with_its_key(
 def test_titles_are_found_among_all(
     conversations: Conversations, maya: AppSession, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("services.store.conversations.PAGE", 2)
+    monkeypatch.setattr("services.store.paging.PAGE", 2)
     ids = {
         name: conversations.create(name, Window()).conversation.id
         for name in ("Peas in March", "Beans", "March hares", "A march in May")
@@ -599,7 +599,7 @@ def test_of_what_is_deleted_neither_key_nor_text_stays_in_the_memory(
 def test_a_thousand_messages_and_more_are_all_read(
     conversations: Conversations, maya: AppSession, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("services.store.threads.PAGE", 3)  # the bound is 1,000 rows
+    monkeypatch.setattr("services.store.paging.PAGE", 3)  # the bound is 1,000 rows
     thread = conversations.create("Long", Window())
     for n in range(4):
         thread = say(conversations, thread, f"p{n}", f"r{n}")

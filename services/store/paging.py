@@ -1,0 +1,27 @@
+"""Many rows: an answer holds so many of them, and an address so many ids."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+PAGE = 1000  # rows in one answer, at most: the API's own bound
+IDS = 100  # in one address, which has its bounds
+
+Row = TypeVar("Row")
+Id = TypeVar("Id")
+
+
+def every_row(read: Callable[[Row | None, int], Sequence[Row]]) -> list[Row]:
+    """All that *read* finds: after a row, None at first, and at most so many at once."""
+    rows: list[Row] = []
+    while True:
+        page = read(rows[-1] if rows else None, PAGE)
+        rows += page
+        if len(page) < PAGE:
+            return rows
+
+
+def by_address(ids: Iterable[Id]) -> Iterator[list[Id]]:
+    """*ids*, so many at a time as one address holds."""
+    every = list(ids)
+    for start in range(0, len(every), IDS):
+        yield every[start : start + IDS]
