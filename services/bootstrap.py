@@ -361,8 +361,10 @@ def _build() -> Shared:
     )
     glances = ServerCalls(Gateway.to(url, key, transport, timeout=_GLANCE).client(), proof)
     _begin_thread("reach", _keep_asking, reach, glances, begun.life)
-    _begin_thread("sweep", _keep_sweeping, shared)
-    _begin_thread("temporary", _keep_looking, temporary)
+    _begin_thread("sweep", _keep_doing, shared.sweep, _SWEEP_SECONDS, "sweep.missed")
+    _begin_thread(
+        "temporary", _keep_doing, temporary.end_deserted, _LOOK_SECONDS, "desertion.missed"
+    )
     return shared
 
 
@@ -407,21 +409,13 @@ def _keep_asking(reach: Reach, server: ServerCalls, life: Life) -> None:
     reach.keep_asking(ask, lambda is_away: life.reached(is_away=is_away))
 
 
-def _keep_sweeping(shared: Shared) -> None:
+def _keep_doing(work: Callable[[], None], seconds: float, missed: str) -> None:
+    """Do *work* after every so many seconds; *missed* is the event where nobody could."""
     while True:
-        time.sleep(_SWEEP_SECONDS)
+        time.sleep(seconds)
         try:
-            shared.sweep()
+            work()
         except AppError:
-            log_event("sweep.missed")
-        except Exception:  # a bug, seen in the log; the next sweep is still due
-            _logger.exception("a sweep failed")
-
-
-def _keep_looking(temporary: TemporaryChats) -> None:
-    while True:
-        time.sleep(_LOOK_SECONDS)
-        try:
-            temporary.end_deserted()
-        except Exception:  # a bug, seen in the log; the next look is still due
-            _logger.exception("a look at temporary chats failed")
+            log_event(missed)
+        except Exception:  # a bug, seen in the log; the next time is still due
+            _logger.exception(missed)

@@ -256,6 +256,33 @@ class Thread:
         None  # where the branch that is read ends; None: at the newest message
     )
 
+    @classmethod
+    def empty(
+        cls,
+        conversation_id: ConversationId,
+        title: str,
+        policy: MemoryPolicy,
+        model: str | None,
+        *,
+        made_at: datetime,
+        is_titled: bool = False,
+    ) -> "Thread":
+        """That of a new conversation: nothing was said in it yet."""
+        conversation = Conversation(
+            id=conversation_id,
+            title=title,
+            policy=policy,
+            rev=0,
+            reset_seq=0,
+            start_seq=0,
+            pinned_at=None,
+            created_at=made_at,
+            updated_at=made_at,
+            is_titled=is_titled,
+            model=model,
+        )
+        return cls(conversation=conversation, messages=())
+
     def branch(self) -> tuple[Message, ...]:
         """The messages from the first to the tip, following parents: what the reader sees."""
         by_id = {message.id: message for message in self.messages}

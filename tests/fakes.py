@@ -139,21 +139,11 @@ class MemoryConversations:
 
     def create(self, title: str, policy: MemoryPolicy, model: str | None = None) -> Thread:
         self._answer()
-        now = self._tick()
-        conversation = Conversation(
-            id=ConversationId(uuid4()),
-            title=title,
-            policy=policy,
-            rev=0,
-            reset_seq=0,
-            start_seq=0,
-            pinned_at=None,
-            created_at=now,
-            updated_at=now,
-            model=model,
+        conversation_id = ConversationId(uuid4())
+        self.threads[conversation_id] = Thread.empty(
+            conversation_id, title, policy, model, made_at=self._tick()
         )
-        self.threads[conversation.id] = Thread(conversation=conversation, messages=())
-        return self._remember(conversation.id)
+        return self._remember(conversation_id)
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
         self._change(conversation_id, title=checked_title(title), is_titled=True)

@@ -2317,8 +2317,8 @@ MUTANTS = (
     ),
     Mutant(
         "services/store/temporary.py",
-        "            title=TITLE,",
-        "            title=title,",
+        "self.id, TITLE, policy",
+        "self.id, title, policy",
         "tests/unit/test_temporary.py::test_its_title_says_nothing_of_what_was_said",
     ),
     Mutant(

@@ -86,25 +86,12 @@ class TemporaryConversation:
         Raise NotFound (it is over), Stale (it was begun already: nothing takes its place).
         """
         now = datetime.now(UTC)
-        conversation = Conversation(
-            id=self.id,
-            title=TITLE,
-            policy=policy,
-            rev=0,
-            reset_seq=0,
-            start_seq=0,
-            pinned_at=None,
-            created_at=now,
-            updated_at=now,
-            is_titled=True,
-            model=model,
-        )
         with self._change:
             if self.is_over:
                 raise NotFound
             if self._thread:
                 raise Stale
-            self._thread = Thread(conversation=conversation, messages=())
+            self._thread = Thread.empty(self.id, TITLE, policy, model, made_at=now, is_titled=True)
             return self._thread
 
     def unmake(self, conversation_id: ConversationId) -> None:
