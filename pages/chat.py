@@ -28,7 +28,7 @@ sidebar.draw_top()
 welcome = st.empty()  # drawn in every state: what it showed must go at once when a reply streams
 thread, turn, box, space_id, space = None, None, None, None, None
 said: list[Refusal] = []
-begun = turns.begun()
+begun = turns.begun(held)
 soon = turns.Soon(is_later=begun is not None)
 
 with show_errors():

@@ -1730,6 +1730,12 @@ MUTANTS = (
         "tests/pages/test_chat_page.py::test_a_callback_whose_run_was_replaced_goes_to_its_end",
     ),
     Mutant(
+        "pages/_parts/turns.py",
+        "    if is_here and not held:",
+        "    if False:",
+        "tests/pages/test_chat_page.py::test_a_fresh_page_becomes_the_conversation_though_the_run_that_sent_was_replaced",
+    ),
+    Mutant(
         "pages/_session.py",
         "        kept.at_work += 1",
         "        pass",
@@ -2353,8 +2359,8 @@ MUTANTS = (
     ),
     Mutant(
         "pages/_parts/turns.py",
-        "address(None if held else turn.conversation_id)",
-        "address(turn.conversation_id)",
+        "    if is_here and not held:",
+        "    if is_here:",
         "tests/pages/test_temporary.py::test_what_is_said_is_stored_nowhere_and_no_address_leads_to_it",
     ),
     Mutant(

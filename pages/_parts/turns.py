@@ -65,20 +65,28 @@ def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | 
         else:
             turn = chat.begin(None, prompt, model=picked, space_id=space_id)
             models.forget_picked()
-        st.query_params.from_dict(address(None if held else turn.conversation_id))
-        st.session_state.begun = turn
+        st.session_state.begun = place, turn
         st.session_state.followed = turn.conversation_id, None
 
 
-def begun() -> tuple[Thread, LiveTurn] | None:
+def begun(held: TemporaryChat | None) -> tuple[Thread, LiveTurn] | None:
     """The turn that `send` began for this run, and its thread: the first words need not wait until the
-    database has told it again. None once it is over."""
-    turn: LiveTurn | None = st.session_state.pop("begun", None)
-    thread = turn.thread if turn else None
-    if turn is None or thread is None:
+    database has told it again. None once it is over.
+
+    A fresh page becomes the conversation that was begun on it, also where another run took the place of the one
+    that sent.
+    """
+    begun: tuple[ConversationId | None, LiveTurn] | None = st.session_state.get("begun")
+    if begun is None:
         return None
-    is_here = str(turn.conversation_id) == st.query_params.get("c")
-    return (thread, turn) if is_here or temporary.is_held(turn.conversation_id) else None
+    place, turn = begun
+    read = held.id if held else st.query_params.get("c")
+    is_here = str(place) == str(read)
+    if is_here and not held:
+        st.query_params.from_dict(address(turn.conversation_id))
+    del st.session_state.begun
+    thread = turn.thread
+    return (thread, turn) if thread and is_here else None
 
 
 class Soon:

@@ -21,6 +21,7 @@ from services.chat import Titling
 from services.domain import ConversationId, Full, Outcome, Thread, Tokens, TurnCost, Window
 from services.embedded import ModelState
 from services.errors import ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
+from services.store.turns import Begun, NewTurn
 from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
 from tests.pages.conftest import FakeLife, Tab
 
@@ -265,6 +266,23 @@ def test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back(
     app.run()
     assert app.warning[0].value == StoreUnavailable.public
     assert in_composer(app) == "A thought"
+
+
+def test_a_fresh_page_becomes_the_conversation_though_the_run_that_sent_was_replaced(
+    open_app: OpenApp, maya: FakePerson, monkeypatch: pytest.MonkeyPatch
+):
+    app = open_app(maya)
+    begin = maya.conversations.begin_turn
+
+    def begin_meanwhile(turn: NewTurn) -> Begun:
+        replace_the_run()
+        return begin(turn)
+
+    monkeypatch.setattr(maya.conversations, "begin_turn", begin_meanwhile)
+    send(app, "When?")
+
+    assert said(app.run()) == ["When?", "Prune in March."]
+    assert app.query_params["c"]
 
 
 def test_a_callback_whose_run_was_replaced_goes_to_its_end(
