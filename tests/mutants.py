@@ -2112,8 +2112,8 @@ MUTANTS = (
     ),
     Mutant(
         "services/chat/planning.py",
-        "self._opened(elsewhere, recalled_elsewhere(receipts), thread, is_final=is_final)",
-        "self._opened(elsewhere, recalled_elsewhere(receipts), thread)",
+        "self._opened(elsewhere, recalled_elsewhere(brought), thread, is_final=is_final)",
+        "self._opened(elsewhere, recalled_elsewhere(brought), thread)",
         "tests/store/test_elsewhere.py::test_no_turn_is_begun_without_what_was_brought_back",
     ),
     Mutant(

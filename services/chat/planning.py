@@ -7,6 +7,7 @@ long, which this process plans again as if nothing were known of the model.
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from services.chat.counting import Counting, stored_rates
@@ -16,7 +17,6 @@ from services.chat.recollection import (
     Recollection,
     recalled_before,
     recalled_elsewhere,
-    receipts_by_prompt,
 )
 from services.chat.setup import Setup
 from services.domain import (
@@ -173,16 +173,17 @@ class Planning:
         if not isinstance(conversation.policy, Retrieval):
             return history
         in_view = [message for message in past if message.seq > history.start_seq]
-        told = self._receipts(in_view, conversation.id, is_final=is_final)
-        receipts = receipts_by_prompt(past, told)
+        brought = self.recollection.brought(
+            in_view, partial(self._receipts, conversation_id=conversation.id, is_final=is_final)
+        )
         elsewhere = self.elsewhere if setup.preferences.recalls_elsewhere else None
         ranked = self._ranked(elsewhere, thread, past, prompt)  # after which it knows what is gone
-        far = self._opened(elsewhere, recalled_elsewhere(receipts), thread, is_final=is_final)
+        far = self._opened(elsewhere, recalled_elsewhere(brought), thread, is_final=is_final)
         return replace(
             history,
             ranked=ranked,
-            recalled_before=recalled_before(receipts, [*past, *(said for _, said in far.values())]),
-            epoch_seq=[0, *(receipt.epoch_seq for receipt in receipts.values())][-1],
+            recalled_before=recalled_before(brought, [*past, *(said for _, said in far.values())]),
+            epoch_seq=[0, *(one.epoch_seq for one in brought.values())][-1],
         )
 
     def _ranked(

@@ -1,7 +1,8 @@
 """Finding what was said earlier for a prompt, and what was found for the prompts before it."""
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from services.domain import ConversationId, Message, MessageId, Role, Thread, TurnId
 from services.memory import Passage, Recalled, RecallIndex, Receipt
@@ -9,12 +10,33 @@ from services.store.recent import Recent
 
 _MOST_INDEXES = 20  # conversations that are kept ready to be searched
 _MOST_HITS = 1000
+_MOST_RECEIPTS = 5000  # some ids of each
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What recall brought back for a prompt, as its receipt says."""
+
+    is_known: bool = False  # the turn was planned with recall, and its receipt can be read
+    epoch_seq: int = 0
+    recalled: tuple[MessageId, ...] = ()
+    elsewhere: tuple[MessageId, ...] = ()  # of other conversations, for earlier prompts too
+
+    @classmethod
+    def read(cls, text: str) -> "Brought":
+        """What the receipt *text* says."""
+        receipt = Receipt.read(text)
+        if receipt is None or receipt.policy != "retrieval":
+            return cls()
+        far = tuple(note.message_id for note in receipt.recalled if note.conversation_id)
+        return cls(True, receipt.epoch_seq, receipt.recalled_here(), far)
 
 
 class Recollection:
     """One person's conversations, as they are searched: in memory, made when they are first asked for."""
 
     def __init__(self) -> None:
+        self._brought = Recent[TurnId, Brought](_MOST_RECEIPTS)  # a receipt never changes
         self._indexes = Recent[ConversationId, tuple[RecallIndex, set[MessageId]]](_MOST_INDEXES)
         self._one_at_a_time = threading.Lock()
 
@@ -35,6 +57,29 @@ class Recollection:
         return tuple(
             Recalled(by_id[hit.id], hit.score, hit.matched) for hit in hits if hit.id in by_id
         )
+
+    def brought(
+        self,
+        messages: Sequence[Message],
+        receipts: Callable[[Sequence[Message]], Mapping[TurnId, str]],
+    ) -> dict[MessageId, Brought]:
+        """What was brought back for each prompt whose reply is one of *messages*, where that was planned with
+        recall. *receipts* is asked once for each reply. Raise what it does."""
+        replies = {
+            one.turn_id: one.parent_id
+            for one in messages
+            if one.turn_id and one.parent_id and one.role is Role.ASSISTANT
+        }
+        known = {turn_id: self._brought.get(turn_id) for turn_id in replies}
+        new = receipts([one for one in messages if one.turn_id and not known.get(one.turn_id)])
+        for turn_id, text in new.items():
+            known[turn_id] = one = Brought.read(text)
+            self._brought.put(turn_id, one)
+        return {
+            prompt_id: one
+            for turn_id, prompt_id in replies.items()
+            if (one := known[turn_id]) and one.is_known
+        }
 
     def _index(self, thread: Thread) -> RecallIndex:
         conversation_id = thread.conversation.id
@@ -62,35 +107,17 @@ def passages(conversation_id: ConversationId, messages: Iterable[Message]) -> It
     )
 
 
-def receipts_by_prompt(
-    past: Iterable[Message], receipts: Mapping[TurnId, str]
-) -> dict[MessageId, Receipt]:
-    """What the model was shown for each prompt of *past* that was planned with recall, where that is known."""
-    found: dict[MessageId, Receipt] = {}
-    for reply in past:
-        text = receipts.get(reply.turn_id) if reply.turn_id else None
-        receipt = Receipt.read(text) if text and reply.role is Role.ASSISTANT else None
-        if receipt and reply.parent_id and receipt.policy == "retrieval":
-            found[reply.parent_id] = receipt
-    return found
-
-
 def recalled_before(
-    receipts: Mapping[MessageId, Receipt], messages: Iterable[Message]
+    brought: Mapping[MessageId, Brought], messages: Iterable[Message]
 ) -> dict[MessageId, tuple[Message, ...]]:
-    """What was recalled of *messages* for each prompt that has a receipt."""
+    """What was recalled of *messages* for each prompt."""
     by_id = {message.id: message for message in messages}
     return {
-        prompt_id: tuple(by_id[each] for each in receipt.recalled_here() if each in by_id)
-        for prompt_id, receipt in receipts.items()
+        prompt_id: tuple(by_id[each] for each in one.recalled if each in by_id)
+        for prompt_id, one in brought.items()
     }
 
 
-def recalled_elsewhere(receipts: Mapping[MessageId, Receipt]) -> list[MessageId]:
+def recalled_elsewhere(brought: Mapping[MessageId, Brought]) -> list[MessageId]:
     """What was recalled from other conversations."""
-    return [
-        note.message_id
-        for receipt in receipts.values()
-        for note in receipt.recalled
-        if note.conversation_id
-    ]
+    return [message_id for one in brought.values() for message_id in one.elsewhere]
