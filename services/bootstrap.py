@@ -337,7 +337,7 @@ def _build() -> Shared:
         lifetime_seconds=chosen.session_lifetime_seconds,
     )
     people: dict[SessionId, PersonServices] = {}
-    temporary = TemporaryChats()
+    temporary, noting = TemporaryChats(), Noting()
 
     def leave(session: AppSession) -> None:
         temporary.end_of(session.id)
@@ -345,8 +345,7 @@ def _build() -> Shared:
             person.chat.leave()
 
     def forget(session: AppSession) -> None:
-        people.pop(session.id, None)
-        temporary.end_of(session.id)
+        _forget(session, people, temporary, noting)
 
     visitors = Visitors(sessions, on_leave=leave, on_forget=forget)
     shared = Shared(
@@ -356,6 +355,7 @@ def _build() -> Shared:
         live_turns=live_turns,
         titling=Titling() if chosen.titles else None,
         models=_models(chosen, at),
+        noting=noting,
         temporary=temporary,
         people=people,
     )
@@ -366,6 +366,19 @@ def _build() -> Shared:
         "temporary", _keep_doing, temporary.end_deserted, _LOOK_SECONDS, "desertion.missed"
     )
     return shared
+
+
+def _forget(
+    session: AppSession,
+    people: dict[SessionId, PersonServices],
+    temporary: TemporaryChats,
+    noting: Noting,
+) -> None:
+    """*session* has left; with the last of its person goes what is held of them."""
+    people.pop(session.id, None)
+    temporary.end_of(session.id)
+    if not any(each.conversations.user_id == session.user_id for each in list(people.values())):
+        noting.forget(session.user_id)
 
 
 def _models(chosen: Settings, at: Endpoints) -> Models:

@@ -1736,6 +1736,18 @@ MUTANTS = (
         "tests/pages/test_chat_page.py::test_a_fresh_page_becomes_the_conversation_though_the_run_that_sent_was_replaced",
     ),
     Mutant(
+        "services/bootstrap.py",
+        "        noting.forget(session.user_id)",
+        "        pass",
+        "tests/unit/test_bootstrap.py::test_what_was_noted_leaves_the_memory_with_the_last_session_of_its_person",
+    ),
+    Mutant(
+        "services/chat/noting.py",
+        "lambda last: last.user_id == user_id",
+        "lambda last: True",
+        "tests/unit/test_bootstrap.py::test_what_was_noted_leaves_the_memory_with_the_last_session_of_its_person",
+    ),
+    Mutant(
         "pages/_session.py",
         "        kept.at_work += 1",
         "        pass",
@@ -1943,7 +1955,7 @@ MUTANTS = (
     ),
     Mutant(
         "services/chat/noting.py",
-        "            if last and last[0] == prompt_id:\n                return False\n",
+        "            if last and last.prompt_id == prompt_id:\n                return False\n",
         "",
         "tests/store/test_facts.py::test_a_prompt_that_is_answered_anew_is_not_asked_about_again",
     ),

@@ -17,7 +17,15 @@ from services.chat.paid_calls import Call, PaidCalls
 from services.chat.setup import Setup
 from services.chat.summaries import NoSummary, Summarising
 from services.chat.titles import Titling, clean_title, plan_title
-from services.domain import ConversationId, MessageId, Purpose, RunningSummary, Summary, Thread
+from services.domain import (
+    ConversationId,
+    MessageId,
+    Purpose,
+    RunningSummary,
+    Summary,
+    Thread,
+    UserId,
+)
 from services.errors import AppError, NotFound, Stale
 from services.events import log_event
 from services.memory import Compaction
@@ -31,6 +39,8 @@ Work = Callable[[], None]
 class AfterwardsStore(Protocol):
     """What it needs of one person's conversations."""
 
+    @property
+    def user_id(self) -> UserId: ...
     def cached(self, conversation_id: ConversationId) -> Thread | None: ...
     def thread(self, conversation_id: ConversationId) -> Thread: ...
     def give_title(self, conversation_id: ConversationId, title: str) -> bool: ...
@@ -177,7 +187,8 @@ class Afterwards:
         except AppError:  # what is kept stays as it is
             log_event("facts.lost", conversation=conversation_id)
         finally:
-            if waiting := self.noting.over(conversation_id, prompt_id, noted):
+            user_id = self.store.user_id
+            if waiting := self.noting.over(user_id, conversation_id, prompt_id, noted):
                 in_background(partial(self._note, conversation_id, waiting))
 
 

@@ -47,12 +47,21 @@ class Noted:
     replaced: Fact | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """What was noted last in a conversation: whose it is, after which prompt, and what of it was not dismissed."""
+
+    user_id: UserId
+    prompt_id: MessageId
+    noted: tuple[Noted, ...]
+
+
 class Noting(Asides):
     """The facts that this process has looked for, one exchange at a time for each conversation."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._last = Recent[ConversationId, tuple[MessageId, tuple[Noted, ...]]](_MOST_REMEMBERED)
+        self._last = Recent[ConversationId, _Last](_MOST_REMEMBERED)
         self._waiting: dict[ConversationId, MessageId] = {}  # the newest prompt that came meanwhile
 
     def claim(self, user_id: UserId, conversation_id: ConversationId, prompt_id: MessageId) -> bool:
@@ -62,7 +71,7 @@ class Noting(Asides):
         """
         with self._lock:
             last = self._last.get(conversation_id)
-            if last and last[0] == prompt_id:
+            if last and last.prompt_id == prompt_id:
                 return False
             if conversation_id in self._coming:
                 self._waiting[conversation_id] = prompt_id
@@ -71,7 +80,11 @@ class Noting(Asides):
             return True
 
     def over(
-        self, conversation_id: ConversationId, prompt_id: MessageId, noted: tuple[Noted, ...] | None
+        self,
+        user_id: UserId,
+        conversation_id: ConversationId,
+        prompt_id: MessageId,
+        noted: tuple[Noted, ...] | None,
     ) -> MessageId | None:
         """It was looked through, and this came of it; None: it was not, and may be once more.
 
@@ -79,7 +92,7 @@ class Noting(Asides):
         """
         with self._lock:
             if noted is not None:
-                self._last.put(conversation_id, (prompt_id, noted))
+                self._last.put(conversation_id, _Last(user_id, prompt_id, noted))
             waiting = self._waiting.pop(conversation_id, None)
             if noted is None or waiting in (None, prompt_id):
                 self._coming.pop(conversation_id, None)
@@ -90,14 +103,18 @@ class Noting(Asides):
         """What was noted last, and not dismissed."""
         with self._lock:
             last = self._last.get(conversation_id)
-            return last[1] if last else ()
+            return last.noted if last else ()
 
     def dismiss(self, conversation_id: ConversationId, dismissed: tuple[Noted, ...]) -> None:
         """Nobody need be told of these any more."""
         with self._lock:
             if last := self._last.get(conversation_id):
-                left = tuple(one for one in last[1] if one not in dismissed)
-                self._last.put(conversation_id, (last[0], left))
+                left = tuple(one for one in last.noted if one not in dismissed)
+                self._last.put(conversation_id, replace(last, noted=left))
+
+    def forget(self, user_id: UserId) -> None:
+        """Nobody of them is here any more: what was noted leaves the memory."""
+        self._last.drop_all(lambda last: last.user_id == user_id)
 
 
 def note_facts(

@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key")
@@ -32,3 +33,9 @@ class Recent(Generic[Key, Value]):
     def drop(self, key: Key) -> None:
         with self._change:
             self._held.pop(key, None)
+
+    def drop_all(self, is_unwanted: Callable[[Value], bool]) -> None:
+        """Drop every value that *is_unwanted*."""
+        with self._change:
+            for key in [key for key, value in self._held.items() if is_unwanted(value)]:
+                del self._held[key]

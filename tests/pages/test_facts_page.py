@@ -58,7 +58,8 @@ def note(
     new = fact(text, source_id=asked.id, source_conversation_id=garden)
     one = Noted(replace(new, id=replaced.id) if replaced else new, replaced)
     keep(maya, one.fact)
-    maya.chat.noting.over(garden, asked.id, (*maya.chat.noting.noted(garden), one))
+    noting, user_id = maya.chat.noting, maya.conversations.user_id
+    noting.over(user_id, garden, asked.id, (*noting.noted(garden), one))
     return one
 
 

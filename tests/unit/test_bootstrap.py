@@ -1,5 +1,6 @@
 """Who is kept in the memory of a process, and for how long."""
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -7,6 +8,8 @@ import pytest
 
 from services import bootstrap
 from services.chat import LiveTurns, Noting, Summarising, TemporaryChats
+from services.chat.noting import Noted
+from services.domain import ConversationId, Fact, FactId, MessageId, UserId
 from services.settings import Settings
 from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
 
@@ -37,6 +40,25 @@ def test_who_leaves_while_their_services_are_made_is_not_kept(
 
     assert shared.people == ({} if is_left else {session.id: person})
     assert (person is None) is is_left
+
+
+def test_what_was_noted_leaves_the_memory_with_the_last_session_of_its_person():
+    maya, omar = UserId(uuid4()), UserId(uuid4())
+    noting, people = Noting(), {}
+    sessions = [SimpleNamespace(id=uuid4(), user_id=user_id) for user_id in (maya, maya, omar)]
+    noted = Noted(Fact(id=FactId(uuid4()), text="Has a dog.", since=datetime.now(UTC)))
+    rooms = {user_id: ConversationId(uuid4()) for user_id in (maya, omar)}
+    for session in sessions:
+        people[session.id] = SimpleNamespace(conversations=session)
+    for user_id, room in rooms.items():
+        noting.over(user_id, room, MessageId(uuid4()), (noted,))
+
+    bootstrap._forget(sessions[0], people, TemporaryChats(), noting)
+    assert noting.noted(rooms[maya]) == (noted,)  # on another device they are still here
+
+    bootstrap._forget(sessions[1], people, TemporaryChats(), noting)
+    assert noting.noted(rooms[maya]) == ()
+    assert noting.noted(rooms[omar]) == (noted,)
 
 
 def test_what_is_coming_in_temporary_chats_is_stopped_with_the_process(
