@@ -118,6 +118,7 @@ class _Kept:
 
     refusals: list[Refusal] = field(default_factory=list[Refusal])
     at_work: int = 0  # callbacks
+    ended: int = 0  # likewise, ever
     left: set[ConversationId] = field(default_factory=set[ConversationId])  # for good
 
     def keep(self, refusal: Refusal) -> None:
@@ -132,6 +133,11 @@ def _kept() -> _Kept:
 def is_at_work() -> bool:
     """Whether a callback of a run that is over has yet to say how it went."""
     return _kept().at_work > 0
+
+
+def callbacks_ended() -> int:
+    """How many have. A run that finds more than as it began may not have drawn what they did."""
+    return _kept().ended
 
 
 @contextmanager
@@ -153,6 +159,7 @@ def keep_errors(
             kept.keep(Refusal(error.public, prompt, place))
         finally:
             kept.at_work -= 1
+            kept.ended += 1
 
 
 @contextmanager

@@ -18,9 +18,16 @@ from pages._parts import (
     temporary,
     turns,
 )
-from pages._session import Refusal, forget_errors, person_services, show_errors
+from pages._session import (
+    Refusal,
+    callbacks_ended,
+    forget_errors,
+    person_services,
+    show_errors,
+)
 from services.domain import MessageId
 
+ended = callbacks_ended()
 person = person_services()
 held = temporary.here()
 desk = held or person
@@ -128,4 +135,4 @@ with show_errors():
         expected = turns.expected_news(person.chat, desk.chat)
         draw_the_rest()
         if not is_dialog_open:  # which would be closed
-            turns.await_news(expected, person.chat, desk.chat)
+            turns.await_news(ended, expected, person.chat, desk.chat)

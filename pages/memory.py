@@ -3,8 +3,9 @@
 import streamlit as st
 
 from pages._parts import dialogs, facts, recall, sidebar, turns
-from pages._session import forget_errors, person_services, show_errors
+from pages._session import callbacks_ended, forget_errors, person_services, show_errors
 
+ended = callbacks_ended()
 person = person_services()
 sidebar.draw_top()
 with show_errors():
@@ -25,5 +26,7 @@ with show_errors():
     else:
         facts.draw_none(is_on=is_on)
     forget_errors(said)
-dialogs.open_asked()
+is_dialog_open = dialogs.open_asked()
 sidebar.draw_rest(person)
+if not is_dialog_open:  # which would be closed
+    turns.await_news(ended)

@@ -1511,7 +1511,7 @@ MUTANTS = (
     ),
     Mutant(
         "pages/chat.py",
-        "        turns.await_news(expected, person.chat, desk.chat)",
+        "        turns.await_news(ended, expected, person.chat, desk.chat)",
         "        pass",
         "tests/journeys/test_one_person.py::test_a_title_comes_by_itself_and_disturbs_nobody",
     ),
@@ -1748,6 +1748,24 @@ MUTANTS = (
         "tests/unit/test_bootstrap.py::test_what_was_noted_leaves_the_memory_with_the_last_session_of_its_person",
     ),
     Mutant(
+        "pages/_parts/turns.py",
+        "if is_at_work() or callbacks_ended() != ended or any(expected):",
+        "if is_at_work() or any(expected):",
+        "tests/pages/test_chat_page.py::test_what_a_callback_did_while_the_page_was_drawn_is_drawn_as_well",
+    ),
+    Mutant(
+        "pages/_parts/turns.py",
+        "is_done = callbacks_ended() != ended and not is_at_work()",
+        "is_done = False",
+        "tests/journeys/test_outage.py::test_what_is_pressed_is_done_whole_though_another_press_follows",
+    ),
+    Mutant(
+        "pages/_session.py",
+        '    if was_running:\n        setattr(runner, "_execing", False)',
+        '    if False:\n        setattr(runner, "_execing", False)',
+        "tests/journeys/test_outage.py::test_what_is_pressed_is_done_whole_though_another_press_follows",
+    ),
+    Mutant(
         "pages/_session.py",
         "        kept.at_work += 1",
         "        pass",
@@ -1767,8 +1785,8 @@ MUTANTS = (
     ),
     Mutant(
         "pages/_parts/turns.py",
-        "if is_drawn and (is_sent",
-        "if (is_sent",
+        "if is_drawn and (is_done",
+        "if (is_done",
         "tests/pages/test_chat_page.py::test_what_has_just_been_drawn_gets_to_the_browser_before_it_is_drawn_anew",
     ),
     Mutant(

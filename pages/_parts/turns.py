@@ -14,6 +14,7 @@ from pages._parts import browser, models, safe_md, temporary
 from pages._session import (
     Refusal,
     address,
+    callbacks_ended,
     find_person,
     forget_errors,
     is_at_work,
@@ -262,21 +263,20 @@ def expected_news(*chats: Chat) -> ExpectedNews:
     )
 
 
-def await_news(expected: ExpectedNews, *chats: Chat) -> None:
-    """See when something of what was *expected* is there, and draw the page anew then; also when it is known
-    what became of a prompt whose run this one has replaced."""
-    is_sending = is_at_work()
+def await_news(ended: int, expected: ExpectedNews = (), *chats: Chat) -> None:
+    """See when something of what was *expected* is there, and draw the page anew then; also when a callback is
+    over whose run this one has replaced: *ended* had been as this one began."""
     is_drawn = False  # to the browser: what has only just been drawn would never get there
 
     @st.fragment(run_every=_GLANCE)
     def glance() -> None:
         nonlocal is_drawn
-        is_sent = is_sending and not is_at_work()
-        if is_drawn and (is_sent or expected_news(*chats) != expected):
+        is_done = callbacks_ended() != ended and not is_at_work()
+        if is_drawn and (is_done or expected_news(*chats) != expected):
             st.rerun()
         is_drawn = True
 
-    if is_sending or any(expected):
+    if is_at_work() or callbacks_ended() != ended or any(expected):
         glance()
 
 

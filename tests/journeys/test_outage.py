@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import expect
@@ -121,6 +122,43 @@ def test_a_prompt_that_is_refused_when_one_has_gone_on_waits_where_it_was_writte
     maya.hears_all_of("You said: And thorns?")
     maya.opens("Peas")
     expect(maya.composer).to_have_value("And pods?")
+
+
+@contextmanager
+def nothing_written(app: App) -> Iterator[None]:
+    """Who writes a conversation waits meanwhile; everybody can read."""
+    with database(app) as rows, rows.transaction():
+        rows.execute("lock table public.conversations in share row exclusive mode")
+        yield
+
+
+def test_what_is_pressed_is_done_whole_though_another_press_follows(frail: App, person: Someone):
+    maya = person(url=frail.url)
+    maya.arrives()
+    maya.asks("Peas")
+    maya.hears_all_of("You said: Peas")
+    archive = maya.page.locator(".st-key-archive button")
+    back = maya.page.locator(".st-key-leave-archive button")
+
+    maya.begins_a_new_chat()
+    with nothing_written(frail):
+        maya.composer.fill("Beans?")
+        maya.sends()
+        archive.click()  # another run, beside the one that sends
+        maya.sees("Nothing is archived")
+    maya.hears_all_of("You said: Beans?")
+    expect(maya.composer).to_have_value("")
+    back.click()
+    maya.is_in("Beans?")
+
+    with nothing_written(frail):
+        maya.chooses("Peas", "Delete")
+        archive.click()
+        maya.sees("Nothing is archived")
+    back.click()
+    expect(maya.rows).to_have_text(["Beans?"])
+    maya.page.get_by_role("button", name="Undo").click()
+    expect(maya.rows).to_have_text(["Beans?", "Peas"])
 
 
 def test_who_comes_meanwhile_waits_and_goes_on(frail: App, person: Someone):

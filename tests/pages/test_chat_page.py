@@ -268,6 +268,26 @@ def test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back(
     assert in_composer(app) == "A thought"
 
 
+@pytest.mark.parametrize("is_over", [True, False])
+def test_what_a_callback_did_while_the_page_was_drawn_is_drawn_as_well(
+    open_app: OpenApp, maya: FakePerson, monkeypatch: pytest.MonkeyPatch, is_over: bool
+):
+    looks: list[str] = []
+    monkeypatch.setattr(
+        st, "fragment", lambda **_: lambda look: lambda: looks.append(look.__name__)
+    )
+
+    def another_run_ends(*_: object) -> None:
+        if is_over:
+            with _session.keep_errors():
+                pass
+
+    monkeypatch.setattr(browser, "announce", another_run_ends)
+    open_app(maya)
+
+    assert looks == (["glance"] if is_over else [])
+
+
 def test_a_fresh_page_becomes_the_conversation_though_the_run_that_sent_was_replaced(
     open_app: OpenApp, maya: FakePerson, monkeypatch: pytest.MonkeyPatch
 ):
