@@ -1342,7 +1342,7 @@ MUTANTS = (
     ),
     Mutant(
         "pages/_session.py",
-        "        st.session_state.unsent = prompt",
+        '        st.session_state.unsent = prompt if is_unsent_kept else ""',
         "        pass",
         "tests/pages/test_chat_page.py::test_a_prompt_can_be_copied_when_the_session_turns_out_to_have_ended",
     ),
