@@ -1,9 +1,11 @@
-"""Takes the screenshots of `docs/screenshots/` from the running app: `python -m tests.pictures`.
+"""Screenshots of every screen and state of the running app: `python -m tests.pictures [FOLDER]`.
 
-Every screen and state, at a desk (1280 px) and on a phone (390 px), in light and dark. Run it after a
-change of what a person sees, and look at every picture.
+At a desk (1280 px) and on a phone (390 px), in light and dark, into `build/pictures`, which git ignores. Run
+it after a change of what people see, and look at every picture; those that README and docs show are copied
+to `docs/screenshots` by hand.
 """
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +24,7 @@ from tests.journeys.seeds import converse, database, let_talk_fast, second_proce
 from tests.model_server import ModelServer
 from tests.stack.apps import ROOT, App, running, until
 
-FOLDER = ROOT / "docs" / "screenshots"
+FOLDER = Path(sys.argv[1]) if sys.argv[1:] else ROOT / "build" / "pictures"
 LETTERS = [
     (
         "I have about four hundred letters in three boxes and a fortnight to move them. "
