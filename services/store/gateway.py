@@ -85,8 +85,8 @@ class Gateway:
 
         With *reach* every call fails at once while the database is known to be away.
         """
-        hooks = {"request": [reach.check]} if reach else {}
-        client = httpx.Client(timeout=timeout, transport=transport, event_hooks=hooks)
+        hooks = [_drop_key_as_bearer, *([reach.check] if reach else [])]
+        client = httpx.Client(timeout=timeout, transport=transport, event_hooks={"request": hooks})
         return cls(url, key, client)
 
     def client(self) -> Client:
@@ -98,6 +98,12 @@ class Gateway:
             httpx_client=self.http,
         )
         return create_client(self.url, self.key.get_secret_value(), options)
+
+
+def _drop_key_as_bearer(request: httpx.Request) -> None:
+    """Send the API key as `apikey` alone: as a bearer token hosted Supabase refuses one that is no JWT."""
+    if request.headers.get("Authorization") == f"Bearer {request.headers.get('apikey')}":
+        del request.headers["Authorization"]
 
 
 @dataclass(frozen=True, slots=True)
