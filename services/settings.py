@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
+import jwt
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -74,6 +75,10 @@ class Settings(BaseSettings):
     def _check_pairs(self) -> Self:
         if (self.supabase_url is None) != (self.supabase_key is None):
             raise ValueError("SUPABASE_URL and SUPABASE_KEY go together: set both, or neither")
+        if self.supabase_key and _is_secret(self.supabase_key.get_secret_value()):
+            raise ValueError(
+                "SUPABASE_KEY is a secret key, which bypasses row level security: set the publishable key"
+            )
         if not all(_MODEL_NAME.fullmatch(name) for name in self.offered_models):
             raise ValueError(
                 "A model's name is wrong: DAYBOOK_MODEL holds one, DAYBOOK_MODELS some with commas between"
@@ -105,6 +110,15 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, InitSettingsSource(settings_cls, _table())
+
+
+def _is_secret(key: str) -> bool:
+    """Whether *key* is one of Supabase's secret keys, new (`sb_secret_…`) or old (a JWT)."""
+    try:
+        claims = jwt.decode(key, options={"verify_signature": False})
+    except jwt.DecodeError:
+        return key.startswith("sb_secret_")
+    return claims.get("role") == "service_role"
 
 
 def _table() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jwt
 import pytest
 
 from services import settings
@@ -93,6 +94,13 @@ def test_a_secrets_file_that_cannot_be_read_is_named(secrets: Path):
     [
         ({"SUPABASE_URL": "http://db.test"}, "SUPABASE_URL and SUPABASE_KEY go together"),
         ({"SUPABASE_KEY": SECRET}, "SUPABASE_URL and SUPABASE_KEY go together"),
+        *(
+            (
+                {"SUPABASE_URL": "http://db.test", "SUPABASE_KEY": key},
+                "SUPABASE_KEY is a secret key",
+            )
+            for key in (f"sb_secret_{SECRET}", jwt.encode({"role": "service_role"}, SECRET * 3))
+        ),
         ({"OPENAI_API_KEY": SECRET}, "DAYBOOK_MODEL is missing"),
         ({"OPENAI_BASE_URL": "http://llm.test"}, "DAYBOOK_MODEL is missing"),
         ({"OPENAI_BASE_URL": SECRET, "DAYBOOK_MODEL": "m"}, "OPENAI_BASE_URL: Input should"),
