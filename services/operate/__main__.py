@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any
 
 import click
@@ -16,6 +16,7 @@ from services.embedded.keys import stack_secrets
 from services.embedded.postgres import Postgres
 from services.embedded.prepare import MIGRATIONS
 from services.errors import AppError, BadInput, Misconfigured
+from services.operate.database import connected
 from services.settings import Settings
 from services.store import migrations
 
@@ -36,7 +37,9 @@ class Commands(click.Group):
         except AppError as error:
             raise Sentence(error.public) from error
         except psycopg.OperationalError as error:  # its text may hold the address
-            raise Sentence("The database does not answer: check DATABASE_URL.") from error
+            raise Sentence(
+                "The database does not answer, or refuses the password or TLS: check DATABASE_URL."
+            ) from error
         except psycopg.Error as error:
             raise Sentence(_refusal(error)) from error
 
@@ -46,26 +49,22 @@ def operate() -> None:
     """Operate a deployment of Daybook."""
 
 
-_database_url = click.option(
-    "--database-url",
-    help="As the migrations' owner; better in DATABASE_URL, where ps cannot see it.",
-)
-
-
 @operate.command()
-@_database_url
-def migrate(database_url: str | None) -> None:
-    """Bring a database up to date, and let it know the app's server key."""
+def migrate() -> None:
+    """Bring the database of DATABASE_URL up to date, and let it know the app's server key."""
     chosen = settings.read()
-    url = database_url or _secret(chosen)
+    url = _secret(chosen)
     if url is None:
-        raise Misconfigured("DATABASE_URL is missing: set it, or pass --database-url.")
+        raise Misconfigured(
+            "DATABASE_URL is missing: set it; a password that is not in it is asked for."
+        )
     ring = _root_keys(chosen)
-    with _connected(url) as connection:
+    with connected(url) as connection:
         applied = migrations.apply(connection, MIGRATIONS)
         migrations.install_server_keys(
             connection, {version: ring.proof_key(version) for version in ring.versions()}
         )
+        connection.execute("notify pgrst, 'reload schema'")  # PostgREST keeps a copy of it
     for version in applied:
         click.echo(f"Applied {version}.")
     click.echo("The database is up to date.")
@@ -73,12 +72,9 @@ def migrate(database_url: str | None) -> None:
 
 @operate.command()
 @click.argument("email")
-@_database_url
-def grant_admin(email: str, database_url: str | None) -> None:
-    """Make the account EMAIL an admin; without a database's URL, in the embedded stack that is running."""
-    chosen = settings.read()
-    url = database_url or _secret(chosen)
-    with _connected(url) if url else _embedded_database(_folders(chosen)) as connection:
+def grant_admin(email: str) -> None:
+    """Make the account EMAIL an admin; without DATABASE_URL, in the embedded stack that is running."""
+    with _database(settings.read()) as connection:
         row = connection.execute(
             "with granted as ("
             " update private.roles set role = 'admin', granted_at = clock_timestamp()"
@@ -127,13 +123,9 @@ def _root_keys(chosen: Settings) -> RootKeys:
     ).root_keys
 
 
-@contextmanager
-def _connected(url: str) -> Generator[psycopg.Connection]:
-    # prepared statements do not survive a pooler
-    with psycopg.connect(
-        url, autocommit=True, connect_timeout=10, prepare_threshold=None
-    ) as connection:
-        yield connection
+def _database(chosen: Settings) -> AbstractContextManager[psycopg.Connection]:
+    url = _secret(chosen)
+    return connected(url) if url else _embedded_database(_folders(chosen))
 
 
 @contextmanager

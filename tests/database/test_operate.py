@@ -11,9 +11,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from psycopg.conninfo import conninfo_to_dict
 
 from services.crypto import RootKeys, ServerProof, new_key
 from services.operate.__main__ import operate
+from services.operate.database import with_tls
 from tests.conftest import RunningStack
 from tests.database import servers
 from tests.database.people import World, psycopg_world
@@ -27,14 +29,16 @@ Run = Callable[..., tuple[int, str]]
 def run(tmp_path: Path) -> Run:
     """Run a command where nothing is configured but what is given; its exit code and what it says."""
 
-    def run(*arguments: str, **environment: str) -> tuple[int, str]:
+    def run(*arguments: str, typed: str = "", **environment: str) -> tuple[int, str]:
         ours = ("DAYBOOK_", "DATABASE_", "SUPABASE_", "OPENAI_")
         nothing = {name: None for name in os.environ if name.startswith(ours)}
         places = {
             "DAYBOOK_DATA_DIR": str(tmp_path / "data"),
             "DAYBOOK_KEY_DIR": str(tmp_path / "keys"),
         }
-        result: Result = CliRunner().invoke(operate, arguments, env=nothing | places | environment)
+        result: Result = CliRunner().invoke(
+            operate, arguments, input=typed, env=nothing | places | environment
+        )
         assert result.exception is None or isinstance(result.exception, SystemExit)
         return result.exit_code, result.output.strip()
 
@@ -53,7 +57,7 @@ def empty(server: str) -> Iterator[str]:
 def test_migrate_brings_a_database_up_to_date_twice_without_harm(run: Run, empty: str) -> None:
     owner = servers.as_owner(empty)
 
-    first = run("migrate", "--database-url", owner, DAYBOOK_ROOT_KEYS=ROOT_KEY)
+    first = run("migrate", DATABASE_URL=owner, DAYBOOK_ROOT_KEYS=ROOT_KEY)
     second = run("migrate", DATABASE_URL=owner, DAYBOOK_ROOT_KEYS=ROOT_KEY)
 
     applied = [f"Applied {version}." for version in VERSIONS]
@@ -101,14 +105,22 @@ def test_migrate_takes_the_root_key_from_the_keys_folder(
     [
         (
             {"DAYBOOK_ROOT_KEYS": ROOT_KEY},
-            "DATABASE_URL is missing: set it, or pass --database-url.",
+            "DATABASE_URL is missing: set it; a password that is not in it is asked for.",
         ),
         (
             {
                 "DAYBOOK_ROOT_KEYS": ROOT_KEY,
                 "DATABASE_URL": "postgresql://me:pw-7781@127.0.0.1:9/db",
             },
-            "The database does not answer: check DATABASE_URL.",
+            "The database does not answer, or refuses the password or TLS: check DATABASE_URL.",
+        ),
+        (
+            {
+                "DAYBOOK_ROOT_KEYS": ROOT_KEY,
+                "DATABASE_URL": "postgresql://me:pw-7781@[2001:db8::1]/db?connect_timeout=1",
+            },
+            "The host in DATABASE_URL has only an IPv6 address, and this machine does not reach it: "
+            "take the session pooler's address (Supabase: Connect, Session pooler).",
         ),
         (
             {"DAYBOOK_ROOT_KEYS": ROOT_KEY, "DATABASE_URL": "pw-7781"},
@@ -126,6 +138,43 @@ def test_what_is_missing_or_wrong_is_said_in_a_sentence(
     assert run("migrate", **environment) == (1, sentence)
 
 
+@pytest.mark.parametrize(
+    ("host", "sslmode"),
+    [
+        ("127.0.0.1", None),
+        ("localhost", None),
+        ("db.example.org", "require"),
+        ("127.0.0.1,db.example.org", "require"),
+        ("db.example.org?sslmode=prefer", "require"),
+        ("db.example.org?sslmode=verify-full", "verify-full"),
+        ("localhost?hostaddr=192.0.2.1", "require"),
+    ],
+)
+def test_database_elsewhere_is_reached_over_tls_only(host: str, sslmode: str | None) -> None:
+    chosen = conninfo_to_dict(with_tls(f"postgresql://me@{host.replace('?', '/?')}"))
+
+    assert chosen.get("sslmode") == sslmode
+
+
+def test_password_is_asked_for_where_the_url_has_none(run: Run, stack: RunningStack) -> None:
+    url = f"postgresql://daybook_owner@/daybook?host={stack.postgres.socket_folder}"
+    password = stack.postgres.secrets.owner_password
+
+    said = run("migrate", DATABASE_URL=url, DAYBOOK_ROOT_KEYS=stack.root_keys, typed=password)
+
+    assert said == (0, "Password of the database: \nThe database is up to date.")
+
+
+def test_migrate_has_the_api_read_the_schema_anew(run: Run, empty: str) -> None:
+    with psycopg.connect(empty, autocommit=True) as listener:
+        listener.execute("listen pgrst")
+
+        run("migrate", DATABASE_URL=servers.as_owner(empty), DAYBOOK_ROOT_KEYS=ROOT_KEY)
+
+        heard = [notice.payload for notice in listener.notifies(timeout=5, stop_after=1)]
+    assert heard == ["reload schema"]
+
+
 def test_migrate_without_a_root_key_touches_nothing(run: Run, empty: str) -> None:
     code, sentence = run("migrate", DATABASE_URL=servers.as_owner(empty))
 
@@ -138,7 +187,7 @@ def test_an_admin_is_granted_by_address(run: Run, world: World, migrated: str) -
     maya = world.person()
     email = world.one("select upper(email) from auth.users where id = %s", maya.id)
 
-    granted = run("grant-admin", email, "--database-url", servers.as_owner(migrated))
+    granted = run("grant-admin", email, DATABASE_URL=servers.as_owner(migrated))
 
     assert granted == (0, f"{email} is an admin now.")
     assert maya.call("my_account")["role"] == "admin"
@@ -151,9 +200,7 @@ def test_an_admin_is_granted_by_address(run: Run, world: World, migrated: str) -
 def test_nobody_is_made_an_admin_by_a_slip(run: Run, world: World, migrated: str) -> None:
     world.person()
 
-    refused = run(
-        "grant-admin", "nobody@daybook.test", "--database-url", servers.as_owner(migrated)
-    )
+    refused = run("grant-admin", "nobody@daybook.test", DATABASE_URL=servers.as_owner(migrated))
 
     assert refused == (1, "There is no account with this address: sign up first.")
     assert world.one("select count(*) from private.roles where role = 'admin'") == 0
