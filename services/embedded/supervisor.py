@@ -90,7 +90,7 @@ class Database:
 
     def _prepare_tables(self) -> None:
         with self._postgres.connect(as_owner=True) as connection:
-            migrations.apply(connection, self._plan.migrations)
+            migrations.apply(connection, self._plan.migrations, data=self._places.data)
             migrations.install_server_keys(connection, self._plan.proof_keys)
             connection.execute("update private.settings set first_account_is_admin = true")
 

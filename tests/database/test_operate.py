@@ -69,6 +69,22 @@ def test_migrate_brings_a_database_up_to_date_twice_without_harm(run: Run, empty
         assert maya.begin(maya.create_conversation())["ok"]
 
 
+def test_migrate_refuses_a_database_of_an_earlier_version_without_its_password(
+    run: Run, migrated: str
+) -> None:
+    with psycopg.connect(migrated, autocommit=True) as admin:
+        admin.execute("update private.migrations set sha256 = repeat('0', 64)")
+        place = f"The database {admin.info.dbname} on {admin.info.host} was made by an earlier"
+
+    code, said = run(
+        "migrate",
+        DATABASE_URL=f"{servers.as_owner(migrated)} password=pw-7781",
+        DAYBOOK_ROOT_KEYS=ROOT_KEY,
+    )
+
+    assert (code, said.startswith(place), "pw-7781" in said) == (1, True, False)
+
+
 @pytest.mark.parametrize("version", [15, 16])
 def test_migrate_serves_older_versions_of_postgres_too(run: Run, version: int) -> None:
     if not servers.is_installed(version) and "CI" not in os.environ:

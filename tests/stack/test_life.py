@@ -359,6 +359,21 @@ def test_another_installations_keys_are_refused(again: App, cache: Path):
         assert "Traceback" not in app.said()
 
 
+def test_data_of_an_earlier_development_version_is_refused_untouched(again: App, cache: Path):
+    _ask(again, "insert into private.migrations values ('20260101000000', repeat('0', 64))")
+    with running(App(again.base, cache, data=again.data)) as app:
+        assert app.ended() == 1
+
+    assert app.last_line() == (
+        f"Daybook cannot start: The data in {again.data} was made by an earlier development version of Daybook,"
+        " and was not touched: move this folder aside and start again."
+    )
+    _ask(again, "delete from private.migrations where version = '20260101000000'")
+    with running(again):
+        again.until_ready()
+        assert again.knows("grace")
+
+
 REFUSALS = {  # more of them, without the app around, in tests/unit/test_embedded.py
     "a short root key": "The root key in DAYBOOK_ROOT_KEYS is not 32 random bytes",
     "a lost root key": "root.key is missing, and without it nothing stored can be read",
@@ -494,15 +509,32 @@ def _fill(folder: Path) -> Path:
     return path
 
 
-def _ask_for_more(app: App) -> None:
-    """Make Postgres need another file of its log."""
-    postgres = Postgres(
+def _postgres(app: App) -> Postgres:
+    return Postgres(
         folder=app.data / "postgres",
         socket_folder=socket_folder(app.data / "postgres"),
         log=app.data / "logs" / "postgres.log",
         secrets=stack_secrets(app.keys, app.data / "postgres"),
     )
-    with contextlib.suppress(psycopg.OperationalError), postgres.connect() as connection:
+
+
+def _ask(app: App, query: str) -> None:
+    """Run *query* while the app does not run."""
+    postgres = _postgres(app)
+    postgres.prepare()
+    child = postgres.start()
+    try:
+        postgres.wait(child)
+        with postgres.connect() as connection:
+            connection.execute(query)
+    finally:
+        postgres.stop(child)
+        postgres.clear()
+
+
+def _ask_for_more(app: App) -> None:
+    """Make Postgres need another file of its log."""
+    with contextlib.suppress(psycopg.OperationalError), _postgres(app).connect() as connection:
         for _ in range(10):
             connection.execute("select pg_logical_emit_message(true, 'more', 'more')")
             connection.execute("select pg_switch_wal()")

@@ -1,0 +1,572 @@
+-- Accounts and sessions: wrapped user keys, invitations, signed-in devices, throttles, and administration.
+--
+-- The browser's cookie holds a random secret; `app_sessions` holds its hash, and the Supabase refresh token sealed under
+-- a key made from that secret: who reads the table can open no session. The session functions are called before there
+-- is an access token, so most are *server* functions: for anon, with a server proof no older than a minute.
+--
+-- An admin sees counts and money, never content: no policy shows them another user's rows.
+
+-- tables ------------------------------------------------------------------------------------------------
+
+create table public.user_keys (             -- a user's key, wrapped by the root key (or a passphrase)
+  user_id uuid not null references public.profiles (user_id) on delete cascade,
+  version integer not null check (version > 0),
+  mode text not null check (mode in ('server', 'passphrase', 'recovery')),
+  wrapped public.sealed not null,
+  derivation jsonb check (octet_length(derivation::text) <= 500),   -- Argon2id's salt and cost; the app checks ranges
+  created_at timestamptz not null default now(),
+  primary key (user_id, version, mode)
+);
+
+create table private.invitations (
+  id uuid primary key default gen_random_uuid(),
+  code_hash text not null unique check (code_hash ~ '^[0-9a-f]{64}$'),
+  invited_by uuid references public.profiles (user_id) on delete set null,
+  role text not null default 'user' check (role in ('user', 'admin')),
+  created_at timestamptz not null default now(),
+  expires_at timestamptz not null,
+  used_at timestamptz
+);
+
+create table private.app_sessions (
+  id uuid primary key default gen_random_uuid(),
+  user_id uuid not null references public.profiles (user_id) on delete cascade,
+  auth_session_id uuid not null,            -- Supabase's session: removing it ends its tokens at once
+  cookie_hash text not null unique check (cookie_hash ~ '^[0-9a-f]{64}$'),
+  refresh_token public.sealed not null,
+  generation integer not null default 0 check (generation >= 0),   -- of the refresh token
+  refreshing_until timestamptz,             -- a process is exchanging it: two at once would end the session
+  device public.sealed,
+  idle_seconds integer not null check (idle_seconds between 60 and 31536000),
+  created_at timestamptz not null default now(),
+  seen_at timestamptz not null default now(),
+  expires_at timestamptz not null
+);
+
+create table private.throttles (
+  bucket text primary key check (bucket ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of what is counted
+  window_ends timestamptz not null,
+  attempts integer not null check (attempts > 0)
+);
+
+create index on private.invitations (invited_by);
+create index on private.app_sessions (user_id);
+create index on private.app_sessions (expires_at);
+create index on private.throttles (window_ends);
+
+-- row level security ------------------------------------------------------------------------------------
+
+alter table public.user_keys enable row level security;
+
+create policy "people read their wrapped keys" on public.user_keys
+  for select to authenticated using (user_id = (select private.me()));
+
+grant select on public.user_keys to authenticated;
+
+create trigger user_keys_are_never_truncated before truncate on public.user_keys
+  for each statement execute function private.no_truncate();
+
+-- functions: accounts -----------------------------------------------------------------------------------
+
+-- Runs as the role that inserts into auth.users. It reads no metadata of the new user: a role never comes from there.
+-- Where the settings say so, the first of all accounts becomes admin; the lock keeps that to one of several sign-ups
+-- at the same moment. (`account_ends` is with the turns, which it settles.)
+create function private.account_begins() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  first_role text := 'user';
+begin
+  if (select first_account_is_admin from private.settings) then
+    perform pg_advisory_xact_lock(hashtext('daybook: first account'));
+    if not exists (select from private.roles) then
+      first_role := 'admin';
+    end if;
+  end if;
+  insert into public.profiles (user_id) values (new.id);
+  insert into private.roles (user_id, role) values (new.id, first_role);
+  insert into private.budgets (user_id, daily_cap_micro, monthly_cap_micro)
+  select new.id, daily_cap_micro, monthly_cap_micro from private.settings;
+  perform private.note(new.id, 'account.begin', new.id, jsonb_build_object('role', first_role));
+  return null;
+end $$;
+
+create trigger account_begins after insert on auth.users
+  for each row execute function private.account_begins();
+
+create function private.delete_account(proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'delete_account', person::text);
+  perform from auth.users where id = person for update;   -- first, as any other way of deleting them does
+  if private.is_last_admin(person) and exists (select from private.roles where user_id <> person) then
+    return '{"ok": false, "reason": "last_admin"}';
+  end if;
+  delete from auth.users where id = person;
+  return '{"ok": true}';
+end $$;
+
+-- Store a wrapped key: the first of its kind, or in place of exactly the one the app has seen.
+create function private.put_user_key(
+  new_version integer, new_mode text, new_wrapped public.sealed, new_derivation text, replaces public.sealed, proof text
+) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'put_user_key', person::text, new_version::text, new_mode,
+    private.sha(new_wrapped), private.sha(new_derivation), private.sha(replaces));
+  if replaces is null then
+    insert into public.user_keys (user_id, version, mode, wrapped, derivation)
+    values (person, new_version, new_mode, new_wrapped, new_derivation::jsonb)
+    on conflict do nothing;
+  else
+    update public.user_keys set wrapped = new_wrapped, derivation = new_derivation::jsonb
+    where user_id = person and version = new_version and mode = new_mode and wrapped = replaces;
+  end if;
+  if not found then
+    return '{"ok": false, "reason": "stale"}';
+  end if;
+  perform private.note(person, 'key.put', person, jsonb_build_object('version', new_version, 'mode', new_mode));
+  return '{"ok": true}';
+end $$;
+
+-- Replace the preferences if they are those that the app has seen: two tabs that change one choice each lose neither.
+create function private.change_preferences(new_preferences public.sealed, replaces public.sealed, proof text)
+returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'change_preferences', person::text,
+    private.sha(new_preferences), private.sha(replaces));
+  update public.profiles set preferences = new_preferences
+  where user_id = person and preferences is not distinct from replaces;
+  if not found then
+    return '{"ok": false, "reason": "stale"}';
+  end if;
+  return '{"ok": true}';
+end $$;
+
+-- A user's own account: role, caps and what is left. No proof: it returns only the caller's figures.
+create function private.my_account() returns jsonb
+language plpgsql stable security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+  today date := now() at time zone 'utc';
+begin
+  return (
+    select jsonb_build_object('user', person, 'role', account.role,
+      'daily_cap', budget.daily_cap_micro, 'monthly_cap', budget.monthly_cap_micro, 'reserved', budget.reserved,
+      'spent_today', case when budget.day = today then budget.day_spent else 0 end,
+      'spent_this_month', case when budget.month = date_trunc('month', today)::date then budget.month_spent else 0 end)
+    from private.roles account join private.budgets budget using (user_id)
+    where account.user_id = person
+  );
+end $$;
+
+-- functions: administration -----------------------------------------------------------------------------
+
+-- Return whether *person* is the only active admin. It locks the admins, so that two cannot remove each other at once.
+create function private.is_last_admin(person uuid) returns boolean
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform from private.roles where role = 'admin' order by user_id for no key update;
+  return exists (select from private.roles where user_id = person and role = 'admin' and suspended_at is null)
+    and not exists (select from private.roles where user_id <> person and role = 'admin' and suspended_at is null);
+end $$;
+
+create function private.set_role(person uuid, new_role text, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  admin uuid;
+  last_one boolean := private.is_last_admin(person);   -- first of all: it locks, and what follows reads after it
+begin
+  admin := private.require_admin();
+  perform private.require_proof(proof, 'set_role', admin::text, person::text, new_role);
+  if last_one and new_role is distinct from 'admin' then
+    return '{"ok": false, "reason": "last_admin"}';
+  end if;
+  update private.roles set role = new_role, granted_at = clock_timestamp() where user_id = person and role <> new_role;
+  if found then
+    perform private.note(admin, 'role.set', person, jsonb_build_object('role', new_role));
+  end if;
+  return private.answer(exists (select from private.roles where user_id = person));
+end $$;
+
+create function private.suspend(person uuid, suspended boolean, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  admin uuid;
+  last_one boolean := private.is_last_admin(person);
+begin
+  admin := private.require_admin();
+  perform private.require_proof(proof, 'suspend', admin::text, person::text, suspended::text);
+  if last_one and suspended then
+    return '{"ok": false, "reason": "last_admin"}';
+  end if;
+  update private.roles
+  set suspended_at = case when suspended then coalesce(suspended_at, clock_timestamp()) end
+  where user_id = person;
+  if found then
+    perform private.note(admin, 'account.suspend', person, jsonb_build_object('suspended', suspended));
+    return '{"ok": true}';
+  end if;
+  return '{"ok": false, "reason": "not_found"}';
+end $$;
+
+create function private.set_caps(
+  person uuid, new_daily_cap_micro bigint, new_monthly_cap_micro bigint, new_max_open integer, new_max_per_minute integer,
+  proof text
+) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  admin uuid := private.require_admin();
+begin
+  perform private.require_proof(proof, 'set_caps', admin::text, person::text, new_daily_cap_micro::text,
+    new_monthly_cap_micro::text, new_max_open::text, new_max_per_minute::text);
+  update private.budgets set
+    daily_cap_micro = coalesce(new_daily_cap_micro, daily_cap_micro),
+    monthly_cap_micro = coalesce(new_monthly_cap_micro, monthly_cap_micro),
+    max_open = coalesce(new_max_open, max_open),
+    max_per_minute = coalesce(new_max_per_minute, max_per_minute)
+  where user_id = person;
+  if found then
+    perform private.note(admin, 'caps.set', person,
+      jsonb_build_object('daily', new_daily_cap_micro, 'monthly', new_monthly_cap_micro, 'max_open', new_max_open,
+        'max_per_minute', new_max_per_minute));
+    return '{"ok": true}';
+  end if;
+  return '{"ok": false, "reason": "not_found"}';
+end $$;
+
+-- A cap of null: none.
+create function private.set_deployment_cap(new_monthly_cap_micro bigint, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  admin uuid := private.require_admin();
+begin
+  perform private.require_proof(proof, 'set_deployment_cap', admin::text, new_monthly_cap_micro::text);
+  perform private.lock_deployment();
+  update private.deployment set monthly_cap_micro = new_monthly_cap_micro;
+  perform private.recall_loans(null);      -- a lower cap holds for loans already made, but for turns just running
+  perform private.note(admin, 'caps.deployment', null, jsonb_build_object('monthly', new_monthly_cap_micro));
+  return '{"ok": true}';
+end $$;
+
+-- Usage by user; no content.
+create function private.usage_by_person(proof text) returns table (
+  person uuid, email text, role text, suspended boolean, last_active_at timestamptz,
+  turns_today bigint, tokens_in_today bigint, tokens_out_today bigint, cost_today_micro bigint,
+  turns_this_month bigint, tokens_in_this_month bigint, tokens_out_this_month bigint, cost_this_month_micro bigint,
+  daily_cap_micro bigint, monthly_cap_micro bigint
+)
+language plpgsql stable security definer set search_path = ''
+as $$
+declare
+  admin uuid := private.require_admin();
+  today timestamptz := date_trunc('day', now() at time zone 'utc') at time zone 'utc';
+  this_month timestamptz := date_trunc('month', now() at time zone 'utc') at time zone 'utc';
+begin
+  perform private.require_proof(proof, 'usage_by_person', admin::text);
+  return query
+    select account.user_id, someone.email::text, account.role, account.suspended_at is not null, budget.last_active_at,
+      used.turns_today, used.tokens_in_today, used.tokens_out_today, used.cost_today,
+      used.turns, used.tokens_in, used.tokens_out, used.cost,
+      budget.daily_cap_micro, budget.monthly_cap_micro
+    from private.roles account
+    join auth.users someone on someone.id = account.user_id
+    join private.budgets budget on budget.user_id = account.user_id
+    cross join lateral (
+      select
+        count(distinct entry.turn_id) filter (where entry.at >= today and entry.purpose = 'reply') as turns_today,
+        coalesce(sum(entry.tokens_in) filter (where entry.at >= today), 0)::bigint as tokens_in_today,
+        coalesce(sum(entry.tokens_out) filter (where entry.at >= today), 0)::bigint as tokens_out_today,
+        coalesce(sum(entry.micro) filter (where entry.at >= today), 0)::bigint as cost_today,
+        count(distinct entry.turn_id) filter (where entry.purpose = 'reply') as turns,
+        coalesce(sum(entry.tokens_in), 0)::bigint as tokens_in,
+        coalesce(sum(entry.tokens_out), 0)::bigint as tokens_out,
+        coalesce(sum(entry.micro), 0)::bigint as cost
+      from private.ledger entry
+      where entry.user_id = account.user_id and entry.at >= this_month
+    ) used
+    order by used.cost desc, someone.email;
+end $$;
+
+-- functions: sessions -----------------------------------------------------------------------------------
+
+-- Called by the user, right after signing in. Its Supabase session is that of the calling token.
+create function private.start_session(
+  new_cookie_hash text, new_refresh_token public.sealed, new_device public.sealed,
+  idle integer, lifetime integer, proof text
+) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+  session uuid;
+begin
+  perform private.require_proof(proof, 'start_session', person::text, new_cookie_hash,
+    private.sha(new_refresh_token), private.sha(new_device), idle::text, lifetime::text);
+  insert into private.app_sessions
+    (user_id, auth_session_id, cookie_hash, refresh_token, device, idle_seconds, expires_at)
+  values (person, (current_setting('request.jwt.claims')::jsonb ->> 'session_id')::uuid, new_cookie_hash,
+    new_refresh_token, new_device, idle, now() + make_interval(secs => lifetime))
+  returning id into session;
+  return jsonb_build_object('ok', true, 'session', session);
+end $$;
+
+-- Called by the server, with the hash of the cookie. The answer does not say why there is no session.
+create function private.open_session(cookie text, made_at bigint, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  session private.app_sessions;
+begin
+  perform private.require_server_proof(proof, made_at, 'open_session', cookie);
+  update private.app_sessions set seen_at = now()
+  where cookie_hash = cookie and expires_at > now() and seen_at + make_interval(secs => idle_seconds) > now()
+    and exists (select from private.roles where roles.user_id = app_sessions.user_id and suspended_at is null)
+    and exists (select from auth.sessions where sessions.id = auth_session_id)
+  returning * into session;
+  if not found then
+    return '{"ok": false, "reason": "not_found"}';
+  end if;
+  return jsonb_build_object('ok', true, 'session', session.id, 'user', session.user_id,
+    'refresh_token', session.refresh_token, 'generation', session.generation, 'expires_at', session.expires_at);
+end $$;
+
+-- Take the lease to exchange the refresh token. Who is told "held" or "moved" waits and opens the session again.
+create function private.lease_refresh(cookie text, seen_generation integer, lease_seconds integer, made_at bigint, proof text)
+returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  session private.app_sessions;
+begin
+  perform private.require_server_proof(proof, made_at, 'lease_refresh', cookie, seen_generation::text, lease_seconds::text);
+  select * into session from private.app_sessions where cookie_hash = cookie for no key update;
+  if not found then
+    return '{"ok": false, "reason": "not_found"}';
+  elsif session.generation <> seen_generation then
+    return jsonb_build_object('ok', false, 'reason', 'moved', 'generation', session.generation);
+  elsif session.refreshing_until > clock_timestamp() then
+    return '{"ok": false, "reason": "held"}';
+  end if;
+  update private.app_sessions
+  set refreshing_until = clock_timestamp() + make_interval(secs => least(greatest(lease_seconds, 1), 60))
+  where id = session.id;
+  return '{"ok": true}';
+end $$;
+
+create function private.store_refresh(
+  cookie text, seen_generation integer, new_refresh_token public.sealed, made_at bigint, proof text
+) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform private.require_server_proof(proof, made_at, 'store_refresh', cookie, seen_generation::text,
+    private.sha(new_refresh_token));
+  update private.app_sessions
+  set refresh_token = new_refresh_token, generation = generation + 1, refreshing_until = null
+  where cookie_hash = cookie and generation = seen_generation;
+  return case when found then '{"ok": true}'::jsonb else '{"ok": false, "reason": "moved"}'::jsonb end;
+end $$;
+
+-- Sign out. The Supabase session goes too, so its tokens are worth nothing from the next statement.
+create function private.end_session(cookie text, made_at bigint, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  ended private.app_sessions;
+begin
+  perform private.require_server_proof(proof, made_at, 'end_session', cookie);
+  delete from private.app_sessions where cookie_hash = cookie returning * into ended;
+  delete from auth.sessions where id = ended.auth_session_id and user_id = ended.user_id;
+  return '{"ok": true}';
+end $$;
+
+-- A user's devices. No proof: it returns only the caller's rows.
+create function private.my_sessions() returns table (
+  session uuid, device public.sealed, created_at timestamptz, seen_at timestamptz, expires_at timestamptz, is_this_one boolean
+)
+language plpgsql stable security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  return query
+    select mine.id, mine.device, mine.created_at, mine.seen_at, mine.expires_at,
+      mine.auth_session_id::text = current_setting('request.jwt.claims')::jsonb ->> 'session_id'
+    from private.app_sessions mine
+    where mine.user_id = person and mine.expires_at > now()
+      and mine.seen_at + make_interval(secs => mine.idle_seconds) > now()
+    order by mine.seen_at desc;
+end $$;
+
+-- End one of a user's sessions, or (null) all but the one that calls.
+create function private.revoke_sessions(one_session uuid, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+  this_one uuid := (current_setting('request.jwt.claims')::jsonb ->> 'session_id')::uuid;
+  ended integer;
+begin
+  perform private.require_proof(proof, 'revoke_sessions', person::text, one_session::text);
+  with gone as (
+    delete from private.app_sessions
+    where user_id = person
+      and case when one_session is null then auth_session_id <> this_one else id = one_session end
+    returning auth_session_id
+  )
+  delete from auth.sessions
+  where user_id = person
+    and (id in (select auth_session_id from gone) or one_session is null and id <> this_one);
+  get diagnostics ended = row_count;
+  perform private.note(person, 'session.revoke', person, jsonb_build_object('ended', ended));
+  return jsonb_build_object('ok', true, 'ended', ended);
+end $$;
+
+-- Count an attempt. The proof counts once, or a listener could use up another user's attempts.
+create function private.throttle(
+  counted text, at_most integer, window_seconds integer, nonce uuid, made_at bigint, proof text
+) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  counter private.throttles;
+begin
+  perform private.require_server_proof(proof, made_at, 'throttle', counted, at_most::text, window_seconds::text, nonce::text);
+  insert into private.seen_proofs as known (proof) values (throttle.proof) on conflict do nothing;
+  if not found then
+    raise exception 'not allowed' using errcode = '42501';
+  end if;
+  insert into private.throttles as known (bucket, window_ends, attempts)
+  values (counted, clock_timestamp() + make_interval(secs => window_seconds), 1)
+  on conflict (bucket) do update set
+    attempts = case when known.window_ends > clock_timestamp() then known.attempts + 1 else 1 end,
+    window_ends = case when known.window_ends > clock_timestamp() then known.window_ends else excluded.window_ends end
+  returning * into counter;
+  return jsonb_build_object('ok', counter.attempts <= at_most,
+    'retry_after', greatest(1, ceil(extract(epoch from counter.window_ends - clock_timestamp()))::integer));
+end $$;
+
+-- what the API exposes ----------------------------------------------------------------------------------
+
+create function public.delete_account(proof text)
+returns jsonb language sql set search_path = ''
+return private.delete_account(proof);
+
+create function public.put_user_key(
+  new_version integer, new_mode text, new_wrapped public.sealed, new_derivation text, replaces public.sealed, proof text
+) returns jsonb language sql set search_path = ''
+return private.put_user_key(new_version, new_mode, new_wrapped, new_derivation, replaces, proof);
+
+create function public.change_preferences(new_preferences public.sealed, replaces public.sealed, proof text)
+returns jsonb language sql set search_path = ''
+return private.change_preferences(new_preferences, replaces, proof);
+
+create function public.my_account()
+returns jsonb language sql stable set search_path = ''
+return private.my_account();
+
+create function public.set_role(person uuid, new_role text, proof text)
+returns jsonb language sql set search_path = ''
+return private.set_role(person, new_role, proof);
+
+create function public.suspend(person uuid, suspended boolean, proof text)
+returns jsonb language sql set search_path = ''
+return private.suspend(person, suspended, proof);
+
+create function public.set_caps(
+  person uuid, new_daily_cap_micro bigint, new_monthly_cap_micro bigint, new_max_open integer, new_max_per_minute integer,
+  proof text
+) returns jsonb language sql set search_path = ''
+return private.set_caps(person, new_daily_cap_micro, new_monthly_cap_micro, new_max_open, new_max_per_minute, proof);
+
+create function public.set_deployment_cap(new_monthly_cap_micro bigint, proof text)
+returns jsonb language sql set search_path = ''
+return private.set_deployment_cap(new_monthly_cap_micro, proof);
+
+create function public.usage_by_person(proof text) returns table (
+  person uuid, email text, role text, suspended boolean, last_active_at timestamptz,
+  turns_today bigint, tokens_in_today bigint, tokens_out_today bigint, cost_today_micro bigint,
+  turns_this_month bigint, tokens_in_this_month bigint, tokens_out_this_month bigint, cost_this_month_micro bigint,
+  daily_cap_micro bigint, monthly_cap_micro bigint
+) language sql stable set search_path = ''
+begin atomic
+  select * from private.usage_by_person(usage_by_person.proof);
+end;
+
+create function public.start_session(
+  new_cookie_hash text, new_refresh_token public.sealed, new_device public.sealed, idle integer, lifetime integer, proof text
+) returns jsonb language sql set search_path = ''
+return private.start_session(new_cookie_hash, new_refresh_token, new_device, idle, lifetime, proof);
+
+create function public.open_session(cookie text, made_at bigint, proof text)
+returns jsonb language sql set search_path = ''
+return private.open_session(cookie, made_at, proof);
+
+create function public.lease_refresh(cookie text, seen_generation integer, lease_seconds integer, made_at bigint, proof text)
+returns jsonb language sql set search_path = ''
+return private.lease_refresh(cookie, seen_generation, lease_seconds, made_at, proof);
+
+create function public.store_refresh(
+  cookie text, seen_generation integer, new_refresh_token public.sealed, made_at bigint, proof text
+) returns jsonb language sql set search_path = ''
+return private.store_refresh(cookie, seen_generation, new_refresh_token, made_at, proof);
+
+create function public.end_session(cookie text, made_at bigint, proof text)
+returns jsonb language sql set search_path = ''
+return private.end_session(cookie, made_at, proof);
+
+create function public.my_sessions() returns table (
+  session uuid, device public.sealed, created_at timestamptz, seen_at timestamptz, expires_at timestamptz, is_this_one boolean
+) language sql stable set search_path = ''
+begin atomic
+  select * from private.my_sessions();
+end;
+
+create function public.revoke_sessions(one_session uuid, proof text)
+returns jsonb language sql set search_path = ''
+return private.revoke_sessions(one_session, proof);
+
+create function public.throttle(
+  counted text, at_most integer, window_seconds integer, nonce uuid, made_at bigint, proof text
+) returns jsonb language sql set search_path = ''
+return private.throttle(counted, at_most, window_seconds, nonce, made_at, proof);
+
+grant execute on function
+  public.delete_account, private.delete_account,
+  public.put_user_key, private.put_user_key,
+  public.change_preferences, private.change_preferences,
+  public.my_account, private.my_account,
+  public.set_role, private.set_role,
+  public.suspend, private.suspend,
+  public.set_caps, private.set_caps,
+  public.set_deployment_cap, private.set_deployment_cap,
+  public.usage_by_person, private.usage_by_person,
+  public.start_session, private.start_session,
+  public.my_sessions, private.my_sessions,
+  public.revoke_sessions, private.revoke_sessions
+to authenticated;
+
+grant execute on function
+  public.open_session, private.open_session,
+  public.lease_refresh, private.lease_refresh,
+  public.store_refresh, private.store_refresh,
+  public.end_session, private.end_session,
+  public.throttle, private.throttle
+to anon;

@@ -1,0 +1,434 @@
+-- Spaces, conversations and messages. All text is sealed by the app before it comes here; the database sees ids, order,
+-- sizes and times.
+--
+-- Reading: row level security. Writing: functions only. There is no policy for insert, update or delete anywhere
+-- in this schema, so a direct write changes nothing even where the API's role was granted it.
+
+-- tables ------------------------------------------------------------------------------------------------
+
+create table public.spaces (                -- named folders of conversations
+  id uuid primary key,
+  user_id uuid not null references public.profiles (user_id) on delete cascade,
+  key_version integer not null default 1 check (key_version > 0),
+  body public.sealed not null,              -- its name, instructions and memory policy
+  state text not null default 'active' check (state in ('active', 'archived')),
+  created_at timestamptz not null default now(),
+  unique (id, user_id)
+);
+
+create table public.conversations (
+  id uuid primary key,
+  user_id uuid not null references public.profiles (user_id) on delete cascade,
+  title public.sealed,
+  titled_by text not null default 'words' check (titled_by in ('words', 'model', 'person')),   -- words: the prompt's first
+  wrapped_key public.sealed not null,
+  key_version integer not null default 1 check (key_version > 0),
+  user_key_version integer not null default 1 check (user_key_version > 0),
+  head public.sealed_head not null,         -- authenticates (rev, count, last_seq, all messages); made by the app
+  rev bigint not null default 0 check (rev >= 0),
+  last_seq integer not null default 0 check (last_seq >= 0),
+  read_seq integer not null default 0 check (read_seq >= 0),       -- up to which message it was read, on any device
+  message_count integer not null default 0 check (message_count >= 0),
+  policy text not null default 'window' check (policy in ('full', 'window', 'summary', 'retrieval')),
+  policy_size integer check (policy_size between 1 and 1000),
+  reset_seq integer not null default 0 check (reset_seq >= 0),     -- the user started the context anew after it
+  start_seq integer not null default 0,     -- the model's view begins after it
+  summary public.sealed,                    -- of its oldest messages; read with the row before each turn
+  -- its own choices; null: its space's, else the user's. The model's name is readable, as it is in the books of turns;
+  -- one that is no longer offered is passed over by the app
+  model text check (model ~ '^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}$'),
+  instructions public.sealed,
+  space_id uuid,
+  state text not null default 'active' check (state in ('active', 'archived')),
+  pinned_at timestamptz,
+  expires_at timestamptz,
+  destroy_at timestamptz,                   -- discarded, with Undo until then; `state` and `expires_at` stay for that
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  unique (id, user_id),
+  check (start_seq between reset_seq and last_seq),
+  foreign key (space_id, user_id) references public.spaces (id, user_id) on delete set null (space_id)
+);
+
+create table public.messages (
+  id uuid primary key,
+  conversation_id uuid not null,
+  user_id uuid not null,
+  turn_id uuid,                             -- no key: a message outlives its turn
+  seq integer not null check (seq > 0),
+  parent_id uuid,                           -- a tree: a second reply to one prompt is a sibling
+  role text not null check (role in ('system', 'user', 'assistant')),
+  outcome text not null default 'complete' check (outcome in ('complete', 'stopped', 'failed', 'interrupted')),
+  key_version integer not null default 1 check (key_version > 0),
+  body public.sealed not null,
+  created_at timestamptz not null default now(),
+  unique (conversation_id, seq),
+  unique (conversation_id, id),
+  -- the pair, so a message can never be in another user's conversation
+  foreign key (conversation_id, user_id) references public.conversations (id, user_id) on delete cascade,
+  foreign key (conversation_id, parent_id) references public.messages (conversation_id, id) on delete cascade
+);
+
+-- every foreign key has its index, or deleting a conversation reads whole tables
+create index on public.spaces (user_id);
+create index on public.conversations (user_id, state, pinned_at desc nulls last, updated_at desc);   -- the list's order
+create index on public.conversations (space_id, user_id);
+create index on public.conversations (expires_at) where expires_at is not null;
+create index on public.conversations (destroy_at) where destroy_at is not null;
+create index on public.messages (conversation_id, user_id);
+create index on public.messages (conversation_id, parent_id);
+
+-- row level security ------------------------------------------------------------------------------------
+
+alter table public.spaces enable row level security;
+alter table public.conversations enable row level security;
+alter table public.messages enable row level security;
+
+create policy "owners read their spaces" on public.spaces
+  for select to authenticated using (user_id = (select private.me()));
+create policy "owners read their conversations" on public.conversations
+  for select to authenticated using (user_id = (select private.me()));
+create policy "owners read their messages" on public.messages
+  for select to authenticated using (user_id = (select private.me()));
+
+grant select on public.spaces, public.conversations, public.messages to authenticated;
+
+create trigger spaces_are_never_truncated before truncate on public.spaces
+  for each statement execute function private.no_truncate();
+create trigger conversations_are_never_truncated before truncate on public.conversations
+  for each statement execute function private.no_truncate();
+create trigger messages_are_never_truncated before truncate on public.messages
+  for each statement execute function private.no_truncate();
+
+-- functions: spaces -------------------------------------------------------------------------------------
+
+-- Store a new space, or replace one if it is as the app has seen it.
+create function private.keep_space(
+  space uuid, new_body public.sealed, body_key_version integer, archived boolean, replaces public.sealed, proof text
+) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+  now_kept public.spaces;
+begin
+  perform private.require_proof(proof, 'keep_space', person::text, space::text, private.sha(new_body),
+    body_key_version::text, archived::text, private.sha(replaces));
+  select * into now_kept from public.spaces where id = space and user_id = person for update;
+  if not found then
+    if replaces is not null or exists (select from public.spaces where id = space) then
+      return private.answer(false);
+    end if;
+    if (select count(*) from public.spaces where user_id = person) >= 500 then
+      return '{"ok": false, "reason": "too_many"}';
+    end if;
+    insert into public.spaces (id, user_id, key_version, body, state)
+    values (space, person, body_key_version, new_body, case when archived then 'archived' else 'active' end);
+  elsif now_kept.body is distinct from replaces and now_kept.body <> new_body then
+    return '{"ok": false, "reason": "stale"}';
+  else
+    update public.spaces set body = new_body, key_version = body_key_version,
+      state = case when archived then 'archived' else 'active' end
+    where id = space;
+  end if;
+  return '{"ok": true}';
+end $$;
+
+-- Delete a space and its facts. Its conversations stay, in no space.
+create function private.forget_space(space uuid, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'forget_space', person::text, space::text);
+  delete from public.spaces where id = space and user_id = person;
+  return private.answer(found);
+end $$;
+
+-- functions: conversations ------------------------------------------------------------------------------
+
+create function private.create_conversation(
+  conversation uuid, new_title public.sealed, new_wrapped_key public.sealed, new_user_key_version integer,
+  new_head public.sealed_head, new_policy text, new_policy_size integer, new_expiry timestamptz, proof text
+) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'create_conversation', person::text, conversation::text,
+    private.sha(new_title), private.sha(new_wrapped_key), new_user_key_version::text, private.sha(new_head),
+    new_policy, new_policy_size::text, floor(extract(epoch from new_expiry))::bigint::text);
+  if (select count(*) from public.conversations where user_id = person) >= 20000 then
+    return '{"ok": false, "reason": "too_many"}';
+  end if;
+  insert into public.conversations
+    (id, user_id, title, wrapped_key, user_key_version, head, policy, policy_size, expires_at)
+  values (conversation, person, new_title, new_wrapped_key, new_user_key_version, new_head,
+    new_policy, new_policy_size, new_expiry)
+  on conflict (id) do nothing;
+  if not found and not exists (select from public.conversations where id = conversation and user_id = person) then
+    return '{"ok": false, "reason": "taken"}';
+  end if;
+  return '{"ok": true}';   -- also when this call came before: its id is the person's own already
+end $$;
+
+create function private.rename_conversation(conversation uuid, new_title public.sealed, proof text)
+returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'rename_conversation', person::text, conversation::text, private.sha(new_title));
+  update public.conversations set title = new_title, titled_by = 'person' where id = conversation and user_id = person;
+  return private.answer(found);
+end $$;
+
+-- Replace the prompt's first words by a title that the model made; `titled` says whether they were still there. A
+-- concurrent rename wins: this waits for it and then finds a title that is the user's.
+create function private.title_conversation(conversation uuid, new_title public.sealed, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'title_conversation', person::text, conversation::text, private.sha(new_title));
+  update public.conversations set title = new_title, titled_by = 'model'
+  where id = conversation and user_id = person and titled_by = 'words';
+  if found then
+    return '{"ok": true, "titled": true}';
+  end if;
+  return private.answer(exists (select from public.conversations where id = conversation and user_id = person))
+    || '{"titled": false}';
+end $$;
+
+-- Pin and archive; null leaves a mark as it is.
+create function private.mark_conversation(conversation uuid, pinned boolean, archived boolean, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'mark_conversation', person::text, conversation::text, pinned::text, archived::text);
+  update public.conversations set
+    pinned_at = case when pinned is null then pinned_at when pinned then coalesce(pinned_at, now()) end,
+    state = case when archived is null then state when archived then 'archived' else 'active' end
+  where id = conversation and user_id = person;
+  return private.answer(found);
+end $$;
+
+-- The model's view begins at the last reset again: how it was cut under another policy means nothing under this one.
+--   new_reset_seq   null: unchanged; 0 takes the reset back
+create function private.set_memory_policy(
+  conversation uuid, new_policy text, new_policy_size integer, new_reset_seq integer, proof text
+) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'set_memory_policy', person::text, conversation::text,
+    new_policy, new_policy_size::text, new_reset_seq::text);
+  update public.conversations
+  set policy = new_policy, policy_size = new_policy_size,
+    reset_seq = coalesce(new_reset_seq, reset_seq), start_seq = coalesce(new_reset_seq, reset_seq)
+  where id = conversation and user_id = person;
+  return private.answer(found);
+end $$;
+
+create function private.set_conversation_model(conversation uuid, new_model text, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'set_conversation_model', person::text, conversation::text,
+    private.sha(new_model));
+  update public.conversations set model = new_model where id = conversation and user_id = person;
+  return private.answer(found);
+end $$;
+
+create function private.set_conversation_instructions(conversation uuid, new_instructions public.sealed, proof text)
+returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'set_conversation_instructions', person::text, conversation::text,
+    private.sha(new_instructions));
+  update public.conversations set instructions = new_instructions where id = conversation and user_id = person;
+  return private.answer(found);
+end $$;
+
+-- Move a conversation into a space, or (null) out of any.
+create function private.move_conversation(conversation uuid, new_space uuid, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'move_conversation', person::text, conversation::text, new_space::text);
+  if new_space is not null and not exists (select from public.spaces where id = new_space and user_id = person) then
+    return private.answer(false);
+  end if;
+  update public.conversations set space_id = new_space where id = conversation and user_id = person;
+  return private.answer(found);
+end $$;
+
+-- Mark messages up to *seq* as read: never backward, and never beyond the last message.
+create function private.read_conversation(conversation uuid, seq integer, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'read_conversation', person::text, conversation::text, seq::text);
+  if (seq > 0) is not true then
+    raise exception 'seq out of range' using errcode = 'PT400';
+  end if;
+  update public.conversations set read_seq = greatest(read_seq, least(seq, last_seq))
+  where id = conversation and user_id = person;
+  return private.answer(found);
+end $$;
+
+-- A prompt counts as read by its author, with all before it.
+create function private.note_own_prompt() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  if exists (
+    select from public.messages where conversation_id = new.id and seq = new.last_seq and role = 'user'
+  ) then
+    new.read_seq := new.last_seq;
+  end if;
+  return new;
+end $$;
+
+create trigger note_own_prompt before update of last_seq on public.conversations
+  for each row when (new.last_seq > old.last_seq) execute function private.note_own_prompt();
+
+-- Hide a conversation from every reader at once; the next `tidy` after *for_seconds* destroys it, row and key, also
+-- when the app that promised Undo is gone. Calling it again prolongs nothing.
+create function private.discard_conversation(conversation uuid, for_seconds integer, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'discard_conversation', person::text, conversation::text, for_seconds::text);
+  if (for_seconds between 1 and 3600) is not true then
+    raise exception 'seconds out of range' using errcode = 'PT400';
+  end if;
+  update public.conversations
+  set destroy_at = coalesce(destroy_at, clock_timestamp() + make_interval(secs => for_seconds))
+  where id = conversation and user_id = person;
+  return private.answer(found);
+end $$;
+
+-- Undo discarding, while the row is there.
+create function private.restore_conversation(conversation uuid, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'restore_conversation', person::text, conversation::text);
+  update public.conversations set destroy_at = null
+  where id = conversation and user_id = person and destroy_at is not null;
+  return private.answer(found);
+end $$;
+
+-- Its turns stay, without it, until they are settled.
+create function private.delete_conversation(conversation uuid, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'delete_conversation', person::text, conversation::text);
+  delete from public.conversations where id = conversation and user_id = person;
+  return private.answer(found);
+end $$;
+
+-- what the API exposes ----------------------------------------------------------------------------------
+
+create function public.keep_space(
+  space uuid, new_body public.sealed, body_key_version integer, archived boolean, replaces public.sealed, proof text
+) returns jsonb language sql set search_path = ''
+return private.keep_space(space, new_body, body_key_version, archived, replaces, proof);
+
+create function public.forget_space(space uuid, proof text)
+returns jsonb language sql set search_path = ''
+return private.forget_space(space, proof);
+
+create function public.create_conversation(
+  conversation uuid, new_title public.sealed, new_wrapped_key public.sealed, new_user_key_version integer,
+  new_head public.sealed_head, new_policy text, new_policy_size integer, new_expiry timestamptz, proof text
+) returns jsonb language sql set search_path = ''
+return private.create_conversation(conversation, new_title, new_wrapped_key, new_user_key_version,
+  new_head, new_policy, new_policy_size, new_expiry, proof);
+
+create function public.rename_conversation(conversation uuid, new_title public.sealed, proof text)
+returns jsonb language sql set search_path = ''
+return private.rename_conversation(conversation, new_title, proof);
+
+create function public.title_conversation(conversation uuid, new_title public.sealed, proof text)
+returns jsonb language sql set search_path = ''
+return private.title_conversation(conversation, new_title, proof);
+
+create function public.mark_conversation(conversation uuid, pinned boolean, archived boolean, proof text)
+returns jsonb language sql set search_path = ''
+return private.mark_conversation(conversation, pinned, archived, proof);
+
+create function public.set_memory_policy(
+  conversation uuid, new_policy text, new_policy_size integer, new_reset_seq integer, proof text
+) returns jsonb language sql set search_path = ''
+return private.set_memory_policy(conversation, new_policy, new_policy_size, new_reset_seq, proof);
+
+create function public.set_conversation_model(conversation uuid, new_model text, proof text)
+returns jsonb language sql set search_path = ''
+return private.set_conversation_model(conversation, new_model, proof);
+
+create function public.set_conversation_instructions(conversation uuid, new_instructions public.sealed, proof text)
+returns jsonb language sql set search_path = ''
+return private.set_conversation_instructions(conversation, new_instructions, proof);
+
+create function public.move_conversation(conversation uuid, new_space uuid, proof text)
+returns jsonb language sql set search_path = ''
+return private.move_conversation(conversation, new_space, proof);
+
+create function public.read_conversation(conversation uuid, seq integer, proof text)
+returns jsonb language sql set search_path = ''
+return private.read_conversation(conversation, seq, proof);
+
+create function public.discard_conversation(conversation uuid, for_seconds integer, proof text)
+returns jsonb language sql set search_path = ''
+return private.discard_conversation(conversation, for_seconds, proof);
+
+create function public.restore_conversation(conversation uuid, proof text)
+returns jsonb language sql set search_path = ''
+return private.restore_conversation(conversation, proof);
+
+create function public.delete_conversation(conversation uuid, proof text)
+returns jsonb language sql set search_path = ''
+return private.delete_conversation(conversation, proof);
+
+grant execute on function
+  public.keep_space, private.keep_space,
+  public.forget_space, private.forget_space,
+  public.create_conversation, private.create_conversation,
+  public.rename_conversation, private.rename_conversation,
+  public.title_conversation, private.title_conversation,
+  public.mark_conversation, private.mark_conversation,
+  public.set_memory_policy, private.set_memory_policy,
+  public.set_conversation_model, private.set_conversation_model,
+  public.set_conversation_instructions, private.set_conversation_instructions,
+  public.move_conversation, private.move_conversation,
+  public.read_conversation, private.read_conversation,
+  public.discard_conversation, private.discard_conversation,
+  public.restore_conversation, private.restore_conversation,
+  public.delete_conversation, private.delete_conversation
+to authenticated;

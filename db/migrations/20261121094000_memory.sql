@@ -1,0 +1,146 @@
+-- Memory: facts, and the running summary of a conversation. Both are replaced only by who has seen what they replace.
+
+-- tables ------------------------------------------------------------------------------------------------
+
+create table public.memories (              -- facts that a user agreed to keep
+  id uuid primary key,
+  user_id uuid not null references public.profiles (user_id) on delete cascade,
+  conversation_id uuid,                     -- the scope: a conversation, a space, or (both null) all conversations
+  space_id uuid,
+  key_version integer not null default 1 check (key_version > 0),
+  body public.sealed not null,
+  created_at timestamptz not null default now(),
+  changed_at timestamptz not null default now(),
+  foreign key (conversation_id, user_id) references public.conversations (id, user_id) on delete cascade,
+  foreign key (space_id, user_id) references public.spaces (id, user_id) on delete cascade,
+  check (num_nonnulls(conversation_id, space_id) <= 1)
+);
+
+create index on public.memories (user_id);
+create index on public.memories (conversation_id, user_id);
+create index on public.memories (space_id, user_id);
+
+-- row level security ------------------------------------------------------------------------------------
+
+alter table public.memories enable row level security;
+
+create policy "owners read their memories" on public.memories
+  for select to authenticated using (user_id = (select private.me()));
+
+grant select on public.memories to authenticated;
+
+create trigger memories_are_never_truncated before truncate on public.memories
+  for each statement execute function private.no_truncate();
+
+-- functions ---------------------------------------------------------------------------------------------
+
+-- Store a new fact, or replace one if it is as the app has seen it. Calling it again changes nothing.
+create function private.keep_memory(
+  memory uuid, conversation uuid, space uuid, new_body public.sealed, body_key_version integer,
+  replaces public.sealed, proof text
+) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'keep_memory', person::text, memory::text, conversation::text, space::text,
+    private.sha(new_body), body_key_version::text, private.sha(replaces));
+  if conversation is not null
+      and not exists (select from public.conversations where id = conversation and user_id = person)
+    or space is not null and not exists (select from public.spaces where id = space and user_id = person)
+  then
+    return private.answer(false);           -- deleted while this was being noted
+  end if;
+  if replaces is null then
+    if (select count(*) from public.memories where user_id = person) >= 5000 then
+      return '{"ok": false, "reason": "too_many"}';
+    end if;
+    insert into public.memories (id, user_id, conversation_id, space_id, key_version, body)
+    values (memory, person, conversation, space, body_key_version, new_body)
+    on conflict do nothing;
+  else
+    update public.memories set body = new_body, key_version = body_key_version, changed_at = now()
+    where id = memory and user_id = person and body = replaces
+      and conversation_id is not distinct from conversation and space_id is not distinct from space;
+  end if;
+  if not found and not exists (select from public.memories where id = memory and user_id = person and body = new_body) then
+    return '{"ok": false, "reason": "stale"}';
+  end if;
+  return '{"ok": true}';
+end $$;
+
+create function private.forget_memory(memory uuid, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'forget_memory', person::text, memory::text);
+  delete from public.memories where id = memory and user_id = person;
+  return private.answer(found);
+end $$;
+
+-- Delete all facts, of every scope.
+create function private.forget_memories(proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+begin
+  perform private.require_proof(proof, 'forget_memories', person::text);
+  delete from public.memories where user_id = person;
+  return '{"ok": true}';
+end $$;
+
+-- Replace the summary if it is the one that the app has seen; null: none. It is no change of the thread.
+create function private.summarise_conversation(
+  conversation uuid, new_summary public.sealed, replaces public.sealed, proof text
+) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_me();
+  now_kept public.sealed;
+begin
+  perform private.require_proof(proof, 'summarise_conversation', person::text, conversation::text,
+    private.sha(new_summary), private.sha(replaces));
+  select summary into now_kept from public.conversations
+  where id = conversation and user_id = person for no key update;
+  if not found then
+    return private.answer(false);
+  end if;
+  if now_kept is distinct from replaces and now_kept is distinct from new_summary then
+    return '{"ok": false, "reason": "stale"}';
+  end if;
+  update public.conversations set summary = new_summary where id = conversation;
+  return '{"ok": true}';
+end $$;
+
+-- what the API exposes ----------------------------------------------------------------------------------
+
+create function public.keep_memory(
+  memory uuid, conversation uuid, space uuid, new_body public.sealed, body_key_version integer,
+  replaces public.sealed, proof text
+) returns jsonb language sql set search_path = ''
+return private.keep_memory(memory, conversation, space, new_body, body_key_version, replaces, proof);
+
+create function public.forget_memory(memory uuid, proof text)
+returns jsonb language sql set search_path = ''
+return private.forget_memory(memory, proof);
+
+create function public.forget_memories(proof text)
+returns jsonb language sql set search_path = ''
+return private.forget_memories(proof);
+
+create function public.summarise_conversation(
+  conversation uuid, new_summary public.sealed, replaces public.sealed, proof text
+) returns jsonb language sql set search_path = ''
+return private.summarise_conversation(conversation, new_summary, replaces, proof);
+
+grant execute on function
+  public.keep_memory, private.keep_memory,
+  public.forget_memory, private.forget_memory,
+  public.forget_memories, private.forget_memories,
+  public.summarise_conversation, private.summarise_conversation
+to authenticated;
