@@ -12,22 +12,11 @@ import streamlit as st
 
 from pages._parts import browser
 from services import bootstrap
-from services.errors import (
-    AddressTaken,
-    StoreUnavailable,
-    Suspended,
-    TooManyAttempts,
-    WrongCredentials,
-)
-from services.store.accounts import (
-    PASSWORD_CHARACTERS,
-    BadAddress,
-    ConfirmationSent,
-    WeakPassword,
-)
+from services.errors import TooManyAttempts
+from services.store.accounts import PASSWORD_CHARACTERS, REASONS, WeakPassword
 
 _SIGN_IN, _CREATE = "Sign in", "Create account"
-_ABOUT_NEW_ACCOUNTS = ("weak", "address", "confirm")
+_ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm")
 _LONGEST_WAIT = 86_400  # seconds
 
 
@@ -100,7 +89,7 @@ def _here() -> str:
     query = {
         name: value
         for name, value in st.query_params.to_dict().items()
-        if name not in ("reason", "wait")
+        if name not in ("reason", "wait", "why")
     }
     path = urlsplit(st.context.url or "").path or "/"
     return f"{path}?{urlencode(query)}" if query else path
@@ -109,26 +98,14 @@ def _here() -> str:
 def _sentence(reason: str) -> str | None:
     """What *reason* means, in the words of the error it stands for."""
     match reason:
-        case "wrong":
-            return WrongCredentials.public
-        case "taken":
-            return AddressTaken.public
-        case "weak":
-            return WeakPassword().public
-        case "address":
-            return BadAddress().public
-        case "confirm":
-            return ConfirmationSent().public
         case "slow":
             wait = st.query_params.get("wait", "")
             seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 9 else 60
             return TooManyAttempts(min(seconds, _LONGEST_WAIT)).public
-        case "unavailable":
-            return StoreUnavailable.public
-        case "suspended":
-            return Suspended.public
+        case "weak":
+            return WeakPassword(st.query_params.get("why", "").split(",")).public
         case _:
-            return None
+            return REASONS[reason].public if reason in REASONS else None
 
 
 class _Ended(Enum):

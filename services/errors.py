@@ -64,7 +64,7 @@ class WrongCredentials(Refused):
 
 
 class Suspended(Refused):
-    """The password is right, and the account may not be used."""
+    """The account may not be used."""
 
     public = "This account is suspended. Please ask an admin."
 
@@ -78,19 +78,18 @@ class AddressTaken(Refused):
 class BadInput(Refused):
     """What was entered cannot be taken; *public* says what to change."""
 
-    def __init__(self, public: str) -> None:
+    def __init__(self, public: str = "") -> None:
         super().__init__(public)
-        self.public = public
+        self.public = public or self.public
 
 
 class InstructionsTooLong(BadInput):
     """What a person told the model to be leaves too little room for what is said."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The instructions are too long for this model: shorten them, or choose a model with a "
-            "larger context."
-        )
+    public = (
+        "The instructions are too long for this model: shorten them, or choose a model with a "
+        "larger context."
+    )
 
 
 class TooManyAttempts(Refused):

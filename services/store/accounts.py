@@ -1,7 +1,9 @@
 """Accounts: sign up, sign in, exchange a refresh token, and what a person may spend."""
 
+import logging
+import re
 import time
-from collections.abc import Generator
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -15,9 +17,13 @@ from supabase_auth.types import Session as AuthSession
 from services.domain import Account, AccountRole, UserId
 from services.errors import (
     AddressTaken,
+    AppError,
     BadInput,
+    Refused,
     SignedOut,
     StoreUnavailable,
+    Suspended,
+    TooManyAttempts,
     WrongCredentials,
 )
 from services.store.gateway import store_errors
@@ -26,6 +32,7 @@ PASSWORD_CHARACTERS = (
     12  # the least; NIST SP 800-63B-4 asks for length, not for kinds of characters
 )
 _LONGEST_PASSWORD = 72  # bytes: bcrypt reads no further
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,31 +49,95 @@ class Tokens:
 class BadAddress(BadInput):
     """What was entered is not an e-mail address."""
 
-    def __init__(self) -> None:
-        super().__init__("That does not look like an e-mail address.")
+    public = "That does not look like an e-mail address."
+
+
+class AddressNotAllowed(BadInput):
+    """Supabase sends no e-mail to the address: without an SMTP server of its own, only to its team."""
+
+    public = "This Daybook cannot send e-mail to that address. Please ask an admin."
 
 
 class WeakPassword(BadInput):
     """The password is too short, too long or too easy to guess."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            f"Choose a password of {PASSWORD_CHARACTERS} to {_LONGEST_PASSWORD} characters "
-            "that is not easy to guess."
-        )
+    def __init__(self, reasons: Collection[str] = ()) -> None:
+        """*reasons* are those of Supabase Auth."""
+        self.reasons = [reason for reason in reasons if reason in _WEAKNESSES]
+        super().__init__(" ".join(_WEAKNESSES[reason] for reason in self.reasons or [""]))
+
+
+_WEAKNESSES = {
+    "": f"Choose a password of {PASSWORD_CHARACTERS} to {_LONGEST_PASSWORD} characters "
+    "that is not easy to guess.",
+    "length": "Choose a longer password.",
+    "characters": "Use small and capital letters, digits and symbols in the password.",
+    "pwned": "This password is known from a data leak. Choose another one.",
+}
 
 
 class ConfirmationSent(BadInput):
     """The deployment wants the address confirmed; the same is said of an address that is taken."""
 
-    def __init__(self) -> None:
-        super().__init__("We have sent you an e-mail. Confirm your address, then sign in.")
+    public = "We have sent you an e-mail. Confirm your address, then sign in."
+
+
+class NotConfirmed(Refused):
+    """The password is right, and the address is not confirmed."""
+
+    public = "Confirm your address first: follow the link in the e-mail that we sent you."
+
+
+class SignUpsClosed(Refused):
+    """The deployment takes no new accounts."""
+
+    public = "Sign-ups are closed. Please ask an admin."
+
+
+REASONS: dict[str, type[AppError]] = {  # what went wrong, as the sign-in page's address says it
+    "wrong": WrongCredentials,
+    "suspended": Suspended,
+    "unconfirmed": NotConfirmed,
+    "taken": AddressTaken,
+    "weak": WeakPassword,
+    "address": BadAddress,
+    "not-allowed": AddressNotAllowed,
+    "closed": SignUpsClosed,
+    "confirm": ConfirmationSent,
+    "slow": TooManyAttempts,
+    "unavailable": StoreUnavailable,
+}
+# by the code of Supabase Auth; with any other it is unavailable
+_SIGN_IN_ERRORS: dict[str, type[AppError]] = {
+    "invalid_credentials": WrongCredentials,
+    "user_banned": Suspended,
+    "email_not_confirmed": NotConfirmed,
+    "user_already_exists": AddressTaken,
+    "email_address_invalid": BadAddress,
+    "validation_failed": BadAddress,  # a password that it would say this of is refused before
+    "email_address_not_authorized": AddressNotAllowed,
+    "signup_disabled": SignUpsClosed,
+    "email_provider_disabled": SignUpsClosed,
+}
+_RENEWAL_ERRORS: dict[str, type[AppError]] = dict.fromkeys(
+    (
+        "refresh_token_not_found",
+        "refresh_token_already_used",
+        "session_not_found",
+        "session_expired",
+        "user_banned",
+    ),
+    SignedOut,
+)
+_CODE = re.compile(r"[a-z_]{1,60}")
+_WAIT = re.compile(r"after (\d{1,4}) seconds")
+_EMAIL_WAIT, _REQUEST_WAIT = 3600, 60  # seconds, where Supabase Auth does not say
 
 
 def sign_up(client: Client, email: str, password: str) -> Tokens:
-    """Make an account and sign in. Raise BadInput, AddressTaken, StoreUnavailable."""
+    """Make an account and sign in. Raise Refused, StoreUnavailable."""
     _check(email, password)
-    with _auth_errors(AddressTaken):
+    with _auth_errors(_SIGN_IN_ERRORS):
         session = client.auth.sign_up({"email": email, "password": password}).session
     if session is None:
         raise ConfirmationSent
@@ -74,10 +145,10 @@ def sign_up(client: Client, email: str, password: str) -> Tokens:
 
 
 def sign_in(client: Client, email: str, password: str) -> Tokens:
-    """Sign in. Raise WrongCredentials, StoreUnavailable."""
+    """Sign in. Raise Refused, StoreUnavailable."""
     if not email or not password:
         raise WrongCredentials
-    with _auth_errors(WrongCredentials):
+    with _auth_errors(_SIGN_IN_ERRORS):
         session = client.auth.sign_in_with_password({"email": email, "password": password}).session
     if session is None:
         raise WrongCredentials
@@ -85,8 +156,11 @@ def sign_in(client: Client, email: str, password: str) -> Tokens:
 
 
 def exchange(client: Client, refresh: str) -> Tokens:
-    """New tokens for a refresh token, which is used up. Raise SignedOut, StoreUnavailable."""
-    with _auth_errors(SignedOut):
+    """New tokens for a refresh token, which is used up.
+
+    Raise SignedOut, TooManyAttempts, StoreUnavailable.
+    """
+    with _auth_errors(_RENEWAL_ERRORS):
         session = client.auth.refresh_session(refresh).session
     if session is None:
         raise SignedOut
@@ -130,18 +204,30 @@ def _check(email: str, password: str) -> None:
 
 
 @contextmanager
-def _auth_errors(refusal: type[WrongCredentials | AddressTaken | SignedOut]) -> Generator[None]:
-    """What the sign-in server refuses is *refusal*; everything else is its fault, not the person's."""
+def _auth_errors(refusals: Mapping[str, type[AppError]]) -> Generator[None]:
+    """Raise what *refusals* has for a code of Supabase Auth, TooManyAttempts or StoreUnavailable."""
     try:
         yield
-    except AuthWeakPasswordError:
-        raise WeakPassword from None
+    except AuthWeakPasswordError as error:
+        raise WeakPassword(error.reasons) from None
     except AuthApiError as error:
-        if 400 <= error.status < 500 and error.status != 429:
-            raise refusal from None
-        raise StoreUnavailable(error.status) from None
+        raise _auth_error(error, refusals) from None
     except (AuthError, httpx.HTTPError, ValidationError) as error:
         raise StoreUnavailable(type(error).__name__) from None
+
+
+def _auth_error(error: AuthApiError, refusals: Mapping[str, type[AppError]]) -> AppError:
+    code = error.code or ""
+    if error.status in (409, 429):  # 409: too many renewals of one session at once
+        said = _WAIT.search(error.message)
+        wait = _EMAIL_WAIT if code == "over_email_send_rate_limit" else _REQUEST_WAIT
+        return TooManyAttempts(int(said[1]) if said else wait)
+    if code in refusals:
+        return refusals[code]()
+    _logger.warning(
+        "Supabase Auth answered %d %s", error.status, code if _CODE.fullmatch(code) else ""
+    )
+    return StoreUnavailable(error.status)
 
 
 def _tokens(session: AuthSession) -> Tokens:

@@ -22,14 +22,11 @@ from starlette.routing import Route
 from services.crypto import RootKeys
 from services.domain import ConversationId
 from services.errors import (
-    AddressTaken,
     AppError,
     StoreUnavailable,
-    Suspended,
     TooManyAttempts,
-    WrongCredentials,
 )
-from services.store.accounts import BadAddress, ConfirmationSent, WeakPassword
+from services.store.accounts import REASONS, WeakPassword
 from services.store.conversations import Conversations
 from services.store.gateway import ServerCalls
 from services.store.sessions import Cookie
@@ -37,15 +34,7 @@ from services.web.visitors import Visitors
 
 _ALIKE_SECONDS = 0.4  # every answer takes so long: a known address must not answer faster
 _QUARTER, _HOUR = 900, 3600  # seconds
-_REASONS: dict[type[AppError], str] = {  # what is not here has no better word than "unavailable"
-    WrongCredentials: "wrong",
-    Suspended: "suspended",
-    AddressTaken: "taken",
-    WeakPassword: "weak",
-    BadAddress: "address",
-    ConfirmationSent: "confirm",
-    TooManyAttempts: "slow",
-}
+_REASONS = {error: reason for reason, error in REASONS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +223,12 @@ def _same_site(goal: str) -> str:
 
 def _with_reason(goal: str, error: AppError) -> str:
     parts = urlsplit(goal)
-    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in ("reason", "wait")]
+    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in ("reason", "wait", "why")]
     query.append(("reason", _REASONS.get(type(error), "unavailable")))
     if isinstance(error, TooManyAttempts):
         query.append(("wait", str(error.retry_after)))
+    if isinstance(error, WeakPassword) and error.reasons:
+        query.append(("why", ",".join(error.reasons)))
     return parts._replace(query=urlencode(query)).geturl()
 
 

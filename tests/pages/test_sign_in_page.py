@@ -3,6 +3,7 @@
 import runpy
 from collections.abc import Callable
 from typing import NoReturn
+from urllib.parse import parse_qsl
 
 import pytest
 from streamlit.runtime.pages_manager import PagesManager
@@ -37,7 +38,7 @@ def test_a_stranger_sees_two_forms_that_post_to_our_doors(open_app: OpenApp):
 
 
 def test_signing_in_leads_back_to_where_the_address_led(open_app: OpenApp):
-    app = open_app(None, c="some-id", reason="wrong", wait="60")
+    app = open_app(None, c="some-id", reason="weak", wait="60", why="length")
 
     assert 'name="next" value="/?c=some-id"' in forms(app)["Sign in"]
 
@@ -55,6 +56,7 @@ def test_an_address_cannot_write_into_the_form(open_app: OpenApp):
         ("wrong", "The e-mail address or the password is not right."),
         ("taken", "There is an account with this address already: sign in instead."),
         ("weak", "Choose a password of 12 to 72 characters that is not easy to guess."),
+        ("weak&why=length", "Choose a longer password."),
         (
             "unavailable",
             "Daybook cannot reach its database. Nothing was lost: please try again in a moment.",
@@ -62,7 +64,8 @@ def test_an_address_cannot_write_into_the_form(open_app: OpenApp):
     ],
 )
 def test_a_reason_is_a_sentence(open_app: OpenApp, reason: str, sentence: str):
-    assert [error.value for error in open_app(None, reason=reason).error] == [sentence]
+    query = dict(parse_qsl(f"reason={reason}"))
+    assert [error.value for error in open_app(None, **query).error] == [sentence]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from services import errors
 from services.errors import (
     AppError,
+    BadInput,
     Cap,
-    InstructionsTooLong,
     Misconfigured,
     ModelFailure,
     ModelUnavailable,
@@ -41,14 +41,13 @@ def every_error() -> list[AppError]:
         for kind in vars(errors).values()
         if isinstance(kind, type)
         and issubclass(kind, AppError)
-        and kind.__init__ in (AppError.__init__, Tampered.__init__)
+        and kind.__init__ in (AppError.__init__, BadInput.__init__, Tampered.__init__)
     ]
     return [
         *(kind() for kind in bare),
         *map(OverBudget, Cap),
         *map(ModelUnavailable, ModelFailure),
         *map(TooManyAttempts, (0, 1, 59, 60, 61, 3600)),
-        InstructionsTooLong(),
         PromptTooLong(9000, 8000),
         Misconfigured("Set DAYBOOK_MODEL."),
     ]

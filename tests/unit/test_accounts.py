@@ -1,0 +1,123 @@
+"""What people are told when Supabase Auth refuses: by its code, as v2.196 answers."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from services.errors import (
+    AddressTaken,
+    AppError,
+    SignedOut,
+    StoreUnavailable,
+    Suspended,
+    TooManyAttempts,
+    WrongCredentials,
+)
+from services.store import accounts
+from services.store.accounts import (
+    AddressNotAllowed,
+    BadAddress,
+    NotConfirmed,
+    SignUpsClosed,
+    WeakPassword,
+)
+from services.store.gateway import Gateway
+
+WHO = ("maya@daybook.test", "correct horse battery staple")
+
+
+def refusal(verb: Callable[..., object], *entered: str, status: int, **body: object) -> AppError:
+    """What *verb* raises when Supabase Auth answers so."""
+    headers = {"X-Supabase-Api-Version": "2024-01-01"}
+    answer = httpx.Response(status, headers=headers, json={"message": "…"} | body)
+    gateway = Gateway.to(
+        "http://auth.test", SecretStr("key"), httpx.MockTransport(lambda _: answer)
+    )
+    with pytest.raises(AppError) as caught:
+        verb(gateway.client(), *entered)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (400, "invalid_credentials", WrongCredentials),
+        (400, "email_not_confirmed", NotConfirmed),
+        (400, "user_banned", Suspended),
+        (422, "user_already_exists", AddressTaken),
+        (422, "signup_disabled", SignUpsClosed),
+        (400, "email_provider_disabled", SignUpsClosed),
+        (400, "validation_failed", BadAddress),
+        (400, "email_address_invalid", BadAddress),
+        (400, "email_address_not_authorized", AddressNotAllowed),
+        (429, "over_request_rate_limit", TooManyAttempts),
+        (400, "captcha_failed", StoreUnavailable),
+        (422, "a_later_code", StoreUnavailable),
+        (500, "unexpected_failure", StoreUnavailable),
+    ],
+)
+@pytest.mark.parametrize("verb", [accounts.sign_up, accounts.sign_in])
+def test_refused_sign_in_is_told_by_its_code(
+    verb: Callable[..., object],
+    status: int,
+    code: str,
+    error: type[AppError],
+    caplog: pytest.LogCaptureFixture,
+):
+    assert type(refusal(verb, *WHO, status=status, code=code)) is error
+    assert (code in caplog.text) is (error is StoreUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "said"),
+    [
+        (["length"], "Choose a longer password."),
+        (["length", "pwned"], "Choose a longer password. This password is known from a data leak."),
+        (["characters"], "Use small and capital letters, digits and symbols"),
+        (["of a later version"], "Choose a password of 12 to 72 characters"),
+    ],
+)
+def test_weak_password_is_told_with_the_reasons(reasons: list[str], said: str):
+    weak = {"code": "weak_password", "weak_password": {"reasons": reasons}}
+
+    error = refusal(accounts.sign_up, *WHO, status=422, **weak)
+
+    assert isinstance(error, WeakPassword)
+    assert error.public.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ("For security purposes, you can only request this after 57 seconds.", 57),
+        ("email rate limit exceeded", 3600),
+    ],
+)
+def test_email_rate_limit_says_when_to_try_again(message: str, seconds: int):
+    limit = {"code": "over_email_send_rate_limit", "message": message}
+
+    error = refusal(accounts.sign_up, *WHO, status=429, **limit)
+
+    assert isinstance(error, TooManyAttempts)
+    assert error.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (400, "refresh_token_not_found", SignedOut),
+        (400, "refresh_token_already_used", SignedOut),
+        (400, "session_not_found", SignedOut),
+        (400, "session_expired", SignedOut),
+        (400, "user_banned", SignedOut),
+        (409, "conflict", TooManyAttempts),
+        (429, "over_request_rate_limit", TooManyAttempts),
+        (400, "validation_failed", StoreUnavailable),
+        (401, "no_authorization", StoreUnavailable),
+        (403, "", StoreUnavailable),
+    ],
+)
+def test_only_an_ended_session_signs_a_user_out(status: int, code: str, error: type[AppError]):
+    assert type(refusal(accounts.exchange, "refresh", status=status, code=code)) is error
