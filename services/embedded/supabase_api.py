@@ -31,6 +31,7 @@ _TEXTLESS = re.compile(
 _LESS_MEMORY = "--max-semi-space-size=4"  # MB; half of it, for a twentieth of the speed
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _CLI = Path("node_modules/@supabase/lite/dist/cli/index.js")
+_GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
 _WARM_TABLE = "conversations"
 # only for its other drivers, its types and its debuggers: 100 of 148 MB
 _NEVER_LOADED = ("node_modules/typescript", "node_modules/@electric-sql")
@@ -142,7 +143,8 @@ class SupabaseApi:
         return children.replies(self.port, path, {"apikey": self.secrets.publishable_key})
 
     def _command(self, *arguments: str) -> list[str]:
-        return [str(_node() / "bin/node"), _LESS_MEMORY, str(self.modules / _CLI), *arguments]
+        node = str(_node() / "bin/node")
+        return [node, _LESS_MEMORY, _GUARD, str(self.modules / _CLI), *arguments]
 
     def _environment(self) -> Mapping[str, str]:
         return {

@@ -255,21 +255,21 @@ def test_f_nothing_limits_how_often_a_password_is_guessed(api: httpx.Client):
     assert codes == {400}  # hosted Supabase answers 429 after 30
 
 
-def test_g_there_is_no_admin_api_second_factor_anonymous_sign_in_or_storage(api: httpx.Client):
-    person = api.post("/auth/v1/signup", json=_somebody()).json()
+def test_g_there_is_no_admin_api_second_factor_anonymous_sign_in_or_storage(anon: httpx.Client):
+    person = anon.post("/auth/v1/signup", json=_somebody()).json()
     signed_in = {"Authorization": f"Bearer {person['access_token']}"}
 
-    factor = api.post("/auth/v1/factors", headers=signed_in, json={"factor_type": "totp"})
-    anonymous = api.post("/auth/v1/signup", json={})
-    token = api.post("/auth/v1/token?grant_type=id_token", json={"provider": "google"})
+    factor = anon.post("/auth/v1/factors", headers=signed_in, json={"factor_type": "totp"})
+    anonymous = anon.post("/auth/v1/signup", json={})
+    token = anon.post("/auth/v1/token?grant_type=id_token", json={"provider": "google"})
 
     assert factor.status_code == 404
     assert anonymous.json()["error_code"] == "anonymous_provider_disabled"
     assert token.json()["msg"] == "unsupported_grant_type"
-    users = api.get("/auth/v1/admin/users", headers=signed_in)
+    users = anon.get("/auth/v1/admin/users", headers=signed_in)
     assert users.headers["content-type"].startswith("text/html")  # as test_l says
-    assert api.get("/storage/v1/bucket").status_code == 404
-    offered = api.get("/auth/v1/settings").json()["external"]
+    assert anon.get("/storage/v1/bucket").status_code == 404
+    offered = anon.get("/auth/v1/settings").json()["external"]
     assert [name for name, on in offered.items() if on] == ["email"]
 
 
@@ -331,8 +331,8 @@ def test_k_mail_is_printed_its_link_ends_in_a_fragment_and_its_code_is_a_magicli
     assert "#access_token=" in followed.headers["location"]
 
 
-def test_l_an_unknown_path_is_answered_well_and_with_a_page(api: httpx.Client):
-    answer = api.get("/nothing/here")
+def test_l_an_unknown_path_is_answered_well_and_with_a_page(anon: httpx.Client):
+    answer = anon.get("/nothing/here")
 
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/html")

@@ -1,0 +1,75 @@
+"""The embedded API answers what the app uses of Supabase Auth, and nothing else."""
+
+import http.client
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.conftest import RunningStack
+
+USED = [
+    ("GET", "/auth/v1/health"),
+    ("GET", "/auth/v1/settings"),
+    ("GET", "/auth/v1/user"),
+    ("POST", "/auth/v1/logout"),
+    ("POST", "/auth/v1/signup"),
+    ("POST", "/auth/v1/token?grant_type=password"),
+]
+UNUSED = [
+    ("PUT", "/auth/v1/user"),
+    ("GET", "/auth/v1/verify?token=1&type=recovery"),
+    ("GET", "/auth/v1/authorize?provider=google"),
+    ("GET", "/auth/v1/reauthenticate"),
+    ("GET", "/auth/v1/admin/users"),
+    *[("POST", f"/auth/v1/{verb}") for verb in ("verify", "otp", "magiclink", "resend")],
+]
+SPELLINGS = [
+    "/auth/v1/recover",
+    "//auth/v1/recover",
+    "/auth//v1/recover",
+    "/AUTH/V1/RECOVER",
+    "/auth/v1/recover/",
+    "/auth/v1/./recover",
+    "/auth/v1/token/../recover",
+    "/auth/v1/token/%2e%2e/recover",
+    "/rest/v1/../../auth/v1/recover",
+    "/rest/v1/%2E./..%2fauth/v1/recover",
+    "/%61uth/v1/recover",
+    "http://localhost/auth/v1/recover",
+    "/auth/v1/recover?/rest/v1/",
+    "/auth/v1/recover#/rest/v1/",
+    "/auth/v1\\recover",
+]
+# as long as the name that Node's URL makes of it, which lite compares
+HIDING_HOST = "\xfc.\xfc.\xfc.\xfc.\xfc/auth/v1/recover?xxxxxxxxxxxxx"
+
+
+def status(stack: RunningStack, method: str, target: str, host: str = "localhost") -> int:
+    """The status of a request for *target*, sent as it stands."""
+    address = urlsplit(stack.url)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
+    try:
+        connection.putrequest(method, target, skip_host=True)
+        connection.putheader("Host", host.encode("latin-1"))
+        connection.putheader("apikey", stack.publishable_key)
+        connection.putheader("Content-Length", "2")
+        connection.endheaders(b"{}")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(("method", "target"), USED)
+def test_used_auth_paths_are_answered(stack: RunningStack, method: str, target: str):
+    assert status(stack, method, target) != 404
+
+
+@pytest.mark.parametrize(
+    ("method", "target"), UNUSED + [("POST", spelling) for spelling in SPELLINGS]
+)
+def test_unused_auth_paths_are_not_found(stack: RunningStack, method: str, target: str):
+    assert status(stack, method, target) == 404
+
+
+def test_a_made_up_host_hides_no_auth_path(stack: RunningStack):
+    assert status(stack, "POST", "/rest/v1/rpc/throttle", HIDING_HOST) == 404
