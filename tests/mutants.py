@@ -247,7 +247,7 @@ MUTANTS = (
     ),
     Mutant(
         "db/migrations/20261121093000_turns_and_money.sql",
-        "    update private.deployment set lent = lent + budget.reserved;\n",
+        "    update private.deployment set lent = lent + budget.reserved where id;\n",
         "",
         "tests/database/test_turns.py::test_a_turn_open_across_the_months_end_is_paid_in_the_new_one",
     ),

@@ -259,7 +259,7 @@ declare
 begin
   perform private.require_proof(proof, 'set_deployment_cap', admin::text, new_monthly_cap_micro::text);
   perform private.lock_deployment();
-  update private.deployment set monthly_cap_micro = new_monthly_cap_micro;
+  update private.deployment set monthly_cap_micro = new_monthly_cap_micro where id;
   perform private.recall_loans(null);      -- a lower cap holds for loans already made, but for turns just running
   perform private.note(admin, 'caps.deployment', null, jsonb_build_object('monthly', new_monthly_cap_micro));
   return '{"ok": true}';

@@ -3,9 +3,11 @@
 After a start of the embedded API and its first request, because that is when it opens what it can open.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
+import pglast
 import psycopg
 import pytest
 
@@ -165,6 +167,71 @@ def test_what_our_own_migrations_grant_is_reading_alone(world: World) -> None:
 
     with_schema = {(t if "." in t else f"public.{t}", who, what) for t, who, what in grants}
     assert with_schema == {(table, "authenticated", "SELECT") for (table,) in tables}
+
+
+def test_every_update_and_delete_in_a_function_has_a_where(world: World) -> None:
+    """Hosted Supabase loads `safeupdate`, which refuses the others, also inside functions."""
+    functions = found(
+        world.admin,
+        "select proname, lanname, prosrc, pg_get_functiondef(pg_proc.oid)"
+        " from pg_proc join pg_language on pg_language.oid = prolang"
+        f" where pronamespace::regnamespace::text in {OURS}",
+    )
+
+    assert {function[1] for function in functions} == {"plpgsql", "sql"}
+    assert [name for name, *function in functions if is_unsafe(*function)] == []
+
+
+@pytest.mark.parametrize(
+    ("language", "body"),
+    [
+        ("plpgsql", "begin update notes set a = 1; end"),
+        ("plpgsql", "begin with gone as (delete from notes returning a) select 1 from gone; end"),
+        ("plpgsql", "declare c refcursor; begin open c for execute 'delete from notes'; end"),
+        ("plpgsql", "begin execute 'delete from notes'; end"),
+        ("plpgsql", "begin return query execute 'delete from notes returning a'; end"),
+        (
+            "plpgsql",
+            "declare i integer; begin for i in execute 'delete from notes' loop end loop; end",
+        ),
+        ("sql", "select 1; delete from notes"),
+    ],
+)
+def test_what_safeupdate_would_refuse_is_found(language: str, body: str) -> None:
+    head = "create function f() returns setof integer language"
+
+    assert is_unsafe(language, body, f"{head} {language} as $${body}$$")
+
+
+def is_unsafe(language: str, body: str, definition: str) -> bool:
+    """Return whether a function has an UPDATE or DELETE without WHERE, or SQL that is made as it runs."""
+    if language == "sql":  # a body in quotes, or one that Postgres has parsed
+        return changes_all_rows(body) or changes_all_rows(definition)
+    # pglast knows no types, and so no array that could be variadic; nor another schema
+    definition = definition.replace("VARIADIC ", "").replace("private.", "public.")
+    parts = nodes(pglast.parse_plpgsql(definition))
+    return any(
+        "dyn" in kind
+        or kind == "PLpgSQL_expr"
+        and part["parseMode"] == 0
+        and changes_all_rows(part["query"])
+        for kind, part in parts
+    )
+
+
+def changes_all_rows(sql: str) -> bool:
+    return any(
+        kind in ("UpdateStmt", "DeleteStmt") and "whereClause" not in statement
+        for kind, statement in nodes(json.loads(pglast.parser.parse_sql_json(sql)))
+    )
+
+
+def nodes(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Each key of a JSON *tree* with its value."""
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        if isinstance(value, dict | list):
+            yield str(key), value
+            yield from nodes(value)
 
 
 def test_every_foreign_key_has_an_index_that_begins_with_its_columns(
