@@ -212,9 +212,7 @@ def is_unsafe(language: str, body: str, definition: str) -> bool:
     parts = nodes(pglast.parse_plpgsql(definition))
     return any(
         "dyn" in kind
-        or kind == "PLpgSQL_expr"
-        and part["parseMode"] == 0
-        and changes_all_rows(part["query"])
+        or (kind == "PLpgSQL_expr" and part["parseMode"] == 0 and changes_all_rows(part["query"]))
         for kind, part in parts
     )
 
