@@ -31,6 +31,8 @@ ended = callbacks_ended()
 person = person_services()
 held = temporary.here()
 desk = held or person
+# before anything is read: what ends while the page is drawn may have been drawn as it was before
+expected = turns.expected_news(person.chat, desk.chat)
 sidebar.draw_top()
 welcome = st.empty()  # drawn in every state: what it showed must go at once when a reply streams
 thread, turn, box, space_id, space = None, None, None, None, None
@@ -132,7 +134,6 @@ with show_errors():
     else:
         if turn and box:
             turns.glance(turn, box)
-        expected = turns.expected_news(person.chat, desk.chat)
         draw_the_rest()
         if not is_dialog_open:  # which would be closed
             turns.await_news(ended, expected, person.chat, desk.chat)

@@ -264,19 +264,22 @@ def expected_news(*chats: Chat) -> ExpectedNews:
 
 
 def await_news(ended: int, expected: ExpectedNews = (), *chats: Chat) -> None:
-    """See when something of what was *expected* is there, and draw the page anew then; also when a callback is
+    """Draw the page anew once something of what was *expected* as its run began is there, or a callback is
     over whose run this one has replaced: *ended* had been as this one began."""
     is_drawn = False  # to the browser: what has only just been drawn would never get there
+
+    def has_news() -> bool:
+        is_done = callbacks_ended() != ended and not is_at_work()
+        return is_done or expected_news(*chats) != expected
 
     @st.fragment(run_every=_GLANCE)
     def glance() -> None:
         nonlocal is_drawn
-        is_done = callbacks_ended() != ended and not is_at_work()
-        if is_drawn and (is_done or expected_news(*chats) != expected):
+        if is_drawn and has_news():
             st.rerun()
         is_drawn = True
 
-    if is_at_work() or callbacks_ended() != ended or any(expected):
+    if is_at_work() or any(expected) or has_news():
         glance()
 
 

@@ -6,10 +6,11 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages._parts import safe_md
-from services.chat import Noted
+from pages._parts import facts, safe_md
+from services.chat import Chat, Noted
 from services.domain import (
     Conversation,
     ConversationId,
@@ -20,6 +21,7 @@ from services.domain import (
     Preferences,
     Space,
     SpaceId,
+    Thread,
 )
 from services.errors import NotFound, StoreUnavailable
 from tests.fakes import NOON, FakePerson, MemoryConversations, ScriptedModel
@@ -161,6 +163,25 @@ def test_what_cannot_be_stored_is_said_and_asked_again(
 
 
 # --- what was noted --------------------------------------------------------------------------------
+
+
+def test_fact_noted_while_the_page_is_drawn_is_shown(
+    open_app: OpenApp, maya: FakePerson, garden: ConversationId, monkeypatch: pytest.MonkeyPatch
+):
+    asked = maya.conversations.threads[garden].messages[-2]
+    assert maya.chat.noting.claim(maya.conversations.user_id, garden, asked.id)
+    draw = facts.draw_noted
+
+    def draw_and_note(chat: Chat, thread: Thread) -> None:
+        draw(chat, thread)
+        if garden in chat.facts_coming():
+            note(maya, garden, "Has a dog")
+
+    monkeypatch.setattr(facts, "draw_noted", draw_and_note)
+    # as a browser does, but without a pause
+    monkeypatch.setattr(st, "fragment", lambda **_: lambda glance: lambda: (glance(), glance()))
+
+    assert "Daybook noted: Has a dog" in html(open_app(maya, c=str(garden)))
 
 
 def test_what_was_noted_can_be_undone(open_app: OpenApp, maya: FakePerson, garden: ConversationId):
