@@ -140,11 +140,11 @@ class Profile:
                 answer = self._session.calls.call(
                     "change_preferences", new_preferences=Hidden(sealed), replaces=Hidden(now.token)
                 )
-            finally:  # also where nobody can say whether it was done
+                if answer.ok:
+                    self._known.put(_Kept(sealed, changed))  # while the database is away
+                    return
+            finally:  # another tab may have changed it since; nor can anybody say whether it was done
                 self._known.outdate()
-            if answer.ok:
-                self._known.put(_Kept(sealed, changed))
-                return
             if answer.reason != "stale":
                 raise refusal(answer.reason)
         raise StoreUnavailable("change_preferences")

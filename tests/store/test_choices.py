@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ from services.errors import (
     Tampered,
 )
 from services.store.conversations import Conversations
+from services.store.gateway import Answer
 from services.store.profile import LONGEST_INSTRUCTIONS, ChangedElsewhere, Profile
 from services.store.sessions import AppSession, Cookie, Sessions
 from tests.conftest import RunningStack
@@ -147,6 +149,23 @@ def test_two_tabs_that_change_one_choice_each_lose_neither(maya: AppSession, ses
     other.set_instructions("Be brief.")
 
     assert Profile(maya).preferences() == Preferences(model="large", instructions="Be brief.")
+
+
+def test_choice_stored_in_another_tab_meanwhile_is_seen(
+    maya: AppSession, mine: Profile, monkeypatch: pytest.MonkeyPatch
+):
+    def call_and_let_another_in(verb: str, /, **arguments: object) -> Answer:
+        answer = calls.call(verb, **arguments)
+        monkeypatch.setattr(maya, "calls", calls)
+        mine.keep_facts(is_wanted=True)
+        return answer
+
+    calls = maya.calls
+    monkeypatch.setattr(maya, "calls", SimpleNamespace(call=call_and_let_another_in))
+
+    mine.set_model("large")
+
+    assert mine.preferences() == Preferences(model="large", keeps_facts=True)
 
 
 def test_instructions_are_replaced_only_by_who_has_seen_them(
