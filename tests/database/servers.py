@@ -19,7 +19,9 @@ from psycopg.conninfo import make_conninfo
 from services.embedded import children
 from services.embedded.folders import wheel
 
-OWNER = "daybook_owner"
+OWNER = "postgres"  # on hosted Supabase no superuser
+AUTH_ADMIN = "supabase_auth_admin"
+_SUPERUSER = "supabase_admin"
 _CARELESS = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -39,7 +41,7 @@ def started(version: int, *, careless: bool = True) -> Iterator[str]:
     if user:
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
     surroundings = {"environment": {"PATH": os.defpath, "LC_ALL": "C"}, "folder": folder}
-    initdb = [binaries / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust"]
+    initdb = [binaries / "initdb", "-D", folder / "data", "-U", _SUPERUSER, "-A", "trust"]
     children.run([*map(str, initdb), "-E", "utf8", "-N"], user=user, **surroundings)
     settings = {"listen_addresses": ""} | (_CARELESS if careless else {"max_connections": "150"})
     command = [binaries / "postgres", "-D", folder / "data", "-k", folder]
@@ -52,7 +54,7 @@ def started(version: int, *, careless: bool = True) -> Iterator[str]:
             **surroundings,
         )
         try:
-            address = f"host={folder} user=postgres dbname=postgres"
+            address = f"host={folder} user={_SUPERUSER} dbname=postgres"
             _wait(child, address, folder / "log")
             yield address
         finally:
@@ -62,6 +64,11 @@ def started(version: int, *, careless: bool = True) -> Iterator[str]:
 
 def is_installed(version: int) -> bool:
     return (_binaries(version) / "postgres").exists()
+
+
+def has_module(version: int, name: str) -> bool:
+    """Whether a server of that version can load the library *name*."""
+    return any((_binaries(version).parent / "lib").rglob(f"{name}.so"))
 
 
 def new_database(server: str, name: str, template: str = "template0") -> str:
@@ -81,13 +88,19 @@ def as_owner(address: str) -> str:
     return make_conninfo(address, user=OWNER)
 
 
-def lay_ground(address: str) -> None:
-    """Supabase's roles, its auth schema, which is somebody else's, and what hosted grants by default."""
+def lay_ground(address: str, *, is_open: bool = True, with_auth: bool = True) -> None:
+    """Make what a hosted project begins with: roles, their limits and grants, and the schema `auth`.
+
+    *is_open*: tables and functions that the owner makes are granted to the API's roles, as in projects
+    of before 2026. Without *with_auth* the schema is left empty, for Supabase Auth's own migrations.
+    """
     with psycopg.connect(address, autocommit=True) as connection:
         connection.execute(_ROLES)
-        connection.execute(_AUTH)
-        connection.execute(_GRANTS)
-        connection.execute(f"grant create on database {connection.info.dbname} to {OWNER}")
+        connection.execute(_GROUND)
+        connection.execute(_OPEN if is_open else "")
+        connection.execute(_AUTH if with_auth else "")
+        for role in (OWNER, AUTH_ADMIN):
+            connection.execute(f"grant create on database {connection.info.dbname} to {role}")
 
 
 def wait_for_blocked(connection: psycopg.Connection, count: int) -> None:
@@ -124,26 +137,64 @@ def _wait(child: children.Child, address: str, log: Path) -> None:
     raise AssertionError(children.tail(log))
 
 
-_ROLES = """
+# supabase/postgres: migrations/db/init-scripts and migrations/db/migrations
+_ROLES = f"""
 do $$ begin
   if to_regrole('anon') is null then
     create role anon nologin noinherit;
     create role authenticated nologin noinherit;
     create role service_role nologin noinherit bypassrls;
-    create role supabase_auth_admin nologin noinherit;
-    create role daybook_owner login nosuperuser createrole bypassrls;
+    create role authenticator login noinherit;
+    grant anon, authenticated, service_role to authenticator;
+    create role {AUTH_ADMIN} login noinherit createrole;
+    create role {OWNER} login nosuperuser createdb createrole bypassrls;
+    grant anon, authenticated, service_role to {OWNER} with admin option;
+    alter role anon set statement_timeout = '3s';
+    alter role authenticated set statement_timeout = '8s';
+    alter role authenticator set statement_timeout = '8s';
+    alter role authenticator set lock_timeout = '8s';
+    alter role {AUTH_ADMIN} set search_path = auth;
   end if;
 end $$;
 """
 
-_AUTH = """
-create schema auth authorization supabase_auth_admin;
-set role supabase_auth_admin;
+# The owner is neither the auth schema's owner nor a member of its role (supabase/supabase: docker/volumes/db).
+_GROUND = f"""
+create schema auth authorization {AUTH_ADMIN};
+grant usage on schema auth to {OWNER}, anon, authenticated, service_role;
+alter default privileges for role {AUTH_ADMIN} in schema auth grant all on tables to {OWNER};
+alter default privileges for role {AUTH_ADMIN} in schema auth grant all on sequences to {OWNER};
+alter default privileges for role {AUTH_ADMIN} in schema auth grant all on routines to {OWNER};
+alter schema public owner to {OWNER};
+grant usage on schema public to anon, authenticated, service_role;
+"""
+
+_OPEN = f"""
+alter default privileges for role {OWNER} in schema public
+  grant all on tables to anon, authenticated, service_role;
+alter default privileges for role {OWNER} in schema public
+  grant all on sequences to anon, authenticated, service_role;
+alter default privileges for role {OWNER} in schema public
+  grant all on functions to anon, authenticated, service_role;
+"""
+
+# What Daybook and the stand-in of tests/hosted use of Supabase Auth's tables.
+_AUTH = f"""
+set role {AUTH_ADMIN};
 create table auth.users (
   id uuid primary key default gen_random_uuid(),
+  aud text default 'authenticated',
+  role text default 'authenticated',
   email text unique,
-  raw_user_meta_data jsonb not null default '{}',
-  created_at timestamptz not null default now()
+  encrypted_password text,
+  email_confirmed_at timestamptz,
+  confirmation_sent_at timestamptz,
+  last_sign_in_at timestamptz,
+  banned_until timestamptz,
+  raw_app_meta_data jsonb not null default '{{}}',
+  raw_user_meta_data jsonb not null default '{{}}',
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now()
 );
 create table auth.sessions (
   id uuid primary key default gen_random_uuid(),
@@ -152,27 +203,21 @@ create table auth.sessions (
   created_at timestamptz not null default now()
 );
 create index on auth.sessions (user_id);
+create table auth.refresh_tokens (
+  id bigint generated always as identity primary key,
+  token text not null unique,
+  user_id text not null,
+  session_id uuid not null references auth.sessions (id) on delete cascade,
+  parent text,
+  revoked boolean not null default false,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now()
+);
 create function auth.uid() returns uuid language sql stable as
   $$ select (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid $$;
 alter table auth.users enable row level security;
 alter table auth.sessions enable row level security;
-reset role;
-"""
-
-# What hosted Supabase gives its `postgres`, neither the auth schema's owner nor a member of its role
-# (supabase/supabase: docker/volumes/db; supabase/auth: 20240612123726_enable_rls_update_grants), and what
-# a project begins with: everything in public open to the API's roles.
-_GRANTS = f"""
-grant usage on schema auth to {OWNER}, anon, authenticated, service_role;
-grant all on all tables in schema auth to {OWNER};
+alter table auth.refresh_tokens enable row level security;
 grant select on all tables in schema auth to {OWNER} with grant option;
-grant all on all routines in schema auth to {OWNER};
-alter schema public owner to {OWNER};
-grant usage on schema public to anon, authenticated, service_role;
-alter default privileges for role {OWNER} in schema public
-  grant all on tables to anon, authenticated, service_role;
-alter default privileges for role {OWNER} in schema public
-  grant all on sequences to anon, authenticated, service_role;
-alter default privileges for role {OWNER} in schema public
-  grant all on functions to anon, authenticated, service_role;
+reset role;
 """

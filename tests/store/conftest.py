@@ -1,4 +1,4 @@
-"""The store and the chat over supabase-py, against the embedded stack."""
+"""The store and the chat over supabase-py, against the embedded stack and against hosted's parts."""
 
 import itertools
 import os
@@ -20,11 +20,18 @@ from services.store.profile import Profile
 from services.store.sessions import AppSession, Cookie, Sessions
 from tests.conftest import RunningStack
 from tests.fakes import INFO
+from tests.hosted.rig import HostedRig
 from tests.model_server import ModelServer
 
 SECONDS = 20.0  # for what takes a moment
 PASSWORD = "correct horse battery staple"
 _numbers = itertools.count()
+
+
+@pytest.fixture(scope="session", params=["stack", "hosted"], ids=["embedded", "hosted"])
+def stack(request: pytest.FixtureRequest) -> RunningStack | HostedRig:
+    """Each backend in turn, in the place of the embedded stack that other tests have."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -355,6 +355,7 @@ def test_a_title_is_made_by_the_model_that_answers(
 ):
     titling = Titling()
     chat = make_chat(maya, titling=titling, others=(LARGE,))
+    server.title_requests.clear()
 
     turn = done(chat.begin(None, "One [[title=Peas]]", model="large"))
     server.wait_until(lambda s: s.title_requests)

@@ -1,0 +1,306 @@
+"""A stand-in for Supabase Auth v2.196: its rows, tokens and errors, as far as Daybook meets them.
+
+`test_auth.py` holds it to the real one.
+"""
+
+import json
+import re
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import bcrypt
+import jwt
+import psycopg
+from psycopg.rows import dict_row
+
+from tests.hosted.gateway import Request, Response
+
+Row = dict[str, Any]
+_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
+_LIFE = 3600  # seconds of an access token
+_REUSE = 10  # seconds in which a refresh token that was used may be used again
+_LIMIT, _LIMIT_SECONDS = 30, 2.0  # token requests of one address at once, and until one more
+
+
+class Refused(Exception):
+    """An error with the code and the status that Supabase Auth answers with."""
+
+    def __init__(self, status: int, code: str, message: str, **more: object) -> None:
+        super().__init__(code)
+        self.status, self.document = status, {"code": code, "message": message, **more}
+
+
+@dataclass(slots=True)
+class StandInAuth:
+    """Supabase Auth over the tables of tests/database/servers.py, as a service of the gateway."""
+
+    database: str = field(repr=False)  # how supabase_auth_admin connects
+    signing_key: Mapping[str, str] = field(repr=False)  # a JWK with its private part
+    confirms: bool = False  # addresses are to be confirmed
+    is_closed: bool = False  # nobody signs up
+    password_characters: int = 12
+    _spent: dict[str, float] = field(
+        default_factory=dict
+    )  # by address: when its allowance is whole
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, request: Request) -> Response:
+        parts = urlsplit(request.path)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        body = json.loads(request.body or b"{}")
+        try:
+            with psycopg.connect(self.database, row_factory=dict_row) as rows:
+                document = self._answer(request, rows, parts.path, query, body)
+        except Refused as refused:
+            version = {"X-Supabase-Api-Version": "2024-01-01"}
+            return Response.of(refused.status, refused.document, **version)
+        except psycopg.Error:
+            said = {"code": "unexpected_failure", "message": "Database error"}
+            return Response.of(500, said, **{"X-Supabase-Api-Version": "2024-01-01"})
+        return Response(204) if document is None else Response.of(200, document)
+
+    def _answer(
+        self, request: Request, rows: psycopg.Connection[Row], path: str, query: Row, body: Row
+    ) -> Row | None:
+        match request.method, path, query.get("grant_type"):
+            case "GET", "/health", _:
+                return {"version": "v2.196.0", "name": "GoTrue", "description": "a stand-in"}
+            case "GET", "/settings", _:
+                return {
+                    "external": {"email": True},
+                    "disable_signup": self.is_closed,
+                    "mailer_autoconfirm": not self.confirms,
+                }
+            case "POST", "/signup", _:
+                return self._sign_up(rows, body)
+            case "POST", "/token", "password":
+                self._limit(request)
+                return self._sign_in(rows, body)
+            case "POST", "/token", "refresh_token":
+                self._limit(request)
+                return self._refresh(rows, body)
+            case "GET", "/user", _:
+                return _shown(self._user(request, rows)[0])
+            case "PUT", "/user", _:
+                return self._change(rows, self._user(request, rows)[0], body)
+            case "POST", "/logout", _:
+                return self._sign_out(rows, *self._user(request, rows), query.get("scope"))
+        raise Refused(404, "not_found", "404 page not found")
+
+    def _sign_up(self, rows: psycopg.Connection[Row], body: Row) -> Row:
+        if self.is_closed:
+            raise Refused(422, "signup_disabled", "Signups not allowed for this instance")
+        self._check(body.get("password", ""))
+        email = body.get("email", "").lower()
+        if not _ADDRESS.fullmatch(email):
+            raise Refused(
+                400, "validation_failed", "Unable to validate email address: invalid format"
+            )
+        user = _user_by("email", email, rows)
+        if user and user["email_confirmed_at"] and not self.confirms:
+            raise Refused(422, "user_already_exists", "User already registered")
+        if user and not user["email_confirmed_at"] and user["seconds_since_mail"] < 60:
+            raise Refused(
+                429,
+                "over_email_send_rate_limit",
+                "For security purposes, you can only request this after "
+                f"{60 - int(user['seconds_since_mail'])} seconds.",
+            )
+        if user is None:
+            rows.execute(
+                "insert into auth.users (email, encrypted_password, email_confirmed_at, confirmation_sent_at)"
+                " values (%s, %s, case when %s then null else now() end, now())",
+                [email, _hashed(body["password"]), self.confirms],
+            )
+            user = _user_by("email", email, rows)
+        return _shown(user) if self.confirms else self._new_session(rows, user)
+
+    def _sign_in(self, rows: psycopg.Connection[Row], body: Row) -> Row:
+        user = _user_by("email", body.get("email", "").lower(), rows)
+        if user and user["is_banned"]:
+            raise Refused(400, "user_banned", "User is banned")
+        if not user or not _matches(body.get("password", ""), user["encrypted_password"]):
+            raise Refused(400, "invalid_credentials", "Invalid login credentials")
+        if not user["email_confirmed_at"]:
+            raise Refused(400, "email_not_confirmed", "Email not confirmed")
+        return self._new_session(rows, user)
+
+    def _refresh(self, rows: psycopg.Connection[Row], body: Row) -> Row:
+        used = rows.execute(
+            "select *, extract(epoch from clock_timestamp() - updated_at) as seconds_since_use"
+            " from auth.refresh_tokens where token = %s for update",
+            [body.get("refresh_token", "")],
+        ).fetchone()
+        if used is None:
+            message = "Invalid Refresh Token: Refresh Token Not Found"
+            raise Refused(400, "refresh_token_not_found", message)
+        user = _user_by("id", used["user_id"], rows)
+        if user["is_banned"]:
+            raise Refused(400, "user_banned", "Invalid Refresh Token: User Banned")
+        if not used["revoked"]:
+            rows.execute(
+                "update auth.refresh_tokens set revoked = true, updated_at = clock_timestamp() where id = %s",
+                [used["id"]],
+            )
+            return self._tokens(rows, user, used["session_id"], parent=used["token"])
+        active = rows.execute(
+            "select token, parent from auth.refresh_tokens where session_id = %s and not revoked",
+            [used["session_id"]],
+        ).fetchone()
+        is_parent = active is not None and active["parent"] == used["token"]
+        if active is None or not (is_parent or used["seconds_since_use"] < _REUSE):
+            rows.execute(
+                "update auth.refresh_tokens set revoked = true where session_id = %s",
+                [used["session_id"]],
+            )
+            rows.commit()
+            raise Refused(400, "refresh_token_already_used", "Invalid Refresh Token: Already Used")
+        return self._document(user, used["session_id"], active["token"])
+
+    def _change(self, rows: psycopg.Connection[Row], user: Row, body: Row) -> Row:
+        """Set another password. Another address would only be prepared, by mail."""
+        if password := body.get("password"):
+            self._check(password)
+            if _matches(password, user["encrypted_password"]):
+                said = "New password should be different from the old password."
+                raise Refused(422, "same_password", said)
+            rows.execute(
+                "update auth.users set encrypted_password = %s, updated_at = now() where id = %s",
+                [_hashed(password), user["id"]],
+            )
+        return _shown(user)
+
+    def _sign_out(
+        self, rows: psycopg.Connection[Row], user: Row, session: str, scope: str | None
+    ) -> None:
+        kept = "id = %s" if scope == "local" else "(%s, true) is not null"
+        if scope == "others":
+            kept = "id <> %s"
+        rows.execute(
+            f"delete from auth.sessions where user_id = %s and {kept}", [user["id"], session]
+        )
+
+    def _user(self, request: Request, rows: psycopg.Connection[Row]) -> tuple[Row, str]:
+        """Who asks, and by which session."""
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind != "Bearer" or not token:
+            said = "This endpoint requires a valid Bearer token"
+            raise Refused(401, "no_authorization", said)
+        try:
+            key = jwt.PyJWK(dict(self.signing_key))
+            claims = jwt.decode(token, key, algorithms=["ES256"], audience="authenticated")
+        except jwt.PyJWTError as error:
+            said = "invalid JWT: unable to parse or verify signature"
+            raise Refused(403, "bad_jwt", said) from error
+        user = _user_by("id", claims["sub"], rows)
+        if user is None:
+            said = "User from sub claim in JWT does not exist"
+            raise Refused(403, "user_not_found", said)
+        session = rows.execute(
+            "select from auth.sessions where id = %s", [claims["session_id"]]
+        ).fetchone()
+        if session is None:
+            said = "Session from session_id claim in JWT does not exist"
+            raise Refused(403, "session_not_found", said)
+        if user["is_banned"]:
+            raise Refused(403, "user_banned", "User is banned")
+        return user, claims["session_id"]
+
+    def _new_session(self, rows: psycopg.Connection[Row], user: Row) -> Row:
+        made = rows.execute(
+            "insert into auth.sessions (id, user_id) values (gen_random_uuid(), %s) returning id",
+            [user["id"]],
+        ).fetchone()
+        rows.execute("update auth.users set last_sign_in_at = now() where id = %s", [user["id"]])
+        return self._tokens(rows, user, made["id"], parent=None)
+
+    def _tokens(
+        self, rows: psycopg.Connection[Row], user: Row, session: object, parent: str | None
+    ) -> Row:
+        refresh = secrets.token_hex(6)
+        rows.execute(
+            "insert into auth.refresh_tokens (token, user_id, session_id, parent, updated_at)"
+            " values (%s, %s, %s, %s, clock_timestamp())",
+            [refresh, str(user["id"]), session, parent],
+        )
+        return self._document(user, session, refresh)
+
+    def _document(self, user: Row, session: object, refresh: str) -> Row:
+        now = int(time.time())
+        claims = {
+            "sub": str(user["id"]),
+            "aud": "authenticated",
+            "role": "authenticated",
+            "session_id": str(session),
+            "email": user["email"],
+            "iat": now,
+            "exp": now + _LIFE,
+        }
+        key = jwt.PyJWK(dict(self.signing_key))
+        access = jwt.encode(claims, key.key, "ES256", {"kid": self.signing_key["kid"]})
+        return {
+            "access_token": access,
+            "token_type": "bearer",
+            "expires_in": _LIFE,
+            "expires_at": now + _LIFE,
+            "refresh_token": refresh,
+            "user": _shown(user),
+        }
+
+    def _check(self, password: str) -> None:
+        if not password:
+            raise Refused(400, "validation_failed", "Signup requires a valid password")
+        if len(password.encode()) > 72:
+            said = "Password cannot be longer than 72 characters"
+            raise Refused(400, "validation_failed", said)
+        if len(password) < self.password_characters:
+            said = f"Password should be at least {self.password_characters} characters."
+            raise Refused(422, "weak_password", said, weak_password={"reasons": ["length"]})
+
+    def _limit(self, request: Request) -> None:
+        """A token bucket for each address that a request names; without a name there is no limit."""
+        address = request.headers.get("x-forwarded-for")
+        if address is None:
+            return
+        with self._lock:
+            now = time.monotonic()
+            whole = max(now, self._spent.get(address, 0)) + _LIMIT_SECONDS
+            if whole - now > _LIMIT * _LIMIT_SECONDS:
+                raise Refused(429, "over_request_rate_limit", "Request rate limit reached")
+            self._spent[address] = whole
+
+
+def _user_by(column: str, value: object, rows: psycopg.Connection[Row]) -> Row | None:
+    return rows.execute(
+        "select *, coalesce(banned_until > now(), false) as is_banned,"
+        " extract(epoch from now() - confirmation_sent_at)::float as seconds_since_mail"
+        f" from auth.users where {column} = %s",
+        [value],
+    ).fetchone()
+
+
+def _shown(user: Row) -> Row:
+    times = ("email_confirmed_at", "last_sign_in_at", "created_at", "updated_at")
+    return {name: user[name] and user[name].isoformat() for name in times} | {
+        "id": str(user["id"]),
+        "aud": "authenticated",
+        "role": "authenticated",
+        "email": user["email"],
+        "app_metadata": user["raw_app_meta_data"],
+        "user_metadata": user["raw_user_meta_data"],
+        "identities": [],
+        "is_anonymous": False,
+    }
+
+
+def _hashed(password: str) -> str:
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds=4)).decode()
+
+
+def _matches(password: str, hashed: str) -> bool:
+    return bcrypt.checkpw(password.encode()[:72], hashed.encode())

