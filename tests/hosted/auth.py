@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import bcrypt
 import jwt
@@ -102,9 +103,11 @@ class StandInAuth:
                 400, "validation_failed", "Unable to validate email address: invalid format"
             )
         user = _user_by("email", email, rows)
-        if user and user["email_confirmed_at"] and not self.confirms:
+        if user and user["email_confirmed_at"]:
+            if self.confirms:  # nobody is told who has an account
+                return _shown(user) | {"id": str(uuid4())}
             raise Refused(422, "user_already_exists", "User already registered")
-        if user and not user["email_confirmed_at"] and user["seconds_since_mail"] < 60:
+        if user and user["seconds_since_mail"] < 60:
             raise Refused(
                 429,
                 "over_email_send_rate_limit",
@@ -142,25 +145,27 @@ class StandInAuth:
         user = _user_by("id", used["user_id"], rows)
         if user["is_banned"]:
             raise Refused(400, "user_banned", "Invalid Refresh Token: User Banned")
-        if not used["revoked"]:
-            rows.execute(
-                "update auth.refresh_tokens set revoked = true, updated_at = clock_timestamp() where id = %s",
-                [used["id"]],
-            )
-            return self._tokens(rows, user, used["session_id"], parent=used["token"])
-        active = rows.execute(
-            "select token, parent from auth.refresh_tokens where session_id = %s and not revoked",
-            [used["session_id"]],
-        ).fetchone()
-        is_parent = active is not None and active["parent"] == used["token"]
-        if active is None or not (is_parent or used["seconds_since_use"] < _REUSE):
-            rows.execute(
-                "update auth.refresh_tokens set revoked = true where session_id = %s",
-                [used["session_id"]],
-            )
-            rows.commit()
-            raise Refused(400, "refresh_token_already_used", "Invalid Refresh Token: Already Used")
-        return self._document(user, used["session_id"], active["token"])
+        if used["revoked"]:
+            active = rows.execute(
+                "select token from auth.refresh_tokens"
+                " where session_id = %s and parent = %s and not revoked",
+                [used["session_id"], used["token"]],
+            ).fetchone()
+            if active is not None:
+                return self._document(user, used["session_id"], active["token"])
+            if used["seconds_since_use"] > _REUSE:
+                rows.execute(
+                    "update auth.refresh_tokens set revoked = true where session_id = %s",
+                    [used["session_id"]],
+                )
+                rows.commit()
+                said = "Invalid Refresh Token: Already Used"
+                raise Refused(400, "refresh_token_already_used", said)
+        rows.execute(
+            "update auth.refresh_tokens set revoked = true, updated_at = clock_timestamp() where id = %s",
+            [used["id"]],
+        )
+        return self._tokens(rows, user, used["session_id"], parent=used["token"])
 
     def _change(self, rows: psycopg.Connection[Row], user: Row, body: Row) -> Row:
         """Set another password. Another address would only be prepared, by mail."""
@@ -178,11 +183,10 @@ class StandInAuth:
     def _sign_out(
         self, rows: psycopg.Connection[Row], user: Row, session: str, scope: str | None
     ) -> None:
-        kept = "id = %s" if scope == "local" else "(%s, true) is not null"
-        if scope == "others":
-            kept = "id <> %s"
+        ended = {"local": "id = %(session)s", "others": "id <> %(session)s"}.get(scope, "true")
         rows.execute(
-            f"delete from auth.sessions where user_id = %s and {kept}", [user["id"], session]
+            f"delete from auth.sessions where user_id = %(user)s and {ended}",
+            {"user": user["id"], "session": session},
         )
 
     def _user(self, request: Request, rows: psycopg.Connection[Row]) -> tuple[Row, str]:

