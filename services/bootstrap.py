@@ -70,6 +70,7 @@ _OPENAI = "https://api.openai.com/v1"
 _LOCAL_FIRST_TOKEN_SECONDS = 180.0
 _TAB_PATIENCE_SECONDS = 10.0  # less than the 15 for which a browser waits
 _SWEEP_SECONDS = 10.0
+_SWEPT_TURNS = 10  # in one call
 _LOOK_SECONDS = 3.0  # between two looks for pages that are gone
 _GLANCE = httpx.Timeout(4.0, connect=2.0)  # what answers later is as good as away
 _TEXTS = 50_000  # whose counts are remembered: at most some 25 MB
@@ -136,9 +137,15 @@ class Shared:
     counter: KindCounter = field(default_factory=lambda: RememberingCounter(RegexCounter(), _TEXTS))
     people: "dict[SessionId, PersonServices]" = field(repr=False)
 
-    def sweep(self) -> None:
-        """Settle the turns whose lease ran out, anybody's."""
-        self.server.call("sweep_turns", at_most=100)
+    def sweep(self) -> bool:
+        """Settle some turns whose lease ran out and remove some rows that are due; return whether there are more."""
+        answer = self.server.call("sweep_turns", at_most=_SWEPT_TURNS)
+        return (answer.model_extra or {}).get("more") is True
+
+    def sweep_all(self) -> None:
+        """Sweep until nothing is due: each call ends well within the API's time limit."""
+        while self.sweep():
+            pass
 
 
 class PersonServices:
@@ -361,7 +368,7 @@ def _build() -> Shared:
     )
     glances = ServerCalls(Gateway.to(url, key, transport, timeout=_GLANCE).client(), proof)
     _begin_thread("reach", _keep_asking, reach, glances, begun.life)
-    _begin_thread("sweep", _keep_doing, shared.sweep, _SWEEP_SECONDS, "sweep.missed")
+    _begin_thread("sweep", _keep_doing, shared.sweep_all, _SWEEP_SECONDS, "sweep.missed")
     _begin_thread(
         "temporary", _keep_doing, temporary.end_deserted, _LOOK_SECONDS, "desertion.missed"
     )

@@ -79,7 +79,7 @@ declare
 begin
   if (select first_account_is_admin from private.settings) then
     perform pg_advisory_xact_lock(hashtext('daybook: first account'));
-    if not exists (select from private.roles) then
+    if not exists (select from private.roles where deleted_at is null) then
       first_role := 'admin';
     end if;
   end if;
@@ -94,6 +94,15 @@ end $$;
 create trigger account_begins after insert on auth.users
   for each row execute function private.account_begins();
 
+-- Its tokens are worth nothing from the next statement, and no device stays signed in.
+create function private.end_sessions_of(person uuid) returns void
+language sql security definer set search_path = ''
+begin atomic
+  delete from private.app_sessions where user_id = person;
+  delete from auth.sessions where user_id = person;
+end;
+
+-- Shut the account for good and destroy its keys. The sweep removes its rows in slices, and at last the account itself.
 create function private.delete_account(proof text) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
@@ -101,11 +110,16 @@ declare
   person uuid := private.require_me();
 begin
   perform private.require_proof(proof, 'delete_account', person::text);
-  perform from auth.users where id = person for update;   -- first, as any other way of deleting them does
-  if private.is_last_admin(person) and exists (select from private.roles where user_id <> person) then
+  perform from auth.users where id = person for key share;   -- first, as where an account's row is deleted
+  if private.is_last_admin(person)
+    and exists (select from private.roles where user_id <> person and deleted_at is null)
+  then
     return '{"ok": false, "reason": "last_admin"}';
   end if;
-  delete from auth.users where id = person;
+  update private.roles set suspended_at = clock_timestamp(), deleted_at = clock_timestamp() where user_id = person;
+  delete from public.user_keys where user_id = person;
+  perform private.end_sessions_of(person);
+  perform private.note(person, 'account.delete', person);
   return '{"ok": true}';
 end $$;
 
@@ -207,8 +221,10 @@ language plpgsql security definer set search_path = ''
 as $$
 declare
   admin uuid;
-  last_one boolean := private.is_last_admin(person);
+  last_one boolean;
 begin
+  perform from auth.users where id = person for key share;   -- first, as where an account's row is deleted
+  last_one := private.is_last_admin(person);
   admin := private.require_admin();
   perform private.require_proof(proof, 'suspend', admin::text, person::text, suspended::text);
   if last_one and suspended then
@@ -216,12 +232,15 @@ begin
   end if;
   update private.roles
   set suspended_at = case when suspended then coalesce(suspended_at, clock_timestamp()) end
-  where user_id = person;
-  if found then
-    perform private.note(admin, 'account.suspend', person, jsonb_build_object('suspended', suspended));
-    return '{"ok": true}';
+  where user_id = person and deleted_at is null;
+  if not found then
+    return '{"ok": false, "reason": "not_found"}';
   end if;
-  return '{"ok": false, "reason": "not_found"}';
+  if suspended then
+    perform private.end_sessions_of(person);
+  end if;
+  perform private.note(admin, 'account.suspend', person, jsonb_build_object('suspended', suspended));
+  return '{"ok": true}';
 end $$;
 
 create function private.set_caps(
@@ -301,6 +320,7 @@ begin
       from private.ledger entry
       where entry.user_id = account.user_id and entry.at >= this_month
     ) used
+    where account.deleted_at is null
     order by used.cost desc, someone.email;
 end $$;
 

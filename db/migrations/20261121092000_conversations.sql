@@ -328,7 +328,7 @@ begin
   return private.answer(found);
 end $$;
 
--- Undo discarding, while the row is there.
+-- Undo discarding, as long as was promised: after that, messages may have gone.
 create function private.restore_conversation(conversation uuid, proof text) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
@@ -337,7 +337,7 @@ declare
 begin
   perform private.require_proof(proof, 'restore_conversation', person::text, conversation::text);
   update public.conversations set destroy_at = null
-  where id = conversation and user_id = person and destroy_at is not null;
+  where id = conversation and user_id = person and destroy_at > clock_timestamp();
   return private.answer(found);
 end $$;
 

@@ -26,7 +26,7 @@ class RemoteTurn:
         conversation_id: ConversationId,
         turn: OpenTurn,
         look: Callable[[ConversationId], OpenTurn | None],
-        sweep: Callable[[], None],
+        sweep: Callable[[], object],
     ) -> None:
         self.conversation_id = conversation_id
         self.prompt_id: MessageId | None = turn.prompt_id

@@ -83,7 +83,7 @@ class Chat:
     models: Models
     counter: KindCounter
     instructions: str = field(repr=False)  # the deployment's
-    sweep: Callable[[], None]  # settles turns whose lease ran out
+    sweep: Callable[[], object]  # settles turns whose lease ran out
     preferences: Callable[[], Preferences] = Preferences
     first_policy: MemoryPolicy = field(default_factory=Summary)  # the deployment's
     window_messages: int = Window().messages  # likewise, where Window is chosen

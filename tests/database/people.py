@@ -328,6 +328,11 @@ class World:
         )
         return person
 
+    def sweep(self) -> None:
+        """Sweep until nothing is due, as the app does."""
+        while self.anon.call("sweep_turns", at_most=10)["more"]:
+            pass
+
     def one(self, query: str, *arguments: Any) -> Any:
         """The only value that *query* finds."""
         row = self.admin.execute(query, arguments).fetchone()

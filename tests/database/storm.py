@@ -327,7 +327,7 @@ def tighten_caps(admin: psycopg.Connection, people: list[Caller]) -> None:
 def settle(world: World, lease_seconds: int) -> None:
     """Let what is still open lapse, and call the loans back: now everything that is lent is spent."""
     time.sleep(lease_seconds + 0.2)
-    world.anon.call("sweep_turns", at_most=1000)
+    world.sweep()
     world.admin.execute("select private.lock_deployment(), private.recall_loans(null)")
 
 

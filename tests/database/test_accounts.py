@@ -35,6 +35,11 @@ def suspend(admin: Caller, person: Caller, *, suspended: bool = True) -> Any:
     return admin.call("suspend", person=person.id, suspended=suspended)
 
 
+def put_user_key(person: Caller, wrapped: str = sealed(1), replaces: str | None = None) -> Any:
+    key = {"new_version": 1, "new_mode": "server", "new_derivation": None}
+    return person.call("put_user_key", **key, new_wrapped=wrapped, replaces=replaces)
+
+
 @pytest.fixture
 def admin(world: World) -> Caller:
     return world.make_admin(world.person())
@@ -157,17 +162,6 @@ def test_two_admins_who_remove_each_other_at_once_leave_one(world: World, migrat
             assert sorted(role(world, person) for person in pair) == ["admin", "user"]
 
 
-def test_a_suspended_person_comes_back_with_everything(world: World, admin: Caller) -> None:
-    omar = world.person()
-    omar.create_conversation()
-
-    suspend(admin, omar)
-    assert omar.rows("conversations") == []
-    suspend(admin, omar, suspended=False)
-
-    assert len(omar.rows("conversations")) == 1
-
-
 def test_caps_are_set_one_by_one(world: World, admin: Caller) -> None:
     omar = world.person()
     unchanged = {"new_daily_cap_micro": None, "new_max_open": None, "new_max_per_minute": None}
@@ -212,14 +206,10 @@ def test_an_admin_sees_what_was_used_and_nothing_of_what_was_said(
 def test_a_user_key_is_put_once_and_then_changed_from_what_was_seen(world: World) -> None:
     omar = world.person()
 
-    def put(wrapped: str, replaces: str | None) -> Any:
-        key = {"new_version": 1, "new_mode": "server", "new_derivation": None}
-        return omar.call("put_user_key", **key, new_wrapped=wrapped, replaces=replaces)
-
-    assert put(sealed(1), None) == {"ok": True}
-    assert put(sealed(2), None) == {"ok": False, "reason": "stale"}
-    assert put(sealed(2), sealed(3)) == {"ok": False, "reason": "stale"}
-    assert put(sealed(2), sealed(1)) == {"ok": True}
+    assert put_user_key(omar, sealed(1)) == {"ok": True}
+    assert put_user_key(omar, sealed(2)) == {"ok": False, "reason": "stale"}
+    assert put_user_key(omar, sealed(2), sealed(3)) == {"ok": False, "reason": "stale"}
+    assert put_user_key(omar, sealed(2), sealed(1)) == {"ok": True}
     assert [row["wrapped"] for row in omar.rows("user_keys")] == [sealed(2)]
 
 
@@ -240,6 +230,8 @@ def test_a_deleted_account_leaves_nothing_but_the_books(world: World, migrated: 
     maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 30)
 
     assert omar.call("delete_account") == {"ok": True}
+    world.admin.execute("update public.turns set lease_until = now() where user_id = %s", [omar.id])
+    world.sweep()
 
     left = {
         table: rows
@@ -255,15 +247,34 @@ def test_a_deleted_account_leaves_nothing_but_the_books(world: World, migrated: 
     )
 
 
-def test_an_admin_who_leaves_while_somebody_deletes_the_account_is_no_deadlock(
-    world: World, admin: Caller, migrated: str
+def test_a_deleted_account_is_shut_at_once_and_for_good(world: World, admin: Caller) -> None:
+    omar = world.person()
+    omar.create_conversation()
+    put_user_key(omar)
+
+    assert omar.call("delete_account") == {"ok": True}
+
+    assert omar.refusal("my_account") == SIGNED_OUT
+    assert suspend(admin, omar, suspended=False) == {"ok": False, "reason": "not_found"}
+    assert [row["person"] for row in admin.call("usage_by_person")] == [admin.id]
+    for table in ("public.user_keys", "auth.sessions"):
+        assert world.one(f"select count(*) from {table} where user_id = %s", omar.id) == 0
+
+
+@pytest.mark.parametrize("by_whom", ["by themselves", "by another"])
+def test_an_admin_shut_out_while_the_account_is_deleted_is_no_deadlock(
+    world: World, admin: Caller, migrated: str, by_whom: str
 ) -> None:
-    world.make_admin(world.person())
+    other = world.make_admin(world.person())
     answers: list[Any] = []
 
     def leave() -> None:
         with psycopg.connect(migrated, autocommit=True) as connection:
-            answers.append(admin.by(connection).refusal("delete_account"))
+            if by_whom == "by another":
+                shut = {"person": admin.id, "suspended": True}
+                answers.append(other.by(connection).refusal("suspend", **shut))
+            else:
+                answers.append(admin.by(connection).refusal("delete_account"))
 
     leaving = threading.Thread(target=leave)
     with psycopg.connect(migrated) as console:
@@ -277,7 +288,7 @@ def test_an_admin_who_leaves_while_somebody_deletes_the_account_is_no_deadlock(
 
 
 def test_accounts_are_deleted_under_load_without_a_deadlock(world: World, migrated: str) -> None:
-    """By the person, and by whoever may delete from auth.users; conversations go at the same time."""
+    """By the person and the sweep, and by whoever may delete from auth.users; conversations go at the same time."""
     stop, codes, joining = threading.Event(), set[str | None](), threading.Lock()
 
     def join() -> tuple[Caller, UUID]:
@@ -299,6 +310,10 @@ def test_accounts_are_deleted_under_load_without_a_deadlock(world: World, migrat
             codes.add(person.by(connection).refusal("delete_account"))
         crowd[number % 4] = join()
 
+    def sweep(connection: psycopg.Connection, number: int) -> None:
+        connection.execute("update public.turns set lease_until = now() where lease_until > now()")
+        codes.add(world.anon.by(connection).refusal("sweep_turns", at_most=10))
+
     def again(act: Callable[[psycopg.Connection, int], None], number: int) -> None:
         with psycopg.connect(migrated, autocommit=True) as connection:
             while not stop.is_set():
@@ -306,6 +321,7 @@ def test_accounts_are_deleted_under_load_without_a_deadlock(world: World, migrat
 
     threads = [threading.Thread(target=again, args=[talk, number]) for number in range(8)]
     threads += [threading.Thread(target=again, args=[leave, number]) for number in range(4)]
+    threads += [threading.Thread(target=again, args=[sweep, number]) for number in range(2)]
     for thread in threads:
         thread.start()
     enough = """select (select count(*) from private.ledger) > 20
@@ -321,6 +337,8 @@ def test_accounts_are_deleted_under_load_without_a_deadlock(world: World, migrat
 
     assert codes <= {None, SIGNED_OUT, "23503"}  # whoever is gone is told so; a deadlock is 40P01
     assert world.one(enough)
+    world.sweep()
+    assert world.one("select count(*) from private.roles where deleted_at is not null") == 0
     world.admin.execute("delete from auth.users")
     assert world.one("select count(*) from public.turns") == 0
     assert (
@@ -371,14 +389,7 @@ def test_not_even_the_owner_stores_readable_text(world: World, table: str) -> No
     omar = world.person()
     garden = omar.create_conversation()
     omar.begin(garden, receipt_body=sealed("receipt"))
-    omar.call(
-        "put_user_key",
-        new_version=1,
-        new_mode="server",
-        new_wrapped=sealed(1),
-        new_derivation=None,
-        replaces=None,
-    )
+    put_user_key(omar)
     omar.call("keep_memory", memory=uuid4(), conversation=garden, space=None, new_body=sealed(1),
               body_key_version=1, replaces=None)  # fmt: skip
     omar.call("keep_space", space=uuid4(), new_body=sealed(1), body_key_version=1, archived=False,

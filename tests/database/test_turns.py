@@ -669,6 +669,23 @@ def test_what_a_killed_turn_said_becomes_a_message_of_its_owners(
     assert money() == (0, 1100, 1100)
 
 
+def test_a_sweep_settles_as_many_turns_as_it_is_asked_to(
+    world: World, maya: Caller, garden: UUID
+) -> None:
+    title = {"new_purpose": "title", "prompt": None, "prompt_body": None, "new_head": None}
+    for _ in range(3):
+        maya.begin(garden, None, **title)
+    world.admin.execute("update public.turns set lease_until = now()")
+
+    sweeps = [world.anon.call("sweep_turns", at_most=2) for _ in range(3)]
+
+    assert [(sweep["swept"], sweep["more"]) for sweep in sweeps] == [
+        (2, True),
+        (1, True),
+        (0, False),
+    ]
+
+
 def test_a_sweep_waits_for_nobody(world: World, maya: Caller, garden: UUID, migrated: str) -> None:
     turn, omar = maya.begin(garden)["turn"], world.person()
     omars = omar.begin(omar.create_conversation())["turn"]
@@ -815,6 +832,35 @@ def test_no_turn_begins_in_what_is_discarded_and_an_open_one_ends_there(
     assert money() == (0, 300, 300)
 
     world.anon.call("sweep_turns", at_most=10)
+    assert maya.rows("conversations") == []
+
+
+def test_what_is_due_is_removed_in_slices(world: World, maya: Caller, garden: UUID) -> None:
+    world.admin.execute(
+        """
+        insert into public.messages (id, conversation_id, user_id, seq, parent_id, role, body)
+        select md5(n::text)::uuid, %(garden)s, %(maya)s, n, case when n > 1 then md5((n - 1)::text)::uuid end, 'user',
+          %(body)s
+        from generate_series(1, 201) n
+        """,
+        {"garden": garden, "maya": maya.id, "body": sealed("message")},
+    )
+    world.admin.execute(
+        "insert into private.throttles"
+        " select encode(sha256(n::text::bytea), 'hex'), now(), 1 from generate_series(1, 201) n"
+    )
+    maya.call("discard_conversation", conversation=garden, for_seconds=20)
+    let_pass(world, garden)
+
+    left = []
+    for _ in range(3):
+        more = world.anon.call("sweep_turns", at_most=10)["more"]
+        assert not maya.call("restore_conversation", conversation=garden)["ok"]
+        left.append(
+            (more, len(maya.rows("messages")), world.one("select count(*) from private.throttles"))
+        )
+
+    assert left == [(True, 1, 1), (True, 0, 0), (False, 0, 0)]
     assert maya.rows("conversations") == []
 
 

@@ -11,6 +11,7 @@ from services.chat import LiveTurns, Noting, Summarising, TemporaryChats
 from services.chat.noting import Noted
 from services.domain import ConversationId, Fact, FactId, MessageId, UserId
 from services.settings import Settings
+from services.store.gateway import Answer
 from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
 
 
@@ -86,3 +87,13 @@ def test_what_is_coming_in_temporary_chats_is_stopped_with_the_process(
 
     assert turn.is_done
     assert len(maya.books.settled) == 1
+
+
+def test_the_sweep_goes_on_until_nothing_is_due():
+    answers = [Answer(ok=True, more=True), Answer(ok=True, more=False)]
+    server = SimpleNamespace(call=lambda *_, **__: answers.pop(0))
+    unused = dict.fromkeys(("gateway", "visitors", "live_turns", "titling", "models", "people"))
+
+    bootstrap.Shared(server=server, **unused).sweep_all()
+
+    assert answers == []
