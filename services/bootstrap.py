@@ -26,10 +26,10 @@ from services.chat import (
     Titling,
 )
 from services.crypto import RootKeys, ServerProof
-from services.domain import Account, AccountRole, SessionId
+from services.domain import Account, AccountRole, ConversationId, SessionId, Thread
 from services.embedded import Endpoints, Stack
 from services.embedded.mended import MendedTransport
-from services.errors import AppError, StoreUnavailable
+from services.errors import AppError, SignedOut, StoreUnavailable
 from services.events import log_event
 from services.llm import ModelInfo, Models, Offer, OpenAIModel, connect, known_model
 from services.memory import KindCounter, RegexCounter, RememberingCounter
@@ -51,6 +51,7 @@ from services.store.turns import UnkeptTurns
 from services.store.usage import Usage
 from services.web import frontend
 from services.web.doors import Doors, Limits, Origin
+from services.web.exports import Exports
 from services.web.frontend import Frontend
 from services.web.head import Head, Look
 from services.web.life import Life
@@ -257,7 +258,7 @@ def person_services(session_id: str | None) -> PersonServices | None:
 
 
 def routes() -> list[Route]:
-    """The doors, open once the backend is ready."""
+    """The doors and the exports, open once the backend is ready."""
     begun = _begun()
     doors = Doors(
         visitors=lambda: _shared().visitors,
@@ -267,7 +268,17 @@ def routes() -> list[Route]:
         limits=Limits(begun.settings.sign_ups_an_hour),
         lifetime_seconds=begun.settings.session_lifetime_seconds,
     )
-    return [*doors.routes(), *_look().routes()]
+    exports = Exports(lambda: _shared().visitors, _thread, _origin())
+    return [*doors.routes(), *exports.routes(), *_look().routes()]
+
+
+def _thread(session: AppSession, conversation_id: ConversationId) -> Thread:
+    """A conversation of this person, or a temporary chat of this session. Raise SignedOut, NotFound, StoreUnavailable."""
+    held = _shared().temporary.find(session.id, conversation_id)
+    desk = held or person_services(str(session.id))
+    if desk is None:
+        raise SignedOut
+    return desk.conversations.thread(conversation_id)
 
 
 def middleware() -> list[Middleware]:

@@ -1,6 +1,5 @@
 """A conversation's head, its messages and its export."""
 
-from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from uuid import UUID
@@ -18,17 +17,12 @@ from pages._parts import (
     temporary,
     turns,
 )
-from services import portable
 from services.bootstrap import PersonServices
 from services.chat import Chat, TemporaryChat
 from services.domain import ConversationId, Message, Role, Space, Thread
 from services.errors import AppError, NotFound
 from services.memory import ContextPlan
 
-_EXPORTS = (
-    ("Markdown", ".md", "text/markdown", portable.to_markdown),
-    ("JSON", ".json", "application/json", portable.to_json),
-)
 _MENU = "conversation-menu"
 _NOTHING_KEPT = (
     "Nothing of it is kept: no message, no title, no summary, no fact.  \n"
@@ -114,7 +108,7 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
     """What can be done with the whole conversation, and signs of what is its own: instructions, facts, its end."""
     if held:
         temporary.draw_sign()
-        _draw_exports(held, thread)
+        _draw_exports(held.id)
         return
     spaces.draw_sign(person, thread.conversation)
     if thread.instructions:
@@ -128,7 +122,7 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
             args=[thread.conversation],
         )
     scoped_facts.draw_sign(person, thread.conversation)
-    _draw_exports(person, thread)
+    _draw_exports(thread.conversation.id)
     can_move = spaces.can_move(person, thread.conversation)
     dialogs.draw_menu("This conversation", thread.conversation, key=_MENU, can_move=can_move)
 
@@ -236,31 +230,11 @@ def _drawn_key(thread: Thread) -> str:
     return f"drawn-{thread.conversation.id}"
 
 
-def _draw_exports(desk: temporary.Desk, thread: Thread) -> None:
+def _draw_exports(conversation_id: ConversationId) -> None:
     files = st.popover("Export", icon=":material/download:", type="tertiary", key="export")
-    with files.container(gap=None, width=200, key="export-panel"):
-        for name, suffix, kind, write in _EXPORTS:
-            _export_button(name, suffix, kind, write, desk, thread)
-
-
-def _export_button(
-    name: str,
-    suffix: str,
-    kind: str,
-    write: Callable[[Thread], str],
-    desk: temporary.Desk,
-    thread: Thread,
-) -> None:
-    """Its file is written when it is asked for, from what is stored then."""
-    conversation = thread.conversation
-    st.download_button(
-        f"As {name}",
-        data=lambda: write(desk.conversations.thread(conversation.id)),
-        file_name=portable.file_name(conversation.title, suffix),
-        mime=kind,
-        icon=":material/download:",
-        type="tertiary",
-        width="stretch",
-        key=f"export-{suffix[1:]}",
-        on_click="ignore",
+    forms = (
+        f'<form action="/export/{conversation_id}.{suffix}" class="db-menu"><button type="submit">'
+        f'<span class="db-icon" aria-hidden="true">download</span>As {name}</button></form>'
+        for name, suffix in (("Markdown", "md"), ("JSON", "json"))
     )
+    files.container(width=200, key="export-panel").html("".join(forms))

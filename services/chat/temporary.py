@@ -96,6 +96,11 @@ class TemporaryChats:
         with self._lock:
             self._chats.append(chat)
 
+    def find(self, owner: SessionId, conversation_id: ConversationId) -> TemporaryChat | None:
+        """The chat with this id, if it is one of this device and goes on."""
+        chats = (chat for chat in self._all() if chat.owner == owner and not chat.is_over)
+        return next((chat for chat in chats if chat.id == conversation_id), None)
+
     def end_of(self, owner: SessionId) -> None:
         """End those of one device of a person, who leaves."""
         self._end([chat for chat in self._all() if chat.owner == owner])

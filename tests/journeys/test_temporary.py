@@ -62,6 +62,7 @@ def test_a_temporary_chat_leaves_no_trace(maya: Person, app: App, model: ModelSe
     maya.page.get_by_role("button", name="What the model saw").last.click()
     expect(maya.dialog).to_contain_text("messages word for word")
     maya.page.keyboard.press("Escape")
+    assert word in maya.exports("Markdown")[1]
     maya.composer.press_sequentially(f"Unsent {word}")
     expect(maya.rows).to_have_count(0)
     assert "?" not in maya.page.url
@@ -161,5 +162,6 @@ def test_at_a_phone_it_fits_and_can_be_touched(person: Someone):
     maya.asks("Hello")
     maya.hears_all_of("You said: Hello")
     maya.sees("Gone when you leave")
+    assert maya.exports("JSON")[0] == "Temporary chat.json"
 
     assert maya.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

@@ -833,16 +833,6 @@ def test_a_title_that_cannot_be_is_refused_and_asked_for_again(
     assert app.text_input(key=f"title-{garden}")
 
 
-def test_exports_are_offered_under_a_safe_name(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
-    garden = conversations.hold("../Garden: a/b", "One", "Two")
-
-    app = open_app(maya, c=str(garden))
-
-    assert [button.label for button in app.get("download_button")] == ["As Markdown", "As JSON"]
-
-
 @pytest.mark.parametrize(
     ("state", "words"),
     [

@@ -76,7 +76,6 @@ def test_nothing_that_would_write_is_offered(app: AppTest):
 
     assert app.get("menu_button") == []
     assert "Write again" in buttons(app)
-    assert {each.label for each in app.get("download_button")} == {"As Markdown", "As JSON"}
     assert not any("Untitled" in label or "Hello" in label for label in buttons(app))
 
 

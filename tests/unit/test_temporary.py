@@ -371,3 +371,14 @@ def make_two(maya: FakePerson) -> Callable[[], tuple[TemporaryChats, TemporaryCh
         return chats, here, elsewhere
 
     return make
+
+
+def test_only_the_device_that_holds_a_chat_finds_it(
+    make_two: Callable[[], tuple[TemporaryChats, TemporaryChat, TemporaryChat]],
+):
+    chats, here, elsewhere = make_two()
+
+    assert chats.find(here.owner, here.id) is here
+    assert chats.find(here.owner, elsewhere.id) is None
+    here.end()
+    assert chats.find(here.owner, here.id) is None

@@ -1,0 +1,63 @@
+"""The route that exports a conversation as a file: `GET /export/<conversation>.md` or `.json`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from services import portable
+from services.domain import ConversationId, Thread
+from services.errors import AppError, SignedOut
+from services.store.sessions import AppSession, Cookie
+from services.web.doors import Origin, cookie_of
+from services.web.visitors import Visitors
+
+_FORMATS = {
+    "md": ("text/markdown", portable.to_markdown),
+    "json": ("application/json", portable.to_json),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Exports:
+    """Conversations as files, each for the app session that may read it, as it is stored now."""
+
+    visitors: Callable[[], Visitors]
+    find: Callable[[AppSession, ConversationId], Thread]
+    origin: Origin
+
+    def routes(self) -> list[Route]:
+        return [Route("/export/{conversation_id:uuid}.{suffix}", self._export)]
+
+    async def _export(self, request: Request) -> Response:
+        conversation_id = ConversationId(request.path_params["conversation_id"])
+        suffix: str = request.path_params["suffix"]
+        if suffix not in _FORMATS or not self.origin.is_ours(request):
+            return PlainTextResponse("Not Found", 404)
+        cookie = cookie_of(request, self.origin)
+        try:
+            name, text = await run_sync(self._write, cookie, conversation_id, suffix)
+        except AppError:
+            return RedirectResponse(f"/?c={conversation_id}", 303)  # the page says why
+        return Response(
+            text,
+            media_type=_FORMATS[suffix][0],
+            headers={
+                "Content-Disposition": f"attachment; filename*=utf-8''{quote(name, safe='')}",
+                "Cache-Control": "no-store",
+            },
+        )
+
+    def _write(
+        self, cookie: Cookie | None, conversation_id: ConversationId, suffix: str
+    ) -> tuple[str, str]:
+        session = self.visitors().find(cookie) if cookie else None
+        if session is None:
+            raise SignedOut
+        thread = self.find(session, conversation_id)
+        _, write = _FORMATS[suffix]
+        return portable.file_name(thread.conversation.title, f".{suffix}"), write(thread)
