@@ -1,6 +1,8 @@
 """One file, two lives: imported by the server it is the ASGI app; run by Streamlit it is the page."""
 
 import streamlit as st
+import uvicorn.config
+from starlette.types import ASGIApp
 from streamlit import config
 from streamlit.runtime.pages_manager import PagesManager
 
@@ -22,6 +24,11 @@ def _url() -> str:
     return f"http://{config.get_option('server.address') or 'localhost'}:{port}"
 
 
+def _without_proxy_headers(app: ASGIApp, trusted_hosts: object) -> ASGIApp:
+    """*app*, which sees the address of the socket: who is behind a proxy only DAYBOOK_TRUSTED_PROXIES decides."""
+    return app
+
+
 @st.fragment(run_every=0.5)
 def _wait_for_the_start() -> None:
     """Say how far the start is, and move on by itself."""
@@ -33,6 +40,8 @@ def _wait_for_the_start() -> None:
 
 
 if __name__ != "__main__":
+    # uvicorn's Config is older than this import, too old for FORWARDED_ALLOW_IPS; it wraps the app afterwards
+    setattr(uvicorn.config, "ProxyHeadersMiddleware", _without_proxy_headers)  # noqa: B010
     # else the first visitor's address would run a file of pages/ by itself, before navigation is known
     PagesManager.uses_pages_directory = False
     try:
