@@ -48,20 +48,32 @@ class Origin:
     def is_https(self) -> bool:
         return self.url is not None and self.url.startswith("https:")
 
-    def is_ours(self, request: Request) -> bool:
-        """Whether the form came from a page of ours."""
-        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            return False
-        if self.url is None and not _is_nobodys(request.url.hostname or ""):
-            return False
-        origin = request.headers.get("origin")
-        if origin is None:
-            return True
-        if self.url is not None:
-            return origin == self.url
-        return urlsplit(origin).netloc == request.headers.get("host")
+    @property
+    def way_there(self) -> str:
+        """What a page is told that is not ours by its address."""
+        if self.url:
+            return f"Daybook is at {self.url}. Open it there."
+        return "Daybook does not know this address. Whoever runs it has to set DAYBOOK_URL."
 
-    def address_of(self, request: Request) -> str:
+    def is_ours(self, connection: HTTPConnection) -> bool:
+        """Whether a page of ours sent this request or opens this websocket.
+
+        A browser names the page's origin with every websocket and every POST. A websocket that names none is refused,
+        another request only where its Sec-Fetch-Site says that it came from elsewhere.
+        """
+        headers, scheme = connection.headers, connection.scope["scheme"]
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if self.url is None and not _is_nobodys(host):
+            return False
+        if scheme in ("ws", "wss"):
+            scheme = scheme.replace("ws", "http")
+        elif headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return False
+        elif origin is None:
+            return True
+        return origin == (self.url or f"{scheme}://{host}")
+
+    def address_of(self, request: HTTPConnection) -> str:
         """The client's address, as the outermost trusted proxy saw it."""
         # a proxy may add a line of its own under the one that the client sent
         forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
@@ -80,9 +92,11 @@ class Origin:
 def _is_nobodys(host: str) -> bool:
     """Whether no name server decides where *host* leads: else a stranger's name may lead to us."""
     try:
-        ip_address(host)
+        name = urlsplit(f"//{host}").hostname or ""
+        if name != "localhost" and not name.endswith(".localhost"):
+            ip_address(name)
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        return False
     return True
 
 

@@ -4,16 +4,19 @@ import base64
 import hashlib
 import re
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
 from anyio.to_thread import run_sync
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from services.errors import StoreUnavailable
 from services.store.sessions import AppSession
@@ -24,9 +27,15 @@ from services.web.visitors import Visitors
 USER_HEADER, SESSION_HEADER = b"x-app-user-id", b"x-app-session"
 # in place of a session: a tab's cookie opens none any more, or nobody can tell while the database is away
 ENDED, UNKNOWN = "ended", "unknown"
-# where Streamlit looks at who is asking; the seventy files of a cold load are the same for all
-_PERSONAL = ("/_stcore/stream", "/_stcore/upload_file", "/media")
-_CLOSED = ("/_stcore/metrics",)
+_STREAM = "/_stcore/stream"  # where Streamlit looks at who is asking
+_CLOSED = (
+    "/_stcore/metrics",
+    "/_stcore/upload_file",
+    "/media",
+)  # no page uploads, or shows, a file
+_TABS_OF_AN_ADDRESS, _TABS_OF_ALL = 20, 500  # at most, without an app session
+_TOO_MANY = "Too many sign-in pages are open. Close some of yours, or try again in a minute."
+_REFUSED = WebSocketClose(1008)  # which uvicorn sends as a 403
 _GLANCE_SECONDS = 0.05
 _INLINE_SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 
@@ -53,6 +62,9 @@ class Shield:
     origin: Origin
     policy: str
     patience_seconds: float = 0.0  # for which a tab that comes back waits for a backend that starts
+    _strangers: Counter[str] = field(
+        default_factory=Counter[str]
+    )  # tabs without a session, by address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -64,22 +76,11 @@ class Shield:
             if name.lower() not in (USER_HEADER, SESSION_HEADER)
         ]
         path: str = scope["path"]
-        stay = ExitStack()
-        if path.startswith(_PERSONAL):
-            visitors = await self._visitors(HTTPConnection(scope))
-            session = await self._session(visitors, HTTPConnection(scope))
-            is_tab = scope["type"] == "websocket"
-            if isinstance(session, str):
-                headers += [(SESSION_HEADER, session.encode())] if is_tab else []
-            elif visitors and session:
-                if is_tab:
-                    stay.enter_context(visitors.connected(session))
-                headers += [
-                    (USER_HEADER, str(session.user_id).encode()),
-                    (SESSION_HEADER, str(session.id).encode()),
-                ]
+        app, stay = self.app, ExitStack()
         if path.startswith(_CLOSED):
-            scope = {**scope, "path": "/nowhere", "raw_path": b"/nowhere"}
+            app = PlainTextResponse("Not Found", 404)
+        elif path.startswith(_STREAM):
+            app = await self._admit(HTTPConnection(scope), headers, stay)
 
         async def hardened(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -93,7 +94,46 @@ class Shield:
             await send(message)
 
         with stay:
-            await self.app({**scope, "headers": headers}, receive, hardened)
+            await app({**scope, "headers": headers}, receive, hardened)
+
+    async def _admit(
+        self, connection: HTTPConnection, headers: list[tuple[bytes, bytes]], stay: ExitStack
+    ) -> ASGIApp:
+        """What answers a tab: the app, with *headers* that say who asks, or a refusal.
+
+        A browser does not tell a page why its websocket was refused: the answer to a POST does.
+        """
+        is_tab = connection.scope["type"] == "websocket"
+        if not self.origin.is_ours(connection):
+            return _REFUSED if is_tab else PlainTextResponse(self.origin.way_there, 403)
+        visitors = await self._visitors(connection)
+        session = await self._session(visitors, connection)
+        address = self.origin.address_of(connection)
+        if visitors and isinstance(session, AppSession):
+            headers += [
+                (USER_HEADER, str(session.user_id).encode()),
+                (SESSION_HEADER, str(session.id).encode()),
+            ]
+            stay.enter_context(visitors.connected(session))
+        elif (
+            self._strangers[address] >= _TABS_OF_AN_ADDRESS
+            or self._strangers.total() >= _TABS_OF_ALL
+        ):
+            return _REFUSED if is_tab else PlainTextResponse(_TOO_MANY, 429)
+        elif is_tab:
+            headers += [(SESSION_HEADER, session.encode())] if isinstance(session, str) else []
+            stay.enter_context(self._counted(address))
+        return self.app if is_tab else Response(status_code=204)
+
+    @contextmanager
+    def _counted(self, address: str) -> Generator[None]:
+        self._strangers[address] += 1
+        try:
+            yield
+        finally:
+            self._strangers[address] -= 1
+            if not self._strangers[address]:
+                del self._strangers[address]
 
     async def _visitors(self, connection: HTTPConnection) -> Visitors | None:
         """The visitors. A tab is asked who it belongs to once: with a cookie it waits until that is known."""

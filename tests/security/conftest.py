@@ -1,5 +1,9 @@
-"""The databases of tests/database, for attacks on them."""
+"""The databases of tests/database, the running app of the journeys, and browsers, for attacks on them."""
 
 from tests.database.conftest import migrated, proof, server, template, world
+from tests.journeys.conftest import app, browser, make_app, model, person
 
-__all__ = ["migrated", "proof", "server", "template", "world"]
+__all__ = [
+    *("migrated", "proof", "server", "template", "world"),
+    *("app", "browser", "make_app", "model", "person"),
+]

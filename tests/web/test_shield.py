@@ -1,15 +1,15 @@
 """Who is asking, as the app is told it, and what goes out with every answer."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketTestSession
 from starlette.websockets import WebSocket
 
 from services.errors import StoreUnavailable
@@ -20,6 +20,7 @@ from services.web.visitors import Visitors
 from tests.conftest import RunningStack
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 
+TABS, OURS = "/_stcore/stream", "http://localhost"
 INDEX = Path(importlib.util.find_spec("streamlit").origin).parent / "static/index.html"
 
 
@@ -36,15 +37,36 @@ def visitors(sessions: Sessions) -> Visitors:
 
 
 def who(request: Request) -> JSONResponse:
-    return JSONResponse(
-        [request.headers.get("x-app-user-id"), request.headers.get("x-app-session")]
-    )
+    return JSONResponse(_identity(request))
+
+
+async def tell(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_json(_identity(websocket))
+    await websocket.receive()
+
+
+def _identity(connection: HTTPConnection) -> list[str | None]:
+    return [connection.headers.get(name) for name in ("x-app-user-id", "x-app-session")]
 
 
 def shielded(visitors: Visitors | None, origin: Origin | None = None) -> TestClient:
-    app = Starlette(routes=[Route("/{path:path}", who)])
-    shield = Shield(app, lambda: visitors, origin or Origin(None, 0), "default-src 'self'")
-    return TestClient(shield)
+    return client(lambda: visitors, origin or Origin(None, 0))
+
+
+def client(visitors: Callable[[], Visitors | None], origin: Origin, **more: float) -> TestClient:
+    app = Starlette(routes=[WebSocketRoute(TABS, tell), Route("/{path:path}", who)])
+    return TestClient(Shield(app, visitors, origin, "default-src 'self'", **more), OURS)
+
+
+def opened(browser: TestClient, **headers: str) -> WebSocketTestSession:
+    """A tab of *browser*, on a page of ours."""
+    return browser.websocket_connect(f"ws://localhost{TABS}", headers={"origin": OURS} | headers)
+
+
+def told(browser: TestClient, **headers: str) -> list[str | None]:
+    with opened(browser, **headers) as tab:
+        return tab.receive_json()
 
 
 def test_a_cookie_becomes_an_identity_where_streamlit_looks(visitors: Visitors):
@@ -52,57 +74,34 @@ def test_a_cookie_becomes_an_identity_where_streamlit_looks(visitors: Visitors):
     session = visitors.find(cookie)
     headers = {"cookie": f"__Host-sid={cookie}"}
 
-    told = shielded(visitors).get("/_stcore/stream", headers=headers).json()
-
-    assert told == [str(session.user_id), str(session.id)]
+    assert told(shielded(visitors), **headers) == [str(session.user_id), str(session.id)]
     assert shielded(visitors).get("/static/js/x.js", headers=headers).json() == [None, None]
 
 
-@pytest.mark.parametrize("path", ["/_stcore/stream", "/_stcore/upload_file/x", "/media/x", "/"])
-def test_what_a_client_says_of_itself_never_passes(visitors: Visitors, path: str):
+def test_what_a_client_says_of_itself_never_passes(visitors: Visitors):
     forged = {"X-App-User-Id": "someone", "x-app-session": "something"}
 
-    assert shielded(visitors).get(path, headers=forged).json() == [None, None]
+    assert told(shielded(visitors), **forged) == [None, None]
+    assert shielded(visitors).get("/", headers=forged).json() == [None, None]
 
 
 def test_another_cookie_is_nobody(visitors: Visitors):
     for text in (str(Cookie.new()), "", "zz", "00" * 31):
-        headers = {"cookie": f"__Host-sid={text}"}
-        assert shielded(visitors).get("/_stcore/stream", headers=headers).json() == [None, None]
+        assert told(shielded(visitors), cookie=f"__Host-sid={text}")[0] is None
 
 
 def test_before_the_backend_is_there_everybody_is_nobody():
-    headers = {"cookie": f"__Host-sid={Cookie.new()}"}
-
-    assert shielded(None).get("/_stcore/stream", headers=headers).json() == [None, None]
+    assert told(shielded(None), cookie=f"__Host-sid={Cookie.new()}") == [None, None]
 
 
 def test_a_tab_with_a_cookie_waits_until_it_can_be_known_whose_it_is(visitors: Visitors):
-    async def tell(websocket: WebSocket) -> None:
-        await websocket.accept()
-        await websocket.send_text(websocket.headers.get("x-app-user-id", "nobody"))
-
     cookie = visitors.sign_up(new_email(), PASSWORD)
     answers = iter([None, None, visitors])
-    app = Starlette(routes=[WebSocketRoute("/_stcore/stream", tell)])
-    shield = Shield(app, lambda: next(answers), Origin(None, 0), "", patience_seconds=20)
+    browser = client(lambda: next(answers), Origin(None, 0), patience_seconds=20)
 
-    with TestClient(shield).websocket_connect(
-        "/_stcore/stream", headers={"cookie": f"__Host-sid={cookie}"}
-    ) as tab:
-        assert tab.receive_text() == str(visitors.find(cookie).user_id)
+    user, _ = told(browser, cookie=f"__Host-sid={cookie}")
 
-
-async def tell(websocket: WebSocket) -> None:
-    await websocket.accept()
-    await websocket.send_text(websocket.headers.get("x-app-session", "nobody"))
-
-
-def told_to_a_tab(visitors: Visitors, **headers: str) -> str:
-    app = Starlette(routes=[WebSocketRoute("/_stcore/stream", tell)])
-    client = TestClient(Shield(app, lambda: visitors, Origin(None, 0), ""))
-    with client.websocket_connect("/_stcore/stream", headers=headers) as tab:
-        return tab.receive_text()
+    assert user == str(visitors.find(cookie).user_id)
 
 
 def test_a_tab_is_told_why_nobody_sits_there(
@@ -110,16 +109,16 @@ def test_a_tab_is_told_why_nobody_sits_there(
 ):
     """Signed out, a session that has ended, and one that cannot be asked about, are three things."""
     headers = {"cookie": f"__Host-sid={Cookie.new()}"}
-    assert told_to_a_tab(visitors) == "nobody"
-    assert told_to_a_tab(visitors, **headers) == ENDED
+    assert told(shielded(visitors)) == [None, None]
+    assert told(shielded(visitors), **headers) == [None, ENDED]
 
     def away(*_: object, **__: object) -> None:
         raise StoreUnavailable("away")
 
     monkeypatch.setattr(type(sessions.server), "call", away)
 
-    assert told_to_a_tab(visitors) == "nobody"
-    assert told_to_a_tab(visitors, **headers) == UNKNOWN
+    assert told(shielded(visitors)) == [None, None]
+    assert told(shielded(visitors), **headers) == [None, UNKNOWN]
 
 
 def test_a_session_survives_a_database_that_is_away(
@@ -153,24 +152,15 @@ def test_after_a_long_outage_nobody_is_taken_for_signed_out(
         outage.setattr(type(sessions.server), "call", away)
         with pytest.raises(StoreUnavailable):
             visitors.by_id(session.id)
-        headers = {"cookie": f"__Host-sid={cookie}"}
-        assert shielded(visitors).get("/_stcore/stream", headers=headers).json() == [None, None]
+        assert told(shielded(visitors), cookie=f"__Host-sid={cookie}") == [None, UNKNOWN]
 
     assert visitors.by_id(session.id) is session
 
 
 def test_who_reads_in_an_open_tab_is_not_away(visitors: Visitors, monkeypatch: pytest.MonkeyPatch):
-    async def stay(websocket: WebSocket) -> None:
-        await websocket.accept()
-        await websocket.receive()
-
     cookie, other = (visitors.sign_up(new_email(), PASSWORD) for _ in range(2))
     session = visitors.find(cookie)
-    app = Starlette(routes=[WebSocketRoute("/_stcore/stream", stay)])
-    client = TestClient(Shield(app, lambda: visitors, Origin(None, 0), ""))
-
-    headers = {"cookie": f"__Host-sid={cookie}"}
-    with client.websocket_connect("/_stcore/stream", headers=headers):
+    with opened(shielded(visitors), cookie=f"__Host-sid={cookie}"):
         monkeypatch.setattr("services.web.visitors._IDLE_SECONDS", 0.0)
         visitors.find(other)
         assert visitors.by_id(session.id) is session
@@ -213,8 +203,9 @@ def test_the_policy_allows_streamlits_own_script_and_no_other():
     assert "frame-ancestors 'none'" in policy
 
 
-def test_figures_of_the_server_are_nobodys_business(visitors: Visitors):
-    app = Starlette(routes=[Route("/_stcore/metrics", who)])
-    shield = Shield(app, lambda: visitors, Origin(None, 0), "")
-
-    assert TestClient(shield).get("/_stcore/metrics").status_code == 404
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize(
+    "path", ["/_stcore/metrics", "/_stcore/upload_file/session/file", "/media/0123.md"]
+)
+def test_uploads_media_and_figures_of_the_server_are_closed(path: str, method: str):
+    assert shielded(None).request(method, path).status_code == 404

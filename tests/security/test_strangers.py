@@ -7,13 +7,14 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from playwright.sync_api import expect
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from services.store.sessions import Cookie
-from tests.journeys.conftest import sign_up
+from tests.journeys.conftest import Someone, sign_up
 from tests.journeys.people import PASSWORD, SECONDS
 from tests.journeys.seeds import converse, database, second_process
 from tests.stack.apps import App
@@ -52,15 +53,15 @@ class Visit:
 
 
 def connected(
-    app: App, cookie: str = "", session: str = "", headers: dict[str, str] | None = None
+    app: App, cookie: str = "", session: str = "", headers: dict[str, str | None] | None = None
 ) -> Visit:
     """A browser of somebody's, who asks to be taken for the owner of *session*."""
     known = ["streamlit", "none", session] if session else ["streamlit"]
-    sent = (headers or {}) | ({"Cookie": cookie} if cookie else {})
+    sent = {"Origin": app.url, "Cookie": cookie or None} | (headers or {})
     socket = connect(
         f"ws://{urlsplit(app.url).netloc}/_stcore/stream",
         subprotocols=known,
-        additional_headers=sent,
+        additional_headers={name: text for name, text in sent.items() if text is not None},
         max_size=None,
         proxy=None,
     )
@@ -152,8 +153,51 @@ def test_a_connection_that_was_open_at_sign_out_is_told_nothing_more(app: App, m
     assert SECRET.encode() not in maya.tab.heard
 
 
-def test_a_page_of_another_site_cannot_connect(app: App, maya: Owner):
-    for origin in ("http://evil.example", "null", "http://127.0.0.1.evil.example"):
-        with pytest.raises(InvalidStatus) as refused:
-            connected(app, maya.cookie, headers={"Origin": origin})
-        assert refused.value.response.status_code == 403
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "http://127.0.0.1:1", "http://localhost", "http://[", None]
+)
+def test_a_page_of_another_site_cannot_connect(app: App, maya: Owner, origin: str | None):
+    said = app.said()
+
+    with pytest.raises(InvalidStatus) as refused:
+        connected(app, maya.cookie, headers={"Origin": origin})
+
+    assert refused.value.response.status_code == 403
+    assert app.said() == said
+
+
+def test_an_export_is_for_the_session_that_may_read_it(app: App, maya: Owner):
+    def export(cookie: str = "", suffix: str = "md", **headers: str) -> httpx.Response:
+        url = f"{app.url}/export/{maya.query.removeprefix('c=')}.{suffix}"
+        return httpx.get(url, headers=headers | {"cookie": cookie}, trust_env=False)
+
+    omar = sign_up(app, f"stranger-{uuid4()}@daybook.test")
+    for suffix in ("md", "json"):
+        taken = export(maya.cookie, suffix)
+        assert SECRET in taken.text
+        assert taken.headers["cache-control"] == "no-store"
+        assert taken.headers["content-disposition"].startswith("attachment; ")
+        for cookie in (omar, "", f"__Host-sid={'0' * 64}"):
+            refused = export(cookie, suffix)
+            assert (refused.status_code, refused.text) == (303, "")
+            assert refused.headers["location"] == f"/?{maya.query}"
+    assert export(maya.cookie, "exe").status_code == 404
+    assert export(maya.cookie, **{"sec-fetch-site": "cross-site"}).status_code == 404
+
+
+def test_a_made_up_address_buys_no_more_tabs_and_the_page_says_so(app: App, person: Someone):
+    """The page is told what its websocket is not."""
+    maya = person()
+    visits = [
+        connected(app, headers={"X-Forwarded-For": f"192.0.2.{number}"}) for number in range(20)
+    ]
+    try:
+        with pytest.raises(InvalidStatus):
+            connected(app, headers={"X-Forwarded-For": "192.0.2.20"})
+        maya.page.goto(app.url)
+        expect(maya.page.get_by_role("alert")).to_contain_text("Too many sign-in pages are open")
+    finally:
+        for visit in visits:
+            visit.leave()
+    expect(maya.page.get_by_role("tab", name="Sign in")).to_be_visible()
+    expect(maya.page.get_by_role("alert")).to_have_count(0)

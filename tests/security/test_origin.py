@@ -1,0 +1,107 @@
+"""Which websockets and forms are taken for those of a page of ours, and how many tabs strangers may open."""
+
+import asyncio
+
+import pytest
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from services.web.doors import Origin
+from services.web.shield import Shield
+
+HERE, DAYBOOK = "http://127.0.0.1:8501", "https://daybook.example"
+
+
+def asked(kind: str, *, scheme: str = "", **headers: str) -> Scope:
+    """A websocket or a POST, to 127.0.0.1:8501 unless *headers* say another host."""
+    sent = {"host": "127.0.0.1:8501"} | {
+        name.replace("_", "-"): text for name, text in headers.items()
+    }
+    return {
+        "type": kind,
+        "scheme": scheme or {"http": "http", "websocket": "ws"}[kind],
+        "path": "/_stcore/stream",
+        "method": "POST",
+        "headers": [(name.encode(), text.encode()) for name, text in sent.items()],
+        "client": ("127.0.0.1", 50000),
+    }
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize(
+    ("url", "headers", "is_ours"),
+    [
+        (None, {"origin": HERE}, True),
+        (None, {"origin": "http://127.0.0.1:8502"}, False),
+        (None, {"origin": "http://localhost:8501"}, False),
+        (None, {"origin": "https://127.0.0.1:8501"}, False),
+        (None, {"origin": "null"}, False),
+        (None, {"origin": "http://["}, False),
+        (None, {"origin": "http://[", "host": "["}, False),
+        (None, {"origin": "http://[::1]:8501", "host": "[::1]:8501"}, True),
+        (None, {"origin": "http://daybook.localhost", "host": "daybook.localhost"}, True),
+        (None, {"origin": "http://rebound.example", "host": "rebound.example"}, False),
+        (DAYBOOK, {"origin": DAYBOOK}, True),
+        (DAYBOOK, {"origin": HERE}, False),
+        (DAYBOOK, {"origin": "http://daybook.example"}, False),
+        (DAYBOOK, {"origin": f"{DAYBOOK}:8443"}, False),
+    ],
+)
+def test_an_origin_is_ours_exactly(
+    kind: str, url: str | None, headers: dict[str, str], is_ours: bool
+):
+    assert Origin(url, 0).is_ours(HTTPConnection(asked(kind, **headers))) is is_ours
+
+
+@pytest.mark.parametrize("url", [None, DAYBOOK])
+def test_without_an_origin_a_websocket_is_refused_and_a_form_goes_by_its_site(url: str | None):
+    def is_ours(kind: str, **headers: str) -> bool:
+        return Origin(url, 0).is_ours(HTTPConnection(asked(kind, **headers)))
+
+    assert not is_ours("websocket")
+    assert not is_ours("websocket", sec_fetch_site="same-origin")
+    assert is_ours("http")  # of a program: browsers name one or the other
+    assert [
+        is_ours("http", sec_fetch_site=site)
+        for site in ("same-origin", "none", "same-site", "cross-site")
+    ] == [True, True, False, False]
+
+
+def test_over_tls_the_origin_is_https():
+    page = {"origin": "https://127.0.0.1:8501"}
+
+    assert Origin(None, 0).is_ours(HTTPConnection(asked("websocket", scheme="wss", **page)))
+    assert Origin(None, 0).is_ours(HTTPConnection(asked("http", scheme="https", **page)))
+
+
+def test_strangers_open_twenty_tabs_an_address_and_five_hundred_in_all():
+    accepted, refused = [], []
+
+    async def app(scope: Scope, *_: object) -> None:
+        accepted.append(scope)
+        await asyncio.Event().wait()
+
+    async def send(message: dict[str, object]) -> None:
+        refused.append(message)
+
+    shield = Shield(app, lambda: None, Origin(None, 1), "")
+
+    async def opens(address: str) -> asyncio.Task[None]:
+        page = {"origin": HERE, "x_forwarded_for": f"made-up-{len(accepted)}, {address}"}
+        tab = asyncio.create_task(shield(asked("websocket", **page), None, send))
+        await asyncio.sleep(0)
+        return tab
+
+    async def run() -> None:
+        first, *_ = [await opens("192.0.2.1") for _ in range(21)]
+        assert (len(accepted), len(refused)) == (20, 1)
+        _ = [await opens(f"198.51.100.{n % 25}") for n in range(481)]
+        assert (len(accepted), len(refused)) == (500, 2)
+
+        first.cancel()
+        await asyncio.sleep(0)
+        await opens("192.0.2.1")
+        assert (len(accepted), len(refused)) == (501, 2)
+        assert {message["type"] for message in refused} == {"websocket.close"}
+
+    asyncio.run(run())
