@@ -4,6 +4,14 @@ from tests.database.conftest import migrated, proof, server, template, world
 from tests.journeys.conftest import app, browser, make_app, model, person
 
 __all__ = [
-    *("migrated", "proof", "server", "template", "world"),
-    *("app", "browser", "make_app", "model", "person"),
+    "app",
+    "browser",
+    "make_app",
+    "migrated",
+    "model",
+    "person",
+    "proof",
+    "server",
+    "template",
+    "world",
 ]
