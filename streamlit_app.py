@@ -1,5 +1,13 @@
 """One file, two lives: imported by the server it is the ASGI app; run by Streamlit it is the page."""
 
+import signal
+
+if __name__ != "__main__":  # noqa: SIM108 (imports may follow a block)
+    # the server would hear Ctrl-C only after the imports: seconds on a busy machine, with nothing to save yet
+    ctrl_c = signal.signal(signal.SIGINT, signal.SIG_DFL)
+else:
+    ctrl_c = None
+
 import streamlit as st
 import uvicorn.config
 from starlette.types import ASGIApp
@@ -48,6 +56,8 @@ if __name__ != "__main__":
         life, stack = bootstrap.begin(_url())
     except Misconfigured as error:
         raise SystemExit(f"Daybook cannot start: {error.public}") from None
+    finally:
+        signal.signal(signal.SIGINT, ctrl_c)
     app = st.App(
         __file__,
         routes=[*life.routes(), *bootstrap.routes()],
