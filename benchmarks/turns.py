@@ -189,7 +189,7 @@ def _times(world: World) -> dict[str, tuple[float, float]]:
     world.admin.execute(
         "update private.budgets set max_per_minute = 1000000, daily_cap_micro = 1e12"
     )
-    session = {"new_refresh_token": sealed("refresh"), "new_device": None}
+    session = {"new_tokens": sealed("refresh"), "new_device": None}
     maya.call("start_session", new_cookie_hash=cookie, **session, idle=3600, lifetime=3600)
     garden = maya.create_conversation()
     took: dict[str, list[float]] = {}

@@ -231,7 +231,6 @@ class PersonServices:
         return account.role is AccountRole.ADMIN
 
     def _read_account(self) -> Account:
-        self._session.keep_fresh()
         return accounts.account(self._session.client, self._session.email)
 
 

@@ -18,6 +18,7 @@
   x Unavailable ........ trying again later may help
     - ModelUnavailable . which of the ways a model fails, as `ModelFailure`
     - StoreUnavailable
+      - RateLimited
   x Tampered ........... stored data failed authentication; stop, tell an operator
   x Misconfigured ...... the deployment cannot work as it is; raised at start-up only
 
@@ -202,6 +203,12 @@ class StoreUnavailable(Unavailable):
     """The database or the sign-in server failed or timed out."""
 
     public = "Daybook cannot reach its database. Nothing was lost: please try again in a moment."
+
+
+class RateLimited(StoreUnavailable):
+    """Supabase Auth renews no more access tokens for now."""
+
+    public = "Daybook is busy. Please wait a minute and try again."
 
 
 class Tampered(AppError):

@@ -1,7 +1,7 @@
 -- Accounts and sessions: wrapped user keys, invitations, signed-in devices, throttles, and administration.
 --
--- The browser's cookie holds a random secret; `app_sessions` holds its hash, and the Supabase refresh token sealed under
--- a key made from that secret: who reads the table can open no session. The session functions are called before there
+-- The browser's cookie holds a random secret; `app_sessions` holds its hash, and Supabase's tokens sealed under a key
+-- made from that secret: who reads the table can open no session. The session functions are called before there
 -- is an access token, so most are *server* functions: for anon, with a server proof no older than a minute.
 --
 -- An admin sees counts and money, never content: no policy shows them another user's rows.
@@ -33,9 +33,9 @@ create table private.app_sessions (
   user_id uuid not null references public.profiles (user_id) on delete cascade,
   auth_session_id uuid not null,            -- Supabase's session: removing it ends its tokens at once
   cookie_hash text not null unique check (cookie_hash ~ '^[0-9a-f]{64}$'),
-  refresh_token public.sealed not null,
-  generation integer not null default 0 check (generation >= 0),   -- of the refresh token
-  refreshing_until timestamptz,             -- a process is exchanging it: two at once would end the session
+  tokens public.sealed not null,            -- Supabase's: access token, its expiry, refresh token
+  generation integer not null default 0 check (generation >= 0),   -- of the tokens
+  refreshing_until timestamptz,             -- a process exchanges the refresh token: two at once would end the session
   device public.sealed,
   idle_seconds integer not null check (idle_seconds between 60 and 31536000),
   created_at timestamptz not null default now(),
@@ -328,7 +328,7 @@ end $$;
 
 -- Called by the user, right after signing in. Its Supabase session is that of the calling token.
 create function private.start_session(
-  new_cookie_hash text, new_refresh_token public.sealed, new_device public.sealed,
+  new_cookie_hash text, new_tokens public.sealed, new_device public.sealed,
   idle integer, lifetime integer, proof text
 ) returns jsonb
 language plpgsql security definer set search_path = ''
@@ -338,11 +338,11 @@ declare
   session uuid;
 begin
   perform private.require_proof(proof, 'start_session', person::text, new_cookie_hash,
-    private.sha(new_refresh_token), private.sha(new_device), idle::text, lifetime::text);
+    private.sha(new_tokens), private.sha(new_device), idle::text, lifetime::text);
   insert into private.app_sessions
-    (user_id, auth_session_id, cookie_hash, refresh_token, device, idle_seconds, expires_at)
+    (user_id, auth_session_id, cookie_hash, tokens, device, idle_seconds, expires_at)
   values (person, (current_setting('request.jwt.claims')::jsonb ->> 'session_id')::uuid, new_cookie_hash,
-    new_refresh_token, new_device, idle, now() + make_interval(secs => lifetime))
+    new_tokens, new_device, idle, now() + make_interval(secs => lifetime))
   returning id into session;
   return jsonb_build_object('ok', true, 'session', session);
 end $$;
@@ -364,7 +364,7 @@ begin
     return '{"ok": false, "reason": "not_found"}';
   end if;
   return jsonb_build_object('ok', true, 'session', session.id, 'user', session.user_id,
-    'refresh_token', session.refresh_token, 'generation', session.generation, 'expires_at', session.expires_at);
+    'tokens', session.tokens, 'generation', session.generation, 'expires_at', session.expires_at);
 end $$;
 
 -- Take the lease to exchange the refresh token. Who is told "held" or "moved" waits and opens the session again.
@@ -390,16 +390,16 @@ begin
   return '{"ok": true}';
 end $$;
 
-create function private.store_refresh(
-  cookie text, seen_generation integer, new_refresh_token public.sealed, made_at bigint, proof text
+create function private.store_tokens(
+  cookie text, seen_generation integer, new_tokens public.sealed, made_at bigint, proof text
 ) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  perform private.require_server_proof(proof, made_at, 'store_refresh', cookie, seen_generation::text,
-    private.sha(new_refresh_token));
+  perform private.require_server_proof(proof, made_at, 'store_tokens', cookie, seen_generation::text,
+    private.sha(new_tokens));
   update private.app_sessions
-  set refresh_token = new_refresh_token, generation = generation + 1, refreshing_until = null
+  set tokens = new_tokens, generation = generation + 1, refreshing_until = null
   where cookie_hash = cookie and generation = seen_generation;
   return case when found then '{"ok": true}'::jsonb else '{"ok": false, "reason": "moved"}'::jsonb end;
 end $$;
@@ -531,9 +531,9 @@ begin atomic
 end;
 
 create function public.start_session(
-  new_cookie_hash text, new_refresh_token public.sealed, new_device public.sealed, idle integer, lifetime integer, proof text
+  new_cookie_hash text, new_tokens public.sealed, new_device public.sealed, idle integer, lifetime integer, proof text
 ) returns jsonb language sql set search_path = ''
-return private.start_session(new_cookie_hash, new_refresh_token, new_device, idle, lifetime, proof);
+return private.start_session(new_cookie_hash, new_tokens, new_device, idle, lifetime, proof);
 
 create function public.open_session(cookie text, made_at bigint, proof text)
 returns jsonb language sql set search_path = ''
@@ -543,10 +543,10 @@ create function public.lease_refresh(cookie text, seen_generation integer, lease
 returns jsonb language sql set search_path = ''
 return private.lease_refresh(cookie, seen_generation, lease_seconds, made_at, proof);
 
-create function public.store_refresh(
-  cookie text, seen_generation integer, new_refresh_token public.sealed, made_at bigint, proof text
+create function public.store_tokens(
+  cookie text, seen_generation integer, new_tokens public.sealed, made_at bigint, proof text
 ) returns jsonb language sql set search_path = ''
-return private.store_refresh(cookie, seen_generation, new_refresh_token, made_at, proof);
+return private.store_tokens(cookie, seen_generation, new_tokens, made_at, proof);
 
 create function public.end_session(cookie text, made_at bigint, proof text)
 returns jsonb language sql set search_path = ''
@@ -586,7 +586,7 @@ to authenticated;
 grant execute on function
   public.open_session, private.open_session,
   public.lease_refresh, private.lease_refresh,
-  public.store_refresh, private.store_refresh,
+  public.store_tokens, private.store_tokens,
   public.end_session, private.end_session,
   public.throttle, private.throttle
 to anon;

@@ -35,6 +35,6 @@ def wait() -> None:
         st.space(120)
         st.title("One moment", anchor=False, text_alignment="center")
         st.markdown(
-            ":gray[No need to sign in again: your page comes as soon as the database answers.]",
+            ":gray[Reconnecting. You are still signed in.]",
             text_alignment="center",
         )

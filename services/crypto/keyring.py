@@ -6,7 +6,7 @@
     ├─ "throttle" ............ names throttle buckets, so that they hold no address
     └─ "app-session" ......... the salt of every session key
     cookie secret (random, in one browser; the database has its hash)
-    └─ "session", that salt .. a session key: seals the refresh token and what else the session keeps
+    └─ "session", that salt .. a session key: seals Supabase's tokens and what else the session keeps
     user key (random, versioned, wrapped in user_keys)
     ├─ "conversation keys" ... wraps conversation keys: one string a conversation
     └─ "purpose <name>" ...... seals what is the person's own: the profile, spaces, memories

@@ -5,11 +5,11 @@ import re
 import time
 from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from uuid import UUID
 
 import httpx
-from pydantic import BaseModel, ValidationError
+import jwt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from supabase import Client
 from supabase_auth.errors import AuthApiError, AuthError, AuthWeakPasswordError
 from supabase_auth.types import Session as AuthSession
@@ -35,15 +35,25 @@ _LONGEST_PASSWORD = 72  # bytes: bcrypt reads no further
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """A person's bearer token and what renews it."""
+class Tokens(BaseModel):
+    """What Supabase Auth answers to a sign-in and to a renewal, as an app session keeps it sealed."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     user_id: UserId
-    access: str = field(repr=False)
-    refresh: str = field(repr=False)
-    email: str = field(repr=False)
-    expires_at: int  # seconds since 1970
+    auth_session_id: UUID
+    email: str = Field(repr=False)
+    access: str = Field(repr=False)
+    expires_at: int  # seconds since 1970, by our clock
+    refresh: str = Field(repr=False)
+
+    def is_good_for(self, seconds: int) -> bool:
+        """Whether the access token is good for *seconds* more."""
+        return self.expires_at - time.time() > seconds
+
+    def is_of_session(self, other: "Tokens") -> bool:
+        """Whether both are of one user and one session of Supabase Auth."""
+        return (self.user_id, self.auth_session_id) == (other.user_id, other.auth_session_id)
 
 
 class BadAddress(BadInput):
@@ -231,10 +241,15 @@ def _auth_error(error: AuthApiError, refusals: Mapping[str, type[AppError]]) -> 
 
 
 def _tokens(session: AuthSession) -> Tokens:
-    return Tokens(
-        user_id=UserId(UUID(session.user.id)),
-        access=session.access_token,
-        refresh=session.refresh_token,
-        email=session.user.email or "",
-        expires_at=session.expires_at or int(time.time()) + session.expires_in,
-    )
+    try:
+        claims = jwt.decode(session.access_token, options={"verify_signature": False})
+        return Tokens(
+            user_id=UserId(UUID(session.user.id)),
+            auth_session_id=claims["session_id"],
+            email=session.user.email or "",
+            access=session.access_token,
+            expires_at=int(time.time()) + session.expires_in,
+            refresh=session.refresh_token,
+        )
+    except (jwt.DecodeError, KeyError, ValueError) as error:
+        raise StoreUnavailable(type(error).__name__) from None

@@ -67,7 +67,7 @@ class Conversations:
 
     def keep_fresh(self, seconds: int) -> None:
         """See that the person's token outlives the next *seconds*."""
-        self._session.keep_fresh(seconds)
+        self._session.bearer.keep_fresh(seconds)
 
     def recent(
         self, limit: int = 30, *, is_archived: bool = False, space_id: SpaceId | None = None
@@ -94,7 +94,6 @@ class Conversations:
         self, limit: int, *, is_archived: bool, space_id: SpaceId | None
     ) -> list[Conversation]:
         state = ConversationState.ARCHIVED if is_archived else ConversationState.ACTIVE
-        self._session.keep_fresh()
         with store_errors():
             query = self._session.client.table("conversations").select(LISTED_COLUMNS)
             query = query.eq("space_id", str(space_id)) if space_id else query
@@ -351,7 +350,6 @@ class Conversations:
         """Every conversation, as of a few seconds ago: somebody is typing."""
         now = time.monotonic()
         if self._every is None or now - self._every[0] > _EVERY_SECONDS:
-            self._session.keep_fresh()
             every = [self._threads.conversation(row) for row in self._all_rows()]
             self._every = now, sorted(every, key=_place_in_list, reverse=True)
         return self._every[1]
@@ -394,7 +392,6 @@ class Conversations:
 
     def _call(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
         self._every = None
-        self._session.keep_fresh()
         answer = self._session.calls.call(verb, **arguments)
         if not answer.ok:
             raise refusal(answer.reason)

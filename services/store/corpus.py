@@ -47,7 +47,6 @@ class Corpus:
         """How far each has come. Raise StoreUnavailable, SignedOut."""
 
         def read(last: _ListedRow | None, limit: int) -> list[_ListedRow]:
-            self._session.keep_fresh()
             with store_errors():
                 query = self._session.client.table("conversations").select(_LISTED_COLUMNS)
                 query = query.gt("id", str(last.id)) if last else query
@@ -79,7 +78,6 @@ class Corpus:
         """
         found: dict[MessageId, tuple[ConversationId, Message]] = {}
         for asked in by_address(ids):
-            self._session.keep_fresh()
             with store_errors():
                 query = self._session.client.table("messages").select(_COLUMNS)
                 query = query.in_("id", [str(each) for each in asked])
@@ -89,7 +87,6 @@ class Corpus:
         return found
 
     def _read(self, batch: "_Batch") -> Mapping[ConversationId, Sequence[Message]]:
-        self._session.keep_fresh()
         with store_errors():
             query = self._session.client.table("messages").select(_COLUMNS)
             query = query.in_("conversation_id", [str(each) for each in batch.ids])

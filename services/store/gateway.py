@@ -159,7 +159,7 @@ def store_errors() -> Generator[None]:
         yield
     except APIError as error:
         match error.code:
-            case "PT401" | "PGRST301" | "PGRST303":
+            case "PT401":
                 raise SignedOut(error.code) from error
             case "42501" | "PGRST116" | "PGRST202":
                 raise NotFound(error.code) from error

@@ -120,7 +120,6 @@ class Memories:
         self._known.amend(lambda _: {})
 
     def _call(self, verb: str, /, **arguments: UUID | int | Hidden | None) -> None:
-        self._session.keep_fresh()
         try:
             answer = self._session.calls.call(verb, **arguments)
         finally:  # also where nobody can say whether it was done
@@ -144,7 +143,6 @@ class Memories:
 
     def _rows(self) -> list[_Row]:
         def read(last: _Row | None, limit: int) -> list[_Row]:
-            self._session.keep_fresh()
             with store_errors():
                 query = self._session.client.table("memories").select(_COLUMNS)
                 query = query.gt("id", str(last.id)) if last else query

@@ -150,7 +150,6 @@ class Profile:
         raise StoreUnavailable("change_preferences")
 
     def _read(self) -> _Kept:
-        self._session.keep_fresh()
         with store_errors():
             query = self._session.client.table("profiles").select("preferences")
             rows = _ROWS.validate_python(query.execute().data)

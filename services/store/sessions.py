@@ -1,19 +1,22 @@
 """App sessions: a signed-in device, from its cookie to its keys.
 
-The cookie holds a random secret. The database holds its hash, and the Supabase refresh token sealed
-under a key made from that secret and the root key; so a dump opens no session, any app process with
-the same root key opens all, and an `AppSession` is only ever a cache of that row.
+The cookie holds a random secret. The database holds its hash, and Supabase's tokens sealed under a key
+made from that secret and the root key; so a dump opens no session, any app process with the same root key
+opens all, and an `AppSession` is only ever a cache of that row.
 """
 
 import hashlib
 import secrets
 import threading
 import time
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
 from uuid import UUID
 
-from pydantic import BaseModel, TypeAdapter
+import httpx
+from pydantic import BaseModel, Field, TypeAdapter
 from supabase import Client
 
 from services.crypto import (
@@ -26,7 +29,15 @@ from services.crypto import (
     token_version,
 )
 from services.domain import SessionId, UserId
-from services.errors import SignedOut, StoreUnavailable, Suspended, Tampered
+from services.errors import (
+    RateLimited,
+    SignedOut,
+    StoreUnavailable,
+    Suspended,
+    Tampered,
+    TooManyAttempts,
+)
+from services.events import log_event
 from services.store import accounts
 from services.store.accounts import Tokens
 from services.store.gateway import Gateway, Hidden, Moment, PersonCalls, ServerCalls, store_errors
@@ -34,7 +45,14 @@ from services.store.gateway import Gateway, Hidden, Moment, PersonCalls, ServerC
 _COOKIE_BYTES = 32
 _LEASE_SECONDS = 15  # for one exchange of the refresh token
 _LEASE_GLANCE = 0.2  # seconds between looks at a lease that another process holds
+_PATIENCE = 6.0  # seconds of a lease in which a renewal is begun: it may take the rest
+_PAUSE = (
+    1.0,
+    3.0,
+)  # seconds between two tries: at random, for Supabase Auth sees all users as one address
+_REST_SECONDS = 15.0  # after a renewal was refused, or was for nothing
 _FRESH_SECONDS = 60  # an access token with less left is renewed before it is used
+_REFUSED = (b'"PGRST301"', b'"PGRST303"')  # an access token: its key is unknown, its time is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +85,7 @@ class Cookie:
 class _SessionRow(BaseModel):
     session: UUID
     user: UUID
-    refresh_token: str = field(repr=False)
+    tokens: str = Field(repr=False)
     generation: int
     expires_at: Moment
 
@@ -81,23 +99,77 @@ _KEY_ROWS = TypeAdapter(list[_UserKeyRow])
 
 
 @dataclass(slots=True)
+class Bearer(httpx.Auth):
+    """The tokens of one app session in this process: on every request, and renewed when that is needed."""
+
+    sessions: "Sessions" = field(repr=False)
+    cookie_hash: str = field(repr=False)
+    vault: VaultRing = field(repr=False)
+    tokens: Tokens
+    _renewing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _rests_until: float = 0.0
+
+    def keep_fresh(self, seconds: int = _FRESH_SECONDS) -> None:
+        """Renew the access token unless it is good for *seconds* more. Raise SignedOut, StoreUnavailable."""
+        if self.tokens.is_good_for(seconds):
+            return
+        try:
+            self._renew(lambda tokens: tokens.is_good_for(seconds))
+        except RateLimited:
+            if not self.tokens.is_good_for(0):
+                raise
+
+    def sync_auth_flow(
+        self, request: httpx.Request
+    ) -> Generator[httpx.Request, httpx.Response, None]:
+        """Send *request*, and once more where a token is refused that should be good: signing keys rotate."""
+        self.keep_fresh()
+        access = self.tokens.access
+        request.headers["Authorization"] = f"Bearer {access}"
+        response = yield request
+        if response.status_code == 401 and any(code in response.read() for code in _REFUSED):
+            log_event("token.refused")
+            with suppress(RateLimited):
+                self._renew(lambda tokens: tokens.access != access, is_refused=True)
+                request.headers["Authorization"] = f"Bearer {self.tokens.access}"
+                yield request
+
+    def _renew(self, is_good: Callable[[Tokens], bool], *, is_refused: bool = False) -> None:
+        with self._renewing:
+            if is_good(self.tokens):
+                return
+            if time.monotonic() < self._rests_until:
+                raise RateLimited
+            if is_refused:
+                self._rests_until = time.monotonic() + _REST_SECONDS
+            waits = is_refused or not self.tokens.is_good_for(0)
+            try:
+                self.tokens = self.sessions.renew(
+                    self.cookie_hash, self.vault, is_good, waits=waits
+                )
+            except RateLimited:
+                self._rests_until = time.monotonic() + _REST_SECONDS
+                raise
+
+
+@dataclass(slots=True)
 class AppSession:
     """One signed-in device in this process, shared by its tabs and its live turns."""
 
     id: SessionId
     user_id: UserId
-    cookie_hash: str = field(repr=False)
     client: Client = field(repr=False)
     user_keys: dict[int, UserKey] = field(repr=False)
     calls: PersonCalls = field(repr=False)
-    _sessions: "Sessions" = field(repr=False)
-    _vault: VaultRing = field(repr=False)
-    _tokens: Tokens = field(repr=False)
-    _refreshing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    bearer: Bearer = field(repr=False)
+
+    @property
+    def cookie_hash(self) -> str:
+        return self.bearer.cookie_hash
 
     @property
     def email(self) -> str:
-        return self._tokens.email
+        return self.bearer.tokens.email
 
     @property
     def newest_key(self) -> UserKey:
@@ -109,15 +181,6 @@ class AppSession:
         if user_key is None:
             raise Tampered
         return user_key.vault(purpose).open(token, place)
-
-    def keep_fresh(self, seconds: int = _FRESH_SECONDS) -> None:
-        """See that the access token is good for *seconds* more. Raise SignedOut, StoreUnavailable."""
-        if self._tokens.expires_at - time.time() > seconds:
-            return
-        with self._refreshing:
-            if self._tokens.expires_at - time.time() <= seconds:
-                self._tokens = self._sessions.renew(self.cookie_hash, self._vault)
-                _bear(self.client, self._tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,20 +196,17 @@ class Sessions:
 
     def sign_up(self, email: str, password: str) -> tuple[Cookie, AppSession]:
         """Make an account. Raise what `accounts.sign_up` raises."""
-        client = self.gateway.client()
-        return self._start(client, accounts.sign_up(client, email, password))
+        return self._start(accounts.sign_up(self.gateway.client(), email, password))
 
     def sign_in(self, email: str, password: str) -> tuple[Cookie, AppSession]:
         """Sign in. Raise what `accounts.sign_in` raises, Suspended, Tampered."""
-        client = self.gateway.client()
-        return self._start(client, accounts.sign_in(client, email, password))
+        return self._start(accounts.sign_in(self.gateway.client(), email, password))
 
     def open(self, cookie: Cookie) -> AppSession:
-        """The session of *cookie*, with keys and a token. Raise SignedOut, StoreUnavailable, Tampered."""
-        row = self._row(cookie.hash)
-        vault = self._vault(cookie)
-        tokens = self.renew(cookie.hash, vault, row)
-        return self._session(SessionId(row.session), cookie, vault, self.gateway.client(), tokens)
+        """The session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
+        row, vault = self._row(cookie.hash), self._vault(cookie)
+        bearer = Bearer(self, cookie.hash, vault, _open_tokens(row, cookie.hash, vault))
+        return self._session(SessionId(row.session), bearer)
 
     def is_alive(self, cookie_hash: str) -> bool:
         """Whether the session still stands; counts as being seen. Raise StoreUnavailable."""
@@ -156,14 +216,26 @@ class Sessions:
         """Sign out: its tokens are worth nothing from the next statement on."""
         self.server.call("end_session", cookie=cookie.hash)
 
-    def renew(self, cookie_hash: str, vault: VaultRing, row: "_SessionRow | None" = None) -> Tokens:
-        """Exchange the refresh token as the only one who does, and store the next.
+    def renew(
+        self,
+        cookie_hash: str,
+        vault: VaultRing,
+        is_good: Callable[[Tokens], bool],
+        *,
+        waits: bool,
+    ) -> Tokens:
+        """Return the stored tokens where they are good; else exchange them as the only process that does.
 
-        Two exchanges of one token end the whole session, so the database lends the right to do it.
+        Two exchanges of one refresh token could end the session, so the database lends the right to do it.
+        *waits*: for another process, and while Supabase Auth limits the rate.
+        Raise SignedOut, RateLimited, StoreUnavailable, Tampered.
         """
-        deadline = time.monotonic() + 2 * _LEASE_SECONDS
-        while time.monotonic() < deadline:
-            row = row or self._row(cookie_hash)
+        deadline = time.monotonic() + (2 * _LEASE_SECONDS if waits else 0)
+        while True:
+            row = self._row(cookie_hash)
+            tokens = _open_tokens(row, cookie_hash, vault)
+            if is_good(tokens):
+                return tokens
             lease = self.server.call(
                 "lease_refresh",
                 cookie=cookie_hash,
@@ -171,41 +243,60 @@ class Sessions:
                 lease_seconds=_LEASE_SECONDS,
             )
             if lease.ok:
-                refresh = vault.open(
-                    row.refresh_token, _refresh_place(cookie_hash, UserId(row.user))
-                )
-                tokens = accounts.exchange(self.gateway.client(), refresh)
-                self._store(cookie_hash, vault, tokens, row.generation)
-                return tokens
+                break
             if lease.reason == "not_found":
                 raise SignedOut
             if lease.reason == "held":
+                if time.monotonic() > deadline:
+                    raise RateLimited
                 time.sleep(_LEASE_GLANCE)
-            row = None
-        raise StoreUnavailable("refresh lease")
-
-    def _store(self, cookie_hash: str, vault: VaultRing, tokens: Tokens, generation: int) -> None:
-        sealed = vault.seal(tokens.refresh, _refresh_place(cookie_hash, tokens.user_id))
+        try:
+            renewed = self._exchange(tokens, _PATIENCE if waits else 0.0)
+        except SignedOut:
+            self.server.call("end_session", cookie=cookie_hash)
+            raise
         stored = self.server.call(
-            "store_refresh",
+            "store_tokens",
             cookie=cookie_hash,
-            seen_generation=generation,
-            new_refresh_token=Hidden(sealed),
+            seen_generation=row.generation,
+            new_tokens=Hidden(_seal_tokens(renewed, cookie_hash, vault)),
         )
         if not stored.ok:
-            raise StoreUnavailable("refresh token moved")
+            raise StoreUnavailable("the tokens moved")
+        return renewed
 
-    def _start(self, client: Client, tokens: Tokens) -> tuple[Cookie, AppSession]:
+    def _exchange(self, tokens: Tokens, patience: float) -> Tokens:
+        """Exchange *tokens*, waiting up to *patience* seconds while Supabase Auth limits the rate.
+
+        Who writes to the database decides which user a refresh token is for, so the answer has to name the
+        user and the session of *tokens*, which were sealed. Raise SignedOut, RateLimited, StoreUnavailable.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                renewed = accounts.exchange(self.gateway.client(), tokens.refresh)
+                break
+            except TooManyAttempts:
+                pause = secrets.SystemRandom().uniform(*_PAUSE)
+                if time.monotonic() + pause > deadline:
+                    raise RateLimited from None
+                time.sleep(pause)
+        if not renewed.is_of_session(tokens):
+            log_event("session.mismatch", user=tokens.user_id, answered=renewed.user_id)
+            raise SignedOut
+        return renewed
+
+    def _start(self, tokens: Tokens) -> tuple[Cookie, AppSession]:
         cookie = Cookie.new()
         vault = self._vault(cookie)
-        _bear(client, tokens)
+        client = self.gateway.client()
+        client.postgrest.auth(tokens.access)
         calls = PersonCalls(client, self.proof, tokens.user_id)
-        sealed = vault.seal(tokens.refresh, _refresh_place(cookie.hash, tokens.user_id))
         try:
             answer = calls.call(
                 "start_session",
                 new_cookie_hash=cookie.hash,
-                new_refresh_token=Hidden(sealed),
+                new_tokens=Hidden(_seal_tokens(tokens, cookie.hash, vault)),
                 new_device=Hidden(None),
                 idle=self.idle_seconds,
                 lifetime=self.lifetime_seconds,
@@ -213,29 +304,15 @@ class Sessions:
         except SignedOut:  # with a token of this moment
             raise Suspended from None
         session_id = SessionId(UUID(str(cast(dict[str, object], answer.model_extra)["session"])))
-        return cookie, self._session(session_id, cookie, vault, client, tokens)
+        return cookie, self._session(session_id, Bearer(self, cookie.hash, vault, tokens))
 
-    def _session(
-        self,
-        session_id: SessionId,
-        cookie: Cookie,
-        vault: VaultRing,
-        client: Client,
-        tokens: Tokens,
-    ) -> AppSession:
-        _bear(client, tokens)
-        calls = PersonCalls(client, self.proof, tokens.user_id)
-        return AppSession(
-            id=session_id,
-            user_id=tokens.user_id,
-            cookie_hash=cookie.hash,
-            client=client,
-            user_keys=self._user_keys(calls),
-            calls=calls,
-            _sessions=self,
-            _vault=vault,
-            _tokens=tokens,
-        )
+    def _session(self, session_id: SessionId, bearer: Bearer) -> AppSession:
+        client = self.gateway.client()
+        # postgrest-py hands this to httpx as it is, which takes any httpx.Auth
+        client.postgrest.basic_auth = cast(httpx.BasicAuth, bearer)
+        user_id = bearer.tokens.user_id
+        calls = PersonCalls(client, self.proof, user_id)
+        return AppSession(session_id, user_id, client, self._user_keys(calls), calls, bearer)
 
     def _user_keys(self, calls: PersonCalls) -> dict[int, UserKey]:
         """A person's keys, the first made here; those under an old root key are wrapped anew."""
@@ -282,11 +359,16 @@ def _key_rows(calls: PersonCalls) -> list[_UserKeyRow]:
         return _KEY_ROWS.validate_python(query.execute().data)
 
 
-def _bear(client: Client, tokens: Tokens) -> None:
-    client.postgrest.auth(tokens.access)
+def _open_tokens(row: _SessionRow, cookie_hash: str, vault: VaultRing) -> Tokens:
+    text = vault.open(row.tokens, _place(cookie_hash, UserId(row.user)))
+    return Tokens.model_validate_json(text)
 
 
-def _refresh_place(cookie_hash: str, user_id: UserId) -> Place:
+def _seal_tokens(tokens: Tokens, cookie_hash: str, vault: VaultRing) -> str:
+    return vault.seal(tokens.model_dump_json(), _place(cookie_hash, tokens.user_id))
+
+
+def _place(cookie_hash: str, user_id: UserId) -> Place:
     # the row's own id is made by the database; its cookie hash names it as well
     row_id = UUID(bytes=bytes.fromhex(cookie_hash)[:16])
-    return Place(table="app_sessions", column="refresh_token", row_id=row_id, user_id=user_id)
+    return Place(table="app_sessions", column="tokens", row_id=row_id, user_id=user_id)

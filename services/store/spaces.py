@@ -102,7 +102,6 @@ class Spaces:
         self._known.amend(lambda kept: {one: kept[one] for one in kept if one != space_id})
 
     def _call(self, verb: str, /, **arguments: UUID | int | Hidden | None) -> None:
-        self._session.keep_fresh()
         try:
             answer = self._session.calls.call(verb, **arguments)
         finally:  # also where nobody can say whether it was done
@@ -113,7 +112,6 @@ class Spaces:
             raise refusal(answer.reason)
 
     def _read(self) -> dict[SpaceId, _Kept]:
-        self._session.keep_fresh()
         with store_errors():
             query = self._session.client.table("spaces").select(_COLUMNS)
             rows = _ROWS.validate_python(query.order("id").execute().data)

@@ -136,7 +136,6 @@ class Threads:
 
     def row(self, conversation_id: ConversationId) -> ConversationRow:
         """The conversation's row. Raise NotFound, SignedOut, StoreUnavailable."""
-        self._session.keep_fresh()
         with store_errors():
             query = self._session.client.table("conversations").select(CONVERSATION_COLUMNS)
             rows = CONVERSATION_ROWS.validate_python(
@@ -154,7 +153,6 @@ class Threads:
         """
         found: dict[ConversationId, ConversationRow] = {}
         for some in by_address(ids):
-            self._session.keep_fresh()
             with store_errors():
                 query = self._session.client.table("conversations").select(LISTED_COLUMNS)
                 query = query.in_("id", [str(each) for each in some])

@@ -136,7 +136,7 @@ class UnkeptTurns:
 
     def keep_fresh(self, seconds: int) -> None:
         """See that the person's token outlives the next *seconds*."""
-        self._session.keep_fresh(seconds)
+        self._session.bearer.keep_fresh(seconds)
 
     def begin(self, turn: NewTurn) -> Begun:
         """Reserve the worst cost. Raise OverBudget, StoreUnavailable."""
@@ -215,7 +215,6 @@ class Turns:
 
     def unfinished(self, conversation_id: ConversationId) -> OpenTurn | None:
         """The newest turn, if it is open, or has lapsed with something said."""
-        self._session.keep_fresh()
         with store_errors():
             query = self._session.client.table("turns").select(TURN_COLUMNS)
             rows = TURN_ROWS.validate_python(
@@ -264,7 +263,6 @@ class Turns:
     def _opened_receipts(
         self, turn_ids: Sequence[TurnId], conversation_id: ConversationId
     ) -> dict[TurnId, str]:
-        self._session.keep_fresh()
         ids = [str(turn_id) for turn_id in turn_ids]
         with store_errors():
             query = self._session.client.table("receipts").select(RECEIPT_COLUMNS)
@@ -280,7 +278,6 @@ class Turns:
         return opened
 
     def _settled(self, turn_ids: Sequence[TurnId]) -> dict[TurnId, TurnCost]:
-        self._session.keep_fresh()
         with store_errors():
             query = self._session.client.table("turns").select(COST_COLUMNS)
             rows = COST_ROWS.validate_python(
@@ -406,7 +403,6 @@ def _begin(session: AppSession, turn: NewTurn, prompt: _Prompt) -> Begun:
 def _checkpoint(
     session: AppSession, turn_id: TurnId, sealed: str | None, lease_seconds: int
 ) -> bool:
-    session.keep_fresh()
     return session.calls.call(
         "checkpoint_turn", turn=turn_id, said=Hidden(sealed), lease_seconds=lease_seconds
     ).ok

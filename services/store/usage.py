@@ -42,7 +42,6 @@ class Usage:
 
         Raise NotFound for who is no admin.
         """
-        self.session.keep_fresh()
         people = [_usage(row) for row in self.session.calls.rows("usage_by_person", _ROWS)]
         return sorted(people, key=_place_in_table, reverse=True)
 

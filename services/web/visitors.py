@@ -56,7 +56,7 @@ class Visitors:
         with self._lock:
             opening = self._opening.setdefault(cookie.hash, threading.Lock())
         try:
-            with opening:  # one opening at a time, or two would exchange one refresh token
+            with opening:  # one opening at a time: tabs share the session
                 visitor = self._by_hash.get(cookie.hash)
                 if visitor:
                     return self._still(visitor)

@@ -222,7 +222,7 @@ def test_a_deleted_account_leaves_nothing_but_the_books(world: World, migrated: 
     omar.call(
         "start_session",
         new_cookie_hash=new_key().hex(),
-        new_refresh_token=sealed("refresh"),
+        new_tokens=sealed("refresh"),
         new_device=None,
         idle=60,
         lifetime=60,

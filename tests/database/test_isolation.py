@@ -106,7 +106,7 @@ def a_space(space: UUID) -> Arguments:
 def session(cookie: str) -> Arguments:
     return {
         "new_cookie_hash": cookie,
-        "new_refresh_token": sealed("refresh"),
+        "new_tokens": sealed("refresh"),
         "new_device": sealed("device"),
         "idle": 3600,
         "lifetime": 86400,
@@ -178,10 +178,10 @@ def server_calls(own: Owned) -> dict[str, Arguments]:
         "end_session": {"cookie": own.cookie},
         "lease_refresh": {"cookie": own.cookie, "seen_generation": 0, "lease_seconds": 1},
         "open_session": {"cookie": own.cookie},
-        "store_refresh": {
+        "store_tokens": {
             "cookie": own.cookie,
             "seen_generation": 0,
-            "new_refresh_token": sealed("another"),
+            "new_tokens": sealed("another"),
         },
         "sweep_turns": {"at_most": 10},
         "throttle": {

@@ -26,7 +26,7 @@ def cookie(maya: Caller) -> str:
 
 def start(person: Caller, *, idle: int = 3600, lifetime: int = 86400) -> str:
     cookie = new_key().hex()
-    arguments = {"new_refresh_token": sealed("refresh"), "new_device": sealed("device")}
+    arguments = {"new_tokens": sealed("refresh"), "new_device": sealed("device")}
     answer = person.call(
         "start_session", new_cookie_hash=cookie, **arguments, idle=idle, lifetime=lifetime
     )
@@ -39,9 +39,7 @@ def lease(caller: Caller, cookie: str, generation: int) -> Any:
 
 
 def store(caller: Caller, cookie: str, generation: int, token: str) -> Any:
-    return caller.call(
-        "store_refresh", cookie=cookie, seen_generation=generation, new_refresh_token=token
-    )
+    return caller.call("store_tokens", cookie=cookie, seen_generation=generation, new_tokens=token)
 
 
 def age(world: World, cookie: str, column: str, seconds: int) -> None:
@@ -58,7 +56,7 @@ def test_a_session_opens_by_its_cookie_without_a_token(
     opened = world.anon.call("open_session", cookie=cookie)
 
     assert (opened["ok"], opened["user"]) == (True, str(maya.id))
-    assert (opened["refresh_token"], opened["generation"]) == (sealed("refresh"), 0)
+    assert (opened["tokens"], opened["generation"]) == (sealed("refresh"), 0)
 
 
 def test_an_unknown_cookie_opens_nothing(world: World, cookie: str) -> None:
@@ -113,7 +111,7 @@ def test_the_late_are_told_that_the_token_moved(world: World, cookie: str) -> No
     assert lease(anon, cookie, 0) == {"ok": False, "reason": "moved", "generation": 1}
     assert store(anon, cookie, 0, sealed("late")) == {"ok": False, "reason": "moved"}
     opened = anon.call("open_session", cookie=cookie)
-    assert (opened["refresh_token"], opened["generation"]) == (sealed("next"), 1)
+    assert (opened["tokens"], opened["generation"]) == (sealed("next"), 1)
     assert lease(anon, cookie, 1) == {"ok": True}
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
@@ -41,10 +42,38 @@ def sessions(stack: RunningStack) -> Iterator[Sessions]:
     made.gateway.http.close()
 
 
-def make_sessions(stack: RunningStack, **changes: object) -> Sessions:
+class Wire(MendedTransport):
+    """The way to the API: it counts renewals of access tokens, and can change what comes and goes."""
+
+    def __init__(self, *, lifetime: int | None = None) -> None:
+        super().__init__()
+        self.lifetime = lifetime  # of an access token in seconds, in place of Supabase Auth's
+        self.renewals = 0
+        self.limited = 0  # renewals that are still to meet the rate limit
+        self.refused = 0  # calls whose access token is still to be refused
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        bearer = request.headers.get("Authorization")
+        if bearer and self.refused and request.url.path.startswith("/rest/"):
+            self.refused -= 1
+            request.headers["Authorization"] = f"{bearer[:-8]}AAAAAAAA"  # of the signature
+        if request.url.params.get("grant_type") == "refresh_token":
+            self.renewals += 1
+            if self.limited:
+                self.limited -= 1
+                return httpx.Response(429, json={"error_code": "over_request_rate_limit"})
+        response = super().handle_request(request)
+        if self.lifetime is None or b'"expires_in"' not in response.read():
+            return response
+        return httpx.Response(200, json=response.json() | {"expires_in": self.lifetime})
+
+
+def make_sessions(
+    stack: RunningStack | HostedRig, wire: Wire | None = None, **changes: object
+) -> Sessions:
     """What one app process has; another call makes another process."""
     root_keys = RootKeys.parse(stack.root_keys)
-    gateway = Gateway.to(stack.url, SecretStr(stack.publishable_key), MendedTransport())
+    gateway = Gateway.to(stack.url, SecretStr(stack.publishable_key), wire or MendedTransport())
     proof = ServerProof(root_keys.proof_key())
     settings = {"idle_seconds": 3600, "lifetime_seconds": 86400} | changes
     return Sessions(

@@ -3,7 +3,6 @@
 import base64
 import re
 import time
-from dataclasses import replace
 from uuid import uuid4
 
 import httpx
@@ -406,23 +405,6 @@ def test_rename_policy_and_reset(conversations: Conversations, garden: Thread):
 def test_what_is_no_title_is_refused(conversations: Conversations, garden: Thread, title: str):
     with pytest.raises(BadInput):
         conversations.rename(garden.conversation.id, title)
-
-
-def test_what_is_done_first_after_an_idle_hour_is_done_with_a_new_token(
-    garden: Thread, maya: AppSession
-):
-    garden_id = garden.conversation.id
-    for act in (
-        lambda mine: mine.start_anew(garden),
-        lambda mine: mine.take_back_reset(garden),
-        lambda mine: mine.instructions(garden_id),
-        lambda mine: mine.rename(garden_id, "Orchard"),
-        lambda mine: mine.has(garden_id),
-        lambda mine: mine.thread(garden_id),
-    ):
-        maya._tokens = replace(maya._tokens, expires_at=0)
-        maya.client.postgrest.auth(f"{maya._tokens.access}.expired")
-        act(Conversations(maya))
 
 
 def titles(found: list[Conversation]) -> list[str]:

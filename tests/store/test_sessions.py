@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,6 +11,7 @@ from services.errors import (
     AddressTaken,
     AppError,
     BadInput,
+    RateLimited,
     SignedOut,
     StoreUnavailable,
     WrongCredentials,
@@ -19,8 +20,9 @@ from services.store.accounts import WeakPassword
 from services.store.conversations import Conversations
 from services.store.sessions import AppSession, Cookie, Sessions
 from tests.conftest import RunningStack
-from tests.store.conftest import PASSWORD, make_sessions, new_email
+from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
 
+SESSIONS = 20
 SignUp = Callable[[], tuple[Cookie, AppSession]]
 
 
@@ -79,23 +81,39 @@ def test_a_cookie_opens_its_session_on_another_process(sign_up: SignUp, stack: R
     elsewhere.gateway.http.close()
 
 
-def test_eight_processes_that_open_one_cookie_at_once_all_succeed(
-    sign_up: SignUp, stack: RunningStack
+def test_sessions_opened_after_a_restart_cost_no_token_request(
+    sessions: Sessions, stack: RunningStack
 ):
-    cookie, session = sign_up()
+    email = new_email()
+    sessions.sign_up(email, PASSWORD)
+    cookies = [sessions.sign_in(email, PASSWORD)[0] for _ in range(SESSIONS)]
+    wire = Wire()
+    restarted = make_sessions(stack, wire)
+
+    opened = [restarted.open(cookie) for cookie in cookies]
+
+    assert {session.email for session in opened} == {email}
+    assert wire.renewals == 0
+    restarted.gateway.http.close()
+
+
+def test_expired_token_is_renewed_once_for_eight_processes(stack: RunningStack):
+    process = make_sessions(stack, Wire(lifetime=0))
+    cookie, session = process.sign_up(new_email(), PASSWORD)
+    wires = [Wire() for _ in range(8)]
     opened: list[AppSession] = []
     failed: list[AppError] = []
 
-    def open_it() -> None:
-        process = make_sessions(stack)
+    def open_it(wire: Wire) -> None:
+        other = make_sessions(stack, wire)
         try:
-            opened.append(process.open(cookie))
+            opened.append(other.open(cookie))
         except AppError as error:
             failed.append(error)
         finally:
-            process.gateway.http.close()
+            other.gateway.http.close()
 
-    threads = [threading.Thread(target=open_it) for _ in range(8)]
+    threads = [threading.Thread(target=open_it, args=[wire]) for wire in wires]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -103,16 +121,85 @@ def test_eight_processes_that_open_one_cookie_at_once_all_succeed(
 
     assert failed == []
     assert {one.id for one in opened} == {session.id}
+    assert sum(wire.renewals for wire in wires) == 1
+    process.gateway.http.close()
 
 
-def test_a_token_with_little_left_is_renewed(sign_up: SignUp):
-    _, session = sign_up()
-    before = session._tokens
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
 
-    session.keep_fresh(seconds=before.expires_at)  # more than any token has
 
-    assert session._tokens.refresh != before.refresh
+@pytest.fixture
+def process(stack: RunningStack, wire: Wire) -> Iterator[Sessions]:
+    """An app process of its own, on *wire*."""
+    made = make_sessions(stack, wire)
+    yield made
+    made.gateway.http.close()
+
+
+def test_expired_token_is_renewed_before_reads_and_writes(process: Sessions, wire: Wire):
+    wire.lifetime = 0
+    conversations = Conversations(process.sign_up(new_email(), PASSWORD)[1])
+    wire.renewals, wire.lifetime = 0, None
+
+    conversations.create("Letters", Window())
+
+    assert [each.title for each in conversations.recent()] == ["Letters"]
+    assert wire.renewals == 1
+
+
+def test_refused_token_is_renewed_and_the_call_repeated(process: Sessions, wire: Wire):
+    conversations = Conversations(process.sign_up(new_email(), PASSWORD)[1])
+    wire.refused = 1
+
+    conversations.create("Letters", Window())
+
+    assert [each.title for each in conversations.recent()] == ["Letters"]
+    assert wire.renewals == 1
+
+
+def test_tokens_refused_for_good_are_no_sign_out_and_not_renewed_again(
+    process: Sessions, wire: Wire
+):
+    _, session = process.sign_up(new_email(), PASSWORD)
+    wire.refused = 100
+
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            Conversations(session).recent()
+    assert wire.renewals == 1
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting for seconds while the rate is limited."""
+    monkeypatch.setattr("services.store.sessions._PAUSE", (0.01, 0.02))
+    monkeypatch.setattr("services.store.sessions._PATIENCE", 0.5)
+
+
+@pytest.mark.usefixtures("quick")
+def test_rate_limit_is_waited_for_and_then_named(process: Sessions, wire: Wire):
+    wire.lifetime = 0
+    _, session = process.sign_up(new_email(), PASSWORD)
+
+    wire.limited = 3
+    session.bearer.keep_fresh()
+    assert wire.limited == 0
+
+    wire.limited = 10_000
+    with pytest.raises(RateLimited):
+        session.bearer.keep_fresh()
+
+
+def test_rate_limit_stops_nobody_whose_token_is_good(process: Sessions, wire: Wire):
+    _, session = process.sign_up(new_email(), PASSWORD)
+    wire.limited = 10_000
+
+    session.bearer.keep_fresh(100_000)  # more seconds than any token has
+
     assert Conversations(session).recent() == []
+    assert wire.renewals == 1
 
 
 def test_another_cookie_opens_nothing(sessions: Sessions, sign_up: SignUp):

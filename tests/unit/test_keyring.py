@@ -26,7 +26,7 @@ KITCHEN = UUID("bbbbbbbb-cccc-4ddd-8eee-ffffffffffff")
 MESSAGE = Place(
     table="messages", column="body", row_id=KITCHEN, user_id=ANA, conversation_id=GARDEN, seq=1
 )
-REFRESH_TOKEN = Place(table="app_sessions", column="refresh_token", row_id=GARDEN, user_id=ANA)
+TOKENS = Place(table="app_sessions", column="tokens", row_id=GARDEN, user_id=ANA)
 
 
 def written(key: bytes) -> str:
@@ -290,13 +290,13 @@ def test_what_is_sealed_for_one_purpose_does_not_open_for_another():
 
 
 def test_a_session_needs_its_cookie_and_the_root_key():
-    token = BEFORE.session_vault(COOKIE).seal("refresh", REFRESH_TOKEN)
+    token = BEFORE.session_vault(COOKIE).seal("refresh", TOKENS)
 
-    assert BEFORE.session_vault(COOKIE).open(token, REFRESH_TOKEN) == "refresh"
+    assert BEFORE.session_vault(COOKIE).open(token, TOKENS) == "refresh"
     with pytest.raises(Tampered):
-        BEFORE.session_vault(CONVERSATION_KEY).open(token, REFRESH_TOKEN)
+        BEFORE.session_vault(CONVERSATION_KEY).open(token, TOKENS)
     with pytest.raises(Tampered):
-        RootKeys({1: ROOT_2}, current=1).session_vault(COOKIE).open(token, REFRESH_TOKEN)
+        RootKeys({1: ROOT_2}, current=1).session_vault(COOKIE).open(token, TOKENS)
 
 
 def test_a_throttle_bucket_says_nothing_of_the_address_in_it():
@@ -343,15 +343,15 @@ def test_a_new_user_key_rewraps_one_string_a_conversation_and_no_message():
 
 
 def test_sessions_survive_a_new_root_key_while_the_old_one_is_in_the_ring():
-    token = BEFORE.session_vault(COOKIE).seal("refresh", REFRESH_TOKEN)
+    token = BEFORE.session_vault(COOKIE).seal("refresh", TOKENS)
     vault = DURING.session_vault(COOKIE)
 
-    assert vault.open(token, REFRESH_TOKEN) == "refresh"
-    resealed = vault.seal("refreshed", REFRESH_TOKEN)
+    assert vault.open(token, TOKENS) == "refresh"
+    resealed = vault.seal("refreshed", TOKENS)
     assert token_version(resealed) == 2
-    assert AFTER.session_vault(COOKIE).open(resealed, REFRESH_TOKEN) == "refreshed"
+    assert AFTER.session_vault(COOKIE).open(resealed, TOKENS) == "refreshed"
     with pytest.raises(Tampered):
-        AFTER.session_vault(COOKIE).open(token, REFRESH_TOKEN)
+        AFTER.session_vault(COOKIE).open(token, TOKENS)
 
 
 @pytest.mark.parametrize("token", ["", "p1", "p1.", "p1.0.A", "p1.01.A", "p1.9999999999.A", "h1.A"])
