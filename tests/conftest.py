@@ -55,10 +55,16 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def stack(place: Path, cache: Path) -> Iterator[RunningStack]:
+def embedded_stack(place: Path, cache: Path) -> Iterator[RunningStack]:
     """The embedded stack with our migrations and server key; one for the whole run, so leave no trace."""
     with started_stack(place / "stack", cache) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def stack(embedded_stack: RunningStack) -> RunningStack:
+    """The same, under the name that tests/store gives each backend in turn: pytest would start it anew."""
+    return embedded_stack
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from tests.hosted.rig import HostedRig
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
 
 
-@pytest.fixture(params=["stack", "hosted"])
+@pytest.fixture(params=["embedded_stack", "hosted"], ids=["embedded", "hosted"])
 def backend(request: pytest.FixtureRequest) -> RunningStack | HostedRig:
     return request.getfixturevalue(request.param)
 

@@ -29,7 +29,7 @@ PASSWORD = "correct horse battery staple"
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="session", params=["stack", "hosted"], ids=["embedded", "hosted"])
+@pytest.fixture(scope="session", params=["embedded_stack", "hosted"], ids=["embedded", "hosted"])
 def stack(request: pytest.FixtureRequest) -> RunningStack | HostedRig:
     """Each backend in turn, in the place of the embedded stack that other tests have."""
     return request.getfixturevalue(request.param)
