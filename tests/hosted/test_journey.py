@@ -1,0 +1,61 @@
+"""A person's day on hosted's parts, with two app processes."""
+
+import re
+from collections.abc import Callable
+
+from playwright.sync_api import expect
+
+from tests.hosted.rig import HostedRig
+from tests.journeys.conftest import Someone
+from tests.stack.apps import App, running
+
+SLOWLY = "[[tokens=40 rate=12]]"
+FOR_EVER = "[[tokens=400 rate=12 times=1]]"  # the second time the prompt is repeated, whole
+
+
+def test_a_day_on_two_processes(
+    app: App, make_hosted_app: Callable[..., App], open_rig: HostedRig, person: Someone
+):
+    maya = person()
+    maya.signs_up()
+    maya.asks("When do I sow peas?")
+    maya.hears_all_of("You said: When do I sow peas?")
+    maya.begins_a_new_chat()
+    maya.asks("What is a hotbed?")
+    maya.hears_all_of("You said: What is a hotbed?")
+    maya.opens("When do I sow peas?")
+    maya.page.reload()
+    maya.hears_all_of("You said: When do I sow peas?")
+    assert maya.texts() == ["When do I sow peas?", "You said: When do I sow peas?"]
+
+    with running(make_hosted_app("second")) as second:
+        second.until_ready()
+        there = maya.new_tab(second.url)  # a cookie does not know of ports
+        maya.asks(f"Tell me more {SLOWLY}")
+        maya.hears("word2")
+        there.visit(f"/?c={maya.conversation_id}")
+        there.hears("word3")
+        for tab in (maya, there):
+            tab.hears_all_of(re.compile("word1 .*word40"))
+
+        maya.asks(f"And all {FOR_EVER}")
+        there.page.reload()
+        expect(there.messages).to_have_count(6)
+        there.hears("word9")
+        app.kill()
+        there.sees("The server stopped in the middle of this reply.")
+        there.retries()
+        there.hears_all_of("You said: And all")
+
+        with running(make_hosted_app("first", base=app.base, port=app.port)) as again:
+            again.until_ready()
+            maya.page.reload()
+            maya.hears_all_of("You said: And all")
+            assert maya.texts() == there.texts()
+            there.signs_out()
+            maya.is_signed_out_before_long()
+
+    with open_rig.connect() as rows:
+        costs = rows.execute("select micro from private.ledger where purpose = 'reply'").fetchall()
+    assert len(costs) == 5
+    assert all(micro > 0 for (micro,) in costs)
