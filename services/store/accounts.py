@@ -4,7 +4,7 @@ import logging
 import re
 import time
 from collections.abc import Collection, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
 import httpx
@@ -175,6 +175,12 @@ def exchange(client: Client, refresh: str) -> Tokens:
     if session is None:
         raise SignedOut
     return _tokens(session)
+
+
+def sign_out(client: Client, tokens: Tokens) -> None:
+    """End the session of *tokens* in Supabase Auth, if that can be reached."""
+    with suppress(AuthError, httpx.HTTPError):
+        client.auth.admin.sign_out(tokens.access, "local")
 
 
 class _AccountRow(BaseModel):

@@ -42,6 +42,9 @@ def _read_moment(value: object) -> object:
 Moment = Annotated[datetime, BeforeValidator(_read_moment)]
 Argument = UUID | str | int | bool | datetime | None
 Row = TypeVar("Row", bound=BaseModel)
+_LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips with TLS
+    max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
+)
 _TIMEOUT = httpx.Timeout(8.0, connect=3.0)  # seconds: less than a lease, or one lost answer ends it
 
 
@@ -86,7 +89,9 @@ class Gateway:
         With *reach* every call fails at once while the database is known to be away.
         """
         hooks = [_drop_key_as_bearer, *([reach.check] if reach else [])]
-        client = httpx.Client(timeout=timeout, transport=transport, event_hooks={"request": hooks})
+        client = httpx.Client(
+            timeout=timeout, limits=_LIMITS, transport=transport, event_hooks={"request": hooks}
+        )
         return cls(url, key, client)
 
     def client(self) -> Client:

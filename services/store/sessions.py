@@ -30,6 +30,7 @@ from services.crypto import (
 )
 from services.domain import SessionId, UserId
 from services.errors import (
+    AppError,
     RateLimited,
     SignedOut,
     StoreUnavailable,
@@ -301,10 +302,14 @@ class Sessions:
                 idle=self.idle_seconds,
                 lifetime=self.lifetime_seconds,
             )
-        except SignedOut:  # with a token of this moment
-            raise Suspended from None
-        session_id = SessionId(UUID(str(cast(dict[str, object], answer.model_extra)["session"])))
-        return cookie, self._session(session_id, Bearer(self, cookie.hash, vault, tokens))
+            session_id = UUID(str(cast(dict[str, object], answer.model_extra)["session"]))
+            bearer = Bearer(self, cookie.hash, vault, tokens)
+            return cookie, self._session(SessionId(session_id), bearer)
+        except AppError as error:
+            accounts.sign_out(client, tokens)  # nobody has the cookie
+            if isinstance(error, SignedOut):  # with a token of this moment
+                raise Suspended from None
+            raise
 
     def _session(self, session_id: SessionId, bearer: Bearer) -> AppSession:
         client = self.gateway.client()

@@ -14,6 +14,7 @@ from services.errors import (
     RateLimited,
     SignedOut,
     StoreUnavailable,
+    Suspended,
     WrongCredentials,
 )
 from services.store.accounts import WeakPassword
@@ -237,6 +238,23 @@ def test_a_suspended_person_is_out_at_once(
 
     assert not sessions.is_alive(cookie.hash)
     assert Conversations(session).recent() == []
+
+
+def test_refused_sign_in_leaves_no_session_behind(sessions: Sessions, stack: RunningStack):
+    email = new_email()
+    _, session = sessions.sign_up(email, PASSWORD)
+
+    with stack.connect() as database:
+        database.execute(
+            "update private.roles set suspended_at = now() where user_id = %s", [session.user_id]
+        )
+        with pytest.raises(Suspended):
+            sessions.sign_in(email, PASSWORD)
+        left = database.execute(
+            "select id from auth.sessions where user_id::text = %s", [str(session.user_id)]
+        ).fetchall()
+
+    assert [str(row[0]) for row in left] == [str(session.bearer.tokens.auth_session_id)]
 
 
 def test_a_clock_that_is_wrong_is_no_reason_to_sign_anybody_out(

@@ -1,5 +1,10 @@
 """What is sent to the Supabase API."""
 
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
 import httpx
 import pytest
 from pydantic import SecretStr
@@ -27,3 +32,49 @@ def test_publishable_key_is_never_sent_as_bearer_token(bearer: str):
     assert [headers["apikey"] for headers in sent] == [KEY, KEY]
     calls = [headers.get("Authorization") for headers in sent]
     assert calls == [f"Bearer {bearer}" if bearer else None, None]
+
+
+class _Server(ThreadingHTTPServer):
+    """It counts connections."""
+
+    connections = 0
+
+    def process_request(self, request: object, client_address: object) -> None:
+        self.connections += 1
+        super().process_request(request, client_address)
+
+
+class _Answer(BaseHTTPRequestHandler):
+    """An empty object, and the connection stays."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("idle_seconds", "connections"), [(50, 1), (70, 2)])
+def test_idle_connection_is_kept_for_a_minute(
+    idle_seconds: int, connections: int, monkeypatch: pytest.MonkeyPatch
+):
+    with _Server(("127.0.0.1", 0), _Answer) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=[0.01]).start()
+        gateway = Gateway.to(f"http://127.0.0.1:{server.server_port}", SecretStr(KEY), None)
+        client = gateway.client()
+
+        client.rpc("open_session", {}).execute()
+        later = SimpleNamespace(monotonic=lambda: time.monotonic() + idle_seconds)
+        monkeypatch.setattr("httpcore._sync.http11.time", later)
+        client.rpc("open_session", {}).execute()
+
+        gateway.http.close()
+        server.shutdown()
+    assert server.connections == connections
