@@ -58,6 +58,8 @@ create index on private.throttles (window_ends);
 
 alter table public.user_keys enable row level security;
 
+alter table public.user_keys alter user_id set statistics 0;
+
 create policy "people read their wrapped keys" on public.user_keys
   for select to authenticated using (user_id = (select private.me()));
 

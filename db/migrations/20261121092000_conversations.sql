@@ -56,7 +56,7 @@ create table public.messages (
   user_id uuid not null,
   turn_id uuid,                             -- no key: a message outlives its turn
   seq integer not null check (seq > 0),
-  parent_id uuid,                           -- a tree: a second reply to one prompt is a sibling
+  parent_id uuid check (parent_id <> id),   -- a tree: a second reply to one prompt is a sibling
   role text not null check (role in ('system', 'user', 'assistant')),
   outcome text not null default 'complete' check (outcome in ('complete', 'stopped', 'failed', 'interrupted')),
   key_version integer not null default 1 check (key_version > 0),
@@ -83,6 +83,13 @@ create index on public.messages (conversation_id, parent_id);
 alter table public.spaces enable row level security;
 alter table public.conversations enable row level security;
 alter table public.messages enable row level security;
+
+alter table public.spaces alter id set statistics 0, alter user_id set statistics 0;
+alter table public.conversations
+  alter id set statistics 0, alter user_id set statistics 0, alter space_id set statistics 0;
+alter table public.messages
+  alter id set statistics 0, alter conversation_id set statistics 0, alter user_id set statistics 0,
+  alter turn_id set statistics 0, alter parent_id set statistics 0;
 
 create policy "owners read their spaces" on public.spaces
   for select to authenticated using (user_id = (select private.me()));

@@ -24,6 +24,10 @@ create index on public.memories (space_id, user_id);
 
 alter table public.memories enable row level security;
 
+alter table public.memories
+  alter id set statistics 0, alter user_id set statistics 0, alter conversation_id set statistics 0,
+  alter space_id set statistics 0;
+
 create policy "owners read their memories" on public.memories
   for select to authenticated using (user_id = (select private.me()));
 

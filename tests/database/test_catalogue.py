@@ -298,6 +298,18 @@ def test_encrypted_columns_have_a_type_that_takes_nothing_readable(
     assert unchecked == []
 
 
+def test_planner_has_no_statistics_of_ids(catalogue: psycopg.Connection) -> None:
+    """The API hands out estimates, which row level security does not bind: tests/security/test_database.py."""
+    with_statistics = found(
+        catalogue,
+        "select attrelid::regclass::text, attname from pg_attribute join pg_class on pg_class.oid = attrelid"
+        " where relkind = 'r' and relnamespace = 'public'::regnamespace and attnum > 0 and not attisdropped"
+        " and atttypid = 'uuid'::regtype and attstattarget is distinct from 0",
+    )
+
+    assert with_statistics == []
+
+
 def test_the_functions_and_types_belong_to_an_owner_who_is_no_superuser(
     catalogue: psycopg.Connection,
 ) -> None:

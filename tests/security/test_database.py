@@ -1,8 +1,11 @@
 """What the database itself keeps from people who hold a valid access token."""
 
 import json
+from uuid import uuid4
 
-from tests.database.people import SIGNED_OUT, Sql, World
+import pytest
+
+from tests.database.people import SIGNED_OUT, Refused, Sql, World
 
 
 def test_access_token_from_before_a_suspension_stays_worthless(world: World) -> None:
@@ -19,3 +22,31 @@ def test_access_token_from_before_a_suspension_stays_worthless(world: World) -> 
     )
 
     assert len(omar.rows("conversations")) == 1  # who signs in again finds everything
+
+
+@pytest.mark.parametrize("column", ["conversation_id", "user_id", "turn_id", "id"])
+def test_planner_estimates_tell_nothing_of_other_peoples_rows(world: World, column: str) -> None:
+    maya, omar = world.person(), world.person()
+    turn = omar.begin(omar.create_conversation())["turn"]
+    world.admin.execute(
+        "insert into public.messages (id, conversation_id, user_id, turn_id, seq, role, body)"
+        " select gen_random_uuid(), conversation_id, user_id, turn_id, seq + n, role, body"
+        " from public.messages, generate_series(1, 10000) n; analyze public.messages"
+    )
+    omars = world.one(f"select {column} from public.messages where turn_id = %s limit 1", turn)
+
+    def planned(value: object) -> list[int]:
+        assert isinstance(maya.way, Sql)
+        query = "explain (format json) select from public.messages where"
+        plans = [maya.way.read(f"{query} {column} {sign} %s", value)[0][0] for sign in ("=", "<")]
+        return [plan[0]["Plan"]["Plan Rows"] for plan in plans]
+
+    assert planned(omars) == planned(uuid4())
+    assert maya.rows("messages") == []
+
+
+def test_message_is_never_its_own_parent(world: World) -> None:
+    maya, prompt = world.person(), uuid4()
+
+    with pytest.raises(Refused, match="messages_check"):
+        maya.begin(maya.create_conversation(), prompt=prompt, parent=prompt)
