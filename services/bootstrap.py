@@ -27,9 +27,9 @@ from services.chat import (
 )
 from services.crypto import RootKeys, ServerProof
 from services.domain import Account, AccountRole, ConversationId, SessionId, Thread
-from services.embedded import Endpoints, Stack
+from services.embedded import Endpoints, Failed, Report, Running, Stack
 from services.embedded.mended import MendedTransport
-from services.errors import AppError, SignedOut, StoreUnavailable
+from services.errors import AppError, Misconfigured, SignedOut, StoreUnavailable
 from services.events import log_event
 from services.llm import ModelInfo, Models, Offer, OpenAIModel, connect, known_model
 from services.memory import KindCounter, RegexCounter, RememberingCounter
@@ -108,7 +108,25 @@ def begin(url: str) -> tuple[Life, Stack]:
         endpoints=prepared.plan.endpoints,
         life=began,
     )
-    return began, Stack(prepared.plan, prepared.lock, began.heard)
+    return began, Stack(prepared.plan, prepared.lock, _heard)
+
+
+def _heard(report: Report) -> None:
+    """Hand *report* on; that all runs becomes a failure where stored data needs a root key that is missing."""
+    if isinstance(report, Running):
+        report = _missing_root_key() or report
+    _begun().life.heard(report)
+
+
+def _missing_root_key() -> Failed | None:
+    """The failure where the ring lacks a root key that stored data needs; None also while nobody can tell."""
+    try:
+        _begun().root_keys.refuse_missing(_shared().server.root_key_versions())
+    except Misconfigured as error:
+        return Failed(error.public)
+    except StoreUnavailable:  # asked again once the database is back
+        pass
+    return None
 
 
 def life() -> Life:
@@ -436,7 +454,12 @@ def _keep_asking(reach: Reach, server: ServerCalls, life: Life) -> None:
     def ask() -> None:
         server.call("open_session", cookie=nobody)
 
-    reach.keep_asking(ask, lambda is_away: life.reached(is_away=is_away))
+    def tell(is_away: bool) -> None:
+        if not is_away and (failure := _missing_root_key()):
+            life.heard(failure)
+        life.reached(is_away=is_away)
+
+    reach.keep_asking(ask, tell)
 
 
 def _keep_doing(work: Callable[[], None], seconds: float, missed: str) -> None:

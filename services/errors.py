@@ -20,6 +20,7 @@
     - StoreUnavailable
       - RateLimited
   x Tampered ........... stored data failed authentication; stop, tell an operator
+    - KeyMissing ....... a user's key is gone, and what it opens is there
   x Misconfigured ...... the deployment cannot work as it is; raised at start-up only
 
 `public` is one sentence, safe on a page: it never holds message text, keys or a vendor's words.
@@ -218,6 +219,14 @@ class Tampered(AppError):
 
     def __init__(self) -> None:
         super().__init__("stored data cannot be opened")
+
+
+class KeyMissing(Tampered):
+    """A user has conversations, and the user key that opens them is gone."""
+
+    public = (
+        "The key that opens your chats is missing. Nothing was changed: please tell an operator."
+    )
 
 
 class Misconfigured(AppError):

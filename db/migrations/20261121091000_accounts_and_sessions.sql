@@ -37,6 +37,7 @@ create table private.app_sessions (
   generation integer not null default 0 check (generation >= 0),   -- of the tokens
   refreshing_until timestamptz,             -- a process exchanges the refresh token: two at once would end the session
   device public.sealed,
+  token_seconds integer,                    -- the lifetime of the access token that began it, for `operate check`
   idle_seconds integer not null check (idle_seconds between 60 and 31536000),
   created_at timestamptz not null default now(),
   seen_at timestamptz not null default now(),
@@ -125,7 +126,8 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Store a wrapped key: the first of its kind, or in place of exactly the one the app has seen.
+-- Store a wrapped key: the first of its kind, or in place of exactly the one the app has seen. Where there are
+-- conversations, their user key was there: another one in its place would leave them shut, and hide why.
 create function private.put_user_key(
   new_version integer, new_mode text, new_wrapped public.sealed, new_derivation text, replaces public.sealed, proof text
 ) returns jsonb
@@ -137,6 +139,11 @@ begin
   perform private.require_proof(proof, 'put_user_key', person::text, new_version::text, new_mode,
     private.sha(new_wrapped), private.sha(new_derivation), private.sha(replaces));
   if replaces is null then
+    if exists (select from public.conversations where user_id = person)
+      and not exists (select from public.user_keys where user_id = person)
+    then
+      return '{"ok": false, "reason": "key_missing"}';
+    end if;
     insert into public.user_keys (user_id, version, mode, wrapped, derivation)
     values (person, new_version, new_mode, new_wrapped, new_derivation::jsonb)
     on conflict do nothing;
@@ -337,16 +344,34 @@ language plpgsql security definer set search_path = ''
 as $$
 declare
   person uuid := private.require_me();
+  claims jsonb := current_setting('request.jwt.claims');
   session uuid;
 begin
   perform private.require_proof(proof, 'start_session', person::text, new_cookie_hash,
     private.sha(new_tokens), private.sha(new_device), idle::text, lifetime::text);
   insert into private.app_sessions
-    (user_id, auth_session_id, cookie_hash, tokens, device, idle_seconds, expires_at)
-  values (person, (current_setting('request.jwt.claims')::jsonb ->> 'session_id')::uuid, new_cookie_hash,
-    new_tokens, new_device, idle, now() + make_interval(secs => lifetime))
+    (user_id, auth_session_id, cookie_hash, tokens, device, token_seconds, idle_seconds, expires_at)
+  values (person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
+    (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime))
   returning id into session;
   return jsonb_build_object('ok', true, 'session', session);
+end $$;
+
+-- The versions of the root key that rows are sealed under: the app refuses to start without one of them.
+create function private.root_key_versions(made_at bigint, proof text) returns jsonb
+language plpgsql stable security definer set search_path = ''
+as $$
+begin
+  perform private.require_server_proof(proof, made_at, 'root_key_versions');
+  return jsonb_build_object('ok', true, 'versions', (
+    select coalesce(jsonb_agg(version), '[]')
+    from (
+      select split_part(wrapped, '.', 2)::integer as version from public.user_keys
+      union
+      select split_part(tokens, '.', 2)::integer from private.app_sessions
+      where expires_at > now() and seen_at + make_interval(secs => idle_seconds) > now()
+    ) used
+  ));
 end $$;
 
 -- Called by the server, with the hash of the cookie. The answer does not say why there is no session.
@@ -537,6 +562,10 @@ create function public.start_session(
 ) returns jsonb language sql set search_path = ''
 return private.start_session(new_cookie_hash, new_tokens, new_device, idle, lifetime, proof);
 
+create function public.root_key_versions(made_at bigint, proof text)
+returns jsonb language sql stable set search_path = ''
+return private.root_key_versions(made_at, proof);
+
 create function public.open_session(cookie text, made_at bigint, proof text)
 returns jsonb language sql set search_path = ''
 return private.open_session(cookie, made_at, proof);
@@ -586,6 +615,7 @@ grant execute on function
 to authenticated;
 
 grant execute on function
+  public.root_key_versions, private.root_key_versions,
   public.open_session, private.open_session,
   public.lease_refresh, private.lease_refresh,
   public.store_tokens, private.store_tokens,

@@ -33,7 +33,7 @@ A key-management service can take the ring's place at `wrap`, `unwrap` and `need
 import hmac
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 from services.crypto.vault import (
@@ -132,6 +132,14 @@ class RootKeys:
     def versions(self) -> tuple[int, ...]:
         """The versions in the ring, in order."""
         return tuple(sorted(self._keys))
+
+    def refuse_missing(self, needed: Iterable[int]) -> None:
+        """Raise Misconfigured if the ring lacks one of the versions *needed*."""
+        for version in sorted(set(needed) - self._keys.keys()):
+            raise Misconfigured(
+                f"Root key {version} is missing, and stored data is sealed under it: put it back beside "
+                "the others, until `python -m services.operate check` no longer names it."
+            )
 
     def wrap(self, key: bytes, user_id: UUID, version: int) -> str:
         """The token of a person's key of *version*."""

@@ -19,6 +19,7 @@ from services.errors import (
     AddressTaken,
     AppError,
     BadInput,
+    KeyMissing,
     Refused,
     SignedOut,
     StoreUnavailable,
@@ -115,6 +116,7 @@ REASONS: dict[str, type[AppError]] = {  # what went wrong, as the sign-in page's
     "closed": SignUpsClosed,
     "confirm": ConfirmationSent,
     "slow": TooManyAttempts,
+    "key": KeyMissing,
     "unavailable": StoreUnavailable,
 }
 # by the code of Supabase Auth; with any other it is unavailable

@@ -58,6 +58,7 @@ class Answer(BaseModel):
 
 
 _ANSWER = TypeAdapter(Answer)
+_VERSIONS = TypeAdapter(list[int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,12 @@ class ServerCalls:
         except (NotFound, SignedOut) as error:  # the clocks or the server keys are not the same
             log_event("server.refused")
             raise StoreUnavailable("server proof") from error
+
+    def root_key_versions(self) -> list[int]:
+        """The versions of the root key that stored data is sealed under."""
+        return _VERSIONS.validate_python(
+            (self.call("root_key_versions").model_extra or {})["versions"]
+        )
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from services.crypto import (
 from services.domain import SessionId, UserId
 from services.errors import (
     AppError,
+    KeyMissing,
     RateLimited,
     SignedOut,
     StoreUnavailable,
@@ -41,7 +42,15 @@ from services.errors import (
 from services.events import log_event
 from services.store import accounts
 from services.store.accounts import Tokens
-from services.store.gateway import Gateway, Hidden, Moment, PersonCalls, ServerCalls, store_errors
+from services.store.gateway import (
+    Answer,
+    Gateway,
+    Hidden,
+    Moment,
+    PersonCalls,
+    ServerCalls,
+    store_errors,
+)
 
 _COOKIE_BYTES = 32
 _LEASE_SECONDS = 15  # for one exchange of the refresh token
@@ -320,10 +329,16 @@ class Sessions:
         return AppSession(session_id, user_id, client, self._user_keys(calls), calls, bearer)
 
     def _user_keys(self, calls: PersonCalls) -> dict[int, UserKey]:
-        """A person's keys, the first made here; those under an old root key are wrapped anew."""
+        """A person's keys, the first made here; those under an old root key are wrapped anew.
+
+        Raise KeyMissing where the first would not be the first, Tampered.
+        """
         rows = _key_rows(calls)
         if not rows:
-            self._put_key(calls, self.root_keys.wrap(new_key(), calls.user_id, 1), replaces=None)
+            first = self.root_keys.wrap(new_key(), calls.user_id, 1)
+            if self._put_key(calls, first, replaces=None).reason == "key_missing":
+                log_event("key.missing", user=calls.user_id)
+                raise KeyMissing
             rows = _key_rows(calls)  # of two first sign-ins at once, one key counts
         keys: dict[int, UserKey] = {}
         for row in rows:
@@ -338,8 +353,8 @@ class Sessions:
 
     def _put_key(
         self, calls: PersonCalls, wrapped: str, replaces: str | None, version: int = 1
-    ) -> None:
-        calls.call(
+    ) -> Answer:
+        return calls.call(
             "put_user_key",
             new_version=version,
             new_mode="server",

@@ -388,9 +388,9 @@ def test_not_even_the_owner_stores_readable_text(world: World, table: str) -> No
         table, "body"
     )
     omar = world.person()
+    put_user_key(omar)
     garden = omar.create_conversation()
     omar.begin(garden, receipt_body=sealed("receipt"))
-    put_user_key(omar)
     omar.call("keep_memory", memory=uuid4(), conversation=garden, space=None, new_body=sealed(1),
               body_key_version=1, replaces=None)  # fmt: skip
     omar.call("keep_space", space=uuid4(), new_body=sealed(1), body_key_version=1, archived=False,

@@ -49,6 +49,7 @@ class Owned:
 
 def own_everything(world: World) -> Owned:
     owner = world.person()
+    assert owner.call("put_user_key", **user_key())["ok"]
     conversation, prompt, memory, space, cookie = (
         owner.create_conversation(),
         uuid4(),
@@ -61,7 +62,6 @@ def own_everything(world: World) -> Owned:
     )
     owner.checkpoint(begun["turn"], sealed("so far"), 600)
     for function, arguments in {
-        "put_user_key": user_key(),
         "keep_memory": a_memory(memory, conversation),
         "keep_space": a_space(space),
         "start_session": session(cookie),
@@ -178,6 +178,7 @@ def server_calls(own: Owned) -> dict[str, Arguments]:
         "end_session": {"cookie": own.cookie},
         "lease_refresh": {"cookie": own.cookie, "seen_generation": 0, "lease_seconds": 1},
         "open_session": {"cookie": own.cookie},
+        "root_key_versions": {},
         "store_tokens": {
             "cookie": own.cookie,
             "seen_generation": 0,

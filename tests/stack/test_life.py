@@ -346,7 +346,7 @@ def test_modules_that_cannot_be_fetched_end_the_start_with_a_sentence(offline: A
     assert not list(offline.cache.glob("draft-*"))
 
 
-def test_another_installations_keys_are_refused(again: App, cache: Path):
+def test_wrong_or_missing_keys_are_refused(again: App, cache: Path):
     for name, change, sentence in (
         (
             "stack.json",
@@ -357,6 +357,12 @@ def test_another_installations_keys_are_refused(again: App, cache: Path):
             "root.key",
             lambda text: ROOT_KEY,
             "Root key 1 is not the one that this data was sealed under: put the right one back.",
+        ),
+        (
+            "root.key",
+            lambda text: json.dumps({"current": 2, "keys": {"2": ROOT_KEY}}),
+            "Root key 1 is missing, and stored data is sealed under it: put it back beside the others, "
+            "until `python -m services.operate check` no longer names it.",
         ),
     ):
         path = again.keys / name

@@ -11,6 +11,7 @@ from services.errors import (
     AddressTaken,
     AppError,
     BadInput,
+    KeyMissing,
     RateLimited,
     SignedOut,
     StoreUnavailable,
@@ -223,6 +224,46 @@ def test_signing_out_ends_the_cookie_and_the_token(sessions: Sessions, sign_up: 
         conversations.rename(thread.conversation.id, "Other")
     with pytest.raises(SignedOut):
         sessions.open(cookie)
+
+
+def test_missing_user_key_is_not_replaced_by_another(
+    sessions: Sessions, stack: RunningStack, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
+    email = new_email()
+    _, session = sessions.sign_up(email, PASSWORD)
+    Conversations(session).create("Letters", Window())
+    key_rows = "public.user_keys where user_id = %s"
+    with stack.connect() as database:
+        lost = database.execute(f"select * from {key_rows}", [session.user_id]).fetchone()
+        database.execute(f"delete from {key_rows}", [session.user_id])
+
+        with pytest.raises(KeyMissing):
+            sessions.sign_in(email, PASSWORD)
+
+        assert f'{{"event": "key.missing", "user": "{session.user_id}"}}' in caplog.text
+        database.execute("insert into public.user_keys values (%s, %s, %s, %s, %s, %s)", lost)
+    _, again = sessions.sign_in(email, PASSWORD)
+    assert Conversations(again).recent()[0].title == "Letters"
+
+
+def test_root_key_versions_in_use_are_those_of_keys_and_sessions(
+    sessions: Sessions, sign_up: SignUp, stack: RunningStack
+):
+    users = [sign_up()[1].user_id for _ in range(3)]
+    with stack.connect() as database:
+        for user_id, table, column, version in (
+            (users[0], "public.user_keys", "wrapped", 7),
+            (users[1], "private.app_sessions", "tokens", 8),
+            (users[2], "private.app_sessions", "expires_at = now(), tokens", 9),
+        ):
+            database.execute(
+                f"update {table} set {column} = replace({column.split()[-1]}, 'p1.1.', %s) where user_id = %s",
+                [f"p1.{version}.", user_id],
+            )
+
+        assert set(sessions.server.root_key_versions()) == {1, 7, 8}
+        database.execute("delete from auth.users where id = any (%s)", [users])
 
 
 def test_a_suspended_person_is_out_at_once(
