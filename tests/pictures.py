@@ -505,7 +505,7 @@ def _photograph_ways_in(app: App, album: Album) -> None:
         until(lambda: app.health()[1].get("database") == "away")
         maya.context.add_cookies([cookie | {"value": str(unopened)}])
         maya.visit()
-        maya.sees("No need to sign in again")
+        maya.sees("You are still signed in")
         album.take("one-moment")
         maya.context.clear_cookies()
         maya.visit("/?reason=unavailable")

@@ -181,7 +181,7 @@ def test_who_comes_meanwhile_waits_and_goes_on(frail: App, person: Someone):
             omar.email
         )
         maya.visit()
-        maya.sees("No need to sign in again")
+        maya.sees("You are still signed in")
         expect(maya.sign_in_form).to_have_count(0)
         is_told(maya)
         omar.enters("/session", omar.email)
