@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from services.domain import Window
 from services.errors import StoreUnavailable
+from services.store.accounts import WeakPassword
 from services.store.conversations import Conversations
 from services.store.sessions import Cookie, Sessions
 from services.web.doors import Doors, Limits, Origin
@@ -128,6 +129,19 @@ def test_a_taken_address_is_told(visitors: Visitors):
     client.post("/account", data=form(email))
 
     assert client.post("/account", data=form(email)).headers["location"].endswith("reason=taken")
+
+
+def test_weak_password_comes_back_with_its_reasons(
+    visitors: Visitors, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: object) -> None:
+        raise WeakPassword(["length", "pwned"])
+
+    monkeypatch.setattr("services.store.accounts.sign_up", refuse)
+
+    answer = doors(visitors).post("/account", data=form(new_email(), goal="/?why=old"))
+
+    assert answer.headers["location"] == "/?reason=weak&why=length%2Cpwned"
 
 
 def test_known_and_unknown_addresses_take_alike(visitors: Visitors):
