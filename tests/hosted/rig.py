@@ -5,8 +5,10 @@ What runs is chosen by the machine and its environment (`described` says it):
 Postgres              Debian's 15 where it is installed, else the wheel's 18
 safeupdate            where that Postgres has the module
 DAYBOOK_TEST_AUTH     a binary of Supabase Auth; without it a stand-in answers
-DAYBOOK_TEST_PROJECT  the URL of a real project for tests alone, in place of all of this. Beside it
-                      SUPABASE_KEY, DATABASE_URL and DAYBOOK_ROOT_KEYS, as for the app. Rows stay.
+DAYBOOK_TEST_PROJECT  the URL of a real project for tests alone, in place of all of this; with _KEY,
+                      _DATABASE_URL and _ROOT_KEYS behind it, what the app has in SUPABASE_KEY,
+                      DATABASE_URL and DAYBOOK_ROOT_KEYS. It is migrated, and its rows stay;
+                      some tests look at all rows: run them with -n0.
 """
 
 import base64
@@ -163,10 +165,12 @@ def started_rig(cache: Path, *, max_rows: int, is_open: bool) -> Iterator[Hosted
 @contextmanager
 def _project() -> Iterator[HostedRig]:
     """A real project, behind our gateway as well."""
-    root_keys, address = os.environ["DAYBOOK_ROOT_KEYS"], os.environ["DATABASE_URL"]
+    key, address, root_keys = (
+        os.environ[f"DAYBOOK_TEST_PROJECT_{name}"] for name in ("KEY", "DATABASE_URL", "ROOT_KEYS")
+    )
     _migrate(address, root_keys)
     auth, rest = service_at(_PROJECT + _AUTH_PATH), service_at(_PROJECT + _REST_PATH)
-    with _gateway(os.environ["SUPABASE_KEY"], auth, rest) as gateway:
+    with _gateway(key, auth, rest) as gateway:
         yield HostedRig(gateway=gateway, root_keys=root_keys, address=address)
 
 

@@ -56,6 +56,10 @@ def test_a_day_on_two_processes(
             maya.is_signed_out_before_long()
 
     with open_rig.connect() as rows:
-        costs = rows.execute("select micro from private.ledger where purpose = 'reply'").fetchall()
+        costs = rows.execute(
+            "select micro from private.ledger join auth.users on users.id = user_id"
+            " where purpose = 'reply' and email = %s",
+            [maya.email],
+        ).fetchall()
     assert len(costs) == 5
     assert all(micro > 0 for (micro,) in costs)
