@@ -257,16 +257,21 @@ begin
   return private.answer(found);
 end $$;
 
-create function private.set_conversation_instructions(conversation uuid, new_instructions public.sealed, proof text)
-returns jsonb
+create function private.set_conversation_instructions(
+  conversation uuid, new_instructions public.sealed, replaces public.sealed, proof text
+) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
   person uuid := private.require_me();
 begin
   perform private.require_proof(proof, 'set_conversation_instructions', person::text, conversation::text,
-    private.sha(new_instructions));
-  update public.conversations set instructions = new_instructions where id = conversation and user_id = person;
+    private.sha(new_instructions), private.sha(replaces));
+  update public.conversations set instructions = new_instructions
+  where id = conversation and user_id = person and instructions is not distinct from replaces;
+  if not found and exists (select from public.conversations where id = conversation and user_id = person) then
+    return '{"ok": false, "reason": "stale"}';
+  end if;
   return private.answer(found);
 end $$;
 
@@ -399,9 +404,10 @@ create function public.set_conversation_model(conversation uuid, new_model text,
 returns jsonb language sql set search_path = ''
 return private.set_conversation_model(conversation, new_model, proof);
 
-create function public.set_conversation_instructions(conversation uuid, new_instructions public.sealed, proof text)
-returns jsonb language sql set search_path = ''
-return private.set_conversation_instructions(conversation, new_instructions, proof);
+create function public.set_conversation_instructions(
+  conversation uuid, new_instructions public.sealed, replaces public.sealed, proof text
+) returns jsonb language sql set search_path = ''
+return private.set_conversation_instructions(conversation, new_instructions, replaces, proof);
 
 create function public.move_conversation(conversation uuid, new_space uuid, proof text)
 returns jsonb language sql set search_path = ''

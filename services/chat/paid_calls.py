@@ -34,7 +34,7 @@ from services.errors import (
 )
 from services.events import log_event
 from services.llm import ModelInfo, Offer
-from services.memory import ContextPlan, TokenCounter
+from services.memory import ContextPlan, TokenCounter, fewest_tokens
 from services.store.turns import Begun, ClientTurnId, Ending, NewTurn
 
 LEASE_SECONDS = 10  # prolonged every second; after a kill the turn is settled so much later
@@ -161,7 +161,9 @@ class PaidCalls:
             failure = ModelUnavailable(ModelFailure.GARBLED)
             raise
         finally:
-            if used is None and is_called:
+            if used:  # a report below what was streamed is not believed
+                used = replace(used, reply=max(used.reply, fewest_tokens(turn.said())))
+            elif is_called:
                 used = self._counted(call, turn.said(), is_failed=failure is not None)
             turn.failure = self._settle(turn, call.offer.info, used or Tokens(0, 0), failure)
         return reported

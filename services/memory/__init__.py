@@ -25,7 +25,13 @@ from services.memory.forecast import (
 from services.memory.planner import plan_context
 from services.memory.recall import Hit, Passage, RecallIndex
 from services.memory.receipt import RecalledNote, Receipt, tokens_by_kind
-from services.memory.tokens import KindCounter, RegexCounter, RememberingCounter, TokenCounter
+from services.memory.tokens import (
+    KindCounter,
+    RegexCounter,
+    RememberingCounter,
+    TokenCounter,
+    fewest_tokens,
+)
 
 __all__ = [
     "Call",
@@ -54,6 +60,7 @@ __all__ = [
     "ScaledCounter",
     "TokenCounter",
     "clean_summary",
+    "fewest_tokens",
     "find_anchor",
     "forecast_prompt",
     "learn",

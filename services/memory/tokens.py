@@ -66,6 +66,15 @@ class RegexCounter:
         return _longest_size(text) + _LEADING_BLANK
 
 
+def fewest_tokens(text: str) -> int:
+    """A lower bound of the tokens of *text*: one for each 32 bytes, runs of one sign or of blanks left out.
+
+    Such runs are the longest tokens of vocabularies (128 blanks in o200k_base). Of the others a handful is longer than 32
+    bytes, and no reply consists of those.
+    """
+    return _size(_RUNS.sub("", text)) // 32
+
+
 class RememberingCounter:
     """Counts as *base* does, and looks at each text once: a conversation is planned again and again.
 
@@ -114,6 +123,7 @@ def _size(text: str) -> int:
     return len(text.encode(errors="surrogatepass"))
 
 
+_RUNS = re.compile(r"(\S)\1{3,}|\s{2,}")
 _WORDS = re.compile(r"[A-Z]?[a-z]+")
 # a twelfth of the words of nearly any English text, and of no text in another language
 _ENGLISH = re.compile(

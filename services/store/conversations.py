@@ -248,16 +248,21 @@ class Conversations:
         Only in the place of those that were *seen*, if that is said. Raise BadInput, ChangedElsewhere.
         """
         checked = checked_instructions(text)
-        if seen is not None:
-            with suppress(Tampered):  # nobody can say what they were
-                check_seen(seen, self.instructions(conversation_id), checked)
         place = self._threads.instructions_place(conversation_id)
-        vault = self._threads.vault(conversation_id)
-        self._call(
-            "set_conversation_instructions",
-            conversation=conversation_id,
-            new_instructions=Hidden(vault.seal(checked, place) if checked else None),
-        )
+        row = self._threads.row(conversation_id)
+        with suppress(Tampered):  # what they were cannot be said
+            check_seen(seen, self._threads.instructions(row), checked)
+        vault = self._threads.vault(conversation_id, row)
+        try:
+            self._call(
+                "set_conversation_instructions",
+                conversation=conversation_id,
+                new_instructions=Hidden(vault.seal(checked, place) if checked else None),
+                replaces=Hidden(row.instructions),
+            )
+        except Stale:  # another tab stored its own since the row was read
+            self.set_instructions(conversation_id, text, seen)
+            return
         self._threads.amend(
             conversation_id,
             lambda known: replace(known, instructions=checked, are_instructions_verified=True),

@@ -4,8 +4,8 @@ from services.errors import BadInput
 
 
 def storable(text: str) -> str:
-    """*text* without NUL characters, and without space around it. Raise BadInput."""
-    text = text.replace("\x00", "").strip()
+    """Return *text* without the space around it. Raise BadInput."""
+    text = text.strip()
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a pair of surrogates
@@ -15,7 +15,7 @@ def storable(text: str) -> str:
 
 def one_line(text: str, longest: int, what: str) -> str:
     """*text* on one line, of at most so many characters. Raise BadInput, which says *what* it is."""
-    text = " ".join(storable(text).split())
+    text = " ".join(storable(text).replace("\x00", "").split())
     if not 1 <= len(text) <= longest:
         raise BadInput(f"{what} has between 1 and {longest} characters.")
     return text

@@ -35,12 +35,17 @@ def test_a_conversation_begins_without_a_choice_and_can_go_back_to_none(
     assert choices(world, garden) == (None, None)
     told = sealed("instructions")
 
+    before = None
     for name, text in (("gpt-5-mini", told), ("meta-llama/Llama-3.3-70B", told), (None, None)):
         assert maya.call("set_conversation_model", conversation=garden, new_model=name)["ok"]
         assert maya.call(
-            "set_conversation_instructions", conversation=garden, new_instructions=text
+            "set_conversation_instructions",
+            conversation=garden,
+            new_instructions=text,
+            replaces=before,
         )["ok"]
         assert choices(world, garden) == (name, text)
+        before = text
 
 
 def test_a_choice_makes_nothing_stale_and_nothing_newer(
@@ -54,7 +59,12 @@ def test_a_choice_makes_nothing_stale_and_nothing_newer(
 
     before = rest()
     maya.call("set_conversation_model", conversation=garden, new_model="mini")
-    maya.call("set_conversation_instructions", conversation=garden, new_instructions=sealed("told"))
+    maya.call(
+        "set_conversation_instructions",
+        conversation=garden,
+        new_instructions=sealed("told"),
+        replaces=None,
+    )
 
     assert rest() == before
 
@@ -75,7 +85,7 @@ def test_nobody_chooses_for_another_persons_conversation(
     omar = world.person()
     for function, argument in (
         ("set_conversation_model", {"new_model": "mini"}),
-        ("set_conversation_instructions", {"new_instructions": sealed("told")}),
+        ("set_conversation_instructions", {"new_instructions": sealed("told"), "replaces": None}),
     ):
         theirs = omar.call(function, conversation=garden, **argument)
         nobodys = omar.call(function, conversation=uuid4(), **argument)

@@ -150,6 +150,7 @@ def person_calls(own: Owned) -> dict[str, Arguments]:
         "set_conversation_instructions": {
             "conversation": own.conversation,
             "new_instructions": sealed("other"),
+            "replaces": None,
         },
         "set_conversation_model": {"conversation": own.conversation, "new_model": "other"},
         "set_deployment_cap": {"new_monthly_cap_micro": 5},

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 
+import httpx
 import pytest
 
 from services.chat import Chat, Titling
@@ -16,6 +17,7 @@ from services.errors import (
     StoreUnavailable,
     Tampered,
 )
+from services.memory import fewest_tokens
 from services.store.conversations import Conversations
 from services.store.gateway import Answer
 from services.store.profile import LONGEST_INSTRUCTIONS, ChangedElsewhere, Profile
@@ -53,7 +55,7 @@ def test_what_was_chosen_is_there_again_for_a_reader_who_knows_nothing(
     maya: AppSession, conversations: Conversations, mine: Profile, garden: ConversationId
 ):
     conversations.set_model(garden, "large")
-    conversations.set_instructions(garden, "  Answer in verse.\x00\n")
+    conversations.set_instructions(garden, "  Answer in verse.\n")
     mine.set_model("scripted")
     mine.set_instructions("Be brief.")
 
@@ -190,6 +192,24 @@ def test_instructions_are_replaced_only_by_who_has_seen_them(
     assert conversations.instructions(garden) == "Be kind."
 
 
+def test_instructions_stored_while_others_are_compared_are_not_lost(
+    sessions: Sessions, maya: AppSession, conversations: Conversations, garden: ConversationId
+):
+    hooks = sessions.gateway.http.event_hooks
+    before = hooks["request"]
+
+    def store_first(request: httpx.Request) -> None:
+        if request.url.path.endswith("/set_conversation_instructions"):
+            sessions.gateway.http.event_hooks = hooks | {"request": before}
+            Conversations(maya).set_instructions(garden, "Answer in verse.")
+
+    sessions.gateway.http.event_hooks = hooks | {"request": [*before, store_first]}
+    with pytest.raises(ChangedElsewhere):
+        conversations.set_instructions(garden, "Be kind.", "")
+
+    assert conversations.instructions(garden) == "Answer in verse."
+
+
 def test_what_a_later_version_prefers_stays(maya: AppSession, mine: Profile, stack: RunningStack):
     later = json.dumps({"model": "large", "instructions": None, "theme": "dark"})
     sealed = maya.newest_key.vault("profile").seal(later, mine._place())
@@ -312,6 +332,18 @@ def test_the_books_follow_the_chosen_model(
             "select model from private.ledger where user_id = %s order by id", [maya.user_id]
         ).fetchall()
     assert booked == [("scripted",), ("large",)]
+
+
+def test_usage_reported_below_what_was_streamed_is_charged_by_our_lower_bound(
+    chat: Chat, conversations: Conversations, server: ModelServer
+):
+    reply = " ".join(f"word{number}" for number in range(100))
+    server.script(reply=reply, signs=100_000)  # which reports one token
+
+    garden = done(chat.begin(None, "One")).conversation_id
+
+    (cost,) = conversations.costs(chat.open(garden).messages).values()
+    assert cost.tokens.reply == fewest_tokens(reply) > 20
 
 
 def test_what_is_reserved_is_the_chosen_models_worst_cost(
