@@ -366,9 +366,9 @@ begin
   return jsonb_build_object('ok', true, 'versions', (
     select coalesce(jsonb_agg(version), '[]')
     from (
-      select split_part(wrapped, '.', 2)::integer as version from public.user_keys
+      select split_part(left(wrapped, 12), '.', 2)::integer as version from public.user_keys
       union
-      select split_part(tokens, '.', 2)::integer from private.app_sessions
+      select split_part(left(tokens, 12), '.', 2)::integer from private.app_sessions
       where expires_at > now() and seen_at + make_interval(secs => idle_seconds) > now()
     ) used
   ));

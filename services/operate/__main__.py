@@ -7,6 +7,7 @@ from typing import IO, Any
 
 import click
 import psycopg
+from pydantic import SecretStr
 
 from services import embedded, settings
 from services.crypto import RootKeys, new_key
@@ -16,7 +17,9 @@ from services.embedded.keys import stack_secrets
 from services.embedded.postgres import Postgres
 from services.embedded.prepare import MIGRATIONS
 from services.errors import AppError, BadInput, Misconfigured
+from services.operate.check import ApiFacts, DatabaseFacts, Mark, findings
 from services.operate.database import connected
+from services.operate.facts import of_the_api, of_the_database
 from services.settings import Settings
 from services.store import migrations
 
@@ -89,6 +92,25 @@ def grant_admin(email: str) -> None:
 
 
 @operate.command()
+def check() -> None:
+    """Say what will not work as the deployment is, and what to do; exit with 1 if there is any."""
+    chosen = settings.read()
+    try:
+        ring: RootKeys | str = _root_keys(chosen)
+    except Misconfigured as error:
+        ring = error.public
+    table = findings(
+        _api_facts(chosen, None if isinstance(ring, str) else ring),
+        _database_facts(chosen),
+        ring if isinstance(ring, str) else ring.versions(),
+    )
+    for finding in table:
+        click.echo(f"{finding.mark:<4}  {finding.what:<13}  {finding.said}")
+    if any(finding.mark is Mark.FAIL for finding in table):
+        raise SystemExit(1)
+
+
+@operate.command()
 def new_root_key() -> None:
     """Print a fresh root key, for DAYBOOK_ROOT_KEYS. Keep it: without it nothing stored can be read."""
     click.echo(base64.urlsafe_b64encode(new_key()).decode())
@@ -121,6 +143,23 @@ def _root_keys(chosen: Settings) -> RootKeys:
     return embedded.prepare(
         _folders(chosen), root_keys=given, with_database=False, with_model=False
     ).root_keys
+
+
+def _api_facts(chosen: Settings, ring: RootKeys | None) -> ApiFacts | None:
+    """The facts of the API that is set, or of the running embedded one where nothing is set."""
+    if chosen.supabase_url and chosen.supabase_key:
+        return of_the_api(str(chosen.supabase_url).rstrip("/"), chosen.supabase_key, ring)
+    if chosen.database_url:
+        return None
+    at = embedded.running_address(_folders(chosen).data)
+    return of_the_api(at.supabase_url or "", SecretStr(at.publishable_key or ""), ring)
+
+
+def _database_facts(chosen: Settings) -> DatabaseFacts | None:
+    if chosen.supabase_url and not chosen.database_url:
+        return None
+    with _database(chosen) as connection:
+        return of_the_database(connection)
 
 
 def _database(chosen: Settings) -> AbstractContextManager[psycopg.Connection]:

@@ -20,6 +20,7 @@ from tests.conftest import RunningStack
 from tests.database import servers
 from tests.database.people import World, psycopg_world
 from tests.database.test_migrations import VERSIONS
+from tests.store.conftest import PASSWORD, make_sessions, new_email
 
 ROOT_KEY = base64.urlsafe_b64encode(new_key()).decode()
 Run = Callable[..., tuple[int, str]]
@@ -197,6 +198,43 @@ def test_migrate_without_a_root_key_touches_nothing(run: Run, empty: str) -> Non
     assert (code, sentence.split(":")[0]) == (1, "The root key is missing")
     with psycopg.connect(empty) as admin:
         assert admin.execute("select to_regnamespace('private')").fetchone() == (None,)
+
+
+@pytest.mark.parametrize("backend", ["stack", "hosted"])
+def test_check_finds_nothing_wrong_where_somebody_has_signed_in(
+    run: Run, request: pytest.FixtureRequest, backend: str
+) -> None:
+    place = request.getfixturevalue(backend)
+    sessions = make_sessions(place)
+    with sessions.gateway.http:
+        sessions.sign_up(new_email(), PASSWORD)
+    if isinstance(place, RunningStack):
+        environment = {"DAYBOOK_DATA_DIR": str(place.data), "DAYBOOK_KEY_DIR": str(place.keys)}
+        environment |= {"DAYBOOK_ROOT_KEYS": place.root_keys}
+    else:
+        environment = place.environment() | {"DATABASE_URL": place.address}
+
+    code, said = run("check", **environment)
+
+    lines = [line.split(maxsplit=1) for line in said.splitlines()]
+    assert code == 0, said
+    assert [mark for mark, _ in lines] == ["ok"] * 8, said
+    assert "root keys      stored data needs 1\n" in said
+    assert "access tokens  good for 3600 s" in said
+
+
+def test_check_ends_with_one_and_says_what_to_do(run: Run, empty: str) -> None:
+    nothing = run("check", DATABASE_URL=servers.as_owner(empty))
+    with psycopg.connect(empty, autocommit=True) as admin:
+        admin.execute("create schema private")
+    strange = run("check", DATABASE_URL=servers.as_owner(empty))
+    refused = run("migrate", DATABASE_URL=servers.as_owner(empty), DAYBOOK_ROOT_KEYS=ROOT_KEY)
+
+    sentence = "This database has a schema private that is not Daybook's, and was not touched: "
+    assert (nothing[0], strange[0], refused[0]) == (1, 1, 1)
+    assert f"FAIL  schema         lacks {', '.join(VERSIONS)}: run `migrate`" in nothing[1]
+    assert f"FAIL  schema         {sentence}" in strange[1]
+    assert refused[1].startswith(sentence)
 
 
 def test_an_admin_is_granted_by_address(run: Run, world: World, migrated: str) -> None:

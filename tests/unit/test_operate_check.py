@@ -1,0 +1,91 @@
+"""What `operate check` makes of what it found out."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.operate.check import (
+    ApiFacts,
+    AuthSettings,
+    DatabaseFacts,
+    External,
+    Mark,
+    SchemaFacts,
+    findings,
+)
+
+OPEN = AuthSettings(external=External(email=True), disable_signup=False, mailer_autoconfirm=True)
+API = ApiFacts(is_publishable=True, auth=OPEN, ahead_seconds=0.4, root_key_versions=(1,))
+SCHEMA = SchemaFacts(token_seconds=3600, strangers=0)
+DATABASE = DatabaseFacts(ahead_seconds=0.1, has_safeupdate=True, schema=SCHEMA)
+EVERYTHING = (
+    *("API key", "sign-up", "root keys", "clocks"),
+    *("safeupdate", "schema", "access tokens", "users"),
+)
+
+
+def test_deployment_that_works_is_told_so():
+    table = findings(API, DATABASE, (1,))
+
+    assert tuple(finding.what for finding in table) == EVERYTHING
+    assert {finding.mark for finding in table} == {Mark.OK}
+
+
+@pytest.mark.parametrize(
+    ("api", "database", "ring", "what", "mark", "words"),
+    [
+        ({"auth": 0}, {}, (1,), "sign-up", Mark.FAIL, "check SUPABASE_URL"),
+        ({"auth": 401}, {}, (1,), "sign-up", Mark.FAIL, "refuses SUPABASE_KEY"),
+        ({"auth": 540}, {}, (1,), "sign-up", Mark.FAIL, "paused"),
+        (
+            {"auth": OPEN.model_copy(update={"external": External(email=False)})},
+            *({}, (1,), "sign-up", Mark.FAIL, "switch on Email"),
+        ),
+        (
+            {"auth": OPEN.model_copy(update={"disable_signup": True})},
+            *({}, (1,), "sign-up", Mark.NOTE, "closed"),
+        ),
+        (
+            {"auth": OPEN.model_copy(update={"mailer_autoconfirm": False})},
+            *({}, (1,), "sign-up", Mark.NOTE, "SMTP"),
+        ),
+        ({"root_key_versions": None}, {}, (1,), "root keys", Mark.FAIL, "run `migrate`"),
+        ({"root_key_versions": (1, 2)}, {}, (2, 3), "root keys", Mark.FAIL, "needs 1:"),
+        ({"root_key_versions": (2,)}, {}, (1, 2), "root keys", Mark.OK, "needs 2, and not 1"),
+        ({}, {}, "no key", "root keys", Mark.UNKNOWN, "not checked: no key"),
+        ({}, {"ahead_seconds": -31.0}, (1,), "clocks", Mark.FAIL, "31 s apart"),
+        ({}, {"has_safeupdate": False}, (1,), "safeupdate", Mark.OK, "not loaded"),
+        ({}, {"schema": ("20261121090000",)}, (1,), "schema", Mark.FAIL, "lacks 20261121090000"),
+        ({}, {"schema": "Another's."}, (1,), "schema", Mark.FAIL, "Another's."),
+        (
+            *({}, {"schema": replace(SCHEMA, token_seconds=1200)}, (1,)),
+            *("access tokens", Mark.FAIL, "3600"),
+        ),
+        (
+            *({}, {"schema": replace(SCHEMA, token_seconds=None)}, (1,)),
+            *("access tokens", Mark.UNKNOWN, "until somebody signs in"),
+        ),
+        ({}, {"schema": replace(SCHEMA, strangers=3)}, (1,), "users", Mark.NOTE, "3 of"),
+    ],
+)
+def test_what_will_not_work_is_told_with_what_to_do(
+    api: dict, database: dict, ring: object, what: str, mark: Mark, words: str
+):
+    table = findings(replace(API, **api), replace(DATABASE, **database), ring)
+
+    [found] = [finding for finding in table if finding.what == what]
+    assert found.mark is mark
+    assert words in found.said
+    assert all(finding.mark is Mark.OK for finding in table if finding.what != what)
+
+
+def test_what_cannot_be_asked_is_told_with_what_it_needs():
+    of_the_api = findings(API, None, (1,))
+    of_the_database = findings(None, DATABASE, (1,))
+
+    assert [each.what for each in of_the_api if "needs DATABASE_URL" in each.said] == [
+        *("safeupdate", "schema", "access tokens", "users")
+    ]
+    assert [each.what for each in of_the_database if "needs SUPABASE_URL" in each.said] == [
+        *("API key", "sign-up", "root keys")
+    ]
