@@ -19,6 +19,7 @@
     - ModelUnavailable . which of the ways a model fails, as `ModelFailure`
     - StoreUnavailable
       - RateLimited
+      - RowsCut
   x Tampered ........... stored data failed authentication; stop, tell an operator
     - KeyMissing ....... a user's key is gone, and what it opens is there
   x Misconfigured ...... the deployment cannot work as it is; raised at start-up only
@@ -210,6 +211,18 @@ class RateLimited(StoreUnavailable):
     """Supabase Auth renews no more access tokens for now."""
 
     public = "Daybook is busy. Please wait a minute and try again."
+
+
+class RowsCut(StoreUnavailable):
+    """The API leaves rows out of its answers."""
+
+    def __init__(self, bound: int, least: int) -> None:
+        """*bound*: the rows of an answer at most; *least*: how many it has to have room for."""
+        super().__init__("rows")
+        self.public = (
+            f"The database answers with at most {bound} rows, and Daybook needs {least}: an admin has to raise "
+            "“max rows” in the settings of its API."
+        )
 
 
 class Tampered(AppError):

@@ -293,8 +293,8 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Usage by user; no content.
-create function private.usage_by_person(proof text) returns table (
+-- Usage by user, of 1,000 users whose ids come *after* one; no content.
+create function private.usage_by_person(after uuid, proof text) returns table (
   person uuid, email text, role text, suspended boolean, last_active_at timestamptz,
   turns_today bigint, tokens_in_today bigint, tokens_out_today bigint, cost_today_micro bigint,
   turns_this_month bigint, tokens_in_this_month bigint, tokens_out_this_month bigint, cost_this_month_micro bigint,
@@ -307,7 +307,7 @@ declare
   today timestamptz := date_trunc('day', now() at time zone 'utc') at time zone 'utc';
   this_month timestamptz := date_trunc('month', now() at time zone 'utc') at time zone 'utc';
 begin
-  perform private.require_proof(proof, 'usage_by_person', admin::text);
+  perform private.require_proof(proof, 'usage_by_person', admin::text, after::text);
   return query
     select account.user_id, someone.email::text, account.role, account.suspended_at is not null, budget.last_active_at,
       used.turns_today, used.tokens_in_today, used.tokens_out_today, used.cost_today,
@@ -329,8 +329,9 @@ begin
       from private.ledger entry
       where entry.user_id = account.user_id and entry.at >= this_month
     ) used
-    where account.deleted_at is null
-    order by used.cost desc, someone.email;
+    where account.deleted_at is null and (after is null or account.user_id > after)
+    order by account.user_id
+    limit 1000;
 end $$;
 
 -- functions: sessions -----------------------------------------------------------------------------------
@@ -547,14 +548,14 @@ create function public.set_deployment_cap(new_monthly_cap_micro bigint, proof te
 returns jsonb language sql set search_path = ''
 return private.set_deployment_cap(new_monthly_cap_micro, proof);
 
-create function public.usage_by_person(proof text) returns table (
+create function public.usage_by_person(after uuid, proof text) returns table (
   person uuid, email text, role text, suspended boolean, last_active_at timestamptz,
   turns_today bigint, tokens_in_today bigint, tokens_out_today bigint, cost_today_micro bigint,
   turns_this_month bigint, tokens_in_this_month bigint, tokens_out_this_month bigint, cost_this_month_micro bigint,
   daily_cap_micro bigint, monthly_cap_micro bigint
 ) language sql stable set search_path = ''
 begin atomic
-  select * from private.usage_by_person(usage_by_person.proof);
+  select * from private.usage_by_person(usage_by_person.after, usage_by_person.proof);
 end;
 
 create function public.start_session(

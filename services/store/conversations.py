@@ -29,8 +29,8 @@ from services.errors import (
     StoreUnavailable,
     Tampered,
 )
-from services.store.gateway import Answer, Argument, Hidden, refusal, store_errors
-from services.store.paging import every_row
+from services.store.gateway import Answer, Argument, Hidden, refusal, rows_by_id, store_errors
+from services.store.paging import LEAST
 from services.store.profile import check_seen, checked_instructions
 from services.store.rows import (
     CONVERSATION_ROWS,
@@ -78,7 +78,14 @@ class Conversations:
         """
         place = is_archived, space_id
         try:
-            found = self._read_recent(limit, is_archived=is_archived, space_id=space_id)
+            if limit > LEAST:  # one answer may have no room for them
+                found = [
+                    one
+                    for one in self._all()
+                    if one.is_archived is is_archived and space_id in (None, one.space_id)
+                ]
+            else:
+                found = self._read_recent(limit, is_archived=is_archived, space_id=space_id)
             unwanted = self._unwanted & {one.id for one in found}
             for conversation_id in unwanted:
                 self.unmake(conversation_id)
@@ -360,15 +367,10 @@ class Conversations:
         return self._every[1]
 
     def _all_rows(self) -> list[ConversationRow]:
-        def read(last: ConversationRow | None, limit: int) -> list[ConversationRow]:
-            with store_errors():
-                query = self._session.client.table("conversations").select(LISTED_COLUMNS)
-                query = query.gt("id", str(last.id)) if last else query
-                return CONVERSATION_ROWS.validate_python(
-                    query.is_("destroy_at", "null").order("id").limit(limit).execute().data
-                )
-
-        return every_row(read)
+        table = self._session.client.table("conversations")
+        return rows_by_id(
+            lambda: table.select(LISTED_COLUMNS).is_("destroy_at", "null"), CONVERSATION_ROWS
+        )
 
     def _reset(self, conversation_id: ConversationId, reset_seq: int) -> None:
         policy = policy_of(self._threads.row(conversation_id))

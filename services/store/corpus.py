@@ -9,18 +9,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
+from postgrest import SyncSelectRequestBuilder
 from pydantic import BaseModel, TypeAdapter
 
 from services.crypto import Vault
 from services.domain import ConversationId, Listed, Message, MessageId, SpaceId
 from services.errors import Tampered
-from services.store.gateway import store_errors
-from services.store.paging import IDS, PAGE, by_address, every_row
+from services.store.gateway import rows_by_id, store_errors
+from services.store.paging import IDS, PAGE, by_address
 from services.store.rows import MessageRow
 from services.store.sessions import AppSession
 from services.store.threads import Threads
 
-_MESSAGES = PAGE // 2  # that are asked for at once
+_MESSAGES = 2 * PAGE  # that are opened at once
 
 
 class _ListedRow(BaseModel):
@@ -45,20 +46,15 @@ class Corpus:
 
     def conversations(self) -> dict[ConversationId, Listed]:
         """How far each has come. Raise StoreUnavailable, SignedOut."""
-
-        def read(last: _ListedRow | None, limit: int) -> list[_ListedRow]:
-            with store_errors():
-                query = self._session.client.table("conversations").select(_LISTED_COLUMNS)
-                query = query.gt("id", str(last.id)) if last else query
-                return _LISTED_ROWS.validate_python(
-                    query.is_("destroy_at", "null").order("id").limit(limit).execute().data
-                )
-
+        table = self._session.client.table("conversations")
+        rows = rows_by_id(
+            lambda: table.select(_LISTED_COLUMNS).is_("destroy_at", "null"), _LISTED_ROWS
+        )
         return {
             ConversationId(row.id): Listed(
                 last_seq=row.last_seq, space_id=SpaceId(row.space_id) if row.space_id else None
             )
-            for row in every_row(read)
+            for row in rows
         }
 
     def messages(
@@ -87,11 +83,12 @@ class Corpus:
         return found
 
     def _read(self, batch: "_Batch") -> Mapping[ConversationId, Sequence[Message]]:
-        with store_errors():
+        def ask() -> SyncSelectRequestBuilder:
             query = self._session.client.table("messages").select(_COLUMNS)
             query = query.in_("conversation_id", [str(each) for each in batch.ids])
-            query = query.gte("seq", batch.seqs.start).lt("seq", batch.seqs.stop)
-            return self._opened(_ROWS.validate_python(query.order("seq").execute().data))
+            return query.gte("seq", batch.seqs.start).lt("seq", batch.seqs.stop)
+
+        return self._opened(sorted(rows_by_id(ask, _ROWS), key=lambda row: row.seq))
 
     def _opened(self, rows: Sequence[_Row]) -> dict[ConversationId, list[Message]]:
         """What can be verified of *rows*."""
@@ -118,14 +115,14 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What one request asks for."""
+    """What is read at once."""
 
     ids: tuple[ConversationId, ...]
     seqs: range
 
 
 def _batches(wanted: Mapping[ConversationId, range]) -> Iterator[_Batch]:
-    """*wanted* in pieces that fit into one answer, though the conversations grow meanwhile."""
+    """*wanted* in pieces."""
     ids: list[ConversationId] = []
     seqs, size = range(0), 0
     for conversation_id, whole in sorted(wanted.items(), key=lambda each: each[1].start):

@@ -5,14 +5,15 @@ person's token, a server proof over its arguments (docs/architecture.md); the pr
 """
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Protocol, TypeVar
 from uuid import UUID
 
 import httpx
+from postgrest import SyncSelectRequestBuilder
 from postgrest.exceptions import APIError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, TypeAdapter, ValidationError
 from supabase import Client, ClientOptions, create_client
@@ -26,11 +27,13 @@ from services.errors import (
     NotFound,
     OverBudget,
     Refused,
+    RowsCut,
     SignedOut,
     Stale,
     StoreUnavailable,
 )
 from services.events import log_event
+from services.store.paging import LEAST, every_row
 from services.store.reach import Reach
 
 
@@ -42,10 +45,16 @@ def _read_moment(value: object) -> object:
 Moment = Annotated[datetime, BeforeValidator(_read_moment)]
 Argument = UUID | str | int | bool | datetime | None
 Row = TypeVar("Row", bound=BaseModel)
+Identified = TypeVar("Identified", bound="_Identified")
+T = TypeVar("T")
 _LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips with TLS
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
 _TIMEOUT = httpx.Timeout(8.0, connect=3.0)  # seconds: less than a lease, or one lost answer ends it
+
+
+class _Identified(Protocol):
+    id: UUID
 
 
 class Answer(BaseModel):
@@ -57,8 +66,7 @@ class Answer(BaseModel):
     reason: str = ""
 
 
-_ANSWER = TypeAdapter(Answer)
-_VERSIONS = TypeAdapter(list[int])
+_ANSWER, _NUMBERS = TypeAdapter(Answer), TypeAdapter(list[int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +131,14 @@ class PersonCalls:
     def call(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
         """Call the function *verb*; the proof covers *arguments* in the order given."""
         proof = self.proof.of_person(verb, self.user_id, *map(_proven, arguments.values()))
-        return _answered(self.client, verb, _sent(arguments) | {"proof": proof})
+        return _answered(_ANSWER, self.client, verb, _sent(arguments) | {"proof": proof})
 
     def rows(
         self, verb: str, adapter: TypeAdapter[list[Row]], /, **arguments: Argument
     ) -> list[Row]:
         """Call the function *verb*, which answers with rows."""
         proof = self.proof.of_person(verb, self.user_id, *map(_proven, arguments.values()))
-        with store_errors():
-            data = self.client.rpc(verb, _sent(arguments) | {"proof": proof}).execute().data
-            return adapter.validate_python(data)
+        return _answered(adapter, self.client, verb, _sent(arguments) | {"proof": proof})
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,19 +153,29 @@ class ServerCalls:
 
     def call(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
         """Call the function *verb*; the proof is good for a minute."""
+        return self._called(_ANSWER, verb, arguments)
+
+    def check_rows(self) -> None:
+        """Raise RowsCut if the API cuts answers that reads count on to be whole."""
+        bound = len(self._called(_NUMBERS, "row_bound", {}))
+        if bound < LEAST:
+            raise RowsCut(bound, LEAST)
+
+    def _called(
+        self, adapter: TypeAdapter[T], verb: str, arguments: Mapping[str, Argument | Hidden]
+    ) -> T:
         made_at = int(time.time())
         proof = self.proof.of_server(verb, made_at, *map(_proven, arguments.values()))
+        sent = _sent(arguments) | {"made_at": made_at, "proof": proof}
         try:
-            return _answered(
-                self.client, verb, _sent(arguments) | {"made_at": made_at, "proof": proof}
-            )
+            return _answered(adapter, self.client, verb, sent)
         except (NotFound, SignedOut) as error:  # the clocks or the server keys are not the same
             log_event("server.refused")
             raise StoreUnavailable("server proof") from error
 
     def root_key_versions(self) -> list[int]:
         """The versions of the root key that stored data is sealed under."""
-        return _VERSIONS.validate_python(
+        return _NUMBERS.validate_python(
             (self.call("root_key_versions").model_extra or {})["versions"]
         )
 
@@ -183,6 +199,19 @@ def store_errors() -> Generator[None]:
         raise StoreUnavailable(type(error).__name__) from None
 
 
+def rows_by_id(
+    ask: Callable[[], SyncSelectRequestBuilder], adapter: TypeAdapter[list[Identified]]
+) -> list[Identified]:
+    """All rows that the query of *ask* selects, in the order of their ids. Raise SignedOut, StoreUnavailable."""
+
+    def read(last: Identified | None, limit: int) -> list[Identified]:
+        with store_errors():
+            query = ask().gt("id", str(last.id)) if last else ask()
+            return adapter.validate_python(query.order("id").limit(limit).execute().data)
+
+    return every_row(read)
+
+
 def refusal(reason: str) -> Refused | StoreUnavailable:
     """The error for a function's *reason* to say no."""
     match reason:
@@ -200,9 +229,11 @@ def refusal(reason: str) -> Refused | StoreUnavailable:
             return StoreUnavailable(reason)
 
 
-def _answered(client: Client, verb: str, arguments: dict[str, object]) -> Answer:
+def _answered(
+    adapter: TypeAdapter[T], client: Client, verb: str, arguments: dict[str, object]
+) -> T:
     with store_errors():
-        return _ANSWER.validate_python(client.rpc(verb, arguments).execute().data)
+        return adapter.validate_python(client.rpc(verb, arguments).execute().data)
 
 
 def _proven(argument: Argument | Hidden) -> UUID | str | int | None:

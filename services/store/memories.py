@@ -12,8 +12,7 @@ from services.domain import ConversationId, Fact, FactId, MessageId, SpaceId
 from services.errors import BadInput, NotFound, Stale, Tampered
 from services.events import log_event
 from services.store.fresh import Fresh
-from services.store.gateway import Hidden, Moment, refusal, store_errors
-from services.store.paging import every_row
+from services.store.gateway import Hidden, Moment, refusal, rows_by_id
 from services.store.rows import ConversationRow
 from services.store.sessions import AppSession
 from services.store.texts import one_line
@@ -132,7 +131,8 @@ class Memories:
             raise refusal(answer.reason)
 
     def _read(self) -> dict[FactId, _Kept]:
-        rows = sorted(self._rows(), key=lambda row: (row.created_at, row.id))
+        read = rows_by_id(lambda: self._session.client.table("memories").select(_COLUMNS), _ROWS)
+        rows = sorted(read, key=lambda row: (row.created_at, row.id))
         before = self._known.last or {}
         same = {row.id: before[FactId(row.id)] for row in rows if _is_in(before, row)}
         others = {row.conversation_id for row in rows if row.id not in same}
@@ -140,15 +140,6 @@ class Memories:
         kept = [each for row in rows if (each := same.get(row.id) or self._opened(row, keys))]
         kept.sort(key=lambda each: each.fact.since)
         return {each.fact.id: each for each in kept}
-
-    def _rows(self) -> list[_Row]:
-        def read(last: _Row | None, limit: int) -> list[_Row]:
-            with store_errors():
-                query = self._session.client.table("memories").select(_COLUMNS)
-                query = query.gt("id", str(last.id)) if last else query
-                return _ROWS.validate_python(query.order("id").limit(limit).execute().data)
-
-        return every_row(read)
 
     def _opened(self, row: _Row, keys: Mapping[ConversationId, ConversationRow]) -> _Kept | None:
         conversation_id = ConversationId(row.conversation_id) if row.conversation_id else None

@@ -185,6 +185,10 @@ class AppSession:
     def newest_key(self) -> UserKey:
         return self.user_keys[max(self.user_keys)]
 
+    def check_rows(self) -> None:
+        """Raise RowsCut if what was read may have been cut."""
+        self.bearer.sessions.server.check_rows()
+
     def open_own(self, purpose: str, token: str, place: Place) -> str:
         """What *token* holds, one of the person's own things of one kind. Raise Tampered."""
         user_key = self.user_keys.get(token_version(token) or 0)

@@ -10,7 +10,7 @@ from services.crypto import Place
 from services.domain import Space, SpaceId
 from services.errors import BadInput, NotFound, Stale, Tampered
 from services.store.fresh import Fresh
-from services.store.gateway import Hidden, Moment, refusal, store_errors
+from services.store.gateway import Hidden, Moment, refusal, rows_by_id
 from services.store.profile import checked_instructions
 from services.store.rows import policy_columns, policy_named
 from services.store.sessions import AppSession
@@ -112,9 +112,7 @@ class Spaces:
             raise refusal(answer.reason)
 
     def _read(self) -> dict[SpaceId, _Kept]:
-        with store_errors():
-            query = self._session.client.table("spaces").select(_COLUMNS)
-            rows = _ROWS.validate_python(query.order("id").execute().data)
+        rows = rows_by_id(lambda: self._session.client.table("spaces").select(_COLUMNS), _ROWS)
         kept = [_Kept(self._opened(row), row.body) for row in rows]
         kept.sort(key=lambda each: (each.space.name.casefold(), each.space.id))
         return {each.space.id: each for each in kept}

@@ -102,7 +102,7 @@ class Threads:
     ) -> KnownThread:
         """The thread as it is now; only what is new of it is fetched and opened.
 
-        Raise NotFound, also for somebody else's.
+        Raise NotFound, also for somebody else's; RowsCut.
         """
         row = self.row(conversation_id)
         if row.destroy_at and not may_be_discarded:
@@ -113,6 +113,8 @@ class Threads:
             # its row and its messages are read one after the other: it may have grown in between
             while not known.thread.is_whole and (now := self.row(conversation_id)).rev > row.rev:
                 row, known = now, self._checked(now)
+            if not known.thread.is_whole:
+                self._session.check_rows()  # before anybody is said to have tampered with it
             if row.rev < self._newest.get(conversation_id, 0):
                 self._set_back.add(conversation_id)
             elif known.thread.is_whole:
@@ -337,7 +339,7 @@ class Threads:
         """Fetch and open what follows *messages*, whose head is *total*; check the whole."""
         vault, total = self.vault(conversation.id, row), total or Head()
         opened: list[Message] = []
-        for message in self._message_rows(conversation.id, messages[-1].seq if messages else 0):
+        for message in self._message_rows(row, messages[-1].seq if messages else 0):
             place = self._place_of(message, conversation.id)
             total = total.add(vault.row_mac(message.body, place), message.seq)
             opened.append(_message(vault, message, place))
@@ -352,14 +354,14 @@ class Threads:
         )
         return KnownThread(thread, head, total)
 
-    def _message_rows(
-        self, conversation_id: ConversationId, after_seq: int
-    ) -> Sequence[MessageRow]:
+    def _message_rows(self, row: ConversationRow, after_seq: int) -> Sequence[MessageRow]:
         def read(last: MessageRow | None, limit: int) -> list[MessageRow]:
+            if last and last.seq >= row.last_seq:
+                return []
             with store_errors():
                 query = self._session.client.table("messages").select(MESSAGE_COLUMNS)
                 return MESSAGE_ROWS.validate_python(
-                    query.eq("conversation_id", str(conversation_id))
+                    query.eq("conversation_id", str(row.id))
                     .gt("seq", last.seq if last else after_seq)
                     .order("seq")
                     .limit(limit)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from services.domain import AccountRole, PersonUsage, UserId
 from services.store.gateway import Moment
+from services.store.paging import every_row
 from services.store.sessions import AppSession
 
 
@@ -42,8 +43,12 @@ class Usage:
 
         Raise NotFound for who is no admin.
         """
-        people = [_usage(row) for row in self.session.calls.rows("usage_by_person", _ROWS)]
-        return sorted(people, key=_place_in_table, reverse=True)
+
+        def read(last: _UsageRow | None, _: int) -> list[_UsageRow]:
+            after = last.person if last else None
+            return self.session.calls.rows("usage_by_person", _ROWS, after=after)
+
+        return sorted(map(_usage, every_row(read)), key=_place_in_table, reverse=True)
 
 
 def _place_in_table(person: PersonUsage) -> tuple[int, float]:

@@ -185,7 +185,7 @@ def test_an_admin_sees_what_was_used_and_nothing_of_what_was_said(
     )
     omar.finish(title["turn"], None, 50)
 
-    usage = admin.call("usage_by_person")
+    usage = admin.call("usage_by_person", after=None)
 
     row = next(row for row in usage if str(row["person"]) == str(omar.id))
     assert (row["turns_today"], row["turns_this_month"]) == (
@@ -256,7 +256,7 @@ def test_a_deleted_account_is_shut_at_once_and_for_good(world: World, admin: Cal
 
     assert omar.refusal("my_account") == SIGNED_OUT
     assert suspend(admin, omar, suspended=False) == {"ok": False, "reason": "not_found"}
-    assert [row["person"] for row in admin.call("usage_by_person")] == [admin.id]
+    assert [row["person"] for row in admin.call("usage_by_person", after=None)] == [admin.id]
     for table in ("public.user_keys", "auth.sessions"):
         assert world.one(f"select count(*) from {table} where user_id = %s", omar.id) == 0
 

@@ -169,7 +169,7 @@ def person_calls(own: Owned) -> dict[str, Arguments]:
         },
         "suspend": {"person": own.owner.id, "suspended": True},
         "title_conversation": {"conversation": own.conversation, "new_title": sealed("other")},
-        "usage_by_person": {},
+        "usage_by_person": {"after": uuid4()},
     }
 
 
@@ -180,6 +180,7 @@ def server_calls(own: Owned) -> dict[str, Arguments]:
         "lease_refresh": {"cookie": own.cookie, "seen_generation": 0, "lease_seconds": 1},
         "open_session": {"cookie": own.cookie},
         "root_key_versions": {},
+        "row_bound": {},
         "store_tokens": {
             "cookie": own.cookie,
             "seen_generation": 0,

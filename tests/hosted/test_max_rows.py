@@ -1,0 +1,106 @@
+"""Reading beyond "max rows", the bound that a hosted API cuts its answers to."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from services.domain import ConversationId, Space, SpaceId
+from services.errors import RowsCut
+from services.store.conversations import Conversations
+from services.store.corpus import Corpus
+from services.store.sessions import AppSession
+from services.store.spaces import Spaces
+from services.store.threads import Threads
+from services.store.usage import Usage
+from tests.fakes import NOON
+from tests.hosted.rig import HostedRig
+from tests.journeys.seeds import converse, hold
+from tests.store.conftest import PASSWORD, make_sessions, new_email
+
+MORE = 105  # than an answer has room for
+
+
+@pytest.fixture(scope="module")
+def maya(hosted: HostedRig) -> Iterator[AppSession]:
+    sessions = make_sessions(hosted)
+    with sessions.gateway.http, hosted.connect() as owner:
+        _, maya = sessions.sign_up(new_email(), PASSWORD)
+        owner.execute(
+            "update private.budgets set max_per_minute = 1000 where user_id = %s", [maya.user_id]
+        )
+        yield maya
+
+
+@pytest.fixture(scope="module")
+def long(maya: AppSession) -> ConversationId:
+    return converse(maya, [(f"Prompt {n}", f"Reply {n}") for n in range(MORE // 2 + 1)])
+
+
+@pytest.fixture
+def shrunk(hosted: HostedRig, long: ConversationId) -> Iterator[None]:
+    """The bound shrinks while the app runs, to the least that will do."""
+    hosted.limit_rows(100)
+    yield
+    hosted.limit_rows(500)
+
+
+@pytest.mark.usefixtures("shrunk")
+def test_a_long_thread_and_many_conversations_are_read_whole(
+    maya: AppSession, long: ConversationId
+):
+    thread = Conversations(maya).thread(long)
+    assert thread.is_whole
+    assert len(thread.messages) > MORE
+
+    hold(maya, [f"Title {n}" for n in range(MORE)])
+    conversations, corpus = Conversations(maya), Corpus(maya, Threads(maya))
+    assert len(conversations.titled("title", 1000)) == MORE
+    assert len(conversations.recent(1000)) == MORE + 1
+    listed = corpus.conversations()
+    assert len(listed) == MORE + 1
+    read = corpus.messages({long: range(1, listed[long].last_seq + 1)})
+    assert [found for piece in read for found in piece[long]] == list(thread.messages)
+
+
+@pytest.mark.usefixtures("shrunk")
+def test_many_spaces_and_the_usage_of_many_people_are_read_whole(
+    maya: AppSession, hosted: HostedRig
+):
+    spaces = Spaces(maya)
+    for n in range(MORE):
+        spaces.keep(Space(id=SpaceId(uuid4()), name=f"Space {n}", created_at=NOON))
+    assert len(Spaces(maya).all()) == MORE
+
+    with hosted.connect() as owner:
+        role = "update private.roles set role = %s where user_id = %s"
+        crowd = [
+            row[0]
+            for row in owner.execute(
+                "insert into auth.users (id, email) select gen_random_uuid(), gen_random_uuid() || '@daybook.test'"
+                " from generate_series(1, %s) returning id",
+                [MORE],
+            )
+        ]
+        owner.execute(role, ["admin", maya.user_id])
+        try:
+            people = [person.user_id for person in Usage(maya).by_person()]
+        finally:
+            owner.execute(role, ["user", maya.user_id])
+            owner.execute("delete from auth.users where id = any(%s)", [crowd])
+    assert len(people) == len(set(people))
+    assert set(people) >= {*crowd, maya.user_id}
+
+
+def test_a_bound_that_is_too_low_is_told_instead_of_tampering(
+    hosted: HostedRig, maya: AppSession, long: ConversationId
+):
+    hosted.limit_rows(40)
+    try:
+        with pytest.raises(RowsCut) as cut:
+            Conversations(maya).thread(long)
+    finally:
+        hosted.limit_rows(500)
+
+    assert "at most 40 rows" in cut.value.public
+    assert Conversations(maya).thread(long).is_whole
