@@ -29,7 +29,7 @@ from services.crypto import RootKeys, ServerProof
 from services.domain import Account, AccountRole, ConversationId, SessionId, Thread
 from services.embedded import Endpoints, Failed, Report, Running, Stack
 from services.embedded.mended import MendedTransport
-from services.errors import AppError, Misconfigured, SignedOut, StoreUnavailable
+from services.errors import AppError, Misconfigured, RowsCut, SignedOut, StoreUnavailable
 from services.events import log_event
 from services.llm import ModelInfo, Models, Offer, OpenAIModel, connect, known_model
 from services.memory import KindCounter, RegexCounter, RememberingCounter
@@ -112,17 +112,20 @@ def begin(url: str) -> tuple[Life, Stack]:
 
 
 def _heard(report: Report) -> None:
-    """Hand *report* on; that all runs becomes a failure where stored data needs a root key that is missing."""
+    """Hand *report* on; that all runs becomes a failure where a check of the database fails."""
     if isinstance(report, Running):
-        report = _missing_root_key() or report
+        report = _failed_check() or report
     _begun().life.heard(report)
 
 
-def _missing_root_key() -> Failed | None:
-    """The failure where the ring lacks a root key that stored data needs; None also while nobody can tell."""
+def _failed_check() -> Failed | None:
+    """The failure where answers are cut, or stored data needs a root key that is missing; None also while nobody
+    can tell."""
+    server = _shared().server
     try:
-        _begun().root_keys.refuse_missing(_shared().server.root_key_versions())
-    except Misconfigured as error:
+        server.check_rows()
+        _begun().root_keys.refuse_missing(server.root_key_versions())
+    except (Misconfigured, RowsCut) as error:
         return Failed(error.public)
     except StoreUnavailable:  # asked again once the database is back
         pass
@@ -455,7 +458,7 @@ def _keep_asking(reach: Reach, server: ServerCalls, life: Life) -> None:
         server.call("open_session", cookie=nobody)
 
     def tell(is_away: bool) -> None:
-        if not is_away and (failure := _missing_root_key()):
+        if not is_away and (failure := _failed_check()):
             life.heard(failure)
         life.reached(is_away=is_away)
 

@@ -1,6 +1,6 @@
 """Reading beyond "max rows", the bound that a hosted API cuts its answers to."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
@@ -16,6 +16,7 @@ from services.store.usage import Usage
 from tests.fakes import NOON
 from tests.hosted.rig import HostedRig
 from tests.journeys.seeds import converse, hold
+from tests.stack.apps import App, running
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 
 MORE = 105  # than an answer has room for
@@ -90,6 +91,19 @@ def test_many_spaces_and_the_usage_of_many_people_are_read_whole(
             owner.execute("delete from auth.users where id = any(%s)", [crowd])
     assert len(people) == len(set(people))
     assert set(people) >= {*crowd, maya.user_id}
+
+
+def test_a_start_with_a_bound_that_is_too_low_is_refused(
+    hosted: HostedRig, make_app: Callable[..., App]
+):
+    hosted.limit_rows(40)
+    try:
+        with running(make_app("few-rows", environment=hosted.environment())) as app:
+            assert app.ended() == 1
+    finally:
+        hosted.limit_rows(500)
+
+    assert "Daybook cannot start: The database answers with at most 40 rows" in app.said()
 
 
 def test_a_bound_that_is_too_low_is_told_instead_of_tampering(
