@@ -31,7 +31,7 @@ create table private.invitations (
 create table private.app_sessions (
   id uuid primary key default gen_random_uuid(),
   user_id uuid not null references public.profiles (user_id) on delete cascade,
-  auth_session_id uuid not null,            -- Supabase's session: removing it ends its tokens at once
+  auth_session_id uuid not null unique,     -- Supabase's session: removing it ends its tokens at once
   cookie_hash text not null unique check (cookie_hash ~ '^[0-9a-f]{64}$'),
   tokens public.sealed not null,            -- Supabase's: access token, its expiry, refresh token
   generation integer not null default 0 check (generation >= 0),   -- of the tokens
@@ -48,6 +48,11 @@ create table private.throttles (
   bucket text primary key check (bucket ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of what is counted
   window_ends timestamptz not null,
   attempts integer not null check (attempts > 0)
+);
+
+create table private.password_permits (     -- each allows one change of a user's password or address, for a minute
+  user_id uuid primary key references public.profiles (user_id) on delete cascade,
+  made_at timestamptz not null default clock_timestamp()
 );
 
 create index on private.invitations (invited_by);
@@ -104,6 +109,43 @@ begin atomic
   delete from private.app_sessions where user_id = person;
   delete from auth.sessions where user_id = person;
 end;
+
+-- An access token is not enough to change a password or an address (`PUT /user` of Supabase Auth), nor is Supabase's
+-- secret key: who could would sign in as the user, and the app would open everything for them.
+create function private.spend_password_permit() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  delete from private.password_permits where user_id = new.id and made_at > clock_timestamp() - interval '1 minute';
+  if not found then
+    raise exception 'a password or address is not changed without a permit' using errcode = '42501';
+  end if;
+  return new;
+end $$;
+
+create trigger password_changes_need_a_permit before update on auth.users
+  for each row
+  when (old.encrypted_password is distinct from new.encrypted_password or old.email is distinct from new.email)
+  execute function private.spend_password_permit();
+
+-- Set the password of the account *address* and end its sessions; the migrations' owner calls it. Return false if there
+-- is no such account.
+create function private.set_password(address text, new_hash text) returns boolean
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := (select id from auth.users where lower(email) = lower(address));
+begin
+  if person is null then
+    return false;
+  end if;
+  insert into private.password_permits as known (user_id) values (person)
+  on conflict (user_id) do update set made_at = excluded.made_at;
+  update auth.users set encrypted_password = new_hash where id = person;
+  perform private.end_sessions_of(person);
+  perform private.note(null, 'password.set', person);
+  return true;
+end $$;
 
 -- Shut the account for good and destroy its keys. The sweep removes its rows in slices, and at last the account itself.
 create function private.delete_account(proof text) returns jsonb
@@ -344,17 +386,17 @@ create function private.start_session(
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
   claims jsonb := current_setting('request.jwt.claims');
   session uuid;
 begin
-  perform private.require_proof(proof, 'start_session', person::text, new_cookie_hash,
+  perform private.require_proof(proof, 'start_session', claims ->> 'sub', new_cookie_hash,
     private.sha(new_tokens), private.sha(new_device), idle::text, lifetime::text);
   insert into private.app_sessions
     (user_id, auth_session_id, cookie_hash, tokens, device, token_seconds, idle_seconds, expires_at)
-  values (person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
+  values ((claims ->> 'sub')::uuid, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
     (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime))
   returning id into session;
+  perform private.require_me();             -- after the insert: nobody is signed in without an app session
   return jsonb_build_object('ok', true, 'session', session);
 end $$;
 

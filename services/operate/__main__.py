@@ -5,6 +5,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any
 
+import bcrypt
 import click
 import psycopg
 from pydantic import SecretStr
@@ -22,6 +23,10 @@ from services.operate.database import connected
 from services.operate.facts import of_the_api, of_the_database
 from services.settings import Settings
 from services.store import migrations
+from services.store.accounts import check_credentials
+
+_BCRYPT_ROUNDS = 10  # as Supabase Auth
+_NO_ACCOUNT = "There is no account with this address: sign up first."
 
 
 class Sentence(click.ClickException):
@@ -87,8 +92,22 @@ def grant_admin(email: str) -> None:
             [email],
         ).fetchone()
     if row is None:
-        raise BadInput("There is no account with this address: sign up first.")
+        raise BadInput(_NO_ACCOUNT)
     click.echo(f"{email} is an admin now.")
+
+
+@operate.command()
+@click.argument("email")
+def set_password(email: str) -> None:
+    """Ask for a new password of the account EMAIL, and sign it out everywhere; the database as for grant-admin."""
+    with _database(settings.read()) as connection:
+        password: str = click.prompt("New password", hide_input=True, confirmation_prompt=True)
+        check_credentials(email, password)
+        hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(_BCRYPT_ROUNDS)).decode()
+        row = connection.execute("select private.set_password(%s, %s)", [email, hashed]).fetchone()
+    if row != (True,):
+        raise BadInput(_NO_ACCOUNT)
+    click.echo(f"{email} has a new password, and is signed out everywhere.")
 
 
 @operate.command()

@@ -148,7 +148,7 @@ _EMAIL_WAIT, _REQUEST_WAIT = 3600, 60  # seconds, where Supabase Auth does not s
 
 def sign_up(client: Client, email: str, password: str) -> Tokens:
     """Make an account and sign in. Raise Refused, StoreUnavailable."""
-    _check(email, password)
+    check_credentials(email, password)
     with _auth_errors(_SIGN_IN_ERRORS):
         session = client.auth.sign_up({"email": email, "password": password}).session
     if session is None:
@@ -211,7 +211,8 @@ def account(client: Client, email: str) -> Account:
     )
 
 
-def _check(email: str, password: str) -> None:
+def check_credentials(email: str, password: str) -> None:
+    """Raise BadAddress or WeakPassword unless *email* is an address and *password* is good for it."""
     name, _, domain = email.partition("@")
     if not name or not domain or len(email) > 254 or any(c.isspace() for c in email):
         raise BadAddress

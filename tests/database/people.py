@@ -19,7 +19,7 @@ from postgrest.exceptions import APIError
 from psycopg import sql
 from supabase import Client, ClientOptions, create_client
 
-from services.crypto import ServerProof, sha
+from services.crypto import ServerProof, new_key, sha
 
 Arguments = dict[str, Any]
 
@@ -192,6 +192,7 @@ class Caller:
     contract: Contract
     proof: ServerProof
     id: UUID | None = None
+    cookie: str = ""  # the hash of their app session's
 
     def call(self, function: str, **arguments: Any) -> Any:
         return self.way.call(function, self.proven(function, arguments))
@@ -222,6 +223,12 @@ class Caller:
     def rows(self, table: str) -> list[dict[str, Any]]:
         return self.way.rows(table)
 
+    def with_session(self) -> "Caller":
+        """The same with an app session, without which a token reads nothing."""
+        started = replace(self, cookie=new_key().hex())
+        assert started.call("start_session", **session(started.cookie))["ok"]
+        return started
+
     # the turns of a conversation, with everything that a test does not care about filled in
 
     def create_conversation(self, **changes: Any) -> UUID:
@@ -239,6 +246,16 @@ class Caller:
         self, turn: str, rev: int | None, cost_micro: int | None = 0, **changes: Any
     ) -> Arguments:
         return self.call("finish_turn", **finish(turn, rev, cost_micro, **changes))
+
+
+def session(cookie: str) -> Arguments:
+    return {
+        "new_cookie_hash": cookie,
+        "new_tokens": sealed("refresh"),
+        "new_device": sealed("device"),
+        "idle": 3600,
+        "lifetime": 86400,
+    }
 
 
 def creation() -> Arguments:
@@ -314,7 +331,7 @@ class World:
 
     def person(self) -> Caller:
         """Somebody new, signed in."""
-        made = self.make_person(self)
+        made = self.make_person(self).with_session()
         self.people.append(made.id)
         return made
 
@@ -358,14 +375,11 @@ def psycopg_world(admin: psycopg.Connection, proof: ServerProof) -> World:
     """People made by hand, who reach the database as the API would let them."""
 
     def make_person(world: World) -> Caller:
-        user, session = uuid4(), uuid4()
+        user = uuid4()
         admin.execute(
             "insert into auth.users (id, email) values (%s, %s)", [user, f"{user}@daybook.test"]
         )
-        admin.execute("insert into auth.sessions (id, user_id) values (%s, %s)", [session, user])
-        claims = {"sub": str(user), "session_id": str(session), "role": "authenticated"}
-        way = Sql(admin, "authenticated", json.dumps(claims))
-        return Caller(way, world.contract, proof, user)
+        return with_token(world, user)
 
     def make_anon(world: World) -> Caller:
         return Caller(Sql(admin, "anon", '{"role": "anon"}'), world.contract, proof)
@@ -374,6 +388,14 @@ def psycopg_world(admin: psycopg.Connection, proof: ServerProof) -> World:
         admin.execute("delete from auth.sessions where user_id = %s", [person.id])
 
     return World(admin, proof, make_person, make_anon, sign_out)
+
+
+def with_token(world: World, user: UUID | None) -> Caller:
+    """Somebody with an access token of a new session of Supabase's."""
+    session = world.one("insert into auth.sessions (user_id) values (%s) returning id", user)
+    claims = {"sub": str(user), "session_id": str(session), "role": "authenticated"}
+    way = Sql(world.admin, "authenticated", json.dumps(claims))
+    return Caller(way, world.contract, world.proof, user)
 
 
 def client_to(url: str, publishable_key: str, transport: httpx.BaseTransport) -> Client:

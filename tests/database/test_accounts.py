@@ -3,13 +3,13 @@
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
-from services.crypto import new_key
 from tests.database import servers
 from tests.database.people import (
     NOT_ALLOWED,
@@ -93,7 +93,31 @@ def test_a_role_sent_along_with_a_sign_up_is_nothing(api_world: World) -> None:
     assert (
         api_world.one("select role from private.roles where user_id = %s", reply.user.id) == "user"
     )
-    assert way.call("my_account", {})["role"] == "user"
+
+
+@pytest.mark.parametrize("column", ["encrypted_password", "email"])
+def test_permit_allows_one_change_of_a_password_or_address_for_a_minute(
+    world: World, column: str
+) -> None:
+    maya, omar = world.person(), world.person()
+    permit = "insert into private.password_permits (user_id, made_at) values (%s, now() - %s)"
+
+    def is_changed() -> bool:
+        try:
+            world.admin.execute(
+                f"update auth.users set {column} = gen_random_uuid() where id = %s", [maya.id]
+            )
+        except psycopg.errors.InsufficientPrivilege:
+            return False
+        return True
+
+    world.admin.execute(permit, [omar.id, timedelta()])
+    world.admin.execute(permit, [maya.id, timedelta(seconds=61)])
+    assert not is_changed()
+    world.admin.execute("update private.password_permits set made_at = now() where true")
+    assert is_changed()
+    assert not is_changed()
+    world.admin.execute("update auth.users set raw_user_meta_data = '{\"a\": 1}' where true")
 
 
 def test_roles_are_given_and_taken_and_noted(world: World, admin: Caller) -> None:
@@ -219,14 +243,6 @@ def test_a_deleted_account_leaves_nothing_but_the_books(world: World, migrated: 
     open_turn = omar.begin(garden, receipt_body=sealed("receipt"))["turn"]
     omar.checkpoint(open_turn, sealed("so far"))
     omar.finish(omar.begin(omar.create_conversation())["turn"], 1, 400)
-    omar.call(
-        "start_session",
-        new_cookie_hash=new_key().hex(),
-        new_tokens=sealed("refresh"),
-        new_device=None,
-        idle=60,
-        lifetime=60,
-    )
     maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 30)
 
     assert omar.call("delete_account") == {"ok": True}

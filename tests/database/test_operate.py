@@ -14,8 +14,10 @@ from click.testing import CliRunner, Result
 from psycopg.conninfo import conninfo_to_dict
 
 from services.crypto import RootKeys, ServerProof, new_key
+from services.errors import SignedOut, WrongCredentials
 from services.operate.__main__ import operate
 from services.operate.database import with_tls
+from services.store.accounts import WeakPassword
 from tests.conftest import RunningStack
 from tests.database import servers
 from tests.database.people import World, psycopg_world
@@ -272,6 +274,53 @@ def test_an_admin_is_granted_in_the_running_embedded_stack(
 
     assert granted == (0, f"{email} is an admin now.")
     assert maya.call("my_account")["role"] == "admin"
+
+
+def test_set_password_ends_the_sessions_and_lets_the_new_password_in(
+    run: Run, stack: RunningStack
+) -> None:
+    sessions, email = make_sessions(stack), new_email()
+    cookie, maya = sessions.sign_up(email, PASSWORD)
+    places = {"DAYBOOK_DATA_DIR": str(stack.data), "DAYBOOK_KEY_DIR": str(stack.keys)}
+    new_password = "another horse battery staple"
+
+    code, said = run("set-password", email.upper(), typed=f"{new_password}\n" * 2, **places)
+
+    assert (code, new_password in said) == (0, False)
+    assert said.endswith(f"{email.upper()} has a new password, and is signed out everywhere.")
+    with pytest.raises(SignedOut):
+        sessions.open(cookie)
+    with pytest.raises(WrongCredentials):
+        sessions.sign_in(email, PASSWORD)
+    assert sessions.sign_in(email, new_password)[1].user_id == maya.user_id
+    sessions.gateway.http.close()
+    with stack.connect() as database:
+        noted = database.execute(
+            "select count(*) from private.audit where action = 'password.set' and target = %s",
+            [maya.user_id],
+        )
+        assert noted.fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "sentence"),
+    [
+        ("nobody@daybook.test", PASSWORD, "There is no account with this address: sign up first."),
+        ("maya@daybook.test", "short", WeakPassword().public),
+    ],
+)
+def test_no_password_is_set_by_a_slip(
+    run: Run, world: World, migrated: str, email: str, password: str, sentence: str
+) -> None:
+    world.person()
+    before = world.contents()
+
+    code, said = run(
+        "set-password", email, typed=f"{password}\n" * 2, DATABASE_URL=servers.as_owner(migrated)
+    )
+
+    assert (code, said.splitlines()[-1]) == (1, sentence)
+    assert world.contents() == before
 
 
 def test_without_a_running_stack_there_is_nobody_to_ask(run: Run, tmp_path: Path) -> None:

@@ -8,7 +8,15 @@ import psycopg
 import pytest
 
 from services.crypto import new_key
-from tests.database.people import NOT_ALLOWED, Caller, World, sealed
+from tests.database.people import (
+    NOT_ALLOWED,
+    SIGNED_OUT,
+    Caller,
+    World,
+    sealed,
+    session,
+    with_token,
+)
 
 MISSING = {"ok": False, "reason": "not_found"}
 
@@ -21,17 +29,7 @@ def maya(world: World) -> Caller:
 @pytest.fixture
 def cookie(maya: Caller) -> str:
     """The hash of the cookie of Maya's device."""
-    return start(maya)
-
-
-def start(person: Caller, *, idle: int = 3600, lifetime: int = 86400) -> str:
-    cookie = new_key().hex()
-    arguments = {"new_tokens": sealed("refresh"), "new_device": sealed("device")}
-    answer = person.call(
-        "start_session", new_cookie_hash=cookie, **arguments, idle=idle, lifetime=lifetime
-    )
-    assert answer["ok"]
-    return cookie
+    return maya.cookie
 
 
 def lease(caller: Caller, cookie: str, generation: int) -> Any:
@@ -59,6 +57,18 @@ def test_a_session_opens_by_its_cookie_without_a_token(
     assert (opened["tokens"], opened["generation"]) == (sealed("refresh"), 0)
 
 
+def test_a_token_starts_one_session_and_only_while_it_is_good(world: World, maya: Caller) -> None:
+    suspended, signed_out = (with_token(world, world.person().id) for _ in range(2))
+    world.admin.execute(
+        "update private.roles set suspended_at = now() where user_id = %s", [suspended.id]
+    )
+    world.sign_out(signed_out)
+
+    assert maya.refusal("start_session", **session(new_key().hex())) == "23505"
+    for person in (suspended, signed_out):
+        assert person.refusal("start_session", **session(new_key().hex())) == SIGNED_OUT
+
+
 def test_an_unknown_cookie_opens_nothing(world: World, cookie: str) -> None:
     assert world.anon.call("open_session", cookie=new_key().hex()) == MISSING
 
@@ -72,7 +82,8 @@ def test_a_session_ends_when_idle_and_when_old(
     age(world, cookie, column, seconds)
 
     assert world.anon.call("open_session", cookie=cookie) == MISSING
-    assert maya.call("my_sessions") == []
+    age(world, cookie, column, 60)
+    assert maya.refusal("my_sessions") == SIGNED_OUT
     world.anon.call("sweep_turns", at_most=1)
     assert world.one("select count(*) from private.app_sessions") == 0
 
@@ -135,13 +146,8 @@ def test_signing_out_ends_the_token_too(world: World, maya: Caller, cookie: str)
 
 
 def test_people_see_and_end_their_own_devices(world: World, maya: Caller, cookie: str) -> None:
-    other_token = world.one("insert into auth.sessions (user_id) values (%s) returning id", maya.id)
-    theirs = start(world.person())
-    lost = start(maya)
-    world.admin.execute(
-        "update private.app_sessions set auth_session_id = %s where cookie_hash = %s",
-        [other_token, lost],
-    )
+    theirs = world.person().cookie
+    lost = with_token(world, maya.id).with_session().cookie
 
     devices = maya.call("my_sessions")
     assert sorted(device["is_this_one"] for device in devices) == [False, True]
@@ -151,7 +157,7 @@ def test_people_see_and_end_their_own_devices(world: World, maya: Caller, cookie
     assert world.anon.call("open_session", cookie=lost) == MISSING
     assert world.anon.call("open_session", cookie=cookie)["ok"]
     assert world.anon.call("open_session", cookie=theirs)["ok"]
-    assert world.one("select count(*) from auth.sessions where id = %s", other_token) == 0
+    assert world.one("select count(*) from auth.sessions where user_id = %s", maya.id) == 1
     this_one = next(device for device in devices if device["is_this_one"])
     assert maya.call("revoke_sessions", one_session=this_one["session"])["ended"] == 1
     assert maya.refusal("my_account") == "PT401"

@@ -185,11 +185,16 @@ def test_token_requests_of_one_address_are_limited(ask: Ask, hosted: HostedRig, 
     assert counts[(400, "refresh_token_not_found")] == 40 - counts[(429, "over_request_rate_limit")]
 
 
-def test_another_password(ask: Ask, maya: dict, email: str):
+def test_another_password_wants_a_permit(ask: Ask, maya: dict, hosted: HostedRig, email: str):
     same = ask("PUT", "/user", {"password": PASSWORD}, maya["access_token"])
+    refused = ask("PUT", "/user", {"password": PASSWORD + "!"}, maya["access_token"])
+    with hosted.connect() as rows:
+        permit = "insert into private.password_permits (user_id) values (%s)"
+        rows.execute(permit, [maya["user"]["id"]])
     status, _ = ask("PUT", "/user", {"password": PASSWORD + "!"}, maya["access_token"])
 
     assert refusal(same) == (422, "same_password")
+    assert refusal(refused) == (500, "unexpected_failure")
     assert status == 200
     assert refusal(signed_in(ask, email)) == (400, "invalid_credentials")
     assert signed_in(ask, email, PASSWORD + "!")[0] == 200

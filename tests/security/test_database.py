@@ -1,11 +1,10 @@
 """What the database itself keeps from people who hold a valid access token."""
 
-import json
 from uuid import uuid4
 
 import pytest
 
-from tests.database.people import SIGNED_OUT, Refused, Sql, World
+from tests.database.people import SIGNED_OUT, Refused, Sql, World, with_token
 
 
 def test_access_token_from_before_a_suspension_stays_worthless(world: World) -> None:
@@ -15,13 +14,8 @@ def test_access_token_from_before_a_suspension_stays_worthless(world: World) -> 
         assert admin.call("suspend", person=omar.id, suspended=suspended) == {"ok": True}
         assert omar.refusal("my_account") == SIGNED_OUT
 
-    assert isinstance(omar.way, Sql)
-    session = json.loads(omar.way.claims)["session_id"]
-    world.admin.execute(
-        "insert into auth.sessions (id, user_id) values (%s, %s)", [session, omar.id]
-    )
-
-    assert len(omar.rows("conversations")) == 1  # who signs in again finds everything
+    again = with_token(world, omar.id).with_session()
+    assert len(again.rows("conversations")) == 1
 
 
 @pytest.mark.parametrize("column", ["conversation_id", "user_id", "turn_id", "id"])

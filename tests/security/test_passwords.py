@@ -1,0 +1,98 @@
+"""Attempts to get a password, or a session, that the app did not give."""
+
+from collections.abc import Iterator
+
+import httpx
+import psycopg
+import pytest
+
+from services.errors import WrongCredentials
+from services.store.sessions import Sessions
+from tests.conftest import RunningStack
+from tests.hosted.rig import HostedRig
+from tests.store.conftest import PASSWORD, make_sessions, new_email
+
+OTHER_PASSWORD = "wrong horse battery staple"
+
+
+@pytest.fixture(scope="module", params=["stack", "hosted"], ids=["embedded", "hosted"])
+def backend(request: pytest.FixtureRequest) -> RunningStack | HostedRig:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def sessions(backend: RunningStack | HostedRig) -> Iterator[Sessions]:
+    made = make_sessions(backend)
+    yield made
+    made.gateway.http.close()
+
+
+@pytest.fixture
+def email(sessions: Sessions) -> str:
+    """The address of somebody who has signed up."""
+    address = new_email()
+    sessions.sign_up(address, PASSWORD)
+    return address
+
+
+@pytest.fixture
+def api(backend: RunningStack | HostedRig) -> Iterator[httpx.Client]:
+    headers = {"apikey": backend.publishable_key}
+    with httpx.Client(base_url=backend.url, headers=headers, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def database(backend: RunningStack | HostedRig) -> Iterator[psycopg.Connection]:
+    with backend.connect() as connection:
+        yield connection
+
+
+def bearer(tokens: httpx.Response) -> dict[str, str]:
+    return {"Authorization": f"Bearer {tokens.json()['access_token']}"}
+
+
+def test_token_made_from_the_database_sets_no_password(
+    sessions: Sessions, email: str, api: httpx.Client, database: psycopg.Connection
+):
+    query = (
+        "select token from auth.refresh_tokens join auth.users on users.id::text = user_id::text"
+        " where email = %s"
+    )
+    (refresh,) = database.execute(query, [email]).fetchone()
+    tokens = api.post("/auth/v1/token?grant_type=refresh_token", json={"refresh_token": refresh})
+    assert api.get("/auth/v1/user", headers=bearer(tokens)).json()["email"] == email
+
+    changed = api.put("/auth/v1/user", headers=bearer(tokens), json={"password": OTHER_PASSWORD})
+
+    assert changed.status_code in (404, 500)
+    with pytest.raises(WrongCredentials):
+        sessions.sign_in(email, OTHER_PASSWORD)
+    sessions.sign_in(email, PASSWORD)
+
+
+@pytest.mark.parametrize("way", ["password", "recovery"])
+def test_session_that_the_app_did_not_start_is_worth_nothing(
+    email: str, api: httpx.Client, database: psycopg.Connection, way: str
+):
+    if way == "password":
+        credentials = {"email": email, "password": PASSWORD}
+        tokens = api.post("/auth/v1/token?grant_type=password", json=credentials)
+    else:
+        api.post("/auth/v1/recover", json={"email": email})
+        (hashed,) = database.execute(
+            "select coalesce(to_jsonb(users) ->> 'recovery_token', '') from auth.users where email = %s",
+            [email],
+        ).fetchone()
+        redeemed = {"type": "recovery", "token_hash": hashed}
+        tokens = api.post("/auth/v1/verify", json=redeemed)
+        if tokens.status_code == 404:  # at the real Auth alone it is redeemed
+            assert hashed == ""
+            return
+
+    assert api.get("/rest/v1/user_keys", headers=bearer(tokens)).json() == []
+    account = api.post("/rest/v1/rpc/my_account", headers=bearer(tokens))
+    assert account.json()["code"] == "PT401"
+    password = {"password": OTHER_PASSWORD}
+    changed = api.put("/auth/v1/user", headers=bearer(tokens), json=password)
+    assert changed.status_code in (404, 500)
