@@ -19,6 +19,7 @@ from tests.stack.apps import App, running
 @pytest.fixture(scope="session")
 def open_rig(cache: Path) -> Iterator[HostedRig]:
     with started_rig(cache, max_rows=500, is_open=True) as rig:
+        rig.gateway.delay = 0.02  # a project is in a data centre
         yield rig
 
 

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -49,18 +50,35 @@ class Response:
 Service = Callable[[Request], Response]
 
 
+class _LocalConnection(http.client.HTTPConnection):
+    """A connection to a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=60)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self._path)
+
+
 def service_at(url: str) -> Service:
-    """The service that listens at *url*, reached by a connection for each call."""
+    """The service that listens at *url* (http, https or unix), reached by a connection for each call."""
     parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+
+    def connect() -> http.client.HTTPConnection:
+        match parts.scheme:
+            case "unix":
+                return _LocalConnection(parts.path)
+            case "https":
+                return http.client.HTTPSConnection(parts.netloc, timeout=60)
+        return http.client.HTTPConnection(parts.netloc, timeout=60)
 
     def call(request: Request) -> Response:
-        connection = connect(parts.netloc, timeout=60)
+        path = request.path if parts.scheme == "unix" else parts.path + request.path
+        connection = connect()
         try:
-            connection.request(
-                request.method, parts.path + request.path, request.body, dict(request.headers)
-            )
+            connection.request(request.method, path, request.body, dict(request.headers))
             answer = connection.getresponse()
             headers = {k: v for k, v in answer.getheaders() if k.lower() not in _HOP_BY_HOP}
             return Response(answer.status, answer.read(), headers)

@@ -200,20 +200,19 @@ def _postgrest(
 ) -> Iterator[tuple[Service, Path]]:
     """PostgREST as a service, and its log."""
     public = {name: value for name, value in jwk.items() if name != "d"} | {"key_ops": ["verify"]}
-    port, admin_port, log = free_port(), free_port(), folder / "postgrest.log"
+    listening, log = folder / "postgrest", folder / "postgrest.log"
     environment = {
         "PGRST_DB_URI": f"postgres:///postgres?host={folder}&user=authenticator",
         "PGRST_DB_SCHEMAS": "public",
         "PGRST_DB_ANON_ROLE": "anon",
         "PGRST_DB_POOL": "10",
         "PGRST_JWT_SECRET": json.dumps({"keys": [public]}),
-        "PGRST_SERVER_HOST": "127.0.0.1",
-        "PGRST_SERVER_PORT": str(port),
-        "PGRST_ADMIN_SERVER_PORT": str(admin_port),
+        "PGRST_SERVER_UNIX_SOCKET": str(listening),
     }
     command = [str(modules_folder(cache, _HERE) / _POSTGREST)]
-    with _running(command, environment, log, f"http://127.0.0.1:{admin_port}/ready"):
-        yield service_at(f"http://127.0.0.1:{port}"), log
+    service = service_at(f"unix:{listening}")
+    with _running(command, environment, log, lambda: _answers(service, "/")):
+        yield service, log
 
 
 @contextmanager
@@ -242,15 +241,19 @@ def _real_auth(
         "GOTRUE_RATE_LIMIT_HEADER": "X-Forwarded-For",
         "GOTRUE_LOG_LEVEL": "warn",
     }
-    with _running([_AUTH], environment, folder / f"auth-{port}.log", f"{url}/health"):
-        yield service_at(url)
+    service, log = service_at(url), folder / f"auth-{port}.log"
+    with _running([_AUTH], environment, log, lambda: _answers(service, "/health")):
+        yield service
 
 
 @contextmanager
 def _running(
-    command: Sequence[str], environment: Mapping[str, str], log: Path, ready: str
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    log: Path,
+    is_ready: Callable[[], bool],
 ) -> Iterator[None]:
-    """A program whose address *ready* answers 200."""
+    """A program, once it is ready."""
     with log.open("wb") as output:
         child = children.start(
             command,
@@ -259,15 +262,15 @@ def _running(
             folder=log.parent,
         )
         try:
-            until(lambda: _answers(ready) or child.poll() is not None)
+            until(lambda: is_ready() or child.poll() is not None)
             assert child.poll() is None, children.tail(log)
             yield
         finally:
             children.stop(child, signal.SIGTERM, within=5)
 
 
-def _answers(url: str) -> bool:
+def _answers(service: Service, path: str) -> bool:
     try:
-        return service_at(url)(Request(method="GET", path="", headers={}, body=b"")).status == 200
+        return service(Request(method="GET", path=path, headers={}, body=b"")).status == 200
     except OSError:
         return False
