@@ -179,11 +179,13 @@ class _Stream:
         self._is_cancelled = False
 
     def __iter__(self) -> Iterator[Piece]:
+        if self._is_cancelled:
+            return
         pieces = SimpleQueue[Piece | None]()
         request = asyncio.run_coroutine_threadsafe(self._reply(pieces.put), self._loop)
         request.add_done_callback(lambda _: pieces.put(None))
         self._request = request
-        if self._is_cancelled:
+        if self._is_cancelled:  # since
             request.cancel()
         try:
             while (piece := pieces.get()) is not None:

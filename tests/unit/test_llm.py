@@ -1,5 +1,6 @@
 """What the model client makes of what endpoints do."""
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import httpx2
@@ -247,7 +249,17 @@ def test_stop_ends_the_wait_before_another_attempt(model: OpenAIModel, server: M
     assert len(server.requests) == 1
 
 
-def test_a_stream_stopped_before_it_is_read_sends_nothing(model: OpenAIModel, server: ModelServer):
+def test_a_stream_stopped_before_it_is_read_sends_nothing(
+    model: OpenAIModel, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+):
+    begin = asyncio.run_coroutine_threadsafe
+
+    def begin_and_be_overtaken(*request: object) -> Future[object]:
+        begun = begin(*request)
+        server.wait_until(lambda s: s.requests)
+        return begun
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", begin_and_be_overtaken)
     stream = ask(model)
     stream.cancel()
     stream.cancel()
