@@ -5,6 +5,7 @@ all when root runs it, gives recovery ten seconds, and cannot be tied to our lif
 """
 
 import contextlib
+import fcntl
 import os
 import pwd
 import shutil
@@ -94,7 +95,7 @@ class Postgres:
 
     def wait(self, child: Child) -> None:
         """Return once the server answers; recovery may take its time. Raise Misconfigured if it will not."""
-        children.wait_until(self._answers, child, self, seconds=300.0)
+        children.wait_until(self._answers, child, self)
 
     def stop(self, child: Child) -> None:
         """End the server: connections are cut, what was committed is written."""
@@ -235,19 +236,19 @@ def _stand_in() -> str | None:
     try:
         pwd.getpwnam(_ROOTS_STAND_IN)
     except KeyError:
-        subprocess.run(
-            [
-                "/usr/sbin/useradd",
-                "--system",
-                "--no-create-home",
-                "--shell",
-                "/bin/false",
-                _ROOTS_STAND_IN,
-            ],
-            check=True,
-            capture_output=True,
-        )
+        _add_stand_in()
     return _ROOTS_STAND_IN
+
+
+def _add_stand_in() -> None:
+    """Make the user; one process at a time, for of two the later would give the name another number."""
+    with Path("/etc/passwd").open("rb") as users:
+        fcntl.flock(users, fcntl.LOCK_EX)
+        if _ROOTS_STAND_IN in {user.pw_name for user in pwd.getpwall()}:
+            return
+        options = ("--system", "--no-create-home", "--shell", "/bin/false")
+        command = ["/usr/sbin/useradd", *options, _ROOTS_STAND_IN]
+        subprocess.run(command, check=True, capture_output=True)
 
 
 def _give_to_stand_in(path: Path) -> None:

@@ -1,6 +1,7 @@
 """The embedded stack's parts without the stack: refusals, plans, patience, a model that never comes."""
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -30,6 +32,7 @@ from services.embedded import (
     Trouble,
     children,
     folders,
+    postgres,
     prepare,
     reports,
     upkeep,
@@ -210,6 +213,39 @@ def test_patience_grows_and_ends():
     delays = [patience.next_delay() for _ in range(4)]
 
     assert delays == [pytest.approx(0.1), pytest.approx(0.3), pytest.approx(0.9), None]
+
+
+def test_start_that_takes_minutes_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    minutes = itertools.count(0, 60)
+    monkeypatch.setattr(children.time, "monotonic", lambda: next(minutes))
+    answers = iter([False, False, False, True])
+
+    children.wait_until(
+        lambda: next(answers), SimpleNamespace(poll=lambda: None), Server(Path("no"))
+    )
+
+    with pytest.raises(Misconfigured, match="stopped and does not come back"):
+        children.wait_until(lambda: False, SimpleNamespace(poll=lambda: 1), Server(Path("no")))
+
+
+def test_two_first_starts_as_root_make_one_user(monkeypatch: pytest.MonkeyPatch):
+    both, made = threading.Barrier(2, timeout=30), []
+
+    def find(name: str) -> None:
+        both.wait()  # neither finds it
+        raise KeyError
+
+    monkeypatch.setattr(postgres.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(postgres.pwd, "getpwnam", find)
+    monkeypatch.setattr(
+        postgres.pwd, "getpwall", lambda: [SimpleNamespace(pw_name=name) for name in made]
+    )
+    monkeypatch.setattr(postgres.subprocess, "run", lambda command, **_: made.append(command[-1]))
+
+    with ThreadPoolExecutor(2) as pool:
+        users = list(pool.map(lambda _: postgres._stand_in(), range(2)))
+
+    assert users == made * 2
 
 
 class Server:
