@@ -180,7 +180,7 @@ class ModelServer:
         """Answer requests for facts like this until the next `script`."""
         self._aside_scripts["facts"] = Script(**words)
 
-    def wait_until(self, holds: Callable[[Self], object], within: float = 5) -> None:
+    def wait_until(self, holds: Callable[[Self], object], within: float = 60) -> None:
         with self._changed:
             if not self._changed.wait_for(lambda: holds(self), within):
                 raise AssertionError(f"not within {within} s: {self.requests}")

@@ -7,7 +7,6 @@ for in the files, the tables, the logs, the errors and the reprs of what took pa
 import base64
 import logging
 import secrets
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -45,6 +44,7 @@ from services.store.sessions import AppSession, Cookie, Sessions
 from services.web.visitors import Visitors
 from tests.conftest import RunningStack
 from tests.model_server import ModelServer
+from tests.stack.apps import SECONDS, until
 from tests.store.conftest import PASSWORD, make_sessions
 from tests.web.test_doors import doors, form
 
@@ -59,7 +59,6 @@ INFO = ModelInfo(
     output_micro=4_000_000,
     cached_input_micro=100_000,
 )
-SECONDS = 20.0
 
 
 def test_a_canary_is_found_in_all_its_forms():
@@ -186,8 +185,7 @@ def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelSer
         return chat.open(turn.conversation_id)
 
     thread = ask(f"Prompt of {SAID} [[title={SAID}]]", reply=f"Reply of {SAID}.")
-    while chat.titles_coming():
-        time.sleep(0.05)
+    until(lambda: not chat.titles_coming())
     conversation = chat.open(thread.conversation.id).conversation
     assert conversation.title == SAID  # by the model
     scene.things += [titling.turns, *titling.turns._turns.values()]
@@ -275,8 +273,7 @@ def _note_facts(scene: Scene, person: PersonServices, ask: Callable[[str], Threa
     chat, memories = person.chat, person.memories
     person.profile.keep_facts(is_wanted=True)
     thread = ask(f"I am {SAID} [[facts=Is_{SAID}.]]")
-    while chat.facts_coming():
-        time.sleep(0.05)
+    until(lambda: not chat.facts_coming())
     noted, (fact,) = chat.noted(thread.conversation.id), memories.facts()
     assert (fact.text, len(noted)) == (f"Is {SAID}.", 1)
     scene.refused(lambda: memories.keep(replace(fact, text=SAID * 50)))

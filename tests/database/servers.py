@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from services.embedded import children
 from services.embedded.folders import wheel
+from tests.stack.apps import until
 
 OWNER = "postgres"  # on hosted Supabase no superuser
 AUTH_ADMIN = "supabase_auth_admin"
@@ -105,11 +106,8 @@ def lay_ground(address: str, *, is_open: bool = True, with_auth: bool = True) ->
 
 def wait_for_blocked(connection: psycopg.Connection, count: int) -> None:
     """Return once *count* others wait for a lock in the database of *connection*."""
-    deadline = time.monotonic() + 10
     query = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-    while connection.execute(query).fetchone() != (count,):
-        assert time.monotonic() < deadline, f"{count} should wait for a lock"
-        time.sleep(0.01)
+    until(lambda: connection.execute(query).fetchone() == (count,))
 
 
 def _memory() -> Path | None:

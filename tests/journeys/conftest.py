@@ -116,7 +116,7 @@ def pytest_runtest_makereport(item: pytest.Item):
             for each in node.stash.get(_PEOPLE, []):
                 report.sections.append((f"what {each.name} saw", each.picture(folder)))
         for app in (each for each in item.funcargs.values() if isinstance(each, App)):
-            report.sections.append(("what the app said", app.said()[-2000:]))
+            report.sections.append(("what the app said", app.told()))
     return report
 
 

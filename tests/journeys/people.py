@@ -18,10 +18,9 @@ from playwright.sync_api import (
     expect,
 )
 
-from tests.stack.apps import until
+from tests.stack.apps import SECONDS, until
 
 PASSWORD = "correct horse battery staple"
-SECONDS = 20.0  # for what takes one: the machine may have other work
 DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 _numbers = itertools.count()

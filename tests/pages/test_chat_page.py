@@ -3,7 +3,6 @@
 import contextlib
 import re
 import threading
-import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from services.errors import ModelFailure, ModelUnavailable, SignedOut, StoreUnav
 from services.store.turns import Begun, NewTurn
 from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
 from tests.pages.conftest import FakeLife, Tab
+from tests.stack.apps import until
 
 OpenApp = Callable[..., AppTest]
 TRACKER = "http://tracker.example/pixel.png"
@@ -63,13 +63,6 @@ def meanwhile(act: Callable[[], object]) -> Iterator[None]:
     acting.start()
     yield
     acting.join()
-
-
-def until(what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_newcomer_sees_a_fresh_page(open_app: OpenApp, maya: FakePerson):

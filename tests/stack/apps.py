@@ -16,6 +16,7 @@ from typing import TypeVar
 import httpx
 import psutil
 
+from services.embedded.children import tail
 from services.embedded.folders import free_port
 
 T = TypeVar("T")
@@ -24,6 +25,7 @@ TLS = (
     ssl.create_default_context()
 )  # made once: for a request to this machine it is most of the work
 PASSWORD = "correct horse battery"
+SECONDS = 60.0  # for what takes a moment: the machine may be slow, and have other work
 _PARTS = {
     "supervisor": "services.embedded.supervisor",
     "model": "services.embedded.model",
@@ -34,13 +36,20 @@ _PARTS = {
 }
 
 
-def until(what: Callable[[], T], within: float = 60.0) -> T:
-    """What *what* returns once that is true."""
+def until(
+    what: Callable[[], T], within: float = SECONDS, told: Callable[[], str] = lambda: ""
+) -> T:
+    """What *what* returns once that is true; else a failure with what is *told*."""
     deadline = time.monotonic() + within
     while not (found := what()):
-        assert time.monotonic() < deadline, f"not within {within} s"
+        assert time.monotonic() < deadline, f"not within {within} s{told()}"
         time.sleep(0.02)
     return found
+
+
+def tails(logs: Path) -> str:
+    """What a stack said last, for the report of a failure; no log holds a secret or what people wrote."""
+    return "".join(f"\n--- {log.name}\n{tail(log)}" for log in sorted(logs.glob("*.log")))
 
 
 @dataclass
@@ -93,12 +102,16 @@ class App:
     def said(self) -> str:
         return self.console.read_text(errors="replace")
 
+    def told(self) -> str:
+        """What it said last, and its stack, for the report of a failure."""
+        return f"\n{self.said()[-2000:]}{tails(self.data / 'logs')}"
+
     def last_line(self) -> str:
         return self.said().strip().rpartition("\n")[2]
 
-    def until_it_says(self, words: str, within: float = 60.0) -> None:
-        until(lambda: words in self.said() or self._has_ended(), within)
-        assert words in self.said(), self.said()
+    def until_it_says(self, words: str) -> None:
+        until(lambda: words in self.said() or self._has_ended(), told=self.told)
+        assert words in self.said(), self.told()
 
     def health(self) -> tuple[int, dict]:
         """Status and body of /healthz; 0 while nothing listens."""
@@ -108,17 +121,17 @@ class App:
             return 0, {}
         return reply.status_code, reply.json()
 
-    def until_ready(self, within: float = 60.0) -> float:
+    def until_ready(self) -> float:
         """Seconds from the start until /healthz was 200."""
-        until(lambda: self.health()[0] == 200 or self._has_ended(), within)
-        assert self.process.poll() is None, self.said()
+        until(lambda: self.health()[0] == 200 or self._has_ended(), 3 * SECONDS, self.told)
+        assert self.process.poll() is None, self.told()
         self.note_family()
         return time.monotonic() - self.started_at
 
-    def until_model_is(self, state: str, within: float = 60.0) -> None:
-        until(lambda: self.health()[1].get("model") == state, within)
+    def until_model_is(self, state: str) -> None:
+        until(lambda: self.health()[1].get("model") == state, told=self.told)
 
-    def ended(self, within: float = 60.0) -> int:
+    def ended(self, within: float = SECONDS) -> int:
         """The exit code, once there is one."""
         return self.process.wait(within)
 
@@ -161,8 +174,8 @@ class App:
         self.note_family()
         since = time.monotonic()
         os.killpg(self.process.pid, sent)  # as a terminal does
-        self.process.wait(30)
-        until(lambda: not self.left(), 30)
+        self.process.wait(SECONDS)
+        until(lambda: not self.left())
         return time.monotonic() - since
 
     def kill(self) -> None:
@@ -174,7 +187,7 @@ class App:
         """End the app by force, and what it should have taken with it."""
         self.kill()
         with contextlib.suppress(AssertionError):
-            until(lambda: not self.left(), 15)
+            until(lambda: not self.left(), 15)  # what is still there then is killed
         for process in filter(self._is_ours, psutil.process_iter()):
             process.kill()
 

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
@@ -23,8 +22,8 @@ from tests.conftest import RunningStack
 from tests.fakes import INFO
 from tests.hosted.rig import HostedRig
 from tests.model_server import ModelServer
+from tests.stack.apps import SECONDS, until
 
-SECONDS = 20.0  # for what takes a moment
 PASSWORD = "correct horse battery staple"
 _numbers = itertools.count()
 
@@ -154,11 +153,12 @@ def make_chat(sessions: Sessions, model: OpenAIModel) -> Iterator[Callable[..., 
 
 def settle(chat: Chat) -> None:
     """Stop what *chat* has asked by itself, and wait until none of it is coming."""
-    deadline = time.monotonic() + SECONDS
-    while chat.titles_coming() | chat.summaries_coming() | chat.facts_coming():
+
+    def is_over() -> bool:
         chat.leave()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+        return not chat.titles_coming() | chat.summaries_coming() | chat.facts_coming()
+
+    until(is_over)
 
 
 def done(turn: LiveTurn) -> LiveTurn:

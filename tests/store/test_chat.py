@@ -42,7 +42,8 @@ from services.store.sessions import AppSession, Sessions
 from tests.conftest import RunningStack
 from tests.fakes import INFO
 from tests.model_server import ModelServer
-from tests.store.conftest import SECONDS, done
+from tests.stack.apps import SECONDS, until
+from tests.store.conftest import done
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def test_a_stop_ends_the_request_and_keeps_what_was_said(
         next(text for text in turn.follow() if len(text) > 10)
         turn.stop()
         done(turn)
-        server.wait_until(lambda s: s.requests[-1].end == "left", within=2)
+        server.wait_until(lambda s: s.requests[-1].end == "left")  # not whole
 
     thread = chat.open(turn.conversation_id)
     assert thread.messages[-1].outcome is Outcome.STOPPED
@@ -361,16 +362,9 @@ def test_what_a_killed_process_had_been_told_becomes_a_message(
 
 
 def _wait_for_checkpoint(stack: RunningStack, turn: LiveTurn) -> None:
-    seen = threading.Event()
-    for _ in range(100):
-        with stack.connect() as database:
-            row = database.execute(
-                "select partial is not null from public.turns where id = %s", [turn.id]
-            ).fetchone()
-        if row == (True,):
-            return
-        seen.wait(0.1)
-    raise AssertionError("no checkpoint in 10 s")
+    query = "select partial is not null from public.turns where id = %s"
+    with stack.connect() as database:
+        until(lambda: database.execute(query, [turn.id]).fetchone() == (True,))
 
 
 def test_a_reply_waits_for_a_database_that_is_away(
@@ -686,7 +680,7 @@ def test_a_bug_at_one_turn_leaves_the_others_their_heartbeat(monkeypatch: pytest
     live_turns.run(bad, beat_badly, produce)
     live_turns.run(good, lambda _: heard.release(), produce)
 
-    assert all(heard.acquire(timeout=2) for _ in range(3))
+    assert all(heard.acquire(timeout=SECONDS) for _ in range(3))
     may_end.set()
     assert done(bad).is_done
     assert done(good).is_done
@@ -699,11 +693,7 @@ def test_what_nobody_comes_back_for_leaves_the_memory():
         live_turns.run(turn, lambda _: None, lambda turn: turn.close(None))
         done(turn)
 
-    for _ in range(100):
-        if not live_turns._turns:
-            break
-        threading.Event().wait(0.02)
-    assert not live_turns._turns
+    until(lambda: not live_turns._turns)
 
 
 def test_a_turn_that_no_thread_can_be_had_for_is_not_kept_alive(monkeypatch: pytest.MonkeyPatch):
@@ -749,7 +739,7 @@ def test_who_is_signed_out_elsewhere_is_told_nothing_more(
         turn = chat.begin(None, prompt)
         next(text for text in turn.follow() if text)
         sessions.server.call("end_session", cookie=maya.cookie_hash)
-        server.wait_until(lambda s: s.requests[-1].end == "left", within=4)
+        server.wait_until(lambda s: s.requests[-1].end == "left")
 
     assert isinstance(done(turn).failure, SignedOut)
 

@@ -1,7 +1,6 @@
 """Facts that are noted, from what a person says to the sealed row: all real but the model's words."""
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,7 +20,8 @@ from services.store.threads import Threads
 from tests.conftest import RunningStack
 from tests.fakes import INFO
 from tests.model_server import ModelServer
-from tests.store.conftest import SECONDS, done
+from tests.stack.apps import until
+from tests.store.conftest import done
 from tests.store.test_titles import books, limit_budget
 
 PROMPT = "I live in Bern with my dog Rex."
@@ -62,10 +62,7 @@ def chat(
 
 
 def settled(chat: Chat) -> None:
-    deadline = time.monotonic() + SECONDS
-    while chat.facts_coming():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not chat.facts_coming())
 
 
 def ask(

@@ -1,6 +1,5 @@
 """Running summaries, from a full context to the sealed text: all real but the model's words."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -15,7 +14,8 @@ from services.store.sessions import AppSession
 from tests.conftest import RunningStack
 from tests.fakes import INFO
 from tests.model_server import ModelServer
-from tests.store.conftest import SECONDS, done
+from tests.stack.apps import until
+from tests.store.conftest import done
 from tests.store.test_titles import books, limit_budget
 
 SMALL = replace(INFO, context_tokens=1200, reply_tokens=200)
@@ -34,10 +34,7 @@ def chat(maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer) 
 
 def settled(chat: Chat, conversation_id: ConversationId) -> Thread:
     """The conversation once nothing is being said about its summary."""
-    deadline = time.monotonic() + SECONDS
-    while conversation_id in chat.summaries_coming():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: conversation_id not in chat.summaries_coming())
     return chat.store.thread(conversation_id)
 
 

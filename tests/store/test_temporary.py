@@ -18,7 +18,7 @@ from tests.conftest import RunningStack
 from tests.fakes import INFO, NOON
 from tests.model_server import ModelServer
 from tests.stack.apps import until
-from tests.store.conftest import SECONDS, done
+from tests.store.conftest import done
 from tests.store.test_summaries import LONG
 
 MONEY = {"private.ledger", "private.budgets", "private.deployment"}
@@ -272,7 +272,7 @@ def test_it_reads_facts_only_if_allowed_and_notes_none(
     for reads_facts in (False, True):
         chat = begin(reads_facts=reads_facts).chat
         done(chat.begin(None, "Where? [[facts=Is_lost.]]"))
-        until(lambda chat=chat: not chat.facts_coming(), within=SECONDS)
+        until(lambda chat=chat: not chat.facts_coming())
         told = str(server.requests[-1].body["messages"])
         assert ("Lives in Bern." in told) is reads_facts
 
@@ -293,7 +293,7 @@ def test_its_lease_is_prolonged_while_a_reply_is_coming(
             ).fetchone()
 
     first = lease()
-    until(lambda: lease()[0] == "streaming" and lease()[1] > first[1], within=SECONDS)
+    until(lambda: lease()[0] == "streaming" and lease()[1] > first[1])
     turn.stop()
     done(turn)
 

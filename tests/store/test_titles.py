@@ -1,6 +1,5 @@
 """Titles by the model, from the first complete reply to the sealed title: all real but the model's words."""
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +12,8 @@ from services.store.conversations import Conversations
 from services.store.sessions import AppSession
 from tests.conftest import RunningStack
 from tests.model_server import ModelServer
-from tests.store.conftest import SECONDS, done
+from tests.stack.apps import until
+from tests.store.conftest import done
 
 PROMPT = "When do I sow peas?"
 
@@ -27,10 +27,7 @@ def chat(maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer) 
 
 def settled(chat: Chat, conversation_id: ConversationId) -> Conversation:
     """The conversation once nothing is being said about its title."""
-    deadline = time.monotonic() + SECONDS
-    while conversation_id in chat.titles_coming():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: conversation_id not in chat.titles_coming())
     return Conversations(chat.store._session).thread(conversation_id).conversation
 
 

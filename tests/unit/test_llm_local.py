@@ -3,8 +3,7 @@
 import os
 import socket
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import psutil
@@ -13,6 +12,7 @@ import pytest
 from services.domain import Role, Tokens
 from services.llm import OpenAIModel, connect
 from services.memory import ContextMessage
+from tests.stack.apps import until
 
 KEY = "kumquat-7781"
 
@@ -29,19 +29,12 @@ def server() -> Iterator[psutil.Popen]:
     )
     process.url = f"http://127.0.0.1:{port}/v1"
     try:
-        wait_until(lambda: _answers(process.url) or process.poll() is not None, within=60)
+        until(lambda: _answers(process.url) or process.poll() is not None)
         assert process.poll() is None
         yield process
     finally:
         process.kill()
         process.wait()
-
-
-def wait_until(holds: Callable[[], bool], within: float) -> None:
-    deadline = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {within} s"
-        time.sleep(0.05)
 
 
 def _answers(url: str) -> bool:
@@ -94,6 +87,6 @@ def test_the_local_model_stops_when_it_is_told_to(server: psutil.Popen):
         list(pieces)
 
     # both would count on for longer
-    wait_until(lambda: server.cpu_percent(interval=0.3) < 20, within=30)
+    until(lambda: server.cpu_percent(interval=0.3) < 20, within=30)
     assert list(ask(model, "Say hello.", 2))
     model.close()

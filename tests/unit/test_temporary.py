@@ -41,7 +41,7 @@ from tests.fakes import (
 )
 
 CANARY = "kestrel"
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 @pytest.fixture
