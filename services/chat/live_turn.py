@@ -115,9 +115,11 @@ class LiveTurn:
             self._changed.notify_all()
 
     def is_forgotten(self) -> bool:
-        """Whether nobody needs it any more: done, and its failure read or old."""
+        """Whether nobody needs it any more: done, and no failure of a reply that a page may still tell."""
         return self._is_done and (
-            self.failure is None or time.monotonic() - self._ended_at > _FAILURE_SECONDS
+            self.failure is None
+            or self.purpose is not Purpose.REPLY
+            or time.monotonic() - self._ended_at > _FAILURE_SECONDS
         )
 
 
@@ -185,6 +187,11 @@ class LiveTurns:
         deadline = time.monotonic() + within
         for turn in turns:
             turn.wait(max(0.0, deadline - time.monotonic()))
+
+    def drop(self, user_id: UserId, conversation_id: ConversationId) -> None:
+        """Forget the turn of a conversation that is deleted."""
+        with self._lock:
+            self._turns.pop((user_id, conversation_id), None)
 
     def forget(self) -> None:
         """Nobody will look for any of these: what they said leaves the memory as soon as they are over."""

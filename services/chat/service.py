@@ -374,6 +374,7 @@ class Chat:
                 turn.stop()
         self.counting.forget(conversation_id)
         self.store.discard(conversation_id, seconds)
+        self.live_turns.drop(self.store.user_id, conversation_id)
         self.recollection.forget(conversation_id)
         if self.elsewhere:
             self.elsewhere.forget(conversation_id)

@@ -60,7 +60,8 @@ class Summarising(Asides):
         with self._lock:
             self._coming.pop(conversation_id, None)
             before = self._troubles.pop(conversation_id, None)
-            if failure:
+            if failure:  # it is kept for long, and its frames hold the conversation
+                failure.__traceback__ = failure.__cause__ = failure.__context__ = None
                 in_a_row = before.in_a_row + 1 if before else 1
                 self._troubles[conversation_id] = _Trouble(failure, in_a_row)
 

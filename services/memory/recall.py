@@ -101,19 +101,23 @@ class RecallIndex:
     def add(self, passages: Iterable[Passage]) -> None:
         """Take in *passages*, each in place of an earlier one with its id."""
         for passage in passages:
-            self.remove([passage.id])
+            self._remove(passage.id)
             self._kept[passage.id] = passage.conversation_id
             conversation = self._conversations.setdefault(passage.conversation_id, {})
             conversation[passage.id] = self._read(passage)
             self._changed(passage.conversation_id)
 
     def remove(self, ids: Collection[MessageId]) -> None:
-        """Forget these messages. Ids that are not known do no harm."""
+        """Forget these messages, and the words that no other has. Ids that are not known do no harm."""
         for message_id in ids:
-            conversation_id = self._kept.pop(message_id, None)
-            if conversation_id is not None:
-                del self._conversations[conversation_id][message_id]
-                self._changed(conversation_id)
+            self._remove(message_id)
+        self._whole = self._joined()
+        times = self._whole.times
+        self._of_words.clear()
+        for stem, number in list(self._numbers.items()):
+            if number >= len(times) or not times[number]:
+                del self._numbers[stem]
+                self._stems[number] = ""
 
     def search(self, query: str, limit: int = 50) -> tuple[Hit, ...]:
         """At most *limit* messages, the best first; of equals the newest first."""
@@ -187,6 +191,12 @@ class RecallIndex:
             if number == len(self._stems):
                 self._stems.append(stem)
         return number
+
+    def _remove(self, message_id: MessageId) -> None:
+        conversation_id = self._kept.pop(message_id, None)
+        if conversation_id is not None:
+            del self._conversations[conversation_id][message_id]
+            self._changed(conversation_id)
 
     def _changed(self, conversation_id: ConversationId) -> None:
         self._blocks.pop(conversation_id, None)

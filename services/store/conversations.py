@@ -60,6 +60,7 @@ class Conversations:
         self._every: tuple[float, list[Conversation]] | None = None  # and when they were read
         self._recent: dict[tuple[bool, SpaceId | None], list[Conversation]] = {}  # as last read
         self._unwanted: set[ConversationId] = set()  # they may be there, and should not
+        self._threads.on_forget.append(self._forget)
 
     @property
     def user_id(self) -> UserId:
@@ -230,6 +231,7 @@ class Conversations:
     def restore(self, conversation_id: ConversationId) -> None:
         """Bring a discarded one back as it was. Raise NotFound: it is gone."""
         self._call("restore_conversation", conversation=conversation_id)
+        self._threads.forget(conversation_id)
 
     def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:
         """Choose another memory policy; the model's view begins where the context was started."""
@@ -353,6 +355,12 @@ class Conversations:
 
     def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None:
         return self._turns.unfinished(conversation_id)
+
+    def _forget(self, conversation_id: ConversationId) -> None:
+        """Drop the lists with its title."""
+        self._every = None
+        for place, listed in list(self._recent.items()):
+            self._recent[place] = [one for one in listed if one.id != conversation_id]
 
     def _sealed_title(self, conversation_id: ConversationId, title: str) -> str:
         place = self._threads.title_place(conversation_id)

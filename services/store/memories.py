@@ -64,6 +64,7 @@ class Memories:
     def __init__(self, session: AppSession, threads: Threads) -> None:
         self._session, self._threads = session, threads
         self._known = Fresh(self._read)
+        threads.on_forget.append(self._forget_conversation)
 
     def facts(self) -> tuple[Fact, ...]:
         """All, the oldest first; as of a minute ago at most, or of longer while nobody can say.
@@ -118,6 +119,14 @@ class Memories:
         self._call("forget_memories")
         self._known.amend(lambda _: {})
 
+    def _forget_conversation(self, conversation_id: ConversationId) -> None:
+        self._known.outdate()
+        self._known.amend(
+            lambda kept: {
+                its: one for its, one in kept.items() if one.fact.conversation_id != conversation_id
+            }
+        )
+
     def _call(self, verb: str, /, **arguments: UUID | int | Hidden | None) -> None:
         try:
             answer = self._session.calls.call(verb, **arguments)
@@ -136,7 +145,8 @@ class Memories:
         before = self._known.last or {}
         same = {row.id: before[FactId(row.id)] for row in rows if _is_in(before, row)}
         others = {row.conversation_id for row in rows if row.id not in same}
-        keys = self._threads.rows(ConversationId(each) for each in others if each)
+        found = self._threads.rows(ConversationId(each) for each in others if each)
+        keys = {its: row for its, row in found.items() if not row.destroy_at}
         kept = [each for row in rows if (each := same.get(row.id) or self._opened(row, keys))]
         kept.sort(key=lambda each: each.fact.since)
         return {each.fact.id: each for each in kept}
@@ -144,10 +154,12 @@ class Memories:
     def _opened(self, row: _Row, keys: Mapping[ConversationId, ConversationRow]) -> _Kept | None:
         conversation_id = ConversationId(row.conversation_id) if row.conversation_id else None
         space_id = SpaceId(row.space_id) if row.space_id else None
+        if conversation_id and conversation_id not in keys:  # it is being destroyed
+            return None
         place = self._place(FactId(row.id), conversation_id, space_id)
         try:
             if conversation_id:
-                vault = self._threads.vault(conversation_id, keys.get(conversation_id))
+                vault = self._threads.vault(conversation_id, keys[conversation_id])
                 text = vault.open(row.body, place)
             else:
                 text = self._session.open_own("memories", row.body, place)

@@ -74,6 +74,7 @@ class Threads:
         self._newest: dict[ConversationId, int] = {}  # the last revision that was whole
         self._set_back: set[ConversationId] = set()  # found at an older one: that stays noticed
         self._change = threading.Lock()
+        self.on_forget: list[Callable[[ConversationId], None]] = []  # of what others keep of one
 
     @property
     def user_id(self) -> UserId:
@@ -90,6 +91,8 @@ class Threads:
         self._instructions.drop(conversation_id)
         self._summaries.drop(conversation_id)
         self._titles.pop(conversation_id, None)
+        for forget in self.on_forget:
+            forget(conversation_id)
 
     def amend(self, conversation_id: ConversationId, change: Callable[[Thread], Thread]) -> None:
         """Have what is known of it say what was just stored: the next turn may not wait for a reading."""

@@ -159,7 +159,9 @@ class Turns:
     def __init__(self, session: AppSession, threads: Threads) -> None:
         self._session, self._threads = session, threads
         self._costs = Recent[TurnId, TurnCost](_MOST_COSTS)
-        self._receipts = Recent[TurnId, str](_MOST_RECEIPTS)  # empty: there is none to show
+        # an empty text: there is none to show
+        self._receipts = Recent[TurnId, tuple[ConversationId, str]](_MOST_RECEIPTS)
+        threads.on_forget.append(lambda gone: self._receipts.drop_all(lambda held: held[0] == gone))
 
     def begin(self, turn: NewTurn) -> Begun:
         """Store the prompt and reserve the worst cost, both or neither.
@@ -191,7 +193,7 @@ class Turns:
         )
         begun = _begin(self._session, turn, prompt)
         if text:
-            self._receipts.put(begun.turn_id, text)
+            self._receipts.put(begun.turn_id, (conversation_id, text))
         return begun
 
     def checkpoint(
@@ -250,14 +252,13 @@ class Turns:
         Raise StoreUnavailable.
         """
         asked = list(turn_ids)
-        held = {turn_id: self._receipts.get(turn_id) for turn_id in asked}
-        found = {turn_id: text for turn_id, text in held.items() if text is not None}
+        found = {turn_id: held[1] for turn_id in asked if (held := self._receipts.get(turn_id))}
         unknown = [turn_id for turn_id in asked if turn_id not in found]
         for some in by_address(unknown):
             opened = self._opened_receipts(some, conversation_id)
             for turn_id in some:
                 found[turn_id] = opened.get(turn_id, "")
-                self._receipts.put(turn_id, found[turn_id])
+                self._receipts.put(turn_id, (conversation_id, found[turn_id]))
         return {turn_id: text for turn_id, text in found.items() if text}
 
     def _opened_receipts(

@@ -9,15 +9,18 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from services.bootstrap import PersonServices, Shared
 from services.chat import Chat, LiveTurn, LiveTurns, Titling
 from services.crypto import RootKeys, ServerProof
 from services.embedded.mended import MendedTransport
 from services.llm import ModelInfo, Models, Offer, OpenAIModel, connect
 from services.memory import RegexCounter
+from services.settings import Settings
 from services.store.conversations import Conversations
 from services.store.gateway import Gateway, ServerCalls
 from services.store.profile import Profile
 from services.store.sessions import AppSession, Cookie, Sessions
+from services.web.visitors import Visitors
 from tests.conftest import RunningStack
 from tests.fakes import INFO
 from tests.hosted.rig import HostedRig
@@ -170,3 +173,21 @@ def done(turn: LiveTurn) -> LiveTurn:
 @pytest.fixture
 def conversations(maya: AppSession) -> Conversations:
     return Conversations(maya)
+
+
+@pytest.fixture
+def shared(sessions: Sessions, model: OpenAIModel) -> Shared:
+    return Shared(
+        gateway=sessions.gateway,
+        server=sessions.server,
+        visitors=Visitors(sessions, on_leave=lambda _: None, on_forget=lambda _: None),
+        live_turns=LiveTurns(),
+        titling=Titling(),
+        models=Models(Offer(INFO, model)),
+        people={},
+    )
+
+
+@pytest.fixture
+def person(maya: AppSession, shared: Shared) -> PersonServices:
+    return PersonServices(maya, shared, Settings(instructions="Be kind."))

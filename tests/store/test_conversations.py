@@ -564,20 +564,6 @@ def test_of_many_conversations_the_last_stay_opened_and_all_stay_right(
     ]
 
 
-def test_of_what_is_deleted_neither_key_nor_text_stays_in_the_memory(
-    conversations: Conversations, garden: Thread
-):
-    garden_id, threads = garden.conversation.id, conversations._threads
-    conversations.set_instructions(garden_id, "Be brief.")
-    conversations.thread(garden_id)
-    held = (threads._known, threads._vaults, threads._instructions, threads._titles)
-    assert None not in [kept.get(garden_id) for kept in held]
-
-    conversations.discard(garden_id, 20)
-
-    assert [kept.get(garden_id) for kept in held] == [None] * 4
-
-
 def test_a_thousand_messages_and_more_are_all_read(
     conversations: Conversations, maya: AppSession, monkeypatch: pytest.MonkeyPatch
 ):

@@ -218,6 +218,18 @@ def test_facts_of_what_is_gone_go_with_it(
         memories.keep(a_fact(conversation_id=garden.conversation.id))
 
 
+def test_facts_of_a_discarded_conversation_are_back_when_it_is(maya: AppSession, garden: Thread):
+    threads = Threads(maya)
+    conversations, memories = Conversations(maya, threads), Memories(maya, threads)
+    memories.keep(a_fact("There", conversation_id=garden.conversation.id))
+
+    conversations.discard(garden.conversation.id, 20)
+    assert texts(memories) == []
+
+    conversations.restore(garden.conversation.id)
+    assert texts(memories) == ["There"]
+
+
 def test_nobody_reads_or_changes_the_facts_and_spaces_of_another(
     memories: Memories, spaces: Spaces, omar: AppSession
 ):

@@ -7,13 +7,12 @@ from uuid import uuid4
 import pytest
 
 from services.bootstrap import PersonServices, Shared
-from services.chat import ChatIsOver, LiveTurns, TemporaryChat, Titling
+from services.chat import ChatIsOver, TemporaryChat
 from services.domain import Fact, FactId
 from services.errors import Cap, OverBudget
 from services.llm import Models, Offer, OpenAIModel
 from services.settings import Settings
-from services.store.sessions import AppSession, Sessions
-from services.web.visitors import Visitors
+from services.store.sessions import AppSession
 from tests.conftest import RunningStack
 from tests.fakes import INFO, NOON
 from tests.model_server import ModelServer
@@ -23,24 +22,6 @@ from tests.store.test_summaries import LONG
 
 MONEY = {"private.ledger", "private.budgets", "private.deployment"}
 Rows = Mapping[str, frozenset[str]]
-
-
-@pytest.fixture
-def shared(sessions: Sessions, model: OpenAIModel) -> Shared:
-    return Shared(
-        gateway=sessions.gateway,
-        server=sessions.server,
-        visitors=Visitors(sessions, on_leave=lambda _: None, on_forget=lambda _: None),
-        live_turns=LiveTurns(),
-        titling=Titling(),
-        models=Models(Offer(INFO, model)),
-        people={},
-    )
-
-
-@pytest.fixture
-def person(maya: AppSession, shared: Shared) -> PersonServices:
-    return PersonServices(maya, shared, Settings(instructions="Be kind."))
 
 
 @pytest.fixture

@@ -1,0 +1,33 @@
+"""Texts and keys in the memory of this process, found by what they hold."""
+
+import gc
+import sys
+from itertools import filterfalse
+
+
+def found(*canaries: str | bytes) -> set[str | bytes]:
+    """Every text, or bytes, with one of *canaries* in it that any object or module of this process leads to.
+
+    Strings and bytes are not in `gc.get_objects()`, nor are containers of nothing else: they are found by following
+    `gc.get_referents`, which leaves out a dict's keys where all of them are strings.
+    """
+    gc.collect()
+    untracked = dict[int, object]()
+    new: list[object] = [*gc.get_objects(), *sys.modules.values()]
+    while new:
+        found = dict[int, object]()
+        for start in range(0, len(new), 10_000):
+            some = new[start : start + 10_000]
+            referents = gc.get_referents(*some)
+            for each in some:
+                if issubclass(type(each), dict):
+                    referents += list(dict.keys(each))
+            found |= {id(one): one for one in filterfalse(gc.is_tracked, referents)}
+        new = [found[key] for key in found.keys() - untracked.keys()]
+        untracked |= found
+    return {
+        text
+        for text in untracked.values()
+        for canary in canaries
+        if isinstance(text, type(canary)) and text is not canary and canary in text
+    }

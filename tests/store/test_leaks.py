@@ -1,0 +1,85 @@
+"""What a process holds of a conversation: all of it while it is there, and nothing once it is deleted."""
+
+import random
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from services.bootstrap import PersonServices, Shared
+from services.domain import ConversationId, Fact, FactId, MemoryPolicy, Retrieval, RunningSummary
+from services.domain import Summary as SummaryPolicy
+from services.llm import Models, Offer, OpenAIModel
+from services.store.sessions import AppSession
+from services.store.threads import Threads
+from tests import leaks
+from tests.fakes import NOON
+from tests.model_server import ModelServer
+from tests.store.conftest import done
+from tests.store.test_summaries import SMALL, settled
+
+
+@pytest.fixture
+def shared(shared: Shared, model: OpenAIModel) -> Shared:
+    return replace(shared, models=Models(Offer(SMALL, model)), titling=None)
+
+
+def fill(
+    person: PersonServices, policy: MemoryPolicy, server: ModelServer, canary: str
+) -> ConversationId:
+    """A conversation with *canary* in every text that it can have, after all that reads them has read them."""
+    kept, chat, long = person.conversations, person.chat, "peas " * 150
+    person.profile.recall_elsewhere(is_wanted=True)
+    person.profile.set_policy(policy)
+    server.script(reply=f"{canary} reply", fault="drop", after=2)
+    conversation_id = done(chat.begin(None, f"{canary} title and prompt {long}")).conversation_id
+    kept.set_instructions(conversation_id, f"{canary} instructions")
+    summary = RunningSummary(text=f"{canary} summary", from_seq=1, up_to_seq=1, made_at=NOON)
+    kept.set_summary(conversation_id, summary, replaces=None)
+    fact = Fact(
+        id=FactId(uuid4()), text=f"{canary} fact", since=NOON, conversation_id=conversation_id
+    )
+    person.memories.keep(fact)
+    server.script_summaries(reply=f"{canary} so far", fault="drop", after=2)
+    for _ in range(4):
+        chat.open(conversation_id)
+        assert done(chat.begin(conversation_id, f"{canary} prompt {long}")).failure
+        thread = settled(chat, conversation_id)
+    assert bool(chat.summary_failure(conversation_id)) is isinstance(policy, SummaryPolicy)
+    kept.receipts(thread.messages, conversation_id)
+    look_around(person, server)
+    kept.recent()
+    kept.titled(canary)
+    chat.open(conversation_id)
+    return conversation_id
+
+
+def look_around(person: PersonServices, server: ModelServer) -> None:
+    """Do what reads all of a person's conversations; the server forgets what it was asked."""
+    server.script()
+    server.script_summaries()
+    person.memories.facts()
+    person.chat.open(done(person.chat.begin(None, "Other")).conversation_id)
+    for requests in (server.requests, *server.asides.values()):
+        requests.clear()
+
+
+@pytest.mark.parametrize("policy", [Retrieval(), SummaryPolicy()])
+def test_of_what_is_deleted_neither_key_nor_text_stays_in_the_memory(
+    person: PersonServices, maya: AppSession, server: ModelServer, policy: MemoryPolicy
+):
+    canary = "".join(["q", *random.choices("bcdfghjkmpvwxz", k=6)])  # short: as long as a stem
+    conversation_id = fill(person, policy, server, canary)
+    row = Threads(maya).row(conversation_id)
+    key = maya.user_keys[row.user_key_version].unwrap(
+        row.wrapped_key, conversation_id, row.key_version
+    )
+    assert leaks.found(key)
+    texts = " ".join(leaks.found(canary))
+    for kind in ("title", "prompt", "reply", "instructions", "summary", "fact", '"policy"'):
+        assert kind in texts
+
+    person.chat.discard(conversation_id, 20)
+    look_around(person, server)
+
+    assert leaks.found(canary, key) == set()
