@@ -70,8 +70,8 @@ _logger = logging.getLogger(__name__)
 _OPENAI = "https://api.openai.com/v1"
 _LOCAL_FIRST_TOKEN_SECONDS = 180.0
 _TAB_PATIENCE_SECONDS = 10.0  # less than the 15 for which a browser waits
-_SWEEP_SECONDS = 10.0
-_SWEPT_TURNS = 10  # in one call
+_EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # between two probes of the database
+_EMBEDDED_SWEEP_SECONDS = 9.0  # a hosted one's probe is always the sweep
 _LOOK_SECONDS = 3.0  # between two looks for pages that are gone
 _GLANCE = httpx.Timeout(4.0, connect=2.0)  # what answers later is as good as away
 _TEXTS = 50_000  # whose counts are remembered: at most some 25 MB
@@ -159,16 +159,6 @@ class Shared:
     counter: KindCounter = field(default_factory=lambda: RememberingCounter(RegexCounter(), _TEXTS))
     people: "dict[SessionId, PersonServices]" = field(repr=False)
 
-    def sweep(self) -> bool:
-        """Settle some turns whose lease ran out and remove some rows that are due; return whether there are more."""
-        answer = self.server.call("sweep_turns", at_most=_SWEPT_TURNS)
-        return (answer.model_extra or {}).get("more") is True
-
-    def sweep_all(self) -> None:
-        """Sweep until nothing is due: each call ends well within the API's time limit."""
-        while self.sweep():
-            pass
-
 
 class PersonServices:
     """What the pages may use once somebody is signed in."""
@@ -186,7 +176,7 @@ class PersonServices:
             models=shared.models,
             counter=shared.counter,
             instructions=chosen.instructions,
-            sweep=shared.sweep,
+            sweep=shared.server.sweep,
             preferences=self.profile.preferences,
             first_policy=policy_named(chosen.policy, chosen.window_messages),
             window_messages=chosen.window_messages,
@@ -220,7 +210,7 @@ class PersonServices:
             models=self._shared.models,
             counter=self._shared.counter,
             instructions=self.chat.instructions,
-            sweep=self._shared.sweep,
+            sweep=self._shared.server.sweep,
             preferences=self.profile.preferences,
             first_policy=self.chat.first_policy,
             window_messages=self.chat.window_messages,
@@ -361,7 +351,8 @@ def _build() -> Shared:
     key = chosen.supabase_key or SecretStr(at.publishable_key or "")
     # the embedded API is the only one that is spoken to in plain http
     transport = MendedTransport(trust_env=False) if url.startswith("http:") else None
-    reach = Reach()
+    is_hosted = at.supabase_url is None
+    reach = Reach(_HOSTED_SECONDS if is_hosted else _EMBEDDED_SECONDS)
     gateway = Gateway.to(url, key, transport, reach)
     proof = ServerProof(begun.root_keys.proof_key())
     server = ServerCalls(gateway.client(), proof)
@@ -398,8 +389,8 @@ def _build() -> Shared:
         people=people,
     )
     glances = ServerCalls(Gateway.to(url, key, transport, timeout=_GLANCE).client(), proof)
-    _begin_thread("reach", _keep_asking, reach, glances, begun.life)
-    _begin_thread("sweep", _keep_doing, shared.sweep_all, _SWEEP_SECONDS, "sweep.missed")
+    sweep_seconds = _HOSTED_SECONDS if is_hosted else _EMBEDDED_SWEEP_SECONDS
+    _begin_thread("reach", _keep_asking, reach, glances, begun.life, sweep_seconds)
     _begin_thread(
         "temporary", _keep_doing, temporary.end_deserted, _LOOK_SECONDS, "desertion.missed"
     )
@@ -451,10 +442,22 @@ def _begin_thread(name: str, target: Callable[..., None], *args: object) -> None
     threading.Thread(target=target, args=args, name=name, daemon=True).start()
 
 
-def _keep_asking(reach: Reach, server: ServerCalls, life: Life) -> None:
-    nobody = Cookie.new().hash
+def _keep_asking(reach: Reach, server: ServerCalls, life: Life, sweep_seconds: float) -> None:
+    nobody, sweep_at = Cookie.new().hash, time.monotonic()
 
     def ask() -> None:
+        nonlocal sweep_at
+        # after an outage live turns prolong their leases first
+        if not reach.is_away and time.monotonic() >= sweep_at:
+            sweep_at = time.monotonic() + sweep_seconds
+            try:
+                while server.sweep():
+                    pass
+                return
+            except StoreUnavailable as error:
+                log_event("sweep.missed")
+                if isinstance(error.__cause__, httpx.HTTPError):
+                    raise
         server.call("open_session", cookie=nobody)
 
     def tell(is_away: bool) -> None:

@@ -50,6 +50,7 @@ T = TypeVar("T")
 _LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips with TLS
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
+_SWEPT_TURNS = 10  # in one call
 _TIMEOUT = httpx.Timeout(8.0, connect=3.0)  # seconds: less than a lease, or one lost answer ends it
 
 
@@ -95,12 +96,13 @@ class Gateway:
     ) -> "Gateway":
         """A gateway with sockets of its own, through *transport* where one is given.
 
-        With *reach* every call fails at once while the database is known to be away.
+        With *reach* every call fails at once while the database is known to be away, and one that fails has it asked.
         """
-        hooks = [_drop_key_as_bearer, *([reach.check] if reach else [])]
-        client = httpx.Client(
-            timeout=timeout, limits=_LIMITS, transport=transport, event_hooks={"request": hooks}
-        )
+        client = httpx.Client(timeout=timeout, limits=_LIMITS, transport=transport)
+        client.event_hooks = {
+            "request": [_drop_key_as_bearer, *([reach.check] if reach else [])],
+            "response": [reach.see] if reach else [],
+        }
         return cls(url, key, client)
 
     def client(self) -> Client:
@@ -178,6 +180,11 @@ class ServerCalls:
         return _NUMBERS.validate_python(
             (self.call("root_key_versions").model_extra or {})["versions"]
         )
+
+    def sweep(self) -> bool:
+        """Settle some turns whose lease ran out and remove some rows that are due; return whether there are more."""
+        answer = self.call("sweep_turns", at_most=_SWEPT_TURNS)
+        return (answer.model_extra or {}).get("more") is True
 
 
 @contextmanager

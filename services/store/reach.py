@@ -1,12 +1,13 @@
-"""Whether the database answers, as one thread knows it that asks for everybody.
+"""A circuit breaker: one thread probes the database; calls fail fast while it is away.
 
-Whoever asks a database that hangs waits for the whole time-out, and a page asks several times. So one thread
-asks every few seconds, and while it gets no answer every other call fails at once.
+A call of a database that hangs waits for the whole time-out, and a page makes several. So one thread probes it, at
+intervals and at once when a call fails, and while there is no answer every other call fails at once.
 """
 
 import logging
 import time
 from collections.abc import Callable
+from threading import Event
 from typing import NoReturn
 
 import httpx
@@ -15,34 +16,51 @@ from services.errors import StoreUnavailable
 from services.events import log_event
 
 _logger = logging.getLogger(__name__)
-_PAUSE = 3.0  # seconds between two questions to a database that answers
-_FIRST, _LONGEST = 0.5, 5.0  # and to one that does not: growing
+_FIRST, _LONGEST = 0.5, 3.0  # seconds between two questions to a database that is away: growing
+_NO_UPSTREAM = 502  # from here on a status says that the API itself got no answer
 
 
 class Reach:
     """Whether the database is away. It answers until it is known that it does not."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        """A database that answers is asked every *seconds*, and after a call that failed."""
+        self._seconds = seconds
         self._away_since: float | None = None
+        self._failed = Event()
 
     @property
     def is_away(self) -> bool:
         return self._away_since is not None
 
     def check(self, request: httpx.Request) -> None:
-        """Raise httpx.ConnectError while the database is away: a hook of the gateway's client."""
+        """Raise httpx.ConnectError while the database is away: a hook of the gateway's client.
+
+        A request that passes wakes the thread if its connection fails.
+        """
         if self.is_away:
             raise httpx.ConnectError("known to be away", request=request)
+        request.extensions["trace"] = self._trace
+
+    def see(self, response: httpx.Response) -> None:
+        """Wake the thread if the API got no answer from the database: a hook of the gateway's client."""
+        if response.status_code >= _NO_UPSTREAM:
+            self._failed.set()
+
+    def _trace(self, event: str, _: object) -> None:
+        if event.endswith(".failed"):
+            self._failed.set()
 
     def keep_asking(self, ask: Callable[[], object], tell: Callable[[bool], None]) -> NoReturn:
         """Ask again and again; *tell* of each change, whether it is away now."""
-        pause = _PAUSE
+        pause = self._seconds
         while True:
+            self._failed.clear()
             try:
                 pause = self._ask(ask, tell, pause)
             except Exception:  # a bug, seen in the log; nobody else would ever ask again
                 _logger.exception("asking for the database failed")
-            time.sleep(pause)
+            self._failed.wait(pause)
 
     def _ask(self, ask: Callable[[], object], tell: Callable[[bool], None], pause: float) -> float:
         """Ask once. Return the seconds to wait before the next time, *pause* having been the last."""
@@ -60,4 +78,4 @@ class Reach:
             self._away_since = None
             log_event("store.back", seconds=round(time.monotonic() - since, 1))
             tell(False)
-        return _PAUSE
+        return self._seconds

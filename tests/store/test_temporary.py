@@ -230,7 +230,7 @@ def test_a_turn_whose_process_died_is_settled_by_the_sweep(
             "update public.turns set lease_until = now() - interval '1 hour' where id = %s",
             [turn.id],
         )
-    shared.sweep()
+    shared.server.sweep()
 
     assert turns(stack, maya)[0][:3] == ("reply", "lapsed", None)
     spent, left, entries = money(stack, maya)

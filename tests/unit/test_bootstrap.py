@@ -1,18 +1,28 @@
 """Who is kept in the memory of a process, and for how long."""
 
+from collections import Counter
 from datetime import UTC, datetime
+from threading import Event
 from types import SimpleNamespace
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from services import bootstrap
 from services.chat import LiveTurns, Noting, Summarising, TemporaryChats
 from services.chat.noting import Noted
+from services.crypto import new_key
 from services.domain import ConversationId, Fact, FactId, MessageId, UserId
+from services.embedded import Endpoints
+from services.errors import StoreUnavailable
 from services.settings import Settings
-from services.store.gateway import Answer
+from services.store import reach
 from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
+
+
+class Enough(BaseException):
+    """The test has seen what it came for."""
 
 
 @pytest.mark.parametrize("is_left", [False, True])
@@ -26,7 +36,7 @@ def test_who_leaves_while_their_services_are_made_is_not_kept(
         people={},
         live_turns=None,
         models=None,
-        sweep=None,
+        server=SimpleNamespace(sweep=None),
         titling=None,
         summarising=None,
         noting=None,
@@ -89,11 +99,69 @@ def test_what_is_coming_in_temporary_chats_is_stopped_with_the_process(
     assert len(maya.books.settled) == 1
 
 
-def test_the_sweep_goes_on_until_nothing_is_due():
-    answers = [Answer(ok=True, more=True), Answer(ok=True, more=False)]
-    server = SimpleNamespace(call=lambda *_, **__: answers.pop(0))
-    unused = dict.fromkeys(("gateway", "visitors", "live_turns", "titling", "models", "people"))
+@pytest.mark.parametrize(("is_hosted", "asked", "swept"), [(True, 0, 10), (False, 133, 67)])
+def test_an_idle_app_calls_its_database_this_often(
+    monkeypatch: pytest.MonkeyPatch, is_hosted: bool, asked: int, swept: int
+):
+    """Calls in ten minutes, and one more: the first sweep leaves something due."""
+    calls, threads, clock = Counter[str](), {}, [0.0]
 
-    bootstrap.Shared(server=server, **unused).sweep_all()
+    def answer(_: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        calls[request.url.path.removeprefix("/rest/v1/rpc/")] += 1
+        is_first = calls.total() == 1
+        return httpx.Response(200, json={"ok": True, "more": is_first})
 
-    assert answers == []
+    class Pause(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            clock[0] += timeout or 0.0
+            if clock[0] >= 600:
+                raise Enough
+            return False
+
+    url = "https://database.test"
+    hosted = Settings(SUPABASE_URL=url, SUPABASE_KEY="key") if is_hosted else Settings()
+    begun = SimpleNamespace(
+        settings=hosted.model_copy(update={"model": "gpt-4o"}),
+        root_keys=SimpleNamespace(proof_key=new_key),
+        endpoints=Endpoints() if is_hosted else Endpoints(supabase_url=url, publishable_key="key"),
+        life=None,
+    )
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
+    monkeypatch.setattr(reach, "Event", Pause)
+    monkeypatch.setattr(bootstrap.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(bootstrap, "_begun", lambda: begun)
+    monkeypatch.setattr(
+        bootstrap, "_begin_thread", lambda name, run, *rest: threads.update({name: (run, rest)})
+    )
+    bootstrap._build.__wrapped__()
+
+    with pytest.raises(Enough):
+        run, rest = threads["reach"]
+        run(*rest)
+
+    assert set(threads) == {"reach", "temporary"}
+    assert calls == Counter(open_session=asked, sweep_turns=swept + 1)
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"), [(None, []), (httpx.ConnectError("refused"), [True])], ids=["SQL", "network"]
+)
+def test_a_sweep_that_fails_is_followed_by_a_plain_question(
+    cause: httpx.ConnectError | None, told: list[bool]
+):
+    heard = list[bool]()
+    life = SimpleNamespace(reached=lambda *, is_away: heard.append(is_away))
+
+    def sweep() -> bool:
+        if heard:
+            pytest.fail("swept while the database is away")
+        raise StoreUnavailable from cause
+
+    def call(*_: object, **__: object) -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        server = SimpleNamespace(sweep=sweep, call=call)
+        bootstrap._keep_asking(reach.Reach(60.0), server, life, 0.0)
+
+    assert heard == told

@@ -1,5 +1,10 @@
 """Who asks whether the database answers, how often, and what everybody else is told meanwhile."""
 
+import socket
+from collections.abc import Callable
+from functools import partial
+from threading import Event
+
 import httpx
 import pytest
 from pydantic import SecretStr
@@ -10,6 +15,7 @@ from services.store.gateway import Gateway, store_errors
 from services.store.reach import Reach
 
 UP, DOWN = None, StoreUnavailable("hangs")
+SECONDS = 60.0
 
 
 class Enough(BaseException):
@@ -17,10 +23,18 @@ class Enough(BaseException):
 
 
 def watched(
-    answers: list[Exception | None], monkeypatch: pytest.MonkeyPatch
+    answers: list[Exception | None],
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: Callable[[Reach], None] = lambda _: None,
 ) -> tuple[Reach, list[bool], list[float]]:
-    """After *answers*: the reach, what it told, and how long it paused."""
+    """After *answers*: the reach, what it told, and how long it paused; *meanwhile* is done in each pause."""
     pauses, told, left = list[float](), list[bool](), list(answers)
+
+    class Pause(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            meanwhile(asked)
+            pauses.append(0.0 if self.is_set() else timeout)
+            return self.is_set()
 
     def ask() -> None:
         if not left:
@@ -28,8 +42,8 @@ def watched(
         if answer := left.pop(0):
             raise answer
 
-    monkeypatch.setattr(reach.time, "sleep", pauses.append)
-    asked = Reach()
+    monkeypatch.setattr(reach, "Event", Pause)
+    asked = Reach(SECONDS)
     with pytest.raises(Enough):
         asked.keep_asking(ask, told.append)
     return asked, told, pauses
@@ -45,7 +59,7 @@ def test_each_change_is_told_once(monkeypatch: pytest.MonkeyPatch):
 def test_a_database_that_does_not_answer_is_asked_ever_more_rarely(monkeypatch: pytest.MonkeyPatch):
     _, _, pauses = watched([DOWN] * 6 + [UP, DOWN], monkeypatch)
 
-    assert pauses == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0, 3.0, 0.5]
+    assert pauses == [0.5, 1.0, 2.0, 3.0, 3.0, 3.0, SECONDS, 0.5]
 
 
 def test_a_bug_ends_the_asking_for_nobody(
@@ -55,8 +69,34 @@ def test_a_bug_ends_the_asking_for_nobody(
 
     assert told == [True, False]
     assert not asked.is_away
-    assert pauses == [0.5, 0.5, 1.0, 3.0]
+    assert pauses == [0.5, 0.5, 1.0, SECONDS]
     assert "a bug" in caplog.text
+
+
+def read(url: str, transport: httpx.BaseTransport | None, one: Reach) -> None:
+    client = Gateway.to(url, SecretStr("key"), transport, one).client()
+    with store_errors():
+        client.table("conversations").select("id").execute()
+
+
+def fail(url: str, transport: httpx.BaseTransport | None, one: Reach) -> None:
+    with pytest.raises(StoreUnavailable):
+        read(url, transport, one)
+
+
+@pytest.mark.parametrize(
+    "transport", [None, httpx.MockTransport(lambda _: httpx.Response(503))], ids=["refused", "503"]
+)
+def test_a_call_that_fails_has_the_database_asked_at_once(
+    monkeypatch: pytest.MonkeyPatch, transport: httpx.MockTransport | None
+):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+
+    _, _, pauses = watched([UP, DOWN, UP], monkeypatch, partial(fail, url, transport))
+
+    # while it is known to be away, a call that fails wakes nobody
+    assert pauses == [0.0, 0.5, 0.0]
 
 
 def test_while_it_is_away_no_call_waits_for_it(monkeypatch: pytest.MonkeyPatch):
@@ -69,11 +109,8 @@ def test_while_it_is_away_no_call_waits_for_it(monkeypatch: pytest.MonkeyPatch):
     there, _, _ = watched([UP], monkeypatch)
     away, _, _ = watched([DOWN], monkeypatch)
     for one in (there, away):
-        key, transport = SecretStr("key"), httpx.MockTransport(answer)
-        client = Gateway.to("http://database.test", key, transport, one).client()
         try:
-            with store_errors():
-                client.table("conversations").select("id").execute()
+            read("http://database.test", httpx.MockTransport(answer), one)
         except StoreUnavailable:
             assert one is away
 
