@@ -54,7 +54,7 @@ from services.store.profile import check_seen, checked_instructions
 from services.store.rows import TurnState
 from services.store.spaces import checked_name
 from services.store.temporary import TemporaryConversation
-from services.store.turns import Begun, Ending, NewTurn, OpenTurn
+from services.store.turns import Begun, Ending, Lease, NewTurn, OpenTurn
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MAYA = UserId(UUID(int=0xA))
@@ -88,6 +88,7 @@ class MemoryConversations:
     failure: AppError | None = None  # what the database answers with, while it does
     spent_micro: int = 0
     cost: TurnCost = COST  # of every turn
+    stopped: list[TurnId] = field(default_factory=list)  # by `stop_turn`
     _turns: dict[TurnId, OpenTurn] = field(default_factory=dict)
     _where: dict[TurnId, ConversationId] = field(default_factory=dict)
     _reserved: dict[TurnId, int] = field(default_factory=dict)
@@ -274,14 +275,18 @@ class MemoryConversations:
 
     def checkpoint_turn(
         self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
-    ) -> bool:
+    ) -> Lease:
         self._answer()
         with self._lock:
             if turn_id not in self._reserved:
-                return False
+                return Lease.LAPSED
             if turn_id in self._where:
                 self._set_turn(turn_id, TurnState.STREAMING, said=said)
-            return True
+            return Lease.HELD
+
+    def stop_turn(self, turn_id: TurnId) -> None:
+        self._answer()
+        self.stopped.append(turn_id)
 
     def finish_turn(self, ending: Ending) -> None:
         self._answer()
@@ -445,10 +450,10 @@ class MemoryBooks:
         self.begun.append(turn)
         return Begun(TurnId(uuid4()), turn.prompt_micro + turn.reply_micro)
 
-    def prolong(self, turn_id: TurnId, lease_seconds: int) -> bool:
+    def prolong(self, turn_id: TurnId, lease_seconds: int) -> Lease:
         self._answer()
         self.prolonged.append(turn_id)
-        return True
+        return Lease.HELD
 
     def settle(self, ending: Ending) -> None:
         self._answer()

@@ -4,9 +4,9 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import memory, models
-from pages._parts.turns import Turn
+from pages._parts.turns import Turn, stop
 from services import bootstrap
-from services.chat import Chat, LiveTurn, Setup
+from services.chat import Chat, Setup
 from services.domain import Thread
 from services.embedded import ModelState
 from services.memory import ContextPlan
@@ -30,7 +30,7 @@ def draw_tools(
     plan: ContextPlan | None,
     turn: Turn | None,
 ) -> None:
-    """How the model remembers *thread*, which model it is, and Stop while *turn* can be stopped."""
+    """How the model remembers *thread*, which model it is, and Stop while a *turn* is coming."""
     is_ours = bootstrap.life().model is not ModelState.REMOTE
     if thread:
         memory.draw_policy(chat, thread)
@@ -40,12 +40,13 @@ def draw_tools(
     else:
         st.caption(models.line(chat), width="stretch")
     st.space("stretch")
-    if isinstance(turn, LiveTurn):  # another process's request cannot be ended from here
+    if turn:
         st.button(
             "Stop",
             icon=":material/stop_circle:",
             type="tertiary",
             key="stop",
             shortcut="Escape",
-            on_click=turn.stop,
+            on_click=stop,
+            args=[turn],
         )

@@ -46,6 +46,8 @@ class Turn(Protocol):
 
     def follow(self) -> Iterator[str]: ...
 
+    def stop(self) -> None: ...
+
 
 def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | None) -> None:
     """Begin the turn that the composer holds, after what was read, or a conversation, in a space or one that is
@@ -88,6 +90,12 @@ def begun(held: TemporaryChat | None) -> tuple[Thread, LiveTurn] | None:
     del st.session_state.begun
     thread = turn.thread
     return (thread, turn) if thread and is_here else None
+
+
+def stop(turn: Turn) -> None:
+    """End *turn* early; what was said is kept. A callback."""
+    with keep_errors():
+        turn.stop()
 
 
 class Soon:

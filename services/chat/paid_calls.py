@@ -35,7 +35,7 @@ from services.errors import (
 from services.events import log_event
 from services.llm import ModelInfo, Offer
 from services.memory import ContextPlan, TokenCounter, fewest_tokens
-from services.store.turns import Begun, ClientTurnId, Ending, NewTurn
+from services.store.turns import Begun, ClientTurnId, Ending, Lease, NewTurn
 
 LEASE_SECONDS = 10  # prolonged every second; after a kill the turn is settled so much later
 LONGEST_TURN = 1200  # seconds: a token that lives so long outlives every turn
@@ -54,7 +54,7 @@ class TurnStore(Protocol):
     def begin_turn(self, turn: NewTurn) -> Begun: ...
     def checkpoint_turn(
         self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
-    ) -> bool: ...
+    ) -> Lease: ...
     def finish_turn(self, ending: Ending) -> None: ...
 
 
@@ -259,8 +259,12 @@ class PaidCalls:
             min(self.counter.count(said), call.max_tokens),
         )
 
-    def checkpoint(self, turn: LiveTurn, said: str) -> bool:
-        return self.store.checkpoint_turn(turn.id, turn.conversation_id, said, LEASE_SECONDS)
+    def checkpoint(self, turn: LiveTurn, said: str) -> Lease:
+        """Store *said* and prolong the lease; stop *turn* where another process asked for that."""
+        lease = self.store.checkpoint_turn(turn.id, turn.conversation_id, said, LEASE_SECONDS)
+        if lease is Lease.STOP_REQUESTED:
+            turn.stop()
+        return lease
 
 
 def _reply_micro(info: ModelInfo, tokens: int) -> int:

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
-from services.domain import ConversationId, MessageId
+from services.domain import ConversationId, MessageId, TurnId
 from services.errors import AppError, StoreUnavailable
 from services.store.turns import OpenTurn
 
@@ -13,11 +14,15 @@ _GLANCE = 0.5  # seconds between looks; its process writes once a second
 _GRACE = timedelta(seconds=1)
 
 
-class RemoteTurn:
-    """Follows what its process writes; once its lease has run out, has it settled.
+class RemoteTurnStore(Protocol):
+    """The turns of one user, as far as other processes are at them."""
 
-    It cannot be stopped from here: the request is the other process's.
-    """
+    def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None: ...
+    def stop_turn(self, turn_id: TurnId) -> None: ...
+
+
+class RemoteTurn:
+    """Follows what its process writes; once its lease has run out, has it settled."""
 
     failure: AppError | None = None
 
@@ -25,17 +30,22 @@ class RemoteTurn:
         self,
         conversation_id: ConversationId,
         turn: OpenTurn,
-        look: Callable[[ConversationId], OpenTurn | None],
+        store: RemoteTurnStore,
         sweep: Callable[[], object],
     ) -> None:
         self.conversation_id = conversation_id
         self.prompt_id: MessageId | None = turn.prompt_id
         self._turn: OpenTurn | None = turn
-        self._look, self._sweep = look, sweep
+        self._store, self._sweep = store, sweep
 
     @property
     def is_done(self) -> bool:
         return self._turn is None or not self._turn.state.is_open
+
+    def stop(self) -> None:
+        """Ask its process to stop it, which happens within two heartbeats. Raise StoreUnavailable, SignedOut."""
+        if self._turn:
+            self._store.stop_turn(self._turn.id)
 
     def follow(self) -> Iterator[str]:
         """The whole text so far, about twice a second, until the turn is no longer open."""
@@ -45,4 +55,4 @@ class RemoteTurn:
             with suppress(StoreUnavailable):  # what was seen stays until there is more
                 if datetime.now(UTC) > self._turn.lease_until + _GRACE:
                     self._sweep()
-                self._turn = self._look(self.conversation_id)
+                self._turn = self._store.open_turn(self.conversation_id)

@@ -40,6 +40,7 @@ from services.domain import (
     Summary,
     Thread,
     Tokens,
+    TurnId,
     Window,
 )
 from services.errors import (
@@ -71,6 +72,7 @@ class ConversationStore(TurnStore, AfterwardsStore, ReceiptStore, Protocol):
     def unmake(self, conversation_id: ConversationId) -> None: ...
     def discard(self, conversation_id: ConversationId, seconds: int) -> None: ...
     def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None: ...
+    def stop_turn(self, turn_id: TurnId) -> None: ...
     def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None: ...
 
 
@@ -204,7 +206,7 @@ class Chat:
             return None
         elsewhere = self.store.open_turn(conversation_id)
         if elsewhere and elsewhere.state.is_open:
-            return RemoteTurn(conversation_id, elsewhere, self.store.open_turn, self.sweep)
+            return RemoteTurn(conversation_id, elsewhere, self.store, self.sweep)
         return None
 
     def coming(self) -> frozenset[ConversationId]:

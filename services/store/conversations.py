@@ -44,7 +44,7 @@ from services.store.rows import (
 from services.store.sessions import AppSession
 from services.store.texts import one_line
 from services.store.threads import Threads
-from services.store.turns import Begun, Ending, NewTurn, OpenTurn, Turns
+from services.store.turns import Begun, Ending, Lease, NewTurn, OpenTurn, Turns
 
 _LONGEST_TITLE = 120  # characters
 _EVERY_SECONDS = 10.0
@@ -347,8 +347,11 @@ class Conversations:
 
     def checkpoint_turn(
         self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
-    ) -> bool:
+    ) -> Lease:
         return self._turns.checkpoint(turn_id, conversation_id, said, lease_seconds)
+
+    def stop_turn(self, turn_id: TurnId) -> None:
+        self._turns.stop(turn_id)
 
     def finish_turn(self, ending: Ending) -> None:
         self._turns.finish(ending)

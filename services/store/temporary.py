@@ -23,7 +23,7 @@ from services.domain import (
     UserId,
 )
 from services.errors import Busy, NotFound, Stale
-from services.store.turns import Begun, Ending, NewTurn, OpenTurn
+from services.store.turns import Begun, Ending, Lease, NewTurn, OpenTurn
 
 TITLE = "Temporary chat"  # of all of them: what was said in one names none
 
@@ -35,7 +35,7 @@ class Books(Protocol):
     def user_id(self) -> UserId: ...
     def keep_fresh(self, seconds: int) -> None: ...
     def begin(self, turn: NewTurn) -> Begun: ...
-    def prolong(self, turn_id: TurnId, lease_seconds: int) -> bool: ...
+    def prolong(self, turn_id: TurnId, lease_seconds: int) -> Lease: ...
     def settle(self, ending: Ending) -> None: ...
 
 
@@ -164,6 +164,9 @@ class TemporaryConversation:
         """None: no other process has one, and none could take up what this one leaves."""
         return None
 
+    def stop_turn(self, turn_id: TurnId) -> None:
+        """Do nothing, for the same reason."""
+
     def begin_turn(self, turn: NewTurn) -> Begun:
         """Reserve the worst cost and remember the prompt, both or neither.
 
@@ -180,15 +183,15 @@ class TemporaryConversation:
 
     def checkpoint_turn(
         self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
-    ) -> bool:
-        """Prolong the lease. False: it has lapsed, or nobody waits for it any more."""
-        if self.is_over or not self._books.prolong(turn_id, lease_seconds):
-            return False
+    ) -> Lease:
+        """Prolong the lease. Once the chat is over it has lapsed."""
+        if self.is_over or not (lease := self._books.prolong(turn_id, lease_seconds)):
+            return Lease.LAPSED
         with self._change:
             turn = self._open.get(turn_id)
             if turn and turn.purpose is Purpose.REPLY:
                 self._held_until = time.monotonic() + lease_seconds
-        return True
+        return lease
 
     def finish_turn(self, ending: Ending) -> None:
         """Settle, and remember the reply. Asking again changes nothing. Raise StoreUnavailable."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import IntEnum
 from typing import NewType, cast
 from uuid import UUID
 
@@ -68,6 +69,14 @@ class Begun:
 
     turn_id: TurnId
     reserved_micro: int
+
+
+class Lease(IntEnum):
+    """The answer to a heartbeat of a live turn; false where the lease has run out."""
+
+    LAPSED = 0
+    HELD = 1
+    STOP_REQUESTED = 2  # held; the user pressed Stop in another process
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +151,8 @@ class UnkeptTurns:
         """Reserve the worst cost. Raise OverBudget, StoreUnavailable."""
         return _begin(self._session, turn, _Prompt())
 
-    def prolong(self, turn_id: TurnId, lease_seconds: int) -> bool:
-        """Prolong the lease. False: it has lapsed."""
+    def prolong(self, turn_id: TurnId, lease_seconds: int) -> Lease:
+        """Prolong the lease."""
         return _checkpoint(self._session, turn_id, None, lease_seconds)
 
     def settle(self, ending: Ending) -> None:
@@ -198,11 +207,15 @@ class Turns:
 
     def checkpoint(
         self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
-    ) -> bool:
-        """Keep what has been said so far and prolong the lease. False: it has lapsed."""
+    ) -> Lease:
+        """Store what has been said so far and prolong the lease."""
         place = self._partial_place(turn_id, conversation_id)
         sealed = self._threads.vault(conversation_id).seal(said, place) if said else None
         return _checkpoint(self._session, turn_id, sealed, lease_seconds)
+
+    def stop(self, turn_id: TurnId) -> None:
+        """Ask the process that streams the turn to stop it. Raise StoreUnavailable, SignedOut."""
+        self._session.calls.call("stop_turn", turn=turn_id)
 
     def finish(self, ending: Ending) -> None:
         """Store the reply and settle. Asking again changes nothing. Raise StoreUnavailable, Tampered."""
@@ -403,10 +416,14 @@ def _begin(session: AppSession, turn: NewTurn, prompt: _Prompt) -> Begun:
 
 def _checkpoint(
     session: AppSession, turn_id: TurnId, sealed: str | None, lease_seconds: int
-) -> bool:
-    return session.calls.call(
+) -> Lease:
+    answer = session.calls.call(
         "checkpoint_turn", turn=turn_id, said=Hidden(sealed), lease_seconds=lease_seconds
-    ).ok
+    )
+    if not answer.ok:
+        return Lease.LAPSED
+    is_stopped = (answer.model_extra or {}).get("stop") is True
+    return Lease.STOP_REQUESTED if is_stopped else Lease.HELD
 
 
 def _finish(session: AppSession, ending: Ending, reply: _Reply) -> Answer:

@@ -145,6 +145,7 @@ def person_calls(own: Owned) -> dict[str, Arguments]:
         },
         "set_role": {"person": own.owner.id, "new_role": "admin"},
         "start_session": session(new_key().hex()),
+        "stop_turn": {"turn": own.turn},
         "summarise_conversation": {
             "conversation": own.conversation,
             "new_summary": sealed("summary"),

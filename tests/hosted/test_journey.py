@@ -10,6 +10,7 @@ from tests.journeys.conftest import Someone
 from tests.stack.apps import App, running
 
 SLOWLY = "[[tokens=40 rate=12]]"
+TOO_LONG = "[[tokens=400 rate=12]]"
 FOR_EVER = "[[tokens=400 rate=12 times=1]]"  # the second time the prompt is repeated, whole
 
 
@@ -38,9 +39,16 @@ def test_a_day_on_two_processes(
         for tab in (maya, there):
             tab.hears_all_of(re.compile("word1 .*word40"))
 
+        maya.asks(f"Too much {TOO_LONG}")
+        there.page.reload()
+        there.hears("word3")
+        there.stops()
+        maya.sees_no_reply_coming()
+        maya.sees("Stopped")
+
         maya.asks(f"And all {FOR_EVER}")
         there.page.reload()
-        expect(there.messages).to_have_count(6)
+        expect(there.messages).to_have_count(8)
         there.hears("word9")
         app.kill()
         there.sees("The server stopped in the middle of this reply.")
@@ -64,5 +72,5 @@ def test_a_day_on_two_processes(
             " where purpose = 'reply' and email = %s",
             [maya.email],
         ).fetchall()
-    assert len(costs) == 5
+    assert len(costs) == 6
     assert all(micro > 0 for (micro,) in costs)

@@ -299,6 +299,22 @@ def test_a_turn_of_another_process_is_followed_and_its_reply_found(
     assert said(elsewhere.open(turn.conversation_id))[-1] == (Role.ASSISTANT, turn.said())
 
 
+def test_reply_of_another_process_is_stopped_by_its_next_heartbeat(
+    chat: Chat, maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer
+):
+    with a_slow_reply(server) as prompt:
+        turn = chat.begin(None, prompt)
+        next(filter(None, turn.follow()))
+        elsewhere = make_chat(maya)
+        elsewhere.open(turn.conversation_id)
+
+        elsewhere.live(turn.conversation_id).stop()
+
+        assert turn.wait(5)
+    reply = elsewhere.open(turn.conversation_id).messages[-1]
+    assert (reply.outcome, reply.body) == (Outcome.STOPPED, turn.said())
+
+
 @pytest.mark.parametrize("is_elsewhere", [True, False])
 def test_a_reply_that_ends_while_its_conversation_is_opened_is_read(
     chat: Chat,
