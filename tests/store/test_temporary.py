@@ -219,10 +219,13 @@ def test_a_turn_whose_process_died_is_settled_by_the_sweep(
     stack: RunningStack,
     maya: AppSession,
     server: ModelServer,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setattr("services.chat.live_turn._HEARTBEAT_SECONDS", SECONDS * 10)
     server.script(fault="hang")
     chat = begin()
     turn = chat.chat.begin(None, "Hello")
+    server.wait_until(lambda s: s.live == 1)  # its first checkpoint is over
     reserved = money(stack, maya)[1]
     assert reserved > 0
     with stack.connect() as database:  # as if nobody had prolonged it
