@@ -221,7 +221,7 @@ def test_a_turn_whose_process_died_is_settled_by_the_sweep(
     server: ModelServer,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr("services.chat.live_turn._HEARTBEAT_SECONDS", SECONDS * 10)
+    monkeypatch.setattr("services.chat.live_turn._HEARTBEAT_SECONDS", 600.0)
     server.script(fault="hang")
     chat = begin()
     turn = chat.chat.begin(None, "Hello")
