@@ -1,4 +1,4 @@
-"""The gateway before the rig: hosted Supabase's key rules, and a count, a delay and faults for tests."""
+"""The gateway before the rig: hosted Supabase's key rules, and a count of calls and a delay for tests."""
 
 import http.client
 import json
@@ -96,7 +96,6 @@ class Gateway:
         self.delay = 0.0  # seconds before each call
         self.is_limited = False  # Auth limits by address: then all calls come from one
         self.calls = Counter[str]()  # by method and path: "POST /auth/v1/token"
-        self._faults: list[tuple[str, Response]] = []
         gateway = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -128,21 +127,10 @@ class Gateway:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.02])
 
-    def fail(
-        self, path: str, status: int, document: object, times: int = 1, **headers: str
-    ) -> None:
-        """Answer the next *times* calls of *path* with *document*, without asking the service."""
-        headers = {"X-Supabase-Api-Version": "2024-01-01"} | headers
-        self._faults += [(path, Response.of(status, document, **headers))] * times
-
     def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Response:
         where = urlsplit(path).path
         self.calls[f"{method} {where}"] += 1
         time.sleep(self.delay)
-        for fault in self._faults:
-            if fault[0] == where:
-                self._faults.remove(fault)
-                return fault[1]
         headers = {name.lower(): value for name, value in headers.items()}
         if headers.get("apikey") != self.key:
             return Response.of(401, _NO_KEY)
