@@ -50,7 +50,8 @@ from services.store.threads import Threads
 from services.store.turns import UnkeptTurns
 from services.store.usage import Usage
 from services.web import frontend
-from services.web.doors import Doors, Limits, Origin
+from services.web.attempts import Attempts, Limits
+from services.web.doors import Doors, Origin
 from services.web.exports import Exports
 from services.web.frontend import Frontend
 from services.web.head import Head, Look
@@ -272,10 +273,12 @@ def routes() -> list[Route]:
     begun = _begun()
     doors = Doors(
         visitors=lambda: _shared().visitors,
-        server=lambda: _shared().server,
-        root_keys=begun.root_keys,
+        attempts=Attempts(
+            server=lambda: _shared().server,
+            root_keys=begun.root_keys,
+            limits=Limits(begun.settings.sign_ups_an_hour),
+        ),
         origin=_origin(),
-        limits=Limits(begun.settings.sign_ups_an_hour),
         lifetime_seconds=begun.settings.session_lifetime_seconds,
     )
     exports = Exports(lambda: _shared().visitors, _thread, _origin())

@@ -47,7 +47,7 @@ create table private.app_sessions (
 create table private.throttles (
   bucket text primary key check (bucket ~ '^[0-9a-f]{64}$'),       -- the app's HMAC of what is counted
   window_ends timestamptz not null,
-  attempts integer not null check (attempts > 0)
+  attempts integer not null check (attempts >= 0)
 );
 
 create table private.password_permits (     -- each allows one change of a user's password or address, for a minute
@@ -529,7 +529,7 @@ begin
   return jsonb_build_object('ok', true, 'ended', ended);
 end $$;
 
--- Count an attempt. The proof counts once, or a listener could use up another user's attempts.
+-- Reserve an attempt, before what it tries is checked: parallel guesses count as well.
 create function private.throttle(
   counted text, at_most integer, window_seconds integer, nonce uuid, made_at bigint, proof text
 ) returns jsonb
@@ -538,11 +538,8 @@ as $$
 declare
   counter private.throttles;
 begin
-  perform private.require_server_proof(proof, made_at, 'throttle', counted, at_most::text, window_seconds::text, nonce::text);
-  insert into private.seen_proofs as known (proof) values (throttle.proof) on conflict do nothing;
-  if not found then
-    raise exception 'not allowed' using errcode = '42501';
-  end if;
+  perform private.require_server_proof_once(proof, made_at, 'throttle', counted, at_most::text, window_seconds::text,
+    nonce::text);
   insert into private.throttles as known (bucket, window_ends, attempts)
   values (counted, clock_timestamp() + make_interval(secs => window_seconds), 1)
   on conflict (bucket) do update set
@@ -551,6 +548,16 @@ begin
   returning * into counter;
   return jsonb_build_object('ok', counter.attempts <= at_most,
     'retry_after', greatest(1, ceil(extract(epoch from counter.window_ends - clock_timestamp()))::integer));
+end $$;
+
+-- Take an attempt back that succeeded.
+create function private.return_attempt(counted text, nonce uuid, made_at bigint, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform private.require_server_proof_once(proof, made_at, 'return_attempt', counted, nonce::text);
+  update private.throttles set attempts = attempts - 1 where bucket = counted and attempts > 0;
+  return '{"ok": true}';
 end $$;
 
 -- what the API exposes ----------------------------------------------------------------------------------
@@ -642,6 +649,10 @@ create function public.throttle(
 ) returns jsonb language sql set search_path = ''
 return private.throttle(counted, at_most, window_seconds, nonce, made_at, proof);
 
+create function public.return_attempt(counted text, nonce uuid, made_at bigint, proof text)
+returns jsonb language sql set search_path = ''
+return private.return_attempt(counted, nonce, made_at, proof);
+
 grant execute on function
   public.delete_account, private.delete_account,
   public.put_user_key, private.put_user_key,
@@ -663,5 +674,6 @@ grant execute on function
   public.lease_refresh, private.lease_refresh,
   public.store_tokens, private.store_tokens,
   public.end_session, private.end_session,
-  public.throttle, private.throttle
+  public.throttle, private.throttle,
+  public.return_attempt, private.return_attempt
 to anon;

@@ -4,6 +4,7 @@
     ├─ "user keys" ........... wraps user keys: one row a person
     ├─ "server proof" ........ the app's HMAC key; lies in the database and opens nothing
     ├─ "throttle" ............ names throttle buckets, so that they hold no address
+    ├─ "device cookie" ....... signs the cookies of devices that have signed in
     └─ "app-session" ......... the salt of every session key
     cookie secret (random, in one browser; the database has its hash)
     └─ "session", that salt .. a session key: seals Supabase's tokens and what else the session keeps
@@ -168,7 +169,14 @@ class RootKeys:
 
     def bucket(self, text: str) -> str:
         """The name of a throttle's bucket. It changes with the root key, which opens the throttles once."""
-        key = subkey(self._keys[self.current], "throttle")
+        return self._tag("throttle", text)
+
+    def device_tag(self, text: str) -> str:
+        """The signature of a device cookie. It changes with the root key, which makes devices unknown once."""
+        return self._tag("device cookie", text)
+
+    def _tag(self, label: str, text: str) -> str:
+        key = subkey(self._keys[self.current], label)
         return hmac.digest(key, text.encode(), "sha256").hex()
 
 

@@ -4,36 +4,26 @@ Native forms post here; the answer is always a redirect, with a reason in the qu
 not work. Nothing of what was entered is repeated in an address or a log.
 """
 
-import time
-import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import parse_qsl, urlencode, urlsplit
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import anyio
 from anyio.to_thread import run_sync
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from services.crypto import RootKeys
 from services.domain import ConversationId
-from services.errors import (
-    AppError,
-    StoreUnavailable,
-    TooManyAttempts,
-)
+from services.errors import AppError, StoreUnavailable, TooManyAttempts
 from services.store.accounts import REASONS, WeakPassword
 from services.store.conversations import Conversations
-from services.store.gateway import ServerCalls
 from services.store.sessions import Cookie
+from services.web.attempts import DEVICE_SECONDS, Attempts
 from services.web.visitors import Visitors
 
-_ALIKE_SECONDS = 0.4  # every answer takes so long: a known address must not answer faster
-_QUARTER, _HOUR = 900, 3600  # seconds
 _REASONS = {error: reason for reason, error in REASONS.items()}
 
 
@@ -82,11 +72,11 @@ class Origin:
             return hops[-self.trusted_proxies]
         return request.client.host if request.client else ""
 
-    def cookie_name(self, connection: HTTPConnection) -> str:
-        """`__Host-sid`; on plain http Safari refuses a Secure cookie, even from this machine."""
+    def cookie_name(self, connection: HTTPConnection, name: str = "sid") -> str:
+        """`__Host-` and *name*; on plain http Safari refuses a Secure cookie, even from this machine."""
         agent = connection.headers.get("user-agent", "")
         is_safari = "Safari/" in agent and "Chrome/" not in agent and "Chromium/" not in agent
-        return "sid" if is_safari and not self.is_https else "__Host-sid"
+        return name if is_safari and not self.is_https else f"__Host-{name}"
 
 
 def _is_nobodys(host: str) -> bool:
@@ -107,23 +97,12 @@ def cookie_of(connection: HTTPConnection, origin: Origin) -> Cookie | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How often one may try. Sign-ups from one address are an operator's choice: a class shares one."""
-
-    sign_ups_an_hour: int
-    tries_of_an_account: int = 10
-    tries_of_an_address: int = 60
-
-
-@dataclass(frozen=True, slots=True)
 class Doors:
     """Signing up, in and out."""
 
     visitors: Callable[[], Visitors]  # there once the backend is
-    server: Callable[[], ServerCalls]
-    root_keys: RootKeys
+    attempts: Attempts
     origin: Origin
-    limits: Limits
     lifetime_seconds: int
 
     def routes(self) -> list[Route]:
@@ -134,32 +113,40 @@ class Doors:
         ]
 
     async def _account(self, request: Request) -> Response:
-        return await self._enter(request, self._sign_up)
+        return await self._enter(request, is_new=True)
 
     async def _session(self, request: Request) -> Response:
-        return await self._enter(request, self._sign_in)
+        return await self._enter(request, is_new=False)
 
-    async def _enter(self, request: Request, enter: Callable[[str, str, str], Cookie]) -> Response:
+    async def _enter(self, request: Request, *, is_new: bool) -> Response:
         if not self.origin.is_ours(request):
             return PlainTextResponse("This form belongs to another site.", 403)
-        began = time.monotonic()
         async with request.form(max_files=0, max_fields=10) as form:
             email, password, goal = (
                 str(form.get(name, "")) for name in ("email", "password", "next")
             )
-        goal = _same_site(goal)
+        email, goal = email.strip(), _same_site(goal)
+        address = self.origin.address_of(request)
+        device = request.cookies.get(self.origin.cookie_name(request, "device"), "")
+        attempt = (
+            self.attempts.sign_up(email, address)
+            if is_new
+            else self.attempts.sign_in(email, address, device)
+        )
         try:
-            cookie = await run_sync(enter, email.strip(), password, self.origin.address_of(request))
+            async with self.attempts.reserved(attempt):
+                visitors = self.visitors()
+                enter = visitors.sign_up if is_new else visitors.sign_in
+                cookie = await run_sync(enter, email, password)
+                if before := cookie_of(request, self.origin):  # of another account, perhaps
+                    goal = await run_sync(self._their_own, cookie, goal)
+                    with suppress(StoreUnavailable):  # the old session may outlive its tab
+                        await run_sync(visitors.leave, before)
         except AppError as error:
-            await _until(began + _ALIKE_SECONDS)
             return RedirectResponse(_with_reason(goal, error), 303)
-        if before := cookie_of(request, self.origin):  # of somebody, who may have been another
-            goal = await run_sync(self._their_own, cookie, goal)
-            with suppress(StoreUnavailable):  # no session outlives its tab's, if that can be helped
-                await run_sync(self.visitors().leave, before)
-        await _until(began + _ALIKE_SECONDS)
         answer = RedirectResponse(goal, 303)
-        self._set(answer, request, str(cookie), self.lifetime_seconds)
+        self._set(answer, request, "sid", str(cookie), self.lifetime_seconds)
+        self._set(answer, request, "device", self.attempts.device_cookie(email), DEVICE_SECONDS)
         return answer
 
     async def _end(self, request: Request) -> Response:
@@ -170,17 +157,8 @@ class Doors:
         except StoreUnavailable as error:  # still signed in, and the cookie may try again
             return RedirectResponse(_with_reason("/", error), 303)
         answer = RedirectResponse("/", 303)
-        self._set(answer, request, "", 0)
+        self._set(answer, request, "sid", "", 0)
         return answer
-
-    def _sign_up(self, email: str, password: str, address: str) -> Cookie:
-        self._count(f"sign-up from {address}", self.limits.sign_ups_an_hour, _HOUR)
-        return self.visitors().sign_up(email, password)
-
-    def _sign_in(self, email: str, password: str, address: str) -> Cookie:
-        self._count(f"sign-in from {address}", self.limits.tries_of_an_address, _QUARTER)
-        self._count(f"sign-in as {_folded(email)}", self.limits.tries_of_an_account, _QUARTER)
-        return self.visitors().sign_in(email, password)
 
     def _their_own(self, cookie: Cookie, goal: str) -> str:
         """*goal*, or the front page where it is a conversation of somebody else."""
@@ -198,20 +176,8 @@ class Doors:
         if cookie:
             self.visitors().leave(cookie)
 
-    def _count(self, what: str, at_most: int, seconds: int) -> None:
-        answer = self.server().call(
-            "throttle",
-            counted=self.root_keys.bucket(what),
-            at_most=at_most,
-            window_seconds=seconds,
-            nonce=uuid4(),
-        )
-        if not answer.ok:
-            fields = answer.model_extra or {}
-            raise TooManyAttempts(int(fields.get("retry_after", seconds)))
-
-    def _set(self, answer: Response, request: Request, value: str, seconds: int) -> None:
-        name = self.origin.cookie_name(request)
+    def _set(self, answer: Response, request: Request, name: str, value: str, seconds: int) -> None:
+        name = self.origin.cookie_name(request, name)
         answer.set_cookie(
             name,
             value,
@@ -221,12 +187,6 @@ class Doors:
             httponly=True,
             samesite="lax",
         )
-
-
-def _folded(email: str) -> str:
-    """*email* as no server folds it further: some read "\u0130" as "i", which would be ten more tries."""
-    letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", email).casefold())
-    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def _same_site(goal: str) -> str:
@@ -244,7 +204,3 @@ def _with_reason(goal: str, error: AppError) -> str:
     if isinstance(error, WeakPassword) and error.reasons:
         query.append(("why", ",".join(error.reasons)))
     return parts._replace(query=urlencode(query)).geturl()
-
-
-async def _until(moment: float) -> None:
-    await anyio.sleep(max(0.0, moment - time.monotonic()))

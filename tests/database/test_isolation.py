@@ -163,6 +163,7 @@ def server_calls(own: Owned) -> dict[str, Arguments]:
         "end_session": {"cookie": own.owner.cookie},
         "lease_refresh": {"cookie": own.owner.cookie, "seen_generation": 0, "lease_seconds": 1},
         "open_session": {"cookie": own.owner.cookie},
+        "return_attempt": {"counted": new_key().hex(), "nonce": uuid4()},
         "root_key_versions": {},
         "row_bound": {},
         "store_tokens": {

@@ -180,14 +180,28 @@ def test_a_throttle_closes_for_its_window_and_for_its_bucket(world: World) -> No
     assert attempt(world, bucket)["ok"]
 
 
-def test_an_attempt_is_counted_once_for_each_proof(world: World) -> None:
-    arguments = {"counted": new_key().hex(), "at_most": 9, "window_seconds": 60, "nonce": uuid4()}
-    overheard = world.anon.proven("throttle", arguments)
+def test_an_attempt_is_counted_and_returned_once_for_each_proof(world: World) -> None:
+    bucket = {"counted": new_key().hex(), "nonce": uuid4()}
+    limit = {"at_most": 9, "window_seconds": 60}
+    for verb, arguments, attempts in (("throttle", limit, 1), ("return_attempt", {}, 0)):
+        overheard = world.anon.proven(verb, bucket | arguments)
 
-    assert world.anon.call("throttle", **overheard)["ok"]
-    assert world.anon.refusal("throttle", **overheard) == NOT_ALLOWED
+        assert world.anon.call(verb, **overheard)["ok"]
+        assert world.anon.refusal(verb, **overheard) == NOT_ALLOWED
 
-    assert world.one("select attempts from private.throttles") == 1
+        assert world.one("select attempts from private.throttles") == attempts
+
+
+def test_returned_attempt_is_free_again(world: World) -> None:
+    bucket = new_key().hex()
+
+    for _ in range(5):
+        assert attempt(world, bucket)["ok"]
+        assert world.anon.call("return_attempt", counted=bucket, nonce=uuid4()) == {"ok": True}
+
+    assert world.one("select attempts from private.throttles") == 0
+    world.anon.call("return_attempt", counted=bucket, nonce=uuid4())  # more than was taken
+    assert [attempt(world, bucket)["ok"] for _ in range(4)] == [True, True, True, False]
 
 
 def test_what_has_run_out_is_tidied_away(world: World) -> None:

@@ -67,6 +67,7 @@ def test_a_frozen_ring_makes_the_same_keys_again(vector, monkeypatch):
     assert (keys.current, list(keys.versions())) == (vector["current"], vector["versions"])
     assert keys.proof_key().hex() == vector["proof_key"]
     assert keys.bucket(vector["bucket"]["text"]) == vector["bucket"]["name"]
+    assert keys.device_tag(vector["bucket"]["text"]) == vector["device_tag"]
 
     assert keys.unwrap(user_key["token"], owner, user_key["version"]) == key
     use_salt(monkeypatch, user_key["salt"])
@@ -223,6 +224,7 @@ def test_every_key_of_the_tree_is_another():
         subkey(ROOT_1, "user keys"),
         BEFORE.proof_key(),
         subkey(ROOT_1, "throttle"),
+        subkey(ROOT_1, "device cookie"),
         session_salt,
         subkey(COOKIE, "session", session_salt),
         subkey(COOKIE, "session"),
