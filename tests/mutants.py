@@ -29,7 +29,6 @@ _STATEMENTS = {  # how a SQL statement begins and ends, by the kind of what it c
     "function": r"create function {}\(.*?(?:\$\$;|^end;|^return\b[^;]*;)$",
     "policy": r'create policy "{}".*?;$',
     "index": r"create (?:unique )?index on {};$",
-    "grant": r"grant execute on function\s+{}\b.*?;$",
     "rls": r"alter table {} enable row level security;$",
 }
 

@@ -120,31 +120,3 @@ begin
   update public.conversations set summary = new_summary where id = conversation;
   return '{"ok": true}';
 end $$;
-
--- what the API exposes ----------------------------------------------------------------------------------
-
-create function public.keep_memory(
-  memory uuid, conversation uuid, space uuid, new_body public.sealed, body_key_version integer,
-  replaces public.sealed, proof text
-) returns jsonb language sql set search_path = ''
-return private.keep_memory(memory, conversation, space, new_body, body_key_version, replaces, proof);
-
-create function public.forget_memory(memory uuid, proof text)
-returns jsonb language sql set search_path = ''
-return private.forget_memory(memory, proof);
-
-create function public.forget_memories(proof text)
-returns jsonb language sql set search_path = ''
-return private.forget_memories(proof);
-
-create function public.summarise_conversation(
-  conversation uuid, new_summary public.sealed, replaces public.sealed, proof text
-) returns jsonb language sql set search_path = ''
-return private.summarise_conversation(conversation, new_summary, replaces, proof);
-
-grant execute on function
-  public.keep_memory, private.keep_memory,
-  public.forget_memory, private.forget_memory,
-  public.forget_memories, private.forget_memories,
-  public.summarise_conversation, private.summarise_conversation
-to authenticated;
