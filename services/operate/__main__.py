@@ -15,7 +15,6 @@ from services.crypto import RootKeys, new_key
 from services.embedded import Folders
 from services.embedded.folders import socket_folder
 from services.embedded.keys import stack_secrets
-from services.embedded.postgres import Postgres
 from services.embedded.prepare import MIGRATIONS
 from services.errors import AppError, BadInput, Misconfigured
 from services.operate.check import ApiFacts, DatabaseFacts, Mark, findings
@@ -188,6 +187,10 @@ def _database(chosen: Settings) -> AbstractContextManager[psycopg.Connection]:
 
 @contextmanager
 def _embedded_database(places: Folders) -> Generator[psycopg.Connection]:
+    from services.embedded.postgres import (
+        Postgres,
+    )  # not on a server: it needs the group `embedded`
+
     embedded.running_address(places.data)  # or there is nobody to connect to
     postgres = Postgres(
         folder=places.database,

@@ -34,7 +34,7 @@ _CARELESS = {
 @contextmanager
 def started(version: int, *, careless: bool = True) -> Iterator[str]:
     """A new server; how a superuser connects to it. *careless*: it may lose everything, and is fast."""
-    binaries = _binaries(version)
+    programs = binaries(version)
     folder = Path(
         tempfile.mkdtemp(prefix=f"daybook-pg{version}-", dir=_memory() if careless else None)
     )
@@ -42,10 +42,10 @@ def started(version: int, *, careless: bool = True) -> Iterator[str]:
     if user:
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
     surroundings = {"environment": {"PATH": os.defpath, "LC_ALL": "C"}, "folder": folder}
-    initdb = [binaries / "initdb", "-D", folder / "data", "-U", _SUPERUSER, "-A", "trust"]
+    initdb = [programs / "initdb", "-D", folder / "data", "-U", _SUPERUSER, "-A", "trust"]
     children.run([*map(str, initdb), "-E", "utf8", "-N"], user=user, **surroundings)
     settings = {"listen_addresses": ""} | (_CARELESS if careless else {"max_connections": "150"})
-    command = [binaries / "postgres", "-D", folder / "data", "-k", folder]
+    command = [programs / "postgres", "-D", folder / "data", "-k", folder]
     with (folder / "log").open("wb") as log:
         child = children.start(
             [*map(str, command), *(f"-c{name}={value}" for name, value in settings.items())],
@@ -64,12 +64,12 @@ def started(version: int, *, careless: bool = True) -> Iterator[str]:
 
 
 def is_installed(version: int) -> bool:
-    return (_binaries(version) / "postgres").exists()
+    return (binaries(version) / "postgres").exists()
 
 
 def has_module(version: int, name: str) -> bool:
     """Whether a server of that version can load the library *name*."""
-    return any((_binaries(version).parent / "lib").rglob(f"{name}.so"))
+    return any((binaries(version).parent / "lib").rglob(f"{name}.so"))
 
 
 def new_database(server: str, name: str, template: str = "template0") -> str:
@@ -116,7 +116,8 @@ def _memory() -> Path | None:
     return memory if memory.is_dir() and shutil.disk_usage(memory).free > 10**9 else None
 
 
-def _binaries(version: int) -> Path:
+def binaries(version: int) -> Path:
+    """The folder of the programs of Postgres of that version."""
     if version == 15:
         return Path("/usr/lib/postgresql/15/bin")
     folder = {16: "pginstall", 18: "pginstall18"}[version]

