@@ -1,14 +1,14 @@
 """Whether a deployment will work: findings from facts about the Supabase API and the database behind it."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
 from pydantic import BaseModel
 
-_MOST_SKEW_SECONDS = (
-    30.0  # PostgREST refuses a token from further ahead; a server proof holds for 60
-)
+from services.store.paging import LEAST, PAGE
+
+_MOST_SKEW_SECONDS = 30.0  # PostgREST refuses a token from further ahead
 _SHORTEST_TOKEN_SECONDS = 20 * 60
 _API = "SUPABASE_URL and SUPABASE_KEY"
 _SIGN_IN = "Authentication, Sign In / Providers"
@@ -47,13 +47,21 @@ class AuthSettings(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenFacts:
+    """What the API shows to who proves to be the app."""
+
+    root_key_versions: Collection[int]
+    row_bound: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiFacts:
-    """What the API shows to who holds its publishable key, and to who proves to be the app."""
+    """What the API shows to who holds its publishable key."""
 
     is_publishable: bool  # else an anon key, of the old kind
     auth: AuthSettings | int  # or the status that came instead; 0: no answer
     ahead_seconds: float | None  # its clock before ours; None: it did not say
-    root_key_versions: Collection[int] | None  # None: no answer to our server proof
+    proven: ProvenFacts | None  # None: it takes no proof of ours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +87,7 @@ def findings(
     """The table of what was checked or could not be. *ring*: the root keys' versions, or why there are none."""
     return [
         *_of_the_api(api),
-        _of_root_keys(api, ring),
+        *_of_what_is_proven(api, ring),
         _of_clocks(api, database),
         *_of_the_database(database),
     ]
@@ -118,21 +126,35 @@ def _of_sign_up(auth: AuthSettings) -> Finding:
     return Finding(Mark.OK, "sign-up", "open, without confirmation of addresses")
 
 
-def _of_root_keys(api: ApiFacts | None, ring: Collection[int] | str) -> Finding:
+def _of_what_is_proven(
+    api: ApiFacts | None, ring: Collection[int] | str
+) -> tuple[Finding, Finding]:
     if api is None:
-        return _unchecked("root keys", _API)
+        return _unchecked("root keys", _API), _unchecked("max rows", _API)
     if isinstance(ring, str):
-        return Finding(Mark.UNKNOWN, "root keys", f"not checked: {ring}")
-    if api.root_key_versions is None:
+        keys = Finding(Mark.UNKNOWN, "root keys", f"not checked: {ring}")
+    elif api.proven is None:
         said = "the API takes no proof of these root keys: run `migrate` with them"
-        return Finding(Mark.FAIL, "root keys", said)
-    needed = set(api.root_key_versions)
-    if missing := needed - set(ring):
+        keys = Finding(Mark.FAIL, "root keys", said)
+    else:
+        needed = set(api.proven.root_key_versions)
+        return _of_root_keys(needed, set(ring)), _of_rows(api.proven.row_bound)
+    return keys, _unchecked("max rows", "the root keys")
+
+
+def _of_root_keys(needed: Set[int], ring: Set[int]) -> Finding:
+    if missing := needed - ring:
         said = f"stored data needs {_listed(missing)}: put it back beside the others"
         return Finding(Mark.FAIL, "root keys", said)
-    spare = set(ring) - needed
-    said = f"stored data needs {_listed(needed)}" + (f", and not {_listed(spare)}" if spare else "")
-    return Finding(Mark.OK, "root keys", said)
+    spare = f", and not {_listed(ring - needed)}" if ring - needed else ""
+    return Finding(Mark.OK, "root keys", f"stored data needs {_listed(needed)}{spare}")
+
+
+def _of_rows(bound: int) -> Finding:
+    if bound < LEAST:
+        said = f"{bound} are too few: set Max rows to 1000 under Project Settings, Data API"
+        return Finding(Mark.FAIL, "max rows", said)
+    return Finding(Mark.OK, "max rows", f"{bound}" if bound <= PAGE else f"more than {PAGE}")
 
 
 def _of_clocks(api: ApiFacts | None, database: DatabaseFacts | None) -> Finding:

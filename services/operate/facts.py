@@ -12,7 +12,7 @@ from services.crypto import RootKeys, ServerProof
 from services.embedded.mended import MendedTransport
 from services.embedded.prepare import MIGRATIONS
 from services.errors import Misconfigured, StoreUnavailable
-from services.operate.check import ApiFacts, AuthSettings, DatabaseFacts, SchemaFacts
+from services.operate.check import ApiFacts, AuthSettings, DatabaseFacts, ProvenFacts, SchemaFacts
 from services.store import migrations
 from services.store.gateway import Gateway, ServerCalls
 
@@ -45,7 +45,7 @@ def of_the_api(url: str, key: SecretStr, ring: RootKeys | None) -> ApiFacts:
             is_publishable=key.get_secret_value().startswith("sb_publishable_"),
             auth=auth,
             ahead_seconds=ahead,
-            root_key_versions=_root_key_versions(gateway, ring) if ring else None,
+            proven=_proven(gateway, ring) if ring else None,
         )
 
 
@@ -76,9 +76,12 @@ def _auth(gateway: Gateway) -> tuple[AuthSettings | int, float | None]:
     return settings or answer.status_code, ahead
 
 
-def _root_key_versions(gateway: Gateway, ring: RootKeys) -> list[int] | None:
+def _proven(gateway: Gateway, ring: RootKeys) -> ProvenFacts | None:
+    server = ServerCalls(gateway.client(), ServerProof(ring.proof_key()))
     try:
-        return ServerCalls(gateway.client(), ServerProof(ring.proof_key())).root_key_versions()
+        return ProvenFacts(
+            root_key_versions=server.root_key_versions(), row_bound=server.row_bound()
+        )
     except StoreUnavailable:
         return None
 

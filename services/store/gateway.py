@@ -157,10 +157,13 @@ class ServerCalls:
         """Call the function *verb*; the proof is good for a minute."""
         return self._called(_ANSWER, verb, arguments)
 
+    def row_bound(self) -> int:
+        """How many rows one answer of the API has at most; 1,001 for more than 1,000."""
+        return len(self._called(_NUMBERS, "row_bound", {}))
+
     def check_rows(self) -> None:
         """Raise RowsCut if the API cuts answers that reads count on to be whole."""
-        bound = len(self._called(_NUMBERS, "row_bound", {}))
-        if bound < LEAST:
+        if (bound := self.row_bound()) < LEAST:
             raise RowsCut(bound, LEAST)
 
     def _called(

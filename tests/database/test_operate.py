@@ -263,7 +263,7 @@ def test_check_finds_nothing_wrong_where_somebody_has_signed_in(
 
     lines = [line.split(maxsplit=1) for line in said.splitlines()]
     assert code == 0, said
-    assert [mark for mark, _ in lines] == ["ok"] * 8, said
+    assert [mark for mark, _ in lines] == ["ok"] * 9, said
     assert "root keys      stored data needs 1\n" in said
     assert "access tokens  good for 3600 s" in said
 

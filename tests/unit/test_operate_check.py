@@ -12,16 +12,18 @@ from services.operate.check import (
     DatabaseFacts,
     External,
     Mark,
+    ProvenFacts,
     SchemaFacts,
     findings,
 )
 
 OPEN = AuthSettings(external=External(email=True), disable_signup=False, mailer_autoconfirm=True)
-API = ApiFacts(is_publishable=True, auth=OPEN, ahead_seconds=0.4, root_key_versions=(1,))
+PROVEN = ProvenFacts(root_key_versions=(1,), row_bound=1000)
+API = ApiFacts(is_publishable=True, auth=OPEN, ahead_seconds=0.4, proven=PROVEN)
 SCHEMA = SchemaFacts(token_seconds=3600, strangers=0)
 DATABASE = DatabaseFacts(ahead_seconds=0.1, has_safeupdate=True, schema=SCHEMA)
 EVERYTHING = (
-    *("API key", "sign-up", "root keys", "clocks"),
+    *("API key", "sign-up", "root keys", "max rows", "clocks"),
     *("safeupdate", "schema", "access tokens", "users"),
 )
 
@@ -51,10 +53,18 @@ def test_deployment_that_works_is_told_so():
             {"auth": OPEN.model_copy(update={"mailer_autoconfirm": False})},
             *({}, (1,), "sign-up", Mark.NOTE, "SMTP"),
         ),
-        ({"root_key_versions": None}, {}, (1,), "root keys", Mark.FAIL, "run `migrate`"),
-        ({"root_key_versions": (1, 2)}, {}, (2, 3), "root keys", Mark.FAIL, "needs 1:"),
-        ({"root_key_versions": (2,)}, {}, (1, 2), "root keys", Mark.OK, "needs 2, and not 1"),
-        ({}, {}, "no key", "root keys", Mark.UNKNOWN, "not checked: no key"),
+        (
+            {"proven": replace(PROVEN, root_key_versions=(1, 2))},
+            *({}, (2, 3), "root keys", Mark.FAIL, "needs 1:"),
+        ),
+        (
+            {"proven": replace(PROVEN, root_key_versions=(2,))},
+            *({}, (1, 2), "root keys", Mark.OK, "needs 2, and not 1"),
+        ),
+        (
+            {"proven": replace(PROVEN, row_bound=99)},
+            *({}, (1,), "max rows", Mark.FAIL, "99 are too few"),
+        ),
         ({}, {"ahead_seconds": -31.0}, (1,), "clocks", Mark.FAIL, "31 s apart"),
         ({}, {"has_safeupdate": False}, (1,), "safeupdate", Mark.OK, "not loaded"),
         ({}, {"schema": ("20261121090000",)}, (1,), "schema", Mark.FAIL, "lacks 20261121090000"),
@@ -81,6 +91,23 @@ def test_what_will_not_work_is_told_with_what_to_do(
     assert all(finding.mark is Mark.OK for finding in table if finding.what != what)
 
 
+@pytest.mark.parametrize(
+    ("proven", "ring", "mark", "words"),
+    [
+        (None, (1,), Mark.FAIL, "run `migrate`"),
+        (PROVEN, "no key", Mark.UNKNOWN, "not checked: no key"),
+    ],
+)
+def test_nothing_is_proven_without_the_right_root_keys(
+    proven: ProvenFacts | None, ring: object, mark: Mark, words: str
+):
+    said = {each.what: each for each in findings(replace(API, proven=proven), DATABASE, ring)}
+
+    assert said["root keys"].mark is mark
+    assert words in said["root keys"].said
+    assert said["max rows"].said == "not checked: needs the root keys"
+
+
 def test_what_cannot_be_asked_is_told_with_what_it_needs():
     of_the_api = findings(API, None, (1,))
     of_the_database = findings(None, DATABASE, (1,))
@@ -89,7 +116,7 @@ def test_what_cannot_be_asked_is_told_with_what_it_needs():
         *("safeupdate", "schema", "access tokens", "users")
     ]
     assert [each.what for each in of_the_database if "needs SUPABASE_URL" in each.said] == [
-        *("API key", "sign-up", "root keys")
+        *("API key", "sign-up", "root keys", "max rows")
     ]
 
 
