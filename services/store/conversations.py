@@ -48,6 +48,7 @@ from services.store.turns import Begun, Ending, Lease, NewTurn, OpenTurn, Turns
 
 _LONGEST_TITLE = 120  # characters
 _EVERY_SECONDS = 10.0
+_TRIES = 5  # at instructions that another tab changes meanwhile
 
 
 class Conversations:
@@ -258,20 +259,22 @@ class Conversations:
         """
         checked = checked_instructions(text)
         place = self._threads.instructions_place(conversation_id)
-        row = self._threads.row(conversation_id)
-        with suppress(Tampered):  # what they were cannot be said
-            check_seen(seen, self._threads.instructions(row), checked)
-        vault = self._threads.vault(conversation_id, row)
-        try:
-            self._call(
-                "set_conversation_instructions",
-                conversation=conversation_id,
-                new_instructions=Hidden(vault.seal(checked, place) if checked else None),
-                replaces=Hidden(row.instructions),
-            )
-        except Stale:  # another tab stored its own since the row was read
-            self.set_instructions(conversation_id, text, seen)
-            return
+        for attempt in range(_TRIES):
+            row = self._threads.row(conversation_id)
+            with suppress(Tampered):  # what they were cannot be said
+                check_seen(seen, self._threads.instructions(row), checked)
+            vault = self._threads.vault(conversation_id, row)
+            try:
+                self._call(
+                    "set_conversation_instructions",
+                    conversation=conversation_id,
+                    new_instructions=Hidden(vault.seal(checked, place) if checked else None),
+                    replaces=Hidden(row.instructions),
+                )
+                break
+            except Stale:  # another tab stored its own since the row was read
+                if attempt == _TRIES - 1:
+                    raise
         self._threads.amend(
             conversation_id,
             lambda known: replace(known, instructions=checked, are_instructions_verified=True),
