@@ -4,7 +4,7 @@ import base64
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +14,11 @@ import psycopg
 import pytest
 
 from services import embedded
-from services.embedded import Failed, Folders, Report, Running, Stack
+from services.embedded import Failed, Folders, Running, Stack
 from services.embedded.folders import socket_folder
 from services.embedded.postgres import Postgres
 from services.embedded.supabase_api import fetch_modules
-from tests.hosted.rig import HostedRig, described, started_rig
+from tests.hosted.rig import described, started_rig
 from tests.stack.apps import tails
 
 if "CI" not in os.environ:  # there Hypothesis does this by itself
@@ -40,7 +40,7 @@ class RunningStack:
 
 
 @pytest.fixture(scope="session")
-def cache() -> Path:
+def cache():
     """The cache folder with the API's Node modules in it, fetched once a machine."""
     folder = embedded.chosen(None, None).cache
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,45 +49,45 @@ def cache() -> Path:
 
 
 @pytest.fixture(scope="session")
-def place() -> Iterator[Path]:
+def place():
     """A temporary folder for stacks: where root runs us, pytest's own are shut to Postgres' user."""
     with tempfile.TemporaryDirectory(prefix="daybook-test-") as folder:
         yield Path(folder)
 
 
 @pytest.fixture(scope="session")
-def embedded_stack(place: Path, cache: Path) -> Iterator[RunningStack]:
+def embedded_stack(place, cache):
     """The embedded stack with our migrations and server key; one for the whole run, so leave no trace."""
     with started_stack(place / "stack", cache) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def stack(embedded_stack: RunningStack) -> RunningStack:
+def stack(embedded_stack):
     """The same, under the name that tests/store gives each backend in turn: pytest would start it anew."""
     return embedded_stack
 
 
 @pytest.fixture(scope="session")
-def hosted(cache: Path) -> Iterator[HostedRig]:
+def hosted(cache):
     """A Supabase as hosted has it; one for the whole run, so leave no trace."""
     with started_rig(cache, max_rows=500, is_open=False) as rig:
         yield rig
 
 
-def pytest_report_header() -> str:
+def pytest_report_header():
     return described()
 
 
 @contextmanager
-def started_stack(base: Path, cache: Path) -> Iterator[RunningStack]:
+def started_stack(base, cache):
     """A stack of its own with its data and keys in *base*."""
     places = Folders(data=base / "data", keys=base / "keys", cache=cache)
     root_keys = base64.urlsafe_b64encode(os.urandom(32)).decode()
     prepared = embedded.prepare(places, root_keys=root_keys, with_database=True, with_model=False)
     answers, reports = threading.Event(), []
 
-    def heard(report: Report) -> None:
+    def heard(report):
         reports.append(report)
         if isinstance(report, Running | Failed):
             answers.set()

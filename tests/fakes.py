@@ -1,21 +1,19 @@
 """In-memory stand-ins for the database and the model that keep the promises of the real ones."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from services.chat import Chat, Elsewhere, LiveTurns, NotNoting, TemporaryChat, Titling
+from services.chat import Chat, Elsewhere, LiveTurns, NotNoting, TemporaryChat
 from services.domain import (
     Account,
     AccountRole,
-    Conversation,
     ConversationId,
     Fact,
     FactId,
     Listed,
-    MemoryPolicy,
     Message,
     MessageId,
     Outcome,
@@ -23,7 +21,6 @@ from services.domain import (
     Preferences,
     Purpose,
     Role,
-    RunningSummary,
     SessionId,
     Space,
     SpaceId,
@@ -99,12 +96,10 @@ class MemoryConversations:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _now: datetime = NOON
 
-    def keep_fresh(self, seconds: int) -> None:
+    def keep_fresh(self, seconds):
         self._answer()
 
-    def recent(
-        self, limit: int = 30, *, is_archived: bool = False, space_id: SpaceId | None = None
-    ) -> list[Conversation]:
+    def recent(self, limit=30, *, is_archived=False, space_id=None):
         self._answer()
         every = [thread.conversation for thread in self.threads.values()]
         found = [
@@ -114,9 +109,7 @@ class MemoryConversations:
         ]
         return sorted(found, key=_place_in_list, reverse=True)[:limit]
 
-    def titled(
-        self, words: str, limit: int = 30, *, space_id: SpaceId | None = None
-    ) -> list[Conversation]:
+    def titled(self, words, limit=30, *, space_id=None):
         every = self.recent(1000, space_id=space_id)
         every += self.recent(1000, is_archived=True, space_id=space_id)
         wanted = words.casefold().split()
@@ -124,21 +117,21 @@ class MemoryConversations:
             :limit
         ]
 
-    def some(self, ids: Iterable[ConversationId]) -> list[Conversation]:
+    def some(self, ids):
         self._answer()
         return [self.threads[each].conversation for each in ids if each in self.threads]
 
-    def cached(self, conversation_id: ConversationId) -> Thread | None:
+    def cached(self, conversation_id):
         return self._known.get(conversation_id)
 
-    def thread(self, conversation_id: ConversationId) -> Thread:
+    def thread(self, conversation_id):
         self._answer()
         if conversation_id not in self.threads:
             self._known.pop(conversation_id, None)
             raise NotFound
         return self._remember(conversation_id)
 
-    def create(self, title: str, policy: MemoryPolicy, model: str | None = None) -> Thread:
+    def create(self, title, policy, model=None):
         self._answer()
         conversation_id = ConversationId(uuid4())
         self.threads[conversation_id] = Thread.empty(
@@ -146,105 +139,95 @@ class MemoryConversations:
         )
         return self._remember(conversation_id)
 
-    def rename(self, conversation_id: ConversationId, title: str) -> None:
+    def rename(self, conversation_id, title):
         self._change(conversation_id, title=checked_title(title), is_titled=True)
 
-    def give_title(self, conversation_id: ConversationId, title: str) -> bool:
+    def give_title(self, conversation_id, title):
         if self.thread(conversation_id).conversation.is_titled:
             return False
         self._change(conversation_id, title=title, is_titled=True)
         return True
 
-    def pin(self, conversation_id: ConversationId, *, is_pinned: bool = True) -> None:
+    def pin(self, conversation_id, *, is_pinned=True):
         self._change(conversation_id, pinned_at=self._tick() if is_pinned else None)
 
-    def archive(self, conversation_id: ConversationId, *, is_archived: bool = True) -> None:
+    def archive(self, conversation_id, *, is_archived=True):
         self._change(conversation_id, is_archived=is_archived, pinned_at=None)
 
-    def mark_read(self, thread: Thread) -> None:
+    def mark_read(self, thread):
         self._change(thread.conversation.id, is_unread=False)
 
-    def delete(self, conversation_id: ConversationId) -> None:
+    def delete(self, conversation_id):
         self._answer()
         if self.threads.pop(conversation_id, None) is None:
             raise NotFound
         self._known.pop(conversation_id, None)
 
-    def unmake(self, conversation_id: ConversationId) -> None:
+    def unmake(self, conversation_id):
         self.threads.pop(conversation_id, None)
         self._known.pop(conversation_id, None)
 
-    def discard(self, conversation_id: ConversationId, seconds: int) -> None:
+    def discard(self, conversation_id, seconds):
         self._answer()
         if conversation_id not in self.threads:
             raise NotFound
         self.discarded[conversation_id] = self.threads.pop(conversation_id)
         self._known.pop(conversation_id, None)
 
-    def restore(self, conversation_id: ConversationId) -> None:
+    def restore(self, conversation_id):
         self._answer()
         if conversation_id not in self.discarded:
             raise NotFound
         self.threads[conversation_id] = self.discarded.pop(conversation_id)
 
-    def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:
+    def set_policy(self, conversation_id, policy):
         reset_seq = self.thread(conversation_id).conversation.reset_seq
         self._change(conversation_id, policy=policy, start_seq=reset_seq)
 
-    def set_model(self, conversation_id: ConversationId, model: str | None) -> None:
+    def set_model(self, conversation_id, model):
         self._change(conversation_id, model=model)
 
-    def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None:
+    def move(self, conversation_id, space_id):
         if space_id and space_id not in self.spaces:
             raise SpaceGone
         self._change(conversation_id, space_id=space_id)
 
-    def instructions(self, conversation_id: ConversationId) -> str | None:
+    def instructions(self, conversation_id):
         thread = self.thread(conversation_id)
         if not thread.are_instructions_verified:
             raise Tampered
         return thread.instructions
 
-    def set_instructions(
-        self, conversation_id: ConversationId, text: str, seen: str | None = None
-    ) -> None:
+    def set_instructions(self, conversation_id, text, seen=None):
         checked, thread = checked_instructions(text), self.thread(conversation_id)
         check_seen(seen, thread.instructions, checked)
         self.threads[conversation_id] = replace(
             thread, instructions=checked, are_instructions_verified=True
         )
 
-    def start_anew(self, thread: Thread) -> None:
+    def start_anew(self, thread):
         last_seq = thread.messages[-1].seq if thread.messages else 0
         self._change(thread.conversation.id, reset_seq=last_seq, start_seq=last_seq)
 
-    def take_back_reset(self, thread: Thread) -> None:
+    def take_back_reset(self, thread):
         self._change(thread.conversation.id, reset_seq=0, start_seq=0)
 
-    def set_summary(
-        self,
-        conversation_id: ConversationId,
-        summary: RunningSummary | None,
-        *,
-        replaces: RunningSummary | None,
-    ) -> None:
+    def set_summary(self, conversation_id, summary, *, replaces):
         thread = self.thread(conversation_id)
         if thread.summary != replaces:
             raise Stale
         self.threads[conversation_id] = replace(thread, summary=summary)
 
-    def receipts(
-        self, messages: Iterable[Message], conversation_id: ConversationId
-    ) -> dict[TurnId, str]:
+    def receipts(self, messages, conversation_id):
         self._answer()
         asked = {message.turn_id for message in messages}
         return {turn_id: text for turn_id, text in self._receipts.items() if turn_id in asked}
 
-    def costs(self, messages: Iterable[Message]) -> dict[TurnId, TurnCost]:
+    def costs(self, messages):
         self._answer()
         return {message.turn_id: self.cost for message in messages if message.turn_id}
 
-    def begin_turn(self, turn: NewTurn) -> Begun:
+    def begin_turn(self, turn):
         self._answer()
         with self._lock:
             conversation = turn.thread.conversation
@@ -273,9 +256,7 @@ class MemoryConversations:
             self._change(conversation.id, start_seq=turn.start_seq)
             return Begun(turn_id, self._reserved[turn_id])
 
-    def checkpoint_turn(
-        self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
-    ) -> Lease:
+    def checkpoint_turn(self, turn_id, conversation_id, said, lease_seconds):
         self._answer()
         with self._lock:
             if turn_id not in self._reserved:
@@ -284,11 +265,11 @@ class MemoryConversations:
                 self._set_turn(turn_id, TurnState.STREAMING, said=said)
             return Lease.HELD
 
-    def stop_turn(self, turn_id: TurnId) -> None:
+    def stop_turn(self, turn_id):
         self._answer()
         self.stopped.append(turn_id)
 
-    def finish_turn(self, ending: Ending) -> None:
+    def finish_turn(self, ending):
         self._answer()
         with self._lock:
             left = self._turns.get(ending.turn_id)
@@ -310,14 +291,14 @@ class MemoryConversations:
                     ending.outcome,
                 )
 
-    def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None:
+    def open_turn(self, conversation_id):
         self._answer()
         found = [turn for turn in self._turns.values() if self._where[turn.id] == conversation_id]
         return found[-1] if found else None
 
     # --- what tests do behind the back of the app ----------------------------------------------
 
-    def hold(self, title: str, *bodies: str, policy: MemoryPolicy | None = None) -> ConversationId:
+    def hold(self, title, *bodies, policy=None):
         """A conversation in which prompts and replies take turns."""
         conversation_id = self.create(title, policy or Window()).conversation.id
         for number, body in enumerate(bodies):
@@ -328,7 +309,7 @@ class MemoryConversations:
         self._change(conversation_id, is_unread=False)
         return conversation_id
 
-    def spoil(self, conversation_id: ConversationId, seq: int) -> None:
+    def spoil(self, conversation_id, seq):
         """Have the message no longer verify, and the thread no longer be whole."""
         thread = self.threads[conversation_id]
         messages = tuple(
@@ -337,18 +318,18 @@ class MemoryConversations:
         )
         self.threads[conversation_id] = replace(thread, messages=messages, is_whole=False)
 
-    def end_last(self, conversation_id: ConversationId, outcome: Outcome) -> None:
+    def end_last(self, conversation_id, outcome):
         """Have the last reply ended with *outcome*."""
         thread = self.threads[conversation_id]
         last = replace(thread.messages[-1], outcome=outcome)
         self.threads[conversation_id] = replace(thread, messages=(*thread.messages[:-1], last))
 
-    def go_on_elsewhere(self, conversation_id: ConversationId, prompt: str) -> None:
+    def go_on_elsewhere(self, conversation_id, prompt):
         """Another process adds a prompt."""
         thread = self.threads[conversation_id]
         self._append(thread, MessageId(uuid4()), Role.USER, prompt, None)
 
-    def leave_unfinished(self, conversation_id: ConversationId, said: str) -> None:
+    def leave_unfinished(self, conversation_id, said):
         """A process died in the middle of a reply, and its lease has run out."""
         turn_id = TurnId(uuid4())
         self._where[turn_id] = conversation_id
@@ -357,19 +338,19 @@ class MemoryConversations:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _answer(self) -> None:
+    def _answer(self):
         if self.failure:
             raise self.failure
 
-    def _tick(self) -> datetime:
+    def _tick(self):
         self._now += timedelta(seconds=1)
         return self._now
 
-    def _remember(self, conversation_id: ConversationId) -> Thread:
+    def _remember(self, conversation_id):
         self._known[conversation_id] = self.threads[conversation_id]
         return self._known[conversation_id]
 
-    def _change(self, conversation_id: ConversationId, **changes: object) -> None:
+    def _change(self, conversation_id, **changes):
         self._answer()
         thread = self.threads.get(conversation_id)
         if thread is None:
@@ -378,15 +359,8 @@ class MemoryConversations:
         self.threads[conversation_id] = replace(thread, conversation=changed)
 
     def _append(
-        self,
-        thread: Thread,
-        message_id: MessageId,
-        role: Role,
-        body: str,
-        parent_id: MessageId | None,
-        turn_id: TurnId | None = None,
-        outcome: Outcome = Outcome.COMPLETE,
-    ) -> None:
+        self, thread, message_id, role, body, parent_id, turn_id=None, outcome=Outcome.COMPLETE
+    ):
         now, last = self._tick(), thread.messages[-1] if thread.messages else None
         if parent_id is None and last:
             parent_id = last.id
@@ -410,13 +384,7 @@ class MemoryConversations:
             thread, conversation=conversation, messages=(*thread.messages, message)
         )
 
-    def _set_turn(
-        self,
-        turn_id: TurnId,
-        state: TurnState,
-        prompt_id: MessageId | None = None,
-        said: str = "",
-    ) -> None:
+    def _set_turn(self, turn_id, state, prompt_id=None, said=""):
         before = self._turns.get(turn_id)
         self._turns[turn_id] = OpenTurn(
             turn_id,
@@ -427,7 +395,7 @@ class MemoryConversations:
         )
 
 
-def _place_in_list(conversation: Conversation) -> tuple[float, datetime]:
+def _place_in_list(conversation):
     pinned_at = conversation.pinned_at
     return pinned_at.timestamp() if pinned_at else 0, conversation.updated_at
 
@@ -442,24 +410,24 @@ class MemoryBooks:
     prolonged: list[TurnId] = field(default_factory=list)
     settled: list[Ending] = field(default_factory=list)
 
-    def keep_fresh(self, seconds: int) -> None:
+    def keep_fresh(self, seconds):
         self._answer()
 
-    def begin(self, turn: NewTurn) -> Begun:
+    def begin(self, turn):
         self._answer()
         self.begun.append(turn)
         return Begun(TurnId(uuid4()), turn.prompt_micro + turn.reply_micro)
 
-    def prolong(self, turn_id: TurnId, lease_seconds: int) -> Lease:
+    def prolong(self, turn_id, lease_seconds):
         self._answer()
         self.prolonged.append(turn_id)
         return Lease.HELD
 
-    def settle(self, ending: Ending) -> None:
+    def settle(self, ending):
         self._answer()
         self.settled.append(ending)
 
-    def _answer(self) -> None:
+    def _answer(self):
         if self.failure:
             raise self.failure
 
@@ -473,7 +441,7 @@ class ScriptedStream:
     gate: threading.Event
     is_cancelled: threading.Event = field(default_factory=threading.Event)
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self):
         for number, piece in enumerate(self.pieces):
             if number == len(self.pieces) // 2:
                 self._wait()
@@ -483,11 +451,11 @@ class ScriptedStream:
         if self.failure:
             raise self.failure
 
-    def cancel(self) -> None:
+    def cancel(self):
         self.is_cancelled.set()
         self.gate.set()
 
-    def _wait(self) -> None:
+    def _wait(self):
         if not self.gate.wait(30):
             raise AssertionError("nobody let the model go on")
 
@@ -502,10 +470,10 @@ class ScriptedModel:
     seen: list[Sequence[ContextMessage]] = field(default_factory=list)
     max_tokens: list[int] = field(default_factory=list)  # of each call
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         self.gate.set()
 
-    def start(self, messages: Sequence[ContextMessage], *, max_tokens: int) -> ScriptedStream:
+    def start(self, messages, *, max_tokens):
         self.seen.append(messages)
         self.max_tokens.append(max_tokens)
         return ScriptedStream(self.pieces, self.failure, self.gate)
@@ -519,7 +487,7 @@ class MemoryUsage:
     is_admin: bool
     asked: int = 0
 
-    def by_person(self) -> list[PersonUsage]:
+    def by_person(self):
         self.asked += 1
         if not self.is_admin:
             raise NotFound
@@ -533,36 +501,36 @@ class MemoryProfile:
     known: Preferences = field(default_factory=Preferences)
     failure: AppError | None = None
 
-    def preferences(self) -> Preferences:
+    def preferences(self):
         return self.known
 
-    def set_model(self, model: str | None) -> None:
+    def set_model(self, model):
         self._change(model=model)
 
-    def set_policy(self, policy: MemoryPolicy | None) -> None:
+    def set_policy(self, policy):
         self._change(policy=policy)
 
-    def set_context_tokens(self, tokens: int | None) -> None:
+    def set_context_tokens(self, tokens):
         self._change(context_tokens=tokens)
 
-    def set_reply_tokens(self, tokens: int | None) -> None:
+    def set_reply_tokens(self, tokens):
         self._change(reply_tokens=tokens)
 
-    def set_window_messages(self, messages: int | None) -> None:
+    def set_window_messages(self, messages):
         self._change(window_messages=messages)
 
-    def keep_facts(self, *, is_wanted: bool) -> None:
+    def keep_facts(self, *, is_wanted):
         self._change(keeps_facts=is_wanted)
 
-    def recall_elsewhere(self, *, is_wanted: bool) -> None:
+    def recall_elsewhere(self, *, is_wanted):
         self._change(recalls_elsewhere=is_wanted)
 
-    def set_instructions(self, text: str, seen: str | None = None) -> None:
+    def set_instructions(self, text, seen=None):
         checked = checked_instructions(text)
         check_seen(seen, self.known.instructions, checked)
         self._change(instructions=checked)
 
-    def _change(self, **changes: object) -> None:
+    def _change(self, **changes):
         if self.failure:
             raise self.failure
         self.known = replace(self.known, is_verified=True, **changes)
@@ -575,14 +543,14 @@ class MemorySpaces:
     store: MemoryConversations
     failure: AppError | None = None
 
-    def all(self) -> tuple[Space, ...]:
+    def all(self):
         self._answer()
         return tuple(sorted(self.store.spaces.values(), key=lambda space: space.name.casefold()))
 
-    def find(self, space_id: SpaceId | None) -> Space | None:
+    def find(self, space_id):
         return next((space for space in self.all() if space.id == space_id), None)
 
-    def keep(self, space: Space, *, replaces: Space | None = None) -> None:
+    def keep(self, space, *, replaces=None):
         self._answer()
         instructions = checked_instructions(space.instructions or "")
         space = replace(space, name=checked_name(space.name), instructions=instructions)
@@ -590,7 +558,7 @@ class MemorySpaces:
             raise Stale
         self.store.spaces[space.id] = space
 
-    def forget(self, space_id: SpaceId) -> None:
+    def forget(self, space_id):
         self._answer()
         self.store.spaces.pop(space_id, None)
         for fact in [fact for fact in self.store.facts.values() if fact.space_id == space_id]:
@@ -599,7 +567,7 @@ class MemorySpaces:
             if thread.conversation.space_id == space_id:
                 self.store.move(thread.conversation.id, None)
 
-    def _answer(self) -> None:
+    def _answer(self):
         if self.failure:
             raise self.failure
 
@@ -612,14 +580,14 @@ class MemoryFacts:
     failure: AppError | None = None
 
     @property
-    def kept(self) -> dict[FactId, Fact]:
+    def kept(self):
         return self.store.facts
 
-    def facts(self) -> tuple[Fact, ...]:
+    def facts(self):
         self._answer()
         return tuple(sorted(self.kept.values(), key=lambda fact: fact.since))
 
-    def keep(self, fact: Fact, *, replaces: Fact | None = None) -> None:
+    def keep(self, fact, *, replaces=None):
         self._answer()
         fact = replace(fact, text=checked_fact(fact.text))
         if fact.space_id and fact.space_id not in self.store.spaces:
@@ -630,15 +598,15 @@ class MemoryFacts:
             raise FactChanged
         self.kept[fact.id] = fact
 
-    def forget(self, fact_id: FactId) -> None:
+    def forget(self, fact_id):
         self._answer()
         self.kept.pop(fact_id, None)
 
-    def forget_all(self) -> None:
+    def forget_all(self):
         self._answer()
         self.kept.clear()
 
-    def _answer(self) -> None:
+    def _answer(self):
         if self.failure:
             raise self.failure
 
@@ -651,18 +619,16 @@ class MemoryCorpus:
     failures: int = 0
     may_read: threading.Event = field(default_factory=threading.Event)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         self.may_read.set()
 
-    def conversations(self) -> Mapping[ConversationId, Listed]:
+    def conversations(self):
         return {
             its: Listed(len(thread.messages), thread.conversation.space_id)
             for its, thread in self.store.threads.items()
         }
 
-    def messages(
-        self, wanted: Mapping[ConversationId, range]
-    ) -> Iterator[Mapping[ConversationId, list[Message]]]:
+    def messages(self, wanted):
         assert self.may_read.wait(20)
         for its, seqs in wanted.items():
             if self.failures:
@@ -670,7 +636,7 @@ class MemoryCorpus:
                 raise StoreUnavailable
             yield {its: [one for one in self.store.threads[its].messages if one.seq in seqs]}
 
-    def some(self, ids: Iterable[MessageId]) -> Mapping[MessageId, tuple[ConversationId, Message]]:
+    def some(self, ids):
         asked = set(ids)
         return {
             one.id: (its, one)
@@ -685,20 +651,20 @@ class FakePerson:
 
     def __init__(
         self,
-        conversations: MemoryConversations,
-        model: ScriptedModel,
-        role: AccountRole = AccountRole.USER,
-        email: str = "maya@daybook.test",
-        live_turns: LiveTurns | None = None,
-        titling: Titling | None = None,
-        others: tuple[Offer, ...] = (),
-    ) -> None:
+        conversations,
+        model,
+        role=AccountRole.USER,
+        email="maya@daybook.test",
+        live_turns=None,
+        titling=None,
+        others=(),
+    ):
         self.conversations, self.model = conversations, model
         self.email, self.role = email, role
         self.profile = MemoryProfile()
         self.spaces, self.memories = MemorySpaces(conversations), MemoryFacts(conversations)
         self.books = MemoryBooks(conversations.user_id)
-        self.temporary: list[TemporaryChat] = []
+        self.temporary = []
         self.usage = MemoryUsage([a_person("jonas@daybook.test")], role is AccountRole.ADMIN)
         self.chat = Chat(
             store=conversations,
@@ -714,13 +680,7 @@ class FakePerson:
             elsewhere=Elsewhere(MemoryCorpus(conversations)),
         )
 
-    def begin_temporary(
-        self,
-        *,
-        reads_facts: bool,
-        is_there: Callable[[], bool],
-        in_place_of: TemporaryChat | None = None,
-    ) -> TemporaryChat:
+    def begin_temporary(self, *, reads_facts, is_there, in_place_of=None):
         store = TemporaryConversation(self.books, in_place_of.id if in_place_of else None)
         chat = Chat(
             store=store,
@@ -745,11 +705,11 @@ class FakePerson:
         return self.temporary[-1]
 
     @property
-    def is_admin(self) -> bool:
+    def is_admin(self):
         return self.account.role is AccountRole.ADMIN
 
     @property
-    def account(self) -> Account:
+    def account(self):
         return Account(
             user_id=self.conversations.user_id,
             email=self.email,
@@ -762,7 +722,7 @@ class FakePerson:
         )
 
 
-def a_person(email: str) -> PersonUsage:
+def a_person(email):
     """Somebody's usage, for the admin's table."""
     return PersonUsage(
         user_id=UserId(uuid4()),

@@ -5,7 +5,7 @@ import sys
 from itertools import filterfalse
 
 
-def found(*canaries: str | bytes) -> set[str | bytes]:
+def found(*canaries):
     """Every text, or bytes, with one of *canaries* in it that any object or module of this process leads to.
 
     Strings and bytes are not in `gc.get_objects()`, nor are containers of nothing else: they are found by following
@@ -13,7 +13,7 @@ def found(*canaries: str | bytes) -> set[str | bytes]:
     """
     gc.collect()
     untracked = dict[int, object]()
-    new: list[object] = [*gc.get_objects(), *sys.modules.values()]
+    new = [*gc.get_objects(), *sys.modules.values()]
     while new:
         found = dict[int, object]()
         for start in range(0, len(new), 10_000):

@@ -24,9 +24,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from typing import Any
 
 STAMP_TURN = 100_000  # milliseconds
 FAULTS = {
@@ -74,12 +73,12 @@ class Script:
     )
     times: int = 0  # requests it holds for; 0: all
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         if self.fault not in FAULTS:
             raise ValueError(f"no such fault: {self.fault}")
 
     @classmethod
-    def parse(cls, text: str) -> Self | None:
+    def parse(cls, text):
         mark = _MARK.search(text)
         if not mark:
             return None
@@ -112,7 +111,7 @@ class Seen:
     seconds: float = 0
 
     @property
-    def aside(self) -> str:
+    def aside(self):
         """What the app asks for by itself: "title", "summary" or "facts"; or "": it is a person's prompt."""
         messages = self.body.get("messages") or [{}]
         ends = [str(message.get("content")) for message in (messages[0], messages[-1])]
@@ -121,7 +120,7 @@ class Seen:
         )
 
     @property
-    def prompt(self) -> str:
+    def prompt(self):
         """The last user message."""
         said = [m["content"] for m in self.body["messages"] if m["role"] == "user"]
         return said[-1] if said else ""
@@ -130,71 +129,71 @@ class Seen:
 class ModelServer:
     """The server in a thread. Its state may be read from any."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port=0):
         self.port = port
-        self.requests: list[Seen] = []
-        self.asides: dict[str, list[Seen]] = {name: [] for name in _ASIDES.values()}
+        self.requests = []
+        self.asides = {name: [] for name in _ASIDES.values()}
         self._script = Script()
-        self._aside_scripts: dict[str, Script] = {}
+        self._aside_scripts = {}
         self._used = Counter[Script | str]()  # requests answered by a script or a mark
         self._changed = threading.Condition()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
     @property
-    def url(self) -> str:
+    def url(self):
         """What goes into OPENAI_BASE_URL."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     @property
-    def title_requests(self) -> list[Seen]:
+    def title_requests(self):
         return self.asides["title"]
 
     @property
-    def summary_requests(self) -> list[Seen]:
+    def summary_requests(self):
         return self.asides["summary"]
 
     @property
-    def facts_requests(self) -> list[Seen]:
+    def facts_requests(self):
         return self.asides["facts"]
 
     @property
-    def live(self) -> int:
+    def live(self):
         return sum(not seen.end for seen in self.requests)
 
-    def script(self, **words: Any) -> None:
+    def script(self, **words):
         """Answer like this from now on. No words: plainly."""
         self._script = Script(**words)
         self._aside_scripts.clear()
         self._used.clear()
 
-    def script_titles(self, **words: Any) -> None:
+    def script_titles(self, **words):
         """Answer requests for a title like this until the next `script`."""
         self._aside_scripts["title"] = Script(**words)
 
-    def script_summaries(self, **words: Any) -> None:
+    def script_summaries(self, **words):
         """Answer requests for a summary like this until the next `script`."""
         self._aside_scripts["summary"] = Script(**words)
 
-    def script_facts(self, **words: Any) -> None:
+    def script_facts(self, **words):
         """Answer requests for facts like this until the next `script`."""
         self._aside_scripts["facts"] = Script(**words)
 
-    def wait_until(self, holds: Callable[[Self], object], within: float = 60) -> None:
+    def wait_until(self, holds, within=60):
         with self._changed:
             if not self._changed.wait_for(lambda: holds(self), within):
                 raise AssertionError(f"not within {within} s: {self.requests}")
 
-    def __enter__(self) -> Self:
+    def __enter__(self):
         self._thread.start()
         self._ready.wait()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
 
-    async def _serve(self) -> None:
+    async def _serve(self):
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         server = await asyncio.start_server(self._answer, "127.0.0.1", self.port, backlog=256)
         self.port = server.sockets[0].getsockname()[1]
@@ -202,7 +201,7 @@ class ModelServer:
         await self._stopping.wait()
         server.close()  # asyncio.run cancels what still hangs
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader, writer):
         # one request a connection; whoever waits for the end of a keep-alive waits in vain
         try:
             method, path, headers, body = await _request(reader)
@@ -230,9 +229,7 @@ class ModelServer:
         finally:
             writer.close()
 
-    async def _complete(
-        self, client: "_Client", headers: dict[str, str], body: dict[str, Any]
-    ) -> None:
+    async def _complete(self, client, headers, body):
         seen = Seen(body=body, authorization=headers.get("authorization", ""))
         self._note(seen, began=True)
         end = "left"
@@ -242,13 +239,13 @@ class ModelServer:
             seen.end, seen.seconds = end, time.monotonic() - seen.began
             self._note(seen)
 
-    def _note(self, seen: Seen, began: bool = False) -> None:
+    def _note(self, seen, began=False):
         with self._changed:
             if began:
                 (self.asides[seen.aside] if seen.aside else self.requests).append(seen)
             self._changed.notify_all()
 
-    def _script_for(self, seen: Seen) -> Script:
+    def _script_for(self, seen):
         if seen.aside:
             everything = "\n".join(str(message["content"]) for message in seen.body["messages"])
             words = re.findall(rf"\[\[[^]]*\b{seen.aside}=(\S+?)[\s\]]", everything)
@@ -268,7 +265,7 @@ class ModelServer:
                 return script
         return Script()
 
-    async def _act(self, client: "_Client", seen: Seen, script: Script) -> str:
+    async def _act(self, client, seen, script):
         if script.refuses in seen.body and script.refuses:
             instead = " Use 'max_completion_tokens' instead." * (script.refuses == "max_tokens")
             says = f"Unsupported parameter: '{script.refuses}' is not supported.{instead}"
@@ -315,7 +312,7 @@ class ModelServer:
         client.end()
         return "whole"
 
-    async def _fail(self, client: "_Client", fault: str, prompt: str) -> str:
+    async def _fail(self, client, fault, prompt):
         match fault:
             case "hang":
                 await asyncio.Event().wait()
@@ -338,10 +335,10 @@ _MID_FAULTS = {"hang", "drop", "malformed", "error-event", "unended"}
 class _Client:
     """The other side of one connection."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader, writer):
         self._reader, self._writer = reader, writer
 
-    async def unless_it_leaves(self, act: Any) -> str:
+    async def unless_it_leaves(self, act):
         answering = asyncio.ensure_future(act)
         leaving = asyncio.ensure_future(self._reader.read(1))
         try:
@@ -352,41 +349,39 @@ class _Client:
                 task.cancel()
             await asyncio.gather(answering, leaving, return_exceptions=True)
 
-    def begin(self) -> None:
+    def begin(self):
         self._writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
             b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
         )
 
-    async def event(self, data: dict[str, Any]) -> None:
+    async def event(self, data):
         self.raw(f"data: {json.dumps(data)}\n\n")
         await self._writer.drain()
 
-    def raw(self, text: str) -> None:
+    def raw(self, text):
         data = text.encode()
         self._writer.write(b"%x\r\n%b\r\n" % (len(data), data))
 
-    def end(self) -> str:
+    def end(self):
         self._writer.write(b"0\r\n\r\n")
         return "fault"
 
-    def drop(self) -> str:
+    def drop(self):
         self._writer.close()  # without the last chunk, which tells it from an end
         return "fault"
 
-    def error(self, status: int, error: dict[str, Any], retry_after: str = "") -> str:
+    def error(self, status, error, retry_after=""):
         extra = f"retry-after: {retry_after}\r\n" if retry_after else ""
         _send(self._writer, {"error": error}, status=status, extra=extra)
         return "fault"
 
-    def page(self) -> str:
+    def page(self):
         _send(self._writer, "<!doctype html><p>Welcome", kind="text/html")
         return "fault"
 
 
-async def _request(
-    reader: asyncio.StreamReader,
-) -> tuple[str, str, dict[str, str], dict[str, Any]]:
+async def _request(reader):
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     method, path, _ = head[0].split(" ")
     headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:])}
@@ -394,20 +389,13 @@ async def _request(
     return method, path, headers, json.loads(body or "{}")
 
 
-def _send(
-    writer: asyncio.StreamWriter,
-    body: object,
-    *,
-    status: int = 200,
-    kind: str = "application/json",
-    extra: str = "",
-) -> None:
+def _send(writer, body, *, status=200, kind="application/json", extra=""):
     data = (body if isinstance(body, str) else json.dumps(body)).encode()
     head = f"HTTP/1.1 {status} Scripted\r\ncontent-type: {kind}\r\n{extra}connection: close\r\n"
     writer.write(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
 
 
-def _words(script: Script, seen: Seen) -> list[str]:
+def _words(script, seen):
     if script.tokens and not script.reply:
         return [f"word{number} " for number in range(1, script.tokens + 1)]
     if script.parts:
@@ -416,14 +404,14 @@ def _words(script: Script, seen: Seen) -> list[str]:
     return re.findall(r"\s*\S+|\s+\Z", script.reply or f"You said: {said}")
 
 
-def _facts(said: str) -> str:
+def _facts(said):
     """The answer that notes *said*, or with `2:` before it puts it in the place of the second fact."""
     number, _, text = said.rpartition(":")
     replaced = [{"number": int(number), "fact": text}] if number else []
     return json.dumps({"add": [] if number else [text], "replace": replaced})
 
 
-def _chunk(seen: Seen, script: Script, **said: Any) -> dict[str, Any]:
+def _chunk(seen, script, **said):
     chunk = {
         "id": "scripted",
         "object": "chat.completion.chunk",
@@ -438,16 +426,16 @@ def _chunk(seen: Seen, script: Script, **said: Any) -> dict[str, Any]:
     return chunk
 
 
-def prompt_tokens(seen: Seen, signs: int = 0) -> int:
+def prompt_tokens(seen, signs=0):
     """What it reports of a prompt whose `Script` says *signs*."""
     return sum(4 + _tokens(message["content"], signs) for message in seen.body["messages"])
 
 
-def _tokens(text: str, signs: int) -> int:
+def _tokens(text, signs):
     return -(-len(text) // signs) if signs else len(text.split())
 
 
-def _usage(seen: Seen, script: Script) -> dict[str, Any]:
+def _usage(seen, script):
     prompt = prompt_tokens(seen, script.signs)
     reply = _tokens(seen.said, script.signs) if script.signs else seen.sent
     return {
@@ -458,7 +446,7 @@ def _usage(seen: Seen, script: Script) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--while-stdin", action="store_true", help="end when stdin does")

@@ -17,7 +17,6 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +40,7 @@ class Mutant:
     edit: str
     test: str
 
-    def mutated(self, tree: Path) -> tuple[Path, str]:
+    def mutated(self, tree):
         """The file of the symbol in *tree*, and its text after the edit. Raise LookupError if either is not found once."""
         module, _, name = self.symbol.partition(":")
         if name:
@@ -53,15 +52,15 @@ class Mutant:
         raise LookupError(self.symbol)
 
 
-def read(path: Path = ROOT / "tests" / "mutants.txt") -> list[Mutant]:
+def read(path=ROOT / "tests" / "mutants.txt"):
     """The mutants of *path*; lines that begin with `#` are comments."""
     lines = (line for line in path.read_text().splitlines() if line and line[0] != "#")
     parts = (re.fullmatch(r"(.*?) \| (.*) \| (.*)", line) for line in lines)
     return [Mutant(*part.groups()) for part in parts if part]
 
 
-def _edited_python(text: str, name: str, edit: str) -> str:
-    node: ast.AST = ast.parse(text)
+def _edited_python(text, name, edit):
+    node = ast.parse(text)
     for part in name.split("."):
         (node,) = (
             each
@@ -80,13 +79,13 @@ def _edited_python(text: str, name: str, edit: str) -> str:
     return "".join(lines)
 
 
-def _target(node: ast.AST) -> str | None:
+def _target(node):
     """The name that an assignment of a module or class binds."""
     targets = getattr(node, "targets", [getattr(node, "target", None)])
     return getattr(targets[0], "id", None) if targets else None
 
 
-def _edited_sql(text: str, symbol: str, edit: str) -> str | None:
+def _edited_sql(text, symbol, edit):
     kind, _, name = symbol.partition(" ")
     begin = _STATEMENTS.get(kind, rf"create {kind} {{}}\b.*?;$").format(re.escape(name))
     found = re.search(rf"^{begin}", text, re.DOTALL | re.MULTILINE)
@@ -97,14 +96,14 @@ def _edited_sql(text: str, symbol: str, edit: str) -> str | None:
     return text[: found.start()] + changed + text[found.end() :]
 
 
-def _replaced(text: str, edit: str) -> str:
+def _replaced(text, edit):
     old, _, new = edit.partition(" ->")
     if text.count(old) != 1:
         raise LookupError(f"{text.count(old)} times, not once: {old}")
     return text.replace(old, new.strip())
 
 
-def failure(tree: Path, tests: Sequence[str]) -> str:
+def failure(tree, tests):
     """The end of pytest's output if one of *tests* failed in *tree*, else nothing. Raise SystemExit if they could not be run."""
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-n=0", "-p", "no:cacheprovider", *tests],
@@ -117,7 +116,7 @@ def failure(tree: Path, tests: Sequence[str]) -> str:
     return ran.stdout[-3000:] if ran.returncode else ""
 
 
-def survivors(tree: Path, mutants: Sequence[Mutant]) -> Iterator[Mutant]:
+def survivors(tree, mutants):
     """The mutants that their tests did not notice."""
     for number, mutant in enumerate(mutants, 1):
         began = time.monotonic()
@@ -134,7 +133,7 @@ def survivors(tree: Path, mutants: Sequence[Mutant]) -> Iterator[Mutant]:
             yield mutant
 
 
-def main() -> None:
+def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*")
     words = parser.parse_args().words

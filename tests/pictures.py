@@ -7,14 +7,12 @@ to `docs/screenshots` by hand.
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, expect, sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from services import embedded
-from services.domain import ConversationId
 from services.store.conversations import Conversations
 from services.store.profile import Profile
 from services.store.sessions import Cookie
@@ -70,7 +68,7 @@ OTHERS = (
 
 
 @contextmanager
-def _swapped(app: App, conversation_id: ConversationId) -> Iterator[None]:
+def _swapped(app, conversation_id):
     """The sealed texts of two replies in the place of each other."""
     swap = """
       update public.messages set body = other.body from public.messages other
@@ -86,28 +84,28 @@ def _swapped(app: App, conversation_id: ConversationId) -> Iterator[None]:
 class Album:
     """The pictures of one size and one theme."""
 
-    def __init__(self, person: Person, suffix: str) -> None:
+    def __init__(self, person, suffix):
         self.person, self.suffix = person, suffix
 
     @property
-    def is_phone(self) -> bool:
+    def is_phone(self):
         return self.suffix.startswith("phone")
 
-    def take(self, name: str) -> None:
+    def take(self, name):
         page = self.person.page
         page.evaluate("document.fonts.ready")
         page.mouse.move(5, 5)
         page.wait_for_timeout(400)  # what fades in is there, and no condition says so
         page.screenshot(path=FOLDER / f"{name}-{self.suffix}.png")
 
-    def opened(self, name: str, button: Locator) -> None:
+    def opened(self, name, button):
         """What a click on *button* opens."""
         button.click()
         self.take(name)
         self.person.page.keyboard.press("Escape")
 
 
-def main() -> None:
+def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as base,
@@ -134,7 +132,7 @@ def main() -> None:
         browser.close()
 
 
-def _app(base: Path, model: ModelServer) -> App:
+def _app(base, model):
     return App(
         base,
         embedded.chosen(None, None).cache,
@@ -148,7 +146,7 @@ def _app(base: Path, model: ModelServer) -> App:
     )
 
 
-def _write(app: App, person: Person) -> ConversationId:
+def _write(app, person):
     """A fortnight's conversations, the one about the letters last."""
     let_talk_fast(app)
     with second_process(app) as sessions:
@@ -165,16 +163,14 @@ def _write(app: App, person: Person) -> ConversationId:
     return letters
 
 
-def _sign_in(app: App, person: Person) -> None:
+def _sign_in(app, person):
     """In a new session, without its page."""
     form = {"email": person.email, "password": PASSWORD, "next": "/"}
     person.context.request.post(f"{app.url}/session", form=form, max_redirects=0)
 
 
-def _somebody(
-    browser: Browser, app: App, first: Person, looks: dict[str, object]
-) -> Callable[[bool], Person]:
-    def make(is_signed_in: bool) -> Person:
+def _somebody(browser, app, first, looks):
+    def make(is_signed_in):
         person = Person(browser, app.url, "maya", **looks)
         person.email = first.email
         if is_signed_in:
@@ -184,15 +180,7 @@ def _somebody(
     return make
 
 
-def _photograph(
-    suffix: str,
-    app: App,
-    make: Callable[[bool], Person],
-    model: ModelServer,
-    letters: ConversationId,
-    *,
-    is_phone: bool,
-) -> None:
+def _photograph(suffix, app, make, model, letters, *, is_phone):
     stranger = make(False)
     album = Album(stranger, suffix)
     stranger.visit()
@@ -266,7 +254,7 @@ def _photograph(
     maya.leaves()
 
 
-def _photograph_dialogs(album: Album) -> None:
+def _photograph_dialogs(album):
     """What the model is told in one conversation, and the sign of it; then what it is told in all."""
     maya, page = album.person, album.person.page
     maya.instructs("Answer as an archivist would: short, and say when you are not sure.")
@@ -288,7 +276,7 @@ def _photograph_dialogs(album: Album) -> None:
         expect(page.locator(".st-key-new-chat button")).not_to_be_in_viewport()
 
 
-def _photograph_turns(album: Album, model: ModelServer) -> None:
+def _photograph_turns(album, model):
     """A reply while it comes, stopped, and one that does not come."""
     maya = album.person
     maya.visit()
@@ -308,7 +296,7 @@ def _photograph_turns(album: Album, model: ModelServer) -> None:
     _leave_nothing(maya)
 
 
-def _photograph_versions(album: Album, model: ModelServer) -> None:
+def _photograph_versions(album, model):
     """The second version of an earlier reply."""
     maya = album.person
     maya.visit()
@@ -327,7 +315,7 @@ def _photograph_versions(album: Album, model: ModelServer) -> None:
     _leave_nothing(maya)
 
 
-def _photograph_facts(album: Album, model: ModelServer) -> None:
+def _photograph_facts(album, model):
     """The page of what is kept, without anything and with some of it; and what was noted just now."""
     maya = album.person
     page = maya.page
@@ -369,7 +357,7 @@ def _photograph_facts(album: Album, model: ModelServer) -> None:
     _leave_nothing(maya)
 
 
-def _photograph_the_list(album: Album, *, is_phone: bool) -> None:
+def _photograph_the_list(album, *, is_phone):
     """A reply that came while one looked elsewhere, and a title that is written anew."""
     maya = album.person
     maya.visit()
@@ -390,7 +378,7 @@ def _photograph_the_list(album: Album, *, is_phone: bool) -> None:
     _leave_nothing(maya)
 
 
-def _photograph_a_space(album: Album) -> None:
+def _photograph_a_space(album):
     """Its fresh page beside its list, and what holds in it."""
     maya, page = album.person, album.person.page
     maya.visit()
@@ -411,7 +399,7 @@ def _photograph_a_space(album: Album) -> None:
         expect(page.locator(".st-key-new-chat button")).not_to_be_in_viewport()
 
 
-def _photograph_a_temporary_chat(album: Album, model: ModelServer) -> None:
+def _photograph_a_temporary_chat(album, model):
     """What it means, before and while it is one."""
     maya = album.person
     maya.visit()
@@ -425,14 +413,14 @@ def _photograph_a_temporary_chat(album: Album, model: ModelServer) -> None:
     maya.is_welcome()
 
 
-def _leave_nothing(maya: Person) -> None:
+def _leave_nothing(maya):
     """Have the open conversation go again."""
     maya.page.locator(".st-key-conversation-menu button").first.click()
     maya.page.get_by_role("menuitem", name="Delete").click()
     maya.is_welcome()
 
 
-def _photograph_what_is_wrong(app: App, album: Album, letters: ConversationId) -> None:
+def _photograph_what_is_wrong(app, album, letters):
     """What does not exist, is not found, may not be spent, cannot be read, and a database that is away."""
     maya = album.person
     maya.visit("/?c=nowhere")
@@ -489,7 +477,7 @@ def _photograph_what_is_wrong(app: App, album: Album, letters: ConversationId) -
     maya.composer.fill("")
 
 
-def _photograph_ways_in(app: App, album: Album) -> None:
+def _photograph_ways_in(app, album):
     """Somebody's first visit; a session that has ended; and one that nobody can open just now."""
     maya = album.person
     (cookie,) = (each for each in maya.context.cookies() if each["name"] == "__Host-sid")
@@ -518,7 +506,7 @@ def _photograph_ways_in(app: App, album: Album) -> None:
 
 
 @contextmanager
-def _without(app: App, cap: str, person: Person) -> Iterator[None]:
+def _without(app, cap, person):
     """*person*'s daily or monthly cap used up, for a while."""
     with database(app) as rows:
         whose = "where user_id = (select id from auth.users where email = %s)"

@@ -8,14 +8,10 @@ import base64
 import logging
 import secrets
 import traceback
-from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import FrameType
 
 import httpx
-import psycopg
 import pytest
 from postgrest.exceptions import APIError
 from pydantic import BaseModel
@@ -23,7 +19,7 @@ from streamlit.testing.v1 import AppTest
 
 from services.bootstrap import PersonServices, Shared
 from services.chat import LiveTurns, Titling
-from services.domain import Conversation, Full, Outcome, Retrieval, Thread
+from services.domain import Full, Outcome, Retrieval
 from services.errors import (
     AddressTaken,
     AppError,
@@ -40,9 +36,8 @@ from services.memory import ContextBudget, History, RegexCounter, plan_context
 from services.settings import Settings
 from services.store.conversations import Conversations
 from services.store.gateway import store_errors
-from services.store.sessions import AppSession, Cookie, Sessions
+from services.store.sessions import Cookie
 from services.web.visitors import Visitors
-from tests.conftest import RunningStack
 from tests.model_server import ModelServer
 from tests.stack.apps import SECONDS, until
 from tests.store.conftest import PASSWORD, make_sessions
@@ -75,7 +70,7 @@ def test_a_canary_is_found_in_all_its_forms():
                 assert found(SAID, b"\xff\xfe" + written + b"?"), written
 
 
-def forms(word: str) -> set[bytes]:
+def forms(word):
     """*word* as text, hex and base64, which has three beginnings, of its usual encodings."""
     made = set[bytes]()
     for spelt in (word, word.upper()):
@@ -90,7 +85,7 @@ def forms(word: str) -> set[bytes]:
     return made
 
 
-def found(word: str, data: bytes) -> bool:
+def found(word, data):
     return any(each in data for each in forms(word))
 
 
@@ -103,7 +98,7 @@ class Scene:
     errors: list[BaseException] = field(default_factory=list, repr=False)
     things: list[object] = field(default_factory=list, repr=False)
 
-    def refused(self, call: Callable[[], object]) -> None:
+    def refused(self, call):
         with pytest.raises(AppError) as caught:
             call()
         self.errors.append(caught.value)
@@ -112,16 +107,16 @@ class Scene:
 class _Listener(logging.Handler):
     """Keeps what is logged, as text and as the arguments that other handlers would be given."""
 
-    def __init__(self, lines: list[str]) -> None:
+    def __init__(self, lines):
         super().__init__(logging.DEBUG)
         self._lines = lines
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def emit(self, record):
         self._lines.append(f"{record.name}: {self.format(record)} {record.args!r}")
 
 
 @contextmanager
-def _everything_logged(lines: list[str]) -> Iterator[None]:
+def _everything_logged(lines):
     root, listener = logging.getLogger(), _Listener(lines)
     known = [log for log in root.manager.loggerDict.values() if isinstance(log, logging.Logger)]
     levels = [(log, log.level) for log in (root, *known)]
@@ -137,7 +132,7 @@ def _everything_logged(lines: list[str]) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def scene(stack: RunningStack) -> Scene:
+def scene(stack):
     happened = Scene(f"{NAME}@daybook.test")
     sessions = make_sessions(stack)
     with (
@@ -153,12 +148,12 @@ def scene(stack: RunningStack) -> Scene:
     return happened
 
 
-def _model(server: ModelServer) -> OpenAIModel:
+def _model(server):
     client = connect(server.url, "-")
     return OpenAIModel(client, MODEL, first_token_seconds=2, between_tokens_seconds=1)
 
 
-def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelServer) -> AppSession:
+def _play(scene, sessions, model, server):
     live_turns, titling = LiveTurns(), Titling()
     visitors = Visitors(sessions, on_leave=lambda _: None, on_forget=lambda _: None)
     cookie = _enter(scene, visitors)
@@ -175,7 +170,7 @@ def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelSer
     person = PersonServices(session, shared, Settings(instructions=f"You know {SAID}."))
     chat, conversations = person.chat, person.conversations
 
-    def ask(prompt: str, conversation: Conversation | None = None, **script: object) -> Thread:
+    def ask(prompt, conversation=None, **script):
         server.script(**script)
         turn = chat.begin(conversation.id if conversation else None, prompt)
         assert turn.wait(SECONDS)
@@ -268,7 +263,7 @@ def _play(scene: Scene, sessions: Sessions, model: OpenAIModel, server: ModelSer
     return session
 
 
-def _note_facts(scene: Scene, person: PersonServices, ask: Callable[[str], Thread]) -> None:
+def _note_facts(scene, person, ask):
     """Have the model note one, and fail to change it."""
     chat, memories = person.chat, person.memories
     person.profile.keep_facts(is_wanted=True)
@@ -292,7 +287,7 @@ def _note_facts(scene: Scene, person: PersonServices, ask: Callable[[str], Threa
     person.profile.keep_facts(is_wanted=False)
 
 
-def _say_what_nobody_keeps(scene: Scene, person: PersonServices, server: ModelServer) -> None:
+def _say_what_nobody_keeps(scene, person, server):
     held = person.begin_temporary(reads_facts=True, is_there=lambda: True)
     server.script(reply=f"Reply of {SAID}.")
     turn = held.chat.begin(None, f"Nobody keeps {SAID}")
@@ -305,7 +300,7 @@ def _say_what_nobody_keeps(scene: Scene, person: PersonServices, server: ModelSe
     scene.things += [held.conversations._open, held.conversations._costs, held.chat.live_turns]
 
 
-def _enter(scene: Scene, visitors: Visitors) -> Cookie:
+def _enter(scene, visitors):
     """Sign up, and fail to in all the ways there are."""
     client = doors(visitors, tries_of_an_account=1)
     made = client.post("/account", data=form(scene.email))
@@ -326,10 +321,10 @@ def _enter(scene: Scene, visitors: Visitors) -> Cookie:
     return Cookie.parse(made.headers["set-cookie"].split(";")[0].split("=", 1)[1])
 
 
-def _away(call: Callable[[], object]) -> None:
+def _away(call):
     """*call* while nobody answers where the database was."""
 
-    def lost(_: httpx.Client, request: httpx.Request, **__: object) -> httpx.Response:
+    def lost(_, request, **__):
         raise httpx.ConnectError("refused", request=request)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -337,7 +332,7 @@ def _away(call: Callable[[], object]) -> None:
         call()
 
 
-def _write_past_the_app(session: AppSession) -> None:
+def _write_past_the_app(session):
     """What a person's own token can try at the API, which neither it nor Postgres may repeat."""
     api = session.client
     for attempt in (
@@ -352,7 +347,7 @@ def _write_past_the_app(session: AppSession) -> None:
             attempt.execute()
 
 
-def test_the_scene_was_heard_and_kept(scene: Scene, stack: RunningStack):
+def test_the_scene_was_heard_and_kept(scene, stack):
     """Or all that follows would look for nothing."""
     log = "\n".join(scene.log)
     heard = {line.partition(":")[0].partition(".")[0] for line in scene.log}
@@ -372,18 +367,18 @@ def test_the_scene_was_heard_and_kept(scene: Scene, stack: RunningStack):
     assert any(found(MODEL, data) for _, data in files(stack.data))
 
 
-def test_no_file_of_the_data_folder_has_what_was_said(scene: Scene, stack: RunningStack):
+def test_no_file_of_the_data_folder_has_what_was_said(scene, stack):
     assert [str(path) for path, data in files(stack.data) if found(SAID, data)] == []
 
 
-def test_no_log_file_has_an_address(scene: Scene, stack: RunningStack):
+def test_no_log_file_has_an_address(scene, stack):
     logs = list(files(stack.data / "logs"))
 
     assert logs
     assert [str(path) for path, data in logs if found(NAME, data)] == []
 
 
-def test_no_table_has_what_was_said_and_none_of_ours_an_address(scene: Scene, stack: RunningStack):
+def test_no_table_has_what_was_said_and_none_of_ours_an_address(scene, stack):
     with stack.connect() as database:
         held = tables(database)
     # Supabase's own tables need the address, to send to it
@@ -393,19 +388,19 @@ def test_no_table_has_what_was_said_and_none_of_ours_an_address(scene: Scene, st
     assert with_name == {"auth"}
 
 
-def test_no_log_has_what_was_said_or_an_address(scene: Scene):
+def test_no_log_has_what_was_said_or_an_address(scene):
     for word in (SAID, NAME, PASSWORD):
         assert [line[:300] for line in scene.log if found(word, line.encode())] == []
 
 
-def test_no_error_says_what_was_said(scene: Scene):
+def test_no_error_says_what_was_said(scene):
     for error in scene.errors:
         text = "".join(traceback.format_exception(error))
         for word in (SAID, NAME, PASSWORD):
             assert not found(word, f"{text}{error}{error!r}{error.args}{error.public}".encode())
 
 
-def test_no_local_of_ours_but_the_text_itself_shows_it_in_a_traceback(scene: Scene):
+def test_no_local_of_ours_but_the_text_itself_shows_it_in_a_traceback(scene):
     """Where a traceback is drawn with its locals, only plain strings hold text, and their frames few."""
     shown = {
         (frame.f_code.co_name, name)
@@ -420,14 +415,14 @@ def test_no_local_of_ours_but_the_text_itself_shows_it_in_a_traceback(scene: Sce
     assert shown == set()
 
 
-def _frames(error: BaseException | None) -> Iterator[FrameType]:
+def _frames(error):
     while error is not None:
         for frame, _ in traceback.walk_tb(error.__traceback__):
             yield frame
         error = error.__cause__ or error.__context__
 
 
-def test_no_repr_has_what_was_said(scene: Scene):
+def test_no_repr_has_what_was_said(scene):
     for thing in scene.things:
         assert not any(found(word, repr(thing).encode()) for word in (SAID, NAME, PASSWORD)), type(
             thing
@@ -448,7 +443,7 @@ def test_an_answer_of_the_wrong_shape_is_not_repeated():
 
 
 def test_a_page_that_breaks_shows_nothing_of_what_it_held():
-    def page(said: str) -> None:
+    def page(said):
         import streamlit as st
 
         st.write("before")
@@ -461,7 +456,7 @@ def test_a_page_that_breaks_shows_nothing_of_what_it_held():
     assert not found(SAID, str(ran._tree).encode() + ran.exception[0].proto.SerializeToString())
 
 
-def tables(database: psycopg.Connection) -> dict[tuple[str, str], str]:
+def tables(database):
     """All that is in every table, and Postgres' samples of it, by schema and name."""
     database.execute("analyze")  # its samples are copies too: autovacuum would take them some time
     names = database.execute(
@@ -482,7 +477,7 @@ def tables(database: psycopg.Connection) -> dict[tuple[str, str], str]:
     }
 
 
-def files(folder: Path) -> Iterator[tuple[Path, bytes]]:
+def files(folder):
     for path in folder.rglob("*"):
         if path.is_file():  # not a socket
             yield path, path.read_bytes()

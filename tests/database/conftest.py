@@ -1,33 +1,30 @@
 """Databases for tests: a copy of a migrated one each, or the embedded stack that all share."""
 
 import itertools
-from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
-from supabase import Client
 
 from services.crypto import RootKeys, ServerProof, new_key
 from services.embedded.mended import MendedTransport
 from services.embedded.prepare import MIGRATIONS
 from services.store import migrations
-from tests.conftest import RunningStack
 from tests.database import servers
-from tests.database.people import World, client_to, psycopg_world, rest_world
+from tests.database.people import client_to, psycopg_world, rest_world
 
 _PROOF_KEY = new_key()
 _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
+def server():
     """Postgres 18, where every test has a database of its own."""
     with servers.started(18) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
-def template(server: str) -> str:
+def template(server):
     """The name of a database with our migrations and server key; nobody is connected to it."""
     address = servers.new_database(server, "daybook_template")
     servers.lay_ground(address)
@@ -38,13 +35,13 @@ def template(server: str) -> str:
 
 
 @pytest.fixture
-def proof() -> ServerProof:
+def proof():
     """Makes the proofs that databases of `migrated` believe."""
     return ServerProof(_PROOF_KEY)
 
 
 @pytest.fixture
-def migrated(server: str, template: str) -> Iterator[str]:
+def migrated(server, template):
     """A migrated database; how a superuser connects to it."""
     name = f"test_{next(_numbers)}"
     yield servers.new_database(server, name, template)
@@ -52,18 +49,18 @@ def migrated(server: str, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def world(migrated: str, proof: ServerProof) -> Iterator[World]:
+def world(migrated, proof):
     """People at a database of their own."""
     with psycopg.connect(migrated, autocommit=True) as admin:
         yield psycopg_world(admin, proof)
 
 
 @pytest.fixture(scope="session")
-def make_client(stack: RunningStack) -> Iterator[Callable[[], Client]]:
+def make_client(stack):
     """Clients of the embedded stack, signed in as nobody."""
     transport = MendedTransport()
 
-    def make() -> Client:
+    def make():
         return client_to(stack.url, stack.publishable_key, transport)
 
     # where the embedded boot allows it the first account is an admin: none of the tests' people
@@ -73,7 +70,7 @@ def make_client(stack: RunningStack) -> Iterator[Callable[[], Client]]:
 
 
 @pytest.fixture
-def api_world(stack: RunningStack, make_client: Callable[[], Client]) -> Iterator[World]:
+def api_world(stack, make_client):
     """People at the embedded stack, with real tokens."""
     proof = ServerProof(RootKeys.parse(stack.root_keys).proof_key())
     with stack.connect() as admin:
@@ -83,6 +80,6 @@ def api_world(stack: RunningStack, make_client: Callable[[], Client]) -> Iterato
 
 
 @pytest.fixture(params=["postgres", "api"])
-def either_world(request: pytest.FixtureRequest) -> World:
+def either_world(request):
     """The same people at Postgres itself, and behind the API, whose grants are others."""
     return request.getfixturevalue("world" if request.param == "postgres" else "api_world")

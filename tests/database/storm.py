@@ -10,21 +10,17 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 
 from services.crypto import ServerProof
 from tests.database.people import (
-    Arguments,
     Caller,
     Refused,
     Sql,
-    World,
     beginning,
     finish,
     psycopg_world,
@@ -55,7 +51,7 @@ class Log:
     errors: Counter[str] = field(default_factory=Counter)
     acknowledged: list[tuple[str, str]] = field(default_factory=list)  # conversation, message
 
-    def add(self, other: "Log") -> None:
+    def add(self, other):
         self.events += other.events
         self.errors += other.errors
         self.acknowledged += other.acknowledged
@@ -81,7 +77,7 @@ class Storm:
     log: Log = field(default_factory=Log)
     _joining: threading.Lock = field(default_factory=threading.Lock)
 
-    def run(self) -> Aftermath:
+    def run(self):
         with psycopg.connect(self.address, autocommit=True) as admin:
             world = psycopg_world(admin, self.proof)
             people = [world.person() for _ in range(self.weather.people)]
@@ -118,20 +114,20 @@ class Storm:
             broken={name: count for name, count in broken.items() if count},
         )
 
-    def _start(self, world: World, threads: list[tuple[Caller, UUID]]) -> list[threading.Thread]:
+    def _start(self, world, threads):
         """Workers, sweepers, and one who begins turns and never ends any."""
 
-        def work(connection: psycopg.Connection, number: int, log: Log) -> None:
+        def work(connection, number, log):
             Worker(self, connection, threads, Random(self.weather.seed * 1000 + number), log).run()
 
-        def sweep(connection: psycopg.Connection, number: int, log: Log) -> None:
+        def sweep(connection, number, log):
             while not self.stop.wait(0.15 + number * 0.03):
                 anon = world.anon.by(connection)
                 log.events["swept"] += anon.call("sweep_turns", at_most=20)["swept"]
 
         forgetful = world.person()
 
-        def forget(connection: psycopg.Connection, number: int, log: Log) -> None:
+        def forget(connection, number, log):
             person = forgetful.by(connection)
             while not self.stop.wait(0.2):
                 begun = person.begin(person.create_conversation(), lease_seconds=1)
@@ -146,7 +142,7 @@ class Storm:
             thread.start()
         return running
 
-    def _run(self, job: Callable[[psycopg.Connection, int, Log], None], number: int) -> None:
+    def _run(self, job, number):
         """Run *job* on a connection of its own, again after an error, until the storm is over."""
         log = Log()
         with psycopg.connect(self.address, autocommit=True) as connection:
@@ -156,7 +152,7 @@ class Storm:
         with self._joining:
             self.log.add(log)
 
-    def _observe(self, admin: psycopg.Connection, ids: list[UUID | None]) -> int:
+    def _observe(self, admin, ids):
         """Look for overspending, and raise the caps a little four times a second; how often there was some."""
         end, overspent, samples = time.monotonic() + self.weather.seconds, 0, 0
         while time.monotonic() < end:
@@ -188,7 +184,7 @@ class Worker:
     log: Log
     late: list[tuple[float, Caller, UUID, str, int]] = field(default_factory=list)
 
-    def run(self) -> None:
+    def run(self):
         while not self.storm.stop.is_set():
             while self.late and self.late[0][0] < time.monotonic():
                 self._finish_late(*self.late.pop(0)[1:])
@@ -198,7 +194,7 @@ class Worker:
                 self._adopt(person, conversation)
             self._talk(person, conversation)
 
-    def _talk(self, person: Caller, conversation: UUID) -> None:
+    def _talk(self, person, conversation):
         chaos, lease = self.storm.weather.chaos, self.storm.weather.lease_seconds
         begun = self._begin(person, conversation)
         if not begun["ok"]:
@@ -223,7 +219,7 @@ class Worker:
         ended = self._finish(person, conversation, turn, self.random.randint(0, reserved), outcome)
         self.log.events["finished" if ended["ok"] else f"unfinished: {ended['reason']}"] += 1
 
-    def _begin(self, person: Caller, conversation: UUID) -> Arguments:
+    def _begin(self, person, conversation):
         """Begin a turn; where the conversation went on meanwhile, again from what it is now."""
         named = {"client_turn": uuid4(), "prompt": uuid4(), "prompt_body": BODY}
         costs = {
@@ -231,7 +227,7 @@ class Worker:
             "reply_micro": self.random.randint(200, 4000),
         }
         costs |= {"least_reply_micro": 100, "lease_seconds": self.storm.weather.lease_seconds}
-        answer: Arguments = {}
+        answer = {}
         for _ in range(6):
             rev, last = newest(person, conversation)
             arguments = beginning(conversation, rev, parent=last, **named, **costs)
@@ -250,9 +246,7 @@ class Worker:
             self.log.events["begun stale"] += 1
         return answer
 
-    def _finish(
-        self, person: Caller, conversation: UUID, turn: str, cost: int | None, outcome: str
-    ) -> Arguments:
+    def _finish(self, person, conversation, turn, cost, outcome):
         """Finish a turn, and again where the conversation went on meanwhile."""
         reply, answer = uuid4(), {}
         for _ in range(10):
@@ -270,7 +264,7 @@ class Worker:
             self.log.events["finished stale"] += 1
         return answer
 
-    def _finish_late(self, person: Caller, conversation: UUID, turn: str, reserved: int) -> None:
+    def _finish_late(self, person, conversation, turn, reserved):
         ended = self._finish(
             person, conversation, turn, self.random.randint(0, reserved), "complete"
         )
@@ -279,7 +273,7 @@ class Worker:
                 "finished after its adoption" if ended["replay"] else "finished late"
             ] += 1
 
-    def _adopt(self, person: Caller, conversation: UUID) -> None:
+    def _adopt(self, person, conversation):
         """Make a message of what a dead turn had said, as when its owner opens the conversation."""
         for (turn,) in read(
             person,
@@ -290,16 +284,16 @@ class Worker:
             if ended["ok"]:
                 self.log.events["adopted too late" if ended["replay"] else "adopted"] += 1
 
-    def _happens(self, probability: float) -> bool:
+    def _happens(self, probability):
         return self.random.random() < probability
 
 
-def read(person: Caller, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
+def read(person, query, *arguments):
     assert isinstance(person.way, Sql)
     return person.way.read(query, *arguments)
 
 
-def newest(person: Caller, conversation: UUID) -> tuple[Any, ...]:
+def newest(person, conversation):
     """The revision of a conversation and its newest message."""
     return read(
         person,
@@ -309,7 +303,7 @@ def newest(person: Caller, conversation: UUID) -> tuple[Any, ...]:
     )[0]
 
 
-def tighten_caps(admin: psycopg.Connection, people: list[Caller]) -> None:
+def tighten_caps(admin, people):
     """A third is held by the day, a third by the month, the rest by the deployment alone."""
     for number, person in enumerate(people):
         admin.execute(
@@ -324,23 +318,21 @@ def tighten_caps(admin: psycopg.Connection, people: list[Caller]) -> None:
     admin.execute("update private.deployment set monthly_cap_micro = 100000")
 
 
-def settle(world: World, lease_seconds: int) -> None:
+def settle(world, lease_seconds):
     """Let what is still open lapse, and call the loans back: now everything that is lent is spent."""
     time.sleep(lease_seconds + 0.2)
     world.sweep()
     world.admin.execute("select private.lock_deployment(), private.recall_loans(null)")
 
 
-def count_deadlocks(admin: psycopg.Connection) -> int:
+def count_deadlocks(admin):
     row = admin.execute(
         "select pg_stat_clear_snapshot(), deadlocks from pg_stat_database where datname = current_database()"
     ).fetchone()
     return row[1] if row else 0
 
 
-def count_lost(
-    admin: psycopg.Connection, ids: list[UUID | None], acknowledged: list[tuple[str, str]]
-) -> int:
+def count_lost(admin, ids, acknowledged):
     """Messages that somebody was told are saved and that are not there, or the other way round."""
     found = admin.execute(
         "select conversation_id::text, id::text from public.messages where user_id = any (%s)",
@@ -350,7 +342,7 @@ def count_lost(
 
 
 @contextlib.contextmanager
-def count_errors(log: Log) -> Iterator[None]:
+def count_errors(log):
     try:
         yield
     except (Refused, psycopg.Error) as error:

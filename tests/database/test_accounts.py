@@ -2,10 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -14,38 +12,37 @@ from tests.database import servers
 from tests.database.people import (
     NOT_ALLOWED,
     SIGNED_OUT,
-    Caller,
     Rest,
-    World,
     creation,
     refusal,
     sealed,
 )
 
 
-def role(world: World, person: Caller) -> str:
+def role(world, person):
     return world.one("select role from private.roles where user_id = %s", person.id)
 
 
-def set_role(admin: Caller, person: Caller, new_role: str) -> Any:
+def set_role(admin, person, new_role):
     return admin.call("set_role", person=person.id, new_role=new_role)
 
 
-def suspend(admin: Caller, person: Caller, *, suspended: bool = True) -> Any:
+def suspend(admin, person, *, suspended=True):
     return admin.call("suspend", person=person.id, suspended=suspended)
 
 
-def put_user_key(person: Caller, wrapped: str = sealed(1), replaces: str | None = None) -> Any:
+def put_user_key(person, wrapped=None, replaces=None):
+    wrapped = wrapped or sealed(1)
     key = {"new_version": 1, "new_mode": "server", "new_derivation": None}
     return person.call("put_user_key", **key, new_wrapped=wrapped, replaces=replaces)
 
 
 @pytest.fixture
-def admin(world: World) -> Caller:
+def admin(world):
     return world.make_admin(world.person())
 
 
-def test_an_account_begins_as_a_user_with_the_caps_of_the_settings(world: World) -> None:
+def test_an_account_begins_as_a_user_with_the_caps_of_the_settings(world):
     world.admin.execute("update private.settings set daily_cap_micro = 7, monthly_cap_micro = 8")
 
     account = world.person().call("my_account")
@@ -54,13 +51,11 @@ def test_an_account_begins_as_a_user_with_the_caps_of_the_settings(world: World)
     assert (account["reserved"], account["spent_today"], account["spent_this_month"]) == (0, 0, 0)
 
 
-def test_the_first_of_all_accounts_is_an_admin_only_where_the_settings_say_so(
-    world: World, migrated: str
-) -> None:
+def test_the_first_of_all_accounts_is_an_admin_only_where_the_settings_say_so(world, migrated):
     world.admin.execute("update private.settings set first_account_is_admin = true")
     start = threading.Barrier(5)
 
-    def sign_up() -> None:
+    def sign_up():
         with psycopg.connect(migrated) as connection:
             start.wait()
             connection.execute(
@@ -78,7 +73,7 @@ def test_the_first_of_all_accounts_is_an_admin_only_where_the_settings_say_so(
     ) == (5, 1)
 
 
-def test_a_role_sent_along_with_a_sign_up_is_nothing(api_world: World) -> None:
+def test_a_role_sent_along_with_a_sign_up_is_nothing(api_world):
     way = api_world.anon.way
     assert isinstance(way, Rest)
     data = {"role": "admin", "app_metadata": {"role": "admin"}}
@@ -96,13 +91,11 @@ def test_a_role_sent_along_with_a_sign_up_is_nothing(api_world: World) -> None:
 
 
 @pytest.mark.parametrize("column", ["encrypted_password", "email"])
-def test_permit_allows_one_change_of_a_password_or_address_for_a_minute(
-    world: World, column: str
-) -> None:
+def test_permit_allows_one_change_of_a_password_or_address_for_a_minute(world, column):
     maya, omar = world.person(), world.person()
     permit = "insert into private.password_permits (user_id, made_at) values (%s, now() - %s)"
 
-    def is_changed() -> bool:
+    def is_changed():
         try:
             world.admin.execute(
                 f"update auth.users set {column} = gen_random_uuid() where id = %s", [maya.id]
@@ -120,7 +113,7 @@ def test_permit_allows_one_change_of_a_password_or_address_for_a_minute(
     world.admin.execute("update auth.users set raw_user_meta_data = '{\"a\": 1}' where true")
 
 
-def test_roles_are_given_and_taken_and_noted(world: World, admin: Caller) -> None:
+def test_roles_are_given_and_taken_and_noted(world, admin):
     omar = world.person()
 
     assert set_role(admin, omar, "admin") == {"ok": True}
@@ -134,7 +127,7 @@ def test_roles_are_given_and_taken_and_noted(world: World, admin: Caller) -> Non
     assert list(noted) == [(admin.id, omar.id, "admin"), (omar.id, admin.id, "user")]
 
 
-def test_an_unknown_person_is_not_found(admin: Caller) -> None:
+def test_an_unknown_person_is_not_found(admin):
     nobody = {"person": uuid4()}
     missing = {"ok": False, "reason": "not_found"}
     caps = ("new_daily_cap_micro", "new_monthly_cap_micro", "new_max_open", "new_max_per_minute")
@@ -144,7 +137,7 @@ def test_an_unknown_person_is_not_found(admin: Caller) -> None:
     assert admin.call("set_caps", **nobody, **dict.fromkeys(caps, 1)) == missing
 
 
-def test_the_last_admin_stays(world: World, admin: Caller) -> None:
+def test_the_last_admin_stays(world, admin):
     world.person()
     last = {"ok": False, "reason": "last_admin"}
 
@@ -159,7 +152,7 @@ def test_the_last_admin_stays(world: World, admin: Caller) -> None:
     assert admin.call("delete_account") == {"ok": True}
 
 
-def test_two_admins_who_remove_each_other_at_once_leave_one(world: World, migrated: str) -> None:
+def test_two_admins_who_remove_each_other_at_once_leave_one(world, migrated):
     with (
         psycopg.connect(migrated, autocommit=True) as one,
         psycopg.connect(migrated, autocommit=True) as two,
@@ -170,7 +163,7 @@ def test_two_admins_who_remove_each_other_at_once_leave_one(world: World, migrat
                 world.make_admin(person)
             start = threading.Barrier(2)
 
-            def demote(me: Caller, other: Caller, start: threading.Barrier = start) -> None:
+            def demote(me, other, start=start):
                 start.wait()
                 me.refusal("set_role", person=other.id, new_role="user")
 
@@ -186,7 +179,7 @@ def test_two_admins_who_remove_each_other_at_once_leave_one(world: World, migrat
             assert sorted(role(world, person) for person in pair) == ["admin", "user"]
 
 
-def test_caps_are_set_one_by_one(world: World, admin: Caller) -> None:
+def test_caps_are_set_one_by_one(world, admin):
     omar = world.person()
     unchanged = {"new_daily_cap_micro": None, "new_max_open": None, "new_max_per_minute": None}
 
@@ -198,9 +191,7 @@ def test_caps_are_set_one_by_one(world: World, admin: Caller) -> None:
     ) == (1_000_000, 77, 4)
 
 
-def test_an_admin_sees_what_was_used_and_nothing_of_what_was_said(
-    world: World, admin: Caller
-) -> None:
+def test_an_admin_sees_what_was_used_and_nothing_of_what_was_said(world, admin):
     omar = world.person()
     garden = omar.create_conversation()
     omar.finish(omar.begin(garden)["turn"], 1, 400)
@@ -227,7 +218,7 @@ def test_an_admin_sees_what_was_used_and_nothing_of_what_was_said(
     assert admin.rows("messages") + admin.rows("conversations") == []
 
 
-def test_a_user_key_is_put_once_and_then_changed_from_what_was_seen(world: World) -> None:
+def test_a_user_key_is_put_once_and_then_changed_from_what_was_seen(world):
     omar = world.person()
 
     assert put_user_key(omar, sealed(1)) == {"ok": True}
@@ -237,7 +228,7 @@ def test_a_user_key_is_put_once_and_then_changed_from_what_was_seen(world: World
     assert [row["wrapped"] for row in omar.rows("user_keys")] == [sealed(2)]
 
 
-def test_a_deleted_account_leaves_nothing_but_the_books(world: World, migrated: str) -> None:
+def test_a_deleted_account_leaves_nothing_but_the_books(world, migrated):
     omar, maya = world.person(), world.person()
     garden = omar.create_conversation()
     open_turn = omar.begin(garden, receipt_body=sealed("receipt"))["turn"]
@@ -263,7 +254,7 @@ def test_a_deleted_account_leaves_nothing_but_the_books(world: World, migrated: 
     )
 
 
-def test_a_deleted_account_is_shut_at_once_and_for_good(world: World, admin: Caller) -> None:
+def test_a_deleted_account_is_shut_at_once_and_for_good(world, admin):
     omar = world.person()
     omar.create_conversation()
     put_user_key(omar)
@@ -279,12 +270,12 @@ def test_a_deleted_account_is_shut_at_once_and_for_good(world: World, admin: Cal
 
 @pytest.mark.parametrize("by_whom", ["by themselves", "by another"])
 def test_an_admin_shut_out_while_the_account_is_deleted_is_no_deadlock(
-    world: World, admin: Caller, migrated: str, by_whom: str
-) -> None:
+    world, admin, migrated, by_whom
+):
     other = world.make_admin(world.person())
-    answers: list[Any] = []
+    answers = []
 
-    def leave() -> None:
+    def leave():
         with psycopg.connect(migrated, autocommit=True) as connection:
             if by_whom == "by another":
                 shut = {"person": admin.id, "suspended": True}
@@ -303,22 +294,22 @@ def test_an_admin_shut_out_while_the_account_is_deleted_is_no_deadlock(
     assert answers == [None]
 
 
-def test_accounts_are_deleted_under_load_without_a_deadlock(world: World, migrated: str) -> None:
+def test_accounts_are_deleted_under_load_without_a_deadlock(world, migrated):
     """By the person and the sweep, and by whoever may delete from auth.users; conversations go at the same time."""
     stop, codes, joining = threading.Event(), set[str | None](), threading.Lock()
 
-    def join() -> tuple[Caller, UUID]:
+    def join():
         with joining:
             person = world.person()
             return person, person.create_conversation()
 
     crowd = [join() for _ in range(4)]
 
-    def talk(connection: psycopg.Connection, number: int) -> None:
+    def talk(connection, number):
         person, garden = crowd[number % 4]
         codes.add(refusal(lambda: talk_and_delete(person.by(connection), garden)))
 
-    def leave(connection: psycopg.Connection, number: int) -> None:
+    def leave(connection, number):
         person, _ = crowd[number % 4]
         if number % 2:
             connection.execute("delete from auth.users where id = %s", [person.id])
@@ -326,11 +317,11 @@ def test_accounts_are_deleted_under_load_without_a_deadlock(world: World, migrat
             codes.add(person.by(connection).refusal("delete_account"))
         crowd[number % 4] = join()
 
-    def sweep(connection: psycopg.Connection, number: int) -> None:
+    def sweep(connection, number):
         connection.execute("update public.turns set lease_until = now() where lease_until > now()")
         codes.add(world.anon.by(connection).refusal("sweep_turns", at_most=10))
 
-    def again(act: Callable[[psycopg.Connection, int], None], number: int) -> None:
+    def again(act, number):
         with psycopg.connect(migrated, autocommit=True) as connection:
             while not stop.is_set():
                 act(connection, number)
@@ -364,7 +355,7 @@ def test_accounts_are_deleted_under_load_without_a_deadlock(world: World, migrat
     )
 
 
-def talk_and_delete(person: Caller, conversation: UUID) -> None:
+def talk_and_delete(person, conversation):
     begun = person.begin(conversation)
     if begun["ok"]:
         person.checkpoint(begun["turn"], sealed("so far"))
@@ -375,7 +366,7 @@ def talk_and_delete(person: Caller, conversation: UUID) -> None:
 
 @pytest.mark.parametrize("book", ["private.ledger", "private.audit"])
 @pytest.mark.parametrize("verb", ["update {} set at = now()", "delete from {}", "truncate {}"])
-def test_nobody_rewrites_the_books(world: World, book: str, verb: str) -> None:
+def test_nobody_rewrites_the_books(world, book, verb):
     omar = world.person()
     omar.finish(omar.begin(omar.create_conversation())["turn"], 1, 400)
 
@@ -385,7 +376,7 @@ def test_nobody_rewrites_the_books(world: World, book: str, verb: str) -> None:
     assert world.one(f"select count(*) > 0 from {book}")
 
 
-def test_no_table_with_peoples_rows_is_truncated(world: World) -> None:
+def test_no_table_with_peoples_rows_is_truncated(world):
     tables = world.admin.execute(
         "select tablename from pg_tables where schemaname = 'public'"
     ).fetchall()
@@ -399,7 +390,7 @@ def test_no_table_with_peoples_rows_is_truncated(world: World) -> None:
     "table",
     ["messages", "turns", "memories", "spaces", "receipts", "user_keys", "conversations"],
 )
-def test_not_even_the_owner_stores_readable_text(world: World, table: str) -> None:
+def test_not_even_the_owner_stores_readable_text(world, table):
     column = {"turns": "partial", "user_keys": "wrapped", "conversations": "title"}.get(
         table, "body"
     )
@@ -418,7 +409,7 @@ def test_not_even_the_owner_stores_readable_text(world: World, table: str) -> No
     assert "cat" not in str(refused.value)
 
 
-def test_an_admin_cannot_act_without_the_app(world: World, admin: Caller) -> None:
+def test_an_admin_cannot_act_without_the_app(world, admin):
     omar = world.person()
 
     assert (

@@ -4,30 +4,24 @@ After a start of the embedded API and its first request, because that is when it
 """
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 import pglast
-import psycopg
 import pytest
-
-from tests.conftest import RunningStack
-from tests.database.people import World
 
 OURS = "('public', 'private')"
 
 
 @pytest.fixture(scope="module")
-def catalogue(stack: RunningStack) -> Iterator[psycopg.Connection]:
+def catalogue(stack):
     with stack.connect() as connection:
         yield connection
 
 
-def found(catalogue: psycopg.Connection, query: str) -> list[tuple[Any, ...]]:
+def found(catalogue, query):
     return catalogue.execute(query).fetchall()
 
 
-def test_the_api_has_opened_what_it_can_open(catalogue: psycopg.Connection) -> None:
+def test_the_api_has_opened_what_it_can_open(catalogue):
     """If it no longer does, that is good news: what ground.sql has against it can go."""
     opened = found(
         catalogue,
@@ -38,9 +32,7 @@ def test_the_api_has_opened_what_it_can_open(catalogue: psycopg.Connection) -> N
     assert opened[0][0] > 0
 
 
-def test_every_table_of_public_has_row_level_security_and_none_of_private(
-    catalogue: psycopg.Connection,
-) -> None:
+def test_every_table_of_public_has_row_level_security_and_none_of_private(catalogue):
     tables = found(
         catalogue,
         "select relnamespace::regnamespace::text, relname, relrowsecurity from pg_class"
@@ -51,7 +43,7 @@ def test_every_table_of_public_has_row_level_security_and_none_of_private(
     assert [t for t in tables if t[2] != (t[0] == "public")] == []
 
 
-def test_policies_only_read_and_ask_who_is_asking(catalogue: psycopg.Connection) -> None:
+def test_policies_only_read_and_ask_who_is_asking(catalogue):
     policies = found(
         catalogue,
         "select tablename, cmd, permissive, roles::text[], qual from pg_policies where schemaname = 'public'",
@@ -65,9 +57,7 @@ def test_policies_only_read_and_ask_who_is_asking(catalogue: psycopg.Connection)
     assert found(catalogue, "select * from pg_policies where schemaname = 'private'") == []
 
 
-def test_nobody_but_the_owner_has_a_grant_on_a_table_of_private(
-    catalogue: psycopg.Connection,
-) -> None:
+def test_nobody_but_the_owner_has_a_grant_on_a_table_of_private(catalogue):
     grants = found(
         catalogue,
         "select oid::regclass, grantee::regrole, privilege_type"
@@ -79,9 +69,7 @@ def test_nobody_but_the_owner_has_a_grant_on_a_table_of_private(
     assert grants == []
 
 
-def test_only_private_functions_act_for_their_owner_and_all_fix_their_search_path(
-    catalogue: psycopg.Connection,
-) -> None:
+def test_only_private_functions_act_for_their_owner_and_all_fix_their_search_path(catalogue):
     functions = found(
         catalogue,
         "select pronamespace::regnamespace::text, proname, prosecdef, proconfig from pg_proc"
@@ -94,9 +82,7 @@ def test_only_private_functions_act_for_their_owner_and_all_fix_their_search_pat
     assert set_more == [("private", "lock_if_free", True, ['search_path=""', "lock_timeout=20ms"])]
 
 
-def test_every_function_of_the_api_hands_on_to_a_guarded_one_of_its_name(
-    catalogue: psycopg.Connection,
-) -> None:
+def test_every_function_of_the_api_hands_on_to_a_guarded_one_of_its_name(catalogue):
     unguarded = found(
         catalogue,
         """
@@ -113,9 +99,7 @@ def test_every_function_of_the_api_hands_on_to_a_guarded_one_of_its_name(
     assert unguarded == []
 
 
-def test_functions_are_called_by_people_or_by_the_app_and_by_nobody_else(
-    catalogue: psycopg.Connection,
-) -> None:
+def test_functions_are_called_by_people_or_by_the_app_and_by_nobody_else(catalogue):
     grants = found(
         catalogue,
         "select pronamespace::regnamespace::text, proname, grantee::regrole::text,"
@@ -133,9 +117,7 @@ def test_functions_are_called_by_people_or_by_the_app_and_by_nobody_else(
     assert inner == exposed | {("me",)}
 
 
-def test_nothing_is_granted_to_everybody_and_private_is_only_to_be_passed_through(
-    catalogue: psycopg.Connection,
-) -> None:
+def test_nothing_is_granted_to_everybody_and_private_is_only_to_be_passed_through(catalogue):
     to_everybody = found(
         catalogue,
         "select oid::regclass, privilege_type"
@@ -152,7 +134,7 @@ def test_nothing_is_granted_to_everybody_and_private_is_only_to_be_passed_throug
     assert on_schema == [("anon", "USAGE"), ("authenticated", "USAGE")]
 
 
-def test_what_our_own_migrations_grant_is_reading_alone(world: World) -> None:
+def test_what_our_own_migrations_grant_is_reading_alone(world):
     """Without the embedded API, as on a hosted project: nothing to anon, nothing to service_role."""
     grants = found(
         world.admin,
@@ -169,7 +151,7 @@ def test_what_our_own_migrations_grant_is_reading_alone(world: World) -> None:
     assert with_schema == {(table, "authenticated", "SELECT") for (table,) in tables}
 
 
-def test_every_update_and_delete_in_a_function_has_a_where(world: World) -> None:
+def test_every_update_and_delete_in_a_function_has_a_where(world):
     """Hosted Supabase loads `safeupdate`, which refuses the others, also inside functions."""
     functions = found(
         world.admin,
@@ -197,13 +179,13 @@ def test_every_update_and_delete_in_a_function_has_a_where(world: World) -> None
         ("sql", "select 1; delete from notes"),
     ],
 )
-def test_what_safeupdate_would_refuse_is_found(language: str, body: str) -> None:
+def test_what_safeupdate_would_refuse_is_found(language, body):
     head = "create function f() returns setof integer language"
 
     assert is_unsafe(language, body, f"{head} {language} as $${body}$$")
 
 
-def is_unsafe(language: str, body: str, definition: str) -> bool:
+def is_unsafe(language, body, definition):
     """Return whether a function has an UPDATE or DELETE without WHERE, or SQL that is made as it runs."""
     if language == "sql":  # a body in quotes, or one that Postgres has parsed
         return changes_all_rows(body) or changes_all_rows(definition)
@@ -217,14 +199,14 @@ def is_unsafe(language: str, body: str, definition: str) -> bool:
     )
 
 
-def changes_all_rows(sql: str) -> bool:
+def changes_all_rows(sql):
     return any(
         kind in ("UpdateStmt", "DeleteStmt") and "whereClause" not in statement
         for kind, statement in nodes(json.loads(pglast.parser.parse_sql_json(sql)))
     )
 
 
-def nodes(tree: Any) -> Iterator[tuple[str, Any]]:
+def nodes(tree):
     """Each key of a JSON *tree* with its value."""
     for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
         if isinstance(value, dict | list):
@@ -232,9 +214,7 @@ def nodes(tree: Any) -> Iterator[tuple[str, Any]]:
             yield from nodes(value)
 
 
-def test_every_foreign_key_has_an_index_that_begins_with_its_columns(
-    catalogue: psycopg.Connection,
-) -> None:
+def test_every_foreign_key_has_an_index_that_begins_with_its_columns(catalogue):
     bare = found(
         catalogue,
         """
@@ -250,7 +230,7 @@ def test_every_foreign_key_has_an_index_that_begins_with_its_columns(
     assert bare == []
 
 
-def test_only_profiles_point_at_the_accounts(catalogue: psycopg.Connection) -> None:
+def test_only_profiles_point_at_the_accounts(catalogue):
     """Deleting an account would deadlock with a turn that just begins, if others did."""
     pointing = found(
         catalogue,
@@ -261,7 +241,7 @@ def test_only_profiles_point_at_the_accounts(catalogue: psycopg.Connection) -> N
     assert pointing == [("profiles", "c")]
 
 
-def test_no_table_of_public_and_no_book_can_be_truncated(catalogue: psycopg.Connection) -> None:
+def test_no_table_of_public_and_no_book_can_be_truncated(catalogue):
     open_ones = found(
         catalogue,
         """
@@ -279,9 +259,7 @@ def test_no_table_of_public_and_no_book_can_be_truncated(catalogue: psycopg.Conn
     assert open_ones == []
 
 
-def test_encrypted_columns_have_a_type_that_takes_nothing_readable(
-    catalogue: psycopg.Connection,
-) -> None:
+def test_encrypted_columns_have_a_type_that_takes_nothing_readable(catalogue):
     """Text that is not sealed is an id, a hash, or one of a few words, and a check says so."""
     unchecked = found(
         catalogue,
@@ -298,7 +276,7 @@ def test_encrypted_columns_have_a_type_that_takes_nothing_readable(
     assert unchecked == []
 
 
-def test_planner_has_no_statistics_of_ids(catalogue: psycopg.Connection) -> None:
+def test_planner_has_no_statistics_of_ids(catalogue):
     """The API hands out estimates, which row level security does not bind: tests/security/test_database.py."""
     with_statistics = found(
         catalogue,
@@ -310,9 +288,7 @@ def test_planner_has_no_statistics_of_ids(catalogue: psycopg.Connection) -> None
     assert with_statistics == []
 
 
-def test_the_functions_and_types_belong_to_an_owner_who_is_no_superuser(
-    catalogue: psycopg.Connection,
-) -> None:
+def test_the_functions_and_types_belong_to_an_owner_who_is_no_superuser(catalogue):
     owners = found(
         catalogue,
         "select distinct rolname, rolsuper, rolbypassrls from pg_proc join pg_roles on pg_roles.oid = proowner"

@@ -1,37 +1,35 @@
 """A conversation's model and instructions, and what a person prefers: bounded, sealed, and one's own."""
 
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
-from tests.database.people import Caller, World, sealed
+from tests.database.people import sealed
 
 BAD_NAMES = ["", " mini", "a model", "m\n", "-", "x" * 101, "kumquat\u00e9"]
 
 
 @pytest.fixture
-def maya(world: World) -> Caller:
+def maya(world):
     return world.person()
 
 
 @pytest.fixture
-def garden(maya: Caller) -> UUID:
+def garden(maya):
     return maya.create_conversation()
 
 
-def choices(world: World, conversation: UUID) -> tuple[str | None, str | None]:
+def choices(world, conversation):
     return world.one(
         "select model, instructions from public.conversations where id = %s", conversation
     )
 
 
-def preferences(world: World, person: Caller) -> str | None:
+def preferences(world, person):
     return world.one("select preferences from public.profiles where user_id = %s", person.id)
 
 
-def test_a_conversation_begins_without_a_choice_and_can_go_back_to_none(
-    world: World, maya: Caller, garden: UUID
-) -> None:
+def test_a_conversation_begins_without_a_choice_and_can_go_back_to_none(world, maya, garden):
     assert choices(world, garden) == (None, None)
     told = sealed("instructions")
 
@@ -48,10 +46,8 @@ def test_a_conversation_begins_without_a_choice_and_can_go_back_to_none(
         before = text
 
 
-def test_a_choice_makes_nothing_stale_and_nothing_newer(
-    world: World, maya: Caller, garden: UUID
-) -> None:
-    def rest() -> object:
+def test_a_choice_makes_nothing_stale_and_nothing_newer(world, maya, garden):
+    def rest():
         return world.one(
             "select to_jsonb(c) - 'model' - 'instructions' from public.conversations c where id = %s",
             garden,
@@ -70,18 +66,14 @@ def test_a_choice_makes_nothing_stale_and_nothing_newer(
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-def test_what_no_model_can_be_called_is_refused(
-    world: World, maya: Caller, garden: UUID, name: str
-) -> None:
+def test_what_no_model_can_be_called_is_refused(world, maya, garden, name):
     arguments = {"conversation": garden, "new_model": name}
 
     assert maya.refusal("set_conversation_model", **arguments) == "23514"
     assert choices(world, garden) == (None, None)
 
 
-def test_nobody_chooses_for_another_persons_conversation(
-    world: World, maya: Caller, garden: UUID
-) -> None:
+def test_nobody_chooses_for_another_persons_conversation(world, maya, garden):
     omar = world.person()
     for function, argument in (
         ("set_conversation_model", {"new_model": "mini"}),
@@ -94,9 +86,7 @@ def test_nobody_chooses_for_another_persons_conversation(
     assert choices(world, garden) == (None, None)
 
 
-def test_preferences_are_replaced_by_who_has_seen_them_and_are_ones_own(
-    world: World, maya: Caller
-) -> None:
+def test_preferences_are_replaced_by_who_has_seen_them_and_are_ones_own(world, maya):
     omar = world.person()
     first, second = sealed("first"), sealed("second")
 
@@ -111,7 +101,7 @@ def test_preferences_are_replaced_by_who_has_seen_them_and_are_ones_own(
     assert preferences(world, omar) is None
 
 
-def test_preferences_leave_the_name_as_it_is(world: World, maya: Caller) -> None:
+def test_preferences_leave_the_name_as_it_is(world, maya):
     world.admin.execute(
         "update public.profiles set display_name = %s where user_id = %s", [sealed("name"), maya.id]
     )

@@ -5,9 +5,7 @@ Everything here holds for Postgres with hosted's grants and for the embedded API
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,11 +16,9 @@ from tests.database.people import (
     HEAD,
     NOT_ALLOWED,
     SIGNED_OUT,
-    Arguments,
     Caller,
     Refused,
     Rest,
-    World,
     beginning,
     creation,
     finish,
@@ -47,7 +43,7 @@ class Owned:
     space: UUID
 
 
-def own_everything(world: World) -> Owned:
+def own_everything(world):
     owner = world.person()
     assert owner.call("put_user_key", **user_key())["ok"]
     conversation, prompt, memory, space = owner.create_conversation(), uuid4(), uuid4(), uuid4()
@@ -65,7 +61,7 @@ def own_everything(world: World) -> Owned:
     return Owned(owner, conversation, discarded, prompt, begun["turn"], memory, space)
 
 
-def user_key() -> Arguments:
+def user_key():
     return {
         "new_version": 1,
         "new_mode": "server",
@@ -75,7 +71,7 @@ def user_key() -> Arguments:
     }
 
 
-def a_memory(memory: UUID, conversation: UUID | None) -> Arguments:
+def a_memory(memory, conversation):
     return {
         "memory": memory,
         "conversation": conversation,
@@ -86,7 +82,7 @@ def a_memory(memory: UUID, conversation: UUID | None) -> Arguments:
     }
 
 
-def a_space(space: UUID) -> Arguments:
+def a_space(space):
     return {
         "space": space,
         "new_body": sealed("space"),
@@ -96,7 +92,7 @@ def a_space(space: UUID) -> Arguments:
     }
 
 
-def person_calls(own: Owned) -> dict[str, Arguments]:
+def person_calls(own):
     """A call of every function for people that would do something to *own*, if it were allowed."""
     return {
         "begin_turn": beginning(own.conversation, 1, parent=own.prompt),
@@ -157,7 +153,7 @@ def person_calls(own: Owned) -> dict[str, Arguments]:
     }
 
 
-def server_calls(own: Owned) -> dict[str, Arguments]:
+def server_calls(own):
     """A call of every function for the app itself."""
     return {
         "end_session": {"cookie": own.owner.cookie},
@@ -186,34 +182,34 @@ FOR_ADMINS = {"set_caps", "set_deployment_cap", "set_role", "suspend", "usage_by
 
 
 @pytest.fixture
-def own(either_world: World) -> Owned:
+def own(either_world):
     return own_everything(either_world)
 
 
 @pytest.fixture
-def mallory(either_world: World) -> Caller:
+def mallory(either_world):
     return either_world.person()
 
 
 @pytest.fixture
-def unchanged(either_world: World) -> Callable[[], None]:
+def unchanged(either_world):
     """Call it to make sure that no row has changed since the test began."""
     before = either_world.contents()
 
-    def check() -> None:
+    def check():
         assert either_world.contents() == before
 
     return check
 
 
-def tables(world: World) -> list[str]:
+def tables(world):
     found = world.admin.execute(
         "select tablename from pg_tables where schemaname = 'public' order by 1"
     )
     return [row[0] for row in found]
 
 
-def test_the_calls_below_are_all_there_are(either_world: World, own: Owned) -> None:
+def test_the_calls_below_are_all_there_are(either_world, own):
     calls = person_calls(own) | server_calls(own)
 
     assert set(calls) == set(either_world.contract.parameters)
@@ -223,9 +219,7 @@ def test_the_calls_below_are_all_there_are(either_world: World, own: Owned) -> N
     )
 
 
-def test_everybody_reads_their_own_rows_and_nobody_elses(
-    either_world: World, own: Owned, mallory: Caller
-) -> None:
+def test_everybody_reads_their_own_rows_and_nobody_elses(either_world, own, mallory):
     anon = either_world.anon
     own_everything(either_world)
 
@@ -239,9 +233,7 @@ def test_everybody_reads_their_own_rows_and_nobody_elses(
         )
 
 
-def test_nobody_writes_a_table_directly(
-    either_world: World, own: Owned, mallory: Caller, unchanged: Callable[[], None]
-) -> None:
+def test_nobody_writes_a_table_directly(either_world, own, mallory, unchanged):
     mine = {"user_id": own.owner.id}
     new_conversation = {"id": uuid4(), "wrapped_key": sealed("k"), "head": HEAD}
 
@@ -261,9 +253,7 @@ def test_nobody_writes_a_table_directly(
     unchanged()
 
 
-def test_no_function_touches_another_persons_rows_even_with_a_proof(
-    either_world: World, own: Owned, mallory: Caller
-) -> None:
+def test_no_function_touches_another_persons_rows_even_with_a_proof(either_world, own, mallory):
     mallory.begin(mallory.create_conversation())  # money of their own to settle with
     before = rows_of(either_world, own.owner)
 
@@ -275,7 +265,7 @@ def test_no_function_touches_another_persons_rows_even_with_a_proof(
     assert all(str(row["user_id"]) == str(mallory.id) for row in mallory.rows("conversations"))
 
 
-def test_another_persons_id_is_answered_like_an_unknown_one(own: Owned, mallory: Caller) -> None:
+def test_another_persons_id_is_answered_like_an_unknown_one(own, mallory):
     missing = Owned(own.owner, uuid4(), uuid4(), uuid4(), str(uuid4()), uuid4(), uuid4())
     taking_ids = (
         set(person_calls(own))
@@ -309,9 +299,7 @@ def test_another_persons_id_is_answered_like_an_unknown_one(own: Owned, mallory:
         assert answer == {"ok": False, "reason": "not_found"}, function
 
 
-def test_without_a_proof_a_token_alone_changes_nothing(
-    either_world: World, own: Owned, unchanged: Callable[[], None]
-) -> None:
+def test_without_a_proof_a_token_alone_changes_nothing(either_world, own, unchanged):
     for function, arguments in person_calls(own).items():
         if function in FOR_EVERYBODY:
             continue
@@ -325,9 +313,7 @@ def test_without_a_proof_a_token_alone_changes_nothing(
     unchanged()
 
 
-def test_a_proof_is_good_for_exactly_its_arguments(
-    either_world: World, own: Owned, unchanged: Callable[[], None]
-) -> None:
+def test_a_proof_is_good_for_exactly_its_arguments(either_world, own, unchanged):
     """Another amount, another body, another anything: one argument at a time."""
     either_world.make_admin(own.owner)
     anon = either_world.anon
@@ -343,14 +329,14 @@ def test_a_proof_is_good_for_exactly_its_arguments(
     assert either_world.contents() == unchanged_since
 
 
-def test_a_proof_is_good_for_its_person_only(own: Owned, mallory: Caller) -> None:
+def test_a_proof_is_good_for_its_person_only(own, mallory):
     for function, arguments in person_calls(own).items():
         if function not in FOR_EVERYBODY | FOR_ADMINS:
             stolen = own.owner.proven(function, arguments)
             assert mallory.refusal(function, **stolen) == NOT_ALLOWED, function
 
 
-def test_a_proof_of_the_app_is_good_for_a_minute(either_world: World, own: Owned) -> None:
+def test_a_proof_of_the_app_is_good_for_a_minute(either_world, own):
     for function, arguments in server_calls(own).items():
         for made_at in (int(time.time()) - 62, int(time.time()) + 62):
             assert (
@@ -358,9 +344,7 @@ def test_a_proof_of_the_app_is_good_for_a_minute(either_world: World, own: Owned
             ), function
 
 
-def test_people_do_not_call_the_apps_functions_nor_anon_theirs(
-    either_world: World, own: Owned, unchanged: Callable[[], None]
-) -> None:
+def test_people_do_not_call_the_apps_functions_nor_anon_theirs(either_world, own, unchanged):
     for function, arguments in server_calls(own).items():
         assert own.owner.refusal(function, **arguments) == NOT_ALLOWED, function
     for function, arguments in person_calls(own).items():
@@ -370,9 +354,7 @@ def test_people_do_not_call_the_apps_functions_nor_anon_theirs(
     unchanged()
 
 
-def test_only_admins_administer(
-    either_world: World, own: Owned, unchanged: Callable[[], None]
-) -> None:
+def test_only_admins_administer(either_world, own, unchanged):
     for function in FOR_ADMINS:
         assert own.owner.refusal(function, **person_calls(own)[function]) == NOT_ALLOWED, function
 
@@ -380,9 +362,7 @@ def test_only_admins_administer(
 
 
 @pytest.mark.parametrize("how", ["signed out", "suspended", "without an app session"])
-def test_a_token_is_worth_nothing_from_the_next_statement(
-    either_world: World, own: Owned, how: str
-) -> None:
+def test_a_token_is_worth_nothing_from_the_next_statement(either_world, own, how):
     if how == "signed out":
         either_world.sign_out(own.owner)
     elif how == "suspended":
@@ -405,8 +385,8 @@ def test_a_token_is_worth_nothing_from_the_next_statement(
 
 
 def test_readable_text_is_refused_wherever_sealed_text_belongs_and_not_repeated(
-    either_world: World, own: Owned, unchanged: Callable[[], None]
-) -> None:
+    either_world, own, unchanged
+):
     for function, arguments in person_calls(own).items():
         for name in arguments:
             if "sealed" in either_world.contract.parameters[function][name]:
@@ -418,7 +398,7 @@ def test_readable_text_is_refused_wherever_sealed_text_belongs_and_not_repeated(
 
 
 @pytest.mark.parametrize("schema", ["private", "auth", "supabase_migrations"])
-def test_the_api_reaches_no_other_schema(api_world: World, schema: str) -> None:
+def test_the_api_reaches_no_other_schema(api_world, schema):
     way = api_world.person().way
     assert isinstance(way, Rest)
 
@@ -428,7 +408,7 @@ def test_the_api_reaches_no_other_schema(api_world: World, schema: str) -> None:
     assert refused.value.code == "PGRST106"
 
 
-def rows_of(world: World, person: Caller) -> dict[str, str]:
+def rows_of(world, person):
     """What the database holds of one person, by table."""
     found = world.admin.execute(
         "select attrelid::regclass::text from pg_attribute join pg_class on pg_class.oid = attrelid"
@@ -444,7 +424,7 @@ def rows_of(world: World, person: Caller) -> dict[str, str]:
     }
 
 
-def another(value: Any, name: str) -> Any:
+def another(value, name):
     """A value of the same kind that is not *value*."""
     match value:
         case bool():

@@ -1,10 +1,10 @@
 """What is remembered: spaces, facts and summaries, replaced only by who has seen what they replace."""
 
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
-from tests.database.people import Arguments, Caller, World, sealed
+from tests.database.people import sealed
 
 OK = {"ok": True}
 STALE = {"ok": False, "reason": "stale"}
@@ -12,16 +12,16 @@ NOT_FOUND = {"ok": False, "reason": "not_found"}
 
 
 @pytest.fixture
-def maya(world: World) -> Caller:
+def maya(world):
     return world.person()
 
 
 @pytest.fixture
-def garden(maya: Caller) -> UUID:
+def garden(maya):
     return maya.create_conversation()
 
 
-def a_fact(**changes: object) -> Arguments:
+def a_fact(**changes):
     return {
         "memory": uuid4(),
         "conversation": None,
@@ -32,7 +32,7 @@ def a_fact(**changes: object) -> Arguments:
     } | changes
 
 
-def a_space(**changes: object) -> Arguments:
+def a_space(**changes):
     return {
         "space": uuid4(),
         "new_body": sealed("space"),
@@ -42,12 +42,12 @@ def a_space(**changes: object) -> Arguments:
     } | changes
 
 
-def bodies(maya: Caller, table: str = "memories") -> list[str]:
+def bodies(maya, table="memories"):
     return [row["body"] for row in maya.rows(table)]
 
 
-def test_a_summary_is_replaced_by_who_has_seen_it(maya: Caller, garden: UUID) -> None:
-    def summarise(new: str | None, replaces: str | None, conversation: UUID = garden) -> object:
+def test_a_summary_is_replaced_by_who_has_seen_it(maya, garden):
+    def summarise(new, replaces, conversation=garden):
         return maya.call(
             "summarise_conversation",
             conversation=conversation,
@@ -68,7 +68,7 @@ def test_a_summary_is_replaced_by_who_has_seen_it(maya: Caller, garden: UUID) ->
     assert maya.rows("conversations")[0]["summary"] is None
 
 
-def test_a_fact_is_replaced_by_who_has_seen_it(maya: Caller) -> None:
+def test_a_fact_is_replaced_by_who_has_seen_it(maya):
     fact = a_fact()
     newer = fact | {"new_body": sealed("newer"), "replaces": sealed("fact")}
 
@@ -80,7 +80,7 @@ def test_a_fact_is_replaced_by_who_has_seen_it(maya: Caller) -> None:
 
 
 @pytest.mark.parametrize("kept", [a_fact(), a_fact(replaces=sealed("older"))], ids=["new", "again"])
-def test_asking_again_changes_nothing(maya: Caller, kept: Arguments) -> None:
+def test_asking_again_changes_nothing(maya, kept):
     if kept["replaces"]:
         maya.call("keep_memory", **kept | {"new_body": sealed("older"), "replaces": None})
 
@@ -90,7 +90,7 @@ def test_asking_again_changes_nothing(maya: Caller, kept: Arguments) -> None:
     assert bodies(maya) == [sealed("fact")]
 
 
-def test_a_memory_stays_in_its_scope(maya: Caller, garden: UUID) -> None:
+def test_a_memory_stays_in_its_scope(maya, garden):
     fact = a_fact(conversation=garden)
     maya.call("keep_memory", **fact)
 
@@ -100,9 +100,7 @@ def test_a_memory_stays_in_its_scope(maya: Caller, garden: UUID) -> None:
     assert bodies(maya) == [sealed("fact")]
 
 
-def test_what_is_kept_for_a_space_goes_with_it_and_its_conversations_stay(
-    maya: Caller, garden: UUID
-) -> None:
+def test_what_is_kept_for_a_space_goes_with_it_and_its_conversations_stay(maya, garden):
     space = a_space()
     maya.call("keep_space", **space)
     maya.call("move_conversation", conversation=garden, new_space=space["space"])
@@ -118,7 +116,7 @@ def test_what_is_kept_for_a_space_goes_with_it_and_its_conversations_stay(
     ]
 
 
-def test_a_space_is_changed_by_who_has_seen_it(maya: Caller) -> None:
+def test_a_space_is_changed_by_who_has_seen_it(maya):
     space = a_space()
     renamed = space | {"new_body": sealed("renamed"), "replaces": sealed("space"), "archived": True}
     late = space | {"new_body": sealed("late"), "replaces": sealed("space")}
@@ -133,7 +131,7 @@ def test_a_space_is_changed_by_who_has_seen_it(maya: Caller) -> None:
     assert maya.rows("spaces")[0]["state"] == "archived"
 
 
-def test_a_conversation_moves_between_spaces_and_out(maya: Caller, garden: UUID) -> None:
+def test_a_conversation_moves_between_spaces_and_out(maya, garden):
     first, second = a_space(), a_space()
     for space in (first, second):
         maya.call("keep_space", **space)
@@ -144,7 +142,7 @@ def test_a_conversation_moves_between_spaces_and_out(maya: Caller, garden: UUID)
         assert found == (str(space_id) if space_id else None)
 
 
-def test_all_is_forgotten_at_once(maya: Caller, garden: UUID) -> None:
+def test_all_is_forgotten_at_once(maya, garden):
     for kept in (a_fact(), a_fact(conversation=garden)):
         maya.call("keep_memory", **kept)
 
@@ -153,5 +151,5 @@ def test_all_is_forgotten_at_once(maya: Caller, garden: UUID) -> None:
     assert maya.rows("memories") == []
 
 
-def test_nothing_is_kept_for_a_conversation_that_was_deleted_meanwhile(maya: Caller) -> None:
+def test_nothing_is_kept_for_a_conversation_that_was_deleted_meanwhile(maya):
     assert maya.call("keep_memory", **a_fact(conversation=uuid4())) == NOT_FOUND

@@ -3,9 +3,7 @@
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import LiteralString
 
 import psycopg
 import pytest
@@ -14,20 +12,18 @@ from services.crypto import ServerProof, new_key
 from services.embedded.prepare import MIGRATIONS
 from services.errors import Misconfigured
 from services.store import migrations
-from tests.conftest import RunningStack
 from tests.database import servers
 from tests.database.people import NOT_ALLOWED, psycopg_world
 
 VERSIONS = tuple(path.name[:14] for path in sorted(MIGRATIONS.glob("*.sql")))
-NewDatabase = Callable[[], str]
 
 
 @pytest.fixture
-def new_database(server: str) -> Iterator[NewDatabase]:
+def new_database(server):
     """Makes databases with Supabase's roles and schema, and nothing of ours."""
-    made: list[str] = []
+    made = []
 
-    def make() -> str:
+    def make():
         made.append(f"empty_{id(made)}_{len(made)}")
         address = servers.new_database(server, made[-1])
         servers.lay_ground(address)
@@ -39,38 +35,38 @@ def new_database(server: str) -> Iterator[NewDatabase]:
 
 
 @pytest.fixture
-def owner(new_database: NewDatabase) -> Iterator[psycopg.Connection]:
+def owner(new_database):
     """The migrations' owner at an empty database."""
     with psycopg.connect(servers.as_owner(new_database()), autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """A copy of our migrations."""
     return Path(shutil.copytree(MIGRATIONS, tmp_path / "migrations"))
 
 
-def recorded(connection: psycopg.Connection) -> list[str]:
+def recorded(connection):
     found = connection.execute(
         "select version from supabase_migrations.schema_migrations order by 1"
     )
     return [row[0] for row in found]
 
 
-def hashed(connection: psycopg.Connection) -> list[str]:
+def hashed(connection):
     found = connection.execute("select version from private.migrations order by 1")
     return [row[0] for row in found]
 
 
-def test_files_are_named_by_moment_and_purpose() -> None:
+def test_files_are_named_by_moment_and_purpose():
     names = [path.name for path in sorted(MIGRATIONS.glob("*"))]
 
     assert all(re.fullmatch(r"20\d{12}_[a-z_]+\.sql", name) for name in names)
     assert len(set(VERSIONS)) == len(names)
 
 
-def test_each_file_is_applied_once_and_recorded_with_its_hash(owner: psycopg.Connection) -> None:
+def test_each_file_is_applied_once_and_recorded_with_its_hash(owner):
     assert migrations.apply(owner, MIGRATIONS) == VERSIONS
     assert migrations.apply(owner, MIGRATIONS) == ()
 
@@ -84,10 +80,10 @@ def test_each_file_is_applied_once_and_recorded_with_its_hash(owner: psycopg.Con
     )
 
 
-def test_two_at_once_apply_each_file_once(new_database: NewDatabase) -> None:
+def test_two_at_once_apply_each_file_once(new_database):
     address, results = servers.as_owner(new_database()), list[str]()
 
-    def apply() -> None:
+    def apply():
         with psycopg.connect(address, autocommit=True) as connection:
             results.extend(migrations.apply(connection, MIGRATIONS))
 
@@ -100,14 +96,14 @@ def test_two_at_once_apply_each_file_once(new_database: NewDatabase) -> None:
     assert sorted(results) == list(VERSIONS)
 
 
-def test_a_new_file_is_applied_alone(owner: psycopg.Connection, folder: Path) -> None:
+def test_a_new_file_is_applied_alone(owner, folder):
     migrations.apply(owner, folder)
     (folder / "20990101000000_later.sql").write_text("create table private.later (id integer);")
 
     assert migrations.apply(owner, folder) == ("20990101000000",)
 
 
-def test_a_file_that_fails_leaves_nothing(owner: psycopg.Connection, folder: Path) -> None:
+def test_a_file_that_fails_leaves_nothing(owner, folder):
     (folder / "20990101000000_broken.sql").write_text("select 1/0;")
 
     with pytest.raises(
@@ -129,9 +125,7 @@ def test_a_file_that_fails_leaves_nothing(owner: psycopg.Connection, folder: Pat
     ],
     ids=["another hash", "no file", "by the Supabase CLI"],
 )
-def test_database_of_an_earlier_development_version_is_refused_untouched(
-    owner: psycopg.Connection, folder: Path, breakage: LiteralString
-) -> None:
+def test_database_of_an_earlier_development_version_is_refused_untouched(owner, folder, breakage):
     migrations.apply(owner, folder)
     owner.execute(breakage)
     before = recorded(owner), hashed(owner)
@@ -147,7 +141,7 @@ def test_database_of_an_earlier_development_version_is_refused_untouched(
     assert (recorded(owner), hashed(owner)) == before
 
 
-def test_an_owner_whom_row_level_security_binds_is_refused(new_database: NewDatabase) -> None:
+def test_an_owner_whom_row_level_security_binds_is_refused(new_database):
     address = new_database()
     with psycopg.connect(address, autocommit=True) as admin:
         admin.execute(
@@ -163,7 +157,7 @@ def test_an_owner_whom_row_level_security_binds_is_refused(new_database: NewData
         assert admin.execute("select to_regnamespace('supabase_migrations')").fetchone() == (None,)
 
 
-def test_a_database_that_is_not_supabases_is_refused(server: str) -> None:
+def test_a_database_that_is_not_supabases_is_refused(server):
     address = servers.new_database(server, "bare")
     try:
         with (
@@ -178,10 +172,7 @@ def test_a_database_that_is_not_supabases_is_refused(server: str) -> None:
 # migrations that the Supabase CLI has applied ------------------------------------------------------------
 
 
-def as_the_cli_would(
-    connection: psycopg.Connection,
-    statements: Callable[[str], list[str] | None] = lambda text: split(text),
-) -> None:
+def as_the_cli_would(connection, statements=lambda text: split(text)):
     connection.execute(
         "create schema supabase_migrations; create table supabase_migrations.schema_migrations (version text"
         " not null primary key, statements text[], name text, created_by text, idempotency_key text unique)"
@@ -194,12 +185,12 @@ def as_the_cli_would(
         )
 
 
-def split(text: str) -> list[str]:
+def split(text):
     """One entry a statement, without its semicolon, as the CLI keeps them (here cut too often: it is no matter)."""
     return [statement.strip() for statement in text.split(";")]
 
 
-def test_what_the_supabase_cli_applied_is_adopted(owner: psycopg.Connection) -> None:
+def test_what_the_supabase_cli_applied_is_adopted(owner):
     as_the_cli_would(owner)
 
     assert migrations.apply(owner, MIGRATIONS) == ()
@@ -207,16 +198,14 @@ def test_what_the_supabase_cli_applied_is_adopted(owner: psycopg.Connection) -> 
     assert hashed(owner) == list(VERSIONS)
 
 
-def test_what_was_only_declared_as_applied_is_adopted(owner: psycopg.Connection) -> None:
+def test_what_was_only_declared_as_applied_is_adopted(owner):
     as_the_cli_would(owner, lambda text: None)
 
     assert migrations.apply(owner, MIGRATIONS) == ()
     assert hashed(owner) == list(VERSIONS)
 
 
-def test_what_the_supabase_cli_applied_from_other_text_is_refused(
-    owner: psycopg.Connection,
-) -> None:
+def test_what_the_supabase_cli_applied_from_other_text_is_refused(owner):
     as_the_cli_would(owner, lambda text: split(text.replace("append_only", "append_often")))
 
     with pytest.raises(Misconfigured, match="earlier development version"):
@@ -225,7 +214,7 @@ def test_what_the_supabase_cli_applied_from_other_text_is_refused(
     assert hashed(owner) == []
 
 
-def test_the_table_that_the_embedded_api_made_is_used(stack: RunningStack) -> None:
+def test_the_table_that_the_embedded_api_made_is_used(stack):
     with stack.connect(as_owner=True) as connection:
         assert migrations.apply(connection, MIGRATIONS) == ()
         assert hashed(connection) == list(VERSIONS)
@@ -235,14 +224,14 @@ def test_the_table_that_the_embedded_api_made_is_used(stack: RunningStack) -> No
 # server keys ---------------------------------------------------------------------------------------------
 
 
-def test_exactly_the_keys_of_the_ring_make_proofs(migrated: str) -> None:
+def test_exactly_the_keys_of_the_ring_make_proofs(migrated):
     old, new = new_key(), new_key()
     with (
         psycopg.connect(servers.as_owner(migrated), autocommit=True) as owner,
         psycopg.connect(migrated, autocommit=True) as admin,
     ):
 
-        def accepted(*keys: bytes) -> list[bool]:
+        def accepted(*keys):
             anons = [psycopg_world(admin, ServerProof(key)).anon for key in keys]
             refusals = [anon.refusal("sweep_turns", at_most=1) for anon in anons]
             assert set(refusals) <= {None, NOT_ALLOWED}
@@ -259,7 +248,7 @@ def test_exactly_the_keys_of_the_ring_make_proofs(migrated: str) -> None:
 
 
 @pytest.mark.parametrize("is_retired", [False, True])
-def test_another_key_of_a_known_version_is_refused(migrated: str, is_retired: bool) -> None:
+def test_another_key_of_a_known_version_is_refused(migrated, is_retired):
     with psycopg.connect(servers.as_owner(migrated), autocommit=True) as owner:
         migrations.install_server_keys(owner, {2: new_key()})
         if is_retired:
@@ -272,7 +261,7 @@ def test_another_key_of_a_known_version_is_refused(migrated: str, is_retired: bo
         assert owner.execute("select * from private.server_keys order by id").fetchall() == before
 
 
-def test_the_database_keeps_no_server_key_as_it_is(migrated: str) -> None:
+def test_the_database_keeps_no_server_key_as_it_is(migrated):
     key = new_key()
     with psycopg.connect(servers.as_owner(migrated), autocommit=True) as owner:
         migrations.install_server_keys(owner, {2: key})

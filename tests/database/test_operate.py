@@ -5,13 +5,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from uuid import uuid4
 
 import psycopg
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from psycopg.conninfo import conninfo_to_dict
 
 from services.crypto import RootKeys, ServerProof, new_key
@@ -21,7 +20,7 @@ from services.operate.database import with_tls
 from services.store.accounts import WeakPassword
 from tests.conftest import RunningStack
 from tests.database import servers
-from tests.database.people import World, psycopg_world
+from tests.database.people import psycopg_world
 from tests.database.test_migrations import VERSIONS
 from tests.stack.apps import ROOT
 from tests.store.conftest import PASSWORD, make_sessions, new_email
@@ -31,17 +30,17 @@ Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path):
     """Run a command where nothing is configured but what is given; its exit code and what it says."""
 
-    def run(*arguments: str, typed: str = "", **environment: str) -> tuple[int, str]:
+    def run(*arguments, typed="", **environment):
         ours = ("DAYBOOK_", "DATABASE_", "SUPABASE_", "OPENAI_")
         nothing = {name: None for name in os.environ if name.startswith(ours)}
         places = {
             "DAYBOOK_DATA_DIR": str(tmp_path / "data"),
             "DAYBOOK_KEY_DIR": str(tmp_path / "keys"),
         }
-        result: Result = CliRunner().invoke(
+        result = CliRunner().invoke(
             operate, arguments, input=typed, env=nothing | places | environment
         )
         assert result.exception is None or isinstance(result.exception, SystemExit)
@@ -51,7 +50,7 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def empty(server: str) -> Iterator[str]:
+def empty(server):
     """A database with Supabase's roles and schema, and nothing of ours."""
     address = servers.new_database(server, "operated")
     servers.lay_ground(address)
@@ -59,7 +58,7 @@ def empty(server: str) -> Iterator[str]:
     servers.drop_database(server, "operated")
 
 
-def test_migrate_brings_a_database_up_to_date_twice_without_harm(run: Run, empty: str) -> None:
+def test_migrate_brings_a_database_up_to_date_twice_without_harm(run, empty):
     owner = servers.as_owner(empty)
 
     first = run("migrate", DATABASE_URL=owner, DAYBOOK_ROOT_KEYS=ROOT_KEY)
@@ -74,9 +73,7 @@ def test_migrate_brings_a_database_up_to_date_twice_without_harm(run: Run, empty
         assert maya.begin(maya.create_conversation())["ok"]
 
 
-def test_migrate_refuses_a_database_of_an_earlier_version_without_its_password(
-    run: Run, migrated: str
-) -> None:
+def test_migrate_refuses_a_database_of_an_earlier_version_without_its_password(run, migrated):
     with psycopg.connect(migrated, autocommit=True) as admin:
         admin.execute("update private.migrations set sha256 = repeat('0', 64)")
         place = f"The database {admin.info.dbname} on {admin.info.host} was made by an earlier"
@@ -91,7 +88,7 @@ def test_migrate_refuses_a_database_of_an_earlier_version_without_its_password(
 
 
 @pytest.mark.parametrize("version", [15, 16])
-def test_migrate_serves_older_versions_of_postgres_too(run: Run, version: int) -> None:
+def test_migrate_serves_older_versions_of_postgres_too(run, version):
     if not servers.is_installed(version) and "CI" not in os.environ:
         pytest.skip(f"Postgres {version} is not installed")
     proof = ServerProof(RootKeys.parse(ROOT_KEY).proof_key())
@@ -112,7 +109,7 @@ def test_migrate_serves_older_versions_of_postgres_too(run: Run, version: int) -
                 assert maya.call("delete_conversation", conversation=garden) == {"ok": True}
 
 
-def test_backup_by_the_commands_of_the_docs_is_restored_whole(run: Run, tmp_path: Path) -> None:
+def test_backup_by_the_commands_of_the_docs_is_restored_whole(run, tmp_path):
     if not servers.is_installed(15) and "CI" not in os.environ:
         pytest.skip("Postgres 15 with its pg_dump is not installed")
     document = (ROOT / "docs" / "deploy.md").read_text()
@@ -123,7 +120,7 @@ def test_backup_by_the_commands_of_the_docs_is_restored_whole(run: Run, tmp_path
     proof = ServerProof(RootKeys.parse(ROOT_KEY).proof_key())
     with servers.started(15) as server:
 
-        def project(name: str) -> tuple[str, dict[str, str]]:
+        def project(name):
             address = servers.new_database(server, name)
             servers.lay_ground(address)
             environment = {"DATABASE_URL": servers.as_owner(address)}
@@ -153,9 +150,7 @@ def test_backup_by_the_commands_of_the_docs_is_restored_whole(run: Run, tmp_path
             assert omar.finish(omar.begin(omar.create_conversation())["turn"], 1, 5)["saved"]
 
 
-def test_migrate_takes_the_root_key_from_the_keys_folder(
-    run: Run, empty: str, tmp_path: Path
-) -> None:
+def test_migrate_takes_the_root_key_from_the_keys_folder(run, empty, tmp_path):
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "root.key").write_text(ROOT_KEY)
 
@@ -194,9 +189,7 @@ def test_migrate_takes_the_root_key_from_the_keys_folder(
         ),
     ],
 )
-def test_what_is_missing_or_wrong_is_said_in_a_sentence(
-    run: Run, environment: dict[str, str], sentence: str
-) -> None:
+def test_what_is_missing_or_wrong_is_said_in_a_sentence(run, environment, sentence):
     assert run("migrate", **environment) == (1, sentence)
 
 
@@ -212,13 +205,13 @@ def test_what_is_missing_or_wrong_is_said_in_a_sentence(
         ("localhost?hostaddr=192.0.2.1", "require"),
     ],
 )
-def test_database_elsewhere_is_reached_over_tls_only(host: str, sslmode: str | None) -> None:
+def test_database_elsewhere_is_reached_over_tls_only(host, sslmode):
     chosen = conninfo_to_dict(with_tls(f"postgresql://me@{host.replace('?', '/?')}"))
 
     assert chosen.get("sslmode") == sslmode
 
 
-def test_password_is_asked_for_where_the_url_has_none(run: Run, stack: RunningStack) -> None:
+def test_password_is_asked_for_where_the_url_has_none(run, stack):
     url = f"postgresql://daybook_owner@/daybook?host={stack.postgres.socket_folder}"
     password = stack.postgres.secrets.owner_password
 
@@ -227,7 +220,7 @@ def test_password_is_asked_for_where_the_url_has_none(run: Run, stack: RunningSt
     assert said == (0, "Password of the database: \nThe database is up to date.")
 
 
-def test_migrate_has_the_api_read_the_schema_anew(run: Run, empty: str) -> None:
+def test_migrate_has_the_api_read_the_schema_anew(run, empty):
     with psycopg.connect(empty, autocommit=True) as listener:
         listener.execute("listen pgrst")
 
@@ -237,7 +230,7 @@ def test_migrate_has_the_api_read_the_schema_anew(run: Run, empty: str) -> None:
     assert heard == ["reload schema"]
 
 
-def test_migrate_without_a_root_key_touches_nothing(run: Run, empty: str) -> None:
+def test_migrate_without_a_root_key_touches_nothing(run, empty):
     code, sentence = run("migrate", DATABASE_URL=servers.as_owner(empty))
 
     assert (code, sentence.split(":")[0]) == (1, "The root key is missing")
@@ -246,9 +239,7 @@ def test_migrate_without_a_root_key_touches_nothing(run: Run, empty: str) -> Non
 
 
 @pytest.mark.parametrize("backend", ["stack", "hosted"])
-def test_check_finds_nothing_wrong_where_somebody_has_signed_in(
-    run: Run, request: pytest.FixtureRequest, backend: str
-) -> None:
+def test_check_finds_nothing_wrong_where_somebody_has_signed_in(run, request, backend):
     place = request.getfixturevalue(backend)
     sessions = make_sessions(place)
     with sessions.gateway.http:
@@ -268,7 +259,7 @@ def test_check_finds_nothing_wrong_where_somebody_has_signed_in(
     assert "access tokens  good for 3600 s" in said
 
 
-def test_check_ends_with_one_and_says_what_to_do(run: Run, empty: str) -> None:
+def test_check_ends_with_one_and_says_what_to_do(run, empty):
     nothing = run("check", DATABASE_URL=servers.as_owner(empty))
     with psycopg.connect(empty, autocommit=True) as admin:
         admin.execute("create schema private")
@@ -282,7 +273,7 @@ def test_check_ends_with_one_and_says_what_to_do(run: Run, empty: str) -> None:
     assert refused[1].startswith(sentence)
 
 
-def test_an_admin_is_granted_by_address(run: Run, world: World, migrated: str) -> None:
+def test_an_admin_is_granted_by_address(run, world, migrated):
     maya = world.person()
     email = world.one("select upper(email) from auth.users where id = %s", maya.id)
 
@@ -296,7 +287,7 @@ def test_an_admin_is_granted_by_address(run: Run, world: World, migrated: str) -
     )
 
 
-def test_nobody_is_made_an_admin_by_a_slip(run: Run, world: World, migrated: str) -> None:
+def test_nobody_is_made_an_admin_by_a_slip(run, world, migrated):
     world.person()
 
     refused = run("grant-admin", "nobody@daybook.test", DATABASE_URL=servers.as_owner(migrated))
@@ -305,9 +296,7 @@ def test_nobody_is_made_an_admin_by_a_slip(run: Run, world: World, migrated: str
     assert world.one("select count(*) from private.roles where role = 'admin'") == 0
 
 
-def test_an_admin_is_granted_in_the_running_embedded_stack(
-    run: Run, api_world: World, stack: RunningStack
-) -> None:
+def test_an_admin_is_granted_in_the_running_embedded_stack(run, api_world, stack):
     maya = api_world.person()
     email = api_world.one("select email from auth.users where id = %s", maya.id)
 
@@ -319,9 +308,7 @@ def test_an_admin_is_granted_in_the_running_embedded_stack(
     assert maya.call("my_account")["role"] == "admin"
 
 
-def test_set_password_ends_the_sessions_and_lets_the_new_password_in(
-    run: Run, stack: RunningStack
-) -> None:
+def test_set_password_ends_the_sessions_and_lets_the_new_password_in(run, stack):
     sessions, email = make_sessions(stack), new_email()
     cookie, maya = sessions.sign_up(email, PASSWORD)
     places = {"DAYBOOK_DATA_DIR": str(stack.data), "DAYBOOK_KEY_DIR": str(stack.keys)}
@@ -352,9 +339,7 @@ def test_set_password_ends_the_sessions_and_lets_the_new_password_in(
         ("maya@daybook.test", "short", WeakPassword().public),
     ],
 )
-def test_no_password_is_set_by_a_slip(
-    run: Run, world: World, migrated: str, email: str, password: str, sentence: str
-) -> None:
+def test_no_password_is_set_by_a_slip(run, world, migrated, email, password, sentence):
     world.person()
     before = world.contents()
 
@@ -366,27 +351,27 @@ def test_no_password_is_set_by_a_slip(
     assert world.contents() == before
 
 
-def test_without_a_running_stack_there_is_nobody_to_ask(run: Run, tmp_path: Path) -> None:
+def test_without_a_running_stack_there_is_nobody_to_ask(run, tmp_path):
     sentence = f"No Daybook is running on {tmp_path / 'data'}: start it first."
 
     assert run("grant-admin", "maya@daybook.test") == (1, sentence)
     assert run("address") == (1, sentence)
 
 
-def test_a_second_process_learns_where_the_stack_answers(run: Run, stack: RunningStack) -> None:
+def test_a_second_process_learns_where_the_stack_answers(run, stack):
     code, said = run("address", DAYBOOK_DATA_DIR=str(stack.data), DAYBOOK_KEY_DIR=str(stack.keys))
 
     assert (code, said) == (0, f"SUPABASE_URL={stack.url}\nSUPABASE_KEY={stack.publishable_key}")
 
 
-def test_a_fresh_root_key_is_good_and_another_each_time(run: Run) -> None:
+def test_a_fresh_root_key_is_good_and_another_each_time(run):
     keys = {run("new-root-key")[1] for _ in range(3)}
 
     assert len(keys) == 3
     assert all(RootKeys.parse(key).versions() == (1,) for key in keys)
 
 
-def test_a_shell_sees_one_line_and_the_exit_code(tmp_path: Path) -> None:
+def test_a_shell_sees_one_line_and_the_exit_code(tmp_path):
     email, data = f"{uuid4()}@daybook.test", tmp_path / "data"
     environment = os.environ | {"DAYBOOK_DATA_DIR": str(data), "DATABASE_URL": ""}
 

@@ -1,7 +1,6 @@
 """Signed-in devices, refreshing under a lease, and the brakes on guessing."""
 
 import threading
-from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -11,8 +10,6 @@ from services.crypto import new_key
 from tests.database.people import (
     NOT_ALLOWED,
     SIGNED_OUT,
-    Caller,
-    World,
     sealed,
     session,
     with_token,
@@ -22,25 +19,25 @@ MISSING = {"ok": False, "reason": "not_found"}
 
 
 @pytest.fixture
-def maya(world: World) -> Caller:
+def maya(world):
     return world.person()
 
 
 @pytest.fixture
-def cookie(maya: Caller) -> str:
+def cookie(maya):
     """The hash of the cookie of Maya's device."""
     return maya.cookie
 
 
-def lease(caller: Caller, cookie: str, generation: int) -> Any:
+def lease(caller, cookie, generation):
     return caller.call("lease_refresh", cookie=cookie, seen_generation=generation, lease_seconds=30)
 
 
-def store(caller: Caller, cookie: str, generation: int, token: str) -> Any:
+def store(caller, cookie, generation, token):
     return caller.call("store_tokens", cookie=cookie, seen_generation=generation, new_tokens=token)
 
 
-def age(world: World, cookie: str, column: str, seconds: int) -> None:
+def age(world, cookie, column, seconds):
     world.admin.execute(
         f"update private.app_sessions set {column} = {column} - make_interval(secs => %s)"
         " where cookie_hash = %s",
@@ -48,16 +45,14 @@ def age(world: World, cookie: str, column: str, seconds: int) -> None:
     )
 
 
-def test_a_session_opens_by_its_cookie_without_a_token(
-    world: World, maya: Caller, cookie: str
-) -> None:
+def test_a_session_opens_by_its_cookie_without_a_token(world, maya, cookie):
     opened = world.anon.call("open_session", cookie=cookie)
 
     assert (opened["ok"], opened["user"]) == (True, str(maya.id))
     assert (opened["tokens"], opened["generation"]) == (sealed("refresh"), 0)
 
 
-def test_a_token_starts_one_session_and_only_while_it_is_good(world: World, maya: Caller) -> None:
+def test_a_token_starts_one_session_and_only_while_it_is_good(world, maya):
     suspended, signed_out = (with_token(world, world.person().id) for _ in range(2))
     world.admin.execute(
         "update private.roles set suspended_at = now() where user_id = %s", [suspended.id]
@@ -69,14 +64,12 @@ def test_a_token_starts_one_session_and_only_while_it_is_good(world: World, maya
         assert person.refusal("start_session", **session(new_key().hex())) == SIGNED_OUT
 
 
-def test_an_unknown_cookie_opens_nothing(world: World, cookie: str) -> None:
+def test_an_unknown_cookie_opens_nothing(world, cookie):
     assert world.anon.call("open_session", cookie=new_key().hex()) == MISSING
 
 
 @pytest.mark.parametrize(("column", "seconds"), [("seen_at", 3601), ("expires_at", 86401)])
-def test_a_session_ends_when_idle_and_when_old(
-    world: World, maya: Caller, cookie: str, column: str, seconds: int
-) -> None:
+def test_a_session_ends_when_idle_and_when_old(world, maya, cookie, column, seconds):
     age(world, cookie, column, seconds - 60)
     assert world.anon.call("open_session", cookie=cookie)["ok"]
     age(world, cookie, column, seconds)
@@ -88,7 +81,7 @@ def test_a_session_ends_when_idle_and_when_old(
     assert world.one("select count(*) from private.app_sessions") == 0
 
 
-def test_opening_a_session_keeps_it_from_being_idle(world: World, cookie: str) -> None:
+def test_opening_a_session_keeps_it_from_being_idle(world, cookie):
     age(world, cookie, "seen_at", 3000)
     world.anon.call("open_session", cookie=cookie)
     age(world, cookie, "seen_at", 3000)
@@ -96,11 +89,11 @@ def test_opening_a_session_keeps_it_from_being_idle(world: World, cookie: str) -
     assert world.anon.call("open_session", cookie=cookie)["ok"]
 
 
-def test_one_of_eight_refreshes(world: World, migrated: str, cookie: str) -> None:
-    answers: list[Any] = []
+def test_one_of_eight_refreshes(world, migrated, cookie):
+    answers = []
     start_together = threading.Barrier(8)
 
-    def refresh() -> None:
+    def refresh():
         with psycopg.connect(migrated, autocommit=True) as connection:
             start_together.wait()
             answers.append(lease(world.anon.by(connection), cookie, 0))
@@ -114,7 +107,7 @@ def test_one_of_eight_refreshes(world: World, migrated: str, cookie: str) -> Non
     assert sorted(answer.get("reason", "") for answer in answers) == ["", *["held"] * 7]
 
 
-def test_the_late_are_told_that_the_token_moved(world: World, cookie: str) -> None:
+def test_the_late_are_told_that_the_token_moved(world, cookie):
     anon = world.anon
     assert lease(anon, cookie, 0) == {"ok": True}
     assert store(anon, cookie, 0, sealed("next")) == {"ok": True}
@@ -126,7 +119,7 @@ def test_the_late_are_told_that_the_token_moved(world: World, cookie: str) -> No
     assert lease(anon, cookie, 1) == {"ok": True}
 
 
-def test_a_lease_that_nobody_uses_runs_out(world: World, cookie: str) -> None:
+def test_a_lease_that_nobody_uses_runs_out(world, cookie):
     lease(world.anon, cookie, 0)
     world.admin.execute(
         "update private.app_sessions set refreshing_until = now() - interval '1 second'"
@@ -135,7 +128,7 @@ def test_a_lease_that_nobody_uses_runs_out(world: World, cookie: str) -> None:
     assert lease(world.anon, cookie, 0) == {"ok": True}
 
 
-def test_signing_out_ends_the_token_too(world: World, maya: Caller, cookie: str) -> None:
+def test_signing_out_ends_the_token_too(world, maya, cookie):
     assert maya.refusal("my_account") is None
 
     assert world.anon.call("end_session", cookie=cookie) == {"ok": True}
@@ -145,7 +138,7 @@ def test_signing_out_ends_the_token_too(world: World, maya: Caller, cookie: str)
     assert world.anon.call("end_session", cookie=cookie) == {"ok": True}
 
 
-def test_people_see_and_end_their_own_devices(world: World, maya: Caller, cookie: str) -> None:
+def test_people_see_and_end_their_own_devices(world, maya, cookie):
     theirs = world.person().cookie
     lost = with_token(world, maya.id).with_session().cookie
 
@@ -163,12 +156,12 @@ def test_people_see_and_end_their_own_devices(world: World, maya: Caller, cookie
     assert maya.refusal("my_account") == "PT401"
 
 
-def attempt(world: World, bucket: str, at_most: int = 3) -> Any:
+def attempt(world, bucket, at_most=3):
     counted = {"counted": bucket, "at_most": at_most, "window_seconds": 60}
     return world.anon.call("throttle", **counted, nonce=uuid4())
 
 
-def test_a_throttle_closes_for_its_window_and_for_its_bucket(world: World) -> None:
+def test_a_throttle_closes_for_its_window_and_for_its_bucket(world):
     bucket, other = new_key().hex(), new_key().hex()
 
     answers = [attempt(world, bucket) for _ in range(5)]
@@ -180,7 +173,7 @@ def test_a_throttle_closes_for_its_window_and_for_its_bucket(world: World) -> No
     assert attempt(world, bucket)["ok"]
 
 
-def test_an_attempt_is_counted_and_returned_once_for_each_proof(world: World) -> None:
+def test_an_attempt_is_counted_and_returned_once_for_each_proof(world):
     bucket = {"counted": new_key().hex(), "nonce": uuid4()}
     limit = {"at_most": 9, "window_seconds": 60}
     for verb, arguments, attempts in (("throttle", limit, 1), ("return_attempt", {}, 0)):
@@ -192,7 +185,7 @@ def test_an_attempt_is_counted_and_returned_once_for_each_proof(world: World) ->
         assert world.one("select attempts from private.throttles") == attempts
 
 
-def test_returned_attempt_is_free_again(world: World) -> None:
+def test_returned_attempt_is_free_again(world):
     bucket = new_key().hex()
 
     for _ in range(5):
@@ -204,7 +197,7 @@ def test_returned_attempt_is_free_again(world: World) -> None:
     assert [attempt(world, bucket)["ok"] for _ in range(4)] == [True, True, True, False]
 
 
-def test_what_has_run_out_is_tidied_away(world: World) -> None:
+def test_what_has_run_out_is_tidied_away(world):
     attempt(world, new_key().hex())
     world.admin.execute("update private.throttles set window_ends = now() - interval '1 second'")
     world.admin.execute("update private.seen_proofs set seen_at = now() - interval '4 minutes'")

@@ -1,6 +1,5 @@
 """Everything at once, for ten seconds."""
 
-from services.crypto import ServerProof
 from tests.database.storm import Storm, Weather
 
 SECONDS = 10
@@ -27,7 +26,7 @@ HAPPENED = {
 }
 
 
-def test_a_storm_loses_doubles_and_overspends_nothing(migrated: str, proof: ServerProof) -> None:
+def test_a_storm_loses_doubles_and_overspends_nothing(migrated, proof):
     aftermath = Storm(migrated, proof, Weather(seconds=SECONDS)).run()
 
     assert aftermath.broken == {}

@@ -1,34 +1,32 @@
 """Who gives a conversation its title: the model in place of the first words, never of a person's own."""
 
 import threading
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 import pytest
 
-from tests.database.people import NOT_ALLOWED, Caller, World, sealed
+from tests.database.people import NOT_ALLOWED, sealed
 
 
 @pytest.fixture
-def maya(world: World) -> Caller:
+def maya(world):
     return world.person()
 
 
 @pytest.fixture
-def garden(maya: Caller) -> UUID:
+def garden(maya):
     """A conversation of Maya's, titled by its first words."""
     return maya.create_conversation()
 
 
-def title(world: World, conversation: UUID) -> tuple[str, str]:
+def title(world, conversation):
     return world.one(
         "select title, titled_by from public.conversations where id = %s", conversation
     )
 
 
-def test_the_model_titles_a_conversation_that_has_its_first_words(
-    world: World, maya: Caller, garden: UUID
-) -> None:
+def test_the_model_titles_a_conversation_that_has_its_first_words(world, maya, garden):
     assert title(world, garden) == (sealed("title"), "words")
 
     answer = maya.call("title_conversation", conversation=garden, new_title=sealed("made"))
@@ -37,7 +35,7 @@ def test_the_model_titles_a_conversation_that_has_its_first_words(
     assert title(world, garden) == (sealed("made"), "model")
 
 
-def test_it_does_so_once(world: World, maya: Caller, garden: UUID) -> None:
+def test_it_does_so_once(world, maya, garden):
     maya.call("title_conversation", conversation=garden, new_title=sealed("made"))
 
     answer = maya.call("title_conversation", conversation=garden, new_title=sealed("again"))
@@ -46,7 +44,7 @@ def test_it_does_so_once(world: World, maya: Caller, garden: UUID) -> None:
     assert title(world, garden) == (sealed("made"), "model")
 
 
-def test_a_persons_title_is_replaced_by_no_other(world: World, maya: Caller, garden: UUID) -> None:
+def test_a_persons_title_is_replaced_by_no_other(world, maya, garden):
     maya.call("rename_conversation", conversation=garden, new_title=sealed("mine"))
 
     answer = maya.call("title_conversation", conversation=garden, new_title=sealed("made"))
@@ -55,18 +53,14 @@ def test_a_persons_title_is_replaced_by_no_other(world: World, maya: Caller, gar
     assert title(world, garden) == (sealed("mine"), "person")
 
 
-def test_a_person_may_rename_what_the_model_titled(
-    world: World, maya: Caller, garden: UUID
-) -> None:
+def test_a_person_may_rename_what_the_model_titled(world, maya, garden):
     maya.call("title_conversation", conversation=garden, new_title=sealed("made"))
     maya.call("rename_conversation", conversation=garden, new_title=sealed("mine"))
 
     assert title(world, garden) == (sealed("mine"), "person")
 
 
-def test_a_title_that_is_being_given_is_waited_for(
-    world: World, maya: Caller, garden: UUID, migrated: str
-) -> None:
+def test_a_title_that_is_being_given_is_waited_for(world, maya, garden, migrated):
     """The rename is under way when the model's title comes, and is what stays."""
     mine, made = ({"conversation": garden, "new_title": sealed(word)} for word in ("mine", "made"))
     answers = []
@@ -88,9 +82,7 @@ def test_a_title_that_is_being_given_is_waited_for(
     assert title(world, garden) == (sealed("mine"), "person")
 
 
-def test_nobody_titles_another_persons_conversation(
-    world: World, maya: Caller, garden: UUID
-) -> None:
+def test_nobody_titles_another_persons_conversation(world, maya, garden):
     omar = world.person()
     theirs = omar.call("title_conversation", conversation=garden, new_title=sealed("made"))
     nobodys = omar.call("title_conversation", conversation=uuid4(), new_title=sealed("made"))
@@ -100,7 +92,7 @@ def test_nobody_titles_another_persons_conversation(
     assert title(world, garden) == (sealed("title"), "words")
 
 
-def test_without_a_proof_nothing_is_titled(world: World, maya: Caller, garden: UUID) -> None:
+def test_without_a_proof_nothing_is_titled(world, maya, garden):
     made = {"conversation": garden, "new_title": sealed("made")}
     renamed = maya.proven("rename_conversation", made)["proof"]  # of another verb
 

@@ -1,8 +1,6 @@
 """What a turn keeps, what it holds and what it costs, however it goes."""
 
 import threading
-from collections.abc import Callable
-from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -12,10 +10,7 @@ from tests.database import servers
 from tests.database.people import (
     MISUSE,
     SIGNED_OUT,
-    Arguments,
-    Caller,
     Refused,
-    World,
     beginning,
     finish,
     sealed,
@@ -24,18 +19,18 @@ from tests.database.people import (
 
 
 @pytest.fixture
-def maya(world: World) -> Caller:
+def maya(world):
     return world.person()
 
 
 @pytest.fixture
-def garden(maya: Caller) -> UUID:
+def garden(maya):
     """A conversation of Maya's."""
     return maya.create_conversation()
 
 
 @pytest.fixture
-def money(world: World, maya: Caller) -> Callable[[], tuple[int, int, int]]:
+def money(world, maya):
     """What Maya has reserved, spent today, and spent this month."""
     return lambda: world.one(
         "select reserved, day_spent, month_spent from private.budgets where user_id = %s", maya.id
@@ -43,19 +38,17 @@ def money(world: World, maya: Caller) -> Callable[[], tuple[int, int, int]]:
 
 
 @pytest.fixture
-def two_at_once(
-    world: World, maya: Caller, migrated: str
-) -> Callable[[Callable[[Caller], Any]], list[Any]]:
+def two_at_once(world, maya, migrated):
     """Let Maya do something twice at the same moment; what came of each.
 
     Both are held up at her budget, where turns queue up, until both are there.
     """
 
-    def run(act: Callable[[Caller], Any]) -> list[Any]:
+    def run(act):
         maya.call("begin_turn", **side_call())  # opens her day, which would queue them up too
-        results: list[Any] = []
+        results = []
 
-        def once() -> None:
+        def once():
             with psycopg.connect(migrated, autocommit=True) as connection:
                 try:
                     results.append(act(maya.by(connection)))
@@ -75,14 +68,14 @@ def two_at_once(
     return run
 
 
-def set_caps(world: World, person: Caller, **caps: int) -> None:
+def set_caps(world, person, **caps):
     for name, value in caps.items():
         world.admin.execute(
             f"update private.budgets set {name} = %s where user_id = %s", [value, person.id]
         )
 
 
-def let_lapse(world: World, *turns: str) -> int:
+def let_lapse(world, *turns):
     """End the leases of *turns* and sweep; how many were settled."""
     world.admin.execute(
         "update public.turns set lease_until = now() - interval '1 second' where id = any (%s)",
@@ -91,18 +84,18 @@ def let_lapse(world: World, *turns: str) -> int:
     return world.anon.call("sweep_turns", at_most=100)["swept"]
 
 
-def turn_row(world: World, turn: str) -> dict[str, Any]:
+def turn_row(world, turn):
     return world.one("select to_jsonb(t) from public.turns t where id = %s", turn)
 
 
-def entries(world: World, turn: str) -> list[tuple[str, int]]:
+def entries(world, turn):
     found = world.admin.execute(
         "select kind, micro from private.ledger where turn_id = %s order by id", [turn]
     )
     return [(kind, micro) for kind, micro in found]
 
 
-def books_agree(world: World) -> bool:
+def books_agree(world):
     """Whether budgets, loans and the deployment say what the ledger says, with nothing open."""
     world.admin.execute("select private.lock_deployment(), private.recall_loans(null)")
     ledger, spent, loans, lent = world.one(
@@ -115,9 +108,7 @@ def books_agree(world: World) -> bool:
 # one whole turn ------------------------------------------------------------------------------------------
 
 
-def test_a_turn_keeps_both_messages_and_costs_what_it_used(
-    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
-) -> None:
+def test_a_turn_keeps_both_messages_and_costs_what_it_used(world, maya, garden, money):
     prompt, reply = uuid4(), uuid4()
 
     begun = maya.begin(garden, prompt=prompt, receipt_body=sealed("receipt"))
@@ -151,7 +142,7 @@ def test_a_turn_keeps_both_messages_and_costs_what_it_used(
     assert books_agree(world)
 
 
-def test_beginning_twice_begins_one_turn(world: World, maya: Caller, garden: UUID) -> None:
+def test_beginning_twice_begins_one_turn(world, maya, garden):
     arguments = beginning(garden)
 
     first = maya.call("begin_turn", **arguments)
@@ -169,9 +160,7 @@ def test_beginning_twice_begins_one_turn(world: World, maya: Caller, garden: UUI
     assert world.one("select count(*), sum(reserved_micro) from public.turns") == (1, 1100)
 
 
-def test_beginning_twice_at_the_same_moment_begins_one_turn(
-    world: World, garden: UUID, two_at_once: Callable[..., list[Any]]
-) -> None:
+def test_beginning_twice_at_the_same_moment_begins_one_turn(world, garden, two_at_once):
     arguments = beginning(garden)
 
     answers = two_at_once(lambda maya: maya.call("begin_turn", **arguments))
@@ -180,9 +169,7 @@ def test_beginning_twice_at_the_same_moment_begins_one_turn(
     assert world.one("select count(*) from public.messages") == 1
 
 
-def test_finishing_twice_charges_once(
-    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
-) -> None:
+def test_finishing_twice_charges_once(world, maya, garden, money):
     turn, reply = maya.begin(garden)["turn"], uuid4()
     maya.finish(turn, 1, 400, reply=reply)
 
@@ -199,15 +186,13 @@ def test_finishing_twice_charges_once(
     assert world.one("select count(*) from public.messages") == 2
 
 
-def test_two_replies_of_one_conversation_never_come_at_once(
-    garden: UUID, two_at_once: Callable[..., list[Any]]
-) -> None:
+def test_two_replies_of_one_conversation_never_come_at_once(garden, two_at_once):
     answers = two_at_once(lambda maya: maya.begin(garden))
 
     assert sorted(answer.get("reason", "") for answer in answers) == ["", "busy"]
 
 
-def test_a_conversation_that_went_on_elsewhere_is_stale(maya: Caller, garden: UUID) -> None:
+def test_a_conversation_that_went_on_elsewhere_is_stale(maya, garden):
     turn = maya.begin(garden)["turn"]
     maya.finish(turn, 1)
 
@@ -217,9 +202,7 @@ def test_a_conversation_that_went_on_elsewhere_is_stale(maya: Caller, garden: UU
     assert len(maya.rows("messages")) == 2
 
 
-def test_a_stale_finish_changes_nothing_and_can_be_made_again(
-    maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
-) -> None:
+def test_a_stale_finish_changes_nothing_and_can_be_made_again(maya, garden, money):
     turn = maya.begin(garden)["turn"]
 
     stale = maya.finish(turn, 0, 400)
@@ -230,7 +213,7 @@ def test_a_stale_finish_changes_nothing_and_can_be_made_again(
     assert money() == (0, 400, 400)
 
 
-def test_a_second_reply_to_one_prompt_is_its_sibling(maya: Caller, garden: UUID) -> None:
+def test_a_second_reply_to_one_prompt_is_its_sibling(maya, garden):
     prompt = uuid4()
     maya.finish(maya.begin(garden, prompt=prompt)["turn"], 1)
 
@@ -242,11 +225,11 @@ def test_a_second_reply_to_one_prompt_is_its_sibling(maya: Caller, garden: UUID)
     assert [m["parent_id"] for m in messages] == [None, str(prompt), str(prompt)]
 
 
-def test_only_a_prompt_of_this_conversation_is_replied_to_again(maya: Caller, garden: UUID) -> None:
+def test_only_a_prompt_of_this_conversation_is_replied_to_again(maya, garden):
     elsewhere, prompt, reply = maya.create_conversation(), uuid4(), uuid4()
     maya.finish(maya.begin(elsewhere, prompt=prompt)["turn"], 1, reply=reply)
 
-    def retry(conversation: UUID, rev: int, message: UUID) -> str:
+    def retry(conversation, rev, message):
         empty = {"prompt": message, "prompt_body": None, "new_head": None}
         return maya.begin(conversation, rev, **empty)["reason"]
 
@@ -255,16 +238,14 @@ def test_only_a_prompt_of_this_conversation_is_replied_to_again(maya: Caller, ga
     assert retry(elsewhere, 2, uuid4()) == "not_found"
 
 
-def test_no_message_hangs_below_one_of_another_conversation(maya: Caller, garden: UUID) -> None:
+def test_no_message_hangs_below_one_of_another_conversation(maya, garden):
     elsewhere, prompt = maya.create_conversation(), uuid4()
     maya.begin(elsewhere, prompt=prompt)
 
     assert maya.refusal("begin_turn", **beginning(garden, parent=prompt)) == "23503"
 
 
-def test_a_reply_without_a_word_leaves_only_its_cost(
-    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
-) -> None:
+def test_a_reply_without_a_word_leaves_only_its_cost(world, maya, garden, money):
     turn = maya.begin(garden)["turn"]
 
     ended = maya.finish(turn, 1, 30, outcome="failed", reply=None, reply_body=None, new_head=None)
@@ -275,7 +256,7 @@ def test_a_reply_without_a_word_leaves_only_its_cost(
     assert money() == (0, 30, 30)
 
 
-def test_a_temporary_chat_leaves_nothing_but_the_ledger(world: World, maya: Caller) -> None:
+def test_a_temporary_chat_leaves_nothing_but_the_ledger(world, maya):
     turn = maya.begin(None, None, receipt_body=sealed("receipt"))["turn"]
     assert maya.checkpoint(turn, sealed("so far"))["ok"]
     assert turn_row(world, turn)["partial"] is None
@@ -295,7 +276,7 @@ def test_a_temporary_chat_leaves_nothing_but_the_ledger(world: World, maya: Call
         {"lease_seconds": None},
     ],
 )
-def test_amounts_out_of_range_are_refused(maya: Caller, garden: UUID, changes: Arguments) -> None:
+def test_amounts_out_of_range_are_refused(maya, garden, changes):
     assert maya.refusal("begin_turn", **beginning(garden, **changes)) == MISUSE
 
 
@@ -309,7 +290,7 @@ def test_amounts_out_of_range_are_refused(maya: Caller, garden: UUID, changes: A
         {"outcome": "lapsed"},
     ],
 )
-def test_endings_out_of_range_are_refused(maya: Caller, garden: UUID, changes: Arguments) -> None:
+def test_endings_out_of_range_are_refused(maya, garden, changes):
     turn = maya.begin(garden)["turn"]
 
     assert maya.refusal("finish_turn", **finish(turn, 1, 5) | changes) == MISUSE
@@ -318,17 +299,17 @@ def test_endings_out_of_range_are_refused(maya: Caller, garden: UUID, changes: A
 # where the model's view begins ---------------------------------------------------------------------------
 
 
-def view(maya: Caller) -> tuple[int, int]:
+def view(maya):
     row = maya.rows("conversations")[0]
     return row["reset_seq"], row["start_seq"]
 
 
-def set_policy(maya: Caller, garden: UUID, reset: int | None, policy: str = "window") -> Any:
+def set_policy(maya, garden, reset, policy="window"):
     arguments = {"conversation": garden, "new_policy": policy, "new_policy_size": 20}
     return maya.call("set_memory_policy", **arguments, new_reset_seq=reset)
 
 
-def talk(maya: Caller, garden: UUID, turns: int, **changes: Any) -> int:
+def talk(maya, garden, turns, **changes):
     """Some turns; the conversation's revision after them."""
     rev = maya.rows("conversations")[0]["rev"]
     for _ in range(turns):
@@ -337,9 +318,7 @@ def talk(maya: Caller, garden: UUID, turns: int, **changes: Any) -> int:
     return rev
 
 
-def test_the_planned_start_is_stored_with_the_prompt_and_never_goes_back(
-    maya: Caller, garden: UUID
-) -> None:
+def test_the_planned_start_is_stored_with_the_prompt_and_never_goes_back(maya, garden):
     rev = talk(maya, garden, 3)
 
     talk(maya, garden, 1, new_start_seq=4)
@@ -361,11 +340,11 @@ def test_the_planned_start_is_stored_with_the_prompt_and_never_goes_back(
     assert view(maya) == (0, 6)
 
 
-def first_prompt(maya: Caller) -> str:
+def first_prompt(maya):
     return min(maya.rows("messages"), key=lambda row: row["seq"])["id"]
 
 
-def test_a_plan_from_before_a_reset_is_stale(maya: Caller, garden: UUID) -> None:
+def test_a_plan_from_before_a_reset_is_stale(maya, garden):
     rev = talk(maya, garden, 2)
     assert set_policy(maya, garden, 4) == {"ok": True}
     assert view(maya) == (4, 4)
@@ -377,7 +356,7 @@ def test_a_plan_from_before_a_reset_is_stale(maya: Caller, garden: UUID) -> None
     assert maya.begin(garden, rev, new_start_seq=4)["ok"]
 
 
-def test_a_new_policy_starts_again_at_the_reset(maya: Caller, garden: UUID) -> None:
+def test_a_new_policy_starts_again_at_the_reset(maya, garden):
     rev = talk(maya, garden, 3)
     set_policy(maya, garden, 2)
     maya.begin(garden, rev, new_start_seq=4)
@@ -390,7 +369,7 @@ def test_a_new_policy_starts_again_at_the_reset(maya: Caller, garden: UUID) -> N
 
 
 @pytest.mark.parametrize("reset", [-1, 3])
-def test_no_reset_lies_outside_the_conversation(maya: Caller, garden: UUID, reset: int) -> None:
+def test_no_reset_lies_outside_the_conversation(maya, garden, reset):
     talk(maya, garden, 1)
 
     with pytest.raises(Refused):
@@ -402,9 +381,7 @@ def test_no_reset_lies_outside_the_conversation(maya: Caller, garden: UUID, rese
 # caps ----------------------------------------------------------------------------------------------------
 
 
-def test_a_reply_is_cut_down_to_what_is_affordable(
-    world: World, maya: Caller, garden: UUID
-) -> None:
+def test_a_reply_is_cut_down_to_what_is_affordable(world, maya, garden):
     set_caps(world, maya, daily_cap_micro=500)
 
     begun = maya.begin(garden)
@@ -416,8 +393,8 @@ def test_a_reply_is_cut_down_to_what_is_affordable(
     ("cap", "reason"), [("daily_cap_micro", "daily_cap"), ("monthly_cap_micro", "monthly_cap")]
 )
 def test_a_turn_is_refused_when_not_even_a_short_reply_is_affordable(
-    world: World, maya: Caller, garden: UUID, cap: str, reason: str
-) -> None:
+    world, maya, garden, cap, reason
+):
     set_caps(world, maya, **{cap: 149})
 
     refused = maya.begin(garden)
@@ -428,21 +405,21 @@ def test_a_turn_is_refused_when_not_even_a_short_reply_is_affordable(
     assert maya.begin(garden)["reserved"] == 150
 
 
-def test_what_is_reserved_counts_against_the_caps(world: World, maya: Caller, garden: UUID) -> None:
+def test_what_is_reserved_counts_against_the_caps(world, maya, garden):
     set_caps(world, maya, daily_cap_micro=1200)
     maya.begin(garden)
 
     assert maya.begin(maya.create_conversation())["reason"] == "daily_cap"
 
 
-def test_what_was_spent_counts_against_the_caps(world: World, maya: Caller, garden: UUID) -> None:
+def test_what_was_spent_counts_against_the_caps(world, maya, garden):
     set_caps(world, maya, daily_cap_micro=1200)
     maya.finish(maya.begin(garden)["turn"], 1, 1100)
 
     assert maya.begin(garden, 2)["reason"] == "daily_cap"
 
 
-def test_everybody_together_stays_below_the_deployments_cap(world: World, maya: Caller) -> None:
+def test_everybody_together_stays_below_the_deployments_cap(world, maya):
     world.admin.execute("update private.deployment set monthly_cap_micro = 2000")
     omar = world.person()
 
@@ -455,7 +432,7 @@ def test_everybody_together_stays_below_the_deployments_cap(world: World, maya: 
     assert world.one("select sum(reserved) from private.budgets") == 2000
 
 
-def test_unused_loans_are_called_back_when_somebody_needs_them(world: World, maya: Caller) -> None:
+def test_unused_loans_are_called_back_when_somebody_needs_them(world, maya):
     world.admin.execute("update private.deployment set monthly_cap_micro = 20000")
     maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 100)
     assert world.one("select loan > 1100 from private.budgets where user_id = %s", maya.id)
@@ -467,9 +444,7 @@ def test_unused_loans_are_called_back_when_somebody_needs_them(world: World, may
     assert world.one("select lent from private.deployment") == 20_000
 
 
-def test_a_lower_cap_of_the_deployment_holds_for_loans_already_made(
-    world: World, maya: Caller, garden: UUID
-) -> None:
+def test_a_lower_cap_of_the_deployment_holds_for_loans_already_made(world, maya, garden):
     maya.finish(maya.begin(garden)["turn"], 1, 100)
     admin = world.make_admin(world.person())
 
@@ -478,7 +453,7 @@ def test_a_lower_cap_of_the_deployment_holds_for_loans_already_made(
     assert maya.begin(garden, 2, prompt_micro=0)["reserved"] == 50
 
 
-def test_too_many_open_turns_are_refused(world: World, maya: Caller) -> None:
+def test_too_many_open_turns_are_refused(world, maya):
     set_caps(world, maya, max_open=2)
 
     answers = [maya.begin(maya.create_conversation()) for _ in range(3)]
@@ -487,7 +462,7 @@ def test_too_many_open_turns_are_refused(world: World, maya: Caller) -> None:
     assert maya.call("begin_turn", **side_call())["ok"]
 
 
-def test_too_many_turns_a_minute_are_refused(world: World, maya: Caller) -> None:
+def test_too_many_turns_a_minute_are_refused(world, maya):
     set_caps(world, maya, max_per_minute=2, max_open=10)
 
     answers = [maya.begin(maya.create_conversation()) for _ in range(3)]
@@ -499,15 +474,13 @@ def test_too_many_turns_a_minute_are_refused(world: World, maya: Caller) -> None
     assert maya.begin(maya.create_conversation())["ok"]
 
 
-def test_a_missing_budget_is_no_licence(world: World, maya: Caller, garden: UUID) -> None:
+def test_a_missing_budget_is_no_licence(world, maya, garden):
     world.admin.execute("delete from private.budgets")
 
     assert maya.refusal("begin_turn", **beginning(garden)) == SIGNED_OUT
 
 
-def test_a_new_day_and_a_new_month_open_the_caps(
-    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
-) -> None:
+def test_a_new_day_and_a_new_month_open_the_caps(world, maya, garden, money):
     set_caps(world, maya, daily_cap_micro=1000, monthly_cap_micro=1500)
     maya.finish(maya.begin(garden)["turn"], 1, 1000)
     assert maya.begin(garden, 2)["reason"] == "daily_cap"
@@ -527,9 +500,7 @@ def test_a_new_day_and_a_new_month_open_the_caps(
     assert world.one("select lent >= 1000 from private.deployment")
 
 
-def test_a_turn_open_across_the_months_end_is_paid_in_the_new_one(
-    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
-) -> None:
+def test_a_turn_open_across_the_months_end_is_paid_in_the_new_one(world, maya, garden, money):
     earlier = maya.begin(maya.create_conversation())["turn"]
     maya.finish(earlier, 1, 200)
     turn = maya.begin(garden)["turn"]
@@ -545,9 +516,7 @@ def test_a_turn_open_across_the_months_end_is_paid_in_the_new_one(
     assert world.one("select loan, lent from private.budgets, private.deployment") == (300, 300)
 
 
-def test_more_than_was_reserved_is_charged_noted_and_owed(
-    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
-) -> None:
+def test_more_than_was_reserved_is_charged_noted_and_owed(world, maya, garden, money):
     world.admin.execute("update private.deployment set monthly_cap_micro = 1100")
     turn = maya.begin(garden)["turn"]
 
@@ -564,9 +533,7 @@ def test_more_than_was_reserved_is_charged_noted_and_owed(
 # turns that nobody finishes ------------------------------------------------------------------------------
 
 
-def test_a_turn_that_never_called_the_model_lapses_for_free(
-    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
-) -> None:
+def test_a_turn_that_never_called_the_model_lapses_for_free(world, maya, garden, money):
     turn = maya.begin(garden)["turn"]
 
     assert let_lapse(world, turn) == 1
@@ -577,9 +544,7 @@ def test_a_turn_that_never_called_the_model_lapses_for_free(
     assert books_agree(world)
 
 
-def test_a_turn_that_called_the_model_lapses_at_its_reservation(
-    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
-) -> None:
+def test_a_turn_that_called_the_model_lapses_at_its_reservation(world, maya, garden, money):
     turn = maya.begin(garden)["turn"]
     maya.checkpoint(turn, sealed("so far"))
 
@@ -591,7 +556,7 @@ def test_a_turn_that_called_the_model_lapses_at_its_reservation(
     assert books_agree(world)
 
 
-def test_a_heartbeat_keeps_a_turn_alive(world: World, maya: Caller, garden: UUID) -> None:
+def test_a_heartbeat_keeps_a_turn_alive(world, maya, garden):
     turn = maya.begin(garden, lease_seconds=1)["turn"]
     world.admin.execute("update public.turns set lease_until = now() - interval '1 second'")
 
@@ -600,9 +565,7 @@ def test_a_heartbeat_keeps_a_turn_alive(world: World, maya: Caller, garden: UUID
     assert world.anon.call("sweep_turns", at_most=10)["swept"] == 0
 
 
-def test_the_next_turn_settles_what_lapsed_before_it(
-    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
-) -> None:
+def test_the_next_turn_settles_what_lapsed_before_it(world, maya, garden, money):
     turn = maya.begin(garden)["turn"]
     world.admin.execute("update public.turns set lease_until = now() - interval '1 second'")
 
@@ -613,9 +576,7 @@ def test_the_next_turn_settles_what_lapsed_before_it(
     assert money() == (1100, 0, 0)
 
 
-def test_a_late_finish_pays_back_what_was_charged_too_much(
-    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
-) -> None:
+def test_a_late_finish_pays_back_what_was_charged_too_much(world, maya, garden, money):
     turn = maya.begin(garden)["turn"]
     maya.checkpoint(turn, sealed("so far"))
     let_lapse(world, turn)
@@ -628,9 +589,7 @@ def test_a_late_finish_pays_back_what_was_charged_too_much(
     assert books_agree(world)
 
 
-def test_a_correction_touches_only_the_windows_that_counted_the_charge(
-    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
-) -> None:
+def test_a_correction_touches_only_the_windows_that_counted_the_charge(world, maya, garden, money):
     turn = maya.begin(garden)["turn"]
     maya.checkpoint(turn)
     let_lapse(world, turn)
@@ -645,9 +604,7 @@ def test_a_correction_touches_only_the_windows_that_counted_the_charge(
     assert money() == (0, 900, 900 + 1100 - 800 if same_month else 900 + 1100)
 
 
-def test_what_a_killed_turn_said_becomes_a_message_of_its_owners(
-    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
-) -> None:
+def test_what_a_killed_turn_said_becomes_a_message_of_its_owners(world, maya, garden, money):
     turn = maya.begin(garden)["turn"]
     maya.checkpoint(turn, sealed("half"))
     assert maya.finish(turn, 1, None, outcome="interrupted") == {
@@ -669,9 +626,7 @@ def test_what_a_killed_turn_said_becomes_a_message_of_its_owners(
     assert money() == (0, 1100, 1100)
 
 
-def test_a_sweep_settles_as_many_turns_as_it_is_asked_to(
-    world: World, maya: Caller, garden: UUID
-) -> None:
+def test_a_sweep_settles_as_many_turns_as_it_is_asked_to(world, maya, garden):
     title = {"new_purpose": "title", "prompt": None, "prompt_body": None, "new_head": None}
     for _ in range(3):
         maya.begin(garden, None, **title)
@@ -686,7 +641,7 @@ def test_a_sweep_settles_as_many_turns_as_it_is_asked_to(
     ]
 
 
-def test_a_sweep_waits_for_nobody(world: World, maya: Caller, garden: UUID, migrated: str) -> None:
+def test_a_sweep_waits_for_nobody(world, maya, garden, migrated):
     turn, omar = maya.begin(garden)["turn"], world.person()
     omars = omar.begin(omar.create_conversation())["turn"]
     with psycopg.connect(migrated) as busy:
@@ -699,9 +654,7 @@ def test_a_sweep_waits_for_nobody(world: World, maya: Caller, garden: UUID, migr
     assert world.anon.call("sweep_turns", at_most=10)["swept"] == 1
 
 
-def test_a_budget_that_cannot_be_skipped_is_not_waited_for_either(
-    world: World, maya: Caller, migrated: str
-) -> None:
+def test_a_budget_that_cannot_be_skipped_is_not_waited_for_either(world, maya, migrated):
     with psycopg.connect(migrated) as busy:
         busy.execute("lock table private.budgets in exclusive mode")  # `skip locked` waits for it
         world.admin.execute("set statement_timeout = '2s'")
@@ -711,9 +664,7 @@ def test_a_budget_that_cannot_be_skipped_is_not_waited_for_either(
     assert world.one("select private.lock_if_free(%s)", maya.id) is True
 
 
-def test_a_sweep_leaves_a_turn_whose_heartbeat_is_on_the_way(
-    world: World, maya: Caller, garden: UUID, migrated: str
-) -> None:
+def test_a_sweep_leaves_a_turn_whose_heartbeat_is_on_the_way(world, maya, garden, migrated):
     turn = maya.begin(garden)["turn"]
     world.admin.execute("update public.turns set lease_until = now() - interval '1 second'")
     with psycopg.connect(migrated) as busy:
@@ -729,8 +680,8 @@ def test_a_sweep_leaves_a_turn_whose_heartbeat_is_on_the_way(
 
 
 def test_a_conversation_deleted_in_mid_reply_leaves_the_cost_and_no_text(
-    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
-) -> None:
+    world, maya, garden, money
+):
     turn = maya.begin(garden, receipt_body=sealed("receipt"))["turn"]
     maya.checkpoint(turn, sealed("so far"))
 
@@ -746,9 +697,7 @@ def test_a_conversation_deleted_in_mid_reply_leaves_the_cost_and_no_text(
     assert books_agree(world)
 
 
-def test_an_expired_conversation_is_removed_once_its_turn_has_ended(
-    world: World, maya: Caller
-) -> None:
+def test_an_expired_conversation_is_removed_once_its_turn_has_ended(world, maya):
     passing = maya.create_conversation(new_expiry="2026-01-01T00:00:00+00:00")
     turn = maya.begin(passing)["turn"]
 
@@ -760,7 +709,7 @@ def test_an_expired_conversation_is_removed_once_its_turn_has_ended(
     assert maya.rows("conversations") + maya.rows("messages") == []
 
 
-def test_tidying_waits_for_nobody(world: World, maya: Caller, migrated: str) -> None:
+def test_tidying_waits_for_nobody(world, maya, migrated):
     passing = maya.create_conversation(new_expiry="2026-01-01T00:00:00+00:00")
     maya.create_conversation(new_expiry="2026-01-01T00:00:00+00:00")
     with psycopg.connect(migrated) as busy:
@@ -772,7 +721,7 @@ def test_tidying_waits_for_nobody(world: World, maya: Caller, migrated: str) -> 
         assert [row["id"] for row in maya.rows("conversations")] == [str(passing)]
 
 
-def let_pass(world: World, conversation: UUID) -> None:
+def let_pass(world, conversation):
     """As if the time were over for which it can be brought back."""
     world.admin.execute(
         "update public.conversations set destroy_at = now() - interval '1 second' where id = %s",
@@ -780,9 +729,7 @@ def let_pass(world: World, conversation: UUID) -> None:
     )
 
 
-def test_what_is_discarded_can_be_brought_back_as_it_was(
-    world: World, maya: Caller, garden: UUID
-) -> None:
+def test_what_is_discarded_can_be_brought_back_as_it_was(world, maya, garden):
     passing = maya.create_conversation(new_expiry="2090-01-01T00:00:00+00:00")
     maya.finish(maya.begin(garden)["turn"], 1, 5)
     maya.call("mark_conversation", conversation=garden, pinned=True, archived=True)
@@ -800,9 +747,7 @@ def test_what_is_discarded_can_be_brought_back_as_it_was(
     assert again == {"ok": False, "reason": "not_found"}
 
 
-def test_what_is_discarded_is_destroyed_with_its_key_when_its_time_is_over(
-    world: World, maya: Caller, garden: UUID
-) -> None:
+def test_what_is_discarded_is_destroyed_with_its_key_when_its_time_is_over(world, maya, garden):
     maya.finish(maya.begin(garden)["turn"], 1, 5)
     maya.call("discard_conversation", conversation=garden, for_seconds=20)
     due = "select destroy_at from public.conversations where id = %s"
@@ -819,9 +764,7 @@ def test_what_is_discarded_is_destroyed_with_its_key_when_its_time_is_over(
     assert gone == {"ok": False, "reason": "not_found"}
 
 
-def test_no_turn_begins_in_what_is_discarded_and_an_open_one_ends_there(
-    world: World, maya: Caller, garden: UUID, money: Callable[[], tuple[int, int, int]]
-) -> None:
+def test_no_turn_begins_in_what_is_discarded_and_an_open_one_ends_there(world, maya, garden, money):
     turn = maya.begin(garden)["turn"]
     maya.call("discard_conversation", conversation=garden, for_seconds=20)
     let_pass(world, garden)
@@ -835,7 +778,7 @@ def test_no_turn_begins_in_what_is_discarded_and_an_open_one_ends_there(
     assert maya.rows("conversations") == []
 
 
-def test_what_is_due_is_removed_in_slices(world: World, maya: Caller, garden: UUID) -> None:
+def test_what_is_due_is_removed_in_slices(world, maya, garden):
     world.admin.execute(
         """
         insert into public.messages (id, conversation_id, user_id, seq, parent_id, role, body)
@@ -865,7 +808,7 @@ def test_what_is_due_is_removed_in_slices(world: World, maya: Caller, garden: UU
 
 
 @pytest.mark.parametrize("seconds", [None, 0, 3601])
-def test_nothing_is_discarded_for_long(maya: Caller, garden: UUID, seconds: int | None) -> None:
+def test_nothing_is_discarded_for_long(maya, garden, seconds):
     refused = maya.refusal("discard_conversation", conversation=garden, for_seconds=seconds)
 
     assert refused == MISUSE

@@ -1,33 +1,33 @@
 """Up to where a person has read a conversation."""
 
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
-from tests.database.people import MISUSE, NOT_ALLOWED, Caller, World
+from tests.database.people import MISUSE, NOT_ALLOWED
 
 
 @pytest.fixture
-def maya(world: World) -> Caller:
+def maya(world):
     return world.person()
 
 
 @pytest.fixture
-def garden(maya: Caller) -> UUID:
+def garden(maya):
     """A conversation of Maya's, with a prompt and a reply."""
     garden = maya.create_conversation()
     maya.finish(maya.begin(garden)["turn"], 1)
     return garden
 
 
-def seqs(world: World, conversation: UUID) -> tuple[int, int]:
+def seqs(world, conversation):
     """Up to where it is read, and up to where it goes."""
     return world.one(
         "select read_seq, last_seq from public.conversations where id = %s", conversation
     )
 
 
-def test_a_reply_is_unread_until_it_is_read(world: World, maya: Caller, garden: UUID) -> None:
+def test_a_reply_is_unread_until_it_is_read(world, maya, garden):
     assert seqs(world, garden) == (1, 2)
 
     assert maya.call("read_conversation", conversation=garden, seq=2) == {"ok": True}
@@ -35,15 +35,13 @@ def test_a_reply_is_unread_until_it_is_read(world: World, maya: Caller, garden: 
     assert seqs(world, garden) == (2, 2)
 
 
-def test_who_writes_has_read_what_stands_before(world: World, maya: Caller, garden: UUID) -> None:
+def test_who_writes_has_read_what_stands_before(world, maya, garden):
     maya.begin(garden, 2)
 
     assert seqs(world, garden) == (3, 3)
 
 
-def test_reading_goes_neither_back_nor_beyond_what_is_there(
-    world: World, maya: Caller, garden: UUID
-) -> None:
+def test_reading_goes_neither_back_nor_beyond_what_is_there(world, maya, garden):
     maya.call("read_conversation", conversation=garden, seq=99)
     assert seqs(world, garden) == (2, 2)
 
@@ -52,11 +50,11 @@ def test_reading_goes_neither_back_nor_beyond_what_is_there(
 
 
 @pytest.mark.parametrize("seq", [None, 0, -1])
-def test_a_place_that_cannot_be_is_misuse(maya: Caller, garden: UUID, seq: int | None) -> None:
+def test_a_place_that_cannot_be_is_misuse(maya, garden, seq):
     assert maya.refusal("read_conversation", conversation=garden, seq=seq) == MISUSE
 
 
-def test_nobody_reads_for_another(world: World, garden: UUID) -> None:
+def test_nobody_reads_for_another(world, garden):
     omar = world.person()
 
     theirs = omar.call("read_conversation", conversation=garden, seq=2)
@@ -66,7 +64,7 @@ def test_nobody_reads_for_another(world: World, garden: UUID) -> None:
     assert seqs(world, garden) == (1, 2)
 
 
-def test_without_a_proof_nothing_is_read(world: World, maya: Caller, garden: UUID) -> None:
+def test_without_a_proof_nothing_is_read(world, maya, garden):
     elsewhere = maya.proven("read_conversation", {"conversation": garden, "seq": 1})["proof"]
 
     for proof in (None, elsewhere):

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
@@ -19,9 +18,8 @@ import jwt
 import psycopg
 from psycopg.rows import dict_row
 
-from tests.hosted.gateway import Request, Response
+from tests.hosted.gateway import Response
 
-Row = dict[str, Any]
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 _LIFE = 3600  # seconds of an access token
 _REUSE = 10  # seconds in which a refresh token that was used may be used again
@@ -31,7 +29,7 @@ _LIMIT, _LIMIT_SECONDS = 30, 2.0  # token requests of one address at once, and u
 class Refused(Exception):
     """An error with the code and the status that Supabase Auth answers with."""
 
-    def __init__(self, status: int, code: str, message: str, **more: object) -> None:
+    def __init__(self, status, code, message, **more):
         super().__init__(code)
         self.status, self.document = status, {"code": code, "message": message, **more}
 
@@ -50,7 +48,7 @@ class StandInAuth:
     )  # by address: when its allowance is whole
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __call__(self, request: Request) -> Response:
+    def __call__(self, request):
         parts = urlsplit(request.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         body = json.loads(request.body or b"{}")
@@ -65,9 +63,7 @@ class StandInAuth:
             return Response.of(500, said, **{"X-Supabase-Api-Version": "2024-01-01"})
         return Response(204) if document is None else Response.of(200, document)
 
-    def _answer(
-        self, request: Request, rows: psycopg.Connection[Row], path: str, query: Row, body: Row
-    ) -> Row | None:
+    def _answer(self, request, rows, path, query, body):
         match request.method, path, query.get("grant_type"):
             case "GET", "/health", _:
                 return {"version": "v2.196.0", "name": "GoTrue", "description": "a stand-in"}
@@ -93,7 +89,7 @@ class StandInAuth:
                 return self._sign_out(rows, *self._user(request, rows), query.get("scope"))
         raise Refused(404, "not_found", "404 page not found")
 
-    def _sign_up(self, rows: psycopg.Connection[Row], body: Row) -> Row:
+    def _sign_up(self, rows, body):
         if self.is_closed:
             raise Refused(422, "signup_disabled", "Signups not allowed for this instance")
         self._check(body.get("password", ""))
@@ -123,7 +119,7 @@ class StandInAuth:
             user = _user_by("email", email, rows)
         return _shown(user) if self.confirms else self._new_session(rows, user)
 
-    def _sign_in(self, rows: psycopg.Connection[Row], body: Row) -> Row:
+    def _sign_in(self, rows, body):
         user = _user_by("email", body.get("email", "").lower(), rows)
         if user and user["is_banned"]:
             raise Refused(400, "user_banned", "User is banned")
@@ -133,7 +129,7 @@ class StandInAuth:
             raise Refused(400, "email_not_confirmed", "Email not confirmed")
         return self._new_session(rows, user)
 
-    def _refresh(self, rows: psycopg.Connection[Row], body: Row) -> Row:
+    def _refresh(self, rows, body):
         used = rows.execute(
             "select *, extract(epoch from clock_timestamp() - updated_at) as seconds_since_use"
             " from auth.refresh_tokens where token = %s for update",
@@ -167,7 +163,7 @@ class StandInAuth:
         )
         return self._tokens(rows, user, used["session_id"], parent=used["token"])
 
-    def _change(self, rows: psycopg.Connection[Row], user: Row, body: Row) -> Row:
+    def _change(self, rows, user, body):
         """Set another password. Another address would only be prepared, by mail."""
         if password := body.get("password"):
             self._check(password)
@@ -180,16 +176,14 @@ class StandInAuth:
             )
         return _shown(user)
 
-    def _sign_out(
-        self, rows: psycopg.Connection[Row], user: Row, session: str, scope: str | None
-    ) -> None:
+    def _sign_out(self, rows, user, session, scope):
         ended = {"local": "id = %(session)s", "others": "id <> %(session)s"}.get(scope, "true")
         rows.execute(
             f"delete from auth.sessions where user_id = %(user)s and {ended}",
             {"user": user["id"], "session": session},
         )
 
-    def _user(self, request: Request, rows: psycopg.Connection[Row]) -> tuple[Row, str]:
+    def _user(self, request, rows):
         """Who asks, and by which session."""
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind != "Bearer" or not token:
@@ -215,7 +209,7 @@ class StandInAuth:
             raise Refused(403, "user_banned", "User is banned")
         return user, claims["session_id"]
 
-    def _new_session(self, rows: psycopg.Connection[Row], user: Row) -> Row:
+    def _new_session(self, rows, user):
         made = rows.execute(
             "insert into auth.sessions (id, user_id) values (gen_random_uuid(), %s) returning id",
             [user["id"]],
@@ -223,9 +217,7 @@ class StandInAuth:
         rows.execute("update auth.users set last_sign_in_at = now() where id = %s", [user["id"]])
         return self._tokens(rows, user, made["id"], parent=None)
 
-    def _tokens(
-        self, rows: psycopg.Connection[Row], user: Row, session: object, parent: str | None
-    ) -> Row:
+    def _tokens(self, rows, user, session, parent):
         refresh = secrets.token_hex(6)
         rows.execute(
             "insert into auth.refresh_tokens (token, user_id, session_id, parent, updated_at)"
@@ -234,7 +226,7 @@ class StandInAuth:
         )
         return self._document(user, session, refresh)
 
-    def _document(self, user: Row, session: object, refresh: str) -> Row:
+    def _document(self, user, session, refresh):
         now = int(time.time())
         claims = {
             "sub": str(user["id"]),
@@ -256,7 +248,7 @@ class StandInAuth:
             "user": _shown(user),
         }
 
-    def _check(self, password: str) -> None:
+    def _check(self, password):
         if not password:
             raise Refused(400, "validation_failed", "Signup requires a valid password")
         if len(password.encode()) > 72:
@@ -266,7 +258,7 @@ class StandInAuth:
             said = f"Password should be at least {self.password_characters} characters."
             raise Refused(422, "weak_password", said, weak_password={"reasons": ["length"]})
 
-    def _limit(self, request: Request) -> None:
+    def _limit(self, request):
         """A token bucket for each address that a request names; without a name there is no limit."""
         address = request.headers.get("x-forwarded-for")
         if address is None:
@@ -279,7 +271,7 @@ class StandInAuth:
             self._spent[address] = whole
 
 
-def _user_by(column: str, value: object, rows: psycopg.Connection[Row]) -> Row | None:
+def _user_by(column, value, rows):
     return rows.execute(
         "select *, coalesce(banned_until > now(), false) as is_banned,"
         " extract(epoch from now() - confirmation_sent_at)::float as seconds_since_mail"
@@ -288,7 +280,7 @@ def _user_by(column: str, value: object, rows: psycopg.Connection[Row]) -> Row |
     ).fetchone()
 
 
-def _shown(user: Row) -> Row:
+def _shown(user):
     times = ("email_confirmed_at", "last_sign_in_at", "created_at", "updated_at")
     return {name: user[name] and user[name].isoformat() for name in times} | {
         "id": str(user["id"]),
@@ -302,9 +294,9 @@ def _shown(user: Row) -> Row:
     }
 
 
-def _hashed(password: str) -> str:
+def _hashed(password):
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds=4)).decode()
 
 
-def _matches(password: str, hashed: str) -> bool:
+def _matches(password, hashed):
     return bcrypt.checkpw(password.encode()[:72], hashed.encode())

@@ -1,11 +1,8 @@
 """App processes and people's browsers on the rig; its project is one of before 2026, with its grants open."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.hosted.rig import HostedRig, started_rig
+from tests.hosted.rig import started_rig
 from tests.journeys.conftest import (  # noqa: F401
     browser,
     make_app,
@@ -13,29 +10,29 @@ from tests.journeys.conftest import (  # noqa: F401
     person,
     pytest_runtest_makereport,
 )
-from tests.stack.apps import App, running
+from tests.stack.apps import running
 
 
 @pytest.fixture(scope="session")
-def open_rig(cache: Path) -> Iterator[HostedRig]:
+def open_rig(cache):
     with started_rig(cache, max_rows=500, is_open=True) as rig:
         rig.gateway.delay = 0.02  # a project is in a data centre
         yield rig
 
 
 @pytest.fixture(scope="session")
-def make_hosted_app(open_rig: HostedRig, make_app: Callable[..., App]) -> Callable[..., App]:  # noqa: F811
+def make_hosted_app(open_rig, make_app):  # noqa: F811
     """An app process on the rig, with a model that has a price; not started."""
     prices = {"DAYBOOK_INPUT_PRICE_MICRO": "3000000", "DAYBOOK_OUTPUT_PRICE_MICRO": "15000000"}
 
-    def make(name: str, **changes: object) -> App:
+    def make(name, **changes):
         return make_app(name, environment=open_rig.environment() | prices, **changes)
 
     return make
 
 
 @pytest.fixture
-def app(make_hosted_app: Callable[..., App]) -> Iterator[App]:
+def app(make_hosted_app):
     with running(make_hosted_app("first")) as app:
         app.until_ready()
         yield app

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
 from urllib.parse import urlsplit
 
 _HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "date", "server", "keep-alive"}
@@ -41,7 +40,7 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, status: int, document: object, **headers: str) -> "Response":
+    def of(cls, status, document, **headers):
         return cls(
             status, json.dumps(document).encode(), {"Content-Type": "application/json", **headers}
         )
@@ -53,20 +52,20 @@ Service = Callable[[Request], Response]
 class _LocalConnection(http.client.HTTPConnection):
     """A connection to a Unix socket."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path):
         super().__init__("localhost", timeout=60)
         self._path = path
 
-    def connect(self) -> None:
+    def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.connect(self._path)
 
 
-def service_at(url: str) -> Service:
+def service_at(url):
     """The service that listens at *url* (http, https or unix), reached by a connection for each call."""
     parts = urlsplit(url)
 
-    def connect() -> http.client.HTTPConnection:
+    def connect():
         match parts.scheme:
             case "unix":
                 return _LocalConnection(parts.path)
@@ -74,7 +73,7 @@ def service_at(url: str) -> Service:
                 return http.client.HTTPSConnection(parts.netloc, timeout=60)
         return http.client.HTTPConnection(parts.netloc, timeout=60)
 
-    def call(request: Request) -> Response:
+    def call(request):
         path = request.path if parts.scheme == "unix" else parts.path + request.path
         connection = connect()
         try:
@@ -91,7 +90,7 @@ def service_at(url: str) -> Service:
 class Gateway:
     """One address for several services, by the prefix of the path. Its attributes may be set at any time."""
 
-    def __init__(self, key: str, services: Mapping[str, Service]) -> None:
+    def __init__(self, key, services):
         self.key, self.services = key, dict(services)
         self.delay = 0.0  # seconds before each call
         self.is_limited = False  # Auth limits by address: then all calls come from one
@@ -104,7 +103,7 @@ class Gateway:
                 -1
             )  # head and body in one segment, or Nagle's algorithm holds back the second
 
-            def _answer(self) -> None:
+            def _answer(self):
                 length = int(self.headers.get("Content-Length") or 0)
                 answer = gateway._answer(
                     self.command, self.path, dict(self.headers), self.rfile.read(length)
@@ -119,7 +118,7 @@ class Gateway:
 
             do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, *_):
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -127,7 +126,7 @@ class Gateway:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.02])
 
-    def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Response:
+    def _answer(self, method, path, headers, body):
         where = urlsplit(path).path
         self.calls[f"{method} {where}"] += 1
         time.sleep(self.delay)
@@ -152,11 +151,11 @@ class Gateway:
                 )
         return Response.of(404, {"message": "no Route matched with those values"})
 
-    def __enter__(self) -> Self:
+    def __enter__(self):
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -17,7 +17,7 @@ import os
 import platform
 import secrets
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +48,7 @@ _AUTH_PATH, _REST_PATH = "/auth/v1", "/rest/v1"
 MakeAuth = Callable[..., AbstractContextManager[Service]]
 
 
-def described() -> str:
+def described():
     """The parts of the rig on this machine, in a line."""
     if _PROJECT:
         return f"hosted rig: the project {_PROJECT}"
@@ -71,19 +71,19 @@ class HostedRig:
     _log: Path | None = None  # PostgREST's
 
     @property
-    def url(self) -> str:
+    def url(self):
         return self.gateway.url
 
     @property
-    def publishable_key(self) -> str:
+    def publishable_key(self):
         return self.gateway.key
 
     @contextmanager
-    def connect(self) -> Iterator[psycopg.Connection]:
+    def connect(self):
         with psycopg.connect(self.address, autocommit=True) as connection:
             yield connection
 
-    def environment(self) -> dict[str, str]:
+    def environment(self):
         """What an app process needs to run on the rig."""
         return {
             "SUPABASE_URL": self.url,
@@ -91,7 +91,7 @@ class HostedRig:
             "DAYBOOK_ROOT_KEYS": self.root_keys,
         }
 
-    def limit_rows(self, rows: int) -> None:
+    def limit_rows(self, rows):
         """Set the most rows that one answer of the API has; it holds when this returns."""
         if self._log is None:
             pytest.skip("a project's max rows are set by hand")
@@ -102,7 +102,7 @@ class HostedRig:
         until(lambda: self._log.read_text().count("Config reloaded") > reloads)
 
     @contextmanager
-    def auth(self, **settings: bool) -> Iterator[None]:
+    def auth(self, **settings):
         """Have Auth run with other *settings* meanwhile: `confirms`, `is_closed`."""
         if self._make_auth is None:
             pytest.skip("a project's Auth is set by hand")
@@ -116,7 +116,7 @@ class HostedRig:
 
 
 @contextmanager
-def started_rig(cache: Path, *, max_rows: int, is_open: bool) -> Iterator[HostedRig]:
+def started_rig(cache, *, max_rows, is_open):
     """A migrated rig with a server key. *is_open*: see `servers.lay_ground`.
 
     Skips where PostgREST's binary does not run; with `CI` set, it fails there.
@@ -138,7 +138,7 @@ def started_rig(cache: Path, *, max_rows: int, is_open: bool) -> Iterator[Hosted
             if servers.has_module(_VERSION, "safeupdate"):
                 admin.execute("alter role authenticator set session_preload_libraries = safeupdate")
 
-        def make_auth(**settings: bool) -> AbstractContextManager[Service]:
+        def make_auth(**settings):
             as_auth = make_conninfo(superuser, user=servers.AUTH_ADMIN)
             if _AUTH is None:
                 return nullcontext(StandInAuth(as_auth, jwk, **settings))
@@ -163,7 +163,7 @@ def started_rig(cache: Path, *, max_rows: int, is_open: bool) -> Iterator[Hosted
 
 
 @contextmanager
-def _project() -> Iterator[HostedRig]:
+def _project():
     """A real project, behind our gateway as well."""
     key, address, root_keys = (
         os.environ[f"DAYBOOK_TEST_PROJECT_{name}"] for name in ("KEY", "DATABASE_URL", "ROOT_KEYS")
@@ -174,30 +174,28 @@ def _project() -> Iterator[HostedRig]:
         yield HostedRig(gateway=gateway, root_keys=root_keys, address=address)
 
 
-def _gateway(key: str, auth: Service, rest: Service) -> Gateway:
+def _gateway(key, auth, rest):
     return Gateway(key, {_AUTH_PATH: auth, _REST_PATH: rest})
 
 
-def _migrate(address: str, root_keys: str) -> None:
+def _migrate(address, root_keys):
     with psycopg.connect(address, autocommit=True) as owner:
         migrations.apply(owner, MIGRATIONS)
         migrations.install_server_keys(owner, {1: RootKeys.parse(root_keys).proof_key()})
 
 
-def _limit_rows(admin: psycopg.Connection, rows: int) -> None:
+def _limit_rows(admin, rows):
     admin.execute(f"alter role authenticator set pgrst.db_max_rows = '{rows}'")
 
 
-def _signing_key() -> dict[str, str]:
+def _signing_key():
     """A new JWK of the kind that a project of today signs with."""
     key = jwt.algorithms.ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()), as_dict=True)
     return key | {"kid": "rig", "alg": "ES256", "use": "sig", "key_ops": ["sign", "verify"]}
 
 
 @contextmanager
-def _postgrest(
-    cache: Path, folder: Path, jwk: Mapping[str, object]
-) -> Iterator[tuple[Service, Path]]:
+def _postgrest(cache, folder, jwk):
     """PostgREST as a service, and its log."""
     public = {name: value for name, value in jwk.items() if name != "d"} | {"key_ops": ["verify"]}
     listening, log = folder / "postgrest", folder / "postgrest.log"
@@ -216,9 +214,7 @@ def _postgrest(
 
 
 @contextmanager
-def _real_auth(
-    folder: Path, jwk: Mapping[str, object], *, confirms: bool = False, is_closed: bool = False
-) -> Iterator[Service]:
+def _real_auth(folder, jwk, *, confirms=False, is_closed=False):
     """Supabase Auth as hosted runs it; it makes its own tables. Mails go nowhere."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -247,12 +243,7 @@ def _real_auth(
 
 
 @contextmanager
-def _running(
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    log: Path,
-    is_ready: Callable[[], bool],
-) -> Iterator[None]:
+def _running(command, environment, log, is_ready):
     """A program, once it is ready."""
     with log.open("wb") as output:
         child = children.start(
@@ -269,7 +260,7 @@ def _running(
             children.stop(child, signal.SIGTERM, within=5)
 
 
-def _answers(service: Service, path: str) -> bool:
+def _answers(service, path):
     try:
         return service(Request(method="GET", path=path, headers={}, body=b"")).status == 200
     except OSError:

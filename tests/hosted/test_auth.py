@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -13,21 +12,18 @@ import pytest
 
 from services.embedded.mended import MendedTransport
 from tests.hosted.gateway import Request
-from tests.hosted.rig import HostedRig
 
 PASSWORD = "correct horse battery"
 VERSION = {"X-Supabase-Api-Version": "2024-01-01"}
-Answer = tuple[int, dict]
-Ask = Callable[..., Answer]
 _numbers = itertools.count()
 
 
 @pytest.fixture
-def ask(hosted: HostedRig) -> Iterator[Ask]:
+def ask(hosted):
     """Sends a request to Auth; the status and the body of what comes back."""
     with httpx.Client(headers=VERSION | {"apikey": hosted.publishable_key}, timeout=30) as client:
 
-        def ask(method: str, path: str, body: dict | None = None, token: str = "") -> Answer:
+        def ask(method, path, body=None, token=""):
             bearer = {"Authorization": f"Bearer {token}"} if token else {}
             url = f"{hosted.url}/auth/v1{path}"
             answer = client.request(method, url, json=body, headers=bearer)
@@ -39,32 +35,32 @@ def ask(hosted: HostedRig) -> Iterator[Ask]:
 
 
 @pytest.fixture
-def email() -> str:
+def email():
     return f"auth-{os.getpid()}-{next(_numbers)}@daybook.test"
 
 
 @pytest.fixture
-def maya(ask: Ask, email: str) -> dict:
+def maya(ask, email):
     """What a new account gets: tokens and a user."""
     status, session = ask("POST", "/signup", {"email": email, "password": PASSWORD})
     assert status == 200
     return session
 
 
-def refusal(answer: Answer) -> tuple[int, str]:
+def refusal(answer):
     assert answer[1]["message"]
     return answer[0], answer[1]["code"]
 
 
-def renewed(ask: Ask, token: str) -> Answer:
+def renewed(ask, token):
     return ask("POST", "/token?grant_type=refresh_token", {"refresh_token": token})
 
 
-def signed_in(ask: Ask, email: str, password: str = PASSWORD) -> Answer:
+def signed_in(ask, email, password=PASSWORD):
     return ask("POST", "/token?grant_type=password", {"email": email, "password": password})
 
 
-def test_tokens_name_user_and_session(ask: Ask, maya: dict, hosted: HostedRig, email: str):
+def test_tokens_name_user_and_session(ask, maya, hosted, email):
     again = signed_in(ask, email.upper())[1]
     found = {}
     for session in (maya, again):
@@ -94,9 +90,7 @@ def test_tokens_name_user_and_session(ask: Ask, maya: dict, hosted: HostedRig, e
         ({"email": "maya"}, (400, "validation_failed")),
     ],
 )
-def test_sign_up_is_refused_by_code(
-    ask: Ask, maya: dict, email: str, changes: dict, expected: tuple[int, str]
-):
+def test_sign_up_is_refused_by_code(ask, maya, email, changes, expected):
     answer = ask("POST", "/signup", {"email": email, "password": PASSWORD} | changes)
 
     assert refusal(answer) == expected
@@ -104,14 +98,14 @@ def test_sign_up_is_refused_by_code(
         assert answer[1]["weak_password"] == {"reasons": ["length"]}
 
 
-def test_wrong_and_unknown_are_refused_alike(ask: Ask, maya: dict, email: str):
+def test_wrong_and_unknown_are_refused_alike(ask, maya, email):
     wrong, unknown = signed_in(ask, email, "wrong"), signed_in(ask, "x" + email)
 
     assert wrong == unknown
     assert refusal(wrong) == (400, "invalid_credentials")
 
 
-def test_closed_sign_ups(ask: Ask, hosted: HostedRig, email: str):
+def test_closed_sign_ups(ask, hosted, email):
     with hosted.auth(is_closed=True):
         answer = ask("POST", "/signup", {"email": email, "password": PASSWORD})
         settings = ask("GET", "/settings")[1]
@@ -120,7 +114,7 @@ def test_closed_sign_ups(ask: Ask, hosted: HostedRig, email: str):
     assert (settings["disable_signup"], settings["mailer_autoconfirm"]) == (True, True)
 
 
-def test_addresses_to_be_confirmed(ask: Ask, maya: dict, hosted: HostedRig, email: str):
+def test_addresses_to_be_confirmed(ask, maya, hosted, email):
     new = "new-" + email
     with hosted.auth(confirms=True):
         status, user = ask("POST", "/signup", {"email": new, "password": PASSWORD})
@@ -135,7 +129,7 @@ def test_addresses_to_be_confirmed(ask: Ask, maya: dict, hosted: HostedRig, emai
     assert taken[1]["id"] != maya["user"]["id"]  # it does not tell who has an account
 
 
-def test_banned_user(ask: Ask, maya: dict, hosted: HostedRig, email: str):
+def test_banned_user(ask, maya, hosted, email):
     with hosted.connect() as rows:
         rows.execute(
             "update auth.users set banned_until = now() + interval '1 hour' where email = %s",
@@ -147,7 +141,7 @@ def test_banned_user(ask: Ask, maya: dict, hosted: HostedRig, email: str):
     assert refusal(ask("GET", "/user", token=maya["access_token"])) == (403, "user_banned")
 
 
-def test_deleted_session(ask: Ask, maya: dict, hosted: HostedRig):
+def test_deleted_session(ask, maya, hosted):
     with hosted.connect() as rows:
         rows.execute("delete from auth.sessions where user_id = %s", [maya["user"]["id"]])
 
@@ -155,7 +149,7 @@ def test_deleted_session(ask: Ask, maya: dict, hosted: HostedRig):
     assert refusal(renewed(ask, maya["refresh_token"])) == (400, "refresh_token_not_found")
 
 
-def test_refresh_token_used_twice(ask: Ask, maya: dict, hosted: HostedRig):
+def test_refresh_token_used_twice(ask, maya, hosted):
     first = maya["refresh_token"]
     with ThreadPoolExecutor(4) as pool:  # of many more the real one tells some to try again: 409
         answers = list(pool.map(lambda _: renewed(ask, first), range(12)))
@@ -172,7 +166,7 @@ def test_refresh_token_used_twice(ask: Ask, maya: dict, hosted: HostedRig):
     assert refusal(renewed(ask, first)) == (400, "refresh_token_already_used")
 
 
-def test_token_requests_of_one_address_are_limited(ask: Ask, hosted: HostedRig, email: str):
+def test_token_requests_of_one_address_are_limited(ask, hosted, email):
     hosted.gateway.is_limited = True
     try:
         with ThreadPoolExecutor(10) as pool:
@@ -185,7 +179,7 @@ def test_token_requests_of_one_address_are_limited(ask: Ask, hosted: HostedRig, 
     assert counts[(400, "refresh_token_not_found")] == 40 - counts[(429, "over_request_rate_limit")]
 
 
-def test_another_password_wants_a_permit(ask: Ask, maya: dict, hosted: HostedRig, email: str):
+def test_another_password_wants_a_permit(ask, maya, hosted, email):
     same = ask("PUT", "/user", {"password": PASSWORD}, maya["access_token"])
     refused = ask("PUT", "/user", {"password": PASSWORD + "!"}, maya["access_token"])
     with hosted.connect() as rows:
@@ -200,10 +194,10 @@ def test_another_password_wants_a_permit(ask: Ask, maya: dict, hosted: HostedRig
     assert signed_in(ask, email, PASSWORD + "!")[0] == 200
 
 
-def test_sign_out_ends_as_many_sessions_as_asked(ask: Ask, maya: dict, email: str):
+def test_sign_out_ends_as_many_sessions_as_asked(ask, maya, email):
     others = [signed_in(ask, email)[1]["access_token"] for _ in range(3)]
 
-    def alive() -> list[bool]:
+    def alive():
         tokens = (maya["access_token"], *others)
         return [ask("GET", "/user", token=token)[0] == 200 for token in tokens]
 
@@ -218,11 +212,11 @@ def test_sign_out_ends_as_many_sessions_as_asked(ask: Ask, maya: dict, email: st
 @pytest.mark.parametrize(
     ("token", "expected"), [("", (401, "no_authorization")), ("a.b.c", (403, "bad_jwt"))]
 )
-def test_without_a_token_there_is_no_user(ask: Ask, token: str, expected: tuple[int, str]):
+def test_without_a_token_there_is_no_user(ask, token, expected):
     assert refusal(ask("GET", "/user", token=token)) == expected
 
 
-def test_gateway_holds_hosted_s_key_rules(hosted: HostedRig):
+def test_gateway_holds_hosted_s_key_rules(hosted):
     key = hosted.publishable_key
     bearer = {"apikey": key, "authorization": f"Bearer {key}"}
     with httpx.Client(transport=MendedTransport()) as client:

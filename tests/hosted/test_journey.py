@@ -1,22 +1,17 @@
 """A person's day on hosted's parts, with two app processes."""
 
 import re
-from collections.abc import Callable
 
 from playwright.sync_api import expect
 
-from tests.hosted.rig import HostedRig
-from tests.journeys.conftest import Someone
-from tests.stack.apps import App, running
+from tests.stack.apps import running
 
 SLOWLY = "[[tokens=40 rate=12]]"
 TOO_LONG = "[[tokens=400 rate=12]]"
 FOR_EVER = "[[tokens=400 rate=12 times=1]]"  # the second time the prompt is repeated, whole
 
 
-def test_a_day_on_two_processes(
-    app: App, make_hosted_app: Callable[..., App], open_rig: HostedRig, person: Someone
-):
+def test_a_day_on_two_processes(app, make_hosted_app, open_rig, person):
     maya = person()
     maya.signs_up()
     maya.asks("When do I sow peas?")

@@ -1,29 +1,26 @@
 """Reading beyond "max rows", the bound that a hosted API cuts its answers to."""
 
-from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
 
-from services.domain import ConversationId, Space, SpaceId
+from services.domain import Space, SpaceId
 from services.errors import RowsCut
 from services.store.conversations import Conversations
 from services.store.corpus import Corpus
-from services.store.sessions import AppSession
 from services.store.spaces import Spaces
 from services.store.threads import Threads
 from services.store.usage import Usage
 from tests.fakes import NOON
-from tests.hosted.rig import HostedRig
 from tests.journeys.seeds import converse, hold
-from tests.stack.apps import App, running
+from tests.stack.apps import running
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 
 MORE = 105  # than an answer has room for
 
 
 @pytest.fixture(scope="module")
-def maya(hosted: HostedRig) -> Iterator[AppSession]:
+def maya(hosted):
     sessions = make_sessions(hosted)
     with sessions.gateway.http, hosted.connect() as owner:
         _, maya = sessions.sign_up(new_email(), PASSWORD)
@@ -34,12 +31,12 @@ def maya(hosted: HostedRig) -> Iterator[AppSession]:
 
 
 @pytest.fixture(scope="module")
-def long(maya: AppSession) -> ConversationId:
+def long(maya):
     return converse(maya, [(f"Prompt {n}", f"Reply {n}") for n in range(MORE // 2 + 1)])
 
 
 @pytest.fixture
-def shrunk(hosted: HostedRig, long: ConversationId) -> Iterator[None]:
+def shrunk(hosted, long):
     """The bound shrinks while the app runs, to the least that will do."""
     hosted.limit_rows(100)
     yield
@@ -47,9 +44,7 @@ def shrunk(hosted: HostedRig, long: ConversationId) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("shrunk")
-def test_a_long_thread_and_many_conversations_are_read_whole(
-    maya: AppSession, long: ConversationId
-):
+def test_a_long_thread_and_many_conversations_are_read_whole(maya, long):
     thread = Conversations(maya).thread(long)
     assert thread.is_whole
     assert len(thread.messages) > MORE
@@ -65,9 +60,7 @@ def test_a_long_thread_and_many_conversations_are_read_whole(
 
 
 @pytest.mark.usefixtures("shrunk")
-def test_many_spaces_and_the_usage_of_many_people_are_read_whole(
-    maya: AppSession, hosted: HostedRig
-):
+def test_many_spaces_and_the_usage_of_many_people_are_read_whole(maya, hosted):
     spaces = Spaces(maya)
     for n in range(MORE):
         spaces.keep(Space(id=SpaceId(uuid4()), name=f"Space {n}", created_at=NOON))
@@ -93,9 +86,7 @@ def test_many_spaces_and_the_usage_of_many_people_are_read_whole(
     assert set(people) >= {*crowd, maya.user_id}
 
 
-def test_a_start_with_a_bound_that_is_too_low_is_refused(
-    hosted: HostedRig, make_app: Callable[..., App]
-):
+def test_a_start_with_a_bound_that_is_too_low_is_refused(hosted, make_app):
     hosted.limit_rows(40)
     try:
         with running(make_app("few-rows", environment=hosted.environment())) as app:
@@ -106,9 +97,7 @@ def test_a_start_with_a_bound_that_is_too_low_is_refused(
     assert "Daybook cannot start: The database answers with at most 40 rows" in app.said()
 
 
-def test_a_bound_that_is_too_low_is_told_instead_of_tampering(
-    hosted: HostedRig, maya: AppSession, long: ConversationId
-):
+def test_a_bound_that_is_too_low_is_told_instead_of_tampering(hosted, maya, long):
     hosted.limit_rows(40)
     try:
         with pytest.raises(RowsCut) as cut:

@@ -1,14 +1,12 @@
 """The real app, a scripted model, and people at real browsers."""
 
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import sync_playwright
 
 from tests.journeys.people import PASSWORD, SECONDS, Person
 from tests.model_server import ModelServer
@@ -24,18 +22,16 @@ _PEOPLE = pytest.StashKey[list[Person]]()
 
 
 @pytest.fixture(scope="session")
-def model() -> Iterator[ModelServer]:
+def model():
     with ModelServer() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def make_app(
-    model: ModelServer, cache: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., App]:
+def make_app(model, cache, tmp_path_factory):
     """An app with folders of its own, or those of another; not started."""
 
-    def make(name: str, **changes: object) -> App:
+    def make(name, **changes):
         environment = {
             "OPENAI_BASE_URL": model.url,
             "OPENAI_API_KEY": "scripted",
@@ -50,7 +46,7 @@ def make_app(
 
 
 @pytest.fixture(scope="session")
-def app(make_app: Callable[..., App]) -> Iterator[App]:
+def app(make_app):
     """One app for all journeys that leave it whole."""
     with running(make_app("app")) as app:
         app.until_ready()
@@ -58,7 +54,7 @@ def app(make_app: Callable[..., App]) -> Iterator[App]:
         yield app
 
 
-def sign_up(app: App, email: str) -> str:
+def sign_up(app, email):
     """The cookie of a new account, made without a browser."""
     form = {"email": email, "password": PASSWORD, "next": "/"}
     answer = httpx.post(f"{app.url}/account", data=form, timeout=SECONDS, trust_env=False)
@@ -66,22 +62,19 @@ def sign_up(app: App, email: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
 
 
-Someone = Callable[..., Person]
-
-
 @contextmanager
-def _people(node: pytest.Item | pytest.Collector, browser: Browser, app: App) -> Iterator[Someone]:
+def _people(node, browser, app):
     """People at browsers of their own. What a browser complains of in the end is an error."""
     people = node.stash.setdefault(_PEOPLE, [])
 
-    def make(name: str = "maya", url: str = app.url, **context: object) -> Person:
+    def make(name="maya", url=app.url, **context):
         people.append(Person(browser, url, name, **context))
         return people[-1]
 
@@ -93,21 +86,21 @@ def _people(node: pytest.Item | pytest.Collector, browser: Browser, app: App) ->
 
 
 @pytest.fixture
-def person(request: pytest.FixtureRequest, browser: Browser, app: App) -> Iterator[Someone]:
+def person(request, browser, app):
     """Makes somebody who is there for one test."""
     with _people(request.node, browser, app) as make:
         yield make
 
 
 @pytest.fixture(scope="module")
-def regular(request: pytest.FixtureRequest, browser: Browser, app: App) -> Iterator[Someone]:
+def regular(request, browser, app):
     """Makes somebody who stays for the tests of a module."""
     with _people(request.node, browser, app) as make:
         yield make
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item):
+def pytest_runtest_makereport(item):
     """A failed journey shows what its people saw, and what the app said last."""
     report = yield
     if report.failed and "tmp_path_factory" in item.funcargs:
@@ -123,34 +116,34 @@ def pytest_runtest_makereport(item: pytest.Item):
 class Elsewhere:
     """Another site, which counts who comes."""
 
-    def __init__(self) -> None:
-        self.visits: list[str] = []
+    def __init__(self):
+        self.visits = []
         site = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
+            def do_GET(self):
                 site.visits.append(self.path)
                 self.send_response(204)
                 self.end_headers()
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, *_):
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever)
 
-    def __enter__(self) -> "Elsewhere":
+    def __enter__(self):
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
 
 @pytest.fixture(scope="module")
-def elsewhere() -> Iterator[Elsewhere]:
+def elsewhere():
     with Elsewhere() as site:
         yield site

@@ -2,19 +2,11 @@
 
 import itertools
 import re
-from collections.abc import Callable
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 from playwright.sync_api import (
-    Browser,
-    ConsoleMessage,
     Error,
-    Locator,
-    Page,
-    Request,
-    WebSocket,
     expect,
 )
 
@@ -31,235 +23,235 @@ expect.set_options(timeout=SECONDS * 1000)
 class Tab:
     """One tab of a browser on the app at *url*."""
 
-    def __init__(self, page: Page, url: str) -> None:
+    def __init__(self, page, url):
         self.page, self.url = page, url
 
     # --- what is seen ---------------------------------------------------------------------------
 
     @property
-    def composer(self) -> Locator:
+    def composer(self):
         return self.page.locator(".st-key-composer textarea")
 
     @property
-    def messages(self) -> Locator:
+    def messages(self):
         return self.page.get_by_test_id("stChatMessage")
 
     @property
-    def last_reply(self) -> Locator:
+    def last_reply(self):
         return self.messages.last
 
     @property
-    def stop_button(self) -> Locator:
+    def stop_button(self):
         return self.page.locator(".st-key-stop button")
 
     @property
-    def title_field(self) -> Locator:
+    def title_field(self):
         """The title of a conversation that is being renamed."""
         return self.page.get_by_label("Title", exact=True)
 
     @property
-    def unread(self) -> Locator:
+    def unread(self):
         """The rows of conversations with a reply that nobody has seen yet."""
         icon = self.page.get_by_test_id("stIconMaterial").filter(has_text="mark_chat_unread")
         return self.rows.filter(has=icon)
 
     @property
-    def temporary_switch(self) -> Locator:
+    def temporary_switch(self):
         return self.page.get_by_role("switch", name="Temporary chat")
 
     @property
-    def retry_button(self) -> Locator:
+    def retry_button(self):
         return self.page.get_by_role("button", name="Retry")
 
     @property
-    def rows(self) -> Locator:
+    def rows(self):
         """The conversations beside the page, newest first."""
         return self.page.locator('.st-key-conversation-list [class*="st-key-open-"] button:visible')
 
     @property
-    def filter(self) -> Locator:
+    def filter(self):
         return self.page.locator(".st-key-search input")
 
     @property
-    def sign_in_form(self) -> Locator:
+    def sign_in_form(self):
         return self.page.locator('form[action="/session"]')
 
     @property
-    def sidebar(self) -> Locator:
+    def sidebar(self):
         return self.page.get_by_test_id("stSidebar")
 
     @property
-    def banner(self) -> Locator:
+    def banner(self):
         return self.page.locator(".st-key-truncation-banner")
 
     @property
-    def picker(self) -> Locator:
+    def picker(self):
         """What names the model that answers, and opens what else there is."""
         return self.page.locator(".st-key-model-picker button")
 
     @property
-    def facts(self) -> Locator:
+    def facts(self):
         """The rows under the replies: which model, and what it took."""
         return self.page.locator(".db-acts small")
 
     @property
-    def dialog(self) -> Locator:
+    def dialog(self):
         return self.page.get_by_role("dialog")
 
     @property
-    def facts_sign(self) -> Locator:
+    def facts_sign(self):
         return self.page.locator(".st-key-own-facts button:visible")
 
     @property
-    def instructions_sign(self) -> Locator:
+    def instructions_sign(self):
         return self.page.locator(".st-key-own-instructions button:visible")
 
     @property
-    def outage(self) -> Locator:
+    def outage(self):
         """The line that says that the database is away."""
         return self.page.locator(".st-key-outage [role=status]")
 
     @property
-    def beginning(self) -> Locator:
+    def beginning(self):
         """The line from which the model reads."""
         return self.page.get_by_role("separator").filter(has_text="The model reads from here")
 
     @property
-    def conversation_id(self) -> UUID:
+    def conversation_id(self):
         return UUID(parse_qs(urlsplit(self.page.url).query)["c"][0])
 
-    def texts(self) -> list[str]:
+    def texts(self):
         """What stands in the messages, oldest first."""
         return [" ".join(text.split()) for text in self.messages.all_inner_texts()]
 
-    def sees(self, words: str) -> None:
+    def sees(self, words):
         expect(self.page.get_by_text(words).first).to_be_visible()
 
-    def hears(self, words: str | re.Pattern[str]) -> None:
+    def hears(self, words):
         """The last message has *words*, whether or not it is over."""
         expect(self.last_reply).to_contain_text(words)
 
-    def hears_all_of(self, words: str | re.Pattern[str]) -> None:
+    def hears_all_of(self, words):
         """The last message has *words*, and is over and stored."""
         self.hears(words)
         self.sees_no_reply_coming()
 
-    def sees_no_reply_coming(self) -> None:
+    def sees_no_reply_coming(self):
         expect(self.messages.filter(has_text="▍")).to_have_count(0)
         expect(self.stop_button).to_have_count(0)
         expect(self.page.locator(".stApp")).to_have_attribute(
             "data-test-script-state", "notRunning"
         )
 
-    def is_in(self, title: str) -> None:
+    def is_in(self, title):
         """The conversation *title* is open, and marked in the list."""
         expect(self.page.locator(".st-key-chat-head h1")).to_have_text(title)
         # a list of one, for while the rows are drawn anew there may be two
         expect(self.rows.and_(self.page.locator('[kind="secondary"]'))).to_have_text([title])
 
-    def is_asked_to_sign_in(self) -> None:
+    def is_asked_to_sign_in(self):
         expect(self.sign_in_form).to_be_visible()
 
-    def is_signed_out_before_long(self) -> None:
+    def is_signed_out_before_long(self):
         """A process that has not ended the session itself asks the database every few seconds."""
 
-        def is_out() -> bool:
+        def is_out():
             self.page.reload()
             expect(self.composer.or_(self.sign_in_form)).to_be_visible()
             return self.sign_in_form.is_visible()
 
         until(is_out)
 
-    def is_welcome(self) -> None:
+    def is_welcome(self):
         """Signed in, and the page is there."""
         expect(self.composer).to_be_visible()
 
     # --- what is done ---------------------------------------------------------------------------
 
-    def visit(self, path: str = "/") -> None:
+    def visit(self, path="/"):
         self.page.goto(self.url + path)
 
-    def enters(self, form: str, email: str, password: str = PASSWORD) -> None:
+    def enters(self, form, email, password=PASSWORD):
         """Fill in and send the form that goes to the address *form*."""
         fields = self.page.locator(f'form[action="{form}"]')
         fields.locator('[name="email"]').fill(email)
         fields.locator('[name="password"]').fill(password)
         fields.get_by_role("button").click()
 
-    def signs_out(self) -> None:
+    def signs_out(self):
         self.page.locator(".st-key-account-menu button").click()
         self.page.get_by_role("button", name="Sign out").click()
         self.is_asked_to_sign_in()
 
-    def asks(self, prompt: str) -> None:
+    def asks(self, prompt):
         """Send *prompt*, and see it stand there."""
         self.composer.fill(prompt)
         self.sends()
         expect(self.messages.filter(has_text=prompt).last).to_be_visible()
 
-    def asks_in_vain(self, prompt: str) -> None:
+    def asks_in_vain(self, prompt):
         """Send *prompt*, and be told why it was not sent."""
         self.composer.fill(prompt)
         self.sends()
         expect(self.page.get_by_role("alert").last).to_be_visible()
         expect(self.composer).to_have_value(prompt)
 
-    def sends(self) -> None:
+    def sends(self):
         """Press Enter, once the composer takes it."""
         expect(self.page.get_by_test_id("stChatInputSubmitButton")).to_be_enabled()
         self.composer.press("Enter")
 
-    def opens(self, title: str) -> None:
+    def opens(self, title):
         row = self.rows.get_by_text(title, exact=True)
         expect(row).to_have_count(1)
         row.click()
         self.is_in(title)
 
-    def begins_a_new_chat(self) -> None:
+    def begins_a_new_chat(self):
         self.page.locator(".st-key-new-chat button").click()
         expect(self.messages).to_have_count(0)
         self.is_welcome()
 
-    def turns_to_a_temporary_chat(self) -> None:
+    def turns_to_a_temporary_chat(self):
         """By the keyboard, on a fresh page."""
         self.temporary_switch.focus()
         self.page.keyboard.press("Space")
         self.sees("Nothing of it is kept")
         expect(self.temporary_switch).to_be_checked()
 
-    def stored(self) -> str:
+    def stored(self):
         """All that the browser keeps for the page."""
         return self.page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")
 
-    def unfolds_the_sidebar(self) -> None:
+    def unfolds_the_sidebar(self):
         self.page.get_by_test_id("stExpandSidebarButton").click()
         expect(self.page.locator(".st-key-new-chat button")).to_be_in_viewport()
 
-    def jumps_to_the_filter(self) -> None:
+    def jumps_to_the_filter(self):
         """By the keyboard, as soon as the page listens to it."""
 
-        def is_there() -> bool:
+        def is_there():
             self.page.keyboard.press("Control+k")
             return self.filter.evaluate("(field) => field === document.activeElement")
 
         until(is_there)
 
-    def scrolls_up(self, turns: int) -> None:
+    def scrolls_up(self, turns):
         """As a hand turns the wheel: one large leap at once is pulled back to the end."""
         self.page.mouse.move(700, 300)
         for _ in range(turns):
             self.page.mouse.wheel(0, -120)
             self.page.wait_for_timeout(40)
 
-    def stops(self) -> None:
+    def stops(self):
         self.stop_button.click()
         self.sees_no_reply_coming()
 
-    def retries(self) -> None:
+    def retries(self):
         self.retry_button.click()
         expect(self.retry_button).to_have_count(0)
 
-    def renames(self, title: str, new: str) -> None:
+    def renames(self, title, new):
         """From the list beside the page."""
         self.chooses(title, "Rename")
         expect(self.title_field).to_be_focused()
@@ -267,40 +259,38 @@ class Tab:
         self.page.keyboard.press("Enter")
         expect(self.title_field).to_have_count(0)
 
-    def picks(self, model: str) -> None:
+    def picks(self, model):
         """Have another model answer here."""
         self.picker.click()
         self.page.get_by_test_id("stRadioGroup").get_by_text(model, exact=True).click()
         expect(self.picker).to_have_text(re.compile(rf"{model}(?!-)"))
         self.page.keyboard.press("Escape")
 
-    def instructs(self, text: str) -> None:
+    def instructs(self, text):
         """Tell the model something for the conversation that is open."""
         self.page.locator(".st-key-conversation-menu button").click()
         self.page.get_by_role("menuitem", name="Instructions").click()
         self._saves(text)
         expect(self.instructions_sign).to_be_visible()
 
-    def prefers(self, model: str, text: str) -> None:
+    def prefers(self, model, text):
         """Choose a default model and instructions for all conversations without their own."""
         self.opens_preferences()
         self.dialog.locator(".st-key-default-model input").click()
         self.page.get_by_role("option", name=model, exact=True).click()
         self._saves(text)
 
-    def opens_preferences(self) -> None:
+    def opens_preferences(self):
         self.page.locator(".st-key-account-menu button").click()
         self.page.get_by_role("button", name="Preferences").click()
         expect(self.dialog).to_be_visible()
 
-    def _saves(self, text: str) -> None:
+    def _saves(self, text):
         self.dialog.get_by_role("textbox").fill(text)
         self.dialog.get_by_role("button", name="Save").click()
         expect(self.dialog).to_have_count(0)
 
-    def makes_a_space(
-        self, name: str, instructions: str, before: Callable[[], None] = lambda: None
-    ) -> None:
+    def makes_a_space(self, name, instructions, before=lambda: None):
         """And is on its fresh page. *before* it is made, while its dialog is open, something is done."""
         chooser = self.page.locator(".st-key-space-chooser button")
         new = self.page.locator(".st-key-new-space button")
@@ -316,60 +306,60 @@ class Tab:
         expect(self.dialog).to_have_count(0)
         self.is_in_space(name)
 
-    def is_in_space(self, name: str) -> None:
+    def is_in_space(self, name):
         """Its conversations are listed."""
         expect(self.page.locator(".st-key-space-chooser button")).to_contain_text(name)
 
-    def chooses_space(self, name: str) -> None:
+    def chooses_space(self, name):
         self._picks_in_the_chooser(name)
         self.is_in_space(name)
 
-    def _picks_in_the_chooser(self, name: str) -> None:
+    def _picks_in_the_chooser(self, name):
         self.page.locator(".st-key-space-chooser button").click()
         self.page.get_by_role("menuitem", name=name, exact=True).click()
 
-    def edits_the_space(self) -> None:
+    def edits_the_space(self):
         self.page.locator(".st-key-edit-space button").click()
         expect(self.dialog).to_be_visible()
 
-    def opens_the_facts(self) -> None:
+    def opens_the_facts(self):
         """Of the conversation that is open."""
         self.page.locator(".st-key-conversation-menu button").click()
         self.page.get_by_role("menuitem", name="Facts").click()
         expect(self.dialog).to_contain_text("in no other conversation")
 
-    def notes_in_the_dialog(self, fact: str) -> None:
+    def notes_in_the_dialog(self, fact):
         """Of a space, or of the facts of a conversation."""
         self.dialog.get_by_label("Add a fact").fill(fact)
         self.dialog.get_by_role("button", name="Add", exact=True).click()
         expect(self.dialog.get_by_text(fact, exact=True)).to_be_visible()
 
-    def moves_to(self, space: str) -> None:
+    def moves_to(self, space):
         """In the dialog that the menu of a conversation opened."""
         self.dialog.locator(".st-key-move-to input").click()
         self.page.get_by_role("option", name=space, exact=True).click()
         self.dialog.get_by_role("button", name="Move").click()
         expect(self.dialog).to_have_count(0)
 
-    def turns_to_the_archive(self) -> None:
+    def turns_to_the_archive(self):
         self.page.locator(".st-key-archive button").click()
         expect(self.page.locator(".st-key-leave-archive button")).to_be_visible()
 
-    def turns_back_to_all(self) -> None:
+    def turns_back_to_all(self):
         self.page.locator(".st-key-leave-archive button").click()
         expect(self.page.locator(".st-key-archive button")).to_be_visible()
 
-    def deletes(self, title: str) -> None:
+    def deletes(self, title):
         """From the list beside the page."""
         self.chooses(title, "Delete")
         expect(self.rows.get_by_text(title, exact=True)).to_have_count(0)
         self.sees(f"Deleted “{title}”")
 
-    def undoes(self) -> None:
+    def undoes(self):
         """Bring back what was deleted last."""
         self.page.get_by_role("button", name="Undo").first.click()
 
-    def exports(self, kind: str) -> tuple[str, str]:
+    def exports(self, kind):
         """The name and the text of the file that one click brings."""
         self.page.locator(".st-key-export button").click()
         with self.page.expect_download() as download:
@@ -378,7 +368,7 @@ class Tab:
         self.page.keyboard.press("Escape")
         return download.value.suggested_filename, text
 
-    def chooses(self, title: str, action: str) -> None:
+    def chooses(self, title, action):
         """From the menu of a row beside the page."""
         self.page.get_by_role("button", name=f"More: {title}", exact=True).click()
         self.page.get_by_role("menuitem", name=action).click()
@@ -387,11 +377,11 @@ class Tab:
 class Person(Tab):
     """Somebody with a browser of their own, its first tab, and an address to sign up with."""
 
-    def __init__(self, browser: Browser, url: str, name: str, **context: object) -> None:
+    def __init__(self, browser, url, name, **context):
         self.name = name
         self.email = f"{name}-{next(_numbers)}@daybook.test"
-        self.console: list[str] = []
-        self.hosts: set[str] = set()
+        self.console = []
+        self.hosts = set()
         self.sites = {urlsplit(url).netloc}
         options = {"viewport": DESK, "accept_downloads": True} | context
         self.context = browser.new_context(**options)
@@ -399,38 +389,38 @@ class Person(Tab):
         self.context.on("request", self._note_request)
         super().__init__(self._new_page(), url)
 
-    def new_tab(self, url: str = "") -> Tab:
+    def new_tab(self, url=""):
         """Another tab, on this app or on another process of it at *url*."""
         self.sites.add(urlsplit(url or self.url).netloc)
         return Tab(self._new_page(), url or self.url)
 
-    def signs_up(self, path: str = "/") -> None:
+    def signs_up(self, path="/"):
         self.visit(path)
         self.page.get_by_role("tab", name="Create account").click()
         self.enters("/account", self.email)
         self.is_welcome()
 
-    def arrives(self, path: str = "/") -> None:
+    def arrives(self, path="/"):
         """Make an account behind the page's back, where how it is made is not the point."""
         form = {"email": self.email, "password": PASSWORD, "next": "/"}
         self.context.request.post(f"{self.url}/account", form=form, max_redirects=0)
         self.visit(path)
         self.is_welcome()
 
-    def signs_in(self, path: str = "/") -> None:
+    def signs_in(self, path="/"):
         self.visit(path)
         self.enters("/session", self.email)
         self.is_welcome()
 
-    def leaves(self) -> None:
+    def leaves(self):
         self.context.close()
 
-    def complaints(self) -> list[str]:
+    def complaints(self):
         """What a browser must never have to say of our pages, and which other sites it was sent to."""
         said = [line for line in self.console if _COMPLAINT.search(line)]
         return said + [f"a request to {host}" for host in self.hosts - self.sites]
 
-    def picture(self, folder: Path) -> str:
+    def picture(self, folder):
         """Where the screenshots and the console's lines are, for somebody who looks for the reason."""
         paths = []
         for number, page in enumerate(self.context.pages):
@@ -445,26 +435,26 @@ class Person(Tab):
         console.write_text("\n".join(self.console))
         return "\n".join([*paths, str(console)])
 
-    def _new_page(self) -> Page:
+    def _new_page(self):
         page = self.context.new_page()
         page.on("console", self._note_console)
         page.on("pageerror", self._note_error)
         page.on("websocket", self._note_websocket)
         return page
 
-    def _note_console(self, message: ConsoleMessage) -> None:
+    def _note_console(self, message):
         self.console.append(f"{message.type}: {message.text}")
 
-    def _note_error(self, error: Error) -> None:
+    def _note_error(self, error):
         self.console.append(f"pageerror: {error}")
 
-    def _note_request(self, request: Request) -> None:
+    def _note_request(self, request):
         self._note_host(request.url)
 
-    def _note_websocket(self, socket: WebSocket) -> None:
+    def _note_websocket(self, socket):
         self._note_host(socket.url)
 
-    def _note_host(self, url: str) -> None:
+    def _note_host(self, url):
         if url.startswith(("http", "ws")):
             self.hosts.add(urlsplit(url).netloc)
 

@@ -1,27 +1,23 @@
 """What was there before: written through the services, as a second process of the same app would."""
 
-from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import psycopg
 from pydantic import SecretStr
 
 from services import embedded
 from services.chat import Chat, LiveTurns
 from services.crypto import RootKeys, ServerProof
-from services.domain import ConversationId, MemoryPolicy, Window
+from services.domain import Window
 from services.embedded.folders import socket_folder
 from services.embedded.keys import stack_secrets
 from services.embedded.mended import MendedTransport
 from services.embedded.postgres import Postgres
 from services.llm import ModelInfo, Models, Offer
-from services.llm.model import Piece
-from services.memory import ContextMessage, RegexCounter
+from services.memory import RegexCounter
 from services.store.conversations import Conversations
 from services.store.gateway import Gateway, ServerCalls
-from services.store.sessions import AppSession, Sessions
-from tests.stack.apps import App
+from services.store.sessions import Sessions
 
 _INFO = ModelInfo(
     name="gpt-5-mini",
@@ -35,7 +31,7 @@ _SECONDS = 20.0
 
 
 @contextmanager
-def second_process(app: App) -> Iterator[Sessions]:
+def second_process(app):
     """The sessions of the running *app*, seen from here."""
     at = embedded.running_address(app.data)
     root_keys = RootKeys.parse((app.keys / "root.key").read_text())
@@ -59,19 +55,17 @@ class _Echo:
 
     reply: str = ""
 
-    def start(self, messages: Sequence[ContextMessage], *, max_tokens: int) -> "_Echo":
+    def start(self, messages, *, max_tokens):
         return self
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self):
         yield self.reply
 
-    def cancel(self) -> None:
+    def cancel(self):
         pass
 
 
-def converse(
-    session: AppSession, turns: Iterable[tuple[str, str]], policy: MemoryPolicy | None = None
-) -> ConversationId:
+def converse(session, turns, policy=None):
     """A new conversation with these prompts and replies, which have been read; of a window, or *policy*."""
     model, conversations = _Echo(), Conversations(session)
     chat = Chat(
@@ -95,20 +89,20 @@ def converse(
     return conversation_id
 
 
-def hold(session: AppSession, titles: Iterable[str]) -> list[ConversationId]:
+def hold(session, titles):
     """New conversations of these titles, without a message."""
     conversations = Conversations(session)
     return [conversations.create(title, Window()).conversation.id for title in titles]
 
 
-def let_talk_fast(app: App) -> None:
+def let_talk_fast(app):
     """Lift the bound on turns a minute from everybody who has an account."""
     with database(app) as connection:
         connection.execute("update private.budgets set max_per_minute = 1000000")
 
 
 @contextmanager
-def database(app: App) -> Iterator[psycopg.Connection]:
+def database(app):
     """The database of the running *app*, as superuser."""
     postgres = Postgres(
         folder=app.data / "postgres",

@@ -4,14 +4,11 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import expect
 
-from services.domain import ConversationId
-from tests.journeys.conftest import Someone
-from tests.journeys.people import DESK, PASSWORD, PHONE, Person
+from tests.journeys.people import DESK, PASSWORD, PHONE
 from tests.journeys.seeds import converse, database, second_process
-from tests.model_server import ModelServer
-from tests.stack.apps import App, until
+from tests.stack.apps import until
 
 FOR_EVER = "[[tokens=400 rate=12]]"
 SIZES = {"desk": {"viewport": DESK}, "phone": {"viewport": PHONE, "has_touch": True}}
@@ -42,11 +39,11 @@ _NEXT_FRAMES = "new Promise((go) => requestAnimationFrame(() => requestAnimation
 class Look:
     """Looks at the page in light and in dark, and keeps what is wrong with it."""
 
-    def __init__(self, person: Person) -> None:
+    def __init__(self, person):
         self._page = person.page
-        self.found: list[str] = []
+        self.found = []
 
-    def at(self, name: str) -> None:
+    def at(self, name):
         if not self._page.evaluate("'axe' in window"):
             self._page.evaluate(AXE_SCRIPT)
         for theme, rules in (("light", None), ("dark", ["color-contrast"])):
@@ -64,7 +61,7 @@ class Look:
             faint = self._page.evaluate(CONTRAST)
             self.found += [f"{name}, {theme}: contrast {each}" for each in faint]
 
-    def behind(self, button: Locator, name: str) -> None:
+    def behind(self, button, name):
         """At what *button* opens."""
         button.click()
         expect(button).to_have_attribute("aria-expanded", "true")
@@ -74,20 +71,20 @@ class Look:
 
 
 @pytest.fixture
-def maya(person: Someone) -> Person:
+def maya(person):
     maya = person()
     maya.arrives()
     return maya
 
 
-def seed(app: App, person: Person, *conversations: list[tuple[str, str]]) -> list[ConversationId]:
+def seed(app, person, *conversations):
     with second_process(app) as sessions:
         _, session = sessions.sign_in(person.email, PASSWORD)
         return [converse(session, turns) for turns in conversations]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_whoever_is_signed_out_meets_no_barrier(person: Someone, size: str):
+def test_whoever_is_signed_out_meets_no_barrier(person, size):
     maya = person(reduced_motion="reduce", **SIZES[size])
     look = Look(maya)
 
@@ -110,7 +107,7 @@ def test_whoever_is_signed_out_meets_no_barrier(person: Someone, size: str):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_conversation_holds_no_barrier(app: App, model: ModelServer, person: Someone, size: str):
+def test_a_conversation_holds_no_barrier(app, model, person, size):
     maya = person(reduced_motion="reduce", **SIZES[size])
     maya.arrives()
     rich, long = seed(
@@ -167,7 +164,7 @@ def test_a_conversation_holds_no_barrier(app: App, model: ModelServer, person: S
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_beside_a_conversation_is_no_barrier(app: App, person: Someone, size: str):
+def test_beside_a_conversation_is_no_barrier(app, person, size):
     maya = person(reduced_motion="reduce", **SIZES[size])
     maya.arrives()
     with database(app) as connection:
@@ -187,7 +184,7 @@ def test_beside_a_conversation_is_no_barrier(app: App, person: Someone, size: st
         )
     look, page = Look(maya), maya.page
 
-    def unfolds() -> None:
+    def unfolds():
         if size == "phone":
             maya.unfolds_the_sidebar()
 
@@ -240,7 +237,7 @@ def test_beside_a_conversation_is_no_barrier(app: App, person: Someone, size: st
     assert look.found == []
 
 
-def _look_at_spaces(maya: Person, look: Look) -> None:
+def _look_at_spaces(maya, look):
     """At one that is made, what is in it, and the way in and out of it."""
     page = maya.page
     maya.makes_a_space("Latin", "Be a tutor.", before=lambda: look.at("a new space"))
@@ -291,7 +288,7 @@ _FOCUSED = """() => {
 }"""
 
 
-def tabbed(page: Page) -> list[dict]:
+def tabbed(page):
     """Where Tab leads, from the top of the page to its end."""
     stops = []
     while True:
@@ -303,7 +300,7 @@ def tabbed(page: Page) -> list[dict]:
         assert len(stops) < 100
 
 
-def test_tab_leads_through_the_page_as_it_is_read_and_shows_where_it_is(app: App, maya: Person):
+def test_tab_leads_through_the_page_as_it_is_read_and_shows_where_it_is(app, maya):
     (garden,) = seed(app, maya, [("What do I sow?", "Peas.\n\n```python\nsow(peas)\n```")])
     maya.visit(f"/?c={garden}")
     maya.hears("Peas.")
@@ -328,7 +325,7 @@ def test_tab_leads_through_the_page_as_it_is_read_and_shows_where_it_is(app: App
     assert [stop for stop in stops if not (stop["isSeen"] and stop["isRinged"])] == []
 
 
-def test_tab_skips_a_folded_sidebar(maya: Person):
+def test_tab_skips_a_folded_sidebar(maya):
     maya.sidebar.hover()
     maya.page.get_by_test_id("stSidebarCollapseButton").locator("button").click()
     expect(maya.filter).not_to_be_visible()
@@ -341,14 +338,14 @@ def test_tab_skips_a_folded_sidebar(maya: Person):
     assert all(stop["isSeen"] for stop in stops)
 
 
-def test_a_day_without_a_mouse(person: Someone):
+def test_a_day_without_a_mouse(person):
     maya = person()
     maya.visit()
     maya.is_asked_to_sign_in()
     keys = maya.page.keyboard
 
-    def reaches(place: Locator, key: str = "Tab") -> None:
-        def is_there() -> bool:
+    def reaches(place, key="Tab"):
+        def is_there():
             keys.press(key)
             return place.evaluate("(element) => element === document.activeElement")
 
@@ -383,7 +380,7 @@ def test_a_day_without_a_mouse(person: Someone):
     expect(maya.messages).to_have_count(0)
 
 
-def test_what_escape_closes_it_closes_alone(maya: Person):
+def test_what_escape_closes_it_closes_alone(maya):
     maya.asks(f"Go on {FOR_EVER}")
     maya.hears("word2")
 
@@ -414,13 +411,13 @@ _LISTEN = """() => {
 }"""
 
 
-def test_that_a_reply_comes_and_how_it_ended_is_heard_and_not_each_word(maya: Person):
+def test_that_a_reply_comes_and_how_it_ended_is_heard_and_not_each_word(maya):
     maya.asks("Hello")
     maya.hears_all_of("You said: Hello")
     expect(maya.page.locator(".db-heard")).to_have_text("The reply is complete.")
     maya.page.evaluate(_LISTEN)
 
-    def hears_aloud(*sentences: str) -> None:
+    def hears_aloud(*sentences):
         until(lambda: maya.page.evaluate("heard.length") >= len(sentences))
         assert maya.page.evaluate("heard.splice(0)") == list(sentences)
 
@@ -436,7 +433,7 @@ def test_that_a_reply_comes_and_how_it_ended_is_heard_and_not_each_word(maya: Pe
     hears_aloud("A reply is coming.", "You stopped this reply.")
 
 
-def test_that_a_reply_is_tried_again_is_heard(maya: Person, model: ModelServer):
+def test_that_a_reply_is_tried_again_is_heard(maya, model):
     model.script(status=500, times=9)
     maya.asks("And by sea?")
     maya.sees("Your message is saved.")
@@ -450,7 +447,7 @@ def test_that_a_reply_is_tried_again_is_heard(maya: Person, model: ModelServer):
     maya.hears_all_of("You said: And by sea?")
 
 
-def test_a_copy_that_the_browser_refuses_is_said_to_be(maya: Person):
+def test_a_copy_that_the_browser_refuses_is_said_to_be(maya):
     maya.asks("Hello")
     maya.hears_all_of("You said: Hello")
     maya.page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")
@@ -464,7 +461,7 @@ def test_a_copy_that_the_browser_refuses_is_said_to_be(maya: Person):
 # --- by who is dazzled by motion ----------------------------------------------------------------
 
 
-def test_nothing_moves_where_motion_is_not_wanted(person: Someone):
+def test_nothing_moves_where_motion_is_not_wanted(person):
     maya = person(reduced_motion="reduce")
     maya.arrives()
     maya.asks(f"Go on {FOR_EVER}")
@@ -495,12 +492,12 @@ _COVERED = """(place) => [...place.querySelectorAll("button, a, input, textarea"
 }).map((each) => each.outerHTML.slice(0, 200))"""
 
 
-def test_enlarged_to_the_double_nothing_is_cut_off_or_covered(app: App, person: Someone):
+def test_enlarged_to_the_double_nothing_is_cut_off_or_covered(app, person):
     maya = person(viewport=ENLARGED, device_scale_factor=2)
     maya.arrives()
     (rich,) = seed(app, maya, [("What do I sow?", RICH)])
 
-    def fits(place: Locator) -> None:
+    def fits(place):
         assert maya.page.evaluate("document.documentElement.scrollWidth") <= ENLARGED["width"]
         until(lambda: place.evaluate(_COVERED) == [], within=10)  # what slides in is there
 
@@ -529,12 +526,12 @@ _SMALL = """(least) => [...document.querySelectorAll(
 }).map((each) => each.outerHTML.slice(0, 200))"""
 
 
-def test_what_a_finger_touches_is_large_enough(app: App, person: Someone):
+def test_what_a_finger_touches_is_large_enough(app, person):
     maya = person(**SIZES["phone"], is_mobile=True)
     maya.visit()
     maya.is_asked_to_sign_in()
 
-    def is_large() -> None:
+    def is_large():
         until(lambda: maya.page.evaluate(_SMALL, 40) == [], within=10)  # what slides in is there
 
     is_large()

@@ -3,25 +3,23 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.conftest import Someone
-from tests.journeys.people import PHONE, Person
-from tests.model_server import ModelServer
+from tests.journeys.people import PHONE
 
 
 @pytest.fixture
-def maya(person: Someone) -> Person:
+def maya(person):
     maya = person()
     maya.arrives()
     return maya
 
 
-def asked(model: ModelServer) -> tuple[str, str]:
+def asked(model):
     """Which model was asked last, and what it was told first."""
     body = model.requests[-1].body
     return body["model"], body["messages"][0]["content"]
 
 
-def test_another_model_answers_in_the_middle_of_a_conversation(maya: Person, model: ModelServer):
+def test_another_model_answers_in_the_middle_of_a_conversation(maya, model):
     maya.asks("First")
     maya.hears_all_of("You said: First")
     expect(maya.facts).to_contain_text(["scripted · "])
@@ -38,9 +36,7 @@ def test_another_model_answers_in_the_middle_of_a_conversation(maya: Person, mod
     expect(maya.picker).to_contain_text("scripted-large")
 
 
-def test_a_conversation_begins_with_the_model_that_was_picked_for_it(
-    maya: Person, model: ModelServer
-):
+def test_a_conversation_begins_with_the_model_that_was_picked_for_it(maya, model):
     maya.picks("scripted-large")
     maya.asks("First")
     maya.hears_all_of("You said: First")
@@ -51,9 +47,7 @@ def test_a_conversation_begins_with_the_model_that_was_picked_for_it(
     expect(maya.picker).not_to_contain_text("large")
 
 
-def test_the_model_is_told_what_a_person_wrote_and_what_one_conversation_says_instead(
-    maya: Person, model: ModelServer
-):
+def test_the_model_is_told_what_a_person_wrote_and_what_one_conversation_says_instead(maya, model):
     maya.prefers("scripted-large", "Be brief.")
     maya.asks("First")
     maya.hears_all_of("You said: First")
@@ -75,9 +69,7 @@ def test_the_model_is_told_what_a_person_wrote_and_what_one_conversation_says_in
     assert asked(model) == ("scripted-large", "Be brief.")
 
 
-def test_what_another_tab_prefers_meanwhile_is_kept_or_shown_before_it_is_replaced(
-    maya: Person, model: ModelServer
-):
+def test_what_another_tab_prefers_meanwhile_is_kept_or_shown_before_it_is_replaced(maya, model):
     other = maya.new_tab()
     other.visit()
     maya.opens_preferences()
@@ -97,7 +89,7 @@ def test_what_another_tab_prefers_meanwhile_is_kept_or_shown_before_it_is_replac
     assert asked(model) == ("scripted-large", "Be kind.")
 
 
-def test_the_tools_stay_in_one_row_on_a_phone(person: Someone, model: ModelServer):
+def test_the_tools_stay_in_one_row_on_a_phone(person, model):
     maya = person(viewport=PHONE, has_touch=True)
     maya.arrives()
     maya.picks("scripted-large")

@@ -1,38 +1,36 @@
 """Facts about oneself at a browser: offered, noted, undone, written, changed, deleted and switched off."""
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import expect
 
-from tests.journeys.conftest import Someone
-from tests.journeys.people import PHONE, Person
-from tests.model_server import ModelServer
+from tests.journeys.people import PHONE
 
 OFFER = "Shall Daybook keep facts about you across conversations?"
 
 
 @pytest.fixture
-def maya(person: Someone) -> Person:
+def maya(person):
     maya = person()
     maya.arrives()
     return maya
 
 
-def noted(maya: Person) -> Locator:
+def noted(maya):
     return maya.page.locator(".st-key-noted [role=status]:visible")
 
 
-def rows(maya: Person) -> Locator:
+def rows(maya):
     """The facts that are listed, the newest first."""
     texts = maya.page.locator('.st-key-facts [class*="st-key-fact-"] .stMarkdown:not(button *)')
     return texts.filter(has_not=maya.page.get_by_test_id("stCaptionContainer"))
 
 
-def asks(maya: Person, prompt: str, reply: str) -> None:
+def asks(maya, prompt, reply):
     maya.asks(prompt)
     maya.hears_all_of(reply)
 
 
-def agrees(maya: Person) -> None:
+def agrees(maya):
     """Talk until it is offered to keep facts, and say yes."""
     asks(maya, "Hello", "You said: Hello")
     expect(maya.page.get_by_text(OFFER)).to_have_count(0)
@@ -42,28 +40,28 @@ def agrees(maya: Person) -> None:
     expect(maya.page.get_by_text(OFFER)).to_have_count(0)
 
 
-def opens_memory(maya: Person) -> None:
+def opens_memory(maya):
     maya.page.locator(".st-key-account-menu button").click()
     maya.page.get_by_role("link", name="Memory").click()
     maya.sees("Keep facts about me")
 
 
-def switch(maya: Person) -> Locator:
+def switch(maya):
     return maya.page.get_by_role("switch", name="Keep facts about me")
 
 
-def adds(maya: Person, text: str) -> None:
+def adds(maya, text):
     maya.page.get_by_label("Add a fact").fill(text)
     maya.page.keyboard.press("Enter")
     expect(rows(maya).first).to_have_text(text)
 
 
-def told(model: ModelServer) -> str:
+def told(model):
     """What the model was told first, the last time it was asked for a reply."""
     return model.requests[-1].body["messages"][0]["content"]
 
 
-def test_a_fact_is_offered_noted_known_elsewhere_and_undone(maya: Person, model: ModelServer):
+def test_a_fact_is_offered_noted_known_elsewhere_and_undone(maya, model):
     agrees(maya)
     asks(maya, "I live in Bern [[facts=Lives_in_Bern.]]", "You said: I live in Bern")
     expect(noted(maya)).to_have_text("Daybook noted: Lives in Bern.")
@@ -91,7 +89,7 @@ def test_a_fact_is_offered_noted_known_elsewhere_and_undone(maya: Person, model:
     expect(rows(maya)).to_have_text(["Lives in Bern."])
 
 
-def test_a_note_leads_to_the_page_of_all_and_from_there_to_its_source(maya: Person):
+def test_a_note_leads_to_the_page_of_all_and_from_there_to_its_source(maya):
     agrees(maya)
     asks(maya, "I live in Bern [[facts=Lives_in_Bern.]]", "You said: I live in Bern")
 
@@ -106,7 +104,7 @@ def test_a_note_leads_to_the_page_of_all_and_from_there_to_its_source(maya: Pers
     expect(rows(maya)).to_have_text(["Lives in Bern."])
 
 
-def test_facts_are_written_changed_deleted_and_brought_back(maya: Person, model: ModelServer):
+def test_facts_are_written_changed_deleted_and_brought_back(maya, model):
     opens_memory(maya)
     maya.sees("Nothing is kept about you")
     adds(maya, "I take my coffee black")
@@ -142,9 +140,7 @@ def test_facts_are_written_changed_deleted_and_brought_back(maya: Person, model:
     maya.sees("Nothing is kept about you")
 
 
-def test_facts_that_are_switched_off_are_neither_shown_to_the_model_nor_noted(
-    maya: Person, model: ModelServer
-):
+def test_facts_that_are_switched_off_are_neither_shown_to_the_model_nor_noted(maya, model):
     opens_memory(maya)
     adds(maya, "I take my coffee black")
     expect(switch(maya)).not_to_be_checked()
@@ -165,7 +161,7 @@ def test_facts_that_are_switched_off_are_neither_shown_to_the_model_nor_noted(
     expect(rows(maya)).to_have_text(["I take my coffee black"])
 
 
-def test_a_conversation_has_facts_that_hold_nowhere_else(maya: Person, model: ModelServer):
+def test_a_conversation_has_facts_that_hold_nowhere_else(maya, model):
     asks(maya, "Where is my order?", "You said: Where is my order?")
     maya.opens_the_facts()
     maya.notes_in_the_dialog("It is order 7781")
@@ -199,7 +195,7 @@ def test_a_conversation_has_facts_that_hold_nowhere_else(maya: Person, model: Mo
     expect(maya.dialog.get_by_text("It is order 7782", exact=True)).to_be_visible()
 
 
-def test_facts_at_a_phone_fit_and_can_be_touched(person: Someone):
+def test_facts_at_a_phone_fit_and_can_be_touched(person):
     maya = person(viewport=PHONE, has_touch=True)
     maya.arrives()
     maya.visit("/memory")

@@ -3,36 +3,35 @@
 import re
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import expect
 
-from tests.journeys.conftest import Someone
-from tests.journeys.people import PASSWORD, Person
+from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import hold, second_process
-from tests.stack.apps import App, until
+from tests.stack.apps import until
 
 
 @pytest.fixture
-def maya(person: Someone) -> Person:
+def maya(person):
     maya = person()
     maya.arrives()
     return maya
 
 
-def sheet(maya: Person) -> Locator:
+def sheet(maya):
     return maya.page.get_by_role("dialog", name="Keys")
 
 
-def asks_for_the_sheet(maya: Person) -> None:
+def asks_for_the_sheet(maya):
     """By its key, as soon as the page listens to it."""
 
-    def is_there() -> bool:
+    def is_there():
         maya.page.keyboard.press("?")
         return sheet(maya).is_visible()
 
     until(is_there)
 
 
-def test_the_sheet_opens_over_a_reply_which_goes_on(maya: Person):
+def test_the_sheet_opens_over_a_reply_which_goes_on(maya):
     maya.asks("Go on and on [[tokens=400 rate=12]]")
     maya.hears("word2")
     maya.page.locator("main").click(position={"x": 20, "y": 200})
@@ -50,7 +49,7 @@ def test_the_sheet_opens_over_a_reply_which_goes_on(maya: Person):
     maya.sees("You stopped this reply.")
 
 
-def test_a_question_mark_that_is_typed_opens_nothing(maya: Person):
+def test_a_question_mark_that_is_typed_opens_nothing(maya):
     maya.composer.press_sequentially("Peas?")
     maya.jumps_to_the_filter()
     maya.page.keyboard.type("Why?")
@@ -63,7 +62,7 @@ def test_a_question_mark_that_is_typed_opens_nothing(maya: Person):
     expect(sheet(maya)).to_be_visible()
 
 
-def test_the_sheet_is_in_the_account_menu_too(maya: Person):
+def test_the_sheet_is_in_the_account_menu_too(maya):
     maya.page.locator(".st-key-account-menu button").click()
     maya.page.get_by_role("button", name="Keys").click()
     expect(sheet(maya)).to_be_visible()
@@ -72,7 +71,7 @@ def test_the_sheet_is_in_the_account_menu_too(maya: Person):
     expect(sheet(maya)).to_have_count(0)
 
 
-def test_on_a_mac_the_keys_are_those_of_a_mac(person: Someone):
+def test_on_a_mac_the_keys_are_those_of_a_mac(person):
     maya = person()
     maya.context.add_init_script(
         "Object.defineProperty(navigator, 'platform', { get: () => 'MacIntel' })"
@@ -85,7 +84,7 @@ def test_on_a_mac_the_keys_are_those_of_a_mac(person: Someone):
     expect(maya.page.locator(".st-key-new-chat kbd")).to_contain_text("⌘")
 
 
-def test_from_the_filter_the_arrows_go_through_what_was_found(app: App, maya: Person):
+def test_from_the_filter_the_arrows_go_through_what_was_found(app, maya):
     with second_process(app) as sessions:
         _, session = sessions.sign_in(maya.email, PASSWORD)
         hold(session, ["Peas in March", "Beans", "Peas in April"])
@@ -116,7 +115,7 @@ def test_from_the_filter_the_arrows_go_through_what_was_found(app: App, maya: Pe
     expect(maya.page.locator(".st-key-chat-head h1")).to_have_text("Beans")
 
 
-def test_enter_opens_what_was_found_however_its_title_is_drawn(app: App, maya: Person):
+def test_enter_opens_what_was_found_however_its_title_is_drawn(app, maya):
     long = "What I sowed, " + "and sowed, " * 8 + "in March"
     with second_process(app) as sessions:
         _, session = sessions.sign_in(maya.email, PASSWORD)
@@ -131,7 +130,7 @@ def test_enter_opens_what_was_found_however_its_title_is_drawn(app: App, maya: P
         expect(maya.page.locator(".st-key-chat-head h1")).to_have_text(title)
 
 
-def test_whoever_writes_elsewhere_when_a_reply_ends_goes_on_there(maya: Person):
+def test_whoever_writes_elsewhere_when_a_reply_ends_goes_on_there(maya):
     maya.asks("Go on [[tokens=20 rate=12]]")
     maya.hears("word2")
     maya.chooses("Go on [[tokens=20 rate=12]]", "Rename")
@@ -150,7 +149,7 @@ def test_whoever_writes_elsewhere_when_a_reply_ends_goes_on_there(maya: Person):
     expect(maya.composer).to_be_focused()  # who wrote there
 
 
-def test_a_letter_that_is_being_composed_keeps_its_enter_and_escape(app: App, maya: Person):
+def test_a_letter_that_is_being_composed_keeps_its_enter_and_escape(app, maya):
     with second_process(app) as sessions:
         _, session = sessions.sign_in(maya.email, PASSWORD)
         hold(session, ["Peas"])

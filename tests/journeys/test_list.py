@@ -3,29 +3,26 @@
 import pytest
 from playwright.sync_api import expect
 
-from services.domain import ConversationId
-from tests.journeys.conftest import Someone
-from tests.journeys.people import PASSWORD, Person
+from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import database, hold, second_process
-from tests.model_server import ModelServer
-from tests.stack.apps import App, until
+from tests.stack.apps import until
 
 
 @pytest.fixture
-def maya(person: Someone) -> Person:
+def maya(person):
     maya = person()
     maya.arrives()
     return maya
 
 
-def ask_each(maya: Person, *names: str) -> None:
+def ask_each(maya, *names):
     for name in names:
         maya.begins_a_new_chat()
         maya.asks(name)
         maya.hears_all_of(f"You said: {name}")
 
 
-def test_what_matters_is_pinned_and_what_is_over_archived(maya: Person):
+def test_what_matters_is_pinned_and_what_is_over_archived(maya):
     ask_each(maya, "Peas", "Beans", "Roses")
     expect(maya.rows).to_have_text(["Roses", "Beans", "Peas"])
 
@@ -47,7 +44,7 @@ def test_what_matters_is_pinned_and_what_is_over_archived(maya: Person):
     expect(maya.rows).to_have_text(["Peas", "Roses", "Beans"])
 
 
-def test_a_title_is_written_anew_where_it_stands(maya: Person):
+def test_a_title_is_written_anew_where_it_stands(maya):
     ask_each(maya, "Peas", "Beans")
     maya.chooses("Peas", "Rename")
     expect(maya.title_field).to_be_focused()
@@ -73,7 +70,7 @@ def test_a_title_is_written_anew_where_it_stands(maya: Person):
     maya.is_in("Broad beans")
 
 
-def test_a_reply_that_came_while_one_looked_elsewhere_is_marked_on_every_device(maya: Person):
+def test_a_reply_that_came_while_one_looked_elsewhere_is_marked_on_every_device(maya):
     ask_each(maya, "Peas")
     maya.asks("Tell me more [[tokens=20 rate=12]]")
     maya.hears("word2")
@@ -93,7 +90,7 @@ def test_a_reply_that_came_while_one_looked_elsewhere_is_marked_on_every_device(
     expect(maya.unread).to_have_count(0)
 
 
-def test_what_is_deleted_can_be_brought_back(maya: Person):
+def test_what_is_deleted_can_be_brought_back(maya):
     ask_each(maya, "Peas", "Beans")
 
     maya.deletes("Beans")
@@ -112,9 +109,7 @@ def test_what_is_deleted_can_be_brought_back(maya: Person):
     maya.hears_all_of("You said: And now?")
 
 
-def test_what_is_deleted_while_it_talks_is_stopped_and_comes_back_whole(
-    maya: Person, model: ModelServer
-):
+def test_what_is_deleted_while_it_talks_is_stopped_and_comes_back_whole(maya, model):
     maya.asks("Go on and on [[tokens=400 rate=12]]")
     maya.hears("word3")
 
@@ -127,7 +122,7 @@ def test_what_is_deleted_while_it_talks_is_stopped_and_comes_back_whole(
     maya.sees("You stopped this reply.")
 
 
-def test_without_undo_it_is_destroyed(app: App, maya: Person):
+def test_without_undo_it_is_destroyed(app, maya):
     ask_each(maya, "Peas")
     gone = maya.conversation_id
     maya.deletes("Peas")
@@ -142,7 +137,7 @@ def test_without_undo_it_is_destroyed(app: App, maya: Person):
         until(lambda: connection.execute(count, [gone]).fetchone() == (0,))
 
 
-def test_the_way_back_is_shown_for_a_while(maya: Person):
+def test_the_way_back_is_shown_for_a_while(maya):
     ask_each(maya, "Peas")
     maya.deletes("Peas")
 
@@ -150,7 +145,7 @@ def test_the_way_back_is_shown_for_a_while(maya: Person):
 
 
 @pytest.fixture
-def letters(app: App, maya: Person) -> list[ConversationId]:
+def letters(app, maya):
     """A hundred conversations, Letter 0 the oldest."""
     with second_process(app) as sessions:
         _, session = sessions.sign_in(maya.email, PASSWORD)
@@ -159,7 +154,7 @@ def letters(app: App, maya: Person) -> list[ConversationId]:
     return held
 
 
-def test_a_hundred_are_drawn_thirty_at_a_time(maya: Person, letters: list[ConversationId]):
+def test_a_hundred_are_drawn_thirty_at_a_time(maya, letters):
     expect(maya.rows).to_have_count(30)
     expect(maya.rows.last).to_have_text("Letter 70")
 
@@ -176,7 +171,7 @@ def test_a_hundred_are_drawn_thirty_at_a_time(maya: Person, letters: list[Conver
     maya.is_in("Letter 3")
 
 
-def test_titles_are_filtered_as_one_types(maya: Person, letters: list[ConversationId]):
+def test_titles_are_filtered_as_one_types(maya, letters):
     expect(maya.rows).to_have_count(30)
     maya.jumps_to_the_filter()
     maya.page.keyboard.type("letter 9")
@@ -197,7 +192,7 @@ def test_titles_are_filtered_as_one_types(maya: Person, letters: list[Conversati
     maya.is_in("Letter 42")
 
 
-def test_the_filter_is_a_key_away_when_the_sidebar_is_folded(maya: Person):
+def test_the_filter_is_a_key_away_when_the_sidebar_is_folded(maya):
     maya.sidebar.hover()
     maya.page.get_by_test_id("stSidebarCollapseButton").locator("button").click()
     expect(maya.filter).not_to_be_in_viewport()
@@ -207,7 +202,7 @@ def test_the_filter_is_a_key_away_when_the_sidebar_is_folded(maya: Person):
     expect(maya.filter).to_be_in_viewport()
 
 
-def test_escape_in_the_filter_stops_no_reply(maya: Person):
+def test_escape_in_the_filter_stops_no_reply(maya):
     maya.asks("Go on and on [[tokens=400 rate=12]]")
     maya.hears("word2")
 
@@ -222,9 +217,7 @@ def test_escape_in_the_filter_stops_no_reply(maya: Person):
     maya.stops()
 
 
-def test_while_a_reply_comes_the_list_shows_what_there_is_and_no_more(
-    maya: Person, letters: list[ConversationId]
-):
+def test_while_a_reply_comes_the_list_shows_what_there_is_and_no_more(maya, letters):
     maya.asks("Go on and on [[tokens=400 rate=12]]")
     maya.hears("word2")
     maya.jumps_to_the_filter()

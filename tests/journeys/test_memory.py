@@ -5,12 +5,9 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from services.domain import MemoryPolicy, Retrieval, Summary
-from tests.journeys.conftest import Someone
-from tests.journeys.people import PASSWORD, Person
+from services.domain import Retrieval, Summary
+from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import converse, let_talk_fast, second_process
-from tests.model_server import ModelServer
-from tests.stack.apps import App
 
 LONG = (
     "peas and beans and leeks and all that grows beside them in a wet spring " * 20
@@ -20,13 +17,13 @@ SUMMARY = "They_sow_peas_in_March."
 
 
 @pytest.fixture
-def maya(person: Someone) -> Person:
+def maya(person):
     maya = person()
     maya.arrives()
     return maya
 
 
-def open_long(app: App, maya: Person, policy: MemoryPolicy, count: int) -> None:
+def open_long(app, maya, policy, count):
     """A conversation of so many long turns after a short one."""
     let_talk_fast(app)
     with second_process(app) as sessions:
@@ -38,9 +35,7 @@ def open_long(app: App, maya: Person, policy: MemoryPolicy, count: int) -> None:
     maya.sees_no_reply_coming()
 
 
-def test_what_no_longer_fits_is_summarised_and_the_summary_edited(
-    app: App, maya: Person, model: ModelServer
-):
+def test_what_no_longer_fits_is_summarised_and_the_summary_edited(app, maya, model):
     open_long(app, maya, Summary(), 16)
     expect(maya.banner).to_have_count(0)
     for n in range(12):
@@ -67,9 +62,7 @@ def test_what_no_longer_fits_is_summarised_and_the_summary_edited(
     assert "They sow peas" not in system
 
 
-def test_what_a_prompt_is_about_is_brought_back_and_can_be_looked_at(
-    app: App, maya: Person, model: ModelServer
-):
+def test_what_a_prompt_is_about_is_brought_back_and_can_be_looked_at(app, maya, model):
     open_long(app, maya, Retrieval(), 40)
 
     maya.asks("What is my kumquat tree called? [[tokens=4]]")
@@ -90,7 +83,7 @@ def test_what_a_prompt_is_about_is_brought_back_and_can_be_looked_at(
     maya.page.keyboard.press("Escape")
 
 
-def test_the_line_where_the_view_begins_can_be_gone_to(app: App, maya: Person):
+def test_the_line_where_the_view_begins_can_be_gone_to(app, maya):
     with second_process(app) as sessions:
         _, session = sessions.sign_in(maya.email, PASSWORD)
         conversation = converse(session, [(f"prompt {n}", f"reply {n}") for n in range(12)])

@@ -1,19 +1,13 @@
 """A model that fails ends in a sentence and a Retry; what it says can point elsewhere and load nothing."""
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import expect
-
-from tests.journeys.conftest import Elsewhere, Someone
-from tests.journeys.people import Person
-from tests.model_server import ModelServer
 
 WAITED = "Are you still there? [[tokens=9 fault=hang after=3]]"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def omar(regular: Someone) -> Person:
+def omar(regular):
     """He asked first, and waits for a model that has fallen silent while all others have their turn."""
     omar = regular("omar")
     omar.arrives()
@@ -22,14 +16,14 @@ def omar(regular: Someone) -> Person:
 
 
 @pytest.fixture(scope="module")
-def visitor(regular: Someone) -> Person:
+def visitor(regular):
     maya = regular("maya")
     maya.arrives()
     return maya
 
 
 @pytest.fixture
-def maya(visitor: Person, model: ModelServer) -> Iterator[Person]:
+def maya(visitor, model):
     """At a fresh page."""
     visitor.begins_a_new_chat()
     yield visitor
@@ -51,9 +45,7 @@ def maya(visitor: Person, model: ModelServer) -> Iterator[Person]:
     ],
     ids=["drop", "429", "500", "html", "malformed"],
 )
-def test_a_failure_ends_in_a_sentence_and_a_retry(
-    maya: Person, model: ModelServer, script: dict[str, object], sentence: str, kept: bool
-):
+def test_a_failure_ends_in_a_sentence_and_a_retry(maya, model, script, sentence, kept):
     model.script(**script)
     maya.asks("Are you there?")
 
@@ -71,7 +63,7 @@ def test_a_failure_ends_in_a_sentence_and_a_retry(
     expect(maya.page.get_by_text(sentence)).to_have_count(0)
 
 
-def test_a_silent_model_can_be_stopped_and_asked_again(maya: Person, model: ModelServer):
+def test_a_silent_model_can_be_stopped_and_asked_again(maya, model):
     model.script(fault="hang-headers")
     maya.asks("Hello?")
     model.wait_until(lambda server: server.requests[-1].prompt == "Hello?")
@@ -85,7 +77,7 @@ def test_a_silent_model_can_be_stopped_and_asked_again(maya: Person, model: Mode
     maya.hears_all_of("Here I am.")
 
 
-def test_pictures_in_a_reply_load_nothing(maya: Person, model: ModelServer, elsewhere: Elsewhere):
+def test_pictures_in_a_reply_load_nothing(maya, model, elsewhere):
     """A picture's address could carry away what was said; half of its spelling may come later."""
     picture = f"{elsewhere.url}/stolen.png"
     for reply in (
@@ -103,7 +95,7 @@ def test_pictures_in_a_reply_load_nothing(maya: Person, model: ModelServer, else
     assert elsewhere.visits == []
 
 
-def test_a_title_loads_nothing_either(maya: Person, elsewhere: Elsewhere):
+def test_a_title_loads_nothing_either(maya, elsewhere):
     maya.asks(f"![x]({elsewhere.url}/title.png)")
     maya.hears_all_of("You said:")
     maya.begins_a_new_chat()
@@ -112,7 +104,7 @@ def test_a_title_loads_nothing_either(maya: Person, elsewhere: Elsewhere):
     assert elsewhere.visits == []
 
 
-def test_a_model_that_falls_silent_ends_in_a_sentence_too(omar: Person):
+def test_a_model_that_falls_silent_ends_in_a_sentence_too(omar):
     expect(omar.page.get_by_text("The model stopped answering.")).to_be_visible(timeout=60_000)
 
     assert omar.texts()[0] == WAITED

@@ -8,9 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.conftest import Someone
-from tests.journeys.people import PHONE, Person
-from tests.model_server import ModelServer
+from tests.journeys.people import PHONE
 from tests.stack.apps import until
 
 SLOWLY = "[[tokens=40 rate=12]]"  # three seconds and more
@@ -19,13 +17,13 @@ WHOLE = re.compile(r"word1 .*word20 .*word40")
 
 
 @pytest.fixture
-def maya(person: Someone) -> Person:
+def maya(person):
     maya = person()
     maya.arrives()
     return maya
 
 
-def test_a_day(person: Someone, model: ModelServer):
+def test_a_day(person, model):
     maya = person()
     maya.signs_up()
 
@@ -60,7 +58,7 @@ def test_a_day(person: Someone, model: ModelServer):
     assert maya.texts() == said
 
 
-def test_a_day_on_a_phone(person: Someone):
+def test_a_day_on_a_phone(person):
     maya = person(viewport=PHONE, has_touch=True, is_mobile=True)
     maya.signs_up()
 
@@ -88,7 +86,7 @@ def test_a_day_on_a_phone(person: Someone):
     maya.signs_out()
 
 
-def test_escape_stops_a_reply_and_ends_its_request(maya: Person, model: ModelServer):
+def test_escape_stops_a_reply_and_ends_its_request(maya, model):
     maya.asks(f"Go on and on {FOR_EVER}")
     maya.hears("word2")
 
@@ -101,7 +99,7 @@ def test_escape_stops_a_reply_and_ends_its_request(maya: Person, model: ModelSer
     maya.hears_all_of("You said: And now?")
 
 
-def test_a_reply_goes_on_while_one_looks_elsewhere(maya: Person):
+def test_a_reply_goes_on_while_one_looks_elsewhere(maya):
     maya.asks("First things first")
     maya.hears_all_of("You said: First things first")
     maya.begins_a_new_chat()
@@ -115,7 +113,7 @@ def test_a_reply_goes_on_while_one_looks_elsewhere(maya: Person):
     maya.hears_all_of(WHOLE)
 
 
-def test_back_and_forward(maya: Person):
+def test_back_and_forward(maya):
     for name in ("One", "Two", "Three"):
         maya.asks(name)
         maya.hears_all_of(f"You said: {name}")
@@ -137,7 +135,7 @@ def test_back_and_forward(maya: Person):
     assert maya.texts() == ["Three", "You said: Three"]
 
 
-def test_a_conversation_is_taken_away_in_one_click(maya: Person):
+def test_a_conversation_is_taken_away_in_one_click(maya):
     maya.asks("Peas/beans?")
     maya.hears_all_of("You said: Peas/beans?")
     maya.renames("Peas/beans?", "../Garden: <b>peas</b>")
@@ -155,7 +153,7 @@ def test_a_conversation_is_taken_away_in_one_click(maya: Person):
     assert [message["body"] for message in json.loads(text)["messages"]] == maya.texts()
 
 
-def test_a_closed_tab_loses_no_reply(maya: Person):
+def test_a_closed_tab_loses_no_reply(maya):
     maya.asks(f"Take your time {SLOWLY}")
     maya.hears("word2")
     where = maya.page.url
@@ -168,7 +166,7 @@ def test_a_closed_tab_loses_no_reply(maya: Person):
     assert len(tab.texts()) == 2
 
 
-def test_a_second_tab_follows_the_same_reply(maya: Person, model: ModelServer):
+def test_a_second_tab_follows_the_same_reply(maya, model):
     asked = len(model.requests)
     maya.asks(f"Both of us {SLOWLY}")
     maya.hears("word2")
@@ -183,7 +181,7 @@ def test_a_second_tab_follows_the_same_reply(maya: Person, model: ModelServer):
     assert len(model.requests) == asked + 1
 
 
-def test_the_second_of_two_tabs_is_told_and_loses_nothing(maya: Person):
+def test_the_second_of_two_tabs_is_told_and_loses_nothing(maya):
     maya.asks("Here")
     maya.hears_all_of("You said: Here")
     tab = maya.new_tab()
@@ -203,7 +201,7 @@ def test_the_second_of_two_tabs_is_told_and_loses_nothing(maya: Person):
     assert len(tab.texts()) == 6
 
 
-def test_what_is_typed_after_a_sign_out_elsewhere_is_not_lost(maya: Person):
+def test_what_is_typed_after_a_sign_out_elsewhere_is_not_lost(maya):
     maya.asks("Here")
     maya.hears_all_of("You said: Here")
     tab = maya.new_tab()
@@ -219,7 +217,7 @@ def test_what_is_typed_after_a_sign_out_elsewhere_is_not_lost(maya: Person):
     expect(tab.messages).to_have_count(0)
 
 
-def test_a_context_started_anew_keeps_the_history(maya: Person, model: ModelServer):
+def test_a_context_started_anew_keeps_the_history(maya, model):
     maya.asks("Remember the blue gate")
     maya.hears_all_of("You said: Remember the blue gate")
     expect(maya.beginning).to_have_count(0)
@@ -236,7 +234,7 @@ def test_a_context_started_anew_keeps_the_history(maya: Person, model: ModelServ
     expect(maya.beginning).to_be_visible()
 
 
-def test_a_reply_is_copied_as_it_was_written(maya: Person, model: ModelServer):
+def test_a_reply_is_copied_as_it_was_written(maya, model):
     written = 'Use `Array<string[]>`, <!-- not --> **any**: "é" 🌱'
     maya.context.grant_permissions(["clipboard-read", "clipboard-write"])
     model.script(reply=written)
@@ -260,7 +258,7 @@ def test_a_reply_is_copied_as_it_was_written(maya: Person, model: ModelServer):
     assert all("scripted · " in fact and " tokens · $" in fact for fact in facts)
 
 
-def test_a_reply_is_written_again_and_every_version_stays(maya: Person):
+def test_a_reply_is_written_again_and_every_version_stays(maya):
     maya.asks("What grows in the shade?")
     maya.hears_all_of("You said: What grows in the shade?")
     maya.asks("And in the sun?")
@@ -284,7 +282,7 @@ def test_a_reply_is_written_again_and_every_version_stays(maya: Person):
     expect(maya.messages).to_have_count(2)
 
 
-def test_what_is_being_typed_stays_until_it_is_sent(maya: Person):
+def test_what_is_being_typed_stays_until_it_is_sent(maya):
     maya.composer.fill("An unsent beginning")
     until(lambda: "An unsent" in maya.page.evaluate("JSON.stringify(localStorage)"))
     maya.page.reload()
@@ -312,7 +310,7 @@ def test_what_is_being_typed_stays_until_it_is_sent(maya: Person):
     assert maya.page.evaluate("JSON.stringify(localStorage)").count("next at this desk") == 0
 
 
-def test_two_tabs_on_one_conversation_do_not_undo_what_is_typed(maya: Person):
+def test_two_tabs_on_one_conversation_do_not_undo_what_is_typed(maya):
     maya.asks("Here")
     maya.hears_all_of("You said: Here")
     beside = maya.new_tab()
@@ -328,7 +326,7 @@ def test_two_tabs_on_one_conversation_do_not_undo_what_is_typed(maya: Person):
     expect(beside.composer).to_have_value(words)
 
 
-def test_what_is_typed_while_a_first_reply_comes_belongs_to_its_conversation(maya: Person):
+def test_what_is_typed_while_a_first_reply_comes_belongs_to_its_conversation(maya):
     maya.asks("Wait for it [[delay=1 tokens=9 rate=9]]")
     maya.composer.fill("Meanwhile")
     maya.hears_all_of("word9")
@@ -355,7 +353,7 @@ WATCH = """(places) => {
 }"""
 
 
-def test_what_stands_in_the_page_stays_while_a_reply_begins(maya: Person):
+def test_what_stands_in_the_page_stays_while_a_reply_begins(maya):
     """It is drawn anew only after the first words; until then the browser must keep it."""
     for name in ("One", "Two"):
         maya.asks(name)
@@ -378,7 +376,7 @@ def test_what_stands_in_the_page_stays_while_a_reply_begins(maya: Person):
     assert min(ink for _, ink in seen.values()) == 1
 
 
-def test_a_title_comes_by_itself_and_disturbs_nobody(maya: Person, model: ModelServer):
+def test_a_title_comes_by_itself_and_disturbs_nobody(maya, model):
     model.script_titles(reply="Peas in wet soil", delay=1.5)
 
     maya.asks("When do I sow peas?")
@@ -395,7 +393,7 @@ def test_a_title_comes_by_itself_and_disturbs_nobody(maya: Person, model: ModelS
     model.script()
 
 
-def test_figures_and_times_are_the_readers_own(person: Someone):
+def test_figures_and_times_are_the_readers_own(person):
     maya = person(locale="de-DE", timezone_id="Asia/Tokyo")
     maya.arrives()
     since = datetime.now(ZoneInfo("Asia/Tokyo"))

@@ -2,22 +2,20 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.conftest import Someone
-from tests.journeys.people import PASSWORD, Person, Tab
+from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import converse, database, second_process
-from tests.stack.apps import App, running, until
+from tests.stack.apps import running, until
 
 SECONDS = 20.0  # longer than every time-out of the app, and than the lease of a turn
 
 
 @pytest.fixture(scope="module")
-def frail(make_app: Callable[..., App]) -> Iterator[App]:
+def frail(make_app):
     """An app whose database this module may freeze."""
     prices = {"DAYBOOK_INPUT_PRICE_MICRO": "1000000", "DAYBOOK_OUTPUT_PRICE_MICRO": "5000000"}
     with running(make_app("frail", environment=prices)) as app:
@@ -25,15 +23,15 @@ def frail(make_app: Callable[..., App]) -> Iterator[App]:
         yield app
 
 
-def is_told(tab: Tab) -> None:
+def is_told(tab):
     expect(tab.outage).to_be_visible()
 
 
-def is_told_no_longer(tab: Tab) -> None:
+def is_told_no_longer(tab):
     expect(tab.outage).to_have_count(0)
 
 
-def test_a_reply_survives_a_database_that_stands_still(frail: App, person: Someone):
+def test_a_reply_survives_a_database_that_stands_still(frail, person):
     maya = person(url=frail.url)
     maya.arrives()
     maya.asks("Before")
@@ -73,7 +71,7 @@ def test_a_reply_survives_a_database_that_stands_still(frail: App, person: Someo
     assert_each_is_stored_and_paid_once(frail, maya, turns=3, messages=6)
 
 
-def test_a_prompt_that_is_sent_just_when_it_stops_is_asked_once(frail: App, person: Someone):
+def test_a_prompt_that_is_sent_just_when_it_stops_is_asked_once(frail, person):
     maya = person(url=frail.url)
     maya.arrives()
     maya.asks("Before")
@@ -95,9 +93,7 @@ def test_a_prompt_that_is_sent_just_when_it_stops_is_asked_once(frail: App, pers
     assert_each_is_stored_and_paid_once(frail, maya, turns=2, messages=4)
 
 
-def test_a_prompt_that_is_refused_when_one_has_gone_on_waits_where_it_was_written(
-    frail: App, person: Someone
-):
+def test_a_prompt_that_is_refused_when_one_has_gone_on_waits_where_it_was_written(frail, person):
     maya = person(url=frail.url)
     maya.arrives()
     for name in ("Peas", "Roses"):
@@ -125,14 +121,14 @@ def test_a_prompt_that_is_refused_when_one_has_gone_on_waits_where_it_was_writte
 
 
 @contextmanager
-def nothing_written(app: App) -> Iterator[None]:
+def nothing_written(app):
     """Who writes a conversation waits meanwhile; everybody can read."""
     with database(app) as rows, rows.transaction():
         rows.execute("lock table public.conversations in share row exclusive mode")
         yield
 
 
-def test_what_is_pressed_is_done_whole_though_another_press_follows(frail: App, person: Someone):
+def test_what_is_pressed_is_done_whole_though_another_press_follows(frail, person):
     maya = person(url=frail.url)
     maya.arrives()
     maya.asks("Peas")
@@ -161,7 +157,7 @@ def test_what_is_pressed_is_done_whole_though_another_press_follows(frail: App, 
     expect(maya.rows).to_have_text(["Beans?", "Peas"])
 
 
-def test_who_comes_meanwhile_waits_and_goes_on(frail: App, person: Someone):
+def test_who_comes_meanwhile_waits_and_goes_on(frail, person):
     maya, omar = person(url=frail.url), person("omar", url=frail.url)
     maya.arrives()
     omar.arrives()
@@ -196,7 +192,7 @@ def test_who_comes_meanwhile_waits_and_goes_on(frail: App, person: Someone):
     omar.is_welcome()
 
 
-def test_a_database_that_died_comes_back_under_the_page(frail: App, person: Someone):
+def test_a_database_that_died_comes_back_under_the_page(frail, person):
     maya = person(url=frail.url)
     maya.arrives()
     maya.asks("Before")
@@ -211,9 +207,7 @@ def test_a_database_that_died_comes_back_under_the_page(frail: App, person: Some
     assert_each_is_stored_and_paid_once(frail, maya, turns=2, messages=4)
 
 
-def assert_each_is_stored_and_paid_once(
-    app: App, person: Person, *, turns: int, messages: int
-) -> None:
+def assert_each_is_stored_and_paid_once(app, person, *, turns, messages):
     """What the books say of *person*: so many turns, each complete and charged what it cost, nothing reserved."""
     with database(app) as rows:
         whose = "user_id = (select id from auth.users where email = %s)"

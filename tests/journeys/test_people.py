@@ -7,31 +7,29 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.conftest import ADMIN, Someone
-from tests.journeys.people import PASSWORD, SECONDS, Person
+from tests.journeys.conftest import ADMIN
+from tests.journeys.people import PASSWORD, SECONDS
 from tests.journeys.seeds import converse, database, second_process
-from tests.model_server import ModelServer
-from tests.stack.apps import App
 
 SLOWLY = "[[tokens=40 rate=12]]"
 UNKNOWN = "That conversation does not exist."
 
 
 @pytest.fixture
-def maya(person: Someone) -> Person:
+def maya(person):
     maya = person()
     maya.arrives()
     return maya
 
 
 @pytest.fixture
-def omar(person: Someone) -> Person:
+def omar(person):
     omar = person("omar")
     omar.arrives()
     return omar
 
 
-def test_two_people_side_by_side(maya: Person, omar: Person):
+def test_two_people_side_by_side(maya, omar):
     maya.asks(f"Maya's garden {SLOWLY}")
     omar.asks(f"Omar's boat {SLOWLY}")
     for each, own, other in ((maya, "garden", "boat"), (omar, "boat", "garden")):
@@ -41,7 +39,7 @@ def test_two_people_side_by_side(maya: Person, omar: Person):
         assert other not in each.page.content()
 
 
-def test_anothers_conversation_is_like_none(maya: Person, omar: Person):
+def test_anothers_conversation_is_like_none(maya, omar):
     maya.asks("The key is under the flowerpot")
     maya.hears_all_of("You said:")
 
@@ -57,7 +55,7 @@ def test_anothers_conversation_is_like_none(maya: Person, omar: Person):
     assert "flowerpot" not in omar.page.content()
 
 
-def test_a_deep_link_leads_through_sign_in(maya: Person):
+def test_a_deep_link_leads_through_sign_in(maya):
     maya.asks("A place to come back to")
     maya.hears_all_of("You said:")
     link = maya.page.url.removeprefix(maya.url)
@@ -72,7 +70,7 @@ def test_a_deep_link_leads_through_sign_in(maya: Person):
     assert maya.page.url == maya.url + link
 
 
-def test_a_session_that_expired_ends_at_the_sign_in_page(app: App, maya: Person):
+def test_a_session_that_expired_ends_at_the_sign_in_page(app, maya):
     maya.asks("Here")
     maya.hears_all_of("You said: Here")
     with database(app) as rows:
@@ -89,7 +87,7 @@ def test_a_session_that_expired_ends_at_the_sign_in_page(app: App, maya: Person)
     expect(maya.rows).to_have_text(["Here"])
 
 
-def expire(app: App, maya: Person) -> None:
+def expire(app, maya):
     """Her session expires, and the app has noticed."""
     with database(app) as rows:
         rows.execute(
@@ -102,14 +100,14 @@ def expire(app: App, maya: Person) -> None:
     beside.is_signed_out_before_long()
 
 
-def revoke(app: App, maya: Person) -> None:
+def revoke(app, maya):
     """Her session is ended, and not by her browser, which keeps the cookie."""
     (cookie,) = (each for each in maya.context.cookies() if each["name"] == "__Host-sid")
     headers = {"cookie": f"__Host-sid={cookie['value']}"}
     httpx.post(f"{app.url}/session/end", headers=headers, timeout=SECONDS, trust_env=False)
 
 
-def begin_to_write(maya: Person) -> str:
+def begin_to_write(maya):
     """Something stands in the composer. Returns the page's address."""
     for prompt in ("Here", "There"):  # after the first the page would wait for a title
         maya.asks(prompt)
@@ -118,15 +116,13 @@ def begin_to_write(maya: Person) -> str:
     return maya.page.url
 
 
-def is_back(maya: Person, address: str) -> None:
+def is_back(maya, address):
     expect(maya.composer).to_have_value("A letter to Bergen")
     assert maya.page.url == address
     assert maya.texts()[-1] == "You said: There"
 
 
-def test_a_session_that_ends_while_somebody_writes_costs_a_sign_in_and_no_word(
-    app: App, maya: Person
-):
+def test_a_session_that_ends_while_somebody_writes_costs_a_sign_in_and_no_word(app, maya):
     address = begin_to_write(maya)
     expire(app, maya)
 
@@ -139,7 +135,7 @@ def test_a_session_that_ends_while_somebody_writes_costs_a_sign_in_and_no_word(
     maya.hears_all_of("You said: A letter to Bergen")
 
 
-def test_so_does_one_that_ends_before_a_click(app: App, maya: Person):
+def test_so_does_one_that_ends_before_a_click(app, maya):
     address = begin_to_write(maya)
     revoke(app, maya)
 
@@ -151,9 +147,7 @@ def test_so_does_one_that_ends_before_a_click(app: App, maya: Person):
     is_back(maya, address)
 
 
-def test_another_person_who_signs_in_there_sees_neither_place_nor_text(
-    app: App, maya: Person, omar: Person
-):
+def test_another_person_who_signs_in_there_sees_neither_place_nor_text(app, maya, omar):
     begin_to_write(maya)
     revoke(app, maya)
     maya.sends()
@@ -169,9 +163,7 @@ def test_another_person_who_signs_in_there_sees_neither_place_nor_text(
     assert "Bergen" not in maya.page.content()
 
 
-def test_the_first_account_sees_what_everybody_used_and_others_get_nothing(
-    person: Someone, maya: Person
-):
+def test_the_first_account_sees_what_everybody_used_and_others_get_nothing(person, maya):
     maya.asks("Count me in")
     maya.hears_all_of("You said:")
     admin = person("admin")
@@ -189,9 +181,7 @@ def test_the_first_account_sees_what_everybody_used_and_others_get_nothing(
     assert ADMIN not in maya.page.content()
 
 
-def test_what_the_model_no_longer_sees_is_said_and_drawn(
-    app: App, maya: Person, model: ModelServer
-):
+def test_what_the_model_no_longer_sees_is_said_and_drawn(app, maya, model):
     with second_process(app) as sessions:
         _, session = sessions.sign_in(maya.email, PASSWORD)
         pairs = [(f"prompt {n}", f"reply {n}") for n in range(10)]

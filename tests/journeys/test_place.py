@@ -2,8 +2,6 @@
 
 import pytest
 
-from tests.journeys.conftest import Someone
-from tests.journeys.people import Person
 from tests.stack.apps import until
 
 LONG = "Tell me all of it"
@@ -24,7 +22,7 @@ FRAMES = """(page) => {
 
 
 @pytest.fixture
-def maya(person: Someone) -> Person:
+def maya(person):
     """Somebody who has one conversation of many screens, and is on a fresh page."""
     maya = person()
     maya.arrives()
@@ -34,7 +32,7 @@ def maya(person: Someone) -> Person:
     return maya
 
 
-def test_the_end_of_a_conversation_is_in_view_from_its_first_frame(maya: Person):
+def test_the_end_of_a_conversation_is_in_view_from_its_first_frame(maya):
     maya.page.evaluate(FRAMES, PAGE)
 
     maya.opens(LONG)
@@ -43,12 +41,12 @@ def test_the_end_of_a_conversation_is_in_view_from_its_first_frame(maya: Person)
     assert max(frames) < 50, "it was scrolled to"
 
 
-def test_the_end_is_in_view_even_if_the_conversation_before_ended_alike(maya: Person):
+def test_the_end_is_in_view_even_if_the_conversation_before_ended_alike(maya):
     maya.asks("And again [[tokens=900 title=Again]]")
     maya.hears_all_of("word900")
     maya.page.evaluate(FRAMES, PAGE)
 
-    def is_up() -> bool:
+    def is_up():
         maya.scrolls_up(8)
         return maya.page.evaluate("window.below.at(-1) > 500")
 
@@ -59,7 +57,7 @@ def test_the_end_is_in_view_even_if_the_conversation_before_ended_alike(maya: Pe
     until(lambda: maya.page.evaluate("window.below.at(-1) < 50"))
 
 
-def test_who_moves_the_page_stays_where_they_are(maya: Person):
+def test_who_moves_the_page_stays_where_they_are(maya):
     maya.opens(LONG)
     maya.page.evaluate(FRAMES, PAGE)
 

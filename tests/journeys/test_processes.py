@@ -4,21 +4,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.conftest import Someone
 from tests.journeys.seeds import database
-from tests.stack.apps import ROOT, App, running, until
+from tests.stack.apps import ROOT, running, until
 
 SLOWLY = "[[tokens=40 rate=12]]"
 
 
-def test_a_reply_that_a_kill_interrupted_is_kept_and_can_be_asked_for_again(
-    make_app: Callable[..., App], person: Someone
-):
+def test_a_reply_that_a_kill_interrupted_is_kept_and_can_be_asked_for_again(make_app, person):
     prompt = "Tell me all [[tokens=400 rate=12 times=1]]"  # the second time it is repeated, whole
     with running(make_app("killed")) as app:
         app.until_ready()
@@ -44,14 +40,14 @@ def test_a_reply_that_a_kill_interrupted_is_kept_and_can_be_asked_for_again(
         assert len(maya.texts()) == 4
 
 
-def has_a_partial_reply(app: App) -> bool:
+def has_a_partial_reply(app):
     with database(app) as rows:
         found = rows.execute("select count(*) from public.turns where partial is not null")
         return found.fetchone()[0] > 0
 
 
 @pytest.fixture(scope="module")
-def second(app: App, make_app: Callable[..., App]) -> Iterator[App]:
+def second(app, make_app):
     """Another process of the deployment of *app*, as an operator would start it."""
     asked = subprocess.run(
         [sys.executable, "-m", "services.operate", "address"],
@@ -68,9 +64,7 @@ def second(app: App, make_app: Callable[..., App]) -> Iterator[App]:
         yield process
 
 
-def test_a_second_process_opens_the_same_cookie_and_follows_the_same_reply(
-    app: App, second: App, person: Someone
-):
+def test_a_second_process_opens_the_same_cookie_and_follows_the_same_reply(app, second, person):
     maya = person()
     maya.arrives()
     maya.asks(f"From the first {SLOWLY}")
@@ -92,7 +86,7 @@ def test_a_second_process_opens_the_same_cookie_and_follows_the_same_reply(
     maya.is_signed_out_before_long()
 
 
-def test_a_stranger_is_nobody_at_the_second_process_as_well(app: App, second: App, person: Someone):
+def test_a_stranger_is_nobody_at_the_second_process_as_well(app, second, person):
     maya, omar = person(), person("omar", url=second.url)
     maya.arrives()
     maya.asks("The key is under the flowerpot")

@@ -3,11 +3,9 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.conftest import Someone
-from tests.journeys.people import PASSWORD, Person
+from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import converse, let_talk_fast, second_process
-from tests.model_server import ModelServer
-from tests.stack.apps import App, until
+from tests.stack.apps import until
 
 # keeps the places of elements, frame by frame, until it is asked for them
 WATCH = """selector => {
@@ -26,14 +24,14 @@ STILL = 2.0  # pixels
 
 
 @pytest.fixture
-def maya(person: Someone) -> Person:
+def maya(person):
     maya = person()
     maya.arrives()
     return maya
 
 
 @pytest.fixture
-def letters(app: App, maya: Person) -> Person:
+def letters(app, maya):
     """Maya before a long conversation."""
     let_talk_fast(app)
     with second_process(app) as sessions:
@@ -46,7 +44,7 @@ def letters(app: App, maya: Person) -> Person:
     return maya
 
 
-def test_a_long_reply_does_not_move_the_composer(maya: Person):
+def test_a_long_reply_does_not_move_the_composer(maya):
     maya.asks("Go on [[tokens=300 rate=80]]")
     maya.hears("word2")
     maya.page.evaluate(WATCH, ".st-key-composer")
@@ -58,7 +56,7 @@ def test_a_long_reply_does_not_move_the_composer(maya: Person):
     assert max(tops) - min(tops) <= STILL
 
 
-def test_a_reply_that_is_over_stays_where_it_came(maya: Person):
+def test_a_reply_that_is_over_stays_where_it_came(maya):
     maya.asks("First")
     maya.hears_all_of("You said: First")
     maya.asks("Second [[tokens=20 rate=20]]")
@@ -74,7 +72,7 @@ def test_a_reply_that_is_over_stays_where_it_came(maya: Person):
         assert max(tops) - min(tops) <= STILL
 
 
-def test_the_page_stays_where_the_reader_scrolled(letters: Person):
+def test_the_page_stays_where_the_reader_scrolled(letters):
     letters.asks("Go on [[tokens=200 rate=60]]")
     letters.hears("word20")
     letters.scrolls_up(12)
@@ -87,7 +85,7 @@ def test_the_page_stays_where_the_reader_scrolled(letters: Person):
     assert abs(letters.page.evaluate(SCROLLED) - before) <= STILL
 
 
-def test_earlier_messages_come_without_losing_the_place(letters: Person):
+def test_earlier_messages_come_without_losing_the_place(letters):
     first = letters.messages.filter(has_text="Prompt 10")
     letters.scrolls_up(40)
     until(lambda: _is_at_rest(letters))
@@ -100,7 +98,7 @@ def test_earlier_messages_come_without_losing_the_place(letters: Person):
     until(lambda: abs(first.bounding_box()["y"] - before) <= STILL)
 
 
-def test_the_way_back_from_a_new_start_stays_as_long_as_it_leads_there(maya: Person):
+def test_the_way_back_from_a_new_start_stays_as_long_as_it_leads_there(maya):
     maya.asks("Hello")
     maya.hears_all_of("You said: Hello")
 
@@ -113,7 +111,7 @@ def test_the_way_back_from_a_new_start_stays_as_long_as_it_leads_there(maya: Per
         expect(way_back).to_have_css("animation-name", "none")
 
 
-def test_code_tables_and_formulas_are_drawn_as_what_they_are(maya: Person, model: ModelServer):
+def test_code_tables_and_formulas_are_drawn_as_what_they_are(maya, model):
     code = "print('peas')"
     model.script(
         times=1,
@@ -131,7 +129,7 @@ def test_code_tables_and_formulas_are_drawn_as_what_they_are(maya: Person, model
     assert maya.page.evaluate("navigator.clipboard.readText()") == code
 
 
-def _is_at_rest(person: Person) -> bool:
+def _is_at_rest(person):
     """Whether the page has not moved for half a second: a busy machine draws few frames in one."""
     places = {person.page.evaluate(SCROLLED)}
     for _ in range(5):

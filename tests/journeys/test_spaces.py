@@ -5,26 +5,23 @@ from playwright.sync_api import expect
 
 from services.store.conversations import Conversations
 from services.store.spaces import Spaces
-from tests.journeys.conftest import Someone
-from tests.journeys.people import PASSWORD, Person
+from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import hold, second_process
-from tests.model_server import ModelServer
-from tests.stack.apps import App
 
 
 @pytest.fixture
-def maya(person: Someone) -> Person:
+def maya(person):
     maya = person()
     maya.arrives()
     return maya
 
 
-def told(model: ModelServer) -> str:
+def told(model):
     """What the model was told first, the last time."""
     return model.requests[-1].body["messages"][0]["content"]
 
 
-def test_a_space_from_its_making_to_its_end(maya: Person, model: ModelServer):
+def test_a_space_from_its_making_to_its_end(maya, model):
     maya.asks("Peas")
     maya.hears_all_of("You said: Peas")
 
@@ -93,7 +90,7 @@ def test_a_space_from_its_making_to_its_end(maya: Person, model: ModelServer):
     assert "Caesar" not in told(model)
 
 
-def test_back_leads_out_of_a_space_and_an_archived_one_is_found_again(maya: Person):
+def test_back_leads_out_of_a_space_and_an_archived_one_is_found_again(maya):
     maya.makes_a_space("Greek", "")
     maya.makes_a_space("Latin", "")
     maya.chooses_space("Greek")
@@ -114,7 +111,7 @@ def test_back_leads_out_of_a_space_and_an_archived_one_is_found_again(maya: Pers
     maya.sees("“Latin” is back in the list.")
 
 
-def test_what_a_space_holds_is_drawn_thirty_at_a_time(app: App, maya: Person):
+def test_what_a_space_holds_is_drawn_thirty_at_a_time(app, maya):
     maya.makes_a_space("Latin", "")
     with second_process(app) as sessions:
         _, session = sessions.sign_in(maya.email, PASSWORD)

@@ -5,33 +5,31 @@ import secrets
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.conftest import Someone
-from tests.journeys.people import PHONE, Person
+from tests.journeys.people import PHONE
 from tests.journeys.seeds import database
-from tests.model_server import ModelServer
-from tests.stack.apps import App, until
+from tests.stack.apps import until
 from tests.test_privacy import files, found, tables
 
 
 @pytest.fixture
-def maya(person: Someone) -> Person:
+def maya(person):
     maya = person()
     maya.arrives()
     return maya
 
 
 @pytest.fixture
-def word() -> str:
+def word():
     return f"kestrel{secrets.randbelow(10**9):09}"
 
 
-def is_fresh(maya: Person) -> None:
+def is_fresh(maya):
     maya.sees("A fresh page")
     expect(maya.messages).to_have_count(0)
     expect(maya.temporary_switch).not_to_be_checked()
 
 
-def where_known(maya: Person, app: App) -> set[str]:
+def where_known(maya, app):
     """Our tables with a row of hers."""
     with database(app) as connection:
         [(user_id,)] = connection.execute(
@@ -44,7 +42,7 @@ def where_known(maya: Person, app: App) -> set[str]:
         }
 
 
-def test_a_temporary_chat_leaves_no_trace(maya: Person, app: App, model: ModelServer, word: str):
+def test_a_temporary_chat_leaves_no_trace(maya, app, model, word):
     before = where_known(maya, app)
     maya.turns_to_a_temporary_chat()
     maya.composer.press_sequentially(f"I say {word}")
@@ -83,7 +81,7 @@ def test_a_temporary_chat_leaves_no_trace(maya: Person, app: App, model: ModelSe
     assert [str(path) for path, data in everything if found(word, data)] == []
 
 
-def test_a_refresh_another_page_and_going_back_end_it(maya: Person, word: str):
+def test_a_refresh_another_page_and_going_back_end_it(maya, word):
     maya.turns_to_a_temporary_chat()
     maya.asks(f"Hello {word}")
     maya.hears_all_of("You said: Hello")
@@ -101,9 +99,7 @@ def test_a_refresh_another_page_and_going_back_end_it(maya: Person, word: str):
     assert word not in maya.stored()
 
 
-def test_what_was_typed_before_the_switch_stays_typed_and_is_kept_no_longer(
-    maya: Person, word: str
-):
+def test_what_was_typed_before_the_switch_stays_typed_and_is_kept_no_longer(maya, word):
     maya.composer.press_sequentially(word)
     until(lambda: word in maya.stored())
 
@@ -120,7 +116,7 @@ def test_what_was_typed_before_the_switch_stays_typed_and_is_kept_no_longer(
     until(lambda: word in maya.stored())
 
 
-def states(maya: Person, app: App) -> list[str]:
+def states(maya, app):
     """How her turns stand."""
     with database(app) as connection:
         rows = connection.execute(
@@ -131,7 +127,7 @@ def states(maya: Person, app: App) -> list[str]:
         return [state for (state,) in rows]
 
 
-def test_a_closed_tab_stops_what_is_coming(maya: Person, app: App, word: str):
+def test_a_closed_tab_stops_what_is_coming(maya, app, word):
     tab = maya.new_tab()
     tab.visit()
     tab.turns_to_a_temporary_chat()
@@ -142,7 +138,7 @@ def test_a_closed_tab_stops_what_is_coming(maya: Person, app: App, word: str):
     until(lambda: states(maya, app) == ["stopped"], within=30)
 
 
-def test_whoever_signs_out_has_it_stopped_and_settled_before(maya: Person, app: App, word: str):
+def test_whoever_signs_out_has_it_stopped_and_settled_before(maya, app, word):
     maya.turns_to_a_temporary_chat()
     maya.asks(f"{word} [[tokens=5000 rate=20]]")
     maya.hears("word3")
@@ -153,7 +149,7 @@ def test_whoever_signs_out_has_it_stopped_and_settled_before(maya: Person, app: 
     assert word not in maya.stored()
 
 
-def test_at_a_phone_it_fits_and_can_be_touched(person: Someone):
+def test_at_a_phone_it_fits_and_can_be_touched(person):
     maya = person(viewport=PHONE, has_touch=True)
     maya.arrives()
     maya.turns_to_a_temporary_chat()

@@ -1,6 +1,5 @@
 """The whole app as AppTest runs it, with fakes where the backend would be."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,39 +33,39 @@ class Tab:
 
 
 @pytest.fixture
-def conversations() -> MemoryConversations:
+def conversations():
     return MemoryConversations()
 
 
 @pytest.fixture
-def model() -> ScriptedModel:
+def model():
     return ScriptedModel()
 
 
 @pytest.fixture
-def maya(conversations: MemoryConversations, model: ScriptedModel) -> FakePerson:
+def maya(conversations, model):
     return FakePerson(conversations, model)
 
 
 @pytest.fixture
-def life(monkeypatch: pytest.MonkeyPatch) -> FakeLife:
+def life(monkeypatch):
     alive = FakeLife()
     monkeypatch.setattr(bootstrap, "life", lambda: alive)
     return alive
 
 
 @pytest.fixture
-def tab(monkeypatch: pytest.MonkeyPatch, life: FakeLife) -> Tab:
+def tab(monkeypatch, life):
     tab = Tab()
     monkeypatch.setattr(bootstrap, "person_services", lambda session_id: tab.person)
     return tab
 
 
 @pytest.fixture(autouse=True)
-def navigation_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def navigation_only(monkeypatch):
     """AppTest would run the files of pages/ by themselves, which our server forbids (streamlit_app.py)."""
 
-    def run(path: str) -> None:
+    def run(path):
         source = Path(path).read_text(encoding="utf-8")
         exec(compile(source, path, "exec"), {"__name__": "__main__", "__file__": path})  # noqa: S102
 
@@ -74,8 +73,8 @@ def navigation_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def open_app(tab: Tab) -> Callable[..., AppTest]:
-    def open_for(person: FakePerson | None, **query: str) -> AppTest:
+def open_app(tab):
+    def open_for(person, **query):
         tab.person = person
         app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=30)
         for name, value in query.items():

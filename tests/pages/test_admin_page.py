@@ -6,23 +6,21 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from services.domain import AccountRole
-from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
-from tests.pages.conftest import ROOT, Tab
+from tests.fakes import FakePerson, ScriptedModel
+from tests.pages.conftest import ROOT
 
 OpenApp = Callable[..., AppTest]
 
 
-def admin(conversations: MemoryConversations) -> FakePerson:
+def admin(conversations):
     return FakePerson(conversations, ScriptedModel(), AccountRole.ADMIN, "ruth@daybook.test")
 
 
-def links(app: AppTest) -> list[str]:
+def links(app):
     return [link.label for link in app.sidebar.get("page_link")]
 
 
-def test_an_admin_sees_counts_and_sums_and_no_content(
-    open_app: OpenApp, conversations: MemoryConversations
-):
+def test_an_admin_sees_counts_and_sums_and_no_content(open_app, conversations):
     conversations.hold("Secret title", "secret prompt", "secret reply")
     app = open_app(admin(conversations))
     assert links(app) == ["Memory", "People"]
@@ -39,9 +37,7 @@ def test_an_admin_sees_counts_and_sums_and_no_content(
     assert "secret" not in str(app.main).lower()
 
 
-def test_conversations_can_be_renamed_from_here_too(
-    open_app: OpenApp, conversations: MemoryConversations
-):
+def test_conversations_can_be_renamed_from_here_too(open_app, conversations):
     garden = conversations.hold("Garden", "One", "Two")
     app = open_app(admin(conversations)).switch_page("pages/admin.py").run()
 
@@ -52,7 +48,7 @@ def test_conversations_can_be_renamed_from_here_too(
     assert conversations.threads[garden].conversation.title == "Roses"
 
 
-def test_for_others_the_page_is_not_there_and_nothing_is_asked(open_app: OpenApp, maya: FakePerson):
+def test_for_others_the_page_is_not_there_and_nothing_is_asked(open_app, maya):
     app = open_app(maya)
 
     assert links(app) == ["Memory"]
@@ -61,7 +57,7 @@ def test_for_others_the_page_is_not_there_and_nothing_is_asked(open_app: OpenApp
     assert maya.usage.asked == 0
 
 
-def test_the_page_itself_asks_nothing_for_others(maya: FakePerson, tab: Tab):
+def test_the_page_itself_asks_nothing_for_others(maya, tab):
     tab.person = maya
 
     app = AppTest.from_file(str(ROOT / "pages/admin.py"), default_timeout=30).run()

@@ -4,9 +4,8 @@ import contextlib
 import re
 import threading
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import contextmanager
-from typing import Never
 from uuid import UUID, uuid4
 
 import pytest
@@ -17,47 +16,45 @@ from streamlit.testing.v1 import AppTest
 from pages import _session
 from pages._parts import browser, turns
 from services.chat import Titling
-from services.domain import ConversationId, Full, Outcome, Thread, Tokens, TurnCost, Window
+from services.domain import Full, Outcome, Tokens, TurnCost, Window
 from services.embedded import ModelState
 from services.errors import ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
-from services.store.turns import Begun, NewTurn
-from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
-from tests.pages.conftest import FakeLife, Tab
+from tests.fakes import FakePerson, MemoryConversations
 from tests.stack.apps import until
 
 OpenApp = Callable[..., AppTest]
 TRACKER = "http://tracker.example/pixel.png"
 
 
-def said(app: AppTest) -> list[str]:
+def said(app):
     return [message.markdown[0].value for message in app.chat_message if message.markdown]
 
 
-def titles(app: AppTest) -> list[str]:
+def titles(app):
     return [button.label for button in app.sidebar.button if str(button.key).startswith("open-")]
 
 
-def send(app: AppTest, prompt: str) -> AppTest:
+def send(app, prompt):
     return app.chat_input(key="composer").set_value(prompt).run()
 
 
-def in_composer(app: AppTest) -> str:
+def in_composer(app):
     proto = app.chat_input(key="composer").proto
     return proto.value if proto.set_value else ""
 
 
-def following_nothing(app: AppTest, thread: Thread) -> AppTest:
+def following_nothing(app, thread):
     """The next run draws a reply that is coming and returns: so it is while a dialog is open."""
     app.session_state["dialog"] = "Instructions", thread.conversation
     return app
 
 
-def pairs(count: int) -> list[str]:
+def pairs(count):
     return [f"{who} {n}" for n in range(count) for who in ("prompt", "reply")]
 
 
 @contextmanager
-def meanwhile(act: Callable[[], object]) -> Iterator[None]:
+def meanwhile(act):
     """*act* once, beside a page that follows a reply."""
     acting = threading.Thread(target=act)
     acting.start()
@@ -65,7 +62,7 @@ def meanwhile(act: Callable[[], object]) -> Iterator[None]:
     acting.join()
 
 
-def test_a_newcomer_sees_a_fresh_page(open_app: OpenApp, maya: FakePerson):
+def test_a_newcomer_sees_a_fresh_page(open_app, maya):
     app = open_app(maya)
 
     assert [title.value for title in app.title] == ["A fresh page"]
@@ -74,7 +71,7 @@ def test_a_newcomer_sees_a_fresh_page(open_app: OpenApp, maya: FakePerson):
     assert not app.exception
 
 
-def test_a_reply_is_shown_kept_and_found_again(open_app: OpenApp, maya: FakePerson):
+def test_a_reply_is_shown_kept_and_found_again(open_app, maya):
     app = send(open_app(maya), "When do I prune?")
 
     assert said(app) == ["When do I prune?", "Prune in March."]
@@ -83,7 +80,7 @@ def test_a_reply_is_shown_kept_and_found_again(open_app: OpenApp, maya: FakePers
     assert said(again) == ["When do I prune?", "Prune in March."]
 
 
-def test_a_conversation_goes_on_under_its_address(open_app: OpenApp, maya: FakePerson):
+def test_a_conversation_goes_on_under_its_address(open_app, maya):
     app = send(open_app(maya), "First")
 
     send(app, "Second")
@@ -92,9 +89,7 @@ def test_a_conversation_goes_on_under_its_address(open_app: OpenApp, maya: FakeP
     assert len(titles(app)) == 1
 
 
-def test_the_newest_conversation_stands_first_and_opens(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_the_newest_conversation_stands_first_and_opens(open_app, maya, conversations):
     old = conversations.hold("Old", "What is old?", "This.")
     conversations.hold("New", "What is new?", "That.")
     app = open_app(maya)
@@ -106,9 +101,7 @@ def test_the_newest_conversation_stands_first_and_opens(
     assert app.query_params["c"] == str(old)
 
 
-def test_a_conversation_without_a_message_opens(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_conversation_without_a_message_opens(open_app, maya, conversations):
     """It is there where a process died before the first prompt was stored."""
     app = open_app(maya, c=str(conversations.hold("Empty")))
 
@@ -117,7 +110,7 @@ def test_a_conversation_without_a_message_opens(
 
 
 @pytest.mark.parametrize("name", ["nonsense", "00000000-0000-4000-8000-000000000000"])
-def test_what_is_not_ones_own_does_not_exist(open_app: OpenApp, maya: FakePerson, name: str):
+def test_what_is_not_ones_own_does_not_exist(open_app, maya, name):
     app = open_app(maya, c=name)
 
     assert [error.value for error in app.error] == ["That conversation does not exist."]
@@ -128,9 +121,7 @@ def test_what_is_not_ones_own_does_not_exist(open_app: OpenApp, maya: FakePerson
 # --- a prompt that is not taken ------------------------------------------------------------------
 
 
-def test_a_prompt_over_the_budget_comes_back_into_the_composer(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_prompt_over_the_budget_comes_back_into_the_composer(open_app, maya, conversations):
     conversations.cap_micro = 1
     app = send(open_app(maya), "A long thought")
 
@@ -144,10 +135,7 @@ def test_a_prompt_over_the_budget_comes_back_into_the_composer(
 
 @pytest.mark.parametrize("is_same_process", [True, False])
 def test_the_second_of_two_tabs_is_told_and_loses_nothing(
-    open_app: OpenApp,
-    maya: FakePerson,
-    conversations: MemoryConversations,
-    is_same_process: bool,
+    open_app, maya, conversations, is_same_process
 ):
     garden = conversations.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
@@ -164,9 +152,7 @@ def test_the_second_of_two_tabs_is_told_and_loses_nothing(
     assert said(app)[-2:] == ["From this tab", "Prune in March."]
 
 
-def test_a_prompt_stays_when_the_database_is_away(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_prompt_stays_when_the_database_is_away(open_app, maya, conversations):
     app = open_app(maya)
     conversations.failure = StoreUnavailable()
 
@@ -178,7 +164,7 @@ def test_a_prompt_stays_when_the_database_is_away(
 
 
 def test_a_prompt_that_was_refused_is_not_put_into_another_conversation(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+    open_app, maya, conversations
 ):
     """It was sent from the garden, and refused when its writer had gone on to the sea."""
     garden = conversations.create("Garden", Window(), None).conversation.id
@@ -199,9 +185,7 @@ def test_a_prompt_that_was_refused_is_not_put_into_another_conversation(
     assert not app.run().warning
 
 
-def test_a_prompt_that_was_refused_elsewhere_can_be_dismissed(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_prompt_that_was_refused_elsewhere_can_be_dismissed(open_app, maya, conversations):
     garden = conversations.create("Garden", Window(), None).conversation.id
     app = open_app(maya)
     app.session_state["kept"] = _session._Kept(
@@ -216,10 +200,7 @@ def test_a_prompt_that_was_refused_elsewhere_can_be_dismissed(
 
 
 def test_a_prompt_that_was_refused_stays_when_its_run_is_cut_short(
-    open_app: OpenApp,
-    maya: FakePerson,
-    conversations: MemoryConversations,
-    monkeypatch: pytest.MonkeyPatch,
+    open_app, maya, conversations, monkeypatch
 ):
     """The browser, which has just learnt that the database is away, asks for another run at once."""
     app = open_app(maya)
@@ -235,19 +216,17 @@ def test_a_prompt_that_was_refused_stays_when_its_run_is_cut_short(
     assert StoreUnavailable.public not in [warning.value for warning in app.run().warning]
 
 
-def replace_the_run() -> None:
+def replace_the_run():
     """Have Streamlit stop the run that goes on here where it next can, as it does when a press begins another."""
     context = get_script_run_ctx()
     assert context
     context.yield_check.__self__.request_stop()
 
 
-def test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back(
-    open_app: OpenApp, maya: FakePerson, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back(open_app, maya, monkeypatch):
     app = open_app(maya)
 
-    def refuse(*_: object) -> Never:
+    def refuse(*_):
         assert _session.is_at_work()  # the run in its place sees that, and asks again
         replace_the_run()
         raise StoreUnavailable
@@ -263,14 +242,14 @@ def test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back(
 
 @pytest.mark.parametrize("is_over", [True, False])
 def test_what_a_callback_did_while_the_page_was_drawn_is_drawn_as_well(
-    open_app: OpenApp, maya: FakePerson, monkeypatch: pytest.MonkeyPatch, is_over: bool
+    open_app, maya, monkeypatch, is_over
 ):
-    looks: list[str] = []
+    looks = []
     monkeypatch.setattr(
         st, "fragment", lambda **_: lambda look: lambda: looks.append(look.__name__)
     )
 
-    def another_run_ends(*_: object) -> None:
+    def another_run_ends(*_):
         if is_over:
             with _session.keep_errors():
                 pass
@@ -282,12 +261,12 @@ def test_what_a_callback_did_while_the_page_was_drawn_is_drawn_as_well(
 
 
 def test_a_fresh_page_becomes_the_conversation_though_the_run_that_sent_was_replaced(
-    open_app: OpenApp, maya: FakePerson, monkeypatch: pytest.MonkeyPatch
+    open_app, maya, monkeypatch
 ):
     app = open_app(maya)
     begin = maya.conversations.begin_turn
 
-    def begin_meanwhile(turn: NewTurn) -> Begun:
+    def begin_meanwhile(turn):
         replace_the_run()
         return begin(turn)
 
@@ -299,10 +278,7 @@ def test_a_fresh_page_becomes_the_conversation_though_the_run_that_sent_was_repl
 
 
 def test_a_callback_whose_run_was_replaced_goes_to_its_end(
-    open_app: OpenApp,
-    maya: FakePerson,
-    conversations: MemoryConversations,
-    monkeypatch: pytest.MonkeyPatch,
+    open_app, maya, conversations, monkeypatch
 ):
     garden = conversations.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
@@ -310,7 +286,7 @@ def test_a_callback_whose_run_was_replaced_goes_to_its_end(
     app.run()
     rename = maya.conversations.rename
 
-    def rename_meanwhile(conversation_id: ConversationId, title: str) -> None:
+    def rename_meanwhile(conversation_id, title):
         rename(conversation_id, title)
         replace_the_run()
 
@@ -322,9 +298,7 @@ def test_a_callback_whose_run_was_replaced_goes_to_its_end(
     assert "renaming" not in app.session_state
 
 
-def test_a_prompt_sent_to_a_server_just_started_comes_back(
-    open_app: OpenApp, maya: FakePerson, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_prompt_sent_to_a_server_just_started_comes_back(open_app, maya, monkeypatch):
     monkeypatch.setattr(turns, "send", lambda *_: None)  # such a server calls back nobody
 
     app = send(open_app(maya), "A thought")
@@ -333,9 +307,7 @@ def test_a_prompt_sent_to_a_server_just_started_comes_back(
     assert in_composer(app) == "A thought"
 
 
-def test_a_prompt_can_be_copied_when_the_session_turns_out_to_have_ended(
-    open_app: OpenApp, maya: FakePerson, tab: Tab
-):
+def test_a_prompt_can_be_copied_when_the_session_turns_out_to_have_ended(open_app, maya, tab):
     app = open_app(maya)
     tab.person = None
 
@@ -345,9 +317,7 @@ def test_a_prompt_can_be_copied_when_the_session_turns_out_to_have_ended(
     assert app.tabs
 
 
-def test_a_session_that_ends_in_the_middle_leads_to_the_sign_in_page(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_session_that_ends_in_the_middle_leads_to_the_sign_in_page(open_app, maya, conversations):
     conversations.failure = SignedOut()
 
     app = open_app(maya, c=str(uuid4()))
@@ -359,9 +329,7 @@ def test_a_session_that_ends_in_the_middle_leads_to_the_sign_in_page(
 # --- replies that fail, stop or break -------------------------------------------------------------
 
 
-def test_a_model_that_fails_is_one_sentence_and_a_retry(
-    open_app: OpenApp, maya: FakePerson, model: ScriptedModel
-):
+def test_a_model_that_fails_is_one_sentence_and_a_retry(open_app, maya, model):
     model.pieces, model.failure = (), ModelUnavailable(ModelFailure.BUSY)
     app = send(open_app(maya), "When?")
 
@@ -375,9 +343,7 @@ def test_a_model_that_fails_is_one_sentence_and_a_retry(
     assert not app.error
 
 
-def test_what_had_come_is_kept_when_a_model_breaks_off(
-    open_app: OpenApp, maya: FakePerson, model: ScriptedModel
-):
+def test_what_had_come_is_kept_when_a_model_breaks_off(open_app, maya, model):
     model.pieces, model.failure = ("Pru",), ModelUnavailable(ModelFailure.DROPPED)
 
     app = send(open_app(maya), "When?")
@@ -399,11 +365,7 @@ def test_what_had_come_is_kept_when_a_model_breaks_off(
     ],
 )
 def test_how_a_reply_ended_is_marked_for_as_long_as_it_is_there(
-    open_app: OpenApp,
-    maya: FakePerson,
-    conversations: MemoryConversations,
-    outcome: Outcome,
-    sentence: str,
+    open_app, maya, conversations, outcome, sentence
 ):
     garden = conversations.hold("Garden", "When?", "Pru")
     conversations.end_last(garden, outcome)
@@ -415,9 +377,7 @@ def test_how_a_reply_ended_is_marked_for_as_long_as_it_is_there(
     assert len(send(app, "Go on").chat_message[1].markdown) == 2  # its mark stays
 
 
-def test_a_prompt_that_nobody_answered_can_be_tried_again(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_prompt_that_nobody_answered_can_be_tried_again(open_app, maya, conversations):
     garden = conversations.hold("Garden", "When?")
     app = open_app(maya, c=str(garden))
     assert "No reply has come." in [caption.value for caption in app.caption]
@@ -427,9 +387,7 @@ def test_a_prompt_that_nobody_answered_can_be_tried_again(
     assert said(app) == ["When?", "Prune in March."]
 
 
-def test_what_a_process_that_died_had_been_told_comes_back(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_what_a_process_that_died_had_been_told_comes_back(open_app, maya, conversations):
     garden = conversations.hold("Garden", "When?")
     conversations.leave_unfinished(garden, "Prune in Ma")
 
@@ -439,9 +397,7 @@ def test_what_a_process_that_died_had_been_told_comes_back(
     assert app.button(key="retry").label == "Retry"
 
 
-def test_a_reply_that_is_coming_is_followed_by_whoever_opens_it(
-    open_app: OpenApp, maya: FakePerson, model: ScriptedModel
-):
+def test_a_reply_that_is_coming_is_followed_by_whoever_opens_it(open_app, maya, model):
     model.gate.clear()
     turn = maya.chat.begin(None, "When?")
     until(turn.said)
@@ -453,12 +409,9 @@ def test_a_reply_that_is_coming_is_followed_by_whoever_opens_it(
 
 
 def test_how_a_reply_ended_is_told_until_something_else_is_read(
-    open_app: OpenApp,
-    maya: FakePerson,
-    conversations: MemoryConversations,
-    monkeypatch: pytest.MonkeyPatch,
+    open_app, maya, conversations, monkeypatch
 ):
-    announced: list[str] = []
+    announced = []
     monkeypatch.setattr(browser, "announce", lambda words, _: announced.append(words))
     other = conversations.hold("Other", "One", "Two")
     app = send(open_app(maya), "When?")
@@ -472,10 +425,10 @@ def test_how_a_reply_ended_is_told_until_something_else_is_read(
 
 
 def test_what_has_just_been_drawn_gets_to_the_browser_before_it_is_drawn_anew(
-    open_app: OpenApp, maya: FakePerson, monkeypatch: pytest.MonkeyPatch
+    open_app, maya, monkeypatch
 ):
     news = iter(range(1000))
-    runs: list[int] = []
+    runs = []
     monkeypatch.setattr(turns, "expected_news", lambda *_: (frozenset([next(news)]),))
     monkeypatch.setattr(browser, "announce", lambda *_: runs.append(1))
 
@@ -490,19 +443,13 @@ def test_what_has_just_been_drawn_gets_to_the_browser_before_it_is_drawn_anew(
     ids=["alone", "while another is drawn", "when that takes too long"],
 )
 def test_the_rest_of_a_page_waits_for_those_of_others(
-    open_app: OpenApp,
-    maya: FakePerson,
-    model: ScriptedModel,
-    monkeypatch: pytest.MonkeyPatch,
-    patience: float,
-    is_another_drawn: bool,
-    heard: bool,
+    open_app, maya, model, monkeypatch, patience, is_another_drawn, heard
 ):
-    announced: list[str] = []
-    drawn: list[str] = []
+    announced = []
+    drawn = []
     draw = turns._draw
 
-    def draw_thrice(said: str, box: object) -> None:
+    def draw_thrice(said, box):
         drawn.append(said)
         draw(said, box)
         if len(drawn) == 3:
@@ -522,9 +469,7 @@ def test_the_rest_of_a_page_waits_for_those_of_others(
     assert said(app) == ["When?", "Prune in March."]
 
 
-def test_stop_ends_the_reply_and_keeps_what_was_said(
-    open_app: OpenApp, maya: FakePerson, model: ScriptedModel, conversations: MemoryConversations
-):
+def test_stop_ends_the_reply_and_keeps_what_was_said(open_app, maya, model, conversations):
     model.gate.clear()
     turn = maya.chat.begin(None, "When?")
     until(turn.said)
@@ -539,9 +484,7 @@ def test_stop_ends_the_reply_and_keeps_what_was_said(
     assert "stop" not in [button.key for button in app.button]
 
 
-def test_a_second_prompt_waits_for_the_reply_and_is_not_lost(
-    open_app: OpenApp, maya: FakePerson, model: ScriptedModel, conversations: MemoryConversations
-):
+def test_a_second_prompt_waits_for_the_reply_and_is_not_lost(open_app, maya, model, conversations):
     garden = conversations.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
     model.gate.clear()
@@ -562,9 +505,7 @@ def test_a_second_prompt_waits_for_the_reply_and_is_not_lost(
 # --- text from elsewhere --------------------------------------------------------------------------
 
 
-def test_nothing_that_anybody_wrote_loads_from_elsewhere(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_nothing_that_anybody_wrote_loads_from_elsewhere(open_app, maya, conversations):
     image = f"![seen]({TRACKER})"
     garden = conversations.hold(image, f"Look: {image}", f"A reply with {image}")
 
@@ -577,9 +518,7 @@ def test_nothing_that_anybody_wrote_loads_from_elsewhere(
     assert not [text for text in everything if "![" in text]
 
 
-def test_nor_does_a_reply_while_it_comes(
-    open_app: OpenApp, maya: FakePerson, model: ScriptedModel, conversations: MemoryConversations
-):
+def test_nor_does_a_reply_while_it_comes(open_app, maya, model, conversations):
     model.pieces = (f"Look: ![seen]({TRACKER})", "")
     model.gate.clear()
     turn = maya.chat.begin(None, "Draw")
@@ -593,16 +532,14 @@ def test_nor_does_a_reply_while_it_comes(
     model.gate.set()
 
 
-def test_an_address_in_a_label_is_no_link(open_app: OpenApp, maya: FakePerson):
+def test_an_address_in_a_label_is_no_link(open_app, maya):
     app = open_app(maya)
 
     captions = [caption.value for caption in app.sidebar.caption]
     assert not [caption for caption in captions if "maya@daybook.test" in caption.replace("\\", "")]
 
 
-def test_each_reply_says_who_wrote_it_and_what_it_cost(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_each_reply_says_who_wrote_it_and_what_it_cost(open_app, maya, conversations):
     conversations.cost = TurnCost("a<b>c", Tokens(1200, 34, 800), 700)
     app = open_app(maya, c=str(conversations.hold("Garden", "Shade?", "Ferns]>", "Sun?", "Sage.")))
 
@@ -615,9 +552,7 @@ def test_each_reply_says_who_wrote_it_and_what_it_cost(
     assert f'data-copy="{b64encode(b"Ferns]>").decode()}"' in rows[0]
 
 
-def test_a_reply_that_was_written_again_can_be_read_in_both_versions(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_reply_that_was_written_again_can_be_read_in_both_versions(open_app, maya, conversations):
     garden = conversations.hold("Garden", "Shade?", "Ferns.")
     app = open_app(maya, c=str(garden))
     app.button(key="retry").click().run()
@@ -635,16 +570,14 @@ def test_a_reply_that_was_written_again_can_be_read_in_both_versions(
 
 
 @pytest.mark.parametrize("name", ["nonsense", str(UUID(int=99))])
-def test_a_version_that_is_none_is_not_looked_for(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations, name: str
-):
+def test_a_version_that_is_none_is_not_looked_for(open_app, maya, conversations, name):
     app = open_app(maya, c=str(conversations.hold("Garden", "Shade?", "Ferns.")), m=name)
 
     assert said(app) == ["Shade?", "Ferns."]
     assert not app.error
 
 
-def _switches(app: AppTest) -> list[tuple[UUID | None, UUID | None, str]]:
+def _switches(app):
     """Where each switch between versions leads, back and on, and which it says is shown."""
     switch = re.compile(
         r'db-versions.*?(?:data-message="([^"]*)"|disabled).*?<small>(.*?)</small>'
@@ -658,13 +591,8 @@ def _switches(app: AppTest) -> list[tuple[UUID | None, UUID | None, str]]:
     ]
 
 
-def test_what_replies_cost_may_be_unknown(
-    open_app: OpenApp,
-    maya: FakePerson,
-    conversations: MemoryConversations,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    def fail(self: MemoryConversations, messages: object) -> None:
+def test_what_replies_cost_may_be_unknown(open_app, maya, conversations, monkeypatch):
+    def fail(self, messages):
         raise StoreUnavailable
 
     monkeypatch.setattr(MemoryConversations, "costs", fail)
@@ -675,9 +603,7 @@ def test_what_replies_cost_may_be_unknown(
     assert not app.error
 
 
-def test_a_message_that_does_not_verify_is_not_shown_and_the_rest_is(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_message_that_does_not_verify_is_not_shown_and_the_rest_is(open_app, maya, conversations):
     garden = conversations.hold("Garden", "One", "Two", "Three", "Four")
     conversations.spoil(garden, seq=2)
 
@@ -692,7 +618,7 @@ def test_a_message_that_does_not_verify_is_not_shown_and_the_rest_is(
 
 
 def test_the_last_twenty_messages_are_drawn_and_earlier_ones_on_demand(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+    open_app, maya, conversations
 ):
     garden = conversations.hold("Garden", *pairs(25), policy=Full())
     app = open_app(maya, c=str(garden))
@@ -706,17 +632,15 @@ def test_the_last_twenty_messages_are_drawn_and_earlier_ones_on_demand(
     assert "earlier" not in [button.key for button in app.button]
 
 
-def banner(app: AppTest) -> list[str]:
+def banner(app):
     return [caption.value for caption in app.main.caption if "in pencil" in caption.value]
 
 
-def lines(app: AppTest) -> int:
+def lines(app):
     return sum("The model reads from here" in html.value for html in app.main.get("html"))
 
 
-def test_the_page_says_what_the_model_no_longer_sees(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_the_page_says_what_the_model_no_longer_sees(open_app, maya, conversations):
     garden = conversations.hold("Garden", *pairs(4), policy=Window(4))
 
     app = open_app(maya, c=str(garden))
@@ -725,9 +649,7 @@ def test_the_page_says_what_the_model_no_longer_sees(
     assert lines(app) == 1
 
 
-def test_what_is_seen_whole_needs_no_banner(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_what_is_seen_whole_needs_no_banner(open_app, maya, conversations):
     garden = conversations.hold("Garden", *pairs(4), policy=Full())
 
     app = open_app(maya, c=str(garden))
@@ -735,9 +657,7 @@ def test_what_is_seen_whole_needs_no_banner(
     assert (banner(app), lines(app)) == ([], 0)
 
 
-def test_another_policy_is_chosen_for_one_conversation(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_another_policy_is_chosen_for_one_conversation(open_app, maya, conversations):
     garden = conversations.hold("Garden", *pairs(4), policy=Window(4))
     app = open_app(maya, c=str(garden))
 
@@ -748,9 +668,7 @@ def test_another_policy_is_chosen_for_one_conversation(
     assert app.radio(key=f"policy-{garden}").options == ["Full", "Window", "Summary", "Retrieval"]
 
 
-def test_the_context_starts_anew_and_the_history_stays(
-    open_app: OpenApp, maya: FakePerson, model: ScriptedModel, conversations: MemoryConversations
-):
+def test_the_context_starts_anew_and_the_history_stays(open_app, maya, model, conversations):
     garden = conversations.hold("Garden", "Old prompt", "Old reply")
     app = open_app(maya, c=str(garden))
 
@@ -765,9 +683,7 @@ def test_the_context_starts_anew_and_the_history_stays(
     assert banner(app) == []
 
 
-def test_a_conversation_too_long_for_full_says_so(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_conversation_too_long_for_full_says_so(open_app, maya, conversations):
     garden = conversations.hold("Garden", "word " * 5000, "reply", policy=Full())
 
     app = open_app(maya, c=str(garden))
@@ -781,14 +697,12 @@ def test_a_conversation_too_long_for_full_says_so(
 # --- the conversation's menu and the account -------------------------------------------------------
 
 
-def menu(app: AppTest, choice: str) -> AppTest:
+def menu(app, choice):
     (found,) = [one for one in app.get("menu_button") if one.key == "conversation-menu"]
     return found.click(choice).run()
 
 
-def test_a_conversation_is_renamed(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_conversation_is_renamed(open_app, maya, conversations):
     garden = conversations.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
 
@@ -800,9 +714,7 @@ def test_a_conversation_is_renamed(
     assert not app.get("text_input")[1:]
 
 
-def test_a_title_can_be_left_as_it_was(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_title_can_be_left_as_it_was(open_app, maya, conversations):
     app = open_app(maya, c=str(conversations.hold("Garden", "One", "Two")))
     menu(app, "Rename")
     assert not app.title
@@ -812,9 +724,7 @@ def test_a_title_can_be_left_as_it_was(
     assert app.title[0].value == "Garden"
 
 
-def test_a_title_that_cannot_be_is_refused_and_asked_for_again(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_title_that_cannot_be_is_refused_and_asked_for_again(open_app, maya, conversations):
     garden = conversations.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
     menu(app, "Rename")
@@ -835,9 +745,7 @@ def test_a_title_that_cannot_be_is_refused_and_asked_for_again(
         (ModelState.REMOTE, "Model: scripted"),
     ],
 )
-def test_the_page_says_which_model_answers(
-    open_app: OpenApp, maya: FakePerson, life: FakeLife, state: ModelState, words: str
-):
+def test_the_page_says_which_model_answers(open_app, maya, life, state, words):
     life.model = state
 
     app = open_app(maya)
@@ -846,7 +754,7 @@ def test_the_page_says_which_model_answers(
     assert words in str([caption.value for caption in app.sidebar.caption])
 
 
-def test_the_account_says_what_is_spent_and_leads_out(open_app: OpenApp, maya: FakePerson):
+def test_the_account_says_what_is_spent_and_leads_out(open_app, maya):
     app = send(open_app(maya), "When?")
 
     assert any(r"of \$1.00" in caption.value for caption in app.sidebar.caption)
@@ -854,9 +762,7 @@ def test_the_account_says_what_is_spent_and_leads_out(open_app: OpenApp, maya: F
     assert 'method="post" action="/session/end"' in sign_out.value
 
 
-def test_a_title_by_the_model_is_shown_in_the_head_and_in_the_list(
-    open_app: OpenApp, conversations: MemoryConversations, model: ScriptedModel
-):
+def test_a_title_by_the_model_is_shown_in_the_head_and_in_the_list(open_app, conversations, model):
     titling = Titling()
     app = open_app(FakePerson(conversations, model, titling=titling))
     send(app, "When do I prune roses?")

@@ -7,72 +7,64 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from services.domain import (
-    Conversation,
-    ConversationId,
     Preferences,
     Retrieval,
     Summary,
-    Thread,
     Window,
 )
 from services.embedded import ModelState
 from services.errors import StoreUnavailable
 from services.llm import Offer
-from tests.fakes import LARGE, FakePerson, MemoryConversations, ScriptedModel
-from tests.pages.conftest import FakeLife
+from tests.fakes import LARGE, FakePerson, ScriptedModel
 from tests.pages.test_chat_page import in_composer, menu, said, send
 
 OpenApp = Callable[..., AppTest]
 
 
 @pytest.fixture
-def large() -> ScriptedModel:
+def large():
     return ScriptedModel(("In ", "autumn."))
 
 
 @pytest.fixture
-def maya(
-    conversations: MemoryConversations, model: ScriptedModel, large: ScriptedModel
-) -> FakePerson:
+def maya(conversations, model, large):
     return FakePerson(conversations, model, others=(Offer(LARGE, large),))
 
 
 @pytest.fixture
-def garden(conversations: MemoryConversations) -> ConversationId:
+def garden(conversations):
     return conversations.hold("Garden", "One", "Two")
 
 
-def pick(app: AppTest, name: str, key: str) -> AppTest:
+def pick(app, name, key):
     return app.radio(key=f"model-{key}").set_value(name).run()
 
 
-def press(
-    app: AppTest, label: str, asked: str, conversation: Conversation | None = None
-) -> AppTest:
+def press(app, label, asked, conversation=None):
     """A click in the dialog that was *asked* for. In a browser it runs the dialog alone; here it is asked
     for again, for the whole page runs."""
     app.session_state["dialog"] = asked, conversation
     return next(button for button in app.button if button.label == label).click().run()
 
 
-def instruct(app: AppTest, thread: Thread, text: str) -> AppTest:
+def instruct(app, thread, text):
     app.text_area(key=f"instructions-{thread.conversation.id}").set_value(text)
     return press(app, "Save", "Instructions", thread.conversation)
 
 
-def save_preferences(app: AppTest) -> AppTest:
+def save_preferences(app):
     return press(app, "Save", "Preferences")
 
 
-def pressed(app: AppTest, key: str) -> AppTest:
+def pressed(app, key):
     return app.button(key=key).click().run()
 
 
-def captions(app: AppTest) -> str:
+def captions(app):
     return str([caption.value for caption in app.caption])
 
 
-def told(model: ScriptedModel) -> str:
+def told(model):
     """What the model was told first, the last time."""
     return model.seen[-1][0].body
 
@@ -80,9 +72,7 @@ def told(model: ScriptedModel) -> str:
 # --- the model -------------------------------------------------------------------------------------
 
 
-def test_the_picker_names_each_model_its_context_and_its_price(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId
-):
+def test_the_picker_names_each_model_its_context_and_its_price(open_app, maya, garden):
     picker = open_app(maya, c=str(garden)).radio(key=f"model-{garden}")
 
     assert picker.value == "scripted"
@@ -93,9 +83,7 @@ def test_the_picker_names_each_model_its_context_and_its_price(
     ]
 
 
-def test_a_model_without_a_price_has_none(
-    open_app: OpenApp, conversations: MemoryConversations, model: ScriptedModel
-):
+def test_a_model_without_a_price_has_none(open_app, conversations, model):
     free = replace(LARGE, name="free", input_micro=0, output_micro=0)
     maya = FakePerson(conversations, model, others=(Offer(free, model),))
 
@@ -105,10 +93,7 @@ def test_a_model_without_a_price_has_none(
 
 
 def test_another_model_answers_once_it_is_picked_and_only_here(
-    open_app: OpenApp,
-    maya: FakePerson,
-    garden: ConversationId,
-    conversations: MemoryConversations,
+    open_app, maya, garden, conversations
 ):
     other = conversations.hold("Other", "One", "Two")
     app = pick(open_app(maya, c=str(garden)), "large", str(garden))
@@ -119,9 +104,7 @@ def test_another_model_answers_once_it_is_picked_and_only_here(
     assert open_app(maya, c=str(other)).radio(key=f"model-{other}").value == "scripted"
 
 
-def test_the_meter_counts_for_the_model_that_was_picked(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId
-):
+def test_the_meter_counts_for_the_model_that_was_picked(open_app, maya, garden):
     app = open_app(maya, c=str(garden))
     assert "Counted for scripted" in captions(app)
 
@@ -131,9 +114,7 @@ def test_the_meter_counts_for_the_model_that_was_picked(
     assert any("400,000 tokens" in html.value for html in app.get("html"))
 
 
-def test_a_conversation_begins_with_the_model_that_was_picked_for_it(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_conversation_begins_with_the_model_that_was_picked_for_it(open_app, maya, conversations):
     app = pick(open_app(maya), "large", "new")
     assert app.radio(key="model-new").value == "large"
 
@@ -146,9 +127,7 @@ def test_a_conversation_begins_with_the_model_that_was_picked_for_it(
     assert app.radio(key="model-new").value == "scripted"  # the pick was for that one
 
 
-def test_what_was_picked_outlives_a_refusal(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_what_was_picked_outlives_a_refusal(open_app, maya, conversations):
     app = pick(open_app(maya), "large", "new")
     conversations.cap_micro = 1
     send(app, "A long thought")
@@ -157,9 +136,7 @@ def test_what_was_picked_outlives_a_refusal(
     assert app.radio(key="model-new").value == "large"
 
 
-def test_a_default_holds_where_nobody_chose(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
-):
+def test_a_default_holds_where_nobody_chose(open_app, maya, garden, conversations):
     other = conversations.hold("Other", "One", "Two")
     conversations.set_model(other, "scripted")
     app = pick(open_app(maya), "large", "new")
@@ -174,7 +151,7 @@ def test_a_default_holds_where_nobody_chose(
 
 
 def test_a_model_that_is_no_longer_offered_is_named_and_another_answers(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+    open_app, maya, garden, conversations
 ):
     conversations.set_model(garden, "gone")
     app = open_app(maya, c=str(garden))
@@ -185,9 +162,7 @@ def test_a_model_that_is_no_longer_offered_is_named_and_another_answers(
     assert "no longer offered" not in captions(app)
 
 
-def test_our_own_model_is_not_one_to_pick_from(
-    open_app: OpenApp, conversations: MemoryConversations, model: ScriptedModel, life: FakeLife
-):
+def test_our_own_model_is_not_one_to_pick_from(open_app, conversations, model, life):
     life.model = ModelState.READY
 
     app = open_app(FakePerson(conversations, model))
@@ -196,7 +171,7 @@ def test_our_own_model_is_not_one_to_pick_from(
 
 
 def test_what_cannot_be_stored_is_said_and_the_old_model_stays(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+    open_app, maya, garden, conversations
 ):
     app = open_app(maya, c=str(garden))
     conversations.set_model = fail
@@ -207,7 +182,7 @@ def test_what_cannot_be_stored_is_said_and_the_old_model_stays(
     assert app.radio(key=f"model-{garden}").value == "scripted"
 
 
-def fail(*_: object) -> None:
+def fail(*_):
     raise StoreUnavailable("lost")
 
 
@@ -215,11 +190,7 @@ def fail(*_: object) -> None:
 
 
 def test_a_conversation_is_given_instructions_and_shows_a_sign_of_them(
-    open_app: OpenApp,
-    maya: FakePerson,
-    garden: ConversationId,
-    conversations: MemoryConversations,
-    model: ScriptedModel,
+    open_app, maya, garden, conversations, model
 ):
     app = open_app(maya, c=str(garden))
     assert not [button for button in app.button if button.key == "own-instructions"]
@@ -241,7 +212,7 @@ def test_a_conversation_is_given_instructions_and_shows_a_sign_of_them(
 
 
 def test_the_menu_of_a_row_leads_to_the_instructions_of_its_conversation(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+    open_app, maya, garden, conversations
 ):
     conversations.set_instructions(garden, "Answer in verse.")
     app = open_app(maya)
@@ -252,9 +223,7 @@ def test_the_menu_of_a_row_leads_to_the_instructions_of_its_conversation(
     assert app.text_area(key=f"instructions-{garden}").value == "Answer in verse."
 
 
-def test_what_was_typed_stays_where_it_cannot_be_saved(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
-):
+def test_what_was_typed_stays_where_it_cannot_be_saved(open_app, maya, garden, conversations):
     app = open_app(maya, c=str(garden))
     menu(app, "Instructions")
     conversations.set_instructions = fail
@@ -266,7 +235,7 @@ def test_what_was_typed_stays_where_it_cannot_be_saved(
 
 
 def test_instructions_that_were_changed_elsewhere_are_shown_before_they_are_replaced(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+    open_app, maya, garden, conversations
 ):
     app = menu(open_app(maya, c=str(garden)), "Instructions")
     conversations.set_instructions(garden, "Answer in verse.")
@@ -283,7 +252,7 @@ def test_instructions_that_were_changed_elsewhere_are_shown_before_they_are_repl
 
 
 def test_instructions_that_were_given_elsewhere_are_not_given_up_unseen(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+    open_app, maya, garden, conversations
 ):
     conversations.set_instructions(garden, "Answer in verse.")
     app = menu(open_app(maya, c=str(garden)), "Instructions")
@@ -299,7 +268,7 @@ def test_instructions_that_were_given_elsewhere_are_not_given_up_unseen(
 
 
 def test_instructions_that_leave_no_room_are_said_to_and_the_page_can_be_read(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+    open_app, maya, garden, conversations
 ):
     conversations.set_instructions(garden, "word " * 1_600)
     app = open_app(maya, c=str(garden))
@@ -317,11 +286,7 @@ def test_instructions_that_leave_no_room_are_said_to_and_the_page_can_be_read(
 
 
 def test_instructions_that_could_not_be_verified_are_said_to_be_passed_over(
-    open_app: OpenApp,
-    maya: FakePerson,
-    garden: ConversationId,
-    conversations: MemoryConversations,
-    model: ScriptedModel,
+    open_app, maya, garden, conversations, model
 ):
     thread = replace(conversations.threads[garden], are_instructions_verified=False)
     conversations.threads[garden] = thread
@@ -342,9 +307,7 @@ def test_instructions_that_could_not_be_verified_are_said_to_be_passed_over(
 # --- preferences -----------------------------------------------------------------------------------
 
 
-def test_a_person_chooses_for_all_conversations(
-    open_app: OpenApp, maya: FakePerson, large: ScriptedModel
-):
+def test_a_person_chooses_for_all_conversations(open_app, maya, large):
     app = pressed(open_app(maya), "preferences")
 
     app.selectbox(key="default-model").select("large")
@@ -357,14 +320,14 @@ def test_a_person_chooses_for_all_conversations(
     assert told(large) == "Be brief."
 
 
-def test_saving_what_was_not_changed_chooses_nothing(open_app: OpenApp, maya: FakePerson):
+def test_saving_what_was_not_changed_chooses_nothing(open_app, maya):
     save_preferences(pressed(open_app(maya), "preferences"))
 
     assert maya.profile.known == Preferences()
 
 
 def test_what_another_tab_prefers_meanwhile_stays_where_this_one_changed_something_else(
-    open_app: OpenApp, maya: FakePerson
+    open_app, maya
 ):
     app = pressed(open_app(maya), "preferences")
     maya.profile.set_instructions("Be brief.")
@@ -380,7 +343,7 @@ def test_what_another_tab_prefers_meanwhile_stays_where_this_one_changed_somethi
 
 
 def test_sizes_and_the_policy_of_another_tab_stay_where_this_one_changed_something_else(
-    open_app: OpenApp, maya: FakePerson
+    open_app, maya
 ):
     app = pressed(open_app(maya), "preferences")
     maya.profile.set_policy(Retrieval())
@@ -400,9 +363,7 @@ def test_sizes_and_the_policy_of_another_tab_stay_where_this_one_changed_somethi
     )
 
 
-def test_what_another_tab_prefers_meanwhile_is_shown_before_it_is_replaced(
-    open_app: OpenApp, maya: FakePerson
-):
+def test_what_another_tab_prefers_meanwhile_is_shown_before_it_is_replaced(open_app, maya):
     app = pressed(open_app(maya), "preferences")
     maya.profile.set_instructions("Be brief.")
     app.text_area(key="my-instructions").set_value("Be kind.")
@@ -417,18 +378,14 @@ def test_what_another_tab_prefers_meanwhile_is_shown_before_it_is_replaced(
     assert maya.profile.known.instructions == "Be kind."
 
 
-def test_with_one_model_there_is_no_default_to_choose(
-    open_app: OpenApp, conversations: MemoryConversations, model: ScriptedModel
-):
+def test_with_one_model_there_is_no_default_to_choose(open_app, conversations, model):
     app = pressed(open_app(FakePerson(conversations, model)), "preferences")
 
     assert [each.key for each in app.selectbox] == ["default-policy"]
     assert app.text_area(key="my-instructions").value == ""
 
 
-def test_new_conversations_are_remembered_as_their_person_chose(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_new_conversations_are_remembered_as_their_person_chose(open_app, maya, conversations):
     app = pressed(open_app(maya), "preferences")
     assert app.selectbox(key="default-policy").value == Summary()
 
@@ -444,7 +401,7 @@ def test_new_conversations_are_remembered_as_their_person_chose(
 
 
 def test_how_large_a_window_is_and_how_long_a_reply_is_its_persons_choice(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+    open_app, maya, conversations
 ):
     app = pressed(open_app(maya), "preferences")
     app.selectbox(key="default-policy").set_value(Window())
@@ -464,9 +421,7 @@ def test_how_large_a_window_is_and_how_long_a_reply_is_its_persons_choice(
     assert (maya.profile.known.window_messages, maya.profile.known.reply_tokens) == (None, None)
 
 
-def test_preferences_that_could_not_be_verified_are_said_to_be_passed_over(
-    open_app: OpenApp, maya: FakePerson
-):
+def test_preferences_that_could_not_be_verified_are_said_to_be_passed_over(open_app, maya):
     maya.profile.known = Preferences(is_verified=False)
     app = open_app(maya)
     assert "Your preferences could not be verified and are not used" in captions(app)
@@ -479,7 +434,7 @@ def test_preferences_that_could_not_be_verified_are_said_to_be_passed_over(
     assert "could not be verified" not in captions(app)
 
 
-def test_preferences_that_cannot_be_stored_stay_typed(open_app: OpenApp, maya: FakePerson):
+def test_preferences_that_cannot_be_stored_stay_typed(open_app, maya):
     app = pressed(open_app(maya), "preferences")
     maya.profile.failure = StoreUnavailable("lost")
 

@@ -4,19 +4,17 @@ import time
 from collections.abc import Callable
 from types import SimpleNamespace
 
-import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages._parts import turns, undo
-from services.domain import ConversationId, Outcome
+from services.domain import Outcome
 from services.errors import StoreUnavailable
-from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
 from tests.stack.apps import until
 
 OpenApp = Callable[..., AppTest]
 
 
-def listed(app: AppTest) -> list[str]:
+def listed(app):
     """Headings and titles, as they stand there."""
     found = []
     for element in app.sidebar:
@@ -27,28 +25,26 @@ def listed(app: AppTest) -> list[str]:
     return found[:-3]  # the account's captions stand below
 
 
-def menu(app: AppTest, conversation: ConversationId) -> object:
+def menu(app, conversation):
     (found,) = [one for one in app.get("menu_button") if one.key == f"menu-{conversation}"]
     return found
 
 
-def choose(app: AppTest, conversation: ConversationId, choice: str) -> AppTest:
+def choose(app, conversation, choice):
     return menu(app, conversation).click(choice).run()
 
 
-def toasts(app: AppTest) -> list[str]:
+def toasts(app):
     return [toast.value for toast in app.toast]
 
 
-def marked(app: AppTest) -> list[str]:
+def marked(app):
     """What is marked as open."""
     rows = [each for each in app.sidebar.button if str(each.key).startswith("open-")]
     return [each.label for each in rows if each.proto.type == "secondary"]
 
 
-def test_what_is_pinned_stands_on_top_until_it_is_unpinned(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_what_is_pinned_stands_on_top_until_it_is_unpinned(open_app, maya, conversations):
     old = conversations.hold("Old", "One", "Two")
     conversations.hold("New", "One", "Two")
     app = open_app(maya)
@@ -65,7 +61,7 @@ def test_what_is_pinned_stands_on_top_until_it_is_unpinned(
 
 
 def test_what_is_archived_leaves_the_list_and_is_found_in_the_archive(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+    open_app, maya, conversations
 ):
     old = conversations.hold("Old", "One", "Two")
     conversations.pin(old)
@@ -86,9 +82,7 @@ def test_what_is_archived_leaves_the_list_and_is_found_in_the_archive(
     assert listed(app)[1:] == ["New", "Old"]
 
 
-def test_a_reply_that_came_elsewhere_is_news_until_it_is_opened(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_reply_that_came_elsewhere_is_news_until_it_is_opened(open_app, maya, conversations):
     garden = conversations.hold("Garden", "One", "Two")
     maya.chat.open(garden)
     maya.chat.begin(garden, "Three").wait(5)
@@ -102,9 +96,7 @@ def test_a_reply_that_came_elsewhere_is_news_until_it_is_opened(
     assert news(open_app(maya)) == []
 
 
-def test_a_reply_that_comes_elsewhere_is_news_by_itself(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations, model: ScriptedModel
-):
+def test_a_reply_that_comes_elsewhere_is_news_by_itself(open_app, maya, conversations, model):
     garden = conversations.hold("Garden", "One", "Two")
     maya.chat.open(garden)
     model.gate.clear()
@@ -121,15 +113,13 @@ def test_a_reply_that_comes_elsewhere_is_news_by_itself(
     assert news(app.run()) == ["**Garden**"]
 
 
-def news(app: AppTest) -> list[str]:
+def news(app):
     """What is marked as unread."""
     rows = [each for each in app.sidebar.button if str(each.key).startswith("open-")]
     return [each.label for each in rows if "unread" in each.proto.icon]
 
 
-def test_the_open_conversation_is_in_the_list_though_it_is_archived(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_the_open_conversation_is_in_the_list_though_it_is_archived(open_app, maya, conversations):
     old = conversations.hold("Old", "One", "Two")
     conversations.hold("New", "One", "Two")
     conversations.archive(old)
@@ -140,9 +130,7 @@ def test_the_open_conversation_is_in_the_list_though_it_is_archived(
     assert marked(app) == ["Old"]
 
 
-def test_thirty_are_drawn_and_older_ones_on_demand(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_thirty_are_drawn_and_older_ones_on_demand(open_app, maya, conversations):
     for n in range(70):
         conversations.hold(f"Number {n}")
     app = open_app(maya)
@@ -156,9 +144,7 @@ def test_thirty_are_drawn_and_older_ones_on_demand(
     assert "older" not in [button.key for button in app.button]
 
 
-def test_an_archive_is_paged_by_itself(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_an_archive_is_paged_by_itself(open_app, maya, conversations):
     for n in range(40):
         conversations.archive(conversations.hold(f"Number {n}"))
         conversations.hold(f"Other {n}")
@@ -172,9 +158,7 @@ def test_an_archive_is_paged_by_itself(
     assert len(listed(app)) == 41
 
 
-def test_the_open_conversation_is_in_the_list_though_it_is_old(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_the_open_conversation_is_in_the_list_though_it_is_old(open_app, maya, conversations):
     old = conversations.hold("Old", "One", "Two")
     for n in range(40):
         conversations.hold(f"Number {n}")
@@ -188,14 +172,12 @@ def test_the_open_conversation_is_in_the_list_though_it_is_old(
     assert listed(app).count("Old") == 1
 
 
-def deleted(app: AppTest) -> list[str]:
+def deleted(app):
     """What can still be brought back, as it is said."""
     return [html.value for html in app.main.get("html") if "Deleted" in html.value]
 
 
-def test_what_is_deleted_is_gone_at_once_and_can_be_brought_back(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_what_is_deleted_is_gone_at_once_and_can_be_brought_back(open_app, maya, conversations):
     garden = conversations.hold("Garden", "One", "Two")
     conversations.hold("Other", "One", "Two")
     app = open_app(maya, c=str(garden))
@@ -211,9 +193,7 @@ def test_what_is_deleted_is_gone_at_once_and_can_be_brought_back(
     assert deleted(app) == []
 
 
-def test_what_is_deleted_beside_the_page_leaves_the_page_alone(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_what_is_deleted_beside_the_page_leaves_the_page_alone(open_app, maya, conversations):
     garden, other = (conversations.hold(name, "One", "Two") for name in ("Garden", "Other"))
     third = conversations.hold("Third", "One", "Two")
     app = open_app(maya, c=str(garden))
@@ -229,12 +209,7 @@ def test_what_is_deleted_beside_the_page_leaves_the_page_alone(
     assert len(deleted(app)) == 1
 
 
-def test_undo_is_offered_for_a_while(
-    open_app: OpenApp,
-    maya: FakePerson,
-    conversations: MemoryConversations,
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_undo_is_offered_for_a_while(open_app, maya, conversations, monkeypatch):
     garden = conversations.hold("Garden", "One", "Two")
     app = choose(open_app(maya), garden, "Delete")
     assert deleted(app.run())
@@ -245,9 +220,7 @@ def test_undo_is_offered_for_a_while(
     assert deleted(app.run()) == []
 
 
-def test_undo_that_comes_too_late_says_so(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_undo_that_comes_too_late_says_so(open_app, maya, conversations):
     garden = conversations.hold("Garden", "One", "Two")
     app = choose(open_app(maya), garden, "Delete")
     conversations.discarded.clear()
@@ -257,9 +230,7 @@ def test_undo_that_comes_too_late_says_so(
     assert [warning.value for warning in app.warning] == ["That conversation does not exist."]
 
 
-def test_undo_is_offered_again_where_the_database_stumbled(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_undo_is_offered_again_where_the_database_stumbled(open_app, maya, conversations):
     garden, other = (conversations.hold(name, "One", "Two") for name in ("Garden", "Other"))
     app = choose(choose(open_app(maya), garden, "Delete"), other, "Delete")
     conversations.failure = StoreUnavailable()
@@ -274,9 +245,7 @@ def test_undo_is_offered_again_where_the_database_stumbled(
     assert ["Garden" in line for line in deleted(app)] == [True]
 
 
-def test_a_double_click_brings_back_once(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_double_click_brings_back_once(open_app, maya, conversations):
     garden = conversations.hold("Garden", "One", "Two")
     app = choose(open_app(maya), garden, "Delete")
 
@@ -290,7 +259,7 @@ def test_a_double_click_brings_back_once(
 
 
 def test_a_reply_that_is_coming_is_stopped_before_its_conversation_goes(
-    open_app: OpenApp, maya: FakePerson, model: ScriptedModel, conversations: MemoryConversations
+    open_app, maya, model, conversations
 ):
     model.gate.clear()
     turn = maya.chat.begin(None, "When?")
@@ -303,13 +272,11 @@ def test_a_reply_that_is_coming_is_stopped_before_its_conversation_goes(
     assert conversations.discarded[turn.conversation_id].messages[-1].outcome is Outcome.STOPPED
 
 
-def look_for(app: AppTest, words: str) -> AppTest:
+def look_for(app, words):
     return app.sidebar.text_input(key="search").set_value(words).run()
 
 
-def test_titles_are_filtered_wherever_they_are_kept(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_titles_are_filtered_wherever_they_are_kept(open_app, maya, conversations):
     for title in ("Peas in March", "Beans", "March hares"):
         conversations.hold(title)
     conversations.archive(conversations.hold("A march in May"))
@@ -326,9 +293,7 @@ def test_titles_are_filtered_wherever_they_are_kept(
     assert listed(app)[1:] == ["March hares", "Beans", "Peas in March"]
 
 
-def test_what_the_filter_finds_is_paged(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_what_the_filter_finds_is_paged(open_app, maya, conversations):
     for n in range(70):
         conversations.hold(f"{'Odd' if n % 2 else 'Even'} {n}")
     app = open_app(maya)
@@ -342,9 +307,7 @@ def test_what_the_filter_finds_is_paged(
     assert len(listed(app)) == 31
 
 
-def test_a_title_that_was_deleted_draws_nothing(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_title_that_was_deleted_draws_nothing(open_app, maya, conversations):
     one = conversations.hold("<img src=x>", "One", "Two")
 
     app = choose(open_app(maya), one, "Delete")
@@ -352,9 +315,7 @@ def test_a_title_that_was_deleted_draws_nothing(
     assert "<img" not in deleted(app)[0]
 
 
-def test_a_title_in_a_toast_draws_nothing(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_title_in_a_toast_draws_nothing(open_app, maya, conversations):
     one = conversations.hold("![x](http://e/i)", "One", "Two")
 
     app = choose(open_app(maya), one, "Pin")
@@ -362,9 +323,7 @@ def test_a_title_in_a_toast_draws_nothing(
     assert "![" not in toasts(app)[0]
 
 
-def test_what_could_not_be_done_is_said(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_what_could_not_be_done_is_said(open_app, maya, conversations):
     one = conversations.hold("Old", "One", "Two")
     app = open_app(maya)
     conversations.failure = StoreUnavailable()

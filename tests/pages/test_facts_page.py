@@ -10,9 +10,8 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from pages._parts import facts, safe_md
-from services.chat import Chat, Noted
+from services.chat import Noted
 from services.domain import (
-    Conversation,
     ConversationId,
     Fact,
     FactId,
@@ -21,11 +20,10 @@ from services.domain import (
     Preferences,
     Space,
     SpaceId,
-    Thread,
 )
 from services.errors import NotFound, StoreUnavailable
-from tests.fakes import NOON, FakePerson, MemoryConversations, ScriptedModel
-from tests.pages.conftest import ROOT, Tab
+from tests.fakes import NOON
+from tests.pages.conftest import ROOT
 from tests.pages.test_chat_page import menu, send
 from tests.pages.test_choices_page import captions, told
 
@@ -33,28 +31,26 @@ OpenApp = Callable[..., AppTest]
 
 
 @pytest.fixture
-def garden(conversations: MemoryConversations) -> ConversationId:
+def garden(conversations):
     return conversations.hold("Garden", "One", "Two", "Three", "Four")
 
 
 @pytest.fixture(autouse=True)
-def is_on(maya: FakePerson) -> None:
+def is_on(maya):
     maya.profile.keep_facts(is_wanted=True)
 
 
-def fact(text: str, number: int = 0, **changes: object) -> Fact:
+def fact(text, number=0, **changes):
     made = Fact(id=FactId(uuid4()), text=text, since=NOON + timedelta(minutes=number))
     return replace(made, **changes)
 
 
-def keep(maya: FakePerson, *facts: Fact) -> None:
+def keep(maya, *facts):
     for each in facts:
         maya.memories.keep(each)
 
 
-def note(
-    maya: FakePerson, garden: ConversationId, text: str, replaced: Fact | None = None
-) -> Noted:
+def note(maya, garden, text, replaced=None):
     """As if it had been noted from the last prompt."""
     asked = maya.conversations.threads[garden].messages[-2]
     new = fact(text, source_id=asked.id, source_conversation_id=garden)
@@ -65,28 +61,28 @@ def note(
     return one
 
 
-def memory(app: AppTest) -> AppTest:
+def memory(app):
     return app.switch_page("pages/memory.py").run()
 
 
-def pressed(app: AppTest, key: str) -> AppTest:
+def pressed(app, key):
     return app.button(key=key).click().run()
 
 
-def keys(app: AppTest) -> set[str]:
+def keys(app):
     return {str(each.key) for each in (*app.button, *app.get("menu_button"))}
 
 
-def html(app: AppTest) -> str:
+def html(app):
     return "".join(each.value for each in app.main.get("html"))
 
 
-def lines(app: AppTest) -> list[str]:
+def lines(app):
     """The facts that are listed, and what is said of each."""
     return [each.value for each in (*app.main.markdown, *app.main.caption)]
 
 
-def texts(maya: FakePerson) -> list[str]:
+def texts(maya):
     return [each.text for each in maya.memories.facts()]
 
 
@@ -94,9 +90,7 @@ def texts(maya: FakePerson) -> list[str]:
 
 
 @pytest.mark.parametrize(("answer", "choice"), [("yes", True), ("no", False)])
-def test_it_is_offered_once_and_never_again(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId, answer: str, choice: bool
-):
+def test_it_is_offered_once_and_never_again(open_app, maya, garden, answer, choice):
     maya.profile.known = Preferences()
     app = open_app(maya, c=str(garden))
     assert "Shall Daybook keep facts about you" in html(app)
@@ -109,7 +103,7 @@ def test_it_is_offered_once_and_never_again(
 
 
 def test_it_is_offered_in_one_conversation_and_not_at_its_first_reply(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
+    open_app, maya, garden, conversations
 ):
     maya.profile.known = Preferences()
     young = conversations.hold("Young", "One", "Two")
@@ -125,9 +119,7 @@ def test_it_is_offered_in_one_conversation_and_not_at_its_first_reply(
     assert "Shall Daybook" in html(app)
 
 
-def test_it_is_not_offered_in_the_middle_of_a_long_conversation(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_it_is_not_offered_in_the_middle_of_a_long_conversation(open_app, maya, conversations):
     maya.profile.known = Preferences()
     long = conversations.hold("Long", *(["One", "Two"] * 7))
 
@@ -135,26 +127,20 @@ def test_it_is_not_offered_in_the_middle_of_a_long_conversation(
 
 
 @pytest.mark.parametrize("known", [Preferences(is_verified=False), Preferences(keeps_facts=False)])
-def test_it_is_not_offered_where_that_is_no_question(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId, known: Preferences
-):
+def test_it_is_not_offered_where_that_is_no_question(open_app, maya, garden, known):
     maya.profile.known = known
 
     assert "Shall Daybook" not in html(open_app(maya, c=str(garden)))
 
 
-def test_it_is_not_offered_below_a_reply_that_broke_off(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
-):
+def test_it_is_not_offered_below_a_reply_that_broke_off(open_app, maya, garden, conversations):
     maya.profile.known = Preferences()
     conversations.end_last(garden, Outcome.FAILED)
 
     assert "Shall Daybook" not in html(open_app(maya, c=str(garden)))
 
 
-def test_what_cannot_be_stored_is_said_and_asked_again(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId
-):
+def test_what_cannot_be_stored_is_said_and_asked_again(open_app, maya, garden):
     maya.profile.known, maya.profile.failure = Preferences(), StoreUnavailable()
     app = pressed(open_app(maya, c=str(garden)), "keep-facts-yes")
 
@@ -165,14 +151,12 @@ def test_what_cannot_be_stored_is_said_and_asked_again(
 # --- what was noted --------------------------------------------------------------------------------
 
 
-def test_fact_noted_while_the_page_is_drawn_is_shown(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId, monkeypatch: pytest.MonkeyPatch
-):
+def test_fact_noted_while_the_page_is_drawn_is_shown(open_app, maya, garden, monkeypatch):
     asked = maya.conversations.threads[garden].messages[-2]
     assert maya.chat.noting.claim(maya.conversations.user_id, garden, asked.id)
     draw = facts.draw_noted
 
-    def draw_and_note(chat: Chat, thread: Thread) -> None:
+    def draw_and_note(chat, thread):
         draw(chat, thread)
         if garden in chat.facts_coming():
             note(maya, garden, "Has a dog")
@@ -184,7 +168,7 @@ def test_fact_noted_while_the_page_is_drawn_is_shown(
     assert "Daybook noted: Has a dog" in html(open_app(maya, c=str(garden)))
 
 
-def test_what_was_noted_can_be_undone(open_app: OpenApp, maya: FakePerson, garden: ConversationId):
+def test_what_was_noted_can_be_undone(open_app, maya, garden):
     one = note(maya, garden, "Has a <b>dog</b>.")
     app = open_app(maya, c=str(garden))
     assert "Daybook noted: Has a &lt;b&gt;dog&lt;/b&gt;.</p>" in html(app)
@@ -195,9 +179,7 @@ def test_what_was_noted_can_be_undone(open_app: OpenApp, maya: FakePerson, garde
     assert "Daybook noted" not in html(app)
 
 
-def test_what_took_the_place_of_another_fact_shows_it_and_gives_it_back(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId
-):
+def test_what_took_the_place_of_another_fact_shows_it_and_gives_it_back(open_app, maya, garden):
     bern = fact("Lives in Bern.")
     keep(maya, bern)
     one = note(maya, garden, "Lives in Zurich.", replaced=bern)
@@ -209,9 +191,7 @@ def test_what_took_the_place_of_another_fact_shows_it_and_gives_it_back(
     assert maya.memories.facts() == (bern,)
 
 
-def test_each_of_several_is_undone_alone_and_all_are_dismissed(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId
-):
+def test_each_of_several_is_undone_alone_and_all_are_dismissed(open_app, maya, garden):
     dog, _, _ = (note(maya, garden, text) for text in ("Dog", "Cat", "Cow"))
     app = open_app(maya, c=str(garden))
 
@@ -223,9 +203,7 @@ def test_each_of_several_is_undone_alone_and_all_are_dismissed(
     assert texts(maya) == ["Cat", "Cow"]
 
 
-def test_it_is_gone_with_the_next_prompt(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId, conversations: MemoryConversations
-):
+def test_it_is_gone_with_the_next_prompt(open_app, maya, garden, conversations):
     note(maya, garden, "Has a dog.")
     conversations.go_on_elsewhere(garden, "Five")
 
@@ -235,9 +213,7 @@ def test_it_is_gone_with_the_next_prompt(
     assert texts(maya) == ["Has a dog."]
 
 
-def test_what_was_changed_since_is_not_undone(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId
-):
+def test_what_was_changed_since_is_not_undone(open_app, maya, garden):
     bern = fact("Lives in Bern.")
     keep(maya, bern)
     one = note(maya, garden, "Lives in Zurich.", replaced=bern)
@@ -254,15 +230,13 @@ def test_what_was_changed_since_is_not_undone(
 # --- the Memory page -------------------------------------------------------------------------------
 
 
-def test_the_page_is_in_the_menu_of_everybody(open_app: OpenApp, maya: FakePerson):
+def test_the_page_is_in_the_menu_of_everybody(open_app, maya):
     app = open_app(maya)
 
     assert [link.label for link in app.sidebar.get("page_link")] == ["Memory"]
 
 
-def test_each_fact_has_where_it_came_from_and_when(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId
-):
+def test_each_fact_has_where_it_came_from_and_when(open_app, maya, garden):
     space = Space(id=SpaceId(uuid4()), name="*Spanish*", created_at=NOON)
     maya.spaces.keep(space)
     orchard = maya.conversations.hold("Orchard", "One", "Two")
@@ -293,7 +267,7 @@ def test_each_fact_has_where_it_came_from_and_when(
 
 
 def test_where_a_fact_holds_is_said_though_nobody_can_say_which_conversation_it_is(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId
+    open_app, maya, garden
 ):
     keep(maya, fact("Of one conversation", conversation_id=garden))
     maya.conversations.discard(garden, 20)
@@ -304,7 +278,7 @@ def test_where_a_fact_holds_is_said_though_nobody_can_say_which_conversation_it_
     assert not app.main.get("page_link")
 
 
-def test_a_fact_can_be_added(open_app: OpenApp, maya: FakePerson):
+def test_a_fact_can_be_added(open_app, maya):
     app = memory(open_app(maya))
 
     app.text_input(key="new-fact").set_value("  I take my coffee  black ")
@@ -314,10 +288,8 @@ def test_a_fact_can_be_added(open_app: OpenApp, maya: FakePerson):
     assert app.text_input(key="new-fact").value == ""
 
 
-def test_what_could_not_be_kept_stays_in_its_field(
-    open_app: OpenApp, maya: FakePerson, monkeypatch: pytest.MonkeyPatch
-):
-    def fail(*_: object, **__: object) -> None:
+def test_what_could_not_be_kept_stays_in_its_field(open_app, maya, monkeypatch):
+    def fail(*_, **__):
         raise StoreUnavailable
 
     app = memory(open_app(maya))
@@ -330,9 +302,7 @@ def test_what_could_not_be_kept_stays_in_its_field(
     assert app.text_input(key="new-fact").value == "I have a dog"
 
 
-def test_a_fact_can_be_changed_and_is_then_its_persons_own(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId
-):
+def test_a_fact_can_be_changed_and_is_then_its_persons_own(open_app, maya, garden):
     one = note(maya, garden, "Lives in Bern.").fact
     app = pressed(memory(open_app(maya)), f"edit-fact-{one.id}")
 
@@ -346,7 +316,7 @@ def test_a_fact_can_be_changed_and_is_then_its_persons_own(
     assert "leave-fact" not in keys(app)
 
 
-def test_a_change_can_be_left(open_app: OpenApp, maya: FakePerson):
+def test_a_change_can_be_left(open_app, maya):
     one = fact("Lives in Bern.")
     keep(maya, one)
     app = pressed(memory(open_app(maya)), f"edit-fact-{one.id}")
@@ -357,9 +327,7 @@ def test_a_change_can_be_left(open_app: OpenApp, maya: FakePerson):
     assert "leave-fact" not in keys(app)
 
 
-def test_what_another_tab_wrote_meanwhile_is_shown_before_it_is_replaced(
-    open_app: OpenApp, maya: FakePerson
-):
+def test_what_another_tab_wrote_meanwhile_is_shown_before_it_is_replaced(open_app, maya):
     one = fact("Lives in Bern.")
     keep(maya, one)
     app = pressed(memory(open_app(maya)), f"edit-fact-{one.id}")
@@ -375,7 +343,7 @@ def test_what_another_tab_wrote_meanwhile_is_shown_before_it_is_replaced(
     assert texts(maya) == ["Lives in Zurich"]
 
 
-def test_a_deleted_fact_can_be_brought_back(open_app: OpenApp, maya: FakePerson):
+def test_a_deleted_fact_can_be_brought_back(open_app, maya):
     dog, cat = fact("Has a <dog>.", 0), fact("Has a cat.", 1)
     keep(maya, dog, cat)
     app = pressed(memory(open_app(maya)), f"delete-fact-{dog.id}")
@@ -388,7 +356,7 @@ def test_a_deleted_fact_can_be_brought_back(open_app: OpenApp, maya: FakePerson)
     assert "Deleted" not in html(app)
 
 
-def test_all_are_deleted_once_that_is_confirmed(open_app: OpenApp, maya: FakePerson):
+def test_all_are_deleted_once_that_is_confirmed(open_app, maya):
     keep(maya, fact("Has a dog."), fact("Has a cat."))
     app = pressed(memory(open_app(maya)), "danger-ask")
     assert len(texts(maya)) == 2
@@ -403,9 +371,7 @@ def test_all_are_deleted_once_that_is_confirmed(open_app: OpenApp, maya: FakePer
 
 
 @pytest.mark.parametrize("was_on", [True, False])
-def test_it_is_switched_on_and_off_and_says_what_that_means(
-    open_app: OpenApp, maya: FakePerson, was_on: bool
-):
+def test_it_is_switched_on_and_off_and_says_what_that_means(open_app, maya, was_on):
     maya.profile.keep_facts(is_wanted=was_on)
     keep(maya, fact("Has a dog."))
     app = memory(open_app(maya))
@@ -418,7 +384,7 @@ def test_it_is_switched_on_and_off_and_says_what_that_means(
     assert texts(maya) == ["Has a dog."]
 
 
-def test_a_switch_that_could_not_be_stored_goes_back(open_app: OpenApp, maya: FakePerson):
+def test_a_switch_that_could_not_be_stored_goes_back(open_app, maya):
     app = memory(open_app(maya))
     maya.profile.failure = StoreUnavailable()
 
@@ -428,9 +394,7 @@ def test_a_switch_that_could_not_be_stored_goes_back(open_app: OpenApp, maya: Fa
     assert [warning.value for warning in app.warning] == [StoreUnavailable.public]
 
 
-def test_other_conversations_are_looked_in_once_that_is_switched_on(
-    open_app: OpenApp, maya: FakePerson
-):
+def test_other_conversations_are_looked_in_once_that_is_switched_on(open_app, maya):
     app = memory(open_app(maya))
     assert app.toggle(key="recalls-elsewhere").value is False
 
@@ -440,7 +404,7 @@ def test_other_conversations_are_looked_in_once_that_is_switched_on(
     assert "A space keeps to itself." in " ".join(each.value for each in app.caption)
 
 
-def test_many_facts_come_in_parts(open_app: OpenApp, maya: FakePerson):
+def test_many_facts_come_in_parts(open_app, maya):
     keep(maya, *(fact(f"Fact {number}", number) for number in range(60)))
     app = memory(open_app(maya))
     assert sum(key.startswith("edit-fact-") for key in keys(app)) == 50
@@ -452,7 +416,7 @@ def test_many_facts_come_in_parts(open_app: OpenApp, maya: FakePerson):
     assert "older-facts" not in keys(app)
 
 
-def test_a_database_that_is_away_is_said(open_app: OpenApp, maya: FakePerson):
+def test_a_database_that_is_away_is_said(open_app, maya):
     maya.memories.failure = StoreUnavailable()
 
     app = memory(open_app(maya))
@@ -460,7 +424,7 @@ def test_a_database_that_is_away_is_said(open_app: OpenApp, maya: FakePerson):
     assert [error.value for error in app.error] == [StoreUnavailable.public]
 
 
-def test_who_is_signed_out_is_asked_to_sign_in(tab: Tab):
+def test_who_is_signed_out_is_asked_to_sign_in(tab):
     app = AppTest.from_file(str(ROOT / "pages/memory.py"), default_timeout=30).run()
 
     assert not app.toggle
@@ -470,21 +434,21 @@ def test_who_is_signed_out_is_asked_to_sign_in(tab: Tab):
 # --- the facts of one conversation -----------------------------------------------------------------
 
 
-def in_dialog(app: AppTest, conversation: Conversation, label: str) -> AppTest:
+def in_dialog(app, conversation, label):
     """A click in the dialog. In a browser it runs the dialog alone; here it is asked for again, for the
     whole page runs."""
     app.session_state["dialog"] = "Facts", conversation
     return next(button for button in app.button if button.label == label).click().run()
 
 
-def choose_for(app: AppTest, conversation: Conversation, one: Fact, choice: str) -> AppTest:
+def choose_for(app, conversation, one, choice):
     app.session_state["dialog"] = "Facts", conversation
     (found,) = [each for each in app.get("menu_button") if each.key == f"menu-fact-{one.id}"]
     return found.click(choice).run()
 
 
 def test_a_conversation_is_given_facts_of_its_own_and_shows_a_sign_of_them(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId, model: ScriptedModel
+    open_app, maya, garden, model
 ):
     maya.profile.keep_facts(is_wanted=False)
     conversation = maya.conversations.threads[garden].conversation
@@ -514,9 +478,7 @@ def test_a_conversation_is_given_facts_of_its_own_and_shows_a_sign_of_them(
     assert texts(maya) == ["It is order 7782."]
 
 
-def test_only_the_facts_of_the_conversation_are_in_its_dialog(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId
-):
+def test_only_the_facts_of_the_conversation_are_in_its_dialog(open_app, maya, garden):
     space = Space(id=SpaceId(uuid4()), name="Spanish", created_at=NOON)
     maya.spaces.keep(space)
     maya.conversations.move(garden, space.id)
@@ -531,7 +493,7 @@ def test_only_the_facts_of_the_conversation_are_in_its_dialog(
 
 
 def test_what_was_noted_and_then_changed_by_its_person_is_told_whatever_is_kept(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId, model: ScriptedModel
+    open_app, maya, garden, model
 ):
     maya.profile.keep_facts(is_wanted=False)
     conversation = maya.conversations.threads[garden].conversation
@@ -549,9 +511,7 @@ def test_what_was_noted_and_then_changed_by_its_person_is_told_whatever_is_kept(
     assert "Order 7782" in told(model)
 
 
-def test_what_cannot_be_kept_for_a_conversation_is_said_and_stays_typed(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId
-):
+def test_what_cannot_be_kept_for_a_conversation_is_said_and_stays_typed(open_app, maya, garden):
     conversation = maya.conversations.threads[garden].conversation
     app = menu(open_app(maya, c=str(garden)), "Facts")
 
@@ -566,7 +526,7 @@ def test_what_cannot_be_kept_for_a_conversation_is_said_and_stays_typed(
 
 
 def test_a_dialog_shows_nothing_of_the_one_before_it_though_no_run_lies_between_them(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId
+    open_app, maya, garden
 ):
     other = maya.conversations.hold("Other", "One", "Two")
     its = fact("Of the garden", conversation_id=garden)
@@ -589,9 +549,7 @@ def test_a_dialog_shows_nothing_of_the_one_before_it_though_no_run_lies_between_
     }
 
 
-def test_the_dialog_opens_beside_the_list_of_all_facts(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId
-):
+def test_the_dialog_opens_beside_the_list_of_all_facts(open_app, maya, garden):
     one = fact("Order 7781", conversation_id=garden)
     keep(maya, one)
     app = memory(open_app(maya))

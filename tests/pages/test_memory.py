@@ -7,7 +7,6 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from services.domain import (
-    ConversationId,
     Full,
     Retrieval,
     RunningSummary,
@@ -16,36 +15,34 @@ from services.domain import (
     Window,
 )
 from services.errors import ModelFailure, ModelUnavailable
-from tests.fakes import NOON, FakePerson, MemoryConversations, ScriptedModel
+from tests.fakes import NOON, FakePerson, ScriptedModel
 from tests.pages.test_chat_page import pairs, send
 
 OpenApp = Callable[..., AppTest]
 
 
-def summarised(conversations: MemoryConversations, up_to_seq: int = 4) -> ConversationId:
+def summarised(conversations, up_to_seq=4):
     garden = conversations.hold("Garden", *pairs(4), policy=Summary())
     summary = RunningSummary(text="They sow peas.", from_seq=1, up_to_seq=up_to_seq, made_at=NOON)
     conversations.threads[garden] = replace(conversations.threads[garden], summary=summary)
     return garden
 
 
-def press(app: AppTest, garden: ConversationId, label: str) -> None:
+def press(app, garden, label):
     """A button of the dialog, which AppTest opens anew in each run."""
     app.session_state["dialog"] = "Summary", garden
     next(each for each in app.button if each.label == label).click().run()
 
 
-def captions(app: AppTest) -> str:
+def captions(app):
     return "\n".join(caption.value for caption in app.caption)
 
 
-def html(app: AppTest) -> str:
+def html(app):
     return "\n".join(each.value for each in app.get("html"))
 
 
-def test_what_is_summarised_is_said_and_can_be_read(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_what_is_summarised_is_said_and_can_be_read(open_app, maya, conversations):
     garden = summarised(conversations)
     app = open_app(maya, c=str(garden))
 
@@ -59,9 +56,7 @@ def test_what_is_summarised_is_said_and_can_be_read(
     assert "It stands for 4 messages" in captions(app)
 
 
-def test_a_summary_is_edited(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_summary_is_edited(open_app, maya, conversations):
     garden = summarised(conversations)
     app = open_app(maya, c=str(garden))
     app.button(key="read-summary").click().run()
@@ -74,7 +69,7 @@ def test_a_summary_is_edited(
 
 
 def test_a_summary_that_was_changed_elsewhere_is_not_overwritten_unseen(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
+    open_app, maya, conversations
 ):
     garden = summarised(conversations)
     app = open_app(maya, c=str(garden))
@@ -91,9 +86,7 @@ def test_a_summary_that_was_changed_elsewhere_is_not_overwritten_unseen(
     assert conversations.threads[garden].summary.text == "Mine."
 
 
-def test_a_summary_that_failed_is_said(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_summary_that_failed_is_said(open_app, maya, conversations):
     garden = conversations.hold("Garden", *pairs(4), policy=Summary())
     maya.chat.summarising.claim(maya.conversations.user_id, garden)
     maya.chat.summarising.over(garden, ModelUnavailable(ModelFailure.BUSY))
@@ -111,13 +104,7 @@ def test_a_summary_that_failed_is_said(
         (Retrieval(), "the model sees those of them that your prompt is about."),
     ],
 )
-def test_the_banner_says_where_messages_went(
-    open_app: OpenApp,
-    maya: FakePerson,
-    conversations: MemoryConversations,
-    policy: Window | Retrieval,
-    words: str,
-):
+def test_the_banner_says_where_messages_went(open_app, maya, conversations, policy, words):
     long = [f"{who} {n} " + "word " * 300 for n in range(12) for who in ("prompt", "reply")]
     garden = conversations.hold("Garden", *long, policy=policy)
 
@@ -126,9 +113,7 @@ def test_the_banner_says_where_messages_went(
     assert words in captions(app)
 
 
-def test_what_the_model_sees_next_and_saw_then(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_what_the_model_sees_next_and_saw_then(open_app, maya, conversations):
     garden = conversations.hold("Garden", *pairs(2), policy=Full())
     app = send(open_app(maya, c=str(garden)), "New prompt")
     reply = conversations.threads[garden].messages[-1]
@@ -143,9 +128,7 @@ def test_what_the_model_sees_next_and_saw_then(
     assert "The endpoint counted 1,200 tokens, 800 of them from its cache." in captions(app)
 
 
-def test_what_came_from_another_conversation_says_so(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_what_came_from_another_conversation_says_so(open_app, maya, conversations):
     maya.profile.recall_elsewhere(is_wanted=True)
     conversations.hold("Trees", "My kumquat tree is called Zebedee.", "I see.")
     garden = conversations.hold("Garden", *pairs(2), policy=Retrieval())
@@ -159,9 +142,7 @@ def test_what_came_from_another_conversation_says_so(
     assert "from another conversation, by kumquat, tree" in html(app)
 
 
-def test_a_reply_from_before_there_were_receipts_says_so(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_reply_from_before_there_were_receipts_says_so(open_app, maya, conversations):
     garden = conversations.hold("Garden", *pairs(2))
     app = open_app(maya, c=str(garden))
 
@@ -171,9 +152,7 @@ def test_a_reply_from_before_there_were_receipts_says_so(
     assert "Nothing was noted for this reply" in captions(app)
 
 
-def test_the_size_of_a_window_is_chosen(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations
-):
+def test_the_size_of_a_window_is_chosen(open_app, maya, conversations):
     garden = conversations.hold("Garden", *pairs(4), policy=Window())
     app = open_app(maya, c=str(garden))
 
@@ -182,14 +161,12 @@ def test_the_size_of_a_window_is_chosen(
     assert conversations.threads[garden].conversation.policy == Window(6)
 
 
-def meter(app: AppTest) -> str:
+def meter(app):
     labels = (each.proto.popover.label for each in app.get("popover"))
     return next(label for label in labels if label.endswith("of context"))
 
 
-def test_the_meter_shows_what_the_endpoint_is_likely_to_count(
-    open_app: OpenApp, conversations: MemoryConversations
-):
+def test_the_meter_shows_what_the_endpoint_is_likely_to_count(open_app, conversations):
     garden = conversations.hold("Garden", *pairs(2), policy=Full())
     model = ScriptedModel(("Prune ", "in March.", Tokens(1840, 4)))
     maya = FakePerson(conversations, model)
@@ -210,9 +187,7 @@ def test_the_meter_shows_what_the_endpoint_is_likely_to_count(
     assert html(app).count("<td>Of 4,096 tokens</td><td>2,248</td>") == 2
 
 
-def test_without_the_last_call_the_meter_goes_by_what_was_kept(
-    open_app: OpenApp, conversations: MemoryConversations
-):
+def test_without_the_last_call_the_meter_goes_by_what_was_kept(open_app, conversations):
     garden = conversations.hold("Garden", *pairs(2), policy=Full())
     model = ScriptedModel(("peas and beans " * 40, Tokens(60, 100)))
     before = FakePerson(conversations, model)

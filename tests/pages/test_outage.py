@@ -1,7 +1,6 @@
 """A database that is away for a while: what stands on the page meanwhile."""
 
 from collections.abc import Callable
-from typing import NoReturn
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -9,22 +8,19 @@ from streamlit.testing.v1 import AppTest
 from services import bootstrap
 from services.domain import AccountRole
 from services.errors import StoreUnavailable
-from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
-from tests.pages.conftest import FakeLife
+from tests.fakes import FakePerson, ScriptedModel
 
 OpenApp = Callable[..., AppTest]
 
 
-def lines(app: AppTest) -> list[str]:
+def lines(app):
     return [
         html.value for html in app.main.get("html") if "cannot reach its database" in html.value
     ]
 
 
 @pytest.mark.parametrize("page", ["", "pages/memory.py", "pages/admin.py"])
-def test_every_page_says_so_while_it_is_so(
-    open_app: OpenApp, conversations: MemoryConversations, life: FakeLife, page: str
-):
+def test_every_page_says_so_while_it_is_so(open_app, conversations, life, page):
     app = open_app(FakePerson(conversations, ScriptedModel(), AccountRole.ADMIN))
     if page:
         app.switch_page(page).run()
@@ -36,7 +32,7 @@ def test_every_page_says_so_while_it_is_so(
     assert not lines(app.run())
 
 
-def test_who_is_signed_out_is_told_as_well(open_app: OpenApp, life: FakeLife):
+def test_who_is_signed_out_is_told_as_well(open_app, life):
     life.is_away = True
 
     app = open_app(None)
@@ -45,9 +41,7 @@ def test_who_is_signed_out_is_told_as_well(open_app: OpenApp, life: FakeLife):
     assert app.tabs
 
 
-def test_what_was_read_stays_on_the_page(
-    open_app: OpenApp, maya: FakePerson, conversations: MemoryConversations, life: FakeLife
-):
+def test_what_was_read_stays_on_the_page(open_app, maya, conversations, life):
     garden = conversations.hold("Garden", "When?", "In March.")
     app = open_app(maya, c=str(garden))
 
@@ -58,10 +52,8 @@ def test_what_was_read_stays_on_the_page(
     assert app.chat_input(key="composer")
 
 
-def test_a_tab_that_comes_meanwhile_is_not_asked_to_sign_in(
-    open_app: OpenApp, life: FakeLife, monkeypatch: pytest.MonkeyPatch
-):
-    def nobody_knows(session_id: str | None) -> NoReturn:
+def test_a_tab_that_comes_meanwhile_is_not_asked_to_sign_in(open_app, life, monkeypatch):
+    def nobody_knows(session_id):
         raise StoreUnavailable
 
     monkeypatch.setattr(bootstrap, "person_services", nobody_knows)

@@ -2,7 +2,6 @@
 
 import runpy
 from collections.abc import Callable
-from typing import NoReturn
 from urllib.parse import parse_qsl
 
 import pytest
@@ -12,17 +11,16 @@ from streamlit.testing.v1 import AppTest
 from services import bootstrap
 from services.errors import Misconfigured
 from services.web.doors import _REASONS
-from tests.fakes import FakePerson
-from tests.pages.conftest import ROOT, FakeLife, Tab
+from tests.pages.conftest import ROOT
 
 OpenApp = Callable[..., AppTest]
 
 
-def forms(app: AppTest) -> dict[str, str]:
+def forms(app):
     return {tab.label: tab.get("html")[0].value for tab in app.tabs}
 
 
-def test_a_stranger_sees_two_forms_that_post_to_our_doors(open_app: OpenApp):
+def test_a_stranger_sees_two_forms_that_post_to_our_doors(open_app):
     app = open_app(None)
 
     sign_in, create = forms(app)["Sign in"], forms(app)["Create account"]
@@ -37,13 +35,13 @@ def test_a_stranger_sees_two_forms_that_post_to_our_doors(open_app: OpenApp):
     assert not app.sidebar.children
 
 
-def test_signing_in_leads_back_to_where_the_address_led(open_app: OpenApp):
+def test_signing_in_leads_back_to_where_the_address_led(open_app):
     app = open_app(None, c="some-id", reason="weak", wait="60", why="length")
 
     assert 'name="next" value="/?c=some-id"' in forms(app)["Sign in"]
 
 
-def test_an_address_cannot_write_into_the_form(open_app: OpenApp):
+def test_an_address_cannot_write_into_the_form(open_app):
     app = open_app(None, c='"><script>alert(1)</script>')
 
     assert "<script>" not in forms(app)["Sign in"]
@@ -63,7 +61,7 @@ def test_an_address_cannot_write_into_the_form(open_app: OpenApp):
         ),
     ],
 )
-def test_a_reason_is_a_sentence(open_app: OpenApp, reason: str, sentence: str):
+def test_a_reason_is_a_sentence(open_app, reason, sentence):
     query = dict(parse_qsl(f"reason={reason}"))
     assert [error.value for error in open_app(None, **query).error] == [sentence]
 
@@ -71,25 +69,23 @@ def test_a_reason_is_a_sentence(open_app: OpenApp, reason: str, sentence: str):
 @pytest.mark.parametrize(
     ("wait", "words"), [("300", "5 minutes"), ("x", "a minute"), ("9" * 8, "1440 minutes")]
 )
-def test_a_throttle_says_how_long(open_app: OpenApp, wait: str, words: str):
+def test_a_throttle_says_how_long(open_app, wait, words):
     (error,) = open_app(None, reason="slow", wait=wait).error
 
     assert words in error.value
 
 
-def test_whatever_the_doors_say_has_a_sentence(open_app: OpenApp):
+def test_whatever_the_doors_say_has_a_sentence(open_app):
     for reason in (*_REASONS.values(), "unavailable"):
         app = open_app(None, reason=reason)
         assert len([*app.error, *app.info]) == 1, reason
 
 
-def test_an_unknown_reason_says_nothing(open_app: OpenApp):
+def test_an_unknown_reason_says_nothing(open_app):
     assert not open_app(None, reason="![x](http://e/i)").error
 
 
-def test_a_tab_whose_session_has_ended_shows_the_sign_in_page(
-    open_app: OpenApp, maya: FakePerson, tab: Tab
-):
+def test_a_tab_whose_session_has_ended_shows_the_sign_in_page(open_app, maya, tab):
     app = open_app(maya)
     assert app.chat_input
 
@@ -100,7 +96,7 @@ def test_a_tab_whose_session_has_ended_shows_the_sign_in_page(
     assert not app.chat_input
 
 
-def test_until_the_backend_is_there_the_page_says_how_far_it_is(open_app: OpenApp, life: FakeLife):
+def test_until_the_backend_is_there_the_page_says_how_far_it_is(open_app, life):
     life.is_open, life.stage = False, "starting the database"
 
     app = open_app(None)
@@ -109,14 +105,14 @@ def test_until_the_backend_is_there_the_page_says_how_far_it_is(open_app: OpenAp
     assert not app.tabs
 
 
-def test_trouble_is_said_to_everybody(open_app: OpenApp, life: FakeLife):
+def test_trouble_is_said_to_everybody(open_app, life):
     life.trouble = "The disk is full."
 
     assert [warning.value for warning in open_app(None).warning] == ["The disk is full."]
 
 
-def test_the_server_runs_no_page_by_itself(monkeypatch: pytest.MonkeyPatch):
-    def refuse(url: str) -> NoReturn:
+def test_the_server_runs_no_page_by_itself(monkeypatch):
+    def refuse(url):
         raise Misconfigured("not now")
 
     monkeypatch.setattr(bootstrap, "begin", refuse)

@@ -9,8 +9,6 @@ from streamlit.testing.v1 import AppTest
 
 from pages._parts import spaces as parts
 from services.domain import (
-    Conversation,
-    ConversationId,
     Fact,
     FactId,
     Full,
@@ -21,7 +19,7 @@ from services.domain import (
     Window,
 )
 from services.errors import SpaceGone, StoreUnavailable
-from tests.fakes import NOON, FakePerson, MemoryConversations, ScriptedModel
+from tests.fakes import NOON
 from tests.pages.test_chat_page import in_composer, said, send
 from tests.pages.test_chat_page import menu as menu_above
 from tests.pages.test_choices_page import captions, pressed, told
@@ -31,58 +29,58 @@ OpenApp = Callable[..., AppTest]
 
 
 @pytest.fixture
-def latin(maya: FakePerson) -> Space:
+def latin(maya):
     return make(maya, "Latin", instructions="Be a tutor.", policy=Window(12))
 
 
 @pytest.fixture
-def garden(conversations: MemoryConversations) -> ConversationId:
+def garden(conversations):
     return conversations.hold("Garden", "One", "Two")
 
 
-def make(maya: FakePerson, name: str, **changes: object) -> Space:
+def make(maya, name, **changes):
     space = Space(**({"id": SpaceId(uuid4()), "name": name, "created_at": NOON} | changes))
     maya.spaces.keep(space)
     return space
 
 
-def note(maya: FakePerson, space: Space, text: str) -> Fact:
+def note(maya, space, text):
     fact = Fact(id=FactId(uuid4()), text=text, since=NOON, space_id=space.id)
     maya.memories.keep(fact)
     return fact
 
 
-def keys(app: AppTest) -> list[str]:
+def keys(app):
     return [str(each.key) for each in (*app.button, *app.get("menu_button"))]
 
 
-def chooser(app: AppTest) -> object:
+def chooser(app):
     (found,) = [one for one in app.get("menu_button") if one.key == "space-chooser"]
     return found
 
 
-def choose(app: AppTest, label: str) -> AppTest:
+def choose(app, label):
     return chooser(app).click(label).run()
 
 
-def address(app: AppTest) -> dict[str, str]:
+def address(app):
     return {name: "".join(value) for name, value in app.query_params.items()}
 
 
-def in_dialog(app: AppTest, space: Space, label: str, asked: str = "Space") -> AppTest:
+def in_dialog(app, space, label, asked="Space"):
     """A click in the dialog of *space*. In a browser it runs the dialog alone; here it is asked for
     again, for the whole page runs."""
     app.session_state["dialog"] = asked, space
     return next(button for button in app.button if button.label == label).click().run()
 
 
-def edit(app: AppTest, maya: FakePerson, space: Space) -> AppTest:
+def edit(app, maya, space):
     """Open the dialog of *space*."""
     app.session_state["dialog"] = "Space", maya.spaces.find(space.id)
     return app.run()
 
 
-def fill(app: AppTest, space: Space, **fields: str) -> None:
+def fill(app, space, **fields):
     if "name" in fields:
         app.text_input(key=f"space-name-{space.id}").set_value(fields["name"])
     if "instructions" in fields:
@@ -91,21 +89,19 @@ def fill(app: AppTest, space: Space, **fields: str) -> None:
         app.selectbox(key=f"space-policy-{space.id}").select(fields["policy"])
 
 
-def sent(model: ScriptedModel) -> str:
+def sent(model):
     """All that the model was shown, the last time."""
     return "\n".join(message.body for message in model.seen[-1])
 
 
-def warnings(app: AppTest) -> list[str]:
+def warnings(app):
     return [warning.value for warning in app.warning]
 
 
 # --- the list ----------------------------------------------------------------------------------------
 
 
-def test_without_a_space_there_is_but_a_way_to_make_one(
-    open_app: OpenApp, maya: FakePerson, garden: ConversationId
-):
+def test_without_a_space_there_is_but_a_way_to_make_one(open_app, maya, garden):
     app = open_app(maya, c=str(garden))
 
     assert "new-space" in keys(app)
@@ -122,11 +118,7 @@ def test_without_a_space_there_is_but_a_way_to_make_one(
 
 
 def test_a_space_lists_its_own_conversations_and_all_lists_all(
-    open_app: OpenApp,
-    maya: FakePerson,
-    latin: Space,
-    garden: ConversationId,
-    conversations: MemoryConversations,
+    open_app, maya, latin, garden, conversations
 ):
     lesson = conversations.hold("Lesson", "One", "Two")
     conversations.move(lesson, latin.id)
@@ -148,11 +140,7 @@ def test_a_space_lists_its_own_conversations_and_all_lists_all(
 
 
 def test_what_is_open_stays_where_it_is_one_of_those_that_are_listed(
-    open_app: OpenApp,
-    maya: FakePerson,
-    latin: Space,
-    garden: ConversationId,
-    conversations: MemoryConversations,
+    open_app, maya, latin, garden, conversations
 ):
     lesson = conversations.hold("Lesson", "One", "Two")
     conversations.move(lesson, latin.id)
@@ -168,9 +156,7 @@ def test_what_is_open_stays_where_it_is_one_of_those_that_are_listed(
     assert address(app) == {"s": str(latin.id)}
 
 
-def test_the_filter_stays_within_the_space(
-    open_app: OpenApp, maya: FakePerson, latin: Space, conversations: MemoryConversations
-):
+def test_the_filter_stays_within_the_space(open_app, maya, latin, conversations):
     for title in ("Peas in Latin", "Beans in Latin"):
         conversations.move(conversations.hold(title), latin.id)
     conversations.hold("Peas")
@@ -180,9 +166,7 @@ def test_the_filter_stays_within_the_space(
     assert listed(choose(app, "All conversations"))[1:] == ["Peas", "Peas in Latin"]
 
 
-def test_a_space_has_an_archive_of_its_own_and_pages(
-    open_app: OpenApp, maya: FakePerson, latin: Space, conversations: MemoryConversations
-):
+def test_a_space_has_an_archive_of_its_own_and_pages(open_app, maya, latin, conversations):
     for n in range(40):
         conversations.move(conversations.hold(f"Number {n}"), latin.id)
         conversations.archive(conversations.hold(f"Other {n}"))
@@ -198,11 +182,11 @@ def test_a_space_has_an_archive_of_its_own_and_pages(
 
 
 def test_a_thousand_conversations_draw_no_more_rows_than_thirty(
-    open_app: OpenApp, maya: FakePerson, latin: Space, conversations: MemoryConversations
+    open_app, maya, latin, conversations
 ):
     for n in range(1000):
         conversations.move(conversations.hold(f"Number {n}"), latin.id)
-    asked: list[int] = []
+    asked = []
     recent = conversations.recent
     conversations.recent = lambda limit, **rest: asked.append(limit) or recent(limit, **rest)
 
@@ -210,9 +194,7 @@ def test_a_thousand_conversations_draw_no_more_rows_than_thirty(
     assert asked == [31]
 
 
-def test_an_address_of_no_space_lists_all(
-    open_app: OpenApp, maya: FakePerson, latin: Space, garden: ConversationId
-):
+def test_an_address_of_no_space_lists_all(open_app, maya, latin, garden):
     for name in ("nowhere", str(uuid4())):
         app = open_app(maya, s=name)
 
@@ -220,7 +202,7 @@ def test_an_address_of_no_space_lists_all(
         assert app.title[0].value == "A fresh page"
 
 
-def test_two_spaces_of_one_name_are_two(open_app: OpenApp, maya: FakePerson):
+def test_two_spaces_of_one_name_are_two(open_app, maya):
     first, second = (make(maya, name, id=SpaceId(uuid4())) for name in ("Latin", "Latin"))
     make(maya, "New space")
     app = open_app(maya)
@@ -232,7 +214,7 @@ def test_two_spaces_of_one_name_are_two(open_app: OpenApp, maya: FakePerson):
     assert found == {str(first.id), str(second.id)}
 
 
-def test_a_name_draws_nothing(open_app: OpenApp, maya: FakePerson, garden: ConversationId):
+def test_a_name_draws_nothing(open_app, maya, garden):
     space = make(maya, "![x](http://e/i)")
     maya.conversations.move(garden, space.id)
 
@@ -243,7 +225,7 @@ def test_a_name_draws_nothing(open_app: OpenApp, maya: FakePerson, garden: Conve
     assert "![" not in open_app(maya, s=str(space.id)).title[0].value
 
 
-def test_a_space_that_does_not_open_is_said_to(open_app: OpenApp, maya: FakePerson, latin: Space):
+def test_a_space_that_does_not_open_is_said_to(open_app, maya, latin):
     maya.conversations.spaces[latin.id] = replace(latin, name="", is_verified=False)
 
     app = open_app(maya, s=str(latin.id))
@@ -252,7 +234,7 @@ def test_a_space_that_does_not_open_is_said_to(open_app: OpenApp, maya: FakePers
 
 
 def test_while_nobody_can_say_which_spaces_there_are_the_list_is_there(
-    open_app: OpenApp, maya: FakePerson, latin: Space, garden: ConversationId
+    open_app, maya, latin, garden
 ):
     maya.spaces.failure = StoreUnavailable()
 
@@ -265,13 +247,7 @@ def test_while_nobody_can_say_which_spaces_there_are_the_list_is_there(
 # --- a chat in a space --------------------------------------------------------------------------------
 
 
-def test_a_chat_that_is_begun_in_a_space_belongs_to_it(
-    open_app: OpenApp,
-    maya: FakePerson,
-    latin: Space,
-    model: ScriptedModel,
-    conversations: MemoryConversations,
-):
+def test_a_chat_that_is_begun_in_a_space_belongs_to_it(open_app, maya, latin, model, conversations):
     app = open_app(maya, s=str(latin.id))
     assert app.title[0].value == "Latin"
 
@@ -290,9 +266,7 @@ def test_a_chat_that_is_begun_in_a_space_belongs_to_it(
     assert {one.conversation.space_id for one in conversations.threads.values()} == {latin.id}
 
 
-def test_a_chat_outside_of_any_space_is_in_none(
-    open_app: OpenApp, maya: FakePerson, latin: Space, conversations: MemoryConversations
-):
+def test_a_chat_outside_of_any_space_is_in_none(open_app, maya, latin, conversations):
     send(open_app(maya), "Hello")
 
     (thread,) = conversations.threads.values()
@@ -300,7 +274,7 @@ def test_a_chat_outside_of_any_space_is_in_none(
 
 
 def test_in_a_space_that_was_deleted_meanwhile_nothing_is_begun(
-    open_app: OpenApp, maya: FakePerson, latin: Space, conversations: MemoryConversations
+    open_app, maya, latin, conversations
 ):
     app = open_app(maya, s=str(latin.id))
     maya.spaces.forget(latin.id)
@@ -316,7 +290,7 @@ def test_in_a_space_that_was_deleted_meanwhile_nothing_is_begun(
 
 
 def test_a_chat_is_begun_in_no_other_place_than_its_writer_chose(
-    open_app: OpenApp, maya: FakePerson, latin: Space, conversations: MemoryConversations
+    open_app, maya, latin, conversations
 ):
     maya.spaces.failure = StoreUnavailable()
     app = open_app(maya, s=str(latin.id))
@@ -331,9 +305,7 @@ def test_a_chat_is_begun_in_no_other_place_than_its_writer_chose(
     assert thread.conversation.space_id == latin.id
 
 
-def test_what_was_written_into_a_space_is_told_in_it_alone(
-    open_app: OpenApp, maya: FakePerson, latin: Space, model: ScriptedModel
-):
+def test_what_was_written_into_a_space_is_told_in_it_alone(open_app, maya, latin, model):
     note(maya, latin, "She reads Caesar.")
     noted = Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON)
     maya.memories.keep(noted)  # and facts about the person are switched off
@@ -349,7 +321,7 @@ def test_what_was_written_into_a_space_is_told_in_it_alone(
 # --- the dialog ---------------------------------------------------------------------------------------
 
 
-def test_a_space_is_made_and_led_into(open_app: OpenApp, maya: FakePerson):
+def test_a_space_is_made_and_led_into(open_app, maya):
     app = pressed(open_app(maya), "new-space")
     key = next(one.key for one in app.text_input if str(one.key).startswith("space-name-"))
     space = Space(id=SpaceId(uuid4()), name="", created_at=NOON)
@@ -366,7 +338,7 @@ def test_a_space_is_made_and_led_into(open_app: OpenApp, maya: FakePerson):
     assert not [one for one in app.text_input if str(one.key).startswith("space-name-")]
 
 
-def test_a_space_without_a_name_is_not_made(open_app: OpenApp, maya: FakePerson, latin: Space):
+def test_a_space_without_a_name_is_not_made(open_app, maya, latin):
     space = Space(id=SpaceId(uuid4()), name="", created_at=NOON)
     app = open_app(maya)
     app.session_state["dialog"] = "New space", space
@@ -380,7 +352,7 @@ def test_a_space_without_a_name_is_not_made(open_app: OpenApp, maya: FakePerson,
     assert maya.spaces.all() == (latin,)
 
 
-def test_a_space_whose_answer_was_lost_is_made_once(open_app: OpenApp, maya: FakePerson):
+def test_a_space_whose_answer_was_lost_is_made_once(open_app, maya):
     space = Space(id=SpaceId(uuid4()), name="", created_at=NOON)
     app = open_app(maya)
     app.session_state["dialog"] = "New space", space
@@ -394,7 +366,7 @@ def test_a_space_whose_answer_was_lost_is_made_once(open_app: OpenApp, maya: Fak
     assert [one.name for one in maya.spaces.all()] == ["Greek"]
 
 
-def test_a_space_is_changed(open_app: OpenApp, maya: FakePerson, latin: Space):
+def test_a_space_is_changed(open_app, maya, latin):
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
     assert app.text_input(key=f"space-name-{latin.id}").value == "Latin"
     assert app.text_area(key=f"space-instructions-{latin.id}").value == "Be a tutor."
@@ -412,17 +384,13 @@ def test_a_space_is_changed(open_app: OpenApp, maya: FakePerson, latin: Space):
     assert (now.instructions, now.policy) == (None, None)
 
 
-def test_the_way_to_the_dialog_is_beside_the_name(
-    open_app: OpenApp, maya: FakePerson, latin: Space
-):
+def test_the_way_to_the_dialog_is_beside_the_name(open_app, maya, latin):
     app = pressed(open_app(maya, s=str(latin.id)), "edit-space")
 
     assert app.text_input(key=f"space-name-{latin.id}").value == "Latin"
 
 
-def test_what_was_changed_elsewhere_is_shown_before_it_is_replaced(
-    open_app: OpenApp, maya: FakePerson, latin: Space
-):
+def test_what_was_changed_elsewhere_is_shown_before_it_is_replaced(open_app, maya, latin):
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
     other = replace(latin, instructions="Be strict.", policy=Full())
     maya.spaces.keep(other, replaces=latin)
@@ -438,9 +406,7 @@ def test_what_was_changed_elsewhere_is_shown_before_it_is_replaced(
     assert maya.spaces.find(latin.id).instructions == "Be patient."
 
 
-def test_a_space_that_was_deleted_elsewhere_is_said_to_be_gone(
-    open_app: OpenApp, maya: FakePerson, latin: Space
-):
+def test_a_space_that_was_deleted_elsewhere_is_said_to_be_gone(open_app, maya, latin):
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
     maya.spaces.forget(latin.id)
     fill(app, latin, instructions="A long thought.")
@@ -452,7 +418,7 @@ def test_a_space_that_was_deleted_elsewhere_is_said_to_be_gone(
     assert maya.spaces.all() == ()
 
 
-def test_what_cannot_be_stored_stays_typed(open_app: OpenApp, maya: FakePerson, latin: Space):
+def test_what_cannot_be_stored_stays_typed(open_app, maya, latin):
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
     fill(app, latin, instructions="A long thought.")
     maya.spaces.failure = StoreUnavailable()
@@ -464,7 +430,7 @@ def test_what_cannot_be_stored_stays_typed(open_app: OpenApp, maya: FakePerson, 
 
 
 def test_an_archived_space_leaves_the_chooser_and_is_found_in_the_archive(
-    open_app: OpenApp, maya: FakePerson, latin: Space, garden: ConversationId
+    open_app, maya, latin, garden
 ):
     maya.conversations.move(garden, latin.id)
     make(maya, "Greek")
@@ -489,7 +455,7 @@ def test_an_archived_space_leaves_the_chooser_and_is_found_in_the_archive(
 
 
 def test_a_deleted_space_leaves_its_conversations_and_takes_its_facts(
-    open_app: OpenApp, maya: FakePerson, latin: Space, garden: ConversationId
+    open_app, maya, latin, garden
 ):
     maya.conversations.move(garden, latin.id)
     note(maya, latin, "She reads Caesar.")
@@ -513,19 +479,17 @@ def test_a_deleted_space_leaves_its_conversations_and_takes_its_facts(
 # --- its facts ----------------------------------------------------------------------------------------
 
 
-def facts(maya: FakePerson) -> list[str]:
+def facts(maya):
     return [fact.text for fact in maya.memories.facts()]
 
 
-def choose_for(app: AppTest, space: Space, fact: Fact, choice: str) -> AppTest:
+def choose_for(app, space, fact, choice):
     app.session_state["dialog"] = "Space", space
     (found,) = [one for one in app.get("menu_button") if one.key == f"menu-fact-{fact.id}"]
     return found.click(choice).run()
 
 
-def test_a_fact_is_added_changed_deleted_and_brought_back(
-    open_app: OpenApp, maya: FakePerson, latin: Space
-):
+def test_a_fact_is_added_changed_deleted_and_brought_back(open_app, maya, latin):
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
     app.text_input(key="new-fact-text").set_value("She reads Caesar.")
     in_dialog(app, latin, "Add")
@@ -545,9 +509,7 @@ def test_a_fact_is_added_changed_deleted_and_brought_back(
     assert "Deleted" not in captions(app)
 
 
-def test_only_the_facts_of_the_space_are_in_its_dialog(
-    open_app: OpenApp, maya: FakePerson, latin: Space
-):
+def test_only_the_facts_of_the_space_are_in_its_dialog(open_app, maya, latin):
     here, there = note(maya, latin, "Here."), note(maya, make(maya, "Greek"), "There.")
 
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
@@ -556,9 +518,7 @@ def test_only_the_facts_of_the_space_are_in_its_dialog(
     assert f"menu-fact-{there.id}" not in keys(app)
 
 
-def test_a_fact_that_was_changed_elsewhere_is_shown_before_it_is_replaced(
-    open_app: OpenApp, maya: FakePerson, latin: Space
-):
+def test_a_fact_that_was_changed_elsewhere_is_shown_before_it_is_replaced(open_app, maya, latin):
     fact = note(maya, latin, "She reads Caesar.")
     app = choose_for(edit(open_app(maya, s=str(latin.id)), maya, latin), latin, fact, "Edit")
     maya.memories.keep(replace(fact, text="She reads Livy."), replaces=fact)
@@ -573,9 +533,7 @@ def test_a_fact_that_was_changed_elsewhere_is_shown_before_it_is_replaced(
     assert facts(maya) == ["She reads Ovid."]
 
 
-def test_a_fact_that_was_deleted_elsewhere_waits_to_be_added_again(
-    open_app: OpenApp, maya: FakePerson, latin: Space
-):
+def test_a_fact_that_was_deleted_elsewhere_waits_to_be_added_again(open_app, maya, latin):
     fact = note(maya, latin, "She reads Caesar.")
     app = choose_for(edit(open_app(maya, s=str(latin.id)), maya, latin), latin, fact, "Edit")
     maya.memories.forget(fact.id)
@@ -589,7 +547,7 @@ def test_a_fact_that_was_deleted_elsewhere_waits_to_be_added_again(
 
 
 def test_a_dialog_shows_nothing_of_another_space_though_no_run_lies_between_them(
-    open_app: OpenApp, maya: FakePerson, latin: Space
+    open_app, maya, latin
 ):
     greek = replace(latin, id=SpaceId(uuid4()), name="Greek")
     maya.spaces.keep(greek)
@@ -601,7 +559,7 @@ def test_a_dialog_shows_nothing_of_another_space_though_no_run_lies_between_them
     assert [each.key for each in app.text_area] == [f"space-instructions-{latin.id}"]
 
 
-def test_what_is_no_fact_is_said_and_stays_typed(open_app: OpenApp, maya: FakePerson, latin: Space):
+def test_what_is_no_fact_is_said_and_stays_typed(open_app, maya, latin):
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
     maya.spaces.forget(latin.id)
     app.text_input(key="new-fact-text").set_value("She reads Caesar.")
@@ -615,19 +573,13 @@ def test_what_is_no_fact_is_said_and_stays_typed(open_app: OpenApp, maya: FakePe
 # --- moving -------------------------------------------------------------------------------------------
 
 
-def move(app: AppTest, conversation: Conversation, label: str) -> AppTest:
+def move(app, conversation, label):
     app.selectbox(key="move-to").select(label)
     app.session_state["dialog"] = "Move", conversation
     return next(button for button in app.button if button.label == "Move").click().run()
 
 
-def test_a_conversation_is_moved_into_a_space_and_out(
-    open_app: OpenApp,
-    maya: FakePerson,
-    latin: Space,
-    garden: ConversationId,
-    conversations: MemoryConversations,
-):
+def test_a_conversation_is_moved_into_a_space_and_out(open_app, maya, latin, garden, conversations):
     make(maya, "Old", is_archived=True)
     app = menu(open_app(maya, c=str(garden)), garden).click("Move").run()
     assert app.selectbox(key="move-to").options == ["No space", "Latin"]
@@ -647,11 +599,7 @@ def test_a_conversation_is_moved_into_a_space_and_out(
 
 
 def test_a_conversation_is_not_moved_into_what_is_gone(
-    open_app: OpenApp,
-    maya: FakePerson,
-    latin: Space,
-    garden: ConversationId,
-    conversations: MemoryConversations,
+    open_app, maya, latin, garden, conversations
 ):
     app = menu(open_app(maya), garden).click("Move").run()
     conversations.move = gone
@@ -661,13 +609,11 @@ def test_a_conversation_is_not_moved_into_what_is_gone(
     assert SpaceGone.public in [error.value for error in app.error]
 
 
-def gone(*_: object) -> None:
+def gone(*_):
     raise SpaceGone
 
 
-def test_the_name_above_a_conversation_leads_to_its_space(
-    open_app: OpenApp, maya: FakePerson, latin: Space, garden: ConversationId
-):
+def test_the_name_above_a_conversation_leads_to_its_space(open_app, maya, latin, garden):
     maya.conversations.move(garden, latin.id)
     maya.conversations.hold("Other")
     app = open_app(maya, c=str(garden))
@@ -681,9 +627,7 @@ def test_the_name_above_a_conversation_leads_to_its_space(
 # --- whose instructions -------------------------------------------------------------------------------
 
 
-def test_the_instructions_dialog_says_whose_they_are(
-    open_app: OpenApp, maya: FakePerson, latin: Space, garden: ConversationId
-):
+def test_the_instructions_dialog_says_whose_they_are(open_app, maya, latin, garden):
     app = menu_above(open_app(maya, c=str(garden)), "Instructions")
     assert "It has none of its own, and follows those of this Daybook" in captions(app)
 

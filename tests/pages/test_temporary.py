@@ -1,47 +1,45 @@
 """A temporary chat as a person sees it: a switch, what it means, and nothing that would write."""
 
-from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
 import streamlit as st
-from streamlit.testing.v1 import AppTest
 
 from pages._parts import temporary
-from services.chat import ChatIsOver, TemporaryChat
+from services.chat import ChatIsOver
 from services.domain import Fact, FactId, Preferences, Window
 from services.errors import Cap, OverBudget, StoreUnavailable
-from tests.fakes import NOON, FakePerson, MemoryConversations, ScriptedModel
+from tests.fakes import NOON
 
 
 @pytest.fixture
-def app(open_app: Callable[..., AppTest], maya: FakePerson) -> AppTest:
+def app(open_app, maya):
     return open_app(maya)
 
 
-def switches(app: AppTest, *, is_on: bool = True) -> AppTest:
+def switches(app, *, is_on=True):
     return app.toggle(key="is-temporary").set_value(is_on).run()
 
 
-def asks(app: AppTest, prompt: str) -> AppTest:
+def asks(app, prompt):
     app.chat_input[0].set_value(prompt).run()
     return app
 
 
-def messages(app: AppTest) -> list[str]:
+def messages(app):
     return [each.markdown[0].value for each in app.chat_message]
 
 
-def in_composer(app: AppTest) -> str:
+def in_composer(app):
     proto = app.chat_input(key="composer").proto
     return proto.value if proto.set_value else ""
 
 
-def buttons(app: AppTest) -> set[str]:
+def buttons(app):
     return {each.label for each in app.button}
 
 
-def test_the_switch_says_what_a_temporary_chat_is(app: AppTest):
+def test_the_switch_says_what_a_temporary_chat_is(app):
     switches(app)
 
     assert app.title[0].value == "Temporary chat"
@@ -52,9 +50,7 @@ def test_the_switch_says_what_a_temporary_chat_is(app: AppTest):
     assert app.title[0].value == "A fresh page"
 
 
-def test_what_is_said_is_stored_nowhere_and_no_address_leads_to_it(
-    app: AppTest, conversations: MemoryConversations, maya: FakePerson, model: ScriptedModel
-):
+def test_what_is_said_is_stored_nowhere_and_no_address_leads_to_it(app, conversations, maya, model):
     asks(switches(app), "Hello")
     asks(app, "And again")
 
@@ -71,7 +67,7 @@ def test_what_is_said_is_stored_nowhere_and_no_address_leads_to_it(
     assert any("Gone when you leave" in each.value for each in app.caption)
 
 
-def test_nothing_that_would_write_is_offered(app: AppTest):
+def test_nothing_that_would_write_is_offered(app):
     asks(switches(app), "Hello")
 
     assert app.get("menu_button") == []
@@ -80,9 +76,7 @@ def test_nothing_that_would_write_is_offered(app: AppTest):
 
 
 @pytest.mark.parametrize("leave", ["new-chat", "elsewhere", "memory"])
-def test_leaving_ends_it(
-    app: AppTest, maya: FakePerson, conversations: MemoryConversations, leave: str
-):
+def test_leaving_ends_it(app, maya, conversations, leave):
     elsewhere = conversations.create("Elsewhere", Window())
     asks(switches(app), "Hello")
     [chat] = maya.temporary
@@ -102,9 +96,7 @@ def test_leaving_ends_it(
     assert messages(app) == []
 
 
-def test_what_is_said_after_it_was_left_is_kept_as_ever(
-    app: AppTest, conversations: MemoryConversations
-):
+def test_what_is_said_after_it_was_left_is_kept_as_ever(app, conversations):
     asks(switches(app), "Hello")
     app.button(key="new-chat").click().run()
     asks(app, "For good")
@@ -113,9 +105,7 @@ def test_what_is_said_after_it_was_left_is_kept_as_ever(
     assert [message.body for message in thread.messages] == ["For good", "Prune in March."]
 
 
-def test_facts_are_read_only_if_allowed_on_the_page(
-    app: AppTest, maya: FakePerson, model: ScriptedModel
-):
+def test_facts_are_read_only_if_allowed_on_the_page(app, maya, model):
     assert "temporary-reads" not in {each.key for each in switches(app).toggle}
     maya.profile.known = Preferences(keeps_facts=True)
     maya.memories.keep(Fact(id=FactId(uuid4()), text="Lives in Bern.", since=NOON))
@@ -130,9 +120,7 @@ def test_facts_are_read_only_if_allowed_on_the_page(
     assert switches(app).toggle(key="temporary-reads").value is False
 
 
-def test_a_prompt_that_was_refused_goes_back_into_the_composer_and_with_the_chat(
-    app: AppTest, maya: FakePerson
-):
+def test_a_prompt_that_was_refused_goes_back_into_the_composer_and_with_the_chat(app, maya):
     switches(app)
     maya.books.failure = OverBudget(Cap.DAILY)
     asks(app, "Too dear")
@@ -146,10 +134,8 @@ def test_a_prompt_that_was_refused_goes_back_into_the_composer_and_with_the_chat
     assert in_composer(app) == ""
 
 
-def test_what_is_refused_once_it_was_left_is_said_on_no_other_page(
-    app: AppTest, maya: FakePerson, monkeypatch: pytest.MonkeyPatch
-):
-    def begin(_: object) -> None:  # a run that takes the place of this one goes elsewhere meanwhile
+def test_what_is_refused_once_it_was_left_is_said_on_no_other_page(app, maya, monkeypatch):
+    def begin(_):  # a run that takes the place of this one goes elsewhere meanwhile
         st.session_state["destination"] = {}
         temporary.end_if_left(st.Page(lambda: None, title="Daybook", default=True))
         raise StoreUnavailable
@@ -162,9 +148,7 @@ def test_what_is_refused_once_it_was_left_is_said_on_no_other_page(
     assert [each.value for each in (*app.warning, *app.code)] == []
 
 
-def test_a_prompt_that_is_sent_while_the_switch_is_heard_is_not_kept(
-    app: AppTest, conversations: MemoryConversations
-):
+def test_a_prompt_that_is_sent_while_the_switch_is_heard_is_not_kept(app, conversations):
     app.toggle(key="is-temporary").set_value(True)
     asks(app, "A secret")
 
@@ -176,10 +160,8 @@ def test_a_prompt_that_is_sent_while_the_switch_is_heard_is_not_kept(
     assert conversations.threads == {}
 
 
-def test_it_stays_temporary_where_facts_cannot_be_allowed(
-    app: AppTest, maya: FakePerson, monkeypatch: pytest.MonkeyPatch
-):
-    def is_away(**_: object) -> TemporaryChat:
+def test_it_stays_temporary_where_facts_cannot_be_allowed(app, maya, monkeypatch):
+    def is_away(**_):
         raise StoreUnavailable
 
     maya.profile.known = Preferences(keeps_facts=True)
@@ -192,9 +174,7 @@ def test_it_stays_temporary_where_facts_cannot_be_allowed(
     assert app.toggle(key="temporary-reads").value is False
 
 
-def test_a_chat_whose_page_was_away_begins_anew_and_stays_temporary(
-    app: AppTest, maya: FakePerson, conversations: MemoryConversations
-):
+def test_a_chat_whose_page_was_away_begins_anew_and_stays_temporary(app, maya, conversations):
     asks(switches(app), "Hello")
     maya.temporary[0].end()
 
@@ -208,11 +188,9 @@ def test_a_chat_whose_page_was_away_begins_anew_and_stays_temporary(
     assert conversations.threads == {}
 
 
-def test_one_that_ends_while_its_page_is_drawn_says_so(
-    app: AppTest, monkeypatch: pytest.MonkeyPatch
-):
+def test_one_that_ends_while_its_page_is_drawn_says_so(app, monkeypatch):
     asks(switches(app), "Hello")
-    held: TemporaryChat = app.session_state["temporary"]
+    held = app.session_state["temporary"]
 
     with monkeypatch.context() as patch:
         patch.setattr("pages._parts.models.draw_notices", lambda *_: held.end())

@@ -1,7 +1,6 @@
 """Figures and moments as people read them."""
 
 import re
-from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -21,7 +20,7 @@ TAGS = st.sampled_from([each.replace("_", "-") for each in locale_identifiers()]
 
 
 @contextmanager
-def reader(locale: str | None = None, zone: str | None = None) -> Iterator[None]:
+def reader(locale=None, zone=None):
     with patch.object(words.st, "context", SimpleNamespace(locale=locale, timezone=zone)):
         yield
 
@@ -37,7 +36,7 @@ def reader(locale: str | None = None, zone: str | None = None) -> Iterator[None]
         (1_234_567_890, "$1,234.57"),
     ],
 )
-def test_money_is_exact_where_it_is_small(micro: int, said: str):
+def test_money_is_exact_where_it_is_small(micro, said):
     assert words.dollars(micro) == said
 
 
@@ -65,7 +64,7 @@ def test_a_moment_has_its_date_where_it_is_not_of_today():
         ("sv-SE", "20 nov. 14:05", "1\xa0200", "1\xa0200,50\xa0$"),
     ],
 )
-def test_each_reader_reads_their_own_way(locale: str, moment: str, number: str, money: str):
+def test_each_reader_reads_their_own_way(locale, moment, number, money):
     at = datetime(2026, 11, 20, 14, 5, tzinfo=UTC)
 
     with reader(locale, "UTC"):
@@ -91,7 +90,7 @@ def test_a_day_ends_where_its_reader_is():
         *(("en-US-u-ca-buddhist", "en_US"), ("ca-ES-valencia", "ca_ES_VALENCIA")),
     ],
 )
-def test_whatever_a_browser_calls_its_language(tag: str | None, known_as: str):
+def test_whatever_a_browser_calls_its_language(tag, known_as):
     with reader(tag):
         assert words._locale() == Locale.parse(known_as)
 
@@ -101,7 +100,7 @@ def test_whatever_a_browser_calls_its_language(tag: str | None, known_as: str):
     value=st.integers(0, 10**12),
     at=st.datetimes(min_value=EPOCH, max_value=EPOCH.replace(year=2900), timezones=st.just(UTC)),
 )
-def test_no_locale_is_without_words(tag: str, value: int, at: datetime):
+def test_no_locale_is_without_words(tag, value, at):
     with reader(tag, "Europe/Berlin"):
         assert int("".join(filter(str.isdecimal, words.number(value)))) == value
         assert "$" in words.dollars(value)

@@ -5,8 +5,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import RunningStack
-
 USED = [
     ("GET", "/auth/v1/health"),
     ("GET", "/auth/v1/settings"),
@@ -44,7 +42,7 @@ SPELLINGS = [
 HIDING_HOST = "\xfc.\xfc.\xfc.\xfc.\xfc/auth/v1/recover?xxxxxxxxxxxxx"
 
 
-def status(stack: RunningStack, method: str, target: str, host: str = "localhost") -> int:
+def status(stack, method, target, host="localhost"):
     """The status of a request for *target*, sent as it stands."""
     address = urlsplit(stack.url)
     connection = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
@@ -60,16 +58,16 @@ def status(stack: RunningStack, method: str, target: str, host: str = "localhost
 
 
 @pytest.mark.parametrize(("method", "target"), USED)
-def test_used_auth_paths_are_answered(stack: RunningStack, method: str, target: str):
+def test_used_auth_paths_are_answered(stack, method, target):
     assert status(stack, method, target) != 404
 
 
 @pytest.mark.parametrize(
     ("method", "target"), UNUSED + [("POST", spelling) for spelling in SPELLINGS]
 )
-def test_unused_auth_paths_are_not_found(stack: RunningStack, method: str, target: str):
+def test_unused_auth_paths_are_not_found(stack, method, target):
     assert status(stack, method, target) == 404
 
 
-def test_a_made_up_host_hides_no_auth_path(stack: RunningStack):
+def test_a_made_up_host_hides_no_auth_path(stack):
     assert status(stack, "POST", "/rest/v1/rpc/throttle", HIDING_HOST) == 404

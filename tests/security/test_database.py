@@ -4,10 +4,10 @@ from uuid import uuid4
 
 import pytest
 
-from tests.database.people import SIGNED_OUT, Refused, Sql, World, with_token
+from tests.database.people import SIGNED_OUT, Refused, Sql, with_token
 
 
-def test_access_token_from_before_a_suspension_stays_worthless(world: World) -> None:
+def test_access_token_from_before_a_suspension_stays_worthless(world):
     admin, omar = world.make_admin(world.person()), world.person()
     omar.create_conversation()
     for suspended in (True, False):
@@ -19,7 +19,7 @@ def test_access_token_from_before_a_suspension_stays_worthless(world: World) -> 
 
 
 @pytest.mark.parametrize("column", ["conversation_id", "user_id", "turn_id", "id"])
-def test_planner_estimates_tell_nothing_of_other_peoples_rows(world: World, column: str) -> None:
+def test_planner_estimates_tell_nothing_of_other_peoples_rows(world, column):
     maya, omar = world.person(), world.person()
     turn = omar.begin(omar.create_conversation())["turn"]
     world.admin.execute(
@@ -29,7 +29,7 @@ def test_planner_estimates_tell_nothing_of_other_peoples_rows(world: World, colu
     )
     omars = world.one(f"select {column} from public.messages where turn_id = %s limit 1", turn)
 
-    def planned(value: object) -> list[int]:
+    def planned(value):
         assert isinstance(maya.way, Sql)
         query = "explain (format json) select from public.messages where"
         plans = [maya.way.read(f"{query} {column} {sign} %s", value)[0][0] for sign in ("=", "<")]
@@ -39,7 +39,7 @@ def test_planner_estimates_tell_nothing_of_other_peoples_rows(world: World, colu
     assert maya.rows("messages") == []
 
 
-def test_message_is_never_its_own_parent(world: World) -> None:
+def test_message_is_never_its_own_parent(world):
     maya, prompt = world.person(), uuid4()
 
     with pytest.raises(Refused, match="messages_check"):

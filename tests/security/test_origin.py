@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 from starlette.requests import HTTPConnection
-from starlette.types import Scope
 
 from services.web.doors import Origin
 from services.web.shield import Shield
@@ -12,7 +11,7 @@ from services.web.shield import Shield
 HERE, DAYBOOK = "http://127.0.0.1:8501", "https://daybook.example"
 
 
-def asked(kind: str, *, scheme: str = "", **headers: str) -> Scope:
+def asked(kind, *, scheme="", **headers):
     """A websocket or a POST, to 127.0.0.1:8501 unless *headers* say another host."""
     sent = {"host": "127.0.0.1:8501"} | {
         name.replace("_", "-"): text for name, text in headers.items()
@@ -47,15 +46,13 @@ def asked(kind: str, *, scheme: str = "", **headers: str) -> Scope:
         (DAYBOOK, {"origin": f"{DAYBOOK}:8443"}, False),
     ],
 )
-def test_an_origin_is_ours_exactly(
-    kind: str, url: str | None, headers: dict[str, str], is_ours: bool
-):
+def test_an_origin_is_ours_exactly(kind, url, headers, is_ours):
     assert Origin(url, 0).is_ours(HTTPConnection(asked(kind, **headers))) is is_ours
 
 
 @pytest.mark.parametrize("url", [None, DAYBOOK])
-def test_without_an_origin_a_websocket_is_refused_and_a_form_goes_by_its_site(url: str | None):
-    def is_ours(kind: str, **headers: str) -> bool:
+def test_without_an_origin_a_websocket_is_refused_and_a_form_goes_by_its_site(url):
+    def is_ours(kind, **headers):
         return Origin(url, 0).is_ours(HTTPConnection(asked(kind, **headers)))
 
     assert not is_ours("websocket")
@@ -77,22 +74,22 @@ def test_over_tls_the_origin_is_https():
 def test_strangers_open_twenty_tabs_an_address_and_five_hundred_in_all():
     accepted, refused = [], []
 
-    async def app(scope: Scope, *_: object) -> None:
+    async def app(scope, *_):
         accepted.append(scope)
         await asyncio.Event().wait()
 
-    async def send(message: dict[str, object]) -> None:
+    async def send(message):
         refused.append(message)
 
     shield = Shield(app, lambda: None, Origin(None, 1), "")
 
-    async def opens(address: str) -> asyncio.Task[None]:
+    async def opens(address):
         page = {"origin": HERE, "x_forwarded_for": f"made-up-{len(accepted)}, {address}"}
         tab = asyncio.create_task(shield(asked("websocket", **page), None, send))
         await asyncio.sleep(0)
         return tab
 
-    async def run() -> None:
+    async def run():
         first, *_ = [await opens("192.0.2.1") for _ in range(21)]
         assert (len(accepted), len(refused)) == (20, 1)
         _ = [await opens(f"198.51.100.{n % 25}") for n in range(481)]

@@ -1,34 +1,28 @@
 """Attempts to get a password, or a session, that the app did not give."""
 
-from collections.abc import Iterator
-
 import httpx
-import psycopg
 import pytest
 
 from services.errors import WrongCredentials
-from services.store.sessions import Sessions
-from tests.conftest import RunningStack
-from tests.hosted.rig import HostedRig
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 
 OTHER_PASSWORD = "wrong horse battery staple"
 
 
 @pytest.fixture(scope="module", params=["stack", "hosted"], ids=["embedded", "hosted"])
-def backend(request: pytest.FixtureRequest) -> RunningStack | HostedRig:
+def backend(request):
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="module")
-def sessions(backend: RunningStack | HostedRig) -> Iterator[Sessions]:
+def sessions(backend):
     made = make_sessions(backend)
     yield made
     made.gateway.http.close()
 
 
 @pytest.fixture
-def email(sessions: Sessions) -> str:
+def email(sessions):
     """The address of somebody who has signed up."""
     address = new_email()
     sessions.sign_up(address, PASSWORD)
@@ -36,25 +30,23 @@ def email(sessions: Sessions) -> str:
 
 
 @pytest.fixture
-def api(backend: RunningStack | HostedRig) -> Iterator[httpx.Client]:
+def api(backend):
     headers = {"apikey": backend.publishable_key}
     with httpx.Client(base_url=backend.url, headers=headers, trust_env=False) as client:
         yield client
 
 
 @pytest.fixture
-def database(backend: RunningStack | HostedRig) -> Iterator[psycopg.Connection]:
+def database(backend):
     with backend.connect() as connection:
         yield connection
 
 
-def bearer(tokens: httpx.Response) -> dict[str, str]:
+def bearer(tokens):
     return {"Authorization": f"Bearer {tokens.json()['access_token']}"}
 
 
-def test_token_made_from_the_database_sets_no_password(
-    sessions: Sessions, email: str, api: httpx.Client, database: psycopg.Connection
-):
+def test_token_made_from_the_database_sets_no_password(sessions, email, api, database):
     query = (
         "select token from auth.refresh_tokens join auth.users on users.id::text = user_id::text"
         " where email = %s"
@@ -72,9 +64,7 @@ def test_token_made_from_the_database_sets_no_password(
 
 
 @pytest.mark.parametrize("way", ["password", "recovery"])
-def test_session_that_the_app_did_not_start_is_worth_nothing(
-    email: str, api: httpx.Client, database: psycopg.Connection, way: str
-):
+def test_session_that_the_app_did_not_start_is_worth_nothing(email, api, database, way):
     if way == "password":
         credentials = {"email": email, "password": PASSWORD}
         tokens = api.post("/auth/v1/token?grant_type=password", json=credentials)

@@ -1,40 +1,35 @@
 """Who writes to the database cannot have Supabase Auth hand the app another user's tokens."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from services.errors import SignedOut
-from services.store.sessions import AppSession, Cookie, Sessions
-from tests.conftest import RunningStack
-from tests.hosted.rig import HostedRig
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
 
 
 @pytest.fixture(params=["embedded_stack", "hosted"], ids=["embedded", "hosted"])
-def backend(request: pytest.FixtureRequest) -> RunningStack | HostedRig:
+def backend(request):
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
-def wire() -> Wire:
+def wire():
     return Wire()
 
 
 @pytest.fixture
-def process(backend: RunningStack | HostedRig, wire: Wire) -> Iterator[Sessions]:
+def process(backend, wire):
     made = make_sessions(backend, wire)
     yield made
     made.gateway.http.close()
 
 
 @pytest.fixture
-def maya(process: Sessions) -> AppSession:
+def maya(process):
     return process.sign_up(new_email(), PASSWORD)[1]
 
 
 @pytest.fixture
-def attacker(process: Sessions, wire: Wire) -> tuple[Cookie, AppSession]:
+def attacker(process, wire):
     """Somebody whose access token is to be renewed with the next call."""
     wire.lifetime = 0
     cookie, session = process.sign_up(new_email(), PASSWORD)
@@ -55,13 +50,7 @@ def attacker(process: Sessions, wire: Wire) -> tuple[Cookie, AppSession]:
     ids=["user", "session"],
 )
 def test_renewal_with_tokens_of_another_session_ends_ours(
-    process: Sessions,
-    maya: AppSession,
-    attacker: tuple[Cookie, AppSession],
-    backend: RunningStack | HostedRig,
-    change: str,
-    is_open: bool,
-    caplog: pytest.LogCaptureFixture,
+    process, maya, attacker, backend, change, is_open, caplog
 ):
     cookie, session = attacker
     ids = {"victim": str(maya.user_id), "attacker": str(session.user_id)}

@@ -1,6 +1,5 @@
 """Somebody who knows another's Streamlit session id, or pretends to be another, and gets nothing."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -14,10 +13,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from services.store.sessions import Cookie
-from tests.journeys.conftest import Someone, sign_up
+from tests.journeys.conftest import sign_up
 from tests.journeys.people import PASSWORD, SECONDS
 from tests.journeys.seeds import converse, database, second_process
-from tests.stack.apps import App
 
 SECRET = "the key is under the blue flowerpot"
 
@@ -30,7 +28,7 @@ class Visit:
     session: str = ""
     heard: bytes = field(default=b"", repr=False)
 
-    def run(self, query: str) -> None:
+    def run(self, query):
         """Have the page run at *query*, to its end."""
         ask = BackMsg()
         ask.rerun_script.query_string = query
@@ -47,14 +45,12 @@ class Visit:
                     if message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
                         return
 
-    def leave(self) -> "Visit":
+    def leave(self):
         self.socket.close()
         return self
 
 
-def connected(
-    app: App, cookie: str = "", session: str = "", headers: dict[str, str | None] | None = None
-) -> Visit:
+def connected(app, cookie="", session="", headers=None):
     """A browser of somebody's, who asks to be taken for the owner of *session*."""
     known = ["streamlit", "none", session] if session else ["streamlit"]
     sent = {"Origin": app.url, "Cookie": cookie or None} | (headers or {})
@@ -77,13 +73,13 @@ class Owner:
     tab: Visit
 
 
-def signs_out(app: App, owner: Owner) -> None:
+def signs_out(app, owner):
     url, headers = f"{app.url}/session/end", {"cookie": owner.cookie}
     httpx.post(url, headers=headers, timeout=SECONDS, trust_env=False)
 
 
 @pytest.fixture
-def maya(app: App) -> Iterator[Owner]:
+def maya(app):
     email = f"owner-{uuid4()}@daybook.test"
     cookie = sign_up(app, email)
     with second_process(app) as sessions:
@@ -96,7 +92,7 @@ def maya(app: App) -> Iterator[Owner]:
     maya.tab.leave()
 
 
-def attempt(app: App, owner: Owner, **who: object) -> Visit:
+def attempt(app, owner, **who):
     """Ask for *owner*'s conversation, once her own tab is gone and its session free to be taken."""
     owner.tab.leave()
     visit = connected(app, **who)
@@ -104,7 +100,7 @@ def attempt(app: App, owner: Owner, **who: object) -> Visit:
     return visit.leave()
 
 
-def test_the_owner_comes_back_to_her_own_session(app: App, maya: Owner):
+def test_the_owner_comes_back_to_her_own_session(app, maya):
     """So the attempts below would work for her."""
     again = attempt(app, maya, cookie=maya.cookie, session=maya.tab.session)
 
@@ -112,7 +108,7 @@ def test_the_owner_comes_back_to_her_own_session(app: App, maya: Owner):
     assert SECRET.encode() in again.heard
 
 
-def test_her_session_id_is_worth_nothing_to_another(app: App, maya: Owner):
+def test_her_session_id_is_worth_nothing_to_another(app, maya):
     omar = sign_up(app, f"stranger-{uuid4()}@daybook.test")
 
     for cookie in (omar, "", "__Host-sid=", f"__Host-sid={'0' * 64}"):
@@ -121,7 +117,7 @@ def test_her_session_id_is_worth_nothing_to_another(app: App, maya: Owner):
         assert SECRET.encode() not in got.heard
 
 
-def test_identity_headers_of_a_client_are_worth_nothing(app: App, maya: Owner):
+def test_identity_headers_of_a_client_are_worth_nothing(app, maya):
     with database(app) as rows:
         user, session = rows.execute(
             "select user_id, id from private.app_sessions where cookie_hash = %s",
@@ -135,7 +131,7 @@ def test_identity_headers_of_a_client_are_worth_nothing(app: App, maya: Owner):
         assert SECRET.encode() not in got.heard
 
 
-def test_after_sign_out_the_old_cookie_and_session_open_nothing(app: App, maya: Owner):
+def test_after_sign_out_the_old_cookie_and_session_open_nothing(app, maya):
     signs_out(app, maya)
 
     got = attempt(app, maya, cookie=maya.cookie, session=maya.tab.session)
@@ -144,7 +140,7 @@ def test_after_sign_out_the_old_cookie_and_session_open_nothing(app: App, maya: 
     assert SECRET.encode() not in got.heard
 
 
-def test_a_connection_that_was_open_at_sign_out_is_told_nothing_more(app: App, maya: Owner):
+def test_a_connection_that_was_open_at_sign_out_is_told_nothing_more(app, maya):
     maya.tab.heard = b""
     signs_out(app, maya)
 
@@ -156,7 +152,7 @@ def test_a_connection_that_was_open_at_sign_out_is_told_nothing_more(app: App, m
 @pytest.mark.parametrize(
     "origin", ["http://evil.example", "http://127.0.0.1:1", "http://localhost", "http://[", None]
 )
-def test_a_page_of_another_site_cannot_connect(app: App, maya: Owner, origin: str | None):
+def test_a_page_of_another_site_cannot_connect(app, maya, origin):
     said = app.said()
 
     with pytest.raises(InvalidStatus) as refused:
@@ -166,8 +162,8 @@ def test_a_page_of_another_site_cannot_connect(app: App, maya: Owner, origin: st
     assert app.said() == said
 
 
-def test_an_export_is_for_the_session_that_may_read_it(app: App, maya: Owner):
-    def export(cookie: str = "", suffix: str = "md", **headers: str) -> httpx.Response:
+def test_an_export_is_for_the_session_that_may_read_it(app, maya):
+    def export(cookie="", suffix="md", **headers):
         url = f"{app.url}/export/{maya.query.removeprefix('c=')}.{suffix}"
         return httpx.get(url, headers=headers | {"cookie": cookie}, trust_env=False)
 
@@ -185,7 +181,7 @@ def test_an_export_is_for_the_session_that_may_read_it(app: App, maya: Owner):
     assert export(maya.cookie, **{"sec-fetch-site": "cross-site"}).status_code == 404
 
 
-def test_a_made_up_address_buys_no_more_tabs_and_the_page_says_so(app: App, person: Someone):
+def test_a_made_up_address_buys_no_more_tabs_and_the_page_says_so(app, person):
     """The page is told what its websocket is not."""
     maya = person()
     visits = [

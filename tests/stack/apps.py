@@ -7,11 +7,10 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
 import psutil
@@ -19,7 +18,6 @@ import psutil
 from services.embedded.children import tail
 from services.embedded.folders import free_port
 
-T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 TLS = (
     ssl.create_default_context()
@@ -36,9 +34,7 @@ _PARTS = {
 }
 
 
-def until(
-    what: Callable[[], T], within: float = SECONDS, told: Callable[[], str] = lambda: ""
-) -> T:
+def until(what, within=SECONDS, told=lambda: ""):
     """What *what* returns once that is true; else a failure with what is *told*."""
     deadline = time.monotonic() + within
     while not (found := what()):
@@ -47,7 +43,7 @@ def until(
     return found
 
 
-def tails(logs: Path) -> str:
+def tails(logs):
     """What a stack said last, for the report of a failure; no log holds a secret or what people wrote."""
     return "".join(f"\n--- {log.name}\n{tail(log)}" for log in sorted(logs.glob("*.log")))
 
@@ -64,16 +60,16 @@ class App:
     keys: Path = None
     _family: dict[int, psutil.Process] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         self.data = self.data or self.base / "data"
         self.keys = self.keys or self.base / "keys"
         self.console = self.base / f"console-{time.monotonic_ns()}.txt"
 
     @property
-    def url(self) -> str:
+    def url(self):
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> "App":
+    def start(self):
         home = self.base / "home"
         home.mkdir(parents=True, exist_ok=True)
         port = ["--server.port", str(self.port)] if self.port else []
@@ -99,21 +95,21 @@ class App:
             )
         return self
 
-    def said(self) -> str:
+    def said(self):
         return self.console.read_text(errors="replace")
 
-    def told(self) -> str:
+    def told(self):
         """What it said last, and its stack, for the report of a failure."""
         return f"\n{self.said()[-2000:]}{tails(self.data / 'logs')}"
 
-    def last_line(self) -> str:
+    def last_line(self):
         return self.said().strip().rpartition("\n")[2]
 
-    def until_it_says(self, words: str) -> None:
+    def until_it_says(self, words):
         until(lambda: words in self.said() or self._has_ended(), told=self.told)
         assert words in self.said(), self.told()
 
-    def health(self) -> tuple[int, dict]:
+    def health(self):
         """Status and body of /healthz; 0 while nothing listens."""
         try:
             reply = httpx.get(f"{self.url}/healthz", timeout=5, trust_env=False, verify=TLS)
@@ -121,28 +117,28 @@ class App:
             return 0, {}
         return reply.status_code, reply.json()
 
-    def until_ready(self) -> float:
+    def until_ready(self):
         """Seconds from the start until /healthz was 200."""
         until(lambda: self.health()[0] == 200 or self._has_ended(), 3 * SECONDS, self.told)
         assert self.process.poll() is None, self.told()
         self.note_family()
         return time.monotonic() - self.started_at
 
-    def until_model_is(self, state: str) -> None:
+    def until_model_is(self, state):
         until(lambda: self.health()[1].get("model") == state, told=self.told)
 
-    def ended(self, within: float = SECONDS) -> int:
+    def ended(self, within=SECONDS):
         """The exit code, once there is one."""
         return self.process.wait(within)
 
-    def note_family(self) -> list[psutil.Process]:
+    def note_family(self):
         """Remember all processes of the app as they are now, to look for them later."""
         with contextlib.suppress(psutil.Error):
             app = psutil.Process(self.process.pid)
             self._family |= {one.pid: one for one in (app, *app.children(recursive=True))}
         return [one for one in self._family.values() if one.is_running()]
 
-    def part(self, name: str) -> psutil.Process | None:
+    def part(self, name):
         """The running part of that name, a key of _PARTS, or None."""
         for process in self.note_family():
             with contextlib.suppress(psutil.Error):
@@ -152,7 +148,7 @@ class App:
         return None
 
     @contextmanager
-    def frozen_database(self) -> Iterator[None]:
+    def frozen_database(self):
         """Postgres stands still meanwhile; what it is sent it does afterwards."""
         postmaster = self.part("postgres")
         family = [postmaster, *postmaster.children(recursive=True)]
@@ -165,11 +161,11 @@ class App:
                 with contextlib.suppress(psutil.Error):
                     process.resume()
 
-    def left(self) -> list[str]:
+    def left(self):
         """The processes of the app, or in its folders, that still run."""
         return [_described(one) for one in psutil.process_iter() if self._is_ours(one)]
 
-    def interrupt(self, sent: signal.Signals = signal.SIGINT) -> float:
+    def interrupt(self, sent=signal.SIGINT):
         """Seconds from Ctrl-C until nothing of the app is left."""
         self.note_family()
         since = time.monotonic()
@@ -178,12 +174,12 @@ class App:
         until(lambda: not self.left())
         return time.monotonic() - since
 
-    def kill(self) -> None:
+    def kill(self):
         self.note_family()
         self.process.kill()
         self.process.wait()
 
-    def end(self) -> None:
+    def end(self):
         """End the app by force, and what it should have taken with it."""
         self.kill()
         with contextlib.suppress(AssertionError):
@@ -191,15 +187,15 @@ class App:
         for process in filter(self._is_ours, psutil.process_iter()):
             process.kill()
 
-    def sign_up(self, name: str) -> None:
+    def sign_up(self, name):
         """Leave rows behind."""
         assert self._enter("account", name)
 
-    def knows(self, name: str) -> bool:
+    def knows(self, name):
         """Whether the rows of *name* are still there."""
         return self._enter("session", name)
 
-    def _enter(self, door: str, name: str) -> bool:
+    def _enter(self, door, name):
         """Post the form of *door*; whether it answered with a session."""
         answer = httpx.post(
             f"{self.url}/{door}",
@@ -210,10 +206,10 @@ class App:
         )
         return "set-cookie" in answer.headers
 
-    def _has_ended(self) -> bool:
+    def _has_ended(self):
         return self.process.poll() is not None
 
-    def _is_ours(self, process: psutil.Process) -> bool:
+    def _is_ours(self, process):
         try:
             if process.status() == psutil.STATUS_ZOMBIE:
                 return False
@@ -224,13 +220,13 @@ class App:
             return False
 
 
-def _hear_ctrl_c() -> None:
+def _hear_ctrl_c():
     """As in a terminal: whoever runs as a job in the background ignores it, and so do their children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
-def running(app: App) -> Iterator[App]:
+def running(app):
     """*app*, started, and ended by force if the test did not end it."""
     app.start()
     try:
@@ -239,7 +235,7 @@ def running(app: App) -> Iterator[App]:
         app.end()
 
 
-def _described(process: psutil.Process) -> str:
+def _described(process):
     with contextlib.suppress(psutil.Error):
         return f"{process.pid} {process.name()} {' '.join(process.cmdline())[:120]}"
     return str(process.pid)

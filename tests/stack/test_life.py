@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ import httpx
 import psutil
 import psycopg
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import sync_playwright
 
 from services.embedded.folders import free_port, socket_folder
 from services.embedded.keys import stack_secrets
@@ -37,12 +36,12 @@ CTRL_C = 5.0  # the promise is 2
 
 
 @pytest.fixture(scope="module")
-def base(place: Path) -> Path:
+def base(place):
     return place / "life"
 
 
 @pytest.fixture(scope="module")
-def app(base: Path, cache: Path) -> Iterator[App]:
+def app(base, cache):
     """A running app with everything; its data folder has a space and a comma in its path."""
     place = base / "Ada's folder, the second"
     app = App(place, cache, environment={"DAYBOOK_ROOT_KEYS": ROOT_KEY})
@@ -54,7 +53,7 @@ def app(base: Path, cache: Path) -> Iterator[App]:
 
 
 @pytest.fixture(scope="module")
-def again(base: Path, cache: Path) -> App:
+def again(base, cache):
     """An app, not running, with the data and keys that a first start made; its path is 150 characters long."""
     place = base / "again"
     data = place / ("d" * (150 - len(str(place)) - 1))
@@ -65,7 +64,7 @@ def again(base: Path, cache: Path) -> App:
     return App(place, cache, data=data)
 
 
-def test_the_start_says_how_far_it_is_and_ends_with_the_url(app: App):
+def test_the_start_says_how_far_it_is_and_ends_with_the_url(app):
     said = app.said().strip().splitlines()
 
     assert [line for line in said if line.startswith("Daybook is starting")] == [
@@ -74,21 +73,21 @@ def test_the_start_says_how_far_it_is_and_ends_with_the_url(app: App):
     assert said[-1] == f"Daybook is ready: open {app.url}"
 
 
-def test_health_says_what_runs_and_nothing_else(app: App):
+def test_health_says_what_runs_and_nothing_else(app):
     status, body = app.health()
 
     assert status == 200
     assert body == {"stage": "ready", "database": "ready", "model": "ready", "version": "0.1.0"}
 
 
-def test_what_is_made_is_closed_to_others(app: App):
+def test_what_is_made_is_closed_to_others(app):
     open_to_pass_through = {app.data} if os.geteuid() == 0 else set()  # by Postgres' own user
     for path in (app.data, *app.data.iterdir(), *app.data.glob("logs/*"), *app.keys.glob("**/*")):
         others = path.stat().st_mode & 0o077
         assert others == (0o001 if path in open_to_pass_through else 0), path
 
 
-def test_everything_listens_on_this_machine_alone(app: App):
+def test_everything_listens_on_this_machine_alone(app):
     listening = {
         connection.laddr.ip
         for process in app.note_family()
@@ -99,7 +98,7 @@ def test_everything_listens_on_this_machine_alone(app: App):
     assert listening == {"127.0.0.1"}
 
 
-def test_no_secret_is_in_ps_in_the_data_in_a_log_or_on_the_console(app: App):
+def test_no_secret_is_in_ps_in_the_data_in_a_log_or_on_the_console(app):
     app.sign_up("cleo")  # something to log
     hidden = _secrets(app)
     commands = [" ".join(process.cmdline()) for process in app.note_family()]
@@ -113,7 +112,7 @@ def test_no_secret_is_in_ps_in_the_data_in_a_log_or_on_the_console(app: App):
             assert secret.encode() not in path.read_bytes(), (name, path)
 
 
-def test_each_child_has_only_its_own_secrets(app: App):
+def test_each_child_has_only_its_own_secrets(app):
     hidden = _secrets(app)
     for part, own in {
         "supervisor": set(),
@@ -126,13 +125,13 @@ def test_each_child_has_only_its_own_secrets(app: App):
         assert found == own, part
 
 
-def test_the_database_lets_nobody_in_without_its_password(app: App):
+def test_the_database_lets_nobody_in_without_its_password(app):
     postgres = app.part("postgres").cmdline()
     psql = Path(postgres[0]).with_name("psql")
     asked = [psql, "-w", "-h", postgres[4].strip('"'), "-U", "postgres", "-Atc", "select 'IN'"]
     password = {"PGPASSWORD": _secrets(app)["postgres_password"]}
 
-    def answer(environment: dict[str, str], user: str | None = None) -> str:
+    def answer(environment, user=None):
         found = subprocess.run(
             asked, env=environment, user=user, cwd="/", capture_output=True, text=True
         )
@@ -144,7 +143,7 @@ def test_the_database_lets_nobody_in_without_its_password(app: App):
         assert answer(password, user="nobody") == ""
 
 
-def test_the_model_answers_only_who_has_its_key(app: App):
+def test_the_model_answers_only_who_has_its_key(app):
     server = app.part("model")
     url = f"http://127.0.0.1:{server.cmdline()[-1]}"
     with httpx.Client(base_url=url, trust_env=False, verify=TLS) as client:
@@ -156,7 +155,7 @@ def test_the_model_answers_only_who_has_its_key(app: App):
             assert client.get(closed).status_code in (404, 501), closed
 
 
-def test_a_second_process_works_on_the_address_of_the_first(app: App, base: Path, cache: Path):
+def test_a_second_process_works_on_the_address_of_the_first(app, base, cache):
     asked = subprocess.run(
         [sys.executable, "-m", "services.operate", "address"],
         cwd=ROOT,
@@ -185,7 +184,7 @@ def test_a_second_process_works_on_the_address_of_the_first(app: App, base: Path
         assert second.interrupt() < CTRL_C
 
 
-def test_stack_that_does_not_come_up_shows_its_logs(base: Path, cache: Path):
+def test_stack_that_does_not_come_up_shows_its_logs(base, cache):
     broken = base / "broken"
     (broken / "data").mkdir(parents=True)
     (broken / "data" / "api").touch()  # where a folder should be
@@ -195,7 +194,7 @@ def test_stack_that_does_not_come_up_shows_its_logs(base: Path, cache: Path):
 
 
 @pytest.mark.parametrize("part", ["node", "postgres", "supervisor"])
-def test_what_is_killed_comes_back_with_every_row(app: App, part: str):
+def test_what_is_killed_comes_back_with_every_row(app, part):
     before = app.part(part)
 
     before.kill()
@@ -206,7 +205,7 @@ def test_what_is_killed_comes_back_with_every_row(app: App, part: str):
     assert app.part(part) != before
 
 
-def test_a_killed_model_comes_back_and_nothing_waits_for_it(app: App):
+def test_a_killed_model_comes_back_and_nothing_waits_for_it(app):
     app.until_model_is("ready")
     before = app.part("model")
 
@@ -221,9 +220,7 @@ def test_a_killed_model_comes_back_and_nothing_waits_for_it(app: App):
     assert app.part("model") != before
 
 
-def test_a_second_app_on_the_folder_is_refused_and_the_first_goes_on(
-    app: App, base: Path, cache: Path
-):
+def test_a_second_app_on_the_folder_is_refused_and_the_first_goes_on(app, base, cache):
     second = App(base / "refused second", cache, data=app.data, keys=app.keys)
 
     with running(second):
@@ -236,12 +233,12 @@ def test_a_second_app_on_the_folder_is_refused_and_the_first_goes_on(
     assert app.health()[0] == 200
 
 
-def test_ctrl_c_ends_a_ready_app_and_all_of_it(app: App):
+def test_ctrl_c_ends_a_ready_app_and_all_of_it(app):
     assert app.interrupt() < CTRL_C
     assert "Traceback" not in app.said()
 
 
-def test_a_long_path_leads_to_a_socket_that_is_closed_to_others(again: App):
+def test_a_long_path_leads_to_a_socket_that_is_closed_to_others(again):
     assert len(str(again.data)) == 150
     with running(again):
         again.until_ready()
@@ -257,14 +254,14 @@ def test_a_long_path_leads_to_a_socket_that_is_closed_to_others(again: App):
         assert not folder.parent.exists()
 
 
-def test_a_renamed_folder_starts_and_has_every_row(again: App):
+def test_a_renamed_folder_starts_and_has_every_row(again):
     again.data = again.data.rename(again.base / "renamed")
     with running(again):
         again.until_ready()
         assert again.knows("grace")
 
 
-def test_a_start_right_after_a_kill_waits_for_what_is_left(again: App, base: Path, cache: Path):
+def test_a_start_right_after_a_kill_waits_for_what_is_left(again, base, cache):
     following = App(base / "following", cache, data=again.data, keys=again.keys)
     with _left_behind(again) as supervisor, running(following), _page() as page:
         until(lambda: following.health()[0] == 503)
@@ -278,7 +275,7 @@ def test_a_start_right_after_a_kill_waits_for_what_is_left(again: App, base: Pat
         assert following.knows("grace")
 
 
-def test_ctrl_c_ends_a_start_that_waits_for_what_is_left(again: App, base: Path, cache: Path):
+def test_ctrl_c_ends_a_start_that_waits_for_what_is_left(again, base, cache):
     following = App(base / "following", cache, data=again.data, keys=again.keys)
     with _left_behind(again), running(following):
         until(lambda: following.health()[0] == 503)
@@ -291,7 +288,7 @@ def test_ctrl_c_ends_a_start_that_waits_for_what_is_left(again: App, base: Path,
 
 
 @pytest.mark.parametrize("seconds", [0.2, 0.7])
-def test_ctrl_c_while_streamlit_is_imported_ends_everything(again: App, seconds: float):
+def test_ctrl_c_while_streamlit_is_imported_ends_everything(again, seconds):
     """Before our code runs Python hears it, which can lose one (in importlib's callbacks, and in a thread's start)."""
     with running(again):
         until(lambda: time.monotonic() - again.started_at > seconds)
@@ -299,7 +296,7 @@ def test_ctrl_c_while_streamlit_is_imported_ends_everything(again: App, seconds:
         assert not again.left()
 
 
-def test_ctrl_c_while_our_code_is_imported_ends_it_at_once(base: Path, cache: Path):
+def test_ctrl_c_while_our_code_is_imported_ends_it_at_once(base, cache):
     app = App(base / "importing", cache)
     app.keys.mkdir(parents=True)
     os.mkfifo(app.keys / "root.key")
@@ -310,14 +307,14 @@ def test_ctrl_c_while_our_code_is_imported_ends_it_at_once(base: Path, cache: Pa
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_ctrl_c_during_a_start_ends_everything(again: App, stage: str):
+def test_ctrl_c_during_a_start_ends_everything(again, stage):
     with running(again):
         again.until_it_says(stage)
         assert again.interrupt() < CTRL_C
         assert "Traceback" not in again.said()
 
 
-def test_ctrl_c_while_the_cluster_is_made_does_no_harm(base: Path, cache: Path):
+def test_ctrl_c_while_the_cluster_is_made_does_no_harm(base, cache):
     app = App(base / "first", cache)
     with running(app):
         until(lambda: app.part("initdb"))
@@ -327,14 +324,14 @@ def test_ctrl_c_while_the_cluster_is_made_does_no_harm(base: Path, cache: Path):
 
 
 @pytest.fixture
-def offline(base: Path) -> App:
+def offline(base):
     """An app on a machine without Node modules, whose registry is dead."""
     place = base / f"offline {secrets.token_hex(4)}"
     dead = f"http://127.0.0.1:{free_port()}"
     return App(place, place / "cache" / "daybook", environment={"npm_config_registry": dead})
 
 
-def test_ctrl_c_while_modules_are_fetched_ends_everything(offline: App):
+def test_ctrl_c_while_modules_are_fetched_ends_everything(offline):
     with running(offline):
         until(lambda: offline.part("npm"))
         assert "fetching Node modules" in offline.said()
@@ -342,7 +339,7 @@ def test_ctrl_c_while_modules_are_fetched_ends_everything(offline: App):
         assert offline.interrupt() < CTRL_C
 
 
-def test_modules_that_cannot_be_fetched_end_the_start_with_a_sentence(offline: App):
+def test_modules_that_cannot_be_fetched_end_the_start_with_a_sentence(offline):
     with running(offline):
         assert offline.ended() == 1
 
@@ -355,7 +352,7 @@ def test_modules_that_cannot_be_fetched_end_the_start_with_a_sentence(offline: A
     assert not list(offline.cache.glob("draft-*"))
 
 
-def test_wrong_or_missing_keys_are_refused(again: App, cache: Path):
+def test_wrong_or_missing_keys_are_refused(again, cache):
     for name, change, sentence in (
         (
             "stack.json",
@@ -385,7 +382,7 @@ def test_wrong_or_missing_keys_are_refused(again: App, cache: Path):
         assert "Traceback" not in app.said()
 
 
-def test_data_of_an_earlier_development_version_is_refused_untouched(again: App, cache: Path):
+def test_data_of_an_earlier_development_version_is_refused_untouched(again, cache):
     _ask(again, "insert into private.migrations values ('20260101000000', repeat('0', 64))")
     with running(App(again.base, cache, data=again.data)) as app:
         assert app.ended() == 1
@@ -411,7 +408,7 @@ REFUSALS = {  # more of them, without the app around, in tests/unit/test_embedde
 
 
 @pytest.fixture(scope="module")
-def refused(base: Path, cache: Path) -> dict[str, App]:
+def refused(base, cache):
     """Each of REFUSALS as an app that has ended."""
     hosted = {"SUPABASE_URL": "http://127.0.0.1:9", "SUPABASE_KEY": "some"}
     environments = {
@@ -432,7 +429,7 @@ def refused(base: Path, cache: Path) -> dict[str, App]:
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_what_can_be_refused_at_once_is_refused_in_one_sentence(refused: dict[str, App], name: str):
+def test_what_can_be_refused_at_once_is_refused_in_one_sentence(refused, name):
     app = refused[name]
 
     assert app.process.returncode == 1
@@ -441,7 +438,7 @@ def test_what_can_be_refused_at_once_is_refused_in_one_sentence(refused: dict[st
     assert app.said().count("\n") == 1
 
 
-def test_a_disk_that_fills_up_is_said_and_waited_for(base: Path, cache: Path):
+def test_a_disk_that_fills_up_is_said_and_waited_for(base, cache):
     app = App(base / "disk", cache)
     sentence = f"The disk is full: free some space for {app.data}."
     with _disk(app.data, megabytes=150), running(app):
@@ -464,7 +461,7 @@ def test_a_disk_that_fills_up_is_said_and_waited_for(base: Path, cache: Path):
         assert app.last_line() == f"Daybook is ready: open {app.url}"
 
 
-def _ended_by_ctrl_c(app: App) -> bool:
+def _ended_by_ctrl_c(app):
     """Press Ctrl-C, as people do until it is heard."""
     app.process.send_signal(signal.SIGINT)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -472,13 +469,13 @@ def _ended_by_ctrl_c(app: App) -> bool:
     return app.process.poll() is not None
 
 
-def _opened_by_its_reader(pipe: Path) -> int | None:
+def _opened_by_its_reader(pipe):
     with contextlib.suppress(OSError):
         return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
     return None
 
 
-def _secrets(app: App) -> dict[str, str]:
+def _secrets(app):
     found = json.loads((app.keys / "stack.json").read_text())
     del found["publishable_key"]
     found["model_key"] = app.part("model").environ()["DAYBOOK_MODEL_KEY"]
@@ -486,7 +483,7 @@ def _secrets(app: App) -> dict[str, str]:
 
 
 @contextmanager
-def _left_behind(app: App) -> Iterator[psutil.Process]:
+def _left_behind(app):
     """The supervisor of *app*, which was killed; it takes its time to notice."""
     with running(app):
         app.until_ready()
@@ -501,7 +498,7 @@ def _left_behind(app: App) -> Iterator[psutil.Process]:
 
 
 @contextmanager
-def _page() -> Iterator[Page]:
+def _page():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
@@ -511,7 +508,7 @@ def _page() -> Iterator[Page]:
 
 
 @contextmanager
-def _disk(folder: Path, megabytes: int) -> Iterator[None]:
+def _disk(folder, megabytes):
     """A small disk at *folder*."""
     folder.mkdir(parents=True)
     options = ["-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs"]
@@ -527,7 +524,7 @@ def _disk(folder: Path, megabytes: int) -> Iterator[None]:
 
 
 @contextmanager
-def _taken(port: int) -> Iterator[None]:
+def _taken(port):
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):  # somebody else has it
@@ -536,12 +533,12 @@ def _taken(port: int) -> Iterator[None]:
         yield
 
 
-def _run_to_its_end(app: App) -> None:
+def _run_to_its_end(app):
     with running(app):
         app.ended()
 
 
-def _fill(folder: Path) -> Path:
+def _fill(folder):
     path = folder / "ballast"
     with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -549,7 +546,7 @@ def _fill(folder: Path) -> Path:
     return path
 
 
-def _postgres(app: App) -> Postgres:
+def _postgres(app):
     return Postgres(
         folder=app.data / "postgres",
         socket_folder=socket_folder(app.data / "postgres"),
@@ -558,7 +555,7 @@ def _postgres(app: App) -> Postgres:
     )
 
 
-def _ask(app: App, query: str) -> None:
+def _ask(app, query):
     """Run *query* while the app does not run."""
     postgres = _postgres(app)
     postgres.prepare()
@@ -572,7 +569,7 @@ def _ask(app: App, query: str) -> None:
         postgres.clear()
 
 
-def _ask_for_more(app: App) -> None:
+def _ask_for_more(app):
     """Make Postgres need another file of its log."""
     with contextlib.suppress(psycopg.OperationalError), _postgres(app).connect() as connection:
         for _ in range(10):

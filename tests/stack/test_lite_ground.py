@@ -12,22 +12,17 @@ import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 
 import httpx
-import psycopg
 import pytest
 from pydantic import ValidationError
-from supabase import Client, ClientOptions, create_client
+from supabase import ClientOptions, create_client
 
 from services.embedded.children import replies
 from services.embedded.folders import free_port, wheel
 from services.embedded.mended import MendedTransport
 from services.embedded.supabase_api import modules_folder
-from tests.conftest import RunningStack
 from tests.stack.apps import TLS, until
 
 PASSWORD = "correct horse battery"
@@ -53,7 +48,7 @@ end $$;
 class Lite:
     """A lite over the database DATABASE, started by hand."""
 
-    def __init__(self, folder: Path, modules: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder, modules, environment):
         self.key = f"sb_publishable_{secrets.token_hex(11)}_{secrets.token_hex(4)}"
         self.jwt_secret = secrets.token_urlsafe(48)
         self._folder, self._log, self._port = folder, folder / "log", free_port()
@@ -85,7 +80,7 @@ enable_signup = true
 enable_confirmations = false
 """)
 
-    def start(self, *options: str) -> None:
+    def start(self, *options):
         """Start it; it has answered no request to /rest yet."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -98,15 +93,15 @@ enable_confirmations = false
             )
         until(lambda: replies(self._port, "/auth/v1/health", {"apikey": self.key}))
 
-    def stop(self) -> None:
+    def stop(self):
         self._process.kill()
         self._process.wait()
 
-    def restart(self, *options: str) -> None:
+    def restart(self, *options):
         self.stop()
         self.start(*options)
 
-    def client(self, **headers: str) -> httpx.Client:
+    def client(self, **headers):
         return httpx.Client(
             base_url=f"http://127.0.0.1:{self._port}",
             headers=headers,
@@ -115,14 +110,14 @@ enable_confirmations = false
             verify=TLS,
         )
 
-    def mailed(self, words: str) -> str:
+    def mailed(self, words):
         """What follows *words* in the last mail, which lite prints instead of sending."""
         pattern = re.compile(rf"{words}\s*(\S+)")
         return until(lambda: pattern.findall(self._log.read_text()))[-1]
 
 
 @pytest.fixture(scope="module")
-def connect(stack: RunningStack) -> Iterator[Callable[[], AbstractContextManager]]:
+def connect(stack):
     """Connections to a database of our own, with SCHEMA, as superuser."""
     with stack.connect() as connection:
         connection.execute(f"create database {DATABASE}")
@@ -135,9 +130,7 @@ def connect(stack: RunningStack) -> Iterator[Callable[[], AbstractContextManager
 
 
 @pytest.fixture(scope="module")
-def lite(
-    stack: RunningStack, place: Path, cache: Path, connect: Callable[[], AbstractContextManager]
-) -> Iterator[Lite]:
+def lite(stack, place, cache, connect):
     made = Lite(place / "lite", modules_folder(cache), dict(stack.postgres.environment()))
     made.start("--no-admin")
     yield made
@@ -145,13 +138,13 @@ def lite(
 
 
 @pytest.fixture
-def anon(lite: Lite) -> Iterator[httpx.Client]:
+def anon(lite):
     with lite.client(apikey=lite.key) as client:
         yield client
 
 
 @pytest.fixture
-def api(stack: RunningStack) -> Iterator[httpx.Client]:
+def api(stack):
     """The stack's own API, as anon."""
     with httpx.Client(
         base_url=stack.url,
@@ -163,7 +156,7 @@ def api(stack: RunningStack) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_auth_replies_have_times_that_supabase_py_refuses(stack: RunningStack, api: httpx.Client):
+def test_a_auth_replies_have_times_that_supabase_py_refuses(stack, api):
     user = api.post("/auth/v1/signup", json=_somebody()).json()["user"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?\+00", user["created_at"])
 
@@ -174,9 +167,7 @@ def test_a_auth_replies_have_times_that_supabase_py_refuses(stack: RunningStack,
         assert session.user.created_at.tzinfo is not None
 
 
-def test_b_the_first_request_of_a_process_grants_all_where_a_table_has_rls(
-    lite: Lite, anon: httpx.Client, connect: Callable[[], AbstractContextManager]
-):
+def test_b_the_first_request_of_a_process_grants_all_where_a_table_has_rls(lite, anon, connect):
     with connect() as connection:
         connection.execute("revoke all on notes from anon, authenticated")
         lite.restart("--no-admin")
@@ -191,7 +182,7 @@ def test_b_the_first_request_of_a_process_grants_all_where_a_table_has_rls(
         }
 
 
-def test_b_it_grants_nothing_where_no_table_has_rls(stack: RunningStack, api: httpx.Client):
+def test_b_it_grants_nothing_where_no_table_has_rls(stack, api):
     api.get("/rest/v1/conversations?limit=1")
 
     with stack.connect() as connection:
@@ -204,7 +195,7 @@ def test_b_it_grants_nothing_where_no_table_has_rls(stack: RunningStack, api: ht
     assert granted == []
 
 
-def test_c_with_admin_mode_a_request_without_a_key_is_service_role(lite: Lite):
+def test_c_with_admin_mode_a_request_without_a_key_is_service_role(lite):
     with lite.client() as keyless:
         assert keyless.post("/rest/v1/rpc/my_role").status_code == 401
 
@@ -214,9 +205,7 @@ def test_c_with_admin_mode_a_request_without_a_key_is_service_role(lite: Lite):
     lite.restart("--no-admin")
 
 
-def test_d_of_first_requests_made_together_some_fail(
-    lite: Lite, anon: httpx.Client, connect: Callable[[], AbstractContextManager]
-):
+def test_d_of_first_requests_made_together_some_fail(lite, anon, connect):
     with connect() as connection, connect() as holding:
         connection.execute("revoke all on notes from anon")
         lite.restart("--no-admin")
@@ -233,9 +222,7 @@ def test_d_of_first_requests_made_together_some_fail(
     lite.restart("--no-admin")  # it does not try again
 
 
-def test_e_what_is_made_while_it_runs_is_not_seen_until_it_restarts(
-    lite: Lite, anon: httpx.Client, connect: Callable[[], AbstractContextManager]
-):
+def test_e_what_is_made_while_it_runs_is_not_seen_until_it_restarts(lite, anon, connect):
     anon.get("/rest/v1/notes")
     with connect() as connection:
         connection.execute("create table later (id integer)")
@@ -245,7 +232,7 @@ def test_e_what_is_made_while_it_runs_is_not_seen_until_it_restarts(
     assert anon.get("/rest/v1/later").json() == []
 
 
-def test_f_nothing_limits_how_often_a_password_is_guessed(api: httpx.Client):
+def test_f_nothing_limits_how_often_a_password_is_guessed(api):
     guess = {"email": "nobody@daybook.test", "password": PASSWORD}
 
     codes = {
@@ -255,7 +242,7 @@ def test_f_nothing_limits_how_often_a_password_is_guessed(api: httpx.Client):
     assert codes == {400}  # hosted Supabase answers 429 after 30
 
 
-def test_g_there_is_no_admin_api_second_factor_anonymous_sign_in_or_storage(anon: httpx.Client):
+def test_g_there_is_no_admin_api_second_factor_anonymous_sign_in_or_storage(anon):
     person = anon.post("/auth/v1/signup", json=_somebody()).json()
     signed_in = {"Authorization": f"Bearer {person['access_token']}"}
 
@@ -273,7 +260,7 @@ def test_g_there_is_no_admin_api_second_factor_anonymous_sign_in_or_storage(anon
     assert [name for name, on in offered.items() if on] == ["email"]
 
 
-def test_h_bytea_is_mangled_both_ways(lite: Lite, anon: httpx.Client):
+def test_h_bytea_is_mangled_both_ways(lite, anon):
     service = _bearer(lite, "service_role")
 
     sent = anon.post("/rest/v1/rpc/in_hex", json={"content": r"\x6869"})
@@ -283,9 +270,7 @@ def test_h_bytea_is_mangled_both_ways(lite: Lite, anon: httpx.Client):
     assert got.json()[0]["body"] == {"type": "Buffer", "data": list(b"hi")}  # and not "\x6869"
 
 
-def test_i_a_persons_metadata_is_a_string_that_holds_json(
-    anon: httpx.Client, connect: Callable[[], AbstractContextManager]
-):
+def test_i_a_persons_metadata_is_a_string_that_holds_json(anon, connect):
     anon.post("/auth/v1/signup", json=_somebody() | {"data": {"display_name": "Ada"}})
 
     with connect() as connection:
@@ -298,7 +283,7 @@ def test_i_a_persons_metadata_is_a_string_that_holds_json(
     assert kinds == [("string", "Ada")]
 
 
-def test_j_checks_and_plain_raises_have_no_code_of_their_own(lite: Lite, anon: httpx.Client):
+def test_j_checks_and_plain_raises_have_no_code_of_their_own(lite, anon):
     service = _bearer(lite, "service_role")
     unchecked = anon.post("/rest/v1/notes", headers=service, json={"id": 2, "n": -1})
 
@@ -311,9 +296,7 @@ def test_j_checks_and_plain_raises_have_no_code_of_their_own(lite: Lite, anon: h
     assert anon.post("/rest/v1/rpc/nothing").json()["code"] == "PGRST202"
 
 
-def test_k_mail_is_printed_its_link_ends_in_a_fragment_and_its_code_is_a_magiclink(
-    lite: Lite, anon: httpx.Client
-):
+def test_k_mail_is_printed_its_link_ends_in_a_fragment_and_its_code_is_a_magiclink(lite, anon):
     somebody = _somebody()
     anon.post("/auth/v1/signup", json=somebody)
     mail = {"email": somebody["email"]}
@@ -331,16 +314,14 @@ def test_k_mail_is_printed_its_link_ends_in_a_fragment_and_its_code_is_a_magicli
     assert "#access_token=" in followed.headers["location"]
 
 
-def test_l_an_unknown_path_is_answered_well_and_with_a_page(anon: httpx.Client):
+def test_l_an_unknown_path_is_answered_well_and_with_a_page(anon):
     answer = anon.get("/nothing/here")
 
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/html")
 
 
-def test_m_auth_uid_needs_a_grant_in_code_that_runs_as_its_caller(
-    anon: httpx.Client, connect: Callable[[], AbstractContextManager]
-):
+def test_m_auth_uid_needs_a_grant_in_code_that_runs_as_its_caller(anon, connect):
     person = anon.post("/auth/v1/signup", json=_somebody()).json()
     ask = partial(
         anon.post,
@@ -355,21 +336,21 @@ def test_m_auth_uid_needs_a_grant_in_code_that_runs_as_its_caller(
 
 
 @pytest.mark.parametrize("role", ["service_role", "postgres"])
-def test_n_whoever_has_the_jwt_secret_is_any_role(lite: Lite, anon: httpx.Client, role: str):
+def test_n_whoever_has_the_jwt_secret_is_any_role(lite, anon, role):
     assert anon.post("/rest/v1/rpc/my_role", headers=_bearer(lite, role)).json() == role
     assert anon.post("/rest/v1/rpc/my_role").json() == "anon"
 
 
-def _somebody() -> dict[str, str]:
+def _somebody():
     return {"email": f"{secrets.token_hex(8)}@daybook.test", "password": PASSWORD}
 
 
-def _supabase(stack: RunningStack, client: httpx.Client) -> Client:
+def _supabase(stack, client):
     options = ClientOptions(auto_refresh_token=False, persist_session=False, httpx_client=client)
     return create_client(stack.url, stack.publishable_key, options)
 
 
-def _grants(connection: psycopg.Connection) -> set[tuple[str, str]]:
+def _grants(connection):
     return set(
         connection.execute(
             "select grantee, privilege_type from information_schema.role_table_grants"
@@ -378,7 +359,7 @@ def _grants(connection: psycopg.Connection) -> set[tuple[str, str]]:
     )
 
 
-def _is_waiting(connection: psycopg.Connection) -> bool:
+def _is_waiting(connection):
     return bool(
         connection.execute(
             "select from pg_stat_activity where wait_event_type = 'Lock' and datname = %s",
@@ -387,8 +368,8 @@ def _is_waiting(connection: psycopg.Connection) -> bool:
     )
 
 
-def _bearer(lite: Lite, role: str) -> dict[str, str]:
-    def part(fields: dict[str, object]) -> bytes:
+def _bearer(lite, role):
+    def part(fields):
         return base64.urlsafe_b64encode(json.dumps(fields).encode()).rstrip(b"=")
 
     claims = part({"alg": "HS256", "typ": "JWT"})

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import httpx
@@ -10,20 +9,18 @@ import pytest
 from pydantic import SecretStr
 
 from services.bootstrap import PersonServices, Shared
-from services.chat import Chat, LiveTurn, LiveTurns, Titling
+from services.chat import Chat, LiveTurns, Titling
 from services.crypto import RootKeys, ServerProof
 from services.embedded.mended import MendedTransport
-from services.llm import ModelInfo, Models, Offer, OpenAIModel, connect
+from services.llm import Models, Offer, OpenAIModel, connect
 from services.memory import RegexCounter
 from services.settings import Settings
 from services.store.conversations import Conversations
 from services.store.gateway import Gateway, ServerCalls
 from services.store.profile import Profile
-from services.store.sessions import AppSession, Cookie, Sessions
+from services.store.sessions import Sessions
 from services.web.visitors import Visitors
-from tests.conftest import RunningStack
 from tests.fakes import INFO
-from tests.hosted.rig import HostedRig
 from tests.model_server import ModelServer
 from tests.stack.apps import SECONDS, until
 
@@ -32,13 +29,13 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session", params=["embedded_stack", "hosted"], ids=["embedded", "hosted"])
-def stack(request: pytest.FixtureRequest) -> RunningStack | HostedRig:
+def stack(request):
     """Each backend in turn, in the place of the embedded stack that other tests have."""
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="session")
-def sessions(stack: RunningStack) -> Iterator[Sessions]:
+def sessions(stack):
     made = make_sessions(stack)
     yield made
     made.gateway.http.close()
@@ -47,14 +44,14 @@ def sessions(stack: RunningStack) -> Iterator[Sessions]:
 class Wire(MendedTransport):
     """The way to the API: it counts renewals of access tokens, and can change what comes and goes."""
 
-    def __init__(self, *, lifetime: int | None = None) -> None:
+    def __init__(self, *, lifetime=None):
         super().__init__()
         self.lifetime = lifetime  # of an access token in seconds, in place of Supabase Auth's
         self.renewals = 0
         self.limited = 0  # renewals that are still to meet the rate limit
         self.refused = 0  # calls whose access token is still to be refused
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    def handle_request(self, request):
         bearer = request.headers.get("Authorization")
         if bearer and self.refused and request.url.path.startswith("/rest/"):
             self.refused -= 1
@@ -70,9 +67,7 @@ class Wire(MendedTransport):
         return httpx.Response(200, json=response.json() | {"expires_in": self.lifetime})
 
 
-def make_sessions(
-    stack: RunningStack | HostedRig, wire: Wire | None = None, **changes: object
-) -> Sessions:
+def make_sessions(stack, wire=None, **changes):
     """What one app process has; another call makes another process."""
     root_keys = RootKeys.parse(stack.root_keys)
     gateway = Gateway.to(stack.url, SecretStr(stack.publishable_key), wire or MendedTransport())
@@ -87,33 +82,33 @@ def make_sessions(
     )
 
 
-def new_email() -> str:
+def new_email():
     return f"person-{os.getpid()}-{next(_numbers)}@daybook.test"
 
 
 @pytest.fixture
-def sign_up(sessions: Sessions) -> Callable[[], tuple[Cookie, AppSession]]:
+def sign_up(sessions):
     return lambda: sessions.sign_up(new_email(), PASSWORD)
 
 
 @pytest.fixture
-def maya(sign_up: Callable[[], tuple[Cookie, AppSession]]) -> AppSession:
+def maya(sign_up):
     return sign_up()[1]
 
 
 @pytest.fixture
-def omar(sign_up: Callable[[], tuple[Cookie, AppSession]]) -> AppSession:
+def omar(sign_up):
     return sign_up()[1]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ModelServer]:
+def server():
     with ModelServer() as running:
         yield running
 
 
 @pytest.fixture
-def model(server: ModelServer) -> Iterator[OpenAIModel]:
+def model(server):
     server.script()
     client = connect(server.url, "-")
     with closing(
@@ -123,17 +118,11 @@ def model(server: ModelServer) -> Iterator[OpenAIModel]:
 
 
 @pytest.fixture
-def make_chat(sessions: Sessions, model: OpenAIModel) -> Iterator[Callable[..., Chat]]:
+def make_chat(sessions, model):
     """Makes chats; in the end what they have asked by themselves is stopped and waited for."""
-    made: list[Chat] = []
+    made = []
 
-    def make(
-        session: AppSession,
-        live_turns: LiveTurns | None = None,
-        info: ModelInfo = INFO,
-        titling: Titling | None = None,
-        others: tuple[ModelInfo, ...] = (),
-    ) -> Chat:
+    def make(session, live_turns=None, info=INFO, titling=None, others=()):
         chat = Chat(
             store=Conversations(session),
             live_turns=live_turns or LiveTurns(),
@@ -154,29 +143,29 @@ def make_chat(sessions: Sessions, model: OpenAIModel) -> Iterator[Callable[..., 
         settle(chat)
 
 
-def settle(chat: Chat) -> None:
+def settle(chat):
     """Stop what *chat* has asked by itself, and wait until none of it is coming."""
 
-    def is_over() -> bool:
+    def is_over():
         chat.leave()
         return not chat.titles_coming() | chat.summaries_coming() | chat.facts_coming()
 
     until(is_over)
 
 
-def done(turn: LiveTurn) -> LiveTurn:
+def done(turn):
     """*turn*, after its end."""
     assert turn.wait(SECONDS)
     return turn
 
 
 @pytest.fixture
-def conversations(maya: AppSession) -> Conversations:
+def conversations(maya):
     return Conversations(maya)
 
 
 @pytest.fixture
-def shared(sessions: Sessions, model: OpenAIModel) -> Shared:
+def shared(sessions, model):
     return Shared(
         gateway=sessions.gateway,
         server=sessions.server,
@@ -189,5 +178,5 @@ def shared(sessions: Sessions, model: OpenAIModel) -> Shared:
 
 
 @pytest.fixture
-def person(maya: AppSession, shared: Shared) -> PersonServices:
+def person(maya, shared):
     return PersonServices(maya, shared, Settings(instructions="Be kind."))

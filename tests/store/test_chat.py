@@ -1,7 +1,6 @@
 """Turns from prompt to settled reply: a real database, a real API, a scripted model server."""
 
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from uuid import uuid4
@@ -9,16 +8,14 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from services.chat import Chat, LiveTurn, LiveTurns
+from services.chat import LiveTurn, LiveTurns
 from services.chat.paid_calls import PaidCalls
 from services.domain import (
     ConversationId,
     Full,
-    Message,
     MessageId,
     Outcome,
     Role,
-    Thread,
     TurnId,
     UserId,
     Window,
@@ -38,29 +35,26 @@ from services.errors import (
     Tampered,
 )
 from services.store.conversations import Conversations
-from services.store.sessions import AppSession, Sessions
-from tests.conftest import RunningStack
 from tests.fakes import INFO
-from tests.model_server import ModelServer
 from tests.stack.apps import SECONDS, until
 from tests.store.conftest import done
 
 
 @pytest.fixture
-def chat(maya: AppSession, make_chat: Callable[..., Chat]) -> Chat:
+def chat(maya, make_chat):
     return make_chat(maya)
 
 
-def ask(chat: Chat, prompt: str, conversation_id: ConversationId | None = None) -> Thread:
+def ask(chat, prompt, conversation_id=None):
     turn = done(chat.begin(conversation_id, prompt))
     return chat.open(turn.conversation_id)
 
 
-def said(thread: Thread) -> list[tuple[Role, str]]:
+def said(thread):
     return [(message.role, message.body) for message in thread.branch()]
 
 
-def money(stack: RunningStack, session: AppSession) -> tuple[int, int, int]:
+def money(stack, session):
     """What is spent this month, reserved, and the sum of the ledger."""
     with stack.connect() as database:
         spent, reserved = database.execute(
@@ -75,15 +69,13 @@ def money(stack: RunningStack, session: AppSession) -> tuple[int, int, int]:
 
 
 @contextmanager
-def a_slow_reply(server: ModelServer, words: str = "tokens=400 rate=20") -> Iterator[str]:
+def a_slow_reply(server, words="tokens=400 rate=20"):
     """A prompt whose reply is long in coming, and no request that outlives the test."""
     yield f"Slowly [[{words}]]"
     server.wait_until(lambda s: s.live == 0)
 
 
-def test_a_turn_is_stored_settled_and_titled(
-    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
-):
+def test_a_turn_is_stored_settled_and_titled(chat, maya, stack, server):
     server.script(reply="In March.", cached=5)
 
     thread = ask(chat, "When do I sow peas, and how deep do they have to go into heavy wet soil?")
@@ -97,7 +89,7 @@ def test_a_turn_is_stored_settled_and_titled(
     assert [m["role"] for m in server.requests[-1].body["messages"]] == ["system", "user"]
 
 
-def test_the_next_turn_sees_what_was_said(chat: Chat, server: ModelServer):
+def test_the_next_turn_sees_what_was_said(chat, server):
     thread = ask(chat, "First")
     thread = ask(chat, "Second", thread.conversation.id)
 
@@ -111,9 +103,7 @@ def test_the_next_turn_sees_what_was_said(chat: Chat, server: ModelServer):
     assert len(thread.messages) == 4
 
 
-def test_the_prompt_is_stored_before_the_model_is_called(
-    chat: Chat, maya: AppSession, server: ModelServer
-):
+def test_the_prompt_is_stored_before_the_model_is_called(chat, maya, server):
     with a_slow_reply(server, "fault=hang-headers") as prompt:
         turn = chat.begin(None, prompt)
         server.wait_until(lambda s: s.live == 1)
@@ -124,7 +114,7 @@ def test_the_prompt_is_stored_before_the_model_is_called(
         done(turn)
 
 
-def test_who_saw_the_reply_coming_may_go_on_before_it_is_drawn(chat: Chat):
+def test_who_saw_the_reply_coming_may_go_on_before_it_is_drawn(chat):
     turn = done(chat.begin(None, "One"))
     conversation_id = turn.conversation_id
 
@@ -138,9 +128,7 @@ def test_who_saw_the_reply_coming_may_go_on_before_it_is_drawn(chat: Chat):
         chat.begin(conversation_id, "Three", seen_rev=thread.conversation.rev)
 
 
-def test_followers_see_it_grow_and_hear_done_after_it_is_stored(
-    chat: Chat, maya: AppSession, server: ModelServer
-):
+def test_followers_see_it_grow_and_hear_done_after_it_is_stored(chat, maya, server):
     turn = chat.begin(None, "Grow [[tokens=30 rate=60]]")
 
     texts = list(turn.follow())
@@ -151,9 +139,7 @@ def test_followers_see_it_grow_and_hear_done_after_it_is_stored(
     assert said(stored)[-1] == (Role.ASSISTANT, texts[-1])
 
 
-def test_a_stop_ends_the_request_and_keeps_what_was_said(
-    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
-):
+def test_a_stop_ends_the_request_and_keeps_what_was_said(chat, maya, stack, server):
     with a_slow_reply(server) as prompt:
         turn = chat.begin(None, prompt)
         next(text for text in turn.follow() if len(text) > 10)
@@ -170,12 +156,10 @@ def test_a_stop_ends_the_request_and_keeps_what_was_said(
     assert spent > 0
 
 
-def test_a_reply_that_ends_while_its_thread_is_read_is_read_with_it(
-    chat: Chat, server: ModelServer, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_reply_that_ends_while_its_thread_is_read_is_read_with_it(chat, server, monkeypatch):
     read = Conversations.thread
 
-    def slowly(conversations: Conversations, conversation_id: ConversationId) -> Thread:
+    def slowly(conversations, conversation_id):
         thread = read(conversations, conversation_id)
         turn.stop()
         done(turn)
@@ -190,7 +174,7 @@ def test_a_reply_that_ends_while_its_thread_is_read_is_read_with_it(
     assert thread.messages[-1].outcome is Outcome.STOPPED
 
 
-def test_a_stop_before_the_first_word_leaves_the_prompt(chat: Chat, server: ModelServer):
+def test_a_stop_before_the_first_word_leaves_the_prompt(chat, server):
     with a_slow_reply(server, "fault=hang") as prompt:
         turn = chat.begin(None, prompt)
         server.wait_until(lambda s: s.live == 1)
@@ -213,13 +197,7 @@ def test_a_stop_before_the_first_word_leaves_the_prompt(chat: Chat, server: Mode
     ],
 )
 def test_a_failing_model_ends_in_a_sentence_and_a_retry_that_works(
-    chat: Chat,
-    maya: AppSession,
-    stack: RunningStack,
-    server: ModelServer,
-    words: str,
-    failure: ModelFailure,
-    reply: str,
+    chat, maya, stack, server, words, failure, reply
 ):
     server.script(**dict(_read(word) for word in words.split()))
     turn = done(chat.begin(None, "Tell me"))
@@ -243,12 +221,12 @@ def test_a_failing_model_ends_in_a_sentence_and_a_retry_that_works(
     assert chat.failure(turn.conversation_id) is None
 
 
-def _read(word: str) -> tuple[str, str | int]:
+def _read(word):
     name, value = word.split("=")
     return name, int(value) if value.isdigit() and name != "retry_after" else value
 
 
-def test_one_reply_at_a_time(chat: Chat, server: ModelServer):
+def test_one_reply_at_a_time(chat, server):
     with a_slow_reply(server) as prompt:
         turn = chat.begin(None, prompt)
         with pytest.raises(Busy):
@@ -260,7 +238,7 @@ def test_one_reply_at_a_time(chat: Chat, server: ModelServer):
     assert chat.live(turn.conversation_id) is None
 
 
-def test_a_tab_that_has_not_seen_the_last_message_is_told(chat: Chat):
+def test_a_tab_that_has_not_seen_the_last_message_is_told(chat):
     thread = ask(chat, "One")
     old = thread.conversation.rev
     ask(chat, "Two", thread.conversation.id)
@@ -269,9 +247,7 @@ def test_a_tab_that_has_not_seen_the_last_message_is_told(chat: Chat):
         chat.begin(thread.conversation.id, "Three", seen_rev=old)
 
 
-def test_another_device_is_told_as_well(
-    chat: Chat, maya: AppSession, make_chat: Callable[..., Chat]
-):
+def test_another_device_is_told_as_well(chat, maya, make_chat):
     thread = ask(chat, "One")
     elsewhere = make_chat(maya)
     elsewhere.open(thread.conversation.id)
@@ -284,9 +260,7 @@ def test_another_device_is_told_as_well(
     assert [body for role, body in said(after) if role is Role.USER] == ["One", "Two", "Three"]
 
 
-def test_a_turn_of_another_process_is_followed_and_its_reply_found(
-    chat: Chat, maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer
-):
+def test_a_turn_of_another_process_is_followed_and_its_reply_found(chat, maya, make_chat, server):
     turn = chat.begin(None, "Far away [[tokens=60 rate=20]]")
     elsewhere = make_chat(maya)
     elsewhere.open(turn.conversation_id)
@@ -299,9 +273,7 @@ def test_a_turn_of_another_process_is_followed_and_its_reply_found(
     assert said(elsewhere.open(turn.conversation_id))[-1] == (Role.ASSISTANT, turn.said())
 
 
-def test_reply_of_another_process_is_stopped_by_its_next_heartbeat(
-    chat: Chat, maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer
-):
+def test_reply_of_another_process_is_stopped_by_its_next_heartbeat(chat, maya, make_chat, server):
     with a_slow_reply(server) as prompt:
         turn = chat.begin(None, prompt)
         next(filter(None, turn.follow()))
@@ -317,12 +289,7 @@ def test_reply_of_another_process_is_stopped_by_its_next_heartbeat(
 
 @pytest.mark.parametrize("is_elsewhere", [True, False])
 def test_a_reply_that_ends_while_its_conversation_is_opened_is_read(
-    chat: Chat,
-    maya: AppSession,
-    make_chat: Callable[..., Chat],
-    server: ModelServer,
-    monkeypatch: pytest.MonkeyPatch,
-    is_elsewhere: bool,
+    chat, maya, make_chat, server, monkeypatch, is_elsewhere
 ):
     reader = make_chat(maya) if is_elsewhere else chat
     with a_slow_reply(server) as prompt:
@@ -330,7 +297,7 @@ def test_a_reply_that_ends_while_its_conversation_is_opened_is_read(
         next(filter(None, turn.follow()))
         live = type(reader).live
 
-        def live_at_last(reader: Chat, conversation_id: ConversationId) -> object:
+        def live_at_last(reader, conversation_id):
             turn.stop()
             done(turn)
             return live(reader, conversation_id)
@@ -343,11 +310,7 @@ def test_a_reply_that_ends_while_its_conversation_is_opened_is_read(
 
 
 def test_what_a_killed_process_had_been_told_becomes_a_message(
-    maya: AppSession,
-    make_chat: Callable[..., Chat],
-    stack: RunningStack,
-    server: ModelServer,
-    monkeypatch: pytest.MonkeyPatch,
+    maya, make_chat, stack, server, monkeypatch
 ):
     """A killed process neither finishes nor beats: both are taken from it here."""
     monkeypatch.setattr("services.chat.paid_calls.LEASE_SECONDS", 2)
@@ -377,19 +340,17 @@ def test_what_a_killed_process_had_been_told_becomes_a_message(
     assert survivor.open(turn.conversation_id).messages[-1].outcome is Outcome.COMPLETE
 
 
-def _wait_for_checkpoint(stack: RunningStack, turn: LiveTurn) -> None:
+def _wait_for_checkpoint(stack, turn):
     query = "select partial is not null from public.turns where id = %s"
     with stack.connect() as database:
         until(lambda: database.execute(query, [turn.id]).fetchone() == (True,))
 
 
-def test_a_reply_waits_for_a_database_that_is_away(
-    chat: Chat, maya: AppSession, server: ModelServer, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_reply_waits_for_a_database_that_is_away(chat, maya, server, monkeypatch):
     finish = type(chat.store).finish_turn
     away = [StoreUnavailable("away")] * 3
 
-    def unreachable(store: Conversations, ending: object) -> None:
+    def unreachable(store, ending):
         if away:
             raise away.pop()
         finish(store, ending)
@@ -403,12 +364,12 @@ def test_a_reply_waits_for_a_database_that_is_away(
 
 
 @contextmanager
-def nothing_is_heard_of(verb: str, sessions: Sessions) -> Iterator[None]:
+def nothing_is_heard_of(verb, sessions):
     """The database does what *verb* asks for, and no answer comes; nor to what is asked next."""
     transport = type(sessions.gateway.http._transport)
     handle, lost = transport.handle_request, list[str]()
 
-    def lose(self: httpx.BaseTransport, request: httpx.Request) -> httpx.Response:
+    def lose(self, request):
         if lost:
             raise httpx.ConnectError("away", request=request)
         answer = handle(self, request)
@@ -426,7 +387,7 @@ def nothing_is_heard_of(verb: str, sessions: Sessions) -> Iterator[None]:
 
 @pytest.mark.parametrize("again", ["Second", "Another"])
 def test_a_prompt_that_was_refused_and_stored_all_the_same_is_not_asked_twice(
-    chat: Chat, maya: AppSession, stack: RunningStack, sessions: Sessions, again: str
+    chat, maya, stack, sessions, again
 ):
     garden = ask(chat, "First").conversation
     with nothing_is_heard_of("rpc/begin_turn", sessions), pytest.raises(StoreUnavailable):
@@ -448,9 +409,7 @@ def test_a_prompt_that_was_refused_and_stored_all_the_same_is_not_asked_twice(
 
 
 @pytest.mark.parametrize("verb", ["rpc/create_conversation", "rpc/begin_turn"])
-def test_a_first_prompt_that_was_refused_and_stored_all_the_same_goes_again(
-    chat: Chat, sessions: Sessions, verb: str
-):
+def test_a_first_prompt_that_was_refused_and_stored_all_the_same_goes_again(chat, sessions, verb):
     with nothing_is_heard_of(verb, sessions), pytest.raises(StoreUnavailable):
         chat.begin(None, "First")
 
@@ -459,13 +418,11 @@ def test_a_first_prompt_that_was_refused_and_stored_all_the_same_goes_again(
     assert [one.id for one in chat.store.recent()] == [thread.conversation.id]
 
 
-def test_what_was_read_stays_while_the_database_is_away(
-    chat: Chat, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
-):
+def test_what_was_read_stays_while_the_database_is_away(chat, sessions, monkeypatch):
     thread = ask(chat, "First")
     conversations = chat.store.recent()
 
-    def refuse(self: httpx.BaseTransport, request: httpx.Request) -> httpx.Response:
+    def refuse(self, request):
         raise httpx.ConnectError("away", request=request)
 
     monkeypatch.setattr(type(sessions.gateway.http._transport), "handle_request", refuse)
@@ -476,9 +433,7 @@ def test_what_was_read_stays_while_the_database_is_away(
         chat.store.recent(is_archived=True)
 
 
-def test_a_refused_first_prompt_leaves_no_empty_conversation(
-    chat: Chat, maya: AppSession, stack: RunningStack
-):
+def test_a_refused_first_prompt_leaves_no_empty_conversation(chat, maya, stack):
     with stack.connect() as database:
         database.execute(
             "update private.budgets set daily_cap_micro = 0 where user_id = %s", [maya.user_id]
@@ -491,9 +446,7 @@ def test_a_refused_first_prompt_leaves_no_empty_conversation(
     assert Conversations(maya).recent() == []
 
 
-def test_a_clipped_budget_clips_the_reply(
-    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
-):
+def test_a_clipped_budget_clips_the_reply(chat, maya, stack, server):
     with stack.connect() as database:
         database.execute(
             "update private.budgets set daily_cap_micro = 600 where user_id = %s", [maya.user_id]
@@ -507,15 +460,13 @@ def test_a_clipped_budget_clips_the_reply(
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n", "語" * 100_000, "half a \ud83d pair"])
-def test_what_cannot_be_sent_is_refused_before_anything_is_stored(
-    chat: Chat, maya: AppSession, prompt: str
-):
+def test_what_cannot_be_sent_is_refused_before_anything_is_stored(chat, maya, prompt):
     with pytest.raises(BadInput):
         chat.begin(None, prompt)
     assert Conversations(maya).recent() == []
 
 
-def test_halves_of_characters_come_together_and_a_lone_half_is_marked(chat: Chat):
+def test_halves_of_characters_come_together_and_a_lone_half_is_marked(chat):
     turn = LiveTurn(UserId(uuid4()), ConversationId(uuid4()), TurnId(uuid4()), MessageId(uuid4()))
     for piece in ("a \ud83d", "\ude00 b \ud83d"):
         turn.push(piece)
@@ -523,7 +474,7 @@ def test_halves_of_characters_come_together_and_a_lone_half_is_marked(chat: Chat
     assert turn.said() == "a \U0001f600 b \ufffd"
 
 
-def test_a_reply_without_an_end_is_cut_and_kept(chat: Chat, server: ModelServer):
+def test_a_reply_without_an_end_is_cut_and_kept(chat, server):
     server.script(reply="語" * 60_000)
 
     turn = done(chat.begin(None, "Go on for ever"))
@@ -532,9 +483,7 @@ def test_a_reply_without_an_end_is_cut_and_kept(chat: Chat, server: ModelServer)
     assert chat.open(turn.conversation_id).messages[-1].outcome is Outcome.FAILED
 
 
-def test_full_memory_refuses_before_it_overflows_and_loses_nothing(
-    maya: AppSession, make_chat: Callable[..., Chat]
-):
+def test_full_memory_refuses_before_it_overflows_and_loses_nothing(maya, make_chat):
     chat = make_chat(maya)
     thread = ask(chat, "long " * 700)
     chat.store.set_policy(thread.conversation.id, Full())
@@ -549,7 +498,7 @@ def test_full_memory_refuses_before_it_overflows_and_loses_nothing(
     assert ask(chat, "Go on", thread.conversation.id).messages[-1].role is Role.ASSISTANT
 
 
-def test_the_view_begins_where_the_window_does(chat: Chat):
+def test_the_view_begins_where_the_window_does(chat):
     thread = ask(chat, "prompt 0")
     chat.store.set_policy(thread.conversation.id, Window())
     for n in range(1, 12):
@@ -561,7 +510,7 @@ def test_the_view_begins_where_the_window_does(chat: Chat):
     assert first_seen.body == "prompt 2"
 
 
-def test_a_context_started_anew_hides_what_was_before(chat: Chat, server: ModelServer):
+def test_a_context_started_anew_hides_what_was_before(chat, server):
     thread = ask(chat, "Forget me")
     chat.store.start_anew(thread)
     thread = ask(chat, "New", chat.open(thread.conversation.id).conversation.id)
@@ -570,7 +519,7 @@ def test_a_context_started_anew_hides_what_was_before(chat: Chat, server: ModelS
     assert len(thread.messages) == 4
 
 
-def test_an_earlier_reply_is_written_again_beside_the_first(chat: Chat, server: ModelServer):
+def test_an_earlier_reply_is_written_again_beside_the_first(chat, server):
     server.script(reply="Ferns.")
     ask(chat, "Shade?", None)
     conversation_id = chat.store.recent()[0].id
@@ -587,7 +536,7 @@ def test_an_earlier_reply_is_written_again_beside_the_first(chat: Chat, server: 
     assert len(said(thread.through(first.id))) == 4  # what was said after the first is still there
 
 
-def test_a_reply_that_is_not_there_is_not_written_again(chat: Chat):
+def test_a_reply_that_is_not_there_is_not_written_again(chat):
     conversation_id = done(chat.begin(None, "One")).conversation_id
 
     with pytest.raises(NotFound):
@@ -596,7 +545,7 @@ def test_a_reply_that_is_not_there_is_not_written_again(chat: Chat):
     assert len(chat.open(conversation_id).messages) == 2
 
 
-def test_a_conversation_goes_on_from_the_version_that_is_read(chat: Chat, server: ModelServer):
+def test_a_conversation_goes_on_from_the_version_that_is_read(chat, server):
     server.script(reply="Ferns.")
     thread = ask(chat, "Shade?")
     first = thread.branch()[-1]
@@ -619,7 +568,7 @@ def test_a_conversation_goes_on_from_the_version_that_is_read(chat: Chat, server
     assert Conversations(chat.store._session).thread(conversation_id).is_whole
 
 
-def test_the_stored_beginning_of_a_view_is_its_own_branchs(chat: Chat, server: ModelServer):
+def test_the_stored_beginning_of_a_view_is_its_own_branchs(chat, server):
     thread = ask(chat, "prompt 0")
     conversation_id = thread.conversation.id
     chat.store.set_policy(conversation_id, Window(4))
@@ -635,7 +584,7 @@ def test_the_stored_beginning_of_a_view_is_its_own_branchs(chat: Chat, server: M
     assert "prompt 2" not in sent
 
 
-def test_a_conversation_deleted_under_a_reply(chat: Chat, maya: AppSession, server: ModelServer):
+def test_a_conversation_deleted_under_a_reply(chat, maya, server):
     with a_slow_reply(server) as prompt:
         turn = chat.begin(None, prompt)
         next(text for text in turn.follow() if text)
@@ -645,9 +594,7 @@ def test_a_conversation_deleted_under_a_reply(chat: Chat, maya: AppSession, serv
     assert Conversations(maya).recent() == []
 
 
-def test_who_leaves_stops_their_turns_and_no_others(
-    chat: Chat, maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer
-):
+def test_who_leaves_stops_their_turns_and_no_others(chat, maya, make_chat, server):
     with a_slow_reply(server) as prompt:
         turns = [chat.begin(None, prompt) for _ in range(2)]
         for turn in turns:
@@ -662,12 +609,12 @@ def test_who_leaves_stops_their_turns_and_no_others(
         assert _last(chat.open(turn.conversation_id)).outcome is Outcome.STOPPED
 
 
-def _last(thread: Thread) -> Message:
+def _last(thread):
     return thread.messages[-1]
 
 
 def test_a_reply_in_one_piece_that_no_message_can_hold_is_cut_kept_and_paid_for(
-    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
+    chat, maya, stack, server
 ):
     server.script(reply="x" * 400_000)
 
@@ -681,14 +628,14 @@ def test_a_reply_in_one_piece_that_no_message_can_hold_is_cut_kept_and_paid_for(
     assert (spent, reserved) == (booked, 0)
 
 
-def test_a_bug_at_one_turn_leaves_the_others_their_heartbeat(monkeypatch: pytest.MonkeyPatch):
+def test_a_bug_at_one_turn_leaves_the_others_their_heartbeat(monkeypatch):
     monkeypatch.setattr("services.chat.live_turn._HEARTBEAT_SECONDS", 0.02)
     live_turns, may_end, heard = LiveTurns(), threading.Event(), threading.Semaphore(0)
 
-    def beat_badly(_: str) -> None:
+    def beat_badly(_):
         raise ValueError("a bug")
 
-    def produce(turn: LiveTurn) -> None:
+    def produce(turn):
         may_end.wait(SECONDS)
         turn.close(None)
 
@@ -712,10 +659,10 @@ def test_what_nobody_comes_back_for_leaves_the_memory():
     until(lambda: not live_turns._turns)
 
 
-def test_a_turn_that_no_thread_can_be_had_for_is_not_kept_alive(monkeypatch: pytest.MonkeyPatch):
+def test_a_turn_that_no_thread_can_be_had_for_is_not_kept_alive(monkeypatch):
     live_turns, turn = LiveTurns(), a_turn()
 
-    def none_left(_: threading.Thread) -> None:
+    def none_left(_):
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
@@ -728,12 +675,12 @@ def test_a_turn_that_no_thread_can_be_had_for_is_not_kept_alive(monkeypatch: pyt
     assert done(turn).failure is None
 
 
-def a_turn() -> LiveTurn:
+def a_turn():
     return LiveTurn(UserId(uuid4()), ConversationId(uuid4()), TurnId(uuid4()), MessageId(uuid4()))
 
 
 def test_a_reply_whose_use_nobody_reports_costs_no_more_than_was_reserved(
-    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
+    chat, maya, stack, server
 ):
     with stack.connect() as database:
         database.execute(
@@ -748,9 +695,7 @@ def test_a_reply_whose_use_nobody_reports_costs_no_more_than_was_reserved(
     assert 0 < spent == booked <= 600
 
 
-def test_who_is_signed_out_elsewhere_is_told_nothing_more(
-    chat: Chat, maya: AppSession, sessions: Sessions, server: ModelServer
-):
+def test_who_is_signed_out_elsewhere_is_told_nothing_more(chat, maya, sessions, server):
     with a_slow_reply(server) as prompt:
         turn = chat.begin(None, prompt)
         next(text for text in turn.follow() if text)
@@ -760,9 +705,7 @@ def test_who_is_signed_out_elsewhere_is_told_nothing_more(
     assert isinstance(done(turn).failure, SignedOut)
 
 
-def leave_a_killed_turn(
-    chat: Chat, stack: RunningStack, server: ModelServer, monkeypatch: pytest.MonkeyPatch
-) -> LiveTurn:
+def leave_a_killed_turn(chat, stack, server, monkeypatch):
     """A turn with something said whose process died; its lease is over, and it is settled."""
     with monkeypatch.context() as killed, a_slow_reply(server, "tokens=400 rate=20 times=1") as it:
         turn = chat.begin(None, it)
@@ -788,13 +731,7 @@ def leave_a_killed_turn(
     ids=["what had been said", "head"],
 )
 def test_a_killed_turn_that_cannot_be_verified_leaves_the_rest_readable(
-    chat: Chat,
-    maya: AppSession,
-    make_chat: Callable[..., Chat],
-    stack: RunningStack,
-    server: ModelServer,
-    monkeypatch: pytest.MonkeyPatch,
-    damage: str,
+    chat, maya, make_chat, stack, server, monkeypatch, damage
 ):
     turn = leave_a_killed_turn(chat, stack, server, monkeypatch)
     with stack.connect() as database:
@@ -809,12 +746,7 @@ def test_a_killed_turn_that_cannot_be_verified_leaves_the_rest_readable(
 
 
 def test_a_second_reply_is_adopted_though_its_conversation_was_opened_before_it_lapsed(
-    chat: Chat,
-    maya: AppSession,
-    make_chat: Callable[..., Chat],
-    stack: RunningStack,
-    server: ModelServer,
-    monkeypatch: pytest.MonkeyPatch,
+    chat, maya, make_chat, stack, server, monkeypatch
 ):
     server.script(tokens=400, fault="drop", after=5)
     thread = ask(chat, "Slowly")
@@ -835,9 +767,7 @@ def test_a_second_reply_is_adopted_though_its_conversation_was_opened_before_it_
     assert survivor.open(turn.conversation_id).messages[-1].outcome is Outcome.INTERRUPTED
 
 
-def test_a_prompt_that_does_not_verify_is_not_asked_again(
-    chat: Chat, stack: RunningStack, server: ModelServer
-):
+def test_a_prompt_that_does_not_verify_is_not_asked_again(chat, stack, server):
     server.script(status=500)
     turn = done(chat.begin(None, "Tell me"))
     asked = len(server.requests)

@@ -1,15 +1,13 @@
 """The model and the instructions of a conversation and of a person, from the page's verbs to the endpoint."""
 
 import json
-from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 
-import httpx
 import pytest
 
-from services.chat import Chat, Titling
-from services.domain import ConversationId, Preferences, Tokens, Window
+from services.chat import Titling
+from services.domain import Preferences, Tokens, Window
 from services.errors import (
     BadInput,
     InstructionsTooLong,
@@ -19,40 +17,36 @@ from services.errors import (
 )
 from services.memory import fewest_tokens
 from services.store.conversations import Conversations
-from services.store.gateway import Answer
 from services.store.profile import LONGEST_INSTRUCTIONS, ChangedElsewhere, Profile
-from services.store.sessions import AppSession, Cookie, Sessions
-from tests.conftest import RunningStack
 from tests.fakes import INFO, LARGE
-from tests.model_server import ModelServer
 from tests.store.conftest import done
 
 CANARY = "kumquat-2204"
 
 
 @pytest.fixture
-def mine(maya: AppSession) -> Profile:
+def mine(maya):
     return Profile(maya)
 
 
 @pytest.fixture
-def chat(maya: AppSession, make_chat: Callable[..., Chat]) -> Chat:
+def chat(maya, make_chat):
     return make_chat(maya, others=(LARGE,))
 
 
 @pytest.fixture
-def garden(conversations: Conversations) -> ConversationId:
+def garden(conversations):
     return conversations.create("Garden", Window()).conversation.id
 
 
-def asked(server: ModelServer) -> tuple[str, str]:
+def asked(server):
     """Which model was asked last, and what it was told first."""
     body = server.requests[-1].body
     return body["model"], body["messages"][0]["content"]
 
 
 def test_what_was_chosen_is_there_again_for_a_reader_who_knows_nothing(
-    maya: AppSession, conversations: Conversations, mine: Profile, garden: ConversationId
+    maya, conversations, mine, garden
 ):
     conversations.set_model(garden, "large")
     conversations.set_instructions(garden, "  Answer in verse.\n")
@@ -75,11 +69,7 @@ def test_what_was_chosen_is_there_again_for_a_reader_who_knows_nothing(
 
 
 def test_instructions_and_preferences_are_readable_to_nobody_in_the_database(
-    maya: AppSession,
-    conversations: Conversations,
-    mine: Profile,
-    garden: ConversationId,
-    stack: RunningStack,
+    maya, conversations, mine, garden, stack
 ):
     conversations.set_instructions(garden, f"{CANARY} here")
     mine.set_instructions(f"{CANARY} everywhere")
@@ -96,9 +86,7 @@ def test_instructions_and_preferences_are_readable_to_nobody_in_the_database(
     assert str(held).count("p1.1.") >= 4  # a title, a key, and these two
 
 
-def test_a_choice_is_nobody_elses(
-    conversations: Conversations, omar: AppSession, mine: Profile, garden: ConversationId
-):
+def test_a_choice_is_nobody_elses(conversations, omar, mine, garden):
     mine.set_instructions("Be brief.")
     theirs = Conversations(omar)
 
@@ -122,7 +110,7 @@ def test_a_choice_is_nobody_elses(
     ],
 )
 def test_what_cannot_be_instructions_is_refused_in_a_sentence(
-    conversations: Conversations, mine: Profile, garden: ConversationId, text: str, says: str
+    conversations, mine, garden, text, says
 ):
     for act in (
         lambda: conversations.set_instructions(garden, text),
@@ -132,9 +120,7 @@ def test_what_cannot_be_instructions_is_refused_in_a_sentence(
             act()
 
 
-def test_the_longest_instructions_fit_whatever_their_script(
-    conversations: Conversations, mine: Profile, garden: ConversationId
-):
+def test_the_longest_instructions_fit_whatever_their_script(conversations, mine, garden):
     longest = "\N{GRINNING FACE}" * LONGEST_INSTRUCTIONS
     conversations.set_instructions(garden, longest)
     mine.set_instructions(longest)
@@ -143,7 +129,7 @@ def test_the_longest_instructions_fit_whatever_their_script(
     assert mine.preferences().instructions == longest
 
 
-def test_two_tabs_that_change_one_choice_each_lose_neither(maya: AppSession, sessions: Sessions):
+def test_two_tabs_that_change_one_choice_each_lose_neither(maya, sessions):
     one, other = Profile(maya), Profile(maya)
     one.preferences(), other.preferences()
 
@@ -153,10 +139,8 @@ def test_two_tabs_that_change_one_choice_each_lose_neither(maya: AppSession, ses
     assert Profile(maya).preferences() == Preferences(model="large", instructions="Be brief.")
 
 
-def test_choice_stored_in_another_tab_meanwhile_is_seen(
-    maya: AppSession, mine: Profile, monkeypatch: pytest.MonkeyPatch
-):
-    def call_and_let_another_in(verb: str, /, **arguments: object) -> Answer:
+def test_choice_stored_in_another_tab_meanwhile_is_seen(maya, mine, monkeypatch):
+    def call_and_let_another_in(verb, /, **arguments):
         answer = calls.call(verb, **arguments)
         monkeypatch.setattr(maya, "calls", calls)
         mine.keep_facts(is_wanted=True)
@@ -170,9 +154,7 @@ def test_choice_stored_in_another_tab_meanwhile_is_seen(
     assert mine.preferences() == Preferences(model="large", keeps_facts=True)
 
 
-def test_instructions_are_replaced_only_by_who_has_seen_them(
-    maya: AppSession, conversations: Conversations, mine: Profile, garden: ConversationId
-):
+def test_instructions_are_replaced_only_by_who_has_seen_them(maya, conversations, mine, garden):
     mine.preferences()
     Profile(maya).set_instructions("Be brief.")
     Conversations(maya).set_instructions(garden, "Answer in verse.")
@@ -193,12 +175,12 @@ def test_instructions_are_replaced_only_by_who_has_seen_them(
 
 
 def test_instructions_stored_while_others_are_compared_are_not_lost(
-    sessions: Sessions, maya: AppSession, conversations: Conversations, garden: ConversationId
+    sessions, maya, conversations, garden
 ):
     hooks = sessions.gateway.http.event_hooks
     before = hooks["request"]
 
-    def store_first(request: httpx.Request) -> None:
+    def store_first(request):
         if request.url.path.endswith("/set_conversation_instructions"):
             sessions.gateway.http.event_hooks = hooks | {"request": before}
             Conversations(maya).set_instructions(garden, "Answer in verse.")
@@ -210,7 +192,7 @@ def test_instructions_stored_while_others_are_compared_are_not_lost(
     assert conversations.instructions(garden) == "Answer in verse."
 
 
-def test_what_a_later_version_prefers_stays(maya: AppSession, mine: Profile, stack: RunningStack):
+def test_what_a_later_version_prefers_stays(maya, mine, stack):
     later = json.dumps({"model": "large", "instructions": None, "theme": "dark"})
     sealed = maya.newest_key.vault("profile").seal(later, mine._place())
     with stack.connect() as database:
@@ -229,7 +211,7 @@ def test_what_a_later_version_prefers_stays(maya: AppSession, mine: Profile, sta
 
 
 def test_preferences_are_asked_for_once_a_minute_and_kept_while_nobody_answers(
-    maya: AppSession, mine: Profile, monkeypatch: pytest.MonkeyPatch
+    maya, mine, monkeypatch
 ):
     mine.set_model("large")
     reader = Profile(maya)
@@ -240,7 +222,7 @@ def test_preferences_are_asked_for_once_a_minute_and_kept_while_nobody_answers(
     monkeypatch.setattr(reader._known, "_seconds", 0.0)
     assert reader.preferences().model == "scripted"
 
-    def lost(*_: object, **__: object) -> None:
+    def lost(*_, **__):
         raise StoreUnavailable("lost")
 
     monkeypatch.setattr(reader._known, "_ask", lost)
@@ -254,9 +236,7 @@ def test_preferences_are_asked_for_once_a_minute_and_kept_while_nobody_answers(
 # --- turns -----------------------------------------------------------------------------------------
 
 
-def test_a_turn_is_answered_by_the_nearest_choice_and_told_so(
-    chat: Chat, conversations: Conversations, maya: AppSession, server: ModelServer
-):
+def test_a_turn_is_answered_by_the_nearest_choice_and_told_so(chat, conversations, maya, server):
     garden = done(chat.begin(None, "One")).conversation_id
     assert asked(server) == ("scripted", "Be kind.")
 
@@ -280,9 +260,7 @@ def test_a_turn_is_answered_by_the_nearest_choice_and_told_so(
     assert asked(server) == ("large", "Answer in verse.")
 
 
-def test_a_choice_holds_for_a_prompt_that_comes_before_the_page_is_drawn(
-    chat: Chat, server: ModelServer
-):
+def test_a_choice_holds_for_a_prompt_that_comes_before_the_page_is_drawn(chat, server):
     garden = done(chat.begin(None, "One")).conversation_id
     rev = chat.open(garden).conversation.rev
 
@@ -294,7 +272,7 @@ def test_a_choice_holds_for_a_prompt_that_comes_before_the_page_is_drawn(
 
 
 def test_what_the_model_may_see_holds_for_a_prompt_that_comes_before_the_page_is_drawn(
-    chat: Chat, maya: AppSession, server: ModelServer
+    chat, maya, server
 ):
     garden = done(chat.begin(None, "One")).conversation_id
     thread, mine = chat.open(garden), chat.store
@@ -313,9 +291,7 @@ def test_what_the_model_may_see_holds_for_a_prompt_that_comes_before_the_page_is
     assert [said["content"] for said in server.requests[-1].body["messages"][1:]] == ["Two"]
 
 
-def test_the_books_follow_the_chosen_model(
-    chat: Chat, conversations: Conversations, stack: RunningStack, maya: AppSession
-):
+def test_the_books_follow_the_chosen_model(chat, conversations, stack, maya):
     garden = done(chat.begin(None, "One")).conversation_id
     conversations.set_model(garden, "large")
     chat.open(garden)
@@ -335,7 +311,7 @@ def test_the_books_follow_the_chosen_model(
 
 
 def test_usage_reported_below_what_was_streamed_is_charged_by_our_lower_bound(
-    chat: Chat, conversations: Conversations, server: ModelServer
+    chat, conversations, server
 ):
     reply = " ".join(f"word{number}" for number in range(100))
     server.script(reply=reply, signs=100_000)  # which reports one token
@@ -346,9 +322,7 @@ def test_usage_reported_below_what_was_streamed_is_charged_by_our_lower_bound(
     assert cost.tokens.reply == fewest_tokens(reply) > 20
 
 
-def test_what_is_reserved_is_the_chosen_models_worst_cost(
-    chat: Chat, stack: RunningStack, server: ModelServer
-):
+def test_what_is_reserved_is_the_chosen_models_worst_cost(chat, stack, server):
     turn = done(chat.begin(None, "One", model="large"))
 
     with stack.connect() as database:
@@ -360,19 +334,15 @@ def test_what_is_reserved_is_the_chosen_models_worst_cost(
     assert server.requests[-1].body["max_tokens"] == LARGE.reply_tokens
 
 
-def test_a_conversation_begins_with_the_model_that_was_picked(
-    chat: Chat, maya: AppSession, server: ModelServer
-):
+def test_a_conversation_begins_with_the_model_that_was_picked(chat, maya, server):
     turn = done(chat.begin(None, "One", model="large"))
 
     assert asked(server)[0] == "large"
     assert Conversations(maya).thread(turn.conversation_id).conversation.model == "large"
 
 
-def test_a_model_that_cannot_be_stored_leaves_no_conversation(
-    conversations: Conversations, monkeypatch: pytest.MonkeyPatch
-):
-    def lost(*_: object) -> None:
+def test_a_model_that_cannot_be_stored_leaves_no_conversation(conversations, monkeypatch):
+    def lost(*_):
         raise StoreUnavailable("lost")
 
     monkeypatch.setattr(conversations, "set_model", lost)
@@ -382,9 +352,7 @@ def test_a_model_that_cannot_be_stored_leaves_no_conversation(
     assert conversations.recent() == []
 
 
-def test_a_title_is_made_by_the_model_that_answers(
-    maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer
-):
+def test_a_title_is_made_by_the_model_that_answers(maya, make_chat, server):
     titling = Titling()
     chat = make_chat(maya, titling=titling, others=(LARGE,))
     server.title_requests.clear()
@@ -399,7 +367,7 @@ def test_a_title_is_made_by_the_model_that_answers(
 
 
 def test_instructions_that_leave_no_room_are_refused_in_a_sentence_and_nothing_is_stored(
-    chat: Chat, conversations: Conversations, garden: ConversationId
+    chat, conversations, garden
 ):
     conversations.set_instructions(garden, "word " * 1_600)
     thread = chat.open(garden)
@@ -416,10 +384,10 @@ def test_instructions_that_leave_no_room_are_refused_in_a_sentence_and_nothing_i
     assert len(conversations.thread(garden).messages) == 2
 
 
-def test_instructions_count_against_the_context(chat: Chat, conversations: Conversations):
+def test_instructions_count_against_the_context(chat, conversations):
     garden = done(chat.begin(None, "One")).conversation_id
 
-    def seen() -> int:
+    def seen():
         thread = chat.open(garden)
         return chat.planning.view(thread, chat.setup(thread)).prompt_tokens
 
@@ -433,9 +401,7 @@ def test_instructions_count_against_the_context(chat: Chat, conversations: Conve
 
 
 @pytest.fixture
-def tampered(
-    stack: RunningStack, garden: ConversationId, conversations: Conversations
-) -> ConversationId:
+def tampered(stack, garden, conversations):
     """A conversation whose instructions are those of another place: its title."""
     conversations.set_instructions(garden, "Answer in verse.")
     with stack.connect() as database:
@@ -446,7 +412,7 @@ def tampered(
 
 
 def test_instructions_that_do_not_open_are_passed_over_and_said_to_be_lost(
-    chat: Chat, tampered: ConversationId, conversations: Conversations, server: ModelServer
+    chat, tampered, conversations, server
 ):
     thread = chat.open(tampered)
     assert (thread.instructions, thread.are_instructions_verified) == (None, False)
@@ -461,9 +427,7 @@ def test_instructions_that_do_not_open_are_passed_over_and_said_to_be_lost(
     assert chat.open(tampered).are_instructions_verified
 
 
-def test_another_conversations_instructions_do_not_open_here(
-    conversations: Conversations, maya: AppSession, garden: ConversationId, stack: RunningStack
-):
+def test_another_conversations_instructions_do_not_open_here(conversations, maya, garden, stack):
     other = conversations.create("Other", Window()).conversation.id
     conversations.set_instructions(other, "Answer in verse.")
     with stack.connect() as database:
@@ -477,9 +441,7 @@ def test_another_conversations_instructions_do_not_open_here(
     assert (thread.instructions, thread.are_instructions_verified) == (None, False)
 
 
-def test_preferences_that_do_not_open_are_passed_over_and_can_be_made_anew(
-    maya: AppSession, omar: AppSession, mine: Profile, stack: RunningStack
-):
+def test_preferences_that_do_not_open_are_passed_over_and_can_be_made_anew(maya, omar, mine, stack):
     Profile(omar).set_instructions("Theirs.")
     with stack.connect() as database:
         database.execute(
@@ -493,16 +455,14 @@ def test_preferences_that_do_not_open_are_passed_over_and_can_be_made_anew(
     assert Profile(maya).preferences() == Preferences(model="large")
 
 
-def test_another_session_of_the_same_person_opens_them(
-    sessions: Sessions, sign_up: Callable[[], tuple[Cookie, AppSession]]
-):
+def test_another_session_of_the_same_person_opens_them(sessions, sign_up):
     cookie, session = sign_up()
     Profile(session).set_instructions("Be brief.")
 
     assert Profile(sessions.open(cookie)).preferences().instructions == "Be brief."
 
 
-def test_sizes_are_stored_and_left_to_the_deployment_again(maya: AppSession):
+def test_sizes_are_stored_and_left_to_the_deployment_again(maya):
     mine = Profile(maya)
     mine.set_context_tokens(2000)
     mine.set_reply_tokens(300)

@@ -10,14 +10,11 @@ import pytest
 
 from services.crypto import LARGEST_TEXT
 from services.domain import (
-    Conversation,
     ConversationId,
     Full,
-    Message,
     MessageId,
     Outcome,
     Role,
-    Thread,
     Tokens,
     TurnCost,
     Window,
@@ -33,16 +30,14 @@ from services.errors import (
 )
 from services.store import turns
 from services.store.conversations import Conversations
-from services.store.rows import ConversationRow, TurnState
-from services.store.sessions import AppSession, Sessions
+from services.store.rows import TurnState
 from services.store.threads import Threads
-from services.store.turns import Begun, ClientTurnId, Ending, NewTurn, Turns
-from tests.conftest import RunningStack
+from services.store.turns import ClientTurnId, Ending, NewTurn, Turns
 
 CANARY = "kumquat-7781"
 
 
-def new_turn(thread: Thread, prompt: str | None, **changes: object) -> NewTurn:
+def new_turn(thread, prompt, **changes):
     fields = {
         "client_turn_id": ClientTurnId(uuid4()),
         "thread": thread,
@@ -58,7 +53,7 @@ def new_turn(thread: Thread, prompt: str | None, **changes: object) -> NewTurn:
     return NewTurn(**(fields | changes))
 
 
-def ending(turn: NewTurn, begun: Begun, reply: str, **changes: object) -> Ending:
+def ending(turn, begun, reply, **changes):
     fields = {
         "turn_id": begun.turn_id,
         "conversation_id": turn.thread.conversation.id,
@@ -72,24 +67,24 @@ def ending(turn: NewTurn, begun: Begun, reply: str, **changes: object) -> Ending
     return Ending(**(fields | changes))
 
 
-def say(conversations: Conversations, thread: Thread, prompt: str, reply: str) -> Thread:
+def say(conversations, thread, prompt, reply):
     turn = new_turn(thread, prompt)
     conversations.finish_turn(ending(turn, conversations.begin_turn(turn), reply))
     return conversations.thread(thread.conversation.id)
 
 
-def said(messages: tuple[Message, ...]) -> list[tuple[Role, str]]:
+def said(messages):
     return [(message.role, message.body) for message in messages]
 
 
 @pytest.fixture
-def garden(conversations: Conversations) -> Thread:
+def garden(conversations):
     thread = conversations.create("Garden", Window())
     thread = say(conversations, thread, "When do I sow peas?", "In March.")
     return say(conversations, thread, "And beans?", "In May.")
 
 
-def test_a_turn_is_there_again_for_a_reader_who_knows_nothing(garden: Thread, maya: AppSession):
+def test_a_turn_is_there_again_for_a_reader_who_knows_nothing(garden, maya):
     thread = Conversations(maya).thread(garden.conversation.id)
 
     assert thread.is_whole
@@ -102,9 +97,7 @@ def test_a_turn_is_there_again_for_a_reader_who_knows_nothing(garden: Thread, ma
     ]
 
 
-def test_nothing_that_was_written_is_readable_in_the_database(
-    conversations: Conversations, stack: RunningStack
-):
+def test_nothing_that_was_written_is_readable_in_the_database(conversations, stack):
     thread = conversations.create(f"{CANARY} title", Window())
     turn = new_turn(thread, f"{CANARY} prompt", receipt=f"{CANARY} receipt")
     begun = conversations.begin_turn(turn)
@@ -121,7 +114,7 @@ def test_nothing_that_was_written_is_readable_in_the_database(
     assert encoded not in held
 
 
-def _everything(database) -> str:
+def _everything(database):
     tables = database.execute(
         "select format('%I.%I', schemaname, tablename) from pg_tables"
         " where schemaname in ('public', 'private', 'auth')"
@@ -131,7 +124,7 @@ def _everything(database) -> str:
     )
 
 
-def test_a_reply_is_unread_until_its_person_has_seen_it(garden: Thread, maya: AppSession):
+def test_a_reply_is_unread_until_its_person_has_seen_it(garden, maya):
     conversations = Conversations(maya)
     (unread,) = conversations.recent()
     assert unread.is_unread
@@ -144,7 +137,7 @@ def test_a_reply_is_unread_until_its_person_has_seen_it(garden: Thread, maya: Ap
     assert not Conversations(maya).thread(read.id).conversation.is_unread
 
 
-def test_somebody_elses_conversation_is_like_none(garden: Thread, omar: AppSession):
+def test_somebody_elses_conversation_is_like_none(garden, omar):
     stranger = Conversations(omar)
     garden_id = garden.conversation.id
 
@@ -167,9 +160,7 @@ def test_somebody_elses_conversation_is_like_none(garden: Thread, omar: AppSessi
     assert stranger.open_turn(garden_id) is None
 
 
-def test_a_write_from_an_old_revision_is_stale(
-    conversations: Conversations, garden: Thread, maya: AppSession
-):
+def test_a_write_from_an_old_revision_is_stale(conversations, garden, maya):
     other_tab = Conversations(maya)
     old = other_tab.thread(garden.conversation.id)
     say(conversations, garden, "From here", "Yes.")
@@ -181,7 +172,7 @@ def test_a_write_from_an_old_revision_is_stale(
     assert say(other_tab, fresh, "From there", "Yes too.").is_whole
 
 
-def test_asking_twice_begins_one_turn(conversations: Conversations, garden: Thread):
+def test_asking_twice_begins_one_turn(conversations, garden):
     turn = new_turn(garden, "Once")
 
     first = conversations.begin_turn(turn)
@@ -197,9 +188,7 @@ def test_asking_twice_begins_one_turn(conversations: Conversations, garden: Thre
     assert len(thread.messages) == len(garden.messages) + 2
 
 
-def test_what_settled_turns_cost_is_asked_for_once(
-    conversations: Conversations, garden: Thread, omar: AppSession, monkeypatch: pytest.MonkeyPatch
-):
+def test_what_settled_turns_cost_is_asked_for_once(conversations, garden, omar, monkeypatch):
     turn = new_turn(garden, "Still coming")
     coming = conversations.begin_turn(turn).turn_id
     messages = conversations.thread(garden.conversation.id).messages
@@ -214,9 +203,7 @@ def test_what_settled_turns_cost_is_asked_for_once(
     assert conversations.costs(garden.messages) == costs
 
 
-def test_a_cap_refuses_and_clips(
-    conversations: Conversations, garden: Thread, stack: RunningStack, maya: AppSession
-):
+def test_a_cap_refuses_and_clips(conversations, garden, stack, maya):
     with stack.connect() as database:
         database.execute(
             "update private.budgets set daily_cap_micro = day_spent + 500 where user_id = %s",
@@ -235,9 +222,7 @@ def test_a_cap_refuses_and_clips(
     assert conversations.thread(garden.conversation.id).messages == thread.messages
 
 
-def test_a_second_reply_is_a_sibling_and_the_one_that_is_read(
-    conversations: Conversations, garden: Thread
-):
+def test_a_second_reply_is_a_sibling_and_the_one_that_is_read(conversations, garden):
     prompt = garden.branch()[-2]
     again = new_turn(garden, None, prompt_id=prompt.id)
 
@@ -272,7 +257,7 @@ def test_a_second_reply_is_a_sibling_and_the_one_that_is_read(
     ],
 )
 def test_what_a_database_owner_changes_is_noticed_and_the_rest_stays_readable(
-    garden: Thread, maya: AppSession, stack: RunningStack, change: str, is_readable: bool
+    garden, maya, stack, change, is_readable
 ):
     with stack.connect() as database:
         assert database.execute(change, [garden.conversation.id]).rowcount == 1
@@ -286,9 +271,7 @@ def test_what_a_database_owner_changes_is_noticed_and_the_rest_stays_readable(
     assert "When do I sow peas?" in [message.body for message in thread.messages]
 
 
-def test_a_conversation_set_back_under_a_reader_is_noticed(
-    conversations: Conversations, garden: Thread, stack: RunningStack
-):
+def test_a_conversation_set_back_under_a_reader_is_noticed(conversations, garden, stack):
     garden_id = garden.conversation.id
     with stack.connect() as database:
         head = database.execute(
@@ -311,15 +294,12 @@ def test_a_conversation_set_back_under_a_reader_is_noticed(
 
 
 def test_a_conversation_that_grows_while_it_is_read_is_whole(
-    conversations: Conversations,
-    garden: Thread,
-    maya: AppSession,
-    monkeypatch: pytest.MonkeyPatch,
+    conversations, garden, maya, monkeypatch
 ):
     reader, row = Threads(maya), Threads.row
     moves = [lambda: say(conversations, garden, "More", "More.")]
 
-    def moves_on(threads: Threads, conversation_id: ConversationId) -> ConversationRow:
+    def moves_on(threads, conversation_id):
         read = row(threads, conversation_id)
         if threads is reader and moves:
             moves.pop()()
@@ -334,7 +314,7 @@ def test_a_conversation_that_grows_while_it_is_read_is_whole(
 
 
 def test_what_was_read_last_is_not_taken_for_set_back_by_who_asked_earlier(
-    conversations: Conversations, garden: Thread, maya: AppSession, monkeypatch: pytest.MonkeyPatch
+    conversations, garden, maya, monkeypatch
 ):
     reader, row = Threads(maya), Threads.row
     old = row(reader, garden.conversation.id)
@@ -351,9 +331,7 @@ def test_what_was_read_last_is_not_taken_for_set_back_by_who_asked_earlier(
     assert len(known.thread.messages) == 6
 
 
-def test_a_turn_that_nobody_finishes_is_found_with_what_was_said(
-    conversations: Conversations, garden: Thread, stack: RunningStack
-):
+def test_a_turn_that_nobody_finishes_is_found_with_what_was_said(conversations, garden, stack):
     turn = new_turn(garden, "Will this end?")
     begun = conversations.begin_turn(turn)
     conversations.checkpoint_turn(begun.turn_id, garden.conversation.id, "Half a", 30)
@@ -364,13 +342,13 @@ def test_a_turn_that_nobody_finishes_is_found_with_what_was_said(
 
 
 def test_a_lost_answer_leaves_no_conversation_that_nobody_knows(
-    conversations: Conversations, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+    conversations, sessions, monkeypatch
 ):
     transport = sessions.gateway.http._transport
     handle = type(transport).handle_request
-    lost_once: list[httpx.Request] = []
+    lost_once = []
 
-    def lose(self: httpx.BaseTransport, request: httpx.Request) -> httpx.Response:
+    def lose(self, request):
         answer = handle(self, request)
         if not lost_once and request.url.path.endswith("rpc/create_conversation"):
             lost_once.append(request)
@@ -386,7 +364,7 @@ def test_a_lost_answer_leaves_no_conversation_that_nobody_knows(
     assert conversations.recent() == []
 
 
-def test_rename_policy_and_reset(conversations: Conversations, garden: Thread):
+def test_rename_policy_and_reset(conversations, garden):
     garden_id = garden.conversation.id
     conversations.rename(garden_id, "  The   garden ")
     conversations.set_policy(garden_id, Window(8))
@@ -402,16 +380,16 @@ def test_rename_policy_and_reset(conversations: Conversations, garden: Thread):
 
 
 @pytest.mark.parametrize("title", ["   ", "\x00", "x" * 121, "half \ud800"])
-def test_what_is_no_title_is_refused(conversations: Conversations, garden: Thread, title: str):
+def test_what_is_no_title_is_refused(conversations, garden, title):
     with pytest.raises(BadInput):
         conversations.rename(garden.conversation.id, title)
 
 
-def titles(found: list[Conversation]) -> list[str]:
+def titles(found):
     return [conversation.title for conversation in found]
 
 
-def test_what_is_pinned_comes_first_and_what_is_archived_apart(conversations: Conversations):
+def test_what_is_pinned_comes_first_and_what_is_archived_apart(conversations):
     ids = {
         name: conversations.create(name, Window()).conversation.id
         for name in ("One", "Two", "Three", "Four")
@@ -432,9 +410,7 @@ def test_what_is_pinned_comes_first_and_what_is_archived_apart(conversations: Co
     assert titles(conversations.recent()) == ["Four", "Two", "One"]
 
 
-def test_a_deleted_conversation_is_gone_with_its_key(
-    conversations: Conversations, garden: Thread, stack: RunningStack
-):
+def test_a_deleted_conversation_is_gone_with_its_key(conversations, garden, stack):
     conversations.delete(garden.conversation.id)
 
     with pytest.raises(NotFound):
@@ -443,9 +419,7 @@ def test_a_deleted_conversation_is_gone_with_its_key(
         assert re.search(str(garden.conversation.id), _everything(database)) is None
 
 
-def test_titles_are_found_among_all(
-    conversations: Conversations, maya: AppSession, monkeypatch: pytest.MonkeyPatch
-):
+def test_titles_are_found_among_all(conversations, maya, monkeypatch):
     monkeypatch.setattr("services.store.paging.PAGE", 2)
     ids = {
         name: conversations.create(name, Window()).conversation.id
@@ -462,9 +436,7 @@ def test_titles_are_found_among_all(
     assert titles(conversations.titled("may")) == ["A march in May", "Beans in May"]
 
 
-def test_what_changed_elsewhere_is_found_after_a_moment(
-    conversations: Conversations, garden: Thread, maya: AppSession, monkeypatch: pytest.MonkeyPatch
-):
+def test_what_changed_elsewhere_is_found_after_a_moment(conversations, garden, maya, monkeypatch):
     assert titles(conversations.titled("garden")) == ["Garden"]
     Conversations(maya).rename(garden.conversation.id, "Orchard")
     later = time.monotonic() + 11
@@ -475,7 +447,7 @@ def test_what_changed_elsewhere_is_found_after_a_moment(
 
 
 def test_a_discarded_conversation_is_like_none_until_it_is_brought_back(
-    conversations: Conversations, garden: Thread, maya: AppSession
+    conversations, garden, maya
 ):
     garden_id, elsewhere = garden.conversation.id, Conversations(maya)
     elsewhere.thread(garden_id)
@@ -496,9 +468,7 @@ def test_a_discarded_conversation_is_like_none_until_it_is_brought_back(
         conversations.restore(garden_id)
 
 
-def test_nothing_is_asked_in_a_conversation_discarded_elsewhere(
-    conversations: Conversations, garden: Thread, maya: AppSession
-):
+def test_nothing_is_asked_in_a_conversation_discarded_elsewhere(conversations, garden, maya):
     elsewhere = Conversations(maya)
     thread = elsewhere.thread(garden.conversation.id)
     conversations.discard(garden.conversation.id, 20)
@@ -508,7 +478,7 @@ def test_nothing_is_asked_in_a_conversation_discarded_elsewhere(
 
 
 def test_a_reply_that_comes_while_its_conversation_is_discarded_is_there_when_it_is_back(
-    conversations: Conversations, garden: Thread, maya: AppSession
+    conversations, garden, maya
 ):
     turn = new_turn(garden, "Last words?")
     begun = conversations.begin_turn(turn)
@@ -522,9 +492,7 @@ def test_a_reply_that_comes_while_its_conversation_is_discarded_is_there_when_it
     assert said(thread.branch())[-1] == (Role.ASSISTANT, "Not these.")
 
 
-def test_a_reply_to_a_conversation_deleted_meanwhile_is_settled(
-    conversations: Conversations, garden: Thread, stack: RunningStack
-):
+def test_a_reply_to_a_conversation_deleted_meanwhile_is_settled(conversations, garden, stack):
     turn = new_turn(garden, "Last words?")
     begun = conversations.begin_turn(turn)
     conversations.delete(garden.conversation.id)
@@ -538,9 +506,7 @@ def test_a_reply_to_a_conversation_deleted_meanwhile_is_settled(
     assert state == ("complete", 300)
 
 
-def test_of_many_conversations_the_last_stay_opened_and_all_stay_right(
-    maya: AppSession, monkeypatch: pytest.MonkeyPatch
-):
+def test_of_many_conversations_the_last_stay_opened_and_all_stay_right(maya, monkeypatch):
     monkeypatch.setattr("services.store.threads._MOST", 2)
     conversations = Conversations(maya)
     first = conversations.create("First", Window())
@@ -564,9 +530,7 @@ def test_of_many_conversations_the_last_stay_opened_and_all_stay_right(
     ]
 
 
-def test_a_thousand_messages_and_more_are_all_read(
-    conversations: Conversations, maya: AppSession, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_thousand_messages_and_more_are_all_read(conversations, maya, monkeypatch):
     monkeypatch.setattr("services.store.paging.PAGE", 3)  # the bound is 1,000 rows
     thread = conversations.create("Long", Window())
     for n in range(4):
@@ -579,7 +543,7 @@ def test_a_thousand_messages_and_more_are_all_read(
 
 
 def test_all_receipts_that_are_asked_for_are_there_however_few_are_kept(
-    conversations: Conversations, garden: Thread, monkeypatch: pytest.MonkeyPatch
+    conversations, garden, monkeypatch
 ):
     thread = garden
     for n in range(3):
@@ -594,9 +558,7 @@ def test_all_receipts_that_are_asked_for_are_there_however_few_are_kept(
         assert sorted(found.values()) == ["receipt 0", "receipt 1", "receipt 2"]
 
 
-def test_a_receipt_that_is_too_long_to_be_kept_prevents_no_turn(
-    conversations: Conversations, garden: Thread
-):
+def test_a_receipt_that_is_too_long_to_be_kept_prevents_no_turn(conversations, garden):
     turn = new_turn(garden, "And then?", receipt="é" * (LARGEST_TEXT // 2 + 1))
     conversations.finish_turn(ending(turn, conversations.begin_turn(turn), "Wait."))
 

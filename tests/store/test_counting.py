@@ -1,16 +1,13 @@
 """Planning and forecasting by what the endpoint counted: all real but the model, which counts by characters."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from services.chat import Chat
-from services.domain import MemoryPolicy, Retrieval, Summary, Thread, Window
+from services.domain import Retrieval, Summary, Window
 from services.errors import ModelFailure, ModelUnavailable, StoreUnavailable
-from services.memory import ContextPlan, Forecast, Receipt
-from services.store.sessions import AppSession
-from tests.model_server import ModelServer, prompt_tokens
+from services.memory import Forecast
+from tests.model_server import prompt_tokens
 from tests.store.conftest import done
 from tests.store.test_summaries import SMALL, receipt_of, settled
 
@@ -20,34 +17,32 @@ OTHER = replace(SMALL, name="other")
 
 
 @pytest.fixture
-def chat(maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer) -> Chat:
+def chat(maya, make_chat, server):
     server.script(reply=CHINESE[1], signs=2)
     server.requests.clear()
     return make_chat(maya, info=SMALL, others=(OTHER,))
 
 
-def ask(chat: Chat, thread: Thread | None = None, prompt: str = CHINESE[0]) -> Thread:
+def ask(chat, thread=None, prompt=CHINESE[0]):
     turn = done(chat.begin(thread.conversation.id if thread else None, prompt))
     assert turn.failure is None
     return settled(chat, turn.conversation_id)
 
 
-def view(chat: Chat, thread: Thread) -> ContextPlan:
+def view(chat, thread):
     return chat.planning.view(thread, chat.setup(thread))
 
 
-def forecast(chat: Chat, thread: Thread) -> Forecast:
+def forecast(chat, thread):
     return chat.planning.forecast(thread, chat.setup(thread), view(chat, thread))
 
 
-def last_receipt(chat: Chat, thread: Thread) -> Receipt:
+def last_receipt(chat, thread):
     return receipt_of(chat, thread, thread.messages[-1])
 
 
 @pytest.mark.parametrize("talk", [CHINESE, CODE], ids=["Chinese", "code"])
-def test_the_next_prompt_is_forecast_as_the_endpoint_then_counts_it(
-    chat: Chat, server: ModelServer, talk: tuple[str, str]
-):
+def test_the_next_prompt_is_forecast_as_the_endpoint_then_counts_it(chat, server, talk):
     prompt, reply = talk
     server.script(reply=reply, signs=2)
     thread = ask(chat, None, prompt)
@@ -60,9 +55,7 @@ def test_the_next_prompt_is_forecast_as_the_endpoint_then_counts_it(
         assert found.tokens == pytest.approx(counted, rel=0.02)
 
 
-def test_without_the_last_call_it_is_forecast_by_what_was_learned(
-    chat: Chat, make_chat: Callable[..., Chat], maya: AppSession, server: ModelServer
-):
+def test_without_the_last_call_it_is_forecast_by_what_was_learned(chat, make_chat, maya, server):
     thread = None
     for _ in range(5):
         thread = ask(chat, thread)
@@ -78,13 +71,7 @@ def test_without_the_last_call_it_is_forecast_by_what_was_learned(
 @pytest.mark.parametrize(
     "policy", [Window(), Summary(), Retrieval()], ids=["window", "summary", "recall"]
 )
-def test_another_process_plans_the_same_from_the_same_rows(
-    chat: Chat,
-    make_chat: Callable[..., Chat],
-    maya: AppSession,
-    server: ModelServer,
-    policy: MemoryPolicy,
-):
+def test_another_process_plans_the_same_from_the_same_rows(chat, make_chat, maya, server, policy):
     server.script_summaries(reply="他们种豌豆。", signs=2)
     thread = ask(chat)
     chat.store.set_policy(thread.conversation.id, policy)
@@ -95,7 +82,7 @@ def test_another_process_plans_the_same_from_the_same_rows(
     assert prompt_tokens(server.requests[-1], signs=2) > 500  # by the plain count it were 300
 
 
-def test_a_first_turn_knows_of_the_model_from_other_conversations(chat: Chat):
+def test_a_first_turn_knows_of_the_model_from_other_conversations(chat):
     first = last_receipt(chat, ask(chat))
     second = last_receipt(chat, ask(chat))
 
@@ -104,9 +91,7 @@ def test_a_first_turn_knows_of_the_model_from_other_conversations(chat: Chat):
     assert second.prompt_tokens == first.prompt_tokens  # and is planned without
 
 
-def test_after_a_restart_it_goes_on_learning_where_it_was(
-    chat: Chat, make_chat: Callable[..., Chat], maya: AppSession
-):
+def test_after_a_restart_it_goes_on_learning_where_it_was(chat, make_chat, maya):
     thread = None
     for _ in range(4):
         thread = ask(chat, thread)
@@ -119,7 +104,7 @@ def test_after_a_restart_it_goes_on_learning_where_it_was(
     assert last_receipt(other, thread).known_rates().seen > before.known_rates().seen
 
 
-def test_where_the_endpoint_reports_nothing_nothing_is_learned(chat: Chat, server: ModelServer):
+def test_where_the_endpoint_reports_nothing_nothing_is_learned(chat, server):
     server.script(reply=CHINESE[1], usage="none")
     thread = ask(chat, ask(chat))
 
@@ -128,7 +113,7 @@ def test_where_the_endpoint_reports_nothing_nothing_is_learned(chat: Chat, serve
     assert forecast(chat, thread) == Forecast(plan.prompt_tokens, plan.prompt_tokens, False)
 
 
-def test_each_model_has_its_own_rates(chat: Chat, server: ModelServer):
+def test_each_model_has_its_own_rates(chat, server):
     thread = ask(chat, ask(chat, ask(chat)))
     ours = last_receipt(chat, thread)
     chat.store.set_model(thread.conversation.id, OTHER.name)
@@ -149,13 +134,11 @@ def test_each_model_has_its_own_rates(chat: Chat, server: ModelServer):
     assert view(chat, thread).prompt_tokens > 1.2 * by_ours
 
 
-def ratio_of(kind: str, receipt: Receipt) -> float:
+def ratio_of(kind, receipt):
     return receipt.known_rates().by_kind[kind].ratio
 
 
-def test_a_summary_is_due_when_the_next_turn_overflows_by_the_same_count(
-    chat: Chat, server: ModelServer
-):
+def test_a_summary_is_due_when_the_next_turn_overflows_by_the_same_count(chat, server):
     server.script_summaries(reply="他们种豌豆。", signs=2)
     thread = ask(chat)
     while not thread.summary:
@@ -167,16 +150,11 @@ def test_a_summary_is_due_when_the_next_turn_overflows_by_the_same_count(
     assert prompt_tokens(server.requests[-1], signs=2) > 600  # by the plain count it were 300
 
 
-def test_a_view_costs_no_query_here_and_one_where_it_is_opened(
-    chat: Chat,
-    make_chat: Callable[..., Chat],
-    maya: AppSession,
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_a_view_costs_no_query_here_and_one_where_it_is_opened(chat, make_chat, maya, monkeypatch):
     thread = ask(chat, ask(chat))
     other = make_chat(maya, info=SMALL)
     setup = other.setup(other.open(thread.conversation.id))
-    asked: list[str] = []
+    asked = []
     table = maya.client.table
     monkeypatch.setattr(maya.client, "table", lambda name: asked.append(name) or table(name))
 
@@ -187,16 +165,12 @@ def test_a_view_costs_no_query_here_and_one_where_it_is_opened(
 
 
 def test_while_receipts_cannot_be_read_a_view_is_shown_and_no_turn_begun(
-    chat: Chat,
-    make_chat: Callable[..., Chat],
-    maya: AppSession,
-    server: ModelServer,
-    monkeypatch: pytest.MonkeyPatch,
+    chat, make_chat, maya, server, monkeypatch
 ):
     thread = ask(chat, ask(chat))
     other = make_chat(maya, info=SMALL)
 
-    def fail(*_: object) -> None:
+    def fail(*_):
         raise StoreUnavailable
 
     with monkeypatch.context() as patched:
@@ -210,7 +184,7 @@ def test_while_receipts_cannot_be_read_a_view_is_shown_and_no_turn_begun(
     ask(other, thread)
 
 
-def test_of_a_conversation_that_is_discarded_no_call_is_kept(chat: Chat):
+def test_of_a_conversation_that_is_discarded_no_call_is_kept(chat):
     thread = ask(chat, ask(chat))
     assert forecast(chat, thread).is_anchored
 
@@ -219,7 +193,7 @@ def test_of_a_conversation_that_is_discarded_no_call_is_kept(chat: Chat):
     assert not forecast(chat, thread).is_anchored
 
 
-def test_after_a_refusal_for_its_length_less_is_sent(chat: Chat, server: ModelServer):
+def test_after_a_refusal_for_its_length_less_is_sent(chat, server):
     thread = ask(chat)
     chat.store.set_policy(thread.conversation.id, Window())
     while len(thread.messages) < 18:

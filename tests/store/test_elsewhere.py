@@ -1,34 +1,29 @@
 """Recall over other conversations: what is brought back from where, and what is not."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 
-from services.chat import Chat, Elsewhere
-from services.domain import ConversationId, Preferences, Retrieval, Space, SpaceId, Thread, Window
+from services.chat import Elsewhere
+from services.domain import Preferences, Retrieval, Space, SpaceId, Window
 from services.errors import StoreUnavailable
-from services.memory import Receipt
 from services.store.corpus import Corpus
 from services.store.profile import Profile
-from services.store.sessions import AppSession, Cookie
 from services.store.spaces import Spaces
 from services.store.threads import Threads
-from tests.model_server import ModelServer
 from tests.store.conftest import done
 
 KUMQUAT = "My kumquat tree is called Zebedee."
 QUESTION = "What is my kumquat tree called?"
-Made = Callable[..., Chat]
 
 
 @pytest.fixture
-def make(make_chat: Made) -> Made:
+def make(make_chat):
     """Makes a person's chat as another process would, looking in all conversations."""
 
-    def made(session: AppSession, **preferences: object) -> Chat:
+    def made(session, **preferences):
         wanted = {"policy": Retrieval(), "recalls_elsewhere": True} | preferences
         chosen = Preferences(**wanted)
         return replace(
@@ -42,13 +37,13 @@ def make(make_chat: Made) -> Made:
 
 
 @pytest.fixture
-def chat(maya: AppSession, make: Made, server: ModelServer) -> Chat:
+def chat(maya, make, server):
     server.script(reply="I see.")
     server.requests.clear()
     return make(maya)
 
 
-def ask(chat: Chat, prompt: str, thread: Thread | None = None, space_id: SpaceId | None = None):
+def ask(chat, prompt, thread=None, space_id=None):
     """The thread after a prompt and its reply."""
     conversation_id = thread.conversation.id if thread else None
     turn = done(chat.begin(conversation_id, prompt, space_id=space_id))
@@ -56,23 +51,23 @@ def ask(chat: Chat, prompt: str, thread: Thread | None = None, space_id: SpaceId
     return chat.store.thread(turn.conversation_id)
 
 
-def sent(server: ModelServer) -> str:
+def sent(server):
     return str(server.requests[-1].body["messages"])
 
 
-def last_receipt(chat: Chat, thread: Thread) -> Receipt:
+def last_receipt(chat, thread):
     found = chat.planning.receipt(thread, thread.messages[-1])
     assert found
     return found
 
 
-def a_space(maya: AppSession, name: str) -> SpaceId:
+def a_space(maya, name):
     space = Space(id=SpaceId(uuid4()), name=name, created_at=datetime.now(UTC))
     Spaces(maya).keep(space)
     return space.id
 
 
-def test_what_was_said_in_another_conversation_is_brought_back(chat: Chat, server: ModelServer):
+def test_what_was_said_in_another_conversation_is_brought_back(chat, server):
     there = ask(chat, KUMQUAT)
 
     here = ask(chat, QUESTION)
@@ -87,9 +82,7 @@ def test_what_was_said_in_another_conversation_is_brought_back(chat: Chat, serve
     assert shown[asked.id][1].body == KUMQUAT
 
 
-def test_what_was_brought_back_stays_where_it_was_on_any_process(
-    chat: Chat, maya: AppSession, make: Made, server: ModelServer
-):
+def test_what_was_brought_back_stays_where_it_was_on_any_process(chat, maya, make, server):
     ask(chat, KUMQUAT)
     here = ask(chat, QUESTION)
     before = server.requests[-1].body["messages"]
@@ -101,14 +94,12 @@ def test_what_was_brought_back_stays_where_it_was_on_any_process(
     assert str(after).count(KUMQUAT) == 1
 
 
-def test_no_turn_is_begun_without_what_was_brought_back(
-    chat: Chat, make: Made, maya: AppSession, monkeypatch: pytest.MonkeyPatch
-):
+def test_no_turn_is_begun_without_what_was_brought_back(chat, make, maya, monkeypatch):
     ask(chat, KUMQUAT)
     here = ask(chat, QUESTION)
     other = make(maya)
 
-    def fail(*_: object) -> None:
+    def fail(*_):
         raise StoreUnavailable
 
     with monkeypatch.context() as patched:
@@ -119,9 +110,7 @@ def test_no_turn_is_begun_without_what_was_brought_back(
 
 
 @pytest.mark.parametrize("changes", [{"recalls_elsewhere": False}, {"policy": Window()}])
-def test_whoever_does_not_want_it_has_nothing_of_elsewhere_sent(
-    chat: Chat, maya: AppSession, make: Made, server: ModelServer, changes: dict[str, object]
-):
+def test_whoever_does_not_want_it_has_nothing_of_elsewhere_sent(chat, maya, make, server, changes):
     ask(chat, KUMQUAT)
 
     ask(make(maya, **changes), QUESTION)
@@ -129,9 +118,7 @@ def test_whoever_does_not_want_it_has_nothing_of_elsewhere_sent(
     assert KUMQUAT not in sent(server)
 
 
-def test_once_it_is_switched_off_nothing_that_was_brought_back_stays(
-    chat: Chat, maya: AppSession, make: Made, server: ModelServer
-):
+def test_once_it_is_switched_off_nothing_that_was_brought_back_stays(chat, maya, make, server):
     ask(chat, KUMQUAT)
     here = ask(chat, QUESTION)
     assert KUMQUAT in sent(server)
@@ -141,7 +128,7 @@ def test_once_it_is_switched_off_nothing_that_was_brought_back_stays(
     assert KUMQUAT not in sent(server)
 
 
-def test_a_space_keeps_to_itself(chat: Chat, maya: AppSession, server: ModelServer):
+def test_a_space_keeps_to_itself(chat, maya, server):
     kennel, garden = a_space(maya, "Kennel"), a_space(maya, "Garden")
     there = ask(chat, KUMQUAT, space_id=garden)
 
@@ -160,7 +147,7 @@ def test_a_space_keeps_to_itself(chat: Chat, maya: AppSession, server: ModelServ
     assert KUMQUAT not in sent(server)
 
 
-def test_what_is_discarded_is_not_brought_back(chat: Chat, maya: AppSession, server: ModelServer):
+def test_what_is_discarded_is_not_brought_back(chat, maya, server):
     there = ask(chat, KUMQUAT)
     here = ask(chat, QUESTION)
     assert KUMQUAT in sent(server)
@@ -176,7 +163,7 @@ def test_what_is_discarded_is_not_brought_back(chat: Chat, maya: AppSession, ser
     assert KUMQUAT in sent(server)
 
 
-def test_what_is_discarded_leaves_the_memory_at_once(chat: Chat, server: ModelServer):
+def test_what_is_discarded_leaves_the_memory_at_once(chat, server):
     there = ask(chat, KUMQUAT)
     here = ask(chat, QUESTION)
     assert KUMQUAT in sent(server)
@@ -186,7 +173,7 @@ def test_what_is_discarded_leaves_the_memory_at_once(chat: Chat, server: ModelSe
     assert chat.planning.recalled_messages(here, last_receipt(chat, here)) == {}
 
 
-def test_a_reply_that_was_written_again_is_left_out(chat: Chat, server: ModelServer):
+def test_a_reply_that_was_written_again_is_left_out(chat, server):
     server.script(reply="Zanzibar, of course.")
     there = ask(chat, "Where does my parrot come from?")
     server.script(reply="I cannot know.")
@@ -198,9 +185,7 @@ def test_a_reply_that_was_written_again_is_left_out(chat: Chat, server: ModelSer
     assert "of course" not in sent(server)
 
 
-def test_nothing_of_another_person_is_brought_back(
-    chat: Chat, sign_up: Callable[[], tuple[Cookie, AppSession]], make: Made, server: ModelServer
-):
+def test_nothing_of_another_person_is_brought_back(chat, sign_up, make, server):
     there = ask(chat, KUMQUAT)
     jonas = sign_up()[1]
     other = make(jonas)
@@ -211,9 +196,7 @@ def test_nothing_of_another_person_is_brought_back(
     assert not Corpus(jonas, Threads(jonas)).some(message.id for message in there.messages)
 
 
-def test_a_message_that_does_not_verify_is_left_out(
-    chat: Chat, maya: AppSession, stack, make: Made, server: ModelServer
-):
+def test_a_message_that_does_not_verify_is_left_out(chat, maya, stack, make, server):
     there = ask(chat, KUMQUAT)
     other = ask(chat, "My plum tree is called Ermintrude.")
     with stack.connect() as database:
@@ -228,7 +211,7 @@ def test_a_message_that_does_not_verify_is_left_out(
     assert KUMQUAT not in sent(server)
 
 
-def test_all_of_a_long_history_is_read(maya: AppSession, stack, chat: Chat):
+def test_all_of_a_long_history_is_read(maya, stack, chat):
     """More than fits into one answer of the API, in conversations of many lengths."""
     corpus = Corpus(maya, Threads(maya))
     threads = [ask(chat, f"Number {n}") for n in range(3)]
@@ -247,14 +230,14 @@ def test_all_of_a_long_history_is_read(maya: AppSession, stack, chat: Chat):
     }
 
 
-def test_the_switch_is_stored(maya: AppSession):
+def test_the_switch_is_stored(maya):
     Profile(maya).recall_elsewhere(is_wanted=True)
     assert Profile(maya).preferences().recalls_elsewhere is True
 
 
-def test_only_what_is_new_is_read_again(chat: Chat, maya: AppSession):
+def test_only_what_is_new_is_read_again(chat, maya):
     there = ask(chat, KUMQUAT)
-    asked: list[dict[ConversationId, range]] = []
+    asked = []
 
     class Watched(Corpus):
         def messages(self, wanted):

@@ -1,25 +1,20 @@
 """Facts that are noted, from what a person says to the sealed row: all real but the model's words."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 
-from services.chat import Chat, LiveTurns, Noted
-from services.domain import ConversationId, Fact, FactId, MessageId, Outcome, Space, SpaceId
+from services.chat import LiveTurns, Noted
+from services.domain import Fact, FactId, MessageId, Outcome, Space, SpaceId
 from services.errors import StoreUnavailable
-from services.store.conversations import Conversations
 from services.store.memories import FactChanged, Memories
 from services.store.profile import Profile
-from services.store.sessions import AppSession
 from services.store.spaces import Spaces
 from services.store.threads import Threads
-from tests.conftest import RunningStack
 from tests.fakes import INFO
-from tests.model_server import ModelServer
 from tests.stack.apps import until
 from tests.store.conftest import done
 from tests.store.test_titles import books, limit_budget
@@ -28,31 +23,25 @@ PROMPT = "I live in Bern with my dog Rex."
 DOG, BERN = "Has a dog called Rex.", "Lives in Bern."
 
 
-def answer(*add: str, **replaced: str) -> str:
+def answer(*add, **replaced):
     names = [{"number": int(name[1:]), "fact": text} for name, text in replaced.items()]
     return json.dumps({"add": add, "replace": names})
 
 
 @pytest.fixture
-def profile(maya: AppSession) -> Profile:
+def profile(maya):
     profile = Profile(maya)
     profile.keep_facts(is_wanted=True)
     return profile
 
 
 @pytest.fixture
-def memories(maya: AppSession) -> Memories:
+def memories(maya):
     return Memories(maya, Threads(maya))
 
 
 @pytest.fixture
-def chat(
-    maya: AppSession,
-    make_chat: Callable[..., Chat],
-    server: ModelServer,
-    profile: Profile,
-    memories: Memories,
-) -> Chat:
+def chat(maya, make_chat, server, profile, memories):
     server.script(reply="How nice, and you drive a red car.")
     server.script_facts(reply=answer(DOG))
     server.requests.clear()
@@ -61,29 +50,25 @@ def chat(
     return replace(made, preferences=profile.preferences, memories=memories)
 
 
-def settled(chat: Chat) -> None:
+def settled(chat):
     until(lambda: not chat.facts_coming())
 
 
-def ask(
-    chat: Chat, prompt: str = PROMPT, conversation_id: ConversationId | None = None
-) -> ConversationId:
+def ask(chat, prompt=PROMPT, conversation_id=None):
     turn = done(chat.begin(conversation_id, prompt))
     settled(chat)
     return turn.conversation_id
 
 
-def texts(chat: Chat) -> list[str]:
+def texts(chat):
     return [fact.text for fact in chat.memories.facts()]
 
 
-def noted(chat: Chat, conversation_id: ConversationId) -> list[str]:
+def noted(chat, conversation_id):
     return [one.fact.text for one in chat.noted(conversation_id)]
 
 
-def test_what_a_person_says_of_themself_is_noted_with_where_it_came_from(
-    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
-):
+def test_what_a_person_says_of_themself_is_noted_with_where_it_came_from(chat, maya, stack, server):
     before = datetime.now(UTC)
 
     conversation_id = ask(chat)
@@ -101,7 +86,7 @@ def test_what_a_person_says_of_themself_is_noted_with_where_it_came_from(
     assert agrees
 
 
-def test_it_is_sealed_and_is_no_message(chat: Chat, stack: RunningStack, maya: AppSession):
+def test_it_is_sealed_and_is_no_message(chat, stack, maya):
     conversation_id = ask(chat)
 
     with stack.connect() as database:
@@ -115,7 +100,7 @@ def test_it_is_sealed_and_is_no_message(chat: Chat, stack: RunningStack, maya: A
     assert thread.is_whole
 
 
-def test_another_conversation_knows_it(chat: Chat, server: ModelServer):
+def test_another_conversation_knows_it(chat, server):
     ask(chat)
     server.script_facts(reply=answer())
 
@@ -128,9 +113,7 @@ def test_another_conversation_knows_it(chat: Chat, server: ModelServer):
 
 
 @pytest.mark.parametrize("choice", [None, False])
-def test_nothing_is_asked_nor_noted_unless_it_is_wanted(
-    chat: Chat, profile: Profile, server: ModelServer, choice: bool | None
-):
+def test_nothing_is_asked_nor_noted_unless_it_is_wanted(chat, profile, server, choice):
     profile._change(lambda known: known.model_copy(update={"keeps_facts": choice}))
 
     conversation_id = ask(chat)
@@ -139,9 +122,7 @@ def test_nothing_is_asked_nor_noted_unless_it_is_wanted(
     assert (texts(chat), noted(chat, conversation_id)) == ([], [])
 
 
-def test_who_switches_it_off_meanwhile_keeps_nothing(
-    chat: Chat, profile: Profile, server: ModelServer
-):
+def test_who_switches_it_off_meanwhile_keeps_nothing(chat, profile, server):
     server.script_facts(reply=answer(DOG), delay=0.6)
     done(chat.begin(None, PROMPT))
     server.wait_until(lambda server: server.facts_requests)
@@ -152,7 +133,7 @@ def test_who_switches_it_off_meanwhile_keeps_nothing(
     assert texts(chat) == []
 
 
-def test_followers_hear_done_before_it_is_asked_and_may_go_on(chat: Chat, server: ModelServer):
+def test_followers_hear_done_before_it_is_asked_and_may_go_on(chat, server):
     server.script_facts(reply=answer(DOG), delay=1.0)
 
     turn = done(chat.begin(None, PROMPT))
@@ -172,7 +153,7 @@ def test_followers_hear_done_before_it_is_asked_and_may_go_on(chat: Chat, server
     assert "I have a cat, too." in last  # the newest that came meanwhile
 
 
-def test_what_contradicts_a_fact_takes_its_place(chat: Chat, server: ModelServer):
+def test_what_contradicts_a_fact_takes_its_place(chat, server):
     server.script_facts(reply=answer(BERN))
     conversation_id = ask(chat)
     (old,) = chat.memories.facts()
@@ -187,7 +168,7 @@ def test_what_contradicts_a_fact_takes_its_place(chat: Chat, server: ModelServer
     assert set(chat.noted(conversation_id)) == {Noted(dog), Noted(zurich, old)}
 
 
-def test_what_was_noted_can_be_taken_back(chat: Chat, server: ModelServer):
+def test_what_was_noted_can_be_taken_back(chat, server):
     server.script_facts(reply=answer(BERN))
     conversation_id = ask(chat)
     before = chat.memories.facts()
@@ -201,9 +182,7 @@ def test_what_was_noted_can_be_taken_back(chat: Chat, server: ModelServer):
     assert chat.noted(conversation_id) == ()
 
 
-def test_what_was_changed_since_is_not_taken_back_but_no_longer_shown(
-    chat: Chat, server: ModelServer
-):
+def test_what_was_changed_since_is_not_taken_back_but_no_longer_shown(chat, server):
     server.script_facts(reply=answer(BERN))
     conversation_id = ask(chat)
     server.script_facts(reply=answer(_1="Lives in Zurich."))
@@ -219,7 +198,7 @@ def test_what_was_changed_since_is_not_taken_back_but_no_longer_shown(
     assert texts(chat) == ["Lives in Basel."]
 
 
-def test_a_dismissed_note_is_kept_and_not_shown_again(chat: Chat):
+def test_a_dismissed_note_is_kept_and_not_shown_again(chat):
     conversation_id = ask(chat)
 
     chat.noting.dismiss(conversation_id, chat.noted(conversation_id))
@@ -244,13 +223,7 @@ def test_a_dismissed_note_is_kept_and_not_shown_again(chat: Chat):
     ],
     ids=lambda script: str(script)[:40],
 )
-def test_a_model_that_fails_or_answers_rubbish_changes_nothing(
-    chat: Chat,
-    server: ModelServer,
-    maya: AppSession,
-    stack: RunningStack,
-    script: dict[str, object],
-):
+def test_a_model_that_fails_or_answers_rubbish_changes_nothing(chat, server, maya, stack, script):
     server.script_facts(**script)
 
     conversation_id = ask(chat)
@@ -262,9 +235,7 @@ def test_a_model_that_fails_or_answers_rubbish_changes_nothing(
     assert books(stack, maya)[1]
 
 
-def test_without_money_nothing_is_asked(
-    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
-):
+def test_without_money_nothing_is_asked(chat, maya, stack, server):
     server.script(reply="How nice.", tokens=1, delay=0.5)
     server.script_facts(reply=answer(DOG))
     turn = chat.begin(None, PROMPT)
@@ -278,7 +249,7 @@ def test_without_money_nothing_is_asked(
     assert texts(chat) == []
 
 
-def test_a_reply_that_was_stopped_is_not_looked_through(chat: Chat, server: ModelServer):
+def test_a_reply_that_was_stopped_is_not_looked_through(chat, server):
     server.script(tokens=400, rate=20)
     server.script_facts(reply=answer(DOG))
     turn = chat.begin(None, PROMPT)
@@ -292,7 +263,7 @@ def test_a_reply_that_was_stopped_is_not_looked_through(chat: Chat, server: Mode
     assert server.facts_requests == []
 
 
-def test_a_prompt_that_is_answered_anew_is_not_asked_about_again(chat: Chat, server: ModelServer):
+def test_a_prompt_that_is_answered_anew_is_not_asked_about_again(chat, server):
     conversation_id = ask(chat)
     chat.take_back(conversation_id, *chat.noted(conversation_id))
 
@@ -303,7 +274,7 @@ def test_a_prompt_that_is_answered_anew_is_not_asked_about_again(chat: Chat, ser
     assert texts(chat) == []
 
 
-def test_a_prompt_whose_facts_never_came_is_asked_about_again(chat: Chat, server: ModelServer):
+def test_a_prompt_whose_facts_never_came_is_asked_about_again(chat, server):
     server.script_facts(status=500)
     conversation_id = ask(chat)
     server.script_facts(reply=answer(DOG))
@@ -314,9 +285,7 @@ def test_a_prompt_whose_facts_never_came_is_asked_about_again(chat: Chat, server
     assert texts(chat) == [DOG]
 
 
-def test_what_cannot_be_read_is_not_looked_through(
-    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer, make_chat
-):
+def test_what_cannot_be_read_is_not_looked_through(chat, maya, stack, server, make_chat):
     conversation_id = ask(chat)
     ask(chat, "I have a cat.", conversation_id)
     with stack.connect() as database:
@@ -342,7 +311,7 @@ def test_what_cannot_be_read_is_not_looked_through(
     assert noted(other, note.conversation_id) == []  # it was known
 
 
-def test_what_is_said_in_a_space_is_kept_there(chat: Chat, maya: AppSession, server: ModelServer):
+def test_what_is_said_in_a_space_is_kept_there(chat, maya, server):
     spaces = Spaces(maya)
     space = Space(id=SpaceId(uuid4()), name="Kennel", created_at=datetime.now(UTC))
     spaces.keep(space)
@@ -357,7 +326,7 @@ def test_what_is_said_in_a_space_is_kept_there(chat: Chat, maya: AppSession, ser
     assert DOG not in str(server.requests[-1].body)
 
 
-def test_facts_of_elsewhere_are_neither_shown_nor_replaced(chat: Chat, server: ModelServer):
+def test_facts_of_elsewhere_are_neither_shown_nor_replaced(chat, server):
     elsewhere = Fact(
         id=FactId(uuid4()), text=BERN, since=datetime.now(UTC), conversation_id=ask(chat, "Hello")
     )
@@ -373,7 +342,7 @@ def test_facts_of_elsewhere_are_neither_shown_nor_replaced(chat: Chat, server: M
 
 
 def test_what_a_person_wrote_for_a_conversation_is_told_in_it_and_in_no_other(
-    chat: Chat, profile: Profile, conversations: Conversations, server: ModelServer
+    chat, profile, conversations, server
 ):
     profile.keep_facts(is_wanted=False)
     here, there = ask(chat, "Hello"), ask(chat, "Hello again")
@@ -399,13 +368,11 @@ def test_what_a_person_wrote_for_a_conversation_is_told_in_it_and_in_no_other(
     assert texts(chat) == []
 
 
-def test_a_fact_is_noted_though_the_next_cannot_be_kept(
-    chat: Chat, server: ModelServer, memories: Memories, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_fact_is_noted_though_the_next_cannot_be_kept(chat, server, memories, monkeypatch):
     server.script_facts(reply=answer(DOG, BERN))
     keep, kept = memories.keep, []
 
-    def once(fact: Fact, *, replaces: Fact | None = None) -> None:
+    def once(fact, *, replaces=None):
         if kept:
             raise StoreUnavailable
         kept.append(fact)
@@ -417,7 +384,7 @@ def test_a_fact_is_noted_though_the_next_cannot_be_kept(
     assert texts(chat) == [DOG]
 
 
-def test_who_leaves_has_no_more_noted(chat: Chat, server: ModelServer):
+def test_who_leaves_has_no_more_noted(chat, server):
     server.script_facts(fault="hang-headers")
     done(chat.begin(None, PROMPT))
     server.wait_until(lambda server: server.facts_requests)
@@ -430,7 +397,7 @@ def test_who_leaves_has_no_more_noted(chat: Chat, server: ModelServer):
     assert texts(chat) == []
 
 
-def test_what_is_deleted_meanwhile_leaves_nothing(chat: Chat, server: ModelServer):
+def test_what_is_deleted_meanwhile_leaves_nothing(chat, server):
     server.script_facts(reply=answer(DOG), delay=1.5)
     turn = done(chat.begin(None, PROMPT))
     server.wait_until(lambda server: server.facts_requests)
@@ -441,9 +408,7 @@ def test_what_is_deleted_meanwhile_leaves_nothing(chat: Chat, server: ModelServe
     assert texts(chat) == []
 
 
-def test_a_small_context_is_enough(
-    chat: Chat, maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer
-):
+def test_a_small_context_is_enough(chat, maya, make_chat, server):
     small = make_chat(maya, LiveTurns(), replace(INFO, context_tokens=1200, reply_tokens=200))
     small = replace(small, preferences=chat.preferences, memories=chat.memories)
 

@@ -6,27 +6,22 @@ from uuid import uuid4
 
 import pytest
 
-from services.bootstrap import PersonServices, Shared
-from services.domain import ConversationId, Fact, FactId, MemoryPolicy, Retrieval, RunningSummary
+from services.domain import Fact, FactId, Retrieval, RunningSummary
 from services.domain import Summary as SummaryPolicy
-from services.llm import Models, Offer, OpenAIModel
-from services.store.sessions import AppSession
+from services.llm import Models, Offer
 from services.store.threads import Threads
 from tests import leaks
 from tests.fakes import NOON
-from tests.model_server import ModelServer
 from tests.store.conftest import done
 from tests.store.test_summaries import SMALL, settled
 
 
 @pytest.fixture
-def shared(shared: Shared, model: OpenAIModel) -> Shared:
+def shared(shared, model):
     return replace(shared, models=Models(Offer(SMALL, model)), titling=None)
 
 
-def fill(
-    person: PersonServices, policy: MemoryPolicy, server: ModelServer, canary: str
-) -> ConversationId:
+def fill(person, policy, server, canary):
     """A conversation with *canary* in every text that it can have, after all that reads them has read them."""
     kept, chat, long = person.conversations, person.chat, "peas " * 150
     person.profile.recall_elsewhere(is_wanted=True)
@@ -54,7 +49,7 @@ def fill(
     return conversation_id
 
 
-def look_around(person: PersonServices, server: ModelServer) -> None:
+def look_around(person, server):
     """Do what reads all of a person's conversations; the server forgets what it was asked."""
     server.script()
     server.script_summaries()
@@ -65,9 +60,7 @@ def look_around(person: PersonServices, server: ModelServer) -> None:
 
 
 @pytest.mark.parametrize("policy", [Retrieval(), SummaryPolicy()])
-def test_of_what_is_deleted_neither_key_nor_text_stays_in_the_memory(
-    person: PersonServices, maya: AppSession, server: ModelServer, policy: MemoryPolicy
-):
+def test_of_what_is_deleted_neither_key_nor_text_stays_in_the_memory(person, maya, server, policy):
     canary = "".join(["q", *random.choices("bcdfghjkmpvwxz", k=6)])  # short: as long as a stem
     conversation_id = fill(person, policy, server, canary)
     row = Threads(maya).row(conversation_id)

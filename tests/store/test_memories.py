@@ -8,7 +8,6 @@ import httpx
 import pytest
 
 from services.domain import (
-    Conversation,
     Fact,
     FactId,
     Full,
@@ -16,16 +15,13 @@ from services.domain import (
     RunningSummary,
     Space,
     SpaceId,
-    Thread,
     Window,
 )
 from services.errors import BadInput, NotFound, SpaceGone, Stale, StoreUnavailable
 from services.store.conversations import Conversations
 from services.store.memories import LONGEST_FACT, Memories
-from services.store.sessions import AppSession
 from services.store.spaces import LONGEST_NAME, Spaces
 from services.store.threads import Threads
-from tests.conftest import RunningStack
 from tests.store.test_conversations import _everything, ending, new_turn
 
 CANARY = "kumquat-7781"
@@ -33,43 +29,41 @@ NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 SUMMARY = RunningSummary(text="They sow peas.", from_seq=1, up_to_seq=2, made_at=NOW)
 
 
-def memories_of(session: AppSession) -> Memories:
+def memories_of(session):
     return Memories(session, Threads(session))
 
 
 @pytest.fixture
-def memories(maya: AppSession) -> Memories:
+def memories(maya):
     return memories_of(maya)
 
 
 @pytest.fixture
-def spaces(maya: AppSession) -> Spaces:
+def spaces(maya):
     return Spaces(maya)
 
 
 @pytest.fixture
-def garden(conversations: Conversations) -> Thread:
+def garden(conversations):
     thread = conversations.create("Garden", Window())
     turn = new_turn(thread, "When do I sow peas?")
     conversations.finish_turn(ending(turn, conversations.begin_turn(turn), "In March."))
     return conversations.thread(thread.conversation.id)
 
 
-def a_fact(text: str = "Has a dog called Rex.", **changes: object) -> Fact:
+def a_fact(text="Has a dog called Rex.", **changes):
     return Fact(**({"id": FactId(uuid4()), "text": text, "since": NOW} | changes))
 
 
-def a_space(name: str = "Spanish", **changes: object) -> Space:
+def a_space(name="Spanish", **changes):
     return Space(**({"id": SpaceId(uuid4()), "name": name, "created_at": NOW} | changes))
 
 
-def texts(memories: Memories) -> list[str]:
+def texts(memories):
     return [fact.text for fact in memories.facts()]
 
 
-def test_facts_are_there_for_a_reader_who_knows_nothing(
-    maya: AppSession, memories: Memories, spaces: Spaces, garden: Thread
-):
+def test_facts_are_there_for_a_reader_who_knows_nothing(maya, memories, spaces, garden):
     space, source = a_space(), MessageId(uuid4())
     spaces.keep(space)
     memories.keep(a_fact("one", source_id=source, source_conversation_id=garden.conversation.id))
@@ -85,7 +79,7 @@ def test_facts_are_there_for_a_reader_who_knows_nothing(
 
 
 def test_facts_of_many_conversations_are_read_in_few_questions(
-    maya: AppSession, memories: Memories, conversations: Conversations, asked: list[str]
+    maya, memories, conversations, asked
 ):
     for number in range(60):  # more than there are keys at hand
         thread = conversations.create(f"Ticket {number}", Window())
@@ -101,12 +95,12 @@ def test_facts_of_many_conversations_are_read_in_few_questions(
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def asked(monkeypatch):
     """The addresses that were asked for."""
-    asked: list[str] = []
+    asked = []
     send = httpx.Client.send
 
-    def counted(self: httpx.Client, request: httpx.Request, **more: object) -> httpx.Response:
+    def counted(self, request, **more):
         asked.append(request.url.path)
         return send(self, request, **more)
 
@@ -114,7 +108,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def test_a_fact_is_replaced_by_who_has_seen_it(maya: AppSession, memories: Memories):
+def test_a_fact_is_replaced_by_who_has_seen_it(maya, memories):
     memories.keep(a_fact())
     (seen,) = memories.facts()
 
@@ -125,7 +119,7 @@ def test_a_fact_is_replaced_by_who_has_seen_it(maya: AppSession, memories: Memor
     assert texts(memories_of(maya)) == ["Has two dogs."]
 
 
-def test_a_fact_that_is_gone_is_not_replaced(memories: Memories):
+def test_a_fact_that_is_gone_is_not_replaced(memories):
     memories.keep(a_fact())
     (seen,) = memories.facts()
     memories.forget(seen.id)
@@ -137,7 +131,7 @@ def test_a_fact_that_is_gone_is_not_replaced(memories: Memories):
     assert texts(memories) == []
 
 
-def test_all_is_forgotten_at_once(maya: AppSession, memories: Memories, garden: Thread):
+def test_all_is_forgotten_at_once(maya, memories, garden):
     memories.keep(a_fact())
     memories.keep(a_fact(conversation_id=garden.conversation.id))
 
@@ -147,7 +141,7 @@ def test_all_is_forgotten_at_once(maya: AppSession, memories: Memories, garden: 
 
 
 def test_after_a_change_that_is_followed_by_an_outage_what_was_read_last_is_shown(
-    memories: Memories, spaces: Spaces, monkeypatch: pytest.MonkeyPatch
+    memories, spaces, monkeypatch
 ):
     dog, cat = a_fact(), a_fact("Has a cat.")
     spanish, greek = a_space(), a_space("Greek")
@@ -169,13 +163,11 @@ def test_after_a_change_that_is_followed_by_an_outage_what_was_read_last_is_show
     assert texts(memories) == []
 
 
-def test_what_was_kept_without_an_answer_is_read_again(
-    maya: AppSession, memories: Memories, monkeypatch: pytest.MonkeyPatch
-):
+def test_what_was_kept_without_an_answer_is_read_again(maya, memories, monkeypatch):
     assert texts(memories) == []
     call = maya.calls.call
 
-    def kept_but_lost(verb: str, /, **arguments: object) -> None:
+    def kept_but_lost(verb, /, **arguments):
         call(verb, **arguments)
         raise StoreUnavailable
 
@@ -187,23 +179,17 @@ def test_what_was_kept_without_an_answer_is_read_again(
     assert texts(memories) == ["Has a dog called Rex."]
 
 
-def fail(*_: object, **__: object) -> None:
+def fail(*_, **__):
     raise StoreUnavailable
 
 
 @pytest.mark.parametrize("text", ["", " \n", "x" * (LONGEST_FACT + 1), "half \ud800"])
-def test_what_is_no_fact_is_refused(memories: Memories, text: str):
+def test_what_is_no_fact_is_refused(memories, text):
     with pytest.raises(BadInput):
         memories.keep(a_fact(text))
 
 
-def test_facts_of_what_is_gone_go_with_it(
-    maya: AppSession,
-    conversations: Conversations,
-    memories: Memories,
-    spaces: Spaces,
-    garden: Thread,
-):
+def test_facts_of_what_is_gone_go_with_it(maya, conversations, memories, spaces, garden):
     space = a_space()
     spaces.keep(space)
     memories.keep(a_fact("of the conversation", conversation_id=garden.conversation.id))
@@ -218,7 +204,7 @@ def test_facts_of_what_is_gone_go_with_it(
         memories.keep(a_fact(conversation_id=garden.conversation.id))
 
 
-def test_facts_of_a_discarded_conversation_are_back_when_it_is(maya: AppSession, garden: Thread):
+def test_facts_of_a_discarded_conversation_are_back_when_it_is(maya, garden):
     threads = Threads(maya)
     conversations, memories = Conversations(maya, threads), Memories(maya, threads)
     memories.keep(a_fact("There", conversation_id=garden.conversation.id))
@@ -230,9 +216,7 @@ def test_facts_of_a_discarded_conversation_are_back_when_it_is(maya: AppSession,
     assert texts(memories) == ["There"]
 
 
-def test_nobody_reads_or_changes_the_facts_and_spaces_of_another(
-    memories: Memories, spaces: Spaces, omar: AppSession
-):
+def test_nobody_reads_or_changes_the_facts_and_spaces_of_another(memories, spaces, omar):
     space = a_space()
     memories.keep(a_fact())
     spaces.keep(space)
@@ -249,9 +233,7 @@ def test_nobody_reads_or_changes_the_facts_and_spaces_of_another(
     assert len(spaces.all()) == 1
 
 
-def test_what_a_database_owner_swaps_is_not_taken_for_true(
-    maya: AppSession, memories: Memories, spaces: Spaces, stack: RunningStack
-):
+def test_what_a_database_owner_swaps_is_not_taken_for_true(maya, memories, spaces, stack):
     for name in ("first", "second"):
         memories.keep(a_fact(name))
         spaces.keep(a_space(name))
@@ -268,9 +250,7 @@ def test_what_a_database_owner_swaps_is_not_taken_for_true(
     assert sorted(space.is_verified for space in Spaces(maya).all()) == [False, True]
 
 
-def test_a_fact_that_was_moved_into_another_scope_does_not_open(
-    maya: AppSession, memories: Memories, spaces: Spaces, stack: RunningStack
-):
+def test_a_fact_that_was_moved_into_another_scope_does_not_open(maya, memories, spaces, stack):
     space = a_space()
     spaces.keep(space)
     memories.keep(a_fact(space_id=space.id))
@@ -286,7 +266,7 @@ def test_a_fact_that_was_moved_into_another_scope_does_not_open(
     assert texts(memories) == texts(memories_of(maya)) == []
 
 
-def test_a_space_is_changed_by_who_has_seen_it(maya: AppSession, spaces: Spaces):
+def test_a_space_is_changed_by_who_has_seen_it(maya, spaces):
     spaces.keep(a_space(instructions="Speak Spanish.", policy=Window(12)))
     (seen,) = spaces.all()
 
@@ -300,14 +280,12 @@ def test_a_space_is_changed_by_who_has_seen_it(maya: AppSession, spaces: Spaces)
 
 
 @pytest.mark.parametrize("name", ["", " \n", "x" * (LONGEST_NAME + 1), "half \ud800"])
-def test_what_is_no_name_is_refused(spaces: Spaces, name: str):
+def test_what_is_no_name_is_refused(spaces, name):
     with pytest.raises(BadInput):
         spaces.keep(a_space(name))
 
 
-def test_the_list_of_a_space_is_paged_by_itself(
-    maya: AppSession, conversations: Conversations, spaces: Spaces
-):
+def test_the_list_of_a_space_is_paged_by_itself(maya, conversations, spaces):
     space, other = a_space(), a_space("Greek")
     spaces.keep(space)
     spaces.keep(other)
@@ -321,7 +299,7 @@ def test_the_list_of_a_space_is_paged_by_itself(
     conversations.pin(ids["Peas"])
     conversations.archive(ids["Beans"])
 
-    def names(found: list[Conversation]) -> list[str]:
+    def names(found):
         return [one.title for one in found]
 
     for reader in (conversations, Conversations(maya)):
@@ -334,9 +312,7 @@ def test_the_list_of_a_space_is_paged_by_itself(
         assert len(reader.titled("peas")) == 4
 
 
-def test_while_the_database_is_away_each_list_is_as_it_was_read(
-    conversations: Conversations, spaces: Spaces, monkeypatch: pytest.MonkeyPatch
-):
+def test_while_the_database_is_away_each_list_is_as_it_was_read(conversations, spaces, monkeypatch):
     space = a_space()
     spaces.keep(space)
     conversations.move(conversations.create("Peas", Window()).conversation.id, space.id)
@@ -351,9 +327,7 @@ def test_while_the_database_is_away_each_list_is_as_it_was_read(
         conversations.recent(is_archived=True, space_id=space.id)
 
 
-def test_a_conversation_moves_and_stays_when_its_space_goes(
-    maya: AppSession, conversations: Conversations, spaces: Spaces, garden: Thread
-):
+def test_a_conversation_moves_and_stays_when_its_space_goes(maya, conversations, spaces, garden):
     space = a_space()
     spaces.keep(space)
     conversations.move(garden.conversation.id, space.id)
@@ -371,9 +345,7 @@ def test_a_conversation_moves_and_stays_when_its_space_goes(
     assert gone.type is NotFound
 
 
-def test_a_summary_is_there_again_and_replaced_by_who_has_seen_it(
-    maya: AppSession, conversations: Conversations, garden: Thread
-):
+def test_a_summary_is_there_again_and_replaced_by_who_has_seen_it(maya, conversations, garden):
     conversations.set_summary(garden.conversation.id, SUMMARY, replaces=None)
     edited = replace(SUMMARY, text="They sow peas in March.", is_edited=True)
     assert conversations.cached(garden.conversation.id).summary == SUMMARY
@@ -390,7 +362,7 @@ def test_a_summary_is_there_again_and_replaced_by_who_has_seen_it(
 
 
 def test_a_summary_that_was_swapped_is_said_and_can_be_made_anew(
-    maya: AppSession, conversations: Conversations, garden: Thread, stack: RunningStack
+    maya, conversations, garden, stack
 ):
     conversations.set_summary(garden.conversation.id, SUMMARY, replaces=None)
     with stack.connect() as database:
@@ -407,15 +379,13 @@ def test_a_summary_that_was_swapped_is_said_and_can_be_made_anew(
     assert Conversations(maya).thread(garden.conversation.id).summary == SUMMARY
 
 
-def test_a_receipt_is_there_again_and_does_not_open_elsewhere(
-    maya: AppSession, conversations: Conversations, garden: Thread, stack: RunningStack
-):
+def test_a_receipt_is_there_again_and_does_not_open_elsewhere(maya, conversations, garden, stack):
     for prompt in ("And beans?", "And leeks?"):
         turn = new_turn(conversations.thread(garden.conversation.id), prompt, receipt=f"{prompt}!")
         conversations.finish_turn(ending(turn, conversations.begin_turn(turn), "In May."))
     messages = conversations.thread(garden.conversation.id).messages
 
-    def shown(reader: Conversations) -> list[str | None]:
+    def shown(reader):
         found = reader.receipts(messages, garden.conversation.id)
         return [found.get(message.turn_id) for message in messages[1::2]]
 
@@ -430,11 +400,7 @@ def test_a_receipt_is_there_again_and_does_not_open_elsewhere(
 
 
 def test_nothing_that_is_remembered_is_readable_in_the_database(
-    conversations: Conversations,
-    memories: Memories,
-    spaces: Spaces,
-    garden: Thread,
-    stack: RunningStack,
+    conversations, memories, spaces, garden, stack
 ):
     memories.keep(a_fact(f"{CANARY} one"))
     memories.keep(a_fact(f"{CANARY} two", conversation_id=garden.conversation.id))

@@ -1,16 +1,11 @@
 """Recall within a conversation: what is brought back, and that it stays where it was."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from services.chat import Chat
-from services.domain import Retrieval, Thread, Window
-from services.memory import Receipt
-from services.store.sessions import AppSession
+from services.domain import Retrieval, Window
 from tests.fakes import INFO
-from tests.model_server import ModelServer
 from tests.store.conftest import done
 from tests.store.test_summaries import LONG
 
@@ -19,26 +14,26 @@ KUMQUAT = "My kumquat tree is called Zebedee."
 
 
 @pytest.fixture
-def chat(maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer) -> Chat:
+def chat(maya, make_chat, server):
     server.script(reply="I see. " + LONG)
     server.requests.clear()
     return make_chat(maya, info=SMALL)
 
 
-def ask(chat: Chat, thread: Thread | None, prompt: str) -> Thread:
+def ask(chat, thread, prompt):
     turn = done(chat.begin(thread.conversation.id if thread else None, prompt))
     assert turn.failure is None
     return chat.store.thread(turn.conversation_id)
 
 
-def last_receipt(chat: Chat, thread: Thread) -> Receipt:
+def last_receipt(chat, thread):
     found = chat.planning.receipt(thread, thread.messages[-1])
     assert found
     return found
 
 
 @pytest.fixture
-def long_thread(chat: Chat) -> Thread:
+def long_thread(chat):
     """Its first prompt has long left the view."""
     thread = ask(chat, None, KUMQUAT)
     chat.store.set_policy(thread.conversation.id, Window())
@@ -48,9 +43,7 @@ def long_thread(chat: Chat) -> Thread:
     return chat.store.thread(thread.conversation.id)
 
 
-def test_what_the_prompt_is_about_is_brought_back(
-    chat: Chat, long_thread: Thread, server: ModelServer
-):
+def test_what_the_prompt_is_about_is_brought_back(chat, long_thread, server):
     thread = ask(chat, long_thread, "What is my kumquat tree called?")
 
     asked = server.requests[-1].body["messages"][-1]["content"]
@@ -62,9 +55,7 @@ def test_what_the_prompt_is_about_is_brought_back(
     assert "kumquat" in note.matched
 
 
-def test_what_was_recalled_stays_where_it_was(
-    chat: Chat, long_thread: Thread, server: ModelServer, make_chat: Callable[..., Chat]
-):
+def test_what_was_recalled_stays_where_it_was(chat, long_thread, server, make_chat):
     thread = ask(chat, long_thread, "What is my kumquat tree called?")
     before = server.requests[-1].body["messages"]
 
@@ -76,9 +67,7 @@ def test_what_was_recalled_stays_where_it_was(
     assert str(after).count(KUMQUAT) == 1
 
 
-def test_nothing_from_before_the_reset_is_recalled(
-    chat: Chat, long_thread: Thread, server: ModelServer
-):
+def test_nothing_from_before_the_reset_is_recalled(chat, long_thread, server):
     chat.store.start_anew(long_thread)
 
     ask(chat, chat.store.thread(long_thread.conversation.id), "What is my kumquat tree called?")
@@ -86,7 +75,7 @@ def test_nothing_from_before_the_reset_is_recalled(
     assert "Zebedee" not in str(server.requests[-1].body["messages"])
 
 
-def test_another_branch_is_not_recalled(chat: Chat, server: ModelServer):
+def test_another_branch_is_not_recalled(chat, server):
     server.script(reply="Zanzibar. " + LONG)
     thread = ask(chat, None, "Where to?")
     chat.store.set_policy(thread.conversation.id, Retrieval())

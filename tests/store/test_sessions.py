@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,15 +19,13 @@ from services.errors import (
 )
 from services.store.accounts import WeakPassword
 from services.store.conversations import Conversations
-from services.store.sessions import AppSession, Cookie, Sessions
-from tests.conftest import RunningStack
+from services.store.sessions import Cookie
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
 
 SESSIONS = 20
-SignUp = Callable[[], tuple[Cookie, AppSession]]
 
 
-def test_an_account_signs_in_again_and_has_the_same_key(sessions: Sessions):
+def test_an_account_signs_in_again_and_has_the_same_key(sessions):
     email = new_email()
     _, first = sessions.sign_up(email, PASSWORD)
     _, second = sessions.sign_in(email, PASSWORD)
@@ -39,7 +36,7 @@ def test_an_account_signs_in_again_and_has_the_same_key(sessions: Sessions):
     assert second.newest_key.unwrap(wrapped, first.id, 1) == b"k" * 32
 
 
-def test_a_wrong_password_and_an_unknown_address_are_refused_alike(sessions: Sessions):
+def test_a_wrong_password_and_an_unknown_address_are_refused_alike(sessions):
     email = new_email()
     sessions.sign_up(email, PASSWORD)
 
@@ -50,7 +47,7 @@ def test_a_wrong_password_and_an_unknown_address_are_refused_alike(sessions: Ses
     assert wrong.value.public == unknown.value.public
 
 
-def test_a_taken_address_is_refused(sessions: Sessions):
+def test_a_taken_address_is_refused(sessions):
     email = new_email()
     sessions.sign_up(email, PASSWORD)
 
@@ -59,18 +56,18 @@ def test_a_taken_address_is_refused(sessions: Sessions):
 
 
 @pytest.mark.parametrize("password", ["short", "a" * 20, "x" * 200])
-def test_a_weak_password_is_refused(sessions: Sessions, password: str):
+def test_a_weak_password_is_refused(sessions, password):
     with pytest.raises(WeakPassword):
         sessions.sign_up(new_email(), password)
 
 
 @pytest.mark.parametrize("email", ["", "maya", "@x.test", "a b@x.test", "a" * 250 + "@x.test"])
-def test_what_is_no_address_is_refused(sessions: Sessions, email: str):
+def test_what_is_no_address_is_refused(sessions, email):
     with pytest.raises(BadInput):
         sessions.sign_up(email, PASSWORD)
 
 
-def test_a_cookie_opens_its_session_on_another_process(sign_up: SignUp, stack: RunningStack):
+def test_a_cookie_opens_its_session_on_another_process(sign_up, stack):
     cookie, session = sign_up()
     conversation = Conversations(session).create("Letters", Window())
     elsewhere = make_sessions(stack)
@@ -83,9 +80,7 @@ def test_a_cookie_opens_its_session_on_another_process(sign_up: SignUp, stack: R
     elsewhere.gateway.http.close()
 
 
-def test_sessions_opened_after_a_restart_cost_no_token_request(
-    sessions: Sessions, stack: RunningStack
-):
+def test_sessions_opened_after_a_restart_cost_no_token_request(sessions, stack):
     email = new_email()
     sessions.sign_up(email, PASSWORD)
     cookies = [sessions.sign_in(email, PASSWORD)[0] for _ in range(SESSIONS)]
@@ -99,14 +94,14 @@ def test_sessions_opened_after_a_restart_cost_no_token_request(
     restarted.gateway.http.close()
 
 
-def test_expired_token_is_renewed_once_for_eight_processes(stack: RunningStack):
+def test_expired_token_is_renewed_once_for_eight_processes(stack):
     process = make_sessions(stack, Wire(lifetime=0))
     cookie, session = process.sign_up(new_email(), PASSWORD)
     wires = [Wire() for _ in range(8)]
-    opened: list[AppSession] = []
-    failed: list[AppError] = []
+    opened = []
+    failed = []
 
-    def open_it(wire: Wire) -> None:
+    def open_it(wire):
         other = make_sessions(stack, wire)
         try:
             opened.append(other.open(cookie))
@@ -128,19 +123,19 @@ def test_expired_token_is_renewed_once_for_eight_processes(stack: RunningStack):
 
 
 @pytest.fixture
-def wire() -> Wire:
+def wire():
     return Wire()
 
 
 @pytest.fixture
-def process(stack: RunningStack, wire: Wire) -> Iterator[Sessions]:
+def process(stack, wire):
     """An app process of its own, on *wire*."""
     made = make_sessions(stack, wire)
     yield made
     made.gateway.http.close()
 
 
-def test_expired_token_is_renewed_before_reads_and_writes(process: Sessions, wire: Wire):
+def test_expired_token_is_renewed_before_reads_and_writes(process, wire):
     wire.lifetime = 0
     conversations = Conversations(process.sign_up(new_email(), PASSWORD)[1])
     wire.renewals, wire.lifetime = 0, None
@@ -151,7 +146,7 @@ def test_expired_token_is_renewed_before_reads_and_writes(process: Sessions, wir
     assert wire.renewals == 1
 
 
-def test_refused_token_is_renewed_and_the_call_repeated(process: Sessions, wire: Wire):
+def test_refused_token_is_renewed_and_the_call_repeated(process, wire):
     conversations = Conversations(process.sign_up(new_email(), PASSWORD)[1])
     wire.refused = 1
 
@@ -161,9 +156,7 @@ def test_refused_token_is_renewed_and_the_call_repeated(process: Sessions, wire:
     assert wire.renewals == 1
 
 
-def test_tokens_refused_for_good_are_no_sign_out_and_not_renewed_again(
-    process: Sessions, wire: Wire
-):
+def test_tokens_refused_for_good_are_no_sign_out_and_not_renewed_again(process, wire):
     _, session = process.sign_up(new_email(), PASSWORD)
     wire.refused = 100
 
@@ -174,14 +167,14 @@ def test_tokens_refused_for_good_are_no_sign_out_and_not_renewed_again(
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch):
     """No waiting for seconds while the rate is limited."""
     monkeypatch.setattr("services.store.sessions._PAUSE", (0.01, 0.02))
     monkeypatch.setattr("services.store.sessions._PATIENCE", 0.5)
 
 
 @pytest.mark.usefixtures("quick")
-def test_rate_limit_is_waited_for_and_then_named(process: Sessions, wire: Wire):
+def test_rate_limit_is_waited_for_and_then_named(process, wire):
     wire.lifetime = 0
     _, session = process.sign_up(new_email(), PASSWORD)
 
@@ -194,7 +187,7 @@ def test_rate_limit_is_waited_for_and_then_named(process: Sessions, wire: Wire):
         session.bearer.keep_fresh()
 
 
-def test_rate_limit_stops_nobody_whose_token_is_good(process: Sessions, wire: Wire):
+def test_rate_limit_stops_nobody_whose_token_is_good(process, wire):
     _, session = process.sign_up(new_email(), PASSWORD)
     wire.limited = 10_000
 
@@ -204,14 +197,14 @@ def test_rate_limit_stops_nobody_whose_token_is_good(process: Sessions, wire: Wi
     assert wire.renewals == 1
 
 
-def test_another_cookie_opens_nothing(sessions: Sessions, sign_up: SignUp):
+def test_another_cookie_opens_nothing(sessions, sign_up):
     sign_up()
 
     with pytest.raises(SignedOut):
         sessions.open(Cookie.new())
 
 
-def test_signing_out_ends_the_cookie_and_the_token(sessions: Sessions, sign_up: SignUp):
+def test_signing_out_ends_the_cookie_and_the_token(sessions, sign_up):
     cookie, session = sign_up()
     conversations = Conversations(session)
     thread = conversations.create("Letters", Window())
@@ -226,9 +219,7 @@ def test_signing_out_ends_the_cookie_and_the_token(sessions: Sessions, sign_up: 
         sessions.open(cookie)
 
 
-def test_missing_user_key_is_not_replaced_by_another(
-    sessions: Sessions, stack: RunningStack, caplog: pytest.LogCaptureFixture
-):
+def test_missing_user_key_is_not_replaced_by_another(sessions, stack, caplog):
     caplog.set_level("INFO")
     email = new_email()
     _, session = sessions.sign_up(email, PASSWORD)
@@ -247,9 +238,7 @@ def test_missing_user_key_is_not_replaced_by_another(
     assert Conversations(again).recent()[0].title == "Letters"
 
 
-def test_root_key_versions_in_use_are_those_of_keys_and_sessions(
-    sessions: Sessions, sign_up: SignUp, stack: RunningStack
-):
+def test_root_key_versions_in_use_are_those_of_keys_and_sessions(sessions, sign_up, stack):
     users = [sign_up()[1].user_id for _ in range(3)]
     with stack.connect() as database:
         for user_id, table, column, version in (
@@ -266,9 +255,7 @@ def test_root_key_versions_in_use_are_those_of_keys_and_sessions(
         database.execute("delete from auth.users where id = any (%s)", [users])
 
 
-def test_a_suspended_person_is_out_at_once(
-    sessions: Sessions, sign_up: SignUp, stack: RunningStack
-):
+def test_a_suspended_person_is_out_at_once(sessions, sign_up, stack):
     cookie, session = sign_up()
     Conversations(session).create("Letters", Window())
 
@@ -281,7 +268,7 @@ def test_a_suspended_person_is_out_at_once(
     assert Conversations(session).recent() == []
 
 
-def test_refused_sign_in_leaves_no_session_behind(sessions: Sessions, stack: RunningStack):
+def test_refused_sign_in_leaves_no_session_behind(sessions, stack):
     email = new_email()
     _, session = sessions.sign_up(email, PASSWORD)
 
@@ -298,9 +285,7 @@ def test_refused_sign_in_leaves_no_session_behind(sessions: Sessions, stack: Run
     assert [str(row[0]) for row in left] == [str(session.bearer.tokens.auth_session_id)]
 
 
-def test_a_clock_that_is_wrong_is_no_reason_to_sign_anybody_out(
-    sessions: Sessions, sign_up: SignUp, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_clock_that_is_wrong_is_no_reason_to_sign_anybody_out(sessions, sign_up, monkeypatch):
     cookie, _ = sign_up()
     now = time.time()
     monkeypatch.setattr("services.store.gateway.time.time", lambda: now - 90)
@@ -311,7 +296,7 @@ def test_a_clock_that_is_wrong_is_no_reason_to_sign_anybody_out(
         sessions.is_alive(cookie.hash)
 
 
-def test_a_session_ends_when_it_is_idle_and_when_it_is_old(stack: RunningStack):
+def test_a_session_ends_when_it_is_idle_and_when_it_is_old(stack):
     process = make_sessions(stack, idle_seconds=60, lifetime_seconds=60)
     idle, _ = process.sign_up(new_email(), PASSWORD)
     old, _ = process.sign_up(new_email(), PASSWORD)
@@ -329,7 +314,7 @@ def test_a_session_ends_when_it_is_idle_and_when_it_is_old(stack: RunningStack):
     process.gateway.http.close()
 
 
-def test_a_copy_of_the_database_opens_no_session(sign_up: SignUp, stack: RunningStack):
+def test_a_copy_of_the_database_opens_no_session(sign_up, stack):
     cookie, _ = sign_up()
     with stack.connect() as database:
         rows = database.execute("select t::text from private.app_sessions t").fetchall()

@@ -1,19 +1,13 @@
 """Running summaries, from a full context to the sealed text: all real but the model's words."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from services.chat import Chat
 from services.chat.summaries import NoSummary
-from services.domain import ConversationId, Message, Role, Thread
+from services.domain import Role
 from services.errors import BadInput, ModelUnavailable, OverBudget, Stale
-from services.memory import Receipt
-from services.store.sessions import AppSession
-from tests.conftest import RunningStack
 from tests.fakes import INFO
-from tests.model_server import ModelServer
 from tests.stack.apps import until
 from tests.store.conftest import done
 from tests.store.test_titles import books, limit_budget
@@ -24,7 +18,7 @@ SUMMARY = "The user sows peas in March and beans in May."
 
 
 @pytest.fixture
-def chat(maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer) -> Chat:
+def chat(maya, make_chat, server):
     server.script(reply=LONG)
     server.script_summaries(reply=SUMMARY)
     server.requests.clear()
@@ -32,17 +26,17 @@ def chat(maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer) 
     return make_chat(maya, info=SMALL)
 
 
-def settled(chat: Chat, conversation_id: ConversationId) -> Thread:
+def settled(chat, conversation_id):
     """The conversation once nothing is being said about its summary."""
     until(lambda: conversation_id not in chat.summaries_coming())
     return chat.store.thread(conversation_id)
 
 
-def ask(chat: Chat, conversation_id: ConversationId | None = None, prompt: str = LONG) -> Thread:
+def ask(chat, conversation_id=None, prompt=LONG):
     return settled(chat, done(chat.begin(conversation_id, prompt)).conversation_id)
 
 
-def fill(chat: Chat) -> Thread:
+def fill(chat):
     """A conversation that goes on until something of it is no longer seen word for word."""
     thread = ask(chat)
     for _ in range(20):
@@ -53,15 +47,13 @@ def fill(chat: Chat) -> Thread:
     raise AssertionError("it never fills")
 
 
-def receipt_of(chat: Chat, thread: Thread, message: Message) -> Receipt:
+def receipt_of(chat, thread, message):
     found = chat.planning.receipt(thread, message)
     assert found
     return found
 
 
-def test_what_no_longer_fits_is_put_into_words_and_sent_from_then_on(
-    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
-):
+def test_what_no_longer_fits_is_put_into_words_and_sent_from_then_on(chat, maya, stack, server):
     thread = fill(chat)
 
     assert thread.summary
@@ -80,7 +72,7 @@ def test_what_no_longer_fits_is_put_into_words_and_sent_from_then_on(
     assert agrees
 
 
-def test_no_message_waits_for_a_summary_nor_is_lost_by_it(chat: Chat, server: ModelServer):
+def test_no_message_waits_for_a_summary_nor_is_lost_by_it(chat, server):
     server.script_summaries(fault="hang-headers")
     thread = ask(chat)
     while not server.summary_requests:
@@ -110,7 +102,7 @@ def test_no_message_waits_for_a_summary_nor_is_lost_by_it(chat: Chat, server: Mo
     ids=["an error", "dropped", "a page", "rubbish", "too long", "a refusal"],
 )
 def test_a_summary_that_fails_is_said_and_the_conversation_goes_on_as_a_window(
-    chat: Chat, server: ModelServer, script: dict[str, object], failure: type[Exception]
+    chat, server, script, failure
 ):
     server.script_summaries(**script)
 
@@ -127,9 +119,7 @@ def test_a_summary_that_fails_is_said_and_the_conversation_goes_on_as_a_window(
     assert len(thread.messages) == 2 * len(server.requests)
 
 
-def test_what_failed_is_tried_again_after_a_while_and_then_covers_all(
-    chat: Chat, server: ModelServer
-):
+def test_what_failed_is_tried_again_after_a_while_and_then_covers_all(chat, server):
     server.script_summaries(reply="***")
     thread = fill(chat)
     for _ in range(3):
@@ -147,9 +137,7 @@ def test_what_failed_is_tried_again_after_a_while_and_then_covers_all(
     assert chat.planning.view(thread, chat.setup(thread)).omitted == ()
 
 
-def test_without_money_there_is_no_summary(
-    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
-):
+def test_without_money_there_is_no_summary(chat, maya, stack, server):
     server.script_summaries(status=500)
     thread = fill(chat)
     server.script_summaries(reply=SUMMARY)
@@ -161,7 +149,7 @@ def test_without_money_there_is_no_summary(
     assert isinstance(chat.summary_failure(thread.conversation.id), OverBudget)
 
 
-def test_what_a_person_wrote_meanwhile_is_not_overwritten(chat: Chat, server: ModelServer):
+def test_what_a_person_wrote_meanwhile_is_not_overwritten(chat, server):
     thread = fill(chat)
     server.script_summaries(reply="Of no use any more.", delay=1.5)
     chat.rebuild_summary(thread)
@@ -173,7 +161,7 @@ def test_what_a_person_wrote_meanwhile_is_not_overwritten(chat: Chat, server: Mo
     assert chat.summary_failure(thread.conversation.id) is None
 
 
-def test_a_summary_is_edited_and_the_edit_is_sent(chat: Chat, server: ModelServer):
+def test_a_summary_is_edited_and_the_edit_is_sent(chat, server):
     thread = fill(chat)
 
     chat.change_summary(thread, " They sow kumquats. ")
@@ -189,7 +177,7 @@ def test_a_summary_is_edited_and_the_edit_is_sent(chat: Chat, server: ModelServe
             chat.change_summary(thread, text)
 
 
-def test_a_summary_is_made_anew_of_all_that_it_covered(chat: Chat, server: ModelServer):
+def test_a_summary_is_made_anew_of_all_that_it_covered(chat, server):
     thread = fill(chat)
     covered = thread.summary.up_to_seq
     server.script_summaries(reply="Something better.")
@@ -202,7 +190,7 @@ def test_a_summary_is_made_anew_of_all_that_it_covered(chat: Chat, server: Model
     assert (thread.summary.from_seq, thread.summary.up_to_seq >= covered) == (1, True)
 
 
-def test_a_summary_can_be_taken_away(chat: Chat, server: ModelServer):
+def test_a_summary_can_be_taken_away(chat, server):
     thread = fill(chat)
     thread = ask(chat, thread.conversation.id, "And now?")
 
@@ -213,7 +201,7 @@ def test_a_summary_can_be_taken_away(chat: Chat, server: ModelServer):
     assert chat.planning.view(thread, chat.setup(thread)).omitted
 
 
-def test_each_turn_keeps_what_the_model_was_shown(chat: Chat, maya: AppSession):
+def test_each_turn_keeps_what_the_model_was_shown(chat, maya):
     thread = ask(chat, None, "First?")
     thread = ask(chat, thread.conversation.id, "Second?")
     first, second = (
@@ -235,7 +223,7 @@ def test_each_turn_keeps_what_the_model_was_shown(chat: Chat, maya: AppSession):
     assert following.asked_tokens == 0
 
 
-def test_a_receipt_says_what_the_summary_was_then(chat: Chat):
+def test_a_receipt_says_what_the_summary_was_then(chat):
     thread = fill(chat)
     thread = ask(chat, thread.conversation.id, "And now?")
     then = thread.messages[-1]

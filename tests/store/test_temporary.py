@@ -1,41 +1,36 @@
 """Temporary chats over the embedded stack: what they leave there, and that they are paid for like any other."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
-from services.bootstrap import PersonServices, Shared
-from services.chat import ChatIsOver, TemporaryChat
+from services.bootstrap import PersonServices
+from services.chat import ChatIsOver
 from services.domain import Fact, FactId
 from services.errors import Cap, OverBudget
-from services.llm import Models, Offer, OpenAIModel
+from services.llm import Models, Offer
 from services.settings import Settings
-from services.store.sessions import AppSession
-from tests.conftest import RunningStack
 from tests.fakes import INFO, NOON
-from tests.model_server import ModelServer
 from tests.stack.apps import until
 from tests.store.conftest import done
 from tests.store.test_summaries import LONG
 
 MONEY = {"private.ledger", "private.budgets", "private.deployment"}
-Rows = Mapping[str, frozenset[str]]
 
 
 @pytest.fixture
-def begin(person: PersonServices, shared: Shared):
+def begin(person, shared):
     """Makes temporary chats; in the end they are over."""
 
-    def make(*, reads_facts: bool = False) -> TemporaryChat:
+    def make(*, reads_facts=False):
         return person.begin_temporary(reads_facts=reads_facts, is_there=lambda: True)
 
     yield make
     shared.temporary.end_of(person._session.id)
 
 
-def rows(stack: RunningStack) -> Rows:
+def rows(stack):
     """Every row of every table of ours, as text."""
     with stack.connect() as database:
         names = database.execute(
@@ -50,11 +45,11 @@ def rows(stack: RunningStack) -> Rows:
         }
 
 
-def changed(before: Rows, after: Rows) -> set[str]:
+def changed(before, after):
     return {table for table, held in after.items() if held != before[table]}
 
 
-def turns(stack: RunningStack, maya: AppSession) -> list[tuple[object, ...]]:
+def turns(stack, maya):
     """What is stored of the person's turns, but for names, times and amounts."""
     with stack.connect() as database:
         return database.execute(
@@ -64,7 +59,7 @@ def turns(stack: RunningStack, maya: AppSession) -> list[tuple[object, ...]]:
         ).fetchall()
 
 
-def money(stack: RunningStack, maya: AppSession) -> tuple[int, int, list[tuple[str, int]]]:
+def money(stack, maya):
     """Spent, reserved, and what is in the ledger."""
     with stack.connect() as database:
         entries = database.execute(
@@ -76,20 +71,18 @@ def money(stack: RunningStack, maya: AppSession) -> tuple[int, int, list[tuple[s
     return spent, reserved, entries
 
 
-def set_budget(stack: RunningStack, maya: AppSession, column: str, amount: int) -> None:
+def set_budget(stack, maya, column, amount):
     with stack.connect() as database:
         database.execute(
             f"update private.budgets set {column} = %s where user_id = %s", [amount, maya.user_id]
         )
 
 
-def said(chat: TemporaryChat) -> list[str]:
+def said(chat):
     return [message.body for message in chat.chat.open(chat.id).branch()]
 
 
-def test_a_temporary_chat_writes_only_what_it_costs(
-    begin: Callable[..., TemporaryChat], stack: RunningStack, maya: AppSession, server: ModelServer
-):
+def test_a_temporary_chat_writes_only_what_it_costs(begin, stack, maya, server):
     before = rows(stack)
     chat = begin()
 
@@ -109,9 +102,7 @@ def test_a_temporary_chat_writes_only_what_it_costs(
     assert server.title_requests == server.facts_requests == []
 
 
-def test_a_long_one_is_summarised_in_memory(
-    shared: Shared, maya: AppSession, model: OpenAIModel, stack: RunningStack, server: ModelServer
-):
+def test_a_long_one_is_summarised_in_memory(shared, maya, model, stack, server):
     small = replace(INFO, context_tokens=1200, reply_tokens=200)
     shared = replace(shared, models=Models(Offer(small, model)))
     person = PersonServices(maya, shared, Settings())
@@ -136,9 +127,7 @@ def test_a_long_one_is_summarised_in_memory(
     assert not chat.conversations.cached(chat.id)
 
 
-def test_its_replies_have_versions_receipts_and_costs_until_it_ends(
-    begin: Callable[..., TemporaryChat],
-):
+def test_its_replies_have_versions_receipts_and_costs_until_it_ends(begin):
     chat = begin()
     done(chat.chat.begin(None, "Hello"))
     done(chat.chat.retry(chat.id))
@@ -156,9 +145,7 @@ def test_its_replies_have_versions_receipts_and_costs_until_it_ends(
         _ = chat.chat
 
 
-def test_caps_and_bounds_hold_as_for_any_chat(
-    begin: Callable[..., TemporaryChat], stack: RunningStack, maya: AppSession
-):
+def test_caps_and_bounds_hold_as_for_any_chat(begin, stack, maya):
     chat = begin()
     set_budget(stack, maya, "daily_cap_micro", 0)
     with pytest.raises(OverBudget) as refused:
@@ -175,13 +162,7 @@ def test_caps_and_bounds_hold_as_for_any_chat(
     assert said(chat) == ["Hello", "You said: Hello"]
 
 
-def test_its_open_turns_count_among_those_that_may_be_open(
-    begin: Callable[..., TemporaryChat],
-    person: PersonServices,
-    stack: RunningStack,
-    maya: AppSession,
-    server: ModelServer,
-):
+def test_its_open_turns_count_among_those_that_may_be_open(begin, person, stack, maya, server):
     set_budget(stack, maya, "max_open", 1)
     server.script(fault="hang")
     chat = begin()
@@ -194,9 +175,7 @@ def test_its_open_turns_count_among_those_that_may_be_open(
     done(turn)
 
 
-def test_leaving_stops_and_settles_what_is_coming_and_forgets_it(
-    begin: Callable[..., TemporaryChat], stack: RunningStack, maya: AppSession, server: ModelServer
-):
+def test_leaving_stops_and_settles_what_is_coming_and_forgets_it(begin, stack, maya, server):
     server.script(reply="word " * 500, rate=20)
     chat = begin()
     turn = chat.chat.begin(None, "Go on and on")
@@ -214,12 +193,7 @@ def test_leaving_stops_and_settles_what_is_coming_and_forgets_it(
 
 
 def test_a_turn_whose_process_died_is_settled_by_the_sweep(
-    begin: Callable[..., TemporaryChat],
-    shared: Shared,
-    stack: RunningStack,
-    maya: AppSession,
-    server: ModelServer,
-    monkeypatch: pytest.MonkeyPatch,
+    begin, shared, stack, maya, server, monkeypatch
 ):
     monkeypatch.setattr("services.chat.live_turn._HEARTBEAT_SECONDS", 600.0)
     server.script(fault="hang")
@@ -243,12 +217,7 @@ def test_a_turn_whose_process_died_is_settled_by_the_sweep(
     done(turn)
 
 
-def test_it_reads_facts_only_if_allowed_and_notes_none(
-    begin: Callable[..., TemporaryChat],
-    person: PersonServices,
-    stack: RunningStack,
-    server: ModelServer,
-):
+def test_it_reads_facts_only_if_allowed_and_notes_none(begin, person, stack, server):
     person.profile.keep_facts(is_wanted=True)
     fact = Fact(id=FactId(uuid4()), text="Lives in Bern.", since=NOON)
     person.memories.keep(fact)
@@ -264,13 +233,11 @@ def test_it_reads_facts_only_if_allowed_and_notes_none(
     assert [one.text for one in person.memories.facts()] == ["Lives in Bern."]
 
 
-def test_its_lease_is_prolonged_while_a_reply_is_coming(
-    begin: Callable[..., TemporaryChat], stack: RunningStack, server: ModelServer
-):
+def test_its_lease_is_prolonged_while_a_reply_is_coming(begin, stack, server):
     server.script(fault="hang")
     turn = begin().chat.begin(None, "Hello")
 
-    def lease() -> tuple[str, object]:
+    def lease():
         with stack.connect() as database:
             return database.execute(
                 "select state, lease_until from public.turns where id = %s", [turn.id]
@@ -282,9 +249,7 @@ def test_its_lease_is_prolonged_while_a_reply_is_coming(
     done(turn)
 
 
-def test_who_signs_out_ends_theirs(
-    begin: Callable[..., TemporaryChat], shared: Shared, maya: AppSession, server: ModelServer
-):
+def test_who_signs_out_ends_theirs(begin, shared, maya, server):
     server.script(fault="hang")
     chat = begin()
     turn = chat.chat.begin(None, "Hello")

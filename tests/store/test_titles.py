@@ -1,17 +1,11 @@
 """Titles by the model, from the first complete reply to the sealed title: all real but the model's words."""
 
-from collections.abc import Callable
-
 import pytest
 
-from services.chat import Chat, Titling
+from services.chat import Titling
 from services.chat.titles import INSTRUCTIONS
-from services.domain import Conversation, ConversationId
 from services.errors import NotFound, StoreUnavailable
 from services.store.conversations import Conversations
-from services.store.sessions import AppSession
-from tests.conftest import RunningStack
-from tests.model_server import ModelServer
 from tests.stack.apps import until
 from tests.store.conftest import done
 
@@ -19,24 +13,24 @@ PROMPT = "When do I sow peas?"
 
 
 @pytest.fixture
-def chat(maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer) -> Chat:
+def chat(maya, make_chat, server):
     server.script(reply="In March.")
     server.title_requests.clear()
     return make_chat(maya, titling=Titling())
 
 
-def settled(chat: Chat, conversation_id: ConversationId) -> Conversation:
+def settled(chat, conversation_id):
     """The conversation once nothing is being said about its title."""
     until(lambda: conversation_id not in chat.titles_coming())
     return Conversations(chat.store._session).thread(conversation_id).conversation
 
 
-def ask(chat: Chat, prompt: str = PROMPT, conversation_id: ConversationId | None = None):
+def ask(chat, prompt=PROMPT, conversation_id=None):
     """The conversation after a reply and all that follows from it."""
     return settled(chat, done(chat.begin(conversation_id, prompt)).conversation_id)
 
 
-def books(stack: RunningStack, maya: AppSession) -> tuple[list[tuple[str, int, int]], bool]:
+def books(stack, maya):
     """Purpose, tokens out and cost of what is in the ledger; and whether the budget agrees with it."""
     with stack.connect() as database:
         entries = database.execute(
@@ -49,7 +43,7 @@ def books(stack: RunningStack, maya: AppSession) -> tuple[list[tuple[str, int, i
     return entries, (spent, reserved) == (sum(micro for *_, micro in entries), 0)
 
 
-def limit_budget(stack: RunningStack, maya: AppSession, cap: int) -> None:
+def limit_budget(stack, maya, cap):
     with stack.connect() as database:
         database.execute(
             "update private.budgets set daily_cap_micro = %s where user_id = %s",
@@ -57,9 +51,7 @@ def limit_budget(stack: RunningStack, maya: AppSession, cap: int) -> None:
         )
 
 
-def test_a_conversation_is_titled_after_its_first_reply(
-    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
-):
+def test_a_conversation_is_titled_after_its_first_reply(chat, maya, stack, server):
     server.script_titles(reply='Title: "Sowing peas in spring."')
 
     conversation = ask(chat)
@@ -76,9 +68,7 @@ def test_a_conversation_is_titled_after_its_first_reply(
     assert agrees
 
 
-def test_the_title_is_sealed_and_leaves_no_message(
-    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
-):
+def test_the_title_is_sealed_and_leaves_no_message(chat, maya, stack, server):
     server.script_titles(reply="Kumquats in spring")
 
     conversation = ask(chat)
@@ -98,7 +88,7 @@ def test_the_title_is_sealed_and_leaves_no_message(
     assert thread.is_whole
 
 
-def test_followers_hear_done_before_the_title_is_asked_for(chat: Chat, server: ModelServer):
+def test_followers_hear_done_before_the_title_is_asked_for(chat, server):
     server.script_titles(reply="Too late", delay=1.0)
 
     turn = done(chat.begin(None, PROMPT))
@@ -109,9 +99,7 @@ def test_followers_hear_done_before_the_title_is_asked_for(chat: Chat, server: M
     assert settled(chat, turn.conversation_id).title == "Too late"
 
 
-def test_a_later_reply_does_not_title_again(
-    chat: Chat, maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer
-):
+def test_a_later_reply_does_not_title_again(chat, maya, make_chat, server):
     server.script_titles(reply="The first title")
     conversation = ask(chat)
     server.script_titles(reply="The second title")
@@ -124,7 +112,7 @@ def test_a_later_reply_does_not_title_again(
     assert len(server.title_requests) == 1
 
 
-def test_a_conversation_is_tried_once_in_a_process(chat: Chat, server: ModelServer):
+def test_a_conversation_is_tried_once_in_a_process(chat, server):
     conversation = ask(chat)
     server.script_titles(reply="At the second try")
 
@@ -134,7 +122,7 @@ def test_a_conversation_is_tried_once_in_a_process(chat: Chat, server: ModelServ
     assert len(server.title_requests) == 1
 
 
-def test_a_persons_title_is_kept(chat: Chat, server: ModelServer):
+def test_a_persons_title_is_kept(chat, server):
     server.script(reply="In March.", delay=0.5)
     server.script_titles(reply="Another title")
     turn = chat.begin(None, PROMPT)
@@ -144,7 +132,7 @@ def test_a_persons_title_is_kept(chat: Chat, server: ModelServer):
     assert server.title_requests == []
 
 
-def test_a_persons_title_is_kept_where_the_model_is_making_one(chat: Chat, server: ModelServer):
+def test_a_persons_title_is_kept_where_the_model_is_making_one(chat, server):
     server.script_titles(reply="Another title", delay=0.8)
     turn = done(chat.begin(None, PROMPT))
     server.wait_until(lambda s: s.title_requests)
@@ -154,9 +142,7 @@ def test_a_persons_title_is_kept_where_the_model_is_making_one(chat: Chat, serve
     assert server.title_requests[0].end == "whole"
 
 
-def test_what_the_budget_refuses_leaves_the_first_words(
-    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
-):
+def test_what_the_budget_refuses_leaves_the_first_words(chat, maya, stack, server):
     server.script(reply="In March.", delay=0.5)
     server.script_titles(reply="Too dear")
     turn = chat.begin(None, PROMPT)
@@ -182,7 +168,7 @@ def test_what_the_budget_refuses_leaves_the_first_words(
     ids=["failed", "dropped", "no title", "endless"],
 )
 def test_where_the_model_makes_none_the_first_words_stay_and_it_is_paid(
-    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer, script: dict
+    chat, maya, stack, server, script
 ):
     server.script_titles(**script)
 
@@ -196,9 +182,7 @@ def test_where_the_model_makes_none_the_first_words_stay_and_it_is_paid(
 
 
 @pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "failed"])
-def test_the_first_complete_reply_is_the_one_that_counts(
-    chat: Chat, server: ModelServer, is_stopped: bool
-):
+def test_the_first_complete_reply_is_the_one_that_counts(chat, server, is_stopped):
     server.script_titles(reply="Too early")
     if is_stopped:
         server.script(tokens=400, rate=20)
@@ -220,9 +204,7 @@ def test_the_first_complete_reply_is_the_one_that_counts(
     assert settled(chat, conversation.id).title == "Now it is time"
 
 
-def test_who_leaves_stops_the_title_and_pays_what_it_cost(
-    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
-):
+def test_who_leaves_stops_the_title_and_pays_what_it_cost(chat, maya, stack, server):
     server.script_titles(reply="Never", fault="hang", after=1)
     turn = done(chat.begin(None, PROMPT))
     server.wait_until(lambda s: s.title_requests and s.title_requests[0].sent)
@@ -236,13 +218,7 @@ def test_who_leaves_stops_the_title_and_pays_what_it_cost(
     assert books(stack, maya)[1]
 
 
-def test_a_title_that_does_not_come_is_given_up(
-    chat: Chat,
-    maya: AppSession,
-    stack: RunningStack,
-    server: ModelServer,
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_a_title_that_does_not_come_is_given_up(chat, maya, stack, server, monkeypatch):
     monkeypatch.setattr("services.chat.afterwards._TITLE_SECONDS", 0.1)
     server.script_titles(fault="hang-headers")
 
@@ -251,9 +227,7 @@ def test_a_title_that_does_not_come_is_given_up(
     assert books(stack, maya)[1]
 
 
-def test_a_conversation_deleted_under_its_title_is_gone_and_paid_for(
-    chat: Chat, maya: AppSession, stack: RunningStack, server: ModelServer
-):
+def test_a_conversation_deleted_under_its_title_is_gone_and_paid_for(chat, maya, stack, server):
     server.script_titles(reply="Never", fault="hang", after=1)
     turn = done(chat.begin(None, PROMPT))
     server.wait_until(lambda s: s.title_requests and s.title_requests[0].sent)
@@ -265,10 +239,8 @@ def test_a_conversation_deleted_under_its_title_is_gone_and_paid_for(
     assert books(stack, maya)[1]
 
 
-def test_a_store_that_is_away_leaves_the_first_words(
-    chat: Chat, server: ModelServer, monkeypatch: pytest.MonkeyPatch
-):
-    def away(*_: object) -> bool:
+def test_a_store_that_is_away_leaves_the_first_words(chat, server, monkeypatch):
+    def away(*_):
         raise StoreUnavailable("away")
 
     monkeypatch.setattr(Conversations, "give_title", away)
@@ -277,9 +249,7 @@ def test_a_store_that_is_away_leaves_the_first_words(
     assert ask(chat).title == PROMPT
 
 
-def test_switched_off_nothing_is_asked(
-    maya: AppSession, make_chat: Callable[..., Chat], server: ModelServer
-):
+def test_switched_off_nothing_is_asked(maya, make_chat, server):
     server.title_requests.clear()
     server.script_titles(reply="Not asked for")
 

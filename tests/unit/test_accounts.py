@@ -1,7 +1,5 @@
 """What people are told when Supabase Auth refuses: by its code, as v2.196 answers."""
 
-from collections.abc import Callable
-
 import httpx
 import pytest
 from pydantic import SecretStr
@@ -28,7 +26,7 @@ from services.store.gateway import Gateway
 WHO = ("maya@daybook.test", "correct horse battery staple")
 
 
-def refusal(verb: Callable[..., object], *entered: str, status: int, **body: object) -> AppError:
+def refusal(verb, *entered, status, **body):
     """What *verb* raises when Supabase Auth answers so."""
     headers = {"X-Supabase-Api-Version": "2024-01-01"}
     answer = httpx.Response(status, headers=headers, json={"message": "…"} | body)
@@ -59,13 +57,7 @@ def refusal(verb: Callable[..., object], *entered: str, status: int, **body: obj
     ],
 )
 @pytest.mark.parametrize("verb", [accounts.sign_up, accounts.sign_in])
-def test_refused_sign_in_is_told_by_its_code(
-    verb: Callable[..., object],
-    status: int,
-    code: str,
-    error: type[AppError],
-    caplog: pytest.LogCaptureFixture,
-):
+def test_refused_sign_in_is_told_by_its_code(verb, status, code, error, caplog):
     assert type(refusal(verb, *WHO, status=status, code=code)) is error
     assert (code in caplog.text) is (error is StoreUnavailable)
 
@@ -79,7 +71,7 @@ def test_refused_sign_in_is_told_by_its_code(
         (["of a later version"], "Choose a password of 12 to 72 characters"),
     ],
 )
-def test_weak_password_is_told_with_the_reasons(reasons: list[str], said: str):
+def test_weak_password_is_told_with_the_reasons(reasons, said):
     weak = {"code": "weak_password", "weak_password": {"reasons": reasons}}
 
     error = refusal(accounts.sign_up, *WHO, status=422, **weak)
@@ -95,7 +87,7 @@ def test_weak_password_is_told_with_the_reasons(reasons: list[str], said: str):
         ("email rate limit exceeded", 3600),
     ],
 )
-def test_email_rate_limit_says_when_to_try_again(message: str, seconds: int):
+def test_email_rate_limit_says_when_to_try_again(message, seconds):
     limit = {"code": "over_email_send_rate_limit", "message": message}
 
     error = refusal(accounts.sign_up, *WHO, status=429, **limit)
@@ -119,5 +111,5 @@ def test_email_rate_limit_says_when_to_try_again(message: str, seconds: int):
         (403, "", StoreUnavailable),
     ],
 )
-def test_only_an_ended_session_signs_a_user_out(status: int, code: str, error: type[AppError]):
+def test_only_an_ended_session_signs_a_user_out(status, code, error):
     assert type(refusal(accounts.exchange, "refresh", status=status, code=code)) is error

@@ -18,15 +18,15 @@ class Clock:
 
     now = 0.0
 
-    def __call__(self) -> float:
+    def __call__(self):
         return self.now
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds):
         self.now += seconds
         await asyncio.sleep(0)
 
 
-def make(clock: Clock | None = None) -> Attempts:
+def make(clock=None):
     clock = clock or Clock()
     server = SimpleNamespace(call=lambda *_, **__: SimpleNamespace(ok=True))
     root_keys = RootKeys({1: new_key()}, current=1)
@@ -34,19 +34,19 @@ def make(clock: Clock | None = None) -> Attempts:
 
 
 @pytest.mark.parametrize(("check_seconds", "slots"), [(0.022, 1), (0.094, 1), (0.39, 1), (0.5, 2)])
-def test_parallel_answers_leave_one_a_slot(check_seconds: float, slots: int):
+def test_parallel_answers_leave_one_a_slot(check_seconds, slots):
     clock = Clock()
     attempts = make(clock)
-    left: list[float] = []
+    left = []
 
-    async def guess() -> None:
+    async def guess():
         with pytest.raises(WrongCredentials):
             async with attempts.reserved(attempts.sign_in(MAYA, "192.0.2.1", "")):
                 await clock.sleep(check_seconds)
                 raise WrongCredentials
         left.append(clock.now)
 
-    async def guess_nine_times() -> None:
+    async def guess_nine_times():
         await asyncio.gather(*(guess() for _ in range(9)))
 
     asyncio.run(guess_nine_times())
@@ -54,7 +54,7 @@ def test_parallel_answers_leave_one_a_slot(check_seconds: float, slots: int):
     assert left == pytest.approx([0.4 * slots * number for number in range(1, 10)])
 
 
-def test_device_cookie_counts_for_its_account_until_it_expires(monkeypatch: pytest.MonkeyPatch):
+def test_device_cookie_counts_for_its_account_until_it_expires(monkeypatch):
     attempts = make()
     stranger = attempts.sign_in(MAYA, "192.0.2.1", "")
     cookie = attempts.device_cookie(MAYA)

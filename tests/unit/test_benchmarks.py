@@ -15,9 +15,7 @@ def test_there_are_some():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_says_how_it_is_run(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+def test_each_says_how_it_is_run(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [name, "--help"])
 
     with pytest.raises(SystemExit) as ended:

@@ -26,9 +26,7 @@ class Enough(BaseException):
 
 
 @pytest.mark.parametrize("is_left", [False, True])
-def test_who_leaves_while_their_services_are_made_is_not_kept(
-    monkeypatch: pytest.MonkeyPatch, is_left: bool
-):
+def test_who_leaves_while_their_services_are_made_is_not_kept(monkeypatch, is_left):
     session = SimpleNamespace(id=uuid4())
     here = [session, None if is_left else session]
     shared = SimpleNamespace(
@@ -72,9 +70,7 @@ def test_what_was_noted_leaves_the_memory_with_the_last_session_of_its_person():
     assert noting.noted(rooms[omar]) == (noted,)
 
 
-def test_what_is_coming_in_temporary_chats_is_stopped_with_the_process(
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_what_is_coming_in_temporary_chats_is_stopped_with_the_process(monkeypatch):
     maya = FakePerson(MemoryConversations(), ScriptedModel())
     maya.model.gate.clear()
     chat, temporary = (
@@ -100,19 +96,17 @@ def test_what_is_coming_in_temporary_chats_is_stopped_with_the_process(
 
 
 @pytest.mark.parametrize(("is_hosted", "asked", "swept"), [(True, 0, 10), (False, 133, 67)])
-def test_an_idle_app_calls_its_database_this_often(
-    monkeypatch: pytest.MonkeyPatch, is_hosted: bool, asked: int, swept: int
-):
+def test_an_idle_app_calls_its_database_this_often(monkeypatch, is_hosted, asked, swept):
     """Calls in ten minutes, and one more: the first sweep leaves something due."""
     calls, threads, clock = Counter[str](), {}, [0.0]
 
-    def answer(_: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+    def answer(_, request):
         calls[request.url.path.removeprefix("/rest/v1/rpc/")] += 1
         is_first = calls.total() == 1
         return httpx.Response(200, json={"ok": True, "more": is_first})
 
     class Pause(Event):
-        def wait(self, timeout: float | None = None) -> bool:
+        def wait(self, timeout=None):
             clock[0] += timeout or 0.0
             if clock[0] >= 600:
                 raise Enough
@@ -146,18 +140,16 @@ def test_an_idle_app_calls_its_database_this_often(
 @pytest.mark.parametrize(
     ("cause", "told"), [(None, []), (httpx.ConnectError("refused"), [True])], ids=["SQL", "network"]
 )
-def test_a_sweep_that_fails_is_followed_by_a_plain_question(
-    cause: httpx.ConnectError | None, told: list[bool]
-):
+def test_a_sweep_that_fails_is_followed_by_a_plain_question(cause, told):
     heard = list[bool]()
     life = SimpleNamespace(reached=lambda *, is_away: heard.append(is_away))
 
-    def sweep() -> bool:
+    def sweep():
         if heard:
             pytest.fail("swept while the database is away")
         raise StoreUnavailable from cause
 
-    def call(*_: object, **__: object) -> None:
+    def call(*_, **__):
         raise Enough
 
     with pytest.raises(Enough):

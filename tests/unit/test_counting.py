@@ -1,6 +1,5 @@
 """What was learned of a model: which rates a plan counts by, and what is kept of it."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from services.chat.counting import Counting, stored_rates
 from services.chat.live_turn import LiveTurn
 from services.chat.paid_calls import Call
-from services.domain import ConversationId, Message, MessageId, Role, Tokens, TurnId
+from services.domain import ConversationId, MessageId, Role, Tokens, TurnId
 from services.llm import Offer
 from services.memory import ContextMessage, ContextPlan, Rate, Rates, RegexCounter
 from tests.fakes import INFO, MAYA, ScriptedModel
@@ -23,37 +22,37 @@ GARDEN = ConversationId(UUID(int=7))
 KUMQUAT = "kumquat-8841 is a tree"
 
 
-def rates(ratio: float, seen: float = 1.0) -> Rates:
+def rates(ratio, seen=1.0):
     return Rates({"english": Rate(ratio, seen)})
 
 
-def turn_id(seq: int) -> TurnId:
+def turn_id(seq):
     return TurnId(UUID(int=(seq + 1) // 2))
 
 
-def past(messages: int) -> tuple[Message, ...]:
+def past(messages):
     return tuple(said(seq, turn_id=turn_id(seq)) for seq in range(1, messages + 1))
 
 
-def kept(model: str, ratio: float) -> str:
+def kept(model, ratio):
     return replace(RECEIPT, model=model, rates=(("english", ratio, 1.0),)).written()
 
 
 class Receipts:
     """Those of turns, and how often they were asked for."""
 
-    def __init__(self, by_turn: Mapping[TurnId, str]) -> None:
+    def __init__(self, by_turn):
         self._by_turn = by_turn
-        self.asked: list[int] = []
+        self.asked = []
 
-    def __call__(self, messages: Sequence[Message]) -> Mapping[TurnId, str]:
+    def __call__(self, messages):
         if messages:
             self.asked.append(len(messages))
         return {m.turn_id: self._by_turn[m.turn_id] for m in messages if m.turn_id in self._by_turn}
 
 
 @given(st.lists(st.sampled_from(["ours", "theirs", None]), max_size=12))
-def test_a_plan_counts_by_the_last_receipt_of_its_model(models: list[str | None]):
+def test_a_plan_counts_by_the_last_receipt_of_its_model(models):
     texts = {turn_id(2 * n + 1): kept(m, n / 100) for n, m in enumerate(models) if m}
     receipts = Receipts(texts)
 
@@ -78,7 +77,7 @@ def test_a_receipt_without_rates_says_that_nothing_is_known():
 
 
 @pytest.mark.parametrize("text", ["", "rubbish", "{}"])
-def test_what_is_no_receipt_is_passed_over(text: str):
+def test_what_is_no_receipt_is_passed_over(text):
     receipts = Receipts({turn_id(1): kept("ours", 0.5), turn_id(3): text})
 
     assert stored_rates("ours", past(4), receipts) == rates(0.5)
@@ -103,7 +102,7 @@ def test_without_rates_the_plain_counter_counts_and_with_them_one_that_is_kept()
     assert counting.counter(COUNTER, rates(0.2, 9)).count(KUMQUAT) < scaled.count(KUMQUAT)
 
 
-def counted(counting: Counting, prompt: str, tokens: int) -> ContextPlan:
+def counted(counting, prompt, tokens):
     """The plan of a prompt of which so many *tokens* were reported."""
     plan = ContextPlan(
         messages=(ContextMessage(Role.USER, prompt),),

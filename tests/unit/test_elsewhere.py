@@ -1,7 +1,7 @@
 """Recall over other conversations: where the database is slow or away, and how all of them are read in pieces."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chat import Elsewhere, elsewhere
-from services.domain import ConversationId, Message, MessageId, Space, SpaceId, Thread
+from services.domain import ConversationId, MessageId, Space, SpaceId
 from services.store import corpus
 from tests.fakes import NOON, MemoryConversations, MemoryCorpus
 
@@ -18,24 +18,22 @@ KUMQUAT = "My kumquat tree is called Zebedee."
 
 
 @pytest.fixture
-def store() -> MemoryConversations:
+def store():
     store = MemoryConversations()
     store.hold("There", KUMQUAT, "I see.")
     return store
 
 
 @pytest.fixture
-def here(store: MemoryConversations) -> Thread:
+def here(store):
     return store.thread(store.hold("Here", "My kumquat is ripe.", "Good."))
 
 
-def found(searched: Elsewhere, here: Thread) -> list[str]:
+def found(searched, here):
     return [each.message.body for each in searched.ranked(here, here.messages, "kumquat")]
 
 
-def test_a_prompt_waits_for_no_slow_reading(
-    store: MemoryConversations, here: Thread, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_prompt_waits_for_no_slow_reading(store, here, monkeypatch):
     monkeypatch.setattr(elsewhere, "_PATIENCE", 0.05)
     slow = MemoryCorpus(store)
     slow.may_read.clear()
@@ -48,9 +46,7 @@ def test_a_prompt_waits_for_no_slow_reading(
     assert KUMQUAT in found(searched, here)
 
 
-def test_what_could_not_be_read_is_read_before_the_next_prompt(
-    store: MemoryConversations, here: Thread
-):
+def test_what_could_not_be_read_is_read_before_the_next_prompt(store, here):
     away = MemoryCorpus(store, failures=1)
     searched = Elsewhere(away)
 
@@ -58,23 +54,19 @@ def test_what_could_not_be_read_is_read_before_the_next_prompt(
     assert KUMQUAT in found(searched, here)
 
 
-def test_only_the_first_places_are_for_what_was_said_elsewhere(
-    store: MemoryConversations, here: Thread
-):
+def test_only_the_first_places_are_for_what_was_said_elsewhere(store, here):
     for n in range(20):
         store.hold(f"There {n}", f"My kumquat number {n} has fruit.", "I see.")
     assert len(found(Elsewhere(MemoryCorpus(store)), here)) == 2 + 10
 
 
-def test_what_was_moved_while_it_was_read_is_read_again(
-    store: MemoryConversations, here: Thread, monkeypatch: pytest.MonkeyPatch
-):
+def test_what_was_moved_while_it_was_read_is_read_again(store, here, monkeypatch):
     monkeypatch.setattr(elsewhere, "_PATIENCE", 0.05)
     there, *_ = store.threads
     before = store.thread(there)  # as a page still has it
     a_space(store, there, here.conversation.id)
 
-    def asked_in_between() -> None:
+    def asked_in_between():
         asking = threading.Thread(target=lambda: found(searched, before))
         asking.start()
         asking.join(20)
@@ -86,9 +78,7 @@ def test_what_was_moved_while_it_was_read_is_read_again(
     assert KUMQUAT in found(searched, store.thread(here.conversation.id))
 
 
-def test_what_was_moved_away_while_others_are_read_is_not_brought_back(
-    store: MemoryConversations, here: Thread, monkeypatch: pytest.MonkeyPatch
-):
+def test_what_was_moved_away_while_others_are_read_is_not_brought_back(store, here, monkeypatch):
     there, *_ = store.threads
     slow = MemoryCorpus(store)
     searched = Elsewhere(slow)
@@ -104,7 +94,7 @@ def test_what_was_moved_away_while_others_are_read_is_not_brought_back(
     slow.may_read.set()
 
 
-def test_nothing_of_what_is_discarded_stays_in_memory(store: MemoryConversations, here: Thread):
+def test_nothing_of_what_is_discarded_stays_in_memory(store, here):
     there, *_ = store.threads
     searched = Elsewhere(MemoryCorpus(store))
     [told] = [each for each in searched.ranked(here, here.messages, "Zebedee") if each.matched]
@@ -116,7 +106,7 @@ def test_nothing_of_what_is_discarded_stays_in_memory(store: MemoryConversations
     assert KUMQUAT in found(searched, here)  # brought back
 
 
-def a_space(store: MemoryConversations, *conversations: ConversationId) -> None:
+def a_space(store, *conversations):
     """Put them into a new one."""
     space = Space(id=SpaceId(uuid4()), name="Orchard", created_at=NOON)
     store.spaces[space.id] = space
@@ -124,9 +114,7 @@ def a_space(store: MemoryConversations, *conversations: ConversationId) -> None:
         store.move(its, space.id)
 
 
-def test_what_is_gone_is_asked_for_once_until_the_next_prompt(
-    store: MemoryConversations, here: Thread, monkeypatch: pytest.MonkeyPatch
-):
+def test_what_is_gone_is_asked_for_once_until_the_next_prompt(store, here, monkeypatch):
     there, *_ = store.threads
     [told, _] = store.thread(there).messages
     corpus = MemoryCorpus(store)
@@ -149,9 +137,7 @@ class Interrupted(MemoryCorpus):
 
     happens: Callable[[], None] = lambda: None
 
-    def messages(
-        self, wanted: Mapping[ConversationId, range]
-    ) -> Iterator[Mapping[ConversationId, list[Message]]]:
+    def messages(self, wanted):
         for found in super().messages(wanted):
             for its, messages in found.items():
                 for message in messages:
@@ -166,13 +152,13 @@ LENGTHS = st.lists(
 
 
 @given(LENGTHS)
-def test_each_message_is_asked_for_once(lengths: list[tuple[int, int]]):
+def test_each_message_is_asked_for_once(lengths):
     wanted = {
         ConversationId(UUID(int=n)): range(1 + 7 * known, 1 + 7 * known + new)
         for n, (known, new) in enumerate(lengths)
     }
 
-    asked: set[tuple[ConversationId, int]] = set()
+    asked = set()
     for batch in corpus._batches(wanted):
         sent = {(its, seq) for its in batch.ids for seq in batch.seqs if seq < wanted[its].stop}
         assert len(sent) <= 2000

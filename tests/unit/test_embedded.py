@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +16,6 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from services import embedded
 from services.embedded import (
     Failed,
     Folders,
@@ -55,25 +53,25 @@ SECRETS = StackSecrets(
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Folders:
+def places(tmp_path):
     return Folders(data=tmp_path / "data", keys=tmp_path / "keys", cache=tmp_path / "cache")
 
 
 @pytest.fixture
-def plan(places: Folders) -> Plan:
+def plan(places):
     database = DatabasePlan(
         port=1, migrations=Path("db"), secrets=SECRETS, proof_keys={1: b"canary" * 6, 2: bytes(32)}
     )
     return Plan(folders=places, database=database, model=ModelPlan(port=2, key="canary-e"))
 
 
-def prepared(places: Folders, root_keys: str | None = None) -> embedded.Prepared:
+def prepared(places, root_keys=None):
     found = prepare(places, root_keys=root_keys, with_database=True, with_model=False)
     found.lock.close()
     return found
 
 
-def test_the_first_start_makes_keys_that_only_we_can_read(places: Folders):
+def test_the_first_start_makes_keys_that_only_we_can_read(places):
     first, second = prepared(places), prepared(places)
 
     assert first.plan.database.secrets == second.plan.database.secrets
@@ -83,8 +81,8 @@ def test_the_first_start_makes_keys_that_only_we_can_read(places: Folders):
         assert path.stat().st_mode & 0o077 == 0
 
 
-def _lose(name: str) -> Callable[[Folders], None]:
-    def lose(places: Folders) -> None:
+def _lose(name):
+    def lose(places):
         prepared(places)
         places.database.mkdir()
         (places.keys / name).unlink()
@@ -92,8 +90,8 @@ def _lose(name: str) -> Callable[[Folders], None]:
     return lose
 
 
-def _damage(name: str) -> Callable[[Folders], None]:
-    def damage(places: Folders) -> None:
+def _damage(name):
+    def damage(places):
         prepared(places)
         (places.keys / name).write_text("damaged")
 
@@ -110,22 +108,20 @@ def _damage(name: str) -> Callable[[Folders], None]:
         (lambda places: places.data.write_text(""), r"data cannot be written: "),
     ],
 )
-def test_what_is_lost_or_damaged_is_refused(
-    places: Folders, happen: Callable[[Folders], None], sentence: str
-):
+def test_what_is_lost_or_damaged_is_refused(places, happen, sentence):
     happen(places)
 
     with pytest.raises(Misconfigured, match=sentence):
         prepared(places)
 
 
-def test_apps_that_start_at_once_share_a_cache_folder(tmp_path: Path):
+def test_apps_that_start_at_once_share_a_cache_folder(tmp_path):
     places = [
         Folders(data=tmp_path / f"data {n}", keys=tmp_path / f"keys {n}", cache=tmp_path / "cache")
         for n in range(4)
     ]
 
-    def make_often(mine: Folders) -> None:
+    def make_often(mine):
         for _ in range(100):
             folders.make(mine)
 
@@ -136,26 +132,26 @@ def test_apps_that_start_at_once_share_a_cache_folder(tmp_path: Path):
 
 
 @pytest.mark.parametrize("weak", ["", "short", "A" * 43, "!" * 43])
-def test_a_weak_root_key_is_refused_and_not_repeated(places: Folders, weak: str):
+def test_a_weak_root_key_is_refused_and_not_repeated(places, weak):
     with pytest.raises(Misconfigured, match="The root key in DAYBOOK_ROOT_KEYS") as refusal:
         prepared(places, root_keys=weak)
 
     assert not weak or weak not in refusal.value.public
 
 
-def test_keys_inside_the_data_folder_are_refused(tmp_path: Path):
+def test_keys_inside_the_data_folder_are_refused(tmp_path):
     with pytest.raises(Misconfigured, match="set DAYBOOK_KEY_DIR to a folder elsewhere"):
         prepared(Folders(data=tmp_path, keys=tmp_path / "keys", cache=tmp_path / "cache"))
 
 
-def test_a_full_disk_is_refused(places: Folders, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_refused(places, monkeypatch):
     monkeypatch.setattr(folders, "is_full", lambda *_: True)
 
     with pytest.raises(Misconfigured, match=r"The disk is full: free some space for .*data"):
         prepared(places)
 
 
-def test_a_folder_belongs_to_one_app_at_a_time(places: Folders):
+def test_a_folder_belongs_to_one_app_at_a_time(places):
     first = prepare(places, root_keys=None, with_database=True, with_model=False)
 
     with pytest.raises(Misconfigured, match="Another Daybook is using"):
@@ -165,7 +161,7 @@ def test_a_folder_belongs_to_one_app_at_a_time(places: Folders):
     prepared(places)
 
 
-def test_a_hosted_deployment_needs_its_root_key_and_no_folder(places: Folders):
+def test_a_hosted_deployment_needs_its_root_key_and_no_folder(places):
     with pytest.raises(Misconfigured, match="The root key is missing: set DAYBOOK_ROOT_KEYS"):
         prepare(places, root_keys=None, with_database=False, with_model=False)
     assert not any(folder.exists() for folder in (places.data, places.keys, places.cache))
@@ -177,7 +173,7 @@ def test_a_hosted_deployment_needs_its_root_key_and_no_folder(places: Folders):
     assert found.lock is None
 
 
-def test_with_nothing_to_run_we_are_ready_at_once(places: Folders):
+def test_with_nothing_to_run_we_are_ready_at_once(places):
     heard = []
 
     Stack(Plan(folders=places, database=None, model=None), None, heard.append).run()
@@ -185,7 +181,7 @@ def test_with_nothing_to_run_we_are_ready_at_once(places: Folders):
     assert heard == [Running()]
 
 
-def test_a_plan_travels_over_the_pipe_and_shows_no_secret(plan: Plan):
+def test_a_plan_travels_over_the_pipe_and_shows_no_secret(plan):
     assert Plan.from_line(plan.to_line()) == plan
     assert "canary" not in repr(plan)
     assert "canary" not in repr(plan.endpoints)
@@ -203,7 +199,7 @@ def test_a_plan_travels_over_the_pipe_and_shows_no_secret(plan: Plan):
         Failed("It is over."),
     ],
 )
-def test_a_report_travels_over_the_pipe(report: embedded.Report):
+def test_a_report_travels_over_the_pipe(report):
     assert reports.from_line(reports.to_line(report)) == report
 
 
@@ -215,7 +211,7 @@ def test_patience_grows_and_ends():
     assert delays == [pytest.approx(0.1), pytest.approx(0.3), pytest.approx(0.9), None]
 
 
-def test_start_that_takes_minutes_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+def test_start_that_takes_minutes_is_waited_for(monkeypatch):
     minutes = itertools.count(0, 60)
     monkeypatch.setattr(children.time, "monotonic", lambda: next(minutes))
     answers = iter([False, False, False, True])
@@ -228,10 +224,10 @@ def test_start_that_takes_minutes_is_waited_for(monkeypatch: pytest.MonkeyPatch)
         children.wait_until(lambda: False, SimpleNamespace(poll=lambda: 1), Server(Path("no")))
 
 
-def test_two_first_starts_as_root_make_one_user(monkeypatch: pytest.MonkeyPatch):
+def test_two_first_starts_as_root_make_one_user(monkeypatch):
     both, made = threading.Barrier(2, timeout=30), []
 
-    def find(name: str) -> None:
+    def find(name):
         both.wait()  # neither finds it
         raise KeyError
 
@@ -253,36 +249,34 @@ class Server:
 
     name = "The server"
 
-    def __init__(self, folder: Path, seconds: float = 0, last_words: str = "") -> None:
+    def __init__(self, folder, seconds=0, last_words=""):
         self.log, self.seconds, self.last_words = folder / "log", seconds, last_words
         self.starts = 0
 
-    def start(self) -> children.Child:
+    def start(self):
         self.starts += 1
         self.log.write_text(self.last_words)
         return subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({self.seconds})"])
 
-    def wait(self, child: children.Child) -> None:
+    def wait(self, child):
         if not self.seconds:
             child.wait()
             raise children.gone(self)
 
-    def stop(self, child: children.Child) -> None:
+    def stop(self, child):
         child.kill()
         child.wait()
 
 
 @pytest.fixture
-def said() -> list[embedded.Report]:
+def said():
     return []
 
 
-def test_a_model_that_never_comes_back_is_given_up_and_says_so(
-    tmp_path: Path, said: list[embedded.Report]
-):
+def test_a_model_that_never_comes_back_is_given_up_and_says_so(tmp_path, said):
     failed = threading.Event()
 
-    def say(report: embedded.Report) -> None:
+    def say(report):
         said.append(report)
         if report == Model(ModelState.FAILED):
             failed.set()
@@ -298,9 +292,7 @@ def test_a_model_that_never_comes_back_is_given_up_and_says_so(
     assert said == [*[Model(ModelState.STARTING)] * 3, Model(ModelState.FAILED)]
 
 
-def test_what_dies_is_started_again_until_that_is_no_use(
-    tmp_path: Path, said: list[embedded.Report]
-):
+def test_what_dies_is_started_again_until_that_is_no_use(tmp_path, said):
     lasting, dying = Server(tmp_path, seconds=60), Server(tmp_path)
     parts = Part(lasting), Part(dying, patience=Patience(times=2))
     keeping = Upkeep(parts, Disk(tmp_path, said.append), said.append)
@@ -322,13 +314,7 @@ def test_what_dies_is_started_again_until_that_is_no_use(
     ("last_words", "looks"),
     [("PANIC: No space left on device", []), ("", [True, False] * 4)],  # full, then there is room
 )
-def test_what_dies_of_a_full_disk_is_tried_for_ever(
-    tmp_path: Path,
-    said: list[embedded.Report],
-    monkeypatch: pytest.MonkeyPatch,
-    last_words: str,
-    looks: list[bool],
-):
+def test_what_dies_of_a_full_disk_is_tried_for_ever(tmp_path, said, monkeypatch, last_words, looks):
     found = iter(looks)
     monkeypatch.setattr(folders, "is_full", lambda *_: next(found, False))
     monkeypatch.setattr(upkeep, "_GRACE", 0.0)
@@ -351,7 +337,7 @@ def test_what_dies_of_a_full_disk_is_tried_for_ever(
     assert said[-2:] == [Running(), Trouble("")]
 
 
-def test_a_console_that_is_gone_stops_nothing(plan: Plan, monkeypatch: pytest.MonkeyPatch):
+def test_a_console_that_is_gone_stops_nothing(plan, monkeypatch):
     with Path("/dev/full").open("w") as gone:
         monkeypatch.setattr(sys, "stdout", gone)
         life = Life("http://here", plan)
@@ -365,9 +351,7 @@ def test_a_console_that_is_gone_stops_nothing(plan: Plan, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("was_open", "words"), [(False, "cannot start"), (True, "cannot go on")])
-def test_a_failure_ends_the_process_with_its_sentence(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys, was_open: bool, words: str
-):
+def test_a_failure_ends_the_process_with_its_sentence(plan, monkeypatch, capsys, was_open, words):
     ended = []
     monkeypatch.setattr(os, "_exit", ended.append)
     life = Life("http://here", plan)
@@ -380,11 +364,11 @@ def test_a_failure_ends_the_process_with_its_sentence(
     assert capsys.readouterr().out.splitlines()[-1] == f"Daybook {words}: It is over."
 
 
-def test_life_says_what_is_going_on_and_what_is_the_matter(plan: Plan, capsys):
+def test_life_says_what_is_going_on_and_what_is_the_matter(plan, capsys):
     life = Life("http://here", plan)
     with TestClient(Starlette(routes=life.routes())) as client:
 
-        def health() -> tuple[int, str, str, str]:
+        def health():
             reply = client.get("/healthz")
             body = reply.json()
             return reply.status_code, body["stage"], body["database"], body["model"]
@@ -411,7 +395,7 @@ def test_life_says_what_is_going_on_and_what_is_the_matter(plan: Plan, capsys):
     ]
 
 
-def test_a_socket_fits_whatever_the_path(tmp_path: Path):
+def test_a_socket_fits_whatever_the_path(tmp_path):
     for name in ("short", "d" * 120, "a, b"):
         database = tmp_path / name / "postgres"
         database.parent.mkdir()
@@ -425,7 +409,7 @@ def test_a_socket_fits_whatever_the_path(tmp_path: Path):
             folder.parent.rmdir()
 
 
-def test_a_socket_folder_that_somebody_opened_is_refused(tmp_path: Path):
+def test_a_socket_folder_that_somebody_opened_is_refused(tmp_path):
     database = tmp_path / ("d" * 120) / "postgres"
     database.parent.mkdir()
     short = folders.socket_folder(database).parent
@@ -451,7 +435,7 @@ def test_a_socket_folder_that_somebody_opened_is_refused(tmp_path: Path):
         (b"Your login code is: 378406\n", None),
     ],
 )
-def test_the_apis_log_keeps_no_text(line: bytes, kept: bytes | None):
+def test_the_apis_log_keeps_no_text(line, kept):
     found = _TEXTLESS.match(line)
 
     assert (found[0] if found else None) == kept or found[0].startswith(kept)
@@ -466,10 +450,8 @@ def test_the_apis_log_keeps_no_text(line: bytes, kept: bytes | None):
         ("npm error code E404", "could not be fetched: check the network"),
     ],
 )
-def test_modules_that_are_torn_or_missing_never_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, sentence: str
-):
-    def npm(*_: object, on_line: Callable[[str], None], **__: object) -> None:
+def test_modules_that_are_torn_or_missing_never_count(tmp_path, monkeypatch, said, sentence):
+    def npm(*_, on_line, **__):
         on_line(said)  # it warns of a file that it could not write, and ends well
         if "error" in said:
             raise children.ToolFailed("node", said)
@@ -482,7 +464,7 @@ def test_modules_that_are_torn_or_missing_never_count(
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
-def test_times_of_auth_replies_are_mended_and_nothing_else(monkeypatch: pytest.MonkeyPatch):
+def test_times_of_auth_replies_are_mended_and_nothing_else(monkeypatch):
     sent = json.dumps({"at": "2026-11-20 06:50:10.726+00", "note": "2026-11-20 06:50"}).encode()
     monkeypatch.setattr(
         httpx.HTTPTransport,
@@ -520,11 +502,11 @@ def test_the_supervisor_stays_small():
     assert not {"streamlit", "supabase", "openai", "pydantic", "httpx"} & set(loaded)
 
 
-def test_a_database_that_was_there_and_does_not_answer_is_away(plan: Plan, capsys):
+def test_a_database_that_was_there_and_does_not_answer_is_away(plan, capsys):
     life = Life("http://here", plan)
     with TestClient(Starlette(routes=life.routes())) as client:
 
-        def health() -> tuple[int, str, str]:
+        def health():
             reply = client.get("/healthz")
             return reply.status_code, reply.json()["stage"], reply.json()["database"]
 

@@ -2,7 +2,6 @@
 
 import errno
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -22,7 +21,7 @@ from services.errors import (
 )
 
 
-def below(kind: type[AppError], depth: int = 1) -> Iterator[tuple[str, int]]:
+def below(kind, depth=1):
     for child in kind.__subclasses__():
         if child.__module__ == errors.__name__:
             yield child.__name__, depth
@@ -35,7 +34,7 @@ def test_the_tree_at_the_top_of_the_module_is_the_tree():
     assert [(name, len(indent) // 2) for indent, name in drawn] == list(below(AppError))
 
 
-def every_error() -> list[AppError]:
+def every_error():
     bare = [
         kind
         for kind in vars(errors).values()
@@ -54,14 +53,14 @@ def every_error() -> list[AppError]:
 
 
 @pytest.mark.parametrize("error", every_error(), ids=lambda error: f"{type(error).__name__}{error}")
-def test_every_error_has_a_sentence_for_the_page(error: AppError):
+def test_every_error_has_a_sentence_for_the_page(error):
     assert re.fullmatch(r"[A-Z][^{}<>]*\.", error.public)
 
 
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0, "a minute"), (60, "a minute"), (61, "2 minutes"), (900, "15 minutes")]
 )
-def test_a_throttle_says_how_long_to_wait(seconds: int, said: str):
+def test_a_throttle_says_how_long_to_wait(seconds, said):
     assert f"wait {said} and" in TooManyAttempts(seconds).public
 
 
@@ -81,5 +80,5 @@ def test_figures_are_for_the_log():
         ("connection refused", False),
     ],
 )
-def test_a_full_disk_is_recognised(failure: OSError | str, is_full: bool):
+def test_a_full_disk_is_recognised(failure, is_full):
     assert says_disk_full(failure) is is_full

@@ -10,7 +10,7 @@ from services.domain import Outcome
 from services.events import log_event
 
 
-def test_an_event_is_one_line_of_json(caplog: pytest.LogCaptureFixture):
+def test_an_event_is_one_line_of_json(caplog):
     caplog.set_level(logging.INFO, "daybook")
 
     log_event(
@@ -30,9 +30,7 @@ def test_an_event_is_one_line_of_json(caplog: pytest.LogCaptureFixture):
 
 
 @pytest.mark.parametrize("value", ["kumquat", b"kumquat", ["kumquat"], {"a": "kumquat"}], ids=repr)
-def test_text_is_refused_even_where_types_are_not_checked(
-    caplog: pytest.LogCaptureFixture, value: object
-):
+def test_text_is_refused_even_where_types_are_not_checked(caplog, value):
     caplog.set_level(logging.INFO, "daybook")
 
     with pytest.raises(TypeError) as caught:

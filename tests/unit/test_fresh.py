@@ -1,7 +1,5 @@
 """What was read a moment ago, and how long it holds."""
 
-from collections.abc import Callable
-
 import pytest
 
 from services.errors import SignedOut, StoreUnavailable
@@ -12,12 +10,12 @@ from services.store.fresh import Fresh
 class Source:
     """Counts how often it was asked, and fails while it is to."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.asked = 0
-        self.failure: Exception | None = None
-        self.meanwhile: Callable[[], None] = lambda: None
+        self.failure = None
+        self.meanwhile = lambda: None
 
-    def __call__(self) -> int:
+    def __call__(self):
         if self.failure:
             raise self.failure
         self.asked += 1
@@ -30,28 +28,28 @@ class Clock:
 
     now = 1000.0
 
-    def monotonic(self) -> float:
+    def monotonic(self):
         return self.now
 
 
 @pytest.fixture
-def source() -> Source:
+def source():
     return Source()
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(fresh, "time", clock)
     return clock
 
 
 @pytest.fixture
-def kept(source: Source, clock: Clock) -> Fresh[int]:
+def kept(source, clock):
     return Fresh(source, seconds=5.0)
 
 
-def test_it_is_asked_for_again_when_its_time_is_over(kept: Fresh[int], clock: Clock):
+def test_it_is_asked_for_again_when_its_time_is_over(kept, clock):
     assert kept.last is None
     assert kept.get() == 1
     clock.now += 4.9
@@ -62,7 +60,7 @@ def test_it_is_asked_for_again_when_its_time_is_over(kept: Fresh[int], clock: Cl
     assert kept.last == 2
 
 
-def test_it_is_read_at_once_where_that_is_wanted(kept: Fresh[int]):
+def test_it_is_read_at_once_where_that_is_wanted(kept):
     kept.get()
 
     assert kept.read() == 2
@@ -70,9 +68,7 @@ def test_it_is_read_at_once_where_that_is_wanted(kept: Fresh[int]):
 
 
 @pytest.mark.parametrize("is_outdated", [True, False])
-def test_while_the_database_is_away_it_is_as_last_read(
-    kept: Fresh[int], source: Source, clock: Clock, is_outdated: bool
-):
+def test_while_the_database_is_away_it_is_as_last_read(kept, source, clock, is_outdated):
     kept.get()
     source.failure = StoreUnavailable()
     clock.now += 60
@@ -86,14 +82,14 @@ def test_while_the_database_is_away_it_is_as_last_read(
     assert kept.get() == 2
 
 
-def test_where_nothing_was_read_the_failure_is_said(kept: Fresh[int], source: Source):
+def test_where_nothing_was_read_the_failure_is_said(kept, source):
     source.failure = StoreUnavailable()
 
     with pytest.raises(StoreUnavailable):
         kept.get()
 
 
-def test_who_is_signed_out_is_shown_nothing(kept: Fresh[int], source: Source, clock: Clock):
+def test_who_is_signed_out_is_shown_nothing(kept, source, clock):
     kept.get()
     source.failure = SignedOut()
     clock.now += 60
@@ -102,7 +98,7 @@ def test_who_is_signed_out_is_shown_nothing(kept: Fresh[int], source: Source, cl
         kept.get()
 
 
-def test_what_was_changed_is_read_again(kept: Fresh[int]):
+def test_what_was_changed_is_read_again(kept):
     kept.outdate()
     assert kept.get() == 1
 
@@ -111,7 +107,7 @@ def test_what_was_changed_is_read_again(kept: Fresh[int]):
     assert kept.get() == 2
 
 
-def test_what_was_changed_while_it_was_read_is_read_again(kept: Fresh[int], source: Source):
+def test_what_was_changed_while_it_was_read_is_read_again(kept, source):
     source.meanwhile = kept.outdate
     assert kept.get() == 1
     source.meanwhile = lambda: None
@@ -120,7 +116,7 @@ def test_what_was_changed_while_it_was_read_is_read_again(kept: Fresh[int], sour
     assert kept.get() == 2
 
 
-def test_what_is_known_to_hold_need_not_be_read(kept: Fresh[int], source: Source):
+def test_what_is_known_to_hold_need_not_be_read(kept, source):
     kept.outdate()
     kept.put(7)
 
@@ -128,7 +124,7 @@ def test_what_is_known_to_hold_need_not_be_read(kept: Fresh[int], source: Source
     assert source.asked == 0
 
 
-def test_what_was_destroyed_is_not_shown_while_nobody_answers(kept: Fresh[int], source: Source):
+def test_what_was_destroyed_is_not_shown_while_nobody_answers(kept, source):
     kept.amend(lambda value: value + 10)
     kept.get()
     kept.outdate()

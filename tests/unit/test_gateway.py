@@ -15,10 +15,10 @@ KEY = "sb_publishable_key"
 
 
 @pytest.mark.parametrize("bearer", ["", "an.access.token"])
-def test_publishable_key_is_never_sent_as_bearer_token(bearer: str):
+def test_publishable_key_is_never_sent_as_bearer_token(bearer):
     sent = list[httpx.Headers]()
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request):
         sent.append(request.headers)
         return httpx.Response(200, json={})
 
@@ -39,7 +39,7 @@ class _Server(ThreadingHTTPServer):
 
     connections = 0
 
-    def process_request(self, request: object, client_address: object) -> None:
+    def process_request(self, request, client_address):
         self.connections += 1
         super().process_request(request, client_address)
 
@@ -49,21 +49,19 @@ class _Answer(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self) -> None:
+    def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
         self.send_header("Content-Length", "2")
         self.end_headers()
         self.wfile.write(b"{}")
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, *_):
         pass
 
 
 @pytest.mark.parametrize(("idle_seconds", "connections"), [(50, 1), (70, 2)])
-def test_idle_connection_is_kept_for_a_minute(
-    idle_seconds: int, connections: int, monkeypatch: pytest.MonkeyPatch
-):
+def test_idle_connection_is_kept_for_a_minute(idle_seconds, connections, monkeypatch):
     with _Server(("127.0.0.1", 0), _Answer) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=[0.01]).start()

@@ -29,11 +29,11 @@ MESSAGE = Place(
 TOKENS = Place(table="app_sessions", column="tokens", row_id=GARDEN, user_id=ANA)
 
 
-def written(key: bytes) -> str:
+def written(key):
     return base64.urlsafe_b64encode(key).decode().rstrip("=")
 
 
-def ring(current: int, **keys: bytes) -> str:
+def ring(current, **keys):
     versions = {name.removeprefix("v"): written(key) for name, key in keys.items()}
     return json.dumps({"current": current, "keys": versions})
 
@@ -46,11 +46,11 @@ AFTER = RootKeys({2: ROOT_2}, current=2)
 # --- the frozen vectors ---------------------------------------------------------------------------------
 
 
-def use_salt(monkeypatch: pytest.MonkeyPatch, salt: str) -> None:
+def use_salt(monkeypatch, salt):
     monkeypatch.setattr("services.crypto.vault.os.urandom", lambda size: bytes.fromhex(salt))
 
 
-def place_of(vector: dict) -> Place:
+def place_of(vector):
     ids = {
         name: UUID(value) if value and name.endswith("_id") else value
         for name, value in vector.items()

@@ -7,8 +7,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 
 import httpx2
@@ -17,7 +15,7 @@ import pytest
 
 from services.domain import Role, Tokens
 from services.errors import ModelFailure, ModelUnavailable
-from services.llm import ModelStream, OpenAIModel, connect, openai_model
+from services.llm import OpenAIModel, connect, openai_model
 from services.memory import ContextMessage
 from tests.model_server import ModelServer
 
@@ -26,13 +24,13 @@ CANARY = "kumquat-5520"
 
 
 @pytest.fixture
-def server() -> Iterator[ModelServer]:
+def server():
     with ModelServer() as server:
         yield server
 
 
 @pytest.fixture
-def model(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIModel]:
+def model(server, monkeypatch):
     monkeypatch.setattr(openai_model, "_PAUSES", (0.01, 0.01))
     model = OpenAIModel(
         connect(server.url, KEY), "m", first_token_seconds=1.5, between_tokens_seconds=0.3
@@ -41,12 +39,12 @@ def model(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open
     model.close()
 
 
-def ask(model: OpenAIModel, prompt: str = "Hello", max_tokens: int = 100) -> ModelStream:
+def ask(model, prompt="Hello", max_tokens=100):
     said = [ContextMessage(Role.SYSTEM, "Be kind."), ContextMessage(Role.USER, prompt)]
     return model.start(said, max_tokens=max_tokens)
 
 
-def heard(stream: ModelStream) -> tuple[str, ModelFailure | None]:
+def heard(stream):
     """The text that came, and how it failed."""
     text = ""
     try:
@@ -57,9 +55,7 @@ def heard(stream: ModelStream) -> tuple[str, ModelFailure | None]:
     return text, None
 
 
-def test_a_reply_comes_piece_by_piece_and_then_what_it_used(
-    model: OpenAIModel, server: ModelServer
-):
+def test_a_reply_comes_piece_by_piece_and_then_what_it_used(model, server):
     server.script(reply="one two three", cached=4)
 
     pieces = list(ask(model))
@@ -74,7 +70,7 @@ def test_a_reply_comes_piece_by_piece_and_then_what_it_used(
     assert (seen.body["model"], seen.body["max_tokens"]) == ("m", 100)
 
 
-def test_pieces_arrive_while_the_reply_is_still_coming(model: OpenAIModel, server: ModelServer):
+def test_pieces_arrive_while_the_reply_is_still_coming(model, server):
     server.script(tokens=3, fault="hang", after=2)
 
     stream = iter(ask(model))
@@ -83,7 +79,7 @@ def test_pieces_arrive_while_the_reply_is_still_coming(model: OpenAIModel, serve
     assert server.live
 
 
-def test_nothing_is_sent_before_somebody_listens(model: OpenAIModel, server: ModelServer):
+def test_nothing_is_sent_before_somebody_listens(model, server):
     ask(model)
     heard(ask(model, "heard"))
 
@@ -122,12 +118,7 @@ CONTEXT_LENGTH = "This model's maximum context length is 8192 tokens"
     ],
 )
 def test_what_came_is_kept_and_only_an_unbegun_reply_is_asked_for_again(
-    model: OpenAIModel,
-    server: ModelServer,
-    script: dict[str, object],
-    text: str,
-    failure: ModelFailure | None,
-    requests: int,
+    model, server, script, text, failure, requests
 ):
     server.script(tokens=3, **script)
 
@@ -136,9 +127,7 @@ def test_what_came_is_kept_and_only_an_unbegun_reply_is_asked_for_again(
 
 
 @pytest.mark.parametrize("fault", ["hang-headers", "hang"])
-def test_silence_before_the_first_token_ends_in_time(
-    model: OpenAIModel, server: ModelServer, fault: str
-):
+def test_silence_before_the_first_token_ends_in_time(model, server, fault):
     server.script(fault=fault)
     began = time.monotonic()
 
@@ -147,24 +136,20 @@ def test_silence_before_the_first_token_ends_in_time(
     server.wait_until(lambda s: not s.live)
 
 
-def test_a_slow_first_token_has_longer_than_the_ones_after_it(
-    model: OpenAIModel, server: ModelServer
-):
+def test_a_slow_first_token_has_longer_than_the_ones_after_it(model, server):
     server.script(tokens=3, delay=0.6)
 
     assert heard(ask(model)) == ("word1 word2 word3 ", None)
 
 
-def test_a_long_reply_may_take_longer_than_any_silence(model: OpenAIModel, server: ModelServer):
+def test_a_long_reply_may_take_longer_than_any_silence(model, server):
     server.script(tokens=20, rate=10)  # 2 s
 
     assert heard(ask(model))[1] is None
 
 
 @pytest.mark.parametrize("script", [{"status": 429}, {"status": 500}, {"fault": "refuse"}])
-def test_a_passing_failure_is_not_noticed(
-    model: OpenAIModel, server: ModelServer, script: dict[str, object]
-):
+def test_a_passing_failure_is_not_noticed(model, server, script):
     server.script(times=1, **script)
 
     assert heard(ask(model, "Hi")) == ("You said: Hi", None)
@@ -172,7 +157,7 @@ def test_a_passing_failure_is_not_noticed(
 
 
 @pytest.mark.parametrize("date", [False, True])
-def test_the_endpoint_says_how_long_to_wait(server: ModelServer, date: bool):
+def test_the_endpoint_says_how_long_to_wait(server, date):
     soon = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 2))
     server.script(times=1, status=429, retry_after=soon if date else "0.9")
     model = OpenAIModel(connect(server.url, KEY), "m")
@@ -183,9 +168,7 @@ def test_the_endpoint_says_how_long_to_wait(server: ModelServer, date: bool):
     model.close()
 
 
-def test_a_wait_that_would_outlast_the_first_token_is_not_begun(
-    model: OpenAIModel, server: ModelServer
-):
+def test_a_wait_that_would_outlast_the_first_token_is_not_begun(model, server):
     server.script(status=429, retry_after="10")
     began = time.monotonic()
 
@@ -193,7 +176,7 @@ def test_a_wait_that_would_outlast_the_first_token_is_not_begun(
     assert time.monotonic() - began < 1
 
 
-def test_an_address_where_nobody_listens_is_unreachable(monkeypatch: pytest.MonkeyPatch):
+def test_an_address_where_nobody_listens_is_unreachable(monkeypatch):
     monkeypatch.setattr(openai_model, "_PAUSES", (0.01,))
     with ModelServer() as gone:
         pass
@@ -212,9 +195,7 @@ def test_an_address_where_nobody_listens_is_unreachable(monkeypatch: pytest.Monk
         {"rate": 20},
     ],
 )
-def test_stop_ends_the_request_at_the_endpoint_at_once(
-    server: ModelServer, script: dict[str, object]
-):
+def test_stop_ends_the_request_at_the_endpoint_at_once(server, script):
     server.script(tokens=1000, **script)
     model = OpenAIModel(connect(server.url, KEY), "m")
     stream = ask(model)
@@ -234,7 +215,7 @@ def test_stop_ends_the_request_at_the_endpoint_at_once(
     model.close()
 
 
-def test_stop_ends_the_wait_before_another_attempt(model: OpenAIModel, server: ModelServer):
+def test_stop_ends_the_wait_before_another_attempt(model, server):
     server.script(status=429, retry_after="1.2")
     stream = ask(model)
     result = []
@@ -249,12 +230,10 @@ def test_stop_ends_the_wait_before_another_attempt(model: OpenAIModel, server: M
     assert len(server.requests) == 1
 
 
-def test_a_stream_stopped_before_it_is_read_sends_nothing(
-    model: OpenAIModel, server: ModelServer, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_stream_stopped_before_it_is_read_sends_nothing(model, server, monkeypatch):
     begin = asyncio.run_coroutine_threadsafe
 
-    def begin_and_be_overtaken(*request: object) -> Future[object]:
+    def begin_and_be_overtaken(*request):
         begun = begin(*request)
         server.wait_until(lambda s: s.requests)
         return begun
@@ -269,9 +248,7 @@ def test_a_stream_stopped_before_it_is_read_sends_nothing(
     assert [seen.prompt for seen in server.requests] == ["next"]
 
 
-def test_a_failure_that_came_before_the_stop_is_not_told_after_it(
-    model: OpenAIModel, server: ModelServer
-):
+def test_a_failure_that_came_before_the_stop_is_not_told_after_it(model, server):
     server.script(tokens=3, fault="drop", after=3)
     stream = ask(model)
     pieces = iter(stream)
@@ -283,13 +260,13 @@ def test_a_failure_that_came_before_the_stop_is_not_told_after_it(
     assert all(isinstance(piece, str) for piece in pieces)
 
 
-def test_stopping_a_whole_reply_changes_nothing(model: OpenAIModel):
+def test_stopping_a_whole_reply_changes_nothing(model):
     stream = ask(model, "Hi")
     assert heard(stream) == ("You said: Hi", None)
     stream.cancel()
 
 
-def test_a_reader_who_leaves_ends_the_request(model: OpenAIModel, server: ModelServer):
+def test_a_reader_who_leaves_ends_the_request(model, server):
     server.script(tokens=1000, rate=50)
 
     for _ in ask(model):
@@ -298,7 +275,7 @@ def test_a_reader_who_leaves_ends_the_request(model: OpenAIModel, server: ModelS
     server.wait_until(lambda s: s.requests[0].end == "left", within=0.5)
 
 
-def test_closing_the_model_ends_its_streams(server: ModelServer):
+def test_closing_the_model_ends_its_streams(server):
     server.script(tokens=3, fault="hang", after=1)
     model = OpenAIModel(connect(server.url, KEY), "m")
     stream = iter(ask(model))
@@ -310,10 +287,8 @@ def test_closing_the_model_ends_its_streams(server: ModelServer):
     server.wait_until(lambda s: not s.live, within=0.5)
 
 
-def test_a_bug_is_not_taken_for_a_failing_model(
-    model: OpenAIModel, monkeypatch: pytest.MonkeyPatch
-):
-    def broken(receipt: object, chunk: object) -> None:
+def test_a_bug_is_not_taken_for_a_failing_model(model, monkeypatch):
+    def broken(receipt, chunk):
         raise ZeroDivisionError
 
     monkeypatch.setattr(openai_model._Receipt, "take", broken)
@@ -322,12 +297,12 @@ def test_a_bug_is_not_taken_for_a_failing_model(
         list(ask(model))
 
 
-def test_fifty_replies_share_one_thread(server: ModelServer):
+def test_fifty_replies_share_one_thread(server):
     server.script(tokens=10, rate=6)  # long enough for all to have begun
     patient = OpenAIModel(connect(server.url, KEY), "m")  # no silence is of interest here
     heard(ask(patient, "The SDK looks its platform up in a thread of its own, once."))
     before = threading.active_count()
-    results: list[tuple[str, ModelFailure | None]] = []
+    results = []
     readers = [
         threading.Thread(target=lambda: results.append(heard(ask(patient)))) for _ in range(50)
     ]
@@ -343,9 +318,7 @@ def test_fifty_replies_share_one_thread(server: ModelServer):
     assert more == 0
 
 
-def test_another_model_of_the_endpoint_goes_by_its_own_name_and_learns_for_itself(
-    model: OpenAIModel, server: ModelServer
-):
+def test_another_model_of_the_endpoint_goes_by_its_own_name_and_learns_for_itself(model, server):
     server.script(refuses="max_tokens")
     heard(ask(model))
     server.script()
@@ -358,9 +331,7 @@ def test_another_model_of_the_endpoint_goes_by_its_own_name_and_learns_for_itsel
     assert sent == [("m", True), ("m", False), ("other", True), ("m", False)]
 
 
-def test_an_endpoint_that_refuses_max_tokens_is_asked_in_its_own_words(
-    model: OpenAIModel, server: ModelServer
-):
+def test_an_endpoint_that_refuses_max_tokens_is_asked_in_its_own_words(model, server):
     server.script(refuses="max_tokens")
 
     assert heard(ask(model, "Hi", max_tokens=2)) == ("You said:", None)
@@ -372,28 +343,26 @@ def test_an_endpoint_that_refuses_max_tokens_is_asked_in_its_own_words(
     assert sent == [(2, None), (None, 2), (None, 2)]
 
 
-def test_an_endpoint_that_cannot_report_usage_is_not_asked_to(
-    model: OpenAIModel, server: ModelServer
-):
+def test_an_endpoint_that_cannot_report_usage_is_not_asked_to(model, server):
     server.script(refuses="stream_options")
 
     assert list(ask(model, "Hi")) == ["You", " said:", " Hi"]
     assert "stream_options" not in server.requests[-1].body
 
 
-def test_usage_reported_with_every_chunk_is_counted_once(model: OpenAIModel, server: ModelServer):
+def test_usage_reported_with_every_chunk_is_counted_once(model, server):
     server.script(tokens=3, usage="each")
 
     assert list(ask(model))[3:] == [Tokens(prompt=11, reply=3)]
 
 
 @pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], OpenAIModel]]:
+def answering(monkeypatch):
     """Build models whose endpoint answers with a given body."""
     monkeypatch.setattr(openai_model, "_PAUSES", ())
-    models: list[OpenAIModel] = []
+    models = []
 
-    def build(body: str) -> OpenAIModel:
+    def build(body):
         headers = {"content-type": "text/event-stream"}
         transport = httpx2.MockTransport(
             lambda _: httpx2.Response(200, headers=headers, content=body.encode("latin-1"))
@@ -426,7 +395,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], OpenA
     ],
 )
 def test_a_prompt_that_is_too_long_is_told_from_other_refusals(
-    model: OpenAIModel, server: ModelServer, status: int, said: str, failure: ModelFailure
+    model, server, status, said, failure
 ):
     server.script(status=status, error=said)
 
@@ -434,9 +403,9 @@ def test_a_prompt_that_is_too_long_is_told_from_other_refusals(
 
 
 def test_a_prompt_does_not_follow_a_redirect_to_somebody_else():
-    asked: list[str] = []
+    asked = []
 
-    def send_elsewhere(request: httpx2.Request) -> httpx2.Response:
+    def send_elsewhere(request):
         asked.append(request.url.host)
         return httpx2.Response(307, headers={"location": "http://elsewhere.test/v1"})
 
@@ -478,9 +447,7 @@ SAID = 'data: {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}
         ("null", None),
     ],
 )
-def test_usage_is_read_warily(
-    answering: Callable[[str], OpenAIModel], usage: str, tokens: Tokens | None
-):
+def test_usage_is_read_warily(answering, usage, tokens):
     body = f'{SAID}data: {{"choices": [], "usage": {usage}}}\n\ndata: [DONE]\n\n'
 
     assert list(ask(answering(body))) == ["Hi", *([tokens] if tokens else [])]
@@ -577,9 +544,7 @@ USAGE = {
 
 
 @pytest.mark.parametrize(("last", "tokens"), USAGE.values(), ids=USAGE)
-def test_what_was_used_is_counted_once_wherever_it_is_said(
-    answering: Callable[[str], OpenAIModel], last: str, tokens: Tokens | None
-):
+def test_what_was_used_is_counted_once_wherever_it_is_said(answering, last, tokens):
     body = f"{SAID}data: {last}\n\ndata: [DONE]\n\n"
 
     assert list(ask(answering(body))) == ["Hi", *([tokens] if tokens else [])]
@@ -594,9 +559,7 @@ def test_what_was_used_is_counted_once_wherever_it_is_said(
         [(16, 2), (16, 2)],
     ],
 )
-def test_counts_in_many_chunks_are_not_added_up(
-    answering: Callable[[str], OpenAIModel], reports: list[tuple[int, int]]
-):
+def test_counts_in_many_chunks_are_not_added_up(answering, reports):
     said = "".join(
         f'data: {{"choices": [], "usage": {{"prompt_tokens": {prompt}, "completion_tokens": {reply},'
         f' "total_tokens": {prompt + reply}}}}}\n\n'
@@ -618,9 +581,7 @@ def test_counts_in_many_chunks_are_not_added_up(
         ": still thinking",
     ],
 )
-def test_events_that_say_nothing_are_passed_over(
-    answering: Callable[[str], OpenAIModel], event: str
-):
+def test_events_that_say_nothing_are_passed_over(answering, event):
     assert heard(ask(answering(f"{event}\n\n{SAID}"))) == ("Hi", None)
 
 
@@ -635,7 +596,7 @@ def test_events_that_say_nothing_are_passed_over(
         "data: Internal error",
     ],
 )
-def test_events_that_are_none_end_the_reply(answering: Callable[[str], OpenAIModel], event: str):
+def test_events_that_are_none_end_the_reply(answering, event):
     assert heard(ask(answering(f"{SAID}{event}\n\n"))) == ("Hi", ModelFailure.GARBLED)
 
 
@@ -652,15 +613,10 @@ def test_events_that_are_none_end_the_reply(answering: Callable[[str], OpenAIMod
         ),
     ],
 )
-def test_no_word_and_no_key_reaches_a_log_or_a_traceback(
-    model: OpenAIModel,
-    server: ModelServer,
-    caplog: pytest.LogCaptureFixture,
-    script: dict[str, object],
-):
+def test_no_word_and_no_key_reaches_a_log_or_a_traceback(model, server, caplog, script):
     caplog.set_level(logging.DEBUG)
     server.script(**script)
-    errors: list[ModelUnavailable] = []
+    errors = []
 
     try:
         list(ask(model, CANARY))

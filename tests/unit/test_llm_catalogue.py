@@ -2,7 +2,6 @@
 
 import socket
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +18,7 @@ PRICED = ModelInfo(
 )
 
 
-def test_a_listed_model_has_a_window_and_prices_without_a_network(monkeypatch: pytest.MonkeyPatch):
+def test_a_listed_model_has_a_window_and_prices_without_a_network(monkeypatch):
     monkeypatch.delattr(socket, "create_connection")
 
     model = known_model("gpt-4o-mini", base_url="https://api.openai.com/v1")
@@ -74,7 +73,7 @@ def test_a_cost_is_rounded_up():
 
 
 @given(st.integers(-10, 10_000), st.integers(0, 10**7), st.integers(1, 10**8))
-def test_an_affordable_reply_costs_no_more_than_there_is(micro: int, prompt: int, price: int):
+def test_an_affordable_reply_costs_no_more_than_there_is(micro, prompt, price):
     model = ModelInfo("m", 8000, 1000, 0, price, 0)
 
     reply = model.affordable_reply(micro)

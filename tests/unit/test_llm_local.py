@@ -3,7 +3,6 @@
 import os
 import socket
 import sys
-from collections.abc import Iterator
 
 import httpx
 import psutil
@@ -18,7 +17,7 @@ KEY = "kumquat-7781"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[psutil.Popen]:
+def server():
     """The local model's process, answering."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -37,14 +36,14 @@ def server() -> Iterator[psutil.Popen]:
         process.wait()
 
 
-def _answers(url: str) -> bool:
+def _answers(url):
     try:
         return httpx.get(f"{url}/models", headers={"authorization": f"Bearer {KEY}"}).is_success
     except httpx.HTTPError:
         return False
 
 
-def patient(server: psutil.Popen) -> OpenAIModel:
+def patient(server):
     # its threads wait for each other, which a busy machine makes very slow
     return OpenAIModel(
         connect(server.url, KEY),
@@ -54,12 +53,12 @@ def patient(server: psutil.Popen) -> OpenAIModel:
     )
 
 
-def ask(model: OpenAIModel, prompt: str, max_tokens: int) -> Iterator[str | Tokens]:
+def ask(model, prompt, max_tokens):
     said = [ContextMessage(Role.SYSTEM, "Be brief."), ContextMessage(Role.USER, prompt)]
     return iter(model.start(said, max_tokens=max_tokens))
 
 
-def test_the_local_model_replies_and_says_what_it_used(server: psutil.Popen):
+def test_the_local_model_replies_and_says_what_it_used(server):
     model = patient(server)
 
     first = list(ask(model, "Say hello.", 4))
@@ -76,7 +75,7 @@ def test_the_local_model_replies_and_says_what_it_used(server: psutil.Popen):
     model.close()
 
 
-def test_the_local_model_stops_when_it_is_told_to(server: psutil.Popen):
+def test_the_local_model_stops_when_it_is_told_to(server):
     model = patient(server)
     said = [ContextMessage(Role.USER, "Count from one to a thousand.")]
     streams = [model.start(said, max_tokens=1900) for _ in range(2)]  # as many as it serves at once

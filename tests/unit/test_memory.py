@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from services.domain import (
     FactId,
     Full,
-    MemoryPolicy,
     Message,
     MessageId,
     Outcome,
@@ -26,7 +25,6 @@ from services.domain import (
 from services.errors import PromptTooLong
 from services.memory import (
     ContextBudget,
-    ContextPlan,
     Fact,
     History,
     PartKind,
@@ -36,7 +34,6 @@ from services.memory import (
     RegexCounter,
     RunningSummary,
     ScaledCounter,
-    TokenCounter,
     blocks,
     plan_compaction,
     plan_context,
@@ -51,17 +48,17 @@ PLENTY = ContextBudget(context_tokens=100_000, reply_tokens=1000)
 class OneTokenAWord:
     """Figures that a reader of a test can add up."""
 
-    def count(self, text: str) -> int:
+    def count(self, text):
         return len(text.split())
 
-    def bound(self, text: str) -> int:
+    def bound(self, text):
         return len(text)
 
 
 WORDS = OneTokenAWord()
 
 
-def said(seq: int, body: str | None = None, **changes: object) -> Message:
+def said(seq, body=None, **changes):
     """Message number *seq*; the odd ones are prompts."""
     role = Role.USER if seq % 2 else Role.ASSISTANT
     message = Message(
@@ -75,36 +72,30 @@ def said(seq: int, body: str | None = None, **changes: object) -> Message:
     return replace(message, **changes)
 
 
-def fact(text: str, since: datetime, source_seq: int) -> Fact:
+def fact(text, since, source_seq):
     """A fact noted from message number *source_seq*, if that is not 0."""
     source = MessageId(UUID(int=source_seq)) if source_seq else None
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).digest()
     return Fact(id=FactId(UUID(bytes=digest[:16])), text=text, since=since, source_id=source)
 
 
-def summary_of(from_seq: int, up_to_seq: int, text: str = "They talked.") -> RunningSummary:
+def summary_of(from_seq, up_to_seq, text="They talked."):
     return RunningSummary(text=text, from_seq=from_seq, up_to_seq=up_to_seq, made_at=NOON)
 
 
-def talk(messages: int) -> tuple[Message, ...]:
+def talk(messages):
     return tuple(said(seq) for seq in range(1, messages + 1))
 
 
-def plan(
-    policy: MemoryPolicy,
-    past: tuple[Message, ...],
-    prompt: str | None = "And now?",
-    budget: ContextBudget = PLENTY,
-    **changes: object,
-) -> ContextPlan:
+def plan(policy, past, prompt="And now?", budget=PLENTY, **changes):
     return plan_context(policy, History("Be kind.", past, prompt, **changes), budget, WORDS)
 
 
-def shown(plan: ContextPlan) -> list[int]:
+def shown(plan):
     return [each.int for each in plan.shown]
 
 
-def omitted(plan: ContextPlan) -> list[int]:
+def omitted(plan):
     return [each.int for each in plan.omitted]
 
 
@@ -145,11 +136,11 @@ exchange = st.sampled_from(["ua", "ua", "ua", "ua", "u", "a"])
 
 
 @st.composite
-def pasts(draw: st.DrawFn) -> tuple[Message, ...]:
+def pasts(draw):
     """A branch as the store may hand it over: gaps, unanswered prompts, unverified messages."""
     size = draw(st.sampled_from([8, 4, 12, 6, 3, 2, 1, 0]))  # lists alone are mostly short
     exchanges = draw(st.lists(exchange, min_size=size, max_size=size))
-    past: list[Message] = []
+    past = []
     seq = 0
     for who in "".join(exchanges):
         seq += draw(st.integers(1, 3))
@@ -166,7 +157,7 @@ def pasts(draw: st.DrawFn) -> tuple[Message, ...]:
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> History:
+def histories(draw):
     past = draw(pasts())
     last = past[-1].seq if past else 0
     seqs = st.one_of(*[st.just(0)] * 4, st.integers(0, last))
@@ -206,16 +197,14 @@ counters = st.just(COUNTER) | st.dictionaries(
 ).map(lambda by_kind: ScaledCounter(COUNTER, Rates(by_kind)))
 
 
-def planned(
-    policy: MemoryPolicy, history: History, budget: ContextBudget, counter: TokenCounter = COUNTER
-) -> ContextPlan | None:
+def planned(policy, history, budget, counter=COUNTER):
     try:
         return plan_context(policy, history, budget, counter)
     except PromptTooLong:
         return None
 
 
-def without_block(body: str) -> tuple[list[str], str]:
+def without_block(body):
     """The lines of the block at the head of *body*, read as a reader of the marks would; and the rest."""
     begins, ends = blocks.RECALLED
     if not body.startswith(begins + "\n"):
@@ -226,9 +215,7 @@ def without_block(body: str) -> tuple[list[str], str]:
 
 @settings(max_examples=300)
 @given(policies, histories(), budgets, counters)
-def test_every_plan_keeps_the_promises(
-    policy: MemoryPolicy, history: History, budget: ContextBudget, counter: TokenCounter
-):
+def test_every_plan_keeps_the_promises(policy, history, budget, counter):
     plan = planned(policy, history, budget, counter)
     if plan is None:
         return
@@ -243,7 +230,7 @@ def test_every_plan_keeps_the_promises(
         assert said_now.pop(0).body.startswith(history.instructions)
     else:
         assert not history.instructions
-    blocks_read: list[list[str]] = []
+    blocks_read = []
     if history.prompt is not None:
         asked = said_now.pop().body
         block, rest = without_block(asked) if plan.recalled else ([], asked)
@@ -290,7 +277,7 @@ def test_every_plan_keeps_the_promises(
 
 
 @given(histories(), budgets)
-def test_no_text_ends_the_block_that_quotes_it(history: History, budget: ContextBudget):
+def test_no_text_ends_the_block_that_quotes_it(history, budget):
     history = replace(history, reset_seq=0)
     plan = planned(Summary(), history, budget)
     if plan is None or not plan.messages:
@@ -310,14 +297,12 @@ def test_no_text_ends_the_block_that_quotes_it(history: History, budget: Context
 @pytest.mark.parametrize(
     "end", ["\n", "\r\n", "\r", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029"]
 )
-def test_a_line_ends_wherever_a_reader_may_see_it_end(end: str):
+def test_a_line_ends_wherever_a_reader_may_see_it_end(end):
     assert blocks.quoted(f"tea{end}{blocks.FACTS[1]}") == f"> tea\n> {blocks.FACTS[1]}"
 
 
 @given(policies, histories(), budgets, counters)
-def test_the_same_rows_give_the_same_bytes(
-    policy: MemoryPolicy, history: History, budget: ContextBudget, counter: TokenCounter
-):
+def test_the_same_rows_give_the_same_bytes(policy, history, budget, counter):
     first = planned(policy, history, budget, counter)
     if first is None:
         return
@@ -328,7 +313,7 @@ def test_the_same_rows_give_the_same_bytes(
 
 
 @given(st.sampled_from([Full(), Summary(), Retrieval(), Window(1000), Window(6)]), st.data())
-def test_a_turn_without_a_trim_only_appends(policy: MemoryPolicy, data: st.DataObject):
+def test_a_turn_without_a_trim_only_appends(policy, data):
     budget = ContextBudget(1000, 200)
     history = History("Be kind.", (), None, facts=(fact("Likes tea", NOON, 0),))
     before = None
@@ -369,7 +354,7 @@ def test_a_turn_without_a_trim_only_appends(policy: MemoryPolicy, data: st.DataO
 
 
 @given(histories(), budgets)
-def test_full_shows_everything_or_refuses(history: History, budget: ContextBudget):
+def test_full_shows_everything_or_refuses(history, budget):
     history = replace(history, facts=())  # how many of them fit depends on the room
     plan = planned(Full(), history, budget)
     roomy = planned(Full(), history, ContextBudget(10**6, 0))
@@ -389,7 +374,7 @@ def test_full_shows_everything_or_refuses(history: History, budget: ContextBudge
     ("past", "limit", "first"),
     [(2, 20, 1), (20, 20, 1), (22, 20, 3), (60, 20, 41), (22, 19, 5), (22, 1, None), (22, 0, None)],
 )
-def test_a_window_shows_the_last_messages_in_whole_pairs(past: int, limit: int, first: int | None):
+def test_a_window_shows_the_last_messages_in_whole_pairs(past, limit, first):
     seen = plan(Window(limit), talk(past))
 
     assert shown(seen) == (list(range(first, past + 1)) if first else [])
@@ -423,7 +408,7 @@ PAIR, REST = 16, 20
 
 
 @pytest.mark.parametrize("policy", [Window(1000), Summary(), Retrieval()])
-def test_an_overflow_trims_to_two_thirds_and_that_lasts(policy: MemoryPolicy):
+def test_an_overflow_trims_to_two_thirds_and_that_lasts(policy):
     budget = ContextBudget(context_tokens=REST + 10 * PAIR + 50, reply_tokens=50)  # ten pairs fit
 
     full = plan(policy, talk(20), budget=budget)
@@ -461,7 +446,7 @@ def test_a_long_last_exchange_stays_while_it_fits_at_all():
         said(4, " \n", outcome=Outcome.INTERRUPTED),
     ],
 )
-def test_a_pair_with_a_bad_half_is_not_planned(broken: Message):
+def test_a_pair_with_a_bad_half_is_not_planned(broken):
     past = tuple(broken if m.seq == broken.seq else m for m in talk(6))
 
     seen = plan(Full(), past)
@@ -471,7 +456,7 @@ def test_a_pair_with_a_bad_half_is_not_planned(broken: Message):
 
 
 @pytest.mark.parametrize("outcome", [Outcome.STOPPED, Outcome.FAILED, Outcome.INTERRUPTED])
-def test_what_had_come_of_a_reply_is_planned(outcome: Outcome):
+def test_what_had_come_of_a_reply_is_planned(outcome):
     past = (said(1), said(2, "Once upon", outcome=outcome))
 
     assert shown(plan(Full(), past)) == [1, 2]
@@ -503,7 +488,7 @@ def test_without_instructions_there_is_no_system_message():
 
 
 @pytest.mark.parametrize("policy", [Full(), Window(20), Summary(), Retrieval()])
-def test_a_prompt_that_cannot_fit_is_refused_with_figures(policy: MemoryPolicy):
+def test_a_prompt_that_cannot_fit_is_refused_with_figures(policy):
     plan(policy, (), "word " * 80, ContextBudget(198, 100))
 
     with pytest.raises(PromptTooLong) as caught:

@@ -4,32 +4,32 @@ from datetime import timedelta
 
 import pytest
 
-from services.domain import Message, Retrieval, Role
-from services.memory import ContextBudget, ContextPlan, History, PartKind, Recalled, plan_context
+from services.domain import Retrieval, Role
+from services.memory import ContextBudget, History, PartKind, Recalled, plan_context
 from tests.unit.test_memory import NOON, WORDS, said, talk
 
 BUDGET = ContextBudget(1000, 0)
 WORD = "word " * 18  # with its frame a pair of these takes 48 tokens, and recalled one 19
 
 
-def long_talk(messages: int) -> tuple[Message, ...]:
+def long_talk(messages):
     return tuple(said(seq, WORD) for seq in range(1, messages + 1))
 
 
-def ranked(*messages: Message) -> tuple[Recalled, ...]:
+def ranked(*messages):
     return tuple(Recalled(each, 1 / n, ("word",)) for n, each in enumerate(messages, 1))
 
 
-def plan(past: tuple[Message, ...], **changes: object) -> ContextPlan:
+def plan(past, **changes):
     history = History("Be kind.", past, "And now?", **changes)
     return plan_context(Retrieval(), history, BUDGET, WORDS)
 
 
-def recalled(plan: ContextPlan) -> list[int]:
+def recalled(plan):
     return [each.message.seq for each in plan.recalled]
 
 
-def tokens(plan: ContextPlan, kind: PartKind) -> int:
+def tokens(plan, kind):
     return sum(part.tokens for part in plan.parts if part.kind is kind)
 
 
@@ -135,7 +135,7 @@ def test_a_new_epoch_leaves_room_where_a_cache_is_at_stake():
 
 
 @pytest.mark.parametrize("seq", [1, 2])
-def test_what_cannot_be_shown_verbatim_can_be_recalled_unless_it_is_empty(seq: int):
+def test_what_cannot_be_shown_verbatim_can_be_recalled_unless_it_is_empty(seq):
     lonely, empty = said(1, "word"), said(2, " ", role=Role.USER)
 
     seen = plan((lonely, empty, said(3), said(4)), ranked=ranked(lonely, empty))

@@ -1,9 +1,7 @@
 """What a forecast promises: what was counted is taken as counted, and the rest as learned from it."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import reduce
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -30,36 +28,36 @@ HINDI = ("टमाटर कब लगाएं? " * 3, "मई के मह�
 TEMPLATE = 4  # tokens around a message
 
 
-def asked(text: str) -> ContextMessage:
+def asked(text):
     return ContextMessage(Role.USER, text)
 
 
-def replied(text: str) -> ContextMessage:
+def replied(text):
     return ContextMessage(Role.ASSISTANT, text)
 
 
-def tokenize(text: str) -> int:
+def tokenize(text):
     """As a large vocabulary does: words are a token, Hindi three signs to a token."""
     return len(text.split()) if text.isascii() else len(text) // 3
 
 
-def true_tokens(messages: Iterable[ContextMessage]) -> int:
+def true_tokens(messages):
     return 3 + sum(tokenize(message.body) + TEMPLATE for message in messages)
 
 
-def call(messages: Sequence[ContextMessage], reply: str, model: str = "m") -> Call:
+def call(messages, reply, model="m"):
     used = Tokens(true_tokens(messages), tokenize(reply))
     return Call(model=model, messages=tuple(messages), reply=replied(reply), tokens=used)
 
 
-def reporting(call: Call, *, prompt: int = 0, reply: int = 0, thoughts: int = 0) -> Call:
+def reporting(call, *, prompt=0, reply=0, thoughts=0):
     """*call*, of which so much more is reported."""
     used = Tokens(call.tokens.prompt + prompt, call.tokens.reply + reply, thoughts=thoughts)
     return replace(call, tokens=used)
 
 
-def conversation(turns: Sequence[tuple[str, str]]) -> list[Call]:
-    calls: list[Call] = []
+def conversation(turns):
+    calls = []
     messages = [SYSTEM]
     for prompt, reply in turns:
         messages.append(asked(prompt))
@@ -68,12 +66,12 @@ def conversation(turns: Sequence[tuple[str, str]]) -> list[Call]:
     return calls
 
 
-def learned(calls: Sequence[Call]) -> Rates:
+def learned(calls):
     pairs = zip([None, *calls], calls, strict=False)
     return reduce(lambda rates, pair: learn(rates, *pair, COUNTER), pairs, Rates())
 
 
-def going_on(last: Call, prompt: str) -> tuple[ContextMessage, ...]:
+def going_on(last, prompt):
     return (*last.messages, last.reply, asked(prompt))
 
 
@@ -110,7 +108,7 @@ def test_after_a_trim_what_has_gone_is_taken_off():
 
 
 @pytest.mark.parametrize("anchor", [None, call([SYSTEM, asked("Hi")], "Hello")])
-def test_what_has_little_of_the_last_prompt_is_estimated_as_a_whole(anchor: Call | None):
+def test_what_has_little_of_the_last_prompt_is_estimated_as_a_whole(anchor):
     rates = learned(conversation([ENGLISH] * 6))
     messages = (replied(SYSTEM.body), asked(ENGLISH[0]))
 
@@ -138,7 +136,7 @@ def test_a_prompt_that_the_endpoint_adds_is_in_the_forecast_and_in_no_rate():
 
 
 @pytest.mark.parametrize("is_said", [True, False])
-def test_thoughts_are_no_part_of_the_next_prompt(is_said: bool):
+def test_thoughts_are_no_part_of_the_next_prompt(is_said):
     thoughts = 2000 if is_said else 0
     calls = [reporting(each, reply=2000, thoughts=thoughts) for each in conversation([ENGLISH] * 8)]
     rates = learned(calls)
@@ -195,7 +193,7 @@ def test_a_scaled_count_begins_above_the_plain_one():
 
 
 @pytest.mark.parametrize(("usual", "odd"), [(600, 14_000), (14_000, 600)])
-def test_one_count_that_is_far_off_does_not_undo_what_was_learned(usual: int, odd: int):
+def test_one_count_that_is_far_off_does_not_undo_what_was_learned(usual, odd):
     text = {"han": 1_000_000}  # estimated as 10,000
     rates = reduce(lambda rates, _: rates.learn(text, usual), range(10), Rates())
 
@@ -208,7 +206,7 @@ def test_one_count_that_is_far_off_does_not_undo_what_was_learned(usual: int, od
 
 
 @pytest.mark.parametrize("counted", [-1, 0, 400, 16_000, 10**9])
-def test_a_count_that_cannot_be_teaches_nothing(counted: int):
+def test_a_count_that_cannot_be_teaches_nothing(counted):
     rates = Rates().learn({"han": 1_000_000}, 5_000)
 
     assert rates.learn({"han": 1_000_000}, counted) == rates
@@ -229,7 +227,7 @@ COUNTS = st.integers(min_value=-10, max_value=10**7)
 OBSERVED = st.lists(st.tuples(TEXTS, COUNTS | st.none()), max_size=30)
 
 
-def rates_of(observed: list[tuple[str, int | None]]) -> Rates:
+def rates_of(observed):
     """What is learned; without a count, of what is likely."""
     rates = Rates()
     for text, counted in observed:
@@ -238,7 +236,7 @@ def rates_of(observed: list[tuple[str, int | None]]) -> Rates:
 
 
 @given(OBSERVED)
-def test_rates_are_bounded_and_the_same_for_the_same_counts(observed: list[Any]):
+def test_rates_are_bounded_and_the_same_for_the_same_counts(observed):
     rates = rates_of(observed)
 
     assert rates == rates_of(observed)
@@ -247,7 +245,7 @@ def test_rates_are_bounded_and_the_same_for_the_same_counts(observed: list[Any])
 
 
 @given(OBSERVED)
-def test_rates_are_the_same_after_they_were_stored(observed: list[Any]):
+def test_rates_are_the_same_after_they_were_stored(observed):
     rates, stored = rates_of(observed), TypeAdapter(Rates)
 
     again = stored.validate_json(stored.dump_json(rates))
@@ -259,16 +257,14 @@ def test_rates_are_the_same_after_they_were_stored(observed: list[Any]):
 
 
 @given(OBSERVED, TEXTS)
-def test_a_scaled_count_is_within_the_bound(observed: list[Any], text: str):
+def test_a_scaled_count_is_within_the_bound(observed, text):
     scaled = ScaledCounter(COUNTER, rates_of(observed))
 
     assert 0 <= scaled.count(text) <= scaled.bound(text) == COUNTER.bound(text)
 
 
 @given(OBSERVED, st.lists(TEXTS, max_size=6), st.lists(TEXTS, min_size=1, max_size=4))
-def test_a_forecast_grows_with_every_message_that_is_added(
-    observed: list[Any], past: list[str], added: list[str]
-):
+def test_a_forecast_grows_with_every_message_that_is_added(observed, past, added):
     rates = rates_of(observed)
     last = call([SYSTEM, *map(asked, past)], "Yes.")
     for anchor in (last, None):
@@ -282,9 +278,7 @@ def test_a_forecast_grows_with_every_message_that_is_added(
 
 
 @given(OBSERVED, st.lists(TEXTS, max_size=6), st.integers(0, 6), st.integers(0, 10**6))
-def test_a_forecast_is_never_negative(
-    observed: list[Any], past: list[str], gone: int, counted: int
-):
+def test_a_forecast_is_never_negative(observed, past, gone, counted):
     last = reporting(call([SYSTEM, *map(asked, past)], "Yes."), prompt=counted)
 
     found = forecast_prompt(last.messages[gone:], last, rates_of(observed), COUNTER)

@@ -7,13 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain import Message, Role, Summary
+from services.domain import Role, Summary
 from services.memory import (
-    Compaction,
     ContextBudget,
-    ContextPlan,
     History,
-    RunningSummary,
     clean_summary,
     plan_compaction,
     plan_context,
@@ -36,15 +33,15 @@ BUDGET = ContextBudget(1400, 400)
 WORD = "word " * 18  # a pair of these takes 48 tokens
 
 
-def long_talk(messages: int) -> tuple[Message, ...]:
+def long_talk(messages):
     return tuple(said(seq, WORD) for seq in range(1, messages + 1))
 
 
-def plan(past: tuple[Message, ...], **changes: object) -> ContextPlan:
+def plan(past, **changes):
     return plan_context(Summary(), History("Be kind.", past, "And now?", **changes), BUDGET, WORDS)
 
 
-def compaction_of(past: tuple[Message, ...], **changes: object) -> Compaction | None:
+def compaction_of(past, **changes):
     history = History("Be kind.", past, None, **changes)
     return plan_compaction(history, BUDGET, WORDS)
 
@@ -85,7 +82,7 @@ def test_where_the_summary_lags_behind_the_view_the_rest_is_simply_not_seen():
         summary_of(3, 4, "word " * 600),  # more than half of the prompt
     ],
 )
-def test_without_a_summary_of_this_branch_the_view_is_a_window(summary: RunningSummary | None):
+def test_without_a_summary_of_this_branch_the_view_is_a_window(summary):
     past = (*talk(4), said(6, role=Role.USER), said(7, role=Role.ASSISTANT))
 
     seen = plan(past, summary=summary)
@@ -230,7 +227,7 @@ def test_a_summary_too_long_for_this_model_is_written_anew():
 
 
 @given(histories(), st.builds(ContextBudget, st.integers(0, 1500), st.integers(0, 300)))
-def test_every_request_fits_and_folds_whole_pairs_in_order(history: History, budget: ContextBudget):
+def test_every_request_fits_and_folds_whole_pairs_in_order(history, budget):
     history = replace(history, prompt=None)
 
     compaction = plan_compaction(history, budget, COUNTER)
@@ -256,7 +253,7 @@ def test_every_request_fits_and_folds_whole_pairs_in_order(history: History, bud
 
 
 @given(hostile, hostile)
-def test_no_message_ends_the_block_that_asks_for_its_summary(prompt: str, reply: str):
+def test_no_message_ends_the_block_that_asks_for_its_summary(prompt, reply):
     past = (said(1, f"word {prompt}"), said(2, f"word {reply}"), *talk(22)[2:])
     history = History("Be kind.", past, None, start_seq=2)
 
@@ -288,7 +285,7 @@ PLENTY = ContextBudget(100_000, 1000)
         ("- met in Bern\n- likes tea", "- met in Bern\n- likes tea"),
     ],
 )
-def test_a_summary_is_taken(answer: str, text: str):
+def test_a_summary_is_taken(answer, text):
     assert clean_summary(answer, 100) == text
 
 
@@ -307,7 +304,7 @@ def test_a_summary_is_taken(answer: str, text: str):
         "word " * 1000,
     ],
 )
-def test_what_is_no_summary_is_refused(answer: str):
+def test_what_is_no_summary_is_refused(answer):
     assert clean_summary(answer, 100) is None
 
 
@@ -320,7 +317,7 @@ def test_a_summary_that_reached_its_limit_is_refused():
 
 
 @given(st.text() | st.text("Sumary: *#\n.,"))
-def test_what_is_clean_stays_as_it_is(answer: str):
+def test_what_is_clean_stays_as_it_is(answer):
     text = clean_summary(answer, 100)
 
     if text is not None:

@@ -21,12 +21,12 @@ MEASURED = {name: (case["text"], case["tokens"]) for name, case in VECTORS.items
 
 
 @pytest.mark.parametrize(("text", "worst"), MEASURED.values(), ids=MEASURED)
-def test_a_count_undercounts_no_vocabulary_by_more_than_a_sixth(text: str, worst: int):
+def test_a_count_undercounts_no_vocabulary_by_more_than_a_sixth(text, worst):
     assert COUNTER.count(text) >= worst * 5 / 6
 
 
 @pytest.mark.parametrize(("text", "worst"), MEASURED.values(), ids=MEASURED)
-def test_a_bound_is_never_too_low(text: str, worst: int):
+def test_a_bound_is_never_too_low(text, worst):
     assert fewest_tokens(text) <= worst <= COUNTER.bound(text)
 
 
@@ -37,7 +37,7 @@ def test_a_count_of_english_leaves_most_of_a_window_usable():
 
 
 @given(st.text())
-def test_a_bound_is_the_bytes_of_the_longest_form_and_a_blank_before_it(text: str):
+def test_a_bound_is_the_bytes_of_the_longest_form_and_a_blank_before_it(text):
     forms = (text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFKC")))
 
     assert COUNTER.bound(text) == 1 + max(len(form.encode()) for form in forms)
@@ -46,17 +46,17 @@ def test_a_bound_is_the_bytes_of_the_longest_form_and_a_blank_before_it(text: st
 
 # each is longest in another form: as it is, composed, compatible
 @pytest.mark.parametrize(("text", "bound"), [("\uff21", 4), ("\u0958\uff21", 10), ("\ufdfa", 34)])
-def test_a_bound_holds_whichever_way_a_tokenizer_normalises(text: str, bound: int):
+def test_a_bound_holds_whichever_way_a_tokenizer_normalises(text, bound):
     assert COUNTER.bound(text) == bound
 
 
 @pytest.mark.parametrize("text", ["", "\ud800", "a\udfff\u0301"])
-def test_any_string_can_be_counted(text: str):
+def test_any_string_can_be_counted(text):
     assert COUNTER.count(text) <= COUNTER.bound(text) <= 3 * len(text) + 1
 
 
 @given(st.text())
-def test_kinds_are_what_a_count_is_made_of(text: str):
+def test_kinds_are_what_a_count_is_made_of(text):
     kinds = COUNTER.kinds(text)
 
     assert all(hundredths > 0 for hundredths in kinds.values())
@@ -77,12 +77,12 @@ def test_kinds_are_what_a_count_is_made_of(text: str):
         ("\ud800", {"scripts"}),
     ],
 )
-def test_each_kind_of_text_is_weighed_by_itself(text: str, kinds: set[str]):
+def test_each_kind_of_text_is_weighed_by_itself(text, kinds):
     assert set(COUNTER.kinds(text)) == kinds
 
 
 @given(st.lists(st.text(), min_size=1, max_size=20))
-def test_what_is_remembered_is_what_would_be_counted(texts: list[str]):
+def test_what_is_remembered_is_what_would_be_counted(texts):
     remembering = RememberingCounter(COUNTER, size=3)
 
     for text in (*texts, *texts):
@@ -91,8 +91,8 @@ def test_what_is_remembered_is_what_would_be_counted(texts: list[str]):
         assert remembering.bound(text) == COUNTER.bound(text)
 
 
-def test_a_text_is_looked_at_once_and_not_kept(monkeypatch: pytest.MonkeyPatch):
-    seen: list[str] = []
+def test_a_text_is_looked_at_once_and_not_kept(monkeypatch):
+    seen = []
     monkeypatch.setattr(COUNTER.__class__, "bound", lambda _, text: seen.append(text) or 1)
     remembering = RememberingCounter(COUNTER)
 

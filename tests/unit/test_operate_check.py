@@ -80,9 +80,7 @@ def test_deployment_that_works_is_told_so():
         ({}, {"schema": replace(SCHEMA, strangers=3)}, (1,), "users", Mark.NOTE, "3 of"),
     ],
 )
-def test_what_will_not_work_is_told_with_what_to_do(
-    api: dict, database: dict, ring: object, what: str, mark: Mark, words: str
-):
+def test_what_will_not_work_is_told_with_what_to_do(api, database, ring, what, mark, words):
     table = findings(replace(API, **api), replace(DATABASE, **database), ring)
 
     [found] = [finding for finding in table if finding.what == what]
@@ -98,9 +96,7 @@ def test_what_will_not_work_is_told_with_what_to_do(
         (PROVEN, "no key", Mark.UNKNOWN, "not checked: no key"),
     ],
 )
-def test_nothing_is_proven_without_the_right_root_keys(
-    proven: ProvenFacts | None, ring: object, mark: Mark, words: str
-):
+def test_nothing_is_proven_without_the_right_root_keys(proven, ring, mark, words):
     said = {each.what: each for each in findings(replace(API, proven=proven), DATABASE, ring)}
 
     assert said["root keys"].mark is mark

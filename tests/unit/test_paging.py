@@ -9,10 +9,10 @@ from services.store.paging import LEAST, every_row
 
 
 @given(st.integers(0, 2500), st.lists(st.integers(LEAST, 2000), min_size=1))
-def test_every_row_is_read_however_answers_are_cut(count: int, bounds: list[int]):
+def test_every_row_is_read_however_answers_are_cut(count, bounds):
     bound = cycle(bounds)
 
-    def read(last: int | None, limit: int) -> list[int]:
+    def read(last, limit):
         first = 0 if last is None else last + 1
         return list(range(first, count))[: min(limit, next(bound))]
 

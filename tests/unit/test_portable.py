@@ -32,7 +32,7 @@ GARDEN = ConversationId(UUID("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"))
 POLICIES = [Full(), Window(20), Window(7), Summary(), Retrieval()]
 
 
-def conversation(title: str = "Tomatoes", **changes) -> Conversation:
+def conversation(title="Tomatoes", **changes):
     values = {
         "id": GARDEN,
         "title": title,
@@ -47,7 +47,7 @@ def conversation(title: str = "Tomatoes", **changes) -> Conversation:
     return Conversation(**values | changes)
 
 
-def message(seq: int, body: str = "hello", parent: int | None = None, **changes) -> Message:
+def message(seq, body="hello", parent=None, **changes):
     values = {
         "id": MessageId(UUID(int=seq)),
         "seq": seq,
@@ -59,7 +59,7 @@ def message(seq: int, body: str = "hello", parent: int | None = None, **changes)
     return Message(**values | changes)
 
 
-def thread(*bodies: str, title: str = "Tomatoes") -> Thread:
+def thread(*bodies, title="Tomatoes"):
     messages = [message(seq, body, seq - 1 or None) for seq, body in enumerate(bodies, 1)]
     return Thread(conversation=conversation(title), messages=tuple(messages))
 
@@ -71,7 +71,7 @@ pieces = st.sampled_from(MARKS.split("|")) | st.text(max_size=8)
 bodies = st.lists(pieces, max_size=12).map("".join)
 
 
-def top_level(markdown: str) -> tuple[list[str], list[str]]:
+def top_level(markdown):
     """The headings and the other lines outside of code blocks, as CommonMark finds fences."""
     headings, others, fence = [], [], ""
     for line in re.split(r"\r\n|\r|\n", markdown):
@@ -279,7 +279,7 @@ threads = st.builds(
 )
 
 
-def imported(text: str) -> Thread:
+def imported(text):
     """What an import can make of an export: everything but the rev, which belongs to a database."""
 
     def id_(value):

@@ -34,7 +34,7 @@ def field_of(vector):
             return vector
 
 
-def written(field) -> str:
+def written(field):
     """A field as SQL writes it: `coalesce(field::text, '')`."""
     return "" if field is None else str(field).lower() if isinstance(field, bool) else str(field)
 

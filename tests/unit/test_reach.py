@@ -1,7 +1,6 @@
 """Who asks whether the database answers, how often, and what everybody else is told meanwhile."""
 
 import socket
-from collections.abc import Callable
 from functools import partial
 from threading import Event
 
@@ -22,21 +21,17 @@ class Enough(BaseException):
     """The test has seen what it came for."""
 
 
-def watched(
-    answers: list[Exception | None],
-    monkeypatch: pytest.MonkeyPatch,
-    meanwhile: Callable[[Reach], None] = lambda _: None,
-) -> tuple[Reach, list[bool], list[float]]:
+def watched(answers, monkeypatch, meanwhile=lambda _: None):
     """After *answers*: the reach, what it told, and how long it paused; *meanwhile* is done in each pause."""
     pauses, told, left = list[float](), list[bool](), list(answers)
 
     class Pause(Event):
-        def wait(self, timeout: float | None = None) -> bool:
+        def wait(self, timeout=None):
             meanwhile(asked)
             pauses.append(0.0 if self.is_set() else timeout)
             return self.is_set()
 
-    def ask() -> None:
+    def ask():
         if not left:
             raise Enough
         if answer := left.pop(0):
@@ -49,22 +44,20 @@ def watched(
     return asked, told, pauses
 
 
-def test_each_change_is_told_once(monkeypatch: pytest.MonkeyPatch):
+def test_each_change_is_told_once(monkeypatch):
     asked, told, _ = watched([UP, DOWN, DOWN, DOWN, UP, UP, DOWN], monkeypatch)
 
     assert told == [True, False, True]
     assert asked.is_away
 
 
-def test_a_database_that_does_not_answer_is_asked_ever_more_rarely(monkeypatch: pytest.MonkeyPatch):
+def test_a_database_that_does_not_answer_is_asked_ever_more_rarely(monkeypatch):
     _, _, pauses = watched([DOWN] * 6 + [UP, DOWN], monkeypatch)
 
     assert pauses == [0.5, 1.0, 2.0, 3.0, 3.0, 3.0, SECONDS, 0.5]
 
 
-def test_a_bug_ends_the_asking_for_nobody(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+def test_a_bug_ends_the_asking_for_nobody(monkeypatch, caplog):
     asked, told, pauses = watched([DOWN, KeyError("a bug"), DOWN, UP], monkeypatch)
 
     assert told == [True, False]
@@ -73,13 +66,13 @@ def test_a_bug_ends_the_asking_for_nobody(
     assert "a bug" in caplog.text
 
 
-def read(url: str, transport: httpx.BaseTransport | None, one: Reach) -> None:
+def read(url, transport, one):
     client = Gateway.to(url, SecretStr("key"), transport, one).client()
     with store_errors():
         client.table("conversations").select("id").execute()
 
 
-def fail(url: str, transport: httpx.BaseTransport | None, one: Reach) -> None:
+def fail(url, transport, one):
     with pytest.raises(StoreUnavailable):
         read(url, transport, one)
 
@@ -87,9 +80,7 @@ def fail(url: str, transport: httpx.BaseTransport | None, one: Reach) -> None:
 @pytest.mark.parametrize(
     "transport", [None, httpx.MockTransport(lambda _: httpx.Response(503))], ids=["refused", "503"]
 )
-def test_a_call_that_fails_has_the_database_asked_at_once(
-    monkeypatch: pytest.MonkeyPatch, transport: httpx.MockTransport | None
-):
+def test_a_call_that_fails_has_the_database_asked_at_once(monkeypatch, transport):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
 
@@ -99,10 +90,10 @@ def test_a_call_that_fails_has_the_database_asked_at_once(
     assert pauses == [0.0, 0.5, 0.0]
 
 
-def test_while_it_is_away_no_call_waits_for_it(monkeypatch: pytest.MonkeyPatch):
+def test_while_it_is_away_no_call_waits_for_it(monkeypatch):
     arrived = list[httpx.Request]()
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request):
         arrived.append(request)
         return httpx.Response(200, json=[])
 

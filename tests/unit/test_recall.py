@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -14,13 +13,7 @@ MAY = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
 GARDEN, KITCHEN = ConversationId(UUID(int=1)), ConversationId(UUID(int=2))
 
 
-def passage(
-    n: int,
-    body: str,
-    speaker: str = "Ann",
-    at: datetime | None = None,
-    conversation_id: ConversationId = GARDEN,
-) -> Passage:
+def passage(n, body, speaker="Ann", at=None, conversation_id=GARDEN):
     return Passage(
         id=MessageId(UUID(int=n)),
         conversation_id=conversation_id,
@@ -31,13 +24,13 @@ def passage(
     )
 
 
-def found(query: str, *passages: Passage, limit: int = 50) -> list[int]:
+def found(query, *passages, limit=50):
     index = RecallIndex()
     index.add(passages)
     return [hit.id.int for hit in index.search(query, limit)]
 
 
-def first(query: str, *bodies: str) -> str:
+def first(query, *bodies):
     """Of messages that are days apart, the one found first."""
     passages = [passage(n, body, at=MAY + n * timedelta(days=9)) for n, body in enumerate(bodies)]
     return bodies[found(query, *passages)[0]]
@@ -89,7 +82,7 @@ def test_nothing_is_found_where_nothing_is_alike():
         ("iPhone手机", "我的手机坏了"),
     ],
 )
-def test_forms_of_a_word_and_scripts_without_spaces_meet(query: str, text: str):
+def test_forms_of_a_word_and_scripts_without_spaces_meet(query, text):
     assert first(query, "Something else, quite 別 different.", text, "x y z") == text
 
 
@@ -228,7 +221,7 @@ queries = st.lists(words, max_size=5).map(" ".join) | st.text(max_size=12)
 
 
 @st.composite
-def pasts(draw: st.DrawFn) -> list[Passage]:
+def pasts(draw):
     """Messages of two conversations, with pauses."""
     at, past = MAY, list[Passage]()
     for n in range(draw(st.integers(0, 40))):
@@ -238,20 +231,18 @@ def pasts(draw: st.DrawFn) -> list[Passage]:
     return past
 
 
-def answers(index: RecallIndex, query: str, limit: int = 50) -> list[tuple[int, float]]:
+def answers(index, query, limit=50):
     return [(hit.id.int, hit.score) for hit in index.search(query, limit)]
 
 
-def indexed(past: Sequence[Passage]) -> RecallIndex:
+def indexed(past):
     index = RecallIndex()
     index.add(past)
     return index
 
 
 @given(pasts(), queries, st.randoms(use_true_random=False), st.integers(0, 40))
-def test_the_ranking_depends_on_the_messages_alone(
-    past: list[Passage], query: str, chance: st.random_module, cut: int
-):
+def test_the_ranking_depends_on_the_messages_alone(past, query, chance, cut):
     at_once = answers(indexed(past), query)
     shuffled = past.copy()
     chance.shuffle(shuffled)
@@ -267,9 +258,7 @@ def test_the_ranking_depends_on_the_messages_alone(
 
 
 @given(pasts(), queries, st.integers(-1, 60))
-def test_a_shorter_list_is_the_beginning_of_a_longer_one(
-    past: list[Passage], query: str, limit: int
-):
+def test_a_shorter_list_is_the_beginning_of_a_longer_one(past, query, limit):
     index = indexed(past)
 
     some = [n for n, _ in answers(index, query, limit)]
@@ -281,7 +270,7 @@ def test_a_shorter_list_is_the_beginning_of_a_longer_one(
 
 
 @given(pasts(), queries, st.sets(st.integers(0, 45)))
-def test_what_was_removed_is_not_found(past: list[Passage], query: str, gone: set[int]):
+def test_what_was_removed_is_not_found(past, query, gone):
     index = indexed(past)
     index.search(query)
     index.remove({MessageId(UUID(int=n)) for n in gone})
@@ -292,7 +281,7 @@ def test_what_was_removed_is_not_found(past: list[Passage], query: str, gone: se
 
 
 @given(st.text(), st.text())
-def test_no_text_is_too_odd(body: str, query: str):
+def test_no_text_is_too_odd(body, query):
     index = indexed([passage(1, body, query), passage(2, query, body)])
 
     for hit in index.search(query) + index.search(body):

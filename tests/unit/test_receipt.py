@@ -70,12 +70,12 @@ receipts = st.builds(
 
 
 @given(receipts)
-def test_what_was_written_is_read_again(receipt: Receipt):
+def test_what_was_written_is_read_again(receipt):
     assert Receipt.read(receipt.written()) == receipt
 
 
 @given(st.text())
-def test_nothing_else_is_taken_for_one(text: str):
+def test_nothing_else_is_taken_for_one(text):
     assert Receipt.read(text) is None
 
 
@@ -114,7 +114,7 @@ def test_a_receipt_has_all_that_was_sent():
     ),
     st.booleans(),
 )
-def test_what_was_known_of_the_model_is_known_again(by_kind: dict[str, Rate], has_thoughts: bool):
+def test_what_was_known_of_the_model_is_known_again(by_kind, has_thoughts):
     history = History("Be kind.", (), "And now?")
     plan = plan_context(Summary(), history, ContextBudget(4000, 100), RegexCounter())
     rates = Rates(by_kind, has_thoughts)

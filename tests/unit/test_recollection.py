@@ -1,6 +1,5 @@
 """What earlier prompts brought back, as their receipts say."""
 
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -11,7 +10,7 @@ from services.memory.receipt import RecalledNote, Receipt
 HERE, FAR = MessageId(uuid4()), MessageId(uuid4())
 
 
-def reply(turn_id: TurnId | None) -> Message:
+def reply(turn_id):
     return Message(
         id=MessageId(uuid4()),
         seq=2,
@@ -24,7 +23,7 @@ def reply(turn_id: TurnId | None) -> Message:
     )
 
 
-def receipt(policy: str) -> str:
+def receipt(policy):
     notes = (
         RecalledNote(message_id=HERE, tokens=5),
         RecalledNote(
@@ -50,9 +49,9 @@ def receipt(policy: str) -> str:
 def test_each_receipt_is_asked_for_and_read_once():
     recalled, windowed, unknown = (reply(TurnId(uuid4())) for _ in range(3))
     texts = {recalled.turn_id: receipt("retrieval"), windowed.turn_id: receipt("window")}
-    asked: list[Sequence[Message]] = []
+    asked = []
 
-    def receipts(messages: Sequence[Message]) -> Mapping[TurnId, str]:
+    def receipts(messages):
         asked.append(messages)
         return {one.turn_id: texts[one.turn_id] for one in messages if one.turn_id in texts}
 

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from streamlit.string_util import clean_text
 
 from pages._parts import safe_md
@@ -72,17 +71,17 @@ HOSTILE = st.lists(
 ).map("".join)
 
 
-def tokens(markdown: str) -> list[Token]:
+def tokens(markdown):
     found = READER.parse(markdown)
     return found + [child for token in found for child in token.children or ()]
 
 
-def code(markdown: str) -> list[str]:
+def code(markdown):
     kinds = ("fence", "code_block", "code_inline")
     return [token.content for token in tokens(markdown) if token.type in kinds]
 
 
-def text(markdown: str) -> str:
+def text(markdown):
     return "".join(token.content for token in tokens(markdown) if token.type == "text")
 
 
@@ -95,7 +94,7 @@ def text(markdown: str) -> str:
 @example("<a title='`'>![a](http://e/i)`")
 @example("`x\n- ![a](http://e/i)`")
 @example("    ```\n![a][b]\n\n[b]: http://e/i")
-def test_no_text_becomes_an_image_or_a_diagram(hostile: str):
+def test_no_text_becomes_an_image_or_a_diagram(hostile):
     found = tokens(clean_text(safe_md.body(hostile)))
 
     assert not [token for token in found if token.type == "image"]
@@ -103,7 +102,7 @@ def test_no_text_becomes_an_image_or_a_diagram(hostile: str):
 
 
 @given(HOSTILE)
-def test_what_is_safe_stays_as_it_is(hostile: str):
+def test_what_is_safe_stays_as_it_is(hostile):
     once = safe_md.body(hostile.replace("\\[", "").replace("\\]", ""))  # those nest as TeX
 
     assert safe_md.body(once) == once
@@ -111,7 +110,7 @@ def test_what_is_safe_stays_as_it_is(hostile: str):
 
 @pytest.mark.parametrize("before", ["", "So:\n", "- one\n  - two\n", "> so\n"])
 @pytest.mark.parametrize("fence", ["```", "~~~~"])
-def test_a_fence_keeps_its_text(fence: str, before: str):
+def test_a_fence_keeps_its_text(fence, before):
     held = "![a](b)\n[x]: y\n:red[z] :material/home: \\(x\\)\n- ```mermaid\n"
 
     shown = code(safe_md.body(f"{before}{fence}markdown\n{held}{fence}\n![c](d)"))
@@ -122,7 +121,7 @@ def test_a_fence_keeps_its_text(fence: str, before: str):
 @pytest.mark.parametrize(
     "rust", ["`vec![1, 2]`", "1. So:\n   ```rust\n   #![allow(x)]\n   let v = vec![1];\n   ```"]
 )
-def test_code_that_cannot_be_an_image_keeps_its_text(rust: str):
+def test_code_that_cannot_be_an_image_keeps_its_text(rust):
     assert safe_md.body(rust) == rust
 
 
@@ -150,12 +149,12 @@ def test_an_image_in_code_looks_as_it_was_written():
         ("a\r\nb\rc", "a\nb\nc"),
     ],
 )
-def test_directives_formulas_and_line_ends(written: str, safe: str):
+def test_directives_formulas_and_line_ends(written, safe):
     assert safe_md.body(written) == safe
 
 
 @given(st.text(max_size=80) | HOSTILE)
-def test_a_label_is_its_own_text_on_one_line(title: str):
+def test_a_label_is_its_own_text_on_one_line(title):
     shown = safe_md.label(title, limit=500)
 
     assert {token.type for token in tokens(shown)} <= {
@@ -171,7 +170,7 @@ def test_a_label_is_its_own_text_on_one_line(title: str):
 @pytest.mark.parametrize(
     "loaded", ["a@b.org", "https://e.org", "www.e.org", ":material/home:", ":streamlit:"]
 )
-def test_a_label_holds_nothing_that_streamlit_finds_after_unescaping(loaded: str):
+def test_a_label_holds_nothing_that_streamlit_finds_after_unescaping(loaded):
     shown = safe_md.label(loaded)
 
     assert loaded not in shown.replace("\\", "")

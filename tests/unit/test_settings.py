@@ -1,7 +1,5 @@
 """What a deployment may choose, and what it is told when that is wrong."""
 
-from pathlib import Path
-
 import jwt
 import pytest
 
@@ -13,7 +11,7 @@ SECRET = "kumquat-7781"
 
 
 @pytest.fixture(autouse=True)
-def secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def secrets(monkeypatch, tmp_path):
     """An empty environment, and where the secrets file would be."""
     for field in Settings.model_fields.values():
         monkeypatch.delenv(str(field.alias), raising=False)
@@ -21,7 +19,7 @@ def secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "secrets.toml"
 
 
-def refusal() -> str:
+def refusal():
     with pytest.raises(Misconfigured) as caught:
         settings.read()
     assert SECRET not in f"{caught.value!r}{caught.value.public}"
@@ -38,20 +36,20 @@ def test_nothing_needs_to_be_set():
     assert chosen.titles
 
 
-def test_titles_can_be_switched_off(monkeypatch: pytest.MonkeyPatch):
+def test_titles_can_be_switched_off(monkeypatch):
     monkeypatch.setenv("DAYBOOK_TITLES", "off")
 
     assert settings.read().titles is False
 
 
 @pytest.mark.parametrize("name", ["DAYBOOK_MODEL", "daybook_model", "model"])
-def test_a_setting_may_stand_in_the_secrets_file(secrets: Path, name: str):
+def test_a_setting_may_stand_in_the_secrets_file(secrets, name):
     secrets.write_text(f'[daybook]\n{name} = "tiny"\n[auth]\nredirect_uri = "x"\n')
 
     assert settings.read().model == "tiny"
 
 
-def test_the_environment_wins_unless_it_is_empty(secrets: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_environment_wins_unless_it_is_empty(secrets, monkeypatch):
     secrets.write_text('[daybook]\nDAYBOOK_MODEL = "tiny"\n')
     monkeypatch.setenv("DAYBOOK_MODEL", "")
     assert settings.read().model == "tiny"
@@ -61,7 +59,7 @@ def test_the_environment_wins_unless_it_is_empty(secrets: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("text", ["", '[auth]\nredirect_uri = "x"\n'])
-def test_a_secrets_file_of_streamlits_alone_is_none_of_ours(secrets: Path, text: str):
+def test_a_secrets_file_of_streamlits_alone_is_none_of_ours(secrets, text):
     secrets.write_text(text)
 
     assert settings.read() == Settings()
@@ -77,13 +75,13 @@ def test_a_secrets_file_of_streamlits_alone_is_none_of_ours(secrets: Path, text:
         (f'[daybook]\nDAYBOOK_CONTEXT_TOKENS = "{SECRET}"', "DAYBOOK_CONTEXT_TOKENS: Input should"),
     ],
 )
-def test_a_wrong_secrets_file_is_named_and_not_quoted(secrets: Path, text: str, said: str):
+def test_a_wrong_secrets_file_is_named_and_not_quoted(secrets, text, said):
     secrets.write_text(text)
 
     assert said in refusal()
 
 
-def test_a_secrets_file_that_cannot_be_read_is_named(secrets: Path):
+def test_a_secrets_file_that_cannot_be_read_is_named(secrets):
     secrets.mkdir()
 
     assert str(secrets) in refusal()
@@ -126,9 +124,7 @@ def test_a_secrets_file_that_cannot_be_read_is_named(secrets: Path):
         ({"DAYBOOK_SESSION_IDLE_SECONDS": "5"}, "DAYBOOK_SESSION_IDLE_SECONDS: Input should"),
     ],
 )
-def test_a_wrong_choice_is_one_sentence_that_names_it(
-    monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], said: str
-):
+def test_a_wrong_choice_is_one_sentence_that_names_it(monkeypatch, chosen, said):
     for name, value in chosen.items():
         monkeypatch.setenv(name, value)
 
@@ -151,9 +147,7 @@ def test_a_wrong_choice_is_one_sentence_that_names_it(
         ("", "large,mini", ("large", "mini")),
     ],
 )
-def test_the_models_are_offered_once_each_the_default_first(
-    monkeypatch: pytest.MonkeyPatch, model: str, models: str, offered: tuple[str, ...]
-):
+def test_the_models_are_offered_once_each_the_default_first(monkeypatch, model, models, offered):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://llm.test") if offered else None
     monkeypatch.setenv("DAYBOOK_MODEL", model)
     monkeypatch.setenv("DAYBOOK_MODELS", models)
@@ -161,7 +155,7 @@ def test_the_models_are_offered_once_each_the_default_first(
     assert settings.read().offered_models == offered
 
 
-def test_secrets_stay_out_of_reprs(monkeypatch: pytest.MonkeyPatch):
+def test_secrets_stay_out_of_reprs(monkeypatch):
     for name in ("SUPABASE_KEY", "OPENAI_API_KEY", "DAYBOOK_ROOT_KEYS", "DATABASE_URL"):
         monkeypatch.setenv(name, SECRET)
     monkeypatch.setenv("SUPABASE_URL", "http://db.test")
@@ -170,7 +164,7 @@ def test_secrets_stay_out_of_reprs(monkeypatch: pytest.MonkeyPatch):
     assert SECRET not in f"{settings.read()!r}{settings.read()}"
 
 
-def test_a_deployment_chooses_how_conversations_are_remembered(monkeypatch: pytest.MonkeyPatch):
+def test_a_deployment_chooses_how_conversations_are_remembered(monkeypatch):
     assert (settings.read().policy, settings.read().window_messages) == ("summary", 20)
     monkeypatch.setenv("DAYBOOK_POLICY", "window")
     monkeypatch.setenv("DAYBOOK_WINDOW_MESSAGES", "30")

@@ -4,8 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from services.chat.setup import Setup, Source, choose_setup
-from services.domain import Preferences, Space, SpaceId, Thread
+from services.chat.setup import Source, choose_setup
+from services.domain import Preferences, Space, SpaceId
 from services.llm import Models, Offer
 from services.memory import RegexCounter
 from tests.fakes import INFO, LARGE, NOON, MemoryConversations, ScriptedModel
@@ -14,7 +14,7 @@ MODELS = Models(Offer(INFO, ScriptedModel()), (Offer(LARGE, ScriptedModel()),))
 LONG = "Be kind. " * 700  # more than half of INFO's context, and little of LARGE's
 
 
-def thread(model: str | None = None, instructions: str = "") -> Thread:
+def thread(model=None, instructions=""):
     conversations = MemoryConversations()
     conversation_id = conversations.hold("Garden")
     conversations.set_model(conversation_id, model)
@@ -22,9 +22,7 @@ def thread(model: str | None = None, instructions: str = "") -> Thread:
     return conversations.thread(conversation_id)
 
 
-def chosen(
-    here: Thread | None = None, *, picked: str | None = None, deployment: str = "D", **mine: object
-) -> Setup:
+def chosen(here=None, *, picked=None, deployment="D", **mine):
     return choose_setup(MODELS, deployment, Preferences(**mine), here, RegexCounter(), picked)
 
 
@@ -42,9 +40,7 @@ def chosen(
         ("gone", "gone too", "scripted", "gone"),
     ],
 )
-def test_the_nearest_choice_that_is_still_offered_answers(
-    here: str | None, mine: str | None, name: str, missing: str | None
-):
+def test_the_nearest_choice_that_is_still_offered_answers(here, mine, name, missing):
     for setup in (chosen(thread(here), model=mine), chosen(picked=here, model=mine)):
         assert setup.info.name == name
         assert setup.missing_model == missing
@@ -53,7 +49,7 @@ def test_the_nearest_choice_that_is_still_offered_answers(
 @pytest.mark.parametrize(
     ("here", "mine", "used"), [("", None, "D"), ("", "M", "M"), ("H", "M", "H"), ("H", None, "H")]
 )
-def test_the_nearest_instructions_are_used(here: str, mine: str | None, used: str):
+def test_the_nearest_instructions_are_used(here, mine, used):
     assert chosen(thread(instructions=here), instructions=mine).instructions == used
 
 
@@ -66,9 +62,7 @@ def test_the_nearest_instructions_are_used(here: str, mine: str | None, used: st
         ("", None, None, Source.DEPLOYMENT),
     ],
 )
-def test_it_is_known_whose_instructions_they_are(
-    here: str, of_space: str | None, mine: str | None, source: Source
-):
+def test_it_is_known_whose_instructions_they_are(here, of_space, mine, source):
     space = Space(id=SpaceId(uuid4()), name="Latin", instructions=of_space, created_at=NOON)
     setup = choose_setup(
         MODELS,
@@ -111,8 +105,6 @@ def test_what_a_person_wrote_is_in_no_repr():
         ({"context_tokens": 300, "reply_tokens": 100}, 100, 300),
     ],
 )
-def test_a_person_may_have_less_of_the_model_and_never_more(
-    mine: dict[str, int], reply: int, context: int
-):
+def test_a_person_may_have_less_of_the_model_and_never_more(mine, reply, context):
     budget = chosen(**mine).budget
     assert (budget.reply_tokens, budget.context_tokens) == (reply, context)

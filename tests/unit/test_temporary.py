@@ -2,14 +2,13 @@
 
 import gc
 import threading
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import FunctionType, ModuleType
 from uuid import UUID, uuid4
 
 import pytest
 
-from services.chat import LiveTurn, NotNoting, TemporaryChat, TemporaryChats, temporary
+from services.chat import NotNoting, TemporaryChats, temporary
 from services.domain import (
     ConversationId,
     Fact,
@@ -23,9 +22,7 @@ from services.domain import (
     RunningSummary,
     SessionId,
     Summary,
-    Thread,
     Tokens,
-    TurnId,
     Window,
 )
 from services.errors import Busy, NotFound, Stale, StoreUnavailable
@@ -45,32 +42,32 @@ SECONDS = 60.0
 
 
 @pytest.fixture
-def model() -> ScriptedModel:
+def model():
     return ScriptedModel(("Prune ", f"the {CANARY}.", Tokens(90, 5)))
 
 
 @pytest.fixture
-def maya(model: ScriptedModel) -> FakePerson:
+def maya(model):
     return FakePerson(MemoryConversations(), model)
 
 
 @pytest.fixture
-def chat(maya: FakePerson) -> TemporaryChat:
+def chat(maya):
     return maya.begin_temporary(reads_facts=False, is_there=lambda: True)
 
 
-def done(turn: LiveTurn) -> LiveTurn:
+def done(turn):
     assert turn.wait(SECONDS)
     return turn
 
 
-def says(chat: TemporaryChat, prompt: str) -> Thread:
+def says(chat, prompt):
     """The thread after *prompt* was answered."""
     done(chat.chat.begin(chat.id if chat.is_begun else None, prompt))
     return chat.chat.open(chat.id)
 
 
-def store_with(prompt: str = "") -> tuple[TemporaryConversation, MemoryBooks]:
+def store_with(prompt=""):
     books = MemoryBooks()
     store = TemporaryConversation(books)
     store.create("What it is about", Window())
@@ -79,7 +76,7 @@ def store_with(prompt: str = "") -> tuple[TemporaryConversation, MemoryBooks]:
     return store, books
 
 
-def a_turn(store: TemporaryConversation, prompt: str | None, **changes: object) -> NewTurn:
+def a_turn(store, prompt, **changes):
     turn = NewTurn(
         client_turn_id=ClientTurnId(uuid4()),
         thread=store.thread(store.id),
@@ -95,7 +92,7 @@ def a_turn(store: TemporaryConversation, prompt: str | None, **changes: object) 
     return replace(turn, **changes)
 
 
-def ending(turn_id: TurnId, turn: NewTurn) -> Ending:
+def ending(turn_id, turn):
     return Ending(
         turn_id=turn_id,
         conversation_id=turn.thread.conversation.id,
@@ -108,7 +105,7 @@ def ending(turn_id: TurnId, turn: NewTurn) -> Ending:
     )
 
 
-def held_by(*things: object) -> Iterator[str]:
+def held_by(*things):
     """Every text that can be reached from *things*."""
     seen, waiting = set[int](), list(things)
     while waiting:
@@ -121,13 +118,13 @@ def held_by(*things: object) -> Iterator[str]:
         waiting += gc.get_referents(thing)
 
 
-def test_its_title_says_nothing_of_what_was_said(chat: TemporaryChat):
+def test_its_title_says_nothing_of_what_was_said(chat):
     thread = says(chat, f"A {CANARY}")
 
     assert (thread.conversation.title, thread.conversation.is_titled) == (TITLE, True)
 
 
-def test_prompts_and_replies_follow_one_another(chat: TemporaryChat, model: ScriptedModel):
+def test_prompts_and_replies_follow_one_another(chat, model):
     says(chat, "Hello")
     thread = says(chat, "Again")
 
@@ -144,7 +141,7 @@ def test_prompts_and_replies_follow_one_another(chat: TemporaryChat, model: Scri
     ]
 
 
-def test_a_first_prompt_that_is_sent_twice_takes_nothing_of_the_first_away(chat: TemporaryChat):
+def test_a_first_prompt_that_is_sent_twice_takes_nothing_of_the_first_away(chat):
     says(chat, "Hello")
 
     with pytest.raises(Stale):  # by a page that was drawn before the first was said
@@ -153,7 +150,7 @@ def test_a_first_prompt_that_is_sent_twice_takes_nothing_of_the_first_away(chat:
     assert [said.body for said in chat.chat.open(chat.id).branch()][:1] == ["Hello"]
 
 
-def test_its_policy_and_view_are_changed_as_any_others(chat: TemporaryChat):
+def test_its_policy_and_view_are_changed_as_any_others(chat):
     thread = says(chat, "Hello")
     chat.conversations.set_policy(chat.id, Retrieval())
     chat.conversations.start_anew(thread)
@@ -194,7 +191,7 @@ def test_two_replies_do_not_come_at_once_nor_after_what_was_not_seen():
         store.begin_turn(replace(before, client_turn_id=ClientTurnId(uuid4())))
 
 
-def test_a_turn_that_was_never_settled_holds_nobody_up_for_long(monkeypatch: pytest.MonkeyPatch):
+def test_a_turn_that_was_never_settled_holds_nobody_up_for_long(monkeypatch):
     store, _ = store_with("Hello")
     later = temporary.time.monotonic() + 11
 
@@ -217,7 +214,7 @@ def test_a_reply_is_there_once_it_is_settled_and_only_once():
     assert [said.body for said in store.thread(store.id).messages] == ["Hello", "Prune."]
 
 
-def test_a_prompt_that_is_refused_is_not_remembered(chat: TemporaryChat, maya: FakePerson):
+def test_a_prompt_that_is_refused_is_not_remembered(chat, maya):
     maya.books.failure = StoreUnavailable()
     with pytest.raises(StoreUnavailable):
         chat.chat.begin(None, "Hello")
@@ -236,9 +233,7 @@ def test_what_is_not_its_own_is_not_there():
         store.move(store.id, None)
 
 
-def test_no_title_is_made_no_fact_noted_and_none_read_unless_allowed(
-    maya: FakePerson, model: ScriptedModel
-):
+def test_no_title_is_made_no_fact_noted_and_none_read_unless_allowed(maya, model):
     maya.profile.known = Preferences(keeps_facts=True)
     maya.memories.keep(Fact(id=FactId(uuid4()), text="Lives in Bern.", since=NOON))
 
@@ -252,9 +247,7 @@ def test_no_title_is_made_no_fact_noted_and_none_read_unless_allowed(
 
 
 @pytest.mark.parametrize("policy", [Summary(), Retrieval()])
-def test_once_it_is_over_nothing_holds_what_was_said(
-    chat: TemporaryChat, maya: FakePerson, model: ScriptedModel, policy: Summary | Retrieval
-):
+def test_once_it_is_over_nothing_holds_what_was_said(chat, maya, model, policy):
     maya.profile.known = Preferences(policy=policy)
     says(chat, f"A {CANARY}")
     summary = RunningSummary(text=f"Of a {CANARY}.", from_seq=1, up_to_seq=2, made_at=NOON)
@@ -275,9 +268,7 @@ def test_once_it_is_over_nothing_holds_what_was_said(
     assert [text for text in held_by(chat, kept) if CANARY in text] == []
 
 
-def test_ending_stops_what_is_coming_and_settles_it(
-    chat: TemporaryChat, maya: FakePerson, model: ScriptedModel
-):
+def test_ending_stops_what_is_coming_and_settles_it(chat, maya, model):
     model.gate.clear()
     turn = chat.chat.begin(None, "Hello")
     next(text for text in turn.follow() if text)
@@ -291,13 +282,13 @@ def test_ending_stops_what_is_coming_and_settles_it(
         _ = chat.chat
 
 
-def test_a_turn_that_begins_while_it_ends_calls_no_model(chat: TemporaryChat, model: ScriptedModel):
+def test_a_turn_that_begins_while_it_ends_calls_no_model(chat, model):
     says(chat, "Hello")
     model.seen.clear()
     thread = chat.chat.open(chat.id)
     ended, begin = threading.Event(), chat.conversations.begin_turn
 
-    def begin_and_end(turn: NewTurn):
+    def begin_and_end(turn):
         begun = begin(turn)
         chat.conversations.end()
         ended.set()
@@ -311,9 +302,7 @@ def test_a_turn_that_begins_while_it_ends_calls_no_model(chat: TemporaryChat, mo
     assert isinstance(turn.failure, StoreUnavailable)
 
 
-def test_a_chat_is_ended_once_its_page_was_away_for_long(
-    maya: FakePerson, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_chat_is_ended_once_its_page_was_away_for_long(maya, monkeypatch):
     chats, is_there, now = TemporaryChats(), [True], [0.0]
     monkeypatch.setattr(temporary.time, "monotonic", lambda: now[0])
     chat = maya.begin_temporary(reads_facts=False, is_there=lambda: is_there[0])
@@ -333,9 +322,7 @@ def test_a_chat_is_ended_once_its_page_was_away_for_long(
     assert list(held_by(chats)) == []
 
 
-def test_who_leaves_a_device_ends_those_of_that_device_alone(
-    maya: FakePerson, make_two: Callable[[], tuple[TemporaryChats, TemporaryChat, TemporaryChat]]
-):
+def test_who_leaves_a_device_ends_those_of_that_device_alone(maya, make_two):
     chats, here, elsewhere = make_two()
 
     chats.end_of(here.owner)
@@ -343,11 +330,7 @@ def test_who_leaves_a_device_ends_those_of_that_device_alone(
     assert (here.is_over, elsewhere.is_over) == (True, False)
 
 
-def test_all_are_stopped_and_settled_when_the_process_ends(
-    make_two: Callable[[], tuple[TemporaryChats, TemporaryChat, TemporaryChat]],
-    model: ScriptedModel,
-    maya: FakePerson,
-):
+def test_all_are_stopped_and_settled_when_the_process_ends(make_two, model, maya):
     chats, *both = make_two()
     model.gate.clear()
     turns = [chat.chat.begin(None, "Hello") for chat in both]
@@ -359,8 +342,8 @@ def test_all_are_stopped_and_settled_when_the_process_ends(
 
 
 @pytest.fixture
-def make_two(maya: FakePerson) -> Callable[[], tuple[TemporaryChats, TemporaryChat, TemporaryChat]]:
-    def make() -> tuple[TemporaryChats, TemporaryChat, TemporaryChat]:
+def make_two(maya):
+    def make():
         chats = TemporaryChats()
         here, elsewhere = (
             maya.begin_temporary(reads_facts=False, is_there=lambda: True) for _ in range(2)
@@ -373,9 +356,7 @@ def make_two(maya: FakePerson) -> Callable[[], tuple[TemporaryChats, TemporaryCh
     return make
 
 
-def test_only_the_device_that_holds_a_chat_finds_it(
-    make_two: Callable[[], tuple[TemporaryChats, TemporaryChat, TemporaryChat]],
-):
+def test_only_the_device_that_holds_a_chat_finds_it(make_two):
     chats, here, elsewhere = make_two()
 
     assert chats.find(here.owner, here.id) is here

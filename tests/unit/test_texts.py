@@ -14,7 +14,7 @@ ANYTHING = st.text(
 
 @example("\x00 peas\x00 ")
 @given(ANYTHING)
-def test_what_is_storable_can_be_stored_and_stays_as_it_is(text: str):
+def test_what_is_storable_can_be_stored_and_stays_as_it_is(text):
     try:
         stored = storable(text)
     except BadInput:
@@ -26,7 +26,7 @@ def test_what_is_storable_can_be_stored_and_stays_as_it_is(text: str):
 
 
 @given(ANYTHING)
-def test_one_line_is_one_line_of_at_most_so_many_characters(text: str):
+def test_one_line_is_one_line_of_at_most_so_many_characters(text):
     try:
         line = one_line(text, 10, "A name")
     except BadInput:
@@ -39,12 +39,12 @@ def test_one_line_is_one_line_of_at_most_so_many_characters(text: str):
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\x00 \x00", "x" * 11])
-def test_what_is_no_line_is_said_with_what_it_was_to_be(text: str):
+def test_what_is_no_line_is_said_with_what_it_was_to_be(text):
     with pytest.raises(BadInput, match="A name has between 1 and 10 characters"):
         one_line(text, 10, "A name")
 
 
 @pytest.mark.parametrize("text", ["half \ud800", "\udfff", "\ud83d\x00"])
-def test_half_a_character_is_said_to_be_one(text: str):
+def test_half_a_character_is_said_to_be_one(text):
     with pytest.raises(BadInput, match="a character that cannot be stored"):
         one_line(text, 10, "A name")

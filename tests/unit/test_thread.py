@@ -22,7 +22,7 @@ CONVERSATION = Conversation(
 )
 
 
-def thread(*parents: int) -> Thread:
+def thread(*parents):
     """A thread whose message of seq n has the parent of the nth seq given, 0 for none."""
     roles = [Role.USER]
     for parent in parents[1:]:
@@ -42,11 +42,11 @@ def thread(*parents: int) -> Thread:
     return Thread(conversation=CONVERSATION, messages=messages)
 
 
-def message_id(seq: int) -> MessageId:
+def message_id(seq):
     return MessageId(UUID(int=seq))
 
 
-def seqs(read: Thread) -> list[int]:
+def seqs(read):
     return [message.seq for message in read.branch()]
 
 
@@ -82,7 +82,7 @@ def test_the_replies_to_one_prompt_are_its_versions():
 
 
 @st.composite
-def threads(draw: st.DrawFn) -> Thread:
+def threads(draw):
     parents = [0]
     for seq in range(2, draw(st.integers(2, 24))):
         parents.append(draw(st.integers(1, seq - 1)))
@@ -90,7 +90,7 @@ def threads(draw: st.DrawFn) -> Thread:
 
 
 @given(threads(), st.data())
-def test_a_branch_follows_parents_through_the_message_to_an_end(read: Thread, data: st.DataObject):
+def test_a_branch_follows_parents_through_the_message_to_an_end(read, data):
     message = data.draw(st.sampled_from(read.messages))
     branch = read.through(message.id).branch()
 

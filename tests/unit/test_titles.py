@@ -38,7 +38,7 @@ AROUND = st.sampled_from(
 )
 @example("a" * 61)
 @example("_a" * 40)
-def test_a_title_is_one_short_line_without_markup_quotes_or_full_stop(said: str):
+def test_a_title_is_one_short_line_without_markup_quotes_or_full_stop(said):
     title = clean_title(said)
 
     if title is not None:
@@ -66,7 +66,7 @@ def test_a_title_is_one_short_line_without_markup_quotes_or_full_stop(said: str)
         "`Peas in heavy soil`...",
     ],
 )
-def test_what_models_put_around_a_title_goes(said: str):
+def test_what_models_put_around_a_title_goes(said):
     assert clean_title(said) == "Peas in heavy soil"
 
 
@@ -84,7 +84,7 @@ def test_what_models_put_around_a_title_goes(said: str):
         "5 € for a bag of peas 🌱",
     ],
 )
-def test_a_title_stays_as_it_is(title: str):
+def test_a_title_stays_as_it_is(title):
     assert clean_title(title) == title
 
 
@@ -116,7 +116,7 @@ def test_a_title_stays_as_it_is(title: str):
         "The conversation is about how to sow peas in heavy wet soil and what to do about the slugs",
     ],
 )
-def test_what_is_no_title_is_none(said: str):
+def test_what_is_no_title_is_none(said):
     assert clean_title(said) is None
 
 
@@ -127,7 +127,7 @@ def test_a_title_a_little_too_long_is_shortened_at_a_word():
     assert first_words(said) == clean_title(said)
 
 
-def a_message(role: Role, body: str, outcome: Outcome = Outcome.COMPLETE) -> Message:
+def a_message(role, body, outcome=Outcome.COMPLETE):
     return Message(
         id=MessageId(uuid4()),
         seq=1,
@@ -149,7 +149,7 @@ def test_nothing_is_asked_before_a_reply_is_complete():
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.integers(1, 400))
-def test_what_is_asked_is_short_however_long_the_conversation(prompt: str, reply: str, times: int):
+def test_what_is_asked_is_short_however_long_the_conversation(prompt, reply, times):
     branch = (a_message(Role.USER, prompt * times), a_message(Role.ASSISTANT, reply * times))
 
     plan = plan_title(branch, 4096, RegexCounter())

@@ -75,7 +75,7 @@ places = st.builds(
 # --- the specification, followed by hand ----------------------------------------------------------------
 
 
-def hkdf(key: bytes, salt: bytes, info: bytes, length: int) -> bytes:
+def hkdf(key, salt, info, length):
     pseudorandom = hmac.digest(salt or bytes(32), key, "sha256")
     block, out = b"", b""
     for number in range(1, -(-length // 32) + 1):
@@ -84,11 +84,11 @@ def hkdf(key: bytes, salt: bytes, info: bytes, length: int) -> bytes:
     return out[:length]
 
 
-def place_octets(kind: str, place: Place, version: int) -> bytes:
-    def text(name: str) -> bytes:
+def place_octets(kind, place, version):
+    def text(name):
         return bytes([len(name.encode())]) + name.encode()
 
-    def optional(id_: UUID | None) -> bytes:
+    def optional(id_):
         return bytes(17) if id_ is None else b"\1" + id_.bytes
 
     return (
@@ -105,21 +105,19 @@ def place_octets(kind: str, place: Place, version: int) -> bytes:
     )
 
 
-def seal_by_hand(
-    key: bytes, place: bytes, body: bytes, salt: bytes, commitment: bytes | None = None
-) -> str:
+def seal_by_hand(key, place, body, salt, commitment=None):
     derived = hkdf(key, salt, place, 48)
     sealed = AESGCM(derived[:32]).encrypt(bytes(12), body, place)
     octets = salt + (commitment or derived[32:]) + sealed
     return base64.urlsafe_b64encode(octets).decode().rstrip("=")
 
 
-def text_body(text: str, size: int) -> bytes:
+def text_body(text, size):
     octets = text.encode()
     return (len(octets).to_bytes(4) + octets).ljust(size, b"\0")
 
 
-def place_of(vector: dict) -> Place:
+def place_of(vector):
     ids = {
         name: UUID(value) if value and name.endswith("_id") else value
         for name, value in vector.items()
@@ -470,7 +468,7 @@ def test_only_keys_are_wrapped():
 # --- heads ----------------------------------------------------------------------------------------------
 
 
-def conversation_of(vault: Vault, size: int) -> tuple[Head, list[tuple[Place, str]]]:
+def conversation_of(vault, size):
     head, rows, parent = Head(), [], None
     for seq in range(1, size + 1):
         id_ = UUID(int=seq)
@@ -484,7 +482,7 @@ def conversation_of(vault: Vault, size: int) -> tuple[Head, list[tuple[Place, st
     return head, rows
 
 
-def head_of(vault: Vault, rows: list[tuple[Place, str]]) -> Head:
+def head_of(vault, rows):
     head = Head()
     for place, token in rows:
         head = head.add(vault.row_mac(token, place), place.seq)
@@ -613,15 +611,15 @@ def test_a_failure_says_one_thing_and_carries_no_secret():
     assert said == {"stored data cannot be opened"}
 
 
-def secrets_of(vault: Vault, token: str) -> list[bytes]:
+def secrets_of(vault, token):
     salt = decoded(token.rpartition(".")[2])[:24]
     derived = hkdf(KEY, salt, place_octets("p1", PLACE, 1), 48)
     return [KEY, derived, derived[:32], hkdf(KEY, b"", b"daybook p1 row", 32)]
 
 
-def decoded(text: str) -> bytes:
+def decoded(text):
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
-def encoded_(octets: bytes) -> str:
+def encoded_(octets):
     return base64.urlsafe_b64encode(octets).decode().rstrip("=")

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from uuid import uuid4
 
 import httpx
@@ -18,7 +17,6 @@ from services.store.sessions import Cookie, Sessions
 from services.web.attempts import Attempts, Limits
 from services.web.doors import Doors, Origin
 from services.web.visitors import Visitors
-from tests.conftest import RunningStack
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -29,20 +27,18 @@ OURS = {"origin": "http://localhost", "sec-fetch-site": "same-origin", "user-age
 
 
 @pytest.fixture(scope="module")
-def sessions(stack: RunningStack) -> Iterator[Sessions]:
+def sessions(stack):
     made = make_sessions(stack)
     yield made
     made.gateway.http.close()
 
 
 @pytest.fixture
-def visitors(sessions: Sessions) -> Visitors:
+def visitors(sessions):
     return Visitors(sessions, on_leave=lambda _: None, on_forget=lambda _: None)
 
 
-def doors(
-    visitors: Visitors, origin: Origin | None = None, address: str = "", **limits: int
-) -> TestClient:
+def doors(visitors, origin=None, address="", **limits):
     sessions = visitors.sessions
     made = Doors(
         visitors=lambda: visitors,
@@ -64,16 +60,16 @@ def doors(
     )
 
 
-def form(email: str, password: str = PASSWORD, goal: str = "/?c=1") -> dict[str, str]:
+def form(email, password=PASSWORD, goal="/?c=1"):
     return {"email": email, "password": password, "next": goal}
 
 
-def cookie_in(client: TestClient, header: str) -> Cookie | None:
+def cookie_in(client, header):
     client.cookies.clear()  # over http the test's client would send no Secure cookie back
     return Cookie.parse(header.split(";")[0].split("=", 1)[1])
 
 
-def test_signing_up_sets_the_cookie_and_goes_on(visitors: Visitors):
+def test_signing_up_sets_the_cookie_and_goes_on(visitors):
     client = doors(visitors)
 
     answer = client.post("/account", data=form(new_email()))
@@ -88,7 +84,7 @@ def test_signing_up_sets_the_cookie_and_goes_on(visitors: Visitors):
     assert session is not None
 
 
-def test_signing_in_out_and_in_again(visitors: Visitors):
+def test_signing_in_out_and_in_again(visitors):
     client, email = doors(visitors), new_email()
     client.post("/account", data=form(email))
     header = client.post("/session", data=form(email)).headers["set-cookie"]
@@ -102,7 +98,7 @@ def test_signing_in_out_and_in_again(visitors: Visitors):
     assert visitors.find(cookie) is None
 
 
-def test_signing_in_ends_the_session_that_the_browser_had(visitors: Visitors):
+def test_signing_in_ends_the_session_that_the_browser_had(visitors):
     client, email = doors(visitors), new_email()
     first = cookie_in(client, client.post("/account", data=form(email)).headers["set-cookie"])
 
@@ -121,7 +117,7 @@ def test_signing_in_ends_the_session_that_the_browser_had(visitors: Visitors):
     ],
 )
 def test_a_refusal_comes_back_with_its_reason_and_nothing_that_was_entered(
-    visitors: Visitors, path: str, email: str, password: str, reason: str
+    visitors, path, email, password, reason
 ):
     answer = doors(visitors).post(path, data=form(email, password, "/usage?reason=old&x=1"))
 
@@ -129,17 +125,15 @@ def test_a_refusal_comes_back_with_its_reason_and_nothing_that_was_entered(
     assert "set-cookie" not in answer.headers
 
 
-def test_a_taken_address_is_told(visitors: Visitors):
+def test_a_taken_address_is_told(visitors):
     client, email = doors(visitors), new_email()
     client.post("/account", data=form(email))
 
     assert client.post("/account", data=form(email)).headers["location"].endswith("reason=taken")
 
 
-def test_weak_password_comes_back_with_its_reasons(
-    visitors: Visitors, monkeypatch: pytest.MonkeyPatch
-):
-    def refuse(*_: object) -> None:
+def test_weak_password_comes_back_with_its_reasons(visitors, monkeypatch):
+    def refuse(*_):
         raise WeakPassword(["length", "pwned"])
 
     monkeypatch.setattr("services.store.accounts.sign_up", refuse)
@@ -149,16 +143,16 @@ def test_weak_password_comes_back_with_its_reasons(
     assert answer.headers["location"] == "/?reason=weak&why=length%2Cpwned"
 
 
-def test_wrong_passwords_for_one_address_are_checked_one_after_another(visitors: Visitors):
+def test_wrong_passwords_for_one_address_are_checked_one_after_another(visitors):
     known = new_email()
     doors(visitors).post("/account", data=form(known))
 
-    async def try_three_times(email: str) -> list[float]:
+    async def try_three_times(email):
         began, app = time.monotonic(), doors(visitors).app
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
 
-            async def guess() -> float:
+            async def guess():
                 data = form(email, PASSWORD + "!")
                 answer = await client.post("/session", data=data, headers=OURS)
                 assert answer.headers["location"].endswith("wrong")
@@ -171,7 +165,7 @@ def test_wrong_passwords_for_one_address_are_checked_one_after_another(visitors:
             assert seconds >= 0.4 * number
 
 
-def test_signing_in_often_locks_nobody_out(visitors: Visitors):
+def test_signing_in_often_locks_nobody_out(visitors):
     email = new_email()
     doors(visitors).post("/account", data=form(email))
 
@@ -185,7 +179,7 @@ def test_signing_in_often_locks_nobody_out(visitors: Visitors):
     assert goals == ["/?c=1"] * 3
 
 
-def test_strangers_who_guess_lock_no_known_device_out(visitors: Visitors):
+def test_strangers_who_guess_lock_no_known_device_out(visitors):
     email, limits = new_email(), {"tries_of_an_account": 2, "tries_of_an_address": 2}
     known = doors(visitors, address="192.0.2.6", **limits)
     cookies = known.post("/account", data=form(email)).headers.get_list("set-cookie")
@@ -193,7 +187,7 @@ def test_strangers_who_guess_lock_no_known_device_out(visitors: Visitors):
     assert "HttpOnly" in cookies[1]
     assert headers["cookie"].startswith("__Host-device=")
 
-    def enter(client: TestClient, password: str, headers: dict[str, str] | None = None) -> str:
+    def enter(client, password, headers=None):
         client.cookies.clear()
         answer = client.post("/session", data=form(email, password), headers=headers)
         return answer.headers["location"].removeprefix("/?c=1&reason=")
@@ -207,7 +201,7 @@ def test_strangers_who_guess_lock_no_known_device_out(visitors: Visitors):
     assert ["slow" in reason for reason in guesses] == [False, False, True]
 
 
-def test_an_account_closes_after_ten_tries_from_wherever_they_come(visitors: Visitors):
+def test_an_account_closes_after_ten_tries_from_wherever_they_come(visitors):
     email = new_email()
     doors(visitors).post("/account", data=form(email))
 
@@ -226,7 +220,7 @@ def test_an_account_closes_after_ten_tries_from_wherever_they_come(visitors: Vis
     )
 
 
-def test_an_address_closes_after_its_tries_whoever_is_asked_for(visitors: Visitors):
+def test_an_address_closes_after_its_tries_whoever_is_asked_for(visitors):
     client = doors(visitors, tries_of_an_address=3, sign_ups_an_hour=2)
 
     tries = [client.post("/session", data=form(new_email())).headers["location"] for _ in range(4)]
@@ -237,7 +231,7 @@ def test_an_address_closes_after_its_tries_whoever_is_asked_for(visitors: Visito
 
 
 @pytest.mark.parametrize("path", ["/account", "/session", "/session/end"])
-def test_a_form_of_another_site_is_refused(visitors: Visitors, path: str):
+def test_a_form_of_another_site_is_refused(visitors, path):
     headers = {"origin": "http://["}
 
     answer = doors(visitors).post(path, data=form(new_email()), headers=headers)
@@ -246,7 +240,7 @@ def test_a_form_of_another_site_is_refused(visitors: Visitors, path: str):
     assert "set-cookie" not in answer.headers
 
 
-def test_behind_a_proxy_the_configured_address_decides(visitors: Visitors):
+def test_behind_a_proxy_the_configured_address_decides(visitors):
     client = doors(visitors, Origin("https://daybook.example", 1))
 
     ours = client.post(
@@ -262,13 +256,13 @@ def test_behind_a_proxy_the_configured_address_decides(visitors: Visitors):
 @pytest.mark.parametrize(
     "goal", ["https://evil.test/", "//evil.test", "/\\evil.test", "javascript:alert(1)", "", "/\n"]
 )
-def test_the_way_on_stays_on_this_site(visitors: Visitors, goal: str):
+def test_the_way_on_stays_on_this_site(visitors, goal):
     answer = doors(visitors).post("/account", data=form(new_email(), goal=goal))
 
     assert answer.headers["location"] == "/"
 
 
-def test_safari_on_plain_http_gets_a_cookie_that_it_accepts(visitors: Visitors):
+def test_safari_on_plain_http_gets_a_cookie_that_it_accepts(visitors):
     here = doors(visitors).post("/account", data=form(new_email()), headers={"user-agent": SAFARI})
     there = doors(visitors, Origin("https://daybook.example", 0)).post(
         "/account",
@@ -281,8 +275,8 @@ def test_safari_on_plain_http_gets_a_cookie_that_it_accepts(visitors: Visitors):
     assert there.headers["set-cookie"].startswith("__Host-sid=")
 
 
-def test_forwarded_addresses_count_only_from_trusted_proxies(visitors: Visitors):
-    def try_twice(proxies: int) -> list[bool]:
+def test_forwarded_addresses_count_only_from_trusted_proxies(visitors):
+    def try_twice(proxies):
         client = doors(visitors, Origin(None, proxies), tries_of_an_address=1)
         answers = [
             client.post(
@@ -296,8 +290,8 @@ def test_forwarded_addresses_count_only_from_trusted_proxies(visitors: Visitors)
     assert try_twice(proxies=1) == [False, False]  # two: as the proxy saw them
 
 
-def test_a_database_that_is_away_is_said(visitors: Visitors, sessions: Sessions, monkeypatch):
-    def away(*_: object, **__: object) -> None:
+def test_a_database_that_is_away_is_said(visitors, sessions, monkeypatch):
+    def away(*_, **__):
         raise StoreUnavailable("away")
 
     monkeypatch.setattr(type(sessions.server), "call", away)
@@ -308,7 +302,7 @@ def test_a_database_that_is_away_is_said(visitors: Visitors, sessions: Sessions,
     )
 
 
-def test_a_suspended_person_is_told_and_gets_no_cookie(visitors: Visitors, stack: RunningStack):
+def test_a_suspended_person_is_told_and_gets_no_cookie(visitors, stack):
     client, email = doors(visitors), new_email()
     client.post("/account", data=form(email))
     with stack.connect() as database:
@@ -325,13 +319,13 @@ def test_a_suspended_person_is_told_and_gets_no_cookie(visitors: Visitors, stack
 
 
 def test_who_cannot_be_signed_out_just_now_keeps_the_cookie_and_is_told(
-    visitors: Visitors, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+    visitors, sessions, monkeypatch
 ):
     client = doors(visitors)
     header = client.post("/account", data=form(new_email())).headers["set-cookie"]
     cookie = cookie_in(client, header)
 
-    def away(*_: object, **__: object) -> None:
+    def away(*_, **__):
         raise StoreUnavailable("away")
 
     monkeypatch.setattr(Sessions, "end", away)
@@ -341,7 +335,7 @@ def test_who_cannot_be_signed_out_just_now_keeps_the_cookie_and_is_told(
     assert "set-cookie" not in answer.headers
 
 
-def test_where_somebody_was_leads_nobody_else(visitors: Visitors):
+def test_where_somebody_was_leads_nobody_else(visitors):
     """Somebody's session ended in mid-conversation; whoever signs in next at that browser may be another."""
     client, maya, omar = doors(visitors), new_email(), new_email()
     client.post("/account", data=form(omar))
@@ -349,7 +343,7 @@ def test_where_somebody_was_leads_nobody_else(visitors: Visitors):
     garden = Conversations(visitors.find(first)).create("Garden", Window()).conversation.id
     place, before = f"/?c={garden}", {"cookie": f"__Host-sid={Cookie.new()}"}
 
-    def led(email: str, goal: str, headers: dict[str, str] | None = None) -> str:
+    def led(email, goal, headers=None):
         client.cookies.clear()
         answer = client.post("/session", data=form(email, goal=goal), headers=headers)
         return answer.headers["location"]
@@ -360,13 +354,11 @@ def test_where_somebody_was_leads_nobody_else(visitors: Visitors):
     assert led(omar, place) == place  # a link that was sent: the page says that there is none
 
 
-def test_an_old_session_that_cannot_be_ended_does_not_keep_anybody_out(
-    visitors: Visitors, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_old_session_that_cannot_be_ended_does_not_keep_anybody_out(visitors, monkeypatch):
     client, email = doors(visitors), new_email()
     first = cookie_in(client, client.post("/account", data=form(email)).headers["set-cookie"])
 
-    def away(*_: object, **__: object) -> None:
+    def away(*_, **__):
         raise StoreUnavailable("away")
 
     monkeypatch.setattr(Sessions, "end", away)
@@ -376,9 +368,7 @@ def test_an_old_session_that_cannot_be_ended_does_not_keep_anybody_out(
     assert visitors.find(cookie_in(client, answer.headers["set-cookie"])) is not None
 
 
-def test_a_key_that_does_not_open_is_a_refusal_and_no_traceback(
-    visitors: Visitors, stack: RunningStack
-):
+def test_a_key_that_does_not_open_is_a_refusal_and_no_traceback(visitors, stack):
     client, email = doors(visitors), new_email()
     client.post("/account", data=form(email))
     with stack.connect() as database:
@@ -394,7 +384,7 @@ def test_a_key_that_does_not_open_is_a_refusal_and_no_traceback(
     assert "set-cookie" not in answer.headers
 
 
-def test_an_account_has_one_brake_however_its_address_is_spelt(visitors: Visitors):
+def test_an_account_has_one_brake_however_its_address_is_spelt(visitors):
     spellings = ["iris", "IRIS", "\u0130ris", "ir\u0130s", "\uff49ris", "i\u0307ris"]
     tries = [f"{name}-one-brake@daybook.test" for name in spellings * 2]
 
@@ -406,9 +396,7 @@ def test_an_account_has_one_brake_however_its_address_is_spelt(visitors: Visitor
     assert ["slow" in goal for goal in goals] == [False] * 10 + [True] * 2
 
 
-def test_a_line_of_its_own_from_the_proxy_counts_more_than_what_the_client_sent(
-    visitors: Visitors,
-):
+def test_a_line_of_its_own_from_the_proxy_counts_more_than_what_the_client_sent(visitors):
     client = doors(visitors, Origin(None, 1), tries_of_an_address=1)
     answers = [
         client.post(

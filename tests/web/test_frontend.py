@@ -4,8 +4,7 @@ import re
 
 import pytest
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
@@ -15,12 +14,12 @@ from services.web.frontend import Frontend
 SCRIPTS = frontend.folder() / "static" / "js"
 
 
-def streamlit(request: Request) -> Response:
+def streamlit(request):
     return PlainTextResponse(f"Streamlit's answer to {request.method}")
 
 
 @pytest.fixture
-def client() -> TestClient:
+def client():
     route = Route("/{path:path}", streamlit, methods=["GET", "HEAD", "POST"])
     return TestClient(Frontend(Starlette(routes=[route])))
 
@@ -44,7 +43,7 @@ def test_with_an_element_comes_all_that_it_imports():
             assert f"/static/js/{imported}" in links, f"{name} imports it"
 
 
-def test_a_script_is_compressed_and_may_be_kept_for_ever(client: TestClient):
+def test_a_script_is_compressed_and_may_be_kept_for_ever(client):
     script = next(SCRIPTS.glob("ChatInput.*.js"))
 
     for _ in range(2):  # read from the disk, and from memory
@@ -67,7 +66,7 @@ def test_a_script_is_compressed_and_may_be_kept_for_ever(client: TestClient):
         ("GET", "/", "gzip"),
     ],
 )
-def test_all_else_is_streamlits(client: TestClient, method: str, path: str, encoding: str):
+def test_all_else_is_streamlits(client, method, path, encoding):
     script = next(SCRIPTS.glob("ChatInput.*.js")).name
 
     answer = client.request(

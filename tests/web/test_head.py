@@ -1,11 +1,8 @@
 """The stylesheet is linked in the page that Streamlit serves, and nothing else is touched."""
 
-from pathlib import Path
-
 import pytest
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
@@ -15,20 +12,20 @@ PAGE = '<html><body>é<div id="root"></div></body></html>'
 BROWSER = {"accept": "text/html,*/*"}
 
 
-def page(_: Request) -> Response:
+def page(_):
     return HTMLResponse(PAGE, headers={"ETag": "old"})
 
 
-def page_in_pieces(_: Request) -> Response:
+def page_in_pieces(_):
     return StreamingResponse(iter([PAGE[:20], PAGE[20:]]), media_type="text/html")
 
 
-def text(_: Request) -> Response:
+def text(_):
     return PlainTextResponse(PAGE, headers={"ETag": "kept"})
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> TestClient:
+def client(tmp_path):
     (tmp_path / "style.css").write_text("body { color: red }")
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "shut.js").write_text("const act = 2;\n")
@@ -39,7 +36,7 @@ def client(tmp_path: Path) -> TestClient:
 
 
 @pytest.mark.parametrize("path", ["/", "/pieces"])
-def test_a_page_links_a_stylesheet_that_may_be_kept_for_ever(client: TestClient, path: str):
+def test_a_page_links_a_stylesheet_that_may_be_kept_for_ever(client, path):
     answer = client.get(path, headers=BROWSER)
 
     before, links, after = answer.text.partition('<link rel="stylesheet" href="')
@@ -52,7 +49,7 @@ def test_a_page_links_a_stylesheet_that_may_be_kept_for_ever(client: TestClient,
     assert "immutable" in sheet.headers["cache-control"]
 
 
-def test_a_page_runs_its_scripts_side_by_side_and_may_keep_them_for_ever(client: TestClient):
+def test_a_page_runs_its_scripts_side_by_side_and_may_keep_them_for_ever(client):
     page = client.get("/", headers=BROWSER).text
 
     address = page.partition('<script type="module" async src="')[2].partition('"')[0]
@@ -62,7 +59,7 @@ def test_a_page_runs_its_scripts_side_by_side_and_may_keep_them_for_ever(client:
     assert "immutable" in script.headers["cache-control"]
 
 
-def test_what_is_no_page_passes_untouched(client: TestClient):
+def test_what_is_no_page_passes_untouched(client):
     answer = client.get("/text", headers=BROWSER)
 
     assert (answer.text, answer.headers["etag"]) == (PAGE, "kept")

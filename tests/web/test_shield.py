@@ -1,23 +1,19 @@
 """Who is asking, as the app is told it, and what goes out with every answer."""
 
 import importlib.util
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
-from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
-from starlette.testclient import TestClient, WebSocketTestSession
-from starlette.websockets import WebSocket
+from starlette.testclient import TestClient
 
 from services.errors import StoreUnavailable
-from services.store.sessions import Cookie, Sessions
+from services.store.sessions import Cookie
 from services.web.doors import Origin
 from services.web.shield import ENDED, UNKNOWN, Shield, content_security_policy
 from services.web.visitors import Visitors
-from tests.conftest import RunningStack
 from tests.store.conftest import PASSWORD, make_sessions, new_email
 
 TABS, OURS = "/_stcore/stream", "http://localhost"
@@ -25,51 +21,51 @@ INDEX = Path(importlib.util.find_spec("streamlit").origin).parent / "static/inde
 
 
 @pytest.fixture(scope="module")
-def sessions(stack: RunningStack) -> Iterator[Sessions]:
+def sessions(stack):
     made = make_sessions(stack)
     yield made
     made.gateway.http.close()
 
 
 @pytest.fixture
-def visitors(sessions: Sessions) -> Visitors:
+def visitors(sessions):
     return Visitors(sessions, on_leave=lambda _: None, on_forget=lambda _: None)
 
 
-def who(request: Request) -> JSONResponse:
+def who(request):
     return JSONResponse(_identity(request))
 
 
-async def tell(websocket: WebSocket) -> None:
+async def tell(websocket):
     await websocket.accept()
     await websocket.send_json(_identity(websocket))
     await websocket.receive()
 
 
-def _identity(connection: HTTPConnection) -> list[str | None]:
+def _identity(connection):
     return [connection.headers.get(name) for name in ("x-app-user-id", "x-app-session")]
 
 
-def shielded(visitors: Visitors | None, origin: Origin | None = None) -> TestClient:
+def shielded(visitors, origin=None):
     return client(lambda: visitors, origin or Origin(None, 0))
 
 
-def client(visitors: Callable[[], Visitors | None], origin: Origin, **more: float) -> TestClient:
+def client(visitors, origin, **more):
     app = Starlette(routes=[WebSocketRoute(TABS, tell), Route("/{path:path}", who)])
     return TestClient(Shield(app, visitors, origin, "default-src 'self'", **more), OURS)
 
 
-def opened(browser: TestClient, **headers: str) -> WebSocketTestSession:
+def opened(browser, **headers):
     """A tab of *browser*, on a page of ours."""
     return browser.websocket_connect(f"ws://localhost{TABS}", headers={"origin": OURS} | headers)
 
 
-def told(browser: TestClient, **headers: str) -> list[str | None]:
+def told(browser, **headers):
     with opened(browser, **headers) as tab:
         return tab.receive_json()
 
 
-def test_a_cookie_becomes_an_identity_where_streamlit_looks(visitors: Visitors):
+def test_a_cookie_becomes_an_identity_where_streamlit_looks(visitors):
     cookie = visitors.sign_up(new_email(), PASSWORD)
     session = visitors.find(cookie)
     headers = {"cookie": f"__Host-sid={cookie}"}
@@ -78,14 +74,14 @@ def test_a_cookie_becomes_an_identity_where_streamlit_looks(visitors: Visitors):
     assert shielded(visitors).get("/static/js/x.js", headers=headers).json() == [None, None]
 
 
-def test_what_a_client_says_of_itself_never_passes(visitors: Visitors):
+def test_what_a_client_says_of_itself_never_passes(visitors):
     forged = {"X-App-User-Id": "someone", "x-app-session": "something"}
 
     assert told(shielded(visitors), **forged) == [None, None]
     assert shielded(visitors).get("/", headers=forged).json() == [None, None]
 
 
-def test_another_cookie_is_nobody(visitors: Visitors):
+def test_another_cookie_is_nobody(visitors):
     for text in (str(Cookie.new()), "", "zz", "00" * 31):
         assert told(shielded(visitors), cookie=f"__Host-sid={text}")[0] is None
 
@@ -94,7 +90,7 @@ def test_before_the_backend_is_there_everybody_is_nobody():
     assert told(shielded(None), cookie=f"__Host-sid={Cookie.new()}") == [None, None]
 
 
-def test_a_tab_with_a_cookie_waits_until_it_can_be_known_whose_it_is(visitors: Visitors):
+def test_a_tab_with_a_cookie_waits_until_it_can_be_known_whose_it_is(visitors):
     cookie = visitors.sign_up(new_email(), PASSWORD)
     answers = iter([None, None, visitors])
     browser = client(lambda: next(answers), Origin(None, 0), patience_seconds=20)
@@ -104,15 +100,13 @@ def test_a_tab_with_a_cookie_waits_until_it_can_be_known_whose_it_is(visitors: V
     assert user == str(visitors.find(cookie).user_id)
 
 
-def test_a_tab_is_told_why_nobody_sits_there(
-    visitors: Visitors, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_tab_is_told_why_nobody_sits_there(visitors, sessions, monkeypatch):
     """Signed out, a session that has ended, and one that cannot be asked about, are three things."""
     headers = {"cookie": f"__Host-sid={Cookie.new()}"}
     assert told(shielded(visitors)) == [None, None]
     assert told(shielded(visitors), **headers) == [None, ENDED]
 
-    def away(*_: object, **__: object) -> None:
+    def away(*_, **__):
         raise StoreUnavailable("away")
 
     monkeypatch.setattr(type(sessions.server), "call", away)
@@ -121,14 +115,12 @@ def test_a_tab_is_told_why_nobody_sits_there(
     assert told(shielded(visitors), **headers) == [None, UNKNOWN]
 
 
-def test_a_session_survives_a_database_that_is_away(
-    visitors: Visitors, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_session_survives_a_database_that_is_away(visitors, sessions, monkeypatch):
     cookie = visitors.sign_up(new_email(), PASSWORD)
     session = visitors.find(cookie)
     monkeypatch.setattr("services.web.visitors._TRUST_SECONDS", 0.0)
 
-    def away(*_: object, **__: object) -> None:
+    def away(*_, **__):
         raise StoreUnavailable("away")
 
     monkeypatch.setattr(type(sessions.server), "call", away)
@@ -137,15 +129,13 @@ def test_a_session_survives_a_database_that_is_away(
     assert visitors.by_id(session.id) is session
 
 
-def test_after_a_long_outage_nobody_is_taken_for_signed_out(
-    visitors: Visitors, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
-):
+def test_after_a_long_outage_nobody_is_taken_for_signed_out(visitors, sessions, monkeypatch):
     cookie = visitors.sign_up(new_email(), PASSWORD)
     session = visitors.find(cookie)
     monkeypatch.setattr("services.web.visitors._TRUST_SECONDS", 0.0)
     monkeypatch.setattr("services.web.visitors._OUTAGE_SECONDS", 0.0)
 
-    def away(*_: object, **__: object) -> None:
+    def away(*_, **__):
         raise StoreUnavailable("away")
 
     with monkeypatch.context() as outage:
@@ -157,7 +147,7 @@ def test_after_a_long_outage_nobody_is_taken_for_signed_out(
     assert visitors.by_id(session.id) is session
 
 
-def test_who_reads_in_an_open_tab_is_not_away(visitors: Visitors, monkeypatch: pytest.MonkeyPatch):
+def test_who_reads_in_an_open_tab_is_not_away(visitors, monkeypatch):
     cookie, other = (visitors.sign_up(new_email(), PASSWORD) for _ in range(2))
     session = visitors.find(cookie)
     with opened(shielded(visitors), cookie=f"__Host-sid={cookie}"):
@@ -170,9 +160,7 @@ def test_who_reads_in_an_open_tab_is_not_away(visitors: Visitors, monkeypatch: p
     assert not visitors._tabs
 
 
-def test_a_session_ended_elsewhere_ends_here(
-    visitors: Visitors, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_session_ended_elsewhere_ends_here(visitors, sessions, monkeypatch):
     cookie = visitors.sign_up(new_email(), PASSWORD)
     session = visitors.find(cookie)
     monkeypatch.setattr("services.web.visitors._TRUST_SECONDS", 0.0)
@@ -183,7 +171,7 @@ def test_a_session_ended_elsewhere_ends_here(
     assert visitors.find(cookie) is None
 
 
-def test_every_answer_is_hardened(visitors: Visitors):
+def test_every_answer_is_hardened(visitors):
     headers = shielded(visitors).get("/").headers
 
     assert headers["content-security-policy"] == "default-src 'self'"
@@ -207,5 +195,5 @@ def test_the_policy_allows_streamlits_own_script_and_no_other():
 @pytest.mark.parametrize(
     "path", ["/_stcore/metrics", "/_stcore/upload_file/session/file", "/media/0123.md"]
 )
-def test_uploads_media_and_figures_of_the_server_are_closed(path: str, method: str):
+def test_uploads_media_and_figures_of_the_server_are_closed(path, method):
     assert shielded(None).request(method, path).status_code == 404
