@@ -142,9 +142,7 @@ class Head:
     rev: int = 0
     count: int = 0
     last_seq: int = 0
-    total: int = field(
-        default=0, repr=False
-    )  # hidden, or other rows with the same sum could be sought
+    total: int = field(default=0, repr=False)  # hidden: else other rows of its sum could be sought
 
     def add(self, mac: bytes, seq: int) -> "Head":
         """The head after one more message. Its rev moves by one, as it does in the database."""

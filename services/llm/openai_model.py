@@ -18,18 +18,11 @@ from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from math import inf
 from queue import SimpleQueue
-from typing import Annotated, TypeVar
+from typing import cast
 
 import httpx2
 import openai
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.domain import Tokens
 from services.errors import ModelFailure, ModelUnavailable
@@ -37,6 +30,7 @@ from services.llm.model import Piece
 from services.memory import ContextMessage
 
 _CONNECT_SECONDS = 5
+_MOST_TOKENS = 1 << 24  # more than any window holds
 _PAUSES = (0.5, 1.5)  # before the second and the third attempt
 _LONGEST_PAUSE = 20  # an endpoint that asks for more has failed
 _PASSING = {
@@ -45,6 +39,13 @@ _PASSING = {
     ModelFailure.BROKEN,
     ModelFailure.DROPPED,
 }
+# where endpoints say how much of a prompt was cached: OpenAI; DeepSeek; Moonshot; Anthropic, through a gateway
+_CACHED = (
+    "prompt_tokens_details.cached_tokens",
+    "prompt_cache_hit_tokens",
+    "cached_tokens",
+    "cache_read_input_tokens",
+)
 # how endpoints say that a prompt and its reply are more than their context
 _TOO_LONG = re.compile(
     r"context.?(?:length|window|size)|(?:prompt|input)\b.{0,60}\b(?:too long|exceeds)",
@@ -227,74 +228,15 @@ class _Dialect:
         return self
 
 
-def _if_valid(value: object, validate: ValidatorFunctionWrapHandler) -> object:
-    try:
-        return validate(value)
-    except ValidationError:  # a reply is not lost for it
-        return None
+class _Chunk(BaseModel):
+    """A chunk of a reply. The SDK checks nothing of what endpoints send; counts are read by `_count`."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
 
-_MOST_TOKENS = 1 << 24  # more than any window holds
-_Count = Annotated[Annotated[int, Field(ge=0, le=_MOST_TOKENS)] | None, WrapValidator(_if_valid)]
-_Part = TypeVar("_Part", bound=BaseModel)
-_Perhaps = Annotated[_Part | None, WrapValidator(_if_valid)]
-
-
-class _Lenient(BaseModel):
-    model_config = ConfigDict(from_attributes=True, hide_input_in_errors=True)
-
-
-class _PromptDetails(_Lenient):
-    cached_tokens: _Count = None
-
-
-class _ReplyDetails(_Lenient):
-    reasoning_tokens: _Count = None
-
-
-class _Usage(_Lenient):
-    """What endpoints report under "usage", none of which is always there."""
-
-    prompt_tokens: _Count = None
-    completion_tokens: _Count = None
-    total_tokens: _Count = None
-    prompt_tokens_details: _Perhaps[_PromptDetails] = None
-    completion_tokens_details: _Perhaps[_ReplyDetails] = None
-    prompt_cache_hit_tokens: _Count = None  # DeepSeek
-    cached_tokens: _Count = None  # Moonshot
-    cache_read_input_tokens: _Count = None  # Anthropic, through a gateway; so the next
-    cache_creation_input_tokens: _Count = None
-
-
-class _Timings(_Lenient):
-    """llama.cpp says this with or without usage. *prompt_n* leaves out what was cached."""
-
-    prompt_n: _Count = None
-    cache_n: _Count = None
-    predicted_n: _Count = None
-
-
-class _Groq(_Lenient):
-    usage: _Perhaps[_Usage] = None
-
-
-class _Delta(_Lenient):
-    content: object = None
-
-
-class _Choice(_Lenient):
-    delta: _Delta | None = None
-    finish_reason: object = None
-    usage: _Perhaps[_Usage] = None  # Moonshot
-
-
-class _Chunk(_Lenient):
-    """What we read of a chunk: the SDK checks nothing of what endpoints send."""
-
-    choices: list[_Choice] | None = None
-    usage: _Perhaps[_Usage] = None
-    x_groq: _Perhaps[_Groq] = None
-    timings: _Perhaps[_Timings] = None
+    choices: list[dict[str, object]] | None = None
+    usage: object = None
+    x_groq: object = None
+    timings: object = None  # llama.cpp says these with or without usage
 
 
 class _Receipt:
@@ -312,10 +254,11 @@ class _Receipt:
         said = _Chunk.model_validate(chunk)
         self._counts |= _counts(said)
         for choice in said.choices or ():
-            if choice.delta and isinstance(choice.delta.content, str) and choice.delta.content:
+            content = _at(choice, "delta.content")
+            if isinstance(content, str) and content:
                 self.has_begun = True
-                self._say(choice.delta.content)
-            if choice.finish_reason:
+                self._say(content)
+            if choice.get("finish_reason"):
                 self._is_whole = True
 
     def finish(self) -> ModelFailure | None:
@@ -338,36 +281,41 @@ def _counts(chunk: _Chunk) -> Counter[str]:
     what is built on llama.cpp has left the cached part out of the prompt (ollama 5370, 16428).
     """
     counts = Counter[str]()
-    reported = [chunk.usage, chunk.x_groq and chunk.x_groq.usage]
-    for usage in (*reported, *(choice.usage for choice in chunk.choices or ())):
+    choices = chunk.choices or ()
+    for usage in (
+        chunk.usage,
+        _at(chunk.x_groq, "usage"),
+        *(_at(each, "usage") for each in choices),
+    ):
         if usage:
-            counts |= _counts_of_usage(usage)
-    timings = chunk.timings
-    if timings and timings.prompt_n is not None and timings.cache_n is not None:
-        counts |= Counter(
-            prompt=timings.prompt_n + timings.cache_n,
-            reply=timings.predicted_n or 0,
-            cached=timings.cache_n,
-        )
+            counts |= Counter(
+                prompt=_count(usage, "prompt_tokens") or 0,
+                reply=_count(usage, "completion_tokens") or 0,
+                total=_count(usage, "total_tokens") or 0,
+                thoughts=_count(usage, "completion_tokens_details.reasoning_tokens") or 0,
+                cached=max(_count(usage, path) or 0 for path in _CACHED),
+                written=_count(usage, "cache_creation_input_tokens") or 0,
+            )
+    read, cached = _count(chunk.timings, "prompt_n"), _count(chunk.timings, "cache_n")
+    if read is not None and cached is not None:  # what was cached is not in *read*
+        reply = _count(chunk.timings, "predicted_n") or 0
+        counts |= Counter(prompt=read + cached, reply=reply, cached=cached)
     return counts
 
 
-def _counts_of_usage(usage: _Usage) -> Counter[str]:
-    details, more = usage.prompt_tokens_details, usage.completion_tokens_details
-    cached = (
-        details and details.cached_tokens,
-        usage.prompt_cache_hit_tokens,
-        usage.cached_tokens,
-        usage.cache_read_input_tokens,
-    )
-    return Counter(
-        prompt=usage.prompt_tokens or 0,
-        reply=usage.completion_tokens or 0,
-        total=usage.total_tokens or 0,
-        thoughts=(more and more.reasoning_tokens) or 0,
-        cached=max(count or 0 for count in cached),
-        written=usage.cache_creation_input_tokens or 0,
-    )
+def _count(node: object, path: str) -> int | None:
+    """The count at *path*; None where there is none, or one that cannot be: a reply is not lost for it."""
+    value = _at(node, path)
+    if isinstance(value, int | float) and 0 <= value <= _MOST_TOKENS:
+        return int(value)
+    return None
+
+
+def _at(node: object, path: str) -> object:
+    """The value at a dotted *path* of decoded JSON; None where there is none."""
+    for name in path.split("."):
+        node = cast(dict[str, object], node).get(name) if isinstance(node, dict) else None
+    return node
 
 
 def _tokens(counts: Counter[str], *, was_heard: bool) -> Tokens | None:
