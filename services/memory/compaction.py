@@ -21,14 +21,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from services.domain import Message, MessageId
+from services.domain import Message, MessageId, RunningSummary
 from services.memory import blocks
-from services.memory.context import (
-    ContextBudget,
-    ContextPlan,
-    History,
-    RunningSummary,
-)
+from services.memory.context import ContextBudget, ContextPlan, History
 from services.memory.layout import (
     MESSAGE_TOKENS,
     Layout,
@@ -172,7 +167,7 @@ def plan_compaction(
         wanted_tokens=wanted,
         from_seq=from_seq,
         up_to_seq=up_to_seq,
-        folded=tuple(half.id for pair in folded for half in (pair.prompt, pair.reply)),
+        folded=tuple(half.id for pair in folded for half in pair),
         waiting=2 * (due - len(folded)),
         is_in_place=is_in_place,
         kept_text="" if is_anew or old is None else old.text,
@@ -234,9 +229,8 @@ def _how_many_at_once(
     """How many of the oldest pairs one request can hold, at least one."""
     left = room - _asked_apart((), summary, request).tokens(counter)
     for older, pair in enumerate(folded):
-        halves = (pair.prompt, pair.reply)
-        left -= frame_tokens(halves, counter)  # each day once a pair: there is some air in it
-        left -= sum(said_tokens(half, counter) for half in halves)
+        left -= frame_tokens([*pair], counter)  # each day once a pair: there is some air in it
+        left -= sum(said_tokens(half, counter) for half in pair)
         if left < 0:
             return max(1, older)
     return len(folded)
@@ -250,7 +244,7 @@ def _apart(
     counter: TokenCounter,
 ) -> Layout | None:
     """One request with *folded* in it; the one pair that is too long for it is cut. None: no room."""
-    halves = [half for pair in folded for half in (pair.prompt, pair.reply)]
+    halves = [half for pair in folded for half in pair]
     most = max((len(half.body) for half in halves), default=0)
     while (call := _asked_apart(halves, summary, request)).tokens(counter) > room:
         most //= 2

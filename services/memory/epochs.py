@@ -50,16 +50,16 @@ def continue_epoch(
     for pair in pairs:
         if pair.prompt.seq > history.epoch_seq:
             told = history.recalled_before.get(pair.prompt.id, ())
-            block = _in_order(
-                each for each in told if each.id not in not_these and says_something(each)
-            )
+            once = {each.id: each for each in told if says_something(each)}
+            block = [each for each in once.values() if each.id not in not_these]
             if block:
-                before[pair.prompt.id] = block
-                not_these |= {each.id for each in block}
+                before[pair.prompt.id] = tuple(sorted(block, key=_said_at))
+                not_these |= once.keys()
     view = replace(fixed, pairs=pairs, recalled_before=before)
     left = room - view.tokens(counter)
     hidden = _hidden(history, not_these)
-    if left < 0 or (_is_first(history) and _is_past_hidden(history, hidden)):
+    found = {each.message.id for each in hidden}
+    if left < 0 or (_is_first(history) and any(each.id in found for each in history.past)):
         return None
     begins_here = bool(history.past) and history.past[-1].seq == history.epoch_seq
     share = room * (_EPOCH if begins_here else _TURN) // 100
@@ -100,9 +100,7 @@ def _how_many_more(chosen: Layout, older: Sequence[Pair], room: int, counter: To
     recalled = {each.message.id for each in chosen.recalled}
     for more, pair in enumerate(reversed(older)):
         left -= pair.tokens(counter)
-        left += sum(
-            said_tokens(half, counter) for half in (pair.prompt, pair.reply) if half.id in recalled
-        )
+        left += sum(said_tokens(half, counter) for half in pair if half.id in recalled)
         if left < 0:
             return more
     return len(older)
@@ -111,12 +109,6 @@ def _how_many_more(chosen: Layout, older: Sequence[Pair], room: int, counter: To
 def _is_first(history: History) -> bool:
     """Whether a new epoch loses no cache."""
     return not any(each.id in history.recalled_before for each in history.past)
-
-
-def _is_past_hidden(history: History, hidden: Sequence[Recalled]) -> bool:
-    """Whether some of *hidden* is of this conversation."""
-    past = {message.id for message in history.past}
-    return any(each.message.id in past for each in hidden)
 
 
 def _before_reset(history: History) -> set[MessageId]:
@@ -148,14 +140,9 @@ def _packed(hidden: Iterable[Recalled], room: int, counter: TokenCounter) -> tup
     return tuple(sorted(packed, key=lambda each: _said_at(each.message)))
 
 
-def _in_order(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """*messages*, each once, in the order in which they were said."""
-    return tuple(sorted({each.id: each for each in messages}.values(), key=_said_at))
-
-
 def _said_at(message: Message) -> tuple[datetime, int, MessageId]:
     return message.created_at, message.seq, message.id
 
 
 def _ids(pairs: Iterable[Pair]) -> set[MessageId]:
-    return {half.id for pair in pairs for half in (pair.prompt, pair.reply)}
+    return {half.id for pair in pairs for half in pair}

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from services.domain import Message, Role, Window
+from services.domain import Fact, Message, Role, Window
 from services.errors import PromptTooLong
 from services.memory import blocks
-from services.memory.context import ContextBudget, ContextPlan, Fact, History
+from services.memory.context import ContextBudget, ContextPlan, History
 from services.memory.planner import plan_context
 from services.memory.recall import stems
 from services.memory.tokens import TokenCounter
@@ -28,9 +28,7 @@ from services.memory.tokens import TokenCounter
 LONGEST = 200  # characters of a fact that is noted
 _MOST = 3  # that change after one reply
 _REPLY_TOKENS = 400
-_KNOWN_TOKENS = (
-    2000  # of the known facts that are shown, the newest: they are paid for at each turn
-)
+_KNOWN_TOKENS = 2000  # of the newest known facts, which are shown: they are paid for at each turn
 # Bytes of a prompt and of a reply that are shown. The prompt's are halved until the call fits.
 _PROMPT_BYTES, _REPLY_BYTES, _LEAST_BYTES = 4000, 600, 250
 _CUT = " [...] "

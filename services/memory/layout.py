@@ -9,16 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from services.domain import Message, MessageId, Role
+from services.domain import Fact, Message, MessageId, Role, RunningSummary
 from services.memory import blocks
-from services.memory.context import (
-    ContextMessage,
-    Fact,
-    Part,
-    PartKind,
-    Recalled,
-    RunningSummary,
-)
+from services.memory.context import ContextMessage, Part, PartKind, Recalled
 from services.memory.tokens import TokenCounter
 
 # What a chat template puts around a message (ChatML: 5), and around the whole of a prompt. The
@@ -37,6 +30,10 @@ class Pair:
 
     prompt: Message
     reply: Message
+
+    def __iter__(self) -> Iterator[Message]:
+        yield self.prompt
+        yield self.reply
 
     def tokens(self, counter: TokenCounter) -> int:
         return 2 * MESSAGE_TOKENS + counter.count(self.prompt.body) + counter.count(self.reply.body)

@@ -19,9 +19,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from services.domain import Full, MemoryPolicy, MessageId, Retrieval, Summary, Window
+from services.domain import (
+    Fact,
+    Full,
+    MemoryPolicy,
+    MessageId,
+    Retrieval,
+    RunningSummary,
+    Summary,
+    Window,
+)
 from services.errors import PromptTooLong
-from services.memory.context import ContextBudget, ContextPlan, Fact, History, RunningSummary
+from services.memory.context import ContextBudget, ContextPlan, History
 from services.memory.epochs import continue_epoch, new_epoch
 from services.memory.layout import (
     Layout,
@@ -198,4 +207,4 @@ def _summarised(history: History, summary: RunningSummary | None) -> tuple[Messa
 
 
 def _halves(pairs: Sequence[Pair]) -> tuple[MessageId, ...]:
-    return tuple(half.id for pair in pairs for half in (pair.prompt, pair.reply))
+    return tuple(half.id for pair in pairs for half in pair)

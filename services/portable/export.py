@@ -5,20 +5,10 @@ The same thread gives the same octets, whenever and wherever it is exported.
 
 import json
 import re
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import assert_never
 
-from services.domain import (
-    Full,
-    MemoryPolicy,
-    Message,
-    Outcome,
-    Retrieval,
-    Role,
-    Summary,
-    Thread,
-    Window,
-)
+from services.domain import Message, Outcome, Role, Thread
 
 FORMAT = "daybook-conversation"
 VERSION = 1
@@ -48,7 +38,7 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~$!&%:=])")
 
 def to_json(thread: Thread) -> str:
     """All of *thread*, every branch of it, with whatever an import needs to make it again."""
-    conversation = thread.conversation
+    conversation, policy = thread.conversation, thread.conversation.policy
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -58,7 +48,7 @@ def to_json(thread: Thread) -> str:
             "model": conversation.model,
             "instructions": thread.instructions,
             "instructions_verified": thread.are_instructions_verified,
-            "policy": _policy(conversation.policy),
+            "policy": {"name": type(policy).__name__.lower()} | asdict(policy),
             "reset_seq": conversation.reset_seq,
             "start_seq": conversation.start_seq,
             "pinned_at": _moment(conversation.pinned_at) if conversation.pinned_at else None,
@@ -104,11 +94,8 @@ def to_markdown(thread: Thread) -> str:
 
 def _heading(message: Message) -> str:
     when = message.created_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    notes = [
-        _ENDINGS.get(message.outcome),
-        None if message.is_verified else "could not be verified",
-    ]
-    said = ", ".join(note for note in notes if note)
+    notes = _ENDINGS.get(message.outcome), None if message.is_verified else "could not be verified"
+    said = ", ".join(filter(None, notes))
     return f"## {_SPEAKERS[message.role]}, {when}" + (f" ({said})" if said else "")
 
 
@@ -126,17 +113,3 @@ def _one_line(title: str) -> str:
 
 def _moment(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _policy(policy: MemoryPolicy) -> dict[str, str | int]:
-    match policy:
-        case Full():
-            return {"name": "full"}
-        case Window(messages):
-            return {"name": "window", "messages": messages}
-        case Summary():
-            return {"name": "summary"}
-        case Retrieval():
-            return {"name": "retrieval"}
-        case _:
-            assert_never(policy)

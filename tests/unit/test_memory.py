@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.domain import (
+    Fact,
     FactId,
     Full,
     Message,
@@ -19,20 +20,19 @@ from services.domain import (
     Outcome,
     Retrieval,
     Role,
+    RunningSummary,
     Summary,
     Window,
 )
 from services.errors import PromptTooLong
 from services.memory import (
     ContextBudget,
-    Fact,
     History,
     PartKind,
     Rate,
     Rates,
     Recalled,
     RegexCounter,
-    RunningSummary,
     ScaledCounter,
     blocks,
     plan_compaction,
