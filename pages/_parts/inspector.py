@@ -11,14 +11,7 @@ from pages._parts.temporary import Desk, find_desk
 from pages._session import show_errors
 from services.domain import ConversationId, Message, MessageId, Role, Thread, Tokens
 from services.errors import InstructionsTooLong, NotFound, PromptTooLong
-from services.memory import (
-    ContextPlan,
-    Forecast,
-    PartKind,
-    RecalledNote,
-    Receipt,
-    tokens_by_kind,
-)
+from services.memory import ContextPlan, Forecast, PartKind, RecalledNote, Receipt
 
 _OUR_OWN = "The figures are our own and lean high."
 _BEGINNING = 120  # letters of a message by which it is known again
@@ -124,11 +117,11 @@ def _parts(sent: ContextPlan | Receipt) -> tuple[_Part, ...]:
     """What fills the context, in the order in which it is sent."""
     match sent:
         case Receipt():
-            tokens = sent.tokens_by_kind()
+            tokens = sent.tokens
             summarised, facts = sent.summarised, len(sent.facts)
             kept, recalled = len(sent.kept), len(sent.recalled)
         case ContextPlan():
-            tokens = tokens_by_kind(sent.parts)
+            tokens = sent.tokens_by_kind()
             summarised, facts = len(sent.summarised), len(sent.facts)
             kept, recalled = len(sent.shown), len(sent.recalled) + len(sent.recalled_earlier)
     return (

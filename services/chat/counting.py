@@ -29,9 +29,7 @@ from services.memory import (
 from services.store.recent import Recent
 
 _MOST_CONVERSATIONS = 50
-_MOST_CALLS = (
-    3  # of a conversation: the last may be of another model, or its count one that cannot be
-)
+_MOST_CALLS = 3  # of a conversation: the last may be another model's, or its count wrong
 _LOOKED_AT = 20  # messages: a model that answered none of these is counted for as a new one
 
 
@@ -129,5 +127,5 @@ def stored_rates(
             text = texts.get(message.turn_id) if message.turn_id else None
             receipt = Receipt.read(text) if text else None
             if receipt and receipt.model == model:
-                return receipt.known_rates()
+                return receipt.rates
     return Rates()

@@ -19,7 +19,7 @@ class Brought:
 
     is_known: bool = False  # the turn was planned with recall, and its receipt can be read
     epoch_seq: int = 0
-    recalled: tuple[MessageId, ...] = ()
+    recalled: tuple[MessageId, ...] = ()  # for the turn's own prompt
     elsewhere: tuple[MessageId, ...] = ()  # of other conversations, for earlier prompts too
 
     @classmethod
@@ -28,8 +28,9 @@ class Brought:
         receipt = Receipt.read(text)
         if receipt is None or receipt.policy != "retrieval":
             return cls()
+        own = tuple(note.message_id for note in receipt.recalled if note.recalled_for is None)
         far = tuple(note.message_id for note in receipt.recalled if note.conversation_id)
-        return cls(True, receipt.epoch_seq, receipt.recalled_here(), far)
+        return cls(True, receipt.epoch_seq, own, far)
 
 
 class Recollection:
@@ -105,19 +106,3 @@ def passages(conversation_id: ConversationId, messages: Iterable[Message]) -> It
         for message in messages
         if message.is_verified and message.body
     )
-
-
-def recalled_before(
-    brought: Mapping[MessageId, Brought], messages: Iterable[Message]
-) -> dict[MessageId, tuple[Message, ...]]:
-    """What was recalled of *messages* for each prompt."""
-    by_id = {message.id: message for message in messages}
-    return {
-        prompt_id: tuple(by_id[each] for each in one.recalled if each in by_id)
-        for prompt_id, one in brought.items()
-    }
-
-
-def recalled_elsewhere(brought: Mapping[MessageId, Brought]) -> list[MessageId]:
-    """What was recalled from other conversations."""
-    return [message_id for one in brought.values() for message_id in one.elsewhere]

@@ -1,13 +1,11 @@
 """What the model sees of a conversation, how many tokens that is, and finding what was said. Pure."""
 
-from services.domain import Fact, RunningSummary
 from services.memory.compaction import Compaction, clean_summary, plan_compaction
 from services.memory.context import (
     ContextBudget,
     ContextMessage,
     ContextPlan,
     History,
-    Part,
     PartKind,
     Recalled,
 )
@@ -23,8 +21,8 @@ from services.memory.forecast import (
     learn,
 )
 from services.memory.planner import plan_context
-from services.memory.recall import Hit, Passage, RecallIndex
-from services.memory.receipt import RecalledNote, Receipt, tokens_by_kind
+from services.memory.recall import Passage, RecallIndex
+from services.memory.receipt import RecalledNote, Receipt
 from services.memory.tokens import (
     KindCounter,
     RegexCounter,
@@ -40,12 +38,9 @@ __all__ = [
     "ContextBudget",
     "ContextMessage",
     "ContextPlan",
-    "Fact",
     "Forecast",
     "History",
-    "Hit",
     "KindCounter",
-    "Part",
     "PartKind",
     "Passage",
     "Rate",
@@ -56,7 +51,6 @@ __all__ = [
     "Receipt",
     "RegexCounter",
     "RememberingCounter",
-    "RunningSummary",
     "ScaledCounter",
     "TokenCounter",
     "clean_summary",
@@ -68,5 +62,4 @@ __all__ = [
     "plan_context",
     "plan_facts",
     "read_facts",
-    "tokens_by_kind",
 ]

@@ -1,5 +1,6 @@
 """The values that a plan is made from, and what it says. Text that people wrote stays out of reprs."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -96,3 +97,10 @@ class ContextPlan:
     omitted: tuple[MessageId, ...]  # of the past, seen in no form
     start_seq: int  # to be handed back at the next turn, as is the next
     epoch_seq: int = 0
+
+    def tokens_by_kind(self) -> Counter[PartKind]:
+        """The tokens of each kind of part; they add up to *prompt_tokens*."""
+        tokens = Counter[PartKind]()
+        for part in self.parts:
+            tokens[part.kind] += part.tokens
+        return tokens

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
+from typing import NamedTuple
 
 from services.domain import Tokens
 from services.memory.context import ContextMessage
@@ -49,8 +50,7 @@ class Call:
     tokens: Tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """Tokens for each that is estimated; *seen* is about how many texts it was learned from."""
 
     ratio: float
@@ -97,6 +97,14 @@ class Rates:
             ratio *= 1 + share * max(_STEADINESS, 1 / (1 + seen)) * (surprise - 1)
             learned[kind] = Rate(min(MOST_RATIO, max(LEAST_RATIO, ratio)), seen + share)
         return replace(self, by_kind=learned)
+
+    def rounded(self) -> "Rates":
+        """These as they are stored, finer than they are known."""
+        by_kind = {
+            kind: Rate(round(rate.ratio, 4), round(rate.seen, 2))
+            for kind, rate in sorted(self.by_kind.items())
+        }
+        return replace(self, by_kind=by_kind)
 
     def _ratio(self, kind: str) -> float:
         if rate := self.by_kind.get(kind):

@@ -6,7 +6,7 @@ import pytest
 
 from services.domain import Retrieval, Summary, Window
 from services.errors import ModelFailure, ModelUnavailable, StoreUnavailable
-from services.memory import Forecast
+from services.memory import Forecast, Rates
 from tests.model_server import prompt_tokens
 from tests.store.conftest import done
 from tests.store.test_summaries import SMALL, receipt_of, settled
@@ -86,8 +86,8 @@ def test_a_first_turn_knows_of_the_model_from_other_conversations(chat):
     first = last_receipt(chat, ask(chat))
     second = last_receipt(chat, ask(chat))
 
-    assert first.rates == ()
-    assert "han" in second.known_rates().by_kind
+    assert first.rates == Rates()
+    assert "han" in second.rates.by_kind
     assert second.prompt_tokens == first.prompt_tokens  # and is planned without
 
 
@@ -101,14 +101,14 @@ def test_after_a_restart_it_goes_on_learning_where_it_was(chat, make_chat, maya)
     thread = ask(other, thread)
     assert last_receipt(other, thread).rates == before.rates
     thread = ask(other, thread)
-    assert last_receipt(other, thread).known_rates().seen > before.known_rates().seen
+    assert last_receipt(other, thread).rates.seen > before.rates.seen
 
 
 def test_where_the_endpoint_reports_nothing_nothing_is_learned(chat, server):
     server.script(reply=CHINESE[1], usage="none")
     thread = ask(chat, ask(chat))
 
-    assert last_receipt(chat, thread).rates == ()
+    assert last_receipt(chat, thread).rates == Rates()
     plan = view(chat, thread)
     assert forecast(chat, thread) == Forecast(plan.prompt_tokens, plan.prompt_tokens, False)
 
@@ -120,7 +120,7 @@ def test_each_model_has_its_own_rates(chat, server):
     server.script(reply=CHINESE[1], signs=1)
 
     thread = ask(chat, chat.store.thread(thread.conversation.id))
-    assert last_receipt(chat, thread).rates == ()
+    assert last_receipt(chat, thread).rates == Rates()
     thread = ask(chat, ask(chat, thread))
     theirs = last_receipt(chat, thread)
     assert theirs.model == OTHER.name
@@ -135,7 +135,7 @@ def test_each_model_has_its_own_rates(chat, server):
 
 
 def ratio_of(kind, receipt):
-    return receipt.known_rates().by_kind[kind].ratio
+    return receipt.rates.by_kind[kind].ratio
 
 
 def test_a_summary_is_due_when_the_next_turn_overflows_by_the_same_count(chat, server):

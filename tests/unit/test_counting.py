@@ -35,7 +35,7 @@ def past(messages):
 
 
 def kept(model, ratio):
-    return replace(RECEIPT, model=model, rates=(("english", ratio, 1.0),)).written()
+    return replace(RECEIPT, model=model, rates=rates(ratio)).written()
 
 
 class Receipts:

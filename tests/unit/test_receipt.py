@@ -1,6 +1,7 @@
 """Receipts: written and read again as they were, and nothing else is taken for one."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -13,6 +14,7 @@ from services.domain import Fact, FactId, Message, MessageId, Role, RunningSumma
 from services.memory import (
     ContextBudget,
     History,
+    PartKind,
     Rate,
     Rates,
     RecalledNote,
@@ -28,10 +30,8 @@ RECEIPT = Receipt(
     policy="retrieval",
     model="m",
     instructions="Be kind.",
-    instructions_tokens=3,
-    prompt_tokens=10,
+    tokens=Counter({PartKind.INSTRUCTIONS: 3, PartKind.FRAME: 7}),
     reply_tokens=5,
-    start_seq=2,
 )
 _ids = st.uuids().map(MessageId)
 _texts = st.text(st.characters(codec="utf-8"), max_size=40)
@@ -60,12 +60,16 @@ receipts = st.builds(
         ),
         max_size=3,
     ).map(tuple),
+    tokens=st.dictionaries(st.sampled_from(PartKind), st.integers(0, 99)).map(Counter),
     omitted=st.integers(0, 9),
-    rates=st.lists(
-        st.tuples(st.sampled_from(["english", "han"]), st.floats(0.05, 1.5), st.floats(0, 99)),
-        max_size=3,
-    ).map(tuple),
-    has_thoughts=st.booleans(),
+    rates=st.builds(
+        Rates,
+        st.dictionaries(
+            st.sampled_from(["english", "han"]),
+            st.builds(Rate, st.floats(0.05, 1.5), st.floats(0, 99)),
+        ),
+        st.booleans(),
+    ),
 )
 
 
@@ -98,12 +102,14 @@ def test_a_receipt_has_all_that_was_sent():
     )
     plan = plan_context(Summary(), history, ContextBudget(4000, 100), RegexCounter())
 
-    receipt = Receipt.of(Summary(), "m", history, plan)
+    receipt = Receipt.of(Summary(), "m", history, plan, Rates())
 
     assert (receipt.policy, receipt.summary, receipt.summarised) == ("summary", summary, 2)
     assert [seq for seq, _ in receipt.kept] == [3, 4, 5, 6]
     assert receipt.facts == ((fact.id, "Has a dog."),)
-    assert sum(receipt.tokens_by_kind().values()) == plan.prompt_tokens == receipt.prompt_tokens
+    assert receipt.tokens == plan.tokens_by_kind()
+    assert receipt.prompt_tokens == plan.prompt_tokens
+    assert receipt.tokens[PartKind.KEPT] == sum(tokens for _, tokens in receipt.kept)
 
 
 @given(
@@ -120,7 +126,7 @@ def test_what_was_known_of_the_model_is_known_again(by_kind, has_thoughts):
     rates = Rates(by_kind, has_thoughts)
 
     receipt = Receipt.of(Summary(), "m", history, plan, rates)
-    known = Receipt.read(receipt.written()).known_rates()
+    known = Receipt.read(receipt.written()).rates
 
     assert (known.by_kind.keys(), known.has_thoughts) == (by_kind.keys(), has_thoughts)
     for kind, rate in by_kind.items():
@@ -128,7 +134,7 @@ def test_what_was_known_of_the_model_is_known_again(by_kind, has_thoughts):
         assert known.by_kind[kind].seen == pytest.approx(rate.seen, abs=0.01)
     again = Receipt.of(Summary(), "m", history, plan, known)
     assert again == receipt  # nothing is lost by being stored again and again
-    size = len(receipt.written()) - len(replace(receipt, rates=()).written())
+    size = len(receipt.written()) - len(replace(receipt, rates=Rates()).written())
     assert size <= 60 + sum(len(json.dumps(kind)) + 24 for kind in by_kind)
 
 
@@ -136,7 +142,7 @@ def test_a_receipt_from_before_rates_were_kept_knows_nothing_of_the_model():
     text = RECEIPT.written()
 
     assert "rates" not in text
-    assert Receipt.read(text).known_rates() == Rates()
+    assert Receipt.read(text).rates == Rates()
 
 
 def test_a_repr_shows_nothing_that_anybody_wrote():

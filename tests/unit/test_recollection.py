@@ -1,11 +1,12 @@
 """What earlier prompts brought back, as their receipts say."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from uuid import uuid4
 
 from services.chat.recollection import Brought, Recollection
 from services.domain import ConversationId, Message, MessageId, Outcome, Role, TurnId
-from services.memory.receipt import RecalledNote, Receipt
+from services.memory import PartKind, RecalledNote, Receipt
 
 HERE, FAR = MessageId(uuid4()), MessageId(uuid4())
 
@@ -37,11 +38,9 @@ def receipt(policy):
         policy=policy,
         model="smollm2",
         instructions="",
-        instructions_tokens=0,
+        tokens=Counter({PartKind.FRAME: 10}),
         recalled=notes,
-        prompt_tokens=10,
         reply_tokens=10,
-        start_seq=0,
         epoch_seq=7,
     ).written()
 
