@@ -15,18 +15,15 @@ from starlette.routing import Route
 
 from services import embedded, settings
 from services.chat import (
+    BackgroundTasks,
     Chat,
     Elsewhere,
     LiveTurns,
-    Noting,
-    NotNoting,
-    Summarising,
     TemporaryChat,
     TemporaryChats,
-    Titling,
 )
 from services.crypto import RootKeys, ServerProof
-from services.domain import Account, AccountRole, ConversationId, SessionId, Thread
+from services.domain import Account, AccountRole, ConversationId, Purpose, SessionId, Thread
 from services.embedded import Endpoints, Failed, Report, Running, Stack
 from services.embedded.mended import MendedTransport
 from services.errors import AppError, Misconfigured, RowsCut, SignedOut, StoreUnavailable
@@ -152,10 +149,8 @@ class Shared:
     server: ServerCalls
     visitors: Visitors
     live_turns: LiveTurns
-    titling: Titling | None
+    background: BackgroundTasks
     models: Models
-    summarising: Summarising = field(default_factory=Summarising)
-    noting: Noting = field(default_factory=Noting)
     temporary: TemporaryChats = field(default_factory=TemporaryChats)
     counter: KindCounter = field(default_factory=lambda: RememberingCounter(RegexCounter(), _TEXTS))
     people: "dict[SessionId, PersonServices]" = field(repr=False)
@@ -181,9 +176,7 @@ class PersonServices:
             preferences=self.profile.preferences,
             first_policy=policy_named(chosen.policy, chosen.window_messages),
             window_messages=chosen.window_messages,
-            titling=shared.titling,
-            summarising=shared.summarising,
-            noting=shared.noting,
+            background=shared.background,
             memories=self.memories,
             spaces=self.spaces.all,
             elsewhere=Elsewhere(Corpus(session, threads)),
@@ -215,7 +208,7 @@ class PersonServices:
             preferences=self.profile.preferences,
             first_policy=self.chat.first_policy,
             window_messages=self.chat.window_messages,
-            noting=NotNoting(),
+            background=BackgroundTasks(Purpose.SUMMARY),
             memories=self.memories if reads_facts else None,
         )
         begun = TemporaryChat(
@@ -318,14 +311,9 @@ def stop_turns() -> None:
     """Let what is being said be stored before the backend goes."""
     if _is_built():
         shared = _shared()
-        asides = [each for each in (shared.titling, shared.summarising, shared.noting) if each]
-        for aside in asides:
-            aside.turns.stop(within=0.0)
         shared.temporary.stop(within=0.0)
         shared.live_turns.stop(within=0.8)
         shared.temporary.stop(within=0.2)
-        for aside in asides:
-            aside.turns.stop(within=0.1)
 
 
 def _is_built() -> bool:
@@ -369,7 +357,9 @@ def _build() -> Shared:
         lifetime_seconds=chosen.session_lifetime_seconds,
     )
     people: dict[SessionId, PersonServices] = {}
-    temporary, noting = TemporaryChats(), Noting()
+    temporary = TemporaryChats()
+    purposes = [Purpose.SUMMARY, Purpose.FACTS, *([Purpose.TITLE] if chosen.titles else [])]
+    background = BackgroundTasks(*purposes)
 
     def leave(session: AppSession) -> None:
         temporary.end_of(session.id)
@@ -377,7 +367,7 @@ def _build() -> Shared:
             person.chat.leave()
 
     def forget(session: AppSession) -> None:
-        _forget(session, people, temporary, noting)
+        _forget(session, people, temporary, background)
 
     visitors = Visitors(sessions, on_leave=leave, on_forget=forget)
     shared = Shared(
@@ -385,9 +375,8 @@ def _build() -> Shared:
         server=server,
         visitors=visitors,
         live_turns=live_turns,
-        titling=Titling() if chosen.titles else None,
+        background=background,
         models=_models(chosen, at),
-        noting=noting,
         temporary=temporary,
         people=people,
     )
@@ -404,13 +393,13 @@ def _forget(
     session: AppSession,
     people: dict[SessionId, PersonServices],
     temporary: TemporaryChats,
-    noting: Noting,
+    background: BackgroundTasks,
 ) -> None:
     """*session* has left; with the last of its person goes what is held of them."""
     people.pop(session.id, None)
     temporary.end_of(session.id)
     if not any(each.conversations.user_id == session.user_id for each in list(people.values())):
-        noting.forget(session.user_id)
+        background.forget(session.user_id)
 
 
 def _models(chosen: Settings, at: Endpoints) -> Models:

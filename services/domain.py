@@ -252,9 +252,7 @@ class Thread:
     are_instructions_verified: bool = True  # False: it has some, and they did not open
     summary: RunningSummary | None = None
     is_summary_verified: bool = True  # False: there is one, and it did not open
-    tip_id: MessageId | None = (
-        None  # where the branch that is read ends; None: at the newest message
-    )
+    tip_id: MessageId | None = None  # the end of the branch that is read; None: the newest message
 
     @classmethod
     def empty(

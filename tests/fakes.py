@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from services.chat import Chat, Elsewhere, LiveTurns, NotNoting, TemporaryChat
+from services.chat import BackgroundTasks, Chat, Elsewhere, LiveTurns, TemporaryChat
 from services.domain import (
     Account,
     AccountRole,
@@ -656,7 +656,7 @@ class FakePerson:
         role=AccountRole.USER,
         email="maya@daybook.test",
         live_turns=None,
-        titling=None,
+        purposes=(Purpose.SUMMARY, Purpose.FACTS),
         others=(),
     ):
         self.conversations, self.model = conversations, model
@@ -674,7 +674,7 @@ class FakePerson:
             instructions="Be kind.",
             sweep=lambda: None,
             preferences=self.profile.preferences,
-            titling=titling,
+            background=BackgroundTasks(*purposes),
             memories=self.memories,
             spaces=self.spaces.all,
             elsewhere=Elsewhere(MemoryCorpus(conversations)),
@@ -690,7 +690,7 @@ class FakePerson:
             instructions=self.chat.instructions,
             sweep=lambda: None,
             preferences=self.profile.preferences,
-            noting=NotNoting(),
+            background=BackgroundTasks(Purpose.SUMMARY),
             memories=self.memories if reads_facts else None,
         )
         self.temporary.append(

@@ -18,8 +18,8 @@ from pydantic import BaseModel
 from streamlit.testing.v1 import AppTest
 
 from services.bootstrap import PersonServices, Shared
-from services.chat import LiveTurns, Titling
-from services.domain import Full, Outcome, Retrieval
+from services.chat import BackgroundTasks, LiveTurns
+from services.domain import Full, Outcome, Purpose, Retrieval
 from services.errors import (
     AddressTaken,
     AppError,
@@ -154,7 +154,7 @@ def _model(server):
 
 
 def _play(scene, sessions, model, server):
-    live_turns, titling = LiveTurns(), Titling()
+    live_turns = LiveTurns()
     visitors = Visitors(sessions, on_leave=lambda _: None, on_forget=lambda _: None)
     cookie = _enter(scene, visitors)
     session = visitors.find(cookie)
@@ -163,7 +163,7 @@ def _play(scene, sessions, model, server):
         server=sessions.server,
         visitors=visitors,
         live_turns=live_turns,
-        titling=titling,
+        background=BackgroundTasks(Purpose.TITLE, Purpose.SUMMARY, Purpose.FACTS),
         models=Models(Offer(INFO, model)),
         people={},
     )
@@ -180,10 +180,10 @@ def _play(scene, sessions, model, server):
         return chat.open(turn.conversation_id)
 
     thread = ask(f"Prompt of {SAID} [[title={SAID}]]", reply=f"Reply of {SAID}.")
-    until(lambda: not chat.titles_coming())
+    until(lambda: not chat.coming(Purpose.TITLE))
     conversation = chat.open(thread.conversation.id).conversation
     assert conversation.title == SAID  # by the model
-    scene.things += [titling.turns, *titling.turns._turns.values()]
+    scene.things += live_turns._turns.values()
     conversations.rename(conversation.id, f"Title of {SAID}")
     _note_facts(scene, person, lambda prompt: ask(prompt, conversation))
     _say_what_nobody_keeps(scene, person, server)
@@ -248,7 +248,7 @@ def _play(scene, sessions, model, server):
 
     history = History(instructions=SAID, past=thread.branch(), prompt=SAID)
     plan = plan_context(Full(), history, ContextBudget(4096, 400), RegexCounter())
-    scene.things += [plan, plan.messages, history, chat, person, conversations, live_turns, titling]
+    scene.things += [plan, plan.messages, history, chat, person, conversations, live_turns]
     scene.things += [
         conversations.titled(SAID),
         conversations.recent(),
@@ -268,7 +268,7 @@ def _note_facts(scene, person, ask):
     chat, memories = person.chat, person.memories
     person.profile.keep_facts(is_wanted=True)
     thread = ask(f"I am {SAID} [[facts=Is_{SAID}.]]")
-    until(lambda: not chat.facts_coming())
+    until(lambda: not chat.coming(Purpose.FACTS))
     noted, (fact,) = chat.noted(thread.conversation.id), memories.facts()
     assert (fact.text, len(noted)) == (f"Is {SAID}.", 1)
     scene.refused(lambda: memories.keep(replace(fact, text=SAID * 50)))
@@ -280,10 +280,10 @@ def _note_facts(scene, person, ask):
         memories,
         memories._known,
         memories._known.last,
-        chat.noting,
-        chat.noting._last,
+        chat.background,
+        chat.background._noted,
     ]
-    scene.things += chat.noting.turns._turns.values()
+    scene.things += chat.live_turns._turns.values()
     person.profile.keep_facts(is_wanted=False)
 
 

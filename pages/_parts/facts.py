@@ -69,7 +69,7 @@ def draw_noted(chat: Chat, thread: Thread) -> None:
                         icon=":material/close:",
                         type="tertiary",
                         key="dismiss-noted",
-                        on_click=chat.noting.dismiss,
+                        on_click=chat.background.dismiss,
                         args=[thread.conversation.id, noted],
                     )
 

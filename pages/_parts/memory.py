@@ -108,7 +108,7 @@ def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool
     *has_line*: the line from which the model reads is drawn below.
     """
     unseen = len(out_of_view(thread.branch(), plan))
-    failure = chat.summary_failure(thread.conversation.id)
+    failure = chat.background.summary_failure(thread.conversation.id)
     if not unseen and not failure:
         return
     with st.container(

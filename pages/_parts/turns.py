@@ -23,7 +23,7 @@ from pages._session import (
     kept_errors,
 )
 from services.chat import Chat, LiveTurn, TemporaryChat
-from services.domain import ConversationId, MessageId, SpaceId, Thread
+from services.domain import ConversationId, MessageId, Purpose, SpaceId, Thread
 
 _GLANCE = 0.5  # seconds
 _PAINT = 0.03  # seconds in which a browser shows the first words, before it is given more to draw
@@ -259,16 +259,7 @@ def has_ended(thread: Thread) -> bool:
 
 def expected_news(*chats: Chat) -> ExpectedNews:
     """Where replies are coming, titles, summaries, and facts."""
-    return tuple(
-        coming
-        for chat in chats
-        for coming in (
-            chat.coming(),
-            chat.titles_coming(),
-            chat.summaries_coming(),
-            chat.facts_coming(),
-        )
-    )
+    return tuple(chat.coming(purpose) for chat in chats for purpose in Purpose)
 
 
 def await_news(ended: int, expected: ExpectedNews = (), *chats: Chat) -> None:

@@ -1,6 +1,8 @@
 """What follows a reply, in the background: its conversation gets a title or a summary, and facts are noted.
 
 Nothing waits for it and nothing depends on it: where it fails, and where the budget refuses it, all stays as it is.
+Where a summary fails, the conversation goes on with the latest messages, the page says so, and after some turns it is
+tried again.
 """
 
 import threading
@@ -11,12 +13,13 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
-from services.chat.live_turn import LiveTurn
-from services.chat.noting import FactStore, Noting, note_facts
-from services.chat.paid_calls import Call, PaidCalls
+from services.chat.background import BackgroundTasks
+from services.chat.live_turn import LiveTurn, LiveTurns
+from services.chat.noting import FactStore, note_facts
+from services.chat.paid_calls import Answer, Call, PaidCalls
+from services.chat.planning import Planning
 from services.chat.setup import Setup
-from services.chat.summaries import NoSummary, Summarising
-from services.chat.titles import Titling, clean_title, plan_title
+from services.chat.titles import clean_title, plan_title
 from services.domain import (
     ConversationId,
     MessageId,
@@ -26,14 +29,20 @@ from services.domain import (
     Thread,
     UserId,
 )
-from services.errors import AppError, NotFound, Stale
+from services.errors import AppError, NotFound, Refused, Stale
 from services.events import log_event
-from services.memory import Compaction
+from services.memory import Compaction, ContextPlan
 
-_TITLE_SECONDS, _SUMMARY_SECONDS, _FACTS_SECONDS = 30.0, 120.0, 60.0  # for which one is waited
+_SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}  # for one call
 _MOST_CALLS = 40  # of the model, for one summary: a long conversation is folded in chunks
 
 Work = Callable[[], None]
+
+
+class NoSummary(Refused):
+    """What the model said is no summary."""
+
+    public = "The model's answer was no summary."
 
 
 class AfterwardsStore(Protocol):
@@ -59,27 +68,29 @@ class Afterwards:
 
     store: AfterwardsStore
     calls: PaidCalls
-    titling: Titling | None
-    summarising: Summarising
-    noting: Noting
-    memories: FactStore | None
+    live_turns: LiveTurns
+    tasks: BackgroundTasks
+    planning: Planning
     setup: Callable[[Thread], Setup]
-    compaction: Callable[[Thread], Compaction | None]
+    memories: FactStore | None
     keeps_facts: Callable[[], bool]
 
     def claim(self, reply: LiveTurn, call: Call) -> list[Work]:
-        """What is now the caller's to begin, once the followers of *reply* know that it is over.
-
-        It is claimed before they know, so that they can await it.
-        """
-        conversation_id = reply.conversation_id
+        """Claim the tasks that are due after *reply*, before its followers know that it is over, so that they can
+        await them; return what the caller is to begin once they know."""
+        user_id, conversation_id = reply.user_id, reply.conversation_id
+        is_whole = not (reply.failure or reply.is_stopped)
         due: list[Work] = []
         with suppress(AppError):
-            if titling := self._claim_title(reply):
-                due.append(partial(self._title, titling, conversation_id))
-            if self._claim_summary(reply, call):
+            thread = self.store.cached(conversation_id)
+            is_untitled = thread is not None and not thread.conversation.is_titled
+            if is_whole and is_untitled and self.tasks.claim_title(user_id, conversation_id):
+                due.append(partial(self._title, conversation_id))
+            needs_summary = thread is not None and self._needs_summary(thread, call)
+            if needs_summary and self.tasks.claim_summary(user_id, conversation_id):
                 due.append(partial(self.summarise, conversation_id))
-            if self._claim_facts(reply):
+            reads_facts = is_whole and self.keeps_facts()
+            if reads_facts and self.tasks.claim_facts(user_id, conversation_id, reply.prompt_id):
                 due.append(partial(self._note, conversation_id, reply.prompt_id))
         return due
 
@@ -89,7 +100,7 @@ class Afterwards:
         try:
             for _ in range(_MOST_CALLS):
                 thread = self.store.thread(conversation_id)
-                compaction = self.compaction(thread)
+                compaction = self.planning.compaction(thread, self.setup(thread))
                 if compaction is None:
                     break
                 self._fold(thread, compaction)
@@ -99,61 +110,40 @@ class Afterwards:
             failure = None if isinstance(error, (Stale, NotFound)) else error
             log_event("summary.lost", conversation=conversation_id)
         finally:
-            self.summarising.over(conversation_id, failure)
+            self.tasks.end_summary(conversation_id, failure)
 
-    def _claim_title(self, reply: LiveTurn) -> Titling | None:
-        """What to title with, if *reply* is complete and nobody gave a title yet."""
-        thread = self.store.cached(reply.conversation_id)
-        if thread is None or thread.conversation.is_titled or reply.failure or reply.is_stopped:
-            return None
-        is_ours = self.titling and self.titling.claim(reply.user_id, reply.conversation_id)
-        return self.titling if is_ours else None
-
-    def _claim_summary(self, reply: LiveTurn, call: Call) -> bool:
-        """Whether the conversation is now ours to look at: its context fills, or something fell out of it."""
-        thread = self.store.cached(reply.conversation_id)
-        if thread is None or not isinstance(thread.conversation.policy, Summary):
+    def _needs_summary(self, thread: Thread, call: Call) -> bool:
+        """Whether the context fills, or something fell out of it."""
+        if not isinstance(thread.conversation.policy, Summary):
             return False
         room = self.setup(thread).budget.prompt_tokens
-        is_near = 2 * call.plan.prompt_tokens > room or bool(call.plan.omitted)
-        return is_near and self.summarising.claim(reply.user_id, reply.conversation_id)
+        return 2 * call.plan.prompt_tokens > room or bool(call.plan.omitted)
 
-    def _claim_facts(self, reply: LiveTurn) -> bool:
-        """Whether what the person said is now ours to be looked through for facts."""
-        if reply.failure or reply.is_stopped or not self.keeps_facts():
-            return False
-        return self.noting.claim(reply.user_id, reply.conversation_id, reply.prompt_id)
+    def _ask(self, purpose: Purpose, thread: Thread, plan: ContextPlan, about: MessageId) -> Answer:
+        """Ask the model that answers in *thread*. Raise AppError."""
+        offer, seconds = self.setup(thread).offer, _SECONDS[purpose]
+        return self.calls.ask(self.live_turns, thread, offer, plan, about, purpose, seconds)
 
-    def _title(self, titling: Titling, conversation_id: ConversationId) -> None:
+    def _title(self, conversation_id: ConversationId) -> None:
         """Have the model give a title, unless it fails, runs on or makes none."""
         try:
             thread = self.store.thread(conversation_id)
-            branch, offer = thread.branch(), self.setup(thread).offer
-            plan = plan_title(branch, offer.info.context_tokens, self.calls.counter)
+            branch, window = thread.branch(), self.setup(thread).info.context_tokens
+            plan = plan_title(branch, window, self.calls.counter)
             if plan is None or thread.conversation.is_titled:
                 return
-            answer = self.calls.ask(
-                titling.turns, thread, offer, plan, branch[0].id, Purpose.TITLE, _TITLE_SECONDS
-            )
+            answer = self._ask(Purpose.TITLE, thread, plan, branch[0].id)
             title = None if answer.is_cut else clean_title(answer.text)
             is_given = bool(title and self.store.give_title(conversation_id, title))
             log_event("title.made", turn=answer.turn_id, given=is_given)
         except AppError:  # the first words stay
             log_event("title.lost", conversation=conversation_id)
         finally:
-            titling.over(conversation_id)
+            self.tasks.end_title(conversation_id)
 
     def _fold(self, thread: Thread, compaction: Compaction) -> None:
         """One call of the model, whose answer becomes part of the summary. Raise AppError."""
-        answer = self.calls.ask(
-            self.summarising.turns,
-            thread,
-            self.setup(thread).offer,
-            compaction.call,
-            thread.branch()[0].id,
-            Purpose.SUMMARY,
-            _SUMMARY_SECONDS,
-        )
+        answer = self._ask(Purpose.SUMMARY, thread, compaction.call, thread.branch()[0].id)
         summary = compaction.summary(answer.text, datetime.now(UTC), is_cut=answer.is_cut)
         if summary is None:
             raise NoSummary
@@ -161,34 +151,25 @@ class Afterwards:
         log_event("summary.made", turn=answer.turn_id, messages=len(compaction.folded))
 
     def _note(self, conversation_id: ConversationId, prompt_id: MessageId) -> None:
-        """Have the model say what the person told of themself."""
+        """Have the model say what the user told of themself."""
         noted = None
         try:
             thread = self.store.thread(conversation_id)
-            setup = self.setup(thread)
             if self.memories:
                 noted = note_facts(
                     thread,
                     prompt_id,
                     self.memories,
-                    setup.context_tokens,
+                    self.setup(thread).context_tokens,
                     self.calls.counter,
-                    ask=lambda plan: self.calls.ask(
-                        self.noting.turns,
-                        thread,
-                        setup.offer,
-                        plan,
-                        prompt_id,
-                        Purpose.FACTS,
-                        _FACTS_SECONDS,
-                    ),
+                    ask=lambda plan: self._ask(Purpose.FACTS, thread, plan, prompt_id),
                     is_wanted=self.keeps_facts,
                 )
         except AppError:  # what is kept stays as it is
             log_event("facts.lost", conversation=conversation_id)
         finally:
             user_id = self.store.user_id
-            if waiting := self.noting.over(user_id, conversation_id, prompt_id, noted):
+            if waiting := self.tasks.end_facts(user_id, conversation_id, prompt_id, noted):
                 in_background(partial(self._note, conversation_id, waiting))
 
 

@@ -49,13 +49,9 @@ class LiveTurn:
         self._pieces: list[str] = []
         self._pushed = self._bytes = 0
         self._changed = threading.Condition()
-        self._is_done = False
+        self.is_done = False
         self._ended_at = 0.0
         self._on_stop: Callable[[], None] = lambda: None
-
-    @property
-    def is_done(self) -> bool:
-        return self._is_done
 
     def said(self) -> str:
         """The whole text so far."""
@@ -70,11 +66,11 @@ class LiveTurn:
         try:
             while True:
                 with self._changed:
-                    if self._pushed == seen and not self._is_done:
+                    if self._pushed == seen and not self.is_done:
                         self._changed.wait(_LONGEST_SILENCE)
                 # the first words at once
                 time.sleep(max(0.0, drawn_at + _pause(len(text)) - time.monotonic()))
-                is_done, seen, text = self._is_done, self._pushed, self.said()
+                is_done, seen, text = self.is_done, self._pushed, self.said()
                 drawn_at = time.monotonic() if text else 0.0
                 yield text
                 if is_done:
@@ -90,7 +86,7 @@ class LiveTurn:
     def wait(self, seconds: float) -> bool:
         """Whether the turn is stored and settled within *seconds*."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._is_done, seconds)
+            return self._changed.wait_for(lambda: self.is_done, seconds)
 
     def when_stopped(self, end_request: Callable[[], None]) -> None:
         """Have *end_request* called on stop; at once if that has happened already."""
@@ -110,13 +106,13 @@ class LiveTurn:
     def close(self, failure: AppError | None) -> None:
         """Tell the followers that it is over."""
         with self._changed:
-            self.failure, self._is_done, self._ended_at = failure, True, time.monotonic()
+            self.failure, self.is_done, self._ended_at = failure, True, time.monotonic()
             self.thread = None
             self._changed.notify_all()
 
     def is_forgotten(self) -> bool:
         """Whether nobody needs it any more: done, and no failure of a reply that a page may still tell."""
-        return self._is_done and (
+        return self.is_done and (
             self.failure is None
             or self.purpose is not Purpose.REPLY
             or time.monotonic() - self._ended_at > _FAILURE_SECONDS
@@ -137,30 +133,39 @@ def _mended(text: str) -> str:
     return text
 
 
+_Key = tuple[UserId, ConversationId, Purpose]
+
+
 @dataclass(slots=True)
 class LiveTurns:
-    """All live turns of this process, by person and conversation."""
+    """All live turns of this process: at most one of a purpose per conversation."""
 
-    _turns: dict[tuple[UserId, ConversationId], LiveTurn] = field(
-        default_factory=dict[tuple[UserId, ConversationId], LiveTurn], repr=False
-    )
+    _turns: dict[_Key, LiveTurn] = field(default_factory=dict[_Key, LiveTurn], repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def find(self, user_id: UserId, conversation_id: ConversationId) -> LiveTurn | None:
+    def find(
+        self,
+        user_id: UserId,
+        conversation_id: ConversationId,
+        purpose: Purpose = Purpose.REPLY,
+    ) -> LiveTurn | None:
         """The turn that is coming, or that failed a moment ago."""
+        key = user_id, conversation_id, purpose
         with self._lock:
-            turn = self._turns.get((user_id, conversation_id))
+            turn = self._turns.get(key)
             if turn and turn.is_forgotten():
-                del self._turns[user_id, conversation_id]
+                del self._turns[key]
                 return None
             return turn
 
     def coming(self, user_id: UserId) -> frozenset[ConversationId]:
-        """The conversations of a person in which a turn is not over yet."""
+        """The conversations of a user in which a reply is not over yet."""
         with self._lock:
-            turns = list(self._turns.values())
+            turns = list(self._turns.items())
         return frozenset(
-            turn.conversation_id for turn in turns if turn.user_id == user_id and not turn.is_done
+            conversation_id
+            for (owner_id, conversation_id, purpose), turn in turns
+            if (owner_id, purpose) == (user_id, Purpose.REPLY) and not turn.is_done
         )
 
     def run(
@@ -171,17 +176,15 @@ class LiveTurns:
         heart = _thread(f"beat-{turn.id}", _keep_alive, turn, beat)
         with self._lock:
             work.start()  # first: what no thread works at must neither be found nor kept alive
-            self._turns[turn.user_id, turn.conversation_id] = turn
+            self._turns[turn.user_id, turn.conversation_id, turn.purpose] = turn
         heart.start()
 
-    def stop(self, owner: object = None, within: float = 2.0) -> None:
-        """Stop the turns of one owner, or all, and give them *within* seconds to be stored."""
+    def stop(
+        self, is_meant: Callable[[LiveTurn], bool] = lambda _: True, within: float = 2.0
+    ) -> None:
+        """Stop the turns that *is_meant* chooses, and give them *within* seconds to be stored."""
         with self._lock:
-            turns = [
-                turn
-                for turn in self._turns.values()
-                if not turn.is_done and (owner is None or turn.owner is owner)
-            ]
+            turns = [turn for turn in self._turns.values() if not turn.is_done and is_meant(turn)]
         for turn in turns:
             turn.stop()
         deadline = time.monotonic() + within
@@ -189,9 +192,10 @@ class LiveTurns:
             turn.wait(max(0.0, deadline - time.monotonic()))
 
     def drop(self, user_id: UserId, conversation_id: ConversationId) -> None:
-        """Forget the turn of a conversation that is deleted."""
+        """Forget the turns of a conversation that is deleted."""
         with self._lock:
-            self._turns.pop((user_id, conversation_id), None)
+            for purpose in Purpose:
+                self._turns.pop((user_id, conversation_id, purpose), None)
 
     def forget(self) -> None:
         """Nobody will look for any of these: what they said leaves the memory as soon as they are over."""

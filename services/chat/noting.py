@@ -1,4 +1,4 @@
-"""Facts that are noted: who is having them looked for, and what was noted last in each conversation.
+"""Facts that are noted after a reply.
 
 After a complete reply, where its person wants facts to be kept, the model is asked in the background and out of
 the person's budget what they said about themself (`services.memory.facts`). Where it fails, where the budget
@@ -6,29 +6,17 @@ refuses and where its answer is none, nothing changes, and a prompt that was ans
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 from uuid import uuid4
 
-from services.chat.asides import Asides
+from services.chat.background import Noted
 from services.chat.paid_calls import Answer
-from services.domain import (
-    ConversationId,
-    Fact,
-    FactId,
-    Message,
-    MessageId,
-    Role,
-    Thread,
-    UserId,
-)
+from services.domain import Fact, FactId, Message, MessageId, Role, Thread
 from services.errors import AppError
 from services.events import log_event
 from services.memory import ContextPlan, TokenCounter, plan_facts, read_facts
-from services.store.recent import Recent
-
-_MOST_REMEMBERED = 500  # conversations in which something was noted last
 
 
 class FactStore(Protocol):
@@ -37,84 +25,6 @@ class FactStore(Protocol):
     def facts(self) -> tuple[Fact, ...]: ...
     def keep(self, fact: Fact, *, replaces: Fact | None = None) -> None: ...
     def forget(self, fact_id: FactId) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """A fact that was noted, and the one whose place it took."""
-
-    fact: Fact
-    replaced: Fact | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Last:
-    """What was noted last in a conversation: whose it is, after which prompt, and what of it was not dismissed."""
-
-    user_id: UserId
-    prompt_id: MessageId
-    noted: tuple[Noted, ...]
-
-
-class Noting(Asides):
-    """The facts that this process has looked for, one exchange at a time for each conversation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._last = Recent[ConversationId, _Last](_MOST_REMEMBERED)
-        self._waiting: dict[ConversationId, MessageId] = {}  # the newest prompt that came meanwhile
-
-    def claim(self, user_id: UserId, conversation_id: ConversationId, prompt_id: MessageId) -> bool:
-        """Whether it is now the caller's to look through a prompt, and to say when that is `over`.
-
-        If another prompt of the conversation is being looked through, this one waits for that.
-        """
-        with self._lock:
-            last = self._last.get(conversation_id)
-            if last and last.prompt_id == prompt_id:
-                return False
-            if conversation_id in self._coming:
-                self._waiting[conversation_id] = prompt_id
-                return False
-            self._coming[conversation_id] = user_id
-            return True
-
-    def over(
-        self,
-        user_id: UserId,
-        conversation_id: ConversationId,
-        prompt_id: MessageId,
-        noted: tuple[Noted, ...] | None,
-    ) -> MessageId | None:
-        """It was looked through, and this came of it; None: it was not, and may be once more.
-
-        The prompt that waited is now the caller's to look through, unless this one failed or was stopped.
-        """
-        with self._lock:
-            if noted is not None:
-                self._last.put(conversation_id, _Last(user_id, prompt_id, noted))
-            waiting = self._waiting.pop(conversation_id, None)
-            if noted is None or waiting in (None, prompt_id):
-                self._coming.pop(conversation_id, None)
-                return None
-            return waiting
-
-    def noted(self, conversation_id: ConversationId) -> tuple[Noted, ...]:
-        """What was noted last, and not dismissed."""
-        with self._lock:
-            last = self._last.get(conversation_id)
-            return last.noted if last else ()
-
-    def dismiss(self, conversation_id: ConversationId, dismissed: tuple[Noted, ...]) -> None:
-        """Nobody need be told of these any more."""
-        with self._lock:
-            if last := self._last.get(conversation_id):
-                left = tuple(one for one in last.noted if one not in dismissed)
-                self._last.put(conversation_id, replace(last, noted=left))
-
-    def forget(self, user_id: UserId) -> None:
-        """Nobody of them is here any more: what was noted leaves the memory."""
-        self._last.drop_all(lambda last: last.user_id == user_id)
 
 
 def note_facts(

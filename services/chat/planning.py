@@ -13,11 +13,7 @@ from typing import Protocol
 from services.chat.counting import Counting, stored_rates
 from services.chat.elsewhere import Elsewhere
 from services.chat.noting import FactStore
-from services.chat.recollection import (
-    Recollection,
-    recalled_before,
-    recalled_elsewhere,
-)
+from services.chat.recollection import Recollection
 from services.chat.setup import Setup
 from services.domain import (
     Conversation,
@@ -39,7 +35,6 @@ from services.memory import (
     Rates,
     Recalled,
     Receipt,
-    TokenCounter,
     plan_compaction,
     plan_context,
 )
@@ -57,8 +52,8 @@ class ReceiptStore(Protocol):
 class Planning:
     """The plans of one person's turns.
 
-    A *view* is of the next turn, before its prompt. While the database is away it is made of what is known; a
-    turn that is to be begun raises StoreUnavailable then, for it would be planned by other figures than are stored.
+    A *view* is of the next turn, before its prompt. While the database is away it is made of what is known; what
+    *is_final* raises StoreUnavailable then, for it would be planned by other figures than are stored.
     """
 
     store: ReceiptStore
@@ -67,6 +62,7 @@ class Planning:
     memories: FactStore | None
     recollection: Recollection
     elsewhere: Elsewhere | None
+    is_final: bool = False
 
     def turn(
         self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str
@@ -75,11 +71,13 @@ class Planning:
 
         Raise PromptTooLong, InstructionsTooLong, StoreUnavailable.
         """
-        history = self._history(thread, setup, past, prompt, is_final=True)
-        stored = self._stored_rates(thread, setup, past, is_final=True)
+        final = replace(self, is_final=True)
+        history = final._history(thread, setup, past, prompt)
+        stored = final._stored_rates(thread, setup, past)
         plan = self._plan(thread, setup, history, stored)
-        rates = self.counting.rates(setup.info.name, stored)
-        return plan, self._receipt(thread, setup, history, plan, rates)
+        model = setup.info.name
+        rates = self.counting.rates(model, stored)
+        return plan, Receipt.of(thread.conversation.policy, model, history, plan, rates)
 
     def view(self, thread: Thread, setup: Setup) -> ContextPlan:
         """What the next turn would see. Raise PromptTooLong (Full: it no longer fits), InstructionsTooLong."""
@@ -88,7 +86,8 @@ class Planning:
     def next_receipt(self, thread: Thread, setup: Setup) -> tuple[ContextPlan, Receipt]:
         """The view, and what its receipt would say. Raise as `view`."""
         history, plan = self._view(thread, setup)
-        return plan, self._receipt(thread, setup, history, plan)
+        policy, model = thread.conversation.policy, setup.info.name
+        return plan, Receipt.of(policy, model, history, plan, Rates())
 
     def forecast(self, thread: Thread, setup: Setup, view: ContextPlan) -> Forecast:
         """How many tokens of *view* the endpoint is likely to count."""
@@ -115,12 +114,13 @@ class Planning:
         """What is to be put into a summary now, if anything. Raise StoreUnavailable."""
         if setup.is_too_long:
             return None
-        history = self._history(thread, setup, thread.branch(), None, is_final=True)
-        rates = self._stored_rates(thread, setup, history.past, is_final=True)
+        final = replace(self, is_final=True)
+        history = final._history(thread, setup, thread.branch(), None)
+        rates = final._stored_rates(thread, setup, history.past)
         return plan_compaction(
             history,
             setup.budget,
-            self._counter(rates),  # as the next turn is planned by
+            self.counting.counter(self.counter, rates),  # as the next turn is planned by
             is_cache_cheap=setup.info.is_cache_cheap,
         )
 
@@ -134,31 +134,11 @@ class Planning:
     def _plan(self, thread: Thread, setup: Setup, history: History, rates: Rates) -> ContextPlan:
         if setup.is_too_long:
             raise InstructionsTooLong
-        counter = self._counter(rates)
+        counter = self.counting.counter(self.counter, rates)
         return plan_context(thread.conversation.policy, history, setup.budget, counter)
 
-    def _counter(self, rates: Rates) -> TokenCounter:
-        return self.counting.counter(self.counter, rates)
-
-    def _receipt(
-        self,
-        thread: Thread,
-        setup: Setup,
-        history: History,
-        plan: ContextPlan,
-        rates: Rates | None = None,
-    ) -> Receipt:
-        policy, model = thread.conversation.policy, setup.info.name
-        return Receipt.of(policy, model, history, plan, rates or Rates())
-
     def _history(
-        self,
-        thread: Thread,
-        setup: Setup,
-        past: tuple[Message, ...],
-        prompt: str | None,
-        *,
-        is_final: bool = False,
+        self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str | None
     ) -> History:
         conversation = thread.conversation
         history = History(
@@ -174,47 +154,35 @@ class Planning:
             return history
         in_view = [message for message in past if message.seq > history.start_seq]
         brought = self.recollection.brought(
-            in_view, partial(self._receipts, conversation_id=conversation.id, is_final=is_final)
+            in_view, partial(self._receipts, conversation_id=conversation.id)
         )
         elsewhere = self.elsewhere if setup.preferences.recalls_elsewhere else None
-        ranked = self._ranked(elsewhere, thread, past, prompt)  # after which it knows what is gone
-        far = self._opened(elsewhere, recalled_elsewhere(brought), thread, is_final=is_final)
+        ranked: tuple[Recalled, ...] = ()
+        if prompt is not None:  # first: a search finds out what is gone
+            ranked = (elsewhere or self.recollection).ranked(thread, past, prompt)
+        elif elsewhere:
+            elsewhere.prepare()
+        far_ids = [message_id for one in brought.values() for message_id in one.elsewhere]
+        far = self._opened(elsewhere, far_ids, thread)
+        by_id = {message.id: message for message in past}
+        by_id |= {message_id: message for message_id, (_, message) in far.items()}
         return replace(
             history,
             ranked=ranked,
-            recalled_before=recalled_before(brought, [*past, *(said for _, said in far.values())]),
+            recalled_before={
+                prompt_id: tuple(by_id[each] for each in one.recalled if each in by_id)
+                for prompt_id, one in brought.items()
+            },
             epoch_seq=[0, *(one.epoch_seq for one in brought.values())][-1],
         )
 
-    def _ranked(
-        self,
-        elsewhere: Elsewhere | None,
-        thread: Thread,
-        past: tuple[Message, ...],
-        prompt: str | None,
-    ) -> tuple[Recalled, ...]:
-        """What *prompt* may be about, the best first."""
-        if elsewhere and prompt is None:
-            elsewhere.prepare()
-        if prompt is None:
-            return ()
-        return (elsewhere or self.recollection).ranked(thread, past, prompt)
-
     def _opened(
-        self,
-        elsewhere: Elsewhere | None,
-        ids: Iterable[MessageId],
-        thread: Thread,
-        *,
-        is_final: bool = False,
+        self, elsewhere: Elsewhere | None, ids: Iterable[MessageId], thread: Thread
     ) -> Mapping[MessageId, tuple[ConversationId, Message]]:
-        """Those of *ids*, of other conversations, that *thread* may see. As `_receipts`."""
-        try:
+        """Those of *ids*, of other conversations, that *thread* may see."""
+        with self._unless_away():
             return elsewhere.opened(ids, thread) if elsewhere else {}
-        except StoreUnavailable:
-            if is_final:
-                raise
-            return {}
+        return {}
 
     def _facts(self, setup: Setup, conversation: Conversation) -> tuple[Fact, ...]:
         """What is kept and holds in *conversation*; nothing while nobody can say.
@@ -233,38 +201,23 @@ class Planning:
         return ()
 
     def _receipts(
-        self,
-        messages: Iterable[Message],
-        conversation_id: ConversationId,
-        *,
-        is_final: bool = False,
+        self, messages: Iterable[Message], conversation_id: ConversationId
     ) -> Mapping[TurnId, str]:
-        """None while the database is away; raise StoreUnavailable then if it *is_final*: no turn is begun
-        by other figures than those that are stored."""
-        try:
+        with self._unless_away():
             return self.store.receipts(messages, conversation_id)
-        except StoreUnavailable:
-            if is_final:
-                raise
-            return {}
+        return {}
 
-    def _stored_rates(
-        self,
-        thread: Thread,
-        setup: Setup,
-        past: tuple[Message, ...],
-        *,
-        is_final: bool = False,
-    ) -> Rates:
-        """What a plan of *past*, a branch of *thread*, counts by. Raise as `_receipts`."""
+    def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Rates:
+        """What a plan of *past*, a branch of *thread*, counts by."""
         conversation_id = thread.conversation.id
         if self.counting.was_refused(conversation_id):
             return Rates()
-        return stored_rates(
-            setup.info.name,
-            past,
-            lambda messages: self._receipts(messages, conversation_id, is_final=is_final),
-        )
+        receipts = partial(self._receipts, conversation_id=conversation_id)
+        return stored_rates(setup.info.name, past, receipts)
+
+    def _unless_away(self) -> suppress:
+        """Pass over a database that is away, unless the plan is final."""
+        return suppress(*() if self.is_final else (StoreUnavailable,))
 
 
 def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:

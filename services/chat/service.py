@@ -13,18 +13,17 @@ from typing import Protocol
 from uuid import uuid4
 
 from services.chat.afterwards import Afterwards, AfterwardsStore, Work, in_background
-from services.chat.asides import Asides
+from services.chat.background import BackgroundTasks, Noted
 from services.chat.counting import Counting
 from services.chat.elsewhere import Elsewhere
 from services.chat.live_turn import LiveTurn, LiveTurns
-from services.chat.noting import FactStore, Noted, Noting
+from services.chat.noting import FactStore
 from services.chat.paid_calls import LONGEST_TEXT, LONGEST_TURN, Call, PaidCalls, TurnStore
 from services.chat.planning import Planning, ReceiptStore
 from services.chat.recollection import Recollection
-from services.chat.remote_turn import RemoteTurn
+from services.chat.remote_turn import RemoteTurn, RemoteTurnStore
 from services.chat.setup import Setup, choose_setup
-from services.chat.summaries import Summarising
-from services.chat.titles import Titling, first_words
+from services.chat.titles import first_words
 from services.domain import (
     ConversationId,
     Full,
@@ -33,6 +32,7 @@ from services.domain import (
     MessageId,
     Outcome,
     Preferences,
+    Purpose,
     Retrieval,
     Role,
     Space,
@@ -40,7 +40,6 @@ from services.domain import (
     Summary,
     Thread,
     Tokens,
-    TurnId,
     Window,
 )
 from services.errors import (
@@ -55,9 +54,7 @@ from services.errors import (
 )
 from services.events import log_event
 from services.llm import Models
-from services.memory import (
-    KindCounter,
-)
+from services.memory import KindCounter
 from services.store.rows import TurnState
 from services.store.texts import storable
 from services.store.turns import Ending, OpenTurn
@@ -65,14 +62,12 @@ from services.store.turns import Ending, OpenTurn
 _LONGEST_SUMMARY = 60_000  # bytes
 
 
-class ConversationStore(TurnStore, AfterwardsStore, ReceiptStore, Protocol):
+class ConversationStore(TurnStore, AfterwardsStore, ReceiptStore, RemoteTurnStore, Protocol):
     """What a chat needs of one person's conversations."""
 
     def create(self, title: str, policy: MemoryPolicy, model: str | None = None) -> Thread: ...
     def unmake(self, conversation_id: ConversationId) -> None: ...
     def discard(self, conversation_id: ConversationId, seconds: int) -> None: ...
-    def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None: ...
-    def stop_turn(self, turn_id: TurnId) -> None: ...
     def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None: ...
 
 
@@ -89,9 +84,9 @@ class Chat:
     preferences: Callable[[], Preferences] = Preferences
     first_policy: MemoryPolicy = field(default_factory=Summary)  # the deployment's
     window_messages: int = Window().messages  # likewise, where Window is chosen
-    titling: Titling | None = None  # None: titles stay the first words
-    summarising: Summarising = field(default_factory=Summarising)
-    noting: Noting = field(default_factory=Noting)
+    background: BackgroundTasks = field(
+        default_factory=lambda: BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS)
+    )
     memories: FactStore | None = None  # None: nothing is kept about the person
     spaces: Callable[[], tuple[Space, ...]] = tuple
     recollection: Recollection = field(default_factory=Recollection)
@@ -120,20 +115,15 @@ class Chat:
         )
 
     @property
-    def _asides(self) -> list[Asides]:
-        return [aside for aside in (self.titling, self.summarising, self.noting) if aside]
-
-    @property
     def _afterwards(self) -> Afterwards:
         return Afterwards(
             store=self.store,
             calls=self.calls,
-            titling=self.titling,
-            summarising=self.summarising,
-            noting=self.noting,
-            memories=self.memories,
+            live_turns=self.live_turns,
+            tasks=self.background,
+            planning=self.planning,
             setup=self.setup,
-            compaction=lambda thread: self.planning.compaction(thread, self.setup(thread)),
+            memories=self.memories,
             keeps_facts=self._keeps_facts,
         )
 
@@ -159,9 +149,10 @@ class Chat:
             return self._begin_new(prompt, model, space_id)
         if conversation_id in self._unsure:
             thread = self._put_right(conversation_id)
-            if again := self._stored_after_all(thread):
-                if again.body == prompt:
-                    return self._begin(thread, thread.branch()[:-1], None, again.id, again=again)
+            last = thread.messages[-1] if thread.messages else None
+            if last and last.id == self._unsure.get(conversation_id):  # it was stored after all
+                if last.body == prompt:
+                    return self._begin(thread, thread.branch()[:-1], prompt, last.id)
                 seen_rev = thread.conversation.rev  # nobody else wrote
         else:
             thread = self.store.cached(conversation_id) or self.store.thread(conversation_id)
@@ -186,13 +177,12 @@ class Chat:
             if thread.tip_id != message_id:
                 raise NotFound
         branch = thread.branch()
-        asked = next((n for n, said in enumerate(branch[::-1]) if said.role is Role.USER), None)
+        asked = next((said for said in branch[::-1] if said.role is Role.USER), None)
         if asked is None:
             raise NotFound
-        last = len(branch) - 1 - asked
-        if not branch[last].is_verified:  # the model would be asked nothing
+        if not asked.is_verified:  # the model would be asked nothing
             raise Tampered
-        return self._begin(thread, branch[:last], None, branch[last].id, again=branch[last])
+        return self._begin(thread, branch[: branch.index(asked)], asked.body, asked.id)
 
     def live(self, conversation_id: ConversationId) -> LiveTurn | RemoteTurn | None:
         """The turn that is coming: here, or in a process that still lives or died a moment ago."""
@@ -209,9 +199,11 @@ class Chat:
             return RemoteTurn(conversation_id, elsewhere, self.store, self.sweep)
         return None
 
-    def coming(self) -> frozenset[ConversationId]:
-        """The person's conversations in which a reply is coming, here in this process."""
-        return self.live_turns.coming(self.store.user_id)
+    def coming(self, purpose: Purpose = Purpose.REPLY) -> frozenset[ConversationId]:
+        """The user's conversations in which this process makes a reply, or a title, a summary or facts."""
+        if purpose is Purpose.REPLY:
+            return self.live_turns.coming(self.store.user_id)
+        return self.background.coming(self.store.user_id, purpose)
 
     def failure(self, conversation_id: ConversationId) -> AppError | None:
         """Why the last reply did not come, while that is remembered."""
@@ -277,11 +269,11 @@ class Chat:
     def rebuild_summary(self, thread: Thread) -> None:
         """Have the summary made anew of all that it covers, in the background. Raise Stale, StoreUnavailable."""
         conversation_id = thread.conversation.id
-        if self.summarising.claim(self.store.user_id, conversation_id, is_wanted=True):
+        if self.background.claim_summary(self.store.user_id, conversation_id, is_wanted=True):
             try:
                 self.store.set_summary(conversation_id, None, replaces=thread.summary)
             except AppError:
-                self.summarising.over(conversation_id)
+                self.background.end_summary(conversation_id)
                 raise
             in_background(lambda: self._afterwards.summarise(conversation_id))
 
@@ -318,38 +310,13 @@ class Chat:
             return next((space for space in self.spaces() if space.id == space_id), None)
         return None
 
-    def stop(self, conversation_id: ConversationId, within: float = 2.0) -> None:
-        """Stop the turn of this conversation, if there is one, and let it be stored."""
-        turn = self.live_turns.find(self.store.user_id, conversation_id)
-        if turn and not turn.is_done:
-            turn.stop()
-            turn.wait(within)
-
     def leave(self, within: float = 2.0) -> None:
         """Stop the turns that were begun here, and let them be stored."""
-        self.live_turns.stop(self.store, within)
-        for aside in self._asides:
-            aside.turns.stop(self.store, within)
-
-    def titles_coming(self) -> frozenset[ConversationId]:
-        """The person's conversations whose titles the model is making, here in this process."""
-        return self.titling.coming(self.store.user_id) if self.titling else frozenset()
-
-    def summaries_coming(self) -> frozenset[ConversationId]:
-        """The person's conversations whose summaries the model is making, here in this process."""
-        return self.summarising.coming(self.store.user_id)
-
-    def summary_failure(self, conversation_id: ConversationId) -> AppError | None:
-        """Why the conversation's last summary was not made, until one is."""
-        return self.summarising.failure(conversation_id)
-
-    def facts_coming(self) -> frozenset[ConversationId]:
-        """The person's conversations that are being looked through for facts, here in this process."""
-        return self.noting.coming(self.store.user_id)
+        self.live_turns.stop(lambda turn: turn.owner is self.store, within)
 
     def noted(self, conversation_id: ConversationId) -> tuple[Noted, ...]:
         """What was noted last in a conversation, as far as it is kept so and was not dismissed."""
-        noted = self.noting.noted(conversation_id)
+        noted = self.background.noted(conversation_id)
         if not noted or self.memories is None:
             return ()
         with suppress(StoreUnavailable):
@@ -366,17 +333,15 @@ class Chat:
             self.memories.keep(noted.replaced, replaces=noted.fact)
         elif self.memories:
             self.memories.forget(noted.fact.id)
-        self.noting.dismiss(conversation_id, (noted,))
+        self.background.dismiss(conversation_id, (noted,))
 
     def discard(self, conversation_id: ConversationId, seconds: int) -> None:
         """Stop what is coming of it; have the conversation destroyed in so many seconds."""
-        self.stop(conversation_id)
-        for aside in self._asides:
-            if turn := aside.turns.find(self.store.user_id, conversation_id):
-                turn.stop()
+        its = self.store.user_id, conversation_id
+        self.live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == its)
         self.counting.forget(conversation_id)
         self.store.discard(conversation_id, seconds)
-        self.live_turns.drop(self.store.user_id, conversation_id)
+        self.live_turns.drop(*its)
         self.recollection.forget(conversation_id)
         if self.elsewhere:
             self.elsewhere.forget(conversation_id)
@@ -391,7 +356,7 @@ class Chat:
         tip = next((message for message in thread.messages if message.id == tip_id), None)
         if tip:  # the reply to a prompt has come since, or in another tab
             thread = thread.through(tip.id) if tip.role is Role.USER else thread.up_to(tip.id)
-        return self._begin(thread, thread.branch(), prompt, MessageId(uuid4()))
+        return self._begin(thread, thread.branch(), prompt)
 
     def _put_right(self, conversation_id: ConversationId) -> Thread:
         """The thread, after settling the turn of a prompt that was refused because the database did not
@@ -423,11 +388,6 @@ class Chat:
             )
         )
 
-    def _stored_after_all(self, thread: Thread) -> Message | None:
-        """The last prompt of *thread*, if it is the one that was refused."""
-        last = thread.messages[-1] if thread.messages else None
-        return last if last and last.id == self._unsure.get(thread.conversation.id) else None
-
     def _begin_new(self, prompt: str, model: str | None, space_id: SpaceId | None) -> LiveTurn:
         space = None
         if space_id:
@@ -441,7 +401,7 @@ class Chat:
                 self.store.move(thread.conversation.id, space.id)
                 conversation = replace(thread.conversation, space_id=space.id)
                 thread = replace(thread, conversation=conversation)
-            return self._begin(thread, (), prompt, MessageId(uuid4()))
+            return self._begin(thread, (), prompt)
         except AppError:
             self.store.unmake(thread.conversation.id)  # nobody wants an empty one
             raise
@@ -450,18 +410,18 @@ class Chat:
         self,
         thread: Thread,
         past: tuple[Message, ...],
-        prompt: str | None,
-        prompt_id: MessageId,
-        again: Message | None = None,
+        prompt: str,
+        again: MessageId | None = None,
     ) -> LiveTurn:
+        """Begin a turn of *prompt*: a new message, or *again* the one of that id."""
         if self._is_live(thread.conversation.id):
             raise Busy
         setup = self.setup(thread)
-        text = again.body if again else prompt
-        plan, receipt = self.planning.turn(thread, setup, past, text or "")
+        plan, receipt = self.planning.turn(thread, setup, past, prompt)
+        prompt_id, new = again or MessageId(uuid4()), None if again else prompt
         try:
             turn, call = self.calls.reserve(
-                thread, setup.offer, plan, prompt_id, prompt, receipt=receipt.written()
+                thread, setup.offer, plan, prompt_id, new, receipt=receipt.written()
             )
         except StoreUnavailable:
             self._unsure[thread.conversation.id] = prompt_id

@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from services.chat.noting import Noting
 from services.chat.service import Chat
-from services.domain import ConversationId, MessageId, SessionId, UserId
+from services.domain import ConversationId, SessionId
 from services.errors import Refused
 from services.store.temporary import TemporaryConversation
 
@@ -22,13 +21,6 @@ class ChatIsOver(Refused):
     """It was left, or its page was away for too long."""
 
     public = "This temporary chat is over, and nothing of it is left. You can begin another."
-
-
-class NotNoting(Noting):
-    """Looks for no facts in what is said."""
-
-    def claim(self, user_id: UserId, conversation_id: ConversationId, prompt_id: MessageId) -> bool:
-        return False
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -71,7 +63,6 @@ class TemporaryChat:
         self.conversations.end()  # first: nothing begins any more
         self.stop(within)
         self._chat.live_turns.forget()
-        self._chat.summarising.turns.forget()
         self._chat.recollection.forget(self.id)
         self._chat.counting.forget(self.id)
 

@@ -1,4 +1,4 @@
-"""Titles by the model: what it is asked, what of its answer is a title, and who is having one made.
+"""Titles by the model: what it is asked, and what of its answer is a title.
 
 A conversation's title is its first words until it has a complete reply; then the model is asked, in the
 background and out of the person's budget. Where it fails, where the budget refuses and where its answer
@@ -8,8 +8,7 @@ is no title, the first words stay; a process asks once, so after a restart the n
 import re
 from collections.abc import Sequence
 
-from services.chat.asides import Asides
-from services.domain import ConversationId, Message, Outcome, Role, UserId, Window
+from services.domain import Message, Outcome, Role, Window
 from services.memory import ContextBudget, ContextPlan, History, TokenCounter, plan_context
 
 INSTRUCTIONS = (
@@ -22,27 +21,6 @@ _REPLY_TOKENS = 24
 # Bytes of a prompt and of its reply that the model is shown. No tokenizer needs more than a token
 # for each, so they bound what is reserved as well; of ordinary text it is a few hundred tokens.
 _PROMPT_BYTES, _REPLY_BYTES = 800, 400
-
-
-class Titling(Asides):
-    """The titles that this process makes: each conversation is tried once in its life."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._tried: set[ConversationId] = set()
-
-    def claim(self, user_id: UserId, conversation_id: ConversationId) -> bool:
-        """Whether it is now the caller's to have it titled, and to say when that is `over`."""
-        with self._lock:
-            if conversation_id in self._tried:
-                return False
-            self._tried.add(conversation_id)
-            self._coming[conversation_id] = user_id
-            return True
-
-    def over(self, conversation_id: ConversationId) -> None:
-        with self._lock:
-            self._coming.pop(conversation_id, None)
 
 
 def plan_title(

@@ -15,8 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages import _session
 from pages._parts import browser, turns
-from services.chat import Titling
-from services.domain import Full, Outcome, Tokens, TurnCost, Window
+from services.domain import Full, Outcome, Purpose, Tokens, TurnCost, Window
 from services.embedded import ModelState
 from services.errors import ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
 from tests.fakes import FakePerson, MemoryConversations
@@ -763,10 +762,10 @@ def test_the_account_says_what_is_spent_and_leads_out(open_app, maya):
 
 
 def test_a_title_by_the_model_is_shown_in_the_head_and_in_the_list(open_app, conversations, model):
-    titling = Titling()
-    app = open_app(FakePerson(conversations, model, titling=titling))
+    person = FakePerson(conversations, model, purposes=(Purpose.TITLE,))
+    app = open_app(person)
     send(app, "When do I prune roses?")
-    until(lambda: not titling.coming(conversations.user_id))
+    until(lambda: not person.chat.coming(Purpose.TITLE))
 
     app.run()
 

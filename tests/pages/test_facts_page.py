@@ -18,6 +18,7 @@ from services.domain import (
     MessageId,
     Outcome,
     Preferences,
+    Purpose,
     Space,
     SpaceId,
 )
@@ -56,8 +57,8 @@ def note(maya, garden, text, replaced=None):
     new = fact(text, source_id=asked.id, source_conversation_id=garden)
     one = Noted(replace(new, id=replaced.id) if replaced else new, replaced)
     keep(maya, one.fact)
-    noting, user_id = maya.chat.noting, maya.conversations.user_id
-    noting.over(user_id, garden, asked.id, (*noting.noted(garden), one))
+    tasks, user_id = maya.chat.background, maya.conversations.user_id
+    tasks.end_facts(user_id, garden, asked.id, (*tasks.noted(garden), one))
     return one
 
 
@@ -153,12 +154,12 @@ def test_what_cannot_be_stored_is_said_and_asked_again(open_app, maya, garden):
 
 def test_fact_noted_while_the_page_is_drawn_is_shown(open_app, maya, garden, monkeypatch):
     asked = maya.conversations.threads[garden].messages[-2]
-    assert maya.chat.noting.claim(maya.conversations.user_id, garden, asked.id)
+    assert maya.chat.background.claim_facts(maya.conversations.user_id, garden, asked.id)
     draw = facts.draw_noted
 
     def draw_and_note(chat, thread):
         draw(chat, thread)
-        if garden in chat.facts_coming():
+        if garden in chat.coming(Purpose.FACTS):
             note(maya, garden, "Has a dog")
 
     monkeypatch.setattr(facts, "draw_noted", draw_and_note)

@@ -88,8 +88,8 @@ def test_a_summary_that_was_changed_elsewhere_is_not_overwritten_unseen(
 
 def test_a_summary_that_failed_is_said(open_app, maya, conversations):
     garden = conversations.hold("Garden", *pairs(4), policy=Summary())
-    maya.chat.summarising.claim(maya.conversations.user_id, garden)
-    maya.chat.summarising.over(garden, ModelUnavailable(ModelFailure.BUSY))
+    maya.chat.background.claim_summary(maya.conversations.user_id, garden)
+    maya.chat.background.end_summary(garden, ModelUnavailable(ModelFailure.BUSY))
 
     app = open_app(maya, c=str(garden))
 

@@ -9,8 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from services.bootstrap import PersonServices, Shared
-from services.chat import Chat, LiveTurns, Titling
+from services.chat import BackgroundTasks, Chat, LiveTurns
 from services.crypto import RootKeys, ServerProof
+from services.domain import Purpose
 from services.embedded.mended import MendedTransport
 from services.llm import Models, Offer, OpenAIModel, connect
 from services.memory import RegexCounter
@@ -122,7 +123,9 @@ def make_chat(sessions, model):
     """Makes chats; in the end what they have asked by themselves is stopped and waited for."""
     made = []
 
-    def make(session, live_turns=None, info=INFO, titling=None, others=()):
+    def make(
+        session, live_turns=None, info=INFO, purposes=(Purpose.SUMMARY, Purpose.FACTS), others=()
+    ):
         chat = Chat(
             store=Conversations(session),
             live_turns=live_turns or LiveTurns(),
@@ -133,7 +136,7 @@ def make_chat(sessions, model):
             instructions="Be kind.",
             sweep=lambda: sessions.server.call("sweep_turns", at_most=100),
             preferences=Profile(session).preferences,
-            titling=titling,
+            background=BackgroundTasks(*purposes),
         )
         made.append(chat)
         return chat
@@ -148,7 +151,7 @@ def settle(chat):
 
     def is_over():
         chat.leave()
-        return not chat.titles_coming() | chat.summaries_coming() | chat.facts_coming()
+        return not any(map(chat.coming, (Purpose.TITLE, Purpose.SUMMARY, Purpose.FACTS)))
 
     until(is_over)
 
@@ -171,7 +174,7 @@ def shared(sessions, model):
         server=sessions.server,
         visitors=Visitors(sessions, on_leave=lambda _: None, on_forget=lambda _: None),
         live_turns=LiveTurns(),
-        titling=Titling(),
+        background=BackgroundTasks(*Purpose),
         models=Models(Offer(INFO, model)),
         people={},
     )

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from services.chat import Titling
-from services.domain import Preferences, Tokens, Window
+from services.domain import Preferences, Purpose, Tokens, Window
 from services.errors import (
     BadInput,
     InstructionsTooLong,
@@ -353,13 +352,12 @@ def test_a_model_that_cannot_be_stored_leaves_no_conversation(conversations, mon
 
 
 def test_a_title_is_made_by_the_model_that_answers(maya, make_chat, server):
-    titling = Titling()
-    chat = make_chat(maya, titling=titling, others=(LARGE,))
+    chat = make_chat(maya, purposes=(Purpose.TITLE,), others=(LARGE,))
     server.title_requests.clear()
 
     turn = done(chat.begin(None, "One [[title=Peas]]", model="large"))
     server.wait_until(lambda s: s.title_requests)
-    made = titling.turns.find(maya.user_id, turn.conversation_id)
+    made = chat.live_turns.find(maya.user_id, turn.conversation_id, Purpose.TITLE)
 
     assert made.wait(20)
     assert server.title_requests[-1].body["model"] == "large"

@@ -8,7 +8,15 @@ from uuid import uuid4
 import pytest
 
 from services.chat import LiveTurns, Noted
-from services.domain import Fact, FactId, MessageId, Outcome, Space, SpaceId
+from services.domain import (
+    Fact,
+    FactId,
+    MessageId,
+    Outcome,
+    Purpose,
+    Space,
+    SpaceId,
+)
 from services.errors import StoreUnavailable
 from services.store.memories import FactChanged, Memories
 from services.store.profile import Profile
@@ -51,7 +59,7 @@ def chat(maya, make_chat, server, profile, memories):
 
 
 def settled(chat):
-    until(lambda: not chat.facts_coming())
+    until(lambda: not chat.coming(Purpose.FACTS))
 
 
 def ask(chat, prompt=PROMPT, conversation_id=None):
@@ -138,7 +146,7 @@ def test_followers_hear_done_before_it_is_asked_and_may_go_on(chat, server):
 
     turn = done(chat.begin(None, PROMPT))
 
-    assert chat.facts_coming() == {turn.conversation_id}
+    assert chat.coming(Purpose.FACTS) == {turn.conversation_id}
     assert noted(chat, turn.conversation_id) == []
     chat.open(turn.conversation_id)
     server.wait_until(lambda server: server.facts_requests)
@@ -201,7 +209,7 @@ def test_what_was_changed_since_is_not_taken_back_but_no_longer_shown(chat, serv
 def test_a_dismissed_note_is_kept_and_not_shown_again(chat):
     conversation_id = ask(chat)
 
-    chat.noting.dismiss(conversation_id, chat.noted(conversation_id))
+    chat.background.dismiss(conversation_id, chat.noted(conversation_id))
 
     assert chat.noted(conversation_id) == ()
     assert texts(chat) == [DOG]

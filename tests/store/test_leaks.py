@@ -6,7 +6,14 @@ from uuid import uuid4
 
 import pytest
 
-from services.domain import Fact, FactId, Retrieval, RunningSummary
+from services.chat import BackgroundTasks
+from services.domain import (
+    Fact,
+    FactId,
+    Purpose,
+    Retrieval,
+    RunningSummary,
+)
 from services.domain import Summary as SummaryPolicy
 from services.llm import Models, Offer
 from services.store.threads import Threads
@@ -18,7 +25,8 @@ from tests.store.test_summaries import SMALL, settled
 
 @pytest.fixture
 def shared(shared, model):
-    return replace(shared, models=Models(Offer(SMALL, model)), titling=None)
+    tasks = BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS)
+    return replace(shared, models=Models(Offer(SMALL, model)), background=tasks)
 
 
 def fill(person, policy, server, canary):
@@ -40,7 +48,9 @@ def fill(person, policy, server, canary):
         chat.open(conversation_id)
         assert done(chat.begin(conversation_id, f"{canary} prompt {long}")).failure
         thread = settled(chat, conversation_id)
-    assert bool(chat.summary_failure(conversation_id)) is isinstance(policy, SummaryPolicy)
+    assert bool(chat.background.summary_failure(conversation_id)) is isinstance(
+        policy, SummaryPolicy
+    )
     kept.receipts(thread.messages, conversation_id)
     look_around(person, server)
     kept.recent()

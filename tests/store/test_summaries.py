@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from services.chat.summaries import NoSummary
-from services.domain import Role
+from services.chat.afterwards import NoSummary
+from services.domain import Purpose, Role
 from services.errors import BadInput, ModelUnavailable, OverBudget, Stale
+from services.memory import PartKind
 from tests.fakes import INFO
 from tests.stack.apps import until
 from tests.store.conftest import done
@@ -28,7 +29,7 @@ def chat(maya, make_chat, server):
 
 def settled(chat, conversation_id):
     """The conversation once nothing is being said about its summary."""
-    until(lambda: conversation_id not in chat.summaries_coming())
+    until(lambda: conversation_id not in chat.coming(Purpose.SUMMARY))
     return chat.store.thread(conversation_id)
 
 
@@ -41,7 +42,11 @@ def fill(chat):
     thread = ask(chat)
     for _ in range(20):
         view = chat.planning.view(thread, chat.setup(thread))
-        if thread.summary or view.omitted or chat.summary_failure(thread.conversation.id):
+        if (
+            thread.summary
+            or view.omitted
+            or chat.background.summary_failure(thread.conversation.id)
+        ):
             return thread
         thread = ask(chat, thread.conversation.id)
     raise AssertionError("it never fills")
@@ -81,7 +86,7 @@ def test_no_message_waits_for_a_summary_nor_is_lost_by_it(chat, server):
     during = done(chat.begin(thread.conversation.id, "And now?"))
 
     assert during.failure is None
-    assert thread.conversation.id in chat.summaries_coming()
+    assert thread.conversation.id in chat.coming(Purpose.SUMMARY)
     messages = chat.store.thread(thread.conversation.id).messages
     assert messages[-2].body == "And now?"
     assert messages[-1].role is Role.ASSISTANT
@@ -109,7 +114,7 @@ def test_a_summary_that_fails_is_said_and_the_conversation_goes_on_as_a_window(
     thread = fill(chat)
 
     assert thread.summary is None
-    assert isinstance(chat.summary_failure(thread.conversation.id), failure)
+    assert isinstance(chat.background.summary_failure(thread.conversation.id), failure)
     for _ in range(4):
         thread = ask(chat, thread.conversation.id)
     view = chat.planning.view(thread, chat.setup(thread))
@@ -133,7 +138,7 @@ def test_what_failed_is_tried_again_after_a_while_and_then_covers_all(chat, serv
     assert asked < 4  # not at each turn
     assert thread.summary
     assert thread.summary.from_seq == 1
-    assert chat.summary_failure(thread.conversation.id) is None
+    assert chat.background.summary_failure(thread.conversation.id) is None
     assert chat.planning.view(thread, chat.setup(thread)).omitted == ()
 
 
@@ -146,7 +151,7 @@ def test_without_money_there_is_no_summary(chat, maya, stack, server):
     chat.rebuild_summary(thread)
 
     assert settled(chat, thread.conversation.id).summary is None
-    assert isinstance(chat.summary_failure(thread.conversation.id), OverBudget)
+    assert isinstance(chat.background.summary_failure(thread.conversation.id), OverBudget)
 
 
 def test_what_a_person_wrote_meanwhile_is_not_overwritten(chat, server):
@@ -158,7 +163,7 @@ def test_what_a_person_wrote_meanwhile_is_not_overwritten(chat, server):
     chat.store.set_summary(thread.conversation.id, edited, replaces=now.summary)
 
     assert settled(chat, thread.conversation.id).summary == edited
-    assert chat.summary_failure(thread.conversation.id) is None
+    assert chat.background.summary_failure(thread.conversation.id) is None
 
 
 def test_a_summary_is_edited_and_the_edit_is_sent(chat, server):
@@ -210,17 +215,16 @@ def test_each_turn_keeps_what_the_model_was_shown(chat, maya):
 
     assert (first.policy, first.instructions, first.kept) == ("summary", "Be kind.", ())
     assert [seq for seq, _ in second.kept] == [1, 2]
-    assert second.prompt_tokens == sum(
-        (
-            second.instructions_tokens,
-            *(tokens for _, tokens in second.kept),
-            second.asked_tokens,
-            second.frame_tokens,
-        )
-    )
+    assert second.tokens.keys() == {
+        PartKind.INSTRUCTIONS,
+        PartKind.KEPT,
+        PartKind.PROMPT,
+        PartKind.FRAME,
+    }
+    assert second.tokens[PartKind.KEPT] == sum(tokens for _, tokens in second.kept)
     _, following = chat.planning.next_receipt(thread, chat.setup(thread))
     assert [seq for seq, _ in following.kept] == [1, 2, 3, 4]
-    assert following.asked_tokens == 0
+    assert following.tokens[PartKind.PROMPT] == 0
 
 
 def test_a_receipt_says_what_the_summary_was_then(chat):
@@ -233,4 +237,4 @@ def test_a_receipt_says_what_the_summary_was_then(chat):
 
     assert SUMMARY in receipt.summary.text
     assert receipt.summarised > 0
-    assert receipt.summary_tokens > 0
+    assert receipt.tokens[PartKind.SUMMARY] > 0

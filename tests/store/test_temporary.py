@@ -1,5 +1,6 @@
 """Temporary chats over the embedded stack: what they leave there, and that they are paid for like any other."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from uuid import uuid4
 
@@ -7,7 +8,7 @@ import pytest
 
 from services.bootstrap import PersonServices
 from services.chat import ChatIsOver
-from services.domain import Fact, FactId
+from services.domain import Fact, FactId, Purpose
 from services.errors import Cap, OverBudget
 from services.llm import Models, Offer
 from services.settings import Settings
@@ -17,6 +18,7 @@ from tests.store.conftest import done
 from tests.store.test_summaries import LONG
 
 MONEY = {"private.ledger", "private.budgets", "private.deployment"}
+Rows = Mapping[str, frozenset[str]]
 
 
 @pytest.fixture
@@ -113,14 +115,14 @@ def test_a_long_one_is_summarised_in_memory(shared, maya, model, stack, server):
 
     turn = done(chat.chat.begin(None, LONG))
     for _ in range(9):
-        until(lambda: not chat.chat.summaries_coming())
+        until(lambda: not chat.chat.coming(Purpose.SUMMARY))
         rev = chat.chat.open(chat.id).conversation.rev
         turn = done(chat.chat.begin(chat.id, LONG, seen_rev=rev))
         assert turn.failure is None
 
     assert "Peas were sown." in str(server.requests[-1].body["messages"])
     assert chat.chat.open(chat.id).summary.text.endswith("Peas were sown.")
-    until(lambda: not chat.chat.summaries_coming())
+    until(lambda: not chat.chat.coming(Purpose.SUMMARY))
     assert changed(before, rows(stack)) == {"public.turns"} | MONEY
     assert ("summary", "complete", None, None, None, None) in turns(stack, maya)
     chat.end()
@@ -225,7 +227,7 @@ def test_it_reads_facts_only_if_allowed_and_notes_none(begin, person, stack, ser
     for reads_facts in (False, True):
         chat = begin(reads_facts=reads_facts).chat
         done(chat.begin(None, "Where? [[facts=Is_lost.]]"))
-        until(lambda chat=chat: not chat.facts_coming())
+        until(lambda chat=chat: not chat.coming(Purpose.FACTS))
         told = str(server.requests[-1].body["messages"])
         assert ("Lives in Bern." in told) is reads_facts
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from services.chat import Titling
+from services.chat import afterwards
 from services.chat.titles import INSTRUCTIONS
+from services.domain import Purpose
 from services.errors import NotFound, StoreUnavailable
 from services.store.conversations import Conversations
 from tests.stack.apps import until
@@ -16,12 +17,12 @@ PROMPT = "When do I sow peas?"
 def chat(maya, make_chat, server):
     server.script(reply="In March.")
     server.title_requests.clear()
-    return make_chat(maya, titling=Titling())
+    return make_chat(maya, purposes=(Purpose.TITLE,))
 
 
 def settled(chat, conversation_id):
     """The conversation once nothing is being said about its title."""
-    until(lambda: conversation_id not in chat.titles_coming())
+    until(lambda: conversation_id not in chat.coming(Purpose.TITLE))
     return Conversations(chat.store._session).thread(conversation_id).conversation
 
 
@@ -93,7 +94,7 @@ def test_followers_hear_done_before_the_title_is_asked_for(chat, server):
 
     turn = done(chat.begin(None, PROMPT))
 
-    assert chat.titles_coming() == {turn.conversation_id}
+    assert chat.coming(Purpose.TITLE) == {turn.conversation_id}
     assert chat.open(turn.conversation_id).conversation.title == PROMPT
     assert chat.live(turn.conversation_id) is None
     assert settled(chat, turn.conversation_id).title == "Too late"
@@ -104,7 +105,7 @@ def test_a_later_reply_does_not_title_again(chat, maya, make_chat, server):
     conversation = ask(chat)
     server.script_titles(reply="The second title")
 
-    for other in (chat, make_chat(maya, titling=Titling())):  # and another process
+    for other in (chat, make_chat(maya, purposes=(Purpose.TITLE,))):  # and another process
         other.open(conversation.id)
         conversation = ask(other, "And beans?", conversation.id)
 
@@ -209,7 +210,7 @@ def test_who_leaves_stops_the_title_and_pays_what_it_cost(chat, maya, stack, ser
     turn = done(chat.begin(None, PROMPT))
     server.wait_until(lambda s: s.title_requests and s.title_requests[0].sent)
 
-    title = chat.titling.turns.find(maya.user_id, turn.conversation_id)
+    title = chat.live_turns.find(maya.user_id, turn.conversation_id, Purpose.TITLE)
     chat.leave()
 
     assert title.is_done
@@ -219,7 +220,7 @@ def test_who_leaves_stops_the_title_and_pays_what_it_cost(chat, maya, stack, ser
 
 
 def test_a_title_that_does_not_come_is_given_up(chat, maya, stack, server, monkeypatch):
-    monkeypatch.setattr("services.chat.afterwards._TITLE_SECONDS", 0.1)
+    monkeypatch.setitem(afterwards._SECONDS, Purpose.TITLE, 0.1)
     server.script_titles(fault="hang-headers")
 
     assert ask(chat).title == PROMPT

@@ -10,8 +10,7 @@ import httpx
 import pytest
 
 from services import bootstrap
-from services.chat import LiveTurns, Noting, Summarising, TemporaryChats
-from services.chat.noting import Noted
+from services.chat import BackgroundTasks, LiveTurns, Noted, TemporaryChats
 from services.crypto import new_key
 from services.domain import ConversationId, Fact, FactId, MessageId, UserId
 from services.embedded import Endpoints
@@ -35,9 +34,7 @@ def test_who_leaves_while_their_services_are_made_is_not_kept(monkeypatch, is_le
         live_turns=None,
         models=None,
         server=SimpleNamespace(sweep=None),
-        titling=None,
-        summarising=None,
-        noting=None,
+        background=None,
         temporary=None,
         counter=None,
     )
@@ -53,21 +50,21 @@ def test_who_leaves_while_their_services_are_made_is_not_kept(monkeypatch, is_le
 
 def test_what_was_noted_leaves_the_memory_with_the_last_session_of_its_person():
     maya, omar = UserId(uuid4()), UserId(uuid4())
-    noting, people = Noting(), {}
+    tasks, people = BackgroundTasks(), {}
     sessions = [SimpleNamespace(id=uuid4(), user_id=user_id) for user_id in (maya, maya, omar)]
     noted = Noted(Fact(id=FactId(uuid4()), text="Has a dog.", since=datetime.now(UTC)))
     rooms = {user_id: ConversationId(uuid4()) for user_id in (maya, omar)}
     for session in sessions:
         people[session.id] = SimpleNamespace(conversations=session)
     for user_id, room in rooms.items():
-        noting.over(user_id, room, MessageId(uuid4()), (noted,))
+        tasks.end_facts(user_id, room, MessageId(uuid4()), (noted,))
 
-    bootstrap._forget(sessions[0], people, TemporaryChats(), noting)
-    assert noting.noted(rooms[maya]) == (noted,)  # on another device they are still here
+    bootstrap._forget(sessions[0], people, TemporaryChats(), tasks)
+    assert tasks.noted(rooms[maya]) == (noted,)  # on another device they are still here
 
-    bootstrap._forget(sessions[1], people, TemporaryChats(), noting)
-    assert noting.noted(rooms[maya]) == ()
-    assert noting.noted(rooms[omar]) == (noted,)
+    bootstrap._forget(sessions[1], people, TemporaryChats(), tasks)
+    assert tasks.noted(rooms[maya]) == ()
+    assert tasks.noted(rooms[omar]) == (noted,)
 
 
 def test_what_is_coming_in_temporary_chats_is_stopped_with_the_process(monkeypatch):
@@ -80,9 +77,6 @@ def test_what_is_coming_in_temporary_chats_is_stopped_with_the_process(monkeypat
     temporary.add(chat)
     turn = chat.chat.begin(None, "Hello")
     shared = SimpleNamespace(
-        titling=None,
-        summarising=Summarising(),
-        noting=Noting(),
         temporary=temporary,
         live_turns=LiveTurns(),
     )

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.chat import NotNoting, TemporaryChats, temporary
+from services.chat import TemporaryChats, temporary
 from services.domain import (
     ConversationId,
     Fact,
@@ -241,9 +241,9 @@ def test_no_title_is_made_no_fact_noted_and_none_read_unless_allowed(maya, model
         chat = maya.begin_temporary(reads_facts=reads_facts, is_there=lambda: True)
         says(chat, "Where?")
         assert ("Lives in Bern." in str([said.body for said in model.seen[-1]])) is reads_facts
-        assert not chat.chat.titles_coming() | chat.chat.facts_coming()
-
-    assert not NotNoting().claim(MAYA, chat.id, MessageId(uuid4()))
+        assert not chat.chat.coming(Purpose.TITLE) | chat.chat.coming(Purpose.FACTS)
+        assert not chat.chat.background.claim_title(MAYA, chat.id)
+        assert not chat.chat.background.claim_facts(MAYA, chat.id, MessageId(uuid4()))
 
 
 @pytest.mark.parametrize("policy", [Summary(), Retrieval()])
