@@ -74,9 +74,8 @@ else:
     person = _session.signed_in()
     if person is None:
         pages = [
-            st.Page(sign_in.page, title="Sign in", default=True),
-            st.Page(sign_in.page, title="Sign in", url_path="memory"),
-            st.Page(sign_in.page, title="Sign in", url_path="admin"),
+            st.Page(sign_in.page, title="Sign in", url_path=path, default=not path)
+            for path in ("", "memory", "admin")
         ]
     else:
         st.logo("assets/logo.svg", size="medium")

@@ -112,32 +112,38 @@ def follow_lead(page: Page) -> None:
     st.query_params.from_dict(destination)
 
 
+def ask_for(dialog: str, subject: object = None) -> None:
+    """Have the page open *dialog* about *subject* (pages/_parts/dialogs.py). For callbacks."""
+    st.session_state.dialog = dialog, subject
+
+
 @dataclass(slots=True)
-class _Kept:
+class Callbacks:
     """What callbacks leave for the page."""
 
+    # until `forget`: another run may cut short the one that says them
     refusals: list[Refusal] = field(default_factory=list[Refusal])
-    at_work: int = 0  # callbacks
-    ended: int = 0  # likewise, ever
+    at_work: int = 0  # of runs that are over; they have yet to say how it went
+    ended: int = 0  # ever: a run that finds more than as it began may not have drawn what they did
     left: set[ConversationId] = field(default_factory=set[ConversationId])  # for good
 
     def keep(self, refusal: Refusal) -> None:
+        """Have the page say it, and the prompt put back."""
         if refusal not in self.refusals and refusal.place not in self.left:
             self.refusals.append(refusal)
 
+    def forget(self, said: Collection[Refusal]) -> None:
+        """Drop what was *said*, to the end of a run."""
+        self.refusals = [refusal for refusal in self.refusals if refusal not in said]
 
-def _kept() -> _Kept:
-    return st.session_state.setdefault("kept", _Kept())
+    def leave(self, place: ConversationId) -> None:
+        """Drop the prompts of *place*, where nobody goes back to, and those that are still to be refused."""
+        self.left.add(place)
+        self.refusals = [refusal for refusal in self.refusals if refusal.place != place]
 
 
-def is_at_work() -> bool:
-    """Whether a callback of a run that is over has yet to say how it went."""
-    return _kept().at_work > 0
-
-
-def callbacks_ended() -> int:
-    """How many have. A run that finds more than as it began may not have drawn what they did."""
-    return _kept().ended
+def callbacks() -> Callbacks:
+    return st.session_state.setdefault("callbacks", Callbacks())
 
 
 @contextmanager
@@ -149,7 +155,7 @@ def keep_errors(
     *is_unsent_kept*: who is signed out meanwhile finds the prompt again.
     """
     with _to_its_end():
-        kept = _kept()
+        kept = callbacks()
         kept.at_work += 1
         try:
             yield
@@ -179,26 +185,3 @@ def _to_its_end() -> Generator[None]:
     finally:
         if was_running:
             setattr(runner, "_execing", True)  # noqa: B010
-
-
-def keep(refusal: Refusal) -> None:
-    """Have the page say it, and the prompt put back."""
-    _kept().keep(refusal)
-
-
-def kept_errors() -> tuple[Refusal, ...]:
-    """What callbacks were refused, until `forget_errors`: another run may cut short the one that says it."""
-    return tuple(_kept().refusals)
-
-
-def forget_refusals_of(place: ConversationId) -> None:
-    """Nobody goes back to where these prompts were written, nor where others are still to be refused."""
-    kept = _kept()
-    kept.left.add(place)
-    kept.refusals = [refusal for refusal in kept.refusals if refusal.place != place]
-
-
-def forget_errors(said: Collection[Refusal]) -> None:
-    """They have been *said*, to the end of a run."""
-    kept = _kept()
-    kept.refusals = [refusal for refusal in kept.refusals if refusal not in said]

@@ -6,23 +6,14 @@ import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import streamlit as st
 
 from pages._parts import dialogs, sidebar, turns, words
-from pages._session import forget_errors, person_services, show_errors
+from pages._session import callbacks, person_services, show_errors
 from services.domain import AccountRole, PersonUsage
 from services.errors import NotFound
 
 _MILLION = 1_000_000
 _COLUMNS = {
-    "person": st.column_config.TextColumn("Person", width=190, pinned=True),
-    "role": st.column_config.TextColumn("Role"),
-    "turns_today": st.column_config.NumberColumn("Turns today"),
-    "cost_today": st.column_config.NumberColumn("Cost today"),
-    "daily_cap": st.column_config.NumberColumn("Daily cap"),
-    "turns": st.column_config.NumberColumn("Turns this month"),
-    "tokens_in": st.column_config.NumberColumn("Tokens in"),
-    "tokens_out": st.column_config.NumberColumn("Tokens out"),
-    "cost": st.column_config.NumberColumn("Cost this month"),
-    "monthly_cap": st.column_config.NumberColumn("Monthly cap"),
-    "last_active": st.column_config.DatetimeColumn("Last active"),
+    "Person": st.column_config.TextColumn(width=190, pinned=True),
+    "Last active": st.column_config.DatetimeColumn(),
 }
 
 
@@ -32,25 +23,25 @@ def _dollars(amount: float) -> str:
 
 # as they are written; they are sorted as what they are
 _WRITTEN = (
-    dict.fromkeys(("turns_today", "turns", "tokens_in", "tokens_out"), words.number)
-    | dict.fromkeys(("cost_today", "daily_cap", "cost", "monthly_cap"), _dollars)
-    | {"last_active": words.moment}
+    dict.fromkeys(("Turns today", "Turns this month", "Tokens in", "Tokens out"), words.number)
+    | dict.fromkeys(("Cost today", "Daily cap", "Cost this month", "Monthly cap"), _dollars)
+    | {"Last active": words.moment}
 )
 
 
 def row(person: PersonUsage) -> dict[str, object]:
     return {
-        "person": person.email,
-        "role": "Suspended" if person.is_suspended else person.role.value.capitalize(),
-        "turns_today": person.turns_today,
-        "cost_today": person.cost_today_micro / _MILLION,
-        "daily_cap": person.daily_cap_micro / _MILLION,
-        "turns": person.turns_this_month,
-        "tokens_in": person.tokens_in_this_month,
-        "tokens_out": person.tokens_out_this_month,
-        "cost": person.cost_this_month_micro / _MILLION,
-        "monthly_cap": person.monthly_cap_micro / _MILLION,
-        "last_active": person.last_active_at,
+        "Person": person.email,
+        "Role": "Suspended" if person.is_suspended else person.role.value.capitalize(),
+        "Turns today": person.turns_today,
+        "Cost today": person.cost_today_micro / _MILLION,
+        "Daily cap": person.daily_cap_micro / _MILLION,
+        "Turns this month": person.turns_this_month,
+        "Tokens in": person.tokens_in_this_month,
+        "Tokens out": person.tokens_out_this_month,
+        "Cost this month": person.cost_this_month_micro / _MILLION,
+        "Monthly cap": person.monthly_cap_micro / _MILLION,
+        "Last active": person.last_active_at,
     }
 
 
@@ -75,4 +66,4 @@ with show_errors():
 said = turns.draw_refusals(has_composer=False)
 dialogs.open_asked()
 sidebar.draw_rest(person)
-forget_errors(said)
+callbacks().forget(said)

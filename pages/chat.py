@@ -18,16 +18,10 @@ from pages._parts import (
     temporary,
     turns,
 )
-from pages._session import (
-    Refusal,
-    callbacks_ended,
-    forget_errors,
-    person_services,
-    show_errors,
-)
+from pages._session import Refusal, callbacks, person_services, show_errors
 from services.domain import MessageId
 
-ended = callbacks_ended()
+ended = callbacks().ended
 person = person_services()
 held = temporary.here()
 desk = held or person
@@ -115,7 +109,7 @@ def draw_the_rest() -> None:
     sidebar.draw_rest(person, thread.conversation if thread and not held else None, space)
     if thread:
         conversation.note_read(person, thread)
-    forget_errors(said)
+    callbacks().forget(said)
 
 
 def heard() -> tuple[str, MessageId | None]:

@@ -2,10 +2,29 @@
 
 import streamlit as st
 
-from pages._parts import dialogs, facts, recall, sidebar, turns
-from pages._session import callbacks_ended, forget_errors, person_services, show_errors
+from pages._parts import dialogs, facts, sidebar, turns
+from pages._session import callbacks, find_person, keep_errors, person_services, show_errors
 
-ended = callbacks_ended()
+_KEEPS, _RECALLS = "keeps-facts", "recalls-elsewhere"
+
+
+def draw_switch(key: str, label: str, *, is_on: bool, on: str, off: str) -> None:
+    with st.container(gap=2):
+        st.session_state[key] = is_on  # it may have been switched in another tab
+        st.toggle(label, key=key, on_change=switch, args=[key])
+        st.caption(on if is_on else off)
+
+
+def switch(key: str) -> None:
+    with keep_errors():
+        profile, is_wanted = find_person().profile, bool(st.session_state[key])
+        if key == _KEEPS:
+            profile.keep_facts(is_wanted=is_wanted)
+        else:
+            profile.recall_elsewhere(is_wanted=is_wanted)
+
+
+ended = callbacks().ended
 person = person_services()
 sidebar.draw_top()
 with show_errors():
@@ -15,17 +34,28 @@ with show_errors():
     with st.container(gap=2):
         st.title("Memory", anchor=False)
         st.markdown(":gray[What Daybook keeps about you across conversations, sealed as they are.]")
-    with st.container(gap=2):
-        facts.draw_switch(is_on=is_on)
-    with st.container(gap=2):
-        recall.draw_switch(is_on=preferences.recalls_elsewhere)
+    draw_switch(
+        _KEEPS,
+        "Keep facts about me",
+        is_on=is_on,
+        on="Daybook notes what you say about yourself, and the model sees it in later conversations.",
+        off="Nothing is noted. The model sees only what you wrote for one conversation or space.",
+    )
+    draw_switch(
+        _RECALLS,
+        "Look in my other conversations",
+        is_on=preferences.recalls_elsewhere,
+        on="Where the memory policy is Retrieval, the model also sees what was said in other conversations "
+        "and your prompt is about. A space keeps to itself.",
+        off="Where the memory policy is Retrieval, only the conversation itself is looked through.",
+    )
     said = turns.draw_refusals(has_composer=False)
     facts.draw_adding()
     if kept:
         facts.draw_all(person, kept)
     else:
         facts.draw_none(is_on=is_on)
-    forget_errors(said)
+    callbacks().forget(said)
 is_dialog_open = dialogs.open_asked()
 sidebar.draw_rest(person)
 if not is_dialog_open:  # which would be closed

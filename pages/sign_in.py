@@ -4,7 +4,6 @@ No script can set a cookie, so none is asked to; passwords never touch a Streaml
 of the app shows this page to who is signed out, and leads back to itself.
 """
 
-from enum import Enum, auto
 from html import escape
 from urllib.parse import urlencode, urlsplit
 
@@ -22,9 +21,10 @@ _LONGEST_WAIT = 86_400  # seconds
 
 def page() -> None:
     """Sign in or make an account, then go on to where this address leads."""
-    ended, unsent = _has_ended(), _unsent()
-    if ended is _Ended.JUST_NOW and not unsent:
-        browser.reload()
+    ended = st.user.get("sid")  # the session that has ended; ENDED: before this tab connected
+    unsent = st.session_state.get("unsent")  # what was in the composer then
+    if ended and ended != bootstrap.ENDED and not unsent:
+        browser.reload()  # the cookie may open another by now, which only a new connection finds out
     middle = st.container(horizontal_alignment="center", key="sign-in-page")
     with middle.container(width=384, gap="medium"):
         st.space(56)
@@ -106,25 +106,3 @@ def _sentence(reason: str) -> str | None:
             return WeakPassword(st.query_params.get("why", "").split(",")).public
         case _:
             return REASONS[reason].public if reason in REASONS else None
-
-
-class _Ended(Enum):
-    """When the session ended that there was."""
-
-    BEFORE = auto()  # this tab connected
-    JUST_NOW = (
-        auto()
-    )  # since: the cookie may open another by now, which only a new connection finds out
-
-
-def _has_ended() -> _Ended | None:
-    """Whether, and when, a session ended here."""
-    session_id = st.user.get("sid")
-    if not session_id:
-        return None
-    return _Ended.BEFORE if session_id == bootstrap.ENDED else _Ended.JUST_NOW
-
-
-def _unsent() -> str | None:
-    """What was in the composer when the session turned out to have ended."""
-    return st.session_state.get("unsent")

@@ -1,12 +1,11 @@
 // Streamlit writes earlier messages into the elements of later ones, so the browser's own anchor is of no use:
 // what stands below keeps its distance from the end instead, until the run is over or the reader scrolls.
 
-const page = () => document.querySelector('[data-testid="stAppScrollToBottomContainer"]');
 const isRunning = () => document.querySelector(".stApp")?.dataset.testScriptState !== "notRunning";
 
 function keep(distance, until, isOver) {
   if (isOver.now) return;
-  page().scrollTop = page().scrollHeight - distance;
+  daybook.page().scrollTop = daybook.page().scrollHeight - distance;
   if (isRunning()) until = performance.now() + 500;
   if (performance.now() < until) requestAnimationFrame(() => keep(distance, until, isOver));
 }
@@ -17,5 +16,5 @@ document.addEventListener("click", ({ target }) => {
   for (const sign of ["wheel", "touchmove", "keydown", "pointerdown"]) {
     addEventListener(sign, () => (isOver.now = true), { once: true, passive: true });
   }
-  keep(page().scrollHeight - page().scrollTop, performance.now() + 2000, isOver);
+  keep(daybook.page().scrollHeight - daybook.page().scrollTop, performance.now() + 2000, isOver);
 }, true);

@@ -1,7 +1,7 @@
 // A title, or a fact, that is a field is ready to be overwritten; Escape, and leaving it unchanged, make it what it was again.
 
-const field = () => document.querySelector(":is(.st-key-renaming, .st-key-editing) input");
-const leave = () => document.querySelector(":is(.st-key-leave-title, .st-key-leave-fact) button")?.click();
+const field = () => document.querySelector('[class*="st-key-editing-"] input');
+const leave = () => document.querySelector('[class*="st-key-editing-"] button')?.click();
 const isUnchanged = ({ value, dataset }) => value === dataset.was;
 
 let drawn = null;

@@ -4,6 +4,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import memory, models
+from pages._parts.elements import quiet_button
 from pages._parts.turns import Turn, stop
 from services import bootstrap
 from services.chat import Chat, Setup
@@ -41,12 +42,4 @@ def draw_tools(
         st.caption(models.line(chat), width="stretch")
     st.space("stretch")
     if turn:
-        st.button(
-            "Stop",
-            icon=":material/stop_circle:",
-            type="tertiary",
-            key="stop",
-            shortcut="Escape",
-            on_click=stop,
-            args=[turn],
-        )
+        quiet_button("Stop", "stop_circle", "stop", stop, turn, shortcut="Escape")

@@ -17,6 +17,8 @@ from pages._parts import (
     temporary,
     turns,
 )
+from pages._parts.elements import quiet_button, row
+from pages._session import ask_for
 from services.bootstrap import PersonServices
 from services.chat import Chat, TemporaryChat
 from services.domain import ConversationId, Message, Role, Space, Thread
@@ -92,12 +94,10 @@ def draw_welcome(
 
 def draw_title(thread: Thread) -> DeltaGenerator:
     """The title, and beside it the place for `draw_menus`."""
-    head = st.container(
-        horizontal=True, vertical_alignment="center", gap=2, wrap=False, key="chat-head"
-    )
+    head = row("chat-head", gap=2, wrap=False)
     if rename.is_asked(thread.conversation, _MENU):
         with head:
-            rename.draw_field(thread.conversation)
+            rename.draw_title_field(thread.conversation)
     else:
         title = dialogs.title(thread.conversation, limit=120)
         head.title(title, anchor=False, width="stretch")
@@ -112,14 +112,14 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
         return
     spaces.draw_sign(person, thread.conversation)
     if thread.instructions:
-        st.button(
+        quiet_button(
             "It has its own instructions",
-            icon=":material/sticky_note_2:",
-            type="tertiary",
-            help="The model is told something of its own here.",
-            key="own-instructions",
-            on_click=dialogs.ask_for_instructions,
-            args=[thread.conversation],
+            "sticky_note_2",
+            "own-instructions",
+            ask_for,
+            "Instructions",
+            thread.conversation,
+            tip="The model is told something of its own here.",
         )
     scoped_facts.draw_sign(person, thread.conversation)
     _draw_exports(thread.conversation.id)
@@ -189,14 +189,8 @@ def _draw_notes(
             icon=":material/gpp_bad:",
         )
     if first:
-        st.button(
-            "Earlier messages",
-            icon=":material/expand_less:",
-            type="tertiary",
-            key="earlier",
-            on_click=_draw_from,
-            args=[thread, len(branch), first - _DRAWN],
-        )
+        earlier = thread, len(branch), first - _DRAWN
+        quiet_button("Earlier messages", "expand_less", "earlier", _draw_from, *earlier)
     if plan:
         has_line = any(first <= n and m.seq <= plan.start_seq for n, m in enumerate(branch, 1))
         memory.draw_banner(chat, thread, plan, has_line=has_line)

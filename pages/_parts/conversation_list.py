@@ -1,20 +1,22 @@
 """The list of conversations: those that are pinned, then the others by day; or the archive in its place."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from html import escape
 from itertools import groupby
 
 import streamlit as st
 
-from pages._parts import dialogs, rename, spaces, words
+from pages._parts import dialogs, elements, rename, spaces, words
+from pages._parts.elements import row
 from pages._session import lead_to
 from services.bootstrap import PersonServices
 from services.domain import Conversation, Space
 
 # at first, and as many more on demand: what a list costs must not grow with what is kept
 _ROWS = 30
+_quiet_button = partial(elements.quiet_button, is_wide=True)
 
 
 def draw_filter() -> None:
@@ -134,16 +136,10 @@ def _draw_row(conversation: Conversation, beside: _Beside) -> None:
     is_opened = beside.opened is not None and conversation.id == beside.opened.id
     name, menu = dialogs.title(conversation), f"menu-{conversation.id}"
     if rename.is_asked(conversation, menu):
-        rename.draw_field(conversation)
+        rename.draw_title_field(conversation)
         return
     is_news = conversation.is_unread and not is_opened
-    with st.container(
-        horizontal=True,
-        vertical_alignment="center",
-        gap=None,
-        wrap=False,
-        key=f"c-{conversation.id}",
-    ):
+    with row(f"c-{conversation.id}", gap=None, wrap=False):
         st.button(
             f"**{name}**" if is_news else name,
             icon=":material/mark_chat_unread:" if is_news else None,
@@ -155,18 +151,6 @@ def _draw_row(conversation: Conversation, beside: _Beside) -> None:
             args=[conversation.id],
         )
         dialogs.draw_menu(f"More: {name}", conversation, key=menu, can_move=beside.has_spaces)
-
-
-def _quiet_button(label: str, icon: str, key: str, act: Callable[..., None], *args: object) -> None:
-    st.button(
-        label,
-        icon=f":material/{icon}:",
-        key=key,
-        type="tertiary",
-        width="stretch",
-        on_click=act,
-        args=args,
-    )
 
 
 def _draw_more(count: int) -> None:

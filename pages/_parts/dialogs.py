@@ -16,7 +16,7 @@ from pages._parts import (
     summary,
     undo,
 )
-from pages._session import find_person, keep_errors
+from pages._session import ask_for, find_person, keep_errors
 from services.domain import Conversation, Space
 
 
@@ -68,16 +68,6 @@ def open_asked() -> bool:
     return True
 
 
-def ask_for_preferences() -> None:
-    """Have the page open what holds for all conversations. A callback."""
-    st.session_state.dialog = "Preferences", None
-
-
-def ask_for_instructions(conversation: Conversation) -> None:
-    """Have the page open what the model is told in *conversation*. A callback."""
-    st.session_state.dialog = "Instructions", conversation
-
-
 def _choices(conversation: Conversation, *, can_move: bool) -> list[str]:
     told = ["Instructions", "Facts"]
     move = ["Move"] if can_move else []
@@ -91,12 +81,8 @@ def _choose(conversation: Conversation, key: str) -> None:
     chosen = str(st.session_state[key])
     if chosen == "Rename":
         rename.ask(conversation, key)
-    elif chosen == "Instructions":
-        ask_for_instructions(conversation)
-    elif chosen == "Facts":
-        scoped_facts.ask_for(conversation)
-    elif chosen == "Move":
-        st.session_state.dialog = "Move", conversation
+    elif chosen in ("Instructions", "Facts", "Move"):
+        ask_for(chosen, conversation)
     else:
         with keep_errors():
             _do(chosen, conversation)

@@ -12,6 +12,7 @@ from uuid import uuid4
 import streamlit as st
 
 from pages._parts import dialogs, safe_md, undo, words
+from pages._parts.elements import draw_field, quiet_button, row
 from pages._session import CHAT, find_person, keep_errors, person_services, show_errors
 from services.bootstrap import PersonServices
 from services.chat import Chat, Noted
@@ -32,7 +33,7 @@ from services.store.memories import LONGEST_FACT
 MEMORY = "pages/memory.py"
 _FIRST_REPLIES = range(2, 7)  # after which it is offered: later, a conversation has its course
 _ROWS = 50  # at first, and as many more on demand
-_NEW, _SWITCH = "new-fact", "keeps-facts"
+_NEW, _EDITING = "new-fact", "editing-fact"
 
 Titles = Mapping[ConversationId, Conversation]
 Names = Mapping[SpaceId, Space]
@@ -53,25 +54,14 @@ def draw_noted(chat: Chat, thread: Thread) -> None:
         return
     with st.container(key="noted", gap=None):
         for one in noted:
-            with _line(f"noted-{one.fact.id}"):
+            with row(f"noted-{one.fact.id}", "xxsmall"):
                 st.html(f'<p role="status">{_announced(one)}</p>', width="stretch")
-                st.button(
-                    "Undo",
-                    type="tertiary",
-                    key=f"take-back-{one.fact.id}",
-                    on_click=_take_back,
-                    args=[thread.conversation.id, one],
-                )
+                key, here = f"take-back-{one.fact.id}", thread.conversation.id
+                quiet_button("Undo", None, key, _take_back, here, one)
                 if one is noted[-1]:
                     st.page_link(MEMORY, label="Memory")
-                    st.button(
-                        "Dismiss",
-                        icon=":material/close:",
-                        type="tertiary",
-                        key="dismiss-noted",
-                        on_click=chat.background.dismiss,
-                        args=[thread.conversation.id, noted],
-                    )
+                    dismiss = chat.background.dismiss
+                    quiet_button("Dismiss", "close", "dismiss-noted", dismiss, here, noted)
 
 
 def draw_offer(person: PersonServices, thread: Thread) -> None:
@@ -86,24 +76,14 @@ def draw_offer(person: PersonServices, thread: Thread) -> None:
         conversation_id = thread.conversation.id
         if st.session_state.setdefault("offered-in", conversation_id) != conversation_id:
             return
-        with _line("facts-offer"):
+        with row("facts-offer", "xxsmall"):
             st.html(
                 "<p>Shall Daybook keep facts about you across conversations? "
                 "You see and change all of them.</p>",
                 width="stretch",
             )
             for label, is_wanted in (("Yes", True), ("No", False)):
-                st.button(
-                    label,
-                    type="tertiary",
-                    key=f"keep-facts-{label.lower()}",
-                    on_click=_choose,
-                    args=[is_wanted],
-                )
-
-
-def _line(key: str):
-    return st.container(horizontal=True, vertical_alignment="center", gap="xxsmall", key=key)
+                quiet_button(label, None, f"keep-facts-{label.lower()}", _choose, is_wanted)
 
 
 def _announced(one: Noted) -> str:
@@ -124,17 +104,6 @@ def _choose(is_wanted: bool) -> None:
 
 
 # --- all of them ------------------------------------------------------------------------------------
-
-
-def draw_switch(*, is_on: bool) -> None:
-    """Whether facts are kept at all."""
-    st.session_state[_SWITCH] = is_on  # it may have been switched in another tab
-    st.toggle("Keep facts about me", key=_SWITCH, on_change=_switch)
-    st.caption(
-        "Daybook notes what you say about yourself, and the model sees it in later conversations."
-        if is_on
-        else "Nothing is noted. The model sees only what you wrote for one conversation or space."
-    )
 
 
 def draw_adding() -> None:
@@ -161,21 +130,9 @@ def draw_all(person: PersonServices, kept: Sequence[Fact]) -> None:
         for fact in drawn:
             _draw_row(fact, titles, names)
     if len(kept) > count:
-        st.button(
-            "Older facts",
-            icon=":material/expand_more:",
-            type="tertiary",
-            key="older-facts",
-            on_click=_draw_more,
-            args=[count],
-        )
-    is_asked = st.button(
-        "Delete all facts",
-        icon=":material/delete:",
-        type="tertiary",
-        key="danger-ask",
-    )
-    if is_asked:
+        quiet_button("Older facts", "expand_more", "older-facts", _draw_more, count)
+    icon = ":material/delete:"
+    if st.button("Delete all facts", icon=icon, type="tertiary", key="danger-ask"):
         _delete_all_dialog(len(kept))
 
 
@@ -193,34 +150,20 @@ def draw_none(*, is_on: bool) -> None:
 
 
 def _draw_row(fact: Fact, titles: Titles, names: Names) -> None:
-    editing: Fact | None = st.session_state.get("editing")
-    with st.container(
-        horizontal=True, vertical_alignment="center", gap=2, wrap=False, key=f"fact-{fact.id}"
-    ):
-        if editing and editing.id == fact.id:
-            _draw_field(fact, seen=editing)
+    seen: Fact | None = st.session_state.get(_EDITING)
+    with row(f"fact-{fact.id}", 2, wrap=False):
+        if seen and seen.id == fact.id:
+            draw_field("fact", fact.text, LONGEST_FACT, f"words-of-{fact.id}", _save, fact)
+            if fact != seen:
+                st.caption(f"It says now: {safe_md.label(fact.text, LONGEST_FACT)}")
             return
         with st.container(gap=None, width="stretch"):
             st.markdown(safe_md.label(fact.text, LONGEST_FACT))
-            with st.container(horizontal=True, vertical_alignment="center", gap="xxsmall"):
+            with row(gap="xxsmall"):
                 _draw_source(fact, titles, names)
         name = safe_md.label(fact.text, 40)
-        st.button(
-            f"Edit: {name}",
-            icon=":material/edit:",
-            type="tertiary",
-            key=f"edit-fact-{fact.id}",
-            on_click=_edit,
-            args=[fact],
-        )
-        st.button(
-            f"Delete: {name}",
-            icon=":material/delete:",
-            type="tertiary",
-            key=f"delete-fact-{fact.id}",
-            on_click=_delete,
-            args=[fact],
-        )
+        quiet_button(f"Edit: {name}", "edit", f"edit-fact-{fact.id}", _edit, fact)
+        quiet_button(f"Delete: {name}", "delete", f"delete-fact-{fact.id}", _delete, fact)
 
 
 def _draw_source(fact: Fact, titles: Titles, names: Names) -> None:
@@ -239,32 +182,6 @@ def _draw_source(fact: Fact, titles: Titles, names: Names) -> None:
     st.caption(" · ".join(said), width="content")
     if linked:
         st.page_link(CHAT, label=dialogs.title(linked), query_params={"c": str(linked.id)})
-
-
-def _draw_field(fact: Fact, seen: Fact) -> None:
-    """The fact to be written anew: Enter or leaving the field saves it, Escape leaves it as it was."""
-    key = f"words-of-{fact.id}"
-    with st.container(
-        horizontal=True, vertical_alignment="center", gap=None, wrap=False, key="editing"
-    ):
-        st.text_input(
-            "Fact",
-            fact.text,
-            max_chars=LONGEST_FACT,
-            label_visibility="collapsed",
-            key=key,
-            on_change=_save,
-            args=[fact, key],
-        )
-        st.button(
-            "Leave the fact as it is",
-            icon=":material/close:",
-            type="tertiary",
-            key="leave-fact",
-            on_click=_close,
-        )
-    if fact != seen:
-        st.caption(f"It says now: {safe_md.label(fact.text, LONGEST_FACT)}")
 
 
 @st.dialog("Delete all facts?")
@@ -296,11 +213,6 @@ def _names(person: PersonServices, facts: Iterable[Fact]) -> Names:
     return {}
 
 
-def _switch() -> None:
-    with keep_errors():
-        find_person().profile.keep_facts(is_wanted=bool(st.session_state[_SWITCH]))
-
-
 def _add() -> None:
     with keep_errors():
         text = str(st.session_state[_NEW])
@@ -309,18 +221,14 @@ def _add() -> None:
 
 
 def _edit(fact: Fact) -> None:
-    st.session_state.editing = fact
-
-
-def _close() -> None:
-    st.session_state.pop("editing", None)
+    st.session_state[_EDITING] = fact
 
 
 def _save(fact: Fact, key: str) -> None:
     with keep_errors():
         changed = fact.rewritten(str(st.session_state[key]), datetime.now(UTC))
         find_person().memories.keep(changed, replaces=fact)
-        _close()
+        del st.session_state[_EDITING]
 
 
 def _delete(fact: Fact) -> None:

@@ -6,8 +6,9 @@ from typing import assert_never
 import streamlit as st
 
 from pages._parts import inspector, words
+from pages._parts.elements import quiet_button, row
 from pages._parts.temporary import find_desk
-from pages._session import keep_errors
+from pages._session import ask_for, keep_errors
 from services.chat import Chat, Setup
 from services.domain import (
     Conversation,
@@ -26,6 +27,7 @@ from services.errors import AppError, InstructionsTooLong, PromptTooLong
 from services.memory import ContextPlan, Forecast
 
 LARGEST_WINDOW = 1000  # messages
+_UNDO = "Undo the new start"
 _METER_ICONS = (10, 20, 40, 60, 80, 90)  # per cent; there are no others
 
 
@@ -57,16 +59,15 @@ def draw_policy(chat: Chat, thread: Thread) -> None:
         if isinstance(conversation.policy, Window):
             _draw_size(conversation, conversation.policy)
         if conversation.reset_seq and conversation.reset_seq == thread.messages[-1].seq:
-            _undo_button(thread, key="undo-start")
+            quiet_button(_UNDO, "undo", "undo-start", _undo, thread)
         else:
-            st.button(
+            quiet_button(
                 "Start the context anew",
-                icon=":material/restart_alt:",
-                type="tertiary",
-                help="The model forgets what was said so far. You keep all of it.",
-                key="start-anew",
-                on_click=_start_anew,
-                args=[thread],
+                "restart_alt",
+                "start-anew",
+                _start_anew,
+                thread,
+                tip="The model forgets what was said so far. You keep all of it.",
             )
 
 
@@ -92,14 +93,8 @@ def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | Non
             return
         st.html(inspector.table(plan, setup.context_tokens, forecast))
         st.caption(_leftovers(plan, forecast, setup))
-        st.button(
-            "Look at all of it",
-            icon=":material/visibility:",
-            type="tertiary",
-            key="look-at-next",
-            on_click=_ask_for,
-            args=["Next", thread],
-        )
+        here = thread.conversation.id
+        quiet_button("Look at all of it", "visibility", "look-at-next", ask_for, "Next", here)
 
 
 def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool) -> None:
@@ -111,9 +106,7 @@ def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool
     failure = chat.background.summary_failure(thread.conversation.id)
     if not unseen and not failure:
         return
-    with st.container(
-        horizontal=True, vertical_alignment="center", gap="xxsmall", key="truncation-banner"
-    ):
+    with row("truncation-banner", "xxsmall"):
         st.caption(
             f":material/ink_eraser: {_where_they_went(thread, plan, unseen, failure)}",
             width="stretch",
@@ -123,16 +116,10 @@ def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool
                 '<a class="db-jump" href="#model-reads-from">Where it begins</a>', width="content"
             )
         if plan.summarised:
-            st.button(
-                "Read the summary",
-                icon=":material/notes:",
-                type="tertiary",
-                key="read-summary",
-                on_click=_ask_for,
-                args=["Summary", thread],
-            )
+            here = thread.conversation.id
+            quiet_button("Read the summary", "notes", "read-summary", ask_for, "Summary", here)
         if thread.conversation.reset_seq:
-            _undo_button(thread, key="undo-reset")
+            quiet_button(_UNDO, "undo", "undo-reset", _undo, thread)
 
 
 def _where_they_went(
@@ -184,10 +171,6 @@ def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[Mess
     return {message.id for message in branch} - {*plan.shown, *plan.recalled_earlier} - asked
 
 
-def _ask_for(dialog: str, thread: Thread) -> None:
-    st.session_state.dialog = dialog, thread.conversation.id
-
-
 def _draw_size(conversation: Conversation, policy: Window) -> None:
     """How many messages the window has: an even number, for a prompt goes with its reply."""
     key = f"window-{conversation.id}"
@@ -220,17 +203,6 @@ def _choose(conversation: Conversation, policies: dict[str, MemoryPolicy]) -> No
 def _start_anew(thread: Thread) -> None:
     with keep_errors():
         find_desk(thread.conversation.id).conversations.start_anew(thread)
-
-
-def _undo_button(thread: Thread, key: str) -> None:
-    st.button(
-        "Undo the new start",
-        icon=":material/undo:",
-        type="tertiary",
-        key=key,
-        on_click=_undo,
-        args=[thread],
-    )
 
 
 def _undo(thread: Thread) -> None:

@@ -9,6 +9,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import safe_md, temporary, turns, words
+from pages._parts.elements import row
 from services.domain import Message, Outcome, Role, Thread, TurnCost, TurnId
 from services.errors import StoreUnavailable
 
@@ -62,7 +63,7 @@ def draw(
     if not is_prompt and not is_last:
         copy = _copy(message) if message.is_verified else ""
         again = _act("retry", message, "Write again", "refresh") if versions else ""
-        _row(copy, _switch(message, versions), again, _seen(message), _facts(message, costs))
+        _below(copy, _switch(message, versions), again, _seen(message), _facts(message, costs))
 
 
 def draw_coming() -> DeltaGenerator:
@@ -81,12 +82,7 @@ def draw_end(desk: temporary.Desk, thread: Thread) -> None:
     switch = _switch(last, thread.versions(last))
     if failure and is_answered:  # another version was asked for
         st.error(failure.public, icon=":material/cloud_off:")
-    with st.container(
-        horizontal=True,
-        vertical_alignment="center",
-        gap=2 if is_answered else "small",
-        key="acts-last" if is_answered else "missing-reply",
-    ):
+    with row("acts-last", 2) if is_answered else row("missing-reply"):
         if is_answered:
             st.html(f"{_copy(last)}{switch}", width="content")
         elif failure:
@@ -107,10 +103,10 @@ def draw_end(desk: temporary.Desk, thread: Thread) -> None:
         if switch and not is_answered:
             st.html(switch, width="content")
         if is_answered:
-            _row(_seen(last), _facts(last, costs_of(desk, [last])))
+            _below(_seen(last), _facts(last, costs_of(desk, [last])))
 
 
-def _row(*parts: str) -> None:
+def _below(*parts: str) -> None:
     st.html(f'<div class="db-acts">{"".join(parts)}</div>')
 
 

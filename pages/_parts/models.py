@@ -3,6 +3,7 @@
 import streamlit as st
 
 from pages._parts import safe_md, words
+from pages._parts.elements import quiet_button
 from pages._parts.temporary import find_desk
 from pages._session import find_person, keep_errors
 from services import bootstrap
@@ -64,14 +65,13 @@ def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
         )
         st.caption("Context in tokens, and prices for a million of them.")
         if name != usual:
-            st.button(
+            quiet_button(
                 "Make this my default",
-                icon=":material/person_check:",
-                type="tertiary",
-                help="For new conversations, and those whose model nobody chose.",
-                key="make-default",
-                on_click=_make_default,
-                args=[name],
+                "person_check",
+                "make-default",
+                _make_default,
+                name,
+                tip="For new conversations, and those whose model nobody chose.",
             )
 
 

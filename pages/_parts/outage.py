@@ -16,15 +16,12 @@ def draw() -> None:
     is_away = bootstrap.life().is_away
     with st.container(key="outage"):
         if is_away:
+            is_signed_in = st.user.get("sid") not in (None, bootstrap.ENDED, bootstrap.UNKNOWN)
             st.html(
                 '<p role="status"><strong>Daybook cannot reach its database.</strong> '
-                f"{_ABOUT_THE_PAGE if _is_signed_in() else ''}It tries again by itself.</p>"
+                f"{_ABOUT_THE_PAGE if is_signed_in else ''}It tries again by itself.</p>"
             )
         browser.watch_database(is_away=is_away)
-
-
-def _is_signed_in() -> bool:
-    return st.user.get("sid") not in (None, bootstrap.ENDED, bootstrap.UNKNOWN)
 
 
 def wait() -> None:

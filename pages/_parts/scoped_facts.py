@@ -13,7 +13,8 @@ from uuid import uuid4
 import streamlit as st
 
 from pages._parts import safe_md
-from pages._session import find_person, person_services, show_errors
+from pages._parts.elements import quiet_button, row
+from pages._session import ask_for, find_person, person_services, show_errors
 from services.bootstrap import PersonServices
 from services.domain import Conversation, ConversationId, Fact, FactId, SpaceId
 from services.errors import AppError, NotFound, SignedOut, Stale, StoreUnavailable
@@ -47,20 +48,15 @@ def draw_sign(person: PersonServices, conversation: Conversation) -> None:
     """That *conversation* has facts of its own, and the way to them."""
     with suppress(StoreUnavailable):
         if any(fact.conversation_id == conversation.id for fact in person.memories.facts()):
-            st.button(
+            quiet_button(
                 "It has its own facts",
-                icon=":material/fact_check:",
-                type="tertiary",
-                help="The model is told facts here that hold nowhere else.",
-                key="own-facts",
-                on_click=ask_for,
-                args=[conversation],
+                "fact_check",
+                "own-facts",
+                ask_for,
+                "Facts",
+                conversation,
+                tip="The model is told facts here that hold nowhere else.",
             )
-
-
-def ask_for(conversation: Conversation) -> None:
-    """Have the page open the facts of *conversation*. A callback."""
-    st.session_state.dialog = "Facts", conversation
 
 
 @st.dialog("Facts", on_dismiss="rerun")
@@ -99,9 +95,9 @@ def draw(person: PersonServices, opened: Opened) -> None:
             if opened.has(fact):
                 _draw_fact(fact, opened)
     if opened.deleted:
-        with st.container(horizontal=True, vertical_alignment="center"):
+        with row():
             st.caption(f"Deleted “{safe_md.label(opened.deleted.text)}”")
-            button("Undo", "undo", "restore-fact", _restore, opened)
+            quiet_button("Undo", "undo", "restore-fact", attempt, _restore, opened)
     with st.form("new-fact", border=False):
         st.text_input(
             "Add a fact",
@@ -122,13 +118,7 @@ def _draw_fact(fact: Fact, opened: Opened) -> None:
                 )
                 st.form_submit_button("Save the fact", on_click=attempt, args=[_change, opened])
         return
-    with st.container(
-        horizontal=True,
-        vertical_alignment="center",
-        gap="xxsmall",
-        wrap=False,
-        key=f"scoped-fact-{fact.id}",
-    ):
+    with row(f"scoped-fact-{fact.id}", "xxsmall", wrap=False):
         st.markdown(safe_md.label(fact.text, LONGEST_FACT), width="stretch")
         st.menu_button(
             f"More: {safe_md.label(fact.text)}",
@@ -139,20 +129,6 @@ def _draw_fact(fact: Fact, opened: Opened) -> None:
             on_click=attempt,
             args=[_choose, opened, fact],
         )
-
-
-def button(
-    label: str, icon: str | None, key: str, act: Callable[..., None], opened: Opened
-) -> None:
-    """A quiet button that does *act* with what is *opened*."""
-    st.button(
-        label,
-        icon=f":material/{icon}:" if icon else None,
-        type="tertiary",
-        key=key,
-        on_click=attempt,
-        args=[act, opened],
-    )
 
 
 def submitted(

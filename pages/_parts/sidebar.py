@@ -5,8 +5,9 @@ from contextlib import suppress
 import streamlit as st
 from streamlit.errors import StreamlitPageNotFoundError
 
-from pages._parts import conversation_list, dialogs, facts, models, safe_md, words
-from pages._session import lead_to, show_errors
+from pages._parts import conversation_list, facts, models, safe_md, words
+from pages._parts.elements import quiet_button
+from pages._session import ask_for, lead_to, show_errors
 from services.bootstrap import PersonServices
 from services.domain import Account, AccountRole, Conversation, Space
 
@@ -23,15 +24,14 @@ _FOOT = """
 def draw_top() -> None:
     """What makes room for the sidebar: cheap, and first, so that the page does not move later."""
     with st.sidebar, st.container(key="sidebar-top"):
-        st.button(
+        quiet_button(
             "New chat",
-            icon=":material/edit_square:",
-            key="new-chat",
+            "edit_square",
+            "new-chat",
+            lead_to,
+            None,
             shortcut="Ctrl+Shift+O",
-            width="stretch",
-            type="tertiary",
-            on_click=lead_to,
-            args=[None],
+            is_wide=True,
         )
         conversation_list.draw_filter()
 
@@ -61,14 +61,7 @@ def _draw_account(person: PersonServices) -> None:
         st.caption(f"{name}, admin" if is_admin else name)
         st.caption(_spent(account))
         st.caption(models.line(person.chat))
-        st.button(
-            "Preferences",
-            icon=":material/tune:",
-            type="tertiary",
-            width="stretch",
-            key="preferences",
-            on_click=dialogs.ask_for_preferences,
-        )
+        quiet_button("Preferences", "tune", "preferences", ask_for, "Preferences", is_wide=True)
         with suppress(StreamlitPageNotFoundError):  # since this run began: the next has the page
             st.page_link(facts.MEMORY, label="Memory", icon=":material/bookmarks:", width="stretch")
             if is_admin:

@@ -9,14 +9,10 @@ from dataclasses import dataclass, field, replace
 import streamlit as st
 
 from pages._parts import memory, safe_md, scoped_facts, spaces
-from pages._parts.scoped_facts import CHANGED, attempt, button, submitted
+from pages._parts.elements import quiet_button
+from pages._parts.scoped_facts import CHANGED, attempt, submitted
 from pages._session import find_person, lead_to_space, person_services, show_errors
-from services.bootstrap import PersonServices
-from services.domain import (
-    Conversation,
-    MemoryPolicy,
-    Space,
-)
+from services.domain import Conversation, MemoryPolicy, Space
 from services.errors import SpaceGone, Stale
 from services.store.profile import LONGEST_INSTRUCTIONS
 from services.store.spaces import LONGEST_NAME
@@ -85,7 +81,9 @@ def _draw(space: Space, *, is_new: bool) -> None:
         _draw_form(opened, key)
         scoped_facts.draw_refusal(opened)
         if not opened.is_new:
-            _draw_facts(person, opened)
+            st.subheader("Facts", anchor=False)
+            st.caption("The model is told them in every conversation of this space.")
+            scoped_facts.draw(person, opened)
             _draw_end(opened)
 
 
@@ -119,29 +117,24 @@ def _draw_form(opened: _Opened, key: str) -> None:
         submitted("Create" if opened.is_new else "Save", _save, opened)
 
 
-def _draw_facts(person: PersonServices, opened: _Opened) -> None:
-    """What holds in every conversation of the space."""
-    st.subheader("Facts", anchor=False)
-    st.caption("The model is told them in every conversation of this space.")
-    scoped_facts.draw(person, opened)
-
-
 def _draw_end(opened: _Opened) -> None:
     """What puts the space away."""
     if not opened.is_going:
         with st.container(horizontal=True):
             if opened.space.is_archived:
-                button("Unarchive", "unarchive", "unarchive-space", _archive, opened)
+                quiet_button("Unarchive", "unarchive", "unarchive-space", attempt, _archive, opened)
             else:
-                button("Archive", "archive", "archive-space", _archive, opened)
-            button("Delete", "delete", "danger-delete-space", _ask_to_delete, opened)
+                quiet_button("Archive", "archive", "archive-space", attempt, _archive, opened)
+            quiet_button(
+                "Delete", "delete", "danger-delete-space", attempt, _set_going, opened, True
+            )
         return
     st.markdown(
         f"Delete “{spaces.name(opened.space)}”? Its instructions and facts are destroyed. "
         "Its conversations stay."
     )
     with st.container(horizontal=True, horizontal_alignment="right"):
-        button("Keep it", None, "keep-space", _keep, opened)
+        quiet_button("Keep it", None, "keep-space", attempt, _set_going, opened, False)
         st.button(
             "Delete the space",
             type="primary",
@@ -199,12 +192,8 @@ def _archive(opened: _Opened) -> None:
             lead_to_space(None, is_staying=True)
 
 
-def _ask_to_delete(opened: _Opened) -> None:
-    opened.is_going = True
-
-
-def _keep(opened: _Opened) -> None:
-    opened.is_going = False
+def _set_going(opened: _Opened, is_going: bool) -> None:
+    opened.is_going = is_going
 
 
 def _delete(opened: _Opened) -> None:

@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 import streamlit as st
 
 from pages._parts import safe_md
-from pages._session import SPACE, lead_to_space
+from pages._parts.elements import quiet_button, row
+from pages._session import SPACE, ask_for, lead_to_space
 from services.bootstrap import PersonServices
 from services.domain import Conversation, Space, SpaceId
 from services.errors import StoreUnavailable
@@ -73,9 +74,7 @@ def draw_chooser(
     if not listed:
         return False
     labels = by_label(_ALL, listed, _NEW)
-    with st.container(
-        horizontal=True, vertical_alignment="center", gap=None, wrap=False, key="space-row"
-    ):
+    with row("space-row", gap=None, wrap=False):
         st.menu_button(
             name(chosen) if chosen else _ALL,
             [*labels, _NEW],
@@ -88,14 +87,7 @@ def draw_chooser(
             args=[labels, opened],
         )
         if chosen:
-            st.button(
-                "Edit this space",
-                icon=":material/tune:",
-                key="edit-space",
-                type="tertiary",
-                on_click=ask_for,
-                args=[chosen],
-            )
+            quiet_button("Edit this space", "tune", "edit-space", ask_for, "Space", chosen)
     return True
 
 
@@ -122,16 +114,10 @@ def choose(space_id: SpaceId | None, opened: Conversation | None) -> None:
     lead_to_space(space_id, is_staying=is_staying)
 
 
-def ask_for(space: Space) -> None:
-    """Have the page open what holds in *space*. A callback."""
-    st.session_state.dialog = "Space", space
-
-
 def ask_for_new() -> None:
     """Have the page open a space that is to be made. A callback."""
     # its id is chosen once: asking again after a lost answer makes no second one
-    space = Space(id=SpaceId(uuid4()), name="", created_at=datetime.now(UTC))
-    st.session_state.dialog = "New space", space
+    ask_for("New space", Space(id=SpaceId(uuid4()), name="", created_at=datetime.now(UTC)))
 
 
 def _choose_by_label(labels: dict[str, SpaceId | None], opened: Conversation | None) -> None:

@@ -10,7 +10,7 @@ from streamlit import runtime
 from streamlit.navigation.page import Page
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from pages._session import SPACE, find_person, forget_refusals_of, keep_errors
+from pages._session import SPACE, callbacks, find_person, keep_errors
 from services.bootstrap import PersonServices
 from services.chat import Chat, TemporaryChat
 from services.domain import ConversationId, MessageId
@@ -75,7 +75,7 @@ def end_if_left(page: Page) -> None:
     """End it where *page*, its address or a callback says that the reader is elsewhere. Before anything is drawn."""
     is_here = not page.url_path and not {"c", SPACE} & set(st.query_params)
     if (not is_here or "destination" in st.session_state) and (held := _end()):
-        forget_refusals_of(held.id)
+        callbacks().leave(held.id)
 
 
 def draw_switch(held: TemporaryChat | None, person: PersonServices) -> None:

@@ -2,27 +2,24 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Protocol
 from uuid import UUID
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import browser, models, safe_md, temporary
+from pages._parts.elements import quiet_button
 from pages._session import (
     Refusal,
     address,
-    callbacks_ended,
+    ask_for,
+    callbacks,
     find_person,
-    forget_errors,
-    is_at_work,
-    keep,
     keep_errors,
-    kept_errors,
 )
-from services.chat import Chat, LiveTurn, TemporaryChat
+from services.chat import Chat, LiveTurn, RemoteTurn, TemporaryChat
 from services.domain import ConversationId, MessageId, Purpose, SpaceId, Thread
 
 _GLANCE = 0.5  # seconds
@@ -31,22 +28,8 @@ _PATIENCE = 2.0  # seconds for which the rest of a page waits for those of other
 _drawing = threading.Lock()
 _VERSION = "m"  # in the address: which of several replies to the same prompt is read
 
-
+Turn = LiveTurn | RemoteTurn
 ExpectedNews = tuple[frozenset[ConversationId], ...]  # of replies, titles, summaries and facts
-
-
-class Turn(Protocol):
-    """A reply that is coming, here or in another process."""
-
-    @property
-    def conversation_id(self) -> ConversationId: ...
-
-    @property
-    def prompt_id(self) -> MessageId | None: ...
-
-    def follow(self) -> Iterator[str]: ...
-
-    def stop(self) -> None: ...
 
 
 def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | None) -> None:
@@ -55,7 +38,8 @@ def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | 
     prompt, picked = str(st.session_state.composer), models.picked()
     st.session_state.is_taken = True
     if new := temporary.began_meanwhile(held):
-        keep(Refusal("This page has just become a temporary chat. Please send again.", prompt, new))
+        sentence = "This page has just become a temporary chat. Please send again."
+        callbacks().keep(Refusal(sentence, prompt, new))
         return
     place = held.id if held else thread.conversation.id if thread else None
     with keep_errors(prompt, place, is_unsent_kept=held is None):
@@ -131,7 +115,8 @@ def give_back_untaken(typed: str | None, place: ConversationId | None) -> None:
     knows no callbacks of the tabs that come back to it."""
     is_taken = st.session_state.pop("is_taken", False)
     if typed and not is_taken:
-        keep(Refusal("Daybook was started again meanwhile. Please send again.", typed, place))
+        sentence = "Daybook was started again meanwhile. Please send again."
+        callbacks().keep(Refusal(sentence, typed, place))
         st.rerun()
 
 
@@ -155,7 +140,7 @@ def act(conversation_id: ConversationId) -> None:
             else:
                 st.query_params[_VERSION] = str(message_id)
         case {"name": "seen", "message": str(name)} if message_id := _message_id(name):
-            st.session_state.dialog = "Seen", (conversation_id, message_id)
+            ask_for("Seen", (conversation_id, message_id))
         case _:
             pass
 
@@ -184,7 +169,7 @@ def draw_refusals(
     """
     said: list[Refusal] = []
     is_free = has_composer
-    for number, refusal in enumerate(kept_errors()):
+    for number, refusal in enumerate(callbacks().refusals):
         st.warning(refusal.sentence)
         if not refusal.prompt:
             said.append(refusal)
@@ -195,14 +180,7 @@ def draw_refusals(
         else:
             st.code(refusal.prompt, language=None, wrap_lines=True)
             st.caption("It waits in the composer where it was written.")
-            st.button(
-                "Dismiss",
-                icon=":material/close:",
-                type="tertiary",
-                key=f"dismiss-{number}",
-                on_click=forget_errors,
-                args=[[refusal]],
-            )
+            quiet_button("Dismiss", "close", f"dismiss-{number}", callbacks().forget, [refusal])
     return said
 
 
@@ -268,7 +246,7 @@ def await_news(ended: int, expected: ExpectedNews = (), *chats: Chat) -> None:
     is_drawn = False  # to the browser: what has only just been drawn would never get there
 
     def has_news() -> bool:
-        is_done = callbacks_ended() != ended and not is_at_work()
+        is_done = callbacks().ended != ended and not callbacks().at_work
         return is_done or expected_news(*chats) != expected
 
     @st.fragment(run_every=_GLANCE)
@@ -278,7 +256,7 @@ def await_news(ended: int, expected: ExpectedNews = (), *chats: Chat) -> None:
             st.rerun()
         is_drawn = True
 
-    if is_at_work() or any(expected) or has_news():
+    if callbacks().at_work or any(expected) or has_news():
         glance()
 
 

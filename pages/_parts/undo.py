@@ -13,6 +13,7 @@ from uuid import UUID
 
 import streamlit as st
 
+from pages._parts.elements import quiet_button, row
 from pages._session import find_person, keep_errors, lead_to
 from services.domain import Conversation, ConversationId, Fact
 from services.errors import StoreUnavailable
@@ -58,11 +59,9 @@ def _offer(deleted_id: UUID, name: str, restore: Callable[[], None]) -> None:
 
 
 def _draw_line(one: _Deleted) -> None:
-    with st.container(
-        horizontal=True, vertical_alignment="center", wrap=False, key=f"undo-{one.id}"
-    ):
+    with row(f"undo-{one.id}", wrap=False):
         st.html(f'<p role="status">Deleted {escape(one.name)}</p>', width="stretch")
-        st.button("Undo", type="tertiary", key=f"restore-{one.id}", on_click=_restore, args=[one])
+        quiet_button("Undo", None, f"restore-{one.id}", _restore, one)
 
 
 def _restore(one: _Deleted) -> None:

@@ -3,6 +3,7 @@
 from services.chat.background import BackgroundTasks, Noted
 from services.chat.elsewhere import Elsewhere
 from services.chat.live_turn import LiveTurn, LiveTurns
+from services.chat.remote_turn import RemoteTurn
 from services.chat.service import Chat
 from services.chat.setup import Setup, Source
 from services.chat.temporary import ChatIsOver, TemporaryChat, TemporaryChats
@@ -15,6 +16,7 @@ __all__ = [
     "LiveTurn",
     "LiveTurns",
     "Noted",
+    "RemoteTurn",
     "Setup",
     "Source",
     "TemporaryChat",

@@ -29,11 +29,11 @@ def test_an_admin_sees_counts_and_sums_and_no_content(open_app, conversations):
 
     assert [title.value for title in app.title] == ["People and spending"]
     (row,) = app.dataframe[0].value.to_dict("records")
-    assert row["person"] == "jonas@daybook.test"
-    assert (row["turns_today"], row["turns"]) == (3, 40)
-    assert (row["tokens_in"], row["tokens_out"]) == (4_000, 1_600)
-    assert (row["cost_today"], row["cost"]) == (0.00078, 0.0104)
-    assert (row["daily_cap"], row["monthly_cap"]) == (1.0, 10.0)
+    assert row["Person"] == "jonas@daybook.test"
+    assert (row["Turns today"], row["Turns this month"]) == (3, 40)
+    assert (row["Tokens in"], row["Tokens out"]) == (4_000, 1_600)
+    assert (row["Cost today"], row["Cost this month"]) == (0.00078, 0.0104)
+    assert (row["Daily cap"], row["Monthly cap"]) == (1.0, 10.0)
     assert "secret" not in str(app.main).lower()
 
 

@@ -170,7 +170,7 @@ def test_a_prompt_that_was_refused_is_not_put_into_another_conversation(
     sea = conversations.create("Sea", Window(), None).conversation.id
     app = open_app(maya, c=str(sea))
     refusal = _session.Refusal(StoreUnavailable.public, "A thought", garden)
-    app.session_state["kept"] = _session._Kept([refusal])
+    app.session_state["callbacks"] = _session.Callbacks([refusal])
 
     for _ in range(2):  # it stays
         app.run()
@@ -187,7 +187,7 @@ def test_a_prompt_that_was_refused_is_not_put_into_another_conversation(
 def test_a_prompt_that_was_refused_elsewhere_can_be_dismissed(open_app, maya, conversations):
     garden = conversations.create("Garden", Window(), None).conversation.id
     app = open_app(maya)
-    app.session_state["kept"] = _session._Kept(
+    app.session_state["callbacks"] = _session.Callbacks(
         [_session.Refusal("No.", "A thought", garden), _session.Refusal("No.", "Another", None)]
     )
     app.run()
@@ -226,7 +226,7 @@ def test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back(open_app, 
     app = open_app(maya)
 
     def refuse(*_):
-        assert _session.is_at_work()  # the run in its place sees that, and asks again
+        assert _session.callbacks().at_work  # the run in its place sees that, and asks again
         replace_the_run()
         raise StoreUnavailable
 
@@ -281,7 +281,7 @@ def test_a_callback_whose_run_was_replaced_goes_to_its_end(
 ):
     garden = conversations.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
-    app.session_state.renaming = f"menu-{garden}", garden
+    app.session_state["editing-title"] = f"menu-{garden}", garden
     app.run()
     rename = maya.conversations.rename
 
@@ -294,7 +294,7 @@ def test_a_callback_whose_run_was_replaced_goes_to_its_end(
 
     app.run()
     assert app.title[0].value == "Beans"
-    assert "renaming" not in app.session_state
+    assert "editing-title" not in app.session_state
 
 
 def test_a_prompt_sent_to_a_server_just_started_comes_back(open_app, maya, monkeypatch):
