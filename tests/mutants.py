@@ -3,9 +3,9 @@
 `mutants.txt` has one breakage a line: `symbol | edit | test that must then fail`. Run it by hand, before a release and after a
 change of a listed symbol; the words choose lines. Each breakage is made in a copy of the tree.
 
-A symbol is `module:Class.function`, or what a SQL statement creates: `function private.me`, `policy owners read their
-messages`, `trigger …`, `rls public.messages`. Its text is compared without comments and line breaks (Python: as `ast.unparse`
-writes it). An edit is `drop`, `return VALUE` (Python), or `OLD -> NEW`, where OLD stands in the symbol once.
+A symbol is `module:Class.function`, or what a SQL statement creates: `function private.me`, `trigger …`, `index on …`; `block
+tables that can be read` is the `do` below a comment that begins so. Its text is compared without comments and line breaks
+(Python: as `ast.unparse` writes it). An edit is `drop`, `return VALUE` (Python), or `OLD -> NEW`, where OLD stands in the symbol once.
 """
 
 import argparse
@@ -26,9 +26,8 @@ _IGNORED = shutil.ignore_patterns(
 )
 _STATEMENTS = {  # how a SQL statement begins and ends, by the kind of what it creates
     "function": r"create function {}\(.*?(?:\$\$;|^end;|^return\b[^;]*;)$",
-    "policy": r'create policy "{}".*?;$',
     "index": r"create (?:unique )?index on {};$",
-    "rls": r"alter table {} enable row level security;$",
+    "block": r"-- {}\b.*?^end \$\$;$",
 }
 
 

@@ -1,4 +1,4 @@
--- Accounts and sessions: wrapped user keys, invitations, signed-in devices, throttles, and administration.
+-- Accounts and sessions: wrapped user keys, signed-in devices, throttles, and administration.
 --
 -- The browser's cookie holds a random secret; `app_sessions` holds its hash, and Supabase's tokens sealed under a key
 -- made from that secret: who reads the table can open no session. The session functions are called before there
@@ -16,16 +16,6 @@ create table public.user_keys (             -- a user's key, wrapped by the root
   derivation jsonb check (octet_length(derivation::text) <= 500),   -- Argon2id's salt and cost; the app checks ranges
   created_at timestamptz not null default now(),
   primary key (user_id, version, mode)
-);
-
-create table private.invitations (
-  id uuid primary key default gen_random_uuid(),
-  code_hash text not null unique check (code_hash ~ '^[0-9a-f]{64}$'),
-  invited_by uuid references public.profiles (user_id) on delete set null,
-  role text not null default 'user' check (role in ('user', 'admin')),
-  created_at timestamptz not null default now(),
-  expires_at timestamptz not null,
-  used_at timestamptz
 );
 
 create table private.app_sessions (
@@ -55,24 +45,9 @@ create table private.password_permits (     -- each allows one change of a user'
   made_at timestamptz not null default clock_timestamp()
 );
 
-create index on private.invitations (invited_by);
 create index on private.app_sessions (user_id);
 create index on private.app_sessions (expires_at);
 create index on private.throttles (window_ends);
-
--- row level security ------------------------------------------------------------------------------------
-
-alter table public.user_keys enable row level security;
-
-alter table public.user_keys alter user_id set statistics 0;
-
-create policy "people read their wrapped keys" on public.user_keys
-  for select to authenticated using (user_id = (select private.me()));
-
-grant select on public.user_keys to authenticated;
-
-create trigger user_keys_are_never_truncated before truncate on public.user_keys
-  for each statement execute function private.no_truncate();
 
 -- functions: accounts -----------------------------------------------------------------------------------
 
@@ -152,14 +127,13 @@ create function private.delete_account(proof text) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'delete_account');
 begin
-  perform private.require_proof(proof, 'delete_account', person::text);
   perform from auth.users where id = person for key share;   -- first, as where an account's row is deleted
   if private.is_last_admin(person)
     and exists (select from private.roles where user_id <> person and deleted_at is null)
   then
-    return '{"ok": false, "reason": "last_admin"}';
+    return private.answer(false, 'last_admin');
   end if;
   update private.roles set suspended_at = clock_timestamp(), deleted_at = clock_timestamp() where user_id = person;
   delete from public.user_keys where user_id = person;
@@ -176,15 +150,14 @@ create function private.put_user_key(
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'put_user_key', new_version::text, new_mode, private.sha(new_wrapped),
+    private.sha(new_derivation), private.sha(replaces));
 begin
-  perform private.require_proof(proof, 'put_user_key', person::text, new_version::text, new_mode,
-    private.sha(new_wrapped), private.sha(new_derivation), private.sha(replaces));
   if replaces is null then
     if exists (select from public.conversations where user_id = person)
       and not exists (select from public.user_keys where user_id = person)
     then
-      return '{"ok": false, "reason": "key_missing"}';
+      return private.answer(false, 'key_missing');
     end if;
     insert into public.user_keys (user_id, version, mode, wrapped, derivation)
     values (person, new_version, new_mode, new_wrapped, new_derivation::jsonb)
@@ -194,7 +167,7 @@ begin
     where user_id = person and version = new_version and mode = new_mode and wrapped = replaces;
   end if;
   if not found then
-    return '{"ok": false, "reason": "stale"}';
+    return private.answer(false, 'stale');
   end if;
   perform private.note(person, 'key.put', person, jsonb_build_object('version', new_version, 'mode', new_mode));
   return '{"ok": true}';
@@ -206,16 +179,12 @@ returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'change_preferences', private.sha(new_preferences),
+    private.sha(replaces));
 begin
-  perform private.require_proof(proof, 'change_preferences', person::text,
-    private.sha(new_preferences), private.sha(replaces));
   update public.profiles set preferences = new_preferences
   where user_id = person and preferences is not distinct from replaces;
-  if not found then
-    return '{"ok": false, "reason": "stale"}';
-  end if;
-  return '{"ok": true}';
+  return private.answer(found, 'stale');
 end $$;
 
 -- A user's own account: role, caps and what is left. No proof: it returns only the caller's figures.
@@ -244,21 +213,18 @@ language plpgsql security definer set search_path = ''
 as $$
 begin
   perform from private.roles where role = 'admin' order by user_id for no key update;
-  return exists (select from private.roles where user_id = person and role = 'admin' and suspended_at is null)
-    and not exists (select from private.roles where user_id <> person and role = 'admin' and suspended_at is null);
+  return array[person] = array(select user_id from private.roles where role = 'admin' and suspended_at is null);
 end $$;
 
 create function private.set_role(person uuid, new_role text, proof text) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  admin uuid;
   last_one boolean := private.is_last_admin(person);   -- first of all: it locks, and what follows reads after it
+  admin uuid := private.require_admin(proof, 'set_role', person::text, new_role);
 begin
-  admin := private.require_admin();
-  perform private.require_proof(proof, 'set_role', admin::text, person::text, new_role);
   if last_one and new_role is distinct from 'admin' then
-    return '{"ok": false, "reason": "last_admin"}';
+    return private.answer(false, 'last_admin');
   end if;
   update private.roles set role = new_role, granted_at = clock_timestamp() where user_id = person and role <> new_role;
   if found then
@@ -276,16 +242,15 @@ declare
 begin
   perform from auth.users where id = person for key share;   -- first, as where an account's row is deleted
   last_one := private.is_last_admin(person);
-  admin := private.require_admin();
-  perform private.require_proof(proof, 'suspend', admin::text, person::text, suspended::text);
+  admin := private.require_admin(proof, 'suspend', person::text, suspended::text);
   if last_one and suspended then
-    return '{"ok": false, "reason": "last_admin"}';
+    return private.answer(false, 'last_admin');
   end if;
   update private.roles
   set suspended_at = case when suspended then coalesce(suspended_at, clock_timestamp()) end
   where user_id = person and deleted_at is null;
   if not found then
-    return '{"ok": false, "reason": "not_found"}';
+    return private.answer(false);
   end if;
   if suspended then
     perform private.end_sessions_of(person);
@@ -301,23 +266,22 @@ create function private.set_caps(
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  admin uuid := private.require_admin();
-begin
-  perform private.require_proof(proof, 'set_caps', admin::text, person::text, new_daily_cap_micro::text,
+  admin uuid := private.require_admin(proof, 'set_caps', person::text, new_daily_cap_micro::text,
     new_monthly_cap_micro::text, new_max_open::text, new_max_per_minute::text);
+begin
   update private.budgets set
     daily_cap_micro = coalesce(new_daily_cap_micro, daily_cap_micro),
     monthly_cap_micro = coalesce(new_monthly_cap_micro, monthly_cap_micro),
     max_open = coalesce(new_max_open, max_open),
     max_per_minute = coalesce(new_max_per_minute, max_per_minute)
   where user_id = person;
-  if found then
-    perform private.note(admin, 'caps.set', person,
-      jsonb_build_object('daily', new_daily_cap_micro, 'monthly', new_monthly_cap_micro, 'max_open', new_max_open,
-        'max_per_minute', new_max_per_minute));
-    return '{"ok": true}';
+  if not found then
+    return private.answer(false);
   end if;
-  return '{"ok": false, "reason": "not_found"}';
+  perform private.note(admin, 'caps.set', person,
+    jsonb_build_object('daily', new_daily_cap_micro, 'monthly', new_monthly_cap_micro, 'max_open', new_max_open,
+      'max_per_minute', new_max_per_minute));
+  return '{"ok": true}';
 end $$;
 
 -- A cap of null: none.
@@ -325,9 +289,8 @@ create function private.set_deployment_cap(new_monthly_cap_micro bigint, proof t
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  admin uuid := private.require_admin();
+  admin uuid := private.require_admin(proof, 'set_deployment_cap', new_monthly_cap_micro::text);
 begin
-  perform private.require_proof(proof, 'set_deployment_cap', admin::text, new_monthly_cap_micro::text);
   perform private.lock_deployment();
   update private.deployment set monthly_cap_micro = new_monthly_cap_micro where id;
   perform private.recall_loans(null);      -- a lower cap holds for loans already made, but for turns just running
@@ -345,11 +308,10 @@ create function private.usage_by_person(after uuid, proof text) returns table (
 language plpgsql stable security definer set search_path = ''
 as $$
 declare
-  admin uuid := private.require_admin();
+  admin uuid := private.require_admin(proof, 'usage_by_person', after::text);
   today timestamptz := date_trunc('day', now() at time zone 'utc') at time zone 'utc';
   this_month timestamptz := date_trunc('month', now() at time zone 'utc') at time zone 'utc';
 begin
-  perform private.require_proof(proof, 'usage_by_person', admin::text, after::text);
   return query
     select account.user_id, someone.email::text, account.role, account.suspended_at is not null, budget.last_active_at,
       used.turns_today, used.tokens_in_today, used.tokens_out_today, used.cost_today,
@@ -389,7 +351,7 @@ declare
   claims jsonb := current_setting('request.jwt.claims');
   session uuid;
 begin
-  perform private.require_proof(proof, 'start_session', claims ->> 'sub', new_cookie_hash,
+  perform private.check_proof(proof, 'start_session', claims ->> 'sub', new_cookie_hash,
     private.sha(new_tokens), private.sha(new_device), idle::text, lifetime::text);
   insert into private.app_sessions
     (user_id, auth_session_id, cookie_hash, tokens, device, token_seconds, idle_seconds, expires_at)
@@ -431,7 +393,7 @@ begin
     and exists (select from auth.sessions where sessions.id = auth_session_id)
   returning * into session;
   if not found then
-    return '{"ok": false, "reason": "not_found"}';
+    return private.answer(false);
   end if;
   return jsonb_build_object('ok', true, 'session', session.id, 'user', session.user_id,
     'tokens', session.tokens, 'generation', session.generation, 'expires_at', session.expires_at);
@@ -448,11 +410,11 @@ begin
   perform private.require_server_proof(proof, made_at, 'lease_refresh', cookie, seen_generation::text, lease_seconds::text);
   select * into session from private.app_sessions where cookie_hash = cookie for no key update;
   if not found then
-    return '{"ok": false, "reason": "not_found"}';
+    return private.answer(false);
   elsif session.generation <> seen_generation then
     return jsonb_build_object('ok', false, 'reason', 'moved', 'generation', session.generation);
   elsif session.refreshing_until > clock_timestamp() then
-    return '{"ok": false, "reason": "held"}';
+    return private.answer(false, 'held');
   end if;
   update private.app_sessions
   set refreshing_until = clock_timestamp() + make_interval(secs => least(greatest(lease_seconds, 1), 60))
@@ -471,7 +433,7 @@ begin
   update private.app_sessions
   set tokens = new_tokens, generation = generation + 1, refreshing_until = null
   where cookie_hash = cookie and generation = seen_generation;
-  return case when found then '{"ok": true}'::jsonb else '{"ok": false, "reason": "moved"}'::jsonb end;
+  return private.answer(found, 'moved');
 end $$;
 
 -- Sign out. The Supabase session goes too, so its tokens are worth nothing from the next statement.
@@ -510,11 +472,10 @@ create function private.revoke_sessions(one_session uuid, proof text) returns js
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'revoke_sessions', one_session::text);
   this_one uuid := (current_setting('request.jwt.claims')::jsonb ->> 'session_id')::uuid;
   ended integer;
 begin
-  perform private.require_proof(proof, 'revoke_sessions', person::text, one_session::text);
   with gone as (
     delete from private.app_sessions
     where user_id = person

@@ -75,37 +75,7 @@ create index on public.conversations (user_id, state, pinned_at desc nulls last,
 create index on public.conversations (space_id, user_id);
 create index on public.conversations (expires_at) where expires_at is not null;
 create index on public.conversations (destroy_at) where destroy_at is not null;
-create index on public.messages (conversation_id, user_id);
 create index on public.messages (conversation_id, parent_id);
-
--- row level security ------------------------------------------------------------------------------------
-
-alter table public.spaces enable row level security;
-alter table public.conversations enable row level security;
-alter table public.messages enable row level security;
-
-alter table public.spaces alter id set statistics 0, alter user_id set statistics 0;
-alter table public.conversations
-  alter id set statistics 0, alter user_id set statistics 0, alter space_id set statistics 0;
-alter table public.messages
-  alter id set statistics 0, alter conversation_id set statistics 0, alter user_id set statistics 0,
-  alter turn_id set statistics 0, alter parent_id set statistics 0;
-
-create policy "owners read their spaces" on public.spaces
-  for select to authenticated using (user_id = (select private.me()));
-create policy "owners read their conversations" on public.conversations
-  for select to authenticated using (user_id = (select private.me()));
-create policy "owners read their messages" on public.messages
-  for select to authenticated using (user_id = (select private.me()));
-
-grant select on public.spaces, public.conversations, public.messages to authenticated;
-
-create trigger spaces_are_never_truncated before truncate on public.spaces
-  for each statement execute function private.no_truncate();
-create trigger conversations_are_never_truncated before truncate on public.conversations
-  for each statement execute function private.no_truncate();
-create trigger messages_are_never_truncated before truncate on public.messages
-  for each statement execute function private.no_truncate();
 
 -- functions: spaces -------------------------------------------------------------------------------------
 
@@ -116,28 +86,23 @@ create function private.keep_space(
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
-  now_kept public.spaces;
+  person uuid := private.require_proof(proof, 'keep_space', space::text, private.sha(new_body), body_key_version::text,
+    archived::text, private.sha(replaces));
+  new_state text := case when archived then 'archived' else 'active' end;
 begin
-  perform private.require_proof(proof, 'keep_space', person::text, space::text, private.sha(new_body),
-    body_key_version::text, archived::text, private.sha(replaces));
-  select * into now_kept from public.spaces where id = space and user_id = person for update;
-  if not found then
-    if replaces is not null or exists (select from public.spaces where id = space) then
-      return private.answer(false);
-    end if;
-    if (select count(*) from public.spaces where user_id = person) >= 500 then
-      return '{"ok": false, "reason": "too_many"}';
-    end if;
-    insert into public.spaces (id, user_id, key_version, body, state)
-    values (space, person, body_key_version, new_body, case when archived then 'archived' else 'active' end);
-  elsif now_kept.body is distinct from replaces and now_kept.body <> new_body then
-    return '{"ok": false, "reason": "stale"}';
-  else
-    update public.spaces set body = new_body, key_version = body_key_version,
-      state = case when archived then 'archived' else 'active' end
-    where id = space;
+  update public.spaces set body = new_body, key_version = body_key_version, state = new_state
+  where id = space and user_id = person and body in (replaces, new_body);
+  if found then
+    return '{"ok": true}';
+  elsif exists (select from public.spaces where id = space and user_id = person) then
+    return private.answer(false, 'stale');
+  elsif replaces is not null or exists (select from public.spaces where id = space) then
+    return private.answer(false);
+  elsif (select count(*) from public.spaces where user_id = person) >= 500 then
+    return private.answer(false, 'too_many');
   end if;
+  insert into public.spaces (id, user_id, key_version, body, state)
+  values (space, person, body_key_version, new_body, new_state);
   return '{"ok": true}';
 end $$;
 
@@ -146,9 +111,8 @@ create function private.forget_space(space uuid, proof text) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'forget_space', space::text);
 begin
-  perform private.require_proof(proof, 'forget_space', person::text, space::text);
   delete from public.spaces where id = space and user_id = person;
   return private.answer(found);
 end $$;
@@ -162,23 +126,20 @@ create function private.create_conversation(
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'create_conversation', conversation::text, private.sha(new_title),
+    private.sha(new_wrapped_key), new_user_key_version::text, private.sha(new_head), new_policy, new_policy_size::text,
+    floor(extract(epoch from new_expiry))::bigint::text);
 begin
-  perform private.require_proof(proof, 'create_conversation', person::text, conversation::text,
-    private.sha(new_title), private.sha(new_wrapped_key), new_user_key_version::text, private.sha(new_head),
-    new_policy, new_policy_size::text, floor(extract(epoch from new_expiry))::bigint::text);
   if (select count(*) from public.conversations where user_id = person) >= 20000 then
-    return '{"ok": false, "reason": "too_many"}';
+    return private.answer(false, 'too_many');
   end if;
   insert into public.conversations
     (id, user_id, title, wrapped_key, user_key_version, head, policy, policy_size, expires_at)
   values (conversation, person, new_title, new_wrapped_key, new_user_key_version, new_head,
     new_policy, new_policy_size, new_expiry)
   on conflict (id) do nothing;
-  if not found and not exists (select from public.conversations where id = conversation and user_id = person) then
-    return '{"ok": false, "reason": "taken"}';
-  end if;
-  return '{"ok": true}';   -- also when this call came before: its id is the person's own already
+  return private.answer(   -- also when this call came before: its id is the person's own already
+    found or exists (select from public.conversations where id = conversation and user_id = person), 'taken');
 end $$;
 
 create function private.rename_conversation(conversation uuid, new_title public.sealed, proof text)
@@ -186,9 +147,8 @@ returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'rename_conversation', conversation::text, private.sha(new_title));
 begin
-  perform private.require_proof(proof, 'rename_conversation', person::text, conversation::text, private.sha(new_title));
   update public.conversations set title = new_title, titled_by = 'person' where id = conversation and user_id = person;
   return private.answer(found);
 end $$;
@@ -199,16 +159,12 @@ create function private.title_conversation(conversation uuid, new_title public.s
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'title_conversation', conversation::text, private.sha(new_title));
 begin
-  perform private.require_proof(proof, 'title_conversation', person::text, conversation::text, private.sha(new_title));
   update public.conversations set title = new_title, titled_by = 'model'
   where id = conversation and user_id = person and titled_by = 'words';
-  if found then
-    return '{"ok": true, "titled": true}';
-  end if;
-  return private.answer(exists (select from public.conversations where id = conversation and user_id = person))
-    || '{"titled": false}';
+  return jsonb_build_object('titled', found)
+    || private.answer(found or exists (select from public.conversations where id = conversation and user_id = person));
 end $$;
 
 -- Pin and archive; null leaves a mark as it is.
@@ -216,9 +172,8 @@ create function private.mark_conversation(conversation uuid, pinned boolean, arc
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'mark_conversation', conversation::text, pinned::text, archived::text);
 begin
-  perform private.require_proof(proof, 'mark_conversation', person::text, conversation::text, pinned::text, archived::text);
   update public.conversations set
     pinned_at = case when pinned is null then pinned_at when pinned then coalesce(pinned_at, now()) end,
     state = case when archived is null then state when archived then 'archived' else 'active' end
@@ -234,10 +189,9 @@ create function private.set_memory_policy(
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'set_memory_policy', conversation::text, new_policy,
+    new_policy_size::text, new_reset_seq::text);
 begin
-  perform private.require_proof(proof, 'set_memory_policy', person::text, conversation::text,
-    new_policy, new_policy_size::text, new_reset_seq::text);
   update public.conversations
   set policy = new_policy, policy_size = new_policy_size,
     reset_seq = coalesce(new_reset_seq, reset_seq), start_seq = coalesce(new_reset_seq, reset_seq)
@@ -249,10 +203,8 @@ create function private.set_conversation_model(conversation uuid, new_model text
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'set_conversation_model', conversation::text, private.sha(new_model));
 begin
-  perform private.require_proof(proof, 'set_conversation_model', person::text, conversation::text,
-    private.sha(new_model));
   update public.conversations set model = new_model where id = conversation and user_id = person;
   return private.answer(found);
 end $$;
@@ -263,16 +215,14 @@ create function private.set_conversation_instructions(
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
-begin
-  perform private.require_proof(proof, 'set_conversation_instructions', person::text, conversation::text,
+  person uuid := private.require_proof(proof, 'set_conversation_instructions', conversation::text,
     private.sha(new_instructions), private.sha(replaces));
+begin
   update public.conversations set instructions = new_instructions
   where id = conversation and user_id = person and instructions is not distinct from replaces;
-  if not found and exists (select from public.conversations where id = conversation and user_id = person) then
-    return '{"ok": false, "reason": "stale"}';
-  end if;
-  return private.answer(found);
+  return private.answer(found, case
+    when exists (select from public.conversations where id = conversation and user_id = person) then 'stale'
+    else 'not_found' end);
 end $$;
 
 -- Move a conversation into a space, or (null) out of any.
@@ -280,9 +230,8 @@ create function private.move_conversation(conversation uuid, new_space uuid, pro
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'move_conversation', conversation::text, new_space::text);
 begin
-  perform private.require_proof(proof, 'move_conversation', person::text, conversation::text, new_space::text);
   if new_space is not null and not exists (select from public.spaces where id = new_space and user_id = person) then
     return private.answer(false);
   end if;
@@ -290,14 +239,13 @@ begin
   return private.answer(found);
 end $$;
 
--- Mark messages up to *seq* as read: never backward, and never beyond the last message.
+-- Mark messages up to *seq* as read: never backward, and never beyond the last message. (`begin_turn` does so, too.)
 create function private.read_conversation(conversation uuid, seq integer, proof text) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'read_conversation', conversation::text, seq::text);
 begin
-  perform private.require_proof(proof, 'read_conversation', person::text, conversation::text, seq::text);
   if (seq > 0) is not true then
     raise exception 'seq out of range' using errcode = 'PT400';
   end if;
@@ -306,31 +254,14 @@ begin
   return private.answer(found);
 end $$;
 
--- A prompt counts as read by its author, with all before it.
-create function private.note_own_prompt() returns trigger
-language plpgsql security definer set search_path = ''
-as $$
-begin
-  if exists (
-    select from public.messages where conversation_id = new.id and seq = new.last_seq and role = 'user'
-  ) then
-    new.read_seq := new.last_seq;
-  end if;
-  return new;
-end $$;
-
-create trigger note_own_prompt before update of last_seq on public.conversations
-  for each row when (new.last_seq > old.last_seq) execute function private.note_own_prompt();
-
 -- Hide a conversation from every reader at once; the next `tidy` after *for_seconds* destroys it, row and key, also
 -- when the app that promised Undo is gone. Calling it again prolongs nothing.
 create function private.discard_conversation(conversation uuid, for_seconds integer, proof text) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'discard_conversation', conversation::text, for_seconds::text);
 begin
-  perform private.require_proof(proof, 'discard_conversation', person::text, conversation::text, for_seconds::text);
   if (for_seconds between 1 and 3600) is not true then
     raise exception 'seconds out of range' using errcode = 'PT400';
   end if;
@@ -345,9 +276,8 @@ create function private.restore_conversation(conversation uuid, proof text) retu
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'restore_conversation', conversation::text);
 begin
-  perform private.require_proof(proof, 'restore_conversation', person::text, conversation::text);
   update public.conversations set destroy_at = null
   where id = conversation and user_id = person and destroy_at > clock_timestamp();
   return private.answer(found);
@@ -358,9 +288,8 @@ create function private.delete_conversation(conversation uuid, proof text) retur
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'delete_conversation', conversation::text);
 begin
-  perform private.require_proof(proof, 'delete_conversation', person::text, conversation::text);
   delete from public.conversations where id = conversation and user_id = person;
   return private.answer(found);
 end $$;

@@ -10,7 +10,6 @@ create table public.memories (              -- facts that a user agreed to keep
   key_version integer not null default 1 check (key_version > 0),
   body public.sealed not null,
   created_at timestamptz not null default now(),
-  changed_at timestamptz not null default now(),
   foreign key (conversation_id, user_id) references public.conversations (id, user_id) on delete cascade,
   foreign key (space_id, user_id) references public.spaces (id, user_id) on delete cascade,
   check (num_nonnulls(conversation_id, space_id) <= 1)
@@ -19,22 +18,6 @@ create table public.memories (              -- facts that a user agreed to keep
 create index on public.memories (user_id);
 create index on public.memories (conversation_id, user_id);
 create index on public.memories (space_id, user_id);
-
--- row level security ------------------------------------------------------------------------------------
-
-alter table public.memories enable row level security;
-
-alter table public.memories
-  alter id set statistics 0, alter user_id set statistics 0, alter conversation_id set statistics 0,
-  alter space_id set statistics 0;
-
-create policy "owners read their memories" on public.memories
-  for select to authenticated using (user_id = (select private.me()));
-
-grant select on public.memories to authenticated;
-
-create trigger memories_are_never_truncated before truncate on public.memories
-  for each statement execute function private.no_truncate();
 
 -- functions ---------------------------------------------------------------------------------------------
 
@@ -46,10 +29,9 @@ create function private.keep_memory(
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
-begin
-  perform private.require_proof(proof, 'keep_memory', person::text, memory::text, conversation::text, space::text,
+  person uuid := private.require_proof(proof, 'keep_memory', memory::text, conversation::text, space::text,
     private.sha(new_body), body_key_version::text, private.sha(replaces));
+begin
   if conversation is not null
       and not exists (select from public.conversations where id = conversation and user_id = person)
     or space is not null and not exists (select from public.spaces where id = space and user_id = person)
@@ -58,29 +40,26 @@ begin
   end if;
   if replaces is null then
     if (select count(*) from public.memories where user_id = person) >= 5000 then
-      return '{"ok": false, "reason": "too_many"}';
+      return private.answer(false, 'too_many');
     end if;
     insert into public.memories (id, user_id, conversation_id, space_id, key_version, body)
     values (memory, person, conversation, space, body_key_version, new_body)
     on conflict do nothing;
   else
-    update public.memories set body = new_body, key_version = body_key_version, changed_at = now()
+    update public.memories set body = new_body, key_version = body_key_version
     where id = memory and user_id = person and body = replaces
       and conversation_id is not distinct from conversation and space_id is not distinct from space;
   end if;
-  if not found and not exists (select from public.memories where id = memory and user_id = person and body = new_body) then
-    return '{"ok": false, "reason": "stale"}';
-  end if;
-  return '{"ok": true}';
+  return private.answer(
+    found or exists (select from public.memories where id = memory and user_id = person and body = new_body), 'stale');
 end $$;
 
 create function private.forget_memory(memory uuid, proof text) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'forget_memory', memory::text);
 begin
-  perform private.require_proof(proof, 'forget_memory', person::text, memory::text);
   delete from public.memories where id = memory and user_id = person;
   return private.answer(found);
 end $$;
@@ -90,9 +69,8 @@ create function private.forget_memories(proof text) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
+  person uuid := private.require_proof(proof, 'forget_memories');
 begin
-  perform private.require_proof(proof, 'forget_memories', person::text);
   delete from public.memories where user_id = person;
   return '{"ok": true}';
 end $$;
@@ -104,19 +82,13 @@ create function private.summarise_conversation(
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_me();
-  now_kept public.sealed;
+  person uuid := private.require_proof(proof, 'summarise_conversation', conversation::text, private.sha(new_summary),
+    private.sha(replaces));
 begin
-  perform private.require_proof(proof, 'summarise_conversation', person::text, conversation::text,
-    private.sha(new_summary), private.sha(replaces));
-  select summary into now_kept from public.conversations
-  where id = conversation and user_id = person for no key update;
-  if not found then
-    return private.answer(false);
-  end if;
-  if now_kept is distinct from replaces and now_kept is distinct from new_summary then
-    return '{"ok": false, "reason": "stale"}';
-  end if;
-  update public.conversations set summary = new_summary where id = conversation;
-  return '{"ok": true}';
+  update public.conversations set summary = new_summary
+  where id = conversation and user_id = person
+    and (summary is not distinct from replaces or summary is not distinct from new_summary);
+  return private.answer(found, case
+    when exists (select from public.conversations where id = conversation and user_id = person) then 'stale'
+    else 'not_found' end);
 end $$;

@@ -370,7 +370,7 @@ def test_nobody_rewrites_the_books(world, book, verb):
     omar = world.person()
     omar.finish(omar.begin(omar.create_conversation())["turn"], 1, 400)
 
-    with pytest.raises(psycopg.errors.InsufficientPrivilege, match=r"append only|truncated"):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="is not allowed"):
         world.admin.execute(verb.format(book))
 
     assert world.one(f"select count(*) > 0 from {book}")
@@ -382,7 +382,9 @@ def test_no_table_with_peoples_rows_is_truncated(world):
     ).fetchall()
 
     for (table,) in tables:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="cannot be truncated"):
+        with pytest.raises(
+            psycopg.errors.InsufficientPrivilege, match=f"TRUNCATE of {table} is not allowed"
+        ):
             world.admin.execute(f"truncate public.{table} cascade")
 
 

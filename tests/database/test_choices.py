@@ -99,14 +99,3 @@ def test_preferences_are_replaced_by_who_has_seen_them_and_are_ones_own(world, m
 
     assert preferences(world, maya) == second
     assert preferences(world, omar) is None
-
-
-def test_preferences_leave_the_name_as_it_is(world, maya):
-    world.admin.execute(
-        "update public.profiles set display_name = %s where user_id = %s", [sealed("name"), maya.id]
-    )
-
-    maya.call("change_preferences", new_preferences=sealed("first"), replaces=None)
-
-    name = world.one("select display_name from public.profiles where user_id = %s", maya.id)
-    assert name == sealed("name")
