@@ -26,32 +26,26 @@ _FAILURE_SECONDS = 300.0  # a failure can be read for so long after it happened
 _readers: set[object] = set()  # who follows a turn of this process just now
 
 
+@dataclass(eq=False, repr=False)
 class LiveTurn:
-    """A reply in flight. Its text never shows in a repr."""
+    """A reply in flight, or a background call. Its text never shows in a repr."""
 
-    def __init__(
-        self,
-        user_id: UserId,
-        conversation_id: ConversationId,
-        turn_id: TurnId,
-        prompt_id: MessageId,
-        owner: object = None,
-        thread: Thread | None = None,
-        purpose: Purpose = Purpose.REPLY,
-    ) -> None:
-        """*owner*: whose it is to stop when they leave; one device of the person. *thread*: what was
-        said when it began, with its prompt; to be drawn at once, before it is read again."""
-        self.owner, self.thread, self.purpose = owner, thread, purpose
-        self.user_id, self.conversation_id = user_id, conversation_id
-        self.id, self.prompt_id = turn_id, prompt_id
-        self.failure: AppError | None = None
-        self.is_stopped = False
-        self._pieces: list[str] = []
-        self._pushed = self._bytes = 0
-        self._changed = threading.Condition()
-        self.is_done = False
-        self._ended_at = 0.0
-        self._on_stop: Callable[[], None] = lambda: None
+    user_id: UserId
+    conversation_id: ConversationId
+    id: TurnId
+    prompt_id: MessageId
+    owner: object = None  # the store of one device of the user, which stops it when they leave
+    thread: Thread | None = None  # as it began, with its prompt: drawn until it is read again
+    purpose: Purpose = Purpose.REPLY
+    failure: AppError | None = field(default=None, init=False)
+    is_stopped: bool = field(default=False, init=False)
+    is_done: bool = field(default=False, init=False)
+    _pieces: list[str] = field(default_factory=list[str], init=False)
+    _pushed: int = field(default=0, init=False)
+    _bytes: int = field(default=0, init=False)
+    _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
+    _ended_at: float = field(default=0.0, init=False)
+    _on_stop: Callable[[], None] | None = field(default=None, init=False)
 
     def said(self) -> str:
         """The whole text so far."""
@@ -81,7 +75,8 @@ class LiveTurn:
     def stop(self) -> None:
         """End the request at the endpoint; what was said is kept."""
         self.is_stopped = True
-        self._on_stop()
+        if self._on_stop:
+            self._on_stop()
 
     def wait(self, seconds: float) -> bool:
         """Whether the turn is stored and settled within *seconds*."""

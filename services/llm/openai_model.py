@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -373,14 +374,11 @@ def _failure_of(error: Exception, receipt: _Receipt) -> ModelFailure:
 def _retry_after(error: openai.APIStatusError) -> float:
     """The seconds that the endpoint asks to wait: a number or a date."""
     asked = error.response.headers.get("retry-after", "0")
-    try:
+    with suppress(ValueError):
         return float(asked)
-    except ValueError:
-        pass
-    try:
+    with suppress(ValueError, TypeError):  # rubbish, or a date without a zone
         return (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):  # rubbish, or a date without a zone
-        return 0
+    return 0
 
 
 def _is_here(base_url: str) -> bool:

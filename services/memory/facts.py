@@ -122,16 +122,16 @@ def read_facts(
     return tuple(changes)
 
 
-class _Replacement(BaseModel):
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
+
+class _Replacement(_Strict):
     number: int
     fact: str = Field(repr=False)
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
-
+class _Answer(_Strict):
     add: list[str] = Field(repr=False)
     replace: list[_Replacement] = Field(repr=False)
 

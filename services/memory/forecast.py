@@ -255,8 +255,6 @@ def _difference(
 def _kinds(messages: Iterable[ContextMessage], counter: KindCounter) -> Counter[str]:
     kinds = Counter[str]()
     for message in messages:
-        for kind, hundredths in counter.kinds(message.body).items():
-            kinds[kind] += hundredths
-        for kind, hundredths in _ENVELOPE.items():
-            kinds[kind] += hundredths
+        kinds.update(counter.kinds(message.body))
+        kinds.update(_ENVELOPE)
     return kinds
