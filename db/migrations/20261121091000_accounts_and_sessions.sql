@@ -196,10 +196,10 @@ declare
   today date := now() at time zone 'utc';
 begin
   return (
-    select jsonb_build_object('user', person, 'role', account.role,
-      'daily_cap', budget.daily_cap_micro, 'monthly_cap', budget.monthly_cap_micro, 'reserved', budget.reserved,
-      'spent_today', case when budget.day = today then budget.day_spent else 0 end,
-      'spent_this_month', case when budget.month = date_trunc('month', today)::date then budget.month_spent else 0 end)
+    select jsonb_build_object('user_id', person, 'role', account.role, 'daily_cap_micro', budget.daily_cap_micro,
+      'monthly_cap_micro', budget.monthly_cap_micro, 'reserved_micro', budget.reserved,
+      'spent_today_micro', case when budget.day = today then budget.day_spent else 0 end,
+      'spent_this_month_micro', case when budget.month = date_trunc('month', today)::date then budget.month_spent else 0 end)
     from private.roles account join private.budgets budget using (user_id)
     where account.user_id = person
   );
@@ -300,7 +300,7 @@ end $$;
 
 -- Usage by user, of 1,000 users whose ids come *after* one; no content.
 create function private.usage_by_person(after uuid, proof text) returns table (
-  person uuid, email text, role text, suspended boolean, last_active_at timestamptz,
+  user_id uuid, email text, role text, is_suspended boolean, last_active_at timestamptz,
   turns_today bigint, tokens_in_today bigint, tokens_out_today bigint, cost_today_micro bigint,
   turns_this_month bigint, tokens_in_this_month bigint, tokens_out_this_month bigint, cost_this_month_micro bigint,
   daily_cap_micro bigint, monthly_cap_micro bigint

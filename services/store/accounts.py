@@ -5,16 +5,17 @@ import re
 import time
 from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager, suppress
+from typing import cast
 from uuid import UUID
 
 import httpx
 import jwt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from supabase import Client
 from supabase_auth.errors import AuthApiError, AuthError, AuthWeakPasswordError
 from supabase_auth.types import Session as AuthSession
 
-from services.domain import Account, AccountRole, UserId
+from services.domain import Account, UserId
 from services.errors import (
     AddressTaken,
     AppError,
@@ -29,9 +30,8 @@ from services.errors import (
 )
 from services.store.gateway import store_errors
 
-PASSWORD_CHARACTERS = (
-    12  # the least; NIST SP 800-63B-4 asks for length, not for kinds of characters
-)
+# the least; NIST SP 800-63B-4 asks for length, not for kinds of characters
+PASSWORD_CHARACTERS = 12
 _LONGEST_PASSWORD = 72  # bytes: bcrypt reads no further
 _logger = logging.getLogger(__name__)
 
@@ -185,30 +185,14 @@ def sign_out(client: Client, tokens: Tokens) -> None:
         client.auth.admin.sign_out(tokens.access, "local")
 
 
-class _AccountRow(BaseModel):
-    user: UUID
-    role: AccountRole
-    daily_cap: int
-    monthly_cap: int
-    reserved: int
-    spent_today: int
-    spent_this_month: int
+_ACCOUNT = TypeAdapter(Account)
 
 
 def account(client: Client, email: str) -> Account:
     """The account that *client* is signed in to."""
     with store_errors():
-        row = _AccountRow.model_validate(client.rpc("my_account", {}).execute().data)
-    return Account(
-        user_id=UserId(row.user),
-        email=email,
-        role=row.role,
-        daily_cap_micro=row.daily_cap,
-        monthly_cap_micro=row.monthly_cap,
-        spent_today_micro=row.spent_today,
-        spent_this_month_micro=row.spent_this_month,
-        reserved_micro=row.reserved,
-    )
+        row = client.rpc("my_account", {}).execute().data
+        return _ACCOUNT.validate_python(cast(dict[str, object], row) | {"email": email})
 
 
 def check_credentials(email: str, password: str) -> None:

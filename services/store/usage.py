@@ -1,32 +1,18 @@
-"""What each person used: counts and money for admins, never content."""
+"""Usage of every user, for admins: counts and costs, never content."""
 
 from dataclasses import dataclass, field
-from uuid import UUID
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
-from services.domain import AccountRole, PersonUsage, UserId
+from services.domain import PersonUsage
 from services.store.gateway import Moment
 from services.store.paging import every_row
 from services.store.sessions import AppSession
 
 
-class _UsageRow(BaseModel):
-    person: UUID
-    email: str
-    role: AccountRole
-    suspended: bool
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _UsageRow(PersonUsage):
     last_active_at: Moment | None
-    turns_today: int
-    tokens_in_today: int
-    tokens_out_today: int
-    cost_today_micro: int
-    turns_this_month: int
-    tokens_in_this_month: int
-    tokens_out_this_month: int
-    cost_this_month_micro: int
-    daily_cap_micro: int
-    monthly_cap_micro: int
 
 
 _ROWS = TypeAdapter(list[_UsageRow])
@@ -39,23 +25,18 @@ class Usage:
     session: AppSession = field(repr=False)
 
     def by_person(self) -> list[PersonUsage]:
-        """Everybody, the most expensive this month first, among equals who was active last.
+        """All users, the most expensive this month first, then the most recently active.
 
         Raise NotFound for who is no admin.
         """
 
         def read(last: _UsageRow | None, _: int) -> list[_UsageRow]:
-            after = last.person if last else None
-            return self.session.calls.rows("usage_by_person", _ROWS, after=after)
+            after = last.user_id if last else None
+            return self.session.calls.read("usage_by_person", _ROWS, after=after)
 
-        return sorted(map(_usage, every_row(read)), key=_place_in_table, reverse=True)
+        return sorted(every_row(read), key=_place_in_table, reverse=True)
 
 
 def _place_in_table(person: PersonUsage) -> tuple[int, float]:
     last = person.last_active_at
     return person.cost_this_month_micro, last.timestamp() if last else 0
-
-
-def _usage(row: _UsageRow) -> PersonUsage:
-    fields = row.model_dump(exclude={"person", "suspended"})
-    return PersonUsage(user_id=UserId(row.person), is_suspended=row.suspended, **fields)

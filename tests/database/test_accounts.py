@@ -47,8 +47,10 @@ def test_an_account_begins_as_a_user_with_the_caps_of_the_settings(world):
 
     account = world.person().call("my_account")
 
-    assert (account["role"], account["daily_cap"], account["monthly_cap"]) == ("user", 7, 8)
-    assert (account["reserved"], account["spent_today"], account["spent_this_month"]) == (0, 0, 0)
+    assert account["role"] == "user"
+    assert (account["daily_cap_micro"], account["monthly_cap_micro"]) == (7, 8)
+    assert (account["reserved_micro"], account["spent_today_micro"]) == (0, 0)
+    assert account["spent_this_month_micro"] == 0
 
 
 def test_the_first_of_all_accounts_is_an_admin_only_where_the_settings_say_so(world, migrated):
@@ -202,7 +204,7 @@ def test_an_admin_sees_what_was_used_and_nothing_of_what_was_said(world, admin):
 
     usage = admin.call("usage_by_person", after=None)
 
-    row = next(row for row in usage if str(row["person"]) == str(omar.id))
+    row = next(row for row in usage if str(row["user_id"]) == str(omar.id))
     assert (row["turns_today"], row["turns_this_month"]) == (
         1,
         1,
@@ -263,7 +265,7 @@ def test_a_deleted_account_is_shut_at_once_and_for_good(world, admin):
 
     assert omar.refusal("my_account") == SIGNED_OUT
     assert suspend(admin, omar, suspended=False) == {"ok": False, "reason": "not_found"}
-    assert [row["person"] for row in admin.call("usage_by_person", after=None)] == [admin.id]
+    assert [row["user_id"] for row in admin.call("usage_by_person", after=None)] == [admin.id]
     for table in ("public.user_keys", "auth.sessions"):
         assert world.one(f"select count(*) from {table} where user_id = %s", omar.id) == 0
 
