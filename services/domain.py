@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Literal, NewType
 from uuid import UUID
 
 UserId = NewType("UserId", UUID)
@@ -52,24 +52,32 @@ class AccountRole(StrEnum):
 class Full:
     """Everything, or a clear refusal before it would overflow."""
 
+    name: Literal["full"] = "full"
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """The last *messages* messages, in whole pairs."""
 
     messages: int = 20
+    name: Literal["window"] = "window"
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """Recent messages, and a running summary of the rest."""
 
+    name: Literal["summary"] = "summary"
+
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
     """Recent messages, and older ones that match the prompt."""
 
+    name: Literal["retrieval"] = "retrieval"
 
+
+# each has a name, by which it is stored
 MemoryPolicy = Full | Window | Summary | Retrieval
 
 

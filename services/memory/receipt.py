@@ -53,7 +53,7 @@ class Receipt:
         tokens = plan.tokens_by_kind()
         said_in = {each.message.id: each.conversation_id for each in plan.recalled}
         return cls(
-            policy=type(policy).__name__.lower(),
+            policy=policy.name,
             model=model,
             instructions=history.instructions,
             facts=tuple((fact_id, facts[fact_id]) for fact_id in plan.facts),

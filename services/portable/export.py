@@ -38,7 +38,7 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~$!&%:=])")
 
 def to_json(thread: Thread) -> str:
     """All of *thread*, every branch of it, with whatever an import needs to make it again."""
-    conversation, policy = thread.conversation, thread.conversation.policy
+    conversation = thread.conversation
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -48,7 +48,7 @@ def to_json(thread: Thread) -> str:
             "model": conversation.model,
             "instructions": thread.instructions,
             "instructions_verified": thread.are_instructions_verified,
-            "policy": {"name": type(policy).__name__.lower()} | asdict(policy),
+            "policy": {"name": conversation.policy.name} | asdict(conversation.policy),
             "reset_seq": conversation.reset_seq,
             "start_seq": conversation.start_seq,
             "pinned_at": _moment(conversation.pinned_at) if conversation.pinned_at else None,
