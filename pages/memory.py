@@ -1,27 +1,25 @@
 """What is kept about a person across conversations: to be seen, added to, changed and deleted."""
 
+from dataclasses import replace
+
 import streamlit as st
 
 from pages._parts import dialogs, facts, sidebar, turns
 from pages._session import callbacks, find_person, keep_errors, person_services, show_errors
 
-_KEEPS, _RECALLS = "keeps-facts", "recalls-elsewhere"
 
-
-def draw_switch(key: str, label: str, *, is_on: bool, on: str, off: str) -> None:
+def draw_switch(preference: str, label: str, *, is_on: bool, on: str, off: str) -> None:
+    key = preference.replace("_", "-")
     with st.container(gap=2):
         st.session_state[key] = is_on  # it may have been switched in another tab
-        st.toggle(label, key=key, on_change=switch, args=[key])
+        st.toggle(label, key=key, on_change=switch, args=[preference, key])
         st.caption(on if is_on else off)
 
 
-def switch(key: str) -> None:
+def switch(preference: str, key: str) -> None:
     with keep_errors():
-        profile, is_wanted = find_person().profile, bool(st.session_state[key])
-        if key == _KEEPS:
-            profile.keep_facts(is_wanted=is_wanted)
-        else:
-            profile.recall_elsewhere(is_wanted=is_wanted)
+        chosen = {preference: bool(st.session_state[key])}
+        find_person().profile.change(lambda now: replace(now, **chosen))
 
 
 ended = callbacks().ended
@@ -35,14 +33,14 @@ with show_errors():
         st.title("Memory", anchor=False)
         st.markdown(":gray[What Daybook keeps about you across conversations, sealed as they are.]")
     draw_switch(
-        _KEEPS,
+        "keeps_facts",
         "Keep facts about me",
         is_on=is_on,
         on="Daybook notes what you say about yourself, and the model sees it in later conversations.",
         off="Nothing is noted. The model sees only what you wrote for one conversation or space.",
     )
     draw_switch(
-        _RECALLS,
+        "recalls_elsewhere",
         "Look in my other conversations",
         is_on=preferences.recalls_elsewhere,
         on="Where the memory policy is Retrieval, the model also sees what was said in other conversations "

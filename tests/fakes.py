@@ -46,7 +46,8 @@ from services.errors import (
 from services.llm import ModelInfo, Models, Offer, Piece
 from services.memory import ContextMessage, RegexCounter
 from services.store.conversations import checked_title
-from services.store.memories import FactChanged, checked_fact
+from services.store.documents import ChangedElsewhere
+from services.store.memories import checked_fact
 from services.store.profile import check_seen, checked_instructions
 from services.store.rows import TurnState
 from services.store.spaces import checked_name
@@ -504,36 +505,18 @@ class MemoryProfile:
     def preferences(self):
         return self.known
 
-    def set_model(self, model):
-        self._change(model=model)
-
-    def set_policy(self, policy):
-        self._change(policy=policy)
-
-    def set_context_tokens(self, tokens):
-        self._change(context_tokens=tokens)
-
-    def set_reply_tokens(self, tokens):
-        self._change(reply_tokens=tokens)
-
-    def set_window_messages(self, messages):
-        self._change(window_messages=messages)
-
-    def keep_facts(self, *, is_wanted):
-        self._change(keeps_facts=is_wanted)
-
-    def recall_elsewhere(self, *, is_wanted):
-        self._change(recalls_elsewhere=is_wanted)
-
-    def set_instructions(self, text, seen=None):
-        checked = checked_instructions(text)
-        check_seen(seen, self.known.instructions, checked)
-        self._change(instructions=checked)
-
-    def _change(self, **changes):
+    def change(self, change, *, seen=None):
         if self.failure:
             raise self.failure
-        self.known = replace(self.known, is_verified=True, **changes)
+        chosen = change(self.known)
+        checked = checked_instructions(chosen.instructions or "")
+        check_seen(seen, self.known.instructions, checked)
+        self.known = replace(chosen, instructions=checked, is_verified=True)
+
+
+def choose(profile, **choices):
+    """Change preferences of *profile*."""
+    profile.change(lambda now: replace(now, **choices))
 
 
 @dataclass
@@ -595,7 +578,7 @@ class MemoryFacts:
         if fact.conversation_id and fact.conversation_id not in self.store.threads:
             raise NotFound
         if replaces and self.kept.get(replaces.id) not in (replaces, fact):
-            raise FactChanged
+            raise ChangedElsewhere
         self.kept[fact.id] = fact
 
     def forget(self, fact_id):

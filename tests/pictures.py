@@ -16,6 +16,7 @@ from services import embedded
 from services.store.conversations import Conversations
 from services.store.profile import Profile
 from services.store.sessions import Cookie
+from tests.fakes import choose
 from tests.journeys.conftest import CHROMIUM, FLAGS
 from tests.journeys.people import DESK, PASSWORD, PHONE, Person
 from tests.journeys.seeds import converse, database, let_talk_fast, second_process
@@ -159,7 +160,7 @@ def _write(app, person):
         (boat,) = Conversations(session).titled(OTHERS[-1])
         Conversations(session).set_model(boat.id, "gpt-4o")  # which was offered once
         Conversations(session).rename(letters, "Moving the letters to Bergen")
-        Profile(session).keep_facts(is_wanted=False)  # or it would be offered
+        choose(Profile(session), keeps_facts=False)  # or it would be offered
     return letters
 
 

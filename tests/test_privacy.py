@@ -38,6 +38,7 @@ from services.store.conversations import Conversations
 from services.store.gateway import store_errors
 from services.store.sessions import Cookie
 from services.web.visitors import Visitors
+from tests.fakes import choose
 from tests.model_server import ModelServer
 from tests.stack.apps import SECONDS, until
 from tests.store.conftest import PASSWORD, make_sessions
@@ -217,7 +218,7 @@ def _play(scene, sessions, model, server):
     scene.refused(lambda: chat.begin(conversation.id, SAID * 10_000))
     scene.refused(lambda: conversations.rename(conversation.id, SAID * 20))
     conversations.set_instructions(conversation.id, f"Here you know {SAID}.")
-    person.profile.set_instructions(f"You always know {SAID}.")
+    choose(person.profile, instructions=f"You always know {SAID}.")
     thread = ask(f"Told of {SAID}", conversation)
     assert server.requests[-1].body["messages"][0]["content"] == f"Here you know {SAID}."
     scene.things += [
@@ -228,13 +229,13 @@ def _play(scene, sessions, model, server):
     ]
     for instruct in (
         lambda text: conversations.set_instructions(conversation.id, text),
-        person.profile.set_instructions,
+        lambda text: choose(person.profile, instructions=text),
     ):
         scene.refused(lambda instruct=instruct: instruct(SAID * 501))
         scene.refused(lambda instruct=instruct: instruct(f"{SAID} \ud83d"))
         scene.refused(lambda instruct=instruct: _away(lambda: instruct(f"Away {SAID}")))
     conversations.set_policy(conversation.id, Retrieval())
-    person.profile.recall_elsewhere(is_wanted=True)
+    choose(person.profile, recalls_elsewhere=True)
     thread = ask(f"What of {SAID}?", conversation)
     found = chat.elsewhere.ranked(thread, thread.branch(), SAID)
     assert found
@@ -266,7 +267,7 @@ def _play(scene, sessions, model, server):
 def _note_facts(scene, person, ask):
     """Have the model note one, and fail to change it."""
     chat, memories = person.chat, person.memories
-    person.profile.keep_facts(is_wanted=True)
+    choose(person.profile, keeps_facts=True)
     thread = ask(f"I am {SAID} [[facts=Is_{SAID}.]]")
     until(lambda: not chat.coming(Purpose.FACTS))
     noted, (fact,) = chat.noted(thread.conversation.id), memories.facts()
@@ -284,7 +285,7 @@ def _note_facts(scene, person, ask):
         chat.background._noted,
     ]
     scene.things += chat.live_turns._turns.values()
-    person.profile.keep_facts(is_wanted=False)
+    choose(person.profile, keeps_facts=False)
 
 
 def _say_what_nobody_keeps(scene, person, server):

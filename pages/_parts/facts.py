@@ -5,6 +5,7 @@ Where a fact came from is shown with it. What its person wrote or changed came f
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
 from uuid import uuid4
@@ -98,7 +99,7 @@ def _take_back(conversation_id: ConversationId, one: Noted) -> None:
 
 def _choose(is_wanted: bool) -> None:
     with keep_errors():
-        find_person().profile.keep_facts(is_wanted=is_wanted)
+        find_person().profile.change(lambda now: replace(now, keeps_facts=is_wanted))
         if is_wanted:
             st.toast("Daybook keeps facts from now on. They are under Memory.")
 

@@ -1,5 +1,7 @@
 """Which model answers: what there is to choose from, and what was chosen."""
 
+from dataclasses import replace
+
 import streamlit as st
 
 from pages._parts import safe_md, words
@@ -116,5 +118,5 @@ def _choose(conversation_id: ConversationId | None, key: str) -> None:
 
 def _make_default(name: str) -> None:
     with keep_errors():
-        find_person().profile.set_model(name)
+        find_person().profile.change(lambda now: replace(now, model=name))
         st.toast(f"{safe_md.label(name)} is your default now.")

@@ -5,7 +5,7 @@ elsewhere while the dialog was open is replaced by nobody who has not seen it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import fields, replace
 from functools import partial
 
 import streamlit as st
@@ -14,26 +14,15 @@ from pages._parts import spaces, words
 from pages._parts.memory import LARGEST_WINDOW, caption, policy_name
 from pages._session import person_services, show_errors
 from services.chat import Setup, Source
-from services.domain import Conversation, MemoryPolicy
+from services.domain import Conversation, Preferences
 from services.errors import Tampered
-from services.store.profile import LONGEST_INSTRUCTIONS, ChangedElsewhere
+from services.store.documents import ChangedElsewhere
+from services.store.profile import LONGEST_INSTRUCTIONS
 
 _LEAST_CONTEXT, _LEAST_REPLY = 1000, 64  # tokens
 _UNVERIFIED = (
     ":material/gpp_bad: What was stored here could not be verified. Please tell an operator."
 )
-
-
-@dataclass(slots=True)
-class _Seen:
-    """What its person saw in the dialog, of what may change elsewhere while it is open."""
-
-    text: str = field(repr=False)
-    model: str = ""
-    policy: MemoryPolicy | None = None
-    window: int | None = None  # messages
-    context: int | None = None  # tokens
-    reply: int | None = None  # likewise
 
 
 @st.dialog("Instructions", on_dismiss="rerun")
@@ -47,7 +36,7 @@ def instructions_dialog(conversation: Conversation) -> None:
             st.caption(_UNVERIFIED)
             now = ""
         key = f"instructions-{conversation.id}"
-        seen = _opened_with(key, _Seen(now or ""))
+        seen = _opened_with(key, Preferences(instructions=now))
         put = partial(person.conversations.set_instructions, conversation.id)
         others = person.chat.setup(None, space_id=conversation.space_id)
         st.caption(_whose(others, has_own=bool(now)))
@@ -78,29 +67,20 @@ def preferences_dialog() -> None:
     with show_errors():
         now, usual = person.profile.preferences(), person.chat.setup(None).info.name
         policies, usual_policy = person.chat.policies(), person.chat.usual_policy()
-        seen = _opened_with(
-            "my-instructions",
-            _Seen(
-                now.instructions or "",
-                usual,
-                usual_policy,
-                now.window_messages,
-                now.context_tokens,
-                now.reply_tokens,
-            ),
-        )
+        seen = _opened_with("my-instructions", replace(now, model=usual, policy=usual_policy))
         names = [offer.info.name for offer in person.chat.models]
         if not now.is_verified:
             st.caption(_UNVERIFIED)
         with st.form("preferences", border=False):
-            name = seen.model
+            chosen = seen
             if len(names) > 1:
-                name = st.selectbox(
+                model = st.selectbox(
                     "Your default model",
                     names,
-                    index=names.index(seen.model),
+                    index=names.index(seen.model or usual),
                     key="default-model",
                 )
+                chosen = replace(chosen, model=model)
             policy = st.selectbox(
                 "What the model remembers of a new conversation",
                 policies,
@@ -108,6 +88,8 @@ def preferences_dialog() -> None:
                 format_func=lambda policy: f"{policy_name(policy)}: {caption(policy)}",
                 key="default-policy",
             )
+            if type(policy) is not type(seen.policy):  # a window's size is chosen below
+                chosen = replace(chosen, policy=policy)
             window = _size(
                 "Messages in a window",
                 now.window_messages,
@@ -118,23 +100,27 @@ def preferences_dialog() -> None:
                 explained="Where the memory policy is Window.",
                 key="window-messages",
             )
-            tokens = _size(
-                "Tokens of context that one message may use",
-                now.context_tokens,
-                _LEAST_CONTEXT,
-                step=1000,
-                otherwise="All that the model has",
-                explained="Less costs less. It is never more than the model has.",
-                key="context-tokens",
-            )
-            reply = _size(
-                "Tokens of a reply, at most",
-                now.reply_tokens,
-                _LEAST_REPLY,
-                step=100,
-                otherwise="As many as the model allows",
-                explained="A longer reply ends in the middle.",
-                key="reply-tokens",
+            chosen = replace(
+                chosen,
+                window_messages=window and window + window % 2,
+                context_tokens=_size(
+                    "Tokens of context that one message may use",
+                    now.context_tokens,
+                    _LEAST_CONTEXT,
+                    step=1000,
+                    otherwise="All that the model has",
+                    explained="Less costs less. It is never more than the model has.",
+                    key="context-tokens",
+                ),
+                reply_tokens=_size(
+                    "Tokens of a reply, at most",
+                    now.reply_tokens,
+                    _LEAST_REPLY,
+                    step=100,
+                    otherwise="As many as the model allows",
+                    explained="A longer reply ends in the middle.",
+                    key="reply-tokens",
+                ),
             )
             text = _text_area(
                 "What the model is told, where a conversation says nothing else",
@@ -144,22 +130,19 @@ def preferences_dialog() -> None:
                 height=120,
             )
             if _saved():
-                if name != seen.model:
-                    person.profile.set_model(name)
-                    seen.model = name
-                if type(policy) is not type(seen.policy):
-                    person.profile.set_policy(policy)
-                    seen.policy = policy
-                if window != seen.window:
-                    person.profile.set_window_messages(window and window + window % 2)
-                    seen.window = window
-                if tokens != seen.context:
-                    person.profile.set_context_tokens(tokens)
-                    seen.context = tokens
-                if reply != seen.reply:
-                    person.profile.set_reply_tokens(reply)
-                    seen.reply = reply
-                if text == seen.text or _is_put(person.profile.set_instructions, text, seen):
+                changed = {
+                    each.name: value
+                    for each in fields(chosen)
+                    if (value := getattr(chosen, each.name)) != getattr(seen, each.name)
+                }
+                if changed:
+                    person.profile.change(lambda now: replace(now, **changed))
+                    st.session_state.seen = seen = chosen
+
+                def put(text: str, seen: str) -> None:
+                    person.profile.change(lambda now: replace(now, instructions=text), seen=seen)
+
+                if text == (seen.instructions or "") or _is_put(put, text, seen):
                     st.rerun()
 
 
@@ -202,19 +185,19 @@ def _size(
     )
 
 
-def _opened_with(key: str, now: _Seen) -> _Seen:
+def _opened_with(key: str, now: Preferences) -> Preferences:
     """What was there when the dialog with the field *key* was opened; that is *now*, before it is drawn."""
     if key not in st.session_state:
         st.session_state.seen = now
     return st.session_state.seen
 
 
-def _is_put(put: Callable[[str, str], None], text: str, seen: _Seen) -> bool:
+def _is_put(put: Callable[[str, str], None], text: str, seen: Preferences) -> bool:
     """Put *text* in the place of what was *seen*, or show what else is there now."""
     try:
-        put(text, seen.text)
+        put(text, seen.instructions or "")
     except ChangedElsewhere as changed:
-        seen.text = changed.now
+        st.session_state.seen = replace(seen, instructions=changed.now)
         st.warning(f"{changed.public} Press again to replace what it says now:")
         st.code(changed.now or "Nothing", language=None, wrap_lines=True)
         return False

@@ -327,7 +327,7 @@ class Chat:
     def take_back(self, conversation_id: ConversationId, noted: Noted) -> None:
         """Forget what was noted, or put back what it took the place of.
 
-        Raise FactChanged, StoreUnavailable.
+        Raise ChangedElsewhere, StoreUnavailable.
         """
         if self.memories and noted.replaced:
             self.memories.keep(noted.replaced, replaces=noted.fact)

@@ -1,7 +1,7 @@
 """A person's conversations: what the use cases ask of the store, over one app session."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -29,21 +29,18 @@ from services.errors import (
     StoreUnavailable,
     Tampered,
 )
-from services.store.gateway import Answer, Argument, Hidden, refusal, rows_by_id, store_errors
+from services.store.gateway import Answer, Argument, Hidden, Query, refusal
 from services.store.paging import LEAST
 from services.store.profile import check_seen, checked_instructions
 from services.store.rows import (
-    CONVERSATION_ROWS,
-    LISTED_COLUMNS,
-    ConversationRow,
+    LISTED_CONVERSATIONS,
     ConversationState,
-    SummaryDocument,
     policy_columns,
-    policy_of,
+    policy_named,
 )
 from services.store.sessions import AppSession
 from services.store.texts import one_line
-from services.store.threads import Threads
+from services.store.threads import SUMMARY_FORMAT, Threads
 from services.store.turns import Begun, Ending, Lease, NewTurn, OpenTurn, Turns
 
 _LONGEST_TITLE = 120  # characters
@@ -103,18 +100,18 @@ class Conversations:
         self, limit: int, *, is_archived: bool, space_id: SpaceId | None
     ) -> list[Conversation]:
         state = ConversationState.ARCHIVED if is_archived else ConversationState.ACTIVE
-        with store_errors():
-            query = self._session.client.table("conversations").select(LISTED_COLUMNS)
+
+        def newest(query: Query) -> Query:
             query = query.eq("space_id", str(space_id)) if space_id else query
-            rows = CONVERSATION_ROWS.validate_python(
+            return (
                 query.eq("state", state)
                 .is_("destroy_at", "null")
                 .order("pinned_at", desc=True, nullsfirst=False)
                 .order("updated_at", desc=True)
                 .limit(limit)
-                .execute()
-                .data
             )
+
+        rows = LISTED_CONVERSATIONS.rows(self._session.client, newest)
         return [self._threads.conversation(row) for row in rows]
 
     def titled(
@@ -162,7 +159,7 @@ class Conversations:
             self._call(
                 "create_conversation",
                 conversation=conversation_id,
-                new_title=Hidden(vault.seal(title, self._threads.title_place(conversation_id))),
+                new_title=Hidden(vault.seal(title, self._threads.place("title", conversation_id))),
                 new_wrapped_key=Hidden(user_key.wrap(key, conversation_id, vault.version)),
                 new_user_key_version=user_key.version,
                 new_head=Hidden(vault.seal_head(Head(), self.user_id, conversation_id)),
@@ -241,10 +238,7 @@ class Conversations:
     def set_model(self, conversation_id: ConversationId, model: str | None) -> None:
         """Choose the model that answers; None: the person's."""
         self._call("set_conversation_model", conversation=conversation_id, new_model=Hidden(model))
-        self._threads.amend(
-            conversation_id,
-            lambda known: replace(known, conversation=replace(known.conversation, model=model)),
-        )
+        self._amend(conversation_id, lambda known: replace(known, model=model))
 
     def instructions(self, conversation_id: ConversationId) -> str | None:
         """The conversation's own, if it has some. Raise NotFound, Tampered."""
@@ -258,7 +252,7 @@ class Conversations:
         Only in the place of those that were *seen*, if that is said. Raise BadInput, ChangedElsewhere.
         """
         checked = checked_instructions(text)
-        place = self._threads.instructions_place(conversation_id)
+        place = self._threads.place("instructions", conversation_id)
         for attempt in range(_TRIES):
             row = self._threads.row(conversation_id)
             with suppress(Tampered):  # what they were cannot be said
@@ -297,9 +291,9 @@ class Conversations:
             raise Stale
         sealed = None
         if summary:
-            document = SummaryDocument.of(summary).model_dump_json()
+            place = self._threads.place("summary", conversation_id)
             vault = self._threads.vault(conversation_id, row)
-            sealed = vault.seal(document, self._threads.summary_place(conversation_id))
+            sealed = vault.seal(SUMMARY_FORMAT.write(summary), place)
         self._call(
             "summarise_conversation",
             conversation=conversation_id,
@@ -319,12 +313,7 @@ class Conversations:
             if space_id and self.has(conversation_id):
                 raise SpaceGone from None
             raise
-        self._threads.amend(
-            conversation_id,
-            lambda known: replace(
-                known, conversation=replace(known.conversation, space_id=space_id)
-            ),
-        )
+        self._amend(conversation_id, lambda known: replace(known, space_id=space_id))
 
     def start_anew(self, thread: Thread) -> None:
         """Let the model's view begin after what was said so far. The history stays."""
@@ -369,25 +358,23 @@ class Conversations:
             self._recent[place] = [one for one in listed if one.id != conversation_id]
 
     def _sealed_title(self, conversation_id: ConversationId, title: str) -> str:
-        place = self._threads.title_place(conversation_id)
+        place = self._threads.place("title", conversation_id)
         return self._threads.vault(conversation_id).seal(title, place)
 
     def _all(self) -> list[Conversation]:
         """Every conversation, as of a few seconds ago: somebody is typing."""
         now = time.monotonic()
         if self._every is None or now - self._every[0] > _EVERY_SECONDS:
-            every = [self._threads.conversation(row) for row in self._all_rows()]
+            rows = LISTED_CONVERSATIONS.all_rows(
+                self._session.client, lambda query: query.is_("destroy_at", "null")
+            )
+            every = [self._threads.conversation(row) for row in rows]
             self._every = now, sorted(every, key=_place_in_list, reverse=True)
         return self._every[1]
 
-    def _all_rows(self) -> list[ConversationRow]:
-        table = self._session.client.table("conversations")
-        return rows_by_id(
-            lambda: table.select(LISTED_COLUMNS).is_("destroy_at", "null"), CONVERSATION_ROWS
-        )
-
     def _reset(self, conversation_id: ConversationId, reset_seq: int) -> None:
-        policy = policy_of(self._threads.row(conversation_id))
+        row = self._threads.row(conversation_id)
+        policy = policy_named(row.policy, row.policy_size)
         self._set_memory(conversation_id, policy, reset_seq=reset_seq)
 
     def _set_memory(
@@ -402,20 +389,25 @@ class Conversations:
             new_reset_seq=reset_seq,
         )
 
-        def change(known: Thread) -> Thread:
-            start = known.conversation.reset_seq if reset_seq is None else reset_seq
-            conversation = replace(
-                known.conversation, policy=policy, reset_seq=start, start_seq=start
-            )
-            return replace(known, conversation=conversation)
+        def change(known: Conversation) -> Conversation:
+            start = known.reset_seq if reset_seq is None else reset_seq
+            return replace(known, policy=policy, reset_seq=start, start_seq=start)
 
-        self._threads.amend(conversation_id, change)
+        self._amend(conversation_id, change)
+
+    def _amend(
+        self, conversation_id: ConversationId, change: Callable[[Conversation], Conversation]
+    ) -> None:
+        self._threads.amend(
+            conversation_id,
+            lambda known: replace(known, conversation=change(known.conversation)),
+        )
 
     def _call(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
         self._every = None
         answer = self._session.calls.call(verb, **arguments)
         if not answer.ok:
-            raise refusal(answer.reason)
+            raise refusal(verb, answer.reason)
         return answer
 
 

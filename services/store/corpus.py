@@ -7,16 +7,12 @@ is opened (threads.py), not here.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from uuid import UUID
-
-from postgrest import SyncSelectRequestBuilder
-from pydantic import BaseModel, TypeAdapter
 
 from services.crypto import Vault
 from services.domain import ConversationId, Listed, Message, MessageId, SpaceId
 from services.errors import Tampered
-from services.store.gateway import rows_by_id, store_errors
-from services.store.paging import IDS, PAGE, by_address
+from services.store.gateway import IdentifiedRow, Query, Table
+from services.store.paging import IDS, PAGE
 from services.store.rows import MessageRow
 from services.store.sessions import AppSession
 from services.store.threads import Threads
@@ -24,18 +20,17 @@ from services.store.threads import Threads
 _MESSAGES = 2 * PAGE  # that are opened at once
 
 
-class _ListedRow(BaseModel):
-    id: UUID
+class _ListedRow(IdentifiedRow, frozen=True):
+    id: ConversationId
     last_seq: int
-    space_id: UUID | None
+    space_id: SpaceId | None
 
 
-class _Row(MessageRow):
-    conversation_id: UUID
+class _Row(MessageRow, frozen=True):
+    conversation_id: ConversationId
 
 
-_LISTED_ROWS, _ROWS = TypeAdapter(list[_ListedRow]), TypeAdapter(list[_Row])
-_LISTED_COLUMNS, _COLUMNS = ",".join(_ListedRow.model_fields), ",".join(_Row.model_fields)
+_LISTED, _MESSAGE_ROWS = Table("conversations", _ListedRow), Table("messages", _Row)
 
 
 class Corpus:
@@ -46,16 +41,8 @@ class Corpus:
 
     def conversations(self) -> dict[ConversationId, Listed]:
         """How far each has come. Raise StoreUnavailable, SignedOut."""
-        table = self._session.client.table("conversations")
-        rows = rows_by_id(
-            lambda: table.select(_LISTED_COLUMNS).is_("destroy_at", "null"), _LISTED_ROWS
-        )
-        return {
-            ConversationId(row.id): Listed(
-                last_seq=row.last_seq, space_id=SpaceId(row.space_id) if row.space_id else None
-            )
-            for row in rows
-        }
+        rows = _LISTED.all_rows(self._session.client, lambda query: query.is_("destroy_at", "null"))
+        return {row.id: Listed(row.last_seq, row.space_id) for row in rows}
 
     def messages(
         self, wanted: Mapping[ConversationId, range]
@@ -72,35 +59,30 @@ class Corpus:
 
         Raise StoreUnavailable, SignedOut.
         """
-        found: dict[MessageId, tuple[ConversationId, Message]] = {}
-        for asked in by_address(ids):
-            with store_errors():
-                query = self._session.client.table("messages").select(_COLUMNS)
-                query = query.in_("id", [str(each) for each in asked])
-                rows = _ROWS.validate_python(query.execute().data)
-            for conversation_id, messages in self._opened(rows).items():
-                found |= {message.id: (conversation_id, message) for message in messages}
-        return found
+        rows = _MESSAGE_ROWS.rows_of(self._session.client, "id", ids)
+        return {
+            message.id: (conversation_id, message)
+            for conversation_id, messages in self._opened(rows).items()
+            for message in messages
+        }
 
     def _read(self, batch: "_Batch") -> Mapping[ConversationId, Sequence[Message]]:
-        def ask() -> SyncSelectRequestBuilder:
-            query = self._session.client.table("messages").select(_COLUMNS)
+        def in_batch(query: Query) -> Query:
             query = query.in_("conversation_id", [str(each) for each in batch.ids])
             return query.gte("seq", batch.seqs.start).lt("seq", batch.seqs.stop)
 
-        return self._opened(sorted(rows_by_id(ask, _ROWS), key=lambda row: row.seq))
+        rows = _MESSAGE_ROWS.all_rows(self._session.client, in_batch)
+        return self._opened(sorted(rows, key=lambda row: row.seq))
 
     def _opened(self, rows: Sequence[_Row]) -> dict[ConversationId, list[Message]]:
         """What can be verified of *rows*."""
-        ids = {ConversationId(row.conversation_id) for row in rows}
-        vaults = self._vaults(ids)
+        vaults = self._vaults({row.conversation_id for row in rows})
         opened: dict[ConversationId, list[Message]] = {}
         for row in rows:
-            conversation_id = ConversationId(row.conversation_id)
-            if vault := vaults.get(conversation_id):
-                message = self._threads.opened_message(conversation_id, vault, row)
+            if vault := vaults.get(row.conversation_id):
+                message = self._threads.opened_message(row.conversation_id, vault, row)
                 if message.is_verified:
-                    opened.setdefault(conversation_id, []).append(message)
+                    opened.setdefault(row.conversation_id, []).append(message)
         return opened
 
     def _vaults(self, ids: Iterable[ConversationId]) -> dict[ConversationId, Vault]:

@@ -5,11 +5,12 @@ person's token, a server proof over its arguments (docs/architecture.md); the pr
 """
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Protocol, TypeVar
+from types import GenericAlias
+from typing import Annotated, Generic, TypeVar, cast
 from uuid import UUID
 
 import httpx
@@ -33,7 +34,7 @@ from services.errors import (
     StoreUnavailable,
 )
 from services.events import log_event
-from services.store.paging import LEAST, every_row
+from services.store.paging import LEAST, by_address, every_row
 from services.store.reach import Reach
 
 
@@ -44,17 +45,25 @@ def _read_moment(value: object) -> object:
 # the embedded API prints a time with a blank in it, which datetime reads and pydantic does not
 Moment = Annotated[datetime, BeforeValidator(_read_moment)]
 Argument = UUID | str | int | bool | datetime | None
+Query = SyncSelectRequestBuilder
 Row = TypeVar("Row", bound=BaseModel)
-Identified = TypeVar("Identified", bound="_Identified")
+Identified = TypeVar("Identified", bound="IdentifiedRow")
 T = TypeVar("T")
 _LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips with TLS
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
+_TOO_MANY = {
+    "create_conversation": "You have as many conversations as fit. Delete one to start another.",
+    "keep_memory": "So many facts are kept already: delete some first.",
+    "keep_space": "You have as many spaces as fit. Delete one to make another.",
+}
 _SWEPT_TURNS = 10  # in one call
 _TIMEOUT = httpx.Timeout(8.0, connect=3.0)  # seconds: less than a lease, or one lost answer ends it
 
 
-class _Identified(Protocol):
+class IdentifiedRow(BaseModel, frozen=True):
+    """A row with an id."""
+
     id: UUID
 
 
@@ -132,13 +141,10 @@ class PersonCalls:
 
     def call(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
         """Call the function *verb*; the proof covers *arguments* in the order given."""
-        proof = self.proof.of_person(verb, self.user_id, *map(_proven, arguments.values()))
-        return _answered(_ANSWER, self.client, verb, _sent(arguments) | {"proof": proof})
+        return self.read(verb, _ANSWER, **arguments)
 
-    def rows(
-        self, verb: str, adapter: TypeAdapter[list[Row]], /, **arguments: Argument
-    ) -> list[Row]:
-        """Call the function *verb*, which answers with rows."""
+    def read(self, verb: str, adapter: TypeAdapter[T], /, **arguments: Argument | Hidden) -> T:
+        """As `call`, for a function that answers with something else."""
         proof = self.proof.of_person(verb, self.user_id, *map(_proven, arguments.values()))
         return _answered(adapter, self.client, verb, _sent(arguments) | {"proof": proof})
 
@@ -209,21 +215,50 @@ def store_errors() -> Generator[None]:
         raise StoreUnavailable(type(error).__name__) from None
 
 
-def rows_by_id(
-    ask: Callable[[], SyncSelectRequestBuilder], adapter: TypeAdapter[list[Identified]]
-) -> list[Identified]:
-    """All rows that the query of *ask* selects, in the order of their ids. Raise SignedOut, StoreUnavailable."""
+class Table(Generic[Row]):
+    """Reads of one table, under row level security. They raise SignedOut and StoreUnavailable."""
 
-    def read(last: Identified | None, limit: int) -> list[Identified]:
+    def __init__(self, name: str, row: type[Row], columns: str | None = None) -> None:
+        """*columns* are by default those that *row* has fields for."""
+        self._name = name
+        self._adapter = TypeAdapter(cast(type[list[Row]], GenericAlias(list, (row,))))
+        self._columns = columns or ",".join(row.model_fields)
+
+    def rows(
+        self, client: Client, where: Callable[[Query], Query] = lambda query: query
+    ) -> list[Row]:
+        """One answer: the rows that *where* selects."""
         with store_errors():
-            query = ask().gt("id", str(last.id)) if last else ask()
-            return adapter.validate_python(query.order("id").limit(limit).execute().data)
+            query = where(client.table(self._name).select(self._columns))
+            return self._adapter.validate_python(query.execute().data)
 
-    return every_row(read)
+    def rows_of(self, client: Client, column: str, ids: Iterable[UUID]) -> list[Row]:
+        """The rows whose unique *column* is one of *ids*."""
+
+        def read(some: list[str]) -> list[Row]:
+            return self.rows(client, lambda query: query.in_(column, some))
+
+        return [row for some in by_address(map(str, ids)) for row in read(some)]
+
+    def all_rows(
+        self: "Table[Identified]",
+        client: Client,
+        where: Callable[[Query], Query] = lambda query: query,
+    ) -> list[Identified]:
+        """All rows that *where* selects, in the order of their ids, page by page."""
+
+        def read(last: Identified | None, limit: int) -> list[Identified]:
+            def page(query: Query) -> Query:
+                query = where(query)
+                return (query.gt("id", str(last.id)) if last else query).order("id").limit(limit)
+
+            return self.rows(client, page)
+
+        return every_row(read)
 
 
-def refusal(reason: str) -> Refused | StoreUnavailable:
-    """The error for a function's *reason* to say no."""
+def refusal(verb: str, reason: str) -> Refused | StoreUnavailable:
+    """The error for the *reason* with which the function *verb* refuses."""
     match reason:
         case "not_found":
             return NotFound()
@@ -232,7 +267,7 @@ def refusal(reason: str) -> Refused | StoreUnavailable:
         case "busy":
             return Busy()
         case "too_many":
-            return BadInput("You have as many conversations as fit. Delete one to start another.")
+            return BadInput(_TOO_MANY[verb])
         case _ if reason in {cap.value for cap in Cap}:
             return OverBudget(Cap(reason))
         case _:

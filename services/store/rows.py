@@ -1,23 +1,27 @@
 """What rows look like as the API sends them; they become domain types where they were fetched."""
 
-from datetime import datetime
 from enum import StrEnum
-from typing import assert_never
+from typing import NewType
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel
 
 from services.domain import (
+    ConversationId,
     Full,
     MemoryPolicy,
+    MessageId,
     Outcome,
     Retrieval,
     Role,
-    RunningSummary,
+    SpaceId,
     Summary,
+    TurnId,
     Window,
 )
-from services.store.gateway import Moment
+from services.store.gateway import IdentifiedRow, Moment, Table
+
+ClientTurnId = NewType("ClientTurnId", UUID)  # the app's own name for a turn
 
 
 class ConversationState(StrEnum):
@@ -27,10 +31,10 @@ class ConversationState(StrEnum):
     ARCHIVED = "archived"
 
 
-class ConversationRow(BaseModel):
+class ConversationRow(IdentifiedRow, frozen=True):
     """public.conversations; texts are sealed."""
 
-    id: UUID
+    id: ConversationId
     title: str | None
     titled_by: str
     wrapped_key: str
@@ -50,49 +54,18 @@ class ConversationRow(BaseModel):
     created_at: Moment
     updated_at: Moment
     model: str | None
-    space_id: UUID | None
+    space_id: SpaceId | None
     instructions: str | None = None
     summary: str | None = None
 
 
-class SummaryDocument(BaseModel):
-    """What is sealed in `ConversationRow.summary`."""
-
-    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
-
-    text: str = Field(repr=False)
-    from_seq: int
-    up_to_seq: int
-    made_at: datetime
-    is_edited: bool = False
-
-    @classmethod
-    def of(cls, summary: RunningSummary) -> "SummaryDocument":
-        return cls(
-            text=summary.text,
-            from_seq=summary.from_seq,
-            up_to_seq=summary.up_to_seq,
-            made_at=summary.made_at,
-            is_edited=summary.is_edited,
-        )
-
-    def summary(self) -> RunningSummary:
-        return RunningSummary(
-            text=self.text,
-            from_seq=self.from_seq,
-            up_to_seq=self.up_to_seq,
-            made_at=self.made_at,
-            is_edited=self.is_edited,
-        )
-
-
-class MessageRow(BaseModel):
+class MessageRow(IdentifiedRow, frozen=True):
     """public.messages; the body is sealed."""
 
-    id: UUID
+    id: MessageId
     seq: int
-    parent_id: UUID | None
-    turn_id: UUID | None
+    parent_id: MessageId | None
+    turn_id: TurnId | None
     role: Role
     outcome: Outcome
     body: str
@@ -121,19 +94,19 @@ class TurnState(StrEnum):
 
 
 class TurnRow(BaseModel):
-    """public.turns, as far as somebody else has to know of it."""
+    """public.turns, as far as another process has to know of it."""
 
-    id: UUID
+    id: TurnId
     state: TurnState
-    prompt_id: UUID | None
+    prompt_id: MessageId | None
     partial: str | None
     lease_until: Moment
 
 
 class CostRow(BaseModel):
-    """public.turns, as its books have it."""
+    """public.turns: what one used and cost."""
 
-    id: UUID
+    id: TurnId
     state: TurnState
     model: str
     tokens_in: int
@@ -145,58 +118,35 @@ class CostRow(BaseModel):
 class NameRow(BaseModel):
     """public.turns, by the app's own name for it."""
 
-    client_turn_id: UUID
+    client_turn_id: ClientTurnId
 
 
 class ReceiptRow(BaseModel):
     """public.receipts, each with its turn; the body is sealed."""
 
-    turn_id: UUID
+    turn_id: TurnId
     body: str
     turns: NameRow
 
 
-CONVERSATION_ROWS = TypeAdapter(list[ConversationRow])
-MESSAGE_ROWS = TypeAdapter(list[MessageRow])
-TURN_ROWS = TypeAdapter(list[TurnRow])
-COST_ROWS = TypeAdapter(list[CostRow])
-RECEIPT_ROWS = TypeAdapter(list[ReceiptRow])
-# what to select for each of them
-CONVERSATION_COLUMNS = ",".join(ConversationRow.model_fields)
+CONVERSATIONS = Table("conversations", ConversationRow)
 # many at once, without what may be long
 _LONG = {"instructions", "summary"}
-LISTED_COLUMNS = ",".join(name for name in ConversationRow.model_fields if name not in _LONG)
-MESSAGE_COLUMNS = ",".join(MessageRow.model_fields)
-TURN_COLUMNS = ",".join(TurnRow.model_fields)
-COST_COLUMNS = ",".join(CostRow.model_fields)
-RECEIPT_COLUMNS = "turn_id,body,turns(client_turn_id)"
-
-
-def policy_of(row: ConversationRow) -> MemoryPolicy:
-    return policy_named(row.policy, row.policy_size)
+LISTED_CONVERSATIONS = Table(
+    "conversations",
+    ConversationRow,
+    ",".join(name for name in ConversationRow.model_fields if name not in _LONG),
+)
+MESSAGES = Table("messages", MessageRow)
+TURNS = Table("turns", TurnRow)
+COSTS = Table("turns", CostRow)
+RECEIPTS = Table("receipts", ReceiptRow, "turn_id,body,turns(client_turn_id)")
+_POLICIES: dict[str, MemoryPolicy] = {each.name: each for each in (Full(), Summary(), Retrieval())}
 
 
 def policy_named(name: str, size: int | None) -> MemoryPolicy:
-    match name:
-        case "full":
-            return Full()
-        case "summary":
-            return Summary()
-        case "retrieval":
-            return Retrieval()
-        case _:
-            return Window(size) if size else Window()
+    return _POLICIES.get(name) or (Window(size) if size else Window())
 
 
 def policy_columns(policy: MemoryPolicy) -> tuple[str, int | None]:
-    match policy:
-        case Full():
-            return "full", None
-        case Window(messages):
-            return "window", messages
-        case Summary():
-            return "summary", None
-        case Retrieval():
-            return "retrieval", None
-        case _:
-            assert_never(policy)
+    return policy.name, policy.messages if isinstance(policy, Window) else None

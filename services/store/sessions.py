@@ -16,7 +16,7 @@ from typing import cast
 from uuid import UUID
 
 import httpx
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field
 from supabase import Client
 
 from services.crypto import (
@@ -49,17 +49,15 @@ from services.store.gateway import (
     Moment,
     PersonCalls,
     ServerCalls,
-    store_errors,
+    Table,
 )
 
 _COOKIE_BYTES = 32
 _LEASE_SECONDS = 15  # for one exchange of the refresh token
 _LEASE_GLANCE = 0.2  # seconds between looks at a lease that another process holds
 _PATIENCE = 6.0  # seconds of a lease in which a renewal is begun: it may take the rest
-_PAUSE = (
-    1.0,
-    3.0,
-)  # seconds between two tries: at random, for Supabase Auth sees all users as one address
+# seconds between two tries: at random, for Supabase Auth sees all users as one address
+_PAUSE = 1.0, 3.0
 _REST_SECONDS = 15.0  # after a renewal was refused, or was for nothing
 _FRESH_SECONDS = 60  # an access token with less left is renewed before it is used
 _REFUSED = (b'"PGRST301"', b'"PGRST303"')  # an access token: its key is unknown, its time is wrong
@@ -93,8 +91,8 @@ class Cookie:
 
 
 class _SessionRow(BaseModel):
-    session: UUID
-    user: UUID
+    session: SessionId
+    user: UserId
     tokens: str = Field(repr=False)
     generation: int
     expires_at: Moment
@@ -105,7 +103,7 @@ class _UserKeyRow(BaseModel):
     wrapped: str
 
 
-_KEY_ROWS = TypeAdapter(list[_UserKeyRow])
+_USER_KEYS = Table("user_keys", _UserKeyRow)
 
 
 @dataclass(slots=True)
@@ -220,7 +218,7 @@ class Sessions:
         """The session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
         row, vault = self._row(cookie.hash), self._vault(cookie)
         bearer = Bearer(self, cookie.hash, vault, _open_tokens(row, cookie.hash, vault))
-        return self._session(SessionId(row.session), bearer)
+        return self._session(row.session, bearer)
 
     def is_alive(self, cookie_hash: str) -> bool:
         """Whether the session still stands; counts as being seen. Raise StoreUnavailable."""
@@ -378,13 +376,11 @@ class Sessions:
 
 
 def _key_rows(calls: PersonCalls) -> list[_UserKeyRow]:
-    with store_errors():
-        query = calls.client.table("user_keys").select("version,wrapped").eq("mode", "server")
-        return _KEY_ROWS.validate_python(query.execute().data)
+    return _USER_KEYS.rows(calls.client, lambda query: query.eq("mode", "server"))
 
 
 def _open_tokens(row: _SessionRow, cookie_hash: str, vault: VaultRing) -> Tokens:
-    text = vault.open(row.tokens, _place(cookie_hash, UserId(row.user)))
+    text = vault.open(row.tokens, _place(cookie_hash, row.user))
     return Tokens.model_validate_json(text)
 
 

@@ -19,30 +19,27 @@ from services.domain import (
     MessageId,
     Role,
     RunningSummary,
-    SpaceId,
     Thread,
-    TurnId,
     UserId,
 )
 from services.errors import NotFound, Tampered
-from services.store.gateway import store_errors
-from services.store.paging import by_address, every_row
+from services.store.documents import Format
+from services.store.paging import every_row
 from services.store.recent import Recent
 from services.store.rows import (
-    CONVERSATION_COLUMNS,
-    CONVERSATION_ROWS,
-    LISTED_COLUMNS,
-    MESSAGE_COLUMNS,
-    MESSAGE_ROWS,
+    CONVERSATIONS,
+    LISTED_CONVERSATIONS,
+    MESSAGES,
     ConversationRow,
     ConversationState,
     MessageRow,
-    SummaryDocument,
-    policy_of,
+    policy_named,
 )
 from services.store.sessions import AppSession
 
+SUMMARY_FORMAT = Format(RunningSummary)
 _MOST = 50  # threads that are kept opened, their keys and their instructions
+_MOST_TITLES = 100_000  # of all conversations: they are searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +64,11 @@ class Threads:
         self._session = session
         self._vaults = Recent[ConversationId, Vault](_MOST)
         self._known = Recent[ConversationId, KnownThread](_MOST)
-        self._instructions = Recent[ConversationId, tuple[str, str]](_MOST)  # sealed and opened
-        self._summaries = Recent[ConversationId, tuple[str, str]](_MOST)  # likewise
-        self._titles: dict[ConversationId, tuple[str, str]] = {}  # of all: they are searched
+        self._texts = {  # by column, each sealed and opened
+            "title": Recent[ConversationId, tuple[str, str]](_MOST_TITLES),
+            "instructions": Recent[ConversationId, tuple[str, str]](_MOST),
+            "summary": Recent[ConversationId, tuple[str, str]](_MOST),
+        }
         # never forgotten, or a database could be put back while nobody looks
         self._newest: dict[ConversationId, int] = {}  # the last revision that was whole
         self._set_back: set[ConversationId] = set()  # found at an older one: that stays noticed
@@ -88,9 +87,8 @@ class Threads:
         """Have the whole thread read anew, if it is read again. Its key and its text leave the memory."""
         self._known.drop(conversation_id)
         self._vaults.drop(conversation_id)
-        self._instructions.drop(conversation_id)
-        self._summaries.drop(conversation_id)
-        self._titles.pop(conversation_id, None)
+        for texts in self._texts.values():
+            texts.drop(conversation_id)
         for forget in self.on_forget:
             forget(conversation_id)
 
@@ -141,11 +139,9 @@ class Threads:
 
     def row(self, conversation_id: ConversationId) -> ConversationRow:
         """The conversation's row. Raise NotFound, SignedOut, StoreUnavailable."""
-        with store_errors():
-            query = self._session.client.table("conversations").select(CONVERSATION_COLUMNS)
-            rows = CONVERSATION_ROWS.validate_python(
-                query.eq("id", str(conversation_id)).execute().data
-            )
+        rows = CONVERSATIONS.rows(
+            self._session.client, lambda query: query.eq("id", str(conversation_id))
+        )
         if not rows:
             self.forget(conversation_id)
             raise NotFound
@@ -156,31 +152,20 @@ class Threads:
 
         Raise SignedOut, StoreUnavailable.
         """
-        found: dict[ConversationId, ConversationRow] = {}
-        for some in by_address(ids):
-            with store_errors():
-                query = self._session.client.table("conversations").select(LISTED_COLUMNS)
-                query = query.in_("id", [str(each) for each in some])
-                rows = CONVERSATION_ROWS.validate_python(query.execute().data)
-            found |= {ConversationId(row.id): row for row in rows}
-        return found
+        return {
+            row.id: row for row in LISTED_CONVERSATIONS.rows_of(self._session.client, "id", ids)
+        }
 
     def conversation(self, row: ConversationRow) -> Conversation:
         """The conversation of *row*, with its title opened."""
-        conversation_id = ConversationId(row.id)
-        title, is_verified = "", True
-        if row.title is not None:
-            try:
-                held = self._titles.get(conversation_id)
-                held = self._opened_text(row, row.title, self.title_place(conversation_id), held)
-                self._titles[conversation_id] = held
-                title = held[1]
-            except Tampered:
-                is_verified = False
+        try:
+            title, is_verified = self._opened_text(row, "title", row.title), True
+        except Tampered:
+            title, is_verified = None, False
         return Conversation(
-            id=conversation_id,
-            title=title,
-            policy=policy_of(row),
+            id=row.id,
+            title=title or "",
+            policy=policy_named(row.policy, row.policy_size),
             rev=row.rev,
             reset_seq=row.reset_seq,
             start_seq=row.start_seq,
@@ -192,34 +177,17 @@ class Threads:
             is_unread=row.last_seq > row.read_seq,
             is_verified=is_verified,
             model=row.model,
-            space_id=SpaceId(row.space_id) if row.space_id else None,
+            space_id=row.space_id,
         )
 
     def instructions(self, row: ConversationRow) -> str | None:
         """The conversation's own, if it has some. Raise Tampered."""
-        if row.instructions is None:
-            return None
-        conversation_id = ConversationId(row.id)
-        place, held = (
-            self.instructions_place(conversation_id),
-            self._instructions.get(conversation_id),
-        )
-        held = self._opened_text(row, row.instructions, place, held)
-        self._instructions.put(conversation_id, held)
-        return held[1]
+        return self._opened_text(row, "instructions", row.instructions)
 
     def summary(self, row: ConversationRow) -> RunningSummary | None:
         """The conversation's running summary, if it has one. Raise Tampered."""
-        if row.summary is None:
-            return None
-        conversation_id = ConversationId(row.id)
-        place, held = (
-            self.summary_place(conversation_id),
-            self._summaries.get(conversation_id),
-        )
-        held = self._opened_text(row, row.summary, place, held)
-        self._summaries.put(conversation_id, held)
-        return SummaryDocument.model_validate_json(held[1]).summary()
+        text = self._opened_text(row, "summary", row.summary)
+        return None if text is None else SUMMARY_FORMAT.read(text)
 
     def vault(self, conversation_id: ConversationId, row: ConversationRow | None = None) -> Vault:
         """What seals and opens the conversation. Raise NotFound, Tampered."""
@@ -234,23 +202,24 @@ class Threads:
         user_key = self._session.user_keys.get(row.user_key_version)
         if user_key is None:
             raise Tampered
-        key = user_key.unwrap(row.wrapped_key, ConversationId(row.id), row.key_version)
+        key = user_key.unwrap(row.wrapped_key, row.id, row.key_version)
         return Vault(key, row.key_version)
-
-    def title_place(self, conversation_id: ConversationId) -> Place:
-        return self._place("title", conversation_id)
-
-    def instructions_place(self, conversation_id: ConversationId) -> Place:
-        return self._place("instructions", conversation_id)
-
-    def summary_place(self, conversation_id: ConversationId) -> Place:
-        return self._place("summary", conversation_id)
 
     def opened_message(
         self, conversation_id: ConversationId, vault: Vault, row: MessageRow
     ) -> Message:
         """The message of *row*, by itself."""
         return _message(vault, row, self._place_of(row, conversation_id))
+
+    def place(self, column: str, conversation_id: ConversationId) -> Place:
+        """The place of a text in the conversation's row."""
+        return Place(
+            table="conversations",
+            column=column,
+            row_id=conversation_id,
+            user_id=self.user_id,
+            conversation_id=conversation_id,
+        )
 
     def message_place(
         self,
@@ -272,25 +241,17 @@ class Threads:
         )
 
     def _place_of(self, row: MessageRow, conversation_id: ConversationId) -> Place:
-        parent_id = MessageId(row.parent_id) if row.parent_id else None
-        return self.message_place(conversation_id, MessageId(row.id), row.seq, parent_id, row.role)
+        return self.message_place(conversation_id, row.id, row.seq, row.parent_id, row.role)
 
-    def _place(self, column: str, conversation_id: ConversationId) -> Place:
-        return Place(
-            table="conversations",
-            column=column,
-            row_id=conversation_id,
-            user_id=self.user_id,
-            conversation_id=conversation_id,
-        )
-
-    def _opened_text(
-        self, row: ConversationRow, sealed: str, place: Place, held: tuple[str, str] | None
-    ) -> tuple[str, str]:
-        """What is *sealed*, and opened: once for as long as it stays what is *held*. Raise Tampered."""
-        if held and held[0] == sealed:
-            return held
-        return sealed, self.vault(ConversationId(row.id), row).open(sealed, place)
+    def _opened_text(self, row: ConversationRow, column: str, sealed: str | None) -> str | None:
+        """The text of a *column*; opened once for as long as what is *sealed* stays the same. Raise Tampered."""
+        if sealed is None:
+            return None
+        held = self._texts[column].get(row.id)
+        if held is None or held[0] != sealed:
+            held = sealed, self.vault(row.id, row).open(sealed, self.place(column, row.id))
+            self._texts[column].put(row.id, held)
+        return held[1]
 
     def _checked(self, row: ConversationRow) -> KnownThread:
         """The thread of *row*, from what was known of it where that is still good."""
@@ -361,16 +322,15 @@ class Threads:
         def read(last: MessageRow | None, limit: int) -> list[MessageRow]:
             if last and last.seq >= row.last_seq:
                 return []
-            with store_errors():
-                query = self._session.client.table("messages").select(MESSAGE_COLUMNS)
-                return MESSAGE_ROWS.validate_python(
+            return MESSAGES.rows(
+                self._session.client,
+                lambda query: (
                     query.eq("conversation_id", str(row.id))
                     .gt("seq", last.seq if last else after_seq)
                     .order("seq")
                     .limit(limit)
-                    .execute()
-                    .data
-                )
+                ),
+            )
 
         return every_row(read)
 
@@ -381,13 +341,13 @@ def _message(vault: Vault, row: MessageRow, place: Place) -> Message:
     except Tampered:
         body, is_verified = "", False
     return Message(
-        id=MessageId(row.id),
+        id=row.id,
         seq=row.seq,
-        parent_id=MessageId(row.parent_id) if row.parent_id else None,
+        parent_id=row.parent_id,
         role=row.role,
         body=body,
         created_at=row.created_at,
         outcome=row.outcome,
-        turn_id=TurnId(row.turn_id) if row.turn_id else None,
+        turn_id=row.turn_id,
         is_verified=is_verified,
     )

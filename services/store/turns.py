@@ -1,10 +1,10 @@
 """Turns as they are stored: begun with their reservation, kept alive, finished and settled."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
-from typing import NewType, cast
+from typing import cast
 from uuid import UUID
 
 from services.crypto import LARGEST_TEXT, Place
@@ -22,16 +22,13 @@ from services.domain import (
 )
 from services.errors import Busy, NotFound, Stale, StoreUnavailable, Tampered
 from services.events import log_event
-from services.store.gateway import Answer, Argument, Hidden, refusal, store_errors
-from services.store.paging import by_address
+from services.store.gateway import Answer, Argument, Hidden, refusal
 from services.store.recent import Recent
 from services.store.rows import (
-    COST_COLUMNS,
-    COST_ROWS,
-    RECEIPT_COLUMNS,
-    RECEIPT_ROWS,
-    TURN_COLUMNS,
-    TURN_ROWS,
+    COSTS,
+    RECEIPTS,
+    TURNS,
+    ClientTurnId,
     TurnRow,
     TurnState,
 )
@@ -41,8 +38,6 @@ from services.store.threads import KnownThread, Threads
 _MOST_COSTS = 5_000  # that are kept: more than any page shows
 _MOST_RECEIPTS = 500
 _TRIES = 5  # at a reply whose conversation moved on meanwhile
-
-ClientTurnId = NewType("ClientTurnId", UUID)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,16 +225,15 @@ class Turns:
 
     def unfinished(self, conversation_id: ConversationId) -> OpenTurn | None:
         """The newest turn, if it is open, or has lapsed with something said."""
-        with store_errors():
-            query = self._session.client.table("turns").select(TURN_COLUMNS)
-            rows = TURN_ROWS.validate_python(
+        rows = TURNS.rows(
+            self._session.client,
+            lambda query: (
                 query.eq("conversation_id", str(conversation_id))
                 .eq("purpose", Purpose.REPLY.value)
                 .order("begun_at", desc=True)
                 .limit(1)
-                .execute()
-                .data
-            )
+            ),
+        )
         for row in rows:
             turn = self._open_turn(row, conversation_id)
             if row.state.is_open or (row.state is TurnState.LAPSED and turn.said):
@@ -248,13 +242,13 @@ class Turns:
 
     def costs(self, turn_ids: Iterable[TurnId]) -> Mapping[TurnId, TurnCost]:
         """What those of *turn_ids* cost that are settled; asked for once each. Raise StoreUnavailable."""
-        asked = list(turn_ids)
+        asked = set(turn_ids)
         found = {turn_id: cost for turn_id in asked if (cost := self._costs.get(turn_id))}
-        unknown = [turn_id for turn_id in asked if turn_id not in found]
-        for some in by_address(unknown):
-            for turn_id, cost in self._settled(some).items():
-                self._costs.put(turn_id, cost)
-                found[turn_id] = cost
+        for row in COSTS.rows_of(self._session.client, "id", asked - found.keys()):
+            if row.state.is_final:
+                used = Tokens(row.tokens_in, row.tokens_out, row.tokens_cached)
+                found[row.id] = TurnCost(row.model, used, row.charged_micro)
+                self._costs.put(row.id, found[row.id])
         return found
 
     def receipts(
@@ -264,48 +258,22 @@ class Turns:
 
         Raise StoreUnavailable.
         """
-        asked = list(turn_ids)
+        asked = set(turn_ids)
         found = {turn_id: held[1] for turn_id in asked if (held := self._receipts.get(turn_id))}
-        unknown = [turn_id for turn_id in asked if turn_id not in found]
-        for some in by_address(unknown):
-            opened = self._opened_receipts(some, conversation_id)
-            for turn_id in some:
-                found[turn_id] = opened.get(turn_id, "")
-                self._receipts.put(turn_id, (conversation_id, found[turn_id]))
-        return {turn_id: text for turn_id, text in found.items() if text}
-
-    def _opened_receipts(
-        self, turn_ids: Sequence[TurnId], conversation_id: ConversationId
-    ) -> dict[TurnId, str]:
-        ids = [str(turn_id) for turn_id in turn_ids]
-        with store_errors():
-            query = self._session.client.table("receipts").select(RECEIPT_COLUMNS)
-            rows = RECEIPT_ROWS.validate_python(query.in_("turn_id", ids).execute().data)
+        unknown = asked - found.keys()
+        if not unknown:
+            return {turn_id: text for turn_id, text in found.items() if text}
+        rows = RECEIPTS.rows_of(self._session.client, "turn_id", unknown)
         vault = self._threads.vault(conversation_id)
-        opened: dict[TurnId, str] = {}
         for row in rows:
-            place = self._receipt_place(ClientTurnId(row.turns.client_turn_id), conversation_id)
+            place = self._receipt_place(row.turns.client_turn_id, conversation_id)
             try:
-                opened[TurnId(row.turn_id)] = vault.open(row.body, place)
+                found[row.turn_id] = vault.open(row.body, place)
             except Tampered:
                 log_event("receipt.unverified", turn=row.turn_id)
-        return opened
-
-    def _settled(self, turn_ids: Sequence[TurnId]) -> dict[TurnId, TurnCost]:
-        with store_errors():
-            query = self._session.client.table("turns").select(COST_COLUMNS)
-            rows = COST_ROWS.validate_python(
-                query.in_("id", [str(turn_id) for turn_id in turn_ids]).execute().data
-            )
-        return {
-            TurnId(row.id): TurnCost(
-                row.model,
-                Tokens(row.tokens_in, row.tokens_out, row.tokens_cached),
-                row.charged_micro,
-            )
-            for row in rows
-            if row.state.is_final
-        }
+        for turn_id in unknown:
+            self._receipts.put(turn_id, (conversation_id, found.setdefault(turn_id, "")))
+        return {turn_id: text for turn_id, text in found.items() if text}
 
     def _sealed_prompt(self, turn: NewTurn) -> tuple[str | None, str | None]:
         """The prompt and the head that follows it, both sealed."""
@@ -356,15 +324,14 @@ class Turns:
         return _finish(self._session, ending, reply)
 
     def _open_turn(self, row: TurnRow, conversation_id: ConversationId) -> OpenTurn:
-        turn_id, said = TurnId(row.id), ""
+        said = ""
         if row.partial:
-            place = self._partial_place(turn_id, conversation_id)
+            place = self._partial_place(row.id, conversation_id)
             try:
                 said = self._threads.vault(conversation_id).open(row.partial, place)
             except Tampered:  # as good as none: the conversation itself can still be read
-                log_event("turn.unverified", turn=turn_id)
-        prompt_id = MessageId(row.prompt_id) if row.prompt_id else None
-        return OpenTurn(turn_id, row.state, prompt_id, row.lease_until, said)
+                log_event("turn.unverified", turn=row.id)
+        return OpenTurn(row.id, row.state, row.prompt_id, row.lease_until, said)
 
     def _receipt_place(self, name: ClientTurnId, conversation_id: ConversationId) -> Place:
         """By the app's own name for the turn: the database's is not known yet when it is sealed."""
@@ -409,7 +376,7 @@ def _begin(session: AppSession, turn: NewTurn, prompt: _Prompt) -> Begun:
         lease_seconds=turn.lease_seconds,
     )
     if not answer.ok:
-        raise refusal(answer.reason)
+        raise refusal("begin_turn", answer.reason)
     fields = cast(dict[str, object], answer.model_extra)
     return Begun(TurnId(UUID(str(fields["turn"]))), int(str(fields["reserved"])))
 

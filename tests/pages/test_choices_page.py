@@ -15,7 +15,7 @@ from services.domain import (
 from services.embedded import ModelState
 from services.errors import StoreUnavailable
 from services.llm import Offer
-from tests.fakes import LARGE, FakePerson, ScriptedModel
+from tests.fakes import LARGE, FakePerson, ScriptedModel, choose
 from tests.pages.test_chat_page import in_composer, menu, said, send
 
 OpenApp = Callable[..., AppTest]
@@ -330,13 +330,13 @@ def test_what_another_tab_prefers_meanwhile_stays_where_this_one_changed_somethi
     open_app, maya
 ):
     app = pressed(open_app(maya), "preferences")
-    maya.profile.set_instructions("Be brief.")
+    choose(maya.profile, instructions="Be brief.")
     app.selectbox(key="default-model").select("large")
     save_preferences(app)
     assert maya.profile.known == Preferences(model="large", instructions="Be brief.")
 
     pressed(app, "preferences")
-    maya.profile.set_model("scripted")
+    choose(maya.profile, model="scripted")
     app.text_area(key="my-instructions").set_value("Be kind.")
     save_preferences(app)
     assert maya.profile.known == Preferences(model="scripted", instructions="Be kind.")
@@ -346,10 +346,10 @@ def test_sizes_and_the_policy_of_another_tab_stay_where_this_one_changed_somethi
     open_app, maya
 ):
     app = pressed(open_app(maya), "preferences")
-    maya.profile.set_policy(Retrieval())
-    maya.profile.set_window_messages(30)
-    maya.profile.set_context_tokens(4000)
-    maya.profile.set_reply_tokens(200)
+    choose(maya.profile, policy=Retrieval())
+    choose(maya.profile, window_messages=30)
+    choose(maya.profile, context_tokens=4000)
+    choose(maya.profile, reply_tokens=200)
 
     app.text_area(key="my-instructions").set_value("Be kind.")
     save_preferences(app)
@@ -365,7 +365,7 @@ def test_sizes_and_the_policy_of_another_tab_stay_where_this_one_changed_somethi
 
 def test_what_another_tab_prefers_meanwhile_is_shown_before_it_is_replaced(open_app, maya):
     app = pressed(open_app(maya), "preferences")
-    maya.profile.set_instructions("Be brief.")
+    choose(maya.profile, instructions="Be brief.")
     app.text_area(key="my-instructions").set_value("Be kind.")
 
     save_preferences(app)

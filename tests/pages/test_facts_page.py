@@ -23,7 +23,7 @@ from services.domain import (
     SpaceId,
 )
 from services.errors import NotFound, StoreUnavailable
-from tests.fakes import NOON
+from tests.fakes import NOON, choose
 from tests.pages.conftest import ROOT
 from tests.pages.test_chat_page import menu, send
 from tests.pages.test_choices_page import captions, told
@@ -38,7 +38,7 @@ def garden(conversations):
 
 @pytest.fixture(autouse=True)
 def is_on(maya):
-    maya.profile.keep_facts(is_wanted=True)
+    choose(maya.profile, keeps_facts=True)
 
 
 def fact(text, number=0, **changes):
@@ -373,7 +373,7 @@ def test_all_are_deleted_once_that_is_confirmed(open_app, maya):
 
 @pytest.mark.parametrize("was_on", [True, False])
 def test_it_is_switched_on_and_off_and_says_what_that_means(open_app, maya, was_on):
-    maya.profile.keep_facts(is_wanted=was_on)
+    choose(maya.profile, keeps_facts=was_on)
     keep(maya, fact("Has a dog."))
     app = memory(open_app(maya))
     assert app.toggle(key="keeps-facts").value is was_on
@@ -451,7 +451,7 @@ def choose_for(app, conversation, one, choice):
 def test_a_conversation_is_given_facts_of_its_own_and_shows_a_sign_of_them(
     open_app, maya, garden, model
 ):
-    maya.profile.keep_facts(is_wanted=False)
+    choose(maya.profile, keeps_facts=False)
     conversation = maya.conversations.threads[garden].conversation
     app = open_app(maya, c=str(garden))
     assert "own-facts" not in keys(app)
@@ -496,7 +496,7 @@ def test_only_the_facts_of_the_conversation_are_in_its_dialog(open_app, maya, ga
 def test_what_was_noted_and_then_changed_by_its_person_is_told_whatever_is_kept(
     open_app, maya, garden, model
 ):
-    maya.profile.keep_facts(is_wanted=False)
+    choose(maya.profile, keeps_facts=False)
     conversation = maya.conversations.threads[garden].conversation
     one = fact("Order 7781", conversation_id=garden, source_id=MessageId(uuid4()))
     keep(maya, one)

@@ -15,7 +15,7 @@ from services.domain import (
     Window,
 )
 from services.errors import ModelFailure, ModelUnavailable
-from tests.fakes import NOON, FakePerson, ScriptedModel
+from tests.fakes import NOON, FakePerson, ScriptedModel, choose
 from tests.pages.test_chat_page import pairs, send
 
 OpenApp = Callable[..., AppTest]
@@ -129,7 +129,7 @@ def test_what_the_model_sees_next_and_saw_then(open_app, maya, conversations):
 
 
 def test_what_came_from_another_conversation_says_so(open_app, maya, conversations):
-    maya.profile.recall_elsewhere(is_wanted=True)
+    choose(maya.profile, recalls_elsewhere=True)
     conversations.hold("Trees", "My kumquat tree is called Zebedee.", "I see.")
     garden = conversations.hold("Garden", *pairs(2), policy=Retrieval())
     send(open_app(maya, c=str(garden)), "What is my kumquat tree called?")

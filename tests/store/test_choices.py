@@ -16,8 +16,9 @@ from services.errors import (
 )
 from services.memory import fewest_tokens
 from services.store.conversations import Conversations
-from services.store.profile import LONGEST_INSTRUCTIONS, ChangedElsewhere, Profile
-from tests.fakes import INFO, LARGE
+from services.store.documents import ChangedElsewhere
+from services.store.profile import LONGEST_INSTRUCTIONS, Profile
+from tests.fakes import INFO, LARGE, choose
 from tests.store.conftest import done
 
 CANARY = "kumquat-2204"
@@ -49,8 +50,8 @@ def test_what_was_chosen_is_there_again_for_a_reader_who_knows_nothing(
 ):
     conversations.set_model(garden, "large")
     conversations.set_instructions(garden, "  Answer in verse.\n")
-    mine.set_model("scripted")
-    mine.set_instructions("Be brief.")
+    choose(mine, model="scripted")
+    choose(mine, instructions="Be brief.")
 
     thread = Conversations(maya).thread(garden)
     assert (thread.conversation.model, thread.instructions) == ("large", "Answer in verse.")
@@ -60,7 +61,7 @@ def test_what_was_chosen_is_there_again_for_a_reader_who_knows_nothing(
 
     conversations.set_model(garden, None)
     conversations.set_instructions(garden, " ")
-    mine.set_instructions("")
+    choose(mine, instructions="")
 
     thread = Conversations(maya).thread(garden)
     assert (thread.conversation.model, thread.instructions) == (None, None)
@@ -71,8 +72,8 @@ def test_instructions_and_preferences_are_readable_to_nobody_in_the_database(
     maya, conversations, mine, garden, stack
 ):
     conversations.set_instructions(garden, f"{CANARY} here")
-    mine.set_instructions(f"{CANARY} everywhere")
-    mine.set_model("large")
+    choose(mine, instructions=f"{CANARY} everywhere")
+    choose(mine, model="large")
 
     with stack.connect() as database:
         held = database.execute(
@@ -86,7 +87,7 @@ def test_instructions_and_preferences_are_readable_to_nobody_in_the_database(
 
 
 def test_a_choice_is_nobody_elses(conversations, omar, mine, garden):
-    mine.set_instructions("Be brief.")
+    choose(mine, instructions="Be brief.")
     theirs = Conversations(omar)
 
     for act in (
@@ -113,7 +114,7 @@ def test_what_cannot_be_instructions_is_refused_in_a_sentence(
 ):
     for act in (
         lambda: conversations.set_instructions(garden, text),
-        lambda: mine.set_instructions(text),
+        lambda: choose(mine, instructions=text),
     ):
         with pytest.raises(BadInput, match=says):
             act()
@@ -122,7 +123,7 @@ def test_what_cannot_be_instructions_is_refused_in_a_sentence(
 def test_the_longest_instructions_fit_whatever_their_script(conversations, mine, garden):
     longest = "\N{GRINNING FACE}" * LONGEST_INSTRUCTIONS
     conversations.set_instructions(garden, longest)
-    mine.set_instructions(longest)
+    choose(mine, instructions=longest)
 
     assert conversations.thread(garden).instructions == longest
     assert mine.preferences().instructions == longest
@@ -132,8 +133,8 @@ def test_two_tabs_that_change_one_choice_each_lose_neither(maya, sessions):
     one, other = Profile(maya), Profile(maya)
     one.preferences(), other.preferences()
 
-    one.set_model("large")
-    other.set_instructions("Be brief.")
+    choose(one, model="large")
+    choose(other, instructions="Be brief.")
 
     assert Profile(maya).preferences() == Preferences(model="large", instructions="Be brief.")
 
@@ -142,24 +143,28 @@ def test_choice_stored_in_another_tab_meanwhile_is_seen(maya, mine, monkeypatch)
     def call_and_let_another_in(verb, /, **arguments):
         answer = calls.call(verb, **arguments)
         monkeypatch.setattr(maya, "calls", calls)
-        mine.keep_facts(is_wanted=True)
+        choose(mine, keeps_facts=True)
         return answer
 
     calls = maya.calls
     monkeypatch.setattr(maya, "calls", SimpleNamespace(call=call_and_let_another_in))
 
-    mine.set_model("large")
+    choose(mine, model="large")
 
     assert mine.preferences() == Preferences(model="large", keeps_facts=True)
 
 
+def set_instructions(profile, text, seen):
+    profile.change(lambda now: replace(now, instructions=text), seen=seen)
+
+
 def test_instructions_are_replaced_only_by_who_has_seen_them(maya, conversations, mine, garden):
     mine.preferences()
-    Profile(maya).set_instructions("Be brief.")
+    choose(Profile(maya), instructions="Be brief.")
     Conversations(maya).set_instructions(garden, "Answer in verse.")
 
     for put, now in (
-        (mine.set_instructions, "Be brief."),
+        (partial(set_instructions, mine), "Be brief."),
         (partial(conversations.set_instructions, garden), "Answer in verse."),
     ):
         with pytest.raises(ChangedElsewhere) as refused:
@@ -199,23 +204,23 @@ def test_what_a_later_version_prefers_stays(maya, mine, stack):
             "update public.profiles set preferences = %s where user_id = %s", [sealed, maya.user_id]
         )
 
-    mine.set_instructions("Be brief.")
+    choose(mine, instructions="Be brief.")
 
     with stack.connect() as database:
         (token,) = database.execute(
             "select preferences from public.profiles where user_id = %s", [maya.user_id]
         ).fetchone()
     kept = json.loads(maya.newest_key.vault("profile").open(token, mine._place()))
-    assert kept == {"model": "large", "instructions": "Be brief.", "theme": "dark"}
+    assert (kept["model"], kept["instructions"], kept["theme"]) == ("large", "Be brief.", "dark")
 
 
 def test_preferences_are_asked_for_once_a_minute_and_kept_while_nobody_answers(
     maya, mine, monkeypatch
 ):
-    mine.set_model("large")
+    choose(mine, model="large")
     reader = Profile(maya)
     reader.preferences()
-    mine.set_model("scripted")
+    choose(mine, model="scripted")
 
     assert reader.preferences().model == "large"
     monkeypatch.setattr(reader._known, "_seconds", 0.0)
@@ -240,8 +245,8 @@ def test_a_turn_is_answered_by_the_nearest_choice_and_told_so(chat, conversation
     assert asked(server) == ("scripted", "Be kind.")
 
     mine = chat.preferences.__self__
-    mine.set_model("large")
-    mine.set_instructions("Be brief.")
+    choose(mine, model="large")
+    choose(mine, instructions="Be brief.")
     chat.open(garden)
     done(chat.begin(garden, "Two"))
     assert asked(server) == ("large", "Be brief.")
@@ -440,7 +445,7 @@ def test_another_conversations_instructions_do_not_open_here(conversations, maya
 
 
 def test_preferences_that_do_not_open_are_passed_over_and_can_be_made_anew(maya, omar, mine, stack):
-    Profile(omar).set_instructions("Theirs.")
+    choose(Profile(omar), instructions="Theirs.")
     with stack.connect() as database:
         database.execute(
             "update public.profiles set preferences = (select preferences from public.profiles"
@@ -449,26 +454,26 @@ def test_preferences_that_do_not_open_are_passed_over_and_can_be_made_anew(maya,
         )
 
     assert mine.preferences() == Preferences(is_verified=False)
-    mine.set_model("large")
+    choose(mine, model="large")
     assert Profile(maya).preferences() == Preferences(model="large")
 
 
 def test_another_session_of_the_same_person_opens_them(sessions, sign_up):
     cookie, session = sign_up()
-    Profile(session).set_instructions("Be brief.")
+    choose(Profile(session), instructions="Be brief.")
 
     assert Profile(sessions.open(cookie)).preferences().instructions == "Be brief."
 
 
 def test_sizes_are_stored_and_left_to_the_deployment_again(maya):
     mine = Profile(maya)
-    mine.set_context_tokens(2000)
-    mine.set_reply_tokens(300)
-    mine.set_window_messages(8)
+    choose(mine, context_tokens=2000)
+    choose(mine, reply_tokens=300)
+    choose(mine, window_messages=8)
     sizes = Preferences(context_tokens=2000, reply_tokens=300, window_messages=8)
     assert Profile(maya).preferences() == sizes
 
-    mine.set_context_tokens(None)
-    mine.set_reply_tokens(None)
-    mine.set_window_messages(None)
+    choose(mine, context_tokens=None)
+    choose(mine, reply_tokens=None)
+    choose(mine, window_messages=None)
     assert Profile(maya).preferences() == Preferences()

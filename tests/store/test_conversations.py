@@ -32,7 +32,7 @@ from services.store import turns
 from services.store.conversations import Conversations
 from services.store.rows import TurnState
 from services.store.threads import Threads
-from services.store.turns import ClientTurnId, Ending, NewTurn, Turns
+from services.store.turns import ClientTurnId, Ending, NewTurn
 
 CANARY = "kumquat-7781"
 
@@ -199,7 +199,7 @@ def test_what_settled_turns_cost_is_asked_for_once(conversations, garden, omar, 
     assert costs == dict.fromkeys(settled, TurnCost("test-model", Tokens(10, 20), 300))
     assert Conversations(omar).costs(messages) == {}
     assert coming not in costs
-    monkeypatch.setattr(Turns, "_settled", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(httpx.Client, "send", lambda *_, **__: pytest.fail("asked again"))
     assert conversations.costs(garden.messages) == costs
 
 

@@ -13,6 +13,7 @@ from services.store.corpus import Corpus
 from services.store.profile import Profile
 from services.store.spaces import Spaces
 from services.store.threads import Threads
+from tests.fakes import choose
 from tests.store.conftest import done
 
 KUMQUAT = "My kumquat tree is called Zebedee."
@@ -231,7 +232,7 @@ def test_all_of_a_long_history_is_read(maya, stack, chat):
 
 
 def test_the_switch_is_stored(maya):
-    Profile(maya).recall_elsewhere(is_wanted=True)
+    choose(Profile(maya), recalls_elsewhere=True)
     assert Profile(maya).preferences().recalls_elsewhere is True
 
 

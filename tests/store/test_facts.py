@@ -18,11 +18,12 @@ from services.domain import (
     SpaceId,
 )
 from services.errors import StoreUnavailable
-from services.store.memories import FactChanged, Memories
+from services.store.documents import ChangedElsewhere
+from services.store.memories import Memories
 from services.store.profile import Profile
 from services.store.spaces import Spaces
 from services.store.threads import Threads
-from tests.fakes import INFO
+from tests.fakes import INFO, choose
 from tests.stack.apps import until
 from tests.store.conftest import done
 from tests.store.test_titles import books, limit_budget
@@ -39,7 +40,7 @@ def answer(*add, **replaced):
 @pytest.fixture
 def profile(maya):
     profile = Profile(maya)
-    profile.keep_facts(is_wanted=True)
+    choose(profile, keeps_facts=True)
     return profile
 
 
@@ -122,7 +123,7 @@ def test_another_conversation_knows_it(chat, server):
 
 @pytest.mark.parametrize("choice", [None, False])
 def test_nothing_is_asked_nor_noted_unless_it_is_wanted(chat, profile, server, choice):
-    profile._change(lambda known: known.model_copy(update={"keeps_facts": choice}))
+    choose(profile, keeps_facts=choice)
 
     conversation_id = ask(chat)
 
@@ -135,7 +136,7 @@ def test_who_switches_it_off_meanwhile_keeps_nothing(chat, profile, server):
     done(chat.begin(None, PROMPT))
     server.wait_until(lambda server: server.facts_requests)
 
-    profile.keep_facts(is_wanted=False)
+    choose(profile, keeps_facts=False)
 
     settled(chat)
     assert texts(chat) == []
@@ -199,7 +200,7 @@ def test_what_was_changed_since_is_not_taken_back_but_no_longer_shown(chat, serv
     mine = replace(one.fact, text="Lives in Basel.")
     chat.memories.keep(mine, replaces=one.fact)
 
-    with pytest.raises(FactChanged):
+    with pytest.raises(ChangedElsewhere):
         chat.take_back(conversation_id, one)
 
     assert chat.noted(conversation_id) == ()
@@ -352,7 +353,7 @@ def test_facts_of_elsewhere_are_neither_shown_nor_replaced(chat, server):
 def test_what_a_person_wrote_for_a_conversation_is_told_in_it_and_in_no_other(
     chat, profile, conversations, server
 ):
-    profile.keep_facts(is_wanted=False)
+    choose(profile, keeps_facts=False)
     here, there = ask(chat, "Hello"), ask(chat, "Hello again")
     now = datetime.now(UTC)
     chat.memories.keep(

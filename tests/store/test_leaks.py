@@ -18,7 +18,7 @@ from services.domain import Summary as SummaryPolicy
 from services.llm import Models, Offer
 from services.store.threads import Threads
 from tests import leaks
-from tests.fakes import NOON
+from tests.fakes import NOON, choose
 from tests.store.conftest import done
 from tests.store.test_summaries import SMALL, settled
 
@@ -32,8 +32,8 @@ def shared(shared, model):
 def fill(person, policy, server, canary):
     """A conversation with *canary* in every text that it can have, after all that reads them has read them."""
     kept, chat, long = person.conversations, person.chat, "peas " * 150
-    person.profile.recall_elsewhere(is_wanted=True)
-    person.profile.set_policy(policy)
+    choose(person.profile, recalls_elsewhere=True)
+    choose(person.profile, policy=policy)
     server.script(reply=f"{canary} reply", fault="drop", after=2)
     conversation_id = done(chat.begin(None, f"{canary} title and prompt {long}")).conversation_id
     kept.set_instructions(conversation_id, f"{canary} instructions")

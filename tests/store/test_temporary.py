@@ -12,7 +12,7 @@ from services.domain import Fact, FactId, Purpose
 from services.errors import Cap, OverBudget
 from services.llm import Models, Offer
 from services.settings import Settings
-from tests.fakes import INFO, NOON
+from tests.fakes import INFO, NOON, choose
 from tests.stack.apps import until
 from tests.store.conftest import done
 from tests.store.test_summaries import LONG
@@ -220,7 +220,7 @@ def test_a_turn_whose_process_died_is_settled_by_the_sweep(
 
 
 def test_it_reads_facts_only_if_allowed_and_notes_none(begin, person, stack, server):
-    person.profile.keep_facts(is_wanted=True)
+    choose(person.profile, keeps_facts=True)
     fact = Fact(id=FactId(uuid4()), text="Lives in Bern.", since=NOON)
     person.memories.keep(fact)
 
