@@ -1,6 +1,5 @@
 """A person's conversations: what the use cases ask of the store, over one app session."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -29,6 +28,7 @@ from services.errors import (
     StoreUnavailable,
     Tampered,
 )
+from services.store.fresh import Fresh
 from services.store.gateway import Answer, Argument, Hidden, Query, refusal
 from services.store.paging import LEAST
 from services.store.profile import check_seen, checked_instructions
@@ -44,7 +44,7 @@ from services.store.threads import SUMMARY_FORMAT, Threads
 from services.store.turns import Begun, Ending, Lease, NewTurn, OpenTurn, Turns
 
 _LONGEST_TITLE = 120  # characters
-_EVERY_SECONDS = 10.0
+_EVERY_SECONDS = 10.0  # between two readings of all conversations: the user is typing
 _TRIES = 5  # at instructions that another tab changes meanwhile
 
 
@@ -55,7 +55,7 @@ class Conversations:
         self._session = session
         self._threads = threads or Threads(session)
         self._turns = Turns(session, self._threads)
-        self._every: tuple[float, list[Conversation]] | None = None  # and when they were read
+        self._every = Fresh(self._read_all, _EVERY_SECONDS)
         self._recent: dict[tuple[bool, SpaceId | None], list[Conversation]] = {}  # as last read
         self._unwanted: set[ConversationId] = set()  # they may be there, and should not
         self._threads.on_forget.append(self._forget)
@@ -80,7 +80,7 @@ class Conversations:
             if limit > LEAST:  # one answer may have no room for them
                 found = [
                     one
-                    for one in self._all()
+                    for one in self._every.get()
                     if one.is_archived is is_archived and space_id in (None, one.space_id)
                 ]
             else:
@@ -121,7 +121,7 @@ class Conversations:
         wanted = words.casefold().split()
         found = [
             conversation
-            for conversation in self._all()
+            for conversation in self._every.get()
             if space_id in (None, conversation.space_id)
             and all(word in conversation.title.casefold() for word in wanted)
         ]
@@ -353,7 +353,8 @@ class Conversations:
 
     def _forget(self, conversation_id: ConversationId) -> None:
         """Drop the lists with its title."""
-        self._every = None
+        self._every.outdate()
+        self._every.amend(lambda every: [one for one in every if one.id != conversation_id])
         for place, listed in list(self._recent.items()):
             self._recent[place] = [one for one in listed if one.id != conversation_id]
 
@@ -361,16 +362,12 @@ class Conversations:
         place = self._threads.place("title", conversation_id)
         return self._threads.vault(conversation_id).seal(title, place)
 
-    def _all(self) -> list[Conversation]:
-        """Every conversation, as of a few seconds ago: somebody is typing."""
-        now = time.monotonic()
-        if self._every is None or now - self._every[0] > _EVERY_SECONDS:
-            rows = LISTED_CONVERSATIONS.all_rows(
-                self._session.client, lambda query: query.is_("destroy_at", "null")
-            )
-            every = [self._threads.conversation(row) for row in rows]
-            self._every = now, sorted(every, key=_place_in_list, reverse=True)
-        return self._every[1]
+    def _read_all(self) -> list[Conversation]:
+        rows = LISTED_CONVERSATIONS.all_rows(
+            self._session.client, lambda query: query.is_("destroy_at", "null")
+        )
+        every = [self._threads.conversation(row) for row in rows]
+        return sorted(every, key=_place_in_list, reverse=True)
 
     def _reset(self, conversation_id: ConversationId, reset_seq: int) -> None:
         row = self._threads.row(conversation_id)
@@ -404,7 +401,7 @@ class Conversations:
         )
 
     def _call(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
-        self._every = None
+        self._every.outdate()
         answer = self._session.calls.call(verb, **arguments)
         if not answer.ok:
             raise refusal(verb, answer.reason)

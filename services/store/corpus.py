@@ -6,7 +6,6 @@ is opened (threads.py), not here.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from services.crypto import Vault
 from services.domain import ConversationId, Listed, Message, MessageId, SpaceId
@@ -31,6 +30,9 @@ class _Row(MessageRow, frozen=True):
 
 
 _LISTED, _MESSAGE_ROWS = Table("conversations", _ListedRow), Table("messages", _Row)
+
+
+_Batch = tuple[list[ConversationId], range]
 
 
 class Corpus:
@@ -66,10 +68,12 @@ class Corpus:
             for message in messages
         }
 
-    def _read(self, batch: "_Batch") -> Mapping[ConversationId, Sequence[Message]]:
+    def _read(self, batch: _Batch) -> Mapping[ConversationId, Sequence[Message]]:
+        ids, seqs = batch
+
         def in_batch(query: Query) -> Query:
-            query = query.in_("conversation_id", [str(each) for each in batch.ids])
-            return query.gte("seq", batch.seqs.start).lt("seq", batch.seqs.stop)
+            query = query.in_("conversation_id", map(str, ids))
+            return query.gte("seq", seqs.start).lt("seq", seqs.stop)
 
         rows = _MESSAGE_ROWS.all_rows(self._session.client, in_batch)
         return self._opened(sorted(rows, key=lambda row: row.seq))
@@ -95,16 +99,8 @@ class Corpus:
         return vaults
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """What is read at once."""
-
-    ids: tuple[ConversationId, ...]
-    seqs: range
-
-
 def _batches(wanted: Mapping[ConversationId, range]) -> Iterator[_Batch]:
-    """*wanted* in pieces."""
+    """Split *wanted* into conversations and seqs that are read at once."""
     ids: list[ConversationId] = []
     seqs, size = range(0), 0
     for conversation_id, whole in sorted(wanted.items(), key=lambda each: each[1].start):
@@ -113,10 +109,10 @@ def _batches(wanted: Mapping[ConversationId, range]) -> Iterator[_Batch]:
             if ids and (
                 part.start != seqs.start or size + len(part) > _MESSAGES or len(ids) == IDS
             ):
-                yield _Batch(tuple(ids), seqs)
+                yield ids, seqs
                 ids, size = [], 0
             seqs = range(part.start, max(part.stop, seqs.stop)) if ids else part
             ids.append(conversation_id)
             size += len(part)
     if ids:
-        yield _Batch(tuple(ids), seqs)
+        yield ids, seqs

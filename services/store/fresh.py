@@ -15,9 +15,8 @@ class Fresh(Generic[Value]):
 
     def __init__(self, ask: Callable[[], Value], seconds: float = _SECONDS) -> None:
         self._ask, self._seconds = ask, seconds
-        self._held: tuple[float, int, Value] | None = (
-            None  # when it was read, after how many changes
-        )
+        # when it was read, after how many changes, and what it was
+        self._held: tuple[float, int, Value] | None = None
         self._changes = 0
 
     @property

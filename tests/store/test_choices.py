@@ -1,6 +1,7 @@
 """The model and the instructions of a conversation and of a person, from the page's verbs to the endpoint."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 

@@ -441,7 +441,7 @@ def test_what_changed_elsewhere_is_found_after_a_moment(conversations, garden, m
     Conversations(maya).rename(garden.conversation.id, "Orchard")
     later = time.monotonic() + 11
 
-    monkeypatch.setattr("services.store.conversations.time.monotonic", lambda: later)
+    monkeypatch.setattr("services.store.fresh.time.monotonic", lambda: later)
 
     assert titles(conversations.titled("orchard")) == ["Orchard"]
 
