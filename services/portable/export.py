@@ -80,7 +80,8 @@ def to_markdown(thread: Thread) -> str:
     A body that could end, hide or forge a part of the page stands in a code block with a fence longer than
     any in it; so the headings of the page are ours, one a message, whatever the messages say.
     """
-    parts = [f"# {_one_line(thread.conversation.title) or 'Untitled conversation'}"]
+    title = _MARKUP.sub(r"\\\1", " ".join(thread.conversation.title.split()))
+    parts = [f"# {title or 'Untitled conversation'}"]
     if not thread.is_whole:
         parts.append(
             "*Messages of this conversation were removed or changed behind Daybook's back.*"
@@ -105,10 +106,6 @@ def _contained(body: str) -> str:
     longest = max((len(run) for run in re.findall("`+", body)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}markdown\n{body}\n{fence}"
-
-
-def _one_line(title: str) -> str:
-    return _MARKUP.sub(r"\\\1", " ".join(title.split()))
 
 
 def _moment(moment: datetime) -> str:
