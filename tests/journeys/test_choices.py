@@ -36,17 +36,6 @@ def test_another_model_answers_in_the_middle_of_a_conversation(maya, model):
     expect(maya.picker).to_contain_text("scripted-large")
 
 
-def test_a_conversation_begins_with_the_model_that_was_picked_for_it(maya, model):
-    maya.picks("scripted-large")
-    maya.asks("First")
-    maya.hears_all_of("You said: First")
-
-    assert asked(model)[0] == "scripted-large"
-    expect(maya.picker).to_contain_text("scripted-large")
-    maya.begins_a_new_chat()
-    expect(maya.picker).not_to_contain_text("large")
-
-
 def test_the_model_is_told_what_a_person_wrote_and_what_one_conversation_says_instead(maya, model):
     maya.prefers("scripted-large", "Be brief.")
     maya.asks("First")

@@ -181,26 +181,6 @@ def test_a_second_tab_follows_the_same_reply(maya, model):
     assert len(model.requests) == asked + 1
 
 
-def test_the_second_of_two_tabs_is_told_and_loses_nothing(maya):
-    maya.asks("Here")
-    maya.hears_all_of("You said: Here")
-    tab = maya.new_tab()
-    tab.page.goto(maya.page.url)
-    tab.hears("You said: Here")
-    maya.asks("From the first")
-    maya.hears_all_of("You said: From the first")
-
-    tab.composer.fill("From the second")
-    tab.sends()
-
-    tab.sees("This conversation went on in another tab.")
-    tab.hears("You said: From the first")
-    expect(tab.composer).to_have_value("From the second")
-    tab.sends()
-    tab.hears_all_of("You said: From the second")
-    assert len(tab.texts()) == 6
-
-
 def test_what_is_typed_after_a_sign_out_elsewhere_is_not_lost(maya):
     maya.asks("Here")
     maya.hears_all_of("You said: Here")
@@ -215,23 +195,6 @@ def test_what_is_typed_after_a_sign_out_elsewhere_is_not_lost(maya):
     tab.is_asked_to_sign_in()
     tab.sees("A long thought")
     expect(tab.messages).to_have_count(0)
-
-
-def test_a_context_started_anew_keeps_the_history(maya, model):
-    maya.asks("Remember the blue gate")
-    maya.hears_all_of("You said: Remember the blue gate")
-    expect(maya.beginning).to_have_count(0)
-
-    maya.page.locator(".st-key-memory-policy button").click()
-    maya.page.get_by_role("button", name="Start the context anew").click()
-
-    maya.sees("2 earlier messages")
-    expect(maya.beginning).to_be_visible()
-    maya.asks("What colour is it?")
-    maya.hears_all_of("You said: What colour is it?")
-    assert "blue gate" not in str(model.requests[-1].body)
-    assert len(maya.texts()) == 4
-    expect(maya.beginning).to_be_visible()
 
 
 def test_a_reply_is_copied_as_it_was_written(maya, model):

@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.journeys.conftest import ADMIN
-from tests.journeys.people import PASSWORD, SECONDS
-from tests.journeys.seeds import converse, database, second_process
+from tests.journeys.people import SECONDS
+from tests.journeys.seeds import database
 
 SLOWLY = "[[tokens=40 rate=12]]"
 UNKNOWN = "That conversation does not exist."
@@ -179,25 +179,3 @@ def test_the_first_account_sees_what_everybody_used_and_others_get_nothing(perso
     maya.sees_no_reply_coming()
     expect(maya.page.locator(".st-key-usage-table")).to_have_count(0)
     assert ADMIN not in maya.page.content()
-
-
-def test_what_the_model_no_longer_sees_is_said_and_drawn(app, maya, model):
-    with second_process(app) as sessions:
-        _, session = sessions.sign_in(maya.email, PASSWORD)
-        pairs = [(f"prompt {n}", f"reply {n}") for n in range(10)]
-        conversation = converse(session, pairs)
-    maya.visit(f"/?c={conversation}")
-    maya.hears("reply 9")
-    expect(maya.messages).to_have_count(20)
-    expect(maya.banner).to_have_count(0)
-    expect(maya.beginning).to_have_count(0)
-
-    maya.asks("prompt 10")
-    maya.hears_all_of("You said: prompt 10")
-
-    expect(maya.banner).to_contain_text("2 earlier messages")
-    expect(maya.beginning).to_be_visible()
-    maya.asks("prompt 11")
-    maya.hears_all_of("You said: prompt 11")
-    seen = [message["content"] for message in model.requests[-1].body["messages"]]
-    assert seen[1] == "prompt 1"

@@ -3,11 +3,6 @@
 import pytest
 from playwright.sync_api import expect
 
-from services.store.conversations import Conversations
-from services.store.spaces import Spaces
-from tests.journeys.people import PASSWORD
-from tests.journeys.seeds import hold, second_process
-
 
 @pytest.fixture
 def maya(person):
@@ -109,24 +104,3 @@ def test_back_leads_out_of_a_space_and_an_archived_one_is_found_again(maya):
     maya.edits_the_space()
     maya.dialog.get_by_role("button", name="Unarchive").click()
     maya.sees("“Latin” is back in the list.")
-
-
-def test_what_a_space_holds_is_drawn_thirty_at_a_time(app, maya):
-    maya.makes_a_space("Latin", "")
-    with second_process(app) as sessions:
-        _, session = sessions.sign_in(maya.email, PASSWORD)
-        (space,) = Spaces(session).all()
-        for conversation_id in hold(session, [f"Letter {n}" for n in range(40)]):
-            Conversations(session).move(conversation_id, space.id)
-        hold(session, ["Elsewhere"])
-
-    maya.page.reload()
-
-    maya.is_in_space("Latin")
-    expect(maya.rows).to_have_count(30)
-    maya.page.get_by_role("button", name="Older conversations").click()
-    expect(maya.rows).to_have_count(40)
-    maya.filter.fill("letter 3")
-    expect(maya.rows).to_have_count(13)
-    maya.filter.fill("elsewhere")
-    maya.sees("No title matches.")
