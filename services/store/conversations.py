@@ -324,15 +324,12 @@ class Conversations:
         self._reset(thread.conversation.id, 0)
 
     def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
-        """What the turns of *messages* cost, as far as they are settled. Raise StoreUnavailable."""
-        return self._turns.costs({message.turn_id for message in messages if message.turn_id})
+        return self._turns.costs(messages)
 
     def receipts(
         self, messages: Iterable[Message], conversation_id: ConversationId
     ) -> Mapping[TurnId, str]:
-        """What the model was shown in the turns of *messages*, where that was kept. Raise StoreUnavailable."""
-        turn_ids = {message.turn_id for message in messages if message.turn_id}
-        return self._turns.receipts(turn_ids, conversation_id)
+        return self._turns.receipts(messages, conversation_id)
 
     def begin_turn(self, turn: NewTurn) -> Begun:
         return self._turns.begin(turn)

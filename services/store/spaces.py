@@ -63,20 +63,13 @@ class Spaces(Documents[_Row, Space]):
 
     def _opened(self, rows: Sequence[_Row]) -> Iterator[Space]:
         for row in rows:
-            is_archived = row.state == "archived"
+            in_clear = row.model_dump(include={"id", "created_at"})
+            in_clear["is_archived"] = row.state == "archived"
             try:
                 text = self._session.open_own("spaces", row.body, self._place(row.id))
-                yield _FORMAT.read(
-                    text, id=row.id, created_at=row.created_at, is_archived=is_archived
-                )
+                yield _FORMAT.read(text, **in_clear)
             except Tampered:
-                yield Space(
-                    id=row.id,
-                    name="",
-                    created_at=row.created_at,
-                    is_archived=is_archived,
-                    is_verified=False,
-                )
+                yield _FORMAT.read('{"name": ""}', is_verified=False, **in_clear)
 
     def _order(self, row: _Row, value: Space) -> tuple[str, UUID]:
         return value.name.casefold(), value.id

@@ -10,6 +10,7 @@ from uuid import UUID
 from services.crypto import LARGEST_TEXT, Place
 from services.domain import (
     ConversationId,
+    Message,
     MessageId,
     Outcome,
     Purpose,
@@ -240,9 +241,9 @@ class Turns:
                 return turn
         return None
 
-    def costs(self, turn_ids: Iterable[TurnId]) -> Mapping[TurnId, TurnCost]:
-        """What those of *turn_ids* cost that are settled; asked for once each. Raise StoreUnavailable."""
-        asked = set(turn_ids)
+    def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
+        """The costs of the settled turns of *messages*; each is asked for once. Raise StoreUnavailable."""
+        asked = {message.turn_id for message in messages if message.turn_id}
         found = {turn_id: cost for turn_id in asked if (cost := self._costs.get(turn_id))}
         for row in COSTS.rows_of(self._session.client, "id", asked - found.keys()):
             if row.state.is_final:
@@ -252,13 +253,13 @@ class Turns:
         return found
 
     def receipts(
-        self, turn_ids: Iterable[TurnId], conversation_id: ConversationId
+        self, messages: Iterable[Message], conversation_id: ConversationId
     ) -> Mapping[TurnId, str]:
-        """What the model was shown in *turn_ids*, as far as it was kept and opens; asked for once each.
+        """The receipts of the turns of *messages* that were kept and open; each is asked for once.
 
         Raise StoreUnavailable.
         """
-        asked = set(turn_ids)
+        asked = {message.turn_id for message in messages if message.turn_id}
         found = {turn_id: held[1] for turn_id in asked if (held := self._receipts.get(turn_id))}
         unknown = asked - found.keys()
         if not unknown:
