@@ -1,10 +1,10 @@
 """Whether a deployment will work: findings from facts about the Supabase API and the database behind it."""
 
-from collections.abc import Collection, Iterator, Set
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pydantic import BaseModel
+from pydantic import AliasPath, BaseModel, Field
 
 from services.store.paging import LEAST, PAGE
 
@@ -23,6 +23,9 @@ class Mark(StrEnum):
     UNKNOWN = "?"
 
 
+Verdict = tuple[Mark, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One line of the table."""
@@ -32,16 +35,10 @@ class Finding:
     said: str
 
 
-class External(BaseModel):
-    """The providers that Supabase Auth offers; the others do not matter here."""
-
-    email: bool
-
-
 class AuthSettings(BaseModel):
-    """What `/auth/v1/settings` answers."""
+    """What `/auth/v1/settings` answers; the other providers do not matter here."""
 
-    external: External
+    has_email: bool = Field(validation_alias=AliasPath("external", "email"))
     disable_signup: bool
     mailer_autoconfirm: bool
 
@@ -85,129 +82,115 @@ def findings(
     api: ApiFacts | None, database: DatabaseFacts | None, ring: Collection[int] | str
 ) -> list[Finding]:
     """The table of what was checked or could not be. *ring*: the root keys' versions, or why there are none."""
-    return [
-        *_of_the_api(api),
-        *_of_what_is_proven(api, ring),
-        _of_clocks(api, database),
-        *_of_the_database(database),
-    ]
-
-
-def _of_the_api(api: ApiFacts | None) -> Iterator[Finding]:
-    if api is None:
-        yield _unchecked("API key", _API)
-        yield _unchecked("sign-up", _API)
-        return
-    kind = "publishable" if api.is_publishable else "anon, of the old kind"
-    yield Finding(Mark.OK, "API key", kind)
-    match api.auth:
-        case AuthSettings() as auth:
-            yield _of_sign_up(auth)
-        case 0:
-            yield Finding(Mark.FAIL, "sign-up", "Supabase Auth does not answer: check SUPABASE_URL")
-        case 401 | 403:
-            yield Finding(Mark.FAIL, "sign-up", "the API refuses SUPABASE_KEY: copy it again")
-        case status:
-            yield Finding(Mark.FAIL, "sign-up", f"the API answers {status}: is the project paused?")
-
-
-def _of_sign_up(auth: AuthSettings) -> Finding:
-    if not auth.external.email:
-        return Finding(Mark.FAIL, "sign-up", f"switch on Email under {_SIGN_IN}")
-    if auth.disable_signup:
-        said = f"closed: nobody new can come, unless you allow it under {_SIGN_IN}"
-        return Finding(Mark.NOTE, "sign-up", said)
-    if not auth.mailer_autoconfirm:
-        said = (
-            "addresses are confirmed by e-mail, which Supabase's own server sends to its team only: "
-            f"set up SMTP, or switch off Confirm email under {_SIGN_IN}"
-        )
-        return Finding(Mark.NOTE, "sign-up", said)
-    return Finding(Mark.OK, "sign-up", "open, without confirmation of addresses")
-
-
-def _of_what_is_proven(
-    api: ApiFacts | None, ring: Collection[int] | str
-) -> tuple[Finding, Finding]:
-    if api is None:
-        return _unchecked("root keys", _API), _unchecked("max rows", _API)
-    if isinstance(ring, str):
-        keys = Finding(Mark.UNKNOWN, "root keys", f"not checked: {ring}")
-    elif api.proven is None:
-        said = "the API takes no proof of these root keys: run `migrate` with them"
-        keys = Finding(Mark.FAIL, "root keys", said)
-    else:
-        needed = set(api.proven.root_key_versions)
-        return _of_root_keys(needed, set(ring)), _of_rows(api.proven.row_bound)
-    return keys, _unchecked("max rows", "the root keys")
-
-
-def _of_root_keys(needed: Set[int], ring: Set[int]) -> Finding:
-    if missing := needed - ring:
-        said = f"stored data needs {_listed(missing)}: put it back beside the others"
-        return Finding(Mark.FAIL, "root keys", said)
-    spare = f", and not {_listed(ring - needed)}" if ring - needed else ""
-    return Finding(Mark.OK, "root keys", f"stored data needs {_listed(needed)}{spare}")
-
-
-def _of_rows(bound: int) -> Finding:
-    if bound < LEAST:
-        said = f"{bound} are too few: set Max rows to 1000 under Project Settings, Data API"
-        return Finding(Mark.FAIL, "max rows", said)
-    return Finding(Mark.OK, "max rows", f"{bound}" if bound <= PAGE else f"more than {PAGE}")
-
-
-def _of_clocks(api: ApiFacts | None, database: DatabaseFacts | None) -> Finding:
-    ahead = database.ahead_seconds if database else api and api.ahead_seconds
-    if ahead is None:
-        return _unchecked("clocks", "DATABASE_URL")
-    said = f"{abs(ahead):.0f} s apart"
-    if abs(ahead) > _MOST_SKEW_SECONDS:
-        return Finding(Mark.FAIL, "clocks", f"{said}: set this machine's (NTP)")
-    return Finding(Mark.OK, "clocks", said)
-
-
-def _of_the_database(database: DatabaseFacts | None) -> Iterator[Finding]:
-    if database is None:
-        for what in ("safeupdate", "schema", "access tokens", "users"):
-            yield _unchecked(what, "DATABASE_URL")
-        return
-    loaded = "loaded" if database.has_safeupdate else "not loaded"
-    yield Finding(
-        Mark.OK,
-        "safeupdate",
-        f"{loaded} for the API's connections; Daybook runs with it and without",
+    ahead_seconds = database.ahead_seconds if database else api and api.ahead_seconds
+    table = (
+        _of_the_api(api, ring) | {"clocks": _of_clocks(ahead_seconds)} | _of_the_database(database)
     )
+    return [Finding(mark, what, said) for what, (mark, said) in table.items()]
+
+
+def _of_the_api(api: ApiFacts | None, ring: Collection[int] | str) -> dict[str, Verdict]:
+    if api is None:
+        return dict.fromkeys(("API key", "sign-up", "root keys", "max rows"), _unchecked(_API))
+    proven = None if isinstance(ring, str) else api.proven
+    return {
+        "API key": (Mark.OK, "publishable" if api.is_publishable else "anon, of the old kind"),
+        "sign-up": _of_sign_up(api.auth),
+        "root keys": _of_root_keys(proven, ring),
+        "max rows": _of_rows(proven.row_bound) if proven else _unchecked("the root keys"),
+    }
+
+
+def _of_sign_up(auth: AuthSettings | int) -> Verdict:
+    match auth:
+        case 0:
+            return Mark.FAIL, "Supabase Auth does not answer: check SUPABASE_URL"
+        case 401 | 403:
+            return Mark.FAIL, "the API refuses SUPABASE_KEY: copy it again"
+        case int(status):
+            return Mark.FAIL, f"the API answers {status}: is the project paused?"
+        case AuthSettings(has_email=False):
+            return Mark.FAIL, f"switch on Email under {_SIGN_IN}"
+        case AuthSettings(disable_signup=True):
+            return Mark.NOTE, f"closed: nobody new can come, unless you allow it under {_SIGN_IN}"
+        case AuthSettings(mailer_autoconfirm=False):
+            return Mark.NOTE, (
+                "addresses are confirmed by e-mail, which Supabase's own server sends to its team only: "
+                f"set up SMTP, or switch off Confirm email under {_SIGN_IN}"
+            )
+        case _:
+            return Mark.OK, "open, without confirmation of addresses"
+
+
+def _of_root_keys(proven: ProvenFacts | None, ring: Collection[int] | str) -> Verdict:
+    if isinstance(ring, str):
+        return Mark.UNKNOWN, f"not checked: {ring}"
+    if proven is None:
+        return Mark.FAIL, "the API takes no proof of these root keys: run `migrate` with them"
+    needed, had = set(proven.root_key_versions), set(ring)
+    if missing := needed - had:
+        return Mark.FAIL, f"stored data needs {_listed(missing)}: put it back beside the others"
+    spare = f", and not {_listed(had - needed)}" if had - needed else ""
+    return Mark.OK, f"stored data needs {_listed(needed)}{spare}"
+
+
+def _of_rows(bound: int) -> Verdict:
+    if bound < LEAST:
+        return (
+            Mark.FAIL,
+            f"{bound} are too few: set Max rows to 1000 under Project Settings, Data API",
+        )
+    return Mark.OK, f"{bound}" if bound <= PAGE else f"more than {PAGE}"
+
+
+def _of_clocks(ahead_seconds: float | None) -> Verdict:
+    if ahead_seconds is None:
+        return _unchecked("DATABASE_URL")
+    said = f"{abs(ahead_seconds):.0f} s apart"
+    if abs(ahead_seconds) > _MOST_SKEW_SECONDS:
+        return Mark.FAIL, f"{said}: set this machine's (NTP)"
+    return Mark.OK, said
+
+
+def _of_the_database(database: DatabaseFacts | None) -> dict[str, Verdict]:
+    if database is None:
+        names = ("safeupdate", "schema", "access tokens", "users")
+        return dict.fromkeys(names, _unchecked("DATABASE_URL"))
+    loaded = "loaded" if database.has_safeupdate else "not loaded"
+    said = f"{loaded} for the API's connections; Daybook runs with it and without"
+    found = {"safeupdate": (Mark.OK, said)}
     match database.schema:
         case SchemaFacts() as schema:
-            yield Finding(Mark.OK, "schema", "Daybook's, and up to date")
-            yield _of_tokens(schema.token_seconds)
-            yield _of_users(schema.strangers)
+            return found | {
+                "schema": (Mark.OK, "Daybook's, and up to date"),
+                "access tokens": _of_tokens(schema.token_seconds),
+                "users": _of_users(schema.strangers),
+            }
         case str(refusal):
-            yield Finding(Mark.FAIL, "schema", refusal)
+            return found | {"schema": (Mark.FAIL, refusal)}
         case missing:
-            yield Finding(Mark.FAIL, "schema", f"lacks {', '.join(missing)}: run `migrate`")
+            return found | {"schema": (Mark.FAIL, f"lacks {', '.join(missing)}: run `migrate`")}
 
 
-def _of_tokens(seconds: int | None) -> Finding:
+def _of_tokens(seconds: int | None) -> Verdict:
     if seconds is None:
-        return Finding(Mark.UNKNOWN, "access tokens", "unknown until somebody signs in")
-    said = f"good for {seconds} s"
+        return Mark.UNKNOWN, "unknown until somebody signs in"
     if seconds <= _SHORTEST_TOKEN_SECONDS:
-        said += ": set their expiry to 3600 s under Project Settings, JWT Keys"
-        return Finding(Mark.FAIL, "access tokens", said)
-    return Finding(Mark.OK, "access tokens", said)
+        advice = "set their expiry to 3600 s under Project Settings, JWT Keys"
+        return Mark.FAIL, f"good for {seconds} s: {advice}"
+    return Mark.OK, f"good for {seconds} s"
 
 
-def _of_users(strangers: int) -> Finding:
+def _of_users(strangers: int) -> Verdict:
     if strangers:
-        said = f"{strangers} of Supabase Auth are not Daybook's, and cannot use it: give it a project of its own"
-        return Finding(Mark.NOTE, "users", said)
-    return Finding(Mark.OK, "users", "all are Daybook's")
+        return Mark.NOTE, (
+            f"{strangers} of Supabase Auth are not Daybook's, and cannot use it: give it a project of its own"
+        )
+    return Mark.OK, "all are Daybook's"
 
 
-def _unchecked(what: str, needs: str) -> Finding:
-    return Finding(Mark.UNKNOWN, what, f"not checked: needs {needs}")
+def _unchecked(needs: str) -> Verdict:
+    return Mark.UNKNOWN, f"not checked: needs {needs}"
 
 
 def _listed(versions: Collection[int]) -> str:

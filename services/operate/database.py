@@ -23,7 +23,7 @@ def connected(url: str) -> Generator[psycopg.Connection]:
     try:
         connection = _connect(conninfo)
     except psycopg.OperationalError as error:
-        if _has_only_ipv6(str(conninfo_to_dict(url).get("host") or "")):
+        if _families(str(conninfo_to_dict(url).get("host") or "")) == {socket.AF_INET6}:
             raise Misconfigured(
                 "The host in DATABASE_URL has only an IPv6 address, and this machine does not reach it: "
                 "take the session pooler's address (Supabase: Connect, Session pooler)."
@@ -57,12 +57,7 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def _has_only_ipv6(host: str) -> bool:
-    return _resolves(host, socket.AF_INET6) and not _resolves(host, socket.AF_INET)
-
-
-def _resolves(host: str, family: socket.AddressFamily) -> bool:
-    try:
-        return bool(socket.getaddrinfo(host, None, family))
-    except OSError:
-        return False
+def _families(host: str) -> set[int]:
+    with suppress(OSError):
+        return {int(family) for family, *_ in socket.getaddrinfo(host, None)}
+    return set()

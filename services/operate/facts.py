@@ -5,7 +5,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 import psycopg
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row
 from pydantic import SecretStr, ValidationError
 
 from services.crypto import RootKeys, ServerProof
@@ -16,8 +16,8 @@ from services.operate.check import ApiFacts, AuthSettings, DatabaseFacts, Proven
 from services.store import migrations
 from services.store.gateway import Gateway, ServerCalls
 
-_HAS_SAFEUPDATE = """
-select exists (
+_SERVER = """
+select extract(epoch from clock_timestamp())::float8, exists (
   select from pg_catalog.pg_db_role_setting chosen
   left join pg_catalog.pg_roles on pg_roles.oid = setrole
   left join pg_catalog.pg_database on pg_database.oid = setdatabase
@@ -52,13 +52,9 @@ def of_the_api(url: str, key: SecretStr, ring: RootKeys | None) -> ApiFacts:
 def of_the_database(connection: psycopg.Connection) -> DatabaseFacts:
     """Ask the database; nothing in it is changed."""
     asked_at = time.time()
-    with connection.cursor(row_factory=scalar_row) as cursor:
-        now = cursor.execute("select extract(epoch from clock_timestamp())::float8").fetchone()
-        has_safeupdate = cursor.execute(_HAS_SAFEUPDATE).fetchone()
+    [(now, has_safeupdate)] = connection.execute(_SERVER)
     return DatabaseFacts(
-        ahead_seconds=float(now or 0.0) - asked_at,
-        has_safeupdate=has_safeupdate is True,
-        schema=_schema(connection),
+        ahead_seconds=now - asked_at, has_safeupdate=has_safeupdate, schema=_schema(connection)
     )
 
 

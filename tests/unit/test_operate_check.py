@@ -10,14 +10,13 @@ from services.operate.check import (
     ApiFacts,
     AuthSettings,
     DatabaseFacts,
-    External,
     Mark,
     ProvenFacts,
     SchemaFacts,
     findings,
 )
 
-OPEN = AuthSettings(external=External(email=True), disable_signup=False, mailer_autoconfirm=True)
+OPEN = AuthSettings(external={"email": True}, disable_signup=False, mailer_autoconfirm=True)
 PROVEN = ProvenFacts(root_key_versions=(1,), row_bound=1000)
 API = ApiFacts(is_publishable=True, auth=OPEN, ahead_seconds=0.4, proven=PROVEN)
 SCHEMA = SchemaFacts(token_seconds=3600, strangers=0)
@@ -42,7 +41,7 @@ def test_deployment_that_works_is_told_so():
         ({"auth": 401}, {}, (1,), "sign-up", Mark.FAIL, "refuses SUPABASE_KEY"),
         ({"auth": 540}, {}, (1,), "sign-up", Mark.FAIL, "paused"),
         (
-            {"auth": OPEN.model_copy(update={"external": External(email=False)})},
+            {"auth": OPEN.model_copy(update={"has_email": False})},
             *({}, (1,), "sign-up", Mark.FAIL, "switch on Email"),
         ),
         (
