@@ -18,6 +18,11 @@ from services.errors import Misconfigured
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")  # as the database has it
 SECRETS_FILE = Path(__file__).parents[1] / ".streamlit" / "secrets.toml"
+_OF_ALL_APPS = ("supabase_", "openai_", "database_")  # named as other programs name them
+
+
+def _environment_name(field: str) -> str:
+    return field.upper() if field.startswith(_OF_ALL_APPS) else f"DAYBOOK_{field.upper()}"
 
 
 class Settings(BaseSettings):
@@ -28,6 +33,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
+        alias_generator=_environment_name,
         hide_input_in_errors=True,  # a mistyped key must not land in a log
         env_ignore_empty=True,
         frozen=True,
@@ -35,41 +41,31 @@ class Settings(BaseSettings):
         populate_by_name=True,
     )
 
-    supabase_url: HttpUrl | None = Field(default=None, alias="SUPABASE_URL")
-    supabase_key: SecretStr | None = Field(default=None, alias="SUPABASE_KEY")
-    database_url: SecretStr | None = Field(default=None, alias="DATABASE_URL")  # operate's alone
-    openai_base_url: HttpUrl | None = Field(default=None, alias="OPENAI_BASE_URL")
-    openai_api_key: SecretStr | None = Field(default=None, alias="OPENAI_API_KEY")
-    model: str | None = Field(default=None, alias="DAYBOOK_MODEL")
-    models: str = Field(default="", alias="DAYBOOK_MODELS")  # others to choose from, with commas
+    supabase_url: HttpUrl | None = None
+    supabase_key: SecretStr | None = None
+    database_url: SecretStr | None = None  # operate's alone
+    openai_base_url: HttpUrl | None = None
+    openai_api_key: SecretStr | None = None
+    model: str | None = None
+    models: str = ""  # others to choose from, with commas
     # the four below hold for every model
-    context_tokens: int | None = Field(default=None, ge=512, alias="DAYBOOK_CONTEXT_TOKENS")
-    reply_tokens: int | None = Field(default=None, ge=16, alias="DAYBOOK_REPLY_TOKENS")
+    context_tokens: int | None = Field(default=None, ge=512)
+    reply_tokens: int | None = Field(default=None, ge=16)
     # micro-dollars for a million tokens, where genai-prices does not know the model
-    input_price_micro: int | None = Field(default=None, ge=0, alias="DAYBOOK_INPUT_PRICE_MICRO")
-    output_price_micro: int | None = Field(default=None, ge=0, alias="DAYBOOK_OUTPUT_PRICE_MICRO")
-    instructions: str = Field(
-        default="You are a helpful assistant.", alias="DAYBOOK_INSTRUCTIONS", repr=False
-    )
-    policy: Literal["full", "window", "summary", "retrieval"] = Field(
-        default="summary", alias="DAYBOOK_POLICY"
-    )
-    window_messages: int = Field(
-        default=20, ge=2, le=1000, multiple_of=2, alias="DAYBOOK_WINDOW_MESSAGES"
-    )
-    titles: bool = Field(default=True, alias="DAYBOOK_TITLES")
-    root_keys: SecretStr | None = Field(default=None, alias="DAYBOOK_ROOT_KEYS")
-    data_dir: Path | None = Field(default=None, alias="DAYBOOK_DATA_DIR")
-    key_dir: Path | None = Field(default=None, alias="DAYBOOK_KEY_DIR")
-    url: HttpUrl | None = Field(default=None, alias="DAYBOOK_URL")
-    trusted_proxies: int = Field(default=0, ge=0, le=10, alias="DAYBOOK_TRUSTED_PROXIES")
-    sign_ups_an_hour: int = Field(default=20, ge=1, alias="DAYBOOK_SIGN_UPS_AN_HOUR")
-    session_idle_seconds: int = Field(
-        default=14 * 86_400, ge=60, le=31_536_000, alias="DAYBOOK_SESSION_IDLE_SECONDS"
-    )
-    session_lifetime_seconds: int = Field(
-        default=90 * 86_400, ge=60, le=31_536_000, alias="DAYBOOK_SESSION_LIFETIME_SECONDS"
-    )
+    input_price_micro: int | None = Field(default=None, ge=0)
+    output_price_micro: int | None = Field(default=None, ge=0)
+    instructions: str = Field(default="You are a helpful assistant.", repr=False)
+    policy: Literal["full", "window", "summary", "retrieval"] = "summary"
+    window_messages: int = Field(default=20, ge=2, le=1000, multiple_of=2)
+    titles: bool = True
+    root_keys: SecretStr | None = None
+    data_dir: Path | None = None
+    key_dir: Path | None = None
+    url: HttpUrl | None = None
+    trusted_proxies: int = Field(default=0, ge=0, le=10)
+    sign_ups_an_hour: int = Field(default=20, ge=1)
+    session_idle_seconds: int = Field(default=14 * 86_400, ge=60, le=31_536_000)
+    session_lifetime_seconds: int = Field(default=90 * 86_400, ge=60, le=31_536_000)
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
