@@ -51,7 +51,7 @@ from services.web.attempts import Attempts, Limits
 from services.web.doors import Doors, Origin
 from services.web.exports import Exports
 from services.web.frontend import Frontend
-from services.web.head import Head, Look
+from services.web.head import Head
 from services.web.life import Life
 from services.web.shield import ENDED, UNKNOWN, Shield, content_security_policy
 from services.web.visitors import Visitors
@@ -275,7 +275,7 @@ def routes() -> list[Route]:
         lifetime_seconds=begun.settings.session_lifetime_seconds,
     )
     exports = Exports(lambda: _shared().visitors, _thread, _origin())
-    return [*doors.routes(), *exports.routes(), *_look().routes()]
+    return [*doors.routes(), *exports.routes()]
 
 
 def _thread(session: AppSession, conversation_id: ConversationId) -> Thread:
@@ -298,13 +298,8 @@ def middleware() -> list[Middleware]:
             patience_seconds=_TAB_PATIENCE_SECONDS,
         ),
         Middleware(Frontend),
-        Middleware(Head, look=_look()),
+        Middleware(Head),
     ]
-
-
-@cache
-def _look() -> Look:
-    return Look()
 
 
 def stop_turns() -> None:

@@ -6,7 +6,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from services.web.head import Head, Look
+from services.web.head import Head
 
 PAGE = '<html><body>é<div id="root"></div></body></html>'
 BROWSER = {"accept": "text/html,*/*"}
@@ -30,9 +30,8 @@ def client(tmp_path):
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "shut.js").write_text("const act = 2;\n")
     (tmp_path / "page" / "open.js").write_text("const act = 1;\n")
-    look = Look(tmp_path)
     routes = [Route("/", page), Route("/pieces", page_in_pieces), Route("/text", text)]
-    return TestClient(Head(Starlette(routes=[*look.routes(), *routes]), look))
+    return TestClient(Head(Starlette(routes=routes), tmp_path))
 
 
 @pytest.mark.parametrize("path", ["/", "/pieces"])
@@ -67,4 +66,4 @@ def test_what_is_no_page_passes_untouched(client):
 
 
 def test_the_serif_that_streamlit_brings_is_fetched_early():
-    assert b"SourceSerifVariable-Roman" in Look().links
+    assert b"SourceSerifVariable-Roman" in Head(Starlette()).links
