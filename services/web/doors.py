@@ -7,6 +7,7 @@ not work. Nothing of what was entered is repeated in an address or a log.
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import UUID
@@ -107,16 +108,10 @@ class Doors:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/account", self._account, methods=["POST"]),
-            Route("/session", self._session, methods=["POST"]),
+            Route("/account", partial(self._enter, is_new=True), methods=["POST"]),
+            Route("/session", partial(self._enter, is_new=False), methods=["POST"]),
             Route("/session/end", self._end, methods=["POST"]),
         ]
-
-    async def _account(self, request: Request) -> Response:
-        return await self._enter(request, is_new=True)
-
-    async def _session(self, request: Request) -> Response:
-        return await self._enter(request, is_new=False)
 
     async def _enter(self, request: Request, *, is_new: bool) -> Response:
         if not self.origin.is_ours(request):
@@ -153,7 +148,8 @@ class Doors:
         if not self.origin.is_ours(request):
             return PlainTextResponse("This form belongs to another site.", 403)
         try:
-            await run_sync(self._leave, cookie_of(request, self.origin))
+            if cookie := cookie_of(request, self.origin):
+                await run_sync(lambda: self.visitors().leave(cookie))
         except StoreUnavailable as error:  # still signed in, and the cookie may try again
             return RedirectResponse(_with_reason("/", error), 303)
         answer = RedirectResponse("/", 303)
@@ -171,10 +167,6 @@ class Doors:
             if session and not Conversations(session).has(ConversationId(asked)):
                 return "/"
         return goal
-
-    def _leave(self, cookie: Cookie | None) -> None:
-        if cookie:
-            self.visitors().leave(cookie)
 
     def _set(self, answer: Response, request: Request, name: str, value: str, seconds: int) -> None:
         name = self.origin.cookie_name(request, name)

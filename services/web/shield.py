@@ -28,11 +28,7 @@ USER_HEADER, SESSION_HEADER = b"x-app-user-id", b"x-app-session"
 # in place of a session: a tab's cookie opens none any more, or nobody can tell while the database is away
 ENDED, UNKNOWN = "ended", "unknown"
 _STREAM = "/_stcore/stream"  # where Streamlit looks at who is asking
-_CLOSED = (
-    "/_stcore/metrics",
-    "/_stcore/upload_file",
-    "/media",
-)  # no page uploads, or shows, a file
+_CLOSED = ("/_stcore/metrics", "/_stcore/upload_file", "/media")  # no page uploads or shows a file
 _TABS_OF_AN_ADDRESS, _TABS_OF_ALL = 20, 500  # at most, without an app session
 _TOO_MANY = "Too many sign-in pages are open. Close some of yours, or try again in a minute."
 _REFUSED = WebSocketClose(1008)  # which uvicorn sends as a 403
@@ -64,7 +60,7 @@ class Shield:
     patience_seconds: float = 0.0  # for which a tab that comes back waits for a backend that starts
     _strangers: Counter[str] = field(
         default_factory=Counter[str]
-    )  # tabs without a session, by address
+    )  # tabs with no session, by address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -106,15 +102,13 @@ class Shield:
         is_tab = connection.scope["type"] == "websocket"
         if not self.origin.is_ours(connection):
             return _REFUSED if is_tab else PlainTextResponse(self.origin.way_there, 403)
-        visitors = await self._visitors(connection)
-        session = await self._session(visitors, connection)
+        session = await self._session(connection, stay)
         address = self.origin.address_of(connection)
-        if visitors and isinstance(session, AppSession):
+        if isinstance(session, AppSession):
             headers += [
                 (USER_HEADER, str(session.user_id).encode()),
                 (SESSION_HEADER, str(session.id).encode()),
             ]
-            stay.enter_context(visitors.connected(session))
         elif (
             self._strangers[address] >= _TABS_OF_AN_ADDRESS
             or self._strangers.total() >= _TABS_OF_ALL
@@ -135,27 +129,30 @@ class Shield:
             if not self._strangers[address]:
                 del self._strangers[address]
 
-    async def _visitors(self, connection: HTTPConnection) -> Visitors | None:
-        """The visitors. A tab is asked who it belongs to once: with a cookie it waits until that is known."""
-        is_known_tab = connection.scope["type"] == "websocket" and cookie_of(
-            connection, self.origin
-        )
-        deadline = time.monotonic() + (self.patience_seconds if is_known_tab else 0.0)
-        while (visitors := self.visitors()) is None and time.monotonic() < deadline:
-            await anyio.sleep(_GLANCE_SECONDS)
-        return visitors
-
     async def _session(
-        self, visitors: Visitors | None, connection: HTTPConnection
+        self, connection: HTTPConnection, stay: ExitStack
     ) -> AppSession | str | None:
-        """The session that the cookie opens, ENDED or UNKNOWN; None: there is no cookie."""
+        """The session that the cookie opens, now connected; ENDED, UNKNOWN, or None where nobody is known yet.
+
+        A tab is asked who it belongs to once: with a cookie it waits until that is known.
+        """
         cookie = cookie_of(connection, self.origin)
-        if visitors is None or cookie is None:
+        if cookie is None:
             return None
+        is_tab = connection.scope["type"] == "websocket"
+        deadline = time.monotonic() + (self.patience_seconds if is_tab else 0.0)
+        while (visitors := self.visitors()) is None:
+            if time.monotonic() >= deadline:
+                return None
+            await anyio.sleep(_GLANCE_SECONDS)
         try:
-            return await run_sync(visitors.find, cookie) or ENDED
+            session = await run_sync(visitors.find, cookie)
         except StoreUnavailable:
             return UNKNOWN
+        if session is None:
+            return ENDED
+        stay.enter_context(visitors.connected(session))
+        return session
 
 
 def _sha256(text: str) -> str:
