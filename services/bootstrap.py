@@ -117,8 +117,7 @@ def _heard(report: Report) -> None:
 
 
 def _failed_check() -> Failed | None:
-    """The failure where answers are cut, or stored data needs a root key that is missing; None also while nobody
-    can tell."""
+    """The failure where answers are cut or stored data lacks its root key; None also while nobody can tell."""
     server = _shared().server
     try:
         server.check_rows()
@@ -145,7 +144,6 @@ def _begun() -> Deployment:
 class Shared:
     """What all visitors of this process share. It holds nobody's identity."""
 
-    gateway: Gateway
     server: ServerCalls
     visitors: Visitors
     live_turns: LiveTurns
@@ -182,7 +180,9 @@ class PersonServices:
             elsewhere=Elsewhere(Corpus(session, threads)),
         )
         self._session, self._shared = session, shared
-        self._account = Fresh(self._read_account, _ACCOUNT_SECONDS)
+        self._account = Fresh(
+            lambda: accounts.account(session.client, session.email), _ACCOUNT_SECONDS
+        )
 
     def begin_temporary(
         self,
@@ -235,9 +235,6 @@ class PersonServices:
         account = self._account.last or self.account
         return account.role is AccountRole.ADMIN
 
-    def _read_account(self) -> Account:
-        return accounts.account(self._session.client, self._session.email)
-
 
 def person_services(session_id: str | None) -> PersonServices | None:
     """The services of the person whose app session this is, or None: it has ended. Raise StoreUnavailable."""
@@ -249,15 +246,13 @@ def person_services(session_id: str | None) -> PersonServices | None:
     session = shared.visitors.by_id(SessionId(UUID(session_id))) if session_id else None
     if session is None:
         return None
-    person = shared.people.get(session.id)
-    if person is None:
-        person = PersonServices(session, shared, _begun().settings)
-        person = shared.people.setdefault(session.id, person)
-        if (
-            shared.visitors.by_id(session.id) is None
-        ):  # it ended meanwhile, and is forgotten but once
-            shared.people.pop(session.id, None)
-            return None
+    if person := shared.people.get(session.id):
+        return person
+    person = PersonServices(session, shared, _begun().settings)
+    person = shared.people.setdefault(session.id, person)
+    if shared.visitors.by_id(session.id) is None:  # it ended meanwhile, and is forgotten but once
+        shared.people.pop(session.id, None)
+        return None
     return person
 
 
@@ -342,7 +337,6 @@ def _build() -> Shared:
     gateway = Gateway.to(url, key, transport, reach)
     proof = ServerProof(begun.root_keys.proof_key())
     server = ServerCalls(gateway.client(), proof)
-    live_turns = LiveTurns()
     sessions = Sessions(
         gateway=gateway,
         server=server,
@@ -361,15 +355,15 @@ def _build() -> Shared:
         if person := people.get(session.id):
             person.chat.leave()
 
-    def forget(session: AppSession) -> None:
-        _forget(session, people, temporary, background)
-
-    visitors = Visitors(sessions, on_leave=leave, on_forget=forget)
+    visitors = Visitors(
+        sessions,
+        on_leave=leave,
+        on_forget=lambda session: _forget(session, people, temporary, background),
+    )
     shared = Shared(
-        gateway=gateway,
         server=server,
         visitors=visitors,
-        live_turns=live_turns,
+        live_turns=LiveTurns(),
         background=background,
         models=_models(chosen, at),
         temporary=temporary,
@@ -378,9 +372,7 @@ def _build() -> Shared:
     glances = ServerCalls(Gateway.to(url, key, transport, timeout=_GLANCE).client(), proof)
     sweep_seconds = _HOSTED_SECONDS if is_hosted else _EMBEDDED_SWEEP_SECONDS
     _begin_thread("reach", _keep_asking, reach, glances, begun.life, sweep_seconds)
-    _begin_thread(
-        "temporary", _keep_doing, temporary.end_deserted, _LOOK_SECONDS, "desertion.missed"
-    )
+    _begin_thread("temporary", _keep_ending_deserted, temporary)
     return shared
 
 
@@ -406,23 +398,21 @@ def _models(chosen: Settings, at: Endpoints) -> Models:
         return Models(Offer(LOCAL_MODEL, local))
     url = str(chosen.openai_base_url or _OPENAI)
     key = chosen.openai_api_key.get_secret_value() if chosen.openai_api_key else "none"
-    name, *others = chosen.offered_models
-    model = OpenAIModel(connect(url, key), name)
-    return Models(
-        Offer(_model_info(chosen, name), model),
-        tuple(Offer(_model_info(chosen, other), model.named(other)) for other in others),
-    )
+    first, *others = chosen.offered_models
+    model = OpenAIModel(connect(url, key), first)
 
+    def offer(name: str) -> Offer:
+        info = known_model(
+            name,
+            base_url=url,
+            context_tokens=chosen.context_tokens,
+            reply_tokens=chosen.reply_tokens,
+            input_micro=chosen.input_price_micro,
+            output_micro=chosen.output_price_micro,
+        )
+        return Offer(info, model.named(name))
 
-def _model_info(chosen: Settings, name: str) -> ModelInfo:
-    return known_model(
-        name,
-        base_url=str(chosen.openai_base_url or _OPENAI),
-        context_tokens=chosen.context_tokens,
-        reply_tokens=chosen.reply_tokens,
-        input_micro=chosen.input_price_micro,
-        output_micro=chosen.output_price_micro,
-    )
+    return Models(offer(first), tuple(map(offer, others)))
 
 
 def _begin_thread(name: str, target: Callable[..., None], *args: object) -> None:
@@ -455,13 +445,12 @@ def _keep_asking(reach: Reach, server: ServerCalls, life: Life, sweep_seconds: f
     reach.keep_asking(ask, tell)
 
 
-def _keep_doing(work: Callable[[], None], seconds: float, missed: str) -> None:
-    """Do *work* after every so many seconds; *missed* is the event where nobody could."""
+def _keep_ending_deserted(temporary: TemporaryChats) -> None:
     while True:
-        time.sleep(seconds)
+        time.sleep(_LOOK_SECONDS)
         try:
-            work()
+            temporary.end_deserted()
         except AppError:
-            log_event(missed)
+            log_event("desertion.missed")
         except Exception:  # a bug, seen in the log; the next time is still due
-            _logger.exception(missed)
+            _logger.exception("desertion.missed")

@@ -160,7 +160,6 @@ def _play(scene, sessions, model, server):
     cookie = _enter(scene, visitors)
     session = visitors.find(cookie)
     shared = Shared(
-        gateway=sessions.gateway,
         server=sessions.server,
         visitors=visitors,
         live_turns=live_turns,

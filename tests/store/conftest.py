@@ -170,7 +170,6 @@ def conversations(maya):
 @pytest.fixture
 def shared(sessions, model):
     return Shared(
-        gateway=sessions.gateway,
         server=sessions.server,
         visitors=Visitors(sessions, on_leave=lambda _: None, on_forget=lambda _: None),
         live_turns=LiveTurns(),
