@@ -15,7 +15,6 @@ import pytest
 
 from services import embedded
 from services.embedded import Failed, Folders, Running, Stack
-from services.embedded.folders import socket_folder
 from services.embedded.postgres import Postgres
 from services.embedded.supabase_api import fetch_modules
 from tests.hosted.rig import described, started_rig
@@ -99,12 +98,7 @@ def started_stack(base, cache):
         answers.wait(1000)  # more than a stack takes to say that it is no use
         assert Running() in reports, f"{reports}{tails(places.logs)}"
         endpoints = prepared.plan.endpoints
-        postgres = Postgres(
-            folder=places.database,
-            socket_folder=socket_folder(places.database),
-            log=places.logs / "postgres.log",
-            secrets=prepared.plan.database.secrets,
-        )
+        postgres = Postgres(places, prepared.plan.database.secrets)
         yield RunningStack(
             url=endpoints.supabase_url,
             publishable_key=endpoints.publishable_key,

@@ -7,31 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Protocol, cast
+from typing import IO, cast
 
 from services.embedded.folders import full
 from services.errors import Misconfigured, says_disk_full
 
 Child = subprocess.Popen[bytes]
 _LOG_BYTES = 5_000_000
-_LONGEST_START = (
-    300.0  # seconds: a busy machine takes its time, and so does a database that recovers
-)
+_LONGEST_START = 300.0  # seconds: a busy machine takes its time, so does a database that recovers
 _TETHER = Path(__file__).with_name("tether.py")
-
-
-class Server(Protocol):
-    """A long-lived program of the stack."""
-
-    name: str
-    log: Path
-
-    def start(self) -> Child: ...
-    def wait(self, child: Child) -> None: ...
-    def stop(self, child: Child) -> None: ...
 
 
 class ToolFailed(Exception):
@@ -41,8 +29,10 @@ class ToolFailed(Exception):
         super().__init__(f"{program} failed")
         self.output = output
 
-    def explained(self, folder: Path, otherwise: str) -> Misconfigured:
-        """What to say of it: that the disk of *folder* is full, or *otherwise*."""
+    def explained(self, log: Path, folder: Path, otherwise: str) -> Misconfigured:
+        """Write the output to *log*; return what to say: that the disk of *folder* is full, or *otherwise*."""
+        with contextlib.suppress(OSError):  # a full disk has no room for it
+            log.write_text(self.output)
         return full(folder) if says_disk_full(self.output) else Misconfigured(otherwise)
 
 
@@ -122,22 +112,50 @@ def stop(child: Child, gently: signal.Signals, within: float) -> None:
         child.wait()
 
 
-def wait_until(served: Callable[[], bool], child: Child, server: Server) -> None:
-    """Return once *served*. Raise Misconfigured if *child* ends first or takes too long."""
-    deadline = time.monotonic() + _LONGEST_START
-    while not served():
-        if child.poll() is not None:
-            raise gone(server)
-        if time.monotonic() > deadline:
-            raise Misconfigured(
-                f"{server.name} does not answer after {_LONGEST_START:.0f} s: see {server.log}."
-            )
-        time.sleep(0.02)
+class Server(ABC):
+    """A long-lived program of the stack, its process, and how often that may start again."""
 
+    end_signal, end_seconds = signal.SIGKILL, 5.0  # how it is ended, and how long before by force
 
-def gone(server: Server) -> Misconfigured:
-    """What to say of a server that ended, and will again."""
-    return Misconfigured(f"{server.name} stopped and does not come back: see {server.log}.")
+    def __init__(self, name: str, log: Path) -> None:
+        self.name, self.log = name, log
+        self.patience = Patience()
+        self.child: Child | None = None
+
+    @abstractmethod
+    def launch(self) -> Child:
+        """Start the program; it does not answer yet."""
+
+    @abstractmethod
+    def answers(self) -> bool:
+        """Whether the program serves. Raise Misconfigured if it never will."""
+
+    def start(self) -> Child:
+        self.child = self.launch()
+        return self.child
+
+    def wait(self) -> None:
+        """Return once the program answers. Raise Misconfigured if it ends first or takes too long."""
+        deadline = time.monotonic() + _LONGEST_START
+        while not self.answers():
+            if self.is_down():
+                raise self.gone()
+            if time.monotonic() > deadline:
+                raise Misconfigured(
+                    f"{self.name} does not answer after {_LONGEST_START:.0f} s: see {self.log}."
+                )
+            time.sleep(0.02)
+
+    def end(self) -> None:
+        if self.child is not None:
+            stop(self.child, self.end_signal, self.end_seconds)
+
+    def is_down(self) -> bool:
+        return self.child is not None and self.child.poll() is not None
+
+    def gone(self) -> Misconfigured:
+        """What to say where the program ended, and will again."""
+        return Misconfigured(f"{self.name} stopped and does not come back: see {self.log}.")
 
 
 def replies(port: int, path: str, headers: Mapping[str, str]) -> bool:

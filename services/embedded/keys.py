@@ -7,7 +7,8 @@ import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from services.embedded.folders import full
+from services.crypto import RootKeys, new_key
+from services.embedded.folders import Folders, full
 from services.errors import Misconfigured, says_disk_full
 
 
@@ -21,28 +22,39 @@ class StackSecrets:
     publishable_key: str = field(repr=False)
 
 
-def stack_secrets(keys: Path, database: Path) -> StackSecrets:
+def stack_secrets(places: Folders) -> StackSecrets:
     """The stack's secrets, made on the first start. Raise Misconfigured where a database lost its own."""
-    path = keys / "stack.json"
+    path = places.keys / "stack.json"
     if not path.exists():
-        _refuse_orphan(path, database, "the database cannot be opened")
-        write_private(path, json.dumps(asdict(_new_secrets())))
+        _refuse_orphan(path, places.database, "the database cannot be opened")
+        made = StackSecrets(
+            postgres_password=secrets.token_urlsafe(32),
+            owner_password=secrets.token_urlsafe(32),
+            jwt_secret=secrets.token_urlsafe(48),
+            publishable_key=f"sb_publishable_{secrets.token_hex(11)}_{secrets.token_hex(4)}",
+        )
+        write_private(path, json.dumps(asdict(made)))
     try:
         return StackSecrets(**json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
         raise Misconfigured(f"{path} is damaged: put its backup back.") from error
 
 
-def root_keys(keys: Path, database: Path) -> str:
-    """The text of the root key beside the stack's secrets, made on the first start.
+def root_keys(places: Folders, *, may_make: bool) -> RootKeys:
+    """The root keys beside the stack's secrets, made on the first start if *may_make*.
 
-    Raise Misconfigured where a database lost its own.
+    Raise Misconfigured where they are missing, or a database lost its own.
     """
-    path = keys / "root.key"
+    path = places.keys / "root.key"
     if not path.exists():
-        _refuse_orphan(path, database, "nothing stored can be read")
-        write_private(path, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
-    return path.read_text()
+        if not may_make:
+            raise Misconfigured(
+                "The root key is missing: set DAYBOOK_ROOT_KEYS, "
+                f"or put the key that belongs to this database into {path}."
+            )
+        _refuse_orphan(path, places.database, "nothing stored can be read")
+        write_private(path, base64.urlsafe_b64encode(new_key()).decode())
+    return RootKeys.parse(path.read_text(), str(path))
 
 
 def write_private(path: Path, text: str) -> None:
@@ -64,12 +76,3 @@ def write_private(path: Path, text: str) -> None:
 def _refuse_orphan(path: Path, database: Path, consequence: str) -> None:
     if database.exists():
         raise Misconfigured(f"{path} is missing, and without it {consequence}: put it back.")
-
-
-def _new_secrets() -> StackSecrets:
-    return StackSecrets(
-        postgres_password=secrets.token_urlsafe(32),
-        owner_password=secrets.token_urlsafe(32),
-        jwt_secret=secrets.token_urlsafe(48),
-        publishable_key=f"sb_publishable_{secrets.token_hex(11)}_{secrets.token_hex(4)}",
-    )

@@ -1,11 +1,16 @@
-"""One app on one data folder."""
+"""One app on one data folder, and where its API answers, for a second process of the same deployment."""
 
 import contextlib
+import json
 import os
 import threading
 from pathlib import Path
 
+from services.embedded.keys import write_private
+from services.embedded.plan import Endpoints
 from services.errors import Misconfigured
+
+_ADDRESS = "address.json"
 
 
 class Lock:
@@ -17,7 +22,7 @@ class Lock:
     def __init__(self, data: Path) -> None:
         """Raise Misconfigured where another app is alive on *data*."""
         self._data = data
-        self.descriptor = os.open(_file(data), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._take()
         except Misconfigured:
@@ -46,20 +51,17 @@ class Lock:
         return True
 
 
-def is_locked(data: Path) -> bool:
-    """Whether an app, or what is left of one, is on *data*."""
-    try:
-        descriptor = os.open(_file(data), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        return not _locked(descriptor)
-    finally:
-        os.close(descriptor)
+def write_address(data: Path, url: str, key: str) -> None:
+    """Tell `running_address` where the API over *data* answers, and its publishable *key*."""
+    write_private(data / _ADDRESS, json.dumps({"supabase_url": url, "publishable_key": key}))
 
 
-def _file(data: Path) -> Path:
-    return data / "lock"
+def running_address(data: Path) -> Endpoints:
+    """Where the API of the app over *data* answers. Raise Misconfigured if none is running."""
+    with contextlib.suppress(FileNotFoundError), (data / "lock").open("r+") as lock:
+        if not _locked(lock.fileno()):
+            return Endpoints(**json.loads((data / _ADDRESS).read_text()))
+    raise Misconfigured(f"No Daybook is running on {data}: start it first.")
 
 
 def _locked(descriptor: int) -> bool:
@@ -78,5 +80,5 @@ def _holder_lives(descriptor: int) -> bool:
     except (ValueError, ProcessLookupError):
         return False
     except PermissionError:
-        return True
+        pass
     return True

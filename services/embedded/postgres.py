@@ -12,9 +12,8 @@ import shutil
 import signal
 import stat
 import subprocess
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import LiteralString
 
@@ -24,7 +23,7 @@ from psycopg import sql
 
 from services.embedded import children
 from services.embedded.children import Child
-from services.embedded.folders import wheel
+from services.embedded.folders import Folders, socket_folder, wheel
 from services.embedded.keys import StackSecrets
 from services.errors import Misconfigured
 
@@ -47,15 +46,15 @@ _SETTINGS = {
 }
 
 
-@dataclass(slots=True, kw_only=True)
-class Postgres:
-    """One cluster: its folder, the folder of its socket, and whom it runs as."""
+class Postgres(children.Server):
+    """One cluster and its server. Where that is ended, connections are cut and what was committed is written."""
 
-    folder: Path
-    socket_folder: Path
-    log: Path
-    secrets: StackSecrets = field(repr=False)
-    name: str = "The database"
+    end_signal, end_seconds = signal.SIGINT, 20.0
+
+    def __init__(self, places: Folders, secrets: StackSecrets) -> None:
+        super().__init__("The database", places.logs / "postgres.log")
+        self.folder, self.socket_folder = places.database, socket_folder(places.database)
+        self.secrets = secrets
 
     def prepare(self) -> None:
         """Make the cluster if there is none; a half-made one never counts. May raise Misconfigured."""
@@ -69,22 +68,19 @@ class Postgres:
             self._initdb(draft)
         except children.ToolFailed as failure:
             shutil.rmtree(draft, ignore_errors=True)
-            with contextlib.suppress(OSError):  # a full disk has no room for it
-                self.log.write_text(failure.output)
-            raise failure.explained(
-                draft.parent, f"The database cannot be made in {self.folder}: see {self.log}."
-            ) from failure
+            sentence = f"The database cannot be made in {self.folder}: see {self.log}."
+            raise failure.explained(self.log, draft.parent, sentence) from failure
         draft.rename(self.folder)
 
-    def start(self) -> Child:
-        """Start the server; it does not answer yet. What an earlier one left behind is ended first."""
+    def launch(self) -> Child:
+        """Start the server, once what an earlier one left behind is ended."""
         self._clear_strays()
         with children.open_log(self.log) as output:
             return children.start(
                 [
                     str(_binaries() / "postgres"),
                     *("-D", str(self.folder), "-k", str(self.socket_folder)),
-                    *_settings(),
+                    *(f"--{name}={value}" for name, value in _SETTINGS.items()),
                 ],
                 environment=_ENVIRONMENT,
                 output=output,
@@ -92,14 +88,6 @@ class Postgres:
                 death_signal="SIGINT",  # a fast shutdown
                 user=_stand_in(),
             )
-
-    def wait(self, child: Child) -> None:
-        """Return once the server answers; recovery may take its time. Raise Misconfigured if it will not."""
-        children.wait_until(self._answers, child, self)
-
-    def stop(self, child: Child) -> None:
-        """End the server: connections are cut, what was committed is written."""
-        children.stop(child, signal.SIGINT, within=20)
 
     def clear(self) -> None:
         """Leave nothing outside the data folder. The server has ended."""
@@ -151,7 +139,7 @@ class Postgres:
             "PGPASSWORD": self.secrets.postgres_password,
         }
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         try:
             with self.connect(_SUPERUSER):
                 return True
@@ -200,7 +188,8 @@ class Postgres:
         strays = [process for process in psutil.process_iter(["name"]) if self._is_ours(process)]
         for sent, within in ((signal.SIGINT, 15), (signal.SIGQUIT, 5), (signal.SIGKILL, 5)):
             for process in strays:
-                _send(process, sent)
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(sent)
             strays = psutil.wait_procs(strays, timeout=within)[1]
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
 
@@ -263,15 +252,3 @@ def _let_stand_in_through(folder: Path) -> None:
             mode = parent.stat().st_mode
             if not mode & stat.S_IXOTH:
                 parent.chmod(mode | stat.S_IXOTH)
-
-
-def _settings() -> Iterator[str]:
-    for name, value in _SETTINGS.items():
-        yield from ("-c", f"{name}={value}")
-
-
-def _send(process: psutil.Process, sent: signal.Signals) -> None:
-    try:
-        process.send_signal(sent)
-    except psutil.NoSuchProcess:
-        return

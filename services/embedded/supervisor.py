@@ -13,14 +13,16 @@ import sys
 import threading
 import time
 
-from services.embedded import folders, supabase_api
-from services.embedded.address import write_address
+from services.embedded import folders
+from services.embedded.children import Server
+from services.embedded.lock import write_address
 from services.embedded.model import ModelServer
-from services.embedded.plan import DatabasePlan, ModelPlan, Plan
+from services.embedded.plan import DatabasePlan, Plan
 from services.embedded.postgres import Postgres
+from services.embedded.prepare import MIGRATIONS
 from services.embedded.reports import Failed, Report, Running, Stage, Starting, to_line
-from services.embedded.supabase_api import SupabaseApi
-from services.embedded.upkeep import GLANCE, Disk, LocalModel, Part, Upkeep
+from services.embedded.supabase_api import SupabaseApi, fetch_modules
+from services.embedded.upkeep import GLANCE, Disk, LocalModel, Upkeep
 from services.errors import Misconfigured, says_disk_full
 from services.store import migrations
 
@@ -33,53 +35,33 @@ class Database:
 
     def __init__(self, plan: DatabasePlan, places: folders.Folders) -> None:
         self._plan, self._places = plan, places
-        self._postgres = Postgres(
-            folder=places.database,
-            socket_folder=folders.socket_folder(places.database),
-            log=places.logs / "postgres.log",
-            secrets=plan.secrets,
-        )
-        self._api = SupabaseApi(
-            modules=supabase_api.modules_folder(places.cache),
-            folder=places.data / "api",
-            log=places.logs / "api.log",
-            port=plan.port,
-            postgres=self._postgres,
-            secrets=plan.secrets,
-        )
-        self._parts = (Part(self._postgres), Part(self._api))
+        self._postgres = Postgres(places, plan.secrets)
+        self._api = SupabaseApi(places, plan.port, self._postgres, plan.secrets)
         self._disk = Disk(places.data, _say)
-        self._upkeep = Upkeep(self._parts, self._disk, _say)
+        self.upkeep = Upkeep((self._postgres, self._api), self._disk, _say)
 
     def start(self) -> None:
         """Bring everything up, once. Raise Misconfigured with the first thing that cannot be."""
-        database, api = self._parts
         if folders.is_full(self._places.data):  # since the app looked: a supervisor was killed
             self._disk.wait_for_room()
-        supabase_api.fetch_modules(
-            self._places.cache, lambda done, of: _say(Starting(Stage.MODULES, done, of))
-        )
+        fetch_modules(self._places.cache, lambda done, of: _say(Starting(Stage.MODULES, done, of)))
         _say(Starting(Stage.DATABASE))
         self._postgres.prepare()
-        self._start(database)
+        self._start(self._postgres)
         _say(Starting(Stage.TABLES))
         self._postgres.make_roles()
         self._api.prepare()
         self._prepare_tables()
         _say(Starting(Stage.API))
-        self._start(api)
-        write_address(self._places.data, self._api.url, self._plan.secrets.publishable_key)
+        self._start(self._api)
+        write_address(self._places.data, self._plan.url, self._plan.secrets.publishable_key)
         self._disk.look()
 
-    def look(self) -> None:
-        """Start again what has stopped. Raise Misconfigured when that is no use any more."""
-        self._upkeep.look()
-
     def end(self) -> None:
-        self._upkeep.end()
+        self.upkeep.end()
         self._postgres.clear()
 
-    def _start(self, part: Part) -> None:
+    def _start(self, part: Server) -> None:
         part.start()
         try:
             part.wait()
@@ -90,7 +72,7 @@ class Database:
 
     def _prepare_tables(self) -> None:
         with self._postgres.connect(as_owner=True) as connection:
-            migrations.apply(connection, self._plan.migrations, data=self._places.data)
+            migrations.apply(connection, MIGRATIONS, data=self._places.data)
             migrations.install_server_keys(connection, self._plan.proof_keys)
             connection.execute("update private.settings set first_account_is_admin = true")
 
@@ -100,7 +82,9 @@ class Supervisor:
 
     def __init__(self, plan: Plan) -> None:
         self._database = Database(plan.database, plan.folders) if plan.database else None
-        self._model = _model(plan.model, plan.folders) if plan.model else None
+        self._model = (
+            LocalModel(ModelServer(plan.model, plan.folders), _say) if plan.model else None
+        )
 
     def run(self) -> None:
         """Run the stack until told to stop. Raise Misconfigured when it cannot be kept up."""
@@ -113,29 +97,19 @@ class Supervisor:
             while True:
                 time.sleep(GLANCE)
                 if self._database:
-                    self._database.look()
+                    self._database.upkeep.look()
         finally:
-            _ignore_signals()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
             for part in (self._model, self._database):
                 if part:
                     part.end()
-
-
-def _model(plan: ModelPlan, places: folders.Folders) -> LocalModel:
-    log = places.logs / "model.log"
-    server = ModelServer(port=plan.port, folder=places.data, log=log, key=plan.key)
-    return LocalModel(server, _say)
 
 
 def _say(report: Report) -> None:
     with _saying, contextlib.suppress(BrokenPipeError):  # the app is gone; its input's end says so
         sys.stdout.write(to_line(report))
         sys.stdout.flush()
-
-
-def _ignore_signals() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _end(*_: object) -> None:

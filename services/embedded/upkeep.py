@@ -4,11 +4,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.embedded import children, folders
-from services.embedded.children import Child, Patience, Server
+from services.embedded.children import Server
 from services.embedded.reports import Model, ModelState, Report, Running, Stage, Starting, Trouble
 from services.errors import Misconfigured, says_disk_full
 
@@ -17,29 +16,6 @@ GLANCE = 0.1  # seconds between looks at what we keep up
 _GRACE = 1.0  # seconds before another try with a disk that was full
 _MODELS_PAUSE = 180.0  # seconds before another try with a model that failed again and again
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Part:
-    """One program of the stack as it runs now, and how often it may start again."""
-
-    server: Server
-    child: Child | None = None
-    patience: Patience = field(default_factory=Patience)
-
-    def start(self) -> None:
-        self.child = self.server.start()
-
-    def wait(self) -> None:
-        if self.child is not None:
-            self.server.wait(self.child)
-
-    def end(self) -> None:
-        if self.child is not None:
-            self.server.stop(self.child)
-
-    def is_down(self) -> bool:
-        return self.child is not None and self.child.poll() is not None
 
 
 class Disk:
@@ -54,10 +30,9 @@ class Disk:
         room = folders.ROOM * 3 // 2 if self._said else folders.ROOM
         self._tell(is_full=folders.is_full(self._folder, room))
 
-    def killed(self, part: Part) -> bool:
+    def killed(self, part: Server) -> bool:
         """Whether *part* ended for want of room."""
-        said = children.tail(part.server.log)
-        return folders.is_full(self._folder) or says_disk_full(said)
+        return folders.is_full(self._folder) or says_disk_full(children.tail(part.log))
 
     def wait_for_room(self) -> None:
         """Return when another try makes sense: it would be no use, and use up what patience there is."""
@@ -76,7 +51,7 @@ class Disk:
 class Upkeep:
     """Parts that are no use without each other, in the order of their start."""
 
-    def __init__(self, parts: Sequence[Part], disk: Disk, say: Say) -> None:
+    def __init__(self, parts: Sequence[Server], disk: Disk, say: Say) -> None:
         self._parts, self._disk, self._say = parts, disk, say
 
     def look(self) -> None:
@@ -95,14 +70,14 @@ class Upkeep:
         for part in reversed(self._parts):
             part.end()
 
-    def _revive(self, part: Part) -> None:
+    def _revive(self, part: Server) -> None:
         if self._disk.killed(part):
             self._disk.wait_for_room()
         else:
             delay = part.patience.next_delay()
             if delay is None:
-                raise children.gone(part.server)
-            _logger.warning("%s stopped; starting it again in %.1f s", part.server.name, delay)
+                raise part.gone()
+            _logger.warning("%s stopped; starting it again in %.1f s", part.name, delay)
             time.sleep(delay)
         part.start()
 
@@ -120,10 +95,8 @@ class Upkeep:
 class LocalModel:
     """Keeps a model up, in a thread of its own: nothing waits for it, and it ends nothing but itself."""
 
-    def __init__(self, server: Server, say: Say, patience: Patience | None = None) -> None:
+    def __init__(self, server: Server, say: Say) -> None:
         self._server, self._say = server, say
-        self._patience = patience or Patience()
-        self._child: Child | None = None
         self._change, self._ending = threading.Lock(), threading.Event()
 
     def begin(self) -> None:
@@ -132,8 +105,7 @@ class LocalModel:
     def end(self) -> None:
         with self._change:
             self._ending.set()
-        if self._child is not None:
-            self._server.stop(self._child)
+        self._server.end()
 
     def _keep(self) -> None:
         while not self._ending.is_set():
@@ -142,7 +114,7 @@ class LocalModel:
                 self._run_once()
             except (Misconfigured, OSError) as error:
                 _logger.warning("%s", error)
-            delay = self._patience.next_delay()
+            delay = self._server.patience.next_delay()
             if delay is None:
                 self._say(Model(ModelState.FAILED))
             self._ending.wait(_MODELS_PAUSE if delay is None else delay)
@@ -151,10 +123,10 @@ class LocalModel:
         with self._change:
             if self._ending.is_set():
                 return
-            self._child = self._server.start()
+            child = self._server.start()
         try:
-            self._server.wait(self._child)
+            self._server.wait()
             self._say(Model(ModelState.READY))
-            self._child.wait()
+            child.wait()
         finally:
-            self._server.stop(self._child)
+            self._server.end()

@@ -1,9 +1,8 @@
 """`python -m services.operate`: each command does one thing, or says in a sentence why not (exit code 1)."""
 
 import base64
-from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
-from typing import IO, Any
+from contextlib import AbstractContextManager
+from typing import Any
 
 import bcrypt
 import click
@@ -13,8 +12,7 @@ from pydantic import SecretStr
 from services import embedded, settings
 from services.crypto import RootKeys, new_key
 from services.embedded import Folders
-from services.embedded.folders import socket_folder
-from services.embedded.keys import stack_secrets
+from services.embedded.keys import root_keys, stack_secrets
 from services.embedded.prepare import MIGRATIONS
 from services.errors import AppError, BadInput, Misconfigured
 from services.operate.check import ApiFacts, DatabaseFacts, Mark, findings
@@ -28,27 +26,15 @@ _BCRYPT_ROUNDS = 10  # as Supabase Auth
 _NO_ACCOUNT = "There is no account with this address: sign up first."
 
 
-class Sentence(click.ClickException):
-    """What goes wrong on purpose, as click ends with it."""
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(self.message, file, err=True)
-
-
 class Commands(click.Group):
     """Commands whose errors are sentences."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except AppError as error:
-            raise Sentence(error.public) from error
-        except psycopg.OperationalError as error:  # its text may hold the address
-            raise Sentence(
-                "The database does not answer, or refuses the password or TLS: check DATABASE_URL."
-            ) from error
-        except psycopg.Error as error:
-            raise Sentence(_refusal(error)) from error
+        except (AppError, psycopg.Error) as error:
+            click.echo(_sentence(error), err=True)
+            ctx.exit(1)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,13 +46,12 @@ def operate() -> None:
 def migrate() -> None:
     """Bring the database of DATABASE_URL up to date, and let it know the app's server key."""
     chosen = settings.read()
-    url = _secret(chosen)
-    if url is None:
+    if chosen.database_url is None:
         raise Misconfigured(
             "DATABASE_URL is missing: set it; a password that is not in it is asked for."
         )
     ring = _root_keys(chosen)
-    with connected(url) as connection:
+    with _database(chosen) as connection:
         applied = migrations.apply(connection, MIGRATIONS)
         migrations.install_server_keys(
             connection, {version: ring.proof_key(version) for version in ring.versions()}
@@ -142,14 +127,14 @@ def address() -> None:
     click.echo(f"SUPABASE_KEY={endpoints.publishable_key}")
 
 
-def _refusal(error: psycopg.Error) -> str:
+def _sentence(error: AppError | psycopg.Error) -> str:
+    if isinstance(error, AppError):
+        return error.public
+    if isinstance(error, psycopg.OperationalError):  # its text may hold the address
+        return "The database does not answer, or refuses the password or TLS: check DATABASE_URL."
     if error.diag.message_primary:
         return f"The database refused: {error.diag.message_primary}."
     return "DATABASE_URL cannot be read: it looks like postgresql://user:password@host/database."
-
-
-def _secret(chosen: Settings) -> str | None:
-    return chosen.database_url.get_secret_value() if chosen.database_url else None
 
 
 def _folders(chosen: Settings) -> Folders:
@@ -157,10 +142,9 @@ def _folders(chosen: Settings) -> Folders:
 
 
 def _root_keys(chosen: Settings) -> RootKeys:
-    given = chosen.root_keys.get_secret_value() if chosen.root_keys else None
-    return embedded.prepare(
-        _folders(chosen), root_keys=given, with_database=False, with_model=False
-    ).root_keys
+    if chosen.root_keys:
+        return RootKeys.parse(chosen.root_keys.get_secret_value())
+    return root_keys(_folders(chosen), may_make=False)
 
 
 def _api_facts(chosen: Settings, ring: RootKeys | None) -> ApiFacts | None:
@@ -181,25 +165,14 @@ def _database_facts(chosen: Settings) -> DatabaseFacts | None:
 
 
 def _database(chosen: Settings) -> AbstractContextManager[psycopg.Connection]:
-    url = _secret(chosen)
-    return connected(url) if url else _embedded_database(_folders(chosen))
+    """The database of DATABASE_URL; without that, of the embedded stack that is running."""
+    if chosen.database_url:
+        return connected(chosen.database_url.get_secret_value())
+    from services.embedded.postgres import Postgres  # needs the group `embedded`
 
-
-@contextmanager
-def _embedded_database(places: Folders) -> Generator[psycopg.Connection]:
-    from services.embedded.postgres import (
-        Postgres,
-    )  # not on a server: it needs the group `embedded`
-
+    places = _folders(chosen)
     embedded.running_address(places.data)  # or there is nobody to connect to
-    postgres = Postgres(
-        folder=places.database,
-        socket_folder=socket_folder(places.database),
-        log=places.logs / "postgres.log",
-        secrets=stack_secrets(places.keys, places.database),
-    )
-    with postgres.connect(as_owner=True) as connection:
-        yield connection
+    return Postgres(places, stack_secrets(places)).connect(as_owner=True)
 
 
 if __name__ == "__main__":

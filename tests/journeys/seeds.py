@@ -9,7 +9,6 @@ from services import embedded
 from services.chat import Chat, LiveTurns
 from services.crypto import RootKeys, ServerProof
 from services.domain import Window
-from services.embedded.folders import socket_folder
 from services.embedded.keys import stack_secrets
 from services.embedded.mended import MendedTransport
 from services.embedded.postgres import Postgres
@@ -104,11 +103,6 @@ def let_talk_fast(app):
 @contextmanager
 def database(app):
     """The database of the running *app*, as superuser."""
-    postgres = Postgres(
-        folder=app.data / "postgres",
-        socket_folder=socket_folder(app.data / "postgres"),
-        log=app.data / "logs" / "postgres.log",
-        secrets=stack_secrets(app.keys, app.data / "postgres"),
-    )
-    with postgres.connect() as connection:
+    places = embedded.chosen(app.data, app.keys)
+    with Postgres(places, stack_secrets(places)).connect() as connection:
         yield connection

@@ -24,7 +24,8 @@ import psycopg
 import pytest
 from playwright.sync_api import sync_playwright
 
-from services.embedded.folders import free_port, socket_folder
+from services import embedded
+from services.embedded.folders import free_port
 from services.embedded.keys import stack_secrets
 from services.embedded.postgres import Postgres
 from tests.conftest import started_stack
@@ -547,25 +548,21 @@ def _fill(folder):
 
 
 def _postgres(app):
-    return Postgres(
-        folder=app.data / "postgres",
-        socket_folder=socket_folder(app.data / "postgres"),
-        log=app.data / "logs" / "postgres.log",
-        secrets=stack_secrets(app.keys, app.data / "postgres"),
-    )
+    places = embedded.chosen(app.data, app.keys)
+    return Postgres(places, stack_secrets(places))
 
 
 def _ask(app, query):
     """Run *query* while the app does not run."""
     postgres = _postgres(app)
     postgres.prepare()
-    child = postgres.start()
+    postgres.start()
     try:
-        postgres.wait(child)
+        postgres.wait()
         with postgres.connect() as connection:
             connection.execute(query)
     finally:
-        postgres.stop(child)
+        postgres.end()
         postgres.clear()
 
 

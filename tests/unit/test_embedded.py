@@ -20,7 +20,6 @@ from services.embedded import (
     Failed,
     Folders,
     Model,
-    ModelPlan,
     ModelState,
     Plan,
     Running,
@@ -38,9 +37,9 @@ from services.embedded import (
 from services.embedded.children import Patience
 from services.embedded.keys import StackSecrets
 from services.embedded.mended import MendedTransport
-from services.embedded.plan import DatabasePlan
+from services.embedded.plan import DatabasePlan, ModelPlan
 from services.embedded.supabase_api import _TEXTLESS, fetch_modules
-from services.embedded.upkeep import Disk, LocalModel, Part, Upkeep
+from services.embedded.upkeep import Disk, LocalModel, Upkeep
 from services.errors import Misconfigured
 from services.web.life import Life
 
@@ -59,9 +58,8 @@ def places(tmp_path):
 
 @pytest.fixture
 def plan(places):
-    database = DatabasePlan(
-        port=1, migrations=Path("db"), secrets=SECRETS, proof_keys={1: b"canary" * 6, 2: bytes(32)}
-    )
+    proof_keys = {1: b"canary" * 6, 2: bytes(32)}
+    database = DatabasePlan(port=1, secrets=SECRETS, proof_keys=proof_keys)
     return Plan(folders=places, database=database, model=ModelPlan(port=2, key="canary-e"))
 
 
@@ -169,8 +167,7 @@ def test_a_hosted_deployment_needs_its_root_key_and_no_folder(places):
     prepared(places)
     found = prepare(places, root_keys=None, with_database=False, with_model=False)
 
-    assert found.plan.is_empty
-    assert found.lock is None
+    assert (found.plan.database, found.plan.model, found.lock) == (None, None, None)
 
 
 def test_with_nothing_to_run_we_are_ready_at_once(places):
@@ -214,14 +211,16 @@ def test_patience_grows_and_ends():
 def test_start_that_takes_minutes_is_waited_for(monkeypatch):
     minutes = itertools.count(0, 60)
     monkeypatch.setattr(children.time, "monotonic", lambda: next(minutes))
-    answers = iter([False, False, False, True])
+    answers = iter([False, False, False, True, False])
+    monkeypatch.setattr(Server, "answers", lambda _: next(answers))
+    server = Server(Path("no"))
+    server.child = SimpleNamespace(poll=lambda: None)
 
-    children.wait_until(
-        lambda: next(answers), SimpleNamespace(poll=lambda: None), Server(Path("no"))
-    )
+    server.wait()
 
+    server.child = SimpleNamespace(poll=lambda: 1)
     with pytest.raises(Misconfigured, match="stopped and does not come back"):
-        children.wait_until(lambda: False, SimpleNamespace(poll=lambda: 1), Server(Path("no")))
+        server.wait()
 
 
 def test_two_first_starts_as_root_make_one_user(monkeypatch):
@@ -244,28 +243,21 @@ def test_two_first_starts_as_root_make_one_user(monkeypatch):
     assert users == made * 2
 
 
-class Server:
+class Server(children.Server):
     """A server that lives for *seconds*, and says *last_words* to its log."""
 
-    name = "The server"
-
-    def __init__(self, folder, seconds=0, last_words=""):
-        self.log, self.seconds, self.last_words = folder / "log", seconds, last_words
+    def __init__(self, folder, seconds=0, last_words="", times=5):
+        super().__init__("The server", folder / "log")
+        self.seconds, self.last_words, self.patience = seconds, last_words, Patience(times)
         self.starts = 0
 
-    def start(self):
+    def launch(self):
         self.starts += 1
         self.log.write_text(self.last_words)
         return subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({self.seconds})"])
 
-    def wait(self, child):
-        if not self.seconds:
-            child.wait()
-            raise children.gone(self)
-
-    def stop(self, child):
-        child.kill()
-        child.wait()
+    def answers(self):
+        return self.seconds > 0
 
 
 @pytest.fixture
@@ -281,8 +273,8 @@ def test_a_model_that_never_comes_back_is_given_up_and_says_so(tmp_path, said):
         if report == Model(ModelState.FAILED):
             failed.set()
 
-    server = Server(tmp_path)
-    model = LocalModel(server, say, Patience(times=2))
+    server = Server(tmp_path, times=2)
+    model = LocalModel(server, say)
 
     model.begin()
 
@@ -293,21 +285,21 @@ def test_a_model_that_never_comes_back_is_given_up_and_says_so(tmp_path, said):
 
 
 def test_what_dies_is_started_again_until_that_is_no_use(tmp_path, said):
-    lasting, dying = Server(tmp_path, seconds=60), Server(tmp_path)
-    parts = Part(lasting), Part(dying, patience=Patience(times=2))
+    lasting, dying = Server(tmp_path, seconds=60), Server(tmp_path, times=2)
+    parts = lasting, dying
     keeping = Upkeep(parts, Disk(tmp_path, said.append), said.append)
     for part in parts:
         part.start()
 
     with pytest.raises(Misconfigured, match="The server stopped and does not come back: see"):
         while True:
-            parts[1].child.wait()
+            dying.child.wait()
             keeping.look()
     keeping.end()
 
     assert (lasting.starts, dying.starts) == (1, 3)
     assert set(said) == {Starting(Stage.RECOVERING)}
-    assert parts[0].is_down()
+    assert lasting.is_down()
 
 
 @pytest.mark.parametrize(
@@ -318,16 +310,15 @@ def test_what_dies_of_a_full_disk_is_tried_for_ever(tmp_path, said, monkeypatch,
     found = iter(looks)
     monkeypatch.setattr(folders, "is_full", lambda *_: next(found, False))
     monkeypatch.setattr(upkeep, "_GRACE", 0.0)
-    server = Server(tmp_path, last_words=last_words)
-    part = Part(server, patience=Patience(times=0))
-    keeping = Upkeep([part], Disk(tmp_path, said.append), said.append)
-    part.start()
+    server = Server(tmp_path, last_words=last_words, times=0)
+    keeping = Upkeep([server], Disk(tmp_path, said.append), said.append)
+    server.start()
 
     for _ in range(3):
-        part.child.wait()
+        server.child.wait()
         keeping.look()
     server.seconds = 60
-    part.child.wait()
+    server.child.wait()
     keeping.look()
     keeping.look()
     keeping.end()
