@@ -107,9 +107,9 @@ def check() -> None:
         _database_facts(chosen),
         ring if isinstance(ring, str) else ring.versions(),
     )
-    for finding in table:
-        click.echo(f"{finding.mark:<4}  {finding.what:<13}  {finding.said}")
-    if any(finding.mark is Mark.FAIL for finding in table):
+    for what, (mark, said) in table.items():
+        click.echo(f"{mark:<4}  {what:<13}  {said}")
+    if any(mark is Mark.FAIL for mark, _ in table.values()):
         raise SystemExit(1)
 
 

@@ -26,15 +26,6 @@ class Mark(StrEnum):
 Verdict = tuple[Mark, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the table."""
-
-    mark: Mark
-    what: str
-    said: str
-
-
 class AuthSettings(BaseModel):
     """What `/auth/v1/settings` answers; the other providers do not matter here."""
 
@@ -80,13 +71,11 @@ class DatabaseFacts:
 
 def findings(
     api: ApiFacts | None, database: DatabaseFacts | None, ring: Collection[int] | str
-) -> list[Finding]:
-    """The table of what was checked or could not be. *ring*: the root keys' versions, or why there are none."""
+) -> dict[str, Verdict]:
+    """What was checked or could not be, by name. *ring*: the root keys' versions, or why there are none."""
     ahead_seconds = database.ahead_seconds if database else api and api.ahead_seconds
-    table = (
-        _of_the_api(api, ring) | {"clocks": _of_clocks(ahead_seconds)} | _of_the_database(database)
-    )
-    return [Finding(mark, what, said) for what, (mark, said) in table.items()]
+    clocks = {"clocks": _of_clocks(ahead_seconds)}
+    return _of_the_api(api, ring) | clocks | _of_the_database(database)
 
 
 def _of_the_api(api: ApiFacts | None, ring: Collection[int] | str) -> dict[str, Verdict]:

@@ -30,8 +30,8 @@ EVERYTHING = (
 def test_deployment_that_works_is_told_so():
     table = findings(API, DATABASE, (1,))
 
-    assert tuple(finding.what for finding in table) == EVERYTHING
-    assert {finding.mark for finding in table} == {Mark.OK}
+    assert tuple(table) == EVERYTHING
+    assert {mark for mark, _ in table.values()} == {Mark.OK}
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_deployment_that_works_is_told_so():
 def test_what_will_not_work_is_told_with_what_to_do(api, database, ring, what, mark, words):
     table = findings(replace(API, **api), replace(DATABASE, **database), ring)
 
-    [found] = [finding for finding in table if finding.what == what]
-    assert found.mark is mark
-    assert words in found.said
-    assert all(finding.mark is Mark.OK for finding in table if finding.what != what)
+    found, said = table.pop(what)
+    assert found is mark
+    assert words in said
+    assert all(other is Mark.OK for other, _ in table.values())
 
 
 @pytest.mark.parametrize(
@@ -96,23 +96,23 @@ def test_what_will_not_work_is_told_with_what_to_do(api, database, ring, what, m
     ],
 )
 def test_nothing_is_proven_without_the_right_root_keys(proven, ring, mark, words):
-    said = {each.what: each for each in findings(replace(API, proven=proven), DATABASE, ring)}
+    table = findings(replace(API, proven=proven), DATABASE, ring)
 
-    assert said["root keys"].mark is mark
-    assert words in said["root keys"].said
-    assert said["max rows"].said == "not checked: needs the root keys"
+    assert table["root keys"][0] is mark
+    assert words in table["root keys"][1]
+    assert table["max rows"] == (Mark.UNKNOWN, "not checked: needs the root keys")
 
 
 def test_what_cannot_be_asked_is_told_with_what_it_needs():
     of_the_api = findings(API, None, (1,))
     of_the_database = findings(None, DATABASE, (1,))
 
-    assert [each.what for each in of_the_api if "needs DATABASE_URL" in each.said] == [
+    assert [what for what, (_, said) in of_the_api.items() if "needs DATABASE_URL" in said] == [
         *("safeupdate", "schema", "access tokens", "users")
     ]
-    assert [each.what for each in of_the_database if "needs SUPABASE_URL" in each.said] == [
-        *("API key", "sign-up", "root keys", "max rows")
-    ]
+    assert [
+        what for what, (_, said) in of_the_database.items() if "needs SUPABASE_URL" in said
+    ] == [*("API key", "sign-up", "root keys", "max rows")]
 
 
 def test_operate_runs_without_the_embedded_group():
