@@ -9,7 +9,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
@@ -187,26 +187,18 @@ def open_log(path: Path) -> IO[bytes]:
         return Path(os.devnull).open("ab")
 
 
-class LogFile:
-    """A log that never grows large, and drops what finds no room on the disk."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._file = path, open_log(path)
-
-    def __enter__(self) -> "LogFile":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+def write_log(path: Path, lines: Iterable[bytes]) -> None:
+    """Write *lines* to a log that never grows large; what finds no room on the disk is dropped."""
+    file = open_log(path)
+    for line in lines:
         with contextlib.suppress(OSError):
-            self._file.close()
-
-    def write(self, line: bytes) -> None:
-        with contextlib.suppress(OSError):
-            if self._file.tell() > _LOG_BYTES:
-                self._file.close()
-                self._file = open_log(self._path)
-            self._file.write(line)
-            self._file.flush()
+            if file.tell() > _LOG_BYTES:
+                file.close()
+                file = open_log(path)
+            file.write(line)
+            file.flush()
+    with contextlib.suppress(OSError):
+        file.close()
 
 
 def tail(path: Path, size: int = 4000) -> str:

@@ -112,10 +112,9 @@ class SupabaseApi(children.Server):
 
     def _write_log(self, output: IO[bytes]) -> None:
         """Log what *output* says, but no text: it prints rows in errors, and mails with their codes."""
-        with output, children.LogFile(self.log) as log:
-            for line in output:
-                if textless := _TEXTLESS.match(line):
-                    log.write(textless[0].rstrip() + b"\n")
+        with output:
+            textless = (found[0] for line in output if (found := _TEXTLESS.match(line)))
+            children.write_log(self.log, (line.rstrip() + b"\n" for line in textless))
 
     def _get(self, path: str) -> bool:
         return children.replies(self._port, path, {"apikey": self._secrets.publishable_key})

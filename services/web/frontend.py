@@ -6,8 +6,8 @@ back up to half a second what is there already.
 """
 
 import gzip
-import importlib.util
 import re
+from importlib import metadata
 from pathlib import Path
 
 from anyio.to_thread import run_sync
@@ -25,10 +25,7 @@ _SQUEEZED = FOREVER | {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 
 def folder() -> Path:
     """Where they lie: found, not imported, for services know no page."""
-    streamlit = importlib.util.find_spec("streamlit")
-    if streamlit is None or streamlit.origin is None:
-        raise RuntimeError("Streamlit is not installed")
-    return Path(streamlit.origin).parent / "static"
+    return Path(str(metadata.distribution("streamlit").locate_file("streamlit/static")))
 
 
 def preloads() -> str:
