@@ -58,9 +58,7 @@ class Shield:
     origin: Origin
     policy: str
     patience_seconds: float = 0.0  # for which a tab that comes back waits for a backend that starts
-    _strangers: Counter[str] = field(
-        default_factory=Counter[str]
-    )  # tabs with no session, by address
+    _strangers: Counter[str] = field(default_factory=Counter[str])  # anonymous tabs, by address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
