@@ -245,6 +245,37 @@ def session(cookie):
     }
 
 
+def user_key(**changes):
+    return {
+        "new_version": 1,
+        "new_mode": "server",
+        "new_wrapped": sealed("user key"),
+        "new_derivation": None,
+        "replaces": None,
+    } | changes
+
+
+def a_fact(**changes):
+    return {
+        "memory": uuid4(),
+        "conversation": None,
+        "space": None,
+        "new_body": sealed("fact"),
+        "body_key_version": 1,
+        "replaces": None,
+    } | changes
+
+
+def a_space(**changes):
+    return {
+        "space": uuid4(),
+        "new_body": sealed("space"),
+        "body_key_version": 1,
+        "archived": False,
+        "replaces": None,
+    } | changes
+
+
 def creation():
     return {
         "conversation": uuid4(),

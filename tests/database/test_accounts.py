@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import uuid4
 
@@ -10,12 +11,12 @@ import pytest
 
 from tests.database import servers
 from tests.database.people import (
-    NOT_ALLOWED,
     SIGNED_OUT,
     Rest,
     creation,
     refusal,
     sealed,
+    user_key,
 )
 
 
@@ -29,12 +30,6 @@ def set_role(admin, person, new_role):
 
 def suspend(admin, person, *, suspended=True):
     return admin.call("suspend", person=person.id, suspended=suspended)
-
-
-def put_user_key(person, wrapped=None, replaces=None):
-    wrapped = wrapped or sealed(1)
-    key = {"new_version": 1, "new_mode": "server", "new_derivation": None}
-    return person.call("put_user_key", **key, new_wrapped=wrapped, replaces=replaces)
 
 
 @pytest.fixture
@@ -57,18 +52,15 @@ def test_the_first_of_all_accounts_is_an_admin_only_where_the_settings_say_so(wo
     world.admin.execute("update private.settings set first_account_is_admin = true")
     start = threading.Barrier(5)
 
-    def sign_up():
+    def sign_up(_):
         with psycopg.connect(migrated) as connection:
             start.wait()
             connection.execute(
                 "insert into auth.users (email) values (%s)", [f"{uuid4()}@daybook.test"]
             )
 
-    crowd = [threading.Thread(target=sign_up) for _ in range(5)]
-    for thread in crowd:
-        thread.start()
-    for thread in crowd:
-        thread.join()
+    with ThreadPoolExecutor(5) as crowd:
+        list(crowd.map(sign_up, range(5)))
 
     assert world.one(
         "select count(*), count(*) filter (where role = 'admin') from private.roles"
@@ -169,14 +161,8 @@ def test_two_admins_who_remove_each_other_at_once_leave_one(world, migrated):
                 start.wait()
                 me.refusal("set_role", person=other.id, new_role="user")
 
-            threads = [
-                threading.Thread(target=demote, args=[pair[0].by(one), pair[1]]),
-                threading.Thread(target=demote, args=[pair[1].by(two), pair[0]]),
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            with ThreadPoolExecutor(2) as both:
+                list(both.map(demote, [pair[0].by(one), pair[1].by(two)], pair[::-1]))
 
             assert sorted(role(world, person) for person in pair) == ["admin", "user"]
 
@@ -223,10 +209,14 @@ def test_an_admin_sees_what_was_used_and_nothing_of_what_was_said(world, admin):
 def test_a_user_key_is_put_once_and_then_changed_from_what_was_seen(world):
     omar = world.person()
 
-    assert put_user_key(omar, sealed(1)) == {"ok": True}
-    assert put_user_key(omar, sealed(2)) == {"ok": False, "reason": "stale"}
-    assert put_user_key(omar, sealed(2), sealed(3)) == {"ok": False, "reason": "stale"}
-    assert put_user_key(omar, sealed(2), sealed(1)) == {"ok": True}
+    def put(wrapped, replaces=None):
+        key = user_key(new_wrapped=sealed(wrapped), replaces=replaces and sealed(replaces))
+        return omar.call("put_user_key", **key)
+
+    assert put(1) == {"ok": True}
+    assert put(2) == {"ok": False, "reason": "stale"}
+    assert put(2, 3) == {"ok": False, "reason": "stale"}
+    assert put(2, 1) == {"ok": True}
     assert [row["wrapped"] for row in omar.rows("user_keys")] == [sealed(2)]
 
 
@@ -259,7 +249,7 @@ def test_a_deleted_account_leaves_nothing_but_the_books(world, migrated):
 def test_a_deleted_account_is_shut_at_once_and_for_good(world, admin):
     omar = world.person()
     omar.create_conversation()
-    put_user_key(omar)
+    omar.call("put_user_key", **user_key())
 
     assert omar.call("delete_account") == {"ok": True}
 
@@ -390,34 +380,10 @@ def test_no_table_with_peoples_rows_is_truncated(world):
             world.admin.execute(f"truncate public.{table} cascade")
 
 
-@pytest.mark.parametrize(
-    "table",
-    ["messages", "turns", "memories", "spaces", "receipts", "user_keys", "conversations"],
-)
-def test_not_even_the_owner_stores_readable_text(world, table):
-    column = {"turns": "partial", "user_keys": "wrapped", "conversations": "title"}.get(
-        table, "body"
-    )
-    omar = world.person()
-    put_user_key(omar)
-    garden = omar.create_conversation()
-    omar.begin(garden, receipt_body=sealed("receipt"))
-    omar.call("keep_memory", memory=uuid4(), conversation=garden, space=None, new_body=sealed(1),
-              body_key_version=1, replaces=None)  # fmt: skip
-    omar.call("keep_space", space=uuid4(), new_body=sealed(1), body_key_version=1, archived=False,
-              replaces=None)  # fmt: skip
-
+@pytest.mark.parametrize("domain", ["public.sealed", "public.sealed_head"])
+def test_not_even_the_owner_stores_readable_text(world, domain):
+    """In a column of these types; test_catalogue.py finds the columns that should be of one."""
     with pytest.raises(psycopg.errors.CheckViolation) as refused:
-        world.admin.execute(f"update public.{table} set {column} = 'the cat is grey'")
+        world.admin.execute(f"select 'the cat is grey'::{domain}")
 
     assert "cat" not in str(refused.value)
-
-
-def test_an_admin_cannot_act_without_the_app(world, admin):
-    omar = world.person()
-
-    assert (
-        admin.refusal("set_role", person=omar.id, new_role="admin", proof="0" * 64) == NOT_ALLOWED
-    )
-
-    assert role(world, omar) == "user"

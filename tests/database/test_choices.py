@@ -1,7 +1,5 @@
 """A conversation's model and instructions, and what a person prefers: bounded, sealed, and one's own."""
 
-from uuid import uuid4
-
 import pytest
 
 from tests.database.people import sealed
@@ -70,19 +68,6 @@ def test_what_no_model_can_be_called_is_refused(world, maya, garden, name):
     arguments = {"conversation": garden, "new_model": name}
 
     assert maya.refusal("set_conversation_model", **arguments) == "23514"
-    assert choices(world, garden) == (None, None)
-
-
-def test_nobody_chooses_for_another_persons_conversation(world, maya, garden):
-    omar = world.person()
-    for function, argument in (
-        ("set_conversation_model", {"new_model": "mini"}),
-        ("set_conversation_instructions", {"new_instructions": sealed("told"), "replaces": None}),
-    ):
-        theirs = omar.call(function, conversation=garden, **argument)
-        nobodys = omar.call(function, conversation=uuid4(), **argument)
-        assert theirs == nobodys == {"ok": False, "reason": "not_found"}
-
     assert choices(world, garden) == (None, None)
 
 

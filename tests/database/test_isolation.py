@@ -19,12 +19,15 @@ from tests.database.people import (
     Caller,
     Refused,
     Rest,
+    a_fact,
+    a_space,
     beginning,
     creation,
     finish,
     refusal,
     sealed,
     session,
+    user_key,
 )
 
 SECRET = "the-cat-is-grey"
@@ -52,44 +55,13 @@ def own_everything(world):
     )
     owner.checkpoint(begun["turn"], sealed("so far"), 600)
     for function, arguments in {
-        "keep_memory": a_memory(memory, conversation),
-        "keep_space": a_space(space),
+        "keep_memory": a_fact(memory=memory, conversation=conversation),
+        "keep_space": a_space(space=space),
     }.items():
         assert owner.call(function, **arguments)["ok"]
     discarded = owner.create_conversation()
     owner.call("discard_conversation", conversation=discarded, for_seconds=3600)
     return Owned(owner, conversation, discarded, prompt, begun["turn"], memory, space)
-
-
-def user_key():
-    return {
-        "new_version": 1,
-        "new_mode": "server",
-        "new_wrapped": sealed("user key"),
-        "new_derivation": None,
-        "replaces": None,
-    }
-
-
-def a_memory(memory, conversation):
-    return {
-        "memory": memory,
-        "conversation": conversation,
-        "space": None,
-        "new_body": sealed("memory"),
-        "body_key_version": 1,
-        "replaces": None,
-    }
-
-
-def a_space(space):
-    return {
-        "space": space,
-        "new_body": sealed("space"),
-        "body_key_version": 1,
-        "archived": False,
-        "replaces": None,
-    }
 
 
 def person_calls(own):
@@ -106,15 +78,18 @@ def person_calls(own):
         "forget_memories": {},
         "forget_memory": {"memory": own.memory},
         "forget_space": {"space": own.space},
-        "keep_memory": a_memory(own.memory, own.conversation)
-        | {"new_body": sealed("other"), "replaces": sealed("memory")},
-        "keep_space": a_space(own.space)
-        | {"new_body": sealed("other"), "replaces": sealed("space")},
+        "keep_memory": a_fact(
+            memory=own.memory,
+            conversation=own.conversation,
+            new_body=sealed("other"),
+            replaces=sealed("fact"),
+        ),
+        "keep_space": a_space(space=own.space, new_body=sealed("other"), replaces=sealed("space")),
         "mark_conversation": {"conversation": own.conversation, "pinned": True, "archived": None},
         "move_conversation": {"conversation": own.conversation, "new_space": own.space},
         "my_account": {},
         "my_sessions": {},
-        "put_user_key": user_key() | {"new_version": 2},
+        "put_user_key": user_key(new_version=2),
         "read_conversation": {"conversation": own.conversation, "seq": 2},
         "restore_conversation": {"conversation": own.discarded},
         "rename_conversation": {"conversation": own.conversation, "new_title": sealed("other")},
@@ -288,8 +263,8 @@ def test_another_persons_id_is_answered_like_an_unknown_one(own, mallory):
         assert theirs == nobodys, function
         assert theirs["ok"] is False, function
     for function, arguments in {
-        "keep_memory": a_memory(uuid4(), own.conversation),
-        "keep_memory of a space": a_memory(uuid4(), None) | {"space": own.space},
+        "keep_memory": a_fact(conversation=own.conversation),
+        "keep_memory of a space": a_fact(space=own.space),
         "move_conversation": {
             "conversation": mallory.create_conversation(),
             "new_space": own.space,

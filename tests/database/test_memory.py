@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.database.people import sealed
+from tests.database.people import a_fact, a_space, sealed
 
 OK = {"ok": True}
 STALE = {"ok": False, "reason": "stale"}
@@ -19,27 +19,6 @@ def maya(world):
 @pytest.fixture
 def garden(maya):
     return maya.create_conversation()
-
-
-def a_fact(**changes):
-    return {
-        "memory": uuid4(),
-        "conversation": None,
-        "space": None,
-        "new_body": sealed("fact"),
-        "body_key_version": 1,
-        "replaces": None,
-    } | changes
-
-
-def a_space(**changes):
-    return {
-        "space": uuid4(),
-        "new_body": sealed("space"),
-        "body_key_version": 1,
-        "archived": False,
-        "replaces": None,
-    } | changes
 
 
 def bodies(maya, table="memories"):
@@ -68,17 +47,6 @@ def test_a_summary_is_replaced_by_who_has_seen_it(maya, garden):
     assert maya.rows("conversations")[0]["summary"] is None
 
 
-def test_a_fact_is_replaced_by_who_has_seen_it(maya):
-    fact = a_fact()
-    newer = fact | {"new_body": sealed("newer"), "replaces": sealed("fact")}
-
-    assert maya.call("keep_memory", **fact) == OK
-    assert maya.call("keep_memory", **newer) == OK
-    assert maya.call("keep_memory", **newer | {"new_body": sealed("late")}) == STALE
-
-    assert bodies(maya) == [sealed("newer")]
-
-
 @pytest.mark.parametrize("kept", [a_fact(), a_fact(replaces=sealed("older"))], ids=["new", "again"])
 def test_asking_again_changes_nothing(maya, kept):
     if kept["replaces"]:
@@ -90,30 +58,16 @@ def test_asking_again_changes_nothing(maya, kept):
     assert bodies(maya) == [sealed("fact")]
 
 
-def test_a_memory_stays_in_its_scope(maya, garden):
+@pytest.mark.parametrize("change", [{"conversation": None}, {"replaces": sealed("another")}])
+def test_a_fact_is_replaced_in_its_scope_by_who_has_seen_it(maya, garden, change):
     fact = a_fact(conversation=garden)
+    newer = fact | {"new_body": sealed("newer"), "replaces": sealed("fact")}
     maya.call("keep_memory", **fact)
 
-    moved = fact | {"conversation": None, "new_body": sealed("x"), "replaces": sealed("fact")}
-
-    assert maya.call("keep_memory", **moved) == STALE
+    assert maya.call("keep_memory", **newer | change) == STALE
     assert bodies(maya) == [sealed("fact")]
-
-
-def test_what_is_kept_for_a_space_goes_with_it_and_its_conversations_stay(maya, garden):
-    space = a_space()
-    maya.call("keep_space", **space)
-    maya.call("move_conversation", conversation=garden, new_space=space["space"])
-    maya.call("keep_memory", **a_fact(space=space["space"]))
-    maya.call("keep_memory", **a_fact(new_body=sealed("everywhere")))
-
-    assert maya.call("forget_space", space=space["space"]) == OK
-
-    assert maya.rows("spaces") == []
-    assert bodies(maya) == [sealed("everywhere")]
-    assert [(row["id"], row["space_id"]) for row in maya.rows("conversations")] == [
-        (str(garden), None)
-    ]
+    assert maya.call("keep_memory", **newer) == OK
+    assert bodies(maya) == [sealed("newer")]
 
 
 def test_a_space_is_changed_by_who_has_seen_it(maya):
@@ -129,27 +83,3 @@ def test_a_space_is_changed_by_who_has_seen_it(maya):
 
     assert bodies(maya, "spaces") == [sealed("renamed")]
     assert maya.rows("spaces")[0]["state"] == "archived"
-
-
-def test_a_conversation_moves_between_spaces_and_out(maya, garden):
-    first, second = a_space(), a_space()
-    for space in (first, second):
-        maya.call("keep_space", **space)
-
-    for space_id in (first["space"], second["space"], None):
-        assert maya.call("move_conversation", conversation=garden, new_space=space_id) == OK
-        found = maya.rows("conversations")[0]["space_id"]
-        assert found == (str(space_id) if space_id else None)
-
-
-def test_all_is_forgotten_at_once(maya, garden):
-    for kept in (a_fact(), a_fact(conversation=garden)):
-        maya.call("keep_memory", **kept)
-
-    assert maya.call("forget_memories") == OK
-
-    assert maya.rows("memories") == []
-
-
-def test_nothing_is_kept_for_a_conversation_that_was_deleted_meanwhile(maya):
-    assert maya.call("keep_memory", **a_fact(conversation=uuid4())) == NOT_FOUND

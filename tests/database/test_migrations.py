@@ -2,7 +2,7 @@
 
 import re
 import shutil
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -81,19 +81,14 @@ def test_each_file_is_applied_once_and_recorded_with_its_hash(owner):
 
 
 def test_two_at_once_apply_each_file_once(new_database):
-    address, results = servers.as_owner(new_database()), list[str]()
+    address = servers.as_owner(new_database())
 
-    def apply():
+    def apply(_):
         with psycopg.connect(address, autocommit=True) as connection:
-            results.extend(migrations.apply(connection, MIGRATIONS))
+            return migrations.apply(connection, MIGRATIONS)
 
-    both = [threading.Thread(target=apply) for _ in range(2)]
-    for thread in both:
-        thread.start()
-    for thread in both:
-        thread.join()
-
-    assert sorted(results) == list(VERSIONS)
+    with ThreadPoolExecutor(2) as both:
+        assert sorted(both.map(apply, range(2))) == [(), VERSIONS]
 
 
 def test_a_new_file_is_applied_alone(owner, folder):

@@ -1,6 +1,6 @@
 """What a turn keeps, what it holds and what it costs, however it goes."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 import psycopg
@@ -46,24 +46,17 @@ def two_at_once(world, maya, migrated):
 
     def run(act):
         maya.call("begin_turn", **side_call())  # opens her day, which would queue them up too
-        results = []
 
-        def once():
+        def once(_):
             with psycopg.connect(migrated, autocommit=True) as connection:
-                try:
-                    results.append(act(maya.by(connection)))
-                except Refused as refused:
-                    results.append(refused)
+                return act(maya.by(connection))
 
-        threads = [threading.Thread(target=once) for _ in range(2)]
-        with psycopg.connect(migrated) as gate:
-            gate.execute("select from private.budgets where user_id = %s for update", [maya.id])
-            for thread in threads:
-                thread.start()
-            servers.wait_for_blocked(world.admin, 2)
-        for thread in threads:
-            thread.join()
-        return results
+        with ThreadPoolExecutor(2) as both:
+            with psycopg.connect(migrated) as gate:
+                gate.execute("select from private.budgets where user_id = %s for update", [maya.id])
+                results = both.map(once, range(2))
+                servers.wait_for_blocked(world.admin, 2)
+            return list(results)
 
     return run
 

@@ -27,10 +27,11 @@ _LIMIT, _LIMIT_SECONDS = 30, 2.0  # token requests of one address at once, and u
 
 
 class Refused(Exception):
-    """An error with the code and the status that Supabase Auth answers with."""
+    """An error with the status and the code that Supabase Auth answers with; most messages are our own."""
 
-    def __init__(self, status, code, message, **more):
+    def __init__(self, status, code, message="", **more):
         super().__init__(code)
+        message = message or code.replace("_", " ")
         self.status, self.document = status, {"code": code, "message": message, **more}
 
 
@@ -55,12 +56,10 @@ class StandInAuth:
         try:
             with psycopg.connect(self.database, row_factory=dict_row) as rows:
                 document = self._answer(request, rows, parts.path, query, body)
-        except Refused as refused:
+        except (Refused, psycopg.Error) as error:
+            refused = error if isinstance(error, Refused) else Refused(500, "unexpected_failure")
             version = {"X-Supabase-Api-Version": "2024-01-01"}
             return Response.of(refused.status, refused.document, **version)
-        except psycopg.Error:
-            said = {"code": "unexpected_failure", "message": "Database error"}
-            return Response.of(500, said, **{"X-Supabase-Api-Version": "2024-01-01"})
         return Response(204) if document is None else Response.of(200, document)
 
     def _answer(self, request, rows, path, query, body):
@@ -87,22 +86,20 @@ class StandInAuth:
                 return self._change(rows, self._user(request, rows)[0], body)
             case "POST", "/logout", _:
                 return self._sign_out(rows, *self._user(request, rows), query.get("scope"))
-        raise Refused(404, "not_found", "404 page not found")
+        raise Refused(404, "not_found")
 
     def _sign_up(self, rows, body):
         if self.is_closed:
-            raise Refused(422, "signup_disabled", "Signups not allowed for this instance")
+            raise Refused(422, "signup_disabled")
         self._check(body.get("password", ""))
         email = body.get("email", "").lower()
         if not _ADDRESS.fullmatch(email):
-            raise Refused(
-                400, "validation_failed", "Unable to validate email address: invalid format"
-            )
+            raise Refused(400, "validation_failed")
         user = _user_by("email", email, rows)
         if user and user["email_confirmed_at"]:
             if self.confirms:  # nobody is told who has an account
                 return _shown(user) | {"id": str(uuid4())}
-            raise Refused(422, "user_already_exists", "User already registered")
+            raise Refused(422, "user_already_exists")
         if user and user["seconds_since_mail"] < 60:
             raise Refused(
                 429,
@@ -122,11 +119,11 @@ class StandInAuth:
     def _sign_in(self, rows, body):
         user = _user_by("email", body.get("email", "").lower(), rows)
         if user and user["is_banned"]:
-            raise Refused(400, "user_banned", "User is banned")
+            raise Refused(400, "user_banned")
         if not user or not _matches(body.get("password", ""), user["encrypted_password"]):
-            raise Refused(400, "invalid_credentials", "Invalid login credentials")
+            raise Refused(400, "invalid_credentials")
         if not user["email_confirmed_at"]:
-            raise Refused(400, "email_not_confirmed", "Email not confirmed")
+            raise Refused(400, "email_not_confirmed")
         return self._new_session(rows, user)
 
     def _refresh(self, rows, body):
@@ -136,11 +133,10 @@ class StandInAuth:
             [body.get("refresh_token", "")],
         ).fetchone()
         if used is None:
-            message = "Invalid Refresh Token: Refresh Token Not Found"
-            raise Refused(400, "refresh_token_not_found", message)
+            raise Refused(400, "refresh_token_not_found")
         user = _user_by("id", used["user_id"], rows)
         if user["is_banned"]:
-            raise Refused(400, "user_banned", "Invalid Refresh Token: User Banned")
+            raise Refused(400, "user_banned")
         if used["revoked"]:
             active = rows.execute(
                 "select token from auth.refresh_tokens"
@@ -155,8 +151,7 @@ class StandInAuth:
                     [used["session_id"]],
                 )
                 rows.commit()
-                said = "Invalid Refresh Token: Already Used"
-                raise Refused(400, "refresh_token_already_used", said)
+                raise Refused(400, "refresh_token_already_used")
         rows.execute(
             "update auth.refresh_tokens set revoked = true, updated_at = clock_timestamp() where id = %s",
             [used["id"]],
@@ -168,8 +163,7 @@ class StandInAuth:
         if password := body.get("password"):
             self._check(password)
             if _matches(password, user["encrypted_password"]):
-                said = "New password should be different from the old password."
-                raise Refused(422, "same_password", said)
+                raise Refused(422, "same_password")
             rows.execute(
                 "update auth.users set encrypted_password = %s, updated_at = now() where id = %s",
                 [_hashed(password), user["id"]],
@@ -187,26 +181,22 @@ class StandInAuth:
         """Who asks, and by which session."""
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind != "Bearer" or not token:
-            said = "This endpoint requires a valid Bearer token"
-            raise Refused(401, "no_authorization", said)
+            raise Refused(401, "no_authorization")
         try:
             key = jwt.PyJWK(dict(self.signing_key))
             claims = jwt.decode(token, key, algorithms=["ES256"], audience="authenticated")
         except jwt.PyJWTError as error:
-            said = "invalid JWT: unable to parse or verify signature"
-            raise Refused(403, "bad_jwt", said) from error
+            raise Refused(403, "bad_jwt") from error
         user = _user_by("id", claims["sub"], rows)
         if user is None:
-            said = "User from sub claim in JWT does not exist"
-            raise Refused(403, "user_not_found", said)
+            raise Refused(403, "user_not_found")
         session = rows.execute(
             "select from auth.sessions where id = %s", [claims["session_id"]]
         ).fetchone()
         if session is None:
-            said = "Session from session_id claim in JWT does not exist"
-            raise Refused(403, "session_not_found", said)
+            raise Refused(403, "session_not_found")
         if user["is_banned"]:
-            raise Refused(403, "user_banned", "User is banned")
+            raise Refused(403, "user_banned")
         return user, claims["session_id"]
 
     def _new_session(self, rows, user):
@@ -249,14 +239,10 @@ class StandInAuth:
         }
 
     def _check(self, password):
-        if not password:
-            raise Refused(400, "validation_failed", "Signup requires a valid password")
-        if len(password.encode()) > 72:
-            said = "Password cannot be longer than 72 characters"
-            raise Refused(400, "validation_failed", said)
+        if not password or len(password.encode()) > 72:
+            raise Refused(400, "validation_failed")
         if len(password) < self.password_characters:
-            said = f"Password should be at least {self.password_characters} characters."
-            raise Refused(422, "weak_password", said, weak_password={"reasons": ["length"]})
+            raise Refused(422, "weak_password", weak_password={"reasons": ["length"]})
 
     def _limit(self, request):
         """A token bucket for each address that a request names; without a name there is no limit."""
@@ -267,7 +253,7 @@ class StandInAuth:
             now = time.monotonic()
             whole = max(now, self._spent.get(address, 0)) + _LIMIT_SECONDS
             if whole - now > _LIMIT * _LIMIT_SECONDS:
-                raise Refused(429, "over_request_rate_limit", "Request rate limit reached")
+                raise Refused(429, "over_request_rate_limit")
             self._spent[address] = whole
 
 

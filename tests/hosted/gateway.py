@@ -1,13 +1,14 @@
 """The gateway before the rig: hosted Supabase's key rules, and a count of calls and a delay for tests."""
 
-import http.client
 import json
-import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -49,40 +50,18 @@ class Response:
 Service = Callable[[Request], Response]
 
 
-class _LocalConnection(http.client.HTTPConnection):
-    """A connection to a Unix socket."""
-
-    def __init__(self, path):
-        super().__init__("localhost", timeout=60)
-        self._path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self._path)
-
-
 def service_at(url):
-    """The service that listens at *url* (http, https or unix), reached by a connection for each call."""
+    """The service that listens at *url*, reached by a connection for each call."""
     parts = urlsplit(url)
-
-    def connect():
-        match parts.scheme:
-            case "unix":
-                return _LocalConnection(parts.path)
-            case "https":
-                return http.client.HTTPSConnection(parts.netloc, timeout=60)
-        return http.client.HTTPConnection(parts.netloc, timeout=60)
+    connect = {"http": HTTPConnection, "https": HTTPSConnection}[parts.scheme]
 
     def call(request):
-        path = request.path if parts.scheme == "unix" else parts.path + request.path
-        connection = connect()
-        try:
+        with closing(connect(parts.netloc, timeout=60)) as connection:
+            path = parts.path + request.path
             connection.request(request.method, path, request.body, dict(request.headers))
             answer = connection.getresponse()
             headers = {k: v for k, v in answer.getheaders() if k.lower() not in _HOP_BY_HOP}
             return Response(answer.status, answer.read(), headers)
-        finally:
-            connection.close()
 
     return call
 
@@ -111,7 +90,7 @@ class Gateway:
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
-                if answer.status != http.HTTPStatus.NO_CONTENT:
+                if answer.status != HTTPStatus.NO_CONTENT:
                     self.send_header("Content-Length", str(len(answer.body)))
                 self.end_headers()
                 self.wfile.write(answer.body)

@@ -198,17 +198,18 @@ def _signing_key():
 def _postgrest(cache, folder, jwk):
     """PostgREST as a service, and its log."""
     public = {name: value for name, value in jwk.items() if name != "d"} | {"key_ops": ["verify"]}
-    listening, log = folder / "postgrest", folder / "postgrest.log"
+    port, log = free_port(), folder / "postgrest.log"
     environment = {
         "PGRST_DB_URI": f"postgres:///postgres?host={folder}&user=authenticator",
         "PGRST_DB_SCHEMAS": "public",
         "PGRST_DB_ANON_ROLE": "anon",
         "PGRST_DB_POOL": "10",
         "PGRST_JWT_SECRET": json.dumps({"keys": [public]}),
-        "PGRST_SERVER_UNIX_SOCKET": str(listening),
+        "PGRST_SERVER_HOST": "127.0.0.1",
+        "PGRST_SERVER_PORT": str(port),
     }
     command = [str(modules_folder(cache, _HERE) / _POSTGREST)]
-    service = service_at(f"unix:{listening}")
+    service = service_at(f"http://127.0.0.1:{port}")
     with _running(command, environment, log, lambda: _answers(service, "/")):
         yield service, log
 
