@@ -449,7 +449,7 @@ def test_a_page_that_breaks_shows_nothing_of_what_it_held():
         st.write("before")
         raise ValueError(said)
 
-    ran = AppTest.from_function(page, args=[SAID]).run()
+    ran = AppTest.from_function(page, args=[SAID], default_timeout=30).run()
 
     assert [each.value for each in ran.markdown] == ["before"]
     assert len(ran.exception) == 1
