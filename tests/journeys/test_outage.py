@@ -39,7 +39,7 @@ def test_a_reply_survives_a_database_that_stands_still(frail, person):
     fresh, beside = maya.new_tab(), maya.new_tab()
     fresh.visit()
     expect(fresh.rows).to_have_text(["Before"])
-    maya.asks("Tell me all [[tokens=70 rate=2]]")
+    maya.asks("Tell me all [[tokens=110 rate=2]]")
     beside.visit(f"/?c={maya.conversation_id}")
     beside.hears("word2")
     beside.composer.press_sequentially("And then ")
@@ -63,7 +63,7 @@ def test_a_reply_survives_a_database_that_stands_still(frail, person):
     for tab in (maya, fresh, beside):
         is_told_no_longer(tab)
     for tab in (maya, beside):
-        tab.hears_all_of(re.compile("word1 .*word70"))
+        tab.hears_all_of(re.compile("word1 .*word110"))
     expect(beside.composer).to_have_value("And then what?")
     fresh.sends()
     fresh.hears_all_of("You said: A thought")

@@ -52,7 +52,7 @@ def test_a_long_reply_does_not_move_the_composer(maya):
     maya.hears("word250")
 
     tops = [top for (top,) in maya.page.evaluate(SEEN)]
-    assert len(tops) > 20
+    assert len(tops) > 5  # of a busy machine; some 100 of an idle one
     assert max(tops) - min(tops) <= STILL
 
 
