@@ -1,12 +1,14 @@
 """Text that others wrote, made safe for Streamlit's Markdown: it may link to the world, never load from it.
 
+Formulas are written as Streamlit reads them: in dollars, by pandoc's rule, and in `$$` on lines of their own.
+
 Where Markdown could be read in two ways, `body` trusts neither. Code keeps its text where no reading
 makes an image of it: inside a fence that begins its line, for that ends whatever list or quotation stands
 open; and elsewhere as long as no `](` and no definition could complete an image.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import groupby
 from textwrap import dedent
 
@@ -19,18 +21,52 @@ _CONTAINER = r"(?:[ \t>*+-]|\d{1,9}[.)]|\[\^[^\]]*\]:)*"
 _FENCE_INSIDE = re.compile(rf"({_CONTAINER})(`{{3,}}(?=[^`]*$)|~{{3,}})(.*)$")
 # what can hold lines that look as if they opened a fence, and do not: raw HTML, formulas, container
 # directives, and a fence a little to the right, which a fence at the left ends
-_HOLDS_LINES = re.compile(rf" {{1,3}}(?:```|~~~)|{_CONTAINER}(?:<[A-Za-z/!?]|\$\$|\\[\[\]]|:::)")
+_HOLDS_LINES = re.compile(
+    rf" {{1,3}}(?:```|~~~)|{_CONTAINER}(?:<[A-Za-z/!?]|\$\$|\\[\[\]]|\\begin\{{|:::)"
+)
 # Streamlit draws diagrams, which hold images; in a fence's name it decodes escapes and entities
 _UNTRUSTED_NAME = re.compile(r"mermaid|language-|[&\\]", re.IGNORECASE)
+_NAMES = {
+    "c++": "cpp",
+    "c#": "csharp",
+    "f#": "fsharp",
+    "objective-c": "objectivec",
+}  # it reads a word
 _BLANK = re.compile(r"[ \t]*$")  # not str.isspace: a no-break space does not end a paragraph
 _CODE_SPAN = re.compile(r"((?<![`\\])(`+)(?!`).+?(?<!`)\2(?!`))")
 
 _ICON = re.compile(r":(?=material[/_]|streamlit:)")
 _DIRECTIVE = re.compile(r"(?<!\\):(?=[^\W\d][\w-]*[\[{])")
 _BLOCK_DIRECTIVE = re.compile(r"^(?=[ \t]*::+[^\W\d])([ \t]*)(:+)")
-_TEX_SPAN = re.compile(r"(?<!\\)\\\([ \t]*([^$]*?[^$\s\\])[ \t]*\\\)")
-_TEX_LINE = re.compile(r"^([ \t]*)\\\[[ \t]*([^$\s:][^$]*?)[ \t]*\\\][ \t]*$")
-_TEX_EDGE = re.compile(r"^([ \t]*)\\[\[\]][ \t]*$")
+
+_PREFIX = r"(?P<prefix>(?:[ \t]*+(?:>|(?:[*+-]|\d{1,9}[.)])(?=[ \t])))*+[ \t]*+)"
+_ENVIRONMENT = (
+    r"(?:align|alignat|gather|equation)\*?|aligned|gathered|split|cases|[pbvBV]?matrix|CD"
+)
+_FORMULA = re.compile(
+    rf"""
+    ^{_PREFIX}(?:
+        \$\$(?!\$)(?P<dollars>(?:[^$\\]|\\[\s\S]|\$(?!\$))++)\$\$(?!\$)
+      | \\\[(?P<brackets>(?:[^\\]|\\(?![\[\]])[\s\S])*+)\\\]
+      | (?P<whole>\\begin\{{(?P<name>{_ENVIRONMENT})\}}
+          (?:[^\\]|\\(?!(?:begin|end)\{{(?P=name)\}})[\s\S])*+\\end\{{(?P=name)\}})
+    )[ \t]*$
+    """,
+    re.MULTILINE | re.VERBOSE,
+)
+_EDGE = re.compile(rf"{_PREFIX}(?P<mark>\$\$|\\[\[\]])[ \t]*$")
+_SPAN = re.compile(
+    r"""
+      (?:https?://|www\.)\S+  # where a backslash would not escape
+    | \\\((?P<tex>(?:[^$\\]|\\[^()])*+)\\\)
+    | \\.
+    | \$\$(?P<wide>(?:[^$\\]|\\.)++)\$\$(?!\$)
+    | \$(?=[^\s$])(?P<formula>(?:[^$\\]|\\.)++)(?<!\s)\$(?![\d$])
+    | \$+
+    | ~+
+    """,
+    re.VERBOSE,
+)
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _LINKS_ITSELF = re.compile(r"(:)(?=\S)|(@)|(\bwww)(?=\\?\.)", re.IGNORECASE)
@@ -68,20 +104,25 @@ def label(text: str, limit: int = 60) -> str:
 
 
 def _loose(lines: list[str], has_definitions: bool) -> Iterator[str]:
-    """The lines outside trusted fences. What we take for code here is a guess, and safe if wrong."""
+    """The lines outside trusted fences. What we take for code or a formula here is a guess, and safe if wrong."""
     fence: str | None = None
+    in_formula = False
     for _, group in groupby(lines, key=lambda line: bool(_BLANK.match(line))):
-        paragraph = list(group)
+        paragraph, prose = list(group), list[str]()
         could_be_image = has_definitions or any("](" in line for line in paragraph)
         for line in paragraph:
-            if fence:
-                fence = None if _ends(line.lstrip(" \t>"), fence) else fence
-                yield _code(_name_safely(line), could_be_image)
-            elif opening := _FENCE_INSIDE.match(line):
+            opening = None if fence else _FENCE_INSIDE.match(line)
+            if not (fence or opening):
+                prose.append(line)
+                continue
+            in_formula = yield from _prose(prose, could_be_image, in_formula)
+            prose = []
+            yield _code(_name_safely(line), could_be_image)
+            if opening:
                 fence = opening[2]
-                yield _code(_name_safely(line), could_be_image)
-            else:
-                yield _prose(line, could_be_image)
+            elif fence and _ends(line.lstrip(" \t>"), fence):
+                fence = None
+        in_formula = yield from _prose(prose, could_be_image, in_formula)
 
 
 def _ends(line: str, fence: str) -> bool:
@@ -89,21 +130,57 @@ def _ends(line: str, fence: str) -> bool:
 
 
 def _name_safely(line: str) -> str:
-    """*line* with the language after a fence replaced if it is, or could be, one that draws."""
+    """*line* with the language after a fence as Streamlit knows it, and replaced if it is, or could be, one that draws."""
     opening = _FENCE_INSIDE.match(line)
-    if opening and _UNTRUSTED_NAME.search(opening[3]):
-        return f"{opening[1]}{opening[2]}text"
-    return line
+    if not opening:
+        return line
+    known = _NAMES.get(opening[3].strip().lower())
+    name = "text" if _UNTRUSTED_NAME.search(opening[3]) else known
+    return f"{opening[1]}{opening[2]}{name}" if name else line
 
 
 def _code(text: str, could_be_image: bool) -> str:
     return text.replace(_IMAGE, f"!{_JOINER}[") if could_be_image else text
 
 
-def _prose(line: str, could_be_image: bool) -> str:
-    line = _TEX_LINE.sub(r"\1$$\n\1\2\n\1$$", line)
-    line = _TEX_EDGE.sub(r"\1$$", line)
-    line = _BLOCK_DIRECTIVE.sub(lambda match: match[1] + r"\:" * len(match[2]), line)
+def _prose(lines: list[str], could_be_image: bool, in_formula: bool) -> Generator[str, None, bool]:
+    """The *lines* of a paragraph outside of code; return whether a formula stands open after them."""
+    text = "\n".join(lines)
+    if not in_formula:
+        text = _FORMULA.sub(_on_lines, text)
+    for line in text.split("\n") if lines else ():
+        line = _BLOCK_DIRECTIVE.sub(lambda match: match[1] + r"\:" * len(match[2]), line)
+        edge = _EDGE.match(line)
+        if edge and edge["mark"] != (r"\[" if in_formula else r"\]"):
+            in_formula = not in_formula
+            yield f"{edge['prefix']}$$"
+        elif in_formula:
+            yield _guard(line, could_be_image)
+        else:
+            yield _line(line, could_be_image)
+    return in_formula
+
+
+def _on_lines(formula: re.Match[str]) -> str:
+    """*formula* between two lines of `$$`: what stands beside them Streamlit would not show."""
+    prefix = formula["prefix"]
+    inner = re.sub(r"[^>\s]", " ", prefix)  # of a list item's other lines
+    first, *more = (formula["dollars"] or formula["brackets"] or formula["whole"]).split("\n")
+    if not (first.strip() or more):
+        return formula[0]
+    *more, last = more or [inner]
+    end = last[: len(last) - len(last.lstrip(" \t>"))]
+    lines = [
+        f"{prefix}$$",
+        *([f"{inner}{first.strip()}"] if first.strip() else []),
+        *more,
+        *([last] if last != end else []),
+        f"{end}$$",
+    ]
+    return "\n".join(lines)
+
+
+def _line(line: str, could_be_image: bool) -> str:
     out, end = "", 0
     for span in _CODE_SPAN.finditer(line):
         out += _words(line[end : span.start()], could_be_image) + _code(span[0], could_be_image)
@@ -112,7 +189,27 @@ def _prose(line: str, could_be_image: bool) -> str:
 
 
 def _words(text: str, could_be_image: bool) -> str:
-    text = _TEX_SPAN.sub(r"$\1$", text)
+    return _guard(_SPAN.sub(_escape, text), could_be_image)
+
+
+def _escape(span: re.Match[str]) -> str:
+    """A formula in dollars, or *span* with a backslash before what opens none, or strikes nothing through."""
+    text = span[0]
+    if text[0] == "$":
+        formula = span["wide"] or span["formula"]
+        # a backslash escapes no dollar there
+        return text.replace(r"\$", r"\char36{}") if formula else r"\$" * len(text)
+    if text == "~":
+        return r"\~"
+    tex = (span["tex"] or "").strip(" \t")
+    if not tex or tex.endswith("\\"):
+        return text
+    # a digit after a single dollar closes nothing
+    dollars = "$$" if span.string[span.end() : span.end() + 1].isdigit() else "$"
+    return f"{dollars}{tex}{dollars}".replace(r"\$", r"\char36{}")
+
+
+def _guard(text: str, could_be_image: bool) -> str:
     text = _ICON.sub(f":{_JOINER}", text)
     text = _DIRECTIVE.sub(r"\\:", text)
     return text.replace(_IMAGE, r"!\[") if could_be_image else text

@@ -38,6 +38,9 @@ HOSTILE = st.lists(
                 "~~~ merm&#97;id",
                 "$",
                 "$$",
+                "~",
+                "\\begin{align}",
+                "\\end{align}",
                 ":::",
                 ":::x",
             ),
@@ -142,6 +145,7 @@ def test_an_image_in_code_looks_as_it_was_written():
         ("a :material/home: b", "a :\u2060material/home: b"),
         ("```Mermaid\nA-->B\n```", "```text\nA-->B\n```"),
         ("- ~~~ mer&#109;aid", "- ~~~text"),
+        ("```C++\nx\n```", "```cpp\nx\n```"),
         (r"so \(x^2\) and \( y \)", "so $x^2$ and $y$"),
         ("\\[ x \\]", "$$\nx\n$$"),
         ("\\[\nx\n\\]", "$$\nx\n$$"),
@@ -151,6 +155,45 @@ def test_an_image_in_code_looks_as_it_was_written():
 )
 def test_directives_formulas_and_line_ends(written, safe):
     assert safe_md.body(written) == safe
+
+
+@pytest.mark.parametrize(
+    ("written", "safe"),
+    [
+        ("$5 today and $7 tomorrow, $x^2$", r"\$5 today and \$7 tomorrow, $x^2$"),
+        ("$20,000 and US$30,000", r"\$20,000 and US\$30,000"),
+        ("from $5-$7, $ x $, $$$ and $$", r"from \$5-\$7, \$ x \$, \$\$\$ and \$\$"),
+        (r"\$5 and `$x$ ~y~` as they are", r"\$5 and `$x$ ~y~` as they are"),
+        (r"it is $\text{\$5}$", r"it is $\text{\char36{}5}$"),
+        (r"\(x\)2 and \(\)", r"$$x$$2 and \(\)"),
+        ("https://e.org/~a?b=$c is ~1 $", r"https://e.org/~a?b=$c is \~1 \$"),
+        ("```\n$5 and ~a~\n```", "```\n$5 and ~a~\n```"),
+    ],
+)
+def test_a_dollar_opens_a_formula_by_the_rule_of_pandoc(written, safe):
+    assert safe_md.body(written) == safe
+
+
+@pytest.mark.parametrize(
+    ("written", "safe"),
+    [
+        ("$$x$$", "$$\nx\n$$"),
+        ("$$\nx $y$ $5\n\n~z~\n$$\n$5", "$$\nx $y$ $5\n\n~z~\n$$\n\\$5"),
+        ("- $$x$$\n> \\[ y \\]", "- $$\n  x\n  $$\n> $$\n> y\n> $$"),
+        ("\\begin{align}\na&=b\n\\end{align}", "$$\n\\begin{align}\na&=b\n\\end{align}\n$$"),
+        ("$$\\begin{cases}\nx\n\\end{cases}$$", "$$\n\\begin{cases}\nx\n\\end{cases}\n$$"),
+        ("\\begin{align}\na&=b", "\\begin{align}\na&=b"),
+        ("\\begin{verbatim}\na\n\\end{verbatim}", "\\begin{verbatim}\na\n\\end{verbatim}"),
+        ("$$ is what I like\n\nso ~ so", "\\$\\$ is what I like\n\nso \\~ so"),
+    ],
+)
+def test_a_formula_of_its_own_stands_between_lines_of_dollars(written, safe):
+    assert safe_md.body(written) == safe
+    assert safe_md.body(safe) == safe
+
+
+def test_single_tildes_strike_nothing_through():
+    assert text(safe_md.body("H~2~O, ~~gone~~")) == "H~2~O, gone"
 
 
 @given(st.text(max_size=80) | HOSTILE)
