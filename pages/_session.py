@@ -9,7 +9,7 @@ from streamlit.navigation.page import Page
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages import sign_in
-from pages._parts import outage
+from pages._parts import outage, words
 from services import bootstrap
 from services.bootstrap import PersonServices
 from services.domain import ConversationId, SpaceId
@@ -26,6 +26,7 @@ class Refusal:
     sentence: str
     prompt: str = field(repr=False)
     place: ConversationId | None = None  # where the prompt was to be said; None: on a fresh page
+    error: AppError | None = field(default=None, compare=False)
 
 
 def find_person() -> PersonServices:
@@ -162,7 +163,7 @@ def keep_errors(
         except SignedOut:  # the run that follows draws the sign-in page
             st.session_state.unsent = prompt if is_unsent_kept else ""
         except AppError as error:
-            kept.keep(Refusal(error.public, prompt, place))
+            kept.keep(Refusal(words.sentence(error), prompt, place, error))
         finally:
             kept.at_work -= 1
             kept.ended += 1

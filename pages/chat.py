@@ -6,6 +6,7 @@ import streamlit as st
 
 from pages._parts import (
     browser,
+    budget,
     composer,
     conversation,
     dialogs,
@@ -78,6 +79,7 @@ with show_errors():
     models.draw_notices(thread, setup)
     place = held.id if held else conversation_id
     said = turns.draw_refusals(place)
+    budget.draw_choices(person, desk.chat, thread, said, space_id)
 
     typed = st.chat_input(
         "Write to Daybook",

@@ -29,6 +29,7 @@ Arguments are for the log.
 """
 
 import errno
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 
@@ -132,18 +133,29 @@ class Cap(StrEnum):
 class OverBudget(Refused):
     """The turn could cost more than is left."""
 
-    def __init__(self, cap: Cap) -> None:
+    def __init__(self, cap: Cap, needed_micro: int = 0, left_micro: int = 0) -> None:
+        """*needed_micro*: the cost of the prompt and a short reply, at most; *left_micro*: what *cap* leaves."""
         super().__init__(cap)
         self.cap = cap
+        self.needed_micro, self.left_micro = needed_micro, left_micro
         self.public = _CAP_SENTENCES[cap]
+
+    def resets_at(self, now: datetime) -> datetime | None:
+        """Return when the spending that *cap* counts starts again from zero; None for limits on haste."""
+        today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        match self.cap:
+            case Cap.DAILY:
+                return today + timedelta(days=1)
+            case Cap.MONTHLY | Cap.DEPLOYMENT:
+                return (today.replace(day=1) + timedelta(days=32)).replace(day=1)
+            case _:
+                return None
 
 
 _CAP_SENTENCES = {
-    Cap.DAILY: "Today's budget is used up. It opens again at midnight UTC, or an admin can raise it.",
-    Cap.MONTHLY: "This month's budget is used up. "
-    "It opens again on the 1st, at midnight UTC, or an admin can raise it.",
-    Cap.DEPLOYMENT: "The budget that everybody shares is used up. "
-    "It opens again on the 1st, at midnight UTC, or an admin can raise it.",
+    Cap.DAILY: "Not enough of today's budget left.",
+    Cap.MONTHLY: "Not enough of this month's budget left.",
+    Cap.DEPLOYMENT: "Not enough left of this month's budget for everyone.",
     Cap.OPEN_TURNS: "Too many replies are coming at once. Wait for one to end.",
     Cap.TURNS_A_MINUTE: "That was fast. Please wait a minute before the next message.",
 }

@@ -241,7 +241,7 @@ class MemoryConversations:
             wanted, least = turn.prompt_micro + turn.reply_micro, turn.prompt_micro
             left = self.cap_micro - self.spent_micro - sum(self._reserved.values())
             if least + turn.least_reply_micro > left:
-                raise OverBudget(Cap.DAILY)
+                raise OverBudget(Cap.DAILY, least + turn.least_reply_micro, max(0, left))
             turn_id = TurnId(uuid4())
             self._reserved[turn_id] = min(wanted, left)
             if turn.purpose is not Purpose.REPLY:

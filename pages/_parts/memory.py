@@ -53,8 +53,7 @@ def draw_policy(chat: Chat, thread: Thread) -> None:
             list(policies),
             captions=[caption(policy) for policy in policies.values()],
             key=key,
-            on_change=_choose,
-            args=[conversation, policies],
+            on_change=lambda: choose(conversation, policies[st.session_state[key]]),
         )
         if isinstance(conversation.policy, Window):
             _draw_size(conversation, conversation.policy)
@@ -134,7 +133,7 @@ def _where_they_went(
         )
     if failure:
         said.append(
-            f"There is no summary yet. {failure.public} The latest messages are sent as they are."
+            f"There is no summary yet. {words.sentence(failure)} The latest messages are sent as they are."
         )
     elif not thread.is_summary_verified:
         said.append("The summary could not be verified and is not used.")
@@ -194,10 +193,10 @@ def _resize(conversation: Conversation) -> None:
         )
 
 
-def _choose(conversation: Conversation, policies: dict[str, MemoryPolicy]) -> None:
+def choose(conversation: Conversation, policy: MemoryPolicy) -> None:
+    """Have *policy* hold in *conversation*. A callback."""
     with keep_errors():
-        chosen = policies[st.session_state[f"policy-{conversation.id}"]]
-        find_desk(conversation.id).conversations.set_policy(conversation.id, chosen)
+        find_desk(conversation.id).conversations.set_policy(conversation.id, policy)
 
 
 def _start_anew(thread: Thread) -> None:

@@ -62,8 +62,7 @@ def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
             format_func=safe_md.label,
             captions=[_caption(info, is_usual=info.name == usual) for info in offered.values()],
             key=key,
-            on_change=_choose,
-            args=[conversation_id, key],
+            on_change=lambda: choose(conversation_id, str(st.session_state[key])),
         )
         st.caption("Context in tokens, and prices for a million of them.")
         if name != usual:
@@ -107,8 +106,8 @@ def _caption(info: ModelInfo, *, is_usual: bool) -> str:
     return f"{words.number(info.context_tokens)} tokens · {price}{usual}".replace("$", r"\$")
 
 
-def _choose(conversation_id: ConversationId | None, key: str) -> None:
-    name = str(st.session_state[key])
+def choose(conversation_id: ConversationId | None, name: str) -> None:
+    """Have the model *name* answer in a conversation, or in the one that begins. A callback."""
     if conversation_id is None:
         st.session_state[_PICKED] = name
         return

@@ -5,7 +5,7 @@ Sentences are English; what is counted, paid and dated in them is the reader's o
 
 from collections.abc import Callable
 from copy import copy
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import cast
@@ -15,6 +15,8 @@ import streamlit as st
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_skeleton, format_time, get_datetime_format
 from babel.numbers import NumberPattern, format_decimal, get_currency_symbol
+
+from services.errors import AppError, Cap, OverBudget
 
 _MILLION = 1_000_000
 _LEAST = 100  # micro-dollars that four digits can say
@@ -67,6 +69,27 @@ def moment(at: datetime, now: datetime | None = None) -> str:
     date = format_skeleton(skeleton, here, tzinfo=zone, locale=locale)
     both = cast(Callable[..., str], get_datetime_format)("medium", locale=locale)
     return both.replace("{1}", date).replace("{0}", time).replace("'", "")
+
+
+def sentence(error: AppError, now: datetime | None = None) -> str:
+    """The sentence of *error* in Markdown, with figures and the time of reset where it is about the budget."""
+    resets_at = error.resets_at(now or datetime.now(UTC)) if isinstance(error, OverBudget) else None
+    if not isinstance(error, OverBudget) or resets_at is None or not error.needed_micro:
+        return error.public
+    zone, locale = _zone(), _locale()
+    here = resets_at.astimezone(zone)
+    when = f"at {format_time(here, 'short', tzinfo=zone, locale=locale)}"
+    if error.cap is not Cap.DAILY:
+        when = f"on {format_skeleton('MMMd', here, tzinfo=zone, locale=locale)} {when}"
+    return (
+        f"{error.public.removesuffix('.')}: a short reply could cost {_figure(error.needed_micro)}, "
+        f"{_figure(error.left_micro)} is left. Resets {when} (your time)."
+    )
+
+
+def _figure(micro: int) -> str:
+    """A short amount; two unescaped dollar signs would be a formula."""
+    return (price(micro) if micro >= _LEAST else dollars(micro)).replace("$", r"\$")
 
 
 def _amount(micro: int, least: int, most: int) -> str:

@@ -1,5 +1,6 @@
 """One turn, start to finish, and turns that outlive the browser."""
 
+from services.chat.affordable import Affordable, affordable
 from services.chat.background import BackgroundTasks, Noted
 from services.chat.elsewhere import Elsewhere
 from services.chat.live_turn import LiveTurn, LiveTurns
@@ -9,6 +10,7 @@ from services.chat.setup import Setup, Source
 from services.chat.temporary import ChatIsOver, TemporaryChat, TemporaryChats
 
 __all__ = [
+    "Affordable",
     "BackgroundTasks",
     "Chat",
     "ChatIsOver",
@@ -21,4 +23,5 @@ __all__ = [
     "Source",
     "TemporaryChat",
     "TemporaryChats",
+    "affordable",
 ]

@@ -109,7 +109,7 @@ class PaidCalls:
                 model=info.name,
                 prompt_micro=worst_prompt,
                 reply_micro=_reply_micro(info, plan.reply_tokens),
-                least_reply_micro=_reply_micro(info, min(_LEAST_REPLY_TOKENS, plan.reply_tokens)),
+                least_reply_micro=_least_reply_micro(info, plan),
                 lease_seconds=LEASE_SECONDS,
                 purpose=purpose,
                 receipt=receipt,
@@ -269,6 +269,15 @@ class PaidCalls:
 
 def _reply_micro(info: ModelInfo, tokens: int) -> int:
     return info.cost_micro(Tokens(0, tokens))
+
+
+def _least_reply_micro(info: ModelInfo, plan: ContextPlan) -> int:
+    return _reply_micro(info, min(_LEAST_REPLY_TOKENS, plan.reply_tokens))
+
+
+def least_micro(info: ModelInfo, plan: ContextPlan) -> int:
+    """Return what the prompt of *plan* and a short reply cost at most: a budget that has less refuses the turn."""
+    return info.cost_micro(Tokens(plan.bound_tokens, 0)) + _least_reply_micro(info, plan)
 
 
 def _with_prompt(thread: Thread, prompt_id: MessageId, prompt: str, start_seq: int) -> Thread:

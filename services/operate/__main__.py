@@ -25,6 +25,24 @@ from services.store.accounts import check_credentials
 _BCRYPT_ROUNDS = 10  # as Supabase Auth
 _NO_ACCOUNT = "There is no account with this address: sign up first."
 
+_MILLION = 1_000_000
+_LIMITS = """
+update private.budgets set daily_cap_micro = coalesce(%(daily)s, daily_cap_micro),
+  monthly_cap_micro = coalesce(%(monthly)s, monthly_cap_micro)
+where user_id = (select id from auth.users where lower(email) = lower(%(email)s))
+returning daily_cap_micro, monthly_cap_micro, user_id
+"""
+_LIMITS_OF_NEW = """
+update private.settings set daily_cap_micro = coalesce(%(daily)s, daily_cap_micro),
+  monthly_cap_micro = coalesce(%(monthly)s, monthly_cap_micro)
+where id
+returning daily_cap_micro, monthly_cap_micro, null::uuid
+"""
+_NOTE_LIMITS = """
+select private.note(null, case when %(person)s::uuid is null then 'caps.default' else 'caps.set' end, %(person)s::uuid,
+  jsonb_build_object('daily', %(daily)s::bigint, 'monthly', %(monthly)s::bigint))
+"""
+
 
 class Commands(click.Group):
     """Commands whose errors are sentences."""
@@ -94,6 +112,32 @@ def set_password(email: str) -> None:
     click.echo(f"{email} has a new password, and is signed out everywhere.")
 
 
+_AMOUNT = click.FloatRange(min=0, max=1_000_000)
+
+
+@operate.command()
+@click.argument("email", required=False)
+@click.option(
+    "--default", "is_default", is_flag=True, help="Of accounts yet to come, not of EMAIL."
+)
+@click.option("--daily", type=_AMOUNT, help="Dollars a day (UTC).")
+@click.option("--monthly", type=_AMOUNT, help="Dollars a calendar month (UTC).")
+def limits(email: str | None, daily: float | None, monthly: float | None, is_default: bool) -> None:
+    """Show or set what the account EMAIL may spend; the database as for grant-admin."""
+    if is_default == (email is not None):
+        raise BadInput("Name one account, or give --default for those yet to come.")
+    given = {"email": email, "daily": _micro(daily), "monthly": _micro(monthly)}
+    with _database(settings.read()) as connection, connection.transaction():
+        row = connection.execute(_LIMITS_OF_NEW if is_default else _LIMITS, given).fetchone()
+        if row is None:
+            raise BadInput(_NO_ACCOUNT)
+        *now, person = row
+        if daily is not None or monthly is not None:
+            connection.execute(_NOTE_LIMITS, given | {"person": person})
+    a_day, a_month = (f"${micro / _MILLION:,.2f}" for micro in now)
+    click.echo(f"{email or 'New accounts'}: {a_day} a day, {a_month} a month.")
+
+
 @operate.command()
 def check() -> None:
     """Say what will not work as the deployment is, and what to do; exit with 1 if there is any."""
@@ -125,6 +169,10 @@ def address() -> None:
     endpoints = embedded.running_address(_folders(settings.read()).data)
     click.echo(f"SUPABASE_URL={endpoints.supabase_url}")
     click.echo(f"SUPABASE_KEY={endpoints.publishable_key}")
+
+
+def _micro(dollars: float | None) -> int | None:
+    return None if dollars is None else round(dollars * _MILLION)
 
 
 def _sentence(error: AppError | psycopg.Error) -> str:

@@ -24,9 +24,7 @@ from services.domain import UserId
 from services.errors import (
     BadInput,
     Busy,
-    Cap,
     NotFound,
-    OverBudget,
     Refused,
     RowsCut,
     SignedOut,
@@ -268,8 +266,6 @@ def refusal(verb: str, reason: str) -> Refused | StoreUnavailable:
             return Busy()
         case "too_many":
             return BadInput(_TOO_MANY[verb])
-        case _ if reason in {cap.value for cap in Cap}:
-            return OverBudget(Cap(reason))
         case _:
             return StoreUnavailable(reason)
 

@@ -21,7 +21,15 @@ from services.domain import (
     TurnId,
     UserId,
 )
-from services.errors import Busy, NotFound, Stale, StoreUnavailable, Tampered
+from services.errors import (
+    Busy,
+    Cap,
+    NotFound,
+    OverBudget,
+    Stale,
+    StoreUnavailable,
+    Tampered,
+)
 from services.events import log_event
 from services.store.gateway import Answer, Argument, Hidden, refusal
 from services.store.recent import Recent
@@ -376,9 +384,12 @@ def _begin(session: AppSession, turn: NewTurn, prompt: _Prompt) -> Begun:
         least_reply_micro=turn.least_reply_micro,
         lease_seconds=turn.lease_seconds,
     )
+    fields = cast(dict[str, object], answer.model_extra)
+    if answer.reason in set(Cap):
+        needed_micro = turn.prompt_micro + turn.least_reply_micro
+        raise OverBudget(Cap(answer.reason), needed_micro, int(str(fields["room"])))
     if not answer.ok:
         raise refusal("begin_turn", answer.reason)
-    fields = cast(dict[str, object], answer.model_extra)
     return Begun(TurnId(UUID(str(fields["turn"]))), int(str(fields["reserved"])))
 
 

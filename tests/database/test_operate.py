@@ -332,6 +332,44 @@ def test_set_password_ends_the_sessions_and_lets_the_new_password_in(run, stack)
         assert noted.fetchone() == (1,)
 
 
+def test_limits_of_an_account_and_of_new_ones_are_set_and_shown(run, world, migrated):
+    maya, address = world.person(), servers.as_owner(migrated)
+    email = world.one("select email from auth.users where id = %s", maya.id)
+
+    assert run("limits", email, DATABASE_URL=address) == (
+        0,
+        f"{email}: $1.00 a day, $10.00 a month.",
+    )
+    assert run("limits", email.upper(), "--daily", "2.5", DATABASE_URL=address) == (
+        0,
+        f"{email.upper()}: $2.50 a day, $10.00 a month.",
+    )
+    assert run("limits", "--default", "--monthly", "50", DATABASE_URL=address) == (
+        0,
+        "New accounts: $1.00 a day, $50.00 a month.",
+    )
+
+    assert maya.call("my_account")["daily_cap_micro"] == 2_500_000
+    assert world.person().call("my_account")["monthly_cap_micro"] == 50_000_000
+    noted = world.admin.execute(
+        "select action, target, detail->>'daily' from private.audit where action like 'caps.%' order by id"
+    )
+    assert noted.fetchall() == [
+        ("caps.set", maya.id, "2500000"),
+        ("caps.default", None, None),
+    ]
+
+
+@pytest.mark.parametrize("arguments", [[], ["nobody@daybook.test"], ["a@b.test", "--default"]])
+def test_limits_of_nobody_are_refused(run, world, migrated, arguments):
+    world.person()
+    before = world.contents()
+
+    code, _ = run("limits", *arguments, "--daily", "5", DATABASE_URL=servers.as_owner(migrated))
+
+    assert (code, world.contents()) == (1, before)
+
+
 @pytest.mark.parametrize(
     ("email", "password", "sentence"),
     [

@@ -421,7 +421,7 @@ def test_everybody_together_stays_below_the_deployments_cap(world, maya):
     third = maya.begin(maya.create_conversation())
 
     assert (first["reserved"], second["reserved"]) == (1100, 900)
-    assert (third["ok"], third["reason"]) == (False, "deployment_cap")
+    assert (third["ok"], third["reason"], third["room"]) == (False, "deployment_cap", 0)
     assert world.one("select sum(reserved) from private.budgets") == 2000
 
 

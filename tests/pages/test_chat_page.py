@@ -124,9 +124,13 @@ def test_a_prompt_over_the_budget_comes_back_into_the_composer(open_app, maya, c
     conversations.cap_micro = 1
     app = send(open_app(maya), "A long thought")
 
-    assert [warning.value for warning in app.warning] == [
-        "Today's budget is used up. It opens again at midnight UTC, or an admin can raise it."
-    ]
+    [warning] = app.warning
+    assert re.fullmatch(
+        r"Not enough of today's budget left: a short reply could cost \\\$0\.\d+, under \\\$0\.0001 is left\. "
+        r"Resets at 00:00 \(your time\)\.",
+        warning.value,
+    )
+    assert "An admin can raise the limit." in [caption.value for caption in app.caption]
     assert in_composer(app) == "A long thought"
     assert not app.chat_message
     assert titles(app) == []

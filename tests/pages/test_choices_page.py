@@ -7,6 +7,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from services.domain import (
+    AccountRole,
+    Full,
     Preferences,
     Retrieval,
     Summary,
@@ -134,6 +136,30 @@ def test_what_was_picked_outlives_a_refusal(open_app, maya, conversations):
 
     assert in_composer(app) == "A long thought"
     assert app.radio(key="model-new").value == "large"
+
+
+def test_over_the_budget_a_cheaper_model_and_a_smaller_policy_are_offered(
+    open_app, conversations, model
+):
+    cheap = ScriptedModel(("In ", "May."))
+    person = FakePerson(
+        conversations,
+        model,
+        role=AccountRole.ADMIN,
+        others=(Offer(replace(LARGE, name="cheap", input_micro=1, output_micro=1), cheap),),
+    )
+    long = conversations.hold("Long", *["word " * 30] * 40, policy=Full())
+    conversations.cap_micro = 4_000
+
+    app = send(open_app(person, c=str(long)), "When?")
+
+    offered = [button.label for button in app.button if str(button.key).startswith(("use-", "sw"))]
+    assert offered == ["Use cheap", "Switch to Window"]
+    assert "limits maya@daybook.test --daily" in app.code[0].value
+    pressed(app, "use-cheap")
+    assert list(app.warning) == []
+    send(app, "When?")
+    assert said(app)[-1] == "In May."
 
 
 def test_a_default_holds_where_nobody_chose(open_app, maya, garden, conversations):

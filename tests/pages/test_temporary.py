@@ -126,7 +126,7 @@ def test_a_prompt_that_was_refused_goes_back_into_the_composer_and_with_the_chat
     asks(app, "Too dear")
 
     assert in_composer(app) == "Too dear"
-    assert "Today's budget is used up." in app.warning[0].value
+    assert "Not enough of today's budget left." in app.warning[0].value
     assert app.title[0].value == "Temporary chat"
 
     app.button(key="new-chat").click().run()

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pages._parts import words
+from services.errors import Cap, OverBudget
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 EPOCH = NOON.replace(year=1970, tzinfo=None)
@@ -44,6 +45,27 @@ def test_a_price_has_no_zeros_that_say_nothing():
     prices = [words.price(micro) for micro in (250_000, 75_000, 2_500, 1_200_000_000)]
 
     assert prices == ["$0.25", "$0.075", "$0.0025", "$1,200.00"]
+
+
+@pytest.mark.parametrize(
+    ("cap", "said"),
+    [
+        (
+            Cap.DAILY,
+            "Not enough of today's budget left: a short reply could cost $0.15, $0.13 is left. "
+            "Resets at 05:30 (your time).",
+        ),
+        (
+            Cap.MONTHLY,
+            "Not enough of this month's budget left: a short reply could cost $0.15, $0.13 is left. "
+            "Resets on 1 Dec at 05:30 (your time).",
+        ),
+        (Cap.OPEN_TURNS, OverBudget(Cap.OPEN_TURNS).public),
+    ],
+)
+def test_refusal_names_cost_rest_and_reset_in_readers_zone(cap, said):
+    with reader("en-GB", "Asia/Kolkata"):
+        assert words.sentence(OverBudget(cap, 150_000, 130_000), NOON) == said.replace("$", r"\$")
 
 
 def test_a_moment_has_its_date_where_it_is_not_of_today():

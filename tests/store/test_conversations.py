@@ -219,6 +219,7 @@ def test_a_cap_refuses_and_clips(conversations, garden, stack, maya):
     with pytest.raises(OverBudget) as refused:
         conversations.begin_turn(new_turn(thread, "Again"))
     assert refused.value.cap is Cap.DAILY
+    assert (refused.value.needed_micro, refused.value.left_micro) == (150, 20)
     assert conversations.thread(garden.conversation.id).messages == thread.messages
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import re
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -62,6 +63,21 @@ def test_every_error_has_a_sentence_for_the_page(error):
 )
 def test_a_throttle_says_how_long_to_wait(seconds, said):
     assert f"wait {said} and" in TooManyAttempts(seconds).public
+
+
+@pytest.mark.parametrize(
+    ("cap", "at"),
+    [
+        (Cap.DAILY, datetime(2027, 1, 1, tzinfo=UTC)),
+        (Cap.MONTHLY, datetime(2027, 1, 1, tzinfo=UTC)),
+        (Cap.DEPLOYMENT, datetime(2027, 1, 1, tzinfo=UTC)),
+        (Cap.TURNS_A_MINUTE, None),
+    ],
+)
+def test_budget_resets_with_its_window_in_utc(cap, at):
+    new_year_in_tokyo = datetime(2027, 1, 1, 8, 59, tzinfo=timezone(timedelta(hours=9)))
+
+    assert OverBudget(cap).resets_at(new_year_in_tokyo) == at
 
 
 def test_figures_are_for_the_log():

@@ -1,0 +1,49 @@
+"""What can be done where the budget refused a message: a cheaper model, a smaller policy, a higher limit."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from pages._parts import memory, models, safe_md
+from pages._parts.elements import quiet_button, row
+from pages._session import Refusal, is_admin
+from services.bootstrap import PersonServices
+from services.chat import Chat, affordable
+from services.domain import SpaceId, Thread
+from services.errors import Cap, OverBudget
+
+_MOST = 2  # offers of a kind
+_OPTIONS = {Cap.DAILY: "daily", Cap.MONTHLY: "monthly", Cap.DEPLOYMENT: None}  # of `operate limits`
+
+
+def draw_choices(
+    person: PersonServices,
+    chat: Chat,
+    thread: Thread | None,
+    refusals: Sequence[Refusal],
+    space_id: SpaceId | None,
+) -> None:
+    """Offer below *refusals* what the budget still pays for, and say who can raise it."""
+    errors = [refusal.error for refusal in refusals if isinstance(refusal.error, OverBudget)]
+    if not errors or errors[-1].cap not in _OPTIONS:
+        return
+    error, prompt = errors[-1], next((refusal.prompt for refusal in refusals if refusal.prompt), "")
+    left, picked = error.left_micro, models.picked()
+    found = affordable(chat, thread, prompt, left, picked=picked, space_id=space_id)
+    conversation = thread.conversation if thread else None
+    with row("within-budget", "xxsmall"):
+        for name in found.models[:_MOST]:
+            label, key = f"Use {safe_md.label(name, 40)}", f"use-{name}"
+            here = conversation.id if conversation else None
+            quiet_button(label, "neurology", key, models.choose, here, name)
+        for policy in found.policies[:_MOST]:
+            name = memory.policy_name(policy)
+            label, key = f"Switch to {name}", f"switch-{name}"
+            quiet_button(label, "history", key, memory.choose, conversation, policy)
+    option = _OPTIONS[error.cap]
+    if not is_admin(person):
+        st.caption("An admin can raise the limit.")
+    elif option:
+        command = f"uv run python -m services.operate limits {person.account.email} --{option} 5"
+        st.caption("You are an admin and can raise it. On the machine that runs Daybook:")
+        st.code(command, language="bash")

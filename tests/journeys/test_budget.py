@@ -1,0 +1,41 @@
+"""A message that the budget refuses goes on with a cheaper model, and an operator raises the limit."""
+
+import subprocess
+import sys
+
+from playwright.sync_api import expect
+
+from tests.journeys.people import Person
+from tests.stack.apps import ROOT, running
+
+
+def operate(app, *arguments):
+    places = {"DAYBOOK_DATA_DIR": str(app.data), "DAYBOOK_KEY_DIR": str(app.keys)}
+    command = [sys.executable, "-m", "services.operate", *arguments]
+    subprocess.run(command, cwd=ROOT, env=places, check=True, timeout=60)
+
+
+def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser, model):
+    priced = {"DAYBOOK_MODEL": "gpt-4.1", "DAYBOOK_MODELS": "gpt-4.1-nano"}
+    with running(make_app("budget", environment=priced)) as app:
+        app.until_ready()
+        maya = Person(browser, app.url, "maya")
+        maya.arrives()
+        operate(app, "limits", maya.email, "--daily", "0.0004")
+
+        maya.asks_in_vain("How do I prune a pear?")
+        maya.sees("Not enough of today's budget left: a short reply could cost $0.00")
+        expect(maya.page.get_by_text(f"limits {maya.email} --daily")).to_be_visible()
+        maya.page.get_by_role("button", name="Use gpt-4.1-nano").click()
+        expect(maya.picker).to_contain_text("gpt-4.1-nano")
+        expect(maya.composer).to_have_value("How do I prune a pear?")
+        maya.sends()
+        maya.hears_all_of("You said: How do I prune a pear?")
+
+        operate(app, "limits", maya.email, "--daily", "1")
+        maya.begins_a_new_chat()
+        maya.asks("And a plum?")
+        maya.hears_all_of("You said: And a plum?")
+        maya.leaves()
+        assert maya.complaints() == []
+    model.script()

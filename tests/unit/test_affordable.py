@@ -1,0 +1,54 @@
+"""What a budget still pays for after a refusal."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.chat import affordable
+from services.domain import Full, Window
+from services.llm import Offer
+from tests.fakes import INFO, FakePerson, MemoryConversations, ScriptedModel
+
+CHEAP = replace(INFO, name="cheap", input_micro=100_000, output_micro=400_000)
+CHEAPEST = replace(INFO, name="cheapest", input_micro=1_000, output_micro=4_000)
+DEAR = replace(INFO, name="dear", input_micro=90_000_000)
+
+
+@pytest.fixture
+def chat():
+    others = [Offer(info, ScriptedModel()) for info in (CHEAP, DEAR, CHEAPEST)]
+    return FakePerson(MemoryConversations(), ScriptedModel(), others=others).chat
+
+
+@pytest.fixture
+def thread(chat):
+    said = [f"{who} {n} " + "word " * 25 for n in range(25) for who in ("prompt", "reply")]
+    return chat.store.thread(chat.store.hold("Garden", *said, policy=Full()))
+
+
+def test_affordable_models_and_policies_are_found(chat, thread):
+    found = affordable(chat, thread, "Next", 4_000)
+
+    assert found.models == ("cheapest", "cheap")
+    assert [type(policy) for policy in found.policies] == [Window]
+
+
+def test_without_a_prompt_the_last_one_is_sent_again(chat, thread):
+    *_, before, asked, _ = thread.branch()
+    amounts = range(700, 900, 10)
+
+    again = [affordable(chat, thread, "", left) for left in amounts]
+
+    first = [affordable(chat, thread.up_to(before.id), asked.body, left) for left in amounts]
+    assert again == first
+
+
+def test_for_a_first_message_only_models_are_found(chat):
+    found = affordable(chat, None, "word " * 1_000, 700)
+
+    assert (found.models, found.policies) == (("cheapest", "cheap"), ())
+
+
+def test_nothing_is_found_where_nothing_is_left(chat, thread):
+    assert affordable(chat, thread, "Next", 0) == affordable(chat, None, "Next", 0)
+    assert affordable(chat, thread, "Next", 0).models == ()
