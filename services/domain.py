@@ -27,6 +27,7 @@ class Outcome(StrEnum):
     """How a reply ended."""
 
     COMPLETE = "complete"
+    CUT = "cut"  # it reached its length limit
     STOPPED = "stopped"  # the reader pressed stop
     FAILED = "failed"  # the model or the network gave up
     INTERRUPTED = "interrupted"  # the process died; what had been said was kept

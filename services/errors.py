@@ -187,6 +187,9 @@ class ModelFailure(StrEnum):
     SILENT = "silent"  # nothing came in time, at the start or between two pieces
     DROPPED = "dropped"  # the connection ended in mid-reply
     GARBLED = "garbled"  # not the protocol: HTML, malformed events, an empty stream
+    NO_ANSWER = (
+        "no answer"  # it reached its length limit before the first word: all of it was thinking
+    )
 
 
 class ModelUnavailable(Unavailable):
@@ -210,6 +213,8 @@ _FAILURE_SENTENCES = {
     ModelFailure.DROPPED: "The connection to the model broke. What had come is saved.",
     ModelFailure.GARBLED: "The model sent something unreadable. Your message is saved; "
     "an operator should check its address.",
+    ModelFailure.NO_ANSWER: "The model used its whole reply limit for thinking. Your message is saved; "
+    "raise the max reply length in Preferences, or choose another model, and try again.",
 }
 
 

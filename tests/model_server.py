@@ -48,6 +48,7 @@ class Script:
     """How to answer."""
 
     reply: str = ""  # empty: numbered words if `tokens` is given, else what the person said
+    thoughts: int = 0  # tokens before the reply that are no part of it and count against its limit
     parts: str = ""  # what parts the tokens of `reply` and is not said; empty: the blanks do
     tokens: int = 0
     delay: float = 0  # seconds before the first token
@@ -288,6 +289,10 @@ class ModelServer:
         limit = seen.body.get("max_tokens") or seen.body.get("max_completion_tokens") or len(words)
         await client.event(_chunk(seen, script, delta={"role": "assistant", "content": ""}))
         await asyncio.sleep(script.delay)
+        for _ in range(min(script.thoughts, limit)):
+            seen.sent += 1
+            limit -= 1
+            await client.event(_chunk(seen, script, delta={"reasoning_content": "Hm. "}))
         began = time.monotonic()
         for number, word in enumerate([*words[:limit], None]):
             if script.fault in _MID_FAULTS and number == script.after:

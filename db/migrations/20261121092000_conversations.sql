@@ -58,7 +58,8 @@ create table public.messages (
   seq integer not null check (seq > 0),
   parent_id uuid check (parent_id <> id),   -- a tree: a second reply to one prompt is a sibling
   role text not null check (role in ('system', 'user', 'assistant')),
-  outcome text not null default 'complete' check (outcome in ('complete', 'stopped', 'failed', 'interrupted')),
+  outcome text not null default 'complete' check (outcome in
+    ('complete', 'cut', 'stopped', 'failed', 'interrupted')),
   key_version integer not null default 1 check (key_version > 0),
   body public.sealed not null,
   created_at timestamptz not null default now(),

@@ -27,6 +27,11 @@ class _Ending(NamedTuple):
 
 
 _ENDINGS = {
+    Outcome.CUT: _Ending(
+        "Cut off at the length limit",
+        ":material/content_cut:",
+        "The reply reached its length limit.",
+    ),
     Outcome.STOPPED: _Ending("Stopped", ":material/stop_circle:", "You stopped this reply."),
     Outcome.FAILED: _Ending(
         "Broken off", ":material/cloud_off:", "The model broke off. What had come is kept."
@@ -37,6 +42,9 @@ _ENDINGS = {
         "The server stopped in the middle of this reply. What had come is kept.",
     ),
 }
+
+
+_ANSWERED = {Outcome.COMPLETE, Outcome.CUT}
 
 
 def costs_of(desk: temporary.Desk, messages: Iterable[Message]) -> Costs:
@@ -58,7 +66,7 @@ def draw(
     with st.chat_message(message.role, width="content" if is_prompt else "stretch"):
         st.markdown(safe_md.body(message.body) if message.is_verified else _UNVERIFIED)
         ending = _ENDINGS.get(message.outcome)
-        if ending and not is_last:  # below the last there is more to say: `draw_end`
+        if ending and (not is_last or message.outcome in _ANSWERED):  # else `draw_end` says it
             st.badge(ending.name, icon=ending.icon, color="orange", help=ending.sentence)
     if not is_prompt and not is_last:
         copy = _copy(message) if message.is_verified else ""
@@ -78,7 +86,7 @@ def draw_end(desk: temporary.Desk, thread: Thread) -> None:
     """What can be done after the last message: copy it or ask again; and why a reply is missing."""
     last = thread.branch()[-1]
     failure = desk.chat.failure(thread.conversation.id)
-    is_answered = last.role is Role.ASSISTANT and last.outcome is Outcome.COMPLETE
+    is_answered = last.role is Role.ASSISTANT and last.outcome in _ANSWERED
     switch = _switch(last, thread.versions(last))
     if failure and is_answered:  # another version was asked for
         st.error(failure.public, icon=":material/cloud_off:")

@@ -39,6 +39,7 @@ class LiveTurn:
     purpose: Purpose = Purpose.REPLY
     failure: AppError | None = field(default=None, init=False)
     is_stopped: bool = field(default=False, init=False)
+    is_cut: bool = field(default=False, init=False)  # the reply reached its length limit
     is_done: bool = field(default=False, init=False)
     _pieces: list[str] = field(default_factory=list[str], init=False)
     _pushed: int = field(default=0, init=False)

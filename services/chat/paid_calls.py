@@ -33,7 +33,7 @@ from services.errors import (
     Tampered,
 )
 from services.events import log_event
-from services.llm import ModelInfo, Offer
+from services.llm import LimitReached, ModelInfo, Offer
 from services.memory import ContextPlan, TokenCounter, fewest_tokens
 from services.store.turns import Begun, ClientTurnId, Ending, Lease, NewTurn
 
@@ -73,7 +73,7 @@ class Answer:
 
     turn_id: TurnId
     text: str = field(repr=False)
-    is_cut: bool  # it was stopped, or ran out of tokens
+    is_cut: bool  # it was stopped, or reached its length limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +149,17 @@ class PaidCalls:
                 stream = call.offer.client.start(call.plan.messages, max_tokens=call.max_tokens)
                 turn.when_stopped(stream.cancel)
                 for piece in stream:
-                    if isinstance(piece, Tokens):
-                        used = reported = piece
-                    else:
-                        _push(turn, piece)
+                    match piece:
+                        case Tokens():
+                            used = reported = piece
+                        case LimitReached():
+                            turn.is_cut = True
+                        case str():
+                            if not _push(turn, piece):
+                                turn.is_cut = True
+                                break  # which ends the request
+                if turn.is_cut and not turn.said().strip():
+                    failure = ModelUnavailable(ModelFailure.NO_ANSWER)
             elif not turn.is_stopped:
                 failure = StoreUnavailable("lapsed before the model was called")
         except AppError as error:
@@ -184,7 +191,6 @@ class PaidCalls:
         """
         give_up_at = time.monotonic() + seconds
         turn, call = self.reserve(thread, offer, plan, about, None, purpose)
-        reported: list[Tokens | None] = []
 
         def beat(_: str) -> None:
             if time.monotonic() > give_up_at:
@@ -192,31 +198,26 @@ class PaidCalls:
             self.checkpoint(turn, "")
 
         def produce(turn: LiveTurn) -> None:
-            reported.append(self.produce(turn, call))
+            self.produce(turn, call)
             turn.close(turn.failure)
 
         turns.run(turn, beat, produce)
         turn.wait(LONGEST_TURN)
         if turn.failure:
             raise turn.failure
-        used = reported[0] if reported else None
-        has_run_on = used is not None and used.reply >= call.max_tokens
-        return Answer(turn.id, turn.said(), turn.is_stopped or has_run_on)
+        return Answer(turn.id, turn.said(), turn.is_stopped or turn.is_cut)
 
     def _settle(
         self, turn: LiveTurn, info: ModelInfo, tokens: Tokens, failure: AppError | None
     ) -> AppError | None:
         said = turn.said()
-        outcome = (
-            Outcome.STOPPED if turn.is_stopped else Outcome.FAILED if failure else Outcome.COMPLETE
-        )
         ending = Ending(
             turn_id=turn.id,
             conversation_id=turn.conversation_id,
             prompt_id=turn.prompt_id,
             reply_id=MessageId(uuid4()),
             reply=said if turn.purpose is Purpose.REPLY else "",
-            outcome=outcome,
+            outcome=_outcome(turn, failure),
             tokens=tokens,
             cost_micro=info.cost_micro(tokens),
         )
@@ -225,7 +226,7 @@ class PaidCalls:
             "turn.finished",
             turn=turn.id,
             purpose=turn.purpose,
-            outcome=outcome,
+            outcome=ending.outcome,
             prompt_tokens=tokens.prompt,
             reply_tokens=tokens.reply,
             cost_micro=ending.cost_micro,
@@ -298,8 +299,17 @@ def _with_prompt(thread: Thread, prompt_id: MessageId, prompt: str, start_seq: i
     return replace(thread, conversation=conversation, messages=messages, tip_id=None)
 
 
-def _push(turn: LiveTurn, piece: str) -> None:
-    """Add *piece*. Raise ModelUnavailable, with what fits added, far beyond what was asked for."""
-    for start in range(0, len(piece), _LONGEST_PIECE):
-        if turn.push(piece[start : start + _LONGEST_PIECE]) > LONGEST_TEXT:
-            raise ModelUnavailable(ModelFailure.GARBLED)
+def _outcome(turn: LiveTurn, failure: AppError | None) -> Outcome:
+    if turn.is_stopped:
+        return Outcome.STOPPED
+    if failure:
+        return Outcome.FAILED
+    return Outcome.CUT if turn.is_cut else Outcome.COMPLETE
+
+
+def _push(turn: LiveTurn, piece: str) -> bool:
+    """Add *piece*; False, with what fits added, where the reply becomes longer than a message may be."""
+    return all(
+        turn.push(piece[start : start + _LONGEST_PIECE]) <= LONGEST_TEXT
+        for start in range(0, len(piece), _LONGEST_PIECE)
+    )

@@ -18,6 +18,7 @@ INSTRUCTIONS = (
 _LETTERS = 60  # of a title
 _LONGEST_LINE = 80  # letters that can still be shortened to one: more is no title but an answer
 _REPLY_TOKENS = 24
+_ANSWERED = {Outcome.COMPLETE, Outcome.CUT}  # its beginning is as good as that of a whole reply
 # Bytes of a prompt and of its reply that the model is shown. No tokenizer needs more than a token
 # for each, so they bound what is reserved as well; of ordinary text it is a few hundred tokens.
 _PROMPT_BYTES, _REPLY_BYTES = 800, 400
@@ -26,13 +27,13 @@ _PROMPT_BYTES, _REPLY_BYTES = 800, 400
 def plan_title(
     branch: Sequence[Message], context_tokens: int, counter: TokenCounter
 ) -> ContextPlan | None:
-    """What the model is asked: how *branch* begins. None without a prompt and a complete reply."""
+    """What the model is asked: how *branch* begins. None without a prompt and a reply that is complete or cut."""
     prompt = next((said for said in branch if said.role is Role.USER and said.body), None)
     reply = next(
         (
             said
             for said in branch
-            if said.role is Role.ASSISTANT and said.outcome is Outcome.COMPLETE and said.body
+            if said.role is Role.ASSISTANT and said.outcome in _ANSWERED and said.body
         ),
         None,
     )

@@ -1,19 +1,26 @@
 """What the app asks of a language model: a stream that can be ended from anywhere."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from services.domain import Tokens
 from services.memory import ContextMessage
 
-Piece = str | Tokens
+
+@dataclass(frozen=True, slots=True)
+class LimitReached:
+    """The reply ended at its length limit, and not because it was whole."""
+
+
+Piece = str | Tokens | LimitReached
 
 
 class ModelStream(Protocol):
     """One reply as it comes. It is iterated once."""
 
     def __iter__(self) -> Iterator[Piece]:
-        """Send the request; yield text, then what it used if the endpoint says so.
+        """Send the request; yield text, then whether it was cut off and what it used, if the endpoint says so.
 
         Raise ModelUnavailable. Leaving the iteration early ends the request.
         """

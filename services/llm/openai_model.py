@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.domain import Tokens
 from services.errors import ModelFailure, ModelUnavailable
-from services.llm.model import Piece
+from services.llm.model import LimitReached, Piece
 from services.memory import ContextMessage
 
 _CONNECT_SECONDS = 5
@@ -47,6 +47,8 @@ _CACHED = (
     "cached_tokens",
     "cache_read_input_tokens",
 )
+# how endpoints say that a reply ended at its limit: OpenAI; Anthropic and Gemini, through a gateway; Mistral
+_LIMITED = {"length", "max_tokens", "model_length"}
 # how endpoints say that a prompt and its reply are more than their context
 _TOO_LONG = re.compile(
     r"context.?(?:length|window|size)|(?:prompt|input)\b.{0,60}\b(?:too long|exceeds)",
@@ -247,7 +249,7 @@ class _Receipt:
         self.has_begun = False
         self._say = say
         self._is_empty = True
-        self._is_whole = False
+        self._ending = ""  # the finish reason; empty until it is said
         self._counts = Counter[str]()
 
     def take(self, chunk: object) -> None:
@@ -259,15 +261,17 @@ class _Receipt:
             if isinstance(content, str) and content:
                 self.has_begun = True
                 self._say(content)
-            if choice.get("finish_reason"):
-                self._is_whole = True
+            if reason := choice.get("finish_reason"):
+                self._ending = str(reason).casefold()
 
     def finish(self) -> ModelFailure | None:
         """The stream has ended without an error; return what was wrong with it all the same."""
         if self._is_empty:  # a web page, say
             return ModelFailure.GARBLED
-        if not self._is_whole:
+        if not self._ending:
             return ModelFailure.DROPPED
+        if self._ending in _LIMITED:
+            self._say(LimitReached())
         if used := _tokens(self._counts, was_heard=self.has_begun):
             self._say(used)
         return None

@@ -15,6 +15,7 @@ VERSION = 1
 
 _SPEAKERS = {Role.SYSTEM: "Instructions", Role.USER: "You", Role.ASSISTANT: "Assistant"}
 _ENDINGS = {
+    Outcome.CUT: "cut off at the length limit",
     Outcome.STOPPED: "stopped",
     Outcome.FAILED: "the model failed",
     Outcome.INTERRUPTED: "interrupted",

@@ -78,6 +78,7 @@ class TurnState(StrEnum):
     RESERVED = "reserved"
     STREAMING = "streaming"
     COMPLETE = "complete"
+    CUT = "cut"
     STOPPED = "stopped"
     FAILED = "failed"
     LAPSED = "lapsed"

@@ -215,7 +215,7 @@ class Worker:
             due = time.monotonic() + lease + self.random.random()
             self.late.append((due, person, conversation, turn, reserved))
             return
-        outcome = self.random.choice(["complete", "stopped", "failed"])
+        outcome = self.random.choice(["complete", "cut", "stopped", "failed"])
         ended = self._finish(person, conversation, turn, self.random.randint(0, reserved), outcome)
         self.log.events["finished" if ended["ok"] else f"unfinished: {ended['reason']}"] += 1
 

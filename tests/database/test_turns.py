@@ -238,6 +238,16 @@ def test_no_message_hangs_below_one_of_another_conversation(maya, garden):
     assert maya.refusal("begin_turn", **beginning(garden, parent=prompt)) == "23503"
 
 
+def test_cut_reply_is_stored_and_charged_like_a_whole_one(maya, garden, money):
+    turn = maya.begin(garden)["turn"]
+
+    ended, again = (maya.finish(turn, 1, 400, outcome="cut") for _ in range(2))
+
+    assert (ended["saved"], again["replay"], again["state"]) == (True, True, "cut")
+    assert sorted(row["outcome"] for row in maya.rows("messages")) == ["complete", "cut"]
+    assert money() == (0, 400, 400)
+
+
 def test_a_reply_without_a_word_leaves_only_its_cost(world, maya, garden, money):
     turn = maya.begin(garden)["turn"]
 

@@ -380,6 +380,17 @@ def test_how_a_reply_ended_is_marked_for_as_long_as_it_is_there(
     assert len(send(app, "Go on").chat_message[1].markdown) == 2  # its mark stays
 
 
+def test_cut_reply_is_marked_and_can_be_copied_and_written_again(open_app, maya, conversations):
+    garden = conversations.hold("Garden", "When?", "Pru")
+    conversations.end_last(garden, Outcome.CUT)
+
+    app = open_app(maya, c=str(garden))
+
+    assert "Cut off at the length limit" in app.chat_message[1].markdown[1].value
+    assert app.button(key="retry").label == "Write again"
+    assert len(send(app, "Go on").chat_message[1].markdown) == 2  # its mark stays
+
+
 def test_a_prompt_that_nobody_answered_can_be_tried_again(open_app, maya, conversations):
     garden = conversations.hold("Garden", "When?")
     app = open_app(maya, c=str(garden))

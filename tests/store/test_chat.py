@@ -479,8 +479,19 @@ def test_a_reply_without_an_end_is_cut_and_kept(chat, server):
 
     turn = done(chat.begin(None, "Go on for ever"))
 
-    assert turn.failure is not None
-    assert chat.open(turn.conversation_id).messages[-1].outcome is Outcome.FAILED
+    assert turn.failure is None
+    assert chat.open(turn.conversation_id).messages[-1].outcome is Outcome.CUT
+
+
+def test_reply_that_reached_its_limit_is_stored_as_cut(chat, maya, stack, server):
+    server.script(tokens=10_000)
+
+    thread = ask(chat, "Go on")
+
+    assert thread.messages[-1].outcome is Outcome.CUT
+    spent, reserved, booked = money(stack, maya)
+    assert (spent, reserved) == (booked, 0)
+    assert spent > 0
 
 
 def test_full_memory_refuses_before_it_overflows_and_loses_nothing(maya, make_chat):
@@ -621,8 +632,8 @@ def test_a_reply_in_one_piece_that_no_message_can_hold_is_cut_kept_and_paid_for(
     turn = done(chat.begin(None, "Everything at once"))
 
     thread = chat.open(turn.conversation_id)
-    assert isinstance(turn.failure, ModelUnavailable)
-    assert thread.messages[-1].outcome is Outcome.FAILED
+    assert turn.failure is None
+    assert thread.messages[-1].outcome is Outcome.CUT
     assert len(thread.messages[-1].body) >= 200_000
     spent, reserved, booked = money(stack, maya)
     assert (spent, reserved) == (booked, 0)
@@ -690,7 +701,7 @@ def test_a_reply_whose_use_nobody_reports_costs_no_more_than_was_reserved(
 
     thread = ask(chat, "Hi")
 
-    assert thread.messages[-1].outcome is Outcome.COMPLETE
+    assert thread.messages[-1].outcome is Outcome.CUT
     spent, _, booked = money(stack, maya)
     assert 0 < spent == booked <= 600
 

@@ -15,7 +15,7 @@ import pytest
 
 from services.domain import Role, Tokens
 from services.errors import ModelFailure, ModelUnavailable
-from services.llm import OpenAIModel, connect, openai_model
+from services.llm import LimitReached, OpenAIModel, connect, openai_model
 from services.memory import ContextMessage
 from tests.model_server import ModelServer
 
@@ -68,6 +68,19 @@ def test_a_reply_comes_piece_by_piece_and_then_what_it_used(model, server):
         {"role": "user", "content": "Hello"},
     ]
     assert (seen.body["model"], seen.body["max_tokens"]) == ("m", 100)
+
+
+def test_reply_that_ends_at_its_limit_says_so(model, server):
+    server.script(reply="one two three", thoughts=1, usage="none")
+
+    assert list(ask(model, max_tokens=3)) == ["one", " two", LimitReached()]
+
+
+@pytest.mark.parametrize("reason", ["length", "max_tokens", "MAX_TOKENS", "model_length"])
+def test_endpoints_name_the_limit_in_their_own_ways(answering, reason):
+    ending = f'data: {{"choices": [{{"delta": {{"content": "Hi"}}, "finish_reason": "{reason}"}}]}}'
+
+    assert list(ask(answering(f"{ending}\n\n"))) == ["Hi", LimitReached()]
 
 
 def test_pieces_arrive_while_the_reply_is_still_coming(model, server):
@@ -547,7 +560,8 @@ USAGE = {
 def test_what_was_used_is_counted_once_wherever_it_is_said(answering, last, tokens):
     body = f"{SAID}data: {last}\n\ndata: [DONE]\n\n"
 
-    assert list(ask(answering(body))) == ["Hi", *([tokens] if tokens else [])]
+    said = [piece for piece in ask(answering(body)) if piece != LimitReached()]
+    assert said == ["Hi", *([tokens] if tokens else [])]
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,10 @@ def test_only_the_branch_that_is_seen_is_in_the_markdown():
     ("changes", "heading"),
     [
         ({}, "## Assistant, 2026-11-20 12:02 UTC"),
+        (
+            {"outcome": Outcome.CUT},
+            "## Assistant, 2026-11-20 12:02 UTC (cut off at the length limit)",
+        ),
         ({"outcome": Outcome.STOPPED}, "## Assistant, 2026-11-20 12:02 UTC (stopped)"),
         ({"outcome": Outcome.FAILED}, "## Assistant, 2026-11-20 12:02 UTC (the model failed)"),
         ({"outcome": Outcome.INTERRUPTED}, "## Assistant, 2026-11-20 12:02 UTC (interrupted)"),
