@@ -30,7 +30,7 @@ desk = held or person
 expected = turns.expected_news(person.chat, desk.chat)
 sidebar.draw_top()
 welcome = st.empty()  # drawn in every state: what it showed must go at once when a reply streams
-thread, turn, box, space_id, space = None, None, None, None, None
+thread, turn, box, space_id, space, continued = None, None, None, None, None, None
 said: list[Refusal] = []
 begun = turns.begun(held)
 soon = turns.Soon(is_later=begun is not None)
@@ -46,6 +46,7 @@ with show_errors():
     space = person.chat.space(space_id)
     setup = desk.chat.setup(thread, models.picked(), space_id)
     plan = memory.plan_of(desk.chat, thread, setup) if thread else None
+    continued = turns.continued(thread, turn)
     if thread is None:
         conversation.draw_welcome(welcome, person, held, space)
     else:
@@ -62,7 +63,7 @@ with show_errors():
                     thread,
                     plan,
                     layout,
-                    has_last=bool(begun),
+                    has_last=bool(begun or continued),
                     is_settled=turn is None,
                 ),
             )
@@ -126,10 +127,10 @@ def heard() -> tuple[str, MessageId | None]:
 is_dialog_open = dialogs.open_asked()
 with show_errors():
     if turn and box and not is_dialog_open:
-        turns.follow(turn, box, meanwhile=draw_the_rest)
+        turns.follow(turn, box, draw_the_rest, continued.body if continued else "")
     else:
         if turn and box:
-            turns.glance(turn, box)
+            turns.glance(turn, box, continued.body if continued else "")
         draw_the_rest()
         if not is_dialog_open:  # which would be closed
             turns.await_news(ended, expected, person.chat, desk.chat)

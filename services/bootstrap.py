@@ -410,7 +410,7 @@ def _models(chosen: Settings, at: Endpoints) -> Models:
             input_micro=chosen.input_price_micro,
             output_micro=chosen.output_price_micro,
         )
-        return Offer(info, model.named(name))
+        return Offer(info, model.named(name), chosen.assistant_prefix)
 
     return Models(offer(first), tuple(map(offer, others)))
 

@@ -1,5 +1,6 @@
 """The nouns of the app: frozen, typed, free of IO."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -95,6 +96,44 @@ class Message:
     outcome: Outcome = Outcome.COMPLETE
     turn_id: TurnId | None = None
     is_verified: bool = True
+    parts: tuple["Message", ...] = field(default=(), repr=False)  # see `joined`
+
+    @property
+    def stored(self) -> tuple["Message", ...]:
+        """The messages that are stored of it: a reply and its continuations, or itself."""
+        return self.parts or (self,)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it is a reply that can go on where it ended."""
+        return self.outcome in (Outcome.CUT, Outcome.STOPPED, Outcome.INTERRUPTED)
+
+
+def joined(path: Iterable[Message]) -> tuple[Message, ...]:
+    """The messages of *path*, each reply and its continuations as one.
+
+    It has the id, seq and turn of its first part, which stay when it goes on, and ends as its last did. A part that
+    could not be verified stands by itself.
+    """
+    found: list[Message] = []
+    for message in path:
+        before = found[-1] if found else None
+        is_continuation = (
+            before is not None
+            and before.role is message.role is Role.ASSISTANT
+            and before.is_verified
+            and message.is_verified
+        )
+        if before and is_continuation:
+            found[-1] = replace(
+                before,
+                body=before.body + message.body,
+                outcome=message.outcome,
+                parts=(*before.stored, message),
+            )
+        else:
+            found.append(message)
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +254,21 @@ class TurnCost:
     cost_micro: int
 
 
+def total_cost(message: Message, costs: Mapping[TurnId, TurnCost]) -> TurnCost | None:
+    """What all parts of *message* used and cost, as far as *costs* says; None where it says nothing."""
+    turn_ids = [part.turn_id for part in message.stored if part.turn_id]
+    known = [costs[turn_id] for turn_id in turn_ids if turn_id in costs]
+    if not known:
+        return None
+    tokens = Tokens(
+        prompt=sum(cost.tokens.prompt for cost in known),
+        reply=sum(cost.tokens.reply for cost in known),
+        cached=sum(cost.tokens.cached for cost in known),
+    )
+    models = " + ".join(dict.fromkeys(cost.model for cost in known))
+    return TurnCost(models, tokens, sum(cost.cost_micro for cost in known))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """A person's own account: what they may do and spend, in micro-dollars."""
@@ -290,16 +344,23 @@ class Thread:
         )
         return cls(conversation=conversation, messages=())
 
+    @property
+    def tip(self) -> Message | None:
+        """The stored message at the end of the branch that is read: what is said next follows it."""
+        if self.tip_id is None:
+            return self.messages[-1] if self.messages else None
+        return next((message for message in self.messages if message.id == self.tip_id), None)
+
     def branch(self) -> tuple[Message, ...]:
-        """The messages from the first to the tip, following parents: what the reader sees."""
+        """The messages from the first to the tip, following parents: what the reader sees, with each reply and its
+        continuations as one."""
         by_id = {message.id: message for message in self.messages}
         path: list[Message] = []
-        newest = self.messages[-1] if self.messages else None
-        here = by_id.get(self.tip_id) if self.tip_id else newest
+        here = self.tip
         while here is not None and len(path) < len(self.messages):
             path.append(here)
             here = by_id.get(here.parent_id) if here.parent_id else None
-        return tuple(reversed(path))
+        return joined(reversed(path))
 
     def up_to(self, message_id: MessageId) -> "Thread":
         """This thread, read up to a message; unchanged where it has no such message."""

@@ -214,7 +214,7 @@ _FAILURE_SENTENCES = {
     ModelFailure.GARBLED: "The model sent something unreadable. Your message is saved; "
     "an operator should check its address.",
     ModelFailure.NO_ANSWER: "The model used its whole reply limit for thinking. Your message is saved; "
-    "raise the max reply length in Preferences, or choose another model, and try again.",
+    "raise “Max reply length” in Preferences, or choose another model.",
 }
 
 

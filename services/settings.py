@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     # micro-dollars for a million tokens, where genai-prices does not know the model
     input_price_micro: int | None = Field(default=None, ge=0)
     output_price_micro: int | None = Field(default=None, ge=0)
+    assistant_prefix: bool = False
     instructions: str = Field(default="You are a helpful assistant.", repr=False)
     policy: Literal["full", "window", "summary", "retrieval"] = "summary"
     window_messages: int = Field(default=20, ge=2, le=1000, multiple_of=2)

@@ -251,8 +251,7 @@ class MemoryConversations:
                 self._receipts[turn_id] = turn.receipt
             self._set_turn(turn_id, TurnState.RESERVED, turn.prompt_id)
             if turn.prompt is not None:
-                branch = turn.thread.branch()
-                parent = branch[-1].id if branch else None
+                parent = turn.thread.tip.id if turn.thread.tip else None
                 self._append(stored, turn.prompt_id, Role.USER, turn.prompt, parent, turn_id)
             self._change(conversation.id, start_seq=turn.start_seq)
             return Begun(turn_id, self._reserved[turn_id])

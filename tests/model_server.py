@@ -59,6 +59,9 @@ class Script:
     retry_after: str = ""
     error: str = "scripted"  # what an error says
     refuses: str = ""  # a parameter that it answers with status 400
+    finish: str = (
+        ""  # its finish_reason; empty: "length" where the request's limit ended it, else "stop"
+    )
     usage: str = "last"  # "last", "each" (with every chunk) or "none"
     signs: int = (
         0  # so many characters are a token that is counted; 0: a word is, and a piece of the reply
@@ -307,7 +310,7 @@ class ModelServer:
             self._note(seen)
             if script.rate:  # by the clock: pauses alone would add up to a slower one
                 await asyncio.sleep(began + seen.sent / script.rate - time.monotonic())
-        reason = "length" if len(words) > limit else "stop"
+        reason = script.finish or ("length" if len(words) > limit else "stop")
         await client.event(_chunk(seen, script, delta={}, finish_reason=reason))
         wants_usage = (seen.body.get("stream_options") or {}).get("include_usage")
         if wants_usage and script.usage == "last":

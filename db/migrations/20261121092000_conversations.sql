@@ -56,7 +56,7 @@ create table public.messages (
   user_id uuid not null,
   turn_id uuid,                             -- no key: a message outlives its turn
   seq integer not null check (seq > 0),
-  parent_id uuid check (parent_id <> id),   -- a tree: a second reply to one prompt is a sibling
+  parent_id uuid check (parent_id <> id),   -- a tree: a second reply to one prompt is a sibling; a continuation, a child
   role text not null check (role in ('system', 'user', 'assistant')),
   outcome text not null default 'complete' check (outcome in
     ('complete', 'cut', 'stopped', 'failed', 'interrupted')),

@@ -168,13 +168,13 @@ def draw_messages(
     for place, exchange in layout.exchanges:
         with place:
             for message in exchange:
-                is_unseen, is_last = message.id in unseen, message is branch[-1]
+                is_unseen, is_last = message.id in unseen, message == branch[-1]
                 if is_last and has_last:
                     continue
                 versions = thread.versions(message) if is_settled else ()
                 with st.container(key=f"out-of-view-{message.seq}") if is_unseen else nullcontext():
                     messages.draw(message, costs, versions, is_last=is_last)
-                if before_view and message is before_view[-1]:
+                if before_view and message == before_view[-1]:
                     memory.draw_beginning()
 
 

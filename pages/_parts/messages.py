@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import safe_md, temporary, turns, words
 from pages._parts.elements import row
-from services.domain import Message, Outcome, Role, Thread, TurnCost, TurnId
+from services.domain import Message, Outcome, Role, Thread, TurnCost, TurnId, total_cost
 from services.errors import StoreUnavailable
 
 Costs = Mapping[TurnId, TurnCost]
@@ -50,7 +50,8 @@ _ANSWERED = {Outcome.COMPLETE, Outcome.CUT}
 def costs_of(desk: temporary.Desk, messages: Iterable[Message]) -> Costs:
     """What the replies among *messages* cost; nothing, rather than no page, while nobody can say."""
     try:
-        return desk.conversations.costs(one for one in messages if one.role is Role.ASSISTANT)
+        replies = [one for one in messages if one.role is Role.ASSISTANT]
+        return desk.conversations.costs(part for one in replies for part in one.stored)
     except StoreUnavailable:
         return {}
 
@@ -65,9 +66,10 @@ def draw(
     is_prompt = message.role is Role.USER
     with st.chat_message(message.role, width="content" if is_prompt else "stretch"):
         st.markdown(safe_md.body(message.body) if message.is_verified else _UNVERIFIED)
-        ending = _ENDINGS.get(message.outcome)
-        if ending and (not is_last or message.outcome in _ANSWERED):  # else `draw_end` says it
-            st.badge(ending.name, icon=ending.icon, color="orange", help=ending.sentence)
+        if (
+            message.outcome in _ENDINGS and not is_last
+        ):  # below the last there is more to say: `draw_end`
+            _draw_ending(message)
     if not is_prompt and not is_last:
         copy = _copy(message) if message.is_verified else ""
         again = _act("retry", message, "Write again", "refresh") if versions else ""
@@ -90,16 +92,22 @@ def draw_end(desk: temporary.Desk, thread: Thread) -> None:
     switch = _switch(last, thread.versions(last))
     if failure and is_answered:  # another version was asked for
         st.error(failure.public, icon=":material/cloud_off:")
+    if last.outcome is Outcome.CUT:
+        with row("cut-reply"):
+            _draw_ending(last)
+            _draw_continue(thread, last)
     with row("acts-last", 2) if is_answered else row("missing-reply"):
         if is_answered:
             st.html(f"{_copy(last)}{switch}", width="content")
         elif failure:
             st.error(failure.public, icon=":material/cloud_off:")
         elif ending := _ENDINGS.get(last.outcome):
-            st.badge(ending.name, icon=ending.icon, color="orange")
+            _draw_ending(last)
             st.caption(ending.sentence, width="stretch")
         else:
             st.caption("No reply has come.", width="stretch")
+        if not is_answered:
+            _draw_continue(thread, last)
         st.button(
             "Write again" if is_answered else "Retry",
             icon=":material/refresh:",
@@ -114,6 +122,23 @@ def draw_end(desk: temporary.Desk, thread: Thread) -> None:
             _below(_seen(last), _facts(last, costs_of(desk, [last])))
 
 
+def _draw_ending(message: Message) -> None:
+    ending = _ENDINGS[message.outcome]
+    st.badge(ending.name, icon=ending.icon, color="orange", help=ending.sentence)
+
+
+def _draw_continue(thread: Thread, last: Message) -> None:
+    """The way to go on with the last reply, if it ended early."""
+    if last.is_unfinished and thread.tip:
+        st.button(
+            "Continue",
+            icon=":material/play_arrow:",
+            key="continue",
+            on_click=turns.continue_reply,
+            args=[thread.conversation.id, thread.tip.id],
+        )
+
+
 def _below(*parts: str) -> None:
     st.html(f'<div class="db-acts">{"".join(parts)}</div>')
 
@@ -122,7 +147,7 @@ def _switch(message: Message, versions: Sequence[Message]) -> str:
     """Which of the *versions* this is, and the way to those beside it."""
     if len(versions) < 2:
         return ""
-    here = versions.index(message)
+    here = [version.id for version in versions].index(message.id)
     before, after = versions[here - 1 : here], versions[here + 1 : here + 2]
     return (
         '<span class="db-versions" role="group" aria-label="Versions of this reply">'
@@ -169,7 +194,7 @@ def _copy(message: Message) -> str:
 
 def _facts(message: Message, costs: Costs) -> str:
     """Which model wrote it, what it read and wrote, what that cost, and when."""
-    cost = costs.get(message.turn_id) if message.turn_id else None
+    cost = total_cost(message, costs)
     moment = words.moment(message.created_at)
     if cost is None:
         return f"<small>{moment}</small>"

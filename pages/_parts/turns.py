@@ -20,7 +20,7 @@ from pages._session import (
     keep_errors,
 )
 from services.chat import Chat, LiveTurn, RemoteTurn, TemporaryChat
-from services.domain import ConversationId, MessageId, Purpose, SpaceId, Thread
+from services.domain import ConversationId, Message, MessageId, Purpose, Role, SpaceId, Thread
 
 _GLANCE = 0.5  # seconds
 _PAINT = 0.03  # seconds in which a browser shows the first words, before it is given more to draw
@@ -46,8 +46,8 @@ def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | 
         person = find_person()
         chat = (held or person).chat  # what was drawn, and no other: it says whether this is kept
         if thread:
-            conversation, branch = thread.conversation, thread.branch()
-            tip_id = branch[-1].id if branch else None
+            conversation = thread.conversation
+            tip_id = thread.tip.id if thread.tip else None
             turn = chat.begin(conversation.id, prompt, seen_rev=conversation.rev, tip_id=tip_id)
         else:
             turn = chat.begin(None, prompt, model=picked, space_id=space_id)
@@ -124,8 +124,20 @@ def retry(conversation_id: ConversationId, message_id: MessageId) -> None:
     """Have the prompt of this reply answered once more. A callback."""
     with keep_errors():
         temporary.find_desk(conversation_id).chat.retry(conversation_id, message_id)
-        st.query_params.pop(_VERSION, None)
-        temporary.show(None)
+        _show_newest()
+
+
+def continue_reply(conversation_id: ConversationId, part_id: MessageId) -> None:
+    """Have a reply that ended early go on after *part_id*, its last part. A callback."""
+    with keep_errors():
+        temporary.find_desk(conversation_id).chat.continue_reply(conversation_id, part_id)
+        _show_newest()
+
+
+def _show_newest() -> None:
+    """Read no chosen version: the newest comes."""
+    st.query_params.pop(_VERSION, None)
+    temporary.show(None)
 
 
 def act(conversation_id: ConversationId) -> None:
@@ -184,18 +196,28 @@ def draw_refusals(
     return said
 
 
-def glance(turn: Turn, box: DeltaGenerator) -> None:
-    """Draw what *turn* has said so far into *box*."""
-    _draw(next(turn.follow(), ""), box)
+def continued(thread: Thread | None, turn: Turn | None) -> Message | None:
+    """The reply at the end of *thread* with which *turn* goes on."""
+    tip = thread.tip if thread else None
+    if thread and turn and tip and tip.role is Role.ASSISTANT and tip.id == turn.prompt_id:
+        return thread.branch()[-1]
+    return None
 
 
-def follow(turn: Turn, box: DeltaGenerator, meanwhile: Callable[[], None]) -> None:
-    """Draw what *turn* says into *box* until it is stored; *meanwhile*, once, what the first words need
-    not wait for."""
+def glance(turn: Turn, box: DeltaGenerator, before: str = "") -> None:
+    """Draw what *turn* has said so far into *box*, after the text *before*."""
+    _draw(before + next(turn.follow(), ""), box)
+
+
+def follow(
+    turn: Turn, box: DeltaGenerator, meanwhile: Callable[[], None], before: str = ""
+) -> None:
+    """Draw what *turn* says into *box*, after the text *before*, until it is stored; *meanwhile*, once, what the
+    first words need not wait for."""
     st.session_state.followed = turn.conversation_id, None
     is_whole, began_at = False, 0.0
     for step, said in enumerate(turn.follow()):
-        _draw(said, box)
+        _draw(before + said, box)
         if is_whole or not (said or step):
             continue
         if not began_at:

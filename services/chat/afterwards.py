@@ -24,6 +24,7 @@ from services.domain import (
     ConversationId,
     MessageId,
     Purpose,
+    Role,
     RunningSummary,
     Summary,
     Thread,
@@ -90,8 +91,9 @@ class Afterwards:
             if needs_summary and self.tasks.claim_summary(user_id, conversation_id):
                 due.append(partial(self.summarise, conversation_id))
             reads_facts = is_whole and self.keeps_facts()
-            if reads_facts and self.tasks.claim_facts(user_id, conversation_id, reply.prompt_id):
-                due.append(partial(self._note, conversation_id, reply.prompt_id))
+            prompt_id = _prompt_id(thread, reply)
+            if reads_facts and self.tasks.claim_facts(user_id, conversation_id, prompt_id):
+                due.append(partial(self._note, conversation_id, prompt_id))
         return due
 
     def summarise(self, conversation_id: ConversationId) -> None:
@@ -171,6 +173,14 @@ class Afterwards:
             user_id = self.store.user_id
             if waiting := self.tasks.end_facts(user_id, conversation_id, prompt_id, noted):
                 in_background(partial(self._note, conversation_id, waiting))
+
+
+def _prompt_id(thread: Thread | None, reply: LiveTurn) -> MessageId:
+    """The prompt that *reply* answers, also where it goes on with another reply."""
+    path = thread.up_to(reply.prompt_id).branch() if thread else ()
+    is_continuation = bool(path) and any(part.id == reply.prompt_id for part in path[-1].stored)
+    asked = (said.id for said in reversed(path) if said.role is Role.USER)
+    return next(asked, reply.prompt_id) if is_continuation else reply.prompt_id
 
 
 def in_background(work: Work) -> None:

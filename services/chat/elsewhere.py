@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from services.chat.recollection import passages
+from services.chat.recollection import once, passages
 from services.domain import ConversationId, Listed, Message, MessageId, Role, SpaceId, Thread
 from services.errors import AppError
 from services.events import log_event
@@ -87,11 +87,11 @@ class Elsewhere:
             hits = self._indexes[conversation.space_id].search(prompt, _MOST_HITS)
             far = [hit.id for hit in hits if hit.id not in here and hit.id not in self._older]
         found: dict[MessageId, tuple[ConversationId | None, Message]] = {
-            message.id: (None, message) for message in past
+            part.id: (None, message) for message in past for part in message.stored
         }
         with suppress(AppError):
             found |= self.opened(far[:_MOST_ELSEWHERE], thread)
-        return tuple(
+        return once(
             Recalled(message, hit.score, hit.matched, its)
             for hit in hits
             if hit.id in found
@@ -181,8 +181,10 @@ class Elsewhere:
         for message in new:
             known.ids.add(message.id)
             if message.role is Role.ASSISTANT and message.parent_id:
-                if older := known.replies.get(message.parent_id):
+                older = known.replies.get(message.parent_id)
+                while older:
                     self._older.add(older)
+                    older = known.replies.get(older)  # what it went on with
                 known.replies[message.parent_id] = message.id
 
     def _drop(self, conversation_id: ConversationId) -> None:

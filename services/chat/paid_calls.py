@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 from uuid import uuid4
 
+from services.chat.continuing import spaced
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.domain import (
     ConversationId,
@@ -65,6 +66,7 @@ class Call:
     offer: Offer
     plan: ContextPlan
     max_tokens: int
+    so_far: str = field(default="", repr=False)  # of the reply that it was asked to go on with
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,7 @@ class PaidCalls:
                 is_called = True
                 stream = call.offer.client.start(call.plan.messages, max_tokens=call.max_tokens)
                 turn.when_stopped(stream.cancel)
+                so_far = call.so_far
                 for piece in stream:
                     match piece:
                         case Tokens():
@@ -155,6 +158,7 @@ class PaidCalls:
                         case LimitReached():
                             turn.is_cut = True
                         case str():
+                            piece, so_far = spaced(so_far, piece), ""
                             if not _push(turn, piece):
                                 turn.is_cut = True
                                 break  # which ends the request
@@ -283,11 +287,10 @@ def least_micro(info: ModelInfo, plan: ContextPlan) -> int:
 
 def _with_prompt(thread: Thread, prompt_id: MessageId, prompt: str, start_seq: int) -> Thread:
     """*thread* as it stands once *prompt* is stored, but for the database's own times."""
-    branch = thread.branch()
     message = Message(
         id=prompt_id,
         seq=thread.messages[-1].seq + 1 if thread.messages else 1,
-        parent_id=branch[-1].id if branch else None,
+        parent_id=thread.tip.id if thread.tip else None,
         role=Role.USER,
         body=prompt,
         created_at=datetime.now(UTC),

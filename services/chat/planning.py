@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
+from services.chat.continuing import REQUEST
 from services.chat.counting import Counting, stored_rates
 from services.chat.elsewhere import Elsewhere
 from services.chat.noting import FactStore
@@ -25,7 +26,7 @@ from services.domain import (
     Thread,
     TurnId,
 )
-from services.errors import InstructionsTooLong, StoreUnavailable
+from services.errors import BadInput, InstructionsTooLong, StoreUnavailable
 from services.memory import (
     Compaction,
     ContextPlan,
@@ -38,6 +39,8 @@ from services.memory import (
     plan_compaction,
     plan_context,
 )
+
+_OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. Send a new message."
 
 
 class ReceiptStore(Protocol):
@@ -65,16 +68,21 @@ class Planning:
     is_final: bool = False
 
     def turn(
-        self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str
+        self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str | None
     ) -> tuple[ContextPlan, Receipt]:
         """What the model sees of *past*, a branch of *thread*, with *prompt*; and the receipt to be kept.
 
-        Raise PromptTooLong, InstructionsTooLong, StoreUnavailable.
+        Without a prompt, the reply at the end of *past* goes on. Raise PromptTooLong, InstructionsTooLong, BadInput
+        (that reply is out of view), StoreUnavailable.
         """
         final = replace(self, is_final=True)
         history = final._history(thread, setup, past, prompt)
+        if prompt is None and not setup.offer.takes_prefix:
+            history = replace(history, prompt=REQUEST)
         stored = final._stored_rates(thread, setup, past)
         plan = self._plan(thread, setup, history, stored)
+        if prompt is None and past[-1].id not in plan.shown:
+            raise BadInput(_OUT_OF_VIEW)
         model = setup.info.name
         rates = self.counting.rates(model, stored)
         return plan, Receipt.of(thread.conversation.policy, model, history, plan, rates)

@@ -52,10 +52,10 @@ class Recollection:
         self, thread: Thread, past: tuple[Message, ...], prompt: str
     ) -> tuple[Recalled, ...]:
         """The messages of *past*, a branch of *thread*, that *prompt* may be about, the best first."""
-        by_id = {message.id: message for message in past}
+        by_id = {part.id: message for message in past for part in message.stored}
         with self._one_at_a_time:
             hits = self._index(thread).search(prompt, _MOST_HITS)
-        return tuple(
+        return once(
             Recalled(by_id[hit.id], hit.score, hit.matched) for hit in hits if hit.id in by_id
         )
 
@@ -90,6 +90,14 @@ class Recollection:
         known.update(message.id for message in new)
         self._indexes.put(conversation_id, (index, known))
         return index
+
+
+def once(recalled: Iterable[Recalled]) -> tuple[Recalled, ...]:
+    """The first of each message of *recalled*: several parts of a reply that went on may be found."""
+    found: dict[MessageId, Recalled] = {}
+    for one in recalled:
+        found.setdefault(one.message.id, one)
+    return tuple(found.values())
 
 
 def passages(conversation_id: ConversationId, messages: Iterable[Message]) -> Iterator[Passage]:

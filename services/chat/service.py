@@ -46,6 +46,8 @@ from services.errors import (
     AppError,
     BadInput,
     Busy,
+    ModelFailure,
+    ModelUnavailable,
     NotFound,
     SpaceGone,
     Stale,
@@ -183,6 +185,22 @@ class Chat:
         if not asked.is_verified:  # the model would be asked nothing
             raise Tampered
         return self._begin(thread, branch[: branch.index(asked)], asked.body, asked.id)
+
+    def continue_reply(self, conversation_id: ConversationId, part_id: MessageId) -> LiveTurn:
+        """Have a reply that ended early go on after *part_id*, its last part.
+
+        Raise what `begin` raises; Stale, too, where something was said after it.
+        """
+        self.store.keep_fresh(LONGEST_TURN)
+        thread = self.open(conversation_id).up_to(part_id)
+        tip = thread.tip
+        if tip is None or tip.id != part_id or not tip.is_unfinished:
+            raise NotFound
+        if any(message.parent_id == part_id for message in thread.messages):
+            raise Stale
+        if not tip.is_verified:
+            raise Tampered
+        return self._begin(thread, thread.branch(), None, part_id)
 
     def live(self, conversation_id: ConversationId) -> LiveTurn | RemoteTurn | None:
         """The turn that is coming: here, or in a process that still lives or died a moment ago."""
@@ -354,8 +372,9 @@ class Chat:
         if seen_rev is not None and seen_rev not in _seen_revs(thread):
             raise Stale
         tip = next((message for message in thread.messages if message.id == tip_id), None)
-        if tip:  # the reply to a prompt has come since, or in another tab
-            thread = thread.through(tip.id) if tip.role is Role.USER else thread.up_to(tip.id)
+        if tip:  # the reply to a prompt has come since, or in another tab, or a reply went on
+            is_awaited = tip.role is Role.USER or tip.is_unfinished
+            thread = thread.through(tip.id) if is_awaited else thread.up_to(tip.id)
         return self._begin(thread, thread.branch(), prompt)
 
     def _put_right(self, conversation_id: ConversationId) -> Thread:
@@ -410,13 +429,19 @@ class Chat:
         self,
         thread: Thread,
         past: tuple[Message, ...],
-        prompt: str,
+        prompt: str | None,
         again: MessageId | None = None,
     ) -> LiveTurn:
-        """Begin a turn of *prompt*: a new message, or *again* the one of that id."""
+        """Begin a turn of *prompt*: a new message, or *again* the one of that id; or go on with the reply of that id."""
         if self._is_live(thread.conversation.id):
             raise Busy
         setup = self.setup(thread)
+        failure = self.failure(thread.conversation.id)
+        was_spent = (
+            isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.NO_ANSWER
+        )
+        if again and was_spent:  # the person's limit would be spent on thinking once more
+            setup = replace(setup, preferences=replace(setup.preferences, reply_tokens=None))
         plan, receipt = self.planning.turn(thread, setup, past, prompt)
         prompt_id, new = again or MessageId(uuid4()), None if again else prompt
         try:
@@ -427,6 +452,8 @@ class Chat:
             self._unsure[thread.conversation.id] = prompt_id
             raise
         self._unsure.pop(thread.conversation.id, None)
+        if prompt is None and not setup.offer.takes_prefix:
+            call = replace(call, so_far=past[-1].body)
         self.live_turns.run(
             turn,
             lambda said: self.calls.checkpoint(turn, said),
@@ -460,10 +487,12 @@ class Chat:
 
 
 def _seen_revs(thread: Thread) -> set[int]:
-    """Revisions whose reader knows the thread: the last; and the one before, where that reader saw a prompt
-    and has only its reply, which was coming, still to see."""
+    """Revisions whose reader knows the thread: the last; and the one before, where that reader has only a reply or
+    its continuation, which was coming, still to see."""
     rev, last = thread.conversation.rev, thread.messages[-2:]
-    is_awaited = len(last) == 2 and last[0].role is Role.USER and last[1].parent_id == last[0].id
+    is_awaited = (
+        len(last) == 2 and last[1].role is Role.ASSISTANT and last[1].parent_id == last[0].id
+    )
     return {rev, rev - 1} if is_awaited else {rev}
 
 
@@ -477,4 +506,6 @@ def _clean(prompt: str) -> str:
 
 
 def _awaits_reply(thread: Thread) -> bool:
-    return bool(thread.messages) and thread.messages[-1].role is Role.USER
+    """Whether a reply may be coming to the last message, or a continuation of it."""
+    last = thread.messages[-1] if thread.messages else None
+    return last is not None and (last.role is Role.USER or last.is_unfinished)

@@ -1,6 +1,6 @@
 """Titles by the model: what it is asked, and what of its answer is a title.
 
-A conversation's title is its first words until it has a complete reply; then the model is asked, in the
+A conversation's title is its first words until it has a reply that is complete or cut; then the model is asked, in the
 background and out of the person's budget. Where it fails, where the budget refuses and where its answer
 is no title, the first words stay; a process asks once, so after a restart the next complete reply has it tried again.
 """

@@ -13,6 +13,7 @@ class Offer:
 
     info: ModelInfo
     client: ModelClient = field(repr=False)
+    takes_prefix: bool = False  # a prompt that ends in a reply has it gone on with
 
 
 @dataclass(frozen=True, slots=True)

@@ -266,11 +266,11 @@ def _next_seq(thread: Thread) -> int:
 
 
 def _prompt(turn: NewTurn, body: str, seq: int) -> Message:
-    branch = turn.thread.branch()
+    tip = turn.thread.tip
     return Message(
         id=turn.prompt_id,
         seq=seq,
-        parent_id=branch[-1].id if branch else None,
+        parent_id=tip.id if tip else None,
         role=Role.USER,
         body=body,
         created_at=datetime.now(UTC),

@@ -432,5 +432,4 @@ def _call_twice(session: AppSession, verb: str, /, **arguments: Argument | Hidde
 
 
 def _leaf(thread: Thread) -> MessageId | None:
-    branch = thread.branch()
-    return branch[-1].id if branch else None
+    return thread.tip.id if thread.tip else None

@@ -218,6 +218,30 @@ def test_a_second_reply_to_one_prompt_is_its_sibling(maya, garden):
     assert [m["parent_id"] for m in messages] == [None, str(prompt), str(prompt)]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "goes_on"),
+    [
+        ("cut", True),
+        ("stopped", True),
+        ("interrupted", True),
+        ("failed", False),
+        ("complete", False),
+    ],
+)
+def test_only_a_reply_that_ended_early_goes_on(world, maya, garden, outcome, goes_on):
+    reply = uuid4()
+    maya.finish(maya.begin(garden)["turn"], 1, reply=reply)
+    world.admin.execute("update public.messages set outcome = %s where id = %s", [outcome, reply])
+
+    begun = maya.begin(garden, 2, prompt=reply, prompt_body=None, new_head=None)
+
+    assert begun["ok"] is goes_on
+    if goes_on:
+        maya.finish(begun["turn"], 2)
+        newest = max(maya.rows("messages"), key=lambda row: row["seq"])
+        assert (newest["role"], newest["parent_id"]) == ("assistant", str(reply))
+
+
 def test_only_a_prompt_of_this_conversation_is_replied_to_again(maya, garden):
     elsewhere, prompt, reply = maya.create_conversation(), uuid4(), uuid4()
     maya.finish(maya.begin(elsewhere, prompt=prompt)["turn"], 1, reply=reply)

@@ -129,6 +129,23 @@ def test_code_tables_and_formulas_are_drawn_as_what_they_are(maya, model):
     assert maya.page.evaluate("navigator.clipboard.readText()") == code
 
 
+def test_reply_that_was_cut_off_goes_on_after_a_reload_and_on_a_phone(maya, model):
+    maya.asks("Count [[tokens=30 rate=60 finish=length]]")
+    maya.sees("Cut off at the length limit")
+    maya.page.set_viewport_size({"width": 390, "height": 844})
+    maya.page.reload()
+    model.script(reply="word31 and so on", rate=4, times=1)
+
+    maya.page.get_by_role("button", name="Continue").click()
+
+    maya.hears("word30 word31")  # while it is coming
+    maya.hears_all_of("word31 and so on")
+    expect(maya.page.get_by_text("Cut off at the length limit")).to_have_count(0)
+    maya.page.reload()
+    maya.hears("word30 word31 and so on")
+    assert len(maya.texts()) == 2
+
+
 def _is_at_rest(person):
     """Whether the page has not moved for half a second: a busy machine draws few frames in one."""
     places = {person.page.evaluate(SCROLLED)}

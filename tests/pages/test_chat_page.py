@@ -18,6 +18,7 @@ from pages._parts import browser, turns
 from services.domain import Full, Outcome, Purpose, Tokens, TurnCost, Window
 from services.embedded import ModelState
 from services.errors import ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
+from services.llm import LimitReached
 from tests.fakes import FakePerson, MemoryConversations
 from tests.stack.apps import until
 
@@ -386,9 +387,87 @@ def test_cut_reply_is_marked_and_can_be_copied_and_written_again(open_app, maya,
 
     app = open_app(maya, c=str(garden))
 
-    assert "Cut off at the length limit" in app.chat_message[1].markdown[1].value
+    assert any("Cut off at the length limit" in words.value for words in app.markdown)
     assert app.button(key="retry").label == "Write again"
     assert len(send(app, "Go on").chat_message[1].markdown) == 2  # its mark stays
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CUT, Outcome.STOPPED, Outcome.INTERRUPTED])
+def test_reply_that_ended_early_goes_on_in_its_place(open_app, maya, conversations, model, outcome):
+    garden = conversations.hold("Garden", "When?", "Prune")
+    conversations.end_last(garden, outcome)
+    model.pieces = (" in ", "March.")
+
+    app = open_app(maya, c=str(garden)).button(key="continue").click().run()
+
+    assert said(app) == ["When?", "Prune in March."]
+    assert app.button(key="retry").label == "Write again"
+    assert not [button for button in app.button if button.key == "continue"]
+    assert sum("data-copy" in html.proto.body for html in app.get("html")) == 1
+
+
+def test_continuation_is_drawn_after_the_text_so_far(
+    open_app, maya, conversations, model, monkeypatch
+):
+    drawn = []
+
+    def draw(words, box):
+        drawn.append(words)
+        model.gate.set()
+
+    monkeypatch.setattr(turns, "_draw", draw)
+    garden = conversations.hold("Garden", "When?", "Prune")
+    conversations.end_last(garden, Outcome.CUT)
+    model.pieces = (" in ", "March.")
+    model.gate.clear()
+    turn = maya.chat.continue_reply(garden, maya.chat.open(garden).tip.id)
+    until(turn.said)
+
+    open_app(maya, c=str(garden))
+
+    assert drawn[0] == "Prune in "
+
+
+def test_reply_that_goes_on_is_drawn_once(open_app, maya, conversations, model):
+    garden = conversations.hold("Garden", "When?", "Prune")
+    conversations.end_last(garden, Outcome.CUT)
+    model.pieces = (" in", LimitReached())
+    app = open_app(maya, c=str(garden)).button(key="continue").click().run()
+    model.pieces = (" March", " or May.")
+    model.gate.clear()
+    turn = maya.chat.continue_reply(garden, maya.chat.open(garden).tip.id)
+    until(turn.said)
+
+    following_nothing(app, conversations.threads[garden]).run()
+
+    assert said(app) == ["When?", "Prune in March ▍"]
+    model.gate.set()
+
+
+def test_version_that_went_on_is_switched_to_as_a_whole(open_app, maya, conversations, model):
+    garden = conversations.hold("Garden", "When?", "Prune")
+    conversations.end_last(garden, Outcome.CUT)
+    model.pieces = (" in March.",)
+    open_app(maya, c=str(garden)).button(key="continue").click().run()
+    first, second = maya.chat.open(garden).messages[1:]
+    model.pieces = ("In May.",)
+    assert maya.chat.retry(garden, first.id).wait(20)
+
+    app = open_app(maya, c=str(garden), m=str(first.id))
+
+    assert second.parent_id == first.id
+    assert said(app) == ["When?", "Prune in March."]
+    assert any("<small>1 / 2</small>" in html.proto.body for html in app.get("html"))
+
+
+def test_row_below_a_reply_that_went_on_adds_up_its_parts(open_app, maya, conversations, model):
+    garden = conversations.hold("Garden", "When?", "Prune")
+    conversations.end_last(garden, Outcome.CUT)
+    app = open_app(maya, c=str(garden)).button(key="continue").click().run()
+
+    rows = [html.proto.body for html in app.get("html")]
+
+    assert any("2,400 + 68 tokens" in row and "$0.0014" in row for row in rows)
 
 
 def test_a_prompt_that_nobody_answered_can_be_tried_again(open_app, maya, conversations):

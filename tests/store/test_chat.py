@@ -260,6 +260,28 @@ def test_another_device_is_told_as_well(chat, maya, make_chat):
     assert [body for role, body in said(after) if role is Role.USER] == ["One", "Two", "Three"]
 
 
+def test_stopped_reply_goes_on_and_is_followed_from_another_process(chat, maya, make_chat, server):
+    with a_slow_reply(server, "tokens=400 rate=20") as prompt:
+        stopped = chat.begin(None, prompt)
+        next(filter(None, stopped.follow()))
+        stopped.stop()
+        done(stopped)
+    conversation_id = stopped.conversation_id
+    server.script(tokens=60, rate=20)
+
+    turn = chat.continue_reply(conversation_id, chat.open(conversation_id).tip.id)
+    _, remote = make_chat(maya).read(conversation_id)
+    texts = list(remote.follow())
+
+    assert any(texts)
+    thread = Conversations(maya).thread(conversation_id)
+    assert thread.is_whole
+    assert said(thread) == [
+        (Role.USER, prompt),
+        (Role.ASSISTANT, stopped.said() + done(turn).said()),
+    ]
+
+
 def test_a_turn_of_another_process_is_followed_and_its_reply_found(chat, maya, make_chat, server):
     turn = chat.begin(None, "Far away [[tokens=60 rate=20]]")
     elsewhere = make_chat(maya)

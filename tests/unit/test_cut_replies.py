@@ -1,11 +1,16 @@
-"""Replies that reach their length limit."""
+"""Replies that reach their length limit, and going on with those that ended early."""
+
+from dataclasses import replace
 
 import pytest
 
-from services.domain import Outcome, Purpose
-from services.errors import ModelFailure
-from services.llm import LimitReached
-from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
+from services.chat import LiveTurns, RemoteTurn
+from services.chat.continuing import REQUEST, spaced
+from services.domain import Outcome, Purpose, Retrieval, Role
+from services.errors import BadInput, ModelFailure, NotFound, Stale
+from services.llm import LimitReached, Models
+from services.portable import to_markdown
+from tests.fakes import INFO, FakePerson, MemoryConversations, ScriptedModel
 from tests.stack.apps import until
 
 
@@ -58,6 +63,16 @@ def test_limit_spent_on_thinking_is_a_failure_of_its_own(maya, model, pieces):
     assert turn.failure.failure is ModelFailure.NO_ANSWER
 
 
+def test_retry_after_thinking_alone_may_use_the_whole_limit_of_the_model(maya, model):
+    maya.profile.change(lambda now: replace(now, reply_tokens=100))
+    model.pieces = (LimitReached(),)
+    turn, _ = ask(maya)
+
+    done(maya.chat.retry(turn.conversation_id))
+
+    assert model.max_tokens == [100, INFO.reply_tokens]
+
+
 def test_answer_that_reached_its_limit_is_no_title(model):
     maya = FakePerson(MemoryConversations(), model, purposes=(Purpose.TITLE,))
 
@@ -65,3 +80,222 @@ def test_answer_that_reached_its_limit_is_no_title(model):
 
     until(lambda: len(model.seen) == 2 and not maya.chat.coming(Purpose.TITLE))
     assert not maya.chat.open(turn.conversation_id).conversation.is_titled
+
+
+# --- continuations ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def garden(maya):
+    """A conversation whose last reply was cut off after "Prune in Ma"; it goes on with "rch."."""
+    turn, _ = ask(maya)
+    maya.model.pieces = ("rch.",)
+    return turn.conversation_id
+
+
+def tip_of(chat, conversation_id):
+    return chat.open(conversation_id).tip.id
+
+
+def go_on(chat, conversation_id):
+    """The thread after its last reply went on."""
+    done(chat.continue_reply(conversation_id, tip_of(chat, conversation_id)))
+    return chat.open(conversation_id)
+
+
+def sent(model):
+    """What the model was asked last, without the instructions."""
+    return [(message.role, message.body) for message in model.seen[-1][1:]]
+
+
+def test_reply_and_its_continuation_are_one_message(maya, garden):
+    prompt, first = maya.chat.open(garden).messages
+
+    thread = go_on(maya.chat, garden)
+
+    _, reply = thread.branch()
+    assert (reply.body, reply.outcome) == ("Prune in Ma rch.", Outcome.COMPLETE)
+    assert (reply.id, reply.seq, reply.turn_id) == (first.id, first.seq, first.turn_id)
+    assert [part.parent_id for part in reply.stored] == [prompt.id, first.id]
+
+
+def test_model_is_asked_to_go_on_after_the_reply_so_far(maya, model, garden):
+    go_on(maya.chat, garden)
+
+    assert sent(model) == [
+        (Role.USER, "When?"),
+        (Role.ASSISTANT, "Prune in Ma"),
+        (Role.USER, REQUEST),
+    ]
+
+
+def test_endpoint_that_takes_a_prefix_is_sent_the_reply_alone(maya, model, garden):
+    offer = replace(maya.chat.models.first, takes_prefix=True)
+    chat = replace(maya.chat, models=Models(offer))
+
+    thread = go_on(chat, garden)
+
+    assert sent(model) == [(Role.USER, "When?"), (Role.ASSISTANT, "Prune in Ma")]
+    assert thread.branch()[-1].body == "Prune in March."
+
+
+@pytest.mark.parametrize(
+    ("so_far", "piece", "expected"),
+    [
+        ("Prune in", "March", " March"),
+        ("Prune in ", "March", "March"),
+        ("Prune in", " March", " March"),
+        ("Prune in March", ".", "."),
+        ("Prune (", "in March)", "in March)"),
+        ("\u526a", "\u679d", "\u679d"),
+        ("", "March", "March"),
+    ],
+)
+def test_continuation_does_not_run_into_the_word_before_it(so_far, piece, expected):
+    assert spaced(so_far, piece) == expected
+
+
+def test_continuation_that_ends_early_can_go_on(maya, model, garden):
+    model.pieces = ("rch, ", "and", LimitReached())
+    assert go_on(maya.chat, garden).branch()[-1].outcome is Outcome.CUT
+    model.pieces = (" in May.",)
+
+    thread = go_on(maya.chat, garden)
+
+    assert [said.body for said in thread.branch()] == ["When?", "Prune in Ma rch, and in May."]
+    assert [part.id for part in thread.branch()[-1].stored] == [m.id for m in thread.messages[1:]]
+    assert [said.parent_id for said in thread.messages[1:]] == [m.id for m in thread.messages[:-1]]
+
+
+def test_next_prompt_follows_the_last_part_and_the_model_sees_one_reply(maya, model, garden):
+    last = go_on(maya.chat, garden).messages[-1]
+
+    done(maya.chat.begin(garden, "And roses?"))
+
+    assert maya.chat.open(garden).messages[-2].parent_id == last.id
+    assert sent(model)[1:] == [(Role.ASSISTANT, "Prune in Ma rch."), (Role.USER, "And roses?")]
+
+
+def test_reply_that_went_on_is_written_again_from_its_prompt(maya, model, garden):
+    reply = go_on(maya.chat, garden).branch()[-1]
+
+    done(maya.chat.retry(garden, reply.id))
+
+    thread = maya.chat.open(garden)
+    assert sent(model) == [(Role.USER, "When?")]
+    assert [one.id for one in thread.versions(reply)] == [reply.id, thread.tip.id]
+    assert thread.through(reply.id).branch()[-1].body == "Prune in Ma rch."
+
+
+def test_only_the_end_of_a_reply_that_ended_early_goes_on(maya, garden):
+    part_id = tip_of(maya.chat, garden)
+    go_on(maya.chat, garden)
+
+    with pytest.raises(Stale):  # it did, in another tab
+        maya.chat.continue_reply(garden, part_id)
+    with pytest.raises(NotFound):  # it is whole
+        maya.chat.continue_reply(garden, tip_of(maya.chat, garden))
+
+
+def test_reply_that_the_model_no_longer_sees_does_not_go_on(maya, model, garden):
+    maya.conversations.start_anew(maya.chat.open(garden))
+    asked = len(model.seen)
+
+    with pytest.raises(BadInput):
+        go_on(maya.chat, garden)
+    assert len(model.seen) == asked
+
+
+def test_who_saw_the_continuation_coming_may_send_before_it_is_drawn(maya, garden):
+    before = maya.chat.open(garden)
+    go_on(maya.chat, garden)
+
+    prompt = "And roses?"
+    seen_rev, tip_id = before.conversation.rev, before.tip.id
+    done(maya.chat.begin(garden, prompt, seen_rev=seen_rev, tip_id=tip_id))
+
+    bodies = [said.body for said in maya.chat.open(garden).branch()]
+    assert bodies[:3] == ["When?", "Prune in Ma rch.", prompt]
+
+
+def test_continuation_of_another_process_is_followed(maya, model, garden):
+    model.gate.clear()
+    turn = maya.chat.continue_reply(garden, tip_of(maya.chat, garden))
+    elsewhere = replace(maya.chat, live_turns=LiveTurns())
+
+    _, remote = elsewhere.read(garden)
+
+    model.gate.set()
+    assert isinstance(remote, RemoteTurn)
+    assert remote.prompt_id == done(turn).prompt_id
+
+
+def test_continuation_of_a_process_that_died_becomes_part_of_the_reply(maya, garden):
+    maya.conversations.leave_unfinished(garden, "rch, or")
+
+    reply = maya.chat.open(garden).branch()[-1]
+
+    assert (reply.body, reply.outcome) == ("Prune in March, or", Outcome.INTERRUPTED)
+
+
+@pytest.mark.parametrize("prompt", ["Where do kestrels nest?", "And buzzards?"])
+def test_word_of_a_continuation_recalls_the_whole_reply_once(maya, model, prompt):
+    conversations = maya.conversations
+    birds = conversations.hold("Birds", "Birds?", "Kestrels nest in", policy=Retrieval())
+    conversations.end_last(birds, Outcome.CUT)
+    model.pieces = ("towers, kestrels and buzzards.",)
+    thread = go_on(maya.chat, birds)
+
+    found = maya.chat.recollection.ranked(thread, thread.branch(), prompt)
+    everywhere = maya.chat.elsewhere.ranked(thread, thread.branch(), prompt)
+
+    whole = "Kestrels nest in towers, kestrels and buzzards."
+    for ranked in (found, everywhere):
+        replies = [one for one in ranked if one.message.role is Role.ASSISTANT]
+        assert [(one.message.body, bool(one.matched)) for one in replies] == [(whole, True)]
+
+
+def test_facts_are_noted_from_the_prompt_of_a_reply_that_went_on(model):
+    maya = FakePerson(MemoryConversations(), model)
+    maya.profile.change(lambda now: replace(now, keeps_facts=True))
+    garden = maya.conversations.hold("Garden", "I have a dog.", "A")
+    maya.conversations.end_last(garden, Outcome.STOPPED)
+    model.pieces = ('{"add": ["Has a dog."], "replace": []}',)
+
+    thread = go_on(maya.chat, garden)
+
+    until(lambda: maya.memories.facts())
+    assert [fact.source_id for fact in maya.memories.facts()] == [thread.messages[0].id]
+
+
+def test_reply_that_went_on_is_one_message_of_an_export(maya, garden):
+    markdown = to_markdown(go_on(maya.chat, garden))
+
+    assert markdown.count("## Assistant") == 1
+    assert "Prune in Ma rch.\n" in markdown
+
+
+def test_reply_of_a_temporary_chat_goes_on(maya, model):
+    held = maya.begin_temporary(reads_facts=False, is_there=lambda: True)
+    done(held.chat.begin(None, "When?"))
+    model.pieces = ("rch.",)
+
+    go_on(held.chat, held.id)
+    done(held.chat.begin(held.id, "And roses?"))
+
+    bodies = [said.body for said in held.chat.open(held.id).branch()]
+    assert bodies == ["When?", "Prune in Ma rch.", "And roses?", "rch."]
+
+
+def test_older_version_of_a_reply_that_went_on_is_recalled_in_no_other_conversation(
+    maya, model, garden
+):
+    model.pieces = ("rch, as kestrels nest.",)
+    reply = go_on(maya.chat, garden).branch()[-1]
+    model.pieces = ("In May.",)
+    done(maya.chat.retry(garden, reply.id))
+    other = maya.chat.open(maya.conversations.hold("Other"))
+
+    recalled = maya.chat.elsewhere.ranked(other, (), "Where do kestrels nest?")
+
+    assert [one.message.body for one in recalled if "kestrels" in one.message.body] == []

@@ -1,5 +1,6 @@
 """Branches of a thread: what is read where a prompt has more than one reply."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -79,6 +80,15 @@ def test_the_replies_to_one_prompt_are_its_versions():
     assert GARDEN.versions(first) == GARDEN.versions(second) == (first, second)
     assert GARDEN.versions(GARDEN.messages[3]) == (GARDEN.messages[3],)
     assert GARDEN.versions(GARDEN.messages[0]) == ()
+
+
+def test_part_that_does_not_verify_stands_by_itself():
+    prompt, first = thread(0, 1).messages
+    second = replace(first, id=message_id(3), seq=3, parent_id=first.id, is_verified=False)
+    third = replace(first, id=message_id(4), seq=4, parent_id=second.id)
+    read = Thread(conversation=CONVERSATION, messages=(prompt, first, second, third))
+
+    assert read.branch() == read.messages
 
 
 @st.composite

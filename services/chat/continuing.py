@@ -1,0 +1,20 @@
+"""Going on with a reply that ended early: what the model is asked, and how its answer is put after the reply."""
+
+import re
+
+REQUEST = (
+    "[The app asks this, not the user.] Your last reply ended early. Go on with it exactly where it stopped, in the same "
+    "language and form. Repeat nothing of it, and do not say that you go on."
+)
+_WORD_TO_WORD = re.compile(r"[^\W_]{2}")
+_FIRST_UNSPACED = "\u2e80"  # from here on nearly all scripts are written without spaces
+
+
+def spaced(so_far: str, piece: str) -> str:
+    """The first *piece* of a continuation, after a space where it would else run into the last word of *so_far*.
+
+    A reply that is asked for begins without a space, and most ends are between two words.
+    """
+    seam = so_far[-1:] + piece[:1]
+    runs_together = _WORD_TO_WORD.fullmatch(seam) and max(seam) < _FIRST_UNSPACED
+    return f" {piece}" if runs_together else piece
