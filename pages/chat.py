@@ -82,7 +82,8 @@ with show_errors():
     said = turns.draw_refusals(place)
     budget.draw_choices(person, desk.chat, thread, said, space_id)
 
-    typed = st.chat_input(
+    # at the top level Streamlit would have the page stick to its end: assets/page/place.js moves it
+    typed = st.bottom.chat_input(
         "Write to Daybook",
         key="composer",
         submit_mode="disable",

@@ -9,7 +9,11 @@ window.daybook = {
   },
 
   // What scrolls.
-  page: () => document.querySelector('[data-testid="stAppScrollToBottomContainer"]'),
+  page: () => document.getElementById("stMain"),
+
+  composer: () => document.querySelector(".st-key-composer textarea"),
+
+  isTouch: () => matchMedia("(hover: none)").matches,
 
   // React hears of a value only this way.
   typeInto(field, text) {

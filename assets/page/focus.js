@@ -1,9 +1,41 @@
-// Streamlit gives the composer the focus when a reply is over. Whoever is in another field by then, or came
-// elsewhere by keyboard, stays there: what they type next would go into the composer, and a title half typed be saved.
+// The composer has the focus after a load, on a new chat and in a chat that was opened, and takes what is typed while
+// nothing has it. Never on touch: each focus would open the keyboard.
 
+const OPEN = '[role="dialog"], [role="menu"], dialog[open]';
+let place = null; // the address where the composer has been given the focus
+
+// Streamlit gives it the focus when a reply is over. Whoever is in another field by then, or came elsewhere by keyboard,
+// stays there: what they type next would go into the composer, and a title half typed be saved.
 HTMLTextAreaElement.prototype.focus = function (options) {
   const here = document.activeElement;
   const isElsewhere = !here?.closest('[data-testid="stBottomBlockContainer"]') && here?.matches(":focus-visible");
-  if (isElsewhere && this.closest(".st-key-composer")) return;
+  if ((isElsewhere || daybook.isTouch()) && this.closest(".st-key-composer")) return;
   HTMLElement.prototype.focus.call(this, options);
 };
+
+function focus() {
+  const isBusy = document.activeElement?.matches("input, textarea, select") || document.querySelector(OPEN);
+  if (isBusy || daybook.isTouch()) return;
+  HTMLElement.prototype.focus.call(daybook.composer(), { preventScroll: true });
+}
+
+daybook.onDraw(() => {
+  const chat = new URLSearchParams(location.search).get("c");
+  const here = daybook.composer() ? `${location.pathname}?${chat}` : null;
+  if (here && here !== place) focus();
+  place = here;
+});
+
+document.addEventListener("click", ({ target }) => {
+  // also where it leads to the chat that is open
+  if (target.closest('[class*="st-key-open-"] button, .st-key-new-chat button')) place = null;
+}, true);
+
+addEventListener("keydown", (event) => {
+  const isCommand = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
+  const isPrinted = event.key?.length === 1 && !isCommand && ![" ", "?"].includes(event.key); // those scroll and help
+  const isNowhere = [document.body, daybook.page()].includes(document.activeElement);
+  if (!isPrinted || !isNowhere || !daybook.composer()) return;
+  event.stopPropagation(); // Streamlit has letters of its own
+  focus();
+}, true);

@@ -6,3 +6,16 @@ document.addEventListener("click", ({ target }) => {
   const fold = '[data-testid="stSidebarCollapseButton"] button';
   setTimeout(() => document.querySelector(fold)?.click(), 80);
 }, true);
+
+// While the sidebar is folded, New chat stands at the right of the page's header.
+daybook.onDraw(() => {
+  const header = document.querySelector('[data-testid="stHeader"]');
+  if (!header || header.querySelector(".db-new")) return;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "db-new";
+  button.title = button.ariaLabel = "New chat";
+  button.innerHTML = '<span class="db-icon" aria-hidden="true">edit_square</span>';
+  button.addEventListener("click", () => document.querySelector(".st-key-new-chat button")?.click());
+  header.append(button);
+});

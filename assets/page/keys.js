@@ -1,5 +1,5 @@
-// Ctrl+K goes to the filter, unfolding the sidebar, and the arrows from there through the rows; Escape empties it,
-// and is not heard by what stops a reply. `?`, and Ctrl+/ in a field too, opens a sheet of all keys:
+// Ctrl+K goes to the filter, unfolding the sidebar, and the arrows from there through the rows; Enter opens the first
+// and empties the filter; Escape empties it, too, and is not heard by what stops a reply. `?`, and Ctrl+/ in a field too, opens a sheet of all keys:
 // the browser's own dialog, so that a reply goes on behind it.
 
 const field = () => document.querySelector(".st-key-search input");
@@ -27,8 +27,15 @@ function move(from, step) {
 // the rows follow what is typed a moment later
 function openFirst(tries) {
   const found = document.querySelector('[data-stale="false"] [data-found]')?.dataset.found;
-  if (found === field().value.trim()) rows()[0]?.click();
+  if (found === field().value.trim()) open(rows()[0]);
   else if (tries) setTimeout(openFirst, 50, tries - 1);
+}
+
+function open(row) {
+  if (!row) return;
+  row.click();
+  daybook.typeInto(field(), "");
+  field().blur(); // the composer takes the focus where nothing has it
 }
 
 function sheet() {
@@ -38,8 +45,9 @@ function sheet() {
   made.className = "db-keys";
   made.setAttribute("aria-labelledby", "keys-title");
   const written = [
-    [["Enter"], "Send"],
-    [["Shift", "Enter"], "New line"],
+    [[control, "Enter"], "Send"],
+    daybook.isTouch() ? [["Enter"], "New line"] : [["Enter"], "Send"],
+    ...(daybook.isTouch() ? [] : [[["Shift", "Enter"], "New line"]]),
     [["Escape"], "Stop the reply"],
     [[control, "Shift", "O"], "New chat"],
     [[control, "K"], "Find a conversation"],

@@ -1,40 +1,151 @@
-// A conversation's end is in view as soon as it is drawn: Streamlit would scroll there, for half a second.
-// Whoever moves the page meanwhile stays where they are.
+// Where the page stands. A chat opens at its end, in its first frame. A prompt that was sent goes to the top of the view
+// and stays there while its reply grows below. The page follows its end for whoever has gone there; whoever moves it
+// otherwise stays where they are, and has a button to the end.
 
-const SETTLED = 1500; // milliseconds after which all of it has been drawn
-let opened = null; // the conversation whose messages stand on the page
-let until = 0;
+const END = "end";
+const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/, DOWN = ["ArrowDown", "PageDown", "End", " "];
+const STUCK = '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-outage, .st-key-chat-head))';
+let opened = null; // the chat whose messages stand on the page
+let kept = null; // what is kept in view: the end, an exchange by its class, or nothing
+let sent = null; // the exchange that was the last when a prompt was sent
+let top = 0; // of the page, when it was looked at last
 
-function jump() {
-  const page = daybook.page();
-  if (!page || performance.now() > until) return;
-  if (page.scrollHeight - page.clientHeight - page.scrollTop >= 1) {
-    page.scrollTop = page.scrollHeight;
-    page.dispatchEvent(new Event("wheel")); // ends a scroll that Streamlit has begun
-  }
-  // tells Streamlit the new height, else it takes the reader's next move for growth and scrolls back
-  page.dispatchEvent(new Event("focus"));
+const exchanges = () => [...document.querySelectorAll('.st-key-thread [class*="st-key-exchange-"]')];
+const name = (exchange) => exchange?.className.match(/st-key-exchange-\d+/)?.[0];
+const bottom = () => document.querySelector('[data-testid="stBottom"]');
+const isAtEnd = (page) => page.scrollHeight - page.clientHeight - page.scrollTop < 4;
+
+// What sticks to the top of the page ends here.
+function edge(page) {
+  const ends = [...document.querySelectorAll(STUCK)].map((head) => {
+    const { position, top } = getComputedStyle(head);
+    return position === "sticky" ? parseFloat(top) + head.offsetHeight : 0;
+  });
+  return page.getBoundingClientRect().top + Math.max(0, ...ends);
+}
+
+// The last exchange is as high as the view, so that its prompt can stand at the top.
+function makeRoom(page, exchange) {
+  const block = exchange.closest('[data-testid="stMainBlockContainer"]');
+  const below = block.getBoundingClientRect().bottom - exchange.parentElement.getBoundingClientRect().bottom;
+  const above = edge(page) - page.getBoundingClientRect().top;
+  setRoom(page.clientHeight - above - below - (bottom()?.offsetHeight ?? 0));
+}
+
+function setRoom(height) {
+  document.documentElement.style.setProperty("--db-room", `${Math.max(0, Math.floor(height))}px`);
 }
 
 function keep() {
-  jump();
-  if (performance.now() < until) requestAnimationFrame(keep);
+  const page = daybook.page();
+  if (!page) return;
+  const exchange = kept && kept !== END && document.querySelector(`.${kept}`);
+  if (exchange) {
+    const off = exchange.getBoundingClientRect().top - edge(page);
+    if (Math.abs(off) >= 1) page.scrollTop += off;
+  } else if (kept === END && !isAtEnd(page)) page.scrollTop = page.scrollHeight;
+  top = page.scrollTop;
+  showWay();
+}
+
+function showWay() {
+  const bar = bottom(), last = exchanges().at(-1);
+  const way = bar && (bar.querySelector(".db-latest") ?? makeWay(bar));
+  if (!way) return;
+  const ends = [...(last?.children ?? [])].map((part) => part.getBoundingClientRect().bottom);
+  way.hidden = Math.max(0, ...ends) <= bar.getBoundingClientRect().top + 8;
+}
+
+function makeWay(bar) {
+  const way = document.createElement("button");
+  way.type = "button";
+  way.className = "db-latest";
+  way.hidden = true;
+  way.innerHTML = '<span class="db-icon" aria-hidden="true">arrow_downward</span>Jump to latest';
+  way.addEventListener("click", () => {
+    kept = END;
+    keep();
+  });
+  bar.prepend(way);
+  return way;
+}
+
+daybook.noteSent = () => (sent = { last: name(exchanges().at(-1)) });
+
+// Text grows without an element being drawn.
+const sizes = new ResizeObserver(keep), known = new WeakSet();
+
+function watch(...places) {
+  for (const place of places) {
+    if (!place || known.has(place)) continue;
+    known.add(place);
+    sizes.observe(place);
+  }
 }
 
 daybook.onDraw(() => {
+  watch(daybook.page(), bottom(), document.querySelector('[data-testid="stMainBlockContainer"]'));
   const named = new URLSearchParams(location.search).get("c");
-  const last = [...document.querySelectorAll('[data-testid="stChatMessage"]')].at(-1);
-  if (!last) opened = null;
-  else if (named && named !== opened && last.querySelector('[data-stale="false"]')) { // else still the one before
+  const last = exchanges().at(-1);
+  const isDrawn = () => last.querySelector('[data-testid="stChatMessage"] [data-stale="false"]'); // else the one before
+  if (!last) opened = kept = null;
+  else if (sent && name(last) !== sent.last) {
     opened = named;
-    until = performance.now() + SETTLED;
-    keep();
-  } else jump();
+    sent = null;
+    kept = name(last);
+    makeRoom(daybook.page(), last);
+  } else if (named && named !== opened && isDrawn()) {
+    opened = named;
+    kept = END;
+    setRoom(0);
+  }
+  keep();
 });
 
-for (const act of ["pointerdown", "wheel", "touchmove", "keydown"]) {
-  addEventListener(act, ({ target, isTrusted }) => {
-    const isTyping = act === "keydown" && target.closest?.("input, textarea");
-    if (isTrusted && !isTyping) until = 0;
-  }, { capture: true, passive: true });
+// Whoever goes to the end is followed there.
+addEventListener("scroll", ({ target }) => {
+  const page = daybook.page();
+  if (target !== page) return;
+  const isMovedUp = page.scrollTop < top - 1, isMovedDown = page.scrollTop > top + 1;
+  if (kept === END && isMovedUp && !isAtEnd(page)) kept = null;
+  else if (!kept && isMovedDown && isAtEnd(page)) kept = END;
+  top = page.scrollTop;
+  showWay();
+}, { capture: true, passive: true });
+
+function leave(isDown) {
+  kept = null;
+  if (isDown) setTimeout(() => { if (!kept && isAtEnd(daybook.page())) kept = END }, 150);
 }
+
+const hears = (act, hear) => addEventListener(act, (event) => {
+  const page = daybook.page(), isOnPage = page?.contains(event.target) && !bottom()?.contains(event.target);
+  if (event.isTrusted && page) hear(event, isOnPage, page);
+}, { capture: true, passive: true });
+
+hears("wheel", ({ deltaY, ctrlKey }, isOnPage) => { if (isOnPage && deltaY && !ctrlKey) leave(deltaY > 0) });
+hears("touchmove", (_, isOnPage) => { if (isOnPage) leave() });
+// a prompt stays where it is whatever is pressed, but not against the bar that scrolls
+hears("pointerdown", ({ target }, isOnPage, page) => { if (isOnPage && (kept === END || target === page)) leave() });
+hears("keydown", ({ target, key, ctrlKey, metaKey }) => {
+  const isTyped = target.closest?.("input, textarea"), isSearch = (ctrlKey || metaKey) && ["f", "g"].includes(key);
+  if (isSearch || !isTyped && MOVES.test(key)) leave(DOWN.includes(key));
+});
+
+document.addEventListener("click", ({ target }) => {
+  if (target.closest('[class*="st-key-open-"] button, .st-key-new-chat button')) sent = null;
+  if (target.closest('a[href^="#"]')) leave();
+  const again = target.closest('.st-key-retry button, button[data-act="retry"]');
+  if (again) {
+    const exchange = again.closest('[class*="st-key-exchange-"]');
+    kept = name(exchange) ?? kept; // its new reply grows below its prompt
+    if (exchange) makeRoom(daybook.page(), exchange);
+    keep();
+  }
+}, true);
+
+addEventListener("resize", () => requestAnimationFrame(() => {
+  const exchange = kept && document.querySelector(`.${kept}`);
+  if (exchange) makeRoom(daybook.page(), exchange);
+  keep();
+}));

@@ -1,5 +1,6 @@
 """The list of conversations: those that are pinned, then the others by day; or the archive in its place."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -12,7 +13,7 @@ from pages._parts import dialogs, elements, rename, spaces, words
 from pages._parts.elements import row
 from pages._session import lead_to
 from services.bootstrap import PersonServices
-from services.domain import Conversation, Space
+from services.domain import Conversation, Space, SpaceId
 
 # at first, and as many more on demand: what a list costs must not grow with what is kept
 _ROWS = 30
@@ -39,6 +40,7 @@ class _Beside:
 
     opened: Conversation | None
     has_spaces: bool
+    spaces: Mapping[SpaceId, str]  # their names, where conversations of all are listed
 
 
 def draw(person: PersonServices, opened: Conversation | None, space: Space | None) -> None:
@@ -47,7 +49,8 @@ def draw(person: PersonServices, opened: Conversation | None, space: Space | Non
     Of *space* alone, if one is chosen.
     """
     every = spaces.every(person)
-    beside = _Beside(opened, bool(every))
+    names = {} if space else {one.id: spaces.name(one) for one in every}
+    beside = _Beside(opened, bool(every), names)
     has_chooser = spaces.draw_chooser(every, space, opened)
     space_id = space.id if space else None
     count = int(st.session_state.get("rows", _ROWS))
@@ -139,9 +142,12 @@ def _draw_row(conversation: Conversation, beside: _Beside) -> None:
         rename.draw_title_field(conversation)
         return
     is_news = conversation.is_unread and not is_opened
+    label = f"**{name}**" if is_news else name
+    if conversation.space_id and (space := beside.spaces.get(conversation.space_id)):
+        label += f" :gray[{space}]"
     with row(f"c-{conversation.id}", gap=None, wrap=False):
         st.button(
-            f"**{name}**" if is_news else name,
+            label,
             icon=":material/mark_chat_unread:" if is_news else None,
             key=f"open-{conversation.id}",
             type="secondary" if is_opened else "tertiary",

@@ -147,7 +147,7 @@ class Tab:
         """The conversation *title* is open, and marked in the list."""
         expect(self.page.locator(".st-key-chat-head h1")).to_have_text(title)
         # a list of one, for while the rows are drawn anew there may be two
-        expect(self.rows.and_(self.page.locator('[kind="secondary"]'))).to_have_text([title])
+        expect(self.rows.and_(self.page.locator('[kind="secondary"]'))).to_contain_text([title])
 
     def is_asked_to_sign_in(self):
         expect(self.sign_in_form).to_be_visible()
@@ -197,12 +197,14 @@ class Tab:
         expect(self.composer).to_have_value(prompt)
 
     def sends(self):
-        """Press Enter, once the composer takes it."""
+        """Press Enter, which on touch makes a new line unless Ctrl is held, once the composer takes it."""
         expect(self.page.get_by_test_id("stChatInputSubmitButton")).to_be_enabled()
-        self.composer.press("Enter")
+        is_touch = self.page.evaluate("daybook.isTouch()")
+        self.composer.press("Control+Enter" if is_touch else "Enter")
 
-    def opens(self, title):
-        row = self.rows.get_by_text(title, exact=True)
+    def opens(self, title, space=""):
+        """From the list; *space* stands below the title where the chats of all spaces are listed."""
+        row = self.rows.get_by_text(f"{title} {space}".strip(), exact=True)
         expect(row).to_have_count(1)
         row.click()
         self.is_in(title)
@@ -237,7 +239,7 @@ class Tab:
         until(is_there)
 
     def scrolls_up(self, turns):
-        """As a hand turns the wheel: one large leap at once is pulled back to the end."""
+        """As a hand turns the wheel."""
         self.page.mouse.move(700, 300)
         for _ in range(turns):
             self.page.mouse.wheel(0, -120)

@@ -1,11 +1,12 @@
 """Where a page stands when a conversation is opened, and who moves it."""
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.stack.apps import until
 
 LONG = "Tell me all of it"
-PAGE = '[data-testid="stAppScrollToBottomContainer"]'
+PAGE = "#stMain"
 # of every frame that shows a message: how far below the window the conversation goes on
 FRAMES = """(page) => {
   window.below = [];
@@ -66,3 +67,27 @@ def test_who_moves_the_page_stays_where_they_are(maya):
 
     later = until(lambda: maya.page.evaluate("window.below.slice(30)"))
     assert later[-1] > 500, "it went back to the end"
+
+
+def test_what_was_sent_stays_at_the_top_until_the_reader_goes_to_the_end(maya):
+    maya.opens(LONG)
+    maya.scrolls_up(8)
+    prompt = maya.messages.filter(has_text="Once more")
+    head = maya.page.locator(".st-key-chat-head")
+
+    def below_the_head():
+        title = head.bounding_box()
+        return prompt.bounding_box()["y"] - title["y"] - title["height"]
+
+    maya.asks("Once more [[tokens=700 rate=150]]")
+    until(lambda: 0 <= below_the_head() < 40)
+    latest = maya.page.get_by_role("button", name="Jump to latest")
+    expect(latest).to_be_visible()  # the reply is longer than the view
+    assert 0 <= below_the_head() < 40
+    maya.page.evaluate(FRAMES, PAGE)
+
+    latest.click()
+    expect(latest).not_to_be_visible()
+    until(lambda: maya.page.evaluate("window.below.at(-1) < 50"))
+    maya.hears_all_of("word700")
+    until(lambda: maya.page.evaluate("window.below.at(-1) < 50"))

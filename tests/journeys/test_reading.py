@@ -17,9 +17,7 @@ WATCH = """selector => {
   look();
 }"""
 SEEN = "() => { const seen = window.__seen; window.__seen = null; return seen; }"
-SCROLLED = (
-    """() => document.querySelector('[data-testid="stAppScrollToBottomContainer"]').scrollTop"""
-)
+SCROLLED = "() => document.getElementById('stMain').scrollTop"
 STILL = 2.0  # pixels
 
 

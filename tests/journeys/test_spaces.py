@@ -47,11 +47,11 @@ def test_a_space_from_its_making_to_its_end(maya, model):
 
     maya.chooses_space("All conversations")
     maya.is_in("Vale")
-    expect(maya.rows).to_have_text(["Vale", "Salve", "Peas"])
+    expect(maya.rows).to_have_text(["Vale Latin", "Salve Latin", "Peas"])
     maya.chooses("Peas", "Move")
     maya.moves_to("Latin")
     maya.sees("“Peas” is in “Latin” now.")
-    maya.opens("Peas")
+    maya.opens("Peas", "Latin")
     maya.asks("Beans")
     maya.hears_all_of("You said: Beans")
     assert told(model).startswith("Be a tutor of Latin.")

@@ -126,7 +126,7 @@ def test_a_space_lists_its_own_conversations_and_all_lists_all(
     assert chooser(app).label == "All conversations"
     assert chooser(app).options == ["All conversations", "Latin", "New space"]
     assert "new-space" not in keys(app)
-    assert listed(app)[1:] == ["Lesson", "Garden"]
+    assert listed(app)[1:] == ["Lesson :gray[Latin]", "Garden"]
 
     choose(app, "Latin")
     assert listed(app)[1:] == ["Lesson"]
@@ -135,7 +135,7 @@ def test_a_space_lists_its_own_conversations_and_all_lists_all(
     assert listed(open_app(maya, s=str(latin.id)))[1:] == ["Lesson"]  # after a refresh
 
     choose(app, "All conversations")
-    assert listed(app)[1:] == ["Lesson", "Garden"]
+    assert listed(app)[1:] == ["Lesson :gray[Latin]", "Garden"]
     assert address(app) == {}
 
 
@@ -163,7 +163,8 @@ def test_the_filter_stays_within_the_space(open_app, maya, latin, conversations)
     app = open_app(maya, s=str(latin.id))
 
     assert listed(look_for(app, "peas"))[1:] == ["Peas in Latin"]
-    assert listed(choose(app, "All conversations"))[1:] == ["Peas", "Peas in Latin"]
+    everywhere = choose(app, "All conversations")
+    assert listed(everywhere)[1:] == ["Peas", "Peas in Latin :gray[Latin]"]
 
 
 def test_a_space_has_an_archive_of_its_own_and_pages(open_app, maya, latin, conversations):
@@ -441,10 +442,10 @@ def test_an_archived_space_leaves_the_chooser_and_is_found_in_the_archive(
     assert maya.spaces.find(latin.id).is_archived
     assert address(app) == {"c": str(garden)}
     assert chooser(app).options == ["All conversations", "Greek", "New space"]
-    assert listed(app)[1:] == ["Garden"]
+    assert listed(app)[1:] == ["Garden :gray[Latin]"]
 
     pressed(app, "archive")
-    assert listed(app)[0:2] == ["Open now", "Garden"]
+    assert listed(app)[0:2] == ["Open now", "Garden :gray[Latin]"]
     pressed(app, f"space-{latin.id}")
     assert chooser(app).label == "Latin"
 

@@ -1,0 +1,15 @@
+// Ctrl+Enter sends. On touch Enter begins a new line instead: there is no Shift to press with it.
+
+addEventListener("keydown", (event) => {
+  const isEnter = event.key === "Enter" && !event.isComposing;
+  if (!isEnter || event.target !== daybook.composer()) return;
+  if (event.ctrlKey || event.metaKey) {
+    event.preventDefault();
+    document.querySelector('[data-testid="stChatInputSubmitButton"]')?.click();
+  } else if (daybook.isTouch()) event.stopPropagation(); // Streamlit would send
+  else if (!event.shiftKey && !event.altKey) daybook.noteSent();
+}, true);
+
+document.addEventListener("click", ({ target }) => {
+  if (target.closest('[data-testid="stChatInputSubmitButton"]')) daybook.noteSent();
+}, true);
