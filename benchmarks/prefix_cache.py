@@ -1,6 +1,6 @@
 """What of a conversation's prompts a provider's cache has read before, and what that saves.
 
-python -m benchmarks.prefix_cache [--json] [--turns N] [--budget N] [--seed N]
+python -m benchmarks.prefix_cache [--json] [--turns N] [--budget N | --window N] [--seed N]
 
 The app's own planner over one simulated conversation, once for each policy; the lengths of what is
 said are lognormal, its topics come back, and every fourth prompt asks for something said long ago. A
@@ -45,7 +45,8 @@ from services.memory import (
 )
 
 INSTRUCTIONS_WORDS = 360  # some 400 tokens
-REPLY_TOKENS = 1000  # kept free for a reply
+REPLY_TOKENS = 1000  # kept free for a reply, beside a budget
+LONGEST_REPLY = 8192  # tokens, in a window: the planner says how many of them it keeps free
 STEP, LEAST = 128, 1024  # tokens
 PRICES = (0.1, 0.25, 0.5)  # of a cached token, a read one being 1
 WRITTEN = 4  # the price of a token of a summary
@@ -76,16 +77,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prefix_cache")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--turns", type=int, default=300)
-    parser.add_argument("--budget", type=int, default=8000, help="tokens of a prompt, at most")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--budget", type=int, default=8000, help="tokens of a prompt, at most")
+    sizes.add_argument("--window", type=int, help="tokens of a prompt and its reply")
     parser.add_argument("--seed", type=int, default=7)
     chosen = parser.parse_args()
 
-    figures = measure(chosen.turns, chosen.budget, chosen.seed)
+    room = ContextBudget(chosen.budget + REPLY_TOKENS, REPLY_TOKENS)
+    if chosen.window:
+        room = ContextBudget(chosen.window, LONGEST_REPLY)
+    figures = measure(chosen.turns, room, chosen.seed)
     planning = milliseconds(chosen.seed)
     if chosen.json:
         print(json.dumps({"policies": figures, "planning_ms": planning}))
         return
-    print(f"{chosen.turns} turns, prompts of at most {chosen.budget:,} tokens, seed {chosen.seed}")
+    most = f"{room.prompt_tokens:,}"
+    print(f"{chosen.turns} turns, prompts of at most {most} tokens, seed {chosen.seed}")
     print("                 cached   context    new    asked for,   cost, at a cached price of")
     print("                 prefix      mean  views       in view       0.1    0.25     0.5")
     for name, each in figures.items():
@@ -99,12 +106,11 @@ def main() -> None:
     print("".join(f"  {name} {each:.1f}" for name, each in planning.items()))
 
 
-def measure(turns: int, budget: int, seed: int) -> dict[str, Figures]:
+def measure(turns: int, room: ContextBudget, seed: int) -> dict[str, Figures]:
     """The figures of each policy by its name."""
     talk = converse(turns, random.Random(seed))
     counter = RememberingCounter(RegexCounter())
     instructions = " ".join(random.Random(seed).choices(COMMON, k=INSTRUCTIONS_WORDS))
-    room = ContextBudget(budget + REPLY_TOKENS, REPLY_TOKENS)
     policies: dict[str, MemoryPolicy | None] = {
         "naive": None,
         "Window(20)": Window(),

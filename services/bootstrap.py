@@ -28,7 +28,16 @@ from services.embedded import Endpoints, Failed, Report, Running, Stack
 from services.embedded.mended import MendedTransport
 from services.errors import AppError, Misconfigured, RowsCut, SignedOut, StoreUnavailable
 from services.events import log_event
-from services.llm import ModelInfo, Models, Offer, OpenAIModel, connect, known_model
+from services.llm import (
+    LimitSource,
+    ModelInfo,
+    Models,
+    Offer,
+    OpenAIModel,
+    Stated,
+    connect,
+    known_model,
+)
 from services.memory import KindCounter, RegexCounter, RememberingCounter
 from services.settings import Settings
 from services.store import accounts
@@ -59,10 +68,12 @@ from services.web.visitors import Visitors
 LOCAL_MODEL = ModelInfo(
     name="SmolLM2-135M",
     context_tokens=2048,
-    reply_tokens=256,
+    reply_tokens=512,
     input_micro=0,
     output_micro=0,
     cached_input_micro=0,
+    context_source=LimitSource.TABLE,
+    reply_source=LimitSource.TABLE,
 )
 _logger = logging.getLogger(__name__)
 _OPENAI = "https://api.openai.com/v1"
@@ -405,10 +416,12 @@ def _models(chosen: Settings, at: Endpoints) -> Models:
         info = known_model(
             name,
             base_url=url,
-            context_tokens=chosen.context_tokens,
-            reply_tokens=chosen.reply_tokens,
-            input_micro=chosen.input_price_micro,
-            output_micro=chosen.output_price_micro,
+            setting=Stated(
+                context_tokens=chosen.context_tokens,
+                reply_tokens=chosen.reply_tokens,
+                input_micro=chosen.input_price_micro,
+                output_micro=chosen.output_price_micro,
+            ),
         )
         return Offer(info, model.named(name), chosen.assistant_prefix)
 

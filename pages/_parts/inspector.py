@@ -120,10 +120,12 @@ def _parts(sent: ContextPlan | Receipt) -> tuple[_Part, ...]:
             tokens = sent.tokens
             summarised, facts = sent.summarised, len(sent.facts)
             kept, recalled = len(sent.kept), len(sent.recalled)
+            reply_tokens = sent.reply_tokens
         case ContextPlan():
             tokens = sent.tokens_by_kind()
             summarised, facts = len(sent.summarised), len(sent.facts)
             kept, recalled = len(sent.shown), len(sent.recalled) + len(sent.recalled_earlier)
+            reply_tokens = sent.kept_tokens
     return (
         _Part("Instructions", tokens[PartKind.INSTRUCTIONS], "c6"),
         _Part(f"{words.count(facts, 'fact')} about you", tokens[PartKind.FACTS], "c3"),
@@ -132,7 +134,7 @@ def _parts(sent: ContextPlan | Receipt) -> tuple[_Part, ...]:
         _Part(f"{words.count(recalled, 'message')} brought back", tokens[PartKind.RECALLED], "c3"),
         _Part("The prompt", tokens[PartKind.PROMPT], "c1"),
         _Part("What stands around them", tokens[PartKind.FRAME], "c4"),
-        _Part("Kept for the reply", sent.reply_tokens, "c4"),
+        _Part("Kept for the reply", reply_tokens, "c4"),
     )
 
 

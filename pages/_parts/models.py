@@ -13,9 +13,16 @@ from services.chat import Chat, Setup
 from services.domain import ConversationId, Thread
 from services.embedded import ModelState
 from services.errors import InstructionsTooLong
-from services.llm import ModelInfo
+from services.llm import LimitSource, ModelInfo
 
 _PICKED = "picked-model"  # for the conversation that comes into being with the next prompt
+_SOURCES = {
+    LimitSource.SETTING: "set by your admin",
+    LimitSource.ENDPOINT: "from the provider",
+    LimitSource.LISTED: "from the price list",
+    LimitSource.TABLE: "known for this model",
+    LimitSource.GUESS: "a guess",
+}
 
 
 def line(chat: Chat) -> str:
@@ -103,7 +110,9 @@ def _caption(info: ModelInfo, *, is_usual: bool) -> str:
         else f"{words.price(info.input_micro)} in, {words.price(info.output_micro)} out"
     )
     usual = " · your default" if is_usual else ""
-    return f"{words.number(info.context_tokens)} tokens · {price}{usual}".replace("$", r"\$")
+    window = f"{words.number(info.context_tokens)} tokens ({_SOURCES[info.context_source]})"
+    reply = f"replies up to {words.number(info.reply_tokens)} ({_SOURCES[info.reply_source]})"
+    return f"{window} · {reply} · {price}{usual}".replace("$", r"\$")
 
 
 def choose(conversation_id: ConversationId | None, name: str) -> None:

@@ -65,7 +65,8 @@ def preferences_dialog() -> None:
     """What holds for all conversations that have no choice of their own."""
     person = person_services()
     with show_errors():
-        now, usual = person.profile.preferences(), person.chat.setup(None).info.name
+        now, info = person.profile.preferences(), person.chat.setup(None).info
+        usual, longest_reply = info.name, max(info.reply_tokens, _LEAST_REPLY)
         policies, usual_policy = person.chat.policies(), person.chat.usual_policy()
         seen = _opened_with("my-instructions", replace(now, model=usual, policy=usual_policy))
         names = [offer.info.name for offer in person.chat.models]
@@ -113,12 +114,13 @@ def preferences_dialog() -> None:
                     key="context-tokens",
                 ),
                 reply_tokens=_size(
-                    "Tokens of a reply, at most",
-                    now.reply_tokens,
+                    "Max reply length (tokens)",
+                    now.reply_tokens and min(now.reply_tokens, longest_reply),
                     _LEAST_REPLY,
                     step=100,
-                    otherwise="As many as the model allows",
-                    explained="A longer reply ends in the middle.",
+                    most=longest_reply,
+                    otherwise=words.number(longest_reply),
+                    explained=f"Longer replies are cut off. {usual}: at most {words.number(longest_reply)}.",
                     key="reply-tokens",
                 ),
             )

@@ -41,7 +41,7 @@ from services.store.turns import Begun, ClientTurnId, Ending, Lease, NewTurn
 LEASE_SECONDS = 10  # prolonged every second; after a kill the turn is settled so much later
 LONGEST_TURN = 1200  # seconds: a token that lives so long outlives every turn
 LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; not much more can be sealed
-_LEAST_REPLY_TOKENS = 64  # a shorter reply is not worth its prompt
+_LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth its prompt
 _PATIENCE = 900.0  # seconds for which a reply waits for a database that is away
 _LONGEST_PIECE = 20_000  # characters of a reply that are looked at together
 

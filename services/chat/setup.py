@@ -7,7 +7,10 @@ from services.domain import Preferences, Space, Thread
 from services.llm import ModelInfo, Models, Offer
 from services.memory import ContextBudget, TokenCounter
 
-_LEAST_CONTEXT = 2  # replies: a context that holds no more than its reply holds nothing
+_LEAST_CONTEXT_TOKENS = 512
+_LEAST_CONTEXT = (
+    2  # replies of the length that a person chose: a context that holds no more holds nothing
+)
 
 
 class Source(StrEnum):
@@ -39,7 +42,8 @@ class Setup:
     def context_tokens(self) -> int:
         """What one call may use: the model's, or less where the person chose so."""
         wished = self.preferences.context_tokens or self.info.context_tokens
-        return min(self.info.context_tokens, max(wished, _LEAST_CONTEXT * self.reply_tokens))
+        replies = _LEAST_CONTEXT * (self.preferences.reply_tokens or 0)
+        return min(self.info.context_tokens, max(wished, replies, _LEAST_CONTEXT_TOKENS))
 
     @property
     def reply_tokens(self) -> int:

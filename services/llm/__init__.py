@@ -1,18 +1,21 @@
 """The language model behind any OpenAI-compatible endpoint, and what it costs."""
 
 from services.llm.catalogue import ModelInfo, known_model
+from services.llm.limits import LimitSource, Stated
 from services.llm.model import LimitReached, ModelStream, Piece
 from services.llm.offers import Models, Offer
 from services.llm.openai_model import OpenAIModel, connect
 
 __all__ = [
     "LimitReached",
+    "LimitSource",
     "ModelInfo",
     "ModelStream",
     "Models",
     "Offer",
     "OpenAIModel",
     "Piece",
+    "Stated",
     "connect",
     "known_model",
 ]

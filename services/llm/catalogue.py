@@ -10,10 +10,10 @@ from genai_prices.types import ModelInfo as Listed
 from genai_prices.types import TieredPrices
 
 from services.domain import Tokens
+from services.llm.limits import LimitSource, Stated, find_limits
 
 _MILLION = 1_000_000
-_DEFAULT_CONTEXT_TOKENS = 8192
-_DEFAULT_REPLY_TOKENS = 1024
+_NOTHING = Stated()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class ModelInfo:
     input_micro: int
     output_micro: int
     cached_input_micro: int
+    context_source: LimitSource = LimitSource.SETTING
+    reply_source: LimitSource = LimitSource.SETTING
 
     def cost_micro(self, tokens: Tokens) -> int:
         """Micro-dollars for *tokens*, rounded up."""
@@ -53,32 +55,40 @@ def known_model(
     name: str,
     *,
     base_url: str | None = None,
-    context_tokens: int | None = None,
-    reply_tokens: int | None = None,
-    input_micro: int | None = None,
-    output_micro: int | None = None,
-    cached_input_micro: int | None = None,
+    setting: Stated = _NOTHING,
+    endpoint: Stated = _NOTHING,
 ) -> ModelInfo:
-    """What genai-prices lists for *name*, where nothing else is given; it asks no network.
+    """The limits and prices of the model *name*; it asks no network.
 
-    The prices are those of the provider at *base_url*; where that is nobody listed, say a gateway,
-    those of the model's maker. A model that is not listed costs nothing unless its price is given.
-    *reply_tokens*, which may be meant for other models too, is passed over where it fills the window.
+    The settings win over what the *endpoint* says, and that over genai-prices. There the prices are those of the
+    provider at *base_url*; where that is nobody listed, say a gateway, those of the model's maker. A model without
+    any price costs nothing.
     """
     listed = _listed(name, base_url)
-    window = context_tokens or (listed and listed.context_window) or _DEFAULT_CONTEXT_TOKENS
-    input_price, output_price, cached_price = _prices(listed, window) if listed else (0, 0, 0)
-    if input_micro is not None:
-        input_price = cached_price = input_micro
-    reply = reply_tokens if reply_tokens and reply_tokens < window else None
+    window, reply = find_limits(name, setting, endpoint, listed.context_window if listed else None)
+    prices = _prices(listed, window.tokens) if listed else (0, 0, 0)
+    for stated in (endpoint, setting):
+        prices = _stated_prices(stated, prices)
     return ModelInfo(
-        name=name,
-        context_tokens=window,
-        reply_tokens=reply or min(_DEFAULT_REPLY_TOKENS, window // 4),
-        input_micro=input_price,
-        output_micro=output_price if output_micro is None else output_micro,
-        cached_input_micro=cached_price if cached_input_micro is None else cached_input_micro,
+        name,
+        window.tokens,
+        reply.tokens,
+        *prices,
+        context_source=window.source,
+        reply_source=reply.source,
     )
+
+
+def _stated_prices(stated: Stated, prices: tuple[int, int, int]) -> tuple[int, int, int]:
+    """*prices* for input, output and cached input, as far as they are not *stated*."""
+    input_micro, output_micro, cached_micro = prices
+    if stated.input_micro is not None:
+        input_micro = cached_micro = stated.input_micro
+    if stated.cached_input_micro is not None:
+        cached_micro = stated.cached_input_micro
+    if stated.output_micro is not None:
+        output_micro = stated.output_micro
+    return input_micro, output_micro, cached_micro
 
 
 def _listed(name: str, base_url: str | None) -> Listed | None:

@@ -39,7 +39,7 @@ from services.memory.tokens import TokenCounter
 
 _FOLD_TO_PERCENT = 70  # of the prompt's tokens
 _SUMMARY_PERCENT = 30  # of the prompt's tokens, for the whole text
-_REPLIES = 4  # or so many of the longest replies, if that is less
+_REPLIES = 4  # or so many times what is kept free for a reply, if that is less
 _ANEW_PERCENT = 50  # of that, once it is written anew
 _SHORTER = 24  # a paragraph takes one part in so many of what it stands for
 _LEAST_PARAGRAPH = 60  # tokens
@@ -121,13 +121,13 @@ def plan_compaction(
     if not due and not is_too_long:
         return None
 
-    most = min(room * _SUMMARY_PERCENT // 100, _REPLIES * budget.reply_tokens)
+    most = min(room * _SUMMARY_PERCENT // 100, _REPLIES * budget.kept_tokens)
     said = sum(pair.tokens(counter) for pair in pairs[:due])
     wanted = min(most // 3, max(_LEAST_PARAGRAPH, said // _SHORTER))
     is_anew = old is not None and (is_too_long or counter.count(old.text) + wanted > most)
     if is_anew:
         wanted = most * _ANEW_PERCENT // 100
-    wanted = min(wanted, budget.reply_tokens * 100 // _SLACK_PERCENT)
+    wanted = min(wanted, budget.kept_tokens * 100 // _SLACK_PERCENT)
     reply_tokens = wanted * _SLACK_PERCENT // 100
     room_of_call = budget.context_tokens - reply_tokens
     request = _WHAT_TO_KEEP.format(words=wanted * 3 // 4)

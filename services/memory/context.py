@@ -7,17 +7,31 @@ from enum import StrEnum
 
 from services.domain import ConversationId, Fact, FactId, Message, MessageId, Role, RunningSummary
 
+_KEPT_TOKENS = 2048
+
 
 @dataclass(frozen=True, slots=True)
 class ContextBudget:
-    """The context window that one call may use, and how much of it is kept free for the reply."""
+    """The context window that one call may use, and the longest reply.
+
+    A prompt may take all of the window but what is kept free for a reply, at most a quarter.
+    """
 
     context_tokens: int
     reply_tokens: int
 
     @property
+    def kept_tokens(self) -> int:
+        """What every prompt leaves for the reply."""
+        return min(self.reply_tokens, _KEPT_TOKENS, self.context_tokens // 4)
+
+    @property
     def prompt_tokens(self) -> int:
-        return self.context_tokens - self.reply_tokens
+        return self.context_tokens - self.kept_tokens
+
+    def reply_after(self, prompt_tokens: int) -> int:
+        """The longest reply to a prompt of at most *prompt_tokens*."""
+        return max(self.kept_tokens, min(self.reply_tokens, self.context_tokens - prompt_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +102,8 @@ class ContextPlan:
     parts: tuple[Part, ...] = ()
     prompt_tokens: int  # leaning high: for the meter, and what fitted
     bound_tokens: int  # never too few: for reservations
-    reply_tokens: int
+    reply_tokens: int  # the longest reply
+    kept_tokens: int = 0  # of them, what every prompt leaves free
     shown: tuple[MessageId, ...]  # of the past, verbatim
     summarised: tuple[MessageId, ...] = ()  # the summary that is shown stands for them
     recalled: tuple[Recalled, ...] = ()  # for this prompt, by time: to be kept with the turn

@@ -8,7 +8,8 @@ A policy chooses from the past and the planner packs it, so all policies share t
 * The past is planned in whole pairs. A prompt without a reply is not planned, because many chat
   templates refuse two user messages in a row; nor is a reply that is empty, nor anything of a pair
   of which one half could not be verified. All of it is counted as omitted.
-* The plan fits: its count and the reply's tokens together stay within the context window.
+* The plan fits: its count and the longest reply together stay within the context window. The prompt leaves
+  some of it free, and the reply may have all that the prompt's upper bound leaves, up to the model's limit.
 * Providers cache a prompt by its beginning, so the view of a conversation begins at a stored place
   and only grows, until the budget overflows; then it is trimmed to two thirds of it. The caller
   stores `ContextPlan.start_seq` and `epoch_seq` and hands them back: the same rows then give the same
@@ -46,6 +47,7 @@ from services.memory.tokens import TokenCounter
 
 _TRIM_TO_PERCENT = 67  # the deepest at which the mean context stays above four fifths
 _FACTS_PERCENT = 10  # of the prompt's tokens, at most
+_UNDERCOUNT_PERCENT = 120  # of a count, that ordinary text does not exceed (tokens.py)
 
 
 def plan_context(
@@ -90,6 +92,7 @@ def plan_context(
     if tokens > room:
         raise PromptTooLong(tokens, room)
     messages = chosen.messages()
+    bound = bound_tokens(messages, counter)
     shown = _halves(chosen.pairs)
     summarised = _summarised(history, chosen.summary)
     earlier = tuple(each.id for block in chosen.recalled_before.values() for each in block)
@@ -98,8 +101,9 @@ def plan_context(
         messages=messages,
         parts=parts,
         prompt_tokens=tokens,
-        bound_tokens=bound_tokens(messages, counter),
-        reply_tokens=budget.reply_tokens,
+        bound_tokens=bound,
+        reply_tokens=budget.reply_after(min(bound, -(-tokens * _UNDERCOUNT_PERCENT // 100))),
+        kept_tokens=budget.kept_tokens,
         shown=shown,
         summarised=summarised,
         recalled=tuple(chosen.recalled),

@@ -39,7 +39,7 @@ class Receipt:
     recalled: tuple[RecalledNote, ...] = ()
     summarised: int = 0  # messages that the summary stands for
     omitted: int = 0  # messages seen in no form
-    reply_tokens: int  # kept free for the reply, at most
+    reply_tokens: int  # that were kept free for the reply
     epoch_seq: int = 0
     rates: Rates = field(default_factory=Rates)  # as the turn began. The next turn counts by it
 
@@ -77,7 +77,7 @@ class Receipt:
             ),
             summarised=len(plan.summarised),
             omitted=len(plan.omitted),
-            reply_tokens=plan.reply_tokens,
+            reply_tokens=plan.kept_tokens,
             epoch_seq=plan.epoch_seq,
             rates=rates.rounded(),
         )

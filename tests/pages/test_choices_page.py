@@ -80,8 +80,10 @@ def test_the_picker_names_each_model_its_context_and_its_price(open_app, maya, g
     assert picker.value == "scripted"
     assert picker.options == ["scripted", "large"]
     assert list(picker.proto.captions) == [
-        r"4,096 tokens · \$1.00 in, \$4.00 out · your default",
-        r"400,000 tokens · \$1.25 in, \$10.00 out",
+        "4,096 tokens (set by your admin) · replies up to 400 (set by your admin)"
+        r" · \$1.00 in, \$4.00 out · your default",
+        "400,000 tokens (set by your admin) · replies up to 4,000 (set by your admin)"
+        r" · \$1.25 in, \$10.00 out",
     ]
 
 
@@ -149,7 +151,7 @@ def test_over_the_budget_a_cheaper_model_and_a_smaller_policy_are_offered(
         others=(Offer(replace(LARGE, name="cheap", input_micro=1, output_micro=1), cheap),),
     )
     long = conversations.hold("Long", *["word " * 30] * 40, policy=Full())
-    conversations.cap_micro = 4_000
+    conversations.cap_micro = 4_800
 
     app = send(open_app(person, c=str(long)), "When?")
 

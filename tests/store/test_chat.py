@@ -1,7 +1,7 @@
 """Turns from prompt to settled reply: a real database, a real API, a scripted model server."""
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from uuid import uuid4
 
@@ -16,6 +16,7 @@ from services.domain import (
     MessageId,
     Outcome,
     Role,
+    Tokens,
     TurnId,
     UserId,
     Window,
@@ -468,17 +469,27 @@ def test_a_refused_first_prompt_leaves_no_empty_conversation(chat, maya, stack):
     assert Conversations(maya).recent() == []
 
 
-def test_a_clipped_budget_clips_the_reply(chat, maya, stack, server):
+@pytest.mark.parametrize(("tokens", "is_asked"), [(255, False), (256, True), (399, True)])
+def test_a_clipped_budget_clips_the_reply_down_to_256_tokens(
+    chat, maya, stack, server, tokens, is_asked
+):
+    turn = done(chat.begin(None, "Hi"))
+    before = len(server.requests)
     with stack.connect() as database:
+        (reserved,) = database.execute(
+            "select reserved_micro from public.turns where id = %s", [turn.id]
+        ).fetchone()
+        missing = INFO.cost_micro(Tokens(0, INFO.reply_tokens - tokens))
         database.execute(
-            "update private.budgets set daily_cap_micro = 600 where user_id = %s", [maya.user_id]
+            "update private.budgets set daily_cap_micro = %s where user_id = %s",
+            [money(stack, maya)[0] + reserved - missing, maya.user_id],
         )
 
-    done(chat.begin(None, "Hi"))
+    with nullcontext() if is_asked else pytest.raises(OverBudget):
+        done(chat.begin(None, "Hi"))
 
-    body = server.requests[-1].body
-    asked = body.get("max_tokens") or body.get("max_completion_tokens")
-    assert 64 <= asked < INFO.reply_tokens
+    asked = [request.body["max_tokens"] for request in server.requests[before:]]
+    assert asked == [tokens] * is_asked
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n", "語" * 100_000, "half a \ud83d pair"])
@@ -717,7 +728,7 @@ def test_a_reply_whose_use_nobody_reports_costs_no_more_than_was_reserved(
 ):
     with stack.connect() as database:
         database.execute(
-            "update private.budgets set daily_cap_micro = 600 where user_id = %s", [maya.user_id]
+            "update private.budgets set daily_cap_micro = 1500 where user_id = %s", [maya.user_id]
         )
     server.script(reply="wonderful " * 300, usage="none")
 
@@ -725,7 +736,7 @@ def test_a_reply_whose_use_nobody_reports_costs_no_more_than_was_reserved(
 
     assert thread.messages[-1].outcome is Outcome.CUT
     spent, _, booked = money(stack, maya)
-    assert 0 < spent == booked <= 600
+    assert 0 < spent == booked <= 1500
 
 
 def test_who_is_signed_out_elsewhere_is_told_nothing_more(chat, maya, sessions, server):

@@ -27,7 +27,7 @@ def thread(chat):
 
 
 def test_affordable_models_and_policies_are_found(chat, thread):
-    found = affordable(chat, thread, "Next", 4_000)
+    found = affordable(chat, thread, "Next", 4_800)
 
     assert found.models == ("cheapest", "cheap")
     assert [type(policy) for policy in found.policies] == [Window]
@@ -35,7 +35,7 @@ def test_affordable_models_and_policies_are_found(chat, thread):
 
 def test_without_a_prompt_the_last_one_is_sent_again(chat, thread):
     *_, before, asked, _ = thread.branch()
-    amounts = range(700, 900, 10)
+    amounts = range(1_460, 1_680, 10)
 
     again = [affordable(chat, thread, "", left) for left in amounts]
 

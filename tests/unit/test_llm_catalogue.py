@@ -2,11 +2,12 @@
 
 import socket
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain import Tokens
-from services.llm import ModelInfo, known_model
+from services.llm import LimitSource, ModelInfo, Stated, known_model
 
 PRICED = ModelInfo(
     name="m",
@@ -23,38 +24,105 @@ def test_a_listed_model_has_a_window_and_prices_without_a_network(monkeypatch):
 
     model = known_model("gpt-4o-mini", base_url="https://api.openai.com/v1")
 
-    assert model == ModelInfo("gpt-4o-mini", 128_000, 1024, 150_000, 600_000, 75_000)
+    assert model == ModelInfo(
+        "gpt-4o-mini",
+        128_000,
+        16_384,
+        150_000,
+        600_000,
+        75_000,
+        LimitSource.LISTED,
+        LimitSource.TABLE,
+    )
 
 
 def test_a_gateway_that_is_not_listed_is_charged_at_the_makers_price():
     assert known_model("gpt-4o-mini", base_url="http://gateway.test/v1").input_micro == 150_000
 
 
-def test_an_unknown_model_is_small_and_free():
-    assert known_model("kumquat") == ModelInfo("kumquat", 8192, 1024, 0, 0, 0)
+def test_the_limits_of_an_unknown_model_are_guesses_and_it_is_free():
+    guess = LimitSource.GUESS
+    assert known_model("kumquat") == ModelInfo("kumquat", 32_768, 8_192, 0, 0, 0, guess, guess)
 
 
 def test_what_is_given_wins():
-    model = known_model(
-        "gpt-4o-mini",
-        context_tokens=2000,
-        reply_tokens=300,
-        input_micro=7,
-        output_micro=9,
-    )
+    given = Stated(context_tokens=2000, reply_tokens=300, input_micro=7, output_micro=9)
+    free = Stated(input_micro=0, output_micro=0)
+
+    model = known_model("gpt-4o-mini", setting=given)
 
     assert model == ModelInfo("gpt-4o-mini", 2000, 300, 7, 9, 7)
-    assert known_model("gpt-4o-mini", cached_input_micro=5).cached_input_micro == 5
-    assert known_model("gpt-4o-mini", input_micro=0, output_micro=0).cost_micro(Tokens(9, 9)) == 0
+    assert known_model("gpt-4o-mini", setting=free).cost_micro(Tokens(9, 9)) == 0
 
 
-def test_a_small_window_keeps_most_of_it_for_the_prompt():
-    assert known_model("kumquat", context_tokens=2048).reply_tokens == 512
+SETTING, ENDPOINT, LISTED, TABLE, GUESS = LimitSource
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "endpoint", "window", "reply"),
+    [
+        # each in its turn: the settings, the endpoint, genai-prices, our table, a guess
+        ("gpt-4o", (9_000, 500), (8_000, 400), (9_000, SETTING), (500, SETTING)),
+        ("gpt-4o", (None, None), (8_000, 400), (8_000, ENDPOINT), (400, ENDPOINT)),
+        ("gpt-4o", (None, 500), (8_000, None), (8_000, ENDPOINT), (500, SETTING)),
+        ("gpt-4o", (None, None), (None, None), (128_000, LISTED), (16_384, TABLE)),
+        ("gemini-2.5-pro", (None, None), (None, None), (1_048_576, TABLE), (65_535, TABLE)),
+        ("kumquat", (None, None), (None, None), (32_768, GUESS), (8_192, GUESS)),
+        # a gateway's name; a model that reasons; a window that is smaller than the reply
+        ("openai/gpt-4o", (None, None), (None, None), (32_768, GUESS), (16_384, TABLE)),
+        ("qwen3:8b", (None, None), (None, None), (32_768, GUESS), (32_768, GUESS)),
+        ("kumquat", (2048, None), (None, None), (2048, SETTING), (2048, GUESS)),
+        # more than a message holds, unless the settings say so
+        ("gpt-5", (None, None), (None, None), (400_000, LISTED), (65_536, TABLE)),
+        ("gpt-5", (None, 100_000), (None, None), (400_000, LISTED), (100_000, SETTING)),
+        # a reply that would fill the window was meant for another model
+        ("kumquat", (None, 32_767), (None, None), (32_768, GUESS), (32_767, SETTING)),
+        ("kumquat", (None, 32_768), (None, None), (32_768, GUESS), (8_192, GUESS)),
+    ],
+)
+def test_a_limit_comes_from_the_first_that_knows_it(name, setting, endpoint, window, reply):
+    stated = [
+        Stated(context_tokens=context, reply_tokens=longest)
+        for context, longest in (setting, endpoint)
+    ]
+
+    model = known_model(name, setting=stated[0], endpoint=stated[1])
+
+    assert (model.context_tokens, model.context_source) == window
+    assert (model.reply_tokens, model.reply_source) == reply
+
+
+@pytest.mark.parametrize(
+    ("name", "reply"),
+    [
+        ("gpt-5.1-chat-latest", 16_384),
+        ("gpt-4.1-mini", 32_768),
+        ("gpt-4o-2024-05-13", 4_096),
+        ("gpt-4-turbo", 4_096),
+        ("o3-mini", 65_536),
+        ("claude-3-5-haiku-20241022", 8_192),
+        ("claude-3-opus-20240229", 4_096),
+        ("claude-opus-4-20250514", 32_000),
+        ("claude-opus-4-1", 32_000),
+        ("claude-opus-4-5-20251101", 64_000),
+        ("anthropic/claude-sonnet-4.5", 64_000),
+        ("claude-opus-4-8", 65_536),
+        ("claude-haiku-5-5", 65_536),
+        ("gemini-2.0-flash", 8_192),
+        ("deepseek-chat", 8_192),
+        ("qwen3-coder", 8_192),
+        ("llama3.2", 8_192),
+        ("deepseek-r1:8b", 32_768),
+    ],
+)
+def test_the_longest_reply_is_known_by_the_name(name, reply):
+    assert known_model(name, setting=Stated(context_tokens=200_000)).reply_tokens == reply
 
 
 def test_a_price_that_grows_with_the_prompt_is_the_one_that_can_be_reached():
     small, large = (
-        known_model("claude-sonnet-4-5", context_tokens=window) for window in (100_000, 1_000_000)
+        known_model("claude-sonnet-4-5", setting=Stated(context_tokens=window))
+        for window in (100_000, 1_000_000)
     )
 
     assert small.input_micro == 3_000_000
@@ -84,9 +152,4 @@ def test_an_affordable_reply_costs_no_more_than_there_is(micro, prompt, price):
 
 
 def test_a_free_reply_is_as_long_as_any():
-    assert known_model("kumquat").affordable_reply(0) == 1024
-
-
-def test_a_reply_that_would_fill_the_window_is_passed_over():
-    assert known_model("nobody-lists-this", reply_tokens=8_191).reply_tokens == 8_191
-    assert known_model("nobody-lists-this", reply_tokens=8_192).reply_tokens == 1_024
+    assert known_model("kumquat").affordable_reply(0) == 8_192

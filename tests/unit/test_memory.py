@@ -223,7 +223,7 @@ def test_every_plan_keeps_the_promises(policy, history, budget, counter):
     # it fits, and its parts are all of it
     assert sum(part.tokens for part in plan.parts) == plan.prompt_tokens <= plan.bound_tokens
     assert plan.prompt_tokens + plan.reply_tokens <= budget.context_tokens
-    assert plan.reply_tokens == budget.reply_tokens
+    assert budget.kept_tokens <= plan.reply_tokens <= budget.reply_tokens
     # one system message with the instructions first, then the past, then the prompt
     said_now = list(plan.messages)
     if said_now and said_now[0].role is Role.SYSTEM:
@@ -361,7 +361,7 @@ def test_full_shows_everything_or_refuses(history, budget):
 
     assert roomy is not None
     if plan is None:
-        assert roomy.prompt_tokens > budget.context_tokens - budget.reply_tokens
+        assert roomy.prompt_tokens > budget.prompt_tokens
     else:
         assert plan.messages == roomy.messages
         assert plan.start_seq == history.reset_seq
@@ -489,22 +489,50 @@ def test_without_instructions_there_is_no_system_message():
 
 @pytest.mark.parametrize("policy", [Full(), Window(20), Summary(), Retrieval()])
 def test_a_prompt_that_cannot_fit_is_refused_with_figures(policy):
-    plan(policy, (), "word " * 80, ContextBudget(198, 100))
+    plan(policy, (), "word " * 80, ContextBudget(130, 100))
 
     with pytest.raises(PromptTooLong) as caught:
-        plan(policy, (), "word " * 81, ContextBudget(198, 100))
+        plan(policy, (), "word " * 81, ContextBudget(130, 100))
 
     assert (caught.value.tokens, caught.value.limit) == (99, 98)
 
 
 def test_full_refuses_before_it_would_overflow():
-    budget = ContextBudget(context_tokens=REST + 3 * PAIR + 50, reply_tokens=50)
+    budget = ContextBudget(context_tokens=REST + 3 * PAIR + 20, reply_tokens=20)
     assert len(plan(Full(), talk(6), budget=budget).shown) == 6
 
     with pytest.raises(PromptTooLong) as caught:
         plan(Full(), talk(8), budget=budget)
 
     assert (caught.value.tokens, caught.value.limit) == (REST + 4 * PAIR, REST + 3 * PAIR)
+
+
+@pytest.mark.parametrize(
+    ("context_tokens", "longest", "kept"),
+    [(100_000, 16_000, 2048), (4000, 16_000, 1000), (100_000, 300, 300)],
+)
+def test_a_prompt_leaves_some_of_the_window_to_the_reply(context_tokens, longest, kept):
+    budget = ContextBudget(context_tokens, longest)
+    fitting = budget.prompt_tokens - 18
+    assert budget.prompt_tokens == context_tokens - kept
+
+    full = plan(Full(), (), "word " * fitting, budget)
+
+    assert (full.prompt_tokens, full.reply_tokens) == (context_tokens - kept, kept)
+
+
+@pytest.mark.parametrize(
+    ("words", "reply"),
+    [
+        (10, 900),
+        (482, 400),
+        (400, 498),
+    ],  # an upper bound of 600 and 502 tokens: a fifth more than counted
+)
+def test_a_reply_may_have_what_the_prompts_upper_bound_leaves(words, reply):
+    asked = plan(Full(), (), "word " * words, ContextBudget(1000, 900))
+
+    assert asked.reply_tokens == reply
 
 
 # -- facts ------------------------------------------------------------------------------------

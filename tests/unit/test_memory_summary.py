@@ -29,7 +29,7 @@ from tests.unit.test_memory import (
     talk,
 )
 
-BUDGET = ContextBudget(1400, 400)
+BUDGET = ContextBudget(1333, 400)  # of which a prompt may take 1,000
 WORD = "word " * 18  # a pair of these takes 48 tokens
 
 

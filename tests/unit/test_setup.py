@@ -101,8 +101,9 @@ def test_what_a_person_wrote_is_in_no_repr():
         ({"reply_tokens": 100}, 100, INFO.context_tokens),
         ({"reply_tokens": 10**6}, INFO.reply_tokens, INFO.context_tokens),
         ({"context_tokens": 10**6}, INFO.reply_tokens, INFO.context_tokens),
-        ({"context_tokens": 1}, INFO.reply_tokens, 2 * INFO.reply_tokens),
-        ({"context_tokens": 300, "reply_tokens": 100}, 100, 300),
+        ({"context_tokens": 1}, INFO.reply_tokens, 512),
+        ({"context_tokens": 600, "reply_tokens": 100}, 100, 600),
+        ({"context_tokens": 600, "reply_tokens": 390}, 390, 780),
     ],
 )
 def test_a_person_may_have_less_of_the_model_and_never_more(mine, reply, context):
