@@ -37,6 +37,7 @@ from services.llm import (
     Stated,
     connect,
     known_model,
+    read_models,
 )
 from services.memory import KindCounter, RegexCounter, RememberingCounter
 from services.settings import Settings
@@ -411,21 +412,26 @@ def _models(chosen: Settings, at: Endpoints) -> Models:
     key = chosen.openai_api_key.get_secret_value() if chosen.openai_api_key else "none"
     first, *others = chosen.offered_models
     model = OpenAIModel(connect(url, key), first)
+    setting = Stated(
+        context_tokens=chosen.context_tokens,
+        reply_tokens=chosen.reply_tokens,
+        input_micro=chosen.input_price_micro,
+        output_micro=chosen.output_price_micro,
+    )
 
     def offer(name: str) -> Offer:
-        info = known_model(
-            name,
-            base_url=url,
-            setting=Stated(
-                context_tokens=chosen.context_tokens,
-                reply_tokens=chosen.reply_tokens,
-                input_micro=chosen.input_price_micro,
-                output_micro=chosen.output_price_micro,
-            ),
-        )
+        info = known_model(name, base_url=url, setting=setting)
         return Offer(info, model.named(name), chosen.assistant_prefix)
 
-    return Models(offer(first), tuple(map(offer, others)))
+    def read_list() -> None:
+        document = model.list_models()
+        for name in chosen.offered_models:
+            stated = read_models(document, name)
+            models.learn(known_model(name, base_url=url, setting=setting, endpoint=stated))
+
+    models = Models(offer(first), tuple(map(offer, others)))
+    _begin_thread("model-list", read_list)  # replies need not wait for it
+    return models
 
 
 def _begin_thread(name: str, target: Callable[..., None], *args: object) -> None:

@@ -137,6 +137,8 @@ class ModelServer:
         self.port = port
         self.requests = []
         self.asides = {name: [] for name in _ASIDES.values()}
+        # its list of models; None: it does not answer yet
+        self.models = [{"id": "scripted", "max_model_len": 9_216}]
         self._script = Script()
         self._aside_scripts = {}
         self._used = Counter[Script | str]()  # requests answered by a script or a mark
@@ -213,7 +215,9 @@ class ModelServer:
                 case "POST", "/v1/chat/completions":
                     await self._complete(_Client(reader, writer), headers, body)
                 case "GET", "/v1/models":
-                    _send(writer, {"object": "list", "data": [{"id": "scripted"}]})
+                    while self.models is None:
+                        await asyncio.sleep(0.01)
+                    _send(writer, {"object": "list", "data": self.models})
                 case "GET", "/_requests":
                     seen = [asdict(each) | {"authorization": ""} for each in self.requests]
                     _send(writer, {"live": self.live, "requests": seen})

@@ -1,10 +1,11 @@
 """The language model behind any OpenAI-compatible endpoint, and what it costs."""
 
 from services.llm.catalogue import ModelInfo, known_model
-from services.llm.limits import LimitSource, Stated
+from services.llm.limits import LimitSource
 from services.llm.model import LimitReached, ModelStream, Piece
 from services.llm.offers import Models, Offer
 from services.llm.openai_model import OpenAIModel, connect
+from services.llm.stated import Stated, read_models
 
 __all__ = [
     "LimitReached",
@@ -18,4 +19,5 @@ __all__ = [
     "Stated",
     "connect",
     "known_model",
+    "read_models",
 ]

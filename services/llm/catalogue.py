@@ -10,7 +10,8 @@ from genai_prices.types import ModelInfo as Listed
 from genai_prices.types import TieredPrices
 
 from services.domain import Tokens
-from services.llm.limits import LimitSource, Stated, find_limits
+from services.llm.limits import LimitSource, find_limits
+from services.llm.stated import Stated
 
 _MILLION = 1_000_000
 _NOTHING = Stated()

@@ -4,7 +4,9 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-GUESSED_CONTEXT_TOKENS = 32_768
+from services.llm.stated import Stated
+
+_GUESSED_CONTEXT_TOKENS = 32_768
 _GUESSED_REPLY_TOKENS, _GUESSED_REASONING_TOKENS = 8_192, 32_768
 # More than the text of one message can hold (200,000 bytes); a reservation of more blocks other chats.
 _MOST_REPLY_TOKENS = 65_536
@@ -18,21 +20,6 @@ class LimitSource(StrEnum):
     LISTED = "listed"  # genai-prices
     TABLE = "table"  # `_KNOWN`
     GUESS = "guess"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stated:
-    """What the settings or an endpoint state about a model; None where they state nothing.
-
-    Prices are micro-dollars for a million tokens.
-    """
-
-    context_tokens: int | None = None
-    reply_tokens: int | None = None
-    input_micro: int | None = None
-    output_micro: int | None = None
-    cached_input_micro: int | None = None
-    is_reasoning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +53,7 @@ def find_limits(
         (endpoint.context_tokens, LimitSource.ENDPOINT),
         (listed_context_tokens, LimitSource.LISTED),
         (known.context_tokens, LimitSource.TABLE),
-        guess=GUESSED_CONTEXT_TOKENS,
+        guess=_GUESSED_CONTEXT_TOKENS,
     )
     if setting.reply_tokens and setting.reply_tokens < window.tokens:
         return window, Limit(setting.reply_tokens, LimitSource.SETTING)

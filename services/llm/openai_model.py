@@ -19,7 +19,6 @@ from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from math import inf
 from queue import SimpleQueue
-from typing import cast
 
 import httpx2
 import openai
@@ -28,9 +27,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from services.domain import Tokens
 from services.errors import ModelFailure, ModelUnavailable
 from services.llm.model import LimitReached, Piece
+from services.llm.stated import value_at
 from services.memory import ContextMessage
 
 _CONNECT_SECONDS = 5
+_LIST_SECONDS = 10
 _MOST_TOKENS = 1 << 24  # more than any window holds
 _PAUSES = (0.5, 1.5)  # before the second and the third attempt
 _LONGEST_PAUSE = 20  # an endpoint that asks for more has failed
@@ -102,6 +103,10 @@ class OpenAIModel:
         other._name, other._dialect = name, _Dialect()
         return other
 
+    def list_models(self) -> object:
+        """Return the endpoint's list of models, decoded JSON; None where there is none, or not in time."""
+        return asyncio.run_coroutine_threadsafe(self._list_models(), self._loop).result()
+
     def close(self) -> None:
         """End all streams and connections."""
         self._loop.call_soon_threadsafe(self._closing.set)
@@ -116,6 +121,12 @@ class OpenAIModel:
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
         await self._client.close()
+
+    async def _list_models(self) -> object:
+        with suppress(*_EXPECTED):
+            async with asyncio.timeout(_LIST_SECONDS):
+                return await self._client.get("/models", cast_to=object)
+        return None
 
     async def _reply(
         self, messages: Sequence[ContextMessage], max_tokens: int, say: Callable[[Piece], None]
@@ -257,7 +268,7 @@ class _Receipt:
         said = _Chunk.model_validate(chunk)
         self._counts |= _counts(said)
         for choice in said.choices or ():
-            content = _at(choice, "delta.content")
+            content = value_at(choice, "delta.content")
             if isinstance(content, str) and content:
                 self.has_begun = True
                 self._say(content)
@@ -289,8 +300,8 @@ def _counts(chunk: _Chunk) -> Counter[str]:
     choices = chunk.choices or ()
     for usage in (
         chunk.usage,
-        _at(chunk.x_groq, "usage"),
-        *(_at(each, "usage") for each in choices),
+        value_at(chunk.x_groq, "usage"),
+        *(value_at(each, "usage") for each in choices),
     ):
         if usage:
             counts |= Counter(
@@ -310,17 +321,10 @@ def _counts(chunk: _Chunk) -> Counter[str]:
 
 def _count(node: object, path: str) -> int | None:
     """The count at *path*; None where there is none, or one that cannot be: a reply is not lost for it."""
-    value = _at(node, path)
+    value = value_at(node, path)
     if isinstance(value, int | float) and 0 <= value <= _MOST_TOKENS:
         return int(value)
     return None
-
-
-def _at(node: object, path: str) -> object:
-    """The value at a dotted *path* of decoded JSON; None where there is none."""
-    for name in path.split("."):
-        node = cast(dict[str, object], node).get(name) if isinstance(node, dict) else None
-    return node
 
 
 def _tokens(counts: Counter[str], *, was_heard: bool) -> Tokens | None:

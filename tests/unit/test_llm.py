@@ -15,7 +15,7 @@ import pytest
 
 from services.domain import Role, Tokens
 from services.errors import ModelFailure, ModelUnavailable
-from services.llm import LimitReached, OpenAIModel, connect, openai_model
+from services.llm import LimitReached, OpenAIModel, Stated, connect, openai_model, read_models
 from services.memory import ContextMessage
 from tests.model_server import ModelServer
 
@@ -361,6 +361,21 @@ def test_an_endpoint_that_cannot_report_usage_is_not_asked_to(model, server):
 
     assert list(ask(model, "Hi")) == ["You", " said:", " Hi"]
     assert "stream_options" not in server.requests[-1].body
+
+
+def test_the_endpoints_list_of_models_is_read(model, server):
+    server.models = [{"id": "m", "max_model_len": 4096}]
+
+    assert read_models(model.list_models(), "m") == Stated(context_tokens=4096)
+
+
+def test_a_list_of_models_that_does_not_come_states_nothing(model, server, monkeypatch):
+    monkeypatch.setattr(openai_model, "_LIST_SECONDS", 0.2)
+    server.models = None
+    nobody = OpenAIModel(connect("http://127.0.0.1:9/v1", KEY), "m")
+
+    assert model.list_models() is nobody.list_models() is None
+    nobody.close()
 
 
 def test_usage_reported_with_every_chunk_is_counted_once(model, server):

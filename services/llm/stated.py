@@ -1,0 +1,99 @@
+"""What an endpoint states about a model: in its list of models. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from math import ceil
+from typing import cast
+
+_LEAST_CONTEXT, _LEAST_REPLY = 512, 16  # tokens; less states nothing
+_MOST_TOKENS = 1 << 24
+_MOST_DOLLARS = Decimal("0.01")  # for a token
+_MILLION = 1_000_000
+
+# What is loaded comes before what the model could do. vLLM; LM Studio; llama.cpp; LiteLLM and Anthropic; OpenRouter;
+# Groq; Mistral.
+_CONTEXT = (
+    "loaded_context_length",
+    "meta.n_ctx",
+    "max_model_len",
+    "max_input_tokens",
+    "top_provider.context_length",
+    "context_length",
+    "context_window",
+    "max_context_length",
+    "meta.n_ctx_train",
+)
+_REPLY = ("max_output_tokens", "max_completion_tokens", "top_provider.max_completion_tokens")
+# dollars for a token: LiteLLM; OpenRouter
+_INPUT_PRICE = ("input_cost_per_token", "pricing.prompt")
+_OUTPUT_PRICE = ("output_cost_per_token", "pricing.completion")
+_CACHED_PRICE = ("cache_read_input_token_cost", "pricing.input_cache_read")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stated:
+    """What the settings or an endpoint state about a model; None where they state nothing.
+
+    Prices are micro-dollars for a million tokens.
+    """
+
+    context_tokens: int | None = None
+    reply_tokens: int | None = None
+    input_micro: int | None = None
+    output_micro: int | None = None
+    cached_input_micro: int | None = None
+    is_reasoning: bool = False
+
+
+def read_models(document: object, name: str) -> Stated:
+    """What a list of models, decoded JSON, states about the model *name*: its entry, or the only one.
+
+    A price is stated by both input and output, else by neither.
+    """
+    listed = value_at(document, "data") or document
+    entries = cast(list[object], listed) if isinstance(listed, list) else []
+    named = [entry for entry in entries if value_at(entry, "id") == name]
+    if not named and len(entries) != 1:  # a llama.cpp server answers to any name
+        return Stated()
+    entry = (named or entries)[0]
+    input_micro, output_micro, cached_micro = (
+        _price(entry, paths) for paths in (_INPUT_PRICE, _OUTPUT_PRICE, _CACHED_PRICE)
+    )
+    is_priced = input_micro is not None and output_micro is not None
+    supported = value_at(entry, "supported_parameters")
+    return Stated(
+        context_tokens=_tokens(entry, _CONTEXT, _LEAST_CONTEXT),
+        reply_tokens=_tokens(entry, _REPLY, _LEAST_REPLY),
+        input_micro=input_micro if is_priced else None,
+        output_micro=output_micro if is_priced else None,
+        cached_input_micro=cached_micro if is_priced else None,
+        is_reasoning=isinstance(supported, list) and "reasoning" in supported,
+    )
+
+
+def value_at(node: object, path: str) -> object:
+    """The value at a dotted *path* of decoded JSON; None where there is none."""
+    for name in path.split("."):
+        node = cast(Mapping[str, object], node).get(name) if isinstance(node, dict) else None
+    return node
+
+
+def _tokens(entry: object, paths: Sequence[str], least: int) -> int | None:
+    """The first count at one of *paths* that can be one."""
+    values = (value_at(entry, path) for path in paths)
+    return next((v for v in values if type(v) is int and least <= v <= _MOST_TOKENS), None)
+
+
+def _price(entry: object, paths: Sequence[str]) -> int | None:
+    """The first price at one of *paths*, of dollars for a token; a negative one states nothing."""
+    for path in paths:
+        value = value_at(entry, path)
+        if isinstance(value, str | int | float):
+            try:
+                dollars = Decimal(str(value))
+            except InvalidOperation:
+                continue
+            if dollars.is_finite() and 0 <= dollars <= _MOST_DOLLARS:
+                return ceil(dollars * _MILLION * _MILLION)
+    return None
