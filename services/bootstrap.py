@@ -3,8 +3,9 @@
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from uuid import UUID
 
@@ -34,6 +35,7 @@ from services.llm import (
     Models,
     Offer,
     OpenAIModel,
+    Refusal,
     Stated,
     connect,
     known_model,
@@ -411,7 +413,14 @@ def _models(chosen: Settings, at: Endpoints) -> Models:
     url = str(chosen.openai_base_url or _OPENAI)
     key = chosen.openai_api_key.get_secret_value() if chosen.openai_api_key else "none"
     first, *others = chosen.offered_models
-    model = OpenAIModel(connect(url, key), first)
+    refusals = defaultdict[str, set[Refusal]](set)
+
+    def narrow(name: str, refusal: Refusal) -> None:
+        refusals[name].add(replace(refusal, prompt_tokens=None))
+        if refused := models.named(name):
+            models.learn(refused.info.narrowed(refusal))
+
+    model = OpenAIModel(connect(url, key), first, on_refusal=narrow)
     setting = Stated(
         context_tokens=chosen.context_tokens,
         reply_tokens=chosen.reply_tokens,
@@ -427,7 +436,10 @@ def _models(chosen: Settings, at: Endpoints) -> Models:
         document = model.list_models()
         for name in chosen.offered_models:
             stated = read_models(document, name)
-            models.learn(known_model(name, base_url=url, setting=setting, endpoint=stated))
+            info = known_model(name, base_url=url, setting=setting, endpoint=stated)
+            for refusal in tuple(refusals[name]):
+                info = info.narrowed(refusal)
+            models.learn(info)
 
     models = Models(offer(first), tuple(map(offer, others)))
     _begin_thread("model-list", read_list)  # replies need not wait for it

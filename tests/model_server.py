@@ -58,10 +58,12 @@ class Script:
     status: int = 200  # another: an error of that status
     retry_after: str = ""
     error: str = "scripted"  # what an error says
+    error_type: str = "scripted"
     refuses: str = ""  # a parameter that it answers with status 400
     finish: str = (
         ""  # its finish_reason; empty: "length" where the request's limit ended it, else "stop"
     )
+    most: int = 0  # the longest reply: a request for more is answered with status 400 and `error`
     usage: str = "last"  # "last", "each" (with every chunk) or "none"
     signs: int = (
         0  # so many characters are a token that is counted; 0: a word is, and a piece of the reply
@@ -278,8 +280,14 @@ class ModelServer:
             instead = " Use 'max_completion_tokens' instead." * (script.refuses == "max_tokens")
             says = f"Unsupported parameter: '{script.refuses}' is not supported.{instead}"
             return client.error(400, {"message": says, "param": script.refuses})
+        limit = seen.body.get("max_tokens") or seen.body.get("max_completion_tokens") or 0
+        if script.most and limit > script.most:
+            return client.error(400, {"message": script.error})
         if script.status != 200:
-            says = {"message": f"{script.error}; you said: {seen.prompt}", "type": "scripted"}
+            says = {
+                "message": f"{script.error}; you said: {seen.prompt}",
+                "type": script.error_type,
+            }
             return client.error(script.status, says, script.retry_after)
         match script.fault:
             case "hang-headers":
@@ -293,7 +301,7 @@ class ModelServer:
         if script.fault == "empty":
             return client.end()
         words = _words(script, seen)
-        limit = seen.body.get("max_tokens") or seen.body.get("max_completion_tokens") or len(words)
+        limit = limit or len(words)
         await client.event(_chunk(seen, script, delta={"role": "assistant", "content": ""}))
         await asyncio.sleep(script.delay)
         for _ in range(min(script.thoughts, limit)):

@@ -5,7 +5,7 @@ from services.llm.limits import LimitSource
 from services.llm.model import LimitReached, ModelStream, Piece
 from services.llm.offers import Models, Offer
 from services.llm.openai_model import OpenAIModel, connect
-from services.llm.stated import Stated, read_models
+from services.llm.stated import Refusal, Stated, read_models, read_refusal
 
 __all__ = [
     "LimitReached",
@@ -16,8 +16,10 @@ __all__ = [
     "Offer",
     "OpenAIModel",
     "Piece",
+    "Refusal",
     "Stated",
     "connect",
     "known_model",
     "read_models",
+    "read_refusal",
 ]

@@ -1,6 +1,6 @@
 """What is known about a model before it is called: its window and its prices."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from math import ceil
@@ -11,7 +11,7 @@ from genai_prices.types import TieredPrices
 
 from services.domain import Tokens
 from services.llm.limits import LimitSource, find_limits
-from services.llm.stated import Stated
+from services.llm.stated import Refusal, Stated
 
 _MILLION = 1_000_000
 _NOTHING = Stated()
@@ -44,6 +44,20 @@ class ModelInfo:
     def is_cache_cheap(self) -> bool:
         """Whether what a provider's cache holds costs less than a third."""
         return 3 * self.cached_input_micro < self.input_micro or not self.input_micro
+
+    def narrowed(self, refusal: Refusal) -> "ModelInfo":
+        """The same with the limits that a *refusal* named, where they are smaller."""
+        window, reply = self.context_tokens, self.reply_tokens
+        window = min(window, refusal.context_tokens or window)
+        reply = min(reply, refusal.reply_tokens or reply, window)
+        endpoint = LimitSource.ENDPOINT
+        return replace(
+            self,
+            context_tokens=window,
+            reply_tokens=reply,
+            context_source=endpoint if window < self.context_tokens else self.context_source,
+            reply_source=endpoint if reply < self.reply_tokens else self.reply_source,
+        )
 
     def affordable_reply(self, micro: int) -> int:
         """How many tokens of a reply *micro* pays for, at most `reply_tokens`."""

@@ -27,11 +27,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from services.domain import Tokens
 from services.errors import ModelFailure, ModelUnavailable
 from services.llm.model import LimitReached, Piece
-from services.llm.stated import value_at
+from services.llm.stated import Refusal, read_refusal, value_at
 from services.memory import ContextMessage
 
 _CONNECT_SECONDS = 5
 _LIST_SECONDS = 10
+_REFUSED = {400, 413, 422}
 _MOST_TOKENS = 1 << 24  # more than any window holds
 _PAUSES = (0.5, 1.5)  # before the second and the third attempt
 _LONGEST_PAUSE = 20  # an endpoint that asks for more has failed
@@ -83,7 +84,10 @@ class OpenAIModel:
         *,
         first_token_seconds: float = 60,
         between_tokens_seconds: float = 30,
+        on_refusal: Callable[[str, Refusal], None] | None = None,
     ) -> None:
+        """*on_refusal* hears of the limits that the endpoint names where it refuses a request of a model."""
+        self._on_refusal = on_refusal
         self._client = client
         self._name = name
         self._first_token_seconds = first_token_seconds
@@ -135,6 +139,7 @@ class OpenAIModel:
         deadline = self._loop.time() + self._first_token_seconds
         dialect = self._dialect
         pauses = iter(_PAUSES)
+        is_shortened = False
         while True:
             receipt = _Receipt(say)
             asked = 0.0
@@ -143,6 +148,10 @@ class OpenAIModel:
                     await self._receive(messages, dialect.parameters(max_tokens), receipt, silence)
                 failure = receipt.finish()
             except openai.APIStatusError as error:
+                shorter = self._after_refusal(error, max_tokens)
+                if not is_shortened and shorter < max_tokens:
+                    is_shortened, max_tokens = True, shorter
+                    continue
                 if (learnt := dialect.after(error)) != dialect:
                     self._dialect = dialect = learnt
                     continue
@@ -155,6 +164,14 @@ class OpenAIModel:
             if pause > _LONGEST_PAUSE or self._loop.time() + pause >= deadline:
                 return failure
             await asyncio.sleep(pause)
+
+    def _after_refusal(self, error: openai.APIStatusError, max_tokens: int) -> int:
+        """The longest reply that the endpoint takes, if *error* names a limit; else *max_tokens*."""
+        refusal = read_refusal(error.message) if error.status_code in _REFUSED else Refusal()
+        if self._on_refusal and (refusal.context_tokens or refusal.reply_tokens):
+            self._on_refusal(self._name, refusal)
+        shorter = refusal.reply_within(max_tokens)
+        return shorter if shorter > 0 else max_tokens  # the prompt alone is too long
 
     async def _receive(
         self,
@@ -363,7 +380,7 @@ def _failure_of(error: Exception, receipt: _Receipt) -> ModelFailure:
             return ModelFailure.SILENT
         case openai.RateLimitError():
             return ModelFailure.BUSY
-        case openai.APIStatusError(status_code=400 | 413 | 422) if _TOO_LONG.search(error.message):
+        case openai.APIStatusError() if _is_too_long(error):
             return ModelFailure.TOO_LONG
         case openai.APIStatusError(status_code=status):
             return ModelFailure.BROKEN if status >= 500 else ModelFailure.REJECTED
@@ -377,6 +394,12 @@ def _failure_of(error: Exception, receipt: _Receipt) -> ModelFailure:
             return ModelFailure.BROKEN
         case _:
             return ModelFailure.GARBLED
+
+
+def _is_too_long(error: openai.APIStatusError) -> bool:
+    said = error.message
+    names_context = _TOO_LONG.search(said) or read_refusal(said).context_tokens
+    return error.status_code in _REFUSED and bool(names_context)
 
 
 def _retry_after(error: openai.APIStatusError) -> float:

@@ -1,10 +1,13 @@
-"""What an endpoint states about a model: in its list of models. Pure."""
+"""What an endpoint states about a model: in its list of models, and where it refuses a request. Pure."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from math import ceil
 from typing import cast
+
+from services.memory import ContextBudget
 
 _LEAST_CONTEXT, _LEAST_REPLY = 512, 16  # tokens; less states nothing
 _MOST_TOKENS = 1 << 24
@@ -29,6 +32,27 @@ _REPLY = ("max_output_tokens", "max_completion_tokens", "top_provider.max_comple
 _INPUT_PRICE = ("input_cost_per_token", "pricing.prompt")
 _OUTPUT_PRICE = ("output_cost_per_token", "pricing.completion")
 _CACHED_PRICE = ("cache_read_input_token_cost", "pricing.input_cache_read")
+
+# How endpoints name the window that a request overflows: OpenAI, vLLM, DeepSeek, OpenRouter; Mistral; Anthropic;
+# llama-cpp-python; llama.cpp; Kimi
+_NAMED_CONTEXT = re.compile(
+    r"maximum context length is (\d+)|(\d+) maximum context length|context limit: \d+ \+ \d+ > (\d+)"
+    r"|prompt is too long: \d+ tokens > (\d+)|context window of (\d+)|n_ctx\W{1,3}(\d+)"
+    r"|model token limit: (\d+)"
+)
+# the longest reply: OpenAI; Anthropic; Groq; DeepSeek; Volcengine
+_NAMED_REPLY = re.compile(
+    r"at most (\d+) completion tokens|max_tokens: \d+ > (\d+)"
+    r"|max_(?:completion_)?tokens\b.{0,99}? less than or equal to `?(\d+)"
+    r"|valid range of max_tokens is \[\d+, ?(\d+)\]"
+    r"|max_(?:completion_)?tokens\b.{0,99}? expected a value <= (\d+)"
+)
+# and what they counted of the prompt, exactly (not "at least", as newer vLLM says): OpenAI, DeepSeek; old OpenAI;
+# vLLM; OpenRouter; Anthropic; Mistral
+_NAMED_PROMPT = re.compile(
+    r"\((\d+) in the messages|\((\d+) in your prompt|your request has (\d+) input tokens"
+    r"|\((\d+) of text input|context limit: (\d+) \+|Prompt contains (\d+) tokens"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +94,42 @@ def read_models(document: object, name: str) -> Stated:
         cached_input_micro=cached_micro if is_priced else None,
         is_reasoning=isinstance(supported, list) and "reasoning" in supported,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The limits that a refused request broke, and the tokens that the endpoint counted of its prompt."""
+
+    context_tokens: int | None = None
+    reply_tokens: int | None = None
+    prompt_tokens: int | None = None
+
+    def reply_within(self, max_tokens: int) -> int:
+        """The longest reply of at most *max_tokens* that may be asked for; below 1 where there is no room for any.
+
+        Where the endpoint does not say what the prompt takes, it is what prompts leave in such a window.
+        """
+        allowed = [max_tokens, self.reply_tokens or max_tokens]
+        if self.context_tokens and self.prompt_tokens:
+            allowed.append(self.context_tokens - self.prompt_tokens)
+        elif self.context_tokens:
+            allowed.append(ContextBudget(self.context_tokens, max_tokens).kept_tokens)
+        return min(allowed)
+
+
+def read_refusal(message: str) -> Refusal:
+    """The limits that the *message* of an error names."""
+    return Refusal(
+        context_tokens=_named(message, _NAMED_CONTEXT, _LEAST_CONTEXT),
+        reply_tokens=_named(message, _NAMED_REPLY, _LEAST_REPLY),
+        prompt_tokens=_named(message, _NAMED_PROMPT, 1),
+    )
+
+
+def _named(message: str, pattern: re.Pattern[str], least: int) -> int | None:
+    found = pattern.search(message)
+    tokens = int(found[found.lastindex or 0]) if found else 0
+    return tokens if least <= tokens <= _MOST_TOKENS else None
 
 
 def value_at(node: object, path: str) -> object:

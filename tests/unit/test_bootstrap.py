@@ -12,9 +12,11 @@ import pytest
 from services import bootstrap
 from services.chat import BackgroundTasks, LiveTurns, Noted, TemporaryChats
 from services.crypto import new_key
-from services.domain import ConversationId, Fact, FactId, MessageId, UserId
+from services.domain import ConversationId, Fact, FactId, MessageId, Role, UserId
 from services.embedded import Endpoints
 from services.errors import StoreUnavailable
+from services.llm import LimitSource
+from services.memory import ContextMessage
 from services.settings import Settings
 from services.store import reach
 from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
@@ -68,6 +70,24 @@ def test_what_the_list_of_models_states_is_used_once_it_has_come(monkeypatch):
     assert [each.info.context_tokens for each in models] == [4_096, 9_000]
     assert [each.info.reply_tokens for each in models] == [500, 500]  # the settings win
     assert models.first.info.name == "scripted"
+
+
+def test_a_limit_that_a_refusal_names_is_remembered(monkeypatch):
+    threads = {}
+    monkeypatch.setattr(bootstrap, "_begin_thread", lambda name, run: threads.update({name: run}))
+    with ModelServer() as server:
+        server.models = [{"id": "scripted", "context_length": 16_384, "max_output_tokens": 9_000}]
+        server.script(most=4096, error="This model supports at most 4096 completion tokens")
+        chosen = Settings(openai_base_url=server.url, model="scripted")
+        models = bootstrap._models(chosen, Endpoints())
+        prompt = [ContextMessage(Role.USER, "Hi")]
+        list(models.first.client.start(prompt, max_tokens=models.first.info.reply_tokens))
+        remembered = models.first.info
+        threads["model-list"]()
+
+    assert (remembered.reply_tokens, remembered.reply_source) == (4096, LimitSource.ENDPOINT)
+    assert (remembered.context_tokens, remembered.context_source) == (32_768, LimitSource.GUESS)
+    assert (models.first.info.context_tokens, models.first.info.reply_tokens) == (16_384, 4096)
 
 
 def test_what_was_noted_leaves_the_memory_with_the_last_session_of_its_person():

@@ -363,6 +363,35 @@ def test_an_endpoint_that_cannot_report_usage_is_not_asked_to(model, server):
     assert "stream_options" not in server.requests[-1].body
 
 
+REPLY_LIMIT = "max_tokens is too large: 9000. This model supports at most 4096 completion tokens."
+
+
+@pytest.mark.parametrize(
+    ("error", "most", "asked", "failure"),
+    [
+        (REPLY_LIMIT, 4096, [9000, 4096], None),
+        (
+            f"{CONTEXT_LENGTH}. You requested 9700 tokens (700 in the messages)",
+            7492,
+            [9000, 7492],
+            None,
+        ),
+        (CONTEXT_LENGTH, 7492, [9000, 2048], None),
+        # it is asked once more, and not where there is no room for a reply
+        (REPLY_LIMIT, 1, [9000, 4096], ModelFailure.REJECTED),
+        (f"{CONTEXT_LENGTH}. (8192 in the messages)", 1, [9000], ModelFailure.TOO_LONG),
+        ("max_tokens is too large", 1, [9000], ModelFailure.REJECTED),
+    ],
+)
+def test_an_endpoint_that_names_its_limit_is_asked_once_more_within_it(
+    model, server, error, most, asked, failure
+):
+    server.script(most=most, error=error, tokens=1)
+
+    assert heard(ask(model, max_tokens=9000)) == ("" if failure else "word1 ", failure)
+    assert [seen.body["max_tokens"] for seen in server.requests] == asked
+
+
 def test_the_endpoints_list_of_models_is_read(model, server):
     server.models = [{"id": "m", "max_model_len": 4096}]
 
@@ -426,6 +455,21 @@ def test_a_prompt_that_is_too_long_is_told_from_other_refusals(
     model, server, status, said, failure
 ):
     server.script(status=status, error=said)
+
+    assert heard(ask(model)) == ("", failure)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "said", "failure"),
+    [
+        (429, "throttling_error", "litellm.RateLimitError: OpenAIException", ModelFailure.BUSY),
+        (400, "invalid_request_error", "litellm.ContextWindowExceededError", ModelFailure.TOO_LONG),
+        (500, "internal_server_error", "litellm.InternalServerError", ModelFailure.BROKEN),
+        (401, "auth_error", "Authentication Error, Invalid proxy key", ModelFailure.REJECTED),
+    ],
+)
+def test_the_errors_of_a_litellm_proxy_are_told_apart(model, server, status, kind, said, failure):
+    server.script(status=status, error_type=kind, error=said)
 
     assert heard(ask(model)) == ("", failure)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain import Tokens
-from services.llm import LimitSource, ModelInfo, Stated, known_model
+from services.llm import LimitSource, ModelInfo, Refusal, Stated, known_model
 
 PRICED = ModelInfo(
     name="m",
@@ -117,6 +117,13 @@ def test_a_limit_comes_from_the_first_that_knows_it(name, setting, endpoint, win
 )
 def test_the_longest_reply_is_known_by_the_name(name, reply):
     assert known_model(name, setting=Stated(context_tokens=200_000)).reply_tokens == reply
+
+
+def test_a_refusal_narrows_what_is_known_and_never_widens_it():
+    assert PRICED.narrowed(Refusal(context_tokens=9000, reply_tokens=2000)) == PRICED
+    narrow = PRICED.narrowed(Refusal(context_tokens=800))
+    assert (narrow.context_tokens, narrow.context_source) == (800, LimitSource.ENDPOINT)
+    assert (narrow.reply_tokens, narrow.reply_source) == (800, LimitSource.ENDPOINT)
 
 
 def test_a_price_that_grows_with_the_prompt_is_the_one_that_can_be_reached():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.llm import Stated, read_models
+from services.llm import Refusal, Stated, read_models, read_refusal
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,94 @@ def test_the_only_model_of_an_endpoint_answers_to_any_name():
 @pytest.mark.parametrize("document", [None, "<html>", [], {}, {"data": 3}, {"data": ["m"]}, 7])
 def test_what_is_no_list_of_models_states_nothing(document):
     assert read_models(document, "m") == Stated()
+
+
+@pytest.mark.parametrize(
+    ("message", "refusal"),
+    [
+        (  # OpenAI
+            "max_tokens is too large: 8192. This model supports at most 4096 completion tokens, whereas you provided "
+            "8192.",
+            Refusal(reply_tokens=4096),
+        ),
+        (
+            "This model's maximum context length is 8192 tokens. However, you requested 8256 tokens (64 in the "
+            "messages, 8192 in the completion). Please reduce the length of the messages or completion.",
+            Refusal(context_tokens=8192, prompt_tokens=64),
+        ),
+        (
+            "This model's maximum context length is 4097 tokens, however you requested 4116 tokens (3860 in your "
+            "prompt; 256 for  the completion).",
+            Refusal(context_tokens=4097, prompt_tokens=3860),
+        ),
+        (  # vLLM; the count is exact in the first alone
+            "'max_tokens' or 'max_completion_tokens' is too large: 8192. This model's maximum context length is 4096 "
+            "tokens and your request has 25 input tokens (8192 > 4096 - 25).",
+            Refusal(context_tokens=4096, prompt_tokens=25),
+        ),
+        (
+            "This model's maximum context length is 128000 tokens. However, you requested 65535 output tokens and your "
+            "prompt contains at least 62466 input tokens, for a total of at least 128001 tokens.",
+            Refusal(context_tokens=128_000),
+        ),
+        (  # Anthropic
+            "input length and `max_tokens` exceed context limit: 178959 + 64000 > 200000, decrease input length",
+            Refusal(context_tokens=200_000, prompt_tokens=178_959),
+        ),
+        (
+            "max_tokens: 128001 > 64000, which is the maximum allowed number of output tokens for claude-opus-4-5",
+            Refusal(reply_tokens=64_000),
+        ),
+        (
+            "prompt is too long: 210000 tokens > 200000 maximum",
+            Refusal(context_tokens=200_000),
+        ),
+        (  # Groq
+            "max_completion_tokens must be less than or equal to 40960, the maximum value for max_completion_tokens is "
+            "less than the context_window for this model",
+            Refusal(reply_tokens=40_960),
+        ),
+        ("`max_tokens` must be less than or equal to `16384`", Refusal(reply_tokens=16_384)),
+        (
+            "max_tokens for `llama-3.1-8b-instant` must be less than or equal to 8000",
+            Refusal(reply_tokens=8000),
+        ),
+        (  # DeepSeek
+            "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]",
+            Refusal(reply_tokens=8192),
+        ),
+        (  # Mistral
+            "Prompt contains 300000 tokens, too large for model with 131072 maximum context length",
+            Refusal(context_tokens=131_072, prompt_tokens=300_000),
+        ),
+        (  # OpenRouter
+            "this endpoint's maximum context length is 131072 tokens. however, you requested about 138956 tokens (7884 "
+            "of text input, 131072 in the output).",
+            Refusal(context_tokens=131_072, prompt_tokens=7884),
+        ),
+        (  # Volcengine
+            "The parameter `max_completion_tokens` specified in the request are not valid: integer above maximum value, "
+            "expected a value <= 12288, but got 32000 instead.",
+            Refusal(reply_tokens=12_288),
+        ),
+        (
+            "Requested tokens (9000) exceed context window of 4096",
+            Refusal(context_tokens=4096),
+        ),
+        (  # llama.cpp, as the SDK writes the body
+            "Error code: 400 - {'error': {'message': 'the request exceeds the available context size', "
+            "'n_prompt_tokens': 14429, 'n_ctx': 8192}}",
+            Refusal(context_tokens=8192),
+        ),
+        (
+            "Your request exceeded model token limit: 262144 (requested: 300000)",
+            Refusal(context_tokens=262_144),
+        ),
+        # none
+        ("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.", Refusal()),
+        ("maximum context length is 0 tokens", Refusal()),
+        ("temperature must be less than or equal to 2", Refusal()),
+    ],
+)
+def test_a_refusal_names_its_limit_in_each_endpoints_words(message, refusal):
+    assert read_refusal(message) == refusal
