@@ -60,7 +60,7 @@ def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
         cost = desk.conversations.costs([reply]).get(reply.turn_id) if reply.turn_id else None
         st.html(table(receipt, receipt.prompt_tokens + receipt.reply_tokens))
         far = desk.chat.planning.recalled_messages(thread, receipt)
-        counted = f" {_counted(cost.tokens)}" if cost else ""
+        counted = f" {_counted(cost.tokens)} {cut_prompt(receipt, cost.tokens)}" if cost else ""
         _draw(receipt, thread, far, f"{_OUR_OWN}{counted}")
 
 
@@ -105,6 +105,16 @@ def how_counted(sent: ContextPlan | Receipt, forecast: Forecast, model: str) -> 
     when = "last" if forecast.is_anchored else "before"
     about = f"About {words.count(forecast.tokens, 'token')} will be sent, going by what {name} counted {when}."
     return f"{about} The parts are our own figures and lean high."
+
+
+def cut_prompt(receipt: Receipt, tokens: Tokens) -> str:
+    """A sentence where the endpoint is likely to have cut the start of the prompt, going by its count; else nothing."""
+    if not receipt.is_cut_at(tokens.prompt):
+        return ""
+    return (
+        f"The provider counted only {words.number(tokens.prompt)} of about {words.number(receipt.prompt_tokens)} "
+        "tokens: it may have cut the start. Raise its context length."
+    )
 
 
 def _thread(desk: Desk, conversation_id: ConversationId) -> Thread:

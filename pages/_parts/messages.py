@@ -2,13 +2,14 @@
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from html import escape
 from typing import NamedTuple
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import safe_md, temporary, turns, words
+from pages._parts import inspector, safe_md, temporary, turns, words
 from pages._parts.elements import row
 from services.domain import Message, Outcome, Role, Thread, TurnCost, TurnId, total_cost
 from services.errors import StoreUnavailable
@@ -120,6 +121,17 @@ def draw_end(desk: temporary.Desk, thread: Thread) -> None:
             st.html(switch, width="content")
         if is_answered:
             _below(_seen(last), _facts(last, costs_of(desk, [last])))
+    if is_answered:
+        _draw_cut_prompt(desk, thread, last)
+
+
+def _draw_cut_prompt(desk: temporary.Desk, thread: Thread, reply: Message) -> None:
+    """Say where the endpoint cut the start of the prompt, going by what it counted."""
+    cost = costs_of(desk, [reply]).get(reply.turn_id) if reply.turn_id else None
+    with suppress(StoreUnavailable):
+        receipt = desk.chat.planning.receipt(thread, reply) if cost else None
+        if cost and receipt and (sentence := inspector.cut_prompt(receipt, cost.tokens)):
+            st.caption(f":material/warning: {sentence}")
 
 
 def _draw_ending(message: Message) -> None:

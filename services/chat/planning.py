@@ -36,6 +36,7 @@ from services.memory import (
     Rates,
     Recalled,
     Receipt,
+    least_tokens,
     plan_compaction,
     plan_context,
 )
@@ -85,7 +86,8 @@ class Planning:
             raise BadInput(_OUT_OF_VIEW)
         model = setup.info.name
         rates = self.counting.rates(model, stored)
-        return plan, Receipt.of(thread.conversation.policy, model, history, plan, rates)
+        least = least_tokens(plan.messages, rates, self.counter)
+        return plan, Receipt.of(thread.conversation.policy, model, history, plan, rates, least)
 
     def view(self, thread: Thread, setup: Setup) -> ContextPlan:
         """What the next turn would see. Raise PromptTooLong (Full: it no longer fits), InstructionsTooLong."""

@@ -19,6 +19,7 @@ from services.memory.forecast import (
     find_anchor,
     forecast_prompt,
     learn,
+    least_tokens,
 )
 from services.memory.planner import plan_context
 from services.memory.recall import Passage, RecallIndex
@@ -58,6 +59,7 @@ __all__ = [
     "find_anchor",
     "forecast_prompt",
     "learn",
+    "least_tokens",
     "plan_compaction",
     "plan_context",
     "plan_facts",

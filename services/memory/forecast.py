@@ -34,6 +34,8 @@ _ENVELOPE = Counter({"envelope": 500})  # what a chat template puts around a mes
 _ASCII = frozenset(
     {"english", "words", "capitals", "digits", "blanks", "signs", "controls", *_ENVELOPE}
 )
+# Of these every vocabulary needs more than half of what is estimated; of others that it was not seen to count, a tenth.
+_SURE = frozenset({"english", "words", "capitals", "digits", "codes", "envelope"})
 _UNLIKE = frozenset({"codes", "symbols", "emoji", "forms", "arabic forms", "compositions"})
 # Before anything was seen: between what old and new vocabularies need.
 _FIRST_RATIO = {"ascii": 0.8, "codes": 1.0}
@@ -200,6 +202,16 @@ def forecast_prompt(
         if less + more < whole:
             return Forecast(ceil(max(more, known - less + more)), ceil(less + more), True)
     return Forecast(ceil(whole), ceil(whole), False)
+
+
+def least_tokens(messages: Iterable[ContextMessage], rates: Rates, counter: KindCounter) -> int:
+    """The fewest tokens that a model of *rates* is likely to count of a prompt: half of what is expected."""
+    least = 0.0
+    for kind, hundredths in _kinds(messages, counter).items():
+        known = rates.by_kind.get(kind)
+        ratio = known.ratio / 2 if known else 0.5 if kind in _SURE else 0.1
+        least += ratio * hundredths / 100
+    return int(least)
 
 
 def _learn_added(

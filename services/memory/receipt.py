@@ -13,6 +13,9 @@ from services.domain import ConversationId, FactId, MemoryPolicy, MessageId, Run
 from services.memory.context import ContextPlan, History, PartKind
 from services.memory.forecast import Rates
 
+_JUDGED_TOKENS = 1000  # of a prompt: of fewer, too much is chance
+_ESTIMATED_HIGH = 1.2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecalledNote:
@@ -40,12 +43,19 @@ class Receipt:
     summarised: int = 0  # messages that the summary stands for
     omitted: int = 0  # messages seen in no form
     reply_tokens: int  # that were kept free for the reply
+    least_tokens: int = 0  # the fewest that the endpoint is likely to count; 0: not known
     epoch_seq: int = 0
     rates: Rates = field(default_factory=Rates)  # as the turn began. The next turn counts by it
 
     @classmethod
     def of(
-        cls, policy: MemoryPolicy, model: str, history: History, plan: ContextPlan, rates: Rates
+        cls,
+        policy: MemoryPolicy,
+        model: str,
+        history: History,
+        plan: ContextPlan,
+        rates: Rates,
+        least_tokens: int = 0,
     ) -> "Receipt":
         """What *plan*, made of *history*, shows; and what is known of *model*."""
         seqs = {message.id: message.seq for message in history.past}
@@ -78,6 +88,7 @@ class Receipt:
             summarised=len(plan.summarised),
             omitted=len(plan.omitted),
             reply_tokens=plan.kept_tokens,
+            least_tokens=least_tokens,
             epoch_seq=plan.epoch_seq,
             rates=rates.rounded(),
         )
@@ -96,6 +107,19 @@ class Receipt:
     @property
     def prompt_tokens(self) -> int:
         return self.tokens.total()
+
+    def is_cut_at(self, counted_tokens: int) -> bool:
+        """Whether an endpoint that *counted* so few tokens is likely to have cut the start of the prompt.
+
+        Some do so in silence. Others leave out of their count what their cache held, which is all but the last
+        reply and what followed it.
+        """
+        if self.prompt_tokens <= _JUDGED_TOKENS or counted_tokens >= self.least_tokens:
+            return False
+        last = self.kept[-1][1] if self.kept else self.prompt_tokens
+        new = last + self.tokens[PartKind.PROMPT] + self.tokens[PartKind.RECALLED]
+        least_new = self.least_tokens * min(1.0, new / self.prompt_tokens)
+        return not least_new <= counted_tokens <= new * _ESTIMATED_HIGH
 
 
 _DOCUMENT = TypeAdapter(Receipt)

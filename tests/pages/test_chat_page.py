@@ -645,6 +645,18 @@ def test_each_reply_says_who_wrote_it_and_what_it_cost(open_app, maya, conversat
     assert f'data-copy="{b64encode(b"Ferns]>").decode()}"' in rows[0]
 
 
+@pytest.mark.parametrize(("counted", "is_said"), [(400, True), (1800, False)])
+def test_a_count_far_below_ours_is_said_below_the_reply(
+    open_app, maya, conversations, counted, is_said
+):
+    conversations.cost = TurnCost("scripted", Tokens(counted, 34), 700)
+    app = send(open_app(maya), "Water the beds and the pots every morning. " * 150)
+
+    captions = [caption.value for caption in app.main.caption]
+    told = [each for each in captions if "The provider counted only 400 of about " in each]
+    assert len(told) == is_said
+
+
 def test_a_reply_that_was_written_again_can_be_read_in_both_versions(open_app, maya, conversations):
     garden = conversations.hold("Garden", "Shade?", "Ferns.")
     app = open_app(maya, c=str(garden))

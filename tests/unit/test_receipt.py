@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from services.domain import Fact, FactId, Message, MessageId, Role, RunningSummary, Summary
 from services.memory import (
     ContextBudget,
+    ContextMessage,
     History,
     PartKind,
     Rate,
@@ -20,6 +21,7 @@ from services.memory import (
     RecalledNote,
     Receipt,
     RegexCounter,
+    least_tokens,
     plan_context,
 )
 from services.memory.forecast import LEAST_RATIO, MOST_RATIO
@@ -143,6 +145,46 @@ def test_a_receipt_from_before_rates_were_kept_knows_nothing_of_the_model():
 
     assert "rates" not in text
     assert Receipt.read(text).rates == Rates()
+
+
+@pytest.mark.parametrize(
+    ("counted", "is_cut"),
+    [
+        (4096, True),  # of 9,000
+        (4500, False),  # it may count half of what we do
+        (9000, False),
+        (700, False),  # the last reply and the prompt: the rest was in its cache
+        (100, True),  # not even those
+    ],
+)
+def test_a_count_far_below_ours_means_that_the_start_was_cut(counted, is_cut):
+    tokens = Counter({PartKind.KEPT: 8800, PartKind.PROMPT: 200})
+    kept = ((1, 8000), (2, 800))
+    receipt = replace(RECEIPT, tokens=tokens, kept=kept, least_tokens=4500)
+
+    assert receipt.is_cut_at(counted) is is_cut
+
+
+def test_the_count_of_a_first_prompt_has_nothing_from_a_cache():
+    long = replace(RECEIPT, tokens=Counter({PartKind.PROMPT: 9000}), least_tokens=4500)
+    short = replace(RECEIPT, tokens=Counter({PartKind.PROMPT: 900}), least_tokens=450)
+
+    assert long.is_cut_at(4096)
+    assert not short.is_cut_at(10)
+    assert not replace(long, least_tokens=0).is_cut_at(4096)  # written before it was kept
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("the bees of that garden " * 10, 0.5), ("сад и пчёлы " * 10, 0.1)]
+)
+def test_scripts_that_some_vocabularies_know_well_count_for_little(text, share):
+    counter, prompt = RegexCounter(), [ContextMessage(Role.USER, text)]
+
+    assert least_tokens(prompt, Rates(), counter) == pytest.approx(
+        counter.count(text) * share, abs=3
+    )
+    known = Rates({kind: Rate(1.0, 9) for kind in counter.kinds(text)})
+    assert least_tokens(prompt, known, counter) == pytest.approx(counter.count(text) / 2, abs=3)
 
 
 def test_a_repr_shows_nothing_that_anybody_wrote():
