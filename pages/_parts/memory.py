@@ -24,6 +24,7 @@ from services.domain import (
     Window,
 )
 from services.errors import AppError, InstructionsTooLong, PromptTooLong
+from services.llm import LimitSource
 from services.memory import ContextPlan, Forecast
 
 LARGEST_WINDOW = 1000  # messages
@@ -236,4 +237,8 @@ def _leftovers(plan: ContextPlan, forecast: Forecast, setup: Setup) -> str:
     worst = setup.info.cost_micro(Tokens(plan.bound_tokens, plan.reply_tokens))
     price = f" The next reply costs at most {words.dollars(worst)}." if worst else ""
     counted = inspector.how_counted(plan, forecast, setup.info.name)
-    return f"{left_out}{counted} Your next words come on top.{price}"
+    guess = ""
+    if setup.info.context_source is LimitSource.GUESS:
+        window = words.number(setup.info.context_tokens)
+        guess = f" The model's context window is not known: {window} tokens is a guess."
+    return f"{left_out}{counted} Your next words come on top.{price}{guess}"

@@ -110,9 +110,11 @@ def _caption(info: ModelInfo, *, is_usual: bool) -> str:
         else f"{words.price(info.input_micro)} in, {words.price(info.output_micro)} out"
     )
     usual = " · your default" if is_usual else ""
-    window = f"{words.number(info.context_tokens)} tokens ({_SOURCES[info.context_source]})"
+    is_same = info.context_source is info.reply_source
+    source = "" if is_same else f" ({_SOURCES[info.context_source]})"
+    window = f"{words.number(info.context_tokens)} tokens{source}"
     reply = f"replies up to {words.number(info.reply_tokens)} ({_SOURCES[info.reply_source]})"
-    return f"{window} · {reply} · {price}{usual}".replace("$", r"\$")
+    return f"{window}, {reply} · {price}{usual}".replace("$", r"\$")
 
 
 def choose(conversation_id: ConversationId | None, name: str) -> None:

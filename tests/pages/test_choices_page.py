@@ -16,7 +16,7 @@ from services.domain import (
 )
 from services.embedded import ModelState
 from services.errors import StoreUnavailable
-from services.llm import Offer
+from services.llm import LimitSource, Offer
 from tests.fakes import LARGE, FakePerson, ScriptedModel, choose
 from tests.pages.test_chat_page import in_composer, menu, said, send
 
@@ -80,20 +80,24 @@ def test_the_picker_names_each_model_its_context_and_its_price(open_app, maya, g
     assert picker.value == "scripted"
     assert picker.options == ["scripted", "large"]
     assert list(picker.proto.captions) == [
-        "4,096 tokens (set by your admin) · replies up to 400 (set by your admin)"
-        r" · \$1.00 in, \$4.00 out · your default",
-        "400,000 tokens (set by your admin) · replies up to 4,000 (set by your admin)"
-        r" · \$1.25 in, \$10.00 out",
+        r"4,096 tokens, replies up to 400 (set by your admin) · \$1.00 in, \$4.00 out · your default",
+        r"400,000 tokens, replies up to 4,000 (set by your admin) · \$1.25 in, \$10.00 out",
     ]
 
 
-def test_a_model_without_a_price_has_none(open_app, conversations, model):
-    free = replace(LARGE, name="free", input_micro=0, output_micro=0)
+def test_a_limit_that_is_a_guess_is_said_to_be_one(open_app, conversations, model, garden):
+    guess = LimitSource.GUESS
+    free = replace(LARGE, name="free", input_micro=0, output_micro=0, context_source=guess)
     maya = FakePerson(conversations, model, others=(Offer(free, model),))
 
-    picker = open_app(maya).radio(key="model-new")
+    app = open_app(maya, c=str(garden))
+    picker = app.radio(key=f"model-{garden}")
+    limits = "400,000 tokens (a guess), replies up to 4,000 (set by your admin)"
+    assert picker.proto.captions[1] == f"{limits} · no price"
+    assert "is a guess" not in captions(app)
 
-    assert picker.proto.captions[1] == "400,000 tokens · no price"
+    app = pick(app, "free", str(garden))
+    assert "context window is not known: 400,000 tokens is a guess." in captions(app)
 
 
 def test_another_model_answers_once_it_is_picked_and_only_here(
@@ -447,6 +451,17 @@ def test_how_large_a_window_is_and_how_long_a_reply_is_its_persons_choice(
     app.number_input(key="reply-tokens").set_value(None)
     app = save_preferences(app)
     assert (maya.profile.known.window_messages, maya.profile.known.reply_tokens) == (None, None)
+
+
+def test_the_longest_reply_is_shown_and_none_above_it_is_saved(open_app, maya):
+    choose(maya.profile, reply_tokens=60_000)
+    app = pressed(open_app(maya), "preferences")
+    field = app.number_input(key="reply-tokens")
+    assert (field.value, field.max, field.placeholder) == (400, 400, "400")
+
+    save_preferences(app)
+
+    assert maya.profile.known.reply_tokens == 400
 
 
 def test_preferences_that_could_not_be_verified_are_said_to_be_passed_over(open_app, maya):
