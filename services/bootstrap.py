@@ -430,7 +430,8 @@ def _models(chosen: Settings, at: Endpoints) -> Models:
 
     def offer(name: str) -> Offer:
         info = known_model(name, base_url=url, setting=setting)
-        return Offer(info, model.named(name), chosen.assistant_prefix)
+        client = model.named(name, is_reasoning=info.is_reasoning)
+        return Offer(info, client, chosen.assistant_prefix)
 
     def read_list() -> None:
         document = model.list_models()

@@ -29,6 +29,7 @@ class ModelInfo:
     cached_input_micro: int
     context_source: LimitSource = LimitSource.SETTING
     reply_source: LimitSource = LimitSource.SETTING
+    is_reasoning: bool = False
 
     def cost_micro(self, tokens: Tokens) -> int:
         """Micro-dollars for *tokens*, rounded up."""
@@ -80,17 +81,18 @@ def known_model(
     any price costs nothing.
     """
     listed = _listed(name, base_url)
-    window, reply = find_limits(name, setting, endpoint, listed.context_window if listed else None)
-    prices = _prices(listed, window.tokens) if listed else (0, 0, 0)
+    limits = find_limits(name, setting, endpoint, listed.context_window if listed else None)
+    prices = _prices(listed, limits.context.tokens) if listed else (0, 0, 0)
     for stated in (endpoint, setting):
         prices = _stated_prices(stated, prices)
     return ModelInfo(
         name,
-        window.tokens,
-        reply.tokens,
+        limits.context.tokens,
+        limits.reply.tokens,
         *prices,
-        context_source=window.source,
-        reply_source=reply.source,
+        context_source=limits.context.source,
+        reply_source=limits.reply.source,
+        is_reasoning=limits.is_reasoning,
     )
 
 

@@ -31,6 +31,15 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call of a model may hold."""
+
+    context: Limit
+    reply: Limit
+    is_reasoning: bool  # it thinks before it answers, which counts as reply
+
+
+@dataclass(frozen=True, slots=True)
 class _Known:
     """A row of the table: the models whose names match, without the part before the last slash."""
 
@@ -42,8 +51,8 @@ class _Known:
 
 def find_limits(
     name: str, setting: Stated, endpoint: Stated, listed_context_tokens: int | None
-) -> tuple[Limit, Limit]:
-    """The context window and the longest reply of the model *name*.
+) -> Limits:
+    """The limits of the model *name*.
 
     A reply of the settings, which may be meant for other models too, is passed over where it fills the window.
     """
@@ -55,15 +64,16 @@ def find_limits(
         (known.context_tokens, LimitSource.TABLE),
         guess=_GUESSED_CONTEXT_TOKENS,
     )
-    if setting.reply_tokens and setting.reply_tokens < window.tokens:
-        return window, Limit(setting.reply_tokens, LimitSource.SETTING)
     is_reasoning = known.is_reasoning or endpoint.is_reasoning
+    if setting.reply_tokens and setting.reply_tokens < window.tokens:
+        return Limits(window, Limit(setting.reply_tokens, LimitSource.SETTING), is_reasoning)
     reply = _first(
         (endpoint.reply_tokens, LimitSource.ENDPOINT),
         (known.reply_tokens, LimitSource.TABLE),
         guess=_GUESSED_REASONING_TOKENS if is_reasoning else _GUESSED_REPLY_TOKENS,
     )
-    return window, Limit(min(reply.tokens, window.tokens, _MOST_REPLY_TOKENS), reply.source)
+    longest = min(reply.tokens, window.tokens, _MOST_REPLY_TOKENS)
+    return Limits(window, Limit(longest, reply.source), is_reasoning)
 
 
 def _first(*stated: tuple[int | None, LimitSource], guess: int) -> Limit:

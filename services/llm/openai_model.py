@@ -32,6 +32,7 @@ from services.memory import ContextMessage
 
 _CONNECT_SECONDS = 5
 _LIST_SECONDS = 10
+_THINKING_SECONDS = 300.0  # in which a model that reasons may be silent
 _REFUSED = {400, 413, 422}
 _MOST_TOKENS = 1 << 24  # more than any window holds
 _PAUSES = (0.5, 1.5)  # before the second and the third attempt
@@ -101,9 +102,11 @@ class OpenAIModel:
     def start(self, messages: Sequence[ContextMessage], *, max_tokens: int) -> "_Stream":
         return _Stream(self._loop, lambda say: self._reply(messages, max_tokens, say))
 
-    def named(self, name: str) -> "OpenAIModel":
+    def named(self, name: str, *, is_reasoning: bool = False) -> "OpenAIModel":
         """Another model at the same endpoint, over the same sockets: they end together."""
         other = copy.copy(self)
+        if is_reasoning:
+            other._first_token_seconds = max(_THINKING_SECONDS, self._first_token_seconds)
         other._name, other._dialect = name, _Dialect()
         return other
 

@@ -344,6 +344,13 @@ def test_another_model_of_the_endpoint_goes_by_its_own_name_and_learns_for_itsel
     assert sent == [("m", True), ("m", False), ("other", True), ("m", False)]
 
 
+def test_a_model_that_reasons_may_be_silent_for_longer(model, server):
+    server.script(delay=2, tokens=1)
+
+    assert heard(ask(model)) == ("", ModelFailure.SILENT)
+    assert heard(ask(model.named("o3", is_reasoning=True))) == ("word1 ", None)
+
+
 def test_an_endpoint_that_refuses_max_tokens_is_asked_in_its_own_words(model, server):
     server.script(refuses="max_tokens")
 

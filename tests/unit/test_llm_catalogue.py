@@ -119,6 +119,14 @@ def test_the_longest_reply_is_known_by_the_name(name, reply):
     assert known_model(name, setting=Stated(context_tokens=200_000)).reply_tokens == reply
 
 
+def test_a_model_that_reasons_is_known_by_its_name_or_by_its_endpoint():
+    reasons = Stated(is_reasoning=True)
+
+    assert known_model("o3-mini", setting=Stated(reply_tokens=500)).is_reasoning
+    assert not known_model("gpt-4o").is_reasoning
+    assert known_model("kumquat", endpoint=reasons).reply_tokens == 32_768
+
+
 def test_a_refusal_narrows_what_is_known_and_never_widens_it():
     assert PRICED.narrowed(Refusal(context_tokens=9000, reply_tokens=2000)) == PRICED
     narrow = PRICED.narrowed(Refusal(context_tokens=800))
