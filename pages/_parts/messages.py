@@ -9,7 +9,7 @@ from typing import NamedTuple
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import inspector, safe_md, temporary, turns, words
+from pages._parts import inspector, prompts, safe_md, temporary, turns, words
 from pages._parts.elements import row
 from services.domain import Message, Outcome, Role, Thread, TurnCost, TurnId, total_cost
 from services.errors import StoreUnavailable
@@ -66,7 +66,10 @@ def draw(
     """
     is_prompt = message.role is Role.USER
     with st.chat_message(message.role, width="content" if is_prompt else "stretch"):
-        st.markdown(safe_md.body(message.body) if message.is_verified else _UNVERIFIED)
+        if is_prompt and message.is_verified:
+            st.html(prompts.as_typed(message.body))
+        else:
+            st.markdown(safe_md.body(message.body) if message.is_verified else _UNVERIFIED)
         if (
             message.outcome in _ENDINGS and not is_last
         ):  # below the last there is more to say: `draw_end`

@@ -1,6 +1,8 @@
 """The whole app as AppTest runs it, with fakes where the backend would be."""
 
+import re
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,17 @@ from services.embedded import ModelState
 from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
 
 ROOT = Path(__file__).parents[2]
+
+
+def messages(app):
+    """What stands in the messages: prompts are HTML, replies Markdown."""
+    return [
+        message.markdown[0].value
+        if message.markdown
+        else unescape(re.sub("<[^>]*>", "", message.get("html")[0].proto.body))
+        for message in app.chat_message
+        if message.children
+    ]
 
 
 @dataclass

@@ -20,14 +20,11 @@ from services.embedded import ModelState
 from services.errors import ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
 from services.llm import LimitReached
 from tests.fakes import FakePerson, MemoryConversations
+from tests.pages.conftest import messages as said
 from tests.stack.apps import until
 
 OpenApp = Callable[..., AppTest]
 TRACKER = "http://tracker.example/pixel.png"
-
-
-def said(app):
-    return [message.markdown[0].value for message in app.chat_message if message.markdown]
 
 
 def titles(app):

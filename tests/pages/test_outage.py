@@ -9,6 +9,7 @@ from services import bootstrap
 from services.domain import AccountRole
 from services.errors import StoreUnavailable
 from tests.fakes import FakePerson, ScriptedModel
+from tests.pages.conftest import messages
 
 OpenApp = Callable[..., AppTest]
 
@@ -48,7 +49,7 @@ def test_what_was_read_stays_on_the_page(open_app, maya, conversations, life):
     life.is_open, life.is_away, conversations.failure = False, True, StoreUnavailable()
     app.run()
 
-    assert [one.markdown[0].value for one in app.chat_message] == ["When?", "In March."]
+    assert messages(app) == ["When?", "In March."]
     assert app.chat_input(key="composer")
 
 

@@ -10,6 +10,7 @@ from services.chat import ChatIsOver
 from services.domain import Fact, FactId, Preferences, Window
 from services.errors import Cap, OverBudget, StoreUnavailable
 from tests.fakes import NOON
+from tests.pages.conftest import messages
 
 
 @pytest.fixture
@@ -24,10 +25,6 @@ def switches(app, *, is_on=True):
 def asks(app, prompt):
     app.chat_input[0].set_value(prompt).run()
     return app
-
-
-def messages(app):
-    return [each.markdown[0].value for each in app.chat_message]
 
 
 def in_composer(app):
