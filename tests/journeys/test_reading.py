@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.people import PASSWORD
+from tests.journeys.people import PASSWORD, PHONE
 from tests.journeys.seeds import converse, let_talk_fast, second_process
 from tests.stack.apps import until
 
@@ -142,6 +142,56 @@ def test_reply_that_was_cut_off_goes_on_after_a_reload_and_on_a_phone(maya, mode
     maya.page.reload()
     maya.hears("word30 word31 and so on")
     assert len(maya.texts()) == 2
+
+
+def test_prompts_are_as_typed_and_replies_fit_a_phone(maya, model):
+    prompt = "# a comment\n    indented\n" + "\n".join(f"line {n}" for n in range(12))
+    wide = "unbreakable" * 3
+    reply = f"""$5 or $7, $x^2$, H~2~O
+
+\\begin{{align}}
+a &= b
+\\end{{align}}
+
+100. hundred
+
+| {wide} | {wide} |
+|---|---|
+| 1 | 8 |
+
+שלום לכולם
+
+```python
+{"long = " * 30}
+```"""
+    model.script(times=1, reply=reply)
+    maya.page.set_viewport_size(PHONE)
+    maya.asks(prompt)
+    maya.sees_no_reply_coming()
+
+    asked, page, reply = maya.messages.first, maya.page, maya.messages.last
+    assert asked.locator("p").inner_text() == prompt
+    more = asked.get_by_role("button", name="Show all")
+    folded = asked.bounding_box()["height"]
+    more.click()
+    expect(asked.get_by_role("button", name="Show less", expanded=True)).to_be_visible()
+    assert asked.bounding_box()["height"] > folded
+    expect(reply.locator(".katex")).to_have_count(2)
+    expect(reply.locator("p").first).to_contain_text("$5 or $7, ")
+    expect(reply.locator("del, .katex-error")).to_have_count(0)
+    assert (
+        reply.locator("ol li").evaluate("one => parseFloat(getComputedStyle(one).marginLeft)") > 25
+    )
+    expect(reply.locator("table")).to_have_attribute("tabindex", "0")  # it scrolls in itself
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    hebrew = reply.get_by_text("שלום")
+    assert hebrew.evaluate("one => getComputedStyle(one).direction") == "rtl"
+    expect(reply.locator(".db-code-head")).to_contain_text("python")
+    code = reply.locator(".stCode")
+    low = code.bounding_box()["height"]
+    reply.get_by_role("button", name="Wrap lines").click()
+    expect(reply.get_by_role("button", name="Wrap lines", pressed=True)).to_be_visible()
+    assert code.bounding_box()["height"] > low
 
 
 def _is_at_rest(person):
