@@ -61,7 +61,7 @@ from services.store.usage import Usage
 from services.web import frontend
 from services.web.attempts import Attempts, Limits
 from services.web.doors import Doors, Origin
-from services.web.exports import Exports
+from services.web.exports import Costs, Exports
 from services.web.frontend import Frontend
 from services.web.head import Head
 from services.web.life import Life
@@ -283,17 +283,21 @@ def routes() -> list[Route]:
         origin=_origin(),
         lifetime_seconds=begun.settings.session_lifetime_seconds,
     )
-    exports = Exports(lambda: _shared().visitors, _thread, _origin())
+    exports = Exports(lambda: _shared().visitors, _exported, _origin())
     return [*doors.routes(), *exports.routes()]
 
 
-def _thread(session: AppSession, conversation_id: ConversationId) -> Thread:
-    """A conversation of this person, or a temporary chat of this session. Raise SignedOut, NotFound, StoreUnavailable."""
+def _exported(session: AppSession, conversation_id: ConversationId) -> tuple[Thread, Costs]:
+    """A conversation of this person, or a temporary chat of this session, and what its replies cost.
+
+    Raise SignedOut, NotFound, StoreUnavailable.
+    """
     held = _shared().temporary.find(session.id, conversation_id)
     desk = held or person_services(str(session.id))
     if desk is None:
         raise SignedOut
-    return desk.conversations.thread(conversation_id)
+    thread = desk.conversations.thread(conversation_id)
+    return thread, desk.conversations.costs(thread.branch())
 
 
 def middleware() -> list[Middleware]:

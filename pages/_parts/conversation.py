@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from html import escape
 from uuid import UUID
 
 import streamlit as st
@@ -226,8 +227,9 @@ def _drawn_key(thread: Thread) -> str:
 
 def _draw_exports(conversation_id: ConversationId) -> None:
     files = st.popover("Export", icon=":material/download:", type="tertiary", key="export")
+    zone = f'<input type="hidden" name="zone" value="{escape(st.context.timezone or "UTC")}">'
     forms = (
-        f'<form action="/export/{conversation_id}.{suffix}" class="db-menu"><button type="submit">'
+        f'<form action="/export/{conversation_id}.{suffix}" class="db-menu">{zone}<button type="submit">'
         f'<span class="db-icon" aria-hidden="true">download</span>As {name}</button></form>'
         for name, suffix in (("Markdown", "md"), ("JSON", "json"))
     )

@@ -1,14 +1,17 @@
 """A conversation as JSON, to be brought back, and as Markdown, to be read.
 
-The same thread gives the same octets, whenever and wherever it is exported.
+The same thread gives the same JSON, whenever and wherever it is exported.
 """
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
+from decimal import Decimal
 
-from services.domain import Message, Outcome, Role, Thread
+from services.domain import Message, Outcome, Role, Thread, TurnCost, TurnId
+from services.portable import replies
 
 FORMAT = "daybook-conversation"
 VERSION = 1
@@ -75,30 +78,42 @@ def to_json(thread: Thread) -> str:
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
 
 
-def to_markdown(thread: Thread) -> str:
-    """The branch of *thread* that the reader sees, every body as it is.
+def to_markdown(thread: Thread, costs: Mapping[TurnId, TurnCost], zone: tzinfo) -> str:
+    """The branch of *thread* that the reader sees, with moments in *zone*, and the model and cost of each reply.
 
-    A body that could end, hide or forge a part of the page stands in a code block with a fence longer than
-    any in it; so the headings of the page are ours, one a message, whatever the messages say.
+    The headings of the page are ours, one a message, whatever the messages say: those of a reply are two levels
+    down, and what could end, hide or forge a part of the page stands in a code block with a fence longer than any
+    in it.
     """
-    title = _MARKUP.sub(r"\\\1", " ".join(thread.conversation.title.split()))
+    title = _escape(" ".join(thread.conversation.title.split()))
     parts = [f"# {title or 'Untitled conversation'}"]
     if not thread.is_whole:
         parts.append(
             "*Messages of this conversation were removed or changed behind Daybook's back.*"
         )
     for message in thread.branch():
-        parts.append(_heading(message))
+        cost = costs.get(message.turn_id) if message.turn_id else None
+        is_reply = message.role is Role.ASSISTANT
+        parts.append(_heading(message, cost if is_reply else None, zone))
         if message.body:
-            parts.append(_contained(message.body))
+            lowered = replies.lower(message.body) if is_reply else None
+            parts.append(_contained(message.body) if lowered is None else lowered)
     return "\n\n".join(parts) + "\n"
 
 
-def _heading(message: Message) -> str:
-    when = message.created_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+def _heading(message: Message, cost: TurnCost | None, zone: tzinfo) -> str:
+    when = message.created_at.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
+    parts = [f"{_SPEAKERS[message.role]}, {when}"]
+    if cost:
+        dollars = re.sub(r"(\.\d\d\d*?)0+$", r"\1", f"{Decimal(cost.cost_micro) / 1_000_000:.6f}")
+        parts += [_escape(cost.model), _escape(f"${dollars}")]
     notes = _ENDINGS.get(message.outcome), None if message.is_verified else "could not be verified"
     said = ", ".join(filter(None, notes))
-    return f"## {_SPEAKERS[message.role]}, {when}" + (f" ({said})" if said else "")
+    return f"## {' · '.join(parts)}" + (f" ({said})" if said else "")
+
+
+def _escape(text: str) -> str:
+    return _MARKUP.sub(r"\\\1", text)
 
 
 def _contained(body: str) -> str:

@@ -1,8 +1,10 @@
 """The route that exports a conversation as a file: `GET /export/<conversation>.md` or `.json`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from urllib.parse import quote
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
@@ -10,16 +12,15 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from services import portable
-from services.domain import ConversationId, Thread
+from services.domain import ConversationId, Thread, TurnCost, TurnId
 from services.errors import AppError, SignedOut
 from services.store.sessions import AppSession, Cookie
 from services.web.doors import Origin, cookie_of
 from services.web.visitors import Visitors
 
-_FORMATS = {
-    "md": ("text/markdown", portable.to_markdown),
-    "json": ("application/json", portable.to_json),
-}
+Costs = Mapping[TurnId, TurnCost]
+
+_FORMATS = {"md": "text/markdown", "json": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Exports:
     """Conversations as files, each for the app session that may read it, as it is stored now."""
 
     visitors: Callable[[], Visitors]
-    find: Callable[[AppSession, ConversationId], Thread]
+    find: Callable[[AppSession, ConversationId], tuple[Thread, Costs]]
     origin: Origin
 
     def routes(self) -> list[Route]:
@@ -40,12 +41,13 @@ class Exports:
             return PlainTextResponse("Not Found", 404)
         cookie = cookie_of(request, self.origin)
         try:
-            name, text = await run_sync(self._write, cookie, conversation_id, suffix)
+            zone = _zone(request.query_params.get("zone", ""))
+            name, text = await run_sync(self._write, cookie, conversation_id, suffix, zone)
         except AppError:
             return RedirectResponse(f"/?c={conversation_id}", 303)  # the page says why
         return Response(
             text,
-            media_type=_FORMATS[suffix][0],
+            media_type=_FORMATS[suffix],
             headers={
                 "Content-Disposition": f"attachment; filename*=utf-8''{quote(name, safe='')}",
                 "Cache-Control": "no-store",
@@ -53,11 +55,22 @@ class Exports:
         )
 
     def _write(
-        self, cookie: Cookie | None, conversation_id: ConversationId, suffix: str
+        self, cookie: Cookie | None, conversation_id: ConversationId, suffix: str, zone: tzinfo
     ) -> tuple[str, str]:
         session = self.visitors().find(cookie) if cookie else None
         if session is None:
             raise SignedOut
-        thread = self.find(session, conversation_id)
-        _, write = _FORMATS[suffix]
-        return portable.file_name(thread.conversation.title, f".{suffix}"), write(thread)
+        thread, costs = self.find(session, conversation_id)
+        is_markdown = suffix == "md"
+        text = (
+            portable.to_markdown(thread, costs, zone) if is_markdown else portable.to_json(thread)
+        )
+        return portable.file_name(thread.conversation.title, f".{suffix}"), text
+
+
+def _zone(name: str) -> tzinfo:
+    """The time zone that the page named, or UTC."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones is an OSError
+        return UTC

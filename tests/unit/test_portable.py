@@ -6,11 +6,13 @@ import string
 import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from services import portable
 from services.domain import (
     Conversation,
     ConversationId,
@@ -22,10 +24,12 @@ from services.domain import (
     Role,
     Summary,
     Thread,
+    Tokens,
+    TurnCost,
     TurnId,
     Window,
 )
-from services.portable import file_name, to_json, to_markdown
+from services.portable import file_name, to_json
 
 NOON = datetime(2026, 11, 20, 12, 0, 0, 1500, tzinfo=UTC)
 GARDEN = ConversationId(UUID("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"))
@@ -59,8 +63,14 @@ def message(seq, body="hello", parent=None, **changes):
     return Message(**values | changes)
 
 
-def thread(*bodies, title="Tomatoes"):
-    messages = [message(seq, body, seq - 1 or None) for seq, body in enumerate(bodies, 1)]
+def to_markdown(thread, costs=None, zone=UTC):
+    return portable.to_markdown(thread, costs or {}, zone)
+
+
+def thread(*bodies, title="Tomatoes", **changes):
+    messages = [
+        message(seq, body, seq - 1 or None, **changes) for seq, body in enumerate(bodies, 1)
+    ]
     return Thread(conversation=conversation(title), messages=tuple(messages))
 
 
@@ -110,17 +120,14 @@ def test_a_conversation_reads_as_it_went():
 @example(["a\n---"], "")
 @example(["```\ncode\n```\n```"], "")
 @example(["``` a`\n# x\n```"], "")
-def test_every_body_occurs_verbatim_and_no_heading_is_forged(said, title):
-    markdown = to_markdown(thread(*said, title=title))
+def test_every_prompt_occurs_verbatim_and_no_heading_is_forged(said, title):
+    markdown = to_markdown(thread(*said, title=title, role=Role.USER))
     headings, others = top_level(markdown)
 
     position = 0
     for body in said:
         position = markdown.index(body, position) + len(body)
-    assert headings[1:] == [
-        f"## {'You' if seq % 2 else 'Assistant'}, 2026-11-20 12:0{seq} UTC"
-        for seq in range(1, len(said) + 1)
-    ]
+    assert headings[1:] == [f"## You, 2026-11-20 12:0{seq} UTC" for seq in range(1, len(said) + 1)]
     assert not any("<" in line for line in others), "HTML can hide what follows"
     assert not any("![" in line for line in others), "an image tells its server who reads"
     assert not any(re.fullmatch(r"\s*[=-]+\s*", line) for line in others)
@@ -168,11 +175,39 @@ def test_what_does_no_harm_is_written_plainly(body):
         "one\u2028# two",
     ],
 )
-def test_what_could_do_harm_stands_in_a_code_block(body):
+def test_a_prompt_that_could_do_harm_stands_in_a_code_block(body):
     markdown = to_markdown(thread(body, "the reply"))
 
     assert re.search(r"UTC\n\n(`{3,})markdown\n" + re.escape(body) + r"\n\1\n\n## Assist", markdown)
     assert "`" * 5 in markdown or "````" not in body
+
+
+def test_a_reply_arrives_as_markdown_two_levels_down():
+    markdown = to_markdown(thread("Why?", "# So\n\nif a <b>, $$x$$"))
+
+    assert markdown.endswith("UTC\n\n### So\n\nif a \\<b>, $$x$$\n")
+
+
+def test_a_reply_that_readers_take_differently_stands_in_a_code_block():
+    assert "\n\n```markdown\n$$ open\n```\n" in to_markdown(thread("Why?", "$$ open"))
+
+
+@pytest.mark.parametrize(
+    ("micro", "dollars"), [(0, "0.00"), (12, "0.000012"), (1_200, "0.0012"), (2_500_000, "2.50")]
+)
+def test_a_reply_names_its_local_time_its_model_and_its_cost(micro, dollars):
+    turn_id = TurnId(UUID(int=9))
+    asked = Thread(
+        conversation=conversation(), messages=(message(1), message(2, parent=1, turn_id=turn_id))
+    )
+    cost = TurnCost("big*model", Tokens(1, 2), micro)
+
+    headings, _ = top_level(to_markdown(asked, {turn_id: cost}, ZoneInfo("Europe/Berlin")))
+
+    assert headings[1:] == [
+        "## You, 2026-11-20 13:01 CET",
+        rf"## Assistant, 2026-11-20 13:02 CET · big\*model · \${dollars}",
+    ]
 
 
 def test_only_the_branch_that_is_seen_is_in_the_markdown():

@@ -1,0 +1,62 @@
+"""A reply in an exported page keeps its Markdown, and cannot become another part of the page."""
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from services.portable import replies
+
+READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+MARKS = """# |## |###### |    |  |   |\t|```|````|~~~|``` python|`|``|> |- |1. |2. |===|---|--|-|<!--|-->|<details>|<b
+|![x](http://e/i)|[x]: http://e/i|\\|$|$$|a|a<b|x|\n|\n|\n\n|<http://e>|`b`| | """
+PIECES = st.sampled_from([*MARKS.replace("\n|", "|\n|").split("|"), "|"])
+REPLIES = st.lists(PIECES, max_size=16).map("".join)
+
+
+@settings(max_examples=600)
+@given(REPLIES)
+@example("`a\nb` <b> `x`")
+@example("| `a | <b> ` |\n|---|---|")
+@example("$`$ `<b>`")
+@example("a\n2. ```\n   # x\n   ```")
+@example("- ```\n# x")
+@example("===\n===")
+@example("~~~\n# x")
+@example("<![x](http://e/i)")
+def test_a_reply_stays_within_its_part(body):
+    lowered = replies.lower(body)
+
+    if lowered is None:
+        return
+    tokens = READER.parse(f"## Before\n\n{lowered}\n\n## After\n\nend")
+    inline = [child for token in tokens for child in token.children or ()]
+    assert not {"html_block", "html_inline", "image"} & {one.type for one in [*tokens, *inline]}
+    high = [n for n, one in enumerate(tokens) if one.type == "heading_open" and one.tag in "h1 h2"]
+    assert [(tokens[n + 1].content, tokens[n].level) for n in high] == [("Before", 0), ("After", 0)]
+
+
+@pytest.mark.parametrize(
+    ("body", "lowered"),
+    [
+        ("# One\n\n### Two\n\n###### Six", "### One\n\n##### Two\n\n###### Six"),
+        ("One\n===\nTwo\n---", "### One\n#### Two"),
+        ("> # quoted\n\n- ## listed", "> ### quoted\n\n- #### listed"),
+        ("## One\n---\ntext\n\n---", "#### One\n\n---\ntext\n\n---"),
+        ("if a < b and <div> in `<p>`", "if a < b and \\<div> in `<p>`"),
+        ("![x](http://e/i) <https://e.org>", "!\\[x](http://e/i) <https://e.org>"),
+        ("$a<b$ and\n$$\nx<y\n$$", "$a< b$ and\n$$\nx< y\n$$"),
+        ("1. So:\n\n   ```sh\n   # a <b>\n   ```", "1. So:\n\n   ```sh\n   # a <b>\n   ```"),
+        ("```\n# a", "```\n# a\n```"),
+        ("[1]: https://e.org", "\\[1]: https://e.org"),
+        ("a\r\nb", "a\nb"),
+        ("| a |\n|---|\n| `b` |", "| a |\n|---|\n| `b` |"),
+    ],
+)
+def test_a_reply_keeps_its_markdown(body, lowered):
+    assert replies.lower(body) == lowered
+
+
+@pytest.mark.parametrize("body", ["$$\nx", "> ```\n> a", "%% hidden", "::: note", "a\u2028# b"])
+def test_a_reply_that_readers_would_take_differently_is_not_lowered(body):
+    assert replies.lower(body) is None

@@ -1,0 +1,32 @@
+"""The route that exports a conversation."""
+
+from types import SimpleNamespace
+
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from services.store.sessions import Cookie
+from services.web.doors import Origin
+from services.web.exports import Exports
+from tests.unit.test_portable import GARDEN, thread
+
+
+@pytest.mark.parametrize(
+    ("zone", "moment"),
+    [
+        ("Europe/Berlin", "13:01 CET"),
+        ("Europe", "12:01 UTC"),
+        ("../../x", "12:01 UTC"),
+        ("", "12:01 UTC"),
+    ],
+)
+def test_an_export_says_when_in_the_zone_of_its_reader(zone, moment):
+    visitors = SimpleNamespace(find=lambda _: SimpleNamespace())
+    exports = Exports(lambda: visitors, lambda *_: (thread("Why?"), {}), Origin(None, 0))
+    cookie = {"cookie": f"__Host-sid={Cookie.new()}"}
+    client = TestClient(Starlette(routes=exports.routes()), base_url="http://localhost")
+
+    answer = client.get(f"/export/{GARDEN}.md", params={"zone": zone}, headers=cookie)
+
+    assert f"## You, 2026-11-20 {moment}\n" in answer.text
