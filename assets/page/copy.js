@@ -1,4 +1,5 @@
-// What stands in a button's `data-copy`, in base64, goes to the clipboard, if the browser lets it.
+// What stands in a button's `data-copy`, in base64, goes to the clipboard, if the browser lets it; what is selected and
+// copied goes there without the word joiners that part what Streamlit would make a link of.
 
 document.addEventListener("click", async ({ target }) => {
   const button = target.closest("button[data-copy]");
@@ -14,4 +15,11 @@ document.addEventListener("click", async ({ target }) => {
   if (isCopied) name("copied", "Copied");
   else name("refused", "Copying was refused");
   setTimeout(() => name("", "Copy reply"), 1400);
+});
+
+document.addEventListener("copy", (event) => {
+  const text = String(getSelection());
+  if (!text.includes("\u2060")) return;
+  event.clipboardData.setData("text/plain", text.replaceAll("\u2060", ""));
+  event.preventDefault();
 });

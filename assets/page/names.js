@@ -1,12 +1,19 @@
-// Streamlit leaves a toast without a name, and gives a menu its label with the escapes of Markdown in it.
+// Streamlit leaves a toast without a name, and names what opens by the Markdown of its label; an icon within a text
+// is decoration, and would be read by the name of its picture.
+
+const JOINER = "\u2060";
+const RAW = [":material/", "\\\\", JOINER].map((part) => `[aria-label*="${part}"]`).join();
 
 daybook.onDraw(() => {
   for (const toast of document.querySelectorAll('[data-testid="stToast"]:not([aria-label])')) {
     toast.removeAttribute("aria-labelledby");
     toast.setAttribute("aria-label", toast.innerText);
   }
-  for (const menu of document.querySelectorAll('[role="menu"]')) {
-    const name = menu.ariaLabel?.replace(/\\(.)/g, "$1");
-    if (name && name !== menu.ariaLabel) menu.ariaLabel = name;
+  for (const named of document.querySelectorAll(RAW)) {
+    const name = named.ariaLabel.replace(/:material\/\w+:\s*/g, "").replace(/\\(.)/g, "$1").replaceAll(JOINER, "");
+    if (name !== named.ariaLabel) named.ariaLabel = name;
+  }
+  for (const icon of document.querySelectorAll('span[role="img"][translate="no"]:not([aria-hidden])')) {
+    icon.ariaHidden = "true";
   }
 });
