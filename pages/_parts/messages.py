@@ -217,10 +217,9 @@ def _facts(message: Message, costs: Costs) -> str:
     read, written = words.number(tokens.prompt), words.number(tokens.reply)
     cached = f" ({words.number(tokens.cached)} of them cached)" if tokens.cached else ""
     spelt = f"{read} tokens read{cached}, {written} written"
-    facts = (
-        escape(cost.model),
-        f"{read} + {written} tokens",
-        words.dollars(cost.cost_micro),
-        moment,
+    spent = escape(cost.model), f"{read} + {written} tokens", words.dollars(cost.cost_micro)
+    more = (
+        '<button type="button" class="db-act db-details" aria-expanded="false" aria-label="Details">'
+        '<span class="db-icon" aria-hidden="true">more_horiz</span></button>'
     )
-    return f'<small title="{spelt}">{" · ".join(facts)}</small>'
+    return f'<small title="{spelt}"><span class="db-spent">{" · ".join(spent)} · </span>{moment}</small>{more}'

@@ -1,0 +1,6 @@
+// What a reply took stands behind a button where nothing can be pointed at.
+
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest(".db-details");
+  if (button) button.ariaExpanded = String(button.closest(".db-acts").classList.toggle("is-open"));
+});
