@@ -297,7 +297,7 @@ def _exported(session: AppSession, conversation_id: ConversationId) -> tuple[Thr
     if desk is None:
         raise SignedOut
     thread = desk.conversations.thread(conversation_id)
-    return thread, desk.conversations.costs(thread.branch())
+    return thread, desk.conversations.costs(thread.messages)
 
 
 def middleware() -> list[Middleware]:

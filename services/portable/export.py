@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 
-from services.domain import Message, Outcome, Role, Thread, TurnCost, TurnId
+from services.domain import Message, Outcome, Role, Thread, TurnCost, TurnId, total_cost
 from services.portable import replies
 
 FORMAT = "daybook-conversation"
@@ -92,7 +92,7 @@ def to_markdown(thread: Thread, costs: Mapping[TurnId, TurnCost], zone: tzinfo) 
             "*Messages of this conversation were removed or changed behind Daybook's back.*"
         )
     for message in thread.branch():
-        cost = costs.get(message.turn_id) if message.turn_id else None
+        cost = total_cost(message, costs)
         is_reply = message.role is Role.ASSISTANT
         parts.append(_heading(message, cost if is_reply else None, zone))
         if message.body:
