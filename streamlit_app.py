@@ -20,6 +20,7 @@ from services import bootstrap
 from services.errors import Misconfigured
 
 _USUAL_PORT = 8501
+_PAGES = ("", "memory", "admin")  # by their addresses
 
 
 def _url() -> str:
@@ -61,7 +62,7 @@ if __name__ != "__main__":
     app = st.App(
         __file__,
         routes=[*life.routes(), *bootstrap.routes()],
-        middleware=bootstrap.middleware(),
+        middleware=bootstrap.middleware(_PAGES),
         lifespan=life.lifespan(stack, bootstrap.stop_turns),
     )
 else:
@@ -75,16 +76,15 @@ else:
     if person is None:
         pages = [
             st.Page(sign_in.page, title="Sign in", url_path=path, default=not path)
-            for path in ("", "memory", "admin")
+            for path in _PAGES
         ]
     else:
         st.logo("assets/logo.svg", size="medium")
         pages = [
             st.Page(_session.CHAT, title="Daybook", default=True),
             st.Page(facts.MEMORY, title="Memory"),
+            st.Page(sidebar.ADMIN, title="People"),  # which tells others that it is not for them
         ]
-        if _session.is_admin(person):
-            pages.append(st.Page(sidebar.ADMIN, title="People"))
     page = st.navigation(pages, position="hidden")
     if person:
         temporary.end_if_left(page)

@@ -6,9 +6,9 @@ import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import streamlit as st
 
 from pages._parts import dialogs, sidebar, turns, words
-from pages._session import callbacks, person_services, show_errors
+from pages._session import callbacks, lead_to, person_services, show_errors
+from services.bootstrap import PersonServices
 from services.domain import AccountRole, PersonUsage
-from services.errors import NotFound
 
 _MILLION = 1_000_000
 _COLUMNS = {
@@ -45,11 +45,7 @@ def row(person: PersonUsage) -> dict[str, object]:
     }
 
 
-person = person_services()
-sidebar.draw_top()
-with show_errors():
-    if person.account.role is not AccountRole.ADMIN:  # asked before anything else is
-        raise NotFound
+def _draw_usage(person: PersonServices) -> None:
     st.set_page_config(layout="wide")
     with st.container(gap=2):
         st.title("People and spending", anchor=False)
@@ -63,6 +59,23 @@ with show_errors():
             column_config=_COLUMNS,
             alt="What each person used today and this month, and their caps",
         )
+
+
+def _draw_refusal() -> None:
+    with st.container(key="admins-only", horizontal_alignment="center", gap="xsmall"):
+        st.space(120)
+        st.title("Admins only", anchor=False, text_alignment="center")
+        st.markdown(":gray[Your account cannot open this page.]", text_alignment="center")
+        st.button("Back to your chats", key="way-out", on_click=lead_to, args=[None])
+
+
+person = person_services()
+sidebar.draw_top()
+with show_errors():
+    if person.account.role is AccountRole.ADMIN:  # asked before anything else is
+        _draw_usage(person)
+    else:
+        _draw_refusal()
 said = turns.draw_refusals(has_composer=False)
 dialogs.open_asked()
 sidebar.draw_rest(person)

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import cache
 from uuid import UUID
@@ -300,8 +300,8 @@ def _exported(session: AppSession, conversation_id: ConversationId) -> tuple[Thr
     return thread, desk.conversations.costs(thread.messages)
 
 
-def middleware() -> list[Middleware]:
-    """What stands before every request."""
+def middleware(pages: Collection[str]) -> list[Middleware]:
+    """What stands before every request. *pages*: the addresses of the app's pages."""
     return [
         Middleware(
             Shield,
@@ -311,7 +311,7 @@ def middleware() -> list[Middleware]:
             patience_seconds=_TAB_PATIENCE_SECONDS,
         ),
         Middleware(Frontend),
-        Middleware(Head),
+        Middleware(Head, pages=pages),
     ]
 
 

@@ -1,6 +1,7 @@
 """A temporary chat: begun by a switch on a fresh page, held by this tab alone, and gone when it is left.
 
-No address leads to it. While there is one, what is drawn of a conversation is drawn of it.
+The address says that the page is one, so that it is one after a reload, but leads to nothing that was said. While there
+is one, what is drawn of a conversation is drawn of it.
 """
 
 from typing import Protocol
@@ -19,6 +20,7 @@ from services.store.temporary import TemporaryConversation
 
 ICON = ":material/history_toggle_off:"
 _HELD = "temporary"  # by the tab
+_ADDRESS = "temporary"  # in the address: the page is one
 _SHOWN = "temporary-version"
 _SWITCH, _READS = "is-temporary", "temporary-reads"
 _SWITCHED = "has-switched-off"  # just now, on the page that goes on
@@ -34,10 +36,12 @@ class Desk(Protocol):
 
 
 def here() -> TemporaryChat | None:
-    """The temporary chat of this page, if it is one. In the place of one that is over another is begun: what is
-    written next was not meant to be kept either."""
+    """The temporary chat of this page, if it is one. In the place of one that is over, or was reloaded, another is
+    begun: what is written next was not meant to be kept either. Raise SignedOut, StoreUnavailable."""
     held: TemporaryChat | None = st.session_state.get(_HELD)
-    if held and held.is_over:
+    if held is None and is_asked_for():
+        held = _begin(reads_facts=False)
+    elif held and held.is_over:
         held = _begin(reads_facts=held.reads_facts, in_place_of=held)
         st.session_state.news = "What was said here is gone: this page was away for too long."
     return held
@@ -73,9 +77,14 @@ def shown() -> MessageId | None:
 
 def end_if_left(page: Page) -> None:
     """End it where *page*, its address or a callback says that the reader is elsewhere. Before anything is drawn."""
-    is_here = not page.url_path and not {"c", SPACE} & set(st.query_params)
+    is_here = not page.url_path and is_asked_for()
     if (not is_here or "destination" in st.session_state) and (held := _end()):
         callbacks().leave(held.id)
+
+
+def is_asked_for() -> bool:
+    """Return whether the address is that of a temporary chat."""
+    return _ADDRESS in st.query_params and not {"c", SPACE} & set(st.query_params)
 
 
 def draw_switch(held: TemporaryChat | None, person: PersonServices) -> None:
@@ -89,8 +98,9 @@ def draw_switch(held: TemporaryChat | None, person: PersonServices) -> None:
 
 
 def draw_sign() -> None:
-    """What this chat is, at its head."""
-    st.caption(f"{ICON} Gone when you leave", width="content")
+    """What this chat is, at its head; assets/page/temporary.js asks before its page is left."""
+    with st.container(width="content", key="temporary-sign"):
+        st.caption(f"{ICON} Gone when you leave", width="content")
 
 
 def has_switched_off() -> bool:
@@ -104,6 +114,9 @@ def _switch() -> None:
         _end()
         if is_wanted:
             _begin(reads_facts=False)
+            st.query_params[_ADDRESS] = "1"
+        else:
+            st.query_params.pop(_ADDRESS, None)
         st.session_state[_SWITCHED] = not is_wanted
 
 

@@ -225,6 +225,18 @@ class Tab:
         """All that the browser keeps for the page."""
         return self.page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")
 
+    def reloads_what_is_not_kept(self):
+        """And agrees when the browser asks."""
+        asked = []
+
+        def agree(dialog):
+            asked.append(dialog.type)
+            dialog.accept()
+
+        self.page.once("dialog", agree)
+        self.page.reload()
+        assert asked == ["beforeunload"]
+
     def unfolds_the_sidebar(self):
         self.page.get_by_test_id("stExpandSidebarButton").click()
         expect(self.page.locator(".st-key-new-chat button")).to_be_in_viewport()

@@ -5,6 +5,7 @@ import re
 from playwright.sync_api import expect
 
 from tests.journeys.people import PHONE
+from tests.stack.apps import running
 
 
 def test_the_composer_is_ready_wherever_a_page_begins(person):
@@ -56,3 +57,15 @@ def test_under_a_finger_nothing_takes_the_focus_and_enter_begins_a_line(person):
     assert abs(title["y"] + title["height"] / 2 - unfold["y"] - unfold["height"] / 2) < 8
     new_chat.tap()
     expect(maya.messages).to_have_count(0)
+
+
+def test_a_server_that_is_gone_is_said_by_our_line_alone(person, make_app):
+    with running(make_app("gone")) as app:
+        app.until_ready()
+        maya = person(url=app.url)
+        maya.arrives()
+        maya.composer.press_sequentially("Half a thou")
+        app.kill()
+        maya.sees("Reconnecting… Your text is kept.")
+        maya.page.wait_for_timeout(15000)
+        expect(maya.dialog).to_have_count(0)

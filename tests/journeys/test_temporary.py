@@ -63,7 +63,7 @@ def test_a_temporary_chat_leaves_no_trace(maya, app, model, word):
     assert word in maya.exports("Markdown")[1]
     maya.composer.press_sequentially(f"Unsent {word}")
     expect(maya.rows).to_have_count(0)
-    assert "?" not in maya.page.url
+    assert "?c=" not in maya.page.url
 
     maya.begins_a_new_chat()
 
@@ -81,21 +81,25 @@ def test_a_temporary_chat_leaves_no_trace(maya, app, model, word):
     assert [str(path) for path, data in everything if found(word, data)] == []
 
 
-def test_a_refresh_another_page_and_going_back_end_it(maya, word):
+def is_fresh_and_temporary(maya):
+    expect(maya.temporary_switch).to_be_checked()
+    expect(maya.messages).to_have_count(0)
+
+
+def test_a_refresh_another_page_and_going_back_end_it_and_leave_another(maya, word):
     maya.turns_to_a_temporary_chat()
     maya.asks(f"Hello {word}")
     maya.hears_all_of("You said: Hello")
-    maya.page.reload()
-    is_fresh(maya)
+    maya.reloads_what_is_not_kept()
+    is_fresh_and_temporary(maya)
 
-    maya.turns_to_a_temporary_chat()
     maya.asks(f"Hello {word}")
     maya.hears_all_of("You said: Hello")
     maya.page.locator(".st-key-account-menu button").click()
     maya.page.get_by_role("link", name="Memory").click()
     maya.sees("Keep facts about me")
     maya.page.go_back()
-    is_fresh(maya)
+    is_fresh_and_temporary(maya)
     assert word not in maya.stored()
 
 

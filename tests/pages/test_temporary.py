@@ -64,6 +64,21 @@ def test_what_is_said_is_stored_nowhere_and_no_address_leads_to_it(app, conversa
     assert any("Gone when you leave" in each.value for each in app.caption)
 
 
+def test_a_page_that_was_temporary_is_so_after_a_reload(open_app, app, maya, conversations):
+    address = {name: app.query_params[name] for name in switches(app).query_params}
+
+    app = open_app(maya, **address)
+
+    assert app.title[0].value == "Temporary chat"
+    asks(app, "Hello")
+    assert messages(app) == ["Hello", "Prune in March."]
+    assert conversations.threads == {}
+
+    app.button(key="new-chat").click().run()
+    switches(switches(app), is_on=False)
+    assert not dict(app.query_params)
+
+
 def test_nothing_that_would_write_is_offered(app):
     asks(switches(app), "Hello")
 

@@ -27,11 +27,17 @@ def text(_):
 @pytest.fixture
 def client(tmp_path):
     (tmp_path / "style.css").write_text("body { color: red }")
+    (tmp_path / "not_found.html").write_text("<html><head></head>Nothing here</html>")
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "shut.js").write_text("const act = 2;\n")
     (tmp_path / "page" / "open.js").write_text("const act = 1;\n")
-    routes = [Route("/", page), Route("/pieces", page_in_pieces), Route("/text", text)]
-    return TestClient(Head(Starlette(routes=routes), tmp_path))
+    routes = [
+        Route("/pieces", page_in_pieces),
+        Route("/text", text),
+        Route("/form", lambda _: HTMLResponse("<form></form>")),
+        Route("/{path:path}", page),
+    ]
+    return TestClient(Head(Starlette(routes=routes), ("", "pieces"), tmp_path))
 
 
 @pytest.mark.parametrize("path", ["/", "/pieces"])
@@ -58,6 +64,15 @@ def test_a_page_runs_its_scripts_side_by_side_and_may_keep_them_for_ever(client)
     assert "immutable" in script.headers["cache-control"]
 
 
+def test_an_address_without_a_page_answers_404_and_says_so(client):
+    answer = client.get("/nowhere", headers=BROWSER)
+
+    assert answer.status_code == 404
+    assert "Nothing here" in answer.text
+    assert 'rel="stylesheet"' in answer.text
+    assert client.get("/form", headers=BROWSER).text == "<form></form>"
+
+
 def test_what_is_no_page_passes_untouched(client):
     answer = client.get("/text", headers=BROWSER)
 
@@ -66,4 +81,4 @@ def test_what_is_no_page_passes_untouched(client):
 
 
 def test_the_serif_that_streamlit_brings_is_fetched_early():
-    assert b"SourceSerifVariable-Roman" in Head(Starlette()).links
+    assert b"SourceSerifVariable-Roman" in Head(Starlette(), ()).links
