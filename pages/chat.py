@@ -50,6 +50,7 @@ with show_errors():
     if thread is None:
         conversation.draw_welcome(welcome, person, held, space)
     else:
+        conversation.name_tab(person, held, thread)
         soon(
             conversation.draw_title(thread), partial(conversation.draw_menus, person, held, thread)
         )

@@ -146,13 +146,14 @@ _HEARD = component(
 )
 
 # A page is drawn anew when the database has gone or come back. Asked is the process, which asks the database
-# once for everybody. Nobody is asked for a tab that nobody sees.
+# once for everybody. Nobody is asked for a tab that nobody sees; one that is seen again is drawn anew, too, for
+# what was said meanwhile in another.
 _WATCH = component(
     "watch_database",
     html="<i hidden></i>",
     js="""
-    const here = (window.__daybookWatch ??= { isAway: false, tell: null, timer: 0, pause: 0 });
-    const USUAL = 8000, FIRST = 1000, LONGEST = 8000;
+    const here = (window.__daybookWatch ??= { isAway: false, tell: null, timer: 0, pause: 0, left: Infinity });
+    const USUAL = 8000, FIRST = 1000, LONGEST = 8000, AWAY = 1000;
 
     function wait(pause) {
       here.pause = pause;
@@ -166,17 +167,39 @@ _WATCH = component(
         try {
           const { database } = await (await fetch("/healthz", { cache: "no-store" })).json();
           isAway = database === "away" || database === "starting";
-        } catch {} // no server: Streamlit says so
+        } catch {} // no server: assets/page/connection.js says so
       }
       if (isAway !== here.isAway) here.tell?.("changed", isAway);
       wait(here.isAway ? Math.min(1.5 * here.pause, LONGEST) : USUAL);
+    }
+
+    // What a press that brings the tab into view asks for comes first.
+    function comeBack() {
+      if (!document.hidden && Date.now() - here.left > AWAY) setTimeout(() => {
+        const isRunning = document.querySelector(".stApp").dataset.testScriptState !== "notRunning";
+        const isBusy = isRunning || document.querySelector('[role="dialog"], [role="menu"]');
+        if (!isBusy) here.tell("changed", here.isAway);
+      }, 300);
+      here.left = document.hidden ? here.left : Infinity;
+    }
+
+    function go() {
+      here.left = Math.min(here.left, Date.now());
     }
 
     export default function ({ data, setTriggerValue }) {
       const isFirst = here.tell === null;
       here.tell = setTriggerValue;
       if (isFirst) {
-        document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+        document.addEventListener("visibilitychange", () => {
+          if (document.hidden) go();
+          else {
+            look();
+            comeBack();
+          }
+        });
+        window.addEventListener("blur", go);
+        window.addEventListener("focus", comeBack);
       }
       if (isFirst || here.isAway !== data.is_away) wait(data.is_away ? FIRST : USUAL);
       here.isAway = data.is_away;
@@ -236,7 +259,10 @@ def announce(words: str, after: MessageId | None) -> None:
 
 
 def watch_database(*, is_away: bool) -> None:
-    """Have the page drawn anew when the database is away, or no longer: *is_away* is what it says now."""
+    """Have the page drawn anew when the database is away, or no longer, and when the tab is gone back to.
+
+    *is_away* is what it says now.
+    """
     _WATCH(
         data={"is_away": is_away},
         key="watch",

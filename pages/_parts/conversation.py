@@ -93,6 +93,13 @@ def draw_welcome(
             temporary.draw_switch(held, person)
 
 
+def name_tab(person: PersonServices, held: TemporaryChat | None, thread: Thread) -> None:
+    """Give the browser's tab the title of *thread*, for who wants that: it stays in the browser's history."""
+    title = thread.conversation.title
+    if title and not held and person.profile.preferences().has_title_in_tab:
+        st.set_page_config(page_title=f"{title} · Daybook")
+
+
 def draw_title(thread: Thread) -> DeltaGenerator:
     """The title, and beside it the place for `draw_menus`."""
     head = row("chat-head", gap=2, wrap=False)

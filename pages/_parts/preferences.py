@@ -124,6 +124,13 @@ def preferences_dialog() -> None:
                     key="reply-tokens",
                 ),
             )
+            has_title = st.toggle(
+                "Show the chat's title in the browser tab",
+                seen.has_title_in_tab,
+                help="Your browser's history then keeps it, too.",
+                key="title-in-tab",
+            )
+            chosen = replace(chosen, has_title_in_tab=has_title)
             text = _text_area(
                 "What the model is told, where a conversation says nothing else",
                 now.instructions,

@@ -237,6 +237,12 @@ class Tab:
         self.page.reload()
         assert asked == ["beforeunload"]
 
+    def comes_back(self):
+        """To this tab from another: headless, every tab thinks that it has the focus."""
+        self.page.evaluate("dispatchEvent(new Event('blur'))")
+        self.page.wait_for_timeout(1200)
+        self.page.evaluate("dispatchEvent(new Event('focus'))")
+
     def unfolds_the_sidebar(self):
         self.page.get_by_test_id("stExpandSidebarButton").click()
         expect(self.page.locator(".st-key-new-chat button")).to_be_in_viewport()

@@ -34,6 +34,15 @@ def test_the_composer_is_ready_wherever_a_page_begins(person):
     expect(maya.filter).to_have_value("")
     expect(maya.composer).to_be_focused()
 
+    beside = maya.new_tab()
+    beside.visit(f"/?c={maya.conversation_id}")
+    beside.hears_all_of("You said: Peas")
+    beside.asks("Beans")
+    beside.hears_all_of("You said: Beans")
+    expect(maya.messages).to_have_count(2)
+    maya.comes_back()
+    maya.hears_all_of("You said: Beans")
+
 
 def test_under_a_finger_nothing_takes_the_focus_and_enter_begins_a_line(person):
     maya = person(viewport=PHONE, has_touch=True, is_mobile=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from services.domain import (
@@ -350,6 +351,25 @@ def test_a_person_chooses_for_all_conversations(open_app, maya, large):
     assert app.radio(key="model-new").value == "large"
     send(app, "When?")
     assert told(large) == "Be brief."
+
+
+def test_the_tab_has_the_title_of_the_chat_only_where_its_person_says_so(
+    open_app, maya, garden, monkeypatch
+):
+    named = []
+    monkeypatch.setattr(st, "set_page_config", lambda **given: named.append(given["page_title"]))
+    app = pressed(open_app(maya, c=str(garden)), "preferences")
+    assert set(named) == {"Daybook"}
+
+    app.toggle(key="title-in-tab").set_value(True)
+    app = save_preferences(app)
+
+    assert maya.profile.known == Preferences(has_title_in_tab=True)
+    app.run()
+    assert named[-1] == "Garden · Daybook"
+    switched = open_app(maya, temporary="1")
+    assert switched.title[0].value == "Temporary chat"
+    assert named[-1] == "Daybook"
 
 
 def test_saving_what_was_not_changed_chooses_nothing(open_app, maya):
