@@ -14,6 +14,7 @@ MessageId = NewType("MessageId", UUID)
 TurnId = NewType("TurnId", UUID)
 FactId = NewType("FactId", UUID)
 SpaceId = NewType("SpaceId", UUID)
+Theme = Literal["system", "light", "dark"]
 
 
 class Role(StrEnum):
@@ -232,6 +233,7 @@ class Preferences:
     window_messages: int | None = None  # where Window is chosen; None: the deployment's
     keeps_facts: bool | None = None  # None: nobody asked yet
     recalls_elsewhere: bool = False  # from other conversations, too
+    theme: Theme = "system"
     has_title_in_tab: bool = False  # of the chat that is open; the browser's history keeps it
     is_verified: bool = True  # False: what was stored did not open
 

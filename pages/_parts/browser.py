@@ -5,7 +5,7 @@ from functools import partial
 
 from streamlit.components.v2 import component
 
-from services.domain import ConversationId, MessageId, Role, Thread, UserId
+from services.domain import ConversationId, MessageId, Role, Theme, Thread, UserId
 
 _UNKEPT = "temporary"  # where no draft is
 ACTS = "reply-acts"  # the key of what the buttons under replies ask for
@@ -206,6 +206,12 @@ _WATCH = component(
     }""",
 )
 
+_THEME = component(
+    "set_theme",
+    html="<i hidden></i>",
+    js="export default ({ data }) => daybook.setTheme(data.theme);",
+)
+
 _RELOAD = component(
     "reload_page",
     html="<i hidden></i>",
@@ -269,6 +275,11 @@ def watch_database(*, is_away: bool) -> None:
         height="content",
         on_changed_change=lambda: None,
     )
+
+
+def set_theme(theme: Theme) -> None:
+    """Have this browser show all pages in *theme* (assets/page/theme.js)."""
+    _THEME(data={"theme": theme}, key="page-theme", height="content")
 
 
 def reload() -> None:

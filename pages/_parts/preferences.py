@@ -7,6 +7,7 @@ elsewhere while the dialog was open is replaced by nobody who has not seen it.
 from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
+from typing import get_args
 
 import streamlit as st
 
@@ -14,12 +15,13 @@ from pages._parts import spaces, words
 from pages._parts.memory import LARGEST_WINDOW, caption, policy_name
 from pages._session import person_services, show_errors
 from services.chat import Setup, Source
-from services.domain import Conversation, Preferences
+from services.domain import Conversation, Preferences, Theme
 from services.errors import Tampered
 from services.store.documents import ChangedElsewhere
 from services.store.profile import LONGEST_INSTRUCTIONS
 
 _LEAST_CONTEXT, _LEAST_REPLY = 1000, 64  # tokens
+_THEMES: tuple[Theme, ...] = get_args(Theme)
 _UNVERIFIED = (
     ":material/gpp_bad: What was stored here could not be verified. Please tell an operator."
 )
@@ -124,13 +126,21 @@ def preferences_dialog() -> None:
                     key="reply-tokens",
                 ),
             )
+            theme = st.radio(
+                "Theme",
+                _THEMES,
+                index=_THEMES.index(seen.theme),
+                format_func=str.capitalize,
+                horizontal=True,
+                key="theme",
+            )
             has_title = st.toggle(
                 "Show the chat's title in the browser tab",
                 seen.has_title_in_tab,
                 help="Your browser's history then keeps it, too.",
                 key="title-in-tab",
             )
-            chosen = replace(chosen, has_title_in_tab=has_title)
+            chosen = replace(chosen, theme=theme, has_title_in_tab=has_title)
             text = _text_area(
                 "What the model is told, where a conversation says nothing else",
                 now.instructions,

@@ -5,7 +5,7 @@ from contextlib import suppress
 import streamlit as st
 from streamlit.errors import StreamlitPageNotFoundError
 
-from pages._parts import conversation_list, facts, models, safe_md, words
+from pages._parts import browser, conversation_list, facts, models, safe_md, words
 from pages._parts.elements import quiet_button
 from pages._session import ask_for, lead_to, show_errors
 from services.bootstrap import PersonServices
@@ -44,6 +44,7 @@ def draw_rest(
         conversation_list.draw(person, opened, space)
         with st.container(key="account", gap=None):
             _draw_account(person)
+        browser.set_theme(person.profile.preferences().theme)
 
 
 def _draw_account(person: PersonServices) -> None:

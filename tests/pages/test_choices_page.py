@@ -353,6 +353,19 @@ def test_a_person_chooses_for_all_conversations(open_app, maya, large):
     assert told(large) == "Be brief."
 
 
+def test_a_theme_is_chosen_once_for_every_browser(open_app, maya, monkeypatch):
+    told = []
+    monkeypatch.setattr("pages._parts.browser.set_theme", told.append)
+    app = pressed(open_app(maya), "preferences")
+
+    app.radio(key="theme").set_value("dark")
+    save_preferences(app)
+
+    assert maya.profile.known == Preferences(theme="dark")
+    open_app(maya)
+    assert (told[0], told[-1]) == ("system", "dark")
+
+
 def test_the_tab_has_the_title_of_the_chat_only_where_its_person_says_so(
     open_app, maya, garden, monkeypatch
 ):
