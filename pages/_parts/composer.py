@@ -32,11 +32,11 @@ def draw_tools(
     turn: Turn | None,
 ) -> None:
     """How the model remembers *thread*, which model it is, and Stop while a *turn* is coming."""
-    is_ours = bootstrap.life().model is not ModelState.REMOTE
+    model = bootstrap.life().model
     if thread:
         memory.draw_policy(chat, thread)
         memory.draw_meter(chat, thread, setup, plan)
-    if thread or not is_ours:
+    if thread or model in (ModelState.REMOTE, ModelState.READY):
         models.draw_picker(chat, thread, setup)
     else:
         st.caption(models.line(chat), width="stretch")

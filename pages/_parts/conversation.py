@@ -12,6 +12,7 @@ from pages._parts import (
     dialogs,
     memory,
     messages,
+    models,
     rename,
     scoped_facts,
     spaces,
@@ -91,6 +92,8 @@ def draw_welcome(
         st.markdown(f":gray[{_NOTHING_KEPT if held else meaning}]", text_alignment="center")
         if not space:
             temporary.draw_switch(held, person)
+        if not held:
+            models.draw_connect_card()
 
 
 def name_tab(person: PersonServices, held: TemporaryChat | None, thread: Thread) -> None:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from pages._parts import (
     inspector,
+    models,
     preferences,
     rename,
     safe_md,
@@ -61,6 +62,8 @@ def open_asked() -> bool:
             summary.dialog(conversation_id)
         case "Seen", (conversation_id, reply_id):
             inspector.seen_dialog(conversation_id, reply_id)
+        case "Connect", None:
+            models.connect_dialog()
         case "Next", conversation_id:
             inspector.next_dialog(conversation_id)
         case _:

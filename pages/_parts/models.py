@@ -7,7 +7,7 @@ import streamlit as st
 from pages._parts import safe_md, words
 from pages._parts.elements import quiet_button
 from pages._parts.temporary import find_desk
-from pages._session import find_person, keep_errors
+from pages._session import ask_for, find_person, keep_errors
 from services import bootstrap
 from services.chat import Chat, Setup
 from services.domain import ConversationId, Thread
@@ -15,6 +15,18 @@ from services.embedded import ModelState
 from services.errors import InstructionsTooLong
 from services.llm import LimitSource, ModelInfo
 
+_START = "uv run streamlit run streamlit_app.py"
+_CONNECT_LINES = {
+    "OpenAI": f"OPENAI_API_KEY=sk-... DAYBOOK_MODEL=gpt-4.1-mini {_START}",
+    "Ollama (the context length is the same on both sides)": (
+        "OLLAMA_CONTEXT_LENGTH=16384 ollama serve & "
+        "OPENAI_BASE_URL=http://localhost:11434/v1 DAYBOOK_MODEL=llama3.1:8b "
+        f"DAYBOOK_CONTEXT_TOKENS=16384 {_START}"
+    ),
+    "Any other OpenAI-compatible endpoint": (
+        f"OPENAI_BASE_URL=https://llm.example/v1 OPENAI_API_KEY=... DAYBOOK_MODEL=... {_START}"
+    ),
+}
 _PICKED = "picked-model"  # for the conversation that comes into being with the next prompt
 _SOURCES = {
     LimitSource.SETTING: "set by your admin",
@@ -36,10 +48,30 @@ def line(chat: Chat) -> str:
         case ModelState.FAILED:
             return "The local model does not start: its log says why."
         case ModelState.READY:
-            return (
-                f"Model: {name}, small and local. It proves the path and is weak at talking: "
-                "OPENAI\\_BASE\\_URL and DAYBOOK\\_MODEL name a better one."
-            )
+            return f"Model: {name}, a tiny demo model: expect poor answers."
+
+
+def draw_connect_card() -> None:
+    """How to connect a better model, where the local one answers."""
+    if bootstrap.life().model is not ModelState.REMOTE:
+        with st.expander("Demo model: connect a better one", expanded=True, key="connect-model"):
+            _draw_connect_lines()
+
+
+@st.dialog("Connect a better model", width="medium", on_dismiss="rerun")
+def connect_dialog() -> None:
+    """The same, from the model menu."""
+    _draw_connect_lines()
+
+
+def _draw_connect_lines() -> None:
+    st.caption(
+        "A tiny model on this server answers: expect poor answers. To connect a better one, stop Daybook (Ctrl-C) "
+        "and start it with one of these lines:"
+    )
+    for name, line in _CONNECT_LINES.items():
+        st.markdown(f"**{name}**")
+        st.code(line, language="bash", wrap_lines=True)
 
 
 def picked() -> str | None:
@@ -63,6 +95,10 @@ def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
     label = safe_md.label(name, 40)
     panel = st.popover(label, icon=":material/neurology:", type="tertiary", key="model-picker")
     with panel.container(width=340):
+        if bootstrap.life().model is not ModelState.REMOTE:
+            st.caption(line(chat))
+            quiet_button("Connect a better model", "add_link", "connect", ask_for, "Connect")
+            return
         st.radio(
             "Which model answers here",
             list(offered),

@@ -1,6 +1,6 @@
 """The local model behind an OpenAI-compatible address: `python -m services.embedded.model PORT`.
 
-It proves the whole path on a machine with no account anywhere; it is weak at talking.
+It proves the whole path on a machine with no account anywhere; its answers are poor.
 """
 
 import importlib
@@ -45,6 +45,12 @@ class ModelServer(children.Server):
         return children.replies(self._plan.port, "/v1/models", authorization)
 
 
+def threads(cores: int) -> int:
+    """Return the number of threads on a machine of *cores*: its threads wait for each other, so with work beside it on
+    the last core all of them would be slow."""
+    return max(1, min(4, cores - 1))
+
+
 def serve(port: int, key: str) -> None:
     """Serve the model until the process ends."""
     xllamacpp = cast(Any, importlib.import_module("xllamacpp"))  # it has no types
@@ -59,7 +65,7 @@ def serve(port: int, key: str) -> None:
     ) = False
     parameters.n_ctx, parameters.n_parallel = CONTEXT_TOKENS * _AT_ONCE, _AT_ONCE
     parameters.cache_ram_mib = 0  # prompts of one person do not linger for the next
-    parameters.cpuparams.n_threads = min(4, os.cpu_count() or 1)
+    parameters.cpuparams.n_threads = threads(os.cpu_count() or 1)
     parameters.verbosity = 0  # its log would show the end of the key
     server = xllamacpp.Server(parameters)
     signal.pause()

@@ -842,7 +842,7 @@ def test_a_title_that_cannot_be_is_refused_and_asked_for_again(open_app, maya, c
     ("state", "words"),
     [
         (ModelState.STARTING, "The local model is starting"),
-        (ModelState.READY, "weak at talking"),
+        (ModelState.READY, "a tiny demo model"),
         (ModelState.FAILED, "does not start"),
         (ModelState.REMOTE, "Model: scripted"),
     ],

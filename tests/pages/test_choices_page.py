@@ -19,8 +19,10 @@ from services.embedded import ModelState
 from services.errors import StoreUnavailable
 from services.llm import LimitSource, Offer
 from tests.fakes import LARGE, FakePerson, ScriptedModel, choose
+from tests.pages.conftest import ROOT
 from tests.pages.test_chat_page import in_composer, menu, said, send
 
+LINES_OF_README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 OpenApp = Callable[..., AppTest]
 
 
@@ -195,12 +197,26 @@ def test_a_model_that_is_no_longer_offered_is_named_and_another_answers(
     assert "no longer offered" not in captions(app)
 
 
-def test_our_own_model_is_not_one_to_pick_from(open_app, conversations, model, life):
+def test_demo_model_offers_lines_that_connect_a_better_one(
+    open_app, conversations, model, life, garden
+):
     life.model = ModelState.READY
+    person = FakePerson(conversations, model)
 
-    app = open_app(FakePerson(conversations, model))
+    card = open_app(person).expander[0]
+    app = open_app(person, c=str(garden))
 
+    lines = [code.value for code in card.code]
+    assert [line.count(" streamlit run streamlit_app.py") for line in lines] == [1, 1, 1]
+    assert lines[1].count("CONTEXT") == lines[1].count("=16384") == 2
+    assert all(" ".join(line.split()) in LINES_OF_README for line in lines)
     assert not [radio for radio in app.radio if str(radio.key).startswith("model-")]
+    assert list(app.code) == []
+    assert [code.value for code in pressed(app, "connect").code] == lines
+
+
+def test_no_card_beside_a_model_of_an_endpoint(open_app, maya):
+    assert list(open_app(maya).expander) == []
 
 
 def test_what_cannot_be_stored_is_said_and_the_old_model_stays(

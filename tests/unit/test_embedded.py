@@ -37,6 +37,7 @@ from services.embedded import (
 from services.embedded.children import Patience
 from services.embedded.keys import StackSecrets
 from services.embedded.mended import MendedTransport
+from services.embedded.model import threads
 from services.embedded.plan import DatabasePlan, ModelPlan
 from services.embedded.supabase_api import _TEXTLESS, fetch_modules
 from services.embedded.upkeep import Disk, LocalModel, Upkeep
@@ -519,3 +520,8 @@ def test_a_database_that_was_there_and_does_not_answer_is_away(plan, capsys):
         f"Daybook is starting: {Stage.RECOVERING} …",
         "Daybook is ready: open http://here",
     ]
+
+
+@pytest.mark.parametrize(("cores", "count"), [(1, 1), (2, 1), (4, 3), (5, 4), (64, 4)])
+def test_local_model_leaves_a_core_to_others(cores, count):
+    assert threads(cores) == count
