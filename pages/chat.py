@@ -81,6 +81,8 @@ with show_errors():
     models.draw_notices(thread, setup)
     place = held.id if held else conversation_id
     said = turns.draw_refusals(place)
+    if thread and not setup.is_too_long:
+        memory.draw_full(thread, plan, said)
     budget.draw_choices(person, desk.chat, thread, said, space_id)
 
     # at the top level Streamlit would have the page stick to its end: assets/page/place.js moves it

@@ -15,6 +15,7 @@
     - Busy ............. a reply of this conversation is still coming
     - OverBudget
     - PromptTooLong
+      - ChatFull ....... (Full) the prompt fits, the whole conversation does not
   x Unavailable ........ trying again later may help
     - ModelUnavailable . which of the ways a model fails, as `ModelFailure`
     - StoreUnavailable
@@ -162,7 +163,7 @@ _CAP_SENTENCES = {
 
 
 class PromptTooLong(Refused):
-    """The prompt and the instructions alone do not fit, or (Full) the whole conversation does not."""
+    """The prompt and the instructions alone do not fit."""
 
     public = "This is too long for the model: shorten it, or choose another memory policy."
 
@@ -170,6 +171,14 @@ class PromptTooLong(Refused):
         super().__init__(f"needs {tokens} tokens, {limit} are left")
         self.tokens = tokens
         self.limit = limit
+
+
+class ChatFull(PromptTooLong):
+    """The policy is Full, and the whole conversation no longer fits."""
+
+    public = (
+        "This chat is full: all of it no longer fits. Switch to Auto-summary or clear the context."
+    )
 
 
 class Unavailable(AppError):

@@ -184,7 +184,10 @@ def draw_messages(
                     continue
                 versions = thread.versions(message) if is_settled else ()
                 with st.container(key=f"out-of-view-{message.seq}") if is_unseen else nullcontext():
-                    messages.draw(message, costs, versions, is_last=is_last)
+                    is_unanswered = message.role is Role.USER and len(exchange) == 1 and not is_last
+                    messages.draw(
+                        message, costs, versions, is_last=is_last, is_unanswered=is_unanswered
+                    )
                 if before_view and message == before_view[-1]:
                     memory.draw_beginning()
 

@@ -8,7 +8,7 @@ import streamlit as st
 from pages._parts import inspector, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.temporary import find_desk
-from pages._session import ask_for, keep_errors
+from pages._session import Refusal, ask_for, keep_errors
 from services.chat import Chat, Setup
 from services.domain import (
     Conversation,
@@ -23,7 +23,7 @@ from services.domain import (
     Tokens,
     Window,
 )
-from services.errors import AppError, InstructionsTooLong, PromptTooLong
+from services.errors import AppError, ChatFull, InstructionsTooLong, PromptTooLong
 from services.llm import LimitSource
 from services.memory import ContextPlan, Forecast
 
@@ -120,6 +120,20 @@ def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool
             quiet_button("Read the summary", "notes", "read-summary", ask_for, "Summary", here)
         if thread.conversation.reset_seq:
             quiet_button(_UNDO, "undo", "undo-reset", _undo, thread)
+
+
+def draw_full(thread: Thread, plan: ContextPlan | None, refusals: Sequence[Refusal]) -> None:
+    """Say that the chat is full, unless one of *refusals* has said so above, and offer what makes room."""
+    is_full = plan is None and isinstance(thread.conversation.policy, Full)
+    is_refused = any(isinstance(refusal.error, ChatFull) for refusal in refusals)
+    if not is_full and not is_refused:
+        return
+    with row("chat-full", "xxsmall"):
+        if not is_refused:
+            st.caption(f":material/warning: {ChatFull.public}", width="stretch")
+        to_summary = thread.conversation, Summary()
+        quiet_button("Switch to Auto-summary", "notes", "full-to-summary", choose, *to_summary)
+        quiet_button("Clear context", "restart_alt", "full-clear", _start_anew, thread)
 
 
 def _where_they_went(

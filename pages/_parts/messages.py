@@ -18,6 +18,8 @@ Costs = Mapping[TurnId, TurnCost]
 
 _UNVERIFIED = ":gray[:material/gpp_bad: This message could not be verified and is not shown. Please tell an operator.]"
 
+_UNANSWERED = "No reply came. Later messages are sent without this one."
+
 
 class _Ending(NamedTuple):
     """How a reply ended that is not whole, in words and as a picture."""
@@ -58,11 +60,17 @@ def costs_of(desk: temporary.Desk, messages: Iterable[Message]) -> Costs:
 
 
 def draw(
-    message: Message, costs: Costs, versions: Sequence[Message] = (), *, is_last: bool = False
+    message: Message,
+    costs: Costs,
+    versions: Sequence[Message] = (),
+    *,
+    is_last: bool = False,
+    is_unanswered: bool = False,
 ) -> None:
     """One message, whoever wrote it: text from elsewhere is made safe.
 
     *versions*: the replies to the same prompt, itself among them; without any it cannot be written again.
+    *is_unanswered*: a prompt after which the conversation went on without a reply.
     """
     is_prompt = message.role is Role.USER
     with st.chat_message(message.role, width="content" if is_prompt else "stretch"):
@@ -70,6 +78,10 @@ def draw(
             st.html(prompts.as_typed(message.body))
         else:
             st.markdown(safe_md.body(message.body) if message.is_verified else _UNVERIFIED)
+        if is_unanswered:
+            st.badge(
+                "Not answered, not sent", icon=":material/block:", color="gray", help=_UNANSWERED
+            )
         if (
             message.outcome in _ENDINGS and not is_last
         ):  # below the last there is more to say: `draw_end`

@@ -73,8 +73,8 @@ class Planning:
     ) -> tuple[ContextPlan, Receipt]:
         """What the model sees of *past*, a branch of *thread*, with *prompt*; and the receipt to be kept.
 
-        Without a prompt, the reply at the end of *past* goes on. Raise PromptTooLong, InstructionsTooLong, BadInput
-        (that reply is out of view), StoreUnavailable.
+        Without a prompt, the reply at the end of *past* goes on. Raise PromptTooLong, ChatFull, InstructionsTooLong,
+        BadInput (that reply is out of view), StoreUnavailable.
         """
         final = replace(self, is_final=True)
         history = final._history(thread, setup, past, prompt)
@@ -90,7 +90,7 @@ class Planning:
         return plan, Receipt.of(thread.conversation.policy, model, history, plan, rates, least)
 
     def view(self, thread: Thread, setup: Setup) -> ContextPlan:
-        """What the next turn would see. Raise PromptTooLong (Full: it no longer fits), InstructionsTooLong."""
+        """What the next turn would see. Raise ChatFull, PromptTooLong, InstructionsTooLong."""
         return self._view(thread, setup)[1]
 
     def next_receipt(self, thread: Thread, setup: Setup) -> tuple[ContextPlan, Receipt]:

@@ -30,7 +30,7 @@ from services.domain import (
     Summary,
     Window,
 )
-from services.errors import PromptTooLong
+from services.errors import ChatFull, PromptTooLong
 from services.memory.context import ContextBudget, ContextPlan, History
 from services.memory.epochs import continue_epoch, new_epoch
 from services.memory.layout import (
@@ -55,7 +55,7 @@ def plan_context(
 ) -> ContextPlan:
     """Choose what the model sees within *budget*.
 
-    Raise PromptTooLong if the instructions and the prompt overflow it, or with Full the whole.
+    Raise PromptTooLong if the instructions and the prompt overflow it, ChatFull if with Full the whole does.
     """
     room = budget.prompt_tokens
     start_seq = _start_seq(history)
@@ -90,7 +90,8 @@ def plan_context(
     parts = chosen.parts(counter)
     tokens = sum(part.tokens for part in parts)
     if tokens > room:
-        raise PromptTooLong(tokens, room)
+        is_full = isinstance(policy, Full) and fixed.tokens(counter) <= room
+        raise (ChatFull if is_full else PromptTooLong)(tokens, room)
     messages = chosen.messages()
     bound = bound_tokens(messages, counter)
     shown = _halves(chosen.pairs)

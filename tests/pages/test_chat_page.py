@@ -17,7 +17,7 @@ from pages import _session
 from pages._parts import browser, turns
 from services.domain import Full, Outcome, Purpose, Tokens, TurnCost, Window
 from services.embedded import ModelState
-from services.errors import ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
+from services.errors import ChatFull, ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
 from services.llm import LimitReached
 from tests.fakes import FakePerson, MemoryConversations
 from tests.pages.conftest import messages as said
@@ -785,15 +785,40 @@ def test_the_context_starts_anew_and_the_history_stays(open_app, maya, model, co
     assert banner(app) == []
 
 
-def test_a_conversation_too_long_for_full_says_so(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "word " * 5000, "reply", policy=Full())
-
+@pytest.mark.parametrize("way_out", ["full-to-summary", "full-clear"])
+def test_full_chat_says_so_and_offers_ways_out(open_app, maya, conversations, way_out):
+    garden = conversations.hold("Garden", *["word " * 2500, "reply"] * 2, policy=Full())
     app = open_app(maya, c=str(garden))
-    send(app, "More")
+    assert "This chat is full" in str([caption.value for caption in app.caption])
 
-    assert "no longer fits" in str([caption.value for caption in app.caption])
-    assert "too long for the model" in app.warning[0].value
+    send(app, "More")
+    assert [warning.value for warning in app.warning] == [ChatFull.public]
+    assert "This chat is full" not in str([caption.value for caption in app.caption])
     assert in_composer(app) == "More"
+    app.button(key=way_out).click().run()
+
+    assert not [button for button in app.button if str(button.key).startswith("full-")]
+    assert said(send(app, "More"))[-1] == "Prune in March."
+
+
+def test_prompt_too_long_by_itself_is_no_full_chat(open_app, maya, conversations):
+    garden = conversations.hold("Garden", "prompt", "reply", policy=Full())
+
+    app = send(open_app(maya, c=str(garden)), "word " * 5000)
+
+    assert "too long for the model" in app.warning[0].value
+    assert not [button for button in app.button if str(button.key).startswith("full-")]
+
+
+def test_prompt_without_reply_is_marked_once_the_chat_went_on(open_app, maya, conversations):
+    garden = conversations.hold("Garden", "When?")
+    app = open_app(maya, c=str(garden))
+    assert "Not answered, not sent" not in app.chat_message[0].markdown[-1].value
+
+    send(app, "And how?")
+
+    assert "Not answered, not sent" in app.chat_message[0].markdown[-1].value
+    assert len(app.chat_message[1].markdown) == 1
 
 
 # --- the conversation's menu and the account -------------------------------------------------------

@@ -11,6 +11,7 @@ from services.errors import (
     AppError,
     BadInput,
     Cap,
+    ChatFull,
     Misconfigured,
     ModelFailure,
     ModelUnavailable,
@@ -49,6 +50,7 @@ def every_error():
         *map(ModelUnavailable, ModelFailure),
         *map(TooManyAttempts, (0, 1, 59, 60, 61, 3600)),
         PromptTooLong(9000, 8000),
+        ChatFull(9000, 8000),
         Misconfigured("Set DAYBOOK_MODEL."),
     ]
 
