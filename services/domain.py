@@ -174,6 +174,7 @@ class Space:
     name: str = field(repr=False)  # empty where it did not open
     instructions: str | None = field(default=None, repr=False)  # None: the person's
     policy: MemoryPolicy | None = None  # of new conversations; None: the person's
+    uses_personal_facts: bool = True  # beside its own
     created_at: datetime
     is_archived: bool = False
     is_verified: bool = True
@@ -203,11 +204,16 @@ class Fact:
         """What its person made of it, which then came from them: the message it was noted from says otherwise."""
         return replace(self, text=text, since=at, source_id=None, source_conversation_id=None)
 
-    def holds_in(self, conversation: Conversation) -> bool:
-        """Whether it is one of *conversation*, of its space, or of its person everywhere."""
+    def holds_in(self, conversation: Conversation, space: Space | None) -> bool:
+        """Whether it is one of *conversation*, of its *space*, or of its person where the space uses those.
+
+        A space that cannot be read uses none.
+        """
         if self.conversation_id:
             return self.conversation_id == conversation.id
-        return self.space_id in (None, conversation.space_id)
+        if self.space_id or conversation.space_id is None:
+            return self.space_id in (None, conversation.space_id)
+        return space is not None and space.is_verified and space.uses_personal_facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,7 +56,7 @@ def draw_noted(chat: Chat, thread: Thread) -> None:
     with st.container(key="noted", gap=None):
         for one in noted:
             with row(f"noted-{one.fact.id}", "xxsmall"):
-                st.html(f'<p role="status">{_announced(one)}</p>', width="stretch")
+                st.html(f'<p role="status">{_announced(chat, one)}</p>', width="stretch")
                 key, here = f"take-back-{one.fact.id}", thread.conversation.id
                 quiet_button("Undo", None, key, _take_back, here, one)
                 if one is noted[-1]:
@@ -87,9 +87,14 @@ def draw_offer(person: PersonServices, thread: Thread) -> None:
                 quiet_button(label, None, f"keep-facts-{label.lower()}", _choose, is_wanted)
 
 
-def _announced(one: Noted) -> str:
-    said = f"Daybook noted: {escape(one.fact.text)}"
-    return f"{said} <s>{escape(one.replaced.text)}</s>" if one.replaced else said
+def _announced(chat: Chat, one: Noted) -> str:
+    """What was noted, what it took the place of, and where it holds."""
+    fact, space = one.fact, chat.space(one.fact.space_id)
+    where = f"“{space.name}”" if space and space.name else "this space"
+    holds = "in this chat" if fact.conversation_id else f"in {where}" if fact.space_id else ""
+    before = f" <s>{escape(one.replaced.text)}</s>" if one.replaced else ""
+    used = f"Used only {escape(holds)}" if holds else "Used in all chats"
+    return f"Daybook noted: {escape(fact.text)}{before} <small>{used}</small>"
 
 
 def _take_back(conversation_id: ConversationId, one: Noted) -> None:

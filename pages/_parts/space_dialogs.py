@@ -114,6 +114,12 @@ def _draw_form(opened: _Opened, key: str) -> None:
             format_func=lambda label: _explained(label, policies[label]),
             key=f"space-policy-{space.id}",
         )
+        st.toggle(
+            "Use my personal memories",
+            space.uses_personal_facts,
+            help="Off: chats in this space use only the facts of the space and their own.",
+            key=f"space-memories-{space.id}",
+        )
         submitted("Create" if opened.is_new else "Save", _save, opened)
 
 
@@ -154,6 +160,7 @@ def _save(opened: _Opened) -> None:
         name=" ".join(str(asked[f"space-name-{seen.id}"]).split()),
         instructions=str(asked[f"space-instructions-{seen.id}"]).strip() or None,
         policy=_policies(seen.policy)[asked[f"space-policy-{seen.id}"]],
+        uses_personal_facts=bool(asked[f"space-memories-{seen.id}"]),
         is_verified=True,
     )
     is_new = opened.is_new
@@ -221,7 +228,8 @@ def _explained(label: str, policy: MemoryPolicy | None) -> str:
 def _written(space: Space) -> str:
     """All that can be changed of it."""
     policy = _USUAL if space.policy is None else memory.policy_name(space.policy)
-    return "\n".join([space.name, space.instructions or "No instructions", policy])
+    memories = f"Personal memories: {'on' if space.uses_personal_facts else 'off'}"
+    return "\n".join([space.name, space.instructions or "No instructions", policy, memories])
 
 
 def _leave_news(sentence: str) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from pages._parts import words
+from pages._parts import undo, words
 from pages._parts.temporary import find_desk
 from pages._session import show_errors
 from services.domain import ConversationId, RunningSummary, Thread
@@ -38,6 +38,8 @@ def dialog(conversation_id: ConversationId) -> None:
         try:
             if is_saved or is_gone:
                 desk.chat.change_summary(thread_as_seen, "" if is_gone else text)
+                if is_gone:
+                    undo.offer_summary(conversation_id, seen)
                 st.rerun()
             if is_anew:
                 desk.chat.rebuild_summary(thread_as_seen)

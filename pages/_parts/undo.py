@@ -1,7 +1,7 @@
-"""Deleting a conversation or a fact, and for a while the way back.
+"""Deleting a conversation, a fact or a summary, and for a while the way back.
 
-What was deleted is gone from every page at once. A conversation is destroyed when its time is over; a fact at once,
-and the tab alone still knows it.
+What was deleted is gone from every page at once. A conversation is destroyed when its time is over; the others at once,
+and the tab alone still knows them.
 """
 
 import time
@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from html import escape
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import streamlit as st
 
 from pages._parts.elements import quiet_button, row
+from pages._parts.temporary import find_desk
 from pages._session import find_person, keep_errors, lead_to
-from services.domain import Conversation, ConversationId, Fact
+from services.domain import Conversation, ConversationId, Fact, RunningSummary
 from services.errors import StoreUnavailable
 
 _SECONDS = 20  # for which the stylesheet, too, shows the line
@@ -43,6 +44,11 @@ def forget(fact: Fact) -> None:
     """Delete *fact*. A callback's. Raise StoreUnavailable."""
     find_person().memories.forget(fact.id)
     _offer(fact.id, f"“{fact.text}”", partial(_restore_fact, fact))
+
+
+def offer_summary(conversation_id: ConversationId, summary: RunningSummary) -> None:
+    """Offer to put back a *summary* that has just been deleted."""
+    _offer(uuid4(), "the summary", partial(_restore_summary, conversation_id, summary))
 
 
 def draw() -> None:
@@ -86,6 +92,10 @@ def _restore_conversation(conversation_id: ConversationId, was_open: bool) -> No
 
 def _restore_fact(fact: Fact) -> None:
     find_person().memories.keep(fact)
+
+
+def _restore_summary(conversation_id: ConversationId, summary: RunningSummary) -> None:
+    find_desk(conversation_id).chat.restore_summary(conversation_id, summary)
 
 
 def _deleted() -> list[_Deleted]:

@@ -158,12 +158,14 @@ class Afterwards:
         try:
             thread = self.store.thread(conversation_id)
             if self.memories:
+                setup = self.setup(thread)
                 noted = note_facts(
                     thread,
                     prompt_id,
                     self.memories,
-                    self.setup(thread).context_tokens,
+                    setup.context_tokens,
                     self.calls.counter,
+                    space=setup.space,
                     ask=lambda plan: self._ask(Purpose.FACTS, thread, plan, prompt_id),
                     is_wanted=self.keeps_facts,
                 )

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from services.chat.background import Noted
 from services.chat.paid_calls import Answer
-from services.domain import Fact, FactId, Message, MessageId, Role, Thread
+from services.domain import Fact, FactId, Message, MessageId, Role, Space, Thread
 from services.errors import AppError
 from services.events import log_event
 from services.memory import ContextPlan, TokenCounter, plan_facts, read_facts
@@ -34,6 +34,7 @@ def note_facts(
     context_tokens: int,
     counter: TokenCounter,
     *,
+    space: Space | None,
     ask: Callable[[ContextPlan], Answer],
     is_wanted: Callable[[], bool],
 ) -> tuple[Noted, ...] | None:
@@ -44,7 +45,7 @@ def note_facts(
     exchange = _exchange(thread, prompt_id)
     if not exchange:
         return ()
-    before = _facts_of(store, thread)
+    before = _facts_of(store, thread, space)
     plan = plan_facts(exchange, before, context_tokens, counter)
     answer = ask(plan)
     if answer.is_cut or not is_wanted():
@@ -52,7 +53,7 @@ def note_facts(
     by_id = {fact.id: fact for fact in before}
     shown = [by_id[fact_id] for fact_id in plan.facts]
     noted: list[Noted] = []
-    for change in read_facts(answer.text, exchange, _facts_of(store, thread), shown):
+    for change in read_facts(answer.text, exchange, _facts_of(store, thread, space), shown):
         fact = _fact(change.text, change.replaces, thread, prompt_id)
         try:
             store.keep(fact, replaces=change.replaces)
@@ -64,8 +65,8 @@ def note_facts(
     return tuple(noted)
 
 
-def _facts_of(store: FactStore, thread: Thread) -> tuple[Fact, ...]:
-    return tuple(fact for fact in store.facts() if fact.holds_in(thread.conversation))
+def _facts_of(store: FactStore, thread: Thread, space: Space | None) -> tuple[Fact, ...]:
+    return tuple(fact for fact in store.facts() if fact.holds_in(thread.conversation, space))
 
 
 def _exchange(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:

@@ -206,7 +206,7 @@ class Planning:
             return tuple(
                 fact
                 for fact in self.memories.facts()
-                if fact.holds_in(conversation) and (keeps_facts or fact.is_placed)
+                if fact.holds_in(conversation, setup.space) and (keeps_facts or fact.is_placed)
             )
         return ()
 

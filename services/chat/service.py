@@ -35,6 +35,7 @@ from services.domain import (
     Purpose,
     Retrieval,
     Role,
+    RunningSummary,
     Space,
     SpaceId,
     Summary,
@@ -283,6 +284,11 @@ class Chat:
         if text and now:
             summary = replace(now, text=text, made_at=datetime.now(UTC), is_edited=True)
         self.store.set_summary(thread.conversation.id, summary, replaces=now)
+
+    def restore_summary(self, conversation_id: ConversationId, summary: RunningSummary) -> None:
+        """Put back a deleted *summary*, in the place of any made since. Raise NotFound, Stale, StoreUnavailable."""
+        now = self.store.thread(conversation_id).summary
+        self.store.set_summary(conversation_id, summary, replaces=now)
 
     def rebuild_summary(self, thread: Thread) -> None:
         """Have the summary made anew of all that it covers, in the background. Raise Stale, StoreUnavailable."""

@@ -172,7 +172,10 @@ def test_fact_noted_while_the_page_is_drawn_is_shown(open_app, maya, garden, mon
 def test_what_was_noted_can_be_undone(open_app, maya, garden):
     one = note(maya, garden, "Has a <b>dog</b>.")
     app = open_app(maya, c=str(garden))
-    assert "Daybook noted: Has a &lt;b&gt;dog&lt;/b&gt;.</p>" in html(app)
+    assert (
+        "Daybook noted: Has a &lt;b&gt;dog&lt;/b&gt;. <small>Used in all chats</small></p>"
+        in html(app)
+    )
 
     pressed(app, f"take-back-{one.fact.id}")
 

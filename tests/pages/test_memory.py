@@ -68,6 +68,20 @@ def test_a_summary_is_edited(open_app, maya, conversations):
     assert (kept.text, kept.is_edited) == ("They sow kumquats.", True)
 
 
+def test_a_deleted_summary_can_be_brought_back(open_app, maya, conversations):
+    garden = summarised(conversations)
+    edited = replace(conversations.threads[garden].summary, is_edited=True)
+    conversations.threads[garden] = replace(conversations.threads[garden], summary=edited)
+    app = open_app(maya, c=str(garden))
+
+    app.button(key="read-summary").click().run()
+    press(app, garden, "Take it away")
+    assert conversations.threads[garden].summary is None
+    next(button for button in app.run().button if button.label == "Undo").click().run()
+
+    assert conversations.threads[garden].summary == edited
+
+
 def test_a_summary_that_was_changed_elsewhere_is_not_overwritten_unseen(
     open_app, maya, conversations
 ):

@@ -319,6 +319,28 @@ def test_what_was_written_into_a_space_is_told_in_it_alone(open_app, maya, latin
     assert "She reads Caesar." not in sent(model)
 
 
+def test_a_space_without_personal_memories_is_told_its_own_facts_alone(
+    open_app, maya, latin, model
+):
+    maya.profile.known = Preferences(keeps_facts=True)
+    note(maya, latin, "She reads Caesar.")
+    maya.memories.keep(Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON))
+    app = open_app(maya, s=str(latin.id))
+    send(app, "Salve")
+    assert "Has a dog." in sent(model)
+
+    edit(app, maya, latin)
+    app.toggle(key=f"space-memories-{latin.id}").set_value(False)
+    in_dialog(app, latin, "Save")
+    send(app, "Vale")
+
+    assert maya.spaces.find(latin.id).uses_personal_facts is False
+    assert "She reads Caesar." in sent(model)
+    assert "Has a dog." not in sent(model)
+    send(open_app(maya), "Hello")
+    assert "Has a dog." in sent(model)
+
+
 # --- the dialog ---------------------------------------------------------------------------------------
 
 

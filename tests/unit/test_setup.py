@@ -1,11 +1,12 @@
 """What a turn is made with: the conversation's choice, else the person's, else the deployment's."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
 from services.chat.setup import Source, choose_setup
-from services.domain import Preferences, Space, SpaceId
+from services.domain import Fact, FactId, Preferences, Space, SpaceId
 from services.llm import Models, Offer
 from services.memory import RegexCounter
 from tests.fakes import INFO, LARGE, NOON, MemoryConversations, ScriptedModel
@@ -109,3 +110,18 @@ def test_what_a_person_wrote_is_in_no_repr():
 def test_a_person_may_have_less_of_the_model_and_never_more(mine, reply, context):
     budget = chosen(**mine).budget
     assert (budget.reply_tokens, budget.context_tokens) == (reply, context)
+
+
+def test_personal_facts_hold_in_a_space_known_to_use_them():
+    garden, latin = thread().conversation, Space(id=SpaceId(uuid4()), name="L", created_at=NOON)
+    inside = replace(garden, space_id=latin.id)
+    personal = Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON)
+    unused, unverified = (
+        replace(latin, uses_personal_facts=False),
+        replace(latin, is_verified=False),
+    )
+
+    assert personal.holds_in(garden, None)
+    assert personal.holds_in(inside, latin)
+    assert not any(personal.holds_in(inside, space) for space in (unused, unverified, None))
+    assert replace(personal, space_id=latin.id).holds_in(inside, None)
