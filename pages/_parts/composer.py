@@ -35,6 +35,7 @@ def draw_tools(
     model = bootstrap.life().model
     if thread:
         memory.draw_policy(chat, thread)
+        memory.draw_unsent(chat, thread, plan)
         memory.draw_meter(chat, thread, setup, plan)
     if thread or model in (ModelState.REMOTE, ModelState.READY):
         models.draw_picker(chat, thread, setup)

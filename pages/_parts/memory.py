@@ -43,19 +43,10 @@ def plan_of(chat: Chat, thread: Thread, setup: Setup) -> ContextPlan | None:
 def draw_policy(chat: Chat, thread: Thread) -> None:
     """Choose how the past is chosen, or start the context anew."""
     conversation = thread.conversation
-    policies = {policy_name(policy): policy for policy in (*chat.policies(), conversation.policy)}
     now = policy_name(conversation.policy)
-    key = f"policy-{conversation.id}"
-    st.session_state[key] = now  # it may have been chosen in another tab
     panel = st.popover(now, icon=":material/history:", type="tertiary", key="memory-policy")
     with panel.container(width=340):
-        st.radio(
-            "What the model remembers here",
-            list(policies),
-            captions=[caption(policy) for policy in policies.values()],
-            key=key,
-            on_change=lambda: choose(conversation, policies[st.session_state[key]]),
-        )
+        _draw_policies(chat, conversation, f"policy-{conversation.id}")
         if isinstance(conversation.policy, Window):
             _draw_size(conversation, conversation.policy)
         if conversation.reset_seq and conversation.reset_seq == thread.messages[-1].seq:
@@ -69,6 +60,22 @@ def draw_policy(chat: Chat, thread: Thread) -> None:
                 thread,
                 tip="The model forgets what was said so far. You keep all of it.",
             )
+
+
+def draw_unsent(chat: Chat, thread: Thread, plan: ContextPlan | None) -> None:
+    """Draw how many earlier messages are not sent as they are; opened: where they went, the summary, the policy."""
+    unseen = len(out_of_view(thread.branch(), plan))
+    if plan is None or not unseen:
+        return
+    here = thread.conversation.id
+    label = f"{words.count(unseen, 'earlier message')} {_short_fate(thread, plan, unseen)}"
+    panel = st.popover(label, icon=":material/ink_eraser:", type="tertiary", key="unsent")
+    with panel.container(width=340):
+        st.caption(_where_they_went(thread, plan, unseen, chat.background.summary_failure(here)))
+        if plan.summarised:
+            label = "Read the summary"
+            quiet_button(label, "notes", "read-unsent-summary", ask_for, "Summary", here)
+        _draw_policies(chat, thread.conversation, f"policy-of-unsent-{here}")
 
 
 def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | None) -> None:
@@ -170,6 +177,12 @@ def _fate(thread: Thread, plan: ContextPlan, unseen: int) -> str:
             return "kept, but not sent to the model."
 
 
+def _short_fate(thread: Thread, plan: ContextPlan, unseen: int) -> str:
+    if isinstance(thread.conversation.policy, Retrieval):
+        return "sent if related"
+    return "summarized" if len(plan.summarised) >= unseen else "not sent"
+
+
 def draw_beginning() -> None:
     """The line from which the model reads."""
     st.html(
@@ -183,6 +196,18 @@ def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[Mess
         return set()
     asked = {branch[-1].id} if branch and branch[-1].role is Role.USER else set[MessageId]()
     return {message.id for message in branch} - {*plan.shown, *plan.recalled_earlier} - asked
+
+
+def _draw_policies(chat: Chat, conversation: Conversation, key: str) -> None:
+    policies = {policy_name(policy): policy for policy in (*chat.policies(), conversation.policy)}
+    st.session_state[key] = policy_name(conversation.policy)  # another tab may have chosen it
+    st.radio(
+        "What the model remembers here",
+        list(policies),
+        captions=[caption(policy) for policy in policies.values()],
+        key=key,
+        on_change=lambda: choose(conversation, policies[st.session_state[key]]),
+    )
 
 
 def _draw_size(conversation: Conversation, policy: Window) -> None:

@@ -56,6 +56,28 @@ def test_what_is_summarised_is_said_and_can_be_read(open_app, maya, conversation
     assert "It stands for 4 messages" in captions(app)
 
 
+@pytest.mark.parametrize(
+    ("policy", "chip"),
+    [
+        (Window(4), "4 earlier messages not sent"),
+        (Summary(), "4 earlier messages summarized"),
+        (Full(), None),
+    ],
+)
+def test_chip_by_the_composer_names_what_is_not_sent(open_app, maya, conversations, policy, chip):
+    garden = summarised(conversations)
+    conversations.set_policy(garden, policy)
+
+    app = open_app(maya, c=str(garden))
+
+    chips = [one for one in app.get("popover") if "earlier" in one.proto.popover.label]
+    assert [one.proto.popover.label for one in chips] == [chip] * bool(chip)
+    for one in chips:
+        assert bool(one.button) == isinstance(policy, Summary)
+        one.radio[0].set_value("Full").run()
+        assert conversations.threads[garden].conversation.policy == Full()
+
+
 def test_a_summary_is_edited(open_app, maya, conversations):
     garden = summarised(conversations)
     app = open_app(maya, c=str(garden))
@@ -112,19 +134,21 @@ def test_a_summary_that_failed_is_said(open_app, maya, conversations):
 
 
 @pytest.mark.parametrize(
-    ("policy", "words"),
+    ("policy", "words", "chip"),
     [
-        (Window(4), "kept, but not sent to the model."),
-        (Retrieval(), "the model sees those of them that your prompt is about."),
+        (Window(4), "kept, but not sent to the model.", "not sent"),
+        (Retrieval(), "the model sees those of them that your prompt is about.", "sent if related"),
     ],
 )
-def test_the_banner_says_where_messages_went(open_app, maya, conversations, policy, words):
+def test_the_banner_says_where_messages_went(open_app, maya, conversations, policy, words, chip):
     long = [f"{who} {n} " + "word " * 300 for n in range(12) for who in ("prompt", "reply")]
     garden = conversations.hold("Garden", *long, policy=policy)
 
     app = open_app(maya, c=str(garden))
 
     assert words in captions(app)
+    labels = [one.proto.popover.label for one in app.get("popover")]
+    assert any(label.endswith(f"earlier messages {chip}") for label in labels)
 
 
 def test_what_the_model_sees_next_and_saw_then(open_app, maya, conversations):
