@@ -39,7 +39,7 @@ def next_dialog(conversation_id: ConversationId) -> None:
             st.caption(error.public)
             return
         forecast = desk.chat.planning.forecast(thread, setup, plan)
-        st.html(table(receipt, setup.context_tokens, forecast))
+        st.html(table(receipt, forecast.tokens, setup.budget.prompt_tokens))
         far = desk.chat.planning.recalled_messages(thread, receipt)
         _draw(receipt, thread, far, how_counted(receipt, forecast, receipt.model))
 
@@ -58,42 +58,38 @@ def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
             st.caption("Nothing was noted for this reply: it is older than these notes.")
             return
         cost = desk.conversations.costs([reply]).get(reply.turn_id) if reply.turn_id else None
-        st.html(table(receipt, receipt.prompt_tokens + receipt.reply_tokens))
+        counted_tokens = cost.tokens.prompt if cost else 0
+        st.html(table(receipt, counted_tokens or receipt.prompt_tokens))
         far = desk.chat.planning.recalled_messages(thread, receipt)
         counted = f" {_counted(cost.tokens)} {cut_prompt(receipt, cost.tokens)}" if cost else ""
         _draw(receipt, thread, far, f"{_OUR_OWN}{counted}")
 
 
-def table(
-    sent: ContextPlan | Receipt, context_tokens: int, forecast: Forecast | None = None
-) -> str:
-    """A bar of the context and what fills it. Nothing in it was written by anybody.
+def table(sent: ContextPlan | Receipt, tokens: int, room: int | None = None) -> str:
+    """Draw a bar of the context and a table of its parts, whose sum is *tokens*, of *room* where that is given.
 
-    The parts are our own figures; what the endpoint is likely to count otherwise is a row of its own.
+    The parts are our own counts; the last row is the formatting around them and all that *tokens* differs by.
     """
-    *parts, reply = _parts(sent)
-    tokens = forecast.tokens if forecast else sent.prompt_tokens
-    other = tokens - sent.prompt_tokens
-    used = tokens + reply.tokens
-    likely = tokens / max(1, sent.prompt_tokens)  # for each that is ours
-    widths = [(part.colour, part.tokens * likely) for part in parts]
+    parts = _parts(sent)
+    likely = tokens / max(1, sent.prompt_tokens)  # for each token that we count
+    whole = max(room or tokens, tokens, 1)
     bar = "".join(
-        f'<i class="{colour}" style="width:{100 * width / max(context_tokens, used):.1f}%"></i>'
-        for colour, width in (*widths, (reply.colour, reply.tokens))
-        if width
-    )
-    counted = _Part("The model counts more" if other > 0 else "The model counts fewer", other, "")
-    rows = "".join(
-        f'<tr><td><i class="{part.colour}"></i>{escape(part.name)}</td>'
-        f"<td>{'+' if part is counted and other > 0 else ''}{words.number(part.tokens)}</td></tr>"
-        for part in (*parts, counted, reply)
+        f'<i class="{part.colour}" style="width:{100 * likely * part.tokens / whole:.1f}%"></i>'
+        for part in parts
         if part.tokens
     )
-    total, both = words.number(context_tokens), words.number(used)
+    *texts, overhead = parts
+    rest = overhead._replace(tokens=overhead.tokens + tokens - sent.prompt_tokens)
+    rows = "".join(
+        f'<tr><td><i class="{part.colour}"></i>{escape(part.name)}</td>'
+        f"<td>{words.number(part.tokens)}</td></tr>"
+        for part in (*texts, rest)
+        if part.tokens
+    )
+    total = words.number(tokens) + (f" of {words.number(room)}" if room else "")
     return (
-        f'<div class="db-bar" role="img" aria-label="{both} of {total} tokens">{bar}</div>'
-        f'<table class="db-parts">{rows}'
-        f'<tr class="sum"><td>Of {total} tokens</td><td>{both}</td></tr></table>'
+        f'<div class="db-bar" role="img" aria-label="{total} tokens">{bar}</div>'
+        f'<table class="db-parts">{rows}<tr class="sum"><td>Total tokens</td><td>{total}</td></tr></table>'
     )
 
 
@@ -130,12 +126,10 @@ def _parts(sent: ContextPlan | Receipt) -> tuple[_Part, ...]:
             tokens = sent.tokens
             summarised, facts = sent.summarised, len(sent.facts)
             kept, recalled = len(sent.kept), len(sent.recalled)
-            reply_tokens = sent.reply_tokens
         case ContextPlan():
             tokens = sent.tokens_by_kind()
             summarised, facts = len(sent.summarised), len(sent.facts)
             kept, recalled = len(sent.shown), len(sent.recalled) + len(sent.recalled_earlier)
-            reply_tokens = sent.kept_tokens
     return (
         _Part("Instructions", tokens[PartKind.INSTRUCTIONS], "c6"),
         _Part(f"{words.count(facts, 'fact')} about you", tokens[PartKind.FACTS], "c3"),
@@ -143,8 +137,7 @@ def _parts(sent: ContextPlan | Receipt) -> tuple[_Part, ...]:
         _Part(f"{words.count(kept, 'message')} word for word", tokens[PartKind.KEPT], "c1"),
         _Part(f"{words.count(recalled, 'message')} brought back", tokens[PartKind.RECALLED], "c3"),
         _Part("The prompt", tokens[PartKind.PROMPT], "c1"),
-        _Part("What stands around them", tokens[PartKind.FRAME], "c4"),
-        _Part("Kept for the reply", reply_tokens, "c4"),
+        _Part("Formatting and estimate correction", tokens[PartKind.FRAME], "c4"),
     )
 
 

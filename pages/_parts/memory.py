@@ -29,6 +29,7 @@ from services.memory import ContextPlan, Forecast
 
 LARGEST_WINDOW = 1000  # messages
 _UNDO = "Undo the new start"
+_QUIET_PERCENT = 50
 _METER_ICONS = (10, 20, 40, 60, 80, 90)  # per cent; there are no others
 
 
@@ -79,13 +80,16 @@ def draw_unsent(chat: Chat, thread: Thread, plan: ContextPlan | None) -> None:
 
 
 def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | None) -> None:
-    """How full the model's context is; opened: what the next turn sends, and what it costs at most."""
+    """How full the model's context is, as an icon alone below a half; opened: what the next turn sends, and what it
+    costs at most."""
     room = setup.budget.prompt_tokens
     forecast = chat.planning.forecast(thread, setup, plan) if plan else None
     percent = min(100, round(100 * forecast.tokens / room)) if forecast else 100
     nearest = min(_METER_ICONS, key=lambda icon: abs(icon - percent))
-    panel = st.popover(
-        f"{percent} % of context",
+    label = f"Context {percent} % full"
+    is_quiet = percent < _QUIET_PERCENT
+    panel = st.container(key="quiet-meter" if is_quiet else "meter", width="content").popover(
+        label,
         icon=f":material/clock_loader_{nearest}:",
         type="tertiary",
         key="context-meter",
@@ -98,7 +102,7 @@ def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | Non
                 "larger context, or shorten the instructions."
             )
             return
-        st.html(inspector.table(plan, setup.context_tokens, forecast))
+        st.html(inspector.table(plan, forecast.tokens, room))
         st.caption(_leftovers(plan, forecast, setup))
         here = thread.conversation.id
         quiet_button("Look at all of it", "visibility", "look-at-next", ask_for, "Next", here)
@@ -280,4 +284,8 @@ def _leftovers(plan: ContextPlan, forecast: Forecast, setup: Setup) -> str:
     if setup.info.context_source is LimitSource.GUESS:
         window = words.number(setup.info.context_tokens)
         guess = f" The model's context window is not known: {window} tokens is a guess."
-    return f"{left_out}{counted} Your next words come on top.{price}{guess}"
+    reserved = setup.context_tokens - setup.budget.prompt_tokens
+    return (
+        f"{left_out}{counted} Your next message is added to this, and "
+        f"{words.count(reserved, 'token')} more are reserved for the reply.{price}{guess}"
+    )

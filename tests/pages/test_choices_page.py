@@ -478,7 +478,7 @@ def test_new_conversations_are_remembered_as_their_person_chose(open_app, maya, 
     (thread,) = conversations.threads.values()
     assert thread.conversation.policy == Retrieval()
     assert maya.profile.known.context_tokens == 2000
-    assert "Of 2,000 tokens" in str([each.value for each in app.get("html")])
+    assert "of 1,600</td>" in str([each.value for each in app.get("html")])
 
 
 def test_how_large_a_window_is_and_how_long_a_reply_is_its_persons_choice(

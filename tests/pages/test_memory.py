@@ -201,7 +201,7 @@ def test_the_size_of_a_window_is_chosen(open_app, maya, conversations):
 
 def meter(app):
     labels = (each.proto.popover.label for each in app.get("popover"))
-    return next(label for label in labels if label.endswith("of context"))
+    return next(label for label in labels if label.startswith("Context"))
 
 
 def test_the_meter_shows_what_the_endpoint_is_likely_to_count(open_app, conversations):
@@ -209,20 +209,21 @@ def test_the_meter_shows_what_the_endpoint_is_likely_to_count(open_app, conversa
     model = ScriptedModel(("Prune ", "in March.", Tokens(1840, 4)))
     maya = FakePerson(conversations, model)
     app = open_app(maya, c=str(garden))
-    assert meter(app) == "2 % of context"
+    assert meter(app) == "Context 2 % full"
     assert "Counted for scripted. The figures are our own and lean high." in captions(app)
-    assert "The model counts" not in html(app)
+    assert "correction</td><td>34<" in html(app)
 
     app = send(app, "How?")
 
-    assert meter(app) == "50 % of context"  # of 4,096 without the 400 of a reply
+    assert meter(app) == "Context 50 % full"  # of 4,096 without the 400 of a reply
     assert "About 1,848 tokens will be sent, going by what scripted counted last." in captions(app)
     assert "The parts are our own figures and lean high." in captions(app)
-    assert "The model counts more</td><td>+1,7" in html(app)
-    assert "<td>Of 4,096 tokens</td><td>2,248</td>" in html(app)
+    assert "correction</td><td>1,816" in html(app)
+    assert "<td>Total tokens</td><td>1,848 of 3,696</td>" in html(app)
+    assert "400 tokens more are reserved for the reply." in captions(app)
     app.button(key="look-at-next").click().run()
     assert captions(app).count("About 1,848 tokens will be sent") == 2
-    assert html(app).count("<td>Of 4,096 tokens</td><td>2,248</td>") == 2
+    assert html(app).count("<td>Total tokens</td><td>1,848 of 3,696</td>") == 2
 
 
 def test_without_the_last_call_the_meter_goes_by_what_was_kept(open_app, conversations):
@@ -235,4 +236,4 @@ def test_without_the_last_call_the_meter_goes_by_what_was_kept(open_app, convers
     app = open_app(FakePerson(conversations, ScriptedModel()), c=str(garden))
 
     assert "going by what scripted counted before." in captions(app)
-    assert "The model counts fewer</td><td>-" in html(app)
+    assert "correction</td><td>-" in html(app)
