@@ -327,7 +327,7 @@ def test_tab_leads_through_the_page_as_it_is_read_and_shows_where_it_is(app, may
         *(("BUTTON", "archive"), ("BUTTON", "new-space"), ("BUTTON", "account-menu")),
         ("MAIN", ""),  # what scrolls is scrolled by the arrows
         *(("BUTTON", "export"), ("BUTTON", "conversation-menu")),
-        *(("DIV", "exchange"), ("BUTTON", "exchange")),  # code, and its copy
+        *(("DIV", "exchange"), ("BUTTON", "exchange"), ("BUTTON", "exchange")),  # code, wrap, copy
         *(("BUTTON", "acts-last"), ("BUTTON", "retry"), ("BUTTON", "acts-last")),
         *(("TEXTAREA", "composer"), ("BUTTON", "memory-policy")),
         *(("BUTTON", "context-meter"), ("BUTTON", "model-picker")),
@@ -455,6 +455,7 @@ def test_that_a_reply_is_tried_again_is_heard(maya, model):
 
     until(lambda: "A reply is coming." in maya.page.evaluate("heard"))
     maya.hears_all_of("word30")
+    model.script()
 
 
 def test_a_copy_that_the_browser_refuses_is_said_to_be(maya):

@@ -64,14 +64,16 @@ def told(model):
 def test_a_fact_is_offered_noted_known_elsewhere_and_undone(maya, model):
     agrees(maya)
     asks(maya, "I live in Bern [[facts=Lives_in_Bern.]]", "You said: I live in Bern")
-    expect(noted(maya)).to_have_text("Daybook noted: Lives in Bern.")
+    expect(noted(maya)).to_have_text("Daybook noted: Lives in Bern. Used in all chats")
 
     maya.asks("Now in Zurich [[facts=1:Lives_in_Zurich. tokens=120 rate=20]]")
     maya.hears("word3")
     expect(noted(maya)).to_have_count(0)
     expect(maya.stop_button).to_be_visible()  # it went while the reply comes, not after
     maya.hears_all_of("word120")
-    expect(noted(maya)).to_have_text("Daybook noted: Lives in Zurich. Lives in Bern.")
+    expect(noted(maya)).to_have_text(
+        "Daybook noted: Lives in Zurich. Lives in Bern. Used in all chats"
+    )
 
     maya.begins_a_new_chat()
     asks(maya, "Where am I?", "You said: Where am I?")
@@ -79,7 +81,9 @@ def test_a_fact_is_offered_noted_known_elsewhere_and_undone(maya, model):
     assert "Lives in Bern." not in told(model)
     maya.page.go_back()
     maya.page.go_back()
-    expect(noted(maya)).to_have_text("Daybook noted: Lives in Zurich. Lives in Bern.")
+    expect(noted(maya)).to_have_text(
+        "Daybook noted: Lives in Zurich. Lives in Bern. Used in all chats"
+    )
     maya.page.get_by_role("button", name="Undo").click()
     expect(noted(maya)).to_have_count(0)
 

@@ -77,6 +77,7 @@ def test_on_a_mac_the_keys_are_those_of_a_mac(person):
         "Object.defineProperty(navigator, 'platform', { get: () => 'MacIntel' })"
     )
     maya.arrives()
+    maya.page.locator("main").click(position={"x": 20, "y": 200})
 
     asks_for_the_sheet(maya)
 

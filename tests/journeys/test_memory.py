@@ -90,7 +90,7 @@ def test_the_line_where_the_view_begins_can_be_gone_to(app, maya):
     maya.visit(f"/?c={conversation}")
     maya.hears("reply 11")
     maya.sees_no_reply_coming()
-    maya.page.get_by_role("button", name="Earlier messages").click()
+    maya.page.get_by_role("button", name="Earlier messages", exact=True).click()
     expect(maya.messages).to_have_count(24)
     expect(maya.banner).to_contain_text("4 earlier messages")
 

@@ -89,7 +89,7 @@ def test_earlier_messages_come_without_losing_the_place(letters):
     until(lambda: _is_at_rest(letters))
     before = first.bounding_box()["y"]
 
-    letters.page.get_by_role("button", name="Earlier messages").click()
+    letters.page.get_by_role("button", name="Earlier messages", exact=True).click()
 
     expect(letters.messages).to_have_count(40)
     letters.sees_no_reply_coming()

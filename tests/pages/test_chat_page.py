@@ -813,12 +813,12 @@ def test_prompt_too_long_by_itself_is_no_full_chat(open_app, maya, conversations
 def test_prompt_without_reply_is_marked_once_the_chat_went_on(open_app, maya, conversations):
     garden = conversations.hold("Garden", "When?")
     app = open_app(maya, c=str(garden))
-    assert "Not answered, not sent" not in app.chat_message[0].markdown[-1].value
+    assert not app.chat_message[0].markdown
 
     send(app, "And how?")
 
     assert "Not answered, not sent" in app.chat_message[0].markdown[-1].value
-    assert len(app.chat_message[1].markdown) == 1
+    assert not app.chat_message[1].markdown
 
 
 # --- the conversation's menu and the account -------------------------------------------------------

@@ -122,7 +122,7 @@ def test_the_meter_counts_for_the_model_that_was_picked(open_app, maya, garden):
     pick(app, "large", str(garden))
 
     assert "Counted for large" in captions(app)
-    assert any("of 396,000<" in html.value for html in app.get("html"))
+    assert any("of 397,952<" in html.value for html in app.get("html"))
 
 
 def test_a_conversation_begins_with_the_model_that_was_picked_for_it(open_app, maya, conversations):

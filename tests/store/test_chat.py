@@ -730,7 +730,7 @@ def test_a_reply_whose_use_nobody_reports_costs_no_more_than_was_reserved(
         database.execute(
             "update private.budgets set daily_cap_micro = 1500 where user_id = %s", [maya.user_id]
         )
-    server.script(reply="wonderful " * 300, usage="none")
+    server.script(reply="wonderful " * 500, usage="none")
 
     thread = ask(chat, "Hi")
 
