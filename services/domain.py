@@ -15,6 +15,7 @@ TurnId = NewType("TurnId", UUID)
 FactId = NewType("FactId", UUID)
 SpaceId = NewType("SpaceId", UUID)
 Theme = Literal["system", "light", "dark"]
+_NO_MESSAGE = MessageId(UUID(int=0))
 
 
 class Role(StrEnum):
@@ -376,6 +377,10 @@ class Thread:
         is_here = any(message.id == message_id for message in self.messages)
         return replace(self, tip_id=message_id) if is_here else self
 
+    def before(self, message: Message) -> "Thread":
+        """This thread, read up to the message that *message* followed; up to none before the first."""
+        return replace(self, tip_id=message.parent_id or _NO_MESSAGE)
+
     def through(self, message_id: MessageId) -> "Thread":
         """This thread, read on through a message to what was said last after it; unchanged without it."""
         after = {message_id}
@@ -386,10 +391,10 @@ class Thread:
                 tip_id = message.id
         return self.up_to(tip_id)
 
-    def versions(self, reply: Message) -> tuple[Message, ...]:
-        """The replies to the prompt of *reply*, the oldest first, *reply* among them."""
+    def versions(self, message: Message) -> tuple[Message, ...]:
+        """The prompts, or replies, that followed the same message as *message*, the oldest first, itself among them."""
         return tuple(
-            message
-            for message in self.messages
-            if message.role is Role.ASSISTANT and message.parent_id == reply.parent_id
+            one
+            for one in self.messages
+            if one.role is message.role and one.parent_id == message.parent_id
         )

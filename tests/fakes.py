@@ -304,7 +304,7 @@ class MemoryConversations:
         for number, body in enumerate(bodies):
             thread = self.threads[conversation_id]
             role = Role.ASSISTANT if number % 2 else Role.USER
-            parent = thread.messages[-1].id if role is Role.ASSISTANT else None
+            parent = thread.messages[-1].id if thread.messages else None
             self._append(thread, MessageId(uuid4()), role, body, parent, TurnId(uuid4()))
         self._change(conversation_id, is_unread=False)
         return conversation_id
@@ -327,7 +327,7 @@ class MemoryConversations:
     def go_on_elsewhere(self, conversation_id, prompt):
         """Another process adds a prompt."""
         thread = self.threads[conversation_id]
-        self._append(thread, MessageId(uuid4()), Role.USER, prompt, None)
+        self._append(thread, MessageId(uuid4()), Role.USER, prompt, thread.messages[-1].id)
 
     def leave_unfinished(self, conversation_id, said):
         """A process died in the middle of a reply, and its lease has run out."""
@@ -362,8 +362,6 @@ class MemoryConversations:
         self, thread, message_id, role, body, parent_id, turn_id=None, outcome=Outcome.COMPLETE
     ):
         now, last = self._tick(), thread.messages[-1] if thread.messages else None
-        if parent_id is None and last:
-            parent_id = last.id
         message = Message(
             id=message_id,
             seq=last.seq + 1 if last else 1,

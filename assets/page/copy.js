@@ -7,6 +7,7 @@ document.addEventListener("click", async ({ target }) => {
   const bytes = Uint8Array.from(atob(button.dataset.copy), (byte) => byte.charCodeAt(0));
   const writing = navigator.clipboard?.writeText(new TextDecoder().decode(bytes)); // none without https
   const isCopied = await writing?.then(() => true, () => false);
+  const usual = (button.dataset.name ??= button.getAttribute("aria-label"));
   const name = (mark, label) => {
     button.classList.remove("copied", "refused");
     if (mark) button.classList.add(mark);
@@ -14,7 +15,7 @@ document.addEventListener("click", async ({ target }) => {
   };
   if (isCopied) name("copied", "Copied");
   else name("refused", "Copying was refused");
-  setTimeout(() => name("", "Copy reply"), 1400);
+  setTimeout(() => name("", usual), 1400);
 });
 
 document.addEventListener("copy", (event) => {

@@ -10,7 +10,8 @@ let kept = null; // what is kept in view: the end, an exchange by its class, or 
 let sent = null; // the exchange that was the last when a prompt was sent
 let top = 0; // of the page, when it was looked at last
 
-const exchanges = () => [...document.querySelectorAll('.st-key-thread [class*="st-key-exchange-"]')];
+const exchanges = () =>
+  [...document.querySelectorAll('.st-key-thread [class*="st-key-exchange-"]')].filter((one) => one.checkVisibility());
 const name = (exchange) => exchange?.className.match(/st-key-exchange-\d+/)?.[0];
 const bottom = () => document.querySelector('[data-testid="stBottom"]');
 const isAtEnd = (page) => page.scrollHeight - page.clientHeight - page.scrollTop < 4;

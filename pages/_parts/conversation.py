@@ -10,6 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import (
     dialogs,
+    editing,
     memory,
     messages,
     models,
@@ -181,6 +182,9 @@ def draw_messages(
             for message in exchange:
                 is_unseen, is_last = message.id in unseen, message == branch[-1]
                 if is_last and has_last:
+                    continue
+                if editing.is_asked(message):
+                    editing.draw_field(thread.conversation.id, message)
                     continue
                 versions = thread.versions(message) if is_settled else ()
                 with st.container(key=f"out-of-view-{message.seq}") if is_unseen else nullcontext():

@@ -18,6 +18,12 @@ Costs = Mapping[TurnId, TurnCost]
 
 _UNVERIFIED = ":gray[:material/gpp_bad: This message could not be verified and is not shown. Please tell an operator.]"
 
+# on touch: what a pointer shows anyway (assets/page/details.js)
+_MORE = (
+    '<button type="button" class="db-act db-details" aria-expanded="false" aria-label="Details">'
+    '<span class="db-icon" aria-hidden="true">more_horiz</span></button>'
+)
+
 _UNANSWERED = "No reply came. Later messages are sent without this one."
 
 
@@ -69,7 +75,8 @@ def draw(
 ) -> None:
     """One message, whoever wrote it: text from elsewhere is made safe.
 
-    *versions*: the replies to the same prompt, itself among them; without any it cannot be written again.
+    *versions*: the prompts, or replies, in the same place, itself among them; without any it can be neither edited
+    nor written again.
     *is_unanswered*: a prompt after which the conversation went on without a reply.
     """
     is_prompt = message.role is Role.USER
@@ -86,8 +93,11 @@ def draw(
             message.outcome in _ENDINGS and not is_last
         ):  # below the last there is more to say: `draw_end`
             _draw_ending(message)
-    if not is_prompt and not is_last:
-        copy = _copy(message) if message.is_verified else ""
+    copy = _copy(message) if message.is_verified else ""
+    if is_prompt:
+        edit = _act("edit", message, "Edit prompt", "edit") if copy and versions else ""
+        _below(copy, edit, _MORE, _switch(message, versions), kind="db-ask")
+    elif not is_last:
         again = _act("retry", message, "Write again", "refresh") if versions else ""
         _below(copy, _switch(message, versions), again, _seen(message), _facts(message, costs))
 
@@ -105,7 +115,7 @@ def draw_end(desk: temporary.Desk, thread: Thread) -> None:
     last = thread.branch()[-1]
     failure = desk.chat.failure(thread.conversation.id)
     is_answered = last.role is Role.ASSISTANT and last.outcome in _ANSWERED
-    switch = _switch(last, thread.versions(last))
+    switch = _switch(last, thread.versions(last)) if last.role is Role.ASSISTANT else ""
     if failure and is_answered:  # another version was asked for
         st.error(failure.public, icon=":material/cloud_off:")
     if last.outcome is Outcome.CUT:
@@ -166,8 +176,8 @@ def _draw_continue(thread: Thread, last: Message) -> None:
         )
 
 
-def _below(*parts: str) -> None:
-    st.html(f'<div class="db-acts">{"".join(parts)}</div>')
+def _below(*parts: str, kind: str = "") -> None:
+    st.html(f'<div class="db-acts {kind}">{"".join(parts)}</div>')
 
 
 def _switch(message: Message, versions: Sequence[Message]) -> str:
@@ -177,7 +187,7 @@ def _switch(message: Message, versions: Sequence[Message]) -> str:
     here = [version.id for version in versions].index(message.id)
     before, after = versions[here - 1 : here], versions[here + 1 : here + 2]
     return (
-        '<span class="db-versions" role="group" aria-label="Versions of this reply">'
+        f'<span class="db-versions" role="group" aria-label="Versions of this {_noun(message)}">'
         f"{_act('show', before[0] if before else None, 'Version before', 'chevron_left')}"
         f"<small>{here + 1} / {len(versions)}</small>"
         f"{_act('show', after[0] if after else None, 'Version after', 'chevron_right')}</span>"
@@ -215,8 +225,12 @@ def _copy(message: Message) -> str:
     text = b64encode(message.body.encode()).decode()
     return (
         f'<button type="button" class="db-act db-copy" data-copy="{text}" '
-        'aria-label="Copy reply" title="Copy"><span class="db-icon" aria-hidden="true"></span></button>'
+        f'aria-label="Copy {_noun(message)}" title="Copy"><span class="db-icon" aria-hidden="true"></span></button>'
     )
+
+
+def _noun(message: Message) -> str:
+    return "prompt" if message.role is Role.USER else "reply"
 
 
 def _facts(message: Message, costs: Costs) -> str:
@@ -230,8 +244,4 @@ def _facts(message: Message, costs: Costs) -> str:
     cached = f" ({words.number(tokens.cached)} of them cached)" if tokens.cached else ""
     spelt = f"{read} tokens read{cached}, {written} written"
     spent = escape(cost.model), f"{read} + {written} tokens", words.dollars(cost.cost_micro)
-    more = (
-        '<button type="button" class="db-act db-details" aria-expanded="false" aria-label="Details">'
-        '<span class="db-icon" aria-hidden="true">more_horiz</span></button>'
-    )
-    return f'<small title="{spelt}"><span class="db-spent">{" · ".join(spent)} · </span>{moment}</small>{more}'
+    return f'<small title="{spelt}"><span class="db-spent">{" · ".join(spent)} · </span>{moment}</small>{_MORE}'

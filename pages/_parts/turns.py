@@ -26,6 +26,7 @@ _GLANCE = 0.5  # seconds
 _PAINT = 0.03  # seconds in which a browser shows the first words, before it is given more to draw
 _PATIENCE = 2.0  # seconds for which the rest of a page waits for those of others
 _drawing = threading.Lock()
+EDITED = "edited-message"  # in the session: the message that is a field (editing.py)
 _VERSION = "m"  # in the address: which of several replies to the same prompt is read
 
 Turn = LiveTurn | RemoteTurn
@@ -124,28 +125,30 @@ def retry(conversation_id: ConversationId, message_id: MessageId) -> None:
     """Have the prompt of this reply answered once more. A callback."""
     with keep_errors():
         temporary.find_desk(conversation_id).chat.retry(conversation_id, message_id)
-        _show_newest()
+        show_newest()
 
 
 def continue_reply(conversation_id: ConversationId, part_id: MessageId) -> None:
     """Have a reply that ended early go on after *part_id*, its last part. A callback."""
     with keep_errors():
         temporary.find_desk(conversation_id).chat.continue_reply(conversation_id, part_id)
-        _show_newest()
+        show_newest()
 
 
-def _show_newest() -> None:
+def show_newest() -> None:
     """Read no chosen version: the newest comes."""
     st.query_params.pop(_VERSION, None)
     temporary.show(None)
 
 
 def act(conversation_id: ConversationId) -> None:
-    """Do what a button under a reply asks for. A callback; what it gets comes from the browser."""
+    """Do what a button under a message asks for. A callback; what it gets comes from the browser."""
     asked: object = st.session_state[browser.ACTS].get("act")
     match asked:
         case {"name": "retry", "message": str(name)} if message_id := _message_id(name):
             retry(conversation_id, message_id)
+        case {"name": "edit", "message": str(name)} if message_id := _message_id(name):
+            st.session_state[EDITED] = message_id
         case {"name": "show", "message": str(name)} if message_id := _message_id(name):
             if temporary.is_held(conversation_id):
                 temporary.show(message_id)

@@ -187,6 +187,25 @@ class Chat:
             raise Tampered
         return self._begin(thread, branch[: branch.index(asked)], asked.body, asked.id)
 
+    def edit_prompt(
+        self, conversation_id: ConversationId, prompt_id: MessageId, text: str
+    ) -> LiveTurn:
+        """Have *text* answered in the place of a prompt, which stays as another version of it.
+
+        Raise what `begin` raises; Stale, too, where the prompt is gone.
+        """
+        text = _clean(text)
+        self.store.keep_fresh(LONGEST_TURN)
+        thread = self.open(conversation_id)
+        prompts = [one for one in thread.messages if one.role is Role.USER]
+        prompt = next((one for one in prompts if one.id == prompt_id), None)
+        if prompt is None:
+            raise Stale
+        last, thread = thread.messages[-1], thread.before(prompt)
+        was_unsure = last.id == self._unsure.get(conversation_id)
+        is_stored = was_unsure and (last.parent_id, last.body) == (prompt.parent_id, text)
+        return self._begin(thread, thread.branch(), text, last.id if is_stored else None)
+
     def continue_reply(self, conversation_id: ConversationId, part_id: MessageId) -> LiveTurn:
         """Have a reply that ended early go on after *part_id*, its last part.
 

@@ -400,7 +400,7 @@ def test_reply_that_ended_early_goes_on_in_its_place(open_app, maya, conversatio
     assert said(app) == ["When?", "Prune in March."]
     assert app.button(key="retry").label == "Write again"
     assert not [button for button in app.button if button.key == "continue"]
-    assert sum("data-copy" in html.proto.body for html in app.get("html")) == 1
+    assert sum("Copy reply" in html.proto.body for html in app.get("html")) == 1
 
 
 def test_continuation_is_drawn_after_the_text_so_far(
@@ -634,6 +634,7 @@ def test_each_reply_says_who_wrote_it_and_what_it_cost(open_app, maya, conversat
     app = open_app(maya, c=str(conversations.hold("Garden", "Shade?", "Ferns]>", "Sun?", "Sage.")))
 
     rows = [row.value for row in app.main.get("html") if "db-acts" in row.value]
+    rows = [row for row in rows if "db-ask" not in row]
 
     assert len(rows) == 2  # the last stands beside its buttons
     for row in rows:
@@ -669,6 +670,63 @@ def test_a_reply_that_was_written_again_can_be_read_in_both_versions(open_app, m
     app = send(app, "Why?")
     assert said(app) == ["Shade?", "Ferns.", "Why?", "Prune in March."]
     assert "m" not in app.query_params
+
+
+def edit(app, conversations, conversation_id, number, text):
+    """Edit the message of that number in its place, and send it."""
+    message = conversations.thread(conversation_id).messages[number]
+    app.session_state[turns.EDITED] = message.id
+    [field] = app.run().text_area
+    assert field.value == message.body
+    field.set_value(text)
+    return app.button(key="send-message").click().run()
+
+
+def test_prompt_that_was_edited_can_be_read_in_both_versions(open_app, maya, conversations):
+    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+
+    app = edit(open_app(maya, c=str(garden)), conversations, garden, 0, "Half shade?")
+
+    assert said(app) == ["Half shade?", "Prune in March."]
+    assert not app.text_area
+    old, new = (message.id for message in conversations.thread(garden).messages[::4])
+    assert _switches(app) == [(old, None, "2 / 2")]
+    app = open_app(maya, c=str(garden), m=str(old))
+    assert said(app) == ["Shade?", "Ferns.", "Sun?", "Sage."]
+    assert _switches(app) == [(None, new, "1 / 2")]
+
+
+def test_edit_that_is_refused_stays_in_its_field(open_app, maya, conversations):
+    garden = conversations.hold("Garden", "Shade?", "Ferns.")
+    conversations.cap_micro = 1
+
+    app = edit(open_app(maya, c=str(garden)), conversations, garden, 0, "Half shade?")
+
+    assert "budget" in app.warning[0].value
+    assert [field.value for field in app.text_area] == ["Half shade?"]
+    app.button(key="leave-message").click().run()
+    assert said(app) == ["Shade?", "Ferns."]
+
+
+def test_each_message_is_copied_and_a_prompt_edited_once_no_reply_comes(
+    open_app, maya, conversations, model
+):
+    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+    acts = r'data-act="edit"|aria-label="Copy \w+"'
+
+    def offered(app):
+        rows = [row.value for row in app.main.get("html")]
+        return [re.findall(acts, row) for row in rows if "db-ask" in row]
+
+    app = open_app(maya, c=str(garden))
+    assert offered(app) == [['aria-label="Copy prompt"', 'data-act="edit"']] * 2
+
+    model.gate.clear()
+    turn = maya.chat.retry(garden)
+    following_nothing(app, conversations.threads[garden]).run()
+    assert offered(app) == [['aria-label="Copy prompt"']] * 2
+    model.gate.set()
+    assert turn.wait(20)
 
 
 @pytest.mark.parametrize("name", ["nonsense", str(UUID(int=99))])

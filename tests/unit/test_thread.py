@@ -74,12 +74,18 @@ def test_what_is_not_in_the_thread_changes_nothing():
     assert GARDEN.through(message_id(99)) == GARDEN.up_to(message_id(99)) == GARDEN
 
 
-def test_the_replies_to_one_prompt_are_its_versions():
+def test_messages_of_one_speaker_in_one_place_are_versions():
     first, second = GARDEN.messages[1], GARDEN.messages[4]
+    edited = thread(0, 1, 0, 3).messages
 
     assert GARDEN.versions(first) == GARDEN.versions(second) == (first, second)
     assert GARDEN.versions(GARDEN.messages[3]) == (GARDEN.messages[3],)
-    assert GARDEN.versions(GARDEN.messages[0]) == ()
+    assert thread(0, 1, 0, 3).versions(edited[0]) == (edited[0], edited[2])
+
+
+def test_thread_is_read_up_to_what_came_before_a_message():
+    assert seqs(GARDEN.before(GARDEN.messages[2])) == [1, 2]
+    assert seqs(GARDEN.before(GARDEN.messages[0])) == []
 
 
 def test_part_that_does_not_verify_stands_by_itself():

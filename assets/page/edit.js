@@ -1,0 +1,41 @@
+// A message that is edited in its place: its field has the focus, Escape leaves it, and Ctrl+Enter, which Streamlit hears,
+// and Send bring what is sent into view.
+
+const field = () => document.querySelector(".st-key-edit-message textarea");
+let drawn = null; // the field, when it was looked for last
+let edited = null; // the message that it is of
+let left = null; // the one that it was of, until the focus is back on its button
+
+daybook.onDraw(() => {
+  const now = field();
+  if (now && now !== drawn) {
+    now.focus();
+    now.setSelectionRange(now.value.length, now.value.length);
+  }
+  if (!now && drawn) left = edited;
+  drawn = now;
+  const button = !now && left && document.querySelector(`button[data-act="edit"][data-message="${left}"]`);
+  if (!button) return;
+  left = null;
+  if (document.activeElement === document.body) button.focus({ preventScroll: true });
+});
+
+function send() {
+  edited = null;
+  daybook.noteSent();
+}
+
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest('button[data-act="edit"]');
+  if (button) edited = button.dataset.message;
+  if (target.closest(".st-key-send-message button")) send();
+}, true);
+
+addEventListener("keydown", (event) => {
+  if (event.target !== field()) return;
+  if (event.key === "Escape") {
+    event.preventDefault();
+    event.stopPropagation(); // else it stops a reply
+    document.querySelector(".st-key-leave-message button")?.click();
+  } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send();
+}, true);

@@ -1,0 +1,38 @@
+"""Editing what was said: prompts in their place, by keyboard, and on a phone."""
+
+from playwright.sync_api import expect
+
+from tests.journeys.people import PHONE
+
+
+def test_prompt_is_edited_in_its_place_and_both_versions_can_be_read(person):
+    maya = person()
+    maya.arrives()
+    page, field = maya.page, maya.page.locator(".st-key-edit-message textarea")
+    for prompt in ("Shade?", "Sun?"):
+        maya.asks(prompt)
+        maya.hears_all_of(f"You said: {prompt}")
+    edit = page.get_by_role("button", name="Edit prompt").first
+
+    edit.focus()
+    page.keyboard.press("Enter")
+    expect(field).to_be_focused()
+    page.keyboard.type(" No.")
+    page.keyboard.press("Escape")
+    expect(edit).to_be_focused()
+    assert maya.texts()[0] == "Shade?"
+
+    page.keyboard.press("Enter")
+    field.fill("Half shade? [[tokens=30 rate=12]]")
+    page.keyboard.press("Control+Enter")
+    maya.hears("word5")
+    expect(maya.messages.filter(has_text="Sun?")).not_to_be_visible()
+    maya.hears_all_of("word30")
+    head = page.locator(".st-key-chat-head").bounding_box()
+    top = maya.messages.first.bounding_box()["y"]
+    assert 0 <= top - head["y"] - head["height"] < 40
+
+    page.set_viewport_size(PHONE)
+    page.get_by_role("button", name="Version before").click()
+    maya.hears_all_of("You said: Sun?")
+    assert maya.texts()[0] == "Shade?"
