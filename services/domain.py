@@ -34,6 +34,7 @@ class Outcome(StrEnum):
     STOPPED = "stopped"  # the reader pressed stop
     FAILED = "failed"  # the model or the network gave up
     INTERRUPTED = "interrupted"  # the process died; what had been said was kept
+    EDITED = "edited"  # the user wrote it, in the place of what the model said
 
 
 class Purpose(StrEnum):
@@ -104,6 +105,12 @@ class Message:
     def stored(self) -> tuple["Message", ...]:
         """The messages that are stored of it: a reply and its continuations, or itself."""
         return self.parts or (self,)
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it is a reply to which nothing is missing but, perhaps, its end."""
+        is_reply = self.role is Role.ASSISTANT
+        return is_reply and self.outcome in (Outcome.COMPLETE, Outcome.CUT, Outcome.EDITED)
 
     @property
     def is_unfinished(self) -> bool:

@@ -291,6 +291,15 @@ class MemoryConversations:
                     ending.outcome,
                 )
 
+    def edit_reply(self, thread, reply, text):
+        self._answer()
+        stored = self.thread(thread.conversation.id)
+        if stored.conversation.rev != thread.conversation.rev:
+            raise Stale
+        edited = MessageId(uuid4()), Role.ASSISTANT, text, reply.parent_id
+        self._append(stored, *edited, outcome=Outcome.EDITED)
+        self._change(thread.conversation.id, is_unread=False)
+
     def open_turn(self, conversation_id):
         self._answer()
         found = [turn for turn in self._turns.values() if self._where[turn.id] == conversation_id]

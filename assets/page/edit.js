@@ -1,7 +1,7 @@
 // A message that is edited in its place: its field has the focus, Escape leaves it, and Ctrl+Enter, which Streamlit hears,
-// and Send bring what is sent into view.
+// and Send bring a prompt that is sent into view.
 
-const field = () => document.querySelector(".st-key-edit-message textarea");
+const field = () => document.querySelector(":is(.st-key-edit-prompt, .st-key-edit-reply) textarea");
 let drawn = null; // the field, when it was looked for last
 let edited = null; // the message that it is of
 let left = null; // the one that it was of, until the focus is back on its button
@@ -22,7 +22,7 @@ daybook.onDraw(() => {
 
 function send() {
   edited = null;
-  daybook.noteSent();
+  if (field().closest(".st-key-edit-prompt")) daybook.noteSent();
 }
 
 document.addEventListener("click", ({ target }) => {

@@ -59,7 +59,7 @@ create table public.messages (
   parent_id uuid check (parent_id <> id),   -- a tree: a second reply to one prompt is a sibling; a continuation, a child
   role text not null check (role in ('system', 'user', 'assistant')),
   outcome text not null default 'complete' check (outcome in
-    ('complete', 'cut', 'stopped', 'failed', 'interrupted')),
+    ('complete', 'cut', 'stopped', 'failed', 'interrupted', 'edited')),      -- edited: its user wrote it
   key_version integer not null default 1 check (key_version > 0),
   body public.sealed not null,
   created_at timestamptz not null default now(),

@@ -4,7 +4,7 @@ import streamlit as st
 
 from pages._parts import temporary, turns
 from pages._session import keep_errors
-from services.domain import ConversationId, Message
+from services.domain import ConversationId, Message, Role
 
 
 def is_asked(message: Message) -> bool:
@@ -14,30 +14,36 @@ def is_asked(message: Message) -> bool:
 
 def draw_field(conversation_id: ConversationId, message: Message) -> None:
     """Draw *message* as a field. `assets/page/edit.js` hears Escape; a text that is refused stays in it."""
-    key = f"text-of-{message.id}"
-    with st.container(key="edit-message"), st.form("message", border=False):
+    key, is_prompt = f"text-of-{message.id}", message.role is Role.USER
+    with (
+        st.container(key="edit-prompt" if is_prompt else "edit-reply"),
+        st.form("message", border=False),
+    ):
         st.text_area(
-            "Edit prompt",
+            "Edit prompt" if is_prompt else "Edit reply",
             message.body,
             height="content",
             key=key,
             label_visibility="collapsed",
         )
+        if not is_prompt:
+            st.caption("Saved as another version. What was said after this reply stays with it.")
         with st.container(horizontal=True, horizontal_alignment="right"):
             st.form_submit_button(
-                "Send",
+                "Send" if is_prompt else "Save",
                 type="primary",
                 key="send-message",
-                on_click=_send,
+                on_click=_take,
                 args=[conversation_id, message, key],
             )
             st.form_submit_button("Cancel", key="leave-message", on_click=_leave)
 
 
-def _send(conversation_id: ConversationId, message: Message, key: str) -> None:
+def _take(conversation_id: ConversationId, message: Message, key: str) -> None:
     with keep_errors():
         chat = temporary.find_desk(conversation_id).chat
-        chat.edit_prompt(conversation_id, message.id, str(st.session_state[key]))
+        edit = chat.edit_prompt if message.role is Role.USER else chat.edit_reply
+        edit(conversation_id, message.id, str(st.session_state[key]))
         _leave()
         turns.show_newest()
 

@@ -45,15 +45,13 @@ _ENDINGS = {
     Outcome.FAILED: _Ending(
         "Broken off", ":material/cloud_off:", "The model broke off. What had come is kept."
     ),
+    Outcome.EDITED: _Ending("Edited", ":material/edit:", "You edited this reply."),
     Outcome.INTERRUPTED: _Ending(
         "Interrupted",
         ":material/bolt:",
         "The server stopped in the middle of this reply. What had come is kept.",
     ),
 }
-
-
-_ANSWERED = {Outcome.COMPLETE, Outcome.CUT}
 
 
 def costs_of(desk: temporary.Desk, messages: Iterable[Message]) -> Costs:
@@ -89,17 +87,19 @@ def draw(
             st.badge(
                 "Not answered, not sent", icon=":material/block:", color="gray", help=_UNANSWERED
             )
-        if (
-            message.outcome in _ENDINGS and not is_last
-        ):  # below the last there is more to say: `draw_end`
+        is_said_below = (
+            is_last and message.outcome is not Outcome.EDITED
+        )  # by `draw_end`, which says more
+        if message.outcome in _ENDINGS and not is_said_below:
             _draw_ending(message)
     copy = _copy(message) if message.is_verified else ""
+    edit = _edit(message) if versions else ""
     if is_prompt:
-        edit = _act("edit", message, "Edit prompt", "edit") if copy and versions else ""
         _below(copy, edit, _MORE, _switch(message, versions), kind="db-ask")
     elif not is_last:
         again = _act("retry", message, "Write again", "refresh") if versions else ""
-        _below(copy, _switch(message, versions), again, _seen(message), _facts(message, costs))
+        switch = _switch(message, versions)
+        _below(copy, edit, switch, again, _seen(message), _facts(message, costs))
 
 
 def draw_coming() -> DeltaGenerator:
@@ -114,8 +114,8 @@ def draw_end(desk: temporary.Desk, thread: Thread) -> None:
     """What can be done after the last message: copy it or ask again; and why a reply is missing."""
     last = thread.branch()[-1]
     failure = desk.chat.failure(thread.conversation.id)
-    is_answered = last.role is Role.ASSISTANT and last.outcome in _ANSWERED
-    switch = _switch(last, thread.versions(last)) if last.role is Role.ASSISTANT else ""
+    is_answered, is_reply = last.is_answer, last.role is Role.ASSISTANT
+    edited = f"{_edit(last)}{_switch(last, thread.versions(last))}" if is_reply else ""
     if failure and is_answered:  # another version was asked for
         st.error(failure.public, icon=":material/cloud_off:")
     if last.outcome is Outcome.CUT:
@@ -124,7 +124,7 @@ def draw_end(desk: temporary.Desk, thread: Thread) -> None:
             _draw_continue(thread, last)
     with row("acts-last", 2) if is_answered else row("missing-reply"):
         if is_answered:
-            st.html(f"{_copy(last)}{switch}", width="content")
+            st.html(f"{_copy(last)}{edited}", width="content")
         elif failure:
             st.error(failure.public, icon=":material/cloud_off:")
         elif ending := _ENDINGS.get(last.outcome):
@@ -142,8 +142,8 @@ def draw_end(desk: temporary.Desk, thread: Thread) -> None:
             on_click=turns.retry,
             args=[thread.conversation.id, last.id],
         )
-        if switch and not is_answered:
-            st.html(switch, width="content")
+        if edited and not is_answered:
+            st.html(edited, width="content")
         if is_answered:
             _below(_seen(last), _facts(last, costs_of(desk, [last])))
     if is_answered:
@@ -161,7 +161,8 @@ def _draw_cut_prompt(desk: temporary.Desk, thread: Thread, reply: Message) -> No
 
 def _draw_ending(message: Message) -> None:
     ending = _ENDINGS[message.outcome]
-    st.badge(ending.name, icon=ending.icon, color="orange", help=ending.sentence)
+    color = "gray" if message.outcome is Outcome.EDITED else "orange"
+    st.badge(ending.name, icon=ending.icon, color=color, help=ending.sentence)
 
 
 def _draw_continue(thread: Thread, last: Message) -> None:
@@ -192,6 +193,11 @@ def _switch(message: Message, versions: Sequence[Message]) -> str:
         f"<small>{here + 1} / {len(versions)}</small>"
         f"{_act('show', after[0] if after else None, 'Version after', 'chevron_right')}</span>"
     )
+
+
+def _edit(message: Message) -> str:
+    """The way to write something else in the place of *message*."""
+    return _act("edit", message, f"Edit {_noun(message)}", "edit") if message.is_verified else ""
 
 
 def _seen(reply: Message) -> str:
@@ -238,7 +244,7 @@ def _facts(message: Message, costs: Costs) -> str:
     cost = total_cost(message, costs)
     moment = words.moment(message.created_at)
     if cost is None:
-        return f"<small>{moment}</small>"
+        return f"<small>{moment}</small>{_MORE}"
     tokens = cost.tokens
     read, written = words.number(tokens.prompt), words.number(tokens.reply)
     cached = f" ({words.number(tokens.cached)} of them cached)" if tokens.cached else ""

@@ -71,6 +71,7 @@ class ConversationStore(TurnStore, AfterwardsStore, ReceiptStore, RemoteTurnStor
     def create(self, title: str, policy: MemoryPolicy, model: str | None = None) -> Thread: ...
     def unmake(self, conversation_id: ConversationId) -> None: ...
     def discard(self, conversation_id: ConversationId, seconds: int) -> None: ...
+    def edit_reply(self, thread: Thread, reply: Message, text: str) -> None: ...
     def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None: ...
 
 
@@ -205,6 +206,21 @@ class Chat:
         was_unsure = last.id == self._unsure.get(conversation_id)
         is_stored = was_unsure and (last.parent_id, last.body) == (prompt.parent_id, text)
         return self._begin(thread, thread.branch(), text, last.id if is_stored else None)
+
+    def edit_reply(self, conversation_id: ConversationId, reply_id: MessageId, text: str) -> None:
+        """Store *text* as another version of a reply. The model is not asked, and nothing is charged.
+
+        Raise BadInput, Busy, Stale, NotFound, Tampered, StoreUnavailable.
+        """
+        text = _clean(text, "A reply cannot be empty.")
+        thread = self.open(conversation_id)
+        replies = [one for one in thread.messages if one.role is Role.ASSISTANT]
+        reply = next((one for one in replies if one.id == reply_id), None)
+        if reply is None:
+            raise Stale
+        if self._is_live(conversation_id):
+            raise Busy
+        self.store.edit_reply(thread, reply, text)
 
     def continue_reply(self, conversation_id: ConversationId, part_id: MessageId) -> LiveTurn:
         """Have a reply that ended early go on after *part_id*, its last part.
@@ -521,10 +537,10 @@ def _seen_revs(thread: Thread) -> set[int]:
     return {rev, rev - 1} if is_awaited else {rev}
 
 
-def _clean(prompt: str) -> str:
-    text = storable(prompt)
+def _clean(text: str, without_any: str = "There is nothing to send yet.") -> str:
+    text = storable(text)
     if not text:
-        raise BadInput("There is nothing to send yet.")
+        raise BadInput(without_any)
     if len(text.encode()) > LONGEST_TEXT:
         raise BadInput("That is more than one message can hold: send it in parts.")
     return text

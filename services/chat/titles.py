@@ -8,7 +8,7 @@ is no title, the first words stay; a process asks once, so after a restart the n
 import re
 from collections.abc import Sequence
 
-from services.domain import Message, Outcome, Role, Window
+from services.domain import Message, Role, Window
 from services.memory import ContextBudget, ContextPlan, History, TokenCounter, plan_context
 
 INSTRUCTIONS = (
@@ -18,7 +18,6 @@ INSTRUCTIONS = (
 _LETTERS = 60  # of a title
 _LONGEST_LINE = 80  # letters that can still be shortened to one: more is no title but an answer
 _REPLY_TOKENS = 24
-_ANSWERED = {Outcome.COMPLETE, Outcome.CUT}  # its beginning is as good as that of a whole reply
 # Bytes of a prompt and of its reply that the model is shown. No tokenizer needs more than a token
 # for each, so they bound what is reserved as well; of ordinary text it is a few hundred tokens.
 _PROMPT_BYTES, _REPLY_BYTES = 800, 400
@@ -27,14 +26,10 @@ _PROMPT_BYTES, _REPLY_BYTES = 800, 400
 def plan_title(
     branch: Sequence[Message], context_tokens: int, counter: TokenCounter
 ) -> ContextPlan | None:
-    """What the model is asked: how *branch* begins. None without a prompt and a reply that is complete or cut."""
+    """What the model is asked: how *branch* begins. None without a prompt and its answer."""
     prompt = next((said for said in branch if said.role is Role.USER and said.body), None)
     reply = next(
-        (
-            said
-            for said in branch
-            if said.role is Role.ASSISTANT and said.outcome in _ANSWERED and said.body
-        ),
+        (said for said in branch if said.is_answer and said.body),
         None,
     )
     if prompt is None or reply is None:

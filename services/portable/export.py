@@ -22,6 +22,7 @@ _ENDINGS = {
     Outcome.STOPPED: "stopped",
     Outcome.FAILED: "the model failed",
     Outcome.INTERRUPTED: "interrupted",
+    Outcome.EDITED: "edited",
 }
 
 # whatever could end, hide or forge a part of the page that holds it, outside of whole code blocks

@@ -345,6 +345,10 @@ class Conversations:
     def finish_turn(self, ending: Ending) -> None:
         self._turns.finish(ending)
 
+    def edit_reply(self, thread: Thread, reply: Message, text: str) -> None:
+        self._turns.edit_reply(thread, reply, text)
+        self._every.outdate()
+
     def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None:
         return self._turns.unfinished(conversation_id)
 

@@ -13,6 +13,8 @@ from services.domain import (
     ConversationId,
     MemoryPolicy,
     Message,
+    MessageId,
+    Outcome,
     Purpose,
     Role,
     RunningSummary,
@@ -218,6 +220,24 @@ class TemporaryConversation:
                         turn_id=ending.turn_id,
                     ),
                 )
+
+    def edit_reply(self, thread: Thread, reply: Message, text: str) -> None:
+        """Remember *text* as another version of *reply*. Raise Stale, NotFound (it is over)."""
+        with self._change:
+            now = self.thread(thread.conversation.id)
+            if now.conversation.rev != thread.conversation.rev:
+                raise Stale
+            edited = replace(
+                reply,
+                id=MessageId(uuid4()),
+                seq=_next_seq(now),
+                body=text,
+                created_at=datetime.now(UTC),
+                outcome=Outcome.EDITED,
+                turn_id=None,
+                parts=(),
+            )
+            self._append(now, edited)
 
     def _check(self, turn: NewTurn) -> None:
         now, seen = self.thread(turn.thread.conversation.id), turn.thread

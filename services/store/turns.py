@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
 from typing import cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from services.crypto import LARGEST_TEXT, Place
 from services.domain import (
@@ -232,6 +232,26 @@ class Turns:
             self._threads.forget(ending.conversation_id)  # stale: made from an old revision
         raise StoreUnavailable("finish_turn")
 
+    def edit_reply(self, thread: Thread, reply: Message, text: str) -> None:
+        """Store *text* as another version of *reply*. Raise Stale, Busy, NotFound, Tampered, StoreUnavailable."""
+        conversation_id, edited_id = thread.conversation.id, MessageId(uuid4())
+        body, head = self._sealed_message(
+            self._known(thread), edited_id, reply.parent_id, Role.ASSISTANT, text
+        )
+        answer = _call_twice(
+            self._session,
+            "edit_reply",
+            conversation=conversation_id,
+            expected_rev=thread.conversation.rev,
+            original=reply.id,
+            reply=edited_id,
+            reply_body=Hidden(body),
+            body_key_version=self._threads.vault(conversation_id).version,
+            new_head=Hidden(head),
+        )
+        if not answer.ok:
+            raise refusal("edit_reply", answer.reason)
+
     def unfinished(self, conversation_id: ConversationId) -> OpenTurn | None:
         """The newest turn, if it is open, or has lapsed with something said."""
         rows = TURNS.rows(
@@ -288,13 +308,17 @@ class Turns:
         """The prompt and the head that follows it, both sealed."""
         if turn.prompt is None:
             return None, None
-        conversation = turn.thread.conversation
-        known = self._threads.known(conversation.id)
-        if known is None or known.thread.conversation.rev != conversation.rev:
-            raise Stale
+        known = self._known(turn.thread)
         return self._sealed_message(
             known, turn.prompt_id, _leaf(turn.thread), Role.USER, turn.prompt
         )
+
+    def _known(self, thread: Thread) -> KnownThread:
+        """What the next write to *thread* is made from. Raise Stale: it went on since it was read."""
+        known = self._threads.known(thread.conversation.id)
+        if known is None or known.thread.conversation.rev != thread.conversation.rev:
+            raise Stale
+        return known
 
     def _sealed_message(
         self,

@@ -8,7 +8,7 @@ from tests.journeys.people import PHONE
 def test_prompt_is_edited_in_its_place_and_both_versions_can_be_read(person):
     maya = person()
     maya.arrives()
-    page, field = maya.page, maya.page.locator(".st-key-edit-message textarea")
+    page, field = maya.page, maya.page.locator(".st-key-edit-prompt textarea")
     for prompt in ("Shade?", "Sun?"):
         maya.asks(prompt)
         maya.hears_all_of(f"You said: {prompt}")
@@ -32,7 +32,16 @@ def test_prompt_is_edited_in_its_place_and_both_versions_can_be_read(person):
     top = maya.messages.first.bounding_box()["y"]
     assert 0 <= top - head["y"] - head["height"] < 40
 
+    page.get_by_role("button", name="Edit reply").click()
+    written = page.locator(".st-key-edit-reply textarea")
+    expect(written).to_be_focused()
+    written.fill("Ferns, of course.")
+    page.get_by_role("button", name="Save", exact=True).click()
+    maya.hears_all_of("Ferns, of course.")
+    expect(maya.last_reply).to_contain_text("Edited")
+
     page.set_viewport_size(PHONE)
-    page.get_by_role("button", name="Version before").click()
+    versions = page.get_by_role("group", name="Versions of this prompt")
+    versions.get_by_role("button", name="Version before").click()
     maya.hears_all_of("You said: Sun?")
     assert maya.texts()[0] == "Shade?"

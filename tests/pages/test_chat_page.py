@@ -696,6 +696,19 @@ def test_prompt_that_was_edited_can_be_read_in_both_versions(open_app, maya, con
     assert _switches(app) == [(None, new, "1 / 2")]
 
 
+def test_edited_reply_says_so_and_can_be_edited_again(open_app, maya, conversations):
+    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+
+    app = edit(open_app(maya, c=str(garden)), conversations, garden, 1, "Hostas.")
+
+    assert said(app) == ["Shade?", "Hostas."]
+    assert "Edited" in app.chat_message[1].markdown[-1].value
+    edited = conversations.thread(garden).tip
+    [row] = [row.value for row in app.main.get("html") if "Copy reply" in row.value]
+    assert f'data-act="edit" data-message="{edited.id}" aria-label="Edit reply"' in row
+    assert "2 / 2" in row
+
+
 def test_edit_that_is_refused_stays_in_its_field(open_app, maya, conversations):
     garden = conversations.hold("Garden", "Shade?", "Ferns.")
     conversations.cap_micro = 1

@@ -188,6 +188,24 @@ def test_asking_twice_begins_one_turn(conversations, garden):
     assert len(thread.messages) == len(garden.messages) + 2
 
 
+def test_edited_reply_is_there_for_every_reader_and_has_no_receipt(conversations, garden, maya):
+    reply = garden.messages[1]
+
+    conversations.edit_reply(garden, reply, "In April.")
+
+    for reader in (conversations, Conversations(maya)):
+        thread = reader.thread(garden.conversation.id)
+        edited = thread.tip
+        assert thread.is_whole
+        assert said(thread.branch())[1:] == [(Role.ASSISTANT, "In April.")]
+        assert edited.outcome is Outcome.EDITED
+        assert not reader.costs([edited])
+        assert not reader.receipts([edited], garden.conversation.id)
+    with pytest.raises(Stale):
+        conversations.edit_reply(garden, reply, "In June.")
+    assert say(conversations, thread, "And leeks?", "Yes.").is_whole
+
+
 def test_what_settled_turns_cost_is_asked_for_once(conversations, garden, omar, monkeypatch):
     turn = new_turn(garden, "Still coming")
     coming = conversations.begin_turn(turn).turn_id

@@ -1,8 +1,8 @@
-"""Editing a prompt: another version of it, which is answered."""
+"""Editing: another version of a prompt, which is answered, or of a reply, for which the model is not asked."""
 
 import pytest
 
-from services.domain import Role
+from services.domain import Outcome, Role
 from services.errors import BadInput, Busy, OverBudget, Stale, StoreUnavailable
 from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
 
@@ -97,6 +97,68 @@ def test_edit_that_was_stored_though_nothing_was_heard_is_stored_once(maya, gard
 
     assert bodies(thread) == ["Shade?", "Ferns.", "Half shade?", "Prune in March."]
     assert len(thread.versions(thread.branch()[2])) == 2
+
+
+def edit_reply(chat, conversation_id, number, text):
+    """The thread after the reply of that number was edited."""
+    reply = chat.open(conversation_id).messages[number]
+    chat.edit_reply(conversation_id, reply.id, text)
+    return chat.open(conversation_id)
+
+
+def test_edited_reply_is_another_version_that_nothing_was_paid_for(maya, model, garden):
+    thread = edit_reply(maya.chat, garden, 1, " Hostas. ")
+
+    assert bodies(thread) == ["Shade?", "Hostas."]
+    original, edited = thread.versions(thread.tip)
+    assert (edited.outcome, edited.turn_id) == (Outcome.EDITED, None)
+    assert bodies(thread.through(original.id)) == ["Shade?", "Ferns.", "Sun?", "Sage."]
+    assert (model.seen, maya.conversations.spent_micro) == ([], 0)
+
+
+def test_conversation_goes_on_from_an_edited_reply(maya, model, garden):
+    edit_reply(maya.chat, garden, 1, "Hostas.")
+
+    assert maya.chat.begin(garden, "Why?").wait(20)
+
+    assert [said.body for said in model.seen[-1][1:]] == ["Shade?", "Hostas.", "Why?"]
+
+
+def test_edited_reply_that_went_on_replaces_all_of_it(maya, garden):
+    maya.conversations.end_last(garden, Outcome.CUT)
+    assert maya.chat.continue_reply(garden, maya.chat.open(garden).tip.id).wait(20)
+
+    thread = edit_reply(maya.chat, garden, 3, "Sage and thyme.")
+
+    assert bodies(thread) == ["Shade?", "Ferns.", "Sun?", "Sage and thyme."]
+
+
+def test_reply_is_not_edited_into_nothing_nor_where_it_is_gone(maya, garden):
+    with pytest.raises(BadInput, match="cannot be empty"):
+        edit_reply(maya.chat, garden, 1, " ")
+    with pytest.raises(Stale):
+        edit_reply(maya.chat, garden, 0, "Shade!")
+
+
+def test_reply_is_not_edited_while_another_comes(maya, model, garden):
+    model.gate.clear()
+    turn = maya.chat.retry(garden)
+
+    with pytest.raises(Busy):
+        edit_reply(maya.chat, garden, 1, "Hostas.")
+
+    model.gate.set()
+    assert turn.wait(20)
+
+
+def test_reply_of_a_temporary_chat_is_edited(maya):
+    held = maya.begin_temporary(reads_facts=False, is_there=lambda: True)
+    assert held.chat.begin(None, "Shade?").wait(20)
+
+    thread = edit_reply(held.chat, held.id, 1, "Hostas.")
+
+    assert bodies(thread) == ["Shade?", "Hostas."]
+    assert thread.tip.outcome is Outcome.EDITED
 
 
 def test_prompt_of_a_temporary_chat_is_edited(maya, model):

@@ -139,11 +139,11 @@ def a_message(role, body, outcome=Outcome.COMPLETE):
     )
 
 
-def test_nothing_is_asked_before_a_reply_is_complete_or_cut():
+def test_nothing_is_asked_before_there_is_an_answer():
     prompt = a_message(Role.USER, "When?")
     for outcome in Outcome:
         plan = plan_title((prompt, a_message(Role.ASSISTANT, "In", outcome)), 4096, RegexCounter())
-        assert (plan is not None) is (outcome in {Outcome.COMPLETE, Outcome.CUT})
+        assert (plan is not None) is (outcome in {Outcome.COMPLETE, Outcome.CUT, Outcome.EDITED})
 
     assert plan_title((prompt,), 4096, RegexCounter()) is None
 
