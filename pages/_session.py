@@ -9,7 +9,7 @@ from streamlit.navigation.page import Page
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages import sign_in
-from pages._parts import outage, words
+from pages._parts import beginning, outage, words
 from services import bootstrap
 from services.bootstrap import PersonServices
 from services.domain import ConversationId, SpaceId
@@ -86,12 +86,14 @@ def show_errors() -> Generator[None]:
 
 
 def lead_to(conversation_id: ConversationId | None) -> None:
-    """Have the run that follows go to a conversation, or to a fresh page. For callbacks."""
+    """Have the run that follows go to a conversation, or to another fresh page. For callbacks."""
+    beginning.forget()
     st.session_state.destination = address(conversation_id)
 
 
 def lead_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
     """Have the run that follows list one space, or all, beside what is open or a fresh page. For callbacks."""
+    beginning.forget()
     here = {name: value for name, value in st.query_params.items() if is_staying and name != SPACE}
     st.session_state.destination = here | ({SPACE: str(space_id)} if space_id else {})
 

@@ -5,6 +5,7 @@ from functools import partial
 import streamlit as st
 
 from pages._parts import (
+    beginning,
     browser,
     budget,
     composer,
@@ -44,7 +45,8 @@ with show_errors():
     thread = conversation.read_branch(thread, turn) if thread else None
     space_id = spaces.chosen(person)
     space = person.chat.space(space_id)
-    setup = desk.chat.setup(thread, models.picked(), space_id)
+    new = beginning.choices(space_id)
+    setup = desk.chat.setup(thread, new)
     plan = memory.plan_of(desk.chat, thread, setup) if thread else None
     continued = turns.continued(thread, turn)
     if thread is None:
@@ -83,7 +85,7 @@ with show_errors():
     said = turns.draw_refusals(place)
     if thread and not setup.is_too_long:
         memory.draw_full(thread, plan, said)
-    budget.draw_choices(person, desk.chat, thread, said, space_id)
+    budget.draw_choices(person, desk.chat, thread, said, new)
 
     # at the top level Streamlit would have the page stick to its end: assets/page/place.js moves it
     typed = st.bottom.chat_input(
@@ -105,7 +107,10 @@ with show_errors():
             is_kept=held is None,
         ),
     )
-    soon(composer.place_tools(), partial(composer.draw_tools, desk.chat, thread, setup, plan, turn))
+    soon(
+        composer.place_tools(),
+        partial(composer.draw_tools, desk.chat, thread, setup, plan, turn, new),
+    )
 
 
 def draw_the_rest() -> None:

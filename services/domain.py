@@ -166,6 +166,16 @@ class Conversation:
     space_id: SpaceId | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewConversation:
+    """The choices of a conversation that has yet to begin; None: what holds without one."""
+
+    policy: MemoryPolicy | None = None
+    model: str | None = None
+    instructions: str | None = field(default=None, repr=False)
+    space_id: SpaceId | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A conversation as far as whoever searches all of them has to know it."""
@@ -340,12 +350,13 @@ class Thread:
         conversation_id: ConversationId,
         title: str,
         policy: MemoryPolicy,
-        model: str | None,
+        new: NewConversation | None = None,
         *,
         made_at: datetime,
         is_titled: bool = False,
     ) -> "Thread":
-        """That of a new conversation: nothing was said in it yet."""
+        """Return the thread of a conversation that begins with the choices of *new*, and with *policy*."""
+        new = new or NewConversation()
         conversation = Conversation(
             id=conversation_id,
             title=title,
@@ -357,9 +368,10 @@ class Thread:
             created_at=made_at,
             updated_at=made_at,
             is_titled=is_titled,
-            model=model,
+            model=new.model,
+            space_id=new.space_id,
         )
-        return cls(conversation=conversation, messages=())
+        return cls(conversation=conversation, messages=(), instructions=new.instructions)
 
     @property
     def tip(self) -> Message | None:

@@ -132,11 +132,11 @@ class MemoryConversations:
             raise NotFound
         return self._remember(conversation_id)
 
-    def create(self, title, policy, model=None):
+    def create(self, title, policy, new=None):
         self._answer()
         conversation_id = ConversationId(uuid4())
         self.threads[conversation_id] = Thread.empty(
-            conversation_id, title, policy, model, made_at=self._tick()
+            conversation_id, title, policy, new, made_at=self._tick()
         )
         return self._remember(conversation_id)
 

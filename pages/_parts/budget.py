@@ -9,7 +9,7 @@ from pages._parts.elements import quiet_button, row
 from pages._session import Refusal, is_admin
 from services.bootstrap import PersonServices
 from services.chat import Chat, affordable
-from services.domain import SpaceId, Thread
+from services.domain import NewConversation, Thread
 from services.errors import Cap, OverBudget
 
 _MOST = 2  # offers of a kind
@@ -21,15 +21,14 @@ def draw_choices(
     chat: Chat,
     thread: Thread | None,
     refusals: Sequence[Refusal],
-    space_id: SpaceId | None,
+    new: NewConversation,
 ) -> None:
     """Offer below *refusals* what the budget still pays for, and say who can raise it."""
     errors = [refusal.error for refusal in refusals if isinstance(refusal.error, OverBudget)]
     if not errors or errors[-1].cap not in _OPTIONS:
         return
     error, prompt = errors[-1], next((refusal.prompt for refusal in refusals if refusal.prompt), "")
-    left, picked = error.left_micro, models.picked()
-    found = affordable(chat, thread, prompt, left, picked=picked, space_id=space_id)
+    found = affordable(chat, thread, prompt, error.left_micro, new=new)
     conversation = thread.conversation if thread else None
     with row("within-budget", "xxsmall"):
         for name in found.models[:_MOST]:

@@ -6,9 +6,10 @@ from streamlit.delta_generator import DeltaGenerator
 from pages._parts import memory, models
 from pages._parts.elements import quiet_button
 from pages._parts.turns import Turn, stop
+from pages._session import ask_for
 from services import bootstrap
 from services.chat import Chat, Setup
-from services.domain import Thread
+from services.domain import NewConversation, Thread
 from services.embedded import ModelState
 from services.memory import ContextPlan
 
@@ -30,11 +31,17 @@ def draw_tools(
     setup: Setup,
     plan: ContextPlan | None,
     turn: Turn | None,
+    new: NewConversation,
 ) -> None:
-    """How the model remembers *thread*, which model it is, and Stop while a *turn* is coming."""
+    """How the model remembers *thread*, or a conversation that begins as *new*, which model it is, and Stop while a
+    *turn* is coming."""
     model = bootstrap.life().model
-    if thread:
-        memory.draw_policy(chat, thread)
+    memory.draw_policy(chat, thread, chat.policy_of(new, setup.space))
+    if not thread:
+        label = "Custom instructions" if new.instructions else "Instructions"
+        key = "new-own-instructions" if new.instructions else "new-instructions"
+        quiet_button(label, "sticky_note_2", key, ask_for, "Instructions")
+    else:
         memory.draw_unsent(chat, thread, plan)
         memory.draw_meter(chat, thread, setup, plan)
     if thread or model in (ModelState.REMOTE, ModelState.READY):

@@ -120,9 +120,8 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
     """What can be done with the whole conversation, and signs of what is its own: instructions, facts, its end."""
     if held:
         temporary.draw_sign()
-        _draw_exports(held.id)
-        return
-    spaces.draw_sign(person, thread.conversation)
+    else:
+        spaces.draw_sign(person, thread.conversation)
     if thread.instructions:
         quiet_button(
             "It has its own instructions",
@@ -133,6 +132,9 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
             thread.conversation,
             tip="The model is told something of its own here.",
         )
+    if held:
+        _draw_exports(held.id)
+        return
     scoped_facts.draw_sign(person, thread.conversation)
     _draw_exports(thread.conversation.id)
     can_move = spaces.can_move(person, thread.conversation)

@@ -48,7 +48,7 @@ def open_asked() -> bool:
     match st.session_state.pop("dialog", None):
         case None:
             return False
-        case "Instructions", Conversation() as conversation:
+        case "Instructions", Conversation() | None as conversation:
             preferences.instructions_dialog(conversation)
         case "Facts", Conversation() as conversation:
             scoped_facts.dialog(conversation)

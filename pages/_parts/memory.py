@@ -5,7 +5,7 @@ from typing import assert_never
 
 import streamlit as st
 
-from pages._parts import inspector, words
+from pages._parts import beginning, inspector, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.temporary import find_desk
 from pages._session import Refusal, ask_for, keep_errors
@@ -41,15 +41,18 @@ def plan_of(chat: Chat, thread: Thread, setup: Setup) -> ContextPlan | None:
         return None
 
 
-def draw_policy(chat: Chat, thread: Thread) -> None:
-    """Choose how the past is chosen, or start the context anew."""
-    conversation = thread.conversation
-    now = policy_name(conversation.policy)
-    panel = st.popover(now, icon=":material/history:", type="tertiary", key="memory-policy")
+def draw_policy(chat: Chat, thread: Thread | None, first: MemoryPolicy) -> None:
+    """Choose how the past is chosen, or start the context anew; *first*: the policy of one that begins."""
+    conversation = thread.conversation if thread else None
+    now = conversation.policy if conversation else first
+    label = policy_name(now)
+    panel = st.popover(label, icon=":material/history:", type="tertiary", key="memory-policy")
     with panel.container(width=340):
-        _draw_policies(chat, conversation, f"policy-{conversation.id}")
-        if isinstance(conversation.policy, Window):
-            _draw_size(conversation, conversation.policy)
+        _draw_policies(chat, conversation, now, f"policy-{_id(conversation)}")
+        if isinstance(now, Window):
+            _draw_size(conversation, now)
+        if not thread or not conversation:
+            return
         if conversation.reset_seq and conversation.reset_seq == thread.messages[-1].seq:
             quiet_button(_UNDO, "undo", "undo-start", _undo, thread)
         else:
@@ -76,7 +79,8 @@ def draw_unsent(chat: Chat, thread: Thread, plan: ContextPlan | None) -> None:
         if plan.summarised:
             label = "Read the summary"
             quiet_button(label, "notes", "read-unsent-summary", ask_for, "Summary", here)
-        _draw_policies(chat, thread.conversation, f"policy-of-unsent-{here}")
+        conversation = thread.conversation
+        _draw_policies(chat, conversation, conversation.policy, f"policy-of-unsent-{here}")
 
 
 def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | None) -> None:
@@ -202,9 +206,11 @@ def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[Mess
     return {message.id for message in branch} - {*plan.shown, *plan.recalled_earlier} - asked
 
 
-def _draw_policies(chat: Chat, conversation: Conversation, key: str) -> None:
-    policies = {policy_name(policy): policy for policy in (*chat.policies(), conversation.policy)}
-    st.session_state[key] = policy_name(conversation.policy)  # another tab may have chosen it
+def _draw_policies(
+    chat: Chat, conversation: Conversation | None, now: MemoryPolicy, key: str
+) -> None:
+    policies = {policy_name(policy): policy for policy in (*chat.policies(), now)}
+    st.session_state[key] = policy_name(now)  # another tab may have chosen it
     st.radio(
         "What the model remembers here",
         list(policies),
@@ -214,9 +220,9 @@ def _draw_policies(chat: Chat, conversation: Conversation, key: str) -> None:
     )
 
 
-def _draw_size(conversation: Conversation, policy: Window) -> None:
+def _draw_size(conversation: Conversation | None, policy: Window) -> None:
     """How many messages the window has: an even number, for a prompt goes with its reply."""
-    key = f"window-{conversation.id}"
+    key = f"window-{_id(conversation)}"
     st.session_state[key] = policy.messages
     st.number_input(
         "Messages in the window",
@@ -225,20 +231,25 @@ def _draw_size(conversation: Conversation, policy: Window) -> None:
         step=2,
         key=key,
         on_change=_resize,
-        args=[conversation],
+        args=[conversation, key],
     )
 
 
-def _resize(conversation: Conversation) -> None:
-    size = int(st.session_state[f"window-{conversation.id}"])
-    with keep_errors():
-        find_desk(conversation.id).conversations.set_policy(
-            conversation.id, Window(size + size % 2)
-        )
+def _resize(conversation: Conversation | None, key: str) -> None:
+    size = int(st.session_state[key])
+    choose(conversation, Window(size + size % 2))
 
 
-def choose(conversation: Conversation, policy: MemoryPolicy) -> None:
-    """Have *policy* hold in *conversation*. A callback."""
+def _id(conversation: Conversation | None) -> str:
+    """How the keys of widgets name *conversation*, or one that begins."""
+    return str(conversation.id) if conversation else "new"
+
+
+def choose(conversation: Conversation | None, policy: MemoryPolicy) -> None:
+    """Have *policy* hold in *conversation*, or in the one that begins. A callback."""
+    if conversation is None:
+        beginning.choose_policy(policy)
+        return
     with keep_errors():
         find_desk(conversation.id).conversations.set_policy(conversation.id, policy)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from pages._parts import safe_md, words
+from pages._parts import beginning, safe_md, words
 from pages._parts.elements import quiet_button
 from pages._parts.temporary import find_desk
 from pages._session import ask_for, find_person, keep_errors
@@ -27,7 +27,6 @@ _CONNECT_LINES = {
         f"OPENAI_BASE_URL=https://llm.example/v1 OPENAI_API_KEY=... DAYBOOK_MODEL=... {_START}"
     ),
 }
-_PICKED = "picked-model"  # for the conversation that comes into being with the next prompt
 _SOURCES = {
     LimitSource.SETTING: "set by your admin",
     LimitSource.ENDPOINT: "from the provider",
@@ -72,16 +71,6 @@ def _draw_connect_lines() -> None:
     for name, line in _CONNECT_LINES.items():
         st.markdown(f"**{name}**")
         st.code(line, language="bash", wrap_lines=True)
-
-
-def picked() -> str | None:
-    """The model that was picked on a fresh page."""
-    return st.session_state.get(_PICKED)
-
-
-def forget_picked() -> None:
-    """It is stored with its conversation now."""
-    st.session_state.pop(_PICKED, None)
 
 
 def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
@@ -156,7 +145,7 @@ def _caption(info: ModelInfo, *, is_usual: bool) -> str:
 def choose(conversation_id: ConversationId | None, name: str) -> None:
     """Have the model *name* answer in a conversation, or in the one that begins. A callback."""
     if conversation_id is None:
-        st.session_state[_PICKED] = name
+        beginning.choose_model(name)
         return
     with keep_errors():
         find_desk(conversation_id).conversations.set_model(conversation_id, name)

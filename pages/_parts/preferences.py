@@ -11,11 +11,12 @@ from typing import get_args
 
 import streamlit as st
 
-from pages._parts import spaces, words
+from pages._parts import beginning, spaces, words
 from pages._parts.memory import LARGEST_WINDOW, caption, policy_name
+from pages._parts.temporary import find_desk
 from pages._session import person_services, show_errors
 from services.chat import Setup, Source
-from services.domain import Conversation, Preferences, Theme
+from services.domain import Conversation, NewConversation, Preferences, Theme
 from services.errors import Tampered
 from services.store.documents import ChangedElsewhere
 from services.store.profile import LONGEST_INSTRUCTIONS
@@ -28,19 +29,25 @@ _UNVERIFIED = (
 
 
 @st.dialog("Instructions", on_dismiss="rerun")
-def instructions_dialog(conversation: Conversation) -> None:
-    """What the model is told in one conversation."""
+def instructions_dialog(conversation: Conversation | None) -> None:
+    """What the model is told in one conversation, or in the one that begins."""
     person = person_services()
     with show_errors():
-        try:
-            now = person.conversations.instructions(conversation.id)
-        except Tampered:
-            st.caption(_UNVERIFIED)
-            now = ""
-        key = f"instructions-{conversation.id}"
+        put: Callable[[str, str], None]
+        if conversation is None:
+            now, space_id = beginning.choices().instructions, spaces.chosen(person)
+            key, put = "instructions-new", beginning.instruct
+        else:
+            kept, space_id = find_desk(conversation.id).conversations, conversation.space_id
+            key = f"instructions-{conversation.id}"
+            put = partial(kept.set_instructions, conversation.id)
+            try:
+                now = kept.instructions(conversation.id)
+            except Tampered:
+                st.caption(_UNVERIFIED)
+                now = ""
         seen = _opened_with(key, Preferences(instructions=now))
-        put = partial(person.conversations.set_instructions, conversation.id)
-        others = person.chat.setup(None, space_id=conversation.space_id)
+        others = person.chat.setup(None, NewConversation(space_id=space_id))
         st.caption(_whose(others, has_own=bool(now)))
         with st.form("instructions", border=False):
             text = _text_area(

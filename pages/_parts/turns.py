@@ -9,7 +9,7 @@ from uuid import UUID
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import browser, models, safe_md, temporary
+from pages._parts import beginning, browser, safe_md, temporary
 from pages._parts.elements import quiet_button
 from pages._session import (
     Refusal,
@@ -36,11 +36,11 @@ ExpectedNews = tuple[frozenset[ConversationId], ...]  # of replies, titles, summ
 def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | None) -> None:
     """Begin the turn that the composer holds, after what was read, or a conversation, in a space or one that is
     *held* by this tab alone. A callback: it runs before anything is drawn."""
-    prompt, picked = str(st.session_state.composer), models.picked()
+    prompt, new = str(st.session_state.composer), beginning.choices(space_id)
     st.session_state.is_taken = True
-    if new := temporary.began_meanwhile(held):
+    if switched_to := temporary.began_meanwhile(held):
         sentence = "This page has just become a temporary chat. Please send again."
-        callbacks().keep(Refusal(sentence, prompt, new))
+        callbacks().keep(Refusal(sentence, prompt, switched_to))
         return
     place = held.id if held else thread.conversation.id if thread else None
     with keep_errors(prompt, place, is_unsent_kept=held is None):
@@ -51,8 +51,8 @@ def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | 
             tip_id = thread.tip.id if thread.tip else None
             turn = chat.begin(conversation.id, prompt, seen_rev=conversation.rev, tip_id=tip_id)
         else:
-            turn = chat.begin(None, prompt, model=picked, space_id=space_id)
-            models.forget_picked()
+            turn = chat.begin(None, prompt, new=new)
+            beginning.forget()
         st.session_state.begun = place, turn
         st.session_state.followed = turn.conversation_id, None
 

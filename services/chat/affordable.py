@@ -9,7 +9,7 @@ from uuid import uuid4
 from services.chat.paid_calls import least_micro
 from services.chat.service import Chat
 from services.chat.setup import Setup
-from services.domain import ConversationId, MemoryPolicy, Role, SpaceId, Thread
+from services.domain import ConversationId, MemoryPolicy, NewConversation, Role, Thread
 from services.errors import InstructionsTooLong, PromptTooLong, StoreUnavailable
 
 
@@ -26,16 +26,14 @@ def affordable(
     thread: Thread | None,
     prompt: str,
     left_micro: int,
-    *,
-    picked: str | None = None,
-    space_id: SpaceId | None = None,
+    new: NewConversation | None = None,
 ) -> Affordable:
     """Find what *left_micro* pays for: *prompt* and a short reply; without a prompt, the last one once more.
 
-    *picked* and *space_id*: of a conversation that has yet to begin.
+    Without a *thread*, of a conversation that begins as *new*.
     """
-    setup = chat.setup(thread, picked, space_id)
-    here = thread or _new_thread(chat)
+    setup = chat.setup(thread, new)
+    here = thread or _new_thread(chat.policy_of(new or NewConversation(), setup.space))
     past = here.branch()
     if not prompt:
         at = max((n for n, one in enumerate(past) if one.role is Role.USER), default=0)
@@ -64,8 +62,6 @@ def affordable(
     )
 
 
-def _new_thread(chat: Chat) -> Thread:
+def _new_thread(policy: MemoryPolicy) -> Thread:
     """A conversation that has yet to begin."""
-    return Thread.empty(
-        ConversationId(uuid4()), "", chat.usual_policy(), None, made_at=datetime.now(UTC)
-    )
+    return Thread.empty(ConversationId(uuid4()), "", policy, made_at=datetime.now(UTC))

@@ -30,6 +30,7 @@ from services.domain import (
     MemoryPolicy,
     Message,
     MessageId,
+    NewConversation,
     Outcome,
     Preferences,
     Purpose,
@@ -68,11 +69,12 @@ _LONGEST_SUMMARY = 60_000  # bytes
 class ConversationStore(TurnStore, AfterwardsStore, ReceiptStore, RemoteTurnStore, Protocol):
     """What a chat needs of one person's conversations."""
 
-    def create(self, title: str, policy: MemoryPolicy, model: str | None = None) -> Thread: ...
+    def create(
+        self, title: str, policy: MemoryPolicy, new: NewConversation | None = None
+    ) -> Thread: ...
     def unmake(self, conversation_id: ConversationId) -> None: ...
     def discard(self, conversation_id: ConversationId, seconds: int) -> None: ...
     def edit_reply(self, thread: Thread, reply: Message, text: str) -> None: ...
-    def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,10 +140,9 @@ class Chat:
         *,
         seen_rev: int | None = None,
         tip_id: MessageId | None = None,
-        model: str | None = None,
-        space_id: SpaceId | None = None,
+        new: NewConversation | None = None,
     ) -> LiveTurn:
-        """Store *prompt* and let the reply come. Without a conversation a new one is made, of *model*, in a space.
+        """Store *prompt* and let the reply come. Without a conversation one begins, with the choices of *new*.
 
         *seen_rev* is the revision that the reader had on the page, *tip_id* the message after which the
         prompt is said, if that is not the newest. Raise Stale where it went on elsewhere, Busy,
@@ -150,7 +151,7 @@ class Chat:
         prompt = _clean(prompt)
         self.store.keep_fresh(LONGEST_TURN)
         if conversation_id is None:
-            return self._begin_new(prompt, model, space_id)
+            return self._begin_new(prompt, new or NewConversation())
         if conversation_id in self._unsure:
             thread = self._put_right(conversation_id)
             last = thread.messages[-1] if thread.messages else None
@@ -336,25 +337,27 @@ class Chat:
                 raise
             in_background(lambda: self._afterwards.summarise(conversation_id))
 
-    def setup(
-        self, thread: Thread | None, picked: str | None = None, space_id: SpaceId | None = None
-    ) -> Setup:
-        """What the next turn of *thread* is made with, or the first of one with the model *picked*
-        in a space."""
+    def setup(self, thread: Thread | None, new: NewConversation | None = None) -> Setup:
+        """Return what the next turn of *thread* is made with, or the first of one that begins as *new*."""
+        space_id = thread.conversation.space_id if thread else new and new.space_id
         return choose_setup(
             self.models,
             self.instructions,
             self.preferences(),
             thread,
             self.counter,
-            picked,
-            self.space(thread.conversation.space_id if thread else space_id),
+            new,
+            self.space(space_id),
         )
 
     def policies(self) -> tuple[MemoryPolicy, ...]:
         """Those to choose from, the window as large as its person, or else the deployment, has it."""
         size = self.preferences().window_messages or self.window_messages
         return Full(), Window(size), Summary(), Retrieval()
+
+    def policy_of(self, new: NewConversation, space: Space | None) -> MemoryPolicy:
+        """Return the policy with which *new* begins in *space*: its own, else the space's, else the usual one."""
+        return new.policy or (space and space.policy) or self.usual_policy()
 
     def usual_policy(self) -> MemoryPolicy:
         """That of a new conversation, where its space has none."""
@@ -448,19 +451,14 @@ class Chat:
             )
         )
 
-    def _begin_new(self, prompt: str, model: str | None, space_id: SpaceId | None) -> LiveTurn:
+    def _begin_new(self, prompt: str, new: NewConversation) -> LiveTurn:
         space = None
-        if space_id:
-            space = next((one for one in self.spaces() if one.id == space_id), None)
+        if new.space_id:
+            space = next((one for one in self.spaces() if one.id == new.space_id), None)
             if space is None:
                 raise SpaceGone
-        policy = (space and space.policy) or self.usual_policy()
-        thread = self.store.create(first_words(prompt), policy, model)
+        thread = self.store.create(first_words(prompt), self.policy_of(new, space), new)
         try:
-            if space:
-                self.store.move(thread.conversation.id, space.id)
-                conversation = replace(thread.conversation, space_id=space.id)
-                thread = replace(thread, conversation=conversation)
             return self._begin(thread, (), prompt)
         except AppError:
             self.store.unmake(thread.conversation.id)  # nobody wants an empty one

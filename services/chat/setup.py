@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from services.domain import Preferences, Space, Thread
+from services.domain import NewConversation, Preferences, Space, Thread
 from services.llm import ModelInfo, Models, Offer
 from services.memory import ContextBudget, TokenCounter
 
@@ -61,22 +61,19 @@ def choose_setup(
     preferences: Preferences,
     thread: Thread | None,
     counter: TokenCounter,
-    picked: str | None = None,
+    new: NewConversation | None = None,
     space: Space | None = None,
 ) -> Setup:
-    """Choose for *thread*, or for one that begins with the model *picked*.
+    """Choose for *thread*, or for one that begins as *new*.
 
     A choice that is no longer offered is passed over. Instructions that a person wrote may take half of
     the context that is used: the deployment's own are its own affair.
     """
-    chosen = [
-        name
-        for name in (thread.conversation.model if thread else picked, preferences.model)
-        if name
-    ]
+    own_model = thread.conversation.model if thread else new and new.model
+    chosen = [name for name in (own_model, preferences.model) if name]
     offer = next((offer for name in chosen if (offer := models.named(name))), models.first)
     written = (
-        (Source.CONVERSATION, thread.instructions if thread else None),
+        (Source.CONVERSATION, thread.instructions if thread else new and new.instructions),
         (Source.SPACE, space.instructions if space else None),
         (Source.PERSON, preferences.instructions),
     )

@@ -13,6 +13,7 @@ from services.domain import (
     ConversationId,
     MemoryPolicy,
     Message,
+    NewConversation,
     RunningSummary,
     SpaceId,
     Thread,
@@ -149,8 +150,15 @@ class Conversations:
         known = self._threads.known(conversation_id)
         return known.thread if known else None
 
-    def create(self, title: str, policy: MemoryPolicy, model: str | None = None) -> Thread:
-        """A new, empty conversation. Raise BadInput (there are too many), StoreUnavailable."""
+    def create(
+        self, title: str, policy: MemoryPolicy, new: NewConversation | None = None
+    ) -> Thread:
+        """Store an empty conversation with *policy* and the other choices of *new*, all or nothing.
+
+        Raise BadInput (there are too many, or the instructions are too long), SpaceGone, StoreUnavailable.
+        """
+        new = new or NewConversation()
+        told = checked_instructions(new.instructions or "")
         conversation_id = ConversationId(uuid4())
         key, user_key = new_key(), self._session.newest_key
         vault = Vault(key)
@@ -165,14 +173,23 @@ class Conversations:
                 new_head=Hidden(vault.seal_head(Head(), self.user_id, conversation_id)),
                 new_policy=name,
                 new_policy_size=size,
+                new_model=Hidden(new.model),
+                new_instructions=Hidden(
+                    vault.seal(told, self._threads.place("instructions", conversation_id))
+                    if told
+                    else None
+                ),
+                new_space=new.space_id,
                 new_expiry=None,
             )
-            if model:
-                self.set_model(conversation_id, model)
+        except NotFound:
+            raise SpaceGone from None
         except StoreUnavailable:
             self.unmake(conversation_id)
             raise
-        return self._threads.made(conversation_id, title, policy, vault, model)
+        return self._threads.made(
+            conversation_id, title, policy, vault, replace(new, instructions=told)
+        )
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
         """Give it another title. Raise BadInput for an empty one or one of over 120 characters."""

@@ -14,17 +14,18 @@ from services.domain import (
     MemoryPolicy,
     Message,
     MessageId,
+    NewConversation,
     Outcome,
     Purpose,
     Role,
     RunningSummary,
-    SpaceId,
     Thread,
     TurnCost,
     TurnId,
     UserId,
 )
 from services.errors import Busy, NotFound, Stale
+from services.store.profile import check_seen, checked_instructions
 from services.store.turns import Begun, Ending, Lease, NewTurn, OpenTurn
 
 TITLE = "Temporary chat"  # of all of them: what was said in one names none
@@ -82,8 +83,10 @@ class TemporaryConversation:
             raise NotFound
         return thread
 
-    def create(self, title: str, policy: MemoryPolicy, model: str | None = None) -> Thread:
-        """The conversation, empty; *title* would say what it is about.
+    def create(
+        self, title: str, policy: MemoryPolicy, new: NewConversation | None = None
+    ) -> Thread:
+        """Return the conversation, empty; *title* would say what it is about.
 
         Raise NotFound (it is over), Stale (it was begun already: nothing takes its place).
         """
@@ -93,7 +96,7 @@ class TemporaryConversation:
                 raise NotFound
             if self._thread:
                 raise Stale
-            self._thread = Thread.empty(self.id, TITLE, policy, model, made_at=now, is_titled=True)
+            self._thread = Thread.empty(self.id, TITLE, policy, new, made_at=now, is_titled=True)
             return self._thread
 
     def unmake(self, conversation_id: ConversationId) -> None:
@@ -110,10 +113,6 @@ class TemporaryConversation:
         """It keeps the title that all of them have."""
         return False
 
-    def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None:
-        """It belongs to no space."""
-        raise NotFound
-
     def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:
         """Choose another memory policy; the model's view begins where the context was started."""
         self._amend(
@@ -123,6 +122,23 @@ class TemporaryConversation:
     def set_model(self, conversation_id: ConversationId, model: str | None) -> None:
         """Choose the model that answers; None: the person's."""
         self._amend(conversation_id, lambda now: replace(now, model=model))
+
+    def instructions(self, conversation_id: ConversationId) -> str | None:
+        """Return the conversation's own, if it has some. Raise NotFound."""
+        return self.thread(conversation_id).instructions
+
+    def set_instructions(
+        self, conversation_id: ConversationId, text: str, seen: str | None = None
+    ) -> None:
+        """Give it instructions of its own in the place of those that were *seen*; empty ones: the person's.
+
+        Raise BadInput, ChangedElsewhere, NotFound.
+        """
+        checked = checked_instructions(text)
+        with self._change:
+            thread = self.thread(conversation_id)
+            check_seen(seen, thread.instructions, checked)
+            self._thread = replace(thread, instructions=checked)
 
     def start_anew(self, thread: Thread) -> None:
         """Let the model's view begin after what was said so far. The history stays."""

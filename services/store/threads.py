@@ -17,6 +17,7 @@ from services.domain import (
     MemoryPolicy,
     Message,
     MessageId,
+    NewConversation,
     Role,
     RunningSummary,
     Thread,
@@ -129,10 +130,10 @@ class Threads:
         title: str,
         policy: MemoryPolicy,
         vault: Vault,
-        model: str | None = None,
+        new: NewConversation,
     ) -> Thread:
-        """The thread of a conversation that was stored this moment: empty, and not read yet."""
-        thread = Thread.empty(conversation_id, title, policy, model, made_at=datetime.now(UTC))
+        """Return the thread of a conversation that was stored this moment: empty, and not read yet."""
+        thread = Thread.empty(conversation_id, title, policy, new, made_at=datetime.now(UTC))
         self._vaults.put(conversation_id, vault)
         self._known.put(conversation_id, KnownThread(thread, Head(), Head()))
         return thread

@@ -285,6 +285,9 @@ def creation():
         "new_head": HEAD,
         "new_policy": "window",
         "new_policy_size": 20,
+        "new_model": None,
+        "new_instructions": None,
+        "new_space": None,
         "new_expiry": None,
     }
 

@@ -274,6 +274,7 @@ def test_another_persons_id_is_answered_like_an_unknown_one(own, mallory):
     for function, arguments in {
         "keep_memory": a_fact(conversation=own.conversation),
         "keep_memory of a space": a_fact(space=own.space),
+        "create_conversation": creation() | {"new_space": own.space},
         "move_conversation": {
             "conversation": mallory.create_conversation(),
             "new_space": own.space,
@@ -434,6 +435,9 @@ _FILLED = {
     "new_derivation": "{}",
     "replaces": sealed("another key"),
     "new_expiry": "2030-01-01T00:00:00+00:00",
+    "new_model": "large",
+    "new_space": "6f1c7b1e-2c4b-4c9e-8f0a-3d1f5a7b9c11",
+    "new_instructions": sealed("instructions"),
     "archived": True,
     "space": "6f1c7b1e-2c4b-4c9e-8f0a-3d1f5a7b9c11",
     "one_session": "6f1c7b1e-2c4b-4c9e-8f0a-3d1f5a7b9c11",

@@ -235,6 +235,41 @@ def fail(*_):
     raise StoreUnavailable("lost")
 
 
+# --- before the first message ----------------------------------------------------------------------
+
+
+def test_a_chat_begins_with_the_policy_and_the_instructions_of_its_fresh_page(
+    open_app, maya, conversations, model
+):
+    app = open_app(maya).radio(key="policy-new").set_value("Full").run()
+    pressed(app, "new-instructions").text_area(key="instructions-new").set_value("Answer in verse.")
+    press(app, "Save", "Instructions")
+    conversations.cap_micro = 1
+    send(app, "A long thought")  # is refused
+    conversations.cap_micro = 100_000
+    assert app.radio(key="policy-new").value == "Full"
+    assert app.button(key="new-own-instructions")
+
+    send(app, "When?")
+
+    (thread,) = conversations.threads.values()
+    assert (thread.conversation.policy, thread.instructions) == (Full(), "Answer in verse.")
+    assert told(model) == "Answer in verse."
+    send(pressed(app, "new-chat"), "Another")
+    *_, other = conversations.threads.values()
+    assert (type(other.conversation.policy), other.instructions) == (Summary, None)
+
+
+def test_what_was_chosen_for_a_chat_that_was_not_begun_is_dropped(open_app, maya):
+    app = open_app(maya).radio(key="policy-new").set_value("Window").run()
+    app = app.number_input(key="window-new").set_value(8).run()
+    assert "The last 8 messages" in str(app.radio(key="policy-new").proto.captions)
+
+    pressed(app, "new-chat")
+
+    assert app.radio(key="policy-new").value == "Summary"
+
+
 # --- instructions ----------------------------------------------------------------------------------
 
 

@@ -2,16 +2,19 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 
-from services.domain import Preferences, Purpose, Tokens, Window
+from services.domain import NewConversation, Preferences, Purpose, Space, SpaceId, Tokens, Window
 from services.errors import (
     BadInput,
     InstructionsTooLong,
     NotFound,
+    SpaceGone,
     StoreUnavailable,
     Tampered,
 )
@@ -19,6 +22,7 @@ from services.memory import fewest_tokens
 from services.store.conversations import Conversations
 from services.store.documents import ChangedElsewhere
 from services.store.profile import LONGEST_INSTRUCTIONS, Profile
+from services.store.spaces import Spaces
 from tests.fakes import INFO, LARGE, choose
 from tests.store.conftest import done
 
@@ -328,7 +332,7 @@ def test_usage_reported_below_what_was_streamed_is_charged_by_our_lower_bound(
 
 
 def test_what_is_reserved_is_the_chosen_models_worst_cost(chat, stack, server):
-    turn = done(chat.begin(None, "One", model="large"))
+    turn = done(chat.begin(None, "One", new=NewConversation(model="large")))
 
     with stack.connect() as database:
         (reserved,) = database.execute(
@@ -340,28 +344,33 @@ def test_what_is_reserved_is_the_chosen_models_worst_cost(chat, stack, server):
 
 
 def test_a_conversation_begins_with_the_model_that_was_picked(chat, maya, server):
-    turn = done(chat.begin(None, "One", model="large"))
+    turn = done(chat.begin(None, "One", new=NewConversation(model="large")))
 
     assert asked(server)[0] == "large"
     assert Conversations(maya).thread(turn.conversation_id).conversation.model == "large"
 
 
-def test_a_model_that_cannot_be_stored_leaves_no_conversation(conversations, monkeypatch):
-    def lost(*_):
-        raise StoreUnavailable("lost")
+def test_first_choices_are_stored_with_the_conversation_or_nothing_is(conversations, maya):
+    space = Space(id=SpaceId(uuid4()), name="Tax", created_at=datetime.now(UTC))
+    Spaces(maya).keep(space)
+    new = NewConversation(model="large", instructions="Answer in verse.", space_id=space.id)
 
-    monkeypatch.setattr(conversations, "set_model", lost)
-    with pytest.raises(StoreUnavailable):
-        conversations.create("Garden", Window(), "large")
+    made = conversations.create("Garden", Window(4), new)
 
-    assert conversations.recent() == []
+    stored = Conversations(maya).thread(made.conversation.id)
+    assert stored.instructions == made.instructions == "Answer in verse."
+    one = stored.conversation
+    assert (one.policy, one.model, one.space_id) == (Window(4), "large", space.id)
+    with pytest.raises(SpaceGone):
+        conversations.create("Sea", Window(), replace(new, space_id=SpaceId(uuid4())))
+    assert [each.title for each in conversations.recent()] == ["Garden"]
 
 
 def test_a_title_is_made_by_the_model_that_answers(maya, make_chat, server):
     chat = make_chat(maya, purposes=(Purpose.TITLE,), others=(LARGE,))
     server.title_requests.clear()
 
-    turn = done(chat.begin(None, "One [[title=Peas]]", model="large"))
+    turn = done(chat.begin(None, "One [[title=Peas]]", new=NewConversation(model="large")))
     server.wait_until(lambda s: s.title_requests)
     made = chat.live_turns.find(maya.user_id, turn.conversation_id, Purpose.TITLE)
 

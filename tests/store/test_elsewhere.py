@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from services.chat import Elsewhere
-from services.domain import Preferences, Retrieval, Space, SpaceId, Window
+from services.domain import NewConversation, Preferences, Retrieval, Space, SpaceId, Window
 from services.errors import StoreUnavailable
 from services.store.corpus import Corpus
 from services.store.profile import Profile
@@ -47,7 +47,7 @@ def chat(maya, make, server):
 def ask(chat, prompt, thread=None, space_id=None):
     """The thread after a prompt and its reply."""
     conversation_id = thread.conversation.id if thread else None
-    turn = done(chat.begin(conversation_id, prompt, space_id=space_id))
+    turn = done(chat.begin(conversation_id, prompt, new=NewConversation(space_id=space_id)))
     assert turn.failure is None
     return chat.store.thread(turn.conversation_id)
 

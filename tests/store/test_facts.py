@@ -12,6 +12,7 @@ from services.domain import (
     Fact,
     FactId,
     MessageId,
+    NewConversation,
     Outcome,
     Purpose,
     Space,
@@ -326,7 +327,7 @@ def test_what_is_said_in_a_space_is_kept_there(chat, maya, server):
     spaces.keep(space)
     chat = replace(chat, spaces=spaces.all)
 
-    done(chat.begin(None, PROMPT, space_id=space.id))
+    done(chat.begin(None, PROMPT, new=NewConversation(space_id=space.id)))
     settled(chat)
 
     (fact,) = chat.memories.facts()

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from services.chat.setup import Source, choose_setup
-from services.domain import Fact, FactId, Preferences, Space, SpaceId
+from services.domain import Fact, FactId, NewConversation, Preferences, Space, SpaceId
 from services.llm import Models, Offer
 from services.memory import RegexCounter
 from tests.fakes import INFO, LARGE, NOON, MemoryConversations, ScriptedModel
@@ -24,7 +24,8 @@ def thread(model=None, instructions=""):
 
 
 def chosen(here=None, *, picked=None, deployment="D", **mine):
-    return choose_setup(MODELS, deployment, Preferences(**mine), here, RegexCounter(), picked)
+    new = NewConversation(model=picked)
+    return choose_setup(MODELS, deployment, Preferences(**mine), here, RegexCounter(), new)
 
 
 @pytest.mark.parametrize(

@@ -229,8 +229,6 @@ def test_what_is_not_its_own_is_not_there():
 
     with pytest.raises(NotFound):
         store.thread(ConversationId(uuid4()))
-    with pytest.raises(NotFound):
-        store.move(store.id, None)
 
 
 def test_no_title_is_made_no_fact_noted_and_none_read_unless_allowed(maya, model):
