@@ -68,6 +68,52 @@ def test_under_a_finger_nothing_takes_the_focus_and_enter_begins_a_line(person):
     expect(maya.messages).to_have_count(0)
 
 
+def test_files_are_declined_and_text_that_comes_along_is_taken(person, tmp_path):
+    maya = person()
+    maya.arrives()
+    maya.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    declined = maya.page.get_by_text("Files can't be attached yet")
+    file = tmp_path / "notes.html"
+    file.write_text("Beans")
+
+    drops_file(maya.page, file, at=(700, 300))
+    expect(declined).to_be_visible()
+    maya.page.keyboard.type("Peas ")
+    expect(declined).to_have_count(0)
+
+    pastes(maya.page, "image/png")
+    expect(declined).to_be_visible()
+    maya.composer.click()
+    pastes(maya.page, "image/png", "text/plain")
+    expect(maya.composer).to_have_value("Peas table")
+    expect(declined).to_have_count(0)
+    assert "notes" not in maya.page.url
+
+
+def drops_file(page, file, at):
+    """As the desktop does: what a page makes of an event of its own says nothing of the browser."""
+    browser = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        place = {"x": at[0], "y": at[1]}
+        browser.send("Input.dispatchDragEvent", {"type": kind, "data": data, **place})
+
+
+def pastes(page, *kinds):
+    """By the keyboard, a clipboard with an image, and as a spreadsheet has it with text, too."""
+    page.evaluate(
+        """async (kinds) => {
+          const canvas = new OffscreenCanvas(4, 4);
+          canvas.getContext("2d");
+          const image = await canvas.convertToBlob();
+          const values = { "image/png": image, "text/plain": new Blob(["table"], { type: "text/plain" }) };
+          await navigator.clipboard.write([new ClipboardItem(Object.fromEntries(kinds.map((k) => [k, values[k]])))]);
+        }""",
+        kinds,
+    )
+    page.keyboard.press("Control+v")
+
+
 def test_a_server_that_is_gone_is_said_by_our_line_alone(person, make_app):
     with running(make_app("gone")) as app:
         app.until_ready()
