@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages._parts import memory, models, safe_md
+from pages._parts import memory, models, safe_md, words
 from pages._parts.elements import quiet_button, row
 from pages._session import Refusal, is_admin
 from services.bootstrap import PersonServices
@@ -36,9 +36,10 @@ def draw_choices(
             here = conversation.id if conversation else None
             quiet_button(label, "neurology", key, models.choose, here, name)
         for policy in found.policies[:_MOST]:
-            name = memory.policy_name(policy)
-            label, key = f"Switch to {name}", f"switch-{name}"
-            quiet_button(label, "history", key, memory.choose, conversation, policy)
+            key = f"switch-{policy.name}"
+            quiet_button(
+                words.switch_to(policy), "history", key, memory.choose, conversation, policy
+            )
     option = _OPTIONS[error.cap]
     if not is_admin(person):
         st.caption("An admin can raise the limit.")

@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from pages._parts import safe_md, words
+from pages._parts import words
 from pages._parts.temporary import Desk, find_desk
 from pages._session import show_errors
 from services.domain import ConversationId, Message, MessageId, Role, Thread, Tokens
 from services.errors import InstructionsTooLong, NotFound, PromptTooLong
 from services.memory import ContextPlan, Forecast, PartKind, RecalledNote, Receipt
 
-_OUR_OWN = "The figures are our own and lean high."
+_ESTIMATED = "Token counts are estimates and tend to be high."
 _BEGINNING = 120  # letters of a message by which it is known again
 _SPEAKERS = {Role.USER: "You", Role.ASSISTANT: "Model", Role.SYSTEM: "System"}
 
@@ -26,7 +26,7 @@ class _Part(NamedTuple):
     colour: str
 
 
-@st.dialog("What the model sees next", width="medium", on_dismiss="rerun")
+@st.dialog(words.NEXT_REQUEST, width="medium", on_dismiss="rerun")
 def next_dialog(conversation_id: ConversationId) -> None:
     """All of what the next turn would send, before its prompt."""
     with show_errors():
@@ -41,10 +41,10 @@ def next_dialog(conversation_id: ConversationId) -> None:
         forecast = desk.chat.planning.forecast(thread, setup, plan)
         st.html(table(receipt, forecast.tokens, setup.budget.prompt_tokens))
         far = desk.chat.planning.recalled_messages(thread, receipt)
-        _draw(receipt, thread, far, how_counted(receipt, forecast, receipt.model))
+        _draw(receipt, thread, far, how_counted(receipt, forecast))
 
 
-@st.dialog("What the model saw", width="medium", on_dismiss="rerun")
+@st.dialog(words.CONTEXT_USED, width="medium", on_dismiss="rerun")
 def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
     """All of what was sent for one reply, as it was then."""
     with show_errors():
@@ -55,14 +55,14 @@ def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
             raise NotFound
         receipt = desk.chat.planning.receipt(thread, reply)
         if receipt is None:
-            st.caption("Nothing was noted for this reply: it is older than these notes.")
+            st.caption("No context was recorded for this reply.")
             return
         cost = desk.conversations.costs([reply]).get(reply.turn_id) if reply.turn_id else None
         counted_tokens = cost.tokens.prompt if cost else 0
         st.html(table(receipt, counted_tokens or receipt.prompt_tokens))
         far = desk.chat.planning.recalled_messages(thread, receipt)
         counted = f" {_counted(cost.tokens)} {cut_prompt(receipt, cost.tokens)}" if cost else ""
-        _draw(receipt, thread, far, f"{_OUR_OWN}{counted}")
+        _draw(receipt, thread, far, f"{_ESTIMATED}{counted}")
 
 
 def table(sent: ContextPlan | Receipt, tokens: int, room: int | None = None) -> str:
@@ -93,14 +93,12 @@ def table(sent: ContextPlan | Receipt, tokens: int, room: int | None = None) -> 
     )
 
 
-def how_counted(sent: ContextPlan | Receipt, forecast: Forecast, model: str) -> str:
-    """Where the figures are from, in Markdown."""
-    name = safe_md.label(model)
+def how_counted(sent: ContextPlan | Receipt, forecast: Forecast) -> str:
+    """Say where the figures are from."""
     if not forecast.is_anchored and forecast.tokens == sent.prompt_tokens:
-        return f"Counted for {name}. {_OUR_OWN}"
-    when = "last" if forecast.is_anchored else "before"
-    about = f"About {words.count(forecast.tokens, 'token')} will be sent, going by what {name} counted {when}."
-    return f"{about} The parts are our own figures and lean high."
+        return _ESTIMATED
+    source = "the last request" if forecast.is_anchored else "earlier requests"
+    return f"About {words.count(forecast.tokens, 'token')}, estimated from {source}."
 
 
 def cut_prompt(receipt: Receipt, tokens: Tokens) -> str:
@@ -109,7 +107,7 @@ def cut_prompt(receipt: Receipt, tokens: Tokens) -> str:
         return ""
     return (
         f"The provider counted only {words.number(tokens.prompt)} of about {words.number(receipt.prompt_tokens)} "
-        "tokens: it may have cut the start. Raise its context length."
+        "tokens: it may have cut off the start. Raise its context length."
     )
 
 
@@ -132,11 +130,11 @@ def _parts(sent: ContextPlan | Receipt) -> tuple[_Part, ...]:
             kept, recalled = len(sent.shown), len(sent.recalled) + len(sent.recalled_earlier)
     return (
         _Part("Instructions", tokens[PartKind.INSTRUCTIONS], "c6"),
-        _Part(f"{words.count(facts, 'fact')} about you", tokens[PartKind.FACTS], "c3"),
-        _Part(f"A summary of {words.count(summarised, 'message')}", tokens[PartKind.SUMMARY], "c2"),
-        _Part(f"{words.count(kept, 'message')} word for word", tokens[PartKind.KEPT], "c1"),
-        _Part(f"{words.count(recalled, 'message')} brought back", tokens[PartKind.RECALLED], "c3"),
-        _Part("The prompt", tokens[PartKind.PROMPT], "c1"),
+        _Part(words.count(facts, "memory"), tokens[PartKind.FACTS], "c3"),
+        _Part(f"Summary of {words.count(summarised, 'message')}", tokens[PartKind.SUMMARY], "c2"),
+        _Part(words.count(kept, "recent message"), tokens[PartKind.KEPT], "c1"),
+        _Part(words.count(recalled, "related older message"), tokens[PartKind.RECALLED], "c3"),
+        _Part("Your message", tokens[PartKind.PROMPT], "c1"),
         _Part("Formatting and estimate correction", tokens[PartKind.FRAME], "c4"),
     )
 
@@ -149,7 +147,7 @@ def _draw(
 ) -> None:
     """What was sent, below its figures. *far*: what was brought back from other conversations; *counted*:
     where the figures are from."""
-    st.caption(f"Policy: {receipt.policy.capitalize()}. {counted}")
+    st.caption(f"Memory: {words.POLICY_NAMES[receipt.policy]}. {counted}")
     by_seq = {message.seq: message for message in thread.messages}
     by_id = {message.id: message for message in thread.messages}
     by_id |= {message_id: message for message_id, (_, message) in far.items()}
@@ -157,25 +155,26 @@ def _draw(
         with st.expander("Instructions"):
             st.code(receipt.instructions, language=None, wrap_lines=True)
     if receipt.facts:
-        with st.expander(words.count(len(receipt.facts), "fact")):
+        with st.expander(words.count(len(receipt.facts), "memory")):
             st.html(_rows((text, "") for _, text in receipt.facts))
     if receipt.summary:
-        with st.expander(f"The summary of {words.count(receipt.summarised, 'message')}"):
+        with st.expander(f"Summary of {words.count(receipt.summarised, 'message')}"):
             st.code(receipt.summary.text, language=None, wrap_lines=True)
     if receipt.kept:
-        with st.expander(f"{words.count(len(receipt.kept), 'message')} word for word"):
+        with st.expander(words.count(len(receipt.kept), "recent message")):
             kept = ((by_seq.get(seq), tokens) for seq, tokens in receipt.kept)
             st.html(_rows((_beginning(message), words.number(tokens)) for message, tokens in kept))
     if receipt.recalled:
-        with st.expander(f"{words.count(len(receipt.recalled), 'message')} brought back"):
+        with st.expander(words.count(len(receipt.recalled), "related older message")):
             st.html(_rows(_recalled(note, by_id, far) for note in receipt.recalled))
     if receipt.omitted:
-        st.caption(f"{words.count(receipt.omitted, 'earlier message')} not sent in any form.")
+        verb = "was" if receipt.omitted == 1 else "were"
+        st.caption(f"{words.count(receipt.omitted, 'earlier message')} {verb} not sent.")
 
 
 def _counted(tokens: Tokens) -> str:
-    cached = f", {words.number(tokens.cached)} of them from its cache" if tokens.cached else ""
-    return f"The endpoint counted {words.number(tokens.prompt)} tokens{cached}."
+    cached = f", {words.number(tokens.cached)} of them cached" if tokens.cached else ""
+    return f"Counted by the provider: {words.count(tokens.prompt, 'input token')}{cached}."
 
 
 def _recalled(
@@ -184,15 +183,15 @@ def _recalled(
     """A message that was brought back, and why."""
     message = by_id.get(note.message_id)
     day = f"{words.moment(message.created_at)}, " if message else ""
-    found = "by " + ", ".join(note.matched) if note.matched else "beside one that was found"
-    when = "for an earlier prompt, " if note.recalled_for else ""
-    where = "from another conversation, " if note.message_id in far else ""
-    return _beginning(message), f"{day}{where}{when}{found}, {words.count(note.tokens, 'token')}"
+    found = f"matched “{', '.join(note.matched)}”" if note.matched else "next to a match"
+    when = " for an earlier question" if note.recalled_for else ""
+    where = "from another chat, " if note.message_id in far else ""
+    return _beginning(message), f"{day}{where}{found}{when}, {words.count(note.tokens, 'token')}"
 
 
 def _beginning(message: Message | None) -> str:
     if message is None:
-        return "A message that is no longer there"
+        return "Deleted message"
     text = " ".join(message.body.split())
     shown = text if len(text) <= _BEGINNING else text[: _BEGINNING - 1] + "…"
     return f"{_SPEAKERS[message.role]}: {shown}"

@@ -1,7 +1,6 @@
 """What the model sees of a conversation: the policy, the meter, and where its view begins."""
 
 from collections.abc import Sequence
-from typing import assert_never
 
 import streamlit as st
 
@@ -28,7 +27,6 @@ from services.llm import LimitSource
 from services.memory import ContextPlan, Forecast
 
 LARGEST_WINDOW = 1000  # messages
-_UNDO = "Undo the new start"
 _QUIET_PERCENT = 50
 _METER_ICONS = (10, 20, 40, 60, 80, 90)  # per cent; there are no others
 
@@ -42,10 +40,10 @@ def plan_of(chat: Chat, thread: Thread, setup: Setup) -> ContextPlan | None:
 
 
 def draw_policy(chat: Chat, thread: Thread | None, first: MemoryPolicy) -> None:
-    """Choose how the past is chosen, or start the context anew; *first*: the policy of one that begins."""
+    """Choose how the past is chosen, or clear the context; *first*: the policy of one that begins."""
     conversation = thread.conversation if thread else None
     now = conversation.policy if conversation else first
-    label = policy_name(now)
+    label = words.policy_name(now)
     panel = st.popover(label, icon=":material/history:", type="tertiary", key="memory-policy")
     with panel.container(width=340):
         _draw_policies(chat, conversation, now, f"policy-{_id(conversation)}")
@@ -54,15 +52,15 @@ def draw_policy(chat: Chat, thread: Thread | None, first: MemoryPolicy) -> None:
         if not thread or not conversation:
             return
         if conversation.reset_seq and conversation.reset_seq == thread.messages[-1].seq:
-            quiet_button(_UNDO, "undo", "undo-start", _undo, thread)
+            quiet_button(words.RESTORE_CONTEXT, "undo", "undo-start", _undo, thread)
         else:
             quiet_button(
-                "Start the context anew",
+                words.CLEAR_CONTEXT,
                 "restart_alt",
                 "start-anew",
-                _start_anew,
+                _clear,
                 thread,
-                tip="The model forgets what was said so far. You keep all of it.",
+                tip="The model starts fresh from here. Your messages stay.",
             )
 
 
@@ -77,8 +75,8 @@ def draw_unsent(chat: Chat, thread: Thread, plan: ContextPlan | None) -> None:
     with panel.container(width=340):
         st.caption(_where_they_went(thread, plan, unseen, chat.background.summary_failure(here)))
         if plan.summarised:
-            label = "Read the summary"
-            quiet_button(label, "notes", "read-unsent-summary", ask_for, "Summary", here)
+            key = "read-unsent-summary"
+            quiet_button(words.VIEW_SUMMARY, "notes", key, ask_for, "Summary", here)
         conversation = thread.conversation
         _draw_policies(chat, conversation, conversation.policy, f"policy-of-unsent-{here}")
 
@@ -99,17 +97,17 @@ def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | Non
         key="context-meter",
     )
     with panel.container(width=340, gap="small", key="context-inspector"):
-        st.markdown("**What the model sees next**")
+        st.markdown(f"**{words.NEXT_REQUEST}**")
         if plan is None or forecast is None:
             st.caption(
-                "What is to be sent no longer fits: choose another memory policy or a model with a "
-                "larger context, or shorten the instructions."
+                "The next request does not fit. Choose another memory setting, choose a model with a larger "
+                "context window, or shorten the instructions."
             )
             return
         st.html(inspector.table(plan, forecast.tokens, room))
         st.caption(_leftovers(plan, forecast, setup))
         here = thread.conversation.id
-        quiet_button("Look at all of it", "visibility", "look-at-next", ask_for, "Next", here)
+        quiet_button("View full context", "visibility", "look-at-next", ask_for, "Next", here)
 
 
 def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool) -> None:
@@ -128,13 +126,14 @@ def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool
         )
         if has_line:
             st.html(
-                '<a class="db-jump" href="#model-reads-from">Where it begins</a>', width="content"
+                '<a class="db-jump" href="#model-reads-from">Jump to context start</a>',
+                width="content",
             )
         if plan.summarised:
             here = thread.conversation.id
-            quiet_button("Read the summary", "notes", "read-summary", ask_for, "Summary", here)
+            quiet_button(words.VIEW_SUMMARY, "notes", "read-summary", ask_for, "Summary", here)
         if thread.conversation.reset_seq:
-            quiet_button(_UNDO, "undo", "undo-reset", _undo, thread)
+            quiet_button(words.RESTORE_CONTEXT, "undo", "undo-reset", _undo, thread)
 
 
 def draw_full(thread: Thread, plan: ContextPlan | None, refusals: Sequence[Refusal]) -> None:
@@ -146,9 +145,9 @@ def draw_full(thread: Thread, plan: ContextPlan | None, refusals: Sequence[Refus
     with row("chat-full", "xxsmall"):
         if not is_refused:
             st.caption(f":material/warning: {ChatFull.public}", width="stretch")
-        to_summary = thread.conversation, Summary()
-        quiet_button("Switch to Auto-summary", "notes", "full-to-summary", choose, *to_summary)
-        quiet_button("Clear context", "restart_alt", "full-clear", _start_anew, thread)
+        label, to_summary = words.switch_to(Summary()), (thread.conversation, Summary())
+        quiet_button(label, "notes", "full-to-summary", choose, *to_summary)
+        quiet_button(words.CLEAR_CONTEXT, "restart_alt", "full-clear", _clear, thread)
 
 
 def _where_they_went(
@@ -156,33 +155,31 @@ def _where_they_went(
 ) -> str:
     """What the banner says."""
     said: list[str] = []
-    verb = "is" if unseen == 1 else "are"
     if unseen:
-        said.append(
-            f"**{words.count(unseen, 'earlier message')}** {verb} in pencil: {_fate(thread, plan, unseen)}"
-        )
+        said.append(f"**{words.count(unseen, 'earlier message')}** {_fate(thread, plan, unseen)}")
     if failure:
         said.append(
-            f"There is no summary yet. {words.sentence(failure)} The latest messages are sent as they are."
+            f"No summary yet. {words.sentence(failure)} The latest messages are sent as they are."
         )
     elif not thread.is_summary_verified:
-        said.append("The summary could not be verified and is not used.")
+        said.append("The summary failed its integrity check and is not used.")
     return " ".join(said)
 
 
 def _fate(thread: Thread, plan: ContextPlan, unseen: int) -> str:
     summarised = len(plan.summarised)
+    verb = "is" if unseen == 1 else "are"
     match thread.conversation.policy:
         case Summary() if summarised >= unseen:
-            return "the model reads a summary of them."
+            return f"{verb} sent as a summary."
         case Summary() if summarised:
             return (
-                f"the model reads a summary of {words.number(summarised)}, the others are not sent."
+                f"no longer fit: a summary of {words.number(summarised)} is sent, the rest is not."
             )
         case Retrieval():
-            return "the model sees those of them that your prompt is about."
+            return f"{verb} sent only if related to your question."
         case _:
-            return "kept, but not sent to the model."
+            return f"{verb} no longer sent to the model."
 
 
 def _short_fate(thread: Thread, plan: ContextPlan, unseen: int) -> str:
@@ -193,9 +190,7 @@ def _short_fate(thread: Thread, plan: ContextPlan, unseen: int) -> str:
 
 def draw_beginning() -> None:
     """The line from which the model reads."""
-    st.html(
-        '<div class="db-rule" role="separator" id="model-reads-from">The model reads from here</div>'
-    )
+    st.html('<div class="db-rule" role="separator" id="model-reads-from">Context starts here</div>')
 
 
 def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[MessageId]:
@@ -209,12 +204,12 @@ def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[Mess
 def _draw_policies(
     chat: Chat, conversation: Conversation | None, now: MemoryPolicy, key: str
 ) -> None:
-    policies = {policy_name(policy): policy for policy in (*chat.policies(), now)}
-    st.session_state[key] = policy_name(now)  # another tab may have chosen it
+    policies = {words.policy_name(policy): policy for policy in (*chat.policies(), now)}
+    st.session_state[key] = words.policy_name(now)  # another tab may have chosen it
     st.radio(
-        "What the model remembers here",
+        "Memory in this chat",
         list(policies),
-        captions=[caption(policy) for policy in policies.values()],
+        captions=[words.policy_caption(policy) for policy in policies.values()],
         key=key,
         on_change=lambda: choose(conversation, policies[st.session_state[key]]),
     )
@@ -225,7 +220,7 @@ def _draw_size(conversation: Conversation | None, policy: Window) -> None:
     key = f"window-{_id(conversation)}"
     st.session_state[key] = policy.messages
     st.number_input(
-        "Messages in the window",
+        words.RECENT_MESSAGES,
         min_value=2,
         max_value=LARGEST_WINDOW,
         step=2,
@@ -254,7 +249,7 @@ def choose(conversation: Conversation | None, policy: MemoryPolicy) -> None:
         find_desk(conversation.id).conversations.set_policy(conversation.id, policy)
 
 
-def _start_anew(thread: Thread) -> None:
+def _clear(thread: Thread) -> None:
     with keep_errors():
         find_desk(thread.conversation.id).conversations.start_anew(thread)
 
@@ -264,39 +259,19 @@ def _undo(thread: Thread) -> None:
         find_desk(thread.conversation.id).conversations.take_back_reset(thread)
 
 
-def policy_name(policy: MemoryPolicy) -> str:
-    """What a policy is called, here and in SQL."""
-    return type(policy).__name__
-
-
-def caption(policy: MemoryPolicy) -> str:
-    """What a policy does, in one sentence."""
-    match policy:
-        case Full():
-            return "Everything, and a clear word before it no longer fits"
-        case Window(messages):
-            return f"The last {words.number(messages)} messages, word for word"
-        case Summary():
-            return "Recent messages, and a running summary of the rest"
-        case Retrieval():
-            return "Recent messages, and earlier ones that your prompt is about"
-        case _:
-            assert_never(policy)
-
-
 def _leftovers(plan: ContextPlan, forecast: Forecast, setup: Setup) -> str:
     left_out = (
-        f"{words.count(len(plan.omitted), 'older message')} left out. " if plan.omitted else ""
+        f"{words.count(len(plan.omitted), 'older message')} not sent. " if plan.omitted else ""
     )
     worst = setup.info.cost_micro(Tokens(plan.bound_tokens, plan.reply_tokens))
     price = f" The next reply costs at most {words.dollars(worst)}." if worst else ""
-    counted = inspector.how_counted(plan, forecast, setup.info.name)
+    counted = inspector.how_counted(plan, forecast)
     guess = ""
     if setup.info.context_source is LimitSource.GUESS:
-        window = words.number(setup.info.context_tokens)
-        guess = f" The model's context window is not known: {window} tokens is a guess."
+        window = words.count(setup.info.context_tokens, "token")
+        guess = f" The model's context window is unknown; assuming {window}."
     reserved = setup.context_tokens - setup.budget.prompt_tokens
     return (
-        f"{left_out}{counted} Your next message is added to this, and "
+        f"{left_out}{counted} Your next message is added to this. "
         f"{words.count(reserved, 'token')} more are reserved for the reply.{price}{guess}"
     )

@@ -12,7 +12,7 @@ from typing import get_args
 import streamlit as st
 
 from pages._parts import beginning, spaces, words
-from pages._parts.memory import LARGEST_WINDOW, caption, policy_name
+from pages._parts.memory import LARGEST_WINDOW
 from pages._parts.temporary import find_desk
 from pages._session import person_services, show_errors
 from services.chat import Setup, Source
@@ -92,22 +92,22 @@ def preferences_dialog() -> None:
                 )
                 chosen = replace(chosen, model=model)
             policy = st.selectbox(
-                "What the model remembers of a new conversation",
+                words.DEFAULT_MEMORY,
                 policies,
                 index=policies.index(usual_policy),
-                format_func=lambda policy: f"{policy_name(policy)}: {caption(policy)}",
+                format_func=words.policy_line,
                 key="default-policy",
             )
             if type(policy) is not type(seen.policy):  # a window's size is chosen below
                 chosen = replace(chosen, policy=policy)
             window = _size(
-                "Messages in a window",
+                words.RECENT_MESSAGES,
                 now.window_messages,
                 2,
                 step=2,
                 most=LARGEST_WINDOW,
                 otherwise=words.number(person.chat.window_messages),
-                explained="Where the memory policy is Window.",
+                explained=f"Used by {words.POLICY_NAMES['window']}.",
                 key="window-messages",
             )
             chosen = replace(
@@ -224,7 +224,7 @@ def _is_put(put: Callable[[str, str], None], text: str, seen: Preferences) -> bo
         put(text, seen.instructions or "")
     except ChangedElsewhere as changed:
         st.session_state.seen = replace(seen, instructions=changed.now)
-        st.warning(f"{changed.public} Press again to replace what it says now:")
+        st.warning(words.CHANGED_ELSEWHERE)
         st.code(changed.now or "Nothing", language=None, wrap_lines=True)
         return False
     return True

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import streamlit as st
 
-from pages._parts import safe_md
+from pages._parts import safe_md, words
 from pages._parts.elements import quiet_button, row
 from pages._session import ask_for, find_person, person_services, show_errors
 from services.bootstrap import PersonServices
@@ -20,7 +20,6 @@ from services.domain import Conversation, ConversationId, Fact, FactId, SpaceId
 from services.errors import AppError, NotFound, SignedOut, Stale, StoreUnavailable
 from services.store.memories import LONGEST_FACT
 
-CHANGED = "This was changed elsewhere meanwhile. Press again to replace what it says now:"
 _NEW = "new-fact-text"
 
 
@@ -204,7 +203,7 @@ def _change(opened: Opened) -> None:
     except Stale:
         opened.edited = next((fact for fact in kept.facts() if fact.id == seen.id), None)
         if opened.edited:
-            opened.refusal, opened.now = CHANGED, opened.edited.text
+            opened.refusal, opened.now = words.CHANGED_ELSEWHERE, opened.edited.text
         else:
             opened.refusal = "That fact was deleted elsewhere. Add it again to keep it."
             st.session_state[_NEW] = text

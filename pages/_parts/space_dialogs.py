@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import streamlit as st
 
-from pages._parts import memory, safe_md, scoped_facts, spaces
+from pages._parts import safe_md, scoped_facts, spaces, words
 from pages._parts.elements import quiet_button
-from pages._parts.scoped_facts import CHANGED, attempt, submitted
+from pages._parts.scoped_facts import attempt, submitted
 from pages._session import find_person, lead_to_space, person_services, show_errors
 from services.domain import Conversation, MemoryPolicy, Space
 from services.errors import SpaceGone, Stale
@@ -96,7 +96,7 @@ def _draw_form(opened: _Opened, key: str) -> None:
     if space.is_archived:
         st.caption(":material/archive: It is archived: the list of spaces leaves it out.")
     policies = _policies(space.policy)
-    now = _USUAL if space.policy is None else memory.policy_name(space.policy)
+    now = _USUAL if space.policy is None else words.policy_name(space.policy)
     with st.form("space", border=False):
         st.text_input("Name", space.name, max_chars=LONGEST_NAME, key=key)
         st.text_area(
@@ -108,7 +108,7 @@ def _draw_form(opened: _Opened, key: str) -> None:
             key=f"space-instructions-{space.id}",
         )
         st.selectbox(
-            "What the model remembers of a new conversation",
+            words.DEFAULT_MEMORY,
             list(policies),
             index=list(policies).index(now),
             format_func=lambda label: _explained(label, policies[label]),
@@ -183,7 +183,7 @@ def _is_kept(opened: _Opened, wanted: Space) -> bool:
             raise SpaceGone from None
         if replace(now, created_at=wanted.created_at) != wanted:  # else only the answer was lost
             opened.space, opened.is_new = now, False
-            opened.refusal, opened.now = CHANGED, _written(now)
+            opened.refusal, opened.now = words.CHANGED_ELSEWHERE, _written(now)
             return False
     return True
 
@@ -218,16 +218,16 @@ def _policies(now: MemoryPolicy | None) -> dict[str, MemoryPolicy | None]:
     """By the names that are offered, the one that holds *now* as it is."""
     offered = find_person().chat.policies()
     every = (*offered, now) if now else offered
-    return {_USUAL: None} | {memory.policy_name(policy): policy for policy in every}
+    return {_USUAL: None} | {words.policy_name(policy): policy for policy in every}
 
 
 def _explained(label: str, policy: MemoryPolicy | None) -> str:
-    return f"{label}: {memory.caption(policy)}" if policy else label
+    return words.policy_line(policy) if policy else label
 
 
 def _written(space: Space) -> str:
     """All that can be changed of it."""
-    policy = _USUAL if space.policy is None else memory.policy_name(space.policy)
+    policy = _USUAL if space.policy is None else words.policy_name(space.policy)
     memories = f"Personal memories: {'on' if space.uses_personal_facts else 'off'}"
     return "\n".join([space.name, space.instructions or "No instructions", policy, memories])
 

@@ -1,4 +1,4 @@
-"""The running summary of a conversation: read, edited, made anew, taken away."""
+"""The running summary of a conversation: read, edited, regenerated, deleted."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from services.domain import ConversationId, RunningSummary, Thread
 from services.errors import Stale
 
 
-@st.dialog("The summary", width="medium", on_dismiss="rerun")
+@st.dialog(words.SUMMARY, width="medium", on_dismiss="rerun")
 def dialog(conversation_id: ConversationId) -> None:
     """What stands for the messages that the model no longer sees."""
     with show_errors():
@@ -26,14 +26,12 @@ def dialog(conversation_id: ConversationId) -> None:
         seen: RunningSummary = st.session_state.seen_summary
         st.caption(_covers(thread, seen))
         with st.form("summary", border=False):
-            text = st.text_area(
-                "What the model reads in their place", seen.text, height=320, key=key
-            )
+            text = st.text_area(words.SUMMARY, seen.text, height=320, key=key)
             with st.container(horizontal=True, horizontal_alignment="right"):
                 is_saved = st.form_submit_button("Save", type="primary")
         with st.container(horizontal=True):
-            is_anew = st.button("Make it anew", icon=":material/refresh:", type="tertiary")
-            is_gone = st.button("Take it away", icon=":material/close:", type="tertiary")
+            is_asked_again = st.button(words.REGENERATE, icon=":material/refresh:", type="tertiary")
+            is_gone = st.button("Delete summary", icon=":material/close:", type="tertiary")
         thread_as_seen = replace(thread, summary=seen)  # only that is replaced
         try:
             if is_saved or is_gone:
@@ -41,13 +39,13 @@ def dialog(conversation_id: ConversationId) -> None:
                 if is_gone:
                     undo.offer_summary(conversation_id, seen)
                 st.rerun()
-            if is_anew:
+            if is_asked_again:
                 desk.chat.rebuild_summary(thread_as_seen)
-                st.session_state.news = "The summary is being made anew."
+                st.session_state.news = "Regenerating the summary…"
                 st.rerun()
         except Stale:
             st.session_state.seen_summary = thread.summary
-            st.warning("It was changed meanwhile. Press again to replace what it says now:")
+            st.warning(words.CHANGED_ELSEWHERE)
             st.code(thread.summary.text, language=None, wrap_lines=True)
 
 
@@ -56,15 +54,15 @@ def _covers(thread: Thread, summary: RunningSummary) -> str:
     span = ""
     if covered:
         first, last = words.moment(covered[0].created_at), words.moment(covered[-1].created_at)
-        span = f", from {first} to {last}"
+        span = f" ({first} to {last})"
     edited = " You edited it." if summary.is_edited else ""
     return (
-        f"It stands for {words.count(len(covered), 'message')}{span}. Made {words.moment(summary.made_at)}."
-        f"{edited} All of them stay in the conversation."
+        f"Summary of {words.count(len(covered), 'message')}{span}, updated {words.moment(summary.made_at)}."
+        f"{edited} The originals are kept."
     )
 
 
 def _why_there_is_none(thread: Thread) -> str:
     if not thread.is_summary_verified:
-        return "The summary could not be verified and is not used. The next turns make another."
-    return "There is no summary yet: all that was said still fits, or it is being made."
+        return "The summary failed its integrity check and is not used. A new one follows with the next replies."
+    return "No summary yet: the whole chat still fits, or the summary is being made."

@@ -1,4 +1,4 @@
-"""Figures and moments as their reader writes them: by the locale and the time zone of the browser.
+"""Terms that stand on screen in more than one place, and figures and moments by the browser's locale and time zone.
 
 Sentences are English; what is counted, paid and dated in them is the reader's own.
 """
@@ -8,7 +8,7 @@ from copy import copy
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import cast
+from typing import assert_never, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
@@ -16,12 +16,59 @@ from babel import Locale, UnknownLocaleError
 from babel.dates import format_skeleton, format_time, get_datetime_format
 from babel.numbers import NumberPattern, format_decimal, get_currency_symbol
 
+from services.domain import Full, MemoryPolicy, Retrieval, Summary, Window
 from services.errors import AppError, Cap, OverBudget
+
+CANCEL = "Cancel"
+CHANGED_ELSEWHERE = "This changed in another tab. Press again to replace the current version:"
+CLEAR_CONTEXT, RESTORE_CONTEXT = "Clear context", "Restore context"
+CONTEXT_USED, NEXT_REQUEST = "Context used for this reply", "Next request"
+DEFAULT_MEMORY = "Default memory for new chats"
+RECENT_MESSAGES = "Number of recent messages"
+REGENERATE = "Regenerate"
+SUMMARY, VIEW_SUMMARY = "Summary", "View summary"
+POLICY_NAMES = {
+    "full": "Everything",
+    "window": "Recent only",
+    "summary": "Auto-summary",
+    "retrieval": "Smart recall",
+}
 
 _MILLION = 1_000_000
 _LEAST = 100  # micro-dollars that four digits can say
 _UNKNOWN = Locale("en", "GB")
 _USD = "USD"
+
+
+def policy_name(policy: MemoryPolicy) -> str:
+    """Return the name of *policy*."""
+    return POLICY_NAMES[policy.name]
+
+
+def policy_caption(policy: MemoryPolicy) -> str:
+    """Return what *policy* sends to the model, in one sentence without a full stop."""
+    match policy:
+        case Full():
+            return "Sends the whole chat; tells you when it is full"
+        case Window(messages):
+            return f"Sends the last {number(messages)} messages"
+        case Summary():
+            return "Recent messages plus a summary of older ones"
+        case Retrieval():
+            return "Recent messages plus older ones related to your question"
+        case _:
+            assert_never(policy)
+
+
+def policy_line(policy: MemoryPolicy) -> str:
+    """Return the name of *policy* with its caption."""
+    caption = policy_caption(policy)
+    return f"{policy_name(policy)}: {caption[0].lower()}{caption[1:]}"
+
+
+def switch_to(policy: MemoryPolicy) -> str:
+    """Return the label of a button that chooses *policy*."""
+    return f"Switch to {policy_name(policy)}"
 
 
 def number(value: int) -> str:
@@ -43,8 +90,14 @@ def price(micro: int) -> str:
 
 
 def count(value: int, noun: str) -> str:
-    """`1 message`, `2 messages`."""
-    return f"{number(value)} {noun}" if value == 1 else f"{number(value)} {noun}s"
+    """`1 message`, `2 messages`, `2 memories`."""
+    if value == 1:
+        return f"{number(value)} {noun}"
+    return (
+        f"{number(value)} {noun.removesuffix('y')}ies"
+        if noun.endswith("y")
+        else f"{number(value)} {noun}s"
+    )
 
 
 def day(moment: datetime, now: datetime) -> str:

@@ -22,7 +22,7 @@ Row = TypeVar("Row", bound="DocumentRow")
 class ChangedElsewhere(Stale):
     """What was to be replaced is no longer what was seen. *now* is what it says."""
 
-    public = "This was changed elsewhere meanwhile."
+    public = "This changed in another tab."
 
     def __init__(self, now: str = "") -> None:
         super().__init__()

@@ -114,7 +114,7 @@ class Tab:
     @property
     def beginning(self):
         """The line from which the model reads."""
-        return self.page.get_by_role("separator").filter(has_text="The model reads from here")
+        return self.page.get_by_role("separator").filter(has_text="Context starts here")
 
     @property
     def conversation_id(self):

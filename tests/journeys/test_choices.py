@@ -67,7 +67,7 @@ def test_what_another_tab_prefers_meanwhile_is_kept_or_shown_before_it_is_replac
     text = maya.dialog.get_by_role("textbox")
     text.fill("Be kind.")
     maya.dialog.get_by_role("button", name="Save").click()
-    expect(maya.dialog).to_contain_text("changed elsewhere")
+    expect(maya.dialog).to_contain_text("changed in another tab")
     expect(maya.dialog).to_contain_text("Be brief.")
     expect(text).to_have_value("Be kind.")
     maya.dialog.get_by_role("button", name="Save").click()

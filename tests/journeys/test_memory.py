@@ -44,10 +44,10 @@ def test_what_no_longer_fits_is_summarised_and_the_summary_edited(app, maya, mod
         maya.sees_no_reply_coming()
         if maya.banner.count():
             break
-    expect(maya.banner).to_contain_text("the model reads a summary of them")
+    expect(maya.banner).to_contain_text("are sent as a summary")
     expect(maya.page.get_by_text("There is no summary yet.")).to_have_count(0)
 
-    maya.banner.get_by_role("button", name="Read the summary").click()
+    maya.banner.get_by_role("button", name="View summary").click()
     field = maya.dialog.get_by_role("textbox")
     expect(field).to_have_value(re.compile("They sow peas in March."))
     field.fill("They grow kumquats.")
@@ -69,17 +69,17 @@ def test_what_a_prompt_is_about_is_brought_back_and_can_be_looked_at(app, maya, 
     maya.hears_all_of("word4")
 
     assert KUMQUAT in model.requests[-1].prompt
-    maya.page.get_by_role("button", name="What the model saw").last.click()
-    expect(maya.dialog).to_contain_text("brought back")
-    maya.dialog.locator("summary").filter(has_text="brought back").click()
+    maya.page.get_by_role("button", name="Context used for this reply").last.click()
+    expect(maya.dialog).to_contain_text("related older messages")
+    maya.dialog.locator("summary").filter(has_text="related older messages").click()
     expect(maya.dialog).to_contain_text(f"You: {KUMQUAT}")
     expect(maya.dialog).to_contain_text("kumquat")
     maya.page.keyboard.press("Escape")
     expect(maya.dialog).to_have_count(0)
 
     maya.page.locator(".st-key-context-meter button").first.click()
-    maya.page.get_by_role("button", name="Look at all of it").click()
-    expect(maya.dialog).to_contain_text("word for word")
+    maya.page.get_by_role("button", name="View full context").click()
+    expect(maya.dialog).to_contain_text("recent messages")
     maya.page.keyboard.press("Escape")
 
 
@@ -94,7 +94,7 @@ def test_the_line_where_the_view_begins_can_be_gone_to(app, maya):
     expect(maya.messages).to_have_count(24)
     expect(maya.banner).to_contain_text("4 earlier messages")
 
-    maya.banner.get_by_role("link", name="Where it begins").click()
+    maya.banner.get_by_role("link", name="Jump to context start").click()
 
     expect(maya.beginning).to_be_in_viewport()
     assert f"c={conversation}" in maya.page.url

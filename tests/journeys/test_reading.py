@@ -101,7 +101,7 @@ def test_the_way_back_from_a_new_start_stays_as_long_as_it_leads_there(maya):
     maya.hears_all_of("You said: Hello")
 
     maya.page.locator(".st-key-memory-policy button").click()
-    maya.page.get_by_role("button", name="Start the context anew").click()
+    maya.page.get_by_role("button", name="Clear context").click()
 
     for place in ("start", "reset"):
         way_back = maya.page.locator(f".st-key-undo-{place}")

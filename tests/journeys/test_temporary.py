@@ -57,8 +57,8 @@ def test_a_temporary_chat_leaves_no_trace(maya, app, model, word):
     maya.sees_no_reply_coming()
     maya.page.get_by_role("button", name="Version before").click()
     maya.sees("1 / 2")
-    maya.page.get_by_role("button", name="What the model saw").last.click()
-    expect(maya.dialog).to_contain_text("messages word for word")
+    maya.page.get_by_role("button", name="Context used for this reply").last.click()
+    expect(maya.dialog).to_contain_text("recent messages")
     maya.page.keyboard.press("Escape")
     assert word in maya.exports("Markdown")[1]
     maya.composer.press_sequentially(f"Unsent {word}")

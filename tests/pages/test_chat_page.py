@@ -110,7 +110,7 @@ def test_a_conversation_without_a_message_opens(open_app, maya, conversations):
 def test_what_is_not_ones_own_does_not_exist(open_app, maya, name):
     app = open_app(maya, c=name)
 
-    assert [error.value for error in app.error] == ["That conversation does not exist."]
+    assert [error.value for error in app.error] == ["This chat does not exist."]
     assert not app.chat_input
     assert app.button(key="way-out").click().run().title[0].value == "A fresh page"
 
@@ -146,7 +146,7 @@ def test_the_second_of_two_tabs_is_told_and_loses_nothing(
 
     send(app, "From this tab")
 
-    assert "went on in another tab" in app.warning[0].value
+    assert "changed in another tab" in app.warning[0].value
     assert said(app) == ["One", "Two", "From the other tab"]
     assert in_composer(app) == "From this tab"
     send(app, "From this tab")
@@ -335,7 +335,7 @@ def test_a_model_that_fails_is_one_sentence_and_a_retry(open_app, maya, model):
     app = send(open_app(maya), "When?")
 
     assert [error.value for error in app.error] == [
-        "The model has too much to do just now. Your message is saved."
+        "The model is busy (rate limit). Your message is saved; try again."
     ]
     assert said(app) == ["When?"]
     model.pieces, model.failure = ("In March.",), None
@@ -350,7 +350,7 @@ def test_what_had_come_is_kept_when_a_model_breaks_off(open_app, maya, model):
     app = send(open_app(maya), "When?")
 
     assert said(app) == ["When?", "Pru"]
-    assert app.error[0].value == "The connection to the model broke. What had come is saved."
+    assert app.error[0].value == "The connection to the model was lost. The partial reply is saved."
     assert app.button(key="retry").label == "Retry"
 
 
@@ -806,11 +806,11 @@ def test_the_last_twenty_messages_are_drawn_and_earlier_ones_on_demand(
 
 
 def banner(app):
-    return [caption.value for caption in app.main.caption if "in pencil" in caption.value]
+    return [caption.value for caption in app.main.caption if "earlier message" in caption.value]
 
 
 def lines(app):
-    return sum("The model reads from here" in html.value for html in app.main.get("html"))
+    return sum("Context starts here" in html.value for html in app.main.get("html"))
 
 
 def test_the_page_says_what_the_model_no_longer_sees(open_app, maya, conversations):
@@ -818,7 +818,7 @@ def test_the_page_says_what_the_model_no_longer_sees(open_app, maya, conversatio
 
     app = open_app(maya, c=str(garden))
 
-    assert "**4 earlier messages** are in pencil" in banner(app)[0]
+    assert "**4 earlier messages** are no longer sent" in banner(app)[0]
     assert lines(app) == 1
 
 
@@ -834,11 +834,16 @@ def test_another_policy_is_chosen_for_one_conversation(open_app, maya, conversat
     garden = conversations.hold("Garden", *pairs(4), policy=Window(4))
     app = open_app(maya, c=str(garden))
 
-    app.radio(key=f"policy-{garden}").set_value("Full").run()
+    app.radio(key=f"policy-{garden}").set_value("Everything").run()
 
     assert conversations.threads[garden].conversation.policy == Full()
     assert banner(app) == []
-    assert app.radio(key=f"policy-{garden}").options == ["Full", "Window", "Summary", "Retrieval"]
+    assert app.radio(key=f"policy-{garden}").options == [
+        "Everything",
+        "Recent only",
+        "Auto-summary",
+        "Smart recall",
+    ]
 
 
 def test_the_context_starts_anew_and_the_history_stays(open_app, maya, model, conversations):
@@ -846,7 +851,7 @@ def test_the_context_starts_anew_and_the_history_stays(open_app, maya, model, co
     app = open_app(maya, c=str(garden))
 
     app.button(key="start-anew").click().run()
-    assert "**2 earlier messages** are in pencil" in banner(app)[0]
+    assert "**2 earlier messages** are no longer sent" in banner(app)[0]
     assert lines(app) == 1
     send(app, "New prompt")
 

@@ -97,10 +97,10 @@ def test_a_limit_that_is_a_guess_is_said_to_be_one(open_app, conversations, mode
     picker = app.radio(key=f"model-{garden}")
     limits = "400,000 tokens (a guess), replies up to 4,000 (set by your admin)"
     assert picker.proto.captions[1] == f"{limits} · no price"
-    assert "is a guess" not in captions(app)
+    assert "is unknown" not in captions(app)
 
     app = pick(app, "free", str(garden))
-    assert "context window is not known: 400,000 tokens is a guess." in captions(app)
+    assert "context window is unknown; assuming 400,000 tokens." in captions(app)
 
 
 def test_another_model_answers_once_it_is_picked_and_only_here(
@@ -117,11 +117,10 @@ def test_another_model_answers_once_it_is_picked_and_only_here(
 
 def test_the_meter_counts_for_the_model_that_was_picked(open_app, maya, garden):
     app = open_app(maya, c=str(garden))
-    assert "Counted for scripted" in captions(app)
+    assert any("of 3,696<" in html.value for html in app.get("html"))
 
     pick(app, "large", str(garden))
 
-    assert "Counted for large" in captions(app)
     assert any("of 397,952<" in html.value for html in app.get("html"))
 
 
@@ -163,7 +162,7 @@ def test_over_the_budget_a_cheaper_model_and_a_smaller_policy_are_offered(
     app = send(open_app(person, c=str(long)), "When?")
 
     offered = [button.label for button in app.button if str(button.key).startswith(("use-", "sw"))]
-    assert offered == ["Use cheap", "Switch to Window"]
+    assert offered == ["Use cheap", "Switch to Recent only"]
     assert "limits maya@daybook.test --daily" in app.code[0].value
     pressed(app, "use-cheap")
     assert list(app.warning) == []
@@ -327,7 +326,7 @@ def test_instructions_that_were_changed_elsewhere_are_shown_before_they_are_repl
 
     instruct(app, thread, "Answer in prose.")
     assert conversations.threads[garden].instructions == "Answer in verse."
-    assert ["changed elsewhere" in warning.value for warning in app.warning] == [True]
+    assert ["changed in another tab" in warning.value for warning in app.warning] == [True]
     assert [code.value for code in app.code] == ["Answer in verse."]
     assert app.text_area(key=f"instructions-{garden}").value == "Answer in prose."
 
@@ -359,7 +358,7 @@ def test_instructions_that_leave_no_room_are_said_to_and_the_page_can_be_read(
 
     assert said(app) == ["One", "Two"]
     assert ["too long for this model" in warning.value for warning in app.warning] == [True]
-    assert "no longer fits" in captions(app)
+    assert "The next request does not fit" in captions(app)
     send(app, "Three")
     assert in_composer(app) == "Three"
     assert said(app) == ["One", "Two"]
@@ -486,7 +485,7 @@ def test_what_another_tab_prefers_meanwhile_is_shown_before_it_is_replaced(open_
 
     save_preferences(app)
     assert maya.profile.known.instructions == "Be brief."
-    assert ["changed elsewhere" in warning.value for warning in app.warning] == [True]
+    assert ["changed in another tab" in warning.value for warning in app.warning] == [True]
     assert [code.value for code in app.code] == ["Be brief."]
     assert app.text_area(key="my-instructions").value == "Be kind."
 

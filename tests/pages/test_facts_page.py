@@ -227,7 +227,7 @@ def test_what_was_changed_since_is_not_undone(open_app, maya, garden):
     pressed(app, f"take-back-{one.fact.id}")
 
     assert texts(maya) == ["Lives in Basel."]
-    assert "changed elsewhere" in app.warning[0].value
+    assert "changed in another tab" in app.warning[0].value
     assert "Daybook noted" not in html(app)
 
 
@@ -340,7 +340,7 @@ def test_what_another_tab_wrote_meanwhile_is_shown_before_it_is_replaced(open_ap
     app.text_input(key=f"words-of-{one.id}").set_value("Lives in Zurich.").run()
 
     assert texts(maya) == ["Lives in Basel."]
-    assert "changed elsewhere" in app.warning[0].value
+    assert "changed in another tab" in app.warning[0].value
     assert r"It says now: Lives in Basel\." in lines(app)
     assert app.text_input(key=f"words-of-{one.id}").value == "Lives in Zurich."
     app.text_input(key=f"words-of-{one.id}").set_value("Lives in Zurich").run()

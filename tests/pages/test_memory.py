@@ -46,14 +46,12 @@ def test_what_is_summarised_is_said_and_can_be_read(open_app, maya, conversation
     garden = summarised(conversations)
     app = open_app(maya, c=str(garden))
 
-    assert "**4 earlier messages** are in pencil: the model reads a summary of them." in captions(
-        app
-    )
-    assert "A summary of 4 messages" in html(app)
+    assert "**4 earlier messages** are sent as a summary." in captions(app)
+    assert "Summary of 4 messages" in html(app)
     app.button(key="read-summary").click().run()
 
     assert app.text_area(key=f"summary-{garden}").value == "They sow peas."
-    assert "It stands for 4 messages" in captions(app)
+    assert "Summary of 4 messages" in captions(app)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +72,7 @@ def test_chip_by_the_composer_names_what_is_not_sent(open_app, maya, conversatio
     assert [one.proto.popover.label for one in chips] == [chip] * bool(chip)
     for one in chips:
         assert bool(one.button) == isinstance(policy, Summary)
-        one.radio[0].set_value("Full").run()
+        one.radio[0].set_value("Everything").run()
         assert conversations.threads[garden].conversation.policy == Full()
 
 
@@ -97,7 +95,7 @@ def test_a_deleted_summary_can_be_brought_back(open_app, maya, conversations):
     app = open_app(maya, c=str(garden))
 
     app.button(key="read-summary").click().run()
-    press(app, garden, "Take it away")
+    press(app, garden, "Delete summary")
     assert conversations.threads[garden].summary is None
     next(button for button in app.run().button if button.label == "Undo").click().run()
 
@@ -116,7 +114,7 @@ def test_a_summary_that_was_changed_elsewhere_is_not_overwritten_unseen(
     app.text_area(key=f"summary-{garden}").set_value("Mine.")
     press(app, garden, "Save")
 
-    assert "changed meanwhile" in app.warning[0].value
+    assert "changed in another tab" in app.warning[0].value
     assert conversations.threads[garden].summary == now
     press(app, garden, "Save")
     assert conversations.threads[garden].summary.text == "Mine."
@@ -129,15 +127,15 @@ def test_a_summary_that_failed_is_said(open_app, maya, conversations):
 
     app = open_app(maya, c=str(garden))
 
-    assert "There is no summary yet. The model has too much to do just now." in captions(app)
-    assert "are in pencil" not in captions(app)
+    assert "No summary yet. The model is busy (rate limit)." in captions(app)
+    assert "earlier messages" not in captions(app)
 
 
 @pytest.mark.parametrize(
     ("policy", "words", "chip"),
     [
-        (Window(4), "kept, but not sent to the model.", "not sent"),
-        (Retrieval(), "the model sees those of them that your prompt is about.", "sent if related"),
+        (Window(4), "are no longer sent to the model.", "not sent"),
+        (Retrieval(), "are sent only if related to your question.", "sent if related"),
     ],
 )
 def test_the_banner_says_where_messages_went(open_app, maya, conversations, policy, words, chip):
@@ -157,13 +155,13 @@ def test_what_the_model_sees_next_and_saw_then(open_app, maya, conversations):
     reply = conversations.threads[garden].messages[-1]
 
     app.button(key="look-at-next").click().run()
-    assert "6 messages word for word" in [each.label for each in app.expander]
+    assert "6 recent messages" in [each.label for each in app.expander]
 
     app.session_state["dialog"] = "Seen", (garden, reply.id)
     app.run()
-    assert "4 messages word for word" in [each.label for each in app.expander]
+    assert "4 recent messages" in [each.label for each in app.expander]
     assert "You: prompt 0" in html(app)
-    assert "The endpoint counted 1,200 tokens, 800 of them from its cache." in captions(app)
+    assert "Counted by the provider: 1,200 input tokens, 800 of them cached." in captions(app)
 
 
 def test_what_came_from_another_conversation_says_so(open_app, maya, conversations):
@@ -177,7 +175,7 @@ def test_what_came_from_another_conversation_says_so(open_app, maya, conversatio
     app.run()
 
     assert "My kumquat tree is called Zebedee." in html(app)
-    assert "from another conversation, by kumquat, tree" in html(app)
+    assert "from another chat, matched “kumquat, tree" in html(app)
 
 
 def test_a_reply_from_before_there_were_receipts_says_so(open_app, maya, conversations):
@@ -187,7 +185,7 @@ def test_a_reply_from_before_there_were_receipts_says_so(open_app, maya, convers
     app.session_state["dialog"] = "Seen", (garden, conversations.threads[garden].messages[-1].id)
     app.run()
 
-    assert "Nothing was noted for this reply" in captions(app)
+    assert "No context was recorded for this reply" in captions(app)
 
 
 def test_the_size_of_a_window_is_chosen(open_app, maya, conversations):
@@ -210,19 +208,18 @@ def test_the_meter_shows_what_the_endpoint_is_likely_to_count(open_app, conversa
     maya = FakePerson(conversations, model)
     app = open_app(maya, c=str(garden))
     assert meter(app) == "Context 2 % full"
-    assert "Counted for scripted. The figures are our own and lean high." in captions(app)
+    assert "Token counts are estimates and tend to be high." in captions(app)
     assert "correction</td><td>34<" in html(app)
 
     app = send(app, "How?")
 
     assert meter(app) == "Context 50 % full"  # of 4,096 without the 400 of a reply
-    assert "About 1,848 tokens will be sent, going by what scripted counted last." in captions(app)
-    assert "The parts are our own figures and lean high." in captions(app)
+    assert "About 1,848 tokens, estimated from the last request." in captions(app)
     assert "correction</td><td>1,816" in html(app)
     assert "<td>Total tokens</td><td>1,848 of 3,696</td>" in html(app)
     assert "400 tokens more are reserved for the reply." in captions(app)
     app.button(key="look-at-next").click().run()
-    assert captions(app).count("About 1,848 tokens will be sent") == 2
+    assert captions(app).count("About 1,848 tokens") == 2
     assert html(app).count("<td>Total tokens</td><td>1,848 of 3,696</td>") == 2
 
 
@@ -235,5 +232,5 @@ def test_without_the_last_call_the_meter_goes_by_what_was_kept(open_app, convers
 
     app = open_app(FakePerson(conversations, ScriptedModel()), c=str(garden))
 
-    assert "going by what scripted counted before." in captions(app)
+    assert "estimated from earlier requests." in captions(app)
     assert "correction</td><td>-" in html(app)

@@ -350,7 +350,7 @@ def test_a_space_is_made_and_led_into(open_app, maya):
     space = Space(id=SpaceId(uuid4()), name="", created_at=NOON)
     space = replace(space, id=SpaceId(parts.UUID(key.removeprefix("space-name-"))))
 
-    fill(app, space, name=" Greek  I", instructions="Be a tutor.", policy="Retrieval")
+    fill(app, space, name=" Greek  I", instructions="Be a tutor.", policy="Smart recall")
     in_dialog(app, space, "Create", "New space")
 
     (made,) = maya.spaces.all()
@@ -393,7 +393,7 @@ def test_a_space_is_changed(open_app, maya, latin):
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
     assert app.text_input(key=f"space-name-{latin.id}").value == "Latin"
     assert app.text_area(key=f"space-instructions-{latin.id}").value == "Be a tutor."
-    assert app.selectbox(key=f"space-policy-{latin.id}").value == "Window"
+    assert app.selectbox(key=f"space-policy-{latin.id}").value == "Recent only"
 
     fill(app, latin, name="Latin II")
     in_dialog(app, latin, "Save")
@@ -421,7 +421,7 @@ def test_what_was_changed_elsewhere_is_shown_before_it_is_replaced(open_app, may
 
     in_dialog(app, latin, "Save")
     assert maya.spaces.find(latin.id) == other
-    assert ["changed elsewhere" in warning for warning in warnings(app)] == [True]
+    assert ["changed in another tab" in warning for warning in warnings(app)] == [True]
     assert "Be strict." in app.code[0].value
     assert app.text_area(key=f"space-instructions-{latin.id}").value == "Be patient."
 
