@@ -83,7 +83,7 @@ else:
         pages = [
             st.Page(_session.CHAT, title="Daybook", default=True),
             st.Page(facts.MEMORY, title="Memory"),
-            st.Page(sidebar.ADMIN, title="People"),  # which tells others that it is not for them
+            st.Page(sidebar.ADMIN, title="Users"),  # which tells others that it is not for them
         ]
     page = st.navigation(pages, position="hidden")
     if person:

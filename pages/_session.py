@@ -79,7 +79,7 @@ def show_errors() -> Generator[None]:
         st.stop()
     except NotFound as error:
         st.error(error.public)
-        st.caption("It may have been deleted, or belong to another account.")
+        st.caption("It may have been deleted, or it belongs to another account.")
         st.button("Start a new chat", key="way-out", on_click=lead_to, args=[None])
     except AppError as error:
         st.error(error.public)

@@ -1,4 +1,4 @@
-"""People and spending, for admins: counts and sums, never content."""
+"""Users and usage, for admins: counts and sums, never content."""
 
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from services.domain import AccountRole, PersonUsage
 
 _MILLION = 1_000_000
 _COLUMNS = {
-    "Person": st.column_config.TextColumn(width=190, pinned=True),
+    "User": st.column_config.TextColumn(width=190, pinned=True),
     "Last active": st.column_config.DatetimeColumn(),
 }
 
@@ -23,24 +23,26 @@ def _dollars(amount: float) -> str:
 
 # as they are written; they are sorted as what they are
 _WRITTEN = (
-    dict.fromkeys(("Turns today", "Turns this month", "Tokens in", "Tokens out"), words.number)
-    | dict.fromkeys(("Cost today", "Daily cap", "Cost this month", "Monthly cap"), _dollars)
+    dict.fromkeys(
+        ("Messages today", "Messages this month", "Input tokens", "Output tokens"), words.number
+    )
+    | dict.fromkeys(("Cost today", "Daily limit", "Cost this month", "Monthly limit"), _dollars)
     | {"Last active": words.moment}
 )
 
 
 def row(person: PersonUsage) -> dict[str, object]:
     return {
-        "Person": person.email,
+        "User": person.email,
         "Role": "Suspended" if person.is_suspended else person.role.value.capitalize(),
-        "Turns today": person.turns_today,
+        "Messages today": person.turns_today,
         "Cost today": person.cost_today_micro / _MILLION,
-        "Daily cap": person.daily_cap_micro / _MILLION,
-        "Turns this month": person.turns_this_month,
-        "Tokens in": person.tokens_in_this_month,
-        "Tokens out": person.tokens_out_this_month,
+        "Daily limit": person.daily_cap_micro / _MILLION,
+        "Messages this month": person.turns_this_month,
+        "Input tokens": person.tokens_in_this_month,
+        "Output tokens": person.tokens_out_this_month,
         "Cost this month": person.cost_this_month_micro / _MILLION,
-        "Monthly cap": person.monthly_cap_micro / _MILLION,
+        "Monthly limit": person.monthly_cap_micro / _MILLION,
         "Last active": person.last_active_at,
     }
 
@@ -48,8 +50,8 @@ def row(person: PersonUsage) -> dict[str, object]:
 def _draw_usage(person: PersonServices) -> None:
     st.set_page_config(layout="wide")
     with st.container(gap=2):
-        st.title("People and spending", anchor=False)
-        st.markdown(":gray[Counts and sums only. Content is sealed, for admins too.]")
+        st.title("Users and usage", anchor=False)
+        st.markdown(":gray[Totals only: admins cannot read chats.]")
     with st.container(key="usage-table"):
         people = pd.DataFrame([row(usage) for usage in person.usage.by_person()])
         cast(Any, st).dataframe(  # its types are those of pandas, which are partly unknown
@@ -57,7 +59,7 @@ def _draw_usage(person: PersonServices) -> None:
             hide_index=True,
             row_height=38,
             column_config=_COLUMNS,
-            alt="What each person used today and this month, and their caps",
+            alt="Usage and limits of each user, today and this month",
         )
 
 

@@ -30,25 +30,21 @@ def page() -> None:
         st.space(56)
         with st.container(gap="xsmall", horizontal_alignment="center"):
             st.image("assets/logo.svg", width=168, alt="Daybook")
-            st.markdown(":gray[A private place to think with a machine]", width="content")
+            st.markdown(":gray[Private AI chat]", width="content")
         if unsent:
             st.warning(
-                "You were signed out before this was sent. Sign in again, and it is back in the composer."
+                "You were signed out before this was sent. Sign in and your message will be waiting."
             )
             st.code(unsent, language=None, wrap_lines=True)
         elif ended and "reason" not in st.query_params:
-            st.info(
-                "You were signed out. Sign in again to go on where you were; "
-                "what you had begun to write is kept."
-            )
+            st.info("You were signed out. Sign in to continue where you were; your draft is kept.")
         with st.container(key="login", border=True):
             _draw_forms()
         with st.container(horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False):
             st.markdown(":gray[:material/lock:]", width="content")
             st.caption(
-                "Every message is sealed with your own key before it is stored: a stolen database "
-                "or backup shows nothing readable. The server, while you are signed in, and the "
-                "model do see your words."
+                "Messages are encrypted before they are stored; a stolen database or backup shows "
+                "none of them. While you are signed in, the server and the AI model can read them."
             )
 
 
@@ -69,7 +65,7 @@ def _draw_forms() -> None:
 def _form(action: str, verb: str, password: str, least: int = 0) -> str:
     rule = f'minlength="{least}" aria-describedby="password-rule"' if least else ""
     hint = (
-        f'<small id="password-rule">At least {least} characters. A sentence you like is best.</small>'
+        f'<small id="password-rule">At least {least} characters. A short sentence works well.</small>'
         if least
         else ""
     )

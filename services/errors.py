@@ -53,31 +53,31 @@ class SignedOut(Refused):
 class NotFound(Refused):
     """No such row is visible to this person."""
 
-    public = "That conversation does not exist."
+    public = "This chat does not exist."
 
 
 class SpaceGone(NotFound):
     """No such space is visible to this person."""
 
-    public = "That space is no longer there."
+    public = "This space no longer exists."
 
 
 class WrongCredentials(Refused):
     """The address is unknown or the password is another."""
 
-    public = "The e-mail address or the password is not right."
+    public = "Wrong e-mail or password."
 
 
 class Suspended(Refused):
     """The account may not be used."""
 
-    public = "This account is suspended. Please ask an admin."
+    public = "This account is suspended. Contact your admin."
 
 
 class AddressTaken(Refused):
     """Somebody has an account with this address."""
 
-    public = "There is an account with this address already: sign in instead."
+    public = "This e-mail already has an account. Sign in instead."
 
 
 class BadInput(Refused):
@@ -92,8 +92,8 @@ class InstructionsTooLong(BadInput):
     """What a person told the model to be leaves too little room for what is said."""
 
     public = (
-        "The instructions are too long for this model: shorten them, or choose a model with a "
-        "larger context."
+        "The instructions are too long for this model. Shorten them, or choose a model with a "
+        "larger context window."
     )
 
 
@@ -106,13 +106,13 @@ class TooManyAttempts(Refused):
         self.retry_after = retry_after
         minutes = -(-retry_after // 60)
         wait = "a minute" if minutes <= 1 else f"{minutes} minutes"
-        self.public = f"Too many attempts. Please wait {wait} and try again."
+        self.public = f"Too many attempts. Try again in {wait}."
 
 
 class Stale(Refused):
     """The conversation has changed since it was read."""
 
-    public = "This conversation went on in another tab. It is up to date now: please send again."
+    public = "This chat changed in another tab. Please send again."
 
 
 class Busy(Refused):
@@ -134,12 +134,24 @@ class Cap(StrEnum):
 class OverBudget(Refused):
     """The turn could cost more than is left."""
 
-    def __init__(self, cap: Cap, needed_micro: int = 0, left_micro: int = 0) -> None:
-        """*needed_micro*: the cost of the prompt and a short reply, at most; *left_micro*: what *cap* leaves."""
+    def __init__(
+        self,
+        cap: Cap,
+        needed_micro: int = 0,
+        left_micro: int = 0,
+        *,
+        per_minute: int = 0,
+        wait_seconds: int = 0,
+    ) -> None:
+        """*needed_micro*: the cost of the prompt and a short reply, at most; *left_micro*: what *cap* leaves;
+        *per_minute*: the limit of messages a minute; *wait_seconds*: until the next minute."""
         super().__init__(cap)
         self.cap = cap
         self.needed_micro, self.left_micro = needed_micro, left_micro
         self.public = _CAP_SENTENCES[cap]
+        if cap is Cap.TURNS_A_MINUTE and wait_seconds:
+            messages = "1 message" if per_minute == 1 else f"{per_minute} messages"
+            self.public = f"Limit of {messages} a minute reached. Try again in {wait_seconds} s."
 
     def resets_at(self, now: datetime) -> datetime | None:
         """Return when the spending that *cap* counts starts again from zero; None for limits on haste."""
@@ -156,16 +168,16 @@ class OverBudget(Refused):
 _CAP_SENTENCES = {
     Cap.DAILY: "Not enough of today's budget left.",
     Cap.MONTHLY: "Not enough of this month's budget left.",
-    Cap.DEPLOYMENT: "Not enough left of this month's budget for everyone.",
-    Cap.OPEN_TURNS: "Too many replies are coming at once. Wait for one to end.",
-    Cap.TURNS_A_MINUTE: "That was fast. Please wait a minute before the next message.",
+    Cap.DEPLOYMENT: "Not enough of this month's shared budget left.",
+    Cap.OPEN_TURNS: "Too many replies at once. Wait until one is complete.",
+    Cap.TURNS_A_MINUTE: "Limit of messages a minute reached. Try again in a minute.",
 }
 
 
 class PromptTooLong(Refused):
     """The prompt and the instructions alone do not fit."""
 
-    public = "This is too long for the model: shorten it, or choose another memory policy."
+    public = "Your message is too long for the model. Shorten it, or choose a model with a larger context window."
 
     def __init__(self, tokens: int, limit: int) -> None:
         super().__init__(f"needs {tokens} tokens, {limit} are left")
@@ -211,17 +223,17 @@ class ModelUnavailable(Unavailable):
 
 
 _FAILURE_SENTENCES = {
-    ModelFailure.UNREACHABLE: "The model cannot be reached. Your message is saved.",
-    ModelFailure.BUSY: "The model has too much to do just now. Your message is saved.",
-    ModelFailure.BROKEN: "The model reports an error of its own. Your message is saved.",
-    ModelFailure.REJECTED: "The model refused the request. Your message is saved; "
-    "an operator should check the model's name and key.",
-    ModelFailure.TOO_LONG: "That is more than the model can take, as it counts. Your message is saved; "
-    "try again, and less of what came before is sent.",
-    ModelFailure.SILENT: "The model stopped answering. Your message is saved.",
-    ModelFailure.DROPPED: "The connection to the model broke. What had come is saved.",
-    ModelFailure.GARBLED: "The model sent something unreadable. Your message is saved; "
-    "an operator should check its address.",
+    ModelFailure.UNREACHABLE: "The model cannot be reached. Your message is saved; try again.",
+    ModelFailure.BUSY: "The model is busy (rate limit). Your message is saved; try again.",
+    ModelFailure.BROKEN: "The model provider returned an error. Your message is saved; try again.",
+    ModelFailure.REJECTED: "The provider rejected the request. Your message is saved. "
+    "Check the model name and API key, or contact your admin.",
+    ModelFailure.TOO_LONG: "The provider says that this is too long for the model. Your message is saved; "
+    "try again, and less of the earlier chat is sent.",
+    ModelFailure.SILENT: "The model stopped responding. Your message is saved; try again.",
+    ModelFailure.DROPPED: "The connection to the model was lost. The partial reply is saved.",
+    ModelFailure.GARBLED: "The provider sent an unreadable response. Your message is saved. "
+    "Check the endpoint's address, or contact your admin.",
     ModelFailure.NO_ANSWER: "The model used its whole reply limit for thinking. Your message is saved; "
     "raise “Max reply length” in Preferences, or choose another model.",
 }
@@ -230,13 +242,13 @@ _FAILURE_SENTENCES = {
 class StoreUnavailable(Unavailable):
     """The database or the sign-in server failed or timed out."""
 
-    public = "Daybook cannot reach its database. Nothing was lost: please try again in a moment."
+    public = "Daybook cannot reach its database. Nothing is lost. Try again in a moment."
 
 
 class RateLimited(StoreUnavailable):
     """Supabase Auth renews no more access tokens for now."""
 
-    public = "Daybook is busy. Please wait a minute and try again."
+    public = "Daybook is busy. Try again in a minute."
 
 
 class RowsCut(StoreUnavailable):
@@ -246,15 +258,15 @@ class RowsCut(StoreUnavailable):
         """*bound*: the rows of an answer at most; *least*: how many it has to have room for."""
         super().__init__("rows")
         self.public = (
-            f"The database answers with at most {bound} rows, and Daybook needs {least}: an admin has to raise "
-            "“max rows” in the settings of its API."
+            f"The database returns at most {bound} rows at once, and Daybook needs {least}. An admin must raise "
+            "“Max rows” in the settings of its API."
         )
 
 
 class Tampered(AppError):
     """Stored data failed authentication. It never says which check failed."""
 
-    public = "Something stored could not be verified and is not shown. Please tell an operator."
+    public = "Some data failed its integrity check and is hidden. Contact your admin."
 
     def __init__(self) -> None:
         super().__init__("stored data cannot be opened")
@@ -263,9 +275,7 @@ class Tampered(AppError):
 class KeyMissing(Tampered):
     """A user has conversations, and the user key that opens them is gone."""
 
-    public = (
-        "The key that opens your chats is missing. Nothing was changed: please tell an operator."
-    )
+    public = "The key to your chats is missing. Nothing was changed. Contact your admin."
 
 
 class Misconfigured(AppError):

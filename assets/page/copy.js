@@ -14,7 +14,7 @@ document.addEventListener("click", async ({ target }) => {
     button.setAttribute("aria-label", label);
   };
   if (isCopied) name("copied", "Copied");
-  else name("refused", "Copying was refused");
+  else name("refused", "Copy failed");
   setTimeout(() => name("", usual), 1400);
 });
 

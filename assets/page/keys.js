@@ -50,12 +50,12 @@ function sheet() {
     ...(daybook.isTouch() ? [] : [[["Shift", "Enter"], "New line"]]),
     [["Escape"], "Stop the reply"],
     [[control, "Shift", "O"], "New chat"],
-    [[control, "K"], "Find a conversation"],
-    [["↑", "↓"], "Through what was found"],
-    [["?"], "These keys"],
-    [[control, "/"], "These keys, while you write"],
+    [[control, "K"], "Search chats"],
+    [["↑", "↓"], "Move through results"],
+    [["?"], "Show shortcuts"],
+    [[control, "/"], "Show shortcuts while typing"],
   ];
-  made.innerHTML = `<h2 id="keys-title">Keys</h2><dl>${written.map(([keys, act]) =>
+  made.innerHTML = `<h2 id="keys-title">Keyboard shortcuts</h2><dl>${written.map(([keys, act]) =>
     `<div><dt>${act}</dt><dd>${keys.map((key) => `<kbd>${key}</kbd>`).join(" ")}</dd></div>`
   ).join("")}</dl><form method="dialog"><button>Close</button></form>`;
   made.addEventListener("click", (event) => { if (event.target === made) made.close() });

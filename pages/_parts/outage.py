@@ -8,7 +8,7 @@ import streamlit as st
 from pages._parts import browser
 from services import bootstrap
 
-_ABOUT_THE_PAGE = "You see what was last read; what you type is kept. "
+_ABOUT_THE_PAGE = "You see what was loaded last; your drafts are kept. "
 
 
 def draw() -> None:
@@ -19,7 +19,7 @@ def draw() -> None:
             is_signed_in = st.user.get("sid") not in (None, bootstrap.ENDED, bootstrap.UNKNOWN)
             st.html(
                 '<p role="status"><strong>Daybook cannot reach its database.</strong> '
-                f"{_ABOUT_THE_PAGE if is_signed_in else ''}It tries again by itself.</p>"
+                f"{_ABOUT_THE_PAGE if is_signed_in else ''}Reconnecting…</p>"
             )
         browser.watch_database(is_away=is_away)
 
@@ -30,8 +30,5 @@ def wait() -> None:
         browser.reload()
     with st.container(key="unknown", horizontal_alignment="center", gap="xsmall"):
         st.space(120)
-        st.title("One moment", anchor=False, text_alignment="center")
-        st.markdown(
-            ":gray[Reconnecting. You are still signed in.]",
-            text_alignment="center",
-        )
+        st.title("Reconnecting…", anchor=False, text_alignment="center")
+        st.markdown(":gray[You are still signed in.]", text_alignment="center")

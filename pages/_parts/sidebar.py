@@ -14,7 +14,7 @@ from services.domain import Account, AccountRole, Conversation, Space
 ADMIN = "pages/admin.py"
 _FOOT = """
   <div class="db-menu" id="keys">
-    <button type="button" data-keys><span class="db-icon" aria-hidden="true">keyboard</span>Keys</button>
+    <button type="button" data-keys><span class="db-icon" aria-hidden="true">keyboard</span>Keyboard shortcuts</button>
   </div>
   <form method="post" action="/session/end" class="db-menu" id="sign-out">
     <button type="submit"><span class="db-icon" aria-hidden="true">logout</span>Sign out</button>
@@ -66,7 +66,7 @@ def _draw_account(person: PersonServices) -> None:
         with suppress(StreamlitPageNotFoundError):  # since this run began: the next has the page
             st.page_link(facts.MEMORY, label="Memory", icon=":material/bookmarks:", width="stretch")
             if is_admin:
-                st.page_link(ADMIN, label="People", icon=":material/group:", width="stretch")
+                st.page_link(ADMIN, label="Users", icon=":material/group:", width="stretch")
         st.html(_FOOT)
 
 

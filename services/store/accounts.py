@@ -60,13 +60,13 @@ class Tokens(BaseModel):
 class BadAddress(BadInput):
     """What was entered is not an e-mail address."""
 
-    public = "That does not look like an e-mail address."
+    public = "This is not a valid e-mail address."
 
 
 class AddressNotAllowed(BadInput):
     """Supabase sends no e-mail to the address: without an SMTP server of its own, only to its team."""
 
-    public = "This Daybook cannot send e-mail to that address. Please ask an admin."
+    public = "Daybook cannot send e-mail to this address. Contact your admin."
 
 
 class WeakPassword(BadInput):
@@ -82,27 +82,27 @@ _WEAKNESSES = {
     "": f"Choose a password of {PASSWORD_CHARACTERS} to {_LONGEST_PASSWORD} characters "
     "that is not easy to guess.",
     "length": "Choose a longer password.",
-    "characters": "Use small and capital letters, digits and symbols in the password.",
-    "pwned": "This password is known from a data leak. Choose another one.",
+    "characters": "Use uppercase and lowercase letters, digits and symbols.",
+    "pwned": "This password appeared in a data leak. Choose another one.",
 }
 
 
 class ConfirmationSent(BadInput):
     """The deployment wants the address confirmed; the same is said of an address that is taken."""
 
-    public = "We have sent you an e-mail. Confirm your address, then sign in."
+    public = "We sent you an e-mail. Confirm your address, then sign in."
 
 
 class NotConfirmed(Refused):
     """The password is right, and the address is not confirmed."""
 
-    public = "Confirm your address first: follow the link in the e-mail that we sent you."
+    public = "Confirm your address first: open the link in the e-mail that we sent you."
 
 
 class SignUpsClosed(Refused):
     """The deployment takes no new accounts."""
 
-    public = "Sign-ups are closed. Please ask an admin."
+    public = "Sign-ups are closed. Contact your admin."
 
 
 REASONS: dict[str, type[AppError]] = {  # what went wrong, as the sign-in page's address says it

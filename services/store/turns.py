@@ -410,8 +410,13 @@ def _begin(session: AppSession, turn: NewTurn, prompt: _Prompt) -> Begun:
     )
     fields = cast(dict[str, object], answer.model_extra)
     if answer.reason in set(Cap):
-        needed_micro = turn.prompt_micro + turn.least_reply_micro
-        raise OverBudget(Cap(answer.reason), needed_micro, int(str(fields["room"])))
+        raise OverBudget(
+            Cap(answer.reason),
+            needed_micro=turn.prompt_micro + turn.least_reply_micro,
+            left_micro=int(str(fields["room"])),
+            per_minute=int(str(fields["per_minute"])),
+            wait_seconds=int(str(fields["wait_seconds"])),
+        )
     if not answer.ok:
         raise refusal("begin_turn", answer.reason)
     return Begun(TurnId(UUID(str(fields["turn"]))), int(str(fields["reserved"])))

@@ -44,7 +44,7 @@ class Origin:
         """What a page is told that is not ours by its address."""
         if self.url:
             return f"Daybook is at {self.url}. Open it there."
-        return "Daybook does not know this address. Whoever runs it has to set DAYBOOK_URL."
+        return "Daybook is not set up for this address. An admin must set DAYBOOK_URL."
 
     def is_ours(self, connection: HTTPConnection) -> bool:
         """Whether a page of ours sent this request or opens this websocket.
@@ -115,7 +115,7 @@ class Doors:
 
     async def _enter(self, request: Request, *, is_new: bool) -> Response:
         if not self.origin.is_ours(request):
-            return PlainTextResponse("This form belongs to another site.", 403)
+            return PlainTextResponse("This form was sent from another site.", 403)
         async with request.form(max_files=0, max_fields=10) as form:
             email, password, goal = (
                 str(form.get(name, "")) for name in ("email", "password", "next")
@@ -146,7 +146,7 @@ class Doors:
 
     async def _end(self, request: Request) -> Response:
         if not self.origin.is_ours(request):
-            return PlainTextResponse("This form belongs to another site.", 403)
+            return PlainTextResponse("This form was sent from another site.", 403)
         try:
             if cookie := cookie_of(request, self.origin):
                 await run_sync(lambda: self.visitors().leave(cookie))

@@ -30,7 +30,7 @@ ENDED, UNKNOWN = "ended", "unknown"
 _STREAM = "/_stcore/stream"  # where Streamlit looks at who is asking
 _CLOSED = ("/_stcore/metrics", "/_stcore/upload_file", "/media")  # no page uploads or shows a file
 _TABS_OF_AN_ADDRESS, _TABS_OF_ALL = 20, 500  # at most, without an app session
-_TOO_MANY = "Too many sign-in pages are open. Close some of yours, or try again in a minute."
+_TOO_MANY = "Too many sign-in pages are open. Close some, or try again in a minute."
 _REFUSED = WebSocketClose(1008)  # which uvicorn sends as a 403
 _GLANCE_SECONDS = 0.05
 _INLINE_SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)

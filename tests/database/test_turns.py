@@ -498,6 +498,8 @@ def test_too_many_turns_a_minute_are_refused(world, maya):
     world.admin.execute("update private.budgets set minute = minute - interval '1 minute'")
 
     assert [answer.get("reason") for answer in answers] == [None, None, "too_fast"]
+    assert answers[-1]["per_minute"] == 2
+    assert 1 <= answers[-1]["wait_seconds"] <= 60
     assert maya.begin(maya.create_conversation())["ok"]
 
 

@@ -95,7 +95,7 @@ def test_whoever_is_signed_out_meets_no_barrier(person, size):
     expect(maya.page.locator("form[action='/account']")).to_be_visible()
     look.at("create account")
     for reason, words in (
-        ("wrong", "is not right"),
+        ("wrong", "Wrong e-mail or password"),
         ("weak", "At least"),
         ("confirm", "Confirm your"),
     ):
@@ -157,7 +157,7 @@ def test_a_conversation_holds_no_barrier(app, model, person, size):
     maya.asks_in_vain("Once more?")
     look.at("a prompt that was refused")
     maya.visit("/?c=nowhere")
-    maya.sees("That conversation does not exist.")
+    maya.sees("This chat does not exist.")
     look.at("no such conversation")
 
     assert look.found == []
@@ -199,7 +199,7 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     look.at("the list")
     look.behind(page.locator(".st-key-account-menu button").first, "the account")
     page.locator(".st-key-account-menu button").first.click()
-    page.get_by_role("button", name="Keys").click()
+    page.get_by_role("button", name="Keyboard shortcuts").click()
     look.at("the keys")
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Preferences").click()
@@ -465,7 +465,7 @@ def test_a_copy_that_the_browser_refuses_is_said_to_be(maya):
 
     maya.page.get_by_role("button", name="Copy reply").click()
 
-    expect(maya.page.get_by_role("button", name="Copying was refused")).to_be_visible()
+    expect(maya.page.get_by_role("button", name="Copy failed")).to_be_visible()
     expect(maya.page.get_by_role("button", name="Copy reply")).to_be_visible()
 
 
@@ -519,7 +519,7 @@ def test_enlarged_to_the_double_nothing_is_cut_off_or_covered(app, person):
     maya.sees_no_reply_coming()
     fits(main)
     maya.visit("/?c=nowhere")
-    maya.sees("That conversation does not exist.")
+    maya.sees("This chat does not exist.")
     fits(main)
     maya.unfolds_the_sidebar()
     fits(maya.sidebar)  # it covers the page, as on a phone

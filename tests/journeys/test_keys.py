@@ -18,7 +18,7 @@ def maya(person):
 
 
 def sheet(maya):
-    return maya.page.get_by_role("dialog", name="Keys")
+    return maya.page.get_by_role("dialog", name="Keyboard shortcuts")
 
 
 def asks_for_the_sheet(maya):
@@ -64,7 +64,7 @@ def test_a_question_mark_that_is_typed_opens_nothing(maya):
 
 def test_the_sheet_is_in_the_account_menu_too(maya):
     maya.page.locator(".st-key-account-menu button").click()
-    maya.page.get_by_role("button", name="Keys").click()
+    maya.page.get_by_role("button", name="Keyboard shortcuts").click()
     expect(sheet(maya)).to_be_visible()
 
     sheet(maya).get_by_role("button", name="Close").click()

@@ -127,7 +127,7 @@ def test_without_undo_it_is_destroyed(app, maya):
     gone = maya.conversation_id
     maya.deletes("Peas")
     maya.visit(f"/?c={gone}")
-    maya.sees("That conversation does not exist.")
+    maya.sees("This chat does not exist.")
 
     with database(app) as connection:
         connection.execute(

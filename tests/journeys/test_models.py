@@ -33,8 +33,8 @@ def maya(visitor, model):
 @pytest.mark.parametrize(
     ("script", "sentence", "kept"),
     [
-        ({"tokens": 9, "fault": "drop", "after": 3}, "The connection to the model broke.", True),
-        ({"status": 500}, "The model reports an error of its own.", False),
+        ({"tokens": 9, "fault": "drop", "after": 3}, "The connection to the model was lost.", True),
+        ({"status": 500}, "The model provider returned an error.", False),
     ],
     ids=["drop", "500"],
 )
@@ -98,7 +98,7 @@ def test_a_title_loads_nothing_either(maya, elsewhere):
 
 
 def test_a_model_that_falls_silent_ends_in_a_sentence_too(omar):
-    expect(omar.page.get_by_text("The model stopped answering.")).to_be_visible(timeout=60_000)
+    expect(omar.page.get_by_text("The model stopped responding.")).to_be_visible(timeout=60_000)
 
     assert omar.texts()[0] == WAITED
     assert "word1 word2 word3" in omar.texts()[1]

@@ -56,7 +56,7 @@ def test_a_reply_survives_a_database_that_stands_still(frail, person):
         until(lambda: len(maya.texts()[-1]) > said + 20)  # it goes on
         fresh.composer.fill("A thought")
         fresh.sends()
-        fresh.sees("Nothing was lost")
+        fresh.sees("Nothing is lost")
         expect(fresh.composer).to_have_value("A thought")
         until(lambda: time.monotonic() - since > SECONDS)
 
@@ -80,7 +80,7 @@ def test_a_prompt_that_is_sent_just_when_it_stops_is_asked_once(frail, person):
     with frail.frozen_database():  # nobody knows it yet
         maya.composer.fill("Are you there?")
         maya.sends()
-        maya.sees("Nothing was lost")
+        maya.sees("Nothing is lost")
         expect(maya.composer).to_have_value("Are you there?")
         is_told(maya)
 
@@ -106,7 +106,7 @@ def test_a_prompt_that_is_refused_when_one_has_gone_on_waits_where_it_was_writte
         maya.sends()
         maya.opens("Peas")
         expect(maya.page.locator(".stCode")).to_have_text("And thorns?")
-        maya.sees("Nothing was lost")
+        maya.sees("Nothing is lost")
         expect(maya.composer).to_have_value("")
         maya.composer.fill("And pods?")
         maya.opens("Roses")
@@ -181,7 +181,7 @@ def test_who_comes_meanwhile_waits_and_goes_on(frail, person):
         expect(maya.sign_in_form).to_have_count(0)
         is_told(maya)
         omar.enters("/session", omar.email)
-        omar.sees("Daybook cannot reach its database. Nothing was lost")
+        omar.sees("Daybook cannot reach its database. Nothing is lost")
         expect(omar.page.locator('form[action="/session"] [name="email"]')).to_have_value(
             omar.email
         )

@@ -12,7 +12,7 @@ from tests.journeys.people import SECONDS
 from tests.journeys.seeds import database
 
 SLOWLY = "[[tokens=40 rate=12]]"
-UNKNOWN = "That conversation does not exist."
+UNKNOWN = "This chat does not exist."
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_deep_link_leads_through_sign_in(maya):
 
     maya.visit(link)
     maya.enters("/session", maya.email, "not the password")
-    maya.sees("The e-mail address or the password is not right.")
+    maya.sees("Wrong e-mail or password.")
     maya.enters("/session", maya.email)
 
     maya.hears("You said: A place to come back to")
@@ -172,7 +172,7 @@ def test_the_first_account_sees_what_everybody_used_and_others_get_nothing(perso
     admin.signs_in()
 
     admin.page.locator(".st-key-account-menu button").click()
-    admin.page.get_by_role("link", name="People").click()
+    admin.page.get_by_role("link", name="Users").click()
     expect(admin.page.locator(".st-key-usage-table")).to_contain_text(maya.email)
     assert "Count me in" not in admin.page.content()
 

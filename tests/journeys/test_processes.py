@@ -95,5 +95,5 @@ def test_a_stranger_is_nobody_at_the_second_process_as_well(app, second, person)
 
     omar.visit(f"/?c={maya.conversation_id}")
 
-    omar.sees("That conversation does not exist.")
+    omar.sees("This chat does not exist.")
     expect(omar.rows).to_have_count(0)

@@ -21,17 +21,17 @@ def links(app):
 def test_an_admin_sees_counts_and_sums_and_no_content(open_app, conversations):
     conversations.hold("Secret title", "secret prompt", "secret reply")
     app = open_app(admin(conversations))
-    assert links(app) == ["Memory", "People"]
+    assert links(app) == ["Memory", "Users"]
 
     app.switch_page("pages/admin.py").run()
 
-    assert [title.value for title in app.title] == ["People and spending"]
+    assert [title.value for title in app.title] == ["Users and usage"]
     (row,) = app.dataframe[0].value.to_dict("records")
-    assert row["Person"] == "jonas@daybook.test"
-    assert (row["Turns today"], row["Turns this month"]) == (3, 40)
-    assert (row["Tokens in"], row["Tokens out"]) == (4_000, 1_600)
+    assert row["User"] == "jonas@daybook.test"
+    assert (row["Messages today"], row["Messages this month"]) == (3, 40)
+    assert (row["Input tokens"], row["Output tokens"]) == (4_000, 1_600)
     assert (row["Cost today"], row["Cost this month"]) == (0.00078, 0.0104)
-    assert (row["Daily cap"], row["Monthly cap"]) == (1.0, 10.0)
+    assert (row["Daily limit"], row["Monthly limit"]) == (1.0, 10.0)
     assert "secret" not in str(app.main).lower()
 
 

@@ -227,7 +227,7 @@ def test_undo_that_comes_too_late_says_so(open_app, maya, conversations):
 
     app.button(key=f"restore-{garden}").click().run()
 
-    assert [warning.value for warning in app.warning] == ["That conversation does not exist."]
+    assert [warning.value for warning in app.warning] == ["This chat does not exist."]
 
 
 def test_undo_is_offered_again_where_the_database_stumbled(open_app, maya, conversations):

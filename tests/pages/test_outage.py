@@ -62,6 +62,6 @@ def test_a_tab_that_comes_meanwhile_is_not_asked_to_sign_in(open_app, life, monk
 
     app = open_app(None)
 
-    assert [title.value for title in app.title] == ["One moment"]
+    assert [title.value for title in app.title] == ["Reconnecting…"]
     assert not app.tabs
     assert len(lines(app)) == 1

@@ -51,13 +51,13 @@ def test_an_address_cannot_write_into_the_form(open_app):
 @pytest.mark.parametrize(
     ("reason", "sentence"),
     [
-        ("wrong", "The e-mail address or the password is not right."),
-        ("taken", "There is an account with this address already: sign in instead."),
+        ("wrong", "Wrong e-mail or password."),
+        ("taken", "This e-mail already has an account. Sign in instead."),
         ("weak", "Choose a password of 12 to 72 characters that is not easy to guess."),
         ("weak&why=length", "Choose a longer password."),
         (
             "unavailable",
-            "Daybook cannot reach its database. Nothing was lost: please try again in a moment.",
+            "Daybook cannot reach its database. Nothing is lost. Try again in a moment.",
         ),
     ],
 )

@@ -161,6 +161,7 @@ def test_caps_and_bounds_hold_as_for_any_chat(begin, stack, maya):
     with pytest.raises(OverBudget) as refused:
         chat.chat.begin(chat.id, "Too fast")
     assert refused.value.cap is Cap.TURNS_A_MINUTE
+    assert "Limit of 1 message a minute reached. Try again in" in refused.value.public
     assert said(chat) == ["Hello", "You said: Hello"]
 
 

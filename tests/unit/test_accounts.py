@@ -66,8 +66,8 @@ def test_refused_sign_in_is_told_by_its_code(verb, status, code, error, caplog):
     ("reasons", "said"),
     [
         (["length"], "Choose a longer password."),
-        (["length", "pwned"], "Choose a longer password. This password is known from a data leak."),
-        (["characters"], "Use small and capital letters, digits and symbols"),
+        (["length", "pwned"], "Choose a longer password. This password appeared in a data leak."),
+        (["characters"], "Use uppercase and lowercase letters, digits and symbols"),
         (["of a later version"], "Choose a password of 12 to 72 characters"),
     ],
 )

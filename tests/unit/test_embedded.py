@@ -380,9 +380,9 @@ def test_life_says_what_is_going_on_and_what_is_the_matter(plan, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "Daybook is starting: fetching Node modules …",
         "Daybook is ready: open http://here",
-        "The local model fails again and again; it is tried once more in a while.",
+        "The local model keeps failing; trying again in a while.",
         "Daybook is ready: open http://here",
-        "Daybook is in trouble: The disk is full.",
+        "Daybook has a problem: The disk is full.",
         "Daybook is ready: open http://here",
     ]
 
@@ -515,7 +515,7 @@ def test_a_database_that_was_there_and_does_not_answer_is_away(plan, capsys):
         assert (life.is_away, health()) == (False, (200, "ready", "ready"))
     assert capsys.readouterr().out.splitlines() == [
         "Daybook is ready: open http://here",
-        "Daybook cannot reach its database; it tries again by itself.",
+        "Daybook cannot reach its database; trying again.",
         "Daybook is ready: open http://here",
         f"Daybook is starting: {Stage.RECOVERING} …",
         "Daybook is ready: open http://here",

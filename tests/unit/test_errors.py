@@ -64,7 +64,7 @@ def test_every_error_has_a_sentence_for_the_page(error):
     ("seconds", "said"), [(0, "a minute"), (60, "a minute"), (61, "2 minutes"), (900, "15 minutes")]
 )
 def test_a_throttle_says_how_long_to_wait(seconds, said):
-    assert f"wait {said} and" in TooManyAttempts(seconds).public
+    assert f"again in {said}." in TooManyAttempts(seconds).public
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,12 @@ def test_budget_resets_with_its_window_in_utc(cap, at):
     new_year_in_tokyo = datetime(2027, 1, 1, 8, 59, tzinfo=timezone(timedelta(hours=9)))
 
     assert OverBudget(cap).resets_at(new_year_in_tokyo) == at
+
+
+def test_limit_a_minute_says_how_long_to_wait():
+    refused = OverBudget(Cap.TURNS_A_MINUTE, per_minute=20, wait_seconds=40)
+
+    assert refused.public == "Limit of 20 messages a minute reached. Try again in 40 s."
 
 
 def test_figures_are_for_the_log():
