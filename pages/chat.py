@@ -89,7 +89,7 @@ with show_errors():
 
     # at the top level Streamlit would have the page stick to its end: assets/page/place.js moves it
     typed = st.bottom.chat_input(
-        "Write to Daybook",
+        "Message Daybook",
         key="composer",
         submit_mode="disable",
         on_submit=turns.send,

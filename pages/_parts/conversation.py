@@ -19,6 +19,7 @@ from pages._parts import (
     spaces,
     temporary,
     turns,
+    words,
 )
 from pages._parts.elements import quiet_button, row
 from pages._session import ask_for
@@ -30,8 +31,8 @@ from services.memory import ContextPlan
 
 _MENU = "conversation-menu"
 _NOTHING_KEPT = (
-    "Nothing of it is kept: no message, no title, no summary, no fact.  \n"
-    "It is gone when you leave this page. What it costs is counted."
+    "Not saved and not used for memory. Deleted when you leave or reload this page.  \n"
+    "Still counts towards your budget."
 )
 _DRAWN = 20  # messages at once: a browser takes seconds for hundreds
 
@@ -86,10 +87,10 @@ def draw_welcome(
     """A fresh page, of *space* if one is chosen, or of a temporary chat, which belongs to none."""
     with place.container(key="welcome", horizontal_alignment="center", gap="xsmall"):
         st.space(120)
-        title = spaces.name(space) if space else "A fresh page"
+        title = spaces.name(space) if space else words.NEW_CHAT
         st.title("Temporary chat" if held else title, anchor=False, text_alignment="center")
-        place_of = "A fresh page in this space." if space else "Write below to begin."
-        meaning = f"{place_of} What you write is sealed before it is stored."
+        place_of = "New chat in this space." if space else "Ask anything."
+        meaning = f"{place_of} Chats are stored encrypted."
         st.markdown(f":gray[{_NOTHING_KEPT if held else meaning}]", text_alignment="center")
         if not space:
             temporary.draw_switch(held, person)
@@ -124,13 +125,13 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
         spaces.draw_sign(person, thread.conversation)
     if thread.instructions:
         quiet_button(
-            "It has its own instructions",
+            words.CUSTOM_INSTRUCTIONS,
             "sticky_note_2",
             "own-instructions",
             ask_for,
             "Instructions",
             thread.conversation,
-            tip="The model is told something of its own here.",
+            tip="This chat has its own instructions.",
         )
     if held:
         _draw_exports(held.id)
@@ -138,7 +139,7 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
     scoped_facts.draw_sign(person, thread.conversation)
     _draw_exports(thread.conversation.id)
     can_move = spaces.can_move(person, thread.conversation)
-    dialogs.draw_menu("This conversation", thread.conversation, key=_MENU, can_move=can_move)
+    dialogs.draw_menu("Chat options", thread.conversation, key=_MENU, can_move=can_move)
 
 
 def lay_out(thread: Thread) -> Layout:
@@ -204,8 +205,8 @@ def _draw_notes(
     """What is said above the messages."""
     if not thread.is_whole:
         st.error(
-            "Messages of this conversation were removed or changed behind Daybook's back. "
-            "What could be verified is shown. Please tell an operator.",
+            "Messages in this chat were changed or deleted outside Daybook. "
+            "Only verified messages are shown. Contact your admin.",
             icon=":material/gpp_bad:",
         )
     if first:

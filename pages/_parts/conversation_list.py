@@ -23,11 +23,11 @@ _quiet_button = partial(elements.quiet_button, is_wide=True)
 def draw_filter() -> None:
     """The field whose words `draw` looks for."""
     st.text_input(
-        "Filter titles",
+        "Search titles",
         type="search",
         live=True,
         label_visibility="collapsed",
-        placeholder="Filter titles",
+        placeholder="Search titles",
         key="search",
         on_change=_draw_more,
         args=[0],
@@ -59,38 +59,27 @@ def draw(person: PersonServices, opened: Conversation | None, space: Space | Non
     with st.container(key="conversation-list", gap="small"):
         if wanted:
             found = person.conversations.titled(wanted, count + 1, space_id=space_id)
-            _draw_page(
-                found, count, beside, "No title matches. Try fewer words, or clear the field."
-            )
+            _draw_page(found, count, beside, "No chats found.")
         elif is_archive:
-            _quiet_button("Back to the list", "arrow_back", "leave-archive", _turn, False)
+            _quiet_button("Back", "arrow_back", "leave-archive", _turn, False)
             archived = [] if space else [one for one in every if one.is_archived]
             found = person.conversations.recent(count + 1, is_archived=True, space_id=space_id)
             _draw_opened(beside, found[:count])
             if archived:
                 _draw_archived_spaces(archived, opened)
             if found or not archived:
-                _draw_page(
-                    found,
-                    count,
-                    beside,
-                    "Nothing is archived. The menu of a conversation puts it here.",
-                )
+                _draw_page(found, count, beside, "No archived chats.")
         else:
             found = person.conversations.recent(count + 1, space_id=space_id)
             _draw_opened(beside, found[:count])
-            _draw_page(
-                found,
-                count,
-                beside,
-                "Conversations of this space appear here."
-                if space
-                else "Your conversations appear here, newest first.",
-            )
+            none_found = "No chats in this space yet." if space else "No chats yet."
+            _draw_page(found, count, beside, none_found)
             with st.container(gap=None):
                 _quiet_button("Archived", "archive", "archive", _turn, True)
                 if not has_chooser:
-                    _quiet_button("New space", "create_new_folder", "new-space", spaces.ask_for_new)
+                    _quiet_button(
+                        words.NEW_SPACE, "create_new_folder", "new-space", spaces.ask_for_new
+                    )
         # the list's end, by which the browser knows that all of it is drawn, and for which words
         st.html(f'<i hidden data-found="{escape(wanted)}"></i>')
 
@@ -99,7 +88,7 @@ def _draw_opened(beside: _Beside, drawn: list[Conversation]) -> None:
     """What is open, if it is not among those that are *drawn* anyway."""
     opened = beside.opened
     if opened and opened.id not in {conversation.id for conversation in drawn}:
-        _draw_group("Open now", [opened], beside)
+        _draw_group("Current chat", [opened], beside)
 
 
 def _draw_archived_spaces(archived: list[Space], opened: Conversation | None) -> None:
@@ -119,7 +108,7 @@ def _draw_page(found: list[Conversation], count: int, beside: _Beside, none_foun
     if not found:
         st.caption(none_found)
     if len(found) > count:
-        _quiet_button("Older conversations", "expand_more", "older", _draw_more, count)
+        _quiet_button(words.SHOW_MORE, "expand_more", "older", _draw_more, count)
 
 
 def _heading(conversation: Conversation, now: datetime) -> str:

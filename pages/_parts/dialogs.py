@@ -16,6 +16,7 @@ from pages._parts import (
     space_dialogs,
     summary,
     undo,
+    words,
 )
 from pages._session import ask_for, find_person, keep_errors
 from services.domain import Conversation, Space
@@ -24,8 +25,8 @@ from services.domain import Conversation, Space
 def title(conversation: Conversation, limit: int = 60) -> str:
     """The title as a label."""
     if not conversation.is_verified:
-        return "A title that could not be verified"
-    return safe_md.label(conversation.title or "Untitled", limit)
+        return "Unverified title"
+    return safe_md.label(conversation.title or words.UNTITLED, limit)
 
 
 def draw_menu(label: str, conversation: Conversation, key: str, *, can_move: bool) -> None:
@@ -72,30 +73,29 @@ def open_asked() -> bool:
 
 
 def _choices(conversation: Conversation, *, can_move: bool) -> list[str]:
-    told = ["Instructions", "Facts"]
-    move = ["Move"] if can_move else []
+    asked = list(_DIALOGS) if can_move else [each for each in _DIALOGS if each != words.MOVE]
     if conversation.is_archived:
-        return ["Rename", *told, *move, "Unarchive", "Delete"]
+        return ["Rename", *asked, words.UNARCHIVE, words.DELETE]
     pin = "Unpin" if conversation.pinned_at else "Pin"
-    return [pin, "Rename", *told, *move, "Archive", "Delete"]
+    return [pin, "Rename", *asked, words.ARCHIVE, words.DELETE]
 
 
 def _choose(conversation: Conversation, key: str) -> None:
     chosen = str(st.session_state[key])
     if chosen == "Rename":
         rename.ask(conversation, key)
-    elif chosen in ("Instructions", "Facts", "Move"):
-        ask_for(chosen, conversation)
+    elif chosen in _DIALOGS:
+        ask_for(_DIALOGS[chosen], conversation)
     else:
         with keep_errors():
             _do(chosen, conversation)
 
 
 def _do(chosen: str, conversation: Conversation) -> None:
-    if chosen == "Delete":
+    if chosen == words.DELETE:
         undo.discard(conversation)
         return
-    kept, is_wanted = find_person().conversations, chosen in ("Pin", "Archive")
+    kept, is_wanted = find_person().conversations, chosen in ("Pin", words.ARCHIVE)
     if chosen in ("Pin", "Unpin"):
         kept.pin(conversation.id, is_pinned=is_wanted)
     else:
@@ -103,9 +103,10 @@ def _do(chosen: str, conversation: Conversation) -> None:
     st.toast(f"“{title(conversation)}” {_DONE[chosen]}.")
 
 
+_DIALOGS = {words.INSTRUCTIONS: "Instructions", words.CHAT_NOTES: "Facts", words.MOVE: "Move"}
 _DONE = {
     "Pin": "is pinned",
     "Unpin": "is no longer pinned",
-    "Archive": "is archived",
-    "Unarchive": "is back in the list",
+    words.ARCHIVE: "is archived",
+    words.UNARCHIVE: "is back in the list",
 }

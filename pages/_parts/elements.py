@@ -6,6 +6,8 @@ from typing import Literal
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from pages._parts import words
+
 Gap = Literal["xxsmall", "small"] | int | None
 
 
@@ -56,5 +58,4 @@ def draw_field(
             on_change=save,
             args=[subject, key],
         )
-        leave = f"Leave the {noun} as it is"
-        quiet_button(leave, "close", f"leave-{noun}", st.session_state.pop, name, None)
+        quiet_button(words.CANCEL, "close", f"leave-{noun}", st.session_state.pop, name, None)

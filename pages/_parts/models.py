@@ -43,9 +43,9 @@ def line(chat: Chat) -> str:
         case ModelState.REMOTE:
             return f"Model: {name}"
         case ModelState.STARTING:
-            return "The local model is starting …"
+            return "The local model is starting…"
         case ModelState.FAILED:
-            return "The local model does not start: its log says why."
+            return "The local model failed to start. See its log."
         case ModelState.READY:
             return f"Model: {name}, a tiny demo model: expect poor answers."
 
@@ -89,14 +89,14 @@ def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
             quiet_button("Connect a better model", "add_link", "connect", ask_for, "Connect")
             return
         st.radio(
-            "Which model answers here",
+            "Model",
             list(offered),
             format_func=safe_md.label,
             captions=[_caption(info, is_usual=info.name == usual) for info in offered.values()],
             key=key,
             on_change=lambda: choose(conversation_id, str(st.session_state[key])),
         )
-        st.caption("Context in tokens, and prices for a million of them.")
+        st.caption("Context window · price per 1M tokens")
         if name != usual:
             quiet_button(
                 "Make this my default",
@@ -104,7 +104,7 @@ def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
                 "make-default",
                 _make_default,
                 name,
-                tip="For new conversations, and those whose model nobody chose.",
+                tip="Used for new chats, and for chats where no model was chosen.",
             )
 
 
@@ -112,16 +112,16 @@ def draw_notices(thread: Thread | None, setup: Setup) -> None:
     """What of the choices cannot be followed."""
     if setup.missing_model:
         missing, name = safe_md.label(setup.missing_model), safe_md.label(setup.info.name)
-        st.caption(f":material/info: {missing} is no longer offered here. {name} answers instead.")
+        st.caption(f":material/info: {missing} is no longer available; using {name}.")
     if thread and not thread.are_instructions_verified:
         st.caption(
-            ":material/gpp_bad: The instructions of this conversation could not be verified and are "
-            "not used. Please tell an operator."
+            ":material/gpp_bad: The instructions of this chat failed their integrity check and are "
+            "not used. Contact your admin."
         )
     if not setup.preferences.is_verified:
         st.caption(
-            ":material/gpp_bad: Your preferences could not be verified and are not used. "
-            "Please tell an operator."
+            ":material/gpp_bad: Your preferences failed their integrity check and are not used. "
+            "Contact your admin."
         )
     if setup.is_too_long:
         st.warning(InstructionsTooLong().public)
@@ -154,4 +154,4 @@ def choose(conversation_id: ConversationId | None, name: str) -> None:
 def _make_default(name: str) -> None:
     with keep_errors():
         find_person().profile.change(lambda now: replace(now, model=name))
-        st.toast(f"{safe_md.label(name)} is your default now.")
+        st.toast(f"{safe_md.label(name)} is your default model now.")

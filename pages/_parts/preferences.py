@@ -22,13 +22,12 @@ from services.store.documents import ChangedElsewhere
 from services.store.profile import LONGEST_INSTRUCTIONS
 
 _LEAST_CONTEXT, _LEAST_REPLY = 1000, 64  # tokens
+_RESETS = {Source.SPACE: "Reset to the space's", Source.PERSON: "Reset to mine"}
 _THEMES: tuple[Theme, ...] = get_args(Theme)
-_UNVERIFIED = (
-    ":material/gpp_bad: What was stored here could not be verified. Please tell an operator."
-)
+_UNVERIFIED = f":material/gpp_bad: {Tampered.public}"
 
 
-@st.dialog("Instructions", on_dismiss="rerun")
+@st.dialog(words.INSTRUCTIONS, on_dismiss="rerun")
 def instructions_dialog(conversation: Conversation | None) -> None:
     """What the model is told in one conversation, or in the one that begins."""
     person = person_services()
@@ -51,16 +50,15 @@ def instructions_dialog(conversation: Conversation | None) -> None:
         st.caption(_whose(others, has_own=bool(now)))
         with st.form("instructions", border=False):
             text = _text_area(
-                "What the model is told here, before anything is said",
+                "Instructions for this chat",
                 now,
-                f"Empty: {_others(others, others.space.name if others.space else '')}",
+                f"Default: {_followed(others, others.space.name if others.space else '')}",
                 key=key,
             )
             if _saved() and _is_put(put, text, seen):
                 st.rerun()
-        is_of_space = others.source is Source.SPACE
         is_asked = now is not None and st.button(
-            "Use the space's instead" if is_of_space else "Use my own instead",
+            _RESETS.get(others.source, "Reset to default"),
             icon=":material/undo:",
             type="tertiary",
             key="use-my-own",
@@ -69,7 +67,7 @@ def instructions_dialog(conversation: Conversation | None) -> None:
             st.rerun()
 
 
-@st.dialog("Preferences", on_dismiss="rerun")
+@st.dialog(words.PREFERENCES, on_dismiss="rerun")
 def preferences_dialog() -> None:
     """What holds for all conversations that have no choice of their own."""
     person = person_services()
@@ -85,7 +83,7 @@ def preferences_dialog() -> None:
             chosen = seen
             if len(names) > 1:
                 model = st.selectbox(
-                    "Your default model",
+                    "Default model",
                     names,
                     index=names.index(seen.model or usual),
                     key="default-model",
@@ -114,12 +112,12 @@ def preferences_dialog() -> None:
                 chosen,
                 window_messages=window and window + window % 2,
                 context_tokens=_size(
-                    "Tokens of context that one message may use",
+                    "Context limit (tokens)",
                     now.context_tokens,
                     _LEAST_CONTEXT,
                     step=1000,
-                    otherwise="All that the model has",
-                    explained="Less costs less. It is never more than the model has.",
+                    otherwise="Model maximum",
+                    explained="A lower limit costs less. It never exceeds the model's maximum.",
                     key="context-tokens",
                 ),
                 reply_tokens=_size(
@@ -144,14 +142,14 @@ def preferences_dialog() -> None:
             has_title = st.toggle(
                 "Show the chat's title in the browser tab",
                 seen.has_title_in_tab,
-                help="Your browser's history then keeps it, too.",
+                help="It then also appears in your browser's history.",
                 key="title-in-tab",
             )
             chosen = replace(chosen, theme=theme, has_title_in_tab=has_title)
             text = _text_area(
-                "What the model is told, where a conversation says nothing else",
+                "Custom instructions (used in every chat without its own)",
                 now.instructions,
-                "Empty: what this Daybook tells it",
+                f"Default: “{person.chat.instructions}”",
                 key="my-instructions",
                 height=120,
             )
@@ -174,16 +172,20 @@ def preferences_dialog() -> None:
 
 def _whose(others: Setup, *, has_own: bool) -> str:
     """By which instructions a conversation goes; *others*: those that hold where it has none."""
-    followed = _others(others, spaces.name(others.space) if others.space else "")
+    followed = _followed(others, spaces.name(others.space) if others.space else "")
     if has_own:
-        return f"It has its own. Without them it would follow {followed}."
-    return f"It has none of its own, and follows {followed}."
+        return f"This chat has its own instructions. Without them it would use {followed}."
+    return f"Using {followed}."
 
 
-def _others(setup: Setup, space: str) -> str:
-    if setup.source is Source.SPACE:
-        return f"those of its space “{space}”"
-    return "yours, from Preferences" if setup.source is Source.PERSON else "those of this Daybook"
+def _followed(setup: Setup, space: str) -> str:
+    match setup.source:
+        case Source.SPACE:
+            return f"the instructions of the space “{space}”"
+        case Source.PERSON:
+            return "your instructions from Preferences"
+        case _:
+            return "the default instructions"
 
 
 def _size(
@@ -225,7 +227,7 @@ def _is_put(put: Callable[[str, str], None], text: str, seen: Preferences) -> bo
     except ChangedElsewhere as changed:
         st.session_state.seen = replace(seen, instructions=changed.now)
         st.warning(words.CHANGED_ELSEWHERE)
-        st.code(changed.now or "Nothing", language=None, wrap_lines=True)
+        st.code(changed.now or "No instructions", language=None, wrap_lines=True)
         return False
     return True
 

@@ -25,7 +25,7 @@ def draw_top() -> None:
     """What makes room for the sidebar: cheap, and first, so that the page does not move later."""
     with st.sidebar, st.container(key="sidebar-top"):
         quiet_button(
-            "New chat",
+            words.NEW_CHAT,
             "edit_square",
             "new-chat",
             lead_to,
@@ -62,7 +62,7 @@ def _draw_account(person: PersonServices) -> None:
         st.caption(f"{name}, admin" if is_admin else name)
         st.caption(_spent(account))
         st.caption(models.line(person.chat))
-        quiet_button("Preferences", "tune", "preferences", ask_for, "Preferences", is_wide=True)
+        quiet_button(words.PREFERENCES, "tune", "preferences", ask_for, "Preferences", is_wide=True)
         with suppress(StreamlitPageNotFoundError):  # since this run began: the next has the page
             st.page_link(facts.MEMORY, label="Memory", icon=":material/bookmarks:", width="stretch")
             if is_admin:

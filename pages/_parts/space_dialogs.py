@@ -13,11 +13,11 @@ from pages._parts.elements import quiet_button
 from pages._parts.scoped_facts import attempt, submitted
 from pages._session import find_person, lead_to_space, person_services, show_errors
 from services.domain import Conversation, MemoryPolicy, Space
-from services.errors import SpaceGone, Stale
+from services.errors import SpaceGone, Stale, Tampered
 from services.store.profile import LONGEST_INSTRUCTIONS
 from services.store.spaces import LONGEST_NAME
 
-_USUAL = "Your default"
+_USUAL, _NO_SPACE = "Your default", "None"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,29 +30,29 @@ class _Opened(scoped_facts.Opened):
     is_over: bool = False
 
 
-@st.dialog("New space", on_dismiss="rerun")
+@st.dialog(words.NEW_SPACE, on_dismiss="rerun")
 def new_space_dialog(space: Space) -> None:
     """A space that is to be made."""
     _draw(space, is_new=True)
 
 
-@st.dialog("Space", on_dismiss="rerun")
+@st.dialog(words.EDIT_SPACE, on_dismiss="rerun")
 def space_dialog(space: Space) -> None:
     """What holds in a space."""
     _draw(space, is_new=False)
 
 
-@st.dialog("Move", on_dismiss="rerun")
+@st.dialog(words.MOVE, on_dismiss="rerun")
 def move_dialog(conversation: Conversation) -> None:
     """Where a conversation is kept."""
     person = person_services()
     with show_errors():
         kept = spaces.offered(person.spaces.all(), conversation.space_id)
-        labels = spaces.by_label("No space", kept)
-        title = safe_md.label(conversation.title or "Untitled")
+        labels = spaces.by_label(_NO_SPACE, kept)
+        title = safe_md.label(conversation.title or words.UNTITLED)
         with st.form("move", border=False):
             label = st.selectbox(
-                f"Where “{title}” is kept",
+                f"Move “{title}” to",
                 list(labels),
                 index=list(labels.values()).index(conversation.space_id)
                 if conversation.space_id in labels.values()
@@ -61,8 +61,8 @@ def move_dialog(conversation: Conversation) -> None:
             )
             if submitted("Move"):
                 person.conversations.move(conversation.id, labels[label])
-                where = f"in “{label}”" if labels[label] else "in no space"
-                _leave_news(f"“{title}” is {where} now.")
+                where = f"to “{label}”" if labels[label] else "out of its space"
+                _leave_news(f"“{title}” is moved {where}.")
                 st.rerun()
 
 
@@ -81,8 +81,8 @@ def _draw(space: Space, *, is_new: bool) -> None:
         _draw_form(opened, key)
         scoped_facts.draw_refusal(opened)
         if not opened.is_new:
-            st.subheader("Facts", anchor=False)
-            st.caption("The model is told them in every conversation of this space.")
+            st.subheader(words.SPACE_NOTES, anchor=False)
+            st.caption("Used in every chat in this space.")
             scoped_facts.draw(person, opened)
             _draw_end(opened)
 
@@ -90,21 +90,19 @@ def _draw(space: Space, *, is_new: bool) -> None:
 def _draw_form(opened: _Opened, key: str) -> None:
     space = opened.space
     if not space.is_verified:
-        st.caption(
-            ":material/gpp_bad: What was stored here could not be verified. Please tell an operator."
-        )
+        st.caption(f":material/gpp_bad: {Tampered.public}")
     if space.is_archived:
-        st.caption(":material/archive: It is archived: the list of spaces leaves it out.")
+        st.caption(":material/archive: Archived: not shown in the list of spaces.")
     policies = _policies(space.policy)
     now = _USUAL if space.policy is None else words.policy_name(space.policy)
     with st.form("space", border=False):
         st.text_input("Name", space.name, max_chars=LONGEST_NAME, key=key)
         st.text_area(
-            "What the model is told in this space",
+            "Space instructions",
             space.instructions or "",
             height=150,
             max_chars=LONGEST_INSTRUCTIONS,
-            placeholder="Empty: your own instructions, if you have some",
+            placeholder="Default: your own instructions",
             key=f"space-instructions-{space.id}",
         )
         st.selectbox(
@@ -117,7 +115,7 @@ def _draw_form(opened: _Opened, key: str) -> None:
         st.toggle(
             "Use my personal memories",
             space.uses_personal_facts,
-            help="Off: chats in this space use only the facts of the space and their own.",
+            help="Off: chats in this space use only space notes and chat notes.",
             key=f"space-memories-{space.id}",
         )
         submitted("Create" if opened.is_new else "Save", _save, opened)
@@ -128,21 +126,23 @@ def _draw_end(opened: _Opened) -> None:
     if not opened.is_going:
         with st.container(horizontal=True):
             if opened.space.is_archived:
-                quiet_button("Unarchive", "unarchive", "unarchive-space", attempt, _archive, opened)
+                quiet_button(
+                    words.UNARCHIVE, "unarchive", "unarchive-space", attempt, _archive, opened
+                )
             else:
-                quiet_button("Archive", "archive", "archive-space", attempt, _archive, opened)
+                quiet_button(words.ARCHIVE, "archive", "archive-space", attempt, _archive, opened)
             quiet_button(
-                "Delete", "delete", "danger-delete-space", attempt, _set_going, opened, True
+                words.DELETE, "delete", "danger-delete-space", attempt, _set_going, opened, True
             )
         return
     st.markdown(
-        f"Delete “{spaces.name(opened.space)}”? Its instructions and facts are destroyed. "
-        "Its conversations stay."
+        f"Delete “{spaces.name(opened.space)}”? Its instructions and notes are deleted. "
+        "Its chats are kept."
     )
     with st.container(horizontal=True, horizontal_alignment="right"):
-        quiet_button("Keep it", None, "keep-space", attempt, _set_going, opened, False)
+        quiet_button(words.CANCEL, None, "keep-space", attempt, _set_going, opened, False)
         st.button(
-            "Delete the space",
+            "Delete space",
             type="primary",
             key="danger-space-goes",
             on_click=attempt,
@@ -207,7 +207,7 @@ def _delete(opened: _Opened) -> None:
     person = find_person()
     person.spaces.forget(opened.space.id)
     opened.is_over = True
-    _leave_news(f"“{spaces.name(opened.space)}” is deleted. Its conversations are still here.")
+    _leave_news(f"“{spaces.name(opened.space)}” is deleted. Its chats are kept.")
     lead_to_space(None, is_staying=True)
 
 

@@ -6,14 +6,14 @@ from uuid import UUID, uuid4
 
 import streamlit as st
 
-from pages._parts import safe_md
+from pages._parts import safe_md, words
 from pages._parts.elements import quiet_button, row
 from pages._session import SPACE, ask_for, lead_to_space
 from services.bootstrap import PersonServices
 from services.domain import Conversation, Space, SpaceId
 from services.errors import StoreUnavailable
 
-_ALL, _NEW = "All conversations", "New space"
+_ALL = "All chats"
 _APART = "\u2060"  # shows nothing, and keeps one label from being another
 
 
@@ -50,7 +50,7 @@ def offered(spaces: Sequence[Space], *besides: SpaceId | None) -> list[Space]:
 def name(space: Space) -> str:
     """The name as a label."""
     if not space.is_verified:
-        return "A space that could not be verified"
+        return "Unverified space"
     return safe_md.label(space.name)
 
 
@@ -73,11 +73,11 @@ def draw_chooser(
     listed = offered(spaces, chosen.id if chosen else None)
     if not listed:
         return False
-    labels = by_label(_ALL, listed, _NEW)
+    labels = by_label(_ALL, listed, words.NEW_SPACE)
     with row("space-row", gap=None, wrap=False):
         st.menu_button(
             name(chosen) if chosen else _ALL,
-            [*labels, _NEW],
+            [*labels, words.NEW_SPACE],
             icon=":material/folder_open:" if chosen else ":material/folder:",
             key="space-chooser",
             type="tertiary",
@@ -87,7 +87,7 @@ def draw_chooser(
             args=[labels, opened],
         )
         if chosen:
-            quiet_button("Edit this space", "tune", "edit-space", ask_for, "Space", chosen)
+            quiet_button(words.EDIT_SPACE, "tune", "edit-space", ask_for, "Space", chosen)
     return True
 
 
@@ -122,7 +122,7 @@ def ask_for_new() -> None:
 
 def _choose_by_label(labels: dict[str, SpaceId | None], opened: Conversation | None) -> None:
     label = str(st.session_state["space-chooser"])
-    if label == _NEW:
+    if label == words.NEW_SPACE:
         ask_for_new()
     else:
         choose(labels.get(label), opened)

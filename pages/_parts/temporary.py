@@ -43,7 +43,9 @@ def here() -> TemporaryChat | None:
         held = _begin(reads_facts=False)
     elif held and held.is_over:
         held = _begin(reads_facts=held.reads_facts, in_place_of=held)
-        st.session_state.news = "What was said here is gone: this page was away for too long."
+        st.session_state.news = (
+            "This temporary chat was deleted: the page was disconnected for too long."
+        )
     return held
 
 
@@ -94,13 +96,13 @@ def draw_switch(held: TemporaryChat | None, person: PersonServices) -> None:
         st.toggle(f"{ICON} Temporary chat", key=_SWITCH, on_change=_switch)
         if held and person.profile.preferences().keeps_facts:
             st.session_state[_READS] = held.reads_facts
-            st.toggle("It may read the facts kept about me", key=_READS, on_change=_allow)
+            st.toggle("Use my saved memories", key=_READS, on_change=_allow)
 
 
 def draw_sign() -> None:
     """What this chat is, at its head; assets/page/temporary.js asks before its page is left."""
     with st.container(width="content", key="temporary-sign"):
-        st.caption(f"{ICON} Gone when you leave", width="content")
+        st.caption(f"{ICON} Not saved", width="content")
 
 
 def has_switched_off() -> bool:

@@ -34,7 +34,7 @@ def discard(conversation: Conversation) -> None:
     """Delete *conversation*. A callback's: raises what the chat does."""
     find_person().chat.discard(conversation.id, _SECONDS)
     was_open = st.query_params.get("c") == str(conversation.id)
-    name = f"“{conversation.title}”" if conversation.title else "a conversation"
+    name = f"“{conversation.title}”" if conversation.title else "a chat"
     _offer(conversation.id, name, partial(_restore_conversation, conversation.id, was_open))
     if was_open:
         lead_to(None)

@@ -19,13 +19,22 @@ from babel.numbers import NumberPattern, format_decimal, get_currency_symbol
 from services.domain import Full, MemoryPolicy, Retrieval, Summary, Window
 from services.errors import AppError, Cap, OverBudget
 
+ARCHIVE, UNARCHIVE, DELETE = "Archive", "Unarchive", "Delete"
 CANCEL = "Cancel"
 CHANGED_ELSEWHERE = "This changed in another tab. Press again to replace the current version:"
 CLEAR_CONTEXT, RESTORE_CONTEXT = "Clear context", "Restore context"
 CONTEXT_USED, NEXT_REQUEST = "Context used for this reply", "Next request"
+NEW_CHAT = "New chat"
+NEW_SPACE, EDIT_SPACE = "New space", "Edit space"
+CHAT_NOTES, SPACE_NOTES = "Chat notes", "Space notes"
+INSTRUCTIONS, CUSTOM_INSTRUCTIONS = "Instructions", "Custom instructions"
+MOVE = "Move to space"
 DEFAULT_MEMORY = "Default memory for new chats"
 RECENT_MESSAGES = "Number of recent messages"
+PREFERENCES = "Preferences"
 REGENERATE = "Regenerate"
+SHOW_MORE = "Show more"
+UNTITLED = "Untitled"
 SUMMARY, VIEW_SUMMARY = "Summary", "View summary"
 POLICY_NAMES = {
     "full": "Everything",

@@ -43,7 +43,7 @@ Work = Callable[[], None]
 class NoSummary(Refused):
     """What the model said is no summary."""
 
-    public = "The model's answer was no summary."
+    public = "The model did not return a usable summary."
 
 
 class AfterwardsStore(Protocol):

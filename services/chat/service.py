@@ -315,7 +315,7 @@ class Chat:
         now = thread.summary
         text = storable(text)
         if len(text.encode()) > _LONGEST_SUMMARY:
-            raise BadInput("That is more than a summary can hold: shorten it.")
+            raise BadInput("This summary is too long. Shorten it.")
         summary = None
         if text and now:
             summary = replace(now, text=text, made_at=datetime.now(UTC), is_edited=True)
@@ -535,12 +535,12 @@ def _seen_revs(thread: Thread) -> set[int]:
     return {rev, rev - 1} if is_awaited else {rev}
 
 
-def _clean(text: str, without_any: str = "There is nothing to send yet.") -> str:
+def _clean(text: str, without_any: str = "Type a message first.") -> str:
     text = storable(text)
     if not text:
         raise BadInput(without_any)
     if len(text.encode()) > LONGEST_TEXT:
-        raise BadInput("That is more than one message can hold: send it in parts.")
+        raise BadInput("This message is too long. Send it in parts.")
     return text
 
 

@@ -20,7 +20,7 @@ _ABSENCE_SECONDS = 10.0  # of its page: a network that stumbles takes less
 class ChatIsOver(Refused):
     """It was left, or its page was away for too long."""
 
-    public = "This temporary chat is over, and nothing of it is left. You can begin another."
+    public = "This temporary chat has ended and is deleted. You can start another."
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -428,7 +428,7 @@ class Conversations:
 
 def checked_title(text: str) -> str:
     """*text* on one line, as it is stored. Raise BadInput."""
-    return one_line(text, _LONGEST_TITLE, "A title")
+    return one_line(text, _LONGEST_TITLE, "a title")
 
 
 def _place_in_list(conversation: Conversation) -> tuple[bool, float, datetime]:

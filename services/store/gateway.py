@@ -51,9 +51,9 @@ _LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips wit
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
 _TOO_MANY = {
-    "create_conversation": "You have as many conversations as fit. Delete one to start another.",
-    "keep_memory": "So many facts are kept already: delete some first.",
-    "keep_space": "You have as many spaces as fit. Delete one to make another.",
+    "create_conversation": "Limit of chats reached. Delete one to start another.",
+    "keep_memory": "Limit of memories reached. Delete some first.",
+    "keep_space": "Limit of spaces reached. Delete one to create another.",
 }
 _SWEPT_TURNS = 10  # in one call
 _TIMEOUT = httpx.Timeout(8.0, connect=3.0)  # seconds: less than a lease, or one lost answer ends it

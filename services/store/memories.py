@@ -110,4 +110,4 @@ class Memories(Documents[_Row, Fact]):
 
 def checked_fact(text: str) -> str:
     """*text* on one line, as it is stored. Raise BadInput."""
-    return one_line(text, LONGEST_FACT, "A fact")
+    return one_line(text, LONGEST_FACT, "some text")

@@ -101,5 +101,5 @@ def checked_instructions(text: str) -> str | None:
     """*text* as it is stored, or None if it says nothing. Raise BadInput."""
     text = storable(text)
     if len(text) > LONGEST_INSTRUCTIONS:
-        raise BadInput(f"Instructions have at most {LONGEST_INSTRUCTIONS:,} characters.")
+        raise BadInput(f"Instructions can have at most {LONGEST_INSTRUCTIONS:,} characters.")
     return text or None

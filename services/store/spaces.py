@@ -80,4 +80,4 @@ class Spaces(Documents[_Row, Space]):
 
 def checked_name(text: str) -> str:
     """*text* on one line, as it is stored. Raise BadInput."""
-    return one_line(text, LONGEST_NAME, "A space's name")
+    return one_line(text, LONGEST_NAME, "a name")

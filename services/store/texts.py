@@ -9,7 +9,7 @@ def storable(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a pair of surrogates
-        raise BadInput("That text has a character that cannot be stored.") from None
+        raise BadInput("This text contains a character that cannot be stored.") from None
     return text
 
 
@@ -17,5 +17,5 @@ def one_line(text: str, longest: int, what: str) -> str:
     """*text* on one line, of at most so many characters. Raise BadInput, which says *what* it is."""
     text = " ".join(storable(text).replace("\x00", "").split())
     if not 1 <= len(text) <= longest:
-        raise BadInput(f"{what} has between 1 and {longest} characters.")
+        raise BadInput(f"Enter {what} (max. {longest} characters).")
     return text

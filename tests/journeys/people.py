@@ -218,7 +218,7 @@ class Tab:
         """By the keyboard, on a fresh page."""
         self.temporary_switch.focus()
         self.page.keyboard.press("Space")
-        self.sees("Nothing of it is kept")
+        self.sees("Not saved and not used for memory.")
         expect(self.temporary_switch).to_be_checked()
 
     def stored(self):
@@ -320,7 +320,7 @@ class Tab:
         else:
             self._picks_in_the_chooser("New space")
         self.dialog.get_by_label("Name").fill(name)
-        self.dialog.get_by_label("What the model is told").fill(instructions)
+        self.dialog.get_by_label("Space instructions").fill(instructions)
         before()
         self.dialog.get_by_role("button", name="Create").click()
         expect(self.dialog).to_have_count(0)
@@ -345,7 +345,7 @@ class Tab:
     def opens_the_facts(self):
         """Of the conversation that is open."""
         self.page.locator(".st-key-conversation-menu button").click()
-        self.page.get_by_role("menuitem", name="Facts").click()
+        self.page.get_by_role("menuitem", name="Chat notes").click()
         expect(self.dialog).to_contain_text("in no other conversation")
 
     def notes_in_the_dialog(self, fact):

@@ -51,7 +51,7 @@ def test_the_model_is_told_what_a_person_wrote_and_what_one_conversation_says_in
     maya.page.reload()
     maya.instructions_sign.click()
     expect(maya.dialog.get_by_role("textbox")).to_have_value("Answer in verse.")
-    maya.dialog.get_by_role("button", name="Use my own instead").click()
+    maya.dialog.get_by_role("button", name="Reset to mine").click()
     expect(maya.instructions_sign).to_have_count(0)
     maya.asks("Third")
     maya.hears_all_of("You said: Third")

@@ -159,10 +159,10 @@ def test_a_hundred_are_drawn_thirty_at_a_time(maya, letters):
     expect(maya.rows.last).to_have_text("Letter 70")
 
     for drawn, last in ((60, 40), (90, 10), (100, 0)):
-        maya.page.get_by_role("button", name="Older conversations").click()
+        maya.page.get_by_role("button", name="Show more").click()
         expect(maya.rows).to_have_count(drawn)
         expect(maya.rows.last).to_have_text(f"Letter {last}")
-    expect(maya.page.get_by_role("button", name="Older conversations")).to_have_count(0)
+    expect(maya.page.get_by_role("button", name="Show more")).to_have_count(0)
 
     maya.opens("Letter 3")
     maya.page.reload()
@@ -178,7 +178,7 @@ def test_titles_are_filtered_as_one_types(maya, letters):
     expect(maya.rows).to_have_text([f"Letter {n}" for n in range(99, 0, -1) if "9" in str(n)])
 
     maya.page.keyboard.type("x")
-    maya.sees("No title matches.")
+    maya.sees("No chats found.")
     maya.page.keyboard.press("Escape")
     expect(maya.rows).to_have_count(30)
     expect(maya.filter).to_have_value("")
@@ -208,7 +208,7 @@ def test_escape_in_the_filter_stops_no_reply(maya):
 
     maya.jumps_to_the_filter()
     maya.page.keyboard.type("nothing")
-    maya.sees("No title matches.")
+    maya.sees("No chats found.")
     maya.page.keyboard.press("Escape")
 
     expect(maya.rows).to_have_count(1)

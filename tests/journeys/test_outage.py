@@ -141,7 +141,7 @@ def test_what_is_pressed_is_done_whole_though_another_press_follows(frail, perso
         maya.composer.fill("Beans?")
         maya.sends()
         archive.click()  # another run, beside the one that sends
-        maya.sees("Nothing is archived")
+        maya.sees("No archived chats.")
     maya.hears_all_of("You said: Beans?")
     expect(maya.composer).to_have_value("")
     back.click()
@@ -150,7 +150,7 @@ def test_what_is_pressed_is_done_whole_though_another_press_follows(frail, perso
     with nothing_written(frail):
         maya.chooses("Peas", "Delete")
         archive.click()
-        maya.sees("Nothing is archived")
+        maya.sees("No archived chats.")
     back.click()
     expect(maya.rows).to_have_text(["Beans?"])
     maya.page.get_by_role("button", name="Undo").click()

@@ -157,7 +157,7 @@ def test_another_person_who_signs_in_there_sees_neither_place_nor_text(app, maya
     maya.enters("/session", omar.email)
 
     maya.is_welcome()
-    maya.sees("A fresh page")
+    maya.sees("Ask anything.")
     expect(maya.composer).to_have_value("")
     assert maya.page.url == f"{maya.url}/"
     expect(maya.rows).to_have_count(0)

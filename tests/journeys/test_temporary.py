@@ -24,7 +24,7 @@ def word():
 
 
 def is_fresh(maya):
-    maya.sees("A fresh page")
+    maya.sees("Ask anything.")
     expect(maya.messages).to_have_count(0)
     expect(maya.temporary_switch).not_to_be_checked()
 
@@ -51,7 +51,7 @@ def test_a_temporary_chat_leaves_no_trace(maya, app, model, word):
     maya.hears_all_of(f"You said: I say {word}")
     maya.asks(f"Again {word}")
     maya.hears_all_of(f"You said: Again {word}")
-    maya.sees("Gone when you leave")
+    maya.sees("Not saved")
     maya.page.get_by_role("button", name="Write again").last.click()
     maya.sees("2 / 2")
     maya.sees_no_reply_coming()
@@ -115,7 +115,7 @@ def test_what_was_typed_before_the_switch_stays_typed_and_is_kept_no_longer(maya
 
     maya.temporary_switch.focus()
     maya.page.keyboard.press("Space")
-    maya.sees("A fresh page")
+    maya.sees("Ask anything.")
     expect(maya.composer).to_have_value(f"{word} more")
     until(lambda: word in maya.stored())
 
@@ -161,7 +161,7 @@ def test_at_a_phone_it_fits_and_can_be_touched(person):
     assert box["height"] >= 40
     maya.asks("Hello")
     maya.hears_all_of("You said: Hello")
-    maya.sees("Gone when you leave")
+    maya.sees("Not saved")
     assert maya.exports("JSON")[0] == "Temporary chat.json"
 
     assert maya.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

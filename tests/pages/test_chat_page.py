@@ -62,7 +62,7 @@ def meanwhile(act):
 def test_a_newcomer_sees_a_fresh_page(open_app, maya):
     app = open_app(maya)
 
-    assert [title.value for title in app.title] == ["A fresh page"]
+    assert [title.value for title in app.title] == ["New chat"]
     assert titles(app) == []
     assert app.chat_input(key="composer")
     assert not app.exception
@@ -112,7 +112,7 @@ def test_what_is_not_ones_own_does_not_exist(open_app, maya, name):
 
     assert [error.value for error in app.error] == ["This chat does not exist."]
     assert not app.chat_input
-    assert app.button(key="way-out").click().run().title[0].value == "A fresh page"
+    assert app.button(key="way-out").click().run().title[0].value == "New chat"
 
 
 # --- a prompt that is not taken ------------------------------------------------------------------
@@ -934,7 +934,7 @@ def test_a_title_that_cannot_be_is_refused_and_asked_for_again(open_app, maya, c
 
     app.text_input(key=f"title-{garden}").set_value("  ").run()
 
-    assert app.warning[0].value == "A title has between 1 and 120 characters."
+    assert app.warning[0].value == "Enter a title (max. 120 characters)."
     assert conversations.threads[garden].conversation.title == "Garden"
     assert app.text_input(key=f"title-{garden}")
 

@@ -178,7 +178,7 @@ def test_a_default_holds_where_nobody_chose(open_app, maya, garden, conversation
     pressed(app, "make-default")
 
     assert maya.profile.known.model == "large"
-    assert [toast.value for toast in app.toast] == ["large is your default now."]
+    assert [toast.value for toast in app.toast] == ["large is your default model now."]
     assert not [button for button in app.button if button.key == "make-default"]
     assert open_app(maya, c=str(garden)).radio(key=f"model-{garden}").value == "large"
     assert open_app(maya, c=str(other)).radio(key=f"model-{other}").value == "scripted"
@@ -190,7 +190,7 @@ def test_a_model_that_is_no_longer_offered_is_named_and_another_answers(
     conversations.set_model(garden, "gone")
     app = open_app(maya, c=str(garden))
 
-    assert "gone is no longer offered here. scripted answers instead." in captions(app)
+    assert "gone is no longer available; using scripted." in captions(app)
     assert app.radio(key=f"model-{garden}").value == "scripted"
     pick(app, "large", str(garden))
     assert "no longer offered" not in captions(app)
@@ -282,13 +282,13 @@ def test_a_conversation_is_given_instructions_and_shows_a_sign_of_them(
     instruct(app, conversations.threads[garden], "Answer in verse.")
 
     assert conversations.threads[garden].instructions == "Answer in verse."
-    assert app.button(key="own-instructions").label == "It has its own instructions"
+    assert app.button(key="own-instructions").label == "Custom instructions"
     send(app, "Three")
     assert told(model) == "Answer in verse."
 
     pressed(app, "own-instructions")
     assert app.text_area(key=f"instructions-{garden}").value == "Answer in verse."
-    press(app, "Use my own instead", "Instructions", conversations.threads[garden].conversation)
+    press(app, "Reset to default", "Instructions", conversations.threads[garden].conversation)
     assert conversations.threads[garden].instructions is None
     send(app, "Four")
     assert told(model) == "Be kind."
@@ -342,11 +342,11 @@ def test_instructions_that_were_given_elsewhere_are_not_given_up_unseen(
     conversations.set_instructions(garden, "Answer in prose.")
     conversation = conversations.threads[garden].conversation
 
-    press(app, "Use my own instead", "Instructions", conversation)
+    press(app, "Reset to default", "Instructions", conversation)
     assert conversations.threads[garden].instructions == "Answer in prose."
     assert [code.value for code in app.code] == ["Answer in prose."]
 
-    press(app, "Use my own instead", "Instructions", conversation)
+    press(app, "Reset to default", "Instructions", conversation)
     assert conversations.threads[garden].instructions is None
 
 
@@ -375,7 +375,7 @@ def test_instructions_that_could_not_be_verified_are_said_to_be_passed_over(
     conversations.threads[garden] = thread
     app = open_app(maya, c=str(garden))
 
-    assert "instructions of this conversation could not be verified and are not used" in captions(
+    assert "instructions of this chat failed their integrity check and are not used" in captions(
         app
     )
     send(app, "Three")
@@ -384,7 +384,7 @@ def test_instructions_that_could_not_be_verified_are_said_to_be_passed_over(
     menu(app, "Instructions")
     assert app.text_area(key=f"instructions-{garden}").value == ""
     instruct(app, conversations.threads[garden], "Answer in verse.")
-    assert "could not be verified" not in captions(app)
+    assert "integrity check" not in captions(app)
 
 
 # --- preferences -----------------------------------------------------------------------------------
@@ -550,14 +550,14 @@ def test_the_longest_reply_is_shown_and_none_above_it_is_saved(open_app, maya):
 def test_preferences_that_could_not_be_verified_are_said_to_be_passed_over(open_app, maya):
     maya.profile.known = Preferences(is_verified=False)
     app = open_app(maya)
-    assert "Your preferences could not be verified and are not used" in captions(app)
+    assert "Your preferences failed their integrity check and are not used" in captions(app)
 
     pressed(app, "preferences")
     app.text_area(key="my-instructions").set_value("Be brief.")
     save_preferences(app)
 
     assert maya.profile.known == Preferences(instructions="Be brief.")
-    assert "could not be verified" not in captions(app)
+    assert "integrity check" not in captions(app)
 
 
 def test_preferences_that_cannot_be_stored_stay_typed(open_app, maya):

@@ -74,10 +74,10 @@ def test_what_is_archived_leaves_the_list_and_is_found_in_the_archive(
 
     app.button(key="archive").click().run()
     assert listed(app) == ["Archived", "Old"]
-    assert menu(app, old).options == ["Rename", "Instructions", "Facts", "Unarchive", "Delete"]
+    assert menu(app, old).options == ["Rename", "Instructions", "Chat notes", "Unarchive", "Delete"]
 
     choose(app, old, "Unarchive")
-    assert listed(app) == ["Nothing is archived. The menu of a conversation puts it here."]
+    assert listed(app) == ["No archived chats."]
     app.button(key="leave-archive").click().run()
     assert listed(app)[1:] == ["New", "Old"]
 
@@ -126,7 +126,7 @@ def test_the_open_conversation_is_in_the_list_though_it_is_archived(open_app, ma
 
     app = open_app(maya, c=str(old))
 
-    assert listed(app)[:2] == ["Open now", "Old"]
+    assert listed(app)[:2] == ["Current chat", "Old"]
     assert marked(app) == ["Old"]
 
 
@@ -165,7 +165,7 @@ def test_the_open_conversation_is_in_the_list_though_it_is_old(open_app, maya, c
 
     app = open_app(maya, c=str(old))
 
-    assert listed(app)[:2] == ["Open now", "Old"]
+    assert listed(app)[:2] == ["Current chat", "Old"]
     assert marked(app) == ["Old"]
     app.button(key="older").click().run()
     assert listed(app)[-1] == "Old"
@@ -184,7 +184,7 @@ def test_what_is_deleted_is_gone_at_once_and_can_be_brought_back(open_app, maya,
 
     choose(app, garden, "Delete")
     assert listed(app)[1:] == ["Other"]
-    assert app.title[0].value == "A fresh page"
+    assert app.title[0].value == "New chat"
     assert "“Garden”" in deleted(app)[0]
 
     app.button(key=f"restore-{garden}").click().run()
@@ -287,7 +287,7 @@ def test_titles_are_filtered_wherever_they_are_kept(open_app, maya, conversation
     look_for(app, "in march")
     assert listed(app)[1:] == ["Peas in March", "Archived", "A march in May"]
     look_for(app, "zebra")
-    assert listed(app) == ["No title matches. Try fewer words, or clear the field."]
+    assert listed(app) == ["No chats found."]
 
     look_for(app, "")
     assert listed(app)[1:] == ["March hares", "Beans", "Peas in March"]

@@ -459,7 +459,7 @@ def test_a_conversation_is_given_facts_of_its_own_and_shows_a_sign_of_them(
     app = open_app(maya, c=str(garden))
     assert "own-facts" not in keys(app)
 
-    menu(app, "Facts")
+    menu(app, "Chat notes")
     assert "The model is told them in “Garden” and in no other conversation." in captions(app)
     app.text_input(key="new-fact-text").set_value("It is order 7781.")
     in_dialog(app, conversation, "Add")
@@ -491,7 +491,7 @@ def test_only_the_facts_of_the_conversation_are_in_its_dialog(open_app, maya, ga
     others = fact("Of the space", space_id=space.id), fact("Of the person")
     keep(maya, here, there, *others)
 
-    app = menu(open_app(maya, c=str(garden)), "Facts")
+    app = menu(open_app(maya, c=str(garden)), "Chat notes")
 
     assert [key for key in keys(app) if "menu-fact" in key] == [f"menu-fact-{here.id}"]
 
@@ -506,7 +506,7 @@ def test_what_was_noted_and_then_changed_by_its_person_is_told_whatever_is_kept(
     app = send(open_app(maya, c=str(garden)), "Where is it?")
     assert "7781" not in told(model)
 
-    menu(app, "Facts")
+    menu(app, "Chat notes")
     choose_for(app, conversation, one, "Edit")
     app.text_area(key=f"fact-text-{one.id}").set_value("Order 7782")
     in_dialog(app, conversation, "Save the fact")
@@ -517,10 +517,10 @@ def test_what_was_noted_and_then_changed_by_its_person_is_told_whatever_is_kept(
 
 def test_what_cannot_be_kept_for_a_conversation_is_said_and_stays_typed(open_app, maya, garden):
     conversation = maya.conversations.threads[garden].conversation
-    app = menu(open_app(maya, c=str(garden)), "Facts")
+    app = menu(open_app(maya, c=str(garden)), "Chat notes")
 
     in_dialog(app, conversation, "Add")
-    assert "between 1 and 500 characters" in app.warning[0].value
+    assert "max. 500 characters" in app.warning[0].value
     app.text_input(key="new-fact-text").set_value("It is order 7781.")
     maya.conversations.delete(garden)
     in_dialog(app, conversation, "Add")
@@ -535,7 +535,7 @@ def test_a_dialog_shows_nothing_of_the_one_before_it_though_no_run_lies_between_
     other = maya.conversations.hold("Other", "One", "Two")
     its = fact("Of the garden", conversation_id=garden)
     keep(maya, its)
-    app = menu(open_app(maya, c=str(garden)), "Facts")
+    app = menu(open_app(maya, c=str(garden)), "Chat notes")
     app.text_input(key="new-fact-text").set_value("Never added")
 
     conversation = maya.conversations.threads[other].conversation

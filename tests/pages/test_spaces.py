@@ -111,7 +111,7 @@ def test_without_a_space_there_is_but_a_way_to_make_one(open_app, maya, garden):
         "Pin",
         "Rename",
         "Instructions",
-        "Facts",
+        "Chat notes",
         "Archive",
         "Delete",
     ]
@@ -123,8 +123,8 @@ def test_a_space_lists_its_own_conversations_and_all_lists_all(
     lesson = conversations.hold("Lesson", "One", "Two")
     conversations.move(lesson, latin.id)
     app = open_app(maya)
-    assert chooser(app).label == "All conversations"
-    assert chooser(app).options == ["All conversations", "Latin", "New space"]
+    assert chooser(app).label == "All chats"
+    assert chooser(app).options == ["All chats", "Latin", "New space"]
     assert "new-space" not in keys(app)
     assert listed(app)[1:] == ["Lesson :gray[Latin]", "Garden"]
 
@@ -134,7 +134,7 @@ def test_a_space_lists_its_own_conversations_and_all_lists_all(
     assert address(app) == {"s": str(latin.id)}
     assert listed(open_app(maya, s=str(latin.id)))[1:] == ["Lesson"]  # after a refresh
 
-    choose(app, "All conversations")
+    choose(app, "All chats")
     assert listed(app)[1:] == ["Lesson :gray[Latin]", "Garden"]
     assert address(app) == {}
 
@@ -148,7 +148,7 @@ def test_what_is_open_stays_where_it_is_one_of_those_that_are_listed(
     app = choose(open_app(maya, c=str(lesson)), "Latin")
     assert app.title[0].value == "Lesson"
     assert address(app) == {"c": str(lesson), "s": str(latin.id)}
-    choose(app, "All conversations")
+    choose(app, "All chats")
     assert app.title[0].value == "Lesson"
 
     app = choose(open_app(maya, c=str(garden)), "Latin")
@@ -163,7 +163,7 @@ def test_the_filter_stays_within_the_space(open_app, maya, latin, conversations)
     app = open_app(maya, s=str(latin.id))
 
     assert listed(look_for(app, "peas"))[1:] == ["Peas in Latin"]
-    everywhere = choose(app, "All conversations")
+    everywhere = choose(app, "All chats")
     assert listed(everywhere)[1:] == ["Peas", "Peas in Latin :gray[Latin]"]
 
 
@@ -177,8 +177,8 @@ def test_a_space_has_an_archive_of_its_own_and_pages(open_app, maya, latin, conv
     assert listed(app)[-1] == "Number 0"
 
     pressed(app, "archive")
-    assert listed(app) == ["Nothing is archived. The menu of a conversation puts it here."]
-    choose(app, "All conversations")
+    assert listed(app) == ["No archived chats."]
+    choose(app, "All chats")
     assert len(listed(app)) == 31  # the list again, from its top
 
 
@@ -200,7 +200,7 @@ def test_an_address_of_no_space_lists_all(open_app, maya, latin, garden):
         app = open_app(maya, s=name)
 
         assert listed(app)[1:] == ["Garden"]
-        assert app.title[0].value == "A fresh page"
+        assert app.title[0].value == "New chat"
 
 
 def test_two_spaces_of_one_name_are_two(open_app, maya):
@@ -231,7 +231,7 @@ def test_a_space_that_does_not_open_is_said_to(open_app, maya, latin):
 
     app = open_app(maya, s=str(latin.id))
 
-    assert chooser(app).label == "A space that could not be verified"
+    assert chooser(app).label == "Unverified space"
 
 
 def test_while_nobody_can_say_which_spaces_there_are_the_list_is_there(
@@ -285,7 +285,7 @@ def test_in_a_space_that_was_deleted_meanwhile_nothing_is_begun(
     assert warnings(app) == [SpaceGone.public]
     assert in_composer(app) == "Salve"
     assert conversations.threads == {}
-    assert app.title[0].value == "A fresh page"
+    assert app.title[0].value == "New chat"
     send(app, "Salve")
     assert len(conversations.threads) == 1
 
@@ -370,7 +370,7 @@ def test_a_space_without_a_name_is_not_made(open_app, maya, latin):
 
     in_dialog(app, space, "Create", "New space")
 
-    assert ["between 1 and 60" in warning for warning in warnings(app)] == [True]
+    assert ["Enter a name" in warning for warning in warnings(app)] == [True]
     assert app.text_area(key=f"space-instructions-{space.id}").value == "A long thought."
     assert maya.spaces.all() == (latin,)
 
@@ -463,11 +463,11 @@ def test_an_archived_space_leaves_the_chooser_and_is_found_in_the_archive(
     assert toasts(app) == ["“Latin” is archived."]
     assert maya.spaces.find(latin.id).is_archived
     assert address(app) == {"c": str(garden)}
-    assert chooser(app).options == ["All conversations", "Greek", "New space"]
+    assert chooser(app).options == ["All chats", "Greek", "New space"]
     assert listed(app)[1:] == ["Garden :gray[Latin]"]
 
     pressed(app, "archive")
-    assert listed(app)[0:2] == ["Open now", "Garden :gray[Latin]"]
+    assert listed(app)[0:2] == ["Current chat", "Garden :gray[Latin]"]
     pressed(app, f"space-{latin.id}")
     assert chooser(app).label == "Latin"
 
@@ -487,16 +487,16 @@ def test_a_deleted_space_leaves_its_conversations_and_takes_its_facts(
     in_dialog(app, latin, "Delete")
     asked = [text.value for text in app.markdown if "Its conversations stay" in text.value]
     assert len(asked) == 1
-    in_dialog(app, latin, "Keep it")
+    in_dialog(app, latin, "Cancel")
     assert maya.spaces.all() == (latin,)
 
     in_dialog(app, latin, "Delete")
-    in_dialog(app, latin, "Delete the space")
+    in_dialog(app, latin, "Delete space")
     assert maya.spaces.all() == maya.memories.facts() == ()
     assert address(app) == {"c": str(garden)}
     assert app.title[0].value == "Garden"
     assert listed(app)[1:] == ["Garden"]
-    assert toasts(app) == ["“Latin” is deleted. Its conversations are still here."]
+    assert toasts(app) == ["“Latin” is deleted. Its chats are kept."]
 
 
 # --- its facts ----------------------------------------------------------------------------------------
@@ -604,27 +604,27 @@ def move(app, conversation, label):
 
 def test_a_conversation_is_moved_into_a_space_and_out(open_app, maya, latin, garden, conversations):
     make(maya, "Old", is_archived=True)
-    app = menu(open_app(maya, c=str(garden)), garden).click("Move").run()
-    assert app.selectbox(key="move-to").options == ["No space", "Latin"]
-    assert app.selectbox(key="move-to").value == "No space"
+    app = menu(open_app(maya, c=str(garden)), garden).click("Move to space").run()
+    assert app.selectbox(key="move-to").options == ["None", "Latin"]
+    assert app.selectbox(key="move-to").value == "None"
 
     move(app, conversations.threads[garden].conversation, "Latin")
     assert conversations.threads[garden].conversation.space_id == latin.id
-    assert toasts(app) == ["“Garden” is in “Latin” now."]
+    assert toasts(app) == ["“Garden” is moved to “Latin”."]
     assert app.button(key="space-sign").label == "Latin"
 
-    menu_above(app, "Move")
+    menu_above(app, "Move to space")
     assert app.selectbox(key="move-to").value == "Latin"
-    move(app, conversations.threads[garden].conversation, "No space")
+    move(app, conversations.threads[garden].conversation, "None")
     assert conversations.threads[garden].conversation.space_id is None
-    assert toasts(app) == ["“Garden” is in no space now."]
+    assert toasts(app) == ["“Garden” is moved out of its space."]
     assert "space-sign" not in keys(app)
 
 
 def test_a_conversation_is_not_moved_into_what_is_gone(
     open_app, maya, latin, garden, conversations
 ):
-    app = menu(open_app(maya), garden).click("Move").run()
+    app = menu(open_app(maya), garden).click("Move to space").run()
     conversations.move = gone
 
     move(app, conversations.threads[garden].conversation, "Latin")
@@ -652,16 +652,16 @@ def test_the_name_above_a_conversation_leads_to_its_space(open_app, maya, latin,
 
 def test_the_instructions_dialog_says_whose_they_are(open_app, maya, latin, garden):
     app = menu_above(open_app(maya, c=str(garden)), "Instructions")
-    assert "It has none of its own, and follows those of this Daybook" in captions(app)
+    assert "Using the default instructions." in captions(app)
 
     maya.profile.known = Preferences(instructions="Be brief.")
-    assert "follows yours, from Preferences" in captions(menu_above(app, "Instructions"))
+    assert "Using your instructions from Preferences." in captions(menu_above(app, "Instructions"))
 
     maya.conversations.move(garden, latin.id)
     app = menu_above(open_app(maya, c=str(garden)), "Instructions")
-    assert "follows those of its space “Latin”" in captions(app)
+    assert "Using the instructions of the space “Latin”." in captions(app)
 
     maya.conversations.set_instructions(garden, "Answer in verse.")
     app = menu_above(open_app(maya, c=str(garden)), "Instructions")
-    assert "It has its own. Without them it would follow those of its space" in captions(app)
-    assert app.button(key="use-my-own").label == "Use the space's instead"
+    assert "Without them it would use the instructions of the space" in captions(app)
+    assert app.button(key="use-my-own").label == "Reset to the space's"

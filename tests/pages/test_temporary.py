@@ -40,11 +40,11 @@ def test_the_switch_says_what_a_temporary_chat_is(app):
     switches(app)
 
     assert app.title[0].value == "Temporary chat"
-    assert "Nothing of it is kept" in app.markdown[0].value
-    assert "What it costs is counted." in app.markdown[0].value
+    assert "Not saved and not used for memory." in app.markdown[0].value
+    assert "Still counts towards your budget." in app.markdown[0].value
 
     switches(app, is_on=False)
-    assert app.title[0].value == "A fresh page"
+    assert app.title[0].value == "New chat"
 
 
 def test_what_is_said_is_stored_nowhere_and_no_address_leads_to_it(app, conversations, maya, model):
@@ -61,7 +61,7 @@ def test_what_is_said_is_stored_nowhere_and_no_address_leads_to_it(app, conversa
     assert "c" not in app.query_params
     assert len(maya.books.settled) == 2
     assert app.title[0].value == "Temporary chat"
-    assert any("Gone when you leave" in each.value for each in app.caption)
+    assert any("Not saved" in each.value for each in app.caption)
 
 
 def test_a_page_that_was_temporary_is_so_after_a_reload(open_app, app, maya, conversations):
@@ -96,7 +96,7 @@ def test_leaving_ends_it(app, maya, conversations, leave):
     match leave:
         case "new-chat":
             app.button(key="new-chat").click().run()
-            assert app.title[0].value == "A fresh page"
+            assert app.title[0].value == "New chat"
         case "elsewhere":
             app.query_params["c"] = str(elsewhere.conversation.id)
             app.run()
@@ -156,7 +156,7 @@ def test_what_is_refused_once_it_was_left_is_said_on_no_other_page(app, maya, mo
     monkeypatch.setattr(maya.books, "begin", begin)
     asks(app, "A secret")
 
-    assert app.title[0].value == "A fresh page"
+    assert app.title[0].value == "New chat"
     assert [each.value for each in (*app.warning, *app.code)] == []
 
 
@@ -193,7 +193,7 @@ def test_a_chat_whose_page_was_away_begins_anew_and_stays_temporary(app, maya, c
     asks(app, "Are you there?")
 
     assert app.title[0].value == "Temporary chat"
-    assert "This temporary chat is over" in app.warning[0].value
+    assert "This temporary chat has ended" in app.warning[0].value
     assert in_composer(app) == "Are you there?"
     asks(app, "Are you there?")
     assert messages(app) == ["Are you there?", "Prune in March."]
