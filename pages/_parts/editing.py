@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages._parts import temporary, turns
+from pages._parts import temporary, turns, words
 from pages._session import keep_errors
 from services.domain import ConversationId, Message, Role
 
@@ -36,7 +36,7 @@ def draw_field(conversation_id: ConversationId, message: Message) -> None:
                 on_click=_take,
                 args=[conversation_id, message, key],
             )
-            st.form_submit_button("Cancel", key="leave-message", on_click=_leave)
+            st.form_submit_button(words.CANCEL, key="leave-message", on_click=_leave)
 
 
 def _take(conversation_id: ConversationId, message: Message, key: str) -> None:

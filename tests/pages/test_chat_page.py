@@ -784,7 +784,7 @@ def test_a_message_that_does_not_verify_is_not_shown_and_the_rest_is(open_app, m
 
     assert "This message could not be verified and is not shown." in said(app)[1]
     assert (said(app)[0], said(app)[2]) == ("One", "Three")
-    assert "removed or changed" in app.error[0].value
+    assert "changed or deleted outside Daybook" in app.error[0].value
 
 
 # --- long conversations and what the model sees of them --------------------------------------------
@@ -944,7 +944,7 @@ def test_a_title_that_cannot_be_is_refused_and_asked_for_again(open_app, maya, c
     [
         (ModelState.STARTING, "The local model is starting"),
         (ModelState.READY, "a tiny demo model"),
-        (ModelState.FAILED, "does not start"),
+        (ModelState.FAILED, "failed to start"),
         (ModelState.REMOTE, "Model: scripted"),
     ],
 )

@@ -485,7 +485,7 @@ def test_a_deleted_space_leaves_its_conversations_and_takes_its_facts(
     app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
 
     in_dialog(app, latin, "Delete")
-    asked = [text.value for text in app.markdown if "Its conversations stay" in text.value]
+    asked = [text.value for text in app.markdown if "Its chats are kept" in text.value]
     assert len(asked) == 1
     in_dialog(app, latin, "Cancel")
     assert maya.spaces.all() == (latin,)
