@@ -15,7 +15,7 @@ from streamlit import config
 from streamlit.runtime.pages_manager import PagesManager
 
 from pages import _session, sign_in
-from pages._parts import browser, facts, outage, sidebar, temporary, undo
+from pages._parts import browser, facts, outage, sidebar, temporary, undo, words
 from services import bootstrap
 from services.errors import Misconfigured
 
@@ -82,7 +82,7 @@ else:
         st.logo("assets/logo.svg", size="medium")
         pages = [
             st.Page(_session.CHAT, title="Daybook", default=True),
-            st.Page(facts.MEMORY, title="Memory"),
+            st.Page(facts.MEMORY, title=words.MEMORY),
             st.Page(sidebar.ADMIN, title="Users"),  # which tells others that it is not for them
         ]
     page = st.navigation(pages, position="hidden")

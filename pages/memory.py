@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import streamlit as st
 
-from pages._parts import dialogs, facts, sidebar, turns
+from pages._parts import dialogs, facts, sidebar, turns, words
 from pages._session import callbacks, find_person, keep_errors, person_services, show_errors
+
+_RECALL = words.POLICY_NAMES["retrieval"]
 
 
 def draw_switch(preference: str, label: str, *, is_on: bool, on: str, off: str) -> None:
@@ -30,22 +32,22 @@ with show_errors():
     is_on = bool(preferences.keeps_facts)
     kept = person.memories.facts()
     with st.container(gap=2):
-        st.title("Memory", anchor=False)
-        st.markdown(":gray[What Daybook keeps about you across conversations, sealed as they are.]")
+        st.title(words.MEMORY, anchor=False)
+        st.markdown(":gray[What Daybook remembers about you. Encrypted like your chats.]")
     draw_switch(
         "keeps_facts",
-        "Keep facts about me",
+        "Remember things about me",
         is_on=is_on,
-        on="Daybook notes what you say about yourself, and the model sees it in later conversations.",
-        off="Nothing is noted. The model sees only what you wrote for one conversation or space.",
+        on="Daybook saves what you say about yourself, and the model uses it in later chats.",
+        off="Nothing is saved. The model uses only chat notes and space notes.",
     )
     draw_switch(
         "recalls_elsewhere",
-        "Look in my other conversations",
+        "Search my other chats",
         is_on=preferences.recalls_elsewhere,
-        on="Where the memory policy is Retrieval, the model also sees what was said in other conversations "
-        "and your prompt is about. A space keeps to itself.",
-        off="Where the memory policy is Retrieval, only the conversation itself is looked through.",
+        on=f"With {_RECALL}, the model also sees messages from your other chats that are related to your "
+        "question. Chats in a space are only searched from that space.",
+        off=f"{_RECALL} searches only the current chat.",
     )
     said = turns.draw_refusals(has_composer=False)
     facts.draw_adding()

@@ -131,9 +131,9 @@ def unreadable(maya, at):
 
 def noted(maya, at):
     maya.visit("/memory")
-    maya.page.get_by_text("Keep facts about me").click()
-    maya.sees("Daybook notes what you say about yourself")
-    maya.page.get_by_label("Add a fact").fill(
+    maya.page.get_by_text("Remember things about me").click()
+    maya.sees("Daybook saves what you say about yourself")
+    maya.page.get_by_label("Add a memory").fill(
         "I prefer short answers, and to be told when you are not sure"
     )
     maya.page.keyboard.press("Enter")
@@ -144,7 +144,7 @@ def noted(maya, at):
     at.model.script_facts(reply='{"add": ["Moves to Bergen in December."], "replace": []}')
     maya.asks("I move to Bergen in December. Can the boxes go before me?")
     maya.hears_all_of("on the quay")
-    maya.sees("Daybook noted")
+    maya.sees("Memory updated")
 
 
 def memory(maya, at):

@@ -3,7 +3,7 @@
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import memory, models
+from pages._parts import memory, models, words
 from pages._parts.elements import quiet_button
 from pages._parts.turns import Turn, stop
 from pages._session import ask_for
@@ -38,7 +38,7 @@ def draw_tools(
     model = bootstrap.life().model
     memory.draw_policy(chat, thread, chat.policy_of(new, setup.space))
     if not thread:
-        label = "Custom instructions" if new.instructions else "Instructions"
+        label = words.CUSTOM_INSTRUCTIONS if new.instructions else words.INSTRUCTIONS
         key = "new-own-instructions" if new.instructions else "new-instructions"
         quiet_button(label, "sticky_note_2", key, ask_for, "Instructions")
     else:

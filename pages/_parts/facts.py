@@ -34,7 +34,7 @@ from services.store.memories import LONGEST_FACT
 MEMORY = "pages/memory.py"
 _FIRST_REPLIES = range(2, 7)  # after which it is offered: later, a conversation has its course
 _ROWS = 50  # at first, and as many more on demand
-_NEW, _EDITING = "new-fact", "editing-fact"
+_NEW, _EDITING = "new-fact", "editing-memory"
 
 Titles = Mapping[ConversationId, Conversation]
 Names = Mapping[SpaceId, Space]
@@ -58,11 +58,11 @@ def draw_noted(chat: Chat, thread: Thread) -> None:
             with row(f"noted-{one.fact.id}", "xxsmall"):
                 st.html(f'<p role="status">{_announced(chat, one)}</p>', width="stretch")
                 key, here = f"take-back-{one.fact.id}", thread.conversation.id
-                quiet_button("Undo", None, key, _take_back, here, one)
+                quiet_button(words.UNDO, None, key, _take_back, here, one)
                 if one is noted[-1]:
-                    st.page_link(MEMORY, label="Memory")
+                    st.page_link(MEMORY, label=words.MEMORY)
                     dismiss = chat.background.dismiss
-                    quiet_button("Dismiss", "close", "dismiss-noted", dismiss, here, noted)
+                    quiet_button(words.DISMISS, "close", "dismiss-noted", dismiss, here, noted)
 
 
 def draw_offer(person: PersonServices, thread: Thread) -> None:
@@ -79,12 +79,12 @@ def draw_offer(person: PersonServices, thread: Thread) -> None:
             return
         with row("facts-offer", "xxsmall"):
             st.html(
-                "<p>Shall Daybook keep facts about you across conversations? "
-                "You see and change all of them.</p>",
+                "<p>Let Daybook remember things about you between chats? "
+                "You can edit or delete them any time.</p>",
                 width="stretch",
             )
-            for label, is_wanted in (("Yes", True), ("No", False)):
-                quiet_button(label, None, f"keep-facts-{label.lower()}", _choose, is_wanted)
+            quiet_button("Turn on", None, "keep-facts-yes", _choose, True)
+            quiet_button("Not now", None, "keep-facts-no", _choose, False)
 
 
 def _announced(chat: Chat, one: Noted) -> str:
@@ -94,7 +94,7 @@ def _announced(chat: Chat, one: Noted) -> str:
     holds = "in this chat" if fact.conversation_id else f"in {where}" if fact.space_id else ""
     before = f" <s>{escape(one.replaced.text)}</s>" if one.replaced else ""
     used = f"Used only {escape(holds)}" if holds else "Used in all chats"
-    return f"Daybook noted: {escape(fact.text)}{before} <small>{used}</small>"
+    return f"Memory updated: {escape(fact.text)}{before} <small>{used}</small>"
 
 
 def _take_back(conversation_id: ConversationId, one: Noted) -> None:
@@ -106,7 +106,7 @@ def _choose(is_wanted: bool) -> None:
     with keep_errors():
         find_person().profile.change(lambda now: replace(now, keeps_facts=is_wanted))
         if is_wanted:
-            st.toast("Daybook keeps facts from now on. They are under Memory.")
+            st.toast(f"Memory is on. You can see and edit it under {words.MEMORY}.")
 
 
 # --- all of them ------------------------------------------------------------------------------------
@@ -119,12 +119,12 @@ def draw_adding() -> None:
         st.container(horizontal=True, vertical_alignment="bottom", wrap=False),
     ):
         st.text_input(
-            "Add a fact",
+            "Add a memory",
             key=_NEW,
             max_chars=LONGEST_FACT,
             placeholder="I take my coffee black",
         )
-        st.form_submit_button("Add", on_click=_add)
+        st.form_submit_button(words.ADD, on_click=_add)
 
 
 def draw_all(person: PersonServices, kept: Sequence[Fact]) -> None:
@@ -136,9 +136,9 @@ def draw_all(person: PersonServices, kept: Sequence[Fact]) -> None:
         for fact in drawn:
             _draw_row(fact, titles, names)
     if len(kept) > count:
-        quiet_button("Older facts", "expand_more", "older-facts", _draw_more, count)
+        quiet_button(words.SHOW_MORE, "expand_more", "older-facts", _draw_more, count)
     icon = ":material/delete:"
-    if st.button("Delete all facts", icon=icon, type="tertiary", key="danger-ask"):
+    if st.button("Delete all memories", icon=icon, type="tertiary", key="danger-ask"):
         _delete_all_dialog(len(kept))
 
 
@@ -146,11 +146,11 @@ def draw_none(*, is_on: bool) -> None:
     """What is seen where nothing is kept."""
     with st.container(key="no-facts", horizontal_alignment="center", gap="xsmall"):
         st.space(48)
-        st.header("Nothing is kept about you", anchor=False, text_alignment="center")
+        st.header("No memories yet", anchor=False, text_alignment="center")
         st.markdown(
-            ":gray[What you say about yourself will appear here. You can also add a fact above.]"
+            ":gray[What you say about yourself will appear here. You can also add a memory above.]"
             if is_on
-            else ":gray[Switch it on above, and what you say about yourself will appear here.]",
+            else ":gray[Turn it on above, and what you say about yourself will appear here.]",
             text_alignment="center",
         )
 
@@ -159,17 +159,17 @@ def _draw_row(fact: Fact, titles: Titles, names: Names) -> None:
     seen: Fact | None = st.session_state.get(_EDITING)
     with row(f"fact-{fact.id}", 2, wrap=False):
         if seen and seen.id == fact.id:
-            draw_field("fact", fact.text, LONGEST_FACT, f"words-of-{fact.id}", _save, fact)
+            draw_field("memory", fact.text, LONGEST_FACT, f"words-of-{fact.id}", _save, fact)
             if fact != seen:
-                st.caption(f"It says now: {safe_md.label(fact.text, LONGEST_FACT)}")
+                st.caption(f"Current version: {safe_md.label(fact.text, LONGEST_FACT)}")
             return
         with st.container(gap=None, width="stretch"):
             st.markdown(safe_md.label(fact.text, LONGEST_FACT))
             with row(gap="xxsmall"):
                 _draw_source(fact, titles, names)
         name = safe_md.label(fact.text, 40)
-        quiet_button(f"Edit: {name}", "edit", f"edit-fact-{fact.id}", _edit, fact)
-        quiet_button(f"Delete: {name}", "delete", f"delete-fact-{fact.id}", _delete, fact)
+        quiet_button(f"{words.EDIT}: {name}", "edit", f"edit-fact-{fact.id}", _edit, fact)
+        quiet_button(f"{words.DELETE}: {name}", "delete", f"delete-fact-{fact.id}", _delete, fact)
 
 
 def _draw_source(fact: Fact, titles: Titles, names: Names) -> None:
@@ -180,21 +180,21 @@ def _draw_source(fact: Fact, titles: Titles, names: Names) -> None:
     linked_id = fact.conversation_id or fact.source_conversation_id
     linked = titles.get(linked_id) if linked_id else None
     if not fact.source_conversation_id:
-        said.append("you wrote this")
+        said.append("added by you")
     if fact.conversation_id:
-        said.append("only in" if linked else "only in its conversation")
+        said.append("only in" if linked else "only in its chat")
     elif fact.source_conversation_id:
-        said.append("from" if linked else "from a conversation that is gone")
+        said.append("from" if linked else "from a deleted chat")
     st.caption(" · ".join(said), width="content")
     if linked:
         st.page_link(CHAT, label=dialogs.title(linked), query_params={"c": str(linked.id)})
 
 
-@st.dialog("Delete all facts?")
+@st.dialog("Delete all memories?")
 def _delete_all_dialog(count: int) -> None:
     st.markdown(
-        f"{words.count(count, 'fact')} will be destroyed, here and wherever the model sees them. "
-        "This cannot be undone."
+        f"Delete {words.count(count, 'memory')}? The model will no longer see "
+        f"{'it' if count == 1 else 'them'}. This cannot be undone."
     )
     with st.container(horizontal=True, horizontal_alignment="right"):
         if st.button("Delete all", type="primary", key="danger-delete-all"):

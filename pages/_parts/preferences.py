@@ -245,4 +245,4 @@ def _text_area(label: str, now: str | None, placeholder: str, key: str, height: 
 
 def _saved() -> bool:
     with st.container(horizontal=True, horizontal_alignment="right"):
-        return st.form_submit_button("Save", type="primary")
+        return st.form_submit_button(words.SAVE, type="primary")

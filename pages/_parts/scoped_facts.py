@@ -48,17 +48,17 @@ def draw_sign(person: PersonServices, conversation: Conversation) -> None:
     with suppress(StoreUnavailable):
         if any(fact.conversation_id == conversation.id for fact in person.memories.facts()):
             quiet_button(
-                "It has its own facts",
+                words.CHAT_NOTES,
                 "fact_check",
                 "own-facts",
                 ask_for,
                 "Facts",
                 conversation,
-                tip="The model is told facts here that hold nowhere else.",
+                tip="Used only in this chat.",
             )
 
 
-@st.dialog("Facts", on_dismiss="rerun")
+@st.dialog(words.CHAT_NOTES, on_dismiss="rerun")
 def dialog(conversation: Conversation) -> None:
     """What the model is told in one conversation and in no other."""
     person = person_services()
@@ -69,9 +69,9 @@ def dialog(conversation: Conversation) -> None:
         st.session_state.opened_facts = opened
     if is_other:  # a run that follows a reply lets what the dialog before it held stay
         st.session_state[_NEW] = ""
-    title = safe_md.label(conversation.title or "Untitled")
+    title = safe_md.label(conversation.title or words.UNTITLED)
     with show_errors():
-        st.caption(f"The model is told them in “{title}” and in no other conversation.")
+        st.caption(f"Used only in “{title}”.")
         draw_refusal(opened)
         draw(person, opened)
 
@@ -96,32 +96,32 @@ def draw(person: PersonServices, opened: Opened) -> None:
     if opened.deleted:
         with row():
             st.caption(f"Deleted “{safe_md.label(opened.deleted.text)}”")
-            quiet_button("Undo", "undo", "restore-fact", attempt, _restore, opened)
+            quiet_button(words.UNDO, "undo", "restore-fact", attempt, _restore, opened)
     with st.form("new-fact", border=False):
         st.text_input(
-            "Add a fact",
+            "Add a note",
             max_chars=LONGEST_FACT,
-            placeholder="Something the model should know here",
+            placeholder="Something the model should know",
             key=_NEW,
         )
-        submitted("Add", _add, opened, is_primary=False)
+        submitted(words.ADD, _add, opened, is_primary=False)
 
 
 def _draw_fact(fact: Fact, opened: Opened) -> None:
     if opened.edited and opened.edited.id == fact.id:
         with st.form("edited-fact", border=False):
-            st.text_area("Fact", fact.text, max_chars=LONGEST_FACT, height=80, key=_key(fact))
+            st.text_area("Note", fact.text, max_chars=LONGEST_FACT, height=80, key=_key(fact))
             with st.container(horizontal=True, horizontal_alignment="right"):
                 st.form_submit_button(
-                    "Leave it", type="tertiary", on_click=attempt, args=[_leave, opened]
+                    words.CANCEL, type="tertiary", on_click=attempt, args=[_leave, opened]
                 )
-                st.form_submit_button("Save the fact", on_click=attempt, args=[_change, opened])
+                st.form_submit_button("Save note", on_click=attempt, args=[_change, opened])
         return
     with row(f"scoped-fact-{fact.id}", "xxsmall", wrap=False):
         st.markdown(safe_md.label(fact.text, LONGEST_FACT), width="stretch")
         st.menu_button(
             f"More: {safe_md.label(fact.text)}",
-            ["Edit", "Delete"],
+            [words.EDIT, words.DELETE],
             key=f"menu-fact-{fact.id}",
             type="tertiary",
             icon=":material/more_horiz:",
@@ -164,7 +164,7 @@ def attempt(act: Callable[..., None], opened: Opened, *args: object) -> None:
 
 
 def _choose(opened: Opened, fact: Fact) -> None:
-    if st.session_state[f"menu-fact-{fact.id}"] == "Edit":
+    if st.session_state[f"menu-fact-{fact.id}"] == words.EDIT:
         opened.edited = fact
     else:
         find_person().memories.forget(fact.id)
@@ -205,7 +205,7 @@ def _change(opened: Opened) -> None:
         if opened.edited:
             opened.refusal, opened.now = words.CHANGED_ELSEWHERE, opened.edited.text
         else:
-            opened.refusal = "That fact was deleted elsewhere. Add it again to keep it."
+            opened.refusal = "This note was deleted in another tab. Add it again to keep it."
             st.session_state[_NEW] = text
     else:
         opened.edited = None

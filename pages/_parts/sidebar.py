@@ -64,7 +64,9 @@ def _draw_account(person: PersonServices) -> None:
         st.caption(models.line(person.chat))
         quiet_button(words.PREFERENCES, "tune", "preferences", ask_for, "Preferences", is_wide=True)
         with suppress(StreamlitPageNotFoundError):  # since this run began: the next has the page
-            st.page_link(facts.MEMORY, label="Memory", icon=":material/bookmarks:", width="stretch")
+            st.page_link(
+                facts.MEMORY, label=words.MEMORY, icon=":material/bookmarks:", width="stretch"
+            )
             if is_admin:
                 st.page_link(ADMIN, label="Users", icon=":material/group:", width="stretch")
         st.html(_FOOT)

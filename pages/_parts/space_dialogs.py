@@ -118,7 +118,7 @@ def _draw_form(opened: _Opened, key: str) -> None:
             help="Off: chats in this space use only space notes and chat notes.",
             key=f"space-memories-{space.id}",
         )
-        submitted("Create" if opened.is_new else "Save", _save, opened)
+        submitted("Create" if opened.is_new else words.SAVE, _save, opened)
 
 
 def _draw_end(opened: _Opened) -> None:

@@ -28,7 +28,7 @@ def dialog(conversation_id: ConversationId) -> None:
         with st.form("summary", border=False):
             text = st.text_area(words.SUMMARY, seen.text, height=320, key=key)
             with st.container(horizontal=True, horizontal_alignment="right"):
-                is_saved = st.form_submit_button("Save", type="primary")
+                is_saved = st.form_submit_button(words.SAVE, type="primary")
         with st.container(horizontal=True):
             is_asked_again = st.button(words.REGENERATE, icon=":material/refresh:", type="tertiary")
             is_gone = st.button("Delete summary", icon=":material/close:", type="tertiary")

@@ -9,7 +9,7 @@ from uuid import UUID
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import beginning, browser, safe_md, temporary
+from pages._parts import beginning, browser, safe_md, temporary, words
 from pages._parts.elements import quiet_button
 from pages._session import (
     Refusal,
@@ -39,7 +39,7 @@ def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | 
     prompt, new = str(st.session_state.composer), beginning.choices(space_id)
     st.session_state.is_taken = True
     if switched_to := temporary.began_meanwhile(held):
-        sentence = "This page has just become a temporary chat. Please send again."
+        sentence = "This is a temporary chat now. Please send again."
         callbacks().keep(Refusal(sentence, prompt, switched_to))
         return
     place = held.id if held else thread.conversation.id if thread else None
@@ -116,7 +116,7 @@ def give_back_untaken(typed: str | None, place: ConversationId | None) -> None:
     knows no callbacks of the tabs that come back to it."""
     is_taken = st.session_state.pop("is_taken", False)
     if typed and not is_taken:
-        sentence = "Daybook was started again meanwhile. Please send again."
+        sentence = "Daybook was restarted. Please send again."
         callbacks().keep(Refusal(sentence, typed, place))
         st.rerun()
 
@@ -194,8 +194,8 @@ def draw_refusals(
             is_free = False
         else:
             st.code(refusal.prompt, language=None, wrap_lines=True)
-            st.caption("It waits in the composer where it was written.")
-            quiet_button("Dismiss", "close", f"dismiss-{number}", callbacks().forget, [refusal])
+            st.caption("This draft is saved in the chat where you wrote it.")
+            quiet_button(words.DISMISS, "close", f"dismiss-{number}", callbacks().forget, [refusal])
     return said
 
 

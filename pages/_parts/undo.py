@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 import streamlit as st
 
+from pages._parts import words
 from pages._parts.elements import quiet_button, row
 from pages._parts.temporary import find_desk
 from pages._session import find_person, keep_errors, lead_to
@@ -67,7 +68,7 @@ def _offer(deleted_id: UUID, name: str, restore: Callable[[], None]) -> None:
 def _draw_line(one: _Deleted) -> None:
     with row(f"undo-{one.id}", wrap=False):
         st.html(f'<p role="status">Deleted {escape(one.name)}</p>', width="stretch")
-        quiet_button("Undo", None, f"restore-{one.id}", _restore, one)
+        quiet_button(words.UNDO, None, f"restore-{one.id}", _restore, one)
 
 
 def _restore(one: _Deleted) -> None:

@@ -346,11 +346,11 @@ class Tab:
         """Of the conversation that is open."""
         self.page.locator(".st-key-conversation-menu button").click()
         self.page.get_by_role("menuitem", name="Chat notes").click()
-        expect(self.dialog).to_contain_text("in no other conversation")
+        expect(self.dialog).to_contain_text("Used only in")
 
     def notes_in_the_dialog(self, fact):
         """Of a space, or of the facts of a conversation."""
-        self.dialog.get_by_label("Add a fact").fill(fact)
+        self.dialog.get_by_label("Add a note").fill(fact)
         self.dialog.get_by_role("button", name="Add", exact=True).click()
         expect(self.dialog.get_by_text(fact, exact=True)).to_be_visible()
 

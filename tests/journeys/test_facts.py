@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from tests.journeys.people import PHONE
 
-OFFER = "Shall Daybook keep facts about you across conversations?"
+OFFER = "Let Daybook remember things about you between chats?"
 
 
 @pytest.fixture
@@ -36,22 +36,22 @@ def agrees(maya):
     expect(maya.page.get_by_text(OFFER)).to_have_count(0)
     asks(maya, "Again", "You said: Again")
     maya.sees(OFFER)
-    maya.page.get_by_role("button", name="Yes").click()
+    maya.page.get_by_role("button", name="Turn on").click()
     expect(maya.page.get_by_text(OFFER)).to_have_count(0)
 
 
 def opens_memory(maya):
     maya.page.locator(".st-key-account-menu button").click()
     maya.page.get_by_role("link", name="Memory").click()
-    maya.sees("Keep facts about me")
+    maya.sees("Remember things about me")
 
 
 def switch(maya):
-    return maya.page.get_by_role("switch", name="Keep facts about me")
+    return maya.page.get_by_role("switch", name="Remember things about me")
 
 
 def adds(maya, text):
-    maya.page.get_by_label("Add a fact").fill(text)
+    maya.page.get_by_label("Add a memory").fill(text)
     maya.page.keyboard.press("Enter")
     expect(rows(maya).first).to_have_text(text)
 
@@ -64,7 +64,7 @@ def told(model):
 def test_a_fact_is_offered_noted_known_elsewhere_and_undone(maya, model):
     agrees(maya)
     asks(maya, "I live in Bern [[facts=Lives_in_Bern.]]", "You said: I live in Bern")
-    expect(noted(maya)).to_have_text("Daybook noted: Lives in Bern. Used in all chats")
+    expect(noted(maya)).to_have_text("Memory updated: Lives in Bern. Used in all chats")
 
     maya.asks("Now in Zurich [[facts=1:Lives_in_Zurich. tokens=120 rate=20]]")
     maya.hears("word3")
@@ -72,7 +72,7 @@ def test_a_fact_is_offered_noted_known_elsewhere_and_undone(maya, model):
     expect(maya.stop_button).to_be_visible()  # it went while the reply comes, not after
     maya.hears_all_of("word120")
     expect(noted(maya)).to_have_text(
-        "Daybook noted: Lives in Zurich. Lives in Bern. Used in all chats"
+        "Memory updated: Lives in Zurich. Lives in Bern. Used in all chats"
     )
 
     maya.begins_a_new_chat()
@@ -82,7 +82,7 @@ def test_a_fact_is_offered_noted_known_elsewhere_and_undone(maya, model):
     maya.page.go_back()
     maya.page.go_back()
     expect(noted(maya)).to_have_text(
-        "Daybook noted: Lives in Zurich. Lives in Bern. Used in all chats"
+        "Memory updated: Lives in Zurich. Lives in Bern. Used in all chats"
     )
     maya.page.get_by_role("button", name="Undo").click()
     expect(noted(maya)).to_have_count(0)
@@ -110,12 +110,12 @@ def test_a_note_leads_to_the_page_of_all_and_from_there_to_its_source(maya):
 
 def test_facts_are_written_changed_deleted_and_brought_back(maya, model):
     opens_memory(maya)
-    maya.sees("Nothing is kept about you")
+    maya.sees("No memories yet")
     adds(maya, "I take my coffee black")
     adds(maya, "I have a dog")
 
     maya.page.get_by_role("button", name="Edit: I have a dog").click()
-    field = maya.page.get_by_label("Fact", exact=True)
+    field = maya.page.get_by_label("Note", exact=True)
     expect(field).to_be_focused()
     maya.page.keyboard.press("Escape")
     expect(field).to_have_count(0)
@@ -131,17 +131,17 @@ def test_facts_are_written_changed_deleted_and_brought_back(maya, model):
     maya.undoes()
     expect(rows(maya)).to_have_text(["I have two dogs", "I take my coffee black"])
 
-    maya.page.get_by_role("button", name="Delete all facts").click()
+    maya.page.get_by_role("button", name="Delete all memories").click()
     expect(maya.dialog).to_contain_text("2 facts will be destroyed")
     maya.page.keyboard.press("Escape")
     expect(maya.dialog).to_have_count(0)
     expect(rows(maya)).to_have_count(2)
-    maya.page.get_by_role("button", name="Delete all facts").click()
+    maya.page.get_by_role("button", name="Delete all memories").click()
     maya.dialog.get_by_role("button", name="Delete all").click()
     expect(maya.dialog).to_have_count(0)
-    maya.sees("Nothing is kept about you")
+    maya.sees("No memories yet")
     maya.page.reload()
-    maya.sees("Nothing is kept about you")
+    maya.sees("No memories yet")
 
 
 def test_facts_that_are_switched_off_are_neither_shown_to_the_model_nor_noted(maya, model):
@@ -155,7 +155,7 @@ def test_facts_that_are_switched_off_are_neither_shown_to_the_model_nor_noted(ma
     opens_memory(maya)
     switch(maya).focus()
     maya.page.keyboard.press("Space")
-    maya.sees("Daybook notes what you say about yourself")
+    maya.sees("Daybook saves what you say about yourself")
     expect(switch(maya)).to_be_checked()
     maya.visit()
     asks(maya, "Which drink?", "You said: Which drink?")
@@ -169,7 +169,7 @@ def test_a_conversation_has_facts_that_hold_nowhere_else(maya, model):
     asks(maya, "Where is my order?", "You said: Where is my order?")
     maya.opens_the_facts()
     maya.notes_in_the_dialog("It is order 7781")
-    expect(maya.dialog.get_by_label("Add a fact")).to_have_value("")
+    expect(maya.dialog.get_by_label("Add a note")).to_have_value("")
     maya.page.keyboard.press("Escape")
     expect(maya.dialog).to_have_count(0)
     expect(maya.facts_sign).to_be_visible()
@@ -188,8 +188,8 @@ def test_a_conversation_has_facts_that_hold_nowhere_else(maya, model):
     maya.facts_sign.click()
     maya.dialog.get_by_role("button", name="More: It is order 7781").press("Enter")
     maya.page.get_by_role("menuitem", name="Edit").press("Enter")
-    maya.dialog.get_by_label("Fact", exact=True).fill("It is order 7782")
-    maya.dialog.get_by_role("button", name="Save the fact").press("Enter")
+    maya.dialog.get_by_label("Note", exact=True).fill("It is order 7782")
+    maya.dialog.get_by_role("button", name="Save note").press("Enter")
     expect(maya.dialog.get_by_text("It is order 7782", exact=True)).to_be_visible()
     maya.dialog.get_by_role("button", name="More: It is order 7782").press("Enter")
     maya.page.get_by_role("menuitem", name="Delete").press("Enter")

@@ -81,7 +81,7 @@ def test_on_a_mac_the_keys_are_those_of_a_mac(person):
 
     asks_for_the_sheet(maya)
 
-    expect(sheet(maya)).to_contain_text("Find a conversation⌘ K")
+    expect(sheet(maya)).to_contain_text("Search chats⌘ K")
     expect(maya.page.locator(".st-key-new-chat kbd")).to_contain_text("⌘")
 
 

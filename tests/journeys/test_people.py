@@ -142,7 +142,7 @@ def test_so_does_one_that_ends_before_a_click(app, maya):
 
     with maya.page.expect_navigation():  # the cookie might have opened another session
         maya.page.locator(".st-key-new-chat button").click()
-    maya.sees("You were signed out. Sign in again to go on where you were")
+    maya.sees("You were signed out. Sign in to continue where you were")
     maya.enters("/session", maya.email)
 
     is_back(maya, address)

@@ -97,7 +97,7 @@ def test_a_refresh_another_page_and_going_back_end_it_and_leave_another(maya, wo
     maya.hears_all_of("You said: Hello")
     maya.page.locator(".st-key-account-menu button").click()
     maya.page.get_by_role("link", name="Memory").click()
-    maya.sees("Keep facts about me")
+    maya.sees("Remember things about me")
     maya.page.go_back()
     is_fresh_and_temporary(maya)
     assert word not in maya.stored()

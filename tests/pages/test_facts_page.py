@@ -94,13 +94,13 @@ def texts(maya):
 def test_it_is_offered_once_and_never_again(open_app, maya, garden, answer, choice):
     maya.profile.known = Preferences()
     app = open_app(maya, c=str(garden))
-    assert "Shall Daybook keep facts about you" in html(app)
+    assert "Let Daybook remember things about you" in html(app)
 
     pressed(app, f"keep-facts-{answer}")
 
     assert maya.profile.known.keeps_facts is choice
-    assert "Shall Daybook" not in html(app)
-    assert "Shall Daybook" not in html(open_app(maya, c=str(garden)))
+    assert "Let Daybook remember" not in html(app)
+    assert "Let Daybook remember" not in html(open_app(maya, c=str(garden)))
 
 
 def test_it_is_offered_in_one_conversation_and_not_at_its_first_reply(
@@ -110,35 +110,35 @@ def test_it_is_offered_in_one_conversation_and_not_at_its_first_reply(
     young = conversations.hold("Young", "One", "Two")
     other = conversations.hold("Other", "One", "Two", "Three", "Four")
     app = open_app(maya, c=str(young))
-    assert "Shall Daybook" not in html(app)
+    assert "Let Daybook remember" not in html(app)
 
     pressed(app, f"open-{garden}")
-    assert "Shall Daybook" in html(app)
+    assert "Let Daybook remember" in html(app)
     pressed(app, f"open-{other}")
-    assert "Shall Daybook" not in html(app)
+    assert "Let Daybook remember" not in html(app)
     pressed(app, f"open-{garden}")
-    assert "Shall Daybook" in html(app)
+    assert "Let Daybook remember" in html(app)
 
 
 def test_it_is_not_offered_in_the_middle_of_a_long_conversation(open_app, maya, conversations):
     maya.profile.known = Preferences()
     long = conversations.hold("Long", *(["One", "Two"] * 7))
 
-    assert "Shall Daybook" not in html(open_app(maya, c=str(long)))
+    assert "Let Daybook remember" not in html(open_app(maya, c=str(long)))
 
 
 @pytest.mark.parametrize("known", [Preferences(is_verified=False), Preferences(keeps_facts=False)])
 def test_it_is_not_offered_where_that_is_no_question(open_app, maya, garden, known):
     maya.profile.known = known
 
-    assert "Shall Daybook" not in html(open_app(maya, c=str(garden)))
+    assert "Let Daybook remember" not in html(open_app(maya, c=str(garden)))
 
 
 def test_it_is_not_offered_below_a_reply_that_broke_off(open_app, maya, garden, conversations):
     maya.profile.known = Preferences()
     conversations.end_last(garden, Outcome.FAILED)
 
-    assert "Shall Daybook" not in html(open_app(maya, c=str(garden)))
+    assert "Let Daybook remember" not in html(open_app(maya, c=str(garden)))
 
 
 def test_what_cannot_be_stored_is_said_and_asked_again(open_app, maya, garden):
@@ -146,7 +146,7 @@ def test_what_cannot_be_stored_is_said_and_asked_again(open_app, maya, garden):
     app = pressed(open_app(maya, c=str(garden)), "keep-facts-yes")
 
     assert [warning.value for warning in app.warning] == [StoreUnavailable.public]
-    assert "Shall Daybook" in html(app)
+    assert "Let Daybook remember" in html(app)
 
 
 # --- what was noted --------------------------------------------------------------------------------
@@ -166,21 +166,21 @@ def test_fact_noted_while_the_page_is_drawn_is_shown(open_app, maya, garden, mon
     # as a browser does, but without a pause
     monkeypatch.setattr(st, "fragment", lambda **_: lambda glance: lambda: (glance(), glance()))
 
-    assert "Daybook noted: Has a dog" in html(open_app(maya, c=str(garden)))
+    assert "Memory updated: Has a dog" in html(open_app(maya, c=str(garden)))
 
 
 def test_what_was_noted_can_be_undone(open_app, maya, garden):
     one = note(maya, garden, "Has a <b>dog</b>.")
     app = open_app(maya, c=str(garden))
     assert (
-        "Daybook noted: Has a &lt;b&gt;dog&lt;/b&gt;. <small>Used in all chats</small></p>"
+        "Memory updated: Has a &lt;b&gt;dog&lt;/b&gt;. <small>Used in all chats</small></p>"
         in html(app)
     )
 
     pressed(app, f"take-back-{one.fact.id}")
 
     assert texts(maya) == []
-    assert "Daybook noted" not in html(app)
+    assert "Memory updated" not in html(app)
 
 
 def test_what_took_the_place_of_another_fact_shows_it_and_gives_it_back(open_app, maya, garden):
@@ -188,7 +188,7 @@ def test_what_took_the_place_of_another_fact_shows_it_and_gives_it_back(open_app
     keep(maya, bern)
     one = note(maya, garden, "Lives in Zurich.", replaced=bern)
     app = open_app(maya, c=str(garden))
-    assert "noted: Lives in Zurich. <s>Lives in Bern.</s>" in html(app)
+    assert "updated: Lives in Zurich. <s>Lives in Bern.</s>" in html(app)
 
     pressed(app, f"take-back-{one.fact.id}")
 
@@ -200,10 +200,10 @@ def test_each_of_several_is_undone_alone_and_all_are_dismissed(open_app, maya, g
     app = open_app(maya, c=str(garden))
 
     pressed(app, f"take-back-{dog.fact.id}")
-    assert html(app).count("Daybook noted") == 2
+    assert html(app).count("Memory updated") == 2
     pressed(app, "dismiss-noted")
 
-    assert "Daybook noted" not in html(app)
+    assert "Memory updated" not in html(app)
     assert texts(maya) == ["Cat", "Cow"]
 
 
@@ -213,7 +213,7 @@ def test_it_is_gone_with_the_next_prompt(open_app, maya, garden, conversations):
 
     app = open_app(maya, c=str(garden))
 
-    assert "Daybook noted" not in html(app)
+    assert "Memory updated" not in html(app)
     assert texts(maya) == ["Has a dog."]
 
 
@@ -228,7 +228,7 @@ def test_what_was_changed_since_is_not_undone(open_app, maya, garden):
 
     assert texts(maya) == ["Lives in Basel."]
     assert "changed in another tab" in app.warning[0].value
-    assert "Daybook noted" not in html(app)
+    assert "Memory updated" not in html(app)
 
 
 # --- the Memory page -------------------------------------------------------------------------------
@@ -260,11 +260,11 @@ def test_each_fact_has_where_it_came_from_and_when(open_app, maya, garden):
     assert safe_md.label("Mine :smile: ![](x)", 500) in said
     assert [each.value.partition(" · ")[2] for each in app.main.caption][2:] == [
         "only in",
-        "you wrote this · only in",
-        r"only in \*Spanish\* · you wrote this",
-        "from a conversation that is gone",
+        "added by you · only in",
+        r"only in \*Spanish\* · added by you",
+        "from a deleted chat",
         "from",
-        "you wrote this",
+        "added by you",
     ]
     links = [(link.label, link.proto.query_string) for link in app.main.get("page_link")]
     assert links == [("Orchard", f"c={orchard}")] * 2 + [("Garden", f"c={garden}")]
@@ -278,7 +278,7 @@ def test_where_a_fact_holds_is_said_though_nobody_can_say_which_conversation_it_
 
     app = memory(open_app(maya))
 
-    assert "you wrote this · only in its conversation" in "\n".join(lines(app))
+    assert "added by you · only in its chat" in "\n".join(lines(app))
     assert not app.main.get("page_link")
 
 
@@ -316,8 +316,8 @@ def test_a_fact_can_be_changed_and_is_then_its_persons_own(open_app, maya, garde
     assert (now.id, now.text) == (one.id, "Lives in Zurich.")
     assert (now.source_id, now.source_conversation_id) == (None, None)
     assert now.since > one.since
-    assert "you wrote this" in "\n".join(lines(app))
-    assert "leave-fact" not in keys(app)
+    assert "added by you" in "\n".join(lines(app))
+    assert "leave-memory" not in keys(app)
 
 
 def test_a_change_can_be_left(open_app, maya):
@@ -325,10 +325,10 @@ def test_a_change_can_be_left(open_app, maya):
     keep(maya, one)
     app = pressed(memory(open_app(maya)), f"edit-fact-{one.id}")
 
-    pressed(app, "leave-fact")
+    pressed(app, "leave-memory")
 
     assert maya.memories.facts() == (one,)
-    assert "leave-fact" not in keys(app)
+    assert "leave-memory" not in keys(app)
 
 
 def test_what_another_tab_wrote_meanwhile_is_shown_before_it_is_replaced(open_app, maya):
@@ -341,7 +341,7 @@ def test_what_another_tab_wrote_meanwhile_is_shown_before_it_is_replaced(open_ap
 
     assert texts(maya) == ["Lives in Basel."]
     assert "changed in another tab" in app.warning[0].value
-    assert r"It says now: Lives in Basel\." in lines(app)
+    assert r"Current version: Lives in Basel\." in lines(app)
     assert app.text_input(key=f"words-of-{one.id}").value == "Lives in Zurich."
     app.text_input(key=f"words-of-{one.id}").set_value("Lives in Zurich").run()
     assert texts(maya) == ["Lives in Zurich"]
@@ -364,14 +364,14 @@ def test_all_are_deleted_once_that_is_confirmed(open_app, maya):
     keep(maya, fact("Has a dog."), fact("Has a cat."))
     app = pressed(memory(open_app(maya)), "danger-ask")
     assert len(texts(maya)) == 2
-    assert any(each.value.startswith("2 facts will be destroyed") for each in app.markdown)
+    assert any(each.value.startswith("Delete 2 memories?") for each in app.markdown)
 
     # in a browser the dialog runs alone; here the whole page does, so it is asked for again
     app.button(key="danger-ask").click()
     pressed(app, "danger-delete-all")
 
     assert texts(maya) == []
-    assert [header.value for header in app.header] == ["Nothing is kept about you"]
+    assert [header.value for header in app.header] == ["No memories yet"]
 
 
 @pytest.mark.parametrize("was_on", [True, False])
@@ -384,7 +384,7 @@ def test_it_is_switched_on_and_off_and_says_what_that_means(open_app, maya, was_
     app.toggle(key="keeps-facts").set_value(not was_on).run()
 
     assert maya.profile.known.keeps_facts is not was_on
-    assert ("Nothing is noted" in "\n".join(lines(app))) is was_on
+    assert ("Nothing is saved." in "\n".join(lines(app))) is was_on
     assert texts(maya) == ["Has a dog."]
 
 
@@ -405,7 +405,9 @@ def test_other_conversations_are_looked_in_once_that_is_switched_on(open_app, ma
     app.toggle(key="recalls-elsewhere").set_value(True).run()
 
     assert maya.profile.known.recalls_elsewhere is True
-    assert "A space keeps to itself." in " ".join(each.value for each in app.caption)
+    assert "Chats in a space are only searched from that space." in " ".join(
+        each.value for each in app.caption
+    )
 
 
 def test_many_facts_come_in_parts(open_app, maya):
@@ -460,7 +462,7 @@ def test_a_conversation_is_given_facts_of_its_own_and_shows_a_sign_of_them(
     assert "own-facts" not in keys(app)
 
     menu(app, "Chat notes")
-    assert "The model is told them in “Garden” and in no other conversation." in captions(app)
+    assert "Used only in “Garden”." in captions(app)
     app.text_input(key="new-fact-text").set_value("It is order 7781.")
     in_dialog(app, conversation, "Add")
     (one,) = maya.memories.facts()
@@ -469,11 +471,11 @@ def test_a_conversation_is_given_facts_of_its_own_and_shows_a_sign_of_them(
 
     choose_for(app, conversation, one, "Edit")
     app.text_area(key=f"fact-text-{one.id}").set_value("It is order 7782.")
-    in_dialog(app, conversation, "Save the fact")
+    in_dialog(app, conversation, "Save note")
     assert texts(maya) == ["It is order 7782."]
     send(app, "Where is it?")
     assert "It is order 7782." in told(model)
-    assert app.button(key="own-facts").label == "It has its own facts"
+    assert app.button(key="own-facts").label == "Chat notes"
 
     pressed(app, "own-facts")
     choose_for(app, conversation, one, "Delete")
@@ -509,7 +511,7 @@ def test_what_was_noted_and_then_changed_by_its_person_is_told_whatever_is_kept(
     menu(app, "Chat notes")
     choose_for(app, conversation, one, "Edit")
     app.text_area(key=f"fact-text-{one.id}").set_value("Order 7782")
-    in_dialog(app, conversation, "Save the fact")
+    in_dialog(app, conversation, "Save note")
 
     send(app, "And now?")
     assert "Order 7782" in told(model)
@@ -542,7 +544,7 @@ def test_a_dialog_shows_nothing_of_the_one_before_it_though_no_run_lies_between_
     app.session_state["dialog"] = "Facts", conversation
     app.run()
 
-    assert "The model is told them in “Other” and in no other conversation." in captions(app)
+    assert "Used only in “Other”." in captions(app)
     assert [key for key in keys(app) if "menu-fact" in key] == []
     assert app.text_input(key="new-fact-text").value == ""
     app.text_input(key="new-fact-text").set_value("Of the other")

@@ -522,7 +522,7 @@ def test_a_fact_is_added_changed_deleted_and_brought_back(open_app, maya, latin)
 
     choose_for(app, latin, fact, "Edit")
     app.text_area(key=f"fact-text-{fact.id}").set_value("She reads Ovid.")
-    in_dialog(app, latin, "Save the fact")
+    in_dialog(app, latin, "Save note")
     assert facts(maya) == ["She reads Ovid."]
 
     choose_for(app, latin, fact, "Delete")
@@ -547,12 +547,12 @@ def test_a_fact_that_was_changed_elsewhere_is_shown_before_it_is_replaced(open_a
     maya.memories.keep(replace(fact, text="She reads Livy."), replaces=fact)
     app.text_area(key=f"fact-text-{fact.id}").set_value("She reads Ovid.")
 
-    in_dialog(app, latin, "Save the fact")
+    in_dialog(app, latin, "Save note")
     assert facts(maya) == ["She reads Livy."]
     assert [code.value for code in app.code] == ["She reads Livy."]
     assert app.text_area(key=f"fact-text-{fact.id}").value == "She reads Ovid."
 
-    in_dialog(app, latin, "Save the fact")
+    in_dialog(app, latin, "Save note")
     assert facts(maya) == ["She reads Ovid."]
 
 
@@ -562,10 +562,10 @@ def test_a_fact_that_was_deleted_elsewhere_waits_to_be_added_again(open_app, may
     maya.memories.forget(fact.id)
     app.text_area(key=f"fact-text-{fact.id}").set_value("She reads Ovid.")
 
-    in_dialog(app, latin, "Save the fact")
+    in_dialog(app, latin, "Save note")
 
     assert facts(maya) == []
-    assert ["deleted elsewhere" in warning for warning in warnings(app)] == [True]
+    assert ["deleted in another tab" in warning for warning in warnings(app)] == [True]
     assert app.text_input(key="new-fact-text").value == "She reads Ovid."
 
 
