@@ -125,7 +125,7 @@ def unreadable(maya, at):
             {"id": at.letters},
         )
     maya.visit(f"/?c={at.letters}")
-    maya.sees("could not be verified")
+    maya.sees("failed its integrity check")
     maya.sees_no_reply_coming()
 
 

@@ -16,7 +16,7 @@ from services.errors import StoreUnavailable
 
 Costs = Mapping[TurnId, TurnCost]
 
-_UNVERIFIED = ":gray[:material/gpp_bad: This message could not be verified and is not shown. Please tell an operator.]"
+_UNVERIFIED = ":gray[:material/gpp_bad: This message failed its integrity check and is hidden. Contact your admin.]"
 
 # on touch: what a pointer shows anyway (assets/page/details.js)
 _MORE = (
@@ -24,7 +24,7 @@ _MORE = (
     '<span class="db-icon" aria-hidden="true">more_horiz</span></button>'
 )
 
-_UNANSWERED = "No reply came. Later messages are sent without this one."
+_UNANSWERED = "No reply was received. Later messages are sent without this one."
 
 
 class _Ending(NamedTuple):
@@ -43,13 +43,15 @@ _ENDINGS = {
     ),
     Outcome.STOPPED: _Ending("Stopped", ":material/stop_circle:", "You stopped this reply."),
     Outcome.FAILED: _Ending(
-        "Broken off", ":material/cloud_off:", "The model broke off. What had come is kept."
+        "Incomplete",
+        ":material/cloud_off:",
+        "The model did not finish this reply. The partial reply is saved.",
     ),
     Outcome.EDITED: _Ending("Edited", ":material/edit:", "You edited this reply."),
     Outcome.INTERRUPTED: _Ending(
         "Interrupted",
         ":material/bolt:",
-        "The server stopped in the middle of this reply. What had come is kept.",
+        "The server stopped during this reply. The partial reply is saved.",
     ),
 }
 
@@ -97,7 +99,7 @@ def draw(
     if is_prompt:
         _below(copy, edit, _MORE, _switch(message, versions), kind="db-ask")
     elif not is_last:
-        again = _act("retry", message, "Write again", "refresh") if versions else ""
+        again = _act("retry", message, words.REGENERATE, "refresh") if versions else ""
         switch = _switch(message, versions)
         _below(copy, edit, switch, again, _seen(message), _facts(message, costs))
 
@@ -131,11 +133,14 @@ def draw_end(desk: temporary.Desk, thread: Thread) -> None:
             _draw_ending(last)
             st.caption(ending.sentence, width="stretch")
         else:
-            st.caption("No reply has come.", width="stretch")
+            st.caption(
+                "No reply: it was stopped, or the model failed. Your message is saved.",
+                width="stretch",
+            )
         if not is_answered:
             _draw_continue(thread, last)
         st.button(
-            "Write again" if is_answered else "Retry",
+            words.REGENERATE if is_answered else "Retry",
             icon=":material/refresh:",
             type="tertiary" if is_answered else "secondary",
             key="retry",
@@ -189,9 +194,9 @@ def _switch(message: Message, versions: Sequence[Message]) -> str:
     before, after = versions[here - 1 : here], versions[here + 1 : here + 2]
     return (
         f'<span class="db-versions" role="group" aria-label="Versions of this {_noun(message)}">'
-        f"{_act('show', before[0] if before else None, 'Version before', 'chevron_left')}"
+        f"{_act('show', before[0] if before else None, 'Previous version', 'chevron_left')}"
         f"<small>{here + 1} / {len(versions)}</small>"
-        f"{_act('show', after[0] if after else None, 'Version after', 'chevron_right')}</span>"
+        f"{_act('show', after[0] if after else None, 'Next version', 'chevron_right')}</span>"
     )
 
 
@@ -202,7 +207,7 @@ def _edit(message: Message) -> str:
 
 def _seen(reply: Message) -> str:
     """The way to what the model saw for *reply*."""
-    return _act("seen", reply, "What the model saw", "visibility") if reply.turn_id else ""
+    return _act("seen", reply, words.CONTEXT_USED, "visibility") if reply.turn_id else ""
 
 
 def _act(name: str, message: Message | None, label: str, icon: str) -> str:
@@ -231,7 +236,7 @@ def _copy(message: Message) -> str:
     text = b64encode(message.body.encode()).decode()
     return (
         f'<button type="button" class="db-act db-copy" data-copy="{text}" '
-        f'aria-label="Copy {_noun(message)}" title="Copy"><span class="db-icon" aria-hidden="true"></span></button>'
+        f'aria-label="Copy {_noun(message)}" title="Copy {_noun(message)}"><span class="db-icon" aria-hidden="true"></span></button>'
     )
 
 
@@ -248,6 +253,6 @@ def _facts(message: Message, costs: Costs) -> str:
     tokens = cost.tokens
     read, written = words.number(tokens.prompt), words.number(tokens.reply)
     cached = f" ({words.number(tokens.cached)} of them cached)" if tokens.cached else ""
-    spelt = f"{read} tokens read{cached}, {written} written"
+    spelt = f"{read} input tokens{cached}, {written} output tokens"
     spent = escape(cost.model), f"{read} + {written} tokens", words.dollars(cost.cost_micro)
     return f'<small title="{spelt}"><span class="db-spent">{" · ".join(spent)} · </span>{moment}</small>{_MORE}'

@@ -46,7 +46,7 @@ def test_a_day_on_two_processes(app, make_hosted_app, open_rig, person):
         expect(there.messages).to_have_count(8)
         there.hears("word9")
         app.kill()
-        there.sees("The server stopped in the middle of this reply.")
+        there.sees("The server stopped during this reply.")
         there.retries()
         there.hears_all_of("You said: And all")
 

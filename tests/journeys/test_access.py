@@ -189,7 +189,7 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
             maya.unfolds_the_sidebar()
 
     maya.visit(f"/?c={roses}")
-    maya.sees("could not be verified")
+    maya.sees("failed its integrity check")
     maya.sees_no_reply_coming()
     look.at("messages that were changed")
     maya.visit("/")

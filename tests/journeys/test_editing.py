@@ -42,6 +42,6 @@ def test_prompt_is_edited_in_its_place_and_both_versions_can_be_read(person):
 
     page.set_viewport_size(PHONE)
     versions = page.get_by_role("group", name="Versions of this prompt")
-    versions.get_by_role("button", name="Version before").click()
+    versions.get_by_role("button", name="Previous version").click()
     maya.hears_all_of("You said: Sun?")
     assert maya.texts()[0] == "Shade?"

@@ -227,12 +227,12 @@ def test_a_reply_is_written_again_and_every_version_stays(maya):
     maya.asks("And in the sun?")
     maya.hears_all_of("You said: And in the sun?")
 
-    maya.page.get_by_role("button", name="Write again").first.click()
+    maya.page.get_by_role("button", name="Regenerate").first.click()
     expect(maya.messages).to_have_count(2)
     maya.hears_all_of("You said: What grows in the shade?")
     maya.sees("2 / 2")
 
-    maya.page.get_by_role("button", name="Version before").click()
+    maya.page.get_by_role("button", name="Previous version").click()
     maya.sees("1 / 2")
     expect(maya.messages).to_have_count(4)
     maya.page.reload()
@@ -241,7 +241,7 @@ def test_a_reply_is_written_again_and_every_version_stays(maya):
     maya.asks("And on the sill?")
     maya.hears_all_of("You said: And on the sill?")
     expect(maya.messages).to_have_count(6)
-    maya.page.get_by_role("button", name="Version after").click()
+    maya.page.get_by_role("button", name="Next version").click()
     expect(maya.messages).to_have_count(2)
 
 

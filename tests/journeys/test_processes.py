@@ -29,7 +29,7 @@ def test_a_reply_that_a_kill_interrupted_is_kept_and_can_be_asked_for_again(make
     with running(make_app("killed", base=app.base, port=app.port)) as again:
         again.until_ready()
 
-        maya.sees("The server stopped in the middle of this reply.")  # the tab comes back by itself
+        maya.sees("The server stopped during this reply.")  # the tab comes back by itself
         assert maya.texts()[:3] == ["Before", "You said: Before", prompt]
         assert re.fullmatch(r"word1 word2 .*word\d+", maya.texts()[3])
         maya.retries()

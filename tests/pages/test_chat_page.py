@@ -304,7 +304,7 @@ def test_a_prompt_sent_to_a_server_just_started_comes_back(open_app, maya, monke
 
     app = send(open_app(maya), "A thought")
 
-    assert "started again" in app.warning[0].value
+    assert "Daybook was restarted" in app.warning[0].value
     assert in_composer(app) == "A thought"
 
 
@@ -358,10 +358,10 @@ def test_what_had_come_is_kept_when_a_model_breaks_off(open_app, maya, model):
     ("outcome", "sentence"),
     [
         (Outcome.STOPPED, "You stopped this reply."),
-        (Outcome.FAILED, "The model broke off. What had come is kept."),
+        (Outcome.FAILED, "The model did not finish this reply. The partial reply is saved."),
         (
             Outcome.INTERRUPTED,
-            "The server stopped in the middle of this reply. What had come is kept.",
+            "The server stopped during this reply. The partial reply is saved.",
         ),
     ],
 )
@@ -385,7 +385,7 @@ def test_cut_reply_is_marked_and_can_be_copied_and_written_again(open_app, maya,
     app = open_app(maya, c=str(garden))
 
     assert any("Cut off at the length limit" in words.value for words in app.markdown)
-    assert app.button(key="retry").label == "Write again"
+    assert app.button(key="retry").label == "Regenerate"
     assert len(send(app, "Go on").chat_message[1].markdown) == 2  # its mark stays
 
 
@@ -398,7 +398,7 @@ def test_reply_that_ended_early_goes_on_in_its_place(open_app, maya, conversatio
     app = open_app(maya, c=str(garden)).button(key="continue").click().run()
 
     assert said(app) == ["When?", "Prune in March."]
-    assert app.button(key="retry").label == "Write again"
+    assert app.button(key="retry").label == "Regenerate"
     assert not [button for button in app.button if button.key == "continue"]
     assert sum("Copy reply" in html.proto.body for html in app.get("html")) == 1
 
@@ -470,7 +470,9 @@ def test_row_below_a_reply_that_went_on_adds_up_its_parts(open_app, maya, conver
 def test_a_prompt_that_nobody_answered_can_be_tried_again(open_app, maya, conversations):
     garden = conversations.hold("Garden", "When?")
     app = open_app(maya, c=str(garden))
-    assert "No reply has come." in [caption.value for caption in app.caption]
+    assert "No reply: it was stopped, or the model failed. Your message is saved." in [
+        caption.value for caption in app.caption
+    ]
 
     app.button(key="retry").click().run()
 
@@ -639,7 +641,7 @@ def test_each_reply_says_who_wrote_it_and_what_it_cost(open_app, maya, conversat
     assert len(rows) == 2  # the last stands beside its buttons
     for row in rows:
         assert "a&lt;b&gt;c · 1,200 + 34 tokens · $0.0007 · " in row
-        assert "1,200 tokens read (800 of them cached), 34 written" in row
+        assert "1,200 input tokens (800 of them cached), 34 output tokens" in row
     assert f'data-copy="{b64encode(b"Ferns]>").decode()}"' in rows[0]
 
 
@@ -782,7 +784,7 @@ def test_a_message_that_does_not_verify_is_not_shown_and_the_rest_is(open_app, m
 
     app = open_app(maya, c=str(garden))
 
-    assert "This message could not be verified and is not shown." in said(app)[1]
+    assert "This message failed its integrity check and is hidden." in said(app)[1]
     assert (said(app)[0], said(app)[2]) == ("One", "Three")
     assert "changed or deleted outside Daybook" in app.error[0].value
 

@@ -83,7 +83,7 @@ def test_nothing_that_would_write_is_offered(app):
     asks(switches(app), "Hello")
 
     assert app.get("menu_button") == []
-    assert "Write again" in buttons(app)
+    assert "Regenerate" in buttons(app)
     assert not any("Untitled" in label or "Hello" in label for label in buttons(app))
 
 
