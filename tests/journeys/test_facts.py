@@ -115,7 +115,7 @@ def test_facts_are_written_changed_deleted_and_brought_back(maya, model):
     adds(maya, "I have a dog")
 
     maya.page.get_by_role("button", name="Edit: I have a dog").click()
-    field = maya.page.get_by_label("Note", exact=True)
+    field = maya.page.get_by_label("Memory", exact=True)
     expect(field).to_be_focused()
     maya.page.keyboard.press("Escape")
     expect(field).to_have_count(0)

@@ -240,13 +240,13 @@ def fail(*_):
 def test_a_chat_begins_with_the_policy_and_the_instructions_of_its_fresh_page(
     open_app, maya, conversations, model
 ):
-    app = open_app(maya).radio(key="policy-new").set_value("Full").run()
+    app = open_app(maya).radio(key="policy-new").set_value("Everything").run()
     pressed(app, "new-instructions").text_area(key="instructions-new").set_value("Answer in verse.")
     press(app, "Save", "Instructions")
     conversations.cap_micro = 1
     send(app, "A long thought")  # is refused
     conversations.cap_micro = 100_000
-    assert app.radio(key="policy-new").value == "Full"
+    assert app.radio(key="policy-new").value == "Everything"
     assert app.button(key="new-own-instructions")
 
     send(app, "When?")
@@ -260,13 +260,13 @@ def test_a_chat_begins_with_the_policy_and_the_instructions_of_its_fresh_page(
 
 
 def test_what_was_chosen_for_a_chat_that_was_not_begun_is_dropped(open_app, maya):
-    app = open_app(maya).radio(key="policy-new").set_value("Window").run()
+    app = open_app(maya).radio(key="policy-new").set_value("Recent only").run()
     app = app.number_input(key="window-new").set_value(8).run()
-    assert "The last 8 messages" in str(app.radio(key="policy-new").proto.captions)
+    assert "the last 8 messages" in str(app.radio(key="policy-new").proto.captions)
 
     pressed(app, "new-chat")
 
-    assert app.radio(key="policy-new").value == "Summary"
+    assert app.radio(key="policy-new").value == "Auto-summary"
 
 
 # --- instructions ----------------------------------------------------------------------------------
