@@ -74,7 +74,7 @@ with show_errors():
                 if begun:
                     messages.draw(thread.messages[-1], {})
                 if turn:
-                    box = messages.draw_coming()
+                    box = messages.draw_coming(desk, thread, continued)
                 elif thread.messages:
                     messages.draw_end(desk, thread)
                     if not held:

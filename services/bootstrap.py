@@ -24,7 +24,7 @@ from services.chat import (
     TemporaryChats,
 )
 from services.crypto import RootKeys, ServerProof
-from services.domain import Account, AccountRole, ConversationId, Purpose, SessionId, Thread
+from services.domain import Account, AccountRole, ConversationId, Purpose, SessionId
 from services.embedded import Endpoints, Failed, Report, Running, Stack
 from services.embedded.mended import MendedTransport
 from services.errors import AppError, Misconfigured, RowsCut, SignedOut, StoreUnavailable
@@ -61,7 +61,7 @@ from services.store.usage import Usage
 from services.web import frontend
 from services.web.attempts import Attempts, Limits
 from services.web.doors import Doors, Origin
-from services.web.exports import Costs, Exports
+from services.web.exports import Exported, Exports
 from services.web.frontend import Frontend
 from services.web.head import Head
 from services.web.life import Life
@@ -287,7 +287,7 @@ def routes() -> list[Route]:
     return [*doors.routes(), *exports.routes()]
 
 
-def _exported(session: AppSession, conversation_id: ConversationId) -> tuple[Thread, Costs]:
+def _exported(session: AppSession, conversation_id: ConversationId) -> Exported:
     """A conversation of this person, or a temporary chat of this session, and what its replies cost.
 
     Raise SignedOut, NotFound, StoreUnavailable.
@@ -297,7 +297,9 @@ def _exported(session: AppSession, conversation_id: ConversationId) -> tuple[Thr
     if desk is None:
         raise SignedOut
     thread = desk.conversations.thread(conversation_id)
-    return thread, desk.conversations.costs(thread.messages)
+    said = thread.messages
+    thoughts = desk.conversations.thoughts(said, conversation_id)
+    return thread, desk.conversations.costs(said), thoughts
 
 
 def middleware(pages: Collection[str]) -> list[Middleware]:

@@ -87,6 +87,16 @@ MemoryPolicy = Full | Window | Summary | Retrieval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Thoughts:
+    """The reasoning that an endpoint streamed before a reply: shown, and never sent to a model again."""
+
+    text: str = field(default="", repr=False)  # empty where it could not be verified
+    seconds: int = 0  # from the request to the first words
+    is_shortened: bool = False
+    is_verified: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """One message of a conversation. Its body stays out of reprs, and so out of tracebacks."""
 
@@ -99,6 +109,9 @@ class Message:
     outcome: Outcome = Outcome.COMPLETE
     turn_id: TurnId | None = None
     is_verified: bool = True
+    has_thoughts: bool = (
+        False  # which are read by themselves: planning, recall and titles never see them
+    )
     parts: tuple["Message", ...] = field(default=(), repr=False)  # see `joined`
 
     @property
@@ -109,13 +122,19 @@ class Message:
     @property
     def is_answer(self) -> bool:
         """Whether it is a reply to which nothing is missing but, perhaps, its end."""
-        is_reply = self.role is Role.ASSISTANT
+        is_reply = self.role is Role.ASSISTANT and not self.is_thoughts_only
         return is_reply and self.outcome in (Outcome.COMPLETE, Outcome.CUT, Outcome.EDITED)
 
     @property
     def is_unfinished(self) -> bool:
         """Whether it is a reply that can go on where it ended."""
-        return self.outcome in (Outcome.CUT, Outcome.STOPPED, Outcome.INTERRUPTED)
+        is_early = self.outcome in (Outcome.CUT, Outcome.STOPPED, Outcome.INTERRUPTED)
+        return is_early and not self.is_thoughts_only
+
+    @property
+    def is_thoughts_only(self) -> bool:
+        """Whether it is a reply that ended before its first words."""
+        return self.has_thoughts and self.is_verified and not self.body.strip()
 
 
 def joined(path: Iterable[Message]) -> tuple[Message, ...]:

@@ -24,6 +24,7 @@ from services.domain import (
     SessionId,
     Space,
     SpaceId,
+    Thoughts,
     Thread,
     Tokens,
     TurnCost,
@@ -91,6 +92,7 @@ class MemoryConversations:
     _where: dict[TurnId, ConversationId] = field(default_factory=dict)
     _reserved: dict[TurnId, int] = field(default_factory=dict)
     _receipts: dict[TurnId, str] = field(default_factory=dict)
+    _thoughts: dict[MessageId, Thoughts] = field(default_factory=dict)
     _known: dict[ConversationId, Thread] = field(default_factory=dict)
     spaces: dict[SpaceId, Space] = field(default_factory=dict)
     facts: dict[FactId, Fact] = field(default_factory=dict)
@@ -224,6 +226,10 @@ class MemoryConversations:
         asked = {message.turn_id for message in messages}
         return {turn_id: text for turn_id, text in self._receipts.items() if turn_id in asked}
 
+    def thoughts(self, messages, conversation_id):
+        self._answer()
+        return {one.id: self._thoughts[one.id] for one in messages if one.id in self._thoughts}
+
     def costs(self, messages):
         self._answer()
         return {message.turn_id: self.cost for message in messages if message.turn_id}
@@ -256,13 +262,13 @@ class MemoryConversations:
             self._change(conversation.id, start_seq=turn.start_seq)
             return Begun(turn_id, self._reserved[turn_id])
 
-    def checkpoint_turn(self, turn_id, conversation_id, said, lease_seconds):
+    def checkpoint_turn(self, turn_id, conversation_id, said, lease_seconds, thoughts=None):
         self._answer()
         with self._lock:
             if turn_id not in self._reserved:
                 return Lease.LAPSED
             if turn_id in self._where:
-                self._set_turn(turn_id, TurnState.STREAMING, said=said)
+                self._set_turn(turn_id, TurnState.STREAMING, said=said, thoughts=thoughts)
             return Lease.HELD
 
     def stop_turn(self, turn_id):
@@ -280,7 +286,9 @@ class MemoryConversations:
             self._turns.pop(ending.turn_id, None)
             self.spent_micro += ending.cost_micro
             thread = self.threads.get(ending.conversation_id)
-            if thread and ending.reply:
+            if thread and ending.makes_message(thread):
+                if ending.thoughts:
+                    self._thoughts[ending.reply_id] = ending.thoughts
                 self._append(
                     thread,
                     ending.reply_id,
@@ -329,21 +337,25 @@ class MemoryConversations:
 
     def end_last(self, conversation_id, outcome):
         """Have the last reply ended with *outcome*."""
-        thread = self.threads[conversation_id]
-        last = replace(thread.messages[-1], outcome=outcome)
-        self.threads[conversation_id] = replace(thread, messages=(*thread.messages[:-1], last))
+        self._replace_last(conversation_id, outcome=outcome)
 
     def go_on_elsewhere(self, conversation_id, prompt):
         """Another process adds a prompt."""
         thread = self.threads[conversation_id]
         self._append(thread, MessageId(uuid4()), Role.USER, prompt, thread.messages[-1].id)
 
-    def leave_unfinished(self, conversation_id, said):
+    def think(self, conversation_id, thoughts):
+        """Give the last message *thoughts*."""
+        last = self.threads[conversation_id].messages[-1]
+        self._thoughts[last.id] = thoughts
+        self._replace_last(conversation_id, has_thoughts=True)
+
+    def leave_unfinished(self, conversation_id, said, thoughts=None):
         """A process died in the middle of a reply, and its lease has run out."""
         turn_id = TurnId(uuid4())
         self._where[turn_id] = conversation_id
         prompt_id = self.threads[conversation_id].messages[-1].id
-        self._set_turn(turn_id, TurnState.LAPSED, prompt_id, said)
+        self._set_turn(turn_id, TurnState.LAPSED, prompt_id, said, thoughts)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -380,6 +392,7 @@ class MemoryConversations:
             created_at=now,
             outcome=outcome,
             turn_id=turn_id,
+            has_thoughts=message_id in self._thoughts,
         )
         conversation = replace(
             thread.conversation,
@@ -391,14 +404,21 @@ class MemoryConversations:
             thread, conversation=conversation, messages=(*thread.messages, message)
         )
 
-    def _set_turn(self, turn_id, state, prompt_id=None, said=""):
+    def _replace_last(self, conversation_id, **changes):
+        thread = self.threads[conversation_id]
+        last = replace(thread.messages[-1], **changes)
+        self.threads[conversation_id] = replace(thread, messages=(*thread.messages[:-1], last))
+
+    def _set_turn(self, turn_id, state, prompt_id=None, said="", thoughts=None):
         before = self._turns.get(turn_id)
         self._turns[turn_id] = OpenTurn(
             turn_id,
             state,
             prompt_id or (before.prompt_id if before else None),
+            datetime.now(UTC),
             datetime.now(UTC) + timedelta(seconds=10),
             said,
+            thoughts or (before.thoughts if before else None),
         )
 
 

@@ -49,10 +49,15 @@ class Script:
 
     reply: str = ""  # empty: numbered words if `tokens` is given, else what the person said
     thoughts: int = 0  # tokens before the reply that are no part of it and count against its limit
+    thought: str = "Hm. "  # each of them, with _ for blanks
+    thinks_as: str = (
+        "reasoning_content"  # the field of a chunk that they come in; several: with commas
+    )
     parts: str = ""  # what parts the tokens of `reply` and is not said; empty: the blanks do
     tokens: int = 0
     delay: float = 0  # seconds before the first token
     rate: float = 0  # tokens a second; 0: all at once
+    thought_rate: float = 0  # likewise, of the thoughts
     fault: str = ""  # a key of FAULTS
     after: int = 0
     status: int = 200  # another: an error of that status
@@ -307,7 +312,12 @@ class ModelServer:
         for _ in range(min(script.thoughts, limit)):
             seen.sent += 1
             limit -= 1
-            await client.event(_chunk(seen, script, delta={"reasoning_content": "Hm. "}))
+            thought = script.thought.replace("_", " ")
+            fields = dict.fromkeys(script.thinks_as.split(","), thought)
+            await client.event(_chunk(seen, script, delta=fields))
+            self._note(seen)
+            if script.thought_rate:
+                await asyncio.sleep(1 / script.thought_rate)
         began = time.monotonic()
         for number, word in enumerate([*words[:limit], None]):
             if script.fault in _MID_FAULTS and number == script.after:

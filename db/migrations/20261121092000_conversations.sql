@@ -62,6 +62,8 @@ create table public.messages (
     ('complete', 'cut', 'stopped', 'failed', 'interrupted', 'edited')),      -- edited: its user wrote it
   key_version integer not null default 1 check (key_version > 0),
   body public.sealed not null,
+  thoughts public.sealed,                   -- of the model, before a reply; read apart from messages
+  has_thoughts boolean not null generated always as (thoughts is not null) stored,
   created_at timestamptz not null default now(),
   unique (conversation_id, seq),
   unique (conversation_id, id),

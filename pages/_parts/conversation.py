@@ -18,6 +18,7 @@ from pages._parts import (
     scoped_facts,
     spaces,
     temporary,
+    thoughts,
     turns,
     words,
 )
@@ -177,6 +178,7 @@ def draw_messages(
     _draw_notes(desk.chat, thread, branch, plan, layout.first)
     unseen = memory.out_of_view(branch, plan)
     costs = messages.costs_of(desk, branch[layout.first :])
+    known = thoughts.known(desk, thread.conversation.id, branch[layout.first :])
     before_view = [message for message in branch if plan and message.seq <= plan.start_seq]
     if layout.first and before_view and before_view[-1] is branch[layout.first - 1]:
         memory.draw_beginning()
@@ -191,9 +193,18 @@ def draw_messages(
                     continue
                 versions = thread.versions(message) if is_settled else ()
                 with st.container(key=f"out-of-view-{message.seq}") if is_unseen else nullcontext():
-                    is_unanswered = message.role is Role.USER and len(exchange) == 1 and not is_last
+                    is_unanswered = (
+                        message.role is Role.USER
+                        and exchange[-1] != branch[-1]
+                        and all(one.is_thoughts_only for one in exchange[1:])
+                    )
                     messages.draw(
-                        message, costs, versions, is_last=is_last, is_unanswered=is_unanswered
+                        message,
+                        costs,
+                        versions,
+                        known,
+                        is_last=is_last,
+                        is_unanswered=is_unanswered,
                     )
                 if before_view and message == before_view[-1]:
                     memory.draw_beginning()

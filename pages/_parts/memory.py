@@ -197,8 +197,10 @@ def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[Mess
     """What of *branch* the model does not see. A prompt whose reply may still come is none of it."""
     if plan is None:
         return set()
-    asked = {branch[-1].id} if branch and branch[-1].role is Role.USER else set[MessageId]()
-    return {message.id for message in branch} - {*plan.shown, *plan.recalled_earlier} - asked
+    count = 2 if branch and branch[-1].is_thoughts_only else 1
+    last = branch[-count:]
+    asked = [message.id for message in last if last[0].role is Role.USER]
+    return {message.id for message in branch} - {*plan.shown, *plan.recalled_earlier, *asked}
 
 
 def _draw_policies(

@@ -4,12 +4,13 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from html import escape
+from types import MappingProxyType
 from typing import NamedTuple
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import inspector, prompts, safe_md, temporary, turns, words
+from pages._parts import inspector, prompts, safe_md, temporary, thoughts, turns, words
 from pages._parts.elements import row
 from services.domain import Message, Outcome, Role, Thread, TurnCost, TurnId, total_cost
 from services.errors import StoreUnavailable
@@ -55,6 +56,12 @@ _ENDINGS = {
     ),
 }
 
+_NO_ANSWER = _Ending(
+    "No answer",
+    ":material/cloud_off:",
+    "The model thought, but gave no answer. Its thoughts are saved.",
+)
+
 
 def costs_of(desk: temporary.Desk, messages: Iterable[Message]) -> Costs:
     """What the replies among *messages* cost; nothing, rather than no page, while nobody can say."""
@@ -69,6 +76,7 @@ def draw(
     message: Message,
     costs: Costs,
     versions: Sequence[Message] = (),
+    known: thoughts.Known = MappingProxyType({}),
     *,
     is_last: bool = False,
     is_unanswered: bool = False,
@@ -76,7 +84,7 @@ def draw(
     """One message, whoever wrote it: text from elsewhere is made safe.
 
     *versions*: the prompts, or replies, in the same place, itself among them; without any it can be neither edited
-    nor written again.
+    nor written again. *known*: the thoughts before the replies.
     *is_unanswered*: a prompt after which the conversation went on without a reply.
     """
     is_prompt = message.role is Role.USER
@@ -84,7 +92,9 @@ def draw(
         if is_prompt and message.is_verified:
             st.html(prompts.as_typed(message.body))
         else:
-            st.markdown(safe_md.body(message.body) if message.is_verified else _UNVERIFIED)
+            thoughts.draw(message, known)
+            if not message.is_thoughts_only:
+                st.markdown(safe_md.body(message.body) if message.is_verified else _UNVERIFIED)
         if is_unanswered:
             st.badge(
                 "Not answered, not sent", icon=":material/block:", color="gray", help=_UNANSWERED
@@ -92,9 +102,9 @@ def draw(
         is_said_below = (
             is_last and message.outcome is not Outcome.EDITED
         )  # by `draw_end`, which says more
-        if message.outcome in _ENDINGS and not is_said_below:
+        if not is_said_below:
             _draw_ending(message)
-    copy = _copy(message) if message.is_verified else ""
+    copy = _copy(message) if message.is_verified and not message.is_thoughts_only else ""
     edit = _edit(message) if versions else ""
     if is_prompt:
         _below(copy, edit, _MORE, _switch(message, versions), kind="db-ask")
@@ -104,9 +114,14 @@ def draw(
         _below(copy, edit, switch, again, _seen(message), _facts(message, costs))
 
 
-def draw_coming() -> DeltaGenerator:
-    """The place of a reply that is coming, with room below for what will stand there."""
+def draw_coming(desk: temporary.Desk, thread: Thread, continued: Message | None) -> DeltaGenerator:
+    """The place of a reply that is coming, with room below for what will stand there.
+
+    *continued*: the reply that goes on.
+    """
     with st.chat_message(Role.ASSISTANT):
+        if continued:
+            thoughts.draw(continued, thoughts.known(desk, thread.conversation.id, [continued]))
         box = st.empty()
     st.space(32)
     return box
@@ -129,7 +144,7 @@ def draw_end(desk: temporary.Desk, thread: Thread) -> None:
             st.html(f"{_copy(last)}{edited}", width="content")
         elif failure:
             st.error(failure.public, icon=":material/cloud_off:")
-        elif ending := _ENDINGS.get(last.outcome):
+        elif ending := _ending_of(last):
             _draw_ending(last)
             st.caption(ending.sentence, width="stretch")
         else:
@@ -164,10 +179,17 @@ def _draw_cut_prompt(desk: temporary.Desk, thread: Thread, reply: Message) -> No
             st.caption(f":material/warning: {sentence}")
 
 
+def _ending_of(message: Message) -> _Ending | None:
+    is_stopped = message.outcome in (Outcome.STOPPED, Outcome.INTERRUPTED)
+    if message.is_thoughts_only and not is_stopped:
+        return _NO_ANSWER
+    return _ENDINGS.get(message.outcome)
+
+
 def _draw_ending(message: Message) -> None:
-    ending = _ENDINGS[message.outcome]
-    color = "gray" if message.outcome is Outcome.EDITED else "orange"
-    st.badge(ending.name, icon=ending.icon, color=color, help=ending.sentence)
+    if ending := _ending_of(message):
+        color = "gray" if message.outcome is Outcome.EDITED else "orange"
+        st.badge(ending.name, icon=ending.icon, color=color, help=ending.sentence)
 
 
 def _draw_continue(thread: Thread, last: Message) -> None:
@@ -202,7 +224,8 @@ def _switch(message: Message, versions: Sequence[Message]) -> str:
 
 def _edit(message: Message) -> str:
     """The way to write something else in the place of *message*."""
-    return _act("edit", message, f"Edit {_noun(message)}", "edit") if message.is_verified else ""
+    has_text = message.is_verified and not message.is_thoughts_only
+    return _act("edit", message, f"Edit {_noun(message)}", "edit") if has_text else ""
 
 
 def _seen(reply: Message) -> str:
@@ -224,7 +247,7 @@ def ending(desk: temporary.Desk, thread: Thread) -> str:
     last = thread.branch()[-1]
     if last.role is Role.USER or desk.chat.failure(thread.conversation.id):
         return ""
-    ending = _ENDINGS.get(last.outcome)
+    ending = _ending_of(last)
     return ending.sentence if ending else "The reply is complete."
 
 

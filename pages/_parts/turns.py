@@ -9,8 +9,9 @@ from uuid import UUID
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import beginning, browser, safe_md, temporary, words
+from pages._parts import beginning, browser, temporary, words
 from pages._parts.elements import quiet_button
+from pages._parts.thoughts import Coming
 from pages._session import (
     Refusal,
     address,
@@ -209,7 +210,7 @@ def continued(thread: Thread | None, turn: Turn | None) -> Message | None:
 
 def glance(turn: Turn, box: DeltaGenerator, before: str = "") -> None:
     """Draw what *turn* has said so far into *box*, after the text *before*."""
-    _draw(before + next(turn.follow(), ""), box)
+    Coming(turn, box, before).draw(next(turn.follow(), ""))
 
 
 def follow(
@@ -218,9 +219,9 @@ def follow(
     """Draw what *turn* says into *box*, after the text *before*, until it is stored; *meanwhile*, once, what the
     first words need not wait for."""
     st.session_state.followed = turn.conversation_id, None
-    is_whole, began_at = False, 0.0
+    reply, is_whole, began_at = Coming(turn, box, before), False, 0.0
     for step, said in enumerate(turn.follow()):
-        _draw(before + said, box)
+        reply.draw(said)
         if is_whole or not (said or step):
             continue
         if not began_at:
@@ -283,7 +284,3 @@ def await_news(ended: int, expected: ExpectedNews = (), *chats: Chat) -> None:
 
     if callbacks().at_work or any(expected) or has_news():
         glance()
-
-
-def _draw(said: str, box: DeltaGenerator) -> None:
-    box.markdown(safe_md.body(f"{said} ▍"))

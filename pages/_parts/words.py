@@ -102,6 +102,12 @@ def price(micro: int) -> str:
     return _amount(micro, 2, 4)
 
 
+def duration(seconds: int) -> str:
+    """`12 s`, `2 min 5 s`."""
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def count(value: int, noun: str) -> str:
     """`1 message`, `2 messages`, `2 memories`."""
     if value == 1:

@@ -10,7 +10,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from services.domain import ConversationId, MessageId, Purpose, Thread, TurnId, UserId
+from services.domain import (
+    ConversationId,
+    MessageId,
+    Purpose,
+    Thoughts,
+    Thread,
+    TurnId,
+    UserId,
+)
 from services.errors import AppError, SignedOut
 from services.events import log_event
 
@@ -22,6 +30,8 @@ _DRAWN_CHARACTERS = 500_000  # a second, for one reader
 _DRAWINGS = 500  # a second, for all readers of this process
 _LONGEST_SILENCE = 0.25  # seconds until a follower hears from us anyway, so that it can be stopped
 _HEARTBEAT_SECONDS = 1.0
+_LONGEST_THOUGHTS = 100_000  # bytes that are kept
+_CONTROL = {code: None for code in range(32) if chr(code) not in "\n\t"}  # six bytes each in JSON
 _FAILURE_SECONDS = 300.0  # a failure can be read for so long after it happened
 _readers: set[object] = set()  # who follows a turn of this process just now
 
@@ -41,6 +51,11 @@ class LiveTurn:
     is_stopped: bool = field(default=False, init=False)
     is_cut: bool = field(default=False, init=False)  # the reply reached its length limit
     is_done: bool = field(default=False, init=False)
+    kept_thoughts: Thoughts | None = field(default=None, init=False)  # by the last checkpoint
+    _began_at: float = field(default_factory=time.monotonic, init=False)
+    _thoughts: list[str] = field(default_factory=list[str], init=False)
+    _thought_bytes: int = field(default=0, init=False)
+    _thought_seconds: float = field(default=0.0, init=False)  # 0: before the first words
     _pieces: list[str] = field(default_factory=list[str], init=False)
     _pushed: int = field(default=0, init=False)
     _bytes: int = field(default=0, init=False)
@@ -53,6 +68,34 @@ class LiveTurn:
         with self._changed:
             self._pieces = ["".join(self._pieces)]
             return _mended(self._pieces[0])
+
+    def waited_seconds(self) -> float:
+        """The seconds since it began."""
+        return time.monotonic() - self._began_at
+
+    def think(self, piece: str) -> None:
+        """Add *piece* to the thoughts of a reply, as far as they are kept.
+
+        Nobody is woken for it: a follower looks four times a second.
+        """
+        if self.purpose is Purpose.REPLY and self._thought_bytes <= _LONGEST_THOUGHTS:
+            piece = piece[: _LONGEST_THOUGHTS + 1].translate(_CONTROL)
+            with self._changed:
+                self._thoughts.append(piece)
+                self._thought_bytes += len(piece.encode(errors="surrogatepass"))
+
+    def thoughts(self) -> Thoughts | None:
+        """The thoughts so far, of which the first 100 KB are kept."""
+        if not self._thoughts:
+            return None
+        with self._changed:
+            self._thoughts = ["".join(self._thoughts)]
+            octets = _mended(self._thoughts[0]).encode()
+        return Thoughts(
+            text=octets[:_LONGEST_THOUGHTS].decode(errors="ignore"),
+            seconds=max(1, round(self._thought_seconds or self.waited_seconds())),
+            is_shortened=len(octets) > _LONGEST_THOUGHTS,
+        )
 
     def follow(self) -> Iterator[str]:
         """The whole text so far, as soon as it has grown, until the reply is stored."""
@@ -93,6 +136,8 @@ class LiveTurn:
     def push(self, piece: str) -> int:
         """Add *piece*; how many bytes have come by now, at most four a character."""
         with self._changed:
+            if not self._pushed:
+                self._thought_seconds = self.waited_seconds()
             self._pieces.append(piece)
             self._pushed += 1
             self._bytes += len(piece) if piece.isascii() else 4 * len(piece)

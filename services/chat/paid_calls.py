@@ -18,6 +18,7 @@ from services.domain import (
     Outcome,
     Purpose,
     Role,
+    Thoughts,
     Thread,
     Tokens,
     TurnId,
@@ -34,7 +35,7 @@ from services.errors import (
     Tampered,
 )
 from services.events import log_event
-from services.llm import LimitReached, ModelInfo, Offer
+from services.llm import LimitReached, ModelInfo, Offer, Thought
 from services.memory import ContextPlan, TokenCounter, fewest_tokens
 from services.store.turns import Begun, ClientTurnId, Ending, Lease, NewTurn
 
@@ -54,7 +55,12 @@ class TurnStore(Protocol):
     def keep_fresh(self, seconds: int) -> None: ...
     def begin_turn(self, turn: NewTurn) -> Begun: ...
     def checkpoint_turn(
-        self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
+        self,
+        turn_id: TurnId,
+        conversation_id: ConversationId,
+        said: str,
+        lease_seconds: int,
+        thoughts: Thoughts | None = None,
     ) -> Lease: ...
     def finish_turn(self, ending: Ending) -> None: ...
 
@@ -157,6 +163,8 @@ class PaidCalls:
                             used = reported = piece
                         case LimitReached():
                             turn.is_cut = True
+                        case Thought(text):
+                            turn.think(text)
                         case str():
                             piece, so_far = spaced(so_far, piece), ""
                             if not _push(turn, piece):
@@ -221,6 +229,7 @@ class PaidCalls:
             prompt_id=turn.prompt_id,
             reply_id=MessageId(uuid4()),
             reply=said if turn.purpose is Purpose.REPLY else "",
+            thoughts=turn.thoughts(),
             outcome=_outcome(turn, failure),
             tokens=tokens,
             cost_micro=info.cost_micro(tokens),
@@ -265,8 +274,12 @@ class PaidCalls:
         )
 
     def checkpoint(self, turn: LiveTurn, said: str) -> Lease:
-        """Store *said* and prolong the lease; stop *turn* where another process asked for that."""
-        lease = self.store.checkpoint_turn(turn.id, turn.conversation_id, said, LEASE_SECONDS)
+        """Store *said*, and thoughts that are not stored yet, and prolong the lease; stop *turn* where another
+        process asked for that."""
+        thoughts = turn.thoughts()
+        new = None if thoughts == turn.kept_thoughts else thoughts
+        lease = self.store.checkpoint_turn(turn.id, turn.conversation_id, said, LEASE_SECONDS, new)
+        turn.kept_thoughts = thoughts
         if lease is Lease.STOP_REQUESTED:
             turn.stop()
         return lease

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from services.domain import ConversationId, MessageId, TurnId
+from services.domain import ConversationId, MessageId, Thoughts, TurnId
 from services.errors import AppError, StoreUnavailable
 from services.store.turns import OpenTurn
 
@@ -46,6 +46,15 @@ class RemoteTurn:
         """Ask its process to stop it, which happens within two heartbeats. Raise StoreUnavailable, SignedOut."""
         if self._turn:
             self._store.stop_turn(self._turn.id)
+
+    def waited_seconds(self) -> float:
+        """The seconds since it began."""
+        turn = self._turn
+        return (datetime.now(UTC) - turn.begun_at).total_seconds() if turn else 0.0
+
+    def thoughts(self) -> Thoughts | None:
+        """The thoughts so far."""
+        return self._turn.thoughts if self._turn else None
 
     def follow(self) -> Iterator[str]:
         """The whole text so far, about twice a second, until the turn is no longer open."""

@@ -445,6 +445,7 @@ class Chat:
                 prompt_id=prompt_id,
                 reply_id=MessageId(uuid4()),
                 reply=left.said,
+                thoughts=left.thoughts,
                 outcome=outcome,
                 tokens=Tokens(0, 0),
                 cost_micro=0,

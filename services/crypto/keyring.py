@@ -24,7 +24,8 @@ Wrapped keys are bound to their places, in vault.py's words:
     user key            user_keys      wrapped      user id          its version  server  none
     conversation key    conversations  wrapped_key  conversation id  its version  none    conversation id
 
-The role of a user key is the `mode` of its row. Two sealed texts have places that their columns do not tell: the
+The role of a user key is the `mode` of its row. The thoughts of a message (`messages.thoughts`) have the place of its body
+but for the column; the partial texts of a turn (`turns.partial`, `turns.partial_thoughts`) the role "assistant". Two sealed texts have places that their columns do not tell: the
 parent of a memory is its space, and the row id of a receipt is the `client_turn_id` of its turn, which is known
 when it is sealed. Rotation rewrites wrapped keys and nothing below them: a new
 root key costs one row a person, a new user key one string a conversation, and no message is ever sealed again.

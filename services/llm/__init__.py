@@ -2,7 +2,7 @@
 
 from services.llm.catalogue import ModelInfo, known_model
 from services.llm.limits import LimitSource
-from services.llm.model import LimitReached, ModelStream, Piece
+from services.llm.model import LimitReached, ModelStream, Piece, Thought
 from services.llm.offers import Models, Offer
 from services.llm.openai_model import OpenAIModel, connect
 from services.llm.stated import Refusal, Stated, read_models, read_refusal
@@ -18,6 +18,7 @@ __all__ = [
     "Piece",
     "Refusal",
     "Stated",
+    "Thought",
     "connect",
     "known_model",
     "read_models",

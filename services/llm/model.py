@@ -1,7 +1,7 @@
 """What the app asks of a language model: a stream that can be ended from anywhere."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.domain import Tokens
@@ -13,14 +13,21 @@ class LimitReached:
     """The reply ended at its length limit, and not because it was whole."""
 
 
-Piece = str | Tokens | LimitReached
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """A piece of the model's reasoning, which is no part of the reply."""
+
+    text: str = field(repr=False)
+
+
+Piece = str | Thought | Tokens | LimitReached
 
 
 class ModelStream(Protocol):
     """One reply as it comes. It is iterated once."""
 
     def __iter__(self) -> Iterator[Piece]:
-        """Send the request; yield text, then whether it was cut off and what it used, if the endpoint says so.
+        """Send the request; yield thoughts and text, then whether it was cut off and what it used, if the endpoint says so.
 
         Raise ModelUnavailable. Leaving the iteration early ends the request.
         """

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.domain import Tokens
 from services.errors import ModelFailure, ModelUnavailable
-from services.llm.model import LimitReached, Piece
+from services.llm.model import LimitReached, Piece, Thought
 from services.llm.stated import Refusal, read_refusal, value_at
 from services.memory import ContextMessage
 
@@ -50,6 +50,8 @@ _CACHED = (
     "cached_tokens",
     "cache_read_input_tokens",
 )
+# where endpoints stream thoughts: DeepSeek, LiteLLM, llama.cpp; OpenRouter, Ollama. vLLM has sent one, both and the other.
+_THOUGHTS = ("delta.reasoning_content", "delta.reasoning")
 # how endpoints say that a reply ended at its limit: OpenAI; Anthropic and Gemini, through a gateway; Mistral
 _LIMITED = {"length", "max_tokens", "model_length"}
 # how endpoints say that a prompt and its reply are more than their context
@@ -195,7 +197,7 @@ class OpenAIModel:
             async for chunk in chunks:
                 receipt.take(chunk)
                 patience = (
-                    self._between_tokens_seconds if receipt.has_begun else self._first_token_seconds
+                    self._between_tokens_seconds if receipt.has_words else self._first_token_seconds
                 )
                 silence.reschedule(self._loop.time() + patience)
 
@@ -277,7 +279,8 @@ class _Receipt:
     """What has come of a reply."""
 
     def __init__(self, say: Callable[[Piece], None]) -> None:
-        self.has_begun = False
+        self.has_begun = False  # with thoughts or words: asking again would say them twice
+        self.has_words = False
         self._say = say
         self._is_empty = True
         self._ending = ""  # the finish reason; empty until it is said
@@ -288,9 +291,11 @@ class _Receipt:
         said = _Chunk.model_validate(chunk)
         self._counts |= _counts(said)
         for choice in said.choices or ():
-            content = value_at(choice, "delta.content")
-            if isinstance(content, str) and content:
+            if thought := next(filter(None, (_text(choice, path) for path in _THOUGHTS)), ""):
                 self.has_begun = True
+                self._say(Thought(thought))
+            if content := _text(choice, "delta.content"):
+                self.has_begun = self.has_words = True
                 self._say(content)
             if reason := choice.get("finish_reason"):
                 self._ending = str(reason).casefold()
@@ -306,6 +311,12 @@ class _Receipt:
         if used := _tokens(self._counts, was_heard=self.has_begun):
             self._say(used)
         return None
+
+
+def _text(node: object, path: str) -> str:
+    """The text at *path*; empty where there is none."""
+    value = value_at(node, path)
+    return value if isinstance(value, str) else ""
 
 
 def _counts(chunk: _Chunk) -> Counter[str]:

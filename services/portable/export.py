@@ -10,7 +10,17 @@ from dataclasses import asdict
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 
-from services.domain import Message, Outcome, Role, Thread, TurnCost, TurnId, total_cost
+from services.domain import (
+    Message,
+    MessageId,
+    Outcome,
+    Role,
+    Thoughts,
+    Thread,
+    TurnCost,
+    TurnId,
+    total_cost,
+)
 from services.portable import replies
 
 FORMAT = "daybook-conversation"
@@ -41,7 +51,7 @@ _MORE_THAN_PROSE = re.compile(
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~$!&%:=])")
 
 
-def to_json(thread: Thread) -> str:
+def to_json(thread: Thread, thoughts: Mapping[MessageId, Thoughts]) -> str:
     """All of *thread*, every branch of it, with whatever an import needs to make it again."""
     conversation = thread.conversation
     document = {
@@ -72,6 +82,7 @@ def to_json(thread: Thread) -> str:
                 "created_at": _moment(message.created_at),
                 "verified": message.is_verified,
                 "body": message.body,
+                "thoughts": _thoughts(thoughts[message.id]) if message.id in thoughts else None,
             }
             for message in thread.messages
         ],
@@ -79,8 +90,14 @@ def to_json(thread: Thread) -> str:
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
 
 
-def to_markdown(thread: Thread, costs: Mapping[TurnId, TurnCost], zone: tzinfo) -> str:
-    """The branch of *thread* that the reader sees, with moments in *zone*, and the model and cost of each reply.
+def to_markdown(
+    thread: Thread,
+    costs: Mapping[TurnId, TurnCost],
+    thoughts: Mapping[MessageId, Thoughts],
+    zone: tzinfo,
+) -> str:
+    """The branch of *thread* that the reader sees, with moments in *zone*, and the model, cost and thoughts of each
+    reply.
 
     The headings of the page are ours, one a message, whatever the messages say: those of a reply are two levels
     down, and what could end, hide or forge a part of the page stands in a code block with a fence longer than any
@@ -96,10 +113,27 @@ def to_markdown(thread: Thread, costs: Mapping[TurnId, TurnCost], zone: tzinfo) 
         cost = total_cost(message, costs)
         is_reply = message.role is Role.ASSISTANT
         parts.append(_heading(message, cost if is_reply else None, zone))
+        known = (thoughts[part.id] for part in message.stored if part.id in thoughts)
+        parts += [_folded(each) for each in known if each.is_verified]
         if message.body:
             lowered = replies.lower(message.body) if is_reply else None
             parts.append(_contained(message.body) if lowered is None else lowered)
     return "\n\n".join(parts) + "\n"
+
+
+def _thoughts(thoughts: Thoughts) -> dict[str, str | int | bool]:
+    return {
+        "text": thoughts.text,
+        "seconds": thoughts.seconds,
+        "shortened": thoughts.is_shortened,
+        "verified": thoughts.is_verified,
+    }
+
+
+def _folded(thoughts: Thoughts) -> str:
+    shortened = ", shortened" if thoughts.is_shortened else ""
+    summary = f"<summary>Thought for {thoughts.seconds} s{shortened}</summary>"
+    return f"<details>{summary}\n\n{_fenced(thoughts.text, 'text')}\n\n</details>"
 
 
 def _heading(message: Message, cost: TurnCost | None, zone: tzinfo) -> str:
@@ -120,9 +154,13 @@ def _escape(text: str) -> str:
 def _contained(body: str) -> str:
     if not _MORE_THAN_PROSE.search(_CODE_BLOCK.sub("", body)):
         return body
-    longest = max((len(run) for run in re.findall("`+", body)), default=0)
+    return _fenced(body, "markdown")
+
+
+def _fenced(text: str, language: str) -> str:
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}markdown\n{body}\n{fence}"
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _moment(moment: datetime) -> str:

@@ -13,9 +13,11 @@ from services.domain import (
     ConversationId,
     MemoryPolicy,
     Message,
+    MessageId,
     NewConversation,
     RunningSummary,
     SpaceId,
+    Thoughts,
     Thread,
     TurnCost,
     TurnId,
@@ -348,13 +350,23 @@ class Conversations:
     ) -> Mapping[TurnId, str]:
         return self._turns.receipts(messages, conversation_id)
 
+    def thoughts(
+        self, messages: Iterable[Message], conversation_id: ConversationId
+    ) -> Mapping[MessageId, Thoughts]:
+        return self._turns.thoughts(messages, conversation_id)
+
     def begin_turn(self, turn: NewTurn) -> Begun:
         return self._turns.begin(turn)
 
     def checkpoint_turn(
-        self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
+        self,
+        turn_id: TurnId,
+        conversation_id: ConversationId,
+        said: str,
+        lease_seconds: int,
+        thoughts: Thoughts | None = None,
     ) -> Lease:
-        return self._turns.checkpoint(turn_id, conversation_id, said, lease_seconds)
+        return self._turns.checkpoint(turn_id, conversation_id, said, lease_seconds, thoughts)
 
     def stop_turn(self, turn_id: TurnId) -> None:
         self._turns.stop(turn_id)

@@ -8,13 +8,13 @@ from typing import Generic, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from services.domain import Fact, Preferences, RunningSummary, Space
+from services.domain import Fact, Preferences, RunningSummary, Space, Thoughts
 from services.errors import Stale, Tampered
 from services.store.fresh import Fresh
 from services.store.gateway import Argument, Hidden, IdentifiedRow, Table, refusal
 from services.store.sessions import AppSession
 
-Value = TypeVar("Value", Fact, Preferences, RunningSummary, Space)
+Value = TypeVar("Value", Fact, Preferences, RunningSummary, Space, Thoughts)
 Listed = TypeVar("Listed", Fact, Space)
 Row = TypeVar("Row", bound="DocumentRow")
 

@@ -69,7 +69,15 @@ class MessageRow(IdentifiedRow, frozen=True):
     role: Role
     outcome: Outcome
     body: str
+    has_thoughts: bool
     created_at: Moment
+
+
+class ThoughtsRow(IdentifiedRow, frozen=True):
+    """public.messages: the sealed thoughts of one that has some."""
+
+    id: MessageId
+    thoughts: str
 
 
 class TurnState(StrEnum):
@@ -101,6 +109,8 @@ class TurnRow(BaseModel):
     state: TurnState
     prompt_id: MessageId | None
     partial: str | None
+    partial_thoughts: str | None
+    begun_at: Moment
     lease_until: Moment
 
 
@@ -139,6 +149,7 @@ LISTED_CONVERSATIONS = Table(
     ",".join(name for name in ConversationRow.model_fields if name not in _LONG),
 )
 MESSAGES = Table("messages", MessageRow)
+THOUGHTS = Table("messages", ThoughtsRow)
 TURNS = Table("turns", TurnRow)
 COSTS = Table("turns", CostRow)
 RECEIPTS = Table("receipts", ReceiptRow, "turn_id,body,turns(client_turn_id)")

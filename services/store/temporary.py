@@ -19,6 +19,7 @@ from services.domain import (
     Purpose,
     Role,
     RunningSummary,
+    Thoughts,
     Thread,
     TurnCost,
     TurnId,
@@ -54,6 +55,7 @@ class TemporaryConversation:
         self._held_until = 0.0  # by a reply: no other begins
         self._costs: dict[TurnId, TurnCost] = {}
         self._receipts: dict[TurnId, str] = {}
+        self._thoughts: dict[MessageId, Thoughts] = {}
         self._change = threading.RLock()
 
     @property
@@ -70,6 +72,7 @@ class TemporaryConversation:
             self.is_over = True
             self._thread = None
             self._receipts.clear()
+            self._thoughts.clear()
             self._open = {turn_id: _without_words(turn) for turn_id, turn in self._open.items()}
 
     def cached(self, conversation_id: ConversationId) -> Thread | None:
@@ -178,6 +181,14 @@ class TemporaryConversation:
                 turn_id: text for turn_id, text in self._receipts.items() if turn_id in turn_ids
             }
 
+    def thoughts(
+        self, messages: Iterable[Message], conversation_id: ConversationId
+    ) -> Mapping[MessageId, Thoughts]:
+        """The thoughts of those of *messages* that have some."""
+        with self._change:
+            known = self._thoughts
+            return {one.id: known[one.id] for one in messages if one.id in known}
+
     def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None:
         """None: no other process has one, and none could take up what this one leaves."""
         return None
@@ -200,7 +211,12 @@ class TemporaryConversation:
         return begun
 
     def checkpoint_turn(
-        self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
+        self,
+        turn_id: TurnId,
+        conversation_id: ConversationId,
+        said: str,
+        lease_seconds: int,
+        thoughts: Thoughts | None = None,
     ) -> Lease:
         """Prolong the lease. Once the chat is over it has lapsed."""
         if self.is_over or not (lease := self._books.prolong(turn_id, lease_seconds)):
@@ -222,7 +238,9 @@ class TemporaryConversation:
             if turn.purpose is not Purpose.REPLY:
                 return
             self._held_until = 0.0
-            if self._thread and ending.reply:
+            if self._thread and ending.makes_message(self._thread):
+                if ending.thoughts:
+                    self._thoughts[ending.reply_id] = ending.thoughts
                 self._append(
                     self._thread,
                     Message(
@@ -234,6 +252,7 @@ class TemporaryConversation:
                         created_at=datetime.now(UTC),
                         outcome=ending.outcome,
                         turn_id=ending.turn_id,
+                        has_thoughts=ending.thoughts is not None,
                     ),
                 )
 
@@ -251,6 +270,7 @@ class TemporaryConversation:
                 created_at=datetime.now(UTC),
                 outcome=Outcome.EDITED,
                 turn_id=None,
+                has_thoughts=False,
                 parts=(),
             )
             self._append(now, edited)

@@ -229,10 +229,12 @@ class Threads:
         seq: int,
         parent_id: MessageId | None,
         role: Role,
+        column: str = "body",
     ) -> Place:
+        """The place of a text of a message."""
         return Place(
             table="messages",
-            column="body",
+            column=column,
             row_id=message_id,
             user_id=self.user_id,
             conversation_id=conversation_id,
@@ -351,4 +353,5 @@ def _message(vault: Vault, row: MessageRow, place: Place) -> Message:
         outcome=row.outcome,
         turn_id=row.turn_id,
         is_verified=is_verified,
+        has_thoughts=row.has_thoughts,
     )

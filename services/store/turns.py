@@ -15,6 +15,7 @@ from services.domain import (
     Outcome,
     Purpose,
     Role,
+    Thoughts,
     Thread,
     Tokens,
     TurnCost,
@@ -31,11 +32,13 @@ from services.errors import (
     Tampered,
 )
 from services.events import log_event
+from services.store.documents import Format
 from services.store.gateway import Answer, Argument, Hidden, refusal
 from services.store.recent import Recent
 from services.store.rows import (
     COSTS,
     RECEIPTS,
+    THOUGHTS,
     TURNS,
     ClientTurnId,
     TurnRow,
@@ -46,6 +49,8 @@ from services.store.threads import KnownThread, Threads
 
 _MOST_COSTS = 5_000  # that are kept: more than any page shows
 _MOST_RECEIPTS = 500
+_MOST_THOUGHTS = 50
+_THOUGHTS_FORMAT = Format(Thoughts, in_clear={"is_verified"})
 _TRIES = 5  # at a reply whose conversation moved on meanwhile
 
 
@@ -90,8 +95,10 @@ class OpenTurn:
     id: TurnId
     state: TurnState
     prompt_id: MessageId | None
+    begun_at: datetime
     lease_until: datetime
     said: str = field(repr=False)
+    thoughts: Thoughts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +110,17 @@ class Ending:
     prompt_id: MessageId
     reply_id: MessageId
     reply: str = field(repr=False)  # empty: nothing was said
+    thoughts: Thoughts | None = None
     outcome: Outcome
     tokens: Tokens
     cost_micro: int
+
+    def makes_message(self, thread: Thread) -> bool:
+        """Whether a message of *thread* is made of it. Thoughts alone answer a prompt, and go on with no reply."""
+        is_prompt = any(
+            one.id == self.prompt_id and one.role is Role.USER for one in thread.messages
+        )
+        return bool(self.reply) or (self.thoughts is not None and is_prompt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +145,7 @@ class _Reply:
     rev: int | None = None
     message_id: MessageId | None = None
     body: str | None = None
+    thoughts: str | None = None
     key_version: int = 1
     head: str | None = None
 
@@ -157,7 +173,7 @@ class UnkeptTurns:
 
     def prolong(self, turn_id: TurnId, lease_seconds: int) -> Lease:
         """Prolong the lease."""
-        return _checkpoint(self._session, turn_id, None, lease_seconds)
+        return _checkpoint(self._session, turn_id, None, None, lease_seconds)
 
     def settle(self, ending: Ending) -> None:
         """Settle. Asking again changes nothing. Raise StoreUnavailable."""
@@ -174,7 +190,8 @@ class Turns:
         self._costs = Recent[TurnId, TurnCost](_MOST_COSTS)
         # an empty text: there is none to show
         self._receipts = Recent[TurnId, tuple[ConversationId, str]](_MOST_RECEIPTS)
-        threads.on_forget.append(lambda gone: self._receipts.drop_all(lambda held: held[0] == gone))
+        self._thoughts = Recent[MessageId, tuple[ConversationId, Thoughts]](_MOST_THOUGHTS)
+        threads.on_forget.append(self._forget)
 
     def begin(self, turn: NewTurn) -> Begun:
         """Store the prompt and reserve the worst cost, both or neither.
@@ -210,12 +227,26 @@ class Turns:
         return begun
 
     def checkpoint(
-        self, turn_id: TurnId, conversation_id: ConversationId, said: str, lease_seconds: int
+        self,
+        turn_id: TurnId,
+        conversation_id: ConversationId,
+        said: str,
+        lease_seconds: int,
+        thoughts: Thoughts | None = None,
     ) -> Lease:
-        """Store what has been said so far and prolong the lease."""
-        place = self._partial_place(turn_id, conversation_id)
-        sealed = self._threads.vault(conversation_id).seal(said, place) if said else None
-        return _checkpoint(self._session, turn_id, sealed, lease_seconds)
+        """Store what has been said so far, and *thoughts* in the place of those before, and prolong the lease."""
+
+        def sealed(text: str, column: str) -> str:
+            place = self._partial_place(turn_id, conversation_id, column)
+            return self._threads.vault(conversation_id).seal(text, place)
+
+        return _checkpoint(
+            self._session,
+            turn_id,
+            sealed(said, "partial") if said else None,
+            sealed(_THOUGHTS_FORMAT.write(thoughts), "partial_thoughts") if thoughts else None,
+            lease_seconds,
+        )
 
     def stop(self, turn_id: TurnId) -> None:
         """Ask the process that streams the turn to stop it. Raise StoreUnavailable, SignedOut."""
@@ -265,7 +296,8 @@ class Turns:
         )
         for row in rows:
             turn = self._open_turn(row, conversation_id)
-            if row.state.is_open or (row.state is TurnState.LAPSED and turn.said):
+            is_left = row.state is TurnState.LAPSED and (turn.said or turn.thoughts)
+            if row.state.is_open or is_left:
                 return turn
         return None
 
@@ -303,6 +335,31 @@ class Turns:
         for turn_id in unknown:
             self._receipts.put(turn_id, (conversation_id, found.setdefault(turn_id, "")))
         return {turn_id: text for turn_id, text in found.items() if text}
+
+    def thoughts(
+        self, messages: Iterable[Message], conversation_id: ConversationId
+    ) -> Mapping[MessageId, Thoughts]:
+        """The thoughts of those of *messages* that have some; each is asked for once. Raise StoreUnavailable."""
+        asked = {message.id: message for message in messages if message.has_thoughts}
+        found = {its: held[1] for its in asked if (held := self._thoughts.get(its))}
+        unknown = asked.keys() - found.keys()
+        for row in THOUGHTS.rows_of(self._session.client, "id", unknown) if unknown else ():
+            said = asked[row.id]
+            place = self._threads.message_place(
+                conversation_id, said.id, said.seq, said.parent_id, said.role, "thoughts"
+            )
+            try:
+                text = self._threads.vault(conversation_id).open(row.thoughts, place)
+                found[row.id] = _THOUGHTS_FORMAT.read(text)
+            except Tampered:
+                log_event("thoughts.unverified", conversation=conversation_id)
+                found[row.id] = Thoughts(is_verified=False)
+            self._thoughts.put(row.id, (conversation_id, found[row.id]))
+        return found
+
+    def _forget(self, conversation_id: ConversationId) -> None:
+        self._receipts.drop_all(lambda held: held[0] == conversation_id)
+        self._thoughts.drop_all(lambda held: held[0] == conversation_id)
 
     def _sealed_prompt(self, turn: NewTurn) -> tuple[str | None, str | None]:
         """The prompt and the head that follows it, both sealed."""
@@ -342,29 +399,48 @@ class Turns:
             known = self._threads.read(conversation_id, may_be_discarded=True)
         except NotFound:  # deleted under the turn: settled, and nothing to keep
             known = None
-        body, head = None, None
-        if known and ending.reply:
-            body, head = self._sealed_message(
-                known, ending.reply_id, ending.prompt_id, Role.ASSISTANT, ending.reply
-            )
+        body, head, thoughts = None, None, None
+        if known and ending.makes_message(known.thread):
+            said = ending.reply_id, ending.prompt_id, Role.ASSISTANT
+            if ending.thoughts:
+                seq = known.next_head().last_seq + 1
+                place = self._threads.message_place(
+                    conversation_id, said[0], seq, *said[1:], "thoughts"
+                )
+                vault = self._threads.vault(conversation_id)
+                thoughts = vault.seal(_THOUGHTS_FORMAT.write(ending.thoughts), place)
+            body, head = self._sealed_message(known, *said, ending.reply)
         reply = _Reply(
             rev=known.thread.conversation.rev if known else None,
             message_id=ending.reply_id,
             body=body,
+            thoughts=thoughts,
             key_version=self._threads.vault(conversation_id).version if known else 1,
             head=head,
         )
         return _finish(self._session, ending, reply)
 
     def _open_turn(self, row: TurnRow, conversation_id: ConversationId) -> OpenTurn:
-        said = ""
-        if row.partial:
-            place = self._partial_place(row.id, conversation_id)
+        def opened(sealed: str | None, column: str) -> str:
+            if sealed is None:
+                return ""
+            place = self._partial_place(row.id, conversation_id, column)
             try:
-                said = self._threads.vault(conversation_id).open(row.partial, place)
+                return self._threads.vault(conversation_id).open(sealed, place)
             except Tampered:  # as good as none: the conversation itself can still be read
                 log_event("turn.unverified", turn=row.id)
-        return OpenTurn(row.id, row.state, row.prompt_id, row.lease_until, said)
+                return ""
+
+        thoughts = opened(row.partial_thoughts, "partial_thoughts")
+        return OpenTurn(
+            row.id,
+            row.state,
+            row.prompt_id,
+            row.begun_at,
+            row.lease_until,
+            opened(row.partial, "partial"),
+            _THOUGHTS_FORMAT.read(thoughts) if thoughts else None,
+        )
 
     def _receipt_place(self, name: ClientTurnId, conversation_id: ConversationId) -> Place:
         """By the app's own name for the turn: the database's is not known yet when it is sealed."""
@@ -376,10 +452,12 @@ class Turns:
             conversation_id=conversation_id,
         )
 
-    def _partial_place(self, turn_id: TurnId, conversation_id: ConversationId) -> Place:
+    def _partial_place(
+        self, turn_id: TurnId, conversation_id: ConversationId, column: str
+    ) -> Place:
         return Place(
             table="turns",
-            column="partial",
+            column=column,
             row_id=turn_id,
             user_id=self._threads.user_id,
             conversation_id=conversation_id,
@@ -423,10 +501,18 @@ def _begin(session: AppSession, turn: NewTurn, prompt: _Prompt) -> Begun:
 
 
 def _checkpoint(
-    session: AppSession, turn_id: TurnId, sealed: str | None, lease_seconds: int
+    session: AppSession,
+    turn_id: TurnId,
+    sealed: str | None,
+    sealed_thoughts: str | None,
+    lease_seconds: int,
 ) -> Lease:
     answer = session.calls.call(
-        "checkpoint_turn", turn=turn_id, said=Hidden(sealed), lease_seconds=lease_seconds
+        "checkpoint_turn",
+        turn=turn_id,
+        said=Hidden(sealed),
+        thoughts=Hidden(sealed_thoughts),
+        lease_seconds=lease_seconds,
     )
     if not answer.ok:
         return Lease.LAPSED
@@ -443,6 +529,7 @@ def _finish(session: AppSession, ending: Ending, reply: _Reply) -> Answer:
         expected_rev=reply.rev,
         reply=reply.message_id,
         reply_body=Hidden(reply.body),
+        reply_thoughts=Hidden(reply.thoughts),
         body_key_version=reply.key_version,
         new_head=Hidden(reply.head),
         used_in=ending.tokens.prompt,

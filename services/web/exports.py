@@ -12,13 +12,13 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from services import portable
-from services.domain import ConversationId, Thread, TurnCost, TurnId
+from services.domain import ConversationId, MessageId, Thoughts, Thread, TurnCost, TurnId
 from services.errors import AppError, SignedOut
 from services.store.sessions import AppSession, Cookie
 from services.web.doors import Origin, cookie_of
 from services.web.visitors import Visitors
 
-Costs = Mapping[TurnId, TurnCost]
+Exported = tuple[Thread, Mapping[TurnId, TurnCost], Mapping[MessageId, Thoughts]]
 
 _FORMATS = {"md": "text/markdown", "json": "application/json"}
 
@@ -28,7 +28,7 @@ class Exports:
     """Conversations as files, each for the app session that may read it, as it is stored now."""
 
     visitors: Callable[[], Visitors]
-    find: Callable[[AppSession, ConversationId], tuple[Thread, Costs]]
+    find: Callable[[AppSession, ConversationId], Exported]
     origin: Origin
 
     def routes(self) -> list[Route]:
@@ -60,11 +60,11 @@ class Exports:
         session = self.visitors().find(cookie) if cookie else None
         if session is None:
             raise SignedOut
-        thread, costs = self.find(session, conversation_id)
-        is_markdown = suffix == "md"
-        text = (
-            portable.to_markdown(thread, costs, zone) if is_markdown else portable.to_json(thread)
-        )
+        thread, costs, thoughts = self.find(session, conversation_id)
+        if suffix == "md":
+            text = portable.to_markdown(thread, costs, thoughts, zone)
+        else:
+            text = portable.to_json(thread, thoughts)
         return portable.file_name(thread.conversation.title, f".{suffix}"), text
 
 

@@ -228,8 +228,14 @@ class Caller:
     def begin(self, conversation, rev=0, **changes):
         return self.call("begin_turn", **beginning(conversation, rev, **changes))
 
-    def checkpoint(self, turn, said=None, lease_seconds=30):
-        return self.call("checkpoint_turn", turn=turn, said=said, lease_seconds=lease_seconds)
+    def checkpoint(self, turn, said=None, lease_seconds=30, thoughts=None):
+        return self.call(
+            "checkpoint_turn",
+            turn=turn,
+            said=said,
+            thoughts=thoughts,
+            lease_seconds=lease_seconds,
+        )
 
     def finish(self, turn, rev, cost_micro=0, **changes):
         return self.call("finish_turn", **finish(turn, rev, cost_micro, **changes))
@@ -326,6 +332,7 @@ def finish(turn, rev, cost_micro=0, **changes):
         "expected_rev": rev,
         "reply": uuid4(),
         "reply_body": sealed("reply"),
+        "reply_thoughts": None,
         "body_key_version": 1,
         "new_head": HEAD,
         "used_in": 10,

@@ -69,7 +69,12 @@ def person_calls(own):
     return {
         "begin_turn": beginning(own.conversation, 1, parent=own.prompt),
         "change_preferences": {"new_preferences": sealed("preferences"), "replaces": None},
-        "checkpoint_turn": {"turn": own.turn, "said": sealed("more"), "lease_seconds": 5},
+        "checkpoint_turn": {
+            "turn": own.turn,
+            "said": sealed("more"),
+            "thoughts": sealed("hm"),
+            "lease_seconds": 5,
+        },
         "create_conversation": creation() | {"conversation": own.conversation},
         "delete_account": {},
         "delete_conversation": {"conversation": own.conversation},
@@ -431,6 +436,7 @@ def another(value, name):
 _FILLED = {
     "parent": "6f1c7b1e-2c4b-4c9e-8f0a-3d1f5a7b9c11",
     "receipt_body": sealed("a receipt"),
+    "reply_thoughts": sealed("thoughts"),
     "new_preferences": sealed("preferences"),
     "new_derivation": "{}",
     "replaces": sealed("another key"),

@@ -81,6 +81,11 @@ def turn_row(world, turn):
     return world.one("select to_jsonb(t) from public.turns t where id = %s", turn)
 
 
+def partial_of(world, turn):
+    row = turn_row(world, turn)
+    return row["partial"], row["partial_thoughts"]
+
+
 def entries(world, turn):
     found = world.admin.execute(
         "select kind, micro from private.ledger where turn_id = %s order by id", [turn]
@@ -109,7 +114,9 @@ def test_a_turn_keeps_both_messages_and_costs_what_it_used(world, maya, garden, 
         True, False, 1100, 1, 1,
     )  # fmt: skip
     assert money() == (1100, 0, 0)
-    assert maya.checkpoint(begun["turn"], sealed("so"))["ok"]
+    assert maya.checkpoint(begun["turn"], sealed("so"), thoughts=sealed("hm"))["ok"]
+    assert maya.checkpoint(begun["turn"])["ok"]
+    assert partial_of(world, begun["turn"]) == (sealed("so"), sealed("hm"))
     ended = maya.finish(begun["turn"], 1, 400, reply=reply)
 
     assert (ended["ok"], ended["saved"], ended["charged"], ended["rev"]) == (True, True, 400, 2)
@@ -120,7 +127,8 @@ def test_a_turn_keeps_both_messages_and_costs_what_it_used(world, maya, garden, 
         (str(reply), "assistant", str(prompt)),
     ]
     turn = turn_row(world, begun["turn"])
-    assert (turn["state"], turn["partial"], turn["reply_id"]) == ("complete", None, str(reply))
+    assert (turn["state"], turn["reply_id"]) == ("complete", str(reply))
+    assert partial_of(world, begun["turn"]) == (None, None)
     assert (turn["tokens_in"], turn["tokens_out"], turn["tokens_cached"]) == (10, 20, 5)
     assert world.one(
         "select tokens_in, tokens_out, tokens_cached, micro, kind from private.ledger where turn_id = %s",
@@ -285,8 +293,8 @@ def test_a_reply_without_a_word_leaves_only_its_cost(world, maya, garden, money)
 
 def test_a_temporary_chat_leaves_nothing_but_the_ledger(world, maya):
     turn = maya.begin(None, None, receipt_body=sealed("receipt"))["turn"]
-    assert maya.checkpoint(turn, sealed("so far"))["ok"]
-    assert turn_row(world, turn)["partial"] is None
+    assert maya.checkpoint(turn, sealed("so far"), thoughts=sealed("hm"))["ok"]
+    assert partial_of(world, turn) == (None, None)
     assert maya.finish(turn, None, 7)["saved"] is False
 
     assert maya.rows("messages") + maya.rows("receipts") == []
@@ -712,15 +720,15 @@ def test_a_conversation_deleted_in_mid_reply_leaves_the_cost_and_no_text(
     world, maya, garden, money
 ):
     turn = maya.begin(garden, receipt_body=sealed("receipt"))["turn"]
-    maya.checkpoint(turn, sealed("so far"))
+    maya.checkpoint(turn, sealed("so far"), thoughts=sealed("hm"))
 
     assert maya.call("delete_conversation", conversation=garden) == {"ok": True}
-    assert turn_row(world, turn)["partial"] is None
-    assert maya.checkpoint(turn, sealed("so far and more"))["ok"]
+    assert partial_of(world, turn) == (None, None)
+    assert maya.checkpoint(turn, sealed("so far and more"), thoughts=sealed("hm"))["ok"]
     ended = maya.finish(turn, 1, 300)
 
     assert (ended["ok"], ended["saved"]) == (True, False)
-    assert turn_row(world, turn)["partial"] is None
+    assert partial_of(world, turn) == (None, None)
     assert maya.rows("messages") + maya.rows("receipts") + maya.rows("conversations") == []
     assert money() == (0, 300, 300)
     assert books_agree(world)

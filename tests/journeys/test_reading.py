@@ -1,5 +1,7 @@
 """Reading: what is drawn how, and that nothing moves under the reader's eyes."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -192,6 +194,34 @@ a &= b
     reply.get_by_role("button", name="Wrap lines").click()
     expect(reply.get_by_role("button", name="Wrap lines", pressed=True)).to_be_visible()
     assert code.bounding_box()["height"] > low
+
+
+def test_thoughts_open_as_they_come_and_stay_after_a_reload(maya, model):
+    model.script(fault="hang")
+    thinking = maya.page.locator('[class*="st-key-thinking-"]')
+    thought = maya.page.locator('[class*="st-key-thoughts-"]').filter(visible=True)
+    maya.asks("Why? [[thoughts=3 thinks_as=reasoning fault=hang times=1]]")
+
+    thinking.locator("summary").click()
+    expect(thinking.get_by_text("Hm. Hm. Hm.")).to_be_visible()
+    maya.page.reload()
+    expect(thinking.locator("summary")).to_have_text("Thinking…chevron_right")
+    seconds = "e => Number(getComputedStyle(e, '::after').getPropertyValue('--seconds'))"
+    counted = thinking.locator("summary p").evaluate(seconds)
+    until(lambda: thinking.locator("summary p").evaluate(seconds) > counted)
+    maya.stops()
+    label = thought.locator("summary p").inner_text()
+    assert re.fullmatch(r"Thought for \d+ s", label)
+    maya.page.reload()
+    expect(thought.locator("summary p")).to_have_text(label)
+    expect(thought.get_by_text("Hm.")).to_be_hidden()
+
+    maya.retry_button.click()
+    expect(maya.page.get_by_text("Thinking…")).to_be_visible()
+    expect(thought).to_have_count(0)
+    expect(maya.page.get_by_text("You stopped this reply.").filter(visible=True)).to_have_count(0)
+    maya.stops()
+    model.script()
 
 
 def _is_at_rest(person):

@@ -14,7 +14,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.testing.v1 import AppTest
 
 from pages import _session
-from pages._parts import browser, turns
+from pages._parts import browser, thoughts, turns
 from services.domain import Full, Outcome, Purpose, Tokens, TurnCost, Window
 from services.embedded import ModelState
 from services.errors import ChatFull, ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
@@ -412,7 +412,7 @@ def test_continuation_is_drawn_after_the_text_so_far(
         drawn.append(words)
         model.gate.set()
 
-    monkeypatch.setattr(turns, "_draw", draw)
+    monkeypatch.setattr(thoughts, "_draw", draw)
     garden = conversations.hold("Garden", "When?", "Prune")
     conversations.end_last(garden, Outcome.CUT)
     model.pieces = (" in ", "March.")
@@ -539,7 +539,7 @@ def test_the_rest_of_a_page_waits_for_those_of_others(
 ):
     announced = []
     drawn = []
-    draw = turns._draw
+    draw = thoughts._draw
 
     def draw_thrice(said, box):
         drawn.append(said)
@@ -548,7 +548,7 @@ def test_the_rest_of_a_page_waits_for_those_of_others(
             model.gate.set()
 
     monkeypatch.setattr(browser, "announce", lambda words, _: announced.append(words))
-    monkeypatch.setattr(turns, "_draw", draw_thrice)
+    monkeypatch.setattr(thoughts, "_draw", draw_thrice)
     monkeypatch.setattr(turns, "_PATIENCE", patience)
     model.gate.clear()
     turn = maya.chat.begin(None, "When?")

@@ -15,6 +15,7 @@ from services.domain import (
     MessageId,
     Outcome,
     Role,
+    Thoughts,
     Tokens,
     TurnCost,
     Window,
@@ -101,10 +102,13 @@ def test_nothing_that_was_written_is_readable_in_the_database(conversations, sta
     thread = conversations.create(f"{CANARY} title", Window())
     turn = new_turn(thread, f"{CANARY} prompt", receipt=f"{CANARY} receipt")
     begun = conversations.begin_turn(turn)
-    conversations.checkpoint_turn(begun.turn_id, thread.conversation.id, f"{CANARY} partial", 30)
+    thoughts = Thoughts(text=f"{CANARY} thoughts")
+    conversations.checkpoint_turn(
+        begun.turn_id, thread.conversation.id, f"{CANARY} partial", 30, thoughts
+    )
     with stack.connect() as database:
         held = _everything(database)
-    conversations.finish_turn(ending(turn, begun, f"{CANARY} reply"))
+    conversations.finish_turn(ending(turn, begun, f"{CANARY} reply", thoughts=thoughts))
     with stack.connect() as database:
         held += _everything(database)
 

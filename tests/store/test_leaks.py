@@ -34,7 +34,8 @@ def fill(person, policy, server, canary):
     kept, chat, long = person.conversations, person.chat, "peas " * 150
     choose(person.profile, recalls_elsewhere=True)
     choose(person.profile, policy=policy)
-    server.script(reply=f"{canary} reply", fault="drop", after=2)
+    thought = f"{canary} thoughts "
+    server.script(reply=f"{canary} reply", thoughts=2, thought=thought, fault="drop", after=2)
     conversation_id = done(chat.begin(None, f"{canary} title and prompt {long}")).conversation_id
     kept.set_instructions(conversation_id, f"{canary} instructions")
     summary = RunningSummary(text=f"{canary} summary", from_seq=1, up_to_seq=1, made_at=NOON)
@@ -52,6 +53,7 @@ def fill(person, policy, server, canary):
         policy, SummaryPolicy
     )
     kept.receipts(thread.messages, conversation_id)
+    kept.thoughts(thread.messages, conversation_id)
     look_around(person, server)
     kept.recent()
     kept.titled(canary)
@@ -79,7 +81,16 @@ def test_of_what_is_deleted_neither_key_nor_text_stays_in_the_memory(person, may
     )
     assert leaks.found(key)
     texts = " ".join(leaks.found(canary))
-    for kind in ("title", "prompt", "reply", "instructions", "summary", "fact", '"policy"'):
+    for kind in (
+        "title",
+        "prompt",
+        "reply",
+        "thoughts",
+        "instructions",
+        "summary",
+        "fact",
+        '"policy"',
+    ):
         assert kind in texts
 
     person.chat.discard(conversation_id, 20)

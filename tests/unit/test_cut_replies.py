@@ -270,7 +270,7 @@ def test_facts_are_noted_from_the_prompt_of_a_reply_that_went_on(model):
 
 
 def test_reply_that_went_on_is_one_message_of_an_export(maya, garden):
-    markdown = to_markdown(go_on(maya.chat, garden), {}, UTC)
+    markdown = to_markdown(go_on(maya.chat, garden), {}, {}, UTC)
 
     assert markdown.count("## Assistant") == 1
     assert "Prune in Ma rch.\n" in markdown

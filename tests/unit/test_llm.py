@@ -15,7 +15,15 @@ import pytest
 
 from services.domain import Role, Tokens
 from services.errors import ModelFailure, ModelUnavailable
-from services.llm import LimitReached, OpenAIModel, Stated, connect, openai_model, read_models
+from services.llm import (
+    LimitReached,
+    OpenAIModel,
+    Stated,
+    Thought,
+    connect,
+    openai_model,
+    read_models,
+)
 from services.memory import ContextMessage
 from tests.model_server import ModelServer
 
@@ -73,7 +81,22 @@ def test_a_reply_comes_piece_by_piece_and_then_what_it_used(model, server):
 def test_reply_that_ends_at_its_limit_says_so(model, server):
     server.script(reply="one two three", thoughts=1, usage="none")
 
-    assert list(ask(model, max_tokens=3)) == ["one", " two", LimitReached()]
+    assert list(ask(model, max_tokens=3)) == [Thought("Hm. "), "one", " two", LimitReached()]
+
+
+@pytest.mark.parametrize(
+    "fields", ["reasoning_content", "reasoning", "reasoning_content,reasoning"]
+)
+def test_thoughts_are_told_from_words_and_come_once(model, server, fields):
+    server.script(reply="one", thoughts=2, thinks_as=fields, usage="none")
+
+    assert list(ask(model)) == [Thought("Hm. "), Thought("Hm. "), "one"]
+
+
+def test_silence_after_thoughts_may_be_as_long_as_before_them(model, server):
+    server.script(reply="one", thoughts=2, thought_rate=2)  # and then every 0.3 s
+
+    assert heard(ask(model)) == ("one", None)
 
 
 @pytest.mark.parametrize("reason", ["length", "max_tokens", "MAX_TOKENS", "model_length"])
@@ -118,6 +141,7 @@ CONTEXT_LENGTH = "This model's maximum context length is 8192 tokens"
         ({"fault": "refuse"}, "", ModelFailure.DROPPED, THRICE),
         ({"fault": "drop"}, "", ModelFailure.DROPPED, THRICE),
         ({"fault": "drop", "after": 2}, "word1 word2 ", ModelFailure.DROPPED, ONCE),
+        ({"fault": "drop", "thoughts": 1}, "", ModelFailure.DROPPED, ONCE),
         ({"fault": "unended"}, "", ModelFailure.DROPPED, THRICE),
         ({"fault": "unended", "after": 2}, "word1 word2 ", ModelFailure.DROPPED, ONCE),
         ({"fault": "error-event"}, "", ModelFailure.BROKEN, THRICE),

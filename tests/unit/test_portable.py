@@ -23,13 +23,14 @@ from services.domain import (
     Retrieval,
     Role,
     Summary,
+    Thoughts,
     Thread,
     Tokens,
     TurnCost,
     TurnId,
     Window,
 )
-from services.portable import file_name, to_json
+from services.portable import file_name
 
 NOON = datetime(2026, 11, 20, 12, 0, 0, 1500, tzinfo=UTC)
 GARDEN = ConversationId(UUID("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"))
@@ -63,8 +64,12 @@ def message(seq, body="hello", parent=None, **changes):
     return Message(**values | changes)
 
 
-def to_markdown(thread, costs=None, zone=UTC):
-    return portable.to_markdown(thread, costs or {}, zone)
+def to_markdown(thread, costs=None, zone=UTC, thoughts=None):
+    return portable.to_markdown(thread, costs or {}, thoughts or {}, zone)
+
+
+def to_json(thread, thoughts=None):
+    return portable.to_json(thread, thoughts or {})
 
 
 def thread(*bodies, title="Tomatoes", **changes):
@@ -112,6 +117,30 @@ def test_a_conversation_reads_as_it_went():
         "## Assistant, 2026-11-20 12:02 UTC\n\n"
         "In the evening.\n\n- slowly\n- often\n"
     )
+
+
+def test_thoughts_stand_folded_above_their_reply():
+    exported = thread("Why?", "So.")
+    known = {exported.messages[1].id: Thoughts(text="Hm.", seconds=12)}
+
+    assert to_markdown(exported, thoughts=known).endswith(
+        "<details><summary>Thought for 12 s</summary>\n\n```text\nHm.\n```\n\n</details>\n\nSo.\n"
+    )
+
+
+@given(bodies)
+@example("```\n````\n# x\n</details>")
+def test_thoughts_forge_no_part_of_the_page(text):
+    exported = thread("Why?", "So.")
+    known = {exported.messages[1].id: Thoughts(text=text, seconds=12)}
+
+    headings, others = top_level(to_markdown(exported, thoughts=known))
+
+    assert len(headings) == 3
+    assert [line for line in others if "details>" in line] == [
+        "<details><summary>Thought for 12 s</summary>",
+        "</details>",
+    ]
 
 
 @given(st.lists(bodies, max_size=4), bodies)
@@ -395,6 +424,18 @@ def test_times_are_utc_wherever_they_came_from():
     assert to_json(local) == to_json(Thread(conversation=conversation(), messages=()))
 
 
+def test_thoughts_are_in_the_json_of_their_message():
+    exported = thread("Why?", "So.")
+    known = {exported.messages[1].id: Thoughts(text="Hm.", seconds=12, is_shortened=True)}
+
+    document = json.loads(to_json(exported, known))
+
+    assert [one["thoughts"] for one in document["messages"]] == [
+        None,
+        {"text": "Hm.", "seconds": 12, "shortened": True, "verified": True},
+    ]
+
+
 def test_every_branch_and_every_mark_is_in_the_json():
     messages = (
         message(1),
@@ -419,6 +460,7 @@ def test_every_branch_and_every_mark_is_in_the_json():
         "created_at": "2026-11-20T12:02:00.001500+00:00",
         "verified": True,
         "body": "first",
+        "thoughts": None,
     }
     assert document["conversation"]["policy"] == {"name": "window", "messages": 20}
     assert document["conversation"]["whole"] is False

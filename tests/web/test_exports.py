@@ -23,7 +23,7 @@ from tests.unit.test_portable import GARDEN, thread
 )
 def test_an_export_says_when_in_the_zone_of_its_reader(zone, moment):
     visitors = SimpleNamespace(find=lambda _: SimpleNamespace())
-    exports = Exports(lambda: visitors, lambda *_: (thread("Why?"), {}), Origin(None, 0))
+    exports = Exports(lambda: visitors, lambda *_: (thread("Why?"), {}, {}), Origin(None, 0))
     cookie = {"cookie": f"__Host-sid={Cookie.new()}"}
     client = TestClient(Starlette(routes=exports.routes()), base_url="http://localhost")
 

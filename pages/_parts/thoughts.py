@@ -1,0 +1,118 @@
+"""The wait for the first words of a reply, and the thoughts that its model streamed."""
+
+from collections.abc import Iterable, Mapping
+from enum import Enum, auto
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from pages._parts import safe_md, temporary, words
+from services.chat import LiveTurn, RemoteTurn
+from services.domain import ConversationId, Message, MessageId, Thoughts
+from services.errors import StoreUnavailable
+
+Known = Mapping[MessageId, Thoughts]
+
+_WAIT_SECONDS = 3.0  # until the page says that the model is thinking
+_UNVERIFIED = ":gray[:material/gpp_bad: These thoughts failed their integrity check and are hidden. Contact your admin.]"
+
+
+def known(
+    desk: temporary.Desk, conversation_id: ConversationId, messages: Iterable[Message]
+) -> Known:
+    """Return the thoughts of *messages*; none, rather than no page, while the database is away."""
+    parts = [part for one in messages for part in one.stored if part.has_thoughts]
+    try:
+        return desk.conversations.thoughts(parts, conversation_id) if parts else {}
+    except StoreUnavailable:
+        return {}
+
+
+def draw(message: Message, thoughts: Known) -> None:
+    """Draw what was thought before each part of *message*, folded."""
+    for part in message.stored:
+        if part.id in thoughts:
+            _fold(thoughts[part.id], part.parent_id)
+
+
+def _fold(thoughts: Thoughts, prompt_id: MessageId | None) -> DeltaGenerator:
+    """Draw *thoughts*, and return where their text stands.
+
+    The key is that of the reply as it came, so what was opened then stays open.
+    """
+    label = (
+        f"Thought for {words.duration(thoughts.seconds)}" if thoughts.is_verified else "Thoughts"
+    )
+    with st.expander(label, key=f"thoughts-{prompt_id}", type="compact"):
+        box = st.empty()
+        box.markdown(safe_md.body(thoughts.text) if thoughts.is_verified else _UNVERIFIED)
+        if thoughts.is_shortened:
+            st.caption("Shortened: only the first 100 KB are kept.")
+    return box
+
+
+class _Stage(Enum):
+    """What is there of a reply that is coming."""
+
+    WORDS = auto()  # or nothing, for less than three seconds
+    WAITING = auto()
+    THINKING = auto()
+    THOUGHT = auto()  # and words after it
+
+
+class Coming:
+    """Draws the reply of *turn* into *box* as it comes, after the text *before*."""
+
+    def __init__(self, turn: LiveTurn | RemoteTurn, box: DeltaGenerator, before: str = "") -> None:
+        self._turn, self._box, self._before = turn, box, before
+        self._stage = _Stage.WORDS
+        self._words: DeltaGenerator | None = box
+        self._thoughts: DeltaGenerator | None = None
+        self._drawn = ""  # of the thoughts
+
+    def draw(self, said: str) -> None:
+        """Draw the text *said* so far, and the thoughts; without any, how long it has taken."""
+        thoughts = self._turn.thoughts()
+        stage = self._stage_of(said, thoughts)
+        if stage is not self._stage:
+            self._stage, self._drawn = stage, ""
+            self._enter(stage, thoughts)
+        if self._thoughts and thoughts and thoughts.text != self._drawn:
+            self._drawn = thoughts.text
+            self._thoughts.markdown(safe_md.body(thoughts.text))
+        if self._words:
+            _draw(self._before + said, self._words)
+
+    def _stage_of(self, said: str, thoughts: Thoughts | None) -> _Stage:
+        if said:
+            return _Stage.THOUGHT if thoughts else _Stage.WORDS
+        if thoughts:
+            return _Stage.THINKING
+        is_long = self._turn.waited_seconds() >= _WAIT_SECONDS
+        return _Stage.WAITING if is_long else _Stage.WORDS
+
+    def _enter(self, stage: _Stage, thoughts: Thoughts | None) -> None:
+        self._words, self._thoughts = None, None
+        if stage is _Stage.WORDS:
+            self._words = self._box
+            return
+        with self._box.container(gap="xsmall"):
+            if stage is _Stage.THOUGHT and thoughts:
+                self._thoughts = _fold(thoughts, self._turn.prompt_id)
+                self._words = st.empty()
+                return
+            if self._before:
+                st.markdown(safe_md.body(self._before))
+            # the browser counts on from here (assets/style.css)
+            waited = f"--waited: -{int(self._turn.waited_seconds())}s"
+            if stage is _Stage.WAITING:
+                st.html(f'<p class="db-thinking" style="{waited}">Thinking…</p>')
+                return
+            key = f"thinking-{self._turn.prompt_id}"
+            st.html(f"<style>.st-key-{key} {{ {waited} }}</style>")
+            with st.expander("Thinking…", key=key, type="compact"):
+                self._thoughts = st.empty()
+
+
+def _draw(said: str, box: DeltaGenerator) -> None:
+    box.markdown(safe_md.body(f"{said} ▍"))

@@ -1,0 +1,105 @@
+"""The wait for a reply's first words, and the thoughts above it, as a page draws them."""
+
+import pytest
+
+from services.chat import LiveTurn
+from services.domain import Outcome, Thoughts
+from services.llm import Thought
+from tests.pages.test_chat_page import following_nothing, send
+from tests.stack.apps import until
+
+
+@pytest.fixture
+def garden(conversations):
+    """A conversation with thoughts before its reply."""
+    garden = conversations.hold("Garden", "When?", "In March.")
+    conversations.think(garden, Thoughts(text="Peas like **cold**.", seconds=125))
+    return garden
+
+
+def texts(message):
+    return [element.value for element in message.markdown]
+
+
+def draw_coming(app, maya, conversations, thoughts=""):
+    """The page as it stands when *thoughts* have come of the reply to "When?", and no words."""
+    turn = maya.chat.begin(None, "When?")
+    until(lambda: maya.model.seen and (turn.thoughts() or Thoughts()).text == thoughts)
+    app.query_params["c"] = str(turn.conversation_id)
+    return turn, following_nothing(app, conversations.threads[turn.conversation_id]).run()
+
+
+def test_thoughts_are_folded_above_their_reply(open_app, maya, garden):
+    app = open_app(maya, c=str(garden))
+
+    (expander,) = app.expander
+    assert (expander.label, expander.proto.expanded) == ("Thought for 2 min 5 s", False)
+    assert texts(app.chat_message[1]) == ["Peas like **cold**.", "In March."]
+
+
+def test_shortened_thoughts_say_so(open_app, maya, conversations, garden):
+    conversations.think(garden, Thoughts(text="Peas", seconds=3, is_shortened=True))
+
+    app = open_app(maya, c=str(garden))
+
+    assert "only the first 100 KB" in app.expander[0].caption[0].value
+
+
+def test_unverified_thoughts_are_named_and_the_reply_is_shown(
+    open_app, maya, conversations, garden
+):
+    conversations.think(garden, Thoughts(is_verified=False))
+
+    app = open_app(maya, c=str(garden))
+
+    unverified, reply = texts(app.chat_message[1])
+    assert "integrity check" in unverified
+    assert reply == "In March."
+
+
+def test_thoughts_alone_are_shown_with_a_way_to_try_again(open_app, maya, conversations):
+    garden = conversations.hold("Garden", "When?", "")
+    conversations.think(garden, Thoughts(text="Hm.", seconds=3))
+    conversations.end_last(garden, Outcome.FAILED)
+
+    app = open_app(maya, c=str(garden))
+
+    assert texts(app.chat_message[1]) == ["Hm."]
+    assert app.button(key="retry").label == "Retry"
+    assert "Its thoughts are saved" in str([caption.value for caption in app.caption])
+    assert "Not answered" not in str(texts(app.chat_message[0]))
+    copies = [each for each in app.get("html") if "data-copy" in each.proto.body]
+    assert len(copies) == 1, "of the prompt"
+
+    send(app, "And how?")
+
+    assert "Not answered, not sent" in str(texts(app.chat_message[0]))
+
+
+@pytest.mark.parametrize(("seconds", "is_told"), [(2.9, False), (3.2, True)])
+def test_page_says_after_three_seconds_that_the_model_is_thinking(
+    open_app, maya, model, conversations, monkeypatch, seconds, is_told
+):
+    monkeypatch.setattr(LiveTurn, "waited_seconds", lambda _: seconds)
+    model.pieces, _ = ("In March.",), model.gate.clear()
+    app = open_app(maya)
+
+    turn, app = draw_coming(app, maya, conversations)
+
+    pulses = [each.proto.body for each in app.get("html") if "db-thinking" in each.proto.body]
+    assert bool(pulses) is is_told
+    assert all("--waited: -3s" in pulse for pulse in pulses)
+    model.gate.set()
+    turn.wait(20)
+
+
+def test_thoughts_are_folded_while_they_come(open_app, maya, model, conversations):
+    model.pieces, _ = (Thought("Hm. "), Thought("So. "), "In ", "March."), model.gate.clear()
+    app = open_app(maya)
+
+    turn, app = draw_coming(app, maya, conversations, "Hm. So. ")
+
+    assert app.expander[0].label == "Thinking…"
+    assert texts(app.chat_message[-1]) == ["Hm. So."]
+    model.gate.set()
+    turn.wait(20)
