@@ -116,7 +116,7 @@ def follow_lead(page: Page) -> None:
 
 
 def ask_for(dialog: str, subject: object = None) -> None:
-    """Have the page open *dialog* about *subject* (pages/_parts/dialogs.py). For callbacks."""
+    """Have the page open the dialog of the title *dialog* about *subject* (pages/_parts/dialogs.py). For callbacks."""
     st.session_state.dialog = dialog, subject
 
 

@@ -40,7 +40,7 @@ def draw_tools(
     if not thread:
         label = words.CUSTOM_INSTRUCTIONS if new.instructions else words.INSTRUCTIONS
         key = "new-own-instructions" if new.instructions else "new-instructions"
-        quiet_button(label, "sticky_note_2", key, ask_for, "Instructions")
+        quiet_button(label, "sticky_note_2", key, ask_for, words.INSTRUCTIONS)
     else:
         memory.draw_unsent(chat, thread, plan)
         memory.draw_meter(chat, thread, setup, plan)

@@ -130,7 +130,7 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
             "sticky_note_2",
             "own-instructions",
             ask_for,
-            "Instructions",
+            words.INSTRUCTIONS,
             thread.conversation,
             tip="This chat has its own instructions.",
         )

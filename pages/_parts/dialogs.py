@@ -49,23 +49,23 @@ def open_asked() -> bool:
     match st.session_state.pop("dialog", None):
         case None:
             return False
-        case "Instructions", Conversation() | None as conversation:
+        case words.INSTRUCTIONS, Conversation() | None as conversation:
             preferences.instructions_dialog(conversation)
-        case "Facts", Conversation() as conversation:
+        case words.CHAT_NOTES, Conversation() as conversation:
             scoped_facts.dialog(conversation)
-        case "Move", Conversation() as conversation:
+        case words.MOVE, Conversation() as conversation:
             space_dialogs.move_dialog(conversation)
-        case "New space", Space() as space:
+        case words.NEW_SPACE, Space() as space:
             space_dialogs.new_space_dialog(space)
-        case "Space", Space() as space:
+        case words.EDIT_SPACE, Space() as space:
             space_dialogs.space_dialog(space)
-        case "Summary", conversation_id:
+        case words.SUMMARY, conversation_id:
             summary.dialog(conversation_id)
-        case "Seen", (conversation_id, reply_id):
+        case words.CONTEXT_USED, (conversation_id, reply_id):
             inspector.seen_dialog(conversation_id, reply_id)
-        case "Connect", None:
+        case words.CONNECT, None:
             models.connect_dialog()
-        case "Next", conversation_id:
+        case words.NEXT_REQUEST, conversation_id:
             inspector.next_dialog(conversation_id)
         case _:
             preferences.preferences_dialog()
@@ -85,7 +85,7 @@ def _choose(conversation: Conversation, key: str) -> None:
     if chosen == "Rename":
         rename.ask(conversation, key)
     elif chosen in _DIALOGS:
-        ask_for(_DIALOGS[chosen], conversation)
+        ask_for(chosen, conversation)
     else:
         with keep_errors():
             _do(chosen, conversation)
@@ -103,7 +103,7 @@ def _do(chosen: str, conversation: Conversation) -> None:
     st.toast(f"“{title(conversation)}” {_DONE[chosen]}.")
 
 
-_DIALOGS = {words.INSTRUCTIONS: "Instructions", words.CHAT_NOTES: "Facts", words.MOVE: "Move"}
+_DIALOGS = words.INSTRUCTIONS, words.CHAT_NOTES, words.MOVE
 _DONE = {
     "Pin": "is pinned",
     "Unpin": "is no longer pinned",

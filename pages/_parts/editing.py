@@ -20,17 +20,17 @@ def draw_field(conversation_id: ConversationId, message: Message) -> None:
         st.form("message", border=False),
     ):
         st.text_area(
-            "Edit prompt" if is_prompt else "Edit reply",
+            "Edit message" if is_prompt else "Edit reply",
             message.body,
             height="content",
             key=key,
             label_visibility="collapsed",
         )
         if not is_prompt:
-            st.caption("Saved as another version. What was said after this reply stays with it.")
+            st.caption("Saved as a new version. Later messages stay with the version before.")
         with st.container(horizontal=True, horizontal_alignment="right"):
             st.form_submit_button(
-                "Send" if is_prompt else "Save",
+                "Send" if is_prompt else words.SAVE,
                 type="primary",
                 key="send-message",
                 on_click=_take,

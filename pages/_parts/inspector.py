@@ -129,7 +129,7 @@ def _parts(sent: ContextPlan | Receipt) -> tuple[_Part, ...]:
             summarised, facts = len(sent.summarised), len(sent.facts)
             kept, recalled = len(sent.shown), len(sent.recalled) + len(sent.recalled_earlier)
     return (
-        _Part("Instructions", tokens[PartKind.INSTRUCTIONS], "c6"),
+        _Part(words.INSTRUCTIONS, tokens[PartKind.INSTRUCTIONS], "c6"),
         _Part(words.count(facts, "memory"), tokens[PartKind.FACTS], "c3"),
         _Part(f"Summary of {words.count(summarised, 'message')}", tokens[PartKind.SUMMARY], "c2"),
         _Part(words.count(kept, "recent message"), tokens[PartKind.KEPT], "c1"),
@@ -152,7 +152,7 @@ def _draw(
     by_id = {message.id: message for message in thread.messages}
     by_id |= {message_id: message for message_id, (_, message) in far.items()}
     if receipt.instructions:
-        with st.expander("Instructions"):
+        with st.expander(words.INSTRUCTIONS):
             st.code(receipt.instructions, language=None, wrap_lines=True)
     if receipt.facts:
         with st.expander(words.count(len(receipt.facts), "memory")):

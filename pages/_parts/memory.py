@@ -76,7 +76,7 @@ def draw_unsent(chat: Chat, thread: Thread, plan: ContextPlan | None) -> None:
         st.caption(_where_they_went(thread, plan, unseen, chat.background.summary_failure(here)))
         if plan.summarised:
             key = "read-unsent-summary"
-            quiet_button(words.VIEW_SUMMARY, "notes", key, ask_for, "Summary", here)
+            quiet_button(words.VIEW_SUMMARY, "notes", key, ask_for, words.SUMMARY, here)
         conversation = thread.conversation
         _draw_policies(chat, conversation, conversation.policy, f"policy-of-unsent-{here}")
 
@@ -107,7 +107,9 @@ def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | Non
         st.html(inspector.table(plan, forecast.tokens, room))
         st.caption(_leftovers(plan, forecast, setup))
         here = thread.conversation.id
-        quiet_button("View full context", "visibility", "look-at-next", ask_for, "Next", here)
+        quiet_button(
+            "View full context", "visibility", "look-at-next", ask_for, words.NEXT_REQUEST, here
+        )
 
 
 def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool) -> None:
@@ -131,7 +133,7 @@ def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool
             )
         if plan.summarised:
             here = thread.conversation.id
-            quiet_button(words.VIEW_SUMMARY, "notes", "read-summary", ask_for, "Summary", here)
+            quiet_button(words.VIEW_SUMMARY, "notes", "read-summary", ask_for, words.SUMMARY, here)
         if thread.conversation.reset_seq:
             quiet_button(words.RESTORE_CONTEXT, "undo", "undo-reset", _undo, thread)
 

@@ -264,7 +264,7 @@ def _copy(message: Message) -> str:
 
 
 def _noun(message: Message) -> str:
-    return "prompt" if message.role is Role.USER else "reply"
+    return "message" if message.role is Role.USER else "reply"
 
 
 def _facts(message: Message, costs: Costs) -> str:

@@ -57,7 +57,7 @@ def draw_connect_card() -> None:
             _draw_connect_lines()
 
 
-@st.dialog("Connect a better model", width="medium", on_dismiss="rerun")
+@st.dialog(words.CONNECT, width="medium", on_dismiss="rerun")
 def connect_dialog() -> None:
     """The same, from the model menu."""
     _draw_connect_lines()
@@ -86,7 +86,7 @@ def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
     with panel.container(width=340):
         if bootstrap.life().model is not ModelState.REMOTE:
             st.caption(line(chat))
-            quiet_button("Connect a better model", "add_link", "connect", ask_for, "Connect")
+            quiet_button(words.CONNECT, "add_link", "connect", ask_for, words.CONNECT)
             return
         st.radio(
             "Model",

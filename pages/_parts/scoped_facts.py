@@ -52,7 +52,7 @@ def draw_sign(person: PersonServices, conversation: Conversation) -> None:
                 "fact_check",
                 "own-facts",
                 ask_for,
-                "Facts",
+                words.CHAT_NOTES,
                 conversation,
                 tip="Used only in this chat.",
             )

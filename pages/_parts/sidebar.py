@@ -62,7 +62,9 @@ def _draw_account(person: PersonServices) -> None:
         st.caption(f"{name}, admin" if is_admin else name)
         st.caption(_spent(account))
         st.caption(models.line(person.chat))
-        quiet_button(words.PREFERENCES, "tune", "preferences", ask_for, "Preferences", is_wide=True)
+        quiet_button(
+            words.PREFERENCES, "tune", "preferences", ask_for, words.PREFERENCES, is_wide=True
+        )
         with suppress(StreamlitPageNotFoundError):  # since this run began: the next has the page
             st.page_link(
                 facts.MEMORY, label=words.MEMORY, icon=":material/bookmarks:", width="stretch"

@@ -87,7 +87,7 @@ def draw_chooser(
             args=[labels, opened],
         )
         if chosen:
-            quiet_button(words.EDIT_SPACE, "tune", "edit-space", ask_for, "Space", chosen)
+            quiet_button(words.EDIT_SPACE, "tune", "edit-space", ask_for, words.EDIT_SPACE, chosen)
     return True
 
 
@@ -117,7 +117,7 @@ def choose(space_id: SpaceId | None, opened: Conversation | None) -> None:
 def ask_for_new() -> None:
     """Have the page open a space that is to be made. A callback."""
     # its id is chosen once: asking again after a lost answer makes no second one
-    ask_for("New space", Space(id=SpaceId(uuid4()), name="", created_at=datetime.now(UTC)))
+    ask_for(words.NEW_SPACE, Space(id=SpaceId(uuid4()), name="", created_at=datetime.now(UTC)))
 
 
 def _choose_by_label(labels: dict[str, SpaceId | None], opened: Conversation | None) -> None:

@@ -156,7 +156,7 @@ def act(conversation_id: ConversationId) -> None:
             else:
                 st.query_params[_VERSION] = str(message_id)
         case {"name": "seen", "message": str(name)} if message_id := _message_id(name):
-            ask_for("Seen", (conversation_id, message_id))
+            ask_for(words.CONTEXT_USED, (conversation_id, message_id))
         case _:
             pass
 

@@ -117,15 +117,13 @@ _AMOUNT = click.FloatRange(min=0, max=1_000_000)
 
 @operate.command()
 @click.argument("email", required=False)
-@click.option(
-    "--default", "is_default", is_flag=True, help="Of accounts yet to come, not of EMAIL."
-)
+@click.option("--default", "is_default", is_flag=True, help="Of new accounts, not of EMAIL.")
 @click.option("--daily", type=_AMOUNT, help="Dollars a day (UTC).")
 @click.option("--monthly", type=_AMOUNT, help="Dollars a calendar month (UTC).")
 def limits(email: str | None, daily: float | None, monthly: float | None, is_default: bool) -> None:
     """Show or set what the account EMAIL may spend; the database as for grant-admin."""
     if is_default == (email is not None):
-        raise BadInput("Name one account, or give --default for those yet to come.")
+        raise BadInput("Name one account, or give --default for new accounts.")
     given = {"email": email, "daily": _micro(daily), "monthly": _micro(monthly)}
     with _database(settings.read()) as connection, connection.transaction():
         row = connection.execute(_LIMITS_OF_NEW if is_default else _LIMITS, given).fetchone()

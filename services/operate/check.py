@@ -101,7 +101,7 @@ def _of_sign_up(auth: AuthSettings | int) -> Verdict:
         case AuthSettings(has_email=False):
             return Mark.FAIL, f"switch on Email under {_SIGN_IN}"
         case AuthSettings(disable_signup=True):
-            return Mark.NOTE, f"closed: nobody new can come, unless you allow it under {_SIGN_IN}"
+            return Mark.NOTE, f"closed: nobody can sign up, unless you allow it under {_SIGN_IN}"
         case AuthSettings(mailer_autoconfirm=False):
             return Mark.NOTE, (
                 "addresses are confirmed by e-mail, which Supabase's own server sends to its team only: "

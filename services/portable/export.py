@@ -30,7 +30,7 @@ _SPEAKERS = {Role.SYSTEM: "Instructions", Role.USER: "You", Role.ASSISTANT: "Ass
 _ENDINGS = {
     Outcome.CUT: "cut off at the length limit",
     Outcome.STOPPED: "stopped",
-    Outcome.FAILED: "the model failed",
+    Outcome.FAILED: "incomplete",
     Outcome.INTERRUPTED: "interrupted",
     Outcome.EDITED: "edited",
 }
@@ -104,11 +104,9 @@ def to_markdown(
     in it.
     """
     title = _escape(" ".join(thread.conversation.title.split()))
-    parts = [f"# {title or 'Untitled conversation'}"]
+    parts = [f"# {title or 'Untitled chat'}"]
     if not thread.is_whole:
-        parts.append(
-            "*Messages of this conversation were removed or changed behind Daybook's back.*"
-        )
+        parts.append("*Messages in this chat were changed or deleted outside Daybook.*")
     for message in thread.branch():
         cost = total_cost(message, costs)
         is_reply = message.role is Role.ASSISTANT
@@ -142,7 +140,10 @@ def _heading(message: Message, cost: TurnCost | None, zone: tzinfo) -> str:
     if cost:
         dollars = re.sub(r"(\.\d\d\d*?)0+$", r"\1", f"{Decimal(cost.cost_micro) / 1_000_000:.6f}")
         parts += [_escape(cost.model), _escape(f"${dollars}")]
-    notes = _ENDINGS.get(message.outcome), None if message.is_verified else "could not be verified"
+    notes = (
+        _ENDINGS.get(message.outcome),
+        None if message.is_verified else "failed its integrity check",
+    )
     said = ", ".join(filter(None, notes))
     return f"## {' · '.join(parts)}" + (f" ({said})" if said else "")
 

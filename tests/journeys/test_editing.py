@@ -12,7 +12,7 @@ def test_prompt_is_edited_in_its_place_and_both_versions_can_be_read(person):
     for prompt in ("Shade?", "Sun?"):
         maya.asks(prompt)
         maya.hears_all_of(f"You said: {prompt}")
-    edit = page.get_by_role("button", name="Edit prompt").first
+    edit = page.get_by_role("button", name="Edit message").first
 
     edit.focus()
     page.keyboard.press("Enter")
@@ -41,7 +41,7 @@ def test_prompt_is_edited_in_its_place_and_both_versions_can_be_read(person):
     expect(maya.last_reply).to_contain_text("Edited")
 
     page.set_viewport_size(PHONE)
-    versions = page.get_by_role("group", name="Versions of this prompt")
+    versions = page.get_by_role("group", name="Versions of this message")
     versions.get_by_role("button", name="Previous version").click()
     maya.hears_all_of("You said: Sun?")
     assert maya.texts()[0] == "Shade?"

@@ -734,12 +734,12 @@ def test_each_message_is_copied_and_a_prompt_edited_once_no_reply_comes(
         return [re.findall(acts, row) for row in rows if "db-ask" in row]
 
     app = open_app(maya, c=str(garden))
-    assert offered(app) == [['aria-label="Copy prompt"', 'data-act="edit"']] * 2
+    assert offered(app) == [['aria-label="Copy message"', 'data-act="edit"']] * 2
 
     model.gate.clear()
     turn = maya.chat.retry(garden)
     following_nothing(app, conversations.threads[garden]).run()
-    assert offered(app) == [['aria-label="Copy prompt"']] * 2
+    assert offered(app) == [['aria-label="Copy message"']] * 2
     model.gate.set()
     assert turn.wait(20)
 

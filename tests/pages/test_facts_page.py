@@ -443,12 +443,12 @@ def test_who_is_signed_out_is_asked_to_sign_in(tab):
 def in_dialog(app, conversation, label):
     """A click in the dialog. In a browser it runs the dialog alone; here it is asked for again, for the
     whole page runs."""
-    app.session_state["dialog"] = "Facts", conversation
+    app.session_state["dialog"] = "Chat notes", conversation
     return next(button for button in app.button if button.label == label).click().run()
 
 
 def choose_for(app, conversation, one, choice):
-    app.session_state["dialog"] = "Facts", conversation
+    app.session_state["dialog"] = "Chat notes", conversation
     (found,) = [each for each in app.get("menu_button") if each.key == f"menu-fact-{one.id}"]
     return found.click(choice).run()
 
@@ -541,7 +541,7 @@ def test_a_dialog_shows_nothing_of_the_one_before_it_though_no_run_lies_between_
     app.text_input(key="new-fact-text").set_value("Never added")
 
     conversation = maya.conversations.threads[other].conversation
-    app.session_state["dialog"] = "Facts", conversation
+    app.session_state["dialog"] = "Chat notes", conversation
     app.run()
 
     assert "Used only in “Other”." in captions(app)
@@ -559,7 +559,7 @@ def test_the_dialog_opens_beside_the_list_of_all_facts(open_app, maya, garden):
     one = fact("Order 7781", conversation_id=garden)
     keep(maya, one)
     app = memory(open_app(maya))
-    app.session_state["dialog"] = "Facts", maya.conversations.threads[garden].conversation
+    app.session_state["dialog"] = "Chat notes", maya.conversations.threads[garden].conversation
 
     app.run()
 

@@ -157,7 +157,7 @@ def test_what_the_model_sees_next_and_saw_then(open_app, maya, conversations):
     app.button(key="look-at-next").click().run()
     assert "6 recent messages" in [each.label for each in app.expander]
 
-    app.session_state["dialog"] = "Seen", (garden, reply.id)
+    app.session_state["dialog"] = "Context used for this reply", (garden, reply.id)
     app.run()
     assert "4 recent messages" in [each.label for each in app.expander]
     assert "You: prompt 0" in html(app)
@@ -171,7 +171,10 @@ def test_what_came_from_another_conversation_says_so(open_app, maya, conversatio
     send(open_app(maya, c=str(garden)), "What is my kumquat tree called?")
 
     app = open_app(maya, c=str(garden))
-    app.session_state["dialog"] = "Seen", (garden, conversations.threads[garden].messages[-1].id)
+    app.session_state["dialog"] = (
+        "Context used for this reply",
+        (garden, conversations.threads[garden].messages[-1].id),
+    )
     app.run()
 
     assert "My kumquat tree is called Zebedee." in html(app)
@@ -182,7 +185,10 @@ def test_a_reply_from_before_there_were_receipts_says_so(open_app, maya, convers
     garden = conversations.hold("Garden", *pairs(2))
     app = open_app(maya, c=str(garden))
 
-    app.session_state["dialog"] = "Seen", (garden, conversations.threads[garden].messages[-1].id)
+    app.session_state["dialog"] = (
+        "Context used for this reply",
+        (garden, conversations.threads[garden].messages[-1].id),
+    )
     app.run()
 
     assert "No context was recorded for this reply" in captions(app)

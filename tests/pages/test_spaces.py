@@ -67,7 +67,7 @@ def address(app):
     return {name: "".join(value) for name, value in app.query_params.items()}
 
 
-def in_dialog(app, space, label, asked="Space"):
+def in_dialog(app, space, label, asked="Edit space"):
     """A click in the dialog of *space*. In a browser it runs the dialog alone; here it is asked for
     again, for the whole page runs."""
     app.session_state["dialog"] = asked, space
@@ -76,7 +76,7 @@ def in_dialog(app, space, label, asked="Space"):
 
 def edit(app, maya, space):
     """Open the dialog of *space*."""
-    app.session_state["dialog"] = "Space", maya.spaces.find(space.id)
+    app.session_state["dialog"] = "Edit space", maya.spaces.find(space.id)
     return app.run()
 
 
@@ -507,7 +507,7 @@ def facts(maya):
 
 
 def choose_for(app, space, fact, choice):
-    app.session_state["dialog"] = "Space", space
+    app.session_state["dialog"] = "Edit space", space
     (found,) = [one for one in app.get("menu_button") if one.key == f"menu-fact-{fact.id}"]
     return found.click(choice).run()
 
@@ -598,7 +598,7 @@ def test_what_is_no_fact_is_said_and_stays_typed(open_app, maya, latin):
 
 def move(app, conversation, label):
     app.selectbox(key="move-to").select(label)
-    app.session_state["dialog"] = "Move", conversation
+    app.session_state["dialog"] = "Move to space", conversation
     return next(button for button in app.button if button.label == "Move").click().run()
 
 

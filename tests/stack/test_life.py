@@ -363,7 +363,7 @@ def test_wrong_or_missing_keys_are_refused(again, cache):
         (
             "root.key",
             lambda text: ROOT_KEY,
-            "Root key 1 is not the one that this data was sealed under: put the right one back.",
+            "Root key 1 is not the one that this data was encrypted with: put the right one back.",
         ),
         (
             "root.key",

@@ -261,15 +261,15 @@ def test_only_the_branch_that_is_seen_is_in_the_markdown():
             "## Assistant, 2026-11-20 12:02 UTC (cut off at the length limit)",
         ),
         ({"outcome": Outcome.STOPPED}, "## Assistant, 2026-11-20 12:02 UTC (stopped)"),
-        ({"outcome": Outcome.FAILED}, "## Assistant, 2026-11-20 12:02 UTC (the model failed)"),
+        ({"outcome": Outcome.FAILED}, "## Assistant, 2026-11-20 12:02 UTC (incomplete)"),
         ({"outcome": Outcome.INTERRUPTED}, "## Assistant, 2026-11-20 12:02 UTC (interrupted)"),
         (
             {"is_verified": False, "body": ""},
-            "## Assistant, 2026-11-20 12:02 UTC (could not be verified)",
+            "## Assistant, 2026-11-20 12:02 UTC (failed its integrity check)",
         ),
         (
             {"outcome": Outcome.STOPPED, "is_verified": False},
-            "## Assistant, 2026-11-20 12:02 UTC (stopped, could not be verified)",
+            "## Assistant, 2026-11-20 12:02 UTC (stopped, failed its integrity check)",
         ),
         ({"role": Role.SYSTEM}, "## Instructions, 2026-11-20 12:02 UTC"),
     ],
@@ -285,16 +285,16 @@ def test_a_heading_says_who_when_and_how_it_ended(changes, heading):
 def test_a_conversation_that_is_not_whole_says_so():
     whole = thread("hello")
 
-    assert "behind Daybook's back" not in to_markdown(whole)
+    assert "outside Daybook" not in to_markdown(whole)
     broken = Thread(conversation=whole.conversation, messages=whole.messages, is_whole=False)
-    assert "removed or changed behind Daybook's back" in to_markdown(broken)
+    assert "changed or deleted outside Daybook" in to_markdown(broken)
 
 
 @pytest.mark.parametrize(
     ("title", "heading"),
     [
-        ("", "# Untitled conversation"),
-        (" \n ", "# Untitled conversation"),
+        ("", "# Untitled chat"),
+        (" \n ", "# Untitled chat"),
         ("Tomatoes\n## You", r"# Tomatoes \#\# You"),
         ("<script> *a* [b](c)", r"# \<script\> \*a\* \[b\](c)"),
         ("Grüße 🍅", "# Grüße 🍅"),
