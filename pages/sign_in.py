@@ -51,7 +51,11 @@ def page() -> None:
 def _draw_forms() -> None:
     reason = st.query_params.get("reason", "")
     is_new = reason in _ABOUT_NEW_ACCOUNTS
-    sign_in, create = st.tabs([_SIGN_IN, _CREATE], default=_CREATE if is_new else _SIGN_IN)
+    names = [_SIGN_IN, _CREATE] if bootstrap.has_accounts() else [_CREATE, _SIGN_IN]
+    is_about_old = reason in REASONS and not is_new
+    chosen = _CREATE if is_new else _SIGN_IN if is_about_old else names[0]
+    tabs = dict(zip(names, st.tabs(names, default=chosen), strict=True))
+    sign_in, create = tabs[_SIGN_IN], tabs[_CREATE]
     if sentence := _sentence(reason):
         place = create if is_new else sign_in
         if reason == "confirm":

@@ -101,6 +101,7 @@ class Deployment:
 
 
 _deployment: Deployment | None = None
+_has_accounts = threading.Event()  # once seen, nobody asks again
 
 
 def begin(url: str) -> tuple[Life, Stack]:
@@ -268,6 +269,18 @@ def person_services(session_id: str | None) -> PersonServices | None:
         shared.people.pop(session.id, None)
         return None
     return person
+
+
+def has_accounts() -> bool:
+    """Return whether somebody may have an account: not before the first one has been made."""
+    if not _has_accounts.is_set():
+        try:
+            if not _shared().server.root_key_versions():
+                return False
+        except StoreUnavailable:
+            return True
+        _has_accounts.set()
+    return True
 
 
 def routes() -> list[Route]:

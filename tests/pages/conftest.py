@@ -43,6 +43,7 @@ class Tab:
     """Who sits before the tab: somebody, or nobody."""
 
     person: FakePerson | None = None
+    has_accounts: bool = True
 
 
 @pytest.fixture
@@ -71,6 +72,7 @@ def life(monkeypatch):
 def tab(monkeypatch, life):
     tab = Tab()
     monkeypatch.setattr(bootstrap, "person_services", lambda session_id: tab.person)
+    monkeypatch.setattr(bootstrap, "has_accounts", lambda: tab.has_accounts)
     return tab
 
 

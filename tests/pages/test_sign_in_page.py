@@ -41,6 +41,15 @@ def test_signing_in_leads_back_to_where_the_address_led(open_app):
     assert 'name="next" value="/?c=some-id"' in forms(app)["Sign in"]
 
 
+def test_an_account_is_made_first_where_there_is_none(open_app, tab):
+    tab.has_accounts = False
+
+    assert next(iter(forms(open_app(None)))) == "Create account"
+
+    tab.has_accounts = True
+    assert next(iter(forms(open_app(None)))) == "Sign in"
+
+
 def test_an_address_cannot_write_into_the_form(open_app):
     app = open_app(None, c='"><script>alert(1)</script>')
 
