@@ -335,7 +335,7 @@ def offline(base):
 def test_ctrl_c_while_modules_are_fetched_ends_everything(offline):
     with running(offline):
         until(lambda: offline.part("npm"))
-        assert "fetching Node modules" in offline.said()
+        assert "downloading Node modules" in offline.said()
 
         assert offline.interrupt() < CTRL_C
 

@@ -367,7 +367,10 @@ def test_life_says_what_is_going_on_and_what_is_the_matter(plan, capsys):
 
         assert health() == (503, "waking up", "starting", "starting")
         life.heard(Starting(Stage.MODULES, 3, 70))
-        assert health() == (503, "fetching Node modules (3 of 70)", "starting", "starting")
+        fetching = "downloading Node modules, about 55 MB, once"
+        assert health() == (503, f"{fetching} (3 of 70)", "starting", "starting")
+        for done in range(4, 71):
+            life.heard(Starting(Stage.MODULES, done, 70))
         life.heard(Running())
         assert health() == (200, "ready", "ready", "starting")  # nothing waits for the model
         life.heard(Model(ModelState.FAILED))
@@ -378,7 +381,7 @@ def test_life_says_what_is_going_on_and_what_is_the_matter(plan, capsys):
         life.heard(Trouble(""))
         assert health() == (200, "ready", "ready", "failed")
     assert capsys.readouterr().out.splitlines() == [
-        "Daybook is starting: fetching Node modules …",
+        *(f"Daybook is starting: {fetching} ({n} of 70) …" for n in (3, 18, 35, 53, 70)),
         "Daybook is ready: open http://here",
         "The local model keeps failing; trying again in a while.",
         "Daybook is ready: open http://here",
