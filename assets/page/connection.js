@@ -4,6 +4,7 @@
 let wasConnected = false;
 
 async function reason() {
+  if (document.querySelector(".db-not-found")) return ""; // which needs no server
   const isConnected = document.querySelector(".stApp")?.dataset.testConnectionState === "CONNECTED";
   wasConnected ||= isConnected;
   if (isConnected) return "";

@@ -2,20 +2,20 @@
 // itself, and reads it when a page is loaded.
 
 const KEY = "daybook-theme", PATHS = ["/", "/memory", "/admin"];
-const known = () => localStorage.getItem(KEY) ?? "system";
+let shown = localStorage.getItem(KEY) ?? "system"; // another tab may have chosen since
 
-function apply(theme) {
+function apply() {
   // of popovers and dialogs, which are drawn outside .stApp
-  document.documentElement.style.colorScheme = theme === "system" ? "" : theme;
-  const name = JSON.stringify(theme[0].toUpperCase() + theme.slice(1));
+  document.documentElement.style.colorScheme = shown === "system" ? "" : shown;
+  const name = JSON.stringify(shown[0].toUpperCase() + shown.slice(1));
   for (const path of PATHS) localStorage.setItem(`stActiveTheme-${path}-v2`, name);
 }
 
-apply(known());
+apply();
 
 daybook.setTheme = (theme) => {
-  if (theme === known()) return;
-  localStorage.setItem(KEY, theme);
-  apply(theme);
+  if (theme === shown) return;
+  localStorage.setItem(KEY, (shown = theme));
+  apply();
   if (!document.querySelector(".st-key-temporary-sign")) location.reload(); // which would end that chat
 };

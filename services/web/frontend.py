@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 # of which the chat page draws one, whatever it shows
 _ELEMENTS = ("BidiComponent", "Button", "ChatInput", "Html", "MenuButton", "TextInput")
+_THEME = re.compile(r"(\d+),\w+=`(stActiveTheme-)\$\{window\.location\.pathname\}`")
 _IMPORT = re.compile(r"(?:from|import)[\"'`]\./([\w.-]+\.js)[\"'`]")
 _KINDS = {"js": "text/javascript", "css": "text/css"}
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
@@ -38,6 +39,15 @@ def preloads() -> str:
             for font in fonts
         ]
     )
+
+
+def theme_key() -> str:
+    """Return under which key, as a JavaScript template, Streamlit keeps the theme of a *path*; empty: unknown."""
+    for file in (folder() / "static" / "js").glob("utils.*.js"):
+        if found := _THEME.search(file.read_text("utf-8")):
+            version, base = found.groups()
+            return f"{base}${{path}}-v{version}"
+    return ""
 
 
 def _modules() -> list[str]:

@@ -14,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.events import log_event
 from services.web import frontend
 
 _ASSETS = Path(__file__).parents[2] / "assets"
@@ -34,16 +35,19 @@ class Head:
         scripts = sorted((assets / "page").glob("*.js"))
         # one file is fetched sooner than many; a block of its own keeps each script's names apart
         script = "".join(f"{{\n{file.read_text('utf-8')}}}\n" for file in scripts).encode()
+        if (
+            f"`{frontend.theme_key()}`".encode() not in script
+        ):  # a theme that is chosen would do nothing
+            log_event("theme.unknown")
         style = (assets / "style.css").read_bytes()
         # addresses that change with what is there: a browser may keep it for ever
         css, js = f"/look-{_mark(style)}.css", f"/look-{_mark(script)}.js"
         self._ours = {css: (style, "text/css"), js: (script, "text/javascript")}
         sheet = f'<link rel="stylesheet" href="{css}">'
-        self.links = (
-            f'{sheet}<script type="module" async src="{js}"></script>{frontend.preloads()}'
-        ).encode()
+        ours = f'{sheet}<script type="module" async src="{js}"></script>'
+        self.links = f"{ours}{frontend.preloads()}".encode()
         not_found = (assets / "not_found.html").read_text("utf-8")
-        self._not_found = not_found.replace("</head>", f"{sheet}</head>").encode()
+        self._not_found = not_found.replace("</head>", f"{ours}</head>").encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "GET":

@@ -1,7 +1,6 @@
 """Streamlit's own files come early, small and from memory; what is none of them passes untouched."""
 
 import re
-from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
@@ -75,16 +74,3 @@ def test_all_else_is_streamlits(client, method, path, encoding):
     )
 
     assert answer.text == f"Streamlit's answer to {method}"
-
-
-def test_streamlit_keeps_a_theme_where_our_script_puts_it():
-    ((base, version),) = {
-        (base, version)
-        for file in SCRIPTS.glob("utils.*.js")
-        for version, base in re.findall(
-            r"(\d+),\w+=`(stActiveTheme-)\$\{window\.location\.pathname\}`", file.read_text()
-        )
-    }
-
-    ours = (Path(__file__).parents[2] / "assets/page/theme.js").read_text()
-    assert f"`{base}${{path}}-v{version}`" in ours

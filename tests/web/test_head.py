@@ -6,6 +6,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from services.web import frontend
 from services.web.head import Head
 
 PAGE = '<html><body>é<div id="root"></div></body></html>'
@@ -69,6 +70,7 @@ def test_an_address_without_a_page_answers_404_and_says_so(client):
 
     assert answer.status_code == 404
     assert "Nothing here" in answer.text
+    assert "<script" in answer.text  # with the theme that was chosen
     assert 'rel="stylesheet"' in answer.text
     assert client.get("/form", headers=BROWSER).text == "<form></form>"
 
@@ -82,3 +84,14 @@ def test_what_is_no_page_passes_untouched(client):
 
 def test_the_serif_that_streamlit_brings_is_fetched_early():
     assert b"SourceSerifVariable-Roman" in Head(Starlette(), ()).links
+
+
+def test_start_logs_a_streamlit_that_keeps_its_theme_elsewhere(caplog, monkeypatch):
+    caplog.set_level("INFO", "daybook")
+
+    Head(Starlette(), ())
+    assert caplog.messages == []
+
+    monkeypatch.setattr(frontend, "theme_key", lambda: "stActiveTheme-${path}-v3")
+    Head(Starlette(), ())
+    assert caplog.messages == ['{"event": "theme.unknown"}']
