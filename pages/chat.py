@@ -19,6 +19,7 @@ from pages._parts import (
     spaces,
     temporary,
     turns,
+    undo,
 )
 from pages._session import Refusal, callbacks, person_services, show_errors
 from services.domain import MessageId
@@ -77,6 +78,7 @@ with show_errors():
                     box = messages.draw_coming(desk, thread, continued)
                 elif thread.messages:
                     messages.draw_end(desk, thread)
+                    undo.draw_mark(thread)
                     if not held:
                         facts.draw_noted(person.chat, thread)
                         facts.draw_offer(person, thread)

@@ -177,12 +177,19 @@ class Conversation:
     pinned_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    last_seq: int = 0  # that was given out: its message may be deleted
+    undo_until: datetime | None = None  # messages were deleted, and can be brought back until then
     is_titled: bool = False  # by the model or the person; else the title is its first words
     is_archived: bool = False
     is_unread: bool = False  # a reply has come that its person has not seen on any device
     is_verified: bool = True  # False: the title did not open
     model: str | None = None  # that was chosen for it; None: the person's
     space_id: SpaceId | None = None
+
+    @property
+    def cuts(self) -> int:
+        """How often messages were deleted or brought back: only that moves the revision without a new seq."""
+        return self.rev - self.last_seq
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +208,7 @@ class Listed:
 
     last_seq: int
     space_id: SpaceId | None = None
+    cuts: int = 0  # as of a `Conversation`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -421,13 +429,31 @@ class Thread:
 
     def through(self, message_id: MessageId) -> "Thread":
         """This thread, read on through a message to what was said last after it; unchanged without it."""
-        after = {message_id}
-        tip_id = message_id
+        found = self.from_on(message_id)
+        return self.up_to(found[-1].id) if found else self
+
+    def from_on(self, message_id: MessageId) -> tuple[Message, ...]:
+        """A message and all that follows it, on every branch, by seq; nothing without it."""
+        found: list[Message] = []
+        ids = {message_id}
         for message in self.messages:
-            if message.parent_id in after:
-                after.add(message.id)
-                tip_id = message.id
-        return self.up_to(tip_id)
+            if message.id == message_id or message.parent_id in ids:
+                ids.add(message.id)
+                found.append(message)
+        return tuple(found)
+
+    def count(self, messages: Iterable[Message]) -> int:
+        """How many messages that is to the reader: a reply and its continuations are one."""
+        replies = {message.id for message in self.messages if message.role is Role.ASSISTANT}
+        return sum(
+            message.role is not Role.ASSISTANT or message.parent_id not in replies
+            for message in messages
+        )
+
+    def off_branch(self) -> tuple[Message, ...]:
+        """The messages that are not on the branch that is read, by seq."""
+        kept = {part.id for message in self.branch() for part in message.stored}
+        return tuple(message for message in self.messages if message.id not in kept)
 
     def versions(self, message: Message) -> tuple[Message, ...]:
         """The prompts, or replies, that followed the same message as *message*, the oldest first, itself among them."""

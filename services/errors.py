@@ -13,6 +13,7 @@
     - TooManyAttempts
     - Stale ............ the conversation went on elsewhere
     - Busy ............. a reply of this conversation is still coming
+    - TooLate .......... what was deleted is destroyed
     - OverBudget
     - PromptTooLong
       - ChatFull ....... (Full) the prompt fits, the whole conversation does not
@@ -119,6 +120,12 @@ class Busy(Refused):
     """One turn at a time."""
 
     public = "A reply is still coming. Wait for it, or stop it first."
+
+
+class TooLate(Refused):
+    """The time for Undo is over."""
+
+    public = "It is too late to undo this."
 
 
 class Cap(StrEnum):

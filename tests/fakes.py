@@ -43,6 +43,7 @@ from services.errors import (
     Stale,
     StoreUnavailable,
     Tampered,
+    TooLate,
 )
 from services.llm import ModelInfo, Models, Offer, Piece
 from services.memory import ContextMessage, RegexCounter
@@ -84,6 +85,7 @@ class MemoryConversations:
     cap_micro: int = 1_000_000
     threads: dict[ConversationId, Thread] = field(default_factory=dict)
     discarded: dict[ConversationId, Thread] = field(default_factory=dict)
+    deleted: dict[ConversationId, list[Message]] = field(default_factory=dict)
     failure: AppError | None = None  # what the database answers with, while it does
     spent_micro: int = 0
     cost: TurnCost = COST  # of every turn
@@ -308,6 +310,43 @@ class MemoryConversations:
         self._append(stored, *edited, outcome=Outcome.EDITED)
         self._change(thread.conversation.id, is_unread=False)
 
+    def discard_messages(self, thread, doomed, facts, seconds, *, drops_summary):
+        self._answer()
+        with self._lock:
+            conversation_id = thread.conversation.id
+            stored = self.thread(conversation_id)
+            if stored.conversation.rev != thread.conversation.rev:
+                raise Stale
+            ids = {message.id for message in doomed}
+            kept = tuple(message for message in stored.messages if message.id not in ids)
+            summary = None if drops_summary else stored.summary
+            self.deleted.setdefault(conversation_id, []).extend(doomed)
+            self._cut(
+                replace(stored, summary=summary),
+                kept,
+                datetime.now(UTC) + timedelta(seconds=seconds),
+            )
+            for fact_id in facts:
+                del self.facts[fact_id]
+
+    def restore_messages(self, conversation_id):
+        self._answer()
+        with self._lock:
+            stored = self.thread(conversation_id)
+            back = self.deleted.pop(conversation_id, None)
+            if not back:
+                raise TooLate
+            messages = sorted((*stored.messages, *back), key=lambda message: message.seq)
+            self._cut(stored, tuple(messages), None)
+
+    def _cut(self, thread, messages, undo_until):
+        conversation = replace(
+            thread.conversation, rev=thread.conversation.rev + 1, undo_until=undo_until
+        )
+        cut = replace(thread, conversation=conversation, messages=messages)
+        self.threads[conversation.id] = cut
+        self._known.pop(conversation.id, None)
+
     def open_turn(self, conversation_id):
         self._answer()
         found = [turn for turn in self._turns.values() if self._where[turn.id] == conversation_id]
@@ -382,10 +421,10 @@ class MemoryConversations:
     def _append(
         self, thread, message_id, role, body, parent_id, turn_id=None, outcome=Outcome.COMPLETE
     ):
-        now, last = self._tick(), thread.messages[-1] if thread.messages else None
+        now, seq = self._tick(), thread.conversation.last_seq + 1
         message = Message(
             id=message_id,
-            seq=last.seq + 1 if last else 1,
+            seq=seq,
             parent_id=parent_id,
             role=role,
             body=body,
@@ -397,6 +436,7 @@ class MemoryConversations:
         conversation = replace(
             thread.conversation,
             rev=thread.conversation.rev + 1,
+            last_seq=seq,
             updated_at=now,
             is_unread=role is Role.ASSISTANT,
         )
@@ -596,6 +636,8 @@ class MemoryFacts:
         self._answer()
         return tuple(sorted(self.kept.values(), key=lambda fact: fact.since))
 
+    fresh_facts = facts
+
     def keep(self, fact, *, replaces=None):
         self._answer()
         fact = replace(fact, text=checked_fact(fact.text))
@@ -633,7 +675,9 @@ class MemoryCorpus:
 
     def conversations(self):
         return {
-            its: Listed(len(thread.messages), thread.conversation.space_id)
+            its: Listed(
+                thread.conversation.last_seq, thread.conversation.space_id, thread.conversation.cuts
+            )
             for its, thread in self.store.threads.items()
         }
 

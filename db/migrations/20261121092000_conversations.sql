@@ -43,6 +43,7 @@ create table public.conversations (
   pinned_at timestamptz,
   expires_at timestamptz,
   destroy_at timestamptz,                   -- discarded, with Undo until then; `state` and `expires_at` stay for that
+  undo_until timestamptz,                   -- messages were deleted, and can be brought back until then
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   unique (id, user_id),
@@ -65,6 +66,7 @@ create table public.messages (
   thoughts public.sealed,                   -- of the model, before a reply; read apart from messages
   has_thoughts boolean not null generated always as (thoughts is not null) stored,
   created_at timestamptz not null default now(),
+  destroy_at timestamptz,                   -- deleted, with Undo until then; no part of the head, and for no reader
   unique (conversation_id, seq),
   unique (conversation_id, id),
   -- the pair, so a message can never be in another user's conversation
@@ -79,6 +81,7 @@ create index on public.conversations (space_id, user_id);
 create index on public.conversations (expires_at) where expires_at is not null;
 create index on public.conversations (destroy_at) where destroy_at is not null;
 create index on public.messages (conversation_id, parent_id);
+create index on public.messages (conversation_id) where destroy_at is not null;
 
 -- functions: spaces -------------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ declare
       "rename_conversation", "title_conversation", "mark_conversation", "set_memory_policy",
       "set_conversation_model", "set_conversation_instructions", "move_conversation",
       "read_conversation", "discard_conversation", "restore_conversation", "delete_conversation",
-      "begin_turn", "checkpoint_turn", "stop_turn", "finish_turn", "edit_reply", "keep_memory", "forget_memory",
+      "begin_turn", "checkpoint_turn", "stop_turn", "finish_turn", "edit_reply", "discard_messages", "restore_messages", "keep_memory", "forget_memory",
       "forget_memories", "summarise_conversation"
     ],
     "anon": [

@@ -140,7 +140,10 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
     scoped_facts.draw_sign(person, thread.conversation)
     _draw_exports(thread.conversation.id)
     can_move = spaces.can_move(person, thread.conversation)
-    dialogs.draw_menu("Chat options", thread.conversation, key=_MENU, can_move=can_move)
+    has_branches = bool(thread.off_branch())
+    dialogs.draw_menu(
+        "Chat options", thread.conversation, _MENU, can_move=can_move, has_branches=has_branches
+    )
 
 
 def lay_out(thread: Thread) -> Layout:

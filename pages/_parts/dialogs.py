@@ -7,6 +7,7 @@ lasts, nothing in a dialog is heard.
 import streamlit as st
 
 from pages._parts import (
+    deleting,
     inspector,
     models,
     preferences,
@@ -29,11 +30,19 @@ def title(conversation: Conversation, limit: int = 60) -> str:
     return safe_md.label(conversation.title or words.UNTITLED, limit)
 
 
-def draw_menu(label: str, conversation: Conversation, key: str, *, can_move: bool) -> None:
-    """What can be done with a conversation wherever its title stands; *can_move*: there are spaces."""
+def draw_menu(
+    label: str,
+    conversation: Conversation,
+    key: str,
+    *,
+    can_move: bool,
+    has_branches: bool = False,
+) -> None:
+    """What can be done with a conversation wherever its title stands. *can_move*: there are spaces; *has_branches*:
+    one of several is read."""
     st.menu_button(
         label,
-        _choices(conversation, can_move=can_move),
+        _choices(conversation, can_move=can_move, has_branches=has_branches),
         key=key,
         type="tertiary",
         icon=":material/more_horiz:",
@@ -65,6 +74,10 @@ def open_asked() -> bool:
             inspector.seen_dialog(conversation_id, reply_id)
         case words.CONNECT, None:
             models.connect_dialog()
+        case words.DELETE_MESSAGES, (conversation_id, message_id):
+            deleting.messages_dialog(conversation_id, message_id)
+        case words.KEEP_BRANCH, Conversation() as conversation:
+            deleting.branches_dialog(conversation)
         case words.NEXT_REQUEST, conversation_id:
             inspector.next_dialog(conversation_id)
         case _:
@@ -72,8 +85,9 @@ def open_asked() -> bool:
     return True
 
 
-def _choices(conversation: Conversation, *, can_move: bool) -> list[str]:
-    asked = list(_DIALOGS) if can_move else [each for each in _DIALOGS if each != words.MOVE]
+def _choices(conversation: Conversation, *, can_move: bool, has_branches: bool) -> list[str]:
+    impossible = {words.MOVE: not can_move, words.KEEP_BRANCH: not has_branches}
+    asked = [each for each in _DIALOGS if not impossible.get(each)]
     if conversation.is_archived:
         return ["Rename", *asked, words.UNARCHIVE, words.DELETE]
     pin = "Unpin" if conversation.pinned_at else "Pin"
@@ -103,7 +117,7 @@ def _do(chosen: str, conversation: Conversation) -> None:
     st.toast(f"“{title(conversation)}” {_DONE[chosen]}.")
 
 
-_DIALOGS = words.INSTRUCTIONS, words.CHAT_NOTES, words.MOVE
+_DIALOGS = words.INSTRUCTIONS, words.CHAT_NOTES, words.MOVE, words.KEEP_BRANCH
 _DONE = {
     "Pin": "is pinned",
     "Unpin": "is no longer pinned",

@@ -107,7 +107,8 @@ def draw(
     copy = _copy(message) if message.is_verified and not message.is_thoughts_only else ""
     edit = _edit(message) if versions else ""
     if is_prompt:
-        _below(copy, edit, _MORE, _switch(message, versions), kind="db-ask")
+        delete = _act("delete", message, "Delete from here on", "delete") if versions else ""
+        _below(copy, edit, delete, _MORE, _switch(message, versions), kind="db-ask")
     elif not is_last:
         again = _act("retry", message, words.REGENERATE, "refresh") if versions else ""
         switch = _switch(message, versions)

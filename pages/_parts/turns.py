@@ -142,6 +142,16 @@ def show_newest() -> None:
     temporary.show(None)
 
 
+def show(conversation_id: ConversationId, message_id: MessageId | None) -> None:
+    """Have the branch of this message be read, or the newest."""
+    if message_id is None:
+        show_newest()
+    elif temporary.is_held(conversation_id):
+        temporary.show(message_id)
+    else:
+        st.query_params[_VERSION] = str(message_id)
+
+
 def act(conversation_id: ConversationId) -> None:
     """Do what a button under a message asks for. A callback; what it gets comes from the browser."""
     asked: object = st.session_state[browser.ACTS].get("act")
@@ -151,10 +161,9 @@ def act(conversation_id: ConversationId) -> None:
         case {"name": "edit", "message": str(name)} if message_id := _message_id(name):
             st.session_state[EDITED] = message_id
         case {"name": "show", "message": str(name)} if message_id := _message_id(name):
-            if temporary.is_held(conversation_id):
-                temporary.show(message_id)
-            else:
-                st.query_params[_VERSION] = str(message_id)
+            show(conversation_id, message_id)
+        case {"name": "delete", "message": str(name)} if message_id := _message_id(name):
+            ask_for(words.DELETE_MESSAGES, (conversation_id, message_id))
         case {"name": "seen", "message": str(name)} if message_id := _message_id(name):
             ask_for(words.CONTEXT_USED, (conversation_id, message_id))
         case _:

@@ -1,26 +1,44 @@
-"""Deleting a conversation, a fact or a summary, and for a while the way back.
+"""Deleting a conversation, messages, a fact or a summary, and for a while the way back.
 
-What was deleted is gone from every page at once. A conversation is destroyed when its time is over; the others at once,
-and the tab alone still knows them.
+What was deleted is gone from every page at once. A conversation, and messages, are destroyed when their time is over; the
+others at once, and the tab alone still knows them.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from html import escape
 from uuid import UUID, uuid4
 
 import streamlit as st
 
-from pages._parts import words
+from pages._parts import turns, words
 from pages._parts.elements import quiet_button, row
-from pages._parts.temporary import find_desk
+from pages._parts.temporary import find_desk, is_held
 from pages._session import find_person, keep_errors, lead_to
-from services.domain import Conversation, ConversationId, Fact, RunningSummary
+from services.chat import MadeOf
+from services.domain import (
+    Conversation,
+    ConversationId,
+    Fact,
+    Message,
+    MessageId,
+    RunningSummary,
+    Thread,
+)
 from services.errors import StoreUnavailable
 
 _SECONDS = 20  # for which the stylesheet, too, shows the line
+
+
+@dataclass(frozen=True, slots=True)
+class _Messages:
+    """Deleted messages of a conversation: how many, and what was made of them."""
+
+    count: int
+    made: tuple[MadeOf, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +47,7 @@ class _Deleted:
     name: str = field(repr=False)
     restore: Callable[[], None] = field(repr=False)
     until: float
+    messages: _Messages | None = None
 
 
 def discard(conversation: Conversation) -> None:
@@ -39,6 +58,30 @@ def discard(conversation: Conversation) -> None:
     _offer(conversation.id, name, partial(_restore_conversation, conversation.id, was_open))
     if was_open:
         lead_to(None)
+
+
+def delete_messages(thread: Thread, doomed: Collection[Message]) -> None:
+    """Delete the messages *doomed* of *thread*. Raise what the chat does."""
+    conversation_id, first = thread.conversation.id, min(doomed, key=lambda each: each.seq)
+    ids = {message.id for message in doomed}
+    made = find_desk(conversation_id).chat.delete_messages(conversation_id, ids, _SECONDS)
+    before = next((one.messages for one in _deleted() if one.id == conversation_id), None)
+    count, others = (before.count, before.made) if before else (0, ())
+    messages = _Messages(count + thread.count(doomed), (*others, made))
+    restore = partial(_restore_messages, conversation_id, first.id, messages.made)
+    _offer(conversation_id, words.count(messages.count, "message"), restore, messages)
+
+
+def draw_mark(thread: Thread) -> None:
+    """Offer to bring back what another tab has just deleted of *thread*."""
+    conversation = thread.conversation
+    is_ours = any(one.id == conversation.id for one in _deleted())
+    if is_ours or not conversation.undo_until or conversation.undo_until < datetime.now(UTC):
+        return
+    with row("deleted-elsewhere"):
+        st.caption("Messages of this chat were just deleted.", width="content")
+        args = conversation.id, None, ()
+        quiet_button(words.UNDO, None, "restore-elsewhere", _bring_back_messages, *args)
 
 
 def forget(fact: Fact) -> None:
@@ -61,8 +104,12 @@ def draw() -> None:
             _draw_line(one)
 
 
-def _offer(deleted_id: UUID, name: str, restore: Callable[[], None]) -> None:
-    _deleted().insert(0, _Deleted(deleted_id, name, restore, time.monotonic() + _SECONDS))
+def _offer(
+    deleted_id: UUID, name: str, restore: Callable[[], None], messages: _Messages | None = None
+) -> None:
+    others = [one for one in _deleted() if one.id != deleted_id]
+    deleted = _Deleted(deleted_id, name, restore, time.monotonic() + _SECONDS, messages)
+    _deleted()[:] = [deleted, *others]
 
 
 def _draw_line(one: _Deleted) -> None:
@@ -89,6 +136,21 @@ def _restore_conversation(conversation_id: ConversationId, was_open: bool) -> No
     find_person().conversations.restore(conversation_id)
     if was_open:
         lead_to(conversation_id)
+
+
+def _bring_back_messages(
+    conversation_id: ConversationId, first: MessageId | None, made: Sequence[MadeOf]
+) -> None:
+    with keep_errors():
+        _restore_messages(conversation_id, first, made)
+
+
+def _restore_messages(
+    conversation_id: ConversationId, first: MessageId | None, made: Sequence[MadeOf]
+) -> None:
+    find_desk(conversation_id).chat.restore_messages(conversation_id, made)
+    if is_held(conversation_id) or st.query_params.get("c") == str(conversation_id):
+        turns.show(conversation_id, first)
 
 
 def _restore_fact(fact: Fact) -> None:

@@ -5,7 +5,7 @@ from services.chat.background import BackgroundTasks, Noted
 from services.chat.elsewhere import Elsewhere
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.remote_turn import RemoteTurn
-from services.chat.service import Chat
+from services.chat.service import Chat, MadeOf
 from services.chat.setup import Setup, Source
 from services.chat.temporary import ChatIsOver, TemporaryChat, TemporaryChats
 
@@ -17,6 +17,7 @@ __all__ = [
     "Elsewhere",
     "LiveTurn",
     "LiveTurns",
+    "MadeOf",
     "Noted",
     "RemoteTurn",
     "Setup",

@@ -149,8 +149,15 @@ class Afterwards:
         summary = compaction.summary(answer.text, datetime.now(UTC), is_cut=answer.is_cut)
         if summary is None:
             raise NoSummary
+        if not self._is_uncut(thread):
+            raise Stale
         self.store.set_summary(thread.conversation.id, summary, replaces=thread.summary)
         log_event("summary.made", turn=answer.turn_id, messages=len(compaction.folded))
+
+    def _is_uncut(self, thread: Thread) -> bool:
+        """Whether nothing of *thread* was deleted since it was read. Raise NotFound, StoreUnavailable."""
+        now = self.store.thread(thread.conversation.id)
+        return now.conversation.cuts == thread.conversation.cuts
 
     def _note(self, conversation_id: ConversationId, prompt_id: MessageId) -> None:
         """Have the model say what the user told of themself."""
@@ -167,7 +174,7 @@ class Afterwards:
                     self.calls.counter,
                     space=setup.space,
                     ask=lambda plan: self._ask(Purpose.FACTS, thread, plan, prompt_id),
-                    is_wanted=self.keeps_facts,
+                    is_wanted=lambda: self.keeps_facts() and self._is_uncut(thread),
                 )
         except AppError:  # what is kept stays as it is
             log_event("facts.lost", conversation=conversation_id)

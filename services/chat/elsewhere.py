@@ -43,6 +43,7 @@ class _Known:
     """What was taken in of a conversation."""
 
     space_id: SpaceId | None
+    cuts: int
     up_to_seq: int = 0
     ids: set[MessageId] = field(default_factory=set[MessageId])
     replies: dict[MessageId, MessageId] = field(
@@ -83,7 +84,8 @@ class Elsewhere:
         self._read_on().join(_PATIENCE)
         conversation, here = thread.conversation, {message.id for message in thread.messages}
         with self._lock:
-            self._take_in(conversation.id, conversation.space_id, thread.messages)
+            now = Listed(conversation.last_seq, conversation.space_id, conversation.cuts)
+            self._take_in(conversation.id, now, thread.messages)
             hits = self._indexes[conversation.space_id].search(prompt, _MOST_HITS)
             far = [hit.id for hit in hits if hit.id not in here and hit.id not in self._older]
         found: dict[MessageId, tuple[ConversationId | None, Message]] = {
@@ -149,7 +151,7 @@ class Elsewhere:
             for found in self._corpus.messages({its: new for its, new in wanted.items() if new}):
                 with self._lock:
                     for conversation_id, messages in found.items():
-                        self._take_in(conversation_id, listed[conversation_id].space_id, messages)
+                        self._take_in(conversation_id, listed[conversation_id], messages)
             with self._lock:
                 for conversation_id, new in wanted.items():
                     known = self._known.get(conversation_id)
@@ -159,9 +161,9 @@ class Elsewhere:
             log_event("recall.unread")
 
     def _up_to(self, conversation_id: ConversationId, now: Listed) -> int:
-        """How much of it is known, in the space where it now is."""
+        """How much of it is known, in the space where it now is, and as long as nothing of it was deleted."""
         known = self._known.get(conversation_id)
-        if known and known.space_id != now.space_id:
+        if known and (known.space_id, known.cuts) != (now.space_id, now.cuts):
             self._drop(conversation_id)
             return 0
         return known.up_to_seq if known else 0
@@ -169,15 +171,13 @@ class Elsewhere:
     def _take_in(
         self,
         conversation_id: ConversationId,
-        space_id: SpaceId | None,
+        now: Listed,
         messages: Sequence[Message],
     ) -> None:
-        known = self._known.setdefault(conversation_id, _Known(space_id))
-        if known.space_id != space_id:
-            self._drop(conversation_id)
-            known = self._known[conversation_id] = _Known(space_id)
+        self._up_to(conversation_id, now)
+        known = self._known.setdefault(conversation_id, _Known(now.space_id, now.cuts))
         new = [message for message in messages if message.id not in known.ids]
-        self._indexes[space_id].add(passages(conversation_id, new))
+        self._indexes[now.space_id].add(passages(conversation_id, new))
         for message in new:
             known.ids.add(message.id)
             if message.role is Role.ASSISTANT and message.parent_id:

@@ -232,10 +232,10 @@ class LiveTurns:
         for turn in turns:
             turn.wait(max(0.0, deadline - time.monotonic()))
 
-    def drop(self, user_id: UserId, conversation_id: ConversationId) -> None:
-        """Forget the turns of a conversation that is deleted."""
+    def drop(self, user_id: UserId, conversation_id: ConversationId, *purposes: Purpose) -> None:
+        """Forget the turns of *purposes*, or all, of a conversation that is deleted, or a part of it."""
         with self._lock:
-            for purpose in Purpose:
+            for purpose in purposes or Purpose:
                 self._turns.pop((user_id, conversation_id, purpose), None)
 
     def forget(self) -> None:

@@ -300,16 +300,20 @@ def least_micro(info: ModelInfo, plan: ContextPlan) -> int:
 
 def _with_prompt(thread: Thread, prompt_id: MessageId, prompt: str, start_seq: int) -> Thread:
     """*thread* as it stands once *prompt* is stored, but for the database's own times."""
+    last_seq = thread.conversation.last_seq + 1
     message = Message(
         id=prompt_id,
-        seq=thread.messages[-1].seq + 1 if thread.messages else 1,
+        seq=last_seq,
         parent_id=thread.tip.id if thread.tip else None,
         role=Role.USER,
         body=prompt,
         created_at=datetime.now(UTC),
     )
     conversation = replace(
-        thread.conversation, rev=thread.conversation.rev + 1, start_seq=start_seq
+        thread.conversation,
+        rev=thread.conversation.rev + 1,
+        last_seq=last_seq,
+        start_seq=start_seq,
     )
     messages = (*thread.messages, message)
     return replace(thread, conversation=conversation, messages=messages, tip_id=None)

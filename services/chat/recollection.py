@@ -85,6 +85,9 @@ class Recollection:
     def _index(self, thread: Thread) -> RecallIndex:
         conversation_id = thread.conversation.id
         index, known = self._indexes.get(conversation_id) or (RecallIndex(), set[MessageId]())
+        deleted = known - {message.id for message in thread.messages}
+        index.remove(deleted)
+        known -= deleted
         new = [message for message in thread.messages if message.id not in known]
         index.add(passages(conversation_id, new))
         known.update(message.id for message in new)

@@ -5,7 +5,7 @@ begin -> plan_context -> store the prompt and reserve its worst cost -> a thread
 -> once, after the first complete reply, the same way: a title; after others a summary, and facts
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -26,6 +26,8 @@ from services.chat.setup import Setup, choose_setup
 from services.chat.titles import first_words
 from services.domain import (
     ConversationId,
+    Fact,
+    FactId,
     Full,
     MemoryPolicy,
     Message,
@@ -75,6 +77,24 @@ class ConversationStore(TurnStore, AfterwardsStore, ReceiptStore, RemoteTurnStor
     def unmake(self, conversation_id: ConversationId) -> None: ...
     def discard(self, conversation_id: ConversationId, seconds: int) -> None: ...
     def edit_reply(self, thread: Thread, reply: Message, text: str) -> None: ...
+    def discard_messages(
+        self,
+        thread: Thread,
+        doomed: Sequence[Message],
+        facts: Iterable[FactId],
+        seconds: int,
+        *,
+        drops_summary: bool,
+    ) -> None: ...
+    def restore_messages(self, conversation_id: ConversationId) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MadeOf:
+    """What went with messages that were deleted, for it was made of them."""
+
+    facts: tuple[Fact, ...]
+    summary: RunningSummary | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -401,14 +421,67 @@ class Chat:
         """Stop what is coming of it; have the conversation destroyed in so many seconds."""
         its = self.store.user_id, conversation_id
         self.live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == its)
-        self.counting.forget(conversation_id)
         self.store.discard(conversation_id, seconds)
         self.live_turns.drop(*its)
+        self._forget(conversation_id)
+
+    def delete_messages(
+        self, conversation_id: ConversationId, ids: Collection[MessageId], seconds: int
+    ) -> MadeOf:
+        """Delete messages, each with all that follows it, for which `restore_messages` has so many seconds.
+
+        What was made of them goes at once: facts, and the summary. What they cost stays in the books. Raise Stale where
+        something follows that is not among them, or they are gone; Busy, NotFound, Tampered, StoreUnavailable.
+        """
+        thread = self.open(conversation_id)
+        doomed = [message for message in thread.messages if message.id in ids]
+        followers = [message for message in thread.messages if message.parent_id in ids]
+        if len(doomed) != len(ids) or any(message.id not in ids for message in followers):
+            raise Stale
+        turn = self.live_turns.find(self.store.user_id, conversation_id)
+        is_its = turn is not None and turn.prompt_id in ids
+        if turn and is_its and not turn.is_done:
+            raise Busy
+        summary = thread.summary
+        if summary and all(message.seq != summary.up_to_seq for message in doomed):
+            summary = None  # it covers only what comes before the message at its end
+        kept = self.memories.fresh_facts() if self.memories else ()
+        facts = tuple(fact for fact in kept if fact.source_id in ids)
+        fact_ids = [fact.id for fact in facts]
+        self.store.discard_messages(
+            thread, doomed, fact_ids, seconds, drops_summary=summary is not None
+        )
+        if is_its:  # it failed: that is nothing to be told any more
+            self.live_turns.drop(self.store.user_id, conversation_id, Purpose.REPLY)
+        noted = self.background.noted(conversation_id)
+        self.background.dismiss(conversation_id, tuple(one for one in noted if one.fact in facts))
+        self._forget(conversation_id)
+        return MadeOf(facts, summary)
+
+    def restore_messages(
+        self, conversation_id: ConversationId, made: Iterable[MadeOf] = ()
+    ) -> None:
+        """Bring back what was deleted of a conversation, and what was *made* of it, as far as that is known.
+
+        Raise TooLate, NotFound, Tampered, StoreUnavailable.
+        """
+        self.store.restore_messages(conversation_id)
+        self._forget(conversation_id)
+        for one in made:
+            if self.memories:
+                for fact in one.facts:
+                    self.memories.keep(fact)
+            if one.summary:
+                self.restore_summary(conversation_id, one.summary)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _forget(self, conversation_id: ConversationId) -> None:
+        """Let what was said in it leave the memory; what is there still is read again."""
+        self.counting.forget(conversation_id)
         self.recollection.forget(conversation_id)
         if self.elsewhere:
             self.elsewhere.forget(conversation_id)
-
-    # --- inside ---------------------------------------------------------------------------------
 
     def _go_on(
         self, thread: Thread, prompt: str, seen_rev: int | None, tip_id: MessageId | None
@@ -416,6 +489,8 @@ class Chat:
         if seen_rev is not None and seen_rev not in _seen_revs(thread):
             raise Stale
         tip = next((message for message in thread.messages if message.id == tip_id), None)
+        if tip_id and tip is None:  # deleted, in another tab
+            raise Stale
         if tip:  # the reply to a prompt has come since, or in another tab, or a reply went on
             is_awaited = tip.role is Role.USER or tip.is_unfinished
             thread = thread.through(tip.id) if is_awaited else thread.up_to(tip.id)

@@ -72,8 +72,9 @@ The sum is MSet-Add-Hash (Clarke et al., "Incremental Multiset Hash Functions an
 Memory Integrity Checking", ASIACRYPT 2003): adding or removing a row costs one addition, whatever the
 length of the conversation, and rows may come in any order, as seq and parent are in their MACs. Their proof
 needs the sum to be hidden, which a MAC beside it would not do: with enough old heads one could look for
-other rows with the same sum. So the head is sealed, not signed. A reader adds up the rows it was given, one rev
-each, and compares all four numbers, and the rev with that of the conversation's row.
+other rows with the same sum. So the head is sealed, not signed. A reader adds up the rows it was given and compares
+their count and their sum, and the rev and the last seq with those of the conversation's row. Messages that are deleted
+leave count and sum at once, with one rev for all of them; the last seq stays.
 
 **Subkeys** are HKDF(ikm, salt = none unless one is named, info = "daybook p1 " || label, length = 32). No
 place begins like that, as it begins with the octet 2.
@@ -137,7 +138,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a conversation consists of. A reader adds up what it has read, and compares the whole head."""
+    """What a conversation consists of. A reader adds up what it has read, and compares."""
 
     rev: int = 0
     count: int = 0
@@ -149,10 +150,19 @@ class Head:
         total = (self.total + int.from_bytes(mac)) % _MODULUS
         return Head(self.rev + 1, self.count + 1, max(self.last_seq, seq), total)
 
-    def remove(self, mac: bytes) -> "Head":
-        """The head after one message less; a seq is not given out twice."""
-        total = (self.total - int.from_bytes(mac)) % _MODULUS
-        return Head(self.rev + 1, self.count - 1, self.last_seq, total)
+    def remove(self, *macs: bytes) -> "Head":
+        """The head without some messages; a seq is not given out twice."""
+        total = (self.total - sum(map(int.from_bytes, macs))) % _MODULUS
+        return Head(self.rev + 1, self.count - len(macs), self.last_seq, total)
+
+    def put_back(self, *macs: bytes) -> "Head":
+        """The head with messages that were removed."""
+        total = (self.total + sum(map(int.from_bytes, macs))) % _MODULUS
+        return Head(self.rev + 1, self.count + len(macs), self.last_seq, total)
+
+    def is_of(self, read: "Head") -> bool:
+        """Whether it is of the very messages that were added up in *read*."""
+        return (self.count, self.total) == (read.count, read.total)
 
 
 class Vault:

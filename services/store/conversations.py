@@ -1,6 +1,6 @@
 """A person's conversations: what the use cases ask of the store, over one app session."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -11,6 +11,7 @@ from services.crypto import Head, Vault, new_key
 from services.domain import (
     Conversation,
     ConversationId,
+    FactId,
     MemoryPolicy,
     Message,
     MessageId,
@@ -31,6 +32,7 @@ from services.errors import (
     StoreUnavailable,
     Tampered,
 )
+from services.store.deletions import Deletions
 from services.store.fresh import Fresh
 from services.store.gateway import Answer, Argument, Hidden, Query, refusal
 from services.store.paging import LEAST
@@ -58,6 +60,7 @@ class Conversations:
         self._session = session
         self._threads = threads or Threads(session)
         self._turns = Turns(session, self._threads)
+        self._deletions = Deletions(session, self._threads)
         self._every = Fresh(self._read_all, _EVERY_SECONDS)
         self._recent: dict[tuple[bool, SpaceId | None], list[Conversation]] = {}  # as last read
         self._unwanted: set[ConversationId] = set()  # they may be there, and should not
@@ -224,7 +227,7 @@ class Conversations:
     def mark_read(self, thread: Thread) -> None:
         """Note that its person has seen all of *thread*, on whatever device."""
         if thread.messages:
-            seq = thread.messages[-1].seq
+            seq = thread.conversation.last_seq
             self._call("read_conversation", conversation=thread.conversation.id, seq=seq)
 
     def delete(self, conversation_id: ConversationId) -> None:
@@ -377,6 +380,20 @@ class Conversations:
     def edit_reply(self, thread: Thread, reply: Message, text: str) -> None:
         self._turns.edit_reply(thread, reply, text)
         self._every.outdate()
+
+    def discard_messages(
+        self,
+        thread: Thread,
+        doomed: Sequence[Message],
+        facts: Iterable[FactId],
+        seconds: int,
+        *,
+        drops_summary: bool,
+    ) -> None:
+        self._deletions.discard(thread, doomed, facts, seconds, drops_summary=drops_summary)
+
+    def restore_messages(self, conversation_id: ConversationId) -> None:
+        self._deletions.restore(conversation_id)
 
     def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None:
         return self._turns.unfinished(conversation_id)

@@ -21,6 +21,7 @@ _MESSAGES = 2 * PAGE  # that are opened at once
 
 class _ListedRow(IdentifiedRow, frozen=True):
     id: ConversationId
+    rev: int
     last_seq: int
     space_id: SpaceId | None
 
@@ -44,7 +45,7 @@ class Corpus:
     def conversations(self) -> dict[ConversationId, Listed]:
         """How far each has come. Raise StoreUnavailable, SignedOut."""
         rows = _LISTED.all_rows(self._session.client, lambda query: query.is_("destroy_at", "null"))
-        return {row.id: Listed(row.last_seq, row.space_id) for row in rows}
+        return {row.id: Listed(row.last_seq, row.space_id, row.rev - row.last_seq) for row in rows}
 
     def messages(
         self, wanted: Mapping[ConversationId, range]
@@ -83,7 +84,7 @@ class Corpus:
         vaults = self._vaults({row.conversation_id for row in rows})
         opened: dict[ConversationId, list[Message]] = {}
         for row in rows:
-            if vault := vaults.get(row.conversation_id):
+            if (vault := vaults.get(row.conversation_id)) and not row.destroy_at:
                 message = self._threads.opened_message(row.conversation_id, vault, row)
                 if message.is_verified:
                     opened.setdefault(row.conversation_id, []).append(message)

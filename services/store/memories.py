@@ -42,6 +42,11 @@ class Memories(Documents[_Row, Fact]):
         """As `all`, the oldest first, without those that do not open."""
         return self.all()
 
+    def fresh_facts(self) -> tuple[Fact, ...]:
+        """As `facts`, as they are stored now. Raise StoreUnavailable, SignedOut."""
+        self._known.read()
+        return self.all()
+
     def keep(self, fact: Fact, *, replaces: Fact | None = None) -> None:
         """Store *fact*, in the place of what was seen.
 

@@ -51,6 +51,7 @@ class ConversationRow(IdentifiedRow, frozen=True):
     state: ConversationState
     pinned_at: Moment | None
     destroy_at: Moment | None  # discarded: there for the turn that ends in it, and for no reader
+    undo_until: Moment | None
     created_at: Moment
     updated_at: Moment
     model: str | None
@@ -71,6 +72,7 @@ class MessageRow(IdentifiedRow, frozen=True):
     body: str
     has_thoughts: bool
     created_at: Moment
+    destroy_at: Moment | None  # deleted: for no reader
 
 
 class ThoughtsRow(IdentifiedRow, frozen=True):

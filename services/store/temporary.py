@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -11,6 +11,7 @@ from uuid import uuid4
 from services.domain import (
     Conversation,
     ConversationId,
+    FactId,
     MemoryPolicy,
     Message,
     MessageId,
@@ -25,7 +26,7 @@ from services.domain import (
     TurnId,
     UserId,
 )
-from services.errors import Busy, NotFound, Stale
+from services.errors import Busy, NotFound, Stale, TooLate
 from services.store.profile import check_seen, checked_instructions
 from services.store.turns import Begun, Ending, Lease, NewTurn, OpenTurn
 
@@ -56,6 +57,7 @@ class TemporaryConversation:
         self._costs: dict[TurnId, TurnCost] = {}
         self._receipts: dict[TurnId, str] = {}
         self._thoughts: dict[MessageId, Thoughts] = {}
+        self._discarded: dict[frozenset[MessageId], tuple[Message, ...]] = {}
         self._change = threading.RLock()
 
     @property
@@ -73,6 +75,7 @@ class TemporaryConversation:
             self._thread = None
             self._receipts.clear()
             self._thoughts.clear()
+            self._discarded.clear()
             self._open = {turn_id: _without_words(turn) for turn_id, turn in self._open.items()}
 
     def cached(self, conversation_id: ConversationId) -> Thread | None:
@@ -245,7 +248,7 @@ class TemporaryConversation:
                     self._thread,
                     Message(
                         id=ending.reply_id,
-                        seq=_next_seq(self._thread),
+                        seq=self._thread.conversation.last_seq + 1,
                         parent_id=ending.prompt_id,
                         role=Role.ASSISTANT,
                         body=ending.reply,
@@ -265,7 +268,7 @@ class TemporaryConversation:
             edited = replace(
                 reply,
                 id=MessageId(uuid4()),
-                seq=_next_seq(now),
+                seq=now.conversation.last_seq + 1,
                 body=text,
                 created_at=datetime.now(UTC),
                 outcome=Outcome.EDITED,
@@ -274,6 +277,50 @@ class TemporaryConversation:
                 parts=(),
             )
             self._append(now, edited)
+
+    def discard_messages(
+        self,
+        thread: Thread,
+        doomed: Sequence[Message],
+        facts: Iterable[FactId],
+        seconds: int,
+        *,
+        drops_summary: bool,
+    ) -> None:
+        """Delete *doomed*, and forget them in so many seconds; nothing was noted from them. Raise Stale, NotFound."""
+        ids = frozenset(message.id for message in doomed)
+        with self._change:
+            now = self.thread(thread.conversation.id)
+            if now.conversation.rev != thread.conversation.rev:
+                raise Stale
+            kept = tuple(message for message in now.messages if message.id not in ids)
+            now = replace(now, summary=None if drops_summary else now.summary)
+            self._cut(now, kept)
+            self._discarded[ids] = tuple(doomed)
+        timer = threading.Timer(seconds, self._destroy, [ids])
+        timer.daemon = True
+        timer.start()
+
+    def restore_messages(self, conversation_id: ConversationId) -> None:
+        """Bring back all messages that can be. Raise TooLate, NotFound."""
+        with self._change:
+            now = self.thread(conversation_id)
+            found = [message for part in self._discarded.values() for message in part]
+            if not found:
+                raise TooLate
+            self._discarded.clear()
+            self._cut(now, tuple(sorted((*now.messages, *found), key=lambda one: one.seq)))
+
+    def _destroy(self, ids: frozenset[MessageId]) -> None:
+        with self._change:
+            for message in self._discarded.pop(ids, ()):
+                self._thoughts.pop(message.id, None)
+                if message.turn_id:
+                    self._receipts.pop(message.turn_id, None)
+
+    def _cut(self, thread: Thread, messages: tuple[Message, ...]) -> None:
+        conversation = replace(thread.conversation, rev=thread.conversation.rev + 1)
+        self._thread = replace(thread, conversation=conversation, messages=messages)
 
     def _check(self, turn: NewTurn) -> None:
         now, seen = self.thread(turn.thread.conversation.id), turn.thread
@@ -294,11 +341,13 @@ class TemporaryConversation:
         if turn.receipt:
             self._receipts[turn_id] = turn.receipt
         if turn.prompt is not None:
-            self._append(thread, _prompt(turn, turn.prompt, _next_seq(thread)))
+            self._append(thread, _prompt(turn, turn.prompt, conversation.last_seq + 1))
 
     def _append(self, thread: Thread, message: Message) -> None:
         rev = thread.conversation.rev + 1
-        conversation = replace(thread.conversation, rev=rev, updated_at=message.created_at)
+        conversation = replace(
+            thread.conversation, rev=rev, last_seq=message.seq, updated_at=message.created_at
+        )
         self._thread = replace(
             thread, conversation=conversation, messages=(*thread.messages, message)
         )
@@ -315,10 +364,6 @@ class TemporaryConversation:
         with self._change:
             thread = self.thread(conversation_id)
             self._thread = replace(thread, conversation=change(thread.conversation))
-
-
-def _next_seq(thread: Thread) -> int:
-    return thread.messages[-1].seq + 1 if thread.messages else 1
 
 
 def _prompt(turn: NewTurn, body: str, seq: int) -> Message:

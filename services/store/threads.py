@@ -23,7 +23,7 @@ from services.domain import (
     Thread,
     UserId,
 )
-from services.errors import NotFound, Tampered
+from services.errors import NotFound, Stale, Tampered
 from services.store.documents import Format
 from services.store.paging import every_row
 from services.store.recent import Recent
@@ -83,6 +83,13 @@ class Threads:
     def known(self, conversation_id: ConversationId) -> KnownThread | None:
         """The thread as it was last read here."""
         return self._known.get(conversation_id)
+
+    def known_as(self, thread: Thread) -> KnownThread:
+        """What the next write to *thread* is made from. Raise Stale: it went on since it was read."""
+        known = self.known(thread.conversation.id)
+        if known is None or known.thread.conversation.rev != thread.conversation.rev:
+            raise Stale
+        return known
 
     def forget(self, conversation_id: ConversationId) -> None:
         """Have the whole thread read anew, if it is read again. Its key and its text leave the memory."""
@@ -173,6 +180,8 @@ class Threads:
             pinned_at=row.pinned_at,
             created_at=row.created_at,
             updated_at=row.updated_at,
+            last_seq=row.last_seq,
+            undo_until=row.undo_until,
             is_titled=row.titled_by != "words",
             is_archived=row.state is ConversationState.ARCHIVED,
             is_unread=row.last_seq > row.read_seq,
@@ -210,7 +219,7 @@ class Threads:
         self, conversation_id: ConversationId, vault: Vault, row: MessageRow
     ) -> Message:
         """The message of *row*, by itself."""
-        return _message(vault, row, self._place_of(row, conversation_id))
+        return _message(vault, row, self.place_of(row, conversation_id))
 
     def place(self, column: str, conversation_id: ConversationId) -> Place:
         """The place of a text in the conversation's row."""
@@ -243,7 +252,7 @@ class Threads:
             role=role,
         )
 
-    def _place_of(self, row: MessageRow, conversation_id: ConversationId) -> Place:
+    def place_of(self, row: MessageRow, conversation_id: ConversationId) -> Place:
         return self.message_place(conversation_id, row.id, row.seq, row.parent_id, row.role)
 
     def _opened_text(self, row: ConversationRow, column: str, sealed: str | None) -> str | None:
@@ -307,7 +316,7 @@ class Threads:
         vault, total = self.vault(conversation.id, row), total or Head()
         opened: list[Message] = []
         for message in self._message_rows(row, messages[-1].seq if messages else 0):
-            place = self._place_of(message, conversation.id)
+            place = self.place_of(message, conversation.id)
             total = total.add(vault.row_mac(message.body, place), message.seq)
             opened.append(_message(vault, message, place))
         try:
@@ -317,7 +326,9 @@ class Threads:
         thread = Thread(
             conversation=conversation,
             messages=(*messages, *opened),
-            is_whole=head is not None and head == total and head.rev == row.rev,
+            is_whole=head is not None
+            and head.is_of(total)
+            and (head.rev, head.last_seq) == (row.rev, row.last_seq),
         )
         return KnownThread(thread, head, total)
 
@@ -329,6 +340,7 @@ class Threads:
                 self._session.client,
                 lambda query: (
                     query.eq("conversation_id", str(row.id))
+                    .is_("destroy_at", "null")
                     .gt("seq", last.seq if last else after_seq)
                     .order("seq")
                     .limit(limit)

@@ -27,7 +27,6 @@ from services.errors import (
     Cap,
     NotFound,
     OverBudget,
-    Stale,
     StoreUnavailable,
     Tampered,
 )
@@ -267,7 +266,7 @@ class Turns:
         """Store *text* as another version of *reply*. Raise Stale, Busy, NotFound, Tampered, StoreUnavailable."""
         conversation_id, edited_id = thread.conversation.id, MessageId(uuid4())
         body, head = self._sealed_message(
-            self._known(thread), edited_id, reply.parent_id, Role.ASSISTANT, text
+            self._threads.known_as(thread), edited_id, reply.parent_id, Role.ASSISTANT, text
         )
         answer = _call_twice(
             self._session,
@@ -365,17 +364,10 @@ class Turns:
         """The prompt and the head that follows it, both sealed."""
         if turn.prompt is None:
             return None, None
-        known = self._known(turn.thread)
+        known = self._threads.known_as(turn.thread)
         return self._sealed_message(
             known, turn.prompt_id, _leaf(turn.thread), Role.USER, turn.prompt
         )
-
-    def _known(self, thread: Thread) -> KnownThread:
-        """What the next write to *thread* is made from. Raise Stale: it went on since it was read."""
-        known = self._threads.known(thread.conversation.id)
-        if known is None or known.thread.conversation.rev != thread.conversation.rev:
-            raise Stale
-        return known
 
     def _sealed_message(
         self,

@@ -162,6 +162,9 @@ _FREE_TEXT = {
     "model_name",
     "new_model",
     "new_derivation",
+    "doomed",
+    "noted",
+    "restored",
 }  # proven as their sha256, like what is sealed
 
 

@@ -79,6 +79,15 @@ def person_calls(own):
         "delete_account": {},
         "delete_conversation": {"conversation": own.conversation},
         "discard_conversation": {"conversation": own.conversation, "for_seconds": 20},
+        "discard_messages": {
+            "conversation": own.conversation,
+            "expected_rev": 1,
+            "doomed": str(own.prompt),
+            "noted": str(own.memory),
+            "drops_summary": True,
+            "new_head": HEAD,
+            "for_seconds": 20,
+        },
         "edit_reply": {
             "conversation": own.conversation,
             "expected_rev": 1,
@@ -106,6 +115,12 @@ def person_calls(own):
         "put_user_key": user_key(new_version=2),
         "read_conversation": {"conversation": own.conversation, "seq": 2},
         "restore_conversation": {"conversation": own.discarded},
+        "restore_messages": {
+            "conversation": own.conversation,
+            "expected_rev": 1,
+            "restored": str(own.prompt),
+            "new_head": HEAD,
+        },
         "rename_conversation": {"conversation": own.conversation, "new_title": sealed("other")},
         "revoke_sessions": {"one_session": None},
         "set_caps": {

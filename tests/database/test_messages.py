@@ -1,10 +1,10 @@
-"""Messages that no turn brought: replies that their user edited."""
+"""Messages that no turn brings: replies that their user edits; and messages that are deleted."""
 
 from uuid import uuid4
 
 import pytest
 
-from tests.database.people import HEAD, sealed
+from tests.database.people import HEAD, MISUSE, a_fact, sealed
 
 
 @pytest.fixture
@@ -85,3 +85,201 @@ def test_only_replies_of_ones_own_conversation_are_edited(world, maya, garden, r
     assert edit(maya, elsewhere, 0, reply)["reason"] == "not_found"
     assert edit(world.person(), garden, 2, reply)["reason"] == "not_found"
     assert len(maya.rows("messages")) == 2
+
+
+# --- deleting ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def long(world, maya, garden, reply):
+    """The ids of four messages in the garden: two prompts and their replies, with a receipt each."""
+    ids = [*(row["id"] for row in in_order(maya)), str(uuid4()), str(uuid4())]
+    turn = maya.begin(garden, 2, prompt=ids[2], parent=reply, receipt_body=sealed("receipt"))
+    maya.finish(turn["turn"], 3, 300, reply=ids[3])
+    return ids
+
+
+def in_order(person):
+    rows = [row for row in person.rows("messages") if row["destroy_at"] is None]
+    return sorted(rows, key=lambda row: row["seq"])
+
+
+def alive(person):
+    return [row["id"] for row in in_order(person)]
+
+
+def discard(person, conversation, rev, doomed, **changes):
+    arguments = {
+        "conversation": conversation,
+        "expected_rev": rev,
+        "doomed": ",".join(map(str, doomed)),
+        "noted": "",
+        "drops_summary": False,
+        "new_head": HEAD,
+        "for_seconds": 20,
+    }
+    return person.call("discard_messages", **(arguments | changes))
+
+
+def restore(person, conversation, rev, restored):
+    ids = ",".join(map(str, restored))
+    arguments = {"expected_rev": rev, "restored": ids, "new_head": HEAD}
+    return person.call("restore_messages", conversation=conversation, **arguments)
+
+
+def let_pass(world):
+    """The time for Undo."""
+    world.admin.execute(
+        "update public.messages set destroy_at = now() - interval '1s' where destroy_at is not null"
+    )
+
+
+def test_deleted_messages_can_be_restored_whole(world, maya, garden, long):
+    receipts = maya.rows("receipts")
+
+    assert discard(maya, garden, 4, long[2:]) == {"ok": True}
+    assert alive(maya) == long[:2]
+    world.sweep()
+    assert restore(maya, garden, 5, long[2:]) == {"ok": True}
+
+    assert alive(maya) == long
+    assert maya.rows("receipts") == receipts
+    assert world.one(
+        "select rev, last_seq, message_count, undo_until from public.conversations where id = %s",
+        garden,
+    ) == (6, 4, 4, None)
+    assert restore(maya, garden, 6, long[2:])["reason"] == "not_found"
+
+
+def test_deleted_messages_are_destroyed_with_their_receipts_and_their_cost_stays(
+    world, maya, garden, long
+):
+    books = world.contents()["private.ledger"], world.contents()["private.budgets"]
+    discard(maya, garden, 4, long[2:])
+    let_pass(world)
+
+    world.sweep()
+
+    assert [row["id"] for row in maya.rows("messages")] == long[:2]
+    assert maya.rows("receipts") == []
+    assert (world.contents()["private.ledger"], world.contents()["private.budgets"]) == books
+    assert restore(maya, garden, 5, long[2:])["reason"] == "not_found"
+
+
+def test_time_for_undo_ends_before_the_sweep_comes(world, maya, garden, long):
+    discard(maya, garden, 4, long[2:])
+    let_pass(world)
+
+    assert restore(maya, garden, 5, long[2:])["reason"] == "not_found"
+    assert alive(maya) == long[:2]
+
+
+def test_facts_and_summary_made_of_deleted_messages_go_at_once(world, maya, garden, long):
+    noted, other = uuid4(), uuid4()
+    for memory in (noted, other):
+        maya.call("keep_memory", **a_fact(memory=memory))
+    summary = {"new_summary": sealed("summary"), "replaces": None}
+    maya.call("summarise_conversation", conversation=garden, **summary)
+
+    discard(maya, garden, 4, long[3:], noted=str(noted), drops_summary=True)
+
+    assert [row["id"] for row in maya.rows("memories")] == [str(other)]
+    assert maya.rows("conversations")[0]["summary"] is None
+
+
+def test_deleting_twice_deletes_once_and_prolongs_nothing(world, maya, garden, long):
+    discard(maya, garden, 4, long[2:])
+    due = "select undo_until, rev from public.conversations where id = %s"
+    before = world.one(due, garden)
+
+    assert discard(maya, garden, 4, long[2:], for_seconds=3600) == {"ok": True}
+
+    assert world.one(due, garden) == before
+
+
+def test_messages_are_deleted_by_who_has_seen_the_conversation_as_it_is(maya, garden, long):
+    assert discard(maya, garden, 3, long[2:])["reason"] == "stale"
+    assert restore(maya, garden, 4, [])["reason"] == "not_found"
+    discard(maya, garden, 4, long[2:])
+    assert restore(maya, garden, 4, long[2:])["reason"] == "stale"
+    assert restore(maya, garden, 5, long[2:3])["reason"] == "not_found"  # all, or nothing
+
+    assert alive(maya) == long[:2]
+
+
+def test_messages_with_a_reply_that_is_coming_are_not_deleted(world, maya, garden, long):
+    turn = maya.begin(garden, 4, prompt=long[0], prompt_body=None, new_head=None)["turn"]
+
+    assert discard(maya, garden, 4, long[2:]) == {"ok": True}
+    assert discard(maya, garden, 5, long[:2])["reason"] == "busy"
+
+    maya.finish(turn, 5)
+    assert discard(maya, garden, 6, [*long[:2], newest(maya)["id"]])["ok"]
+
+
+def test_reply_that_comes_late_to_a_deleted_prompt_is_charged_and_not_stored(
+    world, maya, garden, long
+):
+    turn = maya.begin(garden, 4, prompt=long[2], prompt_body=None, new_head=None)["turn"]
+    maya.checkpoint(turn, sealed("so far"))
+    world.admin.execute(
+        "update public.turns set lease_until = now() - interval '1s' where id = %s", [turn]
+    )
+    world.sweep()
+    discard(maya, garden, 4, long[2:])
+    assert world.one("select partial from public.turns where id = %s", turn) is None
+
+    finished = maya.finish(turn, 5, 400)
+
+    assert (finished["ok"], finished["saved"], finished["charged"]) == (True, False, 400)
+    assert alive(maya) == long[:2]
+
+
+@pytest.mark.parametrize("doomed", [slice(0, 3), slice(1, 2), slice(0, 0)])
+def test_no_message_stays_that_follows_a_deleted_one(maya, garden, long, doomed):
+    arguments = {
+        "conversation": garden,
+        "expected_rev": 4,
+        "doomed": ",".join(long[doomed]),
+        "noted": "",
+        "drops_summary": False,
+        "new_head": HEAD,
+        "for_seconds": 20,
+    }
+
+    assert maya.refusal("discard_messages", **arguments) == MISUSE
+    assert alive(maya) == long
+
+
+def test_neither_messages_nor_facts_of_somebody_else_are_deleted(world, maya, garden, long):
+    memory, omar = uuid4(), world.person()
+    maya.call("keep_memory", **a_fact(memory=memory))
+    theirs = omar.create_conversation()
+    prompt = uuid4()
+    omar.finish(omar.begin(theirs, prompt=prompt)["turn"], 1, reply_body=None)
+
+    assert discard(omar, garden, 4, long[2:])["reason"] == "not_found"
+    assert discard(omar, theirs, 1, [prompt], noted=str(memory))["ok"]
+    discard(maya, garden, 4, long[2:])
+    assert restore(omar, garden, 5, long[2:])["reason"] == "not_found"
+
+    assert [row["id"] for row in maya.rows("memories")] == [str(memory)]
+
+
+def test_deleted_messages_are_destroyed_in_slices(world, maya, garden):
+    world.admin.execute(
+        """
+        insert into public.messages (id, conversation_id, user_id, seq, parent_id, role, body, destroy_at)
+        select md5(n::text)::uuid, %(garden)s, %(maya)s, n + 2, case when n > 1 then md5((n - 1)::text)::uuid end, 'user',
+          %(body)s, now() - interval '1s'
+        from generate_series(1, 201) n
+        """,
+        {"garden": garden, "maya": maya.id, "body": sealed("message")},
+    )
+
+    left = []
+    for _ in range(3):
+        more = world.anon.call("sweep_turns", at_most=10)["more"]
+        left.append((more, len(maya.rows("messages"))))
+
+    assert left == [(True, 3), (True, 2), (False, 2)]

@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-from tests.journeys.people import PHONE
+from tests.journeys.people import DESK, PHONE
 
 
 def test_prompt_is_edited_in_its_place_and_both_versions_can_be_read(person):
@@ -45,3 +45,21 @@ def test_prompt_is_edited_in_its_place_and_both_versions_can_be_read(person):
     versions.get_by_role("button", name="Previous version").click()
     maya.hears_all_of("You said: Sun?")
     assert maya.texts()[0] == "Shade?"
+
+    page.set_viewport_size(DESK)
+    other = maya.new_tab()
+    other.visit(f"/?c={maya.conversation_id}")
+    other.hears_all_of("Ferns, of course.")
+    page.get_by_role("button", name="Delete from here on").last.click()
+    maya.sees("2 messages will be deleted")
+    maya.dialog.get_by_role("button", name="Delete 2 messages").click()
+    expect(maya.dialog).to_have_count(0)
+    maya.hears_all_of("You said: Shade?")
+    maya.sees("Deleted 2 messages")
+
+    other.comes_back()
+    other.sees("Messages of this chat were just deleted.")
+    other.undoes()
+    expect(other.page.get_by_text("Messages of this chat were just deleted.")).to_have_count(0)
+    maya.page.reload()
+    maya.sees("Sun?")

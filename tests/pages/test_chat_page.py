@@ -727,14 +727,15 @@ def test_each_message_is_copied_and_a_prompt_edited_once_no_reply_comes(
     open_app, maya, conversations, model
 ):
     garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
-    acts = r'data-act="edit"|aria-label="Copy \w+"'
+    acts = r'data-act="(?:edit|delete)"|aria-label="Copy \w+"'
 
     def offered(app):
         rows = [row.value for row in app.main.get("html")]
         return [re.findall(acts, row) for row in rows if "db-ask" in row]
 
     app = open_app(maya, c=str(garden))
-    assert offered(app) == [['aria-label="Copy message"', 'data-act="edit"']] * 2
+    copy, edit, delete = 'aria-label="Copy message"', 'data-act="edit"', 'data-act="delete"'
+    assert offered(app) == [[copy, edit, delete]] * 2
 
     model.gate.clear()
     turn = maya.chat.retry(garden)
@@ -742,6 +743,118 @@ def test_each_message_is_copied_and_a_prompt_edited_once_no_reply_comes(
     assert offered(app) == [['aria-label="Copy message"']] * 2
     model.gate.set()
     assert turn.wait(20)
+
+
+def delete(app, conversations, conversation_id, number):
+    """Ask for a prompt to be deleted; the dialog is open."""
+    message = conversations.thread(conversation_id).messages[number]
+    return in_dialog(app, "Delete messages", (conversation_id, message.id)).run()
+
+
+def in_dialog(app, *asked):
+    """The next run has the dialog open, as a browser would."""
+    app.session_state["dialog"] = app.session_state["asked"] = asked
+    return app
+
+
+def agree(app, count):
+    """Press the button of the dialog that is open."""
+    return (
+        in_dialog(app, *app.session_state["asked"])
+        .button(key=f"danger-delete-{count}")
+        .click()
+        .run()
+    )
+
+
+def undo_lines(app):
+    return [
+        html.proto.body
+        for html in app.get("html")
+        if html.proto.body.startswith('<p role="status">Deleted')
+    ]
+
+
+def test_prompt_is_deleted_with_all_that_follows_it_and_comes_back(open_app, maya, conversations):
+    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.", "Why?", "So.")
+
+    app = delete(open_app(maya, c=str(garden)), conversations, garden, 2)
+    assert any("4 messages" in text.value for text in app.markdown)
+    agree(app, 4)
+
+    assert said(app.run()) == ["Shade?", "Ferns."]
+    assert undo_lines(app) == ['<p role="status">Deleted 4 messages</p>']
+    app.button(key=f"restore-{garden}").click().run()
+    assert said(app) == ["Shade?", "Ferns.", "Sun?", "Sage.", "Why?", "So."]
+    assert undo_lines(app) == []
+
+
+def test_messages_deleted_one_after_the_other_come_back_together(open_app, maya, conversations):
+    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.", "Why?", "So.")
+    app = open_app(maya, c=str(garden))
+    for number in (4, 2):
+        agree(delete(app, conversations, garden, number), 2)
+
+    assert undo_lines(app.run()) == ['<p role="status">Deleted 4 messages</p>']
+    app.button(key=f"restore-{garden}").click().run()
+
+    assert said(app) == ["Shade?", "Ferns.", "Sun?", "Sage.", "Why?", "So."]
+
+
+def test_chat_whose_first_prompt_is_deleted_is_deleted(open_app, maya, conversations):
+    garden = conversations.hold("Garden", "Shade?", "Ferns.")
+
+    app = delete(open_app(maya, c=str(garden)), conversations, garden, 0)
+    agree(app, 2)
+
+    assert garden not in conversations.threads
+    app.run().button(key=f"restore-{garden}").click().run()
+    assert said(app) == ["Shade?", "Ferns."]
+
+
+def test_delete_of_other_messages_than_were_counted_is_asked_for_again(
+    open_app, maya, conversations
+):
+    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+    app = delete(open_app(maya, c=str(garden)), conversations, garden, 2)
+    conversations.go_on_elsewhere(garden, "Why?")
+
+    agree(app, 2)
+
+    assert len(conversations.thread(garden).messages) == 5
+    assert undo_lines(app) == []
+
+
+def test_only_the_branch_that_is_read_is_kept(open_app, maya, conversations):
+    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+    app = edit(open_app(maya, c=str(garden)), conversations, garden, 0, "Half shade?")
+
+    menu(app, "Keep only this branch")
+    agree(in_dialog(app, "Keep only this branch", conversations.thread(garden).conversation), 4)
+
+    app.run()
+    assert said(app) == ["Half shade?", "Prune in March."]
+    assert _switches(app) == []
+    [entries] = [one.options for one in app.get("menu_button") if one.key == "conversation-menu"]
+    assert "Keep only this branch" not in entries
+    app.button(key=f"restore-{garden}").click().run()
+    assert len(conversations.thread(garden).messages) == 6
+
+
+def test_messages_deleted_in_another_tab_can_be_brought_back_in_this_one(
+    open_app, maya, conversations
+):
+    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+    app = open_app(maya, c=str(garden))
+    other = open_app(maya, c=str(garden))
+    agree(delete(other, conversations, garden, 2), 2)
+
+    app.run()
+    assert said(app) == ["Shade?", "Ferns."]
+    app.button(key="restore-elsewhere").click().run()
+
+    assert said(app) == ["Shade?", "Ferns.", "Sun?", "Sage."]
+    assert not [button for button in app.button if button.key == "restore-elsewhere"]
 
 
 @pytest.mark.parametrize("name", ["nonsense", str(UUID(int=99))])

@@ -28,9 +28,11 @@ from services.errors import (
     OverBudget,
     Stale,
     StoreUnavailable,
+    TooLate,
 )
 from services.store import turns
 from services.store.conversations import Conversations
+from services.store.gateway import PersonCalls
 from services.store.rows import TurnState
 from services.store.threads import Threads
 from services.store.turns import ClientTurnId, Ending, NewTurn
@@ -588,3 +590,101 @@ def test_a_receipt_that_is_too_long_to_be_kept_prevents_no_turn(conversations, g
     thread = conversations.thread(garden.conversation.id)
     assert thread.messages[-1].body == "Wait."
     assert conversations.receipts(thread.messages, thread.conversation.id) == {}
+
+
+# --- messages that are deleted ----------------------------------------------------------------------
+
+
+def test_deleted_messages_are_gone_for_every_reader_and_come_back_whole(
+    conversations, garden, maya
+):
+    garden_id, other = garden.conversation.id, Conversations(maya)
+    other.thread(garden_id)  # another process had them
+
+    conversations.discard_messages(garden, garden.messages[2:], (), 20, drops_summary=False)
+
+    for reader in (conversations, other, Conversations(maya)):
+        thread = reader.thread(garden_id)
+        assert thread.is_whole
+        assert said(thread.messages) == said(garden.messages[:2])
+    other.restore_messages(garden_id)
+
+    for reader in (conversations, other, Conversations(maya)):
+        thread = reader.thread(garden_id)
+        assert thread.is_whole
+        assert thread.messages == garden.messages
+    with pytest.raises(TooLate):
+        conversations.restore_messages(garden_id)
+
+
+def test_conversation_goes_on_whole_after_messages_were_deleted(conversations, garden, maya):
+    conversations.discard_messages(garden, garden.messages[2:], (), 20, drops_summary=False)
+    thread = say(conversations, conversations.thread(garden.conversation.id), "Leeks?", "Yes.")
+    assert thread.is_whole
+    assert [message.seq for message in thread.messages] == [1, 2, 5, 6]
+
+    conversations.mark_read(thread)
+    conversations.restore_messages(garden.conversation.id)
+
+    thread = Conversations(maya).thread(garden.conversation.id)
+    assert thread.is_whole
+    assert not thread.conversation.is_unread
+    assert [message.seq for message in thread.messages] == [1, 2, 3, 4, 5, 6]
+
+
+def test_stale_delete_and_stale_prompt_are_refused(conversations, garden, maya):
+    other = Conversations(maya)
+    old = other.thread(garden.conversation.id)
+    conversations.discard_messages(garden, garden.messages[2:], (), 20, drops_summary=False)
+
+    with pytest.raises(Stale):
+        other.discard_messages(old, old.messages, (), 20, drops_summary=False)
+    with pytest.raises(Stale):
+        other.begin_turn(new_turn(old, "To what is gone"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "delete from public.messages where conversation_id = %s and seq = 2",
+        "update public.messages set destroy_at = null where conversation_id = %s and seq = 4",
+        "update public.messages set destroy_at = now() where conversation_id = %s and seq = 2",
+        "update public.conversations set last_seq = last_seq + 1 where id = %s",
+    ],
+)
+def test_what_else_is_removed_or_put_back_after_a_delete_is_noticed(
+    conversations, garden, maya, stack, change
+):
+    conversations.discard_messages(garden, garden.messages[2:], (), 20, drops_summary=False)
+    with stack.connect() as database:
+        assert database.execute(change, [garden.conversation.id]).rowcount == 1
+
+    assert not Conversations(maya).thread(garden.conversation.id).is_whole
+
+
+def test_messages_of_somebody_else_are_neither_deleted_nor_restored(conversations, garden, omar):
+    stranger = Conversations(omar)
+    with pytest.raises(Stale):  # nobody but its owner has read it
+        stranger.discard_messages(garden, garden.messages[2:], (), 20, drops_summary=False)
+    conversations.discard_messages(garden, garden.messages[2:], (), 20, drops_summary=False)
+
+    with pytest.raises(NotFound):
+        stranger.restore_messages(garden.conversation.id)
+    assert len(conversations.thread(garden.conversation.id).messages) == 2
+
+
+def test_delete_whose_answer_was_lost_is_done_once(conversations, garden, maya, monkeypatch):
+    call, lost = PersonCalls.call, ["discard_messages"]
+
+    def lose(calls, verb, /, **arguments):
+        answer = call(calls, verb, **arguments)
+        if verb in lost:
+            lost.remove(verb)
+            raise StoreUnavailable
+        return answer
+
+    monkeypatch.setattr(PersonCalls, "call", lose)
+
+    conversations.discard_messages(garden, garden.messages[2:], (), 20, drops_summary=False)
+
+    assert len(Conversations(maya).thread(garden.conversation.id).messages) == 2

@@ -1,0 +1,213 @@
+"""Deleting messages, what was made of them, and bringing all of it back."""
+
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from services.domain import Fact, FactId, Purpose, RunningSummary
+from services.errors import Busy, ModelFailure, ModelUnavailable, Stale, TooLate
+from tests.fakes import NOON, FakePerson, MemoryConversations, ScriptedModel
+from tests.stack.apps import until
+
+
+@pytest.fixture
+def model():
+    return ScriptedModel()
+
+
+@pytest.fixture
+def maya(model):
+    return FakePerson(MemoryConversations(), model)
+
+
+@pytest.fixture
+def garden(maya):
+    return maya.conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+
+
+def delete(chat, conversation_id, number):
+    """Delete the message of that number and what follows it."""
+    thread = chat.open(conversation_id)
+    ids = {one.id for one in thread.from_on(thread.messages[number].id)}
+    return chat.delete_messages(conversation_id, ids, 20)
+
+
+def bodies(thread):
+    return [said.body for said in thread.branch()]
+
+
+def test_deleted_messages_come_back(maya, garden):
+    before = maya.chat.open(garden)
+
+    made = delete(maya.chat, garden, 2)
+    assert bodies(maya.chat.open(garden)) == ["Shade?", "Ferns."]
+    maya.chat.restore_messages(garden, [made])
+
+    assert maya.chat.open(garden).messages == before.messages
+    with pytest.raises(TooLate):
+        maya.chat.restore_messages(garden, [made])
+
+
+def test_next_prompt_follows_what_was_left(maya, model, garden):
+    delete(maya.chat, garden, 2)
+
+    assert maya.chat.begin(garden, "Water?").wait(20)
+
+    thread = maya.chat.open(garden)
+    assert [said.body for said in model.seen[-1][1:]] == ["Shade?", "Ferns.", "Water?"]
+    assert [said.seq for said in thread.messages] == [1, 2, 5, 6]  # none is given out twice
+
+
+def test_facts_and_summary_made_of_what_is_deleted_go_and_come_back_with_it(maya, garden):
+    thread = maya.chat.open(garden)
+    noted, other = (
+        Fact(id=FactId(uuid4()), text=f"Likes {each.body}", since=NOON, source_id=each.id)
+        for each in (thread.messages[2], thread.messages[0])
+    )
+    for fact in (noted, other):
+        maya.memories.keep(fact)
+    summary = RunningSummary(text="Ferns and sage.", from_seq=1, up_to_seq=4, made_at=NOON)
+    maya.conversations.set_summary(garden, summary, replaces=None)
+
+    made = delete(maya.chat, garden, 2)
+    assert maya.memories.facts() == (other,)
+    assert maya.chat.open(garden).summary is None
+    maya.chat.restore_messages(garden, [made])
+
+    assert set(maya.memories.facts()) == {noted, other}
+    assert maya.chat.open(garden).summary == summary
+
+
+def test_summary_of_what_stays_stays(maya, garden):
+    summary = RunningSummary(text="Ferns.", from_seq=1, up_to_seq=2, made_at=NOON)
+    maya.conversations.set_summary(garden, summary, replaces=None)
+
+    delete(maya.chat, garden, 2)
+
+    assert maya.chat.open(garden).summary == summary
+
+
+def test_what_was_seen_otherwise_is_not_deleted(maya, garden):
+    thread = maya.chat.open(garden)
+    seen = {one.id for one in thread.from_on(thread.messages[2].id)}
+    assert maya.chat.begin(garden, "Water?").wait(20)
+
+    with pytest.raises(Stale):
+        maya.chat.delete_messages(garden, seen, 20)
+    delete(maya.chat, garden, 2)
+    with pytest.raises(Stale):
+        maya.chat.delete_messages(garden, seen, 20)
+
+
+def test_prompt_after_a_message_deleted_elsewhere_is_refused(maya, garden):
+    seen = maya.chat.open(garden)
+    delete(maya.chat, garden, 2)
+
+    with pytest.raises(Stale):
+        maya.chat.begin(garden, "Why?", seen_rev=seen.conversation.rev, tip_id=seen.messages[-1].id)
+
+
+def test_messages_with_a_reply_that_is_coming_are_not_deleted(maya, model, garden):
+    model.gate.clear()
+    turn = maya.chat.retry(garden)
+
+    with pytest.raises(Busy):
+        delete(maya.chat, garden, 2)
+
+    model.gate.set()
+    assert turn.wait(20)
+
+
+def test_failure_of_a_deleted_prompt_is_not_told_any_more(maya, model, garden):
+    model.failure = ModelUnavailable(ModelFailure.BROKEN)
+    maya.chat.open(garden)
+    assert maya.chat.begin(garden, "Water?").wait(20)
+    assert maya.chat.failure(garden)
+
+    delete(maya.chat, garden, 4)
+
+    assert maya.chat.failure(garden) is None
+
+
+def test_what_is_deleted_is_recalled_nowhere(maya, model):
+    birds = maya.conversations.hold("Birds", "Kestrels?", "In towers.", "And owls?", "In barns.")
+    other = maya.chat.open(maya.conversations.hold("Other"))
+    device = FakePerson(maya.conversations, model)  # that searched before, too
+
+    def recalled(chat):
+        ranked = chat.elsewhere.ranked(other, (), "Where are kestrels and owls?")
+        return [one.message.body for one in ranked if one.matched]
+
+    for chat in (maya.chat, device.chat):
+        assert sorted(recalled(chat)) == ["And owls?", "Kestrels?"]
+    delete(maya.chat, birds, 2)
+
+    for chat in (maya.chat, device.chat):
+        assert recalled(chat) == ["Kestrels?"]
+
+
+def test_what_is_deleted_leaves_the_index_of_its_conversation(maya, garden):
+    device = FakePerson(maya.conversations, maya.model)
+    before = device.chat.open(garden)
+    assert device.chat.recollection.ranked(before, before.messages, "sage")
+    delete(maya.chat, garden, 2)
+    thread = device.chat.open(garden)
+
+    device.chat.recollection.ranked(thread, thread.messages, "sage")
+
+    assert device.chat.recollection.ranked(thread, before.messages, "sage") == ()
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_fact_of_a_prompt_deleted_meanwhile_is_not_noted(maya, model, monkeypatch, is_deleted):
+    maya.profile.change(lambda now: replace(now, keeps_facts=True))
+    garden = maya.conversations.hold("Garden", "Shade?", "Ferns.")
+    model.pieces = ('{"add": ["Has a dog."], "replace": []}',)
+    begin = maya.conversations.begin_turn
+
+    def begin_meanwhile(turn):
+        if is_deleted and turn.purpose is Purpose.FACTS:
+            delete(maya.chat, garden, 2)
+        return begin(turn)
+
+    monkeypatch.setattr(maya.conversations, "begin_turn", begin_meanwhile)
+    maya.chat.open(garden)
+
+    assert maya.chat.begin(garden, "I have a dog.").wait(20)
+
+    until(lambda: len(model.seen) == 2 and not maya.chat.coming(Purpose.FACTS))
+    assert len(maya.memories.facts()) == (0 if is_deleted else 1)
+
+
+def test_messages_of_a_temporary_chat_are_deleted_and_come_back(maya):
+    held = maya.begin_temporary(reads_facts=False, is_there=lambda: True)
+    for prompt in ("Shade?", "Sun?"):
+        turn = held.chat.begin(held.id if held.is_begun else None, prompt)
+        assert turn.wait(20)
+    before = held.chat.open(held.id).messages
+
+    made = delete(held.chat, held.id, 2)
+    assert held.chat.open(held.id).messages == before[:2]
+    held.chat.restore_messages(held.id, [made])
+
+    assert held.chat.open(held.id).messages == before
+
+
+def test_deleted_messages_of_a_temporary_chat_leave_its_memory(maya):
+    held = maya.begin_temporary(reads_facts=False, is_there=lambda: True)
+    assert held.chat.begin(None, "Shade?").wait(20)
+    thread = held.chat.open(held.id)
+
+    held.chat.delete_messages(held.id, {one.id for one in thread.messages}, 0)
+
+    def is_gone():
+        try:
+            held.conversations.restore_messages(held.id)
+        except TooLate:
+            return True
+        return held.conversations.discard_messages(
+            held.chat.open(held.id), thread.messages, (), 0, drops_summary=False
+        )
+
+    until(is_gone)
