@@ -75,7 +75,7 @@ else:
     person = _session.signed_in()
     if person is None:
         pages = [
-            st.Page(sign_in.page, title="Sign in", url_path=path, default=not path)
+            st.Page(sign_in.page, title=words.SIGN_IN, url_path=path, default=not path)
             for path in _PAGES
         ]
     else:
@@ -83,7 +83,7 @@ else:
         pages = [
             st.Page(_session.CHAT, title="Daybook", default=True),
             st.Page(facts.MEMORY, title=words.MEMORY),
-            st.Page(sidebar.ADMIN, title="Users"),  # which tells others that it is not for them
+            st.Page(sidebar.ADMIN, title=words.USERS),  # which tells others that it is not for them
         ]
     page = st.navigation(pages, position="hidden")
     if person:

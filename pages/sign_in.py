@@ -9,12 +9,12 @@ from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
 
-from pages._parts import browser
+from pages._parts import browser, words
 from services import bootstrap
 from services.errors import TooManyAttempts
 from services.store.accounts import PASSWORD_CHARACTERS, REASONS, WeakPassword
 
-_SIGN_IN, _CREATE = "Sign in", "Create account"
+_CREATE = "Create account"
 _ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm")
 _LONGEST_WAIT = 86_400  # seconds
 
@@ -51,18 +51,18 @@ def page() -> None:
 def _draw_forms() -> None:
     reason = st.query_params.get("reason", "")
     is_new = reason in _ABOUT_NEW_ACCOUNTS
-    names = [_SIGN_IN, _CREATE] if bootstrap.has_accounts() else [_CREATE, _SIGN_IN]
+    names = [words.SIGN_IN, _CREATE] if bootstrap.has_accounts() else [_CREATE, words.SIGN_IN]
     is_about_old = reason in REASONS and not is_new
-    chosen = _CREATE if is_new else _SIGN_IN if is_about_old else names[0]
+    chosen = _CREATE if is_new else words.SIGN_IN if is_about_old else names[0]
     tabs = dict(zip(names, st.tabs(names, default=chosen), strict=True))
-    sign_in, create = tabs[_SIGN_IN], tabs[_CREATE]
+    sign_in, create = tabs[words.SIGN_IN], tabs[_CREATE]
     if sentence := _sentence(reason):
         place = create if is_new else sign_in
         if reason == "confirm":
             place.info(sentence)
         else:
             place.error(sentence)
-    sign_in.html(_form("/session", _SIGN_IN, "current-password"))
+    sign_in.html(_form("/session", words.SIGN_IN, "current-password"))
     create.html(_form("/account", _CREATE, "new-password", PASSWORD_CHARACTERS))
 
 

@@ -89,7 +89,7 @@ def draw_welcome(
     with place.container(key="welcome", horizontal_alignment="center", gap="xsmall"):
         st.space(120)
         title = spaces.name(space) if space else words.NEW_CHAT
-        st.title("Temporary chat" if held else title, anchor=False, text_alignment="center")
+        st.title(words.TEMPORARY_CHAT if held else title, anchor=False, text_alignment="center")
         place_of = "New chat in this space." if space else "Ask anything."
         meaning = f"{place_of} Chats are stored encrypted."
         st.markdown(f":gray[{_NOTHING_KEPT if held else meaning}]", text_alignment="center")

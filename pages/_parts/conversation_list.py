@@ -145,7 +145,9 @@ def _draw_row(conversation: Conversation, beside: _Beside) -> None:
             on_click=lead_to,
             args=[conversation.id],
         )
-        dialogs.draw_menu(f"More: {name}", conversation, key=menu, can_move=beside.has_spaces)
+        dialogs.draw_menu(
+            f"{words.MORE}: {name}", conversation, key=menu, can_move=beside.has_spaces
+        )
 
 
 def _draw_more(count: int) -> None:

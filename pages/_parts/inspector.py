@@ -15,7 +15,7 @@ from services.memory import ContextPlan, Forecast, PartKind, RecalledNote, Recei
 
 _ESTIMATED = "Token counts are estimates and tend to be high."
 _BEGINNING = 120  # letters of a message by which it is known again
-_SPEAKERS = {Role.USER: "You", Role.ASSISTANT: "Model", Role.SYSTEM: "System"}
+_SPEAKERS = {Role.USER: "You", Role.ASSISTANT: "Assistant", Role.SYSTEM: "System"}
 
 
 class _Part(NamedTuple):

@@ -105,7 +105,7 @@ def preferences_dialog() -> None:
                 step=2,
                 most=LARGEST_WINDOW,
                 otherwise=words.number(person.chat.window_messages),
-                explained=f"Used by {words.POLICY_NAMES['window']}.",
+                explained=f"Used by “{words.POLICY_NAMES['window']}”.",
                 key="window-messages",
             )
             chosen = replace(
@@ -227,7 +227,7 @@ def _is_put(put: Callable[[str, str], None], text: str, seen: Preferences) -> bo
     except ChangedElsewhere as changed:
         st.session_state.seen = replace(seen, instructions=changed.now)
         st.warning(words.CHANGED_ELSEWHERE)
-        st.code(changed.now or "No instructions", language=None, wrap_lines=True)
+        st.code(changed.now or words.NO_INSTRUCTIONS, language=None, wrap_lines=True)
         return False
     return True
 

@@ -120,7 +120,7 @@ def _draw_fact(fact: Fact, opened: Opened) -> None:
     with row(f"scoped-fact-{fact.id}", "xxsmall", wrap=False):
         st.markdown(safe_md.label(fact.text, LONGEST_FACT), width="stretch")
         st.menu_button(
-            f"More: {safe_md.label(fact.text)}",
+            f"{words.MORE}: {safe_md.label(fact.text)}",
             [words.EDIT, words.DELETE],
             key=f"menu-fact-{fact.id}",
             type="tertiary",

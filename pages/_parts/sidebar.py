@@ -70,7 +70,7 @@ def _draw_account(person: PersonServices) -> None:
                 facts.MEMORY, label=words.MEMORY, icon=":material/bookmarks:", width="stretch"
             )
             if is_admin:
-                st.page_link(ADMIN, label="Users", icon=":material/group:", width="stretch")
+                st.page_link(ADMIN, label=words.USERS, icon=":material/group:", width="stretch")
         st.html(_FOOT)
 
 

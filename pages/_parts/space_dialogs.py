@@ -229,7 +229,7 @@ def _written(space: Space) -> str:
     """All that can be changed of it."""
     policy = _USUAL if space.policy is None else words.policy_name(space.policy)
     memories = f"Personal memories: {'on' if space.uses_personal_facts else 'off'}"
-    return "\n".join([space.name, space.instructions or "No instructions", policy, memories])
+    return "\n".join([space.name, space.instructions or words.NO_INSTRUCTIONS, policy, memories])
 
 
 def _leave_news(sentence: str) -> None:

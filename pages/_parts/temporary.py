@@ -11,6 +11,7 @@ from streamlit import runtime
 from streamlit.navigation.page import Page
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from pages._parts import words
 from pages._session import SPACE, callbacks, find_person, keep_errors
 from services.bootstrap import PersonServices
 from services.chat import Chat, TemporaryChat
@@ -93,7 +94,7 @@ def draw_switch(held: TemporaryChat | None, person: PersonServices) -> None:
     """Whether the chat that begins here is kept, and what one that is not may read."""
     st.session_state[_SWITCH] = held is not None
     with st.container(gap="xsmall", horizontal_alignment="center", key="temporary-switch"):
-        st.toggle(f"{ICON} Temporary chat", key=_SWITCH, on_change=_switch)
+        st.toggle(f"{ICON} {words.TEMPORARY_CHAT}", key=_SWITCH, on_change=_switch)
         if held and person.profile.preferences().keeps_facts:
             st.session_state[_READS] = held.reads_facts
             st.toggle("Use my saved memories", key=_READS, on_change=_allow)

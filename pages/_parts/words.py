@@ -19,29 +19,44 @@ from babel.numbers import NumberPattern, format_decimal, get_currency_symbol
 from services.domain import Full, MemoryPolicy, Retrieval, Summary, Window
 from services.errors import AppError, Cap, OverBudget
 
-ARCHIVE, UNARCHIVE, DELETE = "Archive", "Unarchive", "Delete"
-CANCEL = "Cancel"
-CHANGED_ELSEWHERE = "This changed in another tab. Press again to replace the current version:"
+# buttons and menus
+ADD, CANCEL, DISMISS, SAVE = "Add", "Cancel", "Dismiss", "Save"
+ARCHIVE, UNARCHIVE, DELETE, EDIT, MOVE, UNDO = (
+    "Archive",
+    "Unarchive",
+    "Delete",
+    "Edit",
+    "Move to space",
+    "Undo",
+)
 CLEAR_CONTEXT, RESTORE_CONTEXT = "Clear context", "Restore context"
 CONNECT = "Connect a better model"
-CONTEXT_USED, NEXT_REQUEST = "Context used for this reply", "Next request"
-MEMORY = "Memory"
-NEW_CHAT = "New chat"
-NEW_SPACE, EDIT_SPACE = "New space", "Edit space"
-CHAT_NOTES, SPACE_NOTES = "Chat notes", "Space notes"
 DELETE_MESSAGES, KEEP_BRANCH = "Delete messages", "Keep only this branch"
-INSTRUCTIONS, CUSTOM_INSTRUCTIONS = "Instructions", "Custom instructions"
-MOVE = "Move to space"
-DEFAULT_MEMORY = "Default memory for new chats"
-ADD, EDIT, DISMISS = "Add", "Edit", "Dismiss"
-SAVE = "Save"
-RECENT_MESSAGES = "Number of recent messages"
-PREFERENCES = "Preferences"
+MORE, SHOW_MORE = "More", "Show more"
 REGENERATE = "Regenerate"
-SHOW_MORE = "Show more"
-UNDO = "Undo"
+VIEW_SUMMARY = "View summary"
+# pages, dialogs and what is in them
+CHAT_NOTES, SPACE_NOTES = "Chat notes", "Space notes"
+CONTEXT_USED, NEXT_REQUEST = "Context used for this reply", "Next request"
+INSTRUCTIONS, CUSTOM_INSTRUCTIONS, NO_INSTRUCTIONS = (
+    "Instructions",
+    "Custom instructions",
+    "No instructions",
+)
+MEMORY, PREFERENCES, SIGN_IN, SUMMARY, USERS = (
+    "Memory",
+    "Preferences",
+    "Sign in",
+    "Summary",
+    "Users",
+)
+NEW_CHAT, NEW_SPACE, EDIT_SPACE = "New chat", "New space", "Edit space"
+TEMPORARY_CHAT = "Temporary chat"
 UNTITLED = "Untitled"
-SUMMARY, VIEW_SUMMARY = "Summary", "View summary"
+# sentences and fields
+CHANGED_ELSEWHERE = "This changed in another tab. Press again to replace the current version:"
+DEFAULT_MEMORY, RECENT_MESSAGES = "Default memory for new chats", "Number of recent messages"
+# memory policies
 POLICY_NAMES = {
     "full": "Everything",
     "window": "Recent only",

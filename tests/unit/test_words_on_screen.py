@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 from pages._parts import words
@@ -67,6 +68,14 @@ def test_each_term_is_spelt_in_one_place():
     spelt = {path.name: TERMS & set(literals(path.read_text())) for path in PAGES}
 
     assert {name: terms for name, terms in spelt.items() if terms and name != "words.py"} == {}
+
+
+def test_a_label_of_two_pages_is_a_term():
+    labels = Counter(
+        text for path in PAGES for text in {*shown(path.read_text())} if text[:1].isupper()
+    )
+
+    assert {label for label, pages in labels.items() if pages > 1} <= {"Daybook", "UTC"}
 
 
 def test_scripts_use_no_old_words():
