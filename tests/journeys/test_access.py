@@ -144,7 +144,7 @@ def test_a_conversation_holds_no_barrier(app, model, person, size):
     look.at("a reply that was stopped")
     model.script(status=500, times=9)
     maya.asks("And by sea?")
-    maya.sees("Your message is saved.")
+    maya.sees("Your message is saved")
     maya.sees_no_reply_coming()
     model.script()
     look.at("a reply that does not come")
@@ -446,7 +446,7 @@ def test_that_a_reply_comes_and_how_it_ended_is_heard_and_not_each_word(maya):
 def test_that_a_reply_is_tried_again_is_heard(maya, model):
     model.script(status=500, times=9)
     maya.asks("And by sea?")
-    maya.sees("Your message is saved.")
+    maya.sees("Your message is saved")
     maya.sees_no_reply_coming()
     model.script(tokens=30, rate=12)  # slow enough to be drawn while it comes
     maya.page.evaluate(_LISTEN)
