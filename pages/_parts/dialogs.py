@@ -11,6 +11,7 @@ from pages._parts import (
     inspector,
     models,
     preferences,
+    regenerating,
     rename,
     safe_md,
     scoped_facts,
@@ -74,6 +75,8 @@ def open_asked() -> bool:
             inspector.seen_dialog(conversation_id, reply_id)
         case words.CONNECT, None:
             models.connect_dialog()
+        case words.REGENERATE_WITH, (conversation_id, message_id):
+            regenerating.dialog(conversation_id, message_id)
         case words.DELETE_MESSAGES, (conversation_id, message_id):
             deleting.messages_dialog(conversation_id, message_id)
         case words.KEEP_BRANCH, Conversation() as conversation:

@@ -10,7 +10,16 @@ from typing import NamedTuple
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import inspector, prompts, safe_md, temporary, thoughts, turns, words
+from pages._parts import (
+    inspector,
+    prompts,
+    regenerating,
+    safe_md,
+    temporary,
+    thoughts,
+    turns,
+    words,
+)
 from pages._parts.elements import row
 from services.domain import Message, Outcome, Role, Thread, TurnCost, TurnId, total_cost
 from services.errors import StoreUnavailable
@@ -111,6 +120,8 @@ def draw(
         _below(copy, edit, delete, _MORE, _switch(message, versions), kind="db-ask")
     elif not is_last:
         again = _act("retry", message, words.REGENERATE, "refresh") if versions else ""
+        with_another = _act("retry-with", message, words.REGENERATE_WITH, "expand_more")
+        again += with_another if versions else ""
         switch = _switch(message, versions)
         _below(copy, edit, switch, again, _seen(message), _facts(message, costs))
 
@@ -163,6 +174,7 @@ def draw_end(desk: temporary.Desk, thread: Thread) -> None:
             on_click=turns.retry,
             args=[thread.conversation.id, last.id],
         )
+        regenerating.draw_menu(desk.chat, thread.conversation.id, last.id)
         if edited and not is_answered:
             st.html(edited, width="content")
         if is_answered:

@@ -21,7 +21,16 @@ from pages._session import (
     keep_errors,
 )
 from services.chat import Chat, LiveTurn, RemoteTurn, TemporaryChat
-from services.domain import ConversationId, Message, MessageId, Purpose, Role, SpaceId, Thread
+from services.domain import (
+    ConversationId,
+    MemoryPolicy,
+    Message,
+    MessageId,
+    Purpose,
+    Role,
+    SpaceId,
+    Thread,
+)
 
 _GLANCE = 0.5  # seconds
 _PAINT = 0.03  # seconds in which a browser shows the first words, before it is given more to draw
@@ -122,10 +131,17 @@ def give_back_untaken(typed: str | None, place: ConversationId | None) -> None:
         st.rerun()
 
 
-def retry(conversation_id: ConversationId, message_id: MessageId) -> None:
-    """Have the prompt of this reply answered once more. A callback."""
+def retry(
+    conversation_id: ConversationId,
+    message_id: MessageId,
+    model: str | None = None,
+    policy: MemoryPolicy | None = None,
+) -> None:
+    """Have the prompt of this reply answered once more, by another model or under another policy if asked for.
+    A callback."""
     with keep_errors():
-        temporary.find_desk(conversation_id).chat.retry(conversation_id, message_id)
+        chat = temporary.find_desk(conversation_id).chat
+        chat.retry(conversation_id, message_id, model=model, policy=policy)
         show_newest()
 
 
@@ -162,6 +178,8 @@ def act(conversation_id: ConversationId) -> None:
             st.session_state[EDITED] = message_id
         case {"name": "show", "message": str(name)} if message_id := _message_id(name):
             show(conversation_id, message_id)
+        case {"name": "retry-with", "message": str(name)} if message_id := _message_id(name):
+            ask_for(words.REGENERATE_WITH, (conversation_id, message_id))
         case {"name": "delete", "message": str(name)} if message_id := _message_id(name):
             ask_for(words.DELETE_MESSAGES, (conversation_id, message_id))
         case {"name": "seen", "message": str(name)} if message_id := _message_id(name):

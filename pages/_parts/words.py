@@ -33,7 +33,7 @@ CLEAR_CONTEXT, RESTORE_CONTEXT = "Clear context", "Restore context"
 CONNECT = "Connect a better model"
 DELETE_MESSAGES, KEEP_BRANCH = "Delete messages", "Keep only this branch"
 MORE, SHOW_MORE = "More", "Show more"
-REGENERATE = "Regenerate"
+REGENERATE, REGENERATE_WITH = "Regenerate", "Regenerate with…"
 VIEW_SUMMARY = "View summary"
 # pages, dialogs and what is in them
 CHAT_NOTES, SPACE_NOTES = "Chat notes", "Space notes"

@@ -189,11 +189,16 @@ class Chat:
             return self._go_on(self.store.thread(conversation_id), prompt, seen_rev, tip_id)
 
     def retry(
-        self, conversation_id: ConversationId, message_id: MessageId | None = None
+        self,
+        conversation_id: ConversationId,
+        message_id: MessageId | None = None,
+        *,
+        model: str | None = None,
+        policy: MemoryPolicy | None = None,
     ) -> LiveTurn:
         """Have a prompt answered once more: that of the reply *message_id*, or the last.
 
-        Raise what `begin` raises.
+        By another *model*, or under another *policy*, for this reply alone. Raise what `begin` raises.
         """
         self.store.keep_fresh(LONGEST_TURN)
         thread = self.open(conversation_id)
@@ -207,7 +212,14 @@ class Chat:
             raise NotFound
         if not asked.is_verified:  # the model would be asked nothing
             raise Tampered
-        return self._begin(thread, branch[: branch.index(asked)], asked.body, asked.id)
+        past, own = branch[: branch.index(asked)], thread.conversation
+        if not (model or policy):
+            return self._begin(thread, past, asked.body, asked.id)
+        once = replace(own, model=model or own.model)
+        if policy:  # how the view was cut under its own means nothing under another
+            once = replace(once, policy=policy, start_seq=own.reset_seq)
+        thread = replace(thread, conversation=once)
+        return self._begin(thread, past, asked.body, asked.id, start_seq=own.start_seq)
 
     def edit_prompt(
         self, conversation_id: ConversationId, prompt_id: MessageId, text: str
@@ -546,8 +558,13 @@ class Chat:
         past: tuple[Message, ...],
         prompt: str | None,
         again: MessageId | None = None,
+        *,
+        start_seq: int | None = None,
     ) -> LiveTurn:
-        """Begin a turn of *prompt*: a new message, or *again* the one of that id; or go on with the reply of that id."""
+        """Begin a turn of *prompt*: a new message, or *again* the one of that id; or go on with the reply of that id.
+
+        *start_seq*: where the view of the next turns begins, if not where the plan of this one does.
+        """
         if self._is_live(thread.conversation.id):
             raise Busy
         setup = self.setup(thread)
@@ -558,6 +575,8 @@ class Chat:
         if again and was_spent:  # the person's limit would be spent on thinking once more
             setup = replace(setup, preferences=replace(setup.preferences, reply_tokens=None))
         plan, receipt = self.planning.turn(thread, setup, past, prompt)
+        if start_seq is not None:
+            plan = replace(plan, start_seq=start_seq)
         prompt_id, new = again or MessageId(uuid4()), None if again else prompt
         try:
             turn, call = self.calls.reserve(

@@ -32,6 +32,12 @@ def test_prompt_is_edited_in_its_place_and_both_versions_can_be_read(person):
     top = maya.messages.first.bounding_box()["y"]
     assert 0 <= top - head["y"] - head["height"] < 40
 
+    page.get_by_role("button", name="Regenerate with…").click()
+    page.get_by_role("menuitem", name="scripted-large").click()
+    maya.hears_all_of("word30")
+    expect(maya.facts.last).to_contain_text("scripted-large")
+    expect(maya.picker).not_to_contain_text("scripted-large")
+
     page.get_by_role("button", name="Edit reply").click()
     written = page.locator(".st-key-edit-reply textarea")
     expect(written).to_be_focused()

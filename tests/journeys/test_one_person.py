@@ -227,7 +227,7 @@ def test_a_reply_is_written_again_and_every_version_stays(maya):
     maya.asks("And in the sun?")
     maya.hears_all_of("You said: And in the sun?")
 
-    maya.page.get_by_role("button", name="Regenerate").first.click()
+    maya.page.get_by_role("button", name="Regenerate", exact=True).first.click()
     expect(maya.messages).to_have_count(2)
     maya.hears_all_of("You said: What grows in the shade?")
     maya.sees("2 / 2")

@@ -52,7 +52,7 @@ def test_a_temporary_chat_leaves_no_trace(maya, app, model, word):
     maya.asks(f"Again {word}")
     maya.hears_all_of(f"You said: Again {word}")
     maya.sees("Not saved")
-    maya.page.get_by_role("button", name="Regenerate").last.click()
+    maya.page.get_by_role("button", name="Regenerate", exact=True).last.click()
     maya.sees("2 / 2")
     maya.sees_no_reply_coming()
     maya.page.get_by_role("button", name="Previous version").click()

@@ -14,12 +14,12 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.testing.v1 import AppTest
 
 from pages import _session
-from pages._parts import browser, thoughts, turns
+from pages._parts import browser, thoughts, turns, words
 from services.domain import Full, Outcome, Purpose, Tokens, TurnCost, Window
 from services.embedded import ModelState
 from services.errors import ChatFull, ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
-from services.llm import LimitReached
-from tests.fakes import FakePerson, MemoryConversations
+from services.llm import LimitReached, Offer
+from tests.fakes import LARGE, FakePerson, MemoryConversations, ScriptedModel
 from tests.pages.conftest import messages as said
 from tests.stack.apps import until
 
@@ -855,6 +855,24 @@ def test_messages_deleted_in_another_tab_can_be_brought_back_in_this_one(
 
     assert said(app) == ["Shade?", "Ferns.", "Sun?", "Sage."]
     assert not [button for button in app.button if button.key == "restore-elsewhere"]
+
+
+def test_reply_is_regenerated_by_another_model_for_once(open_app, conversations, model):
+    others = (Offer(LARGE, ScriptedModel(("Hostas.",))),)
+    maya = FakePerson(conversations, model, others=others)
+    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+
+    app = open_app(maya, c=str(garden))
+    [choices] = [one for one in app.get("menu_button") if one.key == "regenerate-with"]
+    choices.click("large").run()
+    assert said(app) == ["Shade?", "Ferns.", "Sun?", "Hostas."]
+
+    earlier = words.REGENERATE_WITH, (garden, conversations.thread(garden).messages[1].id)
+    in_dialog(app, *earlier).run()
+    in_dialog(app, *earlier).button(key="again-full").click().run()
+    assert said(app.run()) == ["Shade?", "Prune in March."]
+    conversation = conversations.thread(garden).conversation
+    assert (conversation.model, conversation.policy) == (None, Window())
 
 
 @pytest.mark.parametrize("name", ["nonsense", str(UUID(int=99))])

@@ -1,0 +1,64 @@
+"""Another reply to the same prompt, by another model or under another memory policy, for once."""
+
+import pytest
+
+from services.domain import Full, Window
+from services.llm import Offer
+from services.memory import Receipt
+from tests.fakes import LARGE, FakePerson, MemoryConversations, ScriptedModel
+
+
+@pytest.fixture
+def large():
+    return ScriptedModel(("Ferns ", "and hostas."))
+
+
+@pytest.fixture
+def maya(large):
+    return FakePerson(MemoryConversations(), ScriptedModel(), others=(Offer(LARGE, large),))
+
+
+@pytest.fixture
+def garden(maya):
+    return maya.conversations.hold("Garden", *(f"{who} {n}" for n in range(4) for who in "QA"))
+
+
+def again(maya, conversation_id, **choice):
+    """The thread and the receipt of the reply that was made so."""
+    assert maya.chat.retry(conversation_id, **choice).wait(20)
+    thread = maya.chat.open(conversation_id)
+    kept = maya.conversations.receipts([thread.tip], conversation_id)
+    return thread, Receipt.read(kept[thread.tip.turn_id])
+
+
+def test_another_model_answers_once(maya, large, garden):
+    thread, receipt = again(maya, garden, model="large")
+
+    assert thread.tip.body == "Ferns and hostas."
+    assert receipt.model == "large"
+    assert thread.conversation.model is None
+    assert maya.chat.begin(garden, "Why?").wait(20)
+    assert len(large.seen) == 1
+
+
+def test_another_policy_holds_once(maya, garden):
+    thread, receipt = again(maya, garden, policy=Full())
+
+    assert receipt.policy == "full"
+    assert thread.conversation.policy == Window()
+
+
+def test_view_of_the_next_turns_stays_as_it_was(maya, garden):
+    thread, receipt = again(maya, garden, policy=Window(2))
+
+    assert [seq for seq, _ in receipt.kept] == [5, 6]
+    assert thread.conversation.start_seq == 0
+
+
+def test_other_policy_sees_what_its_own_view_no_longer_shows(maya, garden):
+    maya.conversations._change(garden, start_seq=4)
+
+    thread, receipt = again(maya, garden, policy=Full())
+
+    assert [seq for seq, _ in receipt.kept] == [1, 2, 3, 4, 5, 6]
+    assert thread.conversation.start_seq == 4
