@@ -1,13 +1,15 @@
-// A temporary chat is gone when its page is: the browser asks before. Not where a form is sent: signing out, or an export.
+// A temporary chat is gone when its page is: the browser asks before. Not where it is over, as after signing out, nor
+// where a form brings a file.
 
-let isSending = false;
+let isLeaving = false;
+
+daybook.leave = () => (isLeaving = true);
 
 document.addEventListener("submit", ({ target }) => {
-  isSending = true;
-  // signing out waits until the reply that is coming is settled
-  setTimeout(() => (isSending = false), target.id === "sign-out" ? 30_000 : 1000);
+  daybook.leave();
+  if (target.id !== "sign-out") setTimeout(() => (isLeaving = false), 1000);
 }, true);
 
 addEventListener("beforeunload", (event) => {
-  if (!isSending && document.querySelector(".st-key-temporary-sign")) event.preventDefault();
+  if (!isLeaving && document.querySelector(".st-key-temporary-sign")) event.preventDefault();
 });

@@ -219,6 +219,7 @@ _RELOAD = component(
       const pause = Number(sessionStorage.getItem("daybookReloaded")) + 10_000 - Date.now();
       setTimeout(() => {
         sessionStorage.setItem("daybookReloaded", Date.now());
+        window.daybook?.leave();
         location.reload();
       }, Math.max(0, pause));
     }""",
