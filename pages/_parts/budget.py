@@ -46,4 +46,4 @@ def draw_choices(
     elif option:
         command = f"uv run python -m services.operate limits {person.account.email} --{option} 5"
         st.caption("You are an admin and can raise it. On the machine that runs Daybook:")
-        st.code(command, language="bash")
+        st.code(command, language="bash", wrap_lines=True)
