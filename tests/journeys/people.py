@@ -257,11 +257,13 @@ class Tab:
         until(is_there)
 
     def scrolls_up(self, turns):
-        """As a hand turns the wheel."""
+        """As a hand turns the wheel, until the page has heard all of it."""
+        self.page.evaluate("() => { window.turned = 0; onwheel = (e) => { turned += e.deltaY } }")
         self.page.mouse.move(700, 300)
         for _ in range(turns):
             self.page.mouse.wheel(0, -120)
             self.page.wait_for_timeout(40)
+        until(lambda: self.page.evaluate("turned") <= -120 * turns)
 
     def stops(self):
         self.stop_button.click()
