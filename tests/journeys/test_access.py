@@ -335,8 +335,10 @@ def test_tab_leads_through_the_page_as_it_is_read_and_shows_where_it_is(app, may
         *(("BUTTON", "archive"), ("BUTTON", "new-space"), ("BUTTON", "account-menu")),
         ("MAIN", ""),  # what scrolls is scrolled by the arrows
         *(("BUTTON", "export"), ("BUTTON", "conversation-menu")),
+        *[("BUTTON", "exchange")] * 3,  # of the prompt: copy, edit, delete
         *(("DIV", "exchange"), ("BUTTON", "exchange"), ("BUTTON", "exchange")),  # code, wrap, copy
-        *(("BUTTON", "acts-last"), ("BUTTON", "retry"), ("BUTTON", "acts-last")),
+        *[("BUTTON", "acts-last")] * 2,  # copy, edit
+        *(("BUTTON", "retry"), ("BUTTON", "acts-last")),
         *(("TEXTAREA", "composer"), ("BUTTON", "memory-policy")),
         *(("BUTTON", "context-meter"), ("BUTTON", "model-picker")),
     ]
@@ -351,7 +353,9 @@ def test_tab_skips_a_folded_sidebar(maya):
     stops = tabbed(maya.page)
 
     stopped_at = [stop["key"] for stop in stops if stop["key"]]
-    assert stopped_at == ["is-temporary", "composer", "model-picker"]
+    assert stopped_at == [
+        *("is-temporary", "composer", "memory-policy", "new-instructions", "model-picker")
+    ]
     assert [stop for stop in stops if not stop["isRinged"]] == []
     assert all(stop["isSeen"] for stop in stops)
 

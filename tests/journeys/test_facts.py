@@ -132,7 +132,7 @@ def test_facts_are_written_changed_deleted_and_brought_back(maya, model):
     expect(rows(maya)).to_have_text(["I have two dogs", "I take my coffee black"])
 
     maya.page.get_by_role("button", name="Delete all memories").click()
-    expect(maya.dialog).to_contain_text("2 facts will be destroyed")
+    expect(maya.dialog).to_contain_text("Delete 2 memories?")
     maya.page.keyboard.press("Escape")
     expect(maya.dialog).to_have_count(0)
     expect(rows(maya)).to_have_count(2)
