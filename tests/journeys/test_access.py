@@ -338,7 +338,7 @@ def test_tab_leads_through_the_page_as_it_is_read_and_shows_where_it_is(app, may
         *[("BUTTON", "exchange")] * 3,  # of the prompt: copy, edit, delete
         *(("DIV", "exchange"), ("BUTTON", "exchange"), ("BUTTON", "exchange")),  # code, wrap, copy
         *[("BUTTON", "acts-last")] * 2,  # copy, edit
-        *(("BUTTON", "retry"), ("BUTTON", "acts-last")),
+        *(("BUTTON", "retry"), ("BUTTON", "regenerate-with"), ("BUTTON", "acts-last")),
         *(("TEXTAREA", "composer"), ("BUTTON", "memory-policy")),
         *(("BUTTON", "context-meter"), ("BUTTON", "model-picker")),
     ]
