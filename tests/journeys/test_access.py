@@ -324,6 +324,7 @@ def test_tab_leads_through_the_page_as_it_is_read_and_shows_where_it_is(app, may
     maya.hears("Peas.")
     maya.sees_no_reply_coming()
     expect(maya.rows).to_have_count(1)
+    expect(maya.composer).to_be_focused()  # which else takes the focus later
 
     stops = tabbed(maya.page)
 
