@@ -51,7 +51,10 @@ def draw_policy(chat: Chat, thread: Thread | None, first: MemoryPolicy) -> None:
             _draw_size(conversation, now)
         if not thread or not conversation:
             return
-        if conversation.reset_seq and conversation.reset_seq == thread.messages[-1].seq:
+        last_seq = (
+            thread.messages[-1].seq if thread.messages else 0
+        )  # less, where the newest were deleted
+        if conversation.reset_seq and conversation.reset_seq >= last_seq:
             quiet_button(words.RESTORE_CONTEXT, "undo", "undo-start", _undo, thread)
         else:
             quiet_button(

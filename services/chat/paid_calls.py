@@ -183,7 +183,9 @@ class PaidCalls:
             if used:  # a report below what was streamed is not believed
                 used = replace(used, reply=max(used.reply, fewest_tokens(turn.said())))
             elif is_called:
-                used = self._counted(call, turn.said(), is_failed=failure is not None)
+                thoughts = turn.thoughts()
+                streamed = (thoughts.text if thoughts else "") + turn.said()
+                used = self._counted(call, streamed, is_failed=failure is not None)
             turn.failure = self._settle(turn, call.offer.info, used or Tokens(0, 0), failure)
         return reported
 
@@ -264,13 +266,13 @@ class PaidCalls:
             else:
                 return None
 
-    def _counted(self, call: Call, said: str, *, is_failed: bool) -> Tokens:
+    def _counted(self, call: Call, streamed: str, *, is_failed: bool) -> Tokens:
         """Our own count, where the endpoint reported none; it leans high, but not above what is reserved."""
-        if is_failed and not said:
+        if is_failed and not streamed:
             return Tokens(0, 0)
         return Tokens(
             min(call.plan.prompt_tokens, call.plan.bound_tokens),
-            min(self.counter.count(said), call.max_tokens),
+            min(self.counter.count(streamed), call.max_tokens),
         )
 
     def checkpoint(self, turn: LiveTurn, said: str) -> Lease:

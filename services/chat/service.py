@@ -53,10 +53,12 @@ from services.errors import (
     ModelFailure,
     ModelUnavailable,
     NotFound,
+    Refused,
     SpaceGone,
     Stale,
     StoreUnavailable,
     Tampered,
+    TooLate,
 )
 from services.events import log_event
 from services.llm import Models
@@ -473,18 +475,31 @@ class Chat:
     def restore_messages(
         self, conversation_id: ConversationId, made: Iterable[MadeOf] = ()
     ) -> None:
-        """Bring back what was deleted of a conversation, and what was *made* of it, as far as that is known.
+        """Bring back what was deleted of a conversation, and what was *made* of the messages that are there then.
 
-        Raise TooLate, NotFound, Tampered, StoreUnavailable.
+        Raise TooLate, NotFound, Tampered, StoreUnavailable; after the last, called again it goes on.
         """
-        self.store.restore_messages(conversation_id)
+        late: TooLate | None = None
+        try:
+            self.store.restore_messages(conversation_id)
+        except (
+            TooLate
+        ) as error:  # or they are back already, by another tab or a call that failed half-way
+            late = error
         self._forget(conversation_id)
-        for one in made:
-            if self.memories:
-                for fact in one.facts:
+        back = self.store.thread(conversation_id).messages
+        ids, seqs = {message.id for message in back}, {message.seq for message in back}
+        made = tuple(made)
+        facts = [fact for one in made for fact in one.facts if fact.source_id in ids]
+        summaries = [one.summary for one in made if one.summary and one.summary.up_to_seq in seqs]
+        if late and not facts and not summaries:
+            raise late
+        if self.memories:
+            for fact in facts:
+                with suppress(Refused):  # it is there already, or there are too many by now
                     self.memories.keep(fact)
-            if one.summary:
-                self.restore_summary(conversation_id, one.summary)
+        if summaries:
+            self.restore_summary(conversation_id, summaries[-1])
 
     # --- inside ---------------------------------------------------------------------------------
 

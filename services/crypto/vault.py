@@ -151,7 +151,9 @@ class Head:
         return Head(self.rev + 1, self.count + 1, max(self.last_seq, seq), total)
 
     def remove(self, *macs: bytes) -> "Head":
-        """The head without some messages; a seq is not given out twice."""
+        """The head without some messages; a seq is not given out twice. Raise Tampered if there are not so many."""
+        if len(macs) > self.count:
+            raise Tampered
         total = (self.total - sum(map(int.from_bytes, macs))) % _MODULUS
         return Head(self.rev + 1, self.count - len(macs), self.last_seq, total)
 

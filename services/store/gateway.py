@@ -52,6 +52,7 @@ _LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips wit
 )
 _TOO_MANY = {
     "create_conversation": "Limit of chats reached. Delete one to start another.",
+    "edit_reply": "This chat is full. Start a new one.",
     "keep_memory": "Limit of memories reached. Delete some first.",
     "keep_space": "Limit of spaces reached. Delete one to create another.",
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from services.domain import (
     Conversation,
@@ -57,7 +57,7 @@ class TemporaryConversation:
         self._costs: dict[TurnId, TurnCost] = {}
         self._receipts: dict[TurnId, str] = {}
         self._thoughts: dict[MessageId, Thoughts] = {}
-        self._discarded: dict[frozenset[MessageId], tuple[Message, ...]] = {}
+        self._discarded: dict[UUID, tuple[Message, ...]] = {}  # by deletion
         self._change = threading.RLock()
 
     @property
@@ -296,8 +296,9 @@ class TemporaryConversation:
             kept = tuple(message for message in now.messages if message.id not in ids)
             now = replace(now, summary=None if drops_summary else now.summary)
             self._cut(now, kept)
-            self._discarded[ids] = tuple(doomed)
-        timer = threading.Timer(seconds, self._destroy, [ids])
+            deletion = uuid4()
+            self._discarded[deletion] = tuple(doomed)
+        timer = threading.Timer(seconds, self._destroy, [deletion])
         timer.daemon = True
         timer.start()
 
@@ -311,9 +312,9 @@ class TemporaryConversation:
             self._discarded.clear()
             self._cut(now, tuple(sorted((*now.messages, *found), key=lambda one: one.seq)))
 
-    def _destroy(self, ids: frozenset[MessageId]) -> None:
+    def _destroy(self, deletion: UUID) -> None:
         with self._change:
-            for message in self._discarded.pop(ids, ()):
+            for message in self._discarded.pop(deletion, ()):
                 self._thoughts.pop(message.id, None)
                 if message.turn_id:
                     self._receipts.pop(message.turn_id, None)

@@ -994,6 +994,20 @@ def test_the_context_starts_anew_and_the_history_stays(open_app, maya, model, co
     assert banner(app) == []
 
 
+def test_cleared_context_can_be_restored_after_its_newest_messages_were_deleted(
+    open_app, maya, conversations
+):
+    garden = conversations.hold("Garden", "One", "Two", "Three", "Four")
+    app = open_app(maya, c=str(garden))
+    app.button(key="start-anew").click().run()
+    thread = maya.chat.open(garden)
+    maya.chat.delete_messages(garden, {one.id for one in thread.messages[2:]}, 20)
+
+    app.run()
+
+    assert app.button(key="undo-start")
+
+
 @pytest.mark.parametrize("way_out", ["full-to-summary", "full-clear"])
 def test_full_chat_says_so_and_offers_ways_out(open_app, maya, conversations, way_out):
     garden = conversations.hold("Garden", *["word " * 2500, "reply"] * 2, policy=Full())

@@ -79,6 +79,35 @@ def test_facts_and_summary_made_of_what_is_deleted_go_and_come_back_with_it(maya
     assert maya.chat.open(garden).summary == summary
 
 
+def test_facts_of_what_is_destroyed_do_not_come_back_with_what_is_not(maya, garden):
+    thread = maya.chat.open(garden)
+    older, newer = (
+        Fact(id=FactId(uuid4()), text=f"Likes {each.body}", since=NOON, source_id=each.id)
+        for each in (thread.messages[2], thread.messages[0])
+    )
+    for fact in (older, newer):
+        maya.memories.keep(fact)
+    made = [delete(maya.chat, garden, 2)]
+    maya.conversations.deleted.clear()  # its time is over
+    made.append(delete(maya.chat, garden, 0))
+
+    maya.chat.restore_messages(garden, made)
+
+    assert maya.memories.facts() == (newer,)
+
+
+def test_facts_of_what_another_tab_brought_back_come_back(maya, garden):
+    prompt = maya.chat.open(garden).messages[2]
+    fact = Fact(id=FactId(uuid4()), text="Likes the sun", since=NOON, source_id=prompt.id)
+    maya.memories.keep(fact)
+    made = delete(maya.chat, garden, 2)
+    maya.chat.restore_messages(garden)
+
+    maya.chat.restore_messages(garden, [made])
+
+    assert maya.memories.facts() == (fact,)
+
+
 def test_summary_of_what_stays_stays(maya, garden):
     summary = RunningSummary(text="Ferns.", from_seq=1, up_to_seq=2, made_at=NOON)
     maya.conversations.set_summary(garden, summary, replaces=None)

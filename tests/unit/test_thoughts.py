@@ -7,7 +7,7 @@ from services.chat.paid_calls import PaidCalls
 from services.domain import Outcome, Purpose, Retrieval, Thoughts, Tokens
 from services.errors import ModelFailure, ModelUnavailable, NotFound
 from services.llm import LimitReached, Thought
-from tests.fakes import FakePerson, MemoryConversations, ScriptedModel, choose
+from tests.fakes import INFO, FakePerson, MemoryConversations, ScriptedModel, choose
 from tests.stack.apps import until
 
 CANARY = "kumquat"
@@ -106,6 +106,15 @@ def test_thoughts_cost_what_the_endpoint_counted_and_no_more(maya, model):
 
     assert thoughts_of(maya, thread)
     assert maya.conversations.spent_micro == 2 * with_thoughts
+
+
+def test_thoughts_that_no_endpoint_counted_are_charged(maya, model):
+    model.pieces = (HM, LimitReached())
+
+    ask(maya)
+
+    thoughts = INFO.cost_micro(Tokens(0, len(HM.text.split())))
+    assert maya.conversations.spent_micro > thoughts  # and the prompt
 
 
 # --- replies that ended with thoughts alone ----------------------------------------------------------

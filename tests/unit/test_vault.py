@@ -538,6 +538,11 @@ def test_removing_undoes_adding_but_for_the_rev(added, mac):
     assert after == Head(head.rev + 2, head.count, len(added) + 1, head.total)
 
 
+def test_head_of_fewer_messages_than_are_removed_is_tampered():
+    with pytest.raises(Tampered):
+        Head().remove(bytes(32))
+
+
 def test_a_head_belongs_to_one_conversation_of_one_person_and_one_key():
     head = Head(3, 2, 2, 1)
     token = Vault(KEY).seal_head(head, ANA, GARDEN)
