@@ -94,7 +94,7 @@ def test_a_start_with_a_bound_that_is_too_low_is_refused(hosted, make_app):
     finally:
         hosted.limit_rows(500)
 
-    assert "Daybook cannot start: The database answers with at most 40 rows" in app.said()
+    assert "Daybook cannot start: The database returns at most 40 rows at once" in app.said()
 
 
 def test_a_bound_that_is_too_low_is_told_instead_of_tampering(hosted, maya, long):
