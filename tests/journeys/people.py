@@ -121,7 +121,8 @@ class Tab:
         return UUID(parse_qs(urlsplit(self.page.url).query)["c"][0])
 
     def texts(self):
-        """What stands in the messages, oldest first."""
+        """What stands in the messages, oldest first, once each is drawn: a prompt is a frame later."""
+        until(lambda: all(text.strip() for text in self.messages.all_inner_texts()))
         return [" ".join(text.split()) for text in self.messages.all_inner_texts()]
 
     def sees(self, words):
