@@ -272,7 +272,7 @@ def person_services(session_id: str | None) -> PersonServices | None:
 
 
 def has_accounts() -> bool:
-    """Return whether somebody may have an account: not before the first one has been made."""
+    """Return False as long as no account was ever made; True also while the database is unreachable."""
     if not _has_accounts.is_set():
         try:
             if not _shared().server.root_key_versions():
@@ -316,7 +316,7 @@ def _exported(session: AppSession, conversation_id: ConversationId) -> Exported:
 
 
 def middleware(pages: Collection[str]) -> list[Middleware]:
-    """What stands before every request. *pages*: the addresses of the app's pages."""
+    """Return the middleware of every request, outermost first. *pages*: the addresses of the app's pages."""
     return [
         Middleware(
             Shield,

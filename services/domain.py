@@ -121,19 +121,19 @@ class Message:
 
     @property
     def is_answer(self) -> bool:
-        """Whether it is a reply to which nothing is missing but, perhaps, its end."""
+        """Return True for a reply that is complete, edited, or cut at its length limit."""
         is_reply = self.role is Role.ASSISTANT and not self.is_thoughts_only
         return is_reply and self.outcome in (Outcome.COMPLETE, Outcome.CUT, Outcome.EDITED)
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether it is a reply that can go on where it ended."""
+        """Return True for a reply that can be continued."""
         is_early = self.outcome in (Outcome.CUT, Outcome.STOPPED, Outcome.INTERRUPTED)
         return is_early and not self.is_thoughts_only
 
     @property
     def is_thoughts_only(self) -> bool:
-        """Whether it is a reply that ended before its first words."""
+        """Return True for a reply that ended before its first words."""
         return self.has_thoughts and self.is_verified and not self.body.strip()
 
 
@@ -188,7 +188,7 @@ class Conversation:
 
     @property
     def cuts(self) -> int:
-        """How often messages were deleted or brought back: only that moves the revision without a new seq."""
+        """Count of deletions and restorations of messages: only these move the revision without a new seq."""
         return self.rev - self.last_seq
 
 
@@ -309,7 +309,7 @@ class TurnCost:
 
 
 def total_cost(message: Message, costs: Mapping[TurnId, TurnCost]) -> TurnCost | None:
-    """What all parts of *message* used and cost, as far as *costs* says; None where it says nothing."""
+    """Sum the usage and cost of all parts of *message*; None where *costs* holds none of them."""
     turn_ids = [part.turn_id for part in message.stored if part.turn_id]
     known = [costs[turn_id] for turn_id in turn_ids if turn_id in costs]
     if not known:
@@ -443,7 +443,7 @@ class Thread:
         return tuple(found)
 
     def count(self, messages: Iterable[Message]) -> int:
-        """How many messages that is to the reader: a reply and its continuations are one."""
+        """Count messages as the page shows them: a reply and its continuations are one."""
         replies = {message.id for message in self.messages if message.role is Role.ASSISTANT}
         return sum(
             message.role is not Role.ASSISTANT or message.parent_id not in replies

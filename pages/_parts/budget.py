@@ -1,4 +1,4 @@
-"""What can be done where the budget refused a message: a cheaper model, a smaller policy, a higher limit."""
+"""Choices where the budget refused a message: a cheaper model, a smaller policy, a higher limit."""
 
 from collections.abc import Sequence
 

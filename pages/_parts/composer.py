@@ -33,7 +33,7 @@ def draw_tools(
     turn: Turn | None,
     new: NewConversation,
 ) -> None:
-    """How the model remembers *thread*, or a conversation that begins as *new*, which model it is, and Stop while a
+    """Draw the memory policy and model of *thread*, or of a conversation that begins as *new*, and Stop while a
     *turn* is coming."""
     model = bootstrap.life().model
     memory.draw_policy(chat, thread, chat.policy_of(new, setup.space))

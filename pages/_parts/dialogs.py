@@ -39,7 +39,7 @@ def draw_menu(
     can_move: bool,
     has_branches: bool = False,
 ) -> None:
-    """What can be done with a conversation wherever its title stands. *can_move*: there are spaces; *has_branches*:
+    """Draw the menu of a conversation, beside its title or in the list. *can_move*: there are spaces; *has_branches*:
     one of several is read."""
     st.menu_button(
         label,

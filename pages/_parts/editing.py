@@ -8,7 +8,7 @@ from services.domain import ConversationId, Message, Role
 
 
 def is_asked(message: Message) -> bool:
-    """Whether *message* is a field."""
+    """Return whether *message* is being edited."""
     return st.session_state.get(turns.EDITED) == message.id
 
 

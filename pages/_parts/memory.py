@@ -51,9 +51,8 @@ def draw_policy(chat: Chat, thread: Thread | None, first: MemoryPolicy) -> None:
             _draw_size(conversation, now)
         if not thread or not conversation:
             return
-        last_seq = (
-            thread.messages[-1].seq if thread.messages else 0
-        )  # less, where the newest were deleted
+        # below the start of the context where the newest messages were deleted
+        last_seq = thread.messages[-1].seq if thread.messages else 0
         if conversation.reset_seq and conversation.reset_seq >= last_seq:
             quiet_button(words.RESTORE_CONTEXT, "undo", "undo-start", _undo, thread)
         else:
@@ -243,7 +242,7 @@ def _resize(conversation: Conversation | None, key: str) -> None:
 
 
 def _id(conversation: Conversation | None) -> str:
-    """How the keys of widgets name *conversation*, or one that begins."""
+    """Return the name of *conversation*, or of one that begins, in the keys of widgets."""
     return str(conversation.id) if conversation else "new"
 
 

@@ -108,10 +108,7 @@ def draw(
             st.badge(
                 "Not answered, not sent", icon=":material/block:", color="gray", help=_UNANSWERED
             )
-        is_said_below = (
-            is_last and message.outcome is not Outcome.EDITED
-        )  # by `draw_end`, which says more
-        if not is_said_below:
+        if not is_last or message.outcome is Outcome.EDITED:  # else `draw_end` says more below
             _draw_ending(message)
     copy = _copy(message) if message.is_verified and not message.is_thoughts_only else ""
     edit = _edit(message) if versions else ""

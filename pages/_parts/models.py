@@ -51,7 +51,7 @@ def line(chat: Chat) -> str:
 
 
 def draw_connect_card() -> None:
-    """How to connect a better model, where the local one answers."""
+    """Show how to connect a better model, where the local one answers."""
     if bootstrap.life().model is not ModelState.REMOTE:
         with st.expander("Demo model: connect a better one", expanded=True, key="connect-model"):
             _draw_connect_lines()

@@ -29,7 +29,7 @@ _UNVERIFIED = f":material/gpp_bad: {Tampered.public}"
 
 @st.dialog(words.INSTRUCTIONS, on_dismiss="rerun")
 def instructions_dialog(conversation: Conversation | None) -> None:
-    """What the model is told in one conversation, or in the one that begins."""
+    """Edit the instructions of one conversation, or of the one that begins."""
     person = person_services()
     with show_errors():
         put: Callable[[str, str], None]

@@ -1,4 +1,4 @@
-"""What a budget still pays for, where it refused a turn: another model, or a memory policy that sends less."""
+"""Changes that make a turn affordable that the budget refused: another model, or a memory policy that sends less."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -41,7 +41,7 @@ def affordable(
     others = [replace(setup, offer=offer) for offer in chat.models if offer != setup.offer]
 
     def micro(policy: MemoryPolicy, setup: Setup) -> float:
-        """The cost of a short reply at most; infinite where the prompt does not fit, or nobody can say."""
+        """Return the most that a short reply costs; infinite where the prompt does not fit or the database is away."""
         as_planned = replace(here, conversation=replace(here.conversation, policy=policy))
         with suppress(PromptTooLong, InstructionsTooLong, StoreUnavailable):
             return least_micro(setup.info, chat.planning.turn(as_planned, setup, past, prompt)[0])

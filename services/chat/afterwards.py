@@ -155,7 +155,7 @@ class Afterwards:
         log_event("summary.made", turn=answer.turn_id, messages=len(compaction.folded))
 
     def _is_uncut(self, thread: Thread) -> bool:
-        """Whether nothing of *thread* was deleted since it was read. Raise NotFound, StoreUnavailable."""
+        """Return whether no message of *thread* was deleted since it was read. Raise NotFound, StoreUnavailable."""
         now = self.store.thread(thread.conversation.id)
         return now.conversation.cuts == thread.conversation.cuts
 

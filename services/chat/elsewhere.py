@@ -161,7 +161,7 @@ class Elsewhere:
             log_event("recall.unread")
 
     def _up_to(self, conversation_id: ConversationId, now: Listed) -> int:
-        """How much of it is known, in the space where it now is, and as long as nothing of it was deleted."""
+        """Return the last seq that is indexed; 0 if the conversation changed its space or lost messages since."""
         known = self._known.get(conversation_id)
         if known and (known.space_id, known.cuts) != (now.space_id, now.cuts):
             self._drop(conversation_id)

@@ -93,7 +93,7 @@ class ConversationStore(TurnStore, AfterwardsStore, ReceiptStore, RemoteTurnStor
 
 @dataclass(frozen=True, slots=True)
 class MadeOf:
-    """What went with messages that were deleted, for it was made of them."""
+    """Facts and the summary that were deleted with the messages that they were made of."""
 
     facts: tuple[Fact, ...]
     summary: RunningSummary | None
@@ -484,7 +484,7 @@ class Chat:
             self.store.restore_messages(conversation_id)
         except (
             TooLate
-        ) as error:  # or they are back already, by another tab or a call that failed half-way
+        ) as error:  # perhaps they are back: by another tab, or a call whose answer was lost
             late = error
         self._forget(conversation_id)
         back = self.store.thread(conversation_id).messages
@@ -655,6 +655,6 @@ def _clean(text: str, without_any: str = "Type a message first.") -> str:
 
 
 def _awaits_reply(thread: Thread) -> bool:
-    """Whether a reply may be coming to the last message, or a continuation of it."""
+    """Return whether a reply to the last message, or a continuation of it, may be coming."""
     last = thread.messages[-1] if thread.messages else None
     return last is not None and (last.role is Role.USER or last.is_unfinished)

@@ -8,9 +8,8 @@ from services.llm import ModelInfo, Models, Offer
 from services.memory import ContextBudget, TokenCounter
 
 _LEAST_CONTEXT_TOKENS = 512
-_LEAST_CONTEXT = (
-    2  # replies of the length that a person chose: a context that holds no more holds nothing
-)
+# A context holds at least so many replies of the length that its user chose: with fewer it holds nothing.
+_LEAST_CONTEXT = 2
 
 
 class Source(StrEnum):

@@ -13,7 +13,7 @@ _MOST_REPLY_TOKENS = 65_536
 
 
 class LimitSource(StrEnum):
-    """Where a limit comes from, the first that has one."""
+    """The source of a limit; the first in this order that states one holds."""
 
     SETTING = "setting"
     ENDPOINT = "endpoint"
@@ -32,7 +32,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call of a model may hold."""
+    """The token limits of one call of a model."""
 
     context: Limit
     reply: Limit

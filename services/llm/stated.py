@@ -1,4 +1,4 @@
-"""What an endpoint states about a model: in its list of models, and where it refuses a request. Pure."""
+"""Limits and prices that an endpoint states: in its list of models, and in the error of a refused request. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ _NAMED_PROMPT = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stated:
-    """What the settings or an endpoint state about a model; None where they state nothing.
+    """Limits and prices stated by the settings or an endpoint; None where they state none.
 
     Prices are micro-dollars for a million tokens.
     """
@@ -71,7 +71,7 @@ class Stated:
 
 
 def read_models(document: object, name: str) -> Stated:
-    """What a list of models, decoded JSON, states about the model *name*: its entry, or the only one.
+    """Read the limits and prices of the model *name* from a decoded list of models: its entry, or the only one.
 
     A price is stated by both input and output, else by neither.
     """

@@ -22,7 +22,7 @@ class ContextBudget:
 
     @property
     def kept_tokens(self) -> int:
-        """What every prompt leaves for the reply."""
+        """The tokens that every prompt leaves for the reply."""
         return min(self.reply_tokens, _KEPT_TOKENS, self.context_tokens // 4)
 
     @property

@@ -109,7 +109,7 @@ class Receipt:
         return self.tokens.total()
 
     def is_cut_at(self, counted_tokens: int) -> bool:
-        """Whether an endpoint that *counted* so few tokens is likely to have cut the start of the prompt.
+        """Return whether an endpoint that *counted* so few tokens is likely to have cut the start of the prompt.
 
         Some do so in silence. Others leave out of their count what their cache held, which is all but the last
         reply and what followed it.

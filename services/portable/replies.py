@@ -89,9 +89,8 @@ class _Lowering:
 
     def _open_fence(self, line: str, mark: re.Match[str]) -> None:
         self._indent, self._fence = len(mark["prefix"]), mark["mark"]
-        is_deep = (
-            self._indent > 3
-        )  # and perhaps no fence, but indented code, or backticks in a paragraph
+        # perhaps no fence, but indented code, or backticks in a paragraph
+        is_deep = self._indent > 3
         if (
             self._in_formula
             or not _PLAIN.fullmatch(mark["prefix"])
@@ -145,6 +144,6 @@ def _quiet(text: str, parting: str = "\\") -> str:
 
 
 def _part(found: re.Match[str], parting: str) -> str:
-    """What could begin HTML or an image, parted by a backslash, or in TeX by a space, which means nothing there."""
+    """Split the start of HTML or an image by a backslash, or in TeX by a space, which means nothing there."""
     is_escape = parting == "\\" and found[0] == "<"
     return f"{parting}<" if is_escape else f"{found[0]}{parting}"

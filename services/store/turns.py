@@ -115,7 +115,7 @@ class Ending:
     cost_micro: int
 
     def makes_message(self, thread: Thread) -> bool:
-        """Whether a message of *thread* is made of it. Thoughts alone answer a prompt, and go on with no reply."""
+        """Return whether a message of *thread* is made of it. Thoughts alone answer a prompt, and go on with no reply."""
         is_prompt = any(
             one.id == self.prompt_id and one.role is Role.USER for one in thread.messages
         )
