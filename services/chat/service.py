@@ -524,13 +524,15 @@ class Chat:
         return self._begin(thread, thread.branch(), prompt)
 
     def _put_right(self, conversation_id: ConversationId) -> Thread:
-        """The thread, after settling the turn of a prompt that was refused because the database did not
-        answer: what it was asked before it stood still, it did when it went on."""
-        left, prompt_id = self.store.open_turn(conversation_id), self._unsure[conversation_id]
-        if left and left.state.is_open and left.prompt_id == prompt_id:
+        """Return the thread, after settling the turn that stored a prompt that was refused: the database did not
+        answer, and went on later with what it had been asked before. Another turn of that prompt goes on."""
+        thread, prompt_id = self.store.thread(conversation_id), self._unsure[conversation_id]
+        left = self.store.open_turn(conversation_id)
+        stored_by = (one.turn_id for one in thread.messages if one.id == prompt_id)
+        if left and left.state.is_open and left.id in stored_by:
             self._end(left, conversation_id, prompt_id, Outcome.FAILED)
             log_event("turn.unmade", turn=left.id)
-        return self.store.thread(conversation_id)
+        return thread
 
     def _end(
         self,
@@ -598,7 +600,8 @@ class Chat:
                 thread, setup.offer, plan, prompt_id, new, receipt=receipt.written()
             )
         except StoreUnavailable:
-            self._unsure[thread.conversation.id] = prompt_id
+            if again is None:
+                self._unsure[thread.conversation.id] = prompt_id
             raise
         self._unsure.pop(thread.conversation.id, None)
         if prompt is None and not setup.offer.takes_prefix:

@@ -1,8 +1,11 @@
 """Another reply to the same prompt, by another model or under another memory policy, for once."""
 
+from functools import partial
+
 import pytest
 
 from services.domain import Full, Window
+from services.errors import StoreUnavailable
 from services.llm import Offer
 from services.memory import Receipt
 from tests.fakes import LARGE, FakePerson, MemoryConversations, ScriptedModel
@@ -62,3 +65,44 @@ def test_other_policy_sees_what_its_own_view_no_longer_shows(maya, garden):
 
     assert [seq for seq, _ in receipt.kept] == [1, 2, 3, 4, 5, 6]
     assert thread.conversation.start_seq == 4
+
+
+def lose(maya, monkeypatch, begin, *, is_stored):
+    """Have *begin* fail, for the database does not answer, whether or not it stores what it is asked to."""
+    begin_turn = maya.conversations.begin_turn
+
+    def unheard(turn):
+        if is_stored:
+            begin_turn(turn)
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch, pytest.raises(StoreUnavailable):
+        patch.setattr(maya.conversations, "begin_turn", unheard)
+        begin()
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_live_retry_by_another_process_is_not_ended(maya, garden, monkeypatch, is_new):
+    other = FakePerson(maya.conversations, ScriptedModel())
+    maya.chat.open(garden)
+    ask = partial(maya.chat.begin, garden, "Why?") if is_new else partial(maya.chat.retry, garden)
+    lose(maya, monkeypatch, ask, is_stored=is_new)
+    maya.chat.open(garden)
+    other.model.gate.clear()
+    turn = other.chat.retry(garden)
+
+    maya.chat.open(garden)
+
+    other.model.gate.set()
+    assert turn.wait(20)
+    assert maya.chat.open(garden).tip.turn_id == turn.id
+
+
+def test_prompt_stored_unheard_is_not_stored_again_after_a_lost_retry(maya, garden, monkeypatch):
+    reply_id = maya.chat.open(garden).messages[1].id
+    lose(maya, monkeypatch, partial(maya.chat.begin, garden, "Why?"), is_stored=True)
+    lose(maya, monkeypatch, partial(maya.chat.retry, garden, reply_id), is_stored=False)
+
+    assert maya.chat.begin(garden, "Why?").wait(20)
+
+    assert [one.body for one in maya.chat.open(garden).messages].count("Why?") == 1
