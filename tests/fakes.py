@@ -329,6 +329,10 @@ class MemoryConversations:
             for fact_id in facts:
                 del self.facts[fact_id]
 
+    def can_restore_messages(self, conversation_id):
+        self._answer()
+        return bool(self.deleted.get(conversation_id))
+
     def restore_messages(self, conversation_id):
         self._answer()
         with self._lock:

@@ -43,7 +43,7 @@ create table public.conversations (
   pinned_at timestamptz,
   expires_at timestamptz,
   destroy_at timestamptz,                   -- discarded, with Undo until then; `state` and `expires_at` stay for that
-  undo_until timestamptz,                   -- messages were deleted, and can be brought back until then
+  undo_until timestamptz,                   -- of messages that are deleted; null once they are destroyed
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   unique (id, user_id),

@@ -6,8 +6,8 @@ others at once, and the tab alone still knows them.
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from html import escape
 from uuid import UUID, uuid4
@@ -76,7 +76,7 @@ def draw_mark(thread: Thread) -> None:
     """Offer to bring back what another tab has just deleted of *thread*."""
     conversation = thread.conversation
     is_ours = any(one.id == conversation.id for one in _deleted())
-    if is_ours or not conversation.undo_until or conversation.undo_until < datetime.now(UTC):
+    if is_ours or not conversation.undo_until or not _can_restore_messages(conversation.id):
         return
     with row("deleted-elsewhere"):
         st.caption("Messages of this chat were just deleted.", width="content")
@@ -143,6 +143,12 @@ def _bring_back_messages(
 ) -> None:
     with keep_errors():
         _restore_messages(conversation_id, first, made)
+
+
+def _can_restore_messages(conversation_id: ConversationId) -> bool:
+    with suppress(StoreUnavailable):
+        return find_person().conversations.can_restore_messages(conversation_id)
+    return False
 
 
 def _restore_messages(

@@ -392,6 +392,9 @@ class Conversations:
     ) -> None:
         self._deletions.discard(thread, doomed, facts, seconds, drops_summary=drops_summary)
 
+    def can_restore_messages(self, conversation_id: ConversationId) -> bool:
+        return self._deletions.can_restore(conversation_id)
+
     def restore_messages(self, conversation_id: ConversationId) -> None:
         self._deletions.restore(conversation_id)
 

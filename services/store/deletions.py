@@ -5,7 +5,6 @@ no process has to be there for that, and what else is missing is noticed as ever
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 
 from services.crypto import Vault
 from services.domain import ConversationId, FactId, Message, MessageId, Thread
@@ -85,11 +84,14 @@ class Deletions:
                 return
         raise TooLate
 
-    def _discarded(self, conversation_id: ConversationId) -> list[MessageRow]:
-        now = datetime.now(UTC).isoformat()
+    def can_restore(self, conversation_id: ConversationId) -> bool:
+        """Return whether there is a message that can be brought back. Raise StoreUnavailable, SignedOut."""
+        return bool(self._discarded(conversation_id))
 
+    def _discarded(self, conversation_id: ConversationId) -> list[MessageRow]:
         def is_discarded(query: Query) -> Query:
-            return query.eq("conversation_id", str(conversation_id)).gt("destroy_at", now)
+            # "now" is read by the database, whose clock decides
+            return query.eq("conversation_id", str(conversation_id)).gt("destroy_at", "now")
 
         rows = MESSAGES.all_rows(self._session.client, is_discarded)
         return sorted(rows, key=lambda row: row.seq)

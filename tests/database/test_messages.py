@@ -129,9 +129,10 @@ def restore(person, conversation, rev, restored):
 
 def let_pass(world):
     """The time for Undo."""
-    world.admin.execute(
-        "update public.messages set destroy_at = now() - interval '1s' where destroy_at is not null"
-    )
+    for table, column in (("messages", "destroy_at"), ("conversations", "undo_until")):
+        world.admin.execute(
+            f"update public.{table} set {column} = now() - interval '1s' where {column} is not null"
+        )
 
 
 def test_deleted_messages_can_be_restored_whole(world, maya, garden, long):
@@ -162,6 +163,7 @@ def test_deleted_messages_are_destroyed_with_their_receipts_and_their_cost_stays
 
     assert [row["id"] for row in maya.rows("messages")] == long[:2]
     assert maya.rows("receipts") == []
+    assert maya.rows("conversations")[0]["undo_until"] is None
     assert (world.contents()["private.ledger"], world.contents()["private.budgets"]) == books
     assert restore(maya, garden, 5, long[2:])["reason"] == "not_found"
 

@@ -857,6 +857,21 @@ def test_messages_deleted_in_another_tab_can_be_brought_back_in_this_one(
     assert not [button for button in app.button if button.key == "restore-elsewhere"]
 
 
+def test_messages_are_offered_as_long_as_the_database_can_restore_them(
+    open_app, maya, conversations
+):
+    garden = conversations.hold("Garden", "Shade?", "Ferns.")
+    thread = maya.chat.open(garden)
+    maya.chat.delete_messages(garden, [thread.messages[1].id], -60)  # the clock here is fast
+    app = open_app(maya, c=str(garden))
+    assert app.button(key="restore-elsewhere").label == words.UNDO
+
+    conversations.deleted.clear()  # they are destroyed
+    app.run()
+
+    assert not [button for button in app.button if button.key == "restore-elsewhere"]
+
+
 def test_reply_is_regenerated_by_another_model_for_once(open_app, conversations, model):
     others = (Offer(LARGE, ScriptedModel(("Hostas.",))),)
     maya = FakePerson(conversations, model, others=others)

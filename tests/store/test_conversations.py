@@ -3,6 +3,7 @@
 import base64
 import re
 import time
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import httpx
@@ -30,7 +31,7 @@ from services.errors import (
     StoreUnavailable,
     TooLate,
 )
-from services.store import turns
+from services.store import deletions, turns
 from services.store.conversations import Conversations
 from services.store.gateway import PersonCalls
 from services.store.rows import TurnState
@@ -615,6 +616,31 @@ def test_deleted_messages_are_gone_for_every_reader_and_come_back_whole(
         assert thread.messages == garden.messages
     with pytest.raises(TooLate):
         conversations.restore_messages(garden_id)
+
+
+@pytest.mark.parametrize("fast_seconds", [3600, -3600])
+def test_time_for_undo_is_the_databases(conversations, garden, stack, monkeypatch, fast_seconds):
+    class AppClock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(seconds=fast_seconds)
+
+    monkeypatch.setattr(deletions, "datetime", AppClock, raising=False)
+    garden_id = garden.conversation.id
+    conversations.discard_messages(garden, garden.messages[3:], (), 20, drops_summary=False)
+    with stack.connect() as database:
+        database.execute(
+            "update public.messages set destroy_at = now() where conversation_id = %s and destroy_at is not null",
+            [garden_id],
+        )
+    assert not conversations.can_restore_messages(garden_id)
+    known = conversations.thread(garden_id)
+    conversations.discard_messages(known, known.messages[2:], (), 20, drops_summary=False)
+
+    assert conversations.can_restore_messages(garden_id)
+    conversations.restore_messages(garden_id)
+
+    assert said(conversations.thread(garden_id).messages) == said(garden.messages[:3])
 
 
 def test_conversation_goes_on_whole_after_messages_were_deleted(conversations, garden, maya):
