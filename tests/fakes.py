@@ -217,11 +217,11 @@ class MemoryConversations:
     def take_back_reset(self, thread):
         self._change(thread.conversation.id, reset_seq=0, start_seq=0)
 
-    def set_summary(self, conversation_id, summary, *, replaces):
-        thread = self.thread(conversation_id)
-        if thread.summary != replaces:
+    def set_summary(self, thread, summary):
+        now = self.thread(thread.conversation.id)
+        if (now.summary, now.conversation.cuts) != (thread.summary, thread.conversation.cuts):
             raise Stale
-        self.threads[conversation_id] = replace(thread, summary=summary)
+        self.threads[thread.conversation.id] = replace(now, summary=summary)
 
     def receipts(self, messages, conversation_id):
         self._answer()
@@ -319,7 +319,8 @@ class MemoryConversations:
                 raise Stale
             ids = {message.id for message in doomed}
             kept = tuple(message for message in stored.messages if message.id not in ids)
-            summary = None if drops_summary else stored.summary
+            is_kept = not drops_summary and stored.summary == thread.summary
+            summary = stored.summary if is_kept else None
             self.deleted.setdefault(conversation_id, []).extend(doomed)
             self._cut(
                 replace(stored, summary=summary),
@@ -642,9 +643,13 @@ class MemoryFacts:
 
     fresh_facts = facts
 
-    def keep(self, fact, *, replaces=None):
+    def keep(self, fact, *, replaces=None, cuts=None):
         self._answer()
         fact = replace(fact, text=checked_fact(fact.text))
+        if cuts is not None:
+            source = self.store.threads.get(fact.source_conversation_id)
+            if source is None or source.conversation.cuts != cuts:
+                raise NotFound
         if fact.space_id and fact.space_id not in self.store.spaces:
             raise NotFound
         if fact.conversation_id and fact.conversation_id not in self.store.threads:

@@ -22,19 +22,24 @@ create index on public.memories (space_id, user_id);
 -- functions ---------------------------------------------------------------------------------------------
 
 -- Store a new fact, or replace one if it is as the app has seen it. Calling it again changes nothing.
+--   source, cuts    the conversation whose messages the model noted it from, and its `rev - last_seq` when they were
+--                   read, which each deletion moves; null: it was not noted
 create function private.keep_memory(
   memory uuid, conversation uuid, space uuid, new_body public.sealed, body_key_version integer,
-  replaces public.sealed, proof text
+  replaces public.sealed, source uuid, cuts bigint, proof text
 ) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
   person uuid := private.require_proof(proof, 'keep_memory', memory::text, conversation::text, space::text,
-    private.sha(new_body), body_key_version::text, private.sha(replaces));
+    private.sha(new_body), body_key_version::text, private.sha(replaces), source::text, cuts::text);
 begin
   if conversation is not null
       and not exists (select from public.conversations where id = conversation and user_id = person)
     or space is not null and not exists (select from public.spaces where id = space and user_id = person)
+    or source is not null and not exists (
+      select from public.conversations where id = source and user_id = person and rev - last_seq = cuts for share
+    )
   then
     return private.answer(false);           -- deleted while this was being noted
   end if;
@@ -75,18 +80,19 @@ begin
   return '{"ok": true}';
 end $$;
 
--- Replace the summary if it is the one that the app has seen; null: none. It is no change of the thread.
+-- Replace the summary if it is the one that the app has seen, and no message was deleted or restored since: `cuts` is
+-- `rev - last_seq` then. Null: none. It is no change of the thread.
 create function private.summarise_conversation(
-  conversation uuid, new_summary public.sealed, replaces public.sealed, proof text
+  conversation uuid, new_summary public.sealed, replaces public.sealed, cuts bigint, proof text
 ) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
   person uuid := private.require_proof(proof, 'summarise_conversation', conversation::text, private.sha(new_summary),
-    private.sha(replaces));
+    private.sha(replaces), cuts::text);
 begin
   update public.conversations set summary = new_summary
-  where id = conversation and user_id = person
+  where id = conversation and user_id = person and rev - last_seq = cuts
     and (summary is not distinct from replaces or summary is not distinct from new_summary);
   return private.answer(found, case
     when exists (select from public.conversations where id = conversation and user_id = person) then 'stale'

@@ -54,13 +54,7 @@ class AfterwardsStore(Protocol):
     def cached(self, conversation_id: ConversationId) -> Thread | None: ...
     def thread(self, conversation_id: ConversationId) -> Thread: ...
     def give_title(self, conversation_id: ConversationId, title: str) -> bool: ...
-    def set_summary(
-        self,
-        conversation_id: ConversationId,
-        summary: RunningSummary | None,
-        *,
-        replaces: RunningSummary | None,
-    ) -> None: ...
+    def set_summary(self, thread: Thread, summary: RunningSummary | None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,15 +143,8 @@ class Afterwards:
         summary = compaction.summary(answer.text, datetime.now(UTC), is_cut=answer.is_cut)
         if summary is None:
             raise NoSummary
-        if not self._is_uncut(thread):
-            raise Stale
-        self.store.set_summary(thread.conversation.id, summary, replaces=thread.summary)
+        self.store.set_summary(thread, summary)
         log_event("summary.made", turn=answer.turn_id, messages=len(compaction.folded))
-
-    def _is_uncut(self, thread: Thread) -> bool:
-        """Return whether no message of *thread* was deleted since it was read. Raise NotFound, StoreUnavailable."""
-        now = self.store.thread(thread.conversation.id)
-        return now.conversation.cuts == thread.conversation.cuts
 
     def _note(self, conversation_id: ConversationId, prompt_id: MessageId) -> None:
         """Have the model say what the user told of themself."""
@@ -174,7 +161,7 @@ class Afterwards:
                     self.calls.counter,
                     space=setup.space,
                     ask=lambda plan: self._ask(Purpose.FACTS, thread, plan, prompt_id),
-                    is_wanted=lambda: self.keeps_facts() and self._is_uncut(thread),
+                    is_wanted=self.keeps_facts,
                 )
         except AppError:  # what is kept stays as it is
             log_event("facts.lost", conversation=conversation_id)

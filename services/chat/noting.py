@@ -24,7 +24,9 @@ class FactStore(Protocol):
 
     def facts(self) -> tuple[Fact, ...]: ...
     def fresh_facts(self) -> tuple[Fact, ...]: ...
-    def keep(self, fact: Fact, *, replaces: Fact | None = None) -> None: ...
+    def keep(
+        self, fact: Fact, *, replaces: Fact | None = None, cuts: int | None = None
+    ) -> None: ...
     def forget(self, fact_id: FactId) -> None: ...
 
 
@@ -57,7 +59,7 @@ def note_facts(
     for change in read_facts(answer.text, exchange, _facts_of(store, thread, space), shown):
         fact = _fact(change.text, change.replaces, thread, prompt_id)
         try:
-            store.keep(fact, replaces=change.replaces)
+            store.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
         except AppError:  # what was noted before it is
             log_event("fact.lost", turn=answer.turn_id)
         else:

@@ -353,19 +353,18 @@ class Chat:
         summary = None
         if text and now:
             summary = replace(now, text=text, made_at=datetime.now(UTC), is_edited=True)
-        self.store.set_summary(thread.conversation.id, summary, replaces=now)
+        self.store.set_summary(thread, summary)
 
     def restore_summary(self, conversation_id: ConversationId, summary: RunningSummary) -> None:
         """Put back a deleted *summary*, in the place of any made since. Raise NotFound, Stale, StoreUnavailable."""
-        now = self.store.thread(conversation_id).summary
-        self.store.set_summary(conversation_id, summary, replaces=now)
+        self.store.set_summary(self.store.thread(conversation_id), summary)
 
     def rebuild_summary(self, thread: Thread) -> None:
         """Have the summary made anew of all that it covers, in the background. Raise Stale, StoreUnavailable."""
         conversation_id = thread.conversation.id
         if self.background.claim_summary(self.store.user_id, conversation_id, is_wanted=True):
             try:
-                self.store.set_summary(conversation_id, None, replaces=thread.summary)
+                self.store.set_summary(thread, None)
             except AppError:
                 self.background.end_summary(conversation_id)
                 raise
@@ -459,12 +458,12 @@ class Chat:
         summary = thread.summary
         if summary and all(message.seq != summary.up_to_seq for message in doomed):
             summary = None  # it covers only what comes before the message at its end
-        kept = self.memories.fresh_facts() if self.memories else ()
-        facts = tuple(fact for fact in kept if fact.source_id in ids)
+        facts = self._facts_of(ids)
         fact_ids = [fact.id for fact in facts]
         self.store.discard_messages(
             thread, doomed, fact_ids, seconds, drops_summary=summary is not None
         )
+        facts += self._forget_facts_of(ids)
         if is_its:  # it failed: that is nothing to be told any more
             self.live_turns.drop(self.store.user_id, conversation_id, Purpose.REPLY)
         noted = self.background.noted(conversation_id)
@@ -502,6 +501,21 @@ class Chat:
             self.restore_summary(conversation_id, summaries[-1])
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
+        """The facts that were noted from messages, as they are stored now."""
+        kept = self.memories.fresh_facts() if self.memories else ()
+        return tuple(fact for fact in kept if fact.source_id in ids)
+
+    def _forget_facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
+        """Forget and return the facts that were noted from messages while these were being deleted."""
+        with suppress(StoreUnavailable):
+            facts = self._facts_of(ids)
+            for fact in facts:
+                if self.memories:
+                    self.memories.forget(fact.id)
+            return facts
+        return ()
 
     def _forget(self, conversation_id: ConversationId) -> None:
         """Let what was said in it leave the memory; what is there still is read again."""

@@ -296,20 +296,14 @@ class Conversations:
             lambda known: replace(known, instructions=checked, are_instructions_verified=True),
         )
 
-    def set_summary(
-        self,
-        conversation_id: ConversationId,
-        summary: RunningSummary | None,
-        *,
-        replaces: RunningSummary | None,
-    ) -> None:
-        """Put *summary* in the place of the one that was seen. Raise Stale, NotFound, Tampered."""
+    def set_summary(self, thread: Thread, summary: RunningSummary | None) -> None:
+        """Put *summary* in the place of the one of *thread*.
+
+        Raise Stale (it was replaced, or messages were deleted or restored since), NotFound, Tampered.
+        """
+        conversation_id = thread.conversation.id
         row = self._threads.row(conversation_id)
-        try:
-            seen = self._threads.summary(row)
-        except Tampered:  # nobody can say what it was: another mends it
-            seen = None
-        if seen != replaces:
+        if self._threads.readable_summary(row) != thread.summary:
             raise Stale
         sealed = None
         if summary:
@@ -321,6 +315,7 @@ class Conversations:
             conversation=conversation_id,
             new_summary=Hidden(sealed),
             replaces=Hidden(row.summary),
+            cuts=thread.conversation.cuts,
         )
         self._threads.amend(
             conversation_id,

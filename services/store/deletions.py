@@ -43,13 +43,15 @@ class Deletions:
             raise Stale
         vault = self._threads.vault(conversation_id)
         head = head.remove(*self._macs(conversation_id, vault, rows))
+        row = self._threads.row(conversation_id)
+        is_kept = not drops_summary and self._threads.readable_summary(row) == thread.summary
         answer = self._call(
             "discard_messages",
             conversation=conversation_id,
             expected_rev=thread.conversation.rev,
             doomed=_listed(rows),
             noted=Hidden(",".join(map(str, facts))),
-            drops_summary=drops_summary,
+            kept_summary=Hidden(row.summary if is_kept else None),
             new_head=Hidden(vault.seal_head(head, self._threads.user_id, conversation_id)),
             for_seconds=seconds,
         )

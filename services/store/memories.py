@@ -47,10 +47,10 @@ class Memories(Documents[_Row, Fact]):
         self._known.read()
         return self.all()
 
-    def keep(self, fact: Fact, *, replaces: Fact | None = None) -> None:
-        """Store *fact*, in the place of what was seen.
+    def keep(self, fact: Fact, *, replaces: Fact | None = None, cuts: int | None = None) -> None:
+        """Store *fact*, in the place of what was seen; one that was noted, if its conversation still has these *cuts*.
 
-        Raise BadInput, ChangedElsewhere, NotFound (its conversation or space is gone).
+        Raise BadInput, ChangedElsewhere, NotFound (its conversation or space is gone, or messages were deleted there).
         """
         fact = replace(fact, text=checked_fact(fact.text))
         replaced = self._sealed(replaces)
@@ -66,6 +66,8 @@ class Memories(Documents[_Row, Fact]):
             new_body=Hidden(vault.seal(_FORMAT.write(fact), self._place(fact))),
             body_key_version=vault.version,
             replaces=replaced,
+            source=None if cuts is None else fact.source_conversation_id,
+            cuts=cuts,
         )
 
     def forget(self, fact_id: FactId) -> None:

@@ -155,19 +155,13 @@ class TemporaryConversation:
         """Undo `start_anew`: the model may see everything again."""
         self._reset(thread, 0)
 
-    def set_summary(
-        self,
-        conversation_id: ConversationId,
-        summary: RunningSummary | None,
-        *,
-        replaces: RunningSummary | None,
-    ) -> None:
-        """Put *summary* in the place of the one that was seen. Raise Stale, NotFound."""
+    def set_summary(self, thread: Thread, summary: RunningSummary | None) -> None:
+        """Put *summary* in the place of the one of *thread*. Raise Stale, NotFound."""
         with self._change:
-            thread = self.thread(conversation_id)
-            if thread.summary != replaces:
+            now = self.thread(thread.conversation.id)
+            if (now.summary, now.conversation.cuts) != (thread.summary, thread.conversation.cuts):
                 raise Stale
-            self._thread = replace(thread, summary=summary)
+            self._thread = replace(now, summary=summary)
 
     def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
         """What the turns of *messages* cost, as far as they are settled."""
@@ -294,7 +288,8 @@ class TemporaryConversation:
             if now.conversation.rev != thread.conversation.rev:
                 raise Stale
             kept = tuple(message for message in now.messages if message.id not in ids)
-            now = replace(now, summary=None if drops_summary else now.summary)
+            if drops_summary or now.summary != thread.summary:  # made meanwhile: perhaps of them
+                now = replace(now, summary=None)
             self._cut(now, kept)
             deletion = uuid4()
             self._discarded[deletion] = tuple(doomed)

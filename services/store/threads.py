@@ -199,6 +199,13 @@ class Threads:
         text = self._opened_text(row, "summary", row.summary)
         return None if text is None else SUMMARY_FORMAT.read(text)
 
+    def readable_summary(self, row: ConversationRow) -> RunningSummary | None:
+        """As `summary`; none where it does not open: nobody can say what it was, and another mends it."""
+        try:
+            return self.summary(row)
+        except Tampered:
+            return None
+
     def vault(self, conversation_id: ConversationId, row: ConversationRow | None = None) -> Vault:
         """What seals and opens the conversation. Raise NotFound, Tampered."""
         vault = self._vaults.get(conversation_id)

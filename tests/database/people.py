@@ -272,6 +272,8 @@ def a_fact(**changes):
         "new_body": sealed("fact"),
         "body_key_version": 1,
         "replaces": None,
+        "source": None,
+        "cuts": None,
     } | changes
 
 

@@ -84,7 +84,7 @@ def person_calls(own):
             "expected_rev": 1,
             "doomed": str(own.prompt),
             "noted": str(own.memory),
-            "drops_summary": True,
+            "kept_summary": sealed("summary"),
             "new_head": HEAD,
             "for_seconds": 20,
         },
@@ -106,6 +106,8 @@ def person_calls(own):
             conversation=own.conversation,
             new_body=sealed("other"),
             replaces=sealed("fact"),
+            source=own.conversation,
+            cuts=0,
         ),
         "keep_space": a_space(space=own.space, new_body=sealed("other"), replaces=sealed("space")),
         "mark_conversation": {"conversation": own.conversation, "pinned": True, "archived": None},
@@ -150,6 +152,7 @@ def person_calls(own):
             "conversation": own.conversation,
             "new_summary": sealed("summary"),
             "replaces": None,
+            "cuts": 0,
         },
         "suspend": {"person": own.owner.id, "suspended": True},
         "title_conversation": {"conversation": own.conversation, "new_title": sealed("other")},
@@ -294,6 +297,7 @@ def test_another_persons_id_is_answered_like_an_unknown_one(own, mallory):
     for function, arguments in {
         "keep_memory": a_fact(conversation=own.conversation),
         "keep_memory of a space": a_fact(space=own.space),
+        "keep_memory from messages": a_fact(source=own.conversation, cuts=0),
         "create_conversation": creation() | {"new_space": own.space},
         "move_conversation": {
             "conversation": mallory.create_conversation(),

@@ -32,6 +32,7 @@ def test_a_summary_is_replaced_by_who_has_seen_it(maya, garden):
             conversation=conversation,
             new_summary=new and sealed(new),
             replaces=replaces and sealed(replaces),
+            cuts=0,
         )
 
     assert summarise("short", None) == OK

@@ -2,9 +2,12 @@
 
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from tests.database.people import HEAD, MISUSE, a_fact, sealed
+
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 @pytest.fixture
@@ -114,7 +117,7 @@ def discard(person, conversation, rev, doomed, **changes):
         "expected_rev": rev,
         "doomed": ",".join(map(str, doomed)),
         "noted": "",
-        "drops_summary": False,
+        "kept_summary": None,
         "new_head": HEAD,
         "for_seconds": 20,
     }
@@ -180,13 +183,48 @@ def test_facts_and_summary_made_of_deleted_messages_go_at_once(world, maya, gard
     noted, other = uuid4(), uuid4()
     for memory in (noted, other):
         maya.call("keep_memory", **a_fact(memory=memory))
-    summary = {"new_summary": sealed("summary"), "replaces": None}
-    maya.call("summarise_conversation", conversation=garden, **summary)
+    assert summarise(maya, garden, cuts=0)["ok"]
 
-    discard(maya, garden, 4, long[3:], noted=str(noted), drops_summary=True)
+    discard(maya, garden, 4, long[3:], noted=str(noted))
 
     assert [row["id"] for row in maya.rows("memories")] == [str(other)]
     assert maya.rows("conversations")[0]["summary"] is None
+
+
+def summarise(person, conversation, cuts):
+    arguments = {"new_summary": sealed("summary"), "replaces": None, "cuts": cuts}
+    return person.call("summarise_conversation", conversation=conversation, **arguments)
+
+
+@pytest.mark.parametrize("seen", ["summary", "older"])
+def test_only_a_summary_that_was_seen_outlives_deleted_messages(maya, garden, long, seen):
+    summarise(maya, garden, cuts=0)
+
+    discard(maya, garden, 4, long[2:], kept_summary=sealed(seen))
+
+    left = maya.rows("conversations")[0]["summary"]
+    assert left == (sealed("summary") if seen == "summary" else None)
+
+
+def test_nothing_made_of_messages_read_before_a_deletion_is_stored(maya, garden, long):
+    fact = a_fact(source=garden, cuts=0)
+    discard(maya, garden, 4, long[2:])
+
+    assert maya.call("keep_memory", **fact)["reason"] == "not_found"
+    assert summarise(maya, garden, cuts=0)["reason"] == "stale"
+
+    assert maya.call("keep_memory", **fact | {"cuts": 1})["ok"]
+    assert summarise(maya, garden, cuts=1)["ok"]
+
+
+def test_fact_waits_for_a_deletion_that_is_on_the_way(world, maya, garden, long, migrated):
+    with psycopg.connect(migrated) as deleting:
+        deleting.execute("update public.conversations set rev = rev + 1 where id = %s", [garden])
+        world.admin.execute("set lock_timeout = '100ms'")
+
+        waited = maya.refusal("keep_memory", **a_fact(source=garden, cuts=0))
+
+    assert waited == LOCK_NOT_AVAILABLE
 
 
 def test_deleting_twice_deletes_once_and_prolongs_nothing(world, maya, garden, long):
@@ -244,7 +282,7 @@ def test_no_message_stays_that_follows_a_deleted_one(maya, garden, long, doomed)
         "expected_rev": 4,
         "doomed": ",".join(long[doomed]),
         "noted": "",
-        "drops_summary": False,
+        "kept_summary": None,
         "new_head": HEAD,
         "for_seconds": 20,
     }

@@ -12,10 +12,13 @@ import pytest
 from services.crypto import LARGEST_TEXT
 from services.domain import (
     ConversationId,
+    Fact,
+    FactId,
     Full,
     MessageId,
     Outcome,
     Role,
+    RunningSummary,
     Thoughts,
     Tokens,
     TurnCost,
@@ -34,6 +37,7 @@ from services.errors import (
 from services.store import deletions, turns
 from services.store.conversations import Conversations
 from services.store.gateway import PersonCalls
+from services.store.memories import Memories
 from services.store.rows import TurnState
 from services.store.threads import Threads
 from services.store.turns import ClientTurnId, Ending, NewTurn
@@ -697,6 +701,30 @@ def test_messages_of_somebody_else_are_neither_deleted_nor_restored(conversation
     with pytest.raises(NotFound):
         stranger.restore_messages(garden.conversation.id)
     assert len(conversations.thread(garden.conversation.id).messages) == 2
+
+
+def test_nothing_made_of_messages_around_their_deletion_outlives_it(conversations, garden, maya):
+    other, memories = Conversations(maya), Memories(maya, Threads(maya))
+    seen = other.thread(garden.conversation.id)
+    summary = RunningSummary(
+        text="Peas.", from_seq=1, up_to_seq=4, made_at=seen.messages[0].created_at
+    )
+    fact = Fact(
+        id=FactId(uuid4()),
+        text="Has a dog",
+        since=summary.made_at,
+        source_conversation_id=garden.conversation.id,
+    )
+    other.set_summary(seen, summary)
+
+    conversations.discard_messages(garden, garden.messages[2:], (), 20, drops_summary=False)
+
+    assert conversations.thread(garden.conversation.id).summary is None
+    with pytest.raises(Stale):
+        other.set_summary(seen, summary)
+    with pytest.raises(NotFound):
+        memories.keep(fact, cuts=seen.conversation.cuts)
+    memories.keep(fact)
 
 
 def test_delete_whose_answer_was_lost_is_done_once(conversations, garden, maya, monkeypatch):

@@ -382,11 +382,11 @@ def test_a_fact_is_noted_though_the_next_cannot_be_kept(chat, server, memories, 
     server.script_facts(reply=answer(DOG, BERN))
     keep, kept = memories.keep, []
 
-    def once(fact, *, replaces=None):
+    def once(fact, **seen):
         if kept:
             raise StoreUnavailable
         kept.append(fact)
-        keep(fact, replaces=replaces)
+        keep(fact, **seen)
 
     monkeypatch.setattr(memories, "keep", once)
 

@@ -39,7 +39,7 @@ def fill(person, policy, server, canary):
     conversation_id = done(chat.begin(None, f"{canary} title and prompt {long}")).conversation_id
     kept.set_instructions(conversation_id, f"{canary} instructions")
     summary = RunningSummary(text=f"{canary} summary", from_seq=1, up_to_seq=1, made_at=NOON)
-    kept.set_summary(conversation_id, summary, replaces=None)
+    kept.set_summary(kept.thread(conversation_id), summary)
     fact = Fact(
         id=FactId(uuid4()), text=f"{canary} fact", since=NOON, conversation_id=conversation_id
     )

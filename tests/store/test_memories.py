@@ -346,25 +346,27 @@ def test_a_conversation_moves_and_stays_when_its_space_goes(maya, conversations,
 
 
 def test_a_summary_is_there_again_and_replaced_by_who_has_seen_it(maya, conversations, garden):
-    conversations.set_summary(garden.conversation.id, SUMMARY, replaces=None)
+    conversations.set_summary(garden, SUMMARY)
     edited = replace(SUMMARY, text="They sow peas in March.", is_edited=True)
     assert conversations.cached(garden.conversation.id).summary == SUMMARY
 
-    Conversations(maya).set_summary(garden.conversation.id, edited, replaces=SUMMARY)
+    seen = replace(garden, summary=SUMMARY)
+    other = Conversations(maya)
+    other.set_summary(other.thread(garden.conversation.id), edited)
 
     with pytest.raises(Stale):
-        conversations.set_summary(garden.conversation.id, None, replaces=SUMMARY)
+        conversations.set_summary(seen, None)
     thread = conversations.thread(garden.conversation.id)
     assert thread.summary == edited
     assert thread.conversation.rev == garden.conversation.rev
-    conversations.set_summary(garden.conversation.id, None, replaces=edited)
+    conversations.set_summary(thread, None)
     assert Conversations(maya).thread(garden.conversation.id).summary is None
 
 
 def test_a_summary_that_was_swapped_is_said_and_can_be_made_anew(
     maya, conversations, garden, stack
 ):
-    conversations.set_summary(garden.conversation.id, SUMMARY, replaces=None)
+    conversations.set_summary(garden, SUMMARY)
     with stack.connect() as database:
         database.execute(
             "update public.conversations set summary = title where id = %s",
@@ -375,7 +377,7 @@ def test_a_summary_that_was_swapped_is_said_and_can_be_made_anew(
     assert (thread.summary, thread.is_summary_verified) == (None, False)
     assert thread.is_whole
 
-    conversations.set_summary(garden.conversation.id, SUMMARY, replaces=None)
+    conversations.set_summary(garden, SUMMARY)
     assert Conversations(maya).thread(garden.conversation.id).summary == SUMMARY
 
 
@@ -406,7 +408,7 @@ def test_nothing_that_is_remembered_is_readable_in_the_database(
     memories.keep(a_fact(f"{CANARY} two", conversation_id=garden.conversation.id))
     spaces.keep(a_space(f"{CANARY} space", instructions=f"{CANARY} instructions"))
     summary = replace(SUMMARY, text=f"{CANARY} summary")
-    conversations.set_summary(garden.conversation.id, summary, replaces=None)
+    conversations.set_summary(garden, summary)
 
     with stack.connect() as database:
         assert CANARY not in _everything(database)

@@ -160,7 +160,7 @@ def test_what_a_person_wrote_meanwhile_is_not_overwritten(chat, server):
     chat.rebuild_summary(thread)
     now = chat.store.thread(thread.conversation.id)
     edited = replace(thread.summary, text="Mine.", is_edited=True)
-    chat.store.set_summary(thread.conversation.id, edited, replaces=now.summary)
+    chat.store.set_summary(now, edited)
 
     assert settled(chat, thread.conversation.id).summary == edited
     assert chat.background.summary_failure(thread.conversation.id) is None

@@ -68,7 +68,7 @@ def test_facts_and_summary_made_of_what_is_deleted_go_and_come_back_with_it(maya
     for fact in (noted, other):
         maya.memories.keep(fact)
     summary = RunningSummary(text="Ferns and sage.", from_seq=1, up_to_seq=4, made_at=NOON)
-    maya.conversations.set_summary(garden, summary, replaces=None)
+    maya.conversations.set_summary(maya.chat.open(garden), summary)
 
     made = delete(maya.chat, garden, 2)
     assert maya.memories.facts() == (other,)
@@ -110,7 +110,7 @@ def test_facts_of_what_another_tab_brought_back_come_back(maya, garden):
 
 def test_summary_of_what_stays_stays(maya, garden):
     summary = RunningSummary(text="Ferns.", from_seq=1, up_to_seq=2, made_at=NOON)
-    maya.conversations.set_summary(garden, summary, replaces=None)
+    maya.conversations.set_summary(maya.chat.open(garden), summary)
 
     delete(maya.chat, garden, 2)
 
@@ -207,6 +207,26 @@ def test_fact_of_a_prompt_deleted_meanwhile_is_not_noted(maya, model, monkeypatc
 
     until(lambda: len(model.seen) == 2 and not maya.chat.coming(Purpose.FACTS))
     assert len(maya.memories.facts()) == (0 if is_deleted else 1)
+
+
+def test_what_is_made_of_messages_while_they_are_deleted_goes_with_them(maya, garden, monkeypatch):
+    prompt = maya.chat.open(garden).messages[2]
+    fact = Fact(id=FactId(uuid4()), text="Likes the sun", since=NOON, source_id=prompt.id)
+    summary = RunningSummary(text="Ferns and sage.", from_seq=1, up_to_seq=4, made_at=NOON)
+    discard = maya.conversations.discard_messages
+
+    def discard_after(thread, *args, **more):
+        maya.memories.keep(fact)
+        maya.conversations.set_summary(thread, summary)
+        discard(thread, *args, **more)
+
+    monkeypatch.setattr(maya.conversations, "discard_messages", discard_after)
+
+    made = delete(maya.chat, garden, 2)
+
+    assert (maya.memories.facts(), maya.chat.open(garden).summary) == ((), None)
+    maya.chat.restore_messages(garden, [made])
+    assert maya.memories.facts() == (fact,)
 
 
 def test_messages_of_a_temporary_chat_are_deleted_and_come_back(maya):

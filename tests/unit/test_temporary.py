@@ -171,11 +171,25 @@ def test_its_policy_and_view_are_changed_as_any_others(chat):
 def test_a_summary_is_kept_in_memory_for_who_saw_the_last():
     store, _ = store_with()
     summary = RunningSummary(text="They talk.", from_seq=1, up_to_seq=2, made_at=NOON)
-    store.set_summary(store.id, summary, replaces=None)
+    before = store.thread(store.id)
+    store.set_summary(before, summary)
 
     assert store.thread(store.id).summary == summary
     with pytest.raises(Stale):
-        store.set_summary(store.id, None, replaces=None)
+        store.set_summary(before, None)
+
+
+def test_summary_made_around_a_deletion_does_not_outlive_it():
+    store, _ = store_with("Hello")
+    before = store.thread(store.id)
+    summary = RunningSummary(text="They talk.", from_seq=1, up_to_seq=1, made_at=NOON)
+    store.set_summary(before, summary)
+
+    store.discard_messages(before, before.messages, (), 20, drops_summary=False)
+
+    assert store.thread(store.id).summary is None
+    with pytest.raises(Stale):
+        store.set_summary(before, summary)
 
 
 def test_two_replies_do_not_come_at_once_nor_after_what_was_not_seen():
@@ -249,7 +263,7 @@ def test_once_it_is_over_nothing_holds_what_was_said(chat, maya, model, policy):
     maya.profile.known = Preferences(policy=policy)
     says(chat, f"A {CANARY}")
     summary = RunningSummary(text=f"Of a {CANARY}.", from_seq=1, up_to_seq=2, made_at=NOON)
-    chat.conversations.set_summary(chat.id, summary, replaces=None)
+    chat.conversations.set_summary(chat.conversations.thread(chat.id), summary)
     says(chat, f"Another {CANARY}")
     model.failure = StoreUnavailable()  # what failed is remembered by others, to be told
     says(chat, f"And a third {CANARY}")
