@@ -1,5 +1,6 @@
 """The app without a mouse, by a screen reader, enlarged, on a small screen, without motion."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -469,6 +470,30 @@ def test_that_a_reply_is_tried_again_is_heard(maya, model):
     until(lambda: "A reply is coming." in maya.page.evaluate("heard"))
     maya.hears_all_of("word30")
     model.script()
+
+
+def test_names_and_copies_have_no_markup_and_no_invisible_characters(maya):
+    """Streamlit names by the Markdown of a label, and a toast not at all; a joiner keeps an address from being a link."""
+    page, account = maya.page, maya.page.locator(".st-key-account-menu button").first
+    expect(maya.temporary_switch).to_have_accessible_name("Temporary chat")
+    expect(page.locator('span[role="img"]').first).to_have_attribute("aria-hidden", "true")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    account.click()
+    expect(page.get_by_test_id("stPopoverBody")).to_have_accessible_name(maya.email)
+    page.locator(".st-key-account-panel").get_by_text("@").select_text()
+    assert "\u2060" in page.evaluate("String(getSelection())")
+    page.keyboard.press("Control+C")
+    until(lambda: page.evaluate("navigator.clipboard.readText()").strip() == maya.email)
+    page.keyboard.press("Escape")
+
+    maya.asks("Peas?")
+    maya.hears_all_of("You said: Peas?")
+    maya.is_in("Peas?")
+    maya.chooses("Peas?", "Pin")
+
+    expect(page.get_by_test_id("stToast")).to_have_accessible_name(
+        re.compile("“Peas\\?” is pinned")
+    )
 
 
 def test_a_copy_that_the_browser_refuses_is_said_to_be(maya):
