@@ -90,6 +90,27 @@ def test_only_replies_of_ones_own_conversation_are_edited(world, maya, garden, r
     assert len(maya.rows("messages")) == 2
 
 
+def test_replies_are_edited_until_a_conversation_has_20000_messages(world, maya, garden, reply):
+    world.admin.execute(
+        """
+        insert into public.messages (id, conversation_id, user_id, seq, role, body)
+        select md5(n::text)::uuid, %(garden)s, %(maya)s, n, 'user', %(body)s
+        from generate_series(3, 19999) n
+        """,
+        {"garden": garden, "maya": maya.id, "body": sealed("message")},
+    )
+    world.admin.execute(
+        "update public.conversations set rev = 19999, last_seq = 19999, message_count = 19999 where id = %s",
+        [garden],
+    )
+
+    assert edit(maya, garden, 19999, reply)["ok"]
+    assert edit(maya, garden, 20000, reply)["reason"] == "too_many"
+
+    count = "select count(*) from public.messages where conversation_id = %s"
+    assert world.one(count, garden) == 20000
+
+
 # --- deleting ----------------------------------------------------------------------------------------
 
 
