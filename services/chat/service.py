@@ -93,8 +93,9 @@ class ConversationStore(TurnStore, AfterwardsStore, ReceiptStore, RemoteTurnStor
 
 @dataclass(frozen=True, slots=True)
 class MadeOf:
-    """Facts and the summary that were deleted with the messages that they were made of."""
+    """Facts and the summary that were deleted with the messages *ids* that they were made of."""
 
+    ids: frozenset[MessageId]
     facts: tuple[Fact, ...]
     summary: RunningSummary | None
 
@@ -469,7 +470,7 @@ class Chat:
         noted = self.background.noted(conversation_id)
         self.background.dismiss(conversation_id, tuple(one for one in noted if one.fact in facts))
         self._forget(conversation_id)
-        return MadeOf(facts, summary)
+        return MadeOf(frozenset(ids), facts, summary)
 
     def restore_messages(
         self, conversation_id: ConversationId, made: Iterable[MadeOf] = ()
@@ -491,7 +492,7 @@ class Chat:
         made = tuple(made)
         facts = [fact for one in made for fact in one.facts if fact.source_id in ids]
         summaries = [one.summary for one in made if one.summary and one.summary.up_to_seq in seqs]
-        if late and not facts and not summaries:
+        if late and not any(ids & one.ids for one in made):
             raise late
         if self.memories:
             for fact in facts:

@@ -727,18 +727,39 @@ def test_nothing_made_of_messages_around_their_deletion_outlives_it(conversation
     memories.keep(fact)
 
 
-def test_delete_whose_answer_was_lost_is_done_once(conversations, garden, maya, monkeypatch):
-    call, lost = PersonCalls.call, ["discard_messages"]
+@pytest.fixture
+def lose_answer(monkeypatch):
+    """Has the first answer to a verb lost, once it is done."""
 
-    def lose(calls, verb, /, **arguments):
-        answer = call(calls, verb, **arguments)
-        if verb in lost:
-            lost.remove(verb)
-            raise StoreUnavailable
-        return answer
+    def lose(lost):
+        call, waiting = PersonCalls.call, [lost]
 
-    monkeypatch.setattr(PersonCalls, "call", lose)
+        def call_once(calls, verb, /, **arguments):
+            answer = call(calls, verb, **arguments)
+            if verb in waiting:
+                waiting.remove(verb)
+                raise StoreUnavailable
+            return answer
+
+        monkeypatch.setattr(PersonCalls, "call", call_once)
+
+    return lose
+
+
+def test_delete_whose_answer_was_lost_is_done_once(conversations, garden, maya, lose_answer):
+    lose_answer("discard_messages")
 
     conversations.discard_messages(garden, garden.messages[2:], (), 20, drops_summary=False)
 
     assert len(Conversations(maya).thread(garden.conversation.id).messages) == 2
+
+
+def test_undo_whose_answer_was_lost_is_done_once(conversations, garden, maya, lose_answer):
+    conversations.discard_messages(garden, garden.messages[2:], (), 20, drops_summary=False)
+    lose_answer("restore_messages")
+
+    conversations.restore_messages(garden.conversation.id)
+
+    thread = Conversations(maya).thread(garden.conversation.id)
+    assert thread.is_whole
+    assert thread.messages == garden.messages

@@ -6,7 +6,14 @@ from uuid import uuid4
 import pytest
 
 from services.domain import Fact, FactId, Purpose, RunningSummary
-from services.errors import Busy, ModelFailure, ModelUnavailable, Stale, TooLate
+from services.errors import (
+    Busy,
+    ModelFailure,
+    ModelUnavailable,
+    Stale,
+    StoreUnavailable,
+    TooLate,
+)
 from tests.fakes import NOON, FakePerson, MemoryConversations, ScriptedModel
 from tests.stack.apps import until
 
@@ -45,8 +52,30 @@ def test_deleted_messages_come_back(maya, garden):
     maya.chat.restore_messages(garden, [made])
 
     assert maya.chat.open(garden).messages == before.messages
+
+
+def test_messages_that_are_destroyed_do_not_come_back(maya, garden):
+    made = delete(maya.chat, garden, 2)
+    maya.conversations.deleted.clear()
+
     with pytest.raises(TooLate):
         maya.chat.restore_messages(garden, [made])
+
+
+def test_undo_whose_answer_was_lost_can_be_pressed_again(maya, garden, monkeypatch):
+    before, made = maya.chat.open(garden), delete(maya.chat, garden, 2)
+    restore = maya.conversations.restore_messages
+
+    def lose(conversation_id):
+        restore(conversation_id)
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch, pytest.raises(StoreUnavailable):
+        patch.setattr(maya.conversations, "restore_messages", lose)
+        maya.chat.restore_messages(garden, [made])
+    maya.chat.restore_messages(garden, [made])
+
+    assert maya.chat.open(garden).messages == before.messages
 
 
 def test_next_prompt_follows_what_was_left(maya, model, garden):

@@ -3,6 +3,7 @@
 import gc
 import threading
 from dataclasses import replace
+from functools import partial
 from types import FunctionType, ModuleType
 from uuid import UUID, uuid4
 
@@ -192,6 +193,32 @@ def test_summary_made_around_a_deletion_does_not_outlive_it():
         store.set_summary(before, summary)
 
 
+def test_time_of_a_deletion_destroys_nothing_of_the_next(monkeypatch):
+    store, _ = store_with("Hello")
+    due = []
+
+    class Timer:
+        def __init__(self, _, act, args):
+            due.append(partial(act, *args))
+
+        def start(self):
+            pass
+
+    monkeypatch.setattr(temporary.threading, "Timer", Timer)
+    for _ in range(2):
+        thread = store.thread(store.id)
+        store.discard_messages(thread, thread.messages, (), 20, drops_summary=False)
+        if len(due) == 1:
+            store.restore_messages(store.id)
+
+    due[0]()
+    store.restore_messages(store.id)
+
+    assert store.thread(store.id).messages == thread.messages
+    due[1]()
+    assert store.thread(store.id).messages == thread.messages
+
+
 def test_two_replies_do_not_come_at_once_nor_after_what_was_not_seen():
     store, _ = store_with()
     before = a_turn(store, "Hello")
@@ -269,6 +296,8 @@ def test_once_it_is_over_nothing_holds_what_was_said(chat, maya, model, policy):
     says(chat, f"And a third {CANARY}")
     model.seen.clear()
     model.pieces, model.failure = (), None
+    doomed = chat.chat.open(chat.id).messages[-1:]
+    chat.chat.delete_messages(chat.id, {one.id for one in doomed}, 20)
     kept = chat._chat
     maya.books.begun.clear()
     maya.books.settled.clear()
