@@ -1,26 +1,43 @@
 """How well recall finds the messages that answer a question, in conversations of LoCoMo's format.
 
-python -m benchmarks.recall --data FILE [--json]
+python -m benchmarks.recall --data FILE [--names "1=one fact,2=time"] [--questions FILE] [--json]
+python -m benchmarks.recall --data FILE --speed N
 
 recall@k is the share of a question's evidence among the first k messages, and the mean over all
-questions. The second table is the share of questions whose evidence is all inside a context of so
-many tokens, as the planner fills it for the policies Window and Retrieval. It counts high until an endpoint
-has said how many tokens its prompts had; what it fits in after that stands in a row of its own, where the
-tokenizers of benchmarks.token_forecast are installed (its first lines say how; this needs numpy beside them).
+questions. It stands beside SQLite's FTS5 (porter, words joined by OR, stop words left out) with the 90 %
+interval of the difference @10 (paired bootstrap over the questions). Where speakers have names, all is measured
+again with the roles `user` and `assistant`, as in the app. The second table is the share of questions whose
+evidence is all inside a context of so many tokens, as the planner fills it for the policies Window and
+Retrieval. It counts high until an endpoint has said how many tokens its prompts had; what it fits in after that
+stands in a row of its own, where the tokenizers of benchmarks.token_forecast are installed (its first lines say
+how; this needs numpy beside them).
+
+`--names` says which categories are measured and how they are called; without it, all are. `--questions` takes
+questions about the file's conversations from elsewhere: [{"sample_id", "question", "evidence"}].
+`--speed N` indexes N messages of 77 and of 300 words, drawn from the words of the data, and asks its questions.
 """
 
 import argparse
+import gc
 import json
+import random
 import re
+import resource
+import sqlite3
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import count as count_from
+from multiprocessing import get_context
 from pathlib import Path
-from uuid import NAMESPACE_OID, uuid5
+from timeit import timeit
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
@@ -52,9 +69,12 @@ from services.memory import (
     learn,
     plan_context,
 )
+from services.memory.terms import STOP_WORDS
 
-KINDS = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop"}
+KINDS = {"1": "multi-hop", "2": "temporal", "3": "open-domain", "4": "single-hop"}  # LoCoMo's
 DEPTHS = (5, 10, 20)
+ROLES = (Role.USER.value, Role.ASSISTANT.value)
+WORDS = (77, 300)  # of a message, where speed is measured
 BUDGETS = (1_000, 2_000, 4_000, 8_000)
 ALL_MESSAGES = 100_000
 BETWEEN_TURNS = timedelta(minutes=1)  # the data has one time for each session
@@ -115,13 +135,25 @@ class Figures:
 
     questions: int
     messages: int
-    recall: Mapping[str, Shares]
+    recall: Mapping[str, Mapping[str, Shares]]  # by ranking
+    beyond_fts5: Mapping[str, tuple[float, float]]  # the difference @10: 90 % interval
     context: Mapping[str, Shares]
     index_ms: float  # of CPU, for a conversation
     ask_ms: float
     overfull: (
         float | None
     )  # of the prompts whose tokens could be counted, the share that has too many
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How a large index does."""
+
+    words: int  # of a message
+    query_ms: float  # median
+    p95_ms: float
+    megabytes: float
+    add_ms: float  # to add a message, and search for nothing
 
 
 class Said(BaseModel):
@@ -134,10 +166,11 @@ class Said(BaseModel):
 
 
 class Asked(BaseModel):
-    """One question of LoCoMo's format."""
+    """One question of LoCoMo's format, or one of a file of questions, with its conversation."""
 
     question: str
-    category: int
+    category: int | str = "all"
+    sample_id: str = ""
     evidence: list[str] = []
 
 
@@ -152,63 +185,80 @@ class Sample(BaseModel):
 
 
 SAMPLES = TypeAdapter(list[Sample])
+QUESTIONS = TypeAdapter(list[Asked])
 
 
 def main() -> None:
     """Measure, and print a table or JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recall")
     parser.add_argument("--data", type=Path, required=True, help="a file of LoCoMo's format")
+    parser.add_argument("--names", type=_names, help="categories, as 1=one fact,2=time")
+    parser.add_argument("--questions", type=Path, help="other questions about the data")
+    parser.add_argument("--speed", type=int, metavar="N", help="messages to index and search")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
 
-    figures = measure(talks(SAMPLES.validate_json(arguments.data.read_bytes())))
+    samples = SAMPLES.validate_json(arguments.data.read_bytes())
+    if arguments.questions:
+        others = QUESTIONS.validate_json(arguments.questions.read_bytes())
+        for sample in samples:
+            sample.qa = [asked for asked in others if asked.sample_id == sample.sample_id]
+    data = talks(samples, arguments.names)
+    if arguments.speed:
+        speeds = [_in_new_process(data, arguments.speed, words) for words in WORDS]
+        if arguments.json:
+            print(json.dumps([asdict(speed) for speed in speeds]))
+            return
+        print(f"{arguments.speed:,} messages of   words   query ms   p95   index MB   add ms")
+        for speed in speeds:
+            print(
+                f"{speed.words:26}{speed.query_ms:11.1f}{speed.p95_ms:6.1f}{speed.megabytes:11.0f}{speed.add_ms:9.2f}"
+            )
+        return
+    figures = measure(data)
     if arguments.json:
         print(json.dumps(asdict(figures)))
         return
     print(f"{figures.questions} questions about {figures.messages} messages")
-    print(f"  {'recall@':24}" + "".join(f"{depth:>8}" for depth in DEPTHS))
-    for name, shares in figures.recall.items():
-        print(f"  {name:24}" + "".join(f"{share:8.3f}" for share in shares.values()))
-    print(f"  {'all evidence, tokens':24}" + "".join(f"{budget:>8,}" for budget in BUDGETS))
+    for ranking, groups in figures.recall.items():
+        print(f"  {ranking + ', recall@':32}" + "".join(f"{depth:>8}" for depth in DEPTHS))
+        for name, shares in groups.items():
+            print(f"    {name:30}" + "".join(f"{share:8.3f}" for share in shares.values()))
+    for ranking, (low, high) in figures.beyond_fts5.items():
+        print(f"  {ranking} - FTS5 @10, 90 % interval: {low:+.3f} to {high:+.3f}")
+    print(f"  {'all evidence, tokens':32}" + "".join(f"{budget:>8,}" for budget in BUDGETS))
     for name, shares in figures.context.items():
-        print(f"  {name:24}" + "".join(f"{share:8.3f}" for share in shares.values()))
+        print(f"    {name:30}" + "".join(f"{share:8.3f}" for share in shares.values()))
     if figures.overfull is not None:
         print(f"  of these prompts, too long for {MODEL}: {figures.overfull:.2%}")
     print(f"  to index a conversation  {figures.index_ms:7.2f} ms of CPU")
     print(f"  to ask                   {figures.ask_ms:7.2f} ms")
 
 
+def _names(text: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in text.split(","))
+
+
 def measure(data: Sequence[Talk]) -> Figures:
     """How much of the evidence is found, and how fast."""
-    answers: list[Answer] = []
-    index_ms: list[float] = []
-    ask_ms: list[float] = []
-    for talk in data:
-        index = RecallIndex()
-        begun = time.process_time()
-        index.add(talk.passages)
-        index.search("")
-        index_ms.append((time.process_time() - begun) * 1000)
-        for question in talk.questions:
-            begun = time.process_time()
-            hits = index.search(question.text, ALL_MESSAGES)
-            ask_ms.append((time.process_time() - begun) * 1000)
-            answers.append(Answer(talk, question, [hit.id for hit in hits]))
+    seconds: list[tuple[float, float]] = []
 
-    groups = {"all": answers}
-    for kind in KINDS.values():
-        groups[kind] = [answer for answer in answers if answer.question.kind == kind]
-    for talk in data:
-        groups[talk.name] = [answer for answer in answers if answer.talk is talk]
-    groups = {name: group for name, group in groups.items() if group}
-    contexts = {
-        "Window": means(groups["all"], in_context(window), BUDGETS),
-        "Retrieval": means(groups["all"], in_context(retrieval), BUDGETS),
-    } | {
-        f"  {name}": means(group, in_context(retrieval), BUDGETS)
-        for name, group in groups.items()
-        if name != "all"
-    }
+    def recall(data: Sequence[Talk]) -> list[Answer]:
+        return [answer for talk in data for answer in _searched(talk, seconds)]
+
+    rankings = {"product": recall(data)}
+    if any(passage.speaker not in ROLES for talk in data for passage in talk.passages):
+        rankings["product, roles"] = recall([_with_roles(talk) for talk in data])
+    rankings["FTS5"] = [answer for talk in data for answer in _searched_by_fts5(talk)]
+    answers = rankings["product"]
+
+    contexts = {"Window": means(answers, in_context(window), BUDGETS)}
+    for ranking, found in rankings.items():
+        contexts[f"Retrieval, {ranking}"] = means(found, in_context(retrieval), BUDGETS)
+        if ranking == "product":
+            for name, group in grouped(found).items():
+                if name != "all":
+                    contexts[f"  {name}"] = means(group, in_context(retrieval), BUDGETS)
     overfull = None
     if tokenizer := load_tokenizer():
         counters = {talk.name: learned(talk, tokenizer) for talk in data}
@@ -223,11 +273,138 @@ def measure(data: Sequence[Talk]) -> Figures:
         overfull=overfull,
         questions=len(answers),
         messages=sum(len(talk.passages) for talk in data),
-        recall={name: means(group, recall_at, DEPTHS) for name, group in groups.items()},
+        recall={
+            ranking: {
+                name: means(group, recall_at, DEPTHS) for name, group in grouped(found).items()
+            }
+            for ranking, found in rankings.items()
+        },
+        beyond_fts5={
+            ranking: _interval(found, rankings["FTS5"])
+            for ranking, found in rankings.items()
+            if ranking != "FTS5"
+        },
         context=contexts,
-        index_ms=round(statistics.mean(index_ms), 2),
-        ask_ms=round(statistics.mean(ask_ms), 2),
+        index_ms=round(statistics.mean(index for index, _ in seconds) * 1000, 2),
+        ask_ms=round(statistics.mean(ask for _, ask in seconds) * 1000, 2),
     )
+
+
+def grouped(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
+    """*answers*: all, by kind of question and by conversation."""
+    groups: defaultdict[str, list[Answer]] = defaultdict(list)
+    for answer in answers:
+        groups["all"].append(answer)
+    for answer in sorted(answers, key=lambda answer: answer.question.kind):
+        groups[answer.question.kind].append(answer)
+    for answer in answers:
+        groups[answer.talk.name].append(answer)
+    return groups
+
+
+def _searched(talk: Talk, seconds: list[tuple[float, float]]) -> Iterator[Answer]:
+    """What the product finds. Append the seconds of CPU that the index and a question take."""
+    index = RecallIndex()
+    begun = time.process_time()
+    index.add(talk.passages)
+    index.search("")
+    indexed = time.process_time()
+    found = [index.search(question.text, ALL_MESSAGES) for question in talk.questions]
+    asked = (time.process_time() - indexed) / max(1, len(found))
+    seconds.append((indexed - begun, asked))
+    for question, hits in zip(talk.questions, found, strict=True):
+        yield Answer(talk, question, [hit.id for hit in hits])
+
+
+def _with_roles(talk: Talk) -> Talk:
+    """*talk* as one of a user, who began it, and an assistant."""
+    user = talk.passages[0].speaker
+    return replace(
+        talk,
+        passages=[
+            replace(passage, speaker=ROLES[passage.speaker != user]) for passage in talk.passages
+        ],
+    )
+
+
+def _searched_by_fts5(talk: Talk) -> Iterator[Answer]:
+    """What plain full-text search finds."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute("create virtual table said using fts5(body, tokenize='porter unicode61')")
+        database.executemany(
+            "insert into said (rowid, body) values (?, ?)",
+            [(n, passage.body) for n, passage in enumerate(talk.passages)],
+        )
+        for question in talk.questions:
+            words = re.findall(r"\w+", question.text.lower())
+            query = " OR ".join(
+                f'"{word}"' for word in dict.fromkeys(words) if word not in STOP_WORDS
+            )
+            rows = database.execute(
+                "select rowid from said where said match ? order by bm25(said), rowid",
+                [query or '""'],
+            )
+            found: list[int] = [row[0] for row in rows]
+            yield Answer(talk, question, [talk.passages[n].id for n in found])
+
+
+def _interval(ours: Sequence[Answer], theirs: Sequence[Answer]) -> tuple[float, float]:
+    """The 90 % interval of how much more of the evidence *ours* has among the first ten."""
+    pairs = zip(ours, theirs, strict=True)
+    differences = [recall_at(one, 10) - recall_at(other, 10) for one, other in pairs]
+    chance = random.Random(0)
+    sums = sorted(sum(chance.choices(differences, k=len(differences))) for _ in range(2000))
+    return round(sums[100] / len(differences), 4), round(sums[1899] / len(differences), 4)
+
+
+def _in_new_process(data: Sequence[Talk], messages: int, words: int) -> Speed:
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(speed, data, messages, words).result()
+
+
+def speed(data: Sequence[Talk], messages: int, words: int) -> Speed:
+    """How fast so many *messages* of so many *words* are searched, and the memory that they take."""
+    chance = random.Random(0)
+    known = [word for talk in data for passage in talk.passages for word in passage.body.split()]
+    questions = [question.text for talk in data for question in talk.questions]
+
+    def made(n: int) -> Passage:
+        passage = data[0].passages[0]
+        return replace(
+            passage,
+            id=MessageId(UUID(int=n)),
+            seq=n,
+            speaker=ROLES[n % 2],
+            body=" ".join(chance.choices(known, k=words)),
+            created_at=passage.created_at + n * BETWEEN_TURNS,
+        )
+
+    RecallIndex().search("")
+    index = RecallIndex()
+    before = _resident_bytes()
+    for start in range(0, messages, 1000):
+        index.add(made(n) for n in range(start, min(messages, start + 1000)))
+    index.search(questions[0])
+    taken = _resident_bytes() - before
+    asked = sorted(
+        timeit(lambda question=question: index.search(question, 1000), number=1)
+        for question in questions[:500]
+    )
+    begun = time.perf_counter()
+    index.add([made(messages)])
+    index.search("")
+    return Speed(
+        words=words,
+        query_ms=round(statistics.median(asked) * 1000, 1),
+        p95_ms=round(asked[len(asked) * 95 // 100] * 1000, 1),
+        megabytes=round(taken / 1e6),
+        add_ms=round((time.perf_counter() - begun) * 1000, 1),
+    )
+
+
+def _resident_bytes() -> int:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def recall_at(answer: Answer, depth: int) -> float:
@@ -306,12 +483,14 @@ def tokens_of(messages: Iterable[ContextMessage], tokenizer: Tokenizer) -> int:
     return sum(MESSAGE_TOKENS + tokenizer(message.body) for message in messages)
 
 
-def talks(samples: Iterable[Sample]) -> list[Talk]:
-    """The conversations of a file, and the questions about them that have evidence."""
-    return [_talk(sample.sample_id or str(n), sample) for n, sample in enumerate(samples)]
+def talks(samples: Iterable[Sample], names: Mapping[str, str] | None = None) -> list[Talk]:
+    """The conversations of a file, and the questions about them that have evidence.
+
+    Of the categories in *names*, if there are any; they call the categories."""
+    return [_talk(sample.sample_id or str(n), sample, names) for n, sample in enumerate(samples)]
 
 
-def _talk(name: str, sample: Sample) -> Talk:
+def _talk(name: str, sample: Sample, names: Mapping[str, str] | None) -> Talk:
     ids: dict[str, MessageId] = {}
     passages: list[Passage] = []
     for n in count_from(1):
@@ -334,9 +513,9 @@ def _talk(name: str, sample: Sample) -> Talk:
                 )
             )
     questions = [
-        Question(asked.question, KINDS[asked.category], evidence)
+        Question(asked.question, (names or KINDS).get(category, category), evidence)
         for asked in sample.qa
-        if asked.category in KINDS
+        if (category := str(asked.category)) in (names or [category])
         if (evidence := _evidence(asked, ids))
     ]
     return Talk(name, passages, questions)

@@ -22,7 +22,7 @@ from services.errors import PromptTooLong
 from services.memory import blocks
 from services.memory.context import ContextBudget, ContextPlan, History
 from services.memory.planner import plan_context
-from services.memory.recall import stems
+from services.memory.terms import stems
 from services.memory.tokens import TokenCounter
 
 LONGEST = 200  # characters of a fact that is noted

@@ -1,67 +1,67 @@
-"""Finding earlier messages again, by their words. Pure, and in memory only.
+"""Ranking of earlier messages for a prompt: BM25 over messages with their surroundings. Pure, and in memory only.
 
-A message is looked for together with what was said around it, because an answer seldom repeats
-the words of its question. A hit lends 1/2, 1/4 and 1/8 of itself to the messages one, two and
-three away in the same stretch, which is a run of messages of one conversation without a long
-pause. For each word of the query, what is lent and what is own are added up before they are
-weighed, as if the neighbours were fields of the message (BM25F: Robertson, Zaragoza and Taylor,
-"Simple BM25 extension to multiple weighted fields", 2004). With n messages, of which df have the
-word:
+Each message is scored as a virtual document: itself, and what stands around it, because an answer
+seldom repeats the words of its question. A neighbour at most three messages away counts by its
+distance in words, halved every 16 of them: two friends' short messages are read together, and a
+reply of 500 words lends nothing. With n messages, of which df have the term:
 
-    tf    = sum over d in -3..3 of 2**-abs(d) * occurrences(d) / (1 - B + B * length(d) / average)
-    score = sum over words of log(1 + (n - df + 0.5) / (df + 0.5)) * tf * (K1 + 1) / (tf + K1)
+    tf     = sum over neighbours of 2**(-distance / 16) * occurrences, and length likewise
+    norm   = 1 - B + B * length / average length
+    score  = sum over terms of log(1 + (n - df + 0.5) / (df + 0.5)) * tf * (K1 + 1) / (tf + K1 * norm)
 
-To this come: what a message tells, by its names, times and length, which decides between "Thanks!"
-and an answer; and more for the speaker whom the query names. What asks weighs less than what
-tells. From the eleventh place on, the words that the best twenty have in common count as well, at
-a fifth: the first places are for what was asked, a long context is for what belongs to it.
+(Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009). To this come
+four weights: for a message that tells a time or a name, against a short question, for the speaker whom
+the query names, and for the user's own words where the assistant's replies are much longer and the
+query does not ask what the assistant said. docs/decisions/what-recall-finds.md says what each is worth.
 
-A message is also found by the day on which it was said ("8 May 2023"), and by its speaker's name,
-which weighs little because many messages have it. English words meet in a common stem; any word
-is cut after seven letters, and loses its diacritics and the vowels at its end; scripts without
-spaces are read as characters and pairs of characters.
+A date or a range of days in the query is a term that the messages of those days have.
 
-There is no inverted index: a pass of numpy over all words, eight bytes each, takes a millisecond
-for a million of them, and leaves nothing to keep up to date. The ranking depends on the messages
-alone, not on when or in which order they were added.
+The ranking depends on the messages alone, not on when or in which order they were added.
 """
 
 import re
-import unicodedata
 from array import array
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from functools import cached_property
-from itertools import pairwise
-from math import log, log1p
+from datetime import date, datetime
+from itertools import compress
+from math import fsum, log
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.domain import ConversationId, MessageId
+from services.domain import ConversationId, MessageId, Role
+from services.memory.dates import named_days
+from services.memory.terms import base, has_time, is_question, names, stem, words
 
-# longer than a meal or a meeting and shorter than a night, after which people begin anew
-_PAUSE = timedelta(hours=6)
-# Below the usual 1.2 and 0.75: with its neighbours, a message is seldom long or short by chance.
-_K1, _B = 1.0, 0.4
-_REACH = 3  # messages on either side that a hit lends to
-_TO_ANSWER = 1.5  # times as much: what a question lends to the message after it
-_NAMED = 1.8  # a message of the speaker whom the query names
-_ASKING, _SHORT = 0.8, 40  # a message that ends with a question, and has at most so many words
-_LENGTH, _PARTICULAR = 0.3, 0.5  # what a message tells
-_ASKED = 50  # words of a query
-# places that only the query decides; from how many messages, how many words are related to it,
-# that at most this share of all messages have; and what they count
-_FIRST, _BEST, _RELATED, _COMMON, _RELATION = 10, 20, 20, 0.1, 0.2
+_K1, _B = 1.2, 0.9
+_PAUSE_SECONDS = 6 * 3600  # longer than a meal or a meeting and shorter than a night
+_REACH = 3  # messages on either side that lend terms
+_HALF = 16  # words of distance that halve what is lent
+_LEAST_SHARE = 0.05  # less is nothing
+_TO_ANSWER = 2  # times as much: what a question lends to the message after it
+_PARTICULAR = 1.0  # for a time, and for a name that is not a speaker's
+_NAMES = 5  # of a message, that are looked at
+_ASKING, _SHORT = 0.8, 15  # a message that ends with a question, and has at most so many words
+_NAMED = 1.5  # a message of the speaker whom the query names
+_USER = 2  # at most: a message of the user, whose replies are longer
+_COMPOUND = 0.5  # of an occurrence: a part of a compound, or a compound that has it as a part
+_LONG, _LEAST = 9, 5  # letters of a compound, and of its parts
+_WHOLE = "\0"  # before a long word that is kept whole
+_OFTEN = (
+    100  # times: a word that occurs more often than there are messages says nothing in any language
+)
+_ASKED = 50  # terms of a query
+
+# about what the assistant said
+_ABOUT_REPLIES = re.compile(
+    r"\b(?:(?:did|do|have|had|were|was|could|can|that|as|what) you\b|your (?!self)|according to you"
+    r"|you (?:said|say|told|tell|suggest|recommend|g[ai]ve|propose|list|mention|explain|advise|wrote|draft|made))",
+    re.IGNORECASE,
+)
+_ROLES = frozenset({Role.USER.value, Role.ASSISTANT.value})
 
 _Floats = NDArray[np.float64]
-_Ints = NDArray[np.int64]
-
-_AROUND = np.arange(-_REACH, _REACH + 1)
-_LENDS = 0.5 ** np.abs(_AROUND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Passage:
 
     id: MessageId
     conversation_id: ConversationId
-    seq: int
+    seq: int  # unique within its conversation
     speaker: str
     body: str = field(repr=False)
     created_at: datetime
@@ -86,402 +86,285 @@ class Hit:
 
 
 class RecallIndex:
-    """Messages of one person, to be searched. For one thread at a time."""
+    """An inverted index of one person's messages. For one thread at a time."""
 
     def __init__(self) -> None:
-        # Every word is looked up here, which is not shared: it holds what one person wrote.
-        self._of_words: dict[str, int] = {}
-        self._numbers: dict[str, int] = {}  # of the stems
-        self._stems: list[str] = []
-        self._kept: dict[MessageId, ConversationId] = {}
-        self._conversations: dict[ConversationId, dict[MessageId, _Message]] = {}
-        self._blocks: dict[ConversationId, _Block] = {}  # of conversations as they now are
-        self._whole: _Block | None = None
+        # not shared: these hold words that one person wrote
+        self._terms: dict[str, tuple[str, ...]] = {}  # by word
+        self._postings: dict[str, array[int]] = {}  # by term, a row for each occurrence
+        self._rows: dict[MessageId, int] = {}
+        self._messages: list[_Message | None] = []  # by row
+        self._free: list[int] = []  # rows of messages that were removed
+        self._conversations: dict[ConversationId, int] = {}  # their numbers
+        self._columns: _Columns | None = None  # of the messages as they now are
+        self._long = ""  # long words, one in a line
 
     def add(self, passages: Iterable[Passage]) -> None:
-        """Take in *passages*, each in place of an earlier one with its id."""
-        for passage in passages:
-            self._remove(passage.id)
-            self._kept[passage.id] = passage.conversation_id
-            conversation = self._conversations.setdefault(passage.conversation_id, {})
-            conversation[passage.id] = self._read(passage)
-            self._changed(passage.conversation_id)
+        """Index *passages*, each in place of an earlier one with its id."""
+        new = {passage.id: passage for passage in passages}
+        self.remove(new.keys() & self._rows.keys())
+        for passage in new.values():
+            row = self._free.pop() if self._free else len(self._messages)
+            if row == len(self._messages):
+                self._messages.append(None)
+            length = 0
+            for word in words(passage.body):
+                length += 1
+                self._post(word, row)
+            if passage.speaker not in _ROLES:
+                for word in words(passage.speaker):
+                    self._post(word, row)
+            self._rows[passage.id] = row
+            conversation = self._conversations.setdefault(
+                passage.conversation_id, len(self._conversations)
+            )
+            self._messages[row] = _read(passage, conversation, row, length)
+            self._columns = None
 
     def remove(self, ids: Collection[MessageId]) -> None:
         """Forget these messages, and the words that no other has. Ids that are not known do no harm."""
-        for message_id in ids:
-            self._remove(message_id)
-        self._whole = self._joined()
-        times = self._whole.times
-        self._of_words.clear()
-        for stem, number in list(self._numbers.items()):
-            if number >= len(times) or not times[number]:
-                del self._numbers[stem]
-                self._stems[number] = ""
+        gone = [self._rows.pop(message_id) for message_id in ids if message_id in self._rows]
+        if not gone:
+            return
+        is_gone = np.zeros(len(self._messages), bool)
+        is_gone[gone] = True
+        for term, postings in list(self._postings.items()):
+            rows = np.frombuffer(postings, np.intc)
+            left = rows[~is_gone[rows]]
+            if not len(left):
+                del self._postings[term]
+            elif len(left) < len(rows):
+                self._postings[term] = array("i", left.tobytes())
+        for row in gone:
+            self._messages[row] = None
+        self._free += gone
+        self._terms.clear()
+        self._columns, self._long = None, ""
 
     def search(self, query: str, limit: int = 50) -> tuple[Hit, ...]:
         """At most *limit* messages, the best first; of equals the newest first."""
-        if self._whole is None:
-            self._whole = self._joined()
-        whole = self._whole
-        asked: dict[int, str] = {}  # the words by the number of their stem
-        for word in _words(query):
-            number = self._numbers.get(_stem(word), len(whole.times))
-            if number < len(whole.times) and whole.times[number]:
-                asked.setdefault(number, word)
-        if len(asked) > _ASKED:  # a pasted text: what is rare in the messages tells them apart
-            rarest = sorted(asked, key=lambda number: whole.times[number])[:_ASKED]
-            asked = {number: asked[number] for number in rarest}
-
-        weights = whole.weights(set(asked.values()))
-        scores = whole.scores(dict.fromkeys(asked, 1.0))
-        scores = (scores + np.where(scores > 0, whole.telling, 0)) * weights
-        best = whole.best(scores, min(limit, _FIRST))
-        if limit > len(best) == _FIRST:
-            first = whole.rows[best]
-            related = self._related(whole, scores, asked)
-            wider = scores + _RELATION * weights * whole.scores(related)
-            wider[first] = scores[first] + wider.max()  # before the others, in their own order
-            scores, best = wider, whole.best(wider, limit)
-        return tuple(
-            Hit(
-                whole.messages[i].id,
-                float(scores[whole.rows[i]]),
-                tuple(word for n, word in asked.items() if n in whole.messages[i].stems),
+        if self._columns is None:
+            self._columns = _Columns([message for message in self._messages if message])
+            self._long = "\n".join(
+                ["", *(key[1:] for key in self._postings if key[0] == _WHOLE), ""]
             )
-            for i in best
+        columns = self._columns
+        asked: dict[str, tuple[str, dict[str, float]]] = {}  # by stem: a word, and terms by weight
+        for word in words(query):
+            terms = {its: 1.0 for its in [stem(word)] if its in self._postings}
+            terms |= dict.fromkeys(self._compounds(word), _COMPOUND)
+            if terms:
+                asked.setdefault(stem(word), (word, terms))
+        if len(asked) > _ASKED:  # a pasted text: what is rare in the messages tells them apart
+            rarest = sorted(asked, key=lambda its: (self._times(asked[its][1]), its))[:_ASKED]
+            asked = {its: asked[its] for its in rarest}
+
+        scores = np.zeros(len(columns.messages))
+        has_word: list[NDArray[np.bool_]] = []
+        for _, terms in asked.values():
+            own = np.zeros(len(scores))
+            for term, weight in terms.items():
+                rows = np.frombuffer(self._postings[term], np.intc)
+                own += weight * np.bincount(columns.places[rows], minlength=len(scores))
+            has_word.append(own > 0)
+            scores += columns.bm25(own)
+        for days in columns.named_days(query):
+            scores += columns.bm25(days)
+        scores = (scores + columns.particulars * (scores > 0)) * columns.weights(query)
+        best = columns.best(scores, limit)
+        named = [word for word, _ in asked.values()]
+        has = np.array([column[best] for column in has_word]).reshape(len(named), len(best)).T
+        return tuple(
+            Hit(columns.messages[place].id, score, tuple(compress(named, own)))
+            for place, score, own in zip(best, scores[best].tolist(), has.tolist(), strict=True)
         )
 
-    def _related(
-        self, whole: "_Block", scores: _Floats, asked: Collection[int]
-    ) -> dict[int, float]:
-        """Stems that the best messages have and few others, by number; the first weighs 1."""
-        weights: defaultdict[int, float] = defaultdict(float)
-        for i in whole.best(scores, _BEST):
-            message, score = whole.messages[i], float(scores[whole.rows[i]])
-            for number in set(message.stems[: message.length]).difference(asked):
-                times = int(whole.times[number])
-                if 1 < times <= _COMMON * len(whole.messages):
-                    weights[number] += score * whole.idf(times)
-        chosen = sorted(weights, key=lambda number: (-weights[number], self._stems[number]))
-        return {number: weights[number] / weights[chosen[0]] for number in chosen[:_RELATED]}
+    def _post(self, word: str, row: int) -> None:
+        terms = self._terms.get(word)
+        if terms is None:
+            whole = [_WHOLE + base(word)] if len(word) >= _LONG else []
+            terms = self._terms[word] = (stem(word), *whole)
+        for term in terms:
+            if (postings := self._postings.get(term)) is None:
+                postings = self._postings[term] = array("i")
+            postings.append(row)
 
-    def _read(self, passage: Passage) -> "_Message":
-        body, on = passage.body, passage.created_at
-        about = f"{passage.speaker} {on.day} {_MONTHS[on.month - 1]} {on.year}"
-        said = [self._number(word) for word in _words(body)]
-        return _Message(
-            id=passage.id,
-            seq=passage.seq,
-            created_at=on,
-            speaker=frozenset(_words(passage.speaker)),
-            stems=array("i", said + [self._number(word) for word in _words(about)]),
-            length=len(said),
-            names=frozenset(_folded(name) for name in _NAME.findall(body)),
-            has_time=bool(_TIME.search(body)),
-            # a long reply tells, though it end with "Shall I go on?"
-            asks=body.rstrip().endswith(_QUESTION_MARKS) and len(said) <= _SHORT,
+    def _times(self, terms: Iterable[str]) -> int:
+        return sum(len(self._postings[term]) for term in terms)
+
+    def _compounds(self, word: str) -> Iterator[str]:
+        """Terms of the words that *word* is made of, and of those made of it and of another word."""
+        part = base(word)
+        if word[0].isdigit() or len(part) < _LEAST:
+            return
+        for cut in range(_LEAST, len(part) - _LEAST + 1):
+            first, second = self._linked(part[:cut]), stem(part[cut:])
+            if first and second in self._postings:
+                yield first
+                yield second
+        at = self._long.find(part)
+        while at >= 0:
+            begin, end = self._long.rfind("\n", 0, at) + 1, self._long.find("\n", at)
+            whole, before, after = (
+                self._long[begin:end],
+                self._long[begin:at],
+                self._long[at + len(part) : end],
+            )
+            if (not after and self._linked(before)) or (
+                not before and self._linked(after, is_last=True)
+            ):
+                yield _WHOLE + whole
+            at = self._long.find(part, end)
+
+    def _linked(self, part: str, is_last: bool = False) -> str | None:
+        """The term of *part*, which may have a linking s or n at the joint, if it is a word of the index."""
+        parts = [part] + [
+            (part.removeprefix(link) if is_last else part.removesuffix(link))
+            for link in ("s", "n", "en", "es")
+        ]
+        return next(
+            (stem(one) for one in parts if len(one) >= _LEAST and stem(one) in self._postings), None
         )
-
-    def _number(self, word: str) -> int:
-        number = self._of_words.get(word)
-        if number is None:
-            stem = _stem(word)
-            number = self._of_words[word] = self._numbers.setdefault(stem, len(self._stems))
-            if number == len(self._stems):
-                self._stems.append(stem)
-        return number
-
-    def _remove(self, message_id: MessageId) -> None:
-        conversation_id = self._kept.pop(message_id, None)
-        if conversation_id is not None:
-            del self._conversations[conversation_id][message_id]
-            self._changed(conversation_id)
-
-    def _changed(self, conversation_id: ConversationId) -> None:
-        self._blocks.pop(conversation_id, None)
-        self._whole = None
-
-    def _joined(self) -> "_Block":
-        for conversation_id, messages in self._conversations.items():
-            if messages and conversation_id not in self._blocks:
-                self._blocks[conversation_id] = _block(messages.values())
-        return _join(list(self._blocks.values()))
 
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """What is kept of a passage."""
+    """What is kept of a passage beside its terms."""
 
     id: MessageId
+    conversation: int
     seq: int
     created_at: datetime
-    speaker: frozenset[str] = field(repr=False)
-    stems: "array[int]" = field(repr=False)  # by number: of the body; of its speaker and day
-    length: int  # of the body, in stems
-    names: frozenset[str] = field(repr=False)
+    speaker: str = field(repr=False)
+    row: int
+    length: int  # in words
     has_time: bool
-    asks: bool
+    names: frozenset[str] = field(repr=False)
+    is_question: bool  # and a short one: a long reply tells, though it end with "Shall I go on?"
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Messages of one or more conversations, as columns.
+class _Columns:
+    """All messages as columns, conversation by conversation in the order of `seq`."""
 
-    Each message has a row, and stretches are kept apart by as many empty rows as a hit reaches,
-    so that neighbours are added up by shifting whole columns.
-    """
+    def __init__(self, messages: list[_Message]) -> None:
+        def column(value: Callable[[_Message], float]) -> _Floats:
+            return np.fromiter(map(value, messages), float, len(messages))
 
-    messages: list[_Message] = field(repr=False)
-    stems: NDArray[np.int32] = field(repr=False)  # of all messages, by number
-    of: NDArray[np.int32] = field(repr=False)  # the row of each of these
-    rows: _Ints  # of each message
-    height: int  # rows, with the empty ones
-    lengths: _Floats  # by row, as are the next two
-    asking: _Floats
-    telling: _Floats
-    speakers: dict[frozenset[str], _Ints] = field(repr=False)  # the rows of each
+        order = np.lexsort((column(lambda m: m.seq), column(lambda m: m.conversation)))
+        self.messages = messages = [messages[place] for place in order]
+        self.places = np.zeros(max((m.row for m in messages), default=0) + 1, np.int64)  # by row
+        self.places[[m.row for m in messages]] = range(len(messages))
+        self._is_question = column(lambda m: m.is_question) > 0
+        speakers = [message.speaker for message in messages]
+        self._speakers = {
+            speaker: np.flatnonzero(np.array([its == speaker for its in speakers]))
+            for speaker in dict.fromkeys(speakers)
+        }
+        called = {word for speaker in self._speakers for word in words(speaker)}
+        self.particulars = _PARTICULAR * column(lambda m: m.has_time + (not m.names <= called))
 
-    @cached_property
-    def times(self) -> _Ints:
-        """That each stem occurs, by its number."""
-        return np.bincount(self.stems)
+        self._days = column(lambda m: m.created_at.toordinal())
+        lengths = column(lambda m: m.length)
+        self._lent = list(
+            self._shares(
+                lengths,
+                column(lambda m: m.conversation),
+                column(lambda m: m.created_at.timestamp()),
+            )
+        )
+        answers = np.where(self._is_question[:-1], _TO_ANSWER, 1)
+        self._to_later = [
+            share * answers if k == 0 else share for k, share in enumerate(self._lent)
+        ]
+        self._user = self._user_weight(lengths)
+        around = self._around(lengths, self._lent)
+        # fsum: the mean does not depend on the order of conversations
+        self._norm = 1 - _B + _B * around * (len(messages) / max(1.0, fsum(around)))
 
-    @cached_property
-    def norm(self) -> _Floats:
-        """By row: how much more than the average its stems are one among many."""
-        return 1 - _B + _B * self.lengths * (len(self.messages) / max(1, self.lengths.sum()))
+    def bm25(self, occurrences: _Floats) -> _Floats:
+        """The score of each message for a term that occurs so many times in each."""
+        n, df = len(self.messages), int(np.count_nonzero(occurrences))
+        tf = self._around(occurrences, self._to_later)
+        idf = log(1 + (n - df + 0.5) / (df + 0.5))
+        return idf * (_K1 + 1) * tf / (tf + _K1 * self._norm)
 
-    def weights(self, words: AbstractSet[str]) -> _Floats:
-        """By row: what its score is multiplied by, if these are the *words* of the query."""
-        weights = 1 - (1 - _ASKING) * self.asking
-        if len({name for speaker in self.speakers for name in speaker & words}) == 1:
-            for speaker, rows in self.speakers.items():
-                weights[rows] *= _NAMED if speaker & words else 1
+    def named_days(self, query: str) -> Iterator[_Floats]:
+        """For each range of days that *query* names: 1 for its messages."""
+        years = range(0)
+        if self.messages:
+            first, last = (date.fromordinal(int(f(self._days))) for f in (np.min, np.max))
+            years = range(first.year, last.year + 1)
+        for begin, end in named_days(query, years):
+            within = (self._days >= begin.toordinal()) & (self._days <= end.toordinal())
+            yield within.astype(float)
+
+    def weights(self, query: str) -> _Floats:
+        """What the score of each message is multiplied by."""
+        weights = np.where(self._is_question, _ASKING, 1.0)
+        if self._speakers.keys() <= _ROLES:
+            if not _ABOUT_REPLIES.search(query):
+                weights[self._speakers.get(Role.USER.value, [])] *= self._user
+            return weights
+        asked = set(words(query))
+        named = [
+            places for name, places in self._speakers.items() if not asked.isdisjoint(words(name))
+        ]
+        if len(named) == 1:
+            weights[named[0]] *= _NAMED
         return weights
 
-    def scores(self, stems: Mapping[int, float]) -> _Floats:
-        """By row: the sum of BM25F over at most 255 *stems*, by number, each at its weight."""
-        place = np.zeros(len(self.times), np.uint8)
-        place[list(stems)] = range(1, len(stems) + 1)
-        placed = place[self.stems]
-        hits = np.flatnonzero(placed != 0)  # much faster on booleans
-        placed, rows = placed[hits], self.of[hits]
-        scores = np.zeros(self.height)
-        for k, weight in enumerate(stems.values(), start=1):
-            own = rows[placed == k]
-            lent = np.outer(1 / self.norm[own], _LENDS)
-            lent[:, _REACH + 1] *= np.where(self.asking[own], _TO_ANSWER, 1)
-            tf = np.bincount(
-                np.add.outer(own, _AROUND).ravel(), lent.ravel(), minlength=self.height
-            )
-            df = np.count_nonzero(np.diff(own, prepend=-1))
-            scores += weight * self.idf(int(df)) * (_K1 + 1) * tf / (tf + _K1)
-        return scores
-
-    def idf(self, df: int) -> float:
-        """What a word weighs that *df* messages have."""
-        return log(1 + (len(self.messages) - df + 0.5) / (df + 0.5))
-
     def best(self, scores: _Floats, limit: int) -> list[int]:
-        """At most *limit* messages that have a score, the best first."""
-        found = np.flatnonzero(scores[self.rows] > 0)
+        """The places of at most *limit* messages that have a score, the best first."""
+        found = np.flatnonzero(scores > 0)
         if 0 < limit < len(found):
-            own = scores[self.rows[found]]
-            found = found[own >= np.partition(own, -limit)[-limit]]
+            found = found[scores[found] >= np.partition(scores[found], -limit)[-limit]]
 
-        def order(i: int) -> tuple[float, datetime, int, MessageId]:
-            message = self.messages[i]
-            return float(scores[self.rows[i]]), message.created_at, message.seq, message.id
+        def order(place: int) -> tuple[float, datetime, int, MessageId]:
+            message = self.messages[place]
+            return float(scores[place]), message.created_at, message.seq, message.id
 
         return sorted(found.tolist(), key=order, reverse=True)[: max(0, limit)]
 
+    def _shares(
+        self, lengths: _Floats, conversations: _Floats, times: _Floats
+    ) -> Iterator[_Floats]:
+        """By distance in messages: what each message and the later one lend each other."""
+        middles = np.cumsum(lengths) - lengths / 2
+        is_break = (np.diff(conversations) != 0) | (np.abs(np.diff(times)) > _PAUSE_SECONDS)
+        stretches = np.concatenate([[0], np.cumsum(is_break)])
+        for k in range(1, _REACH + 1):
+            together = stretches[k:] == stretches[:-k]
+            share = 0.5 ** ((middles[k:] - middles[:-k]) / _HALF)
+            yield share * (together & (share > _LEAST_SHARE))
 
-def _block(messages: Iterable[_Message]) -> _Block:
-    """One conversation."""
-    ordered = sorted(messages, key=lambda message: (message.seq, message.id))
-    speakers = {message.speaker for message in ordered}
-    called = frozenset[str]().union(*speakers)
-    rows = [_REACH]
-    for before, after in pairwise(ordered):
-        is_apart = abs(after.created_at - before.created_at) > _PAUSE
-        rows.append(rows[-1] + 1 + _REACH * is_apart)
-    height = rows[-1] + 1
+    def _around(self, values: _Floats, to_later: Sequence[_Floats]) -> _Floats:
+        total = values.copy()
+        for k, (earlier, later) in enumerate(zip(self._lent, to_later, strict=True), 1):
+            total[k:] += later * values[:-k]
+            total[:-k] += earlier * values[k:]
+        return total
 
-    def by_row(values: Iterable[float]) -> _Floats:
-        column = np.zeros(height)
-        column[rows] = list(values)
-        return column
+    def _user_weight(self, lengths: _Floats) -> float:
+        """From 1, where replies are at most twice as long as prompts, to `_USER`."""
+        prompts, replies = (
+            float(lengths[self._speakers[role.value]].mean())
+            if role.value in self._speakers
+            else 1.0
+            for role in (Role.USER, Role.ASSISTANT)
+        )
+        return min(_USER, max(1.0, replies / max(1.0, 2 * prompts)))
 
-    return _Block(
-        messages=ordered,
-        stems=np.concatenate([np.frombuffer(message.stems, np.int32) for message in ordered]),
-        of=np.repeat(np.array(rows, np.int32), [len(message.stems) for message in ordered]),
-        rows=np.array(rows),
-        height=height,
-        lengths=by_row(message.length for message in ordered),
-        asking=by_row(message.asks for message in ordered),
-        telling=by_row(_telling(message, called) for message in ordered),
-        speakers={
-            speaker: np.array(
-                [row for row, m in zip(rows, ordered, strict=True) if m.speaker == speaker]
-            )
-            for speaker in speakers
-        },
+
+def _read(passage: Passage, conversation: int, row: int, length: int) -> _Message:
+    return _Message(
+        id=passage.id,
+        conversation=conversation,
+        seq=passage.seq,
+        created_at=passage.created_at,
+        speaker=passage.speaker,
+        row=row,
+        length=length,
+        has_time=has_time(passage.body),
+        names=names(passage.body, _NAMES),
+        is_question=is_question(passage.body) and length <= _SHORT,
     )
-
-
-def _telling(message: _Message, called: frozenset[str]) -> float:
-    particulars = message.has_time + bool(message.names - called)  # "Thanks, Mel!" tells no name
-    return _LENGTH * log1p(message.length) + _PARTICULAR * particulars
-
-
-def _join(blocks: Iterable[_Block]) -> _Block:
-    """Several conversations, and a margin for the last to lend to."""
-    messages: list[_Message] = []
-    stems, of, rows = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], [np.zeros(0, int)]
-    speakers: defaultdict[frozenset[str], list[_Ints]] = defaultdict(list)
-    columns: list[tuple[_Floats, _Floats, _Floats]] = []
-    height = 0
-    for block in blocks:
-        messages += block.messages
-        stems.append(block.stems)
-        of.append(block.of + np.int32(height))
-        rows.append(block.rows + height)
-        for speaker, own in block.speakers.items():
-            speakers[speaker].append(own + height)
-        columns.append((block.lengths, block.asking, block.telling))
-        height += block.height
-    margin = np.zeros(_REACH)
-    columns.append((margin, margin, margin))
-    lengths, asking, telling = (np.concatenate(parts) for parts in zip(*columns, strict=True))
-    return _Block(
-        messages=messages,
-        stems=np.concatenate(stems),
-        of=np.concatenate(of),
-        rows=np.concatenate(rows),
-        height=height + _REACH,
-        lengths=lengths,
-        asking=asking,
-        telling=telling,
-        speakers={speaker: np.concatenate(parts) for speaker, parts in speakers.items()},
-    )
-
-
-def stems(text: str) -> frozenset[str]:
-    """What the words of *text* that say something have in common with their other forms."""
-    return frozenset(map(_stem, _words(text)))
-
-
-def _words(text: str) -> Iterator[str]:
-    """The words of *text* that say something, in order."""
-    for word in _WORD.findall(_folded(text)):
-        if word.isascii() or not _UNSPACED.search(word):
-            if word not in _STOP_WORDS:
-                yield word
-        else:
-            for run in _RUNS.findall(word):
-                yield from _parts(run) if _UNSPACED.match(run) else [run]
-
-
-def _parts(run: str) -> Iterator[str]:
-    """The characters and the pairs of characters of a text without spaces."""
-    yield from run
-    yield from map("".join, pairwise(run))
-
-
-def _folded(text: str) -> str:
-    """*text* without case and, if it is not English, without diacritics and odd forms."""
-    text = text.casefold()
-    if _FOREIGN.search(text):
-        apart = unicodedata.normalize("NFKD", text)
-        text = "".join(sign for sign in apart if not unicodedata.category(sign).startswith("M"))
-        text = unicodedata.normalize("NFC", text)
-    return text
-
-
-def _stem(word: str) -> str:
-    """What the forms of a word have in common, more or less: enough to find one by another."""
-    if word[0].isdigit():
-        return _ORDINAL.sub("", word).lstrip("0") or "0"
-    word = _IRREGULAR.get(word, word)
-    if len(word) > 4:
-        word = word.removeprefix("\u0627\u0644")  # the Arabic article
-    if len(word) < 4:
-        return word
-    for ending, instead in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            if not word.endswith(("ss", "us", "is")):
-                word = word.removesuffix(ending) + instead
-            break
-    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeioslz":
-        word = word[:-1]
-    word = word[:_LETTERS]
-    return word.rstrip(_VOWELS) if len(word.rstrip(_VOWELS)) >= 3 else word
-
-
-_WORD = re.compile(r"[^\W_]+")
-# letters outside ASCII, or marks that belong to a letter before them
-_FOREIGN = re.compile(r"[^\W\x00-\x7f]|[\u0300-\u036f]")
-# Thai, Lao, Burmese, Khmer; Japanese, Bopomofo, Chinese
-_SIGNS = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u312f\u31a0-\u31ff"
-    "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-)
-_UNSPACED = re.compile(f"[{_SIGNS}]")
-_RUNS = re.compile(f"[{_SIGNS}]+|[^{_SIGNS}]+")
-_QUESTION_MARKS = ("?", "\uff1f", "\u061f")
-_ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)$")
-_NAME = re.compile(r"(?<=[a-z,] )[A-Z]\w+|(?<=\")[A-Z]\w+")
-_TIME = re.compile(
-    r"\d|\b(?:yesterday|today|tonight|tomorrow|last|next|ago|since|recently|soon|morning|night"
-    r"|days?|weeks?|weekends?|months?|years?|(?:mon|tues|wednes|thurs|fri|satur|sun)days?"
-    r"|january|february|march|april|june|july|august|september|october|november|december)\b",
-    re.IGNORECASE,
-)
-_MONTHS = (
-    *("January", "February", "March", "April", "May", "June", "July"),
-    *("August", "September", "October", "November", "December"),
-)
-_STOP_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        """a an and are as at be been being but by can could did do does for from had has have he
-        her hers him his how i if in into is it its me my of on or our she so that the their them
-        then there these they this to was we were what when where which who whom why will with
-        would you your s t m re ve ll d""",
-    )
-)
-# enough to tell most words apart, too few for "adopt" and "adoption" to differ
-_LETTERS = 7
-_VOWELS = "aeiouy\u0430\u0435\u0438\u043e\u0443\u044b\u044d\u044e\u044f"  # Latin, Cyrillic
-_ENDINGS = (
-    ("ies", "y"),
-    ("sses", "ss"),
-    ("ied", "y"),
-    ("ing", ""),
-    ("ed", ""),
-    ("ly", ""),
-    ("es", "e"),
-    ("s", ""),
-)
-# the form that the others meet in, then the others
-_FORMS = """
-    become became, begin began begun, bite bit bitten, break broke broken, bring brought,
-    build built, burn burnt, buy bought, catch caught, child children, choose chose chosen,
-    come came, dig dug, draw drew drawn, dream dreamt, drink drank drunk, drive drove driven,
-    eat ate eaten, fall fell fallen, feed fed, feel felt, fight fought, find found, fly flew
-    flown, foot feet, forget forgot forgotten, freeze froze frozen, get got gotten, give gave
-    given, go went gone goes going, goose geese, grow grew grown, hang hung, hear
-    heard, hide hid hidden, hold held, keep kept, knife knives, know knew known, lead led,
-    learn learnt, leave left, lend lent, light lit, lose lost, make
-    made, man men, mean meant, meet met, mouse mice, pay paid, person people, ride rode
-    ridden, ring rang rung, rise rose risen, run ran, say said, see saw seen, seek sought,
-    sell sold, send sent, shake shook shaken, shoot shot, sing sang sung, sink
-    sank sunk, sit sat, sleep slept, speak spoke spoken, spend spent, stand stood, steal stole
-    stolen, stick stuck, strike struck, swim swam swum, take took taken, teach taught, tear
-    tore torn, tell told, think thought, throw threw thrown, tooth teeth, understand
-    understood, wake woke woken, wear wore worn, wife wives, win won, woman women, write wrote
-    written
-"""
-_IRREGULAR = {form: forms[0] for forms in map(str.split, _FORMS.split(",")) for form in forms[1:]}

@@ -1,0 +1,71 @@
+"""Days that a question names: "8 May 2023", "the last two weeks of August 2023", "3 to 9 June"."""
+
+import re
+from calendar import monthrange
+from collections.abc import Iterator
+from datetime import date
+
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July"),
+    *("August", "September", "October", "November", "December"),
+)
+_NUMBERS = (
+    r"\d{1,2}(?:st|nd|rd|th)?(?:\s*(?:-|\u2013|to|and|until)\s*\d{1,2}(?:st|nd|rd|th)?)?(?!\d)"
+)
+_NAMED = re.compile(
+    r"(?:\b(?P<side>first|last)\s+(?:(?P<count>\w+)\s+)?(?P<unit>day|week)s?\s+(?:of|in)\s+"
+    r"|\b(?P<third>early|mid|late|beginning|middle|end)[\s-]+(?:(?:of|in)\s+)?"
+    rf"|\b(?P<before>{_NUMBERS})\s+(?:of\s+)?)?"
+    rf"\b(?P<month>{'|'.join(_MONTHS)}|(?:{'|'.join(name[:3] for name in _MONTHS)})(?=\.?\s\d))\b\.?"
+    rf"(?:\s+(?:the\s+)?(?P<after>{_NUMBERS}))?(?:,?\s+(?:of\s+)?(?P<year>(?:19|20)\d\d))?"
+)
+_NUMERIC = re.compile(r"\b(?:(\d{4})-(\d\d)(?:-(\d\d))?|(\d\d?)\.(\d\d?)\.(\d{4}))\b")
+_COUNTS = ("", "one", "two", "three", "four")
+_THIRDS = {
+    "early": (1, 10),
+    "beginning": (1, 10),
+    "mid": (11, 20),
+    "middle": (11, 20),
+    "late": (21, 31),
+    "end": (21, 31),
+}
+
+
+def named_days(text: str, years: range) -> Iterator[tuple[date, date]]:
+    """The first and last day of each range of days in *text*; in each of *years* where it names none."""
+    for match in _NAMED.finditer(text):
+        month = [name[:3] for name in _MONTHS].index(match["month"][:3]) + 1
+        for year in [int(match["year"])] if match["year"] else years:
+            length = monthrange(year, month)[1]
+            yield from _days(year, month, *_in_month(match, length))
+    for match in _NUMERIC.finditer(text):
+        year, month, day = (
+            int(part or 0)
+            for part in (match[1] or match[6], match[2] or match[5], match[3] or match[4])
+        )
+        yield from _days(year, month, day or 1, day or 31)
+
+
+def _in_month(match: re.Match[str], length: int) -> tuple[int, int]:
+    if days := match["before"] or match["after"]:
+        numbers = [int(number) for number in re.findall(r"\d+", days)]
+        return numbers[0], numbers[-1]
+    if match["third"]:
+        return _THIRDS[match["third"]]
+    if match["side"]:
+        count = match["count"] or "one"
+        many = (
+            int(count)
+            if count.isdecimal()
+            else max(1, _COUNTS.index(count) if count in _COUNTS else 1)
+        )
+        size = min(length, many * (7 if match["unit"] == "week" else 1))
+        return (1, size) if match["side"] == "first" else (length - size + 1, length)
+    return 1, length
+
+
+def _days(year: int, month: int, first: int, last: int) -> Iterator[tuple[date, date]]:
+    if year and 1 <= month <= 12:
+        last = min(last, monthrange(year, month)[1])
+        if 1 <= first <= last:
+            yield date(year, month, first), date(year, month, last)

@@ -1,0 +1,162 @@
+"""Terms of a text, by which it is found: words without case, diacritics and endings.
+
+English words meet in a common stem; any word is cut after seven letters, and loses the vowels at its
+end; scripts without spaces are read as characters and pairs of characters.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from itertools import islice, pairwise
+
+
+def stems(text: str) -> frozenset[str]:
+    """What the words of *text* that say something have in common with their other forms."""
+    return frozenset(map(stem, words(text)))
+
+
+def words(text: str) -> Iterator[str]:
+    """The words of *text* that say something; of names in code their parts, then each as one word."""
+    yield from (name.replace("_", "").lower() for name in _CODE_NAME.findall(text))
+    for word in _WORD.findall(_folded(_PART.sub(" ", _COMMA.sub("", text)))):
+        if word.isascii() or not _UNSPACED.search(word):
+            if word not in STOP_WORDS:
+                yield word
+            if "." in word:
+                yield from word.split(".")
+        else:
+            for run in _RUNS.findall(word):
+                yield from _parts(run) if _UNSPACED.match(run) else [run]
+
+
+def _parts(run: str) -> Iterator[str]:
+    """The characters and the pairs of characters of a text without spaces."""
+    yield from run
+    yield from map("".join, pairwise(run))
+
+
+def _folded(text: str) -> str:
+    """*text* without case and, if it is not English, without diacritics and odd forms, katakana as hiragana."""
+    text = text.casefold()
+    if _FOREIGN.search(text):
+        apart = unicodedata.normalize("NFKD", text)
+        text = "".join(sign for sign in apart if not unicodedata.category(sign).startswith("M"))
+        text = unicodedata.normalize("NFC", text).translate(_HIRAGANA)
+    return text
+
+
+def stem(word: str) -> str:
+    """What the forms of a word have in common, more or less: enough to find one by another."""
+    word = base(word)[:_LETTERS]
+    short = word.rstrip(_VOWELS)
+    return word if word[0].isdigit() or len(short) < 3 else short
+
+
+def base(word: str) -> str:
+    """*word* without the ending that its English forms differ by."""
+    if word[0].isdigit():
+        return _ORDINAL.sub("", word).lstrip("0") or "0"
+    word = _IRREGULAR.get(word, word)
+    if len(word) > 4:
+        word = word.removeprefix("\u0627\u0644")  # the Arabic article
+    if len(word) < 4:
+        return word
+    for ending, instead in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            if not word.endswith(("ss", "us", "is")):
+                word = word.removesuffix(ending) + instead
+            break
+    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeioslz":
+        word = word[:-1]
+    return word
+
+
+def is_question(text: str) -> bool:
+    """Whether *text* ends with a question mark."""
+    return text.rstrip().endswith(_QUESTION_MARKS)
+
+
+def has_time(text: str) -> bool:
+    """Whether *text* names a time, or has a number."""
+    return bool(_TIME.search(text))
+
+
+def names(text: str, most: int) -> frozenset[str]:
+    """The first names in *text*, at most so many words of them."""
+    return frozenset(_folded(match[0]) for match in islice(_NAME.finditer(text), most))
+
+
+_WORD = re.compile(r"\d+(?:\.\d+)+|[^\W_]+")
+# where a part of a name in code begins: parseLines, HTTPServer, py3
+_PART = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})|(?<=[A-Za-z])(?=[0-9])")
+_COMMA = re.compile(r"(?<=\d),(?=\d{3}\b)")
+_CODE_NAME = re.compile(
+    r"\b(?=\w*?(?:[a-z][A-Z]|[A-Z]{2}[a-z]{2}|[A-Za-z]\d|[^\W_]_[^\W_]))\w+", re.ASCII
+)
+_HIRAGANA = {katakana: katakana - 0x60 for katakana in range(0x30A1, 0x30F7)}
+# letters outside ASCII, or marks that belong to a letter before them
+_FOREIGN = re.compile(r"[^\W\x00-\x7f]|[\u0300-\u036f]")
+# Thai, Lao, Burmese, Khmer; Japanese, Bopomofo, Chinese
+_SIGNS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u312f\u31a0-\u31ff"
+    "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_UNSPACED = re.compile(f"[{_SIGNS}]")
+_RUNS = re.compile(f"[{_SIGNS}]+|[^{_SIGNS}]+")
+_QUESTION_MARKS = ("?", "\uff1f", "\u061f")
+_ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)$")
+# "Thanks, Mel!" tells no name
+_NAME = re.compile(r"(?<=[a-z,] )[A-Z]\w+(?![\w!?])|(?<=\")[A-Z]\w+")
+_TIME = re.compile(
+    r"\d|\b(?:yesterday|today|tonight|tomorrow|last|next|ago|since|recently|soon|morning|night"
+    r"|days?|weeks?|weekends?|months?|years?|(?:mon|tues|wednes|thurs|fri|satur|sun)days?"
+    r"|january|february|march|april|june|july|august|september|october|november|december)\b",
+    re.IGNORECASE,
+)
+# NLTK's list of English, and what apostrophes leave
+STOP_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """a about above after again against all am an and any are as at be because been before being
+        below between both but by can could d did do does doing don down during each few for from
+        further had has have having he her here hers herself him himself his how i if in into is it
+        its itself just ll m me more most my myself no nor not now of off on once only or other our
+        ours ourselves out over own re s same she should so some such t than that the their theirs
+        them themselves then there these they this those through to too under until up ve very was
+        we were what when where which while who whom why will with would you your yours yourself
+        yourselves""",
+    )
+)
+# enough to tell most words apart, too few for "adopt" and "adoption" to differ
+_LETTERS = 7
+_VOWELS = "aeiouy\u0430\u0435\u0438\u043e\u0443\u044b\u044d\u044e\u044f"  # Latin, Cyrillic
+_ENDINGS = (
+    ("ies", "y"),
+    ("sses", "ss"),
+    ("ied", "y"),
+    ("ing", ""),
+    ("ed", ""),
+    ("ly", ""),
+    ("es", "e"),
+    ("s", ""),
+)
+# the form that the others meet in, then the others
+_FORMS = """
+    become became, begin began begun, bite bit bitten, break broke broken, bring brought,
+    build built, burn burnt, buy bought, catch caught, child children, choose chose chosen,
+    come came, dig dug, draw drew drawn, dream dreamt, drink drank drunk, drive drove driven,
+    eat ate eaten, fall fell fallen, feed fed, feel felt, fight fought, find found, fly flew
+    flown, foot feet, forget forgot forgotten, freeze froze frozen, get got gotten, give gave
+    given, go went gone goes going, goose geese, grow grew grown, hang hung, hear
+    heard, hide hid hidden, hold held, keep kept, knife knives, know knew known, lead led,
+    learn learnt, leave left, lend lent, light lit, lose lost, make
+    made, man men, mean meant, meet met, mouse mice, pay paid, person people, ride rode
+    ridden, ring rang rung, rise rose risen, run ran, say said, see saw seen, seek sought,
+    sell sold, send sent, shake shook shaken, shoot shot, sing sang sung, sink
+    sank sunk, sit sat, sleep slept, speak spoke spoken, spend spent, stand stood, steal stole
+    stolen, stick stuck, strike struck, swim swam swum, take took taken, teach taught, tear
+    tore torn, tell told, think thought, throw threw thrown, tooth teeth, understand
+    understood, wake woke woken, wear wore worn, wife wives, win won, woman women, write wrote
+    written
+"""
+_IRREGULAR = {form: forms[0] for forms in map(str.split, _FORMS.split(",")) for form in forms[1:]}
