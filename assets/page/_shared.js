@@ -1,9 +1,10 @@
 // For the other scripts, which come after it, and for those that a component brings.
 
 const drawn = [];
+let frame = 0; // in which they are done
 
 window.daybook = {
-  // Has `act` done whenever something of the page was drawn.
+  // Has `act` done whenever something of the page was drawn, before that is seen: once a frame, for most acts measure.
   onDraw(act) {
     drawn.push(act);
   },
@@ -23,5 +24,9 @@ window.daybook = {
   },
 };
 
-new MutationObserver(() => drawn.forEach((act) => act()))
-  .observe(document, { childList: true, subtree: true, attributeFilter: ["data-stale"] });
+new MutationObserver(() => {
+  frame ||= requestAnimationFrame(() => {
+    frame = 0;
+    drawn.forEach((act) => act());
+  });
+}).observe(document, { childList: true, subtree: true, attributeFilter: ["data-stale"] });
