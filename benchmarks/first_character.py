@@ -32,7 +32,7 @@ STOPWATCH = """([prompt, word]) => {
     let pressed = null;
     const down = (event) => { if (event.key === "Enter") pressed = performance.now(); };
     const observer = new MutationObserver(() => {
-      const messages = [...document.querySelectorAll('[data-testid="stChatMessage"]')];
+      const messages = [...document.querySelectorAll('.stChatMessage, .db-message')];
       const [asked, said] = messages.slice(-2).map((message) => message.textContent);
       if (pressed === null || !asked?.includes(prompt) || !said?.includes(word)) return;
       resolve(performance.now() - pressed);
@@ -128,14 +128,16 @@ def _milliseconds(page: Page) -> float:
     page.evaluate(STOPWATCH, [prompt, FIRST])
     composer.press("Enter")
     took = float(page.evaluate("window.took"))
-    expect(page.get_by_test_id("stChatMessage").last).to_contain_text(LAST, timeout=SECONDS * 1000)
+    expect(page.locator(".stChatMessage, .db-message").last).to_contain_text(
+        LAST, timeout=SECONDS * 1000
+    )
     rig.settle(page)
     return took
 
 
 def _begin_new_chat(page: Page) -> None:
     page.locator(".st-key-new-chat button").click()
-    expect(page.get_by_test_id("stChatMessage")).to_have_count(0)
+    expect(page.locator(".stChatMessage, .db-message")).to_have_count(0)
 
 
 if __name__ == "__main__":

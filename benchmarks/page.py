@@ -40,7 +40,7 @@ WATCH = """
   };
   const isThere = {
     message: (text) => {
-      const last = [...document.querySelectorAll('[data-testid="stChatMessage"]')].at(-1);
+      const last = [...document.querySelectorAll('.stChatMessage, .db-message')].at(-1);
       return last?.textContent.includes(text) && inView(last);
     },
     rows: (count) => {
@@ -68,7 +68,7 @@ PRESS = """(text) => {
 FLOW = """(count) => {
   const flow = [];
   window.flow = new Promise((resolve) => new MutationObserver(() => {
-    const last = [...document.querySelectorAll('[data-testid="stChatMessage"]')].at(-1);
+    const last = [...document.querySelectorAll('.stChatMessage, .db-message')].at(-1);
     const words = last?.textContent.match(/\\d{5}/g) ?? [];
     if (words.length > (flow.at(-1)?.[1] ?? 0)) flow.push([Date.now(), words.length]);
     if (words.length === count) resolve([words, flow]);
@@ -140,7 +140,7 @@ def _switch(site: Site, runs: int) -> Figures:
             for times in (first, again):
                 times.append(_press(page, site.rows[length], f"message {length - 1} "))
                 page.locator(".st-key-new-chat button").click()
-                expect(page.get_by_test_id("stChatMessage")).to_have_count(0)
+                expect(page.locator(".stChatMessage, .db-message")).to_have_count(0)
                 rig.settle(page)
         figures[f"switch_{length}_first_ms"] = statistics.median(first)
         figures[f"switch_{length}_again_ms"] = statistics.median(again)

@@ -89,7 +89,7 @@ daybook.onDraw(() => {
   watch(daybook.page(), bottom(), document.querySelector('[data-testid="stMainBlockContainer"]'));
   const named = new URLSearchParams(location.search).get("c");
   const last = exchanges().at(-1);
-  const isDrawn = () => last.querySelector('[data-testid="stChatMessage"] [data-stale="false"]'); // else the one before
+  const isDrawn = () => last.querySelector('[data-stale="false"] :is(.db-message, .stMarkdown)'); // else the one before
   if (!last) opened = kept = null;
   else if (sent && name(last) !== sent.last) {
     opened = named;

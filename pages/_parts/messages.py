@@ -26,15 +26,15 @@ from services.errors import StoreUnavailable
 
 Costs = Mapping[TurnId, TurnCost]
 
-_UNVERIFIED = ":gray[:material/gpp_bad: This message failed its integrity check and is hidden. Contact your admin.]"
+_UNVERIFIED = "This message failed its integrity check and is hidden. Contact your admin."
 
 # on touch: what a pointer shows anyway (assets/page/details.js)
-_MORE = (
-    '<button type="button" class="db-act db-details" aria-expanded="false" aria-label="Details">'
-    '<span class="db-icon" aria-hidden="true">more_horiz</span></button>'
-)
+_MORE = '<button class="db-act db-details" aria-expanded="false" aria-label="Details" data-icon="more_horiz"></button>'
 
-_UNANSWERED = "No reply was received. Later messages are sent without this one."
+_UNANSWERED = (
+    '<details class="db-unanswered"><summary>Not answered, not sent</summary>'
+    "No reply was received. Later messages are sent without this one.</details>"
+)
 
 
 class _Ending(NamedTuple):
@@ -96,31 +96,36 @@ def draw(
     nor written again. *known*: the thoughts before the replies.
     *is_unanswered*: a prompt after which the conversation went on without a reply.
     """
-    is_prompt = message.role is Role.USER
-    with st.chat_message(message.role, width="content" if is_prompt else "stretch"):
-        if is_prompt and message.is_verified:
-            st.html(prompts.as_typed(message.body))
-        else:
-            thoughts.draw(message, known)
-            if not message.is_thoughts_only:
-                st.markdown(safe_md.body(message.body) if message.is_verified else _UNVERIFIED)
-        if is_unanswered:
-            st.badge(
-                "Not answered, not sent", icon=":material/block:", color="gray", help=_UNANSWERED
-            )
+    if message.role is Role.USER:
+        _draw_prompt(message, versions, is_unanswered=is_unanswered)
+        return
+    with st.chat_message(Role.ASSISTANT):
+        thoughts.draw(message, known)
+        if not message.is_verified:
+            st.markdown(f":gray[:material/gpp_bad: {_UNVERIFIED}]")
+        elif not message.is_thoughts_only:
+            st.markdown(safe_md.body(message.body))
         if not is_last or message.outcome is Outcome.EDITED:  # else `draw_end` says more below
             _draw_ending(message)
-    copy = _copy(message) if message.is_verified and not message.is_thoughts_only else ""
-    edit = _edit(message) if versions else ""
-    if is_prompt:
-        delete = _act("delete", message, "Delete from here on", "delete") if versions else ""
-        _below(copy, edit, delete, _MORE, _switch(message, versions), kind="db-ask")
-    elif not is_last:
+    if not is_last:
         again = _act("retry", message, words.REGENERATE, "refresh") if versions else ""
         with_another = _act("retry-with", message, words.REGENERATE_WITH, "expand_more")
         again += with_another if versions else ""
+        edit = _edit(message) if versions else ""
         switch = _switch(message, versions)
-        _below(copy, edit, switch, again, _seen(message), _facts(message, costs))
+        _below(_copy(message), edit, switch, again, _seen(message), _facts(message, costs))
+
+
+def _draw_prompt(message: Message, versions: Sequence[Message], *, is_unanswered: bool) -> None:
+    """A prompt and its buttons as one element: a browser takes long for the several of `st.chat_message`."""
+    text = prompts.as_typed(message.body) if message.is_verified else f"<p>{_UNVERIFIED}</p>"
+    edit = _edit(message) if versions else ""
+    delete = _act("delete", message, "Delete from here on", "delete") if versions else ""
+    st.html(
+        '<div class="db-message" role="group" aria-label="Chat message from user">'
+        f"{text}{_UNANSWERED if is_unanswered else ''}</div>"
+        f'<div class="db-acts db-ask">{_copy(message)}{edit}{delete}{_MORE}{_switch(message, versions)}</div>'
+    )
 
 
 def draw_coming(desk: temporary.Desk, thread: Thread, continued: Message | None) -> DeltaGenerator:
@@ -214,8 +219,8 @@ def _draw_continue(thread: Thread, last: Message) -> None:
         )
 
 
-def _below(*parts: str, kind: str = "") -> None:
-    st.html(f'<div class="db-acts {kind}">{"".join(parts)}</div>')
+def _below(*parts: str) -> None:
+    st.html(f'<div class="db-acts">{"".join(parts)}</div>')
 
 
 def _switch(message: Message, versions: Sequence[Message]) -> str:
@@ -246,10 +251,7 @@ def _seen(reply: Message) -> str:
 def _act(name: str, message: Message | None, label: str, icon: str) -> str:
     """A button for `turns.act`, which `browser.hear_acts` brings there; without a message it does nothing."""
     told = f'data-act="{name}" data-message="{message.id}"' if message else "disabled"
-    return (
-        f'<button type="button" class="db-act" {told} aria-label="{label}" title="{label}">'
-        f'<span class="db-icon" aria-hidden="true">{icon}</span></button>'
-    )
+    return f'<button class="db-act" {told} aria-label="{label}" title="{label}" data-icon="{icon}"></button>'
 
 
 def ending(desk: temporary.Desk, thread: Thread) -> str:
@@ -266,11 +268,11 @@ def _copy(message: Message) -> str:
 
     In base64, for Streamlit's sanitizer takes away an attribute with `]>` or `-->` in it.
     """
+    if not message.is_verified or message.is_thoughts_only:
+        return ""
     text = b64encode(message.body.encode()).decode()
-    return (
-        f'<button type="button" class="db-act db-copy" data-copy="{text}" '
-        f'aria-label="Copy {_noun(message)}" title="Copy {_noun(message)}"><span class="db-icon" aria-hidden="true"></span></button>'
-    )
+    label = f"Copy {_noun(message)}"
+    return f'<button class="db-act db-copy" data-copy="{text}" aria-label="{label}" title="{label}"></button>'
 
 
 def _noun(message: Message) -> str:

@@ -34,7 +34,7 @@ class Tab:
 
     @property
     def messages(self):
-        return self.page.get_by_test_id("stChatMessage")
+        return self.page.locator(".stChatMessage, .db-message")
 
     @property
     def last_reply(self):

@@ -323,7 +323,7 @@ def test_what_stands_in_the_page_stays_while_a_reply_begins(maya):
         maya.asks(name)
         maya.hears_all_of(f"You said: {name}")
     stands = {
-        ".st-key-thread .stChatMessage": 4,
+        ".st-key-thread :is(.stChatMessage, .db-message)": 4,
         ".st-key-chat-head h1": 1,
         ".st-key-export button": 1,
         ".st-key-memory-policy button": 1,

@@ -61,7 +61,7 @@ def test_a_reply_that_is_over_stays_where_it_came(maya):
     maya.hears_all_of("You said: First")
     maya.asks("Second [[tokens=20 rate=20]]")
     maya.hears("word2")
-    maya.page.evaluate(WATCH, ".stChatMessage")
+    maya.page.evaluate(WATCH, ".stChatMessage, .db-message")
 
     maya.hears_all_of("word20")
     expect(maya.page.locator(".st-key-acts-last")).to_be_visible()

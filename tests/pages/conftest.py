@@ -18,13 +18,34 @@ ROOT = Path(__file__).parents[2]
 
 def messages(app):
     """What stands in the messages: prompts are HTML, replies Markdown."""
-    return [
-        message.markdown[0].value
-        if message.markdown
-        else unescape(re.sub("<[^>]*>", "", message.get("html")[0].proto.body))
-        for message in app.chat_message
-        if message.children
-    ]
+    return [each for each in map(_text, _drawn(app.main)) if each is not None]
+
+
+def unanswered(app):
+    """The prompts that are said to have no reply, as HTML."""
+    return [each.value for each in app.main.get("html") if "Not answered, not sent" in each.value]
+
+
+def _drawn(block):
+    """The messages, and all else that is not a block, as they stand one below the other."""
+    for child in block.children.values():
+        if child.type == "chat_message" or not getattr(child, "children", None):
+            yield child
+        else:
+            yield from _drawn(child)
+
+
+def _text(drawn):
+    if drawn.type == "chat_message":
+        return drawn.markdown[0].value if drawn.markdown else None
+    prompt = re.match(
+        '<div class="db-message".*?>(.*)</div><div class="db-acts', _html(drawn), re.S
+    )
+    return unescape(re.sub("<[^>]*>", "", prompt[1])) if prompt else None
+
+
+def _html(drawn):
+    return drawn.proto.body if drawn.type == "html" else ""
 
 
 @dataclass
