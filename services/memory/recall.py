@@ -14,13 +14,16 @@ four weights: for a message that tells a time or a name, against a short questio
 the query names, and for the user's own words where the assistant's replies are much longer and the
 query does not ask what the assistant said. docs/decisions/what-recall-finds.md says what each is worth.
 
-A date or a range of days in the query is a term that the messages of those days have.
+A date or a range of days in the query is a term that the messages of those days have. From the eleventh
+place on, the terms that the best twenty have in common count as well: the first places are for what was
+asked, a long context is for what belongs to it.
 
 The ranking depends on the messages alone, not on when or in which order they were added.
 """
 
 import re
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -52,6 +55,9 @@ _OFTEN = (
     100  # times: a word that occurs more often than there are messages says nothing in any language
 )
 _ASKED = 50  # terms of a query
+# places that only the query decides; from how many messages, how many terms are related to it, that at
+# most this share of all messages have; and what they count
+_FIRST, _BEST, _RELATED, _COMMON, _RELATION = 10, 20, 20, 0.1, 0.3
 
 # about what the assistant said
 _ABOUT_REPLIES = re.compile(
@@ -107,18 +113,16 @@ class RecallIndex:
             row = self._free.pop() if self._free else len(self._messages)
             if row == len(self._messages):
                 self._messages.append(None)
-            length = 0
-            for word in words(passage.body):
-                length += 1
-                self._post(word, row)
-            if passage.speaker not in _ROLES:
-                for word in words(passage.speaker):
-                    self._post(word, row)
+            body = list(words(passage.body))
+            about = words("" if passage.speaker in _ROLES else passage.speaker)
+            terms = dict.fromkeys(
+                term for word in (*body, *about) for term in self._post(word, row)
+            )
             self._rows[passage.id] = row
             conversation = self._conversations.setdefault(
                 passage.conversation_id, len(self._conversations)
             )
-            self._messages[row] = _read(passage, conversation, row, length)
+            self._messages[row] = _read(passage, conversation, row, len(body), tuple(terms))
             self._columns = None
 
     def remove(self, ids: Collection[MessageId]) -> None:
@@ -128,12 +132,10 @@ class RecallIndex:
             return
         is_gone = np.zeros(len(self._messages), bool)
         is_gone[gone] = True
-        for term, postings in list(self._postings.items()):
-            rows = np.frombuffer(postings, np.intc)
-            left = rows[~is_gone[rows]]
-            if not len(left):
-                del self._postings[term]
-            elif len(left) < len(rows):
+        terms = {term for row in gone if (its := self._messages[row]) for term in its.terms}
+        for term in terms:
+            rows = np.frombuffer(self._postings.pop(term), np.intc)
+            if len(left := rows[~is_gone[rows]]):
                 self._postings[term] = array("i", left.tobytes())
         for row in gone:
             self._messages[row] = None
@@ -164,14 +166,18 @@ class RecallIndex:
         for _, terms in asked.values():
             own = np.zeros(len(scores))
             for term, weight in terms.items():
-                rows = np.frombuffer(self._postings[term], np.intc)
-                own += weight * np.bincount(columns.places[rows], minlength=len(scores))
+                own += weight * self._occurrences(columns, term)
             has_word.append(own > 0)
             scores += columns.bm25(own)
         for days in columns.named_days(query):
             scores += columns.bm25(days)
-        scores = (scores + columns.particulars * (scores > 0)) * columns.weights(query)
-        best = columns.best(scores, limit)
+        weights = columns.weights(query)
+        scores = (scores + columns.particulars * (scores > 0)) * weights
+        best = columns.best(scores, min(limit, _FIRST))
+        if limit > len(best) == _FIRST:
+            wider = scores + _RELATION * weights * self._related(columns, scores, asked)
+            wider[best] = scores[best] + wider.max()  # before the others, in their own order
+            scores, best = wider, columns.best(wider, limit)
         named = [word for word, _ in asked.values()]
         has = np.array([column[best] for column in has_word]).reshape(len(named), len(best)).T
         return tuple(
@@ -179,7 +185,8 @@ class RecallIndex:
             for place, score, own in zip(best, scores[best].tolist(), has.tolist(), strict=True)
         )
 
-    def _post(self, word: str, row: int) -> None:
+    def _post(self, word: str, row: int) -> tuple[str, ...]:
+        """Post the terms of *word*, and return them."""
         terms = self._terms.get(word)
         if terms is None:
             whole = [_WHOLE + base(word)] if len(word) >= _LONG else []
@@ -188,6 +195,27 @@ class RecallIndex:
             if (postings := self._postings.get(term)) is None:
                 postings = self._postings[term] = array("i")
             postings.append(row)
+        return terms
+
+    def _related(self, columns: "_Columns", scores: _Floats, asked: Collection[str]) -> _Floats:
+        """Scores for terms that the best messages have and few others (pseudo-relevance feedback)."""
+        weights: defaultdict[str, float] = defaultdict(float)
+        for place in columns.best(scores, _BEST):
+            for term in columns.messages[place].terms:
+                times = len(self._postings[term])
+                if 1 < times <= _COMMON * len(scores) and term[0] != _WHOLE and term not in asked:
+                    weights[term] += float(scores[place]) * columns.idf(times)
+        chosen = sorted(weights, key=lambda term: (-weights[term], term))[:_RELATED]
+        related = np.zeros(len(scores))
+        for term in chosen:
+            share = weights[term] / weights[chosen[0]]
+            related += share * columns.bm25(self._occurrences(columns, term), lends=False)
+        return columns.around(related)
+
+    def _occurrences(self, columns: "_Columns", term: str) -> _Floats:
+        """How often each message has *term*, by place."""
+        places = columns.places[np.frombuffer(self._postings[term], np.intc)]
+        return np.bincount(places, minlength=len(columns.messages)).astype(float)
 
     def _times(self, terms: Iterable[str]) -> int:
         return sum(len(self._postings[term]) for term in terms)
@@ -238,6 +266,7 @@ class _Message:
     speaker: str = field(repr=False)
     row: int
     length: int  # in words
+    terms: tuple[str, ...] = field(repr=False)
     has_time: bool
     names: frozenset[str] = field(repr=False)
     is_question: bool  # and a short one: a long reply tells, though it end with "Shall I go on?"
@@ -277,16 +306,19 @@ class _Columns:
             share * answers if k == 0 else share for k, share in enumerate(self._lent)
         ]
         self._user = self._user_weight(lengths)
-        around = self._around(lengths, self._lent)
+        around = self.around(lengths, self._lent)
         # fsum: the mean does not depend on the order of conversations
         self._norm = 1 - _B + _B * around * (len(messages) / max(1.0, fsum(around)))
 
-    def bm25(self, occurrences: _Floats) -> _Floats:
+    def bm25(self, occurrences: _Floats, lends: bool = True) -> _Floats:
         """The score of each message for a term that occurs so many times in each."""
-        n, df = len(self.messages), int(np.count_nonzero(occurrences))
-        tf = self._around(occurrences, self._to_later)
-        idf = log(1 + (n - df + 0.5) / (df + 0.5))
+        tf = self.around(occurrences) if lends else occurrences
+        idf = self.idf(int(np.count_nonzero(occurrences)))
         return idf * (_K1 + 1) * tf / (tf + _K1 * self._norm)
+
+    def idf(self, df: int) -> float:
+        """Inverse document frequency of a term found in *df* messages."""
+        return log(1 + (len(self.messages) - df + 0.5) / (df + 0.5))
 
     def named_days(self, query: str) -> Iterator[_Floats]:
         """For each range of days that *query* names: 1 for its messages."""
@@ -337,7 +369,9 @@ class _Columns:
             share = 0.5 ** ((middles[k:] - middles[:-k]) / _HALF)
             yield share * (together & (share > _LEAST_SHARE))
 
-    def _around(self, values: _Floats, to_later: Sequence[_Floats]) -> _Floats:
+    def around(self, values: _Floats, to_later: Sequence[_Floats] | None = None) -> _Floats:
+        """*values* with what neighbours lend: more from a question to its answer, unless *to_later* says how much."""
+        to_later = self._to_later if to_later is None else to_later
         total = values.copy()
         for k, (earlier, later) in enumerate(zip(self._lent, to_later, strict=True), 1):
             total[k:] += later * values[:-k]
@@ -355,7 +389,9 @@ class _Columns:
         return min(_USER, max(1.0, replies / max(1.0, 2 * prompts)))
 
 
-def _read(passage: Passage, conversation: int, row: int, length: int) -> _Message:
+def _read(
+    passage: Passage, conversation: int, row: int, length: int, terms: tuple[str, ...]
+) -> _Message:
     return _Message(
         id=passage.id,
         conversation=conversation,
@@ -364,6 +400,7 @@ def _read(passage: Passage, conversation: int, row: int, length: int) -> _Messag
         speaker=passage.speaker,
         row=row,
         length=length,
+        terms=terms,
         has_time=has_time(passage.body),
         names=names(passage.body, _NAMES),
         is_question=is_question(passage.body) and length <= _SHORT,

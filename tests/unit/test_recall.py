@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -252,6 +253,19 @@ def test_of_equals_the_newest_comes_first():
     ]
 
     assert found("rain", *talk) == [1, 2, 3]
+
+
+def test_what_the_best_have_in_common_counts_after_the_tenth():
+    rain = [passage(n, "Rain fell.") for n in range(50, 62)]
+    umbrellas = [passage(1, "Rain, and my old red umbrella."), passage(2, "Where is the umbrella?")]
+    days = [passage(n, f"Day {n}.") for n in range(100, 200)]
+    talk = [
+        replace(one, created_at=MAY + timedelta(days=one.seq)) for one in umbrellas + rain + days
+    ]
+
+    assert found("rain", *talk, limit=10) == list(range(61, 51, -1))
+    assert found("rain", *talk)[:10] == list(range(61, 51, -1))
+    assert found("rain", *talk)[-1] == 2
 
 
 def test_a_pasted_text_is_a_query_too():
