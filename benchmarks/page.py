@@ -52,7 +52,7 @@ WATCH = """
   window.watch = (what, value) => new Promise((resolve) => {
     const look = () => {
       if (isThere[what](value)) resolve(performance.now());
-      else requestAnimationFrame(look);
+      else requestAnimationFrame(() => setTimeout(look)); // after what the page does within the frame
     };
     look();
   });
