@@ -35,7 +35,7 @@ _NOTHING_KEPT = (
     "Not saved and not used for memory. Deleted when you leave or reload this page.  \n"
     "Still counts towards your budget."
 )
-_DRAWN = 16  # messages at once: a browser takes seconds for hundreds
+_DRAWN = 20  # messages at once: a browser takes seconds for hundreds
 
 
 @dataclass(frozen=True, slots=True)
