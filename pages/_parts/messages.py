@@ -73,7 +73,7 @@ _NO_ANSWER = _Ending(
 
 
 def costs_of(desk: temporary.Desk, messages: Iterable[Message]) -> Costs:
-    """What the replies among *messages* cost; nothing, rather than no page, while nobody can say."""
+    """Return the costs of the replies among *messages*; none, rather than no page, while the database is away."""
     try:
         replies = [one for one in messages if one.role is Role.ASSISTANT]
         return desk.conversations.costs(part for one in replies for part in one.stored)
@@ -90,7 +90,7 @@ def draw(
     is_last: bool = False,
     is_unanswered: bool = False,
 ) -> None:
-    """One message, whoever wrote it: text from elsewhere is made safe.
+    """Draw a prompt or a reply; its text is made safe.
 
     *versions*: the prompts, or replies, in the same place, itself among them; without any it can be neither edited
     nor written again. *known*: the thoughts before the replies.
@@ -142,7 +142,7 @@ def draw_coming(desk: temporary.Desk, thread: Thread, continued: Message | None)
 
 
 def draw_end(desk: temporary.Desk, thread: Thread) -> None:
-    """What can be done after the last message: copy it or ask again; and why a reply is missing."""
+    """Draw the buttons below the last message, and why its reply is missing."""
     last = thread.branch()[-1]
     failure = desk.chat.failure(thread.conversation.id)
     is_answered, is_reply = last.is_answer, last.role is Role.ASSISTANT
@@ -224,7 +224,7 @@ def _below(*parts: str) -> None:
 
 
 def _switch(message: Message, versions: Sequence[Message]) -> str:
-    """Which of the *versions* this is, and the way to those beside it."""
+    """Return the switch between *versions*: the number of *message* among them, and buttons to those beside it."""
     if len(versions) < 2:
         return ""
     here = [version.id for version in versions].index(message.id)
@@ -239,8 +239,7 @@ def _switch(message: Message, versions: Sequence[Message]) -> str:
 
 def _edit(message: Message) -> str:
     """The way to write something else in the place of *message*."""
-    has_text = message.is_verified and not message.is_thoughts_only
-    return _act("edit", message, f"Edit {_noun(message)}", "edit") if has_text else ""
+    return _act("edit", message, f"Edit {_noun(message)}", "edit") if _has_text(message) else ""
 
 
 def _seen(reply: Message) -> str:
@@ -255,7 +254,7 @@ def _act(name: str, message: Message | None, label: str, icon: str) -> str:
 
 
 def ending(desk: temporary.Desk, thread: Thread) -> str:
-    """How the last reply ended, in words; nothing where the page's own alert says why none came."""
+    """Return a sentence on how the last reply ended; none where an alert on the page says it."""
     last = thread.branch()[-1]
     if last.role is Role.USER or desk.chat.failure(thread.conversation.id):
         return ""
@@ -268,11 +267,15 @@ def _copy(message: Message) -> str:
 
     In base64, for Streamlit's sanitizer takes away an attribute with `]>` or `-->` in it.
     """
-    if not message.is_verified or message.is_thoughts_only:
+    if not _has_text(message):
         return ""
     text = b64encode(message.body.encode()).decode()
     label = f"Copy {_noun(message)}"
     return f'<button class="db-act db-copy" data-copy="{text}" aria-label="{label}" title="{label}"></button>'
+
+
+def _has_text(message: Message) -> bool:
+    return message.is_verified and not message.is_thoughts_only
 
 
 def _noun(message: Message) -> str:
@@ -280,7 +283,7 @@ def _noun(message: Message) -> str:
 
 
 def _facts(message: Message, costs: Costs) -> str:
-    """Which model wrote it, what it read and wrote, what that cost, and when."""
+    """Return the model, tokens, cost and time of *message* as HTML."""
     cost = total_cost(message, costs)
     moment = words.moment(message.created_at)
     if cost is None:

@@ -51,9 +51,6 @@ _USER = 2  # at most: a message of the user, whose replies are longer
 _COMPOUND = 0.5  # of an occurrence: a part of a compound, or a compound that has it as a part
 _LONG, _LEAST = 9, 5  # letters of a compound, and of its parts
 _WHOLE = "\0"  # before a long word that is kept whole
-_OFTEN = (
-    100  # times: a word that occurs more often than there are messages says nothing in any language
-)
 _ASKED = 50  # terms of a query
 # places that only the query decides; from how many messages, how many terms are related to it, that at
 # most this share of all messages have; and what they count
@@ -213,7 +210,7 @@ class RecallIndex:
         return columns.around(related)
 
     def _occurrences(self, columns: "_Columns", term: str) -> _Floats:
-        """How often each message has *term*, by place."""
+        """Count *term* in each message, by place."""
         places = columns.places[np.frombuffer(self._postings[term], np.intc)]
         return np.bincount(places, minlength=len(columns.messages)).astype(float)
 
@@ -331,7 +328,7 @@ class _Columns:
             yield within.astype(float)
 
     def weights(self, query: str) -> _Floats:
-        """What the score of each message is multiplied by."""
+        """Return the factor of each message's score."""
         weights = np.where(self._is_question, _ASKING, 1.0)
         if self._speakers.keys() <= _ROLES:
             if not _ABOUT_REPLIES.search(query):

@@ -11,12 +11,12 @@ from itertools import islice, pairwise
 
 
 def stems(text: str) -> frozenset[str]:
-    """What the words of *text* that say something have in common with their other forms."""
+    """Return the stems of the words of *text*, without stop words."""
     return frozenset(map(stem, words(text)))
 
 
 def words(text: str) -> Iterator[str]:
-    """The words of *text* that say something; of names in code their parts, then each as one word."""
+    """Yield the words of *text* without stop words: names in code as one word and by their parts."""
     yield from (name.replace("_", "").lower() for name in _CODE_NAME.findall(text))
     for word in _WORD.findall(_folded(_PART.sub(" ", _COMMA.sub("", text)))):
         if word.isascii() or not _UNSPACED.search(word):
@@ -46,14 +46,14 @@ def _folded(text: str) -> str:
 
 
 def stem(word: str) -> str:
-    """What the forms of a word have in common, more or less: enough to find one by another."""
+    """Return the stem that most forms of *word* share."""
     word = base(word)[:_LETTERS]
     short = word.rstrip(_VOWELS)
     return word if word[0].isdigit() or len(short) < 3 else short
 
 
 def base(word: str) -> str:
-    """*word* without the ending that its English forms differ by."""
+    """Return *word* without the ending of an English form; an irregular form as its base form."""
     if word[0].isdigit():
         return _ORDINAL.sub("", word).lstrip("0") or "0"
     word = _IRREGULAR.get(word, word)
@@ -72,12 +72,12 @@ def base(word: str) -> str:
 
 
 def is_question(text: str) -> bool:
-    """Whether *text* ends with a question mark."""
+    """Return whether *text* ends with a question mark."""
     return text.rstrip().endswith(_QUESTION_MARKS)
 
 
 def has_time(text: str) -> bool:
-    """Whether *text* names a time, or has a number."""
+    """Return whether *text* names a time, or has a number."""
     return bool(_TIME.search(text))
 
 
