@@ -482,10 +482,8 @@ class Chat:
         late: TooLate | None = None
         try:
             self.store.restore_messages(conversation_id)
-        except (
-            TooLate
-        ) as error:  # perhaps they are back: by another tab, or a call whose answer was lost
-            late = error
+        except TooLate as error:
+            late = error  # perhaps they are back: by another tab, or a call whose answer was lost
         self._forget(conversation_id)
         back = self.store.thread(conversation_id).messages
         ids, seqs = {message.id for message in back}, {message.seq for message in back}
@@ -547,6 +545,7 @@ class Chat:
         if left and left.state.is_open and left.id in stored_by:
             self._end(left, conversation_id, prompt_id, Outcome.FAILED)
             log_event("turn.unmade", turn=left.id)
+            return self.store.thread(conversation_id)
         return thread
 
     def _end(
