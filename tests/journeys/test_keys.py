@@ -1,6 +1,7 @@
 """The keys: a sheet of them, and the way to a conversation without a mouse."""
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -8,6 +9,8 @@ from playwright.sync_api import expect
 from tests.journeys.people import PASSWORD
 from tests.journeys.seeds import hold, second_process
 from tests.stack.apps import until
+
+_SCRIPTS = Path(__file__).parents[2] / "assets" / "page"
 
 
 @pytest.fixture
@@ -47,6 +50,35 @@ def test_the_sheet_opens_over_a_reply_which_goes_on(maya):
     expect(maya.stop_button).to_be_visible()
     maya.page.keyboard.press("Escape")
     maya.sees("You stopped this reply.")
+
+
+@pytest.mark.parametrize(
+    ("state", "after", "stops"),
+    [
+        ("running", [], True),
+        ("running", ["x"], True),
+        ("running", ["Enter"], False),
+        ("notRunning", [], False),
+    ],
+)
+def test_escape_is_kept_until_stop_is_drawn(browser, state, after, stops):
+    page = browser.new_page()
+    page.set_content(f'<div class="stApp" data-test-script-state="{state}"></div>')
+    for script in ("_shared.js", "stop.js"):
+        page.add_script_tag(path=_SCRIPTS / script)
+
+    for key in ("Escape", *after):
+        page.keyboard.press(key)
+    stopped = page.evaluate("""async () => {
+      let stopped = false;
+      document.body.innerHTML += '<div class="st-key-stop"><button></button></div>';
+      document.querySelector("button").onclick = () => stopped = true;
+      for (let frames = 0; frames < 3; frames++) await new Promise(requestAnimationFrame);
+      return stopped;
+    }""")
+
+    assert stopped is stops
+    page.close()
 
 
 def test_a_question_mark_that_is_typed_opens_nothing(maya):
