@@ -91,6 +91,10 @@ _DRAFTS = component(
       document.addEventListener("submit", (event) => {
         if (event.target.id === "sign-out") drop((key) => key.startsWith(prefix()));
       }, true);
+      daybook.noteDraftSent = () => {
+        const draft = stored();
+        if (draft.text) store({ ...draft, isSent: true });
+      };
       window.addEventListener("storage", ({ key: changed, oldValue, newValue }) => {
         // another tab wrote, and nobody writes here
         if (changed === key() && box()?.value === parse(oldValue).text) show(parse(newValue).text);

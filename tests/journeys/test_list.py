@@ -72,7 +72,7 @@ def test_a_title_is_written_anew_where_it_stands(maya):
 
 def test_a_reply_that_came_while_one_looked_elsewhere_is_marked_on_every_device(maya):
     ask_each(maya, "Peas")
-    maya.asks("Tell me more [[tokens=20 rate=12]]")
+    maya.asks("Tell me more [[tokens=80 rate=12]]")
     maya.hears("word2")
     maya.begins_a_new_chat()
     expect(maya.unread).to_have_count(0)
