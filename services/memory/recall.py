@@ -9,10 +9,11 @@ reply of 500 words lends nothing. With n messages, of which df have the term:
     norm   = 1 - B + B * length / average length
     score  = sum over terms of log(1 + (n - df + 0.5) / (df + 0.5)) * tf * (K1 + 1) / (tf + K1 * norm)
 
-(Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009). To this come
-four weights: for a message that tells a time or a name, against a short question, for the speaker whom
-the query names, and for the user's own words where the assistant's replies are much longer and the
-query does not ask what the assistant said. docs/decisions/what-recall-finds.md says what each is worth.
+(Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009). The first words
+of a long message count twice; a prompt and its long reply have a fifth of each other's score. Four weights:
+for a message that tells a time or a name, against a short question, for the speaker whom the query names
+("you" is the assistant), for the user's words where replies are much longer. What each is worth stands in
+docs/decisions/what-recall-finds.md.
 
 A date or a range of days in the query is a term that the messages of those days have. From the eleventh
 place on, the terms that the best twenty have in common count as well: the first places are for what was
@@ -24,11 +25,12 @@ The ranking depends on the messages alone, not on when or in which order they we
 import re
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from itertools import compress
+from itertools import compress, count
 from math import fsum, log
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,23 +50,22 @@ _NAMES = 5  # of a message, that are looked at
 _ASKING, _SHORT = 0.8, 15  # a message that ends with a question, and has at most so many words
 _NAMED = 1.5  # a message of the speaker whom the query names
 _USER = 2  # at most: a message of the user, whose replies are longer
+_EXCHANGE = 0.2  # at most: of the score of a prompt, that its reply has too, and the reverse
+_LEAD = 40  # words that say what a message is about, if it has twice as many
 _COMPOUND = 0.5  # of an occurrence: a part of a compound, or a compound that has it as a part
 _LONG, _LEAST = 9, 5  # letters of a compound, and of its parts
-_WHOLE = "\0"  # before a long word that is kept whole
+_WHOLE, _PROPER = "\0", "\1"  # before a long word that is kept whole, and before a name
 _ASKED = 50  # terms of a query
 # places that only the query decides; from how many messages, how many terms are related to it, that at
 # most this share of all messages have; and what they count
 _FIRST, _BEST, _RELATED, _COMMON, _RELATION = 10, 20, 20, 0.1, 0.3
 
-# about what the assistant said
-_ABOUT_REPLIES = re.compile(
-    r"\b(?:(?:did|do|have|had|were|was|could|can|that|as|what) you\b|your (?!self)|according to you"
-    r"|you (?:said|say|told|tell|suggest|recommend|g[ai]ve|propose|list|mention|explain|advise|wrote|draft|made))",
-    re.IGNORECASE,
-)
+# about what the assistant said; the word after "you" is seldom what it was about: "did you recommend"
+_ABOUT_REPLIES = re.compile(r"\b(?:your|you(?:['\u2019]\w+)?(?:\s+\w+)?)\b", re.IGNORECASE)
 _ROLES = frozenset({Role.USER.value, Role.ASSISTANT.value})
 
 _Floats = NDArray[np.float64]
+_Number = TypeVar("_Number", float, _Floats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,30 +97,45 @@ class RecallIndex:
         self._terms: dict[str, tuple[str, ...]] = {}  # by word
         self._postings: dict[str, array[int]] = {}  # by term, a row for each occurrence
         self._rows: dict[MessageId, int] = {}
-        self._messages: list[_Message | None] = []  # by row
+        self._messages: list[_Message] = []  # by row
+        self._numbers = array("d")  # of all rows, each as in `_Numbers`
         self._free: list[int] = []  # rows of messages that were removed
-        self._conversations: dict[ConversationId, int] = {}  # their numbers
+        self._conversations = defaultdict[ConversationId, int](count().__next__)  # their numbers
+        self._speakers = defaultdict[str, int](count().__next__)
         self._columns: _Columns | None = None  # of the messages as they now are
-        self._long = ""  # long words, one in a line
+        self._long, self._new_long = "\n", list[str]()  # long words, one in a line
 
     def add(self, passages: Iterable[Passage]) -> None:
         """Index *passages*, each in place of an earlier one with its id."""
         new = {passage.id: passage for passage in passages}
         self.remove(new.keys() & self._rows.keys())
         for passage in new.values():
-            row = self._free.pop() if self._free else len(self._messages)
-            if row == len(self._messages):
-                self._messages.append(None)
+            row = self._rows[passage.id] = self._free.pop() if self._free else len(self._messages)
             body = list(words(passage.body))
             about = words("" if passage.speaker in _ROLES else passage.speaker)
-            terms = dict.fromkeys(
-                term for word in (*body, *about) for term in self._post(word, row)
+            lead = body[:_LEAD] if len(body) > 2 * _LEAD else ()
+            named = names(passage.body, _NAMES)
+            terms = [term for word in (*body, *about, *lead) for term in self._terms_of(word)]
+            terms += [_PROPER + name for name in named]
+            for term in terms:
+                if (postings := self._postings.get(term)) is None:
+                    postings = self._postings[term] = array("i")
+                    self._new_long += [term[1:]] if term[0] == _WHOLE else []
+                postings.append(row)
+            # a row is replaced, or the next one is made
+            self._messages[row : row + 1] = [_Message(passage.id, tuple(dict.fromkeys(terms)))]
+            numbers = _Numbers[float](
+                conversation=self._conversations[passage.conversation_id],
+                seq=passage.seq,
+                speaker=self._speakers[passage.speaker],
+                seconds=passage.created_at.timestamp(),
+                day=passage.created_at.toordinal(),
+                length=len(body),
+                times=has_time(passage.body),
+                names=len(named),
+                is_question=is_question(passage.body) and len(body) <= _SHORT,
             )
-            self._rows[passage.id] = row
-            conversation = self._conversations.setdefault(
-                passage.conversation_id, len(self._conversations)
-            )
-            self._messages[row] = _read(passage, conversation, row, len(body), tuple(terms))
+            self._numbers[row * len(numbers) : (row + 1) * len(numbers)] = array("d", numbers)
             self._columns = None
 
     def remove(self, ids: Collection[MessageId]) -> None:
@@ -127,35 +143,30 @@ class RecallIndex:
         gone = [self._rows.pop(message_id) for message_id in ids if message_id in self._rows]
         if not gone:
             return
-        is_gone = np.zeros(len(self._messages), bool)
-        is_gone[gone] = True
-        terms = {term for row in gone if (its := self._messages[row]) for term in its.terms}
-        for term in terms:
+        is_gone = np.isin(np.arange(len(self._messages)), gone)
+        for term in {term for row in gone for term in self._messages[row].terms}:
             rows = np.frombuffer(self._postings.pop(term), np.intc)
             if len(left := rows[~is_gone[rows]]):
                 self._postings[term] = array("i", left.tobytes())
         for row in gone:
-            self._messages[row] = None
+            self._messages[row] = _Message(self._messages[row].id, ())
         self._free += gone
         self._terms.clear()
-        self._columns, self._long = None, ""
+        self._columns, self._long = None, "\n"
+        self._new_long = [term[1:] for term in self._postings if term[0] == _WHOLE]
 
     def search(self, query: str, limit: int = 50) -> tuple[Hit, ...]:
         """At most *limit* messages, the best first; of equals the newest first."""
-        if self._columns is None:
-            self._columns = _Columns([message for message in self._messages if message])
-            self._long = "\n".join(
-                ["", *(key[1:] for key in self._postings if key[0] == _WHOLE), ""]
-            )
-        columns = self._columns
+        columns = self._columns = self._columns or self._read()
         asked: dict[str, tuple[str, dict[str, float]]] = {}  # by stem: a word, and terms by weight
-        for word in words(query):
+        for word in words(_ABOUT_REPLIES.sub(" ", query)):
             terms = {its: 1.0 for its in [stem(word)] if its in self._postings}
             terms |= dict.fromkeys(self._compounds(word), _COMPOUND)
             if terms:
                 asked.setdefault(stem(word), (word, terms))
         if len(asked) > _ASKED:  # a pasted text: what is rare in the messages tells them apart
-            rarest = sorted(asked, key=lambda its: (self._times(asked[its][1]), its))[:_ASKED]
+            times = {its: sum(len(self._postings[t]) for t in asked[its][1]) for its in asked}
+            rarest = sorted(asked, key=lambda its: (times[its], its))[:_ASKED]
             asked = {its: asked[its] for its in rarest}
 
         scores = np.zeros(len(columns.messages))
@@ -169,7 +180,7 @@ class RecallIndex:
         for days in columns.named_days(query):
             scores += columns.bm25(days)
         weights = columns.weights(query)
-        scores = (scores + columns.particulars * (scores > 0)) * weights
+        scores = (_around(scores, columns.exchanged) + columns.particulars * (scores > 0)) * weights
         best = columns.best(scores, min(limit, _FIRST))
         if limit > len(best) == _FIRST:
             wider = scores + _RELATION * weights * self._related(columns, scores, asked)
@@ -182,17 +193,23 @@ class RecallIndex:
             for place, score, own in zip(best, scores[best].tolist(), has.tolist(), strict=True)
         )
 
-    def _post(self, word: str, row: int) -> tuple[str, ...]:
-        """Post the terms of *word*, and return them."""
-        terms = self._terms.get(word)
-        if terms is None:
+    def _terms_of(self, word: str) -> tuple[str, ...]:
+        if (terms := self._terms.get(word)) is None:
             whole = [_WHOLE + base(word)] if len(word) >= _LONG else []
             terms = self._terms[word] = (stem(word), *whole)
-        for term in terms:
-            if (postings := self._postings.get(term)) is None:
-                postings = self._postings[term] = array("i")
-            postings.append(row)
         return terms
+
+    def _read(self) -> "_Columns":
+        """Return the columns of the messages, and make their long words ready."""
+        self._long += "".join(f"{word}\n" for word in self._new_long)
+        self._new_long.clear()
+        rows = np.fromiter(self._rows.values(), np.intp, len(self._rows))
+        numbers = _Numbers(*np.array(self._numbers).reshape(-1, len(_Numbers._fields)).T)
+        present = set(numbers.speaker[rows].tolist())
+        speakers = {name: number for name, number in self._speakers.items() if number in present}
+        for name in {word for speaker in speakers for word in words(speaker)}:
+            numbers.names[self._postings.get(_PROPER + name, [])] -= 1
+        return _Columns(self._messages, rows, numbers, speakers)
 
     def _related(self, columns: "_Columns", scores: _Floats, asked: Collection[str]) -> _Floats:
         """Scores for terms that the best messages have and few others (pseudo-relevance feedback)."""
@@ -200,22 +217,19 @@ class RecallIndex:
         for place in columns.best(scores, _BEST):
             for term in columns.messages[place].terms:
                 times = len(self._postings[term])
-                if 1 < times <= _COMMON * len(scores) and term[0] != _WHOLE and term not in asked:
+                if 1 < times <= _COMMON * len(scores) and term[0] > _PROPER and term not in asked:
                     weights[term] += float(scores[place]) * columns.idf(times)
         chosen = sorted(weights, key=lambda term: (-weights[term], term))[:_RELATED]
         related = np.zeros(len(scores))
         for term in chosen:
             share = weights[term] / weights[chosen[0]]
             related += share * columns.bm25(self._occurrences(columns, term), lends=False)
-        return columns.around(related)
+        return _around(related, columns.lent)
 
     def _occurrences(self, columns: "_Columns", term: str) -> _Floats:
         """Count *term* in each message, by place."""
         places = columns.places[np.frombuffer(self._postings[term], np.intc)]
         return np.bincount(places, minlength=len(columns.messages)).astype(float)
-
-    def _times(self, terms: Iterable[str]) -> int:
-        return sum(len(self._postings[term]) for term in terms)
 
     def _compounds(self, word: str) -> Iterator[str]:
         """Terms of the words that *word* is made of, and of those made of it and of another word."""
@@ -254,62 +268,63 @@ class RecallIndex:
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """What is kept of a passage beside its terms."""
+    """What the index has of a message."""
 
     id: MessageId
-    conversation: int
-    seq: int
-    created_at: datetime
-    speaker: str = field(repr=False)
-    row: int
-    length: int  # in words
     terms: tuple[str, ...] = field(repr=False)
-    has_time: bool
-    names: frozenset[str] = field(repr=False)
-    is_question: bool  # and a short one: a long reply tells, though it end with "Shall I go on?"
+
+
+class _Numbers(NamedTuple, Generic[_Number]):
+    """What is kept of a message beside its terms: numbers, or columns of them."""
+
+    conversation: _Number
+    seq: _Number
+    speaker: _Number
+    seconds: _Number
+    day: _Number
+    length: _Number  # in words
+    times: _Number
+    names: _Number  # that no speaker has
+    is_question: _Number  # and a short one: a long reply tells, though it end with "Shall I go on?"
 
 
 class _Columns:
     """All messages as columns, conversation by conversation in the order of `seq`."""
 
-    def __init__(self, messages: list[_Message]) -> None:
-        def column(value: Callable[[_Message], float]) -> _Floats:
-            return np.fromiter(map(value, messages), float, len(messages))
-
-        order = np.lexsort((column(lambda m: m.seq), column(lambda m: m.conversation)))
-        self.messages = messages = [messages[place] for place in order]
-        self.places = np.zeros(max((m.row for m in messages), default=0) + 1, np.int64)  # by row
-        self.places[[m.row for m in messages]] = range(len(messages))
-        self._is_question = column(lambda m: m.is_question) > 0
-        speakers = [message.speaker for message in messages]
+    def __init__(
+        self,
+        messages: Sequence[_Message],
+        rows: NDArray[np.intp],
+        numbers: _Numbers[_Floats],
+        speakers: Mapping[str, int],
+    ) -> None:
+        order: NDArray[np.intp] = np.lexsort((numbers.seq[rows], numbers.conversation[rows]))
+        in_order: list[int] = rows[order].tolist()
+        self.messages = [messages[row] for row in in_order]
+        self.places = np.zeros(len(messages), np.intp)  # by row
+        self.places[rows[order]] = np.arange(len(rows))
+        self._numbers = numbers = _Numbers(*(column[rows[order]] for column in numbers))
         self._speakers = {
-            speaker: np.flatnonzero(np.array([its == speaker for its in speakers]))
-            for speaker in dict.fromkeys(speakers)
+            speaker: np.flatnonzero(numbers.speaker == number)
+            for speaker, number in speakers.items()
         }
-        called = {word for speaker in self._speakers for word in words(speaker)}
-        self.particulars = _PARTICULAR * column(lambda m: m.has_time + (not m.names <= called))
-
-        self._days = column(lambda m: m.created_at.toordinal())
-        lengths = column(lambda m: m.length)
-        self._lent = list(
-            self._shares(
-                lengths,
-                column(lambda m: m.conversation),
-                column(lambda m: m.created_at.timestamp()),
-            )
+        self.particulars = _PARTICULAR * (numbers.times + (numbers.names > 0))
+        self.lent = [(share, share) for share in self._shares()]
+        around = _around(numbers.length, self.lent)
+        answers = np.where(numbers.is_question[:-1], _TO_ANSWER, 1)
+        self.lent[0] = self.lent[0][0], self.lent[0][1] * answers
+        self._user = self._user_weight()
+        is_user, is_reply = (
+            numbers.speaker == speakers.get(role.value) for role in (Role.USER, Role.ASSISTANT)
         )
-        answers = np.where(self._is_question[:-1], _TO_ANSWER, 1)
-        self._to_later = [
-            share * answers if k == 0 else share for k, share in enumerate(self._lent)
-        ]
-        self._user = self._user_weight(lengths)
-        around = self.around(lengths, self._lent)
+        is_turn = is_user[:-1] & is_reply[1:] & (np.diff(numbers.conversation) == 0)
+        self.exchanged = [(_EXCHANGE * (self._user - 1) / (_USER - 1) * is_turn,) * 2]
         # fsum: the mean does not depend on the order of conversations
-        self._norm = 1 - _B + _B * around * (len(messages) / max(1.0, fsum(around)))
+        self._norm = 1 - _B + _B * around * (len(rows) / max(1.0, fsum(around)))
 
     def bm25(self, occurrences: _Floats, lends: bool = True) -> _Floats:
         """The score of each message for a term that occurs so many times in each."""
-        tf = self.around(occurrences) if lends else occurrences
+        tf = _around(occurrences, self.lent) if lends else occurrences
         idf = self.idf(int(np.count_nonzero(occurrences)))
         return idf * (_K1 + 1) * tf / (tf + _K1 * self._norm)
 
@@ -319,19 +334,20 @@ class _Columns:
 
     def named_days(self, query: str) -> Iterator[_Floats]:
         """For each range of days that *query* names: 1 for its messages."""
-        years = range(0)
-        if self.messages:
-            first, last = (date.fromordinal(int(f(self._days))) for f in (np.min, np.max))
-            years = range(first.year, last.year + 1)
-        for begin, end in named_days(query, years):
-            within = (self._days >= begin.toordinal()) & (self._days <= end.toordinal())
+        if not len(days := self._numbers.day):
+            return
+        first, last = (date.fromordinal(int(day)) for day in (days.min(), days.max()))
+        for begin, end in named_days(query, range(first.year, last.year + 1)):
+            within = (days >= begin.toordinal()) & (days <= end.toordinal())
             yield within.astype(float)
 
     def weights(self, query: str) -> _Floats:
         """Return the factor of each message's score."""
-        weights = np.where(self._is_question, _ASKING, 1.0)
+        weights = np.where(self._numbers.is_question, _ASKING, 1.0)
         if self._speakers.keys() <= _ROLES:
-            if not _ABOUT_REPLIES.search(query):
+            if _ABOUT_REPLIES.search(query):
+                weights[self._speakers.get(Role.ASSISTANT.value, [])] *= _NAMED
+            else:
                 weights[self._speakers.get(Role.USER.value, [])] *= self._user
             return weights
         asked = set(words(query))
@@ -347,38 +363,28 @@ class _Columns:
         found = np.flatnonzero(scores > 0)
         if 0 < limit < len(found):
             found = found[scores[found] >= np.partition(scores[found], -limit)[-limit]]
+        numbers = self._numbers
+        keys = (scores[found], numbers.seconds[found], numbers.seq[found])
+        ids = (self.messages[place].id for place in found.tolist())
+        order = zip(*(key.tolist() for key in keys), ids, found.tolist(), strict=True)
+        return [place for *_, place in sorted(order, reverse=True)[: max(0, limit)]]
 
-        def order(place: int) -> tuple[float, datetime, int, MessageId]:
-            message = self.messages[place]
-            return float(scores[place]), message.created_at, message.seq, message.id
-
-        return sorted(found.tolist(), key=order, reverse=True)[: max(0, limit)]
-
-    def _shares(
-        self, lengths: _Floats, conversations: _Floats, times: _Floats
-    ) -> Iterator[_Floats]:
+    def _shares(self) -> Iterator[_Floats]:
         """By distance in messages: what each message and the later one lend each other."""
-        middles = np.cumsum(lengths) - lengths / 2
-        is_break = (np.diff(conversations) != 0) | (np.abs(np.diff(times)) > _PAUSE_SECONDS)
+        numbers = self._numbers
+        middles = np.cumsum(numbers.length) - numbers.length / 2
+        is_other = np.diff(numbers.conversation) != 0
+        is_break = is_other | (np.abs(np.diff(numbers.seconds)) > _PAUSE_SECONDS)
         stretches = np.concatenate([[0], np.cumsum(is_break)])
         for k in range(1, _REACH + 1):
             together = stretches[k:] == stretches[:-k]
             share = 0.5 ** ((middles[k:] - middles[:-k]) / _HALF)
             yield share * (together & (share > _LEAST_SHARE))
 
-    def around(self, values: _Floats, to_later: Sequence[_Floats] | None = None) -> _Floats:
-        """*values* with what neighbours lend: more from a question to its answer, unless *to_later* says how much."""
-        to_later = self._to_later if to_later is None else to_later
-        total = values.copy()
-        for k, (earlier, later) in enumerate(zip(self._lent, to_later, strict=True), 1):
-            total[k:] += later * values[:-k]
-            total[:-k] += earlier * values[k:]
-        return total
-
-    def _user_weight(self, lengths: _Floats) -> float:
+    def _user_weight(self) -> float:
         """From 1, where replies are at most twice as long as prompts, to `_USER`."""
         prompts, replies = (
-            float(lengths[self._speakers[role.value]].mean())
+            float(self._numbers.length[self._speakers[role.value]].mean())
             if role.value in self._speakers
             else 1.0
             for role in (Role.USER, Role.ASSISTANT)
@@ -386,19 +392,10 @@ class _Columns:
         return min(_USER, max(1.0, replies / max(1.0, 2 * prompts)))
 
 
-def _read(
-    passage: Passage, conversation: int, row: int, length: int, terms: tuple[str, ...]
-) -> _Message:
-    return _Message(
-        id=passage.id,
-        conversation=conversation,
-        seq=passage.seq,
-        created_at=passage.created_at,
-        speaker=passage.speaker,
-        row=row,
-        length=length,
-        terms=terms,
-        has_time=has_time(passage.body),
-        names=names(passage.body, _NAMES),
-        is_question=is_question(passage.body) and length <= _SHORT,
-    )
+def _around(values: _Floats, lent: Iterable[tuple[_Floats, _Floats]]) -> _Floats:
+    """*values* with what neighbours lend, by distance: to the earlier message, and to the later."""
+    total = values.copy()
+    for k, (to_earlier, to_later) in enumerate(lent, 1):
+        total[k:] += to_later * values[:-k]
+        total[:-k] += to_earlier * values[k:]
+    return total

@@ -176,6 +176,8 @@ def test_the_question_chooses_between_prompts_and_replies():
     assert found("Where does my boat leak?", *talk)[0] == 0
     assert found("What did you say about the leak of the boat?", *talk)[0] == 1
     assert found("What was your opinion of the boat?", *talk)[0] == 1
+    often = replace(talk[0], body="The boat, the boat leaks.")
+    assert found("What did you say about the boat?", often, *talk[1:])[0] == 1
     # where replies are as short as prompts, both tell as much
     assert found("Where does my boat leak?", *talk[:3])[0] == 1
 
@@ -187,14 +189,25 @@ def test_a_role_is_no_name():
     assert found("user", *talk) == []
 
 
-def test_a_long_reply_lends_nothing_to_its_prompt():
-    talk = chat(("Good morning.", f"A volcano. {LONG}"), ("A lake.", "Good night."))
-
+def test_the_word_after_you_is_not_searched():
     index = RecallIndex()
-    index.add(talk)
+    index.add(chat(("A lake.", "People say so."), ("I mentioned a lake.", "A lake.")))
 
-    assert [hit.id.int for hit in index.search("volcano")] == [1]
-    assert [hit.id.int for hit in index.search("lake")] == [2, 3]
+    for query in ("What did you say of the lake?", "The lake you\u2019ve mentioned", "your lake"):
+        assert {hit.matched for hit in index.search(query) if hit.matched} == {("lake",)}
+
+
+def test_a_prompt_and_its_long_reply_are_found_together():
+    talk = list(chat(("Good day.", f"A volcano. {LONG}"), ("A lake.", "Good night.")))
+
+    assert sorted(found("volcano", *talk)) == [0, 1]
+    # what was said in another conversation is no reply
+    last, elsewhere = passage(9, "Good day.", "user"), replace(talk[1], conversation_id=KITCHEN)
+    assert found("volcano", *talk[2:], last, elsewhere) == [1]
+
+
+def test_a_long_message_is_about_what_it_begins_with():
+    assert first("volcano", f"Volcano. {LONG}", f"{LONG} Volcano.").startswith("Volcano")
 
 
 def test_what_tells_comes_before_what_asks_and_what_thanks():
