@@ -166,14 +166,13 @@ class Run:
                     kept = {*plan.shown, *plan.recalled_earlier}
                     kept |= {each.message.id for each in plan.recalled}
                     self.found.append(turn.evidence in kept)
-            recalled = tuple(each.message for each in plan.recalled)
             history = replace(
                 asked,
                 prompt=None,
                 ranked=(),
                 start_seq=plan.start_seq,
                 epoch_seq=plan.epoch_seq,
-                recalled_before={**history.recalled_before, turn.prompt.id: recalled},
+                recalled_before={**history.recalled_before, turn.prompt.id: plan.recalled},
             )
             past = (*past, turn.prompt, turn.reply)
             index.add(passages(CONVERSATION, (turn.prompt, turn.reply)))

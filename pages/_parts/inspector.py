@@ -1,6 +1,7 @@
 """What the model saw of a conversation for a reply, or sees next: every part of the prompt and its tokens."""
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from html import escape
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from pages._parts.temporary import Desk, find_desk
 from pages._session import show_errors
 from services.domain import ConversationId, Message, MessageId, Role, Thread, Tokens
 from services.errors import InstructionsTooLong, NotFound, PromptTooLong
-from services.memory import ContextPlan, Forecast, PartKind, RecalledNote, Receipt
+from services.memory import ContextPlan, Forecast, PartKind, RecalledNote, Receipt, Span
 
 _ESTIMATED = "Token counts are estimates and tend to be high."
 _BEGINNING = 120  # letters of a message by which it is known again
@@ -149,21 +150,22 @@ def _draw(
     where the figures are from."""
     st.caption(f"Memory: {words.POLICY_NAMES[receipt.policy]}. {counted}")
     by_seq = {message.seq: message for message in thread.messages}
-    by_id = {message.id: message for message in thread.messages}
+    by_id = {message.id: message for message in (*thread.messages, *thread.branch())}
     by_id |= {message_id: message for message_id, (_, message) in far.items()}
     if receipt.instructions:
         with st.expander(words.INSTRUCTIONS):
             st.code(receipt.instructions, language=None, wrap_lines=True)
     if receipt.facts:
         with st.expander(words.count(len(receipt.facts), "memory")):
-            st.html(_rows((text, "") for _, text in receipt.facts))
+            st.html(_rows((text, "", "") for _, text in receipt.facts))
     if receipt.summary:
         with st.expander(f"Summary of {words.count(receipt.summarised, 'message')}"):
             st.code(receipt.summary.text, language=None, wrap_lines=True)
     if receipt.kept:
         with st.expander(words.count(len(receipt.kept), "recent message")):
             kept = ((by_seq.get(seq), tokens) for seq, tokens in receipt.kept)
-            st.html(_rows((_beginning(message), words.number(tokens)) for message, tokens in kept))
+            rows = ((_beginning(message), words.number(tokens), "") for message, tokens in kept)
+            st.html(_rows(rows))
     if receipt.recalled:
         with st.expander(words.count(len(receipt.recalled), "related older message")):
             st.html(_rows(_recalled(note, by_id, far) for note in receipt.recalled))
@@ -179,14 +181,28 @@ def _counted(tokens: Tokens) -> str:
 
 def _recalled(
     note: RecalledNote, by_id: Mapping[MessageId, Message], far: Collection[MessageId]
-) -> tuple[str, str]:
-    """A message that was brought back, and why."""
+) -> tuple[str, str, str]:
+    """A message that was brought back, why, and the way to all of it where an extract was sent."""
     message = by_id.get(note.message_id)
+    extract, whole = "", ""
+    if note.extract:
+        extract = "extract, "
+        message, whole = _extract(message, note.extract) if message else (None, "")
     day = f"{words.moment(message.created_at)}, " if message else ""
     found = f"matched “{', '.join(note.matched)}”" if note.matched else "next to a match"
     when = " for an earlier question" if note.recalled_for else ""
     where = "from another chat, " if note.message_id in far else ""
-    return _beginning(message), f"{day}{where}{found}{when}, {words.count(note.tokens, 'token')}"
+    aside = f"{day}{where}{extract}{found}{when}, {words.count(note.tokens, 'token')}"
+    return _beginning(message), aside, whole
+
+
+def _extract(message: Message, span: Span) -> tuple[Message, str]:
+    """What was sent of *message*; and all of it folded, with that marked."""
+    begin, end = span
+    body, sent = message.body, message.body[begin:end]
+    text = f"{escape(body[:begin])}<mark>{escape(sent)}</mark>{escape(body[end:])}"
+    whole = f"<details><summary>Show message</summary><p>{text}</p></details>"
+    return replace(message, body=sent), whole
 
 
 def _beginning(message: Message | None) -> str:
@@ -197,9 +213,10 @@ def _beginning(message: Message | None) -> str:
     return f"{_SPEAKERS[message.role]}: {shown}"
 
 
-def _rows(rows: Iterable[tuple[str, str]]) -> str:
-    """Two columns of text that people wrote, made safe."""
+def _rows(rows: Iterable[tuple[str, str, str]]) -> str:
+    """Two columns of text that people wrote, made safe; below the first what is HTML already."""
     cells = "".join(
-        f"<tr><td>{escape(text)}</td><td>{escape(aside)}</td></tr>" for text, aside in rows
+        f"<tr><td>{escape(text)}{below}</td><td>{escape(aside)}</td></tr>"
+        for text, aside, below in rows
     )
     return f'<table class="db-parts db-seen">{cells}</table>'

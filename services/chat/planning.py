@@ -174,13 +174,19 @@ class Planning:
             elsewhere.prepare()
         far_ids = [message_id for one in brought.values() for message_id in one.elsewhere]
         far = self._opened(elsewhere, far_ids, thread)
-        by_id = {message.id: message for message in past}
-        by_id |= {message_id: message for message_id, (_, message) in far.items()}
+        by_id = {message.id: Recalled(message) for message in past}
+        by_id |= {
+            its: Recalled(message, conversation_id=where) for its, (where, message) in far.items()
+        }
         return replace(
             history,
             ranked=ranked,
             recalled_before={
-                prompt_id: tuple(by_id[each] for each in one.recalled if each in by_id)
+                prompt_id: tuple(
+                    replace(by_id[its], extract=extract)
+                    for its, extract in one.recalled
+                    if its in by_id
+                )
                 for prompt_id, one in brought.items()
             },
             epoch_seq=[0, *(one.epoch_seq for one in brought.values())][-1],

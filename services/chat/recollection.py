@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.domain import ConversationId, Message, MessageId, Role, Thread, TurnId
-from services.memory import Passage, Recalled, RecallIndex, Receipt
+from services.memory import Passage, Recalled, RecallIndex, Receipt, Span
 from services.store.recent import Recent
 
 _MOST_INDEXES = 20  # conversations that are kept ready to be searched
@@ -19,7 +19,9 @@ class Brought:
 
     is_known: bool = False  # the turn was planned with recall, and its receipt can be read
     epoch_seq: int = 0
-    recalled: tuple[MessageId, ...] = ()  # for the turn's own prompt
+    recalled: tuple[
+        tuple[MessageId, Span | None], ...
+    ] = ()  # for its own prompt, and which extract
     elsewhere: tuple[MessageId, ...] = ()  # of other conversations, for earlier prompts too
 
     @classmethod
@@ -28,7 +30,11 @@ class Brought:
         receipt = Receipt.read(text)
         if receipt is None or receipt.policy != "retrieval":
             return cls()
-        own = tuple(note.message_id for note in receipt.recalled if note.recalled_for is None)
+        own = tuple(
+            (note.message_id, note.extract)
+            for note in receipt.recalled
+            if note.recalled_for is None
+        )
         far = tuple(note.message_id for note in receipt.recalled if note.conversation_id)
         return cls(True, receipt.epoch_seq, own, far)
 

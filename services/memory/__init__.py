@@ -9,6 +9,7 @@ from services.memory.context import (
     PartKind,
     Recalled,
 )
+from services.memory.extracts import Span
 from services.memory.facts import Change, plan_facts, read_facts
 from services.memory.forecast import (
     Call,
@@ -53,6 +54,7 @@ __all__ = [
     "RegexCounter",
     "RememberingCounter",
     "ScaledCounter",
+    "Span",
     "TokenCounter",
     "clean_summary",
     "fewest_tokens",

@@ -23,7 +23,7 @@ from datetime import datetime
 
 from services.domain import Message, MessageId, RunningSummary
 from services.memory import blocks
-from services.memory.context import ContextBudget, ContextPlan, History
+from services.memory.context import ContextBudget, ContextPlan, History, Recalled
 from services.memory.layout import (
     MESSAGE_TOKENS,
     Layout,
@@ -229,8 +229,9 @@ def _how_many_at_once(
     """How many of the oldest pairs one request can hold, at least one."""
     left = room - _asked_apart((), summary, request).tokens(counter)
     for older, pair in enumerate(folded):
-        left -= frame_tokens([*pair], counter)  # each day once a pair: there is some air in it
-        left -= sum(said_tokens(half, counter) for half in pair)
+        quotes = [Recalled(half) for half in pair]
+        left -= frame_tokens(quotes, counter)  # each day once a pair: there is some air in it
+        left -= sum(said_tokens(quote, counter) for quote in quotes)
         if left < 0:
             return max(1, older)
     return len(folded)
@@ -258,7 +259,7 @@ def _apart(
 
 
 def _asked_apart(halves: Sequence[Message], summary: RunningSummary | None, request: str) -> Layout:
-    quotes = blocks.fenced(_MESSAGES, blocks.conversation(halves))
+    quotes = blocks.fenced(_MESSAGES, blocks.conversation(map(Recalled, halves)))
     return Layout(_TASK, summary=summary, prompt=f"{quotes}\n\n{_APART}{request}")
 
 

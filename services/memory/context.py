@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from services.domain import ConversationId, Fact, FactId, Message, MessageId, Role, RunningSummary
+from services.memory.extracts import Span
 
 _KEPT_TOKENS = 2048
 
@@ -47,9 +48,15 @@ class Recalled:
     """A message that a search brought back, how well it matched, and by which words."""
 
     message: Message
-    score: float
+    score: float = 0.0
     matched: tuple[str, ...] = field(default=(), repr=False)
     conversation_id: ConversationId | None = None  # None: it is of the one that is planned
+    extract: Span | None = None  # of its body, which alone is shown; None: all of it
+
+    @property
+    def text(self) -> str:
+        """The part of the body that is shown."""
+        return self.message.body[slice(*self.extract)] if self.extract else self.message.body
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +72,8 @@ class History:
     summary: RunningSummary | None = None
     ranked: tuple[Recalled, ...] = ()  # for this prompt, the best first
     # What was recalled for each earlier prompt that was planned with recall, nothing included.
-    recalled_before: Mapping[MessageId, tuple[Message, ...]] = field(
-        default_factory=dict[MessageId, tuple[Message, ...]], repr=False
+    recalled_before: Mapping[MessageId, tuple[Recalled, ...]] = field(
+        default_factory=dict[MessageId, tuple[Recalled, ...]], repr=False
     )
     epoch_seq: int = 0  # of that, only what was recalled for prompts after this one is shown
 
@@ -92,6 +99,7 @@ class Part:
     message_id: MessageId | None = None  # the message that it is
     recalled_for: MessageId | None = None  # the earlier prompt; None: this one
     matched: tuple[str, ...] = field(default=(), repr=False)
+    extract: Span | None = None  # of the message, where not all of it is shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

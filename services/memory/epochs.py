@@ -9,22 +9,25 @@ Where no cache is at stake, because nothing was recalled before, recall takes al
 quarter leaves. What was tried stands in docs/decisions/prompts-that-begin-alike.md.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from math import inf
 
-from services.domain import Message, MessageId
+from services.domain import MessageId
 from services.memory import blocks
 from services.memory.context import History, Recalled
+from services.memory.extracts import Span, find_extract, is_long
 from services.memory.layout import (
     Layout,
     Pair,
-    day_tokens,
     frame_tokens,
+    headings_tokens,
     how_many_fit,
     said_tokens,
     says_something,
 )
+from services.memory.terms import stems
 from services.memory.tokens import TokenCounter
 
 # All of the prompt's tokens, in per cent.
@@ -34,6 +37,8 @@ _EPOCH = 15  # recalled where a cache is at stake, as an epoch begins
 _TURN = 6  # and with each turn after that, at most
 _REFILL = 40  # a new epoch takes as much at least: what recall leaves of it is for latest messages
 _REFILL_ALONE = 67  # and where nothing is recalled
+_WHOLE = 10  # of what recall may take: a long message that takes no more is quoted whole
+_SHORT, _FULL = 300, 700  # letters of a message and of an extract, between which length counts
 
 
 def continue_epoch(
@@ -45,25 +50,32 @@ def continue_epoch(
     """
     if how_many_fit(pairs, room, counter) < len(pairs):
         return None  # told without counting all of it
-    not_these = _before_reset(history) | _ids(pairs)
-    before: dict[MessageId, tuple[Message, ...]] = {}
+    whole = _before_reset(history) | _ids(pairs)
+    extracts: dict[MessageId, list[Span]] = {}
+    before: dict[MessageId, tuple[Recalled, ...]] = {}
     for pair in pairs:
         if pair.prompt.seq > history.epoch_seq:
-            told = history.recalled_before.get(pair.prompt.id, ())
-            once = {each.id: each for each in told if says_something(each)}
-            block = [each for each in once.values() if each.id not in not_these]
+            block = _hidden(history.recalled_before.get(pair.prompt.id, ()), whole)
+            block = [
+                each for each in block if each.extract not in extracts.get(each.message.id, ())
+            ]
             if block:
                 before[pair.prompt.id] = tuple(sorted(block, key=_said_at))
-                not_these |= once.keys()
+            for each in block:
+                if each.extract:
+                    extracts.setdefault(each.message.id, []).append(each.extract)
+                else:
+                    whole.add(each.message.id)
     view = replace(fixed, pairs=pairs, recalled_before=before)
     left = room - view.tokens(counter)
-    hidden = _hidden(history, not_these)
+    hidden = _hidden(history.ranked, whole)
     found = {each.message.id for each in hidden}
     if left < 0 or (_is_first(history) and any(each.id in found for each in history.past)):
         return None
     begins_here = bool(history.past) and history.past[-1].seq == history.epoch_seq
     share = room * (_EPOCH if begins_here else _TURN) // 100
-    return replace(view, recalled=_packed(hidden, min(left, share), counter))
+    recalled = _packed(hidden, extracts, history.prompt, min(left, share), counter)
+    return replace(view, recalled=recalled)
 
 
 def new_epoch(
@@ -78,15 +90,19 @@ def new_epoch(
         latest = min(left, room * _LATEST // 100)
     else:
         latest = left
-    # the last pair stays while it fits at all: the prompt may be about it
-    kept = how_many_fit(pairs, latest, counter) or min(1, how_many_fit(pairs, left, counter))
+    # the last pair stays whole while it takes at most half, for the prompt may be about it; else it comes first
+    kept = how_many_fit(pairs, latest, counter) or min(1, how_many_fit(pairs, left // 2, counter))
 
     def with_recall(kept: int) -> Layout:
         latest = pairs[len(pairs) - kept :]
         left = room - replace(fixed, pairs=latest).tokens(counter)
         share = left if is_first else min(left, room * _EPOCH // 100)
-        hidden = _hidden(history, gone | _ids(latest))
-        return replace(fixed, pairs=latest, recalled=_packed(hidden, share, counter))
+        ranked = {each.message.id: each for each in history.ranked}
+        last = [ranked.get(half.id, Recalled(half)) for pair in pairs[-1:] for half in pair]
+        first = [replace(each, score=inf) for each in last]
+        hidden = _hidden([*first, *history.ranked], gone | _ids(latest))
+        recalled = _packed(hidden, {}, history.prompt, share, counter)
+        return replace(fixed, pairs=latest, recalled=recalled)
 
     chosen = with_recall(kept)
     refill = _REFILL if chosen.recalled else _REFILL_ALONE
@@ -97,10 +113,10 @@ def new_epoch(
 def _how_many_more(chosen: Layout, older: Sequence[Pair], room: int, counter: TokenCounter) -> int:
     """How many of the *older* pairs fit in *room* beside *chosen*, what was recalled of them once."""
     left = room - chosen.tokens(counter)
-    recalled = {each.message.id for each in chosen.recalled}
+    recalled = {each.message.id: each for each in chosen.recalled}
     for more, pair in enumerate(reversed(older)):
         left -= pair.tokens(counter)
-        left += sum(said_tokens(half, counter) for half in pair if half.id in recalled)
+        left += sum(said_tokens(recalled[half.id], counter) for half in pair if half.id in recalled)
         if left < 0:
             return more
     return len(older)
@@ -115,32 +131,58 @@ def _before_reset(history: History) -> set[MessageId]:
     return {message.id for message in history.past if message.seq <= history.reset_seq}
 
 
-def _hidden(history: History, not_these: set[MessageId]) -> list[Recalled]:
-    """What is ranked, the best first, each once."""
+def _hidden(quotes: Iterable[Recalled], not_these: set[MessageId]) -> list[Recalled]:
+    """Those of *quotes* that say something, each message once."""
     hidden: dict[MessageId, Recalled] = {}
-    for each in history.ranked:
+    for each in quotes:
         if each.message.id not in not_these and says_something(each.message):
             hidden.setdefault(each.message.id, each)
     return list(hidden.values())
 
 
-def _packed(hidden: Iterable[Recalled], room: int, counter: TokenCounter) -> tuple[Recalled, ...]:
-    """What fits in *room*, the best first; then in the order in which it was said."""
+def _packed(
+    hidden: Iterable[Recalled],
+    extracts: Mapping[MessageId, Sequence[Span]],
+    prompt: str | None,
+    room: int,
+    counter: TokenCounter,
+) -> tuple[Recalled, ...]:
+    """What fits in *room*, the best for its length first; then in the order in which it was said.
+
+    A message that is long for this room is quoted by an extract, beside the *extracts* of it that are in view.
+    """
+    if prompt is None:
+        return ()
+    asked = stems(prompt)
     left = room - frame_tokens((), counter)
-    days: set[str] = set()
+    stated: set[tuple[str, ...]] = set()
     packed: list[Recalled] = []
-    for each in hidden:
-        day = blocks.day(each.message.created_at)
-        tokens = said_tokens(each.message, counter)
-        tokens += 0 if day in days else day_tokens(day, counter)
+    is_full = False  # for one more extract: none is looked for
+    for found in sorted(hidden, key=_worth, reverse=True):
+        quote, body, taken = found, found.message.body, extracts.get(found.message.id, ())
+        if taken or (is_long(body) and said_tokens(found, counter) > room * _WHOLE // 100):
+            extract = None if is_full else find_extract(body, asked, taken)
+            if extract is None:
+                continue
+            quote = replace(found, extract=extract)
+        headings = set(blocks.headings(quote.message.created_at)) - stated
+        tokens = said_tokens(quote, counter) + headings_tokens(headings, counter)
         if tokens <= left:
             left -= tokens
-            days.add(day)
-            packed.append(each)
-    return tuple(sorted(packed, key=lambda each: _said_at(each.message)))
+            stated |= headings
+            packed.append(quote)
+        else:
+            is_full = is_full or quote is not found
+    return tuple(sorted(packed, key=_said_at))
 
 
-def _said_at(message: Message) -> tuple[datetime, int, MessageId]:
+def _worth(quote: Recalled) -> float:
+    """The score for each letter that is shown; the shortest do not gain by it."""
+    return quote.score / min(max(_SHORT, len(quote.message.body)), _FULL)
+
+
+def _said_at(quote: Recalled) -> tuple[datetime, int, MessageId]:
+    message = quote.message
     return message.created_at, message.seq, message.id
 
 

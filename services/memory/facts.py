@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from services.domain import Fact, Message, Role, Window
 from services.errors import PromptTooLong
 from services.memory import blocks
-from services.memory.context import ContextBudget, ContextPlan, History
+from services.memory.context import ContextBudget, ContextPlan, History, Recalled
 from services.memory.planner import plan_context
 from services.memory.terms import stems
 from services.memory.tokens import TokenCounter
@@ -190,7 +190,7 @@ def _request(exchange: Sequence[Message], known: Sequence[Fact], prompt_bytes: i
     facts = [_numbered(number, fact) for number, fact in enumerate(known, 1)]
     parts = [
         *([blocks.fenced(_KNOWN, facts)] if facts else []),
-        blocks.fenced(_SAID, map(blocks.said, messages)),
+        blocks.fenced(_SAID, map(blocks.said, map(Recalled, messages))),
         _REQUEST,
     ]
     return "\n\n".join(parts)

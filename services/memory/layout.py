@@ -12,6 +12,7 @@ from itertools import pairwise
 from services.domain import Fact, Message, MessageId, Role, RunningSummary
 from services.memory import blocks
 from services.memory.context import ContextMessage, Part, PartKind, Recalled
+from services.memory.extracts import Span
 from services.memory.tokens import TokenCounter
 
 # What a chat template puts around a message (ChatML: 5), and around the whole of a prompt. The
@@ -21,7 +22,7 @@ PROMPT_TOKENS, _PROMPT_BOUND = 4, 64
 
 
 # a `Part`, before it is one: to add up thousands, none is needed
-_Measured = tuple[PartKind, int, MessageId | None, MessageId | None, tuple[str, ...]]
+_Measured = tuple[PartKind, int, MessageId | None, MessageId | None, tuple[str, ...], Span | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ class Layout:
     facts: Sequence[Fact] = ()
     summary: RunningSummary | None = None
     pairs: Sequence[Pair] = ()
-    recalled_before: Mapping[MessageId, Sequence[Message]] = field(
-        default_factory=dict[MessageId, Sequence[Message]]
+    recalled_before: Mapping[MessageId, Sequence[Recalled]] = field(
+        default_factory=dict[MessageId, Sequence[Recalled]]
     )
     recalled: Sequence[Recalled] = ()
     prompt: str | None = field(default=None, repr=False)
@@ -93,8 +94,7 @@ class Layout:
             said.append(ContextMessage(Role.USER, _headed(block, pair.prompt.body)))
             said.append(ContextMessage(Role.ASSISTANT, pair.reply.body))
         if self.prompt is not None:
-            block = [each.message for each in self.recalled]
-            said.append(ContextMessage(Role.USER, _headed(block, self.prompt)))
+            said.append(ContextMessage(Role.USER, _headed(self.recalled, self.prompt)))
         return tuple(said)
 
     def parts(self, counter: TokenCounter) -> tuple[Part, ...]:
@@ -110,29 +110,30 @@ class Layout:
         if self.instructions or self.facts or self.summary:
             frame += MESSAGE_TOKENS
         if self.instructions:
-            yield PartKind.INSTRUCTIONS, counter.count(self.instructions), None, None, ()
+            yield PartKind.INSTRUCTIONS, counter.count(self.instructions), None, None, (), None
         if self.facts:
-            yield PartKind.FACTS, facts_tokens(self.facts, counter), None, None, ()
+            yield PartKind.FACTS, facts_tokens(self.facts, counter), None, None, (), None
         if self.summary:
-            yield PartKind.SUMMARY, summary_tokens(self.summary.text, counter), None, None, ()
+            yield PartKind.SUMMARY, summary_tokens(self.summary.text, counter), None, None, (), None
         for pair in self.pairs:
             asked, reply = pair.prompt, pair.reply
             if block := self.recalled_before.get(asked.id, ()):
                 frame += frame_tokens(block, counter)
                 for each in block:
-                    yield PartKind.RECALLED, said_tokens(each, counter), each.id, asked.id, ()
-            yield PartKind.KEPT, counter.count(asked.body), asked.id, None, ()
-            yield PartKind.KEPT, counter.count(reply.body), reply.id, None, ()
+                    tokens, message_id = said_tokens(each, counter), each.message.id
+                    yield PartKind.RECALLED, tokens, message_id, asked.id, (), each.extract
+            yield PartKind.KEPT, counter.count(asked.body), asked.id, None, (), None
+            yield PartKind.KEPT, counter.count(reply.body), reply.id, None, (), None
             frame += 2 * MESSAGE_TOKENS
         if self.prompt is not None:
             if self.recalled:
-                frame += frame_tokens([each.message for each in self.recalled], counter)
+                frame += frame_tokens(self.recalled, counter)
                 for found in self.recalled:
-                    tokens = said_tokens(found.message, counter)
-                    yield PartKind.RECALLED, tokens, found.message.id, None, found.matched
-            yield PartKind.PROMPT, counter.count(self.prompt), None, None, ()
+                    tokens, its = said_tokens(found, counter), found.message.id
+                    yield PartKind.RECALLED, tokens, its, None, found.matched, found.extract
+            yield PartKind.PROMPT, counter.count(self.prompt), None, None, (), None
             frame += MESSAGE_TOKENS
-        yield PartKind.FRAME, frame, None, None, ()
+        yield PartKind.FRAME, frame, None, None, (), None
 
 
 def bound_tokens(messages: Iterable[ContextMessage], counter: TokenCounter) -> int:
@@ -153,26 +154,25 @@ def summary_tokens(text: str, counter: TokenCounter) -> int:
     return counter.count(blocks.quoted(text) + "\n") + _marks_tokens(blocks.SUMMARY, counter)
 
 
-def said_tokens(message: Message, counter: TokenCounter) -> int:
-    return counter.count(blocks.said(message) + "\n")
+def said_tokens(quote: Recalled, counter: TokenCounter) -> int:
+    return counter.count(blocks.said(quote) + "\n")
 
 
-def day_tokens(day: str, counter: TokenCounter) -> int:
-    return counter.count(day + "\n")
+def headings_tokens(headings: Iterable[tuple[str, ...]], counter: TokenCounter) -> int:
+    return sum(counter.count(heading[-1] + "\n") for heading in headings)
 
 
-def frame_tokens(block: Sequence[Message], counter: TokenCounter) -> int:
-    """What a block of recalled messages takes beside them: its marks, and each day once."""
-    days = {blocks.day(message.created_at) for message in block}
-    dated = sum(day_tokens(day, counter) for day in days)
-    return _marks_tokens(blocks.RECALLED, counter) + dated
+def frame_tokens(block: Sequence[Recalled], counter: TokenCounter) -> int:
+    """What a block of recalled messages takes beside them: its marks, and each year and day once."""
+    headings = {each for quote in block for each in blocks.headings(quote.message.created_at)}
+    return _marks_tokens(blocks.RECALLED, counter) + headings_tokens(headings, counter)
 
 
 def _marks_tokens(marks: tuple[str, str], counter: TokenCounter) -> int:
     return sum(counter.count(mark + "\n\n") for mark in marks)
 
 
-def _headed(block: Sequence[Message], body: str) -> str:
+def _headed(block: Sequence[Recalled], body: str) -> str:
     if not block:
         return body
     quotes = blocks.fenced(blocks.RECALLED, blocks.conversation(block))

@@ -96,7 +96,7 @@ def plan_context(
     bound = bound_tokens(messages, counter)
     shown = _halves(chosen.pairs)
     summarised = _summarised(history, chosen.summary)
-    earlier = tuple(each.id for block in chosen.recalled_before.values() for each in block)
+    earlier = tuple(each.message.id for block in chosen.recalled_before.values() for each in block)
     seen = {*shown, *summarised, *earlier, *(each.message.id for each in chosen.recalled)}
     return ContextPlan(
         messages=messages,

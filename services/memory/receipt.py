@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from services.domain import ConversationId, FactId, MemoryPolicy, MessageId, RunningSummary
 from services.memory.context import ContextPlan, History, PartKind
+from services.memory.extracts import Span
 from services.memory.forecast import Rates
 
 _JUDGED_TOKENS = 1000  # of a prompt: of fewer, too much is chance
@@ -26,6 +27,7 @@ class RecalledNote:
     matched: tuple[str, ...] = field(default=(), repr=False)  # empty: it stood beside one
     recalled_for: MessageId | None = None  # an earlier prompt; None: the turn's own
     conversation_id: ConversationId | None = None  # None: its own, or an earlier prompt's
+    extract: Span | None = None  # of its body, where only that was sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,7 @@ class Receipt:
                     matched=part.matched,
                     recalled_for=part.recalled_for,
                     conversation_id=said_in.get(part.message_id),
+                    extract=part.extract,
                 )
                 for part in plan.parts
                 if part.kind is PartKind.RECALLED and part.message_id

@@ -13,6 +13,7 @@ LONG = (
     "peas and beans and leeks and all that grows beside them in a wet spring " * 20
 )  # some 400 tokens
 KUMQUAT = "My kumquat tree is called Zebedee."
+PEAS, BEANS = "We sow peas in March. " * 100, "We sow beans in May. " * 100
 SUMMARY = "They_sow_peas_in_March."
 
 
@@ -23,13 +24,13 @@ def maya(person):
     return maya
 
 
-def open_long(app, maya, policy, count):
-    """A conversation of so many long turns after a short one."""
+def open_long(app, maya, policy, count, reply="A fine name."):
+    """A conversation of so many long turns after the one about the kumquat."""
     let_talk_fast(app)
     with second_process(app) as sessions:
         _, session = sessions.sign_in(maya.email, PASSWORD)
         pairs = [(f"prompt {n}", f"reply {n}: {LONG}") for n in range(1, count)]
-        conversation = converse(session, [(KUMQUAT, "A fine name."), *pairs], policy)
+        conversation = converse(session, [(KUMQUAT, reply), *pairs], policy)
     maya.visit(f"/?c={conversation}")
     maya.hears(f"reply {count - 1}")
     maya.sees_no_reply_coming()
@@ -63,17 +64,24 @@ def test_what_no_longer_fits_is_summarised_and_the_summary_edited(app, maya, mod
 
 
 def test_what_a_prompt_is_about_is_brought_back_and_can_be_looked_at(app, maya, model):
-    open_long(app, maya, Retrieval(), 40)
+    open_long(app, maya, Retrieval(), 40, reply=f"{PEAS}Zebedee likes rain. {BEANS}")
 
-    maya.asks("What is my kumquat tree called? [[tokens=4]]")
+    maya.asks("What is my kumquat tree Zebedee called? [[tokens=4]]")
     maya.hears_all_of("word4")
 
-    assert KUMQUAT in model.requests[-1].prompt
+    sent = model.requests[-1].prompt
+    assert KUMQUAT in sent
+    assert "assistant, extract of message 2> Zebedee likes rain. We sow beans" in sent
     maya.page.get_by_role("button", name="Context used for this reply").last.click()
     expect(maya.dialog).to_contain_text("related older messages")
     maya.dialog.locator("summary").filter(has_text="related older messages").click()
     expect(maya.dialog).to_contain_text(f"You: {KUMQUAT}")
     expect(maya.dialog).to_contain_text("kumquat")
+    extract = maya.dialog.get_by_role("row", name="Assistant: Zebedee likes rain.")
+    expect(extract).to_contain_text("extract, matched")
+    extract.get_by_text("Show message").click()
+    expect(extract.locator("mark")).to_have_text(re.compile("^Zebedee likes rain. We sow beans"))
+    expect(extract).to_contain_text(PEAS.strip())
     maya.page.keyboard.press("Escape")
     expect(maya.dialog).to_have_count(0)
 

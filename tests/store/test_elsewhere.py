@@ -73,7 +73,9 @@ def test_what_was_said_in_another_conversation_is_brought_back(chat, server):
 
     here = ask(chat, QUESTION)
 
-    assert f"user> {KUMQUAT}" in server.requests[-1].body["messages"][-1]["content"]
+    assert (
+        f"user, in another chat> {KUMQUAT}" in server.requests[-1].body["messages"][-1]["content"]
+    )
     receipt = last_receipt(chat, here)
     asked, _ = there.messages
     [note] = [note for note in receipt.recalled if note.message_id == asked.id]

@@ -67,6 +67,28 @@ def test_what_was_recalled_stays_where_it_was(chat, long_thread, server, make_ch
     assert str(after).count(KUMQUAT) == 1
 
 
+def test_an_extract_stays_as_it_was_sent(chat, server, make_chat):
+    server.script(reply=f"{LONG}. Zebedee likes rain. {LONG}")
+    thread = ask(chat, None, KUMQUAT)
+    server.script(reply="I see. " + LONG)
+    chat.store.set_policy(thread.conversation.id, Window())
+    for _ in range(9):
+        thread = ask(chat, thread, LONG)
+    chat.store.set_policy(thread.conversation.id, Retrieval())
+    thread = ask(chat, chat.store.thread(thread.conversation.id), "What does Zebedee like?")
+    before = server.requests[-1].body["messages"]
+    reply = thread.messages[1]
+    [note] = [n for n in last_receipt(chat, thread).recalled if n.message_id == reply.id]
+
+    other = make_chat(chat.store._session, info=SMALL)  # as after a restart: from rows alone
+    ask(other, thread, "Thanks.")
+
+    assert server.requests[-1].body["messages"][: len(before)] == before
+    extract = reply.body[slice(*note.extract)]
+    assert "Zebedee likes rain." in extract
+    assert f"assistant, extract of message 2> {extract}\n" in before[-1]["content"]
+
+
 def test_nothing_from_before_the_reset_is_recalled(chat, long_thread, server):
     chat.store.start_anew(long_thread)
 

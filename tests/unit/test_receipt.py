@@ -59,6 +59,7 @@ receipts = st.builds(
             tokens=st.integers(0, 99),
             matched=st.lists(_texts, max_size=2).map(tuple),
             recalled_for=st.none() | _ids,
+            extract=st.none() | st.tuples(st.integers(0, 99), st.integers(100, 199)),
         ),
         max_size=3,
     ).map(tuple),

@@ -26,7 +26,7 @@ def reply(turn_id):
 
 def receipt(policy):
     notes = (
-        RecalledNote(message_id=HERE, tokens=5),
+        RecalledNote(message_id=HERE, tokens=5, extract=(3, 9)),
         RecalledNote(
             message_id=FAR,
             tokens=5,
@@ -57,5 +57,5 @@ def test_each_receipt_is_asked_for_and_read_once():
     recollection, said = Recollection(), [recalled, windowed, unknown, reply(None)]
     found = [recollection.brought(said, receipts) for _ in range(2)]
 
-    assert found == 2 * [{recalled.parent_id: Brought(True, 7, (HERE,), (FAR,))}]
+    assert found == 2 * [{recalled.parent_id: Brought(True, 7, ((HERE, (3, 9)),), (FAR,))}]
     assert asked == [[recalled, windowed, unknown], [unknown]]  # which may come yet

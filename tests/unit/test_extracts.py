@@ -1,0 +1,65 @@
+"""Extracts of long messages."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.memory.extracts import count_words, find_extract, is_long
+from services.memory.terms import stems
+from tests.unit.test_memory import hostile
+
+LINES = "It was so.\n" * 40
+texts = st.lists(
+    st.sampled_from(["Tea. ", 'No "tea" at v1.2!\n', "\u8336\u3002", "word " * 30, "x" * 500])
+    | hostile,
+    min_size=30,
+    max_size=60,
+).map("".join)
+
+
+def extract(text, query, taken=()):
+    span = find_extract(text, stems(query), taken)
+    return text[slice(*span)] if span else None
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Bees like clover.",
+        "Bees like v1.2 of clover!",
+        'He said "bees like clover."',
+        "for bee in clover: pass",
+        "\u8702\u559c\u6b22\u4e09\u53f6\u8349\uff0c\u662f\u5427\u3002",
+    ],
+)
+def test_an_extract_has_whole_sentences(sentence):
+    found = extract(f"{LINES}{sentence}\n{LINES}", sentence)
+
+    assert f"\n{sentence}\n" in f"\n{found}\n"
+    assert set(found.split("\n")) == {"It was so.", sentence}
+    assert 60 <= count_words(found) <= 120
+
+
+def test_rare_words_of_the_query_decide():
+    text = "The garden is green. " * 40 + "The bees fly. " * 25 + "The garden is green. " * 40
+
+    assert "bees" in extract(text, "What of the green garden and its bees?")
+
+
+def test_a_sentence_that_is_too_long_is_cut():
+    assert count_words(extract("word " * 480, "word")) == 120
+
+
+def test_nothing_more_is_found_where_what_was_asked_for_is_taken():
+    text = f"{LINES}Bees like clover.\n{LINES}"
+
+    assert extract(text, "bees", taken=[(len(LINES), len(LINES) + 17)]) is None
+
+
+@given(texts.filter(is_long), st.sampled_from(["tea", "word", "\u8336", ""]))
+def test_an_extract_is_a_part_of_its_message_that_is_not_long(text, query):
+    found = extract(text, query)
+
+    assert found
+    assert found in text
+    assert not is_long(found)
