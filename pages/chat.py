@@ -54,9 +54,7 @@ with show_errors():
         conversation.draw_welcome(welcome, person, held, space)
     else:
         conversation.name_tab(person, held, thread)
-        soon(
-            conversation.draw_title(thread), partial(conversation.draw_menus, person, held, thread)
-        )
+        head = conversation.draw_title(thread)
         with st.container(gap="small", key="thread"):
             layout = conversation.lay_out(thread)
             soon(
@@ -82,6 +80,7 @@ with show_errors():
                     if not held:
                         facts.draw_noted(person.chat, thread)
                         facts.draw_offer(person, thread)
+        soon(head, partial(conversation.draw_menus, person, held, thread))
     models.draw_notices(thread, setup)
     place = held.id if held else conversation_id
     said = turns.draw_refusals(place)

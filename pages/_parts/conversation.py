@@ -185,7 +185,7 @@ def draw_messages(
     before_view = [message for message in branch if plan and message.seq <= plan.start_seq]
     if layout.first and before_view and before_view[-1] is branch[layout.first - 1]:
         memory.draw_beginning()
-    for place, exchange in layout.exchanges:
+    for place, exchange in reversed(layout.exchanges):  # what is in view comes first
         with place:
             for message in exchange:
                 is_unseen, is_last = message.id in unseen, message == branch[-1]

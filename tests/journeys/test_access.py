@@ -222,6 +222,7 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     maya.chooses("Peas?", "Pin")
     maya.sees("is pinned")
     look.at("a toast")
+    maya.sees_no_reply_coming()  # and the pinned row at the top
     maya.chooses("Beans?", "Archive")
     expect(maya.rows).to_have_count(2)
     maya.turns_to_the_archive()

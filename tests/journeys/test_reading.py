@@ -222,6 +222,10 @@ def test_thoughts_open_as_they_come_and_stay_after_a_reload(maya, model):
     expect(maya.page.get_by_text("Thinking…")).to_be_visible()
     expect(maya.page.get_by_text("word1 word2 word3")).to_be_hidden()
     maya.stops()
+    note = maya.page.locator(".db-unanswered")
+    low = note.bounding_box()["height"]
+    note.get_by_text("Not answered, not sent").click()
+    assert note.bounding_box()["height"] > low
     model.script()
 
 
