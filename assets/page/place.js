@@ -136,7 +136,8 @@ hears("keydown", ({ target, key, ctrlKey, metaKey }) => {
 
 document.addEventListener("click", ({ target }) => {
   if (target.closest('[class*="st-key-open-"] button, .st-key-new-chat button')) sent = null;
-  if (target.closest('a[href^="#"]')) leave();
+  // which a screen reader may press without having moved the page itself
+  if (target.closest('a[href^="#"], button[data-act="edit"]')) leave();
   if (target.closest('[class*="st-key-again-"] button')) daybook.noteSent(); // what followed goes
   const chosen = isChoosing && target.closest('[role="menuitem"]');
   isChoosing = target.closest(".st-key-regenerate-with button") !== null;
