@@ -222,8 +222,10 @@ class RecallIndex:
         chosen = sorted(weights, key=lambda term: (-weights[term], term))[:_RELATED]
         related = np.zeros(len(scores))
         for term in chosen:
+            rows = np.frombuffer(self._postings[term], np.intc)
+            places, times = np.unique(columns.places[rows], return_counts=True)
             share = weights[term] / weights[chosen[0]]
-            related += share * columns.bm25(self._occurrences(columns, term), lends=False)
+            related[places] += share * columns.bm25(times.astype(float), places)
         return _around(related, columns.lent)
 
     def _occurrences(self, columns: "_Columns", term: str) -> _Floats:
@@ -322,11 +324,11 @@ class _Columns:
         # fsum: the mean does not depend on the order of conversations
         self._norm = 1 - _B + _B * around * (len(rows) / max(1.0, fsum(around)))
 
-    def bm25(self, occurrences: _Floats, lends: bool = True) -> _Floats:
-        """The score of each message for a term that occurs so many times in each."""
-        tf = _around(occurrences, self.lent) if lends else occurrences
-        idf = self.idf(int(np.count_nonzero(occurrences)))
-        return idf * (_K1 + 1) * tf / (tf + _K1 * self._norm)
+    def bm25(self, occurrences: _Floats, places: NDArray[np.intp] | None = None) -> _Floats:
+        """The score of each message for a term that occurs so many times in each; at *places*, without neighbours."""
+        tf = _around(occurrences, self.lent) if places is None else occurrences
+        norm = self._norm if places is None else self._norm[places]
+        return self.idf(int(np.count_nonzero(occurrences))) * (_K1 + 1) * tf / (tf + _K1 * norm)
 
     def idf(self, df: int) -> float:
         """Inverse document frequency of a term found in *df* messages."""
