@@ -335,7 +335,7 @@ def test_a_bug_is_not_taken_for_a_failing_model(model, monkeypatch):
 
 
 def test_fifty_replies_share_one_thread(server):
-    server.script(tokens=10, rate=6)  # long enough for all to have begun
+    server.script(tokens=30, rate=6)  # long enough for all to have begun
     patient = OpenAIModel(connect(server.url, KEY), "m")  # no silence is of interest here
     heard(ask(patient, "The SDK looks its platform up in a thread of its own, once."))
     before = threading.active_count()
@@ -351,8 +351,8 @@ def test_fifty_replies_share_one_thread(server):
         reader.join()
     patient.close()
 
-    assert results == [("".join(f"word{n} " for n in range(1, 11)), None)] * 50
-    assert more == 0
+    assert results == [("".join(f"word{n} " for n in range(1, 31)), None)] * 50
+    assert more <= 0  # another thread may have ended meanwhile
 
 
 def test_another_model_of_the_endpoint_goes_by_its_own_name_and_learns_for_itself(model, server):
