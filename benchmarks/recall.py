@@ -5,11 +5,12 @@ python -m benchmarks.recall --data FILE --speed N
 
 recall@k is the share of a question's evidence among the first k messages, and the mean over all
 questions. It stands beside SQLite's FTS5 (porter, words joined by OR, stop words left out) with the
-difference @10: of all questions its 90 % interval (paired bootstrap over the questions), of a kind the mean. Where speakers have names, all is measured
-again with the roles `user` and `assistant`, as in the app. The second table is the share of questions whose
+difference @10: of all questions its 90 % interval (paired bootstrap over the questions), of a kind the mean. Where
+speakers have names, all is measured again with the roles `user` and `assistant`, as in the app. The second table is the share of questions whose
 evidence is all inside a context of so many tokens, as the planner fills it for the policies Window and
-Retrieval. It counts high until an endpoint has said how many tokens its prompts had; what it fits in after that
-stands in a row of its own, where the tokenizers of benchmarks.token_forecast are installed (its first lines say
+Retrieval. A message that is there by an extract counts where the extract has at least half of the answer's terms that
+the message has; two rows below say what it is without any extract, and with every extract. It counts high until an
+endpoint has said how many tokens its prompts had; what fits after that stands in a row of its own, where the tokenizers of benchmarks.token_forecast are installed (its first lines say
 how; this needs numpy beside them).
 
 `--names` says which categories are measured and how they are called; without it, all are. `--questions` takes
@@ -69,7 +70,7 @@ from services.memory import (
     learn,
     plan_context,
 )
-from services.memory.terms import STOP_WORDS
+from services.memory.terms import STOP_WORDS, stems
 
 KINDS = {"1": "multi-hop", "2": "temporal", "3": "open-domain", "4": "single-hop"}  # LoCoMo's
 DEPTHS = (5, 10, 20)
@@ -90,6 +91,7 @@ class Question:
     text: str
     kind: str
     evidence: frozenset[MessageId]
+    answer: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class Answer:
     talk: Talk
     question: Question
     found: list[MessageId]
+    scores: list[float]
     counter: TokenCounter = COUNTER
 
 
@@ -175,6 +178,7 @@ class Asked(BaseModel):
     category: int | str = "all"
     sample_id: str = ""
     evidence: list[str] = []
+    answer: int | float | str = ""
 
 
 class Sample(BaseModel):
@@ -261,6 +265,8 @@ def measure(data: Sequence[Talk]) -> Figures:
     for ranking, found in rankings.items():
         contexts[f"Retrieval, {ranking}"] = means(found, in_context(retrieval), BUDGETS)
         if ranking == "product":
+            contexts["  extracts left out"] = means(found, in_context(whole_messages), BUDGETS)
+            contexts["  whatever they hold"] = means(found, in_context(all_extracts), BUDGETS)
             for name, group in grouped(found).items():
                 if name != "all":
                     contexts[f"  {name}"] = means(group, in_context(retrieval), BUDGETS)
@@ -319,7 +325,7 @@ def _searched(talk: Talk, seconds: list[tuple[float, float]]) -> Iterator[Answer
     asked = (time.process_time() - indexed) / max(1, len(found))
     seconds.append((indexed - begun, asked))
     for question, hits in zip(talk.questions, found, strict=True):
-        yield Answer(talk, question, [hit.id for hit in hits])
+        yield Answer(talk, question, [hit.id for hit in hits], [hit.score for hit in hits])
 
 
 def _with_roles(talk: Talk) -> Talk:
@@ -347,11 +353,12 @@ def _searched_by_fts5(talk: Talk) -> Iterator[Answer]:
                 f'"{word}"' for word in dict.fromkeys(words) if word not in STOP_WORDS
             )
             rows = database.execute(
-                "select rowid from said where said match ? order by bm25(said), rowid",
+                "select rowid, -bm25(said) from said where said match ? order by bm25(said), rowid",
                 [query or '""'],
             )
-            found: list[int] = [row[0] for row in rows]
-            yield Answer(talk, question, [talk.passages[n].id for n in found])
+            found: list[tuple[int, float]] = rows.fetchall()
+            ids = [talk.passages[n].id for n, _ in found]
+            yield Answer(talk, question, ids, [score for _, score in found])
 
 
 def _differences(ours: Sequence[Answer], theirs: Sequence[Answer]) -> list[float]:
@@ -453,18 +460,40 @@ def in_context(
 
 def window(answer: Answer, tokens: int) -> set[MessageId]:
     """What the policy Window shows, bounded by tokens alone."""
-    return planned(Window(2 * len(answer.talk.past)), answer, tokens)
+    return set(plan(Window(2 * len(answer.talk.past)), answer, tokens).shown)
 
 
 def retrieval(answer: Answer, tokens: int) -> set[MessageId]:
-    """What the policy Retrieval shows to who asks once, of a long conversation."""
-    return planned(Retrieval(), answer, tokens)
+    """What the policy Retrieval shows to who asks once, of a long conversation; extracts that hold the answer."""
+    return _retrieved(answer, tokens, holds_answer)
 
 
-def planned(policy: MemoryPolicy, answer: Answer, tokens: int) -> set[MessageId]:
-    """The messages that are in a prompt of so many tokens."""
-    chosen = plan(policy, answer, tokens)
-    return {*chosen.shown, *(each.message.id for each in chosen.recalled)}
+def whole_messages(answer: Answer, tokens: int) -> set[MessageId]:
+    return _retrieved(answer, tokens, lambda _, __: False)
+
+
+def all_extracts(answer: Answer, tokens: int) -> set[MessageId]:
+    return _retrieved(answer, tokens, lambda _, __: True)
+
+
+def _retrieved(
+    answer: Answer, tokens: int, counts: Callable[[Recalled, Question], bool]
+) -> set[MessageId]:
+    chosen = plan(Retrieval(), answer, tokens)
+    return {*chosen.shown} | {
+        each.message.id
+        for each in chosen.recalled
+        if each.extract is None or counts(each, answer.question)
+    }
+
+
+def holds_answer(quote: Recalled, question: Question) -> bool:
+    """Whether an extract has at least half of the answer's terms that its message has.
+
+    The question's terms, where the data gives no answer; of a message with none of them no extract counts.
+    """
+    terms = (stems(question.answer) or stems(question.text)) & stems(quote.message.body)
+    return bool(terms) and 2 * len(terms & stems(quote.text)) >= len(terms)
 
 
 def plan(policy: MemoryPolicy, answer: Answer, tokens: int) -> ContextPlan:
@@ -474,7 +503,7 @@ def plan(policy: MemoryPolicy, answer: Answer, tokens: int) -> ContextPlan:
         instructions="",
         past=answer.talk.past,
         prompt=answer.question.text,
-        ranked=tuple(Recalled(by_id[found], 0.0) for found in answer.found),
+        ranked=tuple(map(Recalled, map(by_id.__getitem__, answer.found), answer.scores)),
     )
     return plan_context(policy, history, ContextBudget(tokens, 0), answer.counter)
 
@@ -535,7 +564,12 @@ def _talk(name: str, sample: Sample, names: Mapping[str, str] | None) -> Talk:
                 )
             )
     questions = [
-        Question(asked.question, (names or KINDS).get(category, category), evidence)
+        Question(
+            asked.question,
+            (names or KINDS).get(category, category),
+            evidence,
+            str(asked.answer),
+        )
         for asked in sample.qa
         if (category := str(asked.category)) in (names or [category])
         if (evidence := _evidence(asked, ids))

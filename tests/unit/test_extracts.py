@@ -37,6 +37,7 @@ def test_an_extract_has_whole_sentences(sentence):
 
     assert f"\n{sentence}\n" in f"\n{found}\n"
     assert set(found.split("\n")) == {"It was so.", sentence}
+    assert found.startswith(sentence)  # what follows tells more of it than what comes before
     assert 60 <= count_words(found) <= 120
 
 

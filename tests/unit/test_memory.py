@@ -40,7 +40,7 @@ from services.memory import (
     plan_compaction,
     plan_context,
 )
-from services.memory.extracts import count_words
+from services.memory.extracts import is_long
 from services.memory.forecast import LEAST_RATIO, MOST_RATIO
 from services.memory.layout import whole_pairs
 
@@ -134,7 +134,7 @@ bodies = st.one_of(
     plain, plain, st.text(max_size=30), hostile, st.sampled_from(["", " ", "a word or two " * 20])
 )
 long_bodies = st.builds(
-    "{1} {0} {1}".format, hostile, st.integers(9, 30).map("Each word has its own. ".__mul__)
+    "{1} {0} {1}".format, hostile, st.integers(9, 60).map("Each word has its own. ".__mul__)
 )
 moments = st.integers(0, 10**6).map(lambda minutes: NOON + timedelta(minutes=minutes))
 
@@ -167,7 +167,7 @@ def pasts(draw):
 def quotes(draw, messages):
     """A message as an earlier prompt brought it back: whole, or an extract of it."""
     message = draw(messages)
-    ends = st.integers(0, len(message.body))
+    ends = st.just(len(message.body)) | st.integers(0, len(message.body))
     span = st.tuples(ends, ends).map(sorted).map(tuple)
     return Recalled(message, extract=draw(st.none() | span))
 
@@ -231,9 +231,43 @@ def without_block(body):
     return lines.split("\n"), rest
 
 
+@st.composite
+def long_histories(draw):
+    """What recall has to choose from: long messages, of which earlier prompts brought back extracts."""
+    bodies = draw(st.lists(long_bodies, min_size=4, max_size=8))
+    past = tuple(said(seq, body) for seq, body in enumerate([*bodies, *["Yes."] * 6], 1))
+    quote = quotes(st.sampled_from(past[: len(bodies)]))
+    ranked = st.builds(Recalled, st.sampled_from(past[: len(bodies)]), st.floats(0.1, 9))
+    return History(
+        instructions="",
+        past=past,
+        prompt=draw(hostile | st.just("Has each word its own?")),
+        start_seq=draw(st.sampled_from([len(bodies), len(bodies), 0])),
+        ranked=tuple(draw(st.lists(ranked, min_size=4, max_size=12))),
+        recalled_before=draw(
+            st.dictionaries(
+                st.sampled_from([m.id for m in past[len(bodies) :] if m.role is Role.USER]),
+                st.lists(quote, min_size=1, max_size=2).map(tuple),
+                max_size=2,
+            )
+        ),
+    )
+
+
 @settings(max_examples=300)
 @given(policies, histories(), budgets, counters)
 def test_every_plan_keeps_the_promises(policy, history, budget, counter):
+    check_promises(policy, history, budget, counter)
+
+
+@given(long_histories(), st.integers(600, 1200) | st.integers(5000, 20_000), counters)
+def test_every_plan_with_extracts_keeps_the_promises(history, tokens, counter):
+    budget = ContextBudget(tokens, 0)
+    assert planned(Retrieval(), history, budget, counter)  # what is recalled overflows nothing
+    check_promises(Retrieval(), history, budget, counter)
+
+
+def check_promises(policy, history, budget, counter):
     plan = planned(policy, history, budget, counter)
     if plan is None:
         return
@@ -293,7 +327,8 @@ def test_every_plan_keeps_the_promises(policy, history, budget, counter):
             continue
         begin, end = quote.extract
         assert 0 <= begin < end <= len(quote.message.body)
-        assert count_words(quote.text) <= 120 < count_words(quote.message.body)
+        assert not is_long(quote.text)
+        assert is_long(quote.message.body) or quote.message.id in told
         spans.remove(quote.extract)
         assert all(other and (other[1] <= begin or end <= other[0]) for other in spans)
     for each in brought:

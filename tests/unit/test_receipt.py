@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain import Fact, FactId, Message, MessageId, Role, RunningSummary, Summary
+from services.domain import (
+    Fact,
+    FactId,
+    Message,
+    MessageId,
+    Retrieval,
+    Role,
+    RunningSummary,
+    Summary,
+)
 from services.memory import (
     ContextBudget,
     ContextMessage,
@@ -18,6 +27,7 @@ from services.memory import (
     PartKind,
     Rate,
     Rates,
+    Recalled,
     RecalledNote,
     Receipt,
     RegexCounter,
@@ -113,6 +123,24 @@ def test_a_receipt_has_all_that_was_sent():
     assert receipt.tokens == plan.tokens_by_kind()
     assert receipt.prompt_tokens == plan.prompt_tokens
     assert receipt.tokens[PartKind.KEPT] == sum(tokens for _, tokens in receipt.kept)
+
+
+def test_a_receipt_says_which_extract_was_sent():
+    long = Message(
+        id=MessageId(UUID(int=1)),
+        seq=1,
+        parent_id=None,
+        role=Role.USER,
+        body="We met in Bern. " * 200,
+        created_at=NOON,
+    )
+    history = History("", (), "Where?", ranked=(Recalled(long, 1.0, ("bern",)),))
+    plan = plan_context(Retrieval(), history, ContextBudget(9000, 100), RegexCounter())
+
+    [note] = Receipt.of(Retrieval(), "m", history, plan, Rates()).recalled
+
+    assert note.extract
+    assert note.extract == plan.recalled[0].extract
 
 
 @given(
