@@ -50,7 +50,7 @@ def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
     """All of what was sent for one reply, as it was then."""
     with show_errors():
         desk = find_desk(conversation_id)
-        thread = _thread(desk, conversation_id)
+        thread = _thread(desk, conversation_id).up_to(reply_id)
         reply = next((message for message in thread.messages if message.id == reply_id), None)
         if reply is None:
             raise NotFound

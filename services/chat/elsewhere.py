@@ -128,6 +128,9 @@ class Elsewhere:
             self._listed = {its: at for its, at in self._listed.items() if its != conversation_id}
             if conversation_id in self._known:
                 self._drop(conversation_id)
+        self._opened.drop_all(
+            lambda found: found[0] == conversation_id
+        )  # a receipt may have named it
 
     def _read_on(self) -> threading.Thread:
         """The thread that reads what is new."""

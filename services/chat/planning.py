@@ -36,6 +36,7 @@ from services.memory import (
     Rates,
     Recalled,
     Receipt,
+    Span,
     least_tokens,
     plan_compaction,
     plan_context,
@@ -185,7 +186,7 @@ class Planning:
                 prompt_id: tuple(
                     replace(by_id[its], extract=extract)
                     for its, extract in one.recalled
-                    if its in by_id
+                    if its in by_id and _has(by_id[its].message, extract)
                 )
                 for prompt_id, one in brought.items()
             },
@@ -240,3 +241,8 @@ def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
     """Where the stored view of *past* begins; at the reset where that was stored for another branch."""
     is_here = any(message.seq == conversation.start_seq for message in past)
     return conversation.start_seq if is_here else conversation.reset_seq
+
+
+def _has(message: Message, extract: Span | None) -> bool:
+    """Whether *extract* lies in the body of *message*, which a receipt need not know."""
+    return extract is None or 0 <= extract[0] < extract[1] <= len(message.body)

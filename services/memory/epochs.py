@@ -26,6 +26,7 @@ from services.memory.layout import (
     how_many_fit,
     said_tokens,
     says_something,
+    whole_pairs,
 )
 from services.memory.terms import stems
 from services.memory.tokens import TokenCounter
@@ -38,6 +39,7 @@ _TURN = 6  # and with each turn after that, at most
 _REFILL = 40  # a new epoch takes as much at least: what recall leaves of it is for latest messages
 _REFILL_ALONE = 67  # and where nothing is recalled
 _WHOLE = 10  # of what recall may take: a long message that takes no more is quoted whole
+_MISSES = 5  # extracts that did not fit, after which no more are looked for
 _SHORT, _FULL = 300, 700  # letters of a message and of an extract, between which length counts
 
 
@@ -48,6 +50,9 @@ def continue_epoch(
 
     *pairs* are those after the start of the view, *fixed* all but them. *room* in tokens.
     """
+    begins_here = bool(history.past) and history.past[-1].seq == history.epoch_seq
+    if begins_here and not pairs:
+        return None  # the last pair may be among what is recalled
     if how_many_fit(pairs, room, counter) < len(pairs):
         return None  # told without counting all of it
     whole = _before_reset(history) | _ids(pairs)
@@ -72,7 +77,6 @@ def continue_epoch(
     found = {each.message.id for each in hidden}
     if left < 0 or (_is_first(history) and any(each.id in found for each in history.past)):
         return None
-    begins_here = bool(history.past) and history.past[-1].seq == history.epoch_seq
     share = room * (_EPOCH if begins_here else _TURN) // 100
     recalled = _packed(hidden, extracts, history.prompt, min(left, share), counter)
     return replace(view, recalled=recalled)
@@ -83,6 +87,9 @@ def new_epoch(
 ) -> Layout:
     """The latest messages, then what is recalled, then more of the latest where that leaves room."""
     gone = _before_reset(history)
+    newest = whole_pairs(history.past, after=history.reset_seq)[
+        -1:
+    ]  # even if it was left out before
     is_first = _is_first(history)
     left = room - fixed.tokens(counter)
     lasting = room * _LASTING // 100 - fixed.tokens(counter)
@@ -90,15 +97,17 @@ def new_epoch(
         latest = min(left, room * _LATEST // 100)
     else:
         latest = left
-    # the last pair stays whole while it takes at most half, for the prompt may be about it; else it comes first
-    kept = how_many_fit(pairs, latest, counter) or min(1, how_many_fit(pairs, left // 2, counter))
+    # The last pair stays whole, for the prompt may be about it: while it takes at most half of what recall could fill,
+    # else it comes first in that; while it fits at all where recall has less to fill.
+    most = left // 2 if is_first and history.ranked else left
+    kept = how_many_fit(pairs, latest, counter) or min(1, how_many_fit(pairs, most, counter))
 
     def with_recall(kept: int) -> Layout:
         latest = pairs[len(pairs) - kept :]
         left = room - replace(fixed, pairs=latest).tokens(counter)
         share = left if is_first else min(left, room * _EPOCH // 100)
         ranked = {each.message.id: each for each in history.ranked}
-        last = [ranked.get(half.id, Recalled(half)) for pair in pairs[-1:] for half in pair]
+        last = [ranked.get(half.id, Recalled(half)) for pair in newest for half in pair]
         first = [replace(each, score=inf) for each in last]
         hidden = _hidden([*first, *history.ranked], gone | _ids(latest))
         recalled = _packed(hidden, {}, history.prompt, share, counter)
@@ -157,11 +166,11 @@ def _packed(
     left = room - frame_tokens((), counter)
     stated: set[tuple[str, ...]] = set()
     packed: list[Recalled] = []
-    is_full = False  # for one more extract: none is looked for
+    misses = 0  # extracts that did not fit
     for found in sorted(hidden, key=_worth, reverse=True):
         quote, body, taken = found, found.message.body, extracts.get(found.message.id, ())
         if taken or (is_long(body) and said_tokens(found, counter) > room * _WHOLE // 100):
-            extract = None if is_full else find_extract(body, asked, taken)
+            extract = find_extract(body, asked, taken, left) if misses < _MISSES else None
             if extract is None:
                 continue
             quote = replace(found, extract=extract)
@@ -171,8 +180,8 @@ def _packed(
             left -= tokens
             stated |= headings
             packed.append(quote)
-        else:
-            is_full = is_full or quote is not found
+        elif quote.extract:
+            misses += 1
     return tuple(sorted(packed, key=_said_at))
 
 

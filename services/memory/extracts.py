@@ -7,7 +7,11 @@ from math import fsum
 
 from services.memory.terms import stems
 
-_LEAST, _MOST = 60, 120  # words of an extract, where the sentences allow it
+_LEAST, _MOST = (
+    60,
+    120,
+)  # words of an extract, where the sentences allow it; half of them in little room
+_LITTLE = 400  # tokens
 Span = tuple[int, int]  # of a text: from which character, up to which
 
 # up to the end of a sentence or of a line
@@ -29,36 +33,40 @@ def count_words(text: str) -> int:
     return len(_WORD.findall(text))
 
 
-def find_extract(text: str, asked: Collection[str], taken: Sequence[Span] = ()) -> Span | None:
+def find_extract(
+    text: str, asked: Collection[str], taken: Sequence[Span] = (), room_tokens: int = _LITTLE
+) -> Span | None:
     """The sentences in a row, outside of *taken*, that have most of the stems *asked*.
 
     A stem counts less, the more sentences have it. Of equals the last, which begins with what was asked for and not
-    ends with it. None if some of the text is taken, and what is not has none of the stems.
+    ends with it; the first where no sentence has any. None if some of the text is taken, and what is not has none of
+    the stems. Shorter where *room_tokens* are few.
     """
+    least, most = (_LEAST, _MOST) if room_tokens >= _LITTLE else (_LEAST // 2, _MOST // 2)
     spans = list(_sentences(text))
     found = [stems(text[begin:end]).intersection(asked) for begin, end in spans]
     times = Counter(stem for its in found for stem in its)
     scores = [fsum(1 / times[stem] for stem in its) for its in found]
     sizes = [
-        _MOST + 1
+        most + 1
         if any(begin < its_end and its_begin < end for its_begin, its_end in taken)
         else count_words(text[begin:end])
         for begin, end in spans
     ]
 
     def is_full(size: int, beside: int) -> bool:
-        return not 0 <= beside < len(sizes) or size + sizes[beside] > _MOST
+        return not 0 <= beside < len(sizes) or size + sizes[beside] > most
 
     best: tuple[float, Span] | None = None
     for first in range(len(spans)):
         size, score = 0, 0.0
         for last in range(first, len(spans)):
             size += sizes[last]
-            if size > _MOST:
+            if size > most:
                 break
             score += scores[last]
-            is_whole = size >= _LEAST or (is_full(size, first - 1) and is_full(size, last + 1))
-            if is_whole and (best is None or score >= best[0]):
+            is_whole = size >= least or (is_full(size, first - 1) and is_full(size, last + 1))
+            if is_whole and (best is None or score > best[0] or score == best[0] > 0):
                 best = score, (spans[first][0], spans[last][1])
     return best[1] if best and (best[0] or not taken) else None
 

@@ -106,6 +106,18 @@ def test_nothing_of_what_is_discarded_stays_in_memory(store, here):
     assert KUMQUAT in found(searched, here)  # brought back
 
 
+def test_message_read_for_a_receipt_alone_leaves_the_memory_too(store, here):
+    there, *_ = store.threads
+    [told, _] = store.thread(there).messages
+    searched = Elsewhere(MemoryCorpus(store))
+    searched.opened([told.id], here)
+    store.discard(there, 60)
+
+    searched.forget(there)
+
+    assert searched._opened.get(told.id) is None
+
+
 def a_space(store, *conversations):
     """Put them into a new one."""
     space = Space(id=SpaceId(uuid4()), name="Orchard", created_at=NOON)

@@ -57,6 +57,19 @@ def test_nothing_more_is_found_where_what_was_asked_for_is_taken():
     assert extract(text, "bees", taken=[(len(LINES), len(LINES) + 17)]) is None
 
 
+def test_an_extract_without_any_word_that_was_asked_for_is_the_beginning():
+    assert extract(f"Take the Grand Hotel.\n{LINES}", "A room?").startswith("Take the Grand Hotel.")
+
+
+def test_an_extract_is_shorter_in_little_room():
+    text = f"{LINES}Bees like clover.\n{LINES}"
+
+    begin, end = find_extract(text, stems("bees"), room_tokens=200)
+
+    assert text[begin:].startswith("Bees like clover.")
+    assert 30 <= count_words(text[begin:end]) <= 60
+
+
 @given(texts.filter(is_long), st.sampled_from(["tea", "word", "\u8336", ""]))
 def test_an_extract_is_a_part_of_its_message_that_is_not_long(text, query):
     found = extract(text, query)

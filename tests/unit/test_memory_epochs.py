@@ -95,6 +95,24 @@ def test_the_last_pair_takes_at_most_half_and_comes_first_where_it_is_longer(wor
     assert len(seen.recalled) > 15
 
 
+def test_the_last_pair_stays_whole_where_a_later_epoch_begins():
+    past = (*long_talk(400), said(401, "How so?"), said(402, "It is so. " * 200))
+
+    seen = plan(past, ranked=ranked(*past[:400]), recalled_before={past[396].id: ()})
+
+    assert [each.int for each in seen.shown] == [401, 402]
+
+
+def test_an_extract_that_does_not_fit_leaves_room_for_others():
+    broad = said(1, "met " + "x" * 1999 + " " + ("met " + "x" * 19 + " ") * 100)
+    sharp = said(3, "We met in Ulm. " * 40)
+    past = (broad, said(2), sharp, *long_talk(400)[3:])
+
+    seen = plan(past, "Who met?", ranked=ranked(broad, sharp))
+
+    assert 3 in recalled(seen)
+
+
 def test_a_long_message_is_recalled_by_the_sentences_that_the_prompt_is_about():
     dull, sharp = "We met in Bern. " * 40, "We met now in Ulm. " * 24
     past = (said(1, f"{dull}{sharp}{dull}"), *long_talk(400)[1:])
@@ -134,7 +152,7 @@ def test_what_two_prompts_say_comes_before_what_a_long_reply_says():
     first, second = said(1, "Bern it is. " * 4), said(3, "We met in Bern. " * 3)
     found = (Recalled(long, 1.2), Recalled(first, 1.0), Recalled(second, 0.9))
 
-    seen = plan(long_talk(400), ranked=found, budget=ContextBudget(160, 0))
+    seen = plan(long_talk(400), ranked=found, budget=ContextBudget(130, 0))
 
     assert recalled(seen) == [1, 3]
 
