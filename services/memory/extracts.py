@@ -7,10 +7,8 @@ from math import fsum
 
 from services.memory.terms import stems
 
-_LEAST, _MOST = (
-    60,
-    120,
-)  # words of an extract, where the sentences allow it; half of them in little room
+# words of an extract, where the sentences allow it; half of them in little room
+_LEAST, _MOST = 60, 120
 _LITTLE = 400  # tokens
 Span = tuple[int, int]  # of a text: from which character, up to which
 

@@ -53,7 +53,7 @@ _USER = 2  # at most: a message of the user, whose replies are longer
 _EXCHANGE = 0.2  # at most: of the score of a prompt, that its reply has too, and the reverse
 _LEAD = 40  # words that say what a message is about, if it has twice as many
 _COMPOUND = 0.5  # of an occurrence: a part of a compound, or a compound that has it as a part
-_LONG, _LEAST = 9, 5  # letters of a compound, and of its parts
+_LONG, _LEAST, _LONGEST = 9, 5, 60  # letters of a compound, of its parts; of either at most
 _WHOLE, _PROPER = "\0", "\1"  # before a long word that is kept whole, and before a name
 _ASKED = 50  # terms of a query
 # places that only the query decides; from how many messages, how many terms are related to it, that at
@@ -160,10 +160,12 @@ class RecallIndex:
         columns = self._columns = self._columns or self._read()
         asked: dict[str, tuple[str, dict[str, float]]] = {}  # by stem: a word, and terms by weight
         for word in words(_ABOUT_REPLIES.sub(" ", query)):
-            terms = {its: 1.0 for its in [stem(word)] if its in self._postings}
+            if (its := stem(word)) in asked:
+                continue
+            terms = {its: 1.0} if its in self._postings else {}
             terms |= dict.fromkeys(self._compounds(word), _COMPOUND)
             if terms:
-                asked.setdefault(stem(word), (word, terms))
+                asked[its] = word, terms
         if len(asked) > _ASKED:  # a pasted text: what is rare in the messages tells them apart
             times = {its: sum(len(self._postings[t]) for t in asked[its][1]) for its in asked}
             rarest = sorted(asked, key=lambda its: (times[its], its))[:_ASKED]
@@ -236,7 +238,7 @@ class RecallIndex:
     def _compounds(self, word: str) -> Iterator[str]:
         """Terms of the words that *word* is made of, and of those made of it and of another word."""
         part = base(word)
-        if word[0].isdigit() or len(part) < _LEAST:
+        if word[0].isdigit() or not _LEAST <= len(part) <= _LONGEST:
             return
         for cut in range(_LEAST, len(part) - _LEAST + 1):
             first, second = self._linked(part[:cut]), stem(part[cut:])
