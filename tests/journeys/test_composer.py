@@ -5,7 +5,7 @@ import re
 from playwright.sync_api import expect
 
 from tests.journeys.people import PHONE
-from tests.stack.apps import running
+from tests.stack.apps import running, until
 
 
 def test_the_composer_is_ready_wherever_a_page_begins(person):
@@ -94,9 +94,19 @@ def drops_file(page, file, at):
     """As the desktop does: what a page makes of an event of its own says nothing of the browser."""
     browser = page.context.new_cdp_session(page)
     data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
-    for kind in ("dragEnter", "dragOver", "drop"):
+    page.evaluate("addEventListener('dragover', (event) => (window.over = event.defaultPrevented))")
+
+    def drags(kind):
         place = {"x": at[0], "y": at[1]}
         browser.send("Input.dispatchDragEvent", {"type": kind, "data": data, **place})
+
+    def is_heard():
+        drags("dragOver")
+        return page.evaluate("window.over === true")
+
+    drags("dragEnter")
+    until(is_heard)  # a browser opens what is dropped before the page has said that it takes it
+    drags("drop")
 
 
 def pastes(page, *kinds):
