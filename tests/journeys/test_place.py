@@ -97,3 +97,16 @@ def test_what_was_sent_stays_at_the_top_until_the_reader_goes_to_the_end(maya):
     until(lambda: maya.page.evaluate("window.below.at(-1) < 50"))
     maya.hears_all_of("word700")
     until(lambda: maya.page.evaluate("window.below.at(-1) < 50"))
+
+
+def test_a_message_that_is_edited_is_in_view_however_the_page_was_moved(maya):
+    for prompt in ("Beans", "Peas", "Leeks"):
+        maya.asks(f"{prompt} [[tokens=200]]")
+        maya.hears_all_of("word200")
+    maya.page.evaluate("(page) => document.querySelector(page).scrollTo(0, 0)", PAGE)
+
+    maya.page.locator('[data-act="edit"]').first.dispatch_event("click")
+
+    field = maya.page.locator(".st-key-edit-prompt textarea")
+    expect(field).to_be_focused()
+    expect(field).to_be_in_viewport()
