@@ -14,6 +14,9 @@ window.daybook = {
 
   composer: () => document.querySelector(".st-key-composer textarea"),
 
+  // Whether something stands above the page that Escape closes.
+  isCovered: () => document.querySelector('[role="dialog"], [role="menu"], dialog[open]') !== null,
+
   isTouch: () => matchMedia("(hover: none)").matches,
 
   // React hears of a value only this way.

@@ -1,7 +1,6 @@
 // The composer has the focus after a load, on a new chat and in a chat that was opened, and takes what is typed while
 // nothing has it. Never on touch: each focus would open the keyboard.
 
-const OPEN = '[role="dialog"], [role="menu"], dialog[open]';
 let place = null; // the address where the composer has been given the focus
 
 // Streamlit gives it the focus when a reply is over. Whoever is in another field by then, or came elsewhere by keyboard,
@@ -14,7 +13,7 @@ HTMLTextAreaElement.prototype.focus = function (options) {
 };
 
 function focus() {
-  const isBusy = document.activeElement?.matches("input, textarea, select") || document.querySelector(OPEN);
+  const isBusy = document.activeElement?.matches("input, textarea, select") || daybook.isCovered();
   if (isBusy || daybook.isTouch()) return;
   HTMLElement.prototype.focus.call(daybook.composer(), { preventScroll: true });
 }
