@@ -140,9 +140,8 @@ class Figures:
     messages: int
     recall: Mapping[str, Mapping[str, Shares]]  # by ranking
     beyond_fts5: Mapping[str, tuple[float, float]]  # the difference @10: 90 % interval
-    by_kind: Mapping[
-        str, Mapping[str, tuple[int, float]]
-    ]  # how many questions, mean difference @10
+    # by ranking and kind: how many questions, mean difference @10
+    by_kind: Mapping[str, Mapping[str, tuple[int, float]]]
     context: Mapping[str, Shares]
     index_ms: float  # of CPU, for a conversation
     ask_ms: float
@@ -464,7 +463,7 @@ def window(answer: Answer, tokens: int) -> set[MessageId]:
 
 
 def retrieval(answer: Answer, tokens: int) -> set[MessageId]:
-    """What the policy Retrieval shows to who asks once, of a long conversation; extracts that hold the answer."""
+    """The messages that the policy Retrieval shows for one question; by an extract, those whose extract holds the answer."""
     return _retrieved(answer, tokens, holds_answer)
 
 
@@ -488,7 +487,7 @@ def _retrieved(
 
 
 def holds_answer(quote: Recalled, question: Question) -> bool:
-    """Whether an extract has at least half of the answer's terms that its message has.
+    """Return whether an extract has at least half of the answer's terms that its message has.
 
     The question's terms, where the data gives no answer; of a message with none of them no extract counts.
     """

@@ -1,4 +1,4 @@
-"""How large the code is, how its modules hang together, and how its docstrings begin.
+"""The size of the code, the imports between its modules, and the beginnings of its docstrings.
 
 python -m benchmarks.structure [--json] [--walk]
 
@@ -108,7 +108,7 @@ def functions(sources: Iterable[Path]) -> Iterator[Function]:
 
 
 def static() -> Figures:
-    """What can be read off the files."""
+    """Count what the files alone show."""
     modules = [file for file in files(*PRODUCT) if file.suffix == ".py"]
     known = list(functions(modules))
     told = [said for one in known if (said := ast.get_docstring(one))]
@@ -150,9 +150,8 @@ def walk() -> Figures:
         _, session = sessions.sign_up(rig.EMAIL, PASSWORD)
         let_talk_fast(app)
         sys.setprofile(look)
-        converse(
-            session, [("Before", "Yes."), ("Now", "Yes.")]
-        )  # the second in a chat that is known
+        # the second prompt in a conversation that is cached
+        converse(session, [("Before", "Yes."), ("Now", "Yes.")])
         sys.setprofile(None)
     print(" > ".join(way), file=sys.stderr)
     return {"modules crossed": len({*way}), "returns": len(way) - len({*way})}

@@ -197,7 +197,7 @@ def _recalled(
 
 
 def _extract(message: Message, span: Span) -> tuple[Message, str]:
-    """What was sent of *message*; and all of it folded, with that marked."""
+    """Return *message* with the extract as its body; and as HTML all of it, folded, with the extract marked."""
     begin, end = span
     body, sent = message.body, message.body[begin:end]
     text = f"{escape(body[:begin])}<mark>{escape(sent)}</mark>{escape(body[end:])}"
@@ -214,7 +214,7 @@ def _beginning(message: Message | None) -> str:
 
 
 def _rows(rows: Iterable[tuple[str, str, str]]) -> str:
-    """Two columns of text that people wrote, made safe; below the first what is HTML already."""
+    """Return a table of two columns, whose text is escaped; the HTML of the third stands below the first."""
     cells = "".join(
         f"<tr><td>{escape(text)}{below}</td><td>{escape(aside)}</td></tr>"
         for text, aside, below in rows

@@ -128,9 +128,8 @@ class Elsewhere:
             self._listed = {its: at for its, at in self._listed.items() if its != conversation_id}
             if conversation_id in self._known:
                 self._drop(conversation_id)
-        self._opened.drop_all(
-            lambda found: found[0] == conversation_id
-        )  # a receipt may have named it
+        # those, too, that a receipt named and no index has
+        self._opened.drop_all(lambda found: found[0] == conversation_id)
 
     def _read_on(self) -> threading.Thread:
         """The thread that reads what is new."""

@@ -244,5 +244,5 @@ def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
 
 
 def _has(message: Message, extract: Span | None) -> bool:
-    """Whether *extract* lies in the body of *message*, which a receipt need not know."""
+    """Return whether *extract* lies in the body of *message*: a receipt may be wrong about it."""
     return extract is None or 0 <= extract[0] < extract[1] <= len(message.body)

@@ -19,9 +19,8 @@ class Brought:
 
     is_known: bool = False  # the turn was planned with recall, and its receipt can be read
     epoch_seq: int = 0
-    recalled: tuple[
-        tuple[MessageId, Span | None], ...
-    ] = ()  # for its own prompt, and which extract
+    # for the turn's own prompt, and the extract if not all of a message was sent
+    recalled: tuple[tuple[MessageId, Span | None], ...] = ()
     elsewhere: tuple[MessageId, ...] = ()  # of other conversations, for earlier prompts too
 
     @classmethod

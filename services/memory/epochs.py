@@ -141,7 +141,7 @@ def _before_reset(history: History) -> set[MessageId]:
 
 
 def _hidden(quotes: Iterable[Recalled], not_these: set[MessageId]) -> list[Recalled]:
-    """Those of *quotes* that say something, each message once."""
+    """Return the *quotes* that say something, each message once."""
     hidden: dict[MessageId, Recalled] = {}
     for each in quotes:
         if each.message.id not in not_these and says_something(each.message):
@@ -156,7 +156,7 @@ def _packed(
     room: int,
     counter: TokenCounter,
 ) -> tuple[Recalled, ...]:
-    """What fits in *room*, the best for its length first; then in the order in which it was said.
+    """Return the quotes that fit in *room* (tokens), chosen by score for length, in the order in which they were said.
 
     A message that is long for this room is quoted by an extract, beside the *extracts* of it that are in view.
     """
@@ -186,7 +186,7 @@ def _packed(
 
 
 def _worth(quote: Recalled) -> float:
-    """The score for each letter that is shown; the shortest do not gain by it."""
+    """Return the score divided by the length in letters, within bounds."""
     return quote.score / min(max(_SHORT, len(quote.message.body)), _FULL)
 
 

@@ -163,7 +163,7 @@ def headings_tokens(headings: Iterable[tuple[str, ...]], counter: TokenCounter) 
 
 
 def frame_tokens(block: Sequence[Recalled], counter: TokenCounter) -> int:
-    """What a block of recalled messages takes beside them: its marks, and each year and day once."""
+    """Count the tokens of a recalled block beside its messages: its marks, and each year and day once."""
     headings = {each for quote in block for each in blocks.headings(quote.message.created_at)}
     return _marks_tokens(blocks.RECALLED, counter) + headings_tokens(headings, counter)
 
