@@ -50,7 +50,7 @@ from services.domain import (
     MessageId,
     Retrieval,
     Role,
-    Tokens,
+    Usage,
     Window,
 )
 from services.memory import (
@@ -521,7 +521,7 @@ def learned(talk: Talk, tokenizer: Tokenizer) -> TokenCounter:
     sent: tuple[ContextMessage, ...] = ()
     for prompt, reply in zip(talk.past[::2], talk.past[1::2], strict=False):
         asked, said = (ContextMessage(each.role, each.body) for each in (prompt, reply))
-        counted = Tokens(tokens_of((*sent, asked), tokenizer), tokenizer(said.body))
+        counted = Usage(tokens_of((*sent, asked), tokenizer), tokenizer(said.body))
         call = Call(model=MODEL, messages=(*sent, asked), reply=said, tokens=counted)
         rates, last = learn(rates, last, call, COUNTER), call
         sent = (*sent, asked, said)

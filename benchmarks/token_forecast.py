@@ -29,7 +29,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from benchmarks import texts
-from services.domain import Role, Tokens
+from services.domain import Role, Usage
 from services.memory import (
     Call,
     ContextMessage,
@@ -251,7 +251,7 @@ class _Talk:
                 model="",
                 messages=messages,
                 reply=reply,
-                tokens=Tokens(true, self.tokenizer(reply.body)),
+                tokens=Usage(true, self.tokenizer(reply.body)),
             )
             rates, last = learn(rates, last, call, self.counter), call
             past += [prompt, reply]

@@ -44,20 +44,20 @@ from services.llm import (
 from services.memory import KindCounter, RegexCounter, RememberingCounter
 from services.settings import Settings
 from services.store import accounts
+from services.store.cached_read import CachedRead
 from services.store.conversations import Conversations
 from services.store.corpus import Corpus
-from services.store.fresh import Fresh
+from services.store.database_health import DatabaseHealth
 from services.store.gateway import Gateway, ServerCalls
 from services.store.memories import Memories
 from services.store.profile import Profile
-from services.store.reach import Reach
 from services.store.rows import policy_named
 from services.store.sessions import AppSession, Cookie, Sessions
 from services.store.spaces import Spaces
 from services.store.temporary import TemporaryConversation
 from services.store.threads import Threads
 from services.store.turns import UnkeptTurns
-from services.store.usage import Usage
+from services.store.usage import UsageReports
 from services.web import frontend
 from services.web.attempts import Attempts, Limits
 from services.web.doors import Doors, Origin
@@ -178,7 +178,7 @@ class PersonServices:
         self.memories = Memories(session, threads)
         self.spaces = Spaces(session)
         self.profile = Profile(session)
-        self.usage = Usage(session)
+        self.usage = UsageReports(session)
         self.chat = Chat(
             store=self.conversations,
             live_turns=shared.live_turns,
@@ -195,7 +195,7 @@ class PersonServices:
             elsewhere=Elsewhere(Corpus(session, threads)),
         )
         self._session, self._shared = session, shared
-        self._account = Fresh(
+        self._account = CachedRead(
             lambda: accounts.account(session.client, session.email), _ACCOUNT_SECONDS
         )
 
@@ -366,7 +366,7 @@ def _build() -> Shared:
     # the embedded API is the only one that is spoken to in plain http
     transport = MendedTransport(trust_env=False) if url.startswith("http:") else None
     is_hosted = at.supabase_url is None
-    reach = Reach(_HOSTED_SECONDS if is_hosted else _EMBEDDED_SECONDS)
+    reach = DatabaseHealth(_HOSTED_SECONDS if is_hosted else _EMBEDDED_SECONDS)
     gateway = Gateway.to(url, key, transport, reach)
     proof = ServerProof(begun.root_keys.proof_key())
     server = ServerCalls(gateway.client(), proof)
@@ -470,7 +470,9 @@ def _begin_thread(name: str, target: Callable[..., None], *args: object) -> None
     threading.Thread(target=target, args=args, name=name, daemon=True).start()
 
 
-def _keep_asking(reach: Reach, server: ServerCalls, life: Life, sweep_seconds: float) -> None:
+def _keep_asking(
+    reach: DatabaseHealth, server: ServerCalls, life: Life, sweep_seconds: float
+) -> None:
     nobody, sweep_at = Cookie.new().hash, time.monotonic()
 
     def ask() -> None:

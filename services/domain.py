@@ -290,7 +290,7 @@ class Preferences:
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class Usage:
     """What one model call used."""
 
     prompt: int
@@ -304,7 +304,7 @@ class TurnCost:
     """What one settled turn used, and its cost in micro-dollars."""
 
     model: str
-    tokens: Tokens
+    tokens: Usage
     cost_micro: int
 
 
@@ -314,7 +314,7 @@ def total_cost(message: Message, costs: Mapping[TurnId, TurnCost]) -> TurnCost |
     known = [costs[turn_id] for turn_id in turn_ids if turn_id in costs]
     if not known:
         return None
-    tokens = Tokens(
+    tokens = Usage(
         prompt=sum(cost.tokens.prompt for cost in known),
         reply=sum(cost.tokens.reply for cost in known),
         cached=sum(cost.tokens.cached for cost in known),

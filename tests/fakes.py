@@ -26,9 +26,9 @@ from services.domain import (
     SpaceId,
     Thoughts,
     Thread,
-    Tokens,
     TurnCost,
     TurnId,
+    Usage,
     UserId,
     Window,
 )
@@ -74,7 +74,7 @@ LARGE = ModelInfo(
     output_micro=10_000_000,
     cached_input_micro=125_000,
 )
-COST = TurnCost("scripted", Tokens(1200, 34, 800), 700)
+COST = TurnCost("scripted", Usage(1200, 34, 800), 700)
 
 
 @dataclass

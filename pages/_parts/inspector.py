@@ -10,7 +10,7 @@ import streamlit as st
 from pages._parts import words
 from pages._parts.temporary import Desk, find_desk
 from pages._session import show_errors
-from services.domain import ConversationId, Message, MessageId, Role, Thread, Tokens
+from services.domain import ConversationId, Message, MessageId, Role, Thread, Usage
 from services.errors import InstructionsTooLong, NotFound, PromptTooLong
 from services.memory import ContextPlan, Forecast, PartKind, RecalledNote, Receipt, Span
 
@@ -102,7 +102,7 @@ def how_counted(sent: ContextPlan | Receipt, forecast: Forecast) -> str:
     return f"About {words.count(forecast.tokens, 'token')}, estimated from {source}."
 
 
-def cut_prompt(receipt: Receipt, tokens: Tokens) -> str:
+def cut_prompt(receipt: Receipt, tokens: Usage) -> str:
     """A sentence where the endpoint is likely to have cut the start of the prompt, going by its count; else nothing."""
     if not receipt.is_cut_at(tokens.prompt):
         return ""
@@ -174,7 +174,7 @@ def _draw(
         st.caption(f"{words.count(receipt.omitted, 'earlier message')} {verb} not sent.")
 
 
-def _counted(tokens: Tokens) -> str:
+def _counted(tokens: Usage) -> str:
     cached = f", {words.number(tokens.cached)} of them cached" if tokens.cached else ""
     return f"Counted by the provider: {words.count(tokens.prompt, 'input token')}{cached}."
 

@@ -19,7 +19,7 @@ from services.domain import (
     Role,
     Summary,
     Thread,
-    Tokens,
+    Usage,
     Window,
 )
 from services.errors import AppError, ChatFull, InstructionsTooLong, PromptTooLong
@@ -269,7 +269,7 @@ def _leftovers(plan: ContextPlan, forecast: Forecast, setup: Setup) -> str:
     left_out = (
         f"{words.count(len(plan.omitted), 'older message')} not sent. " if plan.omitted else ""
     )
-    worst = setup.info.cost_micro(Tokens(plan.bound_tokens, plan.reply_tokens))
+    worst = setup.info.cost_micro(Usage(plan.bound_tokens, plan.reply_tokens))
     price = f" The next reply costs at most {words.dollars(worst)}." if worst else ""
     counted = inspector.how_counted(plan, forecast)
     guess = ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from services.domain import ConversationId, Fact, MessageId, Purpose, UserId
 from services.errors import AppError
-from services.store.recent import Recent
+from services.store.lru_cache import LruCache
 
 _MOST_SKIPPED = 15  # turns, after several failures in a row: each try may cost money
 _MOST_REMEMBERED = 500  # conversations in which something was noted last
@@ -46,7 +46,7 @@ class BackgroundTasks:
         self._running: dict[tuple[Purpose, ConversationId], UserId] = {}
         self._titled: set[ConversationId] = set()
         self._failures: dict[ConversationId, _SummaryFailure] = {}
-        self._noted = Recent[ConversationId, _LastNoted](_MOST_REMEMBERED)
+        self._noted = LruCache[ConversationId, _LastNoted](_MOST_REMEMBERED)
         self._waiting: dict[ConversationId, MessageId] = {}  # the newest prompt while one is read
         self._lock = threading.Lock()
 

@@ -10,7 +10,7 @@ from itertools import islice
 
 from services.chat.live_turn import LiveTurn
 from services.chat.paid_calls import Call
-from services.domain import ConversationId, Message, Role, Tokens, TurnId
+from services.domain import ConversationId, Message, Role, TurnId, Usage
 from services.errors import AppError, ModelFailure, ModelUnavailable
 from services.memory import Call as CountedCall
 from services.memory import (
@@ -26,7 +26,7 @@ from services.memory import (
     forecast_prompt,
     learn,
 )
-from services.store.recent import Recent
+from services.store.lru_cache import LruCache
 
 _MOST_CONVERSATIONS = 50
 _MOST_CALLS = 3  # of a conversation: the last may be another model's, or its count wrong
@@ -41,7 +41,7 @@ class Counting:
     """
 
     def __init__(self) -> None:
-        self._calls = Recent[ConversationId, tuple[CountedCall, ...]](_MOST_CONVERSATIONS)
+        self._calls = LruCache[ConversationId, tuple[CountedCall, ...]](_MOST_CONVERSATIONS)
         self._rates: dict[str, Rates] = {}
         self._refused: set[ConversationId] = set()
         self._last: tuple[Rates, ScaledCounter] | None = None
@@ -66,7 +66,7 @@ class Counting:
             self._last = last = rates, ScaledCounter(base, rates)
         return last[1]
 
-    def learn(self, turn: LiveTurn, call: Call, reported: Tokens, counter: KindCounter) -> None:
+    def learn(self, turn: LiveTurn, call: Call, reported: Usage, counter: KindCounter) -> None:
         """Learn from what the endpoint *reported* of *turn*, the newest of its conversation."""
         model, conversation_id = call.offer.info.name, turn.conversation_id
         counted = CountedCall(

@@ -17,7 +17,7 @@ from services.domain import ConversationId, Listed, Message, MessageId, Role, Sp
 from services.errors import AppError
 from services.events import log_event
 from services.memory import Recalled, RecallIndex
-from services.store.recent import Recent
+from services.store.lru_cache import LruCache
 
 _PATIENCE = 2.0  # seconds for which a prompt waits until all is read
 _MOST_HITS = 1000
@@ -61,7 +61,7 @@ class Elsewhere:
         self._known: dict[ConversationId, _Known] = {}
         self._dropped: set[ConversationId] = set()  # since the last reading began
         self._older: set[MessageId] = set()  # replies that were written again
-        self._opened = Recent[MessageId, tuple[ConversationId, Message]](_MOST_OPENED)
+        self._opened = LruCache[MessageId, tuple[ConversationId, Message]](_MOST_OPENED)
         self._gone: set[MessageId] = set()  # not there as the last prompt was planned, or after it
         self._reading: threading.Thread | None = None
         self._lock = threading.Lock()

@@ -20,8 +20,8 @@ from services.domain import (
     Role,
     Thoughts,
     Thread,
-    Tokens,
     TurnId,
+    Usage,
     UserId,
 )
 from services.errors import (
@@ -106,7 +106,7 @@ class PaidCalls:
         Raise Stale, Busy, OverBudget, NotFound, Tampered, StoreUnavailable.
         """
         info = offer.info
-        worst_prompt = info.cost_micro(Tokens(plan.bound_tokens, 0))
+        worst_prompt = info.cost_micro(Usage(plan.bound_tokens, 0))
         begun = self.store.begin_turn(
             NewTurn(
                 client_turn_id=ClientTurnId(uuid4()),
@@ -145,10 +145,10 @@ class PaidCalls:
         )
         return turn, Call(offer, plan, max_tokens)
 
-    def produce(self, turn: LiveTurn, call: Call) -> Tokens | None:
+    def produce(self, turn: LiveTurn, call: Call) -> Usage | None:
         """Stream into *turn*, store and settle, however it ends. Return what the endpoint counted."""
-        used: Tokens | None = None
-        reported: Tokens | None = None
+        used: Usage | None = None
+        reported: Usage | None = None
         failure: AppError | None = None
         is_called = False
         try:
@@ -159,7 +159,7 @@ class PaidCalls:
                 so_far = call.so_far
                 for piece in stream:
                     match piece:
-                        case Tokens():
+                        case Usage():
                             used = reported = piece
                         case LimitReached():
                             turn.is_cut = True
@@ -186,7 +186,7 @@ class PaidCalls:
                 thoughts = turn.thoughts()
                 streamed = (thoughts.text if thoughts else "") + turn.said()
                 used = self._counted(call, streamed, is_failed=failure is not None)
-            turn.failure = self._settle(turn, call.offer.info, used or Tokens(0, 0), failure)
+            turn.failure = self._settle(turn, call.offer.info, used or Usage(0, 0), failure)
         return reported
 
     def ask(
@@ -222,7 +222,7 @@ class PaidCalls:
         return Answer(turn.id, turn.said(), turn.is_stopped or turn.is_cut)
 
     def _settle(
-        self, turn: LiveTurn, info: ModelInfo, tokens: Tokens, failure: AppError | None
+        self, turn: LiveTurn, info: ModelInfo, tokens: Usage, failure: AppError | None
     ) -> AppError | None:
         said = turn.said()
         ending = Ending(
@@ -266,11 +266,11 @@ class PaidCalls:
             else:
                 return None
 
-    def _counted(self, call: Call, streamed: str, *, is_failed: bool) -> Tokens:
+    def _counted(self, call: Call, streamed: str, *, is_failed: bool) -> Usage:
         """Our own count, where the endpoint reported none; it leans high, but not above what is reserved."""
         if is_failed and not streamed:
-            return Tokens(0, 0)
-        return Tokens(
+            return Usage(0, 0)
+        return Usage(
             min(call.plan.prompt_tokens, call.plan.bound_tokens),
             min(self.counter.count(streamed), call.max_tokens),
         )
@@ -288,7 +288,7 @@ class PaidCalls:
 
 
 def _reply_micro(info: ModelInfo, tokens: int) -> int:
-    return info.cost_micro(Tokens(0, tokens))
+    return info.cost_micro(Usage(0, tokens))
 
 
 def _least_reply_micro(info: ModelInfo, plan: ContextPlan) -> int:
@@ -297,7 +297,7 @@ def _least_reply_micro(info: ModelInfo, plan: ContextPlan) -> int:
 
 def least_micro(info: ModelInfo, plan: ContextPlan) -> int:
     """Return what the prompt of *plan* and a short reply cost at most: a budget that has less refuses the turn."""
-    return info.cost_micro(Tokens(plan.bound_tokens, 0)) + _least_reply_micro(info, plan)
+    return info.cost_micro(Usage(plan.bound_tokens, 0)) + _least_reply_micro(info, plan)
 
 
 def _with_prompt(thread: Thread, prompt_id: MessageId, prompt: str, start_seq: int) -> Thread:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from services.domain import ConversationId, Message, MessageId, Role, Thread, TurnId
 from services.memory import Passage, Recalled, RecallIndex, Receipt, Span
-from services.store.recent import Recent
+from services.store.lru_cache import LruCache
 
 _MOST_INDEXES = 20  # conversations that are kept ready to be searched
 _MOST_HITS = 1000
@@ -42,8 +42,8 @@ class Recollection:
     """One person's conversations, as they are searched: in memory, made when they are first asked for."""
 
     def __init__(self) -> None:
-        self._brought = Recent[TurnId, Brought](_MOST_RECEIPTS)  # a receipt never changes
-        self._indexes = Recent[ConversationId, tuple[RecallIndex, set[MessageId]]](_MOST_INDEXES)
+        self._brought = LruCache[TurnId, Brought](_MOST_RECEIPTS)  # a receipt never changes
+        self._indexes = LruCache[ConversationId, tuple[RecallIndex, set[MessageId]]](_MOST_INDEXES)
         self._one_at_a_time = threading.Lock()
 
     def __repr__(self) -> str:

@@ -43,7 +43,7 @@ from services.domain import (
     SpaceId,
     Summary,
     Thread,
-    Tokens,
+    Usage,
     Window,
 )
 from services.errors import (
@@ -565,7 +565,7 @@ class Chat:
                 reply=left.said,
                 thoughts=left.thoughts,
                 outcome=outcome,
-                tokens=Tokens(0, 0),
+                tokens=Usage(0, 0),
                 cost_micro=0,
             )
         )

@@ -9,7 +9,7 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo as Listed
 from genai_prices.types import TieredPrices
 
-from services.domain import Tokens
+from services.domain import Usage
 from services.llm.limits import LimitSource, find_limits
 from services.llm.stated import Refusal, Stated
 
@@ -31,7 +31,7 @@ class ModelInfo:
     reply_source: LimitSource = LimitSource.SETTING
     is_reasoning: bool = False
 
-    def cost_micro(self, tokens: Tokens) -> int:
+    def cost_micro(self, tokens: Usage) -> int:
         """Micro-dollars for *tokens*, rounded up."""
         cached = min(tokens.cached, tokens.prompt)
         parts = (

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from services.domain import Tokens
+from services.domain import Usage
 from services.memory import ContextMessage
 
 
@@ -20,7 +20,7 @@ class Thought:
     text: str = field(repr=False)
 
 
-Piece = str | Thought | Tokens | LimitReached
+Piece = str | Thought | Usage | LimitReached
 
 
 class ModelStream(Protocol):

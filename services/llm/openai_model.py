@@ -24,7 +24,7 @@ import httpx2
 import openai
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from services.domain import Tokens
+from services.domain import Usage
 from services.errors import ModelFailure, ModelUnavailable
 from services.llm.model import LimitReached, Piece, Thought
 from services.llm.stated import Refusal, read_refusal, value_at
@@ -358,7 +358,7 @@ def _count(node: object, path: str) -> int | None:
     return None
 
 
-def _tokens(counts: Counter[str], *, was_heard: bool) -> Tokens | None:
+def _tokens(counts: Counter[str], *, was_heard: bool) -> Usage | None:
     """What was used, with everything in it once; None where that was not said, or cannot be."""
     prompt, reply, total = counts["prompt"], counts["reply"], counts["total"]
     cached, thoughts = counts["cached"], counts["thoughts"]
@@ -376,7 +376,7 @@ def _tokens(counts: Counter[str], *, was_heard: bool) -> Tokens | None:
         reply += thoughts
     if was_heard and not reply:
         return None
-    return Tokens(prompt=prompt, reply=reply, cached=cached, thoughts=thoughts)
+    return Usage(prompt=prompt, reply=reply, cached=cached, thoughts=thoughts)
 
 
 _EXPECTED = (

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import NamedTuple
 
-from services.domain import Tokens
+from services.domain import Usage
 from services.memory.context import ContextMessage
 from services.memory.tokens import KindCounter
 
@@ -49,7 +49,7 @@ class Call:
     model: str
     messages: tuple[ContextMessage, ...] = field(repr=False)
     reply: ContextMessage = field(repr=False)
-    tokens: Tokens
+    tokens: Usage
 
 
 class Rate(NamedTuple):

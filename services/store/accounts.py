@@ -36,7 +36,7 @@ _LONGEST_PASSWORD = 72  # bytes: bcrypt reads no further
 _logger = logging.getLogger(__name__)
 
 
-class Tokens(BaseModel):
+class AuthTokens(BaseModel):
     """What Supabase Auth answers to a sign-in and to a renewal, as an app session keeps it sealed."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -52,7 +52,7 @@ class Tokens(BaseModel):
         """Whether the access token is good for *seconds* more."""
         return self.expires_at - time.time() > seconds
 
-    def is_of_session(self, other: "Tokens") -> bool:
+    def is_of_session(self, other: "AuthTokens") -> bool:
         """Whether both are of one user and one session of Supabase Auth."""
         return (self.user_id, self.auth_session_id) == (other.user_id, other.auth_session_id)
 
@@ -146,7 +146,7 @@ _WAIT = re.compile(r"after (\d{1,4}) seconds")
 _EMAIL_WAIT, _REQUEST_WAIT = 3600, 60  # seconds, where Supabase Auth does not say
 
 
-def sign_up(client: Client, email: str, password: str) -> Tokens:
+def sign_up(client: Client, email: str, password: str) -> AuthTokens:
     """Make an account and sign in. Raise Refused, StoreUnavailable."""
     check_credentials(email, password)
     with _auth_errors(_SIGN_IN_ERRORS):
@@ -156,7 +156,7 @@ def sign_up(client: Client, email: str, password: str) -> Tokens:
     return _tokens(session)
 
 
-def sign_in(client: Client, email: str, password: str) -> Tokens:
+def sign_in(client: Client, email: str, password: str) -> AuthTokens:
     """Sign in. Raise Refused, StoreUnavailable."""
     if not email or not password:
         raise WrongCredentials
@@ -167,7 +167,7 @@ def sign_in(client: Client, email: str, password: str) -> Tokens:
     return _tokens(session)
 
 
-def exchange(client: Client, refresh: str) -> Tokens:
+def exchange(client: Client, refresh: str) -> AuthTokens:
     """New tokens for a refresh token, which is used up.
 
     Raise SignedOut, TooManyAttempts, StoreUnavailable.
@@ -179,7 +179,7 @@ def exchange(client: Client, refresh: str) -> Tokens:
     return _tokens(session)
 
 
-def sign_out(client: Client, tokens: Tokens) -> None:
+def sign_out(client: Client, tokens: AuthTokens) -> None:
     """End the session of *tokens* in Supabase Auth, if that can be reached."""
     with suppress(AuthError, httpx.HTTPError):
         client.auth.admin.sign_out(tokens.access, "local")
@@ -233,10 +233,10 @@ def _auth_error(error: AuthApiError, refusals: Mapping[str, type[AppError]]) -> 
     return StoreUnavailable(error.status)
 
 
-def _tokens(session: AuthSession) -> Tokens:
+def _tokens(session: AuthSession) -> AuthTokens:
     try:
         claims = jwt.decode(session.access_token, options={"verify_signature": False})
-        return Tokens(
+        return AuthTokens(
             user_id=UserId(UUID(session.user.id)),
             auth_session_id=claims["session_id"],
             email=session.user.email or "",

@@ -32,9 +32,9 @@ from services.errors import (
     StoreUnavailable,
     Tampered,
 )
+from services.store.cached_read import CachedRead
 from services.store.deletions import Deletions
-from services.store.fresh import Fresh
-from services.store.gateway import Answer, Argument, Hidden, Query, refusal
+from services.store.gateway import Argument, Hidden, Query, RpcResult, refusal
 from services.store.paging import LEAST
 from services.store.profile import check_seen, checked_instructions
 from services.store.rows import (
@@ -61,7 +61,7 @@ class Conversations:
         self._threads = threads or Threads(session)
         self._turns = Turns(session, self._threads)
         self._deletions = Deletions(session, self._threads)
-        self._every = Fresh(self._read_all, _EVERY_SECONDS)
+        self._every = CachedRead(self._read_all, _EVERY_SECONDS)
         self._recent: dict[tuple[bool, SpaceId | None], list[Conversation]] = {}  # as last read
         self._unwanted: set[ConversationId] = set()  # they may be there, and should not
         self._threads.on_forget.append(self._forget)
@@ -445,7 +445,7 @@ class Conversations:
             lambda known: replace(known, conversation=change(known.conversation)),
         )
 
-    def _call(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
+    def _call(self, verb: str, /, **arguments: Argument | Hidden) -> RpcResult:
         self._every.outdate()
         answer = self._session.calls.call(verb, **arguments)
         if not answer.ok:

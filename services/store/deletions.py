@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from services.crypto import Vault
 from services.domain import ConversationId, FactId, Message, MessageId, Thread
 from services.errors import Stale, StoreUnavailable, TooLate
-from services.store.gateway import Answer, Argument, Hidden, Query, refusal
+from services.store.gateway import Argument, Hidden, Query, RpcResult, refusal
 from services.store.rows import MESSAGES, MessageRow
 from services.store.sessions import AppSession
 from services.store.threads import Threads
@@ -105,7 +105,7 @@ class Deletions:
             vault.row_mac(row.body, self._threads.place_of(row, conversation_id)) for row in rows
         ]
 
-    def _call(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
+    def _call(self, verb: str, /, **arguments: Argument | Hidden) -> RpcResult:
         """Call; where the answer was lost ask again: it happens once."""
         try:
             return self._session.calls.call(verb, **arguments)

@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from services.domain import Fact, Preferences, RunningSummary, Space, Thoughts
 from services.errors import Stale, Tampered
-from services.store.fresh import Fresh
+from services.store.cached_read import CachedRead
 from services.store.gateway import Argument, Hidden, IdentifiedRow, Table, refusal
 from services.store.sessions import AppSession
 
@@ -69,7 +69,7 @@ class Documents(ABC, Generic[Row, Listed]):
 
     def __init__(self, session: AppSession, table: Table[Row]) -> None:
         self._session, self._table = session, table
-        self._known = Fresh(self._read)
+        self._known = CachedRead(self._read)
 
     def all(self) -> tuple[Listed, ...]:
         """All, in their order; at most a minute old, or older while the database is away.

@@ -32,8 +32,8 @@ from services.errors import (
     StoreUnavailable,
 )
 from services.events import log_event
+from services.store.database_health import DatabaseHealth
 from services.store.paging import LEAST, by_address, every_row
-from services.store.reach import Reach
 
 
 def _read_moment(value: object) -> object:
@@ -66,7 +66,7 @@ class IdentifiedRow(BaseModel, frozen=True):
     id: UUID
 
 
-class Answer(BaseModel):
+class RpcResult(BaseModel):
     """What every writing function answers; an expected refusal is an answer too."""
 
     model_config = ConfigDict(extra="allow")
@@ -75,7 +75,7 @@ class Answer(BaseModel):
     reason: str = ""
 
 
-_ANSWER, _NUMBERS = TypeAdapter(Answer), TypeAdapter(list[int])
+_ANSWER, _NUMBERS = TypeAdapter(RpcResult), TypeAdapter(list[int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Gateway:
         url: str,
         key: SecretStr,
         transport: httpx.BaseTransport | None,
-        reach: Reach | None = None,
+        reach: DatabaseHealth | None = None,
         timeout: httpx.Timeout = _TIMEOUT,
     ) -> "Gateway":
         """A gateway with sockets of its own, through *transport* where one is given.
@@ -138,7 +138,7 @@ class PersonCalls:
     proof: ServerProof = field(repr=False)
     user_id: UserId
 
-    def call(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
+    def call(self, verb: str, /, **arguments: Argument | Hidden) -> RpcResult:
         """Call the function *verb*; the proof covers *arguments* in the order given."""
         return self.read(verb, _ANSWER, **arguments)
 
@@ -158,7 +158,7 @@ class ServerCalls:
     client: Client = field(repr=False)
     proof: ServerProof = field(repr=False)
 
-    def call(self, verb: str, /, **arguments: Argument | Hidden) -> Answer:
+    def call(self, verb: str, /, **arguments: Argument | Hidden) -> RpcResult:
         """Call the function *verb*; the proof is good for a minute."""
         return self._called(_ANSWER, verb, arguments)
 

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from services.crypto import Place
 from services.domain import Preferences
 from services.errors import BadInput, StoreUnavailable, Tampered
+from services.store.cached_read import CachedRead
 from services.store.documents import ChangedElsewhere, Format
-from services.store.fresh import Fresh
 from services.store.gateway import Hidden, Table, refusal
 from services.store.sessions import AppSession
 from services.store.texts import storable
@@ -38,7 +38,7 @@ class Profile:
 
     def __init__(self, session: AppSession) -> None:
         self._session = session
-        self._known = Fresh(self._read)
+        self._known = CachedRead(self._read)
 
     def preferences(self) -> Preferences:
         """At most a minute old, or older while the database is away. Raise StoreUnavailable."""

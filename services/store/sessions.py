@@ -41,13 +41,13 @@ from services.errors import (
 )
 from services.events import log_event
 from services.store import accounts
-from services.store.accounts import Tokens
+from services.store.accounts import AuthTokens
 from services.store.gateway import (
-    Answer,
     Gateway,
     Hidden,
     Moment,
     PersonCalls,
+    RpcResult,
     ServerCalls,
     Table,
 )
@@ -113,7 +113,7 @@ class Bearer(httpx.Auth):
     sessions: "Sessions" = field(repr=False)
     cookie_hash: str = field(repr=False)
     vault: VaultRing = field(repr=False)
-    tokens: Tokens
+    tokens: AuthTokens
     _renewing: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _rests_until: float = 0.0
 
@@ -142,7 +142,7 @@ class Bearer(httpx.Auth):
                 request.headers["Authorization"] = f"Bearer {self.tokens.access}"
                 yield request
 
-    def _renew(self, is_good: Callable[[Tokens], bool], *, is_refused: bool = False) -> None:
+    def _renew(self, is_good: Callable[[AuthTokens], bool], *, is_refused: bool = False) -> None:
         with self._renewing:
             if is_good(self.tokens):
                 return
@@ -232,10 +232,10 @@ class Sessions:
         self,
         cookie_hash: str,
         vault: VaultRing,
-        is_good: Callable[[Tokens], bool],
+        is_good: Callable[[AuthTokens], bool],
         *,
         waits: bool,
-    ) -> Tokens:
+    ) -> AuthTokens:
         """Return the stored tokens where they are good; else exchange them as the only process that does.
 
         Two exchanges of one refresh token could end the session, so the database lends the right to do it.
@@ -277,7 +277,7 @@ class Sessions:
             raise StoreUnavailable("the tokens moved")
         return renewed
 
-    def _exchange(self, tokens: Tokens, patience: float) -> Tokens:
+    def _exchange(self, tokens: AuthTokens, patience: float) -> AuthTokens:
         """Exchange *tokens*, waiting up to *patience* seconds while Supabase Auth limits the rate.
 
         Who writes to the database decides which user a refresh token is for, so the answer has to name the
@@ -298,7 +298,7 @@ class Sessions:
             raise SignedOut
         return renewed
 
-    def _start(self, tokens: Tokens) -> tuple[Cookie, AppSession]:
+    def _start(self, tokens: AuthTokens) -> tuple[Cookie, AppSession]:
         cookie = Cookie.new()
         vault = self._vault(cookie)
         client = self.gateway.client()
@@ -355,7 +355,7 @@ class Sessions:
 
     def _put_key(
         self, calls: PersonCalls, wrapped: str, replaces: str | None, version: int = 1
-    ) -> Answer:
+    ) -> RpcResult:
         return calls.call(
             "put_user_key",
             new_version=version,
@@ -379,12 +379,12 @@ def _key_rows(calls: PersonCalls) -> list[_UserKeyRow]:
     return _USER_KEYS.rows(calls.client, lambda query: query.eq("mode", "server"))
 
 
-def _open_tokens(row: _SessionRow, cookie_hash: str, vault: VaultRing) -> Tokens:
+def _open_tokens(row: _SessionRow, cookie_hash: str, vault: VaultRing) -> AuthTokens:
     text = vault.open(row.tokens, _place(cookie_hash, row.user))
-    return Tokens.model_validate_json(text)
+    return AuthTokens.model_validate_json(text)
 
 
-def _seal_tokens(tokens: Tokens, cookie_hash: str, vault: VaultRing) -> str:
+def _seal_tokens(tokens: AuthTokens, cookie_hash: str, vault: VaultRing) -> str:
     return vault.seal(tokens.model_dump_json(), _place(cookie_hash, tokens.user_id))
 
 

@@ -25,8 +25,8 @@ from services.domain import (
 )
 from services.errors import NotFound, Stale, Tampered
 from services.store.documents import Format
+from services.store.lru_cache import LruCache
 from services.store.paging import every_row
-from services.store.recent import Recent
 from services.store.rows import (
     CONVERSATIONS,
     LISTED_CONVERSATIONS,
@@ -63,12 +63,12 @@ class Threads:
 
     def __init__(self, session: AppSession) -> None:
         self._session = session
-        self._vaults = Recent[ConversationId, Vault](_MOST)
-        self._known = Recent[ConversationId, KnownThread](_MOST)
+        self._vaults = LruCache[ConversationId, Vault](_MOST)
+        self._known = LruCache[ConversationId, KnownThread](_MOST)
         self._texts = {  # by column, each sealed and opened
-            "title": Recent[ConversationId, tuple[str, str]](_MOST_TITLES),
-            "instructions": Recent[ConversationId, tuple[str, str]](_MOST),
-            "summary": Recent[ConversationId, tuple[str, str]](_MOST),
+            "title": LruCache[ConversationId, tuple[str, str]](_MOST_TITLES),
+            "instructions": LruCache[ConversationId, tuple[str, str]](_MOST),
+            "summary": LruCache[ConversationId, tuple[str, str]](_MOST),
         }
         # never forgotten, or a database could be put back while nobody looks
         self._newest: dict[ConversationId, int] = {}  # the last revision that was whole

@@ -17,9 +17,9 @@ from services.domain import (
     Role,
     Thoughts,
     Thread,
-    Tokens,
     TurnCost,
     TurnId,
+    Usage,
     UserId,
 )
 from services.errors import (
@@ -32,8 +32,8 @@ from services.errors import (
 )
 from services.events import log_event
 from services.store.documents import Format
-from services.store.gateway import Answer, Argument, Hidden, refusal
-from services.store.recent import Recent
+from services.store.gateway import Argument, Hidden, RpcResult, refusal
+from services.store.lru_cache import LruCache
 from services.store.rows import (
     COSTS,
     RECEIPTS,
@@ -111,7 +111,7 @@ class Ending:
     reply: str = field(repr=False)  # empty: nothing was said
     thoughts: Thoughts | None = None
     outcome: Outcome
-    tokens: Tokens
+    tokens: Usage
     cost_micro: int
 
     def makes_message(self, thread: Thread) -> bool:
@@ -186,10 +186,10 @@ class Turns:
 
     def __init__(self, session: AppSession, threads: Threads) -> None:
         self._session, self._threads = session, threads
-        self._costs = Recent[TurnId, TurnCost](_MOST_COSTS)
+        self._costs = LruCache[TurnId, TurnCost](_MOST_COSTS)
         # an empty text: there is none to show
-        self._receipts = Recent[TurnId, tuple[ConversationId, str]](_MOST_RECEIPTS)
-        self._thoughts = Recent[MessageId, tuple[ConversationId, Thoughts]](_MOST_THOUGHTS)
+        self._receipts = LruCache[TurnId, tuple[ConversationId, str]](_MOST_RECEIPTS)
+        self._thoughts = LruCache[MessageId, tuple[ConversationId, Thoughts]](_MOST_THOUGHTS)
         threads.on_forget.append(self._forget)
 
     def begin(self, turn: NewTurn) -> Begun:
@@ -306,7 +306,7 @@ class Turns:
         found = {turn_id: cost for turn_id in asked if (cost := self._costs.get(turn_id))}
         for row in COSTS.rows_of(self._session.client, "id", asked - found.keys()):
             if row.state.is_final:
-                used = Tokens(row.tokens_in, row.tokens_out, row.tokens_cached)
+                used = Usage(row.tokens_in, row.tokens_out, row.tokens_cached)
                 found[row.id] = TurnCost(row.model, used, row.charged_micro)
                 self._costs.put(row.id, found[row.id])
         return found
@@ -384,7 +384,7 @@ class Turns:
         next_head = head.add(vault.row_mac(sealed, place), seq)
         return sealed, vault.seal_head(next_head, self._threads.user_id, conversation_id)
 
-    def _finish_once(self, ending: Ending) -> Answer:
+    def _finish_once(self, ending: Ending) -> RpcResult:
         conversation_id = ending.conversation_id
         try:
             # it may be brought back, and nobody would say again what was said
@@ -512,7 +512,7 @@ def _checkpoint(
     return Lease.STOP_REQUESTED if is_stopped else Lease.HELD
 
 
-def _finish(session: AppSession, ending: Ending, reply: _Reply) -> Answer:
+def _finish(session: AppSession, ending: Ending, reply: _Reply) -> RpcResult:
     return _call_twice(
         session,
         "finish_turn",
@@ -531,7 +531,7 @@ def _finish(session: AppSession, ending: Ending, reply: _Reply) -> Answer:
     )
 
 
-def _call_twice(session: AppSession, verb: str, /, **arguments: Argument | Hidden) -> Answer:
+def _call_twice(session: AppSession, verb: str, /, **arguments: Argument | Hidden) -> RpcResult:
     """Call; where the answer was lost ask again: the same bytes happen once."""
     try:
         return session.calls.call(verb, **arguments)

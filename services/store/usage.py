@@ -19,7 +19,7 @@ _ROWS = TypeAdapter(list[_UsageRow])
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class UsageReports:
     """The books, as far as an admin may read them."""
 
     session: AppSession = field(repr=False)

@@ -10,7 +10,7 @@ from services.store.conversations import Conversations
 from services.store.corpus import Corpus
 from services.store.spaces import Spaces
 from services.store.threads import Threads
-from services.store.usage import Usage
+from services.store.usage import UsageReports
 from tests.fakes import NOON
 from tests.journeys.seeds import converse, hold
 from tests.stack.apps import running
@@ -78,7 +78,7 @@ def test_many_spaces_and_the_usage_of_many_people_are_read_whole(maya, hosted):
         ]
         owner.execute(role, ["admin", maya.user_id])
         try:
-            people = [person.user_id for person in Usage(maya).by_person()]
+            people = [person.user_id for person in UsageReports(maya).by_person()]
         finally:
             owner.execute(role, ["user", maya.user_id])
             owner.execute("delete from auth.users where id = any(%s)", [crowd])

@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages import _session
 from pages._parts import browser, thoughts, turns, words
-from services.domain import Full, Outcome, Purpose, Tokens, TurnCost, Window
+from services.domain import Full, Outcome, Purpose, TurnCost, Usage, Window
 from services.embedded import ModelState
 from services.errors import ChatFull, ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
 from services.llm import LimitReached, Offer
@@ -633,7 +633,7 @@ def test_an_address_in_a_label_is_no_link(open_app, maya):
 
 
 def test_each_reply_says_who_wrote_it_and_what_it_cost(open_app, maya, conversations):
-    conversations.cost = TurnCost("a<b>c", Tokens(1200, 34, 800), 700)
+    conversations.cost = TurnCost("a<b>c", Usage(1200, 34, 800), 700)
     app = open_app(maya, c=str(conversations.hold("Garden", "Shade?", "Ferns]>", "Sun?", "Sage.")))
 
     rows = [row.value for row in app.main.get("html") if "db-acts" in row.value]
@@ -650,7 +650,7 @@ def test_each_reply_says_who_wrote_it_and_what_it_cost(open_app, maya, conversat
 def test_a_count_far_below_ours_is_said_below_the_reply(
     open_app, maya, conversations, counted, is_said
 ):
-    conversations.cost = TurnCost("scripted", Tokens(counted, 34), 700)
+    conversations.cost = TurnCost("scripted", Usage(counted, 34), 700)
     app = send(open_app(maya), "Water the beds and the pots every morning. " * 150)
 
     captions = [caption.value for caption in app.main.caption]

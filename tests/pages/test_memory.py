@@ -11,7 +11,7 @@ from services.domain import (
     Retrieval,
     RunningSummary,
     Summary,
-    Tokens,
+    Usage,
     Window,
 )
 from services.errors import ModelFailure, ModelUnavailable
@@ -210,7 +210,7 @@ def meter(app):
 
 def test_the_meter_shows_what_the_endpoint_is_likely_to_count(open_app, conversations):
     garden = conversations.hold("Garden", *pairs(2), policy=Full())
-    model = ScriptedModel(("Prune ", "in March.", Tokens(1840, 4)))
+    model = ScriptedModel(("Prune ", "in March.", Usage(1840, 4)))
     maya = FakePerson(conversations, model)
     app = open_app(maya, c=str(garden))
     assert meter(app) == "Context 2 % full"
@@ -231,7 +231,7 @@ def test_the_meter_shows_what_the_endpoint_is_likely_to_count(open_app, conversa
 
 def test_without_the_last_call_the_meter_goes_by_what_was_kept(open_app, conversations):
     garden = conversations.hold("Garden", *pairs(2), policy=Full())
-    model = ScriptedModel(("peas and beans " * 40, Tokens(60, 100)))
+    model = ScriptedModel(("peas and beans " * 40, Usage(60, 100)))
     before = FakePerson(conversations, model)
     app = open_app(before, c=str(garden))
     send(send(app, "How?"), "And now?")

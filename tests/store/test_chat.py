@@ -16,8 +16,8 @@ from services.domain import (
     MessageId,
     Outcome,
     Role,
-    Tokens,
     TurnId,
+    Usage,
     UserId,
     Window,
 )
@@ -436,14 +436,14 @@ def test_a_first_prompt_that_was_refused_and_stored_all_the_same_goes_again(chat
     with nothing_is_heard_of(verb, sessions), pytest.raises(StoreUnavailable):
         chat.begin(None, "First")
 
-    assert chat.store.recent() == []
+    assert chat.store.lru_cache() == []
     thread = ask(chat, "First")
-    assert [one.id for one in chat.store.recent()] == [thread.conversation.id]
+    assert [one.id for one in chat.store.lru_cache()] == [thread.conversation.id]
 
 
 def test_what_was_read_stays_while_the_database_is_away(chat, sessions, monkeypatch):
     thread = ask(chat, "First")
-    conversations = chat.store.recent()
+    conversations = chat.store.lru_cache()
 
     def refuse(self, request):
         raise httpx.ConnectError("away", request=request)
@@ -451,9 +451,9 @@ def test_what_was_read_stays_while_the_database_is_away(chat, sessions, monkeypa
     monkeypatch.setattr(type(sessions.gateway.http._transport), "handle_request", refuse)
 
     assert chat.open(thread.conversation.id) == thread
-    assert chat.store.recent() == conversations
+    assert chat.store.lru_cache() == conversations
     with pytest.raises(StoreUnavailable):
-        chat.store.recent(is_archived=True)
+        chat.store.lru_cache(is_archived=True)
 
 
 def test_a_refused_first_prompt_leaves_no_empty_conversation(chat, maya, stack):
@@ -479,7 +479,7 @@ def test_a_clipped_budget_clips_the_reply_down_to_256_tokens(
         (reserved,) = database.execute(
             "select reserved_micro from public.turns where id = %s", [turn.id]
         ).fetchone()
-        missing = INFO.cost_micro(Tokens(0, INFO.reply_tokens - tokens))
+        missing = INFO.cost_micro(Usage(0, INFO.reply_tokens - tokens))
         database.execute(
             "update private.budgets set daily_cap_micro = %s where user_id = %s",
             [money(stack, maya)[0] + reserved - missing, maya.user_id],
@@ -566,7 +566,7 @@ def test_a_context_started_anew_hides_what_was_before(chat, server):
 def test_an_earlier_reply_is_written_again_beside_the_first(chat, server):
     server.script(reply="Ferns.")
     ask(chat, "Shade?", None)
-    conversation_id = chat.store.recent()[0].id
+    conversation_id = chat.store.lru_cache()[0].id
     ask(chat, "Sun?", conversation_id)
     first = chat.open(conversation_id).branch()[1]
     server.script(reply="Hostas.")

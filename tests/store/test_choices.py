@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.domain import NewConversation, Preferences, Purpose, Space, SpaceId, Tokens, Window
+from services.domain import NewConversation, Preferences, Purpose, Space, SpaceId, Usage, Window
 from services.errors import (
     BadInput,
     InstructionsTooLong,
@@ -338,7 +338,7 @@ def test_what_is_reserved_is_the_chosen_models_worst_cost(chat, stack, server):
         (reserved,) = database.execute(
             "select reserved_micro from public.turns where id = %s", [turn.id]
         ).fetchone()
-    longest_reply = LARGE.cost_micro(Tokens(0, LARGE.reply_tokens))
+    longest_reply = LARGE.cost_micro(Usage(0, LARGE.reply_tokens))
     assert longest_reply < reserved < longest_reply + 1_000
     assert server.requests[-1].body["max_tokens"] == LARGE.reply_tokens
 

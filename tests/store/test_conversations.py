@@ -20,8 +20,8 @@ from services.domain import (
     Role,
     RunningSummary,
     Thoughts,
-    Tokens,
     TurnCost,
+    Usage,
     Window,
 )
 from services.errors import (
@@ -69,7 +69,7 @@ def ending(turn, begun, reply, **changes):
         "reply_id": MessageId(uuid4()),
         "reply": reply,
         "outcome": Outcome.COMPLETE,
-        "tokens": Tokens(10, 20),
+        "tokens": Usage(10, 20),
         "cost_micro": 300,
     }
     return Ending(**(fields | changes))
@@ -225,7 +225,7 @@ def test_what_settled_turns_cost_is_asked_for_once(conversations, garden, omar, 
     costs = conversations.costs(messages)
 
     settled = {message.turn_id for message in garden.messages}
-    assert costs == dict.fromkeys(settled, TurnCost("test-model", Tokens(10, 20), 300))
+    assert costs == dict.fromkeys(settled, TurnCost("test-model", Usage(10, 20), 300))
     assert Conversations(omar).costs(messages) == {}
     assert coming not in costs
     monkeypatch.setattr(httpx.Client, "send", lambda *_, **__: pytest.fail("asked again"))
@@ -471,7 +471,7 @@ def test_what_changed_elsewhere_is_found_after_a_moment(conversations, garden, m
     Conversations(maya).rename(garden.conversation.id, "Orchard")
     later = time.monotonic() + 11
 
-    monkeypatch.setattr("services.store.fresh.time.monotonic", lambda: later)
+    monkeypatch.setattr("services.store.cached_read.time.monotonic", lambda: later)
 
     assert titles(conversations.titled("orchard")) == ["Orchard"]
 

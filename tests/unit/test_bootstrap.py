@@ -18,7 +18,7 @@ from services.errors import StoreUnavailable
 from services.llm import LimitSource
 from services.memory import ContextMessage
 from services.settings import Settings
-from services.store import reach
+from services.store import database_health
 from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
 from tests.model_server import ModelServer
 
@@ -157,7 +157,7 @@ def test_an_idle_app_calls_its_database_this_often(monkeypatch, is_hosted, asked
         life=None,
     )
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
-    monkeypatch.setattr(reach, "Event", Pause)
+    monkeypatch.setattr(database_health, "Event", Pause)
     monkeypatch.setattr(bootstrap.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(bootstrap, "_begun", lambda: begun)
     monkeypatch.setattr(
@@ -190,6 +190,6 @@ def test_a_sweep_that_fails_is_followed_by_a_plain_question(cause, told):
 
     with pytest.raises(Enough):
         server = SimpleNamespace(sweep=sweep, call=call)
-        bootstrap._keep_asking(reach.Reach(60.0), server, life, 0.0)
+        bootstrap._keep_asking(database_health.DatabaseHealth(60.0), server, life, 0.0)
 
     assert heard == told

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.chat.counting import Counting, stored_rates
 from services.chat.live_turn import LiveTurn
 from services.chat.paid_calls import Call
-from services.domain import ConversationId, MessageId, Role, Tokens, TurnId
+from services.domain import ConversationId, MessageId, Role, TurnId, Usage
 from services.llm import Offer
 from services.memory import ContextMessage, ContextPlan, Rate, Rates, RegexCounter
 from tests.fakes import INFO, MAYA, ScriptedModel
@@ -116,7 +116,7 @@ def counted(counting, prompt, tokens):
     turn = LiveTurn(MAYA, GARDEN, TurnId(UUID(int=1)), MessageId(UUID(int=1)))
     turn.push("It is in March.")
     call = Call(Offer(INFO, ScriptedModel()), plan, 99)
-    counting.learn(turn, call, Tokens(tokens, 5), COUNTER)
+    counting.learn(turn, call, Usage(tokens, 5), COUNTER)
     return plan
 
 

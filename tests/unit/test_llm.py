@@ -13,7 +13,7 @@ import httpx2
 import openai
 import pytest
 
-from services.domain import Role, Tokens
+from services.domain import Role, Usage
 from services.errors import ModelFailure, ModelUnavailable
 from services.llm import (
     LimitReached,
@@ -68,7 +68,7 @@ def test_a_reply_comes_piece_by_piece_and_then_what_it_used(model, server):
 
     pieces = list(ask(model))
 
-    assert pieces == ["one", " two", " three", Tokens(prompt=11, reply=3, cached=4)]
+    assert pieces == ["one", " two", " three", Usage(prompt=11, reply=3, cached=4)]
     [seen] = server.requests
     assert seen.authorization == f"Bearer {KEY}"
     assert seen.body["messages"] == [
@@ -441,7 +441,7 @@ def test_a_list_of_models_that_does_not_come_states_nothing(model, server, monke
 def test_usage_reported_with_every_chunk_is_counted_once(model, server):
     server.script(tokens=3, usage="each")
 
-    assert list(ask(model))[3:] == [Tokens(prompt=11, reply=3)]
+    assert list(ask(model))[3:] == [Usage(prompt=11, reply=3)]
 
 
 @pytest.fixture
@@ -527,18 +527,18 @@ SAID = 'data: {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}
 @pytest.mark.parametrize(
     ("usage", "tokens"),
     [
-        ('{"prompt_tokens": 9, "completion_tokens": 2}', Tokens(9, 2)),
-        ('{"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 31}', Tokens(9, 22)),
+        ('{"prompt_tokens": 9, "completion_tokens": 2}', Usage(9, 2)),
+        ('{"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 31}', Usage(9, 22)),
         (
             '{"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": null}',
-            Tokens(9, 2),
+            Usage(9, 2),
         ),
         (
             '{"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": 4,'
             ' "completion_tokens_details": {"reasoning_tokens": -1}, "total_tokens": 1e30}',
-            Tokens(9, 2),
+            Usage(9, 2),
         ),
-        ('{"prompt_tokens": 9, "total_tokens": 11}', Tokens(9, 2)),
+        ('{"prompt_tokens": 9, "total_tokens": 11}', Usage(9, 2)),
         ('{"prompt_tokens": 9}', None),  # it said something
         ('{"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}', None),
         ('{"prompt_tokens": -9, "completion_tokens": 2}', None),
@@ -563,76 +563,76 @@ USAGE = {
         '{"choices": [], "usage": {"prompt_tokens": 2006, "completion_tokens": 300, "total_tokens": 2306,'
         ' "prompt_tokens_details": {"cached_tokens": 1920, "audio_tokens": 0},'
         ' "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0}}}',
-        Tokens(2006, 300, 1920),  # betalgo/openai 642
+        Usage(2006, 300, 1920),  # betalgo/openai 642
     ),
     "OpenAI, with thoughts": (
         '{"choices": [], "usage": {"prompt_tokens": 75, "completion_tokens": 1186, "total_tokens": 1261,'
         ' "prompt_tokens_details": {"cached_tokens": 0},'
         ' "completion_tokens_details": {"reasoning_tokens": 1024}}}',
-        Tokens(75, 1186, 0, 1024),
+        Usage(75, 1186, 0, 1024),
     ),
     "DeepSeek": (
         '{"choices": [], "usage": {"prompt_tokens": 840, "completion_tokens": 12, "total_tokens": 852,'
         ' "prompt_cache_hit_tokens": 832, "prompt_cache_miss_tokens": 8}}',
-        Tokens(840, 12, 832),  # browser-use 5684
+        Usage(840, 12, 832),  # browser-use 5684
     ),
     "Moonshot": (
         '{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": {"prompt_tokens": 19,'
         ' "completion_tokens": 13, "total_tokens": 32, "cached_tokens": 12}}]}',
-        Tokens(19, 13, 12),  # go-moonshot 17, pi 8075
+        Usage(19, 13, 12),  # go-moonshot 17, pi 8075
     ),
     "Groq": (
         '{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "x_groq": {"id": "req", "usage":'
         ' {"queue_time": 0.07, "prompt_tokens": 23, "prompt_time": 0.006, "completion_tokens": 19,'
         ' "total_tokens": 42}}}',
-        Tokens(23, 19),  # vercel/ai 1651
+        Usage(23, 19),  # vercel/ai 1651
     ),
     "LiteLLM before Anthropic: what was cached is in the prompt": (
         '{"choices": [], "usage": {"prompt_tokens": 46483, "completion_tokens": 40, "total_tokens": 46523,'
         ' "cache_read_input_tokens": 46214, "cache_creation_input_tokens": 0,'
         ' "prompt_tokens_details": {"cached_tokens": 46214}}}',
-        Tokens(46483, 40, 46214),  # context-lens 51
+        Usage(46483, 40, 46214),  # context-lens 51
     ),
     "Anthropic's numbers handed on: it is beside": (
         '{"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 40, "total_tokens": 47,'
         ' "cache_read_input_tokens": 9000, "cache_creation_input_tokens": 800}}',
-        Tokens(9807, 40, 9000),  # genkit 5412
+        Usage(9807, 40, 9000),  # genkit 5412
     ),
     "the same, and in the total": (
         '{"choices": [], "usage": {"prompt_tokens": 500, "completion_tokens": 40, "total_tokens": 640,'
         ' "cache_read_input_tokens": 100}}',
-        Tokens(600, 40, 100),
+        Usage(600, 40, 100),
     ),
     "xAI: thoughts beside the reply": (
         '{"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 2, "total_tokens": 331,'
         ' "completion_tokens_details": {"reasoning_tokens": 317}}}',
-        Tokens(12, 319, 0, 317),  # vercel/ai 12425
+        Usage(12, 319, 0, 317),  # vercel/ai 12425
     ),
     "Gemini through a gateway: nothing but thoughts": (
         '{"choices": [], "usage": {"completion_tokens": 0, "total_tokens": 81, "prompt_tokens": 21,'
         ' "completion_tokens_details": {"reasoning_tokens": 60}}}',
-        Tokens(21, 60, 0, 60),  # CLIProxyAPI 5733
+        Usage(21, 60, 0, 60),  # CLIProxyAPI 5733
     ),
     "thoughts beside the reply, and no total": (
         '{"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 2,'
         ' "completion_tokens_details": {"reasoning_tokens": 317}}}',
-        Tokens(12, 319, 0, 317),
+        Usage(12, 319, 0, 317),
     ),
     "the model that comes with the app, warm": (
         '{"choices": [], "usage": {"completion_tokens": 8, "prompt_tokens": 76, "total_tokens": 84,'
         ' "prompt_tokens_details": {"cached_tokens": 54}}, "timings": {"cache_n": 54, "prompt_n": 22,'
         ' "prompt_ms": 579.384, "predicted_n": 8, "predicted_ms": 469.386}}',
-        Tokens(76, 8, 54),
+        Usage(76, 8, 54),
     ),
     "the same, not asked for usage": (
         '{"choices": [{"finish_reason": "length", "index": 0, "delta": {}}], "timings": {"cache_n": 53,'
         ' "prompt_n": 1, "prompt_ms": 76.502, "predicted_n": 8}}',
-        Tokens(54, 8, 53),
+        Usage(54, 8, 53),
     ),
     "the same, where little was cached": (
         '{"choices": [{"finish_reason": "length", "index": 0, "delta": {}}], "timings": {"cache_n": 20,'
         ' "prompt_n": 34, "predicted_n": 8}}',
-        Tokens(54, 8, 20),
+        Usage(54, 8, 20),
     ),
     "llama.cpp before it said what was cached": (
         '{"choices": [], "timings": {"prompt_n": 1, "predicted_n": 8}}',
@@ -641,7 +641,7 @@ USAGE = {
     "built on llama.cpp, what was cached left out of the prompt": (
         '{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 8, "total_tokens": 9},'
         ' "timings": {"cache_n": 53, "prompt_n": 1, "predicted_n": 8}}',
-        Tokens(54, 8, 53),  # ollama 16428
+        Usage(54, 8, 53),  # ollama 16428
     ),
 }
 
@@ -670,7 +670,7 @@ def test_counts_in_many_chunks_are_not_added_up(answering, reports):
         for prompt, reply in reports
     )
 
-    assert list(ask(answering(f"{SAID}{said}data: [DONE]\n\n"))) == ["Hi", Tokens(16, 2)]
+    assert list(ask(answering(f"{SAID}{said}data: [DONE]\n\n"))) == ["Hi", Usage(16, 2)]
 
 
 @pytest.mark.parametrize(

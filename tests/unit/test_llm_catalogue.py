@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain import Tokens
+from services.domain import Usage
 from services.llm import LimitSource, ModelInfo, Refusal, Stated, known_model
 
 PRICED = ModelInfo(
@@ -52,7 +52,7 @@ def test_what_is_given_wins():
     model = known_model("gpt-4o-mini", setting=given)
 
     assert model == ModelInfo("gpt-4o-mini", 2000, 300, 7, 9, 7)
-    assert known_model("gpt-4o-mini", setting=free).cost_micro(Tokens(9, 9)) == 0
+    assert known_model("gpt-4o-mini", setting=free).cost_micro(Usage(9, 9)) == 0
 
 
 SETTING, ENDPOINT, LISTED, TABLE, GUESS = LimitSource
@@ -145,14 +145,14 @@ def test_a_price_that_grows_with_the_prompt_is_the_one_that_can_be_reached():
 
 
 def test_cached_tokens_are_charged_once_and_at_their_price():
-    assert PRICED.cost_micro(Tokens(prompt=1_000_000, reply=0, cached=0)) == 150_000
-    assert PRICED.cost_micro(Tokens(prompt=1_000_000, reply=0, cached=1_000_000)) == 75_000
-    assert PRICED.cost_micro(Tokens(prompt=1_000_000, reply=1_000_000, cached=400_000)) == 720_000
+    assert PRICED.cost_micro(Usage(prompt=1_000_000, reply=0, cached=0)) == 150_000
+    assert PRICED.cost_micro(Usage(prompt=1_000_000, reply=0, cached=1_000_000)) == 75_000
+    assert PRICED.cost_micro(Usage(prompt=1_000_000, reply=1_000_000, cached=400_000)) == 720_000
 
 
 def test_a_cost_is_rounded_up():
-    assert PRICED.cost_micro(Tokens(prompt=1, reply=0)) == 1
-    assert PRICED.cost_micro(Tokens(prompt=0, reply=0)) == 0
+    assert PRICED.cost_micro(Usage(prompt=1, reply=0)) == 1
+    assert PRICED.cost_micro(Usage(prompt=0, reply=0)) == 0
 
 
 @given(st.integers(-10, 10_000), st.integers(0, 10**7), st.integers(1, 10**8))
@@ -162,8 +162,8 @@ def test_an_affordable_reply_costs_no_more_than_there_is(micro, prompt, price):
     reply = model.affordable_reply(micro)
 
     assert 0 <= reply <= 1000
-    assert model.cost_micro(Tokens(prompt, reply)) <= max(micro, 0)
-    assert reply == 1000 or model.cost_micro(Tokens(prompt, reply + 1)) > micro
+    assert model.cost_micro(Usage(prompt, reply)) <= max(micro, 0)
+    assert reply == 1000 or model.cost_micro(Usage(prompt, reply + 1)) > micro
 
 
 def test_a_free_reply_is_as_long_as_any():

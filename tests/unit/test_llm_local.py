@@ -8,7 +8,7 @@ import httpx
 import psutil
 import pytest
 
-from services.domain import Role, Tokens
+from services.domain import Role, Usage
 from services.llm import OpenAIModel, connect
 from services.memory import ContextMessage
 from tests.stack.apps import until
@@ -66,10 +66,10 @@ def test_the_local_model_replies_and_says_what_it_used(server):
 
     *text, used = first
     assert "".join(map(str, text)).strip()
-    assert isinstance(used, Tokens)
+    assert isinstance(used, Usage)
     assert 10 < used.prompt < 40
     assert 0 < used.reply <= 4
-    assert isinstance(again[-1], Tokens)
+    assert isinstance(again[-1], Usage)
     assert again[-1].prompt == used.prompt  # cached or not, it is counted once
     assert used.prompt > again[-1].cached > 0
     model.close()

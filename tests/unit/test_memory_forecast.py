@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from services.domain import Role, Tokens
+from services.domain import Role, Usage
 from services.memory import ContextMessage, RegexCounter
 from services.memory.forecast import (
     LEAST_RATIO,
@@ -46,13 +46,13 @@ def true_tokens(messages):
 
 
 def call(messages, reply, model="m"):
-    used = Tokens(true_tokens(messages), tokenize(reply))
+    used = Usage(true_tokens(messages), tokenize(reply))
     return Call(model=model, messages=tuple(messages), reply=replied(reply), tokens=used)
 
 
 def reporting(call, *, prompt=0, reply=0, thoughts=0):
     """*call*, of which so much more is reported."""
-    used = Tokens(call.tokens.prompt + prompt, call.tokens.reply + reply, thoughts=thoughts)
+    used = Usage(call.tokens.prompt + prompt, call.tokens.reply + reply, thoughts=thoughts)
     return replace(call, tokens=used)
 
 

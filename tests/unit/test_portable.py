@@ -25,9 +25,9 @@ from services.domain import (
     Summary,
     Thoughts,
     Thread,
-    Tokens,
     TurnCost,
     TurnId,
+    Usage,
     Window,
 )
 from services.portable import file_name
@@ -229,7 +229,7 @@ def test_a_reply_names_its_local_time_its_model_and_its_cost(micro, dollars):
     asked = Thread(
         conversation=conversation(), messages=(message(1), message(2, parent=1, turn_id=turn_id))
     )
-    cost = TurnCost("big*model", Tokens(1, 2), micro)
+    cost = TurnCost("big*model", Usage(1, 2), micro)
 
     headings, _ = top_level(to_markdown(asked, {turn_id: cost}, ZoneInfo("Europe/Berlin")))
 

@@ -23,7 +23,7 @@ from services.domain import (
     RunningSummary,
     SessionId,
     Summary,
-    Tokens,
+    Usage,
     Window,
 )
 from services.errors import Busy, NotFound, Stale, StoreUnavailable
@@ -44,7 +44,7 @@ SECONDS = 60.0
 
 @pytest.fixture
 def model():
-    return ScriptedModel(("Prune ", f"the {CANARY}.", Tokens(90, 5)))
+    return ScriptedModel(("Prune ", f"the {CANARY}.", Usage(90, 5)))
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def ending(turn_id, turn):
         reply_id=MessageId(uuid4()),
         reply="Prune.",
         outcome=Outcome.COMPLETE,
-        tokens=Tokens(1, 1),
+        tokens=Usage(1, 1),
         cost_micro=1,
     )
 

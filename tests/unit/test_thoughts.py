@@ -4,7 +4,7 @@ import pytest
 
 from services.chat import LiveTurns
 from services.chat.paid_calls import PaidCalls
-from services.domain import Outcome, Purpose, Retrieval, Thoughts, Tokens
+from services.domain import Outcome, Purpose, Retrieval, Thoughts, Usage
 from services.errors import ModelFailure, ModelUnavailable, NotFound
 from services.llm import LimitReached, Thought
 from tests.fakes import INFO, FakePerson, MemoryConversations, ScriptedModel, choose
@@ -98,10 +98,10 @@ def test_only_the_first_100_kb_of_thoughts_are_kept(maya, model, pieces):
 
 
 def test_thoughts_cost_what_the_endpoint_counted_and_no_more(maya, model):
-    model.pieces = (HM, "In March.", Tokens(100, 50, thoughts=40))
+    model.pieces = (HM, "In March.", Usage(100, 50, thoughts=40))
     _, thread = ask(maya)
     with_thoughts = maya.conversations.spent_micro
-    model.pieces = ("In March.", Tokens(100, 50, thoughts=40))
+    model.pieces = ("In March.", Usage(100, 50, thoughts=40))
     ask(maya)
 
     assert thoughts_of(maya, thread)
@@ -113,7 +113,7 @@ def test_thoughts_that_no_endpoint_counted_are_charged(maya, model):
 
     ask(maya)
 
-    thoughts = INFO.cost_micro(Tokens(0, len(HM.text.split())))
+    thoughts = INFO.cost_micro(Usage(0, len(HM.text.split())))
     assert maya.conversations.spent_micro > thoughts  # and the prompt
 
 

@@ -9,9 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from services.errors import StoreUnavailable
-from services.store import reach
+from services.store import database_health
+from services.store.database_health import DatabaseHealth
 from services.store.gateway import Gateway, store_errors
-from services.store.reach import Reach
 
 UP, DOWN = None, StoreUnavailable("hangs")
 SECONDS = 60.0
@@ -37,8 +37,8 @@ def watched(answers, monkeypatch, meanwhile=lambda _: None):
         if answer := left.pop(0):
             raise answer
 
-    monkeypatch.setattr(reach, "Event", Pause)
-    asked = Reach(SECONDS)
+    monkeypatch.setattr(database_health, "Event", Pause)
+    asked = DatabaseHealth(SECONDS)
     with pytest.raises(Enough):
         asked.keep_asking(ask, told.append)
     return asked, told, pauses

@@ -20,7 +20,7 @@ _FIRST, _LONGEST = 0.5, 3.0  # seconds between two questions to a database that 
 _NO_UPSTREAM = 502  # from here on a status says that the API itself got no answer
 
 
-class Reach:
+class DatabaseHealth:
     """Whether the database is away. It answers until it is known that it does not."""
 
     def __init__(self, seconds: float) -> None:

@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 _SECONDS = 60.0  # after which another device may have changed it
 
 
-class Fresh(Generic[Value]):
+class CachedRead(Generic[Value]):
     """A value that *ask* reads, as of so many seconds ago at most, or of longer while nobody can say."""
 
     def __init__(self, ask: Callable[[], Value], seconds: float = _SECONDS) -> None:

@@ -1,10 +1,10 @@
 """What is kept of what was used, and how much of it."""
 
-from services.store.recent import Recent
+from services.store.lru_cache import LruCache
 
 
 def test_what_was_used_longest_ago_goes():
-    kept = Recent[str, int](2)
+    kept = LruCache[str, int](2)
     kept.put("one", 1)
     kept.put("two", 2)
     assert kept.get("one") == 1
@@ -15,7 +15,7 @@ def test_what_was_used_longest_ago_goes():
 
 
 def test_what_is_put_again_is_used():
-    kept = Recent[str, int](2)
+    kept = LruCache[str, int](2)
     for name, number in (("one", 1), ("two", 2), ("one", 11), ("three", 3)):
         kept.put(name, number)
 
@@ -23,7 +23,7 @@ def test_what_is_put_again_is_used():
 
 
 def test_what_is_dropped_is_gone():
-    kept = Recent[str, int](2)
+    kept = LruCache[str, int](2)
     kept.put("one", 1)
 
     kept.drop("one")

@@ -4,7 +4,7 @@ import pytest
 
 from services.errors import SignedOut, StoreUnavailable
 from services.store import fresh
-from services.store.fresh import Fresh
+from services.store.cached_read import CachedRead
 
 
 class Source:
@@ -46,7 +46,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def kept(source, clock):
-    return Fresh(source, seconds=5.0)
+    return CachedRead(source, seconds=5.0)
 
 
 def test_it_is_asked_for_again_when_its_time_is_over(kept, clock):
