@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from services import embedded
 from services.embedded.folders import free_port
-from services.store.sessions import Sessions
+from services.store.supabase.sessions import Sessions
 from tests.journeys.conftest import CHROMIUM, FLAGS
 from tests.journeys.people import PASSWORD
 from tests.stack.apps import ROOT, App, running, until

@@ -25,9 +25,9 @@ import psycopg
 
 from services import embedded
 from services.crypto import RootKeys, ServerProof, new_key
-from services.embedded.mended import MendedTransport
 from services.embedded.prepare import MIGRATIONS
-from services.store import migrations
+from services.store.supabase import migrations
+from services.store.supabase.lite_transport import LiteTransport
 from tests.conftest import started_stack
 from tests.database import servers
 from tests.database.people import (
@@ -230,7 +230,7 @@ def _embedded_world() -> Iterator[World]:
         tempfile.TemporaryDirectory(prefix="daybook-turns-") as base,
         started_stack(Path(base), cache) as stack,
         stack.connect() as admin,
-        MendedTransport(limits=sockets) as transport,
+        LiteTransport(limits=sockets) as transport,
     ):
         proof = ServerProof(RootKeys.parse(stack.root_keys).proof_key())
         yield rest_world(

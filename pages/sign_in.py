@@ -12,7 +12,7 @@ import streamlit as st
 from pages._parts import browser, words
 from services import bootstrap
 from services.errors import TooManyAttempts
-from services.store.accounts import PASSWORD_CHARACTERS, REASONS, WeakPassword
+from services.store.supabase.auth import PASSWORD_CHARACTERS, REASONS, WeakPassword
 
 _CREATE = "Create account"
 _ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm")

@@ -26,7 +26,6 @@ from services.chat import (
 from services.crypto import RootKeys, ServerProof
 from services.domain import Account, AccountRole, ConversationId, Purpose, SessionId
 from services.embedded import Endpoints, Failed, Report, Running, Stack
-from services.embedded.mended import MendedTransport
 from services.errors import AppError, Misconfigured, RowsCut, SignedOut, StoreUnavailable
 from services.events import log_event
 from services.llm import (
@@ -43,17 +42,18 @@ from services.llm import (
 )
 from services.memory import KindCounter, RegexCounter, RememberingCounter
 from services.settings import Settings
-from services.store import accounts
 from services.store.cached_read import CachedRead
 from services.store.conversations import Conversations
 from services.store.corpus import Corpus
-from services.store.database_health import DatabaseHealth
-from services.store.gateway import Gateway, ServerCalls
 from services.store.memories import Memories
 from services.store.profile import Profile
 from services.store.rows import policy_named
-from services.store.sessions import AppSession, Cookie, Sessions
 from services.store.spaces import Spaces
+from services.store.supabase import auth
+from services.store.supabase.api import Gateway, ServerCalls
+from services.store.supabase.database_health import DatabaseHealth
+from services.store.supabase.lite_transport import LiteTransport
+from services.store.supabase.sessions import AppSession, Cookie, Sessions
 from services.store.temporary import TemporaryConversation
 from services.store.threads import Threads
 from services.store.turns import UnkeptTurns
@@ -196,7 +196,7 @@ class PersonServices:
         )
         self._session, self._shared = session, shared
         self._account = CachedRead(
-            lambda: accounts.account(session.client, session.email), _ACCOUNT_SECONDS
+            lambda: auth.account(session.client, session.email), _ACCOUNT_SECONDS
         )
 
     def begin_temporary(
@@ -364,7 +364,7 @@ def _build() -> Shared:
     url = at.supabase_url or str(chosen.supabase_url).rstrip("/")
     key = chosen.supabase_key or SecretStr(at.publishable_key or "")
     # the embedded API is the only one that is spoken to in plain http
-    transport = MendedTransport(trust_env=False) if url.startswith("http:") else None
+    transport = LiteTransport(trust_env=False) if url.startswith("http:") else None
     is_hosted = at.supabase_url is None
     reach = DatabaseHealth(_HOSTED_SECONDS if is_hosted else _EMBEDDED_SECONDS)
     gateway = Gateway.to(url, key, transport, reach)

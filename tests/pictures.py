@@ -14,7 +14,7 @@ from playwright.sync_api import expect, sync_playwright
 from services import embedded
 from services.store.conversations import Conversations
 from services.store.profile import Profile
-from services.store.sessions import Cookie
+from services.store.supabase.sessions import Cookie
 from tests.fakes import choose
 from tests.journeys.conftest import CHROMIUM, FLAGS
 from tests.journeys.people import DESK, PASSWORD, PHONE, Person

@@ -35,8 +35,8 @@ from services.llm import ModelInfo, Models, Offer, OpenAIModel, connect
 from services.memory import ContextBudget, History, RegexCounter, plan_context
 from services.settings import Settings
 from services.store.conversations import Conversations
-from services.store.gateway import store_errors
-from services.store.sessions import Cookie
+from services.store.supabase.api import store_errors
+from services.store.supabase.sessions import Cookie
 from services.web.visitors import Visitors
 from tests.fakes import choose
 from tests.model_server import ModelServer

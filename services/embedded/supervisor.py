@@ -24,7 +24,7 @@ from services.embedded.reports import Failed, Report, Running, Stage, Starting, 
 from services.embedded.supabase_api import SupabaseApi, fetch_modules
 from services.embedded.upkeep import GLANCE, Disk, LocalModel, Upkeep
 from services.errors import Misconfigured, says_disk_full
-from services.store import migrations
+from services.store.supabase import migrations
 
 _logger = logging.getLogger(__name__)
 _saying = threading.Lock()

@@ -19,8 +19,8 @@ from services.operate.check import ApiFacts, DatabaseFacts, Mark, findings
 from services.operate.database import connected
 from services.operate.facts import of_the_api, of_the_database
 from services.settings import Settings
-from services.store import migrations
-from services.store.accounts import check_credentials
+from services.store.supabase import migrations
+from services.store.supabase.auth import check_credentials
 
 _BCRYPT_ROUNDS = 10  # as Supabase Auth
 _NO_ACCOUNT = "There is no account with this address: sign up first."

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import AliasPath, BaseModel, Field
 
-from services.store.paging import LEAST, PAGE
+from services.store.supabase.paging import LEAST, PAGE
 
 _MOST_SKEW_SECONDS = 30.0  # PostgREST refuses a token from further ahead
 _SHORTEST_TOKEN_SECONDS = 20 * 60

@@ -9,12 +9,12 @@ from psycopg.rows import class_row
 from pydantic import SecretStr, ValidationError
 
 from services.crypto import RootKeys, ServerProof
-from services.embedded.mended import MendedTransport
 from services.embedded.prepare import MIGRATIONS
 from services.errors import Misconfigured, StoreUnavailable
 from services.operate.check import ApiFacts, AuthSettings, DatabaseFacts, ProvenFacts, SchemaFacts
-from services.store import migrations
-from services.store.gateway import Gateway, ServerCalls
+from services.store.supabase import migrations
+from services.store.supabase.api import Gateway, ServerCalls
+from services.store.supabase.lite_transport import LiteTransport
 
 _SERVER = """
 select extract(epoch from clock_timestamp())::float8, exists (
@@ -37,7 +37,7 @@ select
 def of_the_api(url: str, key: SecretStr, ring: RootKeys | None) -> ApiFacts:
     """Ask the API at *url*; without *ring* nothing that wants a server proof."""
     # the embedded API is the only one that is spoken to in plain http
-    transport = MendedTransport(trust_env=False) if url.startswith("http:") else None
+    transport = LiteTransport(trust_env=False) if url.startswith("http:") else None
     gateway = Gateway.to(url, key, transport)
     with gateway.http:
         auth, ahead = _auth(gateway)

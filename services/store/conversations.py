@@ -34,8 +34,6 @@ from services.errors import (
 )
 from services.store.cached_read import CachedRead
 from services.store.deletions import Deletions
-from services.store.gateway import Argument, Hidden, Query, RpcResult, refusal
-from services.store.paging import LEAST
 from services.store.profile import check_seen, checked_instructions
 from services.store.rows import (
     LISTED_CONVERSATIONS,
@@ -43,7 +41,9 @@ from services.store.rows import (
     policy_columns,
     policy_named,
 )
-from services.store.sessions import AppSession
+from services.store.supabase.api import Argument, Hidden, Query, RpcResult, refusal
+from services.store.supabase.paging import LEAST
+from services.store.supabase.sessions import AppSession
 from services.store.texts import one_line
 from services.store.threads import SUMMARY_FORMAT, Threads
 from services.store.turns import Begun, Ending, Lease, NewTurn, OpenTurn, Turns

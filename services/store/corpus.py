@@ -10,10 +10,10 @@ from contextlib import suppress
 from services.crypto import Vault
 from services.domain import ConversationId, Listed, Message, MessageId, SpaceId
 from services.errors import Tampered
-from services.store.gateway import IdentifiedRow, Query, Table
-from services.store.paging import IDS, PAGE
 from services.store.rows import MessageRow
-from services.store.sessions import AppSession
+from services.store.supabase.api import IdentifiedRow, Query, Table
+from services.store.supabase.paging import IDS, PAGE
+from services.store.supabase.sessions import AppSession
 from services.store.threads import Threads
 
 _MESSAGES = 2 * PAGE  # that are opened at once

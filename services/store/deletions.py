@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from services.crypto import Vault
 from services.domain import ConversationId, FactId, Message, MessageId, Thread
 from services.errors import Stale, StoreUnavailable, TooLate
-from services.store.gateway import Argument, Hidden, Query, RpcResult, refusal
 from services.store.rows import MESSAGES, MessageRow
-from services.store.sessions import AppSession
+from services.store.supabase.api import Argument, Hidden, Query, RpcResult, refusal
+from services.store.supabase.sessions import AppSession
 from services.store.threads import Threads
 
 _TRIES = 5  # at a conversation that goes on meanwhile

@@ -11,8 +11,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from services.domain import Fact, Preferences, RunningSummary, Space, Thoughts
 from services.errors import Stale, Tampered
 from services.store.cached_read import CachedRead
-from services.store.gateway import Argument, Hidden, IdentifiedRow, Table, refusal
-from services.store.sessions import AppSession
+from services.store.supabase.api import Argument, Hidden, IdentifiedRow, Table, refusal
+from services.store.supabase.sessions import AppSession
 
 Value = TypeVar("Value", Fact, Preferences, RunningSummary, Space, Thoughts)
 Listed = TypeVar("Listed", Fact, Space)

@@ -11,8 +11,8 @@ from services.domain import ConversationId, Fact, FactId, SpaceId
 from services.errors import NotFound, Tampered
 from services.events import log_event
 from services.store.documents import DocumentRow, Documents, Format
-from services.store.gateway import Hidden, Moment, Table
-from services.store.sessions import AppSession
+from services.store.supabase.api import Hidden, Moment, Table
+from services.store.supabase.sessions import AppSession
 from services.store.texts import one_line
 from services.store.threads import Threads
 

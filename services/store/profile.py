@@ -10,8 +10,8 @@ from services.domain import Preferences
 from services.errors import BadInput, StoreUnavailable, Tampered
 from services.store.cached_read import CachedRead
 from services.store.documents import ChangedElsewhere, Format
-from services.store.gateway import Hidden, Table, refusal
-from services.store.sessions import AppSession
+from services.store.supabase.api import Hidden, Table, refusal
+from services.store.supabase.sessions import AppSession
 from services.store.texts import storable
 
 LONGEST_INSTRUCTIONS = 8_000  # characters

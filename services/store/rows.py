@@ -19,7 +19,7 @@ from services.domain import (
     TurnId,
     Window,
 )
-from services.store.gateway import IdentifiedRow, Moment, Table
+from services.store.supabase.api import IdentifiedRow, Moment, Table
 
 ClientTurnId = NewType("ClientTurnId", UUID)  # the app's own name for a turn
 

@@ -9,9 +9,9 @@ from services.crypto import Place
 from services.domain import Space, SpaceId
 from services.errors import NotFound, Tampered
 from services.store.documents import DocumentRow, Documents, Format
-from services.store.gateway import Hidden, Moment, Table
 from services.store.profile import checked_instructions
-from services.store.sessions import AppSession
+from services.store.supabase.api import Hidden, Moment, Table
+from services.store.supabase.sessions import AppSession
 from services.store.texts import one_line
 
 LONGEST_NAME = 60  # characters

@@ -26,7 +26,6 @@ from services.domain import (
 from services.errors import NotFound, Stale, Tampered
 from services.store.documents import Format
 from services.store.lru_cache import LruCache
-from services.store.paging import every_row
 from services.store.rows import (
     CONVERSATIONS,
     LISTED_CONVERSATIONS,
@@ -36,7 +35,8 @@ from services.store.rows import (
     MessageRow,
     policy_named,
 )
-from services.store.sessions import AppSession
+from services.store.supabase.paging import every_row
+from services.store.supabase.sessions import AppSession
 
 SUMMARY_FORMAT = Format(RunningSummary)
 _MOST = 50  # threads that are kept opened, their keys and their instructions

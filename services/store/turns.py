@@ -32,7 +32,6 @@ from services.errors import (
 )
 from services.events import log_event
 from services.store.documents import Format
-from services.store.gateway import Argument, Hidden, RpcResult, refusal
 from services.store.lru_cache import LruCache
 from services.store.rows import (
     COSTS,
@@ -43,7 +42,8 @@ from services.store.rows import (
     TurnRow,
     TurnState,
 )
-from services.store.sessions import AppSession
+from services.store.supabase.api import Argument, Hidden, RpcResult, refusal
+from services.store.supabase.sessions import AppSession
 from services.store.threads import KnownThread, Threads
 
 _MOST_COSTS = 5_000  # that are kept: more than any page shows

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pydantic import TypeAdapter
 
 from services.domain import PersonUsage
-from services.store.gateway import Moment
-from services.store.paging import every_row
-from services.store.sessions import AppSession
+from services.store.supabase.api import Moment
+from services.store.supabase.paging import every_row
+from services.store.supabase.sessions import AppSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

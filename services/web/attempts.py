@@ -15,7 +15,7 @@ from anyio.to_thread import run_sync
 
 from services.crypto import RootKeys
 from services.errors import AppError, StoreUnavailable, TooManyAttempts
-from services.store.gateway import ServerCalls
+from services.store.supabase.api import ServerCalls
 
 DEVICE_SECONDS = 90 * 86400
 _QUARTER, _HOUR = 900, 3600  # seconds

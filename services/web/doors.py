@@ -19,9 +19,9 @@ from starlette.routing import Route
 
 from services.domain import ConversationId
 from services.errors import AppError, StoreUnavailable, TooManyAttempts
-from services.store.accounts import REASONS, WeakPassword
 from services.store.conversations import Conversations
-from services.store.sessions import Cookie
+from services.store.supabase.auth import REASONS, WeakPassword
+from services.store.supabase.sessions import Cookie
 from services.web.attempts import DEVICE_SECONDS, Attempts
 from services.web.visitors import Visitors
 

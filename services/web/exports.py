@@ -14,7 +14,7 @@ from starlette.routing import Route
 from services import portable
 from services.domain import ConversationId, MessageId, Thoughts, Thread, TurnCost, TurnId
 from services.errors import AppError, SignedOut
-from services.store.sessions import AppSession, Cookie
+from services.store.supabase.sessions import AppSession, Cookie
 from services.web.doors import Origin, cookie_of
 from services.web.visitors import Visitors
 

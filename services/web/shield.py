@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from services.errors import StoreUnavailable
-from services.store.sessions import AppSession
+from services.store.supabase.sessions import AppSession
 from services.web.doors import Origin, cookie_of
 from services.web.visitors import Visitors
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from services.domain import SessionId
 from services.errors import SignedOut, StoreUnavailable, Tampered
 from services.events import log_event
-from services.store.sessions import AppSession, Cookie, Sessions
+from services.store.supabase.sessions import AppSession, Cookie, Sessions
 
 _TRUST_SECONDS = 5.0  # how long an answer of the database about a session holds
 _OUTAGE_SECONDS = 600.0  # how long a session that was good survives a database that is away

@@ -6,9 +6,9 @@ import psycopg
 import pytest
 
 from services.crypto import RootKeys, ServerProof, new_key
-from services.embedded.mended import MendedTransport
 from services.embedded.prepare import MIGRATIONS
-from services.store import migrations
+from services.store.supabase import migrations
+from services.store.supabase.lite_transport import LiteTransport
 from tests.database import servers
 from tests.database.people import client_to, psycopg_world, rest_world
 
@@ -58,7 +58,7 @@ def world(migrated, proof):
 @pytest.fixture(scope="session")
 def make_client(stack):
     """Clients of the embedded stack, signed in as nobody."""
-    transport = MendedTransport()
+    transport = LiteTransport()
 
     def make():
         return client_to(stack.url, stack.publishable_key, transport)

@@ -11,7 +11,7 @@ import pytest
 from services.crypto import ServerProof, new_key
 from services.embedded.prepare import MIGRATIONS
 from services.errors import Misconfigured
-from services.store import migrations
+from services.store.supabase import migrations
 from tests.database import servers
 from tests.database.people import NOT_ALLOWED, psycopg_world
 

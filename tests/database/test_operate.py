@@ -17,7 +17,7 @@ from services.crypto import RootKeys, ServerProof, new_key
 from services.errors import SignedOut, WrongCredentials
 from services.operate.__main__ import operate
 from services.operate.database import with_tls
-from services.store.accounts import WeakPassword
+from services.store.supabase.auth import WeakPassword
 from tests.conftest import RunningStack
 from tests.database import servers
 from tests.database.people import psycopg_world

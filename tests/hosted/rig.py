@@ -33,7 +33,7 @@ from services.embedded import children
 from services.embedded.folders import free_port
 from services.embedded.prepare import MIGRATIONS
 from services.embedded.supabase_api import fetch_modules, modules_folder
-from services.store import migrations
+from services.store.supabase import migrations
 from tests.database import servers
 from tests.hosted.auth import StandInAuth
 from tests.hosted.gateway import Gateway, Request, Service, service_at

@@ -10,7 +10,7 @@ import httpx
 import jwt
 import pytest
 
-from services.embedded.mended import MendedTransport
+from services.store.supabase.lite_transport import LiteTransport
 from tests.hosted.gateway import Request
 
 PASSWORD = "correct horse battery"
@@ -219,7 +219,7 @@ def test_without_a_token_there_is_no_user(ask, token, expected):
 def test_gateway_holds_hosted_s_key_rules(hosted):
     key = hosted.publishable_key
     bearer = {"apikey": key, "authorization": f"Bearer {key}"}
-    with httpx.Client(transport=MendedTransport()) as client:
+    with httpx.Client(transport=LiteTransport()) as client:
         nobody, strict, stranger = (
             client.get(f"{hosted.url}/rest/v1/conversations", headers=headers)
             for headers in ({"apikey": key}, bearer, {})

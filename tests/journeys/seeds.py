@@ -10,13 +10,13 @@ from services.chat import Chat, LiveTurns
 from services.crypto import RootKeys, ServerProof
 from services.domain import Window
 from services.embedded.keys import stack_secrets
-from services.embedded.mended import MendedTransport
 from services.embedded.postgres import Postgres
 from services.llm import ModelInfo, Models, Offer
 from services.memory import RegexCounter
 from services.store.conversations import Conversations
-from services.store.gateway import Gateway, ServerCalls
-from services.store.sessions import Sessions
+from services.store.supabase.api import Gateway, ServerCalls
+from services.store.supabase.lite_transport import LiteTransport
+from services.store.supabase.sessions import Sessions
 
 _INFO = ModelInfo(
     name="gpt-5-mini",
@@ -35,7 +35,7 @@ def second_process(app):
     at = embedded.running_address(app.data)
     root_keys = RootKeys.parse((app.keys / "root.key").read_text())
     key = SecretStr(at.publishable_key)
-    gateway = Gateway.to(at.supabase_url, key, MendedTransport(trust_env=False))
+    gateway = Gateway.to(at.supabase_url, key, LiteTransport(trust_env=False))
     proof = ServerProof(root_keys.proof_key())
     with gateway.http:
         yield Sessions(

@@ -12,7 +12,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from services.store.sessions import Cookie
+from services.store.supabase.sessions import Cookie
 from tests.journeys.conftest import sign_up
 from tests.journeys.people import PASSWORD, SECONDS
 from tests.journeys.seeds import converse, database, second_process

@@ -21,8 +21,8 @@ from supabase import ClientOptions, create_client
 
 from services.embedded.children import replies
 from services.embedded.folders import free_port, wheel
-from services.embedded.mended import MendedTransport
 from services.embedded.supabase_api import modules_folder
+from services.store.supabase.lite_transport import LiteTransport
 from tests.stack.apps import TLS, until
 
 PASSWORD = "correct horse battery"
@@ -162,7 +162,7 @@ def test_a_auth_replies_have_times_that_supabase_py_refuses(stack, api):
 
     with httpx.Client(trust_env=False, verify=TLS) as plain, pytest.raises(ValidationError):
         _supabase(stack, plain).auth.sign_up(_somebody())
-    with httpx.Client(transport=MendedTransport()) as mended:
+    with httpx.Client(transport=LiteTransport()) as mended:
         session = _supabase(stack, mended).auth.sign_up(_somebody()).session
         assert session.user.created_at.tzinfo is not None
 

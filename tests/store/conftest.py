@@ -12,14 +12,14 @@ from services.bootstrap import PersonServices, Shared
 from services.chat import BackgroundTasks, Chat, LiveTurns
 from services.crypto import RootKeys, ServerProof
 from services.domain import Purpose
-from services.embedded.mended import MendedTransport
 from services.llm import Models, Offer, OpenAIModel, connect
 from services.memory import RegexCounter
 from services.settings import Settings
 from services.store.conversations import Conversations
-from services.store.gateway import Gateway, ServerCalls
 from services.store.profile import Profile
-from services.store.sessions import Sessions
+from services.store.supabase.api import Gateway, ServerCalls
+from services.store.supabase.lite_transport import LiteTransport
+from services.store.supabase.sessions import Sessions
 from services.web.visitors import Visitors
 from tests.fakes import INFO
 from tests.model_server import ModelServer
@@ -42,7 +42,7 @@ def sessions(stack):
     made.gateway.http.close()
 
 
-class Wire(MendedTransport):
+class Wire(LiteTransport):
     """The way to the API: it counts renewals of access tokens, and can change what comes and goes."""
 
     def __init__(self, *, lifetime=None):
@@ -71,7 +71,7 @@ class Wire(MendedTransport):
 def make_sessions(stack, wire=None, **changes):
     """What one app process has; another call makes another process."""
     root_keys = RootKeys.parse(stack.root_keys)
-    gateway = Gateway.to(stack.url, SecretStr(stack.publishable_key), wire or MendedTransport())
+    gateway = Gateway.to(stack.url, SecretStr(stack.publishable_key), wire or LiteTransport())
     proof = ServerProof(root_keys.proof_key())
     settings = {"idle_seconds": 3600, "lifetime_seconds": 86400} | changes
     return Sessions(

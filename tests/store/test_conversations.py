@@ -36,9 +36,9 @@ from services.errors import (
 )
 from services.store import deletions, turns
 from services.store.conversations import Conversations
-from services.store.gateway import PersonCalls
 from services.store.memories import Memories
 from services.store.rows import TurnState
+from services.store.supabase.api import PersonCalls
 from services.store.threads import Threads
 from services.store.turns import ClientTurnId, Ending, NewTurn
 
@@ -450,7 +450,7 @@ def test_a_deleted_conversation_is_gone_with_its_key(conversations, garden, stac
 
 
 def test_titles_are_found_among_all(conversations, maya, monkeypatch):
-    monkeypatch.setattr("services.store.paging.PAGE", 2)
+    monkeypatch.setattr("services.store.supabase.paging.PAGE", 2)
     ids = {
         name: conversations.create(name, Window()).conversation.id
         for name in ("Peas in March", "Beans", "March hares", "A march in May")
@@ -561,7 +561,7 @@ def test_of_many_conversations_the_last_stay_opened_and_all_stay_right(maya, mon
 
 
 def test_a_thousand_messages_and_more_are_all_read(conversations, maya, monkeypatch):
-    monkeypatch.setattr("services.store.paging.PAGE", 3)  # the bound is 1,000 rows
+    monkeypatch.setattr("services.store.supabase.paging.PAGE", 3)  # the bound is 1,000 rows
     thread = conversations.create("Long", Window())
     for n in range(4):
         thread = say(conversations, thread, f"p{n}", f"r{n}")

@@ -17,9 +17,9 @@ from services.errors import (
     Suspended,
     WrongCredentials,
 )
-from services.store.accounts import WeakPassword
 from services.store.conversations import Conversations
-from services.store.sessions import Cookie
+from services.store.supabase.auth import WeakPassword
+from services.store.supabase.sessions import Cookie
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
 
 SESSIONS = 20
@@ -169,8 +169,8 @@ def test_tokens_refused_for_good_are_no_sign_out_and_not_renewed_again(process, 
 @pytest.fixture
 def quick(monkeypatch):
     """No waiting for seconds while the rate is limited."""
-    monkeypatch.setattr("services.store.sessions._PAUSE", (0.01, 0.02))
-    monkeypatch.setattr("services.store.sessions._PATIENCE", 0.5)
+    monkeypatch.setattr("services.store.supabase.sessions._PAUSE", (0.01, 0.02))
+    monkeypatch.setattr("services.store.supabase.sessions._PATIENCE", 0.5)
 
 
 @pytest.mark.usefixtures("quick")
@@ -288,7 +288,7 @@ def test_refused_sign_in_leaves_no_session_behind(sessions, stack):
 def test_a_clock_that_is_wrong_is_no_reason_to_sign_anybody_out(sessions, sign_up, monkeypatch):
     cookie, _ = sign_up()
     now = time.time()
-    monkeypatch.setattr("services.store.gateway.time.time", lambda: now - 90)
+    monkeypatch.setattr("services.store.supabase.api.time.time", lambda: now - 90)
 
     with pytest.raises(StoreUnavailable):
         sessions.open(cookie)

@@ -18,7 +18,7 @@ from services.errors import StoreUnavailable
 from services.llm import LimitSource
 from services.memory import ContextMessage
 from services.settings import Settings
-from services.store import database_health
+from services.store.supabase import database_health
 from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
 from tests.model_server import ModelServer
 

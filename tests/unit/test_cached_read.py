@@ -3,7 +3,7 @@
 import pytest
 
 from services.errors import SignedOut, StoreUnavailable
-from services.store import fresh
+from services.store import cached_read
 from services.store.cached_read import CachedRead
 
 
@@ -40,7 +40,7 @@ def source():
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(fresh, "time", clock)
+    monkeypatch.setattr(cached_read, "time", clock)
     return clock
 
 

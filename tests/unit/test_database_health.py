@@ -9,9 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from services.errors import StoreUnavailable
-from services.store import database_health
-from services.store.database_health import DatabaseHealth
-from services.store.gateway import Gateway, store_errors
+from services.store.supabase import database_health
+from services.store.supabase.api import Gateway, store_errors
+from services.store.supabase.database_health import DatabaseHealth
 
 UP, DOWN = None, StoreUnavailable("hangs")
 SECONDS = 60.0

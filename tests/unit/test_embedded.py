@@ -36,12 +36,12 @@ from services.embedded import (
 )
 from services.embedded.children import Patience
 from services.embedded.keys import StackSecrets
-from services.embedded.mended import MendedTransport
 from services.embedded.model import threads
 from services.embedded.plan import DatabasePlan, ModelPlan
 from services.embedded.supabase_api import _TEXTLESS, fetch_modules
 from services.embedded.upkeep import Disk, LocalModel, Upkeep
 from services.errors import Misconfigured
+from services.store.supabase.lite_transport import LiteTransport
 from services.web.life import Life
 
 SECRETS = StackSecrets(
@@ -466,7 +466,7 @@ def test_times_of_auth_replies_are_mended_and_nothing_else(monkeypatch):
         "handle_request",
         lambda *_: httpx.Response(200, headers={"x-other": "kept"}, content=sent),
     )
-    with httpx.Client(transport=MendedTransport()) as client:
+    with httpx.Client(transport=LiteTransport()) as client:
         mended = client.get("http://here/auth/v1/user")
         untouched = client.get("http://here/rest/v1/notes")
 

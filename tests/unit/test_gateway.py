@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from services.store.gateway import Gateway
+from services.store.supabase.api import Gateway
 
 KEY = "sb_publishable_key"
 

@@ -11,9 +11,9 @@ from starlette.testclient import TestClient
 
 from services.domain import Window
 from services.errors import StoreUnavailable
-from services.store.accounts import WeakPassword
 from services.store.conversations import Conversations
-from services.store.sessions import Cookie, Sessions
+from services.store.supabase.auth import WeakPassword
+from services.store.supabase.sessions import Cookie, Sessions
 from services.web.attempts import Attempts, Limits
 from services.web.doors import Doors, Origin
 from services.web.visitors import Visitors
@@ -136,7 +136,7 @@ def test_weak_password_comes_back_with_its_reasons(visitors, monkeypatch):
     def refuse(*_):
         raise WeakPassword(["length", "pwned"])
 
-    monkeypatch.setattr("services.store.accounts.sign_up", refuse)
+    monkeypatch.setattr("services.store.supabase.auth.sign_up", refuse)
 
     answer = doors(visitors).post("/account", data=form(new_email(), goal="/?why=old"))
 

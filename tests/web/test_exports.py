@@ -6,7 +6,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from services.store.sessions import Cookie
+from services.store.supabase.sessions import Cookie
 from services.web.doors import Origin
 from services.web.exports import Exports
 from tests.unit.test_portable import GARDEN, thread

@@ -10,7 +10,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 
 from services.errors import StoreUnavailable
-from services.store.sessions import Cookie
+from services.store.supabase.sessions import Cookie
 from services.web.doors import Origin
 from services.web.shield import ENDED, UNKNOWN, Shield, content_security_policy
 from services.web.visitors import Visitors

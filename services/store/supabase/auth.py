@@ -28,7 +28,7 @@ from services.errors import (
     TooManyAttempts,
     WrongCredentials,
 )
-from services.store.gateway import store_errors
+from services.store.supabase.api import store_errors
 
 # the least; NIST SP 800-63B-4 asks for length, not for kinds of characters
 PASSWORD_CHARACTERS = 12

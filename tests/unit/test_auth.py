@@ -13,15 +13,15 @@ from services.errors import (
     TooManyAttempts,
     WrongCredentials,
 )
-from services.store import accounts
-from services.store.accounts import (
+from services.store.supabase import auth
+from services.store.supabase.api import Gateway
+from services.store.supabase.auth import (
     AddressNotAllowed,
     BadAddress,
     NotConfirmed,
     SignUpsClosed,
     WeakPassword,
 )
-from services.store.gateway import Gateway
 
 WHO = ("maya@daybook.test", "correct horse battery staple")
 
@@ -56,7 +56,7 @@ def refusal(verb, *entered, status, **body):
         (500, "unexpected_failure", StoreUnavailable),
     ],
 )
-@pytest.mark.parametrize("verb", [accounts.sign_up, accounts.sign_in])
+@pytest.mark.parametrize("verb", [auth.sign_up, auth.sign_in])
 def test_refused_sign_in_is_told_by_its_code(verb, status, code, error, caplog):
     assert type(refusal(verb, *WHO, status=status, code=code)) is error
     assert (code in caplog.text) is (error is StoreUnavailable)
@@ -74,7 +74,7 @@ def test_refused_sign_in_is_told_by_its_code(verb, status, code, error, caplog):
 def test_weak_password_is_told_with_the_reasons(reasons, said):
     weak = {"code": "weak_password", "weak_password": {"reasons": reasons}}
 
-    error = refusal(accounts.sign_up, *WHO, status=422, **weak)
+    error = refusal(auth.sign_up, *WHO, status=422, **weak)
 
     assert isinstance(error, WeakPassword)
     assert error.public.startswith(said)
@@ -90,7 +90,7 @@ def test_weak_password_is_told_with_the_reasons(reasons, said):
 def test_email_rate_limit_says_when_to_try_again(message, seconds):
     limit = {"code": "over_email_send_rate_limit", "message": message}
 
-    error = refusal(accounts.sign_up, *WHO, status=429, **limit)
+    error = refusal(auth.sign_up, *WHO, status=429, **limit)
 
     assert isinstance(error, TooManyAttempts)
     assert error.retry_after == seconds
@@ -112,4 +112,4 @@ def test_email_rate_limit_says_when_to_try_again(message, seconds):
     ],
 )
 def test_only_an_ended_session_signs_a_user_out(status, code, error):
-    assert type(refusal(accounts.exchange, "refresh", status=status, code=code)) is error
+    assert type(refusal(auth.exchange, "refresh", status=status, code=code)) is error

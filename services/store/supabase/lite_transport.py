@@ -1,4 +1,4 @@
-"""Makes the embedded API's sign-in replies readable for supabase-py.
+"""An httpx transport that makes sign-in replies of the embedded API readable for supabase-py.
 
 @supabase/lite prints times as `2026-11-20 06:50:10.726+00`, the hosted API as
 `2026-11-20T06:50:10.726+00:00`; supabase-py refuses the first.
@@ -12,8 +12,8 @@ _TIME = re.compile(rb'("\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?[+-]\d\d)"')
 _OF_THE_BODY_AS_SENT = {b"content-length", b"content-encoding", b"transfer-encoding"}
 
 
-class MendedTransport(httpx.HTTPTransport):
-    """A transport for the embedded API; what is not a reply of its `/auth/v1` passes as it is."""
+class LiteTransport(httpx.HTTPTransport):
+    """Rewrite times in replies of `/auth/v1`; pass other replies unchanged."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         response = super().handle_request(request)

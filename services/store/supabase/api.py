@@ -32,8 +32,8 @@ from services.errors import (
     StoreUnavailable,
 )
 from services.events import log_event
-from services.store.database_health import DatabaseHealth
-from services.store.paging import LEAST, by_address, every_row
+from services.store.supabase.database_health import DatabaseHealth
+from services.store.supabase.paging import LEAST, by_address, every_row
 
 
 def _read_moment(value: object) -> object:

@@ -40,9 +40,8 @@ from services.errors import (
     TooManyAttempts,
 )
 from services.events import log_event
-from services.store import accounts
-from services.store.accounts import AuthTokens
-from services.store.gateway import (
+from services.store.supabase import auth
+from services.store.supabase.api import (
     Gateway,
     Hidden,
     Moment,
@@ -51,6 +50,7 @@ from services.store.gateway import (
     ServerCalls,
     Table,
 )
+from services.store.supabase.auth import AuthTokens
 
 _COOKIE_BYTES = 32
 _LEASE_SECONDS = 15  # for one exchange of the refresh token
@@ -207,12 +207,12 @@ class Sessions:
     lifetime_seconds: int
 
     def sign_up(self, email: str, password: str) -> tuple[Cookie, AppSession]:
-        """Make an account. Raise what `accounts.sign_up` raises."""
-        return self._start(accounts.sign_up(self.gateway.client(), email, password))
+        """Make an account. Raise what `auth.sign_up` raises."""
+        return self._start(auth.sign_up(self.gateway.client(), email, password))
 
     def sign_in(self, email: str, password: str) -> tuple[Cookie, AppSession]:
-        """Sign in. Raise what `accounts.sign_in` raises, Suspended, Tampered."""
-        return self._start(accounts.sign_in(self.gateway.client(), email, password))
+        """Sign in. Raise what `auth.sign_in` raises, Suspended, Tampered."""
+        return self._start(auth.sign_in(self.gateway.client(), email, password))
 
     def open(self, cookie: Cookie) -> AppSession:
         """The session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
@@ -286,7 +286,7 @@ class Sessions:
         deadline = time.monotonic() + patience
         while True:
             try:
-                renewed = accounts.exchange(self.gateway.client(), tokens.refresh)
+                renewed = auth.exchange(self.gateway.client(), tokens.refresh)
                 break
             except TooManyAttempts:
                 pause = secrets.SystemRandom().uniform(*_PAUSE)
@@ -317,7 +317,7 @@ class Sessions:
             bearer = Bearer(self, cookie.hash, vault, tokens)
             return cookie, self._session(SessionId(session_id), bearer)
         except AppError as error:
-            accounts.sign_out(client, tokens)  # nobody has the cookie
+            auth.sign_out(client, tokens)  # nobody has the cookie
             if isinstance(error, SignedOut):  # with a token of this moment
                 raise Suspended from None
             raise
