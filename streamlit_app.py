@@ -41,11 +41,11 @@ def _without_proxy_headers(app: ASGIApp, trusted_hosts: object) -> ASGIApp:
 @st.fragment(run_every=0.5)
 def _wait_for_the_start() -> None:
     """Say how far the start is, and move on by itself."""
-    life = bootstrap.life()
-    if life.is_open:
+    health = bootstrap.server_health()
+    if health.is_started:
         browser.reload()  # who sits before this tab was asked when it connected, when nobody knew
         return
-    st.info(life.trouble or f"Daybook is starting: {life.stage} …")
+    st.info(health.problem or f"Daybook is starting: {health.stage} …")
 
 
 if __name__ != "__main__":
@@ -54,21 +54,21 @@ if __name__ != "__main__":
     # else the first visitor's address would run a file of pages/ by itself, before navigation is known
     PagesManager.uses_pages_directory = False
     try:
-        life, stack = bootstrap.begin(_url())
+        health, stack = bootstrap.begin(_url())
     except Misconfigured as error:
         raise SystemExit(f"Daybook cannot start: {error.public}") from None
     finally:
         signal.signal(signal.SIGINT, ctrl_c)
     app = st.App(
         __file__,
-        routes=[*life.routes(), *bootstrap.routes()],
+        routes=[*health.routes(), *bootstrap.routes()],
         middleware=bootstrap.middleware(_PAGES),
-        lifespan=life.lifespan(stack, bootstrap.stop_turns),
+        lifespan=health.lifespan(stack, bootstrap.stop_turns),
     )
 else:
     # a conversation's title would stay in the browser's history
     st.set_page_config(page_title="Daybook", page_icon="assets/mark.svg", layout="centered")
-    if not bootstrap.life().is_open and not bootstrap.life().is_away:
+    if not bootstrap.server_health().is_started and not bootstrap.server_health().is_database_away:
         _wait_for_the_start()
         st.stop()
     outage.draw()
@@ -88,8 +88,8 @@ else:
     page = st.navigation(pages, position="hidden")
     if person:
         temporary.end_if_left(page)
-        _session.follow_lead(page)
+        _session.go_to_destination(page)
         undo.draw()
-    if bootstrap.life().trouble:
-        st.warning(bootstrap.life().trouble)
+    if bootstrap.server_health().problem:
+        st.warning(bootstrap.server_health().problem)
     page.run()

@@ -80,18 +80,18 @@ def show_errors() -> Generator[None]:
     except NotFound as error:
         st.error(error.public)
         st.caption("It may have been deleted, or it belongs to another account.")
-        st.button("Start a new chat", key="way-out", on_click=lead_to, args=[None])
+        st.button("Start a new chat", key="way-out", on_click=go_to_conversation, args=[None])
     except AppError as error:
         st.error(error.public)
 
 
-def lead_to(conversation_id: ConversationId | None) -> None:
+def go_to_conversation(conversation_id: ConversationId | None) -> None:
     """Have the run that follows go to a conversation, or to another fresh page. For callbacks."""
     beginning.forget()
     st.session_state.destination = address(conversation_id)
 
 
-def lead_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
+def go_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
     """Have the run that follows list one space, or all, beside what is open or a fresh page. For callbacks."""
     beginning.forget()
     here = {name: value for name, value in st.query_params.items() if is_staying and name != SPACE}
@@ -105,7 +105,7 @@ def address(conversation_id: ConversationId | None) -> dict[str, str]:
     return conversation | ({SPACE: space} if space else {})
 
 
-def follow_lead(page: Page) -> None:
+def go_to_destination(page: Page) -> None:
     """Go from *page* where a callback led. A new address is a step that Back undoes."""
     destination: dict[str, str] | None = st.session_state.pop("destination", None)
     if destination is None:

@@ -6,7 +6,7 @@ import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import streamlit as st
 
 from pages._parts import dialogs, sidebar, turns, words
-from pages._session import callbacks, lead_to, person_services, show_errors
+from pages._session import callbacks, go_to_conversation, person_services, show_errors
 from services.bootstrap import PersonServices
 from services.domain import AccountRole, PersonUsage
 
@@ -68,7 +68,7 @@ def _draw_refusal() -> None:
         st.space(120)
         st.title("Admins only", anchor=False, text_alignment="center")
         st.markdown(":gray[Your account cannot open this page.]", text_alignment="center")
-        st.button("Back to your chats", key="way-out", on_click=lead_to, args=[None])
+        st.button("Back to your chats", key="way-out", on_click=go_to_conversation, args=[None])
 
 
 person = person_services()

@@ -58,15 +58,21 @@ from services.store.temporary import TemporaryConversation
 from services.store.threads import Threads
 from services.store.turns import UnkeptTurns
 from services.store.usage import UsageReports
-from services.web import frontend
-from services.web.attempts import Attempts, Limits
-from services.web.doors import Doors, Origin
-from services.web.exports import Exported, Exports
-from services.web.frontend import Frontend
-from services.web.head import Head
-from services.web.life import Life
-from services.web.shield import ENDED, UNKNOWN, Shield, content_security_policy
-from services.web.visitors import Visitors
+from services.web import streamlit_assets
+from services.web.attempts import AttemptLimits, Attempts
+from services.web.export_route import Exported, ExportRoute
+from services.web.origin import Origin
+from services.web.page_assets import PageAssets
+from services.web.server_health import ServerHealth
+from services.web.session_cache import SessionCache
+from services.web.session_middleware import (
+    ENDED,
+    UNKNOWN,
+    SessionMiddleware,
+    content_security_policy,
+)
+from services.web.sign_in_routes import SignInRoutes
+from services.web.streamlit_assets import StreamlitAssets
 
 LOCAL_MODEL = ModelInfo(
     name="SmolLM2-135M",
@@ -97,14 +103,14 @@ class Deployment:
     settings: Settings
     root_keys: RootKeys = field(repr=False)
     endpoints: Endpoints
-    life: Life
+    health: ServerHealth
 
 
 _deployment: Deployment | None = None
 _has_accounts = threading.Event()  # once seen, nobody asks again
 
 
-def begin(url: str) -> tuple[Life, Stack]:
+def begin(url: str) -> tuple[ServerHealth, Stack]:
     """Check what can be checked at once and plan the rest. Raise Misconfigured with what to do."""
     global _deployment
     chosen = settings.read()
@@ -114,21 +120,21 @@ def begin(url: str) -> tuple[Life, Stack]:
         with_database=chosen.supabase_url is None,
         with_model=not (chosen.openai_base_url or chosen.openai_api_key),
     )
-    began = Life(str(chosen.url or url), prepared.plan)
+    health = ServerHealth(str(chosen.url or url), prepared.plan)
     _deployment = Deployment(
         settings=chosen,
         root_keys=prepared.root_keys,
         endpoints=prepared.plan.endpoints,
-        life=began,
+        health=health,
     )
-    return began, Stack(prepared.plan, prepared.lock, _heard)
+    return health, Stack(prepared.plan, prepared.lock, _record)
 
 
-def _heard(report: Report) -> None:
-    """Hand *report* on; that all runs becomes a failure where a check of the database fails."""
+def _record(report: Report) -> None:
+    """Record *report*; "running" becomes a failure if a check of the database fails."""
     if isinstance(report, Running):
         report = _failed_check() or report
-    _begun().life.heard(report)
+    _begun().health.record(report)
 
 
 def _failed_check() -> Failed | None:
@@ -144,9 +150,9 @@ def _failed_check() -> Failed | None:
     return None
 
 
-def life() -> Life:
-    """The life that `begin` began."""
-    return _begun().life
+def server_health() -> ServerHealth:
+    """Start-up progress and health of this server process."""
+    return _begun().health
 
 
 def _begun() -> Deployment:
@@ -157,10 +163,10 @@ def _begun() -> Deployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """What all visitors of this process share. It holds nobody's identity."""
+    """What all users of this process share; it holds no identity."""
 
     server: ServerCalls
-    visitors: Visitors
+    session_cache: SessionCache
     live_turns: LiveTurns
     background: BackgroundTasks
     models: Models
@@ -258,14 +264,16 @@ def person_services(session_id: str | None) -> PersonServices | None:
     if session_id == ENDED:
         return None
     shared = _shared()
-    session = shared.visitors.by_id(SessionId(UUID(session_id))) if session_id else None
+    session = shared.session_cache.by_id(SessionId(UUID(session_id))) if session_id else None
     if session is None:
         return None
     if person := shared.people.get(session.id):
         return person
     person = PersonServices(session, shared, _begun().settings)
     person = shared.people.setdefault(session.id, person)
-    if shared.visitors.by_id(session.id) is None:  # it ended meanwhile, and is forgotten but once
+    if (
+        shared.session_cache.by_id(session.id) is None
+    ):  # it ended meanwhile, and is forgotten but once
         shared.people.pop(session.id, None)
         return None
     return person
@@ -284,20 +292,20 @@ def has_accounts() -> bool:
 
 
 def routes() -> list[Route]:
-    """The doors and the exports, open once the backend is ready."""
+    """The sign-in and export routes; they work once the backend is ready."""
     begun = _begun()
-    doors = Doors(
-        visitors=lambda: _shared().visitors,
+    sign_in = SignInRoutes(
+        session_cache=lambda: _shared().session_cache,
         attempts=Attempts(
             server=lambda: _shared().server,
             root_keys=begun.root_keys,
-            limits=Limits(begun.settings.sign_ups_an_hour),
+            limits=AttemptLimits(begun.settings.sign_ups_an_hour),
         ),
         origin=_origin(),
         lifetime_seconds=begun.settings.session_lifetime_seconds,
     )
-    exports = Exports(lambda: _shared().visitors, _exported, _origin())
-    return [*doors.routes(), *exports.routes()]
+    export = ExportRoute(lambda: _shared().session_cache, _exported, _origin())
+    return [*sign_in.routes(), *export.routes()]
 
 
 def _exported(session: AppSession, conversation_id: ConversationId) -> Exported:
@@ -319,14 +327,16 @@ def middleware(pages: Collection[str]) -> list[Middleware]:
     """Return the middleware of every request, outermost first. *pages*: the addresses of the app's pages."""
     return [
         Middleware(
-            Shield,
-            visitors=lambda: _shared().visitors if _is_built() or life().is_open else None,
+            SessionMiddleware,
+            session_cache=lambda: (
+                _shared().session_cache if _is_built() or server_health().is_started else None
+            ),
             origin=_origin(),
-            policy=content_security_policy(frontend.folder() / "index.html"),
+            policy=content_security_policy(streamlit_assets.folder() / "index.html"),
             patience_seconds=_TAB_PATIENCE_SECONDS,
         ),
-        Middleware(Frontend),
-        Middleware(Head, pages=pages),
+        Middleware(StreamlitAssets),
+        Middleware(PageAssets, pages=pages),
     ]
 
 
@@ -388,14 +398,14 @@ def _build() -> Shared:
         if person := people.get(session.id):
             person.chat.leave()
 
-    visitors = Visitors(
+    session_cache = SessionCache(
         sessions,
         on_leave=leave,
         on_forget=lambda session: _forget(session, people, temporary, background),
     )
     shared = Shared(
         server=server,
-        visitors=visitors,
+        session_cache=session_cache,
         live_turns=LiveTurns(),
         background=background,
         models=_models(chosen, at),
@@ -404,7 +414,7 @@ def _build() -> Shared:
     )
     glances = ServerCalls(Gateway.to(url, key, transport, timeout=_GLANCE).client(), proof)
     sweep_seconds = _HOSTED_SECONDS if is_hosted else _EMBEDDED_SWEEP_SECONDS
-    _begin_thread("reach", _keep_asking, reach, glances, begun.life, sweep_seconds)
+    _begin_thread("reach", _keep_asking, reach, glances, begun.health, sweep_seconds)
     _begin_thread("temporary", _keep_ending_deserted, temporary)
     return shared
 
@@ -471,7 +481,7 @@ def _begin_thread(name: str, target: Callable[..., None], *args: object) -> None
 
 
 def _keep_asking(
-    reach: DatabaseHealth, server: ServerCalls, life: Life, sweep_seconds: float
+    reach: DatabaseHealth, server: ServerCalls, health: ServerHealth, sweep_seconds: float
 ) -> None:
     nobody, sweep_at = Cookie.new().hash, time.monotonic()
 
@@ -492,8 +502,8 @@ def _keep_asking(
 
     def tell(is_away: bool) -> None:
         if not is_away and (failure := _failed_check()):
-            life.heard(failure)
-        life.reached(is_away=is_away)
+            health.record(failure)
+        health.record_outage(is_away=is_away)
 
     reach.keep_asking(ask, tell)
 

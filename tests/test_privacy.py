@@ -37,12 +37,12 @@ from services.settings import Settings
 from services.store.conversations import Conversations
 from services.store.supabase.api import store_errors
 from services.store.supabase.sessions import Cookie
-from services.web.visitors import Visitors
+from services.web.session_cache import SessionCache
 from tests.fakes import choose
 from tests.model_server import ModelServer
 from tests.stack.apps import SECONDS, until
 from tests.store.conftest import PASSWORD, make_sessions
-from tests.web.test_doors import doors, form
+from tests.web.test_sign_in_routes import browser, form
 
 SAID = f"kestrel{secrets.randbelow(10**9):09}"  # in prompts, titles, replies and errors
 NAME = f"osprey{secrets.randbelow(10**9):09}"  # in e-mail addresses
@@ -156,12 +156,12 @@ def _model(server):
 
 def _play(scene, sessions, model, server):
     live_turns = LiveTurns()
-    visitors = Visitors(sessions, on_leave=lambda _: None, on_forget=lambda _: None)
-    cookie = _enter(scene, visitors)
-    session = visitors.find(cookie)
+    session_cache = SessionCache(sessions, on_leave=lambda _: None, on_forget=lambda _: None)
+    cookie = _enter(scene, session_cache)
+    session = session_cache.find(cookie)
     shared = Shared(
         server=sessions.server,
-        visitors=visitors,
+        session_cache=session_cache,
         live_turns=live_turns,
         background=BackgroundTasks(Purpose.TITLE, Purpose.SUMMARY, Purpose.FACTS),
         models=Models(Offer(INFO, model)),
@@ -256,7 +256,7 @@ def _play(scene, sessions, model, server):
         session,
         cookie,
         shared,
-        visitors,
+        session_cache,
         sessions,
     ]
     scene.things += [person.account]
@@ -300,9 +300,9 @@ def _say_what_nobody_keeps(scene, person, server):
     scene.things += [held.conversations._open, held.conversations._costs, held.chat.live_turns]
 
 
-def _enter(scene, visitors):
+def _enter(scene, session_cache):
     """Sign up, and fail to in all the ways there are."""
-    client = doors(visitors, tries_of_an_account=1)
+    client = browser(session_cache, tries_of_an_account=1)
     made = client.post("/account", data=form(scene.email))
     for path, entered in (
         ("/account", form(scene.email)),
@@ -315,9 +315,9 @@ def _enter(scene, visitors):
         answer = client.post(path, data=entered)
         assert "reason=" in answer.headers["location"]
         assert NAME not in str(answer.headers)
-    scene.refused(lambda: visitors.sign_up(scene.email, PASSWORD))
-    scene.refused(lambda: visitors.sign_in(scene.email, PASSWORD + "!"))
-    scene.refused(lambda: _away(lambda: visitors.sign_in(scene.email, PASSWORD)))
+    scene.refused(lambda: session_cache.sign_up(scene.email, PASSWORD))
+    scene.refused(lambda: session_cache.sign_in(scene.email, PASSWORD + "!"))
+    scene.refused(lambda: _away(lambda: session_cache.sign_in(scene.email, PASSWORD)))
     return Cookie.parse(made.headers["set-cookie"].split(";")[0].split("=", 1)[1])
 
 

@@ -11,7 +11,7 @@ import streamlit as st
 
 from pages._parts import dialogs, elements, rename, spaces, words
 from pages._parts.elements import row
-from pages._session import lead_to
+from pages._session import go_to_conversation
 from services.bootstrap import PersonServices
 from services.domain import Conversation, Space, SpaceId
 
@@ -142,7 +142,7 @@ def _draw_row(conversation: Conversation, beside: _Beside) -> None:
             type="secondary" if is_opened else "tertiary",
             width="stretch",
             wrap=False,
-            on_click=lead_to,
+            on_click=go_to_conversation,
             args=[conversation.id],
         )
         dialogs.draw_menu(

@@ -39,7 +39,7 @@ _SOURCES = {
 def line(chat: Chat) -> str:
     """Which model answers unless another is chosen, and what it is up to if it is our own."""
     name = safe_md.label(chat.setup(None).info.name)
-    match bootstrap.life().model:
+    match bootstrap.server_health().model:
         case ModelState.REMOTE:
             return f"Model: {name}"
         case ModelState.STARTING:
@@ -52,7 +52,7 @@ def line(chat: Chat) -> str:
 
 def draw_connect_card() -> None:
     """Show how to connect a better model, where the local one answers."""
-    if bootstrap.life().model is not ModelState.REMOTE:
+    if bootstrap.server_health().model is not ModelState.REMOTE:
         with st.expander("Demo model: connect a better one", expanded=True, key="connect-model"):
             _draw_connect_lines()
 
@@ -84,7 +84,7 @@ def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
     label = safe_md.label(name, 40)
     panel = st.popover(label, icon=":material/neurology:", type="tertiary", key="model-picker")
     with panel.container(width=340):
-        if bootstrap.life().model is not ModelState.REMOTE:
+        if bootstrap.server_health().model is not ModelState.REMOTE:
             st.caption(line(chat))
             quiet_button(words.CONNECT, "add_link", "connect", ask_for, words.CONNECT)
             return

@@ -13,7 +13,7 @@ _ABOUT_THE_PAGE = "You see what was loaded last; your drafts are kept. "
 
 def draw() -> None:
     """The line that says so, while it is so; and the watch that draws the page anew when that changes."""
-    is_away = bootstrap.life().is_away
+    is_away = bootstrap.server_health().is_database_away
     with st.container(key="outage"):
         if is_away:
             is_signed_in = st.user.get("sid") not in (None, bootstrap.ENDED, bootstrap.UNKNOWN)
@@ -26,7 +26,7 @@ def draw() -> None:
 
 def wait() -> None:
     """Until it is known who sits here: a tab says so once, when it connects, and nobody could tell then."""
-    if not bootstrap.life().is_away:
+    if not bootstrap.server_health().is_database_away:
         browser.reload()
     with st.container(key="unknown", horizontal_alignment="center", gap="xsmall"):
         st.space(120)

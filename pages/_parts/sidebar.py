@@ -7,7 +7,7 @@ from streamlit.errors import StreamlitPageNotFoundError
 
 from pages._parts import browser, conversation_list, facts, models, safe_md, words
 from pages._parts.elements import quiet_button
-from pages._session import ask_for, lead_to, show_errors
+from pages._session import ask_for, go_to_conversation, show_errors
 from services.bootstrap import PersonServices
 from services.domain import Account, AccountRole, Conversation, Space
 
@@ -28,7 +28,7 @@ def draw_top() -> None:
             words.NEW_CHAT,
             "edit_square",
             "new-chat",
-            lead_to,
+            go_to_conversation,
             None,
             shortcut="Ctrl+Shift+O",
             is_wide=True,

@@ -11,7 +11,7 @@ import streamlit as st
 from pages._parts import safe_md, scoped_facts, spaces, words
 from pages._parts.elements import quiet_button
 from pages._parts.scoped_facts import attempt, submitted
-from pages._session import find_person, lead_to_space, person_services, show_errors
+from pages._session import find_person, go_to_space, person_services, show_errors
 from services.domain import Conversation, MemoryPolicy, Space
 from services.errors import SpaceGone, Stale, Tampered
 from services.store.profile import LONGEST_INSTRUCTIONS
@@ -169,7 +169,7 @@ def _save(opened: _Opened) -> None:
     elif _is_kept(opened, wanted):
         opened.is_over = True
         if is_new:
-            lead_to_space(wanted.id, is_staying=False)
+            go_to_space(wanted.id, is_staying=False)
 
 
 def _is_kept(opened: _Opened, wanted: Space) -> bool:
@@ -196,7 +196,7 @@ def _archive(opened: _Opened) -> None:
             f"“{spaces.name(space)}” is {'archived' if is_archived else 'back in the list'}."
         )
         if is_archived:
-            lead_to_space(None, is_staying=True)
+            go_to_space(None, is_staying=True)
 
 
 def _set_going(opened: _Opened, is_going: bool) -> None:
@@ -208,7 +208,7 @@ def _delete(opened: _Opened) -> None:
     person.spaces.forget(opened.space.id)
     opened.is_over = True
     _leave_news(f"“{spaces.name(opened.space)}” is deleted. Its chats are kept.")
-    lead_to_space(None, is_staying=True)
+    go_to_space(None, is_staying=True)
 
 
 # --- words --------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages._parts import safe_md, words
 from pages._parts.elements import quiet_button, row
-from pages._session import SPACE, ask_for, lead_to_space
+from pages._session import SPACE, ask_for, go_to_space
 from services.bootstrap import PersonServices
 from services.domain import Conversation, Space, SpaceId
 from services.errors import StoreUnavailable
@@ -111,7 +111,7 @@ def choose(space_id: SpaceId | None, opened: Conversation | None) -> None:
     st.session_state.pop("rows", None)
     st.session_state.is_archive = False
     is_staying = opened is not None and space_id in (None, opened.space_id)
-    lead_to_space(space_id, is_staying=is_staying)
+    go_to_space(space_id, is_staying=is_staying)
 
 
 def ask_for_new() -> None:

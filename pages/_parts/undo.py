@@ -17,7 +17,7 @@ import streamlit as st
 from pages._parts import turns, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.temporary import find_desk, is_held
-from pages._session import find_person, keep_errors, lead_to
+from pages._session import find_person, go_to_conversation, keep_errors
 from services.chat import MadeOf
 from services.domain import (
     Conversation,
@@ -57,7 +57,7 @@ def discard(conversation: Conversation) -> None:
     name = f"“{conversation.title}”" if conversation.title else "a chat"
     _offer(conversation.id, name, partial(_restore_conversation, conversation.id, was_open))
     if was_open:
-        lead_to(None)
+        go_to_conversation(None)
 
 
 def delete_messages(thread: Thread, doomed: Collection[Message]) -> None:
@@ -135,7 +135,7 @@ def _restore(one: _Deleted) -> None:
 def _restore_conversation(conversation_id: ConversationId, was_open: bool) -> None:
     find_person().conversations.restore(conversation_id)
     if was_open:
-        lead_to(conversation_id)
+        go_to_conversation(conversation_id)
 
 
 def _bring_back_messages(

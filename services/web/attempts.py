@@ -23,7 +23,7 @@ _SLOT_SECONDS = 0.4  # longer than a check takes, so that a known address answer
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AttemptLimits:
     """How often one may try. Sign-ups from one address are an operator's choice: a class shares one."""
 
     sign_ups_an_hour: int
@@ -57,7 +57,7 @@ class Attempts:
 
     server: Callable[[], ServerCalls]
     root_keys: RootKeys
-    limits: Limits
+    limits: AttemptLimits
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     _queues: WeakValueDictionary[str, anyio.Lock] = field(

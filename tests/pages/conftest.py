@@ -49,13 +49,13 @@ def _html(drawn):
 
 
 @dataclass
-class FakeLife:
+class FakeHealth:
     """A process that is up, unless a test says otherwise."""
 
-    is_open: bool = True
-    is_away: bool = False
+    is_started: bool = True
+    is_database_away: bool = False
     stage: str = "ready"
-    trouble: str = ""
+    problem: str = ""
     model: ModelState = ModelState.REMOTE
 
 
@@ -83,14 +83,14 @@ def maya(conversations, model):
 
 
 @pytest.fixture
-def life(monkeypatch):
-    alive = FakeLife()
-    monkeypatch.setattr(bootstrap, "life", lambda: alive)
-    return alive
+def health(monkeypatch):
+    fake = FakeHealth()
+    monkeypatch.setattr(bootstrap, "server_health", lambda: fake)
+    return fake
 
 
 @pytest.fixture
-def tab(monkeypatch, life):
+def tab(monkeypatch, health):
     tab = Tab()
     monkeypatch.setattr(bootstrap, "person_services", lambda session_id: tab.person)
     monkeypatch.setattr(bootstrap, "has_accounts", lambda: tab.has_accounts)

@@ -1111,8 +1111,8 @@ def test_a_title_that_cannot_be_is_refused_and_asked_for_again(open_app, maya, c
         (ModelState.REMOTE, "Model: scripted"),
     ],
 )
-def test_the_page_says_which_model_answers(open_app, maya, life, state, words):
-    life.model = state
+def test_the_page_says_which_model_answers(open_app, maya, health, state, words):
+    health.model = state
 
     app = open_app(maya)
 

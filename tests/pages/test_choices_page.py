@@ -197,9 +197,9 @@ def test_a_model_that_is_no_longer_offered_is_named_and_another_answers(
 
 
 def test_demo_model_offers_lines_that_connect_a_better_one(
-    open_app, conversations, model, life, garden
+    open_app, conversations, model, health, garden
 ):
-    life.model = ModelState.READY
+    health.model = ModelState.READY
     person = FakePerson(conversations, model)
 
     card = open_app(person).expander[0]

@@ -21,20 +21,20 @@ def lines(app):
 
 
 @pytest.mark.parametrize("page", ["", "pages/memory.py", "pages/admin.py"])
-def test_every_page_says_so_while_it_is_so(open_app, conversations, life, page):
+def test_every_page_says_so_while_it_is_so(open_app, conversations, health, page):
     app = open_app(FakePerson(conversations, ScriptedModel(), AccountRole.ADMIN))
     if page:
         app.switch_page(page).run()
     assert not lines(app)
 
-    life.is_away = True
+    health.is_database_away = True
     assert len(lines(app.run())) == 1
-    life.is_away = False
+    health.is_database_away = False
     assert not lines(app.run())
 
 
-def test_who_is_signed_out_is_told_as_well(open_app, life):
-    life.is_away = True
+def test_who_is_signed_out_is_told_as_well(open_app, health):
+    health.is_database_away = True
 
     app = open_app(None)
 
@@ -42,23 +42,27 @@ def test_who_is_signed_out_is_told_as_well(open_app, life):
     assert app.tabs
 
 
-def test_what_was_read_stays_on_the_page(open_app, maya, conversations, life):
+def test_what_was_read_stays_on_the_page(open_app, maya, conversations, health):
     garden = conversations.hold("Garden", "When?", "In March.")
     app = open_app(maya, c=str(garden))
 
-    life.is_open, life.is_away, conversations.failure = False, True, StoreUnavailable()
+    health.is_started, health.is_database_away, conversations.failure = (
+        False,
+        True,
+        StoreUnavailable(),
+    )
     app.run()
 
     assert messages(app) == ["When?", "In March."]
     assert app.chat_input(key="composer")
 
 
-def test_a_tab_that_comes_meanwhile_is_not_asked_to_sign_in(open_app, life, monkeypatch):
+def test_a_tab_that_comes_meanwhile_is_not_asked_to_sign_in(open_app, health, monkeypatch):
     def nobody_knows(session_id):
         raise StoreUnavailable
 
     monkeypatch.setattr(bootstrap, "person_services", nobody_knows)
-    life.is_away = True
+    health.is_database_away = True
 
     app = open_app(None)
 

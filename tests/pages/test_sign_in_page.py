@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from services import bootstrap
 from services.errors import Misconfigured
-from services.web.doors import _REASONS
+from services.store.supabase.auth import REASONS
 from tests.pages.conftest import ROOT
 
 OpenApp = Callable[..., AppTest]
@@ -20,7 +20,7 @@ def forms(app):
     return {tab.label: tab.get("html")[0].value for tab in app.tabs}
 
 
-def test_a_stranger_sees_two_forms_that_post_to_our_doors(open_app):
+def test_a_stranger_sees_two_forms_that_post_to_our_routes(open_app):
     app = open_app(None)
 
     sign_in, create = forms(app)["Sign in"], forms(app)["Create account"]
@@ -84,8 +84,8 @@ def test_a_throttle_says_how_long(open_app, wait, words):
     assert words in error.value
 
 
-def test_whatever_the_doors_say_has_a_sentence(open_app):
-    for reason in (*_REASONS.values(), "unavailable"):
+def test_every_reason_of_the_routes_has_a_sentence(open_app):
+    for reason in REASONS:
         app = open_app(None, reason=reason)
         assert len([*app.error, *app.info]) == 1, reason
 
@@ -105,8 +105,8 @@ def test_a_tab_whose_session_has_ended_shows_the_sign_in_page(open_app, maya, ta
     assert not app.chat_input
 
 
-def test_until_the_backend_is_there_the_page_says_how_far_it_is(open_app, life):
-    life.is_open, life.stage = False, "starting the database"
+def test_until_the_backend_is_there_the_page_says_how_far_it_is(open_app, health):
+    health.is_started, health.stage = False, "starting the database"
 
     app = open_app(None)
 
@@ -114,8 +114,8 @@ def test_until_the_backend_is_there_the_page_says_how_far_it_is(open_app, life):
     assert not app.tabs
 
 
-def test_trouble_is_said_to_everybody(open_app, life):
-    life.trouble = "The disk is full."
+def test_trouble_is_said_to_everybody(open_app, health):
+    health.problem = "The disk is full."
 
     assert [warning.value for warning in open_app(None).warning] == ["The disk is full."]
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from starlette.requests import HTTPConnection
 
-from services.web.doors import Origin
-from services.web.shield import Shield
+from services.web.origin import Origin
+from services.web.session_middleware import SessionMiddleware
 
 HERE, DAYBOOK = "http://127.0.0.1:8501", "https://daybook.example"
 
@@ -47,13 +47,13 @@ def asked(kind, *, scheme="", **headers):
     ],
 )
 def test_an_origin_is_ours_exactly(kind, url, headers, is_ours):
-    assert Origin(url, 0).is_ours(HTTPConnection(asked(kind, **headers))) is is_ours
+    assert Origin(url, 0).is_same_origin(HTTPConnection(asked(kind, **headers))) is is_ours
 
 
 @pytest.mark.parametrize("url", [None, DAYBOOK])
 def test_without_an_origin_a_websocket_is_refused_and_a_form_goes_by_its_site(url):
     def is_ours(kind, **headers):
-        return Origin(url, 0).is_ours(HTTPConnection(asked(kind, **headers)))
+        return Origin(url, 0).is_same_origin(HTTPConnection(asked(kind, **headers)))
 
     assert not is_ours("websocket")
     assert not is_ours("websocket", sec_fetch_site="same-origin")
@@ -67,8 +67,8 @@ def test_without_an_origin_a_websocket_is_refused_and_a_form_goes_by_its_site(ur
 def test_over_tls_the_origin_is_https():
     page = {"origin": "https://127.0.0.1:8501"}
 
-    assert Origin(None, 0).is_ours(HTTPConnection(asked("websocket", scheme="wss", **page)))
-    assert Origin(None, 0).is_ours(HTTPConnection(asked("http", scheme="https", **page)))
+    assert Origin(None, 0).is_same_origin(HTTPConnection(asked("websocket", scheme="wss", **page)))
+    assert Origin(None, 0).is_same_origin(HTTPConnection(asked("http", scheme="https", **page)))
 
 
 def test_strangers_open_twenty_tabs_an_address_and_five_hundred_in_all():
@@ -81,11 +81,11 @@ def test_strangers_open_twenty_tabs_an_address_and_five_hundred_in_all():
     async def send(message):
         refused.append(message)
 
-    shield = Shield(app, lambda: None, Origin(None, 1), "")
+    middleware = SessionMiddleware(app, lambda: None, Origin(None, 1), "")
 
     async def opens(address):
         page = {"origin": HERE, "x_forwarded_for": f"made-up-{len(accepted)}, {address}"}
-        tab = asyncio.create_task(shield(asked("websocket", **page), None, send))
+        tab = asyncio.create_task(middleware(asked("websocket", **page), None, send))
         await asyncio.sleep(0)
         return tab
 

@@ -20,7 +20,7 @@ from services.store.profile import Profile
 from services.store.supabase.api import Gateway, ServerCalls
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.supabase.sessions import Sessions
-from services.web.visitors import Visitors
+from services.web.session_cache import SessionCache
 from tests.fakes import INFO
 from tests.model_server import ModelServer
 from tests.stack.apps import SECONDS, until
@@ -171,7 +171,7 @@ def conversations(maya):
 def shared(sessions, model):
     return Shared(
         server=sessions.server,
-        visitors=Visitors(sessions, on_leave=lambda _: None, on_forget=lambda _: None),
+        session_cache=SessionCache(sessions, on_leave=lambda _: None, on_forget=lambda _: None),
         live_turns=LiveTurns(),
         background=BackgroundTasks(*Purpose),
         models=Models(Offer(INFO, model)),

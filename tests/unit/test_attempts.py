@@ -8,7 +8,7 @@ import pytest
 
 from services.crypto import RootKeys, new_key
 from services.errors import WrongCredentials
-from services.web.attempts import DEVICE_SECONDS, Attempts, Limits
+from services.web.attempts import DEVICE_SECONDS, AttemptLimits, Attempts
 
 MAYA, OMAR = "maya@daybook.test", "omar@daybook.test"
 
@@ -30,7 +30,7 @@ def make(clock=None):
     clock = clock or Clock()
     server = SimpleNamespace(call=lambda *_, **__: SimpleNamespace(ok=True))
     root_keys = RootKeys({1: new_key()}, current=1)
-    return Attempts(lambda: server, root_keys, Limits(20), clock=clock, sleep=clock.sleep)
+    return Attempts(lambda: server, root_keys, AttemptLimits(20), clock=clock, sleep=clock.sleep)
 
 
 @pytest.mark.parametrize(("check_seconds", "slots"), [(0.022, 1), (0.094, 1), (0.39, 1), (0.5, 2)])

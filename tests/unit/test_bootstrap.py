@@ -32,7 +32,7 @@ def test_who_leaves_while_their_services_are_made_is_not_kept(monkeypatch, is_le
     session = SimpleNamespace(id=uuid4())
     here = [session, None if is_left else session]
     shared = SimpleNamespace(
-        visitors=SimpleNamespace(by_id=lambda _: here.pop(0)),
+        session_cache=SimpleNamespace(by_id=lambda _: here.pop(0)),
         people={},
         live_turns=None,
         models=None,
@@ -154,7 +154,7 @@ def test_an_idle_app_calls_its_database_this_often(monkeypatch, is_hosted, asked
         settings=hosted.model_copy(update={"model": "gpt-4o"}),
         root_keys=SimpleNamespace(proof_key=new_key),
         endpoints=Endpoints() if is_hosted else Endpoints(supabase_url=url, publishable_key="key"),
-        life=None,
+        health=None,
     )
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
     monkeypatch.setattr(database_health, "Event", Pause)
@@ -174,14 +174,16 @@ def test_an_idle_app_calls_its_database_this_often(monkeypatch, is_hosted, asked
 
 
 @pytest.mark.parametrize(
-    ("cause", "told"), [(None, []), (httpx.ConnectError("refused"), [True])], ids=["SQL", "network"]
+    ("cause", "expected"),
+    [(None, []), (httpx.ConnectError("refused"), [True])],
+    ids=["SQL", "network"],
 )
-def test_a_sweep_that_fails_is_followed_by_a_plain_question(cause, told):
-    heard = list[bool]()
-    life = SimpleNamespace(reached=lambda *, is_away: heard.append(is_away))
+def test_a_sweep_that_fails_is_followed_by_a_plain_question(cause, expected):
+    recorded = list[bool]()
+    health = SimpleNamespace(record_outage=lambda *, is_away: recorded.append(is_away))
 
     def sweep():
-        if heard:
+        if recorded:
             pytest.fail("swept while the database is away")
         raise StoreUnavailable from cause
 
@@ -190,6 +192,6 @@ def test_a_sweep_that_fails_is_followed_by_a_plain_question(cause, told):
 
     with pytest.raises(Enough):
         server = SimpleNamespace(sweep=sweep, call=call)
-        bootstrap._keep_asking(database_health.DatabaseHealth(60.0), server, life, 0.0)
+        bootstrap._keep_asking(database_health.DatabaseHealth(60.0), server, health, 0.0)
 
-    assert heard == told
+    assert recorded == expected

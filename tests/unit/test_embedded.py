@@ -42,7 +42,7 @@ from services.embedded.supabase_api import _TEXTLESS, fetch_modules
 from services.embedded.upkeep import Disk, LocalModel, Upkeep
 from services.errors import Misconfigured
 from services.store.supabase.lite_transport import LiteTransport
-from services.web.life import Life
+from services.web.server_health import ServerHealth
 
 SECRETS = StackSecrets(
     postgres_password="canary-a",
@@ -332,33 +332,33 @@ def test_what_dies_of_a_full_disk_is_tried_for_ever(tmp_path, said, monkeypatch,
 def test_a_console_that_is_gone_stops_nothing(plan, monkeypatch):
     with Path("/dev/full").open("w") as gone:
         monkeypatch.setattr(sys, "stdout", gone)
-        life = Life("http://here", plan)
+        server = ServerHealth("http://here", plan)
 
-        life.heard(Running())
+        server.record(Running())
 
         monkeypatch.undo()
         with contextlib.suppress(OSError):
             gone.close()
-    assert life.is_ready
+    assert server.is_ready
 
 
 @pytest.mark.parametrize(("was_open", "words"), [(False, "cannot start"), (True, "cannot go on")])
 def test_a_failure_ends_the_process_with_its_sentence(plan, monkeypatch, capsys, was_open, words):
     ended = []
     monkeypatch.setattr(os, "_exit", ended.append)
-    life = Life("http://here", plan)
+    server = ServerHealth("http://here", plan)
     if was_open:
-        life.heard(Running())
+        server.record(Running())
 
-    life.heard(Failed("It is over."))
+    server.record(Failed("It is over."))
 
     assert ended == [1]
     assert capsys.readouterr().out.splitlines()[-1] == f"Daybook {words}: It is over."
 
 
 def test_life_says_what_is_going_on_and_what_is_the_matter(plan, capsys):
-    life = Life("http://here", plan)
-    with TestClient(Starlette(routes=life.routes())) as client:
+    server = ServerHealth("http://here", plan)
+    with TestClient(Starlette(routes=server.routes())) as client:
 
         def health():
             reply = client.get("/healthz")
@@ -366,19 +366,19 @@ def test_life_says_what_is_going_on_and_what_is_the_matter(plan, capsys):
             return reply.status_code, body["stage"], body["database"], body["model"]
 
         assert health() == (503, "waking up", "starting", "starting")
-        life.heard(Starting(Stage.MODULES, 3, 70))
+        server.record(Starting(Stage.MODULES, 3, 70))
         fetching = "downloading Node modules, about 55 MB, once"
         assert health() == (503, f"{fetching} (3 of 70)", "starting", "starting")
         for done in range(4, 71):
-            life.heard(Starting(Stage.MODULES, done, 70))
-        life.heard(Running())
+            server.record(Starting(Stage.MODULES, done, 70))
+        server.record(Running())
         assert health() == (200, "ready", "ready", "starting")  # nothing waits for the model
-        life.heard(Model(ModelState.FAILED))
+        server.record(Model(ModelState.FAILED))
         assert health() == (200, "ready", "ready", "failed")
-        life.heard(Trouble("The disk is full."))
-        assert (life.is_open, life.is_ready) == (True, False)
+        server.record(Trouble("The disk is full."))
+        assert (server.is_started, server.is_ready) == (True, False)
         assert health() == (503, "The disk is full.", "ready", "failed")
-        life.heard(Trouble(""))
+        server.record(Trouble(""))
         assert health() == (200, "ready", "ready", "failed")
     assert capsys.readouterr().out.splitlines() == [
         *(f"Daybook is starting: {fetching} ({n} of 70) …" for n in (3, 18, 35, 53, 70)),
@@ -498,24 +498,24 @@ def test_the_supervisor_stays_small():
 
 
 def test_a_database_that_was_there_and_does_not_answer_is_away(plan, capsys):
-    life = Life("http://here", plan)
-    with TestClient(Starlette(routes=life.routes())) as client:
+    server = ServerHealth("http://here", plan)
+    with TestClient(Starlette(routes=server.routes())) as client:
 
         def health():
             reply = client.get("/healthz")
             return reply.status_code, reply.json()["stage"], reply.json()["database"]
 
-        assert not life.is_away  # it was never there
-        life.heard(Running())
-        life.reached(is_away=True)
-        assert (life.is_open, life.is_away, life.is_ready) == (True, True, False)
+        assert not server.is_database_away  # it was never there
+        server.record(Running())
+        server.record_outage(is_away=True)
+        assert (server.is_started, server.is_database_away, server.is_ready) == (True, True, False)
         assert health() == (503, "the database does not answer", "away")
-        life.reached(is_away=False)
-        life.heard(Starting(Stage.RECOVERING))
-        assert (life.is_open, life.is_away, life.is_ready) == (False, True, False)
+        server.record_outage(is_away=False)
+        server.record(Starting(Stage.RECOVERING))
+        assert (server.is_started, server.is_database_away, server.is_ready) == (False, True, False)
         assert health() == (503, str(Stage.RECOVERING), "starting")
-        life.heard(Running())
-        assert (life.is_away, health()) == (False, (200, "ready", "ready"))
+        server.record(Running())
+        assert (server.is_database_away, health()) == (False, (200, "ready", "ready"))
     assert capsys.readouterr().out.splitlines() == [
         "Daybook is ready: open http://here",
         "Daybook cannot reach its database; trying again.",

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import UUID
 
 from anyio.to_thread import run_sync
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
@@ -23,85 +22,17 @@ from services.store.conversations import Conversations
 from services.store.supabase.auth import REASONS, WeakPassword
 from services.store.supabase.sessions import Cookie
 from services.web.attempts import DEVICE_SECONDS, Attempts
-from services.web.visitors import Visitors
+from services.web.origin import Origin, session_cookie
+from services.web.session_cache import SessionCache
 
 _REASONS = {error: reason for reason, error in REASONS.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where people reach the app, which the app cannot see from behind a proxy."""
-
-    url: str | None  # DAYBOOK_URL, without a path
-    trusted_proxies: int
-
-    @property
-    def is_https(self) -> bool:
-        return self.url is not None and self.url.startswith("https:")
-
-    @property
-    def way_there(self) -> str:
-        """What a page is told that is not ours by its address."""
-        if self.url:
-            return f"Daybook is at {self.url}. Open it there."
-        return "Daybook is not set up for this address. An admin must set DAYBOOK_URL."
-
-    def is_ours(self, connection: HTTPConnection) -> bool:
-        """Whether a page of ours sent this request or opens this websocket.
-
-        A browser names the page's origin with every websocket and every POST. A websocket that names none is refused,
-        another request only where its Sec-Fetch-Site says that it came from elsewhere.
-        """
-        headers, scheme = connection.headers, connection.scope["scheme"]
-        host, origin = headers.get("host", ""), headers.get("origin")
-        if self.url is None and not _is_nobodys(host):
-            return False
-        if scheme in ("ws", "wss"):
-            scheme = scheme.replace("ws", "http")
-        elif headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-            return False
-        elif origin is None:
-            return True
-        return origin == (self.url or f"{scheme}://{host}")
-
-    def address_of(self, request: HTTPConnection) -> str:
-        """The client's address, as the outermost trusted proxy saw it."""
-        # a proxy may add a line of its own under the one that the client sent
-        forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
-        hops = [hop.strip() for hop in forwarded.split(",")]
-        if self.trusted_proxies and len(hops) >= self.trusted_proxies and hops[0]:
-            return hops[-self.trusted_proxies]
-        return request.client.host if request.client else ""
-
-    def cookie_name(self, connection: HTTPConnection, name: str = "sid") -> str:
-        """`__Host-` and *name*; on plain http Safari refuses a Secure cookie, even from this machine."""
-        agent = connection.headers.get("user-agent", "")
-        is_safari = "Safari/" in agent and "Chrome/" not in agent and "Chromium/" not in agent
-        return name if is_safari and not self.is_https else f"__Host-{name}"
-
-
-def _is_nobodys(host: str) -> bool:
-    """Whether no name server decides where *host* leads: else a stranger's name may lead to us."""
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        if name != "localhost" and not name.endswith(".localhost"):
-            ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def cookie_of(connection: HTTPConnection, origin: Origin) -> Cookie | None:
-    """The session cookie that came along, if there is one."""
-    text = connection.cookies.get(origin.cookie_name(connection))
-    return Cookie.parse(text) if text else None
-
-
-@dataclass(frozen=True, slots=True)
-class Doors:
+class SignInRoutes:
     """Signing up, in and out."""
 
-    visitors: Callable[[], Visitors]  # there once the backend is
+    session_cache: Callable[[], SessionCache]  # there once the backend is
     attempts: Attempts
     origin: Origin
     lifetime_seconds: int
@@ -114,14 +45,14 @@ class Doors:
         ]
 
     async def _enter(self, request: Request, *, is_new: bool) -> Response:
-        if not self.origin.is_ours(request):
+        if not self.origin.is_same_origin(request):
             return PlainTextResponse("This form was sent from another site.", 403)
         async with request.form(max_files=0, max_fields=10) as form:
             email, password, goal = (
                 str(form.get(name, "")) for name in ("email", "password", "next")
             )
         email, goal = email.strip(), _same_site(goal)
-        address = self.origin.address_of(request)
+        address = self.origin.client_address(request)
         device = request.cookies.get(self.origin.cookie_name(request, "device"), "")
         attempt = (
             self.attempts.sign_up(email, address)
@@ -130,13 +61,13 @@ class Doors:
         )
         try:
             async with self.attempts.reserved(attempt):
-                visitors = self.visitors()
-                enter = visitors.sign_up if is_new else visitors.sign_in
+                session_cache = self.session_cache()
+                enter = session_cache.sign_up if is_new else session_cache.sign_in
                 cookie = await run_sync(enter, email, password)
-                if before := cookie_of(request, self.origin):  # of another account, perhaps
-                    goal = await run_sync(self._their_own, cookie, goal)
+                if before := session_cookie(request, self.origin):  # of another account, perhaps
+                    goal = await run_sync(self._visible_target, cookie, goal)
                     with suppress(StoreUnavailable):  # the old session may outlive its tab
-                        await run_sync(visitors.leave, before)
+                        await run_sync(session_cache.leave, before)
         except AppError as error:
             return RedirectResponse(_with_reason(goal, error), 303)
         answer = RedirectResponse(goal, 303)
@@ -145,25 +76,25 @@ class Doors:
         return answer
 
     async def _end(self, request: Request) -> Response:
-        if not self.origin.is_ours(request):
+        if not self.origin.is_same_origin(request):
             return PlainTextResponse("This form was sent from another site.", 403)
         try:
-            if cookie := cookie_of(request, self.origin):
-                await run_sync(lambda: self.visitors().leave(cookie))
+            if cookie := session_cookie(request, self.origin):
+                await run_sync(lambda: self.session_cache().leave(cookie))
         except StoreUnavailable as error:  # still signed in, and the cookie may try again
             return RedirectResponse(_with_reason("/", error), 303)
         answer = RedirectResponse("/", 303)
         self._set(answer, request, "sid", "", 0)
         return answer
 
-    def _their_own(self, cookie: Cookie, goal: str) -> str:
-        """*goal*, or the front page where it is a conversation of somebody else."""
+    def _visible_target(self, cookie: Cookie, goal: str) -> str:
+        """*goal*, or the front page if *goal* is another user's conversation."""
         try:
             asked = UUID(dict(parse_qsl(urlsplit(goal).query)).get("c", ""))
         except ValueError:
             return goal
         with suppress(AppError):  # nobody can tell: the page will say
-            session = self.visitors().find(cookie)
+            session = self.session_cache().find(cookie)
             if session and not Conversations(session).has(ConversationId(asked)):
                 return "/"
         return goal

@@ -6,8 +6,8 @@ from starlette.responses import HTMLResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from services.web import frontend
-from services.web.head import Head
+from services.web import streamlit_assets
+from services.web.page_assets import PageAssets
 
 PAGE = '<html><body>é<div id="root"></div></body></html>'
 BROWSER = {"accept": "text/html,*/*"}
@@ -38,7 +38,7 @@ def client(tmp_path):
         Route("/form", lambda _: HTMLResponse("<form></form>")),
         Route("/{path:path}", page),
     ]
-    return TestClient(Head(Starlette(routes=routes), ("", "pieces"), tmp_path))
+    return TestClient(PageAssets(Starlette(routes=routes), ("", "pieces"), tmp_path))
 
 
 @pytest.mark.parametrize("path", ["/", "/pieces"])
@@ -83,15 +83,15 @@ def test_what_is_no_page_passes_untouched(client):
 
 
 def test_the_serif_that_streamlit_brings_is_fetched_early():
-    assert b"SourceSerifVariable-Roman" in Head(Starlette(), ()).links
+    assert b"SourceSerifVariable-Roman" in PageAssets(Starlette(), ()).links
 
 
 def test_start_logs_a_streamlit_that_keeps_its_theme_elsewhere(caplog, monkeypatch):
     caplog.set_level("INFO", "daybook")
 
-    Head(Starlette(), ())
+    PageAssets(Starlette(), ())
     assert caplog.messages == []
 
-    monkeypatch.setattr(frontend, "theme_key", lambda: "stActiveTheme-${path}-v3")
-    Head(Starlette(), ())
+    monkeypatch.setattr(streamlit_assets, "theme_key", lambda: "stActiveTheme-${path}-v3")
+    PageAssets(Starlette(), ())
     assert caplog.messages == ['{"event": "theme.unknown"}']

@@ -15,8 +15,8 @@ from services import portable
 from services.domain import ConversationId, MessageId, Thoughts, Thread, TurnCost, TurnId
 from services.errors import AppError, SignedOut
 from services.store.supabase.sessions import AppSession, Cookie
-from services.web.doors import Origin, cookie_of
-from services.web.visitors import Visitors
+from services.web.origin import Origin, session_cookie
+from services.web.session_cache import SessionCache
 
 Exported = tuple[Thread, Mapping[TurnId, TurnCost], Mapping[MessageId, Thoughts]]
 
@@ -24,10 +24,10 @@ _FORMATS = {"md": "text/markdown", "json": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
-class Exports:
+class ExportRoute:
     """Conversations as files, each for the app session that may read it, as it is stored now."""
 
-    visitors: Callable[[], Visitors]
+    session_cache: Callable[[], SessionCache]
     find: Callable[[AppSession, ConversationId], Exported]
     origin: Origin
 
@@ -37,9 +37,9 @@ class Exports:
     async def _export(self, request: Request) -> Response:
         conversation_id = ConversationId(request.path_params["conversation_id"])
         suffix: str = request.path_params["suffix"]
-        if suffix not in _FORMATS or not self.origin.is_ours(request):
+        if suffix not in _FORMATS or not self.origin.is_same_origin(request):
             return PlainTextResponse("Not Found", 404)
-        cookie = cookie_of(request, self.origin)
+        cookie = session_cookie(request, self.origin)
         try:
             zone = _zone(request.query_params.get("zone", ""))
             name, text = await run_sync(self._write, cookie, conversation_id, suffix, zone)
@@ -57,7 +57,7 @@ class Exports:
     def _write(
         self, cookie: Cookie | None, conversation_id: ConversationId, suffix: str, zone: tzinfo
     ) -> tuple[str, str]:
-        session = self.visitors().find(cookie) if cookie else None
+        session = self.session_cache().find(cookie) if cookie else None
         if session is None:
             raise SignedOut
         thread, costs, thoughts = self.find(session, conversation_id)

@@ -8,10 +8,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from services.web import frontend
-from services.web.frontend import Frontend
+from services.web import streamlit_assets
+from services.web.streamlit_assets import StreamlitAssets
 
-SCRIPTS = frontend.folder() / "static" / "js"
+SCRIPTS = streamlit_assets.folder() / "static" / "js"
 
 
 def streamlit(request):
@@ -21,11 +21,11 @@ def streamlit(request):
 @pytest.fixture
 def client():
     route = Route("/{path:path}", streamlit, methods=["GET", "HEAD", "POST"])
-    return TestClient(Frontend(Starlette(routes=[route])))
+    return TestClient(StreamlitAssets(Starlette(routes=[route])))
 
 
 def test_the_code_of_every_element_that_the_chat_draws_is_fetched_early():
-    fetched = re.findall(r'modulepreload" href="/static/js/([\w.-]+)"', frontend.preloads())
+    fetched = re.findall(r'modulepreload" href="/static/js/([\w.-]+)"', streamlit_assets.preloads())
 
     assert {"Button", "ChatInput", "MenuButton", "TextInput", "BidiComponent", "Html"} <= {
         name.partition(".")[0] for name in fetched
@@ -35,10 +35,10 @@ def test_the_code_of_every_element_that_the_chat_draws_is_fetched_early():
 
 
 def test_with_an_element_comes_all_that_it_imports():
-    page = (frontend.folder() / "index.html").read_text()
-    links = page + frontend.preloads()
+    page = (streamlit_assets.folder() / "index.html").read_text()
+    links = page + streamlit_assets.preloads()
 
-    for name in re.findall(r"/static/js/([\w.-]+)", frontend.preloads()):
+    for name in re.findall(r"/static/js/([\w.-]+)", streamlit_assets.preloads()):
         for imported in re.findall(r"from[\"'`]\./([\w.-]+)", (SCRIPTS / name).read_text()):
             assert f"/static/js/{imported}" in links, f"{name} imports it"
 

@@ -29,7 +29,7 @@ class _Visitor:
 
 
 @dataclass(slots=True)
-class Visitors:
+class SessionCache:
     """The opened sessions of this process, one per cookie, shared by its tabs."""
 
     sessions: Sessions

@@ -20,8 +20,8 @@ from starlette.websockets import WebSocketClose
 
 from services.errors import StoreUnavailable
 from services.store.supabase.sessions import AppSession
-from services.web.doors import Origin, cookie_of
-from services.web.visitors import Visitors
+from services.web.origin import Origin, session_cookie
+from services.web.session_cache import SessionCache
 
 # .streamlit/config.toml maps these to st.user; a client's own copies never pass
 USER_HEADER, SESSION_HEADER = b"x-app-user-id", b"x-app-session"
@@ -50,11 +50,11 @@ def content_security_policy(index: Path) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Shield:
+class SessionMiddleware:
     """Pure ASGI: strips and sets the identity headers, closes what is nobody's, hardens answers."""
 
     app: ASGIApp
-    visitors: Callable[[], Visitors | None]  # None until the backend is there
+    session_cache: Callable[[], SessionCache | None]  # None until the backend is there
     origin: Origin
     policy: str
     patience_seconds: float = 0.0  # for which a tab that comes back waits for a backend that starts
@@ -98,10 +98,10 @@ class Shield:
         A browser does not tell a page why its websocket was refused: the answer to a POST does.
         """
         is_tab = connection.scope["type"] == "websocket"
-        if not self.origin.is_ours(connection):
-            return _REFUSED if is_tab else PlainTextResponse(self.origin.way_there, 403)
+        if not self.origin.is_same_origin(connection):
+            return _REFUSED if is_tab else PlainTextResponse(self.origin.wrong_address_message, 403)
         session = await self._session(connection, stay)
-        address = self.origin.address_of(connection)
+        address = self.origin.client_address(connection)
         if isinstance(session, AppSession):
             headers += [
                 (USER_HEADER, str(session.user_id).encode()),
@@ -134,22 +134,22 @@ class Shield:
 
         A tab is asked who it belongs to once: with a cookie it waits until that is known.
         """
-        cookie = cookie_of(connection, self.origin)
+        cookie = session_cookie(connection, self.origin)
         if cookie is None:
             return None
         is_tab = connection.scope["type"] == "websocket"
         deadline = time.monotonic() + (self.patience_seconds if is_tab else 0.0)
-        while (visitors := self.visitors()) is None:
+        while (session_cache := self.session_cache()) is None:
             if time.monotonic() >= deadline:
                 return None
             await anyio.sleep(_GLANCE_SECONDS)
         try:
-            session = await run_sync(visitors.find, cookie)
+            session = await run_sync(session_cache.find, cookie)
         except StoreUnavailable:
             return UNKNOWN
         if session is None:
             return ENDED
-        stay.enter_context(visitors.connected(session))
+        stay.enter_context(session_cache.connected(session))
         return session
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.events import log_event
-from services.web import frontend
+from services.web import streamlit_assets
 
 _ASSETS = Path(__file__).parents[2] / "assets"
 _ROOT = b'<div id="root">'
@@ -24,7 +24,7 @@ _OUTDATED = ("content-length", "etag", "last-modified")
 _CONDITIONS = (b"accept-encoding", b"if-none-match", b"if-modified-since")
 
 
-class Head:
+class PageAssets:
     """Pure ASGI: serves our stylesheet and script, and links them in web pages; all else passes untouched.
 
     *pages*: the addresses that have a page.
@@ -36,7 +36,7 @@ class Head:
         # one file is fetched sooner than many; a block of its own keeps each script's names apart
         script = "".join(f"{{\n{file.read_text('utf-8')}}}\n" for file in scripts).encode()
         if (
-            f"`{frontend.theme_key()}`".encode() not in script
+            f"`{streamlit_assets.theme_key()}`".encode() not in script
         ):  # a theme that is chosen would do nothing
             log_event("theme.unknown")
         style = (assets / "style.css").read_bytes()
@@ -45,7 +45,7 @@ class Head:
         self._ours = {css: (style, "text/css"), js: (script, "text/javascript")}
         sheet = f'<link rel="stylesheet" href="{css}">'
         ours = f'{sheet}<script type="module" async src="{js}"></script>'
-        self.links = f"{ours}{frontend.preloads()}".encode()
+        self.links = f"{ours}{streamlit_assets.preloads()}".encode()
         not_found = (assets / "not_found.html").read_text("utf-8")
         self._not_found = not_found.replace("</head>", f"{ours}</head>").encode()
 
@@ -53,7 +53,7 @@ class Head:
         if scope["type"] != "http" or scope["method"] != "GET":
             await self._app(scope, receive, send)
         elif ours := self._ours.get(scope["path"]):
-            answer = Response(ours[0], media_type=ours[1], headers=frontend.FOREVER)
+            answer = Response(ours[0], media_type=ours[1], headers=streamlit_assets.FOREVER)
             await answer(scope, receive, send)
         elif "text/html" in Headers(scope=scope).get("accept", ""):
             headers = [pair for pair in scope["headers"] if pair[0] not in _CONDITIONS]

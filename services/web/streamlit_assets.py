@@ -65,7 +65,7 @@ def _modules() -> list[str]:
     return found
 
 
-class Frontend:
+class StreamlitAssets:
     """Pure ASGI: sends scripts and styles from memory, compressed once; everything else passes untouched."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -7,8 +7,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from services.store.supabase.sessions import Cookie
-from services.web.doors import Origin
-from services.web.exports import Exports
+from services.web.export_route import ExportRoute
+from services.web.origin import Origin
 from tests.unit.test_portable import GARDEN, thread
 
 
@@ -22,8 +22,10 @@ from tests.unit.test_portable import GARDEN, thread
     ],
 )
 def test_an_export_says_when_in_the_zone_of_its_reader(zone, moment):
-    visitors = SimpleNamespace(find=lambda _: SimpleNamespace())
-    exports = Exports(lambda: visitors, lambda *_: (thread("Why?"), {}, {}), Origin(None, 0))
+    session_cache = SimpleNamespace(find=lambda _: SimpleNamespace())
+    exports = ExportRoute(
+        lambda: session_cache, lambda *_: (thread("Why?"), {}, {}), Origin(None, 0)
+    )
     cookie = {"cookie": f"__Host-sid={Cookie.new()}"}
     client = TestClient(Starlette(routes=exports.routes()), base_url="http://localhost")
 

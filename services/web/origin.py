@@ -1,0 +1,78 @@
+"""The app's own origin: same-origin checks, client addresses behind proxies, and cookie names."""
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+
+from services.store.supabase.sessions import Cookie
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The public address of the app, which it cannot see from behind a proxy."""
+
+    url: str | None  # DAYBOOK_URL, without a path
+    trusted_proxies: int
+
+    @property
+    def is_https(self) -> bool:
+        return self.url is not None and self.url.startswith("https:")
+
+    @property
+    def wrong_address_message(self) -> str:
+        """The sentence for a page that was opened at another address."""
+        if self.url:
+            return f"Daybook is at {self.url}. Open it there."
+        return "Daybook is not set up for this address. An admin must set DAYBOOK_URL."
+
+    def is_same_origin(self, connection: HTTPConnection) -> bool:
+        """Return True if a page of this app sent the request or opens the websocket.
+
+        A browser names the page's origin with every websocket and every POST. A websocket that names none is refused,
+        another request only where its Sec-Fetch-Site says that it came from elsewhere.
+        """
+        headers, scheme = connection.headers, connection.scope["scheme"]
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if self.url is None and not _is_independent_of_dns(host):
+            return False
+        if scheme in ("ws", "wss"):
+            scheme = scheme.replace("ws", "http")
+        elif headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return False
+        elif origin is None:
+            return True
+        return origin == (self.url or f"{scheme}://{host}")
+
+    def client_address(self, request: HTTPConnection) -> str:
+        """The client's address as the outermost trusted proxy saw it."""
+        # a proxy may add a line of its own under the one that the client sent
+        forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
+        hops = [hop.strip() for hop in forwarded.split(",")]
+        if self.trusted_proxies and len(hops) >= self.trusted_proxies and hops[0]:
+            return hops[-self.trusted_proxies]
+        return request.client.host if request.client else ""
+
+    def cookie_name(self, connection: HTTPConnection, name: str = "sid") -> str:
+        """`__Host-` and *name*; on plain http Safari refuses a Secure cookie, even from this machine."""
+        agent = connection.headers.get("user-agent", "")
+        is_safari = "Safari/" in agent and "Chrome/" not in agent and "Chromium/" not in agent
+        return name if is_safari and not self.is_https else f"__Host-{name}"
+
+
+def _is_independent_of_dns(host: str) -> bool:
+    """Return True for localhost and IP addresses: another name may be rebound to this server."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if name != "localhost" and not name.endswith(".localhost"):
+            ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def session_cookie(connection: HTTPConnection, origin: Origin) -> Cookie | None:
+    """The session cookie sent with a request, if any."""
+    text = connection.cookies.get(origin.cookie_name(connection))
+    return Cookie.parse(text) if text else None
