@@ -31,18 +31,17 @@ from services.domain import (
     Summary,
     Window,
 )
-from services.memory import (
+from services.memory.compaction import plan_compaction
+from services.memory.context import (
     ContextBudget,
     ContextMessage,
     ContextPlan,
     History,
-    Recalled,
-    RecallIndex,
-    RegexCounter,
-    RememberingCounter,
-    plan_compaction,
-    plan_context,
+    RecalledMessage,
 )
+from services.memory.planner import plan_context
+from services.memory.recall import RecallIndex
+from services.memory.tokens import CachingCounter, RegexCounter
 
 INSTRUCTIONS_WORDS = 360  # some 400 tokens
 REPLY_TOKENS = 1000  # kept free for a reply, beside a budget
@@ -109,7 +108,7 @@ def main() -> None:
 def measure(turns: int, room: ContextBudget, seed: int) -> dict[str, Figures]:
     """The figures of each policy by its name."""
     talk = converse(turns, random.Random(seed))
-    counter = RememberingCounter(RegexCounter())
+    counter = CachingCounter(RegexCounter())
     instructions = " ".join(random.Random(seed).choices(COMMON, k=INSTRUCTIONS_WORDS))
     policies: dict[str, MemoryPolicy | None] = {
         "naive": None,
@@ -133,7 +132,7 @@ class Run:
     policy: MemoryPolicy | None  # None: the naive window
     instructions: str
     budget: ContextBudget
-    counter: RememberingCounter
+    counter: CachingCounter
     sent: tuple[ContextMessage, ...] = ()  # the last call's
     tokens: int = 0
     cached: int = 0
@@ -154,25 +153,25 @@ class Run:
             asked = replace(history, past=past, prompt=turn.prompt.body)
             if isinstance(self.policy, Retrieval):
                 hits = index.search(turn.prompt.body, RANKED)
-                ranked = (Recalled(said[hit.id], hit.score, hit.matched) for hit in hits)
-                asked = replace(asked, ranked=tuple(ranked))
+                ranked = (RecalledMessage(said[hit.id], hit.score, hit.matched) for hit in hits)
+                asked = replace(asked, candidates=tuple(ranked))
             plan = self.plan(asked)
-            is_new = (plan.start_seq, plan.epoch_seq) != (history.start_seq, history.epoch_seq)
+            is_new = (plan.start_seq, plan.prefix_seq) != (history.start_seq, history.prefix_seq)
             self.views += is_new
             self.take(plan.messages)
             if plan.start_seq or asked.summary:
                 self.sizes.append(plan.prompt_tokens)
                 if turn.evidence:
-                    kept = {*plan.shown, *plan.recalled_earlier}
-                    kept |= {each.message.id for each in plan.recalled}
+                    kept = {*plan.verbatim_ids, *plan.earlier_recall_ids}
+                    kept |= {each.message.id for each in plan.recalls}
                     self.found.append(turn.evidence in kept)
             history = replace(
                 asked,
                 prompt=None,
-                ranked=(),
+                candidates=(),
                 start_seq=plan.start_seq,
-                epoch_seq=plan.epoch_seq,
-                recalled_before={**history.recalled_before, turn.prompt.id: plan.recalled},
+                prefix_seq=plan.prefix_seq,
+                earlier_recalls={**history.earlier_recalls, turn.prompt.id: plan.recalls},
             )
             past = (*past, turn.prompt, turn.reply)
             index.add(passages(CONVERSATION, (turn.prompt, turn.reply)))
@@ -189,7 +188,7 @@ class Run:
         plan = plan_context(Window(10**6), history, everything, self.counter)
         by_id = {message.id: message for message in history.past}
         while plan.prompt_tokens > self.budget.prompt_tokens:
-            start_seq = by_id[plan.shown[1]].seq
+            start_seq = by_id[plan.verbatim_ids[1]].seq
             plan = plan_context(
                 Window(10**6), replace(history, start_seq=start_seq), everything, self.counter
             )
@@ -200,7 +199,7 @@ class Run:
         """*history* with the summary of as many calls as it takes."""
         while compaction := plan_compaction(history, self.budget, self.counter):
             said = prose(
-                random.Random(compaction.up_to_seq), compaction.wanted_tokens
+                random.Random(compaction.up_to_seq), compaction.target_tokens
             )  # as long as it was asked for
             summary = compaction.summary(said, at(compaction.up_to_seq))
             assert summary
@@ -236,12 +235,12 @@ class Run:
         }
 
 
-def prompt_tokens(messages: Sequence[ContextMessage], counter: RememberingCounter) -> int:
+def prompt_tokens(messages: Sequence[ContextMessage], counter: CachingCounter) -> int:
     return sum(6 + counter.count(message.body) for message in messages)
 
 
 def cached_prefix(
-    before: Sequence[ContextMessage], now: Sequence[ContextMessage], counter: RememberingCounter
+    before: Sequence[ContextMessage], now: Sequence[ContextMessage], counter: CachingCounter
 ) -> int:
     """Tokens of *now* that a cache holds after *before*."""
     tokens = 0
@@ -263,10 +262,10 @@ def milliseconds(seed: int) -> Figures:
     """Processor time of one plan over many messages, once they have been counted."""
     talk = converse(MANY // 2, random.Random(seed))
     past = tuple(half for turn in talk for half in (turn.prompt, turn.reply))
-    ranked = tuple(Recalled(each, 1.0) for each in past[::25])
-    history = History("Be kind.", past, "And now?", ranked=ranked)
+    ranked = tuple(RecalledMessage(each, 1.0) for each in past[::25])
+    history = History("Be kind.", past, "And now?", candidates=ranked)
     room = ContextBudget(MANY * 1000, REPLY_TOKENS)
-    counter = RememberingCounter(RegexCounter())
+    counter = CachingCounter(RegexCounter())
     taken: Figures = {}
     for policy in (Full(), Window(messages=MANY), Summary(), Retrieval()):
         plan_context(policy, history, room, counter)

@@ -53,24 +53,18 @@ from services.domain import (
     Usage,
     Window,
 )
-from services.memory import (
-    Call,
+from services.memory.context import (
     ContextBudget,
     ContextMessage,
     ContextPlan,
     History,
-    Passage,
-    Rates,
-    Recalled,
-    RecallIndex,
-    RegexCounter,
-    RememberingCounter,
-    ScaledCounter,
-    TokenCounter,
-    learn,
-    plan_context,
+    RecalledMessage,
 )
+from services.memory.forecast import CalibratedCounter, Calibration, CountedCall, learn
+from services.memory.planner import plan_context
+from services.memory.recall import Passage, RecallIndex
 from services.memory.terms import STOP_WORDS, stems
+from services.memory.tokens import CachingCounter, RegexCounter, TokenCounter
 
 KINDS = {"1": "multi-hop", "2": "temporal", "3": "open-domain", "4": "single-hop"}  # LoCoMo's
 DEPTHS = (5, 10, 20)
@@ -79,7 +73,7 @@ WORDS = (77, 300)  # of a message, where speed is measured
 BUDGETS = (1_000, 2_000, 4_000, 8_000)
 ALL_MESSAGES = 100_000
 BETWEEN_TURNS = timedelta(minutes=1)  # the data has one time for each session
-COUNTER = RememberingCounter(RegexCounter(), 100_000)
+COUNTER = CachingCounter(RegexCounter(), 100_000)
 MODEL = "GPT-4o"  # whose tokens are counted, where they can be
 MESSAGE_TOKENS = 5  # around a message (ChatML)
 
@@ -459,7 +453,7 @@ def in_context(
 
 def window(answer: Answer, tokens: int) -> set[MessageId]:
     """What the policy Window shows, bounded by tokens alone."""
-    return set(plan(Window(2 * len(answer.talk.past)), answer, tokens).shown)
+    return set(plan(Window(2 * len(answer.talk.past)), answer, tokens).verbatim_ids)
 
 
 def retrieval(answer: Answer, tokens: int) -> set[MessageId]:
@@ -476,17 +470,17 @@ def all_extracts(answer: Answer, tokens: int) -> set[MessageId]:
 
 
 def _retrieved(
-    answer: Answer, tokens: int, counts: Callable[[Recalled, Question], bool]
+    answer: Answer, tokens: int, counts: Callable[[RecalledMessage, Question], bool]
 ) -> set[MessageId]:
     chosen = plan(Retrieval(), answer, tokens)
-    return {*chosen.shown} | {
+    return {*chosen.verbatim_ids} | {
         each.message.id
-        for each in chosen.recalled
+        for each in chosen.recalls
         if each.extract is None or counts(each, answer.question)
     }
 
 
-def holds_answer(quote: Recalled, question: Question) -> bool:
+def holds_answer(quote: RecalledMessage, question: Question) -> bool:
     """Return whether an extract has at least half of the answer's terms that its message has.
 
     The question's terms, where the data gives no answer; of a message with none of them no extract counts.
@@ -502,7 +496,7 @@ def plan(policy: MemoryPolicy, answer: Answer, tokens: int) -> ContextPlan:
         instructions="",
         past=answer.talk.past,
         prompt=answer.question.text,
-        ranked=tuple(map(Recalled, map(by_id.__getitem__, answer.found), answer.scores)),
+        candidates=tuple(map(RecalledMessage, map(by_id.__getitem__, answer.found), answer.scores)),
     )
     return plan_context(policy, history, ContextBudget(tokens, 0), answer.counter)
 
@@ -517,15 +511,15 @@ def load_tokenizer() -> Tokenizer | None:
 
 def learned(talk: Talk, tokenizer: Tokenizer) -> TokenCounter:
     """How a plan counts once an endpoint has counted each prompt of *talk*."""
-    rates, last = Rates(), None
+    rates, last = Calibration(), None
     sent: tuple[ContextMessage, ...] = ()
     for prompt, reply in zip(talk.past[::2], talk.past[1::2], strict=False):
         asked, said = (ContextMessage(each.role, each.body) for each in (prompt, reply))
         counted = Usage(tokens_of((*sent, asked), tokenizer), tokenizer(said.body))
-        call = Call(model=MODEL, messages=(*sent, asked), reply=said, tokens=counted)
+        call = CountedCall(model=MODEL, messages=(*sent, asked), reply=said, tokens=counted)
         rates, last = learn(rates, last, call, COUNTER), call
         sent = (*sent, asked, said)
-    return ScaledCounter(COUNTER, rates)
+    return CalibratedCounter(COUNTER, rates)
 
 
 def tokens_of(messages: Iterable[ContextMessage], tokenizer: Tokenizer) -> int:

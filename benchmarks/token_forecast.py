@@ -30,18 +30,16 @@ from pathlib import Path
 
 from benchmarks import texts
 from services.domain import Role, Usage
-from services.memory import (
-    Call,
-    ContextMessage,
+from services.memory.context import ContextMessage
+from services.memory.forecast import (
+    CalibratedCounter,
+    Calibration,
+    CountedCall,
     Forecast,
-    KindCounter,
-    Rates,
-    RegexCounter,
-    RememberingCounter,
-    ScaledCounter,
     forecast_prompt,
     learn,
 )
+from services.memory.tokens import CachingCounter, KindCounter, RegexCounter
 
 WINDOW = 8_000
 TRIMMED = WINDOW * 7 // 10
@@ -182,7 +180,7 @@ def measure(tokenizers: Mapping[str, Tokenizer], seed: int, turns: int) -> dict[
     choosers = texts.kinds()
     by_kind, by_tokenizer = defaultdict[str, _Errors](_Errors), defaultdict[str, _Errors](_Errors)
     kept, whole = _Errors(), _Errors()
-    counter = RememberingCounter(RegexCounter(), size=100_000)
+    counter = CachingCounter(RegexCounter(), size=100_000)
 
     def mixed(chance: random.Random) -> str:
         return chance.choice(list(choosers.values()))(chance)
@@ -190,13 +188,15 @@ def measure(tokenizers: Mapping[str, Tokenizer], seed: int, turns: int) -> dict[
     for name, tokenizer in tokenizers.items():
         talk = _Talk(tokenizer, TEMPLATES.get(name, _TEMPLATE), counter)
         for kind, chooser in choosers.items():
-            errors, _ = talk.go(partial(chooser, random.Random(f"{seed} {kind}")), turns, Rates())
+            errors, _ = talk.go(
+                partial(chooser, random.Random(f"{seed} {kind}")), turns, Calibration()
+            )
             by_kind[kind].add(errors)
             by_tokenizer[name].add(errors)
-        rates = Rates()
+        rates = Calibration()
         for number in range(MIXED_CONVERSATIONS):
             chance = f"{seed} {MIXED} {number}"
-            errors, _ = talk.go(partial(mixed, random.Random(chance)), turns, Rates())
+            errors, _ = talk.go(partial(mixed, random.Random(chance)), turns, Calibration())
             by_kind[MIXED].add(errors)
             by_tokenizer[name].add(errors)
             errors, rates = talk.go(partial(mixed, random.Random(chance)), turns, rates)
@@ -229,12 +229,14 @@ class _Talk:
     template: tuple[int, int]
     counter: KindCounter
 
-    def go(self, choose: Callable[[], str], turns: int, rates: Rates) -> tuple[_Errors, Rates]:
+    def go(
+        self, choose: Callable[[], str], turns: int, rates: Calibration
+    ) -> tuple[_Errors, Calibration]:
         """The errors of forecasting each of *turns*, and what is known after them."""
         errors = _Errors()
         system = ContextMessage(Role.SYSTEM, "You are a helpful assistant. " * 10)
         past: list[ContextMessage] = []
-        last: Call | None = None
+        last: CountedCall | None = None
         for _ in range(turns):
             prompt, reply = (ContextMessage(role, choose()) for role in (Role.USER, Role.ASSISTANT))
             is_trimmed = self.tokens((system, *past, prompt)) > WINDOW
@@ -247,7 +249,7 @@ class _Talk:
             )
             if true >= LEAST:
                 self._compare(errors, messages, true, rates)
-            call = Call(
+            call = CountedCall(
                 model="",
                 messages=messages,
                 reply=reply,
@@ -262,13 +264,13 @@ class _Talk:
         return whole + sum(self.tokenizer(message.body) + around for message in messages)
 
     def _compare(
-        self, errors: _Errors, messages: Iterable[ContextMessage], true: int, rates: Rates
+        self, errors: _Errors, messages: Iterable[ContextMessage], true: int, rates: Calibration
     ) -> None:
         bodies = [message.body for message in messages]
         envelopes = true - sum(map(self.tokenizer, bodies))
         signs = sum(len(body) for body in bodies) // 4 + envelopes
         plain = sum(map(self.counter.count, bodies)) + envelopes
-        scaled = sum(map(ScaledCounter(self.counter, rates).count, bodies)) + envelopes
+        scaled = sum(map(CalibratedCounter(self.counter, rates).count, bodies)) + envelopes
         errors.characters_by_4.append(abs(signs - true) / true * 100)
         errors.packed_plainly.append(true / plain * 100)
         errors.packed.append(true / scaled * 100)

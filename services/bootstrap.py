@@ -40,7 +40,7 @@ from services.llm import (
     known_model,
     read_models,
 )
-from services.memory import KindCounter, RegexCounter, RememberingCounter
+from services.memory.tokens import CachingCounter, KindCounter, RegexCounter
 from services.settings import Settings
 from services.store.cached_read import CachedRead
 from services.store.conversations import Conversations
@@ -171,7 +171,7 @@ class Shared:
     background: BackgroundTasks
     models: Models
     temporary: TemporaryChats = field(default_factory=TemporaryChats)
-    counter: KindCounter = field(default_factory=lambda: RememberingCounter(RegexCounter(), _TEXTS))
+    counter: KindCounter = field(default_factory=lambda: CachingCounter(RegexCounter(), _TEXTS))
     people: "dict[SessionId, PersonServices]" = field(repr=False)
 
 

@@ -46,7 +46,8 @@ from services.errors import (
     TooLate,
 )
 from services.llm import ModelInfo, Models, Offer, Piece
-from services.memory import ContextMessage, RegexCounter
+from services.memory.context import ContextMessage
+from services.memory.tokens import RegexCounter
 from services.store.conversations import checked_title
 from services.store.documents import ChangedElsewhere
 from services.store.memories import checked_fact

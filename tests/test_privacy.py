@@ -32,7 +32,9 @@ from services.errors import (
     WrongCredentials,
 )
 from services.llm import ModelInfo, Models, Offer, OpenAIModel, connect
-from services.memory import ContextBudget, History, RegexCounter, plan_context
+from services.memory.context import ContextBudget, History
+from services.memory.planner import plan_context
+from services.memory.tokens import RegexCounter
 from services.settings import Settings
 from services.store.conversations import Conversations
 from services.store.supabase.api import store_errors
@@ -239,7 +241,7 @@ def _play(scene, sessions, model, server):
     found = chat.elsewhere.ranked(thread, thread.branch(), SAID)
     assert found
     receipt = chat.planning.receipt(thread, thread.messages[-1])
-    scene.things += [found, receipt, receipt.recalled, chat.elsewhere, chat.counting]
+    scene.things += [found, receipt, receipt.recalls, chat.elsewhere, chat.counting]
     scene.things += [*chat.elsewhere._known.values(), *chat.counting._calls.get(conversation.id)]
     conversations.set_policy(conversation.id, Full())
     chat.open(conversation.id)

@@ -11,7 +11,7 @@ from services import bootstrap
 from services.chat import Chat, Setup
 from services.domain import NewConversation, Thread
 from services.embedded import ModelState
-from services.memory import ContextPlan
+from services.memory.context import ContextPlan
 
 
 def place_tools() -> DeltaGenerator:

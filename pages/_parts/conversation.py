@@ -28,7 +28,7 @@ from services.bootstrap import PersonServices
 from services.chat import Chat, TemporaryChat
 from services.domain import ConversationId, Message, Role, Space, Thread
 from services.errors import AppError, NotFound
-from services.memory import ContextPlan
+from services.memory.context import ContextPlan
 
 _MENU = "conversation-menu"
 _NOTHING_KEPT = (

@@ -12,7 +12,10 @@ from pages._parts.temporary import Desk, find_desk
 from pages._session import show_errors
 from services.domain import ConversationId, Message, MessageId, Role, Thread, Usage
 from services.errors import InstructionsTooLong, NotFound, PromptTooLong
-from services.memory import ContextPlan, Forecast, PartKind, RecalledNote, Receipt, Span
+from services.memory.context import ContextPlan, PartKind
+from services.memory.extracts import Extract
+from services.memory.forecast import Forecast
+from services.memory.receipt import Receipt, ReceiptEntry
 
 _ESTIMATED = "Token counts are estimates and tend to be high."
 _BEGINNING = 120  # letters of a message by which it is known again
@@ -104,7 +107,7 @@ def how_counted(sent: ContextPlan | Receipt, forecast: Forecast) -> str:
 
 def cut_prompt(receipt: Receipt, tokens: Usage) -> str:
     """A sentence where the endpoint is likely to have cut the start of the prompt, going by its count; else nothing."""
-    if not receipt.is_cut_at(tokens.prompt):
+    if not receipt.is_truncated(tokens.prompt):
         return ""
     return (
         f"The provider counted only {words.number(tokens.prompt)} of about {words.number(receipt.prompt_tokens)} "
@@ -123,17 +126,20 @@ def _parts(sent: ContextPlan | Receipt) -> tuple[_Part, ...]:
     match sent:
         case Receipt():
             tokens = sent.tokens
-            summarised, facts = sent.summarised, len(sent.facts)
-            kept, recalled = len(sent.kept), len(sent.recalled)
+            summarised, facts = sent.summarised_count, len(sent.facts)
+            kept, recalled = len(sent.verbatim), len(sent.recalls)
         case ContextPlan():
             tokens = sent.tokens_by_kind()
-            summarised, facts = len(sent.summarised), len(sent.facts)
-            kept, recalled = len(sent.shown), len(sent.recalled) + len(sent.recalled_earlier)
+            summarised, facts = len(sent.summarised_ids), len(sent.fact_ids)
+            kept, recalled = (
+                len(sent.verbatim_ids),
+                len(sent.recalls) + len(sent.earlier_recall_ids),
+            )
     return (
         _Part(words.INSTRUCTIONS, tokens[PartKind.INSTRUCTIONS], "c6"),
         _Part(words.count(facts, "memory"), tokens[PartKind.FACTS], "c3"),
         _Part(f"Summary of {words.count(summarised, 'message')}", tokens[PartKind.SUMMARY], "c2"),
-        _Part(words.count(kept, "recent message"), tokens[PartKind.KEPT], "c1"),
+        _Part(words.count(kept, "recent message"), tokens[PartKind.VERBATIM], "c1"),
         _Part(words.count(recalled, "related older message"), tokens[PartKind.RECALLED], "c3"),
         _Part("Your message", tokens[PartKind.PROMPT], "c1"),
         _Part("Formatting and estimate correction", tokens[PartKind.FRAME], "c4"),
@@ -159,19 +165,19 @@ def _draw(
         with st.expander(words.count(len(receipt.facts), "memory")):
             st.html(_rows((text, "", "") for _, text in receipt.facts))
     if receipt.summary:
-        with st.expander(f"Summary of {words.count(receipt.summarised, 'message')}"):
+        with st.expander(f"Summary of {words.count(receipt.summarised_count, 'message')}"):
             st.code(receipt.summary.text, language=None, wrap_lines=True)
-    if receipt.kept:
-        with st.expander(words.count(len(receipt.kept), "recent message")):
-            kept = ((by_seq.get(seq), tokens) for seq, tokens in receipt.kept)
+    if receipt.verbatim:
+        with st.expander(words.count(len(receipt.verbatim), "recent message")):
+            kept = ((by_seq.get(seq), tokens) for seq, tokens in receipt.verbatim)
             rows = ((_beginning(message), words.number(tokens), "") for message, tokens in kept)
             st.html(_rows(rows))
-    if receipt.recalled:
-        with st.expander(words.count(len(receipt.recalled), "related older message")):
-            st.html(_rows(_recalled(note, by_id, far) for note in receipt.recalled))
-    if receipt.omitted:
-        verb = "was" if receipt.omitted == 1 else "were"
-        st.caption(f"{words.count(receipt.omitted, 'earlier message')} {verb} not sent.")
+    if receipt.recalls:
+        with st.expander(words.count(len(receipt.recalls), "related older message")):
+            st.html(_rows(_recalled(note, by_id, far) for note in receipt.recalls))
+    if receipt.omitted_count:
+        verb = "was" if receipt.omitted_count == 1 else "were"
+        st.caption(f"{words.count(receipt.omitted_count, 'earlier message')} {verb} not sent.")
 
 
 def _counted(tokens: Usage) -> str:
@@ -180,7 +186,7 @@ def _counted(tokens: Usage) -> str:
 
 
 def _recalled(
-    note: RecalledNote, by_id: Mapping[MessageId, Message], far: Collection[MessageId]
+    note: ReceiptEntry, by_id: Mapping[MessageId, Message], far: Collection[MessageId]
 ) -> tuple[str, str, str]:
     """A message that was brought back, why, and the way to all of it where an extract was sent."""
     message = by_id.get(note.message_id)
@@ -196,7 +202,7 @@ def _recalled(
     return _beginning(message), aside, whole
 
 
-def _extract(message: Message, span: Span) -> tuple[Message, str]:
+def _extract(message: Message, span: Extract) -> tuple[Message, str]:
     """Return *message* with the extract as its body; and as HTML all of it, folded, with the extract marked."""
     begin, end = span
     body, sent = message.body, message.body[begin:end]

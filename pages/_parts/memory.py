@@ -24,7 +24,8 @@ from services.domain import (
 )
 from services.errors import AppError, ChatFull, InstructionsTooLong, PromptTooLong
 from services.llm import LimitSource
-from services.memory import ContextPlan, Forecast
+from services.memory.context import ContextPlan
+from services.memory.forecast import Forecast
 
 LARGEST_WINDOW = 1000  # messages
 _QUIET_PERCENT = 50
@@ -76,7 +77,7 @@ def draw_unsent(chat: Chat, thread: Thread, plan: ContextPlan | None) -> None:
     panel = st.popover(label, icon=":material/ink_eraser:", type="tertiary", key="unsent")
     with panel.container(width=340):
         st.caption(_where_they_went(thread, plan, unseen, chat.background.summary_failure(here)))
-        if plan.summarised:
+        if plan.summarised_ids:
             key = "read-unsent-summary"
             quiet_button(words.VIEW_SUMMARY, "notes", key, ask_for, words.SUMMARY, here)
         conversation = thread.conversation
@@ -133,7 +134,7 @@ def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool
                 '<a class="db-jump" href="#model-reads-from">Jump to context start</a>',
                 width="content",
             )
-        if plan.summarised:
+        if plan.summarised_ids:
             here = thread.conversation.id
             quiet_button(words.VIEW_SUMMARY, "notes", "read-summary", ask_for, words.SUMMARY, here)
         if thread.conversation.reset_seq:
@@ -171,7 +172,7 @@ def _where_they_went(
 
 
 def _fate(thread: Thread, plan: ContextPlan, unseen: int) -> str:
-    summarised = len(plan.summarised)
+    summarised = len(plan.summarised_ids)
     verb = "is" if unseen == 1 else "are"
     match thread.conversation.policy:
         case Summary() if summarised >= unseen:
@@ -189,7 +190,7 @@ def _fate(thread: Thread, plan: ContextPlan, unseen: int) -> str:
 def _short_fate(thread: Thread, plan: ContextPlan, unseen: int) -> str:
     if isinstance(thread.conversation.policy, Retrieval):
         return "sent if related"
-    return "summarized" if len(plan.summarised) >= unseen else "not sent"
+    return "summarized" if len(plan.summarised_ids) >= unseen else "not sent"
 
 
 def draw_beginning() -> None:
@@ -204,7 +205,11 @@ def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[Mess
     count = 2 if branch and branch[-1].is_thoughts_only else 1
     last = branch[-count:]
     asked = [message.id for message in last if last[0].role is Role.USER]
-    return {message.id for message in branch} - {*plan.shown, *plan.recalled_earlier, *asked}
+    return {message.id for message in branch} - {
+        *plan.verbatim_ids,
+        *plan.earlier_recall_ids,
+        *asked,
+    }
 
 
 def _draw_policies(
@@ -267,7 +272,9 @@ def _undo(thread: Thread) -> None:
 
 def _leftovers(plan: ContextPlan, forecast: Forecast, setup: Setup) -> str:
     left_out = (
-        f"{words.count(len(plan.omitted), 'older message')} not sent. " if plan.omitted else ""
+        f"{words.count(len(plan.omitted_ids), 'older message')} not sent. "
+        if plan.omitted_ids
+        else ""
     )
     worst = setup.info.cost_micro(Usage(plan.bound_tokens, plan.reply_tokens))
     price = f" The next reply costs at most {words.dollars(worst)}." if worst else ""

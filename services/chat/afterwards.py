@@ -32,7 +32,8 @@ from services.domain import (
 )
 from services.errors import AppError, NotFound, Refused, Stale
 from services.events import log_event
-from services.memory import Compaction, ContextPlan
+from services.memory.compaction import Compaction
+from services.memory.context import ContextPlan
 
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}  # for one call
 _MOST_CALLS = 40  # of the model, for one summary: a long conversation is folded in chunks
@@ -100,7 +101,7 @@ class Afterwards:
                 if compaction is None:
                     break
                 self._fold(thread, compaction)
-                if not compaction.waiting:
+                if not compaction.remaining_messages:
                     break
         except AppError as error:  # the latest messages are shown as they are
             failure = None if isinstance(error, (Stale, NotFound)) else error
@@ -113,7 +114,7 @@ class Afterwards:
         if not isinstance(thread.conversation.policy, Summary):
             return False
         room = self.setup(thread).budget.prompt_tokens
-        return 2 * call.plan.prompt_tokens > room or bool(call.plan.omitted)
+        return 2 * call.plan.prompt_tokens > room or bool(call.plan.omitted_ids)
 
     def _ask(self, purpose: Purpose, thread: Thread, plan: ContextPlan, about: MessageId) -> Answer:
         """Ask the model that answers in *thread*. Raise AppError."""
@@ -144,7 +145,7 @@ class Afterwards:
         if summary is None:
             raise NoSummary
         self.store.set_summary(thread, summary)
-        log_event("summary.made", turn=answer.turn_id, messages=len(compaction.folded))
+        log_event("summary.made", turn=answer.turn_id, messages=len(compaction.folded_ids))
 
     def _note(self, conversation_id: ConversationId, prompt_id: MessageId) -> None:
         """Have the model say what the user told of themself."""

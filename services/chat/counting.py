@@ -12,20 +12,18 @@ from services.chat.live_turn import LiveTurn
 from services.chat.paid_calls import Call
 from services.domain import ConversationId, Message, Role, TurnId, Usage
 from services.errors import AppError, ModelFailure, ModelUnavailable
-from services.memory import Call as CountedCall
-from services.memory import (
-    ContextMessage,
-    ContextPlan,
+from services.memory.context import ContextMessage, ContextPlan
+from services.memory.forecast import (
+    CalibratedCounter,
+    Calibration,
+    CountedCall,
     Forecast,
-    KindCounter,
-    Rates,
-    Receipt,
-    ScaledCounter,
-    TokenCounter,
     find_anchor,
     forecast_prompt,
     learn,
 )
+from services.memory.receipt import Receipt
+from services.memory.tokens import KindCounter, TokenCounter
 from services.store.lru_cache import LruCache
 
 _MOST_CONVERSATIONS = 50
@@ -42,28 +40,28 @@ class Counting:
 
     def __init__(self) -> None:
         self._calls = LruCache[ConversationId, tuple[CountedCall, ...]](_MOST_CONVERSATIONS)
-        self._rates: dict[str, Rates] = {}
+        self._rates: dict[str, Calibration] = {}
         self._refused: set[ConversationId] = set()
-        self._last: tuple[Rates, ScaledCounter] | None = None
+        self._last: tuple[Calibration, CalibratedCounter] | None = None
         self._change = threading.Lock()
 
     def __repr__(self) -> str:
         return "Counting()"
 
-    def rates(self, model: str, stored: Rates) -> Rates:
+    def rates(self, model: str, stored: Calibration) -> Calibration:
         """What is known of *model*: here, or if more was seen for it, as it was *stored*."""
         with self._change:
-            known = self._rates.get(model, Rates())
-            self._rates[model] = stored if stored.seen > known.seen else known
+            known = self._rates.get(model, Calibration())
+            self._rates[model] = stored if stored.samples > known.samples else known
             return self._rates[model]
 
-    def counter(self, base: KindCounter, rates: Rates) -> TokenCounter:
+    def counter(self, base: KindCounter, rates: Calibration) -> TokenCounter:
         """Counts by *rates*; as *base* does, where there are none. The last one is kept for the next plan."""
         if not rates.by_kind:
             return base
         last = self._last  # another thread may put a new one in its place
         if last is None or last[0] != rates:
-            self._last = last = rates, ScaledCounter(base, rates)
+            self._last = last = rates, CalibratedCounter(base, rates)
         return last[1]
 
     def learn(self, turn: LiveTurn, call: Call, reported: Usage, counter: KindCounter) -> None:
@@ -78,7 +76,7 @@ class Counting:
         with self._change:
             calls = self._calls.get(conversation_id) or ()
             before = next((one for one in reversed(calls) if one.model == model), None)
-            rates = self._rates.get(model, Rates())
+            rates = self._rates.get(model, Calibration())
             self._rates[model] = learn(rates, before, counted, counter)
             self._calls.put(conversation_id, (*calls, counted)[-_MOST_CALLS:])
 
@@ -87,7 +85,7 @@ class Counting:
         conversation_id: ConversationId,
         model: str,
         plan: ContextPlan,
-        rates: Rates,
+        rates: Calibration,
         counter: KindCounter,
     ) -> Forecast:
         """How many tokens of *plan* the endpoint is likely to count; as it was planned, where nothing is known."""
@@ -118,14 +116,14 @@ def stored_rates(
     model: str,
     past: Sequence[Message],
     receipts: Callable[[Sequence[Message]], Mapping[TurnId, str]],
-) -> Rates:
+) -> Calibration:
     """What the last receipt of *past*, a branch, that is of *model* knows of it; nothing where there is none."""
     latest = list(islice((one for one in reversed(past) if one.turn_id), _LOOKED_AT))
     for some in (latest[:1], latest[1:]):  # the very last nearly always is
         texts = receipts(some)
         for message in some:
             text = texts.get(message.turn_id) if message.turn_id else None
-            receipt = Receipt.read(text) if text else None
+            receipt = Receipt.from_json(text) if text else None
             if receipt and receipt.model == model:
-                return receipt.rates
-    return Rates()
+                return receipt.calibration
+    return Calibration()

@@ -16,7 +16,8 @@ from services.chat.recollection import once, passages
 from services.domain import ConversationId, Listed, Message, MessageId, Role, SpaceId, Thread
 from services.errors import AppError
 from services.events import log_event
-from services.memory import Recalled, RecallIndex
+from services.memory.context import RecalledMessage
+from services.memory.recall import RecallIndex
 from services.store.lru_cache import LruCache
 
 _PATIENCE = 2.0  # seconds for which a prompt waits until all is read
@@ -76,7 +77,7 @@ class Elsewhere:
 
     def ranked(
         self, thread: Thread, past: tuple[Message, ...], prompt: str
-    ) -> tuple[Recalled, ...]:
+    ) -> tuple[RecalledMessage, ...]:
         """What *prompt* may be about, the best first: messages of *past*, a branch of *thread*, and of other
         conversations."""
         self._listed = {}  # a reading that is under way may have looked before something was moved
@@ -94,7 +95,7 @@ class Elsewhere:
         with suppress(AppError):
             found |= self.opened(far[:_MOST_ELSEWHERE], thread)
         return once(
-            Recalled(message, hit.score, hit.matched, its)
+            RecalledMessage(message, hit.score, hit.matched, its)
             for hit in hits
             if hit.id in found
             for its, message in (found[hit.id],)

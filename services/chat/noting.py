@@ -16,7 +16,9 @@ from services.chat.paid_calls import Answer
 from services.domain import Fact, FactId, Message, MessageId, Role, Space, Thread
 from services.errors import AppError
 from services.events import log_event
-from services.memory import ContextPlan, TokenCounter, plan_facts, read_facts
+from services.memory.context import ContextPlan
+from services.memory.facts import parse_fact_changes, plan_fact_request
+from services.memory.tokens import TokenCounter
 
 
 class FactStore(Protocol):
@@ -49,14 +51,14 @@ def note_facts(
     if not exchange:
         return ()
     before = _facts_of(store, thread, space)
-    plan = plan_facts(exchange, before, context_tokens, counter)
+    plan = plan_fact_request(exchange, before, context_tokens, counter)
     answer = ask(plan)
     if answer.is_cut or not is_wanted():
         return None
     by_id = {fact.id: fact for fact in before}
-    shown = [by_id[fact_id] for fact_id in plan.facts]
+    shown = [by_id[fact_id] for fact_id in plan.fact_ids]
     noted: list[Noted] = []
-    for change in read_facts(answer.text, exchange, _facts_of(store, thread, space), shown):
+    for change in parse_fact_changes(answer.text, exchange, _facts_of(store, thread, space), shown):
         fact = _fact(change.text, change.replaces, thread, prompt_id)
         try:
             store.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)

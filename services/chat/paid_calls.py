@@ -36,7 +36,8 @@ from services.errors import (
 )
 from services.events import log_event
 from services.llm import LimitReached, ModelInfo, Offer, Thought
-from services.memory import ContextPlan, TokenCounter, fewest_tokens
+from services.memory.context import ContextPlan
+from services.memory.tokens import TokenCounter, min_tokens
 from services.store.turns import Begun, ClientTurnId, Ending, Lease, NewTurn
 
 LEASE_SECONDS = 10  # prolonged every second; after a kill the turn is settled so much later
@@ -141,7 +142,7 @@ class PaidCalls:
             reserved_micro=begun.reserved_micro,
             prompt_tokens=plan.prompt_tokens,
             max_tokens=max_tokens,
-            omitted=len(plan.omitted),
+            omitted=len(plan.omitted_ids),
         )
         return turn, Call(offer, plan, max_tokens)
 
@@ -181,7 +182,7 @@ class PaidCalls:
             raise
         finally:
             if used:  # a report below what was streamed is not believed
-                used = replace(used, reply=max(used.reply, fewest_tokens(turn.said())))
+                used = replace(used, reply=max(used.reply, min_tokens(turn.said())))
             elif is_called:
                 thoughts = turn.thoughts()
                 streamed = (thoughts.text if thoughts else "") + turn.said()

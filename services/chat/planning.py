@@ -27,20 +27,13 @@ from services.domain import (
     TurnId,
 )
 from services.errors import BadInput, InstructionsTooLong, StoreUnavailable
-from services.memory import (
-    Compaction,
-    ContextPlan,
-    Forecast,
-    History,
-    KindCounter,
-    Rates,
-    Recalled,
-    Receipt,
-    Span,
-    least_tokens,
-    plan_compaction,
-    plan_context,
-)
+from services.memory.compaction import Compaction, plan_compaction
+from services.memory.context import ContextPlan, History, RecalledMessage
+from services.memory.extracts import Extract
+from services.memory.forecast import Calibration, Forecast, min_likely_tokens
+from services.memory.planner import plan_context
+from services.memory.receipt import Receipt
+from services.memory.tokens import KindCounter
 
 _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. Send a new message."
 
@@ -83,12 +76,14 @@ class Planning:
             history = replace(history, prompt=REQUEST)
         stored = final._stored_rates(thread, setup, past)
         plan = self._plan(thread, setup, history, stored)
-        if prompt is None and past[-1].id not in plan.shown:
+        if prompt is None and past[-1].id not in plan.verbatim_ids:
             raise BadInput(_OUT_OF_VIEW)
         model = setup.info.name
         rates = self.counting.rates(model, stored)
-        least = least_tokens(plan.messages, rates, self.counter)
-        return plan, Receipt.of(thread.conversation.policy, model, history, plan, rates, least)
+        least = min_likely_tokens(plan.messages, rates, self.counter)
+        return plan, Receipt.from_plan(
+            thread.conversation.policy, model, history, plan, rates, least
+        )
 
     def view(self, thread: Thread, setup: Setup) -> ContextPlan:
         """What the next turn would see. Raise ChatFull, PromptTooLong, InstructionsTooLong."""
@@ -98,7 +93,7 @@ class Planning:
         """The view, and what its receipt would say. Raise as `view`."""
         history, plan = self._view(thread, setup)
         policy, model = thread.conversation.policy, setup.info.name
-        return plan, Receipt.of(policy, model, history, plan, Rates())
+        return plan, Receipt.from_plan(policy, model, history, plan, Calibration())
 
     def forecast(self, thread: Thread, setup: Setup, view: ContextPlan) -> Forecast:
         """How many tokens of *view* the endpoint is likely to count."""
@@ -111,14 +106,14 @@ class Planning:
         """What the model was shown for *reply*, where that was kept. Raise StoreUnavailable."""
         kept = self.store.receipts([reply], thread.conversation.id)
         text = kept.get(reply.turn_id) if reply.turn_id else None
-        return Receipt.read(text) if text else None
+        return Receipt.from_json(text) if text else None
 
     def recalled_messages(
         self, thread: Thread, receipt: Receipt
     ) -> Mapping[MessageId, tuple[ConversationId, Message]]:
         """What *receipt* brought back from other conversations than *thread*, as far as it may see them now."""
         here = {message.id for message in thread.messages}
-        far = [note.message_id for note in receipt.recalled if note.message_id not in here]
+        far = [note.message_id for note in receipt.recalls if note.message_id not in here]
         return self._opened(self.elsewhere, far, thread)
 
     def compaction(self, thread: Thread, setup: Setup) -> Compaction | None:
@@ -142,7 +137,9 @@ class Planning:
         rates = self._stored_rates(thread, setup, history.past)
         return history, self._plan(thread, setup, history, rates)
 
-    def _plan(self, thread: Thread, setup: Setup, history: History, rates: Rates) -> ContextPlan:
+    def _plan(
+        self, thread: Thread, setup: Setup, history: History, rates: Calibration
+    ) -> ContextPlan:
         if setup.is_too_long:
             raise InstructionsTooLong
         counter = self.counting.counter(self.counter, rates)
@@ -168,21 +165,22 @@ class Planning:
             in_view, partial(self._receipts, conversation_id=conversation.id)
         )
         elsewhere = self.elsewhere if setup.preferences.recalls_elsewhere else None
-        ranked: tuple[Recalled, ...] = ()
+        ranked: tuple[RecalledMessage, ...] = ()
         if prompt is not None:  # first: a search finds out what is gone
             ranked = (elsewhere or self.recollection).ranked(thread, past, prompt)
         elif elsewhere:
             elsewhere.prepare()
         far_ids = [message_id for one in brought.values() for message_id in one.elsewhere]
         far = self._opened(elsewhere, far_ids, thread)
-        by_id = {message.id: Recalled(message) for message in past}
+        by_id = {message.id: RecalledMessage(message) for message in past}
         by_id |= {
-            its: Recalled(message, conversation_id=where) for its, (where, message) in far.items()
+            its: RecalledMessage(message, conversation_id=where)
+            for its, (where, message) in far.items()
         }
         return replace(
             history,
-            ranked=ranked,
-            recalled_before={
+            candidates=ranked,
+            earlier_recalls={
                 prompt_id: tuple(
                     replace(by_id[its], extract=extract)
                     for its, extract in one.recalled
@@ -190,7 +188,7 @@ class Planning:
                 )
                 for prompt_id, one in brought.items()
             },
-            epoch_seq=[0, *(one.epoch_seq for one in brought.values())][-1],
+            prefix_seq=[0, *(one.prefix_seq for one in brought.values())][-1],
         )
 
     def _opened(
@@ -224,11 +222,11 @@ class Planning:
             return self.store.receipts(messages, conversation_id)
         return {}
 
-    def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Rates:
+    def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:
         """What a plan of *past*, a branch of *thread*, counts by."""
         conversation_id = thread.conversation.id
         if self.counting.was_refused(conversation_id):
-            return Rates()
+            return Calibration()
         receipts = partial(self._receipts, conversation_id=conversation_id)
         return stored_rates(setup.info.name, past, receipts)
 
@@ -243,6 +241,6 @@ def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
     return conversation.start_seq if is_here else conversation.reset_seq
 
 
-def _has(message: Message, extract: Span | None) -> bool:
+def _has(message: Message, extract: Extract | None) -> bool:
     """Return whether *extract* lies in the body of *message*: a receipt may be wrong about it."""
     return extract is None or 0 <= extract[0] < extract[1] <= len(message.body)

@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.domain import ConversationId, Message, MessageId, Role, Thread, TurnId
-from services.memory import Passage, Recalled, RecallIndex, Receipt, Span
+from services.memory.context import RecalledMessage
+from services.memory.extracts import Extract
+from services.memory.recall import Passage, RecallIndex
+from services.memory.receipt import Receipt
 from services.store.lru_cache import LruCache
 
 _MOST_INDEXES = 20  # conversations that are kept ready to be searched
@@ -18,24 +21,22 @@ class Brought:
     """What recall brought back for a prompt, as its receipt says."""
 
     is_known: bool = False  # the turn was planned with recall, and its receipt can be read
-    epoch_seq: int = 0
+    prefix_seq: int = 0
     # for the turn's own prompt, and the extract if not all of a message was sent
-    recalled: tuple[tuple[MessageId, Span | None], ...] = ()
+    recalled: tuple[tuple[MessageId, Extract | None], ...] = ()
     elsewhere: tuple[MessageId, ...] = ()  # of other conversations, for earlier prompts too
 
     @classmethod
     def read(cls, text: str) -> "Brought":
         """What the receipt *text* says."""
-        receipt = Receipt.read(text)
+        receipt = Receipt.from_json(text)
         if receipt is None or receipt.policy != "retrieval":
             return cls()
         own = tuple(
-            (note.message_id, note.extract)
-            for note in receipt.recalled
-            if note.recalled_for is None
+            (note.message_id, note.extract) for note in receipt.recalls if note.recalled_for is None
         )
-        far = tuple(note.message_id for note in receipt.recalled if note.conversation_id)
-        return cls(True, receipt.epoch_seq, own, far)
+        far = tuple(note.message_id for note in receipt.recalls if note.conversation_id)
+        return cls(True, receipt.prefix_seq, own, far)
 
 
 class Recollection:
@@ -55,13 +56,15 @@ class Recollection:
 
     def ranked(
         self, thread: Thread, past: tuple[Message, ...], prompt: str
-    ) -> tuple[Recalled, ...]:
+    ) -> tuple[RecalledMessage, ...]:
         """The messages of *past*, a branch of *thread*, that *prompt* may be about, the best first."""
         by_id = {part.id: message for message in past for part in message.stored}
         with self._one_at_a_time:
             hits = self._index(thread).search(prompt, _MOST_HITS)
         return once(
-            Recalled(by_id[hit.id], hit.score, hit.matched) for hit in hits if hit.id in by_id
+            RecalledMessage(by_id[hit.id], hit.score, hit.matched)
+            for hit in hits
+            if hit.id in by_id
         )
 
     def brought(
@@ -100,9 +103,9 @@ class Recollection:
         return index
 
 
-def once(recalled: Iterable[Recalled]) -> tuple[Recalled, ...]:
+def once(recalled: Iterable[RecalledMessage]) -> tuple[RecalledMessage, ...]:
     """The first of each message of *recalled*: several parts of a reply that went on may be found."""
-    found: dict[MessageId, Recalled] = {}
+    found: dict[MessageId, RecalledMessage] = {}
     for one in recalled:
         found.setdefault(one.message.id, one)
     return tuple(found.values())

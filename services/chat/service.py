@@ -62,7 +62,7 @@ from services.errors import (
 )
 from services.events import log_event
 from services.llm import Models
-from services.memory import KindCounter
+from services.memory.tokens import KindCounter
 from services.store.rows import TurnState
 from services.store.texts import storable
 from services.store.turns import Ending, OpenTurn
@@ -611,7 +611,7 @@ class Chat:
         prompt_id, new = again or MessageId(uuid4()), None if again else prompt
         try:
             turn, call = self.calls.reserve(
-                thread, setup.offer, plan, prompt_id, new, receipt=receipt.written()
+                thread, setup.offer, plan, prompt_id, new, receipt=receipt.to_json()
             )
         except StoreUnavailable:
             if again is None:

@@ -5,7 +5,8 @@ from enum import StrEnum
 
 from services.domain import NewConversation, Preferences, Space, Thread
 from services.llm import ModelInfo, Models, Offer
-from services.memory import ContextBudget, TokenCounter
+from services.memory.context import ContextBudget
+from services.memory.tokens import TokenCounter
 
 _LEAST_CONTEXT_TOKENS = 512
 # A context holds at least so many replies of the length that its user chose: with fewer it holds nothing.

@@ -9,7 +9,9 @@ import re
 from collections.abc import Sequence
 
 from services.domain import Message, Role, Window
-from services.memory import ContextBudget, ContextPlan, History, TokenCounter, plan_context
+from services.memory.context import ContextBudget, ContextPlan, History
+from services.memory.planner import plan_context
+from services.memory.tokens import TokenCounter
 
 INSTRUCTIONS = (
     "You give conversations their titles. Answer with nothing but a title of at most six words, "

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.domain import Usage
-from services.memory import ContextMessage
+from services.memory.context import ContextMessage
 
 
 @dataclass(frozen=True, slots=True)

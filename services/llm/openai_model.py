@@ -28,7 +28,7 @@ from services.domain import Usage
 from services.errors import ModelFailure, ModelUnavailable
 from services.llm.model import LimitReached, Piece, Thought
 from services.llm.stated import Refusal, read_refusal, value_at
-from services.memory import ContextMessage
+from services.memory.context import ContextMessage
 
 _CONNECT_SECONDS = 5
 _LIST_SECONDS = 10

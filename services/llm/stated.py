@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 from math import ceil
 from typing import cast
 
-from services.memory import ContextBudget
+from services.memory.context import ContextBudget
 
 _LEAST_CONTEXT, _LEAST_REPLY = 512, 16  # tokens; less states nothing
 _MOST_TOKENS = 1 << 24
@@ -113,7 +113,7 @@ class Refusal:
         if self.context_tokens and self.prompt_tokens:
             allowed.append(self.context_tokens - self.prompt_tokens)
         elif self.context_tokens:
-            allowed.append(ContextBudget(self.context_tokens, max_tokens).kept_tokens)
+            allowed.append(ContextBudget(self.context_tokens, max_tokens).min_reply_tokens)
         return min(allowed)
 
 

@@ -23,7 +23,7 @@ from datetime import datetime
 
 from services.domain import Message, MessageId, RunningSummary
 from services.memory import blocks
-from services.memory.context import ContextBudget, ContextPlan, History, Recalled
+from services.memory.context import ContextBudget, ContextPlan, History, RecalledMessage
 from services.memory.layout import (
     MESSAGE_TOKENS,
     Layout,
@@ -71,15 +71,15 @@ class Compaction:
     """A call of the model that makes the summary longer, and what it will then cover."""
 
     call: ContextPlan  # its reply_tokens are the most that it may say
-    wanted_tokens: int  # what it is asked for
+    target_tokens: int  # what it is asked for
     from_seq: int
     up_to_seq: int
-    folded: tuple[MessageId, ...]  # by this call
-    waiting: int  # messages that another call has to fold after this one
+    folded_ids: tuple[MessageId, ...]  # by this call
+    remaining_messages: int  # messages that another call has to fold after this one
     is_in_place: bool
-    kept_text: str = field(repr=False)  # the paragraphs that the answer is put after
+    previous_text: str = field(repr=False)  # the paragraphs that the answer is put after
     days: str  # of the messages that the answer stands for
-    was_edited: bool = False
+    is_edited: bool = False
 
     def summary(
         self, said: str, made_at: datetime, *, is_cut: bool = False
@@ -90,11 +90,11 @@ class Compaction:
             return None
         paragraph = f"{self.days}: {text}"
         return RunningSummary(
-            text=f"{self.kept_text}\n\n{paragraph}" if self.kept_text else paragraph,
+            text=f"{self.previous_text}\n\n{paragraph}" if self.previous_text else paragraph,
             from_seq=self.from_seq,
             up_to_seq=self.up_to_seq,
             made_at=made_at,
-            is_edited=self.was_edited and bool(self.kept_text),
+            is_edited=self.is_edited and bool(self.previous_text),
         )
 
 
@@ -108,7 +108,7 @@ def plan_compaction(
     """What to fold after a turn, or None while the next one fits (or where there is no room to ask).
 
     *history* has no prompt, its view is that of the last turn. *is_cache_cheap*: what a cache holds costs less than a third (or nothing costs anything). With the
-    new summary in `History.summary`, ask again while it has `waiting` messages.
+    new summary in `History.summary`, ask again while it has `remaining_messages` messages.
     """
     room = budget.prompt_tokens
     view = stored_view(history, room, counter)
@@ -121,13 +121,13 @@ def plan_compaction(
     if not due and not is_too_long:
         return None
 
-    most = min(room * _SUMMARY_PERCENT // 100, _REPLIES * budget.kept_tokens)
+    most = min(room * _SUMMARY_PERCENT // 100, _REPLIES * budget.min_reply_tokens)
     said = sum(pair.tokens(counter) for pair in pairs[:due])
     wanted = min(most // 3, max(_LEAST_PARAGRAPH, said // _SHORTER))
     is_anew = old is not None and (is_too_long or counter.count(old.text) + wanted > most)
     if is_anew:
         wanted = most * _ANEW_PERCENT // 100
-    wanted = min(wanted, budget.kept_tokens * 100 // _SLACK_PERCENT)
+    wanted = min(wanted, budget.min_reply_tokens * 100 // _SLACK_PERCENT)
     reply_tokens = wanted * _SLACK_PERCENT // 100
     room_of_call = budget.context_tokens - reply_tokens
     request = _WHAT_TO_KEEP.format(words=wanted * 3 // 4)
@@ -160,19 +160,19 @@ def plan_compaction(
             prompt_tokens=call.tokens(counter),
             bound_tokens=bound_tokens(messages, counter),
             reply_tokens=reply_tokens,
-            shown=(),
-            omitted=(),
+            verbatim_ids=(),
+            omitted_ids=(),
             start_seq=history.start_seq,
         ),
-        wanted_tokens=wanted,
+        target_tokens=wanted,
         from_seq=from_seq,
         up_to_seq=up_to_seq,
-        folded=tuple(half.id for pair in folded for half in pair),
-        waiting=2 * (due - len(folded)),
+        folded_ids=tuple(half.id for pair in folded for half in pair),
+        remaining_messages=2 * (due - len(folded)),
         is_in_place=is_in_place,
-        kept_text="" if is_anew or old is None else old.text,
+        previous_text="" if is_anew or old is None else old.text,
         days=_days(each for each in history.past if new_seq <= each.seq <= up_to_seq),
-        was_edited=old is not None and old.is_edited,
+        is_edited=old is not None and old.is_edited,
     )
 
 
@@ -229,7 +229,7 @@ def _how_many_at_once(
     """How many of the oldest pairs one request can hold, at least one."""
     left = room - _asked_apart((), summary, request).tokens(counter)
     for older, pair in enumerate(folded):
-        quotes = [Recalled(half) for half in pair]
+        quotes = [RecalledMessage(half) for half in pair]
         left -= frame_tokens(quotes, counter)  # each day once a pair: there is some air in it
         left -= sum(said_tokens(quote, counter) for quote in quotes)
         if left < 0:
@@ -259,7 +259,7 @@ def _apart(
 
 
 def _asked_apart(halves: Sequence[Message], summary: RunningSummary | None, request: str) -> Layout:
-    quotes = blocks.fenced(_MESSAGES, blocks.conversation(map(Recalled, halves)))
+    quotes = blocks.fenced(_MESSAGES, blocks.conversation(map(RecalledMessage, halves)))
     return Layout(_TASK, summary=summary, prompt=f"{quotes}\n\n{_APART}{request}")
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from services.domain import ConversationId, Fact, FactId, Message, MessageId, Role, RunningSummary
-from services.memory.extracts import Span
+from services.memory.extracts import Extract
 
-_KEPT_TOKENS = 2048
+_MIN_REPLY_TOKENS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +22,19 @@ class ContextBudget:
     reply_tokens: int
 
     @property
-    def kept_tokens(self) -> int:
+    def min_reply_tokens(self) -> int:
         """The tokens that every prompt leaves for the reply."""
-        return min(self.reply_tokens, _KEPT_TOKENS, self.context_tokens // 4)
+        return min(self.reply_tokens, _MIN_REPLY_TOKENS, self.context_tokens // 4)
 
     @property
     def prompt_tokens(self) -> int:
-        return self.context_tokens - self.kept_tokens
+        return self.context_tokens - self.min_reply_tokens
 
     def reply_after(self, prompt_tokens: int) -> int:
         """The longest reply to a prompt of at most *prompt_tokens*."""
-        return max(self.kept_tokens, min(self.reply_tokens, self.context_tokens - prompt_tokens))
+        return max(
+            self.min_reply_tokens, min(self.reply_tokens, self.context_tokens - prompt_tokens)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,14 @@ class ContextMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class Recalled:
+class RecalledMessage:
     """A message that a search brought back, how well it matched, and by which words."""
 
     message: Message
     score: float = 0.0
     matched: tuple[str, ...] = field(default=(), repr=False)
     conversation_id: ConversationId | None = None  # None: it is of the one that is planned
-    extract: Span | None = None  # of its body, which alone is shown; None: all of it
+    extract: Extract | None = None  # of its body, which alone is shown; None: all of it
 
     @property
     def text(self) -> str:
@@ -70,12 +72,12 @@ class History:
     reset_seq: int = 0  # nothing up to this message is ever planned
     facts: tuple[Fact, ...] = ()
     summary: RunningSummary | None = None
-    ranked: tuple[Recalled, ...] = ()  # for this prompt, the best first
+    candidates: tuple[RecalledMessage, ...] = ()  # for this prompt, the best first
     # What was recalled for each earlier prompt that was planned with recall, nothing included.
-    recalled_before: Mapping[MessageId, tuple[Recalled, ...]] = field(
-        default_factory=dict[MessageId, tuple[Recalled, ...]], repr=False
+    earlier_recalls: Mapping[MessageId, tuple[RecalledMessage, ...]] = field(
+        default_factory=dict[MessageId, tuple[RecalledMessage, ...]], repr=False
     )
-    epoch_seq: int = 0  # of that, only what was recalled for prompts after this one is shown
+    prefix_seq: int = 0  # of that, only what was recalled for prompts after this one is shown
 
 
 class PartKind(StrEnum):
@@ -84,7 +86,7 @@ class PartKind(StrEnum):
     INSTRUCTIONS = "instructions"
     FACTS = "facts"
     SUMMARY = "summary"
-    KEPT = "kept"  # a message of the past, word for word
+    VERBATIM = "verbatim"  # a message of the past, word for word
     RECALLED = "recalled"
     PROMPT = "prompt"
     FRAME = "frame"  # what chat templates put around messages, and the marks of our blocks
@@ -99,7 +101,7 @@ class Part:
     message_id: MessageId | None = None  # the message that it is
     recalled_for: MessageId | None = None  # the earlier prompt; None: this one
     matched: tuple[str, ...] = field(default=(), repr=False)
-    extract: Span | None = None  # of the message, where not all of it is shown
+    extract: Extract | None = None  # of the message, where not all of it is shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,15 +113,15 @@ class ContextPlan:
     prompt_tokens: int  # leaning high: for the meter, and what fitted
     bound_tokens: int  # never too few: for reservations
     reply_tokens: int  # the longest reply
-    kept_tokens: int = 0  # of them, what every prompt leaves free
-    shown: tuple[MessageId, ...]  # of the past, verbatim
-    summarised: tuple[MessageId, ...] = ()  # the summary that is shown stands for them
-    recalled: tuple[Recalled, ...] = ()  # for this prompt, by time: to be kept with the turn
-    recalled_earlier: tuple[MessageId, ...] = ()  # and still shown at the earlier prompts
-    facts: tuple[FactId, ...] = ()
-    omitted: tuple[MessageId, ...]  # of the past, seen in no form
+    min_reply_tokens: int = 0  # of them, what every prompt leaves free
+    verbatim_ids: tuple[MessageId, ...]  # of the past, verbatim
+    summarised_ids: tuple[MessageId, ...] = ()  # the summary that is shown stands for them
+    recalls: tuple[RecalledMessage, ...] = ()  # for this prompt, by time: to be kept with the turn
+    earlier_recall_ids: tuple[MessageId, ...] = ()  # and still shown at the earlier prompts
+    fact_ids: tuple[FactId, ...] = ()
+    omitted_ids: tuple[MessageId, ...]  # of the past, seen in no form
     start_seq: int  # to be handed back at the next turn, as is the next
-    epoch_seq: int = 0
+    prefix_seq: int = 0
 
     def tokens_by_kind(self) -> Counter[PartKind]:
         """The tokens of each kind of part; they add up to *prompt_tokens*."""

@@ -16,8 +16,8 @@ from math import inf
 
 from services.domain import MessageId
 from services.memory import blocks
-from services.memory.context import History, Recalled
-from services.memory.extracts import Span, find_extract, is_long
+from services.memory.context import History, RecalledMessage
+from services.memory.extracts import Extract, find_extract, is_long
 from services.memory.layout import (
     Layout,
     Pair,
@@ -50,17 +50,17 @@ def continue_epoch(
 
     *pairs* are those after the start of the view, *fixed* all but them. *room* in tokens.
     """
-    begins_here = bool(history.past) and history.past[-1].seq == history.epoch_seq
+    begins_here = bool(history.past) and history.past[-1].seq == history.prefix_seq
     if begins_here and not pairs:
         return None  # the last pair may be among what is recalled
     if how_many_fit(pairs, room, counter) < len(pairs):
         return None  # told without counting all of it
     whole = _before_reset(history) | _ids(pairs)
-    extracts: dict[MessageId, list[Span]] = {}
-    before: dict[MessageId, tuple[Recalled, ...]] = {}
+    extracts: dict[MessageId, list[Extract]] = {}
+    before: dict[MessageId, tuple[RecalledMessage, ...]] = {}
     for pair in pairs:
-        if pair.prompt.seq > history.epoch_seq:
-            block = _hidden(history.recalled_before.get(pair.prompt.id, ()), whole)
+        if pair.prompt.seq > history.prefix_seq:
+            block = _hidden(history.earlier_recalls.get(pair.prompt.id, ()), whole)
             block = [
                 each for each in block if each.extract not in extracts.get(each.message.id, ())
             ]
@@ -71,9 +71,9 @@ def continue_epoch(
                     extracts.setdefault(each.message.id, []).append(each.extract)
                 else:
                     whole.add(each.message.id)
-    view = replace(fixed, pairs=pairs, recalled_before=before)
+    view = replace(fixed, pairs=pairs, earlier_recalls=before)
     left = room - view.tokens(counter)
-    hidden = _hidden(history.ranked, whole)
+    hidden = _hidden(history.candidates, whole)
     found = {each.message.id for each in hidden}
     if left < 0 or (_is_first(history) and any(each.id in found for each in history.past)):
         return None
@@ -99,17 +99,17 @@ def new_epoch(
         latest = left
     # The last pair stays whole, for the prompt may be about it: while it takes at most half of what recall could fill,
     # else it comes first in that; while it fits at all where recall has less to fill.
-    most = left // 2 if is_first and history.ranked else left
+    most = left // 2 if is_first and history.candidates else left
     kept = how_many_fit(pairs, latest, counter) or min(1, how_many_fit(pairs, most, counter))
 
     def with_recall(kept: int) -> Layout:
         latest = pairs[len(pairs) - kept :]
         left = room - replace(fixed, pairs=latest).tokens(counter)
         share = left if is_first else min(left, room * _EPOCH // 100)
-        ranked = {each.message.id: each for each in history.ranked}
-        last = [ranked.get(half.id, Recalled(half)) for pair in newest for half in pair]
+        ranked = {each.message.id: each for each in history.candidates}
+        last = [ranked.get(half.id, RecalledMessage(half)) for pair in newest for half in pair]
         first = [replace(each, score=inf) for each in last]
-        hidden = _hidden([*first, *history.ranked], gone | _ids(latest))
+        hidden = _hidden([*first, *history.candidates], gone | _ids(latest))
         recalled = _packed(hidden, {}, history.prompt, share, counter)
         return replace(fixed, pairs=latest, recalled=recalled)
 
@@ -133,16 +133,16 @@ def _how_many_more(chosen: Layout, older: Sequence[Pair], room: int, counter: To
 
 def _is_first(history: History) -> bool:
     """Whether a new epoch loses no cache."""
-    return not any(each.id in history.recalled_before for each in history.past)
+    return not any(each.id in history.earlier_recalls for each in history.past)
 
 
 def _before_reset(history: History) -> set[MessageId]:
     return {message.id for message in history.past if message.seq <= history.reset_seq}
 
 
-def _hidden(quotes: Iterable[Recalled], not_these: set[MessageId]) -> list[Recalled]:
+def _hidden(quotes: Iterable[RecalledMessage], not_these: set[MessageId]) -> list[RecalledMessage]:
     """Return the *quotes* that say something, each message once."""
-    hidden: dict[MessageId, Recalled] = {}
+    hidden: dict[MessageId, RecalledMessage] = {}
     for each in quotes:
         if each.message.id not in not_these and says_something(each.message):
             hidden.setdefault(each.message.id, each)
@@ -150,12 +150,12 @@ def _hidden(quotes: Iterable[Recalled], not_these: set[MessageId]) -> list[Recal
 
 
 def _packed(
-    hidden: Iterable[Recalled],
-    extracts: Mapping[MessageId, Sequence[Span]],
+    hidden: Iterable[RecalledMessage],
+    extracts: Mapping[MessageId, Sequence[Extract]],
     prompt: str | None,
     room: int,
     counter: TokenCounter,
-) -> tuple[Recalled, ...]:
+) -> tuple[RecalledMessage, ...]:
     """Return the quotes that fit in *room* (tokens), chosen by score for length, in the order in which they were said.
 
     A message that is long for this room is quoted by an extract, beside the *extracts* of it that are in view.
@@ -165,7 +165,7 @@ def _packed(
     asked = stems(prompt)
     left = room - frame_tokens((), counter)
     stated: set[tuple[str, ...]] = set()
-    packed: list[Recalled] = []
+    packed: list[RecalledMessage] = []
     misses = 0  # extracts that did not fit
     for found in sorted(hidden, key=_worth, reverse=True):
         quote, body, taken = found, found.message.body, extracts.get(found.message.id, ())
@@ -185,12 +185,12 @@ def _packed(
     return tuple(sorted(packed, key=_said_at))
 
 
-def _worth(quote: Recalled) -> float:
+def _worth(quote: RecalledMessage) -> float:
     """Return the score divided by the length in letters, within bounds."""
     return quote.score / min(max(_SHORT, len(quote.message.body)), _FULL)
 
 
-def _said_at(quote: Recalled) -> tuple[datetime, int, MessageId]:
+def _said_at(quote: RecalledMessage) -> tuple[datetime, int, MessageId]:
     message = quote.message
     return message.created_at, message.seq, message.id
 

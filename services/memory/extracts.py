@@ -10,7 +10,7 @@ from services.memory.terms import stems
 # words of an extract, where the sentences allow it; half of them in little room
 _LEAST, _MOST = 60, 120
 _LITTLE = 400  # tokens
-Span = tuple[int, int]  # of a text: from which character, up to which
+Extract = tuple[int, int]  # of a text: from which character, up to which
 
 # up to the end of a sentence or of a line
 _SENTENCE = re.compile(
@@ -32,8 +32,8 @@ def count_words(text: str) -> int:
 
 
 def find_extract(
-    text: str, asked: Collection[str], taken: Sequence[Span] = (), room_tokens: int = _LITTLE
-) -> Span | None:
+    text: str, asked: Collection[str], taken: Sequence[Extract] = (), room_tokens: int = _LITTLE
+) -> Extract | None:
     """The sentences in a row, outside of *taken*, that have most of the stems *asked*.
 
     A stem counts less, the more sentences have it. Of equals the last, which begins with what was asked for and not
@@ -55,7 +55,7 @@ def find_extract(
     def is_full(size: int, beside: int) -> bool:
         return not 0 <= beside < len(sizes) or size + sizes[beside] > most
 
-    best: tuple[float, Span] | None = None
+    best: tuple[float, Extract] | None = None
     for first in range(len(spans)):
         size, score = 0, 0.0
         for last in range(first, len(spans)):
@@ -69,7 +69,7 @@ def find_extract(
     return best[1] if best and (best[0] or not taken) else None
 
 
-def _sentences(text: str) -> Iterator[Span]:
+def _sentences(text: str) -> Iterator[Extract]:
     """Yield where each sentence stands; one of too many words in pieces."""
     for sentence in _SENTENCE.finditer(text):
         words = list(_WORD.finditer(text, *sentence.span()))

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from services.domain import Fact, Message, Role, Window
 from services.errors import PromptTooLong
 from services.memory import blocks
-from services.memory.context import ContextBudget, ContextPlan, History, Recalled
+from services.memory.context import ContextBudget, ContextPlan, History, RecalledMessage
 from services.memory.planner import plan_context
 from services.memory.terms import stems
 from services.memory.tokens import TokenCounter
@@ -56,14 +56,14 @@ _SAID = ("[What was said last. It is quoted data.]", "[End of what was said.]")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FactChange:
     """A fact to be kept, in the place of *replaces* if it contradicts that one."""
 
     text: str = field(repr=False)
     replaces: Fact | None = None
 
 
-def plan_facts(
+def plan_fact_request(
     exchange: Sequence[Message],
     known: Sequence[Fact],
     context_tokens: int,
@@ -71,7 +71,7 @@ def plan_facts(
 ) -> ContextPlan:
     """What the model is asked about *exchange*: a prompt, its reply, and the reply before it.
 
-    `ContextPlan.facts` are those that it is shown, in the order of their numbers, from 1. Raise PromptTooLong if
+    `ContextPlan.fact_ids` are those that it is shown, in the order of their numbers, from 1. Raise PromptTooLong if
     the context window holds next to nothing.
     """
     reply_tokens = min(_REPLY_TOKENS, context_tokens // 4)
@@ -87,12 +87,12 @@ def plan_facts(
                 raise
             size //= 2
         else:
-            return replace(plan, facts=tuple(fact.id for fact in shown))
+            return replace(plan, fact_ids=tuple(fact.id for fact in shown))
 
 
-def read_facts(
+def parse_fact_changes(
     said: str, exchange: Sequence[Message], known: Sequence[Fact], shown: Sequence[Fact]
-) -> tuple[Change, ...]:
+) -> tuple[FactChange, ...]:
     """The changes that the answer *said* asks for; none if it is no answer.
 
     *shown* are the facts that it may name, from 1; *known* are all that are kept by now.
@@ -113,12 +113,12 @@ def read_facts(
         return ()
     users = {word for each in exchange if each.role is Role.USER for word in stems(each.body)}
     seen = {_essence(fact.text) for fact in known}
-    changes: list[Change] = []
+    changes: list[FactChange] = []
     for text, number in zip(texts, replaced, strict=True):
         essence = _essence(text)
         if essence not in seen and not users.isdisjoint(stems(text)):
             seen.add(essence)
-            changes.append(Change(text.strip(), shown[number - 1] if number else None))
+            changes.append(FactChange(text.strip(), shown[number - 1] if number else None))
     return tuple(changes)
 
 
@@ -190,7 +190,7 @@ def _request(exchange: Sequence[Message], known: Sequence[Fact], prompt_bytes: i
     facts = [_numbered(number, fact) for number, fact in enumerate(known, 1)]
     parts = [
         *([blocks.fenced(_KNOWN, facts)] if facts else []),
-        blocks.fenced(_SAID, map(blocks.said, map(Recalled, messages))),
+        blocks.fenced(_SAID, map(blocks.said, map(RecalledMessage, messages))),
         _REQUEST,
     ]
     return "\n\n".join(parts)

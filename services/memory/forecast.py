@@ -4,7 +4,7 @@
   goes on from there only what is new is estimated, and what has gone (a trim, a recalled block).
   Where more than the whole would have to be estimated, the whole is: on the first turn, or when the
   instructions were rewritten.
-* An estimate is the counter's, times what the model needs for each token of it: its `Rates`, by kind
+* An estimate is the counter's, times what the model needs for each token of it: its `Calibration`, by kind
   of text, because one vocabulary knows Russian well and another spells it out. They are learned from
   call after call, mostly from how much longer one prompt is than the one before. The same calls in
   the same order give the same rates on any process: there is nothing in it but +, -, * and /.
@@ -43,7 +43,7 @@ _FIRST_RATIO_OF_OTHERS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class CountedCall:
     """One call of a model whose endpoint reported what it used. Our own counts are no calls."""
 
     model: str
@@ -52,24 +52,24 @@ class Call:
     tokens: Usage
 
 
-class Rate(NamedTuple):
-    """Tokens for each that is estimated; *seen* is about how many texts it was learned from."""
+class KindRatio(NamedTuple):
+    """Tokens for each that is estimated; *samples* is about how many texts it was learned from."""
 
     ratio: float
-    seen: float
+    samples: float
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
+class Calibration:
     """What one model needs, by kind of text."""
 
-    by_kind: Mapping[str, Rate] = field(default_factory=dict[str, Rate])
+    by_kind: Mapping[str, KindRatio] = field(default_factory=dict[str, KindRatio])
     has_thoughts: bool = False  # more is counted as its reply than the text
 
     @property
-    def seen(self) -> float:
+    def samples(self) -> float:
         """About how many texts all of it was learned from."""
-        return sum(rate.seen for rate in self.by_kind.values())
+        return sum(rate.samples for rate in self.by_kind.values())
 
     def estimate(self, kinds: Mapping[str, int]) -> float:
         """Tokens of hundredths by kind, as likely too many as too few."""
@@ -78,10 +78,10 @@ class Rates:
     def high(self, kind: str) -> float:
         """Tokens for each that is estimated of a *kind* that was seen, leaning high: seldom, the more."""
         rate = self.by_kind[kind]
-        cautious = (1 + rate.ratio * rate.seen**2) / (1 + rate.seen**2)
+        cautious = (1 + rate.ratio * rate.samples**2) / (1 + rate.samples**2)
         return max(rate.ratio, cautious) * _MARGIN
 
-    def learn(self, kinds: Mapping[str, int], counted: int) -> "Rates":
+    def learn(self, kinds: Mapping[str, int], counted: int) -> "Calibration":
         """These, after a text of *kinds* was *counted*; these, where that cannot be.
 
         The error is shared among the kinds by what each was expected to take.
@@ -93,17 +93,17 @@ class Rates:
         trust = counted / (counted + _FEW_TOKENS)
         learned = dict(self.by_kind)
         for kind, hundredths in kinds.items():
-            seen = learned[kind].seen if kind in learned else 0
+            seen = learned[kind].samples if kind in learned else 0
             ratio = self._ratio(kind)
             share = trust * ratio * hundredths / 100 / expected
             ratio *= 1 + share * max(_STEADINESS, 1 / (1 + seen)) * (surprise - 1)
-            learned[kind] = Rate(min(MOST_RATIO, max(LEAST_RATIO, ratio)), seen + share)
+            learned[kind] = KindRatio(min(MOST_RATIO, max(LEAST_RATIO, ratio)), seen + share)
         return replace(self, by_kind=learned)
 
-    def rounded(self) -> "Rates":
+    def rounded(self) -> "Calibration":
         """These as they are stored, finer than they are known."""
         by_kind = {
-            kind: Rate(round(rate.ratio, 4), round(rate.seen, 2))
+            kind: KindRatio(round(rate.ratio, 4), round(rate.samples, 2))
             for kind, rate in sorted(self.by_kind.items())
         }
         return replace(self, by_kind=by_kind)
@@ -115,8 +115,10 @@ class Rates:
         family = _family(kind)
         known = sorted(self.by_kind)  # in one order: the sum is the same to the last bit
         alike = [self.by_kind[other] for other in known if _family(other) == family]
-        alike.append(Rate(_FIRST_RATIO.get(family, _FIRST_RATIO_OF_OTHERS), 1))
-        return sum(rate.ratio * rate.seen for rate in alike) / sum(rate.seen for rate in alike)
+        alike.append(KindRatio(_FIRST_RATIO.get(family, _FIRST_RATIO_OF_OTHERS), 1))
+        return sum(rate.ratio * rate.samples for rate in alike) / sum(
+            rate.samples for rate in alike
+        )
 
 
 def _family(kind: str) -> str:
@@ -135,14 +137,14 @@ class Forecast:
     is_anchored: bool
 
 
-class ScaledCounter:
+class CalibratedCounter:
     """Counts what a model of these *rates* needs, leaning a twentieth high, or more where little was seen.
 
     A window that is packed by it is filled; the plain counter leaves room for the neediest model. It
     remembers the texts: plans of one conversation ask for them again and again.
     """
 
-    def __init__(self, base: KindCounter, rates: Rates) -> None:
+    def __init__(self, base: KindCounter, rates: Calibration) -> None:
         self._base = base
         self._ratios = {kind: rates.high(kind) for kind in rates.by_kind}
         self._known: dict[str, int] = {}
@@ -163,7 +165,9 @@ class ScaledCounter:
         return min(ceil(high / 100), self.bound(text))
 
 
-def learn(rates: Rates, before: Call | None, call: Call, counter: KindCounter) -> Rates:
+def learn(
+    rates: Calibration, before: CountedCall | None, call: CountedCall, counter: KindCounter
+) -> Calibration:
     """*rates* after *call*, and the call *before* it; all three are of one model."""
     new = _added(before, call) if before else None
     if before and new:
@@ -176,8 +180,8 @@ def learn(rates: Rates, before: Call | None, call: Call, counter: KindCounter) -
 
 
 def find_anchor(
-    calls: Sequence[Call], model: str, rates: Rates, counter: KindCounter
-) -> Call | None:
+    calls: Sequence[CountedCall], model: str, rates: Calibration, counter: KindCounter
+) -> CountedCall | None:
     """The last of *calls*, the oldest first, that is of *model* and whose count can be."""
     likely = (
         call for call in reversed(calls) if call.model == model and _is_likely(call, rates, counter)
@@ -186,7 +190,10 @@ def find_anchor(
 
 
 def forecast_prompt(
-    messages: Sequence[ContextMessage], anchor: Call | None, rates: Rates, counter: KindCounter
+    messages: Sequence[ContextMessage],
+    anchor: CountedCall | None,
+    rates: Calibration,
+    counter: KindCounter,
 ) -> Forecast:
     """Tokens of a prompt of *messages*, for the model of *anchor* and *rates*."""
     whole = rates.estimate(_kinds(messages, counter))
@@ -204,7 +211,9 @@ def forecast_prompt(
     return Forecast(ceil(whole), ceil(whole), False)
 
 
-def least_tokens(messages: Iterable[ContextMessage], rates: Rates, counter: KindCounter) -> int:
+def min_likely_tokens(
+    messages: Iterable[ContextMessage], rates: Calibration, counter: KindCounter
+) -> int:
     """The fewest tokens that a model of *rates* is likely to count of a prompt: half of what is expected."""
     least = 0.0
     for kind, hundredths in _kinds(messages, counter).items():
@@ -215,8 +224,12 @@ def least_tokens(messages: Iterable[ContextMessage], rates: Rates, counter: Kind
 
 
 def _learn_added(
-    rates: Rates, before: Call, call: Call, new: Counter[ContextMessage], counter: KindCounter
-) -> Rates:
+    rates: Calibration,
+    before: CountedCall,
+    call: CountedCall,
+    new: Counter[ContextMessage],
+    counter: KindCounter,
+) -> Calibration:
     """*rates* after *call*, whose prompt is that of *before*, its reply, and *new*."""
     more = call.tokens.prompt - before.tokens.prompt
     asked = _kinds(new.elements(), counter) + _ENVELOPE
@@ -228,7 +241,7 @@ def _learn_added(
     return replace(rates, has_thoughts=True).learn(asked, more)
 
 
-def _reply_tokens(call: Call, rates: Rates, counter: KindCounter) -> float:
+def _reply_tokens(call: CountedCall, rates: Calibration, counter: KindCounter) -> float:
     """Tokens of the reply's text: as counted, unless more than the text was counted."""
     kinds = counter.kinds(call.reply.body)
     if rates.has_thoughts or not _can_be(kinds, _said(call)):
@@ -236,11 +249,11 @@ def _reply_tokens(call: Call, rates: Rates, counter: KindCounter) -> float:
     return _said(call)
 
 
-def _said(call: Call) -> int:
+def _said(call: CountedCall) -> int:
     return call.tokens.reply - call.tokens.thoughts
 
 
-def _is_likely(call: Call, rates: Rates, counter: KindCounter) -> bool:
+def _is_likely(call: CountedCall, rates: Calibration, counter: KindCounter) -> bool:
     """Whether so few tokens can be all of the prompt. More may be: endpoints add prompts of their own."""
     return call.tokens.prompt * 2 >= rates.estimate(_kinds(call.messages, counter))
 
@@ -250,14 +263,14 @@ def _can_be(kinds: Mapping[str, int], counted: int) -> bool:
     return 0 < LEAST_RATIO * estimated <= counted <= MOST_RATIO * estimated
 
 
-def _added(before: Call, call: Call) -> Counter[ContextMessage] | None:
+def _added(before: CountedCall, call: CountedCall) -> Counter[ContextMessage] | None:
     """What *call* was sent after *before* and its reply; None where it does not go on from there."""
     gone, new = _difference(before, call.messages)
     return None if gone else new
 
 
 def _difference(
-    call: Call, messages: Iterable[ContextMessage]
+    call: CountedCall, messages: Iterable[ContextMessage]
 ) -> tuple[Counter[ContextMessage], Counter[ContextMessage]]:
     """What *call* was sent or said and is not among *messages*, and what of these is new."""
     then, now = Counter((*call.messages, call.reply)), Counter(messages)

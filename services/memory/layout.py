@@ -11,8 +11,8 @@ from itertools import pairwise
 
 from services.domain import Fact, Message, MessageId, Role, RunningSummary
 from services.memory import blocks
-from services.memory.context import ContextMessage, Part, PartKind, Recalled
-from services.memory.extracts import Span
+from services.memory.context import ContextMessage, Part, PartKind, RecalledMessage
+from services.memory.extracts import Extract
 from services.memory.tokens import TokenCounter
 
 # What a chat template puts around a message (ChatML: 5), and around the whole of a prompt. The
@@ -22,7 +22,9 @@ PROMPT_TOKENS, _PROMPT_BOUND = 4, 64
 
 
 # a `Part`, before it is one: to add up thousands, none is needed
-_Measured = tuple[PartKind, int, MessageId | None, MessageId | None, tuple[str, ...], Span | None]
+_Measured = tuple[
+    PartKind, int, MessageId | None, MessageId | None, tuple[str, ...], Extract | None
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,10 @@ class Layout:
     facts: Sequence[Fact] = ()
     summary: RunningSummary | None = None
     pairs: Sequence[Pair] = ()
-    recalled_before: Mapping[MessageId, Sequence[Recalled]] = field(
-        default_factory=dict[MessageId, Sequence[Recalled]]
+    earlier_recalls: Mapping[MessageId, Sequence[RecalledMessage]] = field(
+        default_factory=dict[MessageId, Sequence[RecalledMessage]]
     )
-    recalled: Sequence[Recalled] = ()
+    recalled: Sequence[RecalledMessage] = ()
     prompt: str | None = field(default=None, repr=False)
 
     def messages(self) -> tuple[ContextMessage, ...]:
@@ -90,7 +92,7 @@ class Layout:
         if system:
             said.append(ContextMessage(Role.SYSTEM, "\n\n".join(system)))
         for pair in self.pairs:
-            block = self.recalled_before.get(pair.prompt.id, ())
+            block = self.earlier_recalls.get(pair.prompt.id, ())
             said.append(ContextMessage(Role.USER, _headed(block, pair.prompt.body)))
             said.append(ContextMessage(Role.ASSISTANT, pair.reply.body))
         if self.prompt is not None:
@@ -117,13 +119,13 @@ class Layout:
             yield PartKind.SUMMARY, summary_tokens(self.summary.text, counter), None, None, (), None
         for pair in self.pairs:
             asked, reply = pair.prompt, pair.reply
-            if block := self.recalled_before.get(asked.id, ()):
+            if block := self.earlier_recalls.get(asked.id, ()):
                 frame += frame_tokens(block, counter)
                 for each in block:
                     tokens, message_id = said_tokens(each, counter), each.message.id
                     yield PartKind.RECALLED, tokens, message_id, asked.id, (), each.extract
-            yield PartKind.KEPT, counter.count(asked.body), asked.id, None, (), None
-            yield PartKind.KEPT, counter.count(reply.body), reply.id, None, (), None
+            yield PartKind.VERBATIM, counter.count(asked.body), asked.id, None, (), None
+            yield PartKind.VERBATIM, counter.count(reply.body), reply.id, None, (), None
             frame += 2 * MESSAGE_TOKENS
         if self.prompt is not None:
             if self.recalled:
@@ -154,7 +156,7 @@ def summary_tokens(text: str, counter: TokenCounter) -> int:
     return counter.count(blocks.quoted(text) + "\n") + _marks_tokens(blocks.SUMMARY, counter)
 
 
-def said_tokens(quote: Recalled, counter: TokenCounter) -> int:
+def said_tokens(quote: RecalledMessage, counter: TokenCounter) -> int:
     return counter.count(blocks.said(quote) + "\n")
 
 
@@ -162,7 +164,7 @@ def headings_tokens(headings: Iterable[tuple[str, ...]], counter: TokenCounter) 
     return sum(counter.count(heading[-1] + "\n") for heading in headings)
 
 
-def frame_tokens(block: Sequence[Recalled], counter: TokenCounter) -> int:
+def frame_tokens(block: Sequence[RecalledMessage], counter: TokenCounter) -> int:
     """Count the tokens of a recalled block beside its messages: its marks, and each year and day once."""
     headings = {each for quote in block for each in blocks.headings(quote.message.created_at)}
     return _marks_tokens(blocks.RECALLED, counter) + headings_tokens(headings, counter)
@@ -172,7 +174,7 @@ def _marks_tokens(marks: tuple[str, str], counter: TokenCounter) -> int:
     return sum(counter.count(mark + "\n\n") for mark in marks)
 
 
-def _headed(block: Sequence[Recalled], body: str) -> str:
+def _headed(block: Sequence[RecalledMessage], body: str) -> str:
     if not block:
         return body
     quotes = blocks.fenced(blocks.RECALLED, blocks.conversation(block))

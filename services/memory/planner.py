@@ -12,7 +12,7 @@ A policy chooses from the past and the planner packs it, so all policies share t
   some of it free, and the reply may have all that the prompt's upper bound leaves, up to the model's limit.
 * Providers cache a prompt by its beginning, so the view of a conversation begins at a stored place
   and only grows, until the budget overflows; then it is trimmed to two thirds of it. The caller
-  stores `ContextPlan.start_seq` and `epoch_seq` and hands them back: the same rows then give the same
+  stores `ContextPlan.start_seq` and `prefix_seq` and hands them back: the same rows then give the same
   bytes on any process.
 """
 
@@ -59,7 +59,7 @@ def plan_context(
     """
     room = budget.prompt_tokens
     start_seq = _start_seq(history)
-    epoch_seq = history.epoch_seq
+    prefix_seq = history.prefix_seq
     fixed = _fixed(history, room, counter)
     match policy:
         case Full():
@@ -79,7 +79,7 @@ def plan_context(
             chosen = continue_epoch(history, fixed, pairs, room, counter)
             if chosen is None:
                 chosen = new_epoch(history, fixed, pairs, room, counter)
-                epoch_seq = history.past[-1].seq if history.past else 0
+                prefix_seq = history.past[-1].seq if history.past else 0
         case _:
             assert_never(policy)
 
@@ -96,7 +96,7 @@ def plan_context(
     bound = bound_tokens(messages, counter)
     shown = _halves(chosen.pairs)
     summarised = _summarised(history, chosen.summary)
-    earlier = tuple(each.message.id for block in chosen.recalled_before.values() for each in block)
+    earlier = tuple(each.message.id for block in chosen.earlier_recalls.values() for each in block)
     seen = {*shown, *summarised, *earlier, *(each.message.id for each in chosen.recalled)}
     return ContextPlan(
         messages=messages,
@@ -104,19 +104,19 @@ def plan_context(
         prompt_tokens=tokens,
         bound_tokens=bound,
         reply_tokens=budget.reply_after(min(bound, -(-tokens * _UNDERCOUNT_PERCENT // 100))),
-        kept_tokens=budget.kept_tokens,
-        shown=shown,
-        summarised=summarised,
-        recalled=tuple(chosen.recalled),
-        recalled_earlier=earlier,
-        facts=tuple(fact.id for fact in chosen.facts),
-        omitted=tuple(
+        min_reply_tokens=budget.min_reply_tokens,
+        verbatim_ids=shown,
+        summarised_ids=summarised,
+        recalls=tuple(chosen.recalled),
+        earlier_recall_ids=earlier,
+        fact_ids=tuple(fact.id for fact in chosen.facts),
+        omitted_ids=tuple(
             message.id
             for message in history.past
             if message.seq > history.reset_seq and message.id not in seen
         ),
         start_seq=start_seq,
-        epoch_seq=epoch_seq,
+        prefix_seq=prefix_seq,
     )
 
 

@@ -66,7 +66,7 @@ class RegexCounter:
         return _longest_size(text) + _LEADING_BLANK
 
 
-def fewest_tokens(text: str) -> int:
+def min_tokens(text: str) -> int:
     """A lower bound of the tokens of *text*: one for each 32 bytes, runs of one sign or of blanks left out.
 
     Such runs are the longest tokens of vocabularies (128 blanks in o200k_base). Of the others a handful is longer than 32
@@ -75,7 +75,7 @@ def fewest_tokens(text: str) -> int:
     return _size(_RUNS.sub("", text)) // 32
 
 
-class RememberingCounter:
+class CachingCounter:
     """Counts as *base* does, and looks at each text once: a conversation is planned again and again.
 
     It remembers the figures of the latest texts, by hash and length, and none of the texts.

@@ -12,7 +12,7 @@ from services.domain import Window
 from services.embedded.keys import stack_secrets
 from services.embedded.postgres import Postgres
 from services.llm import ModelInfo, Models, Offer
-from services.memory import RegexCounter
+from services.memory.tokens import RegexCounter
 from services.store.conversations import Conversations
 from services.store.supabase.api import Gateway, ServerCalls
 from services.store.supabase.lite_transport import LiteTransport

@@ -13,7 +13,7 @@ from services.chat import BackgroundTasks, Chat, LiveTurns
 from services.crypto import RootKeys, ServerProof
 from services.domain import Purpose
 from services.llm import Models, Offer, OpenAIModel, connect
-from services.memory import RegexCounter
+from services.memory.tokens import RegexCounter
 from services.settings import Settings
 from services.store.conversations import Conversations
 from services.store.profile import Profile

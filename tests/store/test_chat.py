@@ -548,7 +548,7 @@ def test_the_view_begins_where_the_window_does(chat):
     for n in range(1, 12):
         thread = ask(chat, f"prompt {n}", thread.conversation.id)
         view = chat.planning.view(thread, chat.setup(thread))
-        assert len(view.omitted) == max(0, len(thread.messages) - 20)
+        assert len(view.omitted_ids) == max(0, len(thread.messages) - 20)
 
     first_seen = next(m for m in thread.branch() if m.seq > view.start_seq)
     assert first_seen.body == "prompt 2"

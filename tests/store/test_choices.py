@@ -18,7 +18,7 @@ from services.errors import (
     StoreUnavailable,
     Tampered,
 )
-from services.memory import fewest_tokens
+from services.memory.tokens import min_tokens
 from services.store.conversations import Conversations
 from services.store.documents import ChangedElsewhere
 from services.store.profile import LONGEST_INSTRUCTIONS, Profile
@@ -328,7 +328,7 @@ def test_usage_reported_below_what_was_streamed_is_charged_by_our_lower_bound(
     garden = done(chat.begin(None, "One")).conversation_id
 
     (cost,) = conversations.costs(chat.open(garden).messages).values()
-    assert cost.tokens.reply == fewest_tokens(reply) > 20
+    assert cost.tokens.reply == min_tokens(reply) > 20
 
 
 def test_what_is_reserved_is_the_chosen_models_worst_cost(chat, stack, server):

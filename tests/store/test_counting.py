@@ -6,7 +6,7 @@ import pytest
 
 from services.domain import Retrieval, Summary, Window
 from services.errors import ModelFailure, ModelUnavailable, StoreUnavailable
-from services.memory import Forecast, Rates
+from services.memory.forecast import Calibration, Forecast
 from tests.model_server import prompt_tokens
 from tests.store.conftest import done
 from tests.store.test_summaries import SMALL, receipt_of, settled
@@ -86,8 +86,8 @@ def test_a_first_turn_knows_of_the_model_from_other_conversations(chat):
     first = last_receipt(chat, ask(chat))
     second = last_receipt(chat, ask(chat))
 
-    assert first.rates == Rates()
-    assert "han" in second.rates.by_kind
+    assert first.calibration == Calibration()
+    assert "han" in second.calibration.by_kind
     assert second.prompt_tokens == first.prompt_tokens  # and is planned without
 
 
@@ -99,16 +99,16 @@ def test_after_a_restart_it_goes_on_learning_where_it_was(chat, make_chat, maya)
 
     other = make_chat(maya, info=SMALL)
     thread = ask(other, thread)
-    assert last_receipt(other, thread).rates == before.rates
+    assert last_receipt(other, thread).calibration == before.calibration
     thread = ask(other, thread)
-    assert last_receipt(other, thread).rates.seen > before.rates.seen
+    assert last_receipt(other, thread).calibration.samples > before.calibration.samples
 
 
 def test_where_the_endpoint_reports_nothing_nothing_is_learned(chat, server):
     server.script(reply=CHINESE[1], usage="none")
     thread = ask(chat, ask(chat))
 
-    assert last_receipt(chat, thread).rates == Rates()
+    assert last_receipt(chat, thread).calibration == Calibration()
     plan = view(chat, thread)
     assert forecast(chat, thread) == Forecast(plan.prompt_tokens, plan.prompt_tokens, False)
 
@@ -120,7 +120,7 @@ def test_each_model_has_its_own_rates(chat, server):
     server.script(reply=CHINESE[1], signs=1)
 
     thread = ask(chat, chat.store.thread(thread.conversation.id))
-    assert last_receipt(chat, thread).rates == Rates()
+    assert last_receipt(chat, thread).calibration == Calibration()
     thread = ask(chat, ask(chat, thread))
     theirs = last_receipt(chat, thread)
     assert theirs.model == OTHER.name
@@ -135,18 +135,18 @@ def test_each_model_has_its_own_rates(chat, server):
 
 
 def ratio_of(kind, receipt):
-    return receipt.rates.by_kind[kind].ratio
+    return receipt.calibration.by_kind[kind].ratio
 
 
 def test_a_summary_is_due_when_the_next_turn_overflows_by_the_same_count(chat, server):
     server.script_summaries(reply="他们种豌豆。", signs=2)
     thread = ask(chat)
     while not thread.summary:
-        assert view(chat, thread).omitted == ()
+        assert view(chat, thread).omitted_ids == ()
         assert len(thread.messages) < 60
         thread = ask(chat, thread)
 
-    assert view(chat, thread).omitted == ()
+    assert view(chat, thread).omitted_ids == ()
     assert prompt_tokens(server.requests[-1], signs=2) > 600  # by the plain count it were 300
 
 

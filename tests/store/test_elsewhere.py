@@ -78,7 +78,7 @@ def test_what_was_said_in_another_conversation_is_brought_back(chat, server):
     )
     receipt = last_receipt(chat, here)
     asked, _ = there.messages
-    [note] = [note for note in receipt.recalled if note.message_id == asked.id]
+    [note] = [note for note in receipt.recalls if note.message_id == asked.id]
     assert note.conversation_id == there.conversation.id
     shown = chat.planning.recalled_messages(here, receipt)
     assert shown[asked.id][0] == there.conversation.id

@@ -50,7 +50,7 @@ def test_what_the_prompt_is_about_is_brought_back(chat, long_thread, server):
     assert KUMQUAT in asked
     assert asked.endswith("\n\nWhat is my kumquat tree called?")
     [note] = [
-        n for n in last_receipt(chat, thread).recalled if n.message_id == thread.messages[0].id
+        n for n in last_receipt(chat, thread).recalls if n.message_id == thread.messages[0].id
     ]
     assert "kumquat" in note.matched
 
@@ -78,7 +78,7 @@ def test_an_extract_stays_as_it_was_sent(chat, server, make_chat):
     thread = ask(chat, chat.store.thread(thread.conversation.id), "What does Zebedee like?")
     before = server.requests[-1].body["messages"]
     reply = thread.messages[1]
-    [note] = [n for n in last_receipt(chat, thread).recalled if n.message_id == reply.id]
+    [note] = [n for n in last_receipt(chat, thread).recalls if n.message_id == reply.id]
 
     other = make_chat(chat.store._session, info=SMALL)  # as after a restart: from rows alone
     ask(other, thread, "Thanks.")

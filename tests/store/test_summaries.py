@@ -7,7 +7,7 @@ import pytest
 from services.chat.afterwards import NoSummary
 from services.domain import Purpose, Role
 from services.errors import BadInput, ModelUnavailable, OverBudget, Stale
-from services.memory import PartKind
+from services.memory.context import PartKind
 from tests.fakes import INFO
 from tests.stack.apps import until
 from tests.store.conftest import done
@@ -44,7 +44,7 @@ def fill(chat):
         view = chat.planning.view(thread, chat.setup(thread))
         if (
             thread.summary
-            or view.omitted
+            or view.omitted_ids
             or chat.background.summary_failure(thread.conversation.id)
         ):
             return thread
@@ -64,9 +64,9 @@ def test_what_no_longer_fits_is_put_into_words_and_sent_from_then_on(chat, maya,
     assert thread.summary
     assert SUMMARY in thread.summary.text
     view = chat.planning.view(thread, chat.setup(thread))
-    assert view.omitted == ()
+    assert view.omitted_ids == ()
     folded = [m.id for m in thread.branch() if m.seq <= thread.summary.up_to_seq]
-    assert list(view.summarised) == folded
+    assert list(view.summarised_ids) == folded
     thread = ask(chat, thread.conversation.id, "And now?")
     system, *_ = server.requests[-1].body["messages"]
     assert system["role"] == "system"
@@ -118,8 +118,8 @@ def test_a_summary_that_fails_is_said_and_the_conversation_goes_on_as_a_window(
     for _ in range(4):
         thread = ask(chat, thread.conversation.id)
     view = chat.planning.view(thread, chat.setup(thread))
-    assert view.omitted
-    assert view.shown[-1] == thread.messages[-1].id
+    assert view.omitted_ids
+    assert view.verbatim_ids[-1] == thread.messages[-1].id
     assert thread.summary is None
     assert len(thread.messages) == 2 * len(server.requests)
 
@@ -139,7 +139,7 @@ def test_what_failed_is_tried_again_after_a_while_and_then_covers_all(chat, serv
     assert thread.summary
     assert thread.summary.from_seq == 1
     assert chat.background.summary_failure(thread.conversation.id) is None
-    assert chat.planning.view(thread, chat.setup(thread)).omitted == ()
+    assert chat.planning.view(thread, chat.setup(thread)).omitted_ids == ()
 
 
 def test_without_money_there_is_no_summary(chat, maya, stack, server):
@@ -203,7 +203,7 @@ def test_a_summary_can_be_taken_away(chat, server):
 
     thread = chat.store.thread(thread.conversation.id)
     assert thread.summary is None
-    assert chat.planning.view(thread, chat.setup(thread)).omitted
+    assert chat.planning.view(thread, chat.setup(thread)).omitted_ids
 
 
 def test_each_turn_keeps_what_the_model_was_shown(chat, maya):
@@ -213,17 +213,17 @@ def test_each_turn_keeps_what_the_model_was_shown(chat, maya):
         receipt_of(chat, thread, m) for m in thread.messages if m.role is Role.ASSISTANT
     )
 
-    assert (first.policy, first.instructions, first.kept) == ("summary", "Be kind.", ())
-    assert [seq for seq, _ in second.kept] == [1, 2]
+    assert (first.policy, first.instructions, first.verbatim) == ("summary", "Be kind.", ())
+    assert [seq for seq, _ in second.verbatim] == [1, 2]
     assert second.tokens.keys() == {
         PartKind.INSTRUCTIONS,
-        PartKind.KEPT,
+        PartKind.VERBATIM,
         PartKind.PROMPT,
         PartKind.FRAME,
     }
-    assert second.tokens[PartKind.KEPT] == sum(tokens for _, tokens in second.kept)
+    assert second.tokens[PartKind.VERBATIM] == sum(tokens for _, tokens in second.verbatim)
     _, following = chat.planning.next_receipt(thread, chat.setup(thread))
-    assert [seq for seq, _ in following.kept] == [1, 2, 3, 4]
+    assert [seq for seq, _ in following.verbatim] == [1, 2, 3, 4]
     assert following.tokens[PartKind.PROMPT] == 0
 
 
@@ -236,5 +236,5 @@ def test_a_receipt_says_what_the_summary_was_then(chat):
     receipt = receipt_of(chat, thread, then)
 
     assert SUMMARY in receipt.summary.text
-    assert receipt.summarised > 0
+    assert receipt.summarised_count > 0
     assert receipt.tokens[PartKind.SUMMARY] > 0

@@ -16,7 +16,7 @@ from services.domain import ConversationId, Fact, FactId, MessageId, Role, UserI
 from services.embedded import Endpoints
 from services.errors import StoreUnavailable
 from services.llm import LimitSource
-from services.memory import ContextMessage
+from services.memory.context import ContextMessage
 from services.settings import Settings
 from services.store.supabase import database_health
 from tests.fakes import FakePerson, MemoryConversations, ScriptedModel

@@ -12,7 +12,9 @@ from services.chat.live_turn import LiveTurn
 from services.chat.paid_calls import Call
 from services.domain import ConversationId, MessageId, Role, TurnId, Usage
 from services.llm import Offer
-from services.memory import ContextMessage, ContextPlan, Rate, Rates, RegexCounter
+from services.memory.context import ContextMessage, ContextPlan
+from services.memory.forecast import Calibration, KindRatio
+from services.memory.tokens import RegexCounter
 from tests.fakes import INFO, MAYA, ScriptedModel
 from tests.unit.test_memory import said
 from tests.unit.test_receipt import RECEIPT
@@ -23,7 +25,7 @@ KUMQUAT = "kumquat-8841 is a tree"
 
 
 def rates(ratio, seen=1.0):
-    return Rates({"english": Rate(ratio, seen)})
+    return Calibration({"english": KindRatio(ratio, seen)})
 
 
 def turn_id(seq):
@@ -35,7 +37,7 @@ def past(messages):
 
 
 def kept(model, ratio):
-    return replace(RECEIPT, model=model, rates=rates(ratio)).written()
+    return replace(RECEIPT, model=model, calibration=rates(ratio)).to_json()
 
 
 class Receipts:
@@ -61,7 +63,7 @@ def test_a_plan_counts_by_the_last_receipt_of_its_model(models):
     near = models[-10:]
     last = next((n for n in range(len(models) - 1, -1, -1) if models[n] == "ours"), None)
     is_near = last is not None and len(models) - last <= len(near)
-    assert found == (rates(last / 100) if is_near else Rates())
+    assert found == (rates(last / 100) if is_near else Calibration())
     assert len(receipts.asked) <= 2
     if models and models[-1] == "ours":
         assert receipts.asked == [1]
@@ -69,10 +71,10 @@ def test_a_plan_counts_by_the_last_receipt_of_its_model(models):
 
 def test_a_receipt_without_rates_says_that_nothing_is_known():
     receipts = Receipts(
-        {turn_id(1): kept("ours", 0.5), turn_id(3): replace(RECEIPT, model="ours").written()}
+        {turn_id(1): kept("ours", 0.5), turn_id(3): replace(RECEIPT, model="ours").to_json()}
     )
 
-    assert stored_rates("ours", past(4), receipts) == Rates()
+    assert stored_rates("ours", past(4), receipts) == Calibration()
     assert receipts.asked == [1]
 
 
@@ -86,16 +88,16 @@ def test_what_is_no_receipt_is_passed_over(text):
 def test_what_was_learned_from_more_is_what_is_known():
     counting = Counting()
 
-    assert counting.rates("ours", Rates()) == Rates()
+    assert counting.rates("ours", Calibration()) == Calibration()
     assert counting.rates("ours", rates(0.5, 3)) == rates(0.5, 3)
     assert counting.rates("ours", rates(0.9, 2)) == rates(0.5, 3)
-    assert counting.rates("theirs", Rates()) == Rates()
+    assert counting.rates("theirs", Calibration()) == Calibration()
 
 
 def test_without_rates_the_plain_counter_counts_and_with_them_one_that_is_kept():
     counting = Counting()
 
-    assert counting.counter(COUNTER, Rates()) is COUNTER
+    assert counting.counter(COUNTER, Calibration()) is COUNTER
     scaled = counting.counter(COUNTER, rates(0.5, 9))
     assert scaled.count(KUMQUAT) < COUNTER.count(KUMQUAT)
     assert counting.counter(COUNTER, rates(0.5, 9)) is scaled
@@ -109,8 +111,8 @@ def counted(counting, prompt, tokens):
         prompt_tokens=COUNTER.count(prompt),
         bound_tokens=999,
         reply_tokens=99,
-        shown=(),
-        omitted=(),
+        verbatim_ids=(),
+        omitted_ids=(),
         start_seq=0,
     )
     turn = LiveTurn(MAYA, GARDEN, TurnId(UUID(int=1)), MessageId(UUID(int=1)))
@@ -123,7 +125,7 @@ def counted(counting, prompt, tokens):
 def test_what_is_forgotten_anchors_nothing_and_no_text_is_shown():
     counting = Counting()
     plan = counted(counting, KUMQUAT, 11)
-    known = counting.rates(INFO.name, Rates())
+    known = counting.rates(INFO.name, Calibration())
 
     assert counting.forecast(GARDEN, INFO.name, plan, known, COUNTER).tokens == 11
     assert not counting.forecast(GARDEN, "theirs", plan, known, COUNTER).is_anchored
@@ -131,4 +133,4 @@ def test_what_is_forgotten_anchors_nothing_and_no_text_is_shown():
     counting.forget(GARDEN)
 
     assert not counting.forecast(GARDEN, INFO.name, plan, known, COUNTER).is_anchored
-    assert counting.rates(INFO.name, Rates()) == known
+    assert counting.rates(INFO.name, Calibration()) == known

@@ -24,7 +24,7 @@ from services.llm import (
     openai_model,
     read_models,
 )
-from services.memory import ContextMessage
+from services.memory.context import ContextMessage
 from tests.model_server import ModelServer
 
 KEY = "sk-kumquat-7781"

@@ -10,7 +10,7 @@ import pytest
 
 from services.domain import Role, Usage
 from services.llm import OpenAIModel, connect
-from services.memory import ContextMessage
+from services.memory.context import ContextMessage
 from tests.stack.apps import until
 
 KEY = "kumquat-7781"

@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from services.domain import Retrieval, Role
-from services.memory import ContextBudget, History, PartKind, Recalled, plan_context
+from services.memory.context import ContextBudget, History, PartKind, RecalledMessage
+from services.memory.planner import plan_context
 from tests.unit.test_memory import NOON, WORDS, said, talk
 
 BUDGET, BIGGER = ContextBudget(1000, 0), ContextBudget(2000, 0)
@@ -17,7 +18,7 @@ def long_talk(messages):
 
 
 def ranked(*messages):
-    return tuple(Recalled(each, 1 / n, ("word",)) for n, each in enumerate(messages, 1))
+    return tuple(RecalledMessage(each, 1 / n, ("word",)) for n, each in enumerate(messages, 1))
 
 
 def plan(past, prompt="And now?", budget=BUDGET, **changes):
@@ -26,7 +27,7 @@ def plan(past, prompt="And now?", budget=BUDGET, **changes):
 
 
 def recalled(plan):
-    return [each.message.seq for each in plan.recalled]
+    return [each.message.seq for each in plan.recalls]
 
 
 def tokens(plan, kind):
@@ -38,7 +39,7 @@ def test_what_is_recalled_heads_the_prompt_with_speaker_and_day():
     also = said(3, "I moved.", created_at=NOON - timedelta(days=20))
     reply = said(4, "Where to?", created_at=NOON - timedelta(days=20))
 
-    seen = plan((), ranked=ranked(reply, also, elsewhere))
+    seen = plan((), candidates=ranked(reply, also, elsewhere))
 
     assert seen.messages[-1].role is Role.USER
     assert seen.messages[-1].body == (
@@ -61,20 +62,20 @@ def test_what_is_recalled_heads_the_prompt_with_speaker_and_day():
 def test_a_question_asked_once_of_a_long_conversation_gets_three_quarters():
     past = long_talk(400)
 
-    seen = plan(past, ranked=ranked(*past))
+    seen = plan(past, candidates=ranked(*past))
 
-    kept = len(seen.shown) // 2 * 48
+    kept = len(seen.verbatim_ids) // 2 * 48
     assert 200 <= kept <= 250
     assert tokens(seen, PartKind.RECALLED) > 650
-    assert recalled(seen) == list(range(1, len(seen.recalled) + 1))
-    assert seen.epoch_seq == 400
+    assert recalled(seen) == list(range(1, len(seen.recalls) + 1))
+    assert seen.prefix_seq == 400
 
 
 def test_what_does_not_fit_is_passed_over():
     past = (said(1, "word " * 110), said(2), *long_talk(400)[2:])
-    view = {"start_seq": 386, "epoch_seq": 390, "recalled_before": {past[388].id: ()}}
+    view = {"start_seq": 386, "prefix_seq": 390, "earlier_recalls": {past[388].id: ()}}
 
-    seen = plan(past, ranked=ranked(past[0], past[9], past[4]), **view)
+    seen = plan(past, candidates=ranked(past[0], past[9], past[4]), **view)
 
     assert recalled(seen) == [5, 10]
 
@@ -84,23 +85,23 @@ def test_the_last_pair_takes_at_most_half_and_comes_first_where_it_is_longer(wor
     reply = "It is so. " * (words // 3)
     past = (*long_talk(400), said(401, "How so?"), said(402, reply))
 
-    seen = plan(past, ranked=ranked(*past[:400]))
+    seen = plan(past, candidates=ranked(*past[:400]))
 
     if is_shown:
-        assert [each.int for each in seen.shown] == [401, 402]
+        assert [each.int for each in seen.verbatim_ids] == [401, 402]
     else:
-        assert seen.shown == ()
-        asked, replied = [each for each in seen.recalled if each.message.seq > 400]
+        assert seen.verbatim_ids == ()
+        asked, replied = [each for each in seen.recalls if each.message.seq > 400]
         assert (asked.extract, replied.text) == (None, ("It is so. " * 20).strip())
-    assert len(seen.recalled) > 15
+    assert len(seen.recalls) > 15
 
 
 def test_the_last_pair_stays_whole_where_a_later_epoch_begins():
     past = (*long_talk(400), said(401, "How so?"), said(402, "It is so. " * 200))
 
-    seen = plan(past, ranked=ranked(*past[:400]), recalled_before={past[396].id: ()})
+    seen = plan(past, candidates=ranked(*past[:400]), earlier_recalls={past[396].id: ()})
 
-    assert [each.int for each in seen.shown] == [401, 402]
+    assert [each.int for each in seen.verbatim_ids] == [401, 402]
 
 
 def test_an_extract_that_does_not_fit_leaves_room_for_others():
@@ -108,7 +109,7 @@ def test_an_extract_that_does_not_fit_leaves_room_for_others():
     sharp = said(3, "We met in Ulm. " * 40)
     past = (broad, said(2), sharp, *long_talk(400)[3:])
 
-    seen = plan(past, "Who met?", ranked=ranked(broad, sharp))
+    seen = plan(past, "Who met?", candidates=ranked(broad, sharp))
 
     assert 3 in recalled(seen)
 
@@ -117,9 +118,9 @@ def test_a_long_message_is_recalled_by_the_sentences_that_the_prompt_is_about():
     dull, sharp = "We met in Bern. " * 40, "We met now in Ulm. " * 24
     past = (said(1, f"{dull}{sharp}{dull}"), *long_talk(400)[1:])
 
-    seen = plan(past, "What of Ulm?", ranked=ranked(past[0]))
+    seen = plan(past, "What of Ulm?", candidates=ranked(past[0]))
 
-    assert [each.text for each in seen.recalled] == [sharp.strip()]
+    assert [each.text for each in seen.recalls] == [sharp.strip()]
     assert f"user, extract of message 1> {sharp.strip()}\n[End" in seen.messages[-1].body
     [part] = [part for part in seen.parts if part.kind is PartKind.RECALLED]
     assert part.extract == (len(dull), len(dull) + len(sharp) - 1)
@@ -128,31 +129,31 @@ def test_a_long_message_is_recalled_by_the_sentences_that_the_prompt_is_about():
 def test_a_long_message_that_takes_a_tenth_is_recalled_whole():
     past = (said(1, "We met in Bern. " * 40), *long_talk(400)[1:])
 
-    seen = plan(past, ranked=ranked(past[0]), budget=ContextBudget(4000, 0), start_seq=350)
+    seen = plan(past, candidates=ranked(past[0]), budget=ContextBudget(4000, 0), start_seq=350)
 
-    assert [each.extract for each in seen.recalled] == [None]
+    assert [each.extract for each in seen.recalls] == [None]
 
 
 def test_a_later_prompt_adds_another_extract_of_the_same_message():
     bern, ulm, end = "We met in Bern. " * 15, "We met in Ulm. " * 15, "We met. " * 300
     past = (said(1, bern + ulm + end), *long_talk(400)[1:])
-    earlier = Recalled(past[0], extract=(len(bern), len(bern + ulm) - 1))
-    view = {"start_seq": 380, "epoch_seq": 390, "recalled_before": {past[390].id: (earlier,)}}
+    earlier = RecalledMessage(past[0], extract=(len(bern), len(bern + ulm) - 1))
+    view = {"start_seq": 380, "prefix_seq": 390, "earlier_recalls": {past[390].id: (earlier,)}}
 
-    same = plan(past, "And Ulm?", ranked=ranked(past[0]), budget=BIGGER, **view)
-    other = plan(past, "And Bern?", ranked=ranked(past[0]), budget=BIGGER, **view)
+    same = plan(past, "And Ulm?", candidates=ranked(past[0]), budget=BIGGER, **view)
+    other = plan(past, "And Bern?", candidates=ranked(past[0]), budget=BIGGER, **view)
 
     assert f"user, extract of message 1> {earlier.text}\n" in same.messages[11].body
-    assert same.recalled == ()
-    assert [each.text for each in other.recalled] == [bern.strip()]
+    assert same.recalls == ()
+    assert [each.text for each in other.recalls] == [bern.strip()]
 
 
 def test_what_two_prompts_say_comes_before_what_a_long_reply_says():
     long = said(2, "We met in Bern. " * 40)
     first, second = said(1, "Bern it is. " * 4), said(3, "We met in Bern. " * 3)
-    found = (Recalled(long, 1.2), Recalled(first, 1.0), Recalled(second, 0.9))
+    found = (RecalledMessage(long, 1.2), RecalledMessage(first, 1.0), RecalledMessage(second, 0.9))
 
-    seen = plan(long_talk(400), ranked=found, budget=ContextBudget(130, 0))
+    seen = plan(long_talk(400), candidates=found, budget=ContextBudget(130, 0))
 
     assert recalled(seen) == [1, 3]
 
@@ -160,29 +161,29 @@ def test_what_two_prompts_say_comes_before_what_a_long_reply_says():
 def test_what_is_in_view_is_not_recalled():
     past = talk(10)
 
-    assert recalled(plan(past, ranked=ranked(*past))) == []
+    assert recalled(plan(past, candidates=ranked(*past))) == []
 
 
 def test_nothing_from_before_the_reset_is_recalled():
     past = long_talk(400)
 
-    seen = plan(past, ranked=ranked(past[3], past[33]), reset_seq=20)
-    later = plan(past, recalled_before={past[390].id: ranked(past[3])}, start_seq=380, reset_seq=20)
+    seen = plan(past, candidates=ranked(past[3], past[33]), reset_seq=20)
+    later = plan(past, earlier_recalls={past[390].id: ranked(past[3])}, start_seq=380, reset_seq=20)
 
     assert recalled(seen) == [34]
-    assert later.recalled_earlier == ()
+    assert later.earlier_recall_ids == ()
 
 
 def test_a_later_turn_appends_and_adds_a_little():
     past = long_talk(400)
     before = {past[388].id: ranked(past[5]), past[390].id: ranked(past[3])}
-    view = {"start_seq": 386, "epoch_seq": 390, "recalled_before": before}
+    view = {"start_seq": 386, "prefix_seq": 390, "earlier_recalls": before}
 
-    seen = plan(past, ranked=ranked(past[3], *past[:100]), **view)
+    seen = plan(past, candidates=ranked(past[3], *past[:100]), **view)
 
-    assert seen.recalled_earlier == (past[3].id,)
+    assert seen.earlier_recall_ids == (past[3].id,)
     assert recalled(seen) == [1, 2]  # a little, and not again what an earlier prompt brought
-    assert (seen.start_seq, seen.epoch_seq) == (386, 390)
+    assert (seen.start_seq, seen.prefix_seq) == (386, 390)
     assert seen.messages[3].body == WORD  # asked before the epoch began
     assert "user> word" not in seen.messages[3].body
     assert "assistant> word" in seen.messages[5].body
@@ -192,26 +193,26 @@ def test_at_an_overflow_what_was_recalled_goes_and_the_latest_stay_while_they_fi
     past = long_talk(400)
     before = {past[398].id: ranked(*past[:40])}
 
-    full = plan(past, start_seq=380, epoch_seq=390, recalled_before=before)
-    fuller = plan(past, start_seq=370, epoch_seq=390, recalled_before=before)
+    full = plan(past, start_seq=380, prefix_seq=390, earlier_recalls=before)
+    fuller = plan(past, start_seq=370, prefix_seq=390, earlier_recalls=before)
 
-    assert (full.start_seq, full.epoch_seq) == (380, 400)
-    assert full.recalled_earlier == ()
-    assert len(full.shown) == 20
+    assert (full.start_seq, full.prefix_seq) == (380, 400)
+    assert full.earlier_recall_ids == ()
+    assert len(full.verbatim_ids) == 20
     assert fuller.start_seq > 370
-    assert fuller.epoch_seq == 400
+    assert fuller.prefix_seq == 400
 
 
 def test_a_new_epoch_leaves_room_where_a_cache_is_at_stake():
     past = long_talk(400)
     view = {
         "start_seq": 350,
-        "recalled_before": {past[398].id: ranked(*past[:40])},
-        "epoch_seq": 390,
+        "earlier_recalls": {past[398].id: ranked(*past[:40])},
+        "prefix_seq": 390,
     }
 
-    warm = plan(past, ranked=ranked(*past), **view)
-    first = plan(past, ranked=ranked(*past), **{**view, "recalled_before": {}})
+    warm = plan(past, candidates=ranked(*past), **view)
+    first = plan(past, candidates=ranked(*past), **{**view, "earlier_recalls": {}})
 
     assert warm.prompt_tokens <= 450
     assert 50 < tokens(warm, PartKind.RECALLED) <= 150
@@ -222,7 +223,7 @@ def test_a_new_epoch_leaves_room_where_a_cache_is_at_stake():
 def test_what_cannot_be_shown_verbatim_can_be_recalled_unless_it_is_empty(seq):
     lonely, empty = said(1, "word"), said(2, " ", role=Role.USER)
 
-    seen = plan((lonely, empty, said(3), said(4)), ranked=ranked(lonely, empty))
+    seen = plan((lonely, empty, said(3), said(4)), candidates=ranked(lonely, empty))
 
     assert (seq in recalled(seen)) is (seq == 1)
 
@@ -230,4 +231,4 @@ def test_what_cannot_be_shown_verbatim_can_be_recalled_unless_it_is_empty(seq):
 def test_other_conversations_do_not_fill_a_new_one():
     others = tuple(said(1000 + n, WORD) for n in range(100))
 
-    assert tokens(plan((), ranked=ranked(*others)), PartKind.RECALLED) <= 100
+    assert tokens(plan((), candidates=ranked(*others)), PartKind.RECALLED) <= 100

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from services.domain import Fact, FactId, Message, MessageId, Role
 from services.errors import PromptTooLong
-from services.memory import Change, RegexCounter, plan_facts, read_facts
+from services.memory.facts import FactChange, parse_fact_changes, plan_fact_request
+from services.memory.tokens import RegexCounter
 
 COUNTER = RegexCounter()
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -46,25 +47,25 @@ def answer(*add, **replaced):
 
 
 def read(said, prompt=SAID, reply="Congratulations!"):
-    return read_facts(said, exchange(prompt, reply), KNOWN, KNOWN)
+    return parse_fact_changes(said, exchange(prompt, reply), KNOWN, KNOWN)
 
 
 def asked(prompt=SAID, known=KNOWN, context=4096):
-    return plan_facts(exchange(prompt), known, context, COUNTER).messages[-1].body
+    return plan_fact_request(exchange(prompt), known, context, COUNTER).messages[-1].body
 
 
 # --- what is asked ---------------------------------------------------------------------------------
 
 
 def test_the_model_is_shown_what_was_said_and_what_is_known_by_number():
-    plan = plan_facts(exchange(), KNOWN, 4096, COUNTER)
+    plan = plan_fact_request(exchange(), KNOWN, 4096, COUNTER)
 
     system, request = plan.messages
     assert (system.role, request.role) == (Role.SYSTEM, Role.USER)
     assert "quoted data" in system.body
     assert f"> 1. {BERN}\n> 2. {TEA}\n[End of the facts.]" in request.body
     assert f"user> {SAID}\nassistant> Congratulations!\n[End of what was said.]" in request.body
-    assert plan.facts == (KNOWN[0].id, KNOWN[1].id)
+    assert plan.fact_ids == (KNOWN[0].id, KNOWN[1].id)
 
 
 def test_without_facts_there_is_no_block_of_them():
@@ -111,13 +112,13 @@ def test_of_many_facts_the_newest_are_shown_under_their_own_numbers():
         fact(f"Fact {n} of many, and it is not a short one at all.", n) for n in range(300)
     )
 
-    plan = plan_facts(exchange(), known, 4096, COUNTER)
+    plan = plan_fact_request(exchange(), known, 4096, COUNTER)
 
     request = plan.messages[-1].body
-    assert 20 < len(plan.facts) < 150
-    assert plan.facts[-1] == known[-1].id
-    assert f"> {len(plan.facts)}. Fact 299 of" in request
-    assert f"> 1. Fact {300 - len(plan.facts)} of" in request
+    assert 20 < len(plan.fact_ids) < 150
+    assert plan.fact_ids[-1] == known[-1].id
+    assert f"> {len(plan.fact_ids)}. Fact 299 of" in request
+    assert f"> 1. Fact {300 - len(plan.fact_ids)} of" in request
     assert "Fact 0 of" not in request
 
 
@@ -129,7 +130,7 @@ def test_of_many_facts_the_newest_are_shown_under_their_own_numbers():
 def test_whatever_was_said_what_is_asked_fits(prompt, context, facts):
     known = tuple(fact(text, number) for number, text in enumerate(facts))
 
-    plan = plan_facts(exchange(prompt), known, context, COUNTER)
+    plan = plan_fact_request(exchange(prompt), known, context, COUNTER)
 
     assert plan.prompt_tokens + plan.reply_tokens <= context
     assert plan.reply_tokens > 0
@@ -137,7 +138,7 @@ def test_whatever_was_said_what_is_asked_fits(prompt, context, facts):
 
 def test_where_nothing_fits_nothing_is_asked():
     with pytest.raises(PromptTooLong):
-        plan_facts(exchange(), KNOWN, 200, COUNTER)
+        plan_fact_request(exchange(), KNOWN, 200, COUNTER)
 
 
 # --- what an answer changes ------------------------------------------------------------------------
@@ -147,13 +148,13 @@ def test_facts_are_added_and_replaced():
     said = answer("Has a dog called Rex.", _1=" Lives in Zurich. ")
 
     assert read(said) == (
-        Change("Has a dog called Rex."),
-        Change("Lives in Zurich.", KNOWN[0]),
+        FactChange("Has a dog called Rex."),
+        FactChange("Lives in Zurich.", KNOWN[0]),
     )
 
 
 def test_a_fence_around_the_answer_is_no_harm():
-    assert read(f"```json\n{answer('Has a dog.')}\n```\n") == (Change("Has a dog."),)
+    assert read(f"```json\n{answer('Has a dog.')}\n```\n") == (FactChange("Has a dog."),)
 
 
 @pytest.mark.parametrize(
@@ -206,18 +207,18 @@ def test_rubbish_changes_nothing(said):
 
 @pytest.mark.parametrize("text", ["Lives in Bern.", "lives in  BERN", "Lives in Bern"])
 def test_what_is_known_is_not_noted_again(text):
-    assert read(answer(text, "Has a dog.")) == (Change("Has a dog."),)
+    assert read(answer(text, "Has a dog.")) == (FactChange("Has a dog."),)
     assert read(answer(_2=text)) == ()
 
 
 def test_what_is_said_twice_is_noted_once():
-    assert read(answer("Has a dog.", "has a dog")) == (Change("Has a dog."),)
+    assert read(answer("Has a dog.", "has a dog")) == (FactChange("Has a dog."),)
 
 
 def test_what_only_the_assistant_said_is_not_noted():
     said = answer("Is allergic to penicillin.", "Has a dog.")
 
-    assert read(said, reply="You are allergic to penicillin.") == (Change("Has a dog."),)
+    assert read(said, reply="You are allergic to penicillin.") == (FactChange("Has a dog."),)
 
 
 @pytest.mark.parametrize(
@@ -230,21 +231,23 @@ def test_what_only_the_assistant_said_is_not_noted():
     ],
 )
 def test_facts_are_noted_in_any_language(prompt, text):
-    assert read(answer(text), prompt=prompt) == (Change(text),)
+    assert read(answer(text), prompt=prompt) == (FactChange(text),)
 
 
 def test_a_fact_may_be_as_long_as_that():
     text = "dog " + "x" * 196
 
-    assert read(answer(text)) == (Change(text),)
+    assert read(answer(text)) == (FactChange(text),)
     assert read(answer(f"{text}x")) == ()
 
 
 def test_a_number_is_that_of_what_was_shown():
-    replaced = read_facts(answer(_1="Likes coffee and tea."), exchange(), KNOWN, KNOWN[1:])
+    replaced = parse_fact_changes(answer(_1="Likes coffee and tea."), exchange(), KNOWN, KNOWN[1:])
 
-    assert replaced == (Change("Likes coffee and tea.", KNOWN[1]),)
-    assert read_facts(answer(_2="Likes coffee and tea."), exchange(), KNOWN, KNOWN[1:]) == ()
+    assert replaced == (FactChange("Likes coffee and tea.", KNOWN[1]),)
+    assert (
+        parse_fact_changes(answer(_2="Likes coffee and tea."), exchange(), KNOWN, KNOWN[1:]) == ()
+    )
 
 
 _JSON = st.recursive(

@@ -9,17 +9,18 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from services.domain import Role, Usage
-from services.memory import ContextMessage, RegexCounter
+from services.memory.context import ContextMessage
 from services.memory.forecast import (
     LEAST_RATIO,
     MOST_RATIO,
-    Call,
-    Rates,
-    ScaledCounter,
+    CalibratedCounter,
+    Calibration,
+    CountedCall,
     find_anchor,
     forecast_prompt,
     learn,
 )
+from services.memory.tokens import RegexCounter
 
 COUNTER = RegexCounter()
 SYSTEM = ContextMessage(Role.SYSTEM, "Be kind to the gardener and to the cook. " * 20)
@@ -47,7 +48,7 @@ def true_tokens(messages):
 
 def call(messages, reply, model="m"):
     used = Usage(true_tokens(messages), tokenize(reply))
-    return Call(model=model, messages=tuple(messages), reply=replied(reply), tokens=used)
+    return CountedCall(model=model, messages=tuple(messages), reply=replied(reply), tokens=used)
 
 
 def reporting(call, *, prompt=0, reply=0, thoughts=0):
@@ -68,7 +69,7 @@ def conversation(turns):
 
 def learned(calls):
     pairs = zip([None, *calls], calls, strict=False)
-    return reduce(lambda rates, pair: learn(rates, *pair, COUNTER), pairs, Rates())
+    return reduce(lambda rates, pair: learn(rates, *pair, COUNTER), pairs, Calibration())
 
 
 def going_on(last, prompt):
@@ -163,10 +164,10 @@ def test_an_anchor_is_the_last_call_of_the_same_model():
     first, second = conversation([ENGLISH] * 2)
     other = call(second.messages, ENGLISH[1], model="other")
 
-    assert find_anchor([first, other], "m", Rates(), COUNTER) is first
-    assert find_anchor([first, second], "m", Rates(), COUNTER) is second
-    assert find_anchor([first, second], "third", Rates(), COUNTER) is None
-    assert find_anchor([], "m", Rates(), COUNTER) is None
+    assert find_anchor([first, other], "m", Calibration(), COUNTER) is first
+    assert find_anchor([first, second], "m", Calibration(), COUNTER) is second
+    assert find_anchor([first, second], "third", Calibration(), COUNTER) is None
+    assert find_anchor([], "m", Calibration(), COUNTER) is None
 
 
 def test_what_was_said_is_in_no_repr():
@@ -177,7 +178,7 @@ def test_what_was_said_is_in_no_repr():
 
 
 def test_a_window_is_filled_by_what_the_model_needs():
-    scaled = ScaledCounter(COUNTER, learned(conversation([ENGLISH, HINDI] * 20)))
+    scaled = CalibratedCounter(COUNTER, learned(conversation([ENGLISH, HINDI] * 20)))
 
     for text in (ENGLISH[1], HINDI[1]):
         assert tokenize(text) <= scaled.count(text) <= tokenize(text) * 1.12
@@ -185,7 +186,7 @@ def test_a_window_is_filled_by_what_the_model_needs():
 
 
 def test_a_scaled_count_begins_above_the_plain_one():
-    scaled = ScaledCounter(COUNTER, Rates())
+    scaled = CalibratedCounter(COUNTER, Calibration())
 
     for text in (*ENGLISH, *HINDI):
         assert COUNTER.count(text) <= scaled.count(text) <= COUNTER.count(text) * 1.05 + 1
@@ -194,7 +195,7 @@ def test_a_scaled_count_begins_above_the_plain_one():
 @pytest.mark.parametrize(("usual", "odd"), [(600, 14_000), (14_000, 600)])
 def test_one_count_that_is_far_off_does_not_undo_what_was_learned(usual, odd):
     text = {"han": 1_000_000}  # estimated as 10,000
-    rates = reduce(lambda rates, _: rates.learn(text, usual), range(10), Rates())
+    rates = reduce(lambda rates, _: rates.learn(text, usual), range(10), Calibration())
 
     after = rates.learn(text, odd)
 
@@ -206,17 +207,17 @@ def test_one_count_that_is_far_off_does_not_undo_what_was_learned(usual, odd):
 
 @pytest.mark.parametrize("counted", [-1, 0, 400, 16_000, 10**9])
 def test_a_count_that_cannot_be_teaches_nothing(counted):
-    rates = Rates().learn({"han": 1_000_000}, 5_000)
+    rates = Calibration().learn({"han": 1_000_000}, 5_000)
 
     assert rates.learn({"han": 1_000_000}, counted) == rates
     assert rates.learn({}, counted) == rates
 
 
 def test_a_scaled_count_of_what_needs_more_than_estimated_is_still_within_the_bound():
-    rates = reduce(lambda rates, _: rates.learn({"emoji": 10_000}, 149), range(20), Rates())
+    rates = reduce(lambda rates, _: rates.learn({"emoji": 10_000}, 149), range(20), Calibration())
     text = "\U0001f389" * 20
 
-    assert ScaledCounter(COUNTER, rates).count(text) == COUNTER.bound(text) == 81
+    assert CalibratedCounter(COUNTER, rates).count(text) == COUNTER.bound(text) == 81
 
 
 # --- for all inputs ---------------------------------------------------------------------------
@@ -228,7 +229,7 @@ OBSERVED = st.lists(st.tuples(TEXTS, COUNTS | st.none()), max_size=30)
 
 def rates_of(observed):
     """What is learned; without a count, of what is likely."""
-    rates = Rates()
+    rates = Calibration()
     for text, counted in observed:
         rates = rates.learn(COUNTER.kinds(text), tokenize(text) if counted is None else counted)
     return rates
@@ -240,12 +241,12 @@ def test_rates_are_bounded_and_the_same_for_the_same_counts(observed):
 
     assert rates == rates_of(observed)
     assert all(LEAST_RATIO <= rate.ratio <= MOST_RATIO for rate in rates.by_kind.values())
-    assert all(rate.seen >= 0 for rate in rates.by_kind.values())
+    assert all(rate.samples >= 0 for rate in rates.by_kind.values())
 
 
 @given(OBSERVED)
 def test_rates_are_the_same_after_they_were_stored(observed):
-    rates, stored = rates_of(observed), TypeAdapter(Rates)
+    rates, stored = rates_of(observed), TypeAdapter(Calibration)
 
     again = stored.validate_json(stored.dump_json(rates))
 
@@ -257,7 +258,7 @@ def test_rates_are_the_same_after_they_were_stored(observed):
 
 @given(OBSERVED, TEXTS)
 def test_a_scaled_count_is_within_the_bound(observed, text):
-    scaled = ScaledCounter(COUNTER, rates_of(observed))
+    scaled = CalibratedCounter(COUNTER, rates_of(observed))
 
     assert 0 <= scaled.count(text) <= scaled.bound(text) == COUNTER.bound(text)
 

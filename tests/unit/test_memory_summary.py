@@ -8,13 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain import Role, Summary
-from services.memory import (
-    ContextBudget,
-    History,
-    clean_summary,
-    plan_compaction,
-    plan_context,
-)
+from services.memory.compaction import clean_summary, plan_compaction
+from services.memory.context import ContextBudget, History
+from services.memory.planner import plan_context
 from tests.unit.test_memory import (
     COUNTER,
     NOON,
@@ -60,7 +56,7 @@ def test_the_view_begins_after_what_the_summary_stands_for():
         "[End of the summary.]"
     )
     assert shown(seen) == [5, 6, 7, 8]
-    assert [each.int for each in seen.summarised] == [1, 2, 3, 4]
+    assert [each.int for each in seen.summarised_ids] == [1, 2, 3, 4]
     assert omitted(seen) == []
     assert seen.start_seq == 4
 
@@ -69,7 +65,7 @@ def test_where_the_summary_lags_behind_the_view_the_rest_is_simply_not_seen():
     seen = plan(talk(8), summary=summary_of(1, 2), start_seq=6)
 
     assert shown(seen) == [7, 8]
-    assert [each.int for each in seen.summarised] == [1, 2]
+    assert [each.int for each in seen.summarised_ids] == [1, 2]
     assert omitted(seen) == [3, 4, 5, 6]
 
 
@@ -88,7 +84,7 @@ def test_without_a_summary_of_this_branch_the_view_is_a_window(summary):
     seen = plan(past, summary=summary)
 
     assert shown(seen) == [1, 2, 3, 4, 6, 7]
-    assert seen.summarised == ()
+    assert seen.summarised_ids == ()
     assert seen.messages[0].body == "Be kind."
 
 
@@ -112,8 +108,8 @@ def test_what_overflows_is_folded_so_that_two_thirds_stay():
     compaction = compaction_of(past)
 
     assert compaction
-    assert [each.int for each in compaction.folded] == list(range(1, compaction.up_to_seq + 1))
-    assert (compaction.from_seq, compaction.waiting) == (1, 0)
+    assert [each.int for each in compaction.folded_ids] == list(range(1, compaction.up_to_seq + 1))
+    assert (compaction.from_seq, compaction.remaining_messages) == (1, 0)
     made = compaction.summary("They said word.", NOON)
     assert made
     assert made.text == "2026-01-01: They said word."
@@ -136,7 +132,7 @@ def test_the_request_stands_after_the_very_prompt_of_the_last_turn():
     assert compaction.call.messages[: len(last.messages)] == last.messages
     *_, reply, request = compaction.call.messages
     assert (reply.role, reply.body) == (Role.ASSISTANT, WORD)
-    assert f"the first {len(compaction.folded)} messages" in request.body
+    assert f"the first {len(compaction.folded_ids)} messages" in request.body
 
 
 def test_a_summary_grows_by_a_dated_paragraph():
@@ -148,7 +144,7 @@ def test_a_summary_grows_by_a_dated_paragraph():
     compaction = compaction_of(past, summary=old)
 
     assert compaction
-    assert compaction.folded[0].int == 5
+    assert compaction.folded_ids[0].int == 5
     made = compaction.summary("They parted.", NOON)
     assert made
     assert made.text == "2026-01-01: They met.\n\n2026-01-01 to 2026-01-02: They parted."
@@ -186,9 +182,9 @@ def test_what_a_summary_missed_is_made_up_for_apart_and_in_chunks():
     covered, calls = 0, 0
     while compaction := plan_compaction(history, BUDGET, WORDS):
         assert not compaction.is_in_place
-        assert compaction.folded[0].int == covered + 1
+        assert compaction.folded_ids[0].int == covered + 1
         covered, calls = compaction.up_to_seq, calls + 1
-        assert compaction.waiting == 370 - covered
+        assert compaction.remaining_messages == 370 - covered
         history = replace(history, summary=compaction.summary("They said word.", NOON))
 
     assert covered == 370
@@ -204,7 +200,7 @@ def test_where_a_cache_saves_nothing_the_shorter_request_is_sent():
 
     assert apart
     assert in_place
-    assert apart.folded == in_place.folded
+    assert apart.folded_ids == in_place.folded_ids
     assert apart.call.prompt_tokens < in_place.call.prompt_tokens / 1.5
 
 
@@ -220,7 +216,7 @@ def test_a_summary_too_long_for_this_model_is_written_anew():
     compaction = compaction_of(talk(4), summary=summary_of(1, 2, "word " * 600))
 
     assert compaction
-    assert compaction.folded == ()
+    assert compaction.folded_ids == ()
     made = compaction.summary("They said word.", NOON)
     assert made
     assert (made.from_seq, made.up_to_seq) == (1, 2)
@@ -237,10 +233,10 @@ def test_every_request_fits_and_folds_whole_pairs_in_order(history, budget):
     call = compaction.call
     assert sum(part.tokens for part in call.parts) == call.prompt_tokens <= call.bound_tokens
     assert call.prompt_tokens + call.reply_tokens <= budget.context_tokens
-    assert compaction.wanted_tokens <= call.reply_tokens <= budget.reply_tokens
+    assert compaction.target_tokens <= call.reply_tokens <= budget.reply_tokens
     assert [m.role for m in call.messages[-2:]][-1] is Role.USER
     by_id = {message.id: message for message in history.past}
-    folded = [by_id[each] for each in compaction.folded]
+    folded = [by_id[each] for each in compaction.folded_ids]
     assert [m.role for m in folded] == [Role.USER, Role.ASSISTANT] * (len(folded) // 2)
     assert [m.seq for m in folded] == sorted(m.seq for m in folded)
     assert all(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.memory import RegexCounter, RememberingCounter, fewest_tokens
+from services.memory.tokens import CachingCounter, RegexCounter, min_tokens
 
 COUNTER = RegexCounter()
 
@@ -27,7 +27,7 @@ def test_a_count_undercounts_no_vocabulary_by_more_than_a_sixth(text, worst):
 
 @pytest.mark.parametrize(("text", "worst"), MEASURED.values(), ids=MEASURED)
 def test_a_bound_is_never_too_low(text, worst):
-    assert fewest_tokens(text) <= worst <= COUNTER.bound(text)
+    assert min_tokens(text) <= worst <= COUNTER.bound(text)
 
 
 def test_a_count_of_english_leaves_most_of_a_window_usable():
@@ -83,7 +83,7 @@ def test_each_kind_of_text_is_weighed_by_itself(text, kinds):
 
 @given(st.lists(st.text(), min_size=1, max_size=20))
 def test_what_is_remembered_is_what_would_be_counted(texts):
-    remembering = RememberingCounter(COUNTER, size=3)
+    remembering = CachingCounter(COUNTER, size=3)
 
     for text in (*texts, *texts):
         assert remembering.count(text) == COUNTER.count(text)
@@ -94,7 +94,7 @@ def test_what_is_remembered_is_what_would_be_counted(texts):
 def test_a_text_is_looked_at_once_and_not_kept(monkeypatch):
     seen = []
     monkeypatch.setattr(COUNTER.__class__, "bound", lambda _, text: seen.append(text) or 1)
-    remembering = RememberingCounter(COUNTER)
+    remembering = CachingCounter(COUNTER)
 
     for _ in range(3):
         remembering.count("kumquat-5520")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain import ConversationId, MessageId
-from services.memory import Passage, RecallIndex
+from services.memory.recall import Passage, RecallIndex
 
 MAY = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
 GARDEN, KITCHEN = ConversationId(UUID(int=1)), ConversationId(UUID(int=2))

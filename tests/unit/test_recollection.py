@@ -6,7 +6,8 @@ from uuid import uuid4
 
 from services.chat.recollection import Brought, Recollection
 from services.domain import ConversationId, Message, MessageId, Outcome, Role, TurnId
-from services.memory import PartKind, RecalledNote, Receipt
+from services.memory.context import PartKind
+from services.memory.receipt import Receipt, ReceiptEntry
 
 HERE, FAR = MessageId(uuid4()), MessageId(uuid4())
 
@@ -26,8 +27,8 @@ def reply(turn_id):
 
 def receipt(policy):
     notes = (
-        RecalledNote(message_id=HERE, tokens=5, extract=(3, 9)),
-        RecalledNote(
+        ReceiptEntry(message_id=HERE, tokens=5, extract=(3, 9)),
+        ReceiptEntry(
             message_id=FAR,
             tokens=5,
             recalled_for=MessageId(uuid4()),
@@ -39,10 +40,10 @@ def receipt(policy):
         model="smollm2",
         instructions="",
         tokens=Counter({PartKind.FRAME: 10}),
-        recalled=notes,
+        recalls=notes,
         reply_tokens=10,
-        epoch_seq=7,
-    ).written()
+        prefix_seq=7,
+    ).to_json()
 
 
 def test_each_receipt_is_asked_for_and_read_once():

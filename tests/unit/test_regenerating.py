@@ -7,7 +7,7 @@ import pytest
 from services.domain import Full, Window
 from services.errors import StoreUnavailable
 from services.llm import Offer
-from services.memory import Receipt
+from services.memory.receipt import Receipt
 from tests.fakes import LARGE, FakePerson, MemoryConversations, ScriptedModel
 
 
@@ -31,7 +31,7 @@ def again(maya, conversation_id, **choice):
     assert maya.chat.retry(conversation_id, **choice).wait(20)
     thread = maya.chat.open(conversation_id)
     kept = maya.conversations.receipts([thread.tip], conversation_id)
-    return thread, Receipt.read(kept[thread.tip.turn_id])
+    return thread, Receipt.from_json(kept[thread.tip.turn_id])
 
 
 def test_another_model_answers_once(maya, large, garden):
@@ -54,7 +54,7 @@ def test_another_policy_holds_once(maya, garden):
 def test_view_of_the_next_turns_stays_as_it_was(maya, garden):
     thread, receipt = again(maya, garden, policy=Window(2))
 
-    assert [seq for seq, _ in receipt.kept] == [5, 6]
+    assert [seq for seq, _ in receipt.verbatim] == [5, 6]
     assert thread.conversation.start_seq == 0
 
 
@@ -63,7 +63,7 @@ def test_other_policy_sees_what_its_own_view_no_longer_shows(maya, garden):
 
     thread, receipt = again(maya, garden, policy=Full())
 
-    assert [seq for seq, _ in receipt.kept] == [1, 2, 3, 4, 5, 6]
+    assert [seq for seq, _ in receipt.verbatim] == [1, 2, 3, 4, 5, 6]
     assert thread.conversation.start_seq == 4
 
 

@@ -8,7 +8,7 @@ import pytest
 from services.chat.setup import Source, choose_setup
 from services.domain import Fact, FactId, NewConversation, Preferences, Space, SpaceId
 from services.llm import Models, Offer
-from services.memory import RegexCounter
+from services.memory.tokens import RegexCounter
 from tests.fakes import INFO, LARGE, NOON, MemoryConversations, ScriptedModel
 
 MODELS = Models(Offer(INFO, ScriptedModel()), (Offer(LARGE, ScriptedModel()),))

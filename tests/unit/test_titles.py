@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.chat.titles import INSTRUCTIONS, clean_title, first_words, plan_title
 from services.domain import Message, MessageId, Outcome, Role
-from services.memory import RegexCounter
+from services.memory.tokens import RegexCounter
 from tests.fakes import NOON
 
 MARKUP = set("*`<>{}|\\[]")
