@@ -32,7 +32,7 @@ IDLE_SECONDS = 10
 SHELL = "/bin/sh"
 SLOWEST = 900  # seconds
 PARTS = {  # what a command line holds
-    "model": "services.embedded.model",
+    "model": "services.embedded.model_server",
     "supervisor": "services.embedded.supervisor",
     "node": "@supabase/lite",
     "postgres": "postgres",

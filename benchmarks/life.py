@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from services import embedded
+from services.embedded.folders import choose_folders
 from tests.stack.apps import App, running, until
 
 PARTS = ("node", "postgres", "supervisor", "model")
@@ -43,7 +43,7 @@ def main() -> None:
 def measure(runs: int) -> dict[str, Seconds]:
     """Seconds of each run, by what was killed and by when Ctrl-C was pressed."""
     with tempfile.TemporaryDirectory(prefix="daybook-") as folder:
-        app = App(Path(folder), embedded.chosen(None, None).cache)
+        app = App(Path(folder), choose_folders(None, None).cache)
         mended, ended = _table(PARTS), _table(("importing", *STAGES, "ready"))
         for _ in range(runs):  # a part that dies again and again is started again ever later
             with running(app):

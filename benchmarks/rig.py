@@ -12,8 +12,7 @@ from subprocess import DEVNULL, PIPE, Popen
 import httpx
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from services import embedded
-from services.embedded.folders import free_port
+from services.embedded.folders import choose_folders, free_port
 from services.store.supabase.sessions import Sessions
 from tests.journeys.conftest import CHROMIUM, FLAGS
 from tests.journeys.people import PASSWORD
@@ -51,7 +50,7 @@ def model() -> Iterator[Endpoint]:
 @contextmanager
 def daybook(endpoint: Endpoint) -> Iterator[App]:
     """The whole app, ready, with folders of its own."""
-    cache = embedded.chosen(None, None).cache
+    cache = choose_folders(None, None).cache
     with tempfile.TemporaryDirectory(prefix="daybook-") as base:
         app = App(Path(base), cache, environment=endpoint | {"DAYBOOK_MODEL": "scripted"})
         with running(app):

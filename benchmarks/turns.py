@@ -23,9 +23,8 @@ from uuid import UUID
 import httpx
 import psycopg
 
-from services import embedded
 from services.crypto import RootKeys, ServerProof, new_key
-from services.embedded.prepare import MIGRATIONS
+from services.embedded.folders import MIGRATIONS, choose_folders
 from services.store.supabase import migrations
 from services.store.supabase.lite_transport import LiteTransport
 from tests.conftest import started_stack
@@ -224,7 +223,7 @@ def _database(server: str, name: str, proof_key: bytes) -> str:
 
 @contextmanager
 def _embedded_world() -> Iterator[World]:
-    cache = embedded.chosen(None, None).cache
+    cache = choose_folders(None, None).cache
     sockets = httpx.Limits(max_connections=WORKERS, max_keepalive_connections=WORKERS)
     with (
         tempfile.TemporaryDirectory(prefix="daybook-turns-") as base,

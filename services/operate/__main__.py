@@ -9,11 +9,11 @@ import click
 import psycopg
 from pydantic import SecretStr
 
-from services import embedded, settings
+from services import settings
 from services.crypto import RootKeys, new_key
-from services.embedded import Folders
+from services.embedded.folders import MIGRATIONS, Folders, choose_folders
 from services.embedded.keys import root_keys, stack_secrets
-from services.embedded.prepare import MIGRATIONS
+from services.embedded.stack import running_endpoints
 from services.errors import AppError, BadInput, Misconfigured
 from services.operate.check import ApiFacts, DatabaseFacts, Mark, findings
 from services.operate.database import connected
@@ -164,7 +164,7 @@ def new_root_key() -> None:
 @operate.command()
 def address() -> None:
     """Print where the embedded stack of a running app answers, for a second app process."""
-    endpoints = embedded.running_address(_folders(settings.read()).data)
+    endpoints = running_endpoints(_folders(settings.read()).data)
     click.echo(f"SUPABASE_URL={endpoints.supabase_url}")
     click.echo(f"SUPABASE_KEY={endpoints.publishable_key}")
 
@@ -184,13 +184,13 @@ def _sentence(error: AppError | psycopg.Error) -> str:
 
 
 def _folders(chosen: Settings) -> Folders:
-    return embedded.chosen(chosen.data_dir, chosen.key_dir)
+    return choose_folders(chosen.data_dir, chosen.key_dir)
 
 
 def _root_keys(chosen: Settings) -> RootKeys:
     if chosen.root_keys:
         return RootKeys.parse(chosen.root_keys.get_secret_value())
-    return root_keys(_folders(chosen), may_make=False)
+    return root_keys(_folders(chosen), may_create=False)
 
 
 def _api_facts(chosen: Settings, ring: RootKeys | None) -> ApiFacts | None:
@@ -199,7 +199,7 @@ def _api_facts(chosen: Settings, ring: RootKeys | None) -> ApiFacts | None:
         return of_the_api(str(chosen.supabase_url).rstrip("/"), chosen.supabase_key, ring)
     if chosen.database_url:
         return None
-    at = embedded.running_address(_folders(chosen).data)
+    at = running_endpoints(_folders(chosen).data)
     return of_the_api(at.supabase_url or "", SecretStr(at.publishable_key or ""), ring)
 
 
@@ -217,7 +217,7 @@ def _database(chosen: Settings) -> AbstractContextManager[psycopg.Connection]:
     from services.embedded.postgres import Postgres  # needs the group `embedded`
 
     places = _folders(chosen)
-    embedded.running_address(places.data)  # or there is nobody to connect to
+    running_endpoints(places.data)  # or there is nobody to connect to
     return Postgres(places, stack_secrets(places)).connect(as_owner=True)
 
 

@@ -9,7 +9,7 @@ from psycopg.rows import class_row
 from pydantic import SecretStr, ValidationError
 
 from services.crypto import RootKeys, ServerProof
-from services.embedded.prepare import MIGRATIONS
+from services.embedded.folders import MIGRATIONS
 from services.errors import Misconfigured, StoreUnavailable
 from services.operate.check import ApiFacts, AuthSettings, DatabaseFacts, ProvenFacts, SchemaFacts
 from services.store.supabase import migrations

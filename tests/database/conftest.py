@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from services.crypto import RootKeys, ServerProof, new_key
-from services.embedded.prepare import MIGRATIONS
+from services.embedded.folders import MIGRATIONS
 from services.store.supabase import migrations
 from services.store.supabase.lite_transport import LiteTransport
 from tests.database import servers

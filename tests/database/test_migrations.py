@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from services.crypto import ServerProof, new_key
-from services.embedded.prepare import MIGRATIONS
+from services.embedded.folders import MIGRATIONS
 from services.errors import Misconfigured
 from services.store.supabase import migrations
 from tests.database import servers

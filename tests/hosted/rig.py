@@ -29,9 +29,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from services.crypto import RootKeys
-from services.embedded import children
-from services.embedded.folders import free_port
-from services.embedded.prepare import MIGRATIONS
+from services.embedded import processes
+from services.embedded.folders import MIGRATIONS, free_port
 from services.embedded.supabase_api import fetch_modules, modules_folder
 from services.store.supabase import migrations
 from tests.database import servers
@@ -247,7 +246,7 @@ def _real_auth(folder, jwk, *, confirms=False, is_closed=False):
 def _running(command, environment, log, is_ready):
     """A program, once it is ready."""
     with log.open("wb") as output:
-        child = children.start(
+        child = processes.start(
             command,
             environment={"PATH": os.defpath, "LC_ALL": "C.UTF-8", **environment},
             output=output,
@@ -255,10 +254,10 @@ def _running(command, environment, log, is_ready):
         )
         try:
             until(lambda: is_ready() or child.poll() is not None)
-            assert child.poll() is None, children.tail(log)
+            assert child.poll() is None, processes.tail(log)
             yield
         finally:
-            children.stop(child, signal.SIGTERM, within=5)
+            processes.stop(child, signal.SIGTERM, within=5)
 
 
 def _answers(service, path):

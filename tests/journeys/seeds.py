@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from services import embedded
 from services.chat import Chat, LiveTurns
 from services.crypto import RootKeys, ServerProof
 from services.domain import Window
+from services.embedded.folders import choose_folders
 from services.embedded.keys import stack_secrets
 from services.embedded.postgres import Postgres
+from services.embedded.stack import running_endpoints
 from services.llm import ModelInfo, Models, Offer
 from services.memory.tokens import RegexCounter
 from services.store.conversations import Conversations
@@ -32,7 +33,7 @@ _SECONDS = 20.0
 @contextmanager
 def second_process(app):
     """The sessions of the running *app*, seen from here."""
-    at = embedded.running_address(app.data)
+    at = running_endpoints(app.data)
     root_keys = RootKeys.parse((app.keys / "root.key").read_text())
     key = SecretStr(at.publishable_key)
     gateway = Gateway.to(at.supabase_url, key, LiteTransport(trust_env=False))
@@ -103,6 +104,6 @@ def let_talk_fast(app):
 @contextmanager
 def database(app):
     """The database of the running *app*, as superuser."""
-    places = embedded.chosen(app.data, app.keys)
+    places = choose_folders(app.data, app.keys)
     with Postgres(places, stack_secrets(places)).connect() as connection:
         yield connection

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-from services.embedded.children import tail
 from services.embedded.folders import free_port
+from services.embedded.processes import tail
 
 ROOT = Path(__file__).parents[2]
 TLS = (
@@ -26,7 +26,7 @@ PASSWORD = "correct horse battery"
 SECONDS = 60.0  # for what takes a moment: the machine may be slow, and have other work
 _PARTS = {
     "supervisor": "services.embedded.supervisor",
-    "model": "services.embedded.model",
+    "model": "services.embedded.model_server",
     "node": "@supabase/lite",
     "postgres": "/bin/postgres",
     "initdb": "/bin/initdb",

@@ -24,8 +24,7 @@ import psycopg
 import pytest
 from playwright.sync_api import sync_playwright
 
-from services import embedded
-from services.embedded.folders import free_port
+from services.embedded.folders import choose_folders, free_port
 from services.embedded.keys import stack_secrets
 from services.embedded.postgres import Postgres
 from tests.conftest import started_stack
@@ -548,7 +547,7 @@ def _fill(folder):
 
 
 def _postgres(app):
-    places = embedded.chosen(app.data, app.keys)
+    places = choose_folders(app.data, app.keys)
     return Postgres(places, stack_secrets(places))
 
 
@@ -562,8 +561,8 @@ def _ask(app, query):
         with postgres.connect() as connection:
             connection.execute(query)
     finally:
-        postgres.end()
-        postgres.clear()
+        postgres.stop()
+        postgres.remove_temporary()
 
 
 def _ask_for_more(app):

