@@ -159,6 +159,10 @@ class RootKeys:
         """The HMAC key of server proofs, by the current root key or that of *version*."""
         return subkey(self._keys[self.current if version is None else version], "server proof")
 
+    def proof_keys(self) -> dict[int, bytes]:
+        """Return the HMAC keys of server proofs by the version of their root key."""
+        return {version: self.proof_key(version) for version in self._keys}
+
     def session_vault(self, cookie_secret: bytes) -> VaultRing:
         """What seals for the browser with this cookie; it opens what older root keys of the ring sealed."""
         salts = {version: subkey(key, "app-session") for version, key in self._keys.items()}

@@ -1,1 +1,1 @@
-"""What an operator does at a console: `python -m services.operate --help`."""
+"""The operator's commands: `python -m services.operate --help`."""

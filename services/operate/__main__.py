@@ -1,7 +1,6 @@
 """`python -m services.operate`: each command does one thing, or says in a sentence why not (exit code 1)."""
 
 import base64
-from contextlib import AbstractContextManager
 from typing import Any
 
 import bcrypt
@@ -11,35 +10,38 @@ from pydantic import SecretStr
 
 from services import settings
 from services.crypto import RootKeys, new_key
+from services.embedded import keys
 from services.embedded.folders import MIGRATIONS, Folders, choose_folders
-from services.embedded.keys import root_keys, stack_secrets
 from services.embedded.stack import running_endpoints
 from services.errors import AppError, BadInput, Misconfigured
-from services.operate.check import ApiFacts, DatabaseFacts, Mark, findings
-from services.operate.database import connected
-from services.operate.facts import of_the_api, of_the_database
+from services.operate.check import UNCHECKED, Mark, check_api, check_database
+from services.operate.database import connect
 from services.settings import Settings
 from services.store.supabase import migrations
 from services.store.supabase.auth import check_credentials
 
 _BCRYPT_ROUNDS = 10  # as Supabase Auth
-_NO_ACCOUNT = "There is no account with this address: sign up first."
-
 _MILLION = 1_000_000
-_LIMITS = """
-update private.budgets set daily_cap_micro = coalesce(%(daily)s, daily_cap_micro),
-  monthly_cap_micro = coalesce(%(monthly)s, monthly_cap_micro)
-where user_id = (select id from auth.users where lower(email) = lower(%(email)s))
-returning daily_cap_micro, monthly_cap_micro, user_id
+_UNKNOWN_ACCOUNT = "There is no account with this address: sign up first."
+_GRANT_ADMIN = """
+with granted as (
+  update private.roles set role = 'admin', granted_at = clock_timestamp()
+  where user_id in (select id from auth.users where lower(email) = lower(%s)) returning user_id)
+select private.note(null, 'role.set', user_id, '{"role": "admin"}') from granted
 """
-_LIMITS_OF_NEW = """
-update private.settings set daily_cap_micro = coalesce(%(daily)s, daily_cap_micro),
+_SET_CAPS = """
+update {} set daily_cap_micro = coalesce(%(daily)s, daily_cap_micro),
   monthly_cap_micro = coalesce(%(monthly)s, monthly_cap_micro)
-where id
-returning daily_cap_micro, monthly_cap_micro, null::uuid
+where {} returning daily_cap_micro, monthly_cap_micro, {}
 """
-_NOTE_LIMITS = """
-select private.note(null, case when %(person)s::uuid is null then 'caps.default' else 'caps.set' end, %(person)s::uuid,
+_SET_ACCOUNT_CAPS = _SET_CAPS.format(
+    "private.budgets",
+    "user_id = (select id from auth.users where lower(email) = lower(%(email)s))",
+    "user_id",
+)
+_SET_DEFAULT_CAPS = _SET_CAPS.format("private.settings", "id", "null::uuid")
+_NOTE_CAPS = """
+select private.note(null, case when %(user)s::uuid is null then 'caps.default' else 'caps.set' end, %(user)s::uuid,
   jsonb_build_object('daily', %(daily)s::bigint, 'monthly', %(monthly)s::bigint))
 """
 
@@ -71,9 +73,7 @@ def migrate() -> None:
     ring = _root_keys(chosen)
     with _database(chosen) as connection:
         applied = migrations.apply(connection, MIGRATIONS)
-        migrations.install_server_keys(
-            connection, {version: ring.proof_key(version) for version in ring.versions()}
-        )
+        migrations.install_server_keys(connection, ring.proof_keys())
         connection.execute("notify pgrst, 'reload schema'")  # PostgREST keeps a copy of it
     for version in applied:
         click.echo(f"Applied {version}.")
@@ -85,16 +85,8 @@ def migrate() -> None:
 def grant_admin(email: str) -> None:
     """Make the account EMAIL an admin; without DATABASE_URL, in the embedded stack that is running."""
     with _database(settings.read()) as connection:
-        row = connection.execute(
-            "with granted as ("
-            " update private.roles set role = 'admin', granted_at = clock_timestamp()"
-            " where user_id in (select id from auth.users where lower(email) = lower(%s))"
-            " returning user_id)"
-            " select private.note(null, 'role.set', user_id, '{\"role\": \"admin\"}') from granted",
-            [email],
-        ).fetchone()
-    if row is None:
-        raise BadInput(_NO_ACCOUNT)
+        if connection.execute(_GRANT_ADMIN, [email]).fetchone() is None:
+            raise BadInput(_UNKNOWN_ACCOUNT)
     click.echo(f"{email} is an admin now.")
 
 
@@ -106,9 +98,9 @@ def set_password(email: str) -> None:
         password: str = click.prompt("New password", hide_input=True, confirmation_prompt=True)
         check_credentials(email, password)
         hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(_BCRYPT_ROUNDS)).decode()
-        row = connection.execute("select private.set_password(%s, %s)", [email, hashed]).fetchone()
-    if row != (True,):
-        raise BadInput(_NO_ACCOUNT)
+        [(is_set,)] = connection.execute("select private.set_password(%s, %s)", [email, hashed])
+    if not is_set:
+        raise BadInput(_UNKNOWN_ACCOUNT)
     click.echo(f"{email} has a new password, and is signed out everywhere.")
 
 
@@ -126,13 +118,14 @@ def limits(email: str | None, daily: float | None, monthly: float | None, is_def
         raise BadInput("Name one account, or give --default for new accounts.")
     given = {"email": email, "daily": _micro(daily), "monthly": _micro(monthly)}
     with _database(settings.read()) as connection, connection.transaction():
-        row = connection.execute(_LIMITS_OF_NEW if is_default else _LIMITS, given).fetchone()
+        statement = _SET_DEFAULT_CAPS if is_default else _SET_ACCOUNT_CAPS
+        row = connection.execute(statement, given).fetchone()
         if row is None:
-            raise BadInput(_NO_ACCOUNT)
-        *now, person = row
+            raise BadInput(_UNKNOWN_ACCOUNT)
+        *caps, user_id = row
         if daily is not None or monthly is not None:
-            connection.execute(_NOTE_LIMITS, given | {"person": person})
-    a_day, a_month = (f"${micro / _MILLION:,.2f}" for micro in now)
+            connection.execute(_NOTE_CAPS, given | {"user": user_id})
+    a_day, a_month = (f"${micro / _MILLION:,.2f}" for micro in caps)
     click.echo(f"{email or 'New accounts'}: {a_day} a day, {a_month} a month.")
 
 
@@ -141,16 +134,20 @@ def check() -> None:
     """Say what will not work as the deployment is, and what to do; exit with 1 if there is any."""
     chosen = settings.read()
     try:
-        ring: RootKeys | str = _root_keys(chosen)
+        ring = _root_keys(chosen)
     except Misconfigured as error:
         ring = error.public
-    table = findings(
-        _api_facts(chosen, None if isinstance(ring, str) else ring),
-        _database_facts(chosen),
-        ring if isinstance(ring, str) else ring.versions(),
-    )
-    for what, (mark, said) in table.items():
-        click.echo(f"{mark:<4}  {what:<13}  {said}")
+    table = dict(UNCHECKED)
+    if chosen.supabase_url and chosen.supabase_key:
+        table |= check_api(str(chosen.supabase_url).rstrip("/"), chosen.supabase_key, ring)
+    elif not chosen.database_url:
+        at = running_endpoints(_folders(chosen).data)
+        table |= check_api(at.supabase_url or "", SecretStr(at.publishable_key or ""), ring)
+    if chosen.database_url or not chosen.supabase_url:
+        with _database(chosen) as connection:
+            table |= check_database(connection)
+    for name, (mark, text) in table.items():
+        click.echo(f"{mark:<4}  {name:<13}  {text}")
     if any(mark is Mark.FAIL for mark, _ in table.values()):
         raise SystemExit(1)
 
@@ -190,35 +187,18 @@ def _folders(chosen: Settings) -> Folders:
 def _root_keys(chosen: Settings) -> RootKeys:
     if chosen.root_keys:
         return RootKeys.parse(chosen.root_keys.get_secret_value())
-    return root_keys(_folders(chosen), may_create=False)
+    return keys.root_keys(_folders(chosen), may_create=False)
 
 
-def _api_facts(chosen: Settings, ring: RootKeys | None) -> ApiFacts | None:
-    """The facts of the API that is set, or of the running embedded one where nothing is set."""
-    if chosen.supabase_url and chosen.supabase_key:
-        return of_the_api(str(chosen.supabase_url).rstrip("/"), chosen.supabase_key, ring)
+def _database(chosen: Settings) -> psycopg.Connection:
+    """Connect to the database of DATABASE_URL; without that, to that of the embedded stack that is running."""
     if chosen.database_url:
-        return None
-    at = running_endpoints(_folders(chosen).data)
-    return of_the_api(at.supabase_url or "", SecretStr(at.publishable_key or ""), ring)
-
-
-def _database_facts(chosen: Settings) -> DatabaseFacts | None:
-    if chosen.supabase_url and not chosen.database_url:
-        return None
-    with _database(chosen) as connection:
-        return of_the_database(connection)
-
-
-def _database(chosen: Settings) -> AbstractContextManager[psycopg.Connection]:
-    """The database of DATABASE_URL; without that, of the embedded stack that is running."""
-    if chosen.database_url:
-        return connected(chosen.database_url.get_secret_value())
+        return connect(chosen.database_url.get_secret_value())
     from services.embedded.postgres import Postgres  # needs the group `embedded`
 
-    places = _folders(chosen)
-    running_endpoints(places.data)  # or there is nobody to connect to
-    return Postgres(places, stack_secrets(places)).connect(as_owner=True)
+    folders = _folders(chosen)
+    running_endpoints(folders.data)  # or refuse
+    return Postgres(folders, keys.stack_secrets(folders)).connect(as_owner=True)
 
 
 if __name__ == "__main__":

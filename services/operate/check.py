@@ -1,21 +1,46 @@
-"""Whether a deployment will work: findings from facts about the Supabase API and the database behind it."""
+"""The findings of `operate check` about the Supabase API and the database behind it."""
 
+import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
-from pydantic import AliasPath, BaseModel, Field
+import httpx
+import psycopg
+from pydantic import AliasPath, BaseModel, Field, SecretStr, ValidationError
 
+from services.crypto import RootKeys, ServerProof
+from services.embedded.folders import MIGRATIONS
+from services.errors import Misconfigured, StoreUnavailable
+from services.store.supabase import migrations
+from services.store.supabase.api import Gateway, ServerCalls
+from services.store.supabase.lite_transport import LiteTransport
 from services.store.supabase.paging import LEAST, PAGE
 
-_MOST_SKEW_SECONDS = 30.0  # PostgREST refuses a token from further ahead
-_SHORTEST_TOKEN_SECONDS = 20 * 60
-_API = "SUPABASE_URL and SUPABASE_KEY"
+_MAX_SKEW_SECONDS = 30.0  # PostgREST refuses a token from further ahead
+_MIN_TOKEN_SECONDS = 20 * 60
 _SIGN_IN = "Authentication, Sign In / Providers"
+_SERVER = """
+select extract(epoch from clock_timestamp())::float8, exists (
+  select from pg_catalog.pg_db_role_setting chosen
+  left join pg_catalog.pg_roles on pg_roles.oid = setrole
+  left join pg_catalog.pg_database on pg_database.oid = setdatabase
+  where coalesce(rolname, 'authenticator') = 'authenticator'
+    and coalesce(datname, current_database()) = current_database()
+    and array_to_string(setconfig, ' ') ~ 'session_preload_libraries=[^ ]*safeupdate'
+)
+"""
+_SCHEMA = """
+select
+  (select token_seconds from private.app_sessions order by created_at desc limit 1),
+  (select count(*) from auth.users where not exists (
+    select from public.profiles where user_id = users.id))
+"""
 
 
 class Mark(StrEnum):
-    """How a finding counts."""
+    """The severity of a finding."""
 
     OK = "ok"
     NOTE = "note"
@@ -23,74 +48,93 @@ class Mark(StrEnum):
     UNKNOWN = "?"
 
 
-Verdict = tuple[Mark, str]
+Finding = tuple[Mark, str]
 
 
 class AuthSettings(BaseModel):
-    """What `/auth/v1/settings` answers; the other providers do not matter here."""
+    """The reply of `/auth/v1/settings`, without the providers that Daybook does not use."""
 
     has_email: bool = Field(validation_alias=AliasPath("external", "email"))
     disable_signup: bool
     mailer_autoconfirm: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProvenFacts:
-    """What the API shows to who proves to be the app."""
-
-    root_key_versions: Collection[int]
-    row_bound: int
+def _unchecked(needs: str, *names: str) -> dict[str, Finding]:
+    return dict.fromkeys(names, (Mark.UNKNOWN, f"not checked: needs {needs}"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiFacts:
-    """What the API shows to who holds its publishable key."""
-
-    is_publishable: bool  # else an anon key, of the old kind
-    auth: AuthSettings | int  # or the status that came instead; 0: no answer
-    ahead_seconds: float | None  # its clock before ours; None: it did not say
-    proven: ProvenFacts | None  # None: it takes no proof of ours
+# every finding by name, in the order of the table
+UNCHECKED = _unchecked(
+    "SUPABASE_URL and SUPABASE_KEY", "API key", "sign-up", "root keys", "max rows"
+) | _unchecked("DATABASE_URL", "clocks", "safeupdate", "schema", "access tokens", "users")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchemaFacts:
-    """What the database shows where its schema is Daybook's and up to date."""
-
-    token_seconds: int | None  # the newest session's; None: nobody has signed in
-    strangers: int  # users of Supabase Auth who have no profile
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseFacts:
-    """What the database shows to the owner of its schema."""
-
-    ahead_seconds: float
-    has_safeupdate: bool
-    schema: SchemaFacts | Collection[str] | str  # or the migrations it lacks, or why it takes none
+def check_api(url: str, key: SecretStr, ring: RootKeys | str) -> dict[str, Finding]:
+    """Return the findings about the API at *url*. *ring*: the root keys, or the reason why there are none."""
+    # the embedded API is the only one that is spoken to in plain http
+    transport = LiteTransport(trust_env=False) if url.startswith("http:") else None
+    gateway = Gateway.to(url, key, transport)
+    is_publishable = key.get_secret_value().startswith("sb_publishable_")
+    kind = "publishable" if is_publishable else "anon, of the old kind"
+    with gateway.http:
+        return {"API key": (Mark.OK, kind)} | _check_auth(gateway) | _check_root_keys(gateway, ring)
 
 
-def findings(
-    api: ApiFacts | None, database: DatabaseFacts | None, ring: Collection[int] | str
-) -> dict[str, Verdict]:
-    """What was checked or could not be, by name. *ring*: the root keys' versions, or why there are none."""
-    ahead_seconds = database.ahead_seconds if database else api and api.ahead_seconds
-    clocks = {"clocks": _of_clocks(ahead_seconds)}
-    return _of_the_api(api, ring) | clocks | _of_the_database(database)
+def _check_auth(gateway: Gateway) -> dict[str, Finding]:
+    auth: AuthSettings | int = 0
+    clocks: dict[str, Finding] = {}
+    with suppress(httpx.HTTPError, ValidationError):
+        reply = gateway.http.get(
+            f"{gateway.url}/auth/v1/settings", headers={"apikey": gateway.key.get_secret_value()}
+        )
+        is_success, content = reply.is_success, reply.content
+        auth = AuthSettings.model_validate_json(content) if is_success else reply.status_code
+        if date := reply.headers.get("Date"):
+            clocks = {"clocks": judge_clocks(parsedate_to_datetime(date).timestamp() - time.time())}
+    return {"sign-up": judge_sign_up(auth)} | clocks
 
 
-def _of_the_api(api: ApiFacts | None, ring: Collection[int] | str) -> dict[str, Verdict]:
-    if api is None:
-        return dict.fromkeys(("API key", "sign-up", "root keys", "max rows"), _unchecked(_API))
-    proven = None if isinstance(ring, str) else api.proven
-    return {
-        "API key": (Mark.OK, "publishable" if api.is_publishable else "anon, of the old kind"),
-        "sign-up": _of_sign_up(api.auth),
-        "root keys": _of_root_keys(proven, ring),
-        "max rows": _of_rows(proven.row_bound) if proven else _unchecked("the root keys"),
+def _check_root_keys(gateway: Gateway, ring: RootKeys | str) -> dict[str, Finding]:
+    unchecked = _unchecked("the root keys", "max rows")
+    if isinstance(ring, str):
+        return {"root keys": (Mark.UNKNOWN, f"not checked: {ring}")} | unchecked
+    server = ServerCalls(gateway.client(), ServerProof(ring.proof_key()))
+    try:
+        return {
+            "root keys": judge_root_keys(server.root_key_versions(), ring.versions()),
+            "max rows": judge_max_rows(server.row_bound()),
+        }
+    except StoreUnavailable:
+        advice = "the API takes no proof of these root keys: run `migrate` with them"
+        return {"root keys": (Mark.FAIL, advice)} | unchecked
+
+
+def check_database(connection: psycopg.Connection) -> dict[str, Finding]:
+    """Return the findings about the database, without a change to it."""
+    asked_at = time.time()
+    [(now, has_safeupdate)] = connection.execute(_SERVER)
+    loaded = f"{'' if has_safeupdate else 'not '}loaded for the API's connections"
+    text = f"{loaded}; Daybook runs with it and without"
+    found = {"clocks": judge_clocks(now - asked_at), "safeupdate": (Mark.OK, text)}
+    try:
+        missing = migrations.missing(connection, migrations.read(MIGRATIONS))
+        problem = ", ".join(migration.version for migration in missing)
+        problem = problem and f"lacks {problem}: run `migrate`"
+    except Misconfigured as error:
+        problem = error.public
+    if problem:
+        unchecked = _unchecked("the schema", "access tokens", "users")
+        return found | {"schema": (Mark.FAIL, problem)} | unchecked
+    [(token_seconds, foreign_users)] = connection.execute(_SCHEMA)
+    return found | {
+        "schema": (Mark.OK, "Daybook's, and up to date"),
+        "access tokens": judge_access_tokens(token_seconds),
+        "users": judge_users(foreign_users),
     }
 
 
-def _of_sign_up(auth: AuthSettings | int) -> Verdict:
+def judge_sign_up(auth: AuthSettings | int) -> Finding:
+    """Judge the settings of Supabase Auth, or the status of another reply; 0: no reply."""
     match auth:
         case 0:
             return Mark.FAIL, "Supabase Auth does not answer: check SUPABASE_URL"
@@ -111,19 +155,15 @@ def _of_sign_up(auth: AuthSettings | int) -> Verdict:
             return Mark.OK, "open, without confirmation of addresses"
 
 
-def _of_root_keys(proven: ProvenFacts | None, ring: Collection[int] | str) -> Verdict:
-    if isinstance(ring, str):
-        return Mark.UNKNOWN, f"not checked: {ring}"
-    if proven is None:
-        return Mark.FAIL, "the API takes no proof of these root keys: run `migrate` with them"
-    needed, had = set(proven.root_key_versions), set(ring)
-    if missing := needed - had:
+def judge_root_keys(needed: Collection[int], present: Collection[int]) -> Finding:
+    if missing := set(needed) - set(present):
         return Mark.FAIL, f"stored data needs {_listed(missing)}: put it back beside the others"
-    spare = f", and not {_listed(had - needed)}" if had - needed else ""
+    unused = set(present) - set(needed)
+    spare = f", and not {_listed(unused)}" if unused else ""
     return Mark.OK, f"stored data needs {_listed(needed)}{spare}"
 
 
-def _of_rows(bound: int) -> Verdict:
+def judge_max_rows(bound: int) -> Finding:
     if bound < LEAST:
         return (
             Mark.FAIL,
@@ -132,54 +172,29 @@ def _of_rows(bound: int) -> Verdict:
     return Mark.OK, f"{bound}" if bound <= PAGE else f"more than {PAGE}"
 
 
-def _of_clocks(ahead_seconds: float | None) -> Verdict:
-    if ahead_seconds is None:
-        return _unchecked("DATABASE_URL")
-    said = f"{abs(ahead_seconds):.0f} s apart"
-    if abs(ahead_seconds) > _MOST_SKEW_SECONDS:
-        return Mark.FAIL, f"{said}: set this machine's (NTP)"
-    return Mark.OK, said
+def judge_clocks(ahead_seconds: float) -> Finding:
+    skew = f"{abs(ahead_seconds):.0f} s apart"
+    if abs(ahead_seconds) > _MAX_SKEW_SECONDS:
+        return Mark.FAIL, f"{skew}: set this machine's (NTP)"
+    return Mark.OK, skew
 
 
-def _of_the_database(database: DatabaseFacts | None) -> dict[str, Verdict]:
-    if database is None:
-        names = ("safeupdate", "schema", "access tokens", "users")
-        return dict.fromkeys(names, _unchecked("DATABASE_URL"))
-    loaded = "loaded" if database.has_safeupdate else "not loaded"
-    said = f"{loaded} for the API's connections; Daybook runs with it and without"
-    found = {"safeupdate": (Mark.OK, said)}
-    match database.schema:
-        case SchemaFacts() as schema:
-            return found | {
-                "schema": (Mark.OK, "Daybook's, and up to date"),
-                "access tokens": _of_tokens(schema.token_seconds),
-                "users": _of_users(schema.strangers),
-            }
-        case str(refusal):
-            return found | {"schema": (Mark.FAIL, refusal)}
-        case missing:
-            return found | {"schema": (Mark.FAIL, f"lacks {', '.join(missing)}: run `migrate`")}
-
-
-def _of_tokens(seconds: int | None) -> Verdict:
+def judge_access_tokens(seconds: int | None) -> Finding:
+    """Judge the lifetime of the newest session's access token; None: there was no sign-in."""
     if seconds is None:
         return Mark.UNKNOWN, "unknown until somebody signs in"
-    if seconds <= _SHORTEST_TOKEN_SECONDS:
+    if seconds <= _MIN_TOKEN_SECONDS:
         advice = "set their expiry to 3600 s under Project Settings, JWT Keys"
         return Mark.FAIL, f"good for {seconds} s: {advice}"
     return Mark.OK, f"good for {seconds} s"
 
 
-def _of_users(strangers: int) -> Verdict:
-    if strangers:
-        return Mark.NOTE, (
-            f"{strangers} of Supabase Auth are not Daybook's, and cannot use it: give it a project of its own"
-        )
+def judge_users(foreign: int) -> Finding:
+    """Judge the number of Supabase Auth's users without a profile."""
+    if foreign:
+        text = f"{foreign} of Supabase Auth are not Daybook's, and cannot use it"
+        return Mark.NOTE, f"{text}: give it a project of its own"
     return Mark.OK, "all are Daybook's"
-
-
-def _unchecked(needs: str) -> Verdict:
-    return Mark.UNKNOWN, f"not checked: needs {needs}"
 
 
 def _listed(versions: Collection[int]) -> str:

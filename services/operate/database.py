@@ -1,8 +1,7 @@
 """The connection to the database as the owner of its schema: over TLS, with no password on a command line."""
 
 import socket
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -16,12 +15,11 @@ _TLS = ("require", "verify-ca", "verify-full")
 _CONNECT_SECONDS = 10
 
 
-@contextmanager
-def connected(url: str) -> Generator[psycopg.Connection]:
-    """An autocommit connection; a password that *url* lacks is asked for. Raise Misconfigured, psycopg.Error."""
+def connect(url: str) -> psycopg.Connection:
+    """Connect in autocommit mode; ask for a password that *url* lacks. Raise Misconfigured, psycopg.Error."""
     conninfo = with_tls(url)
     try:
-        connection = _connect(conninfo)
+        return _connect(conninfo)
     except psycopg.OperationalError as error:
         if _families(str(conninfo_to_dict(url).get("host") or "")) == {socket.AF_INET6}:
             raise Misconfigured(
@@ -31,24 +29,22 @@ def connected(url: str) -> Generator[psycopg.Connection]:
         if not (error.pgconn and error.pgconn.needs_password):
             raise
         password = click.prompt("Password of the database", hide_input=True, err=True)
-        connection = _connect(make_conninfo(conninfo, password=password))
-    with connection:
-        yield connection
+        return _connect(make_conninfo(conninfo, password=password))
 
 
 def with_tls(url: str) -> str:
-    """*url* as a conninfo string that wants TLS at least where its host is not this machine."""
-    chosen = conninfo_to_dict(url)
-    hosts = str(chosen.get("hostaddr") or chosen.get("host") or "").split(",")
-    if chosen.get("sslmode") in _TLS or all(map(_is_loopback, hosts)):
+    """Return *url* as a conninfo string that requires TLS unless every host is this machine."""
+    options = conninfo_to_dict(url)
+    hosts = str(options.get("hostaddr") or options.get("host") or "").split(",")
+    if options.get("sslmode") in _TLS or all(map(_is_loopback, hosts)):
         return url
-    return make_conninfo(url, sslmode="require")  # a Unix socket is not troubled by it
+    return make_conninfo(url, sslmode="require")  # which a Unix socket ignores
 
 
 def _connect(conninfo: str) -> psycopg.Connection:
-    given: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS} | conninfo_to_dict(conninfo)
+    options: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS} | conninfo_to_dict(conninfo)
     # prepared statements do not survive a pooler
-    return psycopg.connect(**given, autocommit=True, prepare_threshold=None)
+    return psycopg.connect(**options, autocommit=True, prepare_threshold=None)
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""Bringing databases up to date, and what is refused."""
+"""Migrations: applied once, adopted from the Supabase CLI, or refused."""
 
 import re
 import shutil
@@ -59,7 +59,7 @@ def hashed(connection):
     return [row[0] for row in found]
 
 
-def test_files_are_named_by_moment_and_purpose():
+def test_files_are_named_by_time_and_purpose():
     names = [path.name for path in sorted(MIGRATIONS.glob("*"))]
 
     assert all(re.fullmatch(r"20\d{12}_[a-z_]+\.sql", name) for name in names)
@@ -80,7 +80,7 @@ def test_each_file_is_applied_once_and_recorded_with_its_hash(owner):
     )
 
 
-def test_two_at_once_apply_each_file_once(new_database):
+def test_concurrent_runs_apply_each_file_once(new_database):
     address = servers.as_owner(new_database())
 
     def apply(_):
@@ -91,14 +91,14 @@ def test_two_at_once_apply_each_file_once(new_database):
         assert sorted(both.map(apply, range(2))) == [(), VERSIONS]
 
 
-def test_a_new_file_is_applied_alone(owner, folder):
+def test_new_file_is_applied_alone(owner, folder):
     migrations.apply(owner, folder)
     (folder / "20990101000000_later.sql").write_text("create table private.later (id integer);")
 
     assert migrations.apply(owner, folder) == ("20990101000000",)
 
 
-def test_a_file_that_fails_leaves_nothing(owner, folder):
+def test_failed_file_leaves_nothing(owner, folder):
     (folder / "20990101000000_broken.sql").write_text("select 1/0;")
 
     with pytest.raises(
@@ -120,7 +120,7 @@ def test_a_file_that_fails_leaves_nothing(owner, folder):
     ],
     ids=["another hash", "no file", "by the Supabase CLI"],
 )
-def test_database_of_an_earlier_development_version_is_refused_untouched(owner, folder, breakage):
+def test_earlier_development_database_is_refused_untouched(owner, folder, breakage):
     migrations.apply(owner, folder)
     owner.execute(breakage)
     before = recorded(owner), hashed(owner)
@@ -136,7 +136,7 @@ def test_database_of_an_earlier_development_version_is_refused_untouched(owner, 
     assert (recorded(owner), hashed(owner)) == before
 
 
-def test_an_owner_whom_row_level_security_binds_is_refused(new_database):
+def test_owner_bound_by_row_level_security_is_refused(new_database):
     address = new_database()
     with psycopg.connect(address, autocommit=True) as admin:
         admin.execute(
@@ -152,7 +152,7 @@ def test_an_owner_whom_row_level_security_binds_is_refused(new_database):
         assert admin.execute("select to_regnamespace('supabase_migrations')").fetchone() == (None,)
 
 
-def test_a_database_that_is_not_supabases_is_refused(server):
+def test_database_without_supabase_schema_is_refused(server):
     address = servers.new_database(server, "bare")
     try:
         with (
@@ -167,7 +167,7 @@ def test_a_database_that_is_not_supabases_is_refused(server):
 # migrations that the Supabase CLI has applied ------------------------------------------------------------
 
 
-def as_the_cli_would(connection, statements=lambda text: split(text)):
+def as_the_cli_would(connection, statements):
     connection.execute(
         "create schema supabase_migrations; create table supabase_migrations.schema_migrations (version text"
         " not null primary key, statements text[], name text, created_by text, idempotency_key text unique)"
@@ -181,26 +181,19 @@ def as_the_cli_would(connection, statements=lambda text: split(text)):
 
 
 def split(text):
-    """One entry a statement, without its semicolon, as the CLI keeps them (here cut too often: it is no matter)."""
+    """One entry a statement, without its semicolon, as the CLI stores them (here cut too often, which is harmless)."""
     return [statement.strip() for statement in text.split(";")]
 
 
-def test_what_the_supabase_cli_applied_is_adopted(owner):
-    as_the_cli_would(owner)
-
-    assert migrations.apply(owner, MIGRATIONS) == ()
-
-    assert hashed(owner) == list(VERSIONS)
-
-
-def test_what_was_only_declared_as_applied_is_adopted(owner):
-    as_the_cli_would(owner, lambda text: None)
+@pytest.mark.parametrize("statements", [split, lambda text: None], ids=["applied", "declared"])
+def test_migrations_of_the_supabase_cli_are_adopted(owner, statements):
+    as_the_cli_would(owner, statements)
 
     assert migrations.apply(owner, MIGRATIONS) == ()
     assert hashed(owner) == list(VERSIONS)
 
 
-def test_what_the_supabase_cli_applied_from_other_text_is_refused(owner):
+def test_other_text_applied_by_supabase_cli_is_refused(owner):
     as_the_cli_would(owner, lambda text: split(text.replace("append_only", "append_often")))
 
     with pytest.raises(Misconfigured, match="earlier development version"):
@@ -209,7 +202,7 @@ def test_what_the_supabase_cli_applied_from_other_text_is_refused(owner):
     assert hashed(owner) == []
 
 
-def test_the_table_that_the_embedded_api_made_is_used(stack):
+def test_table_made_by_embedded_api_is_used(stack):
     with stack.connect(as_owner=True) as connection:
         assert migrations.apply(connection, MIGRATIONS) == ()
         assert hashed(connection) == list(VERSIONS)
@@ -219,7 +212,7 @@ def test_the_table_that_the_embedded_api_made_is_used(stack):
 # server keys ---------------------------------------------------------------------------------------------
 
 
-def test_exactly_the_keys_of_the_ring_make_proofs(migrated):
+def test_exactly_the_installed_keys_make_proofs(migrated):
     old, new = new_key(), new_key()
     with (
         psycopg.connect(servers.as_owner(migrated), autocommit=True) as owner,
@@ -243,7 +236,7 @@ def test_exactly_the_keys_of_the_ring_make_proofs(migrated):
 
 
 @pytest.mark.parametrize("is_retired", [False, True])
-def test_another_key_of_a_known_version_is_refused(migrated, is_retired):
+def test_other_key_of_known_version_is_refused(migrated, is_retired):
     with psycopg.connect(servers.as_owner(migrated), autocommit=True) as owner:
         migrations.install_server_keys(owner, {2: new_key()})
         if is_retired:
@@ -256,7 +249,7 @@ def test_another_key_of_a_known_version_is_refused(migrated, is_retired):
         assert owner.execute("select * from private.server_keys order by id").fetchall() == before
 
 
-def test_the_database_keeps_no_server_key_as_it_is(migrated):
+def test_database_stores_no_server_key_in_plain(migrated):
     key = new_key()
     with psycopg.connect(servers.as_owner(migrated), autocommit=True) as owner:
         migrations.install_server_keys(owner, {2: key})

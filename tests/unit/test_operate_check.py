@@ -1,118 +1,55 @@
-"""What `operate check` makes of what it found out."""
+"""The findings of `operate check`."""
 
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 
 from services.operate.check import (
-    ApiFacts,
     AuthSettings,
-    DatabaseFacts,
     Mark,
-    ProvenFacts,
-    SchemaFacts,
-    findings,
-)
-
-OPEN = AuthSettings(external={"email": True}, disable_signup=False, mailer_autoconfirm=True)
-PROVEN = ProvenFacts(root_key_versions=(1,), row_bound=1000)
-API = ApiFacts(is_publishable=True, auth=OPEN, ahead_seconds=0.4, proven=PROVEN)
-SCHEMA = SchemaFacts(token_seconds=3600, strangers=0)
-DATABASE = DatabaseFacts(ahead_seconds=0.1, has_safeupdate=True, schema=SCHEMA)
-EVERYTHING = (
-    *("API key", "sign-up", "root keys", "max rows", "clocks"),
-    *("safeupdate", "schema", "access tokens", "users"),
+    judge_access_tokens,
+    judge_clocks,
+    judge_max_rows,
+    judge_root_keys,
+    judge_sign_up,
+    judge_users,
 )
 
 
-def test_deployment_that_works_is_told_so():
-    table = findings(API, DATABASE, (1,))
-
-    assert tuple(table) == EVERYTHING
-    assert {mark for mark, _ in table.values()} == {Mark.OK}
+def auth(has_email=True, is_closed=False, is_confirmed=True):
+    return AuthSettings(
+        external={"email": has_email}, disable_signup=is_closed, mailer_autoconfirm=is_confirmed
+    )
 
 
 @pytest.mark.parametrize(
-    ("api", "database", "ring", "what", "mark", "words"),
+    ("finding", "mark", "words"),
     [
-        ({"auth": 0}, {}, (1,), "sign-up", Mark.FAIL, "check SUPABASE_URL"),
-        ({"auth": 401}, {}, (1,), "sign-up", Mark.FAIL, "refuses SUPABASE_KEY"),
-        ({"auth": 540}, {}, (1,), "sign-up", Mark.FAIL, "paused"),
-        (
-            {"auth": OPEN.model_copy(update={"has_email": False})},
-            *({}, (1,), "sign-up", Mark.FAIL, "switch on Email"),
-        ),
-        (
-            {"auth": OPEN.model_copy(update={"disable_signup": True})},
-            *({}, (1,), "sign-up", Mark.NOTE, "closed"),
-        ),
-        (
-            {"auth": OPEN.model_copy(update={"mailer_autoconfirm": False})},
-            *({}, (1,), "sign-up", Mark.NOTE, "SMTP"),
-        ),
-        (
-            {"proven": replace(PROVEN, root_key_versions=(1, 2))},
-            *({}, (2, 3), "root keys", Mark.FAIL, "needs 1:"),
-        ),
-        (
-            {"proven": replace(PROVEN, root_key_versions=(2,))},
-            *({}, (1, 2), "root keys", Mark.OK, "needs 2, and not 1"),
-        ),
-        (
-            {"proven": replace(PROVEN, row_bound=99)},
-            *({}, (1,), "max rows", Mark.FAIL, "99 are too few"),
-        ),
-        ({}, {"ahead_seconds": -31.0}, (1,), "clocks", Mark.FAIL, "31 s apart"),
-        ({}, {"has_safeupdate": False}, (1,), "safeupdate", Mark.OK, "not loaded"),
-        ({}, {"schema": ("20261121090000",)}, (1,), "schema", Mark.FAIL, "lacks 20261121090000"),
-        ({}, {"schema": "Another's."}, (1,), "schema", Mark.FAIL, "Another's."),
-        (
-            *({}, {"schema": replace(SCHEMA, token_seconds=1200)}, (1,)),
-            *("access tokens", Mark.FAIL, "3600"),
-        ),
-        (
-            *({}, {"schema": replace(SCHEMA, token_seconds=None)}, (1,)),
-            *("access tokens", Mark.UNKNOWN, "until somebody signs in"),
-        ),
-        ({}, {"schema": replace(SCHEMA, strangers=3)}, (1,), "users", Mark.NOTE, "3 of"),
+        (judge_sign_up(auth()), Mark.OK, "open"),
+        (judge_sign_up(0), Mark.FAIL, "check SUPABASE_URL"),
+        (judge_sign_up(401), Mark.FAIL, "refuses SUPABASE_KEY"),
+        (judge_sign_up(540), Mark.FAIL, "paused"),
+        (judge_sign_up(auth(has_email=False)), Mark.FAIL, "switch on Email"),
+        (judge_sign_up(auth(is_closed=True)), Mark.NOTE, "closed"),
+        (judge_sign_up(auth(is_confirmed=False)), Mark.NOTE, "SMTP"),
+        (judge_root_keys((1,), (1,)), Mark.OK, "needs 1"),
+        (judge_root_keys((1, 2), (2, 3)), Mark.FAIL, "needs 1:"),
+        (judge_root_keys((2,), (1, 2)), Mark.OK, "needs 2, and not 1"),
+        (judge_max_rows(1000), Mark.OK, "100"),
+        (judge_max_rows(99), Mark.FAIL, "99 are too few"),
+        (judge_clocks(0.4), Mark.OK, "0 s apart"),
+        (judge_clocks(-31.0), Mark.FAIL, "31 s apart"),
+        (judge_access_tokens(3600), Mark.OK, "3600"),
+        (judge_access_tokens(1200), Mark.FAIL, "3600"),
+        (judge_access_tokens(None), Mark.UNKNOWN, "until somebody signs in"),
+        (judge_users(0), Mark.OK, "all"),
+        (judge_users(3), Mark.NOTE, "3 of"),
     ],
 )
-def test_what_will_not_work_is_told_with_what_to_do(api, database, ring, what, mark, words):
-    table = findings(replace(API, **api), replace(DATABASE, **database), ring)
-
-    found, said = table.pop(what)
-    assert found is mark
-    assert words in said
-    assert all(other is Mark.OK for other, _ in table.values())
-
-
-@pytest.mark.parametrize(
-    ("proven", "ring", "mark", "words"),
-    [
-        (None, (1,), Mark.FAIL, "run `migrate`"),
-        (PROVEN, "no key", Mark.UNKNOWN, "not checked: no key"),
-    ],
-)
-def test_nothing_is_proven_without_the_right_root_keys(proven, ring, mark, words):
-    table = findings(replace(API, proven=proven), DATABASE, ring)
-
-    assert table["root keys"][0] is mark
-    assert words in table["root keys"][1]
-    assert table["max rows"] == (Mark.UNKNOWN, "not checked: needs the root keys")
-
-
-def test_what_cannot_be_asked_is_told_with_what_it_needs():
-    of_the_api = findings(API, None, (1,))
-    of_the_database = findings(None, DATABASE, (1,))
-
-    assert [what for what, (_, said) in of_the_api.items() if "needs DATABASE_URL" in said] == [
-        *("safeupdate", "schema", "access tokens", "users")
-    ]
-    assert [
-        what for what, (_, said) in of_the_database.items() if "needs SUPABASE_URL" in said
-    ] == [*("API key", "sign-up", "root keys", "max rows")]
+def test_finding_has_a_mark_and_says_what_to_do(finding, mark, words):
+    assert finding[0] is mark
+    assert words in finding[1]
 
 
 def test_operate_runs_without_the_embedded_group():
@@ -120,7 +57,7 @@ def test_operate_runs_without_the_embedded_group():
     missing = f"import sys; sys.modules.update(dict.fromkeys({packages}))"
 
     imported = subprocess.run(
-        [sys.executable, "-c", f"{missing}; import services.operate.__main__, services.bootstrap"],
+        [sys.executable, "-c", f"{missing}; import services.operate.__main__"],
         capture_output=True,
         check=False,
     )
