@@ -145,7 +145,7 @@ class Afterwards:
         if summary is None:
             raise NoSummary
         self.store.set_summary(thread, summary)
-        log_event("summary.made", turn=answer.turn_id, messages=len(compaction.folded_ids))
+        log_event("summary.made", turn=answer.turn_id, messages=len(compaction.compacted_ids))
 
     def _note(self, conversation_id: ConversationId, prompt_id: MessageId) -> None:
         """Have the model say what the user told of themself."""

@@ -1,19 +1,19 @@
-"""The running summary: when it is made, what the model is asked for it, and what of an answer counts.
+"""The running summary: when it is made, the request to the model, and the validation of its answer.
 
-After a turn `plan_compaction` says whether the next one would overflow, and which of the oldest pairs
-to fold into the summary so that about two thirds of the budget stay taken. The summary grows by a dated
-paragraph each time, and is written anew only where it has become too long: so the prompt's beginning
-lasts, little is written, and what was said long ago is not retold each time.
+After a turn `plan_compaction` tells whether the next turn would overflow, and which of the oldest pairs to put into
+the summary so that about two thirds of the budget stay taken. The summary grows by a dated paragraph each time, and
+is rewritten only where it has become too long: so the prompt's prefix lasts, little is written, and old messages are
+not summarised again each time.
 
 The model is asked in one of two ways:
 
-* In place: the very prompt of the last turn with its reply, and after it the request. What the
-  provider's cache (or a local model's) holds already is not read again, which is most of the cost.
-* Apart: the messages as quoted data in one request. That is for what is no longer in view, because a
-  summary failed or the policy is new; in chunks that fit the context window. And for a provider
-  that has no price for what is cached: then the shorter request is the cheaper one.
+* In place: the very prompt of the last turn with its reply, followed by the request. Most of the cost is saved,
+  because the provider's (or a local model's) cache holds that prompt.
+* Apart: the messages as quoted data in one request, in chunks that fit the context window. That is for messages that
+  are no longer in the prompt, because a summary failed or the policy is new, and for a provider whose price for
+  cached tokens is no lower: then the shorter request is the cheaper one.
 
-Nothing waits for a summary: until it is there the view is a window.
+No turn waits for a summary: until it is there, the policy behaves like Window.
 """
 
 import re
@@ -28,13 +28,13 @@ from services.memory.layout import (
     MESSAGE_TOKENS,
     Layout,
     Pair,
-    bound_tokens,
+    complete_pairs,
+    count_fitting,
     frame_tokens,
-    how_many_fit,
-    said_tokens,
-    whole_pairs,
+    message_ids,
+    recall_tokens,
 )
-from services.memory.planner import stored_view, usable_summary
+from services.memory.planner import summary_layout, usable_summary
 from services.memory.tokens import TokenCounter
 
 _FOLD_TO_PERCENT = 70  # of the prompt's tokens
@@ -68,23 +68,23 @@ _CUT = " [...]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compaction:
-    """A call of the model that makes the summary longer, and what it will then cover."""
+    """A model call that extends the summary, and the messages that the summary then covers."""
 
-    call: ContextPlan  # its reply_tokens are the most that it may say
-    target_tokens: int  # what it is asked for
+    call: ContextPlan  # its reply_tokens are the longest answer
+    target_tokens: int  # the length that the model is asked for
     from_seq: int
     up_to_seq: int
-    folded_ids: tuple[MessageId, ...]  # by this call
-    remaining_messages: int  # messages that another call has to fold after this one
+    compacted_ids: tuple[MessageId, ...]  # by this call
+    remaining_messages: int  # for further calls
     is_in_place: bool
-    previous_text: str = field(repr=False)  # the paragraphs that the answer is put after
-    days: str  # of the messages that the answer stands for
+    previous_text: str = field(repr=False)  # the paragraphs before the answer
+    days: str  # of the messages that the answer covers
     is_edited: bool = False
 
     def summary(
         self, said: str, made_at: datetime, *, is_cut: bool = False
     ) -> RunningSummary | None:
-        """The summary that *said* makes; None if it is none. *is_cut*: it reached its limit."""
+        """Return the summary with the answer *said*; None if that is unusable. *is_cut*: the answer reached its limit."""
         text = None if is_cut else clean_summary(said, self.call.reply_tokens)
         if text is None:
             return None
@@ -105,79 +105,72 @@ def plan_compaction(
     *,
     is_cache_cheap: bool = True,
 ) -> Compaction | None:
-    """What to fold after a turn, or None while the next one fits (or where there is no room to ask).
+    """Plan the next summary after a turn; return None while the next turn fits, or where there is no room to ask.
 
-    *history* has no prompt, its view is that of the last turn. *is_cache_cheap*: what a cache holds costs less than a third (or nothing costs anything). With the
-    new summary in `History.summary`, ask again while it has `remaining_messages` messages.
+    *history* has no prompt and the start_seq of the last turn. *is_cache_cheap*: cached tokens cost less than a third
+    of others (or nothing costs anything). While `remaining_messages` is positive, plan again with the new summary.
     """
-    room = budget.prompt_tokens
-    view = stored_view(history, room, counter)
+    layout = summary_layout(history, budget.prompt_tokens, counter)
     old = usable_summary(history)
     covered = old.up_to_seq if old else history.reset_seq
-    pairs = whole_pairs(history.past, after=covered)
-    unseen = max(0, len(pairs) - len(view.pairs))
-    is_too_long = old is not None and view.summary is None  # for this model
-    due = unseen if is_too_long else unseen + _how_many_to_fold(view, room, counter)
+    pairs = complete_pairs(history.past, after=covered)
+    unseen = max(0, len(pairs) - len(layout.pairs))
+    is_too_long = old is not None and layout.summary is None  # for this model
+    due = pairs[: unseen if is_too_long else unseen + _count_overflowing(layout)]
     if not due and not is_too_long:
         return None
 
-    most = min(room * _SUMMARY_PERCENT // 100, _REPLIES * budget.min_reply_tokens)
-    said = sum(pair.tokens(counter) for pair in pairs[:due])
-    wanted = min(most // 3, max(_LEAST_PARAGRAPH, said // _SHORTER))
-    is_anew = old is not None and (is_too_long or counter.count(old.text) + wanted > most)
-    if is_anew:
-        wanted = most * _ANEW_PERCENT // 100
-    wanted = min(wanted, budget.min_reply_tokens * 100 // _SLACK_PERCENT)
-    reply_tokens = wanted * _SLACK_PERCENT // 100
-    room_of_call = budget.context_tokens - reply_tokens
-    request = _WHAT_TO_KEEP.format(words=wanted * 3 // 4)
-    if is_anew:
+    target, is_rewrite = _target_tokens(due, old, is_too_long, budget, counter)
+    reply_tokens = target * _SLACK_PERCENT // 100
+    room = budget.context_tokens - reply_tokens
+    request = _WHAT_TO_KEEP.format(words=target * 3 // 4)
+    if is_rewrite:
         request = _AS_WELL + request
-
-    folded = pairs[:due]
-    call = replace(view, prompt=_in_place(folded, request)) if folded else None
-    is_in_place = (
-        call is not None
-        and is_cache_cheap
-        and not unseen
-        and not is_too_long
-        and call.tokens(counter) <= room_of_call
-    )
+    call, compacted = replace(layout, room=room, prompt=_in_place(due, request)), due
+    is_in_place = is_cache_cheap and not unseen and not is_too_long and call.left >= 0
     if not is_in_place:
-        folded = folded[: _how_many_at_once(folded, old, request, room_of_call, counter)]
-        call = _apart(folded, old, request, room_of_call, counter)
-    if call is None or wanted < _LEAST_PARAGRAPH // 2:
+        bare = Layout(room, counter, _TASK, summary=old)
+        compacted = due[: _count_chunk(bare, due, request)]
+        call = _apart(bare, compacted, request)
+    if call is None or target < _LEAST_PARAGRAPH // 2:
         return None
 
-    from_seq = old.from_seq if old else folded[0].prompt.seq
-    up_to_seq = folded[-1].reply.seq if folded else covered
-    new_seq = from_seq if is_anew else folded[0].prompt.seq
-    messages = call.messages()
+    from_seq = old.from_seq if old else compacted[0].prompt.seq
+    up_to_seq = compacted[-1].reply.seq if compacted else covered
+    new_seq = from_seq if is_rewrite else compacted[0].prompt.seq
     return Compaction(
-        call=ContextPlan(
-            messages=messages,
-            parts=call.parts(counter),
-            prompt_tokens=call.tokens(counter),
-            bound_tokens=bound_tokens(messages, counter),
-            reply_tokens=reply_tokens,
-            verbatim_ids=(),
-            omitted_ids=(),
-            start_seq=history.start_seq,
-        ),
-        target_tokens=wanted,
+        call=replace(call.plan(reply_tokens), start_seq=history.start_seq),
+        target_tokens=target,
         from_seq=from_seq,
         up_to_seq=up_to_seq,
-        folded_ids=tuple(half.id for pair in folded for half in pair),
-        remaining_messages=2 * (due - len(folded)),
+        compacted_ids=message_ids(compacted),
+        remaining_messages=2 * (len(due) - len(compacted)),
         is_in_place=is_in_place,
-        previous_text="" if is_anew or old is None else old.text,
+        previous_text="" if is_rewrite or old is None else old.text,
         days=_days(each for each in history.past if new_seq <= each.seq <= up_to_seq),
         is_edited=old is not None and old.is_edited,
     )
 
 
+def _target_tokens(
+    due: Sequence[Pair],
+    old: RunningSummary | None,
+    is_too_long: bool,
+    budget: ContextBudget,
+    counter: TokenCounter,
+) -> tuple[int, bool]:
+    """Return the length to ask for, and whether the answer takes the place of the *old* summary."""
+    most = min(budget.prompt_tokens * _SUMMARY_PERCENT // 100, _REPLIES * budget.min_reply_tokens)
+    due_tokens = sum(pair.tokens(counter) for pair in due)
+    target = min(most // 3, max(_LEAST_PARAGRAPH, due_tokens // _SHORTER))
+    is_rewrite = old is not None and (is_too_long or counter.count(old.text) + target > most)
+    if is_rewrite:
+        target = most * _ANEW_PERCENT // 100
+    return min(target, budget.min_reply_tokens * 100 // _SLACK_PERCENT), is_rewrite
+
+
 def clean_summary(said: str, limit_tokens: int) -> str | None:
-    """The summary that *said* holds; None if it is empty, far too long, a refusal or breaks off."""
+    """Return the summary in an answer; None if it is empty, far too long, a refusal or breaks off."""
     text = said.strip()
     while (bare := _LABEL.sub("", text).strip()) != text:
         text = bare
@@ -200,54 +193,43 @@ _NO_SUMMARY = re.compile(
 _BREAKS_OFF = re.compile(r"[,;:(\[{\u2013\u2014\u3001\uff0c\uff1a\uff1b-]$")
 
 
-def _how_many_to_fold(view: Layout, room: int, counter: TokenCounter) -> int:
-    """How many of the oldest pairs in view go, if a prompt as long as the last ones overflows it."""
-    if not view.pairs:
+def _count_overflowing(layout: Layout) -> int:
+    """Return how many of the oldest pairs to compact, if a prompt as long as the last ones overflows."""
+    pairs, counter = layout.pairs, layout.counter
+    if not pairs:
         return 0
-    prompts = sorted(counter.count(pair.prompt.body) for pair in view.pairs[-_PROMPTS:])
+    prompts = sorted(counter.count(pair.prompt.body) for pair in pairs[-_PROMPTS:])
     next_prompt = MESSAGE_TOKENS + prompts[len(prompts) * 9 // 10]  # of ten, one may be longer
-    if view.tokens(counter) + next_prompt <= room:
+    if next_prompt <= layout.left:
         return 0
-    lasting = room * _FOLD_TO_PERCENT // 100
-    paragraph = (room - lasting) // _SHORTER
-    left = lasting - next_prompt - paragraph - replace(view, pairs=()).tokens(counter)
-    return len(view.pairs) - max(1, how_many_fit(view.pairs, left, counter))
+    lasting = layout.room * _FOLD_TO_PERCENT // 100
+    paragraph = (layout.room - lasting) // _SHORTER
+    left = lasting - next_prompt - paragraph - replace(layout, pairs=()).tokens
+    return len(pairs) - max(1, count_fitting(pairs, left, counter))
 
 
-def _in_place(folded: Sequence[Pair], request: str) -> str:
-    beginning = " ".join(folded[-1].reply.body.split())[:_BEGINNING]
-    return _IN_PLACE.format(messages=2 * len(folded), beginning=blocks.quoted(beginning)) + request
+def _in_place(due: Sequence[Pair], request: str) -> str:
+    beginning = " ".join(due[-1].reply.body.split())[:_BEGINNING] if due else ""
+    return _IN_PLACE.format(messages=2 * len(due), beginning=blocks.quote(beginning)) + request
 
 
-def _how_many_at_once(
-    folded: Sequence[Pair],
-    summary: RunningSummary | None,
-    request: str,
-    room: int,
-    counter: TokenCounter,
-) -> int:
-    """How many of the oldest pairs one request can hold, at least one."""
-    left = room - _asked_apart((), summary, request).tokens(counter)
-    for older, pair in enumerate(folded):
-        quotes = [RecalledMessage(half) for half in pair]
-        left -= frame_tokens(quotes, counter)  # each day once a pair: there is some air in it
-        left -= sum(said_tokens(quote, counter) for quote in quotes)
+def _count_chunk(bare: Layout, due: Sequence[Pair], request: str) -> int:
+    """Return how many of the oldest pairs one request can hold, at least one."""
+    left, counter = _with_quotes(bare, (), request).left, bare.counter
+    for older, pair in enumerate(due):
+        recalls = [RecalledMessage(half) for half in pair]
+        left -= frame_tokens(recalls, counter)  # each day once a pair: there is some air in it
+        left -= sum(recall_tokens(each, counter) for each in recalls)
         if left < 0:
             return max(1, older)
-    return len(folded)
+    return len(due)
 
 
-def _apart(
-    folded: Sequence[Pair],
-    summary: RunningSummary | None,
-    request: str,
-    room: int,
-    counter: TokenCounter,
-) -> Layout | None:
-    """One request with *folded* in it; the one pair that is too long for it is cut. None: no room."""
-    halves = [half for pair in folded for half in pair]
+def _apart(bare: Layout, due: Sequence[Pair], request: str) -> Layout | None:
+    """Return one request that quotes *due*, a pair that is too long alone shortened; None: no room."""
+    halves = [half for pair in due for half in pair]
     most = max((len(half.body) for half in halves), default=0)
-    while (call := _asked_apart(halves, summary, request)).tokens(counter) > room:
+    while (call := _with_quotes(bare, halves, request)).left < 0:
         most //= 2
         if not most:
             return None
@@ -258,9 +240,9 @@ def _apart(
     return call
 
 
-def _asked_apart(halves: Sequence[Message], summary: RunningSummary | None, request: str) -> Layout:
-    quotes = blocks.fenced(_MESSAGES, blocks.conversation(map(RecalledMessage, halves)))
-    return Layout(_TASK, summary=summary, prompt=f"{quotes}\n\n{_APART}{request}")
+def _with_quotes(bare: Layout, halves: Sequence[Message], request: str) -> Layout:
+    quotes = blocks.fence(_MESSAGES, blocks.quote_messages(map(RecalledMessage, halves)))
+    return replace(bare, prompt=f"{quotes}\n\n{_APART}{request}")
 
 
 def _days(messages: Iterable[Message]) -> str:

@@ -1,9 +1,10 @@
-"""The values that a plan is made from, and what it says. Text that people wrote stays out of reprs."""
+"""Values that a context plan is made from, and the plan. Text of the user stays out of reprs."""
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from services.domain import ConversationId, Fact, FactId, Message, MessageId, Role, RunningSummary
 from services.memory.extracts import Extract
@@ -15,7 +16,7 @@ _MIN_REPLY_TOKENS = 2048
 class ContextBudget:
     """The context window that one call may use, and the longest reply.
 
-    A prompt may take all of the window but what is kept free for a reply, at most a quarter.
+    A prompt may take all of the window except the reply's minimum, which is at most a quarter of the window.
     """
 
     context_tokens: int
@@ -39,7 +40,7 @@ class ContextBudget:
 
 @dataclass(frozen=True, slots=True)
 class ContextMessage:
-    """One message as the model gets it."""
+    """One message in the form in which the model receives it."""
 
     role: Role
     body: str = field(repr=False)
@@ -47,80 +48,78 @@ class ContextMessage:
 
 @dataclass(frozen=True, slots=True)
 class RecalledMessage:
-    """A message that a search brought back, how well it matched, and by which words."""
+    """A search result: a message, its score, and the words of the query that it matched."""
 
     message: Message
     score: float = 0.0
     matched: tuple[str, ...] = field(default=(), repr=False)
-    conversation_id: ConversationId | None = None  # None: it is of the one that is planned
-    extract: Extract | None = None  # of its body, which alone is shown; None: all of it
+    conversation_id: ConversationId | None = None  # None: the conversation that is planned
+    extract: Extract | None = None  # the part of the body that is quoted; None: all of the body
 
     @property
     def text(self) -> str:
-        """The part of the body that is shown."""
+        """The part of the body that is quoted."""
         return self.message.body[slice(*self.extract)] if self.extract else self.message.body
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a plan is made from. Without a *prompt*, it is what the next turn would see."""
+    """The input of a context plan. Without a *prompt* the plan shows what the next turn would see."""
 
     instructions: str = field(repr=False)
-    past: tuple[Message, ...] = field(repr=False)  # the branch the reader sees, by seq
+    past: tuple[Message, ...] = field(repr=False)  # the current branch, by seq
     prompt: str | None = field(repr=False)
-    start_seq: int = 0  # the view begins after this message
-    reset_seq: int = 0  # nothing up to this message is ever planned
+    start_seq: int = 0  # verbatim messages begin after this one
+    reset_seq: int = 0  # messages up to this one are never planned
     facts: tuple[Fact, ...] = ()
     summary: RunningSummary | None = None
-    candidates: tuple[RecalledMessage, ...] = ()  # for this prompt, the best first
-    # What was recalled for each earlier prompt that was planned with recall, nothing included.
+    candidates: tuple[RecalledMessage, ...] = ()  # search results for this prompt, the best first
+    # by earlier prompt: the messages recalled for it, an empty tuple included
     earlier_recalls: Mapping[MessageId, tuple[RecalledMessage, ...]] = field(
         default_factory=dict[MessageId, tuple[RecalledMessage, ...]], repr=False
     )
-    prefix_seq: int = 0  # of that, only what was recalled for prompts after this one is shown
+    prefix_seq: int = 0  # of these, only recalls for prompts after this message are shown
 
 
 class PartKind(StrEnum):
-    """What a part of a prompt is."""
+    """Kinds of the parts of a prompt."""
 
     INSTRUCTIONS = "instructions"
     FACTS = "facts"
     SUMMARY = "summary"
-    VERBATIM = "verbatim"  # a message of the past, word for word
+    VERBATIM = "verbatim"  # an earlier message in full
     RECALLED = "recalled"
     PROMPT = "prompt"
-    FRAME = "frame"  # what chat templates put around messages, and the marks of our blocks
+    FRAME = "frame"  # what chat templates put around messages, and the marks of quoted blocks
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of a prompt and its tokens; they add up to the plan's."""
+class Part(NamedTuple):
+    """A part of a prompt and its tokens; all parts add up to the plan's tokens."""
 
     kind: PartKind
     tokens: int
-    message_id: MessageId | None = None  # the message that it is
-    recalled_for: MessageId | None = None  # the earlier prompt; None: this one
-    matched: tuple[str, ...] = field(default=(), repr=False)
-    extract: Extract | None = None  # of the message, where not all of it is shown
+    message_id: MessageId | None = None
+    recall: RecalledMessage | None = None
+    recalled_for: MessageId | None = None  # an earlier prompt; None: the plan's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextPlan:
-    """What the model sees, and what that takes. Nothing before the reset counts as omitted."""
+    """The messages that the model sees, and their tokens. Messages before the reset do not count as omitted."""
 
     messages: tuple[ContextMessage, ...]
     parts: tuple[Part, ...] = ()
-    prompt_tokens: int  # leaning high: for the meter, and what fitted
-    bound_tokens: int  # never too few: for reservations
+    prompt_tokens: int  # an estimate that leans high: for the meter and for packing
+    bound_tokens: int  # an upper bound: for reservations
     reply_tokens: int  # the longest reply
-    min_reply_tokens: int = 0  # of them, what every prompt leaves free
-    verbatim_ids: tuple[MessageId, ...]  # of the past, verbatim
-    summarised_ids: tuple[MessageId, ...] = ()  # the summary that is shown stands for them
-    recalls: tuple[RecalledMessage, ...] = ()  # for this prompt, by time: to be kept with the turn
-    earlier_recall_ids: tuple[MessageId, ...] = ()  # and still shown at the earlier prompts
+    min_reply_tokens: int = 0  # of these, the tokens that every prompt leaves free
+    verbatim_ids: tuple[MessageId, ...] = ()
+    summarised_ids: tuple[MessageId, ...] = ()  # messages that the summary covers
+    recalls: tuple[RecalledMessage, ...] = ()  # for this prompt, by time; stored with the turn
+    earlier_recall_ids: tuple[MessageId, ...] = ()  # still shown at earlier prompts
     fact_ids: tuple[FactId, ...] = ()
-    omitted_ids: tuple[MessageId, ...]  # of the past, seen in no form
-    start_seq: int  # to be handed back at the next turn, as is the next
+    omitted_ids: tuple[MessageId, ...] = ()  # earlier messages that are shown in no form
+    start_seq: int = 0  # input of the next turn's History, like prefix_seq
     prefix_seq: int = 0
 
     def tokens_by_kind(self) -> Counter[PartKind]:

@@ -5,7 +5,7 @@ from calendar import monthrange
 from collections.abc import Iterator
 from datetime import date
 
-_MONTHS = (
+MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July"),
     *("August", "September", "October", "November", "December"),
 )
@@ -16,7 +16,7 @@ _NAMED = re.compile(
     r"(?:\b(?P<side>first|last)\s+(?:(?P<count>\w+)\s+)?(?P<unit>day|week)s?\s+(?:of|in)\s+"
     r"|\b(?P<third>early|mid|late|beginning|middle|end)[\s-]+(?:(?:of|in)\s+)?"
     rf"|\b(?P<before>{_NUMBERS})\s+(?:of\s+)?)?"
-    rf"\b(?P<month>{'|'.join(_MONTHS)}|(?:{'|'.join(name[:3] for name in _MONTHS)})(?=\.?\s\d))\b\.?"
+    rf"\b(?P<month>{'|'.join(MONTHS)}|(?:{'|'.join(name[:3] for name in MONTHS)})(?=\.?\s\d))\b\.?"
     rf"(?:\s+(?:the\s+)?(?P<after>{_NUMBERS}))?(?:,?\s+(?:of\s+)?(?P<year>(?:19|20)\d\d))?"
 )
 _NUMERIC = re.compile(r"\b(?:(\d{4})-(\d\d)(?:-(\d\d))?|(\d\d?)\.(\d\d?)\.(\d{4}))\b")
@@ -34,7 +34,7 @@ _THIRDS = {
 def named_days(text: str, years: range) -> Iterator[tuple[date, date]]:
     """The first and last day of each range of days in *text*; in each of *years* where it names none."""
     for match in _NAMED.finditer(text):
-        month = [name[:3] for name in _MONTHS].index(match["month"][:3]) + 1
+        month = [name[:3] for name in MONTHS].index(match["month"][:3]) + 1
         for year in [int(match["year"])] if match["year"] else years:
             length = monthrange(year, month)[1]
             yield from _days(year, month, *_in_month(match, length))

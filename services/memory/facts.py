@@ -189,8 +189,8 @@ def _request(exchange: Sequence[Message], known: Sequence[Fact], prompt_bytes: i
     ]
     facts = [_numbered(number, fact) for number, fact in enumerate(known, 1)]
     parts = [
-        *([blocks.fenced(_KNOWN, facts)] if facts else []),
-        blocks.fenced(_SAID, map(blocks.said, map(RecalledMessage, messages))),
+        *([blocks.fence(_KNOWN, facts)] if facts else []),
+        blocks.fence(_SAID, map(blocks.quote_message, map(RecalledMessage, messages))),
         _REQUEST,
     ]
     return "\n\n".join(parts)

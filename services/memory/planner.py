@@ -1,19 +1,17 @@
-"""Which messages the model sees.
+"""The choice of the messages that the model sees.
 
 A policy chooses from the past and the planner packs it, so all policies share these promises:
 
-* The order is instructions, facts, summary, verbatim history, what is recalled, prompt; the
-  instructions and the prompt are always there, and what is kept stays in the order in which it was
-  said.
-* The past is planned in whole pairs. A prompt without a reply is not planned, because many chat
-  templates refuse two user messages in a row; nor is a reply that is empty, nor anything of a pair
-  of which one half could not be verified. All of it is counted as omitted.
-* The plan fits: its count and the longest reply together stay within the context window. The prompt leaves
-  some of it free, and the reply may have all that the prompt's upper bound leaves, up to the model's limit.
-* Providers cache a prompt by its beginning, so the view of a conversation begins at a stored place
-  and only grows, until the budget overflows; then it is trimmed to two thirds of it. The caller
-  stores `ContextPlan.start_seq` and `prefix_seq` and hands them back: the same rows then give the same
-  bytes on any process.
+* The order is instructions, facts, summary, verbatim messages, recalled messages, prompt. The instructions and the
+  prompt are always there; verbatim messages stay in their order.
+* The past is planned in complete pairs. A prompt without a reply is not planned, because many chat templates refuse
+  two user messages in a row; nor is an empty reply, nor a pair of which one half could not be verified. All of these
+  count as omitted.
+* The plan fits: prompt and longest reply together stay within the context window. The prompt leaves some of the
+  window free, and the reply may have all that the prompt's upper bound leaves, up to the model's limit.
+* Providers cache a prompt by its prefix, so the verbatim messages begin at a stored place and only grow, until the
+  budget overflows; then they are trimmed to two thirds of the budget. The caller stores `ContextPlan.start_seq` and
+  `prefix_seq` and passes them to the next plan: the same rows then give the same bytes on any process.
 """
 
 from collections.abc import Sequence
@@ -31,23 +29,23 @@ from services.domain import (
     Window,
 )
 from services.errors import ChatFull, PromptTooLong
+from services.memory import blocks
 from services.memory.context import ContextBudget, ContextPlan, History
-from services.memory.epochs import continue_epoch, new_epoch
 from services.memory.layout import (
     Layout,
     Pair,
-    bound_tokens,
-    fact_tokens,
+    complete_pairs,
+    count_fitting,
     facts_tokens,
-    how_many_fit,
+    message_ids,
     summary_tokens,
-    whole_pairs,
 )
+from services.memory.prompt_cache import extend_prefix, rebuild_prefix
 from services.memory.tokens import TokenCounter
 
-_TRIM_TO_PERCENT = 67  # the deepest at which the mean context stays above four fifths
+_TRIM_TO_PERCENT = 67  # the deepest trim at which the mean context stays above four fifths
 _FACTS_PERCENT = 10  # of the prompt's tokens, at most
-_UNDERCOUNT_PERCENT = 120  # of a count, that ordinary text does not exceed (tokens.py)
+_UNDERCOUNT_PERCENT = 120  # of an estimate, that ordinary text does not exceed (tokens.py)
 
 
 def plan_context(
@@ -55,161 +53,144 @@ def plan_context(
 ) -> ContextPlan:
     """Choose what the model sees within *budget*.
 
-    Raise PromptTooLong if the instructions and the prompt overflow it, ChatFull if with Full the whole does.
+    Raise PromptTooLong if instructions and prompt overflow the budget, ChatFull if with Full the past does.
     """
-    room = budget.prompt_tokens
-    start_seq = _start_seq(history)
+    base, start_seq = _base(history, budget.prompt_tokens, counter), _start_seq(history)
     prefix_seq = history.prefix_seq
-    fixed = _fixed(history, room, counter)
     match policy:
         case Full():
             start_seq = history.reset_seq
-            pairs = whole_pairs(history.past, after=start_seq)
-            chosen = replace(fixed, pairs=pairs)
+            pairs = complete_pairs(history.past, after=start_seq)
+            layout = replace(base, pairs=pairs)
         case Window(messages=limit):
-            pairs = whole_pairs(history.past, after=start_seq)
-            newest = pairs[max(0, len(pairs) - limit // 2) :]
-            chosen = replace(fixed, pairs=_trimmed(newest, fixed, room, counter))
+            pairs = complete_pairs(history.past, after=start_seq)
+            layout = _trimmed(base, pairs[max(0, len(pairs) - limit // 2) :])
         case Summary():
-            fixed, start_seq = _with_summary(history, fixed, room, counter)
-            pairs = whole_pairs(history.past, after=start_seq)
-            chosen = replace(fixed, pairs=_trimmed(pairs, fixed, room, counter))
+            base, start_seq = _with_summary(base, history)
+            pairs = complete_pairs(history.past, after=start_seq)
+            layout = _trimmed(base, pairs)
         case Retrieval():
-            pairs = whole_pairs(history.past, after=start_seq)
-            chosen = continue_epoch(history, fixed, pairs, room, counter)
-            if chosen is None:
-                chosen = new_epoch(history, fixed, pairs, room, counter)
+            pairs = complete_pairs(history.past, after=start_seq)
+            layout = extend_prefix(base, history, pairs)
+            if layout is None:
+                layout = rebuild_prefix(base, history, pairs)
                 prefix_seq = history.past[-1].seq if history.past else 0
         case _:
             assert_never(policy)
 
-    dropped = len(pairs) - len(chosen.pairs)
-    if dropped:
+    if dropped := len(pairs) - len(layout.pairs):
         start_seq = pairs[dropped - 1].reply.seq
-    chosen = _without_facts_in_view(chosen)
-    parts = chosen.parts(counter)
-    tokens = sum(part.tokens for part in parts)
-    if tokens > room:
-        is_full = isinstance(policy, Full) and fixed.tokens(counter) <= room
-        raise (ChatFull if is_full else PromptTooLong)(tokens, room)
-    messages = chosen.messages()
-    bound = bound_tokens(messages, counter)
-    shown = _halves(chosen.pairs)
-    summarised = _summarised(history, chosen.summary)
-    earlier = tuple(each.message.id for block in chosen.earlier_recalls.values() for each in block)
-    seen = {*shown, *summarised, *earlier, *(each.message.id for each in chosen.recalled)}
-    return ContextPlan(
-        messages=messages,
-        parts=parts,
-        prompt_tokens=tokens,
-        bound_tokens=bound,
-        reply_tokens=budget.reply_after(min(bound, -(-tokens * _UNDERCOUNT_PERCENT // 100))),
-        min_reply_tokens=budget.min_reply_tokens,
-        verbatim_ids=shown,
-        summarised_ids=summarised,
-        recalls=tuple(chosen.recalled),
-        earlier_recall_ids=earlier,
-        fact_ids=tuple(fact.id for fact in chosen.facts),
-        omitted_ids=tuple(
-            message.id
-            for message in history.past
-            if message.seq > history.reset_seq and message.id not in seen
-        ),
-        start_seq=start_seq,
-        prefix_seq=prefix_seq,
-    )
+    plan = _describe(_without_redundant_facts(layout), history, budget)
+    if plan.prompt_tokens > base.room:
+        is_full = isinstance(policy, Full) and base.left >= 0
+        raise (ChatFull if is_full else PromptTooLong)(plan.prompt_tokens, base.room)
+    return replace(plan, start_seq=start_seq, prefix_seq=prefix_seq)
 
 
-def stored_view(history: History, room: int, counter: TokenCounter) -> Layout:
-    """What the last turn of a summarised conversation saw, and its reply."""
-    fixed, start_seq = _with_summary(history, _fixed(history, room, counter), room, counter)
-    view = replace(fixed, pairs=whole_pairs(history.past, after=start_seq))
-    return _without_facts_in_view(view)
+def summary_layout(history: History, room: int, counter: TokenCounter) -> Layout:
+    """Return the last prompt of a summarised conversation, followed by its reply."""
+    base, start_seq = _with_summary(_base(history, room, counter), history)
+    layout = replace(base, pairs=complete_pairs(history.past, after=start_seq))
+    return _without_redundant_facts(layout)
 
 
 def usable_summary(history: History) -> RunningSummary | None:
-    """The summary, if it says something, and of this branch, and of nothing from before the reset."""
+    """Return the summary, unless it is blank, of another branch, or reaches back before the reset."""
     summary = history.summary
     is_usable = (
         summary is not None
         and bool(summary.text.strip())
         and history.reset_seq < summary.from_seq <= summary.up_to_seq
-        # whatever follows a message follows all that came before it
+        # a message's ancestors are the same in every branch that has the message
         and any(message.seq == summary.up_to_seq for message in history.past)
     )
     return summary if is_usable else None
-
-
-def _trimmed(
-    pairs: Sequence[Pair], fixed: Layout, room: int, counter: TokenCounter
-) -> Sequence[Pair]:
-    """The newest *pairs* that fit: all, or else what fits in two thirds, so that a trim lasts."""
-    taken = fixed.tokens(counter)
-    fitting = how_many_fit(pairs, room - taken, counter)
-    if fitting < len(pairs):
-        lasting = how_many_fit(pairs, room * _TRIM_TO_PERCENT // 100 - taken, counter)
-        # the last pair stays while it fits at all: the prompt may be about it
-        fitting = max(lasting, min(fitting, 1))
-    return pairs[len(pairs) - fitting :]
 
 
 def _start_seq(history: History) -> int:
     return max(history.start_seq, history.reset_seq)
 
 
-def _fixed(history: History, room: int, counter: TokenCounter) -> Layout:
-    """What there is beside the past. Nobody's prompt is refused for the facts."""
-    bare = Layout(history.instructions, prompt=history.prompt)
-    whole = replace(bare, facts=_capped(history.facts, room, counter))
-    return whole if whole.tokens(counter) <= room else bare
+def _base(history: History, room: int, counter: TokenCounter) -> Layout:
+    """Return the prompt without the past. Facts never make a prompt too long: they are left out first."""
+    bare = Layout(room, counter, history.instructions, prompt=history.prompt)
+    base = replace(bare, facts=_newest_facts(history.facts, room, counter))
+    return base if base.left >= 0 else bare
 
 
-def _capped(facts: Sequence[Fact], room: int, counter: TokenCounter) -> tuple[Fact, ...]:
-    """The newest of *facts* that fit in their share of *room*, the oldest first.
+def _newest_facts(facts: Sequence[Fact], room: int, counter: TokenCounter) -> tuple[Fact, ...]:
+    """Return the newest *facts* that fit in their share of *room*, the oldest first.
 
-    A new fact changes the prompt from the facts on in any case: that the oldest may go for it breaks
-    no more of the prefix than the facts themselves.
+    A new fact changes the prompt from the facts on in any case, so dropping the oldest fact for it costs no more of
+    the cached prefix.
     """
     left = room * _FACTS_PERCENT // 100 - facts_tokens((), counter)
-    kept: list[Fact] = []
+    newest: list[Fact] = []
     for fact in sorted(facts, key=lambda fact: (fact.since, fact.id), reverse=True):
-        tokens = fact_tokens(fact, counter)
+        tokens = blocks.line_tokens(blocks.fact_line(fact), counter)
         if tokens <= left and fact.text.strip():
             left -= tokens
-            kept.append(fact)
-    return tuple(reversed(kept))
+            newest.append(fact)
+    return tuple(reversed(newest))
 
 
-def _without_facts_in_view(chosen: Layout) -> Layout:
-    """*chosen* without the facts whose source it shows: they would break the prefix and say nothing
-    new. They enter when their source leaves, which breaks it anyway."""
-    shown = set(_halves(chosen.pairs))
-    waiting = [fact for fact in chosen.facts if fact.source_id in shown]
-    facts = tuple(fact for fact in chosen.facts if fact not in waiting)
-    return replace(chosen, facts=facts) if waiting else chosen
+def _without_redundant_facts(layout: Layout) -> Layout:
+    """Leave out facts whose source message is shown verbatim: they say nothing new and would break the prefix.
+
+    They enter when their source leaves, which breaks the prefix anyway.
+    """
+    shown = set(message_ids(layout.pairs))
+    return replace(
+        layout, facts=tuple(fact for fact in layout.facts if fact.source_id not in shown)
+    )
 
 
-def _with_summary(
-    history: History, fixed: Layout, room: int, counter: TokenCounter
-) -> tuple[Layout, int]:
-    """*fixed* with the summary, if there is room for it; and after which message the view begins."""
+def _with_summary(base: Layout, history: History) -> tuple[Layout, int]:
+    """Add the summary if it fits; return also the seq after which verbatim messages begin."""
     start_seq = _start_seq(history)
-    summary = usable_summary(history)
-    if summary is None or summary_tokens(summary.text, counter) > room // 2:
-        return fixed, start_seq
-    summarised = replace(fixed, summary=summary)
-    if summarised.tokens(counter) > room:
-        return fixed, start_seq
-    return summarised, max(start_seq, summary.up_to_seq)
+    if summary := usable_summary(history):
+        layout = replace(base, summary=summary)
+        if summary_tokens(summary, base.counter) <= base.room // 2 and layout.left >= 0:
+            return layout, max(start_seq, summary.up_to_seq)
+    return base, start_seq
 
 
-def _summarised(history: History, summary: RunningSummary | None) -> tuple[MessageId, ...]:
-    """What *summary* stands for."""
+def _trimmed(base: Layout, pairs: Sequence[Pair]) -> Layout:
+    """Add all *pairs* if they fit, else the newest that fit in two thirds of the room, so that a trim lasts."""
+    taken = base.tokens
+    fitting = count_fitting(pairs, base.room - taken, base.counter)
+    if fitting < len(pairs):
+        lasting = base.room * _TRIM_TO_PERCENT // 100 - taken
+        # the last pair stays while it fits at all: the prompt may be about it
+        fitting = max(count_fitting(pairs, lasting, base.counter), min(fitting, 1))
+    return replace(base, pairs=pairs[len(pairs) - fitting :])
+
+
+def _describe(layout: Layout, history: History, budget: ContextBudget) -> ContextPlan:
+    """Return the plan of *layout*, with the fate of each message of the past."""
+    plan = layout.plan(budget.reply_tokens)
+    likely_tokens = min(plan.bound_tokens, -(-plan.prompt_tokens * _UNDERCOUNT_PERCENT // 100))
+    verbatim = message_ids(layout.pairs)
+    summarised = _summarised(layout.summary, history)
+    earlier = [each.message.id for block in layout.earlier_recalls.values() for each in block]
+    recalled = [each.message.id for each in layout.recalls]
+    seen = {*verbatim, *summarised, *earlier, *recalled}
+    unreset = (message for message in history.past if message.seq > history.reset_seq)
+    return replace(
+        plan,
+        reply_tokens=budget.reply_after(likely_tokens),
+        min_reply_tokens=budget.min_reply_tokens,
+        verbatim_ids=verbatim,
+        summarised_ids=summarised,
+        recalls=tuple(layout.recalls),
+        earlier_recall_ids=tuple(earlier),
+        fact_ids=tuple(fact.id for fact in layout.facts),
+        omitted_ids=tuple(message.id for message in unreset if message.id not in seen),
+    )
+
+
+def _summarised(summary: RunningSummary | None, history: History) -> tuple[MessageId, ...]:
     if summary is None:
         return ()
-    pairs = whole_pairs(history.past, after=summary.from_seq - 1)
-    return _halves([pair for pair in pairs if pair.reply.seq <= summary.up_to_seq])
-
-
-def _halves(pairs: Sequence[Pair]) -> tuple[MessageId, ...]:
-    return tuple(half.id for pair in pairs for half in pair)
+    pairs = complete_pairs(history.past, after=summary.from_seq - 1)
+    return message_ids(pair for pair in pairs if pair.reply.seq <= summary.up_to_seq)

@@ -1,7 +1,7 @@
-"""What the model was shown in one turn: kept with the turn, so that a reader can look it up later.
+"""The receipt of a turn: a record of what the model was shown, stored with the turn.
 
-Messages never change, so they are named; what may change (instructions, facts, the summary) is kept word
-for word. A receipt is stored as JSON, sealed by whoever stores it.
+Messages never change, so they are named by id or seq; texts that may change (instructions, facts, the summary) are
+copied. A receipt is stored as JSON, which the store seals.
 """
 
 from collections import Counter
@@ -14,44 +14,41 @@ from services.memory.context import ContextPlan, History, PartKind
 from services.memory.extracts import Extract
 from services.memory.forecast import Calibration
 
-_JUDGED_TOKENS = 1000  # of a prompt: of fewer, too much is chance
+_JUDGED_TOKENS = 1000  # of a prompt: with fewer, the difference may be chance
 _ESTIMATED_HIGH = 1.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptEntry:
-    """A message that was brought back, and by which words of the prompt."""
+    """A recalled message, and the words of the prompt that it matched."""
 
     message_id: MessageId
     tokens: int
-    matched: tuple[str, ...] = field(default=(), repr=False)  # empty: it stood beside one
+    matched: tuple[str, ...] = field(default=(), repr=False)  # empty: found beside a match
     recalled_for: MessageId | None = None  # an earlier prompt; None: the turn's own
     conversation_id: ConversationId | None = None  # None: its own, or an earlier prompt's
-    extract: Extract | None = None  # of its body, where only that was sent
+    extract: Extract | None = None  # the part of the body that was sent; None: all of the body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What was sent, and the tokens of each kind of part, leaning high."""
+    """The contents of a prompt, and the estimated tokens of each kind of part."""
 
-    policy: str  # "full", "window", "summary", "retrieval"
+    policy: str  # a policy's name
     model: str
     instructions: str = field(repr=False)
     facts: tuple[tuple[FactId, str], ...] = field(default=(), repr=False)
     summary: RunningSummary | None = None
     tokens: Counter[PartKind]
-    verbatim: tuple[
-        tuple[int, int], ...
-    ] = ()  # the seq of each message word for word, and its tokens
+    verbatim: tuple[tuple[int, int], ...] = ()  # seq and tokens of each message sent in full
     recalls: tuple[ReceiptEntry, ...] = ()
-    summarised_count: int = 0  # messages that the summary stands for
-    omitted_count: int = 0  # messages seen in no form
-    reply_tokens: int  # that were kept free for the reply
-    min_likely_tokens: int = 0  # the fewest that the endpoint is likely to count; 0: not known
+    summarised_count: int = 0  # messages that the summary covers
+    omitted_count: int = 0  # messages sent in no form
+    reply_tokens: int  # that the prompt left free for the reply
+    min_likely_tokens: int = 0  # a likely lower bound of the endpoint's count; 0: unknown
     prefix_seq: int = 0
-    calibration: Calibration = field(
-        default_factory=Calibration
-    )  # as the turn began. The next turn counts by it
+    # at the start of the turn; the next turn counts by it
+    calibration: Calibration = field(default_factory=Calibration)
 
     @classmethod
     def from_plan(
@@ -63,11 +60,10 @@ class Receipt:
         calibration: Calibration,
         min_likely_tokens: int = 0,
     ) -> "Receipt":
-        """What *plan*, made of *history*, shows; and what is known of *model*."""
+        """Record *plan*, made of *history*, and the *calibration* of *model*."""
         seqs = {message.id: message.seq for message in history.past}
         facts = {fact.id: fact.text for fact in history.facts}
         tokens = plan.tokens_by_kind()
-        said_in = {each.message.id: each.conversation_id for each in plan.recalls}
         return cls(
             policy=policy.name,
             model=model,
@@ -82,15 +78,15 @@ class Receipt:
             ),
             recalls=tuple(
                 ReceiptEntry(
-                    message_id=part.message_id,
+                    message_id=recall.message.id,
                     tokens=part.tokens,
-                    matched=part.matched,
+                    matched=recall.matched,
                     recalled_for=part.recalled_for,
-                    conversation_id=said_in.get(part.message_id),
-                    extract=part.extract,
+                    conversation_id=None if part.recalled_for else recall.conversation_id,
+                    extract=recall.extract,
                 )
                 for part in plan.parts
-                if part.kind is PartKind.RECALLED and part.message_id
+                if (recall := part.recall)
             ),
             summarised_count=len(plan.summarised_ids),
             omitted_count=len(plan.omitted_ids),
@@ -102,10 +98,10 @@ class Receipt:
 
     @classmethod
     def from_json(cls, text: str) -> "Receipt | None":
-        """The receipt that `to_json` wrote; None for one that this version cannot read."""
+        """Return the receipt that `to_json` wrote; None for a text that this version cannot read."""
         try:
             return _DOCUMENT.validate_json(text)
-        except ValidationError:  # its own text would repeat what people wrote
+        except ValidationError:  # its message would repeat the user's text
             return None
 
     def to_json(self) -> str:
@@ -116,10 +112,10 @@ class Receipt:
         return self.tokens.total()
 
     def is_truncated(self, counted_tokens: int) -> bool:
-        """Return whether an endpoint that *counted* so few tokens is likely to have cut the start of the prompt.
+        """Return True if an endpoint that counted so few tokens is likely to have cut the start of the prompt.
 
-        Some do so in silence. Others leave out of their count what their cache held, which is all but the last
-        reply and what followed it.
+        Some endpoints do so silently. Others leave out of their count the tokens that their cache held, which are all
+        but the last reply and what followed it.
         """
         if self.prompt_tokens <= _JUDGED_TOKENS or counted_tokens >= self.min_likely_tokens:
             return False

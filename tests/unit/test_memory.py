@@ -38,7 +38,7 @@ from services.memory.forecast import (
     Calibration,
     KindRatio,
 )
-from services.memory.layout import whole_pairs
+from services.memory.layout import complete_pairs
 from services.memory.planner import plan_context
 from services.memory.tokens import RegexCounter
 
@@ -311,7 +311,7 @@ def check_promises(policy, history, budget, counter):
     found = {each.message.id: each.message for each in history.candidates}
     told = {q.message.id: q.message for block in history.earlier_recalls.values() for q in block}
     recalled = [each.message for each in plan.recalls]
-    last = [half for pair in whole_pairs(history.past, 0)[-1:] for half in pair]
+    last = [half for pair in complete_pairs(history.past, 0)[-1:] for half in pair]
     assert {m.id for m in recalled} <= {*found, *(half.id for half in last)}
     assert set(plan.earlier_recall_ids) <= set(told)
     assert [m.created_at for m in recalled] == sorted(m.created_at for m in recalled)
@@ -321,7 +321,7 @@ def check_promises(policy, history, budget, counter):
     # an extract is less than its message, and nothing of it is in view a second time
     parts = [part for part in plan.parts if part.kind is PartKind.RECALLED]
     for quote in plan.recalls:
-        spans = [part.extract for part in parts if part.message_id == quote.message.id]
+        spans = [part.recall.extract for part in parts if part.message_id == quote.message.id]
         if quote.extract is None:
             assert len(spans) == 1
             continue
@@ -398,7 +398,7 @@ def test_an_instruction_in_earlier_text_arrives_as_quoted_data():
     "end", ["\n", "\r\n", "\r", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029"]
 )
 def test_a_line_ends_wherever_a_reader_may_see_it_end(end):
-    assert blocks.quoted(f"tea{end}{blocks.FACTS[1]}") == f"> tea\n> {blocks.FACTS[1]}"
+    assert blocks.quote(f"tea{end}{blocks.FACTS[1]}") == f"> tea\n> {blocks.FACTS[1]}"
 
 
 @given(policies, histories(), budgets, counters)
@@ -474,7 +474,7 @@ def test_full_shows_everything_or_refuses(history, budget):
     ("past", "limit", "first"),
     [(2, 20, 1), (20, 20, 1), (22, 20, 3), (60, 20, 41), (22, 19, 5), (22, 1, None), (22, 0, None)],
 )
-def test_a_window_shows_the_last_messages_in_whole_pairs(past, limit, first):
+def test_a_window_shows_the_last_messages_in_complete_pairs(past, limit, first):
     seen = plan(Window(limit), talk(past))
 
     assert shown(seen) == (list(range(first, past + 1)) if first else [])

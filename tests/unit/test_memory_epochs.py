@@ -54,7 +54,7 @@ def test_what_is_recalled_heads_the_prompt_with_speaker_and_day():
         "[End of the quoted messages.]\n\n"
         "And now?"
     )
-    assert [part.matched for part in seen.parts if part.kind is PartKind.RECALLED] == [
+    assert [part.recall.matched for part in seen.parts if part.kind is PartKind.RECALLED] == [
         ("word",)
     ] * 3
 
@@ -123,7 +123,7 @@ def test_a_long_message_is_recalled_by_the_sentences_that_the_prompt_is_about():
     assert [each.text for each in seen.recalls] == [sharp.strip()]
     assert f"user, extract of message 1> {sharp.strip()}\n[End" in seen.messages[-1].body
     [part] = [part for part in seen.parts if part.kind is PartKind.RECALLED]
-    assert part.extract == (len(dull), len(dull) + len(sharp) - 1)
+    assert part.recall.extract == (len(dull), len(dull) + len(sharp) - 1)
 
 
 def test_a_long_message_that_takes_a_tenth_is_recalled_whole():

@@ -108,7 +108,7 @@ def test_what_overflows_is_folded_so_that_two_thirds_stay():
     compaction = compaction_of(past)
 
     assert compaction
-    assert [each.int for each in compaction.folded_ids] == list(range(1, compaction.up_to_seq + 1))
+    assert [each.int for each in compaction.compacted_ids] == list(range(1, compaction.up_to_seq + 1))
     assert (compaction.from_seq, compaction.remaining_messages) == (1, 0)
     made = compaction.summary("They said word.", NOON)
     assert made
@@ -132,7 +132,7 @@ def test_the_request_stands_after_the_very_prompt_of_the_last_turn():
     assert compaction.call.messages[: len(last.messages)] == last.messages
     *_, reply, request = compaction.call.messages
     assert (reply.role, reply.body) == (Role.ASSISTANT, WORD)
-    assert f"the first {len(compaction.folded_ids)} messages" in request.body
+    assert f"the first {len(compaction.compacted_ids)} messages" in request.body
 
 
 def test_a_summary_grows_by_a_dated_paragraph():
@@ -144,7 +144,7 @@ def test_a_summary_grows_by_a_dated_paragraph():
     compaction = compaction_of(past, summary=old)
 
     assert compaction
-    assert compaction.folded_ids[0].int == 5
+    assert compaction.compacted_ids[0].int == 5
     made = compaction.summary("They parted.", NOON)
     assert made
     assert made.text == "2026-01-01: They met.\n\n2026-01-01 to 2026-01-02: They parted."
@@ -182,7 +182,7 @@ def test_what_a_summary_missed_is_made_up_for_apart_and_in_chunks():
     covered, calls = 0, 0
     while compaction := plan_compaction(history, BUDGET, WORDS):
         assert not compaction.is_in_place
-        assert compaction.folded_ids[0].int == covered + 1
+        assert compaction.compacted_ids[0].int == covered + 1
         covered, calls = compaction.up_to_seq, calls + 1
         assert compaction.remaining_messages == 370 - covered
         history = replace(history, summary=compaction.summary("They said word.", NOON))
@@ -200,7 +200,7 @@ def test_where_a_cache_saves_nothing_the_shorter_request_is_sent():
 
     assert apart
     assert in_place
-    assert apart.folded_ids == in_place.folded_ids
+    assert apart.compacted_ids == in_place.compacted_ids
     assert apart.call.prompt_tokens < in_place.call.prompt_tokens / 1.5
 
 
@@ -216,7 +216,7 @@ def test_a_summary_too_long_for_this_model_is_written_anew():
     compaction = compaction_of(talk(4), summary=summary_of(1, 2, "word " * 600))
 
     assert compaction
-    assert compaction.folded_ids == ()
+    assert compaction.compacted_ids == ()
     made = compaction.summary("They said word.", NOON)
     assert made
     assert (made.from_seq, made.up_to_seq) == (1, 2)
@@ -236,7 +236,7 @@ def test_every_request_fits_and_folds_whole_pairs_in_order(history, budget):
     assert compaction.target_tokens <= call.reply_tokens <= budget.reply_tokens
     assert [m.role for m in call.messages[-2:]][-1] is Role.USER
     by_id = {message.id: message for message in history.past}
-    folded = [by_id[each] for each in compaction.folded_ids]
+    folded = [by_id[each] for each in compaction.compacted_ids]
     assert [m.role for m in folded] == [Role.USER, Role.ASSISTANT] * (len(folded) // 2)
     assert [m.seq for m in folded] == sorted(m.seq for m in folded)
     assert all(

@@ -1,0 +1,190 @@
+"""The policy Retrieval: recall that keeps the prefix of a prompt, which providers cache.
+
+Recall differs for each prompt, and a prompt whose prefix changes is read anew by the provider. So messages that were
+recalled for a prompt stay at its head, and a later turn only adds some that are not shown yet. At an overflow the
+prefix is rebuilt: earlier recalls go, the latest messages are trimmed to a quarter if they fill more than half, and
+the prompt is given fresh recalls.
+
+Where no cache is at stake, because nothing was recalled before, recall takes all that the latest quarter leaves. The
+alternatives that were measured stand in docs/decisions/prompts-that-begin-alike.md.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from math import inf
+
+from services.domain import MessageId
+from services.memory import blocks
+from services.memory.context import History, RecalledMessage
+from services.memory.extracts import Extract, find_extract, is_long
+from services.memory.layout import (
+    Layout,
+    Pair,
+    complete_pairs,
+    count_fitting,
+    frame_tokens,
+    has_text,
+    message_ids,
+    recall_tokens,
+)
+from services.memory.terms import stems
+
+# Percentages of the prompt's tokens.
+_LATEST = 25  # for the latest messages where the prefix is rebuilt
+_LASTING = 55  # while all but recalls takes no more, only earlier recalls go: the prefix lasts
+_REBUILT = 15  # recalled where a cache is at stake, as the prefix is rebuilt
+_TURN = 6  # recalled with each turn after that, at most
+_REFILL = 40  # a rebuilt prefix takes at least so much: latest messages fill what recall leaves
+_REFILL_ALONE = 67  # and where nothing is recalled
+_WHOLE = 10  # of recall's tokens: a long message that takes no more is quoted in full
+_MISSES = 5  # extracts that did not fit, after which no more are looked for
+_SHORT, _FULL = 300, 700  # characters of a message and of an extract, between which length counts
+
+
+def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layout | None:
+    """Add *pairs*, their recalls and a few more; return None where the prefix has to be rebuilt."""
+    was_rebuilt = bool(history.past) and history.past[-1].seq == history.prefix_seq
+    if was_rebuilt and not pairs:
+        return None  # the last pair may be among the recalled messages
+    if count_fitting(pairs, base.room, base.counter) < len(pairs):
+        return None  # without counting all of them
+    hidden_ids = _before_reset(history) | {*message_ids(pairs)}
+    extracts: defaultdict[MessageId, list[Extract]] = defaultdict(list)
+    earlier: dict[MessageId, Sequence[RecalledMessage]] = {}
+    for pair in pairs:
+        if pair.prompt.seq <= history.prefix_seq:
+            continue
+        recalls = [
+            each
+            for each in _without(hidden_ids, history.earlier_recalls.get(pair.prompt.id, ()))
+            if each.extract not in extracts[each.message.id]
+        ]
+        if recalls:
+            earlier[pair.prompt.id] = sorted(recalls, key=_time)
+        for each in recalls:
+            if each.extract:
+                extracts[each.message.id].append(each.extract)
+            else:
+                hidden_ids.add(each.message.id)
+    layout = replace(base, pairs=pairs, earlier_recalls=earlier)
+    left = layout.left
+    candidates = _without(hidden_ids, history.candidates)
+    found = {each.message.id for each in candidates}
+    is_found = any(message.id in found for message in history.past)
+    if left < 0 or (_is_uncached(history) and is_found):
+        return None
+    share = base.room * (_REBUILT if was_rebuilt else _TURN) // 100
+    return replace(layout, recalls=_pack(base, candidates, min(left, share), extracts))
+
+
+def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layout:
+    """Add the latest *pairs*, then recalled messages, then more of the latest where these leave room."""
+    before_reset = _before_reset(history)
+    # even if the last pair was left out before
+    last_pair = complete_pairs(history.past, after=history.reset_seq)[-1:]
+    is_uncached = _is_uncached(history)
+    taken = base.tokens
+    latest = left = base.room - taken
+    lasting = base.room * _LASTING // 100 - taken
+    if is_uncached or count_fitting(pairs, lasting, base.counter) < len(pairs):
+        latest = min(left, base.room * _LATEST // 100)
+    # The last pair stays in full, for the prompt may be about it: while it takes at most half of what recall could
+    # fill, else it comes first in that; while it fits at all where recall has less to fill.
+    most = left // 2 if is_uncached and history.candidates else left
+    kept = count_fitting(pairs, latest, base.counter)
+    kept = kept or min(1, count_fitting(pairs, most, base.counter))
+
+    def with_recalls(kept: int) -> Layout:
+        layout = replace(base, pairs=pairs[len(pairs) - kept :])
+        share = layout.left if is_uncached else min(layout.left, base.room * _REBUILT // 100)
+        ranked = {each.message.id: each for each in history.candidates}
+        last = (ranked.get(half.id, RecalledMessage(half)) for pair in last_pair for half in pair)
+        first = [replace(each, score=inf) for each in last]
+        shown = before_reset | {*message_ids(layout.pairs)}
+        candidates = _without(shown, [*first, *history.candidates])
+        return replace(layout, recalls=_pack(base, candidates, share, {}))
+
+    layout = with_recalls(kept)
+    refill = base.room * (_REFILL if layout.recalls else _REFILL_ALONE) // 100
+    more = _count_refill(layout, pairs[: len(pairs) - kept], refill)
+    return with_recalls(kept + more) if more else layout
+
+
+def _count_refill(layout: Layout, older: Sequence[Pair], room: int) -> int:
+    """Return how many of the *older* pairs fit beside *layout* in *room*; recalled messages of them count once."""
+    left = room - layout.tokens
+    recalls = {each.message.id: each for each in layout.recalls}
+    for more, pair in enumerate(reversed(older)):
+        twice = (recalls[half.id] for half in pair if half.id in recalls)
+        left += sum(recall_tokens(each, layout.counter) for each in twice)
+        left -= pair.tokens(layout.counter)
+        if left < 0:
+            return more
+    return len(older)
+
+
+def _is_uncached(history: History) -> bool:
+    """Return True if no earlier prompt was planned with recall: there is no cached prefix to lose."""
+    return not any(message.id in history.earlier_recalls for message in history.past)
+
+
+def _before_reset(history: History) -> set[MessageId]:
+    return {message.id for message in history.past if message.seq <= history.reset_seq}
+
+
+def _without(
+    ids: Collection[MessageId], recalls: Iterable[RecalledMessage]
+) -> Collection[RecalledMessage]:
+    """Return the first of each message in *recalls*, without empty ones and those of *ids*."""
+    found: dict[MessageId, RecalledMessage] = {}
+    for each in recalls:
+        if each.message.id not in ids and has_text(each.message):
+            found.setdefault(each.message.id, each)
+    return found.values()
+
+
+def _pack(
+    base: Layout,
+    candidates: Iterable[RecalledMessage],
+    room: int,
+    extracts: Mapping[MessageId, Sequence[Extract]],
+) -> tuple[RecalledMessage, ...]:
+    """Return the candidates that fit in *room* (tokens), chosen by score for length, in the order of time.
+
+    A message that is long for this room is quoted by an extract, beside its *extracts* that are shown already.
+    """
+    if base.prompt is None:
+        return ()
+    query, counter = stems(base.prompt), base.counter
+    left = room - frame_tokens((), counter)
+    stated: set[tuple[str, ...]] = set()
+    packed: list[RecalledMessage] = []
+    misses = 0
+    for found in sorted(candidates, key=_worth, reverse=True):
+        recall, body, shown = found, found.message.body, extracts.get(found.message.id, ())
+        if shown or (is_long(body) and recall_tokens(found, counter) > room * _WHOLE // 100):
+            extract = find_extract(body, query, shown, left) if misses < _MISSES else None
+            if extract is None:
+                continue
+            recall = replace(found, extract=extract)
+        headings = set(blocks.headings(recall)) - stated
+        tokens = recall_tokens(recall, counter)
+        tokens += sum(blocks.line_tokens(heading[-1], counter) for heading in headings)
+        if tokens <= left:
+            left -= tokens
+            stated |= headings
+            packed.append(recall)
+        elif recall.extract:
+            misses += 1
+    return tuple(sorted(packed, key=_time))
+
+
+def _worth(recall: RecalledMessage) -> float:
+    """Return the score divided by the length in characters, within bounds."""
+    return recall.score / min(max(_SHORT, len(recall.message.body)), _FULL)
+
+
+def _time(recall: RecalledMessage) -> tuple[datetime, int, MessageId]:
+    return recall.message.created_at, recall.message.seq, recall.message.id
