@@ -8,6 +8,8 @@ if __name__ != "__main__":  # noqa: SIM108 (imports may follow a block)
 else:
     ctrl_c = None
 
+from functools import partial
+
 import streamlit as st
 import uvicorn.config
 from starlette.types import ASGIApp
@@ -63,7 +65,7 @@ if __name__ != "__main__":
         __file__,
         routes=[*health.routes(), *bootstrap.routes()],
         middleware=bootstrap.middleware(_PAGES),
-        lifespan=health.lifespan(stack, bootstrap.stop_turns),
+        lifespan=partial(health.lifespan, stack, bootstrap.stop_turns),
     )
 else:
     # a conversation's title would stay in the browser's history

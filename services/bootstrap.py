@@ -61,8 +61,8 @@ from services.store.threads import Threads
 from services.store.turns import UnkeptTurns
 from services.store.usage import UsageReports
 from services.web import streamlit_assets
-from services.web.attempts import AttemptLimits, Attempts
-from services.web.export_route import Exported, ExportRoute
+from services.web.attempts import Attempts
+from services.web.export_route import Exported, export_route
 from services.web.origin import Origin
 from services.web.page_assets import PageAssets
 from services.web.server_health import ServerHealth
@@ -74,7 +74,6 @@ from services.web.session_middleware import (
     content_security_policy,
 )
 from services.web.sign_in_routes import SignInRoutes
-from services.web.streamlit_assets import StreamlitAssets
 
 LOCAL_MODEL = ModelInfo(
     name="SmolLM2-135M",
@@ -89,7 +88,7 @@ LOCAL_MODEL = ModelInfo(
 _logger = logging.getLogger(__name__)
 _OPENAI = "https://api.openai.com/v1"
 _LOCAL_FIRST_TOKEN_SECONDS = 180.0
-_TAB_PATIENCE_SECONDS = 10.0  # less than the 15 for which a browser waits
+_TAB_WAIT_SECONDS = 10.0  # less than the 15 for which a browser waits
 _EMBEDDED_SECONDS, _HOSTED_SECONDS = 3.0, 60.0  # between two probes of the database
 _EMBEDDED_SWEEP_SECONDS = 9.0  # a hosted one's probe is always the sweep
 _LOOK_SECONDS = 3.0  # between two looks for pages that are gone
@@ -301,13 +300,13 @@ def routes() -> list[Route]:
         attempts=Attempts(
             server=lambda: _shared().server,
             root_keys=begun.root_keys,
-            limits=AttemptLimits(begun.settings.sign_ups_an_hour),
+            sign_ups_an_hour=begun.settings.sign_ups_an_hour,
         ),
         origin=_origin(),
         lifetime_seconds=begun.settings.session_lifetime_seconds,
     )
-    export = ExportRoute(lambda: _shared().session_cache, _exported, _origin())
-    return [*sign_in.routes(), *export.routes()]
+    export = export_route(lambda: _shared().session_cache, _exported, _origin())
+    return [*sign_in.routes(), export]
 
 
 def _exported(session: AppSession, conversation_id: ConversationId) -> Exported:
@@ -335,9 +334,8 @@ def middleware(pages: Collection[str]) -> list[Middleware]:
             ),
             origin=_origin(),
             policy=content_security_policy(streamlit_assets.folder() / "index.html"),
-            patience_seconds=_TAB_PATIENCE_SECONDS,
+            wait_seconds=_TAB_WAIT_SECONDS,
         ),
-        Middleware(StreamlitAssets),
         Middleware(PageAssets, pages=pages),
     ]
 

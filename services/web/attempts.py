@@ -1,4 +1,4 @@
-"""The brakes on guessing passwords: throttles, device cookies, and one attempt at a time."""
+"""Protection against guessing passwords: throttles, device cookies, and one attempt at a time."""
 
 import hmac
 import secrets
@@ -23,25 +23,16 @@ _SLOT_SECONDS = 0.4  # longer than a check takes, so that a known address answer
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptLimits:
-    """How often one may try. Sign-ups from one address are an operator's choice: a class shares one."""
-
-    sign_ups_an_hour: int
-    tries_of_an_account: int = 10
-    tries_of_an_address: int = 60
-
-
-@dataclass(frozen=True, slots=True)
 class _Throttle:
-    counted: str
+    name: str
     at_most: int
     seconds: int
-    is_given_back: bool = True  # after a success
+    is_returned: bool = True  # after a success
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What an attempt counts against, and the queue that it waits in."""
+    """The throttles that an attempt counts in, and its queue."""
 
     throttles: tuple[_Throttle, ...]
     queue: str
@@ -51,13 +42,15 @@ class Attempt:
 class Attempts:
     """Throttled attempts to sign in and up.
 
-    A device that has signed in to an account holds a signed cookie (OWASP's device cookies) and has a throttle of
-    its own for it, so that strangers who guess lock nobody out of their own devices.
+    A device that has signed in to an account holds a signed cookie (OWASP's device cookies) and has its own
+    throttle, so that guesses from elsewhere do not lock users out of their own devices.
     """
 
     server: Callable[[], ServerCalls]
     root_keys: RootKeys
-    limits: AttemptLimits
+    sign_ups_an_hour: int  # from one address; an operator's choice, as a school class shares one
+    tries_of_an_account: int = 10
+    tries_of_an_address: int = 60
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     _queues: WeakValueDictionary[str, anyio.Lock] = field(
@@ -65,22 +58,18 @@ class Attempts:
     )
 
     def sign_up(self, email: str, address: str) -> Attempt:
-        """An attempt to make an account from the network address *address*."""
-        from_address = _Throttle(
-            f"sign-up from {address}", self.limits.sign_ups_an_hour, _HOUR, is_given_back=False
-        )
-        return Attempt((from_address,), _folded(email))
+        """An attempt to create an account from the network address *address*."""
+        name, at_most = f"sign-up from {address}", self.sign_ups_an_hour
+        return Attempt((_Throttle(name, at_most, _HOUR, is_returned=False),), _folded(email))
 
     def sign_in(self, email: str, address: str, device: str) -> Attempt:
         """An attempt to sign in, from *address* or from the known device of the cookie *device*."""
-        counted = f"sign-in as {_folded(email)}"
-        throttles = [
-            _Throttle(f"sign-in from {address}", self.limits.tries_of_an_address, _QUARTER)
-        ]
+        name, tries = f"sign-in as {_folded(email)}", self.tries_of_an_account
         if self._is_known(device, email):
-            counted, throttles = f"{counted} on {device}", []
-        throttles.append(_Throttle(counted, self.limits.tries_of_an_account, _QUARTER))
-        return Attempt(tuple(throttles), counted)
+            name = f"{name} on {device}"
+            return Attempt((_Throttle(name, tries, _QUARTER),), name)
+        from_address = _Throttle(f"sign-in from {address}", self.tries_of_an_address, _QUARTER)
+        return Attempt((from_address, _Throttle(name, tries, _QUARTER)), name)
 
     def device_cookie(self, email: str) -> str:
         """A cookie for a device that has signed in to the account of *email*."""
@@ -88,47 +77,48 @@ class Attempts:
         return f"{fields}.{self._device_tag(fields, email)}"
 
     @asynccontextmanager
-    async def reserved(self, attempt: Attempt) -> AsyncGenerator[None]:
-        """Reserve *attempt* in its throttles; give it back if the block succeeds.
+    async def reserve(self, attempt: Attempt) -> AsyncGenerator[None]:
+        """Reserve *attempt* in its throttles; return it if the block succeeds.
 
-        One block at a time runs in a queue, and ends at a multiple of 400 ms after it began: how long a check takes,
-        alone or behind others, is not told. Raise TooManyAttempts, StoreUnavailable.
+        One block at a time runs in a queue, and ends at a multiple of 400 ms after it began, so that the
+        time of an answer does not tell how long the check took, alone or behind others.
+        Raise TooManyAttempts, StoreUnavailable.
         """
         began = self.clock()
         try:
-            for throttle in attempt.throttles:
-                await run_sync(self._reserve, throttle)
+            await run_sync(self._reserve, attempt)
         except AppError:
-            await self._slot(began)
+            await self._end_slot(began)
             raise
         async with self._queues.setdefault(attempt.queue, anyio.Lock()):
             began = self.clock()
             try:
                 yield
-                await run_sync(self._give_back, attempt)
+                await run_sync(self._return, attempt)
             finally:
-                await self._slot(began)
+                await self._end_slot(began)
 
-    async def _slot(self, began: float) -> None:
+    async def _end_slot(self, began: float) -> None:
         await self.sleep((began - self.clock()) % _SLOT_SECONDS)
 
-    def _reserve(self, throttle: _Throttle) -> None:
-        answer = self.server().call(
-            "throttle",
-            counted=self.root_keys.bucket(throttle.counted),
-            at_most=throttle.at_most,
-            window_seconds=throttle.seconds,
-            nonce=uuid4(),
-        )
-        if not answer.ok:
-            fields = answer.model_extra or {}
-            raise TooManyAttempts(int(fields.get("retry_after", throttle.seconds)))
+    def _reserve(self, attempt: Attempt) -> None:
+        for throttle in attempt.throttles:
+            result = self.server().call(
+                "throttle",
+                counted=self.root_keys.bucket(throttle.name),
+                at_most=throttle.at_most,
+                window_seconds=throttle.seconds,
+                nonce=uuid4(),
+            )
+            if not result.ok:
+                fields = result.model_extra or {}
+                raise TooManyAttempts(int(fields.get("retry_after", throttle.seconds)))
 
-    def _give_back(self, attempt: Attempt) -> None:
+    def _return(self, attempt: Attempt) -> None:
         with suppress(StoreUnavailable):  # signed in all the same
             for throttle in attempt.throttles:
-                if throttle.is_given_back:
-                    bucket = self.root_keys.bucket(throttle.counted)
+                if throttle.is_returned:
+                    bucket = self.root_keys.bucket(throttle.name)
                     self.server().call("return_attempt", counted=bucket, nonce=uuid4())
 
     def _is_known(self, device: str, email: str) -> bool:
@@ -141,6 +131,6 @@ class Attempts:
 
 
 def _folded(email: str) -> str:
-    """*email* as no server folds it further: some read "\u0130" as "i", which would be ten more tries."""
+    """Fold the spelling of *email* further than any server: some read "\u0130" as "i", which would be ten more tries."""
     letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", email).casefold())
     return "".join(letter for letter in letters if not unicodedata.combining(letter))

@@ -1,7 +1,6 @@
 """The route that exports a conversation as a file: `GET /export/<conversation>.md` or `.json`."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -14,63 +13,54 @@ from starlette.routing import Route
 from services import portable
 from services.domain import ConversationId, MessageId, Thoughts, Thread, TurnCost, TurnId
 from services.errors import AppError, SignedOut
-from services.store.supabase.sessions import AppSession, Cookie
-from services.web.origin import Origin, session_cookie
+from services.store.supabase.sessions import AppSession
+from services.web.origin import Origin
 from services.web.session_cache import SessionCache
 
 Exported = tuple[Thread, Mapping[TurnId, TurnCost], Mapping[MessageId, Thoughts]]
 
-_FORMATS = {"md": "text/markdown", "json": "application/json"}
+_MEDIA_TYPES = {"md": "text/markdown", "json": "application/json"}
 
 
-@dataclass(frozen=True, slots=True)
-class ExportRoute:
-    """Conversations as files, each for the app session that may read it, as it is stored now."""
+def export_route(
+    session_cache: Callable[[], SessionCache],
+    find: Callable[[AppSession, ConversationId], Exported],
+    origin: Origin,
+) -> Route:
+    """The route of all exports: what *find* returns now, for the app session that may read it."""
 
-    session_cache: Callable[[], SessionCache]
-    find: Callable[[AppSession, ConversationId], Exported]
-    origin: Origin
-
-    def routes(self) -> list[Route]:
-        return [Route("/export/{conversation_id:uuid}.{suffix}", self._export)]
-
-    async def _export(self, request: Request) -> Response:
+    async def export(request: Request) -> Response:
         conversation_id = ConversationId(request.path_params["conversation_id"])
         suffix: str = request.path_params["suffix"]
-        if suffix not in _FORMATS or not self.origin.is_same_origin(request):
+        if suffix not in _MEDIA_TYPES or not origin.is_same_origin(request):
             return PlainTextResponse("Not Found", 404)
-        cookie = session_cookie(request, self.origin)
-        try:
+        cookie = origin.session_cookie(request)
+
+        def write() -> tuple[str, str]:
+            session = session_cache().find(cookie) if cookie else None
+            if session is None:
+                raise SignedOut
+            thread, costs, thoughts = find(session, conversation_id)
+            name = portable.file_name(thread.conversation.title, f".{suffix}")
+            if suffix == "json":
+                return name, portable.to_json(thread, thoughts)
             zone = _zone(request.query_params.get("zone", ""))
-            name, text = await run_sync(self._write, cookie, conversation_id, suffix, zone)
+            return name, portable.to_markdown(thread, costs, thoughts, zone)
+
+        try:
+            name, text = await run_sync(write)
         except AppError:
             return RedirectResponse(f"/?c={conversation_id}", 303)  # the page says why
-        return Response(
-            text,
-            media_type=_FORMATS[suffix],
-            headers={
-                "Content-Disposition": f"attachment; filename*=utf-8''{quote(name, safe='')}",
-                "Cache-Control": "no-store",
-            },
-        )
+        disposition = f"attachment; filename*=utf-8''{quote(name, safe='')}"
+        headers = {"Content-Disposition": disposition, "Cache-Control": "no-store"}
+        return Response(text, headers=headers, media_type=_MEDIA_TYPES[suffix])
 
-    def _write(
-        self, cookie: Cookie | None, conversation_id: ConversationId, suffix: str, zone: tzinfo
-    ) -> tuple[str, str]:
-        session = self.session_cache().find(cookie) if cookie else None
-        if session is None:
-            raise SignedOut
-        thread, costs, thoughts = self.find(session, conversation_id)
-        if suffix == "md":
-            text = portable.to_markdown(thread, costs, thoughts, zone)
-        else:
-            text = portable.to_json(thread, thoughts)
-        return portable.file_name(thread.conversation.title, f".{suffix}"), text
+    return Route("/export/{conversation_id:uuid}.{suffix}", export)
 
 
 def _zone(name: str) -> tzinfo:
-    """The time zone that the page named, or UTC."""
+    """The time zone *name* that the page sent, or UTC."""
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones is an OSError
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones
         return UTC

@@ -54,6 +54,11 @@ class Origin:
             return hops[-self.trusted_proxies]
         return request.client.host if request.client else ""
 
+    def session_cookie(self, connection: HTTPConnection) -> Cookie | None:
+        """The session cookie sent with a request, if any."""
+        text = connection.cookies.get(self.cookie_name(connection))
+        return Cookie.parse(text) if text else None
+
     def cookie_name(self, connection: HTTPConnection, name: str = "sid") -> str:
         """`__Host-` and *name*; on plain http Safari refuses a Secure cookie, even from this machine."""
         agent = connection.headers.get("user-agent", "")
@@ -70,9 +75,3 @@ def _is_independent_of_dns(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def session_cookie(connection: HTTPConnection, origin: Origin) -> Cookie | None:
-    """The session cookie sent with a request, if any."""
-    text = connection.cookies.get(origin.cookie_name(connection))
-    return Cookie.parse(text) if text else None

@@ -1,17 +1,20 @@
-"""Our stylesheet and script, linked in the page that Streamlit serves: nothing is ever drawn without them.
+"""Middleware that serves the static files of a page, and links the app's stylesheet and script in the page.
 
-Streamlit serves that page at every address; where the app has none, ours says so.
+Streamlit reads a static file from the disk for each request and sends it uncompressed, and it serves its page
+at every address; where the app has no page, the app's own "not found" page is sent instead.
 
-They stand in the body, before the app's root: Streamlit adds its own styles to the head later, so ours
-win ties. A stylesheet drawn by a script would come half a second after the content on a cold load.
+The links stand in the body, before the app's root: Streamlit adds its own styles to the head later, so the
+app's win ties. A stylesheet drawn by a script would come half a second after the content on a cold load.
 """
 
+import gzip
 import hashlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import Response
+from anyio.to_thread import run_sync
+from starlette.datastructures import Headers
+from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.events import log_event
@@ -19,80 +22,82 @@ from services.web import streamlit_assets
 
 _ASSETS = Path(__file__).parents[2] / "assets"
 _ROOT = b'<div id="root">'
-# of the page as it lies on the disk, and no longer true of ours
-_OUTDATED = ("content-length", "etag", "last-modified")
-_CONDITIONS = (b"accept-encoding", b"if-none-match", b"if-modified-since")
+_MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
+_IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
+# Streamlit would answer these with a compressed page, or with 304
+_CONDITIONAL = (b"accept-encoding", b"if-none-match", b"if-modified-since")
 
 
 class PageAssets:
-    """Pure ASGI: serves our stylesheet and script, and links them in web pages; all else passes untouched.
+    """Pure ASGI: serves scripts and styles, compressed once and kept in memory, and links ours in pages.
 
     *pages*: the addresses that have a page.
     """
 
     def __init__(self, app: ASGIApp, pages: Collection[str], assets: Path = _ASSETS) -> None:
         self._app, self._pages = app, frozenset(pages)
+        static = streamlit_assets.folder() / "static"
+        self._files: dict[str, Callable[[], bytes]] = {
+            f"/static/{folder}/{file.name}": file.read_bytes
+            for folder in ("js", "css")
+            for file in (static / folder).iterdir()
+        }
+        self._compressed: dict[str, bytes] = {}
         scripts = sorted((assets / "page").glob("*.js"))
         # one file is fetched sooner than many; a block of its own keeps each script's names apart
-        script = "".join(f"{{\n{file.read_text('utf-8')}}}\n" for file in scripts).encode()
-        if (
-            f"`{streamlit_assets.theme_key()}`".encode() not in script
-        ):  # a theme that is chosen would do nothing
+        script = "".join(f"{{\n{file.read_text('utf-8')}}}\n" for file in scripts)
+        if f"`{streamlit_assets.theme_key()}`" not in script:  # choosing a theme would do nothing
             log_event("theme.unknown")
-        style = (assets / "style.css").read_bytes()
-        # addresses that change with what is there: a browser may keep it for ever
-        css, js = f"/look-{_mark(style)}.css", f"/look-{_mark(script)}.js"
-        self._ours = {css: (style, "text/css"), js: (script, "text/javascript")}
-        sheet = f'<link rel="stylesheet" href="{css}">'
-        ours = f'{sheet}<script type="module" async src="{js}"></script>'
-        self.links = f"{ours}{streamlit_assets.preloads()}".encode()
+        css = self._add((assets / "style.css").read_bytes(), ".css")
+        js = self._add(script.encode(), ".js")
+        links = (
+            f'<link rel="stylesheet" href="{css}"><script type="module" async src="{js}"></script>'
+        )
+        self.links = f"{links}{streamlit_assets.preload_links()}".encode()
         not_found = (assets / "not_found.html").read_text("utf-8")
-        self._not_found = not_found.replace("</head>", f"{ours}</head>").encode()
+        self._not_found = not_found.replace("</head>", f"{links}</head>").encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "GET":
-            await self._app(scope, receive, send)
-        elif ours := self._ours.get(scope["path"]):
-            answer = Response(ours[0], media_type=ours[1], headers=streamlit_assets.FOREVER)
-            await answer(scope, receive, send)
-        elif "text/html" in Headers(scope=scope).get("accept", ""):
-            headers = [pair for pair in scope["headers"] if pair[0] not in _CONDITIONS]
+        app = self._app
+        if scope["type"] == "http" and scope["method"] == "GET":
+            headers = Headers(scope=scope)
+            if scope["path"] in self._files:
+                app = await self._file(scope["path"], headers.get("accept-encoding", ""))
+            elif "text/html" in headers.get("accept", ""):
+                app = self._linked
+        await app(scope, receive, send)
+
+    def _add(self, content: bytes, suffix: str) -> str:
+        """Add a file; return its path, which changes with *content*, so that browsers may keep it for ever."""
+        path = f"/look-{hashlib.sha256(content).hexdigest()[:12]}{suffix}"
+        self._files[path] = lambda: content
+        return path
+
+    async def _file(self, path: str, encodings: str) -> Response:
+        media_type = _MEDIA_TYPES[Path(path).suffix]
+        if "gzip" not in encodings:
+            return Response(await run_sync(self._files[path]), 200, _IMMUTABLE, media_type)
+        if path not in self._compressed:
+            self._compressed[path] = await run_sync(lambda: gzip.compress(self._files[path](), 6))
+        headers = _IMMUTABLE | {"Content-Encoding": "gzip"}
+        return Response(self._compressed[path], 200, headers, media_type)
+
+    async def _linked(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hold the answer back until it is complete; add the links if it is Streamlit's page."""
+        held: list[Message] = []
+
+        async def hold(message: Message) -> None:
+            held.append(message)
+
+        headers = [pair for pair in scope["headers"] if pair[0] not in _CONDITIONAL]
+        await self._app({**scope, "headers": headers}, receive, hold)
+        body = b"".join(message.get("body", b"") for message in held)
+        kind = Headers(raw=held[0]["headers"]).get("content-type", "") if held else ""
+        if "text/html" in kind and _ROOT in body:
             is_known = scope["path"].strip("/") in self._pages
-            linked = self._linking(send, is_known=is_known)
-            await self._app({**scope, "headers": headers}, receive, linked)
+            body = body.replace(_ROOT, self.links + _ROOT, 1) if is_known else self._not_found
+            page = HTMLResponse(body, 200 if is_known else 404, {"Cache-Control": "no-cache"})
+            await page(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
-
-    def _linking(self, send: Send, *, is_known: bool) -> Send:
-        """*send*, but a web page is held back until it is whole, and given its links.
-
-        In place of Streamlit's page, where the address is not known, ours is sent.
-        """
-        held: Message | None = None
-        page = bytearray()
-
-        async def linked(message: Message) -> None:
-            nonlocal held
-            is_start = message["type"] == "http.response.start"
-            if is_start and "text/html" in Headers(raw=message["headers"]).get("content-type", ""):
-                held = message
-            elif held is None:
+            for message in held:
                 await send(message)
-            else:
-                page.extend(message.get("body", b""))
-                if not message.get("more_body", False):
-                    body = bytes(page).replace(_ROOT, self.links + _ROOT, 1)
-                    if _ROOT in page and not is_known:
-                        held["status"], body = 404, self._not_found
-                    headers = MutableHeaders(scope=held)
-                    for name in _OUTDATED:
-                        del headers[name]
-                    headers["Content-Length"] = str(len(body))
-                    await send(held)
-                    await send({"type": "http.response.body", "body": body})
-
-        return linked
-
-
-def _mark(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()[:12]

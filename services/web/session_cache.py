@@ -1,7 +1,7 @@
-"""Who is signed in, as this process knows it: cookies to opened app sessions.
+"""Opened app sessions of this process, by cookie.
 
-The database is the truth. An opened session is a cache of it, asked about again every few seconds,
-so that signing out or suspending somebody elsewhere takes effect here as well.
+A cache of the database: an opened session is checked again every few seconds, so that signing out or
+suspending a user on another process takes effect here as well.
 """
 
 import threading
@@ -10,135 +10,125 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from services.domain import SessionId
 from services.errors import SignedOut, StoreUnavailable, Tampered
-from services.events import log_event
 from services.store.supabase.sessions import AppSession, Cookie, Sessions
 
-_TRUST_SECONDS = 5.0  # how long an answer of the database about a session holds
-_OUTAGE_SECONDS = 600.0  # how long a session that was good survives a database that is away
-_IDLE_SECONDS = 1800.0  # keys of a person whose last tab was closed so long ago leave the memory
+_FRESH_SECONDS = 5.0  # between two checks of a session against the database
+_OUTAGE_SECONDS = 600.0  # for which a session that was valid survives an unreachable database
+_IDLE_SECONDS = 1800.0  # from the last open tab until the user's keys leave memory
+
+
+@contextmanager
+def count_open(counter: Counter[str], key: str) -> Generator[None]:
+    """Count an open tab under *key* of *counter*. Only for the event loop's thread."""
+    counter[key] += 1
+    try:
+        yield
+    finally:
+        counter[key] -= 1
+        if not counter[key]:
+            del counter[key]
 
 
 @dataclass(slots=True)
-class _Visitor:
+class _Entry:
     session: AppSession
     checked_at: float
-    seen_at: float
+    used_at: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class SessionCache:
     """The opened sessions of this process, one per cookie, shared by its tabs."""
 
     sessions: Sessions
-    on_leave: Callable[[AppSession], None] = field(repr=False)  # before a session is ended
-    on_forget: Callable[[AppSession], object] = field(repr=False)  # it has left the memory
-    _by_hash: dict[str, _Visitor] = field(default_factory=dict[str, _Visitor], repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _opening: dict[str, threading.Lock] = field(
-        default_factory=dict[str, threading.Lock], repr=False
+    on_leave: Callable[[AppSession], None]  # before a session is ended
+    on_forget: Callable[[AppSession], object]  # after a session has left memory
+    _entries: dict[str, _Entry] = field(default_factory=dict[str, _Entry])  # by cookie hash
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _opening: WeakValueDictionary[str, threading.Lock] = field(
+        default_factory=WeakValueDictionary[str, threading.Lock]
     )
-    _tabs: Counter[str] = field(default_factory=Counter[str], repr=False)  # connected, by hash
+    _tabs: Counter[str] = field(default_factory=Counter[str])  # open ones, by cookie hash
 
-    def sign_up(self, email: str, password: str) -> Cookie:
-        """Make an account and a session for it."""
-        return self._enter(self.sessions.sign_up(email, password))
-
-    def sign_in(self, email: str, password: str) -> Cookie:
-        """Make a session."""
-        return self._enter(self.sessions.sign_in(email, password))
+    def add(self, session: AppSession) -> None:
+        """Add a session that was just opened."""
+        now = time.monotonic()
+        with self._lock:
+            self._entries[session.cookie_hash] = _Entry(session, now, now)
 
     def find(self, cookie: Cookie) -> AppSession | None:
         """The session of *cookie*, opened if need be; None if there is none. Raise StoreUnavailable."""
         self._forget_idle()
         with self._lock:
             opening = self._opening.setdefault(cookie.hash, threading.Lock())
-        try:
-            with opening:  # one opening at a time: tabs share the session
-                visitor = self._by_hash.get(cookie.hash)
-                if visitor:
-                    return self._still(visitor)
+        with opening:  # concurrent tabs share one opened session
+            if entry := self._entries.get(cookie.hash):
+                return self._checked(entry)
+            try:
                 session = self.sessions.open(cookie)
-                self._remember(session)
-                return session
-        except (SignedOut, Tampered):
-            return None
-        finally:
-            with self._lock:
-                self._opening.pop(cookie.hash, None)
+            except (SignedOut, Tampered):
+                return None
+            self.add(session)
+            return session
 
     def by_id(self, session_id: SessionId) -> AppSession | None:
         """The opened session with this id, if it is still alive. Raise StoreUnavailable."""
         with self._lock:
-            visitor = next((v for v in self._by_hash.values() if v.session.id == session_id), None)
-        return self._still(visitor) if visitor else None
+            entry = next((e for e in self._entries.values() if e.session.id == session_id), None)
+        return self._checked(entry) if entry else None
 
     @contextmanager
     def connected(self, session: AppSession) -> Generator[None]:
-        """While a tab is open its person is not away, however long they read."""
-        with self._lock:
-            self._tabs[session.cookie_hash] += 1
+        """Keep *session* from becoming idle while a tab is open."""
         try:
-            yield
+            with count_open(self._tabs, session.cookie_hash):
+                yield
         finally:
-            with self._lock:
-                self._tabs[session.cookie_hash] -= 1
-                self._tabs += Counter[str]()  # drops those that have none
-                if visitor := self._by_hash.get(session.cookie_hash):
-                    visitor.seen_at = time.monotonic()
+            if entry := self._entries.get(session.cookie_hash):
+                entry.used_at = time.monotonic()
 
     def leave(self, cookie: Cookie) -> None:
-        """Sign out: what is coming is stored first, then the session ends. Raise StoreUnavailable."""
-        visitor = self._by_hash.get(cookie.hash)
-        if visitor:
-            self.on_leave(visitor.session)
+        """Sign out: store partial replies first, then end the session. Raise StoreUnavailable."""
+        if entry := self._entries.get(cookie.hash):
+            self.on_leave(entry.session)
         self.sessions.end(cookie)
-        self._drop(cookie.hash)
+        self._forget(cookie.hash)
 
-    def _enter(self, made: tuple[Cookie, AppSession]) -> Cookie:
-        cookie, session = made
-        self._remember(session)
-        log_event("session.started", user=session.user_id, session=session.id)
-        return cookie
-
-    def _remember(self, session: AppSession) -> None:
-        now = time.monotonic()
-        with self._lock:
-            self._by_hash[session.cookie_hash] = _Visitor(session, now, now)
-
-    def _still(self, visitor: _Visitor) -> AppSession | None:
-        visitor.seen_at = time.monotonic()
-        age = visitor.seen_at - visitor.checked_at
-        if age < _TRUST_SECONDS:
-            return visitor.session
+    def _checked(self, entry: _Entry) -> AppSession | None:
+        """The session of *entry*, or None if it has ended. Raise StoreUnavailable."""
+        entry.used_at = time.monotonic()
+        age = entry.used_at - entry.checked_at
+        if age < _FRESH_SECONDS:
+            return entry.session
         try:
-            is_alive = self.sessions.is_alive(visitor.session.cookie_hash)
+            is_alive = self.sessions.is_alive(entry.session.cookie_hash)
+            entry.checked_at = entry.used_at
         except StoreUnavailable:
-            if age >= _OUTAGE_SECONDS:  # nobody knows: neither signed in nor signed out
+            if age >= _OUTAGE_SECONDS:  # unknown: neither signed in nor signed out
                 raise
             is_alive = True
-        else:
-            visitor.checked_at = visitor.seen_at
         if is_alive:
-            return visitor.session
-        self._drop(visitor.session.cookie_hash)
+            return entry.session
+        self._forget(entry.session.cookie_hash)
         return None
 
-    def _drop(self, cookie_hash: str) -> None:
+    def _forget(self, cookie_hash: str) -> None:
         with self._lock:
-            visitor = self._by_hash.pop(cookie_hash, None)
-        if visitor:
-            self.on_forget(visitor.session)
+            entry = self._entries.pop(cookie_hash, None)
+        if entry:
+            self.on_forget(entry.session)
 
     def _forget_idle(self) -> None:
         horizon = time.monotonic() - _IDLE_SECONDS
         with self._lock:
             idle = [
                 cookie_hash
-                for cookie_hash, visitor in self._by_hash.items()
-                if visitor.seen_at < horizon and cookie_hash not in self._tabs
+                for cookie_hash, entry in self._entries.items()
+                if entry.used_at < horizon and cookie_hash not in self._tabs
             ]
         for cookie_hash in idle:
-            self._drop(cookie_hash)
+            self._forget(cookie_hash)

@@ -1,12 +1,12 @@
-"""The middleware in front of everything: who is asking, and what a browser may do with an answer."""
+"""Middleware of every request: identity headers, closed paths, limits on anonymous tabs, security headers."""
 
 import base64
 import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,26 +20,27 @@ from starlette.websockets import WebSocketClose
 
 from services.errors import StoreUnavailable
 from services.store.supabase.sessions import AppSession
-from services.web.origin import Origin, session_cookie
-from services.web.session_cache import SessionCache
+from services.web.origin import Origin
+from services.web.session_cache import SessionCache, count_open
 
-# .streamlit/config.toml maps these to st.user; a client's own copies never pass
+# .streamlit/config.toml maps these to st.user; a client's own are dropped
 USER_HEADER, SESSION_HEADER = b"x-app-user-id", b"x-app-session"
-# in place of a session: a tab's cookie opens none any more, or nobody can tell while the database is away
+# in place of a session: the tab's cookie opens none any more; the database is unreachable
 ENDED, UNKNOWN = "ended", "unknown"
-_STREAM = "/_stcore/stream"  # where Streamlit looks at who is asking
+_STREAM = "/_stcore/stream"  # where Streamlit reads the identity headers
 _CLOSED = ("/_stcore/metrics", "/_stcore/upload_file", "/media")  # no page uploads or shows a file
 _TABS_OF_AN_ADDRESS, _TABS_OF_ALL = 20, 500  # at most, without an app session
 _TOO_MANY = "Too many sign-in pages are open. Close some, or try again in a minute."
-_REFUSED = WebSocketClose(1008)  # which uvicorn sends as a 403
-_GLANCE_SECONDS = 0.05
+_REFUSED = WebSocketClose(1008)  # uvicorn sends it as a 403
+_POLL_SECONDS = 0.05
 _INLINE_SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 
 
 def content_security_policy(index: Path) -> str:
-    """The policy for Streamlit's *index* page: exactly its own inline script, nothing from elsewhere."""
+    """The policy for Streamlit's *index* page: exactly its own inline scripts, nothing from elsewhere."""
     scripts = _INLINE_SCRIPT.findall(index.read_text(encoding="utf-8"))
-    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
+    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return (
         "default-src 'self'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
         f"script-src 'self' {hashes} blob: 'wasm-unsafe-eval'; "
@@ -51,14 +52,14 @@ def content_security_policy(index: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SessionMiddleware:
-    """Pure ASGI: strips and sets the identity headers, closes what is nobody's, hardens answers."""
+    """Pure ASGI: sets the identity headers of the app session, and refuses tabs of other sites."""
 
     app: ASGIApp
-    session_cache: Callable[[], SessionCache | None]  # None until the backend is there
+    session_cache: Callable[[], SessionCache | None]  # None until the backend has started
     origin: Origin
     policy: str
-    patience_seconds: float = 0.0  # for which a tab that comes back waits for a backend that starts
-    _strangers: Counter[str] = field(default_factory=Counter[str])  # anonymous tabs, by address
+    wait_seconds: float = 0.0  # for which a tab with a cookie waits for the backend to start
+    _anonymous_tabs: Counter[str] = field(default_factory=Counter[str])  # by client address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -70,13 +71,8 @@ class SessionMiddleware:
             if name.lower() not in (USER_HEADER, SESSION_HEADER)
         ]
         path: str = scope["path"]
-        app, stay = self.app, ExitStack()
-        if path.startswith(_CLOSED):
-            app = PlainTextResponse("Not Found", 404)
-        elif path.startswith(_STREAM):
-            app = await self._admit(HTTPConnection(scope), headers, stay)
 
-        async def hardened(message: Message) -> None:
+        async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer = MutableHeaders(scope=message)
                 answer["Content-Security-Policy"] = self.policy
@@ -87,71 +83,56 @@ class SessionMiddleware:
                     answer["Strict-Transport-Security"] = "max-age=31536000"
             await send(message)
 
-        with stay:
-            await app({**scope, "headers": headers}, receive, hardened)
+        with ExitStack() as open_tab:
+            app = self.app
+            if path.startswith(_CLOSED):
+                app = PlainTextResponse("Not Found", 404)
+            elif path.startswith(_STREAM):
+                app = await self._admit(HTTPConnection(scope), headers, open_tab)
+            await app({**scope, "headers": headers}, receive, send_secured)
 
     async def _admit(
-        self, connection: HTTPConnection, headers: list[tuple[bytes, bytes]], stay: ExitStack
+        self, connection: HTTPConnection, headers: list[tuple[bytes, bytes]], open_tab: ExitStack
     ) -> ASGIApp:
-        """What answers a tab: the app, with *headers* that say who asks, or a refusal.
+        """Return what answers a tab: the app, after adding identity *headers*, or a refusal.
 
         A browser does not tell a page why its websocket was refused: the answer to a POST does.
         """
         is_tab = connection.scope["type"] == "websocket"
         if not self.origin.is_same_origin(connection):
             return _REFUSED if is_tab else PlainTextResponse(self.origin.wrong_address_message, 403)
-        session = await self._session(connection, stay)
-        address = self.origin.client_address(connection)
+        session = await self._session(connection, open_tab)
+        address, tabs = self.origin.client_address(connection), self._anonymous_tabs
         if isinstance(session, AppSession):
-            headers += [
-                (USER_HEADER, str(session.user_id).encode()),
-                (SESSION_HEADER, str(session.id).encode()),
-            ]
-        elif (
-            self._strangers[address] >= _TABS_OF_AN_ADDRESS
-            or self._strangers.total() >= _TABS_OF_ALL
-        ):
+            headers.append((USER_HEADER, str(session.user_id).encode()))
+            headers.append((SESSION_HEADER, str(session.id).encode()))
+        elif tabs[address] >= _TABS_OF_AN_ADDRESS or tabs.total() >= _TABS_OF_ALL:
             return _REFUSED if is_tab else PlainTextResponse(_TOO_MANY, 429)
         elif is_tab:
-            headers += [(SESSION_HEADER, session.encode())] if isinstance(session, str) else []
-            stay.enter_context(self._counted(address))
+            if session:
+                headers.append((SESSION_HEADER, session.encode()))
+            open_tab.enter_context(count_open(tabs, address))
         return self.app if is_tab else Response(status_code=204)
 
-    @contextmanager
-    def _counted(self, address: str) -> Generator[None]:
-        self._strangers[address] += 1
-        try:
-            yield
-        finally:
-            self._strangers[address] -= 1
-            if not self._strangers[address]:
-                del self._strangers[address]
+    async def _session(self, connection: HTTPConnection, open_tab: ExitStack) -> AppSession | str:
+        """The session of the cookie, now connected; ENDED or UNKNOWN; empty without a cookie or a backend.
 
-    async def _session(
-        self, connection: HTTPConnection, stay: ExitStack
-    ) -> AppSession | str | None:
-        """The session that the cookie opens, now connected; ENDED, UNKNOWN, or None where nobody is known yet.
-
-        A tab is asked who it belongs to once: with a cookie it waits until that is known.
+        A tab's identity is set once, when it connects: with a cookie it waits for the backend.
         """
-        cookie = session_cookie(connection, self.origin)
+        cookie = self.origin.session_cookie(connection)
         if cookie is None:
-            return None
+            return ""
         is_tab = connection.scope["type"] == "websocket"
-        deadline = time.monotonic() + (self.patience_seconds if is_tab else 0.0)
-        while (session_cache := self.session_cache()) is None:
+        deadline = time.monotonic() + (self.wait_seconds if is_tab else 0.0)
+        while (cache := self.session_cache()) is None:
             if time.monotonic() >= deadline:
-                return None
-            await anyio.sleep(_GLANCE_SECONDS)
+                return ""
+            await anyio.sleep(_POLL_SECONDS)
         try:
-            session = await run_sync(session_cache.find, cookie)
+            session = await run_sync(cache.find, cookie)
         except StoreUnavailable:
             return UNKNOWN
         if session is None:
             return ENDED
-        stay.enter_context(session_cache.connected(session))
+        open_tab.enter_context(cache.connected(session))
         return session
-
-
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

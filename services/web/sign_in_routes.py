@@ -1,13 +1,12 @@
-"""The routes that set and clear the cookie: `/account`, `/session`, `/session/end`.
+"""Routes that set and clear the session cookie: `/account` (sign up), `/session` (sign in), `/session/end`.
 
-Native forms post here; the answer is always a redirect, with a reason in the query where it did
-not work. Nothing of what was entered is repeated in an address or a log.
+Native forms post here; the answer is always a redirect, with a reason in the query after a refusal. No
+address and no log repeats what was entered.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import UUID
 
@@ -18,11 +17,12 @@ from starlette.routing import Route
 
 from services.domain import ConversationId
 from services.errors import AppError, StoreUnavailable, TooManyAttempts
+from services.events import log_event
 from services.store.conversations import Conversations
 from services.store.supabase.auth import REASONS, WeakPassword
-from services.store.supabase.sessions import Cookie
+from services.store.supabase.sessions import AppSession
 from services.web.attempts import DEVICE_SECONDS, Attempts
-from services.web.origin import Origin, session_cookie
+from services.web.origin import Origin
 from services.web.session_cache import SessionCache
 
 _REASONS = {error: reason for reason, error in REASONS.items()}
@@ -32,26 +32,27 @@ _REASONS = {error: reason for reason, error in REASONS.items()}
 class SignInRoutes:
     """Signing up, in and out."""
 
-    session_cache: Callable[[], SessionCache]  # there once the backend is
+    session_cache: Callable[[], SessionCache]  # works once the backend has started
     attempts: Attempts
     origin: Origin
     lifetime_seconds: int
 
     def routes(self) -> list[Route]:
         return [
-            Route("/account", partial(self._enter, is_new=True), methods=["POST"]),
-            Route("/session", partial(self._enter, is_new=False), methods=["POST"]),
-            Route("/session/end", self._end, methods=["POST"]),
+            Route("/account", self._sign_in, methods=["POST"]),
+            Route("/session", self._sign_in, methods=["POST"]),
+            Route("/session/end", self._sign_out, methods=["POST"]),
         ]
 
-    async def _enter(self, request: Request, *, is_new: bool) -> Response:
+    async def _sign_in(self, request: Request) -> Response:
         if not self.origin.is_same_origin(request):
-            return PlainTextResponse("This form was sent from another site.", 403)
+            return _other_site()
         async with request.form(max_files=0, max_fields=10) as form:
-            email, password, goal = (
+            email, password, target = (
                 str(form.get(name, "")) for name in ("email", "password", "next")
             )
-        email, goal = email.strip(), _same_site(goal)
+        email, target = email.strip(), _local_path(target)
+        is_new = request.url.path == "/account"
         address = self.origin.client_address(request)
         device = request.cookies.get(self.origin.cookie_name(request, "device"), "")
         attempt = (
@@ -60,66 +61,58 @@ class SignInRoutes:
             else self.attempts.sign_in(email, address, device)
         )
         try:
-            async with self.attempts.reserved(attempt):
-                session_cache = self.session_cache()
-                enter = session_cache.sign_up if is_new else session_cache.sign_in
-                cookie = await run_sync(enter, email, password)
-                if before := session_cookie(request, self.origin):  # of another account, perhaps
-                    goal = await run_sync(self._visible_target, cookie, goal)
+            async with self.attempts.reserve(attempt):
+                cache = self.session_cache()
+                enter = cache.sessions.sign_up if is_new else cache.sessions.sign_in
+                cookie, session = await run_sync(enter, email, password)
+                cache.add(session)
+                log_event("session.started", user=session.user_id, session=session.id)
+                if previous := self.origin.session_cookie(request):  # perhaps another account's
+                    target = await run_sync(_visible_target, session, target)
                     with suppress(StoreUnavailable):  # the old session may outlive its tab
-                        await run_sync(session_cache.leave, before)
+                        await run_sync(cache.leave, previous)
         except AppError as error:
-            return RedirectResponse(_with_reason(goal, error), 303)
-        answer = RedirectResponse(goal, 303)
-        self._set(answer, request, "sid", str(cookie), self.lifetime_seconds)
-        self._set(answer, request, "device", self.attempts.device_cookie(email), DEVICE_SECONDS)
+            return RedirectResponse(_with_reason(target, error), 303)
+        answer = RedirectResponse(target, 303)
+        self._set_cookie(answer, request, "sid", str(cookie), self.lifetime_seconds)
+        device = self.attempts.device_cookie(email)
+        self._set_cookie(answer, request, "device", device, DEVICE_SECONDS)
         return answer
 
-    async def _end(self, request: Request) -> Response:
+    async def _sign_out(self, request: Request) -> Response:
         if not self.origin.is_same_origin(request):
-            return PlainTextResponse("This form was sent from another site.", 403)
+            return _other_site()
         try:
-            if cookie := session_cookie(request, self.origin):
+            if cookie := self.origin.session_cookie(request):
                 await run_sync(lambda: self.session_cache().leave(cookie))
         except StoreUnavailable as error:  # still signed in, and the cookie may try again
             return RedirectResponse(_with_reason("/", error), 303)
         answer = RedirectResponse("/", 303)
-        self._set(answer, request, "sid", "", 0)
+        self._set_cookie(answer, request, "sid", "", 0)
         return answer
 
-    def _visible_target(self, cookie: Cookie, goal: str) -> str:
-        """*goal*, or the front page if *goal* is another user's conversation."""
-        try:
-            asked = UUID(dict(parse_qsl(urlsplit(goal).query)).get("c", ""))
-        except ValueError:
-            return goal
-        with suppress(AppError):  # nobody can tell: the page will say
-            session = self.session_cache().find(cookie)
-            if session and not Conversations(session).has(ConversationId(asked)):
-                return "/"
-        return goal
-
-    def _set(self, answer: Response, request: Request, name: str, value: str, seconds: int) -> None:
+    def _set_cookie(
+        self, answer: Response, request: Request, name: str, value: str, seconds: int
+    ) -> None:
         name = self.origin.cookie_name(request, name)
+        is_secure = name.startswith("__Host-")
         answer.set_cookie(
-            name,
-            value,
-            max_age=seconds,
-            path="/",
-            secure=name.startswith("__Host-"),
-            httponly=True,
-            samesite="lax",
+            name, value, seconds, path="/", secure=is_secure, httponly=True, samesite="lax"
         )
 
 
-def _same_site(goal: str) -> str:
-    """A path on this site, or the front page."""
-    is_path = goal.startswith("/") and not goal.startswith(("//", "/\\"))
-    return goal if is_path and goal.isprintable() and len(goal) < 2000 else "/"
+def _other_site() -> Response:
+    return PlainTextResponse("This form was sent from another site.", 403)
 
 
-def _with_reason(goal: str, error: AppError) -> str:
-    parts = urlsplit(goal)
+def _local_path(target: str) -> str:
+    """*target* if it is a path on this site, else the front page."""
+    is_path = target.startswith("/") and not target.startswith(("//", "/\\"))
+    return target if is_path and target.isprintable() and len(target) < 2000 else "/"
+
+
+def _with_reason(target: str, error: AppError) -> str:
+    parts = urlsplit(target)
     query = [(k, v) for k, v in parse_qsl(parts.query) if k not in ("reason", "wait", "why")]
     query.append(("reason", _REASONS.get(type(error), "unavailable")))
     if isinstance(error, TooManyAttempts):
@@ -127,3 +120,15 @@ def _with_reason(goal: str, error: AppError) -> str:
     if isinstance(error, WeakPassword) and error.reasons:
         query.append(("why", ",".join(error.reasons)))
     return parts._replace(query=urlencode(query)).geturl()
+
+
+def _visible_target(session: AppSession, target: str) -> str:
+    """*target*, or the front page if *target* is another user's conversation."""
+    try:
+        conversation_id = UUID(dict(parse_qsl(urlsplit(target).query)).get("c", ""))
+    except ValueError:
+        return target
+    with suppress(AppError):  # unknown: the page will say
+        if not Conversations(session).has(ConversationId(conversation_id)):
+            return "/"
+    return target

@@ -1,4 +1,4 @@
-"""Which websockets and forms are taken for those of a page of ours, and how many tabs strangers may open."""
+"""Same-origin checks of websockets and forms, client addresses behind proxies, and limits on anonymous tabs."""
 
 import asyncio
 
@@ -28,7 +28,7 @@ def asked(kind, *, scheme="", **headers):
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 @pytest.mark.parametrize(
-    ("url", "headers", "is_ours"),
+    ("url", "headers", "is_same_origin"),
     [
         (None, {"origin": HERE}, True),
         (None, {"origin": "http://127.0.0.1:8502"}, False),
@@ -46,32 +46,50 @@ def asked(kind, *, scheme="", **headers):
         (DAYBOOK, {"origin": f"{DAYBOOK}:8443"}, False),
     ],
 )
-def test_an_origin_is_ours_exactly(kind, url, headers, is_ours):
-    assert Origin(url, 0).is_same_origin(HTTPConnection(asked(kind, **headers))) is is_ours
+def test_only_the_own_origin_is_same_origin(kind, url, headers, is_same_origin):
+    assert Origin(url, 0).is_same_origin(HTTPConnection(asked(kind, **headers))) is is_same_origin
 
 
 @pytest.mark.parametrize("url", [None, DAYBOOK])
-def test_without_an_origin_a_websocket_is_refused_and_a_form_goes_by_its_site(url):
-    def is_ours(kind, **headers):
+def test_without_origin_header_only_same_site_forms_pass(url):
+    def is_same_origin(kind, **headers):
         return Origin(url, 0).is_same_origin(HTTPConnection(asked(kind, **headers)))
 
-    assert not is_ours("websocket")
-    assert not is_ours("websocket", sec_fetch_site="same-origin")
-    assert is_ours("http")  # of a program: browsers name one or the other
+    assert not is_same_origin("websocket")
+    assert not is_same_origin("websocket", sec_fetch_site="same-origin")
+    assert is_same_origin("http")  # of a program: browsers name one or the other
     assert [
-        is_ours("http", sec_fetch_site=site)
+        is_same_origin("http", sec_fetch_site=site)
         for site in ("same-origin", "none", "same-site", "cross-site")
     ] == [True, True, False, False]
 
 
-def test_over_tls_the_origin_is_https():
+def test_origin_over_tls_is_https():
     page = {"origin": "https://127.0.0.1:8501"}
 
     assert Origin(None, 0).is_same_origin(HTTPConnection(asked("websocket", scheme="wss", **page)))
     assert Origin(None, 0).is_same_origin(HTTPConnection(asked("http", scheme="https", **page)))
 
 
-def test_strangers_open_twenty_tabs_an_address_and_five_hundred_in_all():
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "address"),
+    [
+        (0, ["192.0.2.1"], "127.0.0.1"),
+        (1, [], "127.0.0.1"),
+        (1, ["made-up, 192.0.2.1"], "192.0.2.1"),
+        (1, ["made-up", "192.0.2.1"], "192.0.2.1"),  # a line of the proxy's own
+        (2, ["made-up, 192.0.2.1, 10.0.0.1"], "192.0.2.1"),
+        (2, ["192.0.2.1"], "127.0.0.1"),
+    ],
+)
+def test_only_trusted_proxies_state_the_client_address(proxies, forwarded, address):
+    request = asked("http")
+    request["headers"] += [(b"x-forwarded-for", line.encode()) for line in forwarded]
+
+    assert Origin(None, proxies).client_address(HTTPConnection(request)) == address
+
+
+def test_anonymous_tabs_are_limited_per_address_and_in_all():
     accepted, refused = [], []
 
     async def app(scope, *_):

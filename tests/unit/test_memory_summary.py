@@ -108,7 +108,9 @@ def test_what_overflows_is_folded_so_that_two_thirds_stay():
     compaction = compaction_of(past)
 
     assert compaction
-    assert [each.int for each in compaction.compacted_ids] == list(range(1, compaction.up_to_seq + 1))
+    assert [each.int for each in compaction.compacted_ids] == list(
+        range(1, compaction.up_to_seq + 1)
+    )
     assert (compaction.from_seq, compaction.remaining_messages) == (1, 0)
     made = compaction.summary("They said word.", NOON)
     assert made

@@ -1,4 +1,4 @@
-"""The route that exports a conversation."""
+"""The route that exports a conversation; tests/security/test_strangers.py has its refusals."""
 
 from types import SimpleNamespace
 
@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from services.store.supabase.sessions import Cookie
-from services.web.export_route import ExportRoute
+from services.web.export_route import export_route
 from services.web.origin import Origin
 from tests.unit.test_portable import GARDEN, thread
 
@@ -21,13 +21,13 @@ from tests.unit.test_portable import GARDEN, thread
         ("", "12:01 UTC"),
     ],
 )
-def test_an_export_says_when_in_the_zone_of_its_reader(zone, moment):
+def test_export_shows_times_in_the_readers_zone(zone, moment):
     session_cache = SimpleNamespace(find=lambda _: SimpleNamespace())
-    exports = ExportRoute(
+    route = export_route(
         lambda: session_cache, lambda *_: (thread("Why?"), {}, {}), Origin(None, 0)
     )
     cookie = {"cookie": f"__Host-sid={Cookie.new()}"}
-    client = TestClient(Starlette(routes=exports.routes()), base_url="http://localhost")
+    client = TestClient(Starlette(routes=[route]), base_url="http://localhost")
 
     answer = client.get(f"/export/{GARDEN}.md", params={"zone": zone}, headers=cookie)
 

@@ -1,4 +1,6 @@
-"""The stylesheet is linked in the page that Streamlit serves, and nothing else is touched."""
+"""Static files are served compressed and for ever; the app's stylesheet and script are linked in its pages."""
+
+import re
 
 import pytest
 from starlette.applications import Starlette
@@ -11,18 +13,8 @@ from services.web.page_assets import PageAssets
 
 PAGE = '<html><body>é<div id="root"></div></body></html>'
 BROWSER = {"accept": "text/html,*/*"}
-
-
-def page(_):
-    return HTMLResponse(PAGE, headers={"ETag": "old"})
-
-
-def page_in_pieces(_):
-    return StreamingResponse(iter([PAGE[:20], PAGE[20:]]), media_type="text/html")
-
-
-def text(_):
-    return PlainTextResponse(PAGE, headers={"ETag": "kept"})
+SCRIPTS = streamlit_assets.folder() / "static" / "js"
+CHAT_INPUT = next(SCRIPTS.glob("ChatInput.*.js"))
 
 
 @pytest.fixture
@@ -32,30 +24,30 @@ def client(tmp_path):
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "shut.js").write_text("const act = 2;\n")
     (tmp_path / "page" / "open.js").write_text("const act = 1;\n")
+    pieces = (PAGE[:20], PAGE[20:])
     routes = [
-        Route("/pieces", page_in_pieces),
-        Route("/text", text),
+        Route("/pieces", lambda _: StreamingResponse(iter(pieces), media_type="text/html")),
+        Route("/text", lambda _: PlainTextResponse(PAGE, headers={"ETag": "kept"})),
         Route("/form", lambda _: HTMLResponse("<form></form>")),
-        Route("/{path:path}", page),
+        Route("/{path:path}", lambda _: HTMLResponse(PAGE), methods=["GET", "HEAD"]),
+        Route("/{path:path}", lambda _: PlainTextResponse("Streamlit"), methods=["POST"]),
     ]
     return TestClient(PageAssets(Starlette(routes=routes), ("", "pieces"), tmp_path))
 
 
 @pytest.mark.parametrize("path", ["/", "/pieces"])
-def test_a_page_links_a_stylesheet_that_may_be_kept_for_ever(client, path):
-    answer = client.get(path, headers=BROWSER)
+def test_page_links_an_immutable_stylesheet(client, path):
+    page = client.get(path, headers=BROWSER).text
 
-    before, links, after = answer.text.partition('<link rel="stylesheet" href="')
-    address = links and after.partition('"')[0]
+    before, links, after = page.partition('<link rel="stylesheet" href="')
     assert before == PAGE.partition("<div")[0]
     assert '<div id="root"></div></body></html>' in after
-    assert "etag" not in answer.headers
-    sheet = client.get(address)
+    sheet = client.get(links and after.partition('"')[0])
     assert sheet.text == "body { color: red }"
     assert "immutable" in sheet.headers["cache-control"]
 
 
-def test_a_page_runs_its_scripts_side_by_side_and_may_keep_them_for_ever(client):
+def test_page_links_one_immutable_script_of_separate_blocks(client):
     page = client.get("/", headers=BROWSER).text
 
     address = page.partition('<script type="module" async src="')[2].partition('"')[0]
@@ -65,28 +57,55 @@ def test_a_page_runs_its_scripts_side_by_side_and_may_keep_them_for_ever(client)
     assert "immutable" in script.headers["cache-control"]
 
 
-def test_an_address_without_a_page_answers_404_and_says_so(client):
+def test_address_without_a_page_answers_404(client):
     answer = client.get("/nowhere", headers=BROWSER)
 
     assert answer.status_code == 404
     assert "Nothing here" in answer.text
-    assert "<script" in answer.text  # with the theme that was chosen
+    assert "<script" in answer.text  # sets the theme
     assert 'rel="stylesheet"' in answer.text
     assert client.get("/form", headers=BROWSER).text == "<form></form>"
 
 
-def test_what_is_no_page_passes_untouched(client):
+def test_other_answers_pass_unchanged(client):
     answer = client.get("/text", headers=BROWSER)
 
     assert (answer.text, answer.headers["etag"]) == (PAGE, "kept")
     assert client.get("/", headers={"accept": "*/*"}).text == PAGE
+    assert client.get("/static/js/nothing.js").text == PAGE
+    assert client.get("/static/js/../../../secrets.toml").text == PAGE
+    assert client.post(f"/static/js/{CHAT_INPUT.name}").text == "Streamlit"
 
 
-def test_the_serif_that_streamlit_brings_is_fetched_early():
-    assert b"SourceSerifVariable-Roman" in PageAssets(Starlette(), ()).links
+@pytest.mark.parametrize("encoding", ["gzip, br", "identity"])
+def test_static_file_is_immutable_and_compressed_on_request(client, encoding):
+    for _ in range(2):  # read from the disk, and from memory
+        answer = client.get(f"/static/js/{CHAT_INPUT.name}", headers={"accept-encoding": encoding})
+        assert answer.text == CHAT_INPUT.read_text()
+        size = int(answer.headers["content-length"])
+        assert (size < CHAT_INPUT.stat().st_size / 2) is ("gzip" in encoding)
+        assert answer.headers.get("content-encoding", "identity") in encoding
+        assert answer.headers["vary"] == "Accept-Encoding"
+        assert "immutable" in answer.headers["cache-control"]
+        assert answer.headers["content-type"].startswith("text/javascript")
 
 
-def test_start_logs_a_streamlit_that_keeps_its_theme_elsewhere(caplog, monkeypatch):
+def test_preload_links_name_chat_elements_and_all_their_imports():
+    links = streamlit_assets.preload_links()
+    fetched = re.findall(r'modulepreload" href="/static/js/([\w.-]+)"', links)
+    named = (streamlit_assets.folder() / "index.html").read_text() + links
+
+    assert {"Button", "ChatInput", "MenuButton", "TextInput", "BidiComponent", "Html"} <= {
+        name.partition(".")[0] for name in fetched
+    }
+    assert len(fetched) == len(set(fetched))
+    assert "SourceSerifVariable-Roman" in links
+    for name in fetched:
+        for imported in re.findall(r"from[\"'`]\./([\w.-]+)", (SCRIPTS / name).read_text()):
+            assert f"/static/js/{imported}" in named, f"{name} imports it"
+
+
+def test_start_logs_an_unknown_theme_key(caplog, monkeypatch):
     caplog.set_level("INFO", "daybook")
 
     PageAssets(Starlette(), ())

@@ -1,0 +1,18 @@
+"""The session cache of a process, over the embedded stack."""
+
+import pytest
+
+from services.web.session_cache import SessionCache
+from tests.store.conftest import make_sessions
+
+
+@pytest.fixture(scope="module")
+def sessions(stack):
+    sessions = make_sessions(stack)
+    yield sessions
+    sessions.gateway.http.close()
+
+
+@pytest.fixture
+def session_cache(sessions):
+    return SessionCache(sessions, on_leave=lambda _: None, on_forget=lambda _: None)
