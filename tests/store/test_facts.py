@@ -96,20 +96,6 @@ def test_what_a_person_says_of_themself_is_noted_with_where_it_came_from(chat, m
     assert agrees
 
 
-def test_it_is_sealed_and_is_no_message(chat, stack, maya):
-    conversation_id = ask(chat)
-
-    with stack.connect() as database:
-        (rows,) = database.execute(
-            "select string_agg(m::text, '') from public.memories m where user_id = %s",
-            [maya.user_id],
-        ).fetchone()
-    assert "Rex" not in rows
-    thread = chat.open(conversation_id)
-    assert len(thread.messages) == 2
-    assert thread.is_whole
-
-
 def test_another_conversation_knows_it(chat, server):
     ask(chat)
     server.script_facts(reply=answer())
@@ -352,7 +338,7 @@ def test_facts_of_elsewhere_are_neither_shown_nor_replaced(chat, server):
 
 
 def test_what_a_person_wrote_for_a_conversation_is_told_in_it_and_in_no_other(
-    chat, profile, conversations, server
+    chat, profile, server
 ):
     choose(profile, keeps_facts=False)
     here, there = ask(chat, "Hello"), ask(chat, "Hello again")
@@ -372,10 +358,6 @@ def test_what_a_person_wrote_for_a_conversation_is_told_in_it_and_in_no_other(
     ask(chat, "Where is it?", here)
     assert "It is order 7781." in server.requests[-1].body["messages"][0]["content"]
     assert DOG not in str(server.requests[-1].body)
-
-    conversations.delete(here)
-    chat.memories._known.outdate()
-    assert texts(chat) == []
 
 
 def test_a_fact_is_noted_though_the_next_cannot_be_kept(chat, server, memories, monkeypatch):

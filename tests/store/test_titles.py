@@ -69,26 +69,6 @@ def test_a_conversation_is_titled_after_its_first_reply(chat, maya, stack, serve
     assert agrees
 
 
-def test_the_title_is_sealed_and_leaves_no_message(chat, maya, stack, server):
-    server.script_titles(reply="Kumquats in spring")
-
-    conversation = ask(chat)
-
-    assert conversation.title == "Kumquats in spring"
-    with stack.connect() as database:
-        rows = database.execute(
-            "select to_jsonb(c)::text || coalesce(string_agg(to_jsonb(t)::text, ''), '')"
-            " from public.conversations c join public.turns t on t.conversation_id = c.id"
-            " where c.id = %s group by c.*",
-            [conversation.id],
-        ).fetchone()[0]
-    assert "Kumquat" not in rows
-    assert '"titled_by": "model"' in rows
-    thread = chat.open(conversation.id)
-    assert [message.body for message in thread.messages] == [PROMPT, "In March."]
-    assert thread.is_whole
-
-
 def test_followers_hear_done_before_the_title_is_asked_for(chat, server):
     server.script_titles(reply="Too late", delay=1.0)
 

@@ -1,0 +1,367 @@
+"""The stores under the conformance suite, and all that it knows of their classes.
+
+The tests speak the upper port alone: plain text in, domain values out. What an operator, a fault or an attacker does to
+a store is a verb of `Backend`.
+
+To add a backend:
+
+1. Write a subclass of `Backend`. `user` returns a `User` who has just signed up; each other verb is documented below.
+   A *verb* of the port is named as here: "create", "read_conversation", "begin_turn", "finish_turn", "edit_reply",
+   "discard_messages", "restore_messages", "keep_fact", "change_preferences".
+2. Add it to `BACKENDS`. Its value gets pytest's `getfixturevalue`, for the fixtures that start what the store needs.
+3. Run `pytest -n0 tests/store/conformance -k NAME`.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+import httpx
+import jwt
+
+from services.crypto import LARGEST_TEXT as LARGEST_TEXT
+from services.domain import UserId
+from services.store.conversations import Conversations
+from services.store.corpus import Corpus
+from services.store.documents import ChangedElsewhere as ChangedElsewhere
+from services.store.memories import LONGEST_FACT as LONGEST_FACT
+from services.store.memories import Memories
+from services.store.profile import LONGEST_INSTRUCTIONS as LONGEST_INSTRUCTIONS
+from services.store.profile import Profile
+from services.store.rows import TurnState as TurnState
+from services.store.spaces import LONGEST_NAME as LONGEST_NAME
+from services.store.spaces import Spaces
+from services.store.supabase.lite_transport import LiteTransport
+from services.store.threads import Threads
+from services.store.turns import ClientTurnId as ClientTurnId
+from services.store.turns import Ending as Ending
+from services.store.turns import Lease as Lease
+from services.store.turns import NewTurn as NewTurn
+from tests.store.conftest import PASSWORD, make_sessions, new_email
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A signed-in user in one process, by the parts of the port."""
+
+    user_id: UserId
+    conversations: Conversations
+    turns: Conversations
+    facts: Memories
+    spaces: Spaces
+    preferences: Profile
+    corpus: Corpus
+    elsewhere: Callable[[], "User"] = field(repr=False)  # in another process: nothing is cached
+
+
+class Text(NamedTuple):
+    """The place of one stored text.
+
+    The fields of each kind: conversation (id) title, instructions, summary; message (id) body, thoughts; turn (id)
+    partial, partial_thoughts; receipt (turn id), fact (id) and space (id) body; profile (user id) preferences.
+    """
+
+    kind: Literal["conversation", "message", "turn", "receipt", "fact", "space", "profile"]
+    id: UUID
+    field: str = "body"
+
+
+class Backend:
+    """One store, and what happens to it."""
+
+    elapsed = 0.0  # seconds that have passed for tests
+
+    def monotonic(self, clock=time.monotonic):
+        """Return the monotonic time of every process."""
+        return clock() + self.elapsed
+
+    def close(self):
+        """Free what the backend holds."""
+
+    def user(self):
+        """Return a `User` who has just signed up."""
+        raise NotImplementedError
+
+    # --- operator and time
+
+    def set_caps(
+        self, user, *, daily_micro=None, monthly_micro=None, open_turns=None, turns_a_minute=None
+    ):
+        """Set those limits of *user* that are given."""
+        raise NotImplementedError
+
+    def let_pass(self, seconds):
+        """Let time pass, for leases, undo periods and caches. Nothing is swept."""
+        raise NotImplementedError
+
+    def sweep(self):
+        """Settle every turn whose lease ran out, and destroy what is due."""
+        raise NotImplementedError
+
+    # --- faults: each is a context manager
+
+    def after(self, user, verb, act):
+        """Run *act* once, after the next *verb* of *user* is done and before its caller has the answer.
+
+        Fail at the end if there was none.
+        """
+        raise NotImplementedError
+
+    def lose_answer(self, user, verb):
+        """Lose the answer of the next *verb* of *user*, which is done."""
+        raise NotImplementedError
+
+    def unavailable(self, user):
+        """Have every call of *user* fail."""
+        raise NotImplementedError
+
+    # --- attacks on what is stored
+
+    def stored_text(self):
+        """Return all that is stored, as one string."""
+        raise NotImplementedError
+
+    def copy(self, source, target):
+        """Put the stored `Text` *source* also in the place *target*."""
+        raise NotImplementedError
+
+    def delete_message(self, conversation_id, seq):
+        """Remove a stored message."""
+        raise NotImplementedError
+
+    def change_message(self, conversation_id, seq, /, **columns):
+        """Change `seq`, `role` or `is_deleted` of a stored message."""
+        raise NotImplementedError
+
+    def change_conversation(self, conversation_id, **columns):
+        """Change `rev` or `last_seq` of a stored conversation."""
+        raise NotImplementedError
+
+    def forge_head(self, conversation_id):
+        """Put something that looks like it in the place of what authenticates the messages."""
+        raise NotImplementedError
+
+    def move_fact(self, fact_id, *, conversation_id=None, space_id=None):
+        """Change the scope of a stored fact."""
+        raise NotImplementedError
+
+    def set_back(self, conversation_id):
+        """Context manager: put the stored conversation and its messages back to what they were."""
+        raise NotImplementedError
+
+
+class _FaultyTransport(LiteTransport):
+    """The sockets to the API, with faults by user and verb."""
+
+    def __init__(self):
+        super().__init__()
+        self.away = set()  # users
+        self.acts = {}  # by user and path
+
+    def handle_request(self, request):
+        user_id = _sender(request)
+        if user_id in self.away:
+            raise httpx.ConnectError("away", request=request)
+        response = super().handle_request(request)
+        if act := self.acts.pop((user_id, request.url.path.removeprefix("/rest/v1/")), None):
+            response.read()
+            act()
+        return response
+
+
+_PATHS = {  # of verbs that are no RPC of their name
+    "create": "rpc/create_conversation",
+    "read_conversation": "conversations",
+    "keep_fact": "rpc/keep_memory",
+}
+_TABLES = {  # by kind of text
+    "conversation": ("conversations", "id"),
+    "message": ("messages", "id"),
+    "turn": ("turns", "id"),
+    "receipt": ("receipts", "turn_id"),
+    "fact": ("memories", "id"),
+    "space": ("spaces", "id"),
+    "profile": ("profiles", "user_id"),
+}
+
+
+class SupabaseBackend(Backend):
+    """The store over supabase-py, against the API and database of *stack*."""
+
+    def __init__(self, stack):
+        self._stack, self._transport = stack, _FaultyTransport()
+        self._sessions = make_sessions(stack, self._transport)
+
+    def close(self):
+        self._sessions.gateway.http.close()
+
+    def user(self):
+        cookie, session = self._sessions.sign_up(new_email(), PASSWORD)
+
+        def elsewhere():
+            return self._user(self._sessions.open(cookie), elsewhere)
+
+        return self._user(session, elsewhere)
+
+    def _user(self, session, elsewhere):
+        threads = Threads(session)
+        conversations = Conversations(session, threads)
+        return User(
+            user_id=session.user_id,
+            conversations=conversations,
+            turns=conversations,
+            facts=Memories(session, threads),
+            spaces=Spaces(session),
+            preferences=Profile(session),
+            corpus=Corpus(session, threads),
+            elsewhere=elsewhere,
+        )
+
+    def set_caps(
+        self, user, *, daily_micro=None, monthly_micro=None, open_turns=None, turns_a_minute=None
+    ):
+        self._execute(
+            "update private.budgets set daily_cap_micro = coalesce(%s, daily_cap_micro),"
+            " monthly_cap_micro = coalesce(%s, monthly_cap_micro), max_open = coalesce(%s, max_open),"
+            " max_per_minute = coalesce(%s, max_per_minute) where user_id = %s",
+            daily_micro,
+            monthly_micro,
+            open_turns,
+            turns_a_minute,
+            user.user_id,
+        )
+
+    def let_pass(self, seconds):
+        self.elapsed += seconds
+        for table, column in (
+            ("turns", "lease_until"),
+            ("messages", "destroy_at"),
+            ("conversations", "destroy_at"),
+            ("conversations", "undo_until"),
+        ):
+            self._execute(
+                f"update public.{table} set {column} = {column} - make_interval(secs => %s)"
+                f" where {column} is not null",
+                seconds,
+            )
+
+    def sweep(self):
+        while self._sessions.server.sweep():
+            pass
+
+    @contextmanager
+    def after(self, user, verb, act):
+        call = user.user_id, _PATHS.get(verb, f"rpc/{verb}")
+        self._transport.acts[call] = act
+        yield
+        assert self._transport.acts.pop(call, None) is None, f"{verb} was not called"
+
+    def lose_answer(self, user, verb):
+        def lose():
+            raise httpx.ReadTimeout("lost")
+
+        return self.after(user, verb, lose)
+
+    @contextmanager
+    def unavailable(self, user):
+        self._transport.away.add(user.user_id)
+        yield
+        self._transport.away.remove(user.user_id)
+
+    def stored_text(self):
+        with self._stack.connect() as database:
+            tables = database.execute(
+                "select format('%I.%I', schemaname, tablename) from pg_tables"
+                " where schemaname in ('public', 'private', 'auth')"
+            ).fetchall()
+            return "".join(
+                str(database.execute(f"select t::text from {table} t").fetchall())
+                for (table,) in tables
+            )
+
+    def copy(self, source, target):
+        (table, key), (table_to, key_to) = _TABLES[source.kind], _TABLES[target.kind]
+        self._change(
+            f"update public.{table_to} set {target.field} ="
+            f" (select {source.field} from public.{table} where {key} = %s) where {key_to} = %s",
+            source.id,
+            target.id,
+        )
+
+    def delete_message(self, conversation_id, seq):
+        self._change(
+            "delete from public.messages where conversation_id = %s and seq = %s",
+            conversation_id,
+            seq,
+        )
+
+    def change_message(self, conversation_id, seq, /, **columns):
+        if "is_deleted" in columns:
+            columns["destroy_at"] = "now" if columns.pop("is_deleted") else None
+        for column, value in columns.items():
+            self._change(
+                f"update public.messages set {column} = %s where conversation_id = %s and seq = %s",
+                value,
+                conversation_id,
+                seq,
+            )
+
+    def change_conversation(self, conversation_id, **columns):
+        for column, value in columns.items():
+            self._change(
+                f"update public.conversations set {column} = %s where id = %s",
+                value,
+                conversation_id,
+            )
+
+    def forge_head(self, conversation_id):
+        self.change_conversation(conversation_id, head="h1." + "A" * 118)
+
+    def move_fact(self, fact_id, *, conversation_id=None, space_id=None):
+        self._change(
+            "update public.memories set conversation_id = %s, space_id = %s where id = %s",
+            conversation_id,
+            space_id,
+            fact_id,
+        )
+
+    @contextmanager
+    def set_back(self, conversation_id):
+        columns = "rev", "last_seq", "message_count", "head"
+        with self._stack.connect() as database:
+            before = database.execute(
+                f"select {', '.join(columns)} from public.conversations where id = %s",
+                [conversation_id],
+            ).fetchone()
+        yield
+        self._execute(
+            "delete from public.messages where conversation_id = %s and seq > %s",
+            conversation_id,
+            before[1],
+        )
+        self.change_conversation(conversation_id, **dict(zip(columns, before, strict=True)))
+
+    def _change(self, statement, *values):
+        """Change one row."""
+        assert self._execute(statement, *values) == 1
+
+    def _execute(self, statement, *values):
+        with self._stack.connect() as database:
+            return database.execute(statement, values).rowcount
+
+
+def _sender(request):
+    """Return the user whose access token *request* carries."""
+    token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if token.count(".") != 2:
+        return None
+    return UserId(UUID(jwt.decode(token, options={"verify_signature": False})["sub"]))
+
+
+BACKENDS = {
+    "embedded": lambda fixture: SupabaseBackend(fixture("embedded_stack")),
+    "hosted": lambda fixture: SupabaseBackend(fixture("hosted")),
+}

@@ -1,0 +1,132 @@
+"""Turns, facts, spaces and choices as tests make them, and what is left of them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from services.domain import (
+    Fact,
+    FactId,
+    MessageId,
+    Outcome,
+    RunningSummary,
+    Space,
+    SpaceId,
+    Thoughts,
+    Usage,
+    Window,
+)
+from services.errors import OverBudget
+from tests.store.conformance.backends import ClientTurnId, Ending, NewTurn
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+SUMMARY = RunningSummary(text="They sow peas.", from_seq=1, up_to_seq=2, made_at=NOON)
+THOUGHTS = Thoughts(text="Peas like it cold.", seconds=12, is_shortened=True)
+LEASE_SECONDS = 30
+UNDO_SECONDS = 20
+
+
+def new_turn(thread, prompt, **changes):
+    fields = {
+        "client_turn_id": ClientTurnId(uuid4()),
+        "thread": thread,
+        "prompt_id": MessageId(uuid4()),
+        "prompt": prompt,
+        "start_seq": thread.conversation.start_seq,
+        "model": "test-model",
+        "prompt_micro": 100,
+        "reply_micro": 1000,
+        "least_reply_micro": 50,
+        "lease_seconds": LEASE_SECONDS,
+    }
+    return NewTurn(**(fields | changes))
+
+
+def ending(turn, begun, reply, **changes):
+    fields = {
+        "turn_id": begun.turn_id,
+        "conversation_id": turn.thread.conversation.id,
+        "prompt_id": turn.prompt_id,
+        "reply_id": MessageId(uuid4()),
+        "reply": reply,
+        "outcome": Outcome.COMPLETE,
+        "tokens": Usage(10, 20),
+        "cost_micro": 300,
+    }
+    return Ending(**(fields | changes))
+
+
+def answer(user, turn, reply, **changes):
+    """Return the thread after *turn* is begun and ended with *reply*."""
+    begun = user.turns.begin_turn(turn)
+    user.turns.finish_turn(ending(turn, begun, reply, **changes))
+    return user.conversations.thread(turn.thread.conversation.id)
+
+
+def say(user, thread, prompt, reply, **changes):
+    return answer(user, new_turn(thread, prompt), reply, **changes)
+
+
+def answer_again(user, thread, message, reply, **changes):
+    """Return the thread after another reply to a prompt, or the continuation of a reply."""
+    return answer(user, new_turn(thread, None, prompt_id=message.id), reply, **changes)
+
+
+def crash(backend, user, thread, said="", thoughts=None):
+    """Return a turn whose process died after it stored *said*, and what began."""
+    turn = new_turn(thread, "Will this end?")
+    begun = user.turns.begin_turn(turn)
+    if said or thoughts:
+        here = thread.conversation.id
+        user.turns.checkpoint_turn(begun.turn_id, here, said, LEASE_SECONDS, thoughts)
+    backend.let_pass(LEASE_SECONDS + 1)
+    return turn, begun
+
+
+def delete(user, thread, first, **changes):
+    """Delete the messages from number *first* of *thread*."""
+    options = {"facts": (), "seconds": UNDO_SECONDS, "drops_summary": False} | changes
+    user.conversations.discard_messages(thread, thread.messages[first:], **options)
+
+
+def left_micro(user):
+    """Return what the caps leave: a turn that is too dear says it."""
+    thread = user.conversations.create("Too dear", Window())
+    with pytest.raises(OverBudget) as refused:
+        user.turns.begin_turn(new_turn(thread, "How much?", prompt_micro=10**10))
+    user.conversations.delete(thread.conversation.id)
+    return refused.value.left_micro
+
+
+def bodies(messages):
+    return [message.body for message in messages]
+
+
+def titles(conversations):
+    return [conversation.title for conversation in conversations]
+
+
+def texts(user):
+    """Return the texts of the facts."""
+    return [fact.text for fact in user.facts.facts()]
+
+
+def a_fact(text="Has a dog called Rex.", **changes):
+    return Fact(**({"id": FactId(uuid4()), "text": text, "since": NOON} | changes))
+
+
+def a_space(name="Spanish", **changes):
+    return Space(**({"id": SpaceId(uuid4()), "name": name, "created_at": NOON} | changes))
+
+
+def stored_space(user, name="Spanish", **changes):
+    space = a_space(name, **changes)
+    user.spaces.keep(space)
+    return space
+
+
+def choose(user, **choices):
+    """Change preferences."""
+    user.preferences.change(lambda now: replace(now, **choices))

@@ -1,0 +1,119 @@
+"""Budgets: what turns reserve, and the caps that clip or refuse them."""
+
+import pytest
+
+from services.domain import Purpose, Window
+from services.errors import Cap, OverBudget
+from tests.store.conformance.talk import ending, left_micro, new_turn
+
+
+@pytest.fixture
+def begin(maya):
+    """Begin a turn in a conversation of its own."""
+
+    def begin(**changes):
+        thread = maya.conversations.create("Other", Window())
+        turn = new_turn(thread, "How much?", **changes)
+        return turn, maya.turns.begin_turn(turn)
+
+    return begin
+
+
+def refusal(begin):
+    with pytest.raises(OverBudget) as refused:
+        begin()
+    return refused.value
+
+
+CAPS = [("daily_micro", Cap.DAILY), ("monthly_micro", Cap.MONTHLY)]
+
+
+@pytest.mark.parametrize(("cap", "_"), CAPS)
+def test_reply_is_clipped_to_what_a_cap_leaves(backend, maya, begin, cap, _):
+    backend.set_caps(maya, **{cap: 500})
+
+    _, begun = begin()
+
+    assert begun.reserved_micro == 500
+
+
+@pytest.mark.parametrize(("cap", "reason"), CAPS)
+def test_turn_beyond_a_cap_is_refused(backend, maya, begin, cap, reason):
+    backend.set_caps(maya, **{cap: 149})
+
+    refused = refusal(begin)
+
+    assert (refused.cap, refused.needed_micro, refused.left_micro) == (reason, 150, 149)
+    backend.set_caps(maya, **{cap: 150})
+    _, begun = begin()
+    assert begun.reserved_micro == 150
+
+
+def test_refused_turn_stores_nothing(backend, maya, garden, garden_id):
+    backend.set_caps(maya, daily_micro=0)
+
+    with pytest.raises(OverBudget):
+        maya.turns.begin_turn(new_turn(garden, "And leeks?"))
+
+    assert maya.elsewhere().conversations.thread(garden_id) == garden
+    assert maya.turns.open_turn(garden_id) is None
+
+
+def test_reserved_amount_counts_against_the_cap(backend, maya, begin):
+    backend.set_caps(maya, daily_micro=1200)
+    begin()
+
+    assert refusal(begin).left_micro == 100
+
+
+def test_settled_turn_counts_at_its_cost(backend, maya, begin):
+    backend.set_caps(maya, daily_micro=1200)
+    turn, begun = begin()
+
+    maya.turns.finish_turn(ending(turn, begun, "Dear.", cost_micro=1080))
+
+    assert refusal(begin).left_micro == 120
+
+
+def test_cost_beyond_the_reservation_is_owed(backend, maya, begin):
+    backend.set_caps(maya, daily_micro=2000)
+    turn, begun = begin()
+
+    maya.turns.finish_turn(ending(turn, begun, "Dear.", cost_micro=1900))
+
+    assert refusal(begin).left_micro == 100
+
+
+def test_users_have_budgets_of_their_own(backend, maya, omar, begin):
+    backend.set_caps(omar, daily_micro=1200)
+    begin()
+
+    assert left_micro(omar) == 1200
+
+
+def test_too_many_open_turns_are_refused(backend, maya, begin):
+    backend.set_caps(maya, open_turns=1)
+    turn, begun = begin()
+
+    assert refusal(begin).cap is Cap.OPEN_TURNS
+    begin(purpose=Purpose.TITLE)
+    maya.turns.finish_turn(ending(turn, begun, "Yes."))
+    begin()
+
+
+def test_too_many_turns_a_minute_are_refused(backend, maya, begin):
+    backend.set_caps(maya, turns_a_minute=0)
+
+    refused = refusal(begin)
+
+    assert refused.cap is Cap.TURNS_A_MINUTE
+    assert "0 messages a minute" in refused.public
+    begin(purpose=Purpose.TITLE)
+
+
+def test_deleted_conversation_still_counts_against_the_cap(backend, maya, garden):
+    before = left_micro(maya)
+
+    maya.conversations.delete(garden.conversation.id)
+
+    assert left_micro(maya) == before

@@ -1,0 +1,375 @@
+"""Conversations: created, listed, found by title, changed, discarded and deleted."""
+
+from uuid import uuid4
+
+import pytest
+
+from services.domain import (
+    ConversationId,
+    Full,
+    NewConversation,
+    Retrieval,
+    SpaceId,
+    Summary,
+    Window,
+)
+from services.errors import BadInput, NotFound, SpaceGone
+from tests.store.conformance.talk import (
+    UNDO_SECONDS,
+    ending,
+    new_turn,
+    say,
+    stored_space,
+    titles,
+)
+
+
+@pytest.fixture
+def create(maya):
+    """Create conversations; return their ids by title."""
+
+    def create(*names):
+        return {name: maya.conversations.create(name, Window()).conversation.id for name in names}
+
+    return create
+
+
+# --- create and read
+
+
+def test_conversation_is_created_with_its_choices(maya):
+    space = stored_space(maya)
+    new = NewConversation(model="large", instructions="Answer in verse.", space_id=space.id)
+
+    made = maya.conversations.create("Garden", Window(4), new)
+
+    stored = maya.elsewhere().conversations.thread(made.conversation.id)
+    assert stored.instructions == made.instructions == "Answer in verse."
+    one = stored.conversation
+    assert (one.title, one.policy, one.model, one.space_id) == (
+        "Garden",
+        Window(4),
+        "large",
+        space.id,
+    )
+    assert (stored.messages, stored.is_whole, one.rev) == ((), True, 0)
+
+
+def test_conversation_of_a_missing_space_is_not_created(maya):
+    with pytest.raises(SpaceGone):
+        maya.conversations.create("Sea", Window(), NewConversation(space_id=SpaceId(uuid4())))
+
+    assert maya.conversations.recent() == []
+
+
+def test_missing_conversation_is_not_found(noah):
+    with pytest.raises(NotFound):
+        noah.conversations.thread(ConversationId(uuid4()))
+
+
+def test_some_returns_those_that_are_there(maya, create):
+    ids = create("One", "Two", "Three")
+    maya.conversations.discard(ids["Two"], UNDO_SECONDS)
+
+    found = maya.conversations.some([ids["One"], ids["Two"], ConversationId(uuid4())])
+
+    assert titles(found) == ["One"]
+    assert maya.conversations.has(ids["One"])
+
+
+def test_thread_read_last_is_cached(maya, garden, garden_id):
+    assert maya.conversations.cached(garden_id) == garden
+    assert maya.elsewhere().conversations.cached(garden_id) is None
+
+
+# --- lists
+
+
+def test_newest_conversation_is_listed_first(maya, create):
+    create("One", "Two", "Three")
+    first = maya.conversations.recent()[-1]
+
+    say(maya, maya.conversations.thread(first.id), "And?", "Yes.")
+
+    assert titles(maya.conversations.recent()) == ["One", "Three", "Two"]
+    assert titles(maya.conversations.recent(2)) == ["One", "Three"]
+
+
+def test_pinned_conversations_are_listed_first(maya, create):
+    ids = create("One", "Two", "Three")
+    maya.conversations.pin(ids["Two"])
+    maya.conversations.pin(ids["One"])
+    assert titles(maya.conversations.recent()) == ["One", "Two", "Three"]
+
+    maya.conversations.pin(ids["Two"], is_pinned=False)
+
+    assert titles(maya.conversations.recent()) == ["One", "Three", "Two"]
+
+
+def test_archived_conversations_are_listed_apart_and_unpinned(maya, create):
+    ids = create("One", "Two")
+    maya.conversations.pin(ids["One"])
+
+    maya.conversations.archive(ids["One"])
+
+    assert titles(maya.conversations.recent()) == ["Two"]
+    assert titles(maya.conversations.recent(is_archived=True)) == ["One"]
+    assert maya.conversations.thread(ids["One"]).conversation.is_archived
+    maya.conversations.archive(ids["One"], is_archived=False)
+    assert titles(maya.conversations.recent()) == ["Two", "One"]
+
+
+@pytest.fixture
+def spanish(maya, create):
+    """A space with two conversations and an archived one; another conversation is in none."""
+    space, ids = stored_space(maya), create("Peas", "Peas II", "Beans", "Peas of none")
+    for name in ("Peas", "Peas II", "Beans"):
+        maya.conversations.move(ids[name], space.id)
+    maya.conversations.pin(ids["Peas"])
+    maya.conversations.archive(ids["Beans"])
+    return space
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_conversations_of_a_space_are_listed(maya, spanish, is_elsewhere):
+    reader = (maya.elsewhere() if is_elsewhere else maya).conversations
+
+    assert titles(reader.recent(space_id=spanish.id)) == ["Peas", "Peas II"]
+    assert titles(reader.recent(1, space_id=spanish.id)) == ["Peas"]
+    assert titles(reader.recent(is_archived=True, space_id=spanish.id)) == ["Beans"]
+    assert titles(reader.titled("peas", space_id=spanish.id)) == ["Peas", "Peas II"]
+    assert len(reader.titled("peas")) == 3
+
+
+# --- titles
+
+
+def test_conversations_are_found_by_words_of_their_titles(maya, create):
+    ids = create("Peas in March", "Beans", "March hares", "A march in May")
+    maya.conversations.archive(ids["Peas in March"])
+    maya.conversations.discard(ids["A march in May"], UNDO_SECONDS)
+
+    assert titles(maya.conversations.titled("mARCH")) == ["March hares", "Peas in March"]
+    assert titles(maya.conversations.titled("march", 1)) == ["March hares"]
+    assert titles(maya.conversations.titled("march in")) == ["Peas in March"]
+
+
+def test_changed_titles_are_found_at_once(maya, create):
+    ids = create("Beans", "A march in May")
+    maya.conversations.discard(ids["A march in May"], UNDO_SECONDS)
+    assert titles(maya.conversations.titled("may")) == []
+
+    maya.conversations.rename(ids["Beans"], "Beans in May")
+    maya.conversations.restore(ids["A march in May"])
+
+    assert titles(maya.conversations.titled("may")) == ["A march in May", "Beans in May"]
+
+
+def test_title_changed_elsewhere_is_found_after_ten_seconds(backend, maya, garden_id):
+    assert titles(maya.conversations.titled("garden")) == ["Garden"]
+    maya.elsewhere().conversations.rename(garden_id, "Orchard")
+
+    backend.let_pass(11)
+
+    assert titles(maya.conversations.titled("orchard")) == ["Orchard"]
+
+
+def test_title_is_stored_on_one_line(maya, garden_id):
+    maya.conversations.rename(garden_id, "  The \n  garden ")
+
+    assert titles(maya.elsewhere().conversations.recent()) == ["The garden"]
+
+
+@pytest.mark.parametrize("title", ["   ", "\x00", "x" * 121, "half \ud800"])
+def test_invalid_title_is_refused(noah, pond, title):
+    with pytest.raises(BadInput):
+        noah.conversations.rename(pond.conversation.id, title)
+
+
+def test_models_title_replaces_the_first_words(maya, garden, garden_id):
+    assert not garden.conversation.is_titled
+
+    assert maya.conversations.give_title(garden_id, "Sowing peas") is True
+
+    conversation = maya.elsewhere().conversations.thread(garden_id).conversation
+    assert (conversation.title, conversation.is_titled) == ("Sowing peas", True)
+
+
+@pytest.mark.parametrize("verb", ["rename", "give_title"])
+def test_models_title_replaces_no_other_title(maya, garden_id, verb):
+    getattr(maya.conversations, verb)(garden_id, "My garden")
+
+    assert maya.conversations.give_title(garden_id, "Sowing peas") is False
+
+    assert titles(maya.conversations.recent()) == ["My garden"]
+
+
+def test_models_title_can_be_renamed(maya, garden_id):
+    maya.conversations.give_title(garden_id, "Sowing peas")
+
+    maya.conversations.rename(garden_id, "My garden")
+
+    assert titles(maya.conversations.recent()) == ["My garden"]
+
+
+# --- model, memory policy and context, space, unread
+
+
+@pytest.mark.parametrize("model", ["meta-llama/Llama-3.3-70B", None])
+def test_model_of_a_conversation_is_stored(maya, garden_id, model):
+    maya.conversations.set_model(garden_id, "large")
+
+    maya.conversations.set_model(garden_id, model)
+
+    assert maya.conversations.cached(garden_id).conversation.model == model
+    assert maya.elsewhere().conversations.thread(garden_id).conversation.model == model
+
+
+@pytest.mark.parametrize("policy", [Full(), Window(8), Summary(), Retrieval()])
+def test_memory_policy_is_stored(maya, garden_id, policy):
+    maya.conversations.set_policy(garden_id, policy)
+
+    assert maya.conversations.cached(garden_id).conversation.policy == policy
+    assert maya.elsewhere().conversations.thread(garden_id).conversation.policy == policy
+
+
+def starts(user, conversation_id):
+    """Return where the context starts and the view begins: as cached, which is as stored."""
+    cached = user.conversations.cached(conversation_id).conversation
+    assert user.elsewhere().conversations.thread(conversation_id).conversation == cached
+    return cached.reset_seq, cached.start_seq
+
+
+def test_cleared_context_starts_after_the_newest_message(maya, garden, garden_id):
+    maya.conversations.start_anew(garden)
+    assert starts(maya, garden_id) == (4, 4)
+
+    maya.conversations.take_back_reset(garden)
+    assert starts(maya, garden_id) == (0, 0)
+
+
+def test_new_policy_moves_the_view_back_to_the_context_start(maya, garden, garden_id):
+    maya.conversations.start_anew(garden)
+    thread = say(maya, maya.conversations.thread(garden_id), "Leeks?", "Yes.")
+    begun = maya.turns.begin_turn(turn := new_turn(thread, "And?", start_seq=6))
+    maya.turns.finish_turn(ending(turn, begun, "No."))
+    maya.conversations.thread(garden_id)
+    assert starts(maya, garden_id) == (4, 6)
+
+    maya.conversations.set_policy(garden_id, Full())
+
+    assert starts(maya, garden_id) == (4, 4)
+
+
+def test_conversation_moves_between_spaces(maya, garden_id):
+    for space_id in (stored_space(maya).id, stored_space(maya, "Greek").id, None):
+        maya.conversations.move(garden_id, space_id)
+
+        assert maya.conversations.cached(garden_id).conversation.space_id == space_id
+        assert maya.elsewhere().conversations.recent()[0].space_id == space_id
+
+
+def test_conversation_stays_when_its_space_is_deleted(maya, garden_id):
+    space = stored_space(maya)
+    maya.conversations.move(garden_id, space.id)
+
+    maya.spaces.forget(space.id)
+
+    assert maya.elsewhere().conversations.thread(garden_id).conversation.space_id is None
+    with pytest.raises(SpaceGone):
+        maya.conversations.move(garden_id, space.id)
+
+
+def test_deleted_conversation_moves_nowhere(maya, garden_id):
+    space = stored_space(maya)
+    maya.conversations.delete(garden_id)
+
+    with pytest.raises(NotFound) as gone:
+        maya.conversations.move(garden_id, space.id)
+
+    assert gone.type is NotFound
+
+
+def test_reply_is_unread_until_it_is_marked(maya, garden, garden_id):
+    assert maya.conversations.recent()[0].is_unread
+    assert garden.conversation.is_unread
+
+    maya.conversations.mark_read(garden)
+
+    assert not maya.conversations.recent()[0].is_unread
+    assert not maya.elsewhere().conversations.thread(garden_id).conversation.is_unread
+
+
+def test_prompt_marks_older_messages_as_read(maya, garden, garden_id):
+    maya.turns.begin_turn(new_turn(garden, "And leeks?"))
+
+    assert not maya.conversations.thread(garden_id).conversation.is_unread
+
+
+# --- discard, restore and delete
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_discarded_conversation_is_not_found(maya, garden_id, is_elsewhere):
+    reader = (maya.elsewhere() if is_elsewhere else maya).conversations
+    reader.thread(garden_id)
+
+    maya.conversations.discard(garden_id, UNDO_SECONDS)
+
+    assert reader.recent() == reader.recent(is_archived=True) == []
+    with pytest.raises(NotFound):
+        reader.thread(garden_id)
+    assert reader.cached(garden_id) is None
+    assert reader.some([garden_id]) == []
+
+
+def test_restored_conversation_is_as_it_was(backend, maya, garden, garden_id):
+    maya.conversations.pin(garden_id)
+    before = maya.conversations.thread(garden_id)
+    maya.conversations.discard(garden_id, UNDO_SECONDS)
+    backend.sweep()
+
+    maya.conversations.restore(garden_id)
+
+    assert maya.elsewhere().conversations.thread(garden_id) == before
+    assert titles(maya.elsewhere().conversations.recent()) == ["Garden"]
+    with pytest.raises(NotFound):
+        maya.conversations.restore(garden_id)
+
+
+def test_discarded_conversation_is_destroyed_when_its_time_is_over(backend, maya, garden_id):
+    maya.conversations.discard(garden_id, UNDO_SECONDS)
+    maya.conversations.discard(garden_id, 3600)  # which prolongs nothing
+    backend.let_pass(UNDO_SECONDS + 1)
+
+    backend.sweep()
+
+    assert str(garden_id) not in backend.stored_text()
+    with pytest.raises(NotFound):
+        maya.conversations.restore(garden_id)
+
+
+def test_no_turn_begins_in_a_discarded_conversation(maya, garden_id):
+    other = maya.elsewhere()
+    thread = other.conversations.thread(garden_id)
+    maya.conversations.discard(garden_id, UNDO_SECONDS)
+
+    with pytest.raises(NotFound):
+        other.turns.begin_turn(new_turn(thread, "Are you there?"))
+
+
+def test_deleted_conversation_leaves_nothing_in_the_store(backend, maya, garden_id):
+    maya.conversations.delete(garden_id)
+
+    with pytest.raises(NotFound):
+        maya.conversations.thread(garden_id)
+    assert str(garden_id) not in backend.stored_text()
+
+
+@pytest.mark.parametrize("verb", ["rename", "pin", "archive", "delete", "set_model"])
+def test_deleted_conversation_is_not_changed(maya, garden_id, verb):
+    maya.conversations.delete(garden_id)
+    arguments = {"rename": ["Other"], "set_model": ["large"]}.get(verb, [])
+
+    with pytest.raises(NotFound):
+        getattr(maya.conversations, verb)(garden_id, *arguments)

@@ -1,0 +1,140 @@
+"""Isolation: one user's rows are missing for every other user."""
+
+import pytest
+
+from services.domain import Full, Preferences
+from services.errors import NotFound, Stale
+from tests.store.conformance.backends import Lease
+from tests.store.conformance.talk import (
+    SUMMARY,
+    THOUGHTS,
+    UNDO_SECONDS,
+    a_fact,
+    answer,
+    choose,
+    delete,
+    ending,
+    new_turn,
+    stored_space,
+    texts,
+)
+
+ATTEMPTS = {
+    "thread": lambda user, garden: user.conversations.thread(garden.conversation.id),
+    "rename": lambda user, garden: user.conversations.rename(garden.conversation.id, "Mine"),
+    "give_title": lambda user, garden: user.conversations.give_title(
+        garden.conversation.id, "Mine"
+    ),
+    "delete": lambda user, garden: user.conversations.delete(garden.conversation.id),
+    "discard": lambda user, garden: user.conversations.discard(
+        garden.conversation.id, UNDO_SECONDS
+    ),
+    "restore": lambda user, garden: user.conversations.restore(garden.conversation.id),
+    "pin": lambda user, garden: user.conversations.pin(garden.conversation.id),
+    "archive": lambda user, garden: user.conversations.archive(garden.conversation.id),
+    "set_policy": lambda user, garden: user.conversations.set_policy(
+        garden.conversation.id, Full()
+    ),
+    "set_model": lambda user, garden: user.conversations.set_model(garden.conversation.id, "large"),
+    "instructions": lambda user, garden: user.conversations.instructions(garden.conversation.id),
+    "set_instructions": lambda user, garden: user.conversations.set_instructions(
+        garden.conversation.id, "Mine now."
+    ),
+    "set_summary": lambda user, garden: user.conversations.set_summary(garden, SUMMARY),
+    "move": lambda user, garden: user.conversations.move(garden.conversation.id, None),
+    "start_anew": lambda user, garden: user.conversations.start_anew(garden),
+    "mark_read": lambda user, garden: user.conversations.mark_read(garden),
+    "discard_messages": lambda user, garden: delete(user, garden, 2),
+    "restore_messages": lambda user, garden: user.conversations.restore_messages(
+        garden.conversation.id
+    ),
+    "edit_reply": lambda user, garden: user.turns.edit_reply(garden, garden.messages[1], "No."),
+    "begin_turn": lambda user, garden: user.turns.begin_turn(new_turn(garden, "Hello")),
+    "keep_fact": lambda user, garden: user.facts.keep(
+        a_fact(conversation_id=garden.conversation.id)
+    ),
+}
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+def test_conversation_of_another_user_is_not_found(noah, pond, zoe, attempt):
+    with pytest.raises((NotFound, Stale)):  # stale: it was never read
+        ATTEMPTS[attempt](zoe, pond)
+
+    assert noah.conversations.thread(pond.conversation.id) == pond
+
+
+def test_lists_hold_no_conversation_of_another_user(pond, zoe):
+    assert zoe.conversations.recent() == []
+    assert zoe.conversations.titled("garden") == []
+    assert zoe.conversations.some([pond.conversation.id]) == []
+    assert not zoe.conversations.has(pond.conversation.id)
+    assert zoe.conversations.cached(pond.conversation.id) is None
+
+
+def test_turn_of_another_user_is_neither_read_nor_ended(maya, omar, garden, garden_id):
+    turn = new_turn(garden, "And leeks?", receipt="Leeks!")
+    begun = maya.turns.begin_turn(turn)
+    assert omar.turns.open_turn(garden_id) is None
+
+    omar.turns.stop_turn(begun.turn_id)
+    omar.turns.finish_turn(ending(turn, begun, "Mine."))
+
+    assert maya.turns.checkpoint_turn(begun.turn_id, garden_id, "In A", 30) is Lease.HELD
+
+
+def test_costs_receipts_and_thoughts_of_another_user_are_missing(maya, omar, garden, garden_id):
+    turn = new_turn(garden, "And leeks?", receipt="Leeks!")
+    messages = answer(maya, turn, "In April.", thoughts=THOUGHTS).messages
+
+    assert omar.turns.costs(messages) == {}
+    for read in (omar.turns.receipts, omar.turns.thoughts):
+        try:
+            assert read(messages, garden_id) == {}
+        except NotFound:
+            continue
+
+
+def test_deleted_messages_of_another_user_are_not_restored(maya, omar, garden, garden_id):
+    delete(maya, garden, 2)
+
+    with pytest.raises(NotFound):
+        omar.conversations.restore_messages(garden_id)
+
+    assert not omar.conversations.can_restore_messages(garden_id)
+    assert len(maya.conversations.thread(garden_id).messages) == 2
+
+
+def test_facts_and_spaces_of_another_user_are_neither_read_nor_deleted(maya, omar):
+    fact, space = a_fact(), stored_space(maya)
+    maya.facts.keep(fact)
+    assert (texts(omar), omar.spaces.all()) == ([], ())
+
+    omar.facts.forget(fact.id)
+    omar.facts.forget_all()
+    omar.spaces.forget(space.id)
+
+    other = maya.elsewhere()
+    assert (texts(other), len(other.spaces.all())) == ([fact.text], 1)
+
+
+def test_space_of_another_user_holds_nothing(maya, omar):
+    space = stored_space(maya)
+    thread = omar.conversations.create("Mine", Full())
+
+    with pytest.raises(NotFound):
+        omar.facts.keep(a_fact(space_id=space.id))
+    with pytest.raises(NotFound):
+        omar.conversations.move(thread.conversation.id, space.id)
+
+
+def test_messages_of_another_user_are_not_in_the_corpus(pond, zoe):
+    assert zoe.corpus.conversations() == {}
+    assert zoe.corpus.some(message.id for message in pond.messages) == {}
+    assert not any(zoe.corpus.messages({pond.conversation.id: range(1, 5)}))
+
+
+def test_preferences_of_another_user_are_unread(maya, omar):
+    choose(maya, instructions="Be brief.")
+
+    assert omar.preferences.preferences() == Preferences()

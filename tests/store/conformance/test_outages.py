@@ -1,0 +1,181 @@
+"""Outages: what is shown while the store is unavailable, and writes whose answer was lost."""
+
+from contextlib import suppress
+
+import pytest
+
+from services.domain import Window
+from services.errors import StoreUnavailable
+from tests.store.conformance.talk import (
+    UNDO_SECONDS,
+    a_fact,
+    bodies,
+    choose,
+    delete,
+    new_turn,
+    stored_space,
+    texts,
+    titles,
+)
+
+# --- unavailable
+
+CALLS = {
+    "thread": lambda user, garden: user.conversations.thread(garden.conversation.id),
+    "create": lambda user, _: user.conversations.create("Other", Window()),
+    "rename": lambda user, garden: user.conversations.rename(garden.conversation.id, "Other"),
+    "begin_turn": lambda user, garden: user.turns.begin_turn(new_turn(garden, "Hello")),
+    "open_turn": lambda user, garden: user.turns.open_turn(garden.conversation.id),
+    "discard_messages": lambda user, garden: delete(user, garden, 2),
+    "keep_fact": lambda user, _: user.facts.keep(a_fact()),
+    "fresh_facts": lambda user, _: user.facts.fresh_facts(),
+    "spaces": lambda user, _: user.spaces.all(),
+    "preferences": lambda user, _: user.preferences.preferences(),
+    "choose": lambda user, _: choose(user, model="large"),
+    "corpus": lambda user, _: user.corpus.conversations(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_call_of_an_unavailable_store_is_refused(backend, noah, pond, call):
+    other = noah.elsewhere()
+    other.conversations.thread(pond.conversation.id)
+
+    with backend.unavailable(noah), pytest.raises(StoreUnavailable):
+        CALLS[call](other, pond)
+
+    assert noah.conversations.thread(pond.conversation.id) == pond
+
+
+def test_lists_are_shown_as_read_last_during_an_outage(backend, maya):
+    space = stored_space(maya)
+    maya.conversations.move(maya.conversations.create("Peas", Window()).conversation.id, space.id)
+    maya.conversations.create("Beans", Window())
+    of_space, every = maya.conversations.recent(space_id=space.id), maya.conversations.recent()
+
+    with backend.unavailable(maya):
+        assert maya.conversations.recent(space_id=space.id) == of_space
+        assert maya.conversations.recent() == every
+        with pytest.raises(StoreUnavailable):
+            maya.conversations.recent(is_archived=True)
+
+
+def test_cached_thread_is_shown_during_an_outage(backend, maya, garden, garden_id):
+    with backend.unavailable(maya):
+        assert maya.conversations.cached(garden_id) == garden
+
+
+def test_documents_are_shown_as_read_last_during_an_outage(backend, maya):
+    space = stored_space(maya)
+    maya.facts.keep(a_fact())
+    choose(maya, model="large")
+    texts(maya), maya.spaces.all(), maya.preferences.preferences()
+    backend.let_pass(120)
+
+    with backend.unavailable(maya):
+        assert texts(maya) == ["Has a dog called Rex."]
+        assert [one.id for one in maya.spaces.all()] == [space.id]
+        assert maya.preferences.preferences().model == "large"
+
+
+def test_preferences_stored_last_are_shown_during_an_outage(backend, maya):
+    choose(maya, model="large")
+
+    with backend.unavailable(maya):
+        assert maya.preferences.preferences().model == "large"
+
+
+def test_deleted_facts_are_not_shown_during_an_outage(backend, maya):
+    dog, cat = a_fact(), a_fact("Has a cat.")
+    for fact in (dog, cat):
+        maya.facts.keep(fact)
+    assert len(texts(maya)) == 2
+
+    maya.facts.forget(dog.id)
+
+    with backend.unavailable(maya):
+        assert texts(maya) == ["Has a cat."]
+    maya.facts.forget_all()
+    with backend.unavailable(maya):
+        assert texts(maya) == []
+
+
+def test_deleted_space_is_not_shown_during_an_outage(backend, maya):
+    spanish = stored_space(maya)
+    stored_space(maya, "Greek")
+    assert len(maya.spaces.all()) == 2
+
+    maya.spaces.forget(spanish.id)
+
+    with backend.unavailable(maya):
+        assert [space.name for space in maya.spaces.all()] == ["Greek"]
+
+
+@pytest.mark.parametrize("verb", ["delete", "discard"])
+def test_deleted_conversation_is_not_shown_during_an_outage(backend, maya, garden_id, verb):
+    maya.facts.keep(a_fact(conversation_id=garden_id))
+    assert len(maya.conversations.recent()) == len(maya.conversations.titled("garden")) == 1
+    assert len(texts(maya)) == 1
+
+    getattr(maya.conversations, verb)(garden_id, *([UNDO_SECONDS] if verb == "discard" else []))
+
+    with backend.unavailable(maya):
+        assert maya.conversations.recent() == maya.conversations.titled("garden") == []
+        assert maya.conversations.cached(garden_id) is None
+        assert texts(maya) == []
+
+
+# --- lost answers
+
+
+def test_conversation_whose_answer_was_lost_is_known_or_gone(backend, maya):
+    made = []
+
+    with backend.lose_answer(maya, "create"), suppress(StoreUnavailable):
+        made = [maya.conversations.create("Once", Window()).conversation.title]
+
+    assert titles(maya.conversations.recent()) == made
+
+
+def test_edit_whose_answer_was_lost_is_stored_once(backend, maya, garden, garden_id):
+    with backend.lose_answer(maya, "edit_reply"):
+        maya.turns.edit_reply(garden, garden.messages[1], "In April.")
+
+    thread = maya.elsewhere().conversations.thread(garden_id)
+    assert thread.is_whole
+    assert bodies(thread.messages)[4:] == ["In April."]
+
+
+def test_delete_whose_answer_was_lost_is_done_once(backend, maya, garden, garden_id):
+    with backend.lose_answer(maya, "discard_messages"):
+        delete(maya, garden, 2)
+
+    assert maya.elsewhere().conversations.thread(garden_id).messages == garden.messages[:2]
+
+
+def test_undo_whose_answer_was_lost_is_done_once(backend, maya, garden, garden_id):
+    delete(maya, garden, 2)
+
+    with backend.lose_answer(maya, "restore_messages"):
+        maya.conversations.restore_messages(garden_id)
+
+    thread = maya.elsewhere().conversations.thread(garden_id)
+    assert (thread.is_whole, thread.messages) == (True, garden.messages)
+
+
+def test_fact_whose_answer_was_lost_is_read_again(backend, maya):
+    assert texts(maya) == []
+
+    with backend.lose_answer(maya, "keep_fact"), suppress(StoreUnavailable):
+        maya.facts.keep(a_fact())
+
+    assert texts(maya) == ["Has a dog called Rex."]
+
+
+def test_preferences_whose_answer_was_lost_are_read_again(backend, maya):
+    assert maya.preferences.preferences().model is None
+
+    with backend.lose_answer(maya, "change_preferences"), suppress(StoreUnavailable):
+        choose(maya, model="large")
+
+    assert maya.preferences.preferences().model == "large"

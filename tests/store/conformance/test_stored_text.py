@@ -1,0 +1,58 @@
+"""Stored text: none of a user's is readable in the store."""
+
+import base64
+
+import pytest
+
+from services.domain import NewConversation, RunningSummary, Thoughts, Window
+from tests.store.conformance.talk import (
+    NOON,
+    a_fact,
+    a_space,
+    choose,
+    ending,
+    new_turn,
+)
+
+CANARY = "kumquat-7781"
+
+
+@pytest.fixture
+def stored(backend, maya):
+    """All that is stored while a reply is coming and when it has come, with a canary in every text."""
+    new = NewConversation(instructions=f"{CANARY} at first")
+    thread = maya.conversations.create(f"{CANARY} words", Window(), new)
+    its, thoughts = thread.conversation.id, Thoughts(text=f"{CANARY} thoughts")
+    maya.conversations.rename(its, f"{CANARY} title")
+    maya.conversations.set_instructions(its, f"{CANARY} instructions")
+    summary = RunningSummary(text=f"{CANARY} summary", from_seq=1, up_to_seq=2, made_at=NOON)
+    maya.conversations.set_summary(thread, summary)
+    maya.facts.keep(a_fact(f"{CANARY} fact"))
+    maya.facts.keep(a_fact(f"{CANARY} other fact", conversation_id=its))
+    maya.spaces.keep(a_space(f"{CANARY} space", instructions=f"{CANARY} space"))
+    choose(maya, model=f"{CANARY}-model", instructions=f"{CANARY} everywhere")
+    turn = new_turn(thread, f"{CANARY} prompt", receipt=f"{CANARY} receipt")
+    begun = maya.turns.begin_turn(turn)
+    maya.turns.checkpoint_turn(begun.turn_id, its, f"{CANARY} partial", 30, thoughts)
+    during = backend.stored_text()
+    maya.turns.finish_turn(ending(turn, begun, f"{CANARY} reply", thoughts=thoughts))
+    thread = maya.conversations.thread(its)
+    maya.turns.edit_reply(thread, thread.tip, f"{CANARY} edited")
+    other = maya.conversations.create(f"{CANARY} words", Window())
+    maya.conversations.give_title(other.conversation.id, f"{CANARY} given")
+    return str(its), during + backend.stored_text()
+
+
+def test_no_text_of_a_user_is_readable_in_the_store(stored):
+    conversation_id, text = stored
+
+    assert conversation_id in text
+    assert CANARY not in text
+
+
+@pytest.mark.parametrize("offset", range(3))
+def test_no_text_of_a_user_is_stored_as_base64(stored, offset):
+    _, text = stored
+    encoded = base64.b64encode(b"x" * offset + CANARY.encode()).decode()
+
+    assert encoded[4:14] not in text

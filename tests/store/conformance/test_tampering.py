@@ -1,0 +1,277 @@
+"""Tampering: what is changed, swapped or put back in the store behind the app is noticed."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.domain import Preferences, Thoughts, Window
+from services.errors import Tampered
+from tests.store.conformance.backends import Text
+from tests.store.conformance.talk import (
+    SUMMARY,
+    THOUGHTS,
+    a_fact,
+    a_space,
+    answer,
+    bodies,
+    choose,
+    delete,
+    new_turn,
+    say,
+    stored_space,
+    texts,
+)
+
+CHANGES = {  # of a conversation with four messages
+    "deleted message": lambda store, thread: store.delete_message(thread.conversation.id, 2),
+    "moved message": lambda store, thread: store.change_message(thread.conversation.id, 2, seq=9),
+    "other role": lambda store, thread: store.change_message(
+        thread.conversation.id, 2, role="system"
+    ),
+    "other body": lambda store, thread: store.copy(
+        Text("message", thread.messages[3].id), Text("message", thread.messages[1].id)
+    ),
+    "other revision": lambda store, thread: store.change_conversation(
+        thread.conversation.id, rev=5
+    ),
+    "other last seq": lambda store, thread: store.change_conversation(
+        thread.conversation.id, last_seq=5
+    ),
+    "forged head": lambda store, thread: store.forge_head(thread.conversation.id),
+}
+UNREADABLE = {"moved message", "other role", "other body"}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_conversation_is_not_whole(backend, maya, garden, garden_id, change):
+    CHANGES[change](backend, garden)
+
+    thread = maya.elsewhere().conversations.thread(garden_id)
+
+    assert not thread.is_whole
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_only_changed_messages_are_unreadable(backend, maya, garden, garden_id, change):
+    CHANGES[change](backend, garden)
+
+    messages = maya.elsewhere().conversations.thread(garden_id).messages
+
+    unverified = [message for message in messages if not message.is_verified]
+    assert bodies(unverified) == ([""] if change in UNREADABLE else [])
+    written = {message.id: message.body for message in garden.messages}
+    assert all(message.body == written[message.id] for message in messages if message.is_verified)
+    assert messages[0].is_verified
+
+
+def test_messages_swapped_between_conversations_do_not_open(backend, maya, garden, garden_id):
+    other = say(maya, maya.conversations.create("Other", Window()), "Hello", "Hi.")
+    backend.copy(Text("message", other.messages[0].id), Text("message", garden.messages[0].id))
+
+    thread = maya.elsewhere().conversations.thread(garden_id)
+
+    assert not thread.is_whole
+    assert "Hello" not in bodies(thread.messages)
+
+
+def test_nothing_is_added_to_a_conversation_with_a_forged_head(backend, maya, garden, garden_id):
+    backend.forge_head(garden_id)
+    other = maya.elsewhere()
+    thread = other.conversations.thread(garden_id)
+
+    with pytest.raises(Tampered):
+        other.turns.begin_turn(new_turn(thread, "And leeks?"))
+
+
+def test_conversation_set_back_is_noticed_from_then_on(backend, maya, garden, garden_id):
+    with backend.set_back(garden_id):
+        say(maya, garden, "More", "More.")
+
+    assert not maya.conversations.thread(garden_id).is_whole
+    assert not maya.conversations.thread(garden_id).is_whole
+    thread = maya.conversations.thread(garden_id)
+    for _ in range(2):
+        thread = say(maya, thread, "On", "On.")
+    assert not thread.is_whole
+
+
+CHANGES_AFTER_DELETION = {  # of messages 3 and 4
+    "deleted message": lambda store, its: store.delete_message(its, 2),
+    "restored message": lambda store, its: store.change_message(its, 4, is_deleted=False),
+    "hidden message": lambda store, its: store.change_message(its, 2, is_deleted=True),
+    "other last seq": lambda store, its: store.change_conversation(its, last_seq=5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES_AFTER_DELETION)
+def test_change_after_a_deletion_is_noticed(backend, maya, garden, garden_id, change):
+    delete(maya, garden, 2)
+
+    CHANGES_AFTER_DELETION[change](backend, garden_id)
+
+    assert not maya.elsewhere().conversations.thread(garden_id).is_whole
+
+
+def test_changed_messages_are_not_restored(backend, maya, garden, garden_id):
+    delete(maya, garden, 2)
+    backend.copy(Text("message", garden.messages[1].id), Text("message", garden.messages[3].id))
+
+    with pytest.raises(Tampered):
+        maya.conversations.restore_messages(garden_id)
+
+
+# --- titles, instructions, summaries
+
+
+@pytest.fixture
+def swapped(backend, maya, garden_id):
+    """A conversation with a title, instructions and a summary that were swapped with another's."""
+    other = maya.conversations.create("Other", Window())
+    for thread in (maya.conversations.thread(garden_id), other):
+        maya.conversations.set_instructions(thread.conversation.id, "Answer in verse.")
+        maya.conversations.set_summary(thread, SUMMARY)
+    for column in ("title", "instructions", "summary"):
+        backend.copy(
+            Text("conversation", other.conversation.id, column),
+            Text("conversation", garden_id, column),
+        )
+    return maya.elsewhere().conversations
+
+
+@pytest.mark.usefixtures("swapped")
+def test_swapped_title_does_not_open(maya, garden_id):
+    conversation = maya.elsewhere().conversations.thread(garden_id).conversation
+
+    assert (conversation.title, conversation.is_verified) == ("", False)
+
+
+def test_swapped_instructions_do_not_open(swapped, garden_id):
+    thread = swapped.thread(garden_id)
+
+    assert (thread.instructions, thread.are_instructions_verified) == (None, False)
+    assert thread.is_whole
+    with pytest.raises(Tampered):
+        swapped.instructions(garden_id)
+
+
+def test_swapped_summary_does_not_open(swapped, garden_id):
+    thread = swapped.thread(garden_id)
+
+    assert (thread.summary, thread.is_summary_verified) == (None, False)
+
+
+def test_swapped_texts_are_written_anew(swapped, maya, garden_id):
+    swapped.rename(garden_id, "Garden")
+    swapped.set_instructions(garden_id, "Answer in prose.")
+    swapped.set_summary(swapped.thread(garden_id), SUMMARY)
+
+    thread = maya.elsewhere().conversations.thread(garden_id)
+    assert (thread.conversation.title, thread.conversation.is_verified) == ("Garden", True)
+    assert (thread.instructions, thread.are_instructions_verified) == ("Answer in prose.", True)
+    assert (thread.summary, thread.is_summary_verified) == (SUMMARY, True)
+
+
+def test_texts_of_one_conversation_are_not_interchangeable(backend, maya, garden_id):
+    maya.conversations.set_instructions(garden_id, "Answer in verse.")
+    backend.copy(
+        Text("conversation", garden_id, "title"), Text("conversation", garden_id, "instructions")
+    )
+
+    thread = maya.elsewhere().conversations.thread(garden_id)
+
+    assert (thread.instructions, thread.are_instructions_verified) == (None, False)
+
+
+# --- turns: partial replies, thoughts, receipts
+
+
+@pytest.mark.parametrize("field", ["thoughts", "body"])
+def test_thoughts_open_only_in_their_own_place(backend, maya, garden, garden_id, field):
+    thread = say(maya, garden, "And leeks?", "In April.", thoughts=THOUGHTS)
+    thread = say(maya, thread, "And kale?", "In June.", thoughts=THOUGHTS)
+    first, second = (message.id for message in thread.messages if message.has_thoughts)
+    source = first if field == "thoughts" else second
+    backend.copy(Text("message", source, field), Text("message", second, "thoughts"))
+
+    found = maya.elsewhere().turns.thoughts(thread.messages, garden_id)
+
+    assert found == {first: THOUGHTS, second: Thoughts(is_verified=False)}
+
+
+def test_swapped_receipt_does_not_open(backend, maya, garden, garden_id):
+    thread = answer(maya, new_turn(garden, "And leeks?", receipt="Leeks!"), "In April.")
+    first = thread.tip.turn_id
+    thread = answer(maya, new_turn(thread, "And kale?", receipt="Kale!"), "In June.")
+    backend.copy(Text("receipt", thread.tip.turn_id), Text("receipt", first))
+
+    found = maya.elsewhere().turns.receipts(thread.messages, garden_id)
+
+    assert found == {thread.tip.turn_id: "Kale!"}
+
+
+def test_swapped_partial_reply_is_as_good_as_none(backend, maya, garden, garden_id):
+    begun = maya.turns.begin_turn(new_turn(garden, "And leeks?"))
+    maya.turns.checkpoint_turn(begun.turn_id, garden_id, "In A", 30, THOUGHTS)
+    backend.copy(
+        Text("turn", begun.turn_id, "partial_thoughts"), Text("turn", begun.turn_id, "partial")
+    )
+
+    left = maya.elsewhere().turns.open_turn(garden_id)
+
+    assert (left.said, left.thoughts) == ("", THOUGHTS)
+
+
+# --- facts, spaces, preferences
+
+
+def test_swapped_fact_is_not_shown(backend, maya):
+    first, second = a_fact("first"), a_fact("second")
+    for fact in (first, second):
+        maya.facts.keep(fact)
+    backend.copy(Text("fact", first.id), Text("fact", second.id))
+
+    assert texts(maya.elsewhere()) == ["first"]
+
+
+def test_fact_moved_to_another_scope_is_not_shown(backend, maya):
+    fact = a_fact(space_id=stored_space(maya).id)
+    maya.facts.keep(fact)
+    assert texts(maya) == [fact.text]
+    backend.move_fact(fact.id)
+
+    assert maya.facts.fresh_facts() == ()
+    assert texts(maya.elsewhere()) == []
+
+
+def test_swapped_space_is_shown_without_its_name(backend, maya):
+    first, second = a_space("first"), a_space("second")
+    for space in (first, second):
+        maya.spaces.keep(space)
+    backend.copy(Text("space", first.id), Text("space", second.id))
+
+    spaces = maya.elsewhere().spaces
+
+    assert spaces.find(first.id).is_verified
+    assert (spaces.find(second.id).name, spaces.find(second.id).is_verified) == ("", False)
+
+
+def test_swapped_preferences_are_replaced_by_new_ones(backend, maya, omar):
+    choose(omar, instructions="Theirs.")
+    choose(maya, instructions="Mine.")
+    backend.copy(
+        Text("profile", omar.user_id, "preferences"), Text("profile", maya.user_id, "preferences")
+    )
+
+    other = maya.elsewhere()
+    assert other.preferences.preferences() == Preferences(is_verified=False)
+    choose(other, model="large")
+    assert maya.elsewhere().preferences.preferences() == Preferences(model="large")
+
+
+def test_unreadable_message_is_left_out_of_the_corpus(backend, maya, garden):
+    first, _, third, _ = garden.messages
+    backend.copy(Text("message", third.id), Text("message", first.id))
+
+    found = maya.elsewhere().corpus.some([first.id, third.id])
+
+    assert found == {third.id: (garden.conversation.id, replace(third))}

@@ -1,0 +1,379 @@
+"""Turns: begun, kept alive, stopped and finished; refused; recovered after a crash."""
+
+from uuid import uuid4
+
+import pytest
+
+from services.domain import MessageId, Outcome, Purpose, Thoughts, TurnCost, Usage, Window
+from services.errors import Busy, NotFound, Stale
+from tests.store.conformance.backends import LARGEST_TEXT, Lease, TurnState
+from tests.store.conformance.talk import (
+    LEASE_SECONDS,
+    THOUGHTS,
+    UNDO_SECONDS,
+    answer,
+    bodies,
+    crash,
+    delete,
+    ending,
+    left_micro,
+    new_turn,
+    say,
+)
+
+
+@pytest.fixture
+def turn(garden):
+    return new_turn(garden, "And leeks?")
+
+
+@pytest.fixture
+def begun(maya, turn):
+    return maya.turns.begin_turn(turn)
+
+
+@pytest.fixture
+def checkpoint(maya, begun, garden_id):
+    """Store what the reply of the turn says so far."""
+
+    def checkpoint(said, thoughts=None, seconds=LEASE_SECONDS):
+        return maya.turns.checkpoint_turn(begun.turn_id, garden_id, said, seconds, thoughts)
+
+    return checkpoint
+
+
+# --- begin, checkpoint, stop, finish
+
+
+def test_prompt_is_stored_when_its_turn_begins(maya, turn, begun, garden_id):
+    thread = maya.elsewhere().conversations.thread(garden_id)
+
+    assert thread.is_whole
+    assert (thread.tip.id, thread.tip.body) == (turn.prompt_id, "And leeks?")
+    assert begun.reserved_micro == 1100
+
+
+def test_open_turn_is_found_by_its_state(maya, turn, begun, checkpoint, garden_id):
+    reader = maya.elsewhere().turns
+    assert reader.open_turn(garden_id).state is TurnState.RESERVED
+    checkpoint("In A")
+    assert reader.open_turn(garden_id).state is TurnState.STREAMING
+
+    maya.turns.finish_turn(ending(turn, begun, "In April."))
+
+    assert reader.open_turn(garden_id) is None
+
+
+def test_checkpoint_stores_the_partial_reply(maya, turn, begun, checkpoint, garden_id):
+    assert checkpoint("In A", THOUGHTS) is Lease.HELD
+
+    left = maya.elsewhere().turns.open_turn(garden_id)
+
+    assert (left.id, left.prompt_id) == (begun.turn_id, turn.prompt_id)
+    assert (left.said, left.thoughts) == ("In A", THOUGHTS)
+
+
+def test_checkpoint_keeps_what_it_does_not_replace(maya, checkpoint, garden_id):
+    checkpoint("", Thoughts(text="Hm."))
+    checkpoint("", THOUGHTS)
+    checkpoint("In A")
+    checkpoint("")
+
+    left = maya.elsewhere().turns.open_turn(garden_id)
+
+    assert (left.said, left.thoughts) == ("In A", THOUGHTS)
+
+
+def test_stop_requested_elsewhere_is_told_at_the_checkpoint(maya, begun, checkpoint):
+    assert checkpoint("In A") is Lease.HELD
+
+    maya.elsewhere().turns.stop_turn(begun.turn_id)
+
+    assert checkpoint("In Ap") is Lease.STOP_REQUESTED
+
+
+@pytest.mark.parametrize("outcome", [Outcome.STOPPED, Outcome.CUT, Outcome.FAILED])
+def test_reply_is_stored_with_its_outcome(maya, garden, garden_id, outcome):
+    say(maya, garden, "And leeks?", "In A", outcome=outcome)
+
+    reply = maya.elsewhere().conversations.thread(garden_id).tip
+    assert (reply.body, reply.outcome) == ("In A", outcome)
+
+
+def test_reply_without_a_word_is_no_message(maya, garden):
+    thread = say(maya, garden, "And leeks?", "", outcome=Outcome.FAILED)
+
+    assert thread.is_whole
+    assert bodies(thread.messages)[4:] == ["And leeks?"]
+
+
+def test_finishing_twice_stores_one_reply(maya, turn, begun, garden_id):
+    end = ending(turn, begun, "In April.")
+    before = left_micro(maya)
+
+    for _ in range(2):
+        maya.turns.finish_turn(end)
+
+    assert bodies(maya.conversations.thread(garden_id).messages)[4:] == ["And leeks?", "In April."]
+    assert left_micro(maya) == before + begun.reserved_micro - end.cost_micro
+
+
+@pytest.mark.parametrize("verb", ["begin_turn", "finish_turn"])
+def test_turn_whose_answer_was_lost_is_stored_once(backend, maya, garden, garden_id, verb):
+    before = left_micro(maya)
+
+    with backend.lose_answer(maya, verb):
+        say(maya, garden, "And leeks?", "In April.")
+
+    thread = maya.elsewhere().conversations.thread(garden_id)
+    assert thread.is_whole
+    assert bodies(thread.messages)[4:] == ["And leeks?", "In April."]
+    assert left_micro(maya) == before - 300
+
+
+def test_reply_is_stored_though_messages_are_deleted_meanwhile(backend, maya, garden, garden_id):
+    turn = new_turn(garden, None, prompt_id=garden.messages[0].id)
+    end = ending(turn, maya.turns.begin_turn(turn), "In April.")
+    other = maya.elsewhere()
+    seen = other.conversations.thread(garden_id)
+
+    with backend.after(maya, "read_conversation", lambda: delete(other, seen, 2)):
+        maya.turns.finish_turn(end)
+
+    thread = maya.elsewhere().conversations.thread(garden_id)
+    assert thread.is_whole
+    assert bodies(thread.messages) == ["When do I sow peas?", "In March.", "In April."]
+
+
+def test_turn_begins_and_ends_with_a_conversation_no_longer_cached(maya, garden, garden_id):
+    other = maya.elsewhere()
+    turn = new_turn(other.conversations.thread(garden_id), "And leeks?")
+    begun = other.turns.begin_turn(turn)
+
+    maya.turns.finish_turn(ending(turn, begun, "In April."))
+
+    thread = other.conversations.thread(garden_id)
+    assert (thread.is_whole, thread.tip.body) == (True, "In April.")
+
+
+# --- where the view begins
+
+
+def test_planned_start_is_stored_and_never_moves_back(maya, garden, garden_id):
+    thread = answer(maya, new_turn(garden, "And leeks?", start_seq=4), "In April.")
+    assert thread.conversation.start_seq == 4
+
+    thread = answer(maya, new_turn(thread, "And kale?", start_seq=2), "In June.")
+
+    assert thread.conversation.start_seq == 4
+
+
+def test_plan_from_before_a_cleared_context_is_stale(maya, garden, garden_id):
+    turn = new_turn(garden, "And leeks?")
+    maya.elsewhere().conversations.start_anew(garden)
+
+    with pytest.raises(Stale):
+        maya.turns.begin_turn(turn)
+
+
+# --- receipts and costs
+
+
+def test_receipt_is_stored_with_its_turn(maya, garden, garden_id):
+    thread = answer(maya, new_turn(garden, "And leeks?", receipt="Leeks!"), "In April.")
+
+    for reader in (maya, maya.elsewhere()):
+        found = reader.turns.receipts(thread.messages, garden_id)
+        assert found == {thread.tip.turn_id: "Leeks!"}
+
+
+def test_receipt_that_is_too_long_prevents_no_turn(maya, garden, garden_id):
+    receipt = "é" * (LARGEST_TEXT // 2 + 1)
+
+    thread = answer(maya, new_turn(garden, "And leeks?", receipt=receipt), "In April.")
+
+    assert thread.tip.body == "In April."
+    assert maya.turns.receipts(thread.messages, garden_id) == {}
+
+
+def test_costs_are_those_of_settled_turns(maya, garden, begun, garden_id):
+    messages = maya.conversations.thread(garden_id).messages
+
+    costs = maya.elsewhere().turns.costs(messages)
+
+    settled = {message.turn_id for message in garden.messages}
+    assert costs == dict.fromkeys(settled, TurnCost("test-model", Usage(10, 20), 300))
+    assert begun.turn_id not in costs
+
+
+# --- refusals
+
+
+def test_prompt_from_an_old_revision_is_stale(maya, garden, garden_id):
+    other = maya.elsewhere()
+    old = other.conversations.thread(garden_id)
+    say(maya, garden, "From here", "Yes.")
+
+    with pytest.raises(Stale):
+        other.turns.begin_turn(new_turn(old, "From there"))
+
+    assert say(other, other.conversations.thread(garden_id), "From there", "Too.").is_whole
+
+
+@pytest.mark.usefixtures("begun")
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_second_reply_is_refused_while_one_is_coming(maya, garden_id, is_elsewhere):
+    user = maya.elsewhere() if is_elsewhere else maya
+    thread = user.conversations.thread(garden_id)
+
+    with pytest.raises(Busy):
+        user.turns.begin_turn(new_turn(thread, "And kale?"))
+
+    assert user.conversations.thread(garden_id) == thread
+
+
+@pytest.mark.usefixtures("begun")
+@pytest.mark.parametrize("purpose", [Purpose.TITLE, Purpose.SUMMARY, Purpose.FACTS])
+def test_background_turn_is_charged_beside_a_coming_reply(maya, garden_id, purpose):
+    thread, before = maya.conversations.thread(garden_id), left_micro(maya)
+
+    turn = new_turn(thread, None, purpose=purpose)
+    maya.turns.finish_turn(ending(turn, maya.turns.begin_turn(turn), "Peas"))
+
+    assert maya.conversations.thread(garden_id) == thread
+    assert left_micro(maya) == before - 300
+
+
+# --- discarded and deleted meanwhile
+
+
+def test_reply_of_a_discarded_conversation_is_restored_with_it(maya, turn, begun, garden_id):
+    maya.elsewhere().conversations.discard(garden_id, UNDO_SECONDS)
+
+    maya.turns.finish_turn(ending(turn, begun, "In April."))
+    maya.conversations.restore(garden_id)
+
+    thread = maya.conversations.thread(garden_id)
+    assert (thread.is_whole, thread.tip.body) == (True, "In April.")
+
+
+def test_reply_of_a_deleted_conversation_is_charged(backend, maya, turn, begun, garden_id):
+    before = left_micro(maya)
+    maya.conversations.delete(garden_id)
+
+    maya.turns.finish_turn(ending(turn, begun, "In April."))
+
+    assert left_micro(maya) == before + begun.reserved_micro - 300
+    assert str(garden_id) not in backend.stored_text()
+
+
+# --- recovery of a crashed turn
+
+
+def test_crashed_turn_is_found_with_its_partial_reply(backend, maya, garden, garden_id):
+    _, begun = crash(backend, maya, garden, "Half a", THOUGHTS)
+
+    backend.sweep()
+
+    left = maya.elsewhere().turns.open_turn(garden_id)
+    assert (left.id, left.state) == (begun.turn_id, TurnState.LAPSED)
+    assert (left.said, left.thoughts) == ("Half a", THOUGHTS)
+
+
+@pytest.mark.parametrize(("said", "charged"), [("", 0), ("Half a", 1100)])
+def test_crashed_turn_is_charged_if_it_called_the_model(backend, maya, garden, said, charged):
+    before = left_micro(maya)
+    crash(backend, maya, garden, said)
+
+    backend.sweep()
+
+    assert left_micro(maya) == before - charged
+
+
+def test_partial_reply_becomes_one_interrupted_message(backend, maya, garden, garden_id):
+    turn, begun = crash(backend, maya, garden, "Half a")
+    backend.sweep()
+
+    for user in (maya, maya.elsewhere()):
+        recovery = {"outcome": Outcome.INTERRUPTED, "reply_id": MessageId(uuid4())}
+        user.turns.finish_turn(ending(turn, begun, "Half a", **recovery))
+
+    thread = maya.elsewhere().conversations.thread(garden_id)
+    assert thread.is_whole
+    assert bodies(thread.messages)[4:] == ["Will this end?", "Half a"]
+    assert thread.tip.outcome is Outcome.INTERRUPTED
+    assert maya.turns.open_turn(garden_id) is None
+    assert maya.turns.costs([thread.tip])[begun.turn_id].cost_micro == begun.reserved_micro
+
+
+def test_open_turn_is_not_recovered(maya, turn, begun, checkpoint):
+    checkpoint("Half a")
+
+    with pytest.raises(Busy):
+        maya.turns.finish_turn(ending(turn, begun, "Half a", outcome=Outcome.INTERRUPTED))
+
+
+def test_crashed_turn_without_a_word_leaves_its_prompt(backend, maya, garden, garden_id):
+    crash(backend, maya, garden)
+
+    backend.sweep()
+
+    assert maya.turns.open_turn(garden_id) is None
+    assert bodies(maya.conversations.thread(garden_id).messages)[4:] == ["Will this end?"]
+
+
+def test_turn_begins_after_a_crashed_one_before_the_sweep(backend, maya, garden, garden_id):
+    crash(backend, maya, garden)
+
+    thread = say(maya, maya.conversations.thread(garden_id), "Are you there?", "Yes.")
+
+    assert bodies(thread.messages)[4:] == ["Will this end?", "Are you there?", "Yes."]
+
+
+def test_checkpoints_keep_a_turn_alive(backend, checkpoint):
+    checkpoint("In A", seconds=3 * LEASE_SECONDS)
+    backend.let_pass(2 * LEASE_SECONDS)
+
+    backend.sweep()
+
+    assert checkpoint("In Ap") is Lease.HELD
+
+
+@pytest.mark.usefixtures("begun")
+def test_checkpoint_of_a_lapsed_turn_is_refused(backend, checkpoint):
+    backend.let_pass(LEASE_SECONDS + 1)
+    backend.sweep()
+
+    assert checkpoint("In A") is Lease.LAPSED
+
+
+def test_late_reply_is_stored_at_its_real_cost(backend, maya, garden, garden_id):
+    before = left_micro(maya)
+    turn, begun = crash(backend, maya, garden, "Half a")
+    backend.sweep()
+
+    maya.turns.finish_turn(ending(turn, begun, "Half a reply."))
+
+    assert maya.conversations.thread(garden_id).tip.body == "Half a reply."
+    assert left_micro(maya) == before - 300
+
+
+def test_late_reply_to_a_deleted_prompt_is_only_charged(backend, maya, garden, garden_id):
+    before = left_micro(maya)
+    turn, begun = crash(backend, maya, garden, "Half a")
+    backend.sweep()
+    delete(maya, maya.conversations.thread(garden_id), 4)
+
+    maya.turns.finish_turn(ending(turn, begun, "Half a reply."))
+
+    thread = maya.conversations.thread(garden_id)
+    assert (thread.is_whole, thread.messages) == (True, garden.messages)
+    assert left_micro(maya) == before - 300
+
+
+def test_missing_conversation_begins_no_turn(maya):
+    thread = maya.conversations.create("Gone", Window())
+    maya.elsewhere().conversations.delete(thread.conversation.id)
+
+    with pytest.raises(NotFound):
+        maya.turns.begin_turn(new_turn(thread, "Are you there?"))

@@ -1,0 +1,147 @@
+"""What the store keeps in memory: bounded, read again where it is gone, and asked for once; reads page by page."""
+
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from services.domain import Window
+from services.store import deletions, turns
+from services.store.conversations import Conversations
+from services.store.memories import Memories
+from services.store.threads import Threads
+from tests.store.conformance.talk import (
+    THOUGHTS,
+    a_fact,
+    answer,
+    bodies,
+    delete,
+    ending,
+    new_turn,
+    say,
+    titles,
+)
+
+
+@pytest.fixture
+def user(conversations):
+    return SimpleNamespace(conversations=conversations, turns=conversations)
+
+
+@pytest.fixture
+def garden(user):
+    thread = user.conversations.create("Garden", Window())
+    for n in range(2):
+        turn = new_turn(thread, f"p{n}", receipt=f"receipt {n}")
+        thread = answer(user, turn, f"r{n}", thoughts=THOUGHTS)
+    return thread
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The addresses that were asked for."""
+    asked, send = [], httpx.Client.send
+
+    def counted(self, request, **more):
+        asked.append(request.url.path)
+        return send(self, request, **more)
+
+    monkeypatch.setattr(httpx.Client, "send", counted)
+    return asked
+
+
+@pytest.mark.parametrize("kind", ["costs", "receipts", "thoughts"])
+def test_costs_receipts_and_thoughts_are_read_once(maya, garden, asked, kind):
+    reader, its = Conversations(maya), garden.conversation.id
+    reader.thread(its)
+    read = {
+        "costs": reader.costs,
+        "receipts": lambda messages: reader.receipts(messages, its),
+        "thoughts": lambda messages: reader.thoughts(messages, its),
+    }[kind]
+    asked.clear()
+
+    assert len(read(garden.messages)) == len(read(garden.messages)) == 2
+    assert len(asked) == 1
+
+
+def test_thoughts_of_messages_without_any_are_not_asked_for(maya, garden, asked):
+    prompts = [message for message in garden.messages if not message.has_thoughts]
+
+    assert Conversations(maya).thoughts(prompts, garden.conversation.id) == {}
+    assert asked == []
+
+
+def test_more_receipts_are_read_than_are_kept(maya, garden, monkeypatch):
+    monkeypatch.setattr(turns, "_MOST_RECEIPTS", 1)
+    reader = Conversations(maya)
+
+    for _ in range(2):
+        found = reader.receipts(garden.messages, garden.conversation.id)
+        assert sorted(found.values()) == ["receipt 0", "receipt 1"]
+
+
+def test_facts_of_many_conversations_are_read_in_few_calls(maya, conversations, asked):
+    memories = Memories(maya, Threads(maya))
+    for number in range(60):  # more than there are keys at hand
+        thread = conversations.create(f"Ticket {number}", Window())
+        memories.keep(a_fact(f"Fact {number}", conversation_id=thread.conversation.id))
+    reader = Memories(maya, Threads(maya))
+    asked.clear()
+
+    assert len(reader.fresh_facts()) == 60
+    assert len(asked) == 2
+    assert len(reader.fresh_facts()) == 60
+    assert len(asked) == 3
+
+
+def test_turn_ends_in_a_conversation_evicted_from_the_cache(maya, monkeypatch):
+    monkeypatch.setattr("services.store.threads._MOST", 2)
+    conversations = Conversations(maya)
+    user = SimpleNamespace(conversations=conversations, turns=conversations)
+    turn = new_turn(conversations.create("First", Window()), "Will you remember?")
+    its, begun = turn.thread.conversation.id, conversations.begin_turn(turn)
+    for n in range(3):
+        say(user, conversations.create(f"Other {n}", Window()), "One", "Two")
+    assert conversations.cached(its) is None
+
+    conversations.checkpoint_turn(begun.turn_id, its, "I", 30)
+    conversations.finish_turn(ending(turn, begun, "I will."))
+
+    thread = say(user, conversations.thread(its), "Still?", "Still.")
+    assert (thread.is_whole, thread.conversation.title) == (True, "First")
+    assert bodies(thread.branch()) == ["Will you remember?", "I will.", "Still?", "Still."]
+
+
+def test_messages_and_titles_are_read_page_by_page(user, garden, maya, monkeypatch):
+    monkeypatch.setattr("services.store.supabase.paging.PAGE", 3)  # in place of 1,000 rows
+    for n in range(4):
+        user.conversations.create(f"Other {n}", Window())
+
+    reader = Conversations(maya)
+
+    assert reader.thread(garden.conversation.id).messages == garden.messages
+    assert titles(reader.titled("")) == ["Other 3", "Other 2", "Other 1", "Other 0", "Garden"]
+
+
+@pytest.mark.parametrize("fast_seconds", [3600, -3600])
+def test_clock_of_the_database_decides_on_undo(user, garden, stack, monkeypatch, fast_seconds):
+    class AppClock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(seconds=fast_seconds)
+
+    monkeypatch.setattr(deletions, "datetime", AppClock, raising=False)
+    its = garden.conversation.id
+    delete(user, garden, 3)
+    with stack.connect() as database:
+        database.execute(
+            "update public.messages set destroy_at = now() where conversation_id = %s and destroy_at is not null",
+            [its],
+        )
+    assert not user.conversations.can_restore_messages(its)
+
+    delete(user, user.conversations.thread(its), 2)
+
+    assert user.conversations.can_restore_messages(its)
