@@ -31,13 +31,13 @@ from services.embedded.stack import Stack, prepare
 from services.errors import AppError, Misconfigured, RowsCut, SignedOut, StoreUnavailable
 from services.events import log_event
 from services.llm import (
+    LimitRefusal,
     LimitSource,
     ModelInfo,
     Models,
+    ModelSpec,
     Offer,
     OpenAIModel,
-    Refusal,
-    Stated,
     connect,
     known_model,
     read_models,
@@ -442,15 +442,15 @@ def _models(chosen: Settings, at: Endpoints) -> Models:
     url = str(chosen.openai_base_url or _OPENAI)
     key = chosen.openai_api_key.get_secret_value() if chosen.openai_api_key else "none"
     first, *others = chosen.offered_models
-    refusals = defaultdict[str, set[Refusal]](set)
+    refusals = defaultdict[str, set[LimitRefusal]](set)
 
-    def narrow(name: str, refusal: Refusal) -> None:
+    def narrow(name: str, refusal: LimitRefusal) -> None:
         refusals[name].add(replace(refusal, prompt_tokens=None))
         if refused := models.named(name):
             models.learn(refused.info.narrowed(refusal))
 
     model = OpenAIModel(connect(url, key), first, on_refusal=narrow)
-    setting = Stated(
+    setting = ModelSpec(
         context_tokens=chosen.context_tokens,
         reply_tokens=chosen.reply_tokens,
         input_micro=chosen.input_price_micro,

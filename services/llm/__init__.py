@@ -1,26 +1,23 @@
-"""The language model behind any OpenAI-compatible endpoint, and what it costs."""
+"""Language models behind any OpenAI-compatible endpoint, and their limits and prices."""
 
-from services.llm.catalogue import ModelInfo, known_model
-from services.llm.limits import LimitSource
-from services.llm.model import LimitReached, ModelStream, Piece, Thought
+from services.llm.catalogue import LimitSource, ModelInfo, known_model
+from services.llm.model import LimitReached, Piece, Thought
+from services.llm.model_spec import LimitRefusal, ModelSpec, read_models
 from services.llm.offers import Models, Offer
 from services.llm.openai_model import OpenAIModel, connect
-from services.llm.stated import Refusal, Stated, read_models, read_refusal
 
 __all__ = [
     "LimitReached",
+    "LimitRefusal",
     "LimitSource",
     "ModelInfo",
-    "ModelStream",
+    "ModelSpec",
     "Models",
     "Offer",
     "OpenAIModel",
     "Piece",
-    "Refusal",
-    "Stated",
     "Thought",
     "connect",
     "known_model",
     "read_models",
-    "read_refusal",
 ]

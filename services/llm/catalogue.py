@@ -1,8 +1,10 @@
-"""What is known about a model before it is called: its window and its prices."""
+"""Limits and prices of a model, as known before it is called."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import StrEnum
 from math import ceil
 
 from genai_prices.data_snapshot import get_snapshot
@@ -10,11 +12,25 @@ from genai_prices.types import ModelInfo as Listed
 from genai_prices.types import TieredPrices
 
 from services.domain import Usage
-from services.llm.limits import LimitSource, find_limits
-from services.llm.stated import Refusal, Stated
+from services.llm.known_models import find_known
+from services.llm.model_spec import LimitRefusal, ModelSpec
 
 _MILLION = 1_000_000
-_NOTHING = Stated()
+_GUESSED_CONTEXT_TOKENS = 32_768
+_GUESSED_REPLY_TOKENS, _GUESSED_REASONING_TOKENS = 8_192, 32_768
+# More than the text of one message can hold (200,000 bytes); a reservation of more blocks other chats.
+_MOST_REPLY_TOKENS = 65_536
+_NOTHING = ModelSpec()
+
+
+class LimitSource(StrEnum):
+    """The source of a limit; the first in this order that states one holds."""
+
+    SETTING = "setting"
+    ENDPOINT = "endpoint"
+    LISTED = "listed"  # genai-prices
+    TABLE = "table"  # known_models
+    GUESS = "guess"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +47,22 @@ class ModelInfo:
     reply_source: LimitSource = LimitSource.SETTING
     is_reasoning: bool = False
 
-    def cost_micro(self, tokens: Usage) -> int:
-        """Micro-dollars for *tokens*, rounded up."""
-        cached = min(tokens.cached, tokens.prompt)
+    def cost_micro(self, usage: Usage) -> int:
+        """The cost of *usage* in micro-dollars, rounded up."""
+        cached = min(usage.cached, usage.prompt)
         parts = (
-            (tokens.prompt - cached) * self.input_micro
+            (usage.prompt - cached) * self.input_micro
             + cached * self.cached_input_micro
-            + tokens.reply * self.output_micro
+            + usage.reply * self.output_micro
         )
         return -(-parts // _MILLION)
 
     @property
     def is_cache_cheap(self) -> bool:
-        """Whether what a provider's cache holds costs less than a third."""
+        """True if cached tokens cost less than a third of others."""
         return 3 * self.cached_input_micro < self.input_micro or not self.input_micro
 
-    def narrowed(self, refusal: Refusal) -> "ModelInfo":
+    def narrowed(self, refusal: LimitRefusal) -> "ModelInfo":
         """The same with the limits that a *refusal* named, where they are smaller."""
         window, reply = self.context_tokens, self.reply_tokens
         window = min(window, refusal.context_tokens or window)
@@ -61,7 +77,7 @@ class ModelInfo:
         )
 
     def affordable_reply(self, micro: int) -> int:
-        """How many tokens of a reply *micro* pays for, at most `reply_tokens`."""
+        """Tokens of a reply that *micro* micro-dollars pay for, at most `reply_tokens`."""
         if not self.output_micro:
             return self.reply_tokens
         return max(0, min(self.reply_tokens, micro * _MILLION // self.output_micro))
@@ -71,41 +87,55 @@ def known_model(
     name: str,
     *,
     base_url: str | None = None,
-    setting: Stated = _NOTHING,
-    endpoint: Stated = _NOTHING,
+    setting: ModelSpec = _NOTHING,
+    endpoint: ModelSpec = _NOTHING,
 ) -> ModelInfo:
-    """The limits and prices of the model *name*; it asks no network.
+    """Return the limits and prices of the model *name*, without using the network.
 
-    The settings win over what the *endpoint* says, and that over genai-prices. There the prices are those of the
-    provider at *base_url*; where that is nobody listed, say a gateway, those of the model's maker. A model without
-    any price costs nothing.
+    The settings win over the *endpoint*, and that over genai-prices. The prices there are those of the provider
+    at *base_url*; for a provider that is not listed, say a gateway, those of the model's maker. A model without
+    any price costs nothing. A reply length of the settings, which may be meant for another model, is passed over
+    if it fills the window.
     """
-    listed = _listed(name, base_url)
-    limits = find_limits(name, setting, endpoint, listed.context_window if listed else None)
-    prices = _prices(listed, limits.context.tokens) if listed else (0, 0, 0)
-    for stated in (endpoint, setting):
-        prices = _stated_prices(stated, prices)
+    listed, known = _listed(name, base_url), find_known(name)
+    is_reasoning = known.is_reasoning or endpoint.is_reasoning
+    guess = ModelSpec(
+        context_tokens=_GUESSED_CONTEXT_TOKENS,
+        reply_tokens=_GUESSED_REASONING_TOKENS if is_reasoning else _GUESSED_REPLY_TOKENS,
+    )
+    window = ModelSpec(context_tokens=listed.context_window if listed else None)
+    specs = dict(zip(LimitSource, (setting, endpoint, window, known, guess), strict=True))
+    context_tokens, context_source = _first(specs, lambda spec: spec.context_tokens)
+    if (setting.reply_tokens or 0) >= context_tokens:
+        del specs[LimitSource.SETTING]
+    reply_tokens, reply_source = _first(specs, lambda spec: spec.reply_tokens)
+    if reply_source is not LimitSource.SETTING:
+        reply_tokens = min(reply_tokens, context_tokens, _MOST_REPLY_TOKENS)
+    input_micro = output_micro = cached_micro = 0
+    for spec in (_listed_prices(listed, context_tokens), endpoint, setting):
+        if spec.input_micro is not None:
+            input_micro = cached_micro = spec.input_micro
+        if spec.cached_input_micro is not None:
+            cached_micro = spec.cached_input_micro
+        if spec.output_micro is not None:
+            output_micro = spec.output_micro
     return ModelInfo(
         name,
-        limits.context.tokens,
-        limits.reply.tokens,
-        *prices,
-        context_source=limits.context.source,
-        reply_source=limits.reply.source,
-        is_reasoning=limits.is_reasoning,
+        context_tokens,
+        reply_tokens,
+        input_micro,
+        output_micro,
+        cached_micro,
+        context_source,
+        reply_source,
+        is_reasoning,
     )
 
 
-def _stated_prices(stated: Stated, prices: tuple[int, int, int]) -> tuple[int, int, int]:
-    """*prices* for input, output and cached input, as far as they are not *stated*."""
-    input_micro, output_micro, cached_micro = prices
-    if stated.input_micro is not None:
-        input_micro = cached_micro = stated.input_micro
-    if stated.cached_input_micro is not None:
-        cached_micro = stated.cached_input_micro
-    if stated.output_micro is not None:
-        output_micro = stated.output_micro
-    return input_micro, output_micro, cached_micro
+def _first(
+    specs: Mapping[LimitSource, ModelSpec], limit: Callable[[ModelSpec], int | None]
+) -> tuple[int, LimitSource]:
+    return next((tokens, source) for source, spec in specs.items() if (tokens := limit(spec)))
 
 
 def _listed(name: str, base_url: str | None) -> Listed | None:
@@ -117,24 +147,21 @@ def _listed(name: str, base_url: str | None) -> Listed | None:
     return None
 
 
-def _prices(listed: Listed, context_tokens: int) -> tuple[int, int, int]:
-    """For input, output and cached input."""
-    prices = vars(listed.get_prices(datetime.now(UTC)))
+def _listed_prices(listed: Listed | None, context_tokens: int) -> ModelSpec:
+    prices = vars(listed.get_prices(datetime.now(UTC))) if listed else {}
 
     def micro(key: str) -> int | None:
         match prices.get(key):
             case Decimal() as dollars:
-                pass
+                return ceil(dollars * _MILLION)
             case TieredPrices(base=base, tiers=tiers):  # long prompts cost more: reserve for those
-                dollars = max([base, *(t.price for t in tiers if t.start < context_tokens)])
+                reached = (tier.price for tier in tiers if tier.start < context_tokens)
+                return ceil(max([base, *reached]) * _MILLION)
             case _:
                 return None
-        return ceil(dollars * _MILLION)
 
-    input_micro = micro("input_mtok") or 0
-    cached_micro = micro("cache_read_mtok")
-    return (
-        input_micro,
-        micro("output_mtok") or 0,
-        input_micro if cached_micro is None else cached_micro,
+    return ModelSpec(
+        input_micro=micro("input_mtok"),
+        output_micro=micro("output_mtok"),
+        cached_input_micro=micro("cache_read_mtok"),
     )

@@ -1,4 +1,4 @@
-"""What the app asks of a language model: a stream that can be ended from anywhere."""
+"""Protocols of a language model: a stream of pieces that any thread can cancel."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from services.memory.context import ContextMessage
 
 @dataclass(frozen=True, slots=True)
 class LimitReached:
-    """The reply ended at its length limit, and not because it was whole."""
+    """The reply was cut off at its length limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """A piece of the model's reasoning, which is no part of the reply."""
+    """A piece of the model's reasoning, beside the reply."""
 
     text: str = field(repr=False)
 
@@ -24,17 +24,17 @@ Piece = str | Thought | Usage | LimitReached
 
 
 class ModelStream(Protocol):
-    """One reply as it comes. It is iterated once."""
+    """A reply as it streams, to be iterated once."""
 
     def __iter__(self) -> Iterator[Piece]:
-        """Send the request; yield thoughts and text, then whether it was cut off and what it used, if the endpoint says so.
+        """Send the request; yield thoughts and text, then LimitReached and Usage if the endpoint sends them.
 
         Raise ModelUnavailable. Leaving the iteration early ends the request.
         """
         ...
 
     def cancel(self) -> None:
-        """End the request at the endpoint at once, from any thread; the iteration just ends."""
+        """End the request at the endpoint at once, from any thread; the iteration ends without an error."""
         ...
 
 
@@ -42,5 +42,5 @@ class ModelClient(Protocol):
     """Starts replies."""
 
     def start(self, messages: Sequence[ContextMessage], *, max_tokens: int) -> ModelStream:
-        """Return at once. Nothing is sent before the stream is iterated."""
+        """Return at once; the request is sent when the stream is iterated."""
         ...

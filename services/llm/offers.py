@@ -9,15 +9,15 @@ from services.llm.model import ModelClient
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A model that may be chosen: what is known about it, and what answers under its name."""
+    """A model that users may choose: its limits and prices, and its client."""
 
     info: ModelInfo
     client: ModelClient = field(repr=False)
-    takes_prefix: bool = False  # a prompt that ends in a reply has it gone on with
+    takes_prefix: bool = False  # continues a reply that ends the prompt
 
 
 class Models:
-    """All that may be chosen, and what is known about each by now. The first answers where nothing was."""
+    """The offered models, the default first."""
 
     def __init__(self, first: Offer, others: tuple[Offer, ...] = ()) -> None:
         self._offers = {offer.info.name: offer for offer in (first, *others)}
@@ -30,9 +30,9 @@ class Models:
         return next(iter(self))
 
     def named(self, name: str | None) -> Offer | None:
-        """The one of this name, if it is offered."""
+        """The offer of this name, if any."""
         return self._offers.get(name or "")
 
     def learn(self, info: ModelInfo) -> None:
-        """Know *info* about the model of its name from now on."""
+        """Replace what is known about the model of *info*'s name."""
         self._offers[info.name] = replace(self._offers[info.name], info=info)

@@ -1,4 +1,4 @@
-"""What is known about models, and what their tokens cost."""
+"""Limits and prices of models, and the cost of their tokens."""
 
 import socket
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain import Usage
-from services.llm import LimitSource, ModelInfo, Refusal, Stated, known_model
+from services.llm import LimitRefusal, LimitSource, ModelInfo, ModelSpec, known_model
 
 PRICED = ModelInfo(
     name="m",
@@ -19,7 +19,7 @@ PRICED = ModelInfo(
 )
 
 
-def test_a_listed_model_has_a_window_and_prices_without_a_network(monkeypatch):
+def test_listed_model_needs_no_network(monkeypatch):
     monkeypatch.delattr(socket, "create_connection")
 
     model = known_model("gpt-4o-mini", base_url="https://api.openai.com/v1")
@@ -36,18 +36,18 @@ def test_a_listed_model_has_a_window_and_prices_without_a_network(monkeypatch):
     )
 
 
-def test_a_gateway_that_is_not_listed_is_charged_at_the_makers_price():
+def test_unlisted_gateway_is_charged_at_the_makers_price():
     assert known_model("gpt-4o-mini", base_url="http://gateway.test/v1").input_micro == 150_000
 
 
-def test_the_limits_of_an_unknown_model_are_guesses_and_it_is_free():
+def test_unknown_model_has_guessed_limits_and_is_free():
     guess = LimitSource.GUESS
     assert known_model("kumquat") == ModelInfo("kumquat", 32_768, 8_192, 0, 0, 0, guess, guess)
 
 
-def test_what_is_given_wins():
-    given = Stated(context_tokens=2000, reply_tokens=300, input_micro=7, output_micro=9)
-    free = Stated(input_micro=0, output_micro=0)
+def test_settings_override_listed_limits_and_prices():
+    given = ModelSpec(context_tokens=2000, reply_tokens=300, input_micro=7, output_micro=9)
+    free = ModelSpec(input_micro=0, output_micro=0)
 
     model = known_model("gpt-4o-mini", setting=given)
 
@@ -80,9 +80,9 @@ SETTING, ENDPOINT, LISTED, TABLE, GUESS = LimitSource
         ("kumquat", (None, 32_768), (None, None), (32_768, GUESS), (8_192, GUESS)),
     ],
 )
-def test_a_limit_comes_from_the_first_that_knows_it(name, setting, endpoint, window, reply):
+def test_limit_comes_from_the_first_source_that_states_it(name, setting, endpoint, window, reply):
     stated = [
-        Stated(context_tokens=context, reply_tokens=longest)
+        ModelSpec(context_tokens=context, reply_tokens=longest)
         for context, longest in (setting, endpoint)
     ]
 
@@ -115,28 +115,28 @@ def test_a_limit_comes_from_the_first_that_knows_it(name, setting, endpoint, win
         ("deepseek-r1:8b", 32_768),
     ],
 )
-def test_the_longest_reply_is_known_by_the_name(name, reply):
-    assert known_model(name, setting=Stated(context_tokens=200_000)).reply_tokens == reply
+def test_longest_reply_is_known_by_name(name, reply):
+    assert known_model(name, setting=ModelSpec(context_tokens=200_000)).reply_tokens == reply
 
 
-def test_a_model_that_reasons_is_known_by_its_name_or_by_its_endpoint():
-    reasons = Stated(is_reasoning=True)
+def test_reasoning_is_known_by_name_or_endpoint():
+    reasons = ModelSpec(is_reasoning=True)
 
-    assert known_model("o3-mini", setting=Stated(reply_tokens=500)).is_reasoning
+    assert known_model("o3-mini", setting=ModelSpec(reply_tokens=500)).is_reasoning
     assert not known_model("gpt-4o").is_reasoning
     assert known_model("kumquat", endpoint=reasons).reply_tokens == 32_768
 
 
-def test_a_refusal_narrows_what_is_known_and_never_widens_it():
-    assert PRICED.narrowed(Refusal(context_tokens=9000, reply_tokens=2000)) == PRICED
-    narrow = PRICED.narrowed(Refusal(context_tokens=800))
+def test_refusal_narrows_limits_and_never_widens_them():
+    assert PRICED.narrowed(LimitRefusal(context_tokens=9000, reply_tokens=2000)) == PRICED
+    narrow = PRICED.narrowed(LimitRefusal(context_tokens=800))
     assert (narrow.context_tokens, narrow.context_source) == (800, LimitSource.ENDPOINT)
     assert (narrow.reply_tokens, narrow.reply_source) == (800, LimitSource.ENDPOINT)
 
 
-def test_a_price_that_grows_with_the_prompt_is_the_one_that_can_be_reached():
+def test_tiered_price_is_the_highest_in_the_window():
     small, large = (
-        known_model("claude-sonnet-4-5", setting=Stated(context_tokens=window))
+        known_model("claude-sonnet-4-5", setting=ModelSpec(context_tokens=window))
         for window in (100_000, 1_000_000)
     )
 
@@ -144,19 +144,19 @@ def test_a_price_that_grows_with_the_prompt_is_the_one_that_can_be_reached():
     assert large.input_micro == 6_000_000
 
 
-def test_cached_tokens_are_charged_once_and_at_their_price():
+def test_cached_tokens_are_charged_once_at_their_price():
     assert PRICED.cost_micro(Usage(prompt=1_000_000, reply=0, cached=0)) == 150_000
     assert PRICED.cost_micro(Usage(prompt=1_000_000, reply=0, cached=1_000_000)) == 75_000
     assert PRICED.cost_micro(Usage(prompt=1_000_000, reply=1_000_000, cached=400_000)) == 720_000
 
 
-def test_a_cost_is_rounded_up():
+def test_cost_is_rounded_up():
     assert PRICED.cost_micro(Usage(prompt=1, reply=0)) == 1
     assert PRICED.cost_micro(Usage(prompt=0, reply=0)) == 0
 
 
 @given(st.integers(-10, 10_000), st.integers(0, 10**7), st.integers(1, 10**8))
-def test_an_affordable_reply_costs_no_more_than_there_is(micro, prompt, price):
+def test_affordable_reply_costs_no_more_than_the_budget(micro, prompt, price):
     model = ModelInfo("m", 8000, 1000, 0, price, 0)
 
     reply = model.affordable_reply(micro)
@@ -166,5 +166,5 @@ def test_an_affordable_reply_costs_no_more_than_there_is(micro, prompt, price):
     assert reply == 1000 or model.cost_micro(Usage(prompt, reply + 1)) > micro
 
 
-def test_a_free_reply_is_as_long_as_any():
+def test_free_reply_may_have_full_length():
     assert known_model("kumquat").affordable_reply(0) == 8_192

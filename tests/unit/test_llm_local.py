@@ -1,4 +1,4 @@
-"""The model client on the model that comes with the app."""
+"""The model client on the local model."""
 
 import os
 import socket
@@ -58,7 +58,7 @@ def ask(model, prompt, max_tokens):
     return iter(model.start(said, max_tokens=max_tokens))
 
 
-def test_the_local_model_replies_and_says_what_it_used(server):
+def test_local_model_replies_and_reports_usage(server):
     model = patient(server)
 
     first = list(ask(model, "Say hello.", 4))
@@ -75,7 +75,7 @@ def test_the_local_model_replies_and_says_what_it_used(server):
     model.close()
 
 
-def test_the_local_model_stops_when_it_is_told_to(server):
+def test_cancel_stops_the_local_model(server):
     model = patient(server)
     said = [ContextMessage(Role.USER, "Count from one to a thousand.")]
     streams = [model.start(said, max_tokens=1900) for _ in range(2)]  # as many as it serves at once

@@ -1,7 +1,8 @@
-"""Limits and prices that an endpoint states: in its list of models, and in the error of a refused request. Pure."""
+"""Limits and prices as endpoints state them: in a list of models, and in the error of a refused request. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from math import ceil
@@ -14,7 +15,7 @@ _MOST_TOKENS = 1 << 24
 _MOST_DOLLARS = Decimal("0.01")  # for a token
 _MILLION = 1_000_000
 
-# What is loaded comes before what the model could do. vLLM; LM Studio; llama.cpp; LiteLLM and Anthropic; OpenRouter;
+# The window that is loaded comes before the model's own. vLLM; LM Studio; llama.cpp; LiteLLM and Anthropic; OpenRouter;
 # Groq; Mistral.
 _CONTEXT = (
     "loaded_context_length",
@@ -47,7 +48,7 @@ _NAMED_REPLY = re.compile(
     r"|valid range of max_tokens is \[\d+, ?(\d+)\]"
     r"|max_(?:completion_)?tokens\b.{0,99}? expected a value <= (\d+)"
 )
-# and what they counted of the prompt, exactly (not "at least", as newer vLLM says): OpenAI, DeepSeek; old OpenAI;
+# the tokens of the prompt, where they are exact (not "at least", as newer vLLM says): OpenAI, DeepSeek; old OpenAI;
 # vLLM; OpenRouter; Anthropic; Mistral
 _NAMED_PROMPT = re.compile(
     r"\((\d+) in the messages|\((\d+) in your prompt|your request has (\d+) input tokens"
@@ -56,8 +57,8 @@ _NAMED_PROMPT = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stated:
-    """Limits and prices stated by the settings or an endpoint; None where they state none.
+class ModelSpec:
+    """Limits and prices as the settings or an endpoint state them; None where they state none.
 
     Prices are micro-dollars for a million tokens.
     """
@@ -70,7 +71,7 @@ class Stated:
     is_reasoning: bool = False
 
 
-def read_models(document: object, name: str) -> Stated:
+def read_models(document: object, name: str) -> ModelSpec:
     """Read the limits and prices of the model *name* from a decoded list of models: its entry, or the only one.
 
     A price is stated by both input and output, else by neither.
@@ -79,14 +80,14 @@ def read_models(document: object, name: str) -> Stated:
     entries = cast(list[object], listed) if isinstance(listed, list) else []
     named = [entry for entry in entries if value_at(entry, "id") == name]
     if not named and len(entries) != 1:  # a llama.cpp server answers to any name
-        return Stated()
+        return ModelSpec()
     entry = (named or entries)[0]
     input_micro, output_micro, cached_micro = (
         _price(entry, paths) for paths in (_INPUT_PRICE, _OUTPUT_PRICE, _CACHED_PRICE)
     )
     is_priced = input_micro is not None and output_micro is not None
     supported = value_at(entry, "supported_parameters")
-    return Stated(
+    return ModelSpec(
         context_tokens=_tokens(entry, _CONTEXT, _LEAST_CONTEXT),
         reply_tokens=_tokens(entry, _REPLY, _LEAST_REPLY),
         input_micro=input_micro if is_priced else None,
@@ -97,7 +98,7 @@ def read_models(document: object, name: str) -> Stated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class LimitRefusal:
     """The limits that a refused request broke, and the tokens that the endpoint counted of its prompt."""
 
     context_tokens: int | None = None
@@ -105,9 +106,9 @@ class Refusal:
     prompt_tokens: int | None = None
 
     def reply_within(self, max_tokens: int) -> int:
-        """The longest reply of at most *max_tokens* that may be asked for; below 1 where there is no room for any.
+        """The longest reply of at most *max_tokens* that the limits allow; below 1 if there is room for none.
 
-        Where the endpoint does not say what the prompt takes, it is what prompts leave in such a window.
+        An endpoint that does not count the prompt is taken to have room for what prompts leave in such a window.
         """
         allowed = [max_tokens, self.reply_tokens or max_tokens]
         if self.context_tokens and self.prompt_tokens:
@@ -117,9 +118,9 @@ class Refusal:
         return min(allowed)
 
 
-def read_refusal(message: str) -> Refusal:
-    """The limits that the *message* of an error names."""
-    return Refusal(
+def read_refusal(message: str) -> LimitRefusal:
+    """Read the limits that the *message* of an error names."""
+    return LimitRefusal(
         context_tokens=_named(message, _NAMED_CONTEXT, _LEAST_CONTEXT),
         reply_tokens=_named(message, _NAMED_REPLY, _LEAST_REPLY),
         prompt_tokens=_named(message, _NAMED_PROMPT, 1),
@@ -140,20 +141,16 @@ def value_at(node: object, path: str) -> object:
 
 
 def _tokens(entry: object, paths: Sequence[str], least: int) -> int | None:
-    """The first count at one of *paths* that can be one."""
+    """The first plausible count at one of *paths*."""
     values = (value_at(entry, path) for path in paths)
     return next((v for v in values if type(v) is int and least <= v <= _MOST_TOKENS), None)
 
 
 def _price(entry: object, paths: Sequence[str]) -> int | None:
-    """The first price at one of *paths*, of dollars for a token; a negative one states nothing."""
+    """The first price at one of *paths*, in dollars for a token; a negative one states nothing."""
     for path in paths:
-        value = value_at(entry, path)
-        if isinstance(value, str | int | float):
-            try:
-                dollars = Decimal(str(value))
-            except InvalidOperation:
-                continue
+        with suppress(InvalidOperation):
+            dollars = Decimal(str(value_at(entry, path)))
             if dollars.is_finite() and 0 <= dollars <= _MOST_DOLLARS:
                 return ceil(dollars * _MILLION * _MILLION)
     return None

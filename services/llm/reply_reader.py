@@ -1,0 +1,134 @@
+"""Reader of a streamed reply: its thoughts, text, ending and usage, in the words of each endpoint. Pure."""
+
+from collections import Counter
+from collections.abc import Callable
+
+from pydantic import BaseModel, ConfigDict
+
+from services.domain import Usage
+from services.errors import ModelFailure
+from services.llm.model import LimitReached, Piece, Thought
+from services.llm.model_spec import value_at
+
+_MOST_TOKENS = 1 << 24  # more than any window holds
+# cached tokens of a prompt: OpenAI; DeepSeek; Moonshot; Anthropic, through a gateway
+_CACHED = (
+    "prompt_tokens_details.cached_tokens",
+    "prompt_cache_hit_tokens",
+    "cached_tokens",
+    "cache_read_input_tokens",
+)
+# thoughts: DeepSeek, LiteLLM, llama.cpp; OpenRouter, Ollama. vLLM has sent one, both and the other.
+_THOUGHTS = ("delta.reasoning_content", "delta.reasoning")
+# finish reasons at the length limit: OpenAI; Anthropic and Gemini, through a gateway; Mistral
+_LIMITED = {"length", "max_tokens", "model_length"}
+
+
+class _Chunk(BaseModel):
+    """A chunk of a reply. The SDK checks nothing of what endpoints send; `_count` reads the counts."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    choices: list[dict[str, object]] | None = None
+    usage: object = None
+    x_groq: object = None
+    timings: object = None  # llama.cpp sends these with or without usage
+
+
+class ReplyReader:
+    """Passes the pieces of one reply to *emit*, chunk by chunk."""
+
+    def __init__(self, emit: Callable[[Piece], None]) -> None:
+        self.has_begun = False  # with thoughts or text: another request would repeat them
+        self.has_text = False
+        self._emit = emit
+        self._is_empty = True
+        self._ending = ""  # the finish reason, once it has come
+        self._counts = Counter[str]()
+
+    def read(self, chunk: object) -> None:
+        """Read a decoded chunk. Raise pydantic's ValidationError if it is none."""
+        self._is_empty = False
+        parsed = _Chunk.model_validate(chunk)
+        self._counts |= _counts(parsed)
+        for choice in parsed.choices or ():
+            if thought := next(filter(None, (_text(choice, path) for path in _THOUGHTS)), ""):
+                self.has_begun = True
+                self._emit(Thought(thought))
+            if content := _text(choice, "delta.content"):
+                self.has_begun = self.has_text = True
+                self._emit(content)
+            if reason := choice.get("finish_reason"):
+                self._ending = str(reason).casefold()
+
+    def finish(self) -> ModelFailure | None:
+        """End the reply; return what was wrong with a stream that ended without an error."""
+        if self._is_empty:  # a web page, say
+            return ModelFailure.GARBLED
+        if not self._ending:
+            return ModelFailure.DROPPED
+        if self._ending in _LIMITED:
+            self._emit(LimitReached())
+        if usage := _usage(self._counts, has_begun=self.has_begun):
+            self._emit(usage)
+        return None
+
+
+def _text(node: object, path: str) -> str:
+    value = value_at(node, path)
+    return value if isinstance(value, str) else ""
+
+
+def _counts(chunk: _Chunk) -> Counter[str]:
+    """The counts in *chunk*. The union over all chunks holds the highest of each number.
+
+    Most endpoints send counts once, in a last chunk without choices; vLLM (its issue 7262) and others count
+    on in every chunk, and some send zeros last (llmio 71). Moonshot sends them in a choice (go-moonshot 17),
+    Groq has sent them in a place of its own (vercel/ai 1651). llama.cpp's timings come with or without them;
+    servers built on llama.cpp have left the cached part out of the prompt (ollama 5370, 16428).
+    """
+    counts = Counter[str]()
+    in_choices = (value_at(choice, "usage") for choice in chunk.choices or ())
+    for usage in (chunk.usage, value_at(chunk.x_groq, "usage"), *in_choices):
+        counts |= Counter(
+            prompt=_count(usage, "prompt_tokens") or 0,
+            reply=_count(usage, "completion_tokens") or 0,
+            total=_count(usage, "total_tokens") or 0,
+            thoughts=_count(usage, "completion_tokens_details.reasoning_tokens") or 0,
+            cached=max(_count(usage, path) or 0 for path in _CACHED),
+            written=_count(usage, "cache_creation_input_tokens") or 0,
+        )
+    read, cached = _count(chunk.timings, "prompt_n"), _count(chunk.timings, "cache_n")
+    if read is not None and cached is not None:  # *read* excludes cached tokens
+        reply = _count(chunk.timings, "predicted_n") or 0
+        counts |= Counter(prompt=read + cached, reply=reply, cached=cached)
+    return counts
+
+
+def _count(node: object, path: str) -> int | None:
+    """The count at *path*; None if there is none, or an impossible one: no reply is lost for it."""
+    value = value_at(node, path)
+    if isinstance(value, int | float) and 0 <= value <= _MOST_TOKENS:
+        return int(value)
+    return None
+
+
+def _usage(counts: Counter[str], *, has_begun: bool) -> Usage | None:
+    """The usage, with every token in it once; None if it was not sent, or cannot be."""
+    prompt, reply, total = counts["prompt"], counts["reply"], counts["total"]
+    cached, thoughts = counts["cached"], counts["thoughts"]
+    if not prompt:
+        return None
+    # OpenAI, DeepSeek, Moonshot and LiteLLM count cached tokens in the prompt; Anthropic, and
+    # gateways that pass its numbers on, beside it (openinference 1429, context-lens 51)
+    beside = cached + counts["written"]
+    if beside > prompt or total - prompt - reply == beside != thoughts:
+        prompt += beside
+    # thoughts are part of the reply; xAI and Gemini count them beside it, and in the total
+    # (vercel/ai 12425, crewAI 5699)
+    reply = max(reply, total - prompt)
+    if thoughts > reply:
+        reply += thoughts
+    if has_begun and not reply:
+        return None
+    return Usage(prompt=prompt, reply=reply, cached=cached, thoughts=thoughts)
