@@ -1,0 +1,287 @@
+"""The calls of the database's API and of Supabase Auth that a reader waits for, one after the other.
+
+python -m benchmarks.serial_calls [--json]
+
+The app runs on the rig of hosted's parts (`tests/hosted/rig.py`), and each call waits 40 ms on its way there. A reader
+takes all paths; then again, while one call of each path takes a second longer, until each call has been slow. A call is
+waited for if the result was then in view only after its end. A call's round is one more than the latest round of the
+calls that are waited for and had ended when it began: calls that go at once are one round.
+
+sign-in           from the press on the form's button until one can write and sees the list
+switch            from the press on a row until the conversation's last message is in view, the session having read
+                  nothing of the conversation
+switch, again     the same, the session having read all of it
+first character   from Enter in a conversation until the reply's first word is in view
+in a new chat     the same in a conversation that Enter makes
+after a restart   from the request of a conversation's address until its last message is in view, in a new process
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, Page
+
+from benchmarks import rig
+from benchmarks.first_character import FIRST, MARK, STOPWATCH
+from benchmarks.page import PRESS, WATCH
+from services.embedded.folders import choose_folders
+from tests.hosted.gateway import Request, Response, Service
+from tests.hosted.rig import started_rig
+from tests.journeys.people import PASSWORD, Person
+from tests.stack.apps import App, running, until
+
+Place = tuple[str, int]  # a call's name, and how many of this name there are with it on its path
+AWAY_SECONDS = 0.04  # hosted Supabase is 30 to 80 ms away
+SLOW_SECONDS = 1.0  # more than what is drawn without a call takes
+READING_SECONDS = 6.0  # before each press; an opened session is trusted for 5
+QUIET_SECONDS = 1.0  # without a call: nothing of what was done before is under way
+PROMPTS = "Peas in wet soil", "A hotbed in March"
+# the moment of the last press, in milliseconds since 1970
+PRESSES = """
+  for (const kind of ["pointerdown", "keydown"])
+    addEventListener(kind, (event) => {
+      if ((event.key ?? "Enter") === "Enter") window.pressed = Date.now();
+    }, true);
+"""
+# the moment when what a tab watches for was in view, likewise
+SHOWN = """() => new Promise((resolve, reject) => {
+  setTimeout(() => reject(new Error("not in view in a minute")), 60_000);
+  window.shown.then((moment) => resolve(performance.timeOrigin + moment));
+})"""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call as the gateway saw it, in seconds since 1970."""
+
+    place: Place
+    began: float
+    ended: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """From a press until the result was in view, and the calls that ended meanwhile, in this order."""
+
+    since: float
+    shown: float
+    calls: tuple[Call, ...]
+
+    def rounds(self, waited: set[Place]) -> dict[Place, int]:
+        """The round of each call that is *waited* for."""
+        rounds: dict[Place, int] = {}
+        ended = {call.place: call.ended for call in self.calls}
+        for call in self.calls:
+            if call.place in waited:
+                before = (rounds[place] for place in rounds if ended[place] <= call.began)
+                rounds[call.place] = 1 + max(before, default=0)
+        return rounds
+
+
+@dataclass(slots=True)
+class Wire:
+    """The way to the services behind a gateway."""
+
+    slow: Place | None = None
+    calls: list[Call] = field(default_factory=list[Call])
+    _begun: Counter[str] = field(default_factory=Counter[str])
+
+    def note(self, slow: Place | None) -> None:
+        """Note the calls from now on; *slow* takes longer."""
+        self.slow, self.calls = slow, []
+        self._begun.clear()
+
+    def to(self, service: Service) -> Service:
+        def call(request: Request) -> Response:
+            path, began = urlsplit(request.path).path.removeprefix("/"), time.time()
+            name = path if path.startswith("rpc/") else f"{request.method} {path}"
+            self._begun[name] += 1
+            place = name, self._begun[name]
+            time.sleep(AWAY_SECONDS + SLOW_SECONDS * (place == self.slow))
+            answer = service(request)
+            self.calls.append(Call(place, began, time.time()))
+            return answer
+
+        return call
+
+    def until_quiet(self) -> None:
+        since = time.time()
+        until(lambda: time.time() - max([since, *(c.ended for c in self.calls)]) > QUIET_SECONDS)
+
+    def wait(self, since: float, shown: float) -> Wait:
+        calls = [call for call in self.calls if since <= call.began and call.ended <= shown]
+        return Wait(since, shown, tuple(sorted(calls, key=lambda call: call.ended)))
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A person with two conversations, at a page of the app."""
+
+    app: App
+    wire: Wire
+    person: Person
+
+    def paths(self, slow: Mapping[str, Place]) -> dict[str, Wait]:
+        """Each path once, from the state that the one before has left."""
+        person = self.person
+        waits = {"sign-in": self._sign_in(slow.get("sign-in"))}
+        person.visit()
+        waits["switch"] = self._switch(slow.get("switch"))
+        person.begins_a_new_chat()
+        waits["switch, again"] = self._switch(slow.get("switch, again"))
+        person.opens(PROMPTS[1])
+        address = person.page.url
+        waits["first character"] = self._ask(slow.get("first character"))
+        person.begins_a_new_chat()
+        waits["in a new chat"] = self._ask(slow.get("in a new chat"))
+        waits["after a restart"] = self._restart(slow.get("after a restart"), address)
+        return waits
+
+    def _switch(self, slow: Place | None) -> Wait:
+        self._rest()
+        self.wire.note(slow)
+        self.person.page.evaluate(PRESS, f"You said: {PROMPTS[0]}")
+        self.person.rows.get_by_text(PROMPTS[0], exact=True).click()
+        return self._until_shown()
+
+    def _ask(self, slow: Place | None) -> Wait:
+        self._rest()
+        prompt = f"Question {time.time_ns()}"
+        self.person.composer.fill(f"{prompt} {MARK}")
+        self.person.page.evaluate(STOPWATCH, [prompt, FIRST])
+        self.wire.note(slow)
+        self.person.sends()
+        return self._until_shown()
+
+    def _until_shown(self) -> Wait:
+        took, pressed = (self.person.page.evaluate(f"window.{one}") for one in ("took", "pressed"))
+        wait = self.wire.wait(pressed / 1000, (pressed + took) / 1000)
+        rig.settle(self.person.page)
+        self.wire.until_quiet()
+        return wait
+
+    def _rest(self) -> None:
+        rig.settle(self.person.page)
+        self.person.page.wait_for_timeout(READING_SECONDS * 1000)
+
+    def _restart(self, slow: Place | None, address: str) -> Wait:
+        self.person.page.goto("about:blank")  # an open page would connect, and have things read
+        self.app.kill()
+        until(lambda: not self.app.left())
+        self.app.start().until_ready()
+        with self._tab("message", FIRST) as page:
+            self.wire.until_quiet()
+            self.wire.note(slow)
+            since = time.time()
+            page.goto(address, wait_until="commit")
+            return self._until_loaded(page, since)
+
+    def _sign_in(self, slow: Place | None) -> Wait:
+        self.person.page.goto("about:blank")
+        self.person.context.clear_cookies()
+        with self._tab("rows", len(PROMPTS)) as page:
+            page.goto(self.app.url)
+            form = page.locator('form[action="/session"]')
+            form.locator('[name="email"]').fill(self.person.email)
+            form.locator('[name="password"]').fill(PASSWORD)
+            self.wire.until_quiet()
+            self.wire.note(slow)
+            with page.expect_navigation(wait_until="commit"):
+                since = time.time()
+                form.get_by_role("button").click()
+            return self._until_loaded(page, since)
+
+    @contextmanager
+    def _tab(self, what: str, value: object) -> Iterator[Page]:
+        page = self.person.context.new_page()
+        watch = f"watch({json.dumps(what)}, {json.dumps(value)})"
+        page.add_init_script(f"window.shown = {watch};")
+        yield page
+        page.close()
+
+    def _until_loaded(self, page: Page, since: float) -> Wait:
+        shown = page.evaluate(SHOWN)
+        wait = self.wire.wait(since, shown / 1000)
+        rig.settle(page)
+        self.wire.until_quiet()
+        return wait
+
+
+@contextmanager
+def _reader(browser: Browser, endpoint: rig.Endpoint) -> Iterator[Reader]:
+    cache, wire = choose_folders(None, None).cache, Wire()
+    with (
+        tempfile.TemporaryDirectory(prefix="daybook-") as base,
+        started_rig(cache, max_rows=500, is_open=False) as supabase,
+    ):
+        services = supabase.gateway.services
+        services |= {prefix: wire.to(service) for prefix, service in services.items()}
+        environment = endpoint | supabase.environment() | {"DAYBOOK_MODEL": "scripted"}
+        with running(App(Path(base), cache, environment=environment)) as app:
+            app.until_ready()
+            person = Person(browser, app.url, "reader")
+            person.context.add_init_script(WATCH + PRESSES)
+            person.arrives()
+            for prompt in PROMPTS:
+                person.begins_a_new_chat()
+                person.asks(prompt)
+                person.hears_all_of(f"You said: {prompt}")
+            yield Reader(app, wire, person)
+            person.leaves()
+
+
+def measure() -> dict[str, dict[str, object]]:
+    """The calls of each path, with the milliseconds since the press and the round: 0 is not waited for."""
+    with rig.model() as endpoint, rig.chromium() as browser, _reader(browser, endpoint) as reader:
+        first = reader.paths({})
+        waited: dict[str, set[Place]] = {path: set() for path in first}
+        for number in range(max(len(wait.calls) for wait in first.values())):
+            slow = {
+                path: wait.calls[number].place
+                for path, wait in first.items()
+                if number < len(wait.calls)
+            }
+            for path, wait in reader.paths(slow).items():
+                waited[path].update(c.place for c in wait.calls if c.place == slow.get(path))
+    return {path: _figures(wait, wait.rounds(waited[path])) for path, wait in first.items()}
+
+
+def _figures(wait: Wait, rounds: Mapping[Place, int]) -> dict[str, object]:
+    def milliseconds(moment: float) -> int:
+        return round(1000 * (moment - wait.since))
+
+    each: list[tuple[int, int, int, str]] = []
+    for call in wait.calls:
+        began, ended = milliseconds(call.began), milliseconds(call.ended)
+        each.append((rounds.get(call.place, 0), began, ended, call.place[0]))
+    most = max(rounds.values(), default=0)
+    return {"rounds": most, "calls": len(rounds), "ms": milliseconds(wait.shown), "each": each}
+
+
+def main() -> None:
+    """Measure, and print a table or JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serial_calls")
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+
+    figures = measure()
+    if chosen.json:
+        print(json.dumps(figures))
+        return
+    for path, each in figures.items():
+        print(f"{path}: {each['rounds']} rounds, {each['calls']} calls waited for, {each['ms']} ms")
+        for number, began, ended, name in each["each"]:
+            round_ = f"round {number}" if number else "beside"
+            print(f"  {round_:<9} {began:>5} to {ended:>5} ms  {name}")
+
+
+if __name__ == "__main__":
+    main()
