@@ -26,7 +26,8 @@ from services.chat import (
 from services.crypto import RootKeys, ServerProof
 from services.domain import Account, AccountRole, ConversationId, Purpose, SessionId
 from services.embedded.folders import choose_folders
-from services.embedded.protocol import Endpoints, Failed, Report, Running
+from services.embedded.plan import Endpoints
+from services.embedded.reports import Failed, Report, Running
 from services.embedded.stack import Stack, prepare
 from services.errors import AppError, Misconfigured, RowsCut, SignedOut, StoreUnavailable
 from services.events import log_event

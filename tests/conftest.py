@@ -15,7 +15,7 @@ import pytest
 
 from services.embedded.folders import Folders, choose_folders
 from services.embedded.postgres import Postgres
-from services.embedded.protocol import Failed, Running
+from services.embedded.reports import Failed, Running
 from services.embedded.stack import Stack, prepare
 from services.embedded.supabase_api import fetch_modules
 from tests.hosted.rig import described, started_rig

@@ -10,7 +10,7 @@ from pages._session import ask_for
 from services import bootstrap
 from services.chat import Chat, Setup
 from services.domain import NewConversation, Thread
-from services.embedded.protocol import ModelState
+from services.embedded.reports import ModelState
 from services.memory.context import ContextPlan
 
 

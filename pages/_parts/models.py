@@ -11,7 +11,7 @@ from pages._session import ask_for, find_person, keep_errors
 from services import bootstrap
 from services.chat import Chat, Setup
 from services.domain import ConversationId, Thread
-from services.embedded.protocol import ModelState
+from services.embedded.reports import ModelState
 from services.errors import InstructionsTooLong
 from services.llm import LimitSource, ModelInfo
 

@@ -63,13 +63,11 @@ def create_folders(folders: Folders) -> None:
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(b"1")
         except OSError as error:
-            if says_disk_full(error):
-                raise disk_full(folder) from error
-            raise Misconfigured(f"{folder} cannot be written: {error.strerror}.") from error
+            raise _not_writable(folder, error) from error
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write *path* atomically, readable by its owner alone. Raise Misconfigured if the disk is full."""
+    """Write *path* atomically, readable by its owner alone. Raise Misconfigured if that fails."""
     draft = path.with_suffix(".draft")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -78,9 +76,7 @@ def write_private(path: Path, text: str) -> None:
             file.flush()
             os.fsync(descriptor)
     except OSError as error:
-        if says_disk_full(error):
-            raise disk_full(path.parent) from error
-        raise
+        raise _not_writable(path.parent, error) from error
     draft.replace(path)
 
 
@@ -91,6 +87,12 @@ def is_full(folder: Path, required_bytes: int = RESERVE_BYTES) -> bool:
 
 def disk_full(folder: Path) -> Misconfigured:
     return Misconfigured(f"The disk is full: free some space for {folder} and start again.")
+
+
+def _not_writable(folder: Path, error: OSError) -> Misconfigured:
+    if says_disk_full(error):
+        return disk_full(folder)
+    return Misconfigured(f"{folder} cannot be written: {error.strerror}.")
 
 
 class FolderLock:

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from services.crypto import RootKeys, new_key
 from services.embedded.folders import Folders, write_private
-from services.embedded.protocol import StackSecrets
+from services.embedded.plan import StackSecrets
 from services.errors import Misconfigured
 
 _STACK_SECRETS = TypeAdapter(StackSecrets)

@@ -4,20 +4,25 @@ It proves the whole path on a machine with no account anywhere; its answers are 
 """
 
 import importlib
+import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any, cast
 
 from services.embedded import processes
 from services.embedded.folders import Folders, package_folder
-from services.embedded.processes import Child
-from services.embedded.protocol import ModelPlan
+from services.embedded.plan import ModelPlan
+from services.embedded.reports import ModelReport, ModelState, Reporter
+from services.errors import Misconfigured
 
 CONTEXT_TOKENS = 2048
 _KEY = "DAYBOOK_MODEL_KEY"
 _PARALLEL = 2
+_PAUSE_SECONDS = 180.0  # before another start of a model that failed again and again
+_logger = logging.getLogger(__name__)
 
 
 class ModelServer(processes.Server):
@@ -27,7 +32,7 @@ class ModelServer(processes.Server):
         super().__init__("The local model", folders.logs / "model.log")
         self._plan, self._folder = plan, folders.data
 
-    def launch(self) -> Child:
+    def launch(self) -> processes.Child:
         with processes.open_log(self.log) as output:
             return processes.start(
                 [sys.executable, "-m", __name__, str(self._plan.port)],
@@ -43,6 +48,42 @@ class ModelServer(processes.Server):
     def answers(self) -> bool:
         authorization = {"Authorization": f"Bearer {self._plan.key}"}
         return processes.answers_json(self._plan.port, "/v1/models", authorization)
+
+
+class ModelRunner:
+    """Keeps a model server running, in a thread of its own. Its failures end nothing else."""
+
+    def __init__(self, server: processes.Server, report: Reporter) -> None:
+        self._server, self._report = server, report
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._server.stop()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._report(ModelReport(ModelState.STARTING))
+            try:
+                child = self._server.start()
+                if not self._stopping.is_set():  # else `stop` may have come before the start
+                    self._server.wait()
+                    self._report(ModelReport(ModelState.READY))
+                    child.wait()
+            except (Misconfigured, OSError) as error:
+                _logger.warning("%s", error)
+            finally:
+                self._server.stop()
+            delay = self._server.backoff.next_delay()
+            if delay is None:
+                self._report(ModelReport(ModelState.FAILED))
+            self._stopping.wait(_PAUSE_SECONDS if delay is None else delay)
 
 
 def thread_count(cores: int) -> int:

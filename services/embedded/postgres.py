@@ -21,8 +21,7 @@ from psycopg import sql
 
 from services.embedded import processes
 from services.embedded.folders import Folders, package_folder, socket_folder
-from services.embedded.processes import Child
-from services.embedded.protocol import StackSecrets
+from services.embedded.plan import StackSecrets
 from services.errors import Misconfigured
 
 DATABASE = "daybook"
@@ -46,7 +45,7 @@ _ROLES = """
 create role anon nologin;
 create role authenticated nologin;
 create role service_role nologin bypassrls;
-create role daybook_owner login nosuperuser bypassrls createrole;
+create role daybook_owner login nosuperuser bypassrls createrole password {password};
 """
 
 
@@ -69,9 +68,8 @@ class Postgres(processes.Server):
         shutil.rmtree(draft, ignore_errors=True)
         _create_private(draft)
         password_file = draft / "password"  # here, as Postgres' user cannot read the keys folder
-        password_file.touch(mode=0o600)
         password_file.write_text(self.secrets.postgres_password)
-        _give_to_postgres(password_file)
+        password_file.chmod(0o644)  # whatever the umask; the folder is closed to others
         try:
             processes.run(
                 [
@@ -94,7 +92,7 @@ class Postgres(processes.Server):
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
-    def launch(self) -> Child:
+    def launch(self) -> processes.Child:
         """Start the server, once the servers that an earlier supervisor left are ended."""
         self._end_leftovers()
         with processes.open_log(self.log) as output:
@@ -120,12 +118,8 @@ class Postgres(processes.Server):
         """Create the roles and the database that hosted Supabase has, unless they exist."""
         with self.connect(_SUPERUSER) as connection:
             with contextlib.suppress(psycopg.errors.DuplicateObject):
-                connection.execute(_ROLES)  # one transaction
-            connection.execute(
-                sql.SQL("alter role {} password {}").format(
-                    sql.Identifier(OWNER), sql.Literal(self.secrets.owner_password)
-                )
-            )
+                password = sql.Literal(self.secrets.owner_password)
+                connection.execute(sql.SQL(_ROLES).format(password=password))  # one transaction
             with contextlib.suppress(psycopg.errors.DuplicateDatabase):
                 connection.execute(f"create database {DATABASE} owner {OWNER}")
 
@@ -151,13 +145,13 @@ class Postgres(processes.Server):
     def answers(self) -> bool:
         try:
             self.connect(_SUPERUSER).close()
+            return True
         except psycopg.OperationalError as error:
-            if "password authentication failed" in str(error):
-                raise Misconfigured(
-                    "The database refuses its password: put back the keys folder that belongs to this data."
-                ) from error
-            return False
-        return True
+            if "password authentication failed" not in str(error):
+                return False
+            raise Misconfigured(
+                "The database refuses its password: put back the keys folder that belongs to this data."
+            ) from error
 
     def _end_leftovers(self) -> None:
         """End servers of this folder that an earlier supervisor left, and remove their pid file.
@@ -201,14 +195,9 @@ def postgres_user() -> str | None:
 def _create_private(folder: Path) -> None:
     """Create *folder* for Postgres' user, which may pass through, not read, the folders above."""
     folder.mkdir(mode=0o700, exist_ok=True)
-    _give_to_postgres(folder)
-    if postgres_user():
+    if user := postgres_user():
+        shutil.chown(folder, user, pwd.getpwnam(user).pw_gid)
         for parent in (*folder.parents, *_binaries().parents):
             mode = parent.stat().st_mode
             if not mode & stat.S_IXOTH:
                 parent.chmod(mode | stat.S_IXOTH)
-
-
-def _give_to_postgres(path: Path) -> None:
-    if user := postgres_user():
-        shutil.chown(path, user, pwd.getpwnam(user).pw_gid)

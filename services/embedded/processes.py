@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
-from services.embedded.folders import disk_full
+from services.embedded import folders
 from services.errors import Misconfigured, says_disk_full
 
 Child = subprocess.Popen[bytes]
@@ -97,7 +97,7 @@ def run(
     output = "".join(lines)
     with contextlib.suppress(OSError):  # a full disk has no room for the log
         log.write_text(output)
-    raise disk_full(folder.parent) if says_disk_full(output) else Misconfigured(failure)
+    raise folders.disk_full(folder.parent) if says_disk_full(output) else Misconfigured(failure)
 
 
 def stop(child: Child, first: signal.Signals, within: float) -> None:
@@ -153,22 +153,24 @@ class Server(ABC):
     def is_down(self) -> bool:
         return self.child is not None and self.child.poll() is not None
 
+    def lacks_space(self) -> bool:
+        """Return True if the program ended, or would end, for want of disk space."""
+        return folders.is_full(self.log.parent) or says_disk_full(tail(self.log))
+
     def failure(self) -> Misconfigured:
+        if self.lacks_space():
+            return folders.disk_full(self.log.parent)
         return Misconfigured(f"{self.name} stopped and does not come back: see {self.log}.")
 
 
 def answers_json(port: int, path: str, headers: Mapping[str, str]) -> bool:
     """Return True if a GET to *port* of this machine is answered with 200 and JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
+    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
         connection.request("GET", path, headers=dict(headers))
         reply = connection.getresponse()
-        content_type = reply.headers.get_content_type()
-        return reply.status == http.HTTPStatus.OK and content_type == "application/json"
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+        return reply.status == 200 and reply.headers.get_content_type() == "application/json"
+    return False
 
 
 def open_log(path: Path) -> IO[bytes]:
@@ -200,9 +202,4 @@ def write_log(path: Path, lines: Iterable[bytes]) -> None:
 
 def tail(path: Path, size: int = 4000) -> str:
     """Return the last *size* bytes of the file as text; an empty text if there is no file."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - size))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
+    return path.read_bytes()[-size:].decode(errors="replace") if path.exists() else ""

@@ -16,8 +16,6 @@ from typing import IO, cast
 from services.embedded import processes
 from services.embedded.folders import Folders, package_folder
 from services.embedded.postgres import DATABASE, OWNER, Postgres
-from services.embedded.processes import Child
-from services.embedded.protocol import StackSecrets
 
 _HERE = Path(__file__).parent
 _MAX_SEMI_SPACE = "--max-semi-space-size=4"  # MB; half the memory, for a twentieth of the speed
@@ -102,18 +100,22 @@ class SupabaseApi(processes.Server):
 
     stop_signal, stop_seconds = signal.SIGTERM, 0.5
 
-    def __init__(
-        self, folders: Folders, port: int, postgres: Postgres, secrets: StackSecrets
-    ) -> None:
+    def __init__(self, folders: Folders, port: int, postgres: Postgres) -> None:
         super().__init__("The database's API", folders.logs / "api.log")
         self._folder, self._modules = folders.data / "api", modules_folder(folders.cache)
-        self._port, self._postgres, self._secrets = port, postgres, secrets
+        self._port, self._postgres, self._secrets = port, postgres, postgres.secrets
 
     def prepare(self) -> None:
         """Write the configuration, and create the schema `auth` if there is none. Raise Misconfigured."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         (self._folder / "supabase" / "migrations").mkdir(parents=True, exist_ok=True)
-        config = _config(self._port, self._secrets.publishable_key)
+        config = (
+            (_HERE / "supabase_config.toml")
+            .read_text()
+            .format(
+                port=self._port, database=DATABASE, publishable_key=self._secrets.publishable_key
+            )
+        )
         (self._folder / "supabase" / "config.toml").write_text(config)
         with self._postgres.connect() as connection:
             if connection.execute("select to_regclass('auth.users')").fetchone() != (None,):
@@ -129,7 +131,7 @@ class SupabaseApi(processes.Server):
                 connection.execute(f"grant usage on schema {schema} to {OWNER}")
                 connection.execute(f"grant all on all tables in schema {schema} to {OWNER}")
 
-    def launch(self) -> Child:
+    def launch(self) -> processes.Child:
         child = processes.start(
             self._command("start", "--no-admin"),
             environment=self._environment(),
@@ -172,27 +174,3 @@ def safe_to_log(line: bytes) -> bytes:
     """Return the part of a line of the API's output that cannot hold a user's text: an error's class, code, place."""
     found = _SAFE_TO_LOG.match(line)
     return found[0].rstrip() + b"\n" if found else b""
-
-
-def _config(port: int, publishable_key: str) -> str:
-    # no secret_key: no holder of any key is service_role
-    return f"""\
-project_id = "daybook"
-[api]
-port = {port}
-schemas = ["public"]
-max_rows = 1000
-[db]
-driver = "postgres"
-url = "postgres:///{DATABASE}"
-[auth]
-enabled = true
-site_url = "http://127.0.0.1"
-jwt_secret = "env(DAYBOOK_JWT_SECRET)"
-jwt_expiry = 3600
-minimum_password_length = 12
-publishable_key = "{publishable_key}"
-[auth.email]
-enable_signup = true
-enable_confirmations = false
-"""

@@ -14,35 +14,23 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from services.embedded import folders, processes
+from services.embedded import folders
 from services.embedded.folders import Folders
-from services.embedded.model_server import ModelServer
+from services.embedded.model_server import ModelRunner, ModelServer
+from services.embedded.plan import DatabasePlan, Plan
 from services.embedded.postgres import Postgres
 from services.embedded.processes import Server
-from services.embedded.protocol import (
-    DatabasePlan,
-    Failed,
-    ModelReport,
-    ModelState,
-    Plan,
-    Report,
-    Running,
-    Stage,
-    Starting,
-    Trouble,
-)
+from services.embedded.reports import Failed, Report, Reporter, Running, Stage, Starting, Trouble
 from services.embedded.supabase_api import SupabaseApi, fetch_modules
 from services.errors import Misconfigured, says_disk_full
 from services.store.supabase import migrations
 
-Reporter = Callable[[Report], None]
 _CHECK_SECONDS = 0.1  # between two checks of the parts
 _FULL_DISK_SECONDS = 1.0  # before another start with a disk that was full
-_MODEL_PAUSE_SECONDS = 180.0  # before another start of a model that failed again and again
 _logger = logging.getLogger(__name__)
 _writing = threading.Lock()
 
@@ -52,31 +40,23 @@ class DiskMonitor:
 
     def __init__(self, folder: Path, report: Reporter) -> None:
         self._folder, self._report = folder, report
-        self._reported: bool | None = None
+        self._is_full: bool | None = None
 
-    def check(self) -> None:
+    def check(self) -> bool:
+        """Report a change. Return True while the disk is full."""
         # half as much again must be free before it counts as solved: no flapping around the border
-        reserve = folders.RESERVE_BYTES
-        self._update(
-            is_full=folders.is_full(self._folder, reserve * 3 // 2 if self._reported else reserve)
-        )
-
-    def has_stopped(self, part: Server) -> bool:
-        """Return True if *part* ended for want of disk space."""
-        return folders.is_full(self._folder) or says_disk_full(processes.tail(part.log))
+        reserve = folders.RESERVE_BYTES * 3 // 2 if self._is_full else folders.RESERVE_BYTES
+        is_full = folders.is_full(self._folder, reserve)
+        if is_full != self._is_full:
+            sentence = f"The disk is full: free some space for {self._folder}."
+            self._report(Trouble(sentence if is_full else ""))
+        self._is_full = is_full
+        return is_full
 
     def wait_for_space(self) -> None:
         """Return once another start may succeed; until then it would fail and use up the restarts."""
-        self._update(is_full=True)
-        time.sleep(_FULL_DISK_SECONDS)
-        while folders.is_full(self._folder):
+        while self.check():
             time.sleep(_CHECK_SECONDS)
-
-    def _update(self, *, is_full: bool) -> None:
-        if is_full != self._reported:
-            sentence = f"The disk is full: free some space for {self._folder}."
-            self._report(Trouble(sentence if is_full else ""))
-        self._reported = is_full
 
 
 class Restarter:
@@ -94,15 +74,21 @@ class Restarter:
         self._report(Starting(Stage.RECOVERING))
         for part in stopped:
             self._restart(part)
-        if self._all_answer():
-            self._report(Running())
+        for part in self._parts:
+            try:
+                part.wait()
+            except Misconfigured:
+                part.stop()  # the next check restarts it
+                return
+        self._report(Running())
 
     def stop(self) -> None:
         for part in reversed(self._parts):
             part.stop()
 
     def _restart(self, part: Server) -> None:
-        if self._disk.has_stopped(part):
+        if part.lacks_space():
+            time.sleep(_FULL_DISK_SECONDS)
             self._disk.wait_for_space()
         else:
             delay = part.backoff.next_delay()
@@ -112,77 +98,26 @@ class Restarter:
             time.sleep(delay)
         part.start()
 
-    def _all_answer(self) -> bool:
-        """Return True if every server answers; the first that does not is stopped, to be restarted."""
-        for part in self._parts:
-            try:
-                part.wait()
-            except Misconfigured:
-                part.stop()
-                return False
-        return True
 
-
-class ModelRunner:
-    """Keeps a model server running, in a thread of its own. Its failures end nothing else."""
-
-    def __init__(self, server: Server, report: Reporter) -> None:
-        self._server, self._report = server, report
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._server.stop()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._report(ModelReport(ModelState.STARTING))
-            try:
-                self._run_once()
-            except (Misconfigured, OSError) as error:
-                _logger.warning("%s", error)
-            delay = self._server.backoff.next_delay()
-            if delay is None:
-                self._report(ModelReport(ModelState.FAILED))
-            self._stopping.wait(_MODEL_PAUSE_SECONDS if delay is None else delay)
-
-    def _run_once(self) -> None:
-        child = self._server.start()
-        try:
-            if not self._stopping.is_set():  # else `stop` may have come before the start
-                self._server.wait()
-                self._report(ModelReport(ModelState.READY))
-                child.wait()
-        finally:
-            self._server.stop()
-
-
-class Database:
+class Database(Restarter):
     """Postgres and the API in front."""
 
     def __init__(self, plan: DatabasePlan, places: Folders) -> None:
         self._plan, self._places = plan, places
         self._postgres = Postgres(places, plan.secrets)
-        self._api = SupabaseApi(places, plan.port, self._postgres, plan.secrets)
-        self._disk = DiskMonitor(places.data, send)
-        self.restarter = Restarter((self._postgres, self._api), self._disk, send)
+        self._api = SupabaseApi(places, plan.port, self._postgres)
+        super().__init__((self._postgres, self._api), DiskMonitor(places.data, send), send)
 
     def start(self) -> None:
         """Start Postgres, bring its tables up to date, and start the API. Raise Misconfigured for the first failure."""
-        if folders.is_full(self._places.data):  # since `prepare` checked: a supervisor was killed
-            self._disk.wait_for_space()
+        self._disk.wait_for_space()  # `prepare` checked, but another supervisor may have been killed since
         fetch_modules(
             self._places.cache, lambda done, total: send(Starting(Stage.MODULES, done, total))
         )
         send(Starting(Stage.DATABASE))
         self._postgres.prepare()
-        self._start(self._postgres)
+        self._postgres.start()
+        self._postgres.wait()
         send(Starting(Stage.TABLES))
         self._postgres.create_roles()
         self._api.prepare()
@@ -191,24 +126,15 @@ class Database:
             migrations.install_server_keys(connection, self._plan.proof_keys)
             connection.execute("update private.settings set first_account_is_admin = true")
         send(Starting(Stage.API))
-        self._start(self._api)
+        self._api.start()
+        self._api.wait()
         key = self._plan.secrets.publishable_key
         address = json.dumps({"supabase_url": self._plan.url, "publishable_key": key})
         folders.write_private(self._places.data / folders.ADDRESS, address)
-        self._disk.check()
 
     def stop(self) -> None:
-        self.restarter.stop()
+        super().stop()
         self._postgres.remove_temporary()
-
-    def _start(self, part: Server) -> None:
-        part.start()
-        try:
-            part.wait()
-        except Misconfigured:
-            if self._disk.has_stopped(part):
-                raise folders.disk_full(self._places.data) from None
-            raise
 
 
 def _supervise(plan: Plan) -> None:
@@ -224,7 +150,7 @@ def _supervise(plan: Plan) -> None:
         while True:
             time.sleep(_CHECK_SECONDS)
             if database:
-                database.restarter.check()
+                database.check()
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
@@ -257,17 +183,18 @@ def main() -> None:
     threading.Thread(target=_exit_with_the_app, daemon=True).start()
     try:
         _supervise(plan)
-    except Misconfigured as error:
-        _logger.warning("%s", error.public, exc_info=True)
-        send(Failed(error.public))
     except Exception as error:  # the app reports it, whatever it is
-        _logger.exception("unexpected")
-        is_full = says_disk_full(error if isinstance(error, OSError) else str(error))
-        sentence = (
-            f"The embedded backend stopped for a reason it did not expect: see {plan.folders.logs}."
-        )
-        send(Failed(folders.disk_full(plan.folders.data).public if is_full else sentence))
+        _logger.exception("stopped")
+        send(Failed(_sentence(error, plan.folders)))
     sys.exit(1)
+
+
+def _sentence(error: Exception, places: Folders) -> str:
+    if isinstance(error, Misconfigured):
+        return error.public
+    if says_disk_full(error if isinstance(error, OSError) else str(error)):
+        return folders.disk_full(places.data).public
+    return f"The embedded backend stopped for a reason it did not expect: see {places.logs}."
 
 
 if __name__ == "__main__":

@@ -56,21 +56,6 @@ def empty(server):
     servers.drop_database(server, "operated")
 
 
-def test_second_migrate_changes_nothing(run, empty):
-    owner = servers.as_owner(empty)
-
-    first = run("migrate", DATABASE_URL=owner, DAYBOOK_ROOT_KEYS=ROOT_KEY)
-    second = run("migrate", DATABASE_URL=owner, DAYBOOK_ROOT_KEYS=ROOT_KEY)
-
-    applied = [f"Applied {version}." for version in VERSIONS]
-    assert first == (0, "\n".join([*applied, "The database is up to date."]))
-    assert second == (0, "The database is up to date.")
-    proof = ServerProof(RootKeys.parse(ROOT_KEY).proof_key())
-    with psycopg.connect(empty, autocommit=True) as admin:
-        maya = psycopg_world(admin, proof).person()
-        assert maya.begin(maya.create_conversation())["ok"]
-
-
 def test_migrate_refuses_earlier_database_without_naming_its_password(run, migrated):
     with psycopg.connect(migrated, autocommit=True) as admin:
         admin.execute("update private.migrations set sha256 = repeat('0', 64)")
@@ -85,21 +70,25 @@ def test_migrate_refuses_earlier_database_without_naming_its_password(run, migra
     assert (code, said.startswith(place), "pw-7781" in said) == (1, True, False)
 
 
-@pytest.mark.parametrize("version", [15, 16])
-def test_migrate_works_on_older_postgres(run, version):
+@pytest.mark.parametrize("version", [15, 16, 18])
+def test_migrate_works_on_each_postgres_twice(run, version):
     if not servers.is_installed(version) and "CI" not in os.environ:
         pytest.skip(f"Postgres {version} is not installed")
     proof = ServerProof(RootKeys.parse(ROOT_KEY).proof_key())
     with servers.started(version) as server:
-        for name in ("first", "second"):  # nothing that the first left in the server is in the way
+        for name in (
+            "first",
+            "second",
+        ):  # roles that the first database left in the server are no obstacle
             address = servers.new_database(server, name)
             servers.lay_ground(address)
-            owner = servers.as_owner(address)
+            environment = {"DATABASE_URL": servers.as_owner(address), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
 
-            assert run("migrate", DATABASE_URL=owner, DAYBOOK_ROOT_KEYS=ROOT_KEY)[0] == 0
-            again = run("migrate", DATABASE_URL=owner, DAYBOOK_ROOT_KEYS=ROOT_KEY)
+            first, second = run("migrate", **environment), run("migrate", **environment)
 
-            assert again == (0, "The database is up to date.")
+            last = "The database is up to date."
+            assert first == (0, "\n".join([*(f"Applied {one}." for one in VERSIONS), last]))
+            assert second == (0, last)
             with psycopg.connect(address, autocommit=True) as admin:
                 maya = psycopg_world(admin, proof).person()
                 garden = maya.create_conversation()
@@ -156,39 +145,33 @@ def test_migrate_reads_root_key_from_keys_folder(run, empty, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("environment", "sentence"),
+    ("url", "root_key", "sentence"),
     [
         (
-            {"DAYBOOK_ROOT_KEYS": ROOT_KEY},
+            *("", ROOT_KEY),
             "DATABASE_URL is missing: set it; a password that is not in it is asked for.",
         ),
         (
-            {
-                "DAYBOOK_ROOT_KEYS": ROOT_KEY,
-                "DATABASE_URL": "postgresql://me:pw-7781@127.0.0.1:9/db",
-            },
+            *("postgresql://me:pw-7781@127.0.0.1:9/db", ROOT_KEY),
             "The database does not answer, or refuses the password or TLS: check DATABASE_URL.",
         ),
         (
-            {
-                "DAYBOOK_ROOT_KEYS": ROOT_KEY,
-                "DATABASE_URL": "postgresql://me:pw-7781@[2001:db8::1]/db?connect_timeout=1",
-            },
+            *("postgresql://me:pw-7781@[2001:db8::1]/db?connect_timeout=1", ROOT_KEY),
             "The host in DATABASE_URL has only an IPv6 address, and this machine does not reach it: "
             "take the session pooler's address (Supabase: Connect, Session pooler).",
         ),
         (
-            {"DAYBOOK_ROOT_KEYS": ROOT_KEY, "DATABASE_URL": "pw-7781"},
+            *("pw-7781", ROOT_KEY),
             "DATABASE_URL cannot be read: it looks like postgresql://user:password@host/database.",
         ),
         (
-            {"DAYBOOK_ROOT_KEYS": "pw-7781", "DATABASE_URL": "postgresql:///"},
+            *("postgresql:///", "pw-7781"),
             "The root key in DAYBOOK_ROOT_KEYS is not 32 random bytes in base64url: put the right one there.",
         ),
     ],
 )
-def test_wrong_setting_ends_migrate_with_a_sentence(run, environment, sentence):
-    assert run("migrate", **environment) == (1, sentence)
+def test_wrong_setting_ends_migrate_with_a_sentence(run, url, root_key, sentence):
+    assert run("migrate", DATABASE_URL=url, DAYBOOK_ROOT_KEYS=root_key) == (1, sentence)
 
 
 @pytest.mark.parametrize(

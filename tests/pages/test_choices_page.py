@@ -15,7 +15,7 @@ from services.domain import (
     Summary,
     Window,
 )
-from services.embedded.protocol import ModelState
+from services.embedded.reports import ModelState
 from services.errors import StoreUnavailable
 from services.llm import LimitSource, Offer
 from tests.fakes import LARGE, FakePerson, ScriptedModel, choose

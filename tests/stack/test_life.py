@@ -1,4 +1,4 @@
-"""The whole app as a process: its start, its end, what is refused, and what mends itself.
+"""The whole app as a process: its start, its end, its refusals and its recovery.
 
 Bounds are generous: the machine may have other work. benchmarks/fresh.py measures.
 """
@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +26,6 @@ from playwright.sync_api import sync_playwright
 from services.embedded.folders import choose_folders, free_port
 from services.embedded.keys import stack_secrets
 from services.embedded.postgres import Postgres
-from tests.conftest import started_stack
 from tests.stack.apps import ROOT, TLS, App, running, until
 
 ROOT_KEY = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
@@ -64,7 +62,7 @@ def again(base, cache):
     return App(place, cache, data=data)
 
 
-def test_the_start_says_how_far_it_is_and_ends_with_the_url(app):
+def test_console_shows_start_progress_and_url(app):
     said = app.said().strip().splitlines()
 
     assert [line for line in said if line.startswith("Daybook is starting")] == [
@@ -73,21 +71,21 @@ def test_the_start_says_how_far_it_is_and_ends_with_the_url(app):
     assert said[-1] == f"Daybook is ready: open {app.url}"
 
 
-def test_health_says_what_runs_and_nothing_else(app):
+def test_health_shows_states_and_version_only(app):
     status, body = app.health()
 
     assert status == 200
     assert body == {"stage": "ready", "database": "ready", "model": "ready", "version": "0.1.0"}
 
 
-def test_what_is_made_is_closed_to_others(app):
+def test_folders_are_closed_to_other_users(app):
     open_to_pass_through = {app.data} if os.geteuid() == 0 else set()  # by Postgres' own user
     for path in (app.data, *app.data.iterdir(), *app.data.glob("logs/*"), *app.keys.glob("**/*")):
         others = path.stat().st_mode & 0o077
         assert others == (0o001 if path in open_to_pass_through else 0), path
 
 
-def test_everything_listens_on_this_machine_alone(app):
+def test_all_ports_are_on_loopback(app):
     listening = {
         connection.laddr.ip
         for process in app.note_family()
@@ -98,7 +96,7 @@ def test_everything_listens_on_this_machine_alone(app):
     assert listening == {"127.0.0.1"}
 
 
-def test_no_secret_is_in_ps_in_the_data_in_a_log_or_on_the_console(app):
+def test_no_secret_in_ps_data_logs_or_console(app):
     app.sign_up("cleo")  # something to log
     hidden = _secrets(app)
     commands = [" ".join(process.cmdline()) for process in app.note_family()]
@@ -112,7 +110,7 @@ def test_no_secret_is_in_ps_in_the_data_in_a_log_or_on_the_console(app):
             assert secret.encode() not in path.read_bytes(), (name, path)
 
 
-def test_each_child_has_only_its_own_secrets(app):
+def test_each_child_environment_has_only_its_secrets(app):
     hidden = _secrets(app)
     for part, own in {
         "supervisor": set(),
@@ -125,7 +123,7 @@ def test_each_child_has_only_its_own_secrets(app):
         assert found == own, part
 
 
-def test_the_database_lets_nobody_in_without_its_password(app):
+def test_database_requires_its_password(app):
     postgres = app.part("postgres").cmdline()
     psql = Path(postgres[0]).with_name("psql")
     asked = [psql, "-w", "-h", postgres[4].strip('"'), "-U", "postgres", "-Atc", "select 'IN'"]
@@ -143,7 +141,7 @@ def test_the_database_lets_nobody_in_without_its_password(app):
         assert answer(password, user="nobody") == ""
 
 
-def test_the_model_answers_only_who_has_its_key(app):
+def test_model_requires_its_key(app):
     server = app.part("model")
     url = f"http://127.0.0.1:{server.cmdline()[-1]}"
     with httpx.Client(base_url=url, trust_env=False, verify=TLS) as client:
@@ -155,7 +153,7 @@ def test_the_model_answers_only_who_has_its_key(app):
             assert client.get(closed).status_code in (404, 501), closed
 
 
-def test_a_second_process_works_on_the_address_of_the_first(app, base, cache):
+def test_second_process_uses_address_of_the_first(app, base, cache):
     asked = subprocess.run(
         [sys.executable, "-m", "services.operate", "address"],
         cwd=ROOT,
@@ -184,17 +182,8 @@ def test_a_second_process_works_on_the_address_of_the_first(app, base, cache):
         assert second.interrupt() < CTRL_C
 
 
-def test_stack_that_does_not_come_up_shows_its_logs(base, cache):
-    broken = base / "broken"
-    (broken / "data").mkdir(parents=True)
-    (broken / "data" / "api").touch()  # where a folder should be
-
-    with pytest.raises(AssertionError, match="FileExistsError"), started_stack(broken, cache):
-        pass
-
-
 @pytest.mark.parametrize("part", ["node", "postgres", "supervisor"])
-def test_what_is_killed_comes_back_with_every_row(app, part):
+def test_killed_part_is_restarted_with_every_row(app, part):
     before = app.part(part)
 
     before.kill()
@@ -205,7 +194,7 @@ def test_what_is_killed_comes_back_with_every_row(app, part):
     assert app.part(part) != before
 
 
-def test_a_killed_model_comes_back_and_nothing_waits_for_it(app):
+def test_killed_model_is_restarted_while_app_stays_ready(app):
     app.until_model_is("ready")
     before = app.part("model")
 
@@ -220,25 +209,12 @@ def test_a_killed_model_comes_back_and_nothing_waits_for_it(app):
     assert app.part("model") != before
 
 
-def test_a_second_app_on_the_folder_is_refused_and_the_first_goes_on(app, base, cache):
-    second = App(base / "refused second", cache, data=app.data, keys=app.keys)
-
-    with running(second):
-        assert second.ended() == 1
-
-    assert second.said().strip() == (
-        f"Daybook cannot start: Another Daybook is using {app.data}: "
-        "stop it, or set DAYBOOK_DATA_DIR to another folder."
-    )
-    assert app.health()[0] == 200
-
-
-def test_ctrl_c_ends_a_ready_app_and_all_of_it(app):
+def test_ctrl_c_ends_a_ready_app_and_its_processes(app):
     assert app.interrupt() < CTRL_C
     assert "Traceback" not in app.said()
 
 
-def test_a_long_path_leads_to_a_socket_that_is_closed_to_others(again):
+def test_socket_of_a_long_path_is_private(again):
     assert len(str(again.data)) == 150
     with running(again):
         again.until_ready()
@@ -254,14 +230,14 @@ def test_a_long_path_leads_to_a_socket_that_is_closed_to_others(again):
         assert not folder.parent.exists()
 
 
-def test_a_renamed_folder_starts_and_has_every_row(again):
+def test_renamed_folder_starts_with_every_row(again):
     again.data = again.data.rename(again.base / "renamed")
     with running(again):
         again.until_ready()
         assert again.knows("grace")
 
 
-def test_a_start_right_after_a_kill_waits_for_what_is_left(again, base, cache):
+def test_start_after_a_kill_waits_for_old_supervisor(again, base, cache):
     following = App(base / "following", cache, data=again.data, keys=again.keys)
     with _left_behind(again) as supervisor, running(following), _page() as page:
         until(lambda: following.health()[0] == 503)
@@ -275,7 +251,7 @@ def test_a_start_right_after_a_kill_waits_for_what_is_left(again, base, cache):
         assert following.knows("grace")
 
 
-def test_ctrl_c_ends_a_start_that_waits_for_what_is_left(again, base, cache):
+def test_ctrl_c_ends_a_waiting_start(again, base, cache):
     following = App(base / "following", cache, data=again.data, keys=again.keys)
     with _left_behind(again), running(following):
         until(lambda: following.health()[0] == 503)
@@ -296,7 +272,7 @@ def test_ctrl_c_while_streamlit_is_imported_ends_everything(again, seconds):
         assert not again.left()
 
 
-def test_ctrl_c_while_our_code_is_imported_ends_it_at_once(base, cache):
+def test_ctrl_c_while_app_is_imported_ends_it(base, cache):
     app = App(base / "importing", cache)
     app.keys.mkdir(parents=True)
     os.mkfifo(app.keys / "root.key")
@@ -314,7 +290,7 @@ def test_ctrl_c_during_a_start_ends_everything(again, stage):
         assert "Traceback" not in again.said()
 
 
-def test_ctrl_c_while_the_cluster_is_made_does_no_harm(base, cache):
+def test_ctrl_c_during_initdb_leaves_a_usable_folder(base, cache):
     app = App(base / "first", cache)
     with running(app):
         until(lambda: app.part("initdb"))
@@ -339,21 +315,17 @@ def test_ctrl_c_while_modules_are_fetched_ends_everything(offline):
         assert offline.interrupt() < CTRL_C
 
 
-def test_modules_that_cannot_be_fetched_end_the_start_with_a_sentence(offline):
-    with running(offline):
-        assert offline.ended() == 1
-
-    assert offline.last_line() == (
-        "Daybook cannot start: The Node modules of the embedded backend could not be fetched: check "
-        "the network and npm's registry setting, and start again "
-        f"(details in {offline.cache}/npm.log)."
+def test_failed_fetch_of_modules_ends_the_start(offline):
+    assert _refusal(offline) == (
+        "The Node modules of the embedded backend could not be fetched: check the network and npm's "
+        f"registry setting, and start again (details in {offline.cache}/npm.log)."
     )
-    assert "Traceback" not in offline.said()
     assert not list(offline.cache.glob("draft-*"))
 
 
-def test_wrong_or_missing_keys_are_refused(again, cache):
-    for name, change, sentence in (
+@pytest.mark.parametrize(
+    ("name", "change", "sentence"),
+    [
         (
             "stack.json",
             lambda text: json.dumps(json.loads(text) | {"postgres_password": "another"}),
@@ -370,25 +342,23 @@ def test_wrong_or_missing_keys_are_refused(again, cache):
             "Root key 1 is missing, and stored data is sealed under it: put it back beside the others, "
             "until `python -m services.operate check` no longer names it.",
         ),
-    ):
-        path = again.keys / name
-        right = path.read_text()
-        path.write_text(change(right))
-        with running(App(again.base, cache, data=again.data)) as app:
-            assert app.ended() == 1
+    ],
+)
+def test_wrong_or_missing_key_is_refused(again, name, change, sentence):
+    path = again.keys / name
+    right = path.read_text()
+    path.write_text(change(right))
+    try:
+        assert _refusal(again) == sentence
+    finally:
         path.write_text(right)
 
-        assert app.last_line() == f"Daybook cannot start: {sentence}"
-        assert "Traceback" not in app.said()
 
-
-def test_data_of_an_earlier_development_version_is_refused_untouched(again, cache):
+def test_earlier_development_data_is_refused_untouched(again):
     _ask(again, "insert into private.migrations values ('20260101000000', repeat('0', 64))")
-    with running(App(again.base, cache, data=again.data)) as app:
-        assert app.ended() == 1
 
-    assert app.last_line() == (
-        f"Daybook cannot start: The data in {again.data} was made by an earlier development version of Daybook,"
+    assert _refusal(again) == (
+        f"The data in {again.data} was made by an earlier development version of Daybook,"
         " and was not touched: move this folder aside and start again."
     )
     _ask(again, "delete from private.migrations where version = '20260101000000'")
@@ -397,48 +367,16 @@ def test_data_of_an_earlier_development_version_is_refused_untouched(again, cach
         assert again.knows("grace")
 
 
-REFUSALS = {  # more of them, without the app around, in tests/unit/test_embedded.py
-    "a short root key": "The root key in DAYBOOK_ROOT_KEYS is not 32 random bytes",
-    "a lost root key": "root.key is missing, and without it nothing stored can be read",
-    "hosted without a root key": "The root key is missing: set DAYBOOK_ROOT_KEYS",
-    "half of a setting": "SUPABASE_URL and SUPABASE_KEY go together",
-    "a small disk": "The disk is full: free some space for",
-    "the usual port is taken": "Port 8501 is taken: stop what uses it",
-}
+def test_early_refusal_is_one_line(base, cache):
+    small, taken = App(base / "small disk", cache), App(base / "taken port", cache, port=None)
+    with _disk(small.data, megabytes=36), _taken(8501):
+        assert _refusal(small).startswith("The disk is full: free some space for")
+        assert _refusal(taken).startswith("Port 8501 is taken: stop what uses it")
+
+    assert [app.said().count("\n") for app in (small, taken)] == [1, 1]
 
 
-@pytest.fixture(scope="module")
-def refused(base, cache):
-    """Each of REFUSALS as an app that has ended."""
-    hosted = {"SUPABASE_URL": "http://127.0.0.1:9", "SUPABASE_KEY": "some"}
-    environments = {
-        "a short root key": {"DAYBOOK_ROOT_KEYS": "short"},
-        "hosted without a root key": hosted,
-        "half of a setting": {"SUPABASE_URL": "http://127.0.0.1:9"},
-    }
-    apps = {
-        name: App(base / f"refused: {name}", cache, environment=environments.get(name, {}))
-        for name in REFUSALS
-    }
-    (apps["a lost root key"].data / "postgres").mkdir(parents=True)
-    apps["the usual port is taken"].port = None
-    small = apps["a small disk"].data
-    with _disk(small, megabytes=36), _taken(8501), ThreadPoolExecutor(2) as pool:
-        list(pool.map(_run_to_its_end, apps.values()))
-    return apps
-
-
-@pytest.mark.parametrize("name", REFUSALS)
-def test_what_can_be_refused_at_once_is_refused_in_one_sentence(refused, name):
-    app = refused[name]
-
-    assert app.process.returncode == 1
-    assert app.last_line().startswith("Daybook cannot start: ")
-    assert REFUSALS[name] in app.last_line()
-    assert app.said().count("\n") == 1
-
-
-def test_a_disk_that_fills_up_is_said_and_waited_for(base, cache):
+def test_full_disk_is_reported_and_waited_for(base, cache):
     app = App(base / "disk", cache)
     sentence = f"The disk is full: free some space for {app.data}."
     with _disk(app.data, megabytes=150), running(app):
@@ -533,9 +471,12 @@ def _taken(port):
         yield
 
 
-def _run_to_its_end(app):
+def _refusal(app):
+    """The sentence with which *app* ends its start."""
     with running(app):
-        app.ended()
+        assert app.ended() == 1
+    assert "Traceback" not in app.said()
+    return app.last_line().removeprefix("Daybook cannot start: ")
 
 
 def _fill(folder):

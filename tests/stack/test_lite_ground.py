@@ -1,12 +1,9 @@
-"""The ground we stand on: what @supabase/lite does otherwise than hosted Supabase.
+"""The differences between @supabase/lite and hosted Supabase.
 
-Each test fails when a later version changes its point: then something of ours can go, or has to change.
-What would disturb others is shown on a database of its own, with a lite of its own.
+Each test fails when a later version changes its point: then something of ours can go, or has to change. Points that
+would disturb other tests are shown on a separate database with a separate lite.
 """
 
-import base64
-import hmac
-import json
 import re
 import secrets
 import subprocess
@@ -15,6 +12,7 @@ import time
 from functools import partial
 
 import httpx
+import jwt
 import pytest
 from pydantic import ValidationError
 from supabase import ClientOptions, create_client
@@ -23,7 +21,7 @@ from services.embedded.folders import free_port, package_folder
 from services.embedded.processes import answers_json
 from services.embedded.supabase_api import modules_folder
 from services.store.supabase.lite_transport import LiteTransport
-from tests.stack.apps import TLS, until
+from tests.stack.apps import ROOT, TLS, until
 
 PASSWORD = "correct horse battery"
 DATABASE = "ground"
@@ -58,27 +56,15 @@ class Lite:
         ]
         self._environment = environment | {
             "HOME": str(folder),
+            "DAYBOOK_JWT_SECRET": self.jwt_secret,
             "LITE_TELEMETRY": "0",
             "DO_NOT_TRACK": "1",
         }
         (folder / "supabase" / "migrations").mkdir(parents=True)
-        (folder / "supabase" / "config.toml").write_text(f"""
-project_id = "ground"
-[api]
-port = {self._port}
-schemas = ["public"]
-[db]
-driver = "postgres"
-url = "postgres:///{DATABASE}"
-[auth]
-enabled = true
-site_url = "http://127.0.0.1"
-jwt_secret = "{self.jwt_secret}"
-publishable_key = "{self.key}"
-[auth.email]
-enable_signup = true
-enable_confirmations = false
-""")
+        config = (ROOT / "services/embedded/supabase_config.toml").read_text()
+        (folder / "supabase" / "config.toml").write_text(
+            config.format(port=self._port, database=DATABASE, publishable_key=self.key)
+        )
 
     def start(self, *options):
         """Start it; it has answered no request to /rest yet."""
@@ -156,7 +142,7 @@ def api(stack):
         yield client
 
 
-def test_a_auth_replies_have_times_that_supabase_py_refuses(stack, api):
+def test_a_auth_times_are_refused_by_supabase_py(stack, api):
     user = api.post("/auth/v1/signup", json=_somebody()).json()["user"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?\+00", user["created_at"])
 
@@ -167,7 +153,7 @@ def test_a_auth_replies_have_times_that_supabase_py_refuses(stack, api):
         assert session.user.created_at.tzinfo is not None
 
 
-def test_b_the_first_request_of_a_process_grants_all_where_a_table_has_rls(lite, anon, connect):
+def test_b_first_request_grants_all_where_tables_have_rls(lite, anon, connect):
     with connect() as connection:
         connection.execute("revoke all on notes from anon, authenticated")
         lite.restart("--no-admin")
@@ -182,7 +168,7 @@ def test_b_the_first_request_of_a_process_grants_all_where_a_table_has_rls(lite,
         }
 
 
-def test_b_it_grants_nothing_where_no_table_has_rls(stack, api):
+def test_b_nothing_is_granted_where_no_table_has_rls(stack, api):
     api.get("/rest/v1/conversations?limit=1")
 
     with stack.connect() as connection:
@@ -195,7 +181,7 @@ def test_b_it_grants_nothing_where_no_table_has_rls(stack, api):
     assert granted == []
 
 
-def test_c_with_admin_mode_a_request_without_a_key_is_service_role(lite):
+def test_c_admin_mode_makes_keyless_requests_service_role(lite):
     with lite.client() as keyless:
         assert keyless.post("/rest/v1/rpc/my_role").status_code == 401
 
@@ -205,7 +191,7 @@ def test_c_with_admin_mode_a_request_without_a_key_is_service_role(lite):
     lite.restart("--no-admin")
 
 
-def test_d_of_first_requests_made_together_some_fail(lite, anon, connect):
+def test_d_concurrent_first_requests_fail(lite, anon, connect):
     with connect() as connection, connect() as holding:
         connection.execute("revoke all on notes from anon")
         lite.restart("--no-admin")
@@ -222,7 +208,7 @@ def test_d_of_first_requests_made_together_some_fail(lite, anon, connect):
     lite.restart("--no-admin")  # it does not try again
 
 
-def test_e_what_is_made_while_it_runs_is_not_seen_until_it_restarts(lite, anon, connect):
+def test_e_new_table_is_unknown_until_a_restart(lite, anon, connect):
     anon.get("/rest/v1/notes")
     with connect() as connection:
         connection.execute("create table later (id integer)")
@@ -232,7 +218,7 @@ def test_e_what_is_made_while_it_runs_is_not_seen_until_it_restarts(lite, anon, 
     assert anon.get("/rest/v1/later").json() == []
 
 
-def test_f_nothing_limits_how_often_a_password_is_guessed(api):
+def test_f_password_guesses_are_not_limited(api):
     guess = {"email": "nobody@daybook.test", "password": PASSWORD}
 
     codes = {
@@ -242,7 +228,7 @@ def test_f_nothing_limits_how_often_a_password_is_guessed(api):
     assert codes == {400}  # hosted Supabase answers 429 after 30
 
 
-def test_g_there_is_no_admin_api_second_factor_anonymous_sign_in_or_storage(anon):
+def test_g_admin_api_factors_anonymous_and_storage_are_missing(anon):
     person = anon.post("/auth/v1/signup", json=_somebody()).json()
     signed_in = {"Authorization": f"Bearer {person['access_token']}"}
 
@@ -270,7 +256,7 @@ def test_h_bytea_is_mangled_both_ways(lite, anon):
     assert got.json()[0]["body"] == {"type": "Buffer", "data": list(b"hi")}  # and not "\x6869"
 
 
-def test_i_a_persons_metadata_is_a_string_that_holds_json(anon, connect):
+def test_i_user_metadata_is_a_json_string(anon, connect):
     anon.post("/auth/v1/signup", json=_somebody() | {"data": {"display_name": "Ada"}})
 
     with connect() as connection:
@@ -283,7 +269,7 @@ def test_i_a_persons_metadata_is_a_string_that_holds_json(anon, connect):
     assert kinds == [("string", "Ada")]
 
 
-def test_j_checks_and_plain_raises_have_no_code_of_their_own(lite, anon):
+def test_j_checks_and_plain_raises_have_no_code(lite, anon):
     service = _bearer(lite, "service_role")
     unchecked = anon.post("/rest/v1/notes", headers=service, json={"id": 2, "n": -1})
 
@@ -296,7 +282,7 @@ def test_j_checks_and_plain_raises_have_no_code_of_their_own(lite, anon):
     assert anon.post("/rest/v1/rpc/nothing").json()["code"] == "PGRST202"
 
 
-def test_k_mail_is_printed_its_link_ends_in_a_fragment_and_its_code_is_a_magiclink(lite, anon):
+def test_k_printed_mail_has_fragment_link_and_magiclink(lite, anon):
     somebody = _somebody()
     anon.post("/auth/v1/signup", json=somebody)
     mail = {"email": somebody["email"]}
@@ -314,14 +300,14 @@ def test_k_mail_is_printed_its_link_ends_in_a_fragment_and_its_code_is_a_magicli
     assert "#access_token=" in followed.headers["location"]
 
 
-def test_l_an_unknown_path_is_answered_well_and_with_a_page(anon):
+def test_l_unknown_path_is_answered_with_a_page(anon):
     answer = anon.get("/nothing/here")
 
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/html")
 
 
-def test_m_auth_uid_needs_a_grant_in_code_that_runs_as_its_caller(anon, connect):
+def test_m_auth_uid_needs_a_grant_for_invokers(anon, connect):
     person = anon.post("/auth/v1/signup", json=_somebody()).json()
     ask = partial(
         anon.post,
@@ -336,7 +322,7 @@ def test_m_auth_uid_needs_a_grant_in_code_that_runs_as_its_caller(anon, connect)
 
 
 @pytest.mark.parametrize("role", ["service_role", "postgres"])
-def test_n_whoever_has_the_jwt_secret_is_any_role(lite, anon, role):
+def test_n_jwt_secret_allows_any_role(lite, anon, role):
     assert anon.post("/rest/v1/rpc/my_role", headers=_bearer(lite, role)).json() == role
     assert anon.post("/rest/v1/rpc/my_role").json() == "anon"
 
@@ -369,11 +355,5 @@ def _is_waiting(connection):
 
 
 def _bearer(lite, role):
-    def part(fields):
-        return base64.urlsafe_b64encode(json.dumps(fields).encode()).rstrip(b"=")
-
-    claims = part({"alg": "HS256", "typ": "JWT"})
-    claims += b"." + part({"role": role, "exp": int(time.time()) + 600})
-    signature = hmac.digest(lite.jwt_secret.encode(), claims, "sha256")
-    token = claims + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")
-    return {"Authorization": f"Bearer {token.decode()}"}
+    claims = {"role": role, "exp": int(time.time()) + 600}
+    return {"Authorization": f"Bearer {jwt.encode(claims, lite.jwt_secret)}"}

@@ -13,7 +13,7 @@ from services import bootstrap
 from services.chat import BackgroundTasks, LiveTurns, Noted, TemporaryChats
 from services.crypto import new_key
 from services.domain import ConversationId, Fact, FactId, MessageId, Role, UserId
-from services.embedded.protocol import Endpoints
+from services.embedded.plan import Endpoints
 from services.errors import StoreUnavailable
 from services.llm import LimitSource
 from services.memory.context import ContextMessage

@@ -20,16 +20,13 @@ from starlette.testclient import TestClient
 from services.embedded import folders, postgres, processes, stack, supervisor
 from services.embedded.folders import Folders
 from services.embedded.model_server import thread_count
+from services.embedded.plan import DatabasePlan, ModelPlan, Plan, StackSecrets
 from services.embedded.processes import Backoff
-from services.embedded.protocol import (
-    DatabasePlan,
+from services.embedded.reports import (
     Failed,
-    ModelPlan,
     ModelReport,
     ModelState,
-    Plan,
     Running,
-    StackSecrets,
     Stage,
     Starting,
     Trouble,
@@ -78,41 +75,34 @@ def test_first_start_makes_keys_readable_by_owner_only(places):
         assert path.stat().st_mode & 0o077 == 0
 
 
-def _lose(name):
-    def lose(places):
-        prepared(places)
-        places.database.mkdir()
-        (places.keys / name).unlink()
-
-    return lose
-
-
-def _damage(name, text="canary"):
-    def damage(places):
-        prepared(places)
-        (places.keys / name).write_text(text)
-
-    return damage
-
-
 @pytest.mark.parametrize(
-    ("happen", "sentence"),
+    ("name", "text", "sentence"),
     [
-        (_lose("root.key"), r"root\.key is missing, and without it nothing stored can be read"),
-        (_lose("stack.json"), r"stack\.json is missing, and without it the database cannot be"),
-        (_damage("root.key"), r"The root key in .*root\.key is not 32 random bytes"),
-        (_damage("stack.json"), r"stack\.json is damaged: put its backup back"),
-        (_damage("stack.json", '{"jwt_secret": "canary"}'), r"stack\.json is damaged"),
-        (lambda places: places.data.write_text(""), r"data cannot be written: "),
+        ("root.key", None, r"root\.key is missing, and without it nothing stored can be read"),
+        ("stack.json", None, r"stack\.json is missing, and without it the database cannot be"),
+        ("root.key", "canary", r"The root key in .*root\.key is not 32 random bytes"),
+        ("stack.json", "canary", r"stack\.json is damaged: put its backup back"),
+        ("stack.json", '{"jwt_secret": "canary"}', r"stack\.json is damaged"),
     ],
 )
-def test_lost_or_damaged_file_is_refused(places, happen, sentence):
-    happen(places)
+def test_lost_or_damaged_key_file_is_refused(places, name, text, sentence):
+    prepared(places)
+    places.database.mkdir()
+    (places.keys / name).unlink()
+    if text:
+        (places.keys / name).write_text(text)
 
     with pytest.raises(Misconfigured, match=sentence) as refusal:
         prepared(places)
 
     assert not refusal.value.__context__ or "canary" not in str(refusal.value.__context__)
+
+
+def test_folder_that_cannot_be_written_is_refused(places):
+    places.data.write_text("")
+
+    with pytest.raises(Misconfigured, match="data cannot be written: "):
+        prepared(places)
 
 
 def test_apps_that_start_at_once_share_a_cache(tmp_path):
@@ -223,12 +213,12 @@ def test_backoff_grows_and_ends():
     assert delays == [pytest.approx(0.1), pytest.approx(0.3), pytest.approx(0.9), None]
 
 
-def test_start_that_takes_minutes_is_waited_for(monkeypatch):
+def test_start_that_takes_minutes_is_waited_for(tmp_path, monkeypatch):
     minutes = itertools.count(0, 60)
     monkeypatch.setattr(processes.time, "monotonic", lambda: next(minutes))
     answers = iter([False, False, False, True, False])
     monkeypatch.setattr(Server, "answers", lambda _: next(answers))
-    server = Server(Path("no"))
+    server = Server(tmp_path)
     server.child = SimpleNamespace(poll=lambda: None)
 
     server.wait()
@@ -334,7 +324,7 @@ def test_server_is_restarted_until_it_stopped_too_often(tmp_path, reports, resta
 
 @pytest.mark.parametrize(
     ("last_words", "checks"),
-    [("PANIC: No space left on device", []), ("", [True, False] * 4)],  # full, then there is room
+    [("PANIC: No space left on device", []), ("", [True, True, False, False] * 4)],
 )
 def test_server_stopped_by_full_disk_is_restarted_for_ever(
     tmp_path, reports, restarter, monkeypatch, last_words, checks
@@ -354,14 +344,32 @@ def test_server_stopped_by_full_disk_is_restarted_for_ever(
     one.check()
 
     full = Trouble(f"The disk is full: free some space for {tmp_path}.")
-    assert [report for report in reports if isinstance(report, Trouble)] == [full, Trouble("")]
-    assert reports[-2:] == [Running(), Trouble("")]
+    told = [report for report in reports if isinstance(report, Trouble)]
+    assert told == ([full, Trouble("")] * 4 if checks else [Trouble("")])
+    assert reports[-1] == Running()
 
 
-def test_a_console_that_is_gone_stops_nothing(plan, monkeypatch):
+@pytest.fixture
+def server(plan):
+    return ServerHealth("http://here", plan)
+
+
+@pytest.fixture
+def health(server):
+    """Ask /healthz for the status, the stage, and the states of database and model."""
+    with TestClient(Starlette(routes=server.routes())) as client:
+
+        def ask():
+            reply = client.get("/healthz")
+            body = reply.json()
+            return reply.status_code, body["stage"], body["database"], body["model"]
+
+        yield ask
+
+
+def test_console_that_is_gone_stops_nothing(server, monkeypatch):
     with Path("/dev/full").open("w") as gone:
         monkeypatch.setattr(sys, "stdout", gone)
-        server = ServerHealth("http://here", plan)
 
         server.record(Running())
 
@@ -372,10 +380,9 @@ def test_a_console_that_is_gone_stops_nothing(plan, monkeypatch):
 
 
 @pytest.mark.parametrize(("was_open", "words"), [(False, "cannot start"), (True, "cannot go on")])
-def test_a_failure_ends_the_process_with_its_sentence(plan, monkeypatch, capsys, was_open, words):
+def test_failure_ends_the_process_with_its_sentence(server, monkeypatch, capsys, was_open, words):
     ended = []
     monkeypatch.setattr(os, "_exit", ended.append)
-    server = ServerHealth("http://here", plan)
     if was_open:
         server.record(Running())
 
@@ -385,30 +392,22 @@ def test_a_failure_ends_the_process_with_its_sentence(plan, monkeypatch, capsys,
     assert capsys.readouterr().out.splitlines()[-1] == f"Daybook {words}: It is over."
 
 
-def test_life_says_what_is_going_on_and_what_is_the_matter(plan, capsys):
-    server = ServerHealth("http://here", plan)
-    with TestClient(Starlette(routes=server.routes())) as client:
-
-        def health():
-            reply = client.get("/healthz")
-            body = reply.json()
-            return reply.status_code, body["stage"], body["database"], body["model"]
-
-        assert health() == (503, "waking up", "starting", "starting")
-        server.record(Starting(Stage.MODULES, 3, 70))
-        fetching = "downloading Node modules, about 55 MB, once"
-        assert health() == (503, f"{fetching} (3 of 70)", "starting", "starting")
-        for done in range(4, 71):
-            server.record(Starting(Stage.MODULES, done, 70))
-        server.record(Running())
-        assert health() == (200, "ready", "ready", "starting")  # nothing waits for the model
-        server.record(ModelReport(ModelState.FAILED))
-        assert health() == (200, "ready", "ready", "failed")
-        server.record(Trouble("The disk is full."))
-        assert (server.is_started, server.is_ready) == (True, False)
-        assert health() == (503, "The disk is full.", "ready", "failed")
-        server.record(Trouble(""))
-        assert health() == (200, "ready", "ready", "failed")
+def test_health_and_console_follow_the_reports(server, health, capsys):
+    fetching = "downloading Node modules, about 55 MB, once"
+    assert health() == (503, "waking up", "starting", "starting")
+    server.record(Starting(Stage.MODULES, 3, 70))
+    assert health() == (503, f"{fetching} (3 of 70)", "starting", "starting")
+    for done in range(4, 71):
+        server.record(Starting(Stage.MODULES, done, 70))
+    server.record(Running())
+    assert health() == (200, "ready", "ready", "starting")  # nothing waits for the model
+    server.record(ModelReport(ModelState.FAILED))
+    assert health() == (200, "ready", "ready", "failed")
+    server.record(Trouble("The disk is full."))
+    assert (server.is_started, server.is_ready) == (True, False)
+    assert health() == (503, "The disk is full.", "ready", "failed")
+    server.record(Trouble(""))
+    assert health() == (200, "ready", "ready", "failed")
     assert capsys.readouterr().out.splitlines() == [
         *(f"Daybook is starting: {fetching} ({n} of 70) …" for n in (3, 18, 35, 53, 70)),
         "Daybook is ready: open http://here",
@@ -505,25 +504,18 @@ def test_supervisor_imports_no_large_package():
     assert not large & set(loaded)
 
 
-def test_a_database_that_was_there_and_does_not_answer_is_away(plan, capsys):
-    server = ServerHealth("http://here", plan)
-    with TestClient(Starlette(routes=server.routes())) as client:
-
-        def health():
-            reply = client.get("/healthz")
-            return reply.status_code, reply.json()["stage"], reply.json()["database"]
-
-        assert not server.is_database_away  # it was never there
-        server.record(Running())
-        server.record_outage(is_away=True)
-        assert (server.is_started, server.is_database_away, server.is_ready) == (True, True, False)
-        assert health() == (503, "the database does not answer", "away")
-        server.record_outage(is_away=False)
-        server.record(Starting(Stage.RECOVERING))
-        assert (server.is_started, server.is_database_away, server.is_ready) == (False, True, False)
-        assert health() == (503, str(Stage.RECOVERING), "starting")
-        server.record(Running())
-        assert (server.is_database_away, health()) == (False, (200, "ready", "ready"))
+def test_database_outage_is_reported_as_away(server, health, capsys):
+    assert not server.is_database_away  # it was never there
+    server.record(Running())
+    server.record_outage(is_away=True)
+    assert (server.is_started, server.is_database_away, server.is_ready) == (True, True, False)
+    assert health() == (503, "the database does not answer", "away", "starting")
+    server.record_outage(is_away=False)
+    server.record(Starting(Stage.RECOVERING))
+    assert (server.is_started, server.is_database_away, server.is_ready) == (False, True, False)
+    assert health() == (503, str(Stage.RECOVERING), "starting", "starting")
+    server.record(Running())
+    assert (server.is_database_away, health()) == (False, (200, "ready", "ready", "starting"))
     assert capsys.readouterr().out.splitlines() == [
         "Daybook is ready: open http://here",
         "Daybook cannot reach its database; trying again.",
