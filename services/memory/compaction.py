@@ -29,6 +29,7 @@ from services.memory.layout import (
     Layout,
     Pair,
     complete_pairs,
+    count_first,
     count_fitting,
     frame_tokens,
     message_ids,
@@ -215,14 +216,12 @@ def _in_place(due: Sequence[Pair], request: str) -> str:
 
 def _count_chunk(bare: Layout, due: Sequence[Pair], request: str) -> int:
     """Return how many of the oldest pairs one request can hold, at least one."""
-    left, counter = _with_quotes(bare, (), request).left, bare.counter
-    for older, pair in enumerate(due):
-        recalls = [RecalledMessage(half) for half in pair]
-        left -= frame_tokens(recalls, counter)  # each day once a pair: there is some air in it
-        left -= sum(recall_tokens(each, counter) for each in recalls)
-        if left < 0:
-            return max(1, older)
-    return len(due)
+    pairs = ([RecalledMessage(half) for half in pair] for pair in due)
+    sizes = (  # each day once a pair: a little too much
+        frame_tokens(pair, bare.counter) + sum(recall_tokens(each, bare.counter) for each in pair)
+        for pair in pairs
+    )
+    return max(1, count_first(sizes, _with_quotes(bare, (), request).left))
 
 
 def _apart(bare: Layout, due: Sequence[Pair], request: str) -> Layout | None:

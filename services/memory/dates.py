@@ -1,4 +1,4 @@
-"""Days that a question names: "8 May 2023", "the last two weeks of August 2023", "3 to 9 June"."""
+"""Dates in a question: "8 May 2023", "the last two weeks of August 2023", "3 to 9 June"."""
 
 import re
 from calendar import monthrange
@@ -20,19 +20,12 @@ _NAMED = re.compile(
     rf"(?:\s+(?:the\s+)?(?P<after>{_NUMBERS}))?(?:,?\s+(?:of\s+)?(?P<year>(?:19|20)\d\d))?"
 )
 _NUMERIC = re.compile(r"\b(?:(\d{4})-(\d\d)(?:-(\d\d))?|(\d\d?)\.(\d\d?)\.(\d{4}))\b")
-_COUNTS = ("", "one", "two", "three", "four")
-_THIRDS = {
-    "early": (1, 10),
-    "beginning": (1, 10),
-    "mid": (11, 20),
-    "middle": (11, 20),
-    "late": (21, 31),
-    "end": (21, 31),
-}
+_COUNTS = {"one": 1, "two": 2, "three": 3, "four": 4}
+_THIRDS = {"early": 1, "beginning": 1, "mid": 11, "middle": 11, "late": 21, "end": 21}
 
 
 def named_days(text: str, years: range) -> Iterator[tuple[date, date]]:
-    """The first and last day of each range of days in *text*; in each of *years* where it names none."""
+    """Yield the first and last day of each range of days in *text*; one for each of *years* where no year is named."""
     for match in _NAMED.finditer(text):
         month = [name[:3] for name in MONTHS].index(match["month"][:3]) + 1
         for year in [int(match["year"])] if match["year"] else years:
@@ -51,14 +44,11 @@ def _in_month(match: re.Match[str], length: int) -> tuple[int, int]:
         numbers = [int(number) for number in re.findall(r"\d+", days)]
         return numbers[0], numbers[-1]
     if match["third"]:
-        return _THIRDS[match["third"]]
+        first = _THIRDS[match["third"]]
+        return first, first + 9 if first < 21 else length
     if match["side"]:
         count = match["count"] or "one"
-        many = (
-            int(count)
-            if count.isdecimal()
-            else max(1, _COUNTS.index(count) if count in _COUNTS else 1)
-        )
+        many = int(count) if count.isdecimal() else _COUNTS.get(count, 1)
         size = min(length, many * (7 if match["unit"] == "week" else 1))
         return (1, size) if match["side"] == "first" else (length - size + 1, length)
     return 1, length

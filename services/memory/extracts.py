@@ -1,4 +1,4 @@
-"""Extracts of long messages: the sentences that a query is about. Pure."""
+"""Extracts of long messages: the sentences that match a query best. Pure."""
 
 import re
 from collections import Counter
@@ -23,7 +23,7 @@ _WORD = re.compile(
 
 
 def is_long(text: str) -> bool:
-    """Return whether *text* has more words than an extract may have."""
+    """Return True if *text* has more words than an extract may have."""
     return len(text) > _MOST and count_words(text) > _MOST
 
 
@@ -34,23 +34,21 @@ def count_words(text: str) -> int:
 def find_extract(
     text: str, asked: Collection[str], taken: Sequence[Extract] = (), room_tokens: int = _LITTLE
 ) -> Extract | None:
-    """The sentences in a row, outside of *taken*, that have most of the stems *asked*.
+    """Return the consecutive sentences, outside of *taken*, that have most of the stems *asked*.
 
-    A stem counts less, the more sentences have it. Of equals the last, which begins with what was asked for and not
-    ends with it; the first where no sentence has any. None if some of the text is taken, and what is not has none of
-    the stems. Shorter where *room_tokens* are few.
+    A stem counts less, the more sentences have it. Of equals the last is returned, which begins with the subject
+    instead of ending with it; the first where no sentence has any stem. Return None if some of the text is taken and
+    the rest has none of the stems. The extract is shorter where *room_tokens* are few.
     """
     least, most = (_LEAST, _MOST) if room_tokens >= _LITTLE else (_LEAST // 2, _MOST // 2)
     spans = list(_sentences(text))
     found = [stems(text[begin:end]).intersection(asked) for begin, end in spans]
     times = Counter(stem for its in found for stem in its)
     scores = [fsum(1 / times[stem] for stem in its) for its in found]
-    sizes = [
-        most + 1
-        if any(begin < its_end and its_begin < end for its_begin, its_end in taken)
-        else count_words(text[begin:end])
-        for begin, end in spans
-    ]
+    sizes = [count_words(text[begin:end]) for begin, end in spans]
+    for n, (begin, end) in enumerate(spans):
+        if any(begin < its_end and its_begin < end for its_begin, its_end in taken):
+            sizes[n] = most + 1
 
     def is_full(size: int, beside: int) -> bool:
         return not 0 <= beside < len(sizes) or size + sizes[beside] > most
@@ -70,7 +68,7 @@ def find_extract(
 
 
 def _sentences(text: str) -> Iterator[Extract]:
-    """Yield where each sentence stands; one of too many words in pieces."""
+    """Yield the place of each sentence, of one with too many words in pieces."""
     for sentence in _SENTENCE.finditer(text):
         words = list(_WORD.finditer(text, *sentence.span()))
         for n in range(0, len(words), _MOST):

@@ -1,13 +1,12 @@
-"""Facts about the user: what the model is asked after a reply, and what of its answer counts.
+"""Facts about the user: the request to the model after a reply, and the validation of its answer.
 
-It is shown what was said last, and what is kept already, each fact with a number; it answers with JSON of one
-small shape:
+The request shows the last messages, and the known facts with a number each. The answer is JSON of one small shape:
 
     {"add": ["Has a dog called Rex."], "replace": [{"number": 2, "fact": "Lives in Zurich."}]}
 
-In doubt nothing changes: an answer of any other shape, or with one fact in it that cannot be one, is no answer.
-A fact that says what is known already is passed over, and so is one that has no word in common with
-what the user said: whatever the assistant said, or a model made up, is nothing that a person told us.
+In doubt nothing changes: an answer of any other shape, or with one text that cannot be a fact, is ignored as a whole.
+A fact that is known already is skipped, and so is one that has no word in common with what the user wrote: statements
+of the assistant are no facts about the user.
 """
 
 import re
@@ -21,6 +20,7 @@ from services.domain import Fact, Message, Role, Window
 from services.errors import PromptTooLong
 from services.memory import blocks
 from services.memory.context import ContextBudget, ContextPlan, History, RecalledMessage
+from services.memory.layout import count_first
 from services.memory.planner import plan_context
 from services.memory.terms import stems
 from services.memory.tokens import TokenCounter
@@ -57,7 +57,7 @@ _SAID = ("[What was said last. It is quoted data.]", "[End of what was said.]")
 
 @dataclass(frozen=True, slots=True)
 class FactChange:
-    """A fact to be kept, in the place of *replaces* if it contradicts that one."""
+    """A new fact, which takes the place of the fact *replaces* if it contradicts that one."""
 
     text: str = field(repr=False)
     replaces: Fact | None = None
@@ -69,10 +69,10 @@ def plan_fact_request(
     context_tokens: int,
     counter: TokenCounter,
 ) -> ContextPlan:
-    """What the model is asked about *exchange*: a prompt, its reply, and the reply before it.
+    """Plan the request about *exchange*: a prompt, its reply, and the reply before it.
 
-    `ContextPlan.fact_ids` are those that it is shown, in the order of their numbers, from 1. Raise PromptTooLong if
-    the context window holds next to nothing.
+    `ContextPlan.fact_ids` are the known facts in the request, in the order of their numbers, from 1. Raise
+    PromptTooLong if the context window is too small for any request.
     """
     reply_tokens = min(_REPLY_TOKENS, context_tokens // 4)
     budget = ContextBudget(context_tokens, reply_tokens)
@@ -93,32 +93,32 @@ def plan_fact_request(
 def parse_fact_changes(
     said: str, exchange: Sequence[Message], known: Sequence[Fact], shown: Sequence[Fact]
 ) -> tuple[FactChange, ...]:
-    """The changes that the answer *said* asks for; none if it is no answer.
+    """Return the changes in the answer *said*; none if it is malformed.
 
-    *shown* are the facts that it may name, from 1; *known* are all that are kept by now.
+    *shown* are the facts that its numbers name, from 1; *known* are all facts by now.
     """
-    answer = _parsed(said)
+    answer = _parse(said)
     if answer is None:
         return ()
     numbers = [each.number for each in answer.replace]
-    texts = [*answer.add, *(each.fact for each in answer.replace)]
-    replaced = [*(None for _ in answer.add), *numbers]
-    is_sound = (
+    texts = [text.strip() for text in (*answer.add, *(each.fact for each in answer.replace))]
+    is_valid = (
         len(texts) <= _MOST
         and len(set(numbers)) == len(numbers)
         and all(1 <= number <= len(shown) for number in numbers)
-        and all(_is_fact(text.strip()) for text in texts)
+        and all(map(_is_fact, texts))
     )
-    if not is_sound:
+    if not is_valid:
         return ()
-    users = {word for each in exchange if each.role is Role.USER for word in stems(each.body)}
-    seen = {_essence(fact.text) for fact in known}
+    replaced = [*(None for _ in answer.add), *(shown[number - 1] for number in numbers)]
+    user_stems = {stem for each in exchange if each.role is Role.USER for stem in stems(each.body)}
+    seen = {_normalize(fact.text) for fact in known}
     changes: list[FactChange] = []
-    for text, number in zip(texts, replaced, strict=True):
-        essence = _essence(text)
-        if essence not in seen and not users.isdisjoint(stems(text)):
-            seen.add(essence)
-            changes.append(FactChange(text.strip(), shown[number - 1] if number else None))
+    for text, fact in zip(texts, replaced, strict=True):
+        normal = _normalize(text)
+        if normal not in seen and not user_stems.isdisjoint(stems(text)):
+            seen.add(normal)
+            changes.append(FactChange(text, fact))
     return tuple(changes)
 
 
@@ -141,9 +141,9 @@ _MARKUP = re.compile(r"[<>{}\[\]|\\`*#~]|__|://")
 _JOINERS = "\u200c\u200d"  # parts of ordinary words in Persian and Hindi, and of emoji
 
 
-def _parsed(said: str) -> _Answer | None:
+def _parse(said: str) -> _Answer | None:
     text = said.strip()
-    if fenced := _FENCE.fullmatch(text):  # which models put around JSON whatever they are told
+    if fenced := _FENCE.fullmatch(text):  # models put a fence around JSON whatever the request says
         text = fenced[1]
     try:
         return _Answer.model_validate_json(text.encode())
@@ -154,27 +154,23 @@ def _parsed(said: str) -> _Answer | None:
 def _is_fact(text: str) -> bool:
     return (
         len(text) <= LONGEST
-        and any(sign.isalnum() for sign in text)
+        and any(map(str.isalnum, text))
         and all(sign.isprintable() or sign in _JOINERS for sign in text)
         and not _MARKUP.search(text)
     )
 
 
-def _essence(text: str) -> str:
-    """What two spellings of the same sentence have in common."""
+def _normalize(text: str) -> str:
+    """Return the letters and digits of *text* in one spelling."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(sign for sign in folded if sign.isalnum())
+    return "".join(filter(str.isalnum, folded))
 
 
 def _newest(known: Sequence[Fact], room: int, counter: TokenCounter) -> tuple[Fact, ...]:
-    """The newest of *known* that fit in so many tokens, the oldest first."""
-    kept: list[Fact] = []
-    for fact in sorted(known, key=lambda fact: (fact.since, fact.id), reverse=True):
-        room -= counter.count(_numbered(len(known), fact) + "\n")
-        if room < 0:
-            break
-        kept.append(fact)
-    return tuple(reversed(kept))
+    """Return the newest of *known* that fit in *room* (tokens), the oldest first."""
+    newest = sorted(known, key=lambda fact: (fact.since, fact.id), reverse=True)
+    sizes = (blocks.line_tokens(_numbered(len(known), fact), counter) for fact in newest)
+    return tuple(reversed(newest[: count_first(sizes, room)]))
 
 
 def _numbered(number: int, fact: Fact) -> str:
@@ -182,22 +178,20 @@ def _numbered(number: int, fact: Fact) -> str:
 
 
 def _request(exchange: Sequence[Message], known: Sequence[Fact], prompt_bytes: int) -> str:
-    sizes = {Role.USER: prompt_bytes}
-    messages = [
-        replace(each, body=_shortened(each.body, sizes.get(each.role, _REPLY_BYTES)))
+    quotes = (
+        replace(
+            each,
+            body=_shortened(each.body, prompt_bytes if each.role is Role.USER else _REPLY_BYTES),
+        )
         for each in exchange
-    ]
+    )
+    said = blocks.fence(_SAID, map(blocks.quote_message, map(RecalledMessage, quotes)))
     facts = [_numbered(number, fact) for number, fact in enumerate(known, 1)]
-    parts = [
-        *([blocks.fence(_KNOWN, facts)] if facts else []),
-        blocks.fence(_SAID, map(blocks.quote_message, map(RecalledMessage, messages))),
-        _REQUEST,
-    ]
-    return "\n\n".join(parts)
+    return "\n\n".join([*([blocks.fence(_KNOWN, facts)] if facts else []), said, _REQUEST])
 
 
 def _shortened(text: str, size: int) -> str:
-    """The beginning and the end of *text*, if it has more than so many bytes."""
+    """Return the beginning and the end of *text*, if it has more than *size* bytes."""
     raw = text.encode(errors="ignore")
     if len(raw) <= size:
         return text

@@ -6,7 +6,7 @@ the one system message, and recalled messages are a block at the head of the pro
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise, takewhile
 from typing import NamedTuple
 
 from services.domain import Fact, Message, MessageId, Role, RunningSummary
@@ -48,11 +48,12 @@ def message_ids(pairs: Iterable[Pair]) -> tuple[MessageId, ...]:
 
 def count_fitting(pairs: Sequence[Pair], room: int, counter: TokenCounter) -> int:
     """Return how many of the newest *pairs* fit in *room* (tokens)."""
-    for newer, pair in enumerate(reversed(pairs)):
-        room -= pair.tokens(counter)
-        if room < 0:
-            return newer
-    return len(pairs)
+    return count_first((pair.tokens(counter) for pair in reversed(pairs)), room)
+
+
+def count_first(sizes: Iterable[int], room: int) -> int:
+    """Return how many of the first *sizes* fit in *room*; larger ones are not counted up."""
+    return sum(1 for _ in takewhile(room.__ge__, accumulate(sizes)))
 
 
 def has_text(message: Message) -> bool:

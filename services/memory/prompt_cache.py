@@ -23,6 +23,7 @@ from services.memory.layout import (
     Layout,
     Pair,
     complete_pairs,
+    count_first,
     count_fitting,
     frame_tokens,
     has_text,
@@ -114,15 +115,13 @@ def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Lay
 
 def _count_refill(layout: Layout, older: Sequence[Pair], room: int) -> int:
     """Return how many of the *older* pairs fit beside *layout* in *room*; recalled messages of them count once."""
-    left = room - layout.tokens
-    recalls = {each.message.id: each for each in layout.recalls}
-    for more, pair in enumerate(reversed(older)):
-        twice = (recalls[half.id] for half in pair if half.id in recalls)
-        left += sum(recall_tokens(each, layout.counter) for each in twice)
-        left -= pair.tokens(layout.counter)
-        if left < 0:
-            return more
-    return len(older)
+    counter = layout.counter
+    recalled = {each.message.id: recall_tokens(each, counter) for each in layout.recalls}
+    sizes = (
+        pair.tokens(counter) - sum(recalled.get(half.id, 0) for half in pair)
+        for pair in reversed(older)
+    )
+    return count_first(sizes, room - layout.tokens)
 
 
 def _is_uncached(history: History) -> bool:

@@ -1,4 +1,4 @@
-"""Terms of a text, by which it is found: words without case, diacritics and endings.
+"""Index terms of a text: words without case, diacritics and endings.
 
 English words meet in a common stem; any word is cut after seven letters, and loses the vowels at its
 end; scripts without spaces are read as characters and pairs of characters.
@@ -30,13 +30,13 @@ def words(text: str) -> Iterator[str]:
 
 
 def _parts(run: str) -> Iterator[str]:
-    """The characters and the pairs of characters of a text without spaces."""
+    """Yield the characters and the pairs of characters of a text without spaces."""
     yield from run
     yield from map("".join, pairwise(run))
 
 
 def _folded(text: str) -> str:
-    """*text* without case and, if it is not English, without diacritics and odd forms, katakana as hiragana."""
+    """Return *text* without case and, if it is not English, without diacritics and odd forms, katakana as hiragana."""
     text = text.casefold()
     if _FOREIGN.search(text):
         apart = unicodedata.normalize("NFKD", text)
@@ -72,17 +72,17 @@ def base(word: str) -> str:
 
 
 def is_question(text: str) -> bool:
-    """Return whether *text* ends with a question mark."""
+    """Return True if *text* ends with a question mark."""
     return text.rstrip().endswith(_QUESTION_MARKS)
 
 
 def has_time(text: str) -> bool:
-    """Return whether *text* names a time, or has a number."""
+    """Return True if *text* names a time, or has a number."""
     return bool(_TIME.search(text))
 
 
 def names(text: str, most: int) -> frozenset[str]:
-    """The first names in *text*, at most so many words of them."""
+    """Return the first names in *text*, at most *most* words."""
     return frozenset(_folded(match[0]) for match in islice(_NAME.finditer(text), most))
 
 

@@ -1,11 +1,11 @@
-"""Counting tokens without the model's tokenizer.
+"""Token counts without the model's tokenizer.
 
-* `count` decides what fits and is what a meter shows. It leans high, script by script, so that a
-  prompt that is full by this count has not overflowed at the endpoint.
-* `bound` decides how much money is reserved. It is never too few, and four times too many for
-  English: packing by it would leave three quarters of every window empty.
-* `kinds` is what `count` adds up, by kind of text: how far it leans differs from kind to kind, and
-  from model to model (forecast.py).
+* `count` decides what fits and is what a meter shows. It leans high, script by script, so that a prompt that is full
+  by this count has not overflowed at the endpoint.
+* `bound` decides how much money is reserved. It is never too low, and four times too high for English: packing by it
+  would leave three quarters of every window empty.
+* `kinds` are the addends of `count`, by kind of text: how far the count leans differs from kind to kind, and from model
+  to model (forecast.py).
 """
 
 import re
@@ -20,41 +20,38 @@ class TokenCounter(Protocol):
     """Counts the tokens of a text."""
 
     def count(self, text: str) -> int:
-        """What a tokenizer needs, leaning high."""
+        """Estimate the tokens of *text*, leaning high."""
         ...
 
     def bound(self, text: str) -> int:
-        """What no tokenizer exceeds."""
+        """Return an upper bound for any tokenizer."""
         ...
 
 
 class KindCounter(TokenCounter, Protocol):
-    """Says also what its count is made of."""
+    """Counts also by kind of text."""
 
     def kinds(self, text: str) -> Mapping[str, int]:
-        """Hundredths of a token by kind of text, none of them 0; `count` is their sum, rounded up."""
+        """Return hundredths of a token by kind of text, without zeros."""
         ...
-
-
-class RegexCounter:
-    """Cuts a text about as tokenizers do, and weighs the pieces by length and script.
-
-    The weights were fitted to the vocabularies of GPT-4, GPT-4o, Claude 2, DeepSeek and SmolLM2:
-    ordinary text in 30 languages, code, tables and base64 are undercounted by none of them by more
-    than a sixth, most by none at all. English comes out a third too high, and what a large
-    vocabulary knows well and a small one spells out (Hindi, Russian, Chinese) two to six times.
-    """
 
     def count(self, text: str) -> int:
         return min(-(-sum(self.kinds(text).values()) // 100), self.bound(text))
 
+
+class RegexCounter(KindCounter):
+    """Splits a text roughly as tokenizers do, and weighs the pieces by length and script.
+
+    The weights were fitted to the vocabularies of GPT-4, GPT-4o, Claude 2, DeepSeek and SmolLM2: ordinary text in 30
+    languages, code, tables and base64 are undercounted by none of them by more than a sixth, most by none at all.
+    English comes out a third too high, and what a large vocabulary knows well and a small one spells out (Hindi,
+    Russian, Chinese) two to six times.
+    """
+
     def kinds(self, text: str) -> Mapping[str, int]:
-        kinds = Counter[str]()
-        if codes := _CODES.findall(text):
-            kinds.update(_weigh_ascii(_CODES.sub("", text)))
-            kinds["codes"] = sum(_weigh_ascii(" ".join(codes)).values())
-        else:
-            kinds.update(_weigh_ascii(text))
+        codes = _CODES.findall(text)
+        kinds = Counter(_weigh_ascii(_CODES.sub("", text) if codes else text))
+        kinds["codes"] = sum(_weigh_ascii(" ".join(codes)).values())
         if not text.isascii():
             for sign, times in Counter(text).items():
                 _, weight, kind = _BLOCKS[bisect(_ENDS, ord(sign))]
@@ -66,27 +63,18 @@ class RegexCounter:
         return _longest_size(text) + _LEADING_BLANK
 
 
-def min_tokens(text: str) -> int:
-    """A lower bound of the tokens of *text*: one for each 32 bytes, runs of one sign or of blanks left out.
+class CachingCounter(KindCounter):
+    """Caches the figures of *base*, because successive plans of a conversation repeat its texts.
 
-    Such runs are the longest tokens of vocabularies (128 blanks in o200k_base). Of the others a handful is longer than 32
-    bytes, and no reply consists of those.
-    """
-    return _size(_RUNS.sub("", text)) // 32
-
-
-class CachingCounter:
-    """Counts as *base* does, and looks at each text once: a conversation is planned again and again.
-
-    It remembers the figures of the latest texts, by hash and length, and none of the texts.
+    The cache is keyed by hash and length, and holds none of the texts.
     """
 
     def __init__(self, base: KindCounter, size: int = 8192) -> None:
         self._base = base
         self._size = size
-        self._known: dict[tuple[int, int], tuple[Mapping[str, int], int]] = {}
+        self._cache: dict[tuple[int, int], tuple[Mapping[str, int], int]] = {}
 
-    def count(self, text: str) -> int:
+    def count(self, text: str) -> int:  # with one look-up: plans count thousands of texts
         kinds, bound = self._figures(text)
         return min(-(-sum(kinds.values()) // 100), bound)
 
@@ -98,12 +86,21 @@ class CachingCounter:
 
     def _figures(self, text: str) -> tuple[Mapping[str, int], int]:
         key = hash(text), len(text)
-        known = self._known  # another thread may put a new one in its place
-        if (figures := known.get(key)) is None:
-            if len(known) >= self._size:
-                self._known = known = {}
-            figures = known[key] = (self._base.kinds(text), self._base.bound(text))
+        cache = self._cache  # another thread may put a new one in its place
+        if (figures := cache.get(key)) is None:
+            if len(cache) >= self._size:
+                self._cache = cache = {}
+            figures = cache[key] = (self._base.kinds(text), self._base.bound(text))
         return figures
+
+
+def min_tokens(text: str) -> int:
+    """Return a lower bound of the tokens of *text*: one for each 32 bytes, runs of one character or of blanks left out.
+
+    Such runs are the longest tokens of vocabularies (128 blanks in o200k_base). Of the others a handful is longer than
+    32 bytes, and no reply consists of those.
+    """
+    return _size(_RUNS.sub("", text)) // 32
 
 
 # SentencePiece begins every text with a blank, which is a token of its own before a character that
@@ -112,7 +109,7 @@ _LEADING_BLANK = 1
 
 
 def _longest_size(text: str) -> int:
-    """Bytes of *text* as it is, or as tokenizers take it that normalise: whichever is longest."""
+    """The most bytes that *text* has for a tokenizer, which may normalise it."""
     if text.isascii():
         return len(text)
     return max(_size(text), *(_size(unicodedata.normalize(form, text)) for form in ("NFC", "NFKC")))
@@ -131,7 +128,7 @@ _ENGLISH = re.compile(
 )
 # base64, keys, checksums: long, and with digits; they would spoil what is learned of words
 _CODES = re.compile(r" ?(?<![\w+/=-])(?=[a-zA-Z+/_=-]{0,40}[0-9])([\w+/=-]{24,})", re.ASCII)
-# What a piece costs at least, and for each character, in hundredths of a token.
+# Hundredths of a token: at least for a piece, and for each character.
 _PIECES = (
     ("capitals", re.compile(r"[A-Z]+(?![a-z])"), 100, 47),
     ("digits", re.compile(r"[0-9]+"), 160, 120),  # some vocabularies have no number above 9
@@ -173,7 +170,7 @@ _BLOCKS = (
     (0x110000, 100, "scripts"),
 )
 _ENDS = [end for end, _, _ in _BLOCKS]
-_COMPOSITION_WEIGHT = 68  # of a byte that only tokenizers see which normalise: most are Arabic
+_COMPOSITION_WEIGHT = 68  # of a byte that normalisation adds: most are Arabic
 
 
 def _weigh_ascii(text: str) -> dict[str, int]:

@@ -1,0 +1,184 @@
+"""BM25 over messages with their neighbours, as numpy columns. Pure, and in memory only.
+
+Each message is scored as a virtual document: the message, and its neighbours, because an answer seldom repeats the
+words of its question. A neighbour at most three messages away counts by its distance in words, halved every 16 words:
+two friends' short messages are read together, and a reply of 500 words lends nothing. With n messages, of which df have
+the term:
+
+    tf     = sum over neighbours of 2**(-distance / 16) * occurrences, and length likewise
+    norm   = 1 - B + B * length / average length
+    score  = sum over terms of log(1 + (n - df + 0.5) / (df + 0.5)) * tf * (K1 + 1) / (tf + K1 * norm)
+
+(Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009). A prompt and its long reply
+have a fifth of each other's score. Four weights: for a message that tells a time or a name, against a short question,
+for the speaker whom the query names ("you" is the assistant), for the user's words where replies are much longer. Their
+effect on recall stands in docs/decisions/what-recall-finds.md.
+
+The ranking depends on the messages alone, not on when or in which order they were added.
+"""
+
+import re
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from math import fsum, log
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.domain import MessageId, Role
+from services.memory.dates import named_days
+from services.memory.terms import words
+
+_K1, _B = 1.2, 0.9
+_PAUSE_SECONDS = 6 * 3600  # longer than a meal or a meeting and shorter than a night
+_NEIGHBOURS = 3  # messages on either side that lend terms
+_HALF = 16  # words of distance that halve the share that is lent
+_LEAST_SHARE = 0.05  # a smaller share is none
+_TO_ANSWER = 2  # times as much: what a question lends to the message after it
+_PARTICULAR = 1.0  # for a time, and for a name that is not a speaker's
+_ASKING = 0.8  # a short message that ends with a question
+_NAMED = 1.5  # a message of the speaker whom the query names
+_USER = 2  # at most: a message of the user, whose replies are longer
+_EXCHANGE = 0.2  # at most: the share of a prompt's score that its reply has too, and the reverse
+
+# about what the assistant said; the word after "you" is seldom the subject: "did you recommend"
+ABOUT_REPLIES = re.compile(r"\b(?:your|you(?:['\u2019]\w+)?(?:\s+\w+)?)\b", re.IGNORECASE)
+ROLES = frozenset({Role.USER.value, Role.ASSISTANT.value})
+
+Floats = NDArray[np.float64]
+_Number = TypeVar("_Number", float, Floats)
+_Shares = list[tuple[Floats, Floats]]  # by distance: to the earlier message, and to the later
+
+
+class Numbers(NamedTuple, Generic[_Number]):
+    """The numeric fields of a message, or the columns of all messages."""
+
+    conversation: _Number
+    seq: _Number
+    speaker: _Number
+    seconds: _Number
+    day: _Number
+    length: _Number  # in words
+    times: _Number
+    names: _Number  # that no speaker has
+    is_question: _Number  # and a short one: a long reply tells, though it end with "Shall I go on?"
+
+
+class Columns:
+    """All messages as columns, conversation by conversation in the order of `seq`."""
+
+    def __init__(
+        self,
+        ids: Sequence[MessageId],
+        rows: NDArray[np.intp],
+        numbers: Numbers[Floats],
+        speakers: Mapping[str, int],
+    ) -> None:
+        rows = rows[np.lexsort((numbers.seq[rows], numbers.conversation[rows]))]
+        self.rows: list[int] = rows.tolist()
+        self.ids = [ids[row] for row in self.rows]
+        self.places = np.zeros(len(ids), np.intp)  # by row
+        self.places[rows] = np.arange(len(rows))
+        self._numbers = numbers = Numbers(*(column[rows] for column in numbers))
+        self._speakers = {
+            speaker: np.flatnonzero(numbers.speaker == number)
+            for speaker, number in speakers.items()
+        }
+        self.particulars = _PARTICULAR * (numbers.times + (numbers.names > 0))
+        self.lent: _Shares = [(share, share) for share in self._shares()]
+        around = spread(numbers.length, self.lent)
+        answers = np.where(numbers.is_question[:-1], _TO_ANSWER, 1)
+        self.lent[0] = self.lent[0][0], self.lent[0][1] * answers
+        self._user = self._user_weight()
+        is_user, is_reply = (
+            numbers.speaker == speakers.get(role.value) for role in (Role.USER, Role.ASSISTANT)
+        )
+        is_turn = is_user[:-1] & is_reply[1:] & (np.diff(numbers.conversation) == 0)
+        self.exchanged: _Shares = [(_EXCHANGE * (self._user - 1) / (_USER - 1) * is_turn,) * 2]
+        # fsum: the mean does not depend on the order of conversations
+        self._norm = 1 - _B + _B * around * (len(rows) / max(1.0, fsum(around)))
+
+    def count(self, postings: "array[int]") -> Floats:
+        """Return how often each message occurs in a posting list, which holds rows."""
+        places = self.places[np.frombuffer(postings, np.intc)]
+        return np.bincount(places, minlength=len(self.ids)).astype(float)
+
+    def bm25(self, occurrences: Floats, places: NDArray[np.intp] | None = None) -> Floats:
+        """Return the score of each message by the occurrences of a term; at *places*, without neighbours."""
+        tf = spread(occurrences, self.lent) if places is None else occurrences
+        norm = self._norm if places is None else self._norm[places]
+        return self.idf(int(np.count_nonzero(occurrences))) * (_K1 + 1) * tf / (tf + _K1 * norm)
+
+    def idf(self, df: int) -> float:
+        """Inverse document frequency of a term found in *df* messages."""
+        return log(1 + (len(self.ids) - df + 0.5) / (df + 0.5))
+
+    def named_days(self, query: str) -> Iterator[Floats]:
+        """Yield, for each range of days that *query* names, 1 for the messages of these days."""
+        if not len(days := self._numbers.day):
+            return
+        first, last = (date.fromordinal(int(day)) for day in (days.min(), days.max()))
+        for begin, end in named_days(query, range(first.year, last.year + 1)):
+            within = (days >= begin.toordinal()) & (days <= end.toordinal())
+            yield within.astype(float)
+
+    def weights(self, query: str) -> Floats:
+        """Return the factor of each message's score."""
+        weights = np.where(self._numbers.is_question, _ASKING, 1.0)
+        if self._speakers.keys() <= ROLES:
+            role, weight = Role.USER, self._user
+            if ABOUT_REPLIES.search(query):
+                role, weight = Role.ASSISTANT, _NAMED
+            weights[self._speakers.get(role.value, [])] *= weight
+            return weights
+        asked = set(words(query))
+        named = [
+            places for name, places in self._speakers.items() if not asked.isdisjoint(words(name))
+        ]
+        if len(named) == 1:
+            weights[named[0]] *= _NAMED
+        return weights
+
+    def best(self, scores: Floats, limit: int) -> list[int]:
+        """Return the places of at most *limit* messages that have a score, the best first."""
+        found = np.flatnonzero(scores > 0)
+        if 0 < limit < len(found):
+            found = found[scores[found] >= np.partition(scores[found], -limit)[-limit]]
+        numbers = self._numbers
+        keys = (scores[found], numbers.seconds[found], numbers.seq[found])
+        ids = (self.ids[place] for place in found.tolist())
+        order = zip(*(key.tolist() for key in keys), ids, found.tolist(), strict=True)
+        return [place for *_, place in sorted(order, reverse=True)[: max(0, limit)]]
+
+    def _shares(self) -> Iterator[Floats]:
+        """Yield, by distance in messages, the share that each message and the later one lend each other."""
+        numbers = self._numbers
+        middles = np.cumsum(numbers.length) - numbers.length / 2
+        is_other = np.diff(numbers.conversation) != 0
+        is_break = is_other | (np.abs(np.diff(numbers.seconds)) > _PAUSE_SECONDS)
+        stretches = np.concatenate([[0], np.cumsum(is_break)])
+        for k in range(1, _NEIGHBOURS + 1):
+            together = stretches[k:] == stretches[:-k]
+            share = 0.5 ** ((middles[k:] - middles[:-k]) / _HALF)
+            yield share * (together & (share > _LEAST_SHARE))
+
+    def _user_weight(self) -> float:
+        """Return a weight from 1, where replies are at most twice as long as prompts, to `_USER`."""
+        prompts, replies = (
+            float(self._numbers.length[self._speakers[role.value]].mean())
+            if role.value in self._speakers
+            else 1.0
+            for role in (Role.USER, Role.ASSISTANT)
+        )
+        return min(_USER, max(1.0, replies / max(1.0, 2 * prompts)))
+
+
+def spread(values: Floats, shares: Iterable[tuple[Floats, Floats]]) -> Floats:
+    """Return *values* with the shares that neighbours lend, by distance."""
+    total = values.copy()
+    for k, (to_earlier, to_later) in enumerate(shares, 1):
+        total[k:] += to_later * values[:-k]
+        total[:-k] += to_earlier * values[k:]
+    return total
