@@ -1,4 +1,4 @@
-"""Conversations as files that people take away: pure text in, pure text out."""
+"""Exports of conversations as files: values in, text out."""
 
 from services.portable.export import to_json, to_markdown
 from services.portable.file_names import file_name

@@ -1,7 +1,4 @@
-"""A conversation as JSON, to be brought back, and as Markdown, to be read.
-
-The same thread gives the same JSON, whenever and wherever it is exported.
-"""
+"""A conversation as JSON, for an import, and as Markdown, for readers."""
 
 import json
 import re
@@ -25,6 +22,9 @@ from services.portable import replies
 
 FORMAT = "daybook-conversation"
 VERSION = 1
+# the format: these fields keep their names
+_CONVERSATION_FIELDS = ("id", "reset_seq", "start_seq", "pinned_at", "created_at", "updated_at")
+_MESSAGE_FIELDS = ("id", "seq", "parent_id", "turn_id", "role", "outcome", "created_at")
 
 _SPEAKERS = {Role.SYSTEM: "Instructions", Role.USER: "You", Role.ASSISTANT: "Assistant"}
 _ENDINGS = {
@@ -35,12 +35,12 @@ _ENDINGS = {
     Outcome.EDITED: "edited",
 }
 
-# whatever could end, hide or forge a part of the page that holds it, outside of whole code blocks
+# text outside of complete code blocks that could end, hide or forge a part of the page
 _CODE_BLOCK = re.compile(r"^(```|~~~)[^`~\n]*\n(?:(?![ \t]*(?:```|~~~)).*\n)*\1 *$", re.MULTILINE)
 _MORE_THAN_PROSE = re.compile(
     r"""
       ^(?:[ \t>]|[*+-][ \t]|\d+[.)][ \t])*(?:\#|```|~~~|\[[^\]]*\]:)  # headings, fences, definitions
-    | ^[ \t]*[=-]+[ \t]*$                                             # what makes the line above a heading
+    | ^[ \t]*[=-]+[ \t]*$                                             # underlines of headings
     | <                                                               # HTML
     | \$\$ | %% | :::                                                 # formulas, comments, containers
     | !\[                                                             # images, which load from elsewhere
@@ -52,42 +52,31 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~$!&%:=])")
 
 
 def to_json(thread: Thread, thoughts: Mapping[MessageId, Thoughts]) -> str:
-    """All of *thread*, every branch of it, with whatever an import needs to make it again."""
+    """All branches of *thread* in a lossless format; the same thread always gives the same text."""
     conversation = thread.conversation
     document = {
         "format": FORMAT,
         "version": VERSION,
-        "conversation": {
-            "id": str(conversation.id),
+        "conversation": {name: getattr(conversation, name) for name in _CONVERSATION_FIELDS}
+        | {
             "title": conversation.title,
             "model": conversation.model,
+            "policy": asdict(conversation.policy),
             "instructions": thread.instructions,
-            "instructions_verified": thread.are_instructions_verified,
-            "policy": {"name": conversation.policy.name} | asdict(conversation.policy),
-            "reset_seq": conversation.reset_seq,
-            "start_seq": conversation.start_seq,
-            "pinned_at": _moment(conversation.pinned_at) if conversation.pinned_at else None,
-            "created_at": _moment(conversation.created_at),
-            "updated_at": _moment(conversation.updated_at),
-            "whole": thread.is_whole,
+            "are_instructions_verified": thread.are_instructions_verified,
+            "is_whole": thread.is_whole,
         },
         "messages": [
-            {
-                "id": str(message.id),
-                "seq": message.seq,
-                "parent_id": str(message.parent_id) if message.parent_id else None,
-                "turn_id": str(message.turn_id) if message.turn_id else None,
-                "role": message.role.value,
-                "outcome": message.outcome.value,
-                "created_at": _moment(message.created_at),
-                "verified": message.is_verified,
+            {name: getattr(message, name) for name in _MESSAGE_FIELDS}
+            | {
+                "is_verified": message.is_verified,
                 "body": message.body,
-                "thoughts": _thoughts(thoughts[message.id]) if message.id in thoughts else None,
+                "thoughts": asdict(thoughts[message.id]) if message.id in thoughts else None,
             }
             for message in thread.messages
         ],
     }
-    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+    return json.dumps(document, default=_encoded, ensure_ascii=False, indent=2) + "\n"
 
 
 def to_markdown(
@@ -96,12 +85,11 @@ def to_markdown(
     thoughts: Mapping[MessageId, Thoughts],
     zone: tzinfo,
 ) -> str:
-    """The branch of *thread* that the reader sees, with moments in *zone*, and the model, cost and thoughts of each
-    reply.
+    """The visible branch of *thread*, with times in *zone*, and the model, cost and thoughts of each reply.
 
-    The headings of the page are ours, one a message, whatever the messages say: those of a reply are two levels
-    down, and what could end, hide or forge a part of the page stands in a code block with a fence longer than any
-    in it.
+    The page has exactly one heading of level 2 for each message. Headings of a reply are lowered by two levels;
+    text that could end, hide or forge a part of the page is put in a code block whose fence is longer than any
+    inside.
     """
     title = _escape(" ".join(thread.conversation.title.split()))
     parts = [f"# {title or 'Untitled chat'}"]
@@ -117,15 +105,6 @@ def to_markdown(
             lowered = replies.lower(message.body) if is_reply else None
             parts.append(_contained(message.body) if lowered is None else lowered)
     return "\n\n".join(parts) + "\n"
-
-
-def _thoughts(thoughts: Thoughts) -> dict[str, str | int | bool]:
-    return {
-        "text": thoughts.text,
-        "seconds": thoughts.seconds,
-        "shortened": thoughts.is_shortened,
-        "verified": thoughts.is_verified,
-    }
 
 
 def _folded(thoughts: Thoughts) -> str:
@@ -144,8 +123,8 @@ def _heading(message: Message, cost: TurnCost | None, zone: tzinfo) -> str:
         _ENDINGS.get(message.outcome),
         None if message.is_verified else "failed its integrity check",
     )
-    said = ", ".join(filter(None, notes))
-    return f"## {' · '.join(parts)}" + (f" ({said})" if said else "")
+    note = ", ".join(filter(None, notes))
+    return f"## {' · '.join(parts)}" + (f" ({note})" if note else "")
 
 
 def _escape(text: str) -> str:
@@ -164,5 +143,8 @@ def _fenced(text: str, language: str) -> str:
     return f"{fence}{language}\n{text}\n{fence}"
 
 
-def _moment(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+def _encoded(value: object) -> str:
+    """The text of an id, or of a moment in UTC."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
+    return str(value)

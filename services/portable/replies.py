@@ -1,42 +1,42 @@
-"""Replies as parts of a Markdown page: their own Markdown, with lower headings and nothing live in it.
+"""Replies as parts of a Markdown page: their Markdown with lower headings, and without HTML and images.
 
-CommonMark reads a line by the blocks that it stands in. What is taken for code here is code for every reader;
-a reply of which that cannot be said is not lowered at all.
+Markdown renderers differ. Text taken for code here is code for every renderer; a reply for which that is
+uncertain is not lowered at all.
 """
 
 import re
 
 _PREFIX = r"(?P<prefix>(?:[ \t>]|(?:[*+-]|\d{1,9}[.)])(?=[ \t]))*+)"
 _FENCE = re.compile(rf"{_PREFIX}(?P<mark>`{{3,}}(?=[^`]*$)|~{{3,}})(?P<info>.*)$")
-# what stands further to the right than these is in the same block; other numbers may go on a paragraph
+# prefixes whose more indented lines are in the same block; other numbers may continue a paragraph
 _PLAIN = re.compile(r" *(?:(?:[*+-]|1[.)]) {1,4})*")
 _HEADING = re.compile(rf"{_PREFIX}(?P<level>#{{1,6}})(?=[ \t]|$)")
 _UNDERLINE = re.compile(r"(?P<prefix>[ \t>]*)(?P<mark>=+|-+)[ \t]*$")
 _LIST = re.compile(r"[ \t>]*(?:[*+-]|\d{1,9}[.)])(?:[ \t]|$)")
 _DEFINITION = re.compile(rf"{_PREFIX}(?=\[[^\]]*\]:)")
-_LIVE = re.compile(r"\\.|(?P<live><(?=[A-Za-z/!?])|!(?=\[))")
-# other line ends, and the comments and containers of some readers
+_ACTIVE = re.compile(r"\\.|(?P<active><(?=[A-Za-z/!?])|!(?=\[))")
+# other line ends, and the comments and containers of some renderers
 _UNCERTAIN = re.compile(r"[\r\v\f\x1c-\x1e\x85\u2028\u2029]|%%|^[ \t>]*:::", re.MULTILINE)
 _INLINE = re.compile(
     r"""
       \\.
-    | (?P<edge>\$\$)
+    | (?P<delimiter>\$\$)
     | (?P<formula>\$(?=[^\s$])(?:[^$\\`]|\\.)++(?<!\s)\$(?![\d$]))
     | (?P<code>(?P<ticks>(?<!`)`+)(?!`)[^|]+?(?<!`)(?P=ticks)(?!`))
     | (?P<tick>`+)
     | (?P<link><(?:https?://|mailto:)[^\s<>`]*>)
-    | (?P<live><(?=[A-Za-z/!?])|!(?=\[))
+    | (?P<active><(?=[A-Za-z/!?])|!(?=\[))
     """,
     re.VERBOSE,
 )
 
 
 class _Uncertain(Exception):
-    """A line could be code for one reader, and live for another."""
+    """A line could be code for one renderer, and HTML or a heading for another."""
 
 
 def lower(body: str) -> str | None:
-    """Return *body* with headings two levels down and neither HTML nor images, or None where that is uncertain."""
+    """Return *body* with headings two levels down and neither HTML nor images, or None if that is uncertain."""
     body = body.replace("\r\n", "\n")
     lowering = _Lowering()
     try:
@@ -50,13 +50,13 @@ def lower(body: str) -> str | None:
 
 
 class _Lowering:
-    """The lines of a reply so far, and the blocks that are open after them."""
+    """Reads a reply line by line, and keeps track of open blocks."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._indent, self._fence = 0, ""
-        self._is_paragraph = False  # of whose last line an underline would make a heading
-        self._is_code_known = True  # no backticks of this paragraph wait for their end
+        self._is_paragraph = False  # an underline would turn its last line into a heading
+        self._is_code_known = True  # all backticks of this paragraph are paired
         self._in_formula = False
 
     def add(self, line: str) -> None:
@@ -77,11 +77,11 @@ class _Lowering:
                 level = "#" * min(6, len(heading["level"]) + 2)
                 line = f"{heading['prefix']}{level}{line[heading.end() :]}"
             line = _DEFINITION.sub(r"\g<prefix>\\", line, count=1)
-            self._lines.append(_INLINE.sub(self._quieten, line))
+            self._lines.append(_INLINE.sub(self._escape_inline, line))
             self._is_paragraph = not (heading or line.lstrip().startswith("|"))
 
     def end(self) -> str:
-        """Return all lines, after closing a fence. Raise _Uncertain."""
+        """Close an open fence; return all lines. Raise _Uncertain."""
         if self._in_formula:
             raise _Uncertain
         closing = [" " * self._indent + self._fence] if self._fence else []
@@ -89,7 +89,7 @@ class _Lowering:
 
     def _open_fence(self, line: str, mark: re.Match[str]) -> None:
         self._indent, self._fence = len(mark["prefix"]), mark["mark"]
-        # perhaps no fence, but indented code, or backticks in a paragraph
+        # perhaps indented code, or backticks in a paragraph
         is_deep = self._indent > 3
         if (
             self._in_formula
@@ -104,7 +104,7 @@ class _Lowering:
         indent = " " * self._indent
         if line.strip(" \t") and not line.startswith(indent):
             raise _Uncertain
-        if self._indent > 3 and _quiet(line) != line:
+        if self._indent > 3 and _escaped(line) != line:
             raise _Uncertain
         self._lines.append(line)
         if mark and mark["mark"].startswith(self._fence) and not mark["info"].strip():
@@ -127,23 +127,23 @@ class _Lowering:
             self._lines += ["", line] if before.strip(" \t") else [line]
         self._is_paragraph = not (is_rule or self._in_formula)
 
-    def _quieten(self, found: re.Match[str]) -> str:
-        if found["edge"]:
+    def _escape_inline(self, found: re.Match[str]) -> str:
+        if found["delimiter"]:
             self._in_formula = not self._in_formula
         if found["link"] or (found["code"] and self._is_code_known):
             return found[0]
         if found["code"] or found["tick"]:
             self._is_code_known = False
-        parting = " " if self._in_formula or found["formula"] else "\\"
-        return _part(found, parting) if found["live"] else _quiet(found[0], parting)
+        separator = " " if self._in_formula or found["formula"] else "\\"
+        return _split(found, separator) if found["active"] else _escaped(found[0], separator)
 
 
-def _quiet(text: str, parting: str = "\\") -> str:
-    """*text* without HTML and images."""
-    return _LIVE.sub(lambda found: _part(found, parting) if found["live"] else found[0], text)
+def _escaped(text: str, separator: str = "\\") -> str:
+    """*text* with HTML and images escaped."""
+    return _ACTIVE.sub(lambda one: _split(one, separator) if one["active"] else one[0], text)
 
 
-def _part(found: re.Match[str], parting: str) -> str:
-    """Split the start of HTML or an image by a backslash, or in TeX by a space, which means nothing there."""
-    is_escape = parting == "\\" and found[0] == "<"
-    return f"{parting}<" if is_escape else f"{found[0]}{parting}"
+def _split(found: re.Match[str], separator: str) -> str:
+    """Break the start of HTML or an image by a backslash, or in TeX by a space, which TeX ignores."""
+    is_escape = separator == "\\" and found[0] == "<"
+    return f"{separator}<" if is_escape else f"{found[0]}{separator}"

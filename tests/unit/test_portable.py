@@ -1,9 +1,10 @@
-"""What is taken away is whole, the same each time, and cannot be disturbed by what was said."""
+"""Exports are complete and repeatable, and no text of a message can forge a part of the page."""
 
 import json
 import re
 import string
 import unicodedata
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from services import portable
 from services.domain import (
@@ -79,7 +81,7 @@ def thread(*bodies, title="Tomatoes", **changes):
     return Thread(conversation=conversation(title), messages=tuple(messages))
 
 
-# text that means something to Markdown, beside any other
+# text with a meaning in Markdown, beside any other
 MARKS = """# |## You, 2026-11-20 12:01 UTC|```|````|~~~|``` python|`|    |> |- |1. |===|---|<!--|-->|<details>|<|$$
 |![x](https://example.com/x.png)|[x]: https://example.com|\\|\t|\r|\r\n|\n|\n\n|\u2028"""
 pieces = st.sampled_from(MARKS.split("|")) | st.text(max_size=8)
@@ -107,7 +109,7 @@ def top_level(markdown):
 # --- Markdown -------------------------------------------------------------------------------------------
 
 
-def test_a_conversation_reads_as_it_went():
+def test_markdown_reads_in_order():
     markdown = to_markdown(thread("When do I water?", "In the evening.\n\n- slowly\n- often"))
 
     assert markdown == (
@@ -119,7 +121,7 @@ def test_a_conversation_reads_as_it_went():
     )
 
 
-def test_thoughts_stand_folded_above_their_reply():
+def test_thoughts_are_folded_above_their_reply():
     exported = thread("Why?", "So.")
     known = {exported.messages[1].id: Thoughts(text="Hm.", seconds=12)}
 
@@ -149,7 +151,7 @@ def test_thoughts_forge_no_part_of_the_page(text):
 @example(["a\n---"], "")
 @example(["```\ncode\n```\n```"], "")
 @example(["``` a`\n# x\n```"], "")
-def test_every_prompt_occurs_verbatim_and_no_heading_is_forged(said, title):
+def test_prompts_occur_verbatim_and_forge_no_heading(said, title):
     markdown = to_markdown(thread(*said, title=title, role=Role.USER))
     headings, others = top_level(markdown)
 
@@ -174,7 +176,7 @@ def test_every_prompt_occurs_verbatim_and_no_heading_is_forged(said, title):
         "C# is a language, 1 - 1 = 0",
     ],
 )
-def test_what_does_no_harm_is_written_plainly(body):
+def test_harmless_prompt_is_written_plainly(body):
     assert f"UTC\n\n{body}\n" in to_markdown(thread(body))
 
 
@@ -204,27 +206,27 @@ def test_what_does_no_harm_is_written_plainly(body):
         "one\u2028# two",
     ],
 )
-def test_a_prompt_that_could_do_harm_stands_in_a_code_block(body):
+def test_harmful_prompt_is_put_in_a_code_block(body):
     markdown = to_markdown(thread(body, "the reply"))
 
     assert re.search(r"UTC\n\n(`{3,})markdown\n" + re.escape(body) + r"\n\1\n\n## Assist", markdown)
     assert "`" * 5 in markdown or "````" not in body
 
 
-def test_a_reply_arrives_as_markdown_two_levels_down():
+def test_reply_headings_are_lowered_by_two_levels():
     markdown = to_markdown(thread("Why?", "# So\n\nif a <b>, $$x$$"))
 
     assert markdown.endswith("UTC\n\n### So\n\nif a \\<b>, $$x$$\n")
 
 
-def test_a_reply_that_readers_take_differently_stands_in_a_code_block():
+def test_ambiguous_reply_is_put_in_a_code_block():
     assert "\n\n```markdown\n$$ open\n```\n" in to_markdown(thread("Why?", "$$ open"))
 
 
 @pytest.mark.parametrize(
     ("micro", "dollars"), [(0, "0.00"), (12, "0.000012"), (1_200, "0.0012"), (2_500_000, "2.50")]
 )
-def test_a_reply_names_its_local_time_its_model_and_its_cost(micro, dollars):
+def test_reply_heading_names_local_time_model_and_cost(micro, dollars):
     turn_id = TurnId(UUID(int=9))
     asked = Thread(
         conversation=conversation(), messages=(message(1), message(2, parent=1, turn_id=turn_id))
@@ -239,50 +241,42 @@ def test_a_reply_names_its_local_time_its_model_and_its_cost(micro, dollars):
     ]
 
 
-def test_only_the_branch_that_is_seen_is_in_the_markdown():
-    messages = (
-        message(1, "the prompt"),
-        message(2, "the first reply", 1, role=Role.ASSISTANT),
-        message(3, "the second reply", 1, role=Role.ASSISTANT),
-    )
+def test_markdown_has_the_visible_branch_only():
+    replies = (message(seq, f"reply {seq}", 1, role=Role.ASSISTANT) for seq in (2, 3))
 
-    markdown = to_markdown(Thread(conversation=conversation(), messages=messages))
+    markdown = to_markdown(Thread(conversation=conversation(), messages=(message(1), *replies)))
 
-    assert "the second reply" in markdown
-    assert "the first reply" not in markdown
+    assert "reply 3" in markdown
+    assert "reply 2" not in markdown
 
 
 @pytest.mark.parametrize(
-    ("changes", "heading"),
+    ("changes", "speaker", "note"),
     [
-        ({}, "## Assistant, 2026-11-20 12:02 UTC"),
-        (
-            {"outcome": Outcome.CUT},
-            "## Assistant, 2026-11-20 12:02 UTC (cut off at the length limit)",
-        ),
-        ({"outcome": Outcome.STOPPED}, "## Assistant, 2026-11-20 12:02 UTC (stopped)"),
-        ({"outcome": Outcome.FAILED}, "## Assistant, 2026-11-20 12:02 UTC (incomplete)"),
-        ({"outcome": Outcome.INTERRUPTED}, "## Assistant, 2026-11-20 12:02 UTC (interrupted)"),
-        (
-            {"is_verified": False, "body": ""},
-            "## Assistant, 2026-11-20 12:02 UTC (failed its integrity check)",
-        ),
+        ({}, "Assistant", ""),
+        ({"outcome": Outcome.CUT}, "Assistant", " (cut off at the length limit)"),
+        ({"outcome": Outcome.STOPPED}, "Assistant", " (stopped)"),
+        ({"outcome": Outcome.FAILED}, "Assistant", " (incomplete)"),
+        ({"outcome": Outcome.INTERRUPTED}, "Assistant", " (interrupted)"),
+        ({"is_verified": False, "body": ""}, "Assistant", " (failed its integrity check)"),
         (
             {"outcome": Outcome.STOPPED, "is_verified": False},
-            "## Assistant, 2026-11-20 12:02 UTC (stopped, failed its integrity check)",
+            "Assistant",
+            " (stopped, failed its integrity check)",
         ),
-        ({"role": Role.SYSTEM}, "## Instructions, 2026-11-20 12:02 UTC"),
+        ({"role": Role.SYSTEM}, "Instructions", ""),
     ],
 )
-def test_a_heading_says_who_when_and_how_it_ended(changes, heading):
+def test_heading_names_speaker_time_and_outcome(changes, speaker, note):
     messages = (message(1), message(2, parent=1, **changes))
 
     headings, _ = top_level(to_markdown(Thread(conversation=conversation(), messages=messages)))
 
-    assert headings == ["# Tomatoes", "## You, 2026-11-20 12:01 UTC", heading]
+    expected = f"## {speaker}, 2026-11-20 12:02 UTC{note}"
+    assert headings == ["# Tomatoes", "## You, 2026-11-20 12:01 UTC", expected]
 
 
-def test_a_conversation_that_is_not_whole_says_so():
+def test_changed_conversation_is_marked():
     whole = thread("hello")
 
     assert "outside Daybook" not in to_markdown(whole)
@@ -300,7 +294,7 @@ def test_a_conversation_that_is_not_whole_says_so():
         ("Grüße 🍅", "# Grüße 🍅"),
     ],
 )
-def test_a_title_is_one_line_of_text(title, heading):
+def test_title_is_one_escaped_line(title, heading):
     assert to_markdown(thread(title=title)) == f"{heading}\n"
 
 
@@ -348,108 +342,48 @@ threads = st.builds(
 
 
 def imported(text):
-    """What an import can make of an export: everything but the rev, which belongs to a database."""
-
-    def id_(value):
-        return UUID(value) if value else None
-
+    """The thread of an export, but for the rev, which belongs to a database."""
     document = json.loads(text)
     assert (document["format"], document["version"]) == ("daybook-conversation", 1)
-    found, policies = (
-        document["conversation"],
-        {"full": Full, "summary": Summary, "retrieval": Retrieval},
-    )
-    policy = found["policy"]
-    return Thread(
-        conversation=Conversation(
-            id=id_(found["id"]),
-            title=found["title"],
-            policy=Window(policy["messages"])
-            if policy["name"] == "window"
-            else policies[policy["name"]](),
-            rev=0,
-            reset_seq=found["reset_seq"],
-            start_seq=found["start_seq"],
-            pinned_at=found["pinned_at"] and datetime.fromisoformat(found["pinned_at"]),
-            created_at=datetime.fromisoformat(found["created_at"]),
-            updated_at=datetime.fromisoformat(found["updated_at"]),
-            model=found["model"],
-        ),
-        messages=tuple(
-            Message(
-                id=id_(one["id"]),
-                seq=one["seq"],
-                parent_id=id_(one["parent_id"]),
-                turn_id=id_(one["turn_id"]),
-                role=Role(one["role"]),
-                outcome=Outcome(one["outcome"]),
-                created_at=datetime.fromisoformat(one["created_at"]),
-                is_verified=one["verified"],
-                body=one["body"],
-            )
-            for one in document["messages"]
-        ),
-        is_whole=found["whole"],
-        instructions=found["instructions"],
-        are_instructions_verified=found["instructions_verified"],
+    found = document["conversation"]
+    of_thread = {name: found.pop(name) for name in Thread.__slots__ if name in found}
+    messages = [
+        {name: one[name] for name in Message.__slots__ if name in one}
+        for one in document["messages"]
+    ]
+    return TypeAdapter(Thread).validate_python(
+        of_thread | {"conversation": found | {"rev": 0}, "messages": messages}
     )
 
 
 @given(threads)
-def test_an_export_holds_everything_that_an_import_needs(exported):
+def test_json_restores_the_thread(exported):
     text = to_json(exported)
     back = imported(text)
 
-    assert back.messages == exported.messages
-    assert back.is_whole == exported.is_whole
-    assert back.instructions == exported.instructions
-    assert back.are_instructions_verified == exported.are_instructions_verified
-    assert all(
-        getattr(back.conversation, name) == getattr(exported.conversation, name)
-        for name in Conversation.__slots__
-        if name != "rev"
-    )
+    expected = replace(exported, conversation=replace(exported.conversation, rev=0))
+    assert back == expected
     assert text.encode()
     assert to_json(exported) == text
 
 
-def test_times_are_utc_wherever_they_came_from():
+def test_json_times_are_utc():
     here = timezone(timedelta(hours=-8))
     local = Thread(conversation=conversation(created_at=NOON.astimezone(here)), messages=())
 
-    assert (
-        json.loads(to_json(local))["conversation"]["created_at"]
-        == "2026-11-20T12:00:00.001500+00:00"
-    )
     assert to_json(local) == to_json(Thread(conversation=conversation(), messages=()))
 
 
-def test_thoughts_are_in_the_json_of_their_message():
-    exported = thread("Why?", "So.")
-    known = {exported.messages[1].id: Thoughts(text="Hm.", seconds=12, is_shortened=True)}
+def test_json_of_a_message_has_ids_marks_and_thoughts():
+    reply = {"role": Role.ASSISTANT, "outcome": Outcome.STOPPED, "turn_id": TurnId(UUID(int=9))}
+    messages = (message(1), message(2, "first", 1, **reply), message(3, "", 1, is_verified=False))
+    known = {messages[1].id: Thoughts(text="Hm.", seconds=12, is_shortened=True)}
 
-    document = json.loads(to_json(exported, known))
-
-    assert [one["thoughts"] for one in document["messages"]] == [
-        None,
-        {"text": "Hm.", "seconds": 12, "shortened": True, "verified": True},
-    ]
-
-
-def test_every_branch_and_every_mark_is_in_the_json():
-    messages = (
-        message(1),
-        message(
-            2, "first", 1, role=Role.ASSISTANT, outcome=Outcome.STOPPED, turn_id=TurnId(UUID(int=9))
-        ),
-        message(3, "", 1, role=Role.ASSISTANT, is_verified=False),
-    )
     document = json.loads(
-        to_json(Thread(conversation=conversation(), messages=messages, is_whole=False))
+        to_json(Thread(conversation=conversation(), messages=messages, is_whole=False), known)
     )
 
-    assert [one["seq"] for one in document["messages"]] == [1, 2, 3]
-    assert [one["verified"] for one in document["messages"]] == [True, True, False]
+    assert [one["is_verified"] for one in document["messages"]] == [True, True, False]
     assert document["messages"][1] == {
         "id": "00000000-0000-0000-0000-000000000002",
         "seq": 2,
@@ -458,12 +392,12 @@ def test_every_branch_and_every_mark_is_in_the_json():
         "role": "assistant",
         "outcome": "stopped",
         "created_at": "2026-11-20T12:02:00.001500+00:00",
-        "verified": True,
+        "is_verified": True,
         "body": "first",
-        "thoughts": None,
+        "thoughts": {"text": "Hm.", "seconds": 12, "is_shortened": True, "is_verified": True},
     }
     assert document["conversation"]["policy"] == {"name": "window", "messages": 20}
-    assert document["conversation"]["whole"] is False
+    assert document["conversation"]["is_whole"] is False
 
 
 # --- file names -----------------------------------------------------------------------------------------
@@ -481,7 +415,7 @@ names = st.text(max_size=300) | st.lists(
 @example("CON", ".md")
 @example("con .tar", ".json")
 @example("aux.", ".md")
-def test_a_file_name_is_safe_everywhere(title, suffix):
+def test_file_name_is_valid_on_every_system(title, suffix):
     name = file_name(title, suffix)
     stem = name.removesuffix(suffix)
 
@@ -492,17 +426,10 @@ def test_a_file_name_is_safe_everywhere(title, suffix):
     assert all(unicodedata.category(char)[0] != "C" or char in "\u200c\u200d" for char in name)
     assert not any(char.isspace() and char != " " for char in name)
     assert stem == stem.strip(" .-~")
+    assert unicodedata.normalize("NFC", name) == name
     first = stem.split(".")[0].strip().upper()
     assert first not in {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
     assert not re.fullmatch(r"(COM|LPT)[0-9¹²³]", first)
-
-
-@given(names)
-def test_a_file_name_can_be_made_and_found(title):
-    name = file_name(title, ".md")
-
-    assert name.encode().decode() == name
-    assert unicodedata.normalize("NFC", name) == name
 
 
 @pytest.mark.parametrize(
@@ -532,19 +459,19 @@ def test_a_file_name_can_be_made_and_found(title):
         ("v1.2", "v1.2.md"),
     ],
 )
-def test_a_file_name_says_what_is_inside(title, name):
+def test_file_name_resembles_the_title(title, name):
     assert file_name(title, ".md") == name
 
 
 @pytest.mark.parametrize("char", ["a", "ü", "鍵", "🍅"])
-def test_a_long_title_is_cut_between_two_characters(char):
+def test_long_title_is_cut_between_characters(char):
     name = file_name(char * 200, ".json")
 
     assert 110 <= len(name.encode()) <= 120
     assert set(name.removesuffix(".json")) == {char}
 
 
-def test_a_file_of_that_name_can_be_written(tmp_path):
+def test_file_of_the_name_can_be_written(tmp_path):
     for title in (string.printable, "🍅" * 99, "CON", "..", "\ud800", "a" * 999):
         path = tmp_path / file_name(title, ".md")
         path.write_text("hello")

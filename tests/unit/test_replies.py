@@ -1,4 +1,4 @@
-"""A reply in an exported page keeps its Markdown, and cannot become another part of the page."""
+"""Replies in exported pages keep their Markdown, and cannot become another part of the page."""
 
 import pytest
 from hypothesis import example, given, settings
@@ -24,7 +24,7 @@ REPLIES = st.lists(PIECES, max_size=16).map("".join)
 @example("===\n===")
 @example("~~~\n# x")
 @example("<![x](http://e/i)")
-def test_a_reply_stays_within_its_part(body):
+def test_reply_stays_within_its_part_of_the_page(body):
     lowered = replies.lower(body)
 
     if lowered is None:
@@ -53,10 +53,10 @@ def test_a_reply_stays_within_its_part(body):
         ("| a |\n|---|\n| `b` |", "| a |\n|---|\n| `b` |"),
     ],
 )
-def test_a_reply_keeps_its_markdown(body, lowered):
+def test_reply_keeps_its_markdown(body, lowered):
     assert replies.lower(body) == lowered
 
 
 @pytest.mark.parametrize("body", ["$$\nx", "> ```\n> a", "%% hidden", "::: note", "a\u2028# b"])
-def test_a_reply_that_readers_would_take_differently_is_not_lowered(body):
+def test_ambiguous_reply_is_not_lowered(body):
     assert replies.lower(body) is None
