@@ -1,9 +1,9 @@
-"""Everything that can go wrong on purpose, by what the reader of the page can do about it.
+"""Errors that the app raises on purpose, by what the reader of the page can do about them.
 
 * AppError
   x Refused ............ the request is understood and will not be done; say why
     - SignedOut
-    - NotFound ......... also for what belongs to somebody else
+    - NotFound ......... also for another user's rows
       - SpaceGone
     - WrongCredentials
     - Suspended
@@ -13,17 +13,17 @@
     - TooManyAttempts
     - Stale ............ the conversation went on elsewhere
     - Busy ............. a reply of this conversation is still coming
-    - TooLate .......... what was deleted is destroyed
+    - TooLate .......... deleted data is destroyed
     - OverBudget
     - PromptTooLong
       - ChatFull ....... (Full) the prompt fits, the whole conversation does not
   x Unavailable ........ trying again later may help
-    - ModelUnavailable . which of the ways a model fails, as `ModelFailure`
+    - ModelUnavailable . its `failure` says how
     - StoreUnavailable
       - RateLimited
       - RowsCut
   x Tampered ........... stored data failed authentication; stop, tell an operator
-    - KeyMissing ....... a user's key is gone, and what it opens is there
+    - KeyMissing ....... a user's key is gone, and data sealed under it is there
   x Misconfigured ...... the deployment cannot work as it is; raised at start-up only
 
 `public` is one sentence, safe on a page: it never holds message text, keys or a vendor's words.
@@ -52,19 +52,19 @@ class SignedOut(Refused):
 
 
 class NotFound(Refused):
-    """No such row is visible to this person."""
+    """No such row is visible to the user."""
 
     public = "This chat does not exist."
 
 
 class SpaceGone(NotFound):
-    """No such space is visible to this person."""
+    """No such space is visible to the user."""
 
     public = "This space no longer exists."
 
 
 class WrongCredentials(Refused):
-    """The address is unknown or the password is another."""
+    """The address is unknown or the password is wrong."""
 
     public = "Wrong e-mail or password."
 
@@ -76,13 +76,13 @@ class Suspended(Refused):
 
 
 class AddressTaken(Refused):
-    """Somebody has an account with this address."""
+    """An account with this address exists."""
 
     public = "This e-mail already has an account. Sign in instead."
 
 
 class BadInput(Refused):
-    """What was entered cannot be taken; *public* says what to change."""
+    """Invalid input; *public* says what to change."""
 
     def __init__(self, public: str = "") -> None:
         super().__init__(public)
@@ -90,7 +90,7 @@ class BadInput(Refused):
 
 
 class InstructionsTooLong(BadInput):
-    """What a person told the model to be leaves too little room for what is said."""
+    """The user's instructions leave too little room for messages."""
 
     public = (
         "The instructions are too long for this model. Shorten them, or choose a model with a "
@@ -129,7 +129,7 @@ class TooLate(Refused):
 
 
 class Cap(StrEnum):
-    """What a turn was refused for."""
+    """The limits that can refuse a turn."""
 
     DAILY = "daily_cap"
     MONTHLY = "monthly_cap"
@@ -150,7 +150,7 @@ class OverBudget(Refused):
         per_minute: int = 0,
         wait_seconds: int = 0,
     ) -> None:
-        """*needed_micro*: the cost of the prompt and a short reply, at most; *left_micro*: what *cap* leaves;
+        """*needed_micro*: the cost of the prompt and a short reply, at most; *left_micro*: the rest of *cap*;
         *per_minute*: the limit of messages a minute; *wait_seconds*: until the next minute."""
         super().__init__(cap)
         self.cap = cap
@@ -161,7 +161,7 @@ class OverBudget(Refused):
             self.public = f"Limit of {messages} a minute reached. Try again in {wait_seconds} s."
 
     def resets_at(self, now: datetime) -> datetime | None:
-        """Return when the spending that *cap* counts starts again from zero; None for limits on haste."""
+        """Return when the spending that *cap* counts starts again from zero; None for limits on the rate."""
         today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         match self.cap:
             case Cap.DAILY:
@@ -259,10 +259,10 @@ class RateLimited(StoreUnavailable):
 
 
 class RowsCut(StoreUnavailable):
-    """The API leaves rows out of its answers."""
+    """The API truncates its answers."""
 
     def __init__(self, bound: int, least: int) -> None:
-        """*bound*: the rows of an answer at most; *least*: how many it has to have room for."""
+        """*bound*: rows in an answer, at most; *least*: the rows that Daybook needs."""
         super().__init__("rows")
         self.public = (
             f"The database returns at most {bound} rows at once, and Daybook needs {least}. An admin must raise "
@@ -294,7 +294,7 @@ class Misconfigured(AppError):
 
 
 def says_disk_full(failure: OSError | str) -> bool:
-    """Whether *failure*, an error or a program's output, comes from a full disk."""
+    """Return True if *failure*, an error or a program's output, comes from a full disk."""
     if isinstance(failure, OSError):
         return failure.errno in (errno.ENOSPC, errno.EDQUOT)
     return "No space left on device" in failure or "ENOSPC" in failure

@@ -1,7 +1,7 @@
-"""Logging that cannot leak a conversation.
+"""Structured logging without text.
 
-An event is a name and measurements. Field values are ids, numbers and enums: the type has no
-place for a string, so the type checker refuses message text; so does this module when it runs.
+An event is a name and measurements: ids, numbers and enums. Strings are refused by their type and at run
+time, so that no message text reaches a log.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What a deployment may choose, read once from the environment and `.streamlit/secrets.toml`."""
+"""Settings of a deployment, read once from the environment and `.streamlit/secrets.toml`."""
 
 import re
 import tomllib
@@ -18,15 +18,15 @@ from services.errors import Misconfigured
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}")  # as the database has it
 SECRETS_FILE = Path(__file__).parents[1] / ".streamlit" / "secrets.toml"
-_OF_ALL_APPS = ("supabase_", "openai_", "database_")  # named as other programs name them
+_UNPREFIXED = ("supabase_", "openai_", "database_")  # names shared with other programs
 
 
 def _environment_name(field: str) -> str:
-    return field.upper() if field.startswith(_OF_ALL_APPS) else f"DAYBOOK_{field.upper()}"
+    return field.upper() if field.startswith(_UNPREFIXED) else f"DAYBOOK_{field.upper()}"
 
 
 class Settings(BaseSettings):
-    """Every knob, its type and its default. The environment wins over the table `[daybook]`.
+    """All settings with types and defaults. The environment wins over the table `[daybook]`.
 
     Without SUPABASE_URL the embedded backend is started; without OPENAI_BASE_URL and OPENAI_API_KEY
     the local model is.
@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     openai_base_url: HttpUrl | None = None
     openai_api_key: SecretStr | None = None
     model: str | None = None
-    models: str = ""  # others to choose from, with commas
+    models: str = ""  # others that users may choose, with commas between
     # the four below hold for every model
     context_tokens: int | None = Field(default=None, ge=512)
     reply_tokens: int | None = Field(default=None, ge=16)
@@ -93,7 +93,7 @@ class Settings(BaseSettings):
 
     @property
     def offered_models(self) -> tuple[str, ...]:
-        """What may be chosen at the endpoint, the default first."""
+        """The models offered at the endpoint, the default first."""
         names = [self.model or "", *self.models.split(",")]
         return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
 
@@ -110,7 +110,7 @@ class Settings(BaseSettings):
 
 
 def _is_secret(key: str) -> bool:
-    """Whether *key* is one of Supabase's secret keys, new (`sb_secret_…`) or old (a JWT)."""
+    """Return True if *key* is a secret key of Supabase, new (`sb_secret_…`) or old (a JWT)."""
     try:
         claims = jwt.decode(key, options={"verify_signature": False})
     except jwt.DecodeError:
@@ -119,7 +119,7 @@ def _is_secret(key: str) -> bool:
 
 
 def _table() -> dict[str, Any]:
-    """`[daybook]` of the secrets file, whose other tables are Streamlit's."""
+    """Read the table `[daybook]` of the secrets file, whose other tables are Streamlit's."""
     try:
         tables = tomllib.loads(SECRETS_FILE.read_text("utf-8"))
     except FileNotFoundError:
@@ -134,13 +134,13 @@ def _table() -> dict[str, Any]:
 
 
 def read() -> Settings:
-    """The settings of this deployment. Raise Misconfigured with the first that is wrong."""
+    """Read the settings of this deployment. Raise Misconfigured for the first that is wrong."""
     try:
         return Settings()
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
+        problem = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            said = "there is no such setting"
-        raise Misconfigured(f"{name}: {said}." if name else f"{said}.") from None
+            problem = "there is no such setting"
+        raise Misconfigured(f"{name}: {problem}." if name else f"{problem}.") from None

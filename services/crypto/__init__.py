@@ -1,4 +1,4 @@
-"""Everything that is sealed, wrapped or proven; the database never sees a key or a readable word."""
+"""Sealing, key wrapping and server proofs; the database never holds a usable key or readable text."""
 
 from services.crypto.keyring import RootKeys, UserKey, VaultRing, new_key
 from services.crypto.proof import ServerProof, sha

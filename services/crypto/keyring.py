@@ -1,16 +1,16 @@
-"""The keys and what each is made from.
+"""The key tree: root keys, user keys, conversation keys, and their subkeys.
 
     root key (a ring of versions; a file or the environment, never in the database)
-    ├─ "user keys" ........... wraps user keys: one row a person
+    ├─ "user keys" ........... wraps user keys: one row a user
     ├─ "server proof" ........ the app's HMAC key; lies in the database and opens nothing
     ├─ "throttle" ............ names throttle buckets, so that they hold no address
     ├─ "device cookie" ....... signs the cookies of devices that have signed in
     └─ "app-session" ......... the salt of every session key
     cookie secret (random, in one browser; the database has its hash)
-    └─ "session", that salt .. a session key: seals Supabase's tokens and what else the session keeps
+    └─ "session", that salt .. a session key: seals Supabase's tokens and other session data
     user key (random, versioned, wrapped in user_keys)
     ├─ "conversation keys" ... wraps conversation keys: one string a conversation
-    └─ "purpose <name>" ...... seals what is the person's own: the profile, spaces, memories
+    └─ "purpose <name>" ...... seals the user's own documents: the profile, spaces, memories
     conversation key (random, versioned, wrapped in its row)
     ├─ message keys .......... one each, as vault.py says
     └─ "row" ................. row MACs
@@ -25,10 +25,10 @@ Wrapped keys are bound to their places, in vault.py's words:
     conversation key    conversations  wrapped_key  conversation id  its version  none    conversation id
 
 The role of a user key is the `mode` of its row. The thoughts of a message (`messages.thoughts`) have the place of its body
-but for the column; the partial texts of a turn (`turns.partial`, `turns.partial_thoughts`) the role "assistant". Two sealed texts have places that their columns do not tell: the
+but for the column; the partial texts of a turn (`turns.partial`, `turns.partial_thoughts`) the role "assistant". Two sealed texts have places that their columns do not show: the
 parent of a memory is its space, and the row id of a receipt is the `client_turn_id` of its turn, which is known
-when it is sealed. Rotation rewrites wrapped keys and nothing below them: a new
-root key costs one row a person, a new user key one string a conversation, and no message is ever sealed again.
+before the row exists. Rotation rewrites wrapped keys and nothing below them: a new
+root key costs one row a user, a new user key one string a conversation, and no message is ever sealed again.
 A key-management service can take the ring's place at `wrap`, `unwrap` and `needs_rewrap`.
 """
 
@@ -58,7 +58,7 @@ def new_key() -> bytes:
 
 
 class VaultRing:
-    """Vaults by version: the current one seals, and a token is opened by the one it names."""
+    """Vaults by key version: the current one seals; the version in a token selects the one that opens it."""
 
     __slots__ = ("_vaults", "current")
 
@@ -70,19 +70,19 @@ class VaultRing:
         return f"VaultRing(versions={tuple(sorted(self._vaults))}, current={self.current})"
 
     def seal(self, plaintext: str, place: Place) -> str:
-        """As Vault.seal, under the current key."""
+        """Seal under the current key, by Vault.seal."""
         return self._vaults[self.current].seal(plaintext, place)
 
     def open(self, token: str, place: Place) -> str:
-        """As Vault.open. Raise Tampered also if the key is not in the ring."""
+        """Open by Vault.open. Raise Tampered also if the key is not in the ring."""
         return self._of(token).open(token, place)
 
     def wrap(self, key: bytes, place: Place) -> str:
-        """As Vault.wrap, under the current key."""
+        """Wrap under the current key, by Vault.wrap."""
         return self._vaults[self.current].wrap(key, place)
 
     def unwrap(self, token: str, place: Place) -> bytes:
-        """As Vault.unwrap. Raise Tampered also if the key is not in the ring."""
+        """Unwrap by Vault.unwrap. Raise Tampered also if the key is not in the ring."""
         return self._of(token).unwrap(token, place)
 
     def _of(self, token: str) -> Vault:
@@ -93,12 +93,12 @@ class VaultRing:
 
 
 class RootKeys:
-    """The ring of root keys. The current one wraps; any that is still in the ring unwraps."""
+    """The ring of root keys. The current one wraps; each of them unwraps."""
 
     __slots__ = ("_keys", "_wraps", "current")
 
     def __init__(self, keys: Mapping[int, bytes], current: int) -> None:
-        """Raise ValueError, which says what is wrong without repeating it."""
+        """Raise ValueError for a bad ring; the error repeats no part of a key."""
         if current not in keys:
             raise ValueError('has no key of the version in "current"')
         if not all(1 <= version <= LARGEST_VERSION for version in keys):
@@ -116,9 +116,9 @@ class RootKeys:
 
     @classmethod
     def parse(cls, text: str, source: str = "DAYBOOK_ROOT_KEYS") -> "RootKeys":
-        """The ring in *text*: one base64url key, or {"current": 2, "keys": {"1": "…", "2": "…"}}.
+        """Parse *text*: one base64url key, or {"current": 2, "keys": {"1": "…", "2": "…"}}.
 
-        Raise Misconfigured, which names *source* and repeats nothing of *text*.
+        Raise Misconfigured, which names *source* and repeats no part of *text*.
         """
         if not text.strip():
             raise Misconfigured(f"The root key in {source} is missing: put it there.")
@@ -144,15 +144,15 @@ class RootKeys:
             )
 
     def wrap(self, key: bytes, user_id: UUID, version: int) -> str:
-        """The token of a person's key of *version*."""
+        """Wrap a user's key of *version*."""
         return self._wraps.wrap(key, _user_key_place(user_id, version))
 
     def unwrap(self, token: str, user_id: UUID, version: int) -> bytes:
-        """The key in *token*. Raise Tampered, also where its root key has left the ring."""
+        """Unwrap a user's key. Raise Tampered, also if its root key has left the ring."""
         return self._wraps.unwrap(token, _user_key_place(user_id, version))
 
     def needs_rewrap(self, token: str) -> bool:
-        """Whether *token* is under another key than the current one."""
+        """Return True if *token* is under another key than the current one."""
         return token_version(token) != self.current
 
     def proof_key(self, version: int | None = None) -> bytes:
@@ -164,7 +164,7 @@ class RootKeys:
         return {version: self.proof_key(version) for version in self._keys}
 
     def session_vault(self, cookie_secret: bytes) -> VaultRing:
-        """What seals for the browser with this cookie; it opens what older root keys of the ring sealed."""
+        """The vaults of the session with this cookie, one for each root key of the ring."""
         salts = {version: subkey(key, "app-session") for version, key in self._keys.items()}
         vaults = {
             version: Vault(subkey(cookie_secret, "session", salt), version)
@@ -173,11 +173,11 @@ class RootKeys:
         return VaultRing(vaults, self.current)
 
     def bucket(self, text: str) -> str:
-        """The name of a throttle's bucket. It changes with the root key, which opens the throttles once."""
+        """The name of a throttle's bucket. A new root key changes all names, and so resets the throttles."""
         return self._tag("throttle", text)
 
     def device_tag(self, text: str) -> str:
-        """The signature of a device cookie. It changes with the root key, which makes devices unknown once."""
+        """The signature of a device cookie. A new root key changes it, and so makes all devices unknown."""
         return self._tag("device cookie", text)
 
     def _tag(self, label: str, text: str) -> str:
@@ -186,7 +186,7 @@ class RootKeys:
 
 
 class UserKey:
-    """One person's key of one version. Its repr shows no key."""
+    """A user's key of one version. Its repr shows no key."""
 
     __slots__ = ("_key", "_user_id", "_wraps", "version")
 
@@ -200,15 +200,15 @@ class UserKey:
         return f"UserKey(version={self.version})"
 
     def wrap(self, key: bytes, conversation_id: UUID, key_version: int) -> str:
-        """The token of a conversation's key of *key_version*."""
+        """Wrap a conversation's key of *key_version*."""
         return self._wraps.wrap(key, self._place(conversation_id, key_version))
 
     def unwrap(self, token: str, conversation_id: UUID, key_version: int) -> bytes:
-        """The key in *token*. Raise Tampered."""
+        """Unwrap a conversation's key. Raise Tampered."""
         return self._wraps.unwrap(token, self._place(conversation_id, key_version))
 
     def vault(self, purpose: str) -> Vault:
-        """What seals the person's own things of one kind."""
+        """The vault of the user's documents of one kind."""
         return Vault(subkey(self._key, f"purpose {purpose}"), self.version)
 
     def _place(self, conversation_id: UUID, key_version: int) -> Place:

@@ -1,14 +1,14 @@
-"""The server proof: what a write needs beside the person's token.
+"""The server proof that a write needs beside the user's access token.
 
-An HMAC-SHA256 that only the app can make, over a claim: the verb, the person and every argument of the
-call, one a line. SQL builds the same claim from what it received (`private.require_proof`) and compares.
-So a stolen token used straight against the API can neither spend, settle nor delete.
+An HMAC-SHA256 that only the app can make, over a claim: the verb, the user and every argument of the call,
+one a line. SQL builds the same claim from the arguments it received (`private.require_proof`) and compares.
+So a stolen access token, used directly at the API, can neither spend, settle nor delete.
 
-    claim of a person = verb, user id, fields …
-    claim of the app  = "server", unix seconds, verb, fields …
+    claim of a user  = verb, user id, fields …
+    claim of the app = "server", unix seconds, verb, fields …
 
-A field is an id, a number, true or false, a name of ours, or nothing (an empty line). It never holds a line
-break, or two calls could share one claim: free text and tokens go in as their sha256.
+A field is an id, a number, true or false, a name from the code, or nothing (an empty line). It never holds a
+line break, or two calls could share one claim: free text and tokens are passed as their sha256.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ Field = str | int | UUID | None  # bool is an int, an enum of strings is a strin
 
 
 class ServerProof:
-    """Makes proofs under one key. Its repr shows nothing of it."""
+    """Makes proofs under one key, which its repr does not show."""
 
     __slots__ = ("_key",)
 
@@ -27,11 +27,11 @@ class ServerProof:
         self._key = key
 
     def of_person(self, verb: str, user_id: UUID, *fields: Field) -> str:
-        """The proof of a call that a signed-in person makes, in hexadecimal."""
+        """The proof of a call for a signed-in user, in hexadecimal."""
         return self._of(verb, user_id, *fields)
 
     def of_server(self, verb: str, made_at: int, *fields: Field) -> str:
-        """The proof of a call the app makes for itself; *made_at* in unix seconds, good for a minute."""
+        """The proof of a call for the app itself, in hexadecimal; valid for a minute from *made_at*, in unix seconds."""
         return self._of("server", made_at, verb, *fields)
 
     def _of(self, *fields: Field) -> str:
@@ -39,7 +39,7 @@ class ServerProof:
 
 
 def claim(*fields: Field) -> str:
-    """What is proven: one line a field, as Postgres writes it. Raise ValueError for a line break in one."""
+    """Return one line for each field, as Postgres writes the field. Raise ValueError if one holds a line break."""
     lines = [_line(field) for field in fields]
     if any("\n" in line for line in lines):
         raise ValueError("a field of a proof holds a line break: pass its sha256")
@@ -47,7 +47,7 @@ def claim(*fields: Field) -> str:
 
 
 def sha(text: str | None) -> str:
-    """The sha256 of *text* in hexadecimal; of nothing, nothing (SQL's null)."""
+    """The sha256 of *text* in hexadecimal; empty for None (SQL's null)."""
     return "" if text is None else hashlib.sha256(text.encode()).hexdigest()
 
 

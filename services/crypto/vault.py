@@ -3,11 +3,11 @@ r"""Sealed text, wrapped keys and thread heads: their format, version 1.
 This docstring is the specification; `tests/vectors/*.json` freeze it. A change is a new version byte
 (`p2`, `h2`) beside the old one, never a change of what is written here.
 
-What it gives: whoever holds the database (a dump, a backup, a write-ahead log, the SQL console) reads no
-content, and a reader with the key notices every sealed text that was changed or moved, and every message
-that was swapped, repeated, added or dropped. What it does not: sizes (padded), times, counts, ids and how a
-reply ended stay visible and are not authenticated; a text that stands for itself (a title, a name) can be put
-back to what it was before, and so can a whole conversation together with its head; and all can be deleted.
+Guarantees: a holder of the database (a dump, a backup, a write-ahead log, the SQL console) reads no content,
+and a reader with the key detects every sealed text that was changed or moved, and every message that was
+swapped, repeated, added or dropped. Not guaranteed: sizes (padded), times, counts, ids and the outcomes of
+replies stay visible and are not authenticated; a text that stands for itself (a title, a name) can be replaced
+by an earlier version, and so can a whole conversation together with its head; and all can be deleted.
 
 **Notation.** `||` joins octets, `u8`/`u32`/`u64` are unsigned big-endian integers, `text(s)` is
 `u8(octets of s) || s` in UTF-8, `base64url` is RFC 4648 section 5 without padding. HKDF is RFC 5869
@@ -34,11 +34,11 @@ alike, nor is one the beginning of another. Columns that are no messages have no
 - *One message key each.* 24 random octets do not repeat, so a zero nonce is used once with each key;
   the limit of 2^32 messages a key that random 96-bit nonces have (SP 800-38D, 8.3) does not apply, and
   nothing has to be counted or remembered across processes.
-- *Commitment.* GCM alone lets somebody build one ciphertext that opens under two keys. The commitment
+- *Commitment.* GCM alone lets an attacker build one ciphertext that opens under two keys. The commitment
   is compared first, in constant time: a token opens under the key and at the place that sealed it. Its 16
-  octets hold against whoever does not know the keys; who knows two of them could spend 2^64 steps on a match.
-- *Place in `info` and as associated data.* A token that is moved meets another key. GCM is told as
-  well, because that is where a reader of this code looks for it.
+  octets hold against attackers without the keys; an attacker with two keys could find a match in 2^64 steps.
+- *Place in `info` and as associated data.* A token that is moved meets another key. GCM gets the
+  place as well, because that is where a reader of this code looks for it.
 - *Key version* is in the token (to find the key) and in the place (so that it cannot be changed). It is
   a decimal of 1 to 9 digits that does not begin with 0. A reader never tries one key after another.
 - *One spelling.* A reader encodes again what it decoded and compares: base64 with other unused bits,
@@ -124,7 +124,7 @@ _VERSION = re.compile(r"p1\.([1-9][0-9]{0,8})\.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a token belongs. It opens nowhere else."""
+    """The associated data of a token: it opens at this place only."""
 
     table: str
     column: str
@@ -138,37 +138,39 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a conversation consists of. A reader adds up what it has read, and compares."""
+    """A multiset hash of a conversation's messages. A reader computes the head of the rows it read, and compares."""
 
     rev: int = 0
     count: int = 0
     last_seq: int = 0
-    total: int = field(default=0, repr=False)  # hidden: else other rows of its sum could be sought
+    total: int = field(
+        default=0, repr=False
+    )  # hidden: an attacker could look for other rows with the same sum
 
     def add(self, mac: bytes, seq: int) -> "Head":
-        """The head after one more message. Its rev moves by one, as it does in the database."""
+        """The head with one more message. The rev grows by one, as in the database."""
         total = (self.total + int.from_bytes(mac)) % _MODULUS
         return Head(self.rev + 1, self.count + 1, max(self.last_seq, seq), total)
 
     def remove(self, *macs: bytes) -> "Head":
-        """The head without some messages; a seq is not given out twice. Raise Tampered if there are not so many."""
+        """The head without some messages; the last seq stays. Raise Tampered if the head has fewer."""
         if len(macs) > self.count:
             raise Tampered
         total = (self.total - sum(map(int.from_bytes, macs))) % _MODULUS
         return Head(self.rev + 1, self.count - len(macs), self.last_seq, total)
 
     def put_back(self, *macs: bytes) -> "Head":
-        """The head with messages that were removed."""
+        """The head with messages that had been removed."""
         total = (self.total + sum(map(int.from_bytes, macs))) % _MODULUS
         return Head(self.rev + 1, self.count + len(macs), self.last_seq, total)
 
     def is_of(self, read: "Head") -> bool:
-        """Whether it is of the very messages that were added up in *read*."""
+        """Return True if *read* was computed from exactly this head's messages."""
         return (self.count, self.total) == (read.count, read.total)
 
 
 class Vault:
-    """Seals and opens under one key. Its repr shows the version and nothing else."""
+    """Seals and opens under one key. Its repr shows the version only."""
 
     __slots__ = ("_key", "_prefix", "_row_key", "version")
 
@@ -184,14 +186,14 @@ class Vault:
         return f"Vault(version={self.version})"
 
     def seal(self, plaintext: str, place: Place) -> str:
-        """The token of *plaintext*. Raise ValueError if it is too long or no Unicode text."""
+        """Seal *plaintext*; return the token. Raise ValueError if the text is too long or no Unicode text."""
         body = _padded(plaintext)
         if body is None:
             raise ValueError(f"only Unicode text of at most {LARGEST_TEXT} octets can be sealed")
         return self._prefix + self._sealed(body, self._encoded("p1", place))
 
     def open(self, token: str, place: Place) -> str:
-        """The text of *token*. Raise Tampered unless this key sealed it at this place."""
+        """Open *token*; return the text. Raise Tampered unless this key sealed it at this place."""
         body = self._opened(self._prefix, token, self._encoded("p1", place))
         text = None if body is None else _unpadded(body)
         if text is None:
@@ -199,31 +201,31 @@ class Vault:
         return text
 
     def wrap(self, key: bytes, place: Place) -> str:
-        """The token of another key."""
+        """Wrap another key; return the token."""
         if len(key) != KEY_BYTES:
             raise ValueError("a key has 32 bytes")
         return self._prefix + self._sealed(key, self._encoded("p1", place))
 
     def unwrap(self, token: str, place: Place) -> bytes:
-        """The key in *token*. Raise Tampered unless this key wrapped it at this place."""
+        """Unwrap *token*; return the key. Raise Tampered unless this key wrapped it at this place."""
         key = self._opened(self._prefix, token, self._encoded("p1", place))
         if key is None or len(key) != KEY_BYTES:
             raise Tampered
         return key
 
     def row_mac(self, token: str, place: Place) -> bytes:
-        """What stands for a message in its conversation's head."""
+        """The MAC of a message, to be added to its conversation's head."""
         return hmac.digest(self._row_key, self._encoded("p1", place) + token.encode(), "sha256")
 
     def seal_head(self, head: Head, user_id: UUID, conversation_id: UUID) -> str:
-        """The token of *head*."""
+        """Seal *head*; return the token."""
         body = _HEAD.pack(head.rev, head.count, head.last_seq, head.total.to_bytes(32))
         return "h1." + self._sealed(
             body, self._encoded("h1", _head_place(user_id, conversation_id))
         )
 
     def open_head(self, token: str, user_id: UUID, conversation_id: UUID) -> Head:
-        """The head in *token*. Raise Tampered unless this key sealed it for this conversation."""
+        """Open the head in *token*. Raise Tampered unless this key sealed it for this conversation."""
         place = self._encoded("h1", _head_place(user_id, conversation_id))
         body = self._opened("h1.", token, place)
         if body is None:
@@ -251,7 +253,7 @@ class Vault:
         return encode_base64url(salt + derived[KEY_BYTES:] + sealed)
 
     def _opened(self, prefix: str, token: str, place: bytes) -> bytes | None:
-        """The body, or None: failure is a value here, so that no traceback holds a derived key."""
+        """The body, or None for a failure: an exception's traceback would hold a derived key."""
         if not token.startswith(prefix):
             return None
         blob = decode_base64url(token[len(prefix) :])
@@ -271,23 +273,23 @@ class Vault:
 
 
 def subkey(key: bytes, label: str, salt: bytes | None = None) -> bytes:
-    """The key for one purpose, made from *key*."""
+    """Derive the key for one purpose from *key*."""
     return HKDF(SHA256(), KEY_BYTES, salt, f"daybook p1 {label}".encode()).derive(key)
 
 
 def token_version(token: str) -> int | None:
-    """The key version that *token* names, or None if it is no token."""
+    """The key version in *token*, or None if the text is no token."""
     found = _VERSION.match(token)
     return int(found[1]) if found else None
 
 
 def encode_base64url(octets: bytes) -> str:
-    """*octets* in base64url without padding."""
+    """Encode *octets* in base64url without padding."""
     return base64.urlsafe_b64encode(octets).decode().rstrip("=")
 
 
 def decode_base64url(text: str) -> bytes | None:
-    """What *text* encodes, or None unless it is the one right spelling."""
+    """Decode *text*; None unless *text* is the one valid spelling of its octets."""
     try:
         octets = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except (binascii.Error, ValueError):
@@ -296,7 +298,7 @@ def decode_base64url(text: str) -> bytes | None:
 
 
 def padded_size(size: int) -> int:
-    """*size* rounded up as Padmé does, and at least 64."""
+    """Round *size* up by Padmé, to at least 64."""
     if size <= _LEAST_BODY:
         return _LEAST_BODY
     exponent = size.bit_length() - 1
