@@ -7,16 +7,22 @@ switch   milliseconds from the press on a conversation's row until its last mess
 refresh  from the reload of a conversation of 500 messages until the last of them is in view
 list     from the reload of a fresh page until one can write and sees the list, 1,000 conversations kept
 cold     the same in a browser that has never been there, two conversations kept
+tab      in a new tab, each in turns with an empty page of Streamlit, and as a multiple of it: until the last of
+         500 messages is in view; until one can write beside 1,000 conversations; from the press on the
+         sign-in form's button until one can write
+rows     the switch to 30 messages with 30 rows in the list, as a multiple of that with 15, in turns
 stream   a reply of 200 tokens a second: tokens shown a second, and milliseconds from the moment when the
          model said one until it is shown
 """
 
 import argparse
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
@@ -28,7 +34,7 @@ from tests.model_server import STAMP_TURN
 
 SHORT, LONG = 30, 500  # messages
 KEPT = 1000  # conversations, of which the app draws so many at first:
-ROWS = 30
+ROWS, FEW_ROWS = 30, 15  # and one who keeps fewer
 KEEPER = "keeper@daybook.test"
 RATE, TOKENS = 200, 600
 
@@ -48,6 +54,7 @@ WATCH = """
       const rows = document.querySelectorAll('[class*="st-key-open-"] button');
       return inView(field) && !field.disabled && rows.length >= count;
     },
+    text: () => inView(document.querySelector('[data-testid="stText"]')),
   };
   window.watch = (what, value) => new Promise((resolve) => {
     const look = () => {
@@ -85,6 +92,9 @@ class Site:
     long: str  # of the conversation of LONG messages
     rows: dict[int, str]  # by length, what stands in the list for a conversation
     rows_drawn: int  # of KEPT
+    listed: list[tuple[str, str]]  # with ROWS and FEW_ROWS: the address, and a row as in `rows`
+    empty: str  # the address of an empty page
+    signed_out: BrowserContext | None  # of a browser that has been there, with an account
     context: BrowserContext  # of a browser that has been there
     new_context: Callable[[], BrowserContext]  # of one that has not
     forget: Callable[[str], None]  # have whose address it is be somebody of whom nothing is at hand
@@ -108,7 +118,9 @@ def main() -> None:
         return
     print(f"medians of {chosen.runs}              Daybook   plain Streamlit")
     for name, ours in figures["daybook"].items():
-        print(f"  {name:<28} {ours:>8.0f} {figures['plain'][name]:>17.0f}")
+        digits = 2 if name.endswith("_ratio") else 0
+        plain = figures["plain"].get(name, math.nan)
+        print(f"  {name:<28} {ours:>8.{digits}f} {plain:>17.{digits}f}")
 
 
 def measure(measures: list[str], runs: int) -> dict[str, Figures]:
@@ -120,40 +132,61 @@ def measure(measures: list[str], runs: int) -> dict[str, Figures]:
             found |= MEASURES[name](site, runs)
         return found
 
-    with rig.model() as endpoint, rig.chromium() as browser:
-        with _plain(browser, endpoint) as site:
+    with rig.model() as endpoint, rig.empty_page() as empty, rig.chromium() as browser:
+        with _plain(browser, endpoint, empty) as site:
             plain = of(site)
-        with _daybook(browser, endpoint) as site:
+        with _daybook(browser, endpoint, empty) as site:
             return {"daybook": of(site), "plain": plain}
 
 
 def _switch(site: Site, runs: int) -> Figures:
     figures: Figures = {}
     page = site.context.new_page()
-    for length in (SHORT, LONG):
-        first: list[float] = []
-        again: list[float] = []
-        for _ in range(runs):
-            site.forget(site.fresh)
-            page.goto(site.fresh)
-            rig.settle(page)
-            for times in (first, again):
-                times.append(_press(page, site.rows[length], f"message {length - 1} "))
-                page.locator(".st-key-new-chat button").click()
-                expect(page.locator(".stChatMessage, .db-message")).to_have_count(0)
-                rig.settle(page)
-        figures[f"switch_{length}_first_ms"] = statistics.median(first)
-        figures[f"switch_{length}_again_ms"] = statistics.median(again)
+    for length, row in site.rows.items():
+        took = [_twice(site, page, site.fresh, row, length) for _ in range(runs)]
+        first, again = map(statistics.median, zip(*took, strict=True))
+        figures |= {f"switch_{length}_first_ms": first, f"switch_{length}_again_ms": again}
     page.close()
     return figures
 
 
-def _press(page: Page, row: str, text: str) -> float:
-    page.evaluate(PRESS, text)
-    page.locator(row).click()
-    took = page.evaluate("window.took")
+def _rows(site: Site, runs: int) -> Figures:
+    page = site.context.new_page()
+    pairs = [
+        [_twice(site, page, address, row, SHORT) for address, row in site.listed]
+        for _ in range(runs)
+    ]
+    page.close()
+    figures: Figures = {}
+    for number, name in enumerate(("first", "again")):
+        figures |= _beside(f"rows_{name}", [(many[number], few[number]) for many, few in pairs])
+    return figures
+
+
+def _beside(name: str, pairs: list[tuple[float, float]]) -> Figures:
+    """The medians of both, and of the one as a multiple of the other."""
+    ours, others = map(statistics.median, zip(*pairs, strict=True))
+    ratio = statistics.median(one / other for one, other in pairs)
+    return {f"{name}_ms": ours, f"{name}_beside_ms": others, f"{name}_ratio": ratio}
+
+
+def _twice(site: Site, page: Page, address: str, row: str, length: int) -> list[float]:
+    """The milliseconds of a switch to *length* messages the first time, and again."""
+
+    def press() -> float:
+        page.evaluate(PRESS, f"message {length - 1} ")
+        page.locator(row).click()
+        took = page.evaluate("window.took")
+        rig.settle(page)
+        page.locator(".st-key-new-chat button").click()
+        expect(page.locator(".stChatMessage, .db-message")).to_have_count(0)
+        rig.settle(page)
+        return float(took)
+
+    site.forget(address)
+    page.goto(address)
     rig.settle(page)
-    return float(took)
+    return [press(), press()]
 
 
 def _refresh(site: Site, runs: int) -> Figures:
@@ -177,6 +210,51 @@ def _reload(page: Page, address: str, runs: int) -> float:
     took = rig.median(runs, reload)
     page.close()
     return took
+
+
+def _tab(site: Site, runs: int) -> Figures:
+    site.forget(site.long)
+    refresh = partial(_opened, site.context, site.long, "message", f"message {LONG - 1} ")
+    figures = _beside_empty(site, runs, "refresh", refresh)
+    site.forget(site.crowded)
+    opened = partial(_opened, site.context, site.crowded, "rows", site.rows_drawn)
+    figures |= _beside_empty(site, runs, "list", opened)
+    if site.signed_out:
+        figures |= _beside_empty(site, runs, "sign_in", partial(_sign_in, site.signed_out, site))
+    return figures
+
+
+def _beside_empty(site: Site, runs: int, name: str, measure: Callable[[], float]) -> Figures:
+    pairs = [(measure(), _opened(site.context, site.empty, "text", "")) for _ in range(1 + runs)]
+    return _beside(f"tab_{name}", pairs[1:])  # the first fills caches
+
+
+def _opened(context: BrowserContext, address: str, what: str, value: object) -> float:
+    """The milliseconds that *address* takes in a new tab."""
+    page = _page(context, what, value)
+    page.goto(address, wait_until="commit")
+    return _took_and_closed(page)
+
+
+def _took_and_closed(page: Page) -> float:
+    took = page.evaluate("window.took")
+    rig.settle_script(page)
+    page.close()
+    return float(took)
+
+
+def _sign_in(context: BrowserContext, site: Site) -> float:
+    """The milliseconds from the press, when a browser begins to leave for what the form leads to."""
+    context.clear_cookies()
+    page = _page(context, "rows", len(site.rows))
+    page.goto(site.fresh)
+    form = page.locator('form[action="/session"]')
+    form.locator('[name="email"]').fill(EMAIL)
+    form.locator('[name="password"]').fill(PASSWORD)
+    rig.settle_script(page)
+    with page.expect_navigation(wait_until="commit"):
+        form.get_by_role("button").click()
+    return _took_and_closed(page)
 
 
 def _cold(site: Site, runs: int) -> Figures:
@@ -226,8 +304,14 @@ MEASURES = {
     "refresh": _refresh,
     "list": _list,
     "cold": _cold,
+    "tab": _tab,
+    "rows": _rows,
     "stream": _stream,
 }
+
+
+def _row(conversation: object) -> str:
+    return f".st-key-open-{conversation} button"
 
 
 def _page(context: BrowserContext, what: str, value: object) -> Page:
@@ -243,7 +327,7 @@ def _context(browser: Browser) -> BrowserContext:
 
 
 @contextmanager
-def _daybook(browser: Browser, endpoint: rig.Endpoint) -> Iterator[Site]:
+def _daybook(browser: Browser, endpoint: rig.Endpoint, empty: str) -> Iterator[Site]:
     with rig.daybook(endpoint) as app, second_process(app) as sessions:
         _, reader = sessions.sign_up(EMAIL, PASSWORD)
         _, keeper = sessions.sign_up(KEEPER, PASSWORD)
@@ -252,9 +336,17 @@ def _daybook(browser: Browser, endpoint: rig.Endpoint) -> Iterator[Site]:
         hold(keeper, (f"Conversation {number}" for number in range(KEPT)))
         context = _context(browser)
         crowded = f"{app.url}/?of=many"
+        emails, listed = {crowded: KEEPER}, list[tuple[str, str]]()
+        for rows in (ROWS, FEW_ROWS):
+            address, email = f"{app.url}/?of={rows}", f"reader-of-{rows}@daybook.test"
+            _, lister = sessions.sign_up(email, PASSWORD)
+            let_talk_fast(app)
+            hold(lister, (f"Conversation {number}" for number in range(rows - 1)))
+            emails[address] = email
+            listed.append((address, _row(converse(lister, rig.past(SHORT)))))
 
         def forget(address: str, context: BrowserContext = context) -> None:
-            email = KEEPER if address == crowded else EMAIL
+            email = emails.get(address, EMAIL)
             rig.sign_in(context, app.url, rig.new_cookie(app, sessions, email))
 
         def new_context() -> BrowserContext:
@@ -266,9 +358,12 @@ def _daybook(browser: Browser, endpoint: rig.Endpoint) -> Iterator[Site]:
             fresh=app.url,
             crowded=crowded,
             long=f"{app.url}/?c={kept[LONG]}",
-            rows={length: f".st-key-open-{kept[length]} button" for length in kept},
+            rows={length: _row(conversation) for length, conversation in kept.items()},
             rows_drawn=ROWS,
+            listed=listed,
+            empty=empty,
             context=context,
+            signed_out=_context(browser),
             new_context=new_context,
             forget=forget,
         )
@@ -276,7 +371,7 @@ def _daybook(browser: Browser, endpoint: rig.Endpoint) -> Iterator[Site]:
 
 
 @contextmanager
-def _plain(browser: Browser, endpoint: rig.Endpoint) -> Iterator[Site]:
+def _plain(browser: Browser, endpoint: rig.Endpoint, empty: str) -> Iterator[Site]:
     with rig.plain_chat(endpoint) as (url, _):
         context = _context(browser)
         others = f"{url}/?others={SHORT},{LONG}"
@@ -284,9 +379,14 @@ def _plain(browser: Browser, endpoint: rig.Endpoint) -> Iterator[Site]:
             fresh=others,
             crowded=f"{url}/?others={','.join(['0'] * KEPT)}",
             long=f"{others}&messages={LONG}",
-            rows={SHORT: ".st-key-open-0 button", LONG: ".st-key-open-1 button"},
+            rows={SHORT: _row(0), LONG: _row(1)},
             rows_drawn=KEPT,
+            listed=[
+                (f"{url}/?others={SHORT}{',0' * (rows - 1)}", _row(0)) for rows in (ROWS, FEW_ROWS)
+            ],
+            empty=empty,
             context=context,
+            signed_out=None,
             new_context=lambda: _context(browser),
             forget=lambda _: None,
         )

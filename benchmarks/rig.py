@@ -61,13 +61,26 @@ def daybook(endpoint: Endpoint) -> Iterator[App]:
 @contextmanager
 def plain_chat(endpoint: Endpoint) -> Iterator[tuple[str, int]]:
     """The address of `plain_chat`, and its process."""
+    with _streamlit("plain_chat", endpoint) as (url, process):
+        yield url, process
+
+
+@contextmanager
+def empty_page() -> Iterator[str]:
+    """The address of `empty_page`."""
+    with _streamlit("empty_page", {}) as (url, _):
+        yield url
+
+
+@contextmanager
+def _streamlit(name: str, environment: Endpoint) -> Iterator[tuple[str, int]]:
     port = free_port()
-    script = ["streamlit", "run", "benchmarks/plain_chat.py", "--server.port", str(port)]
+    script = ["streamlit", "run", f"benchmarks/{name}.py", "--server.port", str(port)]
     url = f"http://127.0.0.1:{port}"
     with Popen(
         [sys.executable, "-m", *script],
         cwd=ROOT,
-        env=os.environ | endpoint,
+        env=os.environ | environment,
         stdin=DEVNULL,
         stdout=DEVNULL,
         stderr=DEVNULL,
@@ -105,10 +118,15 @@ def sign_in(context: BrowserContext, url: str, cookie: str) -> None:
 def settle(page: Page) -> None:
     """Until the page is there and nothing of it is still to come."""
     expect(page.get_by_test_id("stChatInput")).to_be_visible(timeout=SECONDS * 1000)
+    settle_script(page)
+    expect(page.locator(".st-key-stop button")).to_have_count(0, timeout=SECONDS * 1000)
+
+
+def settle_script(page: Page) -> None:
+    """Wait until the page's script has run."""
     expect(page.locator(".stApp")).to_have_attribute(
         "data-test-script-state", "notRunning", timeout=SECONDS * 1000
     )
-    expect(page.locator(".st-key-stop button")).to_have_count(0, timeout=SECONDS * 1000)
 
 
 def _answers(url: str) -> bool:
