@@ -32,7 +32,7 @@ def extract(text, query, taken=()):
         "\u8702\u559c\u6b22\u4e09\u53f6\u8349\uff0c\u662f\u5427\u3002",
     ],
 )
-def test_an_extract_has_whole_sentences(sentence):
+def test_extract_has_complete_sentences(sentence):
     found = extract(f"{LINES}{sentence}\n{LINES}", sentence)
 
     assert f"\n{sentence}\n" in f"\n{found}\n"
@@ -41,27 +41,27 @@ def test_an_extract_has_whole_sentences(sentence):
     assert 60 <= count_words(found) <= 120
 
 
-def test_rare_words_of_the_query_decide():
+def test_rare_query_words_decide():
     text = "The garden is green. " * 40 + "The bees fly. " * 25 + "The garden is green. " * 40
 
     assert "bees" in extract(text, "What of the green garden and its bees?")
 
 
-def test_a_sentence_that_is_too_long_is_cut():
+def test_too_long_sentence_is_cut():
     assert count_words(extract("word " * 480, "word")) == 120
 
 
-def test_nothing_more_is_found_where_what_was_asked_for_is_taken():
+def test_taken_match_leaves_no_extract():
     text = f"{LINES}Bees like clover.\n{LINES}"
 
     assert extract(text, "bees", taken=[(len(LINES), len(LINES) + 17)]) is None
 
 
-def test_an_extract_without_any_word_that_was_asked_for_is_the_beginning():
+def test_extract_without_match_is_the_beginning():
     assert extract(f"Take the Grand Hotel.\n{LINES}", "A room?").startswith("Take the Grand Hotel.")
 
 
-def test_an_extract_is_shorter_in_little_room():
+def test_extract_is_shorter_in_little_room():
     text = f"{LINES}Bees like clover.\n{LINES}"
 
     begin, end = find_extract(text, stems("bees"), room_tokens=200)
@@ -71,7 +71,7 @@ def test_an_extract_is_shorter_in_little_room():
 
 
 @given(texts.filter(is_long), st.sampled_from(["tea", "word", "\u8336", ""]))
-def test_an_extract_is_a_part_of_its_message_that_is_not_long(text, query):
+def test_extract_is_a_short_part_of_its_message(text, query):
     found = extract(text, query)
 
     assert found

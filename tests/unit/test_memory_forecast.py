@@ -1,4 +1,4 @@
-"""What a forecast promises: what was counted is taken as counted, and the rest as learned from it."""
+"""The forecast of a prompt's tokens, and the calibration by counted calls."""
 
 from dataclasses import replace
 from functools import reduce
@@ -38,7 +38,7 @@ def replied(text):
 
 
 def tokenize(text):
-    """As a large vocabulary does: words are a token, Hindi three signs to a token."""
+    """The tokens of a large vocabulary: one a word, and one for three characters of Hindi."""
     return len(text.split()) if text.isascii() else len(text) // 3
 
 
@@ -52,7 +52,7 @@ def call(messages, reply, model="m"):
 
 
 def reporting(call, *, prompt=0, reply=0, thoughts=0):
-    """*call*, of which so much more is reported."""
+    """*call* with so many more tokens reported."""
     used = Usage(call.tokens.prompt + prompt, call.tokens.reply + reply, thoughts=thoughts)
     return replace(call, tokens=used)
 
@@ -76,29 +76,18 @@ def going_on(last, prompt):
     return (*last.messages, last.reply, asked(prompt))
 
 
-def test_a_prompt_that_goes_on_is_what_was_counted_and_what_is_new():
-    calls = conversation([ENGLISH] * 6)
-    rates = learned(calls)
-    messages = going_on(calls[-1], ENGLISH[0])
-
-    found = forecast_prompt(messages, calls[-1], rates, COUNTER)
-
-    assert found.is_anchored
-    assert found.tokens == pytest.approx(true_tokens(messages), rel=0.005)
-    assert found.estimated_tokens < 30
-
-
-def test_each_kind_of_text_has_its_own_rate():
+def test_forecast_adds_new_text_to_the_anchor():
     calls = conversation([ENGLISH, HINDI] * 6)
-    rates = learned(calls)
 
-    for prompt in (ENGLISH[0], HINDI[0]):
+    for prompt in (ENGLISH[0], HINDI[0]):  # kinds of text with ratios of their own
         messages = going_on(calls[-1], prompt)
-        exact = forecast_prompt(messages, calls[-1], rates, COUNTER).tokens
-        assert exact == pytest.approx(true_tokens(messages), rel=0.01)
+        found = forecast_prompt(messages, calls[-1], learned(calls), COUNTER)
+        assert found.is_anchored
+        assert found.tokens == pytest.approx(true_tokens(messages), rel=0.01)
+        assert found.estimated_tokens < 50
 
 
-def test_after_a_trim_what_has_gone_is_taken_off():
+def test_forecast_subtracts_trimmed_messages():
     calls = conversation([ENGLISH, HINDI] * 8)
     messages = (SYSTEM, *going_on(calls[-1], ENGLISH[0])[9:])
 
@@ -109,7 +98,7 @@ def test_after_a_trim_what_has_gone_is_taken_off():
 
 
 @pytest.mark.parametrize("anchor", [None, call([SYSTEM, asked("Hi")], "Hello")])
-def test_what_has_little_of_the_last_prompt_is_estimated_as_a_whole(anchor):
+def test_mostly_new_prompt_is_estimated_as_a_whole(anchor):
     rates = learned(conversation([ENGLISH] * 6))
     messages = (replied(SYSTEM.body), asked(ENGLISH[0]))
 
@@ -119,14 +108,14 @@ def test_what_has_little_of_the_last_prompt_is_estimated_as_a_whole(anchor):
     assert found.estimated_tokens == found.tokens == pytest.approx(true_tokens(messages), rel=0.1)
 
 
-def test_a_reply_that_is_asked_for_again_is_no_part_of_its_prompt():
+def test_regenerated_reply_is_not_in_its_own_prompt():
     calls = conversation([ENGLISH] * 3)
     found = forecast_prompt(calls[-1].messages, calls[-1], learned(calls), COUNTER)
 
     assert (found.tokens, found.estimated_tokens) == (calls[-1].tokens.prompt, 0)
 
 
-def test_a_prompt_that_the_endpoint_adds_is_in_the_forecast_and_in_no_rate():
+def test_hidden_prompt_of_the_endpoint_is_forecast_not_learned():
     hidden = 900
     calls = [reporting(each, prompt=hidden) for each in conversation([ENGLISH] * 6)]
     messages = going_on(calls[-1], ENGLISH[0])
@@ -137,7 +126,7 @@ def test_a_prompt_that_the_endpoint_adds_is_in_the_forecast_and_in_no_rate():
 
 
 @pytest.mark.parametrize("is_said", [True, False])
-def test_thoughts_are_no_part_of_the_next_prompt(is_said):
+def test_thoughts_are_not_in_the_next_prompt(is_said):
     thoughts = 2000 if is_said else 0
     calls = [reporting(each, reply=2000, thoughts=thoughts) for each in conversation([ENGLISH] * 8)]
     rates = learned(calls)
@@ -149,7 +138,7 @@ def test_thoughts_are_no_part_of_the_next_prompt(is_said):
     assert found.tokens == pytest.approx(true_tokens(messages), rel=0.005 if is_said else 0.02)
 
 
-def test_a_count_without_what_was_cached_anchors_nothing_and_teaches_nothing():
+def test_count_without_cached_tokens_is_ignored():
     calls = conversation([ENGLISH] * 6)
     rates = learned(calls)
     last = call(going_on(calls[-1], ENGLISH[0]), ENGLISH[1])
@@ -160,7 +149,7 @@ def test_a_count_without_what_was_cached_anchors_nothing_and_teaches_nothing():
     assert learn(rates, calls[-1], last, COUNTER).by_kind == expected.by_kind
 
 
-def test_an_anchor_is_the_last_call_of_the_same_model():
+def test_anchor_is_the_newest_call_of_the_model():
     first, second = conversation([ENGLISH] * 2)
     other = call(second.messages, ENGLISH[1], model="other")
 
@@ -170,14 +159,14 @@ def test_an_anchor_is_the_last_call_of_the_same_model():
     assert find_anchor([], "m", Calibration(), COUNTER) is None
 
 
-def test_what_was_said_is_in_no_repr():
+def test_call_and_calibration_reprs_contain_no_text():
     [last] = conversation([("kumquat-5520", "kumquat-5521")])
 
     assert "kumquat" not in repr(last)
     assert "kumquat" not in repr(learned([last]))
 
 
-def test_a_window_is_filled_by_what_the_model_needs():
+def test_calibrated_count_approaches_the_model_from_above():
     scaled = CalibratedCounter(COUNTER, learned(conversation([ENGLISH, HINDI] * 20)))
 
     for text in (ENGLISH[1], HINDI[1]):
@@ -185,7 +174,7 @@ def test_a_window_is_filled_by_what_the_model_needs():
         assert scaled.count(text) < COUNTER.count(text)
 
 
-def test_a_scaled_count_begins_above_the_plain_one():
+def test_uncalibrated_count_leans_a_twentieth_high():
     scaled = CalibratedCounter(COUNTER, Calibration())
 
     for text in (*ENGLISH, *HINDI):
@@ -193,31 +182,25 @@ def test_a_scaled_count_begins_above_the_plain_one():
 
 
 @pytest.mark.parametrize(("usual", "odd"), [(600, 14_000), (14_000, 600)])
-def test_one_count_that_is_far_off_does_not_undo_what_was_learned(usual, odd):
+def test_one_outlier_does_not_undo_the_calibration(usual, odd):
     text = {"han": 1_000_000}  # estimated as 10,000
-    rates = reduce(lambda rates, _: rates.learn(text, usual), range(10), Calibration())
 
+    def repeated(rates, count, times):
+        return reduce(lambda rates, _: rates.learn(text, count), range(times), rates)
+
+    rates = repeated(Calibration(), usual, 10)
     after = rates.learn(text, odd)
 
     assert after.estimate(text) == pytest.approx(rates.estimate(text), rel=0.75)
-    assert reduce(lambda rates, _: rates.learn(text, odd), range(60), after).estimate(
-        text
-    ) == pytest.approx(odd, rel=0.05)
+    assert repeated(after, odd, 60).estimate(text) == pytest.approx(odd, rel=0.05)
 
 
 @pytest.mark.parametrize("counted", [-1, 0, 400, 16_000, 10**9])
-def test_a_count_that_cannot_be_teaches_nothing(counted):
+def test_implausible_count_leaves_calibration_unchanged(counted):
     rates = Calibration().learn({"han": 1_000_000}, 5_000)
 
     assert rates.learn({"han": 1_000_000}, counted) == rates
     assert rates.learn({}, counted) == rates
-
-
-def test_a_scaled_count_of_what_needs_more_than_estimated_is_still_within_the_bound():
-    rates = reduce(lambda rates, _: rates.learn({"emoji": 10_000}, 149), range(20), Calibration())
-    text = "\U0001f389" * 20
-
-    assert CalibratedCounter(COUNTER, rates).count(text) == COUNTER.bound(text) == 81
 
 
 # --- for all inputs ---------------------------------------------------------------------------
@@ -228,7 +211,7 @@ OBSERVED = st.lists(st.tuples(TEXTS, COUNTS | st.none()), max_size=30)
 
 
 def rates_of(observed):
-    """What is learned; without a count, of what is likely."""
+    """The calibration by texts and counts; None is the likely count."""
     rates = Calibration()
     for text, counted in observed:
         rates = rates.learn(COUNTER.kinds(text), tokenize(text) if counted is None else counted)
@@ -236,7 +219,7 @@ def rates_of(observed):
 
 
 @given(OBSERVED)
-def test_rates_are_bounded_and_the_same_for_the_same_counts(observed):
+def test_calibration_is_bounded_and_deterministic(observed):
     rates = rates_of(observed)
 
     assert rates == rates_of(observed)
@@ -245,26 +228,25 @@ def test_rates_are_bounded_and_the_same_for_the_same_counts(observed):
 
 
 @given(OBSERVED)
-def test_rates_are_the_same_after_they_were_stored(observed):
+def test_stored_calibration_learns_on_identically(observed):
     rates, stored = rates_of(observed), TypeAdapter(Calibration)
 
     again = stored.validate_json(stored.dump_json(rates))
 
+    kinds = COUNTER.kinds("the end, конец")
     assert again == rates
-    assert again.learn(COUNTER.kinds("the end, конец"), 4) == rates.learn(
-        COUNTER.kinds("the end, конец"), 4
-    )
+    assert again.learn(kinds, 4) == rates.learn(kinds, 4)
 
 
 @given(OBSERVED, TEXTS)
-def test_a_scaled_count_is_within_the_bound(observed, text):
+def test_calibrated_count_is_within_the_bound(observed, text):
     scaled = CalibratedCounter(COUNTER, rates_of(observed))
 
     assert 0 <= scaled.count(text) <= scaled.bound(text) == COUNTER.bound(text)
 
 
 @given(OBSERVED, st.lists(TEXTS, max_size=6), st.lists(TEXTS, min_size=1, max_size=4))
-def test_a_forecast_grows_with_every_message_that_is_added(observed, past, added):
+def test_forecast_grows_with_every_message(observed, past, added):
     rates = rates_of(observed)
     last = call([SYSTEM, *map(asked, past)], "Yes.")
     for anchor in (last, None):
@@ -278,7 +260,7 @@ def test_a_forecast_grows_with_every_message_that_is_added(observed, past, added
 
 
 @given(OBSERVED, st.lists(TEXTS, max_size=6), st.integers(0, 6), st.integers(0, 10**6))
-def test_a_forecast_is_never_negative(observed, past, gone, counted):
+def test_forecast_is_never_negative(observed, past, gone, counted):
     last = reporting(call([SYSTEM, *map(asked, past)], "Yes."), prompt=counted)
 
     found = forecast_prompt(last.messages[gone:], last, rates_of(observed), COUNTER)

@@ -1,4 +1,4 @@
-"""When a conversation is summarised, what the model is asked for it, and what it then sees."""
+"""Running summaries: when they are made, the request, and the prompt that contains them."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -14,10 +14,13 @@ from services.memory.planner import plan_context
 from tests.unit.test_memory import (
     COUNTER,
     NOON,
+    PLENTY,
+    WORD,
     WORDS,
     fact,
     histories,
     hostile,
+    long_talk,
     omitted,
     said,
     shown,
@@ -26,11 +29,6 @@ from tests.unit.test_memory import (
 )
 
 BUDGET = ContextBudget(1333, 400)  # of which a prompt may take 1,000
-WORD = "word " * 18  # a pair of these takes 48 tokens
-
-
-def long_talk(messages):
-    return tuple(said(seq, WORD) for seq in range(1, messages + 1))
 
 
 def plan(past, **changes):
@@ -42,10 +40,10 @@ def compaction_of(past, **changes):
     return plan_compaction(history, BUDGET, WORDS)
 
 
-# -- the view ---------------------------------------------------------------------------------
+# -- the prompt ---------------------------------------------------------------------------------
 
 
-def test_the_view_begins_after_what_the_summary_stands_for():
+def test_verbatim_messages_begin_after_the_summary():
     seen = plan(talk(8), summary=summary_of(1, 4, "They met.\nThey parted."))
 
     assert seen.messages[0].body == (
@@ -61,7 +59,7 @@ def test_the_view_begins_after_what_the_summary_stands_for():
     assert seen.start_seq == 4
 
 
-def test_where_the_summary_lags_behind_the_view_the_rest_is_simply_not_seen():
+def test_messages_between_summary_and_start_are_omitted():
     seen = plan(talk(8), summary=summary_of(1, 2), start_seq=6)
 
     assert shown(seen) == [7, 8]
@@ -78,7 +76,7 @@ def test_where_the_summary_lags_behind_the_view_the_rest_is_simply_not_seen():
         summary_of(3, 4, "word " * 600),  # more than half of the prompt
     ],
 )
-def test_without_a_summary_of_this_branch_the_view_is_a_window(summary):
+def test_unusable_summary_leaves_a_window(summary):
     past = (*talk(4), said(6, role=Role.USER), said(7, role=Role.ASSISTANT))
 
     seen = plan(past, summary=summary)
@@ -88,48 +86,40 @@ def test_without_a_summary_of_this_branch_the_view_is_a_window(summary):
     assert seen.messages[0].body == "Be kind."
 
 
-def test_a_summary_of_what_was_said_before_the_reset_is_not_shown():
+def test_summary_from_before_the_reset_is_hidden():
     assert plan(talk(8), summary=summary_of(1, 4), reset_seq=2).messages[0].body == "Be kind."
     assert plan(talk(8), summary=summary_of(3, 4), reset_seq=2).start_seq == 4
 
 
-# -- when, and what of it ---------------------------------------------------------------------
+# -- when, and the request ---------------------------------------------------------------------
 
 
-def test_while_the_next_turn_fits_nothing_is_summarised():
-    assert (
-        compaction_of(long_talk(38)) is None
-    )  # nineteen pairs: 924, and 24 for a prompt like these
+def test_no_compaction_while_the_next_turn_fits():
+    assert compaction_of(long_talk(38)) is None  # 924, and 24 for a prompt like these
 
 
-def test_what_overflows_is_folded_so_that_two_thirds_stay():
+def test_compaction_leaves_two_thirds_of_the_budget():
     past = long_talk(42)
 
     compaction = compaction_of(past)
 
-    assert compaction
-    assert [each.int for each in compaction.compacted_ids] == list(
-        range(1, compaction.up_to_seq + 1)
-    )
+    assert compaction.compacted_ids == tuple(m.id for m in past[: compaction.up_to_seq])
     assert (compaction.from_seq, compaction.remaining_messages) == (1, 0)
     made = compaction.summary("They said word.", NOON)
-    assert made
     assert made.text == "2026-01-01: They said word."
     seen = plan(past, summary=made)
     assert seen.start_seq == compaction.up_to_seq
     assert 600 < seen.prompt_tokens <= 690
 
 
-def test_the_request_stands_after_the_very_prompt_of_the_last_turn():
+def test_request_in_place_extends_the_last_prompt():
     past = long_talk(42)
     facts = (fact("likes tea", NOON, 0), fact("says word", NOON, 41))
-    last = plan_context(
-        Summary(), History("Be kind.", past[:-2], WORD, facts=facts[:1]), BUDGET, WORDS
-    )
+    history = History("Be kind.", past[:-2], WORD, facts=facts[:1])
+    last = plan_context(Summary(), history, BUDGET, WORDS)
 
     compaction = compaction_of(past, facts=facts)
 
-    assert compaction
     assert compaction.is_in_place
     assert compaction.call.messages[: len(last.messages)] == last.messages
     *_, reply, request = compaction.call.messages
@@ -137,47 +127,39 @@ def test_the_request_stands_after_the_very_prompt_of_the_last_turn():
     assert f"the first {len(compaction.compacted_ids)} messages" in request.body
 
 
-def test_a_summary_grows_by_a_dated_paragraph():
-    past = tuple(
-        replace(each, created_at=NOON + timedelta(hours=each.seq)) for each in long_talk(44)
-    )
+def test_summary_grows_by_a_dated_paragraph():
+    past = tuple(replace(m, created_at=NOON + timedelta(hours=m.seq)) for m in long_talk(44))
     old = summary_of(1, 4, "2026-01-01: They met.")
 
     compaction = compaction_of(past, summary=old)
 
-    assert compaction
     assert compaction.compacted_ids[0].int == 5
     made = compaction.summary("They parted.", NOON)
-    assert made
     assert made.text == "2026-01-01: They met.\n\n2026-01-01 to 2026-01-02: They parted."
     assert (made.from_seq, made.up_to_seq) == (1, compaction.up_to_seq)
 
 
-def test_a_summary_that_has_become_long_is_written_anew():
+def test_long_summary_is_rewritten():
     old = replace(summary_of(1, 4, "word " * 290), is_edited=True)
 
     compaction = compaction_of(long_talk(44), summary=old)
 
-    assert compaction
     assert "yours takes its place" in compaction.call.messages[-1].body
     made = compaction.summary("They said word.", NOON)
-    assert made
     assert (made.text, made.is_edited) == ("2026-01-01: They said word.", False)
 
 
-def test_what_a_person_wrote_stays_and_says_so():
+def test_edited_summary_is_kept_and_stays_marked():
     old = replace(summary_of(1, 4, "I met them."), is_edited=True)
 
     compaction = compaction_of(long_talk(44), summary=old)
 
-    assert compaction
     made = compaction.summary("They parted.", NOON)
-    assert made
     assert made.text.startswith("I met them.\n\n")
     assert made.is_edited
 
 
-def test_what_a_summary_missed_is_made_up_for_apart_and_in_chunks():
+def test_missed_messages_are_summarised_apart_in_chunks():
     past = long_talk(400)
     history = History("Be kind.", past, None, start_seq=370)
 
@@ -194,38 +176,33 @@ def test_what_a_summary_missed_is_made_up_for_apart_and_in_chunks():
     assert omitted(plan(past, start_seq=370, summary=history.summary)) == []
 
 
-def test_where_a_cache_saves_nothing_the_shorter_request_is_sent():
+def test_shorter_request_is_sent_where_cache_saves_nothing():
     history = History("Be kind.", long_talk(42), None)
 
     apart = plan_compaction(history, BUDGET, WORDS, is_cache_cheap=False)
     in_place = plan_compaction(history, BUDGET, WORDS)
 
-    assert apart
-    assert in_place
     assert apart.compacted_ids == in_place.compacted_ids
     assert apart.call.prompt_tokens < in_place.call.prompt_tokens / 1.5
 
 
-def test_a_request_that_would_not_fit_in_place_is_sent_apart():
+def test_request_too_long_in_place_is_sent_apart():
     compaction = compaction_of((*long_talk(38), said(39), said(40, "word " * 500)))
 
-    assert compaction
     assert not compaction.is_in_place
     assert compaction.call.prompt_tokens + compaction.call.reply_tokens <= BUDGET.context_tokens
 
 
-def test_a_summary_too_long_for_this_model_is_written_anew():
+def test_summary_too_long_for_the_model_is_rewritten():
     compaction = compaction_of(talk(4), summary=summary_of(1, 2, "word " * 600))
 
-    assert compaction
     assert compaction.compacted_ids == ()
     made = compaction.summary("They said word.", NOON)
-    assert made
     assert (made.from_seq, made.up_to_seq) == (1, 2)
 
 
 @given(histories(), st.builds(ContextBudget, st.integers(0, 1500), st.integers(0, 300)))
-def test_every_request_fits_and_folds_whole_pairs_in_order(history, budget):
+def test_every_compaction_fits_and_takes_complete_pairs(history, budget):
     history = replace(history, prompt=None)
 
     compaction = plan_compaction(history, budget, COUNTER)
@@ -251,13 +228,12 @@ def test_every_request_fits_and_folds_whole_pairs_in_order(history, budget):
 
 
 @given(hostile, hostile)
-def test_no_message_ends_the_block_that_asks_for_its_summary(prompt, reply):
+def test_quoted_messages_cannot_end_their_block(prompt, reply):
     past = (said(1, f"word {prompt}"), said(2, f"word {reply}"), *talk(22)[2:])
     history = History("Be kind.", past, None, start_seq=2)
 
     compaction = plan_compaction(history, PLENTY, COUNTER)
 
-    assert compaction
     block, rest = compaction.call.messages[-1].body.split("\n[End of the messages.]\n\n", 1)
     begins, year, day, *lines = block.split("\n")
     assert begins.startswith("[Messages of the conversation.")
@@ -266,10 +242,7 @@ def test_no_message_ends_the_block_that_asks_for_its_summary(prompt, reply):
     assert rest.startswith("Summarise these messages.")
 
 
-PLENTY = ContextBudget(100_000, 1000)
-
-
-# -- what of an answer is a summary -----------------------------------------------------------
+# -- the answer -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -283,39 +256,31 @@ PLENTY = ContextBudget(100_000, 1000)
         ("- met in Bern\n- likes tea", "- met in Bern\n- likes tea"),
     ],
 )
-def test_a_summary_is_taken(answer, text):
+def test_answer_is_cleaned(answer, text):
     assert clean_summary(answer, 100) == text
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        "",
-        " \n",
-        "...",
-        "I'm sorry, I cannot do that.",
-        "As an AI I have no memory.",
-        "<think>They met",
-        "They met in Bern, Basel,",
-        "They met (",
-        "They agreed on:",
-        "word " * 1000,
+        *("", " \n", "...", "word " * 1000),
+        *("I'm sorry, I cannot do that.", "As an AI I have no memory.", "<think>They met"),
+        *("They met in Bern, Basel,", "They met (", "They agreed on:"),
     ],
 )
-def test_what_is_no_summary_is_refused(answer):
+def test_unusable_answer_is_refused(answer):
     assert clean_summary(answer, 100) is None
 
 
-def test_a_summary_that_reached_its_limit_is_refused():
+def test_answer_that_reached_its_limit_is_refused():
     compaction = compaction_of(long_talk(42))
 
-    assert compaction
     assert compaction.summary("They met.", NOON, is_cut=True) is None
     assert compaction.summary("", NOON) is None
 
 
 @given(st.text() | st.text("Sumary: *#\n.,"))
-def test_what_is_clean_stays_as_it_is(answer):
+def test_cleaning_is_idempotent(answer):
     text = clean_summary(answer, 100)
 
     if text is not None:
@@ -323,10 +288,9 @@ def test_what_is_clean_stays_as_it_is(answer):
         assert clean_summary(text, 100) == text
 
 
-def test_text_stays_out_of_the_repr_of_a_request():
+def test_compaction_repr_contains_no_text():
     past = tuple(said(seq, "kumquat " * 18) for seq in range(1, 45))
 
     compaction = compaction_of(past, summary=summary_of(1, 4, "kumquat"))
 
-    assert compaction
     assert "kumquat" not in repr(compaction) + repr(compaction.summary("kumquat", NOON))

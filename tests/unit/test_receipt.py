@@ -1,9 +1,8 @@
-"""Receipts: written and read again as they were, and nothing else is taken for one."""
+"""Receipts: their contents, and their JSON."""
 
 import json
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -13,11 +12,9 @@ from hypothesis import strategies as st
 from services.domain import (
     Fact,
     FactId,
-    Message,
     MessageId,
     Retrieval,
     Role,
-    RunningSummary,
     Summary,
 )
 from services.memory.context import (
@@ -37,8 +34,8 @@ from services.memory.forecast import (
 from services.memory.planner import plan_context
 from services.memory.receipt import Receipt, ReceiptEntry
 from services.memory.tokens import RegexCounter
+from tests.unit.test_memory import NOON, said, summary_of, talk
 
-NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 CANARY = "kumquat-7781"
 RECEIPT = Receipt(
     policy="retrieval",
@@ -55,14 +52,7 @@ receipts = st.builds(
     instructions=_texts,
     facts=st.lists(st.tuples(st.uuids().map(FactId), _texts), max_size=3).map(tuple),
     summary=st.none()
-    | st.builds(
-        RunningSummary,
-        text=_texts,
-        from_seq=st.integers(1, 9),
-        up_to_seq=st.integers(10, 99),
-        made_at=st.just(NOON),
-        is_edited=st.booleans(),
-    ),
+    | st.builds(replace, st.just(summary_of(1, 2)), text=_texts, is_edited=st.booleans()),
     verbatim=st.lists(st.tuples(st.integers(1, 99), st.integers(0, 99)), max_size=3).map(tuple),
     recalls=st.lists(
         st.builds(
@@ -89,32 +79,19 @@ receipts = st.builds(
 
 
 @given(receipts)
-def test_what_was_written_is_read_again(receipt):
+def test_receipt_survives_json_round_trip(receipt):
     assert Receipt.from_json(receipt.to_json()) == receipt
 
 
 @given(st.text())
-def test_nothing_else_is_taken_for_one(text):
+def test_other_text_is_no_receipt(text):
     assert Receipt.from_json(text) is None
 
 
-def test_a_receipt_has_all_that_was_sent():
-    past = tuple(
-        Message(
-            id=MessageId(UUID(int=seq)),
-            seq=seq,
-            parent_id=None,
-            role=Role.USER if seq % 2 else Role.ASSISTANT,
-            body=f"message {seq}",
-            created_at=NOON,
-        )
-        for seq in range(1, 7)
-    )
-    summary = RunningSummary(text="They sow.", from_seq=1, up_to_seq=2, made_at=NOON)
+def test_receipt_records_all_parts_of_the_plan():
+    summary = summary_of(1, 2, "They sow.")
     fact = Fact(id=FactId(UUID(int=9)), text="Has a dog.", since=NOON)
-    history = History(
-        instructions="Be kind.", past=past, prompt="And now?", summary=summary, facts=(fact,)
-    )
+    history = History("Be kind.", talk(6), "And now?", summary=summary, facts=(fact,))
     plan = plan_context(Summary(), history, ContextBudget(4000, 100), RegexCounter())
 
     receipt = Receipt.from_plan(Summary(), "m", history, plan, Calibration())
@@ -127,22 +104,15 @@ def test_a_receipt_has_all_that_was_sent():
     assert receipt.tokens[PartKind.VERBATIM] == sum(tokens for _, tokens in receipt.verbatim)
 
 
-def test_a_receipt_says_which_extract_was_sent():
-    long = Message(
-        id=MessageId(UUID(int=1)),
-        seq=1,
-        parent_id=None,
-        role=Role.USER,
-        body="We met in Bern. " * 200,
-        created_at=NOON,
-    )
-    history = History("", (), "Where?", candidates=(RecalledMessage(long, 1.0, ("bern",)),))
+def test_receipt_records_extract_and_matched_words():
+    found = RecalledMessage(said(1, "We met in Bern. " * 200), 1.0, ("bern",))
+    history = History("", (), "Where?", candidates=(found,))
     plan = plan_context(Retrieval(), history, ContextBudget(9000, 100), RegexCounter())
 
     [note] = Receipt.from_plan(Retrieval(), "m", history, plan, Calibration()).recalls
 
     assert note.extract
-    assert note.extract == plan.recalls[0].extract
+    assert (note.extract, note.matched) == (plan.recalls[0].extract, ("bern",))
 
 
 @given(
@@ -153,7 +123,7 @@ def test_a_receipt_says_which_extract_was_sent():
     ),
     st.booleans(),
 )
-def test_what_was_known_of_the_model_is_known_again(by_kind, has_thoughts):
+def test_receipt_keeps_the_calibration(by_kind, has_thoughts):
     history = History("Be kind.", (), "And now?")
     plan = plan_context(Summary(), history, ContextBudget(4000, 100), RegexCounter())
     rates = Calibration(by_kind, has_thoughts)
@@ -171,7 +141,7 @@ def test_what_was_known_of_the_model_is_known_again(by_kind, has_thoughts):
     assert size <= 60 + sum(len(json.dumps(kind)) + 24 for kind in by_kind)
 
 
-def test_a_receipt_from_before_rates_were_kept_knows_nothing_of_the_model():
+def test_receipt_without_calibration_is_uncalibrated():
     text = RECEIPT.to_json()
 
     assert "calibration" not in text
@@ -182,13 +152,13 @@ def test_a_receipt_from_before_rates_were_kept_knows_nothing_of_the_model():
     ("counted", "is_cut"),
     [
         (4096, True),  # of 9,000
-        (4500, False),  # it may count half of what we do
+        (4500, False),  # the endpoint may count half of our tokens
         (9000, False),
         (700, False),  # the last reply and the prompt: the rest was in its cache
         (100, True),  # not even those
     ],
 )
-def test_a_count_far_below_ours_means_that_the_start_was_cut(counted, is_cut):
+def test_far_lower_count_means_a_truncated_prompt(counted, is_cut):
     tokens = Counter({PartKind.VERBATIM: 8800, PartKind.PROMPT: 200})
     kept = ((1, 8000), (2, 800))
     receipt = replace(RECEIPT, tokens=tokens, verbatim=kept, min_likely_tokens=4500)
@@ -196,7 +166,7 @@ def test_a_count_far_below_ours_means_that_the_start_was_cut(counted, is_cut):
     assert receipt.is_truncated(counted) is is_cut
 
 
-def test_the_count_of_a_first_prompt_has_nothing_from_a_cache():
+def test_first_prompt_has_no_cached_tokens():
     long = replace(RECEIPT, tokens=Counter({PartKind.PROMPT: 9000}), min_likely_tokens=4500)
     short = replace(RECEIPT, tokens=Counter({PartKind.PROMPT: 900}), min_likely_tokens=450)
 
@@ -208,20 +178,17 @@ def test_the_count_of_a_first_prompt_has_nothing_from_a_cache():
 @pytest.mark.parametrize(
     ("text", "share"), [("the bees of that garden " * 10, 0.5), ("сад и пчёлы " * 10, 0.1)]
 )
-def test_scripts_that_some_vocabularies_know_well_count_for_little(text, share):
+def test_min_likely_tokens_follow_script_and_calibration(text, share):
     counter, prompt = RegexCounter(), [ContextMessage(Role.USER, text)]
 
-    assert min_likely_tokens(prompt, Calibration(), counter) == pytest.approx(
-        counter.count(text) * share, abs=3
-    )
     known = Calibration({kind: KindRatio(1.0, 9) for kind in counter.kinds(text)})
-    assert min_likely_tokens(prompt, known, counter) == pytest.approx(
-        counter.count(text) / 2, abs=3
-    )
+    for calibration, expected in ((Calibration(), share), (known, 0.5)):
+        least = min_likely_tokens(prompt, calibration, counter)
+        assert least == pytest.approx(counter.count(text) * expected, abs=3)
 
 
-def test_a_repr_shows_nothing_that_anybody_wrote():
-    summary = RunningSummary(text=CANARY, from_seq=1, up_to_seq=2, made_at=NOON)
+def test_receipt_repr_contains_no_text():
+    summary = summary_of(1, 2, CANARY)
     note = ReceiptEntry(message_id=MessageId(UUID(int=1)), tokens=1, matched=(CANARY,))
     facts = ((FactId(UUID(int=1)), CANARY),)
 

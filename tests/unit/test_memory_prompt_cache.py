@@ -1,4 +1,4 @@
-"""What a conversation with recall brings back, and what of its prompts lasts."""
+"""The policy Retrieval: recalled messages and the cached prefix."""
 
 from datetime import timedelta
 
@@ -7,14 +7,9 @@ import pytest
 from services.domain import Retrieval, Role
 from services.memory.context import ContextBudget, History, PartKind, RecalledMessage
 from services.memory.planner import plan_context
-from tests.unit.test_memory import NOON, WORDS, said, talk
+from tests.unit.test_memory import NOON, WORD, WORDS, long_talk, said
 
 BUDGET, BIGGER = ContextBudget(1000, 0), ContextBudget(2000, 0)
-WORD = "word " * 18  # with its frame a pair of these takes 48 tokens, and recalled one 19
-
-
-def long_talk(messages):
-    return tuple(said(seq, WORD) for seq in range(1, messages + 1))
 
 
 def ranked(*messages):
@@ -34,7 +29,7 @@ def tokens(plan, kind):
     return sum(part.tokens for part in plan.parts if part.kind is kind)
 
 
-def test_what_is_recalled_heads_the_prompt_with_speaker_and_day():
+def test_recalled_block_names_speaker_and_day():
     elsewhere = said(1, "We met\nin Bern.", created_at=NOON - timedelta(days=30))
     also = said(3, "I moved.", created_at=NOON - timedelta(days=20))
     reply = said(4, "Where to?", created_at=NOON - timedelta(days=20))
@@ -54,12 +49,9 @@ def test_what_is_recalled_heads_the_prompt_with_speaker_and_day():
         "[End of the quoted messages.]\n\n"
         "And now?"
     )
-    assert [part.recall.matched for part in seen.parts if part.kind is PartKind.RECALLED] == [
-        ("word",)
-    ] * 3
 
 
-def test_a_question_asked_once_of_a_long_conversation_gets_three_quarters():
+def test_first_recall_fills_three_quarters():
     past = long_talk(400)
 
     seen = plan(past, candidates=ranked(*past))
@@ -71,7 +63,7 @@ def test_a_question_asked_once_of_a_long_conversation_gets_three_quarters():
     assert seen.prefix_seq == 400
 
 
-def test_what_does_not_fit_is_passed_over():
+def test_candidate_that_does_not_fit_is_skipped():
     past = (said(1, "word " * 110), said(2), *long_talk(400)[2:])
     view = {"start_seq": 386, "prefix_seq": 390, "earlier_recalls": {past[388].id: ()}}
 
@@ -81,7 +73,7 @@ def test_what_does_not_fit_is_passed_over():
 
 
 @pytest.mark.parametrize(("words", "is_shown"), [(430, True), (500, False)])
-def test_the_last_pair_takes_at_most_half_and_comes_first_where_it_is_longer(words, is_shown):
+def test_last_pair_takes_half_or_is_recalled_first(words, is_shown):
     reply = "It is so. " * (words // 3)
     past = (*long_talk(400), said(401, "How so?"), said(402, reply))
 
@@ -94,17 +86,12 @@ def test_the_last_pair_takes_at_most_half_and_comes_first_where_it_is_longer(wor
         asked, replied = [each for each in seen.recalls if each.message.seq > 400]
         assert (asked.extract, replied.text) == (None, ("It is so. " * 20).strip())
     assert len(seen.recalls) > 15
+    # where recall has less to fill, because a cached prefix exists, the pair stays verbatim
+    cached = plan(past, candidates=ranked(*past[:400]), earlier_recalls={past[396].id: ()})
+    assert [each.int for each in cached.verbatim_ids] == [401, 402]
 
 
-def test_the_last_pair_stays_whole_where_a_later_epoch_begins():
-    past = (*long_talk(400), said(401, "How so?"), said(402, "It is so. " * 200))
-
-    seen = plan(past, candidates=ranked(*past[:400]), earlier_recalls={past[396].id: ()})
-
-    assert [each.int for each in seen.verbatim_ids] == [401, 402]
-
-
-def test_an_extract_that_does_not_fit_leaves_room_for_others():
+def test_extract_that_does_not_fit_is_skipped():
     broad = said(1, "met " + "x" * 1999 + " " + ("met " + "x" * 19 + " ") * 100)
     sharp = said(3, "We met in Ulm. " * 40)
     past = (broad, said(2), sharp, *long_talk(400)[3:])
@@ -114,7 +101,7 @@ def test_an_extract_that_does_not_fit_leaves_room_for_others():
     assert 3 in recalled(seen)
 
 
-def test_a_long_message_is_recalled_by_the_sentences_that_the_prompt_is_about():
+def test_long_message_is_recalled_by_matching_sentences():
     dull, sharp = "We met in Bern. " * 40, "We met now in Ulm. " * 24
     past = (said(1, f"{dull}{sharp}{dull}"), *long_talk(400)[1:])
 
@@ -126,7 +113,7 @@ def test_a_long_message_is_recalled_by_the_sentences_that_the_prompt_is_about():
     assert part.recall.extract == (len(dull), len(dull) + len(sharp) - 1)
 
 
-def test_a_long_message_that_takes_a_tenth_is_recalled_whole():
+def test_long_message_within_a_tenth_is_recalled_whole():
     past = (said(1, "We met in Bern. " * 40), *long_talk(400)[1:])
 
     seen = plan(past, candidates=ranked(past[0]), budget=ContextBudget(4000, 0), start_seq=350)
@@ -134,7 +121,7 @@ def test_a_long_message_that_takes_a_tenth_is_recalled_whole():
     assert [each.extract for each in seen.recalls] == [None]
 
 
-def test_a_later_prompt_adds_another_extract_of_the_same_message():
+def test_later_prompt_adds_another_extract():
     bern, ulm, end = "We met in Bern. " * 15, "We met in Ulm. " * 15, "We met. " * 300
     past = (said(1, bern + ulm + end), *long_talk(400)[1:])
     earlier = RecalledMessage(past[0], extract=(len(bern), len(bern + ulm) - 1))
@@ -148,7 +135,7 @@ def test_a_later_prompt_adds_another_extract_of_the_same_message():
     assert [each.text for each in other.recalls] == [bern.strip()]
 
 
-def test_what_two_prompts_say_comes_before_what_a_long_reply_says():
+def test_candidates_are_packed_by_score_per_length():
     long = said(2, "We met in Bern. " * 40)
     first, second = said(1, "Bern it is. " * 4), said(3, "We met in Bern. " * 3)
     found = (RecalledMessage(long, 1.2), RecalledMessage(first, 1.0), RecalledMessage(second, 0.9))
@@ -158,23 +145,18 @@ def test_what_two_prompts_say_comes_before_what_a_long_reply_says():
     assert recalled(seen) == [1, 3]
 
 
-def test_what_is_in_view_is_not_recalled():
-    past = talk(10)
-
-    assert recalled(plan(past, candidates=ranked(*past))) == []
-
-
-def test_nothing_from_before_the_reset_is_recalled():
+def test_messages_before_the_reset_are_not_recalled():
     past = long_talk(400)
+    before = {past[390].id: ranked(past[3])}
 
     seen = plan(past, candidates=ranked(past[3], past[33]), reset_seq=20)
-    later = plan(past, earlier_recalls={past[390].id: ranked(past[3])}, start_seq=380, reset_seq=20)
+    later = plan(past, earlier_recalls=before, start_seq=380, reset_seq=20)
 
     assert recalled(seen) == [34]
     assert later.earlier_recall_ids == ()
 
 
-def test_a_later_turn_appends_and_adds_a_little():
+def test_later_turn_keeps_recalls_and_adds_few():
     past = long_talk(400)
     before = {past[388].id: ranked(past[5]), past[390].id: ranked(past[3])}
     view = {"start_seq": 386, "prefix_seq": 390, "earlier_recalls": before}
@@ -184,12 +166,12 @@ def test_a_later_turn_appends_and_adds_a_little():
     assert seen.earlier_recall_ids == (past[3].id,)
     assert recalled(seen) == [1, 2]  # a little, and not again what an earlier prompt brought
     assert (seen.start_seq, seen.prefix_seq) == (386, 390)
-    assert seen.messages[3].body == WORD  # asked before the epoch began
+    assert seen.messages[3].body == WORD  # asked before the prefix was rebuilt
     assert "user> word" not in seen.messages[3].body
     assert "assistant> word" in seen.messages[5].body
 
 
-def test_at_an_overflow_what_was_recalled_goes_and_the_latest_stay_while_they_fill_half():
+def test_overflow_drops_recalls_before_latest_messages():
     past = long_talk(400)
     before = {past[398].id: ranked(*past[:40])}
 
@@ -203,16 +185,12 @@ def test_at_an_overflow_what_was_recalled_goes_and_the_latest_stay_while_they_fi
     assert fuller.prefix_seq == 400
 
 
-def test_a_new_epoch_leaves_room_where_a_cache_is_at_stake():
+def test_rebuilt_prefix_leaves_room_where_cache_exists():
     past = long_talk(400)
-    view = {
-        "start_seq": 350,
-        "earlier_recalls": {past[398].id: ranked(*past[:40])},
-        "prefix_seq": 390,
-    }
+    view = {"start_seq": 350, "prefix_seq": 390, "candidates": ranked(*past)}
 
-    warm = plan(past, candidates=ranked(*past), **view)
-    first = plan(past, candidates=ranked(*past), **{**view, "earlier_recalls": {}})
+    warm = plan(past, earlier_recalls={past[398].id: ranked(*past[:40])}, **view)
+    first = plan(past, **view)
 
     assert warm.prompt_tokens <= 450
     assert 50 < tokens(warm, PartKind.RECALLED) <= 150
@@ -220,7 +198,7 @@ def test_a_new_epoch_leaves_room_where_a_cache_is_at_stake():
 
 
 @pytest.mark.parametrize("seq", [1, 2])
-def test_what_cannot_be_shown_verbatim_can_be_recalled_unless_it_is_empty(seq):
+def test_unanswered_prompt_can_be_recalled_unless_empty(seq):
     lonely, empty = said(1, "word"), said(2, " ", role=Role.USER)
 
     seen = plan((lonely, empty, said(3), said(4)), candidates=ranked(lonely, empty))
@@ -228,7 +206,7 @@ def test_what_cannot_be_shown_verbatim_can_be_recalled_unless_it_is_empty(seq):
     assert (seq in recalled(seen)) is (seq == 1)
 
 
-def test_other_conversations_do_not_fill_a_new_one():
+def test_other_conversations_take_little_of_a_new_one():
     others = tuple(said(1000 + n, WORD) for n in range(100))
 
     assert tokens(plan((), candidates=ranked(*others)), PartKind.RECALLED) <= 100
