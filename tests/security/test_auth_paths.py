@@ -1,4 +1,4 @@
-"""The embedded API answers what the app uses of Supabase Auth, and nothing else."""
+"""The embedded API serves only the paths of Supabase Auth that the app uses."""
 
 import http.client
 from urllib.parse import urlsplit
@@ -69,5 +69,5 @@ def test_unused_auth_paths_are_not_found(stack, method, target):
     assert status(stack, method, target) == 404
 
 
-def test_a_made_up_host_hides_no_auth_path(stack):
+def test_forged_host_hides_no_auth_path(stack):
     assert status(stack, "POST", "/rest/v1/rpc/throttle", HIDING_HOST) == 404

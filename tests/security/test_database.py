@@ -1,4 +1,4 @@
-"""What the database itself keeps from people who hold a valid access token."""
+"""Limits of a valid access token that the database itself enforces."""
 
 from uuid import uuid4
 
@@ -7,7 +7,7 @@ import pytest
 from tests.database.people import SIGNED_OUT, Refused, Sql, with_token
 
 
-def test_access_token_from_before_a_suspension_stays_worthless(world):
+def test_access_token_of_before_a_suspension_opens_nothing(world):
     admin, omar = world.make_admin(world.person()), world.person()
     omar.create_conversation()
     for suspended in (True, False):
@@ -19,7 +19,7 @@ def test_access_token_from_before_a_suspension_stays_worthless(world):
 
 
 @pytest.mark.parametrize("column", ["conversation_id", "user_id", "turn_id", "id"])
-def test_planner_estimates_tell_nothing_of_other_peoples_rows(world, column):
+def test_planner_estimates_reveal_no_other_users_rows(world, column):
     maya, omar = world.person(), world.person()
     turn = omar.begin(omar.create_conversation())["turn"]
     world.admin.execute(

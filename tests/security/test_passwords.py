@@ -1,4 +1,4 @@
-"""Attempts to get a password, or a session, that the app did not give."""
+"""Attempts to set a password or use a session without the app."""
 
 import httpx
 import pytest
@@ -23,7 +23,7 @@ def sessions(backend):
 
 @pytest.fixture
 def email(sessions):
-    """The address of somebody who has signed up."""
+    """The address of an account."""
     address = new_email()
     sessions.sign_up(address, PASSWORD)
     return address
@@ -46,7 +46,7 @@ def bearer(tokens):
     return {"Authorization": f"Bearer {tokens.json()['access_token']}"}
 
 
-def test_token_made_from_the_database_sets_no_password(sessions, email, api, database):
+def test_token_from_the_database_sets_no_password(sessions, email, api, database):
     query = (
         "select token from auth.refresh_tokens join auth.users on users.id::text = user_id::text"
         " where email = %s"
@@ -64,7 +64,7 @@ def test_token_made_from_the_database_sets_no_password(sessions, email, api, dat
 
 
 @pytest.mark.parametrize("way", ["password", "recovery"])
-def test_session_that_the_app_did_not_start_is_worth_nothing(email, api, database, way):
+def test_session_not_started_by_the_app_opens_nothing(email, api, database, way):
     if way == "password":
         credentials = {"email": email, "password": PASSWORD}
         tokens = api.post("/auth/v1/token?grant_type=password", json=credentials)

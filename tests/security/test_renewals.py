@@ -1,4 +1,4 @@
-"""Who writes to the database cannot have Supabase Auth hand the app another user's tokens."""
+"""An attacker who writes to the database gets no other user's tokens by renewal."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def maya(process):
 
 @pytest.fixture
 def attacker(process, wire):
-    """Somebody whose access token is to be renewed with the next call."""
+    """A user whose access token is due for renewal."""
     wire.lifetime = 0
     cookie, session = process.sign_up(new_email(), PASSWORD)
     wire.lifetime = None

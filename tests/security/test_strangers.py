@@ -1,4 +1,4 @@
-"""Somebody who knows another's Streamlit session id, or pretends to be another, and gets nothing."""
+"""Attempts to read another user's conversation by a known session id, cookie, header, origin or address."""
 
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -22,11 +22,11 @@ SECRET = "the key is under the blue flowerpot"
 
 @dataclass
 class Visit:
-    """One websocket: what it is called, and every octet that came."""
+    """One websocket, with its session id and all octets received."""
 
     socket: ClientConnection = field(repr=False)
     session: str = ""
-    heard: bytes = field(default=b"", repr=False)
+    received: bytes = field(default=b"", repr=False)
 
     def run(self, query):
         """Have the page run at *query*, to its end."""
@@ -35,7 +35,7 @@ class Visit:
         self.socket.send(ask.SerializeToString())
         while True:
             octets = self.socket.recv(timeout=SECONDS)
-            self.heard += octets
+            self.received += octets
             message = ForwardMsg()
             message.ParseFromString(octets)
             match message.WhichOneof("type"):
@@ -51,7 +51,7 @@ class Visit:
 
 
 def connected(app, cookie="", session="", headers=None):
-    """A browser of somebody's, who asks to be taken for the owner of *session*."""
+    """Connect as a browser that asks for the Streamlit session *session*."""
     known = ["streamlit", "none", session] if session else ["streamlit"]
     sent = {"Origin": app.url, "Cookie": cookie or None} | (headers or {})
     socket = connect(
@@ -66,7 +66,7 @@ def connected(app, cookie="", session="", headers=None):
 
 @dataclass
 class Owner:
-    """Somebody with a conversation, and with a tab that shows it."""
+    """A user with a conversation, and with a tab that shows it."""
 
     cookie: str
     query: str
@@ -87,37 +87,37 @@ def maya(app):
         conversation = converse(session, [(SECRET, "I see.")])
     maya = Owner(cookie, f"c={conversation}", connected(app, cookie))
     maya.tab.run(maya.query)
-    assert SECRET.encode() in maya.tab.heard
+    assert SECRET.encode() in maya.tab.received
     yield maya
     maya.tab.leave()
 
 
 def attempt(app, owner, **who):
-    """Ask for *owner*'s conversation, once her own tab is gone and its session free to be taken."""
+    """Ask for *owner*'s conversation after her own tab is closed and its session is free."""
     owner.tab.leave()
     visit = connected(app, **who)
     visit.run(owner.query)
     return visit.leave()
 
 
-def test_the_owner_comes_back_to_her_own_session(app, maya):
-    """So the attempts below would work for her."""
+def test_owner_reconnects_to_her_own_session(app, maya):
+    """Show that the attempts below would work for the owner."""
     again = attempt(app, maya, cookie=maya.cookie, session=maya.tab.session)
 
     assert again.session == maya.tab.session
-    assert SECRET.encode() in again.heard
+    assert SECRET.encode() in again.received
 
 
-def test_her_session_id_is_worth_nothing_to_another(app, maya):
+def test_streamlit_session_id_opens_nothing_for_others(app, maya):
     omar = sign_up(app, f"stranger-{uuid4()}@daybook.test")
 
     for cookie in (omar, "", "__Host-sid=", f"__Host-sid={'0' * 64}"):
         got = attempt(app, maya, cookie=cookie, session=maya.tab.session)
         assert got.session != maya.tab.session
-        assert SECRET.encode() not in got.heard
+        assert SECRET.encode() not in got.received
 
 
-def test_identity_headers_of_a_client_are_worth_nothing(app, maya):
+def test_identity_headers_of_a_client_open_nothing(app, maya):
     with database(app) as rows:
         user, session = rows.execute(
             "select user_id, id from private.app_sessions where cookie_hash = %s",
@@ -128,31 +128,31 @@ def test_identity_headers_of_a_client_are_worth_nothing(app, maya):
     for known in ("", maya.tab.session):
         got = attempt(app, maya, headers=forged, session=known)
         assert got.session != maya.tab.session
-        assert SECRET.encode() not in got.heard
+        assert SECRET.encode() not in got.received
 
 
-def test_after_sign_out_the_old_cookie_and_session_open_nothing(app, maya):
+def test_cookie_and_session_open_nothing_after_sign_out(app, maya):
     signs_out(app, maya)
 
     got = attempt(app, maya, cookie=maya.cookie, session=maya.tab.session)
 
     assert got.session != maya.tab.session
-    assert SECRET.encode() not in got.heard
+    assert SECRET.encode() not in got.received
 
 
-def test_a_connection_that_was_open_at_sign_out_is_told_nothing_more(app, maya):
-    maya.tab.heard = b""
+def test_open_connection_shows_nothing_after_sign_out(app, maya):
+    maya.tab.received = b""
     signs_out(app, maya)
 
     maya.tab.run(maya.query)
 
-    assert SECRET.encode() not in maya.tab.heard
+    assert SECRET.encode() not in maya.tab.received
 
 
 @pytest.mark.parametrize(
     "origin", ["http://evil.example", "http://127.0.0.1:1", "http://localhost", "http://[", None]
 )
-def test_a_page_of_another_site_cannot_connect(app, maya, origin):
+def test_page_of_another_site_cannot_connect(app, maya, origin):
     said = app.said()
 
     with pytest.raises(InvalidStatus) as refused:
@@ -162,7 +162,7 @@ def test_a_page_of_another_site_cannot_connect(app, maya, origin):
     assert app.said() == said
 
 
-def test_an_export_is_for_the_session_that_may_read_it(app, maya):
+def test_export_is_for_its_owners_session_only(app, maya):
     def export(cookie="", suffix="md", **headers):
         url = f"{app.url}/export/{maya.query.removeprefix('c=')}.{suffix}"
         return httpx.get(url, headers=headers | {"cookie": cookie}, trust_env=False)
@@ -181,8 +181,8 @@ def test_an_export_is_for_the_session_that_may_read_it(app, maya):
     assert export(maya.cookie, **{"sec-fetch-site": "cross-site"}).status_code == 404
 
 
-def test_a_made_up_address_buys_no_more_tabs_and_the_page_says_so(app, person):
-    """The page is told what its websocket is not."""
+def test_forged_client_address_allows_no_more_tabs(app, person):
+    """The page learns the reason from a POST, as a refused websocket has none."""
     maya = person()
     visits = [
         connected(app, headers={"X-Forwarded-For": f"192.0.2.{number}"}) for number in range(20)

@@ -1,4 +1,4 @@
-"""What a person is told, and what a log is."""
+"""Sentences of errors for pages, and their figures for logs."""
 
 import errno
 import re
@@ -30,7 +30,7 @@ def below(kind, depth=1):
             yield from below(child, depth + 1)
 
 
-def test_the_tree_at_the_top_of_the_module_is_the_tree():
+def test_tree_in_the_docstring_is_complete():
     drawn = re.findall(r"^( *)[x-] (\w+)", errors.__doc__ or "", re.MULTILINE)
 
     assert [(name, len(indent) // 2) for indent, name in drawn] == list(below(AppError))
@@ -63,7 +63,7 @@ def test_every_error_has_a_sentence_for_the_page(error):
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0, "a minute"), (60, "a minute"), (61, "2 minutes"), (900, "15 minutes")]
 )
-def test_a_throttle_says_how_long_to_wait(seconds, said):
+def test_throttle_states_its_wait(seconds, said):
     assert f"again in {said}." in TooManyAttempts(seconds).public
 
 
@@ -82,13 +82,13 @@ def test_budget_resets_with_its_window_in_utc(cap, at):
     assert OverBudget(cap).resets_at(new_year_in_tokyo) == at
 
 
-def test_limit_a_minute_says_how_long_to_wait():
+def test_rate_limit_states_its_wait():
     refused = OverBudget(Cap.TURNS_A_MINUTE, per_minute=20, wait_seconds=40)
 
     assert refused.public == "Limit of 20 messages a minute reached. Try again in 40 s."
 
 
-def test_figures_are_for_the_log():
+def test_prompt_too_long_holds_its_figures():
     assert str(PromptTooLong(9000, 8000)) == "needs 9000 tokens, 8000 are left"
     assert (PromptTooLong(9000, 8000).tokens, PromptTooLong(9000, 8000).limit) == (9000, 8000)
 
@@ -104,5 +104,5 @@ def test_figures_are_for_the_log():
         ("connection refused", False),
     ],
 )
-def test_a_full_disk_is_recognised(failure, is_full):
+def test_full_disk_is_recognised(failure, is_full):
     assert says_disk_full(failure) is is_full

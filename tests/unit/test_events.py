@@ -1,4 +1,4 @@
-"""Logs that cannot carry text."""
+"""Logs without text."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from services.domain import Outcome
 from services.events import log_event
 
 
-def test_an_event_is_one_line_of_json(caplog):
+def test_event_is_one_line_of_json(caplog):
     caplog.set_level(logging.INFO, "daybook")
 
     log_event(
@@ -30,7 +30,7 @@ def test_an_event_is_one_line_of_json(caplog):
 
 
 @pytest.mark.parametrize("value", ["kumquat", b"kumquat", ["kumquat"], {"a": "kumquat"}], ids=repr)
-def test_text_is_refused_even_where_types_are_not_checked(caplog, value):
+def test_text_is_refused_at_run_time(caplog, value):
     caplog.set_level(logging.INFO, "daybook")
 
     with pytest.raises(TypeError) as caught:

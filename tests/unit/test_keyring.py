@@ -1,4 +1,4 @@
-"""Keys wrap keys: each for one thing, each in its place, and none is ever shown."""
+"""The key tree: every key has one purpose and one place, and none is ever shown."""
 
 import base64
 import json
@@ -13,16 +13,13 @@ from hypothesis import strategies as st
 from services.crypto import Place, RootKeys, UserKey, Vault, new_key
 from services.crypto.vault import subkey, token_version
 from services.errors import Misconfigured, Tampered
+from tests.unit.test_vault import ANA, BEN, GARDEN, KITCHEN, place_of, refuses, use_salt
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "keys.json").read_text())
 
 ROOT_1, ROOT_2 = bytes(range(64, 96)), bytes(range(96, 128))
 USER_KEY, CONVERSATION_KEY = bytes(range(128, 160)), bytes(range(160, 192))
 COOKIE = bytes(range(192, 224))
-ANA = UUID("11111111-2222-4333-8444-555555555555")
-BEN = UUID("66666666-7777-4888-8999-aaaaaaaaaaaa")
-GARDEN = UUID("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")
-KITCHEN = UUID("bbbbbbbb-cccc-4ddd-8eee-ffffffffffff")
 MESSAGE = Place(
     table="messages", column="body", row_id=KITCHEN, user_id=ANA, conversation_id=GARDEN, seq=1
 )
@@ -46,20 +43,8 @@ AFTER = RootKeys({2: ROOT_2}, current=2)
 # --- the frozen vectors ---------------------------------------------------------------------------------
 
 
-def use_salt(monkeypatch, salt):
-    monkeypatch.setattr("services.crypto.vault.os.urandom", lambda size: bytes.fromhex(salt))
-
-
-def place_of(vector):
-    ids = {
-        name: UUID(value) if value and name.endswith("_id") else value
-        for name, value in vector.items()
-    }
-    return Place(**ids)
-
-
 @pytest.mark.parametrize("vector", VECTORS["rings"], ids=lambda vector: vector["name"])
-def test_a_frozen_ring_makes_the_same_keys_again(vector, monkeypatch):
+def test_frozen_ring_derives_the_same_keys(vector, monkeypatch):
     keys = RootKeys.parse(vector["ring"])
     user_key, session = vector["user_key"], vector["session"]
     owner, key = UUID(user_key["user_id"]), bytes.fromhex(user_key["key"])
@@ -79,23 +64,26 @@ def test_a_frozen_ring_makes_the_same_keys_again(vector, monkeypatch):
     assert vault.seal(session["text"], place_of(session["place"])) == session["token"]
 
 
-def test_a_frozen_conversation_key_is_wrapped_the_same_again(monkeypatch):
+def user_key_of(vector):
+    key, owner = bytes.fromhex(vector["user_key"]), UUID(vector["user_id"])
+    return UserKey(key, owner, vector["user_key_version"])
+
+
+def test_frozen_conversation_key_unwraps_and_is_wrapped_again(monkeypatch):
     vector = VECTORS["conversation_key"]
-    user_key = UserKey(
-        bytes.fromhex(vector["user_key"]), UUID(vector["user_id"]), vector["user_key_version"]
+    user_key, place = (
+        user_key_of(vector),
+        (UUID(vector["conversation_id"]), vector["key_version"]),
     )
-    place = UUID(vector["conversation_id"]), vector["key_version"]
 
     assert user_key.unwrap(vector["token"], *place).hex() == vector["key"]
     use_salt(monkeypatch, vector["salt"])
     assert user_key.wrap(bytes.fromhex(vector["key"]), *place) == vector["token"]
 
 
-def test_a_frozen_purpose_is_sealed_the_same_again(monkeypatch):
+def test_frozen_purpose_opens_and_is_sealed_again(monkeypatch):
     vector = VECTORS["purpose"]
-    vault = UserKey(
-        bytes.fromhex(vector["user_key"]), UUID(vector["user_id"]), vector["user_key_version"]
-    ).vault(vector["purpose"])
+    vault = user_key_of(vector).vault(vector["purpose"])
 
     assert vault.open(vector["token"], place_of(vector["place"])) == vector["text"]
     use_salt(monkeypatch, vector["salt"])
@@ -104,22 +92,18 @@ def test_a_frozen_purpose_is_sealed_the_same_again(monkeypatch):
 
 @pytest.mark.parametrize("vector", VECTORS["user_keys_refused"], ids=lambda vector: vector["name"])
 def test_frozen_failures_of_user_keys_stay_failures(vector):
-    with pytest.raises(Tampered):
-        RootKeys.parse(vector["ring"]).unwrap(
-            vector["token"], UUID(vector["user_id"]), vector["version"]
-        )
+    owner = UUID(vector["user_id"])
+
+    refuses(RootKeys.parse(vector["ring"]).unwrap, vector["token"], owner, vector["version"])
 
 
 @pytest.mark.parametrize(
     "vector", VECTORS["conversation_keys_refused"], ids=lambda vector: vector["name"]
 )
 def test_frozen_failures_of_conversation_keys_stay_failures(vector):
-    user_key = UserKey(
-        bytes.fromhex(vector["user_key"]), UUID(vector["user_id"]), vector["user_key_version"]
-    )
+    place = UUID(vector["conversation_id"]), vector["key_version"]
 
-    with pytest.raises(Tampered):
-        user_key.unwrap(vector["token"], UUID(vector["conversation_id"]), vector["key_version"])
+    refuses(user_key_of(vector).unwrap, vector["token"], *place)
 
 
 # --- reading the ring -----------------------------------------------------------------------------------
@@ -142,7 +126,7 @@ def test_one_key_is_a_ring_of_version_1(text):
     assert keys.proof_key() == BEFORE.proof_key()
 
 
-def test_a_ring_says_which_key_is_current():
+def test_ring_names_its_current_key():
     keys = RootKeys.parse(ring(2, v1=ROOT_1, v2=ROOT_2, v10=USER_KEY))
 
     assert (keys.current, keys.versions()) == (2, (1, 2, 10))
@@ -187,7 +171,7 @@ NOT_JSON = 'is not JSON like {"current": 2, "keys": {"1": "…", "2": "…"}}'
         (ring(2, v1=bytes(32), v2=ROOT_1), NOT_RANDOM),
     ],
 )
-def test_a_ring_that_is_no_good_is_refused_in_one_sentence(text, problem):
+def test_invalid_ring_is_refused_in_one_sentence(text, problem):
     with pytest.raises(Misconfigured) as refusal:
         RootKeys.parse(text, "the file root.key")
 
@@ -200,13 +184,13 @@ def test_a_ring_that_is_no_good_is_refused_in_one_sentence(text, problem):
         assert part not in shown
 
 
-def test_fifteen_distinct_bytes_are_too_few_and_sixteen_are_enough():
+def test_key_needs_sixteen_distinct_bytes():
     RootKeys({1: bytes(range(16)) * 2}, current=1)
     with pytest.raises(ValueError, match="random"):
         RootKeys({1: (bytes(range(15)) * 3)[:32]}, current=1)
 
 
-def test_new_keys_are_good_root_keys_and_never_alike():
+def test_new_keys_are_valid_root_keys_and_differ():
     keys = {new_key() for _ in range(200)}
 
     assert len(keys) == 200
@@ -217,7 +201,7 @@ def test_new_keys_are_good_root_keys_and_never_alike():
 # --- the tree -------------------------------------------------------------------------------------------
 
 
-def test_every_key_of_the_tree_is_another():
+def test_all_keys_of_the_tree_differ():
     session_salt = subkey(ROOT_1, "app-session")
     keys = [
         ROOT_1,
@@ -242,26 +226,21 @@ def test_every_key_of_the_tree_is_another():
 
 def test_the_proof_key_opens_nothing():
     token = BEFORE.wrap(USER_KEY, ANA, 1)
-    with pytest.raises(Tampered):
-        RootKeys({1: BEFORE.proof_key()}, current=1).unwrap(token, ANA, 1)
-    with pytest.raises(Tampered):
-        Vault(BEFORE.proof_key()).unwrap(token, MESSAGE)
+    refuses(RootKeys({1: BEFORE.proof_key()}, current=1).unwrap, token, ANA, 1)
+    refuses(Vault(BEFORE.proof_key()).unwrap, token, MESSAGE)
 
 
 @given(st.uuids(), st.integers(1, 999_999_999), st.binary(min_size=32, max_size=32))
-def test_user_keys_come_back_in_their_place_alone(owner, version, key):
+def test_user_key_unwraps_at_its_place_only(owner, version, key):
     token = DURING.wrap(key, owner, version)
 
     assert DURING.unwrap(token, owner, version) == key
-    with pytest.raises(Tampered):
-        DURING.unwrap(token, owner, version + 1)
-    with pytest.raises(Tampered):
-        DURING.unwrap(token, UUID(int=owner.int ^ 1), version)
-    with pytest.raises(Tampered):
-        AFTER.unwrap(BEFORE.wrap(key, owner, version), owner, version)
+    refuses(DURING.unwrap, token, owner, version + 1)
+    refuses(DURING.unwrap, token, UUID(int=owner.int ^ 1), version)
+    refuses(AFTER.unwrap, BEFORE.wrap(key, owner, version), owner, version)
 
 
-def test_a_conversation_key_belongs_to_one_conversation_of_one_person():
+def test_conversation_key_is_bound_to_conversation_and_user():
     token = UserKey(USER_KEY, ANA, 2).wrap(CONVERSATION_KEY, GARDEN, 1)
 
     assert UserKey(USER_KEY, ANA, 2).unwrap(token, GARDEN, 1) == CONVERSATION_KEY
@@ -272,11 +251,10 @@ def test_a_conversation_key_belongs_to_one_conversation_of_one_person():
         (UserKey(USER_KEY, ANA, 2), KITCHEN, 1),
         (UserKey(USER_KEY, ANA, 2), GARDEN, 2),
     ):
-        with pytest.raises(Tampered):
-            user_key.unwrap(token, conversation, version)
+        refuses(user_key.unwrap, token, conversation, version)
 
 
-def test_what_is_sealed_for_one_purpose_does_not_open_for_another():
+def test_document_of_one_purpose_opens_for_no_other():
     user_key = UserKey(USER_KEY, ANA)
     token = user_key.vault("profile").seal("Ana", MESSAGE)
 
@@ -287,21 +265,18 @@ def test_what_is_sealed_for_one_purpose_does_not_open_for_another():
         UserKey(CONVERSATION_KEY, ANA).vault("profile"),
         Vault(USER_KEY),
     ):
-        with pytest.raises(Tampered):
-            vault.open(token, MESSAGE)
+        refuses(vault.open, token, MESSAGE)
 
 
-def test_a_session_needs_its_cookie_and_the_root_key():
+def test_session_needs_its_cookie_and_the_root_key():
     token = BEFORE.session_vault(COOKIE).seal("refresh", TOKENS)
 
     assert BEFORE.session_vault(COOKIE).open(token, TOKENS) == "refresh"
-    with pytest.raises(Tampered):
-        BEFORE.session_vault(CONVERSATION_KEY).open(token, TOKENS)
-    with pytest.raises(Tampered):
-        RootKeys({1: ROOT_2}, current=1).session_vault(COOKIE).open(token, TOKENS)
+    refuses(BEFORE.session_vault(CONVERSATION_KEY).open, token, TOKENS)
+    refuses(RootKeys({1: ROOT_2}, current=1).session_vault(COOKIE).open, token, TOKENS)
 
 
-def test_a_throttle_bucket_says_nothing_of_the_address_in_it():
+def test_throttle_bucket_hides_the_address():
     bucket = BEFORE.bucket("ana@example.com")
 
     assert bucket == BEFORE.bucket("ana@example.com")
@@ -313,7 +288,7 @@ def test_a_throttle_bucket_says_nothing_of_the_address_in_it():
 # --- rotation -------------------------------------------------------------------------------------------
 
 
-def test_a_new_root_key_rewraps_one_row_a_person_and_no_message():
+def test_new_root_key_rewraps_only_user_keys():
     user_row = BEFORE.wrap(USER_KEY, ANA, 1)
     conversation_row = UserKey(USER_KEY, ANA, 1).wrap(CONVERSATION_KEY, GARDEN, 1)
     message_row = Vault(CONVERSATION_KEY).seal("hello", MESSAGE)
@@ -326,11 +301,10 @@ def test_a_new_root_key_rewraps_one_row_a_person_and_no_message():
     user_key = UserKey(AFTER.unwrap(rewrapped, ANA, 1), ANA, 1)
     conversation_key = user_key.unwrap(conversation_row, GARDEN, 1)
     assert Vault(conversation_key).open(message_row, MESSAGE) == "hello"
-    with pytest.raises(Tampered):
-        AFTER.unwrap(user_row, ANA, 1)
+    refuses(AFTER.unwrap, user_row, ANA, 1)
 
 
-def test_a_new_user_key_rewraps_one_string_a_conversation_and_no_message():
+def test_new_user_key_rewraps_only_conversation_keys():
     old, new = UserKey(USER_KEY, ANA, 1), UserKey(new_key(), ANA, 2)
     conversation_row = old.wrap(CONVERSATION_KEY, GARDEN, 1)
     message_row = Vault(CONVERSATION_KEY).seal("hello", MESSAGE)
@@ -338,13 +312,11 @@ def test_a_new_user_key_rewraps_one_string_a_conversation_and_no_message():
     rewrapped = new.wrap(old.unwrap(conversation_row, GARDEN, 1), GARDEN, 1)
 
     assert Vault(new.unwrap(rewrapped, GARDEN, 1)).open(message_row, MESSAGE) == "hello"
-    with pytest.raises(Tampered):
-        new.unwrap(conversation_row, GARDEN, 1)
-    with pytest.raises(Tampered):
-        old.unwrap(rewrapped, GARDEN, 1)
+    refuses(new.unwrap, conversation_row, GARDEN, 1)
+    refuses(old.unwrap, rewrapped, GARDEN, 1)
 
 
-def test_sessions_survive_a_new_root_key_while_the_old_one_is_in_the_ring():
+def test_session_survives_a_new_root_key():
     token = BEFORE.session_vault(COOKIE).seal("refresh", TOKENS)
     vault = DURING.session_vault(COOKIE)
 
@@ -352,16 +324,14 @@ def test_sessions_survive_a_new_root_key_while_the_old_one_is_in_the_ring():
     resealed = vault.seal("refreshed", TOKENS)
     assert token_version(resealed) == 2
     assert AFTER.session_vault(COOKIE).open(resealed, TOKENS) == "refreshed"
-    with pytest.raises(Tampered):
-        AFTER.session_vault(COOKIE).open(token, TOKENS)
+    refuses(AFTER.session_vault(COOKIE).open, token, TOKENS)
 
 
 @pytest.mark.parametrize("token", ["", "p1", "p1.", "p1.0.A", "p1.01.A", "p1.9999999999.A", "h1.A"])
-def test_what_is_no_token_has_no_version_and_is_refused(token):
+def test_malformed_token_has_no_version_and_is_refused(token):
     assert token_version(token) is None
     assert DURING.needs_rewrap(token)
-    with pytest.raises(Tampered):
-        DURING.unwrap(token, ANA, 1)
+    refuses(DURING.unwrap, token, ANA, 1)
 
 
 # --- what shows -----------------------------------------------------------------------------------------
@@ -376,7 +346,7 @@ def test_no_repr_shows_a_key():
         assert repr(shown) == str(shown) == expected
 
 
-def test_a_key_that_cannot_be_unwrapped_stays_out_of_the_traceback():
+def test_traceback_of_a_failure_holds_no_key():
     with pytest.raises(Tampered) as failure:
         AFTER.unwrap(BEFORE.wrap(USER_KEY, ANA, 1), ANA, 1)
     ours = failure.value.__traceback__.tb_next

@@ -1,4 +1,4 @@
-"""A proof is over exactly one call, in the words in which Postgres repeats it."""
+"""A proof covers exactly one call, as Postgres writes it."""
 
 import hashlib
 import hmac
@@ -66,7 +66,7 @@ def test_different_calls_have_different_claims(ones, others):
 
 
 @given(fields, fields)
-def test_a_claim_has_one_line_a_field(before, after):
+def test_claim_has_one_line_for_each_field(before, after):
     assume(not any("\n" in written(field) for field in [*before, *after]))
 
     lines = claim("verb", *before, *after).split("\n")
@@ -75,36 +75,36 @@ def test_a_claim_has_one_line_a_field(before, after):
 
 
 @given(st.text(), st.text())
-def test_a_line_break_in_a_field_is_refused(before, after):
+def test_line_break_in_a_field_is_refused(before, after):
     with pytest.raises(ValueError, match="line break") as refusal:
         claim("verb", ANA, f"{before}\n{after}")
 
     assert str(refusal.value) == "a field of a proof holds a line break: pass its sha256"
 
 
-def test_a_person_cannot_speak_for_the_app():
+def test_proofs_of_users_and_of_the_app_differ():
     proof = ServerProof(KEY)
 
     assert proof.of_person("server", ANA, "sweep_turns", 5) != proof.of_server("sweep_turns", 5, 5)
 
 
-def test_a_proof_is_the_hmac_of_its_claim():
+def test_proof_is_the_hmac_of_its_claim():
     expected = hmac.new(KEY, f"verb\n{ANA}\ntrue\n\n7".encode(), hashlib.sha256).hexdigest()
 
     assert ServerProof(KEY).of_person("verb", ANA, True, None, 7) == expected
     assert ServerProof(KEY[::-1]).of_person("verb", ANA, True, None, 7) != expected
 
 
-def test_an_outcome_is_written_as_its_word():
+def test_enum_is_written_as_its_value():
     assert claim("finish_turn", Outcome.STOPPED) == "finish_turn\nstopped"
 
 
-def test_the_hash_of_nothing_is_nothing_and_of_an_empty_text_is_something():
+def test_only_none_has_an_empty_hash():
     assert sha(None) == ""
     assert sha("") == hashlib.sha256(b"").hexdigest()
     assert sha("Grüße\n") == hashlib.sha256("Grüße\n".encode()).hexdigest()
 
 
-def test_a_proof_key_does_not_show():
+def test_repr_hides_the_proof_key():
     assert KEY.hex() not in repr(ServerProof(KEY))
     assert repr(KEY) not in repr(ServerProof(KEY))

@@ -1,4 +1,4 @@
-"""What a deployment may choose, and what it is told when that is wrong."""
+"""Settings of a deployment, and the refusals of invalid ones."""
 
 import jwt
 import pytest
@@ -12,7 +12,7 @@ SECRET = "kumquat-7781"
 
 @pytest.fixture(autouse=True)
 def secrets(monkeypatch, tmp_path):
-    """An empty environment, and where the secrets file would be."""
+    """Empty the environment; return the path of the secrets file."""
     for field in Settings.model_fields.values():
         monkeypatch.delenv(str(field.alias), raising=False)
     monkeypatch.setattr(settings, "SECRETS_FILE", tmp_path / "secrets.toml")
@@ -27,7 +27,7 @@ def refusal():
     return caught.value.public
 
 
-def test_nothing_needs_to_be_set():
+def test_all_settings_have_defaults():
     chosen = settings.read()
 
     assert chosen.supabase_url is None
@@ -43,13 +43,13 @@ def test_titles_can_be_switched_off(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["DAYBOOK_MODEL", "daybook_model", "model"])
-def test_a_setting_may_stand_in_the_secrets_file(secrets, name):
+def test_setting_is_read_from_the_secrets_file(secrets, name):
     secrets.write_text(f'[daybook]\n{name} = "tiny"\n[auth]\nredirect_uri = "x"\n')
 
     assert settings.read().model == "tiny"
 
 
-def test_the_environment_wins_unless_it_is_empty(secrets, monkeypatch):
+def test_environment_wins_unless_empty(secrets, monkeypatch):
     secrets.write_text('[daybook]\nDAYBOOK_MODEL = "tiny"\n')
     monkeypatch.setenv("DAYBOOK_MODEL", "")
     assert settings.read().model == "tiny"
@@ -59,7 +59,7 @@ def test_the_environment_wins_unless_it_is_empty(secrets, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["", '[auth]\nredirect_uri = "x"\n'])
-def test_a_secrets_file_of_streamlits_alone_is_none_of_ours(secrets, text):
+def test_secrets_file_without_our_table_is_ignored(secrets, text):
     secrets.write_text(text)
 
     assert settings.read() == Settings()
@@ -75,13 +75,13 @@ def test_a_secrets_file_of_streamlits_alone_is_none_of_ours(secrets, text):
         (f'[daybook]\nDAYBOOK_CONTEXT_TOKENS = "{SECRET}"', "DAYBOOK_CONTEXT_TOKENS: Input should"),
     ],
 )
-def test_a_wrong_secrets_file_is_named_and_not_quoted(secrets, text, said):
+def test_invalid_secrets_file_is_named_and_not_quoted(secrets, text, said):
     secrets.write_text(text)
 
     assert said in refusal()
 
 
-def test_a_secrets_file_that_cannot_be_read_is_named(secrets):
+def test_unreadable_secrets_file_is_named(secrets):
     secrets.mkdir()
 
     assert str(secrets) in refusal()
@@ -124,7 +124,7 @@ def test_a_secrets_file_that_cannot_be_read_is_named(secrets):
         ({"DAYBOOK_SESSION_IDLE_SECONDS": "5"}, "DAYBOOK_SESSION_IDLE_SECONDS: Input should"),
     ],
 )
-def test_a_wrong_choice_is_one_sentence_that_names_it(monkeypatch, chosen, said):
+def test_invalid_setting_is_refused_by_name(monkeypatch, chosen, said):
     for name, value in chosen.items():
         monkeypatch.setenv(name, value)
 
@@ -147,7 +147,7 @@ def test_a_wrong_choice_is_one_sentence_that_names_it(monkeypatch, chosen, said)
         ("", "large,mini", ("large", "mini")),
     ],
 )
-def test_the_models_are_offered_once_each_the_default_first(monkeypatch, model, models, offered):
+def test_models_are_offered_once_default_first(monkeypatch, model, models, offered):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://llm.test") if offered else None
     monkeypatch.setenv("DAYBOOK_MODEL", model)
     monkeypatch.setenv("DAYBOOK_MODELS", models)
@@ -164,7 +164,7 @@ def test_secrets_stay_out_of_reprs(monkeypatch):
     assert SECRET not in f"{settings.read()!r}{settings.read()}"
 
 
-def test_a_deployment_chooses_how_conversations_are_remembered(monkeypatch):
+def test_default_memory_policy_is_a_setting(monkeypatch):
     assert (settings.read().policy, settings.read().window_messages) == ("summary", 20)
     monkeypatch.setenv("DAYBOOK_POLICY", "window")
     monkeypatch.setenv("DAYBOOK_WINDOW_MESSAGES", "30")
