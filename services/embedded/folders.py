@@ -161,7 +161,7 @@ def socket_folder(database: Path) -> Path:
     status = short.lstat()
     if short.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise Misconfigured(
-            f"{short} belongs to somebody else: remove it, or use a shorter DAYBOOK_DATA_DIR."
+            f"{short} belongs to another user: remove it, or use a shorter DAYBOOK_DATA_DIR."
         )
     return short / "run"
 

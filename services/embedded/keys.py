@@ -33,11 +33,14 @@ def stack_secrets(folders: Folders) -> StackSecrets:
     raise Misconfigured(problem)
 
 
-def root_keys(folders: Folders, *, may_create: bool) -> RootKeys:
-    """Read the root keys beside the stack's secrets; the first start makes them if *may_create*.
+def root_keys(folders: Folders, configured: str | None, *, may_create: bool) -> RootKeys:
+    """Return the *configured* root keys, else those beside the stack's secrets; the first start makes them if
+    *may_create*.
 
-    Raise Misconfigured where they are missing, or a database lost its own.
+    Raise Misconfigured where they are missing or invalid, or a database lost its own.
     """
+    if configured is not None:
+        return RootKeys.parse(configured)
     path = folders.keys / "root.key"
     if not path.exists():
         if not may_create:

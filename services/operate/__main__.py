@@ -185,9 +185,8 @@ def _folders(chosen: Settings) -> Folders:
 
 
 def _root_keys(chosen: Settings) -> RootKeys:
-    if chosen.root_keys:
-        return RootKeys.parse(chosen.root_keys.get_secret_value())
-    return keys.root_keys(_folders(chosen), may_create=False)
+    configured = chosen.root_keys.get_secret_value() if chosen.root_keys else None
+    return keys.root_keys(_folders(chosen), configured, may_create=False)
 
 
 def _database(chosen: Settings) -> psycopg.Connection:

@@ -145,7 +145,7 @@ def judge_sign_up(auth: AuthSettings | int) -> Finding:
         case AuthSettings(has_email=False):
             return Mark.FAIL, f"switch on Email under {_SIGN_IN}"
         case AuthSettings(disable_signup=True):
-            return Mark.NOTE, f"closed: nobody can sign up, unless you allow it under {_SIGN_IN}"
+            return Mark.NOTE, f"closed to new accounts, unless you allow them under {_SIGN_IN}"
         case AuthSettings(mailer_autoconfirm=False):
             return Mark.NOTE, (
                 "addresses are confirmed by e-mail, which Supabase's own server sends to its team only: "
@@ -182,7 +182,7 @@ def judge_clocks(ahead_seconds: float) -> Finding:
 def judge_access_tokens(seconds: int | None) -> Finding:
     """Judge the lifetime of the newest session's access token; None: there was no sign-in."""
     if seconds is None:
-        return Mark.UNKNOWN, "unknown until somebody signs in"
+        return Mark.UNKNOWN, "unknown until the first sign-in"
     if seconds <= _MIN_TOKEN_SECONDS:
         advice = "set their expiry to 3600 s under Project Settings, JWT Keys"
         return Mark.FAIL, f"good for {seconds} s: {advice}"

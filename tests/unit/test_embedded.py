@@ -430,7 +430,7 @@ def test_socket_path_is_short_and_always_the_same(tmp_path, name):
     assert folder == folders.socket_folder(database)
     if folder.parent != database.parent:
         folder.parent.chmod(0o777)
-        with pytest.raises(Misconfigured, match="belongs to somebody else"):
+        with pytest.raises(Misconfigured, match="belongs to another user"):
             folders.socket_folder(database)
         folder.parent.rmdir()
 
@@ -462,7 +462,9 @@ def test_node_modules_that_are_incomplete_are_refused(tmp_path, monkeypatch, lin
     program = f"print({line!r}); raise SystemExit({code})"
     start = processes.start
     monkeypatch.setattr(
-        processes, "start", lambda _, **options: start([sys.executable, "-c", program], **options)
+        processes,
+        "start",
+        lambda _, *rest, **options: start([sys.executable, "-c", program], *rest, **options),
     )
 
     with pytest.raises(Misconfigured, match=sentence):

@@ -42,7 +42,7 @@ def auth(has_email=True, is_closed=False, is_confirmed=True):
         (judge_clocks(-31.0), Mark.FAIL, "31 s apart"),
         (judge_access_tokens(3600), Mark.OK, "3600"),
         (judge_access_tokens(1200), Mark.FAIL, "3600"),
-        (judge_access_tokens(None), Mark.UNKNOWN, "until somebody signs in"),
+        (judge_access_tokens(None), Mark.UNKNOWN, "until the first sign-in"),
         (judge_users(0), Mark.OK, "all"),
         (judge_users(3), Mark.NOTE, "3 of"),
     ],
