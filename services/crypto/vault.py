@@ -143,9 +143,7 @@ class Head:
     rev: int = 0
     count: int = 0
     last_seq: int = 0
-    total: int = field(
-        default=0, repr=False
-    )  # hidden: an attacker could look for other rows with the same sum
+    total: int = field(default=0, repr=False)  # hidden from searches for rows of the same sum
 
     def add(self, mac: bytes, seq: int) -> "Head":
         """The head with one more message. The rev grows by one, as in the database."""

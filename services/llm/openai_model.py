@@ -53,9 +53,7 @@ def connect(base_url: str, api_key: str) -> openai.AsyncOpenAI:
     http = httpx2.AsyncClient(
         timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # silence is timed per stream
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=30),
-        trust_env=not _is_loopback(
-            base_url
-        ),  # a company's proxy cannot reach this machine's loopback
+        trust_env=not _is_loopback(base_url),  # which a company's proxy cannot reach
     )
     return openai.AsyncOpenAI(
         base_url=base_url,

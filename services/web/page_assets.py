@@ -53,7 +53,7 @@ class PageAssets:
         links = (
             f'<link rel="stylesheet" href="{css}"><script type="module" async src="{js}"></script>'
         )
-        self.links = f"{links}{streamlit_assets.preload_links()}".encode()
+        self._links = f"{links}{streamlit_assets.preload_links()}".encode()
         not_found = (assets / "not_found.html").read_text("utf-8")
         self._not_found = not_found.replace("</head>", f"{links}</head>").encode()
 
@@ -69,7 +69,7 @@ class PageAssets:
 
     def _add(self, content: bytes, suffix: str) -> str:
         """Add a file; return its path, which changes with *content*, so that browsers may keep it for ever."""
-        path = f"/look-{hashlib.sha256(content).hexdigest()[:12]}{suffix}"
+        path = f"/page-{hashlib.sha256(content).hexdigest()[:12]}{suffix}"
         self._files[path] = lambda: content
         return path
 
@@ -95,7 +95,7 @@ class PageAssets:
         kind = Headers(raw=held[0]["headers"]).get("content-type", "") if held else ""
         if "text/html" in kind and _ROOT in body:
             is_known = scope["path"].strip("/") in self._pages
-            body = body.replace(_ROOT, self.links + _ROOT, 1) if is_known else self._not_found
+            body = body.replace(_ROOT, self._links + _ROOT, 1) if is_known else self._not_found
             page = HTMLResponse(body, 200 if is_known else 404, {"Cache-Control": "no-cache"})
             await page(scope, receive, send)
         else:

@@ -8,14 +8,8 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-_ELEMENTS = (
-    "BidiComponent",
-    "Button",
-    "ChatInput",
-    "Html",
-    "MenuButton",
-    "TextInput",
-)  # every chat's
+# of every chat page
+_ELEMENTS = ("BidiComponent", "Button", "ChatInput", "Html", "MenuButton", "TextInput")
 _THEME = re.compile(r"(\d+),\w+=`(stActiveTheme-)\$\{window\.location\.pathname\}`")
 _IMPORT = re.compile(r"(?:from|import)[\"'`]\./([\w.-]+\.js)[\"'`]")
 
