@@ -9,7 +9,7 @@ list     from the reload of a fresh page until one can write and sees the list, 
 cold     the same in a browser that has never been there, two conversations kept
 tab      in a new tab, each in turns with an empty page of Streamlit, and as a multiple of it: until the last of
          500 messages is in view; until one can write beside 1,000 conversations; from the press on the
-         sign-in form's button until one can write
+         sign-in form's button until one can write; busy: how long the page's main thread computes
 rows     the switch to 30 messages with 30 rows in the list, as a multiple of that with 15, in turns
 stream   a reply of 200 tokens a second: tokens shown a second, and milliseconds from the moment when the
          model said one until it is shown
@@ -17,7 +17,6 @@ stream   a reply of 200 tokens a second: tokens shown a second, and milliseconds
 
 import argparse
 import json
-import math
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,9 +32,14 @@ from tests.journeys.seeds import converse, hold, let_talk_fast, second_process
 from tests.model_server import STAMP_TURN
 
 SHORT, LONG = 30, 500  # messages
+LAST = f"message {LONG - 1} "
 KEPT = 1000  # conversations, of which the app draws so many at first:
 ROWS, FEW_ROWS = 30, 15  # and one who keeps fewer
 KEEPER = "keeper@daybook.test"
+AFTER = 500  # milliseconds in which a page draws what the end of its script has brought
+Took = tuple[
+    float, float
+]  # milliseconds until in view, and of the main thread's work until all is drawn
 RATE, TOKENS = 200, 600
 
 # the moment of the first frame in which what is looked for is in view
@@ -99,10 +103,6 @@ class Site:
     new_context: Callable[[], BrowserContext]  # of one that has not
     forget: Callable[[str], None]  # have whose address it is be somebody of whom nothing is at hand
 
-    def page(self, what: str, value: object) -> Page:
-        """A tab where `took` is when that was in view, after every load."""
-        return _page(self.context, what, value)
-
 
 def main() -> None:
     """Measure, and print a table or JSON."""
@@ -119,8 +119,7 @@ def main() -> None:
     print(f"medians of {chosen.runs}              Daybook   plain Streamlit")
     for name, ours in figures["daybook"].items():
         digits = 2 if name.endswith("_ratio") else 0
-        plain = figures["plain"].get(name, math.nan)
-        print(f"  {name:<28} {ours:>8.{digits}f} {plain:>17.{digits}f}")
+        print(f"  {name:<28} {ours:>8.{digits}f} {figures['plain'].get(name, 0):>17.{digits}f}")
 
 
 def measure(measures: list[str], runs: int) -> dict[str, Figures]:
@@ -144,44 +143,47 @@ def _switch(site: Site, runs: int) -> Figures:
     page = site.context.new_page()
     for length, row in site.rows.items():
         took = [_twice(site, page, site.fresh, row, length) for _ in range(runs)]
-        first, again = map(statistics.median, zip(*took, strict=True))
-        figures |= {f"switch_{length}_first_ms": first, f"switch_{length}_again_ms": again}
+        for name, times in zip(("first", "again"), zip(*took, strict=True), strict=True):
+            figures[f"switch_{length}_{name}_ms"] = statistics.median(ms for ms, _ in times)
     page.close()
     return figures
 
 
 def _rows(site: Site, runs: int) -> Figures:
     page = site.context.new_page()
-    pairs = [
-        [_twice(site, page, address, row, SHORT) for address, row in site.listed]
-        for _ in range(runs)
-    ]
+    pairs = [[_twice(site, page, *each, SHORT) for each in site.listed] for _ in range(runs)]
     page.close()
+    first, again = ([(many[n], few[n]) for many, few in pairs] for n in (0, 1))
+    return _beside("rows_first", first) | _beside("rows_again", again)
+
+
+def _beside(name: str, pairs: list[tuple[Took, Took]]) -> Figures:
+    """The medians of both, and of the one as a multiple of the other."""
     figures: Figures = {}
-    for number, name in enumerate(("first", "again")):
-        figures |= _beside(f"rows_{name}", [(many[number], few[number]) for many, few in pairs])
+    for number, what in enumerate(("", "_busy")):
+        both = [(one[number], other[number]) for one, other in pairs]
+        ours, others = map(statistics.median, zip(*both, strict=True))
+        figures |= {f"{name}{what}_ms": ours, f"{name}_beside{what}_ms": others}
+        figures[f"{name}{what}_ratio"] = statistics.median(one / other for one, other in both)
     return figures
 
 
-def _beside(name: str, pairs: list[tuple[float, float]]) -> Figures:
-    """The medians of both, and of the one as a multiple of the other."""
-    ours, others = map(statistics.median, zip(*pairs, strict=True))
-    ratio = statistics.median(one / other for one, other in pairs)
-    return {f"{name}_ms": ours, f"{name}_beside_ms": others, f"{name}_ratio": ratio}
+def _twice(site: Site, page: Page, address: str, row: str, length: int) -> list[Took]:
+    """A switch to *length* messages the first time, and again."""
 
-
-def _twice(site: Site, page: Page, address: str, row: str, length: int) -> list[float]:
-    """The milliseconds of a switch to *length* messages the first time, and again."""
-
-    def press() -> float:
+    def press() -> Took:
         page.evaluate(PRESS, f"message {length - 1} ")
+        read = rig.main_thread(page)
+        before = read()
         page.locator(row).click()
         took = page.evaluate("window.took")
         rig.settle(page)
+        page.wait_for_timeout(AFTER)
+        busy = read() - before
         page.locator(".st-key-new-chat button").click()
         expect(page.locator(".stChatMessage, .db-message")).to_have_count(0)
         rig.settle(page)
-        return float(took)
+        return float(took), busy
 
     site.forget(address)
     page.goto(address)
@@ -190,16 +192,16 @@ def _twice(site: Site, page: Page, address: str, row: str, length: int) -> list[
 
 
 def _refresh(site: Site, runs: int) -> Figures:
-    site.forget(site.long)
-    return {"refresh_ms": _reload(site.page("message", f"message {LONG - 1} "), site.long, runs)}
+    return {"refresh_ms": _reload(site, runs, site.long, "message", LAST)}
 
 
 def _list(site: Site, runs: int) -> Figures:
-    site.forget(site.crowded)
-    return {"list_ms": _reload(site.page("rows", site.rows_drawn), site.crowded, runs)}
+    return {"list_ms": _reload(site, runs, site.crowded, "rows", site.rows_drawn)}
 
 
-def _reload(page: Page, address: str, runs: int) -> float:
+def _reload(site: Site, runs: int, address: str, what: str, value: object) -> float:
+    site.forget(address)
+    page = _page(site.context, what, value)
     page.goto(address)
 
     def reload() -> float:
@@ -214,7 +216,7 @@ def _reload(page: Page, address: str, runs: int) -> float:
 
 def _tab(site: Site, runs: int) -> Figures:
     site.forget(site.long)
-    refresh = partial(_opened, site.context, site.long, "message", f"message {LONG - 1} ")
+    refresh = partial(_opened, site.context, site.long, "message", LAST)
     figures = _beside_empty(site, runs, "refresh", refresh)
     site.forget(site.crowded)
     opened = partial(_opened, site.context, site.crowded, "rows", site.rows_drawn)
@@ -224,29 +226,32 @@ def _tab(site: Site, runs: int) -> Figures:
     return figures
 
 
-def _beside_empty(site: Site, runs: int, name: str, measure: Callable[[], float]) -> Figures:
+def _beside_empty(site: Site, runs: int, name: str, measure: Callable[[], Took]) -> Figures:
     pairs = [(measure(), _opened(site.context, site.empty, "text", "")) for _ in range(1 + runs)]
     return _beside(f"tab_{name}", pairs[1:])  # the first fills caches
 
 
-def _opened(context: BrowserContext, address: str, what: str, value: object) -> float:
-    """The milliseconds that *address* takes in a new tab."""
+def _opened(context: BrowserContext, address: str, what: str, value: object) -> Took:
     page = _page(context, what, value)
+    read = rig.main_thread(page)
     page.goto(address, wait_until="commit")
-    return _took_and_closed(page)
+    return _took(page, read)
 
 
-def _took_and_closed(page: Page) -> float:
-    took = page.evaluate("window.took")
+def _took(page: Page, read: Callable[[], float]) -> Took:
+    took = float(page.evaluate("window.took"))
     rig.settle_script(page)
+    page.wait_for_timeout(AFTER)
+    busy = read()
     page.close()
-    return float(took)
+    return took, busy
 
 
-def _sign_in(context: BrowserContext, site: Site) -> float:
-    """The milliseconds from the press, when a browser begins to leave for what the form leads to."""
+def _sign_in(context: BrowserContext, site: Site) -> Took:
+    """Sign in; the time is from the press, when a browser begins to leave for what the form leads to."""
     context.clear_cookies()
     page = _page(context, "rows", len(site.rows))
+    read = rig.main_thread(page)
     page.goto(site.fresh)
     form = page.locator('form[action="/session"]')
     form.locator('[name="email"]').fill(EMAIL)
@@ -254,7 +259,7 @@ def _sign_in(context: BrowserContext, site: Site) -> float:
     rig.settle_script(page)
     with page.expect_navigation(wait_until="commit"):
         form.get_by_role("button").click()
-    return _took_and_closed(page)
+    return _took(page, read)  # which counts from the navigation
 
 
 def _cold(site: Site, runs: int) -> Figures:
@@ -338,11 +343,11 @@ def _daybook(browser: Browser, endpoint: rig.Endpoint, empty: str) -> Iterator[S
         crowded = f"{app.url}/?of=many"
         emails, listed = {crowded: KEEPER}, list[tuple[str, str]]()
         for rows in (ROWS, FEW_ROWS):
-            address, email = f"{app.url}/?of={rows}", f"reader-of-{rows}@daybook.test"
-            _, lister = sessions.sign_up(email, PASSWORD)
+            address = f"{app.url}/?of={rows}"
+            emails[address] = f"reader-of-{rows}@daybook.test"
+            _, lister = sessions.sign_up(emails[address], PASSWORD)
             let_talk_fast(app)
             hold(lister, (f"Conversation {number}" for number in range(rows - 1)))
-            emails[address] = email
             listed.append((address, _row(converse(lister, rig.past(SHORT)))))
 
         def forget(address: str, context: BrowserContext = context) -> None:
@@ -381,9 +386,7 @@ def _plain(browser: Browser, endpoint: rig.Endpoint, empty: str) -> Iterator[Sit
             long=f"{others}&messages={LONG}",
             rows={SHORT: _row(0), LONG: _row(1)},
             rows_drawn=KEPT,
-            listed=[
-                (f"{url}/?others={SHORT}{',0' * (rows - 1)}", _row(0)) for rows in (ROWS, FEW_ROWS)
-            ],
+            listed=[(f"{others},{'0,' * (rows - 2)}", _row(0)) for rows in (ROWS, FEW_ROWS)],
             empty=empty,
             context=context,
             signed_out=None,
