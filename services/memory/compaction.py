@@ -100,11 +100,7 @@ class Compaction:
 
 
 def plan_compaction(
-    history: History,
-    budget: ContextBudget,
-    counter: TokenCounter,
-    *,
-    is_cache_cheap: bool = True,
+    history: History, budget: ContextBudget, counter: TokenCounter, *, is_cache_cheap: bool = True
 ) -> Compaction | None:
     """Plan the next summary after a turn; return None while the next turn fits, or where there is no room to ask.
 

@@ -64,10 +64,7 @@ class FactChange:
 
 
 def plan_fact_request(
-    exchange: Sequence[Message],
-    known: Sequence[Fact],
-    context_tokens: int,
-    counter: TokenCounter,
+    exchange: Sequence[Message], known: Sequence[Fact], context_tokens: int, counter: TokenCounter
 ) -> ContextPlan:
     """Plan the request about *exchange*: a prompt, its reply, and the reply before it.
 

@@ -61,7 +61,7 @@ def base(word: str) -> str:
         word = word.removeprefix("\u0627\u0644")  # the Arabic article
     if len(word) < 4:
         return word
-    for ending, instead in _ENDINGS:
+    for ending, instead in _ENDINGS.items():
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             if not word.endswith(("ss", "us", "is")):
                 word = word.removesuffix(ending) + instead
@@ -130,16 +130,7 @@ STOP_WORDS = frozenset(
 # enough to tell most words apart, too few for "adopt" and "adoption" to differ
 _LETTERS = 7
 _VOWELS = "aeiouy\u0430\u0435\u0438\u043e\u0443\u044b\u044d\u044e\u044f"  # Latin, Cyrillic
-_ENDINGS = (
-    ("ies", "y"),
-    ("sses", "ss"),
-    ("ied", "y"),
-    ("ing", ""),
-    ("ed", ""),
-    ("ly", ""),
-    ("es", "e"),
-    ("s", ""),
-)
+_ENDINGS = {"ies": "y", "sses": "ss", "ied": "y", "ing": "", "ed": "", "ly": "", "es": "e", "s": ""}
 # the form that the others meet in, then the others
 _FORMS = """
     become became, begin began begun, bite bit bitten, break broke broken, bring brought,
