@@ -93,6 +93,10 @@ class Backend:
         """Set those limits of *user* that are given."""
         raise NotImplementedError
 
+    def begin_days_later(self, user, days):
+        """Have the spending of *user* lie that many days, or a month of 31, back."""
+        raise NotImplementedError
+
     def let_pass(self, seconds):
         """Let time pass, for leases, undo periods and caches. Nothing is swept."""
         raise NotImplementedError
@@ -231,6 +235,16 @@ class SupabaseBackend(Backend):
             monthly_micro,
             open_turns,
             turns_a_minute,
+            user.user_id,
+        )
+
+    def begin_days_later(self, user, days):
+        self._execute(
+            "update private.budgets set day = day - %s::integer,"
+            " month = case when %s > 30 then (month - interval '1 month')::date else month end"
+            " where user_id = %s",
+            days,
+            days,
             user.user_id,
         )
 

@@ -27,6 +27,14 @@ def maya(backend):
     return backend.user()
 
 
+@pytest.fixture(scope="module")
+def busy_user(running):
+    """One user for a module whose tests have a conversation each; another costs a sign-up."""
+    user = running.user()
+    running.set_caps(user, open_turns=1000, turns_a_minute=1000)
+    return user
+
+
 @pytest.fixture
 def omar(backend):
     return backend.user()
@@ -45,7 +53,7 @@ def garden_id(garden):
 
 @pytest.fixture(scope="session")
 def noah(running):
-    """A user for tests that store nothing; another costs a sign-up."""
+    """A user for tests that store nothing."""
     return running.user()
 
 

@@ -85,10 +85,10 @@ def crash(backend, user, thread, said="", thoughts=None):
     return turn, begun
 
 
-def delete(user, thread, first, **changes):
-    """Delete the messages from number *first* of *thread*."""
+def delete(user, thread, first, last=None, **changes):
+    """Delete the messages of *thread* from number *first* to before number *last*, or to the end."""
     options = {"facts": (), "seconds": UNDO_SECONDS, "drops_summary": False} | changes
-    user.conversations.discard_messages(thread, thread.messages[first:], **options)
+    user.conversations.discard_messages(thread, thread.messages[first:last], **options)
 
 
 def left_micro(user):

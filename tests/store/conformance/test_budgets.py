@@ -84,6 +84,20 @@ def test_cost_beyond_the_reservation_is_owed(backend, maya, begin):
     assert refusal(begin).left_micro == 100
 
 
+@pytest.mark.parametrize(
+    ("cap", "days"), [("daily_micro", 1), ("monthly_micro", 31)], ids=["day", "month"]
+)
+def test_new_day_or_month_opens_its_cap(backend, maya, begin, cap, days):
+    backend.set_caps(maya, **{cap: 1200})
+    turn, begun = begin()
+    maya.turns.finish_turn(ending(turn, begun, "Dear.", cost_micro=1200))
+    assert refusal(begin).left_micro == 0
+
+    backend.begin_days_later(maya, days)
+
+    assert begin()[1].reserved_micro == 1100
+
+
 def test_users_have_budgets_of_their_own(backend, maya, omar, begin):
     backend.set_caps(omar, daily_micro=1200)
     begin()

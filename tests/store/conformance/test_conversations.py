@@ -300,6 +300,26 @@ def test_reply_is_unread_until_it_is_marked(maya, garden, garden_id):
     assert not maya.elsewhere().conversations.thread(garden_id).conversation.is_unread
 
 
+def test_reading_goes_neither_back_nor_beyond(maya, garden, garden_id):
+    newer = say(maya, garden, "And leeks?", "In April.")
+    maya.conversations.mark_read(newer)
+
+    maya.conversations.mark_read(garden)
+
+    assert not maya.conversations.thread(garden_id).conversation.is_unread
+    assert say(maya, newer, "And kale?", "In June.").conversation.is_unread
+
+
+def test_choices_make_nothing_stale_or_newer(maya, garden, garden_id):
+    maya.conversations.create("Other", Window())
+    maya.conversations.set_model(garden_id, "large")
+    maya.conversations.set_instructions(garden_id, "Answer in verse.")
+    maya.conversations.rename(garden_id, "Garden II")
+    assert titles(maya.conversations.recent()) == ["Other", "Garden II"]
+
+    assert say(maya, garden, "And leeks?", "In April.").is_whole
+
+
 def test_prompt_marks_older_messages_as_read(maya, garden, garden_id):
     maya.turns.begin_turn(new_turn(garden, "And leeks?"))
 

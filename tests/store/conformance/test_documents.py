@@ -123,19 +123,15 @@ def test_instructions_are_replaced_by_who_has_seen_them(maya, garden_id, put):
 
 
 def test_instructions_stored_while_others_are_compared_stay(backend, maya, garden_id):
-    other = maya.elsewhere().conversations
+    other, mine = maya.elsewhere().conversations, "Answer in verse."
 
-    with (
-        backend.after(
-            maya,
-            "read_conversation",
-            lambda: other.set_instructions(garden_id, "Answer in verse."),
-        ),
-        pytest.raises(ChangedElsewhere),
-    ):
-        maya.elsewhere().conversations.set_instructions(garden_id, "Be kind.", "")
+    def store_mine():
+        other.set_instructions(garden_id, mine)
 
-    assert maya.conversations.instructions(garden_id) == "Answer in verse."
+    with backend.after(maya, "read_conversation", store_mine), pytest.raises(ChangedElsewhere):
+        maya.conversations.set_instructions(garden_id, "Be kind.", "")
+
+    assert maya.conversations.instructions(garden_id) == mine
 
 
 def tell_all(user, conversation_id, text):
@@ -276,6 +272,16 @@ def test_fact_changed_elsewhere_is_not_replaced(maya):
         other.facts.keep(replace(seen, text="Has a cat."), replaces=seen)
 
     assert texts(maya.elsewhere()) == ["Has two dogs."]
+
+
+def test_replacement_does_not_move_a_fact(maya, garden_id):
+    seen = a_fact(conversation_id=garden_id)
+    maya.facts.keep(seen)
+
+    with pytest.raises(ChangedElsewhere):
+        maya.facts.keep(replace(seen, conversation_id=None), replaces=seen)
+
+    assert maya.elsewhere().facts.facts() == (seen,)
 
 
 def test_deleted_fact_is_not_replaced(maya):

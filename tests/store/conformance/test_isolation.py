@@ -105,6 +105,15 @@ def test_deleted_messages_of_another_user_are_not_restored(maya, omar, garden, g
     assert len(maya.conversations.thread(garden_id).messages) == 2
 
 
+def test_deletion_destroys_no_fact_of_another_user(maya, omar, garden):
+    fact = a_fact()
+    omar.facts.keep(fact)
+
+    delete(maya, garden, 2, facts=[fact.id])
+
+    assert texts(omar.elsewhere()) == [fact.text]
+
+
 def test_facts_and_spaces_of_another_user_are_neither_read_nor_deleted(maya, omar):
     fact, space = a_fact(), stored_space(maya)
     maya.facts.keep(fact)

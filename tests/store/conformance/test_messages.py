@@ -12,18 +12,17 @@ from tests.store.conformance.talk import (
     answer,
     answer_again,
     bodies,
+    crash,
     delete,
+    ending,
     new_turn,
     say,
 )
 
 
 @pytest.fixture(scope="module")
-def maya(running):
-    """One user for all: each test has a conversation of its own."""
-    user = running.user()
-    running.set_caps(user, open_turns=1000, turns_a_minute=1000)
-    return user
+def maya(busy_user):
+    return busy_user
 
 
 # --- read
@@ -129,6 +128,17 @@ def test_reply_that_ended_early_is_continued(maya, garden, outcome):
     assert bodies(thread.branch())[-2:] == ["And leeks?", "In April."]
 
 
+def test_interrupted_reply_is_continued(backend, maya, garden, garden_id):
+    turn, begun = crash(backend, maya, garden, "Half a")
+    backend.sweep()
+    maya.turns.finish_turn(ending(turn, begun, "Half a", outcome=Outcome.INTERRUPTED))
+    thread = maya.conversations.thread(garden_id)
+
+    thread = answer_again(maya, thread, thread.tip, " reply.")
+
+    assert bodies(thread.branch())[4:] == ["Will this end?", "Half a reply."]
+
+
 @pytest.mark.parametrize("outcome", [Outcome.COMPLETE, Outcome.FAILED])
 def test_reply_that_did_not_end_early_is_not_continued(maya, garden, outcome):
     thread = say(maya, garden, "And leeks?", "In April", outcome=outcome)
@@ -190,9 +200,12 @@ def test_reply_is_not_edited_while_another_is_coming(maya, garden, garden_id):
         maya.turns.edit_reply(thread, thread.messages[1], "In April.")
 
 
-def test_only_replies_are_edited(maya, garden):
-    with pytest.raises(NotFound):
-        maya.turns.edit_reply(garden, garden.messages[0], "When do I sow beans?")
+def test_only_replies_of_the_conversation_are_edited(maya, garden):
+    other = say(maya, maya.conversations.create("Other", garden.conversation.policy), "Hi", "Hi.")
+
+    for message in (garden.messages[0], other.messages[1]):
+        with pytest.raises(NotFound):
+            maya.turns.edit_reply(garden, message, "When do I sow beans?")
 
 
 # --- thoughts

@@ -12,6 +12,7 @@ from tests.store.conformance.talk import (
     bodies,
     choose,
     delete,
+    ending,
     new_turn,
     stored_space,
     texts,
@@ -45,6 +46,17 @@ def test_call_of_an_unavailable_store_is_refused(backend, noah, pond, call):
         CALLS[call](other, pond)
 
     assert noah.conversations.thread(pond.conversation.id) == pond
+
+
+def test_reply_is_stored_when_the_outage_is_over(backend, maya, garden, garden_id):
+    turn = new_turn(garden, "And leeks?")
+    end = ending(turn, maya.turns.begin_turn(turn), "In April.")
+    with backend.unavailable(maya), pytest.raises(StoreUnavailable):
+        maya.turns.finish_turn(end)
+
+    maya.turns.finish_turn(end)
+
+    assert bodies(maya.conversations.thread(garden_id).messages)[4:] == ["And leeks?", "In April."]
 
 
 def test_lists_are_shown_as_read_last_during_an_outage(backend, maya):

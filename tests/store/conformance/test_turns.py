@@ -244,6 +244,13 @@ def test_background_turn_is_charged_beside_a_coming_reply(maya, garden_id, purpo
     assert left_micro(maya) == before - 300
 
 
+@pytest.mark.parametrize("purpose", [Purpose.TITLE, Purpose.SUMMARY, Purpose.FACTS])
+def test_background_turn_is_no_open_reply(maya, garden, begun, garden_id, purpose):
+    maya.turns.begin_turn(new_turn(garden, None, purpose=purpose))
+
+    assert maya.elsewhere().turns.open_turn(garden_id).id == begun.turn_id
+
+
 # --- discarded and deleted meanwhile
 
 

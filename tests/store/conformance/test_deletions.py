@@ -1,0 +1,50 @@
+"""Deletions beside other changes: coming replies, messages that follow, other deletions."""
+
+import pytest
+
+from services.errors import AppError
+from tests.store.conformance.talk import UNDO_SECONDS, answer, delete, new_turn
+
+
+@pytest.fixture(scope="module")
+def maya(busy_user):
+    return busy_user
+
+
+def test_other_messages_are_deleted_while_a_reply_is_coming(maya, garden, garden_id):
+    maya.turns.begin_turn(new_turn(garden, None, prompt_id=garden.messages[0].id))
+
+    delete(maya, maya.conversations.thread(garden_id), 2)
+
+    assert maya.conversations.thread(garden_id).messages == garden.messages[:2]
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 3), (1, 2)])
+def test_message_is_not_deleted_without_those_that_follow(maya, garden, garden_id, first, last):
+    with pytest.raises(AppError):
+        delete(maya, garden, first, last)
+
+    assert maya.elsewhere().conversations.thread(garden_id) == garden
+
+
+def test_messages_deleted_again_outlive_the_first_undo_period(backend, maya, garden, garden_id):
+    delete(maya, garden, 2)
+    backend.let_pass(UNDO_SECONDS - 5)
+    maya.conversations.restore_messages(garden_id)
+    delete(maya, maya.conversations.thread(garden_id), 2)
+    backend.let_pass(10)
+    backend.sweep()
+
+    maya.conversations.restore_messages(garden_id)
+
+    assert maya.conversations.thread(garden_id).messages == garden.messages
+
+
+def test_restored_messages_have_their_receipts(maya, garden, garden_id):
+    thread = answer(maya, new_turn(garden, "And leeks?", receipt="Leeks!"), "In April.")
+    delete(maya, thread, 4)
+
+    maya.conversations.restore_messages(garden_id)
+
+    found = maya.elsewhere().turns.receipts(thread.messages, garden_id)
+    assert found == {thread.tip.turn_id: "Leeks!"}

@@ -1,0 +1,83 @@
+"""Races: two processes of one user at the same moment."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Barrier
+
+import pytest
+
+from services.errors import Busy, Stale
+from tests.store.conformance.talk import (
+    a_fact,
+    bodies,
+    choose,
+    ending,
+    left_micro,
+    new_turn,
+    texts,
+)
+
+
+@pytest.fixture
+def both(maya):
+    """Let two processes do something at once; return what came of each: a refusal, or None."""
+
+    def both(act):
+        at_once = Barrier(2)
+
+        def once(user, number):
+            at_once.wait()
+            try:
+                act(user, number)
+            except (Busy, Stale) as refusal:
+                return refusal
+            return None
+
+        with ThreadPoolExecutor(2) as threads:
+            return list(threads.map(once, (maya, maya.elsewhere()), range(2)))
+
+    return both
+
+
+def test_one_of_two_prompts_begins(maya, garden_id, both):
+    refusals = both(
+        lambda user, number: user.turns.begin_turn(
+            new_turn(user.conversations.thread(garden_id), f"Prompt {number}")
+        )
+    )
+
+    assert refusals.count(None) == 1
+    assert len(maya.conversations.thread(garden_id).messages) == 5
+
+
+def test_reply_finished_twice_is_stored_once(maya, garden, garden_id, both):
+    turn, before = new_turn(garden, "And leeks?"), left_micro(maya)
+    end = ending(turn, maya.turns.begin_turn(turn), "In April.")
+
+    assert both(lambda user, _: user.turns.finish_turn(end)) == [None, None]
+
+    thread = maya.elsewhere().conversations.thread(garden_id)
+    assert thread.is_whole
+    assert bodies(thread.messages)[4:] == ["And leeks?", "In April."]
+    assert left_micro(maya) == before - end.cost_micro
+
+
+def test_one_of_two_changes_of_a_fact_is_stored(maya, both):
+    seen = a_fact()
+    maya.facts.keep(seen)
+
+    refusals = both(
+        lambda user, number: user.facts.keep(replace(seen, text=f"Dog {number}"), replaces=seen)
+    )
+
+    assert refusals.count(None) == 1
+    assert texts(maya.elsewhere()) == [f"Dog {refusals.index(None)}"]
+
+
+def test_two_changes_of_preferences_are_both_stored(maya, both):
+    changes = {"model": "large"}, {"instructions": "Be brief."}
+
+    assert both(lambda user, number: choose(user, **changes[number])) == [None, None]
+
+    stored = maya.elsewhere().preferences.preferences()
+    assert (stored.model, stored.instructions) == ("large", "Be brief.")
