@@ -8,7 +8,7 @@ import streamlit as st
 from pages._parts import dialogs, sidebar, turns, words
 from pages._session import callbacks, go_to_conversation, person_services, show_errors
 from services.bootstrap import PersonServices
-from services.domain import AccountRole, PersonUsage
+from services.domain import AccountRole, UserUsage
 
 _MILLION = 1_000_000
 _COLUMNS = {
@@ -31,7 +31,7 @@ _WRITTEN = (
 )
 
 
-def row(person: PersonUsage) -> dict[str, object]:
+def row(person: UserUsage) -> dict[str, object]:
     return {
         "User": person.email,
         "Role": "Suspended" if person.is_suspended else person.role.value.capitalize(),

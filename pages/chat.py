@@ -101,7 +101,7 @@ with show_errors():
         st.container(key="drafts-place"),
         partial(
             browser.keep_drafts,
-            person.conversations.user_id,
+            person.store.conversations.user_id,
             thread,
             given=next((refusal.prompt for refusal in said if refusal.prompt), None),
             has_begun=bool(begun) or temporary.has_switched_off(),

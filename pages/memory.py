@@ -21,16 +21,16 @@ def draw_switch(preference: str, label: str, *, is_on: bool, on: str, off: str) 
 def switch(preference: str, key: str) -> None:
     with keep_errors():
         chosen = {preference: bool(st.session_state[key])}
-        find_person().profile.change(lambda now: replace(now, **chosen))
+        find_person().store.profile.change(lambda now: replace(now, **chosen))
 
 
 ended = callbacks().ended
 person = person_services()
 sidebar.draw_top()
 with show_errors():
-    preferences = person.profile.preferences()
+    preferences = person.store.profile.preferences()
     is_on = bool(preferences.keeps_facts)
-    kept = person.memories.facts()
+    kept = person.store.facts.facts()
     with st.container(gap=2):
         st.title(words.MEMORY, anchor=False)
         st.markdown(":gray[What Daybook remembers about you. Encrypted like your chats.]")

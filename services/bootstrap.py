@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import cache
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 from pydantic import SecretStr
@@ -16,15 +16,24 @@ from starlette.routing import Route
 
 from services import settings
 from services.chat import (
+    TEMPORARY_TITLE,
     BackgroundTasks,
     Chat,
     Elsewhere,
     LiveTurns,
     TemporaryChat,
     TemporaryChats,
+    first_words,
 )
 from services.crypto import RootKeys, ServerProof
-from services.domain import Account, AccountRole, ConversationId, Purpose, SessionId
+from services.domain import (
+    Account,
+    AccountRole,
+    ConversationId,
+    Purpose,
+    SessionId,
+    policy_named,
+)
 from services.embedded.folders import choose_folders
 from services.embedded.plan import Endpoints
 from services.embedded.reports import Failed, Report, Running
@@ -46,21 +55,16 @@ from services.llm import (
 from services.memory.tokens import CachingCounter, KindCounter, RegexCounter
 from services.settings import Settings
 from services.store.cached_read import CachedRead
-from services.store.conversations import Conversations
-from services.store.corpus import Corpus
-from services.store.memories import Memories
-from services.store.profile import Profile
-from services.store.rows import policy_named
-from services.store.spaces import Spaces
+from services.store.in_memory import InMemoryRows
+from services.store.port import Store
+from services.store.sealed import sealed_store, throwaway_keys
 from services.store.supabase import auth
 from services.store.supabase.api import Gateway, ServerCalls
 from services.store.supabase.database_health import DatabaseHealth
 from services.store.supabase.lite_transport import LiteTransport
+from services.store.supabase.rows import SupabaseRows
 from services.store.supabase.sessions import AppSession, Cookie, Sessions
-from services.store.temporary import TemporaryConversation
-from services.store.threads import Threads
-from services.store.turns import UnkeptTurns
-from services.store.usage import UsageReports
+from services.store.supabase.usage import UsageReports
 from services.web import streamlit_assets
 from services.web.attempts import Attempts
 from services.web.export_route import Exported, export_route
@@ -178,33 +182,46 @@ class Shared:
 
 
 class PersonServices:
-    """What the pages may use once somebody is signed in."""
+    """The services that pages use for a signed-in user."""
 
     def __init__(self, session: AppSession, shared: Shared, chosen: Settings) -> None:
-        threads = Threads(session)
-        self.conversations = Conversations(session, threads)
-        self.memories = Memories(session, threads)
-        self.spaces = Spaces(session)
-        self.profile = Profile(session)
+        self._session, self._shared, self._settings = session, shared, chosen
+        self._rows = SupabaseRows(session)
+        self.store = sealed_store(self._rows, session.user_keys)
         self.usage = UsageReports(session)
-        self.chat = Chat(
-            store=self.conversations,
+        self.chat = self._chat_over(
+            self.store,
             live_turns=shared.live_turns,
-            models=shared.models,
-            counter=shared.counter,
-            instructions=chosen.instructions,
-            sweep=shared.server.sweep,
-            preferences=self.profile.preferences,
-            first_policy=policy_named(chosen.policy, chosen.window_messages),
-            window_messages=chosen.window_messages,
             background=shared.background,
-            memories=self.memories,
-            spaces=self.spaces.all,
-            elsewhere=Elsewhere(Corpus(session, threads)),
+            elsewhere=Elsewhere(self.store.corpus),
         )
-        self._session, self._shared = session, shared
         self._account = CachedRead(
             lambda: auth.account(session.client, session.email), _ACCOUNT_SECONDS
+        )
+
+    def _chat_over(
+        self,
+        store: Store,
+        *,
+        live_turns: LiveTurns,
+        background: BackgroundTasks,
+        elsewhere: Elsewhere | None = None,
+        reads_facts: bool = True,
+        title: Callable[[str], str] = first_words,
+    ) -> Chat:
+        return Chat(
+            store=store,
+            live_turns=live_turns,
+            models=self._shared.models,
+            counter=self._shared.counter,
+            instructions=self._settings.instructions,
+            sweep=self._shared.server.sweep,
+            first_policy=policy_named(self._settings.policy, self._settings.window_messages),
+            window_messages=self._settings.window_messages,
+            background=background,
+            reads_facts=reads_facts,
+            title=title,
+            elsewhere=elsewhere,
         )
 
     def begin_temporary(
@@ -214,30 +231,30 @@ class PersonServices:
         is_there: Callable[[], bool],
         in_place_of: TemporaryChat | None = None,
     ) -> TemporaryChat:
-        """A chat that lasts as long as the page that *is_there*, and of which nothing is written.
+        """Begin a chat that lasts as long as the page that *is_there*, and of which only the cost is stored.
 
-        What is said in it is held by nothing else that is shared: neither turns nor recollection.
+        Nothing that is shared holds its text: its turns and its index are its own.
         """
-        store = TemporaryConversation(
-            UnkeptTurns(self._session), in_place_of.id if in_place_of else None
+        rows = InMemoryRows(self._rows)
+        chat_id = in_place_of.id if in_place_of else ConversationId(uuid4())
+        store = replace(
+            sealed_store(rows, throwaway_keys(rows.user_id), lambda: chat_id),
+            facts=self.store.facts,
+            spaces=self.store.spaces,
+            profile=self.store.profile,
         )
-        chat = Chat(
-            store=store,
+        chat = self._chat_over(
+            store,
             live_turns=LiveTurns(),
-            models=self._shared.models,
-            counter=self._shared.counter,
-            instructions=self.chat.instructions,
-            sweep=self._shared.server.sweep,
-            preferences=self.profile.preferences,
-            first_policy=self.chat.first_policy,
-            window_messages=self.chat.window_messages,
             background=BackgroundTasks(Purpose.SUMMARY),
-            memories=self.memories if reads_facts else None,
+            reads_facts=reads_facts,
+            title=lambda _: TEMPORARY_TITLE,
         )
         begun = TemporaryChat(
-            conversations=store,
+            id=chat_id,
             owner=self._session.id,
-            reads_facts=reads_facts,
+            store=store,
+            rows=rows,
             is_there=is_there,
             _chat=chat,
         )
@@ -303,11 +320,18 @@ def routes() -> list[Route]:
             root_keys=begun.root_keys,
             sign_ups_an_hour=begun.settings.sign_ups_an_hour,
         ),
+        has_conversation=_has_conversation,
         origin=_origin(),
         lifetime_seconds=begun.settings.session_lifetime_seconds,
     )
     export = export_route(lambda: _shared().session_cache, _exported, _origin())
     return [*sign_in.routes(), export]
+
+
+def _has_conversation(session: AppSession, conversation_id: ConversationId) -> bool:
+    """Return True if a conversation of the session's user has this id. Raise StoreUnavailable."""
+    person = person_services(str(session.id))
+    return person is not None and bool(person.store.conversations.some([conversation_id]))
 
 
 def _exported(session: AppSession, conversation_id: ConversationId) -> Exported:
@@ -316,13 +340,13 @@ def _exported(session: AppSession, conversation_id: ConversationId) -> Exported:
     Raise SignedOut, NotFound, StoreUnavailable.
     """
     held = _shared().temporary.find(session.id, conversation_id)
-    desk = held or person_services(str(session.id))
-    if desk is None:
+    services = held or person_services(str(session.id))
+    if services is None:
         raise SignedOut
-    thread = desk.conversations.thread(conversation_id)
-    said = thread.messages
-    thoughts = desk.conversations.thoughts(said, conversation_id)
-    return thread, desk.conversations.costs(said), thoughts
+    store = services.store
+    thread, turns = store.conversations.thread(conversation_id), store.turns
+    thoughts = turns.thoughts(thread.messages, conversation_id)
+    return thread, turns.costs(thread.messages), thoughts
 
 
 def middleware(pages: Collection[str]) -> list[Middleware]:
@@ -429,7 +453,7 @@ def _forget(
     """*session* has left; with the last of its person goes what is held of them."""
     people.pop(session.id, None)
     temporary.end_of(session.id)
-    if not any(each.conversations.user_id == session.user_id for each in list(people.values())):
+    if not any(each.store.turns.user_id == session.user_id for each in list(people.values())):
         background.forget(session.user_id)
 
 

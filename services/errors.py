@@ -12,6 +12,7 @@
       - InstructionsTooLong
     - TooManyAttempts
     - Stale ............ the conversation went on elsewhere
+      - ChangedElsewhere
     - Busy ............. a reply of this conversation is still coming
     - TooLate .......... deleted data is destroyed
     - OverBudget
@@ -114,6 +115,16 @@ class Stale(Refused):
     """The conversation has changed since it was read."""
 
     public = "This chat changed in another tab. Please send again."
+
+
+class ChangedElsewhere(Stale):
+    """The document differs from the one that the caller has seen. *now* is its text."""
+
+    public = "This changed in another tab."
+
+    def __init__(self, now: str = "") -> None:
+        super().__init__()
+        self.now = now
 
 
 class Busy(Refused):

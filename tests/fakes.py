@@ -6,7 +6,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from services.chat import BackgroundTasks, Chat, Elsewhere, LiveTurns, TemporaryChat
+from services.chat import (
+    TEMPORARY_TITLE,
+    BackgroundTasks,
+    Chat,
+    Elsewhere,
+    LiveTurns,
+    TemporaryChat,
+)
 from services.domain import (
     Account,
     AccountRole,
@@ -17,7 +24,6 @@ from services.domain import (
     Message,
     MessageId,
     Outcome,
-    PersonUsage,
     Preferences,
     Purpose,
     Role,
@@ -30,12 +36,20 @@ from services.domain import (
     TurnId,
     Usage,
     UserId,
+    UserUsage,
     Window,
+)
+from services.domain.limits import (
+    checked_fact,
+    checked_instructions,
+    checked_space_name,
+    checked_title,
 )
 from services.errors import (
     AppError,
     Busy,
     Cap,
+    ChangedElsewhere,
     ModelUnavailable,
     NotFound,
     OverBudget,
@@ -48,14 +62,11 @@ from services.errors import (
 from services.llm import ModelInfo, Models, Offer, Piece
 from services.memory.context import ContextMessage
 from services.memory.tokens import RegexCounter
-from services.store.conversations import checked_title
-from services.store.documents import ChangedElsewhere
-from services.store.memories import checked_fact
-from services.store.profile import check_seen, checked_instructions
-from services.store.rows import TurnState
-from services.store.spaces import checked_name
-from services.store.temporary import TemporaryConversation
-from services.store.turns import Begun, Ending, Lease, NewTurn, OpenTurn
+from services.store.in_memory import InMemoryRows
+from services.store.port import Begun, Lease, OpenTurn, Store, TurnState
+from services.store.rows import Reservation, Settlement
+from services.store.sealed import sealed_store, throwaway_keys
+from services.store.sealed.documents import check_seen
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MAYA = UserId(UUID(int=0xA))
@@ -474,35 +485,67 @@ def _place_in_list(conversation):
 
 
 @dataclass
-class MemoryBooks:
-    """Where turns are reserved and settled of which nothing else is written."""
+class FakeLedger:
+    """Reserves and settles the turns of temporary chats."""
 
     user_id: UserId = MAYA
     failure: AppError | None = None
-    begun: list[NewTurn] = field(default_factory=list)
+    begun: list[Reservation] = field(default_factory=list)
     prolonged: list[TurnId] = field(default_factory=list)
-    settled: list[Ending] = field(default_factory=list)
+    settled: list[Settlement] = field(default_factory=list)
 
     def keep_fresh(self, seconds):
         self._answer()
 
-    def begin(self, turn):
+    def begin_turn(self, reservation, prompt=None):
         self._answer()
-        self.begun.append(turn)
-        return Begun(TurnId(uuid4()), turn.prompt_micro + turn.reply_micro)
+        assert prompt is None, "nothing of a temporary chat is stored"
+        self.begun.append(reservation)
+        return Begun(TurnId(uuid4()), reservation.prompt_micro + reservation.reply_micro)
 
-    def prolong(self, turn_id, lease_seconds):
+    def checkpoint_turn(self, turn_id, lease_seconds, partial=None, thoughts=None):
         self._answer()
+        assert partial is thoughts is None
         self.prolonged.append(turn_id)
         return Lease.HELD
 
-    def settle(self, ending):
+    def finish_turn(self, settlement, reply=None):
         self._answer()
-        self.settled.append(ending)
+        assert reply is None
+        self.settled.append(settlement)
 
     def _answer(self):
         if self.failure:
             raise self.failure
+
+
+@dataclass
+class FakeTurns:
+    """The turns of a fake store."""
+
+    store: MemoryConversations
+
+    @property
+    def user_id(self):
+        return self.store.user_id
+
+    def __getattr__(self, name):
+        names = {"begin": "begin_turn", "checkpoint": "checkpoint_turn", "finish": "finish_turn"}
+        names |= {"stop": "stop_turn", "unfinished": "open_turn"}
+        return getattr(self.store, names.get(name, name))
+
+
+@dataclass
+class FakeMessages:
+    """The changes of messages of a fake store."""
+
+    store: MemoryConversations
+
+    def __getattr__(self, name):
+        names = {"discard": "discard_messages", "restore": "restore_messages"}
+        return getattr(
+            self.store, names.get(name, "can_restore_messages" if name == "can_restore" else name)
+        )
 
 
 @dataclass
@@ -556,7 +599,7 @@ class ScriptedModel:
 class MemoryUsage:
     """What admins read about everybody; counts how often it was asked."""
 
-    rows: list[PersonUsage]
+    rows: list[UserUsage]
     is_admin: bool
     asked: int = 0
 
@@ -608,7 +651,7 @@ class MemorySpaces:
     def keep(self, space, *, replaces=None):
         self._answer()
         instructions = checked_instructions(space.instructions or "")
-        space = replace(space, name=checked_name(space.name), instructions=instructions)
+        space = replace(space, name=checked_space_name(space.name), instructions=instructions)
         if self.store.spaces.get(space.id) != replaces:
             raise Stale
         self.store.spaces[space.id] = space
@@ -726,25 +769,38 @@ class FakePerson:
         self.email, self.role = email, role
         self.profile = MemoryProfile()
         self.spaces, self.memories = MemorySpaces(conversations), MemoryFacts(conversations)
-        self.books = MemoryBooks(conversations.user_id)
+        self.store = Store(
+            conversations=conversations,
+            messages=FakeMessages(conversations),
+            turns=FakeTurns(conversations),
+            facts=self.memories,
+            spaces=self.spaces,
+            profile=self.profile,
+            corpus=MemoryCorpus(conversations),
+        )
+        self.ledger = FakeLedger(conversations.user_id)
         self.temporary = []
         self.usage = MemoryUsage([a_person("jonas@daybook.test")], role is AccountRole.ADMIN)
         self.chat = Chat(
-            store=conversations,
+            store=self.store,
             live_turns=live_turns or LiveTurns(),
             models=Models(Offer(INFO, model), others),
             counter=RegexCounter(),
             instructions="Be kind.",
             sweep=lambda: None,
-            preferences=self.profile.preferences,
             background=BackgroundTasks(*purposes),
-            memories=self.memories,
-            spaces=self.spaces.all,
-            elsewhere=Elsewhere(MemoryCorpus(conversations)),
+            elsewhere=Elsewhere(self.store.corpus),
         )
 
     def begin_temporary(self, *, reads_facts, is_there, in_place_of=None):
-        store = TemporaryConversation(self.books, in_place_of.id if in_place_of else None)
+        rows = InMemoryRows(self.ledger)
+        chat_id = in_place_of.id if in_place_of else ConversationId(uuid4())
+        store = replace(
+            sealed_store(rows, throwaway_keys(rows.user_id), lambda: chat_id),
+            facts=self.memories,
+            spaces=self.spaces,
+            profile=self.profile,
+        )
         chat = Chat(
             store=store,
             live_turns=LiveTurns(),
@@ -752,15 +808,16 @@ class FakePerson:
             counter=RegexCounter(),
             instructions=self.chat.instructions,
             sweep=lambda: None,
-            preferences=self.profile.preferences,
             background=BackgroundTasks(Purpose.SUMMARY),
-            memories=self.memories if reads_facts else None,
+            reads_facts=reads_facts,
+            title=lambda _: TEMPORARY_TITLE,
         )
         self.temporary.append(
             TemporaryChat(
-                conversations=store,
+                id=chat_id,
                 owner=SessionId(UUID(int=1)),
-                reads_facts=reads_facts,
+                store=store,
+                rows=rows,
                 is_there=is_there,
                 _chat=chat,
             )
@@ -787,7 +844,7 @@ class FakePerson:
 
 def a_person(email):
     """Somebody's usage, for the admin's table."""
-    return PersonUsage(
+    return UserUsage(
         user_id=UserId(uuid4()),
         email=email,
         role=AccountRole.USER,

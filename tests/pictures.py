@@ -12,8 +12,6 @@ from types import SimpleNamespace
 from playwright.sync_api import expect, sync_playwright
 
 from services.embedded.folders import choose_folders
-from services.store.conversations import Conversations
-from services.store.profile import Profile
 from services.store.supabase.sessions import Cookie
 from tests.fakes import choose
 from tests.journeys.conftest import CHROMIUM, FLAGS
@@ -21,6 +19,7 @@ from tests.journeys.people import DESK, PASSWORD, PHONE, Person
 from tests.journeys.seeds import converse, database, let_talk_fast, second_process
 from tests.model_server import ModelServer
 from tests.stack.apps import ROOT, App, running
+from tests.stores import store_of
 
 FOLDER = Path(sys.argv[1]) if sys.argv[1:] else ROOT / "build" / "pictures"
 EMAIL = "maya@daybook.test"
@@ -236,8 +235,8 @@ def write(app, browser):
             converse(session, [(title, "Gladly.")])
         converse(session, [(f"Question {n}: which box?", f"Box {n}.") for n in range(1, 14)])
         letters = converse(session, LETTERS)
-        Conversations(session).rename(letters, "Moving the letters to Bergen")
-        choose(Profile(session), keeps_facts=False)  # or it would be offered
+        store_of(session).conversations.rename(letters, "Moving the letters to Bergen")
+        choose(store_of(session).profile, keeps_facts=False)  # or it would be offered
     first.leaves()
     second.leaves()
     return letters

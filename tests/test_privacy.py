@@ -36,7 +36,6 @@ from services.memory.context import ContextBudget, History
 from services.memory.planner import plan_context
 from services.memory.tokens import RegexCounter
 from services.settings import Settings
-from services.store.conversations import Conversations
 from services.store.supabase.api import store_errors
 from services.store.supabase.sessions import Cookie
 from services.web.session_cache import SessionCache
@@ -44,6 +43,7 @@ from tests.fakes import choose
 from tests.model_server import ModelServer
 from tests.stack.apps import SECONDS, until
 from tests.store.conftest import PASSWORD, make_sessions
+from tests.stores import store_of
 from tests.web.test_sign_in_routes import browser, form
 
 SAID = f"kestrel{secrets.randbelow(10**9):09}"  # in prompts, titles, replies and errors
@@ -170,7 +170,7 @@ def _play(scene, sessions, model, server):
         people={},
     )
     person = PersonServices(session, shared, Settings(instructions=f"You know {SAID}."))
-    chat, conversations = person.chat, person.conversations
+    chat, conversations = person.chat, person.store.conversations
 
     def ask(prompt, conversation=None, **script):
         server.script(**script)
@@ -205,12 +205,16 @@ def _play(scene, sessions, model, server):
     next(text for text in turn.follow() if SAID in text)
     chat.calls.checkpoint(turn, turn.said())
     scene.refused(lambda: chat.begin(conversation.id, f"Busy {SAID}"))
-    scene.things += [turn, chat.live(conversation.id), conversations.open_turn(conversation.id)]
+    scene.things += [
+        turn,
+        chat.live(conversation.id),
+        person.store.turns.unfinished(conversation.id),
+    ]
     turn.stop()
     assert turn.wait(SECONDS)
     chat.open(conversation.id)
 
-    elsewhere = Conversations(session)
+    elsewhere = store_of(session).conversations
     elsewhere.thread(conversation.id)
     thread = ask(f"One more of {SAID}", conversation)
     assert thread.messages[-1].outcome is Outcome.COMPLETE
@@ -219,24 +223,24 @@ def _play(scene, sessions, model, server):
     scene.refused(lambda: chat.begin(conversation.id, SAID * 10_000))
     scene.refused(lambda: conversations.rename(conversation.id, SAID * 20))
     conversations.set_instructions(conversation.id, f"Here you know {SAID}.")
-    choose(person.profile, instructions=f"You always know {SAID}.")
+    choose(person.store.profile, instructions=f"You always know {SAID}.")
     thread = ask(f"Told of {SAID}", conversation)
     assert server.requests[-1].body["messages"][0]["content"] == f"Here you know {SAID}."
     scene.things += [
         chat.setup(thread),
         chat.setup(None),
-        person.profile,
-        person.profile.preferences(),
+        person.store.profile,
+        person.store.profile.preferences(),
     ]
     for instruct in (
         lambda text: conversations.set_instructions(conversation.id, text),
-        lambda text: choose(person.profile, instructions=text),
+        lambda text: choose(person.store.profile, instructions=text),
     ):
         scene.refused(lambda instruct=instruct: instruct(SAID * 501))
         scene.refused(lambda instruct=instruct: instruct(f"{SAID} \ud83d"))
         scene.refused(lambda instruct=instruct: _away(lambda: instruct(f"Away {SAID}")))
     conversations.set_policy(conversation.id, Retrieval())
-    choose(person.profile, recalls_elsewhere=True)
+    choose(person.store.profile, recalls_elsewhere=True)
     thread = ask(f"What of {SAID}?", conversation)
     found = chat.elsewhere.ranked(thread, thread.branch(), SAID)
     assert found
@@ -267,8 +271,8 @@ def _play(scene, sessions, model, server):
 
 def _note_facts(scene, person, ask):
     """Have the model note one, and fail to change it."""
-    chat, memories = person.chat, person.memories
-    choose(person.profile, keeps_facts=True)
+    chat, memories = person.chat, person.store.facts
+    choose(person.store.profile, keeps_facts=True)
     thread = ask(f"I am {SAID} [[facts=Is_{SAID}.]]")
     until(lambda: not chat.coming(Purpose.FACTS))
     noted, (fact,) = chat.noted(thread.conversation.id), memories.facts()
@@ -280,13 +284,11 @@ def _note_facts(scene, person, ask):
         fact,
         noted,
         memories,
-        memories._known,
-        memories._known.last,
         chat.background,
         chat.background._noted,
     ]
     scene.things += chat.live_turns._turns.values()
-    choose(person.profile, keeps_facts=False)
+    choose(person.store.profile, keeps_facts=False)
 
 
 def _say_what_nobody_keeps(scene, person, server):
@@ -298,8 +300,8 @@ def _say_what_nobody_keeps(scene, person, server):
     assert thread.messages[-1].body == f"Reply of {SAID}."
     scene.refused(lambda: held.chat.begin(held.id, f"Stale {SAID}", seen_rev=0))
     scene.refused(lambda: _away(lambda: held.chat.begin(held.id, f"Away {SAID}")))
-    scene.things += [held, held.conversations, held.chat, person._shared.temporary, turn, thread]
-    scene.things += [held.conversations._open, held.conversations._costs, held.chat.live_turns]
+    scene.things += [held, held.store, held.chat, person._shared.temporary, turn, thread]
+    scene.things += [held.rows, held.chat.live_turns]
 
 
 def _enter(scene, session_cache):
@@ -342,7 +344,7 @@ def _write_past_the_app(session):
         api.table("messages").select("*").eq("id", SAID),
         api.table("conversations").update({"title": SAID}).eq("title", SAID),
         api.table(SAID).select("*"),
-        api.rpc("rename_conversation", {"conversation": SAID, "new_title": SAID, "proof": SAID}),
+        api.rpc("change_conversation", {"conversation": SAID, "changes": SAID, "proof": SAID}),
         api.rpc(SAID, {}),
     ):
         with pytest.raises(APIError):

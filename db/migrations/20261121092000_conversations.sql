@@ -153,71 +153,43 @@ begin
     found or exists (select from public.conversations where id = conversation and user_id = person), 'taken');
 end $$;
 
-create function private.rename_conversation(conversation uuid, new_title public.sealed, proof text)
-returns jsonb
+-- Change a conversation in ways that need no new revision. *changes* is JSON; a key that is absent changes nothing:
+--   title, titled_by    a title by "model" replaces only the prompt's first words; `changed` says whether they were still
+--                       there: a concurrent rename wins, for this waits and then finds the user's title
+--   pinned, state
+--   policy, policy_size, reset_seq    the model's view begins at the last reset again: its cut under another policy means nothing
+--   model, space_id     null: none
+--   read_seq            never goes back, nor beyond the last message (`begin_turn` moves it, too)
+create function private.change_conversation(conversation uuid, changes text, proof text) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  person uuid := private.require_proof(proof, 'rename_conversation', conversation::text, private.sha(new_title));
+  person uuid := private.require_proof(proof, 'change_conversation', conversation::text, private.sha(changes));
+  new jsonb := changes;
 begin
-  update public.conversations set title = new_title, titled_by = 'person' where id = conversation and user_id = person;
-  return private.answer(found);
-end $$;
-
--- Replace the prompt's first words by a title that the model made; `titled` says whether they were still there. A
--- concurrent rename wins: this waits for it and then finds a title that is the user's.
-create function private.title_conversation(conversation uuid, new_title public.sealed, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  person uuid := private.require_proof(proof, 'title_conversation', conversation::text, private.sha(new_title));
-begin
-  update public.conversations set title = new_title, titled_by = 'model'
-  where id = conversation and user_id = person and titled_by = 'words';
-  return jsonb_build_object('titled', found)
-    || private.answer(found or exists (select from public.conversations where id = conversation and user_id = person));
-end $$;
-
--- Pin and archive; null leaves a mark as it is.
-create function private.mark_conversation(conversation uuid, pinned boolean, archived boolean, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  person uuid := private.require_proof(proof, 'mark_conversation', conversation::text, pinned::text, archived::text);
-begin
+  if (new ->> 'read_seq')::integer <= 0 then
+    raise exception 'read_seq out of range' using errcode = 'PT400';
+  elsif new ->> 'space_id' is not null
+    and exists (select from public.conversations where id = conversation and user_id = person)
+    and not exists (select from public.spaces where id = (new ->> 'space_id')::uuid and user_id = person)
+  then
+    return private.answer(false, 'no_space');
+  end if;
   update public.conversations set
-    pinned_at = case when pinned is null then pinned_at when pinned then coalesce(pinned_at, now()) end,
-    state = case when archived is null then state when archived then 'archived' else 'active' end
-  where id = conversation and user_id = person;
-  return private.answer(found);
-end $$;
-
--- The model's view begins at the last reset again: how it was cut under another policy means nothing under this one.
---   new_reset_seq   null: unchanged; 0 takes the reset back
-create function private.set_memory_policy(
-  conversation uuid, new_policy text, new_policy_size integer, new_reset_seq integer, proof text
-) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  person uuid := private.require_proof(proof, 'set_memory_policy', conversation::text, new_policy,
-    new_policy_size::text, new_reset_seq::text);
-begin
-  update public.conversations
-  set policy = new_policy, policy_size = new_policy_size,
-    reset_seq = coalesce(new_reset_seq, reset_seq), start_seq = coalesce(new_reset_seq, reset_seq)
-  where id = conversation and user_id = person;
-  return private.answer(found);
-end $$;
-
-create function private.set_conversation_model(conversation uuid, new_model text, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  person uuid := private.require_proof(proof, 'set_conversation_model', conversation::text, private.sha(new_model));
-begin
-  update public.conversations set model = new_model where id = conversation and user_id = person;
-  return private.answer(found);
+    title = coalesce(new ->> 'title', title),
+    titled_by = coalesce(new ->> 'titled_by', titled_by),
+    pinned_at = case when not new ? 'pinned' then pinned_at when (new -> 'pinned')::boolean then coalesce(pinned_at, now()) end,
+    state = coalesce(new ->> 'state', state),
+    policy = coalesce(new ->> 'policy', policy),
+    policy_size = case when new ? 'policy' then (new ->> 'policy_size')::integer else policy_size end,
+    reset_seq = coalesce((new ->> 'reset_seq')::integer, reset_seq),
+    start_seq = case when new ?| '{policy,reset_seq}' then coalesce((new ->> 'reset_seq')::integer, reset_seq) else start_seq end,
+    model = case when new ? 'model' then new ->> 'model' else model end,
+    space_id = case when new ? 'space_id' then (new ->> 'space_id')::uuid else space_id end,
+    read_seq = greatest(read_seq, least(coalesce((new ->> 'read_seq')::integer, read_seq), last_seq))
+  where id = conversation and user_id = person and (titled_by = 'words' or new ->> 'titled_by' is distinct from 'model');
+  return jsonb_build_object('changed', found)
+    || private.answer(found or exists (select from public.conversations where id = conversation and user_id = person));
 end $$;
 
 create function private.set_conversation_instructions(
@@ -234,35 +206,6 @@ begin
   return private.answer(found, case
     when exists (select from public.conversations where id = conversation and user_id = person) then 'stale'
     else 'not_found' end);
-end $$;
-
--- Move a conversation into a space, or (null) out of any.
-create function private.move_conversation(conversation uuid, new_space uuid, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  person uuid := private.require_proof(proof, 'move_conversation', conversation::text, new_space::text);
-begin
-  if new_space is not null and not exists (select from public.spaces where id = new_space and user_id = person) then
-    return private.answer(false);
-  end if;
-  update public.conversations set space_id = new_space where id = conversation and user_id = person;
-  return private.answer(found);
-end $$;
-
--- Mark messages up to *seq* as read: never backward, and never beyond the last message. (`begin_turn` does so, too.)
-create function private.read_conversation(conversation uuid, seq integer, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  person uuid := private.require_proof(proof, 'read_conversation', conversation::text, seq::text);
-begin
-  if (seq > 0) is not true then
-    raise exception 'seq out of range' using errcode = 'PT400';
-  end if;
-  update public.conversations set read_seq = greatest(read_seq, least(seq, last_seq))
-  where id = conversation and user_id = person;
-  return private.answer(found);
 end $$;
 
 -- Hide a conversation from every reader at once; the next `tidy` after *for_seconds* destroys it, row and key, also

@@ -40,9 +40,7 @@ declare
       "delete_account", "put_user_key", "change_preferences", "my_account", "set_role", "suspend",
       "set_caps", "set_deployment_cap", "usage_by_person", "start_session", "my_sessions",
       "revoke_sessions", "keep_space", "forget_space", "create_conversation",
-      "rename_conversation", "title_conversation", "mark_conversation", "set_memory_policy",
-      "set_conversation_model", "set_conversation_instructions", "move_conversation",
-      "read_conversation", "discard_conversation", "restore_conversation", "delete_conversation",
+      "change_conversation", "set_conversation_instructions", "discard_conversation", "restore_conversation", "delete_conversation",
       "begin_turn", "checkpoint_turn", "stop_turn", "finish_turn", "edit_reply", "discard_messages", "restore_messages", "keep_memory", "forget_memory",
       "forget_memories", "summarise_conversation"
     ],

@@ -5,7 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from services.domain import MemoryPolicy, NewConversation, SpaceId
-from services.store.profile import checked_instructions
+from services.domain.limits import checked_instructions
 
 _CHOICES = "new-conversation"
 

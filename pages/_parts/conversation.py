@@ -102,7 +102,7 @@ def draw_welcome(
 def name_tab(person: PersonServices, held: TemporaryChat | None, thread: Thread) -> None:
     """Give the browser's tab the title of *thread*, for who wants that: it stays in the browser's history."""
     title = thread.conversation.title
-    if title and not held and person.profile.preferences().has_title_in_tab:
+    if title and not held and person.store.profile.preferences().has_title_in_tab:
         st.set_page_config(page_title=f"{title} · Daybook")
 
 
@@ -235,7 +235,7 @@ def note_read(person: PersonServices, thread: Thread) -> None:
     """What has been drawn is no longer news, on any device; where that cannot be stored it stays news."""
     if thread.conversation.is_unread:
         with suppress(AppError):
-            person.conversations.mark_read(thread)
+            person.store.conversations.mark_read(thread)
 
 
 def _first_drawn(thread: Thread, count: int) -> int:

@@ -58,19 +58,21 @@ def draw(person: PersonServices, opened: Conversation | None, space: Space | Non
     is_archive = bool(st.session_state.get("is_archive"))
     with st.container(key="conversation-list", gap="small"):
         if wanted:
-            found = person.conversations.titled(wanted, count + 1, space_id=space_id)
+            found = person.store.conversations.titled(wanted, count + 1, space_id=space_id)
             _draw_page(found, count, beside, "No chats found.")
         elif is_archive:
             _quiet_button("Back", "arrow_back", "leave-archive", _turn, False)
             archived = [] if space else [one for one in every if one.is_archived]
-            found = person.conversations.recent(count + 1, is_archived=True, space_id=space_id)
+            found = person.store.conversations.recent(
+                count + 1, is_archived=True, space_id=space_id
+            )
             _draw_opened(beside, found[:count])
             if archived:
                 _draw_archived_spaces(archived, opened)
             if found or not archived:
                 _draw_page(found, count, beside, "No archived chats.")
         else:
-            found = person.conversations.recent(count + 1, space_id=space_id)
+            found = person.store.conversations.recent(count + 1, space_id=space_id)
             _draw_opened(beside, found[:count])
             none_found = "No chats in this space yet." if space else "No chats yet."
             _draw_page(found, count, beside, none_found)

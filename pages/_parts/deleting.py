@@ -16,7 +16,7 @@ def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> N
     """Delete a prompt with all that follows it."""
     with show_errors():
         desk = find_desk(conversation_id)
-        thread = desk.conversations.thread(conversation_id)
+        thread = desk.store.conversations.thread(conversation_id)
         doomed = thread.from_on(message_id)
         if not doomed:
             raise Stale
@@ -40,7 +40,7 @@ def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> N
 def branches_dialog(conversation: Conversation) -> None:
     """Delete all versions that are not on the branch that is read."""
     with show_errors():
-        thread = find_desk(conversation.id).conversations.thread(conversation.id)
+        thread = find_desk(conversation.id).store.conversations.thread(conversation.id)
         chosen = turns.chosen_version(conversation.id)
         thread = thread.through(chosen) if chosen else thread
         doomed = thread.off_branch()

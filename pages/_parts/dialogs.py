@@ -112,7 +112,7 @@ def _do(chosen: str, conversation: Conversation) -> None:
     if chosen == words.DELETE:
         undo.discard(conversation)
         return
-    kept, is_wanted = find_person().conversations, chosen in ("Pin", words.ARCHIVE)
+    kept, is_wanted = find_person().store.conversations, chosen in ("Pin", words.ARCHIVE)
     if chosen in ("Pin", "Unpin"):
         kept.pin(conversation.id, is_pinned=is_wanted)
     else:

@@ -28,8 +28,8 @@ from services.domain import (
     SpaceId,
     Thread,
 )
+from services.domain.limits import LONGEST_FACT
 from services.errors import StoreUnavailable
-from services.store.memories import LONGEST_FACT
 
 MEMORY = "pages/memory.py"
 _FIRST_REPLIES = range(2, 7)  # after which it is offered: later, a conversation has its course
@@ -68,7 +68,7 @@ def draw_noted(chat: Chat, thread: Thread) -> None:
 def draw_offer(person: PersonServices, thread: Thread) -> None:
     """The question whether facts shall be kept, in one conversation, until it is answered."""
     with suppress(StoreUnavailable):
-        known = person.profile.preferences()
+        known = person.store.profile.preferences()
         replies = [said for said in thread.branch() if said.role is Role.ASSISTANT]
         if known.keeps_facts is not None or not known.is_verified:
             return
@@ -104,7 +104,7 @@ def _take_back(conversation_id: ConversationId, one: Noted) -> None:
 
 def _choose(is_wanted: bool) -> None:
     with keep_errors():
-        find_person().profile.change(lambda now: replace(now, keeps_facts=is_wanted))
+        find_person().store.profile.change(lambda now: replace(now, keeps_facts=is_wanted))
         if is_wanted:
             st.toast(f"Memory is on. You can see and edit it under {words.MEMORY}.")
 
@@ -199,7 +199,7 @@ def _delete_all_dialog(count: int) -> None:
     with st.container(horizontal=True, horizontal_alignment="right"):
         if st.button("Delete all", type="primary", key="danger-delete-all"):
             with show_errors():
-                person_services().memories.forget_all()
+                person_services().store.facts.forget_all()
                 st.rerun()
 
 
@@ -207,7 +207,7 @@ def _titles(person: PersonServices, facts: Iterable[Fact]) -> Titles:
     """The conversations that *facts* are of, or came from, and that are still there; none while nobody can say."""
     asked = {fact.conversation_id or fact.source_conversation_id for fact in facts}
     with suppress(StoreUnavailable):
-        found = person.conversations.some(each for each in asked if each)
+        found = person.store.conversations.some(each for each in asked if each)
         return {each.id: each for each in found}
     return {}
 
@@ -215,14 +215,14 @@ def _titles(person: PersonServices, facts: Iterable[Fact]) -> Titles:
 def _names(person: PersonServices, facts: Iterable[Fact]) -> Names:
     if any(fact.space_id for fact in facts):
         with suppress(StoreUnavailable):
-            return {space.id: space for space in person.spaces.all()}
+            return {space.id: space for space in person.store.spaces.all()}
     return {}
 
 
 def _add() -> None:
     with keep_errors():
         text = str(st.session_state[_NEW])
-        find_person().memories.keep(Fact(id=FactId(uuid4()), text=text, since=datetime.now(UTC)))
+        find_person().store.facts.keep(Fact(id=FactId(uuid4()), text=text, since=datetime.now(UTC)))
         st.session_state[_NEW] = ""
 
 
@@ -233,7 +233,7 @@ def _edit(fact: Fact) -> None:
 def _save(fact: Fact, key: str) -> None:
     with keep_errors():
         changed = fact.rewritten(str(st.session_state[key]), datetime.now(UTC))
-        find_person().memories.keep(changed, replaces=fact)
+        find_person().store.facts.keep(changed, replaces=fact)
         del st.session_state[_EDITING]
 
 

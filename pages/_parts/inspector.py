@@ -61,7 +61,7 @@ def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
         if receipt is None:
             st.caption("No context was recorded for this reply.")
             return
-        cost = desk.conversations.costs([reply]).get(reply.turn_id) if reply.turn_id else None
+        cost = desk.store.turns.costs([reply]).get(reply.turn_id) if reply.turn_id else None
         counted_tokens = cost.tokens.prompt if cost else 0
         st.html(table(receipt, counted_tokens or receipt.prompt_tokens))
         far = desk.chat.planning.recalled_messages(thread, receipt)
@@ -117,8 +117,8 @@ def cut_prompt(receipt: Receipt, tokens: Usage) -> str:
 
 def _thread(desk: Desk, conversation_id: ConversationId) -> Thread:
     """The conversation as the page shows it. Raise NotFound, StoreUnavailable."""
-    known = desk.conversations.cached(conversation_id)
-    return known or desk.conversations.thread(conversation_id)
+    known = desk.store.conversations.cached(conversation_id)
+    return known or desk.store.conversations.thread(conversation_id)
 
 
 def _parts(sent: ContextPlan | Receipt) -> tuple[_Part, ...]:

@@ -257,17 +257,17 @@ def choose(conversation: Conversation | None, policy: MemoryPolicy) -> None:
         beginning.choose_policy(policy)
         return
     with keep_errors():
-        find_desk(conversation.id).conversations.set_policy(conversation.id, policy)
+        find_desk(conversation.id).store.conversations.set_policy(conversation.id, policy)
 
 
 def _clear(thread: Thread) -> None:
     with keep_errors():
-        find_desk(thread.conversation.id).conversations.start_anew(thread)
+        find_desk(thread.conversation.id).store.conversations.start_anew(thread)
 
 
 def _undo(thread: Thread) -> None:
     with keep_errors():
-        find_desk(thread.conversation.id).conversations.take_back_reset(thread)
+        find_desk(thread.conversation.id).store.conversations.take_back_reset(thread)
 
 
 def _leftovers(plan: ContextPlan, forecast: Forecast, setup: Setup) -> str:

@@ -76,7 +76,7 @@ def costs_of(desk: temporary.Desk, messages: Iterable[Message]) -> Costs:
     """Return the costs of the replies among *messages*; none, rather than no page, while the database is away."""
     try:
         replies = [one for one in messages if one.role is Role.ASSISTANT]
-        return desk.conversations.costs(part for one in replies for part in one.stored)
+        return desk.store.turns.costs(part for one in replies for part in one.stored)
     except StoreUnavailable:
         return {}
 

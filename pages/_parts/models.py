@@ -148,10 +148,10 @@ def choose(conversation_id: ConversationId | None, name: str) -> None:
         beginning.choose_model(name)
         return
     with keep_errors():
-        find_desk(conversation_id).conversations.set_model(conversation_id, name)
+        find_desk(conversation_id).store.conversations.set_model(conversation_id, name)
 
 
 def _make_default(name: str) -> None:
     with keep_errors():
-        find_person().profile.change(lambda now: replace(now, model=name))
+        find_person().store.profile.change(lambda now: replace(now, model=name))
         st.toast(f"{safe_md.label(name)} is your default model now.")

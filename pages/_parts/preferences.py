@@ -17,9 +17,8 @@ from pages._parts.temporary import find_desk
 from pages._session import person_services, show_errors
 from services.chat import Setup, Source
 from services.domain import Conversation, NewConversation, Preferences, Theme
-from services.errors import Tampered
-from services.store.documents import ChangedElsewhere
-from services.store.profile import LONGEST_INSTRUCTIONS
+from services.domain.limits import LONGEST_INSTRUCTIONS
+from services.errors import ChangedElsewhere, Tampered
 
 _LEAST_CONTEXT, _LEAST_REPLY = 1000, 64  # tokens
 _RESETS = {Source.SPACE: "Reset to the space's", Source.PERSON: "Reset to mine"}
@@ -37,7 +36,7 @@ def instructions_dialog(conversation: Conversation | None) -> None:
             now, space_id = beginning.choices().instructions, spaces.chosen(person)
             key, put = "instructions-new", beginning.instruct
         else:
-            kept, space_id = find_desk(conversation.id).conversations, conversation.space_id
+            kept, space_id = find_desk(conversation.id).store.conversations, conversation.space_id
             key = f"instructions-{conversation.id}"
             put = partial(kept.set_instructions, conversation.id)
             try:
@@ -72,7 +71,7 @@ def preferences_dialog() -> None:
     """What holds for all conversations that have no choice of their own."""
     person = person_services()
     with show_errors():
-        now, info = person.profile.preferences(), person.chat.setup(None).info
+        now, info = person.store.profile.preferences(), person.chat.setup(None).info
         usual, longest_reply = info.name, max(info.reply_tokens, _LEAST_REPLY)
         policies, usual_policy = person.chat.policies(), person.chat.usual_policy()
         seen = _opened_with("my-instructions", replace(now, model=usual, policy=usual_policy))
@@ -160,11 +159,13 @@ def preferences_dialog() -> None:
                     if (value := getattr(chosen, each.name)) != getattr(seen, each.name)
                 }
                 if changed:
-                    person.profile.change(lambda now: replace(now, **changed))
+                    person.store.profile.change(lambda now: replace(now, **changed))
                     st.session_state.seen = seen = chosen
 
                 def put(text: str, seen: str) -> None:
-                    person.profile.change(lambda now: replace(now, instructions=text), seen=seen)
+                    person.store.profile.change(
+                        lambda now: replace(now, instructions=text), seen=seen
+                    )
 
                 if text == (seen.instructions or "") or _is_put(put, text, seen):
                     st.rerun()

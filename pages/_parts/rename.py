@@ -28,5 +28,5 @@ def draw_title_field(conversation: Conversation) -> None:
 
 def _save(conversation: Conversation, key: str) -> None:
     with keep_errors():
-        find_person().conversations.rename(conversation.id, st.session_state[key])
+        find_person().store.conversations.rename(conversation.id, st.session_state[key])
         del st.session_state[_ASKED]

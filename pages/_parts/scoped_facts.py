@@ -17,8 +17,8 @@ from pages._parts.elements import quiet_button, row
 from pages._session import ask_for, find_person, person_services, show_errors
 from services.bootstrap import PersonServices
 from services.domain import Conversation, ConversationId, Fact, FactId, SpaceId
+from services.domain.limits import LONGEST_FACT
 from services.errors import AppError, NotFound, SignedOut, Stale, StoreUnavailable
-from services.store.memories import LONGEST_FACT
 
 _NEW = "new-fact-text"
 
@@ -46,7 +46,7 @@ class Opened:
 def draw_sign(person: PersonServices, conversation: Conversation) -> None:
     """That *conversation* has facts of its own, and the way to them."""
     with suppress(StoreUnavailable):
-        if any(fact.conversation_id == conversation.id for fact in person.memories.facts()):
+        if any(fact.conversation_id == conversation.id for fact in person.store.facts.facts()):
             quiet_button(
                 words.CHAT_NOTES,
                 "fact_check",
@@ -90,7 +90,7 @@ def draw_refusal(opened: Opened) -> None:
 def draw(person: PersonServices, opened: Opened) -> None:
     """Every fact that holds here alone, and a field for another."""
     with st.container(gap="xxsmall", key="scoped-facts"):
-        for fact in person.memories.facts():
+        for fact in person.store.facts.facts():
             if opened.has(fact):
                 _draw_fact(fact, opened)
     if opened.deleted:
@@ -167,7 +167,7 @@ def _choose(opened: Opened, fact: Fact) -> None:
     if st.session_state[f"menu-fact-{fact.id}"] == words.EDIT:
         opened.edited = fact
     else:
-        find_person().memories.forget(fact.id)
+        find_person().store.facts.forget(fact.id)
         opened.deleted = fact
 
 
@@ -177,7 +177,7 @@ def _leave(opened: Opened) -> None:
 
 def _restore(opened: Opened) -> None:
     if opened.deleted:  # else a double click
-        find_person().memories.keep(opened.deleted)
+        find_person().store.facts.keep(opened.deleted)
         opened.deleted = None
 
 
@@ -189,12 +189,12 @@ def _add(opened: Opened) -> None:
         conversation_id=opened.conversation_id,
         space_id=opened.space_id,
     )
-    find_person().memories.keep(fact)
+    find_person().store.facts.keep(fact)
     st.session_state[_NEW] = ""
 
 
 def _change(opened: Opened) -> None:
-    seen, kept = opened.edited, find_person().memories
+    seen, kept = opened.edited, find_person().store.facts
     if seen is None:
         return
     text = str(st.session_state[_key(seen)])

@@ -44,7 +44,7 @@ def draw_rest(
         conversation_list.draw(person, opened, space)
         with st.container(key="account", gap=None):
             _draw_account(person)
-        browser.set_theme(person.profile.preferences().theme)
+        browser.set_theme(person.store.profile.preferences().theme)
 
 
 def _draw_account(person: PersonServices) -> None:

@@ -13,9 +13,8 @@ from pages._parts.elements import quiet_button
 from pages._parts.scoped_facts import attempt, submitted
 from pages._session import find_person, go_to_space, person_services, show_errors
 from services.domain import Conversation, MemoryPolicy, Space
+from services.domain.limits import LONGEST_INSTRUCTIONS, LONGEST_SPACE_NAME
 from services.errors import SpaceGone, Stale, Tampered
-from services.store.profile import LONGEST_INSTRUCTIONS
-from services.store.spaces import LONGEST_NAME
 
 _USUAL, _NO_SPACE = "Your default", "None"
 
@@ -47,7 +46,7 @@ def move_dialog(conversation: Conversation) -> None:
     """Where a conversation is kept."""
     person = person_services()
     with show_errors():
-        kept = spaces.offered(person.spaces.all(), conversation.space_id)
+        kept = spaces.offered(person.store.spaces.all(), conversation.space_id)
         labels = spaces.by_label(_NO_SPACE, kept)
         title = safe_md.label(conversation.title or words.UNTITLED)
         with st.form("move", border=False):
@@ -60,7 +59,7 @@ def move_dialog(conversation: Conversation) -> None:
                 key="move-to",
             )
             if submitted("Move"):
-                person.conversations.move(conversation.id, labels[label])
+                person.store.conversations.move(conversation.id, labels[label])
                 where = f"to “{label}”" if labels[label] else "out of its space"
                 _leave_news(f"“{title}” is moved {where}.")
                 st.rerun()
@@ -96,7 +95,7 @@ def _draw_form(opened: _Opened, key: str) -> None:
     policies = _policies(space.policy)
     now = _USUAL if space.policy is None else words.policy_name(space.policy)
     with st.form("space", border=False):
-        st.text_input("Name", space.name, max_chars=LONGEST_NAME, key=key)
+        st.text_input("Name", space.name, max_chars=LONGEST_SPACE_NAME, key=key)
         st.text_area(
             "Space instructions",
             space.instructions or "",
@@ -174,7 +173,7 @@ def _save(opened: _Opened) -> None:
 
 def _is_kept(opened: _Opened, wanted: Space) -> bool:
     """Put *wanted* in the place of what was seen, or have the dialog show what else is there now."""
-    kept = find_person().spaces
+    kept = find_person().store.spaces
     try:
         kept.keep(wanted, replaces=None if opened.is_new else opened.space)
     except Stale:
@@ -205,7 +204,7 @@ def _set_going(opened: _Opened, is_going: bool) -> None:
 
 def _delete(opened: _Opened) -> None:
     person = find_person()
-    person.spaces.forget(opened.space.id)
+    person.store.spaces.forget(opened.space.id)
     opened.is_over = True
     _leave_news(f"“{spaces.name(opened.space)}” is deleted. Its chats are kept.")
     go_to_space(None, is_staying=True)

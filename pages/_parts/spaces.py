@@ -24,7 +24,7 @@ def chosen(person: PersonServices) -> SpaceId | None:
     except ValueError:
         return None
     try:
-        return space_id if person.spaces.find(space_id) else None
+        return space_id if person.store.spaces.find(space_id) else None
     except StoreUnavailable:
         return space_id
 
@@ -32,7 +32,7 @@ def chosen(person: PersonServices) -> SpaceId | None:
 def every(person: PersonServices) -> tuple[Space, ...]:
     """The person's spaces, as far as anybody can say."""
     try:
-        return person.spaces.all()
+        return person.store.spaces.all()
     except StoreUnavailable:
         return ()
 

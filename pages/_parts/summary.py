@@ -16,7 +16,7 @@ def dialog(conversation_id: ConversationId) -> None:
     """What stands for the messages that the model no longer sees."""
     with show_errors():
         desk = find_desk(conversation_id)
-        thread = desk.conversations.thread(conversation_id)
+        thread = desk.store.conversations.thread(conversation_id)
         if thread.summary is None:
             st.caption(_why_there_is_none(thread))
             return

@@ -16,8 +16,7 @@ from pages._session import SPACE, callbacks, find_person, keep_errors
 from services.bootstrap import PersonServices
 from services.chat import Chat, TemporaryChat
 from services.domain import ConversationId, MessageId
-from services.store.conversations import Conversations
-from services.store.temporary import TemporaryConversation
+from services.store.port import Store
 
 ICON = ":material/history_toggle_off:"
 _HELD = "temporary"  # by the tab
@@ -33,7 +32,7 @@ class Desk(Protocol):
     @property
     def chat(self) -> Chat: ...
     @property
-    def conversations(self) -> Conversations | TemporaryConversation: ...
+    def store(self) -> Store: ...
 
 
 def here() -> TemporaryChat | None:
@@ -95,7 +94,7 @@ def draw_switch(held: TemporaryChat | None, person: PersonServices) -> None:
     st.session_state[_SWITCH] = held is not None
     with st.container(gap="xsmall", horizontal_alignment="center", key="temporary-switch"):
         st.toggle(f"{ICON} {words.TEMPORARY_CHAT}", key=_SWITCH, on_change=_switch)
-        if held and person.profile.preferences().keeps_facts:
+        if held and person.store.profile.preferences().keeps_facts:
             st.session_state[_READS] = held.reads_facts
             st.toggle("Use my saved memories", key=_READS, on_change=_allow)
 

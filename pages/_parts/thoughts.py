@@ -23,7 +23,7 @@ def known(
     """Return the thoughts of *messages*; none, rather than no page, while the database is away."""
     parts = [part for one in messages for part in one.stored if part.has_thoughts]
     try:
-        return desk.conversations.thoughts(parts, conversation_id) if parts else {}
+        return desk.store.turns.thoughts(parts, conversation_id) if parts else {}
     except StoreUnavailable:
         return {}
 

@@ -86,7 +86,7 @@ def draw_mark(thread: Thread) -> None:
 
 def forget(fact: Fact) -> None:
     """Delete *fact*. A callback's. Raise StoreUnavailable."""
-    find_person().memories.forget(fact.id)
+    find_person().store.facts.forget(fact.id)
     _offer(fact.id, f"“{fact.text}”", partial(_restore_fact, fact))
 
 
@@ -133,7 +133,7 @@ def _restore(one: _Deleted) -> None:
 
 
 def _restore_conversation(conversation_id: ConversationId, was_open: bool) -> None:
-    find_person().conversations.restore(conversation_id)
+    find_person().store.conversations.restore(conversation_id)
     if was_open:
         go_to_conversation(conversation_id)
 
@@ -147,7 +147,7 @@ def _bring_back_messages(
 
 def _can_restore_messages(conversation_id: ConversationId) -> bool:
     with suppress(StoreUnavailable):
-        return find_person().conversations.can_restore_messages(conversation_id)
+        return find_person().store.messages.can_restore(conversation_id)
     return False
 
 
@@ -160,7 +160,7 @@ def _restore_messages(
 
 
 def _restore_fact(fact: Fact) -> None:
-    find_person().memories.keep(fact)
+    find_person().store.facts.keep(fact)
 
 
 def _restore_summary(conversation_id: ConversationId, summary: RunningSummary) -> None:

@@ -7,9 +7,11 @@ from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.remote_turn import RemoteTurn
 from services.chat.service import Chat, MadeOf
 from services.chat.setup import Setup, Source
-from services.chat.temporary import ChatIsOver, TemporaryChat, TemporaryChats
+from services.chat.temporary import TEMPORARY_TITLE, ChatIsOver, TemporaryChat, TemporaryChats
+from services.chat.titles import first_words
 
 __all__ = [
+    "TEMPORARY_TITLE",
     "Affordable",
     "BackgroundTasks",
     "Chat",
@@ -25,4 +27,5 @@ __all__ = [
     "TemporaryChat",
     "TemporaryChats",
     "affordable",
+    "first_words",
 ]

@@ -11,11 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Protocol
 
 from services.chat.background import BackgroundTasks
 from services.chat.live_turn import LiveTurn, LiveTurns
-from services.chat.noting import FactStore, note_facts
+from services.chat.noting import note_facts
 from services.chat.paid_calls import Answer, Call, PaidCalls
 from services.chat.planning import Planning
 from services.chat.setup import Setup
@@ -25,15 +24,14 @@ from services.domain import (
     MessageId,
     Purpose,
     Role,
-    RunningSummary,
     Summary,
     Thread,
-    UserId,
 )
 from services.errors import AppError, NotFound, Refused, Stale
 from services.events import log_event
 from services.memory.compaction import Compaction
 from services.memory.context import ContextPlan
+from services.store.port import Conversations, Facts
 
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}  # for one call
 _MOST_CALLS = 40  # of the model, for one summary: a long conversation is folded in chunks
@@ -47,28 +45,17 @@ class NoSummary(Refused):
     public = "The model did not return a usable summary."
 
 
-class AfterwardsStore(Protocol):
-    """What it needs of one person's conversations."""
-
-    @property
-    def user_id(self) -> UserId: ...
-    def cached(self, conversation_id: ConversationId) -> Thread | None: ...
-    def thread(self, conversation_id: ConversationId) -> Thread: ...
-    def give_title(self, conversation_id: ConversationId, title: str) -> bool: ...
-    def set_summary(self, thread: Thread, summary: RunningSummary | None) -> None: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Afterwards:
     """What follows the replies of one person."""
 
-    store: AfterwardsStore
+    store: Conversations
     calls: PaidCalls
     live_turns: LiveTurns
     tasks: BackgroundTasks
     planning: Planning
     setup: Callable[[Thread], Setup]
-    memories: FactStore | None
+    memories: Facts | None
     keeps_facts: Callable[[], bool]
 
     def claim(self, reply: LiveTurn, call: Call) -> list[Work]:

@@ -7,10 +7,9 @@ its space, any other those of none.
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from services.chat.recollection import once, passages
 from services.domain import ConversationId, Listed, Message, MessageId, Role, SpaceId, Thread
@@ -19,24 +18,13 @@ from services.events import log_event
 from services.memory.context import RecalledMessage
 from services.memory.recall import RecallIndex
 from services.store.lru_cache import LruCache
+from services.store.port import Corpus
 
 _PATIENCE = 2.0  # seconds for which a prompt waits until all is read
 _MOST_HITS = 1000
 _MOST_ELSEWHERE = 10  # of these, from other conversations: they hold four fifths of what matters,
 # and more would be paid for with every prompt, whether or not it is about any of them
 _MOST_OPENED = 2_000
-
-
-class Corpus(Protocol):
-    """All that one person said and was told."""
-
-    def conversations(self) -> Mapping[ConversationId, Listed]: ...
-    def messages(
-        self, wanted: Mapping[ConversationId, range]
-    ) -> Iterator[Mapping[ConversationId, Sequence[Message]]]: ...
-    def some(
-        self, ids: Iterable[MessageId]
-    ) -> Mapping[MessageId, tuple[ConversationId, Message]]: ...
 
 
 @dataclass(slots=True)

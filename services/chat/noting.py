@@ -8,7 +8,6 @@ refuses and where its answer is none, nothing changes, and a prompt that was ans
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
 from uuid import uuid4
 
 from services.chat.background import Noted
@@ -19,23 +18,13 @@ from services.events import log_event
 from services.memory.context import ContextPlan
 from services.memory.facts import parse_fact_changes, plan_fact_request
 from services.memory.tokens import TokenCounter
-
-
-class FactStore(Protocol):
-    """What a chat needs of one person's facts."""
-
-    def facts(self) -> tuple[Fact, ...]: ...
-    def fresh_facts(self) -> tuple[Fact, ...]: ...
-    def keep(
-        self, fact: Fact, *, replaces: Fact | None = None, cuts: int | None = None
-    ) -> None: ...
-    def forget(self, fact_id: FactId) -> None: ...
+from services.store.port import Facts
 
 
 def note_facts(
     thread: Thread,
     prompt_id: MessageId,
-    store: FactStore,
+    store: Facts,
     context_tokens: int,
     counter: TokenCounter,
     *,
@@ -70,7 +59,7 @@ def note_facts(
     return tuple(noted)
 
 
-def _facts_of(store: FactStore, thread: Thread, space: Space | None) -> tuple[Fact, ...]:
+def _facts_of(store: Facts, thread: Thread, space: Space | None) -> tuple[Fact, ...]:
     return tuple(fact for fact in store.facts() if fact.holds_in(thread.conversation, space))
 
 

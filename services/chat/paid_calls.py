@@ -6,24 +6,21 @@ reserve -> the caller has a thread `produce` the reply -> what was said is store
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Protocol
 from uuid import uuid4
 
 from services.chat.continuing import spaced
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.domain import (
-    ConversationId,
     Message,
     MessageId,
     Outcome,
     Purpose,
     Role,
-    Thoughts,
     Thread,
     TurnId,
     Usage,
-    UserId,
 )
+from services.domain.limits import LONGEST_TEXT
 from services.errors import (
     AppError,
     Busy,
@@ -38,32 +35,13 @@ from services.events import log_event
 from services.llm import LimitReached, ModelInfo, Offer, Thought
 from services.memory.context import ContextPlan
 from services.memory.tokens import TokenCounter, min_tokens
-from services.store.turns import Begun, ClientTurnId, Ending, Lease, NewTurn
+from services.store.port import ClientTurnId, Ending, Lease, NewTurn, Turns
 
 LEASE_SECONDS = 10  # prolonged every second; after a kill the turn is settled so much later
 LONGEST_TURN = 1200  # seconds: a token that lives so long outlives every turn
-LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; not much more can be sealed
 _LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth its prompt
 _PATIENCE = 900.0  # seconds for which a reply waits for a database that is away
 _LONGEST_PIECE = 20_000  # characters of a reply that are looked at together
-
-
-class TurnStore(Protocol):
-    """What a call needs of one person's turns."""
-
-    @property
-    def user_id(self) -> UserId: ...
-    def keep_fresh(self, seconds: int) -> None: ...
-    def begin_turn(self, turn: NewTurn) -> Begun: ...
-    def checkpoint_turn(
-        self,
-        turn_id: TurnId,
-        conversation_id: ConversationId,
-        said: str,
-        lease_seconds: int,
-        thoughts: Thoughts | None = None,
-    ) -> Lease: ...
-    def finish_turn(self, ending: Ending) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +67,7 @@ class Answer:
 class PaidCalls:
     """The calls of one signed-in person."""
 
-    store: TurnStore
+    turns: Turns
     counter: TokenCounter
 
     def reserve(
@@ -108,7 +86,7 @@ class PaidCalls:
         """
         info = offer.info
         worst_prompt = info.cost_micro(Usage(plan.bound_tokens, 0))
-        begun = self.store.begin_turn(
+        begun = self.turns.begin(
             NewTurn(
                 client_turn_id=ClientTurnId(uuid4()),
                 thread=thread,
@@ -127,11 +105,11 @@ class PaidCalls:
         affordable = info.affordable_reply(begun.reserved_micro - worst_prompt)
         max_tokens = min(plan.reply_tokens, affordable)
         turn = LiveTurn(
-            self.store.user_id,
+            self.turns.user_id,
             thread.conversation.id,
             begun.turn_id,
             prompt_id,
-            owner=self.store,
+            owner=self.turns,
             thread=_with_prompt(thread, prompt_id, prompt, plan.start_seq) if prompt else None,
             purpose=purpose,
         )
@@ -234,7 +212,7 @@ class PaidCalls:
             reply=said if turn.purpose is Purpose.REPLY else "",
             thoughts=turn.thoughts(),
             outcome=_outcome(turn, failure),
-            tokens=tokens,
+            usage=tokens,
             cost_micro=info.cost_micro(tokens),
         )
         unsaved = self._finish(ending)
@@ -255,8 +233,8 @@ class PaidCalls:
         deadline, pause = time.monotonic() + _PATIENCE, 0.2
         while True:
             try:
-                self.store.keep_fresh(LONGEST_TURN // 20)
-                self.store.finish_turn(ending)
+                self.turns.keep_fresh(LONGEST_TURN // 20)
+                self.turns.finish(ending)
             except StoreUnavailable as error:
                 if time.monotonic() > deadline:
                     return error
@@ -281,7 +259,7 @@ class PaidCalls:
         process asked for that."""
         thoughts = turn.thoughts()
         new = None if thoughts == turn.kept_thoughts else thoughts
-        lease = self.store.checkpoint_turn(turn.id, turn.conversation_id, said, LEASE_SECONDS, new)
+        lease = self.turns.checkpoint(turn.id, turn.conversation_id, said, LEASE_SECONDS, new)
         turn.kept_thoughts = thoughts
         if lease is Lease.STOP_REQUESTED:
             turn.stop()

@@ -8,12 +8,10 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 from services.chat.continuing import REQUEST
 from services.chat.counting import Counting, stored_rates
 from services.chat.elsewhere import Elsewhere
-from services.chat.noting import FactStore
 from services.chat.recollection import Recollection
 from services.chat.setup import Setup
 from services.domain import (
@@ -34,16 +32,9 @@ from services.memory.forecast import Calibration, Forecast, min_likely_tokens
 from services.memory.planner import plan_context
 from services.memory.receipt import Receipt
 from services.memory.tokens import KindCounter
+from services.store.port import Facts, Turns
 
 _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. Send a new message."
-
-
-class ReceiptStore(Protocol):
-    """What it needs of one person's conversations."""
-
-    def receipts(
-        self, messages: Iterable[Message], conversation_id: ConversationId
-    ) -> Mapping[TurnId, str]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +45,10 @@ class Planning:
     *is_final* raises StoreUnavailable then, for it would be planned by other figures than are stored.
     """
 
-    store: ReceiptStore
+    turns: Turns
     counter: KindCounter
     counting: Counting
-    memories: FactStore | None
+    memories: Facts | None
     recollection: Recollection
     elsewhere: Elsewhere | None
     is_final: bool = False
@@ -104,7 +95,7 @@ class Planning:
 
     def receipt(self, thread: Thread, reply: Message) -> Receipt | None:
         """What the model was shown for *reply*, where that was kept. Raise StoreUnavailable."""
-        kept = self.store.receipts([reply], thread.conversation.id)
+        kept = self.turns.receipts([reply], thread.conversation.id)
         text = kept.get(reply.turn_id) if reply.turn_id else None
         return Receipt.from_json(text) if text else None
 
@@ -219,7 +210,7 @@ class Planning:
         self, messages: Iterable[Message], conversation_id: ConversationId
     ) -> Mapping[TurnId, str]:
         with self._unless_away():
-            return self.store.receipts(messages, conversation_id)
+            return self.turns.receipts(messages, conversation_id)
         return {}
 
     def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:

@@ -4,21 +4,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
-from services.domain import ConversationId, MessageId, Thoughts, TurnId
+from services.domain import ConversationId, MessageId, Thoughts
 from services.errors import AppError, StoreUnavailable
-from services.store.turns import OpenTurn
+from services.store.port import OpenTurn, Turns
 
 _GLANCE = 0.5  # seconds between looks; its process writes once a second
 _GRACE = timedelta(seconds=1)
-
-
-class RemoteTurnStore(Protocol):
-    """The turns of one user, as far as other processes are at them."""
-
-    def open_turn(self, conversation_id: ConversationId) -> OpenTurn | None: ...
-    def stop_turn(self, turn_id: TurnId) -> None: ...
 
 
 class RemoteTurn:
@@ -30,13 +22,13 @@ class RemoteTurn:
         self,
         conversation_id: ConversationId,
         turn: OpenTurn,
-        store: RemoteTurnStore,
+        turns: Turns,
         sweep: Callable[[], object],
     ) -> None:
         self.conversation_id = conversation_id
         self.prompt_id: MessageId | None = turn.prompt_id
         self._turn: OpenTurn | None = turn
-        self._store, self._sweep = store, sweep
+        self._turns, self._sweep = turns, sweep
 
     @property
     def is_done(self) -> bool:
@@ -45,7 +37,7 @@ class RemoteTurn:
     def stop(self) -> None:
         """Ask its process to stop it, which happens within two heartbeats. Raise StoreUnavailable, SignedOut."""
         if self._turn:
-            self._store.stop_turn(self._turn.id)
+            self._turns.stop(self._turn.id)
 
     def waited_seconds(self) -> float:
         """The seconds since it began."""
@@ -59,9 +51,9 @@ class RemoteTurn:
     def follow(self) -> Iterator[str]:
         """The whole text so far, about twice a second, until the turn is no longer open."""
         while self._turn and self._turn.state.is_open:
-            yield self._turn.said
+            yield self._turn.partial
             time.sleep(_GLANCE)
             with suppress(StoreUnavailable):  # what was seen stays until there is more
                 if datetime.now(UTC) > self._turn.lease_until + _GRACE:
                     self._sweep()
-                self._turn = self._store.open_turn(self.conversation_id)
+                self._turn = self._turns.unfinished(self.conversation_id)

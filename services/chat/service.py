@@ -5,36 +5,32 @@ begin -> plan_context -> store the prompt and reserve its worst cost -> a thread
 -> once, after the first complete reply, the same way: a title; after others a summary, and facts
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Protocol
 from uuid import uuid4
 
-from services.chat.afterwards import Afterwards, AfterwardsStore, Work, in_background
+from services.chat.afterwards import Afterwards, Work, in_background
 from services.chat.background import BackgroundTasks, Noted
 from services.chat.counting import Counting
 from services.chat.elsewhere import Elsewhere
 from services.chat.live_turn import LiveTurn, LiveTurns
-from services.chat.noting import FactStore
-from services.chat.paid_calls import LONGEST_TEXT, LONGEST_TURN, Call, PaidCalls, TurnStore
-from services.chat.planning import Planning, ReceiptStore
+from services.chat.paid_calls import LONGEST_TURN, Call, PaidCalls
+from services.chat.planning import Planning
 from services.chat.recollection import Recollection
-from services.chat.remote_turn import RemoteTurn, RemoteTurnStore
+from services.chat.remote_turn import RemoteTurn
 from services.chat.setup import Setup, choose_setup
 from services.chat.titles import first_words
 from services.domain import (
     ConversationId,
     Fact,
-    FactId,
     Full,
     MemoryPolicy,
     Message,
     MessageId,
     NewConversation,
     Outcome,
-    Preferences,
     Purpose,
     Retrieval,
     Role,
@@ -46,9 +42,9 @@ from services.domain import (
     Usage,
     Window,
 )
+from services.domain.limits import checked_message, checked_summary
 from services.errors import (
     AppError,
-    BadInput,
     Busy,
     ModelFailure,
     ModelUnavailable,
@@ -63,32 +59,7 @@ from services.errors import (
 from services.events import log_event
 from services.llm import Models
 from services.memory.tokens import KindCounter
-from services.store.rows import TurnState
-from services.store.texts import storable
-from services.store.turns import Ending, OpenTurn
-
-_LONGEST_SUMMARY = 60_000  # bytes
-
-
-class ConversationStore(TurnStore, AfterwardsStore, ReceiptStore, RemoteTurnStore, Protocol):
-    """What a chat needs of one person's conversations."""
-
-    def create(
-        self, title: str, policy: MemoryPolicy, new: NewConversation | None = None
-    ) -> Thread: ...
-    def unmake(self, conversation_id: ConversationId) -> None: ...
-    def discard(self, conversation_id: ConversationId, seconds: int) -> None: ...
-    def edit_reply(self, thread: Thread, reply: Message, text: str) -> None: ...
-    def discard_messages(
-        self,
-        thread: Thread,
-        doomed: Sequence[Message],
-        facts: Iterable[FactId],
-        seconds: int,
-        *,
-        drops_summary: bool,
-    ) -> None: ...
-    def restore_messages(self, conversation_id: ConversationId) -> None: ...
+from services.store.port import Ending, Facts, OpenTurn, Store, TurnState
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +75,19 @@ class MadeOf:
 class Chat:
     """Answers the prompts of one signed-in person."""
 
-    store: ConversationStore
+    store: Store
     live_turns: LiveTurns
     models: Models
     counter: KindCounter
     instructions: str = field(repr=False)  # the deployment's
     sweep: Callable[[], object]  # settles turns whose lease ran out
-    preferences: Callable[[], Preferences] = Preferences
     first_policy: MemoryPolicy = field(default_factory=Summary)  # the deployment's
     window_messages: int = Window().messages  # likewise, where Window is chosen
     background: BackgroundTasks = field(
         default_factory=lambda: BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS)
     )
-    memories: FactStore | None = None  # None: nothing is kept about the person
-    spaces: Callable[[], tuple[Space, ...]] = tuple
+    reads_facts: bool = True
+    title: Callable[[str], str] = first_words  # of a new conversation, made of its prompt
     recollection: Recollection = field(default_factory=Recollection)
     elsewhere: Elsewhere | None = None  # None: other conversations cannot be searched
     counting: Counting = field(default_factory=Counting)
@@ -128,14 +98,19 @@ class Chat:
     )  # prompts that were refused, for nothing was heard of them, and may be stored all the same
 
     @property
+    def memories(self) -> Facts | None:
+        """The facts that the model may see; None: none, and none are noted."""
+        return self.store.facts if self.reads_facts else None
+
+    @property
     def calls(self) -> PaidCalls:
-        return PaidCalls(self.store, self.counter)
+        return PaidCalls(self.store.turns, self.counter)
 
     @property
     def planning(self) -> Planning:
         """What the model sees of a conversation."""
         return Planning(
-            store=self.store,
+            turns=self.store.turns,
             counter=self.counter,
             counting=self.counting,
             memories=self.memories,
@@ -146,7 +121,7 @@ class Chat:
     @property
     def _afterwards(self) -> Afterwards:
         return Afterwards(
-            store=self.store,
+            store=self.store.conversations,
             calls=self.calls,
             live_turns=self.live_turns,
             tasks=self.background,
@@ -171,8 +146,8 @@ class Chat:
         prompt is said, if that is not the newest. Raise Stale where it went on elsewhere, Busy,
         OverBudget, PromptTooLong, BadInput, NotFound, SpaceGone, StoreUnavailable.
         """
-        prompt = _clean(prompt)
-        self.store.keep_fresh(LONGEST_TURN)
+        prompt = checked_message(prompt)
+        self.store.turns.keep_fresh(LONGEST_TURN)
         if conversation_id is None:
             return self._begin_new(prompt, new or NewConversation())
         if conversation_id in self._unsure:
@@ -183,13 +158,17 @@ class Chat:
                     return self._begin(thread, thread.branch()[:-1], prompt, last.id)
                 seen_rev = thread.conversation.rev  # nobody else wrote
         else:
-            thread = self.store.cached(conversation_id) or self.store.thread(conversation_id)
+            thread = self.store.conversations.cached(
+                conversation_id
+            ) or self.store.conversations.thread(conversation_id)
         try:
             return self._go_on(thread, prompt, seen_rev, tip_id)
         except Stale:  # what is cached may lack the reply that was stored a moment ago
             if seen_rev is None:
                 raise
-            return self._go_on(self.store.thread(conversation_id), prompt, seen_rev, tip_id)
+            return self._go_on(
+                self.store.conversations.thread(conversation_id), prompt, seen_rev, tip_id
+            )
 
     def retry(
         self,
@@ -203,7 +182,7 @@ class Chat:
 
         By another *model*, or under another *policy*, for this reply alone. Raise what `begin` raises.
         """
-        self.store.keep_fresh(LONGEST_TURN)
+        self.store.turns.keep_fresh(LONGEST_TURN)
         thread = self.open(conversation_id)
         if message_id:
             thread = thread.up_to(message_id)
@@ -231,8 +210,8 @@ class Chat:
 
         Raise what `begin` raises; Stale, too, where the prompt is gone.
         """
-        text = _clean(text)
-        self.store.keep_fresh(LONGEST_TURN)
+        text = checked_message(text)
+        self.store.turns.keep_fresh(LONGEST_TURN)
         thread = self.open(conversation_id)
         prompts = [one for one in thread.messages if one.role is Role.USER]
         prompt = next((one for one in prompts if one.id == prompt_id), None)
@@ -248,7 +227,7 @@ class Chat:
 
         Raise BadInput, Busy, Stale, NotFound, Tampered, StoreUnavailable.
         """
-        text = _clean(text, "A reply cannot be empty.")
+        text = checked_message(text, "A reply cannot be empty.")
         thread = self.open(conversation_id)
         replies = [one for one in thread.messages if one.role is Role.ASSISTANT]
         reply = next((one for one in replies if one.id == reply_id), None)
@@ -256,14 +235,14 @@ class Chat:
             raise Stale
         if self._is_live(conversation_id):
             raise Busy
-        self.store.edit_reply(thread, reply, text)
+        self.store.messages.edit_reply(thread, reply, text)
 
     def continue_reply(self, conversation_id: ConversationId, part_id: MessageId) -> LiveTurn:
         """Have a reply that ended early go on after *part_id*, its last part.
 
         Raise what `begin` raises; Stale, too, where something was said after it.
         """
-        self.store.keep_fresh(LONGEST_TURN)
+        self.store.turns.keep_fresh(LONGEST_TURN)
         thread = self.open(conversation_id).up_to(part_id)
         tip = thread.tip
         if tip is None or tip.id != part_id or not tip.is_unfinished:
@@ -276,28 +255,28 @@ class Chat:
 
     def live(self, conversation_id: ConversationId) -> LiveTurn | RemoteTurn | None:
         """The turn that is coming: here, or in a process that still lives or died a moment ago."""
-        turn = self.live_turns.find(self.store.user_id, conversation_id)
+        turn = self.live_turns.find(self.store.turns.user_id, conversation_id)
         if turn and not turn.is_done:
             return turn
-        thread = self.store.cached(conversation_id)
+        thread = self.store.conversations.cached(conversation_id)
         if thread is None or not _awaits_reply(thread):
             return None
         if turn and turn.prompt_id == thread.messages[-1].id:  # ended here, with nothing to show
             return None
-        elsewhere = self.store.open_turn(conversation_id)
+        elsewhere = self.store.turns.unfinished(conversation_id)
         if elsewhere and elsewhere.state.is_open:
-            return RemoteTurn(conversation_id, elsewhere, self.store, self.sweep)
+            return RemoteTurn(conversation_id, elsewhere, self.store.turns, self.sweep)
         return None
 
     def coming(self, purpose: Purpose = Purpose.REPLY) -> frozenset[ConversationId]:
         """The user's conversations in which this process makes a reply, or a title, a summary or facts."""
         if purpose is Purpose.REPLY:
-            return self.live_turns.coming(self.store.user_id)
-        return self.background.coming(self.store.user_id, purpose)
+            return self.live_turns.coming(self.store.turns.user_id)
+        return self.background.coming(self.store.turns.user_id, purpose)
 
     def failure(self, conversation_id: ConversationId) -> AppError | None:
         """Why the last reply did not come, while that is remembered."""
-        turn = self.live_turns.find(self.store.user_id, conversation_id)
+        turn = self.live_turns.find(self.store.turns.user_id, conversation_id)
         return turn.failure if turn else None
 
     def open(self, conversation_id: ConversationId) -> Thread:
@@ -310,18 +289,18 @@ class Chat:
             if conversation_id in self._unsure and not was_live:
                 thread = self._put_right(conversation_id)
             else:
-                thread = self.store.thread(conversation_id)
+                thread = self.store.conversations.thread(conversation_id)
             has_ended = was_live and not self._is_live(conversation_id)
             if has_ended:  # while the thread was read
-                thread = self.store.thread(conversation_id)
+                thread = self.store.conversations.thread(conversation_id)
         except StoreUnavailable:
-            if known := self.store.cached(conversation_id):
+            if known := self.store.conversations.cached(conversation_id):
                 return known
             raise
         is_settled = conversation_id in self._opened and not _awaits_reply(thread)
         if is_settled or self._is_live(conversation_id):
             return thread
-        left = self.store.open_turn(conversation_id)
+        left = self.store.turns.unfinished(conversation_id)
         if left is None or not left.state.is_open:
             self._opened.add(conversation_id)
         if left is None or left.state is not TurnState.LAPSED:
@@ -332,7 +311,7 @@ class Chat:
         except Tampered:  # nothing can be added to it, but it can be read
             return thread
         log_event("turn.adopted", turn=left.id)
-        return self.store.thread(conversation_id)
+        return self.store.conversations.thread(conversation_id)
 
     def read(self, conversation_id: ConversationId) -> tuple[Thread, LiveTurn | RemoteTurn | None]:
         """The thread, as `open` has it, and the turn that is coming there."""
@@ -348,24 +327,24 @@ class Chat:
         Raise BadInput, Stale (it was changed meanwhile), StoreUnavailable.
         """
         now = thread.summary
-        text = storable(text)
-        if len(text.encode()) > _LONGEST_SUMMARY:
-            raise BadInput("This summary is too long. Shorten it.")
+        text = checked_summary(text)
         summary = None
         if text and now:
             summary = replace(now, text=text, made_at=datetime.now(UTC), is_edited=True)
-        self.store.set_summary(thread, summary)
+        self.store.conversations.set_summary(thread, summary)
 
     def restore_summary(self, conversation_id: ConversationId, summary: RunningSummary) -> None:
         """Put back a deleted *summary*, in the place of any made since. Raise NotFound, Stale, StoreUnavailable."""
-        self.store.set_summary(self.store.thread(conversation_id), summary)
+        self.store.conversations.set_summary(
+            self.store.conversations.thread(conversation_id), summary
+        )
 
     def rebuild_summary(self, thread: Thread) -> None:
         """Have the summary made anew of all that it covers, in the background. Raise Stale, StoreUnavailable."""
         conversation_id = thread.conversation.id
-        if self.background.claim_summary(self.store.user_id, conversation_id, is_wanted=True):
+        if self.background.claim_summary(self.store.turns.user_id, conversation_id, is_wanted=True):
             try:
-                self.store.set_summary(thread, None)
+                self.store.conversations.set_summary(thread, None)
             except AppError:
                 self.background.end_summary(conversation_id)
                 raise
@@ -377,7 +356,7 @@ class Chat:
         return choose_setup(
             self.models,
             self.instructions,
-            self.preferences(),
+            self.store.profile.preferences(),
             thread,
             self.counter,
             new,
@@ -386,7 +365,7 @@ class Chat:
 
     def policies(self) -> tuple[MemoryPolicy, ...]:
         """Those to choose from, the window as large as its person, or else the deployment, has it."""
-        size = self.preferences().window_messages or self.window_messages
+        size = self.store.profile.preferences().window_messages or self.window_messages
         return Full(), Window(size), Summary(), Retrieval()
 
     def policy_of(self, new: NewConversation, space: Space | None) -> MemoryPolicy:
@@ -395,7 +374,7 @@ class Chat:
 
     def usual_policy(self) -> MemoryPolicy:
         """That of a new conversation, where its space has none."""
-        usual = type(self.preferences().policy or self.first_policy)
+        usual = type(self.store.profile.preferences().policy or self.first_policy)
         return next(policy for policy in self.policies() if isinstance(policy, usual))
 
     def space(self, space_id: SpaceId | None) -> Space | None:
@@ -403,12 +382,12 @@ class Chat:
         if space_id is None:
             return None
         with suppress(StoreUnavailable):
-            return next((space for space in self.spaces() if space.id == space_id), None)
+            return next((space for space in self.store.spaces.all() if space.id == space_id), None)
         return None
 
     def leave(self, within: float = 2.0) -> None:
         """Stop the turns that were begun here, and let them be stored."""
-        self.live_turns.stop(lambda turn: turn.owner is self.store, within)
+        self.live_turns.stop(lambda turn: turn.owner is self.store.turns, within)
 
     def noted(self, conversation_id: ConversationId) -> tuple[Noted, ...]:
         """What was noted last in a conversation, as far as it is kept so and was not dismissed."""
@@ -433,9 +412,9 @@ class Chat:
 
     def discard(self, conversation_id: ConversationId, seconds: int) -> None:
         """Stop what is coming of it; have the conversation destroyed in so many seconds."""
-        its = self.store.user_id, conversation_id
+        its = self.store.turns.user_id, conversation_id
         self.live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == its)
-        self.store.discard(conversation_id, seconds)
+        self.store.conversations.discard(conversation_id, seconds)
         self.live_turns.drop(*its)
         self._forget(conversation_id)
 
@@ -452,7 +431,7 @@ class Chat:
         followers = [message for message in thread.messages if message.parent_id in ids]
         if len(doomed) != len(ids) or any(message.id not in ids for message in followers):
             raise Stale
-        turn = self.live_turns.find(self.store.user_id, conversation_id)
+        turn = self.live_turns.find(self.store.turns.user_id, conversation_id)
         is_its = turn is not None and turn.prompt_id in ids
         if turn and is_its and not turn.is_done:
             raise Busy
@@ -461,12 +440,12 @@ class Chat:
             summary = None  # it covers only what comes before the message at its end
         facts = self._facts_of(ids)
         fact_ids = [fact.id for fact in facts]
-        self.store.discard_messages(
+        self.store.messages.discard(
             thread, doomed, fact_ids, seconds, drops_summary=summary is not None
         )
         facts += self._forget_facts_of(ids)
         if is_its:  # it failed: that is nothing to be told any more
-            self.live_turns.drop(self.store.user_id, conversation_id, Purpose.REPLY)
+            self.live_turns.drop(self.store.turns.user_id, conversation_id, Purpose.REPLY)
         noted = self.background.noted(conversation_id)
         self.background.dismiss(conversation_id, tuple(one for one in noted if one.fact in facts))
         self._forget(conversation_id)
@@ -481,11 +460,11 @@ class Chat:
         """
         late: TooLate | None = None
         try:
-            self.store.restore_messages(conversation_id)
+            self.store.messages.restore(conversation_id)
         except TooLate as error:
             late = error  # perhaps they are back: by another tab, or a call whose answer was lost
         self._forget(conversation_id)
-        back = self.store.thread(conversation_id).messages
+        back = self.store.conversations.thread(conversation_id).messages
         ids, seqs = {message.id for message in back}, {message.seq for message in back}
         made = tuple(made)
         facts = [fact for one in made for fact in one.facts if fact.source_id in ids]
@@ -539,13 +518,16 @@ class Chat:
     def _put_right(self, conversation_id: ConversationId) -> Thread:
         """Return the thread, after settling the turn that stored a prompt that was refused: the database did not
         answer, and went on later with what it had been asked before. Another turn of that prompt goes on."""
-        thread, prompt_id = self.store.thread(conversation_id), self._unsure[conversation_id]
-        left = self.store.open_turn(conversation_id)
+        thread, prompt_id = (
+            self.store.conversations.thread(conversation_id),
+            self._unsure[conversation_id],
+        )
+        left = self.store.turns.unfinished(conversation_id)
         stored_by = (one.turn_id for one in thread.messages if one.id == prompt_id)
         if left and left.state.is_open and left.id in stored_by:
             self._end(left, conversation_id, prompt_id, Outcome.FAILED)
             log_event("turn.unmade", turn=left.id)
-            return self.store.thread(conversation_id)
+            return self.store.conversations.thread(conversation_id)
         return thread
 
     def _end(
@@ -556,16 +538,16 @@ class Chat:
         outcome: Outcome,
     ) -> None:
         """End a turn that nobody is at any more, with what it had said. It is charged no more than it was."""
-        self.store.finish_turn(
+        self.store.turns.finish(
             Ending(
                 turn_id=left.id,
                 conversation_id=conversation_id,
                 prompt_id=prompt_id,
                 reply_id=MessageId(uuid4()),
-                reply=left.said,
+                reply=left.partial,
                 thoughts=left.thoughts,
                 outcome=outcome,
-                tokens=Usage(0, 0),
+                usage=Usage(0, 0),
                 cost_micro=0,
             )
         )
@@ -573,14 +555,16 @@ class Chat:
     def _begin_new(self, prompt: str, new: NewConversation) -> LiveTurn:
         space = None
         if new.space_id:
-            space = next((one for one in self.spaces() if one.id == new.space_id), None)
+            space = next((one for one in self.store.spaces.all() if one.id == new.space_id), None)
             if space is None:
                 raise SpaceGone
-        thread = self.store.create(first_words(prompt), self.policy_of(new, space), new)
+        thread = self.store.conversations.create(
+            self.title(prompt), self.policy_of(new, space), new
+        )
         try:
             return self._begin(thread, (), prompt)
         except AppError:
-            self.store.unmake(thread.conversation.id)  # nobody wants an empty one
+            self.store.conversations.unmake(thread.conversation.id)  # nobody wants an empty one
             raise
 
     def _begin(
@@ -644,11 +628,11 @@ class Chat:
     def _keeps_facts(self) -> bool:
         """Whether the person wants facts to be kept; no, while nobody can say."""
         with suppress(AppError):
-            return self.memories is not None and bool(self.preferences().keeps_facts)
+            return self.memories is not None and bool(self.store.profile.preferences().keeps_facts)
         return False
 
     def _is_live(self, conversation_id: ConversationId) -> bool:
-        turn = self.live_turns.find(self.store.user_id, conversation_id)
+        turn = self.live_turns.find(self.store.turns.user_id, conversation_id)
         return turn is not None and not turn.is_done
 
 
@@ -660,15 +644,6 @@ def _seen_revs(thread: Thread) -> set[int]:
         len(last) == 2 and last[1].role is Role.ASSISTANT and last[1].parent_id == last[0].id
     )
     return {rev, rev - 1} if is_awaited else {rev}
-
-
-def _clean(text: str, without_any: str = "Type a message first.") -> str:
-    text = storable(text)
-    if not text:
-        raise BadInput(without_any)
-    if len(text.encode()) > LONGEST_TEXT:
-        raise BadInput("This message is too long. Send it in parts.")
-    return text
 
 
 def _awaits_reply(thread: Thread) -> bool:

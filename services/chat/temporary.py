@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from services.chat.service import Chat
 from services.domain import ConversationId, SessionId
 from services.errors import Refused
-from services.store.temporary import TemporaryConversation
+from services.store.in_memory import InMemoryRows
+from services.store.port import Store
 
+TEMPORARY_TITLE = "Temporary chat"  # of each one: no title names what was said
 _ABSENCE_SECONDS = 10.0  # of its page: a network that stumbles takes less
 
 
@@ -27,29 +29,30 @@ class ChatIsOver(Refused):
 class TemporaryChat:
     """The chat of one page, which it does not outlive."""
 
-    conversations: TemporaryConversation
+    id: ConversationId
     owner: SessionId
-    reads_facts: bool  # those that are kept about the person
+    store: Store = field(repr=False)
+    rows: InMemoryRows = field(repr=False)
     is_there: Callable[[], bool] = field(repr=False)  # its page
     _chat: Chat = field(repr=False)
     _seen_at: float = field(default_factory=time.monotonic)
 
     @property
-    def id(self) -> ConversationId:
-        return self.conversations.id
-
-    @property
     def is_over(self) -> bool:
-        return self.conversations.is_over
+        return self.rows.is_closed
 
     @property
     def is_begun(self) -> bool:
-        """Whether something was said."""
-        return self.conversations.cached(self.id) is not None
+        """Return True once a prompt was stored."""
+        return self.store.conversations.cached(self.id) is not None
+
+    @property
+    def reads_facts(self) -> bool:
+        return self._chat.reads_facts
 
     @property
     def chat(self) -> Chat:
-        """Who answers. Raise ChatIsOver."""
+        """The chat that answers. Raise ChatIsOver."""
         if self.is_over:
             raise ChatIsOver
         return self._chat
@@ -59,8 +62,9 @@ class TemporaryChat:
         self._chat.leave(within)
 
     def end(self, within: float = 2.0) -> None:
-        """Stop what is coming, let it be settled, and forget all that was said."""
-        self.conversations.end()  # first: nothing begins any more
+        """Stop what is coming, let it be settled, and forget all text."""
+        self.rows.close()  # first: no turn begins any more
+        self.store.conversations.forget(self.id)
         self.stop(within)
         self._chat.live_turns.forget()
         self._chat.recollection.forget(self.id)

@@ -1,6 +1,6 @@
 """Sealing, key wrapping and server proofs; the database never holds a usable key or readable text."""
 
-from services.crypto.keyring import RootKeys, UserKey, VaultRing, new_key
+from services.crypto.keyring import RootKeys, UserKey, UserKeys, VaultRing, new_key
 from services.crypto.proof import ServerProof, sha
 from services.crypto.vault import LARGEST_TEXT, Head, Place, Vault, token_version
 
@@ -11,6 +11,7 @@ __all__ = [
     "RootKeys",
     "ServerProof",
     "UserKey",
+    "UserKeys",
     "Vault",
     "VaultRing",
     "new_key",

@@ -222,6 +222,38 @@ class UserKey:
         )
 
 
+class UserKeys:
+    """The keys of one user by version: the newest seals, and each text is opened by the version that it names."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, keys: Iterable[UserKey]) -> None:
+        self._keys = {key.version: key for key in keys}
+
+    def __repr__(self) -> str:
+        return f"UserKeys(versions={tuple(sorted(self._keys))})"
+
+    @property
+    def newest(self) -> UserKey:
+        return self._keys[max(self._keys)]
+
+    def unwrap(
+        self, token: str, user_key_version: int, conversation_id: UUID, key_version: int
+    ) -> bytes:
+        """The key of a conversation in *token*. Raise Tampered."""
+        return self._of(user_key_version).unwrap(token, conversation_id, key_version)
+
+    def open(self, purpose: str, token: str, place: Place) -> str:
+        """The text of *token*, sealed by `vault(purpose)` of one of the keys. Raise Tampered."""
+        return self._of(token_version(token)).vault(purpose).open(token, place)
+
+    def _of(self, version: int | None) -> UserKey:
+        key = self._keys.get(version or 0)
+        if key is None:
+            raise Tampered
+        return key
+
+
 def _user_key_place(user_id: UUID, version: int) -> Place:
     return Place(
         table="user_keys",

@@ -11,10 +11,10 @@ Value = TypeVar("Value")
 
 
 class LruCache(Generic[Key, Value]):
-    """An LRU cache of at most *most* values, with a lock."""
+    """An LRU cache of at most *most* values, or of values that *weigh* that much together, with a lock."""
 
-    def __init__(self, most: int) -> None:
-        self._held = LRUCache[Key, Value](most)
+    def __init__(self, most: int, weigh: Callable[[Value], float] | None = None) -> None:
+        self._held = LRUCache[Key, Value](most, weigh)
         self._lock = threading.Lock()
 
     def get(self, key: Key) -> Value | None:

@@ -1,46 +1,49 @@
-"""What rows look like as the API sends them; they become domain types where they were fetched."""
+"""What a store implements: sealed rows of one user, and each write as one atomic call.
 
+Bodies, titles, keys and heads are sealed before they come here; a store sees ids, order, sizes and times. All methods
+raise SignedOut and StoreUnavailable; docstrings name the other errors.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Protocol, TypedDict
 from uuid import UUID
-
-from pydantic import BaseModel
 
 from services.domain import (
     ConversationId,
-    Full,
-    MemoryPolicy,
+    FactId,
     MessageId,
     Outcome,
-    Retrieval,
+    Purpose,
     Role,
     SpaceId,
-    Summary,
     TurnId,
-    Window,
+    Usage,
+    UserId,
 )
-from services.store.supabase.api import IdentifiedRow, Moment, Table
-
-ClientTurnId = NewType("ClientTurnId", UUID)  # the app's own name for a turn
+from services.store.port import Begun, ClientTurnId, Lease, TurnState
 
 
 class ConversationState(StrEnum):
-    """Where a conversation is kept; spelt as in SQL."""
+    """The state of a conversation; spelt as in SQL."""
 
     ACTIVE = "active"
     ARCHIVED = "archived"
 
 
-class ConversationRow(IdentifiedRow, frozen=True):
-    """public.conversations; texts are sealed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationRow:
+    """A conversation; texts are sealed."""
 
     id: ConversationId
     title: str | None
     titled_by: str
-    wrapped_key: str
+    wrapped_key: str = field(repr=False)
     key_version: int
     user_key_version: int
-    head: str
+    head: str = field(repr=False)
     rev: int
     policy: str
     policy_size: int | None
@@ -49,75 +52,83 @@ class ConversationRow(IdentifiedRow, frozen=True):
     last_seq: int
     read_seq: int
     state: ConversationState
-    pinned_at: Moment | None
-    destroy_at: Moment | None  # discarded: there for the turn that ends in it, and for no reader
-    undo_until: Moment | None
-    created_at: Moment
-    updated_at: Moment
+    pinned_at: datetime | None
+    destroy_at: datetime | None  # discarded: kept for the turn that ends in it, and for no reader
+    undo_until: datetime | None
+    created_at: datetime
+    updated_at: datetime
     model: str | None
     space_id: SpaceId | None
     instructions: str | None = None
     summary: str | None = None
 
 
-class MessageRow(IdentifiedRow, frozen=True):
-    """public.messages; the body is sealed."""
+class ConversationChanges(TypedDict, total=False):
+    """Changes of a conversation's row that need no revision. A key that is absent leaves its column as it is."""
+
+    title: str
+    titled_by: str  # "model" replaces only the first words
+    pinned: bool
+    state: ConversationState
+    policy: str  # the model's view begins at the last reset again
+    policy_size: int | None
+    reset_seq: int
+    model: str | None
+    space_id: str | None
+    read_seq: int  # never goes back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PositionRow:
+    """The position of a conversation, as far as an index has to know it."""
+
+    id: ConversationId
+    rev: int
+    last_seq: int
+    space_id: SpaceId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRow:
+    """A message; the body is sealed."""
 
     id: MessageId
+    conversation_id: ConversationId
     seq: int
     parent_id: MessageId | None
     turn_id: TurnId | None
     role: Role
     outcome: Outcome
-    body: str
+    body: str = field(repr=False)
     has_thoughts: bool
-    created_at: Moment
-    destroy_at: Moment | None  # deleted: for no reader
+    created_at: datetime
+    destroy_at: datetime | None  # deleted: for no reader
 
 
-class ThoughtsRow(IdentifiedRow, frozen=True):
-    """public.messages: the sealed thoughts of one that has some."""
+@dataclass(frozen=True, slots=True)
+class ThoughtsRow:
+    """The sealed thoughts of a message."""
 
     id: MessageId
-    thoughts: str
+    thoughts: str = field(repr=False)
 
 
-class TurnState(StrEnum):
-    """Where a turn stands; spelt as in SQL."""
-
-    RESERVED = "reserved"
-    STREAMING = "streaming"
-    COMPLETE = "complete"
-    CUT = "cut"
-    STOPPED = "stopped"
-    FAILED = "failed"
-    LAPSED = "lapsed"
-    INTERRUPTED = "interrupted"
-
-    @property
-    def is_open(self) -> bool:
-        return self in (TurnState.RESERVED, TurnState.STREAMING)
-
-    @property
-    def is_final(self) -> bool:
-        """Whether its cost changes no more: a lapsed turn may still be finished late."""
-        return not self.is_open and self is not TurnState.LAPSED
-
-
-class TurnRow(BaseModel):
-    """public.turns, as far as another process has to know of it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRow:
+    """A turn, as far as another process has to know it; partial texts are sealed."""
 
     id: TurnId
     state: TurnState
     prompt_id: MessageId | None
-    partial: str | None
-    partial_thoughts: str | None
-    begun_at: Moment
-    lease_until: Moment
+    partial: str | None = field(repr=False)
+    partial_thoughts: str | None = field(repr=False)
+    begun_at: datetime
+    lease_until: datetime
 
 
-class CostRow(BaseModel):
-    """public.turns: what one used and cost."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostRow:
+    """The usage and cost of a turn."""
 
     id: TurnId
     state: TurnState
@@ -128,39 +139,280 @@ class CostRow(BaseModel):
     charged_micro: int
 
 
-class NameRow(BaseModel):
-    """public.turns, by the app's own name for it."""
-
-    client_turn_id: ClientTurnId
-
-
-class ReceiptRow(BaseModel):
-    """public.receipts, each with its turn; the body is sealed."""
+@dataclass(frozen=True, slots=True)
+class ReceiptRow:
+    """The sealed receipt of a turn."""
 
     turn_id: TurnId
-    body: str
-    turns: NameRow
+    client_turn_id: ClientTurnId
+    body: str = field(repr=False)
 
 
-CONVERSATIONS = Table("conversations", ConversationRow)
-# many at once, without what may be long
-_LONG = {"instructions", "summary"}
-LISTED_CONVERSATIONS = Table(
-    "conversations",
-    ConversationRow,
-    ",".join(name for name in ConversationRow.model_fields if name not in _LONG),
-)
-MESSAGES = Table("messages", MessageRow)
-THOUGHTS = Table("messages", ThoughtsRow)
-TURNS = Table("turns", TurnRow)
-COSTS = Table("turns", CostRow)
-RECEIPTS = Table("receipts", ReceiptRow, "turn_id,body,turns(client_turn_id)")
-_POLICIES: dict[str, MemoryPolicy] = {each.name: each for each in (Full(), Summary(), Retrieval())}
+class DocumentKind(StrEnum):
+    """The kinds of sealed documents."""
+
+    PREFERENCES = "preferences"
+    SPACE = "space"
+    FACT = "fact"
 
 
-def policy_named(name: str, size: int | None) -> MemoryPolicy:
-    return _POLICIES.get(name) or (Window(size) if size else Window())
+class ConversationText(StrEnum):
+    """The sealed texts of a conversation that are replaced by a caller who has seen them; spelt as in SQL."""
+
+    INSTRUCTIONS = "instructions"
+    SUMMARY = "summary"
 
 
-def policy_columns(policy: MemoryPolicy) -> tuple[str, int | None]:
-    return policy.name, policy.messages if isinstance(policy, Window) else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentRow:
+    """A sealed document. The id of preferences is the user's."""
+
+    kind: DocumentKind
+    id: UUID
+    body: str = field(repr=False)
+    key_version: int
+    created_at: datetime | None = None
+    is_archived: bool = False  # a space
+    conversation_id: ConversationId | None = None  # the scope of a fact
+    space_id: SpaceId | None = None  # likewise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedConversation:
+    """A new conversation."""
+
+    id: ConversationId
+    title: str
+    wrapped_key: str = field(repr=False)
+    user_key_version: int
+    head: str = field(repr=False)
+    policy: str
+    policy_size: int | None
+    model: str | None
+    instructions: str | None
+    space_id: SpaceId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedPrompt:
+    """The message that a new turn stores, and the head after it."""
+
+    conversation_id: ConversationId
+    rev: int
+    message_id: MessageId
+    parent_id: MessageId | None
+    body: str | None  # None: the message is stored already
+    key_version: int
+    head: str | None
+    start_seq: int
+    receipt: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """The turn to begin and the cost to reserve. Amounts in micro-dollars."""
+
+    client_turn_id: ClientTurnId
+    purpose: Purpose
+    model: str
+    prompt_micro: int
+    reply_micro: int
+    least_reply_micro: int
+    lease_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedReply:
+    """The message that the end of a turn stores, and the head after it."""
+
+    rev: int
+    message_id: MessageId
+    body: str | None
+    thoughts: str | None
+    key_version: int
+    head: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """The outcome, usage and cost of a turn."""
+
+    turn_id: TurnId
+    outcome: Outcome
+    usage: Usage
+    cost_micro: int
+
+
+class Ledger(Protocol):
+    """Reserves and settles the turns of one user. Without sealed words, only the cost of a turn is stored."""
+
+    @property
+    def user_id(self) -> UserId: ...
+
+    def keep_fresh(self, seconds: int) -> None:
+        """Renew the access token unless it outlives the next *seconds*."""
+        ...
+
+    def begin_turn(self, reservation: Reservation, prompt: SealedPrompt | None = None) -> Begun:
+        """Store *prompt* and reserve the worst cost, both or neither; asking again begins one turn.
+
+        Raise Stale, Busy, OverBudget, NotFound.
+        """
+        ...
+
+    def checkpoint_turn(
+        self,
+        turn_id: TurnId,
+        lease_seconds: int,
+        partial: str | None = None,
+        thoughts: str | None = None,
+    ) -> Lease:
+        """Store the partial texts (None: unchanged) and prolong the lease."""
+        ...
+
+    def finish_turn(self, settlement: Settlement, reply: SealedReply | None = None) -> None:
+        """Store *reply* and settle. Asking again changes nothing. Raise Stale, Busy, NotFound."""
+        ...
+
+
+class Rows(Ledger, Protocol):
+    """The sealed rows of one user."""
+
+    def check_complete(self) -> None:
+        """Raise RowsCut if answers may lack rows."""
+        ...
+
+    def conversation(self, conversation_id: ConversationId) -> ConversationRow:
+        """Raise NotFound."""
+        ...
+
+    def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
+        """Those of *ids* that exist, discarded ones too, without instructions and summary."""
+        ...
+
+    def all_conversations(self) -> list[ConversationRow]:
+        """All that are not discarded, without instructions and summary."""
+        ...
+
+    def positions(self) -> list[PositionRow]:
+        """The positions of all conversations that are not discarded."""
+        ...
+
+    def recent_conversations(
+        self, limit: int, *, is_archived: bool, space_id: SpaceId | None
+    ) -> list[ConversationRow]:
+        """Pinned conversations first, then the newest; of one space, or all; without instructions and summary."""
+        ...
+
+    def messages(
+        self, conversation_id: ConversationId, after_seq: int, last_seq: int
+    ) -> list[MessageRow]:
+        """The messages after *after_seq*, to *last_seq* or beyond, without deleted ones, by seq."""
+        ...
+
+    def discarded_messages(self, conversation_id: ConversationId) -> list[MessageRow]:
+        """The deleted messages that can still be restored, by seq."""
+        ...
+
+    def messages_by_id(self, ids: Iterable[MessageId]) -> list[MessageRow]:
+        """Those of *ids* that exist, deleted ones too."""
+        ...
+
+    def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:
+        """The messages of the conversations *ids* with *seqs*, by seq."""
+        ...
+
+    def thoughts(self, ids: Iterable[MessageId]) -> list[ThoughtsRow]: ...
+    def newest_turn(self, conversation_id: ConversationId) -> TurnRow | None: ...
+    def costs(self, turn_ids: Iterable[TurnId]) -> list[CostRow]: ...
+    def receipts(self, turn_ids: Iterable[TurnId]) -> list[ReceiptRow]: ...
+
+    def documents(self, kind: DocumentKind) -> list[DocumentRow]:
+        """All preferences, spaces or facts."""
+        ...
+
+    def create_conversation(self, new: SealedConversation) -> None:
+        """Store an empty conversation; asking again changes nothing. Raise BadInput (too many), NotFound (no such space)."""
+        ...
+
+    def change_conversation(
+        self, conversation_id: ConversationId, changes: ConversationChanges
+    ) -> bool:
+        """Return False if a title of the model came too late. Raise NotFound, SpaceGone."""
+        ...
+
+    def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:
+        """Hide it at once and destroy it in *seconds*. Raise NotFound."""
+        ...
+
+    def restore_conversation(self, conversation_id: ConversationId) -> None:
+        """Undo `discard_conversation`. Raise NotFound."""
+        ...
+
+    def delete_conversation(self, conversation_id: ConversationId) -> None:
+        """Destroy it. Raise NotFound."""
+        ...
+
+    def replace_text(
+        self,
+        conversation_id: ConversationId,
+        text: ConversationText,
+        sealed: str | None,
+        *,
+        replaces: str | None,
+        cuts: int | None = None,
+    ) -> None:
+        """Replace a text, if it is still *replaces* and the conversation has these *cuts*. Raise Stale, NotFound."""
+        ...
+
+    def keep_document(
+        self,
+        document: DocumentRow,
+        *,
+        replaces: str | None,
+        source: ConversationId | None = None,
+        cuts: int | None = None,
+    ) -> None:
+        """Store *document* in place of the sealed text *replaces*, if *source* still has these *cuts*.
+
+        Raise Stale, NotFound, BadInput (too many).
+        """
+        ...
+
+    def forget_document(self, kind: DocumentKind, document_id: UUID) -> None:
+        """Destroy a document; a space with its facts. Raise NotFound."""
+        ...
+
+    def forget_facts(self) -> None:
+        """Destroy all facts."""
+        ...
+
+    def stop_turn(self, turn_id: TurnId) -> None:
+        """Ask the process that streams the turn to stop."""
+        ...
+
+    def edit_reply(
+        self, conversation_id: ConversationId, original: MessageId, reply: SealedReply
+    ) -> None:
+        """Store another version of a reply, without a turn. Raise Stale, Busy, NotFound, BadInput (too many)."""
+        ...
+
+    def discard_messages(
+        self,
+        conversation_id: ConversationId,
+        rev: int,
+        doomed: Sequence[MessageId],
+        facts: Iterable[FactId],
+        *,
+        kept_summary: str | None,
+        head: str,
+        seconds: int,
+    ) -> None:
+        """Delete messages and facts; any summary but *kept_summary* goes. Raise Stale, Busy, NotFound."""
+        ...
+
+    def restore_messages(
+        self, conversation_id: ConversationId, rev: int, restored: Sequence[MessageId], head: str
+    ) -> None:
+        """Undo `discard_messages`, all that can be or nothing. Raise Stale, NotFound."""
+        ...

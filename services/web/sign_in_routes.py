@@ -18,7 +18,6 @@ from starlette.routing import Route
 from services.domain import ConversationId
 from services.errors import AppError, StoreUnavailable, TooManyAttempts
 from services.events import log_event
-from services.store.conversations import Conversations
 from services.store.supabase.auth import REASONS, WeakPassword
 from services.store.supabase.sessions import AppSession
 from services.web.attempts import DEVICE_SECONDS, Attempts
@@ -34,6 +33,7 @@ class SignInRoutes:
 
     session_cache: Callable[[], SessionCache]  # works once the backend has started
     attempts: Attempts
+    has_conversation: Callable[[AppSession, ConversationId], bool]
     origin: Origin
     lifetime_seconds: int
 
@@ -68,7 +68,7 @@ class SignInRoutes:
                 cache.add(session)
                 log_event("session.started", user=session.user_id, session=session.id)
                 if previous := self.origin.session_cookie(request):  # perhaps another account's
-                    target = await run_sync(_visible_target, session, target)
+                    target = await run_sync(self._visible_target, session, target)
                     with suppress(StoreUnavailable):  # the old session may outlive its tab
                         await run_sync(cache.leave, previous)
         except AppError as error:
@@ -78,6 +78,17 @@ class SignInRoutes:
         device = self.attempts.device_cookie(email)
         self._set_cookie(answer, request, "device", device, DEVICE_SECONDS)
         return answer
+
+    def _visible_target(self, session: AppSession, target: str) -> str:
+        """*target*, or the front page if *target* is another user's conversation."""
+        try:
+            conversation_id = UUID(dict(parse_qsl(urlsplit(target).query)).get("c", ""))
+        except ValueError:
+            return target
+        with suppress(AppError):  # unknown: the page will say
+            if not self.has_conversation(session, ConversationId(conversation_id)):
+                return "/"
+        return target
 
     async def _sign_out(self, request: Request) -> Response:
         if not self.origin.is_same_origin(request):
@@ -120,15 +131,3 @@ def _with_reason(target: str, error: AppError) -> str:
     if isinstance(error, WeakPassword) and error.reasons:
         query.append(("why", ",".join(error.reasons)))
     return parts._replace(query=urlencode(query)).geturl()
-
-
-def _visible_target(session: AppSession, target: str) -> str:
-    """*target*, or the front page if *target* is another user's conversation."""
-    try:
-        conversation_id = UUID(dict(parse_qsl(urlsplit(target).query)).get("c", ""))
-    except ValueError:
-        return target
-    with suppress(AppError):  # unknown: the page will say
-        if not Conversations(session).has(ConversationId(conversation_id)):
-            return "/"
-    return target

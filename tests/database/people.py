@@ -159,6 +159,7 @@ class Contract:
 
 
 _FREE_TEXT = {
+    "changes",
     "model_name",
     "new_model",
     "new_derivation",
@@ -227,6 +228,11 @@ class Caller:
         arguments = creation() | changes
         assert self.call("create_conversation", **arguments) == {"ok": True}
         return arguments["conversation"]
+
+    def change(self, conversation, **changes):
+        return self.call(
+            "change_conversation", conversation=conversation, changes=json.dumps(changes)
+        )
 
     def begin(self, conversation, rev=0, **changes):
         return self.call("begin_turn", **beginning(conversation, rev, **changes))

@@ -1,5 +1,7 @@
 """A conversation's model and instructions, and what a person prefers: bounded, sealed, and one's own."""
 
+import json
+
 import pytest
 
 from tests.database.people import sealed
@@ -33,7 +35,7 @@ def test_a_conversation_begins_without_a_choice_and_can_go_back_to_none(world, m
 
     before = None
     for name, text in (("gpt-5-mini", told), ("meta-llama/Llama-3.3-70B", told), (None, None)):
-        assert maya.call("set_conversation_model", conversation=garden, new_model=name)["ok"]
+        assert maya.change(garden, model=name)["ok"]
         assert maya.call(
             "set_conversation_instructions",
             conversation=garden,
@@ -52,7 +54,7 @@ def test_a_choice_makes_nothing_stale_and_nothing_newer(world, maya, garden):
         )
 
     before = rest()
-    maya.call("set_conversation_model", conversation=garden, new_model="mini")
+    maya.change(garden, model="mini")
     maya.call(
         "set_conversation_instructions",
         conversation=garden,
@@ -65,9 +67,10 @@ def test_a_choice_makes_nothing_stale_and_nothing_newer(world, maya, garden):
 
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_what_no_model_can_be_called_is_refused(world, maya, garden, name):
-    arguments = {"conversation": garden, "new_model": name}
+    changes = json.dumps({"model": name})
 
-    assert maya.refusal("set_conversation_model", **arguments) == "23514"
+    refusal = maya.refusal("change_conversation", conversation=garden, changes=changes)
+    assert refusal == "23514"
     assert choices(world, garden) == (None, None)
 
 

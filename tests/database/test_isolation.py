@@ -4,6 +4,7 @@ Everything here holds for Postgres with hosted's grants and for the embedded API
 `public` to everybody and leaves the policies and functions to hold.
 """
 
+import json
 import time
 from dataclasses import dataclass
 from uuid import UUID, uuid4
@@ -69,6 +70,10 @@ def person_calls(own):
     return {
         "begin_turn": beginning(own.conversation, 1, parent=own.prompt),
         "change_preferences": {"new_preferences": sealed("preferences"), "replaces": None},
+        "change_conversation": {
+            "conversation": own.conversation,
+            "changes": json.dumps({"title": sealed("other"), "read_seq": 2, "policy": "full"}),
+        },
         "checkpoint_turn": {
             "turn": own.turn,
             "said": sealed("more"),
@@ -110,12 +115,9 @@ def person_calls(own):
             cuts=0,
         ),
         "keep_space": a_space(space=own.space, new_body=sealed("other"), replaces=sealed("space")),
-        "mark_conversation": {"conversation": own.conversation, "pinned": True, "archived": None},
-        "move_conversation": {"conversation": own.conversation, "new_space": own.space},
         "my_account": {},
         "my_sessions": {},
         "put_user_key": user_key(new_version=2),
-        "read_conversation": {"conversation": own.conversation, "seq": 2},
         "restore_conversation": {"conversation": own.discarded},
         "restore_messages": {
             "conversation": own.conversation,
@@ -123,7 +125,6 @@ def person_calls(own):
             "restored": str(own.prompt),
             "new_head": HEAD,
         },
-        "rename_conversation": {"conversation": own.conversation, "new_title": sealed("other")},
         "revoke_sessions": {"one_session": None},
         "set_caps": {
             "person": own.owner.id,
@@ -137,14 +138,7 @@ def person_calls(own):
             "new_instructions": sealed("other"),
             "replaces": None,
         },
-        "set_conversation_model": {"conversation": own.conversation, "new_model": "other"},
         "set_deployment_cap": {"new_monthly_cap_micro": 5},
-        "set_memory_policy": {
-            "conversation": own.conversation,
-            "new_policy": "full",
-            "new_policy_size": None,
-            "new_reset_seq": 1,
-        },
         "set_role": {"person": own.owner.id, "new_role": "admin"},
         "start_session": session(new_key().hex()),
         "stop_turn": {"turn": own.turn},
@@ -155,7 +149,6 @@ def person_calls(own):
             "cuts": 0,
         },
         "suspend": {"person": own.owner.id, "suspended": True},
-        "title_conversation": {"conversation": own.conversation, "new_title": sealed("other")},
         "usage_by_person": {"after": uuid4()},
     }
 
@@ -299,13 +292,11 @@ def test_another_persons_id_is_answered_like_an_unknown_one(own, mallory):
         "keep_memory of a space": a_fact(space=own.space),
         "keep_memory from messages": a_fact(source=own.conversation, cuts=0),
         "create_conversation": creation() | {"new_space": own.space},
-        "move_conversation": {
-            "conversation": mallory.create_conversation(),
-            "new_space": own.space,
-        },
     }.items():
         answer = mallory.call(function.split()[0], **arguments)
         assert answer == {"ok": False, "reason": "not_found"}, function
+    moved = mallory.change(mallory.create_conversation(), space_id=str(own.space))
+    assert moved == {"ok": False, "reason": "no_space"}
 
 
 def test_without_a_proof_a_token_alone_changes_nothing(either_world, own, unchanged):

@@ -169,6 +169,7 @@ def test_migrate_reads_root_key_from_keys_folder(run, empty, tmp_path):
             "The root key in DAYBOOK_ROOT_KEYS is not 32 random bytes in base64url: put the right one there.",
         ),
     ],
+    ids=["no address", "no database", "only IPv6", "no URL", "weak key"],  # the key is random
 )
 def test_wrong_setting_ends_migrate_with_a_sentence(run, url, root_key, sentence):
     assert run("migrate", DATABASE_URL=url, DAYBOOK_ROOT_KEYS=root_key) == (1, sentence)

@@ -340,8 +340,10 @@ def view(maya):
 
 
 def set_policy(maya, garden, reset, policy="window"):
-    arguments = {"conversation": garden, "new_policy": policy, "new_policy_size": 20}
-    return maya.call("set_memory_policy", **arguments, new_reset_seq=reset)
+    changes = {"policy": policy, "policy_size": 20} | (
+        {} if reset is None else {"reset_seq": reset}
+    )
+    return maya.change(garden, **changes)
 
 
 def talk(maya, garden, turns, **changes):
@@ -381,7 +383,7 @@ def first_prompt(maya):
 
 def test_a_plan_from_before_a_reset_is_stale(maya, garden):
     rev = talk(maya, garden, 2)
-    assert set_policy(maya, garden, 4) == {"ok": True}
+    assert set_policy(maya, garden, 4)["ok"]
     assert view(maya) == (4, 4)
 
     assert maya.begin(garden, rev, new_start_seq=2)["reason"] == "stale"
@@ -769,7 +771,7 @@ def let_pass(world, conversation):
 def test_what_is_discarded_can_be_brought_back_as_it_was(world, maya, garden):
     passing = maya.create_conversation(new_expiry="2090-01-01T00:00:00+00:00")
     maya.finish(maya.begin(garden)["turn"], 1, 5)
-    maya.call("mark_conversation", conversation=garden, pinned=True, archived=True)
+    maya.change(garden, pinned=True, state="archived")
     before = world.contents()
 
     for conversation in (garden, passing):

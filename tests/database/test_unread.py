@@ -1,5 +1,7 @@
 """Up to where a person has read a conversation."""
 
+import json
+
 import pytest
 
 from tests.database.people import MISUSE
@@ -32,13 +34,14 @@ def test_who_writes_has_read_what_stands_before(world, maya, garden):
 
 
 def test_reading_goes_neither_back_nor_beyond_what_is_there(world, maya, garden):
-    maya.call("read_conversation", conversation=garden, seq=99)
+    maya.change(garden, read_seq=99)
     assert seqs(world, garden) == (2, 2)
 
-    maya.call("read_conversation", conversation=garden, seq=1)
+    maya.change(garden, read_seq=1)
     assert seqs(world, garden) == (2, 2)
 
 
-@pytest.mark.parametrize("seq", [None, 0, -1])
+@pytest.mark.parametrize("seq", [0, -1])
 def test_a_place_that_cannot_be_is_misuse(maya, garden, seq):
-    assert maya.refusal("read_conversation", conversation=garden, seq=seq) == MISUSE
+    changes = json.dumps({"read_seq": seq})
+    assert maya.refusal("change_conversation", conversation=garden, changes=changes) == MISUSE

@@ -6,15 +6,12 @@ import pytest
 
 from services.domain import Space, SpaceId
 from services.errors import RowsCut
-from services.store.conversations import Conversations
-from services.store.corpus import Corpus
-from services.store.spaces import Spaces
-from services.store.threads import Threads
-from services.store.usage import UsageReports
+from services.store.supabase.usage import UsageReports
 from tests.fakes import NOON
 from tests.journeys.seeds import converse, hold
 from tests.stack.apps import running
 from tests.store.conftest import PASSWORD, make_sessions, new_email
+from tests.stores import store_of
 
 MORE = 105  # than an answer has room for
 
@@ -45,12 +42,12 @@ def shrunk(hosted, long):
 
 @pytest.mark.usefixtures("shrunk")
 def test_a_long_thread_and_many_conversations_are_read_whole(maya, long):
-    thread = Conversations(maya).thread(long)
+    thread = store_of(maya).conversations.thread(long)
     assert thread.is_whole
     assert len(thread.messages) > MORE
 
     hold(maya, [f"Title {n}" for n in range(MORE)])
-    conversations, corpus = Conversations(maya), Corpus(maya, Threads(maya))
+    conversations, corpus = store_of(maya).conversations, store_of(maya).corpus
     assert len(conversations.titled("title", 1000)) == MORE
     assert len(conversations.recent(1000)) == MORE + 1
     listed = corpus.conversations()
@@ -61,10 +58,10 @@ def test_a_long_thread_and_many_conversations_are_read_whole(maya, long):
 
 @pytest.mark.usefixtures("shrunk")
 def test_many_spaces_and_the_usage_of_many_people_are_read_whole(maya, hosted):
-    spaces = Spaces(maya)
+    spaces = store_of(maya).spaces
     for n in range(MORE):
         spaces.keep(Space(id=SpaceId(uuid4()), name=f"Space {n}", created_at=NOON))
-    assert len(Spaces(maya).all()) == MORE
+    assert len(store_of(maya).spaces.all()) == MORE
 
     with hosted.connect() as owner:
         role = "update private.roles set role = %s where user_id = %s"
@@ -101,9 +98,9 @@ def test_a_bound_that_is_too_low_is_told_instead_of_tampering(hosted, maya, long
     hosted.limit_rows(40)
     try:
         with pytest.raises(RowsCut) as cut:
-            Conversations(maya).thread(long)
+            store_of(maya).conversations.thread(long)
     finally:
         hosted.limit_rows(500)
 
     assert "at most 40 rows" in cut.value.public
-    assert Conversations(maya).thread(long).is_whole
+    assert store_of(maya).conversations.thread(long).is_whole

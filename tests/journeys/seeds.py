@@ -14,10 +14,10 @@ from services.embedded.postgres import Postgres
 from services.embedded.stack import running_endpoints
 from services.llm import ModelInfo, Models, Offer
 from services.memory.tokens import RegexCounter
-from services.store.conversations import Conversations
 from services.store.supabase.api import Gateway, ServerCalls
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.supabase.sessions import Sessions
+from tests.stores import store_of
 
 _INFO = ModelInfo(
     name="gpt-5-mini",
@@ -67,9 +67,9 @@ class _Echo:
 
 def converse(session, turns, policy=None):
     """A new conversation with these prompts and replies, which have been read; of a window, or *policy*."""
-    model, conversations = _Echo(), Conversations(session)
+    model, store = _Echo(), store_of(session)
     chat = Chat(
-        store=conversations,
+        store=store,
         live_turns=LiveTurns(),
         models=Models(Offer(_INFO, model)),
         counter=RegexCounter(),
@@ -85,13 +85,13 @@ def converse(session, turns, policy=None):
         conversation_id = turn.conversation_id
         chat.open(conversation_id)
     assert conversation_id
-    conversations.mark_read(chat.open(conversation_id))
+    store.conversations.mark_read(chat.open(conversation_id))
     return conversation_id
 
 
 def hold(session, titles):
     """New conversations of these titles, without a message."""
-    conversations = Conversations(session)
+    conversations = store_of(session).conversations
     return [conversations.create(title, Window()).conversation.id for title in titles]
 
 

@@ -59,7 +59,7 @@ def test_what_is_said_is_stored_nowhere_and_no_address_leads_to_it(app, conversa
     ]
     assert conversations.threads == {}
     assert "c" not in app.query_params
-    assert len(maya.books.settled) == 2
+    assert len(maya.ledger.settled) == 2
     assert app.title[0].value == "Temporary chat"
     assert any("Not saved" in each.value for each in app.caption)
 
@@ -134,7 +134,7 @@ def test_facts_are_read_only_if_allowed_on_the_page(app, maya, model):
 
 def test_a_prompt_that_was_refused_goes_back_into_the_composer_and_with_the_chat(app, maya):
     switches(app)
-    maya.books.failure = OverBudget(Cap.DAILY)
+    maya.ledger.failure = OverBudget(Cap.DAILY)
     asks(app, "Too dear")
 
     assert in_composer(app) == "Too dear"
@@ -147,13 +147,13 @@ def test_a_prompt_that_was_refused_goes_back_into_the_composer_and_with_the_chat
 
 
 def test_what_is_refused_once_it_was_left_is_said_on_no_other_page(app, maya, monkeypatch):
-    def begin(_):  # a run that takes the place of this one goes elsewhere meanwhile
+    def begin(*_):  # a run that takes the place of this one goes elsewhere meanwhile
         st.session_state["destination"] = {}
         temporary.end_if_left(st.Page(lambda: None, title="Daybook", default=True))
         raise StoreUnavailable
 
     switches(app)
-    monkeypatch.setattr(maya.books, "begin", begin)
+    monkeypatch.setattr(maya.ledger, "begin_turn", begin)
     asks(app, "A secret")
 
     assert app.title[0].value == "New chat"

@@ -15,8 +15,6 @@ from services.domain import Purpose
 from services.llm import Models, Offer, OpenAIModel, connect
 from services.memory.tokens import RegexCounter
 from services.settings import Settings
-from services.store.conversations import Conversations
-from services.store.profile import Profile
 from services.store.supabase.api import Gateway, ServerCalls
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.supabase.sessions import Sessions
@@ -24,6 +22,7 @@ from services.web.session_cache import SessionCache
 from tests.fakes import INFO
 from tests.model_server import ModelServer
 from tests.stack.apps import SECONDS, until
+from tests.stores import store_of
 
 PASSWORD = "correct horse battery staple"
 _numbers = itertools.count()
@@ -127,7 +126,7 @@ def make_chat(sessions, model):
         session, live_turns=None, info=INFO, purposes=(Purpose.SUMMARY, Purpose.FACTS), others=()
     ):
         chat = Chat(
-            store=Conversations(session),
+            store=store_of(session),
             live_turns=live_turns or LiveTurns(),
             models=Models(
                 Offer(info, model), tuple(Offer(one, model.named(one.name)) for one in others)
@@ -135,7 +134,6 @@ def make_chat(sessions, model):
             counter=RegexCounter(),
             instructions="Be kind.",
             sweep=lambda: sessions.server.call("sweep_turns", at_most=100),
-            preferences=Profile(session).preferences,
             background=BackgroundTasks(*purposes),
         )
         made.append(chat)
@@ -164,7 +162,7 @@ def done(turn):
 
 @pytest.fixture
 def conversations(maya):
-    return Conversations(maya)
+    return store_of(maya).conversations
 
 
 @pytest.fixture

@@ -1,16 +1,12 @@
 """What the store keeps in memory: bounded, read again where it is gone, and asked for once; reads page by page."""
 
 from datetime import datetime, timedelta
-from types import SimpleNamespace
 
 import httpx
 import pytest
 
 from services.domain import Window
-from services.store import deletions, turns
-from services.store.conversations import Conversations
-from services.store.memories import Memories
-from services.store.threads import Threads
+from services.store.sealed import messages, opened
 from tests.store.conformance.talk import (
     THOUGHTS,
     a_fact,
@@ -22,11 +18,12 @@ from tests.store.conformance.talk import (
     say,
     titles,
 )
+from tests.stores import store_of
 
 
 @pytest.fixture
-def user(conversations):
-    return SimpleNamespace(conversations=conversations, turns=conversations)
+def user(maya):
+    return store_of(maya)
 
 
 @pytest.fixture
@@ -53,8 +50,9 @@ def asked(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["costs", "receipts", "thoughts"])
 def test_costs_receipts_and_thoughts_are_read_once(maya, garden, asked, kind):
-    reader, its = Conversations(maya), garden.conversation.id
-    reader.thread(its)
+    store, its = store_of(maya), garden.conversation.id
+    store.conversations.thread(its)
+    reader = store.turns
     read = {
         "costs": reader.costs,
         "receipts": lambda messages: reader.receipts(messages, its),
@@ -69,25 +67,16 @@ def test_costs_receipts_and_thoughts_are_read_once(maya, garden, asked, kind):
 def test_thoughts_of_messages_without_any_are_not_asked_for(maya, garden, asked):
     prompts = [message for message in garden.messages if not message.has_thoughts]
 
-    assert Conversations(maya).thoughts(prompts, garden.conversation.id) == {}
+    assert store_of(maya).turns.thoughts(prompts, garden.conversation.id) == {}
     assert asked == []
 
 
-def test_more_receipts_are_read_than_are_kept(maya, garden, monkeypatch):
-    monkeypatch.setattr(turns, "_MOST_RECEIPTS", 1)
-    reader = Conversations(maya)
-
-    for _ in range(2):
-        found = reader.receipts(garden.messages, garden.conversation.id)
-        assert sorted(found.values()) == ["receipt 0", "receipt 1"]
-
-
-def test_facts_of_many_conversations_are_read_in_few_calls(maya, conversations, asked):
-    memories = Memories(maya, Threads(maya))
+def test_facts_of_many_conversations_are_read_in_few_calls(maya, user, asked):
+    memories, conversations = user.facts, user.conversations
     for number in range(60):  # more than there are keys at hand
         thread = conversations.create(f"Ticket {number}", Window())
         memories.keep(a_fact(f"Fact {number}", conversation_id=thread.conversation.id))
-    reader = Memories(maya, Threads(maya))
+    reader = store_of(maya).facts
     asked.clear()
 
     assert len(reader.fresh_facts()) == 60
@@ -97,17 +86,17 @@ def test_facts_of_many_conversations_are_read_in_few_calls(maya, conversations, 
 
 
 def test_turn_ends_in_a_conversation_evicted_from_the_cache(maya, monkeypatch):
-    monkeypatch.setattr("services.store.threads._MOST", 2)
-    conversations = Conversations(maya)
-    user = SimpleNamespace(conversations=conversations, turns=conversations)
+    monkeypatch.setattr(opened, "_MOST_TITLES", 2 * opened.OPENED)
+    user = store_of(maya)
+    conversations = user.conversations
     turn = new_turn(conversations.create("First", Window()), "Will you remember?")
-    its, begun = turn.thread.conversation.id, conversations.begin_turn(turn)
+    its, begun = turn.thread.conversation.id, user.turns.begin(turn)
     for n in range(3):
         say(user, conversations.create(f"Other {n}", Window()), "One", "Two")
     assert conversations.cached(its) is None
 
-    conversations.checkpoint_turn(begun.turn_id, its, "I", 30)
-    conversations.finish_turn(ending(turn, begun, "I will."))
+    user.turns.checkpoint(begun.turn_id, its, "I", 30)
+    user.turns.finish(ending(turn, begun, "I will."))
 
     thread = say(user, conversations.thread(its), "Still?", "Still.")
     assert (thread.is_whole, thread.conversation.title) == (True, "First")
@@ -119,7 +108,7 @@ def test_messages_and_titles_are_read_page_by_page(user, garden, maya, monkeypat
     for n in range(4):
         user.conversations.create(f"Other {n}", Window())
 
-    reader = Conversations(maya)
+    reader = store_of(maya).conversations
 
     assert reader.thread(garden.conversation.id).messages == garden.messages
     assert titles(reader.titled("")) == ["Other 3", "Other 2", "Other 1", "Other 0", "Garden"]
@@ -132,7 +121,7 @@ def test_clock_of_the_database_decides_on_undo(user, garden, stack, monkeypatch,
         def now(cls, tz=None):
             return datetime.now(tz) + timedelta(seconds=fast_seconds)
 
-    monkeypatch.setattr(deletions, "datetime", AppClock, raising=False)
+    monkeypatch.setattr(messages, "datetime", AppClock, raising=False)
     its = garden.conversation.id
     delete(user, garden, 3)
     with stack.connect() as database:
@@ -140,8 +129,8 @@ def test_clock_of_the_database_decides_on_undo(user, garden, stack, monkeypatch,
             "update public.messages set destroy_at = now() where conversation_id = %s and destroy_at is not null",
             [its],
         )
-    assert not user.conversations.can_restore_messages(its)
+    assert not user.messages.can_restore(its)
 
     delete(user, user.conversations.thread(its), 2)
 
-    assert user.conversations.can_restore_messages(its)
+    assert user.messages.can_restore(its)

@@ -35,10 +35,10 @@ from services.errors import (
     StoreUnavailable,
     Tampered,
 )
-from services.store.conversations import Conversations
 from tests.fakes import INFO
 from tests.stack.apps import SECONDS, until
 from tests.store.conftest import done
+from tests.stores import store_of
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_the_prompt_is_stored_before_the_model_is_called(chat, maya, server):
         turn = chat.begin(None, prompt)
         server.wait_until(lambda s: s.live == 1)
 
-        thread = Conversations(maya).thread(turn.conversation_id)
+        thread = store_of(maya).conversations.thread(turn.conversation_id)
         assert said(thread) == [(Role.USER, prompt)]
         turn.stop()
         done(turn)
@@ -136,7 +136,7 @@ def test_followers_see_it_grow_and_hear_done_after_it_is_stored(chat, maya, serv
 
     assert len(set(texts)) > 3
     assert all(b.startswith(a) for a, b in pairwise(texts))
-    stored = Conversations(maya).thread(turn.conversation_id)
+    stored = store_of(maya).conversations.thread(turn.conversation_id)
     assert said(stored)[-1] == (Role.ASSISTANT, texts[-1])
 
 
@@ -158,10 +158,10 @@ def test_a_stop_ends_the_request_and_keeps_what_was_said(chat, maya, stack, serv
 
 
 def test_a_reply_that_ends_while_its_thread_is_read_is_read_with_it(chat, server, monkeypatch):
-    read = Conversations.thread
+    read = chat.store.conversations.thread
 
-    def slowly(conversations, conversation_id):
-        thread = read(conversations, conversation_id)
+    def slowly(conversation_id):
+        thread = read(conversation_id)
         turn.stop()
         done(turn)
         return thread
@@ -169,7 +169,7 @@ def test_a_reply_that_ends_while_its_thread_is_read_is_read_with_it(chat, server
     with a_slow_reply(server) as prompt:
         turn = chat.begin(None, prompt)
         next(text for text in turn.follow() if len(text) > 10)
-        monkeypatch.setattr(Conversations, "thread", slowly)
+        monkeypatch.setattr(chat.store.conversations, "thread", slowly)
         thread = chat.open(turn.conversation_id)
 
     assert thread.messages[-1].outcome is Outcome.STOPPED
@@ -275,7 +275,7 @@ def test_stopped_reply_goes_on_and_is_followed_from_another_process(chat, maya, 
     texts = list(remote.follow())
 
     assert any(texts)
-    thread = Conversations(maya).thread(conversation_id)
+    thread = store_of(maya).conversations.thread(conversation_id)
     assert thread.is_whole
     assert said(thread) == [
         (Role.USER, prompt),
@@ -341,7 +341,7 @@ def test_what_a_killed_process_had_been_told_becomes_a_message(
     with a_slow_reply(server, "tokens=400 rate=20 times=1") as prompt:
         turn = dying.begin(None, prompt)
         _wait_for_checkpoint(stack, turn)
-        monkeypatch.setattr(type(dying.store), "checkpoint_turn", lambda *_: False)
+        monkeypatch.setattr(dying.store.turns, "checkpoint", lambda *_: False)
         monkeypatch.setattr(PaidCalls, "_finish", lambda *_: None)
         turn.stop()
         done(turn)
@@ -370,15 +370,15 @@ def _wait_for_checkpoint(stack, turn):
 
 
 def test_a_reply_waits_for_a_database_that_is_away(chat, maya, server, monkeypatch):
-    finish = type(chat.store).finish_turn
+    finish = chat.store.turns.finish
     away = [StoreUnavailable("away")] * 3
 
-    def unreachable(store, ending):
+    def unreachable(ending):
         if away:
             raise away.pop()
-        finish(store, ending)
+        finish(ending)
 
-    monkeypatch.setattr(type(chat.store), "finish_turn", unreachable)
+    monkeypatch.setattr(chat.store.turns, "finish", unreachable)
     turn = done(chat.begin(None, "Wait for it [[tokens=5]]"))
 
     assert turn.failure is None
@@ -436,14 +436,14 @@ def test_a_first_prompt_that_was_refused_and_stored_all_the_same_goes_again(chat
     with nothing_is_heard_of(verb, sessions), pytest.raises(StoreUnavailable):
         chat.begin(None, "First")
 
-    assert chat.store.lru_cache() == []
+    assert chat.store.conversations.recent() == []
     thread = ask(chat, "First")
-    assert [one.id for one in chat.store.lru_cache()] == [thread.conversation.id]
+    assert [one.id for one in chat.store.conversations.recent()] == [thread.conversation.id]
 
 
 def test_what_was_read_stays_while_the_database_is_away(chat, sessions, monkeypatch):
     thread = ask(chat, "First")
-    conversations = chat.store.lru_cache()
+    conversations = chat.store.conversations.recent()
 
     def refuse(self, request):
         raise httpx.ConnectError("away", request=request)
@@ -451,9 +451,9 @@ def test_what_was_read_stays_while_the_database_is_away(chat, sessions, monkeypa
     monkeypatch.setattr(type(sessions.gateway.http._transport), "handle_request", refuse)
 
     assert chat.open(thread.conversation.id) == thread
-    assert chat.store.lru_cache() == conversations
+    assert chat.store.conversations.recent() == conversations
     with pytest.raises(StoreUnavailable):
-        chat.store.lru_cache(is_archived=True)
+        chat.store.conversations.recent(is_archived=True)
 
 
 def test_a_refused_first_prompt_leaves_no_empty_conversation(chat, maya, stack):
@@ -466,7 +466,7 @@ def test_a_refused_first_prompt_leaves_no_empty_conversation(chat, maya, stack):
         chat.begin(None, "No money")
 
     assert refused.value.cap is Cap.DAILY
-    assert Conversations(maya).recent() == []
+    assert store_of(maya).conversations.recent() == []
 
 
 @pytest.mark.parametrize(("tokens", "is_asked"), [(255, False), (256, True), (399, True)])
@@ -496,7 +496,7 @@ def test_a_clipped_budget_clips_the_reply_down_to_256_tokens(
 def test_what_cannot_be_sent_is_refused_before_anything_is_stored(chat, maya, prompt):
     with pytest.raises(BadInput):
         chat.begin(None, prompt)
-    assert Conversations(maya).recent() == []
+    assert store_of(maya).conversations.recent() == []
 
 
 def test_halves_of_characters_come_together_and_a_lone_half_is_marked(chat):
@@ -530,21 +530,21 @@ def test_reply_that_reached_its_limit_is_stored_as_cut(chat, maya, stack, server
 def test_full_memory_refuses_before_it_overflows_and_loses_nothing(maya, make_chat):
     chat = make_chat(maya)
     thread = ask(chat, "long " * 700)
-    chat.store.set_policy(thread.conversation.id, Full())
+    chat.store.conversations.set_policy(thread.conversation.id, Full())
     chat.open(thread.conversation.id)
 
     with pytest.raises(PromptTooLong):
         for _ in range(5):
             ask(chat, "more " * 700, thread.conversation.id)
 
-    chat.store.set_policy(thread.conversation.id, Window())
+    chat.store.conversations.set_policy(thread.conversation.id, Window())
     chat.open(thread.conversation.id)
     assert ask(chat, "Go on", thread.conversation.id).messages[-1].role is Role.ASSISTANT
 
 
 def test_the_view_begins_where_the_window_does(chat):
     thread = ask(chat, "prompt 0")
-    chat.store.set_policy(thread.conversation.id, Window())
+    chat.store.conversations.set_policy(thread.conversation.id, Window())
     for n in range(1, 12):
         thread = ask(chat, f"prompt {n}", thread.conversation.id)
         view = chat.planning.view(thread, chat.setup(thread))
@@ -556,7 +556,7 @@ def test_the_view_begins_where_the_window_does(chat):
 
 def test_a_context_started_anew_hides_what_was_before(chat, server):
     thread = ask(chat, "Forget me")
-    chat.store.start_anew(thread)
+    chat.store.conversations.start_anew(thread)
     thread = ask(chat, "New", chat.open(thread.conversation.id).conversation.id)
 
     assert "Forget me" not in str(server.requests[-1].body)
@@ -566,7 +566,7 @@ def test_a_context_started_anew_hides_what_was_before(chat, server):
 def test_an_earlier_reply_is_written_again_beside_the_first(chat, server):
     server.script(reply="Ferns.")
     ask(chat, "Shade?", None)
-    conversation_id = chat.store.lru_cache()[0].id
+    conversation_id = chat.store.conversations.recent()[0].id
     ask(chat, "Sun?", conversation_id)
     first = chat.open(conversation_id).branch()[1]
     server.script(reply="Hostas.")
@@ -589,7 +589,7 @@ def test_a_reply_that_is_not_there_is_not_written_again(chat):
     assert len(chat.open(conversation_id).messages) == 2
 
 
-def test_a_conversation_goes_on_from_the_version_that_is_read(chat, server):
+def test_a_conversation_goes_on_from_the_version_that_is_read(chat, maya, server):
     server.script(reply="Ferns.")
     thread = ask(chat, "Shade?")
     first = thread.branch()[-1]
@@ -609,13 +609,13 @@ def test_a_conversation_goes_on_from_the_version_that_is_read(chat, server):
         "Why?",
         "Hostas.",
     ]
-    assert Conversations(chat.store._session).thread(conversation_id).is_whole
+    assert store_of(maya).conversations.thread(conversation_id).is_whole
 
 
 def test_the_stored_beginning_of_a_view_is_its_own_branchs(chat, server):
     thread = ask(chat, "prompt 0")
     conversation_id = thread.conversation.id
-    chat.store.set_policy(conversation_id, Window(4))
+    chat.store.conversations.set_policy(conversation_id, Window(4))
     for n in range(1, 5):
         thread = ask(chat, f"prompt {n}", conversation_id)
     assert thread.conversation.start_seq == 4
@@ -635,7 +635,7 @@ def test_a_conversation_deleted_under_a_reply(chat, maya, server):
         chat.discard(turn.conversation_id, 20)
 
     assert turn.is_done
-    assert Conversations(maya).recent() == []
+    assert store_of(maya).conversations.recent() == []
 
 
 def test_who_leaves_stops_their_turns_and_no_others(chat, maya, make_chat, server):
@@ -754,7 +754,7 @@ def leave_a_killed_turn(chat, stack, server, monkeypatch):
     with monkeypatch.context() as killed, a_slow_reply(server, "tokens=400 rate=20 times=1") as it:
         turn = chat.begin(None, it)
         _wait_for_checkpoint(stack, turn)
-        killed.setattr(type(chat.store), "checkpoint_turn", lambda *_: False)
+        killed.setattr(chat.store.turns, "checkpoint", lambda *_: False)
         killed.setattr(PaidCalls, "_finish", lambda *_: None)
         turn.stop()
         done(turn)
@@ -800,7 +800,7 @@ def test_a_second_reply_is_adopted_though_its_conversation_was_opened_before_it_
         _wait_for_checkpoint(stack, turn)
         survivor = make_chat(maya)
         survivor.open(turn.conversation_id)
-        killed.setattr(type(chat.store), "checkpoint_turn", lambda *_: False)
+        killed.setattr(chat.store.turns, "checkpoint", lambda *_: False)
         killed.setattr(PaidCalls, "_finish", lambda *_: None)
         turn.stop()
         done(turn)
@@ -821,7 +821,7 @@ def test_a_prompt_that_does_not_verify_is_not_asked_again(chat, stack, server):
             "where id = %s",
             [turn.prompt_id],
         )
-    chat.store._threads.forget(turn.conversation_id)
+    chat.store.conversations.forget(turn.conversation_id)
 
     with pytest.raises(Tampered):
         chat.retry(turn.conversation_id)

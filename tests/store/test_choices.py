@@ -7,15 +7,16 @@ import pytest
 from services.domain import NewConversation, Purpose, Usage, Window
 from services.errors import InstructionsTooLong
 from services.memory.tokens import min_tokens
-from services.store.conversations import Conversations
-from services.store.profile import Profile
+from services.store.rows import DocumentKind
+from services.store.sealed.places import document_place
 from tests.fakes import INFO, LARGE, choose
 from tests.store.conftest import done
+from tests.stores import store_of
 
 
 @pytest.fixture
 def mine(maya):
-    return Profile(maya)
+    return store_of(maya).profile
 
 
 @pytest.fixture
@@ -36,7 +37,8 @@ def asked(server):
 
 def test_what_a_later_version_prefers_stays(maya, mine, stack):
     later = json.dumps({"model": "large", "instructions": None, "font": "serif"})
-    sealed = maya.newest_key.vault("profile").seal(later, mine._place())
+    place = document_place(maya.user_id, DocumentKind.PREFERENCES, maya.user_id)
+    sealed = maya.user_keys.newest.vault("profile").seal(later, place)
     with stack.connect() as database:
         database.execute(
             "update public.profiles set preferences = %s where user_id = %s", [sealed, maya.user_id]
@@ -48,7 +50,7 @@ def test_what_a_later_version_prefers_stays(maya, mine, stack):
         (token,) = database.execute(
             "select preferences from public.profiles where user_id = %s", [maya.user_id]
         ).fetchone()
-    kept = json.loads(maya.newest_key.vault("profile").open(token, mine._place()))
+    kept = json.loads(maya.user_keys.open("profile", token, place))
     assert (kept["model"], kept["instructions"], kept["font"]) == ("large", "Be brief.", "serif")
 
 
@@ -59,7 +61,7 @@ def test_a_turn_is_answered_by_the_nearest_choice_and_told_so(chat, conversation
     garden = done(chat.begin(None, "One")).conversation_id
     assert asked(server) == ("scripted", "Be kind.")
 
-    mine = chat.preferences.__self__
+    mine = chat.store.profile
     choose(mine, model="large")
     choose(mine, instructions="Be brief.")
     chat.open(garden)
@@ -83,8 +85,8 @@ def test_a_choice_holds_for_a_prompt_that_comes_before_the_page_is_drawn(chat, s
     garden = done(chat.begin(None, "One")).conversation_id
     rev = chat.open(garden).conversation.rev
 
-    chat.store.set_model(garden, "large")
-    chat.store.set_instructions(garden, "Answer in verse.")
+    chat.store.conversations.set_model(garden, "large")
+    chat.store.conversations.set_instructions(garden, "Answer in verse.")
     done(chat.begin(garden, "Two", seen_rev=rev))
 
     assert asked(server) == ("large", "Answer in verse.")
@@ -94,7 +96,7 @@ def test_what_the_model_may_see_holds_for_a_prompt_that_comes_before_the_page_is
     chat, server
 ):
     garden = done(chat.begin(None, "One")).conversation_id
-    thread, mine = chat.open(garden), chat.store
+    thread, mine = chat.open(garden), chat.store.conversations
 
     for act in (
         lambda: mine.start_anew(thread),
@@ -115,7 +117,7 @@ def test_the_books_follow_the_chosen_model(chat, conversations, stack, maya):
     done(chat.begin(garden, "Two"))
 
     messages = chat.open(garden).messages
-    costs = conversations.costs(messages)
+    costs = chat.store.turns.costs(messages)
     for reply, info in zip(messages[1::2], (INFO, LARGE), strict=True):
         cost = costs[reply.turn_id]
         assert cost.model == info.name
@@ -135,7 +137,7 @@ def test_usage_reported_below_what_was_streamed_is_charged_by_our_lower_bound(
 
     garden = done(chat.begin(None, "One")).conversation_id
 
-    (cost,) = conversations.costs(chat.open(garden).messages).values()
+    (cost,) = chat.store.turns.costs(chat.open(garden).messages).values()
     assert cost.tokens.reply == min_tokens(reply) > 20
 
 
@@ -155,7 +157,7 @@ def test_a_conversation_begins_with_the_model_that_was_picked(chat, maya, server
     turn = done(chat.begin(None, "One", new=NewConversation(model="large")))
 
     assert asked(server)[0] == "large"
-    assert Conversations(maya).thread(turn.conversation_id).conversation.model == "large"
+    assert store_of(maya).conversations.thread(turn.conversation_id).conversation.model == "large"
 
 
 def test_a_title_is_made_by_the_model_that_answers(maya, make_chat, server):

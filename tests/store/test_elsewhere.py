@@ -9,10 +9,8 @@ import pytest
 from services.chat import Elsewhere
 from services.domain import NewConversation, Preferences, Retrieval, Space, SpaceId, Window
 from services.errors import StoreUnavailable
-from services.store.corpus import Corpus
-from services.store.spaces import Spaces
-from services.store.threads import Threads
 from tests.store.conftest import done
+from tests.stores import store_of
 
 KUMQUAT = "My kumquat tree is called Zebedee."
 QUESTION = "What is my kumquat tree called?"
@@ -25,12 +23,9 @@ def make(make_chat):
     def made(session, **preferences):
         wanted = {"policy": Retrieval(), "recalls_elsewhere": True} | preferences
         chosen = Preferences(**wanted)
-        return replace(
-            make_chat(session),
-            preferences=lambda: chosen,
-            spaces=Spaces(session).all,
-            elsewhere=Elsewhere(Corpus(session, Threads(session))),
-        )
+        chat = make_chat(session)
+        chat.store.profile.change(lambda _: chosen)
+        return replace(chat, elsewhere=Elsewhere(chat.store.corpus))
 
     return made
 
@@ -47,7 +42,7 @@ def ask(chat, prompt, thread=None, space_id=None):
     conversation_id = thread.conversation.id if thread else None
     turn = done(chat.begin(conversation_id, prompt, new=NewConversation(space_id=space_id)))
     assert turn.failure is None
-    return chat.store.thread(turn.conversation_id)
+    return chat.store.conversations.thread(turn.conversation_id)
 
 
 def sent(server):
@@ -62,7 +57,7 @@ def last_receipt(chat, thread):
 
 def a_space(maya, name):
     space = Space(id=SpaceId(uuid4()), name=name, created_at=datetime.now(UTC))
-    Spaces(maya).keep(space)
+    store_of(maya).spaces.keep(space)
     return space.id
 
 
@@ -104,7 +99,7 @@ def test_no_turn_is_begun_without_what_was_brought_back(chat, make, maya, monkey
         raise StoreUnavailable
 
     with monkeypatch.context() as patched:
-        patched.setattr(Corpus, "some", fail)
+        patched.setattr(other.store.corpus, "some", fail)
         assert other.planning.view(here, other.setup(here)).messages
         with pytest.raises(StoreUnavailable):
             other.begin(here.conversation.id, "And now?")
@@ -140,11 +135,11 @@ def test_a_space_keeps_to_itself(chat, maya, server):
     ask(chat, QUESTION, space_id=garden)
     assert KUMQUAT in sent(server)
 
-    chat.store.move(there.conversation.id, None)
+    chat.store.conversations.move(there.conversation.id, None)
     ask(chat, "Once more: what is my kumquat tree called?", here)
     assert KUMQUAT in sent(server)
-    chat.store.move(there.conversation.id, kennel)
-    ask(chat, "Thanks.", chat.store.thread(here.conversation.id))
+    chat.store.conversations.move(there.conversation.id, kennel)
+    ask(chat, "Thanks.", chat.store.conversations.thread(here.conversation.id))
     assert KUMQUAT not in sent(server)
 
 
@@ -159,7 +154,7 @@ def test_what_is_discarded_is_not_brought_back(chat, maya, server):
     ask(chat, "And now?", here)
     assert KUMQUAT not in sent(server)
 
-    chat.store.restore(there.conversation.id)
+    chat.store.conversations.restore(there.conversation.id)
     ask(chat, QUESTION)
     assert KUMQUAT in sent(server)
 
@@ -211,14 +206,14 @@ def test_a_message_that_does_not_verify_is_left_out(chat, maya, stack, make, ser
 
 def test_only_what_is_new_is_read_again(chat, maya):
     there = ask(chat, KUMQUAT)
-    asked = []
+    asked, read = [], chat.store.corpus.messages
 
-    class Watched(Corpus):
-        def messages(self, wanted):
-            asked.append(dict(wanted))
-            return super().messages(wanted)
+    def watched(wanted):
+        asked.append(dict(wanted))
+        return read(wanted)
 
-    chat = replace(chat, elsewhere=Elsewhere(Watched(maya, Threads(maya))))
+    chat.store.corpus.messages = watched
+    chat = replace(chat, elsewhere=Elsewhere(chat.store.corpus))
     here = ask(chat, QUESTION)
     ask(chat, "More of that.", there)
     ask(chat, QUESTION, here)

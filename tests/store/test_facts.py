@@ -18,16 +18,12 @@ from services.domain import (
     Space,
     SpaceId,
 )
-from services.errors import StoreUnavailable
-from services.store.documents import ChangedElsewhere
-from services.store.memories import Memories
-from services.store.profile import Profile
-from services.store.spaces import Spaces
-from services.store.threads import Threads
+from services.errors import ChangedElsewhere, StoreUnavailable
 from tests.fakes import INFO, choose
 from tests.stack.apps import until
 from tests.store.conftest import done
 from tests.store.test_titles import books, limit_budget
+from tests.stores import store_of
 
 PROMPT = "I live in Bern with my dog Rex."
 DOG, BERN = "Has a dog called Rex.", "Lives in Bern."
@@ -39,25 +35,24 @@ def answer(*add, **replaced):
 
 
 @pytest.fixture
-def profile(maya):
-    profile = Profile(maya)
-    choose(profile, keeps_facts=True)
-    return profile
-
-
-@pytest.fixture
-def memories(maya):
-    return Memories(maya, Threads(maya))
-
-
-@pytest.fixture
-def chat(maya, make_chat, server, profile, memories):
+def chat(maya, make_chat, server):
     server.script(reply="How nice, and you drive a red car.")
     server.script_facts(reply=answer(DOG))
     server.requests.clear()
     server.facts_requests.clear()
     made = make_chat(maya)
-    return replace(made, preferences=profile.preferences, memories=memories)
+    choose(made.store.profile, keeps_facts=True)
+    return made
+
+
+@pytest.fixture
+def profile(chat):
+    return chat.store.profile
+
+
+@pytest.fixture
+def memories(chat):
+    return chat.store.facts
 
 
 def settled(chat):
@@ -83,7 +78,7 @@ def test_what_a_person_says_of_themself_is_noted_with_where_it_came_from(chat, m
 
     conversation_id = ask(chat)
 
-    (fact,) = Memories(maya, Threads(maya)).facts()
+    (fact,) = store_of(maya).facts.facts()
     prompt, _ = chat.open(conversation_id).messages
     assert (fact.text, fact.source_id) == (DOG, prompt.id)
     assert (fact.source_conversation_id, fact.conversation_id) == (conversation_id, None)
@@ -292,9 +287,7 @@ def test_what_cannot_be_read_is_not_looked_through(chat, maya, stack, server, ma
             {"id": conversation_id},
         )
     server.facts_requests.clear()
-    other = replace(
-        make_chat(maya), preferences=chat.preferences, memories=chat.memories
-    )  # which has not read it yet
+    other = make_chat(maya)  # which has not read it yet
 
     thread = other.open(conversation_id)
     note = done(other.begin(None, PROMPT))  # a whole one is, all the same
@@ -308,10 +301,8 @@ def test_what_cannot_be_read_is_not_looked_through(chat, maya, stack, server, ma
 
 
 def test_what_is_said_in_a_space_is_kept_there(chat, maya, server):
-    spaces = Spaces(maya)
     space = Space(id=SpaceId(uuid4()), name="Kennel", created_at=datetime.now(UTC))
-    spaces.keep(space)
-    chat = replace(chat, spaces=spaces.all)
+    chat.store.spaces.keep(space)
 
     done(chat.begin(None, PROMPT, new=NewConversation(space_id=space.id)))
     settled(chat)
@@ -402,7 +393,6 @@ def test_what_is_deleted_meanwhile_leaves_nothing(chat, server):
 
 def test_a_small_context_is_enough(chat, maya, make_chat, server):
     small = make_chat(maya, LiveTurns(), replace(INFO, context_tokens=1200, reply_tokens=200))
-    small = replace(small, preferences=chat.preferences, memories=chat.memories)
 
     ask(small, f"{PROMPT} {'More of it. ' * 120}")
 

@@ -16,7 +16,7 @@ from services.domain import (
 )
 from services.domain import Summary as SummaryPolicy
 from services.llm import Models, Offer
-from services.store.threads import Threads
+from services.store.supabase.rows import SupabaseRows
 from tests import leaks
 from tests.fakes import NOON, choose
 from tests.store.conftest import done
@@ -31,9 +31,9 @@ def shared(shared, model):
 
 def fill(person, policy, server, canary):
     """A conversation with *canary* in every text that it can have, after all that reads them has read them."""
-    kept, chat, long = person.conversations, person.chat, "peas " * 150
-    choose(person.profile, recalls_elsewhere=True)
-    choose(person.profile, policy=policy)
+    kept, chat, long = person.store.conversations, person.chat, "peas " * 150
+    choose(person.store.profile, recalls_elsewhere=True)
+    choose(person.store.profile, policy=policy)
     thought = f"{canary} thoughts "
     server.script(reply=f"{canary} reply", thoughts=2, thought=thought, fault="drop", after=2)
     conversation_id = done(chat.begin(None, f"{canary} title and prompt {long}")).conversation_id
@@ -43,7 +43,7 @@ def fill(person, policy, server, canary):
     fact = Fact(
         id=FactId(uuid4()), text=f"{canary} fact", since=NOON, conversation_id=conversation_id
     )
-    person.memories.keep(fact)
+    person.store.facts.keep(fact)
     server.script_summaries(reply=f"{canary} so far", fault="drop", after=2)
     for _ in range(4):
         chat.open(conversation_id)
@@ -52,8 +52,8 @@ def fill(person, policy, server, canary):
     assert bool(chat.background.summary_failure(conversation_id)) is isinstance(
         policy, SummaryPolicy
     )
-    kept.receipts(thread.messages, conversation_id)
-    kept.thoughts(thread.messages, conversation_id)
+    person.store.turns.receipts(thread.messages, conversation_id)
+    person.store.turns.thoughts(thread.messages, conversation_id)
     look_around(person, server)
     kept.recent()
     kept.titled(canary)
@@ -65,7 +65,7 @@ def look_around(person, server):
     """Do what reads all of a person's conversations; the server forgets what it was asked."""
     server.script()
     server.script_summaries()
-    person.memories.facts()
+    person.store.facts.facts()
     person.chat.open(done(person.chat.begin(None, "Other")).conversation_id)
     for requests in (server.requests, *server.asides.values()):
         requests.clear()
@@ -75,9 +75,9 @@ def look_around(person, server):
 def test_of_what_is_deleted_neither_key_nor_text_stays_in_the_memory(person, maya, server, policy):
     canary = "".join(["q", *random.choices("bcdfghjkmpvwxz", k=6)])  # short: as long as a stem
     conversation_id = fill(person, policy, server, canary)
-    row = Threads(maya).row(conversation_id)
-    key = maya.user_keys[row.user_key_version].unwrap(
-        row.wrapped_key, conversation_id, row.key_version
+    row = SupabaseRows(maya).conversation(conversation_id)
+    key = maya.user_keys.unwrap(
+        row.wrapped_key, row.user_key_version, conversation_id, row.key_version
     )
     assert leaks.found(key)
     texts = " ".join(leaks.found(canary))

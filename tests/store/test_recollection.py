@@ -23,7 +23,7 @@ def chat(maya, make_chat, server):
 def ask(chat, thread, prompt):
     turn = done(chat.begin(thread.conversation.id if thread else None, prompt))
     assert turn.failure is None
-    return chat.store.thread(turn.conversation_id)
+    return chat.store.conversations.thread(turn.conversation_id)
 
 
 def last_receipt(chat, thread):
@@ -36,11 +36,11 @@ def last_receipt(chat, thread):
 def long_thread(chat):
     """Its first prompt has long left the view."""
     thread = ask(chat, None, KUMQUAT)
-    chat.store.set_policy(thread.conversation.id, Window())
+    chat.store.conversations.set_policy(thread.conversation.id, Window())
     for _ in range(9):
         thread = ask(chat, thread, LONG)
-    chat.store.set_policy(thread.conversation.id, Retrieval())
-    return chat.store.thread(thread.conversation.id)
+    chat.store.conversations.set_policy(thread.conversation.id, Retrieval())
+    return chat.store.conversations.thread(thread.conversation.id)
 
 
 def test_what_the_prompt_is_about_is_brought_back(chat, long_thread, server):
@@ -55,11 +55,11 @@ def test_what_the_prompt_is_about_is_brought_back(chat, long_thread, server):
     assert "kumquat" in note.matched
 
 
-def test_what_was_recalled_stays_where_it_was(chat, long_thread, server, make_chat):
+def test_what_was_recalled_stays_where_it_was(chat, maya, long_thread, server, make_chat):
     thread = ask(chat, long_thread, "What is my kumquat tree called?")
     before = server.requests[-1].body["messages"]
 
-    other = make_chat(chat.store._session, info=SMALL)  # as after a restart: from rows alone
+    other = make_chat(maya, info=SMALL)  # as after a restart: from rows alone
     ask(other, thread, "Thanks.")
 
     after = server.requests[-1].body["messages"]
@@ -67,20 +67,22 @@ def test_what_was_recalled_stays_where_it_was(chat, long_thread, server, make_ch
     assert str(after).count(KUMQUAT) == 1
 
 
-def test_an_extract_stays_as_it_was_sent(chat, server, make_chat):
+def test_an_extract_stays_as_it_was_sent(chat, maya, server, make_chat):
     server.script(reply=f"{LONG}. Zebedee likes rain. {LONG}")
     thread = ask(chat, None, KUMQUAT)
     server.script(reply="I see. " + LONG)
-    chat.store.set_policy(thread.conversation.id, Window())
+    chat.store.conversations.set_policy(thread.conversation.id, Window())
     for _ in range(9):
         thread = ask(chat, thread, LONG)
-    chat.store.set_policy(thread.conversation.id, Retrieval())
-    thread = ask(chat, chat.store.thread(thread.conversation.id), "What does Zebedee like?")
+    chat.store.conversations.set_policy(thread.conversation.id, Retrieval())
+    thread = ask(
+        chat, chat.store.conversations.thread(thread.conversation.id), "What does Zebedee like?"
+    )
     before = server.requests[-1].body["messages"]
     reply = thread.messages[1]
     [note] = [n for n in last_receipt(chat, thread).recalls if n.message_id == reply.id]
 
-    other = make_chat(chat.store._session, info=SMALL)  # as after a restart: from rows alone
+    other = make_chat(maya, info=SMALL)  # as after a restart: from rows alone
     ask(other, thread, "Thanks.")
 
     assert server.requests[-1].body["messages"][: len(before)] == before
@@ -90,9 +92,13 @@ def test_an_extract_stays_as_it_was_sent(chat, server, make_chat):
 
 
 def test_nothing_from_before_the_reset_is_recalled(chat, long_thread, server):
-    chat.store.start_anew(long_thread)
+    chat.store.conversations.start_anew(long_thread)
 
-    ask(chat, chat.store.thread(long_thread.conversation.id), "What is my kumquat tree called?")
+    ask(
+        chat,
+        chat.store.conversations.thread(long_thread.conversation.id),
+        "What is my kumquat tree called?",
+    )
 
     assert "Zebedee" not in str(server.requests[-1].body["messages"])
 
@@ -100,10 +106,10 @@ def test_nothing_from_before_the_reset_is_recalled(chat, long_thread, server):
 def test_another_branch_is_not_recalled(chat, server):
     server.script(reply="Zanzibar. " + LONG)
     thread = ask(chat, None, "Where to?")
-    chat.store.set_policy(thread.conversation.id, Retrieval())
+    chat.store.conversations.set_policy(thread.conversation.id, Retrieval())
     server.script(reply="I see. " + LONG)
     done(chat.retry(thread.conversation.id))
-    thread = chat.store.thread(thread.conversation.id)
+    thread = chat.store.conversations.thread(thread.conversation.id)
     for _ in range(9):
         thread = ask(chat, thread, LONG)
 

@@ -17,10 +17,10 @@ from services.errors import (
     Suspended,
     WrongCredentials,
 )
-from services.store.conversations import Conversations
 from services.store.supabase.auth import WeakPassword
 from services.store.supabase.sessions import Cookie
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
+from tests.stores import store_of
 
 SESSIONS = 20
 
@@ -32,8 +32,8 @@ def test_an_account_signs_in_again_and_has_the_same_key(sessions):
 
     assert first.user_id == second.user_id
     assert first.id != second.id
-    wrapped = first.newest_key.wrap(b"k" * 32, first.id, 1)
-    assert second.newest_key.unwrap(wrapped, first.id, 1) == b"k" * 32
+    wrapped = first.user_keys.newest.wrap(b"k" * 32, first.id, 1)
+    assert second.user_keys.newest.unwrap(wrapped, first.id, 1) == b"k" * 32
 
 
 def test_a_wrong_password_and_an_unknown_address_are_refused_alike(sessions):
@@ -69,13 +69,13 @@ def test_what_is_no_address_is_refused(sessions, email):
 
 def test_a_cookie_opens_its_session_on_another_process(sign_up, stack):
     cookie, session = sign_up()
-    conversation = Conversations(session).create("Letters", Window())
+    conversation = store_of(session).conversations.create("Letters", Window())
     elsewhere = make_sessions(stack)
 
     opened = elsewhere.open(cookie)
 
     assert (opened.id, opened.user_id, opened.email) == (session.id, session.user_id, session.email)
-    assert [c.title for c in Conversations(opened).recent()] == ["Letters"]
+    assert [c.title for c in store_of(opened).conversations.recent()] == ["Letters"]
     assert conversation.conversation.title == "Letters"
     elsewhere.gateway.http.close()
 
@@ -137,7 +137,7 @@ def process(stack, wire):
 
 def test_expired_token_is_renewed_before_reads_and_writes(process, wire):
     wire.lifetime = 0
-    conversations = Conversations(process.sign_up(new_email(), PASSWORD)[1])
+    conversations = store_of(process.sign_up(new_email(), PASSWORD)[1]).conversations
     wire.renewals, wire.lifetime = 0, None
 
     conversations.create("Letters", Window())
@@ -147,7 +147,7 @@ def test_expired_token_is_renewed_before_reads_and_writes(process, wire):
 
 
 def test_refused_token_is_renewed_and_the_call_repeated(process, wire):
-    conversations = Conversations(process.sign_up(new_email(), PASSWORD)[1])
+    conversations = store_of(process.sign_up(new_email(), PASSWORD)[1]).conversations
     wire.refused = 1
 
     conversations.create("Letters", Window())
@@ -162,7 +162,7 @@ def test_tokens_refused_for_good_are_no_sign_out_and_not_renewed_again(process, 
 
     for _ in range(3):
         with pytest.raises(StoreUnavailable):
-            Conversations(session).recent()
+            store_of(session).conversations.recent()
     assert wire.renewals == 1
 
 
@@ -193,7 +193,7 @@ def test_rate_limit_stops_nobody_whose_token_is_good(process, wire):
 
     session.bearer.keep_fresh(100_000)  # more seconds than any token has
 
-    assert Conversations(session).recent() == []
+    assert store_of(session).conversations.recent() == []
     assert wire.renewals == 1
 
 
@@ -206,7 +206,7 @@ def test_another_cookie_opens_nothing(sessions, sign_up):
 
 def test_signing_out_ends_the_cookie_and_the_token(sessions, sign_up):
     cookie, session = sign_up()
-    conversations = Conversations(session)
+    conversations = store_of(session).conversations
     thread = conversations.create("Letters", Window())
 
     sessions.end(cookie)
@@ -223,7 +223,7 @@ def test_missing_user_key_is_not_replaced_by_another(sessions, stack, caplog):
     caplog.set_level("INFO")
     email = new_email()
     _, session = sessions.sign_up(email, PASSWORD)
-    Conversations(session).create("Letters", Window())
+    store_of(session).conversations.create("Letters", Window())
     key_rows = "public.user_keys where user_id = %s"
     with stack.connect() as database:
         lost = database.execute(f"select * from {key_rows}", [session.user_id]).fetchone()
@@ -235,7 +235,7 @@ def test_missing_user_key_is_not_replaced_by_another(sessions, stack, caplog):
         assert f'{{"event": "key.missing", "user": "{session.user_id}"}}' in caplog.text
         database.execute("insert into public.user_keys values (%s, %s, %s, %s, %s, %s)", lost)
     _, again = sessions.sign_in(email, PASSWORD)
-    assert Conversations(again).recent()[0].title == "Letters"
+    assert store_of(again).conversations.recent()[0].title == "Letters"
 
 
 def test_root_key_versions_in_use_are_those_of_keys_and_sessions(sessions, sign_up, stack):
@@ -257,7 +257,7 @@ def test_root_key_versions_in_use_are_those_of_keys_and_sessions(sessions, sign_
 
 def test_a_suspended_person_is_out_at_once(sessions, sign_up, stack):
     cookie, session = sign_up()
-    Conversations(session).create("Letters", Window())
+    store_of(session).conversations.create("Letters", Window())
 
     with stack.connect() as database:
         database.execute(
@@ -265,7 +265,7 @@ def test_a_suspended_person_is_out_at_once(sessions, sign_up, stack):
         )
 
     assert not sessions.is_alive(cookie.hash)
-    assert Conversations(session).recent() == []
+    assert store_of(session).conversations.recent() == []
 
 
 def test_refused_sign_in_leaves_no_session_behind(sessions, stack):

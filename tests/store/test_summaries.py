@@ -30,7 +30,7 @@ def chat(maya, make_chat, server):
 def settled(chat, conversation_id):
     """The conversation once nothing is being said about its summary."""
     until(lambda: conversation_id not in chat.coming(Purpose.SUMMARY))
-    return chat.store.thread(conversation_id)
+    return chat.store.conversations.thread(conversation_id)
 
 
 def ask(chat, conversation_id=None, prompt=LONG):
@@ -81,13 +81,15 @@ def test_no_message_waits_for_a_summary_nor_is_lost_by_it(chat, server):
     server.script_summaries(fault="hang-headers")
     thread = ask(chat)
     while not server.summary_requests:
-        thread = chat.store.thread(done(chat.begin(thread.conversation.id, LONG)).conversation_id)
+        thread = chat.store.conversations.thread(
+            done(chat.begin(thread.conversation.id, LONG)).conversation_id
+        )
 
     during = done(chat.begin(thread.conversation.id, "And now?"))
 
     assert during.failure is None
     assert thread.conversation.id in chat.coming(Purpose.SUMMARY)
-    messages = chat.store.thread(thread.conversation.id).messages
+    messages = chat.store.conversations.thread(thread.conversation.id).messages
     assert messages[-2].body == "And now?"
     assert messages[-1].role is Role.ASSISTANT
     chat.leave()
@@ -158,9 +160,9 @@ def test_what_a_person_wrote_meanwhile_is_not_overwritten(chat, server):
     thread = fill(chat)
     server.script_summaries(reply="Of no use any more.", delay=1.5)
     chat.rebuild_summary(thread)
-    now = chat.store.thread(thread.conversation.id)
+    now = chat.store.conversations.thread(thread.conversation.id)
     edited = replace(thread.summary, text="Mine.", is_edited=True)
-    chat.store.set_summary(now, edited)
+    chat.store.conversations.set_summary(now, edited)
 
     assert settled(chat, thread.conversation.id).summary == edited
     assert chat.background.summary_failure(thread.conversation.id) is None
@@ -201,7 +203,7 @@ def test_a_summary_can_be_taken_away(chat, server):
 
     chat.change_summary(thread, " ")
 
-    thread = chat.store.thread(thread.conversation.id)
+    thread = chat.store.conversations.thread(thread.conversation.id)
     assert thread.summary is None
     assert chat.planning.view(thread, chat.setup(thread)).omitted_ids
 

@@ -9,7 +9,7 @@ import pytest
 from services.bootstrap import PersonServices
 from services.chat import ChatIsOver
 from services.domain import Fact, FactId, Purpose
-from services.errors import Cap, OverBudget
+from services.errors import Cap, NotFound, OverBudget
 from services.llm import Models, Offer
 from services.settings import Settings
 from tests.fakes import INFO, NOON, choose
@@ -126,7 +126,7 @@ def test_a_long_one_is_summarised_in_memory(shared, maya, model, stack, server):
     assert changed(before, rows(stack)) == {"public.turns"} | MONEY
     assert ("summary", "complete", None, None, None, None) in turns(stack, maya)
     chat.end()
-    assert not chat.conversations.cached(chat.id)
+    assert not chat.store.conversations.cached(chat.id)
 
 
 def test_its_replies_have_versions_receipts_and_costs_until_it_ends(begin):
@@ -136,13 +136,14 @@ def test_its_replies_have_versions_receipts_and_costs_until_it_ends(begin):
 
     thread = chat.chat.open(chat.id)
     first, second = thread.versions(thread.branch()[-1])
-    costs = chat.conversations.costs([first, second])
+    costs = chat.store.turns.costs([first, second])
     assert all(costs[reply.turn_id].cost_micro > 0 for reply in (first, second))
     assert chat.chat.planning.receipt(thread, second).instructions == "Be kind."
 
     chat.end()
-    assert chat.conversations.cached(chat.id) is None
-    assert chat.conversations.receipts([first], chat.id) == {}
+    assert chat.store.conversations.cached(chat.id) is None
+    with pytest.raises(NotFound):
+        chat.store.turns.receipts([first], chat.id)
     with pytest.raises(ChatIsOver):
         _ = chat.chat
 
@@ -158,6 +159,7 @@ def test_caps_and_bounds_hold_as_for_any_chat(begin, stack, maya):
     set_budget(stack, maya, "daily_cap_micro", 10**9)
     set_budget(stack, maya, "max_per_minute", 1)
     done(chat.chat.begin(None, "Hello"))
+    chat.chat.open(chat.id)
     with pytest.raises(OverBudget) as refused:
         chat.chat.begin(chat.id, "Too fast")
     assert refused.value.cap is Cap.TURNS_A_MINUTE
@@ -192,7 +194,6 @@ def test_leaving_stops_and_settles_what_is_coming_and_forgets_it(begin, stack, m
     assert (reserved, [kind for kind, _ in entries]) == (0, ["charge"])
     assert spent > 0
     assert not chat.is_begun
-    assert chat.conversations._open == {}
 
 
 def test_a_turn_whose_process_died_is_settled_by_the_sweep(
@@ -221,9 +222,9 @@ def test_a_turn_whose_process_died_is_settled_by_the_sweep(
 
 
 def test_it_reads_facts_only_if_allowed_and_notes_none(begin, person, stack, server):
-    choose(person.profile, keeps_facts=True)
+    choose(person.store.profile, keeps_facts=True)
     fact = Fact(id=FactId(uuid4()), text="Lives in Bern.", since=NOON)
-    person.memories.keep(fact)
+    person.store.facts.keep(fact)
 
     for reads_facts in (False, True):
         chat = begin(reads_facts=reads_facts).chat
@@ -233,7 +234,7 @@ def test_it_reads_facts_only_if_allowed_and_notes_none(begin, person, stack, ser
         assert ("Lives in Bern." in told) is reads_facts
 
     assert server.facts_requests == []
-    assert [one.text for one in person.memories.facts()] == ["Lives in Bern."]
+    assert [one.text for one in person.store.facts.facts()] == ["Lives in Bern."]
 
 
 def test_its_lease_is_prolonged_while_a_reply_is_coming(begin, stack, server):

@@ -6,7 +6,6 @@ from services.chat import afterwards
 from services.chat.titles import INSTRUCTIONS
 from services.domain import Purpose
 from services.errors import NotFound, StoreUnavailable
-from services.store.conversations import Conversations
 from tests.stack.apps import until
 from tests.store.conftest import done
 
@@ -23,7 +22,7 @@ def chat(maya, make_chat, server):
 def settled(chat, conversation_id):
     """The conversation once nothing is being said about its title."""
     until(lambda: conversation_id not in chat.coming(Purpose.TITLE))
-    return Conversations(chat.store._session).thread(conversation_id).conversation
+    return chat.store.conversations.thread(conversation_id).conversation
 
 
 def ask(chat, prompt=PROMPT, conversation_id=None):
@@ -107,7 +106,7 @@ def test_a_persons_title_is_kept(chat, server):
     server.script(reply="In March.", delay=0.5)
     server.script_titles(reply="Another title")
     turn = chat.begin(None, PROMPT)
-    chat.store.rename(turn.conversation_id, "My garden")
+    chat.store.conversations.rename(turn.conversation_id, "My garden")
 
     assert settled(chat, done(turn).conversation_id).title == "My garden"
     assert server.title_requests == []
@@ -117,7 +116,7 @@ def test_a_persons_title_is_kept_where_the_model_is_making_one(chat, server):
     server.script_titles(reply="Another title", delay=0.8)
     turn = done(chat.begin(None, PROMPT))
     server.wait_until(lambda s: s.title_requests)
-    chat.store.rename(turn.conversation_id, "My garden")
+    chat.store.conversations.rename(turn.conversation_id, "My garden")
 
     assert settled(chat, turn.conversation_id).title == "My garden"
     assert server.title_requests[0].end == "whole"
@@ -224,7 +223,7 @@ def test_a_store_that_is_away_leaves_the_first_words(chat, server, monkeypatch):
     def away(*_):
         raise StoreUnavailable("away")
 
-    monkeypatch.setattr(Conversations, "give_title", away)
+    monkeypatch.setattr(chat.store.conversations, "give_title", away)
     server.script_titles(reply="Lost on the way")
 
     assert ask(chat).title == PROMPT

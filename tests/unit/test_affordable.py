@@ -22,8 +22,9 @@ def chat():
 
 @pytest.fixture
 def thread(chat):
+    conversations = chat.store.conversations
     said = [f"{who} {n} " + "word " * 25 for n in range(25) for who in ("prompt", "reply")]
-    return chat.store.thread(chat.store.hold("Garden", *said, policy=Full()))
+    return conversations.thread(conversations.hold("Garden", *said, policy=Full()))
 
 
 def test_affordable_models_and_policies_are_found(chat, thread):

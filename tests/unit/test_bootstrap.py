@@ -29,7 +29,8 @@ class Enough(BaseException):
 
 @pytest.mark.parametrize("is_left", [False, True])
 def test_who_leaves_while_their_services_are_made_is_not_kept(monkeypatch, is_left):
-    session = SimpleNamespace(id=uuid4())
+    calls = SimpleNamespace(client=None, user_id=uuid4())
+    session = SimpleNamespace(id=uuid4(), calls=calls, user_keys=None)
     here = [session, None if is_left else session]
     shared = SimpleNamespace(
         session_cache=SimpleNamespace(by_id=lambda _: here.pop(0)),
@@ -97,7 +98,7 @@ def test_what_was_noted_leaves_the_memory_with_the_last_session_of_its_person():
     noted = Noted(Fact(id=FactId(uuid4()), text="Has a dog.", since=datetime.now(UTC)))
     rooms = {user_id: ConversationId(uuid4()) for user_id in (maya, omar)}
     for session in sessions:
-        people[session.id] = SimpleNamespace(conversations=session)
+        people[session.id] = SimpleNamespace(store=SimpleNamespace(turns=session))
     for user_id, room in rooms.items():
         tasks.end_facts(user_id, room, MessageId(uuid4()), (noted,))
 
@@ -128,7 +129,7 @@ def test_what_is_coming_in_temporary_chats_is_stopped_with_the_process(monkeypat
     bootstrap.stop_turns()
 
     assert turn.is_done
-    assert len(maya.books.settled) == 1
+    assert len(maya.ledger.settled) == 1
 
 
 @pytest.mark.parametrize(("is_hosted", "asked", "swept"), [(True, 0, 10), (False, 133, 67)])

@@ -263,29 +263,10 @@ def test_messages_of_a_temporary_chat_are_deleted_and_come_back(maya):
     for prompt in ("Shade?", "Sun?"):
         turn = held.chat.begin(held.id if held.is_begun else None, prompt)
         assert turn.wait(20)
-    before = held.chat.open(held.id).messages
+        before = held.chat.open(held.id).messages
 
     made = delete(held.chat, held.id, 2)
     assert held.chat.open(held.id).messages == before[:2]
     held.chat.restore_messages(held.id, [made])
 
     assert held.chat.open(held.id).messages == before
-
-
-def test_deleted_messages_of_a_temporary_chat_leave_its_memory(maya):
-    held = maya.begin_temporary(reads_facts=False, is_there=lambda: True)
-    assert held.chat.begin(None, "Shade?").wait(20)
-    thread = held.chat.open(held.id)
-
-    held.chat.delete_messages(held.id, {one.id for one in thread.messages}, 0)
-
-    def is_gone():
-        try:
-            held.conversations.restore_messages(held.id)
-        except TooLate:
-            return True
-        return held.conversations.discard_messages(
-            held.chat.open(held.id), thread.messages, (), 0, drops_summary=False
-        )
-
-    until(is_gone)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.chat import Elsewhere, elsewhere
 from services.domain import ConversationId, MessageId, Space, SpaceId
-from services.store import corpus
+from services.store.sealed import corpus
 from tests.fakes import NOON, MemoryConversations, MemoryCorpus
 
 KUMQUAT = "My kumquat tree is called Zebedee."

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 import os
 import pickle
 import subprocess
@@ -12,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -35,7 +33,6 @@ from services.embedded.stack import Stack, prepare
 from services.embedded.supabase_api import fetch_modules, safe_to_log
 from services.embedded.supervisor import DiskMonitor, ModelRunner, Restarter
 from services.errors import Misconfigured
-from services.store.supabase.lite_transport import LiteTransport
 from services.web.server_health import ServerHealth
 
 ROOT = Path(__file__).parents[2]
@@ -472,22 +469,6 @@ def test_node_modules_that_are_incomplete_are_refused(tmp_path, monkeypatch, lin
 
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
     assert line in (tmp_path / "npm.log").read_text()
-
-
-def test_times_of_auth_replies_are_mended_and_nothing_else(monkeypatch):
-    sent = json.dumps({"at": "2026-11-20 06:50:10.726+00", "note": "2026-11-20 06:50"}).encode()
-    monkeypatch.setattr(
-        httpx.HTTPTransport,
-        "handle_request",
-        lambda *_: httpx.Response(200, headers={"x-other": "kept"}, content=sent),
-    )
-    with httpx.Client(transport=LiteTransport()) as client:
-        mended = client.get("http://here/auth/v1/user")
-        untouched = client.get("http://here/rest/v1/notes")
-
-    assert mended.json() == {"at": "2026-11-20T06:50:10.726+00:00", "note": "2026-11-20 06:50"}
-    assert mended.headers["x-other"] == "kept"
-    assert untouched.content == sent
 
 
 def test_hosted_deployment_needs_no_package_of_the_embedded_group():

@@ -2,16 +2,14 @@
 
 import gc
 import threading
-from dataclasses import replace
-from functools import partial
+from datetime import timedelta
 from types import FunctionType, ModuleType
 from uuid import UUID, uuid4
 
 import pytest
 
-from services.chat import TemporaryChats, temporary
+from services.chat import TEMPORARY_TITLE, TemporaryChats, temporary
 from services.domain import (
-    ConversationId,
     Fact,
     FactId,
     MessageId,
@@ -26,14 +24,15 @@ from services.domain import (
     Usage,
     Window,
 )
-from services.errors import Busy, NotFound, Stale, StoreUnavailable
-from services.store.temporary import TITLE, TemporaryConversation
-from services.store.turns import ClientTurnId, Ending, NewTurn
+from services.errors import Stale, StoreUnavailable
+from services.store.in_memory import InMemoryRows
+from services.store.port import ClientTurnId, Ending, NewTurn
+from services.store.sealed import sealed_store, throwaway_keys
 from tests.fakes import (
     MAYA,
     NOON,
+    FakeLedger,
     FakePerson,
-    MemoryBooks,
     MemoryConversations,
     ScriptedModel,
 )
@@ -68,19 +67,10 @@ def says(chat, prompt):
     return chat.chat.open(chat.id)
 
 
-def store_with(prompt=""):
-    books = MemoryBooks()
-    store = TemporaryConversation(books)
-    store.create("What it is about", Window())
-    if prompt:
-        store.begin_turn(a_turn(store, prompt))
-    return store, books
-
-
-def a_turn(store, prompt, **changes):
-    turn = NewTurn(
+def a_turn(thread, prompt):
+    return NewTurn(
         client_turn_id=ClientTurnId(uuid4()),
-        thread=store.thread(store.id),
+        thread=thread,
         prompt_id=MessageId(uuid4()),
         prompt=prompt,
         start_seq=0,
@@ -90,7 +80,6 @@ def a_turn(store, prompt, **changes):
         least_reply_micro=1,
         lease_seconds=10,
     )
-    return replace(turn, **changes)
 
 
 def ending(turn_id, turn):
@@ -101,7 +90,7 @@ def ending(turn_id, turn):
         reply_id=MessageId(uuid4()),
         reply="Prune.",
         outcome=Outcome.COMPLETE,
-        tokens=Usage(1, 1),
+        usage=Usage(1, 1),
         cost_micro=1,
     )
 
@@ -122,7 +111,7 @@ def held_by(*things):
 def test_its_title_says_nothing_of_what_was_said(chat):
     thread = says(chat, f"A {CANARY}")
 
-    assert (thread.conversation.title, thread.conversation.is_titled) == (TITLE, True)
+    assert thread.conversation.title == TEMPORARY_TITLE
 
 
 def test_prompts_and_replies_follow_one_another(chat, model):
@@ -153,10 +142,10 @@ def test_a_first_prompt_that_is_sent_twice_takes_nothing_of_the_first_away(chat)
 
 def test_its_policy_and_view_are_changed_as_any_others(chat):
     thread = says(chat, "Hello")
-    chat.conversations.set_policy(chat.id, Retrieval())
-    chat.conversations.start_anew(thread)
+    chat.store.conversations.set_policy(chat.id, Retrieval())
+    chat.store.conversations.start_anew(thread)
     says(chat, f"Where is the {CANARY}?")
-    chat.conversations.set_model(chat.id, "large")
+    chat.store.conversations.set_model(chat.id, "large")
 
     conversation = chat.chat.open(chat.id).conversation
     assert (conversation.policy, conversation.reset_seq, conversation.start_seq) == (
@@ -165,111 +154,55 @@ def test_its_policy_and_view_are_changed_as_any_others(chat):
         2,
     )
     assert conversation.model == "large"
-    chat.conversations.take_back_reset(thread)
+    chat.store.conversations.take_back_reset(thread)
     assert chat.chat.open(chat.id).conversation.start_seq == 0
 
 
-def test_a_summary_is_kept_in_memory_for_who_saw_the_last():
-    store, _ = store_with()
-    summary = RunningSummary(text="They talk.", from_seq=1, up_to_seq=2, made_at=NOON)
-    before = store.thread(store.id)
-    store.set_summary(before, summary)
-
-    assert store.thread(store.id).summary == summary
-    with pytest.raises(Stale):
-        store.set_summary(before, None)
-
-
-def test_summary_made_around_a_deletion_does_not_outlive_it():
-    store, _ = store_with("Hello")
-    before = store.thread(store.id)
-    summary = RunningSummary(text="They talk.", from_seq=1, up_to_seq=1, made_at=NOON)
-    store.set_summary(before, summary)
-
-    store.discard_messages(before, before.messages, (), 20, drops_summary=False)
-
-    assert store.thread(store.id).summary is None
-    with pytest.raises(Stale):
-        store.set_summary(before, summary)
-
-
-def test_time_of_a_deletion_destroys_nothing_of_the_next(monkeypatch):
-    store, _ = store_with("Hello")
-    due = []
-
-    class Timer:
-        def __init__(self, _, act, args):
-            due.append(partial(act, *args))
-
-        def start(self):
-            pass
-
-    monkeypatch.setattr(temporary.threading, "Timer", Timer)
-    for _ in range(2):
-        thread = store.thread(store.id)
-        store.discard_messages(thread, thread.messages, (), 20, drops_summary=False)
-        if len(due) == 1:
-            store.restore_messages(store.id)
-
-    due[0]()
-    store.restore_messages(store.id)
-
-    assert store.thread(store.id).messages == thread.messages
-    due[1]()
-    assert store.thread(store.id).messages == thread.messages
-
-
-def test_two_replies_do_not_come_at_once_nor_after_what_was_not_seen():
-    store, _ = store_with()
-    before = a_turn(store, "Hello")
-    begun = store.begin_turn(before)
-
-    with pytest.raises(Busy):
-        store.begin_turn(a_turn(store, "Too early"))
-    assert store.begin_turn(a_turn(store, None, purpose=Purpose.SUMMARY))
-    store.finish_turn(ending(begun.turn_id, before))
-    with pytest.raises(Stale):
-        store.begin_turn(replace(before, client_turn_id=ClientTurnId(uuid4())))
-
-
-def test_a_turn_that_was_never_settled_holds_nobody_up_for_long(monkeypatch):
-    store, _ = store_with("Hello")
-    later = temporary.time.monotonic() + 11
-
-    monkeypatch.setattr(temporary.time, "monotonic", lambda: later)
-    assert store.begin_turn(a_turn(store, None))
-
-
-def test_a_reply_is_there_once_it_is_settled_and_only_once():
-    store, books = store_with()
-    turn = a_turn(store, "Hello")
-    begun = store.begin_turn(turn)
-    books.failure = StoreUnavailable()
+def test_reply_is_stored_once_it_is_settled():
+    ledger = FakeLedger()
+    store = sealed_store(InMemoryRows(ledger), throwaway_keys(MAYA))
+    thread = store.conversations.create("Garden", Window())
+    turn = a_turn(thread, "Hello")
+    begun = store.turns.begin(turn)
+    ledger.failure = StoreUnavailable()
     with pytest.raises(StoreUnavailable):
-        store.finish_turn(ending(begun.turn_id, turn))
-    assert len(store.thread(store.id).messages) == 1
+        store.turns.finish(ending(begun.turn_id, turn))
+    assert len(store.conversations.thread(thread.conversation.id).messages) == 1
 
-    books.failure = None
-    store.finish_turn(ending(begun.turn_id, turn))
-    store.finish_turn(ending(begun.turn_id, turn))
-    assert [said.body for said in store.thread(store.id).messages] == ["Hello", "Prune."]
+    ledger.failure = None
+    store.turns.finish(ending(begun.turn_id, turn))
+
+    messages = store.conversations.thread(thread.conversation.id).messages
+    assert [said.body for said in messages] == ["Hello", "Prune."]
+
+
+def test_deleted_messages_leave_the_memory_when_undo_is_over():
+    now = [NOON]
+    rows = InMemoryRows(FakeLedger(), now=lambda: now[0])
+    store = sealed_store(rows, throwaway_keys(MAYA))
+    thread = store.conversations.create("Garden", Window())
+    turn = a_turn(thread, CANARY)
+    store.turns.finish(ending(store.turns.begin(turn).turn_id, turn))
+    thread = store.conversations.thread(thread.conversation.id)
+    ids = [one.id for one in thread.messages]
+    store.messages.discard(thread, thread.messages, (), 20, drops_summary=False)
+
+    rows.destroy_due()
+    assert len(rows.messages_by_id(ids)) == 2
+    now[0] += timedelta(seconds=21)
+    rows.destroy_due()
+
+    assert rows.messages_by_id(ids) == []
 
 
 def test_a_prompt_that_is_refused_is_not_remembered(chat, maya):
-    maya.books.failure = StoreUnavailable()
+    maya.ledger.failure = StoreUnavailable()
     with pytest.raises(StoreUnavailable):
         chat.chat.begin(None, "Hello")
     assert not chat.is_begun
 
-    maya.books.failure = None
+    maya.ledger.failure = None
     assert [said.body for said in says(chat, "Hello").messages][:1] == ["Hello"]
-
-
-def test_what_is_not_its_own_is_not_there():
-    store, _ = store_with("Hello")
-
-    with pytest.raises(NotFound):
-        store.thread(ConversationId(uuid4()))
 
 
 def test_no_title_is_made_no_fact_noted_and_none_read_unless_allowed(maya, model):
@@ -290,7 +223,7 @@ def test_once_it_is_over_nothing_holds_what_was_said(chat, maya, model, policy):
     maya.profile.known = Preferences(policy=policy)
     says(chat, f"A {CANARY}")
     summary = RunningSummary(text=f"Of a {CANARY}.", from_seq=1, up_to_seq=2, made_at=NOON)
-    chat.conversations.set_summary(chat.conversations.thread(chat.id), summary)
+    chat.store.conversations.set_summary(chat.store.conversations.thread(chat.id), summary)
     says(chat, f"Another {CANARY}")
     model.failure = StoreUnavailable()  # what failed is remembered by others, to be told
     says(chat, f"And a third {CANARY}")
@@ -299,8 +232,8 @@ def test_once_it_is_over_nothing_holds_what_was_said(chat, maya, model, policy):
     doomed = chat.chat.open(chat.id).messages[-1:]
     chat.chat.delete_messages(chat.id, {one.id for one in doomed}, 20)
     kept = chat._chat
-    maya.books.begun.clear()
-    maya.books.settled.clear()
+    maya.ledger.begun.clear()
+    maya.ledger.settled.clear()
     assert any(CANARY in text for text in held_by(chat, kept))
 
     chat.end()
@@ -317,7 +250,7 @@ def test_ending_stops_what_is_coming_and_settles_it(chat, maya, model):
     chat.end()
 
     assert turn.is_done
-    [settled] = maya.books.settled
+    [settled] = maya.ledger.settled
     assert (settled.outcome, chat.is_begun) == ("stopped", False)
     with pytest.raises(temporary.ChatIsOver):
         _ = chat.chat
@@ -327,15 +260,15 @@ def test_a_turn_that_begins_while_it_ends_calls_no_model(chat, model):
     says(chat, "Hello")
     model.seen.clear()
     thread = chat.chat.open(chat.id)
-    ended, begin = threading.Event(), chat.conversations.begin_turn
+    ended, begin = threading.Event(), chat.rows.begin_turn
 
-    def begin_and_end(turn):
-        begun = begin(turn)
-        chat.conversations.end()
+    def begin_and_end(reservation, prompt):
+        begun = begin(reservation, prompt)
+        chat.rows.close()
         ended.set()
         return begun
 
-    chat.conversations.begin_turn = begin_and_end
+    chat.rows.begin_turn = begin_and_end
     turn = done(chat.chat.begin(chat.id, "Late", seen_rev=thread.conversation.rev))
 
     assert ended.is_set()
@@ -379,7 +312,7 @@ def test_all_are_stopped_and_settled_when_the_process_ends(make_two, model, maya
     chats.stop(SECONDS)
 
     assert all(turn.is_done for turn in turns)
-    assert len(maya.books.settled) == 2
+    assert len(maya.ledger.settled) == 2
 
 
 @pytest.fixture

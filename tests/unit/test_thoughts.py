@@ -207,7 +207,7 @@ def test_checkpoint_carries_thoughts_once_they_have_grown(maya, model, monkeypat
     monkeypatch.setattr(maya.conversations, "checkpoint_turn", note)
     turn, _ = ask(maya)  # begins with a checkpoint
 
-    calls = PaidCalls(maya.conversations, maya.chat.counter)
+    calls = PaidCalls(maya.store.turns, maya.chat.counter)
     calls.checkpoint(turn, "In")
     calls.checkpoint(turn, "In March.")
 
@@ -238,8 +238,9 @@ def test_temporary_chat_keeps_thoughts_until_it_is_over(maya):
     held = maya.begin_temporary(reads_facts=False, is_there=lambda: True)
     done(held.chat.begin(None, "When?"))
     reply = held.chat.open(held.id).messages[-1]
-    assert held.conversations.thoughts([reply], held.id)[reply.id].text == 2 * HM.text
+    assert held.store.turns.thoughts([reply], held.id)[reply.id].text == 2 * HM.text
 
     held.end()
 
-    assert held.conversations.thoughts([reply], held.id) == {}
+    with pytest.raises(NotFound):
+        held.store.turns.thoughts([reply], held.id)

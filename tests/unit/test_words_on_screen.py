@@ -13,7 +13,7 @@ SENTENCES = [
     *(
         path for path in ROOT.glob("services/chat/*.py") if path.name != "titles.py"
     ),  # for the model
-    *ROOT.glob("services/store/*.py"),
+    *ROOT.glob("services/store/**/*.py"),
     *ROOT.glob("services/web/*.py"),
     ROOT / "services" / "errors.py",
 ]

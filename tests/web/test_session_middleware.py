@@ -94,7 +94,7 @@ def test_identity_headers_of_a_client_never_pass(session_cache):
     assert browser(session_cache).get("/", headers=forged).json() == [None, None]
 
 
-@pytest.mark.parametrize("text", [str(Cookie.new()), "", "zz", "00" * 31])
+@pytest.mark.parametrize("text", ["5a" * 32, "", "zz", "00" * 31])
 def test_unknown_cookie_opens_no_session(session_cache, text):
     assert identity_of_tab(browser(session_cache), cookie=f"__Host-sid={text}")[0] is None
 

@@ -14,13 +14,13 @@ from services.errors import (
     TooManyAttempts,
     WrongCredentials,
 )
-from services.store.conversations import Conversations
 from services.store.supabase.auth import WeakPassword
 from services.store.supabase.sessions import Cookie, Sessions
 from services.web.attempts import Attempts
 from services.web.origin import Origin
 from services.web.sign_in_routes import SignInRoutes
 from tests.store.conftest import PASSWORD, new_email
+from tests.stores import store_of
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 SAFARI = (
@@ -37,7 +37,7 @@ def browser(session_cache, url=None, **limits):
         **({"sign_ups_an_hour": 100} | limits),
     )
     routes = SignInRoutes(
-        lambda: session_cache, attempts, Origin(url, 0), lifetime_seconds=3600
+        lambda: session_cache, attempts, _has_conversation, Origin(url, 0), lifetime_seconds=3600
     ).routes()
     return TestClient(
         Starlette(routes=routes),
@@ -46,6 +46,10 @@ def browser(session_cache, url=None, **limits):
         headers=OURS | ({"origin": url} if url else {}),
         follow_redirects=False,
     )
+
+
+def _has_conversation(session, conversation_id):
+    return bool(store_of(session).conversations.some([conversation_id]))
 
 
 def form(email, password=PASSWORD, target="/?c=1"):
@@ -228,7 +232,11 @@ def test_redirect_leads_to_no_other_users_conversation(session_cache, account):
     client, omar, _ = account
     maya = new_email()
     cookie = cookie_in(client, client.post("/account", data=form(maya)))
-    garden = Conversations(session_cache.find(cookie)).create("Garden", Window()).conversation.id
+    garden = (
+        store_of(session_cache.find(cookie))
+        .conversations.create("Garden", Window())
+        .conversation.id
+    )
     place, before = f"/?c={garden}", sent(Cookie.new())
 
     def location(email, target, headers=None):

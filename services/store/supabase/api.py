@@ -7,16 +7,16 @@ person's token, a server proof over its arguments (docs/architecture.md); the pr
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field, fields
 from datetime import datetime
 from types import GenericAlias
-from typing import Annotated, Generic, TypeVar, cast
+from typing import ClassVar, Generic, Protocol, TypeVar, cast
 from uuid import UUID
 
 import httpx
 from postgrest import SyncSelectRequestBuilder
 from postgrest.exceptions import APIError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, TypeAdapter, ValidationError
 from supabase import Client, ClientOptions, create_client
 
 from services.crypto import ServerProof, sha
@@ -35,16 +35,9 @@ from services.events import log_event
 from services.store.supabase.database_health import DatabaseHealth
 from services.store.supabase.paging import LEAST, by_address, every_row
 
-
-def _read_moment(value: object) -> object:
-    return datetime.fromisoformat(value) if isinstance(value, str) else value
-
-
-# the embedded API prints a time with a blank in it, which datetime reads and pydantic does not
-Moment = Annotated[datetime, BeforeValidator(_read_moment)]
 Argument = UUID | str | int | bool | datetime | None
 Query = SyncSelectRequestBuilder
-Row = TypeVar("Row", bound=BaseModel)
+Row = TypeVar("Row", bound="RowClass")
 Identified = TypeVar("Identified", bound="IdentifiedRow")
 T = TypeVar("T")
 _LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips with TLS
@@ -60,10 +53,17 @@ _SWEPT_TURNS = 10  # in one call
 _TIMEOUT = httpx.Timeout(8.0, connect=3.0)  # seconds: less than a lease, or one lost answer ends it
 
 
-class IdentifiedRow(BaseModel, frozen=True):
+class RowClass(Protocol):
+    """A dataclass with a field for each column."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[object]]]
+
+
+class IdentifiedRow(RowClass, Protocol):
     """A row with an id."""
 
-    id: UUID
+    @property
+    def id(self) -> UUID: ...
 
 
 class RpcResult(BaseModel):
@@ -131,8 +131,8 @@ def _drop_key_as_bearer(request: httpx.Request) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class PersonCalls:
-    """Reads and proven writes of one signed-in person."""
+class UserCalls:
+    """Reads and proven writes of one signed-in user."""
 
     client: Client = field(repr=False)
     proof: ServerProof = field(repr=False)
@@ -163,7 +163,7 @@ class ServerCalls:
         return self._called(_ANSWER, verb, arguments)
 
     def row_bound(self) -> int:
-        """How many rows one answer of the API has at most; 1,001 for more than 1,000."""
+        """The most rows of one answer of the API; 1,001 for more than 1,000."""
         return len(self._called(_NUMBERS, "row_bound", {}))
 
     def check_rows(self) -> None:
@@ -221,7 +221,7 @@ class Table(Generic[Row]):
         """*columns* are by default those that *row* has fields for."""
         self._name = name
         self._adapter = TypeAdapter(cast(type[list[Row]], GenericAlias(list, (row,))))
-        self._columns = columns or ",".join(row.model_fields)
+        self._columns = columns or ",".join(each.name for each in fields(row))
 
     def rows(
         self, client: Client, where: Callable[[Query], Query] = lambda query: query

@@ -1,7 +1,7 @@
-"""An httpx transport that makes sign-in replies of the embedded API readable for supabase-py.
+"""An httpx transport that makes times in replies of the embedded API readable.
 
 @supabase/lite prints times as `2026-11-20 06:50:10.726+00`, the hosted API as
-`2026-11-20T06:50:10.726+00:00`; supabase-py refuses the first.
+`2026-11-20T06:50:10.726+00:00`; supabase-py and pydantic refuse the first.
 """
 
 import re
@@ -13,12 +13,10 @@ _OF_THE_BODY_AS_SENT = {b"content-length", b"content-encoding", b"transfer-encod
 
 
 class LiteTransport(httpx.HTTPTransport):
-    """Rewrite times in replies of `/auth/v1`; pass other replies unchanged."""
+    """Rewrite times in replies: sealed text holds no quotation marks and no blanks."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         response = super().handle_request(request)
-        if not request.url.path.startswith("/auth/v1"):
-            return response
         headers = [
             (name, value)
             for name, value in response.headers.raw

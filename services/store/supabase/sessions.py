@@ -24,9 +24,9 @@ from services.crypto import (
     RootKeys,
     ServerProof,
     UserKey,
+    UserKeys,
     VaultRing,
     new_key,
-    token_version,
 )
 from services.domain import SessionId, UserId
 from services.errors import (
@@ -44,11 +44,10 @@ from services.store.supabase import auth
 from services.store.supabase.api import (
     Gateway,
     Hidden,
-    Moment,
-    PersonCalls,
     RpcResult,
     ServerCalls,
     Table,
+    UserCalls,
 )
 from services.store.supabase.auth import AuthTokens
 
@@ -95,10 +94,10 @@ class _SessionRow(BaseModel):
     user: UserId
     tokens: str = Field(repr=False)
     generation: int
-    expires_at: Moment
 
 
-class _UserKeyRow(BaseModel):
+@dataclass(frozen=True, slots=True)
+class _UserKeyRow:
     version: int
     wrapped: str
 
@@ -167,8 +166,8 @@ class AppSession:
     id: SessionId
     user_id: UserId
     client: Client = field(repr=False)
-    user_keys: dict[int, UserKey] = field(repr=False)
-    calls: PersonCalls = field(repr=False)
+    user_keys: UserKeys = field(repr=False)
+    calls: UserCalls = field(repr=False)
     bearer: Bearer = field(repr=False)
 
     @property
@@ -179,20 +178,13 @@ class AppSession:
     def email(self) -> str:
         return self.bearer.tokens.email
 
-    @property
-    def newest_key(self) -> UserKey:
-        return self.user_keys[max(self.user_keys)]
-
     def check_rows(self) -> None:
         """Raise RowsCut if what was read may have been cut."""
         self.bearer.sessions.server.check_rows()
 
-    def open_own(self, purpose: str, token: str, place: Place) -> str:
-        """What *token* holds, one of the person's own things of one kind. Raise Tampered."""
-        user_key = self.user_keys.get(token_version(token) or 0)
-        if user_key is None:
-            raise Tampered
-        return user_key.vault(purpose).open(token, place)
+    def keep_fresh(self, seconds: int) -> None:
+        """Renew the access token unless it outlives the next *seconds*."""
+        self.bearer.keep_fresh(seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +295,7 @@ class Sessions:
         vault = self._vault(cookie)
         client = self.gateway.client()
         client.postgrest.auth(tokens.access)
-        calls = PersonCalls(client, self.proof, tokens.user_id)
+        calls = UserCalls(client, self.proof, tokens.user_id)
         try:
             answer = calls.call(
                 "start_session",
@@ -327,10 +319,10 @@ class Sessions:
         # postgrest-py hands this to httpx as it is, which takes any httpx.Auth
         client.postgrest.basic_auth = cast(httpx.BasicAuth, bearer)
         user_id = bearer.tokens.user_id
-        calls = PersonCalls(client, self.proof, user_id)
+        calls = UserCalls(client, self.proof, user_id)
         return AppSession(session_id, user_id, client, self._user_keys(calls), calls, bearer)
 
-    def _user_keys(self, calls: PersonCalls) -> dict[int, UserKey]:
+    def _user_keys(self, calls: UserCalls) -> UserKeys:
         """A person's keys, the first made here; those under an old root key are wrapped anew.
 
         Raise KeyMissing where the first would not be the first, Tampered.
@@ -342,19 +334,19 @@ class Sessions:
                 log_event("key.missing", user=calls.user_id)
                 raise KeyMissing
             rows = _key_rows(calls)  # of two first sign-ins at once, one key counts
-        keys: dict[int, UserKey] = {}
+        keys: list[UserKey] = []
         for row in rows:
             key = self.root_keys.unwrap(row.wrapped, calls.user_id, row.version)
-            keys[row.version] = UserKey(key, calls.user_id, row.version)
+            keys.append(UserKey(key, calls.user_id, row.version))
             if self.root_keys.needs_rewrap(row.wrapped):
                 rewrapped = self.root_keys.wrap(key, calls.user_id, row.version)
                 self._put_key(calls, rewrapped, replaces=row.wrapped, version=row.version)
         if not keys:
             raise Tampered
-        return keys
+        return UserKeys(keys)
 
     def _put_key(
-        self, calls: PersonCalls, wrapped: str, replaces: str | None, version: int = 1
+        self, calls: UserCalls, wrapped: str, replaces: str | None, version: int = 1
     ) -> RpcResult:
         return calls.call(
             "put_user_key",
@@ -375,7 +367,7 @@ class Sessions:
         return self.root_keys.session_vault(cookie.secret)
 
 
-def _key_rows(calls: PersonCalls) -> list[_UserKeyRow]:
+def _key_rows(calls: UserCalls) -> list[_UserKeyRow]:
     return _USER_KEYS.rows(calls.client, lambda query: query.eq("mode", "server"))
 
 

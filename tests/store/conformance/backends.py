@@ -7,7 +7,7 @@ To add a backend:
 
 1. Write a subclass of `Backend`. `user` returns a `User` who has just signed up; each other verb is documented below.
    A *verb* of the port is named as here: "create", "read_conversation", "begin_turn", "finish_turn", "edit_reply",
-   "discard_messages", "restore_messages", "keep_fact", "change_preferences".
+   "discard_messages", "restore_messages", "read_facts", "keep_fact", "change_preferences".
 2. Add it to `BACKENDS`. Its value gets pytest's `getfixturevalue`, for the fixtures that start what the store needs.
 3. Run `pytest -n0 tests/store/conformance -k NAME`.
 """
@@ -15,32 +15,24 @@ To add a backend:
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
-from uuid import UUID
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar, Literal, NamedTuple
+from uuid import UUID, uuid4
 
 import httpx
 import jwt
 
-from services.crypto import LARGEST_TEXT as LARGEST_TEXT
 from services.domain import UserId
-from services.store.conversations import Conversations
-from services.store.corpus import Corpus
-from services.store.documents import ChangedElsewhere as ChangedElsewhere
-from services.store.memories import LONGEST_FACT as LONGEST_FACT
-from services.store.memories import Memories
-from services.store.profile import LONGEST_INSTRUCTIONS as LONGEST_INSTRUCTIONS
-from services.store.profile import Profile
-from services.store.rows import TurnState as TurnState
-from services.store.spaces import LONGEST_NAME as LONGEST_NAME
-from services.store.spaces import Spaces
+from services.errors import StoreUnavailable
+from services.store.in_memory import InMemoryRows, Tables
+from services.store.port import Store
+from services.store.rows import DocumentKind
+from services.store.sealed import sealed_store, throwaway_keys
 from services.store.supabase.lite_transport import LiteTransport
-from services.store.threads import Threads
-from services.store.turns import ClientTurnId as ClientTurnId
-from services.store.turns import Ending as Ending
-from services.store.turns import Lease as Lease
-from services.store.turns import NewTurn as NewTurn
+from services.store.supabase.rows import SupabaseRows
 from tests.store.conftest import PASSWORD, make_sessions, new_email
+from tests.stores import InMemoryLedger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +40,11 @@ class User:
     """A signed-in user in one process, by the parts of the port."""
 
     user_id: UserId
-    conversations: Conversations
-    turns: Conversations
-    facts: Memories
-    spaces: Spaces
-    preferences: Profile
-    corpus: Corpus
+    store: Store
     elsewhere: Callable[[], "User"] = field(repr=False)  # in another process: nothing is cached
+
+    def __getattr__(self, name):
+        return getattr(self.store, "profile" if name == "preferences" else name)
 
 
 class Text(NamedTuple):
@@ -179,6 +169,7 @@ class _FaultyTransport(LiteTransport):
 _PATHS = {  # of verbs that are no RPC of their name
     "create": "rpc/create_conversation",
     "read_conversation": "conversations",
+    "read_facts": "memories",
     "keep_fact": "rpc/keep_memory",
 }
 _TABLES = {  # by kind of text
@@ -211,18 +202,8 @@ class SupabaseBackend(Backend):
         return self._user(session, elsewhere)
 
     def _user(self, session, elsewhere):
-        threads = Threads(session)
-        conversations = Conversations(session, threads)
-        return User(
-            user_id=session.user_id,
-            conversations=conversations,
-            turns=conversations,
-            facts=Memories(session, threads),
-            spaces=Spaces(session),
-            preferences=Profile(session),
-            corpus=Corpus(session, threads),
-            elsewhere=elsewhere,
-        )
+        store = sealed_store(SupabaseRows(session), session.user_keys)
+        return User(user_id=session.user_id, store=store, elsewhere=elsewhere)
 
     def set_caps(
         self, user, *, daily_micro=None, monthly_micro=None, open_turns=None, turns_a_minute=None
@@ -375,7 +356,178 @@ def _sender(request):
     return UserId(UUID(jwt.decode(token, options={"verify_signature": False})["sub"]))
 
 
+class _FaultyRows:
+    """Sealed rows in memory, with faults by verb. Processes share the rows."""
+
+    def __init__(self, rows):
+        self._rows = rows
+        self.is_away = False
+        self.acts = {}
+
+    def __getattr__(self, name):
+        found = getattr(self._rows, name)
+        if not callable(found):
+            return found
+
+        def call(*arguments, **options):
+            if self.is_away:
+                raise StoreUnavailable
+            answer = found(*arguments, **options)
+            if act := self.acts.pop(name, None):
+                act()
+            return answer
+
+        return call
+
+
+class InMemoryBackend(Backend):
+    """The store in the memory of this process."""
+
+    _VERBS: ClassVar = {
+        "create": "create_conversation",
+        "read_conversation": "conversation",
+        "read_facts": "documents",
+        "keep_fact": "keep_document",
+        "change_preferences": "keep_document",
+    }
+
+    def __init__(self):
+        self._users = {}  # their ledgers, tables and rows
+
+    def user(self):
+        user_id = UserId(uuid4())
+        ledger, tables = InMemoryLedger(user_id), Tables()
+        rows = _FaultyRows(InMemoryRows(ledger, tables, self._now))
+        self._users[user_id] = ledger, tables, rows
+        keys = throwaway_keys(user_id)
+
+        def process():
+            return User(user_id=user_id, store=sealed_store(rows, keys), elsewhere=process)
+
+        return process()
+
+    def set_caps(self, user, **caps):
+        for name, value in caps.items():
+            setattr(self._users[user.user_id][0], name, value)
+
+    def begin_days_later(self, user, days):
+        self._users[user.user_id][0].begin_days_later(days)
+
+    def let_pass(self, seconds):
+        self.elapsed += seconds
+
+    def sweep(self):
+        for ledger, _, rows in self._users.values():
+            for turn in rows.lapse_turns():
+                ledger.lapse_turn(turn)
+            rows.destroy_due()
+
+    @contextmanager
+    def after(self, user, verb, act):
+        rows, name = self._users[user.user_id][2], self._VERBS.get(verb, verb)
+        rows.acts[name] = act
+        yield
+        assert rows.acts.pop(name, None) is None, f"{verb} was not called"
+
+    def lose_answer(self, user, verb):
+        def lose():
+            raise StoreUnavailable
+
+        return self.after(user, verb, lose)
+
+    @contextmanager
+    def unavailable(self, user):
+        rows = self._users[user.user_id][2]
+        rows.is_away = True
+        yield
+        rows.is_away = False
+
+    def stored_text(self):
+        return "".join(_everything(tables) for _, tables, _ in self._users.values())
+
+    def copy(self, source, target):
+        self._put(target, self._get(source))
+
+    def delete_message(self, conversation_id, seq):
+        tables, row = self._message(conversation_id, seq)
+        del tables.messages[row.id]
+
+    def change_message(self, conversation_id, seq, /, **columns):
+        tables, row = self._message(conversation_id, seq)
+        if "is_deleted" in columns:
+            columns["destroy_at"] = self._now() if columns.pop("is_deleted") else None
+        tables.messages[row.id] = replace(row, **columns)
+
+    def change_conversation(self, conversation_id, **columns):
+        tables = self._tables("conversations", conversation_id)
+        row = tables.conversations[conversation_id]
+        tables.conversations[conversation_id] = replace(row, **columns)
+
+    def forge_head(self, conversation_id):
+        self.change_conversation(conversation_id, head="h1." + "A" * 118)
+
+    def move_fact(self, fact_id, *, conversation_id=None, space_id=None):
+        key = DocumentKind.FACT, fact_id
+        tables = self._tables("documents", key)
+        row = tables.documents[key]
+        tables.documents[key] = replace(row, conversation_id=conversation_id, space_id=space_id)
+
+    @contextmanager
+    def set_back(self, conversation_id):
+        tables = self._tables("conversations", conversation_id)
+        before = tables.conversations[conversation_id], dict(tables.messages)
+        yield
+        tables.conversations[conversation_id], messages = before
+        tables.messages.clear()
+        tables.messages.update(messages)
+
+    def _tables(self, table, key):
+        """Return the tables of the user with that row."""
+        every = (tables for _, tables, _ in self._users.values())
+        return next(tables for tables in every if key in getattr(tables, table))
+
+    def _message(self, conversation_id, seq):
+        tables = self._tables("conversations", conversation_id)
+        rows = tables.messages.values()
+        found = (row for row in rows if (row.conversation_id, row.seq) == (conversation_id, seq))
+        return tables, next(found)
+
+    def _row(self, text):
+        """Return the table, key and field of a text."""
+        kinds = {
+            "fact": DocumentKind.FACT,
+            "space": DocumentKind.SPACE,
+            "profile": DocumentKind.PREFERENCES,
+        }
+        if text.kind in kinds:
+            key = kinds[text.kind], text.id
+            return self._tables("documents", key).documents, key, "body"
+        name = "thoughts" if text == ("message", text.id, "thoughts") else f"{text.kind}s"
+        fields = {"partial_thoughts": "thoughts"}
+        table = getattr(self._tables(name, text.id), name)
+        return table, text.id, fields.get(text.field, text.field)
+
+    def _get(self, text):
+        table, key, name = self._row(text)
+        return table[key] if isinstance(table[key], str) else getattr(table[key], name)
+
+    def _put(self, text, value):
+        table, key, name = self._row(text)
+        is_text = isinstance(table[key], str)
+        table[key] = value if is_text else replace(table[key], **{name: value})
+
+    def _now(self):
+        return datetime.now(UTC) + timedelta(seconds=self.elapsed)
+
+
+def _everything(tables):
+    """Return all fields of all rows, hidden ones too."""
+    every = (getattr(tables, each.name).values() for each in fields(tables))
+    return str([row if isinstance(row, str) else asdict(row) for rows in every for row in rows])
+
+
 BACKENDS = {
+    "in-memory": lambda fixture: InMemoryBackend(),
     "embedded": lambda fixture: SupabaseBackend(fixture("embedded_stack")),
     "hosted": lambda fixture: SupabaseBackend(fixture("hosted")),
 }

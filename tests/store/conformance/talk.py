@@ -19,7 +19,7 @@ from services.domain import (
     Window,
 )
 from services.errors import OverBudget
-from tests.store.conformance.backends import ClientTurnId, Ending, NewTurn
+from services.store.port import ClientTurnId, Ending, NewTurn
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 SUMMARY = RunningSummary(text="They sow peas.", from_seq=1, up_to_seq=2, made_at=NOON)
@@ -52,7 +52,7 @@ def ending(turn, begun, reply, **changes):
         "reply_id": MessageId(uuid4()),
         "reply": reply,
         "outcome": Outcome.COMPLETE,
-        "tokens": Usage(10, 20),
+        "usage": Usage(10, 20),
         "cost_micro": 300,
     }
     return Ending(**(fields | changes))
@@ -60,8 +60,8 @@ def ending(turn, begun, reply, **changes):
 
 def answer(user, turn, reply, **changes):
     """Return the thread after *turn* is begun and ended with *reply*."""
-    begun = user.turns.begin_turn(turn)
-    user.turns.finish_turn(ending(turn, begun, reply, **changes))
+    begun = user.turns.begin(turn)
+    user.turns.finish(ending(turn, begun, reply, **changes))
     return user.conversations.thread(turn.thread.conversation.id)
 
 
@@ -77,10 +77,10 @@ def answer_again(user, thread, message, reply, **changes):
 def crash(backend, user, thread, said="", thoughts=None):
     """Return a turn whose process died after it stored *said*, and what began."""
     turn = new_turn(thread, "Will this end?")
-    begun = user.turns.begin_turn(turn)
+    begun = user.turns.begin(turn)
     if said or thoughts:
         here = thread.conversation.id
-        user.turns.checkpoint_turn(begun.turn_id, here, said, LEASE_SECONDS, thoughts)
+        user.turns.checkpoint(begun.turn_id, here, said, LEASE_SECONDS, thoughts)
     backend.let_pass(LEASE_SECONDS + 1)
     return turn, begun
 
@@ -88,14 +88,14 @@ def crash(backend, user, thread, said="", thoughts=None):
 def delete(user, thread, first, last=None, **changes):
     """Delete the messages of *thread* from number *first* to before number *last*, or to the end."""
     options = {"facts": (), "seconds": UNDO_SECONDS, "drops_summary": False} | changes
-    user.conversations.discard_messages(thread, thread.messages[first:last], **options)
+    user.messages.discard(thread, thread.messages[first:last], **options)
 
 
 def left_micro(user):
     """Return what the caps leave: a turn that is too dear says it."""
     thread = user.conversations.create("Too dear", Window())
     with pytest.raises(OverBudget) as refused:
-        user.turns.begin_turn(new_turn(thread, "How much?", prompt_micro=10**10))
+        user.turns.begin(new_turn(thread, "How much?", prompt_micro=10**10))
     user.conversations.delete(thread.conversation.id)
     return refused.value.left_micro
 

@@ -14,7 +14,7 @@ def begin(maya):
     def begin(**changes):
         thread = maya.conversations.create("Other", Window())
         turn = new_turn(thread, "How much?", **changes)
-        return turn, maya.turns.begin_turn(turn)
+        return turn, maya.turns.begin(turn)
 
     return begin
 
@@ -53,10 +53,10 @@ def test_refused_turn_stores_nothing(backend, maya, garden, garden_id):
     backend.set_caps(maya, daily_micro=0)
 
     with pytest.raises(OverBudget):
-        maya.turns.begin_turn(new_turn(garden, "And leeks?"))
+        maya.turns.begin(new_turn(garden, "And leeks?"))
 
     assert maya.elsewhere().conversations.thread(garden_id) == garden
-    assert maya.turns.open_turn(garden_id) is None
+    assert maya.turns.unfinished(garden_id) is None
 
 
 def test_reserved_amount_counts_against_the_cap(backend, maya, begin):
@@ -70,7 +70,7 @@ def test_settled_turn_counts_at_its_cost(backend, maya, begin):
     backend.set_caps(maya, daily_micro=1200)
     turn, begun = begin()
 
-    maya.turns.finish_turn(ending(turn, begun, "Dear.", cost_micro=1080))
+    maya.turns.finish(ending(turn, begun, "Dear.", cost_micro=1080))
 
     assert refusal(begin).left_micro == 120
 
@@ -79,7 +79,7 @@ def test_cost_beyond_the_reservation_is_owed(backend, maya, begin):
     backend.set_caps(maya, daily_micro=2000)
     turn, begun = begin()
 
-    maya.turns.finish_turn(ending(turn, begun, "Dear.", cost_micro=1900))
+    maya.turns.finish(ending(turn, begun, "Dear.", cost_micro=1900))
 
     assert refusal(begin).left_micro == 100
 
@@ -90,7 +90,7 @@ def test_cost_beyond_the_reservation_is_owed(backend, maya, begin):
 def test_new_day_or_month_opens_its_cap(backend, maya, begin, cap, days):
     backend.set_caps(maya, **{cap: 1200})
     turn, begun = begin()
-    maya.turns.finish_turn(ending(turn, begun, "Dear.", cost_micro=1200))
+    maya.turns.finish(ending(turn, begun, "Dear.", cost_micro=1200))
     assert refusal(begin).left_micro == 0
 
     backend.begin_days_later(maya, days)
@@ -111,7 +111,7 @@ def test_too_many_open_turns_are_refused(backend, maya, begin):
 
     assert refusal(begin).cap is Cap.OPEN_TURNS
     begin(purpose=Purpose.TITLE)
-    maya.turns.finish_turn(ending(turn, begun, "Yes."))
+    maya.turns.finish(ending(turn, begun, "Yes."))
     begin()
 
 

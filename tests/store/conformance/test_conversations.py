@@ -74,7 +74,7 @@ def test_some_returns_those_that_are_there(maya, create):
     found = maya.conversations.some([ids["One"], ids["Two"], ConversationId(uuid4())])
 
     assert titles(found) == ["One"]
-    assert maya.conversations.has(ids["One"])
+    assert maya.conversations.some([ids["One"]])
 
 
 def test_thread_read_last_is_cached(maya, garden, garden_id):
@@ -251,8 +251,8 @@ def test_cleared_context_starts_after_the_newest_message(maya, garden, garden_id
 def test_new_policy_moves_the_view_back_to_the_context_start(maya, garden, garden_id):
     maya.conversations.start_anew(garden)
     thread = say(maya, maya.conversations.thread(garden_id), "Leeks?", "Yes.")
-    begun = maya.turns.begin_turn(turn := new_turn(thread, "And?", start_seq=6))
-    maya.turns.finish_turn(ending(turn, begun, "No."))
+    begun = maya.turns.begin(turn := new_turn(thread, "And?", start_seq=6))
+    maya.turns.finish(ending(turn, begun, "No."))
     maya.conversations.thread(garden_id)
     assert starts(maya, garden_id) == (4, 6)
 
@@ -321,7 +321,7 @@ def test_choices_make_nothing_stale_or_newer(maya, garden, garden_id):
 
 
 def test_prompt_marks_older_messages_as_read(maya, garden, garden_id):
-    maya.turns.begin_turn(new_turn(garden, "And leeks?"))
+    maya.turns.begin(new_turn(garden, "And leeks?"))
 
     assert not maya.conversations.thread(garden_id).conversation.is_unread
 
@@ -375,7 +375,7 @@ def test_no_turn_begins_in_a_discarded_conversation(maya, garden_id):
     maya.conversations.discard(garden_id, UNDO_SECONDS)
 
     with pytest.raises(NotFound):
-        other.turns.begin_turn(new_turn(thread, "Are you there?"))
+        other.turns.begin(new_turn(thread, "Are you there?"))
 
 
 def test_deleted_conversation_leaves_nothing_in_the_store(backend, maya, garden_id):

@@ -12,7 +12,7 @@ def maya(busy_user):
 
 
 def test_other_messages_are_deleted_while_a_reply_is_coming(maya, garden, garden_id):
-    maya.turns.begin_turn(new_turn(garden, None, prompt_id=garden.messages[0].id))
+    maya.turns.begin(new_turn(garden, None, prompt_id=garden.messages[0].id))
 
     delete(maya, maya.conversations.thread(garden_id), 2)
 
@@ -30,12 +30,12 @@ def test_message_is_not_deleted_without_those_that_follow(maya, garden, garden_i
 def test_messages_deleted_again_outlive_the_first_undo_period(backend, maya, garden, garden_id):
     delete(maya, garden, 2)
     backend.let_pass(UNDO_SECONDS - 5)
-    maya.conversations.restore_messages(garden_id)
+    maya.messages.restore(garden_id)
     delete(maya, maya.conversations.thread(garden_id), 2)
     backend.let_pass(10)
     backend.sweep()
 
-    maya.conversations.restore_messages(garden_id)
+    maya.messages.restore(garden_id)
 
     assert maya.conversations.thread(garden_id).messages == garden.messages
 
@@ -44,7 +44,7 @@ def test_restored_messages_have_their_receipts(maya, garden, garden_id):
     thread = answer(maya, new_turn(garden, "And leeks?", receipt="Leeks!"), "In April.")
     delete(maya, thread, 4)
 
-    maya.conversations.restore_messages(garden_id)
+    maya.messages.restore(garden_id)
 
     found = maya.elsewhere().turns.receipts(thread.messages, garden_id)
     assert found == {thread.tip.turn_id: "Leeks!"}

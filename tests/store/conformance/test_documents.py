@@ -5,13 +5,8 @@ from dataclasses import replace
 import pytest
 
 from services.domain import Full, NewConversation, Preferences, Retrieval, Window
-from services.errors import BadInput, NotFound, Stale
-from tests.store.conformance.backends import (
-    LONGEST_FACT,
-    LONGEST_INSTRUCTIONS,
-    LONGEST_NAME,
-    ChangedElsewhere,
-)
+from services.domain.limits import LONGEST_FACT, LONGEST_INSTRUCTIONS, LONGEST_SPACE_NAME
+from services.errors import BadInput, ChangedElsewhere, NotFound, Stale
 from tests.store.conformance.talk import (
     SUMMARY,
     UNDO_SECONDS,
@@ -383,7 +378,7 @@ def test_space_changed_elsewhere_is_not_replaced(maya):
     assert (space.name, space.policy, space.is_archived) == ("Español", Full(), True)
 
 
-@pytest.mark.parametrize("name", ["", " \n", "x" * (LONGEST_NAME + 1), "half \ud800"])
+@pytest.mark.parametrize("name", ["", " \n", "x" * (LONGEST_SPACE_NAME + 1), "half \ud800"])
 def test_invalid_name_of_a_space_is_refused(noah, name):
     with pytest.raises(BadInput):
         noah.spaces.keep(a_space(name))

@@ -4,7 +4,7 @@ import pytest
 
 from services.domain import Full, Preferences
 from services.errors import NotFound, Stale
-from tests.store.conformance.backends import Lease
+from services.store.port import Lease
 from tests.store.conformance.talk import (
     SUMMARY,
     THOUGHTS,
@@ -45,11 +45,9 @@ ATTEMPTS = {
     "start_anew": lambda user, garden: user.conversations.start_anew(garden),
     "mark_read": lambda user, garden: user.conversations.mark_read(garden),
     "discard_messages": lambda user, garden: delete(user, garden, 2),
-    "restore_messages": lambda user, garden: user.conversations.restore_messages(
-        garden.conversation.id
-    ),
-    "edit_reply": lambda user, garden: user.turns.edit_reply(garden, garden.messages[1], "No."),
-    "begin_turn": lambda user, garden: user.turns.begin_turn(new_turn(garden, "Hello")),
+    "restore_messages": lambda user, garden: user.messages.restore(garden.conversation.id),
+    "edit_reply": lambda user, garden: user.messages.edit_reply(garden, garden.messages[1], "No."),
+    "begin_turn": lambda user, garden: user.turns.begin(new_turn(garden, "Hello")),
     "keep_fact": lambda user, garden: user.facts.keep(
         a_fact(conversation_id=garden.conversation.id)
     ),
@@ -68,19 +66,19 @@ def test_lists_hold_no_conversation_of_another_user(pond, zoe):
     assert zoe.conversations.recent() == []
     assert zoe.conversations.titled("garden") == []
     assert zoe.conversations.some([pond.conversation.id]) == []
-    assert not zoe.conversations.has(pond.conversation.id)
+    assert not zoe.conversations.some([pond.conversation.id])
     assert zoe.conversations.cached(pond.conversation.id) is None
 
 
 def test_turn_of_another_user_is_neither_read_nor_ended(maya, omar, garden, garden_id):
     turn = new_turn(garden, "And leeks?", receipt="Leeks!")
-    begun = maya.turns.begin_turn(turn)
-    assert omar.turns.open_turn(garden_id) is None
+    begun = maya.turns.begin(turn)
+    assert omar.turns.unfinished(garden_id) is None
 
-    omar.turns.stop_turn(begun.turn_id)
-    omar.turns.finish_turn(ending(turn, begun, "Mine."))
+    omar.turns.stop(begun.turn_id)
+    omar.turns.finish(ending(turn, begun, "Mine."))
 
-    assert maya.turns.checkpoint_turn(begun.turn_id, garden_id, "In A", 30) is Lease.HELD
+    assert maya.turns.checkpoint(begun.turn_id, garden_id, "In A", 30) is Lease.HELD
 
 
 def test_costs_receipts_and_thoughts_of_another_user_are_missing(maya, omar, garden, garden_id):
@@ -99,9 +97,9 @@ def test_deleted_messages_of_another_user_are_not_restored(maya, omar, garden, g
     delete(maya, garden, 2)
 
     with pytest.raises(NotFound):
-        omar.conversations.restore_messages(garden_id)
+        omar.messages.restore(garden_id)
 
-    assert not omar.conversations.can_restore_messages(garden_id)
+    assert not omar.messages.can_restore(garden_id)
     assert len(maya.conversations.thread(garden_id).messages) == 2
 
 

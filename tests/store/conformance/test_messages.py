@@ -131,7 +131,7 @@ def test_reply_that_ended_early_is_continued(maya, garden, outcome):
 def test_interrupted_reply_is_continued(backend, maya, garden, garden_id):
     turn, begun = crash(backend, maya, garden, "Half a")
     backend.sweep()
-    maya.turns.finish_turn(ending(turn, begun, "Half a", outcome=Outcome.INTERRUPTED))
+    maya.turns.finish(ending(turn, begun, "Half a", outcome=Outcome.INTERRUPTED))
     thread = maya.conversations.thread(garden_id)
 
     thread = answer_again(maya, thread, thread.tip, " reply.")
@@ -151,9 +151,9 @@ def test_prompt_of_another_conversation_is_not_answered_again(maya, garden):
     other = say(maya, maya.conversations.create("Other", garden.conversation.policy), "Hi", "Hi.")
 
     with pytest.raises(NotFound):
-        maya.turns.begin_turn(new_turn(garden, None, prompt_id=other.messages[0].id))
+        maya.turns.begin(new_turn(garden, None, prompt_id=other.messages[0].id))
     with pytest.raises(NotFound):
-        maya.turns.begin_turn(new_turn(garden, None, prompt_id=MessageId(uuid4())))
+        maya.turns.begin(new_turn(garden, None, prompt_id=MessageId(uuid4())))
 
 
 # --- edited replies
@@ -161,7 +161,7 @@ def test_prompt_of_another_conversation_is_not_answered_again(maya, garden):
 
 @pytest.mark.parametrize("is_elsewhere", [False, True])
 def test_edited_reply_is_another_version_without_a_turn(maya, garden, garden_id, is_elsewhere):
-    maya.turns.edit_reply(garden, garden.messages[1], "In April.")
+    maya.messages.edit_reply(garden, garden.messages[1], "In April.")
 
     reader = maya.elsewhere() if is_elsewhere else maya
     thread = reader.conversations.thread(garden_id)
@@ -175,7 +175,7 @@ def test_edited_reply_is_another_version_without_a_turn(maya, garden, garden_id,
 
 
 def test_conversation_goes_on_from_an_edited_reply(maya, garden, garden_id):
-    maya.turns.edit_reply(garden, garden.messages[3], "In June.")
+    maya.messages.edit_reply(garden, garden.messages[3], "In June.")
 
     thread = say(maya, maya.conversations.thread(garden_id), "And leeks?", "In April.")
 
@@ -184,20 +184,20 @@ def test_conversation_goes_on_from_an_edited_reply(maya, garden, garden_id):
 
 
 def test_stale_edit_of_a_reply_is_refused(maya, garden, garden_id):
-    maya.turns.edit_reply(garden, garden.messages[1], "In April.")
+    maya.messages.edit_reply(garden, garden.messages[1], "In April.")
 
     with pytest.raises(Stale):
-        maya.turns.edit_reply(garden, garden.messages[1], "In June.")
+        maya.messages.edit_reply(garden, garden.messages[1], "In June.")
 
     assert len(maya.conversations.thread(garden_id).messages) == 5
 
 
 def test_reply_is_not_edited_while_another_is_coming(maya, garden, garden_id):
-    maya.turns.begin_turn(new_turn(garden, "And leeks?"))
+    maya.turns.begin(new_turn(garden, "And leeks?"))
     thread = maya.conversations.thread(garden_id)
 
     with pytest.raises(Busy):
-        maya.turns.edit_reply(thread, thread.messages[1], "In April.")
+        maya.messages.edit_reply(thread, thread.messages[1], "In April.")
 
 
 def test_only_replies_of_the_conversation_are_edited(maya, garden):
@@ -205,7 +205,7 @@ def test_only_replies_of_the_conversation_are_edited(maya, garden):
 
     for message in (garden.messages[0], other.messages[1]):
         with pytest.raises(NotFound):
-            maya.turns.edit_reply(garden, message, "When do I sow beans?")
+            maya.messages.edit_reply(garden, message, "When do I sow beans?")
 
 
 # --- thoughts
@@ -254,7 +254,7 @@ def test_deleted_messages_are_read_no_more(maya, garden, garden_id, is_elsewhere
     assert thread.is_whole
     assert thread.messages == garden.messages[:2]
     assert thread.conversation.undo_until is not None
-    assert reader.can_restore_messages(garden_id)
+    assert (maya.elsewhere() if is_elsewhere else maya).messages.can_restore(garden_id)
 
 
 @pytest.mark.parametrize("is_elsewhere", [False, True])
@@ -264,20 +264,20 @@ def test_restored_messages_are_read_again(backend, maya, garden, garden_id, is_e
     assert len(reader.thread(garden_id).messages) == 2
     backend.sweep()
 
-    maya.conversations.restore_messages(garden_id)
+    maya.messages.restore(garden_id)
 
     thread = reader.thread(garden_id)
     assert thread.is_whole
     assert thread.messages == garden.messages
     assert thread.conversation.undo_until is None
     with pytest.raises(TooLate):
-        maya.conversations.restore_messages(garden_id)
+        maya.messages.restore(garden_id)
 
 
 def test_messages_are_restored_in_another_process(maya, garden, garden_id):
     delete(maya, garden, 2)
 
-    maya.elsewhere().conversations.restore_messages(garden_id)
+    maya.elsewhere().messages.restore(garden_id)
 
     assert maya.conversations.thread(garden_id).messages == garden.messages
 
@@ -289,9 +289,9 @@ def test_deleted_messages_are_not_restored_late(backend, maya, garden, garden_id
     if is_swept:
         backend.sweep()
 
-    assert not maya.conversations.can_restore_messages(garden_id)
+    assert not maya.messages.can_restore(garden_id)
     with pytest.raises(TooLate):
-        maya.conversations.restore_messages(garden_id)
+        maya.messages.restore(garden_id)
     thread = maya.elsewhere().conversations.thread(garden_id)
     assert (thread.is_whole, thread.messages) == (True, garden.messages[:2])
 
@@ -301,13 +301,13 @@ def test_late_deletion_does_not_keep_a_newer_one_from_undo(backend, maya, garden
     backend.let_pass(UNDO_SECONDS + 1)
     delete(maya, maya.conversations.thread(garden_id), 2)
 
-    maya.conversations.restore_messages(garden_id)
+    maya.messages.restore(garden_id)
 
     assert maya.conversations.thread(garden_id).messages == garden.messages[:3]
 
 
 def test_destroyed_message_leaves_nothing_in_the_store(backend, maya, garden, garden_id):
-    maya.turns.edit_reply(garden, garden.messages[3], "In June.")
+    maya.messages.edit_reply(garden, garden.messages[3], "In June.")
     thread = maya.conversations.thread(garden_id)
     delete(maya, thread, 4)
     assert str(thread.tip.id) in backend.stored_text()
@@ -345,7 +345,7 @@ def test_messages_are_restored_beside_newer_ones(maya, garden, garden_id):
     thread = say(maya, maya.conversations.thread(garden_id), "And leeks?", "In April.")
     maya.conversations.mark_read(thread)
 
-    maya.conversations.restore_messages(garden_id)
+    maya.messages.restore(garden_id)
 
     thread = maya.elsewhere().conversations.thread(garden_id)
     assert thread.is_whole
@@ -370,11 +370,11 @@ def test_stale_prompt_after_a_deletion_is_refused(maya, garden, garden_id):
     delete(maya, garden, 2)
 
     with pytest.raises(Stale):
-        other.turns.begin_turn(new_turn(old, "To what is gone"))
+        other.turns.begin(new_turn(old, "To what is gone"))
 
 
 def test_messages_with_a_coming_reply_are_not_deleted(maya, garden, garden_id):
-    maya.turns.begin_turn(new_turn(garden, None, prompt_id=garden.messages[2].id))
+    maya.turns.begin(new_turn(garden, None, prompt_id=garden.messages[2].id))
 
     with pytest.raises(Busy):
         delete(maya, maya.conversations.thread(garden_id), 2)

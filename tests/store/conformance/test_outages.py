@@ -25,8 +25,8 @@ CALLS = {
     "thread": lambda user, garden: user.conversations.thread(garden.conversation.id),
     "create": lambda user, _: user.conversations.create("Other", Window()),
     "rename": lambda user, garden: user.conversations.rename(garden.conversation.id, "Other"),
-    "begin_turn": lambda user, garden: user.turns.begin_turn(new_turn(garden, "Hello")),
-    "open_turn": lambda user, garden: user.turns.open_turn(garden.conversation.id),
+    "begin_turn": lambda user, garden: user.turns.begin(new_turn(garden, "Hello")),
+    "open_turn": lambda user, garden: user.turns.unfinished(garden.conversation.id),
     "discard_messages": lambda user, garden: delete(user, garden, 2),
     "keep_fact": lambda user, _: user.facts.keep(a_fact()),
     "fresh_facts": lambda user, _: user.facts.fresh_facts(),
@@ -50,11 +50,11 @@ def test_call_of_an_unavailable_store_is_refused(backend, noah, pond, call):
 
 def test_reply_is_stored_when_the_outage_is_over(backend, maya, garden, garden_id):
     turn = new_turn(garden, "And leeks?")
-    end = ending(turn, maya.turns.begin_turn(turn), "In April.")
+    end = ending(turn, maya.turns.begin(turn), "In April.")
     with backend.unavailable(maya), pytest.raises(StoreUnavailable):
-        maya.turns.finish_turn(end)
+        maya.turns.finish(end)
 
-    maya.turns.finish_turn(end)
+    maya.turns.finish(end)
 
     assert bodies(maya.conversations.thread(garden_id).messages)[4:] == ["And leeks?", "In April."]
 
@@ -151,7 +151,7 @@ def test_conversation_whose_answer_was_lost_is_known_or_gone(backend, maya):
 
 def test_edit_whose_answer_was_lost_is_stored_once(backend, maya, garden, garden_id):
     with backend.lose_answer(maya, "edit_reply"):
-        maya.turns.edit_reply(garden, garden.messages[1], "In April.")
+        maya.messages.edit_reply(garden, garden.messages[1], "In April.")
 
     thread = maya.elsewhere().conversations.thread(garden_id)
     assert thread.is_whole
@@ -169,7 +169,7 @@ def test_undo_whose_answer_was_lost_is_done_once(backend, maya, garden, garden_i
     delete(maya, garden, 2)
 
     with backend.lose_answer(maya, "restore_messages"):
-        maya.conversations.restore_messages(garden_id)
+        maya.messages.restore(garden_id)
 
     thread = maya.elsewhere().conversations.thread(garden_id)
     assert (thread.is_whole, thread.messages) == (True, garden.messages)

@@ -41,7 +41,7 @@ def both(maya):
 
 def test_one_of_two_prompts_begins(maya, garden_id, both):
     refusals = both(
-        lambda user, number: user.turns.begin_turn(
+        lambda user, number: user.turns.begin(
             new_turn(user.conversations.thread(garden_id), f"Prompt {number}")
         )
     )
@@ -52,9 +52,9 @@ def test_one_of_two_prompts_begins(maya, garden_id, both):
 
 def test_reply_finished_twice_is_stored_once(maya, garden, garden_id, both):
     turn, before = new_turn(garden, "And leeks?"), left_micro(maya)
-    end = ending(turn, maya.turns.begin_turn(turn), "In April.")
+    end = ending(turn, maya.turns.begin(turn), "In April.")
 
-    assert both(lambda user, _: user.turns.finish_turn(end)) == [None, None]
+    assert both(lambda user, _: user.turns.finish(end)) == [None, None]
 
     thread = maya.elsewhere().conversations.thread(garden_id)
     assert thread.is_whole
@@ -72,6 +72,19 @@ def test_one_of_two_changes_of_a_fact_is_stored(maya, both):
 
     assert refusals.count(None) == 1
     assert texts(maya.elsewhere()) == [f"Dog {refusals.index(None)}"]
+
+
+def test_fact_stored_while_another_is_compared_stays(backend, maya):
+    seen, other = a_fact(), maya.elsewhere()
+    maya.facts.keep(seen)
+
+    def store_first():
+        other.facts.keep(replace(seen, text="Has a cat."), replaces=seen)
+
+    with backend.after(maya, "read_facts", store_first), pytest.raises(Stale):
+        maya.facts.keep(replace(seen, text="Has two dogs."), replaces=seen)
+
+    assert texts(maya.elsewhere()) == ["Has a cat."]
 
 
 def test_two_changes_of_preferences_are_both_stored(maya, both):

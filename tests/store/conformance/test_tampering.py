@@ -80,7 +80,7 @@ def test_nothing_is_added_to_a_conversation_with_a_forged_head(backend, maya, ga
     thread = other.conversations.thread(garden_id)
 
     with pytest.raises(Tampered):
-        other.turns.begin_turn(new_turn(thread, "And leeks?"))
+        other.turns.begin(new_turn(thread, "And leeks?"))
 
 
 def test_conversation_set_back_is_noticed_from_then_on(backend, maya, garden, garden_id):
@@ -117,7 +117,7 @@ def test_changed_messages_are_not_restored(backend, maya, garden, garden_id):
     backend.copy(Text("message", garden.messages[1].id), Text("message", garden.messages[3].id))
 
     with pytest.raises(Tampered):
-        maya.conversations.restore_messages(garden_id)
+        maya.messages.restore(garden_id)
 
 
 # --- titles, instructions, summaries
@@ -210,15 +210,15 @@ def test_swapped_receipt_does_not_open(backend, maya, garden, garden_id):
 
 
 def test_swapped_partial_reply_is_as_good_as_none(backend, maya, garden, garden_id):
-    begun = maya.turns.begin_turn(new_turn(garden, "And leeks?"))
-    maya.turns.checkpoint_turn(begun.turn_id, garden_id, "In A", 30, THOUGHTS)
+    begun = maya.turns.begin(new_turn(garden, "And leeks?"))
+    maya.turns.checkpoint(begun.turn_id, garden_id, "In A", 30, THOUGHTS)
     backend.copy(
         Text("turn", begun.turn_id, "partial_thoughts"), Text("turn", begun.turn_id, "partial")
     )
 
-    left = maya.elsewhere().turns.open_turn(garden_id)
+    left = maya.elsewhere().turns.unfinished(garden_id)
 
-    assert (left.said, left.thoughts) == ("", THOUGHTS)
+    assert (left.partial, left.thoughts) == ("", THOUGHTS)
 
 
 # --- facts, spaces, preferences

@@ -4,9 +4,10 @@ from uuid import uuid4
 
 import pytest
 
+from services.crypto import LARGEST_TEXT
 from services.domain import MessageId, Outcome, Purpose, Thoughts, TurnCost, Usage, Window
 from services.errors import Busy, NotFound, Stale
-from tests.store.conformance.backends import LARGEST_TEXT, Lease, TurnState
+from services.store.port import Lease, TurnState
 from tests.store.conformance.talk import (
     LEASE_SECONDS,
     THOUGHTS,
@@ -29,7 +30,7 @@ def turn(garden):
 
 @pytest.fixture
 def begun(maya, turn):
-    return maya.turns.begin_turn(turn)
+    return maya.turns.begin(turn)
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def checkpoint(maya, begun, garden_id):
     """Store what the reply of the turn says so far."""
 
     def checkpoint(said, thoughts=None, seconds=LEASE_SECONDS):
-        return maya.turns.checkpoint_turn(begun.turn_id, garden_id, said, seconds, thoughts)
+        return maya.turns.checkpoint(begun.turn_id, garden_id, said, seconds, thoughts)
 
     return checkpoint
 
@@ -55,22 +56,22 @@ def test_prompt_is_stored_when_its_turn_begins(maya, turn, begun, garden_id):
 
 def test_open_turn_is_found_by_its_state(maya, turn, begun, checkpoint, garden_id):
     reader = maya.elsewhere().turns
-    assert reader.open_turn(garden_id).state is TurnState.RESERVED
+    assert reader.unfinished(garden_id).state is TurnState.RESERVED
     checkpoint("In A")
-    assert reader.open_turn(garden_id).state is TurnState.STREAMING
+    assert reader.unfinished(garden_id).state is TurnState.STREAMING
 
-    maya.turns.finish_turn(ending(turn, begun, "In April."))
+    maya.turns.finish(ending(turn, begun, "In April."))
 
-    assert reader.open_turn(garden_id) is None
+    assert reader.unfinished(garden_id) is None
 
 
 def test_checkpoint_stores_the_partial_reply(maya, turn, begun, checkpoint, garden_id):
     assert checkpoint("In A", THOUGHTS) is Lease.HELD
 
-    left = maya.elsewhere().turns.open_turn(garden_id)
+    left = maya.elsewhere().turns.unfinished(garden_id)
 
     assert (left.id, left.prompt_id) == (begun.turn_id, turn.prompt_id)
-    assert (left.said, left.thoughts) == ("In A", THOUGHTS)
+    assert (left.partial, left.thoughts) == ("In A", THOUGHTS)
 
 
 def test_checkpoint_keeps_what_it_does_not_replace(maya, checkpoint, garden_id):
@@ -79,15 +80,15 @@ def test_checkpoint_keeps_what_it_does_not_replace(maya, checkpoint, garden_id):
     checkpoint("In A")
     checkpoint("")
 
-    left = maya.elsewhere().turns.open_turn(garden_id)
+    left = maya.elsewhere().turns.unfinished(garden_id)
 
-    assert (left.said, left.thoughts) == ("In A", THOUGHTS)
+    assert (left.partial, left.thoughts) == ("In A", THOUGHTS)
 
 
 def test_stop_requested_elsewhere_is_told_at_the_checkpoint(maya, begun, checkpoint):
     assert checkpoint("In A") is Lease.HELD
 
-    maya.elsewhere().turns.stop_turn(begun.turn_id)
+    maya.elsewhere().turns.stop(begun.turn_id)
 
     assert checkpoint("In Ap") is Lease.STOP_REQUESTED
 
@@ -112,7 +113,7 @@ def test_finishing_twice_stores_one_reply(maya, turn, begun, garden_id):
     before = left_micro(maya)
 
     for _ in range(2):
-        maya.turns.finish_turn(end)
+        maya.turns.finish(end)
 
     assert bodies(maya.conversations.thread(garden_id).messages)[4:] == ["And leeks?", "In April."]
     assert left_micro(maya) == before + begun.reserved_micro - end.cost_micro
@@ -133,12 +134,12 @@ def test_turn_whose_answer_was_lost_is_stored_once(backend, maya, garden, garden
 
 def test_reply_is_stored_though_messages_are_deleted_meanwhile(backend, maya, garden, garden_id):
     turn = new_turn(garden, None, prompt_id=garden.messages[0].id)
-    end = ending(turn, maya.turns.begin_turn(turn), "In April.")
+    end = ending(turn, maya.turns.begin(turn), "In April.")
     other = maya.elsewhere()
     seen = other.conversations.thread(garden_id)
 
     with backend.after(maya, "read_conversation", lambda: delete(other, seen, 2)):
-        maya.turns.finish_turn(end)
+        maya.turns.finish(end)
 
     thread = maya.elsewhere().conversations.thread(garden_id)
     assert thread.is_whole
@@ -148,9 +149,9 @@ def test_reply_is_stored_though_messages_are_deleted_meanwhile(backend, maya, ga
 def test_turn_begins_and_ends_with_a_conversation_no_longer_cached(maya, garden, garden_id):
     other = maya.elsewhere()
     turn = new_turn(other.conversations.thread(garden_id), "And leeks?")
-    begun = other.turns.begin_turn(turn)
+    begun = other.turns.begin(turn)
 
-    maya.turns.finish_turn(ending(turn, begun, "In April."))
+    maya.turns.finish(ending(turn, begun, "In April."))
 
     thread = other.conversations.thread(garden_id)
     assert (thread.is_whole, thread.tip.body) == (True, "In April.")
@@ -173,7 +174,7 @@ def test_plan_from_before_a_cleared_context_is_stale(maya, garden, garden_id):
     maya.elsewhere().conversations.start_anew(garden)
 
     with pytest.raises(Stale):
-        maya.turns.begin_turn(turn)
+        maya.turns.begin(turn)
 
 
 # --- receipts and costs
@@ -215,7 +216,7 @@ def test_prompt_from_an_old_revision_is_stale(maya, garden, garden_id):
     say(maya, garden, "From here", "Yes.")
 
     with pytest.raises(Stale):
-        other.turns.begin_turn(new_turn(old, "From there"))
+        other.turns.begin(new_turn(old, "From there"))
 
     assert say(other, other.conversations.thread(garden_id), "From there", "Too.").is_whole
 
@@ -227,7 +228,7 @@ def test_second_reply_is_refused_while_one_is_coming(maya, garden_id, is_elsewhe
     thread = user.conversations.thread(garden_id)
 
     with pytest.raises(Busy):
-        user.turns.begin_turn(new_turn(thread, "And kale?"))
+        user.turns.begin(new_turn(thread, "And kale?"))
 
     assert user.conversations.thread(garden_id) == thread
 
@@ -238,7 +239,7 @@ def test_background_turn_is_charged_beside_a_coming_reply(maya, garden_id, purpo
     thread, before = maya.conversations.thread(garden_id), left_micro(maya)
 
     turn = new_turn(thread, None, purpose=purpose)
-    maya.turns.finish_turn(ending(turn, maya.turns.begin_turn(turn), "Peas"))
+    maya.turns.finish(ending(turn, maya.turns.begin(turn), "Peas"))
 
     assert maya.conversations.thread(garden_id) == thread
     assert left_micro(maya) == before - 300
@@ -246,9 +247,9 @@ def test_background_turn_is_charged_beside_a_coming_reply(maya, garden_id, purpo
 
 @pytest.mark.parametrize("purpose", [Purpose.TITLE, Purpose.SUMMARY, Purpose.FACTS])
 def test_background_turn_is_no_open_reply(maya, garden, begun, garden_id, purpose):
-    maya.turns.begin_turn(new_turn(garden, None, purpose=purpose))
+    maya.turns.begin(new_turn(garden, None, purpose=purpose))
 
-    assert maya.elsewhere().turns.open_turn(garden_id).id == begun.turn_id
+    assert maya.elsewhere().turns.unfinished(garden_id).id == begun.turn_id
 
 
 # --- discarded and deleted meanwhile
@@ -257,7 +258,7 @@ def test_background_turn_is_no_open_reply(maya, garden, begun, garden_id, purpos
 def test_reply_of_a_discarded_conversation_is_restored_with_it(maya, turn, begun, garden_id):
     maya.elsewhere().conversations.discard(garden_id, UNDO_SECONDS)
 
-    maya.turns.finish_turn(ending(turn, begun, "In April."))
+    maya.turns.finish(ending(turn, begun, "In April."))
     maya.conversations.restore(garden_id)
 
     thread = maya.conversations.thread(garden_id)
@@ -268,7 +269,7 @@ def test_reply_of_a_deleted_conversation_is_charged(backend, maya, turn, begun, 
     before = left_micro(maya)
     maya.conversations.delete(garden_id)
 
-    maya.turns.finish_turn(ending(turn, begun, "In April."))
+    maya.turns.finish(ending(turn, begun, "In April."))
 
     assert left_micro(maya) == before + begun.reserved_micro - 300
     assert str(garden_id) not in backend.stored_text()
@@ -277,14 +278,17 @@ def test_reply_of_a_deleted_conversation_is_charged(backend, maya, turn, begun, 
 # --- recovery of a crashed turn
 
 
-def test_crashed_turn_is_found_with_its_partial_reply(backend, maya, garden, garden_id):
-    _, begun = crash(backend, maya, garden, "Half a", THOUGHTS)
+@pytest.mark.parametrize(
+    ("said", "thoughts"), [("Half a", THOUGHTS), ("Half a", None), ("", THOUGHTS)]
+)
+def test_crashed_turn_is_found_as_stored_last(backend, maya, garden, garden_id, said, thoughts):
+    _, begun = crash(backend, maya, garden, said, thoughts)
 
     backend.sweep()
 
-    left = maya.elsewhere().turns.open_turn(garden_id)
+    left = maya.elsewhere().turns.unfinished(garden_id)
     assert (left.id, left.state) == (begun.turn_id, TurnState.LAPSED)
-    assert (left.said, left.thoughts) == ("Half a", THOUGHTS)
+    assert (left.partial, left.thoughts) == (said, thoughts)
 
 
 @pytest.mark.parametrize(("said", "charged"), [("", 0), ("Half a", 1100)])
@@ -303,13 +307,13 @@ def test_partial_reply_becomes_one_interrupted_message(backend, maya, garden, ga
 
     for user in (maya, maya.elsewhere()):
         recovery = {"outcome": Outcome.INTERRUPTED, "reply_id": MessageId(uuid4())}
-        user.turns.finish_turn(ending(turn, begun, "Half a", **recovery))
+        user.turns.finish(ending(turn, begun, "Half a", **recovery))
 
     thread = maya.elsewhere().conversations.thread(garden_id)
     assert thread.is_whole
     assert bodies(thread.messages)[4:] == ["Will this end?", "Half a"]
     assert thread.tip.outcome is Outcome.INTERRUPTED
-    assert maya.turns.open_turn(garden_id) is None
+    assert maya.turns.unfinished(garden_id) is None
     assert maya.turns.costs([thread.tip])[begun.turn_id].cost_micro == begun.reserved_micro
 
 
@@ -317,7 +321,7 @@ def test_open_turn_is_not_recovered(maya, turn, begun, checkpoint):
     checkpoint("Half a")
 
     with pytest.raises(Busy):
-        maya.turns.finish_turn(ending(turn, begun, "Half a", outcome=Outcome.INTERRUPTED))
+        maya.turns.finish(ending(turn, begun, "Half a", outcome=Outcome.INTERRUPTED))
 
 
 def test_crashed_turn_without_a_word_leaves_its_prompt(backend, maya, garden, garden_id):
@@ -325,7 +329,7 @@ def test_crashed_turn_without_a_word_leaves_its_prompt(backend, maya, garden, ga
 
     backend.sweep()
 
-    assert maya.turns.open_turn(garden_id) is None
+    assert maya.turns.unfinished(garden_id) is None
     assert bodies(maya.conversations.thread(garden_id).messages)[4:] == ["Will this end?"]
 
 
@@ -359,7 +363,7 @@ def test_late_reply_is_stored_at_its_real_cost(backend, maya, garden, garden_id)
     turn, begun = crash(backend, maya, garden, "Half a")
     backend.sweep()
 
-    maya.turns.finish_turn(ending(turn, begun, "Half a reply."))
+    maya.turns.finish(ending(turn, begun, "Half a reply."))
 
     assert maya.conversations.thread(garden_id).tip.body == "Half a reply."
     assert left_micro(maya) == before - 300
@@ -371,7 +375,7 @@ def test_late_reply_to_a_deleted_prompt_is_only_charged(backend, maya, garden, g
     backend.sweep()
     delete(maya, maya.conversations.thread(garden_id), 4)
 
-    maya.turns.finish_turn(ending(turn, begun, "Half a reply."))
+    maya.turns.finish(ending(turn, begun, "Half a reply."))
 
     thread = maya.conversations.thread(garden_id)
     assert (thread.is_whole, thread.messages) == (True, garden.messages)
@@ -383,4 +387,4 @@ def test_missing_conversation_begins_no_turn(maya):
     maya.elsewhere().conversations.delete(thread.conversation.id)
 
     with pytest.raises(NotFound):
-        maya.turns.begin_turn(new_turn(thread, "Are you there?"))
+        maya.turns.begin(new_turn(thread, "Are you there?"))

@@ -1,4 +1,4 @@
-"""The nouns of the app: frozen, typed, free of IO."""
+"""The values of the app: frozen, typed, free of I/O."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -7,8 +7,28 @@ from enum import StrEnum
 from typing import Literal, NewType
 from uuid import UUID
 
-UserId = NewType("UserId", UUID)
-SessionId = NewType("SessionId", UUID)
+from services.domain.accounts import (
+    Account as Account,
+)
+from services.domain.accounts import (
+    AccountRole as AccountRole,
+)
+from services.domain.accounts import (
+    SessionId as SessionId,
+)
+from services.domain.accounts import (
+    TurnCost as TurnCost,
+)
+from services.domain.accounts import (
+    Usage as Usage,
+)
+from services.domain.accounts import (
+    UserId as UserId,
+)
+from services.domain.accounts import (
+    UserUsage as UserUsage,
+)
+
 ConversationId = NewType("ConversationId", UUID)
 MessageId = NewType("MessageId", UUID)
 TurnId = NewType("TurnId", UUID)
@@ -46,13 +66,6 @@ class Purpose(StrEnum):
     FACTS = "facts"
 
 
-class AccountRole(StrEnum):
-    """What a person may do in this deployment."""
-
-    USER = "user"
-    ADMIN = "admin"
-
-
 @dataclass(frozen=True, slots=True)
 class Full:
     """Everything, or a clear refusal before it would overflow."""
@@ -84,6 +97,12 @@ class Retrieval:
 
 # each has a name, by which it is stored
 MemoryPolicy = Full | Window | Summary | Retrieval
+_POLICIES: dict[str, MemoryPolicy] = {each.name: each for each in (Full(), Summary(), Retrieval())}
+
+
+def policy_named(name: str, messages: int | None) -> MemoryPolicy:
+    """The policy of a stored *name*; Window of the last *messages*."""
+    return _POLICIES.get(name) or (Window(messages) if messages else Window())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,25 +308,6 @@ class Preferences:
     is_verified: bool = True  # False: what was stored did not open
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What one model call used."""
-
-    prompt: int
-    reply: int
-    cached: int = 0  # of the prompt, served from the provider's cache
-    thoughts: int = 0  # of the reply, and no part of its text
-
-
-@dataclass(frozen=True, slots=True)
-class TurnCost:
-    """What one settled turn used, and its cost in micro-dollars."""
-
-    model: str
-    tokens: Usage
-    cost_micro: int
-
-
 def total_cost(message: Message, costs: Mapping[TurnId, TurnCost]) -> TurnCost | None:
     """Sum the usage and cost of all parts of *message*; None where *costs* holds none of them."""
     turn_ids = [part.turn_id for part in message.stored if part.turn_id]
@@ -321,41 +321,6 @@ def total_cost(message: Message, costs: Mapping[TurnId, TurnCost]) -> TurnCost |
     )
     models = " + ".join(dict.fromkeys(cost.model for cost in known))
     return TurnCost(models, tokens, sum(cost.cost_micro for cost in known))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """A person's own account: what they may do and spend, in micro-dollars."""
-
-    user_id: UserId
-    email: str = field(repr=False)
-    role: AccountRole
-    daily_cap_micro: int
-    monthly_cap_micro: int
-    spent_today_micro: int
-    spent_this_month_micro: int
-    reserved_micro: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PersonUsage:
-    """What one person used, and nothing of what they said. Costs in micro-dollars."""
-
-    user_id: UserId
-    email: str = field(repr=False)
-    role: AccountRole
-    is_suspended: bool
-    last_active_at: datetime | None
-    turns_today: int
-    tokens_in_today: int
-    tokens_out_today: int
-    cost_today_micro: int
-    turns_this_month: int
-    tokens_in_this_month: int
-    tokens_out_this_month: int
-    cost_this_month_micro: int
-    daily_cap_micro: int
-    monthly_cap_micro: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

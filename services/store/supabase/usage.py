@@ -1,18 +1,18 @@
 """Usage of every user, for admins: counts and costs, never content."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from pydantic import TypeAdapter
 
-from services.domain import PersonUsage
-from services.store.supabase.api import Moment
+from services.domain import UserUsage
 from services.store.supabase.paging import every_row
 from services.store.supabase.sessions import AppSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _UsageRow(PersonUsage):
-    last_active_at: Moment | None
+class _UsageRow(UserUsage):
+    last_active_at: datetime | None
 
 
 _ROWS = TypeAdapter(list[_UsageRow])
@@ -24,7 +24,7 @@ class UsageReports:
 
     session: AppSession = field(repr=False)
 
-    def by_person(self) -> list[PersonUsage]:
+    def by_person(self) -> list[UserUsage]:
         """All users, the most expensive this month first, then the most recently active.
 
         Raise NotFound for who is no admin.
@@ -37,6 +37,6 @@ class UsageReports:
         return sorted(every_row(read), key=_place_in_table, reverse=True)
 
 
-def _place_in_table(person: PersonUsage) -> tuple[int, float]:
+def _place_in_table(person: UserUsage) -> tuple[int, float]:
     last = person.last_active_at
     return person.cost_this_month_micro, last.timestamp() if last else 0

@@ -1,0 +1,70 @@
+"""Limits and validators of what users write."""
+
+from services.errors import BadInput
+
+LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; little more can be sealed
+LONGEST_SUMMARY = 60_000  # bytes
+LONGEST_INSTRUCTIONS = 8_000  # characters
+LONGEST_FACT = 500  # characters
+LONGEST_TITLE = 120  # characters
+LONGEST_SPACE_NAME = 60  # characters
+# the least; NIST SP 800-63B-4 asks for length, not for kinds of characters
+PASSWORD_CHARACTERS = 12
+
+
+def storable(text: str) -> str:
+    """Return *text* without the space around it. Raise BadInput for half a surrogate pair."""
+    text = text.strip()
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadInput("This text contains a character that cannot be stored.") from None
+    return text
+
+
+def checked_message(text: str, if_empty: str = "Type a message first.") -> str:
+    """Return *text* as it is stored. Raise BadInput if it is empty or too long."""
+    text = storable(text)
+    if not text:
+        raise BadInput(if_empty)
+    if len(text.encode()) > LONGEST_TEXT:
+        raise BadInput("This message is too long. Send it in parts.")
+    return text
+
+
+def checked_summary(text: str) -> str:
+    """Return *text* as it is stored. Raise BadInput if it is too long."""
+    text = storable(text)
+    if len(text.encode()) > LONGEST_SUMMARY:
+        raise BadInput("This summary is too long. Shorten it.")
+    return text
+
+
+def checked_instructions(text: str) -> str | None:
+    """Return *text* as it is stored, or None if it is empty. Raise BadInput if it is too long."""
+    text = storable(text)
+    if len(text) > LONGEST_INSTRUCTIONS:
+        raise BadInput(f"Instructions can have at most {LONGEST_INSTRUCTIONS:,} characters.")
+    return text or None
+
+
+def checked_fact(text: str) -> str:
+    """Return *text* on one line. Raise BadInput if it is empty or too long."""
+    return _one_line(text, LONGEST_FACT, "some text")
+
+
+def checked_title(text: str) -> str:
+    """Return *text* on one line. Raise BadInput if it is empty or too long."""
+    return _one_line(text, LONGEST_TITLE, "a title")
+
+
+def checked_space_name(text: str) -> str:
+    """Return *text* on one line. Raise BadInput if it is empty or too long."""
+    return _one_line(text, LONGEST_SPACE_NAME, "a name")
+
+
+def _one_line(text: str, longest: int, what: str) -> str:
+    text = " ".join(storable(text).replace("\x00", "").split())
+    if not 1 <= len(text) <= longest:
+        raise BadInput(f"Enter {what} (max. {longest} characters).")
+    return text

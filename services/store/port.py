@@ -1,0 +1,427 @@
+"""What chat and pages see of a store: plain text in, domain values out, each object bound to one user.
+
+All methods raise SignedOut and StoreUnavailable; docstrings name the other errors.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import NewType, Protocol
+from uuid import UUID
+
+from services.domain import (
+    Conversation,
+    ConversationId,
+    Fact,
+    FactId,
+    Listed,
+    MemoryPolicy,
+    Message,
+    MessageId,
+    NewConversation,
+    Outcome,
+    Preferences,
+    Purpose,
+    Role,
+    RunningSummary,
+    Space,
+    SpaceId,
+    Thoughts,
+    Thread,
+    TurnCost,
+    TurnId,
+    Usage,
+    UserId,
+)
+
+ClientTurnId = NewType("ClientTurnId", UUID)  # chosen by the app: asking twice begins one turn
+
+
+class TurnState(StrEnum):
+    """The state of a turn; spelt as in SQL."""
+
+    RESERVED = "reserved"
+    STREAMING = "streaming"
+    COMPLETE = "complete"
+    CUT = "cut"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    LAPSED = "lapsed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def is_open(self) -> bool:
+        return self in (TurnState.RESERVED, TurnState.STREAMING)
+
+    @property
+    def is_final(self) -> bool:
+        """Return True if the cost changes no more: a lapsed turn may still be finished late."""
+        return not self.is_open and self is not TurnState.LAPSED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTurn:
+    """The prompt to store and the cost to reserve, both or neither. Amounts in micro-dollars."""
+
+    client_turn_id: ClientTurnId
+    thread: Thread
+    prompt_id: MessageId
+    prompt: str | None = field(repr=False)  # None: stored already, as `prompt_id`
+    start_seq: int
+    model: str
+    prompt_micro: int
+    reply_micro: int
+    least_reply_micro: int
+    lease_seconds: int
+    purpose: Purpose = Purpose.REPLY
+    receipt: str | None = field(default=None, repr=False)  # what the model is shown
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn that may call the model for at most *reserved_micro*."""
+
+    turn_id: TurnId
+    reserved_micro: int
+
+
+class Lease(IntEnum):
+    """The answer to a heartbeat of a live turn; false where the lease has run out."""
+
+    LAPSED = 0
+    HELD = 1
+    STOP_REQUESTED = 2  # held; the user pressed Stop in another process
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """A turn without an end: still streaming in another process, or left by a crashed one."""
+
+    id: TurnId
+    state: TurnState
+    prompt_id: MessageId | None
+    begun_at: datetime
+    lease_until: datetime
+    partial: str = field(repr=False)
+    thoughts: Thoughts | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """The end of a turn: its reply, outcome, usage and cost."""
+
+    turn_id: TurnId
+    conversation_id: ConversationId
+    prompt_id: MessageId
+    reply_id: MessageId
+    reply: str = field(repr=False)  # empty: none
+    thoughts: Thoughts | None = None
+    outcome: Outcome
+    usage: Usage
+    cost_micro: int
+
+    def makes_message(self, thread: Thread) -> bool:
+        """Return True if a message of *thread* is made of the reply. Thoughts alone answer a prompt only."""
+        is_prompt = any(
+            one.id == self.prompt_id and one.role is Role.USER for one in thread.messages
+        )
+        return bool(self.reply) or (self.thoughts is not None and is_prompt)
+
+
+class Turns(Protocol):
+    """Turns of one user: begun with a reservation, kept alive, finished and settled."""
+
+    @property
+    def user_id(self) -> UserId: ...
+
+    def keep_fresh(self, seconds: int) -> None:
+        """Renew the access token unless it outlives the next *seconds*."""
+        ...
+
+    def begin(self, turn: NewTurn) -> Begun:
+        """Store the prompt and reserve the worst cost, both or neither; asking again begins one turn.
+
+        Raise Stale, Busy, OverBudget, NotFound, Tampered.
+        """
+        ...
+
+    def checkpoint(
+        self,
+        turn_id: TurnId,
+        conversation_id: ConversationId,
+        partial: str,
+        lease_seconds: int,
+        thoughts: Thoughts | None = None,
+    ) -> Lease:
+        """Store the partial reply, and *thoughts* in place of those before, and prolong the lease."""
+        ...
+
+    def finish(self, ending: Ending) -> None:
+        """Store the reply and settle. Asking again changes nothing. Raise Busy, Tampered."""
+        ...
+
+    def stop(self, turn_id: TurnId) -> None:
+        """Ask the process that streams the turn to stop."""
+        ...
+
+    def unfinished(self, conversation_id: ConversationId) -> OpenTurn | None:
+        """The newest turn, if it is open, or has lapsed with a partial reply."""
+        ...
+
+    def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
+        """The costs of the settled turns of *messages*."""
+        ...
+
+    def receipts(
+        self, messages: Iterable[Message], conversation_id: ConversationId
+    ) -> Mapping[TurnId, str]:
+        """The receipts of the turns of *messages*."""
+        ...
+
+    def thoughts(
+        self, messages: Iterable[Message], conversation_id: ConversationId
+    ) -> Mapping[MessageId, Thoughts]:
+        """The thoughts of *messages*."""
+        ...
+
+
+class Conversations(Protocol):
+    """Conversations of one user. Methods with a conversation id raise NotFound for one of another user, too."""
+
+    @property
+    def user_id(self) -> UserId: ...
+
+    def recent(
+        self, limit: int = 30, *, is_archived: bool = False, space_id: SpaceId | None = None
+    ) -> list[Conversation]:
+        """Pinned conversations, the last pinned first, then the others, the newest first; of one space, or all.
+
+        As last read while the database is away.
+        """
+        ...
+
+    def titled(
+        self, words: str, limit: int = 30, *, space_id: SpaceId | None = None
+    ) -> list[Conversation]:
+        """Conversations with all of *words* in their titles, in the order of `recent`, archived ones last."""
+        ...
+
+    def some(self, ids: Iterable[ConversationId]) -> list[Conversation]:
+        """Those of *ids* that exist."""
+        ...
+
+    def thread(self, conversation_id: ConversationId) -> Thread:
+        """The conversation as it is stored now."""
+        ...
+
+    def cached(self, conversation_id: ConversationId) -> Thread | None:
+        """The conversation as it was last read by this process."""
+        ...
+
+    def create(
+        self, title: str, policy: MemoryPolicy, new: NewConversation | None = None
+    ) -> Thread:
+        """Store an empty conversation with *policy* and the other choices of *new*, all or nothing.
+
+        Raise BadInput (too many; the instructions are too long), SpaceGone.
+        """
+        ...
+
+    def unmake(self, conversation_id: ConversationId) -> None:
+        """Delete a conversation in which no turn began, at once or when the database answers again."""
+        ...
+
+    def rename(self, conversation_id: ConversationId, title: str) -> None:
+        """Replace the title. Raise BadInput."""
+        ...
+
+    def give_title(self, conversation_id: ConversationId, title: str) -> bool:
+        """Put the model's *title* in place of the first words. Return False if it has another title already."""
+        ...
+
+    def pin(self, conversation_id: ConversationId, *, is_pinned: bool = True) -> None: ...
+    def archive(self, conversation_id: ConversationId, *, is_archived: bool = True) -> None: ...
+
+    def mark_read(self, thread: Thread) -> None:
+        """Mark all messages of *thread* as read, on every device."""
+        ...
+
+    def delete(self, conversation_id: ConversationId) -> None:
+        """Destroy it and its key; the ledger keeps its cost."""
+        ...
+
+    def forget(self, conversation_id: ConversationId) -> None:
+        """Drop its key and its text from the memory of this process."""
+        ...
+
+    def discard(self, conversation_id: ConversationId, seconds: int) -> None:
+        """Delete it in *seconds*, during which `restore` can bring it back."""
+        ...
+
+    def restore(self, conversation_id: ConversationId) -> None:
+        """Bring a discarded conversation back."""
+        ...
+
+    def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:
+        """Choose another memory policy; the model's view begins where the context was restarted."""
+        ...
+
+    def set_model(self, conversation_id: ConversationId, model: str | None) -> None:
+        """Choose the model that answers; None: the user's."""
+        ...
+
+    def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None:
+        """Put it into a space, or out of any. Raise SpaceGone."""
+        ...
+
+    def start_anew(self, thread: Thread) -> None:
+        """Hide all messages so far from the model. The history stays."""
+        ...
+
+    def take_back_reset(self, thread: Thread) -> None:
+        """Undo `start_anew`."""
+        ...
+
+    def instructions(self, conversation_id: ConversationId) -> str | None:
+        """Its own instructions. Raise Tampered."""
+        ...
+
+    def set_instructions(
+        self, conversation_id: ConversationId, text: str, seen: str | None = None
+    ) -> None:
+        """Replace its instructions; empty ones: none. Where *seen* is given, only in place of those.
+
+        Raise BadInput, ChangedElsewhere.
+        """
+        ...
+
+    def set_summary(self, thread: Thread, summary: RunningSummary | None) -> None:
+        """Replace the summary of *thread*.
+
+        Raise Stale (it was replaced, or messages were deleted or restored since), Tampered.
+        """
+        ...
+
+
+class Messages(Protocol):
+    """Changes of stored messages of one user. All methods raise NotFound."""
+
+    def edit_reply(self, thread: Thread, reply: Message, text: str) -> None:
+        """Store *text* as another version of *reply*. Raise Stale, Busy, Tampered."""
+        ...
+
+    def discard(
+        self,
+        thread: Thread,
+        doomed: Sequence[Message],
+        facts: Iterable[FactId],
+        seconds: int,
+        *,
+        drops_summary: bool,
+    ) -> None:
+        """Delete the messages *doomed*, each with all that follows it, in *seconds*, and *facts* at once.
+
+        Raise Stale, Busy (a reply to one of them is streaming), Tampered.
+        """
+        ...
+
+    def can_restore(self, conversation_id: ConversationId) -> bool:
+        """Return True if a message can be brought back."""
+        ...
+
+    def restore(self, conversation_id: ConversationId) -> None:
+        """Bring back all deleted messages that can be. Raise TooLate, Tampered."""
+        ...
+
+
+class Facts(Protocol):
+    """Facts of one user, of every scope, the oldest first."""
+
+    def facts(self) -> tuple[Fact, ...]:
+        """All facts; at most a minute old, or older while the database is away."""
+        ...
+
+    def fresh_facts(self) -> tuple[Fact, ...]:
+        """All facts as they are stored now."""
+        ...
+
+    def keep(self, fact: Fact, *, replaces: Fact | None = None, cuts: int | None = None) -> None:
+        """Store *fact*, in place of the one that the caller has seen.
+
+        *cuts*: of the conversation that it was noted from; a later deletion there refuses the fact.
+        Raise BadInput, ChangedElsewhere, NotFound (its conversation or space is gone, or messages were deleted).
+        """
+        ...
+
+    def forget(self, fact_id: FactId) -> None:
+        """Destroy a fact, if it exists."""
+        ...
+
+    def forget_all(self) -> None:
+        """Destroy all facts of every scope."""
+        ...
+
+
+class Spaces(Protocol):
+    """Spaces of one user, by name, archived ones included."""
+
+    def all(self) -> tuple[Space, ...]:
+        """All spaces; at most a minute old, or older while the database is away."""
+        ...
+
+    def find(self, space_id: SpaceId | None) -> Space | None: ...
+
+    def keep(self, space: Space, *, replaces: Space | None = None) -> None:
+        """Store *space*, in place of the one that the caller has seen. Raise BadInput, ChangedElsewhere, NotFound."""
+        ...
+
+    def forget(self, space_id: SpaceId) -> None:
+        """Destroy a space with its facts, if it exists; its conversations stay."""
+        ...
+
+
+class Profile(Protocol):
+    """The preferences of one user."""
+
+    def preferences(self) -> Preferences:
+        """The preferences; at most a minute old, or older while the database is away."""
+        ...
+
+    def change(
+        self, change: Callable[[Preferences], Preferences], *, seen: str | None = None
+    ) -> None:
+        """Store the preferences that *change* makes of the stored ones.
+
+        Where *seen* is given, instructions are replaced only if they are those. Raise BadInput, ChangedElsewhere.
+        """
+        ...
+
+
+class Corpus(Protocol):
+    """All messages of one user, read in bulk for search."""
+
+    def conversations(self) -> Mapping[ConversationId, Listed]: ...
+
+    def messages(
+        self, wanted: Mapping[ConversationId, range]
+    ) -> Iterator[Mapping[ConversationId, Sequence[Message]]]:
+        """The messages of each conversation with the seqs *wanted*, by seq, some conversations at a time."""
+        ...
+
+    def some(self, ids: Iterable[MessageId]) -> Mapping[MessageId, tuple[ConversationId, Message]]:
+        """Those of *ids* that exist and verify, with their conversations."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """All that one user keeps."""
+
+    conversations: Conversations
+    messages: Messages
+    turns: Turns
+    facts: Facts
+    spaces: Spaces
+    profile: Profile
+    corpus: Corpus

@@ -1,0 +1,35 @@
+"""The upper port over sealed rows: keys, places and heads, and no vendor."""
+
+from collections.abc import Callable
+from uuid import UUID, uuid4
+
+from services.crypto import UserKey, UserKeys, new_key
+from services.domain import UserId
+from services.store.port import Store
+from services.store.rows import Rows
+from services.store.sealed.conversations import SealedConversations
+from services.store.sealed.corpus import SealedCorpus
+from services.store.sealed.documents import SealedProfile, SealedSpaces
+from services.store.sealed.facts import SealedFacts
+from services.store.sealed.messages import SealedMessages
+from services.store.sealed.opened import OpenedConversations
+from services.store.sealed.turns import SealedTurns
+
+
+def sealed_store(rows: Rows, keys: UserKeys, new_id: Callable[[], UUID] = uuid4) -> Store:
+    """The store of the user of *rows*, whose texts are sealed under *keys*. *new_id* names new conversations."""
+    opened = OpenedConversations(rows, keys)
+    return Store(
+        conversations=SealedConversations(rows, keys, opened, new_id),
+        messages=SealedMessages(rows, opened),
+        turns=SealedTurns(rows, opened),
+        facts=SealedFacts(rows, keys, opened),
+        spaces=SealedSpaces(rows, keys),
+        profile=SealedProfile(rows, keys),
+        corpus=SealedCorpus(rows, opened),
+    )
+
+
+def throwaway_keys(user_id: UserId) -> UserKeys:
+    """Keys of this process alone, for rows in its memory."""
+    return UserKeys([UserKey(new_key(), user_id)])

@@ -1,0 +1,301 @@
+"""Conversations over sealed rows."""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from typing import Unpack
+from uuid import UUID, uuid4
+
+from services.crypto import Head, UserKeys, Vault, new_key
+from services.domain import (
+    Conversation,
+    ConversationId,
+    MemoryPolicy,
+    NewConversation,
+    RunningSummary,
+    SpaceId,
+    Thread,
+    UserId,
+    Window,
+)
+from services.domain.limits import checked_instructions, checked_title
+from services.errors import AppError, NotFound, SpaceGone, Stale, StoreUnavailable, Tampered
+from services.store.cached_read import CachedRead
+from services.store.rows import (
+    ConversationChanges,
+    ConversationState,
+    ConversationText,
+    Rows,
+    SealedConversation,
+)
+from services.store.sealed.documents import check_seen
+from services.store.sealed.opened import SUMMARY_FORMAT, OpenedConversations
+from services.store.sealed.places import conversation_place
+
+_LISTED = 100  # more than so many are taken from the list of all
+_LIST_SECONDS = 10.0  # between two readings of all conversations: the user is typing
+_TRIES = 5  # while other tabs change the same conversation
+
+
+class SealedConversations:
+    """The `Conversations` of one user over sealed rows."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        keys: UserKeys,
+        opened: OpenedConversations,
+        new_id: Callable[[], UUID] = uuid4,
+    ) -> None:
+        self._rows, self._keys, self._opened, self._new_id = rows, keys, opened, new_id
+        self._all = CachedRead(self._read_all, _LIST_SECONDS)
+        self._recent: dict[tuple[bool, SpaceId | None], list[Conversation]] = {}  # as last read
+        self._unwanted: set[ConversationId] = set()  # they may be there, and should not
+        opened.on_forget.append(self._drop_from_lists)
+
+    @property
+    def user_id(self) -> UserId:
+        return self._rows.user_id
+
+    def recent(
+        self, limit: int = 30, *, is_archived: bool = False, space_id: SpaceId | None = None
+    ) -> list[Conversation]:
+        place = is_archived, space_id
+        try:
+            if limit > _LISTED:
+                found = [
+                    one
+                    for one in self._all.get()
+                    if one.is_archived is is_archived and space_id in (None, one.space_id)
+                ]
+            else:
+                rows = self._rows.recent_conversations(
+                    limit, is_archived=is_archived, space_id=space_id
+                )
+                found = [self._opened.conversation(row) for row in rows]
+            unwanted = self._unwanted & {one.id for one in found}
+            for conversation_id in unwanted:
+                self.unmake(conversation_id)
+            found = [one for one in found if one.id not in unwanted]
+            self._recent[place] = found
+        except StoreUnavailable:
+            if place not in self._recent:
+                raise
+            found = self._recent[place]
+        return found[:limit]
+
+    def titled(
+        self, words: str, limit: int = 30, *, space_id: SpaceId | None = None
+    ) -> list[Conversation]:
+        wanted = words.casefold().split()
+        found = [
+            conversation
+            for conversation in self._all.get()
+            if space_id in (None, conversation.space_id)
+            and all(word in conversation.title.casefold() for word in wanted)
+        ]
+        return found[:limit]
+
+    def some(self, ids: Iterable[ConversationId]) -> list[Conversation]:
+        rows = self._opened.rows(ids).values()
+        return [self._opened.conversation(row) for row in rows if not row.destroy_at]
+
+    def thread(self, conversation_id: ConversationId) -> Thread:
+        return self._opened.read(conversation_id).thread
+
+    def cached(self, conversation_id: ConversationId) -> Thread | None:
+        checked = self._opened.checked(conversation_id)
+        return checked.thread if checked else None
+
+    def create(
+        self, title: str, policy: MemoryPolicy, new: NewConversation | None = None
+    ) -> Thread:
+        new = new or NewConversation()
+        new = replace(new, instructions=checked_instructions(new.instructions or ""))
+        conversation_id = ConversationId(self._new_id())
+        if self._opened.checked(conversation_id):
+            raise Stale
+        key, user_key = new_key(), self._keys.newest
+        vault = Vault(key)
+        self._all.outdate()
+
+        def sealed(text: str, column: str) -> str:
+            return vault.seal(text, conversation_place(self.user_id, conversation_id, column))
+
+        try:
+            self._rows.create_conversation(
+                SealedConversation(
+                    id=conversation_id,
+                    title=sealed(title, "title"),
+                    wrapped_key=user_key.wrap(key, conversation_id, vault.version),
+                    user_key_version=user_key.version,
+                    head=vault.seal_head(Head(), self.user_id, conversation_id),
+                    policy=policy.name,
+                    policy_size=_size(policy),
+                    model=new.model,
+                    instructions=sealed(new.instructions, "instructions")
+                    if new.instructions
+                    else None,
+                    space_id=new.space_id,
+                )
+            )
+        except NotFound:
+            raise SpaceGone from None
+        except StoreUnavailable:
+            self.unmake(conversation_id)
+            raise
+        return self._opened.begin(conversation_id, title, policy, vault, new)
+
+    def unmake(self, conversation_id: ConversationId) -> None:
+        self._unwanted.add(conversation_id)
+        with suppress(AppError):
+            self.delete(conversation_id)
+            self._unwanted.discard(conversation_id)
+
+    def rename(self, conversation_id: ConversationId, title: str) -> None:
+        sealed = self._sealed(conversation_id, checked_title(title), "title")
+        self._change(conversation_id, title=sealed, titled_by="person")
+
+    def give_title(self, conversation_id: ConversationId, title: str) -> bool:
+        sealed = self._sealed(conversation_id, title, "title")
+        return self._change(conversation_id, title=sealed, titled_by="model")
+
+    def pin(self, conversation_id: ConversationId, *, is_pinned: bool = True) -> None:
+        self._change(conversation_id, pinned=is_pinned)
+
+    def archive(self, conversation_id: ConversationId, *, is_archived: bool = True) -> None:
+        if is_archived:
+            self._change(conversation_id, state=ConversationState.ARCHIVED, pinned=False)
+        else:
+            self._change(conversation_id, state=ConversationState.ACTIVE)
+
+    def mark_read(self, thread: Thread) -> None:
+        if thread.messages:
+            self._change(thread.conversation.id, read_seq=thread.conversation.last_seq)
+
+    def delete(self, conversation_id: ConversationId) -> None:
+        self._all.outdate()
+        self._rows.delete_conversation(conversation_id)
+        self._opened.forget(conversation_id)
+
+    def forget(self, conversation_id: ConversationId) -> None:
+        self._opened.forget(conversation_id)
+
+    def discard(self, conversation_id: ConversationId, seconds: int) -> None:
+        self._all.outdate()
+        self._rows.discard_conversation(conversation_id, seconds)
+        self._opened.forget(conversation_id)
+
+    def restore(self, conversation_id: ConversationId) -> None:
+        self._all.outdate()
+        self._rows.restore_conversation(conversation_id)
+        self._opened.forget(conversation_id)
+
+    def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:
+        self._change(conversation_id, policy=policy.name, policy_size=_size(policy))
+        self._amend(
+            conversation_id, lambda now: replace(now, policy=policy, start_seq=now.reset_seq)
+        )
+
+    def set_model(self, conversation_id: ConversationId, model: str | None) -> None:
+        self._change(conversation_id, model=model)
+        self._amend(conversation_id, lambda now: replace(now, model=model))
+
+    def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None:
+        self._change(conversation_id, space_id=str(space_id) if space_id else None)
+        self._amend(conversation_id, lambda now: replace(now, space_id=space_id))
+
+    def start_anew(self, thread: Thread) -> None:
+        self._reset(thread, thread.messages[-1].seq if thread.messages else 0)
+
+    def take_back_reset(self, thread: Thread) -> None:
+        self._reset(thread, 0)
+
+    def instructions(self, conversation_id: ConversationId) -> str | None:
+        return self._opened.instructions(self._opened.row(conversation_id))
+
+    def set_instructions(
+        self, conversation_id: ConversationId, text: str, seen: str | None = None
+    ) -> None:
+        checked = checked_instructions(text)
+        for attempt in range(_TRIES):
+            row = self._opened.row(conversation_id)
+            with suppress(Tampered):  # unreadable ones are replaced unseen
+                check_seen(seen, self._opened.instructions(row), checked)
+            sealed = self._sealed(conversation_id, checked, "instructions") if checked else None
+            try:
+                self._rows.replace_text(
+                    conversation_id,
+                    ConversationText.INSTRUCTIONS,
+                    sealed,
+                    replaces=row.instructions,
+                )
+                break
+            except Stale:  # another tab stored its own since the row was read
+                if attempt == _TRIES - 1:
+                    raise
+        self._opened.amend(
+            conversation_id,
+            lambda now: replace(now, instructions=checked, are_instructions_verified=True),
+        )
+
+    def set_summary(self, thread: Thread, summary: RunningSummary | None) -> None:
+        conversation_id = thread.conversation.id
+        row = self._opened.row(conversation_id)
+        if self._opened.readable_summary(row) != thread.summary:
+            raise Stale
+        sealed = None
+        if summary:
+            sealed = self._sealed(conversation_id, SUMMARY_FORMAT.write(summary), "summary")
+        self._rows.replace_text(
+            conversation_id,
+            ConversationText.SUMMARY,
+            sealed,
+            replaces=row.summary,
+            cuts=thread.conversation.cuts,
+        )
+        self._opened.amend(
+            conversation_id, lambda now: replace(now, summary=summary, is_summary_verified=True)
+        )
+
+    def _drop_from_lists(self, conversation_id: ConversationId) -> None:
+        self._all.outdate()
+        self._all.amend(lambda every: [one for one in every if one.id != conversation_id])
+        for place, listed in list(self._recent.items()):
+            self._recent[place] = [one for one in listed if one.id != conversation_id]
+
+    def _read_all(self) -> list[Conversation]:
+        found = [self._opened.conversation(row) for row in self._rows.all_conversations()]
+        return sorted(found, key=_sort_key, reverse=True)
+
+    def _sealed(self, conversation_id: ConversationId, text: str, column: str) -> str:
+        place = conversation_place(self.user_id, conversation_id, column)
+        return self._opened.vault(conversation_id).seal(text, place)
+
+    def _reset(self, thread: Thread, seq: int) -> None:
+        conversation_id = thread.conversation.id
+        self._change(conversation_id, reset_seq=seq)
+        self._amend(conversation_id, lambda now: replace(now, reset_seq=seq, start_seq=seq))
+
+    def _change(
+        self, conversation_id: ConversationId, **changes: Unpack[ConversationChanges]
+    ) -> bool:
+        self._all.outdate()
+        return self._rows.change_conversation(conversation_id, changes)
+
+    def _amend(
+        self, conversation_id: ConversationId, change: Callable[[Conversation], Conversation]
+    ) -> None:
+        self._opened.amend(
+            conversation_id, lambda now: replace(now, conversation=change(now.conversation))
+        )
+
+
+def _size(policy: MemoryPolicy) -> int | None:
+    return policy.messages if isinstance(policy, Window) else None
+
+
+def _sort_key(conversation: Conversation) -> tuple[bool, float, datetime]:
+    pinned_at = conversation.pinned_at.timestamp() if conversation.pinned_at else 0
+    return not conversation.is_archived, pinned_at, conversation.updated_at

@@ -1,0 +1,317 @@
+"""Opened conversations: checked against their heads, and cached by revision.
+
+A conversation's `head` authenticates its revision and all its messages. Each write makes the next head from the one
+that the reader's thread was checked against, so a row that was removed, swapped, doubled or put back by someone else
+than the app is noticed when the thread is next read.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from services.crypto import Head, UserKeys, Vault
+from services.domain import (
+    Conversation,
+    ConversationId,
+    MemoryPolicy,
+    Message,
+    MessageId,
+    NewConversation,
+    RunningSummary,
+    Thoughts,
+    Thread,
+    TurnId,
+    UserId,
+    policy_named,
+)
+from services.errors import NotFound, Stale, Tampered
+from services.store.lru_cache import LruCache
+from services.store.rows import ConversationRow, ConversationState, MessageRow, Rows
+from services.store.sealed.documents import Format
+from services.store.sealed.places import conversation_place, row_place
+
+SUMMARY_FORMAT = Format(RunningSummary)
+OPENED = 2_000  # weight of a conversation with its key, beside 1 for an opened title
+_MOST_TITLES = 100_000  # of all conversations: they are searched; or 50 opened ones
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedThread:
+    """A thread as it was last read, and the heads that its next write is made from."""
+
+    thread: Thread
+    head: Head | None = field(repr=False)  # None: it did not open, so nothing can follow it
+    total: Head = field(repr=False)  # of the rows that were read, to be compared with `head`
+
+    def next_head(self) -> Head:
+        """The head to continue from. Raise Tampered if there is none."""
+        if self.head is None:
+            raise Tampered
+        return self.head
+
+
+@dataclass(slots=True, repr=False)
+class OpenedConversation:
+    """All that this process holds of a conversation: dropped in one piece."""
+
+    vault: Vault | None = None
+    checked: CheckedThread | None = None
+    texts: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    receipts: dict[TurnId, str] = field(default_factory=dict[TurnId, str])  # "": none to show
+    thoughts: dict[MessageId, Thoughts] = field(default_factory=dict[MessageId, Thoughts])
+
+
+class OpenedConversations:
+    """The opened conversations of one user, and the keys that open them."""
+
+    def __init__(self, rows: Rows, keys: UserKeys) -> None:
+        self._rows, self._keys = rows, keys
+        self._opened = LruCache[ConversationId, OpenedConversation](
+            _MOST_TITLES, lambda one: OPENED if one.vault else 1
+        )
+        # never forgotten, or a database could be put back while no page looks
+        self._newest: dict[ConversationId, int] = {}  # the last revision that was whole
+        self._set_back: set[ConversationId] = set()  # found at an older one: that stays noticed
+        self._change = threading.RLock()
+        self.on_forget: list[Callable[[ConversationId], None]] = []
+
+    @property
+    def user_id(self) -> UserId:
+        return self._rows.user_id
+
+    def opened(self, conversation_id: ConversationId) -> OpenedConversation:
+        """What this process holds of the conversation. Raise NotFound, Tampered."""
+        held = self._opened.get(conversation_id)
+        return held if held and held.vault else self._open(self.row(conversation_id))
+
+    def checked(self, conversation_id: ConversationId) -> CheckedThread | None:
+        """The thread as it was last read here."""
+        held = self._opened.get(conversation_id)
+        return held.checked if held else None
+
+    def checked_as(self, thread: Thread) -> CheckedThread:
+        """The heads of *thread*. Raise Stale if it was read again since at another revision."""
+        checked = self.checked(thread.conversation.id)
+        if checked is None or checked.thread.conversation.rev != thread.conversation.rev:
+            raise Stale
+        return checked
+
+    def forget(self, conversation_id: ConversationId) -> None:
+        """Drop its key and its text from memory."""
+        self._opened.drop(conversation_id)
+        for forget in self.on_forget:
+            forget(conversation_id)
+
+    def amend(self, conversation_id: ConversationId, change: Callable[[Thread], Thread]) -> None:
+        """Apply to the cached thread what was just stored, so that the next turn need not read it."""
+        with self._change:
+            held = self._opened.get(conversation_id)
+            if held and held.checked:
+                held.checked = replace(held.checked, thread=change(held.checked.thread))
+
+    def read(
+        self, conversation_id: ConversationId, *, may_be_discarded: bool = False
+    ) -> CheckedThread:
+        """The thread as it is stored now; fetch and open only its new messages. Raise NotFound, RowsCut."""
+        row = self.row(conversation_id)
+        if row.destroy_at and not may_be_discarded:
+            self.forget(conversation_id)
+            raise NotFound
+        with self._change:
+            checked = self._checked(row)
+            # its row and its messages are read one after the other: it may have grown in between
+            while not checked.thread.is_whole and (now := self.row(conversation_id)).rev > row.rev:
+                row, checked = now, self._checked(now)
+            if not checked.thread.is_whole:
+                self._rows.check_complete()  # before anyone is said to have tampered with it
+            if row.rev < self._newest.get(conversation_id, 0):
+                self._set_back.add(conversation_id)
+            elif checked.thread.is_whole:
+                self._newest[conversation_id] = row.rev
+            self._open(row).checked = checked
+            return checked
+
+    def begin(
+        self,
+        conversation_id: ConversationId,
+        title: str,
+        policy: MemoryPolicy,
+        vault: Vault,
+        new: NewConversation,
+    ) -> Thread:
+        """Hold a conversation that was just stored, empty."""
+        thread = Thread.empty(conversation_id, title, policy, new, made_at=datetime.now(UTC))
+        held = OpenedConversation(vault, CheckedThread(thread, Head(), Head()))
+        self._opened.put(conversation_id, held)
+        return thread
+
+    def row(self, conversation_id: ConversationId) -> ConversationRow:
+        """The row of a conversation. Raise NotFound."""
+        try:
+            return self._rows.conversation(conversation_id)
+        except NotFound:
+            self.forget(conversation_id)
+            raise
+
+    def rows(self, ids: Iterable[ConversationId]) -> dict[ConversationId, ConversationRow]:
+        """The rows of those of *ids* that exist, discarded ones too, without instructions and summary."""
+        return {row.id: row for row in self._rows.conversations(ids)}
+
+    def conversation(self, row: ConversationRow) -> Conversation:
+        """The conversation of *row*, with its title opened."""
+        try:
+            title, is_verified = self._text(row, "title", row.title), True
+        except Tampered:
+            title, is_verified = None, False
+        return Conversation(
+            id=row.id,
+            title=title or "",
+            policy=policy_named(row.policy, row.policy_size),
+            rev=row.rev,
+            reset_seq=row.reset_seq,
+            start_seq=row.start_seq,
+            pinned_at=row.pinned_at,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            last_seq=row.last_seq,
+            undo_until=row.undo_until,
+            is_titled=row.titled_by != "words",
+            is_archived=row.state is ConversationState.ARCHIVED,
+            is_unread=row.last_seq > row.read_seq,
+            is_verified=is_verified,
+            model=row.model,
+            space_id=row.space_id,
+        )
+
+    def instructions(self, row: ConversationRow) -> str | None:
+        """The conversation's own instructions. Raise Tampered."""
+        return self._text(row, "instructions", row.instructions)
+
+    def summary(self, row: ConversationRow) -> RunningSummary | None:
+        """The conversation's running summary. Raise Tampered."""
+        text = self._text(row, "summary", row.summary)
+        return None if text is None else SUMMARY_FORMAT.read(text)
+
+    def readable_summary(self, row: ConversationRow) -> RunningSummary | None:
+        """The running summary; None also if it does not open, for another one mends that."""
+        try:
+            return self.summary(row)
+        except Tampered:
+            return None
+
+    def vault(self, conversation_id: ConversationId, row: ConversationRow | None = None) -> Vault:
+        """The vault of a conversation. Raise NotFound, Tampered."""
+        held = self._opened.get(conversation_id)
+        if held is None or held.vault is None:
+            held = self._open(row or self.row(conversation_id))
+        return held.vault or self.unwrapped(row or self.row(conversation_id))
+
+    def unwrapped(self, row: ConversationRow) -> Vault:
+        """The vault of the conversation of *row*, uncached. Raise Tampered."""
+        key = self._keys.unwrap(row.wrapped_key, row.user_key_version, row.id, row.key_version)
+        return Vault(key, row.key_version)
+
+    def message(self, vault: Vault, row: MessageRow) -> Message:
+        """The message of *row*, unverified if it does not open."""
+        try:
+            body, is_verified = vault.open(row.body, row_place(self.user_id, row)), True
+        except Tampered:
+            body, is_verified = "", False
+        return Message(
+            id=row.id,
+            seq=row.seq,
+            parent_id=row.parent_id,
+            role=row.role,
+            body=body,
+            created_at=row.created_at,
+            outcome=row.outcome,
+            turn_id=row.turn_id,
+            is_verified=is_verified,
+            has_thoughts=row.has_thoughts,
+        )
+
+    def _open(self, row: ConversationRow) -> OpenedConversation:
+        """Hold the conversation of *row* with its key. Raise Tampered."""
+        with self._change:
+            held = self._opened.get(row.id) or OpenedConversation()
+            if held.vault is None:
+                held.vault = self.unwrapped(row)
+                self._opened.put(row.id, held)
+            return held
+
+    def _text(self, row: ConversationRow, column: str, sealed: str | None) -> str | None:
+        """The text of a *column*; opened once for as long as *sealed* stays the same. Raise Tampered."""
+        if sealed is None:
+            return None
+        held = self._opened.get(row.id) or OpenedConversation()
+        known = held.texts.get(column)
+        if known is None or known[0] != sealed:
+            vault = held.vault or self.unwrapped(row)
+            place = conversation_place(self.user_id, row.id, column)
+            known = held.texts[column] = sealed, vault.open(sealed, place)
+            self._opened.put(row.id, held)
+        return known[1]
+
+    def _checked(self, row: ConversationRow) -> CheckedThread:
+        """The thread of *row*, from what was known of it where that is still good."""
+        checked = self._with_messages(row)
+        try:
+            instructions, is_verified = self.instructions(row), True
+        except Tampered:
+            instructions, is_verified = None, False
+        try:
+            summary, is_summary_verified = self.summary(row), True
+        except Tampered:
+            summary, is_summary_verified = None, False
+        thread = replace(
+            checked.thread,
+            instructions=instructions,
+            are_instructions_verified=is_verified,
+            summary=summary,
+            is_summary_verified=is_summary_verified,
+        )
+        return replace(checked, thread=thread)
+
+    def _with_messages(self, row: ConversationRow) -> CheckedThread:
+        conversation = self.conversation(row)
+        before = self.checked(row.id)
+        if before and before.thread.is_whole and before.thread.conversation.rev == row.rev:
+            return replace(before, thread=replace(before.thread, conversation=conversation))
+        checked = None
+        if before and before.thread.is_whole and before.thread.messages:  # it has grown, perhaps
+            checked = self._fetched(row, conversation, before.thread.messages, before.total)
+        if checked is None or not checked.thread.is_whole:
+            checked = self._fetched(row, conversation)
+        is_older = row.rev < self._newest.get(row.id, 0)
+        if is_older or row.id in self._set_back:
+            checked = replace(checked, thread=replace(checked.thread, is_whole=False))
+        return checked
+
+    def _fetched(
+        self,
+        row: ConversationRow,
+        conversation: Conversation,
+        messages: tuple[Message, ...] = (),
+        total: Head | None = None,
+    ) -> CheckedThread:
+        """Fetch and open the messages after *messages*, whose head is *total*; check the whole."""
+        vault, total = self.vault(row.id, row), total or Head()
+        opened: list[Message] = []
+        after_seq = messages[-1].seq if messages else 0
+        for message in self._rows.messages(row.id, after_seq, row.last_seq):
+            mac = vault.row_mac(message.body, row_place(self.user_id, message))
+            total = total.add(mac, message.seq)
+            opened.append(self.message(vault, message))
+        try:
+            head = vault.open_head(row.head, self.user_id, row.id)
+        except Tampered:
+            head = None
+        thread = Thread(
+            conversation=conversation,
+            messages=(*messages, *opened),
+            is_whole=head is not None
+            and head.is_of(total)
+            and (head.rev, head.last_seq) == (row.rev, row.last_seq),
+        )
+        return CheckedThread(thread, head, total)

@@ -1,0 +1,266 @@
+"""Turns over sealed rows."""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+from services.crypto import LARGEST_TEXT
+from services.domain import (
+    ConversationId,
+    Message,
+    MessageId,
+    Role,
+    Thoughts,
+    TurnCost,
+    TurnId,
+    Usage,
+    UserId,
+)
+from services.errors import NotFound, Stale, StoreUnavailable, Tampered
+from services.events import log_event
+from services.store.lru_cache import LruCache
+from services.store.port import Begun, Ending, Lease, NewTurn, OpenTurn, TurnState
+from services.store.rows import (
+    Reservation,
+    Rows,
+    SealedPrompt,
+    SealedReply,
+    Settlement,
+    TurnRow,
+)
+from services.store.sealed.documents import Format
+from services.store.sealed.messages import ask_twice, seal_message
+from services.store.sealed.opened import OpenedConversations
+from services.store.sealed.places import message_place, partial_place, receipt_place
+
+_MOST_COSTS = 5_000  # more than any page shows
+_THOUGHTS_FORMAT = Format(Thoughts, in_clear={"is_verified"})
+_TRIES = 5  # while the conversation goes on
+
+
+class SealedTurns:
+    """The `Turns` of one user over sealed rows."""
+
+    def __init__(self, rows: Rows, opened: OpenedConversations) -> None:
+        self._rows, self._opened = rows, opened
+        self._costs = LruCache[TurnId, TurnCost](_MOST_COSTS)
+
+    @property
+    def user_id(self) -> UserId:
+        return self._rows.user_id
+
+    def keep_fresh(self, seconds: int) -> None:
+        self._rows.keep_fresh(seconds)
+
+    def begin(self, turn: NewTurn) -> Begun:
+        conversation_id = turn.thread.conversation.id
+        text = turn.receipt or ""
+        if len(text.encode()) > LARGEST_TEXT:  # it describes a turn, and prevents none
+            log_event("receipt.too_long", conversation=conversation_id)
+            text = ""
+        reservation = Reservation(
+            client_turn_id=turn.client_turn_id,
+            purpose=turn.purpose,
+            model=turn.model,
+            prompt_micro=turn.prompt_micro,
+            reply_micro=turn.reply_micro,
+            least_reply_micro=turn.least_reply_micro,
+            lease_seconds=turn.lease_seconds,
+        )
+        prompt = self._sealed_prompt(turn, text)
+        begun = ask_twice(lambda: self._rows.begin_turn(reservation, prompt))
+        if text:
+            self._opened.opened(conversation_id).receipts[begun.turn_id] = text
+        return begun
+
+    def checkpoint(
+        self,
+        turn_id: TurnId,
+        conversation_id: ConversationId,
+        partial: str,
+        lease_seconds: int,
+        thoughts: Thoughts | None = None,
+    ) -> Lease:
+        def sealed(text: str, column: str) -> str | None:
+            place = partial_place(self.user_id, conversation_id, turn_id, column)
+            return self._opened.vault(conversation_id).seal(text, place) if text else None
+
+        return self._rows.checkpoint_turn(
+            turn_id,
+            lease_seconds,
+            sealed(partial, "partial"),
+            sealed(_THOUGHTS_FORMAT.write(thoughts) if thoughts else "", "partial_thoughts"),
+        )
+
+    def stop(self, turn_id: TurnId) -> None:
+        self._rows.stop_turn(turn_id)
+
+    def finish(self, ending: Ending) -> None:
+        settlement = Settlement(
+            turn_id=ending.turn_id,
+            outcome=ending.outcome,
+            usage=ending.usage,
+            cost_micro=ending.cost_micro,
+        )
+        for _ in range(_TRIES):
+            try:
+                ask_twice(partial(self._rows.finish_turn, settlement, self._sealed_reply(ending)))
+            except NotFound:  # the user is gone
+                return
+            except Stale:
+                self._opened.forget(ending.conversation_id)
+            else:
+                return
+        raise StoreUnavailable("finish_turn")
+
+    def unfinished(self, conversation_id: ConversationId) -> OpenTurn | None:
+        row = self._rows.newest_turn(conversation_id)
+        if row is None or not (row.state.is_open or row.state is TurnState.LAPSED):
+            return None
+        turn = self._open_turn(row, conversation_id)
+        return turn if row.state.is_open or turn.partial or turn.thoughts else None
+
+    def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
+        asked = _turn_ids(messages)
+        found = {turn_id: cost for turn_id in asked if (cost := self._costs.get(turn_id))}
+        for row in self._rows.costs(asked - found.keys()):
+            if row.state.is_final:
+                usage = Usage(row.tokens_in, row.tokens_out, row.tokens_cached)
+                found[row.id] = TurnCost(row.model, usage, row.charged_micro)
+                self._costs.put(row.id, found[row.id])
+        return found
+
+    def receipts(
+        self, messages: Iterable[Message], conversation_id: ConversationId
+    ) -> Mapping[TurnId, str]:
+        asked = _turn_ids(messages)
+        if not asked:
+            return {}
+        opened = self._opened.opened(conversation_id)
+        unknown = asked - opened.receipts.keys()
+        for row in self._rows.receipts(unknown) if unknown else ():
+            place = receipt_place(self.user_id, conversation_id, row.client_turn_id)
+            try:
+                opened.receipts[row.turn_id] = self._opened.vault(conversation_id).open(
+                    row.body, place
+                )
+            except Tampered:
+                log_event("receipt.unverified", turn=row.turn_id)
+        return {
+            turn_id: text for turn_id in asked if (text := opened.receipts.setdefault(turn_id, ""))
+        }
+
+    def thoughts(
+        self, messages: Iterable[Message], conversation_id: ConversationId
+    ) -> Mapping[MessageId, Thoughts]:
+        asked = {message.id: message for message in messages if message.has_thoughts}
+        if not asked:
+            return {}
+        opened = self._opened.opened(conversation_id)
+        unknown = asked.keys() - opened.thoughts.keys()
+        for row in self._rows.thoughts(unknown) if unknown else ():
+            said = asked[row.id]
+            place = message_place(
+                self.user_id,
+                conversation_id,
+                said.id,
+                said.seq,
+                said.parent_id,
+                said.role,
+                "thoughts",
+            )
+            try:
+                text = self._opened.vault(conversation_id).open(row.thoughts, place)
+                opened.thoughts[row.id] = _THOUGHTS_FORMAT.read(text)
+            except Tampered:
+                log_event("thoughts.unverified", conversation=conversation_id)
+                opened.thoughts[row.id] = Thoughts(is_verified=False)
+        return {its: opened.thoughts[its] for its in asked if its in opened.thoughts}
+
+    def _sealed_prompt(self, turn: NewTurn, receipt: str) -> SealedPrompt:
+        conversation = turn.thread.conversation
+        parent_id = turn.thread.tip.id if turn.thread.tip else None
+        vault, body, head = self._opened.vault(conversation.id), None, None
+        if turn.prompt is not None:
+            checked = self._opened.checked_as(turn.thread)
+            body, head = seal_message(
+                checked, vault, self._opened, turn.prompt_id, parent_id, Role.USER, turn.prompt
+            )
+        place = receipt_place(self.user_id, conversation.id, turn.client_turn_id)
+        return SealedPrompt(
+            conversation_id=conversation.id,
+            rev=conversation.rev,
+            message_id=turn.prompt_id,
+            parent_id=parent_id if turn.prompt is not None else None,
+            body=body,
+            key_version=vault.version,
+            head=head,
+            start_seq=turn.start_seq,
+            receipt=vault.seal(receipt, place) if receipt else None,
+        )
+
+    def _sealed_reply(self, ending: Ending) -> SealedReply | None:
+        """The reply of *ending* and the head after it; None where the conversation is gone."""
+        conversation_id = ending.conversation_id
+        try:  # a discarded one may be brought back, with the reply
+            checked = self._opened.read(conversation_id, may_be_discarded=True)
+        except NotFound:
+            return None
+        body, head, thoughts = None, None, None
+        vault = self._opened.vault(conversation_id)
+        if ending.makes_message(checked.thread):
+            if ending.thoughts:
+                thoughts = vault.seal(
+                    _THOUGHTS_FORMAT.write(ending.thoughts),
+                    message_place(
+                        self.user_id,
+                        conversation_id,
+                        ending.reply_id,
+                        checked.next_head().last_seq + 1,
+                        ending.prompt_id,
+                        Role.ASSISTANT,
+                        "thoughts",
+                    ),
+                )
+            body, head = seal_message(
+                checked,
+                vault,
+                self._opened,
+                ending.reply_id,
+                ending.prompt_id,
+                Role.ASSISTANT,
+                ending.reply,
+            )
+        return SealedReply(
+            rev=checked.thread.conversation.rev,
+            message_id=ending.reply_id,
+            body=body,
+            thoughts=thoughts,
+            key_version=vault.version,
+            head=head,
+        )
+
+    def _open_turn(self, row: TurnRow, conversation_id: ConversationId) -> OpenTurn:
+        def opened(sealed: str | None, column: str) -> str:
+            if sealed is None:
+                return ""
+            place = partial_place(self.user_id, conversation_id, row.id, column)
+            try:
+                return self._opened.vault(conversation_id).open(sealed, place)
+            except Tampered:  # the conversation itself can still be read
+                log_event("turn.unverified", turn=row.id)
+                return ""
+
+        thoughts = opened(row.partial_thoughts, "partial_thoughts")
+        return OpenTurn(
+            row.id,
+            row.state,
+            row.prompt_id,
+            row.begun_at,
+            row.lease_until,
+            opened(row.partial, "partial"),
+            _THOUGHTS_FORMAT.read(thoughts) if thoughts else None,
+        )
+
+
+def _turn_ids(messages: Iterable[Message]) -> set[TurnId]:
+    return {message.turn_id for message in messages if message.turn_id}

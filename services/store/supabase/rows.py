@@ -1,0 +1,505 @@
+"""Sealed rows in Supabase: selects under row level security, and one RPC for each write."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Protocol, cast
+from uuid import UUID
+
+from services.domain import (
+    ConversationId,
+    FactId,
+    MessageId,
+    Purpose,
+    SpaceId,
+    TurnId,
+    UserId,
+)
+from services.errors import Busy, Cap, NotFound, OverBudget, SpaceGone
+from services.store.port import Begun, ClientTurnId, Lease
+from services.store.rows import (
+    ConversationChanges,
+    ConversationRow,
+    ConversationState,
+    ConversationText,
+    CostRow,
+    DocumentKind,
+    DocumentRow,
+    MessageRow,
+    PositionRow,
+    ReceiptRow,
+    Reservation,
+    SealedConversation,
+    SealedPrompt,
+    SealedReply,
+    Settlement,
+    ThoughtsRow,
+    TurnRow,
+)
+from services.store.supabase.api import (
+    Argument,
+    Hidden,
+    Query,
+    RpcResult,
+    Table,
+    UserCalls,
+    refusal,
+)
+from services.store.supabase.paging import every_row
+
+
+@dataclass(frozen=True, slots=True)
+class _ClientTurn:
+    client_turn_id: ClientTurnId
+
+
+@dataclass(frozen=True, slots=True)
+class _Receipt:
+    turn_id: TurnId
+    body: str = field(repr=False)
+    turns: _ClientTurn
+
+
+@dataclass(frozen=True, slots=True)
+class _Profile:
+    user_id: UserId
+    preferences: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Space:
+    id: UUID
+    body: str
+    key_version: int
+    state: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    id: UUID
+    body: str
+    key_version: int
+    conversation_id: ConversationId | None
+    space_id: SpaceId | None
+    created_at: datetime
+
+
+_LONG = {"instructions", "summary"}  # not read of many conversations at once
+_LISTED = ",".join(each.name for each in fields(ConversationRow) if each.name not in _LONG)
+_CONVERSATIONS = Table("conversations", ConversationRow)
+_LISTED_CONVERSATIONS = Table("conversations", ConversationRow, _LISTED)
+_POSITIONS = Table("conversations", PositionRow)
+_MESSAGES = Table("messages", MessageRow)
+_THOUGHTS = Table("messages", ThoughtsRow)
+_TURNS = Table("turns", TurnRow)
+_COSTS = Table("turns", CostRow)
+_RECEIPTS = Table("receipts", _Receipt, "turn_id,body,turns(client_turn_id)")
+_PROFILES = Table("profiles", _Profile)
+_SPACES = Table("spaces", _Space)
+_FACTS = Table("memories", _Fact)
+
+
+class Session(Protocol):
+    """The app session that reads and writes as one user."""
+
+    @property
+    def calls(self) -> UserCalls: ...
+    def keep_fresh(self, seconds: int) -> None: ...
+    def check_rows(self) -> None: ...
+
+
+class SupabaseRows:
+    """The `Rows` of one user in Supabase."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._client = session.calls.client
+
+    @property
+    def user_id(self) -> UserId:
+        return self._session.calls.user_id
+
+    def keep_fresh(self, seconds: int) -> None:
+        self._session.keep_fresh(seconds)
+
+    def check_complete(self) -> None:
+        self._session.check_rows()
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def conversation(self, conversation_id: ConversationId) -> ConversationRow:
+        rows = _CONVERSATIONS.rows(self._client, lambda query: query.eq("id", str(conversation_id)))
+        if not rows:
+            raise NotFound
+        return rows[0]
+
+    def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
+        return _LISTED_CONVERSATIONS.rows_of(self._client, "id", ids)
+
+    def all_conversations(self) -> list[ConversationRow]:
+        return _LISTED_CONVERSATIONS.all_rows(self._client, _is_not_discarded)
+
+    def positions(self) -> list[PositionRow]:
+        return _POSITIONS.all_rows(self._client, _is_not_discarded)
+
+    def recent_conversations(
+        self, limit: int, *, is_archived: bool, space_id: SpaceId | None
+    ) -> list[ConversationRow]:
+        state = ConversationState.ARCHIVED if is_archived else ConversationState.ACTIVE
+
+        def newest(query: Query) -> Query:
+            query = query.eq("space_id", str(space_id)) if space_id else query
+            return (
+                _is_not_discarded(query)
+                .eq("state", state)
+                .order("pinned_at", desc=True, nullsfirst=False)
+                .order("updated_at", desc=True)
+                .limit(limit)
+            )
+
+        return _LISTED_CONVERSATIONS.rows(self._client, newest)
+
+    def messages(
+        self, conversation_id: ConversationId, after_seq: int, last_seq: int
+    ) -> list[MessageRow]:
+        def page(last: MessageRow | None, limit: int) -> list[MessageRow]:
+            if last and last.seq >= last_seq:
+                return []
+            return _MESSAGES.rows(
+                self._client,
+                lambda query: (
+                    _is_not_discarded(query)
+                    .eq("conversation_id", str(conversation_id))
+                    .gt("seq", last.seq if last else after_seq)
+                    .order("seq")
+                    .limit(limit)
+                ),
+            )
+
+        return every_row(page)
+
+    def discarded_messages(self, conversation_id: ConversationId) -> list[MessageRow]:
+        def is_discarded(query: Query) -> Query:
+            # "now" is read by the database, whose clock decides
+            return query.eq("conversation_id", str(conversation_id)).gt("destroy_at", "now")
+
+        rows = _MESSAGES.all_rows(self._client, is_discarded)
+        return sorted(rows, key=lambda row: row.seq)
+
+    def messages_by_id(self, ids: Iterable[MessageId]) -> list[MessageRow]:
+        return _MESSAGES.rows_of(self._client, "id", ids)
+
+    def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:
+        def is_between(query: Query) -> Query:
+            query = query.in_("conversation_id", map(str, ids))
+            return query.gte("seq", seqs.start).lt("seq", seqs.stop)
+
+        return sorted(_MESSAGES.all_rows(self._client, is_between), key=lambda row: row.seq)
+
+    def thoughts(self, ids: Iterable[MessageId]) -> list[ThoughtsRow]:
+        return _THOUGHTS.rows_of(self._client, "id", ids)
+
+    def newest_turn(self, conversation_id: ConversationId) -> TurnRow | None:
+        rows = _TURNS.rows(
+            self._client,
+            lambda query: (
+                query.eq("conversation_id", str(conversation_id))
+                .eq("purpose", Purpose.REPLY.value)
+                .order("begun_at", desc=True)
+                .limit(1)
+            ),
+        )
+        return rows[0] if rows else None
+
+    def costs(self, turn_ids: Iterable[TurnId]) -> list[CostRow]:
+        return _COSTS.rows_of(self._client, "id", turn_ids)
+
+    def receipts(self, turn_ids: Iterable[TurnId]) -> list[ReceiptRow]:
+        rows = _RECEIPTS.rows_of(self._client, "turn_id", turn_ids)
+        return [ReceiptRow(row.turn_id, row.turns.client_turn_id, row.body) for row in rows]
+
+    def documents(self, kind: DocumentKind) -> list[DocumentRow]:
+        match kind:
+            case DocumentKind.PREFERENCES:
+                return [
+                    DocumentRow(kind=kind, id=row.user_id, body=row.preferences, key_version=1)
+                    for row in _PROFILES.rows(self._client)
+                    if row.preferences
+                ]
+            case DocumentKind.SPACE:
+                return [
+                    DocumentRow(
+                        kind=kind,
+                        id=row.id,
+                        body=row.body,
+                        key_version=row.key_version,
+                        created_at=row.created_at,
+                        is_archived=row.state == "archived",
+                    )
+                    for row in _SPACES.all_rows(self._client)
+                ]
+            case DocumentKind.FACT:
+                return [
+                    DocumentRow(
+                        kind=kind,
+                        id=row.id,
+                        body=row.body,
+                        key_version=row.key_version,
+                        created_at=row.created_at,
+                        conversation_id=row.conversation_id,
+                        space_id=row.space_id,
+                    )
+                    for row in _FACTS.all_rows(self._client)
+                ]
+
+    # --- writing: conversations and documents ----------------------------------------------------
+
+    def create_conversation(self, new: SealedConversation) -> None:
+        self._call(
+            "create_conversation",
+            conversation=new.id,
+            new_title=Hidden(new.title),
+            new_wrapped_key=Hidden(new.wrapped_key),
+            new_user_key_version=new.user_key_version,
+            new_head=Hidden(new.head),
+            new_policy=new.policy,
+            new_policy_size=new.policy_size,
+            new_model=Hidden(new.model),
+            new_instructions=Hidden(new.instructions),
+            new_space=new.space_id,
+            new_expiry=None,
+        )
+
+    def change_conversation(
+        self, conversation_id: ConversationId, changes: ConversationChanges
+    ) -> bool:
+        answer = self._session.calls.call(
+            "change_conversation",
+            conversation=conversation_id,
+            changes=Hidden(json.dumps(changes)),
+        )
+        if answer.reason == "no_space":
+            raise SpaceGone
+        return _fields(_checked("change_conversation", answer))["changed"] is True
+
+    def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:
+        self._call("discard_conversation", conversation=conversation_id, for_seconds=seconds)
+
+    def restore_conversation(self, conversation_id: ConversationId) -> None:
+        self._call("restore_conversation", conversation=conversation_id)
+
+    def delete_conversation(self, conversation_id: ConversationId) -> None:
+        self._call("delete_conversation", conversation=conversation_id)
+
+    def replace_text(
+        self,
+        conversation_id: ConversationId,
+        text: ConversationText,
+        sealed: str | None,
+        *,
+        replaces: str | None,
+        cuts: int | None = None,
+    ) -> None:
+        match text:
+            case ConversationText.INSTRUCTIONS:
+                self._call(
+                    "set_conversation_instructions",
+                    conversation=conversation_id,
+                    new_instructions=Hidden(sealed),
+                    replaces=Hidden(replaces),
+                )
+            case ConversationText.SUMMARY:
+                self._call(
+                    "summarise_conversation",
+                    conversation=conversation_id,
+                    new_summary=Hidden(sealed),
+                    replaces=Hidden(replaces),
+                    cuts=cuts,
+                )
+
+    def keep_document(
+        self,
+        document: DocumentRow,
+        *,
+        replaces: str | None,
+        source: ConversationId | None = None,
+        cuts: int | None = None,
+    ) -> None:
+        match document.kind:
+            case DocumentKind.PREFERENCES:
+                self._call(
+                    "change_preferences",
+                    new_preferences=Hidden(document.body),
+                    replaces=Hidden(replaces),
+                )
+            case DocumentKind.SPACE:
+                self._call(
+                    "keep_space",
+                    space=document.id,
+                    new_body=Hidden(document.body),
+                    body_key_version=document.key_version,
+                    archived=document.is_archived,
+                    replaces=Hidden(replaces),
+                )
+            case DocumentKind.FACT:
+                self._call(
+                    "keep_memory",
+                    memory=document.id,
+                    conversation=document.conversation_id,
+                    space=document.space_id,
+                    new_body=Hidden(document.body),
+                    body_key_version=document.key_version,
+                    replaces=Hidden(replaces),
+                    source=source,
+                    cuts=cuts,
+                )
+
+    def forget_document(self, kind: DocumentKind, document_id: UUID) -> None:
+        if kind is DocumentKind.SPACE:
+            self._call("forget_space", space=document_id)
+        else:
+            self._call("forget_memory", memory=document_id)
+
+    def forget_facts(self) -> None:
+        self._call("forget_memories")
+
+    # --- writing: turns and messages -------------------------------------------------------------
+
+    def begin_turn(self, reservation: Reservation, prompt: SealedPrompt | None = None) -> Begun:
+        answer = self._session.calls.call(
+            "begin_turn",
+            client_turn=reservation.client_turn_id,
+            conversation=prompt and prompt.conversation_id,
+            expected_rev=prompt and prompt.rev,
+            prompt=prompt and prompt.message_id,
+            parent=prompt and prompt.parent_id,
+            prompt_body=Hidden(prompt and prompt.body),
+            body_key_version=prompt.key_version if prompt else 1,
+            new_head=Hidden(prompt and prompt.head),
+            new_start_seq=prompt and prompt.start_seq,
+            receipt_body=Hidden(prompt and prompt.receipt),
+            new_purpose=reservation.purpose.value,
+            model_name=Hidden(reservation.model),
+            prompt_micro=reservation.prompt_micro,
+            reply_micro=reservation.reply_micro,
+            least_reply_micro=reservation.least_reply_micro,
+            lease_seconds=reservation.lease_seconds,
+        )
+        found = _fields(answer)
+        if answer.reason in set(Cap):
+            raise OverBudget(
+                Cap(answer.reason),
+                needed_micro=reservation.prompt_micro + reservation.least_reply_micro,
+                left_micro=int(str(found["room"])),
+                per_minute=int(str(found["per_minute"])),
+                wait_seconds=int(str(found["wait_seconds"])),
+            )
+        _checked("begin_turn", answer)
+        return Begun(TurnId(UUID(str(found["turn"]))), int(str(found["reserved"])))
+
+    def checkpoint_turn(
+        self,
+        turn_id: TurnId,
+        lease_seconds: int,
+        partial: str | None = None,
+        thoughts: str | None = None,
+    ) -> Lease:
+        answer = self._session.calls.call(
+            "checkpoint_turn",
+            turn=turn_id,
+            said=Hidden(partial),
+            thoughts=Hidden(thoughts),
+            lease_seconds=lease_seconds,
+        )
+        if not answer.ok:
+            return Lease.LAPSED
+        return Lease.STOP_REQUESTED if _fields(answer).get("stop") is True else Lease.HELD
+
+    def finish_turn(self, settlement: Settlement, reply: SealedReply | None = None) -> None:
+        answer = self._session.calls.call(
+            "finish_turn",
+            turn=settlement.turn_id,
+            outcome=settlement.outcome.value,
+            expected_rev=reply and reply.rev,
+            reply=reply and reply.message_id,
+            reply_body=Hidden(reply and reply.body),
+            reply_thoughts=Hidden(reply and reply.thoughts),
+            body_key_version=reply.key_version if reply else 1,
+            new_head=Hidden(reply and reply.head),
+            used_in=settlement.usage.prompt,
+            used_out=settlement.usage.reply,
+            used_cached=settlement.usage.cached,
+            cost_micro=settlement.cost_micro,
+        )
+        if answer.reason == "still_open":
+            raise Busy
+        _checked("finish_turn", answer)
+
+    def stop_turn(self, turn_id: TurnId) -> None:
+        self._session.calls.call("stop_turn", turn=turn_id)
+
+    def edit_reply(
+        self, conversation_id: ConversationId, original: MessageId, reply: SealedReply
+    ) -> None:
+        self._call(
+            "edit_reply",
+            conversation=conversation_id,
+            expected_rev=reply.rev,
+            original=original,
+            reply=reply.message_id,
+            reply_body=Hidden(reply.body),
+            body_key_version=reply.key_version,
+            new_head=Hidden(reply.head),
+        )
+
+    def discard_messages(
+        self,
+        conversation_id: ConversationId,
+        rev: int,
+        doomed: Sequence[MessageId],
+        facts: Iterable[FactId],
+        *,
+        kept_summary: str | None,
+        head: str,
+        seconds: int,
+    ) -> None:
+        self._call(
+            "discard_messages",
+            conversation=conversation_id,
+            expected_rev=rev,
+            doomed=Hidden(",".join(map(str, doomed))),
+            noted=Hidden(",".join(map(str, facts))),
+            kept_summary=Hidden(kept_summary),
+            new_head=Hidden(head),
+            for_seconds=seconds,
+        )
+
+    def restore_messages(
+        self, conversation_id: ConversationId, rev: int, restored: Sequence[MessageId], head: str
+    ) -> None:
+        self._call(
+            "restore_messages",
+            conversation=conversation_id,
+            expected_rev=rev,
+            restored=Hidden(",".join(map(str, restored))),
+            new_head=Hidden(head),
+        )
+
+    def _call(self, verb: str, /, **arguments: Argument | Hidden) -> None:
+        _checked(verb, self._session.calls.call(verb, **arguments))
+
+
+def _is_not_discarded(query: Query) -> Query:
+    return query.is_("destroy_at", "null")
+
+
+def _checked(verb: str, answer: RpcResult) -> RpcResult:
+    if not answer.ok:
+        raise refusal(verb, answer.reason)
+    return answer
+
+
+def _fields(answer: RpcResult) -> dict[str, object]:
+    return cast(dict[str, object], answer.model_extra)
