@@ -155,7 +155,8 @@ def draw_end(desk: temporary.Desk, thread: Thread) -> None:
             _draw_continue(thread, last)
     with row("acts-last", 2) if is_answered else row("missing-reply"):
         if is_answered:
-            st.html(f"{_copy(last)}{edited}", width="content")
+            if buttons := f"{_copy(last)}{edited}":  # an unreadable reply has none
+                st.html(buttons, width="content")
         elif failure:
             st.error(failure.public, icon=":material/cloud_off:")
         elif ending := _ending_of(last):

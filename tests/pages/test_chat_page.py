@@ -936,6 +936,16 @@ def test_a_message_that_does_not_verify_is_not_shown_and_the_rest_is(open_app, m
     assert "changed or deleted outside Daybook" in app.error[0].value
 
 
+def test_unreadable_last_reply_has_no_buttons_of_its_own(open_app, maya, conversations):
+    garden = conversations.hold("Garden", "One", "Two")
+    conversations.spoil(garden, seq=2)
+
+    app = open_app(maya, c=str(garden))
+
+    assert not app.exception
+    assert app.button(key="retry").label == "Regenerate"
+
+
 # --- long conversations and what the model sees of them --------------------------------------------
 
 
