@@ -121,8 +121,14 @@ class Tab:
         return UUID(parse_qs(urlsplit(self.page.url).query)["c"][0])
 
     def texts(self):
-        """What stands in the messages, oldest first, once each is drawn: a prompt is a frame later."""
-        until(lambda: all(text.strip() for text in self.messages.all_inner_texts()))
+        """The texts of the messages, oldest first, once all are drawn: a prompt waits for a script of Streamlit's."""
+        pending = self.page.locator(".stMain [data-testid='stSkeleton']")
+        until(
+            lambda: (
+                pending.count() == 0
+                and all(text.strip() for text in self.messages.all_inner_texts())
+            )
+        )
         return [" ".join(text.split()) for text in self.messages.all_inner_texts()]
 
     def sees(self, words):
