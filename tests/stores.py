@@ -15,6 +15,12 @@ def store_of(session):
     return sealed_store(SupabaseRows(session), session.user_keys)
 
 
+def sweep(server):
+    """Call the sweep until nothing more is due: one call may have an account of another test to delete."""
+    while server.sweep():
+        pass
+
+
 @dataclass
 class InMemoryLedger:
     """The `Ledger` of one user. Its days, months and minutes end when a test says so."""

@@ -22,7 +22,7 @@ from services.web.session_cache import SessionCache
 from tests.fakes import INFO
 from tests.model_server import ModelServer
 from tests.stack.apps import SECONDS, until
-from tests.stores import store_of
+from tests.stores import store_of, sweep
 
 PASSWORD = "correct horse battery staple"
 _numbers = itertools.count()
@@ -133,7 +133,7 @@ def make_chat(sessions, model):
             ),
             counter=RegexCounter(),
             instructions="Be kind.",
-            sweep=lambda: sessions.server.call("sweep_turns", at_most=100),
+            sweep=lambda: sweep(sessions.server),
             background=BackgroundTasks(*purposes),
         )
         made.append(chat)

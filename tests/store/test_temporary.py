@@ -16,6 +16,7 @@ from tests.fakes import INFO, NOON, choose
 from tests.stack.apps import until
 from tests.store.conftest import done
 from tests.store.test_summaries import LONG
+from tests.stores import sweep
 
 MONEY = {"private.ledger", "private.budgets", "private.deployment"}
 Rows = Mapping[str, frozenset[str]]
@@ -211,7 +212,7 @@ def test_a_turn_whose_process_died_is_settled_by_the_sweep(
             "update public.turns set lease_until = now() - interval '1 hour' where id = %s",
             [turn.id],
         )
-    shared.server.sweep()
+    sweep(shared.server)
 
     assert turns(stack, maya)[0][:3] == ("reply", "lapsed", None)
     spent, left, entries = money(stack, maya)

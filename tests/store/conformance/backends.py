@@ -32,7 +32,7 @@ from services.store.sealed import sealed_store, throwaway_keys
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.supabase.rows import SupabaseRows
 from tests.store.conftest import PASSWORD, make_sessions, new_email
-from tests.stores import InMemoryLedger
+from tests.stores import InMemoryLedger, sweep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,8 +244,7 @@ class SupabaseBackend(Backend):
             )
 
     def sweep(self):
-        while self._sessions.server.sweep():
-            pass
+        sweep(self._sessions.server)
 
     @contextmanager
     def after(self, user, verb, act):
