@@ -71,6 +71,17 @@ def test_thoughts_of_messages_without_any_are_not_asked_for(maya, garden, asked)
     assert asked == []
 
 
+@pytest.mark.parametrize("kind", ["RECEIPTS", "THOUGHTS"])
+def test_more_is_read_than_is_kept(maya, garden, monkeypatch, kind):
+    monkeypatch.setattr(opened, f"_MOST_{kind}", 1)
+    reader, its = store_of(maya).turns, garden.conversation.id
+
+    for _ in range(2):
+        receipts = reader.receipts(garden.messages, its)
+        assert sorted(receipts.values()) == ["receipt 0", "receipt 1"]
+        assert list(reader.thoughts(garden.messages, its).values()) == [THOUGHTS, THOUGHTS]
+
+
 def test_facts_of_many_conversations_are_read_in_few_calls(maya, user, asked):
     memories, conversations = user.facts, user.conversations
     for number in range(60):  # more than there are keys at hand

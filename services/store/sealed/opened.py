@@ -33,6 +33,7 @@ from services.store.sealed.places import conversation_place, row_place
 
 SUMMARY_FORMAT = Format(RunningSummary)
 OPENED = 2_000  # weight of a conversation with its key, beside 1 for an opened title
+_MOST_RECEIPTS, _MOST_THOUGHTS = 200, 50  # of each conversation
 _MOST_TITLES = 100_000  # of all conversations: they are searched; or 50 opened ones
 
 
@@ -58,8 +59,12 @@ class OpenedConversation:
     vault: Vault | None = None
     checked: CheckedThread | None = None
     texts: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
-    receipts: dict[TurnId, str] = field(default_factory=dict[TurnId, str])  # "": none to show
-    thoughts: dict[MessageId, Thoughts] = field(default_factory=dict[MessageId, Thoughts])
+    receipts: LruCache[TurnId, str] = field(  # "": none to show
+        default_factory=lambda: LruCache[TurnId, str](_MOST_RECEIPTS)
+    )
+    thoughts: LruCache[MessageId, Thoughts] = field(
+        default_factory=lambda: LruCache[MessageId, Thoughts](_MOST_THOUGHTS)
+    )
 
 
 class OpenedConversations:
@@ -83,7 +88,7 @@ class OpenedConversations:
     def opened(self, conversation_id: ConversationId) -> OpenedConversation:
         """What this process holds of the conversation. Raise NotFound, Tampered."""
         held = self._opened.get(conversation_id)
-        return held if held and held.vault else self._open(self.row(conversation_id))
+        return held if held and held.vault else self._open(self.row(conversation_id))[0]
 
     def checked(self, conversation_id: ConversationId) -> CheckedThread | None:
         """The thread as it was last read here."""
@@ -129,7 +134,7 @@ class OpenedConversations:
                 self._set_back.add(conversation_id)
             elif checked.thread.is_whole:
                 self._newest[conversation_id] = row.rev
-            self._open(row).checked = checked
+            self._open(row)[0].checked = checked
             return checked
 
     def begin(
@@ -203,9 +208,9 @@ class OpenedConversations:
     def vault(self, conversation_id: ConversationId, row: ConversationRow | None = None) -> Vault:
         """The vault of a conversation. Raise NotFound, Tampered."""
         held = self._opened.get(conversation_id)
-        if held is None or held.vault is None:
-            held = self._open(row or self.row(conversation_id))
-        return held.vault or self.unwrapped(row or self.row(conversation_id))
+        if held and held.vault:
+            return held.vault
+        return self._open(row or self.row(conversation_id))[1]
 
     def unwrapped(self, row: ConversationRow) -> Vault:
         """The vault of the conversation of *row*, uncached. Raise Tampered."""
@@ -231,14 +236,14 @@ class OpenedConversations:
             has_thoughts=row.has_thoughts,
         )
 
-    def _open(self, row: ConversationRow) -> OpenedConversation:
+    def _open(self, row: ConversationRow) -> tuple[OpenedConversation, Vault]:
         """Hold the conversation of *row* with its key. Raise Tampered."""
         with self._change:
             held = self._opened.get(row.id) or OpenedConversation()
             if held.vault is None:
                 held.vault = self.unwrapped(row)
                 self._opened.put(row.id, held)
-            return held
+            return held, held.vault
 
     def _text(self, row: ConversationRow, column: str, sealed: str | None) -> str | None:
         """The text of a *column*; opened once for as long as *sealed* stays the same. Raise Tampered."""

@@ -69,7 +69,7 @@ class SealedTurns:
         prompt = self._sealed_prompt(turn, text)
         begun = ask_twice(lambda: self._rows.begin_turn(reservation, prompt))
         if text:
-            self._opened.opened(conversation_id).receipts[begun.turn_id] = text
+            self._opened.opened(conversation_id).receipts.put(begun.turn_id, text)
         return begun
 
     def checkpoint(
@@ -135,19 +135,18 @@ class SealedTurns:
         asked = _turn_ids(messages)
         if not asked:
             return {}
-        opened = self._opened.opened(conversation_id)
-        unknown = asked - opened.receipts.keys()
+        cache = self._opened.opened(conversation_id).receipts
+        found = {its: text for its in asked if (text := cache.get(its)) is not None}
+        unknown = asked - found.keys()
         for row in self._rows.receipts(unknown) if unknown else ():
             place = receipt_place(self.user_id, conversation_id, row.client_turn_id)
             try:
-                opened.receipts[row.turn_id] = self._opened.vault(conversation_id).open(
-                    row.body, place
-                )
+                found[row.turn_id] = self._opened.vault(conversation_id).open(row.body, place)
             except Tampered:
                 log_event("receipt.unverified", turn=row.turn_id)
-        return {
-            turn_id: text for turn_id in asked if (text := opened.receipts.setdefault(turn_id, ""))
-        }
+        for turn_id in unknown:
+            cache.put(turn_id, found.setdefault(turn_id, ""))
+        return {turn_id: text for turn_id, text in found.items() if text}
 
     def thoughts(
         self, messages: Iterable[Message], conversation_id: ConversationId
@@ -155,8 +154,9 @@ class SealedTurns:
         asked = {message.id: message for message in messages if message.has_thoughts}
         if not asked:
             return {}
-        opened = self._opened.opened(conversation_id)
-        unknown = asked.keys() - opened.thoughts.keys()
+        cache = self._opened.opened(conversation_id).thoughts
+        found = {its: thoughts for its in asked if (thoughts := cache.get(its))}
+        unknown = asked.keys() - found.keys()
         for row in self._rows.thoughts(unknown) if unknown else ():
             said = asked[row.id]
             place = message_place(
@@ -170,11 +170,12 @@ class SealedTurns:
             )
             try:
                 text = self._opened.vault(conversation_id).open(row.thoughts, place)
-                opened.thoughts[row.id] = _THOUGHTS_FORMAT.read(text)
+                found[row.id] = _THOUGHTS_FORMAT.read(text)
             except Tampered:
                 log_event("thoughts.unverified", conversation=conversation_id)
-                opened.thoughts[row.id] = Thoughts(is_verified=False)
-        return {its: opened.thoughts[its] for its in asked if its in opened.thoughts}
+                found[row.id] = Thoughts(is_verified=False)
+            cache.put(row.id, found[row.id])
+        return found
 
     def _sealed_prompt(self, turn: NewTurn, receipt: str) -> SealedPrompt:
         conversation = turn.thread.conversation
