@@ -11,8 +11,9 @@ import streamlit as st
 
 from pages._parts import browser, words
 from services import bootstrap
+from services.domain.limits import PASSWORD_CHARACTERS
 from services.errors import TooManyAttempts
-from services.store.supabase.auth import PASSWORD_CHARACTERS, REASONS, WeakPassword
+from services.store.supabase.auth import REASONS, WeakPassword
 
 _CREATE = "Create account"
 _ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm")

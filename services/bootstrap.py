@@ -290,9 +290,7 @@ def person_services(session_id: str | None) -> PersonServices | None:
         return person
     person = PersonServices(session, shared, _begun().settings)
     person = shared.people.setdefault(session.id, person)
-    if (
-        shared.session_cache.by_id(session.id) is None
-    ):  # it ended meanwhile, and is forgotten but once
+    if shared.session_cache.by_id(session.id) is None:  # it ended meanwhile
         shared.people.pop(session.id, None)
         return None
     return person

@@ -223,10 +223,10 @@ class InMemoryRows:
     def create_conversation(self, new: SealedConversation) -> None:
         now = self._now()
         with self._lock:
-            if new.space_id and (DocumentKind.SPACE, new.space_id) not in self._tables.documents:
-                raise NotFound
             if self._is_closed:
                 raise NotFound
+            if new.space_id and (DocumentKind.SPACE, new.space_id) not in self._tables.documents:
+                raise SpaceGone
             row = ConversationRow(
                 id=new.id,
                 title=new.title,
@@ -261,7 +261,7 @@ class InMemoryRows:
             row = self.conversation(conversation_id)
             if changes.get("titled_by") == "model" and row.titled_by != "words":
                 return False
-            space_id = SpaceId(UUID(its)) if (its := changes.get("space_id")) else None
+            space_id = changes.get("space_id", row.space_id)
             if space_id and (DocumentKind.SPACE, space_id) not in self._tables.documents:
                 raise SpaceGone
             pinned_at = row.pinned_at
@@ -280,7 +280,7 @@ class InMemoryRows:
                 reset_seq=reset_seq,
                 start_seq=reset_seq if moves_start else row.start_seq,
                 model=changes.get("model", row.model),
-                space_id=space_id if "space_id" in changes else row.space_id,
+                space_id=space_id,
                 read_seq=max(row.read_seq, min(changes.get("read_seq", 0), row.last_seq)),
             )
             return True
@@ -289,6 +289,7 @@ class InMemoryRows:
         due = self.conversation(conversation_id).destroy_at
         due = due or self._now() + timedelta(seconds=seconds)
         self._update(conversation_id, destroy_at=due)
+        self._destroy_in(seconds)
 
     def restore_conversation(self, conversation_id: ConversationId) -> None:
         destroy_at = self.conversation(conversation_id).destroy_at
@@ -534,9 +535,7 @@ class InMemoryRows:
                     turn.partial = turn.thoughts = None
             for fact_id in facts:
                 self._tables.documents.pop((DocumentKind.FACT, fact_id), None)
-        timer = threading.Timer(seconds, self.destroy_due)
-        timer.daemon = True
-        timer.start()
+        self._destroy_in(seconds)
 
     def restore_messages(
         self, conversation_id: ConversationId, rev: int, restored: Sequence[MessageId], head: str
@@ -567,6 +566,11 @@ class InMemoryRows:
                     self.delete_conversation(row.id)
 
     # --- inside ----------------------------------------------------------------------------------
+
+    def _destroy_in(self, seconds: int) -> None:
+        timer = threading.Timer(seconds, self.destroy_due)
+        timer.daemon = True
+        timer.start()
 
     def _named(self, client_turn_id: ClientTurnId) -> TurnRecord | None:
         turns = self._tables.turns.values()

@@ -1,4 +1,4 @@
-"""What chat and pages see of a store: plain text in, domain values out, each object bound to one user.
+"""The upper port, which chat and pages use: plain text in, domain values out, each object bound to one user.
 
 All methods raise SignedOut and StoreUnavailable; docstrings name the other errors.
 """

@@ -1,4 +1,4 @@
-"""What a store implements: sealed rows of one user, and each write as one atomic call.
+"""The lower port, which each store implements: sealed rows of one user, each write one atomic call.
 
 Bodies, titles, keys and heads are sealed before they come here; a store sees ids, order, sizes and times. All methods
 raise SignedOut and StoreUnavailable; docstrings name the other errors.
@@ -74,7 +74,7 @@ class ConversationChanges(TypedDict, total=False):
     policy_size: int | None
     reset_seq: int
     model: str | None
-    space_id: str | None
+    space_id: SpaceId | None
     read_seq: int  # never goes back
 
 
@@ -332,7 +332,7 @@ class Rows(Ledger, Protocol):
         ...
 
     def create_conversation(self, new: SealedConversation) -> None:
-        """Store an empty conversation; asking again changes nothing. Raise BadInput (too many), NotFound (no such space)."""
+        """Store an empty conversation; asking again changes nothing. Raise BadInput (too many), SpaceGone."""
         ...
 
     def change_conversation(

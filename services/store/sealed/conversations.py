@@ -20,7 +20,7 @@ from services.domain import (
     Window,
 )
 from services.domain.limits import checked_instructions, checked_title
-from services.errors import AppError, NotFound, SpaceGone, Stale, StoreUnavailable, Tampered
+from services.errors import AppError, Stale, StoreUnavailable, Tampered
 from services.store.cached_read import CachedRead
 from services.store.rows import (
     ConversationChanges,
@@ -140,8 +140,6 @@ class SealedConversations:
                     space_id=new.space_id,
                 )
             )
-        except NotFound:
-            raise SpaceGone from None
         except StoreUnavailable:
             self.unmake(conversation_id)
             raise
@@ -203,7 +201,7 @@ class SealedConversations:
         self._amend(conversation_id, lambda now: replace(now, model=model))
 
     def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None:
-        self._change(conversation_id, space_id=str(space_id) if space_id else None)
+        self._change(conversation_id, space_id=space_id)
         self._amend(conversation_id, lambda now: replace(now, space_id=space_id))
 
     def start_anew(self, thread: Thread) -> None:

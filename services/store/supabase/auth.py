@@ -16,6 +16,7 @@ from supabase_auth.errors import AuthApiError, AuthError, AuthWeakPasswordError
 from supabase_auth.types import Session as AuthSession
 
 from services.domain import Account, UserId
+from services.domain.limits import PASSWORD_CHARACTERS
 from services.errors import (
     AddressTaken,
     AppError,
@@ -30,8 +31,6 @@ from services.errors import (
 )
 from services.store.supabase.api import store_errors
 
-# the least; NIST SP 800-63B-4 asks for length, not for kinds of characters
-PASSWORD_CHARACTERS = 12
 _LONGEST_PASSWORD = 72  # bytes: bcrypt reads no further
 _logger = logging.getLogger(__name__)
 

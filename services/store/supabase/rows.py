@@ -257,7 +257,7 @@ class SupabaseRows:
     # --- writing: conversations and documents ----------------------------------------------------
 
     def create_conversation(self, new: SealedConversation) -> None:
-        self._call(
+        answer = self._session.calls.call(
             "create_conversation",
             conversation=new.id,
             new_title=Hidden(new.title),
@@ -271,6 +271,9 @@ class SupabaseRows:
             new_space=new.space_id,
             new_expiry=None,
         )
+        if answer.reason == "not_found":
+            raise SpaceGone
+        _checked("create_conversation", answer)
 
     def change_conversation(
         self, conversation_id: ConversationId, changes: ConversationChanges
@@ -278,7 +281,7 @@ class SupabaseRows:
         answer = self._session.calls.call(
             "change_conversation",
             conversation=conversation_id,
-            changes=Hidden(json.dumps(changes)),
+            changes=Hidden(json.dumps(changes, default=str)),
         )
         if answer.reason == "no_space":
             raise SpaceGone
