@@ -31,14 +31,14 @@ from services.domain import (
     Summary,
     Window,
 )
-from services.memory.compaction import plan_compaction
-from services.memory.context import (
+from services.domain.context import (
     ContextBudget,
     ContextMessage,
     ContextPlan,
     History,
     RecalledMessage,
 )
+from services.memory.compaction import plan_compaction
 from services.memory.planner import plan_context
 from services.memory.recall import RecallIndex
 from services.memory.tokens import CachingCounter, RegexCounter

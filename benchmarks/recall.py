@@ -53,7 +53,7 @@ from services.domain import (
     Usage,
     Window,
 )
-from services.memory.context import (
+from services.domain.context import (
     ContextBudget,
     ContextMessage,
     ContextPlan,

@@ -30,12 +30,11 @@ from pathlib import Path
 
 from benchmarks import texts
 from services.domain import Role, Usage
-from services.memory.context import ContextMessage
+from services.domain.context import ContextMessage, Forecast
 from services.memory.forecast import (
     CalibratedCounter,
     Calibration,
     CountedCall,
-    Forecast,
     forecast_prompt,
     learn,
 )

@@ -18,13 +18,17 @@ from services import settings
 from services.chat import (
     TEMPORARY_TITLE,
     BackgroundTasks,
-    Chat,
     Elsewhere,
     LiveTurns,
-    TemporaryChat,
     TemporaryChats,
     first_words,
 )
+from services.chat import Chat as Chat
+from services.chat import LiveTurn as LiveTurn
+from services.chat import RemoteTurn as RemoteTurn
+from services.chat import Setup as Setup
+from services.chat import TemporaryChat as TemporaryChat
+from services.chat import affordable as affordable
 from services.crypto import RootKeys, ServerProof
 from services.domain import (
     Account,
@@ -34,6 +38,7 @@ from services.domain import (
     SessionId,
     policy_named,
 )
+from services.domain.models import LimitSource, ModelInfo
 from services.embedded.folders import choose_folders
 from services.embedded.plan import Endpoints
 from services.embedded.reports import Failed, Report, Running
@@ -42,14 +47,13 @@ from services.errors import AppError, Misconfigured, RowsCut, SignedOut, StoreUn
 from services.events import log_event
 from services.llm import (
     LimitRefusal,
-    LimitSource,
-    ModelInfo,
     Models,
     ModelSpec,
     Offer,
     OpenAIModel,
     connect,
     known_model,
+    narrow_limits,
     read_models,
 )
 from services.memory.tokens import CachingCounter, KindCounter, RegexCounter
@@ -470,7 +474,7 @@ def _models(chosen: Settings, at: Endpoints) -> Models:
     def narrow(name: str, refusal: LimitRefusal) -> None:
         refusals[name].add(replace(refusal, prompt_tokens=None))
         if refused := models.named(name):
-            models.learn(refused.info.narrowed(refusal))
+            models.learn(narrow_limits(refused.info, refusal))
 
     model = OpenAIModel(connect(url, key), first, on_refusal=narrow)
     setting = ModelSpec(
@@ -491,7 +495,7 @@ def _models(chosen: Settings, at: Endpoints) -> Models:
             stated = read_models(document, name)
             info = known_model(name, base_url=url, setting=setting, endpoint=stated)
             for refusal in tuple(refusals[name]):
-                info = info.narrowed(refusal)
+                info = narrow_limits(info, refusal)
             models.learn(info)
 
     models = Models(offer(first), tuple(map(offer, others)))

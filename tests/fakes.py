@@ -39,12 +39,14 @@ from services.domain import (
     UserUsage,
     Window,
 )
+from services.domain.context import ContextMessage
 from services.domain.limits import (
     checked_fact,
     checked_instructions,
     checked_space_name,
     checked_title,
 )
+from services.domain.models import ModelInfo
 from services.errors import (
     AppError,
     Busy,
@@ -59,8 +61,7 @@ from services.errors import (
     Tampered,
     TooLate,
 )
-from services.llm import ModelInfo, Models, Offer, Piece
-from services.memory.context import ContextMessage
+from services.llm import Models, Offer, Piece
 from services.memory.tokens import RegexCounter
 from services.store.in_memory import InMemoryRows
 from services.store.port import Begun, Lease, OpenTurn, Store, TurnState

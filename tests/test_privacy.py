@@ -20,6 +20,8 @@ from streamlit.testing.v1 import AppTest
 from services.bootstrap import PersonServices, Shared
 from services.chat import BackgroundTasks, LiveTurns
 from services.domain import Full, Outcome, Purpose, Retrieval
+from services.domain.context import ContextBudget, History
+from services.domain.models import ModelInfo
 from services.errors import (
     AddressTaken,
     AppError,
@@ -31,8 +33,7 @@ from services.errors import (
     StoreUnavailable,
     WrongCredentials,
 )
-from services.llm import ModelInfo, Models, Offer, OpenAIModel, connect
-from services.memory.context import ContextBudget, History
+from services.llm import Models, Offer, OpenAIModel, connect
 from services.memory.planner import plan_context
 from services.memory.tokens import RegexCounter
 from services.settings import Settings

@@ -7,8 +7,7 @@ import streamlit as st
 from pages._parts import memory, models, safe_md, words
 from pages._parts.elements import quiet_button, row
 from pages._session import Refusal, is_admin
-from services.bootstrap import PersonServices
-from services.chat import Chat, affordable
+from services.bootstrap import Chat, PersonServices, affordable
 from services.domain import NewConversation, Thread
 from services.errors import Cap, OverBudget
 

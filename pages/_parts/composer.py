@@ -8,10 +8,10 @@ from pages._parts.elements import quiet_button
 from pages._parts.turns import Turn, stop
 from pages._session import ask_for
 from services import bootstrap
-from services.chat import Chat, Setup
+from services.bootstrap import Chat, Setup
 from services.domain import NewConversation, Thread
-from services.embedded.reports import ModelState
-from services.memory.context import ContextPlan
+from services.domain.context import ContextPlan
+from services.domain.models import ModelState
 
 
 def place_tools() -> DeltaGenerator:

@@ -24,11 +24,10 @@ from pages._parts import (
 )
 from pages._parts.elements import quiet_button, row
 from pages._session import ask_for
-from services.bootstrap import PersonServices
-from services.chat import Chat, TemporaryChat
+from services.bootstrap import Chat, PersonServices, TemporaryChat
 from services.domain import ConversationId, Message, Role, Space, Thread
+from services.domain.context import ContextPlan
 from services.errors import AppError, NotFound
-from services.memory.context import ContextPlan
 
 _MENU = "conversation-menu"
 _NOTHING_KEPT = (

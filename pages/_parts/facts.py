@@ -15,8 +15,7 @@ import streamlit as st
 from pages._parts import dialogs, safe_md, undo, words
 from pages._parts.elements import draw_field, quiet_button, row
 from pages._session import CHAT, find_person, keep_errors, person_services, show_errors
-from services.bootstrap import PersonServices
-from services.chat import Chat, Noted
+from services.bootstrap import Chat, PersonServices
 from services.domain import (
     Conversation,
     ConversationId,
@@ -29,6 +28,7 @@ from services.domain import (
     Thread,
 )
 from services.domain.limits import LONGEST_FACT
+from services.domain.memories import NotedFact
 from services.errors import StoreUnavailable
 
 MEMORY = "pages/memory.py"
@@ -87,7 +87,7 @@ def draw_offer(person: PersonServices, thread: Thread) -> None:
             quiet_button("Not now", None, "keep-facts-no", _choose, False)
 
 
-def _announced(chat: Chat, one: Noted) -> str:
+def _announced(chat: Chat, one: NotedFact) -> str:
     """What was noted, what it took the place of, and where it holds."""
     fact, space = one.fact, chat.space(one.fact.space_id)
     where = f"“{space.name}”" if space and space.name else "this space"
@@ -97,7 +97,7 @@ def _announced(chat: Chat, one: Noted) -> str:
     return f"Memory updated: {escape(fact.text)}{before} <small>{used}</small>"
 
 
-def _take_back(conversation_id: ConversationId, one: Noted) -> None:
+def _take_back(conversation_id: ConversationId, one: NotedFact) -> None:
     with keep_errors():
         find_person().chat.take_back(conversation_id, one)
 

@@ -11,11 +11,15 @@ from pages._parts import words
 from pages._parts.temporary import Desk, find_desk
 from pages._session import show_errors
 from services.domain import ConversationId, Message, MessageId, Role, Thread, Usage
+from services.domain.context import (
+    ContextPlan,
+    Extract,
+    Forecast,
+    PartKind,
+    ReceiptEntry,
+    SentContext,
+)
 from services.errors import InstructionsTooLong, NotFound, PromptTooLong
-from services.memory.context import ContextPlan, PartKind
-from services.memory.extracts import Extract
-from services.memory.forecast import Forecast
-from services.memory.receipt import Receipt, ReceiptEntry
 
 _ESTIMATED = "Token counts are estimates and tend to be high."
 _BEGINNING = 120  # letters of a message by which it is known again
@@ -69,7 +73,7 @@ def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
         _draw(receipt, thread, far, f"{_ESTIMATED}{counted}")
 
 
-def table(sent: ContextPlan | Receipt, tokens: int, room: int | None = None) -> str:
+def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None) -> str:
     """Draw a bar of the context and a table of its parts, whose sum is *tokens*, of *room* where that is given.
 
     The parts are our own counts; the last row is the formatting around them and all that *tokens* differs by.
@@ -97,7 +101,7 @@ def table(sent: ContextPlan | Receipt, tokens: int, room: int | None = None) -> 
     )
 
 
-def how_counted(sent: ContextPlan | Receipt, forecast: Forecast) -> str:
+def how_counted(sent: ContextPlan | SentContext, forecast: Forecast) -> str:
     """Say where the figures are from."""
     if not forecast.is_anchored and forecast.tokens == sent.prompt_tokens:
         return _ESTIMATED
@@ -105,7 +109,7 @@ def how_counted(sent: ContextPlan | Receipt, forecast: Forecast) -> str:
     return f"About {words.count(forecast.tokens, 'token')}, estimated from {source}."
 
 
-def cut_prompt(receipt: Receipt, tokens: Usage) -> str:
+def cut_prompt(receipt: SentContext, tokens: Usage) -> str:
     """A sentence where the endpoint is likely to have cut the start of the prompt, going by its count; else nothing."""
     if not receipt.is_truncated(tokens.prompt):
         return ""
@@ -121,10 +125,10 @@ def _thread(desk: Desk, conversation_id: ConversationId) -> Thread:
     return known or desk.store.conversations.thread(conversation_id)
 
 
-def _parts(sent: ContextPlan | Receipt) -> tuple[_Part, ...]:
+def _parts(sent: ContextPlan | SentContext) -> tuple[_Part, ...]:
     """What fills the context, in the order in which it is sent."""
     match sent:
-        case Receipt():
+        case SentContext():
             tokens = sent.tokens
             summarised, facts = sent.summarised_count, len(sent.facts)
             kept, recalled = len(sent.verbatim), len(sent.recalls)
@@ -147,7 +151,7 @@ def _parts(sent: ContextPlan | Receipt) -> tuple[_Part, ...]:
 
 
 def _draw(
-    receipt: Receipt,
+    receipt: SentContext,
     thread: Thread,
     far: Mapping[MessageId, tuple[ConversationId, Message]],
     counted: str,

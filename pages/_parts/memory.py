@@ -8,7 +8,7 @@ from pages._parts import beginning, inspector, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.temporary import find_desk
 from pages._session import Refusal, ask_for, keep_errors
-from services.chat import Chat, Setup
+from services.bootstrap import Chat, Setup
 from services.domain import (
     Conversation,
     Full,
@@ -22,10 +22,9 @@ from services.domain import (
     Usage,
     Window,
 )
+from services.domain.context import ContextPlan, Forecast
+from services.domain.models import LimitSource
 from services.errors import AppError, ChatFull, InstructionsTooLong, PromptTooLong
-from services.llm import LimitSource
-from services.memory.context import ContextPlan
-from services.memory.forecast import Forecast
 
 LARGEST_WINDOW = 1000  # messages
 _QUIET_PERCENT = 50

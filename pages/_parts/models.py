@@ -9,11 +9,10 @@ from pages._parts.elements import quiet_button
 from pages._parts.temporary import find_desk
 from pages._session import ask_for, find_person, keep_errors
 from services import bootstrap
-from services.chat import Chat, Setup
+from services.bootstrap import Chat, Setup
 from services.domain import ConversationId, Thread
-from services.embedded.reports import ModelState
+from services.domain.models import LimitSource, ModelInfo, ModelState
 from services.errors import InstructionsTooLong
-from services.llm import LimitSource, ModelInfo
 
 _START = "uv run streamlit run streamlit_app.py"
 _CONNECT_LINES = {

@@ -15,13 +15,17 @@ from pages._parts import beginning, spaces, words
 from pages._parts.memory import LARGEST_WINDOW
 from pages._parts.temporary import find_desk
 from pages._session import person_services, show_errors
-from services.chat import Setup, Source
+from services.bootstrap import Setup
 from services.domain import Conversation, NewConversation, Preferences, Theme
 from services.domain.limits import LONGEST_INSTRUCTIONS
+from services.domain.models import InstructionsSource
 from services.errors import ChangedElsewhere, Tampered
 
 _LEAST_CONTEXT, _LEAST_REPLY = 1000, 64  # tokens
-_RESETS = {Source.SPACE: "Reset to the space's", Source.PERSON: "Reset to mine"}
+_RESETS = {
+    InstructionsSource.SPACE: "Reset to the space's",
+    InstructionsSource.PERSON: "Reset to mine",
+}
 _THEMES: tuple[Theme, ...] = get_args(Theme)
 _UNVERIFIED = f":material/gpp_bad: {Tampered.public}"
 
@@ -181,9 +185,9 @@ def _whose(others: Setup, *, has_own: bool) -> str:
 
 def _followed(setup: Setup, space: str) -> str:
     match setup.source:
-        case Source.SPACE:
+        case InstructionsSource.SPACE:
             return f"the instructions of the space “{space}”"
-        case Source.PERSON:
+        case InstructionsSource.PERSON:
             return "your instructions from Preferences"
         case _:
             return "the default instructions"

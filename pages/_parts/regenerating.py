@@ -7,7 +7,7 @@ import streamlit as st
 from pages._parts import safe_md, turns, words
 from pages._parts.temporary import find_desk
 from pages._session import show_errors
-from services.chat import Chat
+from services.bootstrap import Chat
 from services.domain import ConversationId, MemoryPolicy, MessageId
 
 Choices = Mapping[str, str | MemoryPolicy]  # models and policies by their labels

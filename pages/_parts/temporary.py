@@ -4,8 +4,6 @@ The address says that the page is one, so that it is one after a reload, but lea
 is one, what is drawn of a conversation is drawn of it.
 """
 
-from typing import Protocol
-
 import streamlit as st
 from streamlit import runtime
 from streamlit.navigation.page import Page
@@ -13,10 +11,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages._parts import words
 from pages._session import SPACE, callbacks, find_person, keep_errors
-from services.bootstrap import PersonServices
-from services.chat import Chat, TemporaryChat
+from services.bootstrap import PersonServices, TemporaryChat
 from services.domain import ConversationId, MessageId
-from services.store.port import Store
 
 ICON = ":material/history_toggle_off:"
 _HELD = "temporary"  # by the tab
@@ -25,14 +21,7 @@ _SHOWN = "temporary-version"
 _SWITCH, _READS = "is-temporary", "temporary-reads"
 _SWITCHED = "has-switched-off"  # just now, on the page that goes on
 
-
-class Desk(Protocol):
-    """Where a conversation is held: among the person's own, or in a temporary chat."""
-
-    @property
-    def chat(self) -> Chat: ...
-    @property
-    def store(self) -> Store: ...
+Desk = PersonServices | TemporaryChat  # both have a chat and a store
 
 
 def here() -> TemporaryChat | None:

@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import safe_md, temporary, words
-from services.chat import LiveTurn, RemoteTurn
+from services.bootstrap import LiveTurn, RemoteTurn
 from services.domain import ConversationId, Message, MessageId, Thoughts
 from services.errors import StoreUnavailable
 

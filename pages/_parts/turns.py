@@ -20,7 +20,7 @@ from pages._session import (
     find_person,
     keep_errors,
 )
-from services.chat import Chat, LiveTurn, RemoteTurn, TemporaryChat
+from services.bootstrap import Chat, LiveTurn, RemoteTurn, TemporaryChat
 from services.domain import (
     ConversationId,
     MemoryPolicy,

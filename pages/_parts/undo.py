@@ -18,7 +18,6 @@ from pages._parts import turns, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.temporary import find_desk, is_held
 from pages._session import find_person, go_to_conversation, keep_errors
-from services.chat import MadeOf
 from services.domain import (
     Conversation,
     ConversationId,
@@ -28,6 +27,7 @@ from services.domain import (
     RunningSummary,
     Thread,
 )
+from services.domain.memories import DeletedMemories
 from services.errors import StoreUnavailable
 
 _SECONDS = 20  # for which the stylesheet, too, shows the line
@@ -38,7 +38,7 @@ class _Messages:
     """Deleted messages of a conversation: how many, and what was made of them."""
 
     count: int
-    made: tuple[MadeOf, ...] = field(repr=False)
+    made: tuple[DeletedMemories, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def _restore_conversation(conversation_id: ConversationId, was_open: bool) -> No
 
 
 def _bring_back_messages(
-    conversation_id: ConversationId, first: MessageId | None, made: Sequence[MadeOf]
+    conversation_id: ConversationId, first: MessageId | None, made: Sequence[DeletedMemories]
 ) -> None:
     with keep_errors():
         _restore_messages(conversation_id, first, made)
@@ -152,7 +152,7 @@ def _can_restore_messages(conversation_id: ConversationId) -> bool:
 
 
 def _restore_messages(
-    conversation_id: ConversationId, first: MessageId | None, made: Sequence[MadeOf]
+    conversation_id: ConversationId, first: MessageId | None, made: Sequence[DeletedMemories]
 ) -> None:
     find_desk(conversation_id).chat.restore_messages(conversation_id, made)
     if is_held(conversation_id) or st.query_params.get("c") == str(conversation_id):

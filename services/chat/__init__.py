@@ -1,12 +1,12 @@
 """One turn, start to finish, and turns that outlive the browser."""
 
 from services.chat.affordable import Affordable, affordable
-from services.chat.background import BackgroundTasks, Noted
+from services.chat.background import BackgroundTasks
 from services.chat.elsewhere import Elsewhere
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.remote_turn import RemoteTurn
-from services.chat.service import Chat, MadeOf
-from services.chat.setup import Setup, Source
+from services.chat.service import Chat
+from services.chat.setup import Setup
 from services.chat.temporary import TEMPORARY_TITLE, ChatIsOver, TemporaryChat, TemporaryChats
 from services.chat.titles import first_words
 
@@ -19,11 +19,8 @@ __all__ = [
     "Elsewhere",
     "LiveTurn",
     "LiveTurns",
-    "MadeOf",
-    "Noted",
     "RemoteTurn",
     "Setup",
-    "Source",
     "TemporaryChat",
     "TemporaryChats",
     "affordable",

@@ -27,10 +27,10 @@ from services.domain import (
     Summary,
     Thread,
 )
+from services.domain.context import ContextPlan
 from services.errors import AppError, NotFound, Refused, Stale
 from services.events import log_event
 from services.memory.compaction import Compaction
-from services.memory.context import ContextPlan
 from services.store.port import Conversations, Facts
 
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}  # for one call

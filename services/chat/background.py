@@ -3,7 +3,8 @@
 import threading
 from dataclasses import dataclass, replace
 
-from services.domain import ConversationId, Fact, MessageId, Purpose, UserId
+from services.domain import ConversationId, MessageId, Purpose, UserId
+from services.domain.memories import NotedFact
 from services.errors import AppError
 from services.store.lru_cache import LruCache
 
@@ -12,20 +13,12 @@ _MOST_REMEMBERED = 500  # conversations in which something was noted last
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
-    """A fact that was noted, and the one whose place it took."""
-
-    fact: Fact
-    replaced: Fact | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class _LastNoted:
     """The facts noted after a prompt, without those that were dismissed."""
 
     user_id: UserId
     prompt_id: MessageId
-    noted: tuple[Noted, ...]
+    noted: tuple[NotedFact, ...]
 
 
 @dataclass(slots=True)
@@ -115,7 +108,7 @@ class BackgroundTasks:
         user_id: UserId,
         conversation_id: ConversationId,
         prompt_id: MessageId,
-        noted: tuple[Noted, ...] | None,
+        noted: tuple[NotedFact, ...] | None,
     ) -> MessageId | None:
         """End the reading of a prompt, of which *noted* came; None: it failed, and may be read once more.
 
@@ -130,12 +123,12 @@ class BackgroundTasks:
                 return None
             return waiting
 
-    def noted(self, conversation_id: ConversationId) -> tuple[Noted, ...]:
+    def noted(self, conversation_id: ConversationId) -> tuple[NotedFact, ...]:
         """What was noted last, and not dismissed."""
         last = self._noted.get(conversation_id)
         return last.noted if last else ()
 
-    def dismiss(self, conversation_id: ConversationId, dismissed: tuple[Noted, ...]) -> None:
+    def dismiss(self, conversation_id: ConversationId, dismissed: tuple[NotedFact, ...]) -> None:
         """Leave these out of what was noted last."""
         with self._lock:
             if last := self._noted.get(conversation_id):

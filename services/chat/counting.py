@@ -11,13 +11,12 @@ from itertools import islice
 from services.chat.live_turn import LiveTurn
 from services.chat.paid_calls import Call
 from services.domain import ConversationId, Message, Role, TurnId, Usage
+from services.domain.context import ContextMessage, ContextPlan, Forecast
 from services.errors import AppError, ModelFailure, ModelUnavailable
-from services.memory.context import ContextMessage, ContextPlan
 from services.memory.forecast import (
     CalibratedCounter,
     Calibration,
     CountedCall,
-    Forecast,
     find_anchor,
     forecast_prompt,
     learn,

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from services.chat.recollection import once, passages
 from services.domain import ConversationId, Listed, Message, MessageId, Role, SpaceId, Thread
+from services.domain.context import RecalledMessage
 from services.errors import AppError
 from services.events import log_event
-from services.memory.context import RecalledMessage
 from services.memory.recall import RecallIndex
 from services.store.lru_cache import LruCache
 from services.store.port import Corpus

@@ -10,12 +10,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from services.chat.background import Noted
 from services.chat.paid_calls import Answer
 from services.domain import Fact, FactId, Message, MessageId, Role, Space, Thread
+from services.domain.context import ContextPlan
+from services.domain.memories import NotedFact
 from services.errors import AppError
 from services.events import log_event
-from services.memory.context import ContextPlan
 from services.memory.facts import parse_fact_changes, plan_fact_request
 from services.memory.tokens import TokenCounter
 from services.store.port import Facts
@@ -31,7 +31,7 @@ def note_facts(
     space: Space | None,
     ask: Callable[[ContextPlan], Answer],
     is_wanted: Callable[[], bool],
-) -> tuple[Noted, ...] | None:
+) -> tuple[NotedFact, ...] | None:
     """Ask the model about a prompt and its reply, and keep what it says, if that is still wanted then.
 
     None: it was stopped, or is not wanted. Raise AppError.
@@ -46,7 +46,7 @@ def note_facts(
         return None
     by_id = {fact.id: fact for fact in before}
     shown = [by_id[fact_id] for fact_id in plan.fact_ids]
-    noted: list[Noted] = []
+    noted: list[NotedFact] = []
     for change in parse_fact_changes(answer.text, exchange, _facts_of(store, thread, space), shown):
         fact = _fact(change.text, change.replaces, thread, prompt_id)
         try:
@@ -54,7 +54,7 @@ def note_facts(
         except AppError:  # what was noted before it is
             log_event("fact.lost", turn=answer.turn_id)
         else:
-            noted.append(Noted(fact, change.replaces))
+            noted.append(NotedFact(fact, change.replaces))
     log_event("facts.noted", turn=answer.turn_id, facts=len(noted))
     return tuple(noted)
 

@@ -20,7 +20,9 @@ from services.domain import (
     TurnId,
     Usage,
 )
+from services.domain.context import ContextPlan
 from services.domain.limits import LONGEST_TEXT
+from services.domain.models import ModelInfo
 from services.errors import (
     AppError,
     Busy,
@@ -32,8 +34,7 @@ from services.errors import (
     Tampered,
 )
 from services.events import log_event
-from services.llm import LimitReached, ModelInfo, Offer, Thought
-from services.memory.context import ContextPlan
+from services.llm import LimitReached, Offer, Thought
 from services.memory.tokens import TokenCounter, min_tokens
 from services.store.port import ClientTurnId, Ending, Lease, NewTurn, Turns
 

@@ -24,11 +24,10 @@ from services.domain import (
     Thread,
     TurnId,
 )
+from services.domain.context import ContextPlan, Extract, Forecast, History, RecalledMessage
 from services.errors import BadInput, InstructionsTooLong, StoreUnavailable
 from services.memory.compaction import Compaction, plan_compaction
-from services.memory.context import ContextPlan, History, RecalledMessage
-from services.memory.extracts import Extract
-from services.memory.forecast import Calibration, Forecast, min_likely_tokens
+from services.memory.forecast import Calibration, min_likely_tokens
 from services.memory.planner import plan_context
 from services.memory.receipt import Receipt
 from services.memory.tokens import KindCounter

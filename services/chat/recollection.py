@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.domain import ConversationId, Message, MessageId, Role, Thread, TurnId
-from services.memory.context import RecalledMessage
-from services.memory.extracts import Extract
+from services.domain.context import Extract, RecalledMessage
 from services.memory.recall import Passage, RecallIndex
 from services.memory.receipt import Receipt
 from services.store.lru_cache import LruCache

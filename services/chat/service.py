@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from services.chat.afterwards import Afterwards, Work, in_background
-from services.chat.background import BackgroundTasks, Noted
+from services.chat.background import BackgroundTasks
 from services.chat.counting import Counting
 from services.chat.elsewhere import Elsewhere
 from services.chat.live_turn import LiveTurn, LiveTurns
@@ -43,6 +43,7 @@ from services.domain import (
     Window,
 )
 from services.domain.limits import checked_message, checked_summary
+from services.domain.memories import DeletedMemories, NotedFact
 from services.errors import (
     AppError,
     Busy,
@@ -60,15 +61,6 @@ from services.events import log_event
 from services.llm import Models
 from services.memory.tokens import KindCounter
 from services.store.port import Ending, Facts, OpenTurn, Store, TurnState
-
-
-@dataclass(frozen=True, slots=True)
-class MadeOf:
-    """Facts and the summary that were deleted with the messages *ids* that they were made of."""
-
-    ids: frozenset[MessageId]
-    facts: tuple[Fact, ...]
-    summary: RunningSummary | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -389,7 +381,7 @@ class Chat:
         """Stop the turns that were begun here, and let them be stored."""
         self.live_turns.stop(lambda turn: turn.owner is self.store.turns, within)
 
-    def noted(self, conversation_id: ConversationId) -> tuple[Noted, ...]:
+    def noted(self, conversation_id: ConversationId) -> tuple[NotedFact, ...]:
         """What was noted last in a conversation, as far as it is kept so and was not dismissed."""
         noted = self.background.noted(conversation_id)
         if not noted or self.memories is None:
@@ -399,7 +391,7 @@ class Chat:
             noted = tuple(one for one in noted if one.fact in kept)
         return noted
 
-    def take_back(self, conversation_id: ConversationId, noted: Noted) -> None:
+    def take_back(self, conversation_id: ConversationId, noted: NotedFact) -> None:
         """Forget what was noted, or put back what it took the place of.
 
         Raise ChangedElsewhere, StoreUnavailable.
@@ -420,7 +412,7 @@ class Chat:
 
     def delete_messages(
         self, conversation_id: ConversationId, ids: Collection[MessageId], seconds: int
-    ) -> MadeOf:
+    ) -> DeletedMemories:
         """Delete messages, each with all that follows it, for which `restore_messages` has so many seconds.
 
         What was made of them goes at once: facts, and the summary. What they cost stays in the books. Raise Stale where
@@ -449,10 +441,10 @@ class Chat:
         noted = self.background.noted(conversation_id)
         self.background.dismiss(conversation_id, tuple(one for one in noted if one.fact in facts))
         self._forget(conversation_id)
-        return MadeOf(frozenset(ids), facts, summary)
+        return DeletedMemories(frozenset(ids), facts, summary)
 
     def restore_messages(
-        self, conversation_id: ConversationId, made: Iterable[MadeOf] = ()
+        self, conversation_id: ConversationId, made: Iterable[DeletedMemories] = ()
     ) -> None:
         """Bring back what was deleted of a conversation, and what was *made* of the messages that are there then.
 

@@ -1,25 +1,16 @@
 """Who answers in a conversation and by which instructions: its own choice, its space's, its person's, the deployment's."""
 
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
 from services.domain import NewConversation, Preferences, Space, Thread
-from services.llm import ModelInfo, Models, Offer
-from services.memory.context import ContextBudget
+from services.domain.context import ContextBudget
+from services.domain.models import InstructionsSource, ModelInfo
+from services.llm import Models, Offer
 from services.memory.tokens import TokenCounter
 
 _LEAST_CONTEXT_TOKENS = 512
 # A context holds at least so many replies of the length that its user chose: with fewer it holds nothing.
 _LEAST_CONTEXT = 2
-
-
-class Source(StrEnum):
-    """Whose instructions the model follows."""
-
-    CONVERSATION = "conversation"
-    SPACE = "space"
-    PERSON = "person"
-    DEPLOYMENT = "deployment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +19,7 @@ class Setup:
 
     offer: Offer
     instructions: str = field(repr=False)
-    source: Source = Source.DEPLOYMENT  # of the instructions
+    source: InstructionsSource = InstructionsSource.DEPLOYMENT  # of the instructions
     preferences: Preferences = field(default_factory=Preferences)
     missing_model: str | None = None  # was chosen, and is no longer offered
     is_too_long: bool = False  # the instructions leave too little room for what is said
@@ -73,11 +64,14 @@ def choose_setup(
     chosen = [name for name in (own_model, preferences.model) if name]
     offer = next((offer for name in chosen if (offer := models.named(name))), models.first)
     written = (
-        (Source.CONVERSATION, thread.instructions if thread else new and new.instructions),
-        (Source.SPACE, space.instructions if space else None),
-        (Source.PERSON, preferences.instructions),
+        (
+            InstructionsSource.CONVERSATION,
+            thread.instructions if thread else new and new.instructions,
+        ),
+        (InstructionsSource.SPACE, space.instructions if space else None),
+        (InstructionsSource.PERSON, preferences.instructions),
     )
-    source, own = next((each for each in written if each[1]), (Source.DEPLOYMENT, None))
+    source, own = next((each for each in written if each[1]), (InstructionsSource.DEPLOYMENT, None))
     setup = Setup(
         offer=offer,
         instructions=own or deployment_instructions,

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from services.domain import Message, Role, Window
-from services.memory.context import ContextBudget, ContextPlan, History
+from services.domain.context import ContextBudget, ContextPlan, History
 from services.memory.planner import plan_context
 from services.memory.tokens import TokenCounter
 

@@ -12,10 +12,11 @@ import threading
 from pathlib import Path
 from typing import Any, cast
 
+from services.domain.models import ModelState
 from services.embedded import processes
 from services.embedded.folders import Folders, package_folder
 from services.embedded.plan import ModelPlan
-from services.embedded.reports import ModelReport, ModelState, Reporter
+from services.embedded.reports import ModelReport, Reporter
 from services.errors import Misconfigured
 
 CONTEXT_TOKENS = 2048

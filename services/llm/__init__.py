@@ -1,6 +1,6 @@
 """Language models behind any OpenAI-compatible endpoint, and their limits and prices."""
 
-from services.llm.catalogue import LimitSource, ModelInfo, known_model
+from services.llm.catalogue import known_model, narrow_limits
 from services.llm.model import LimitReached, Piece, Thought
 from services.llm.model_spec import LimitRefusal, ModelSpec, read_models
 from services.llm.offers import Models, Offer
@@ -9,8 +9,6 @@ from services.llm.openai_model import OpenAIModel, connect
 __all__ = [
     "LimitReached",
     "LimitRefusal",
-    "LimitSource",
-    "ModelInfo",
     "ModelSpec",
     "Models",
     "Offer",
@@ -19,5 +17,6 @@ __all__ = [
     "Thought",
     "connect",
     "known_model",
+    "narrow_limits",
     "read_models",
 ]

@@ -1,17 +1,16 @@
 """Limits and prices of a model, as known before it is called."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from enum import StrEnum
 from math import ceil
 
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo as Listed
 from genai_prices.types import TieredPrices
 
-from services.domain import Usage
+from services.domain.models import LimitSource, ModelInfo
 from services.llm.known_models import find_known
 from services.llm.model_spec import LimitRefusal, ModelSpec
 
@@ -23,64 +22,19 @@ _MOST_REPLY_TOKENS = 65_536
 _NOTHING = ModelSpec()
 
 
-class LimitSource(StrEnum):
-    """The source of a limit; the first in this order that states one holds."""
-
-    SETTING = "setting"
-    ENDPOINT = "endpoint"
-    LISTED = "listed"  # genai-prices
-    TABLE = "table"  # known_models
-    GUESS = "guess"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """A model's limits, and its prices in micro-dollars for a million tokens."""
-
-    name: str
-    context_tokens: int
-    reply_tokens: int
-    input_micro: int
-    output_micro: int
-    cached_input_micro: int
-    context_source: LimitSource = LimitSource.SETTING
-    reply_source: LimitSource = LimitSource.SETTING
-    is_reasoning: bool = False
-
-    def cost_micro(self, usage: Usage) -> int:
-        """The cost of *usage* in micro-dollars, rounded up."""
-        cached = min(usage.cached, usage.prompt)
-        parts = (
-            (usage.prompt - cached) * self.input_micro
-            + cached * self.cached_input_micro
-            + usage.reply * self.output_micro
-        )
-        return -(-parts // _MILLION)
-
-    @property
-    def is_cache_cheap(self) -> bool:
-        """True if cached tokens cost less than a third of others."""
-        return 3 * self.cached_input_micro < self.input_micro or not self.input_micro
-
-    def narrowed(self, refusal: LimitRefusal) -> "ModelInfo":
-        """The same with the limits that a *refusal* named, where they are smaller."""
-        window, reply = self.context_tokens, self.reply_tokens
-        window = min(window, refusal.context_tokens or window)
-        reply = min(reply, refusal.reply_tokens or reply, window)
-        endpoint = LimitSource.ENDPOINT
-        return replace(
-            self,
-            context_tokens=window,
-            reply_tokens=reply,
-            context_source=endpoint if window < self.context_tokens else self.context_source,
-            reply_source=endpoint if reply < self.reply_tokens else self.reply_source,
-        )
-
-    def affordable_reply(self, micro: int) -> int:
-        """Tokens of a reply that *micro* micro-dollars pay for, at most `reply_tokens`."""
-        if not self.output_micro:
-            return self.reply_tokens
-        return max(0, min(self.reply_tokens, micro * _MILLION // self.output_micro))
+def narrow_limits(info: ModelInfo, refusal: LimitRefusal) -> ModelInfo:
+    """Return *info* with the limits that a *refusal* named, where they are smaller."""
+    window, reply = info.context_tokens, info.reply_tokens
+    window = min(window, refusal.context_tokens or window)
+    reply = min(reply, refusal.reply_tokens or reply, window)
+    endpoint = LimitSource.ENDPOINT
+    return replace(
+        info,
+        context_tokens=window,
+        reply_tokens=reply,
+        context_source=endpoint if window < info.context_tokens else info.context_source,
+        reply_source=endpoint if reply < info.reply_tokens else info.reply_source,
+    )
 
 
 def known_model(

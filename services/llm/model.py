@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.domain import Usage
-from services.memory.context import ContextMessage
+from services.domain.context import ContextMessage
 
 
 @dataclass(frozen=True, slots=True)

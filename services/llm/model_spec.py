@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from math import ceil
 from typing import cast
 
-from services.memory.context import ContextBudget
+from services.domain.context import ContextBudget
 
 _LEAST_CONTEXT, _LEAST_REPLY = 512, 16  # tokens; less states nothing
 _MOST_TOKENS = 1 << 24

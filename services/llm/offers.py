@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from services.llm.catalogue import ModelInfo
+from services.domain.models import ModelInfo
 from services.llm.model import ModelClient
 
 

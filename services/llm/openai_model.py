@@ -23,11 +23,11 @@ import httpx2
 import openai
 from pydantic import ValidationError
 
+from services.domain.context import ContextMessage
 from services.errors import ModelFailure, ModelUnavailable
 from services.llm.model import Piece
 from services.llm.model_spec import LimitRefusal, read_refusal
 from services.llm.reply_reader import ReplyReader
-from services.memory.context import ContextMessage
 
 _CONNECT_SECONDS = 5
 _LIST_SECONDS = 10

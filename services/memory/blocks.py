@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from services.domain import Fact
-from services.memory.context import RecalledMessage
+from services.domain.context import RecalledMessage
 from services.memory.dates import MONTHS
 from services.memory.tokens import TokenCounter
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from services.domain import Message, MessageId, RunningSummary
+from services.domain.context import ContextBudget, ContextPlan, History, RecalledMessage
 from services.memory import blocks
-from services.memory.context import ContextBudget, ContextPlan, History, RecalledMessage
 from services.memory.layout import (
     MESSAGE_TOKENS,
     Layout,

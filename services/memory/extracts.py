@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from math import fsum
 
+from services.domain.context import Extract
 from services.memory.terms import stems
 
 # words of an extract, where the sentences allow it; half of them in little room
 _LEAST, _MOST = 60, 120
 _LITTLE = 400  # tokens
-Extract = tuple[int, int]  # of a text: from which character, up to which
 
 # up to the end of a sentence or of a line
 _SENTENCE = re.compile(

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.domain import Fact, Message, Role, Window
+from services.domain.context import ContextBudget, ContextPlan, History, RecalledMessage
 from services.errors import PromptTooLong
 from services.memory import blocks
-from services.memory.context import ContextBudget, ContextPlan, History, RecalledMessage
 from services.memory.layout import count_first
 from services.memory.planner import plan_context
 from services.memory.terms import stems

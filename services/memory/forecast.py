@@ -19,7 +19,7 @@ from math import ceil
 from typing import NamedTuple
 
 from services.domain import Usage
-from services.memory.context import ContextMessage
+from services.domain.context import ContextMessage, Forecast
 from services.memory.tokens import KindCounter
 
 # Counted tokens for each estimated token. What vocabularies need of ordinary text lies between.
@@ -127,15 +127,6 @@ def _family(kind: str) -> str:
     if kind in _UNLIKE:
         return kind
     return "ascii" if kind in _ASCII else "script"
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """Tokens of a prompt. Anchored: all but *estimated_tokens* were counted by the endpoint."""
-
-    tokens: int
-    estimated_tokens: int
-    is_anchored: bool
 
 
 class CalibratedCounter:

@@ -10,8 +10,8 @@ from itertools import accumulate, pairwise, takewhile
 from typing import NamedTuple
 
 from services.domain import Fact, Message, MessageId, Role, RunningSummary
+from services.domain.context import ContextMessage, ContextPlan, Part, PartKind, RecalledMessage
 from services.memory import blocks
-from services.memory.context import ContextMessage, ContextPlan, Part, PartKind, RecalledMessage
 from services.memory.tokens import TokenCounter
 
 # What a chat template puts around a message (ChatML: 5), and around the whole of a prompt. The

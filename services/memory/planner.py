@@ -28,9 +28,9 @@ from services.domain import (
     Summary,
     Window,
 )
+from services.domain.context import ContextBudget, ContextPlan, History
 from services.errors import ChatFull, PromptTooLong
 from services.memory import blocks
-from services.memory.context import ContextBudget, ContextPlan, History
 from services.memory.layout import (
     Layout,
     Pair,

@@ -16,9 +16,9 @@ from datetime import datetime
 from math import inf
 
 from services.domain import MessageId
+from services.domain.context import Extract, History, RecalledMessage
 from services.memory import blocks
-from services.memory.context import History, RecalledMessage
-from services.memory.extracts import Extract, find_extract, is_long
+from services.memory.extracts import find_extract, is_long
 from services.memory.layout import (
     Layout,
     Pair,

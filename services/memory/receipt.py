@@ -4,48 +4,19 @@ Messages never change, so they are named by id or seq; texts that may change (in
 copied. A receipt is stored as JSON, which the store seals.
 """
 
-from collections import Counter
 from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
-from services.domain import ConversationId, FactId, MemoryPolicy, MessageId, RunningSummary
-from services.memory.context import ContextPlan, History, PartKind
-from services.memory.extracts import Extract
+from services.domain import MemoryPolicy
+from services.domain.context import ContextPlan, History, PartKind, ReceiptEntry, SentContext
 from services.memory.forecast import Calibration
 
-_JUDGED_TOKENS = 1000  # of a prompt: with fewer, the difference may be chance
-_ESTIMATED_HIGH = 1.2
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReceiptEntry:
-    """A recalled message, and the words of the prompt that it matched."""
+class Receipt(SentContext):
+    """The contents of a prompt as they are stored, and what the next plan of the conversation needs of this one."""
 
-    message_id: MessageId
-    tokens: int
-    matched: tuple[str, ...] = field(default=(), repr=False)  # empty: found beside a match
-    recalled_for: MessageId | None = None  # an earlier prompt; None: the turn's own
-    conversation_id: ConversationId | None = None  # None: its own, or an earlier prompt's
-    extract: Extract | None = None  # the part of the body that was sent; None: all of the body
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """The contents of a prompt, and the estimated tokens of each kind of part."""
-
-    policy: str  # a policy's name
-    model: str
-    instructions: str = field(repr=False)
-    facts: tuple[tuple[FactId, str], ...] = field(default=(), repr=False)
-    summary: RunningSummary | None = None
-    tokens: Counter[PartKind]
-    verbatim: tuple[tuple[int, int], ...] = ()  # seq and tokens of each message sent in full
-    recalls: tuple[ReceiptEntry, ...] = ()
-    summarised_count: int = 0  # messages that the summary covers
-    omitted_count: int = 0  # messages sent in no form
-    reply_tokens: int  # that the prompt left free for the reply
-    min_likely_tokens: int = 0  # a likely lower bound of the endpoint's count; 0: unknown
     prefix_seq: int = 0
     # at the start of the turn; the next turn counts by it
     calibration: Calibration = field(default_factory=Calibration)
@@ -106,23 +77,6 @@ class Receipt:
 
     def to_json(self) -> str:
         return _DOCUMENT.dump_json(self, exclude_defaults=True).decode()
-
-    @property
-    def prompt_tokens(self) -> int:
-        return self.tokens.total()
-
-    def is_truncated(self, counted_tokens: int) -> bool:
-        """Return True if an endpoint that counted so few tokens is likely to have cut the start of the prompt.
-
-        Some endpoints do so silently. Others leave out of their count the tokens that their cache held, which are all
-        but the last reply and what followed it.
-        """
-        if self.prompt_tokens <= _JUDGED_TOKENS or counted_tokens >= self.min_likely_tokens:
-            return False
-        last = self.verbatim[-1][1] if self.verbatim else self.prompt_tokens
-        new = last + self.tokens[PartKind.PROMPT] + self.tokens[PartKind.RECALLED]
-        least_new = self.min_likely_tokens * min(1.0, new / self.prompt_tokens)
-        return not least_new <= counted_tokens <= new * _ESTIMATED_HIGH
 
 
 _DOCUMENT = TypeAdapter(Receipt)

@@ -8,11 +8,12 @@ from pydantic import SecretStr
 from services.chat import Chat, LiveTurns
 from services.crypto import RootKeys, ServerProof
 from services.domain import Window
+from services.domain.models import ModelInfo
 from services.embedded.folders import choose_folders
 from services.embedded.keys import stack_secrets
 from services.embedded.postgres import Postgres
 from services.embedded.stack import running_endpoints
-from services.llm import ModelInfo, Models, Offer
+from services.llm import Models, Offer
 from services.memory.tokens import RegexCounter
 from services.store.supabase.api import Gateway, ServerCalls
 from services.store.supabase.lite_transport import LiteTransport

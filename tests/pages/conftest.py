@@ -10,7 +10,7 @@ from streamlit.runtime.scriptrunner import script_runner
 from streamlit.testing.v1 import AppTest
 
 from services import bootstrap
-from services.embedded.reports import ModelState
+from services.domain.models import ModelState
 from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
 
 ROOT = Path(__file__).parents[2]

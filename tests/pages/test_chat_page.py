@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from pages import _session
 from pages._parts import browser, thoughts, turns, words
 from services.domain import Full, Outcome, Purpose, TurnCost, Usage, Window
-from services.embedded.reports import ModelState
+from services.domain.models import ModelState
 from services.errors import ChatFull, ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
 from services.llm import LimitReached, Offer
 from tests.fakes import LARGE, FakePerson, MemoryConversations, ScriptedModel

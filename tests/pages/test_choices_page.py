@@ -15,9 +15,9 @@ from services.domain import (
     Summary,
     Window,
 )
-from services.embedded.reports import ModelState
+from services.domain.models import LimitSource, ModelState
 from services.errors import StoreUnavailable
-from services.llm import LimitSource, Offer
+from services.llm import Offer
 from tests.fakes import LARGE, FakePerson, ScriptedModel, choose
 from tests.pages.conftest import ROOT
 from tests.pages.test_chat_page import in_composer, menu, said, send

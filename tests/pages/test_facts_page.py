@@ -10,7 +10,6 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from pages._parts import facts, safe_md
-from services.chat import Noted
 from services.domain import (
     ConversationId,
     Fact,
@@ -22,6 +21,7 @@ from services.domain import (
     Space,
     SpaceId,
 )
+from services.domain.memories import NotedFact
 from services.errors import NotFound, StoreUnavailable
 from tests.fakes import NOON, choose
 from tests.pages.conftest import ROOT
@@ -55,7 +55,7 @@ def note(maya, garden, text, replaced=None):
     """As if it had been noted from the last prompt."""
     asked = maya.conversations.threads[garden].messages[-2]
     new = fact(text, source_id=asked.id, source_conversation_id=garden)
-    one = Noted(replace(new, id=replaced.id) if replaced else new, replaced)
+    one = NotedFact(replace(new, id=replaced.id) if replaced else new, replaced)
     keep(maya, one.fact)
     tasks, user_id = maya.chat.background, maya.conversations.user_id
     tasks.end_facts(user_id, garden, asked.id, (*tasks.noted(garden), one))

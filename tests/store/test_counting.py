@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from services.domain import Retrieval, Summary, Window
+from services.domain.context import Forecast
 from services.errors import ModelFailure, ModelUnavailable, StoreUnavailable
-from services.memory.forecast import Calibration, Forecast
+from services.memory.forecast import Calibration
 from tests.model_server import prompt_tokens
 from tests.store.conftest import done
 from tests.store.test_summaries import SMALL, receipt_of, settled

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.chat import LiveTurns, Noted
+from services.chat import LiveTurns
 from services.domain import (
     Fact,
     FactId,
@@ -18,6 +18,7 @@ from services.domain import (
     Space,
     SpaceId,
 )
+from services.domain.memories import NotedFact
 from services.errors import ChangedElsewhere, StoreUnavailable
 from tests.fakes import INFO, choose
 from tests.stack.apps import until
@@ -156,7 +157,7 @@ def test_what_contradicts_a_fact_takes_its_place(chat, server):
     assert (zurich.text, dog.text) == ("Lives in Zurich.", DOG)
     assert zurich.since > old.since
     assert zurich.source_id == chat.open(conversation_id).messages[2].id
-    assert set(chat.noted(conversation_id)) == {Noted(dog), Noted(zurich, old)}
+    assert set(chat.noted(conversation_id)) == {NotedFact(dog), NotedFact(zurich, old)}
 
 
 def test_what_was_noted_can_be_taken_back(chat, server):

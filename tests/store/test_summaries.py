@@ -6,8 +6,8 @@ import pytest
 
 from services.chat.afterwards import NoSummary
 from services.domain import Purpose, Role
+from services.domain.context import PartKind
 from services.errors import BadInput, ModelUnavailable, OverBudget, Stale
-from services.memory.context import PartKind
 from tests.fakes import INFO
 from tests.stack.apps import until
 from tests.store.conftest import done

@@ -10,13 +10,14 @@ import httpx
 import pytest
 
 from services import bootstrap
-from services.chat import BackgroundTasks, LiveTurns, Noted, TemporaryChats
+from services.chat import BackgroundTasks, LiveTurns, TemporaryChats
 from services.crypto import new_key
 from services.domain import ConversationId, Fact, FactId, MessageId, Role, UserId
+from services.domain.context import ContextMessage
+from services.domain.memories import NotedFact
+from services.domain.models import LimitSource
 from services.embedded.plan import Endpoints
 from services.errors import StoreUnavailable
-from services.llm import LimitSource
-from services.memory.context import ContextMessage
 from services.settings import Settings
 from services.store.supabase import database_health
 from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
@@ -95,7 +96,7 @@ def test_what_was_noted_leaves_the_memory_with_the_last_session_of_its_person():
     maya, omar = UserId(uuid4()), UserId(uuid4())
     tasks, people = BackgroundTasks(), {}
     sessions = [SimpleNamespace(id=uuid4(), user_id=user_id) for user_id in (maya, maya, omar)]
-    noted = Noted(Fact(id=FactId(uuid4()), text="Has a dog.", since=datetime.now(UTC)))
+    noted = NotedFact(Fact(id=FactId(uuid4()), text="Has a dog.", since=datetime.now(UTC)))
     rooms = {user_id: ConversationId(uuid4()) for user_id in (maya, omar)}
     for session in sessions:
         people[session.id] = SimpleNamespace(store=SimpleNamespace(turns=session))

@@ -11,8 +11,8 @@ from services.chat.counting import Counting, stored_rates
 from services.chat.live_turn import LiveTurn
 from services.chat.paid_calls import Call
 from services.domain import ConversationId, MessageId, Role, TurnId, Usage
+from services.domain.context import ContextMessage, ContextPlan
 from services.llm import Offer
-from services.memory.context import ContextMessage, ContextPlan
 from services.memory.forecast import Calibration, KindRatio
 from services.memory.tokens import RegexCounter
 from tests.fakes import INFO, MAYA, ScriptedModel

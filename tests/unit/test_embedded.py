@@ -15,20 +15,13 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from services.domain.models import ModelState
 from services.embedded import folders, postgres, processes, stack, supervisor
 from services.embedded.folders import Folders
 from services.embedded.model_server import thread_count
 from services.embedded.plan import DatabasePlan, ModelPlan, Plan, StackSecrets
 from services.embedded.processes import Backoff
-from services.embedded.reports import (
-    Failed,
-    ModelReport,
-    ModelState,
-    Running,
-    Stage,
-    Starting,
-    Trouble,
-)
+from services.embedded.reports import Failed, ModelReport, Running, Stage, Starting, Trouble
 from services.embedded.stack import Stack, prepare
 from services.embedded.supabase_api import fetch_modules, safe_to_log
 from services.embedded.supervisor import DiskMonitor, ModelRunner, Restarter

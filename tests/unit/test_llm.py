@@ -13,9 +13,9 @@ import httpx2
 import pytest
 
 from services.domain import Role, Usage
+from services.domain.context import ContextMessage
 from services.errors import ModelFailure, ModelUnavailable
 from services.llm import ModelSpec, OpenAIModel, connect, openai_model, read_models
-from services.memory.context import ContextMessage
 from tests.model_server import ModelServer
 
 KEY = "sk-kumquat-7781"

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain import Usage
-from services.llm import LimitRefusal, LimitSource, ModelInfo, ModelSpec, known_model
+from services.domain.models import LimitSource, ModelInfo
+from services.llm import LimitRefusal, ModelSpec, known_model, narrow_limits
 
 PRICED = ModelInfo(
     name="m",
@@ -128,8 +129,8 @@ def test_reasoning_is_known_by_name_or_endpoint():
 
 
 def test_refusal_narrows_limits_and_never_widens_them():
-    assert PRICED.narrowed(LimitRefusal(context_tokens=9000, reply_tokens=2000)) == PRICED
-    narrow = PRICED.narrowed(LimitRefusal(context_tokens=800))
+    assert narrow_limits(PRICED, LimitRefusal(context_tokens=9000, reply_tokens=2000)) == PRICED
+    narrow = narrow_limits(PRICED, LimitRefusal(context_tokens=800))
     assert (narrow.context_tokens, narrow.context_source) == (800, LimitSource.ENDPOINT)
     assert (narrow.reply_tokens, narrow.reply_source) == (800, LimitSource.ENDPOINT)
 

@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from services.domain import Role, Usage
+from services.domain.context import ContextMessage
 from services.llm import OpenAIModel, connect
-from services.memory.context import ContextMessage
 from tests.stack.apps import until
 
 KEY = "kumquat-7781"

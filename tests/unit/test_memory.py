@@ -26,10 +26,10 @@ from services.domain import (
     Summary,
     Window,
 )
+from services.domain.context import ContextBudget, History, PartKind, RecalledMessage
 from services.errors import ChatFull, PromptTooLong
 from services.memory import blocks
 from services.memory.compaction import plan_compaction
-from services.memory.context import ContextBudget, History, PartKind, RecalledMessage
 from services.memory.extracts import is_long
 from services.memory.forecast import (
     LEAST_RATIO,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from services.domain import Role, Usage
-from services.memory.context import ContextMessage
+from services.domain.context import ContextMessage
 from services.memory.forecast import (
     LEAST_RATIO,
     MOST_RATIO,

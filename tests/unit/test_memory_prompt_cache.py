@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from services.domain import Retrieval, Role
-from services.memory.context import ContextBudget, History, PartKind, RecalledMessage
+from services.domain.context import ContextBudget, History, PartKind, RecalledMessage
 from services.memory.planner import plan_context
 from tests.unit.test_memory import NOON, WORD, WORDS, long_talk, said
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.domain import Role, Summary
+from services.domain.context import ContextBudget, History
 from services.memory.compaction import clean_summary, plan_compaction
-from services.memory.context import ContextBudget, History
 from services.memory.planner import plan_context
 from tests.unit.test_memory import (
     COUNTER,

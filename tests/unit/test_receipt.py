@@ -17,12 +17,13 @@ from services.domain import (
     Role,
     Summary,
 )
-from services.memory.context import (
+from services.domain.context import (
     ContextBudget,
     ContextMessage,
     History,
     PartKind,
     RecalledMessage,
+    ReceiptEntry,
 )
 from services.memory.forecast import (
     LEAST_RATIO,
@@ -32,7 +33,7 @@ from services.memory.forecast import (
     min_likely_tokens,
 )
 from services.memory.planner import plan_context
-from services.memory.receipt import Receipt, ReceiptEntry
+from services.memory.receipt import Receipt
 from services.memory.tokens import RegexCounter
 from tests.unit.test_memory import NOON, said, summary_of, talk
 

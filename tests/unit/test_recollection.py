@@ -6,8 +6,8 @@ from uuid import uuid4
 
 from services.chat.recollection import Brought, Recollection
 from services.domain import ConversationId, Message, MessageId, Outcome, Role, TurnId
-from services.memory.context import PartKind
-from services.memory.receipt import Receipt, ReceiptEntry
+from services.domain.context import PartKind, ReceiptEntry
+from services.memory.receipt import Receipt
 
 HERE, FAR = MessageId(uuid4()), MessageId(uuid4())
 

@@ -5,8 +5,9 @@ from uuid import uuid4
 
 import pytest
 
-from services.chat.setup import Source, choose_setup
+from services.chat.setup import choose_setup
 from services.domain import Fact, FactId, NewConversation, Preferences, Space, SpaceId
+from services.domain.models import InstructionsSource
 from services.llm import Models, Offer
 from services.memory.tokens import RegexCounter
 from tests.fakes import INFO, LARGE, NOON, MemoryConversations, ScriptedModel
@@ -58,10 +59,10 @@ def test_the_nearest_instructions_are_used(here, mine, used):
 @pytest.mark.parametrize(
     ("here", "of_space", "mine", "source"),
     [
-        ("H", "S", "M", Source.CONVERSATION),
-        ("", "S", "M", Source.SPACE),
-        ("", None, "M", Source.PERSON),
-        ("", None, None, Source.DEPLOYMENT),
+        ("H", "S", "M", InstructionsSource.CONVERSATION),
+        ("", "S", "M", InstructionsSource.SPACE),
+        ("", None, "M", InstructionsSource.PERSON),
+        ("", None, None, InstructionsSource.DEPLOYMENT),
     ],
 )
 def test_it_is_known_whose_instructions_they_are(here, of_space, mine, source):

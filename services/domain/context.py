@@ -1,4 +1,4 @@
-"""Values that a context plan is made from, and the plan. Text of the user stays out of reprs."""
+"""The context of a prompt: what a plan is made from, the plan, its forecast, and a record. User text stays out of reprs."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,9 +7,12 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from services.domain import ConversationId, Fact, FactId, Message, MessageId, Role, RunningSummary
-from services.memory.extracts import Extract
 
 _MIN_REPLY_TOKENS = 2048
+_JUDGED_TOKENS = 1000  # of a prompt: with fewer, the difference may be chance
+_ESTIMATED_HIGH = 1.2
+
+Extract = tuple[int, int]  # of a text: from which character, up to which
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +131,59 @@ class ContextPlan:
         for part in self.parts:
             tokens[part.kind] += part.tokens
         return tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Tokens of a prompt. Anchored: all but *estimated_tokens* were counted by the endpoint."""
+
+    tokens: int
+    estimated_tokens: int
+    is_anchored: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptEntry:
+    """A recalled message, and the words of the prompt that it matched."""
+
+    message_id: MessageId
+    tokens: int
+    matched: tuple[str, ...] = field(default=(), repr=False)  # empty: found beside a match
+    recalled_for: MessageId | None = None  # an earlier prompt; None: the turn's own
+    conversation_id: ConversationId | None = None  # None: its own, or an earlier prompt's
+    extract: Extract | None = None  # the part of the body that was sent; None: all of the body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentContext:
+    """The contents of a prompt, and the estimated tokens of each kind of part."""
+
+    policy: str  # a policy's name
+    model: str
+    instructions: str = field(repr=False)
+    facts: tuple[tuple[FactId, str], ...] = field(default=(), repr=False)
+    summary: RunningSummary | None = None
+    tokens: Counter[PartKind]
+    verbatim: tuple[tuple[int, int], ...] = ()  # seq and tokens of each message sent in full
+    recalls: tuple[ReceiptEntry, ...] = ()
+    summarised_count: int = 0  # messages that the summary covers
+    omitted_count: int = 0  # messages sent in no form
+    reply_tokens: int  # that the prompt left free for the reply
+    min_likely_tokens: int = 0  # a likely lower bound of the endpoint's count; 0: unknown
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.tokens.total()
+
+    def is_truncated(self, counted_tokens: int) -> bool:
+        """Return True if an endpoint that counted so few tokens is likely to have cut the start of the prompt.
+
+        Some endpoints do so silently. Others leave out of their count the tokens that their cache held, which are all
+        but the last reply and what followed it.
+        """
+        if self.prompt_tokens <= _JUDGED_TOKENS or counted_tokens >= self.min_likely_tokens:
+            return False
+        last = self.verbatim[-1][1] if self.verbatim else self.prompt_tokens
+        new = last + self.tokens[PartKind.PROMPT] + self.tokens[PartKind.RECALLED]
+        least_new = self.min_likely_tokens * min(1.0, new / self.prompt_tokens)
+        return not least_new <= counted_tokens <= new * _ESTIMATED_HIGH

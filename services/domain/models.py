@@ -1,0 +1,72 @@
+"""Language models as users see them: limits, prices, and the source of each choice."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from services.domain import Usage
+
+_MILLION = 1_000_000
+
+
+class ModelState(StrEnum):
+    """The state of the model; the rest of the app waits for none of them."""
+
+    STARTING = "starting"
+    READY = "ready"
+    FAILED = "failed"  # again and again; the supervisor tries once more every few minutes
+    REMOTE = "remote"  # an endpoint elsewhere, which is not watched
+
+
+class InstructionsSource(StrEnum):
+    """The source of the instructions that the model follows."""
+
+    CONVERSATION = "conversation"
+    SPACE = "space"
+    PERSON = "person"
+    DEPLOYMENT = "deployment"
+
+
+class LimitSource(StrEnum):
+    """The source of a limit; the first in this order that states one holds."""
+
+    SETTING = "setting"
+    ENDPOINT = "endpoint"
+    LISTED = "listed"  # genai-prices
+    TABLE = "table"  # known_models
+    GUESS = "guess"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model's limits, and its prices in micro-dollars for a million tokens."""
+
+    name: str
+    context_tokens: int
+    reply_tokens: int
+    input_micro: int
+    output_micro: int
+    cached_input_micro: int
+    context_source: LimitSource = LimitSource.SETTING
+    reply_source: LimitSource = LimitSource.SETTING
+    is_reasoning: bool = False
+
+    def cost_micro(self, usage: Usage) -> int:
+        """The cost of *usage* in micro-dollars, rounded up."""
+        cached = min(usage.cached, usage.prompt)
+        parts = (
+            (usage.prompt - cached) * self.input_micro
+            + cached * self.cached_input_micro
+            + usage.reply * self.output_micro
+        )
+        return -(-parts // _MILLION)
+
+    @property
+    def is_cache_cheap(self) -> bool:
+        """True if cached tokens cost less than a third of others."""
+        return 3 * self.cached_input_micro < self.input_micro or not self.input_micro
+
+    def affordable_reply(self, micro: int) -> int:
+        """Tokens of a reply that *micro* micro-dollars pay for, at most `reply_tokens`."""
+        if not self.output_micro:
+            return self.reply_tokens
+        return max(0, min(self.reply_tokens, micro * _MILLION // self.output_micro))
