@@ -87,6 +87,7 @@ LARGE = ModelInfo(
     output_micro=10_000_000,
     cached_input_micro=125_000,
 )
+DEVICE = SessionId(UUID(int=1))
 COST = TurnCost("scripted", Usage(1200, 34, 800), 700)
 
 
@@ -597,7 +598,7 @@ class ScriptedModel:
 
 
 @dataclass
-class MemoryUsage:
+class FakeUsage:
     """What admins read about everybody; counts how often it was asked."""
 
     rows: list[UserUsage]
@@ -753,7 +754,7 @@ class MemoryCorpus:
         }
 
 
-class FakePerson:
+class OldFakePerson:
     """What the pages get for who is signed in: the real chat over fakes."""
 
     def __init__(
@@ -781,7 +782,7 @@ class FakePerson:
         )
         self.ledger = FakeLedger(conversations.user_id)
         self.temporary = []
-        self.usage = MemoryUsage([a_person("jonas@daybook.test")], role is AccountRole.ADMIN)
+        self.usage = FakeUsage([a_person("jonas@daybook.test")], role is AccountRole.ADMIN)
         self.chat = Chat(
             store=self.store,
             live_turns=live_turns or LiveTurns(),
@@ -839,6 +840,78 @@ class FakePerson:
             monthly_cap_micro=10_000_000,
             spent_today_micro=self.conversations.spent_micro,
             spent_this_month_micro=self.conversations.spent_micro,
+            reserved_micro=0,
+        )
+
+
+class FakePerson:
+    """What the pages get for a signed-in user: the real chat over rows in memory, and a scripted model."""
+
+    def __init__(
+        self,
+        database,
+        model,
+        role=AccountRole.USER,
+        email="maya@daybook.test",
+        purposes=(Purpose.SUMMARY, Purpose.FACTS),
+        others=(),
+    ):
+        self.database, self.model = database, model
+        self.email, self.role = email, role
+        self.store = database.store()
+        self.temporary = []
+        self.usage = FakeUsage([a_person("jonas@daybook.test")], role is AccountRole.ADMIN)
+        self._models = Models(Offer(INFO, model), others)
+        self.chat = self._chat_over(self.store, purposes, elsewhere=Elsewhere(self.store.corpus))
+
+    def _chat_over(self, store, purposes, **choices):
+        return Chat(
+            store=store,
+            live_turns=LiveTurns(),
+            models=self._models,
+            counter=RegexCounter(),
+            instructions="Be kind.",
+            sweep=self.database.sweep,
+            background=BackgroundTasks(*purposes),
+            **choices,
+        )
+
+    def begin_temporary(
+        self, *, reads_facts=False, is_there=lambda: True, owner=DEVICE, in_place_of=None
+    ):
+        rows = InMemoryRows(self.database.rows)
+        chat_id = in_place_of.id if in_place_of else ConversationId(uuid4())
+        store = replace(
+            sealed_store(rows, throwaway_keys(rows.user_id), lambda: chat_id),
+            facts=self.store.facts,
+            spaces=self.store.spaces,
+            profile=self.store.profile,
+        )
+        chat = self._chat_over(
+            store, (Purpose.SUMMARY,), reads_facts=reads_facts, title=lambda _: TEMPORARY_TITLE
+        )
+        self.temporary.append(
+            TemporaryChat(
+                id=chat_id, owner=owner, store=store, rows=rows, is_there=is_there, _chat=chat
+            )
+        )
+        return self.temporary[-1]
+
+    @property
+    def is_admin(self):
+        return self.account.role is AccountRole.ADMIN
+
+    @property
+    def account(self):
+        ledger = self.database.ledger
+        return Account(
+            user_id=ledger.user_id,
+            email=self.email,
+            role=self.role,
+            daily_cap_micro=ledger.daily_micro,
+            monthly_cap_micro=ledger.monthly_micro,
+            spent_today_micro=ledger.spent_today,
+            spent_this_month_micro=ledger.spent_this_month,
             reserved_micro=0,
         )
 

@@ -1,13 +1,27 @@
-"""Stores of users for tests, and budgets in memory."""
+"""Stores of users for tests; rows and budgets in memory, with faults and tampering."""
 
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from uuid import uuid4
 
-from services.domain import Purpose, TurnId
-from services.errors import Cap, OverBudget
+from services.domain import Outcome, Purpose, TurnId, Usage, Window
+from services.errors import Cap, OverBudget, StoreUnavailable
+from services.store.in_memory import InMemoryRows, Tables
 from services.store.port import Begun, Lease
-from services.store.sealed import sealed_store
+from services.store.rows import DocumentKind
+from services.store.sealed import sealed_store, throwaway_keys
 from services.store.supabase.rows import SupabaseRows
+from tests.store.conformance.talk import LEASE_SECONDS, ending, new_turn
+
+USAGE = Usage(1200, 34, 800)  # of each turn of another process, as its cost
+COST_MICRO = 700
+_DOCUMENTS = {
+    "fact": DocumentKind.FACT,
+    "space": DocumentKind.SPACE,
+    "profile": DocumentKind.PREFERENCES,
+}
 
 
 def store_of(session):
@@ -83,10 +97,156 @@ class InMemoryLedger:
 
     def begin_days_later(self, days):
         """Have the spending lie that many days, or a month of 31, back."""
-        self.spent_today = 0
+        self.spent_today = self.turns = 0
         if days > 30:
             self.spent_this_month = 0
 
     def _spend(self, micro):
         self.spent_today += micro
         self.spent_this_month += micro
+
+
+class FaultyRows:
+    """Sealed rows with faults by verb."""
+
+    def __init__(self, rows):
+        self._rows = rows
+        self.failure = None  # of every call
+        self.failures = {}  # by verb
+        self.lost = set()  # verbs whose calls are done and not answered
+        self.before, self.after = {}, {}  # acts by verb, each of the next call alone
+
+    def __getattr__(self, name):
+        found = getattr(self._rows, name)
+        if not callable(found):
+            return found
+
+        def call(*arguments, **options):
+            if failure := self.failure or self.failures.get(name):
+                raise failure
+            if act := self.before.pop(name, None):
+                act()
+            answer = found(*arguments, **options)
+            if act := self.after.pop(name, None):
+                act()
+            if name in self.lost:
+                raise StoreUnavailable
+            return answer
+
+        return call
+
+
+class InMemoryDatabase:
+    """The rows of one user in memory, and what happens to them outside of the app."""
+
+    def __init__(self, user_id, now=lambda: datetime.now(UTC)):
+        self.user_id, self.elapsed, self._now = user_id, timedelta(), now
+        self.ledger, self.tables = InMemoryLedger(user_id), Tables()
+        self.rows = FaultyRows(InMemoryRows(self.ledger, self.tables, self.now))
+        self._keys = throwaway_keys(user_id)
+        self._store = self.store()
+
+    def now(self):
+        return self._now() + self.elapsed
+
+    def store(self):
+        """Return the store of a process, with nothing cached."""
+        return sealed_store(self.rows, self._keys)
+
+    @contextmanager
+    def no_answers(self, verb, *, is_done=True):
+        """Have the app hear nothing of a verb of the rows."""
+        if is_done:
+            self.rows.lost.add(verb)
+        else:
+            self.rows.failures[verb] = StoreUnavailable()
+        yield
+        self.rows.lost.discard(verb)
+        self.rows.failures.pop(verb, None)
+
+    def turn_states(self):
+        """Return the states of all turns, the oldest first."""
+        return [turn.state for turn in self.tables.turns.values()]
+
+    @property
+    def conversations(self):
+        """The conversations as another process reads and changes them."""
+        return self._store.conversations
+
+    def thread(self, conversation_id):
+        return self.conversations.thread(conversation_id)
+
+    def threads(self):
+        """Return all threads, the newest first."""
+        return [self.thread(each.id) for each in self.conversations.recent()]
+
+    def hold(self, title, *bodies, policy=None, **last):
+        """Store a conversation of last month in which prompts and replies take turns; *last*: of the last turn."""
+        conversation_id = self.conversations.create(title, policy or Window()).conversation.id
+        turns = list(zip_longest(bodies[::2], bodies[1::2], fillvalue=""))
+        for number, (prompt, reply) in enumerate(turns, start=1):
+            self.go_on(conversation_id, prompt, reply, **(last if number == len(turns) else {}))
+        if turns:
+            self.conversations.mark_read(self.thread(conversation_id))
+        return conversation_id
+
+    def go_on(self, conversation_id, prompt, reply="", *, thoughts=None, start_seq=0, **changes):
+        """Store a turn of last month, by another process."""
+        turn = new_turn(self.thread(conversation_id), prompt, model="scripted", start_seq=start_seq)
+        begun = self._store.turns.begin(turn)
+        if changes.get("outcome") is Outcome.INTERRUPTED:
+            self.let_pass(LEASE_SECONDS + 1)
+            self.sweep()
+        outcome = Outcome.COMPLETE if reply else Outcome.FAILED
+        defaults = {"outcome": outcome, "usage": USAGE, "cost_micro": COST_MICRO}
+        changes = defaults | {"thoughts": thoughts} | changes
+        self._store.turns.finish(ending(turn, begun, reply, **changes))
+        self.ledger.begin_days_later(31)
+
+    def crash(self, conversation_id, partial, thoughts=None):
+        """Leave a turn whose process died after it stored *partial*."""
+        last = self.thread(conversation_id).messages[-1]
+        turn = new_turn(self.thread(conversation_id), None, prompt_id=last.id)
+        begun = self._store.turns.begin(turn)
+        self._store.turns.checkpoint(
+            begun.turn_id, conversation_id, partial, LEASE_SECONDS, thoughts
+        )
+        self.let_pass(LEASE_SECONDS + 1)
+        self.sweep()
+
+    def let_pass(self, seconds):
+        self.elapsed += timedelta(seconds=seconds)
+
+    def sweep(self):
+        """Settle every turn whose lease ran out, and destroy what is due."""
+        for turn in self.rows.lapse_turns():
+            self.ledger.lapse_turn(turn)
+        self.rows.destroy_due()
+
+    def spoil(self, kind, key, field="body"):
+        """Have a stored text no longer verify. Kinds and fields: of `Text` in the conformance suite."""
+        self.put(kind, key, field, "spoilt")
+
+    def get(self, kind, key, field="body"):
+        """Return a stored text, sealed."""
+        table, key, field = self._place(kind, key, field)
+        return table[key] if isinstance(table[key], str) else getattr(table[key], field)
+
+    def has(self, kind, key, field="body"):
+        table, key, _ = self._place(kind, key, field)
+        return key in table
+
+    def put(self, kind, key, field, text):
+        """Replace a stored text."""
+        table, key, field = self._place(kind, key, field)
+        is_text = isinstance(table[key], str)
+        table[key] = text if is_text else replace(table[key], **{field: text})
+
+    def _place(self, kind, key, field):
+        """Return the table, key and field of a text."""
+        if kind in _DOCUMENTS:
+            return self.tables.documents, (_DOCUMENTS[kind], key), "body"
+        if (kind, field) == ("message", "thoughts"):
+            return self.tables.thoughts, key, field
+        field = "thoughts" if field == "partial_thoughts" else field
+        return getattr(self.tables, f"{kind}s"), key, field

@@ -11,7 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 from services import bootstrap
 from services.domain.models import ModelState
-from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
+from tests.fakes import MemoryConversations, ScriptedModel
+from tests.fakes import OldFakePerson as FakePerson
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from streamlit.testing.v1 import AppTest
 
 from services.domain import AccountRole
-from tests.fakes import FakePerson, ScriptedModel
+from tests.fakes import OldFakePerson as FakePerson
+from tests.fakes import ScriptedModel
 
 OpenApp = Callable[..., AppTest]
 

@@ -19,7 +19,8 @@ from services.domain import Full, Outcome, Purpose, TurnCost, Usage, Window
 from services.domain.models import ModelState
 from services.errors import ChatFull, ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
 from services.llm import LimitReached, Offer
-from tests.fakes import LARGE, FakePerson, MemoryConversations, ScriptedModel
+from tests.fakes import LARGE, MemoryConversations, ScriptedModel
+from tests.fakes import OldFakePerson as FakePerson
 from tests.pages.conftest import messages as said
 from tests.pages.conftest import unanswered
 from tests.stack.apps import until

@@ -18,7 +18,8 @@ from services.domain import (
 from services.domain.models import LimitSource, ModelState
 from services.errors import StoreUnavailable
 from services.llm import Offer
-from tests.fakes import LARGE, FakePerson, ScriptedModel, choose
+from tests.fakes import LARGE, ScriptedModel, choose
+from tests.fakes import OldFakePerson as FakePerson
 from tests.pages.conftest import ROOT
 from tests.pages.test_chat_page import in_composer, menu, said, send
 

@@ -15,7 +15,8 @@ from services.domain import (
     Window,
 )
 from services.errors import ModelFailure, ModelUnavailable
-from tests.fakes import NOON, FakePerson, ScriptedModel, choose
+from tests.fakes import NOON, ScriptedModel, choose
+from tests.fakes import OldFakePerson as FakePerson
 from tests.pages.test_chat_page import pairs, send
 
 OpenApp = Callable[..., AppTest]

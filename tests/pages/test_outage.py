@@ -8,7 +8,8 @@ from streamlit.testing.v1 import AppTest
 from services import bootstrap
 from services.domain import AccountRole
 from services.errors import StoreUnavailable
-from tests.fakes import FakePerson, ScriptedModel
+from tests.fakes import OldFakePerson as FakePerson
+from tests.fakes import ScriptedModel
 from tests.pages.conftest import messages
 
 OpenApp = Callable[..., AppTest]

@@ -7,7 +7,7 @@ import pytest
 from services.chat import affordable
 from services.domain import Full, Window
 from services.llm import Offer
-from tests.fakes import INFO, FakePerson, MemoryConversations, ScriptedModel
+from tests.fakes import INFO, FakePerson, ScriptedModel
 
 CHEAP = replace(INFO, name="cheap", input_micro=100_000, output_micro=400_000)
 CHEAPEST = replace(INFO, name="cheapest", input_micro=1_000, output_micro=4_000)
@@ -15,16 +15,15 @@ DEAR = replace(INFO, name="dear", input_micro=90_000_000)
 
 
 @pytest.fixture
-def chat():
+def chat(database):
     others = [Offer(info, ScriptedModel()) for info in (CHEAP, DEAR, CHEAPEST)]
-    return FakePerson(MemoryConversations(), ScriptedModel(), others=others).chat
+    return FakePerson(database, ScriptedModel(), others=others).chat
 
 
 @pytest.fixture
-def thread(chat):
-    conversations = chat.store.conversations
+def thread(chat, database):
     said = [f"{who} {n} " + "word " * 25 for n in range(25) for who in ("prompt", "reply")]
-    return conversations.thread(conversations.hold("Garden", *said, policy=Full()))
+    return chat.open(database.hold("Garden", *said, policy=Full()))
 
 
 def test_affordable_models_and_policies_are_found(chat, thread):

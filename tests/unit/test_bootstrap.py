@@ -19,8 +19,8 @@ from services.domain.models import LimitSource
 from services.embedded.plan import Endpoints
 from services.errors import StoreUnavailable
 from services.settings import Settings
+from services.store.port import TurnState
 from services.store.supabase import database_health
-from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
 from tests.model_server import ModelServer
 
 
@@ -111,13 +111,9 @@ def test_what_was_noted_leaves_the_memory_with_the_last_session_of_its_person():
     assert tasks.noted(rooms[omar]) == (noted,)
 
 
-def test_what_is_coming_in_temporary_chats_is_stopped_with_the_process(monkeypatch):
-    maya = FakePerson(MemoryConversations(), ScriptedModel())
+def test_what_is_coming_in_temporary_chats_is_stopped_with_the_process(monkeypatch, maya):
     maya.model.gate.clear()
-    chat, temporary = (
-        maya.begin_temporary(reads_facts=False, is_there=lambda: True),
-        TemporaryChats(),
-    )
+    chat, temporary = maya.begin_temporary(), TemporaryChats()
     temporary.add(chat)
     turn = chat.chat.begin(None, "Hello")
     shared = SimpleNamespace(
@@ -130,7 +126,7 @@ def test_what_is_coming_in_temporary_chats_is_stopped_with_the_process(monkeypat
     bootstrap.stop_turns()
 
     assert turn.is_done
-    assert len(maya.ledger.settled) == 1
+    assert maya.database.turn_states() == [TurnState.STOPPED]
 
 
 @pytest.mark.parametrize(("is_hosted", "asked", "swept"), [(True, 0, 10), (False, 133, 67)])

@@ -11,18 +11,13 @@ from services.domain import Outcome, Purpose, Retrieval, Role
 from services.errors import BadInput, ModelFailure, NotFound, Stale
 from services.llm import LimitReached, Models
 from services.portable import to_markdown
-from tests.fakes import INFO, FakePerson, MemoryConversations, ScriptedModel
+from tests.fakes import INFO, FakePerson, ScriptedModel
 from tests.stack.apps import until
 
 
 @pytest.fixture
 def model():
     return ScriptedModel(("Prune ", "in Ma", LimitReached()))
-
-
-@pytest.fixture
-def maya(model):
-    return FakePerson(MemoryConversations(), model)
 
 
 def done(turn):
@@ -65,7 +60,7 @@ def test_limit_spent_on_thinking_is_a_failure_of_its_own(maya, model, pieces):
 
 
 def test_retry_after_thinking_alone_may_use_the_whole_limit_of_the_model(maya, model):
-    maya.profile.change(lambda now: replace(now, reply_tokens=100))
+    maya.store.profile.change(lambda now: replace(now, reply_tokens=100))
     model.pieces = (LimitReached(),)
     turn, _ = ask(maya)
 
@@ -74,8 +69,8 @@ def test_retry_after_thinking_alone_may_use_the_whole_limit_of_the_model(maya, m
     assert model.max_tokens == [100, INFO.reply_tokens]
 
 
-def test_answer_that_reached_its_limit_is_no_title(model):
-    maya = FakePerson(MemoryConversations(), model, purposes=(Purpose.TITLE,))
+def test_answer_that_reached_its_limit_is_no_title(database, model):
+    maya = FakePerson(database, model, purposes=(Purpose.TITLE,))
 
     turn, _ = ask(maya)
 
@@ -199,7 +194,7 @@ def test_only_the_end_of_a_reply_that_ended_early_goes_on(maya, garden):
 
 
 def test_reply_that_the_model_no_longer_sees_does_not_go_on(maya, model, garden):
-    maya.conversations.start_anew(maya.chat.open(garden))
+    maya.store.conversations.start_anew(maya.chat.open(garden))
     asked = len(model.seen)
 
     with pytest.raises(BadInput):
@@ -232,7 +227,7 @@ def test_continuation_of_another_process_is_followed(maya, model, garden):
 
 
 def test_continuation_of_a_process_that_died_becomes_part_of_the_reply(maya, garden):
-    maya.conversations.leave_unfinished(garden, "rch, or")
+    maya.database.crash(garden, "rch, or")
 
     reply = maya.chat.open(garden).branch()[-1]
 
@@ -241,9 +236,8 @@ def test_continuation_of_a_process_that_died_becomes_part_of_the_reply(maya, gar
 
 @pytest.mark.parametrize("prompt", ["Where do kestrels nest?", "And buzzards?"])
 def test_word_of_a_continuation_recalls_the_whole_reply_once(maya, model, prompt):
-    conversations = maya.conversations
-    birds = conversations.hold("Birds", "Birds?", "Kestrels nest in", policy=Retrieval())
-    conversations.end_last(birds, Outcome.CUT)
+    said = "Birds?", "Kestrels nest in"
+    birds = maya.database.hold("Birds", *said, policy=Retrieval(), outcome=Outcome.CUT)
     model.pieces = ("towers, kestrels and buzzards.",)
     thread = go_on(maya.chat, birds)
 
@@ -256,17 +250,15 @@ def test_word_of_a_continuation_recalls_the_whole_reply_once(maya, model, prompt
         assert [(one.message.body, bool(one.matched)) for one in replies] == [(whole, True)]
 
 
-def test_facts_are_noted_from_the_prompt_of_a_reply_that_went_on(model):
-    maya = FakePerson(MemoryConversations(), model)
-    maya.profile.change(lambda now: replace(now, keeps_facts=True))
-    garden = maya.conversations.hold("Garden", "I have a dog.", "A")
-    maya.conversations.end_last(garden, Outcome.STOPPED)
+def test_facts_are_noted_from_the_prompt_of_a_reply_that_went_on(maya, model):
+    maya.store.profile.change(lambda now: replace(now, keeps_facts=True))
+    garden = maya.database.hold("Garden", "I have a dog.", "A", outcome=Outcome.STOPPED)
     model.pieces = ('{"add": ["Has a dog."], "replace": []}',)
 
     thread = go_on(maya.chat, garden)
 
-    until(lambda: maya.memories.facts())
-    assert [fact.source_id for fact in maya.memories.facts()] == [thread.messages[0].id]
+    until(lambda: maya.store.facts.facts())
+    assert [fact.source_id for fact in maya.store.facts.facts()] == [thread.messages[0].id]
 
 
 def test_reply_that_went_on_is_one_message_of_an_export(maya, garden):
@@ -277,7 +269,7 @@ def test_reply_that_went_on_is_one_message_of_an_export(maya, garden):
 
 
 def test_reply_of_a_temporary_chat_goes_on(maya, model):
-    held = maya.begin_temporary(reads_facts=False, is_there=lambda: True)
+    held = maya.begin_temporary()
     done(held.chat.begin(None, "When?"))
     model.pieces = ("rch.",)
 
@@ -295,7 +287,7 @@ def test_older_version_of_a_reply_that_went_on_is_recalled_in_no_other_conversat
     reply = go_on(maya.chat, garden).branch()[-1]
     model.pieces = ("In May.",)
     done(maya.chat.retry(garden, reply.id))
-    other = maya.chat.open(maya.conversations.hold("Other"))
+    other = maya.chat.open(maya.database.hold("Other"))
 
     recalled = maya.chat.elsewhere.ranked(other, (), "Where do kestrels nest?")
 

@@ -14,30 +14,21 @@ from services.errors import (
     StoreUnavailable,
     TooLate,
 )
-from tests.fakes import NOON, FakePerson, MemoryConversations, ScriptedModel
+from tests.fakes import NOON, FakePerson
 from tests.stack.apps import until
-
-
-@pytest.fixture
-def model():
-    return ScriptedModel()
-
-
-@pytest.fixture
-def maya(model):
-    return FakePerson(MemoryConversations(), model)
+from tests.store.conformance.talk import UNDO_SECONDS
 
 
 @pytest.fixture
 def garden(maya):
-    return maya.conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+    return maya.database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
 
 
 def delete(chat, conversation_id, number):
     """Delete the message of that number and what follows it."""
     thread = chat.open(conversation_id)
     ids = {one.id for one in thread.from_on(thread.messages[number].id)}
-    return chat.delete_messages(conversation_id, ids, 20)
+    return chat.delete_messages(conversation_id, ids, UNDO_SECONDS)
 
 
 def bodies(thread):
@@ -56,23 +47,20 @@ def test_deleted_messages_come_back(maya, garden):
 
 def test_messages_that_are_destroyed_do_not_come_back(maya, garden):
     made = delete(maya.chat, garden, 2)
-    maya.conversations.deleted.clear()
+    maya.database.let_pass(UNDO_SECONDS + 1)
 
     with pytest.raises(TooLate):
         maya.chat.restore_messages(garden, [made])
 
 
-def test_undo_whose_answer_was_lost_can_be_pressed_again(maya, garden, monkeypatch):
+def test_undo_during_which_the_database_failed_can_be_pressed_again(maya, garden):
     before, made = maya.chat.open(garden), delete(maya.chat, garden, 2)
-    restore = maya.conversations.restore_messages
-
-    def lose(conversation_id):
-        restore(conversation_id)
-        raise StoreUnavailable
-
-    with monkeypatch.context() as patch, pytest.raises(StoreUnavailable):
-        patch.setattr(maya.conversations, "restore_messages", lose)
+    rows = maya.database.rows
+    rows.after["restore_messages"] = lambda: setattr(rows, "failure", StoreUnavailable())
+    with pytest.raises(StoreUnavailable):
         maya.chat.restore_messages(garden, [made])
+
+    rows.failure = None
     maya.chat.restore_messages(garden, [made])
 
     assert maya.chat.open(garden).messages == before.messages
@@ -95,16 +83,16 @@ def test_facts_and_summary_made_of_what_is_deleted_go_and_come_back_with_it(maya
         for each in (thread.messages[2], thread.messages[0])
     )
     for fact in (noted, other):
-        maya.memories.keep(fact)
+        maya.store.facts.keep(fact)
     summary = RunningSummary(text="Ferns and sage.", from_seq=1, up_to_seq=4, made_at=NOON)
-    maya.conversations.set_summary(maya.chat.open(garden), summary)
+    maya.store.conversations.set_summary(maya.chat.open(garden), summary)
 
     made = delete(maya.chat, garden, 2)
-    assert maya.memories.facts() == (other,)
+    assert maya.store.facts.facts() == (other,)
     assert maya.chat.open(garden).summary is None
     maya.chat.restore_messages(garden, [made])
 
-    assert set(maya.memories.facts()) == {noted, other}
+    assert set(maya.store.facts.facts()) == {noted, other}
     assert maya.chat.open(garden).summary == summary
 
 
@@ -115,31 +103,31 @@ def test_facts_of_what_is_destroyed_do_not_come_back_with_what_is_not(maya, gard
         for each in (thread.messages[2], thread.messages[0])
     )
     for fact in (older, newer):
-        maya.memories.keep(fact)
+        maya.store.facts.keep(fact)
     made = [delete(maya.chat, garden, 2)]
-    maya.conversations.deleted.clear()  # its time is over
+    maya.database.let_pass(UNDO_SECONDS + 1)
     made.append(delete(maya.chat, garden, 0))
 
     maya.chat.restore_messages(garden, made)
 
-    assert maya.memories.facts() == (newer,)
+    assert maya.store.facts.facts() == (newer,)
 
 
 def test_facts_of_what_another_tab_brought_back_come_back(maya, garden):
     prompt = maya.chat.open(garden).messages[2]
     fact = Fact(id=FactId(uuid4()), text="Likes the sun", since=NOON, source_id=prompt.id)
-    maya.memories.keep(fact)
+    maya.store.facts.keep(fact)
     made = delete(maya.chat, garden, 2)
     maya.chat.restore_messages(garden)
 
     maya.chat.restore_messages(garden, [made])
 
-    assert maya.memories.facts() == (fact,)
+    assert maya.store.facts.facts() == (fact,)
 
 
 def test_summary_of_what_stays_stays(maya, garden):
     summary = RunningSummary(text="Ferns.", from_seq=1, up_to_seq=2, made_at=NOON)
-    maya.conversations.set_summary(maya.chat.open(garden), summary)
+    maya.store.conversations.set_summary(maya.chat.open(garden), summary)
 
     delete(maya.chat, garden, 2)
 
@@ -189,9 +177,9 @@ def test_failure_of_a_deleted_prompt_is_not_told_any_more(maya, model, garden):
 
 
 def test_what_is_deleted_is_recalled_nowhere(maya, model):
-    birds = maya.conversations.hold("Birds", "Kestrels?", "In towers.", "And owls?", "In barns.")
-    other = maya.chat.open(maya.conversations.hold("Other"))
-    device = FakePerson(maya.conversations, model)  # that searched before, too
+    birds = maya.database.hold("Birds", "Kestrels?", "In towers.", "And owls?", "In barns.")
+    other = maya.chat.open(maya.database.hold("Other"))
+    device = FakePerson(maya.database, model)  # that searched before, too
 
     def recalled(chat):
         ranked = chat.elsewhere.ranked(other, (), "Where are kestrels and owls?")
@@ -206,7 +194,7 @@ def test_what_is_deleted_is_recalled_nowhere(maya, model):
 
 
 def test_what_is_deleted_leaves_the_index_of_its_conversation(maya, garden):
-    device = FakePerson(maya.conversations, maya.model)
+    device = FakePerson(maya.database, maya.model)
     before = device.chat.open(garden)
     assert device.chat.recollection.ranked(before, before.messages, "sage")
     delete(maya.chat, garden, 2)
@@ -219,47 +207,46 @@ def test_what_is_deleted_leaves_the_index_of_its_conversation(maya, garden):
 
 @pytest.mark.parametrize("is_deleted", [False, True])
 def test_fact_of_a_prompt_deleted_meanwhile_is_not_noted(maya, model, monkeypatch, is_deleted):
-    maya.profile.change(lambda now: replace(now, keeps_facts=True))
-    garden = maya.conversations.hold("Garden", "Shade?", "Ferns.")
+    maya.store.profile.change(lambda now: replace(now, keeps_facts=True))
+    garden = maya.database.hold("Garden", "Shade?", "Ferns.")
     model.pieces = ('{"add": ["Has a dog."], "replace": []}',)
-    begin = maya.conversations.begin_turn
+    begin = maya.store.turns.begin
 
     def begin_meanwhile(turn):
         if is_deleted and turn.purpose is Purpose.FACTS:
             delete(maya.chat, garden, 2)
         return begin(turn)
 
-    monkeypatch.setattr(maya.conversations, "begin_turn", begin_meanwhile)
+    monkeypatch.setattr(maya.store.turns, "begin", begin_meanwhile)
     maya.chat.open(garden)
 
     assert maya.chat.begin(garden, "I have a dog.").wait(20)
 
     until(lambda: len(model.seen) == 2 and not maya.chat.coming(Purpose.FACTS))
-    assert len(maya.memories.facts()) == (0 if is_deleted else 1)
+    assert len(maya.store.facts.facts()) == (0 if is_deleted else 1)
 
 
-def test_what_is_made_of_messages_while_they_are_deleted_goes_with_them(maya, garden, monkeypatch):
+def test_what_is_made_of_messages_while_they_are_deleted_goes_with_them(maya, garden):
     prompt = maya.chat.open(garden).messages[2]
     fact = Fact(id=FactId(uuid4()), text="Likes the sun", since=NOON, source_id=prompt.id)
     summary = RunningSummary(text="Ferns and sage.", from_seq=1, up_to_seq=4, made_at=NOON)
-    discard = maya.conversations.discard_messages
+    device = FakePerson(maya.database, maya.model)
 
-    def discard_after(thread, *args, **more):
-        maya.memories.keep(fact)
-        maya.conversations.set_summary(thread, summary)
-        discard(thread, *args, **more)
+    def note():
+        device.store.facts.keep(fact)
+        device.store.conversations.set_summary(device.chat.open(garden), summary)
 
-    monkeypatch.setattr(maya.conversations, "discard_messages", discard_after)
+    maya.database.rows.before["discard_messages"] = note
 
     made = delete(maya.chat, garden, 2)
 
-    assert (maya.memories.facts(), maya.chat.open(garden).summary) == ((), None)
+    assert (maya.store.facts.facts(), maya.chat.open(garden).summary) == ((), None)
     maya.chat.restore_messages(garden, [made])
-    assert maya.memories.facts() == (fact,)
+    assert maya.store.facts.facts() == (fact,)
 
 
 def test_messages_of_a_temporary_chat_are_deleted_and_come_back(maya):
-    held = maya.begin_temporary(reads_facts=False, is_there=lambda: True)
+    held = maya.begin_temporary()
     for prompt in ("Shade?", "Sun?"):
         turn = held.chat.begin(held.id if held.is_begun else None, prompt)
         assert turn.wait(20)

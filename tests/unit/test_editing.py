@@ -4,27 +4,16 @@ import pytest
 
 from services.domain import Outcome, Role
 from services.errors import BadInput, Busy, OverBudget, Stale, StoreUnavailable
-from tests.fakes import FakePerson, MemoryConversations, ScriptedModel
-
-
-@pytest.fixture
-def model():
-    return ScriptedModel()
-
-
-@pytest.fixture
-def maya(model):
-    return FakePerson(MemoryConversations(), model)
 
 
 @pytest.fixture
 def garden(maya):
-    return maya.conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+    return maya.database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
 
 
 def edit(maya, conversation_id, number, text):
     """The thread after the message of that number was edited and answered."""
-    message = maya.conversations.thread(conversation_id).messages[number]
+    message = maya.store.conversations.thread(conversation_id).messages[number]
     turn = maya.chat.edit_prompt(conversation_id, message.id, text)
     assert turn.wait(20)
     return maya.chat.open(conversation_id)
@@ -57,8 +46,8 @@ def test_edited_first_prompt_follows_nothing(maya, model, garden):
 
 
 def test_edit_that_is_refused_changes_nothing(maya, garden):
-    before = maya.conversations.thread(garden)
-    maya.conversations.cap_micro = 1
+    before = maya.store.conversations.thread(garden)
+    maya.database.ledger.daily_micro = 1
 
     with pytest.raises(OverBudget):
         edit(maya, garden, 2, "Half shade?")
@@ -67,7 +56,7 @@ def test_edit_that_is_refused_changes_nothing(maya, garden):
     with pytest.raises(Stale):  # a reply is no prompt
         edit(maya, garden, 1, "Ferns?")
 
-    assert maya.conversations.thread(garden) == before
+    assert maya.store.conversations.thread(garden) == before
 
 
 def test_prompt_is_not_edited_while_a_reply_comes(maya, model, garden):
@@ -81,17 +70,9 @@ def test_prompt_is_not_edited_while_a_reply_comes(maya, model, garden):
     assert turn.wait(20)
 
 
-def test_edit_that_was_stored_though_nothing_was_heard_is_stored_once(maya, garden, monkeypatch):
-    begin = maya.conversations.begin_turn
-
-    def lose_the_answer(turn):
-        begin(turn)
-        raise StoreUnavailable
-
-    monkeypatch.setattr(maya.conversations, "begin_turn", lose_the_answer)
-    with pytest.raises(StoreUnavailable):
+def test_edit_that_was_stored_though_nothing_was_heard_is_stored_once(maya, garden):
+    with maya.database.no_answers("begin_turn"), pytest.raises(StoreUnavailable):
         edit(maya, garden, 2, "Half shade?")
-    monkeypatch.undo()
 
     thread = edit(maya, garden, 2, "Half shade?")
 
@@ -113,7 +94,7 @@ def test_edited_reply_is_another_version_that_nothing_was_paid_for(maya, model, 
     original, edited = thread.versions(thread.tip)
     assert (edited.outcome, edited.turn_id) == (Outcome.EDITED, None)
     assert bodies(thread.through(original.id)) == ["Shade?", "Ferns.", "Sun?", "Sage."]
-    assert (model.seen, maya.conversations.spent_micro) == ([], 0)
+    assert (model.seen, maya.account.spent_today_micro) == ([], 0)
 
 
 def test_conversation_goes_on_from_an_edited_reply(maya, model, garden):
@@ -124,8 +105,9 @@ def test_conversation_goes_on_from_an_edited_reply(maya, model, garden):
     assert [said.body for said in model.seen[-1][1:]] == ["Shade?", "Hostas.", "Why?"]
 
 
-def test_edited_reply_that_went_on_replaces_all_of_it(maya, garden):
-    maya.conversations.end_last(garden, Outcome.CUT)
+def test_edited_reply_that_went_on_replaces_all_of_it(maya):
+    said = "Shade?", "Ferns.", "Sun?", "Sage."
+    garden = maya.database.hold("Garden", *said, outcome=Outcome.CUT)
     assert maya.chat.continue_reply(garden, maya.chat.open(garden).tip.id).wait(20)
 
     thread = edit_reply(maya.chat, garden, 3, "Sage and thyme.")
@@ -152,7 +134,7 @@ def test_reply_is_not_edited_while_another_comes(maya, model, garden):
 
 
 def test_reply_of_a_temporary_chat_is_edited(maya):
-    held = maya.begin_temporary(reads_facts=False, is_there=lambda: True)
+    held = maya.begin_temporary()
     assert held.chat.begin(None, "Shade?").wait(20)
 
     thread = edit_reply(held.chat, held.id, 1, "Hostas.")
@@ -162,7 +144,7 @@ def test_reply_of_a_temporary_chat_is_edited(maya):
 
 
 def test_prompt_of_a_temporary_chat_is_edited(maya, model):
-    held = maya.begin_temporary(reads_facts=False, is_there=lambda: True)
+    held = maya.begin_temporary()
     assert held.chat.begin(None, "Shade?").wait(20)
     prompt = held.chat.open(held.id).messages[0]
 

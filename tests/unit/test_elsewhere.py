@@ -1,161 +1,158 @@
 """Recall over other conversations: where the database is slow or away, and how all of them are read in pieces."""
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from uuid import UUID, uuid4
+from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chat import Elsewhere, elsewhere
-from services.domain import ConversationId, MessageId, Space, SpaceId
+from services.domain import ConversationId
+from services.errors import StoreUnavailable
 from services.store.sealed import corpus
-from tests.fakes import NOON, MemoryConversations, MemoryCorpus
+from tests.store.conformance.talk import stored_space
 
 KUMQUAT = "My kumquat tree is called Zebedee."
 
 
 @pytest.fixture
-def store():
-    store = MemoryConversations()
-    store.hold("There", KUMQUAT, "I see.")
-    return store
+def there(database):
+    return database.hold("There", KUMQUAT, "I see.")
 
 
 @pytest.fixture
-def here(store):
-    return store.thread(store.hold("Here", "My kumquat is ripe.", "Good."))
+def here(there, database):
+    return database.thread(database.hold("Here", "My kumquat is ripe.", "Good."))
+
+
+@pytest.fixture
+def searched(database):
+    return Elsewhere(database.store().corpus)
+
+
+@pytest.fixture
+def may_read(database):
+    """Whether messages can be read in bulk: a reading waits until it is set."""
+    may_read = threading.Event()
+    database.rows.before["messages_between"] = lambda: may_read.wait(20)
+    yield may_read
+    may_read.set()
 
 
 def found(searched, here):
     return [each.message.body for each in searched.ranked(here, here.messages, "kumquat")]
 
 
-def test_a_prompt_waits_for_no_slow_reading(store, here, monkeypatch):
+def test_a_prompt_waits_for_no_slow_reading(searched, here, may_read, monkeypatch):
     monkeypatch.setattr(elsewhere, "_PATIENCE", 0.05)
-    slow = MemoryCorpus(store)
-    slow.may_read.clear()
-    searched = Elsewhere(slow)
 
     assert found(searched, here) == ["My kumquat is ripe.", "Good."]
-    slow.may_read.set()
+    may_read.set()
     monkeypatch.setattr(elsewhere, "_PATIENCE", 20.0)
 
     assert KUMQUAT in found(searched, here)
 
 
-def test_what_could_not_be_read_is_read_before_the_next_prompt(store, here):
-    away = MemoryCorpus(store, failures=1)
-    searched = Elsewhere(away)
-
-    assert found(searched, here) == ["My kumquat is ripe.", "Good."]
+def test_what_could_not_be_read_is_read_before_the_next_prompt(database, searched, here):
+    with database.no_answers("messages_between"):
+        assert found(searched, here) == ["My kumquat is ripe.", "Good."]
     assert KUMQUAT in found(searched, here)
 
 
-def test_only_the_first_places_are_for_what_was_said_elsewhere(store, here):
+def test_only_the_first_places_are_for_what_was_said_elsewhere(database, searched, here):
     for n in range(20):
-        store.hold(f"There {n}", f"My kumquat number {n} has fruit.", "I see.")
-    assert len(found(Elsewhere(MemoryCorpus(store)), here)) == 2 + 10
+        database.hold(f"There {n}", f"My kumquat number {n} has fruit.", "I see.")
+    assert len(found(searched, here)) == 2 + 10
 
 
-def test_what_was_moved_while_it_was_read_is_read_again(store, here, monkeypatch):
-    monkeypatch.setattr(elsewhere, "_PATIENCE", 0.05)
-    there, *_ = store.threads
-    before = store.thread(there)  # as a page still has it
-    a_space(store, there, here.conversation.id)
+def test_what_was_moved_while_it_was_read_is_read_again(
+    database, searched, there, here, monkeypatch
+):
+    monkeypatch.setattr(corpus, "_MESSAGES", 1)  # read at once
+    before = database.thread(there)  # as a page still has it
+    a_space(database, there, here.conversation.id)
 
     def asked_in_between():
+        monkeypatch.setattr(elsewhere, "_PATIENCE", 0.05)
         asking = threading.Thread(target=lambda: found(searched, before))
         asking.start()
         asking.join(20)
 
-    searched = Elsewhere(Interrupted(store, happens=asked_in_between))
-    searched._read()
-
+    acts = {"messages_between": asked_in_between}
+    database.rows.after["messages_between"] = lambda: database.rows.before.update(acts)
     monkeypatch.setattr(elsewhere, "_PATIENCE", 20.0)
-    assert KUMQUAT in found(searched, store.thread(here.conversation.id))
+    found(searched, database.thread(here.conversation.id))
+
+    assert KUMQUAT in found(searched, database.thread(here.conversation.id))
 
 
-def test_what_was_moved_away_while_others_are_read_is_not_brought_back(store, here, monkeypatch):
-    there, *_ = store.threads
-    slow = MemoryCorpus(store)
-    searched = Elsewhere(slow)
+def test_what_was_moved_away_while_others_are_read_is_not_brought_back(
+    database, searched, there, here, request, monkeypatch
+):
     assert KUMQUAT in found(searched, here)
+    request.getfixturevalue("may_read")
     monkeypatch.setattr(elsewhere, "_PATIENCE", 0.05)
-    slow.may_read.clear()
-    store.hold("New", "Hello.", "Hello.")
+    database.hold("New", "Hello.", "Hello.")
     assert KUMQUAT in found(searched, here)  # the new one is still being read
 
-    a_space(store, there)
+    a_space(database, there)
 
     assert KUMQUAT not in found(searched, here)
-    slow.may_read.set()
 
 
-def test_nothing_of_what_is_discarded_stays_in_memory(store, here):
-    there, *_ = store.threads
-    searched = Elsewhere(MemoryCorpus(store))
+def is_in_memory(database, searched, message_id, here):
+    """Return whether a message is found without the database."""
+    with database.no_answers("messages_by_id"):
+        try:
+            searched.opened([message_id], here)
+        except StoreUnavailable:
+            return False
+    return True
+
+
+def test_nothing_of_what_is_discarded_stays_in_memory(database, searched, there, here):
     [told] = [each for each in searched.ranked(here, here.messages, "Zebedee") if each.matched]
 
     searched.forget(there)
 
-    assert searched._opened.get(told.message.id) is None
+    assert not is_in_memory(database, searched, told.message.id, here)
     assert searched.opened([told.message.id], here) == {}
     assert KUMQUAT in found(searched, here)  # brought back
 
 
-def test_message_read_for_a_receipt_alone_leaves_the_memory_too(store, here):
-    there, *_ = store.threads
-    [told, _] = store.thread(there).messages
-    searched = Elsewhere(MemoryCorpus(store))
+def test_message_read_for_a_receipt_alone_leaves_the_memory_too(database, searched, there, here):
+    [told, _] = database.thread(there).messages
     searched.opened([told.id], here)
-    store.discard(there, 60)
+    assert is_in_memory(database, searched, told.id, here)
+    database.conversations.discard(there, 60)
 
     searched.forget(there)
 
-    assert searched._opened.get(told.id) is None
+    assert not is_in_memory(database, searched, told.id, here)
 
 
-def a_space(store, *conversations):
-    """Put them into a new one."""
-    space = Space(id=SpaceId(uuid4()), name="Orchard", created_at=NOON)
-    store.spaces[space.id] = space
+def a_space(database, *conversations):
+    """Put conversations into a new space."""
+    space = stored_space(database.store())
     for its in conversations:
-        store.move(its, space.id)
+        database.conversations.move(its, space.id)
 
 
-def test_what_is_gone_is_asked_for_once_until_the_next_prompt(store, here, monkeypatch):
-    there, *_ = store.threads
-    [told, _] = store.thread(there).messages
-    corpus = MemoryCorpus(store)
-    searched, asked = Elsewhere(corpus), list[MessageId]()
-    some = corpus.some
-    monkeypatch.setattr(corpus, "some", lambda ids: asked.extend(ids) or some(ids))
-    store.discard(there, 60)
+def test_what_is_gone_is_asked_for_once_until_the_next_prompt(database, there, here, monkeypatch):
+    [told, _] = database.thread(there).messages
+    everything, asked = database.store().corpus, []
+    searched, some = Elsewhere(everything), everything.some
+    monkeypatch.setattr(everything, "some", lambda ids: asked.extend(ids) or some(ids))
+    database.conversations.discard(there, 60)
 
     for _ in range(3):
         assert searched.opened([told.id], here) == {}
     assert asked == [told.id]
 
-    store.restore(there)
+    database.conversations.restore(there)
     assert KUMQUAT in found(searched, here)
-
-
-@dataclass
-class Interrupted(MemoryCorpus):
-    """Something happens once, when the first of all messages was read."""
-
-    happens: Callable[[], None] = lambda: None
-
-    def messages(self, wanted):
-        for found in super().messages(wanted):
-            for its, messages in found.items():
-                for message in messages:
-                    yield {its: [message]}
-                    happens, self.happens = self.happens, lambda: None
-                    happens()
 
 
 LENGTHS = st.lists(
@@ -170,8 +167,10 @@ def test_each_message_is_asked_for_once(lengths):
         for n, (known, new) in enumerate(lengths)
     }
 
-    asked = set()
-    for ids, seqs in corpus._batches(wanted):
+    asked, batches = set(), []
+    rows = SimpleNamespace(messages_between=lambda *batch: batches.append(batch) or ())
+    list(corpus.SealedCorpus(rows, SimpleNamespace(rows=lambda ids: {})).messages(wanted))
+    for ids, seqs in batches:
         sent = {(its, seq) for its in ids for seq in seqs if seq < wanted[its].stop}
         assert len(sent) <= 2000
         assert len(ids) <= 100

@@ -8,7 +8,7 @@ from services.domain import Full, Window
 from services.errors import StoreUnavailable
 from services.llm import Offer
 from services.memory.receipt import Receipt
-from tests.fakes import LARGE, FakePerson, MemoryConversations, ScriptedModel
+from tests.fakes import LARGE, FakePerson, ScriptedModel
 
 
 @pytest.fixture
@@ -17,20 +17,20 @@ def large():
 
 
 @pytest.fixture
-def maya(large):
-    return FakePerson(MemoryConversations(), ScriptedModel(), others=(Offer(LARGE, large),))
+def maya(database, model, large):
+    return FakePerson(database, model, others=(Offer(LARGE, large),))
 
 
 @pytest.fixture
 def garden(maya):
-    return maya.conversations.hold("Garden", *(f"{who} {n}" for n in range(4) for who in "QA"))
+    return maya.database.hold("Garden", *(f"{who} {n}" for n in range(4) for who in "QA"))
 
 
 def again(maya, conversation_id, **choice):
     """The thread and the receipt of the reply that was made so."""
     assert maya.chat.retry(conversation_id, **choice).wait(20)
     thread = maya.chat.open(conversation_id)
-    kept = maya.conversations.receipts([thread.tip], conversation_id)
+    kept = maya.store.turns.receipts([thread.tip], conversation_id)
     return thread, Receipt.from_json(kept[thread.tip.turn_id])
 
 
@@ -59,34 +59,26 @@ def test_view_of_the_next_turns_stays_as_it_was(maya, garden):
 
 
 def test_other_policy_sees_what_its_own_view_no_longer_shows(maya, garden):
-    maya.conversations._change(garden, start_seq=4)
+    maya.database.go_on(garden, "Q 4", "A 4", start_seq=4)
 
     thread, receipt = again(maya, garden, policy=Full())
 
-    assert [seq for seq, _ in receipt.verbatim] == [1, 2, 3, 4, 5, 6]
+    assert [seq for seq, _ in receipt.verbatim] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert thread.conversation.start_seq == 4
 
 
-def lose(maya, monkeypatch, begin, *, is_stored):
-    """Have *begin* fail, for the database does not answer, whether or not it stores what it is asked to."""
-    begin_turn = maya.conversations.begin_turn
-
-    def unheard(turn):
-        if is_stored:
-            begin_turn(turn)
-        raise StoreUnavailable
-
-    with monkeypatch.context() as patch, pytest.raises(StoreUnavailable):
-        patch.setattr(maya.conversations, "begin_turn", unheard)
+def lose(maya, begin, *, is_stored):
+    """Have *begin* fail, though the turn may have been stored: no answer comes, twice."""
+    with maya.database.no_answers("begin_turn", is_done=is_stored), pytest.raises(StoreUnavailable):
         begin()
 
 
 @pytest.mark.parametrize("is_new", [True, False])
-def test_live_retry_by_another_process_is_not_ended(maya, garden, monkeypatch, is_new):
-    other = FakePerson(maya.conversations, ScriptedModel())
+def test_live_retry_by_another_process_is_not_ended(maya, garden, is_new):
+    other = FakePerson(maya.database, ScriptedModel())
     maya.chat.open(garden)
     ask = partial(maya.chat.begin, garden, "Why?") if is_new else partial(maya.chat.retry, garden)
-    lose(maya, monkeypatch, ask, is_stored=is_new)
+    lose(maya, ask, is_stored=is_new)
     maya.chat.open(garden)
     other.model.gate.clear()
     turn = other.chat.retry(garden)
@@ -98,10 +90,10 @@ def test_live_retry_by_another_process_is_not_ended(maya, garden, monkeypatch, i
     assert maya.chat.open(garden).tip.turn_id == turn.id
 
 
-def test_prompt_stored_unheard_is_not_stored_again_after_a_lost_retry(maya, garden, monkeypatch):
+def test_prompt_stored_unheard_is_not_stored_again_after_a_lost_retry(maya, garden):
     reply_id = maya.chat.open(garden).messages[1].id
-    lose(maya, monkeypatch, partial(maya.chat.begin, garden, "Why?"), is_stored=True)
-    lose(maya, monkeypatch, partial(maya.chat.retry, garden, reply_id), is_stored=False)
+    lose(maya, partial(maya.chat.begin, garden, "Why?"), is_stored=True)
+    lose(maya, partial(maya.chat.retry, garden, reply_id), is_stored=False)
 
     assert maya.chat.begin(garden, "Why?").wait(20)
 

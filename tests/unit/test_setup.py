@@ -6,22 +6,20 @@ from uuid import uuid4
 import pytest
 
 from services.chat.setup import choose_setup
-from services.domain import Fact, FactId, NewConversation, Preferences, Space, SpaceId
+from services.domain import Fact, FactId, NewConversation, Preferences, Space, SpaceId, Window
 from services.domain.models import InstructionsSource
 from services.llm import Models, Offer
 from services.memory.tokens import RegexCounter
-from tests.fakes import INFO, LARGE, NOON, MemoryConversations, ScriptedModel
+from tests.fakes import INFO, LARGE, MAYA, NOON, ScriptedModel
+from tests.stores import InMemoryDatabase
 
 MODELS = Models(Offer(INFO, ScriptedModel()), (Offer(LARGE, ScriptedModel()),))
 LONG = "Be kind. " * 700  # more than half of INFO's context, and little of LARGE's
 
 
 def thread(model=None, instructions=""):
-    conversations = MemoryConversations()
-    conversation_id = conversations.hold("Garden")
-    conversations.set_model(conversation_id, model)
-    conversations.set_instructions(conversation_id, instructions)
-    return conversations.thread(conversation_id)
+    new = NewConversation(model=model, instructions=instructions)
+    return InMemoryDatabase(MAYA).conversations.create("Garden", Window(), new)
 
 
 def chosen(here=None, *, picked=None, deployment="D", **mine):

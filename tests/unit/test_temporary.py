@@ -2,7 +2,6 @@
 
 import gc
 import threading
-from datetime import timedelta
 from types import FunctionType, ModuleType
 from uuid import UUID, uuid4
 
@@ -13,8 +12,6 @@ from services.domain import (
     Fact,
     FactId,
     MessageId,
-    Outcome,
-    Preferences,
     Purpose,
     Retrieval,
     Role,
@@ -25,17 +22,9 @@ from services.domain import (
     Window,
 )
 from services.errors import Stale, StoreUnavailable
-from services.store.in_memory import InMemoryRows
-from services.store.port import ClientTurnId, Ending, NewTurn
-from services.store.sealed import sealed_store, throwaway_keys
-from tests.fakes import (
-    MAYA,
-    NOON,
-    FakeLedger,
-    FakePerson,
-    MemoryConversations,
-    ScriptedModel,
-)
+from services.store.port import TurnState
+from tests.fakes import MAYA, NOON, ScriptedModel, choose
+from tests.store.conformance.talk import UNDO_SECONDS, bodies, delete, ending, new_turn
 
 CANARY = "kestrel"
 SECONDS = 60.0
@@ -47,13 +36,8 @@ def model():
 
 
 @pytest.fixture
-def maya(model):
-    return FakePerson(MemoryConversations(), model)
-
-
-@pytest.fixture
 def chat(maya):
-    return maya.begin_temporary(reads_facts=False, is_there=lambda: True)
+    return maya.begin_temporary()
 
 
 def done(turn):
@@ -65,34 +49,6 @@ def says(chat, prompt):
     """The thread after *prompt* was answered."""
     done(chat.chat.begin(chat.id if chat.is_begun else None, prompt))
     return chat.chat.open(chat.id)
-
-
-def a_turn(thread, prompt):
-    return NewTurn(
-        client_turn_id=ClientTurnId(uuid4()),
-        thread=thread,
-        prompt_id=MessageId(uuid4()),
-        prompt=prompt,
-        start_seq=0,
-        model="scripted",
-        prompt_micro=1,
-        reply_micro=2,
-        least_reply_micro=1,
-        lease_seconds=10,
-    )
-
-
-def ending(turn_id, turn):
-    return Ending(
-        turn_id=turn_id,
-        conversation_id=turn.thread.conversation.id,
-        prompt_id=turn.prompt_id,
-        reply_id=MessageId(uuid4()),
-        reply="Prune.",
-        outcome=Outcome.COMPLETE,
-        usage=Usage(1, 1),
-        cost_micro=1,
-    )
 
 
 def held_by(*things):
@@ -158,59 +114,54 @@ def test_its_policy_and_view_are_changed_as_any_others(chat):
     assert chat.chat.open(chat.id).conversation.start_seq == 0
 
 
-def test_reply_is_stored_once_it_is_settled():
-    ledger = FakeLedger()
-    store = sealed_store(InMemoryRows(ledger), throwaway_keys(MAYA))
-    thread = store.conversations.create("Garden", Window())
-    turn = a_turn(thread, "Hello")
-    begun = store.turns.begin(turn)
-    ledger.failure = StoreUnavailable()
-    with pytest.raises(StoreUnavailable):
-        store.turns.finish(ending(begun.turn_id, turn))
-    assert len(store.conversations.thread(thread.conversation.id).messages) == 1
+def test_reply_is_stored_once_it_is_settled(chat, maya):
+    thread = chat.store.conversations.create("Garden", Window())
+    turn = new_turn(thread, "Hello")
+    end = ending(turn, chat.store.turns.begin(turn), "Prune.")
+    with (
+        maya.database.no_answers("finish_turn", is_done=False),
+        pytest.raises(StoreUnavailable),
+    ):
+        chat.store.turns.finish(end)
+    assert bodies(chat.store.conversations.thread(chat.id).messages) == ["Hello"]
 
-    ledger.failure = None
-    store.turns.finish(ending(begun.turn_id, turn))
+    chat.store.turns.finish(end)
 
-    messages = store.conversations.thread(thread.conversation.id).messages
-    assert [said.body for said in messages] == ["Hello", "Prune."]
+    assert bodies(chat.store.conversations.thread(chat.id).messages) == ["Hello", "Prune."]
 
 
-def test_deleted_messages_leave_the_memory_when_undo_is_over():
-    now = [NOON]
-    rows = InMemoryRows(FakeLedger(), now=lambda: now[0])
-    store = sealed_store(rows, throwaway_keys(MAYA))
-    thread = store.conversations.create("Garden", Window())
-    turn = a_turn(thread, CANARY)
-    store.turns.finish(ending(store.turns.begin(turn).turn_id, turn))
-    thread = store.conversations.thread(thread.conversation.id)
+def test_deleted_messages_leave_the_memory_when_undo_is_over(database):
+    garden = database.hold("Garden", CANARY, "Prune.")
+    store = database.store()
+    thread = store.conversations.thread(garden)
     ids = [one.id for one in thread.messages]
-    store.messages.discard(thread, thread.messages, (), 20, drops_summary=False)
+    delete(store, thread, 0)
 
-    rows.destroy_due()
-    assert len(rows.messages_by_id(ids)) == 2
-    now[0] += timedelta(seconds=21)
-    rows.destroy_due()
+    database.sweep()
+    assert len(database.rows.messages_by_id(ids)) == 2
+    database.let_pass(UNDO_SECONDS + 1)
+    database.sweep()
 
-    assert rows.messages_by_id(ids) == []
+    assert database.rows.messages_by_id(ids) == []
 
 
 def test_a_prompt_that_is_refused_is_not_remembered(chat, maya):
-    maya.ledger.failure = StoreUnavailable()
-    with pytest.raises(StoreUnavailable):
+    with (
+        maya.database.no_answers("begin_turn", is_done=False),
+        pytest.raises(StoreUnavailable),
+    ):
         chat.chat.begin(None, "Hello")
     assert not chat.is_begun
 
-    maya.ledger.failure = None
     assert [said.body for said in says(chat, "Hello").messages][:1] == ["Hello"]
 
 
 def test_no_title_is_made_no_fact_noted_and_none_read_unless_allowed(maya, model):
-    maya.profile.known = Preferences(keeps_facts=True)
-    maya.memories.keep(Fact(id=FactId(uuid4()), text="Lives in Bern.", since=NOON))
+    choose(maya.store.profile, keeps_facts=True)
+    maya.store.facts.keep(Fact(id=FactId(uuid4()), text="Lives in Bern.", since=NOON))
 
     for reads_facts in (False, True):
-        chat = maya.begin_temporary(reads_facts=reads_facts, is_there=lambda: True)
+        chat = maya.begin_temporary(reads_facts=reads_facts)
         says(chat, "Where?")
         assert ("Lives in Bern." in str([said.body for said in model.seen[-1]])) is reads_facts
         assert not chat.chat.coming(Purpose.TITLE) | chat.chat.coming(Purpose.FACTS)
@@ -220,7 +171,7 @@ def test_no_title_is_made_no_fact_noted_and_none_read_unless_allowed(maya, model
 
 @pytest.mark.parametrize("policy", [Summary(), Retrieval()])
 def test_once_it_is_over_nothing_holds_what_was_said(chat, maya, model, policy):
-    maya.profile.known = Preferences(policy=policy)
+    choose(maya.store.profile, policy=policy)
     says(chat, f"A {CANARY}")
     summary = RunningSummary(text=f"Of a {CANARY}.", from_seq=1, up_to_seq=2, made_at=NOON)
     chat.store.conversations.set_summary(chat.store.conversations.thread(chat.id), summary)
@@ -231,9 +182,7 @@ def test_once_it_is_over_nothing_holds_what_was_said(chat, maya, model, policy):
     model.pieces, model.failure = (), None
     doomed = chat.chat.open(chat.id).messages[-1:]
     chat.chat.delete_messages(chat.id, {one.id for one in doomed}, 20)
-    kept = chat._chat
-    maya.ledger.begun.clear()
-    maya.ledger.settled.clear()
+    kept = chat.chat
     assert any(CANARY in text for text in held_by(chat, kept))
 
     chat.end()
@@ -250,8 +199,7 @@ def test_ending_stops_what_is_coming_and_settles_it(chat, maya, model):
     chat.end()
 
     assert turn.is_done
-    [settled] = maya.ledger.settled
-    assert (settled.outcome, chat.is_begun) == ("stopped", False)
+    assert (maya.database.turn_states(), chat.is_begun) == ([TurnState.STOPPED], False)
     with pytest.raises(temporary.ChatIsOver):
         _ = chat.chat
 
@@ -279,7 +227,7 @@ def test_a_turn_that_begins_while_it_ends_calls_no_model(chat, model):
 def test_a_chat_is_ended_once_its_page_was_away_for_long(maya, monkeypatch):
     chats, is_there, now = TemporaryChats(), [True], [0.0]
     monkeypatch.setattr(temporary.time, "monotonic", lambda: now[0])
-    chat = maya.begin_temporary(reads_facts=False, is_there=lambda: is_there[0])
+    chat = maya.begin_temporary(is_there=lambda: is_there[0])
     chats.add(chat)
 
     for seconds, there, is_over in (
@@ -312,17 +260,15 @@ def test_all_are_stopped_and_settled_when_the_process_ends(make_two, model, maya
     chats.stop(SECONDS)
 
     assert all(turn.is_done for turn in turns)
-    assert len(maya.ledger.settled) == 2
+    assert maya.database.turn_states() == [TurnState.STOPPED] * 2
 
 
 @pytest.fixture
 def make_two(maya):
     def make():
         chats = TemporaryChats()
-        here, elsewhere = (
-            maya.begin_temporary(reads_facts=False, is_there=lambda: True) for _ in range(2)
-        )
-        elsewhere.owner = SessionId(UUID(int=2))
+        here = maya.begin_temporary()
+        elsewhere = maya.begin_temporary(owner=SessionId(UUID(int=2)))
         chats.add(here)
         chats.add(elsewhere)
         return chats, here, elsewhere

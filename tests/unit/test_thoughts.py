@@ -2,12 +2,11 @@
 
 import pytest
 
-from services.chat import LiveTurns
 from services.chat.paid_calls import PaidCalls
 from services.domain import Outcome, Purpose, Retrieval, Thoughts, Usage
 from services.errors import ModelFailure, ModelUnavailable, NotFound
 from services.llm import LimitReached, Thought
-from tests.fakes import INFO, FakePerson, MemoryConversations, ScriptedModel, choose
+from tests.fakes import INFO, FakePerson, ScriptedModel, choose
 from tests.stack.apps import until
 
 CANARY = "kumquat"
@@ -17,11 +16,6 @@ HM = Thought(f"Hm, {CANARY}. ")
 @pytest.fixture
 def model():
     return ScriptedModel((HM, HM, "In ", "March."))
-
-
-@pytest.fixture
-def maya(model):
-    return FakePerson(MemoryConversations(), model)
 
 
 def done(turn):
@@ -36,7 +30,7 @@ def ask(maya, prompt="When?", conversation_id=None):
 
 def thoughts_of(maya, thread):
     last = thread.messages[-1]
-    return maya.conversations.thoughts([last], thread.conversation.id).get(last.id)
+    return maya.store.turns.thoughts([last], thread.conversation.id).get(last.id)
 
 
 def seen(model):
@@ -63,10 +57,10 @@ def test_reply_without_thoughts_has_none(maya, model):
     assert thoughts_of(maya, thread) is None
 
 
-def test_thoughts_reach_no_later_request_of_any_kind(model):
+def test_thoughts_reach_no_later_request_of_any_kind(database, model):
     every = Purpose.TITLE, Purpose.SUMMARY, Purpose.FACTS
-    maya = FakePerson(MemoryConversations(), model, purposes=every)
-    choose(maya.profile, keeps_facts=True, recalls_elsewhere=True, policy=Retrieval())
+    maya = FakePerson(database, model, purposes=every)
+    choose(maya.store.profile, keeps_facts=True, recalls_elsewhere=True, policy=Retrieval())
     _, thread = ask(maya)
     until(lambda: not any(maya.chat.coming(purpose) for purpose in every))
 
@@ -100,12 +94,12 @@ def test_only_the_first_100_kb_of_thoughts_are_kept(maya, model, pieces):
 def test_thoughts_cost_what_the_endpoint_counted_and_no_more(maya, model):
     model.pieces = (HM, "In March.", Usage(100, 50, thoughts=40))
     _, thread = ask(maya)
-    with_thoughts = maya.conversations.spent_micro
+    with_thoughts = maya.account.spent_today_micro
     model.pieces = ("In March.", Usage(100, 50, thoughts=40))
     ask(maya)
 
     assert thoughts_of(maya, thread)
-    assert maya.conversations.spent_micro == 2 * with_thoughts
+    assert maya.account.spent_today_micro == 2 * with_thoughts
 
 
 def test_thoughts_that_no_endpoint_counted_are_charged(maya, model):
@@ -114,7 +108,7 @@ def test_thoughts_that_no_endpoint_counted_are_charged(maya, model):
     ask(maya)
 
     thoughts = INFO.cost_micro(Usage(0, len(HM.text.split())))
-    assert maya.conversations.spent_micro > thoughts  # and the prompt
+    assert maya.account.spent_today_micro > thoughts  # and the prompt
 
 
 # --- replies that ended with thoughts alone ----------------------------------------------------------
@@ -189,7 +183,7 @@ def test_each_part_of_a_reply_that_went_on_has_its_own(maya, model):
     done(maya.chat.continue_reply(thread.conversation.id, thread.tip.id))
 
     (_, reply) = maya.chat.open(thread.conversation.id).branch()
-    known = maya.conversations.thoughts(reply.stored, thread.conversation.id)
+    known = maya.store.turns.thoughts(reply.stored, thread.conversation.id)
     assert [known[part.id].text for part in reply.stored] == [HM.text, "So: "]
 
 
@@ -198,13 +192,13 @@ def test_each_part_of_a_reply_that_went_on_has_its_own(maya, model):
 
 def test_checkpoint_carries_thoughts_once_they_have_grown(maya, model, monkeypatch):
     carried = []
-    checkpoint = maya.conversations.checkpoint_turn
+    checkpoint = maya.store.turns.checkpoint
 
-    def note(turn_id, conversation_id, said, lease_seconds, thoughts):
+    def note(turn_id, conversation_id, partial, lease_seconds, thoughts):
         carried.append(thoughts and thoughts.text)
-        return checkpoint(turn_id, conversation_id, said, lease_seconds, thoughts)
+        return checkpoint(turn_id, conversation_id, partial, lease_seconds, thoughts)
 
-    monkeypatch.setattr(maya.conversations, "checkpoint_turn", note)
+    monkeypatch.setattr(maya.store.turns, "checkpoint", note)
     turn, _ = ask(maya)  # begins with a checkpoint
 
     calls = PaidCalls(maya.store.turns, maya.chat.counter)
@@ -216,10 +210,10 @@ def test_checkpoint_carries_thoughts_once_they_have_grown(maya, model, monkeypat
 
 def test_thoughts_of_a_process_that_died_become_a_message(maya):
     thoughts = Thoughts(text="Hm.", seconds=7)
-    garden = maya.conversations.hold("Garden", "When?")
-    maya.conversations.leave_unfinished(garden, "", thoughts)
+    garden = maya.database.hold("Garden", "When?")
+    maya.database.crash(garden, "", thoughts)
 
-    thread = FakePerson(maya.conversations, maya.model, live_turns=LiveTurns()).chat.open(garden)
+    thread = maya.chat.open(garden)
 
     assert thread.messages[-1].outcome is Outcome.INTERRUPTED
     assert thoughts_of(maya, thread) == thoughts
@@ -235,7 +229,7 @@ def test_connection_that_breaks_in_the_thoughts_keeps_them(maya, model):
 
 
 def test_temporary_chat_keeps_thoughts_until_it_is_over(maya):
-    held = maya.begin_temporary(reads_facts=False, is_there=lambda: True)
+    held = maya.begin_temporary()
     done(held.chat.begin(None, "When?"))
     reply = held.chat.open(held.id).messages[-1]
     assert held.store.turns.thoughts([reply], held.id)[reply.id].text == 2 * HM.text

@@ -25,14 +25,13 @@ import jwt
 
 from services.domain import UserId
 from services.errors import StoreUnavailable
-from services.store.in_memory import InMemoryRows, Tables
 from services.store.port import Store
 from services.store.rows import DocumentKind
-from services.store.sealed import sealed_store, throwaway_keys
+from services.store.sealed import sealed_store
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.supabase.rows import SupabaseRows
 from tests.store.conftest import PASSWORD, make_sessions, new_email
-from tests.stores import InMemoryLedger, sweep
+from tests.stores import InMemoryDatabase, sweep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -355,30 +354,6 @@ def _sender(request):
     return UserId(UUID(jwt.decode(token, options={"verify_signature": False})["sub"]))
 
 
-class _FaultyRows:
-    """Sealed rows in memory, with faults by verb. Processes share the rows."""
-
-    def __init__(self, rows):
-        self._rows = rows
-        self.is_away = False
-        self.acts = {}
-
-    def __getattr__(self, name):
-        found = getattr(self._rows, name)
-        if not callable(found):
-            return found
-
-        def call(*arguments, **options):
-            if self.is_away:
-                raise StoreUnavailable
-            answer = found(*arguments, **options)
-            if act := self.acts.pop(name, None):
-                act()
-            return answer
-
-        return call
-
-
 class InMemoryBackend(Backend):
     """The store in the memory of this process."""
 
@@ -391,42 +366,37 @@ class InMemoryBackend(Backend):
     }
 
     def __init__(self):
-        self._users = {}  # their ledgers, tables and rows
+        self._databases = {}  # by user
 
     def user(self):
         user_id = UserId(uuid4())
-        ledger, tables = InMemoryLedger(user_id), Tables()
-        rows = _FaultyRows(InMemoryRows(ledger, tables, self._now))
-        self._users[user_id] = ledger, tables, rows
-        keys = throwaway_keys(user_id)
+        database = self._databases[user_id] = InMemoryDatabase(user_id, self._now)
 
         def process():
-            return User(user_id=user_id, store=sealed_store(rows, keys), elsewhere=process)
+            return User(user_id=user_id, store=database.store(), elsewhere=process)
 
         return process()
 
     def set_caps(self, user, **caps):
         for name, value in caps.items():
-            setattr(self._users[user.user_id][0], name, value)
+            setattr(self._databases[user.user_id].ledger, name, value)
 
     def begin_days_later(self, user, days):
-        self._users[user.user_id][0].begin_days_later(days)
+        self._databases[user.user_id].ledger.begin_days_later(days)
 
     def let_pass(self, seconds):
         self.elapsed += seconds
 
     def sweep(self):
-        for ledger, _, rows in self._users.values():
-            for turn in rows.lapse_turns():
-                ledger.lapse_turn(turn)
-            rows.destroy_due()
+        for database in self._databases.values():
+            database.sweep()
 
     @contextmanager
     def after(self, user, verb, act):
-        rows, name = self._users[user.user_id][2], self._VERBS.get(verb, verb)
-        rows.acts[name] = act
+        acts, name = self._databases[user.user_id].rows.after, self._VERBS.get(verb, verb)
+        acts[name] = act
         yield
-        assert rows.acts.pop(name, None) is None, f"{verb} was not called"
+        assert acts.pop(name, None) is None, f"{verb} was not called"
 
     def lose_answer(self, user, verb):
         def lose():
@@ -436,16 +406,17 @@ class InMemoryBackend(Backend):
 
     @contextmanager
     def unavailable(self, user):
-        rows = self._users[user.user_id][2]
-        rows.is_away = True
+        rows = self._databases[user.user_id].rows
+        rows.failure = StoreUnavailable()
         yield
-        rows.is_away = False
+        rows.failure = None
 
     def stored_text(self):
-        return "".join(_everything(tables) for _, tables, _ in self._users.values())
+        return "".join(_everything(one.tables) for one in self._databases.values())
 
     def copy(self, source, target):
-        self._put(target, self._get(source))
+        text = next(one.get(*source) for one in self._databases.values() if one.has(*source))
+        next(one for one in self._databases.values() if one.has(*target)).put(*target, text)
 
     def delete_message(self, conversation_id, seq):
         tables, row = self._message(conversation_id, seq)
@@ -482,7 +453,7 @@ class InMemoryBackend(Backend):
 
     def _tables(self, table, key):
         """Return the tables of the user with that row."""
-        every = (tables for _, tables, _ in self._users.values())
+        every = (database.tables for database in self._databases.values())
         return next(tables for tables in every if key in getattr(tables, table))
 
     def _message(self, conversation_id, seq):
@@ -490,30 +461,6 @@ class InMemoryBackend(Backend):
         rows = tables.messages.values()
         found = (row for row in rows if (row.conversation_id, row.seq) == (conversation_id, seq))
         return tables, next(found)
-
-    def _row(self, text):
-        """Return the table, key and field of a text."""
-        kinds = {
-            "fact": DocumentKind.FACT,
-            "space": DocumentKind.SPACE,
-            "profile": DocumentKind.PREFERENCES,
-        }
-        if text.kind in kinds:
-            key = kinds[text.kind], text.id
-            return self._tables("documents", key).documents, key, "body"
-        name = "thoughts" if text == ("message", text.id, "thoughts") else f"{text.kind}s"
-        fields = {"partial_thoughts": "thoughts"}
-        table = getattr(self._tables(name, text.id), name)
-        return table, text.id, fields.get(text.field, text.field)
-
-    def _get(self, text):
-        table, key, name = self._row(text)
-        return table[key] if isinstance(table[key], str) else getattr(table[key], name)
-
-    def _put(self, text, value):
-        table, key, name = self._row(text)
-        is_text = isinstance(table[key], str)
-        table[key] = value if is_text else replace(table[key], **{name: value})
 
     def _now(self):
         return datetime.now(UTC) + timedelta(seconds=self.elapsed)
