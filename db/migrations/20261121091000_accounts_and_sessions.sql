@@ -142,8 +142,17 @@ begin
   return '{"ok": true}';
 end $$;
 
+-- Return the wrapped keys of *person* that the root key opens, oldest first: sealed, so the app's calls may bring them.
+create function private.wrapped_keys(person uuid) returns jsonb
+language sql stable security definer set search_path = ''
+begin atomic
+  select coalesce(jsonb_agg(jsonb_build_object('version', version, 'wrapped', wrapped) order by version), '[]')
+  from public.user_keys where user_id = person and mode = 'server';
+end;
+
 -- Store a wrapped key: the first of its kind, or in place of exactly the one the app has seen. Where there are
--- conversations, their user key was there: another one in its place would leave them shut, and hide why.
+-- conversations, their user key was there: another one in its place would leave them shut, and hide why. The answer has the
+-- keys that are there now: of two first sign-ins at once, one key counts.
 create function private.put_user_key(
   new_version integer, new_mode text, new_wrapped public.sealed, new_derivation text, replaces public.sealed, proof text
 ) returns jsonb
@@ -166,11 +175,11 @@ begin
     update public.user_keys set wrapped = new_wrapped, derivation = new_derivation::jsonb
     where user_id = person and version = new_version and mode = new_mode and wrapped = replaces;
   end if;
-  if not found then
-    return private.answer(false, 'stale');
+  if found then
+    perform private.note(person, 'key.put', person, jsonb_build_object('version', new_version, 'mode', new_mode));
+    return jsonb_build_object('ok', true, 'keys', private.wrapped_keys(person));
   end if;
-  perform private.note(person, 'key.put', person, jsonb_build_object('version', new_version, 'mode', new_mode));
-  return '{"ok": true}';
+  return private.answer(false, 'stale') || jsonb_build_object('keys', private.wrapped_keys(person));
 end $$;
 
 -- Replace the preferences if they are those that the app has seen: two tabs that change one choice each lose neither.
@@ -340,26 +349,32 @@ end $$;
 
 -- functions: sessions -----------------------------------------------------------------------------------
 
--- Called by the user, right after signing in. Its Supabase session is that of the calling token.
+-- Called by the user, right after signing in. Its Supabase session is that of the calling token. The attempt that
+-- succeeded is returned to the throttles *returned* (JSON, in the order of `throttle`): once, for a token starts one session.
 create function private.start_session(
   new_cookie_hash text, new_tokens public.sealed, new_device public.sealed,
-  idle integer, lifetime integer, proof text
+  idle integer, lifetime integer, returned text, proof text
 ) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
   claims jsonb := current_setting('request.jwt.claims');
+  person uuid := claims ->> 'sub';
   session uuid;
+  counted text;
 begin
-  perform private.check_proof(proof, 'start_session', claims ->> 'sub', new_cookie_hash,
-    private.sha(new_tokens), private.sha(new_device), idle::text, lifetime::text);
+  perform private.check_proof(proof, 'start_session', person::text, new_cookie_hash,
+    private.sha(new_tokens), private.sha(new_device), idle::text, lifetime::text, private.sha(returned));
   insert into private.app_sessions
     (user_id, auth_session_id, cookie_hash, tokens, device, token_seconds, idle_seconds, expires_at)
-  values ((claims ->> 'sub')::uuid, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
+  values (person, (claims ->> 'session_id')::uuid, new_cookie_hash, new_tokens, new_device,
     (claims ->> 'exp')::bigint - (claims ->> 'iat')::bigint, idle, now() + make_interval(secs => lifetime))
   returning id into session;
   perform private.require_me();             -- after the insert: nobody is signed in without an app session
-  return jsonb_build_object('ok', true, 'session', session);
+  for counted in select jsonb_array_elements_text(returned::jsonb) loop
+    update private.throttles set attempts = attempts - 1 where bucket = counted and attempts > 0;
+  end loop;
+  return jsonb_build_object('ok', true, 'session', session, 'keys', private.wrapped_keys(person));
 end $$;
 
 -- The versions of the root key that rows are sealed under: the app refuses to start without one of them.
@@ -379,7 +394,8 @@ begin
   ));
 end $$;
 
--- Called by the server, with the hash of the cookie. The answer does not say why there is no session.
+-- Called by the server, with the hash of the cookie. The answer does not say why there is no session; it has all that opens
+-- one: the sealed tokens and the wrapped user keys.
 create function private.open_session(cookie text, made_at bigint, proof text) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
@@ -396,7 +412,7 @@ begin
     return private.answer(false);
   end if;
   return jsonb_build_object('ok', true, 'session', session.id, 'user', session.user_id,
-    'tokens', session.tokens, 'generation', session.generation, 'expires_at', session.expires_at);
+    'tokens', session.tokens, 'generation', session.generation, 'keys', private.wrapped_keys(session.user_id));
 end $$;
 
 -- Take the lease to exchange the refresh token. Who is told "held" or "moved" waits and opens the session again.
@@ -490,33 +506,27 @@ begin
   return jsonb_build_object('ok', true, 'ended', ended);
 end $$;
 
--- Reserve an attempt, before what it tries is checked: parallel guesses count as well.
-create function private.throttle(
-  counted text, at_most integer, window_seconds integer, nonce uuid, made_at bigint, proof text
-) returns jsonb
+-- Reserve an attempt in each of *buckets*, a JSON array of {bucket, at_most, seconds}, before its result is told: parallel
+-- guesses count as well. The first full one refuses, and those behind it do not count. Locks are taken in the order given.
+create function private.throttle(buckets text, nonce uuid, made_at bigint, proof text) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
+  counted jsonb;
   counter private.throttles;
 begin
-  perform private.require_server_proof_once(proof, made_at, 'throttle', counted, at_most::text, window_seconds::text,
-    nonce::text);
-  insert into private.throttles as known (bucket, window_ends, attempts)
-  values (counted, clock_timestamp() + make_interval(secs => window_seconds), 1)
-  on conflict (bucket) do update set
-    attempts = case when known.window_ends > clock_timestamp() then known.attempts + 1 else 1 end,
-    window_ends = case when known.window_ends > clock_timestamp() then known.window_ends else excluded.window_ends end
-  returning * into counter;
-  return jsonb_build_object('ok', counter.attempts <= at_most,
-    'retry_after', greatest(1, ceil(extract(epoch from counter.window_ends - clock_timestamp()))::integer));
-end $$;
-
--- Take an attempt back that succeeded.
-create function private.return_attempt(counted text, nonce uuid, made_at bigint, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-begin
-  perform private.require_server_proof_once(proof, made_at, 'return_attempt', counted, nonce::text);
-  update private.throttles set attempts = attempts - 1 where bucket = counted and attempts > 0;
+  perform private.require_server_proof_once(proof, made_at, 'throttle', private.sha(buckets), nonce::text);
+  for counted in select jsonb_array_elements(buckets::jsonb) loop
+    insert into private.throttles as known (bucket, window_ends, attempts)
+    values (counted ->> 'bucket', clock_timestamp() + make_interval(secs => (counted ->> 'seconds')::integer), 1)
+    on conflict (bucket) do update set
+      attempts = case when known.window_ends > clock_timestamp() then known.attempts + 1 else 1 end,
+      window_ends = case when known.window_ends > clock_timestamp() then known.window_ends else excluded.window_ends end
+    returning * into counter;
+    if counter.attempts > (counted ->> 'at_most')::integer then
+      return jsonb_build_object('ok', false, 'reason', 'too_many_attempts',
+        'retry_after', greatest(1, ceil(extract(epoch from counter.window_ends - clock_timestamp()))::integer));
+    end if;
+  end loop;
   return '{"ok": true}';
 end $$;

@@ -46,7 +46,7 @@ declare
     ],
     "anon": [
       "row_bound", "root_key_versions", "open_session", "lease_refresh", "store_tokens",
-      "end_session", "throttle", "return_attempt", "sweep_turns"
+      "end_session", "throttle", "sweep_turns"
     ]
   }';
   exposed record;

@@ -1,12 +1,13 @@
 """Protection against guessing passwords: throttles, device cookies, and one attempt at a time."""
 
 import hmac
+import json
 import secrets
 import time
 import unicodedata
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -14,28 +15,34 @@ import anyio
 from anyio.to_thread import run_sync
 
 from services.crypto import RootKeys
-from services.errors import AppError, StoreUnavailable, TooManyAttempts
-from services.store.supabase.api import ServerCalls
+from services.errors import AppError, TooManyAttempts
+from services.store.lru_cache import LruCache
+from services.store.supabase.api import Hidden, ServerCalls
+from services.threads import in_thread
 
 DEVICE_SECONDS = 90 * 86400
 _QUARTER, _HOUR = 900, 3600  # seconds
 _SLOT_SECONDS = 0.4  # longer than a check takes, so that a known address answers no later
+_MOST_TRIED = 10_000
+
+# waits for a reservation; returns the buckets that `start_session` returns a successful attempt to
+Reservation = Callable[[], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Throttle:
-    name: str
+    bucket: str
     at_most: int
     seconds: int
-    is_returned: bool = True  # after a success
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The throttles that an attempt counts in, and its queue."""
+    """The throttles that an attempt counts in, and its queue. A sign-up counts also if it succeeds."""
 
     throttles: tuple[_Throttle, ...]
     queue: str
+    is_sign_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +63,25 @@ class Attempts:
     _queues: WeakValueDictionary[str, anyio.Lock] = field(
         default_factory=WeakValueDictionary[str, anyio.Lock], repr=False
     )
+    # when an attempt began that is under way or has failed, by bucket
+    _tried: LruCache[str, float] = field(
+        default_factory=lambda: LruCache[str, float](_MOST_TRIED), repr=False
+    )
 
     def sign_up(self, email: str, address: str) -> Attempt:
         """An attempt to create an account from the network address *address*."""
-        name, at_most = f"sign-up from {address}", self.sign_ups_an_hour
-        return Attempt((_Throttle(name, at_most, _HOUR, is_returned=False),), _folded(email))
+        throttle = self._throttle(f"sign-up from {address}", self.sign_ups_an_hour, _HOUR)
+        return Attempt((throttle,), _folded(email), is_sign_up=True)
 
     def sign_in(self, email: str, address: str, device: str) -> Attempt:
         """An attempt to sign in, from *address* or from the known device of the cookie *device*."""
-        name, tries = f"sign-in as {_folded(email)}", self.tries_of_an_account
-        if self._is_known(device, email):
-            name = f"{name} on {device}"
-            return Attempt((_Throttle(name, tries, _QUARTER),), name)
-        from_address = _Throttle(f"sign-in from {address}", self.tries_of_an_address, _QUARTER)
-        return Attempt((from_address, _Throttle(name, tries, _QUARTER)), name)
+        is_known = self._is_known(device, email)
+        name = f"sign-in as {_folded(email)}" + (f" on {device}" if is_known else "")
+        of_account = self._throttle(name, self.tries_of_an_account)
+        if is_known:
+            return Attempt((of_account,), name)
+        of_address = self._throttle(f"sign-in from {address}", self.tries_of_an_address)
+        return Attempt((of_address, of_account), name)
 
     def device_cookie(self, email: str) -> str:
         """A cookie for a device that has signed in to the account of *email*."""
@@ -77,49 +89,60 @@ class Attempts:
         return f"{fields}.{self._device_tag(fields, email)}"
 
     @asynccontextmanager
-    async def reserve(self, attempt: Attempt) -> AsyncGenerator[None]:
-        """Reserve *attempt* in its throttles; return it if the block succeeds.
+    async def reserve(self, attempt: Attempt) -> AsyncGenerator[Reservation]:
+        """Reserve *attempt* in its throttles, for a block that authenticates and then calls the `Reservation`.
 
+        The reservation comes first, except where no attempt in these throttles failed of late: then the block begins
+        at once, and a refusal of the reservation takes the place of every other error.
         One block at a time runs in a queue, and ends at a multiple of 400 ms after it began, so that the
         time of an answer does not tell how long the check took, alone or behind others.
         Raise TooManyAttempts, StoreUnavailable.
         """
         began = self.clock()
-        try:
-            await run_sync(self._reserve, attempt)
-        except AppError:
-            await self._end_slot(began)
-            raise
+        is_first = not attempt.is_sign_up and not any(map(self._was_tried, attempt.throttles))
+        for throttle in attempt.throttles:
+            self._tried.put(throttle.bucket, began)
+        reserved = in_thread("throttle", lambda: self._reserve(attempt))
+        if not is_first:
+            try:
+                await run_sync(reserved.result)
+            except AppError:
+                await self._end_slot(began)
+                raise
         async with self._queues.setdefault(attempt.queue, anyio.Lock()):
             began = self.clock()
             try:
-                yield
-                await run_sync(self._return, attempt)
+                yield reserved.result
+            except AppError:
+                await run_sync(reserved.result)
+                raise
             finally:
                 await self._end_slot(began)
+        for throttle in attempt.throttles:
+            self._tried.drop(throttle.bucket)
 
     async def _end_slot(self, began: float) -> None:
         await self.sleep((began - self.clock()) % _SLOT_SECONDS)
 
-    def _reserve(self, attempt: Attempt) -> None:
-        for throttle in attempt.throttles:
-            result = self.server().call(
-                "throttle",
-                counted=self.root_keys.bucket(throttle.name),
-                at_most=throttle.at_most,
-                window_seconds=throttle.seconds,
-                nonce=uuid4(),
-            )
-            if not result.ok:
-                fields = result.model_extra or {}
-                raise TooManyAttempts(int(fields.get("retry_after", throttle.seconds)))
+    def _reserve(self, attempt: Attempt) -> str | None:
+        """Reserve *attempt*. Return the buckets that a success returns it to, as JSON."""
+        result = self.server().call(
+            "throttle",
+            buckets=Hidden(json.dumps([asdict(throttle) for throttle in attempt.throttles])),
+            nonce=uuid4(),
+        )
+        if not result.ok:
+            raise TooManyAttempts(int((result.model_extra or {})["retry_after"]))
+        if attempt.is_sign_up:
+            return None
+        return json.dumps([throttle.bucket for throttle in attempt.throttles])
 
-    def _return(self, attempt: Attempt) -> None:
-        with suppress(StoreUnavailable):  # signed in all the same
-            for throttle in attempt.throttles:
-                if throttle.is_returned:
-                    bucket = self.root_keys.bucket(throttle.name)
-                    self.server().call("return_attempt", counted=bucket, nonce=uuid4())
+    def _was_tried(self, throttle: _Throttle) -> bool:
+        tried_at = self._tried.get(throttle.bucket)
+        return tried_at is not None and self.clock() - tried_at < throttle.seconds
+
+    def _throttle(self, name: str, at_most: int, seconds: int = _QUARTER) -> _Throttle:
+        return _Throttle(self.root_keys.bucket(name), at_most, seconds)
 
     def _is_known(self, device: str, email: str) -> bool:
         fields, _, tag = device.rpartition(".")

@@ -61,10 +61,10 @@ class SignInRoutes:
             else self.attempts.sign_in(email, address, device)
         )
         try:
-            async with self.attempts.reserve(attempt):
+            async with self.attempts.reserve(attempt) as reservation:
                 cache = self.session_cache()
                 enter = cache.sessions.sign_up if is_new else cache.sessions.sign_in
-                cookie, session = await run_sync(enter, email, password)
+                cookie, session = await run_sync(enter, email, password, reservation)
                 cache.add(session)
                 log_event("session.started", user=session.user_id, session=session.id)
                 if previous := self.origin.session_cookie(request):  # perhaps another account's

@@ -166,6 +166,8 @@ _FREE_TEXT = {
     "doomed",
     "noted",
     "restored",
+    "buckets",
+    "returned",
 }  # proven as their sha256, like what is sealed
 
 
@@ -257,6 +259,7 @@ def session(cookie):
         "new_device": sealed("device"),
         "idle": 3600,
         "lifetime": 86400,
+        "returned": None,
     }
 
 

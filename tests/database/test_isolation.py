@@ -140,7 +140,7 @@ def person_calls(own):
         },
         "set_deployment_cap": {"new_monthly_cap_micro": 5},
         "set_role": {"person": own.owner.id, "new_role": "admin"},
-        "start_session": session(new_key().hex()),
+        "start_session": session(new_key().hex()) | {"returned": json.dumps([new_key().hex()])},
         "stop_turn": {"turn": own.turn},
         "summarise_conversation": {
             "conversation": own.conversation,
@@ -159,7 +159,6 @@ def server_calls(own):
         "end_session": {"cookie": own.owner.cookie},
         "lease_refresh": {"cookie": own.owner.cookie, "seen_generation": 0, "lease_seconds": 1},
         "open_session": {"cookie": own.owner.cookie},
-        "return_attempt": {"counted": new_key().hex(), "nonce": uuid4()},
         "root_key_versions": {},
         "row_bound": {},
         "store_tokens": {
@@ -169,9 +168,7 @@ def server_calls(own):
         },
         "sweep_turns": {"at_most": 10},
         "throttle": {
-            "counted": new_key().hex(),
-            "at_most": 5,
-            "window_seconds": 60,
+            "buckets": json.dumps([{"bucket": new_key().hex(), "at_most": 5, "seconds": 60}]),
             "nonce": uuid4(),
         },
     }

@@ -1,5 +1,6 @@
 """Signed-in devices, refreshing under a lease, and the brakes on guessing."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
@@ -13,6 +14,7 @@ from tests.database.people import (
     SIGNED_OUT,
     sealed,
     session,
+    user_key,
     with_token,
 )
 
@@ -143,9 +145,14 @@ def test_people_see_and_end_their_own_devices(world, maya, cookie):
     assert maya.refusal("my_account") == "PT401"
 
 
-def attempt(world, bucket, at_most=3):
-    counted = {"counted": bucket, "at_most": at_most, "window_seconds": 60}
-    return world.anon.call("throttle", **counted, nonce=uuid4())
+def attempt(world, *names, at_most=3):
+    """Reserve an attempt in the throttles of these *names*."""
+    counted = [{"bucket": name, "at_most": at_most, "seconds": 60} for name in names]
+    return world.anon.call("throttle", buckets=json.dumps(counted), nonce=uuid4())
+
+
+def attempts(world, bucket):
+    return world.one("select attempts from private.throttles where bucket = %s", bucket)
 
 
 def test_a_throttle_closes_for_its_window_and_for_its_bucket(world):
@@ -154,34 +161,88 @@ def test_a_throttle_closes_for_its_window_and_for_its_bucket(world):
     answers = [attempt(world, bucket) for _ in range(5)]
 
     assert [answer["ok"] for answer in answers] == [True, True, True, False, False]
-    assert all(1 <= answer["retry_after"] <= 60 for answer in answers)
+    assert all(1 <= answer["retry_after"] <= 60 for answer in answers[3:])
     assert attempt(world, other)["ok"]
     world.admin.execute("update private.throttles set window_ends = now()")
     assert attempt(world, bucket)["ok"]
 
 
-def test_an_attempt_is_counted_and_returned_once_for_each_proof(world):
-    bucket = {"counted": new_key().hex(), "nonce": uuid4()}
-    limit = {"at_most": 9, "window_seconds": 60}
-    for verb, arguments, attempts in (("throttle", limit, 1), ("return_attempt", {}, 0)):
-        overheard = world.anon.proven(verb, bucket | arguments)
+def test_full_throttle_refuses_and_those_after_it_do_not_count(world):
+    address, account = new_key().hex(), new_key().hex()
 
-        assert world.anon.call(verb, **overheard)["ok"]
-        assert world.anon.refusal(verb, **overheard) == NOT_ALLOWED
+    answers = [attempt(world, address, account, at_most=2) for _ in range(4)]
 
-        assert world.one("select attempts from private.throttles") == attempts
+    assert [answer["ok"] for answer in answers] == [True, True, False, False]
+    assert (attempts(world, address), attempts(world, account)) == (4, 2)
+    assert not attempt(world, new_key().hex(), account, at_most=2)["ok"]
 
 
-def test_returned_attempt_is_free_again(world):
-    bucket = new_key().hex()
+def test_attempt_counts_once_for_each_proof(world):
+    bucket = {"bucket": new_key().hex(), "at_most": 9, "seconds": 60}
+    overheard = world.anon.proven("throttle", {"buckets": json.dumps([bucket]), "nonce": uuid4()})
 
-    for _ in range(5):
-        assert attempt(world, bucket)["ok"]
-        assert world.anon.call("return_attempt", counted=bucket, nonce=uuid4()) == {"ok": True}
+    assert world.anon.call("throttle", **overheard)["ok"]
+    assert world.anon.refusal("throttle", **overheard) == NOT_ALLOWED
 
-    assert world.one("select attempts from private.throttles") == 0
-    world.anon.call("return_attempt", counted=bucket, nonce=uuid4())  # more than was taken
-    assert [attempt(world, bucket)["ok"] for _ in range(4)] == [True, True, True, False]
+    assert attempts(world, bucket["bucket"]) == 1
+
+
+def test_started_session_returns_its_attempt_once(world, maya):
+    address, account = new_key().hex(), new_key().hex()
+    for _ in range(2):
+        attempt(world, address, account)
+    person = with_token(world, maya.id)
+    started = session(new_key().hex()) | {"returned": json.dumps([address, account])}
+
+    assert person.call("start_session", **started)["ok"]
+    assert person.refusal("start_session", **started) == "23505"
+
+    assert (attempts(world, address), attempts(world, account)) == (1, 1)
+
+
+def test_refused_session_returns_no_attempt(world):
+    bucket, person = new_key().hex(), with_token(world, world.person().id)
+    attempt(world, bucket)
+    world.sign_out(person)
+
+    started = session(new_key().hex()) | {"returned": json.dumps([bucket])}
+    assert person.refusal("start_session", **started) == SIGNED_OUT
+
+    assert attempts(world, bucket) == 1
+
+
+def test_parallel_attempts_are_counted_without_deadlock(world, migrated, maya):
+    names = [new_key().hex() for _ in range(2)]
+    start_together = threading.Barrier(8)
+
+    def sign_in(number):
+        with psycopg.connect(migrated, autocommit=True) as connection:
+            anon, person = (one.by(connection) for one in (world.anon, tokens[number]))
+            start_together.wait()
+            for _ in range(5):
+                counted = [{"bucket": name, "at_most": 99, "seconds": 60} for name in names]
+                anon.call("throttle", buckets=json.dumps(counted), nonce=uuid4())
+            person.call(
+                "start_session", **session(new_key().hex()) | {"returned": json.dumps(names)}
+            )
+
+    tokens = [with_token(world, maya.id) for _ in range(8)]
+    with ThreadPoolExecutor(8) as crowd:
+        list(crowd.map(sign_in, range(8)))
+
+    assert [attempts(world, name) for name in names] == [32, 32]
+
+
+def test_session_brings_the_wrapped_keys(world, maya, cookie):
+    assert world.anon.call("open_session", cookie=cookie)["keys"] == []
+    put = maya.call("put_user_key", **user_key())
+    theirs = [{"version": 1, "wrapped": sealed("user key")}]
+
+    started = with_token(world, maya.id).call("start_session", **session(new_key().hex()))
+
+    assert put["keys"] == started["keys"] == theirs
+    assert world.anon.call("open_session", cookie=cookie)["keys"] == theirs
+    assert world.person().call("put_user_key", **user_key(new_wrapped=sealed(2)))["keys"] != theirs
 
 
 def test_what_has_run_out_is_tidied_away(world):

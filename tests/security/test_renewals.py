@@ -59,7 +59,8 @@ def test_renewal_with_tokens_of_another_session_ends_ours(
             database.execute(statement, ids)
 
     with caplog.at_level("INFO", "daybook"), pytest.raises(SignedOut):
-        session.bearer.keep_fresh() if is_open else process.open(cookie)
+        opened = session if is_open else process.open(cookie)
+        opened.bearer.keep_fresh()
 
     assert not process.is_alive(cookie.hash)
     assert "session.mismatch" in caplog.text

@@ -42,16 +42,18 @@ def sessions(stack):
 
 
 class Wire(LiteTransport):
-    """The way to the API: it counts renewals of access tokens, and can change what comes and goes."""
+    """A transport that counts calls and renewals of access tokens, and can change requests and responses."""
 
     def __init__(self, *, lifetime=None):
         super().__init__()
         self.lifetime = lifetime  # of an access token in seconds, in place of Supabase Auth's
+        self.calls = 0
         self.renewals = 0
         self.limited = 0  # renewals that are still to meet the rate limit
         self.refused = 0  # calls whose access token is still to be refused
 
     def handle_request(self, request):
+        self.calls += 1
         bearer = request.headers.get("Authorization")
         if bearer and self.refused and request.url.path.startswith("/rest/"):
             self.refused -= 1

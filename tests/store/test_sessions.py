@@ -15,10 +15,12 @@ from services.errors import (
     SignedOut,
     StoreUnavailable,
     Suspended,
+    TooManyAttempts,
     WrongCredentials,
 )
 from services.store.supabase.auth import WeakPassword
 from services.store.supabase.sessions import Cookie
+from tests.stack.apps import until
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
 from tests.stores import store_of
 
@@ -94,6 +96,53 @@ def test_sessions_opened_after_a_restart_cost_no_token_request(sessions, stack):
     restarted.gateway.http.close()
 
 
+def test_opening_a_session_is_one_call(sign_up, stack):
+    cookie, session = sign_up()
+    wire = Wire()
+    restarted = make_sessions(stack, wire)
+
+    opened = restarted.open(cookie)
+
+    assert wire.calls == 1
+    assert opened.user_keys.newest.version == session.user_keys.newest.version
+    restarted.gateway.http.close()
+
+
+def test_sign_in_is_two_calls(process, wire):
+    email = new_email()
+    process.sign_up(email, PASSWORD)
+    wire.calls = 0
+
+    process.sign_in(email, PASSWORD)
+
+    assert wire.calls == 2
+
+
+def test_sign_in_with_a_refused_reservation_leaves_no_session(process, stack):
+    email = new_email()
+    _, session = process.sign_up(email, PASSWORD)
+
+    def refuse():
+        raise TooManyAttempts(60)
+
+    with pytest.raises(TooManyAttempts):
+        process.sign_in(email, PASSWORD, refuse)
+
+    with stack.connect() as database:
+        until(
+            lambda: (
+                database.execute(
+                    "select id::text from auth.sessions where user_id::text = %s",
+                    [str(session.user_id)],
+                ).fetchall()
+                == [(str(session.bearer.tokens.auth_session_id),)]
+            )
+        )
+        assert database.execute(
+            "select count(*) from private.app_sessions where user_id = %s", [session.user_id]
+        ).fetchone() == (1,)
+
+
 def test_expired_token_is_renewed_once_for_eight_processes(stack):
     process = make_sessions(stack, Wire(lifetime=0))
     cookie, session = process.sign_up(new_email(), PASSWORD)
@@ -104,7 +153,9 @@ def test_expired_token_is_renewed_once_for_eight_processes(stack):
     def open_it(wire):
         other = make_sessions(stack, wire)
         try:
-            opened.append(other.open(cookie))
+            session = other.open(cookie)
+            store_of(session).conversations.recent()
+            opened.append(session)
         except AppError as error:
             failed.append(error)
         finally:

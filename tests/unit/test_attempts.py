@@ -1,8 +1,10 @@
 """Throttles of sign-in attempts, device cookies, the queue of an attempt, and the time of its answer."""
 
 import asyncio
+import json
 import time
 from collections import Counter
+from threading import Event
 
 import pytest
 
@@ -10,6 +12,7 @@ from services.crypto import RootKeys, new_key
 from services.errors import TooManyAttempts, WrongCredentials
 from services.store.supabase.api import RpcResult
 from services.web.attempts import DEVICE_SECONDS, Attempts
+from tests.stack.apps import SECONDS
 
 MAYA, OMAR = "maya@daybook.test", "omar@daybook.test"
 HOME = "192.0.2.1"
@@ -33,27 +36,39 @@ class Server:
 
     def __init__(self):
         self.counts = Counter()
+        self.is_reachable = Event()
+        self.is_reachable.set()
 
-    def call(self, verb, *, counted, at_most=0, **_):
-        self.counts[counted] += {"throttle": 1, "return_attempt": -1}[verb]
-        return RpcResult(ok=verb != "throttle" or self.counts[counted] <= at_most)
+    def call(self, verb, *, buckets, nonce):
+        self.is_reachable.wait(SECONDS)
+        for counted in json.loads(buckets.text):
+            self.counts[counted["bucket"]] += 1
+            if self.counts[counted["bucket"]] > counted["at_most"]:
+                return RpcResult(ok=False, retry_after=1)
+        return RpcResult(ok=True)
+
+    def start_session(self, returned):
+        self.counts.subtract(json.loads(returned or "[]"))
 
 
-def make(clock=None, **limits):
-    clock, server = clock or Clock(), Server()
+def make(clock=None, server=None, **limits):
+    clock, server = clock or Clock(), server or Server()
     root_keys = RootKeys({1: new_key()}, current=1)
     limits = {"sign_ups_an_hour": 20} | limits
     return Attempts(lambda: server, root_keys, clock=clock, sleep=clock.sleep, **limits)
 
 
-def outcomes(attempts, *tried, succeed=False):
-    """ "in", "wrong" or "slow" for each attempt in turn."""
+def outcomes(attempts, *tried, succeed=False, checked=None):
+    """ "in", "wrong" or "slow" for each attempt in turn, which are appended to *checked* before their reservation."""
+    checked = [] if checked is None else checked
 
     async def run(attempt):
         try:
-            async with attempts.reserve(attempt):
+            async with attempts.reserve(attempt) as reservation:
+                checked.append(attempt)
                 if not succeed:
                     raise WrongCredentials
+                attempts.server().start_session(reservation())
         except WrongCredentials:
             return "wrong"
         except TooManyAttempts:
@@ -108,6 +123,48 @@ def test_successful_sign_ins_are_not_throttled():
     attempts = make(tries_of_an_account=2, tries_of_an_address=2)
 
     assert outcomes(attempts, *[attempts.sign_in(MAYA, HOME, "")] * 3, succeed=True) == ["in"] * 3
+
+
+def test_first_attempt_is_checked_while_it_is_reserved():
+    server = Server()
+    attempts = make(server=server)
+    server.is_reachable.clear()
+
+    async def sign_in():
+        async with attempts.reserve(attempts.sign_in(MAYA, HOME, "")) as reservation:
+            server.is_reachable.set()
+            server.start_session(reservation())
+
+    asyncio.run(sign_in())
+
+    assert set(server.counts.values()) == {0}
+
+
+@pytest.mark.parametrize("again", [(MAYA, "elsewhere"), (OMAR, HOME)], ids=["account", "address"])
+def test_attempt_after_a_failed_one_is_reserved_first(again):
+    attempts = make(tries_of_an_account=1, tries_of_an_address=1)
+    first, second = attempts.sign_in(MAYA, HOME, ""), attempts.sign_in(*again, "")
+    checked = []
+
+    assert outcomes(attempts, first, second, checked=checked) == ["wrong", "slow"]
+
+    assert checked == [first]
+
+
+def test_sign_up_is_reserved_before_an_account_is_made():
+    attempts = make(sign_ups_an_hour=0)
+    checked = []
+
+    assert outcomes(attempts, attempts.sign_up(MAYA, HOME), checked=checked) == ["slow"]
+
+    assert checked == []
+
+
+@pytest.mark.parametrize("succeed", [False, True])
+def test_refused_reservation_hides_how_the_check_ended(succeed):
+    attempts = make(tries_of_an_account=0)
+
+    assert outcomes(attempts, attempts.sign_in(MAYA, HOME, ""), succeed=succeed) == ["slow"]
 
 
 def test_known_device_has_its_own_throttle():

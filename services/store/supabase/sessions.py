@@ -16,7 +16,7 @@ from typing import cast
 from uuid import UUID
 
 import httpx
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from supabase import Client
 
 from services.crypto import (
@@ -46,10 +46,10 @@ from services.store.supabase.api import (
     Hidden,
     RpcResult,
     ServerCalls,
-    Table,
     UserCalls,
 )
 from services.store.supabase.auth import AuthTokens
+from services.threads import in_thread
 
 _COOKIE_BYTES = 32
 _LEASE_SECONDS = 15  # for one exchange of the refresh token
@@ -89,20 +89,27 @@ class Cookie:
         return hashlib.sha256(self.secret).hexdigest()
 
 
-class _SessionRow(BaseModel):
+class _WrappedKey(BaseModel):
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    version: int
+    wrapped: str = Field(repr=False)
+
+
+class _StartedSession(BaseModel):
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     session: SessionId
+    keys: list[_WrappedKey]
+
+
+class _SessionRow(_StartedSession):
     user: UserId
     tokens: str = Field(repr=False)
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class _UserKeyRow:
-    version: int
-    wrapped: str
-
-
-_USER_KEYS = Table("user_keys", _UserKeyRow)
+_KEYS = TypeAdapter(list[_WrappedKey])
 
 
 @dataclass(slots=True)
@@ -198,22 +205,29 @@ class Sessions:
     idle_seconds: int
     lifetime_seconds: int
 
-    def sign_up(self, email: str, password: str) -> tuple[Cookie, AppSession]:
-        """Make an account. Raise what `auth.sign_up` raises."""
-        return self._start(auth.sign_up(self.gateway.client(), email, password))
+    def sign_up(
+        self, email: str, password: str, reservation: Callable[[], str | None] = lambda: None
+    ) -> tuple[Cookie, AppSession]:
+        """Make an account. Raise the errors of `auth.sign_up` and of *reservation*."""
+        return self._start(auth.sign_up(self.gateway.client(), email, password), reservation)
 
-    def sign_in(self, email: str, password: str) -> tuple[Cookie, AppSession]:
-        """Sign in. Raise what `auth.sign_in` raises, Suspended, Tampered."""
-        return self._start(auth.sign_in(self.gateway.client(), email, password))
+    def sign_in(
+        self, email: str, password: str, reservation: Callable[[], str | None] = lambda: None
+    ) -> tuple[Cookie, AppSession]:
+        """Sign in. *reservation* waits for that of the attempt, and returns the throttles that it is given back to.
+
+        Raise the errors of `auth.sign_in` and of *reservation*, Suspended, Tampered.
+        """
+        return self._start(auth.sign_in(self.gateway.client(), email, password), reservation)
 
     def open(self, cookie: Cookie) -> AppSession:
         """The session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
         row, vault = self._row(cookie.hash), self._vault(cookie)
         bearer = Bearer(self, cookie.hash, vault, _open_tokens(row, cookie.hash, vault))
-        return self._session(row.session, bearer)
+        return self._session(row.session, bearer, row.keys)
 
     def is_alive(self, cookie_hash: str) -> bool:
-        """Whether the session still stands; counts as being seen. Raise StoreUnavailable."""
+        """Return False if the session has ended. Keep it from becoming idle. Raise StoreUnavailable."""
         return self.server.call("open_session", cookie=cookie_hash).ok
 
     def end(self, cookie: Cookie) -> None:
@@ -290,12 +304,19 @@ class Sessions:
             raise SignedOut
         return renewed
 
-    def _start(self, tokens: AuthTokens) -> tuple[Cookie, AppSession]:
+    def _start(
+        self, tokens: AuthTokens, reservation: Callable[[], str | None]
+    ) -> tuple[Cookie, AppSession]:
         cookie = Cookie.new()
         vault = self._vault(cookie)
         client = self.gateway.client()
         client.postgrest.auth(tokens.access)
         calls = UserCalls(client, self.proof, tokens.user_id)
+        try:
+            returned = reservation()
+        except AppError:  # the time of the answer does not tell that the password was right
+            in_thread("sign-out", lambda: auth.sign_out(client, tokens))
+            raise
         try:
             answer = calls.call(
                 "start_session",
@@ -304,38 +325,41 @@ class Sessions:
                 new_device=Hidden(None),
                 idle=self.idle_seconds,
                 lifetime=self.lifetime_seconds,
+                returned=Hidden(returned),
             )
-            session_id = UUID(str(cast(dict[str, object], answer.model_extra)["session"]))
+            started = _StartedSession.model_validate(answer.model_extra)
             bearer = Bearer(self, cookie.hash, vault, tokens)
-            return cookie, self._session(SessionId(session_id), bearer)
+            return cookie, self._session(started.session, bearer, started.keys)
         except AppError as error:
-            auth.sign_out(client, tokens)  # nobody has the cookie
+            auth.sign_out(client, tokens)  # no browser has the cookie
             if isinstance(error, SignedOut):  # with a token of this moment
                 raise Suspended from None
             raise
 
-    def _session(self, session_id: SessionId, bearer: Bearer) -> AppSession:
+    def _session(
+        self, session_id: SessionId, bearer: Bearer, keys: list[_WrappedKey]
+    ) -> AppSession:
         client = self.gateway.client()
         # postgrest-py hands this to httpx as it is, which takes any httpx.Auth
         client.postgrest.basic_auth = cast(httpx.BasicAuth, bearer)
         user_id = bearer.tokens.user_id
         calls = UserCalls(client, self.proof, user_id)
-        return AppSession(session_id, user_id, client, self._user_keys(calls), calls, bearer)
+        return AppSession(session_id, user_id, client, self._user_keys(calls, keys), calls, bearer)
 
-    def _user_keys(self, calls: UserCalls) -> UserKeys:
-        """A person's keys, the first made here; those under an old root key are wrapped anew.
+    def _user_keys(self, calls: UserCalls, wrapped: list[_WrappedKey]) -> UserKeys:
+        """Unwrap a user's keys; make the first; wrap those under an old root key anew.
 
         Raise KeyMissing where the first would not be the first, Tampered.
         """
-        rows = _key_rows(calls)
-        if not rows:
+        if not wrapped:
             first = self.root_keys.wrap(new_key(), calls.user_id, 1)
-            if self._put_key(calls, first, replaces=None).reason == "key_missing":
+            answer = self._put_key(calls, first, replaces=None)
+            if answer.reason == "key_missing":
                 log_event("key.missing", user=calls.user_id)
                 raise KeyMissing
-            rows = _key_rows(calls)  # of two first sign-ins at once, one key counts
+            wrapped = _KEYS.validate_python((answer.model_extra or {})["keys"])
         keys: list[UserKey] = []
-        for row in rows:
+        for row in wrapped:
             key = self.root_keys.unwrap(row.wrapped, calls.user_id, row.version)
             keys.append(UserKey(key, calls.user_id, row.version))
             if self.root_keys.needs_rewrap(row.wrapped):
@@ -365,10 +389,6 @@ class Sessions:
 
     def _vault(self, cookie: Cookie) -> VaultRing:
         return self.root_keys.session_vault(cookie.secret)
-
-
-def _key_rows(calls: UserCalls) -> list[_UserKeyRow]:
-    return _USER_KEYS.rows(calls.client, lambda query: query.eq("mode", "server"))
 
 
 def _open_tokens(row: _SessionRow, cookie_hash: str, vault: VaultRing) -> AuthTokens:
