@@ -14,9 +14,8 @@ import streamlit as st
 import uvicorn.config
 from starlette.types import ASGIApp
 from streamlit import config
-from streamlit.runtime.pages_manager import PagesManager
 
-from pages import _session, sign_in
+from pages import _session, _streamlit, sign_in
 from pages._parts import browser, facts, outage, sidebar, temporary, undo, words
 from services import bootstrap
 from services.errors import Misconfigured
@@ -53,9 +52,9 @@ def _wait_for_the_start() -> None:
 if __name__ != "__main__":
     # uvicorn's Config is older than this import, too old for FORWARDED_ALLOW_IPS; it wraps the app afterwards
     setattr(uvicorn.config, "ProxyHeadersMiddleware", _without_proxy_headers)  # noqa: B010
-    # else the first visitor's address would run a file of pages/ by itself, before navigation is known
-    PagesManager.uses_pages_directory = False
     try:
+        _streamlit.check()
+        _streamlit.forbid_pages_directory()
         health, stack = bootstrap.begin(_url())
     except Misconfigured as error:
         raise SystemExit(f"Daybook cannot start: {error.public}") from None

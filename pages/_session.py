@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import streamlit as st
 from streamlit.navigation.page import Page
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages import sign_in
 from pages._parts import beginning, outage, words
+from pages._streamlit import uninterrupted
 from services import bootstrap
 from services.bootstrap import PersonServices
 from services.domain import ConversationId, SpaceId
@@ -157,7 +157,7 @@ def keep_errors(
 
     *is_unsent_kept*: who is signed out meanwhile finds the prompt again.
     """
-    with _to_its_end():
+    with uninterrupted():
         kept = callbacks()
         kept.at_work += 1
         try:
@@ -169,22 +169,3 @@ def keep_errors(
         finally:
             kept.at_work -= 1
             kept.ended += 1
-
-
-@contextmanager
-def _to_its_end() -> Generator[None]:
-    """Let a callback go on though another run has taken the place of its own.
-
-    Streamlit would stop it where it next touches the session's state, between what it did and what the page has
-    to know of that. It does not where it thinks that no script runs, which is all that it offers (1.67).
-    """
-    context = get_script_run_ctx()
-    runner: object = getattr(context.yield_check, "__self__", None) if context else None
-    was_running = getattr(runner, "_execing", False)
-    if was_running:
-        setattr(runner, "_execing", False)  # noqa: B010
-    try:
-        yield
-    finally:
-        if was_running:
-            setattr(runner, "_execing", True)  # noqa: B010

@@ -5,12 +5,11 @@ is one, what is drawn of a conversation is drawn of it.
 """
 
 import streamlit as st
-from streamlit import runtime
 from streamlit.navigation.page import Page
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages._parts import words
 from pages._session import SPACE, callbacks, find_person, keep_errors
+from pages._streamlit import tab_presence
 from services.bootstrap import PersonServices, TemporaryChat
 from services.domain import ConversationId, MessageId
 
@@ -122,14 +121,8 @@ def _allow() -> None:
 
 
 def _begin(*, reads_facts: bool, in_place_of: TemporaryChat | None = None) -> TemporaryChat:
-    context = get_script_run_ctx()
-    tab = context.session_id if context else ""
-
-    def is_there() -> bool:
-        return not runtime.exists() or runtime.get_instance().is_active_session(tab)
-
     begun = find_person().begin_temporary(
-        reads_facts=reads_facts, is_there=is_there, in_place_of=in_place_of
+        reads_facts=reads_facts, is_there=tab_presence(), in_place_of=in_place_of
     )
     st.session_state[_HELD] = begun
     return begun

@@ -1,0 +1,68 @@
+"""The internals of Streamlit that pages rely on, and a check at start-up that they exist."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import partial
+
+import streamlit as st
+from streamlit import runtime
+from streamlit.runtime.pages_manager import PagesManager
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
+from streamlit.runtime.scriptrunner_utils.script_run_context import ScriptRunContext
+
+from services.errors import Misconfigured
+
+_VERSION = "1.67"
+
+
+def check() -> None:
+    """Raise Misconfigured if this Streamlit lacks an internal that this module uses."""
+    context = [field.name for field in fields(ScriptRunContext)]
+    known = {
+        "PagesManager.uses_pages_directory": hasattr(PagesManager, "uses_pages_directory"),
+        "Runtime.is_active_session": hasattr(runtime.Runtime, "is_active_session"),
+        "ScriptRunContext.session_id": "session_id" in context,
+        "ScriptRunContext.yield_check": "yield_check" in context,
+        "ScriptRunner._execing": "_execing" in ScriptRunner.__init__.__code__.co_names,
+    }
+    if missing := [name for name, is_known in known.items() if not is_known]:
+        raise Misconfigured(
+            f"Daybook needs Streamlit {_VERSION}, and {st.__version__} has no {', '.join(missing)}: "
+            f'run `uv pip install "streamlit=={_VERSION}.*"`.'
+        )
+
+
+def forbid_pages_directory() -> None:
+    """Have no address run a file of pages/ by itself, also before `st.navigation` was called."""
+    PagesManager.uses_pages_directory = False
+
+
+def tab_presence() -> Callable[[], bool]:
+    """Return a function that returns True while the tab of this run is connected; always so in tests."""
+    context = get_script_run_ctx()
+    return partial(_is_connected, context.session_id if context else "")
+
+
+def _is_connected(tab: str) -> bool:
+    return not runtime.exists() or runtime.get_instance().is_active_session(tab)
+
+
+@contextmanager
+def uninterrupted() -> Generator[None]:
+    """Let a callback finish although another run has replaced its own.
+
+    Streamlit would stop the callback at its next access to the session state, after it acted and before it could
+    say so. It does not while `_execing` is False.
+    """
+    context = get_script_run_ctx()
+    runner: object = getattr(context.yield_check, "__self__", None) if context else None
+    was_running = getattr(runner, "_execing", False)
+    if was_running:
+        setattr(runner, "_execing", False)  # noqa: B010
+    try:
+        yield
+    finally:
+        if was_running:
+            setattr(runner, "_execing", True)  # noqa: B010

@@ -1,0 +1,38 @@
+"""The internals of Streamlit that pages rely on."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from pages import _streamlit
+from services.errors import Misconfigured
+
+
+def test_installed_streamlit_has_all_internals():
+    _streamlit.check()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [("PagesManager", "uses_pages_directory"), ("ScriptRunner", "_execing")],
+)
+def test_missing_internal_stops_the_start(monkeypatch, owner, name):
+    monkeypatch.setattr(_streamlit, owner, type(owner, (), {"__init__": lambda self: None}))
+
+    with pytest.raises(Misconfigured, match=rf"needs Streamlit 1\.67.* no {owner}\.{name}.*uv pip"):
+        _streamlit.check()
+
+
+def test_tab_is_present_until_streamlit_drops_its_session(monkeypatch):
+    sessions = {"a tab"}
+    server = SimpleNamespace(is_active_session=sessions.__contains__)
+    monkeypatch.setattr(_streamlit.runtime, "exists", lambda: True)
+    monkeypatch.setattr(_streamlit.runtime, "get_instance", lambda: server)
+    context = SimpleNamespace(session_id="a tab")
+    monkeypatch.setattr(_streamlit, "get_script_run_ctx", lambda: context)
+
+    is_there = _streamlit.tab_presence()
+
+    assert is_there()
+    sessions.clear()
+    assert not is_there()
