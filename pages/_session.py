@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.navigation.page import Page
 
 from pages import sign_in
-from pages._parts import beginning, outage, words
+from pages._parts import new_conversation, outage, words
 from pages._streamlit import uninterrupted
 from services import bootstrap
 from services.bootstrap import PersonServices
@@ -87,13 +87,13 @@ def show_errors() -> Generator[None]:
 
 def go_to_conversation(conversation_id: ConversationId | None) -> None:
     """Have the run that follows go to a conversation, or to another fresh page. For callbacks."""
-    beginning.forget()
+    new_conversation.forget()
     st.session_state.destination = address(conversation_id)
 
 
 def go_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
     """Have the run that follows list one space, or all, beside what is open or a fresh page. For callbacks."""
-    beginning.forget()
+    new_conversation.forget()
     here = {name: value for name, value in st.query_params.items() if is_staying and name != SPACE}
     st.session_state.destination = here | ({SPACE: str(space_id)} if space_id else {})
 

@@ -5,7 +5,6 @@ from functools import partial
 import streamlit as st
 
 from pages._parts import (
-    beginning,
     browser,
     budget,
     composer,
@@ -15,6 +14,7 @@ from pages._parts import (
     memory,
     messages,
     models,
+    new_conversation,
     sidebar,
     spaces,
     temporary,
@@ -27,28 +27,28 @@ from services.domain import MessageId
 ended = callbacks().ended
 person = person_services()
 held = temporary.here()
-desk = held or person
+services = held or person
 # before anything is read: what ends while the page is drawn may have been drawn as it was before
-expected = turns.expected_news(person.chat, desk.chat)
+expected = turns.expected_news(person.chat, services.chat)
 sidebar.draw_top()
 welcome = st.empty()  # drawn in every state: what it showed must go at once when a reply streams
 thread, turn, box, space_id, space, continued = None, None, None, None, None, None
 said: list[Refusal] = []
 begun = turns.begun(held)
-soon = turns.Soon(is_later=begun is not None)
+deferred = turns.DeferredDrawing(is_later=begun is not None)
 
 with show_errors():
     conversation_id = conversation.asked_for(held)
     if begun:
         thread, turn = begun
     elif conversation_id:
-        thread, turn = desk.chat.read(conversation_id)
+        thread, turn = services.chat.read(conversation_id)
     thread = conversation.read_branch(thread, turn) if thread else None
     space_id = spaces.chosen(person)
     space = person.chat.space(space_id)
-    new = beginning.choices(space_id)
-    setup = desk.chat.setup(thread, new)
-    plan = memory.plan_of(desk.chat, thread, setup) if thread else None
+    new = new_conversation.choices(space_id)
+    setup = services.chat.setup(thread, new)
+    plan = memory.plan_of(services.chat, thread, setup) if thread else None
     continued = turns.continued(thread, turn)
     if thread is None:
         conversation.draw_welcome(welcome, person, held, space)
@@ -57,11 +57,11 @@ with show_errors():
         head = conversation.draw_title(thread)
         with st.container(gap="small", key="thread"):
             layout = conversation.lay_out(thread)
-            soon(
+            deferred(
                 layout.top,
                 partial(
                     conversation.draw_messages,
-                    desk,
+                    services,
                     thread,
                     plan,
                     layout,
@@ -73,20 +73,20 @@ with show_errors():
                 if begun:
                     messages.draw(thread.messages[-1], {})
                 if turn:
-                    box = messages.draw_coming(desk, thread, continued)
+                    box = messages.draw_coming(services, thread, continued)
                 elif thread.messages:
-                    messages.draw_end(desk, thread)
+                    messages.draw_end(services, thread)
                     undo.draw_mark(thread)
                     if not held:
                         facts.draw_noted(person.chat, thread)
                         facts.draw_offer(person, thread)
-        soon(head, partial(conversation.draw_menus, person, held, thread))
+        deferred(head, partial(conversation.draw_menus, person, held, thread))
     models.draw_notices(thread, setup)
     place = held.id if held else conversation_id
     said = turns.draw_refusals(place)
     if thread and not setup.is_too_long:
         memory.draw_full(thread, plan, said)
-    budget.draw_choices(person, desk.chat, thread, said, new)
+    budget.draw_choices(person, services.chat, thread, said, new)
 
     # at the top level Streamlit would have the page stick to its end: assets/page/place.js moves it
     typed = st.bottom.chat_input(
@@ -97,7 +97,7 @@ with show_errors():
         args=[thread, space_id, held],
     )
     turns.give_back_untaken(typed, place)
-    soon(
+    deferred(
         st.container(key="drafts-place"),
         partial(
             browser.keep_drafts,
@@ -108,15 +108,15 @@ with show_errors():
             is_kept=held is None,
         ),
     )
-    soon(
+    deferred(
         composer.place_tools(),
-        partial(composer.draw_tools, desk.chat, thread, setup, plan, turn, new),
+        partial(composer.draw_tools, services.chat, thread, setup, plan, turn, new),
     )
 
 
 def draw_the_rest() -> None:
     browser.announce(*heard())  # before the button that stops it can be pressed
-    soon.catch_up()
+    deferred.catch_up()
     if thread:
         browser.hear_acts(turns.act, thread.conversation.id)
     sidebar.draw_rest(person, thread.conversation if thread and not held else None, space)
@@ -130,7 +130,7 @@ def heard() -> tuple[str, MessageId | None]:
     if turn:
         return "A reply is coming.", turn.prompt_id
     if thread and thread.messages and turns.has_ended(thread):
-        return messages.ending(desk, thread), thread.branch()[-1].id
+        return messages.ending(services, thread), thread.branch()[-1].id
     return "", None
 
 
@@ -143,4 +143,4 @@ with show_errors():
             turns.glance(turn, box, continued.body if continued else "")
         draw_the_rest()
         if not is_dialog_open:  # which would be closed
-            turns.await_news(ended, expected, person.chat, desk.chat)
+            turns.await_news(ended, expected, person.chat, services.chat)

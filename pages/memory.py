@@ -1,4 +1,4 @@
-"""What is kept about a person across conversations: to be seen, added to, changed and deleted."""
+"""The memory page: facts about the user, shown, added, changed and deleted."""
 
 from dataclasses import replace
 
@@ -6,8 +6,9 @@ import streamlit as st
 
 from pages._parts import dialogs, facts, sidebar, turns, words
 from pages._session import callbacks, find_person, keep_errors, person_services, show_errors
+from services.domain import Retrieval
 
-_RECALL = words.POLICY_NAMES["retrieval"]
+_RECALL = words.policy_name(Retrieval())
 
 
 def draw_switch(preference: str, label: str, *, is_on: bool, on: str, off: str) -> None:

@@ -1,4 +1,4 @@
-"""What stands below the composer: the memory of the conversation, its meter, its model, and Stop."""
+"""The row below the composer: memory policy, context meter, model, and Stop."""
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator

@@ -166,7 +166,7 @@ def lay_out(thread: Thread) -> Layout:
 
 
 def draw_messages(
-    desk: temporary.Desk,
+    services: temporary.ChatServices,
     thread: Thread,
     plan: ContextPlan | None,
     layout: Layout,
@@ -177,10 +177,10 @@ def draw_messages(
     """The messages in their places, in pencil what the model does not see. *has_last*: the very last stands
     already; *is_settled*: no reply is coming."""
     branch = thread.branch()
-    _draw_notes(desk.chat, thread, branch, plan, layout.first)
+    _draw_notes(services.chat, thread, branch, plan, layout.first)
     unseen = memory.out_of_view(branch, plan)
-    costs = messages.costs_of(desk, branch[layout.first :])
-    known = thoughts.known(desk, thread.conversation.id, branch[layout.first :])
+    costs = messages.costs_of(services, branch[layout.first :])
+    known = thoughts.known(services, thread.conversation.id, branch[layout.first :])
     before_view = [message for message in branch if plan and message.seq <= plan.start_seq]
     if layout.first and before_view and before_view[-1] is branch[layout.first - 1]:
         memory.draw_beginning()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from pages._parts import turns, undo, words
-from pages._parts.temporary import find_desk, is_held
+from pages._parts.temporary import is_held, services_of
 from pages._session import show_errors
 from services.domain import Conversation, ConversationId, Message, MessageId, Thread
 from services.errors import Stale
@@ -15,8 +15,8 @@ from services.errors import Stale
 def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> None:
     """Delete a prompt with all that follows it."""
     with show_errors():
-        desk = find_desk(conversation_id)
-        thread = desk.store.conversations.thread(conversation_id)
+        services = services_of(conversation_id)
+        thread = services.store.conversations.thread(conversation_id)
         doomed = thread.from_on(message_id)
         if not doomed:
             raise Stale
@@ -40,7 +40,7 @@ def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> N
 def branches_dialog(conversation: Conversation) -> None:
     """Delete all versions that are not on the branch that is read."""
     with show_errors():
-        thread = find_desk(conversation.id).store.conversations.thread(conversation.id)
+        thread = services_of(conversation.id).store.conversations.thread(conversation.id)
         chosen = turns.chosen_version(conversation.id)
         thread = thread.through(chosen) if chosen else thread
         doomed = thread.off_branch()

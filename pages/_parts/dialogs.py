@@ -92,14 +92,14 @@ def _choices(conversation: Conversation, *, can_move: bool, has_branches: bool) 
     impossible = {words.MOVE: not can_move, words.KEEP_BRANCH: not has_branches}
     asked = [each for each in _DIALOGS if not impossible.get(each)]
     if conversation.is_archived:
-        return ["Rename", *asked, words.UNARCHIVE, words.DELETE]
+        return [words.RENAME, *asked, words.UNARCHIVE, words.DELETE]
     pin = "Unpin" if conversation.pinned_at else "Pin"
-    return [pin, "Rename", *asked, words.ARCHIVE, words.DELETE]
+    return [pin, words.RENAME, *asked, words.ARCHIVE, words.DELETE]
 
 
 def _choose(conversation: Conversation, key: str) -> None:
     chosen = str(st.session_state[key])
-    if chosen == "Rename":
+    if chosen == words.RENAME:
         rename.ask(conversation, key)
     elif chosen in _DIALOGS:
         ask_for(chosen, conversation)

@@ -41,7 +41,7 @@ def draw_field(conversation_id: ConversationId, message: Message) -> None:
 
 def _take(conversation_id: ConversationId, message: Message, key: str) -> None:
     with keep_errors():
-        chat = temporary.find_desk(conversation_id).chat
+        chat = temporary.services_of(conversation_id).chat
         edit = chat.edit_prompt if message.role is Role.USER else chat.edit_reply
         edit(conversation_id, message.id, str(st.session_state[key]))
         _leave()

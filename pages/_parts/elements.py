@@ -1,6 +1,6 @@
-"""Elements that many pages draw: rows, quiet buttons, and a field in the place of what it changes."""
+"""Elements that many pages draw: rows, quiet buttons, menus, and a field in the place of what it changes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import streamlit as st
@@ -14,6 +14,21 @@ Gap = Literal["xxsmall", "small"] | int | None
 def row(key: str | None = None, gap: Gap = "small", *, wrap: bool = True) -> DeltaGenerator:
     """Return a container of elements side by side."""
     return st.container(horizontal=True, vertical_alignment="center", gap=gap, wrap=wrap, key=key)
+
+
+def right_row() -> DeltaGenerator:
+    """Return a container of buttons at the right edge."""
+    return st.container(horizontal=True, horizontal_alignment="right")
+
+
+def empty_page(key: str, title: str, sentence: str, top: int = 120) -> DeltaGenerator:
+    """Draw *title* and *sentence* centered, *top* pixels below the element before; return their container."""
+    page = st.container(key=key, horizontal_alignment="center", gap="xsmall")
+    with page:
+        st.space(top)
+        st.title(title, anchor=False, text_alignment="center")
+        st.markdown(f":gray[{sentence}]", text_alignment="center")
+    return page
 
 
 def quiet_button(
@@ -38,6 +53,40 @@ def quiet_button(
         on_click=act,
         args=args,
     )
+
+
+def popover(label: str, icon: str, key: str, *, is_wide: bool = False) -> DeltaGenerator:
+    """Return a popover whose button has no frame."""
+    width = "stretch" if is_wide else "content"
+    return st.popover(label, icon=f":material/{icon}:", type="tertiary", width=width, key=key)
+
+
+def menu(
+    label: str,
+    options: Iterable[str],
+    icon: str,
+    key: str,
+    act: Callable[..., None],
+    *args: object,
+    is_wide: bool = False,
+) -> None:
+    """Draw a menu whose button has no frame. What was chosen is in the session state under *key*."""
+    st.menu_button(
+        label,
+        list(options),
+        icon=f":material/{icon}:",
+        key=key,
+        type="tertiary",
+        width="stretch" if is_wide else "content",
+        wrap=False if is_wide else None,
+        on_click=act,
+        args=args,
+    )
+
+
+def draw_plain_text(text: str) -> None:
+    """Draw *text* as it is, wrapped, with a button that copies it."""
+    st.code(text, language=None, wrap_lines=True)
 
 
 def draw_field(

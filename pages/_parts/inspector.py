@@ -1,4 +1,4 @@
-"""What the model saw of a conversation for a reply, or sees next: every part of the prompt and its tokens."""
+"""The context sent for a reply, or sent next: every part of the prompt and its tokens."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
@@ -8,9 +8,10 @@ from typing import NamedTuple
 import streamlit as st
 
 from pages._parts import words
-from pages._parts.temporary import Desk, find_desk
+from pages._parts.elements import draw_plain_text
+from pages._parts.temporary import ChatServices, services_of
 from pages._session import show_errors
-from services.domain import ConversationId, Message, MessageId, Role, Thread, Usage
+from services.domain import ConversationId, Message, MessageId, Role, Thread, Usage, policy_named
 from services.domain.context import (
     ContextPlan,
     Extract,
@@ -22,7 +23,7 @@ from services.domain.context import (
 from services.errors import InstructionsTooLong, NotFound, PromptTooLong
 
 _ESTIMATED = "Token counts are estimates and tend to be high."
-_BEGINNING = 120  # letters of a message by which it is known again
+_EXCERPT = 120  # characters
 _SPEAKERS = {Role.USER: "You", Role.ASSISTANT: "Assistant", Role.SYSTEM: "System"}
 
 
@@ -36,39 +37,39 @@ class _Part(NamedTuple):
 
 @st.dialog(words.NEXT_REQUEST, width="medium", on_dismiss="rerun")
 def next_dialog(conversation_id: ConversationId) -> None:
-    """All of what the next turn would send, before its prompt."""
+    """Draw the context of the next turn, without its prompt."""
     with show_errors():
-        desk = find_desk(conversation_id)
-        thread = _thread(desk, conversation_id)
+        services = services_of(conversation_id)
+        thread = _thread(services, conversation_id)
         try:
-            setup = desk.chat.setup(thread)
-            plan, receipt = desk.chat.planning.next_receipt(thread, setup)
+            setup = services.chat.setup(thread)
+            plan, receipt = services.chat.planning.next_receipt(thread, setup)
         except (PromptTooLong, InstructionsTooLong) as error:
             st.caption(error.public)
             return
-        forecast = desk.chat.planning.forecast(thread, setup, plan)
+        forecast = services.chat.planning.forecast(thread, setup, plan)
         st.html(table(receipt, forecast.tokens, setup.budget.prompt_tokens))
-        far = desk.chat.planning.recalled_messages(thread, receipt)
+        far = services.chat.planning.recalled_messages(thread, receipt)
         _draw(receipt, thread, far, how_counted(receipt, forecast))
 
 
 @st.dialog(words.CONTEXT_USED, width="medium", on_dismiss="rerun")
 def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
-    """All of what was sent for one reply, as it was then."""
+    """Draw the context that was sent for a reply, as it was then."""
     with show_errors():
-        desk = find_desk(conversation_id)
-        thread = _thread(desk, conversation_id).up_to(reply_id)
+        services = services_of(conversation_id)
+        thread = _thread(services, conversation_id).up_to(reply_id)
         reply = next((message for message in thread.messages if message.id == reply_id), None)
         if reply is None:
             raise NotFound
-        receipt = desk.chat.planning.receipt(thread, reply)
+        receipt = services.chat.planning.receipt(thread, reply)
         if receipt is None:
             st.caption("No context was recorded for this reply.")
             return
-        cost = desk.store.turns.costs([reply]).get(reply.turn_id) if reply.turn_id else None
+        cost = services.store.turns.costs([reply]).get(reply.turn_id) if reply.turn_id else None
         counted_tokens = cost.tokens.prompt if cost else 0
         st.html(table(receipt, counted_tokens or receipt.prompt_tokens))
-        far = desk.chat.planning.recalled_messages(thread, receipt)
+        far = services.chat.planning.recalled_messages(thread, receipt)
         counted = f" {_counted(cost.tokens)} {cut_prompt(receipt, cost.tokens)}" if cost else ""
         _draw(receipt, thread, far, f"{_ESTIMATED}{counted}")
 
@@ -102,7 +103,7 @@ def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None)
 
 
 def how_counted(sent: ContextPlan | SentContext, forecast: Forecast) -> str:
-    """Say where the figures are from."""
+    """Return the source of the token counts."""
     if not forecast.is_anchored and forecast.tokens == sent.prompt_tokens:
         return _ESTIMATED
     source = "the last request" if forecast.is_anchored else "earlier requests"
@@ -110,7 +111,7 @@ def how_counted(sent: ContextPlan | SentContext, forecast: Forecast) -> str:
 
 
 def cut_prompt(receipt: SentContext, tokens: Usage) -> str:
-    """A sentence where the endpoint is likely to have cut the start of the prompt, going by its count; else nothing."""
+    """Return a warning if the endpoint's count suggests that it cut the start of the prompt; else an empty string."""
     if not receipt.is_truncated(tokens.prompt):
         return ""
     return (
@@ -119,26 +120,25 @@ def cut_prompt(receipt: SentContext, tokens: Usage) -> str:
     )
 
 
-def _thread(desk: Desk, conversation_id: ConversationId) -> Thread:
-    """The conversation as the page shows it. Raise NotFound, StoreUnavailable."""
-    known = desk.store.conversations.cached(conversation_id)
-    return known or desk.store.conversations.thread(conversation_id)
+def _thread(services: ChatServices, conversation_id: ConversationId) -> Thread:
+    """Return the conversation that the page shows. Raise NotFound, StoreUnavailable."""
+    known = services.store.conversations.cached(conversation_id)
+    return known or services.store.conversations.thread(conversation_id)
 
 
 def _parts(sent: ContextPlan | SentContext) -> tuple[_Part, ...]:
-    """What fills the context, in the order in which it is sent."""
-    match sent:
-        case SentContext():
-            tokens = sent.tokens
-            summarised, facts = sent.summarised_count, len(sent.facts)
-            kept, recalled = len(sent.verbatim), len(sent.recalls)
-        case ContextPlan():
-            tokens = sent.tokens_by_kind()
-            summarised, facts = len(sent.summarised_ids), len(sent.fact_ids)
-            kept, recalled = (
-                len(sent.verbatim_ids),
-                len(sent.recalls) + len(sent.earlier_recall_ids),
-            )
+    """Return the parts of the context, in the order in which they are sent."""
+    if isinstance(sent, SentContext):
+        tokens, facts = sent.tokens, len(sent.facts)
+        summarised, kept, recalled = (
+            sent.summarised_count,
+            len(sent.verbatim),
+            len(sent.recalls),
+        )
+    else:
+        tokens, facts = sent.tokens_by_kind(), len(sent.fact_ids)
+        summarised, kept = len(sent.summarised_ids), len(sent.verbatim_ids)
+        recalled = len(sent.recalls) + len(sent.earlier_recall_ids)
     return (
         _Part(words.INSTRUCTIONS, tokens[PartKind.INSTRUCTIONS], "c6"),
         _Part(words.count(facts, "memory"), tokens[PartKind.FACTS], "c3"),
@@ -156,25 +156,25 @@ def _draw(
     far: Mapping[MessageId, tuple[ConversationId, Message]],
     counted: str,
 ) -> None:
-    """What was sent, below its figures. *far*: what was brought back from other conversations; *counted*:
-    where the figures are from."""
-    st.caption(f"Memory: {words.POLICY_NAMES[receipt.policy]}. {counted}")
+    """Draw the texts of the context. *far*: messages recalled from other conversations; *counted*: the source of the
+    token counts."""
+    st.caption(f"Memory: {words.policy_name(policy_named(receipt.policy, None))}. {counted}")
     by_seq = {message.seq: message for message in thread.messages}
     by_id = {message.id: message for message in (*thread.messages, *thread.branch())}
     by_id |= {message_id: message for message_id, (_, message) in far.items()}
     if receipt.instructions:
         with st.expander(words.INSTRUCTIONS):
-            st.code(receipt.instructions, language=None, wrap_lines=True)
+            draw_plain_text(receipt.instructions)
     if receipt.facts:
         with st.expander(words.count(len(receipt.facts), "memory")):
             st.html(_rows((text, "", "") for _, text in receipt.facts))
     if receipt.summary:
         with st.expander(f"Summary of {words.count(receipt.summarised_count, 'message')}"):
-            st.code(receipt.summary.text, language=None, wrap_lines=True)
+            draw_plain_text(receipt.summary.text)
     if receipt.verbatim:
         with st.expander(words.count(len(receipt.verbatim), "recent message")):
             kept = ((by_seq.get(seq), tokens) for seq, tokens in receipt.verbatim)
-            rows = ((_beginning(message), words.number(tokens), "") for message, tokens in kept)
+            rows = ((_excerpt(message), words.number(tokens), "") for message, tokens in kept)
             st.html(_rows(rows))
     if receipt.recalls:
         with st.expander(words.count(len(receipt.recalls), "related older message")):
@@ -192,7 +192,7 @@ def _counted(tokens: Usage) -> str:
 def _recalled(
     note: ReceiptEntry, by_id: Mapping[MessageId, Message], far: Collection[MessageId]
 ) -> tuple[str, str, str]:
-    """A message that was brought back, why, and the way to all of it where an extract was sent."""
+    """Return a recalled message, why it was recalled, and its full text as HTML if only an extract was sent."""
     message = by_id.get(note.message_id)
     extract, whole = "", ""
     if note.extract:
@@ -203,11 +203,11 @@ def _recalled(
     when = " for an earlier question" if note.recalled_for else ""
     where = "from another chat, " if note.message_id in far else ""
     aside = f"{day}{where}{extract}{found}{when}, {words.count(note.tokens, 'token')}"
-    return _beginning(message), aside, whole
+    return _excerpt(message), aside, whole
 
 
 def _extract(message: Message, span: Extract) -> tuple[Message, str]:
-    """Return *message* with the extract as its body; and as HTML all of it, folded, with the extract marked."""
+    """Return *message* with the extract as its body; and its full text as folded HTML with the extract marked."""
     begin, end = span
     body, sent = message.body, message.body[begin:end]
     text = f"{escape(body[:begin])}<mark>{escape(sent)}</mark>{escape(body[end:])}"
@@ -215,11 +215,11 @@ def _extract(message: Message, span: Extract) -> tuple[Message, str]:
     return replace(message, body=sent), whole
 
 
-def _beginning(message: Message | None) -> str:
+def _excerpt(message: Message | None) -> str:
     if message is None:
         return "Deleted message"
     text = " ".join(message.body.split())
-    shown = text if len(text) <= _BEGINNING else text[: _BEGINNING - 1] + "…"
+    shown = text if len(text) <= _EXCERPT else text[: _EXCERPT - 1] + "…"
     return f"{_SPEAKERS[message.role]}: {shown}"
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages._parts import beginning, inspector, words
+from pages._parts import inspector, new_conversation, words
 from pages._parts.elements import quiet_button, row
-from pages._parts.temporary import find_desk
+from pages._parts.temporary import services_of
 from pages._session import Refusal, ask_for, keep_errors
 from services.bootstrap import Chat, Setup
 from services.domain import (
@@ -253,20 +253,20 @@ def _id(conversation: Conversation | None) -> str:
 def choose(conversation: Conversation | None, policy: MemoryPolicy) -> None:
     """Have *policy* hold in *conversation*, or in the one that begins. A callback."""
     if conversation is None:
-        beginning.choose_policy(policy)
+        new_conversation.choose_policy(policy)
         return
     with keep_errors():
-        find_desk(conversation.id).store.conversations.set_policy(conversation.id, policy)
+        services_of(conversation.id).store.conversations.set_policy(conversation.id, policy)
 
 
 def _clear(thread: Thread) -> None:
     with keep_errors():
-        find_desk(thread.conversation.id).store.conversations.start_anew(thread)
+        services_of(thread.conversation.id).store.conversations.start_anew(thread)
 
 
 def _undo(thread: Thread) -> None:
     with keep_errors():
-        find_desk(thread.conversation.id).store.conversations.take_back_reset(thread)
+        services_of(thread.conversation.id).store.conversations.take_back_reset(thread)
 
 
 def _leftovers(plan: ContextPlan, forecast: Forecast, setup: Setup) -> str:

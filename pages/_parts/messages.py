@@ -72,11 +72,11 @@ _NO_ANSWER = _Ending(
 )
 
 
-def costs_of(desk: temporary.Desk, messages: Iterable[Message]) -> Costs:
+def costs_of(services: temporary.ChatServices, messages: Iterable[Message]) -> Costs:
     """Return the costs of the replies among *messages*; none, rather than no page, while the database is away."""
     try:
         replies = [one for one in messages if one.role is Role.ASSISTANT]
-        return desk.store.turns.costs(part for one in replies for part in one.stored)
+        return services.store.turns.costs(part for one in replies for part in one.stored)
     except StoreUnavailable:
         return {}
 
@@ -128,23 +128,25 @@ def _draw_prompt(message: Message, versions: Sequence[Message], *, is_unanswered
     )
 
 
-def draw_coming(desk: temporary.Desk, thread: Thread, continued: Message | None) -> DeltaGenerator:
+def draw_coming(
+    services: temporary.ChatServices, thread: Thread, continued: Message | None
+) -> DeltaGenerator:
     """The place of a reply that is coming, with room below for what will stand there.
 
     *continued*: the reply that goes on.
     """
     with st.chat_message(Role.ASSISTANT):
         if continued:
-            thoughts.draw(continued, thoughts.known(desk, thread.conversation.id, [continued]))
+            thoughts.draw(continued, thoughts.known(services, thread.conversation.id, [continued]))
         box = st.empty()
     st.space(32)
     return box
 
 
-def draw_end(desk: temporary.Desk, thread: Thread) -> None:
+def draw_end(services: temporary.ChatServices, thread: Thread) -> None:
     """Draw the buttons below the last message, and why its reply is missing."""
     last = thread.branch()[-1]
-    failure = desk.chat.failure(thread.conversation.id)
+    failure = services.chat.failure(thread.conversation.id)
     is_answered, is_reply = last.is_answer, last.role is Role.ASSISTANT
     edited = f"{_edit(last)}{_switch(last, thread.versions(last))}" if is_reply else ""
     if failure and is_answered:  # another version was asked for
@@ -177,20 +179,20 @@ def draw_end(desk: temporary.Desk, thread: Thread) -> None:
             on_click=turns.retry,
             args=[thread.conversation.id, last.id],
         )
-        regenerating.draw_menu(desk.chat, thread.conversation.id, last.id)
+        regenerating.draw_menu(services.chat, thread.conversation.id, last.id)
         if edited and not is_answered:
             st.html(edited, width="content")
         if is_answered:
-            _below(_seen(last), _facts(last, costs_of(desk, [last])))
+            _below(_seen(last), _facts(last, costs_of(services, [last])))
     if is_answered:
-        _draw_cut_prompt(desk, thread, last)
+        _draw_cut_prompt(services, thread, last)
 
 
-def _draw_cut_prompt(desk: temporary.Desk, thread: Thread, reply: Message) -> None:
+def _draw_cut_prompt(services: temporary.ChatServices, thread: Thread, reply: Message) -> None:
     """Say where the endpoint cut the start of the prompt, going by what it counted."""
-    cost = costs_of(desk, [reply]).get(reply.turn_id) if reply.turn_id else None
+    cost = costs_of(services, [reply]).get(reply.turn_id) if reply.turn_id else None
     with suppress(StoreUnavailable):
-        receipt = desk.chat.planning.receipt(thread, reply) if cost else None
+        receipt = services.chat.planning.receipt(thread, reply) if cost else None
         if cost and receipt and (sentence := inspector.cut_prompt(receipt, cost.tokens)):
             st.caption(f":material/warning: {sentence}")
 
@@ -254,10 +256,10 @@ def _act(name: str, message: Message | None, label: str, icon: str) -> str:
     return f'<button class="db-act" {told} aria-label="{label}" title="{label}" data-icon="{icon}"></button>'
 
 
-def ending(desk: temporary.Desk, thread: Thread) -> str:
+def ending(services: temporary.ChatServices, thread: Thread) -> str:
     """Return a sentence on how the last reply ended; none where an alert on the page says it."""
     last = thread.branch()[-1]
-    if last.role is Role.USER or desk.chat.failure(thread.conversation.id):
+    if last.role is Role.USER or services.chat.failure(thread.conversation.id):
         return ""
     ending = _ending_of(last)
     return ending.sentence if ending else "The reply is complete."

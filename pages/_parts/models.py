@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import streamlit as st
 
-from pages._parts import beginning, safe_md, words
+from pages._parts import new_conversation, safe_md, words
 from pages._parts.elements import quiet_button
-from pages._parts.temporary import find_desk
+from pages._parts.temporary import services_of
 from pages._session import ask_for, find_person, keep_errors
 from services import bootstrap
 from services.bootstrap import Chat, Setup
@@ -144,10 +144,10 @@ def _caption(info: ModelInfo, *, is_usual: bool) -> str:
 def choose(conversation_id: ConversationId | None, name: str) -> None:
     """Have the model *name* answer in a conversation, or in the one that begins. A callback."""
     if conversation_id is None:
-        beginning.choose_model(name)
+        new_conversation.choose_model(name)
         return
     with keep_errors():
-        find_desk(conversation_id).store.conversations.set_model(conversation_id, name)
+        services_of(conversation_id).store.conversations.set_model(conversation_id, name)
 
 
 def _make_default(name: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import streamlit as st
 
 from pages._parts import safe_md, turns, words
-from pages._parts.temporary import find_desk
+from pages._parts.temporary import services_of
 from pages._session import show_errors
 from services.bootstrap import Chat
 from services.domain import ConversationId, MemoryPolicy, MessageId
@@ -33,7 +33,7 @@ def draw_menu(chat: Chat, conversation_id: ConversationId, reply_id: MessageId) 
 def dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
     """The same for an earlier reply."""
     with show_errors(), st.container(gap="xxsmall", key="regenerate-panel"):
-        for label, choice in _choices(find_desk(conversation_id).chat).items():
+        for label, choice in _choices(services_of(conversation_id).chat).items():
             args = conversation_id, reply_id, choice
             key = f"again-{choice if isinstance(choice, str) else choice.name}"
             if st.button(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from pages._parts import undo, words
-from pages._parts.temporary import find_desk
+from pages._parts.temporary import services_of
 from pages._session import show_errors
 from services.domain import ConversationId, RunningSummary, Thread
 from services.errors import Stale
@@ -15,8 +15,8 @@ from services.errors import Stale
 def dialog(conversation_id: ConversationId) -> None:
     """What stands for the messages that the model no longer sees."""
     with show_errors():
-        desk = find_desk(conversation_id)
-        thread = desk.store.conversations.thread(conversation_id)
+        services = services_of(conversation_id)
+        thread = services.store.conversations.thread(conversation_id)
         if thread.summary is None:
             st.caption(_why_there_is_none(thread))
             return
@@ -35,12 +35,12 @@ def dialog(conversation_id: ConversationId) -> None:
         thread_as_seen = replace(thread, summary=seen)  # only that is replaced
         try:
             if is_saved or is_gone:
-                desk.chat.change_summary(thread_as_seen, "" if is_gone else text)
+                services.chat.change_summary(thread_as_seen, "" if is_gone else text)
                 if is_gone:
                     undo.offer_summary(conversation_id, seen)
                 st.rerun()
             if is_asked_again:
-                desk.chat.rebuild_summary(thread_as_seen)
+                services.chat.rebuild_summary(thread_as_seen)
                 st.session_state.news = "Regenerating the summary…"
                 st.rerun()
         except Stale:

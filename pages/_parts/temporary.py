@@ -20,7 +20,7 @@ _SHOWN = "temporary-version"
 _SWITCH, _READS = "is-temporary", "temporary-reads"
 _SWITCHED = "has-switched-off"  # just now, on the page that goes on
 
-Desk = PersonServices | TemporaryChat  # both have a chat and a store
+ChatServices = PersonServices | TemporaryChat  # both have a chat and a store
 
 
 def here() -> TemporaryChat | None:
@@ -43,7 +43,7 @@ def began_meanwhile(drawn: TemporaryChat | None) -> ConversationId | None:
     return held.id if held and drawn is None else None
 
 
-def find_desk(conversation_id: ConversationId) -> Desk:
+def services_of(conversation_id: ConversationId) -> ChatServices:
     """Where this conversation is held. Raise SignedOut, StoreUnavailable, ChatIsOver."""
     person, held = find_person(), here()
     return held if held and held.id == conversation_id else person

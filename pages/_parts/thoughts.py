@@ -18,12 +18,12 @@ _UNVERIFIED = ":gray[:material/gpp_bad: These thoughts failed their integrity ch
 
 
 def known(
-    desk: temporary.Desk, conversation_id: ConversationId, messages: Iterable[Message]
+    services: temporary.ChatServices, conversation_id: ConversationId, messages: Iterable[Message]
 ) -> Known:
     """Return the thoughts of *messages*; none, rather than no page, while the database is away."""
     parts = [part for one in messages for part in one.stored if part.has_thoughts]
     try:
-        return desk.store.turns.thoughts(parts, conversation_id) if parts else {}
+        return services.store.turns.thoughts(parts, conversation_id) if parts else {}
     except StoreUnavailable:
         return {}
 

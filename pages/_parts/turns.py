@@ -9,7 +9,7 @@ from uuid import UUID
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import beginning, browser, temporary, words
+from pages._parts import browser, new_conversation, temporary, words
 from pages._parts.elements import quiet_button
 from pages._parts.thoughts import Coming
 from pages._session import (
@@ -46,7 +46,7 @@ ExpectedNews = tuple[frozenset[ConversationId], ...]  # of replies, titles, summ
 def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | None) -> None:
     """Begin the turn that the composer holds, after what was read, or a conversation, in a space or one that is
     *held* by this tab alone. A callback: it runs before anything is drawn."""
-    prompt, new = str(st.session_state.composer), beginning.choices(space_id)
+    prompt, new = str(st.session_state.composer), new_conversation.choices(space_id)
     st.session_state.is_taken = True
     if switched_to := temporary.began_meanwhile(held):
         sentence = "This is a temporary chat now. Please send again."
@@ -62,7 +62,7 @@ def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | 
             turn = chat.begin(conversation.id, prompt, seen_rev=conversation.rev, tip_id=tip_id)
         else:
             turn = chat.begin(None, prompt, new=new)
-            beginning.forget()
+            new_conversation.forget()
         st.session_state.begun = place, turn
         st.session_state.followed = turn.conversation_id, None
 
@@ -93,7 +93,7 @@ def stop(turn: Turn) -> None:
         turn.stop()
 
 
-class Soon:
+class DeferredDrawing:
     """Draws at once; or where a reply has just begun, after its first words, which so come sooner.
 
     Until then the page keeps what it showed there before.
@@ -140,7 +140,7 @@ def retry(
     """Have the prompt of this reply answered once more, by another model or under another policy if asked for.
     A callback."""
     with keep_errors():
-        chat = temporary.find_desk(conversation_id).chat
+        chat = temporary.services_of(conversation_id).chat
         chat.retry(conversation_id, message_id, model=model, policy=policy)
         show_newest()
 
@@ -148,7 +148,7 @@ def retry(
 def continue_reply(conversation_id: ConversationId, part_id: MessageId) -> None:
     """Have a reply that ended early go on after *part_id*, its last part. A callback."""
     with keep_errors():
-        temporary.find_desk(conversation_id).chat.continue_reply(conversation_id, part_id)
+        temporary.services_of(conversation_id).chat.continue_reply(conversation_id, part_id)
         show_newest()
 
 

@@ -16,7 +16,7 @@ import streamlit as st
 
 from pages._parts import turns, words
 from pages._parts.elements import quiet_button, row
-from pages._parts.temporary import find_desk, is_held
+from pages._parts.temporary import is_held, services_of
 from pages._session import find_person, go_to_conversation, keep_errors
 from services.domain import (
     Conversation,
@@ -64,7 +64,7 @@ def delete_messages(thread: Thread, doomed: Collection[Message]) -> None:
     """Delete the messages *doomed* of *thread*. Raise what the chat does."""
     conversation_id, first = thread.conversation.id, min(doomed, key=lambda each: each.seq)
     ids = {message.id for message in doomed}
-    made = find_desk(conversation_id).chat.delete_messages(conversation_id, ids, _SECONDS)
+    made = services_of(conversation_id).chat.delete_messages(conversation_id, ids, _SECONDS)
     before = next((one.messages for one in _deleted() if one.id == conversation_id), None)
     count, others = (before.count, before.made) if before else (0, ())
     messages = _Messages(count + thread.count(doomed), (*others, made))
@@ -154,7 +154,7 @@ def _can_restore_messages(conversation_id: ConversationId) -> bool:
 def _restore_messages(
     conversation_id: ConversationId, first: MessageId | None, made: Sequence[DeletedMemories]
 ) -> None:
-    find_desk(conversation_id).chat.restore_messages(conversation_id, made)
+    services_of(conversation_id).chat.restore_messages(conversation_id, made)
     if is_held(conversation_id) or st.query_params.get("c") == str(conversation_id):
         turns.show(conversation_id, first)
 
@@ -164,7 +164,7 @@ def _restore_fact(fact: Fact) -> None:
 
 
 def _restore_summary(conversation_id: ConversationId, summary: RunningSummary) -> None:
-    find_desk(conversation_id).chat.restore_summary(conversation_id, summary)
+    services_of(conversation_id).chat.restore_summary(conversation_id, summary)
 
 
 def _deleted() -> list[_Deleted]:

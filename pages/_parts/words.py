@@ -1,14 +1,14 @@
-"""Terms that stand on screen in more than one place, and figures and moments by the browser's locale and time zone.
+"""Terms used in several places on screen; numbers, amounts and dates in the browser's locale and time zone.
 
-Sentences are English; what is counted, paid and dated in them is the reader's own.
+Sentences are in English.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import assert_never, cast
+from typing import NamedTuple, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
@@ -21,14 +21,8 @@ from services.errors import AppError, Cap, OverBudget
 
 # buttons and menus
 ADD, CANCEL, DISMISS, SAVE = "Add", "Cancel", "Dismiss", "Save"
-ARCHIVE, UNARCHIVE, DELETE, EDIT, MOVE, UNDO = (
-    "Archive",
-    "Unarchive",
-    "Delete",
-    "Edit",
-    "Move to space",
-    "Undo",
-)
+ARCHIVE, UNARCHIVE, DELETE = "Archive", "Unarchive", "Delete"
+EDIT, MOVE, RENAME, UNDO = "Edit", "Move to space", "Rename", "Undo"
 CLEAR_CONTEXT, RESTORE_CONTEXT = "Clear context", "Restore context"
 CONNECT = "Connect a better model"
 DELETE_MESSAGES, KEEP_BRANCH = "Delete messages", "Keep only this branch"
@@ -38,30 +32,30 @@ VIEW_SUMMARY = "View summary"
 # pages, dialogs and what is in them
 CHAT_NOTES, SPACE_NOTES = "Chat notes", "Space notes"
 CONTEXT_USED, NEXT_REQUEST = "Context used for this reply", "Next request"
-INSTRUCTIONS, CUSTOM_INSTRUCTIONS, NO_INSTRUCTIONS = (
-    "Instructions",
-    "Custom instructions",
-    "No instructions",
-)
-MEMORY, PREFERENCES, SIGN_IN, SUMMARY, USERS = (
-    "Memory",
-    "Preferences",
-    "Sign in",
-    "Summary",
-    "Users",
-)
+INSTRUCTIONS, CUSTOM_INSTRUCTIONS = "Instructions", "Custom instructions"
+NO_INSTRUCTIONS = "No instructions"
+MEMORY, PREFERENCES, SIGN_IN = "Memory", "Preferences", "Sign in"
+SUMMARY, USERS = "Summary", "Users"
 NEW_CHAT, NEW_SPACE, EDIT_SPACE = "New chat", "New space", "Edit space"
 TEMPORARY_CHAT = "Temporary chat"
 UNTITLED = "Untitled"
 # sentences and fields
 CHANGED_ELSEWHERE = "This changed in another tab. Press again to replace the current version:"
 DEFAULT_MEMORY, RECENT_MESSAGES = "Default memory for new chats", "Number of recent messages"
-# memory policies
-POLICY_NAMES = {
-    "full": "Everything",
-    "window": "Recent only",
-    "summary": "Auto-summary",
-    "retrieval": "Smart recall",
+
+
+class _PolicyText(NamedTuple):
+    name: str
+    caption: str  # the content of a prompt, in a sentence without a full stop
+
+
+POLICIES: Mapping[type[MemoryPolicy], _PolicyText] = {
+    Full: _PolicyText("Everything", "Sends the whole chat; tells you when it is full"),
+    Window: _PolicyText("Recent only", "Sends the last {count} messages"),
+    Summary: _PolicyText("Auto-summary", "Recent messages plus a summary of older ones"),
+    Retrieval: _PolicyText(
+        "Smart recall", "Recent messages plus older ones related to your question"
+    ),
 }
 
 _MILLION = 1_000_000
@@ -71,27 +65,16 @@ _USD = "USD"
 
 
 def policy_name(policy: MemoryPolicy) -> str:
-    """Return the name of *policy*."""
-    return POLICY_NAMES[policy.name]
+    return POLICIES[type(policy)].name
 
 
 def policy_caption(policy: MemoryPolicy) -> str:
-    """Return what *policy* sends to the model, in one sentence without a full stop."""
-    match policy:
-        case Full():
-            return "Sends the whole chat; tells you when it is full"
-        case Window(messages):
-            return f"Sends the last {number(messages)} messages"
-        case Summary():
-            return "Recent messages plus a summary of older ones"
-        case Retrieval():
-            return "Recent messages plus older ones related to your question"
-        case _:
-            assert_never(policy)
+    count = number(policy.messages) if isinstance(policy, Window) else ""
+    return POLICIES[type(policy)].caption.format(count=count)
 
 
 def policy_line(policy: MemoryPolicy) -> str:
-    """Return the name of *policy* with its caption."""
+    """Return the name and the caption of *policy*."""
     caption = policy_caption(policy)
     return f"{policy_name(policy)}: {caption[0].lower()}{caption[1:]}"
 
@@ -107,7 +90,7 @@ def number(value: int) -> str:
 
 
 def dollars(micro: int) -> str:
-    """An amount in micro-dollars, exact where it is small."""
+    """Format an amount in micro-dollars, small ones with four decimals."""
     if 0 < micro < _LEAST:
         return f"under {dollars(_LEAST)}"
     digits = 2 if micro >= _MILLION or micro == 0 else 4
@@ -115,7 +98,7 @@ def dollars(micro: int) -> str:
 
 
 def price(micro: int) -> str:
-    """What something costs in micro-dollars, without the zeros that say nothing."""
+    """Format a price in micro-dollars without trailing zeros."""
     return _amount(micro, 2, 4)
 
 
@@ -137,7 +120,7 @@ def count(value: int, noun: str) -> str:
 
 
 def day(moment: datetime, now: datetime) -> str:
-    """Under which heading *moment* belongs, in the reader's time zone."""
+    """Return the heading of *moment* in a list by days, in the browser's time zone."""
     zone = _zone()
     days = (now.astimezone(zone).date() - moment.astimezone(zone).date()).days
     if days <= 0:
@@ -148,7 +131,7 @@ def day(moment: datetime, now: datetime) -> str:
 
 
 def moment(at: datetime, now: datetime | None = None) -> str:
-    """The time, and before today the date, in the reader's time zone."""
+    """Format the time, with the date unless it is today, in the browser's time zone."""
     zone, locale = _zone(), _locale()
     here, today = at.astimezone(zone), (now or datetime.now(zone)).astimezone(zone)
     time = format_time(here, "short", tzinfo=zone, locale=locale)
@@ -161,7 +144,7 @@ def moment(at: datetime, now: datetime | None = None) -> str:
 
 
 def sentence(error: AppError, now: datetime | None = None) -> str:
-    """The sentence of *error* in Markdown, with figures and the time of reset where it is about the budget."""
+    """Return the sentence of *error* in Markdown; of OverBudget with the amounts and the time of reset."""
     resets_at = error.resets_at(now or datetime.now(UTC)) if isinstance(error, OverBudget) else None
     if not isinstance(error, OverBudget) or resets_at is None or not error.needed_micro:
         return error.public
@@ -177,12 +160,12 @@ def sentence(error: AppError, now: datetime | None = None) -> str:
 
 
 def _figure(micro: int) -> str:
-    """A short amount; two unescaped dollar signs would be a formula."""
+    """Format an amount; two unescaped dollar signs would be a formula."""
     return (price(micro) if micro >= _LEAST else dollars(micro)).replace("$", r"\$")
 
 
 def _amount(micro: int, least: int, most: int) -> str:
-    """Dollars with so many digits behind the point."""
+    """Format dollars with *least* to *most* decimals."""
     locale = _locale()
     pattern = copy(cast(NumberPattern, locale.currency_formats["standard"]))
     pattern.frac_prec = least, most
@@ -196,7 +179,7 @@ def _locale() -> Locale:
 
 @lru_cache(256)
 def _parsed(tag: str) -> Locale:
-    """The locale that *tag* names, or the nearest that is known: a browser may send anything."""
+    """Return the locale that *tag* names, or the nearest known: a browser may send anything."""
     parts = tag.split("-u-")[0].replace("_", "-").split("-")
     while parts[0]:
         try:

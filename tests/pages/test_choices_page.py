@@ -53,7 +53,7 @@ def press(app, label, asked, conversation=None):
     return next(button for button in app.button if button.label == label).click().run()
 
 
-def instruct(app, thread, text):
+def set_instructions(app, thread, text):
     app.text_area(key=f"instructions-{thread.conversation.id}").set_value(text)
     return press(app, "Save", "Instructions", thread.conversation)
 
@@ -280,7 +280,7 @@ def test_a_conversation_is_given_instructions_and_shows_a_sign_of_them(
     assert not [button for button in app.button if button.key == "own-instructions"]
 
     menu(app, "Instructions")
-    instruct(app, conversations.threads[garden], "Answer in verse.")
+    set_instructions(app, conversations.threads[garden], "Answer in verse.")
 
     assert conversations.threads[garden].instructions == "Answer in verse."
     assert app.button(key="own-instructions").label == "Custom instructions"
@@ -312,7 +312,7 @@ def test_what_was_typed_stays_where_it_cannot_be_saved(open_app, maya, garden, c
     menu(app, "Instructions")
     conversations.set_instructions = fail
 
-    instruct(app, conversations.threads[garden], "A long thought.")
+    set_instructions(app, conversations.threads[garden], "A long thought.")
 
     assert StoreUnavailable.public in [error.value for error in app.error]
     assert app.text_area(key=f"instructions-{garden}").value == "A long thought."
@@ -325,7 +325,7 @@ def test_instructions_that_were_changed_elsewhere_are_shown_before_they_are_repl
     conversations.set_instructions(garden, "Answer in verse.")
     thread = conversations.threads[garden]
 
-    instruct(app, thread, "Answer in prose.")
+    set_instructions(app, thread, "Answer in prose.")
     assert conversations.threads[garden].instructions == "Answer in verse."
     assert ["changed in another tab" in warning.value for warning in app.warning] == [True]
     assert [code.value for code in app.code] == ["Answer in verse."]
@@ -384,7 +384,7 @@ def test_instructions_that_could_not_be_verified_are_said_to_be_passed_over(
 
     menu(app, "Instructions")
     assert app.text_area(key=f"instructions-{garden}").value == ""
-    instruct(app, conversations.threads[garden], "Answer in verse.")
+    set_instructions(app, conversations.threads[garden], "Answer in verse.")
     assert "integrity check" not in captions(app)
 
 
