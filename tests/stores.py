@@ -190,17 +190,16 @@ class InMemoryDatabase:
             self.conversations.mark_read(self.thread(conversation_id))
         return conversation_id
 
-    def go_on(self, conversation_id, prompt, reply="", *, thoughts=None, start_seq=0, **changes):
-        """Store a turn of last month, by another process."""
-        turn = new_turn(self.thread(conversation_id), prompt, model="scripted", start_seq=start_seq)
+    def go_on(self, conversation_id, prompt, reply="", *, model="scripted", start_seq=0, **end):
+        """Store a turn of last month, by another process. *end*: fields of its `Ending`."""
+        turn = new_turn(self.thread(conversation_id), prompt, model=model, start_seq=start_seq)
         begun = self._store.turns.begin(turn)
-        if changes.get("outcome") is Outcome.INTERRUPTED:
+        if end.get("outcome") is Outcome.INTERRUPTED:
             self.let_pass(LEASE_SECONDS + 1)
             self.sweep()
         outcome = Outcome.COMPLETE if reply else Outcome.FAILED
         defaults = {"outcome": outcome, "usage": USAGE, "cost_micro": COST_MICRO}
-        changes = defaults | {"thoughts": thoughts} | changes
-        self._store.turns.finish(ending(turn, begun, reply, **changes))
+        self._store.turns.finish(ending(turn, begun, reply, **(defaults | end)))
         self.ledger.begin_days_later(31)
 
     def crash(self, conversation_id, partial, thoughts=None):

@@ -11,8 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 from services import bootstrap
 from services.domain.models import ModelState
-from tests.fakes import MemoryConversations, ScriptedModel
-from tests.fakes import OldFakePerson as FakePerson
+from tests.fakes import MAYA, FakePerson, ScriptedModel
+from tests.stores import InMemoryDatabase
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,8 +69,8 @@ class Tab:
 
 
 @pytest.fixture
-def conversations():
-    return MemoryConversations()
+def database():
+    return InMemoryDatabase(MAYA)
 
 
 @pytest.fixture
@@ -79,8 +79,8 @@ def model():
 
 
 @pytest.fixture
-def maya(conversations, model):
-    return FakePerson(conversations, model)
+def maya(database, model):
+    return FakePerson(database, model)
 
 
 @pytest.fixture

@@ -5,23 +5,22 @@ from collections.abc import Callable
 from streamlit.testing.v1 import AppTest
 
 from services.domain import AccountRole
-from tests.fakes import OldFakePerson as FakePerson
-from tests.fakes import ScriptedModel
+from tests.fakes import FakePerson, ScriptedModel
 
 OpenApp = Callable[..., AppTest]
 
 
-def admin(conversations):
-    return FakePerson(conversations, ScriptedModel(), AccountRole.ADMIN, "ruth@daybook.test")
+def admin(database):
+    return FakePerson(database, ScriptedModel(), AccountRole.ADMIN, "ruth@daybook.test")
 
 
 def links(app):
     return [link.label for link in app.sidebar.get("page_link")]
 
 
-def test_an_admin_sees_counts_and_sums_and_no_content(open_app, conversations):
-    conversations.hold("Secret title", "secret prompt", "secret reply")
-    app = open_app(admin(conversations))
+def test_an_admin_sees_counts_and_sums_and_no_content(open_app, database):
+    database.hold("Secret title", "secret prompt", "secret reply")
+    app = open_app(admin(database))
     assert links(app) == ["Memory", "Users"]
 
     app.switch_page("pages/admin.py").run()
@@ -36,15 +35,15 @@ def test_an_admin_sees_counts_and_sums_and_no_content(open_app, conversations):
     assert "secret" not in str(app.main).lower()
 
 
-def test_conversations_can_be_renamed_from_here_too(open_app, conversations):
-    garden = conversations.hold("Garden", "One", "Two")
-    app = open_app(admin(conversations)).switch_page("pages/admin.py").run()
+def test_conversations_can_be_renamed_from_here_too(open_app, database):
+    garden = database.hold("Garden", "One", "Two")
+    app = open_app(admin(database)).switch_page("pages/admin.py").run()
 
     menus = {menu.key: menu for menu in app.get("menu_button")}
     menus[f"menu-{garden}"].click("Rename").run()
     app.text_input(key=f"title-{garden}").set_value("Roses").run()
 
-    assert conversations.threads[garden].conversation.title == "Roses"
+    assert database.thread(garden).conversation.title == "Roses"
 
 
 def test_others_are_told_that_it_is_for_admins_and_nothing_is_asked(open_app, maya):

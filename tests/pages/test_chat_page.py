@@ -15,15 +15,15 @@ from streamlit.testing.v1 import AppTest
 
 from pages import _session
 from pages._parts import browser, thoughts, turns, words
-from services.domain import Full, Outcome, Purpose, TurnCost, Usage, Window
+from services.domain import Full, Outcome, Purpose, Usage, Window
 from services.domain.models import ModelState
 from services.errors import ChatFull, ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
 from services.llm import LimitReached, Offer
-from tests.fakes import LARGE, MemoryConversations, ScriptedModel
-from tests.fakes import OldFakePerson as FakePerson
+from tests.fakes import LARGE, FakePerson, ScriptedModel
 from tests.pages.conftest import messages as said
 from tests.pages.conftest import unanswered
 from tests.stack.apps import until
+from tests.stores import USAGE
 
 OpenApp = Callable[..., AppTest]
 TRACKER = "http://tracker.example/pixel.png"
@@ -88,9 +88,9 @@ def test_a_conversation_goes_on_under_its_address(open_app, maya):
     assert len(titles(app)) == 1
 
 
-def test_the_newest_conversation_stands_first_and_opens(open_app, maya, conversations):
-    old = conversations.hold("Old", "What is old?", "This.")
-    conversations.hold("New", "What is new?", "That.")
+def test_the_newest_conversation_stands_first_and_opens(open_app, maya, database):
+    old = database.hold("Old", "What is old?", "This.")
+    database.hold("New", "What is new?", "That.")
     app = open_app(maya)
     assert titles(app) == ["New", "Old"]
 
@@ -100,9 +100,9 @@ def test_the_newest_conversation_stands_first_and_opens(open_app, maya, conversa
     assert app.query_params["c"] == str(old)
 
 
-def test_a_conversation_without_a_message_opens(open_app, maya, conversations):
+def test_a_conversation_without_a_message_opens(open_app, maya, database):
     """It is there where a process died before the first prompt was stored."""
-    app = open_app(maya, c=str(conversations.hold("Empty")))
+    app = open_app(maya, c=str(database.hold("Empty")))
 
     assert [title.value for title in app.title] == ["Empty"]
     assert not app.exception
@@ -120,8 +120,8 @@ def test_what_is_not_ones_own_does_not_exist(open_app, maya, name):
 # --- a prompt that is not taken ------------------------------------------------------------------
 
 
-def test_a_prompt_over_the_budget_comes_back_into_the_composer(open_app, maya, conversations):
-    conversations.cap_micro = 1
+def test_a_prompt_over_the_budget_comes_back_into_the_composer(open_app, maya, database):
+    database.ledger.daily_micro = 1
     app = send(open_app(maya), "A long thought")
 
     [warning] = app.warning
@@ -138,13 +138,13 @@ def test_a_prompt_over_the_budget_comes_back_into_the_composer(open_app, maya, c
 
 @pytest.mark.parametrize("is_same_process", [True, False])
 def test_the_second_of_two_tabs_is_told_and_loses_nothing(
-    open_app, maya, conversations, is_same_process
+    open_app, maya, database, is_same_process
 ):
-    garden = conversations.hold("Garden", "One", "Two")
+    garden = database.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
-    conversations.go_on_elsewhere(garden, "From the other tab")
+    database.go_on(garden, "From the other tab")
     if is_same_process:
-        conversations.thread(garden)  # its tabs share what was read last
+        database.thread(garden)  # its tabs share what was read last
 
     send(app, "From this tab")
 
@@ -155,9 +155,9 @@ def test_the_second_of_two_tabs_is_told_and_loses_nothing(
     assert said(app)[-2:] == ["From this tab", "Prune in March."]
 
 
-def test_a_prompt_stays_when_the_database_is_away(open_app, maya, conversations):
+def test_a_prompt_stays_when_the_database_is_away(open_app, maya, database):
     app = open_app(maya)
-    conversations.failure = StoreUnavailable()
+    database.rows.failure = StoreUnavailable()
 
     send(app, "A thought")
 
@@ -166,12 +166,10 @@ def test_a_prompt_stays_when_the_database_is_away(open_app, maya, conversations)
     assert not app.exception
 
 
-def test_a_prompt_that_was_refused_is_not_put_into_another_conversation(
-    open_app, maya, conversations
-):
+def test_a_prompt_that_was_refused_is_not_put_into_another_conversation(open_app, maya, database):
     """It was sent from the garden, and refused when its writer had gone on to the sea."""
-    garden = conversations.create("Garden", Window(), None).conversation.id
-    sea = conversations.create("Sea", Window(), None).conversation.id
+    garden = database.conversations.create("Garden", Window(), None).conversation.id
+    sea = database.conversations.create("Sea", Window(), None).conversation.id
     app = open_app(maya, c=str(sea))
     refusal = _session.Refusal(StoreUnavailable.public, "A thought", garden)
     app.session_state["callbacks"] = _session.Callbacks([refusal])
@@ -188,8 +186,8 @@ def test_a_prompt_that_was_refused_is_not_put_into_another_conversation(
     assert not app.run().warning
 
 
-def test_a_prompt_that_was_refused_elsewhere_can_be_dismissed(open_app, maya, conversations):
-    garden = conversations.create("Garden", Window(), None).conversation.id
+def test_a_prompt_that_was_refused_elsewhere_can_be_dismissed(open_app, maya, database):
+    garden = database.conversations.create("Garden", Window(), None).conversation.id
     app = open_app(maya)
     app.session_state["callbacks"] = _session.Callbacks(
         [_session.Refusal("No.", "A thought", garden), _session.Refusal("No.", "Another", None)]
@@ -203,11 +201,11 @@ def test_a_prompt_that_was_refused_elsewhere_can_be_dismissed(open_app, maya, co
 
 
 def test_a_prompt_that_was_refused_stays_when_its_run_is_cut_short(
-    open_app, maya, conversations, monkeypatch
+    open_app, maya, database, monkeypatch
 ):
     """The browser, which has just learnt that the database is away, asks for another run at once."""
     app = open_app(maya)
-    conversations.failure = StoreUnavailable()
+    database.rows.failure = StoreUnavailable()
     once = [st.rerun]
     monkeypatch.setattr(browser, "keep_drafts", lambda *_, **__: once and once.pop()())
 
@@ -234,7 +232,7 @@ def test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back(open_app, 
         replace_the_run()
         raise StoreUnavailable
 
-    monkeypatch.setattr(maya.conversations, "create", refuse)
+    monkeypatch.setattr(maya.store.conversations, "create", refuse)
     send(app, "A thought")
     assert not app.warning  # the run ended there
 
@@ -264,36 +262,22 @@ def test_what_a_callback_did_while_the_page_was_drawn_is_drawn_as_well(
 
 
 def test_a_fresh_page_becomes_the_conversation_though_the_run_that_sent_was_replaced(
-    open_app, maya, monkeypatch
+    open_app, maya, database
 ):
     app = open_app(maya)
-    begin = maya.conversations.begin_turn
-
-    def begin_meanwhile(turn):
-        replace_the_run()
-        return begin(turn)
-
-    monkeypatch.setattr(maya.conversations, "begin_turn", begin_meanwhile)
+    database.rows.before["begin_turn"] = replace_the_run
     send(app, "When?")
 
     assert said(app.run()) == ["When?", "Prune in March."]
     assert app.query_params["c"]
 
 
-def test_a_callback_whose_run_was_replaced_goes_to_its_end(
-    open_app, maya, conversations, monkeypatch
-):
-    garden = conversations.hold("Garden", "One", "Two")
+def test_a_callback_whose_run_was_replaced_goes_to_its_end(open_app, maya, database, monkeypatch):
+    garden = database.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
     app.session_state["editing-title"] = f"menu-{garden}", garden
     app.run()
-    rename = maya.conversations.rename
-
-    def rename_meanwhile(conversation_id, title):
-        rename(conversation_id, title)
-        replace_the_run()
-
-    monkeypatch.setattr(maya.conversations, "rename", rename_meanwhile)
+    database.rows.after["change_conversation"] = replace_the_run
     app.text_input(key=f"title-{garden}").set_value("Beans").run()
 
     app.run()
@@ -320,8 +304,8 @@ def test_a_prompt_can_be_copied_when_the_session_turns_out_to_have_ended(open_ap
     assert app.tabs
 
 
-def test_a_session_that_ends_in_the_middle_leads_to_the_sign_in_page(open_app, maya, conversations):
-    conversations.failure = SignedOut()
+def test_a_session_that_ends_in_the_middle_leads_to_the_sign_in_page(open_app, maya, database):
+    database.rows.failure = SignedOut()
 
     app = open_app(maya, c=str(uuid4()))
 
@@ -368,10 +352,9 @@ def test_what_had_come_is_kept_when_a_model_breaks_off(open_app, maya, model):
     ],
 )
 def test_how_a_reply_ended_is_marked_for_as_long_as_it_is_there(
-    open_app, maya, conversations, outcome, sentence
+    open_app, maya, database, outcome, sentence
 ):
-    garden = conversations.hold("Garden", "When?", "Pru")
-    conversations.end_last(garden, outcome)
+    garden = database.hold("Garden", "When?", "Pru", outcome=outcome)
 
     app = open_app(maya, c=str(garden))
 
@@ -380,9 +363,8 @@ def test_how_a_reply_ended_is_marked_for_as_long_as_it_is_there(
     assert len(send(app, "Go on").chat_message[0].markdown) == 2  # its mark stays
 
 
-def test_cut_reply_is_marked_and_can_be_copied_and_written_again(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "When?", "Pru")
-    conversations.end_last(garden, Outcome.CUT)
+def test_cut_reply_is_marked_and_can_be_copied_and_written_again(open_app, maya, database):
+    garden = database.hold("Garden", "When?", "Pru", outcome=Outcome.CUT)
 
     app = open_app(maya, c=str(garden))
 
@@ -392,9 +374,8 @@ def test_cut_reply_is_marked_and_can_be_copied_and_written_again(open_app, maya,
 
 
 @pytest.mark.parametrize("outcome", [Outcome.CUT, Outcome.STOPPED, Outcome.INTERRUPTED])
-def test_reply_that_ended_early_goes_on_in_its_place(open_app, maya, conversations, model, outcome):
-    garden = conversations.hold("Garden", "When?", "Prune")
-    conversations.end_last(garden, outcome)
+def test_reply_that_ended_early_goes_on_in_its_place(open_app, maya, database, model, outcome):
+    garden = database.hold("Garden", "When?", "Prune", outcome=outcome)
     model.pieces = (" in ", "March.")
 
     app = open_app(maya, c=str(garden)).button(key="continue").click().run()
@@ -405,9 +386,7 @@ def test_reply_that_ended_early_goes_on_in_its_place(open_app, maya, conversatio
     assert sum("Copy reply" in html.proto.body for html in app.get("html")) == 1
 
 
-def test_continuation_is_drawn_after_the_text_so_far(
-    open_app, maya, conversations, model, monkeypatch
-):
+def test_continuation_is_drawn_after_the_text_so_far(open_app, maya, database, model, monkeypatch):
     drawn = []
 
     def draw(words, box):
@@ -415,8 +394,7 @@ def test_continuation_is_drawn_after_the_text_so_far(
         model.gate.set()
 
     monkeypatch.setattr(thoughts, "_draw", draw)
-    garden = conversations.hold("Garden", "When?", "Prune")
-    conversations.end_last(garden, Outcome.CUT)
+    garden = database.hold("Garden", "When?", "Prune", outcome=Outcome.CUT)
     model.pieces = (" in ", "March.")
     model.gate.clear()
     turn = maya.chat.continue_reply(garden, maya.chat.open(garden).tip.id)
@@ -427,9 +405,8 @@ def test_continuation_is_drawn_after_the_text_so_far(
     assert drawn[0] == "Prune in "
 
 
-def test_reply_that_goes_on_is_drawn_once(open_app, maya, conversations, model):
-    garden = conversations.hold("Garden", "When?", "Prune")
-    conversations.end_last(garden, Outcome.CUT)
+def test_reply_that_goes_on_is_drawn_once(open_app, maya, database, model):
+    garden = database.hold("Garden", "When?", "Prune", outcome=Outcome.CUT)
     model.pieces = (" in", LimitReached())
     app = open_app(maya, c=str(garden)).button(key="continue").click().run()
     model.pieces = (" March", " or May.")
@@ -437,15 +414,14 @@ def test_reply_that_goes_on_is_drawn_once(open_app, maya, conversations, model):
     turn = maya.chat.continue_reply(garden, maya.chat.open(garden).tip.id)
     until(turn.said)
 
-    following_nothing(app, conversations.threads[garden]).run()
+    following_nothing(app, database.thread(garden)).run()
 
     assert said(app) == ["When?", "Prune in March ▍"]
     model.gate.set()
 
 
-def test_version_that_went_on_is_switched_to_as_a_whole(open_app, maya, conversations, model):
-    garden = conversations.hold("Garden", "When?", "Prune")
-    conversations.end_last(garden, Outcome.CUT)
+def test_version_that_went_on_is_switched_to_as_a_whole(open_app, maya, database, model):
+    garden = database.hold("Garden", "When?", "Prune", outcome=Outcome.CUT)
     model.pieces = (" in March.",)
     open_app(maya, c=str(garden)).button(key="continue").click().run()
     first, second = maya.chat.open(garden).messages[1:]
@@ -459,18 +435,18 @@ def test_version_that_went_on_is_switched_to_as_a_whole(open_app, maya, conversa
     assert any("<small>1 / 2</small>" in html.proto.body for html in app.get("html"))
 
 
-def test_row_below_a_reply_that_went_on_adds_up_its_parts(open_app, maya, conversations, model):
-    garden = conversations.hold("Garden", "When?", "Prune")
-    conversations.end_last(garden, Outcome.CUT)
+def test_row_below_a_reply_that_went_on_adds_up_its_parts(open_app, maya, database, model):
+    garden = database.hold("Garden", "When?", "Prune", outcome=Outcome.CUT)
+    model.pieces = (" in March.", USAGE)
     app = open_app(maya, c=str(garden)).button(key="continue").click().run()
 
     rows = [html.proto.body for html in app.get("html")]
 
-    assert any("2,400 + 68 tokens" in row and "$0.0014" in row for row in rows)
+    assert any("2,400 + 68 tokens" in row and "$0.0013" in row for row in rows)
 
 
-def test_a_prompt_that_nobody_answered_can_be_tried_again(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "When?")
+def test_a_prompt_that_nobody_answered_can_be_tried_again(open_app, maya, database):
+    garden = database.hold("Garden", "When?")
     app = open_app(maya, c=str(garden))
     assert "No reply: it was stopped, or the model failed. Your message is saved." in [
         caption.value for caption in app.caption
@@ -481,9 +457,9 @@ def test_a_prompt_that_nobody_answered_can_be_tried_again(open_app, maya, conver
     assert said(app) == ["When?", "Prune in March."]
 
 
-def test_what_a_process_that_died_had_been_told_comes_back(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "When?")
-    conversations.leave_unfinished(garden, "Prune in Ma")
+def test_what_a_process_that_died_had_been_told_comes_back(open_app, maya, database):
+    garden = database.hold("Garden", "When?")
+    database.crash(garden, "Prune in Ma")
 
     app = open_app(maya, c=str(garden))
 
@@ -503,11 +479,11 @@ def test_a_reply_that_is_coming_is_followed_by_whoever_opens_it(open_app, maya, 
 
 
 def test_how_a_reply_ended_is_told_until_something_else_is_read(
-    open_app, maya, conversations, monkeypatch
+    open_app, maya, database, monkeypatch
 ):
     announced = []
     monkeypatch.setattr(browser, "announce", lambda words, _: announced.append(words))
-    other = conversations.hold("Other", "One", "Two")
+    other = database.hold("Other", "One", "Two")
     app = send(open_app(maya), "When?")
 
     app.run()  # of two runs in quick succession a browser may see the second alone
@@ -563,13 +539,13 @@ def test_the_rest_of_a_page_waits_for_those_of_others(
     assert said(app) == ["When?", "Prune in March."]
 
 
-def test_stop_ends_the_reply_and_keeps_what_was_said(open_app, maya, model, conversations):
+def test_stop_ends_the_reply_and_keeps_what_was_said(open_app, maya, model, database):
     model.gate.clear()
     turn = maya.chat.begin(None, "When?")
     until(turn.said)
     app = open_app(maya)
     app.query_params["c"] = str(turn.conversation_id)
-    following_nothing(app, conversations.threads[turn.conversation_id]).run()
+    following_nothing(app, database.thread(turn.conversation_id)).run()
 
     app.button(key="stop").click().run()
 
@@ -578,13 +554,13 @@ def test_stop_ends_the_reply_and_keeps_what_was_said(open_app, maya, model, conv
     assert "stop" not in [button.key for button in app.button]
 
 
-def test_a_second_prompt_waits_for_the_reply_and_is_not_lost(open_app, maya, model, conversations):
-    garden = conversations.hold("Garden", "One", "Two")
+def test_a_second_prompt_waits_for_the_reply_and_is_not_lost(open_app, maya, model, database):
+    garden = database.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
     model.gate.clear()
     turn = maya.chat.begin(garden, "Three")
     until(turn.said)
-    following_nothing(app, conversations.threads[garden])
+    following_nothing(app, database.thread(garden))
 
     send(app, "Four")
 
@@ -599,9 +575,9 @@ def test_a_second_prompt_waits_for_the_reply_and_is_not_lost(open_app, maya, mod
 # --- text from elsewhere --------------------------------------------------------------------------
 
 
-def test_nothing_that_anybody_wrote_loads_from_elsewhere(open_app, maya, conversations):
+def test_nothing_that_anybody_wrote_loads_from_elsewhere(open_app, maya, database):
     image = f"![seen]({TRACKER})"
-    garden = conversations.hold(image, f"Look: {image}", f"A reply with {image}")
+    garden = database.hold(image, f"Look: {image}", f"A reply with {image}")
 
     app = open_app(maya, c=str(garden))
 
@@ -612,7 +588,7 @@ def test_nothing_that_anybody_wrote_loads_from_elsewhere(open_app, maya, convers
     assert not [text for text in everything if "![" in text]
 
 
-def test_nor_does_a_reply_while_it_comes(open_app, maya, model, conversations):
+def test_nor_does_a_reply_while_it_comes(open_app, maya, model, database):
     model.pieces = (f"Look: ![seen]({TRACKER})", "")
     model.gate.clear()
     turn = maya.chat.begin(None, "Draw")
@@ -620,7 +596,7 @@ def test_nor_does_a_reply_while_it_comes(open_app, maya, model, conversations):
     app = open_app(maya)
     app.query_params["c"] = str(turn.conversation_id)
 
-    following_nothing(app, conversations.threads[turn.conversation_id]).run()
+    following_nothing(app, database.thread(turn.conversation_id)).run()
 
     assert said(app)[1] == rf"Look: !\[seen]({TRACKER}) ▍"
     model.gate.set()
@@ -633,9 +609,11 @@ def test_an_address_in_a_label_is_no_link(open_app, maya):
     assert not [caption for caption in captions if "maya@daybook.test" in caption.replace("\\", "")]
 
 
-def test_each_reply_says_who_wrote_it_and_what_it_cost(open_app, maya, conversations):
-    conversations.cost = TurnCost("a<b>c", Usage(1200, 34, 800), 700)
-    app = open_app(maya, c=str(conversations.hold("Garden", "Shade?", "Ferns]>", "Sun?", "Sage.")))
+def test_each_reply_says_who_wrote_it_and_what_it_cost(open_app, maya, database):
+    garden = database.hold("Garden")
+    for prompt, reply in (("Shade?", "Ferns]>"), ("Sun?", "Sage.")):
+        database.go_on(garden, prompt, reply, model="a<b>c")
+    app = open_app(maya, c=str(garden))
 
     rows = [row.value for row in app.main.get("html") if "db-acts" in row.value]
     rows = [row for row in rows if "db-ask" not in row]
@@ -648,10 +626,8 @@ def test_each_reply_says_who_wrote_it_and_what_it_cost(open_app, maya, conversat
 
 
 @pytest.mark.parametrize(("counted", "is_said"), [(400, True), (1800, False)])
-def test_a_count_far_below_ours_is_said_below_the_reply(
-    open_app, maya, conversations, counted, is_said
-):
-    conversations.cost = TurnCost("scripted", Usage(counted, 34), 700)
+def test_a_count_far_below_ours_is_said_below_the_reply(open_app, maya, model, counted, is_said):
+    model.pieces = ("In March.", Usage(counted, 34))
     app = send(open_app(maya), "Water the beds and the pots every morning. " * 150)
 
     captions = [caption.value for caption in app.main.caption]
@@ -659,12 +635,12 @@ def test_a_count_far_below_ours_is_said_below_the_reply(
     assert len(told) == is_said
 
 
-def test_a_reply_that_was_written_again_can_be_read_in_both_versions(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "Shade?", "Ferns.")
+def test_a_reply_that_was_written_again_can_be_read_in_both_versions(open_app, maya, database):
+    garden = database.hold("Garden", "Shade?", "Ferns.")
     app = open_app(maya, c=str(garden))
     app.button(key="retry").click().run()
     assert said(app) == ["Shade?", "Prune in March."]
-    first, second = conversations.thread(garden).messages[1:]
+    first, second = database.thread(garden).messages[1:]
     assert _switches(app) == [(first.id, None, "2 / 2")]
 
     app = open_app(maya, c=str(garden), m=str(first.id))
@@ -676,9 +652,9 @@ def test_a_reply_that_was_written_again_can_be_read_in_both_versions(open_app, m
     assert "m" not in app.query_params
 
 
-def edit(app, conversations, conversation_id, number, text):
+def edit(app, database, conversation_id, number, text):
     """Edit the message of that number in its place, and send it."""
-    message = conversations.thread(conversation_id).messages[number]
+    message = database.thread(conversation_id).messages[number]
     app.session_state[turns.EDITED] = message.id
     [field] = app.run().text_area
     assert field.value == message.body
@@ -686,38 +662,38 @@ def edit(app, conversations, conversation_id, number, text):
     return app.button(key="send-message").click().run()
 
 
-def test_prompt_that_was_edited_can_be_read_in_both_versions(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+def test_prompt_that_was_edited_can_be_read_in_both_versions(open_app, maya, database):
+    garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
 
-    app = edit(open_app(maya, c=str(garden)), conversations, garden, 0, "Half shade?")
+    app = edit(open_app(maya, c=str(garden)), database, garden, 0, "Half shade?")
 
     assert said(app) == ["Half shade?", "Prune in March."]
     assert not app.text_area
-    old, new = (message.id for message in conversations.thread(garden).messages[::4])
+    old, new = (message.id for message in database.thread(garden).messages[::4])
     assert _switches(app) == [(old, None, "2 / 2")]
     app = open_app(maya, c=str(garden), m=str(old))
     assert said(app) == ["Shade?", "Ferns.", "Sun?", "Sage."]
     assert _switches(app) == [(None, new, "1 / 2")]
 
 
-def test_edited_reply_says_so_and_can_be_edited_again(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+def test_edited_reply_says_so_and_can_be_edited_again(open_app, maya, database):
+    garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
 
-    app = edit(open_app(maya, c=str(garden)), conversations, garden, 1, "Hostas.")
+    app = edit(open_app(maya, c=str(garden)), database, garden, 1, "Hostas.")
 
     assert said(app) == ["Shade?", "Hostas."]
     assert "Edited" in app.chat_message[0].markdown[-1].value
-    edited = conversations.thread(garden).tip
+    edited = database.thread(garden).tip
     [row] = [row.value for row in app.main.get("html") if "Copy reply" in row.value]
     assert f'data-act="edit" data-message="{edited.id}" aria-label="Edit reply"' in row
     assert "2 / 2" in row
 
 
-def test_edit_that_is_refused_stays_in_its_field(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "Shade?", "Ferns.")
-    conversations.cap_micro = 1
+def test_edit_that_is_refused_stays_in_its_field(open_app, maya, database):
+    garden = database.hold("Garden", "Shade?", "Ferns.")
+    database.ledger.daily_micro = 1
 
-    app = edit(open_app(maya, c=str(garden)), conversations, garden, 0, "Half shade?")
+    app = edit(open_app(maya, c=str(garden)), database, garden, 0, "Half shade?")
 
     assert "budget" in app.warning[0].value
     assert [field.value for field in app.text_area] == ["Half shade?"]
@@ -726,9 +702,9 @@ def test_edit_that_is_refused_stays_in_its_field(open_app, maya, conversations):
 
 
 def test_each_message_is_copied_and_a_prompt_edited_once_no_reply_comes(
-    open_app, maya, conversations, model
+    open_app, maya, database, model
 ):
-    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+    garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
     acts = r'data-act="(?:edit|delete)"|aria-label="Copy \w+"'
 
     def offered(app):
@@ -741,15 +717,15 @@ def test_each_message_is_copied_and_a_prompt_edited_once_no_reply_comes(
 
     model.gate.clear()
     turn = maya.chat.retry(garden)
-    following_nothing(app, conversations.threads[garden]).run()
+    following_nothing(app, database.thread(garden)).run()
     assert offered(app) == [['aria-label="Copy message"']] * 2
     model.gate.set()
     assert turn.wait(20)
 
 
-def delete(app, conversations, conversation_id, number):
+def delete(app, database, conversation_id, number):
     """Ask for a prompt to be deleted; the dialog is open."""
-    message = conversations.thread(conversation_id).messages[number]
+    message = database.thread(conversation_id).messages[number]
     return in_dialog(app, "Delete messages", (conversation_id, message.id)).run()
 
 
@@ -777,10 +753,10 @@ def undo_lines(app):
     ]
 
 
-def test_prompt_is_deleted_with_all_that_follows_it_and_comes_back(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.", "Why?", "So.")
+def test_prompt_is_deleted_with_all_that_follows_it_and_comes_back(open_app, maya, database):
+    garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.", "Why?", "So.")
 
-    app = delete(open_app(maya, c=str(garden)), conversations, garden, 2)
+    app = delete(open_app(maya, c=str(garden)), database, garden, 2)
     assert any("4 messages" in text.value for text in app.markdown)
     agree(app, 4)
 
@@ -791,11 +767,11 @@ def test_prompt_is_deleted_with_all_that_follows_it_and_comes_back(open_app, may
     assert undo_lines(app) == []
 
 
-def test_messages_deleted_one_after_the_other_come_back_together(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.", "Why?", "So.")
+def test_messages_deleted_one_after_the_other_come_back_together(open_app, maya, database):
+    garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.", "Why?", "So.")
     app = open_app(maya, c=str(garden))
     for number in (4, 2):
-        agree(delete(app, conversations, garden, number), 2)
+        agree(delete(app, database, garden, number), 2)
 
     assert undo_lines(app.run()) == ['<p role="status">Deleted 4 messages</p>']
     app.button(key=f"restore-{garden}").click().run()
@@ -803,36 +779,34 @@ def test_messages_deleted_one_after_the_other_come_back_together(open_app, maya,
     assert said(app) == ["Shade?", "Ferns.", "Sun?", "Sage.", "Why?", "So."]
 
 
-def test_chat_whose_first_prompt_is_deleted_is_deleted(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "Shade?", "Ferns.")
+def test_chat_whose_first_prompt_is_deleted_is_deleted(open_app, maya, database):
+    garden = database.hold("Garden", "Shade?", "Ferns.")
 
-    app = delete(open_app(maya, c=str(garden)), conversations, garden, 0)
+    app = delete(open_app(maya, c=str(garden)), database, garden, 0)
     agree(app, 2)
 
-    assert garden not in conversations.threads
+    assert database.threads() == []
     app.run().button(key=f"restore-{garden}").click().run()
     assert said(app) == ["Shade?", "Ferns."]
 
 
-def test_delete_of_other_messages_than_were_counted_is_asked_for_again(
-    open_app, maya, conversations
-):
-    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
-    app = delete(open_app(maya, c=str(garden)), conversations, garden, 2)
-    conversations.go_on_elsewhere(garden, "Why?")
+def test_delete_of_other_messages_than_were_counted_is_asked_for_again(open_app, maya, database):
+    garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+    app = delete(open_app(maya, c=str(garden)), database, garden, 2)
+    database.go_on(garden, "Why?")
 
     agree(app, 2)
 
-    assert len(conversations.thread(garden).messages) == 5
+    assert len(database.thread(garden).messages) == 5
     assert undo_lines(app) == []
 
 
-def test_only_the_branch_that_is_read_is_kept(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
-    app = edit(open_app(maya, c=str(garden)), conversations, garden, 0, "Half shade?")
+def test_only_the_branch_that_is_read_is_kept(open_app, maya, database):
+    garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+    app = edit(open_app(maya, c=str(garden)), database, garden, 0, "Half shade?")
 
     menu(app, "Keep only this branch")
-    agree(in_dialog(app, "Keep only this branch", conversations.thread(garden).conversation), 4)
+    agree(in_dialog(app, "Keep only this branch", database.thread(garden).conversation), 4)
 
     app.run()
     assert said(app) == ["Half shade?", "Prune in March."]
@@ -840,16 +814,14 @@ def test_only_the_branch_that_is_read_is_kept(open_app, maya, conversations):
     [entries] = [one.options for one in app.get("menu_button") if one.key == "conversation-menu"]
     assert "Keep only this branch" not in entries
     app.button(key=f"restore-{garden}").click().run()
-    assert len(conversations.thread(garden).messages) == 6
+    assert len(database.thread(garden).messages) == 6
 
 
-def test_messages_deleted_in_another_tab_can_be_brought_back_in_this_one(
-    open_app, maya, conversations
-):
-    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+def test_messages_deleted_in_another_tab_can_be_brought_back_in_this_one(open_app, maya, database):
+    garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
     app = open_app(maya, c=str(garden))
     other = open_app(maya, c=str(garden))
-    agree(delete(other, conversations, garden, 2), 2)
+    agree(delete(other, database, garden, 2), 2)
 
     app.run()
     assert said(app) == ["Shade?", "Ferns."]
@@ -859,42 +831,41 @@ def test_messages_deleted_in_another_tab_can_be_brought_back_in_this_one(
     assert not [button for button in app.button if button.key == "restore-elsewhere"]
 
 
-def test_messages_are_offered_as_long_as_the_database_can_restore_them(
-    open_app, maya, conversations
-):
-    garden = conversations.hold("Garden", "Shade?", "Ferns.")
+def test_messages_are_offered_as_long_as_the_database_can_restore_them(open_app, maya, database):
+    database.let_pass(-60)  # its clock is slow
+    garden = database.hold("Garden", "Shade?", "Ferns.")
     thread = maya.chat.open(garden)
-    maya.chat.delete_messages(garden, [thread.messages[1].id], -60)  # the clock here is fast
+    maya.chat.delete_messages(garden, [thread.messages[1].id], 20)
     app = open_app(maya, c=str(garden))
     assert app.button(key="restore-elsewhere").label == words.UNDO
 
-    conversations.deleted.clear()  # they are destroyed
+    database.let_pass(21)
     app.run()
 
     assert not [button for button in app.button if button.key == "restore-elsewhere"]
 
 
-def test_reply_is_regenerated_by_another_model_for_once(open_app, conversations, model):
+def test_reply_is_regenerated_by_another_model_for_once(open_app, database, model):
     others = (Offer(LARGE, ScriptedModel(("Hostas.",))),)
-    maya = FakePerson(conversations, model, others=others)
-    garden = conversations.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+    maya = FakePerson(database, model, others=others)
+    garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
 
     app = open_app(maya, c=str(garden))
     [choices] = [one for one in app.get("menu_button") if one.key == "regenerate-with"]
     choices.click("large").run()
     assert said(app) == ["Shade?", "Ferns.", "Sun?", "Hostas."]
 
-    earlier = words.REGENERATE_WITH, (garden, conversations.thread(garden).messages[1].id)
+    earlier = words.REGENERATE_WITH, (garden, database.thread(garden).messages[1].id)
     in_dialog(app, *earlier).run()
     in_dialog(app, *earlier).button(key="again-full").click().run()
     assert said(app.run()) == ["Shade?", "Prune in March."]
-    conversation = conversations.thread(garden).conversation
+    conversation = database.thread(garden).conversation
     assert (conversation.model, conversation.policy) == (None, Window())
 
 
 @pytest.mark.parametrize("name", ["nonsense", str(UUID(int=99))])
-def test_a_version_that_is_none_is_not_looked_for(open_app, maya, conversations, name):
-    app = open_app(maya, c=str(conversations.hold("Garden", "Shade?", "Ferns.")), m=name)
+def test_a_version_that_is_none_is_not_looked_for(open_app, maya, database, name):
+    app = open_app(maya, c=str(database.hold("Garden", "Shade?", "Ferns.")), m=name)
 
     assert said(app) == ["Shade?", "Ferns."]
     assert not app.error
@@ -914,21 +885,18 @@ def _switches(app):
     ]
 
 
-def test_what_replies_cost_may_be_unknown(open_app, maya, conversations, monkeypatch):
-    def fail(self, messages):
-        raise StoreUnavailable
+def test_what_replies_cost_may_be_unknown(open_app, maya, database):
+    database.rows.failures["costs"] = StoreUnavailable()
 
-    monkeypatch.setattr(MemoryConversations, "costs", fail)
-
-    app = open_app(maya, c=str(conversations.hold("Garden", "Shade?", "Ferns.")))
+    app = open_app(maya, c=str(database.hold("Garden", "Shade?", "Ferns.")))
 
     assert said(app) == ["Shade?", "Ferns."]
     assert not app.error
 
 
-def test_a_message_that_does_not_verify_is_not_shown_and_the_rest_is(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "One", "Two", "Three", "Four")
-    conversations.spoil(garden, seq=2)
+def test_a_message_that_does_not_verify_is_not_shown_and_the_rest_is(open_app, maya, database):
+    garden = database.hold("Garden", "One", "Two", "Three", "Four")
+    database.spoil("message", database.thread(garden).messages[1].id)
 
     app = open_app(maya, c=str(garden))
 
@@ -937,9 +905,9 @@ def test_a_message_that_does_not_verify_is_not_shown_and_the_rest_is(open_app, m
     assert "changed or deleted outside Daybook" in app.error[0].value
 
 
-def test_unreadable_last_reply_has_no_buttons_of_its_own(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "One", "Two")
-    conversations.spoil(garden, seq=2)
+def test_unreadable_last_reply_has_no_buttons_of_its_own(open_app, maya, database):
+    garden = database.hold("Garden", "One", "Two")
+    database.spoil("message", database.thread(garden).messages[1].id)
 
     app = open_app(maya, c=str(garden))
 
@@ -950,10 +918,8 @@ def test_unreadable_last_reply_has_no_buttons_of_its_own(open_app, maya, convers
 # --- long conversations and what the model sees of them --------------------------------------------
 
 
-def test_the_last_twenty_messages_are_drawn_and_earlier_ones_on_demand(
-    open_app, maya, conversations
-):
-    garden = conversations.hold("Garden", *pairs(25), policy=Full())
+def test_the_last_twenty_messages_are_drawn_and_earlier_ones_on_demand(open_app, maya, database):
+    garden = database.hold("Garden", *pairs(25), policy=Full())
     app = open_app(maya, c=str(garden))
     assert len(said(app)) == 20
     assert said(app)[-1] == "reply 24"
@@ -973,8 +939,8 @@ def lines(app):
     return sum("Context starts here" in html.value for html in app.main.get("html"))
 
 
-def test_the_page_says_what_the_model_no_longer_sees(open_app, maya, conversations):
-    garden = conversations.hold("Garden", *pairs(4), policy=Window(4))
+def test_the_page_says_what_the_model_no_longer_sees(open_app, maya, database):
+    garden = database.hold("Garden", *pairs(4), policy=Window(4))
 
     app = open_app(maya, c=str(garden))
 
@@ -982,21 +948,21 @@ def test_the_page_says_what_the_model_no_longer_sees(open_app, maya, conversatio
     assert lines(app) == 1
 
 
-def test_what_is_seen_whole_needs_no_banner(open_app, maya, conversations):
-    garden = conversations.hold("Garden", *pairs(4), policy=Full())
+def test_what_is_seen_whole_needs_no_banner(open_app, maya, database):
+    garden = database.hold("Garden", *pairs(4), policy=Full())
 
     app = open_app(maya, c=str(garden))
 
     assert (banner(app), lines(app)) == ([], 0)
 
 
-def test_another_policy_is_chosen_for_one_conversation(open_app, maya, conversations):
-    garden = conversations.hold("Garden", *pairs(4), policy=Window(4))
+def test_another_policy_is_chosen_for_one_conversation(open_app, maya, database):
+    garden = database.hold("Garden", *pairs(4), policy=Window(4))
     app = open_app(maya, c=str(garden))
 
     app.radio(key=f"policy-{garden}").set_value("Everything").run()
 
-    assert conversations.threads[garden].conversation.policy == Full()
+    assert database.thread(garden).conversation.policy == Full()
     assert banner(app) == []
     assert app.radio(key=f"policy-{garden}").options == [
         "Everything",
@@ -1006,8 +972,8 @@ def test_another_policy_is_chosen_for_one_conversation(open_app, maya, conversat
     ]
 
 
-def test_the_context_starts_anew_and_the_history_stays(open_app, maya, model, conversations):
-    garden = conversations.hold("Garden", "Old prompt", "Old reply")
+def test_the_context_starts_anew_and_the_history_stays(open_app, maya, model, database):
+    garden = database.hold("Garden", "Old prompt", "Old reply")
     app = open_app(maya, c=str(garden))
 
     app.button(key="start-anew").click().run()
@@ -1022,9 +988,9 @@ def test_the_context_starts_anew_and_the_history_stays(open_app, maya, model, co
 
 
 def test_cleared_context_can_be_restored_after_its_newest_messages_were_deleted(
-    open_app, maya, conversations
+    open_app, maya, database
 ):
-    garden = conversations.hold("Garden", "One", "Two", "Three", "Four")
+    garden = database.hold("Garden", "One", "Two", "Three", "Four")
     app = open_app(maya, c=str(garden))
     app.button(key="start-anew").click().run()
     thread = maya.chat.open(garden)
@@ -1036,8 +1002,8 @@ def test_cleared_context_can_be_restored_after_its_newest_messages_were_deleted(
 
 
 @pytest.mark.parametrize("way_out", ["full-to-summary", "full-clear"])
-def test_full_chat_says_so_and_offers_ways_out(open_app, maya, conversations, way_out):
-    garden = conversations.hold("Garden", *["word " * 2500, "reply"] * 2, policy=Full())
+def test_full_chat_says_so_and_offers_ways_out(open_app, maya, database, way_out):
+    garden = database.hold("Garden", *["word " * 2500, "reply"] * 2, policy=Full())
     app = open_app(maya, c=str(garden))
     assert "This chat is full" in str([caption.value for caption in app.caption])
 
@@ -1051,8 +1017,8 @@ def test_full_chat_says_so_and_offers_ways_out(open_app, maya, conversations, wa
     assert said(send(app, "More"))[-1] == "Prune in March."
 
 
-def test_prompt_too_long_by_itself_is_no_full_chat(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "prompt", "reply", policy=Full())
+def test_prompt_too_long_by_itself_is_no_full_chat(open_app, maya, database):
+    garden = database.hold("Garden", "prompt", "reply", policy=Full())
 
     app = send(open_app(maya, c=str(garden)), "word " * 5000)
 
@@ -1060,8 +1026,8 @@ def test_prompt_too_long_by_itself_is_no_full_chat(open_app, maya, conversations
     assert not [button for button in app.button if str(button.key).startswith("full-")]
 
 
-def test_prompt_without_reply_is_marked_once_the_chat_went_on(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "When?")
+def test_prompt_without_reply_is_marked_once_the_chat_went_on(open_app, maya, database):
+    garden = database.hold("Garden", "When?")
     app = open_app(maya, c=str(garden))
     assert not unanswered(app)
 
@@ -1079,20 +1045,20 @@ def menu(app, choice):
     return found.click(choice).run()
 
 
-def test_a_conversation_is_renamed(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "One", "Two")
+def test_a_conversation_is_renamed(open_app, maya, database):
+    garden = database.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
 
     menu(app, "Rename")
     app.text_input(key=f"title-{garden}").set_value("Roses").run()
 
-    assert conversations.threads[garden].conversation.title == "Roses"
+    assert database.thread(garden).conversation.title == "Roses"
     assert app.title[0].value == "Roses"
     assert not app.get("text_input")[1:]
 
 
-def test_a_title_can_be_left_as_it_was(open_app, maya, conversations):
-    app = open_app(maya, c=str(conversations.hold("Garden", "One", "Two")))
+def test_a_title_can_be_left_as_it_was(open_app, maya, database):
+    app = open_app(maya, c=str(database.hold("Garden", "One", "Two")))
     menu(app, "Rename")
     assert not app.title
 
@@ -1101,15 +1067,15 @@ def test_a_title_can_be_left_as_it_was(open_app, maya, conversations):
     assert app.title[0].value == "Garden"
 
 
-def test_a_title_that_cannot_be_is_refused_and_asked_for_again(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "One", "Two")
+def test_a_title_that_cannot_be_is_refused_and_asked_for_again(open_app, maya, database):
+    garden = database.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
     menu(app, "Rename")
 
     app.text_input(key=f"title-{garden}").set_value("  ").run()
 
     assert app.warning[0].value == "Enter a title (max. 120 characters)."
-    assert conversations.threads[garden].conversation.title == "Garden"
+    assert database.thread(garden).conversation.title == "Garden"
     assert app.text_input(key=f"title-{garden}")
 
 
@@ -1139,8 +1105,8 @@ def test_the_account_says_what_is_spent_and_leads_out(open_app, maya):
     assert 'method="post" action="/session/end"' in sign_out.value
 
 
-def test_a_title_by_the_model_is_shown_in_the_head_and_in_the_list(open_app, conversations, model):
-    person = FakePerson(conversations, model, purposes=(Purpose.TITLE,))
+def test_a_title_by_the_model_is_shown_in_the_head_and_in_the_list(open_app, database, model):
+    person = FakePerson(database, model, purposes=(Purpose.TITLE,))
     app = open_app(person)
     send(app, "When do I prune roses?")
     until(lambda: not person.chat.coming(Purpose.TITLE))

@@ -18,8 +18,7 @@ from services.domain import (
 from services.domain.models import LimitSource, ModelState
 from services.errors import StoreUnavailable
 from services.llm import Offer
-from tests.fakes import LARGE, ScriptedModel, choose
-from tests.fakes import OldFakePerson as FakePerson
+from tests.fakes import LARGE, MAYA, FakePerson, ScriptedModel, choose
 from tests.pages.conftest import ROOT
 from tests.pages.test_chat_page import in_composer, menu, said, send
 
@@ -33,13 +32,13 @@ def large():
 
 
 @pytest.fixture
-def maya(conversations, model, large):
-    return FakePerson(conversations, model, others=(Offer(LARGE, large),))
+def maya(database, model, large):
+    return FakePerson(database, model, others=(Offer(LARGE, large),))
 
 
 @pytest.fixture
-def garden(conversations):
-    return conversations.hold("Garden", "One", "Two")
+def garden(database):
+    return database.hold("Garden", "One", "Two")
 
 
 def pick(app, name, key):
@@ -89,10 +88,10 @@ def test_the_picker_names_each_model_its_context_and_its_price(open_app, maya, g
     ]
 
 
-def test_a_limit_that_is_a_guess_is_said_to_be_one(open_app, conversations, model, garden):
+def test_a_limit_that_is_a_guess_is_said_to_be_one(open_app, database, model, garden):
     guess = LimitSource.GUESS
     free = replace(LARGE, name="free", input_micro=0, output_micro=0, context_source=guess)
-    maya = FakePerson(conversations, model, others=(Offer(free, model),))
+    maya = FakePerson(database, model, others=(Offer(free, model),))
 
     app = open_app(maya, c=str(garden))
     picker = app.radio(key=f"model-{garden}")
@@ -104,15 +103,13 @@ def test_a_limit_that_is_a_guess_is_said_to_be_one(open_app, conversations, mode
     assert "context window is unknown; assuming 400,000 tokens." in captions(app)
 
 
-def test_another_model_answers_once_it_is_picked_and_only_here(
-    open_app, maya, garden, conversations
-):
-    other = conversations.hold("Other", "One", "Two")
+def test_another_model_answers_once_it_is_picked_and_only_here(open_app, maya, garden, database):
+    other = database.hold("Other", "One", "Two")
     app = pick(open_app(maya, c=str(garden)), "large", str(garden))
 
     assert said(send(app, "Three"))[-1] == "In autumn."
 
-    assert conversations.threads[garden].conversation.model == "large"
+    assert database.thread(garden).conversation.model == "large"
     assert open_app(maya, c=str(other)).radio(key=f"model-{other}").value == "scripted"
 
 
@@ -125,22 +122,22 @@ def test_the_meter_counts_for_the_model_that_was_picked(open_app, maya, garden):
     assert any("of 397,952<" in html.value for html in app.get("html"))
 
 
-def test_a_conversation_begins_with_the_model_that_was_picked_for_it(open_app, maya, conversations):
+def test_a_conversation_begins_with_the_model_that_was_picked_for_it(open_app, maya, database):
     app = pick(open_app(maya), "large", "new")
     assert app.radio(key="model-new").value == "large"
 
     send(app, "When do I plant?")
 
     assert said(app)[-1] == "In autumn."
-    (thread,) = conversations.threads.values()
+    (thread,) = database.threads()
     assert thread.conversation.model == "large"
     pressed(app, "new-chat")
     assert app.radio(key="model-new").value == "scripted"  # the pick was for that one
 
 
-def test_what_was_picked_outlives_a_refusal(open_app, maya, conversations):
+def test_what_was_picked_outlives_a_refusal(open_app, maya, database):
     app = pick(open_app(maya), "large", "new")
-    conversations.cap_micro = 1
+    database.ledger.daily_micro = 1
     send(app, "A long thought")
 
     assert in_composer(app) == "A long thought"
@@ -148,17 +145,17 @@ def test_what_was_picked_outlives_a_refusal(open_app, maya, conversations):
 
 
 def test_over_the_budget_a_cheaper_model_and_a_smaller_policy_are_offered(
-    open_app, conversations, model
+    open_app, database, model
 ):
     cheap = ScriptedModel(("In ", "May."))
     person = FakePerson(
-        conversations,
+        database,
         model,
         role=AccountRole.ADMIN,
         others=(Offer(replace(LARGE, name="cheap", input_micro=1, output_micro=1), cheap),),
     )
-    long = conversations.hold("Long", *["word " * 30] * 40, policy=Full())
-    conversations.cap_micro = 4_800
+    long = database.hold("Long", *["word " * 30] * 40, policy=Full())
+    database.ledger.daily_micro = 4_800
 
     app = send(open_app(person, c=str(long)), "When?")
 
@@ -171,14 +168,14 @@ def test_over_the_budget_a_cheaper_model_and_a_smaller_policy_are_offered(
     assert said(app)[-1] == "In May."
 
 
-def test_a_default_holds_where_nobody_chose(open_app, maya, garden, conversations):
-    other = conversations.hold("Other", "One", "Two")
-    conversations.set_model(other, "scripted")
+def test_a_default_holds_where_nobody_chose(open_app, maya, garden, database):
+    other = database.hold("Other", "One", "Two")
+    database.conversations.set_model(other, "scripted")
     app = pick(open_app(maya), "large", "new")
 
     pressed(app, "make-default")
 
-    assert maya.profile.known.model == "large"
+    assert maya.store.profile.preferences().model == "large"
     assert [toast.value for toast in app.toast] == ["large is your default model now."]
     assert not [button for button in app.button if button.key == "make-default"]
     assert open_app(maya, c=str(garden)).radio(key=f"model-{garden}").value == "large"
@@ -186,9 +183,9 @@ def test_a_default_holds_where_nobody_chose(open_app, maya, garden, conversation
 
 
 def test_a_model_that_is_no_longer_offered_is_named_and_another_answers(
-    open_app, maya, garden, conversations
+    open_app, maya, garden, database
 ):
-    conversations.set_model(garden, "gone")
+    database.conversations.set_model(garden, "gone")
     app = open_app(maya, c=str(garden))
 
     assert "gone is no longer available; using scripted." in captions(app)
@@ -198,10 +195,10 @@ def test_a_model_that_is_no_longer_offered_is_named_and_another_answers(
 
 
 def test_demo_model_offers_lines_that_connect_a_better_one(
-    open_app, conversations, model, health, garden
+    open_app, database, model, health, garden
 ):
     health.model = ModelState.READY
-    person = FakePerson(conversations, model)
+    person = FakePerson(database, model)
 
     card = open_app(person).expander[0]
     app = open_app(person, c=str(garden))
@@ -219,11 +216,9 @@ def test_no_card_beside_a_model_of_an_endpoint(open_app, maya):
     assert list(open_app(maya).expander) == []
 
 
-def test_what_cannot_be_stored_is_said_and_the_old_model_stays(
-    open_app, maya, garden, conversations
-):
+def test_what_cannot_be_stored_is_said_and_the_old_model_stays(open_app, maya, garden, database):
     app = open_app(maya, c=str(garden))
-    conversations.set_model = fail
+    database.rows.failures["change_conversation"] = StoreUnavailable()
 
     pick(app, "large", str(garden))
 
@@ -231,32 +226,28 @@ def test_what_cannot_be_stored_is_said_and_the_old_model_stays(
     assert app.radio(key=f"model-{garden}").value == "scripted"
 
 
-def fail(*_):
-    raise StoreUnavailable("lost")
-
-
 # --- before the first message ----------------------------------------------------------------------
 
 
 def test_a_chat_begins_with_the_policy_and_the_instructions_of_its_fresh_page(
-    open_app, maya, conversations, model
+    open_app, maya, database, model
 ):
     app = open_app(maya).radio(key="policy-new").set_value("Everything").run()
     pressed(app, "new-instructions").text_area(key="instructions-new").set_value("Answer in verse.")
     press(app, "Save", "Instructions")
-    conversations.cap_micro = 1
+    database.ledger.daily_micro = 1
     send(app, "A long thought")  # is refused
-    conversations.cap_micro = 100_000
+    database.ledger.daily_micro = 100_000
     assert app.radio(key="policy-new").value == "Everything"
     assert app.button(key="new-own-instructions")
 
     send(app, "When?")
 
-    (thread,) = conversations.threads.values()
+    (thread,) = database.threads()
     assert (thread.conversation.policy, thread.instructions) == (Full(), "Answer in verse.")
     assert told(model) == "Answer in verse."
     send(pressed(app, "new-chat"), "Another")
-    *_, other = conversations.threads.values()
+    other, _ = database.threads()
     assert (type(other.conversation.policy), other.instructions) == (Summary, None)
 
 
@@ -274,31 +265,31 @@ def test_what_was_chosen_for_a_chat_that_was_not_begun_is_dropped(open_app, maya
 
 
 def test_a_conversation_is_given_instructions_and_shows_a_sign_of_them(
-    open_app, maya, garden, conversations, model
+    open_app, maya, garden, database, model
 ):
     app = open_app(maya, c=str(garden))
     assert not [button for button in app.button if button.key == "own-instructions"]
 
     menu(app, "Instructions")
-    set_instructions(app, conversations.threads[garden], "Answer in verse.")
+    set_instructions(app, database.thread(garden), "Answer in verse.")
 
-    assert conversations.threads[garden].instructions == "Answer in verse."
+    assert database.thread(garden).instructions == "Answer in verse."
     assert app.button(key="own-instructions").label == "Custom instructions"
     send(app, "Three")
     assert told(model) == "Answer in verse."
 
     pressed(app, "own-instructions")
     assert app.text_area(key=f"instructions-{garden}").value == "Answer in verse."
-    press(app, "Reset to default", "Instructions", conversations.threads[garden].conversation)
-    assert conversations.threads[garden].instructions is None
+    press(app, "Reset to default", "Instructions", database.thread(garden).conversation)
+    assert database.thread(garden).instructions is None
     send(app, "Four")
     assert told(model) == "Be kind."
 
 
 def test_the_menu_of_a_row_leads_to_the_instructions_of_its_conversation(
-    open_app, maya, garden, conversations
+    open_app, maya, garden, database
 ):
-    conversations.set_instructions(garden, "Answer in verse.")
+    database.conversations.set_instructions(garden, "Answer in verse.")
     app = open_app(maya)
 
     (row,) = [one for one in app.get("menu_button") if one.key == f"menu-{garden}"]
@@ -307,54 +298,54 @@ def test_the_menu_of_a_row_leads_to_the_instructions_of_its_conversation(
     assert app.text_area(key=f"instructions-{garden}").value == "Answer in verse."
 
 
-def test_what_was_typed_stays_where_it_cannot_be_saved(open_app, maya, garden, conversations):
+def test_what_was_typed_stays_where_it_cannot_be_saved(open_app, maya, garden, database):
     app = open_app(maya, c=str(garden))
     menu(app, "Instructions")
-    conversations.set_instructions = fail
+    database.rows.failures["replace_text"] = StoreUnavailable()
 
-    set_instructions(app, conversations.threads[garden], "A long thought.")
+    set_instructions(app, database.thread(garden), "A long thought.")
 
     assert StoreUnavailable.public in [error.value for error in app.error]
     assert app.text_area(key=f"instructions-{garden}").value == "A long thought."
 
 
 def test_instructions_that_were_changed_elsewhere_are_shown_before_they_are_replaced(
-    open_app, maya, garden, conversations
+    open_app, maya, garden, database
 ):
     app = menu(open_app(maya, c=str(garden)), "Instructions")
-    conversations.set_instructions(garden, "Answer in verse.")
-    thread = conversations.threads[garden]
+    database.conversations.set_instructions(garden, "Answer in verse.")
+    thread = database.thread(garden)
 
     set_instructions(app, thread, "Answer in prose.")
-    assert conversations.threads[garden].instructions == "Answer in verse."
+    assert database.thread(garden).instructions == "Answer in verse."
     assert ["changed in another tab" in warning.value for warning in app.warning] == [True]
     assert [code.value for code in app.code] == ["Answer in verse."]
     assert app.text_area(key=f"instructions-{garden}").value == "Answer in prose."
 
     press(app, "Save", "Instructions", thread.conversation)
-    assert conversations.threads[garden].instructions == "Answer in prose."
+    assert database.thread(garden).instructions == "Answer in prose."
 
 
 def test_instructions_that_were_given_elsewhere_are_not_given_up_unseen(
-    open_app, maya, garden, conversations
+    open_app, maya, garden, database
 ):
-    conversations.set_instructions(garden, "Answer in verse.")
+    database.conversations.set_instructions(garden, "Answer in verse.")
     app = menu(open_app(maya, c=str(garden)), "Instructions")
-    conversations.set_instructions(garden, "Answer in prose.")
-    conversation = conversations.threads[garden].conversation
+    database.conversations.set_instructions(garden, "Answer in prose.")
+    conversation = database.thread(garden).conversation
 
     press(app, "Reset to default", "Instructions", conversation)
-    assert conversations.threads[garden].instructions == "Answer in prose."
+    assert database.thread(garden).instructions == "Answer in prose."
     assert [code.value for code in app.code] == ["Answer in prose."]
 
     press(app, "Reset to default", "Instructions", conversation)
-    assert conversations.threads[garden].instructions is None
+    assert database.thread(garden).instructions is None
 
 
 def test_instructions_that_leave_no_room_are_said_to_and_the_page_can_be_read(
-    open_app, maya, garden, conversations
+    open_app, maya, garden, database
 ):
-    conversations.set_instructions(garden, "word " * 1_600)
+    database.conversations.set_instructions(garden, "word " * 1_600)
     app = open_app(maya, c=str(garden))
 
     assert said(app) == ["One", "Two"]
@@ -370,10 +361,10 @@ def test_instructions_that_leave_no_room_are_said_to_and_the_page_can_be_read(
 
 
 def test_instructions_that_could_not_be_verified_are_said_to_be_passed_over(
-    open_app, maya, garden, conversations, model
+    open_app, maya, garden, database, model
 ):
-    thread = replace(conversations.threads[garden], are_instructions_verified=False)
-    conversations.threads[garden] = thread
+    database.conversations.set_instructions(garden, "Be strict.")
+    database.spoil("conversation", garden, "instructions")
     app = open_app(maya, c=str(garden))
 
     assert "instructions of this chat failed their integrity check and are not used" in captions(
@@ -384,7 +375,7 @@ def test_instructions_that_could_not_be_verified_are_said_to_be_passed_over(
 
     menu(app, "Instructions")
     assert app.text_area(key=f"instructions-{garden}").value == ""
-    set_instructions(app, conversations.threads[garden], "Answer in verse.")
+    set_instructions(app, database.thread(garden), "Answer in verse.")
     assert "integrity check" not in captions(app)
 
 
@@ -398,7 +389,7 @@ def test_a_person_chooses_for_all_conversations(open_app, maya, large):
     app.text_area(key="my-instructions").set_value("Be brief.")
     save_preferences(app)
 
-    assert maya.profile.known == Preferences(model="large", instructions="Be brief.")
+    assert maya.store.profile.preferences() == Preferences(model="large", instructions="Be brief.")
     assert app.radio(key="model-new").value == "large"
     send(app, "When?")
     assert told(large) == "Be brief."
@@ -412,7 +403,7 @@ def test_a_theme_is_chosen_once_for_every_browser(open_app, maya, monkeypatch):
     app.radio(key="theme").set_value("dark")
     save_preferences(app)
 
-    assert maya.profile.known == Preferences(theme="dark")
+    assert maya.store.profile.preferences() == Preferences(theme="dark")
     open_app(maya)
     assert (told[0], told[-1]) == ("system", "dark")
 
@@ -428,7 +419,7 @@ def test_the_tab_has_the_title_of_the_chat_only_where_its_person_says_so(
     app.toggle(key="title-in-tab").set_value(True)
     app = save_preferences(app)
 
-    assert maya.profile.known == Preferences(has_title_in_tab=True)
+    assert maya.store.profile.preferences() == Preferences(has_title_in_tab=True)
     app.run()
     assert named[-1] == "Garden · Daybook"
     switched = open_app(maya, temporary="1")
@@ -439,38 +430,40 @@ def test_the_tab_has_the_title_of_the_chat_only_where_its_person_says_so(
 def test_saving_what_was_not_changed_chooses_nothing(open_app, maya):
     save_preferences(pressed(open_app(maya), "preferences"))
 
-    assert maya.profile.known == Preferences()
+    assert maya.store.profile.preferences() == Preferences()
 
 
 def test_what_another_tab_prefers_meanwhile_stays_where_this_one_changed_something_else(
     open_app, maya
 ):
     app = pressed(open_app(maya), "preferences")
-    choose(maya.profile, instructions="Be brief.")
+    choose(maya.store.profile, instructions="Be brief.")
     app.selectbox(key="default-model").select("large")
     save_preferences(app)
-    assert maya.profile.known == Preferences(model="large", instructions="Be brief.")
+    assert maya.store.profile.preferences() == Preferences(model="large", instructions="Be brief.")
 
     pressed(app, "preferences")
-    choose(maya.profile, model="scripted")
+    choose(maya.store.profile, model="scripted")
     app.text_area(key="my-instructions").set_value("Be kind.")
     save_preferences(app)
-    assert maya.profile.known == Preferences(model="scripted", instructions="Be kind.")
+    assert maya.store.profile.preferences() == Preferences(
+        model="scripted", instructions="Be kind."
+    )
 
 
 def test_sizes_and_the_policy_of_another_tab_stay_where_this_one_changed_something_else(
     open_app, maya
 ):
     app = pressed(open_app(maya), "preferences")
-    choose(maya.profile, policy=Retrieval())
-    choose(maya.profile, window_messages=30)
-    choose(maya.profile, context_tokens=4000)
-    choose(maya.profile, reply_tokens=200)
+    choose(maya.store.profile, policy=Retrieval())
+    choose(maya.store.profile, window_messages=30)
+    choose(maya.store.profile, context_tokens=4000)
+    choose(maya.store.profile, reply_tokens=200)
 
     app.text_area(key="my-instructions").set_value("Be kind.")
     save_preferences(app)
 
-    assert maya.profile.known == Preferences(
+    assert maya.store.profile.preferences() == Preferences(
         instructions="Be kind.",
         policy=Retrieval(),
         window_messages=30,
@@ -481,27 +474,27 @@ def test_sizes_and_the_policy_of_another_tab_stay_where_this_one_changed_somethi
 
 def test_what_another_tab_prefers_meanwhile_is_shown_before_it_is_replaced(open_app, maya):
     app = pressed(open_app(maya), "preferences")
-    choose(maya.profile, instructions="Be brief.")
+    choose(maya.store.profile, instructions="Be brief.")
     app.text_area(key="my-instructions").set_value("Be kind.")
 
     save_preferences(app)
-    assert maya.profile.known.instructions == "Be brief."
+    assert maya.store.profile.preferences().instructions == "Be brief."
     assert ["changed in another tab" in warning.value for warning in app.warning] == [True]
     assert [code.value for code in app.code] == ["Be brief."]
     assert app.text_area(key="my-instructions").value == "Be kind."
 
     save_preferences(app)
-    assert maya.profile.known.instructions == "Be kind."
+    assert maya.store.profile.preferences().instructions == "Be kind."
 
 
-def test_with_one_model_there_is_no_default_to_choose(open_app, conversations, model):
-    app = pressed(open_app(FakePerson(conversations, model)), "preferences")
+def test_with_one_model_there_is_no_default_to_choose(open_app, database, model):
+    app = pressed(open_app(FakePerson(database, model)), "preferences")
 
     assert [each.key for each in app.selectbox] == ["default-policy"]
     assert app.text_area(key="my-instructions").value == ""
 
 
-def test_new_conversations_are_remembered_as_their_person_chose(open_app, maya, conversations):
+def test_new_conversations_are_remembered_as_their_person_chose(open_app, maya, database):
     app = pressed(open_app(maya), "preferences")
     assert app.selectbox(key="default-policy").value == Summary()
 
@@ -510,15 +503,13 @@ def test_new_conversations_are_remembered_as_their_person_chose(open_app, maya, 
     app = save_preferences(app)
     app.chat_input(key="composer").set_value("When?").run()
 
-    (thread,) = conversations.threads.values()
+    (thread,) = database.threads()
     assert thread.conversation.policy == Retrieval()
-    assert maya.profile.known.context_tokens == 2000
+    assert maya.store.profile.preferences().context_tokens == 2000
     assert "of 1,600</td>" in str([each.value for each in app.get("html")])
 
 
-def test_how_large_a_window_is_and_how_long_a_reply_is_its_persons_choice(
-    open_app, maya, conversations
-):
+def test_how_large_a_window_is_and_how_long_a_reply_is_its_persons_choice(open_app, maya, database):
     app = pressed(open_app(maya), "preferences")
     app.selectbox(key="default-policy").set_value(Window())
     app.number_input(key="window-messages").set_value(7)
@@ -526,7 +517,7 @@ def test_how_large_a_window_is_and_how_long_a_reply_is_its_persons_choice(
     app = save_preferences(app)
     app.chat_input(key="composer").set_value("When?").run()
 
-    (thread,) = conversations.threads.values()
+    (thread,) = database.threads()
     assert thread.conversation.policy == Window(8)
     assert maya.model.max_tokens[0] == 100
 
@@ -534,22 +525,26 @@ def test_how_large_a_window_is_and_how_long_a_reply_is_its_persons_choice(
     app.number_input(key="window-messages").set_value(None)
     app.number_input(key="reply-tokens").set_value(None)
     app = save_preferences(app)
-    assert (maya.profile.known.window_messages, maya.profile.known.reply_tokens) == (None, None)
+    assert (
+        maya.store.profile.preferences().window_messages,
+        maya.store.profile.preferences().reply_tokens,
+    ) == (None, None)
 
 
 def test_the_longest_reply_is_shown_and_none_above_it_is_saved(open_app, maya):
-    choose(maya.profile, reply_tokens=60_000)
+    choose(maya.store.profile, reply_tokens=60_000)
     app = pressed(open_app(maya), "preferences")
     field = app.number_input(key="reply-tokens")
     assert (field.value, field.max, field.placeholder) == (400, 400, "400")
 
     save_preferences(app)
 
-    assert maya.profile.known.reply_tokens == 400
+    assert maya.store.profile.preferences().reply_tokens == 400
 
 
 def test_preferences_that_could_not_be_verified_are_said_to_be_passed_over(open_app, maya):
-    maya.profile.known = Preferences(is_verified=False)
+    choose(maya.store.profile, theme="dark")
+    maya.database.spoil("profile", MAYA)
     app = open_app(maya)
     assert "Your preferences failed their integrity check and are not used" in captions(app)
 
@@ -557,13 +552,13 @@ def test_preferences_that_could_not_be_verified_are_said_to_be_passed_over(open_
     app.text_area(key="my-instructions").set_value("Be brief.")
     save_preferences(app)
 
-    assert maya.profile.known == Preferences(instructions="Be brief.")
+    assert maya.store.profile.preferences() == Preferences(instructions="Be brief.")
     assert "integrity check" not in captions(app)
 
 
 def test_preferences_that_cannot_be_stored_stay_typed(open_app, maya):
     app = pressed(open_app(maya), "preferences")
-    maya.profile.failure = StoreUnavailable("lost")
+    maya.database.rows.failures["keep_document"] = StoreUnavailable()
 
     app.text_area(key="my-instructions").set_value("A long thought.")
     save_preferences(app)

@@ -1,4 +1,4 @@
-"""The list of conversations: what stands where, and what can be done from it."""
+"""The list of database: what stands where, and what can be done from it."""
 
 import time
 from collections.abc import Callable
@@ -44,9 +44,9 @@ def marked(app):
     return [each.label for each in rows if each.proto.type == "secondary"]
 
 
-def test_what_is_pinned_stands_on_top_until_it_is_unpinned(open_app, maya, conversations):
-    old = conversations.hold("Old", "One", "Two")
-    conversations.hold("New", "One", "Two")
+def test_what_is_pinned_stands_on_top_until_it_is_unpinned(open_app, maya, database):
+    old = database.hold("Old", "One", "Two")
+    database.hold("New", "One", "Two")
     app = open_app(maya)
     (_, *plain) = listed(app)
     assert plain == ["New", "Old"]
@@ -60,12 +60,10 @@ def test_what_is_pinned_stands_on_top_until_it_is_unpinned(open_app, maya, conve
     assert listed(app)[1:] == ["New", "Old"]
 
 
-def test_what_is_archived_leaves_the_list_and_is_found_in_the_archive(
-    open_app, maya, conversations
-):
-    old = conversations.hold("Old", "One", "Two")
-    conversations.pin(old)
-    conversations.hold("New", "One", "Two")
+def test_what_is_archived_leaves_the_list_and_is_found_in_the_archive(open_app, maya, database):
+    old = database.hold("Old", "One", "Two")
+    database.conversations.pin(old)
+    database.hold("New", "One", "Two")
     app = open_app(maya)
 
     choose(app, old, "Archive")
@@ -82,8 +80,8 @@ def test_what_is_archived_leaves_the_list_and_is_found_in_the_archive(
     assert listed(app)[1:] == ["New", "Old"]
 
 
-def test_a_reply_that_came_elsewhere_is_news_until_it_is_opened(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "One", "Two")
+def test_a_reply_that_came_elsewhere_is_news_until_it_is_opened(open_app, maya, database):
+    garden = database.hold("Garden", "One", "Two")
     maya.chat.open(garden)
     maya.chat.begin(garden, "Three").wait(5)
 
@@ -96,8 +94,8 @@ def test_a_reply_that_came_elsewhere_is_news_until_it_is_opened(open_app, maya, 
     assert news(open_app(maya)) == []
 
 
-def test_a_reply_that_comes_elsewhere_is_news_by_itself(open_app, maya, conversations, model):
-    garden = conversations.hold("Garden", "One", "Two")
+def test_a_reply_that_comes_elsewhere_is_news_by_itself(open_app, maya, database, model):
+    garden = database.hold("Garden", "One", "Two")
     maya.chat.open(garden)
     model.gate.clear()
     turn = maya.chat.begin(garden, "Three")
@@ -119,10 +117,10 @@ def news(app):
     return [each.label for each in rows if "unread" in each.proto.icon]
 
 
-def test_the_open_conversation_is_in_the_list_though_it_is_archived(open_app, maya, conversations):
-    old = conversations.hold("Old", "One", "Two")
-    conversations.hold("New", "One", "Two")
-    conversations.archive(old)
+def test_the_open_conversation_is_in_the_list_though_it_is_archived(open_app, maya, database):
+    old = database.hold("Old", "One", "Two")
+    database.hold("New", "One", "Two")
+    database.conversations.archive(old)
 
     app = open_app(maya, c=str(old))
 
@@ -130,9 +128,9 @@ def test_the_open_conversation_is_in_the_list_though_it_is_archived(open_app, ma
     assert marked(app) == ["Old"]
 
 
-def test_thirty_are_drawn_and_older_ones_on_demand(open_app, maya, conversations):
+def test_thirty_are_drawn_and_older_ones_on_demand(open_app, maya, database):
     for n in range(70):
-        conversations.hold(f"Number {n}")
+        database.hold(f"Number {n}")
     app = open_app(maya)
     assert [words for words in listed(app) if "Number" in words][::29] == ["Number 69", "Number 40"]
     assert len(listed(app)) == 31
@@ -144,10 +142,10 @@ def test_thirty_are_drawn_and_older_ones_on_demand(open_app, maya, conversations
     assert "older" not in [button.key for button in app.button]
 
 
-def test_an_archive_is_paged_by_itself(open_app, maya, conversations):
+def test_an_archive_is_paged_by_itself(open_app, maya, database):
     for n in range(40):
-        conversations.archive(conversations.hold(f"Number {n}"))
-        conversations.hold(f"Other {n}")
+        database.conversations.archive(database.hold(f"Number {n}"))
+        database.hold(f"Other {n}")
     app = open_app(maya)
     app.button(key="older").click().run()
     assert len(listed(app)) == 41
@@ -158,10 +156,10 @@ def test_an_archive_is_paged_by_itself(open_app, maya, conversations):
     assert len(listed(app)) == 41
 
 
-def test_the_open_conversation_is_in_the_list_though_it_is_old(open_app, maya, conversations):
-    old = conversations.hold("Old", "One", "Two")
+def test_the_open_conversation_is_in_the_list_though_it_is_old(open_app, maya, database):
+    old = database.hold("Old", "One", "Two")
     for n in range(40):
-        conversations.hold(f"Number {n}")
+        database.hold(f"Number {n}")
 
     app = open_app(maya, c=str(old))
 
@@ -177,9 +175,9 @@ def deleted(app):
     return [html.value for html in app.main.get("html") if "Deleted" in html.value]
 
 
-def test_what_is_deleted_is_gone_at_once_and_can_be_brought_back(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "One", "Two")
-    conversations.hold("Other", "One", "Two")
+def test_what_is_deleted_is_gone_at_once_and_can_be_brought_back(open_app, maya, database):
+    garden = database.hold("Garden", "One", "Two")
+    database.hold("Other", "One", "Two")
     app = open_app(maya, c=str(garden))
 
     choose(app, garden, "Delete")
@@ -193,9 +191,9 @@ def test_what_is_deleted_is_gone_at_once_and_can_be_brought_back(open_app, maya,
     assert deleted(app) == []
 
 
-def test_what_is_deleted_beside_the_page_leaves_the_page_alone(open_app, maya, conversations):
-    garden, other = (conversations.hold(name, "One", "Two") for name in ("Garden", "Other"))
-    third = conversations.hold("Third", "One", "Two")
+def test_what_is_deleted_beside_the_page_leaves_the_page_alone(open_app, maya, database):
+    garden, other = (database.hold(name, "One", "Two") for name in ("Garden", "Other"))
+    third = database.hold("Third", "One", "Two")
     app = open_app(maya, c=str(garden))
 
     choose(app, other, "Delete")
@@ -209,8 +207,8 @@ def test_what_is_deleted_beside_the_page_leaves_the_page_alone(open_app, maya, c
     assert len(deleted(app)) == 1
 
 
-def test_undo_is_offered_for_a_while(open_app, maya, conversations, monkeypatch):
-    garden = conversations.hold("Garden", "One", "Two")
+def test_undo_is_offered_for_a_while(open_app, maya, database, monkeypatch):
+    garden = database.hold("Garden", "One", "Two")
     app = choose(open_app(maya), garden, "Delete")
     assert deleted(app.run())
 
@@ -220,33 +218,33 @@ def test_undo_is_offered_for_a_while(open_app, maya, conversations, monkeypatch)
     assert deleted(app.run()) == []
 
 
-def test_undo_that_comes_too_late_says_so(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "One", "Two")
+def test_undo_that_comes_too_late_says_so(open_app, maya, database):
+    garden = database.hold("Garden", "One", "Two")
     app = choose(open_app(maya), garden, "Delete")
-    conversations.discarded.clear()
+    database.let_pass(21)
 
     app.button(key=f"restore-{garden}").click().run()
 
     assert [warning.value for warning in app.warning] == ["This chat does not exist."]
 
 
-def test_undo_is_offered_again_where_the_database_stumbled(open_app, maya, conversations):
-    garden, other = (conversations.hold(name, "One", "Two") for name in ("Garden", "Other"))
+def test_undo_is_offered_again_where_the_database_stumbled(open_app, maya, database):
+    garden, other = (database.hold(name, "One", "Two") for name in ("Garden", "Other"))
     app = choose(choose(open_app(maya), garden, "Delete"), other, "Delete")
-    conversations.failure = StoreUnavailable()
+    database.rows.failure = StoreUnavailable()
 
     app.button(key=f"restore-{other}").click().run()
     assert StoreUnavailable.public in [warning.value for warning in app.warning]
     assert ["Other" in line for line in deleted(app)] == [True, False]
 
-    conversations.failure = None
+    database.rows.failure = None
     app.button(key=f"restore-{other}").click().run()
     assert "Other" in listed(app)
     assert ["Garden" in line for line in deleted(app)] == [True]
 
 
-def test_a_double_click_brings_back_once(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "One", "Two")
+def test_a_double_click_brings_back_once(open_app, maya, database):
+    garden = database.hold("Garden", "One", "Two")
     app = choose(open_app(maya), garden, "Delete")
 
     undo_it = app.button(key=f"restore-{garden}").click()
@@ -259,7 +257,7 @@ def test_a_double_click_brings_back_once(open_app, maya, conversations):
 
 
 def test_a_reply_that_is_coming_is_stopped_before_its_conversation_goes(
-    open_app, maya, model, conversations
+    open_app, maya, model, database
 ):
     model.gate.clear()
     turn = maya.chat.begin(None, "When?")
@@ -269,17 +267,18 @@ def test_a_reply_that_is_coming_is_stopped_before_its_conversation_goes(
     choose(app, turn.conversation_id, "Delete")
 
     assert turn.is_done
-    assert conversations.discarded[turn.conversation_id].messages[-1].outcome is Outcome.STOPPED
+    database.conversations.restore(turn.conversation_id)
+    assert database.thread(turn.conversation_id).messages[-1].outcome is Outcome.STOPPED
 
 
 def look_for(app, words):
     return app.sidebar.text_input(key="search").set_value(words).run()
 
 
-def test_titles_are_filtered_wherever_they_are_kept(open_app, maya, conversations):
+def test_titles_are_filtered_wherever_they_are_kept(open_app, maya, database):
     for title in ("Peas in March", "Beans", "March hares"):
-        conversations.hold(title)
-    conversations.archive(conversations.hold("A march in May"))
+        database.hold(title)
+    database.conversations.archive(database.hold("A march in May"))
     app = open_app(maya)
 
     look_for(app, " mARCH ")
@@ -293,9 +292,9 @@ def test_titles_are_filtered_wherever_they_are_kept(open_app, maya, conversation
     assert listed(app)[1:] == ["March hares", "Beans", "Peas in March"]
 
 
-def test_what_the_filter_finds_is_paged(open_app, maya, conversations):
+def test_what_the_filter_finds_is_paged(open_app, maya, database):
     for n in range(70):
-        conversations.hold(f"{'Odd' if n % 2 else 'Even'} {n}")
+        database.hold(f"{'Odd' if n % 2 else 'Even'} {n}")
     app = open_app(maya)
     app.button(key="older").click().run()
 
@@ -307,26 +306,26 @@ def test_what_the_filter_finds_is_paged(open_app, maya, conversations):
     assert len(listed(app)) == 31
 
 
-def test_a_title_that_was_deleted_draws_nothing(open_app, maya, conversations):
-    one = conversations.hold("<img src=x>", "One", "Two")
+def test_a_title_that_was_deleted_draws_nothing(open_app, maya, database):
+    one = database.hold("<img src=x>", "One", "Two")
 
     app = choose(open_app(maya), one, "Delete")
 
     assert "<img" not in deleted(app)[0]
 
 
-def test_a_title_in_a_toast_draws_nothing(open_app, maya, conversations):
-    one = conversations.hold("![x](http://e/i)", "One", "Two")
+def test_a_title_in_a_toast_draws_nothing(open_app, maya, database):
+    one = database.hold("![x](http://e/i)", "One", "Two")
 
     app = choose(open_app(maya), one, "Pin")
 
     assert "![" not in toasts(app)[0]
 
 
-def test_what_could_not_be_done_is_said(open_app, maya, conversations):
-    one = conversations.hold("Old", "One", "Two")
+def test_what_could_not_be_done_is_said(open_app, maya, database):
+    one = database.hold("Old", "One", "Two")
     app = open_app(maya)
-    conversations.failure = StoreUnavailable()
+    database.rows.failure = StoreUnavailable()
 
     choose(app, one, "Pin")
 

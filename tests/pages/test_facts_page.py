@@ -16,14 +16,13 @@ from services.domain import (
     FactId,
     MessageId,
     Outcome,
-    Preferences,
     Purpose,
     Space,
     SpaceId,
 )
 from services.domain.memories import NotedFact
 from services.errors import NotFound, StoreUnavailable
-from tests.fakes import NOON, choose
+from tests.fakes import MAYA, NOON, choose
 from tests.pages.conftest import ROOT
 from tests.pages.test_chat_page import menu, send
 from tests.pages.test_choices_page import captions, told
@@ -32,13 +31,13 @@ OpenApp = Callable[..., AppTest]
 
 
 @pytest.fixture
-def garden(conversations):
-    return conversations.hold("Garden", "One", "Two", "Three", "Four")
+def garden(database):
+    return database.hold("Garden", "One", "Two", "Three", "Four")
 
 
 @pytest.fixture(autouse=True)
 def is_on(maya):
-    choose(maya.profile, keeps_facts=True)
+    choose(maya.store.profile, keeps_facts=True)
 
 
 def fact(text, number=0, **changes):
@@ -48,16 +47,16 @@ def fact(text, number=0, **changes):
 
 def keep(maya, *facts):
     for each in facts:
-        maya.memories.keep(each)
+        maya.store.facts.keep(each)
 
 
 def note(maya, garden, text, replaced=None):
     """As if it had been noted from the last prompt."""
-    asked = maya.conversations.threads[garden].messages[-2]
+    asked = maya.database.thread(garden).messages[-2]
     new = fact(text, source_id=asked.id, source_conversation_id=garden)
     one = NotedFact(replace(new, id=replaced.id) if replaced else new, replaced)
-    keep(maya, one.fact)
-    tasks, user_id = maya.chat.background, maya.conversations.user_id
+    maya.store.facts.keep(one.fact, replaces=replaced)
+    tasks, user_id = maya.chat.background, maya.database.user_id
     tasks.end_facts(user_id, garden, asked.id, (*tasks.noted(garden), one))
     return one
 
@@ -84,7 +83,7 @@ def lines(app):
 
 
 def texts(maya):
-    return [each.text for each in maya.memories.facts()]
+    return [each.text for each in maya.store.facts.facts()]
 
 
 # --- the offer -------------------------------------------------------------------------------------
@@ -92,23 +91,23 @@ def texts(maya):
 
 @pytest.mark.parametrize(("answer", "choice"), [("yes", True), ("no", False)])
 def test_it_is_offered_once_and_never_again(open_app, maya, garden, answer, choice):
-    maya.profile.known = Preferences()
+    choose(maya.store.profile, keeps_facts=None)
     app = open_app(maya, c=str(garden))
     assert "Let Daybook remember things about you" in html(app)
 
     pressed(app, f"keep-facts-{answer}")
 
-    assert maya.profile.known.keeps_facts is choice
+    assert maya.store.profile.preferences().keeps_facts is choice
     assert "Let Daybook remember" not in html(app)
     assert "Let Daybook remember" not in html(open_app(maya, c=str(garden)))
 
 
 def test_it_is_offered_in_one_conversation_and_not_at_its_first_reply(
-    open_app, maya, garden, conversations
+    open_app, maya, garden, database
 ):
-    maya.profile.known = Preferences()
-    young = conversations.hold("Young", "One", "Two")
-    other = conversations.hold("Other", "One", "Two", "Three", "Four")
+    choose(maya.store.profile, keeps_facts=None)
+    young = database.hold("Young", "One", "Two")
+    other = database.hold("Other", "One", "Two", "Three", "Four")
     app = open_app(maya, c=str(young))
     assert "Let Daybook remember" not in html(app)
 
@@ -120,29 +119,33 @@ def test_it_is_offered_in_one_conversation_and_not_at_its_first_reply(
     assert "Let Daybook remember" in html(app)
 
 
-def test_it_is_not_offered_in_the_middle_of_a_long_conversation(open_app, maya, conversations):
-    maya.profile.known = Preferences()
-    long = conversations.hold("Long", *(["One", "Two"] * 7))
+def test_it_is_not_offered_in_the_middle_of_a_long_conversation(open_app, maya, database):
+    choose(maya.store.profile, keeps_facts=None)
+    long = database.hold("Long", *(["One", "Two"] * 7))
 
     assert "Let Daybook remember" not in html(open_app(maya, c=str(long)))
 
 
-@pytest.mark.parametrize("known", [Preferences(is_verified=False), Preferences(keeps_facts=False)])
-def test_it_is_not_offered_where_that_is_no_question(open_app, maya, garden, known):
-    maya.profile.known = known
+@pytest.mark.parametrize("is_spoilt", [True, False])
+def test_it_is_not_offered_where_that_is_no_question(open_app, maya, garden, database, is_spoilt):
+    choose(maya.store.profile, keeps_facts=None if is_spoilt else False)
+    if is_spoilt:
+        database.spoil("profile", MAYA)
 
     assert "Let Daybook remember" not in html(open_app(maya, c=str(garden)))
 
 
-def test_it_is_not_offered_below_a_reply_that_broke_off(open_app, maya, garden, conversations):
-    maya.profile.known = Preferences()
-    conversations.end_last(garden, Outcome.FAILED)
+def test_it_is_not_offered_below_a_reply_that_broke_off(open_app, maya, database):
+    choose(maya.store.profile, keeps_facts=None)
+    said = "One", "Two", "Three", "Four"
+    garden = database.hold("Garden", *said, outcome=Outcome.FAILED)
 
     assert "Let Daybook remember" not in html(open_app(maya, c=str(garden)))
 
 
-def test_what_cannot_be_stored_is_said_and_asked_again(open_app, maya, garden):
-    maya.profile.known, maya.profile.failure = Preferences(), StoreUnavailable()
+def test_what_cannot_be_stored_is_said_and_asked_again(open_app, maya, garden, database):
+    choose(maya.store.profile, keeps_facts=None)
+    database.rows.failures["keep_document"] = StoreUnavailable()
     app = pressed(open_app(maya, c=str(garden)), "keep-facts-yes")
 
     assert [warning.value for warning in app.warning] == [StoreUnavailable.public]
@@ -153,8 +156,8 @@ def test_what_cannot_be_stored_is_said_and_asked_again(open_app, maya, garden):
 
 
 def test_fact_noted_while_the_page_is_drawn_is_shown(open_app, maya, garden, monkeypatch):
-    asked = maya.conversations.threads[garden].messages[-2]
-    assert maya.chat.background.claim_facts(maya.conversations.user_id, garden, asked.id)
+    asked = maya.database.thread(garden).messages[-2]
+    assert maya.chat.background.claim_facts(maya.database.user_id, garden, asked.id)
     draw = facts.draw_noted
 
     def draw_and_note(chat, thread):
@@ -192,7 +195,7 @@ def test_what_took_the_place_of_another_fact_shows_it_and_gives_it_back(open_app
 
     pressed(app, f"take-back-{one.fact.id}")
 
-    assert maya.memories.facts() == (bern,)
+    assert maya.store.facts.facts() == (bern,)
 
 
 def test_each_of_several_is_undone_alone_and_all_are_dismissed(open_app, maya, garden):
@@ -207,9 +210,9 @@ def test_each_of_several_is_undone_alone_and_all_are_dismissed(open_app, maya, g
     assert texts(maya) == ["Cat", "Cow"]
 
 
-def test_it_is_gone_with_the_next_prompt(open_app, maya, garden, conversations):
+def test_it_is_gone_with_the_next_prompt(open_app, maya, garden, database):
     note(maya, garden, "Has a dog.")
-    conversations.go_on_elsewhere(garden, "Five")
+    database.go_on(garden, "Five")
 
     app = open_app(maya, c=str(garden))
 
@@ -222,7 +225,7 @@ def test_what_was_changed_since_is_not_undone(open_app, maya, garden):
     keep(maya, bern)
     one = note(maya, garden, "Lives in Zurich.", replaced=bern)
     app = open_app(maya, c=str(garden))
-    keep(maya, replace(one.fact, text="Lives in Basel."))
+    maya.store.facts.keep(replace(one.fact, text="Lives in Basel."), replaces=one.fact)
 
     pressed(app, f"take-back-{one.fact.id}")
 
@@ -242,8 +245,8 @@ def test_the_page_is_in_the_menu_of_everybody(open_app, maya):
 
 def test_each_fact_has_where_it_came_from_and_when(open_app, maya, garden):
     space = Space(id=SpaceId(uuid4()), name="*Spanish*", created_at=NOON)
-    maya.spaces.keep(space)
-    orchard = maya.conversations.hold("Orchard", "One", "Two")
+    maya.store.spaces.keep(space)
+    orchard = maya.database.hold("Orchard", "One", "Two")
     keep(
         maya,
         fact("Mine :smile: ![](x)", 0),
@@ -274,7 +277,8 @@ def test_where_a_fact_holds_is_said_though_nobody_can_say_which_conversation_it_
     open_app, maya, garden
 ):
     keep(maya, fact("Of one conversation", conversation_id=garden))
-    maya.conversations.discard(garden, 20)
+    assert maya.store.facts.facts()  # a moment ago
+    maya.database.rows.failures["conversations"] = StoreUnavailable()
 
     app = memory(open_app(maya))
 
@@ -292,12 +296,9 @@ def test_a_fact_can_be_added(open_app, maya):
     assert app.text_input(key="new-fact").value == ""
 
 
-def test_what_could_not_be_kept_stays_in_its_field(open_app, maya, monkeypatch):
-    def fail(*_, **__):
-        raise StoreUnavailable
-
+def test_what_could_not_be_kept_stays_in_its_field(open_app, maya, database):
     app = memory(open_app(maya))
-    monkeypatch.setattr(maya.memories, "keep", fail)
+    database.rows.failures["keep_document"] = StoreUnavailable()
 
     app.text_input(key="new-fact").set_value("I have a dog")
     next(button for button in app.button if button.label == "Add").click().run()
@@ -312,7 +313,7 @@ def test_a_fact_can_be_changed_and_is_then_its_persons_own(open_app, maya, garde
 
     app.text_input(key=f"words-of-{one.id}").set_value("Lives in Zurich.").run()
 
-    [now] = maya.memories.facts()
+    [now] = maya.store.facts.facts()
     assert (now.id, now.text) == (one.id, "Lives in Zurich.")
     assert (now.source_id, now.source_conversation_id) == (None, None)
     assert now.since > one.since
@@ -327,7 +328,7 @@ def test_a_change_can_be_left(open_app, maya):
 
     pressed(app, "leave-memory")
 
-    assert maya.memories.facts() == (one,)
+    assert maya.store.facts.facts() == (one,)
     assert "leave-memory" not in keys(app)
 
 
@@ -335,7 +336,7 @@ def test_what_another_tab_wrote_meanwhile_is_shown_before_it_is_replaced(open_ap
     one = fact("Lives in Bern.")
     keep(maya, one)
     app = pressed(memory(open_app(maya)), f"edit-fact-{one.id}")
-    keep(maya, replace(one, text="Lives in Basel."))
+    maya.store.facts.keep(replace(one, text="Lives in Basel."), replaces=one)
 
     app.text_input(key=f"words-of-{one.id}").set_value("Lives in Zurich.").run()
 
@@ -356,7 +357,7 @@ def test_a_deleted_fact_can_be_brought_back(open_app, maya):
 
     pressed(app, f"restore-{dog.id}")
 
-    assert maya.memories.facts() == (dog, cat)
+    assert maya.store.facts.facts() == (dog, cat)
     assert "Deleted" not in html(app)
 
 
@@ -376,21 +377,21 @@ def test_all_are_deleted_once_that_is_confirmed(open_app, maya):
 
 @pytest.mark.parametrize("was_on", [True, False])
 def test_it_is_switched_on_and_off_and_says_what_that_means(open_app, maya, was_on):
-    choose(maya.profile, keeps_facts=was_on)
+    choose(maya.store.profile, keeps_facts=was_on)
     keep(maya, fact("Has a dog."))
     app = memory(open_app(maya))
     assert app.toggle(key="keeps-facts").value is was_on
 
     app.toggle(key="keeps-facts").set_value(not was_on).run()
 
-    assert maya.profile.known.keeps_facts is not was_on
+    assert maya.store.profile.preferences().keeps_facts is not was_on
     assert ("Nothing is saved." in "\n".join(lines(app))) is was_on
     assert texts(maya) == ["Has a dog."]
 
 
 def test_a_switch_that_could_not_be_stored_goes_back(open_app, maya):
     app = memory(open_app(maya))
-    maya.profile.failure = StoreUnavailable()
+    maya.database.rows.failures["keep_document"] = StoreUnavailable()
 
     app.toggle(key="keeps-facts").set_value(False).run()
 
@@ -404,7 +405,7 @@ def test_other_conversations_are_looked_in_once_that_is_switched_on(open_app, ma
 
     app.toggle(key="recalls-elsewhere").set_value(True).run()
 
-    assert maya.profile.known.recalls_elsewhere is True
+    assert maya.store.profile.preferences().recalls_elsewhere is True
     assert "Chats in a space are only searched from that space." in " ".join(
         each.value for each in app.caption
     )
@@ -423,7 +424,7 @@ def test_many_facts_come_in_parts(open_app, maya):
 
 
 def test_a_database_that_is_away_is_said(open_app, maya):
-    maya.memories.failure = StoreUnavailable()
+    maya.database.rows.failures["documents"] = StoreUnavailable()
 
     app = memory(open_app(maya))
 
@@ -456,8 +457,8 @@ def choose_for(app, conversation, one, choice):
 def test_a_conversation_is_given_facts_of_its_own_and_shows_a_sign_of_them(
     open_app, maya, garden, model
 ):
-    choose(maya.profile, keeps_facts=False)
-    conversation = maya.conversations.threads[garden].conversation
+    choose(maya.store.profile, keeps_facts=False)
+    conversation = maya.database.thread(garden).conversation
     app = open_app(maya, c=str(garden))
     assert "own-facts" not in keys(app)
 
@@ -465,7 +466,7 @@ def test_a_conversation_is_given_facts_of_its_own_and_shows_a_sign_of_them(
     assert "Used only in “Garden”." in captions(app)
     app.text_input(key="new-fact-text").set_value("It is order 7781.")
     in_dialog(app, conversation, "Add")
-    (one,) = maya.memories.facts()
+    (one,) = maya.store.facts.facts()
     assert (one.text, one.conversation_id) == ("It is order 7781.", garden)
     assert app.text_input(key="new-fact-text").value == ""
 
@@ -486,10 +487,10 @@ def test_a_conversation_is_given_facts_of_its_own_and_shows_a_sign_of_them(
 
 def test_only_the_facts_of_the_conversation_are_in_its_dialog(open_app, maya, garden):
     space = Space(id=SpaceId(uuid4()), name="Spanish", created_at=NOON)
-    maya.spaces.keep(space)
-    maya.conversations.move(garden, space.id)
+    maya.store.spaces.keep(space)
+    maya.database.conversations.move(garden, space.id)
     here = fact("Here", conversation_id=garden)
-    there = fact("There", conversation_id=maya.conversations.hold("Other", "One", "Two"))
+    there = fact("There", conversation_id=maya.database.hold("Other", "One", "Two"))
     others = fact("Of the space", space_id=space.id), fact("Of the person")
     keep(maya, here, there, *others)
 
@@ -501,8 +502,8 @@ def test_only_the_facts_of_the_conversation_are_in_its_dialog(open_app, maya, ga
 def test_what_was_noted_and_then_changed_by_its_person_is_told_whatever_is_kept(
     open_app, maya, garden, model
 ):
-    choose(maya.profile, keeps_facts=False)
-    conversation = maya.conversations.threads[garden].conversation
+    choose(maya.store.profile, keeps_facts=False)
+    conversation = maya.database.thread(garden).conversation
     one = fact("Order 7781", conversation_id=garden, source_id=MessageId(uuid4()))
     keep(maya, one)
     app = send(open_app(maya, c=str(garden)), "Where is it?")
@@ -518,13 +519,13 @@ def test_what_was_noted_and_then_changed_by_its_person_is_told_whatever_is_kept(
 
 
 def test_what_cannot_be_kept_for_a_conversation_is_said_and_stays_typed(open_app, maya, garden):
-    conversation = maya.conversations.threads[garden].conversation
+    conversation = maya.database.thread(garden).conversation
     app = menu(open_app(maya, c=str(garden)), "Chat notes")
 
     in_dialog(app, conversation, "Add")
     assert "max. 500 characters" in app.warning[0].value
     app.text_input(key="new-fact-text").set_value("It is order 7781.")
-    maya.conversations.delete(garden)
+    maya.database.conversations.delete(garden)
     in_dialog(app, conversation, "Add")
 
     assert [warning.value for warning in app.warning] == [NotFound.public]
@@ -534,13 +535,13 @@ def test_what_cannot_be_kept_for_a_conversation_is_said_and_stays_typed(open_app
 def test_a_dialog_shows_nothing_of_the_one_before_it_though_no_run_lies_between_them(
     open_app, maya, garden
 ):
-    other = maya.conversations.hold("Other", "One", "Two")
+    other = maya.database.hold("Other", "One", "Two")
     its = fact("Of the garden", conversation_id=garden)
     keep(maya, its)
     app = menu(open_app(maya, c=str(garden)), "Chat notes")
     app.text_input(key="new-fact-text").set_value("Never added")
 
-    conversation = maya.conversations.threads[other].conversation
+    conversation = maya.database.thread(other).conversation
     app.session_state["dialog"] = "Chat notes", conversation
     app.run()
 
@@ -549,7 +550,7 @@ def test_a_dialog_shows_nothing_of_the_one_before_it_though_no_run_lies_between_
     assert app.text_input(key="new-fact-text").value == ""
     app.text_input(key="new-fact-text").set_value("Of the other")
     in_dialog(app, conversation, "Add")
-    assert {(one.text, one.conversation_id) for one in maya.memories.facts()} == {
+    assert {(one.text, one.conversation_id) for one in maya.store.facts.facts()} == {
         ("Of the garden", garden),
         ("Of the other", other),
     }
@@ -559,7 +560,7 @@ def test_the_dialog_opens_beside_the_list_of_all_facts(open_app, maya, garden):
     one = fact("Order 7781", conversation_id=garden)
     keep(maya, one)
     app = memory(open_app(maya))
-    app.session_state["dialog"] = "Chat notes", maya.conversations.threads[garden].conversation
+    app.session_state["dialog"] = "Chat notes", maya.database.thread(garden).conversation
 
     app.run()
 

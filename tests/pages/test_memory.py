@@ -15,17 +15,17 @@ from services.domain import (
     Window,
 )
 from services.errors import ModelFailure, ModelUnavailable
-from tests.fakes import NOON, ScriptedModel, choose
-from tests.fakes import OldFakePerson as FakePerson
+from tests.fakes import NOON, FakePerson, ScriptedModel, choose
 from tests.pages.test_chat_page import pairs, send
+from tests.stores import USAGE
 
 OpenApp = Callable[..., AppTest]
 
 
-def summarised(conversations, up_to_seq=4):
-    garden = conversations.hold("Garden", *pairs(4), policy=Summary())
+def summarised(database, up_to_seq=4):
+    garden = database.hold("Garden", *pairs(4), policy=Summary())
     summary = RunningSummary(text="They sow peas.", from_seq=1, up_to_seq=up_to_seq, made_at=NOON)
-    conversations.threads[garden] = replace(conversations.threads[garden], summary=summary)
+    database.conversations.set_summary(database.thread(garden), summary)
     return garden
 
 
@@ -43,8 +43,8 @@ def html(app):
     return "\n".join(each.value for each in app.get("html"))
 
 
-def test_what_is_summarised_is_said_and_can_be_read(open_app, maya, conversations):
-    garden = summarised(conversations)
+def test_what_is_summarised_is_said_and_can_be_read(open_app, maya, database):
+    garden = summarised(database)
     app = open_app(maya, c=str(garden))
 
     assert "**4 earlier messages** are sent as a summary." in captions(app)
@@ -63,9 +63,9 @@ def test_what_is_summarised_is_said_and_can_be_read(open_app, maya, conversation
         (Full(), None),
     ],
 )
-def test_chip_by_the_composer_names_what_is_not_sent(open_app, maya, conversations, policy, chip):
-    garden = summarised(conversations)
-    conversations.set_policy(garden, policy)
+def test_chip_by_the_composer_names_what_is_not_sent(open_app, maya, database, policy, chip):
+    garden = summarised(database)
+    database.conversations.set_policy(garden, policy)
 
     app = open_app(maya, c=str(garden))
 
@@ -74,56 +74,54 @@ def test_chip_by_the_composer_names_what_is_not_sent(open_app, maya, conversatio
     for one in chips:
         assert bool(one.button) == isinstance(policy, Summary)
         one.radio[0].set_value("Everything").run()
-        assert conversations.threads[garden].conversation.policy == Full()
+        assert database.thread(garden).conversation.policy == Full()
 
 
-def test_a_summary_is_edited(open_app, maya, conversations):
-    garden = summarised(conversations)
+def test_a_summary_is_edited(open_app, maya, database):
+    garden = summarised(database)
     app = open_app(maya, c=str(garden))
     app.button(key="read-summary").click().run()
 
     app.text_area(key=f"summary-{garden}").set_value("They sow kumquats.")
     press(app, garden, "Save")
 
-    kept = conversations.threads[garden].summary
+    kept = database.thread(garden).summary
     assert (kept.text, kept.is_edited) == ("They sow kumquats.", True)
 
 
-def test_a_deleted_summary_can_be_brought_back(open_app, maya, conversations):
-    garden = summarised(conversations)
-    edited = replace(conversations.threads[garden].summary, is_edited=True)
-    conversations.threads[garden] = replace(conversations.threads[garden], summary=edited)
+def test_a_deleted_summary_can_be_brought_back(open_app, maya, database):
+    garden = summarised(database)
+    edited = replace(database.thread(garden).summary, is_edited=True)
+    database.conversations.set_summary(database.thread(garden), edited)
     app = open_app(maya, c=str(garden))
 
     app.button(key="read-summary").click().run()
     press(app, garden, "Delete summary")
-    assert conversations.threads[garden].summary is None
+    assert database.thread(garden).summary is None
     next(button for button in app.run().button if button.label == "Undo").click().run()
 
-    assert conversations.threads[garden].summary == edited
+    assert database.thread(garden).summary == edited
 
 
-def test_a_summary_that_was_changed_elsewhere_is_not_overwritten_unseen(
-    open_app, maya, conversations
-):
-    garden = summarised(conversations)
+def test_a_summary_that_was_changed_elsewhere_is_not_overwritten_unseen(open_app, maya, database):
+    garden = summarised(database)
     app = open_app(maya, c=str(garden))
     app.button(key="read-summary").click().run()
-    now = replace(conversations.threads[garden].summary, text="Changed elsewhere.")
-    conversations.threads[garden] = replace(conversations.threads[garden], summary=now)
+    now = replace(database.thread(garden).summary, text="Changed elsewhere.")
+    database.conversations.set_summary(database.thread(garden), now)
 
     app.text_area(key=f"summary-{garden}").set_value("Mine.")
     press(app, garden, "Save")
 
     assert "changed in another tab" in app.warning[0].value
-    assert conversations.threads[garden].summary == now
+    assert database.thread(garden).summary == now
     press(app, garden, "Save")
-    assert conversations.threads[garden].summary.text == "Mine."
+    assert database.thread(garden).summary.text == "Mine."
 
 
-def test_a_summary_that_failed_is_said(open_app, maya, conversations):
-    garden = conversations.hold("Garden", *pairs(4), policy=Summary())
-    maya.chat.background.claim_summary(maya.conversations.user_id, garden)
+def test_a_summary_that_failed_is_said(open_app, maya, database):
+    garden = database.hold("Garden", *pairs(4), policy=Summary())
+    maya.chat.background.claim_summary(maya.database.user_id, garden)
     maya.chat.background.end_summary(garden, ModelUnavailable(ModelFailure.BUSY))
 
     app = open_app(maya, c=str(garden))
@@ -139,9 +137,9 @@ def test_a_summary_that_failed_is_said(open_app, maya, conversations):
         (Retrieval(), "are sent only if related to your question.", "sent if related"),
     ],
 )
-def test_the_banner_says_where_messages_went(open_app, maya, conversations, policy, words, chip):
+def test_the_banner_says_where_messages_went(open_app, maya, database, policy, words, chip):
     long = [f"{who} {n} " + "word " * 300 for n in range(12) for who in ("prompt", "reply")]
-    garden = conversations.hold("Garden", *long, policy=policy)
+    garden = database.hold("Garden", *long, policy=policy)
 
     app = open_app(maya, c=str(garden))
 
@@ -150,10 +148,11 @@ def test_the_banner_says_where_messages_went(open_app, maya, conversations, poli
     assert any(label.endswith(f"earlier messages {chip}") for label in labels)
 
 
-def test_what_the_model_sees_next_and_saw_then(open_app, maya, conversations):
-    garden = conversations.hold("Garden", *pairs(2), policy=Full())
+def test_what_the_model_sees_next_and_saw_then(open_app, maya, database):
+    garden = database.hold("Garden", *pairs(2), policy=Full())
+    maya.model.pieces = ("In March.", USAGE)
     app = send(open_app(maya, c=str(garden)), "New prompt")
-    reply = conversations.threads[garden].messages[-1]
+    reply = database.thread(garden).messages[-1]
 
     app.button(key="look-at-next").click().run()
     assert "6 recent messages" in [each.label for each in app.expander]
@@ -165,16 +164,16 @@ def test_what_the_model_sees_next_and_saw_then(open_app, maya, conversations):
     assert "Counted by the provider: 1,200 input tokens, 800 of them cached." in captions(app)
 
 
-def test_what_came_from_another_conversation_says_so(open_app, maya, conversations):
-    choose(maya.profile, recalls_elsewhere=True)
-    conversations.hold("Trees", "My kumquat tree is called Zebedee.", "I see.")
-    garden = conversations.hold("Garden", *pairs(2), policy=Retrieval())
+def test_what_came_from_another_conversation_says_so(open_app, maya, database):
+    choose(maya.store.profile, recalls_elsewhere=True)
+    database.hold("Trees", "My kumquat tree is called Zebedee.", "I see.")
+    garden = database.hold("Garden", *pairs(2), policy=Retrieval())
     send(open_app(maya, c=str(garden)), "What is my kumquat tree called?")
 
     app = open_app(maya, c=str(garden))
     app.session_state["dialog"] = (
         "Context used for this reply",
-        (garden, conversations.threads[garden].messages[-1].id),
+        (garden, database.thread(garden).messages[-1].id),
     )
     app.run()
 
@@ -182,26 +181,26 @@ def test_what_came_from_another_conversation_says_so(open_app, maya, conversatio
     assert "from another chat, matched “kumquat, tree" in html(app)
 
 
-def test_a_reply_from_before_there_were_receipts_says_so(open_app, maya, conversations):
-    garden = conversations.hold("Garden", *pairs(2))
+def test_a_reply_from_before_there_were_receipts_says_so(open_app, maya, database):
+    garden = database.hold("Garden", *pairs(2))
     app = open_app(maya, c=str(garden))
 
     app.session_state["dialog"] = (
         "Context used for this reply",
-        (garden, conversations.threads[garden].messages[-1].id),
+        (garden, database.thread(garden).messages[-1].id),
     )
     app.run()
 
     assert "No context was recorded for this reply" in captions(app)
 
 
-def test_the_size_of_a_window_is_chosen(open_app, maya, conversations):
-    garden = conversations.hold("Garden", *pairs(4), policy=Window())
+def test_the_size_of_a_window_is_chosen(open_app, maya, database):
+    garden = database.hold("Garden", *pairs(4), policy=Window())
     app = open_app(maya, c=str(garden))
 
     app.number_input(key=f"window-{garden}").set_value(5).run()
 
-    assert conversations.threads[garden].conversation.policy == Window(6)
+    assert database.thread(garden).conversation.policy == Window(6)
 
 
 def meter(app):
@@ -209,10 +208,10 @@ def meter(app):
     return next(label for label in labels if label.startswith("Context"))
 
 
-def test_the_meter_shows_what_the_endpoint_is_likely_to_count(open_app, conversations):
-    garden = conversations.hold("Garden", *pairs(2), policy=Full())
+def test_the_meter_shows_what_the_endpoint_is_likely_to_count(open_app, database):
+    garden = database.hold("Garden", *pairs(2), policy=Full())
     model = ScriptedModel(("Prune ", "in March.", Usage(1840, 4)))
-    maya = FakePerson(conversations, model)
+    maya = FakePerson(database, model)
     app = open_app(maya, c=str(garden))
     assert meter(app) == "Context 2 % full"
     assert "Token counts are estimates and tend to be high." in captions(app)
@@ -230,14 +229,14 @@ def test_the_meter_shows_what_the_endpoint_is_likely_to_count(open_app, conversa
     assert html(app).count("<td>Total tokens</td><td>1,848 of 3,696</td>") == 2
 
 
-def test_without_the_last_call_the_meter_goes_by_what_was_kept(open_app, conversations):
-    garden = conversations.hold("Garden", *pairs(2), policy=Full())
+def test_without_the_last_call_the_meter_goes_by_what_was_kept(open_app, database):
+    garden = database.hold("Garden", *pairs(2), policy=Full())
     model = ScriptedModel(("peas and beans " * 40, Usage(60, 100)))
-    before = FakePerson(conversations, model)
+    before = FakePerson(database, model)
     app = open_app(before, c=str(garden))
     send(send(app, "How?"), "And now?")
 
-    app = open_app(FakePerson(conversations, ScriptedModel()), c=str(garden))
+    app = open_app(FakePerson(database, ScriptedModel()), c=str(garden))
 
     assert "estimated from earlier requests." in captions(app)
     assert "correction</td><td>-" in html(app)

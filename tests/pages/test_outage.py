@@ -8,8 +8,7 @@ from streamlit.testing.v1 import AppTest
 from services import bootstrap
 from services.domain import AccountRole
 from services.errors import StoreUnavailable
-from tests.fakes import OldFakePerson as FakePerson
-from tests.fakes import ScriptedModel
+from tests.fakes import FakePerson, ScriptedModel
 from tests.pages.conftest import messages
 
 OpenApp = Callable[..., AppTest]
@@ -22,8 +21,8 @@ def lines(app):
 
 
 @pytest.mark.parametrize("page", ["", "pages/memory.py", "pages/admin.py"])
-def test_every_page_says_so_while_it_is_so(open_app, conversations, health, page):
-    app = open_app(FakePerson(conversations, ScriptedModel(), AccountRole.ADMIN))
+def test_every_page_says_so_while_it_is_so(open_app, database, health, page):
+    app = open_app(FakePerson(database, ScriptedModel(), AccountRole.ADMIN))
     if page:
         app.switch_page(page).run()
     assert not lines(app)
@@ -43,11 +42,11 @@ def test_who_is_signed_out_is_told_as_well(open_app, health):
     assert app.tabs
 
 
-def test_what_was_read_stays_on_the_page(open_app, maya, conversations, health):
-    garden = conversations.hold("Garden", "When?", "In March.")
+def test_what_was_read_stays_on_the_page(open_app, maya, database, health):
+    garden = database.hold("Garden", "When?", "In March.")
     app = open_app(maya, c=str(garden))
 
-    health.is_started, health.is_database_away, conversations.failure = (
+    health.is_started, health.is_database_away, database.rows.failure = (
         False,
         True,
         StoreUnavailable(),

@@ -12,14 +12,13 @@ from services.domain import (
     Fact,
     FactId,
     Full,
-    Preferences,
     Retrieval,
     Space,
     SpaceId,
     Window,
 )
 from services.errors import SpaceGone, StoreUnavailable
-from tests.fakes import NOON
+from tests.fakes import NOON, FakePerson, choose
 from tests.pages.test_chat_page import in_composer, said, send
 from tests.pages.test_chat_page import menu as menu_above
 from tests.pages.test_choices_page import captions, pressed, told
@@ -34,19 +33,24 @@ def latin(maya):
 
 
 @pytest.fixture
-def garden(conversations):
-    return conversations.hold("Garden", "One", "Two")
+def garden(database):
+    return database.hold("Garden", "One", "Two")
 
 
 def make(maya, name, **changes):
     space = Space(**({"id": SpaceId(uuid4()), "name": name, "created_at": NOON} | changes))
-    maya.spaces.keep(space)
-    return space
+    maya.store.spaces.keep(space)
+    return maya.store.spaces.find(space.id)
+
+
+def anew(maya):
+    """The same person in another process: nothing is cached."""
+    return FakePerson(maya.database, maya.model)
 
 
 def note(maya, space, text):
     fact = Fact(id=FactId(uuid4()), text=text, since=NOON, space_id=space.id)
-    maya.memories.keep(fact)
+    maya.store.facts.keep(fact)
     return fact
 
 
@@ -59,7 +63,7 @@ def chooser(app):
     return found
 
 
-def choose(app, label):
+def enter(app, label):
     return chooser(app).click(label).run()
 
 
@@ -76,7 +80,7 @@ def in_dialog(app, space, label, asked="Edit space"):
 
 def edit(app, maya, space):
     """Open the dialog of *space*."""
-    app.session_state["dialog"] = "Edit space", maya.spaces.find(space.id)
+    app.session_state["dialog"] = "Edit space", maya.store.spaces.find(space.id)
     return app.run()
 
 
@@ -118,59 +122,59 @@ def test_without_a_space_there_is_but_a_way_to_make_one(open_app, maya, garden):
 
 
 def test_a_space_lists_its_own_conversations_and_all_lists_all(
-    open_app, maya, latin, garden, conversations
+    open_app, maya, latin, garden, database
 ):
-    lesson = conversations.hold("Lesson", "One", "Two")
-    conversations.move(lesson, latin.id)
+    lesson = database.hold("Lesson", "One", "Two")
+    database.conversations.move(lesson, latin.id)
     app = open_app(maya)
     assert chooser(app).label == "All chats"
     assert chooser(app).options == ["All chats", "Latin", "New space"]
     assert "new-space" not in keys(app)
     assert listed(app)[1:] == ["Lesson :gray[Latin]", "Garden"]
 
-    choose(app, "Latin")
+    enter(app, "Latin")
     assert listed(app)[1:] == ["Lesson"]
     assert chooser(app).label == "Latin"
     assert address(app) == {"s": str(latin.id)}
     assert listed(open_app(maya, s=str(latin.id)))[1:] == ["Lesson"]  # after a refresh
 
-    choose(app, "All chats")
+    enter(app, "All chats")
     assert listed(app)[1:] == ["Lesson :gray[Latin]", "Garden"]
     assert address(app) == {}
 
 
 def test_what_is_open_stays_where_it_is_one_of_those_that_are_listed(
-    open_app, maya, latin, garden, conversations
+    open_app, maya, latin, garden, database
 ):
-    lesson = conversations.hold("Lesson", "One", "Two")
-    conversations.move(lesson, latin.id)
+    lesson = database.hold("Lesson", "One", "Two")
+    database.conversations.move(lesson, latin.id)
 
-    app = choose(open_app(maya, c=str(lesson)), "Latin")
+    app = enter(open_app(maya, c=str(lesson)), "Latin")
     assert app.title[0].value == "Lesson"
     assert address(app) == {"c": str(lesson), "s": str(latin.id)}
-    choose(app, "All chats")
+    enter(app, "All chats")
     assert app.title[0].value == "Lesson"
 
-    app = choose(open_app(maya, c=str(garden)), "Latin")
+    app = enter(open_app(maya, c=str(garden)), "Latin")
     assert app.title[0].value == "Latin"
     assert address(app) == {"s": str(latin.id)}
 
 
-def test_the_filter_stays_within_the_space(open_app, maya, latin, conversations):
+def test_the_filter_stays_within_the_space(open_app, maya, latin, database):
     for title in ("Peas in Latin", "Beans in Latin"):
-        conversations.move(conversations.hold(title), latin.id)
-    conversations.hold("Peas")
+        database.conversations.move(database.hold(title), latin.id)
+    database.hold("Peas")
     app = open_app(maya, s=str(latin.id))
 
     assert listed(look_for(app, "peas"))[1:] == ["Peas in Latin"]
-    everywhere = choose(app, "All chats")
+    everywhere = enter(app, "All chats")
     assert listed(everywhere)[1:] == ["Peas", "Peas in Latin :gray[Latin]"]
 
 
-def test_a_space_has_an_archive_of_its_own_and_pages(open_app, maya, latin, conversations):
+def test_a_space_has_an_archive_of_its_own_and_pages(open_app, maya, latin, database):
     for n in range(40):
-        conversations.move(conversations.hold(f"Number {n}"), latin.id)
-        conversations.archive(conversations.hold(f"Other {n}"))
+        database.conversations.move(database.hold(f"Number {n}"), latin.id)
+        database.conversations.archive(database.hold(f"Other {n}"))
     app = open_app(maya, s=str(latin.id))
     assert len(listed(app)) == 31
     pressed(app, "older")
@@ -178,18 +182,23 @@ def test_a_space_has_an_archive_of_its_own_and_pages(open_app, maya, latin, conv
 
     pressed(app, "archive")
     assert listed(app) == ["No archived chats."]
-    choose(app, "All chats")
+    enter(app, "All chats")
     assert len(listed(app)) == 31  # the list again, from its top
 
 
 def test_a_thousand_conversations_draw_no_more_rows_than_thirty(
-    open_app, maya, latin, conversations
+    open_app, maya, latin, database, monkeypatch
 ):
     for n in range(1000):
-        conversations.move(conversations.hold(f"Number {n}"), latin.id)
+        database.conversations.move(database.hold(f"Number {n}"), latin.id)
     asked = []
-    recent = conversations.recent
-    conversations.recent = lambda limit, **rest: asked.append(limit) or recent(limit, **rest)
+    recent = maya.store.conversations.recent
+
+    def note(limit, **rest):
+        asked.append(limit)
+        return recent(limit, **rest)
+
+    monkeypatch.setattr(maya.store.conversations, "recent", note)
 
     assert len(listed(open_app(maya, s=str(latin.id)))) == 31
     assert asked == [31]
@@ -210,14 +219,14 @@ def test_two_spaces_of_one_name_are_two(open_app, maya):
     _, *labels, _, new = chooser(app).options
     assert new == "New space"
 
-    found = {address(choose(app, label))["s"] for label in labels}
+    found = {address(enter(app, label))["s"] for label in labels}
 
     assert found == {str(first.id), str(second.id)}
 
 
 def test_a_name_draws_nothing(open_app, maya, garden):
     space = make(maya, "![x](http://e/i)")
-    maya.conversations.move(garden, space.id)
+    maya.database.conversations.move(garden, space.id)
 
     app = open_app(maya, s=str(space.id), c=str(garden))
 
@@ -227,7 +236,8 @@ def test_a_name_draws_nothing(open_app, maya, garden):
 
 
 def test_a_space_that_does_not_open_is_said_to(open_app, maya, latin):
-    maya.conversations.spaces[latin.id] = replace(latin, name="", is_verified=False)
+    maya.database.spoil("space", latin.id)
+    maya = anew(maya)
 
     app = open_app(maya, s=str(latin.id))
 
@@ -237,7 +247,9 @@ def test_a_space_that_does_not_open_is_said_to(open_app, maya, latin):
 def test_while_nobody_can_say_which_spaces_there_are_the_list_is_there(
     open_app, maya, latin, garden
 ):
-    maya.spaces.failure = StoreUnavailable()
+    maya = anew(maya)
+    maya.store.profile.preferences()
+    maya.database.rows.failures["documents"] = StoreUnavailable()
 
     app = open_app(maya, c=str(garden))
 
@@ -248,13 +260,13 @@ def test_while_nobody_can_say_which_spaces_there_are_the_list_is_there(
 # --- a chat in a space --------------------------------------------------------------------------------
 
 
-def test_a_chat_that_is_begun_in_a_space_belongs_to_it(open_app, maya, latin, model, conversations):
+def test_a_chat_that_is_begun_in_a_space_belongs_to_it(open_app, maya, latin, model, database):
     app = open_app(maya, s=str(latin.id))
     assert app.title[0].value == "Latin"
 
     assert said(send(app, "Salve"))[-1] == "Prune in March."
 
-    (thread,) = conversations.threads.values()
+    (thread,) = database.threads()
     assert thread.conversation.space_id == latin.id
     assert thread.conversation.policy == Window(12)
     assert told(model) == "Be a tutor."
@@ -264,52 +276,50 @@ def test_a_chat_that_is_begun_in_a_space_belongs_to_it(open_app, maya, latin, mo
     pressed(app, "new-chat")
     assert app.title[0].value == "Latin"
     send(app, "Vale")
-    assert {one.conversation.space_id for one in conversations.threads.values()} == {latin.id}
+    assert {one.conversation.space_id for one in database.threads()} == {latin.id}
 
 
-def test_a_chat_outside_of_any_space_is_in_none(open_app, maya, latin, conversations):
+def test_a_chat_outside_of_any_space_is_in_none(open_app, maya, latin, database):
     send(open_app(maya), "Hello")
 
-    (thread,) = conversations.threads.values()
+    (thread,) = database.threads()
     assert thread.conversation.space_id is None
 
 
-def test_in_a_space_that_was_deleted_meanwhile_nothing_is_begun(
-    open_app, maya, latin, conversations
-):
+def test_in_a_space_that_was_deleted_meanwhile_nothing_is_begun(open_app, maya, latin, database):
     app = open_app(maya, s=str(latin.id))
-    maya.spaces.forget(latin.id)
+    maya.store.spaces.forget(latin.id)
 
     send(app, "Salve")
 
     assert warnings(app) == [SpaceGone.public]
     assert in_composer(app) == "Salve"
-    assert conversations.threads == {}
+    assert database.threads() == []
     assert app.title[0].value == "New chat"
     send(app, "Salve")
-    assert len(conversations.threads) == 1
+    assert len(database.threads()) == 1
 
 
-def test_a_chat_is_begun_in_no_other_place_than_its_writer_chose(
-    open_app, maya, latin, conversations
-):
-    maya.spaces.failure = StoreUnavailable()
+def test_a_chat_is_begun_in_no_other_place_than_its_writer_chose(open_app, maya, latin, database):
+    maya = anew(maya)
+    maya.store.profile.preferences()
+    database.rows.failures["documents"] = StoreUnavailable()
     app = open_app(maya, s=str(latin.id))
 
     send(app, "Salve")
     assert in_composer(app) == "Salve"
-    assert conversations.threads == {}
+    assert database.threads() == []
 
-    maya.spaces.failure = None
+    maya.database.rows.failures.clear()
     send(app, "Salve")
-    (thread,) = conversations.threads.values()
+    (thread,) = database.threads()
     assert thread.conversation.space_id == latin.id
 
 
 def test_what_was_written_into_a_space_is_told_in_it_alone(open_app, maya, latin, model):
     note(maya, latin, "She reads Caesar.")
     noted = Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON)
-    maya.memories.keep(noted)  # and facts about the person are switched off
+    maya.store.facts.keep(noted)  # and facts about the person are switched off
 
     send(open_app(maya, s=str(latin.id)), "Salve")
     assert "She reads Caesar." in sent(model)
@@ -322,9 +332,9 @@ def test_what_was_written_into_a_space_is_told_in_it_alone(open_app, maya, latin
 def test_a_space_without_personal_memories_is_told_its_own_facts_alone(
     open_app, maya, latin, model
 ):
-    maya.profile.known = Preferences(keeps_facts=True)
+    choose(maya.store.profile, keeps_facts=True)
     note(maya, latin, "She reads Caesar.")
-    maya.memories.keep(Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON))
+    maya.store.facts.keep(Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON))
     app = open_app(maya, s=str(latin.id))
     send(app, "Salve")
     assert "Has a dog." in sent(model)
@@ -334,7 +344,7 @@ def test_a_space_without_personal_memories_is_told_its_own_facts_alone(
     in_dialog(app, latin, "Save")
     send(app, "Vale")
 
-    assert maya.spaces.find(latin.id).uses_personal_facts is False
+    assert maya.store.spaces.find(latin.id).uses_personal_facts is False
     assert "She reads Caesar." in sent(model)
     assert "Has a dog." not in sent(model)
     send(open_app(maya), "Hello")
@@ -353,7 +363,7 @@ def test_a_space_is_made_and_led_into(open_app, maya):
     fill(app, space, name=" Greek  I", instructions="Be a tutor.", policy="Smart recall")
     in_dialog(app, space, "Create", "New space")
 
-    (made,) = maya.spaces.all()
+    (made,) = maya.store.spaces.all()
     assert (made.name, made.instructions) == ("Greek I", "Be a tutor.")
     assert made.policy == Retrieval()
     assert address(app) == {"s": str(made.id)}
@@ -372,7 +382,7 @@ def test_a_space_without_a_name_is_not_made(open_app, maya, latin):
 
     assert ["Enter a name" in warning for warning in warnings(app)] == [True]
     assert app.text_area(key=f"space-instructions-{space.id}").value == "A long thought."
-    assert maya.spaces.all() == (latin,)
+    assert maya.store.spaces.all() == (latin,)
 
 
 def test_a_space_whose_answer_was_lost_is_made_once(open_app, maya):
@@ -381,12 +391,12 @@ def test_a_space_whose_answer_was_lost_is_made_once(open_app, maya):
     app.session_state["dialog"] = "New space", space
     app.run()
     fill(app, space, name="Greek")
-    maya.spaces.keep(replace(space, name="Greek"))  # it had been stored
+    maya.store.spaces.keep(replace(space, name="Greek"))  # it had been stored
 
     in_dialog(app, space, "Create", "New space")
 
     assert not app.warning
-    assert [one.name for one in maya.spaces.all()] == ["Greek"]
+    assert [one.name for one in maya.store.spaces.all()] == ["Greek"]
 
 
 def test_a_space_is_changed(open_app, maya, latin):
@@ -397,13 +407,13 @@ def test_a_space_is_changed(open_app, maya, latin):
 
     fill(app, latin, name="Latin II")
     in_dialog(app, latin, "Save")
-    assert maya.spaces.find(latin.id) == replace(latin, name="Latin II")
+    assert maya.store.spaces.find(latin.id) == replace(latin, name="Latin II")
     assert chooser(app).label == "Latin II"
 
     edit(app, maya, latin)
     fill(app, latin, instructions=" ", policy="Your default")
     in_dialog(app, latin, "Save")
-    now = maya.spaces.find(latin.id)
+    now = maya.store.spaces.find(latin.id)
     assert (now.instructions, now.policy) == (None, None)
 
 
@@ -416,35 +426,35 @@ def test_the_way_to_the_dialog_is_beside_the_name(open_app, maya, latin):
 def test_what_was_changed_elsewhere_is_shown_before_it_is_replaced(open_app, maya, latin):
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
     other = replace(latin, instructions="Be strict.", policy=Full())
-    maya.spaces.keep(other, replaces=latin)
+    maya.store.spaces.keep(other, replaces=latin)
     fill(app, latin, instructions="Be patient.")
 
     in_dialog(app, latin, "Save")
-    assert maya.spaces.find(latin.id) == other
+    assert maya.store.spaces.find(latin.id) == other
     assert ["changed in another tab" in warning for warning in warnings(app)] == [True]
     assert "Be strict." in app.code[0].value
     assert app.text_area(key=f"space-instructions-{latin.id}").value == "Be patient."
 
     in_dialog(app, latin, "Save")
-    assert maya.spaces.find(latin.id).instructions == "Be patient."
+    assert maya.store.spaces.find(latin.id).instructions == "Be patient."
 
 
 def test_a_space_that_was_deleted_elsewhere_is_said_to_be_gone(open_app, maya, latin):
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
-    maya.spaces.forget(latin.id)
+    maya.store.spaces.forget(latin.id)
     fill(app, latin, instructions="A long thought.")
 
     in_dialog(app, latin, "Save")
 
     assert warnings(app) == [SpaceGone.public]
     assert app.text_area(key=f"space-instructions-{latin.id}").value == "A long thought."
-    assert maya.spaces.all() == ()
+    assert maya.store.spaces.all() == ()
 
 
 def test_what_cannot_be_stored_stays_typed(open_app, maya, latin):
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
     fill(app, latin, instructions="A long thought.")
-    maya.spaces.failure = StoreUnavailable()
+    maya.database.rows.failures["keep_document"] = StoreUnavailable()
 
     in_dialog(app, latin, "Save")
 
@@ -455,13 +465,13 @@ def test_what_cannot_be_stored_stays_typed(open_app, maya, latin):
 def test_an_archived_space_leaves_the_chooser_and_is_found_in_the_archive(
     open_app, maya, latin, garden
 ):
-    maya.conversations.move(garden, latin.id)
+    maya.database.conversations.move(garden, latin.id)
     make(maya, "Greek")
     app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
 
     in_dialog(app, latin, "Archive")
     assert toasts(app) == ["“Latin” is archived."]
-    assert maya.spaces.find(latin.id).is_archived
+    assert maya.store.spaces.find(latin.id).is_archived
     assert address(app) == {"c": str(garden)}
     assert chooser(app).options == ["All chats", "Greek", "New space"]
     assert listed(app)[1:] == ["Garden :gray[Latin]"]
@@ -472,15 +482,15 @@ def test_an_archived_space_leaves_the_chooser_and_is_found_in_the_archive(
     assert chooser(app).label == "Latin"
 
     edit(app, maya, latin)
-    in_dialog(app, maya.spaces.find(latin.id), "Unarchive")
-    assert not maya.spaces.find(latin.id).is_archived
+    in_dialog(app, maya.store.spaces.find(latin.id), "Unarchive")
+    assert not maya.store.spaces.find(latin.id).is_archived
     assert toasts(app) == ["“Latin” is back in the list."]
 
 
 def test_a_deleted_space_leaves_its_conversations_and_takes_its_facts(
     open_app, maya, latin, garden
 ):
-    maya.conversations.move(garden, latin.id)
+    maya.database.conversations.move(garden, latin.id)
     note(maya, latin, "She reads Caesar.")
     app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
 
@@ -488,11 +498,11 @@ def test_a_deleted_space_leaves_its_conversations_and_takes_its_facts(
     asked = [text.value for text in app.markdown if "Its chats are kept" in text.value]
     assert len(asked) == 1
     in_dialog(app, latin, "Cancel")
-    assert maya.spaces.all() == (latin,)
+    assert maya.store.spaces.all() == (latin,)
 
     in_dialog(app, latin, "Delete")
     in_dialog(app, latin, "Delete space")
-    assert maya.spaces.all() == maya.memories.facts() == ()
+    assert maya.store.spaces.all() == maya.store.facts.fresh_facts() == ()
     assert address(app) == {"c": str(garden)}
     assert app.title[0].value == "Garden"
     assert listed(app)[1:] == ["Garden"]
@@ -503,7 +513,7 @@ def test_a_deleted_space_leaves_its_conversations_and_takes_its_facts(
 
 
 def facts(maya):
-    return [fact.text for fact in maya.memories.facts()]
+    return [fact.text for fact in maya.store.facts.facts()]
 
 
 def choose_for(app, space, fact, choice):
@@ -516,7 +526,7 @@ def test_a_fact_is_added_changed_deleted_and_brought_back(open_app, maya, latin)
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
     app.text_input(key="new-fact-text").set_value("She reads Caesar.")
     in_dialog(app, latin, "Add")
-    (fact,) = maya.memories.facts()
+    (fact,) = maya.store.facts.facts()
     assert (fact.text, fact.space_id) == ("She reads Caesar.", latin.id)
     assert app.text_input(key="new-fact-text").value == ""
 
@@ -544,7 +554,7 @@ def test_only_the_facts_of_the_space_are_in_its_dialog(open_app, maya, latin):
 def test_a_fact_that_was_changed_elsewhere_is_shown_before_it_is_replaced(open_app, maya, latin):
     fact = note(maya, latin, "She reads Caesar.")
     app = choose_for(edit(open_app(maya, s=str(latin.id)), maya, latin), latin, fact, "Edit")
-    maya.memories.keep(replace(fact, text="She reads Livy."), replaces=fact)
+    maya.store.facts.keep(replace(fact, text="She reads Livy."), replaces=fact)
     app.text_area(key=f"fact-text-{fact.id}").set_value("She reads Ovid.")
 
     in_dialog(app, latin, "Save note")
@@ -559,7 +569,7 @@ def test_a_fact_that_was_changed_elsewhere_is_shown_before_it_is_replaced(open_a
 def test_a_fact_that_was_deleted_elsewhere_waits_to_be_added_again(open_app, maya, latin):
     fact = note(maya, latin, "She reads Caesar.")
     app = choose_for(edit(open_app(maya, s=str(latin.id)), maya, latin), latin, fact, "Edit")
-    maya.memories.forget(fact.id)
+    maya.store.facts.forget(fact.id)
     app.text_area(key=f"fact-text-{fact.id}").set_value("She reads Ovid.")
 
     in_dialog(app, latin, "Save note")
@@ -573,7 +583,7 @@ def test_a_dialog_shows_nothing_of_another_space_though_no_run_lies_between_them
     open_app, maya, latin
 ):
     greek = replace(latin, id=SpaceId(uuid4()), name="Greek")
-    maya.spaces.keep(greek)
+    maya.store.spaces.keep(greek)
     app = edit(open_app(maya, s=str(latin.id)), maya, greek)
 
     app.session_state[f"space-name-{latin.id}"] = "Latin"  # of a dialog that was dismissed
@@ -584,7 +594,7 @@ def test_a_dialog_shows_nothing_of_another_space_though_no_run_lies_between_them
 
 def test_what_is_no_fact_is_said_and_stays_typed(open_app, maya, latin):
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
-    maya.spaces.forget(latin.id)
+    maya.store.spaces.forget(latin.id)
     app.text_input(key="new-fact-text").set_value("She reads Caesar.")
 
     in_dialog(app, latin, "Add")
@@ -602,43 +612,37 @@ def move(app, conversation, label):
     return next(button for button in app.button if button.label == "Move").click().run()
 
 
-def test_a_conversation_is_moved_into_a_space_and_out(open_app, maya, latin, garden, conversations):
+def test_a_conversation_is_moved_into_a_space_and_out(open_app, maya, latin, garden, database):
     make(maya, "Old", is_archived=True)
     app = menu(open_app(maya, c=str(garden)), garden).click("Move to space").run()
     assert app.selectbox(key="move-to").options == ["None", "Latin"]
     assert app.selectbox(key="move-to").value == "None"
 
-    move(app, conversations.threads[garden].conversation, "Latin")
-    assert conversations.threads[garden].conversation.space_id == latin.id
+    move(app, database.thread(garden).conversation, "Latin")
+    assert database.thread(garden).conversation.space_id == latin.id
     assert toasts(app) == ["“Garden” is moved to “Latin”."]
     assert app.button(key="space-sign").label == "Latin"
 
     menu_above(app, "Move to space")
     assert app.selectbox(key="move-to").value == "Latin"
-    move(app, conversations.threads[garden].conversation, "None")
-    assert conversations.threads[garden].conversation.space_id is None
+    move(app, database.thread(garden).conversation, "None")
+    assert database.thread(garden).conversation.space_id is None
     assert toasts(app) == ["“Garden” is moved out of its space."]
     assert "space-sign" not in keys(app)
 
 
-def test_a_conversation_is_not_moved_into_what_is_gone(
-    open_app, maya, latin, garden, conversations
-):
+def test_a_conversation_is_not_moved_into_what_is_gone(open_app, maya, latin, garden, database):
     app = menu(open_app(maya), garden).click("Move to space").run()
-    conversations.move = gone
+    database.rows.failures["change_conversation"] = SpaceGone()
 
-    move(app, conversations.threads[garden].conversation, "Latin")
+    move(app, database.thread(garden).conversation, "Latin")
 
     assert SpaceGone.public in [error.value for error in app.error]
 
 
-def gone(*_):
-    raise SpaceGone
-
-
 def test_the_name_above_a_conversation_leads_to_its_space(open_app, maya, latin, garden):
-    maya.conversations.move(garden, latin.id)
-    maya.conversations.hold("Other")
+    maya.database.conversations.move(garden, latin.id)
+    maya.database.hold("Other")
     app = open_app(maya, c=str(garden))
 
     pressed(app, "space-sign")
@@ -654,14 +658,14 @@ def test_the_instructions_dialog_says_whose_they_are(open_app, maya, latin, gard
     app = menu_above(open_app(maya, c=str(garden)), "Instructions")
     assert "Using the default instructions." in captions(app)
 
-    maya.profile.known = Preferences(instructions="Be brief.")
+    choose(maya.store.profile, instructions="Be brief.")
     assert "Using your instructions from Preferences." in captions(menu_above(app, "Instructions"))
 
-    maya.conversations.move(garden, latin.id)
+    maya.database.conversations.move(garden, latin.id)
     app = menu_above(open_app(maya, c=str(garden)), "Instructions")
     assert "Using the instructions of the space “Latin”." in captions(app)
 
-    maya.conversations.set_instructions(garden, "Answer in verse.")
+    maya.database.conversations.set_instructions(garden, "Answer in verse.")
     app = menu_above(open_app(maya, c=str(garden)), "Instructions")
     assert "Without them it would use the instructions of the space" in captions(app)
     assert app.button(key="use-my-own").label == "Reset to the space's"

@@ -7,9 +7,10 @@ import streamlit as st
 
 from pages._parts import temporary
 from services.chat import ChatIsOver
-from services.domain import Fact, FactId, Preferences, Window
+from services.domain import Fact, FactId, Window
 from services.errors import Cap, OverBudget, StoreUnavailable
-from tests.fakes import NOON
+from services.store.port import TurnState
+from tests.fakes import NOON, choose
 from tests.pages.conftest import messages
 
 
@@ -47,7 +48,7 @@ def test_the_switch_says_what_a_temporary_chat_is(app):
     assert app.title[0].value == "New chat"
 
 
-def test_what_is_said_is_stored_nowhere_and_no_address_leads_to_it(app, conversations, maya, model):
+def test_what_is_said_is_stored_nowhere_and_no_address_leads_to_it(app, database, maya, model):
     asks(switches(app), "Hello")
     asks(app, "And again")
 
@@ -57,14 +58,14 @@ def test_what_is_said_is_stored_nowhere_and_no_address_leads_to_it(app, conversa
         "Prune in March.",
         "And again",
     ]
-    assert conversations.threads == {}
+    assert database.threads() == []
     assert "c" not in app.query_params
-    assert len(maya.ledger.settled) == 2
+    assert database.turn_states() == [TurnState.COMPLETE] * 2
     assert app.title[0].value == "Temporary chat"
     assert any("Not saved" in each.value for each in app.caption)
 
 
-def test_a_page_that_was_temporary_is_so_after_a_reload(open_app, app, maya, conversations):
+def test_a_page_that_was_temporary_is_so_after_a_reload(open_app, app, maya, database):
     address = {name: app.query_params[name] for name in switches(app).query_params}
 
     app = open_app(maya, **address)
@@ -72,7 +73,7 @@ def test_a_page_that_was_temporary_is_so_after_a_reload(open_app, app, maya, con
     assert app.title[0].value == "Temporary chat"
     asks(app, "Hello")
     assert messages(app) == ["Hello", "Prune in March."]
-    assert conversations.threads == {}
+    assert database.threads() == []
 
     app.button(key="new-chat").click().run()
     switches(switches(app), is_on=False)
@@ -88,8 +89,8 @@ def test_nothing_that_would_write_is_offered(app):
 
 
 @pytest.mark.parametrize("leave", ["new-chat", "elsewhere", "memory"])
-def test_leaving_ends_it(app, maya, conversations, leave):
-    elsewhere = conversations.create("Elsewhere", Window())
+def test_leaving_ends_it(app, maya, database, leave):
+    elsewhere = database.conversations.create("Elsewhere", Window())
     asks(switches(app), "Hello")
     [chat] = maya.temporary
 
@@ -108,19 +109,19 @@ def test_leaving_ends_it(app, maya, conversations, leave):
     assert messages(app) == []
 
 
-def test_what_is_said_after_it_was_left_is_kept_as_ever(app, conversations):
+def test_what_is_said_after_it_was_left_is_kept_as_ever(app, database):
     asks(switches(app), "Hello")
     app.button(key="new-chat").click().run()
     asks(app, "For good")
 
-    [thread] = conversations.threads.values()
+    [thread] = database.threads()
     assert [message.body for message in thread.messages] == ["For good", "Prune in March."]
 
 
 def test_facts_are_read_only_if_allowed_on_the_page(app, maya, model):
     assert "temporary-reads" not in {each.key for each in switches(app).toggle}
-    maya.profile.known = Preferences(keeps_facts=True)
-    maya.memories.keep(Fact(id=FactId(uuid4()), text="Lives in Bern.", since=NOON))
+    choose(maya.store.profile, keeps_facts=True)
+    maya.store.facts.keep(Fact(id=FactId(uuid4()), text="Lives in Bern.", since=NOON))
 
     app.run()
     assert app.toggle(key="temporary-reads").value is False
@@ -134,7 +135,7 @@ def test_facts_are_read_only_if_allowed_on_the_page(app, maya, model):
 
 def test_a_prompt_that_was_refused_goes_back_into_the_composer_and_with_the_chat(app, maya):
     switches(app)
-    maya.ledger.failure = OverBudget(Cap.DAILY)
+    maya.database.rows.failures["begin_turn"] = OverBudget(Cap.DAILY)
     asks(app, "Too dear")
 
     assert in_composer(app) == "Too dear"
@@ -146,37 +147,37 @@ def test_a_prompt_that_was_refused_goes_back_into_the_composer_and_with_the_chat
     assert in_composer(app) == ""
 
 
-def test_what_is_refused_once_it_was_left_is_said_on_no_other_page(app, maya, monkeypatch):
-    def begin(*_):  # a run that takes the place of this one goes elsewhere meanwhile
+def test_what_is_refused_once_it_was_left_is_said_on_no_other_page(app, maya):
+    def begin():  # a run that takes the place of this one goes elsewhere meanwhile
         st.session_state["destination"] = {}
         temporary.end_if_left(st.Page(lambda: None, title="Daybook", default=True))
         raise StoreUnavailable
 
     switches(app)
-    monkeypatch.setattr(maya.ledger, "begin_turn", begin)
+    maya.database.rows.before["begin_turn"] = begin
     asks(app, "A secret")
 
     assert app.title[0].value == "New chat"
     assert [each.value for each in (*app.warning, *app.code)] == []
 
 
-def test_a_prompt_that_is_sent_while_the_switch_is_heard_is_not_kept(app, conversations):
+def test_a_prompt_that_is_sent_while_the_switch_is_heard_is_not_kept(app, database):
     app.toggle(key="is-temporary").set_value(True)
     asks(app, "A secret")
 
-    assert conversations.threads == {}
+    assert database.threads() == []
     assert app.title[0].value == "Temporary chat"
     assert in_composer(app) == "A secret"
     asks(app, "A secret")
     assert messages(app) == ["A secret", "Prune in March."]
-    assert conversations.threads == {}
+    assert database.threads() == []
 
 
 def test_it_stays_temporary_where_facts_cannot_be_allowed(app, maya, monkeypatch):
     def is_away(**_):
         raise StoreUnavailable
 
-    maya.profile.known = Preferences(keeps_facts=True)
+    choose(maya.store.profile, keeps_facts=True)
     switches(app)
     with monkeypatch.context() as patched:
         patched.setattr(maya, "begin_temporary", is_away)
@@ -186,7 +187,7 @@ def test_it_stays_temporary_where_facts_cannot_be_allowed(app, maya, monkeypatch
     assert app.toggle(key="temporary-reads").value is False
 
 
-def test_a_chat_whose_page_was_away_begins_anew_and_stays_temporary(app, maya, conversations):
+def test_a_chat_whose_page_was_away_begins_anew_and_stays_temporary(app, maya, database):
     asks(switches(app), "Hello")
     maya.temporary[0].end()
 
@@ -197,7 +198,7 @@ def test_a_chat_whose_page_was_away_begins_anew_and_stays_temporary(app, maya, c
     assert in_composer(app) == "Are you there?"
     asks(app, "Are you there?")
     assert messages(app) == ["Are you there?", "Prune in March."]
-    assert conversations.threads == {}
+    assert database.threads() == []
 
 
 def test_one_that_ends_while_its_page_is_drawn_says_so(app, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from services.chat import LiveTurn
-from services.domain import Outcome, Thoughts
+from services.domain import Thoughts
 from services.llm import Thought
 from tests.pages.conftest import unanswered
 from tests.pages.test_chat_page import following_nothing, send
@@ -11,23 +11,22 @@ from tests.stack.apps import until
 
 
 @pytest.fixture
-def garden(conversations):
+def garden(database):
     """A conversation with thoughts before its reply."""
-    garden = conversations.hold("Garden", "When?", "In March.")
-    conversations.think(garden, Thoughts(text="Peas like **cold**.", seconds=125))
-    return garden
+    thoughts = Thoughts(text="Peas like **cold**.", seconds=125)
+    return database.hold("Garden", "When?", "In March.", thoughts=thoughts)
 
 
 def texts(message):
     return [element.value for element in message.markdown]
 
 
-def draw_coming(app, maya, conversations, thoughts=""):
+def draw_coming(app, maya, database, thoughts=""):
     """The page as it stands when *thoughts* have come of the reply to "When?", and no words."""
     turn = maya.chat.begin(None, "When?")
     until(lambda: maya.model.seen and (turn.thoughts() or Thoughts()).text == thoughts)
     app.query_params["c"] = str(turn.conversation_id)
-    return turn, following_nothing(app, conversations.threads[turn.conversation_id]).run()
+    return turn, following_nothing(app, database.thread(turn.conversation_id)).run()
 
 
 def test_thoughts_are_folded_above_their_reply(open_app, maya, garden):
@@ -38,18 +37,17 @@ def test_thoughts_are_folded_above_their_reply(open_app, maya, garden):
     assert texts(app.chat_message[0]) == ["Peas like **cold**.", "In March."]
 
 
-def test_shortened_thoughts_say_so(open_app, maya, conversations, garden):
-    conversations.think(garden, Thoughts(text="Peas", seconds=3, is_shortened=True))
+def test_shortened_thoughts_say_so(open_app, maya, database):
+    thoughts = Thoughts(text="Peas", seconds=3, is_shortened=True)
+    garden = database.hold("Garden", "When?", "In March.", thoughts=thoughts)
 
     app = open_app(maya, c=str(garden))
 
     assert "only the first 100 KB" in app.expander[0].caption[0].value
 
 
-def test_unverified_thoughts_are_named_and_the_reply_is_shown(
-    open_app, maya, conversations, garden
-):
-    conversations.think(garden, Thoughts(is_verified=False))
+def test_unverified_thoughts_are_named_and_the_reply_is_shown(open_app, maya, database, garden):
+    database.spoil("message", database.thread(garden).messages[-1].id, "thoughts")
 
     app = open_app(maya, c=str(garden))
 
@@ -58,10 +56,9 @@ def test_unverified_thoughts_are_named_and_the_reply_is_shown(
     assert reply == "In March."
 
 
-def test_thoughts_alone_are_shown_with_a_way_to_try_again(open_app, maya, conversations):
-    garden = conversations.hold("Garden", "When?", "")
-    conversations.think(garden, Thoughts(text="Hm.", seconds=3))
-    conversations.end_last(garden, Outcome.FAILED)
+def test_thoughts_alone_are_shown_with_a_way_to_try_again(open_app, maya, database):
+    thoughts = Thoughts(text="Hm.", seconds=3)
+    garden = database.hold("Garden", "When?", "", thoughts=thoughts)
 
     app = open_app(maya, c=str(garden))
 
@@ -79,13 +76,13 @@ def test_thoughts_alone_are_shown_with_a_way_to_try_again(open_app, maya, conver
 
 @pytest.mark.parametrize(("seconds", "is_told"), [(2.9, False), (3.2, True)])
 def test_page_says_after_three_seconds_that_the_model_is_thinking(
-    open_app, maya, model, conversations, monkeypatch, seconds, is_told
+    open_app, maya, model, database, monkeypatch, seconds, is_told
 ):
     monkeypatch.setattr(LiveTurn, "waited_seconds", lambda _: seconds)
     model.pieces, _ = ("In March.",), model.gate.clear()
     app = open_app(maya)
 
-    turn, app = draw_coming(app, maya, conversations)
+    turn, app = draw_coming(app, maya, database)
 
     pulses = [each.proto.body for each in app.get("html") if "db-thinking" in each.proto.body]
     assert bool(pulses) is is_told
@@ -94,11 +91,11 @@ def test_page_says_after_three_seconds_that_the_model_is_thinking(
     turn.wait(20)
 
 
-def test_thoughts_are_folded_while_they_come(open_app, maya, model, conversations):
+def test_thoughts_are_folded_while_they_come(open_app, maya, model, database):
     model.pieces, _ = (Thought("Hm. "), Thought("So. "), "In ", "March."), model.gate.clear()
     app = open_app(maya)
 
-    turn, app = draw_coming(app, maya, conversations, "Hm. So. ")
+    turn, app = draw_coming(app, maya, database, "Hm. So. ")
 
     assert app.expander[0].label == "Thinking…"
     assert texts(app.chat_message[-1]) == ["Hm. So."]
