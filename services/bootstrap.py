@@ -212,6 +212,7 @@ class PersonServices:
         elsewhere: Elsewhere | None = None,
         reads_facts: bool = True,
         title: Callable[[str], str] = first_words,
+        new_id: Callable[[], UUID] = uuid4,
     ) -> Chat:
         return Chat(
             store=store,
@@ -225,6 +226,7 @@ class PersonServices:
             background=background,
             reads_facts=reads_facts,
             title=title,
+            new_id=new_id,
             elsewhere=elsewhere,
         )
 
@@ -242,7 +244,7 @@ class PersonServices:
         rows = InMemoryRows(self._rows)
         chat_id = in_place_of.id if in_place_of else ConversationId(uuid4())
         store = replace(
-            sealed_store(rows, throwaway_keys(rows.user_id), lambda: chat_id),
+            sealed_store(rows, throwaway_keys(rows.user_id)),
             facts=self.store.facts,
             spaces=self.store.spaces,
             profile=self.store.profile,
@@ -253,6 +255,7 @@ class PersonServices:
             background=BackgroundTasks(Purpose.SUMMARY),
             reads_facts=reads_facts,
             title=lambda _: TEMPORARY_TITLE,
+            new_id=lambda: chat_id,
         )
         begun = TemporaryChat(
             id=chat_id,

@@ -156,13 +156,17 @@ class FakePerson:
         rows = InMemoryRows(self.database.rows)
         chat_id = in_place_of.id if in_place_of else ConversationId(uuid4())
         store = replace(
-            sealed_store(rows, throwaway_keys(rows.user_id), lambda: chat_id),
+            sealed_store(rows, throwaway_keys(rows.user_id)),
             facts=self.store.facts,
             spaces=self.store.spaces,
             profile=self.store.profile,
         )
         chat = self._chat_over(
-            store, (Purpose.SUMMARY,), reads_facts=reads_facts, title=lambda _: TEMPORARY_TITLE
+            store,
+            (Purpose.SUMMARY,),
+            reads_facts=reads_facts,
+            title=lambda _: TEMPORARY_TITLE,
+            new_id=lambda: chat_id,
         )
         self.temporary.append(
             TemporaryChat(

@@ -125,32 +125,40 @@ end $$;
 
 -- functions: conversations ------------------------------------------------------------------------------
 
--- Store an empty conversation with all that was chosen for it before its first prompt.
-create function private.create_conversation(
-  conversation uuid, new_title public.sealed, new_wrapped_key public.sealed, new_user_key_version integer,
-  new_head public.sealed_head, new_policy text, new_policy_size integer, new_model text,
-  new_instructions public.sealed, new_space uuid, new_expiry timestamptz, proof text
-) returns jsonb
+-- Store a new conversation, unless there is a refusal, which is returned. *created* is JSON: title, wrapped_key,
+-- user_key_version, head, policy, policy_size, model, instructions, space_id, expires_at.
+create function private.store_conversation(person uuid, conversation uuid, created jsonb) returns text
 language plpgsql security definer set search_path = ''
 as $$
-declare
-  person uuid := private.require_proof(proof, 'create_conversation', conversation::text, private.sha(new_title),
-    private.sha(new_wrapped_key), new_user_key_version::text, private.sha(new_head), new_policy, new_policy_size::text,
-    private.sha(new_model), private.sha(new_instructions), new_space::text,
-    floor(extract(epoch from new_expiry))::bigint::text);
 begin
   if (select count(*) from public.conversations where user_id = person) >= 20000 then
-    return private.answer(false, 'too_many');
-  elsif new_space is not null and not exists (select from public.spaces where id = new_space and user_id = person) then
-    return private.answer(false);
+    return 'too_many';
+  elsif created ->> 'space_id' is not null
+    and not exists (select from public.spaces where id = (created ->> 'space_id')::uuid and user_id = person)
+  then
+    return 'no_space';
   end if;
   insert into public.conversations
     (id, user_id, title, wrapped_key, user_key_version, head, policy, policy_size, model, instructions, space_id, expires_at)
-  values (conversation, person, new_title, new_wrapped_key, new_user_key_version, new_head,
-    new_policy, new_policy_size, new_model, new_instructions, new_space, new_expiry)
+  values (conversation, person, created ->> 'title', created ->> 'wrapped_key', (created ->> 'user_key_version')::integer,
+    created ->> 'head', created ->> 'policy', (created ->> 'policy_size')::integer, created ->> 'model',
+    created ->> 'instructions', (created ->> 'space_id')::uuid, (created ->> 'expires_at')::timestamptz)
   on conflict (id) do nothing;
-  return private.answer(   -- also when this call came before: its id is the person's own already
-    found or exists (select from public.conversations where id = conversation and user_id = person), 'taken');
+  return case when not found then 'taken' end;
+end $$;
+
+-- Store an empty conversation.
+create function private.create_conversation(conversation uuid, created text, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  person uuid := private.require_proof(proof, 'create_conversation', conversation::text, private.sha(created));
+  refusal text;
+begin
+  if not exists (select from public.conversations where id = conversation and user_id = person) then
+    refusal := private.store_conversation(person, conversation, created::jsonb);
+  end if;                                  -- else this call came before
+  return private.answer(refusal is null, refusal);
 end $$;
 
 -- Change a conversation in ways that need no new revision. *changes* is JSON; a key that is absent changes nothing:

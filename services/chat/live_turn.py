@@ -257,7 +257,9 @@ class LiveTurns:
 
 
 def _keep_alive(turn: LiveTurn, beat: Callable[[str], object]) -> None:
-    while not turn.wait(_HEARTBEAT_SECONDS):
+    """Call *beat* at once and every second until *turn* is done."""
+    is_done = turn.is_done
+    while not is_done:
         try:
             beat(turn.said())
         except SignedOut:  # wherever, or suspended: nothing more is said or paid for
@@ -266,6 +268,7 @@ def _keep_alive(turn: LiveTurn, beat: Callable[[str], object]) -> None:
             log_event("turn.unheard", turn=turn.id)
         except Exception:  # a bug must not let the lease run out under a reply that is well
             _logger.exception("a heartbeat failed")
+        is_done = turn.wait(_HEARTBEAT_SECONDS)
 
 
 def _thread(name: str, target: Callable[..., None], *args: object) -> threading.Thread:

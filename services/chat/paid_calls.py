@@ -41,6 +41,7 @@ from services.store.port import ClientTurnId, Ending, Lease, NewTurn, Turns
 LEASE_SECONDS = 10  # prolonged every second; after a kill the turn is settled so much later
 LONGEST_TURN = 1200  # seconds: a token that lives so long outlives every turn
 _LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth its prompt
+_MARGIN = 2.0  # seconds of the first lease in which the first heartbeat arrives
 _PATIENCE = 900.0  # seconds for which a reply waits for a database that is away
 _LONGEST_PIECE = 20_000  # characters of a reply that are looked at together
 
@@ -53,6 +54,18 @@ class Call:
     plan: ContextPlan
     max_tokens: int
     so_far: str = field(default="", repr=False)  # of the reply that it was asked to go on with
+    held_until: float = 0.0  # by `time.monotonic`: the turn's first lease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A turn to begin. It is begun again as it was where the database's answer is lost."""
+
+    turn: NewTurn
+    offer: Offer
+    plan: ContextPlan
+    so_far: str = field(default="", repr=False)  # of the reply that goes on
+    made_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,59 +84,41 @@ class PaidCalls:
     turns: Turns
     counter: TokenCounter
 
-    def reserve(
-        self,
-        thread: Thread,
-        offer: Offer,
-        plan: ContextPlan,
-        prompt_id: MessageId,
-        prompt: str | None,
-        purpose: Purpose = Purpose.REPLY,
-        receipt: str | None = None,
-    ) -> tuple[LiveTurn, Call]:
-        """A turn that is begun in the books, and the call it may make.
+    def begin(self, attempt: Attempt) -> tuple[LiveTurn, Call]:
+        """Begin the turn of *attempt*, and return the call that it pays for.
 
-        Raise Stale, Busy, OverBudget, NotFound, Tampered, StoreUnavailable.
+        Raise what `Turns.begin` raises; after StoreUnavailable the same attempt begins one turn.
         """
-        info = offer.info
-        worst_prompt = info.cost_micro(Usage(plan.bound_tokens, 0))
-        begun = self.turns.begin(
-            NewTurn(
-                client_turn_id=ClientTurnId(uuid4()),
-                thread=thread,
-                prompt_id=prompt_id,
-                prompt=prompt,
-                start_seq=plan.start_seq,
-                model=info.name,
-                prompt_micro=worst_prompt,
-                reply_micro=_reply_micro(info, plan.reply_tokens),
-                least_reply_micro=_least_reply_micro(info, plan),
-                lease_seconds=LEASE_SECONDS,
-                purpose=purpose,
-                receipt=receipt,
-            )
-        )
-        affordable = info.affordable_reply(begun.reserved_micro - worst_prompt)
+        new, info, plan = attempt.turn, attempt.offer.info, attempt.plan
+        begun = self.turns.begin(new)
+        affordable = info.affordable_reply(begun.reserved_micro - new.prompt_micro)
         max_tokens = min(plan.reply_tokens, affordable)
         turn = LiveTurn(
             self.turns.user_id,
-            thread.conversation.id,
+            new.thread.conversation.id,
             begun.turn_id,
-            prompt_id,
+            new.prompt_id,
             owner=self.turns,
-            thread=_with_prompt(thread, prompt_id, prompt, plan.start_seq) if prompt else None,
-            purpose=purpose,
+            thread=_with_prompt(new) if new.prompt else None,
+            purpose=new.purpose,
         )
         log_event(
             "turn.begun",
             turn=turn.id,
-            purpose=purpose,
+            purpose=new.purpose,
             reserved_micro=begun.reserved_micro,
             prompt_tokens=plan.prompt_tokens,
             max_tokens=max_tokens,
             omitted=len(plan.omitted_ids),
         )
-        return turn, Call(offer, plan, max_tokens)
+        call = Call(
+            attempt.offer,
+            plan,
+            max_tokens,
+            so_far=attempt.so_far,
+            held_until=attempt.made_at + LEASE_SECONDS,
+        )
+        return turn, call
 
     def produce(self, turn: LiveTurn, call: Call) -> Usage | None:
         """Stream into *turn*, store and settle, however it ends. Return what the endpoint counted."""
@@ -132,7 +127,8 @@ class PaidCalls:
         failure: AppError | None = None
         is_called = False
         try:
-            if self.checkpoint(turn, "") and not turn.is_stopped:
+            is_held = time.monotonic() < call.held_until - _MARGIN or self.checkpoint(turn, "")
+            if is_held and not turn.is_stopped:
                 is_called = True
                 stream = call.offer.client.start(call.plan.messages, max_tokens=call.max_tokens)
                 turn.when_stopped(stream.cancel)
@@ -181,10 +177,10 @@ class PaidCalls:
     ) -> Answer:
         """Ask what the app wants to know *about* a message; the turn is one of *turns* meanwhile.
 
-        After *seconds* it is stopped. Raise what `reserve` raises, and how the model failed.
+        After *seconds* it is stopped. Raise what `begin` raises, and how the model failed.
         """
         give_up_at = time.monotonic() + seconds
-        turn, call = self.reserve(thread, offer, plan, about, None, purpose)
+        turn, call = self.begin(new_attempt(thread, offer, plan, about, None, purpose=purpose))
 
         def beat(_: str) -> None:
             if time.monotonic() > give_up_at:
@@ -267,6 +263,64 @@ class PaidCalls:
         return lease
 
 
+def new_attempt(
+    thread: Thread,
+    offer: Offer,
+    plan: ContextPlan,
+    prompt_id: MessageId,
+    prompt: str | None,
+    *,
+    purpose: Purpose = Purpose.REPLY,
+    receipt: str | None = None,
+    is_first: bool = False,
+    so_far: str = "",
+) -> Attempt:
+    """Return an attempt to begin a turn of *plan*, which reserves its worst cost."""
+    info = offer.info
+    turn = NewTurn(
+        client_turn_id=ClientTurnId(uuid4()),
+        thread=thread,
+        prompt_id=prompt_id,
+        prompt=prompt,
+        start_seq=plan.start_seq,
+        model=info.name,
+        prompt_micro=info.cost_micro(Usage(plan.bound_tokens, 0)),
+        reply_micro=_reply_micro(info, plan.reply_tokens),
+        least_reply_micro=_least_reply_micro(info, plan),
+        lease_seconds=LEASE_SECONDS,
+        purpose=purpose,
+        receipt=receipt,
+        is_first=is_first,
+    )
+    return Attempt(turn=turn, offer=offer, plan=plan, so_far=so_far)
+
+
+def is_same(sent: NewTurn, new: NewTurn) -> bool:
+    """Return True if *new* asks for what *sent* asked for, whose prompt may be stored by now."""
+    if _choices(sent.thread) != _choices(new.thread):
+        return False
+    if sent.is_first and new.is_first:
+        return sent.prompt == new.prompt
+    before, now = sent.thread, new.thread
+    if before.conversation.id != now.conversation.id:
+        return False
+    if new.prompt is None:
+        return new.prompt_id == sent.prompt_id
+    stored = next((one for one in now.messages if one.id == sent.prompt_id), None)
+    tip_id = now.tip.id if now.tip else None
+    if stored:
+        is_next = tip_id in (stored.id, stored.parent_id)
+    else:
+        is_next = (before.conversation.rev, before.tip) == (now.conversation.rev, now.tip)
+    return new.prompt == sent.prompt and is_next
+
+
+def _choices(thread: Thread) -> tuple[object, ...]:
+    """The choices for a conversation that another request would not have in common."""
+    conversation = thread.conversation
+    return conversation.policy, conversation.model, conversation.space_id, thread.instructions
+
+
 def _reply_micro(info: ModelInfo, tokens: int) -> int:
     return info.cost_micro(Usage(0, tokens))
 
@@ -280,22 +334,23 @@ def least_micro(info: ModelInfo, plan: ContextPlan) -> int:
     return info.cost_micro(Usage(plan.bound_tokens, 0)) + _least_reply_micro(info, plan)
 
 
-def _with_prompt(thread: Thread, prompt_id: MessageId, prompt: str, start_seq: int) -> Thread:
-    """*thread* as it stands once *prompt* is stored, but for the database's own times."""
+def _with_prompt(turn: NewTurn) -> Thread:
+    """The thread of *turn* as it stands once its prompt is stored, but for the database's own times."""
+    thread = turn.thread
     last_seq = thread.conversation.last_seq + 1
     message = Message(
-        id=prompt_id,
+        id=turn.prompt_id,
         seq=last_seq,
         parent_id=thread.tip.id if thread.tip else None,
         role=Role.USER,
-        body=prompt,
+        body=turn.prompt or "",
         created_at=datetime.now(UTC),
     )
     conversation = replace(
         thread.conversation,
         rev=thread.conversation.rev + 1,
         last_seq=last_seq,
-        start_seq=start_seq,
+        start_seq=turn.start_seq,
     )
     messages = (*thread.messages, message)
     return replace(thread, conversation=conversation, messages=messages, tip_id=None)

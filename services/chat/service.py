@@ -9,14 +9,14 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from services.chat.afterwards import Afterwards, Work, in_background
 from services.chat.background import BackgroundTasks
 from services.chat.counting import Counting
 from services.chat.elsewhere import Elsewhere
 from services.chat.live_turn import LiveTurn, LiveTurns
-from services.chat.paid_calls import LONGEST_TURN, Call, PaidCalls
+from services.chat.paid_calls import LONGEST_TURN, Attempt, Call, PaidCalls, is_same, new_attempt
 from services.chat.planning import Planning
 from services.chat.recollection import Recollection
 from services.chat.remote_turn import RemoteTurn
@@ -42,7 +42,7 @@ from services.domain import (
     Usage,
     Window,
 )
-from services.domain.limits import checked_message, checked_summary
+from services.domain.limits import checked_instructions, checked_message, checked_summary
 from services.domain.memories import DeletedMemories, NotedFact
 from services.errors import (
     AppError,
@@ -62,6 +62,8 @@ from services.llm import Models
 from services.memory.tokens import KindCounter
 from services.store.port import Ending, Facts, OpenTurn, Store, TurnState
 
+_MOST_UNANSWERED = 4  # requests that are kept to be sent again
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
@@ -80,14 +82,13 @@ class Chat:
     )
     reads_facts: bool = True
     title: Callable[[str], str] = first_words  # of a new conversation, made of its prompt
+    new_id: Callable[[], UUID] = uuid4  # of a new conversation
     recollection: Recollection = field(default_factory=Recollection)
     elsewhere: Elsewhere | None = None  # None: other conversations cannot be searched
     counting: Counting = field(default_factory=Counting)
 
     _opened: set[ConversationId] = field(default_factory=set[ConversationId], repr=False)
-    _unsure: dict[ConversationId, MessageId] = field(
-        default_factory=dict[ConversationId, MessageId], repr=False
-    )  # prompts that were refused, for nothing was heard of them, and may be stored all the same
+    _unanswered: list[Attempt] = field(default_factory=list[Attempt], repr=False)
 
     @property
     def memories(self) -> Facts | None:
@@ -142,17 +143,8 @@ class Chat:
         self.store.turns.keep_fresh(LONGEST_TURN)
         if conversation_id is None:
             return self._begin_new(prompt, new or NewConversation())
-        if conversation_id in self._unsure:
-            thread = self._put_right(conversation_id)
-            last = thread.messages[-1] if thread.messages else None
-            if last and last.id == self._unsure.get(conversation_id):  # it was stored after all
-                if last.body == prompt:
-                    return self._begin(thread, thread.branch()[:-1], prompt, last.id)
-                seen_rev = thread.conversation.rev  # nobody else wrote
-        else:
-            thread = self.store.conversations.cached(
-                conversation_id
-            ) or self.store.conversations.thread(conversation_id)
+        thread = self.store.conversations.cached(conversation_id)
+        thread = thread or self.store.conversations.thread(conversation_id)
         try:
             return self._go_on(thread, prompt, seen_rev, tip_id)
         except Stale:  # what is cached may lack the reply that was stored a moment ago
@@ -209,10 +201,8 @@ class Chat:
         prompt = next((one for one in prompts if one.id == prompt_id), None)
         if prompt is None:
             raise Stale
-        last, thread = thread.messages[-1], thread.before(prompt)
-        was_unsure = last.id == self._unsure.get(conversation_id)
-        is_stored = was_unsure and (last.parent_id, last.body) == (prompt.parent_id, text)
-        return self._begin(thread, thread.branch(), text, last.id if is_stored else None)
+        thread = thread.before(prompt)
+        return self._begin(thread, thread.branch(), text)
 
     def edit_reply(self, conversation_id: ConversationId, reply_id: MessageId, text: str) -> None:
         """Store *text* as another version of a reply. The model is not asked, and nothing is charged.
@@ -256,7 +246,8 @@ class Chat:
         if turn and turn.prompt_id == thread.messages[-1].id:  # ended here, with nothing to show
             return None
         elsewhere = self.store.turns.unfinished(conversation_id)
-        if elsewhere and elsewhere.state.is_open:
+        unanswered = {sent.turn.prompt_id for sent in self._unanswered}
+        if elsewhere and elsewhere.state.is_open and elsewhere.prompt_id not in unanswered:
             return RemoteTurn(conversation_id, elsewhere, self.store.turns, self.sweep)
         return None
 
@@ -278,10 +269,7 @@ class Chat:
         """
         was_live = self._is_live(conversation_id)
         try:
-            if conversation_id in self._unsure and not was_live:
-                thread = self._put_right(conversation_id)
-            else:
-                thread = self.store.conversations.thread(conversation_id)
+            thread = self.store.conversations.thread(conversation_id)
             has_ended = was_live and not self._is_live(conversation_id)
             if has_ended:  # while the thread was read
                 thread = self.store.conversations.thread(conversation_id)
@@ -408,7 +396,7 @@ class Chat:
         self.live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == its)
         self.store.conversations.discard(conversation_id, seconds)
         self.live_turns.drop(*its)
-        self._forget(conversation_id)
+        self.forget(conversation_id)
 
     def delete_messages(
         self, conversation_id: ConversationId, ids: Collection[MessageId], seconds: int
@@ -440,7 +428,7 @@ class Chat:
             self.live_turns.drop(self.store.turns.user_id, conversation_id, Purpose.REPLY)
         noted = self.background.noted(conversation_id)
         self.background.dismiss(conversation_id, tuple(one for one in noted if one.fact in facts))
-        self._forget(conversation_id)
+        self.forget(conversation_id)
         return DeletedMemories(frozenset(ids), facts, summary)
 
     def restore_messages(
@@ -455,7 +443,7 @@ class Chat:
             self.store.messages.restore(conversation_id)
         except TooLate as error:
             late = error  # perhaps they are back: by another tab, or a call whose answer was lost
-        self._forget(conversation_id)
+        self.forget(conversation_id)
         back = self.store.conversations.thread(conversation_id).messages
         ids, seqs = {message.id for message in back}, {message.seq for message in back}
         made = tuple(made)
@@ -487,8 +475,11 @@ class Chat:
             return facts
         return ()
 
-    def _forget(self, conversation_id: ConversationId) -> None:
-        """Let what was said in it leave the memory; what is there still is read again."""
+    def forget(self, conversation_id: ConversationId) -> None:
+        """Drop what is held of a conversation; what is stored is read again."""
+        self._unanswered[:] = [
+            sent for sent in self._unanswered if sent.turn.thread.conversation.id != conversation_id
+        ]
         self.counting.forget(conversation_id)
         self.recollection.forget(conversation_id)
         if self.elsewhere:
@@ -506,21 +497,6 @@ class Chat:
             is_awaited = tip.role is Role.USER or tip.is_unfinished
             thread = thread.through(tip.id) if is_awaited else thread.up_to(tip.id)
         return self._begin(thread, thread.branch(), prompt)
-
-    def _put_right(self, conversation_id: ConversationId) -> Thread:
-        """Return the thread, after settling the turn that stored a prompt that was refused: the database did not
-        answer, and went on later with what it had been asked before. Another turn of that prompt goes on."""
-        thread, prompt_id = (
-            self.store.conversations.thread(conversation_id),
-            self._unsure[conversation_id],
-        )
-        left = self.store.turns.unfinished(conversation_id)
-        stored_by = (one.turn_id for one in thread.messages if one.id == prompt_id)
-        if left and left.state.is_open and left.id in stored_by:
-            self._end(left, conversation_id, prompt_id, Outcome.FAILED)
-            log_event("turn.unmade", turn=left.id)
-            return self.store.conversations.thread(conversation_id)
-        return thread
 
     def _end(
         self,
@@ -550,14 +526,15 @@ class Chat:
             space = next((one for one in self.store.spaces.all() if one.id == new.space_id), None)
             if space is None:
                 raise SpaceGone
-        thread = self.store.conversations.create(
-            self.title(prompt), self.policy_of(new, space), new
+        new = replace(new, instructions=checked_instructions(new.instructions or ""))
+        thread = Thread.empty(
+            ConversationId(self.new_id()),
+            self.title(prompt),
+            self.policy_of(new, space),
+            new,
+            made_at=datetime.now(UTC),
         )
-        try:
-            return self._begin(thread, (), prompt)
-        except AppError:
-            self.store.conversations.unmake(thread.conversation.id)  # nobody wants an empty one
-            raise
+        return self._begin(thread, (), prompt, is_first=True)
 
     def _begin(
         self,
@@ -567,6 +544,7 @@ class Chat:
         again: MessageId | None = None,
         *,
         start_seq: int | None = None,
+        is_first: bool = False,
     ) -> LiveTurn:
         """Begin a turn of *prompt*: a new message, or *again* the one of that id; or go on with the reply of that id.
 
@@ -584,18 +562,30 @@ class Chat:
         plan, receipt = self.planning.turn(thread, setup, past, prompt)
         if start_seq is not None:
             plan = replace(plan, start_seq=start_seq)
-        prompt_id, new = again or MessageId(uuid4()), None if again else prompt
+        is_continued = prompt is None and not setup.offer.takes_prefix
+        attempt = new_attempt(
+            thread,
+            setup.offer,
+            plan,
+            again or MessageId(uuid4()),
+            None if again else prompt,
+            receipt=receipt.to_json(),
+            is_first=is_first,
+            so_far=past[-1].body if is_continued else "",
+        )
+        lost = (sent for sent in self._unanswered if is_same(sent.turn, attempt.turn))
+        return self._run(next(lost, attempt))
+
+    def _run(self, attempt: Attempt) -> LiveTurn:
+        """Begin the turn of *attempt*, and have it produced."""
+        others = [sent for sent in self._unanswered if sent is not attempt]
         try:
-            turn, call = self.calls.reserve(
-                thread, setup.offer, plan, prompt_id, new, receipt=receipt.to_json()
-            )
-        except StoreUnavailable:
-            if again is None:
-                self._unsure[thread.conversation.id] = prompt_id
+            turn, call = self.calls.begin(attempt)
+        except StoreUnavailable:  # it may have begun: asked for once more, it is sent as it was
+            others = [*others, attempt][-_MOST_UNANSWERED:]
             raise
-        self._unsure.pop(thread.conversation.id, None)
-        if prompt is None and not setup.offer.takes_prefix:
-            call = replace(call, so_far=past[-1].body)
+        finally:
+            self._unanswered[:] = others
         self.live_turns.run(
             turn,
             lambda said: self.calls.checkpoint(turn, said),

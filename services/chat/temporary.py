@@ -67,8 +67,7 @@ class TemporaryChat:
         self.store.conversations.forget(self.id)
         self.stop(within)
         self._chat.live_turns.forget()
-        self._chat.recollection.forget(self.id)
-        self._chat.counting.forget(self.id)
+        self._chat.forget(self.id)
 
     def is_deserted(self) -> bool:
         """Whether it was left, or its page has been away for too long; to be asked now and then."""

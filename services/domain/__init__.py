@@ -105,6 +105,11 @@ def policy_named(name: str, messages: int | None) -> MemoryPolicy:
     return _POLICIES.get(name) or (Window(messages) if messages else Window())
 
 
+def policy_size(policy: MemoryPolicy) -> int | None:
+    """The messages of a Window, as they are stored beside its name."""
+    return policy.messages if isinstance(policy, Window) else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thoughts:
     """The reasoning that an endpoint streamed before a reply: shown, and never sent to a model again."""

@@ -223,10 +223,7 @@ class InMemoryRows:
     def create_conversation(self, new: SealedConversation) -> None:
         now = self._now()
         with self._lock:
-            if self._is_closed:
-                raise NotFound
-            if new.space_id and (DocumentKind.SPACE, new.space_id) not in self._tables.documents:
-                raise SpaceGone
+            self._check_creation(new)
             row = ConversationRow(
                 id=new.id,
                 title=new.title,
@@ -382,13 +379,22 @@ class InMemoryRows:
 
     # --- writing: turns and messages -------------------------------------------------------------
 
-    def begin_turn(self, reservation: Reservation, prompt: SealedPrompt | None = None) -> Begun:
+    def begin_turn(
+        self,
+        reservation: Reservation,
+        prompt: SealedPrompt | None = None,
+        created: SealedConversation | None = None,
+    ) -> Begun:
         with self._lock:
             if known := self._named(reservation.client_turn_id):
                 return Begun(known.id, known.reserved_micro)
-            if prompt:
+            if created:
+                self._check_creation(created)
+            elif prompt:
                 self._check_beginning(reservation, prompt)
             begun = self._ledger.begin_turn(reservation)
+            if created:
+                self.create_conversation(created)
             now = self._now()
             self._tables.turns[begun.turn_id] = TurnRecord(
                 id=begun.turn_id,
@@ -417,7 +423,9 @@ class InMemoryRows:
         lease = self._ledger.checkpoint_turn(turn_id, lease_seconds)
         with self._lock:
             turn = self._tables.turns.get(turn_id)
-            if not lease or self._is_closed or turn is None or not turn.state.is_open:
+            if self._is_closed:
+                return Lease.STOP_REQUESTED
+            if not lease or turn is None or not turn.state.is_open:
                 return Lease.LAPSED
             turn.state = TurnState.STREAMING
             turn.lease_until = self._now() + timedelta(seconds=lease_seconds)
@@ -571,6 +579,12 @@ class InMemoryRows:
         timer = threading.Timer(seconds, self.destroy_due)
         timer.daemon = True
         timer.start()
+
+    def _check_creation(self, new: SealedConversation) -> None:
+        if self._is_closed:
+            raise NotFound
+        if new.space_id and (DocumentKind.SPACE, new.space_id) not in self._tables.documents:
+            raise SpaceGone
 
     def _named(self, client_turn_id: ClientTurnId) -> TurnRecord | None:
         turns = self._tables.turns.values()

@@ -76,6 +76,7 @@ class NewTurn:
     lease_seconds: int
     purpose: Purpose = Purpose.REPLY
     receipt: str | None = field(default=None, repr=False)  # what the model is shown
+    is_first: bool = False  # *thread* is empty, and stored with its first prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,8 @@ class Turns(Protocol):
     def begin(self, turn: NewTurn) -> Begun:
         """Store the prompt and reserve the worst cost, both or neither; asking again begins one turn.
 
-        Raise Stale, Busy, OverBudget, NotFound, Tampered.
+        Raise Stale, Busy, OverBudget, NotFound, Tampered; where the conversation begins, BadInput (too many) and
+        SpaceGone.
         """
         ...
 
@@ -226,10 +228,6 @@ class Conversations(Protocol):
 
         Raise BadInput (too many; the instructions are too long), SpaceGone.
         """
-        ...
-
-    def unmake(self, conversation_id: ConversationId) -> None:
-        """Delete a conversation in which no turn began, at once or when the database answers again."""
         ...
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:

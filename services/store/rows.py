@@ -253,10 +253,16 @@ class Ledger(Protocol):
         """Renew the access token unless it outlives the next *seconds*."""
         ...
 
-    def begin_turn(self, reservation: Reservation, prompt: SealedPrompt | None = None) -> Begun:
+    def begin_turn(
+        self,
+        reservation: Reservation,
+        prompt: SealedPrompt | None = None,
+        created: SealedConversation | None = None,
+    ) -> Begun:
         """Store *prompt* and reserve the worst cost, both or neither; asking again begins one turn.
 
-        Raise Stale, Busy, OverBudget, NotFound.
+        The conversation *created*, if any, is stored with its first prompt. Raise Stale, Busy, OverBudget, NotFound,
+        BadInput (too many conversations), SpaceGone.
         """
         ...
 

@@ -161,7 +161,7 @@ class Contract:
 _FREE_TEXT = {
     "changes",
     "model_name",
-    "new_model",
+    "created",
     "new_derivation",
     "doomed",
     "noted",
@@ -227,7 +227,7 @@ class Caller:
     # the turns of a conversation, with everything that a test does not care about filled in
 
     def create_conversation(self, **changes):
-        arguments = creation() | changes
+        arguments = creation(**changes)
         assert self.call("create_conversation", **arguments) == {"ok": True}
         return arguments["conversation"]
 
@@ -296,20 +296,21 @@ def a_space(**changes):
     } | changes
 
 
-def creation():
-    return {
-        "conversation": uuid4(),
-        "new_title": sealed("title"),
-        "new_wrapped_key": sealed("key"),
-        "new_user_key_version": 1,
-        "new_head": HEAD,
-        "new_policy": "window",
-        "new_policy_size": 20,
-        "new_model": None,
-        "new_instructions": None,
-        "new_space": None,
-        "new_expiry": None,
+def creation(**changes):
+    return {"conversation": uuid4(), "created": created(**changes)}
+
+
+def created(**changes):
+    """A new conversation as `store_conversation` reads it."""
+    conversation = {
+        "title": sealed("title"),
+        "wrapped_key": sealed("key"),
+        "user_key_version": 1,
+        "head": HEAD,
+        "policy": "window",
+        "policy_size": 20,
     }
+    return json.dumps(conversation | changes, default=str)
 
 
 def beginning(conversation, rev=0, **changes):
@@ -330,6 +331,7 @@ def beginning(conversation, rev=0, **changes):
         "reply_micro": 1000,
         "least_reply_micro": 50,
         "lease_seconds": 30,
+        "created": None,
     } | changes
 
 

@@ -23,6 +23,7 @@ from tests.database.people import (
     a_fact,
     a_space,
     beginning,
+    created,
     creation,
     finish,
     refusal,
@@ -288,10 +289,12 @@ def test_another_persons_id_is_answered_like_an_unknown_one(own, mallory):
         "keep_memory": a_fact(conversation=own.conversation),
         "keep_memory of a space": a_fact(space=own.space),
         "keep_memory from messages": a_fact(source=own.conversation, cuts=0),
-        "create_conversation": creation() | {"new_space": own.space},
     }.items():
         answer = mallory.call(function.split()[0], **arguments)
         assert answer == {"ok": False, "reason": "not_found"}, function
+    created_there = mallory.call("create_conversation", **creation(space_id=own.space))
+    begun_there = mallory.begin(uuid4(), created=created(space_id=own.space))
+    assert created_there["reason"] == begun_there["reason"] == "no_space"
     moved = mallory.change(mallory.create_conversation(), space_id=str(own.space))
     assert moved == {"ok": False, "reason": "no_space"}
 
@@ -447,9 +450,7 @@ _FILLED = {
     "new_preferences": sealed("preferences"),
     "new_derivation": "{}",
     "replaces": sealed("another key"),
-    "new_expiry": "2030-01-01T00:00:00+00:00",
-    "new_model": "large",
-    "new_space": "6f1c7b1e-2c4b-4c9e-8f0a-3d1f5a7b9c11",
+    "created": created(title=sealed("another title")),
     "new_instructions": sealed("instructions"),
     "archived": True,
     "space": "6f1c7b1e-2c4b-4c9e-8f0a-3d1f5a7b9c11",

@@ -737,7 +737,7 @@ def test_a_conversation_deleted_in_mid_reply_leaves_the_cost_and_no_text(
 
 
 def test_an_expired_conversation_is_removed_once_its_turn_has_ended(world, maya):
-    passing = maya.create_conversation(new_expiry="2026-01-01T00:00:00+00:00")
+    passing = maya.create_conversation(expires_at="2026-01-01T00:00:00+00:00")
     turn = maya.begin(passing)["turn"]
 
     world.anon.call("sweep_turns", at_most=10)
@@ -749,8 +749,8 @@ def test_an_expired_conversation_is_removed_once_its_turn_has_ended(world, maya)
 
 
 def test_tidying_waits_for_nobody(world, maya, migrated):
-    passing = maya.create_conversation(new_expiry="2026-01-01T00:00:00+00:00")
-    maya.create_conversation(new_expiry="2026-01-01T00:00:00+00:00")
+    passing = maya.create_conversation(expires_at="2026-01-01T00:00:00+00:00")
+    maya.create_conversation(expires_at="2026-01-01T00:00:00+00:00")
     with psycopg.connect(migrated) as busy:
         busy.execute("select from public.conversations where id = %s for update", [passing])
         world.admin.execute("set lock_timeout = '2s'")
@@ -769,7 +769,7 @@ def let_pass(world, conversation):
 
 
 def test_what_is_discarded_can_be_brought_back_as_it_was(world, maya, garden):
-    passing = maya.create_conversation(new_expiry="2090-01-01T00:00:00+00:00")
+    passing = maya.create_conversation(expires_at="2090-01-01T00:00:00+00:00")
     maya.finish(maya.begin(garden)["turn"], 1, 5)
     maya.change(garden, pinned=True, state="archived")
     before = world.contents()

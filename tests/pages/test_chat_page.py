@@ -232,7 +232,7 @@ def test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back(open_app, 
         replace_the_run()
         raise StoreUnavailable
 
-    monkeypatch.setattr(maya.store.conversations, "create", refuse)
+    monkeypatch.setattr(maya.store.turns, "begin", refuse)
     send(app, "A thought")
     assert not app.warning  # the run ended there
 

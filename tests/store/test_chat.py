@@ -408,37 +408,78 @@ def nothing_is_heard_of(verb, sessions):
     assert lost
 
 
-@pytest.mark.parametrize("again", ["Second", "Another"])
-def test_a_prompt_that_was_refused_and_stored_all_the_same_is_not_asked_twice(
-    chat, maya, stack, sessions, again
-):
-    garden = ask(chat, "First").conversation
+def _edit(chat, thread):
+    return chat.edit_prompt(thread.conversation.id, thread.messages[0].id, "Second")
+
+
+REQUESTS = {
+    "first": lambda chat, _: chat.begin(None, "Second"),
+    "next": lambda chat, thread: chat.begin(thread.conversation.id, "Second"),
+    "retry": lambda chat, thread: chat.retry(thread.conversation.id, thread.messages[1].id),
+    "edit": _edit,
+}
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_request_whose_answer_was_lost_begins_one_turn(chat, maya, stack, sessions, kind, is_read):
+    thread = ask(chat, "First")
+    send = REQUESTS[kind]
     with nothing_is_heard_of("rpc/begin_turn", sessions), pytest.raises(StoreUnavailable):
-        chat.begin(garden.id, "Second", seen_rev=2)
+        send(chat, thread)
+    if is_read:
+        stored = chat.open(thread.conversation.id)
+        assert chat.live(stored.conversation.id) is None
 
-    assert [text for _, text in said(chat.open(garden.id))][2:] == ["Second"]
-    assert chat.live(garden.id) is None  # nobody waits for what nobody began
-    assert money(stack, maya)[1] == 0
-    done(chat.begin(garden.id, again, seen_rev=2))
+    turn = done(send(chat, thread))
 
-    expected = ["Second", "Another", "You said: Another"]
-    if again == "Second":
-        expected = ["Second", "You said: Second"]
-    thread = chat.open(garden.id)
-    assert [text for _, text in said(thread)][2:] == expected
-    assert thread.is_whole
+    stored = chat.open(turn.conversation_id)
+    assert stored.is_whole
+    assert [body for _, body in said(stored)].count("Second") == (kind != "retry")
+    assert len(stored.messages) == {"first": 2, "retry": 3}.get(kind, 4)
+    assert len(chat.store.conversations.recent()) == 1 + (kind == "first")
     spent, reserved, booked = money(stack, maya)
     assert (spent, reserved) == (booked, 0)
 
 
-@pytest.mark.parametrize("verb", ["rpc/create_conversation", "rpc/begin_turn"])
-def test_a_first_prompt_that_was_refused_and_stored_all_the_same_goes_again(chat, sessions, verb):
-    with nothing_is_heard_of(verb, sessions), pytest.raises(StoreUnavailable):
-        chat.begin(None, "First")
+def test_stored_prompt_is_retried_after_its_answer_was_lost(chat, maya, stack, sessions):
+    garden = ask(chat, "First").conversation
+    with nothing_is_heard_of("rpc/begin_turn", sessions), pytest.raises(StoreUnavailable):
+        chat.begin(garden.id, "Second")
+    chat.open(garden.id)
 
-    assert chat.store.conversations.recent() == []
-    thread = ask(chat, "First")
-    assert [one.id for one in chat.store.conversations.recent()] == [thread.conversation.id]
+    done(chat.retry(garden.id))
+
+    bodies = [body for _, body in said(chat.open(garden.id))]
+    assert bodies == ["First", "You said: First", "Second", "You said: Second"]
+    assert money(stack, maya)[1] == 0
+
+
+def test_prompt_whose_answer_was_lost_costs_nothing_without_reply(chat, maya, stack, sessions):
+    garden = ask(chat, "First").conversation
+    spent = money(stack, maya)[0]
+    with nothing_is_heard_of("rpc/begin_turn", sessions), pytest.raises(StoreUnavailable):
+        chat.begin(garden.id, "Second")
+    thread = chat.open(garden.id)
+    with pytest.raises(Busy):  # its lease goes on
+        chat.begin(garden.id, "Another")
+    end_leases(stack, maya)
+    chat.sweep()
+
+    assert money(stack, maya)[:2] == (spent, 0)
+    done(chat.begin(garden.id, "Another", seen_rev=thread.conversation.rev))
+    bodies = [body for _, body in said(chat.open(garden.id))][2:]
+    assert bodies == ["Second", "Another", "You said: Another"]
+
+
+def end_leases(stack, session):
+    """Let the leases of a user's turns run out."""
+    with stack.connect() as database:
+        database.execute(
+            "update public.turns set lease_until = now() - interval '1 hour'"
+            " where user_id = %s and finished_at is null",
+            [session.user_id],
+        )
 
 
 def test_what_was_read_stays_while_the_database_is_away(chat, sessions, monkeypatch):

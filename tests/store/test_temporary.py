@@ -204,7 +204,7 @@ def test_a_turn_whose_process_died_is_settled_by_the_sweep(
     server.script(fault="hang")
     chat = begin()
     turn = chat.chat.begin(None, "Hello")
-    server.wait_until(lambda s: s.live == 1)  # its first checkpoint is over
+    until(lambda: turns(stack, maya)[0][1] == "streaming")
     reserved = money(stack, maya)[1]
     assert reserved > 0
     with stack.connect() as database:  # as if nobody had prolonged it

@@ -73,23 +73,6 @@ def lose(maya, begin, *, is_stored):
         begin()
 
 
-@pytest.mark.parametrize("is_new", [True, False])
-def test_live_retry_by_another_process_is_not_ended(maya, garden, is_new):
-    other = FakePerson(maya.database, ScriptedModel())
-    maya.chat.open(garden)
-    ask = partial(maya.chat.begin, garden, "Why?") if is_new else partial(maya.chat.retry, garden)
-    lose(maya, ask, is_stored=is_new)
-    maya.chat.open(garden)
-    other.model.gate.clear()
-    turn = other.chat.retry(garden)
-
-    maya.chat.open(garden)
-
-    other.model.gate.set()
-    assert turn.wait(20)
-    assert maya.chat.open(garden).tip.turn_id == turn.id
-
-
 def test_prompt_stored_unheard_is_not_stored_again_after_a_lost_retry(maya, garden):
     reply_id = maya.chat.open(garden).messages[1].id
     lose(maya, partial(maya.chat.begin, garden, "Why?"), is_stored=True)

@@ -1,8 +1,5 @@
 """The upper port over sealed rows: keys, places and heads, and no vendor."""
 
-from collections.abc import Callable
-from uuid import UUID, uuid4
-
 from services.crypto import UserKey, UserKeys, new_key
 from services.domain import UserId
 from services.store.port import Store
@@ -16,11 +13,11 @@ from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.turns import SealedTurns
 
 
-def sealed_store(rows: Rows, keys: UserKeys, new_id: Callable[[], UUID] = uuid4) -> Store:
-    """The store of the user of *rows*, whose texts are sealed under *keys*. *new_id* names new conversations."""
+def sealed_store(rows: Rows, keys: UserKeys) -> Store:
+    """The store of the user of *rows*, whose texts are sealed under *keys*."""
     opened = OpenedConversations(rows, keys)
     return Store(
-        conversations=SealedConversations(rows, keys, opened, new_id),
+        conversations=SealedConversations(rows, opened),
         messages=SealedMessages(rows, opened),
         turns=SealedTurns(rows, opened),
         facts=SealedFacts(rows, keys, opened),

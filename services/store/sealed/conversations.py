@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Unpack
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-from services.crypto import Head, UserKeys, Vault, new_key
 from services.domain import (
     Conversation,
     ConversationId,
@@ -17,17 +16,16 @@ from services.domain import (
     SpaceId,
     Thread,
     UserId,
-    Window,
+    policy_size,
 )
 from services.domain.limits import checked_instructions, checked_title
-from services.errors import AppError, Stale, StoreUnavailable, Tampered
+from services.errors import Stale, StoreUnavailable, Tampered
 from services.store.cached_read import CachedRead
 from services.store.rows import (
     ConversationChanges,
     ConversationState,
     ConversationText,
     Rows,
-    SealedConversation,
 )
 from services.store.sealed.documents import check_seen
 from services.store.sealed.opened import SUMMARY_FORMAT, OpenedConversations
@@ -44,15 +42,13 @@ class SealedConversations:
     def __init__(
         self,
         rows: Rows,
-        keys: UserKeys,
         opened: OpenedConversations,
-        new_id: Callable[[], UUID] = uuid4,
     ) -> None:
-        self._rows, self._keys, self._opened, self._new_id = rows, keys, opened, new_id
+        self._rows, self._opened = rows, opened
         self._all = CachedRead(self._read_all, _LIST_SECONDS)
         self._recent: dict[tuple[bool, SpaceId | None], list[Conversation]] = {}  # as last read
-        self._unwanted: set[ConversationId] = set()  # they may be there, and should not
         opened.on_forget.append(self._drop_from_lists)
+        opened.on_create.append(self._all.outdate)
 
     @property
     def user_id(self) -> UserId:
@@ -74,10 +70,6 @@ class SealedConversations:
                     limit, is_archived=is_archived, space_id=space_id
                 )
                 found = [self._opened.conversation(row) for row in rows]
-            unwanted = self._unwanted & {one.id for one in found}
-            for conversation_id in unwanted:
-                self.unmake(conversation_id)
-            found = [one for one in found if one.id not in unwanted]
             self._recent[place] = found
         except StoreUnavailable:
             if place not in self._recent:
@@ -113,43 +105,13 @@ class SealedConversations:
     ) -> Thread:
         new = new or NewConversation()
         new = replace(new, instructions=checked_instructions(new.instructions or ""))
-        conversation_id = ConversationId(self._new_id())
-        if self._opened.checked(conversation_id):
-            raise Stale
-        key, user_key = new_key(), self._keys.newest
-        vault = Vault(key)
-        self._all.outdate()
-
-        def sealed(text: str, column: str) -> str:
-            return vault.seal(text, conversation_place(self.user_id, conversation_id, column))
-
-        try:
-            self._rows.create_conversation(
-                SealedConversation(
-                    id=conversation_id,
-                    title=sealed(title, "title"),
-                    wrapped_key=user_key.wrap(key, conversation_id, vault.version),
-                    user_key_version=user_key.version,
-                    head=vault.seal_head(Head(), self.user_id, conversation_id),
-                    policy=policy.name,
-                    policy_size=_size(policy),
-                    model=new.model,
-                    instructions=sealed(new.instructions, "instructions")
-                    if new.instructions
-                    else None,
-                    space_id=new.space_id,
-                )
-            )
-        except StoreUnavailable:
-            self.unmake(conversation_id)
-            raise
-        return self._opened.begin(conversation_id, title, policy, vault, new)
-
-    def unmake(self, conversation_id: ConversationId) -> None:
-        self._unwanted.add(conversation_id)
-        with suppress(AppError):
-            self.delete(conversation_id)
-            self._unwanted.discard(conversation_id)
+        thread = Thread.empty(
+            ConversationId(uuid4()), title, policy, new, made_at=datetime.now(UTC)
+        )
+        created, vault = self._opened.sealed_new(thread)
+        self._rows.create_conversation(created)
+        self._opened.hold_new(thread, vault)
+        return thread
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
         sealed = self._sealed(conversation_id, checked_title(title), "title")
@@ -191,7 +153,7 @@ class SealedConversations:
         self._opened.forget(conversation_id)
 
     def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:
-        self._change(conversation_id, policy=policy.name, policy_size=_size(policy))
+        self._change(conversation_id, policy=policy.name, policy_size=policy_size(policy))
         self._amend(
             conversation_id, lambda now: replace(now, policy=policy, start_seq=now.reset_seq)
         )
@@ -288,10 +250,6 @@ class SealedConversations:
         self._opened.amend(
             conversation_id, lambda now: replace(now, conversation=change(now.conversation))
         )
-
-
-def _size(policy: MemoryPolicy) -> int | None:
-    return policy.messages if isinstance(policy, Window) else None
 
 
 def _sort_key(conversation: Conversation) -> tuple[bool, float, datetime]:

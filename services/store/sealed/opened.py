@@ -8,26 +8,30 @@ than the app is noticed when the thread is next read.
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
-from services.crypto import Head, UserKeys, Vault
+from services.crypto import Head, UserKeys, Vault, new_key
 from services.domain import (
     Conversation,
     ConversationId,
-    MemoryPolicy,
     Message,
     MessageId,
-    NewConversation,
     RunningSummary,
     Thoughts,
     Thread,
     TurnId,
     UserId,
     policy_named,
+    policy_size,
 )
 from services.errors import NotFound, Stale, Tampered
 from services.store.lru_cache import LruCache
-from services.store.rows import ConversationRow, ConversationState, MessageRow, Rows
+from services.store.rows import (
+    ConversationRow,
+    ConversationState,
+    MessageRow,
+    Rows,
+    SealedConversation,
+)
 from services.store.sealed.documents import Format
 from services.store.sealed.places import conversation_place, row_place
 
@@ -44,6 +48,11 @@ class CheckedThread:
     thread: Thread
     head: Head | None = field(repr=False)  # None: it did not open, so nothing can follow it
     total: Head = field(repr=False)  # of the rows that were read, to be compared with `head`
+
+    @classmethod
+    def new(cls, thread: Thread) -> "CheckedThread":
+        """An empty thread."""
+        return cls(thread, Head(), Head())
 
     def next_head(self) -> Head:
         """The head to continue from. Raise Tampered if there is none."""
@@ -80,6 +89,7 @@ class OpenedConversations:
         self._set_back: set[ConversationId] = set()  # found at an older one: that stays noticed
         self._change = threading.RLock()
         self.on_forget: list[Callable[[ConversationId], None]] = []
+        self.on_create: list[Callable[[], None]] = []
 
     @property
     def user_id(self) -> UserId:
@@ -137,19 +147,37 @@ class OpenedConversations:
             self._open(row)[0].checked = checked
             return checked
 
-    def begin(
-        self,
-        conversation_id: ConversationId,
-        title: str,
-        policy: MemoryPolicy,
-        vault: Vault,
-        new: NewConversation,
-    ) -> Thread:
-        """Hold a conversation that was just stored, empty."""
-        thread = Thread.empty(conversation_id, title, policy, new, made_at=datetime.now(UTC))
-        held = OpenedConversation(vault, CheckedThread(thread, Head(), Head()))
-        self._opened.put(conversation_id, held)
-        return thread
+    def sealed_new(self, thread: Thread) -> tuple[SealedConversation, Vault]:
+        """Seal an empty conversation that is not stored yet under a new key."""
+        conversation, key, user_key = thread.conversation, new_key(), self._keys.newest
+        vault = Vault(key)
+
+        def sealed(text: str, column: str) -> str:
+            return vault.seal(text, conversation_place(self.user_id, conversation.id, column))
+
+        created = SealedConversation(
+            id=conversation.id,
+            title=sealed(conversation.title, "title"),
+            wrapped_key=user_key.wrap(key, conversation.id, vault.version),
+            user_key_version=user_key.version,
+            head=vault.seal_head(Head(), self.user_id, conversation.id),
+            policy=conversation.policy.name,
+            policy_size=policy_size(conversation.policy),
+            model=conversation.model,
+            instructions=sealed(thread.instructions, "instructions")
+            if thread.instructions
+            else None,
+            space_id=conversation.space_id,
+        )
+        return created, vault
+
+    def hold_new(self, thread: Thread, vault: Vault) -> None:
+        """Hold a conversation that was just stored as *thread*, empty."""
+        self._opened.put(
+            thread.conversation.id, OpenedConversation(vault, CheckedThread.new(thread))
+        )
+        for outdate in self.on_create:
+            outdate()
 
     def row(self, conversation_id: ConversationId) -> ConversationRow:
         """The row of a conversation. Raise NotFound."""

@@ -1,9 +1,10 @@
 """Turns over sealed rows."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
-from services.crypto import LARGEST_TEXT
+from services.crypto import LARGEST_TEXT, Vault
 from services.domain import (
     ConversationId,
     Message,
@@ -18,10 +19,11 @@ from services.domain import (
 from services.errors import NotFound, Stale, StoreUnavailable, Tampered
 from services.events import log_event
 from services.store.lru_cache import LruCache
-from services.store.port import Begun, Ending, Lease, NewTurn, OpenTurn, TurnState
+from services.store.port import Begun, ClientTurnId, Ending, Lease, NewTurn, OpenTurn, TurnState
 from services.store.rows import (
     Reservation,
     Rows,
+    SealedConversation,
     SealedPrompt,
     SealedReply,
     Settlement,
@@ -29,12 +31,23 @@ from services.store.rows import (
 )
 from services.store.sealed.documents import Format
 from services.store.sealed.messages import ask_twice, seal_message
-from services.store.sealed.opened import OpenedConversations
+from services.store.sealed.opened import CheckedThread, OpenedConversations
 from services.store.sealed.places import message_place, partial_place, receipt_place
 
 _MOST_COSTS = 5_000  # more than any page shows
+_MOST_UNANSWERED = 4  # requests of one user
 _THOUGHTS_FORMAT = Format(Thoughts, in_clear={"is_verified"})
 _TRIES = 5  # while the conversation goes on
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Request:
+    """The arguments of a `begin_turn`, which are sent again as they were if the answer is lost."""
+
+    reservation: Reservation
+    prompt: SealedPrompt
+    created: SealedConversation | None
+    vault: Vault
 
 
 class SealedTurns:
@@ -43,6 +56,7 @@ class SealedTurns:
     def __init__(self, rows: Rows, opened: OpenedConversations) -> None:
         self._rows, self._opened = rows, opened
         self._costs = LruCache[TurnId, TurnCost](_MOST_COSTS)
+        self._unanswered = LruCache[ClientTurnId, _Request](_MOST_UNANSWERED)
 
     @property
     def user_id(self) -> UserId:
@@ -53,23 +67,19 @@ class SealedTurns:
 
     def begin(self, turn: NewTurn) -> Begun:
         conversation_id = turn.thread.conversation.id
-        text = turn.receipt or ""
-        if len(text.encode()) > LARGEST_TEXT:  # it describes a turn, and prevents none
-            log_event("receipt.too_long", conversation=conversation_id)
-            text = ""
-        reservation = Reservation(
-            client_turn_id=turn.client_turn_id,
-            purpose=turn.purpose,
-            model=turn.model,
-            prompt_micro=turn.prompt_micro,
-            reply_micro=turn.reply_micro,
-            least_reply_micro=turn.least_reply_micro,
-            lease_seconds=turn.lease_seconds,
-        )
-        prompt = self._sealed_prompt(turn, text)
-        begun = ask_twice(lambda: self._rows.begin_turn(reservation, prompt))
-        if text:
-            self._opened.opened(conversation_id).receipts.put(begun.turn_id, text)
+        request = self._unanswered.get(turn.client_turn_id) or self._sealed_request(turn)
+        try:
+            begun = ask_twice(
+                lambda: self._rows.begin_turn(request.reservation, request.prompt, request.created)
+            )
+        except StoreUnavailable:
+            self._unanswered.put(turn.client_turn_id, request)
+            raise
+        self._unanswered.drop(turn.client_turn_id)
+        if turn.is_first and not self._opened.checked(conversation_id):
+            self._opened.hold_new(turn.thread, request.vault)
+        if turn.receipt and request.prompt.receipt:
+            self._opened.opened(conversation_id).receipts.put(begun.turn_id, turn.receipt)
         return begun
 
     def checkpoint(
@@ -177,17 +187,29 @@ class SealedTurns:
             cache.put(row.id, found[row.id])
         return found
 
-    def _sealed_prompt(self, turn: NewTurn, receipt: str) -> SealedPrompt:
+    def _sealed_request(self, turn: NewTurn) -> _Request:
+        """Seal what begins *turn*. Raise Stale, NotFound, Tampered."""
         conversation = turn.thread.conversation
+        receipt, created = turn.receipt or "", None
+        if len(receipt.encode()) > LARGEST_TEXT:  # it describes a turn, and prevents none
+            log_event("receipt.too_long", conversation=conversation.id)
+            receipt = ""
+        if turn.is_first:
+            if self._opened.checked(conversation.id):  # another tab was first
+                raise Stale
+            checked = CheckedThread.new(turn.thread)
+            created, vault = self._opened.sealed_new(turn.thread)
+        else:
+            vault = self._opened.vault(conversation.id)
+            checked = None if turn.prompt is None else self._opened.checked_as(turn.thread)
         parent_id = turn.thread.tip.id if turn.thread.tip else None
-        vault, body, head = self._opened.vault(conversation.id), None, None
-        if turn.prompt is not None:
-            checked = self._opened.checked_as(turn.thread)
+        body, head = None, None
+        if checked and turn.prompt is not None:
             body, head = seal_message(
                 checked, vault, self._opened, turn.prompt_id, parent_id, Role.USER, turn.prompt
             )
         place = receipt_place(self.user_id, conversation.id, turn.client_turn_id)
-        return SealedPrompt(
+        prompt = SealedPrompt(
             conversation_id=conversation.id,
             rev=conversation.rev,
             message_id=turn.prompt_id,
@@ -198,6 +220,16 @@ class SealedTurns:
             start_seq=turn.start_seq,
             receipt=vault.seal(receipt, place) if receipt else None,
         )
+        reservation = Reservation(
+            client_turn_id=turn.client_turn_id,
+            purpose=turn.purpose,
+            model=turn.model,
+            prompt_micro=turn.prompt_micro,
+            reply_micro=turn.reply_micro,
+            least_reply_micro=turn.least_reply_micro,
+            lease_seconds=turn.lease_seconds,
+        )
+        return _Request(reservation, prompt, created, vault)
 
     def _sealed_reply(self, ending: Ending) -> SealedReply | None:
         """The reply of *ending* and the head after it; None where the conversation is gone."""

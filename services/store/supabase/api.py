@@ -28,6 +28,7 @@ from services.errors import (
     Refused,
     RowsCut,
     SignedOut,
+    SpaceGone,
     Stale,
     StoreUnavailable,
 )
@@ -43,8 +44,10 @@ T = TypeVar("T")
 _LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips with TLS
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
+_TOO_MANY_CHATS = "Limit of chats reached. Delete one to start another."
 _TOO_MANY = {
-    "create_conversation": "Limit of chats reached. Delete one to start another.",
+    "begin_turn": _TOO_MANY_CHATS,
+    "create_conversation": _TOO_MANY_CHATS,
     "edit_reply": "This chat is full. Start a new one.",
     "keep_memory": "Limit of memories reached. Delete some first.",
     "keep_space": "Limit of spaces reached. Delete one to create another.",
@@ -265,6 +268,8 @@ def refusal(verb: str, reason: str) -> Refused | StoreUnavailable:
             return Stale()
         case "busy":
             return Busy()
+        case "no_space":
+            return SpaceGone()
         case "too_many":
             return BadInput(_TOO_MANY[verb])
         case _:

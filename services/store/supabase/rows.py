@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Protocol, cast
 from uuid import UUID
@@ -16,7 +16,7 @@ from services.domain import (
     TurnId,
     UserId,
 )
-from services.errors import Busy, Cap, NotFound, OverBudget, SpaceGone
+from services.errors import Busy, Cap, NotFound, OverBudget
 from services.store.port import Begun, ClientTurnId, Lease
 from services.store.rows import (
     ConversationChanges,
@@ -257,23 +257,7 @@ class SupabaseRows:
     # --- writing: conversations and documents ----------------------------------------------------
 
     def create_conversation(self, new: SealedConversation) -> None:
-        answer = self._session.calls.call(
-            "create_conversation",
-            conversation=new.id,
-            new_title=Hidden(new.title),
-            new_wrapped_key=Hidden(new.wrapped_key),
-            new_user_key_version=new.user_key_version,
-            new_head=Hidden(new.head),
-            new_policy=new.policy,
-            new_policy_size=new.policy_size,
-            new_model=Hidden(new.model),
-            new_instructions=Hidden(new.instructions),
-            new_space=new.space_id,
-            new_expiry=None,
-        )
-        if answer.reason == "not_found":
-            raise SpaceGone
-        _checked("create_conversation", answer)
+        self._call("create_conversation", conversation=new.id, created=_created(new))
 
     def change_conversation(
         self, conversation_id: ConversationId, changes: ConversationChanges
@@ -283,8 +267,6 @@ class SupabaseRows:
             conversation=conversation_id,
             changes=Hidden(json.dumps(changes, default=str)),
         )
-        if answer.reason == "no_space":
-            raise SpaceGone
         return _fields(_checked("change_conversation", answer))["changed"] is True
 
     def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:
@@ -370,7 +352,12 @@ class SupabaseRows:
 
     # --- writing: turns and messages -------------------------------------------------------------
 
-    def begin_turn(self, reservation: Reservation, prompt: SealedPrompt | None = None) -> Begun:
+    def begin_turn(
+        self,
+        reservation: Reservation,
+        prompt: SealedPrompt | None = None,
+        created: SealedConversation | None = None,
+    ) -> Begun:
         answer = self._session.calls.call(
             "begin_turn",
             client_turn=reservation.client_turn_id,
@@ -389,6 +376,7 @@ class SupabaseRows:
             reply_micro=reservation.reply_micro,
             least_reply_micro=reservation.least_reply_micro,
             lease_seconds=reservation.lease_seconds,
+            created=_created(created) if created else None,
         )
         found = _fields(answer)
         if answer.reason in set(Cap):
@@ -492,6 +480,11 @@ class SupabaseRows:
 
     def _call(self, verb: str, /, **arguments: Argument | Hidden) -> None:
         _checked(verb, self._session.calls.call(verb, **arguments))
+
+
+def _created(new: SealedConversation) -> Hidden:
+    """Return *new* as the JSON that SQL's `store_conversation` reads."""
+    return Hidden(json.dumps(asdict(new), default=str))
 
 
 def _is_not_discarded(query: Query) -> Query:

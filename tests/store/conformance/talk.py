@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from services.domain import (
+    ConversationId,
     Fact,
     FactId,
     MessageId,
@@ -15,6 +16,7 @@ from services.domain import (
     Space,
     SpaceId,
     Thoughts,
+    Thread,
     Usage,
     Window,
 )
@@ -42,6 +44,12 @@ def new_turn(thread, prompt, **changes):
         "lease_seconds": LEASE_SECONDS,
     }
     return NewTurn(**(fields | changes))
+
+
+def first_turn(prompt, new=None, title="Garden", **changes):
+    """The turn that begins a conversation."""
+    thread = Thread.empty(ConversationId(uuid4()), title, Window(), new, made_at=NOON)
+    return new_turn(thread, prompt, is_first=True, **changes)
 
 
 def ending(turn, begun, reply, **changes):

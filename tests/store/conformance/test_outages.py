@@ -16,7 +16,6 @@ from tests.store.conformance.talk import (
     new_turn,
     stored_space,
     texts,
-    titles,
 )
 
 # --- unavailable
@@ -138,15 +137,6 @@ def test_deleted_conversation_is_not_shown_during_an_outage(backend, maya, garde
 
 
 # --- lost answers
-
-
-def test_conversation_whose_answer_was_lost_is_known_or_gone(backend, maya):
-    made = []
-
-    with backend.lose_answer(maya, "create"), suppress(StoreUnavailable):
-        made = [maya.conversations.create("Once", Window()).conversation.title]
-
-    assert titles(maya.conversations.recent()) == made
 
 
 def test_edit_whose_answer_was_lost_is_stored_once(backend, maya, garden, garden_id):

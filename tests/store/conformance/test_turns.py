@@ -5,8 +5,18 @@ from uuid import uuid4
 import pytest
 
 from services.crypto import LARGEST_TEXT
-from services.domain import MessageId, Outcome, Purpose, Thoughts, TurnCost, Usage, Window
-from services.errors import Busy, NotFound, Stale
+from services.domain import (
+    MessageId,
+    NewConversation,
+    Outcome,
+    Purpose,
+    SpaceId,
+    Thoughts,
+    TurnCost,
+    Usage,
+    Window,
+)
+from services.errors import Busy, NotFound, OverBudget, SpaceGone, Stale
 from services.store.port import Lease, TurnState
 from tests.store.conformance.talk import (
     LEASE_SECONDS,
@@ -17,9 +27,12 @@ from tests.store.conformance.talk import (
     crash,
     delete,
     ending,
+    first_turn,
     left_micro,
     new_turn,
     say,
+    stored_space,
+    titles,
 )
 
 
@@ -52,6 +65,47 @@ def test_prompt_is_stored_when_its_turn_begins(maya, turn, begun, garden_id):
     assert thread.is_whole
     assert (thread.tip.id, thread.tip.body) == (turn.prompt_id, "And leeks?")
     assert begun.reserved_micro == 1100
+
+
+def test_conversation_is_stored_with_its_first_prompt(maya):
+    space = stored_space(maya)
+    new = NewConversation(model="large", instructions="Be brief.", space_id=space.id)
+    turn = first_turn("When do I sow peas?", new)
+
+    answer(maya, turn, "In March.")
+
+    thread = maya.elsewhere().conversations.thread(turn.thread.conversation.id)
+    assert thread.is_whole
+    assert bodies(thread.messages) == ["When do I sow peas?", "In March."]
+    conversation = thread.conversation
+    assert (conversation.title, conversation.policy) == ("Garden", Window())
+    assert (conversation.model, conversation.space_id) == ("large", space.id)
+    assert thread.instructions == "Be brief."
+    assert titles(maya.conversations.recent()) == titles(maya.conversations.titled("garden"))
+
+
+def test_first_turn_whose_answer_was_lost_begins_one_conversation(backend, maya):
+    turn = first_turn("When?")
+    with backend.lose_answer(maya, "begin_turn"):
+        begun = maya.turns.begin(turn)
+    maya.turns.finish(ending(turn, begun, "In March."))
+
+    assert titles(maya.elsewhere().conversations.recent()) == ["Garden"]
+    thread = maya.conversations.thread(turn.thread.conversation.id)
+    assert bodies(thread.messages) == ["When?", "In March."]
+
+
+def test_refused_first_prompt_leaves_no_conversation(backend, maya):
+    backend.set_caps(maya, daily_micro=0)
+    with pytest.raises(OverBudget):
+        maya.turns.begin(first_turn("When?"))
+
+    backend.set_caps(maya, daily_micro=10_000)
+    with pytest.raises(SpaceGone):
+        maya.turns.begin(first_turn("When?", NewConversation(space_id=SpaceId(uuid4()))))
+
+    assert maya.elsewhere().conversations.recent() == []
+    assert left_micro(maya) == 10_000
 
 
 def test_open_turn_is_found_by_its_state(maya, turn, begun, checkpoint, garden_id):
