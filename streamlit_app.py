@@ -94,3 +94,5 @@ else:
     if bootstrap.server_health().problem:
         st.warning(bootstrap.server_health().problem)
     page.run()
+    if person:
+        _session.rerun_if_ended()

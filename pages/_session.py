@@ -30,15 +30,32 @@ class Refusal:
 
 
 def find_person() -> PersonServices:
-    """The services of who is signed in. Raise SignedOut, StoreUnavailable.
+    """The services of the signed-in user. Raise SignedOut, StoreUnavailable.
 
-    A tab says who it belongs to once, when it connects; so every run, callback and dialog asks again.
+    A tab says who it belongs to once, when it connects; so every run, callback and dialog asks again. A check of the session
+    goes beside the run: `rerun_if_ended` has the result.
     """
-    session_id = st.user.get("sid")
-    person = bootstrap.person_services(session_id if isinstance(session_id, str) else None)
+    person = bootstrap.person_services(_session_id())
     if person is None:
         raise SignedOut
     return person
+
+
+def rerun_if_ended() -> None:
+    """Have the sign-in page drawn if the session has ended: reads found nothing in this run, and what it drew is old."""
+    session_id = _session_id()
+    if session_id and bootstrap.has_ended(session_id):
+        st.rerun()
+
+
+def _doubt_session() -> None:
+    if session_id := _session_id():
+        bootstrap.doubt(session_id)
+
+
+def _session_id() -> str | None:
+    session_id = st.user.get("sid")
+    return session_id if isinstance(session_id, str) else None
 
 
 def signed_in() -> PersonServices | None:
@@ -75,9 +92,11 @@ def show_errors() -> Generator[None]:
     try:
         yield
     except SignedOut:
+        _doubt_session()
         sign_in.page()
         st.stop()
     except NotFound as error:
+        rerun_if_ended()
         st.error(error.public)
         st.caption("It may have been deleted, or it belongs to another account.")
         st.button("Start a new chat", key="way-out", on_click=go_to_conversation, args=[None])
@@ -163,6 +182,7 @@ def keep_errors(
         try:
             yield
         except SignedOut:  # the run that follows draws the sign-in page
+            _doubt_session()
             st.session_state.unsent = prompt if is_unsent_kept else ""
         except AppError as error:
             kept.keep(Refusal(words.sentence(error), prompt, place, error))

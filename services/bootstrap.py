@@ -65,8 +65,8 @@ from services.store.sealed import sealed_store, throwaway_keys
 from services.store.supabase import auth
 from services.store.supabase.api import Gateway, ServerCalls
 from services.store.supabase.database_health import DatabaseHealth
+from services.store.supabase.first_page import FirstPageRows, FirstRead
 from services.store.supabase.lite_transport import LiteTransport
-from services.store.supabase.rows import SupabaseRows
 from services.store.supabase.sessions import AppSession, Cookie, Sessions
 from services.store.supabase.usage import UsageReports
 from services.web import streamlit_assets
@@ -103,6 +103,7 @@ _EMBEDDED_SWEEP_SECONDS = 9.0  # a hosted one's probe is always the sweep
 _LOOK_SECONDS = 3.0  # between two looks for pages that are gone
 _GLANCE = httpx.Timeout(4.0, connect=2.0)  # what answers later is as good as away
 _TEXTS = 50_000  # whose counts are remembered: at most some 25 MB
+_CHECK_SECONDS = 1.0
 _ACCOUNT_SECONDS = 5.0  # how long what a person may spend is not asked for again
 
 
@@ -190,7 +191,7 @@ class PersonServices:
 
     def __init__(self, session: AppSession, shared: Shared, chosen: Settings) -> None:
         self._session, self._shared, self._settings = session, shared, chosen
-        self._rows = SupabaseRows(session)
+        self._rows = FirstPageRows(session)
         self.store = sealed_store(self._rows, session.user_keys)
         self.usage = UsageReports(session)
         self.chat = self._chat_over(
@@ -199,9 +200,13 @@ class PersonServices:
             background=shared.background,
             elsewhere=Elsewhere(self.store.corpus),
         )
-        self._account = CachedRead(
-            lambda: auth.account(session.client, session.email), _ACCOUNT_SECONDS
-        )
+        self._read_account = FirstRead(lambda: auth.account(session.client, session.email))
+        self._account = CachedRead(self._read_account.get, _ACCOUNT_SECONDS)
+
+    def read_ahead(self) -> None:
+        """Begin at once to read all that the first page needs."""
+        self._rows.read_ahead()
+        self._read_account.begin()
 
     def _chat_over(
         self,
@@ -284,23 +289,24 @@ class PersonServices:
 
 
 def person_services(session_id: str | None) -> PersonServices | None:
-    """The services of the person whose app session this is, or None: it has ended. Raise StoreUnavailable."""
+    """The services of the user of an app session; None if it is known to have ended. Raise StoreUnavailable."""
     if session_id == UNKNOWN:
         raise StoreUnavailable
-    if session_id == ENDED:
+    if session_id in (None, ENDED):
         return None
     shared = _shared()
-    session = shared.session_cache.by_id(SessionId(UUID(session_id))) if session_id else None
-    if session is None:
-        return None
-    if person := shared.people.get(session.id):
-        return person
-    person = PersonServices(session, shared, _begun().settings)
-    person = shared.people.setdefault(session.id, person)
-    if shared.session_cache.by_id(session.id) is None:  # it ended meanwhile
-        shared.people.pop(session.id, None)
-        return None
-    return person
+    session = shared.session_cache.by_id(SessionId(UUID(session_id)))
+    return shared.people.get(session.id) if session else None
+
+
+def has_ended(session_id: str) -> bool:
+    """Return True if the app session is known to have ended. Wait a second for a check that is under way."""
+    return _shared().session_cache.has_ended(SessionId(UUID(session_id)), _CHECK_SECONDS)
+
+
+def doubt(session_id: str) -> None:
+    """Have the app session checked before it is used again: a call was refused."""
+    _shared().session_cache.doubt(SessionId(UUID(session_id)))
 
 
 def has_accounts() -> bool:
@@ -428,8 +434,13 @@ def _build() -> Shared:
         if person := people.get(session.id):
             person.chat.leave()
 
+    def add(session: AppSession) -> None:
+        people[session.id] = PersonServices(session, shared, chosen)
+        people[session.id].read_ahead()
+
     session_cache = SessionCache(
         sessions,
+        on_add=add,
         on_leave=leave,
         on_forget=lambda session: _forget(session, people, temporary, background),
     )

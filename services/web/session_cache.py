@@ -1,23 +1,29 @@
 """Opened app sessions of this process, by cookie.
 
 A cache of the database: an opened session is checked again every few seconds, so that signing out or
-suspending a user on another process takes effect here as well.
+suspending a user on another process takes effect here as well. The check goes beside its caller: every call of the
+database checks the session itself, and `has_ended` tells the result to a page that has been drawn meanwhile.
 """
 
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from services.domain import SessionId
-from services.errors import SignedOut, StoreUnavailable, Tampered
+from services.errors import SignedOut, Tampered
 from services.store.supabase.sessions import AppSession, Cookie, Sessions
+from services.threads import in_thread
 
 _FRESH_SECONDS = 5.0  # between two checks of a session against the database
-_OUTAGE_SECONDS = 600.0  # for which a session that was valid survives an unreachable database
+_TRUSTED_SECONDS = (
+    600.0  # after the last check; then callers wait for another, or learn of an outage
+)
 _IDLE_SECONDS = 1800.0  # from the last open tab until the user's keys leave memory
 
 
@@ -36,8 +42,9 @@ def count_open(counter: Counter[str], key: str) -> Generator[None]:
 @dataclass(slots=True)
 class _Entry:
     session: AppSession
-    checked_at: float
+    checked_at: float  # minus infinity: next time a caller waits
     used_at: float
+    check: Future[None] | None = None  # the last one
 
 
 @dataclass(slots=True, repr=False)
@@ -47,6 +54,7 @@ class SessionCache:
     sessions: Sessions
     on_leave: Callable[[AppSession], None]  # before a session is ended
     on_forget: Callable[[AppSession], object]  # after a session has left memory
+    on_add: Callable[[AppSession], object] = lambda _: None  # before it can be found
     _entries: dict[str, _Entry] = field(default_factory=dict[str, _Entry])  # by cookie hash
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _opening: WeakValueDictionary[str, threading.Lock] = field(
@@ -56,6 +64,7 @@ class SessionCache:
 
     def add(self, session: AppSession) -> None:
         """Add a session that was just opened."""
+        self.on_add(session)
         now = time.monotonic()
         with self._lock:
             self._entries[session.cookie_hash] = _Entry(session, now, now)
@@ -67,7 +76,7 @@ class SessionCache:
             opening = self._opening.setdefault(cookie.hash, threading.Lock())
         with opening:  # concurrent tabs share one opened session
             if entry := self._entries.get(cookie.hash):
-                return self._checked(entry)
+                return self._trusted(entry)
             try:
                 session = self.sessions.open(cookie)
             except (SignedOut, Tampered):
@@ -76,10 +85,21 @@ class SessionCache:
             return session
 
     def by_id(self, session_id: SessionId) -> AppSession | None:
-        """The opened session with this id, if it is still alive. Raise StoreUnavailable."""
-        with self._lock:
-            entry = next((e for e in self._entries.values() if e.session.id == session_id), None)
-        return self._checked(entry) if entry else None
+        """The opened session with this id, unless it is known to have ended. Raise StoreUnavailable."""
+        entry = self._entry(session_id)
+        return self._trusted(entry) if entry else None
+
+    def has_ended(self, session_id: SessionId, seconds: float) -> bool:
+        """Return True if the session is known to have ended, after waiting up to *seconds* for a check under way."""
+        entry = self._entry(session_id)
+        if entry and entry.check:
+            wait([entry.check], seconds)
+        return self._entry(session_id) is None
+
+    def doubt(self, session_id: SessionId) -> None:
+        """Have the session checked before it is used again: a call was refused."""
+        if entry := self._entry(session_id):
+            entry.checked_at = -math.inf
 
     @contextmanager
     def connected(self, session: AppSession) -> Generator[None]:
@@ -98,23 +118,31 @@ class SessionCache:
         self.sessions.end(cookie)
         self._forget(cookie.hash)
 
-    def _checked(self, entry: _Entry) -> AppSession | None:
-        """The session of *entry*, or None if it has ended. Raise StoreUnavailable."""
+    def _entry(self, session_id: SessionId) -> _Entry | None:
+        with self._lock:
+            every = self._entries.values()
+            return next((entry for entry in every if entry.session.id == session_id), None)
+
+    def _trusted(self, entry: _Entry) -> AppSession | None:
+        """The session of *entry*, or None if it has ended; a check that is due is begun. Raise StoreUnavailable."""
         entry.used_at = time.monotonic()
         age = entry.used_at - entry.checked_at
         if age < _FRESH_SECONDS:
             return entry.session
-        try:
-            is_alive = self.sessions.is_alive(entry.session.cookie_hash)
-            entry.checked_at = entry.used_at
-        except StoreUnavailable:
-            if age >= _OUTAGE_SECONDS:  # unknown: neither signed in nor signed out
-                raise
-            is_alive = True
-        if is_alive:
-            return entry.session
-        self._forget(entry.session.cookie_hash)
-        return None
+        with self._lock:
+            if entry.check is None or entry.check.done():
+                entry.check = in_thread("session-check", lambda: self._check(entry))
+            check = entry.check
+        if age >= _TRUSTED_SECONDS:
+            check.result()
+        return entry.session if self._entry(entry.session.id) is entry else None
+
+    def _check(self, entry: _Entry) -> None:
+        began = time.monotonic()
+        if self.sessions.is_alive(entry.session.cookie_hash):
+            entry.checked_at = began
+        else:
+            self._forget(entry.session.cookie_hash)
 
     def _forget(self, cookie_hash: str) -> None:
         with self._lock:

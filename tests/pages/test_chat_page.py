@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages import _session
 from pages._parts import browser, thoughts, turns, words
+from services import bootstrap
 from services.domain import Full, Outcome, Purpose, Usage, Window
 from services.domain.models import ModelState
 from services.errors import ChatFull, ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
@@ -311,6 +312,28 @@ def test_a_session_that_ends_in_the_middle_leads_to_the_sign_in_page(open_app, m
 
     assert app.tabs
     assert not app.chat_input
+
+
+def end_session(tab, monkeypatch):
+    """Have the check of the session find, while a run draws, that it has ended."""
+
+    def has_ended(session_id):
+        was_signed_in, tab.person = tab.person is not None, None
+        return was_signed_in
+
+    monkeypatch.setattr(st, "user", {"sid": str(uuid4())})
+    monkeypatch.setattr(bootstrap, "has_ended", has_ended)
+
+
+@pytest.mark.parametrize("address", [{}, {"c": str(uuid4())}], ids=["all drawn", "nothing found"])
+def test_session_ended_during_a_run_leads_to_sign_in(open_app, maya, tab, monkeypatch, address):
+    end_session(tab, monkeypatch)
+
+    app = open_app(maya, **address)
+
+    assert app.tabs
+    assert not app.chat_input
+    assert not app.error
 
 
 # --- replies that fail, stop or break -------------------------------------------------------------

@@ -28,31 +28,6 @@ class Enough(BaseException):
     """The test has seen what it came for."""
 
 
-@pytest.mark.parametrize("is_left", [False, True])
-def test_who_leaves_while_their_services_are_made_is_not_kept(monkeypatch, is_left):
-    calls = SimpleNamespace(client=None, user_id=uuid4())
-    session = SimpleNamespace(id=uuid4(), calls=calls, user_keys=None)
-    here = [session, None if is_left else session]
-    shared = SimpleNamespace(
-        session_cache=SimpleNamespace(by_id=lambda _: here.pop(0)),
-        people={},
-        live_turns=None,
-        models=None,
-        server=SimpleNamespace(sweep=None),
-        background=None,
-        temporary=None,
-        counter=None,
-    )
-    monkeypatch.setattr(bootstrap, "_shared", lambda: shared)
-    begun = SimpleNamespace(settings=Settings())
-    monkeypatch.setattr(bootstrap, "_begun", lambda: begun)
-
-    person = bootstrap.person_services(str(session.id))
-
-    assert shared.people == ({} if is_left else {session.id: person})
-    assert (person is None) is is_left
-
-
 def test_what_the_list_of_models_states_is_used_once_it_has_come(monkeypatch):
     threads = {}
     monkeypatch.setattr(bootstrap, "_begin_thread", lambda name, run: threads.update({name: run}))

@@ -1,0 +1,130 @@
+"""Sessions in the memory of a process: trusted for seconds, checked beside their users, and forgotten."""
+
+from threading import Event
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+
+from services.errors import SignedOut, StoreUnavailable
+from services.store.supabase.sessions import Cookie
+from services.web import session_cache as module
+from services.web.session_cache import SessionCache
+from tests.stack.apps import SECONDS
+
+
+class Server:
+    """The sessions of a database that answers as soon as it may."""
+
+    def __init__(self):
+        self.alive, self.may_answer, self.checks, self.is_away = set(), Event(), 0, False
+        self.may_answer.set()
+
+    def open(self, cookie):
+        if cookie.hash not in self.alive:
+            raise SignedOut
+        return SimpleNamespace(id=uuid4(), cookie_hash=cookie.hash)
+
+    def is_alive(self, cookie_hash):
+        self.checks += 1
+        assert self.may_answer.wait(SECONDS)
+        if self.is_away:
+            raise StoreUnavailable
+        return cookie_hash in self.alive
+
+
+@pytest.fixture
+def server():
+    return Server()
+
+
+@pytest.fixture
+def happened():
+    return []
+
+
+@pytest.fixture
+def cache(server, happened):
+    return SessionCache(
+        server,
+        on_leave=lambda session: happened.append(("leave", session.id)),
+        on_forget=lambda session: happened.append(("forget", session.id)),
+        on_add=lambda session: happened.append(("add", session.id)),
+    )
+
+
+@pytest.fixture
+def session(server, cache):
+    """A session that this process has opened."""
+    cookie = Cookie.new()
+    server.alive.add(cookie.hash)
+    return cache.find(cookie)
+
+
+@pytest.fixture
+def due(monkeypatch):
+    """A check is due at once."""
+    monkeypatch.setattr(module, "_FRESH_SECONDS", 0.0)
+
+
+def test_fresh_session_is_not_checked(server, cache, session):
+    assert cache.by_id(session.id) is session
+
+    assert server.checks == 0
+
+
+@pytest.mark.usefixtures("due")
+def test_session_is_used_while_it_is_checked(server, cache, session):
+    server.may_answer.clear()
+
+    assert cache.by_id(session.id) is session
+    assert cache.by_id(session.id) is session
+    assert not cache.has_ended(session.id, 0.0)
+
+    server.may_answer.set()
+    assert not cache.has_ended(session.id, SECONDS)
+    assert server.checks == 1
+
+
+@pytest.mark.usefixtures("due")
+def test_session_ended_elsewhere_ends_with_its_check(server, cache, session, happened):
+    server.alive.clear()
+    server.may_answer.clear()
+    assert cache.by_id(session.id) is session
+
+    server.may_answer.set()
+
+    assert cache.has_ended(session.id, SECONDS)
+    assert cache.by_id(session.id) is None
+    assert happened == [("add", session.id), ("forget", session.id)]
+
+
+def test_session_is_checked_first_after_a_refused_call(server, cache, session):
+    server.alive.clear()
+    assert cache.by_id(session.id) is session
+
+    cache.doubt(session.id)
+
+    assert cache.by_id(session.id) is None
+
+
+@pytest.mark.usefixtures("due")
+def test_session_unchecked_for_long_is_checked_first(server, cache, session, monkeypatch):
+    monkeypatch.setattr(module, "_TRUSTED_SECONDS", 0.0)
+    assert cache.by_id(session.id) is session
+    server.is_away = True
+    with pytest.raises(StoreUnavailable):
+        cache.by_id(session.id)
+    server.is_away = False
+    server.alive.clear()
+
+    assert cache.by_id(session.id) is None
+
+
+@pytest.mark.usefixtures("due")
+def test_session_survives_an_unreachable_database(server, cache, session):
+    server.is_away = True
+
+    assert cache.by_id(session.id) is session
+    assert not cache.has_ended(session.id, SECONDS)
+    assert cache.by_id(session.id) is session
