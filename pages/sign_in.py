@@ -12,8 +12,7 @@ import streamlit as st
 from pages._parts import browser, words
 from services import bootstrap
 from services.domain.limits import PASSWORD_CHARACTERS
-from services.errors import TooManyAttempts
-from services.store.supabase.auth import REASONS, WeakPassword
+from services.errors import SIGN_IN_REASONS, TooManyAttempts, WeakPassword
 
 _CREATE = "Create account"
 _ABOUT_NEW_ACCOUNTS = ("weak", "address", "not-allowed", "closed", "confirm")
@@ -53,7 +52,7 @@ def _draw_forms() -> None:
     reason = st.query_params.get("reason", "")
     is_new = reason in _ABOUT_NEW_ACCOUNTS
     names = [words.SIGN_IN, _CREATE] if bootstrap.has_accounts() else [_CREATE, words.SIGN_IN]
-    is_about_old = reason in REASONS and not is_new
+    is_about_old = reason in SIGN_IN_REASONS and not is_new
     chosen = _CREATE if is_new else words.SIGN_IN if is_about_old else names[0]
     tabs = dict(zip(names, st.tabs(names, default=chosen), strict=True))
     sign_in, create = tabs[words.SIGN_IN], tabs[_CREATE]
@@ -106,4 +105,4 @@ def _sentence(reason: str) -> str | None:
         case "weak":
             return WeakPassword(st.query_params.get("why", "").split(",")).public
         case _:
-            return REASONS[reason].public if reason in REASONS else None
+            return SIGN_IN_REASONS[reason].public if reason in SIGN_IN_REASONS else None

@@ -7,8 +7,14 @@
       - SpaceGone
     - WrongCredentials
     - Suspended
+    - NotConfirmed
+    - SignUpsClosed
     - AddressTaken
     - BadInput ......... its sentence says what to change
+      - BadAddress
+      - AddressNotAllowed
+      - WeakPassword
+      - ConfirmationSent
       - InstructionsTooLong
     - TooManyAttempts
     - Stale ............ the conversation went on elsewhere
@@ -32,6 +38,7 @@ Arguments are for the log.
 """
 
 import errno
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -76,6 +83,18 @@ class Suspended(Refused):
     public = "This account is suspended. Contact your admin."
 
 
+class NotConfirmed(Refused):
+    """The password is right, and the address is not confirmed."""
+
+    public = "Confirm your address first: open the link in the e-mail that we sent you."
+
+
+class SignUpsClosed(Refused):
+    """The deployment takes no new accounts."""
+
+    public = "Sign-ups are closed. Contact your admin."
+
+
 class AddressTaken(Refused):
     """An account with this address exists."""
 
@@ -88,6 +107,41 @@ class BadInput(Refused):
     def __init__(self, public: str = "") -> None:
         super().__init__(public)
         self.public = public or self.public
+
+
+class BadAddress(BadInput):
+    """The input is not an e-mail address."""
+
+    public = "This is not a valid e-mail address."
+
+
+class AddressNotAllowed(BadInput):
+    """Supabase sends no e-mail to the address: without an SMTP server of its own, only to its team."""
+
+    public = "Daybook cannot send e-mail to this address. Contact your admin."
+
+
+class WeakPassword(BadInput):
+    """The password is too short, too long or too easy to guess."""
+
+    def __init__(self, reasons: Iterable[str] = ()) -> None:
+        """*reasons* are those of Supabase Auth."""
+        self.reasons = [reason for reason in reasons if reason in _WEAKNESSES]
+        super().__init__(" ".join(_WEAKNESSES[reason] for reason in self.reasons or [""]))
+
+
+_WEAKNESSES = {
+    "": "Choose a password of 12 to 72 characters that is not easy to guess.",
+    "length": "Choose a longer password.",
+    "characters": "Use uppercase and lowercase letters, digits and symbols.",
+    "pwned": "This password appeared in a data leak. Choose another one.",
+}
+
+
+class ConfirmationSent(BadInput):
+    """The deployment wants the address confirmed; the same is said of an address that is taken."""
+
+    public = "We sent you an e-mail. Confirm your address, then sign in."
 
 
 class InstructionsTooLong(BadInput):
@@ -302,6 +356,24 @@ class Misconfigured(AppError):
     def __init__(self, public: str) -> None:
         super().__init__(public)
         self.public = public
+
+
+SIGN_IN_REASONS: dict[
+    str, type[AppError]
+] = {  # codes of refusals in the address of the sign-in page
+    "wrong": WrongCredentials,
+    "suspended": Suspended,
+    "unconfirmed": NotConfirmed,
+    "taken": AddressTaken,
+    "weak": WeakPassword,
+    "address": BadAddress,
+    "not-allowed": AddressNotAllowed,
+    "closed": SignUpsClosed,
+    "confirm": ConfirmationSent,
+    "slow": TooManyAttempts,
+    "key": KeyMissing,
+    "unavailable": StoreUnavailable,
+}
 
 
 def says_disk_full(failure: OSError | str) -> bool:

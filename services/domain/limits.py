@@ -1,6 +1,6 @@
 """Limits and validators of what users write."""
 
-from services.errors import BadInput
+from services.errors import BadAddress, BadInput, WeakPassword
 
 LONGEST_TEXT = 200_000  # bytes of a prompt or a reply; little more can be sealed
 LONGEST_SUMMARY = 60_000  # bytes
@@ -10,6 +10,18 @@ LONGEST_TITLE = 120  # characters
 LONGEST_SPACE_NAME = 60  # characters
 # the least; NIST SP 800-63B-4 asks for length, not for kinds of characters
 PASSWORD_CHARACTERS = 12
+PASSWORD_BYTES = 72  # bcrypt reads no further
+
+
+def check_credentials(email: str, password: str) -> None:
+    """Raise BadAddress or WeakPassword unless *email* is an address and *password* is good for its account."""
+    name, _, domain = email.partition("@")
+    if not name or not domain or len(email) > 254 or any(c.isspace() for c in email):
+        raise BadAddress
+    is_easy = len(set(password)) < 4 or password.casefold() == email.casefold()  # "aaaaaaaaaaaa"
+    is_short = len(password) < PASSWORD_CHARACTERS
+    if is_short or is_easy or len(password.encode()) > PASSWORD_BYTES:
+        raise WeakPassword
 
 
 def storable(text: str) -> str:

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from services import settings
 from services.crypto import RootKeys, new_key
+from services.domain.limits import check_credentials
 from services.embedded import keys
 from services.embedded.folders import MIGRATIONS, Folders, choose_folders
 from services.embedded.stack import running_endpoints
@@ -18,7 +19,6 @@ from services.operate.check import UNCHECKED, Mark, check_api, check_database
 from services.operate.database import connect
 from services.settings import Settings
 from services.store.supabase import migrations
-from services.store.supabase.auth import check_credentials
 
 _BCRYPT_ROUNDS = 10  # as Supabase Auth
 _MILLION = 1_000_000

@@ -16,15 +16,20 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from services.domain import ConversationId
-from services.errors import AppError, StoreUnavailable, TooManyAttempts
+from services.errors import (
+    SIGN_IN_REASONS,
+    AppError,
+    StoreUnavailable,
+    TooManyAttempts,
+    WeakPassword,
+)
 from services.events import log_event
-from services.store.supabase.auth import REASONS, WeakPassword
 from services.store.supabase.sessions import AppSession
 from services.web.attempts import DEVICE_SECONDS, Attempts
 from services.web.origin import Origin
 from services.web.session_cache import SessionCache
 
-_REASONS = {error: reason for reason, error in REASONS.items()}
+_REASONS = {error: reason for reason, error in SIGN_IN_REASONS.items()}
 
 
 @dataclass(frozen=True, slots=True)

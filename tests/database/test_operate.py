@@ -13,10 +13,9 @@ from click.testing import CliRunner
 from psycopg.conninfo import conninfo_to_dict
 
 from services.crypto import RootKeys, ServerProof, new_key
-from services.errors import SignedOut, WrongCredentials
+from services.errors import SignedOut, WeakPassword, WrongCredentials
 from services.operate.__main__ import operate
 from services.operate.database import with_tls
-from services.store.supabase.auth import WeakPassword
 from tests.conftest import RunningStack
 from tests.database import servers
 from tests.database.people import psycopg_world

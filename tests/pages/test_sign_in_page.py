@@ -9,8 +9,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from services import bootstrap
-from services.errors import Misconfigured
-from services.store.supabase.auth import REASONS
+from services.errors import SIGN_IN_REASONS, Misconfigured
 from tests.pages.conftest import ROOT
 
 OpenApp = Callable[..., AppTest]
@@ -85,7 +84,7 @@ def test_a_throttle_says_how_long(open_app, wait, words):
 
 
 def test_every_reason_of_the_routes_has_a_sentence(open_app):
-    for reason in REASONS:
+    for reason in SIGN_IN_REASONS:
         app = open_app(None, reason=reason)
         assert len([*app.error, *app.info]) == 1, reason
 

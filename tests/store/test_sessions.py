@@ -16,9 +16,9 @@ from services.errors import (
     StoreUnavailable,
     Suspended,
     TooManyAttempts,
+    WeakPassword,
     WrongCredentials,
 )
-from services.store.supabase.auth import WeakPassword
 from services.store.supabase.sessions import Cookie
 from tests.stack.apps import until
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email

@@ -4,24 +4,23 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from services.domain.limits import PASSWORD_BYTES, PASSWORD_CHARACTERS
 from services.errors import (
+    AddressNotAllowed,
     AddressTaken,
     AppError,
+    BadAddress,
+    NotConfirmed,
     SignedOut,
+    SignUpsClosed,
     StoreUnavailable,
     Suspended,
     TooManyAttempts,
+    WeakPassword,
     WrongCredentials,
 )
 from services.store.supabase import auth
 from services.store.supabase.api import Gateway
-from services.store.supabase.auth import (
-    AddressNotAllowed,
-    BadAddress,
-    NotConfirmed,
-    SignUpsClosed,
-    WeakPassword,
-)
 
 WHO = ("maya@daybook.test", "correct horse battery staple")
 
@@ -68,7 +67,10 @@ def test_refused_sign_in_is_told_by_its_code(verb, status, code, error, caplog):
         (["length"], "Choose a longer password."),
         (["length", "pwned"], "Choose a longer password. This password appeared in a data leak."),
         (["characters"], "Use uppercase and lowercase letters, digits and symbols"),
-        (["of a later version"], "Choose a password of 12 to 72 characters"),
+        (
+            ["of a later version"],
+            f"Choose a password of {PASSWORD_CHARACTERS} to {PASSWORD_BYTES} characters",
+        ),
     ],
 )
 def test_weak_password_is_told_with_the_reasons(reasons, said):

@@ -12,9 +12,9 @@ from services.errors import (
     Suspended,
     Tampered,
     TooManyAttempts,
+    WeakPassword,
     WrongCredentials,
 )
-from services.store.supabase.auth import WeakPassword
 from services.store.supabase.sessions import Cookie, Sessions
 from services.web.attempts import Attempts
 from services.web.origin import Origin

@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import cast
 from uuid import UUID
@@ -16,22 +16,24 @@ from supabase_auth.errors import AuthApiError, AuthError, AuthWeakPasswordError
 from supabase_auth.types import Session as AuthSession
 
 from services.domain import Account, UserId
-from services.domain.limits import PASSWORD_CHARACTERS
+from services.domain.limits import check_credentials
 from services.errors import (
+    AddressNotAllowed,
     AddressTaken,
     AppError,
-    BadInput,
-    KeyMissing,
-    Refused,
+    BadAddress,
+    ConfirmationSent,
+    NotConfirmed,
     SignedOut,
+    SignUpsClosed,
     StoreUnavailable,
     Suspended,
     TooManyAttempts,
+    WeakPassword,
     WrongCredentials,
 )
 from services.store.supabase.api import store_errors
 
-_LONGEST_PASSWORD = 72  # bytes: bcrypt reads no further
 _logger = logging.getLogger(__name__)
 
 
@@ -56,68 +58,6 @@ class AuthTokens(BaseModel):
         return (self.user_id, self.auth_session_id) == (other.user_id, other.auth_session_id)
 
 
-class BadAddress(BadInput):
-    """What was entered is not an e-mail address."""
-
-    public = "This is not a valid e-mail address."
-
-
-class AddressNotAllowed(BadInput):
-    """Supabase sends no e-mail to the address: without an SMTP server of its own, only to its team."""
-
-    public = "Daybook cannot send e-mail to this address. Contact your admin."
-
-
-class WeakPassword(BadInput):
-    """The password is too short, too long or too easy to guess."""
-
-    def __init__(self, reasons: Collection[str] = ()) -> None:
-        """*reasons* are those of Supabase Auth."""
-        self.reasons = [reason for reason in reasons if reason in _WEAKNESSES]
-        super().__init__(" ".join(_WEAKNESSES[reason] for reason in self.reasons or [""]))
-
-
-_WEAKNESSES = {
-    "": f"Choose a password of {PASSWORD_CHARACTERS} to {_LONGEST_PASSWORD} characters "
-    "that is not easy to guess.",
-    "length": "Choose a longer password.",
-    "characters": "Use uppercase and lowercase letters, digits and symbols.",
-    "pwned": "This password appeared in a data leak. Choose another one.",
-}
-
-
-class ConfirmationSent(BadInput):
-    """The deployment wants the address confirmed; the same is said of an address that is taken."""
-
-    public = "We sent you an e-mail. Confirm your address, then sign in."
-
-
-class NotConfirmed(Refused):
-    """The password is right, and the address is not confirmed."""
-
-    public = "Confirm your address first: open the link in the e-mail that we sent you."
-
-
-class SignUpsClosed(Refused):
-    """The deployment takes no new accounts."""
-
-    public = "Sign-ups are closed. Contact your admin."
-
-
-REASONS: dict[str, type[AppError]] = {  # what went wrong, as the sign-in page's address says it
-    "wrong": WrongCredentials,
-    "suspended": Suspended,
-    "unconfirmed": NotConfirmed,
-    "taken": AddressTaken,
-    "weak": WeakPassword,
-    "address": BadAddress,
-    "not-allowed": AddressNotAllowed,
-    "closed": SignUpsClosed,
-    "confirm": ConfirmationSent,
-    "slow": TooManyAttempts,
-    "key": KeyMissing,
-    "unavailable": StoreUnavailable,
-}
 # by the code of Supabase Auth; with any other it is unavailable
 _SIGN_IN_ERRORS: dict[str, type[AppError]] = {
     "invalid_credentials": WrongCredentials,
@@ -192,17 +132,6 @@ def account(client: Client, email: str) -> Account:
     with store_errors():
         row = client.rpc("my_account", {}).execute().data
         return _ACCOUNT.validate_python(cast(dict[str, object], row) | {"email": email})
-
-
-def check_credentials(email: str, password: str) -> None:
-    """Raise BadAddress or WeakPassword unless *email* is an address and *password* is good for it."""
-    name, _, domain = email.partition("@")
-    if not name or not domain or len(email) > 254 or any(c.isspace() for c in email):
-        raise BadAddress
-    is_easy = len(set(password)) < 4 or password.casefold() == email.casefold()  # "aaaaaaaaaaaa"
-    is_short = len(password) < PASSWORD_CHARACTERS
-    if is_short or is_easy or len(password.encode()) > _LONGEST_PASSWORD:
-        raise WeakPassword
 
 
 @contextmanager
