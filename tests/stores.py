@@ -17,11 +17,6 @@ from tests.store.conformance.talk import LEASE_SECONDS, ending, new_turn
 
 USAGE = Usage(1200, 34, 800)  # of each turn of another process, as its cost
 COST_MICRO = 700
-_DOCUMENTS = {
-    "fact": DocumentKind.FACT,
-    "space": DocumentKind.SPACE,
-    "profile": DocumentKind.PREFERENCES,
-}
 
 
 def store_of(session):
@@ -243,8 +238,8 @@ class InMemoryDatabase:
 
     def _place(self, kind, key, field):
         """Return the table, key and field of a text."""
-        if kind in _DOCUMENTS:
-            return self.tables.documents, (_DOCUMENTS[kind], key), "body"
+        if kind in set(DocumentKind):
+            return self.tables.documents, (DocumentKind(kind), key), field
         if (kind, field) == ("message", "thoughts"):
             return self.tables.thoughts, key, field
         field = "thoughts" if field == "partial_thoughts" else field

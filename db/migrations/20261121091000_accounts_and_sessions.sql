@@ -182,20 +182,6 @@ begin
   return private.answer(false, 'stale') || jsonb_build_object('keys', private.wrapped_keys(person));
 end $$;
 
--- Replace the preferences if they are those that the app has seen: two tabs that change one choice each lose neither.
-create function private.change_preferences(new_preferences public.sealed, replaces public.sealed, proof text)
-returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  person uuid := private.require_proof(proof, 'change_preferences', private.sha(new_preferences),
-    private.sha(replaces));
-begin
-  update public.profiles set preferences = new_preferences
-  where user_id = person and preferences is not distinct from replaces;
-  return private.answer(found, 'stale');
-end $$;
-
 -- A user's own account: role, caps and what is left. No proof: it returns only the caller's figures.
 create function private.my_account() returns jsonb
 language plpgsql stable security definer set search_path = ''

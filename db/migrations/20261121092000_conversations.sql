@@ -1,20 +1,10 @@
--- Spaces, conversations and messages. All text is sealed by the app before it comes here; the database sees ids, order,
+-- Conversations and messages. All text is sealed by the app before it comes here; the database sees ids, order,
 -- sizes and times.
 --
 -- Reading: row level security. Writing: functions only. There is no policy for insert, update or delete anywhere
 -- in this schema, so a direct write changes nothing even where the API's role was granted it.
 
 -- tables ------------------------------------------------------------------------------------------------
-
-create table public.spaces (                -- named folders of conversations
-  id uuid primary key,
-  user_id uuid not null references public.profiles (user_id) on delete cascade,
-  key_version integer not null default 1 check (key_version > 0),
-  body public.sealed not null,              -- its name, instructions and memory policy
-  state text not null default 'active' check (state in ('active', 'archived')),
-  created_at timestamptz not null default now(),
-  unique (id, user_id)
-);
 
 create table public.conversations (
   id uuid primary key,
@@ -34,11 +24,13 @@ create table public.conversations (
   reset_seq integer not null default 0 check (reset_seq >= 0),     -- the user started the context anew after it
   start_seq integer not null default 0,     -- the model's view begins after it
   summary public.sealed,                    -- of its oldest messages; read with the row before each turn
+  summary_rev bigint not null default 0 check (summary_rev >= 0),  -- which the sealed text is bound to
   -- its own choices; null: its space's, else the user's. The model's name is readable, as it is in the books of turns;
   -- one that is no longer offered is passed over by the app
   model text check (model ~ '^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,99}$'),
   instructions public.sealed,
-  space_id uuid,
+  instructions_rev bigint not null default 0 check (instructions_rev >= 0),
+  space_id uuid,                            -- its key is with the documents
   state text not null default 'active' check (state in ('active', 'archived')),
   pinned_at timestamptz,
   expires_at timestamptz,
@@ -47,8 +39,7 @@ create table public.conversations (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   unique (id, user_id),
-  check (start_seq between reset_seq and last_seq),
-  foreign key (space_id, user_id) references public.spaces (id, user_id) on delete set null (space_id)
+  check (start_seq between reset_seq and last_seq)
 );
 
 create table public.messages (
@@ -75,53 +66,12 @@ create table public.messages (
 );
 
 -- every foreign key has its index, or deleting a conversation reads whole tables
-create index on public.spaces (user_id);
 create index on public.conversations (user_id, state, pinned_at desc nulls last, updated_at desc);   -- the list's order
 create index on public.conversations (space_id, user_id);
 create index on public.conversations (expires_at) where expires_at is not null;
 create index on public.conversations (destroy_at) where destroy_at is not null;
 create index on public.messages (conversation_id, parent_id);
 create index on public.messages (conversation_id) where destroy_at is not null;
-
--- functions: spaces -------------------------------------------------------------------------------------
-
--- Store a new space, or replace one if it is as the app has seen it.
-create function private.keep_space(
-  space uuid, new_body public.sealed, body_key_version integer, archived boolean, replaces public.sealed, proof text
-) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  person uuid := private.require_proof(proof, 'keep_space', space::text, private.sha(new_body), body_key_version::text,
-    archived::text, private.sha(replaces));
-  new_state text := case when archived then 'archived' else 'active' end;
-begin
-  update public.spaces set body = new_body, key_version = body_key_version, state = new_state
-  where id = space and user_id = person and body in (replaces, new_body);
-  if found then
-    return '{"ok": true}';
-  elsif exists (select from public.spaces where id = space and user_id = person) then
-    return private.answer(false, 'stale');
-  elsif replaces is not null or exists (select from public.spaces where id = space) then
-    return private.answer(false);
-  elsif (select count(*) from public.spaces where user_id = person) >= 500 then
-    return private.answer(false, 'too_many');
-  end if;
-  insert into public.spaces (id, user_id, key_version, body, state)
-  values (space, person, body_key_version, new_body, new_state);
-  return '{"ok": true}';
-end $$;
-
--- Delete a space and its facts. Its conversations stay, in no space.
-create function private.forget_space(space uuid, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  person uuid := private.require_proof(proof, 'forget_space', space::text);
-begin
-  delete from public.spaces where id = space and user_id = person;
-  return private.answer(found);
-end $$;
 
 -- functions: conversations ------------------------------------------------------------------------------
 
@@ -133,9 +83,7 @@ as $$
 begin
   if (select count(*) from public.conversations where user_id = person) >= 20000 then
     return 'too_many';
-  elsif created ->> 'space_id' is not null
-    and not exists (select from public.spaces where id = (created ->> 'space_id')::uuid and user_id = person)
-  then
+  elsif created ->> 'space_id' is not null and not private.has_space(person, (created ->> 'space_id')::uuid) then
     return 'no_space';
   end if;
   insert into public.conversations
@@ -179,7 +127,7 @@ begin
     raise exception 'read_seq out of range' using errcode = 'PT400';
   elsif new ->> 'space_id' is not null
     and exists (select from public.conversations where id = conversation and user_id = person)
-    and not exists (select from public.spaces where id = (new ->> 'space_id')::uuid and user_id = person)
+    and not private.has_space(person, (new ->> 'space_id')::uuid)
   then
     return private.answer(false, 'no_space');
   end if;
@@ -198,22 +146,6 @@ begin
   where id = conversation and user_id = person and (titled_by = 'words' or new ->> 'titled_by' is distinct from 'model');
   return jsonb_build_object('changed', found)
     || private.answer(found or exists (select from public.conversations where id = conversation and user_id = person));
-end $$;
-
-create function private.set_conversation_instructions(
-  conversation uuid, new_instructions public.sealed, replaces public.sealed, proof text
-) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  person uuid := private.require_proof(proof, 'set_conversation_instructions', conversation::text,
-    private.sha(new_instructions), private.sha(replaces));
-begin
-  update public.conversations set instructions = new_instructions
-  where id = conversation and user_id = person and instructions is not distinct from replaces;
-  return private.answer(found, case
-    when exists (select from public.conversations where id = conversation and user_id = person) then 'stale'
-    else 'not_found' end);
 end $$;
 
 -- Hide a conversation from every reader at once; the next `tidy` after *for_seconds* destroys it, row and key, also

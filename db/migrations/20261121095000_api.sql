@@ -37,12 +37,11 @@ do $$
 declare
   api constant jsonb := '{
     "authenticated": [
-      "delete_account", "put_user_key", "change_preferences", "my_account", "set_role", "suspend",
+      "delete_account", "put_user_key", "my_account", "set_role", "suspend",
       "set_caps", "set_deployment_cap", "usage_by_person", "start_session", "my_sessions",
-      "revoke_sessions", "keep_space", "forget_space", "create_conversation",
-      "change_conversation", "set_conversation_instructions", "discard_conversation", "restore_conversation", "delete_conversation",
-      "begin_turn", "checkpoint_turn", "stop_turn", "finish_turn", "edit_reply", "discard_messages", "restore_messages", "keep_memory", "forget_memory",
-      "forget_memories", "summarise_conversation"
+      "revoke_sessions", "create_conversation", "change_conversation", "discard_conversation", "restore_conversation",
+      "delete_conversation", "begin_turn", "checkpoint_turn", "stop_turn", "finish_turn", "edit_reply", "discard_messages",
+      "restore_messages", "put_document", "delete_document", "delete_facts"
     ],
     "anon": [
       "row_bound", "root_key_versions", "open_session", "lease_refresh", "store_tokens",

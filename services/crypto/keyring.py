@@ -10,7 +10,7 @@
     └─ "session", that salt .. a session key: seals Supabase's tokens and other session data
     user key (random, versioned, wrapped in user_keys)
     ├─ "conversation keys" ... wraps conversation keys: one string a conversation
-    └─ "purpose <name>" ...... seals the user's own documents: the profile, spaces, memories
+    └─ "purpose documents" ... seals the user's own documents: preferences, spaces, facts
     conversation key (random, versioned, wrapped in its row)
     ├─ message keys .......... one each, as vault.py says
     └─ "row" ................. row MACs
@@ -25,9 +25,10 @@ Wrapped keys are bound to their places, in vault.py's words:
     conversation key    conversations  wrapped_key  conversation id  its version  none    conversation id
 
 The role of a user key is the `mode` of its row. The thoughts of a message (`messages.thoughts`) have the place of its body
-but for the column; the partial texts of a turn (`turns.partial`, `turns.partial_thoughts`) the role "assistant". Two sealed texts have places that their columns do not show: the
-parent of a memory is its space, and the row id of a receipt is the `client_turn_id` of its turn, which is known
-before the row exists. Rotation rewrites wrapped keys and nothing below them: a new
+but for the column; the partial texts of a turn (`turns.partial`, `turns.partial_thoughts`) the role "assistant". The column
+of a document is its kind (`preferences`, `space`, `fact`), its seq the revision of its row, its parent the space of a fact; the
+seq of a conversation's instructions and summary is `instructions_rev` and `summary_rev`. The row id of a receipt is the
+`client_turn_id` of its turn, which is known before the row exists. Rotation rewrites wrapped keys and nothing below them: a new
 root key costs one row a user, a new user key one string a conversation, and no message is ever sealed again.
 A key-management service can take the ring's place at `wrap`, `unwrap` and `needs_rewrap`.
 """

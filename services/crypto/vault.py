@@ -6,8 +6,9 @@ This docstring is the specification; `tests/vectors/*.json` freeze it. A change 
 Guarantees: a holder of the database (a dump, a backup, a write-ahead log, the SQL console) reads no content,
 and a reader with the key detects every sealed text that was changed or moved, and every message that was
 swapped, repeated, added or dropped. Not guaranteed: sizes (padded), times, counts, ids and the outcomes of
-replies stay visible and are not authenticated; a text that stands for itself (a title, a name) can be replaced
-by an earlier version, and so can a whole conversation together with its head; and all can be deleted.
+replies stay visible and are not authenticated; a title can be replaced by an earlier one, a document by an earlier
+version together with its revision, and a whole conversation together with its head, unless the reader remembers
+the later revision; and all can be deleted.
 
 **Notation.** `||` joins octets, `u8`/`u32`/`u64` are unsigned big-endian integers, `text(s)` is
 `u8(octets of s) || s` in UTF-8, `base64url` is RFC 4648 section 5 without padding. HKDF is RFC 5869

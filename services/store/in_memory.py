@@ -24,7 +24,6 @@ from services.store.rows import (
     ConversationChanges,
     ConversationRow,
     ConversationState,
-    ConversationText,
     CostRow,
     DocumentKind,
     DocumentRow,
@@ -259,7 +258,7 @@ class InMemoryRows:
             if changes.get("titled_by") == "model" and row.titled_by != "words":
                 return False
             space_id = changes.get("space_id", row.space_id)
-            if space_id and (DocumentKind.SPACE, space_id) not in self._tables.documents:
+            if not self._has_space(space_id):
                 raise SpaceGone
             pinned_at = row.pinned_at
             if "pinned" in changes:
@@ -307,72 +306,59 @@ class InMemoryRows:
                     del self._tables.documents[key]
             del self._tables.conversations[conversation_id]
 
-    def replace_text(
-        self,
-        conversation_id: ConversationId,
-        text: ConversationText,
-        sealed: str | None,
-        *,
-        replaces: str | None,
-        cuts: int | None = None,
-    ) -> None:
-        with self._lock:
-            row = self.conversation(conversation_id)
-            is_instructions = text is ConversationText.INSTRUCTIONS
-            now = row.instructions if is_instructions else row.summary
-            if now not in (replaces, sealed) or cuts not in (None, row.rev - row.last_seq):
-                raise Stale
-            if is_instructions:
-                self._update(conversation_id, instructions=sealed)
-            else:
-                self._update(conversation_id, summary=sealed)
-
-    def keep_document(
+    def put_document(
         self,
         document: DocumentRow,
         *,
-        replaces: str | None,
+        seen_rev: int,
         source: ConversationId | None = None,
         cuts: int | None = None,
     ) -> None:
         with self._lock:
-            if document.conversation_id:
-                self.conversation(document.conversation_id)
-            if (
-                document.space_id
-                and (DocumentKind.SPACE, document.space_id) not in self._tables.documents
-            ):
+            row = document.conversation_id and self.conversation(document.conversation_id)
+            of_source = source and self.conversation(source)
+            is_cut = of_source and of_source.rev - of_source.last_seq != cuts
+            if is_cut or not self._has_space(document.space_id):
                 raise NotFound
-            if source:
-                row = self.conversation(source)
-                if row.rev - row.last_seq != cuts:
-                    raise NotFound
-            key = document.kind, document.id
-            before = self._tables.documents.get(key)
-            if before is None and replaces and document.kind is DocumentKind.SPACE:
-                raise NotFound
-            if (before.body if before else None) not in (replaces, document.body):
-                raise Stale
-            scope = document.conversation_id, document.space_id
-            if before and scope != (before.conversation_id, before.space_id):
-                raise Stale
-            created_at = before.created_at if before else self._now()
-            self._tables.documents[key] = replace(document, created_at=created_at)
-
-    def forget_document(self, kind: DocumentKind, document_id: UUID) -> None:
-        with self._lock:
-            if self._tables.documents.pop((kind, document_id), None) is None:
-                raise NotFound
-            if kind is not DocumentKind.SPACE:
+            is_text = document.kind in (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY)
+            if row and is_text:
+                now = row.text(document.kind)
+            else:
+                now = self._tables.documents.get((document.kind, document.id))
+            if now and (now.rev, now.body) == (document.rev, document.body):
                 return
-            for key, row in list(self._tables.documents.items()):
-                if row.space_id == document_id:
-                    del self._tables.documents[key]
+            if (now.rev if now else 0) != seen_rev:
+                raise Stale
+            if row and is_text:
+                if document.kind is DocumentKind.SUMMARY and row.rev - row.last_seq != cuts:
+                    raise Stale
+                columns = {document.kind: document.body, f"{document.kind}_rev": document.rev}
+                self._update(row.id, **columns)
+                return
+            scope = document.conversation_id, document.space_id
+            if now and scope != (now.conversation_id, now.space_id):
+                raise Stale
+            created_at = now.created_at if now else self._now()
+            document = replace(document, created_at=created_at)
+            self._tables.documents[document.kind, document.id] = document
+
+    def delete_document(self, document_id: UUID) -> None:
+        with self._lock:
+            documents = self._tables.documents
+            deleted = [
+                (kind, its)
+                for (kind, its), row in documents.items()
+                if document_id in (its, row.space_id) and kind is not DocumentKind.PREFERENCES
+            ]
+            if not deleted:
+                raise NotFound
+            for key in deleted:
+                del documents[key]
             for its, row in self._tables.conversations.items():
                 if row.space_id == document_id:
                     self._tables.conversations[its] = replace(row, space_id=None)
 
-    def forget_facts(self) -> None:
+    def delete_facts(self) -> None:
         with self._lock:
             for key in [key for key in self._tables.documents if key[0] is DocumentKind.FACT]:
                 del self._tables.documents[key]
@@ -528,6 +514,7 @@ class InMemoryRows:
             rest = self.messages(conversation_id, 0, row.last_seq)
             if any(one.parent_id in doomed and one.id not in doomed for one in rest):
                 raise StoreUnavailable("a message stays that follows one that goes")
+            is_kept = row.summary is not None and row.summary == kept_summary
             due = self._now() + timedelta(seconds=seconds)
             for one in rows:
                 self._tables.messages[one.id] = replace(one, destroy_at=due)
@@ -536,7 +523,8 @@ class InMemoryRows:
                 rev=rev + 1,
                 head=head,
                 undo_until=due,
-                summary=row.summary if row.summary == kept_summary else None,
+                summary=row.summary if is_kept else None,
+                summary_rev=row.summary_rev + (not is_kept),
             )
             for turn in self._tables.turns.values():
                 if turn.prompt_id in doomed:
@@ -583,8 +571,11 @@ class InMemoryRows:
     def _check_creation(self, new: SealedConversation) -> None:
         if self._is_closed:
             raise NotFound
-        if new.space_id and (DocumentKind.SPACE, new.space_id) not in self._tables.documents:
+        if not self._has_space(new.space_id):
             raise SpaceGone
+
+    def _has_space(self, space_id: SpaceId | None) -> bool:
+        return space_id is None or (DocumentKind.SPACE, space_id) in self._tables.documents
 
     def _named(self, client_turn_id: ClientTurnId) -> TurnRecord | None:
         turns = self._tables.turns.values()

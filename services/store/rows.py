@@ -33,6 +33,29 @@ class ConversationState(StrEnum):
     ARCHIVED = "archived"
 
 
+class DocumentKind(StrEnum):
+    """The kinds of sealed documents; spelt as in SQL."""
+
+    PREFERENCES = "preferences"
+    SPACE = "space"
+    FACT = "fact"
+    INSTRUCTIONS = "instructions"  # of a conversation, in its row
+    SUMMARY = "summary"  # likewise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentRow:
+    """A sealed document. The id of preferences is the user's; that of instructions and of a summary, the conversation's."""
+
+    kind: DocumentKind
+    id: UUID
+    rev: int = 0  # 0: not stored yet
+    body: str | None = field(default=None, repr=False)
+    created_at: datetime | None = None
+    conversation_id: ConversationId | None = None  # the scope of a fact, or whose text it is
+    space_id: SpaceId | None = None  # the scope of a fact
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationRow:
     """A conversation; texts are sealed."""
@@ -60,7 +83,20 @@ class ConversationRow:
     model: str | None
     space_id: SpaceId | None
     instructions: str | None = None
+    instructions_rev: int = 0
     summary: str | None = None
+    summary_rev: int = 0
+
+    def text(self, kind: DocumentKind) -> DocumentRow:
+        """Its instructions or its summary."""
+        is_summary = kind is DocumentKind.SUMMARY
+        return DocumentRow(
+            kind=kind,
+            id=self.id,
+            rev=self.summary_rev if is_summary else self.instructions_rev,
+            body=self.summary if is_summary else self.instructions,
+            conversation_id=self.id,
+        )
 
 
 class ConversationChanges(TypedDict, total=False):
@@ -146,35 +182,6 @@ class ReceiptRow:
     turn_id: TurnId
     client_turn_id: ClientTurnId
     body: str = field(repr=False)
-
-
-class DocumentKind(StrEnum):
-    """The kinds of sealed documents."""
-
-    PREFERENCES = "preferences"
-    SPACE = "space"
-    FACT = "fact"
-
-
-class ConversationText(StrEnum):
-    """The sealed texts of a conversation that are replaced by a caller who has seen them; spelt as in SQL."""
-
-    INSTRUCTIONS = "instructions"
-    SUMMARY = "summary"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentRow:
-    """A sealed document. The id of preferences is the user's."""
-
-    kind: DocumentKind
-    id: UUID
-    body: str = field(repr=False)
-    key_version: int
-    created_at: datetime | None = None
-    is_archived: bool = False  # a space
-    conversation_id: ConversationId | None = None  # the scope of a fact
-    space_id: SpaceId | None = None  # likewise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,37 +366,26 @@ class Rows(Ledger, Protocol):
         """Destroy it. Raise NotFound."""
         ...
 
-    def replace_text(
-        self,
-        conversation_id: ConversationId,
-        text: ConversationText,
-        sealed: str | None,
-        *,
-        replaces: str | None,
-        cuts: int | None = None,
-    ) -> None:
-        """Replace a text, if it is still *replaces* and the conversation has these *cuts*. Raise Stale, NotFound."""
-        ...
-
-    def keep_document(
+    def put_document(
         self,
         document: DocumentRow,
         *,
-        replaces: str | None,
+        seen_rev: int,
         source: ConversationId | None = None,
         cuts: int | None = None,
     ) -> None:
-        """Store *document* in place of the sealed text *replaces*, if *source* still has these *cuts*.
+        """Store *document* in place of the revision *seen_rev*, or of none; asking again changes nothing.
 
+        *cuts*: of the conversation *source* that a fact was noted from, or of the conversation of a summary.
         Raise Stale, NotFound, BadInput (too many).
         """
         ...
 
-    def forget_document(self, kind: DocumentKind, document_id: UUID) -> None:
-        """Destroy a document; a space with its facts. Raise NotFound."""
+    def delete_document(self, document_id: UUID) -> None:
+        """Destroy a fact, or a space with its facts. Raise NotFound."""
         ...
 
-    def forget_facts(self) -> None:
+    def delete_facts(self) -> None:
         """Destroy all facts."""
         ...
 

@@ -273,26 +273,17 @@ def user_key(**changes):
     } | changes
 
 
-def a_fact(**changes):
+def a_document(kind="fact", **changes):
     return {
-        "memory": uuid4(),
+        "new_kind": kind,
+        "document": uuid4(),
         "conversation": None,
         "space": None,
-        "new_body": sealed("fact"),
-        "body_key_version": 1,
-        "replaces": None,
+        "seen_rev": 0,
+        "new_rev": 1,
+        "new_body": sealed(kind),
         "source": None,
         "cuts": None,
-    } | changes
-
-
-def a_space(**changes):
-    return {
-        "space": uuid4(),
-        "new_body": sealed("space"),
-        "body_key_version": 1,
-        "archived": False,
-        "replaces": None,
     } | changes
 
 

@@ -20,8 +20,7 @@ from tests.database.people import (
     Caller,
     Refused,
     Rest,
-    a_fact,
-    a_space,
+    a_document,
     beginning,
     created,
     creation,
@@ -44,33 +43,33 @@ class Owned:
     discarded: UUID
     prompt: UUID
     turn: str
-    memory: UUID
+    fact: UUID
     space: UUID
 
 
 def own_everything(world):
     owner = world.person()
     assert owner.call("put_user_key", **user_key())["ok"]
-    conversation, prompt, memory, space = owner.create_conversation(), uuid4(), uuid4(), uuid4()
+    conversation, prompt, fact, space = owner.create_conversation(), uuid4(), uuid4(), uuid4()
     begun = owner.begin(
         conversation, prompt=prompt, receipt_body=sealed("receipt"), lease_seconds=600
     )
     owner.checkpoint(begun["turn"], sealed("so far"), 600)
-    for function, arguments in {
-        "keep_memory": a_fact(memory=memory, conversation=conversation),
-        "keep_space": a_space(space=space),
-    }.items():
-        assert owner.call(function, **arguments)["ok"]
+    for document in (
+        a_document(document=fact, conversation=conversation),
+        a_document("space", document=space),
+        a_document("preferences", document=owner.id),
+    ):
+        assert owner.call("put_document", **document)["ok"]
     discarded = owner.create_conversation()
     owner.call("discard_conversation", conversation=discarded, for_seconds=3600)
-    return Owned(owner, conversation, discarded, prompt, begun["turn"], memory, space)
+    return Owned(owner, conversation, discarded, prompt, begun["turn"], fact, space)
 
 
 def person_calls(own):
     """A call of every function for people that would do something to *own*, if it were allowed."""
     return {
         "begin_turn": beginning(own.conversation, 1, parent=own.prompt),
-        "change_preferences": {"new_preferences": sealed("preferences"), "replaces": None},
         "change_conversation": {
             "conversation": own.conversation,
             "changes": json.dumps({"title": sealed("other"), "read_seq": 2, "policy": "full"}),
@@ -84,12 +83,14 @@ def person_calls(own):
         "create_conversation": creation() | {"conversation": own.conversation},
         "delete_account": {},
         "delete_conversation": {"conversation": own.conversation},
+        "delete_document": {"document": own.fact},
+        "delete_facts": {},
         "discard_conversation": {"conversation": own.conversation, "for_seconds": 20},
         "discard_messages": {
             "conversation": own.conversation,
             "expected_rev": 1,
             "doomed": str(own.prompt),
-            "noted": str(own.memory),
+            "noted": str(own.fact),
             "kept_summary": sealed("summary"),
             "new_head": HEAD,
             "for_seconds": 20,
@@ -104,20 +105,17 @@ def person_calls(own):
             "new_head": HEAD,
         },
         "finish_turn": finish(own.turn, 1, 7),
-        "forget_memories": {},
-        "forget_memory": {"memory": own.memory},
-        "forget_space": {"space": own.space},
-        "keep_memory": a_fact(
-            memory=own.memory,
+        "my_account": {},
+        "my_sessions": {},
+        "put_document": a_document(
+            document=own.fact,
             conversation=own.conversation,
+            seen_rev=1,
+            new_rev=2,
             new_body=sealed("other"),
-            replaces=sealed("fact"),
             source=own.conversation,
             cuts=0,
         ),
-        "keep_space": a_space(space=own.space, new_body=sealed("other"), replaces=sealed("space")),
-        "my_account": {},
-        "my_sessions": {},
         "put_user_key": user_key(new_version=2),
         "restore_conversation": {"conversation": own.discarded},
         "restore_messages": {
@@ -134,21 +132,10 @@ def person_calls(own):
             "new_max_open": 5,
             "new_max_per_minute": 5,
         },
-        "set_conversation_instructions": {
-            "conversation": own.conversation,
-            "new_instructions": sealed("other"),
-            "replaces": None,
-        },
         "set_deployment_cap": {"new_monthly_cap_micro": 5},
         "set_role": {"person": own.owner.id, "new_role": "admin"},
         "start_session": session(new_key().hex()) | {"returned": json.dumps([new_key().hex()])},
         "stop_turn": {"turn": own.turn},
-        "summarise_conversation": {
-            "conversation": own.conversation,
-            "new_summary": sealed("summary"),
-            "replaces": None,
-            "cuts": 0,
-        },
         "suspend": {"person": own.owner.id, "suspended": True},
         "usage_by_person": {"after": uuid4()},
     }
@@ -173,6 +160,19 @@ def server_calls(own):
             "nonce": uuid4(),
         },
     }
+
+
+def documents(own):
+    """A change of every document of *own*."""
+    change = {"seen_rev": 1, "new_rev": 2}
+    of_conversation = {"document": own.conversation, "conversation": own.conversation}
+    return (
+        a_document(document=own.fact, conversation=own.conversation, **change),
+        a_document("space", document=own.space, **change),
+        a_document("preferences", document=own.owner.id, **change),
+        a_document("instructions", **of_conversation),
+        a_document("summary", **of_conversation, cuts=0),
+    )
 
 
 FOR_EVERYBODY = {"my_account", "my_sessions"}  # no proof: they show people only what is theirs
@@ -258,6 +258,10 @@ def test_no_function_touches_another_persons_rows_even_with_a_proof(either_world
     for function, arguments in person_calls(own).items():
         if function != "delete_account":  # it takes no id, and would end this test
             refusal(lambda f=function, a=arguments: mallory.call(f, **a))
+    for arguments in documents(own):
+        refusal(lambda a=arguments: mallory.call("put_document", **a))
+        refusal(lambda a=arguments: mallory.call("put_document", **a | {"seen_rev": 0}))
+    mallory.call("delete_document", document=own.space)
 
     assert rows_of(either_world, own.owner) == before
     assert all(str(row["user_id"]) == str(mallory.id) for row in mallory.rows("conversations"))
@@ -271,9 +275,8 @@ def test_another_persons_id_is_answered_like_an_unknown_one(own, mallory):
         - FOR_ADMINS
         - {
             "create_conversation",  # the id is the caller's own idea; the app makes them at random
-            "change_preferences",
             "delete_account",
-            "forget_memories",
+            "delete_facts",
             "put_user_key",
             "revoke_sessions",
             "start_session",
@@ -285,10 +288,15 @@ def test_another_persons_id_is_answered_like_an_unknown_one(own, mallory):
         nobodys = mallory.call(function, **person_calls(missing)[function])
         assert theirs == nobodys, function
         assert theirs["ok"] is False, function
+    for mine, missing_one in zip(documents(own), documents(missing), strict=True):
+        if mine["new_kind"] != "preferences":  # which have no other id than their user's
+            theirs = mallory.call("put_document", **mine)
+            assert theirs == mallory.call("put_document", **missing_one)
+            assert theirs["ok"] is False, mine
     for function, arguments in {
-        "keep_memory": a_fact(conversation=own.conversation),
-        "keep_memory of a space": a_fact(space=own.space),
-        "keep_memory from messages": a_fact(source=own.conversation, cuts=0),
+        "put_document": a_document(conversation=own.conversation),
+        "put_document in a space": a_document(space=own.space),
+        "put_document from messages": a_document(source=own.conversation, cuts=0),
     }.items():
         answer = mallory.call(function.split()[0], **arguments)
         assert answer == {"ok": False, "reason": "not_found"}, function
@@ -447,12 +455,10 @@ _FILLED = {
     "parent": "6f1c7b1e-2c4b-4c9e-8f0a-3d1f5a7b9c11",
     "receipt_body": sealed("a receipt"),
     "reply_thoughts": sealed("thoughts"),
-    "new_preferences": sealed("preferences"),
     "new_derivation": "{}",
     "replaces": sealed("another key"),
     "created": created(title=sealed("another title")),
     "new_instructions": sealed("instructions"),
-    "archived": True,
     "space": "6f1c7b1e-2c4b-4c9e-8f0a-3d1f5a7b9c11",
     "one_session": "6f1c7b1e-2c4b-4c9e-8f0a-3d1f5a7b9c11",
 }

@@ -5,7 +5,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.database.people import HEAD, MISUSE, a_fact, sealed
+from tests.database.people import HEAD, MISUSE, a_document, sealed
 
 LOCK_NOT_AVAILABLE = "55P03"
 
@@ -202,19 +202,21 @@ def test_time_for_undo_ends_before_the_sweep_comes(world, maya, garden, long):
 
 def test_facts_and_summary_made_of_deleted_messages_go_at_once(world, maya, garden, long):
     noted, other = uuid4(), uuid4()
-    for memory in (noted, other):
-        maya.call("keep_memory", **a_fact(memory=memory))
+    for fact in (noted, other):
+        maya.call("put_document", **a_document(document=fact))
     assert summarise(maya, garden, cuts=0)["ok"]
 
     discard(maya, garden, 4, long[3:], noted=str(noted))
 
-    assert [row["id"] for row in maya.rows("memories")] == [str(other)]
+    assert [row["id"] for row in maya.rows("documents")] == [str(other)]
     assert maya.rows("conversations")[0]["summary"] is None
 
 
 def summarise(person, conversation, cuts):
-    arguments = {"new_summary": sealed("summary"), "replaces": None, "cuts": cuts}
-    return person.call("summarise_conversation", conversation=conversation, **arguments)
+    its = {"document": conversation, "conversation": conversation, "cuts": cuts}
+    seen_rev = person.rows("conversations")[0]["summary_rev"]
+    revisions = {"seen_rev": seen_rev, "new_rev": seen_rev + 1}
+    return person.call("put_document", **a_document("summary", **its, **revisions))
 
 
 @pytest.mark.parametrize("seen", ["summary", "older"])
@@ -228,13 +230,13 @@ def test_only_a_summary_that_was_seen_outlives_deleted_messages(maya, garden, lo
 
 
 def test_nothing_made_of_messages_read_before_a_deletion_is_stored(maya, garden, long):
-    fact = a_fact(source=garden, cuts=0)
+    fact = a_document(source=garden, cuts=0)
     discard(maya, garden, 4, long[2:])
 
-    assert maya.call("keep_memory", **fact)["reason"] == "not_found"
+    assert maya.call("put_document", **fact)["reason"] == "not_found"
     assert summarise(maya, garden, cuts=0)["reason"] == "stale"
 
-    assert maya.call("keep_memory", **fact | {"cuts": 1})["ok"]
+    assert maya.call("put_document", **fact | {"cuts": 1})["ok"]
     assert summarise(maya, garden, cuts=1)["ok"]
 
 
@@ -243,7 +245,7 @@ def test_fact_waits_for_a_deletion_that_is_on_the_way(world, maya, garden, long,
         deleting.execute("update public.conversations set rev = rev + 1 where id = %s", [garden])
         world.admin.execute("set lock_timeout = '100ms'")
 
-        waited = maya.refusal("keep_memory", **a_fact(source=garden, cuts=0))
+        waited = maya.refusal("put_document", **a_document(source=garden, cuts=0))
 
     assert waited == LOCK_NOT_AVAILABLE
 
@@ -313,18 +315,18 @@ def test_no_message_stays_that_follows_a_deleted_one(maya, garden, long, doomed)
 
 
 def test_neither_messages_nor_facts_of_somebody_else_are_deleted(world, maya, garden, long):
-    memory, omar = uuid4(), world.person()
-    maya.call("keep_memory", **a_fact(memory=memory))
+    fact, omar = uuid4(), world.person()
+    maya.call("put_document", **a_document(document=fact))
     theirs = omar.create_conversation()
     prompt = uuid4()
     omar.finish(omar.begin(theirs, prompt=prompt)["turn"], 1, reply_body=None)
 
     assert discard(omar, garden, 4, long[2:])["reason"] == "not_found"
-    assert discard(omar, theirs, 1, [prompt], noted=str(memory))["ok"]
+    assert discard(omar, theirs, 1, [prompt], noted=str(fact))["ok"]
     discard(maya, garden, 4, long[2:])
     assert restore(omar, garden, 5, long[2:])["reason"] == "not_found"
 
-    assert [row["id"] for row in maya.rows("memories")] == [str(memory)]
+    assert [row["id"] for row in maya.rows("documents")] == [str(fact)]
 
 
 def test_deleted_messages_are_destroyed_in_slices(world, maya, garden):

@@ -301,7 +301,7 @@ def test_the_menu_of_a_row_leads_to_the_instructions_of_its_conversation(
 def test_what_was_typed_stays_where_it_cannot_be_saved(open_app, maya, garden, database):
     app = open_app(maya, c=str(garden))
     menu(app, "Instructions")
-    database.rows.failures["replace_text"] = StoreUnavailable()
+    database.rows.failures["put_document"] = StoreUnavailable()
 
     set_instructions(app, database.thread(garden), "A long thought.")
 
@@ -544,7 +544,7 @@ def test_the_longest_reply_is_shown_and_none_above_it_is_saved(open_app, maya):
 
 def test_preferences_that_could_not_be_verified_are_said_to_be_passed_over(open_app, maya):
     choose(maya.store.profile, theme="dark")
-    maya.database.spoil("profile", MAYA)
+    maya.database.spoil("preferences", MAYA)
     app = open_app(maya)
     assert "Your preferences failed their integrity check and are not used" in captions(app)
 
@@ -558,7 +558,7 @@ def test_preferences_that_could_not_be_verified_are_said_to_be_passed_over(open_
 
 def test_preferences_that_cannot_be_stored_stay_typed(open_app, maya):
     app = pressed(open_app(maya), "preferences")
-    maya.database.rows.failures["keep_document"] = StoreUnavailable()
+    maya.database.rows.failures["put_document"] = StoreUnavailable()
 
     app.text_area(key="my-instructions").set_value("A long thought.")
     save_preferences(app)

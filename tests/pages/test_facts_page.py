@@ -130,7 +130,7 @@ def test_it_is_not_offered_in_the_middle_of_a_long_conversation(open_app, maya, 
 def test_it_is_not_offered_where_that_is_no_question(open_app, maya, garden, database, is_spoilt):
     choose(maya.store.profile, keeps_facts=None if is_spoilt else False)
     if is_spoilt:
-        database.spoil("profile", MAYA)
+        database.spoil("preferences", MAYA)
 
     assert "Let Daybook remember" not in html(open_app(maya, c=str(garden)))
 
@@ -145,7 +145,7 @@ def test_it_is_not_offered_below_a_reply_that_broke_off(open_app, maya, database
 
 def test_what_cannot_be_stored_is_said_and_asked_again(open_app, maya, garden, database):
     choose(maya.store.profile, keeps_facts=None)
-    database.rows.failures["keep_document"] = StoreUnavailable()
+    database.rows.failures["put_document"] = StoreUnavailable()
     app = pressed(open_app(maya, c=str(garden)), "keep-facts-yes")
 
     assert [warning.value for warning in app.warning] == [StoreUnavailable.public]
@@ -298,7 +298,7 @@ def test_a_fact_can_be_added(open_app, maya):
 
 def test_what_could_not_be_kept_stays_in_its_field(open_app, maya, database):
     app = memory(open_app(maya))
-    database.rows.failures["keep_document"] = StoreUnavailable()
+    database.rows.failures["put_document"] = StoreUnavailable()
 
     app.text_input(key="new-fact").set_value("I have a dog")
     next(button for button in app.button if button.label == "Add").click().run()
@@ -391,7 +391,7 @@ def test_it_is_switched_on_and_off_and_says_what_that_means(open_app, maya, was_
 
 def test_a_switch_that_could_not_be_stored_goes_back(open_app, maya):
     app = memory(open_app(maya))
-    maya.database.rows.failures["keep_document"] = StoreUnavailable()
+    maya.database.rows.failures["put_document"] = StoreUnavailable()
 
     app.toggle(key="keeps-facts").set_value(False).run()
 

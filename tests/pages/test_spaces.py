@@ -454,7 +454,7 @@ def test_a_space_that_was_deleted_elsewhere_is_said_to_be_gone(open_app, maya, l
 def test_what_cannot_be_stored_stays_typed(open_app, maya, latin):
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
     fill(app, latin, instructions="A long thought.")
-    maya.database.rows.failures["keep_document"] = StoreUnavailable()
+    maya.database.rows.failures["put_document"] = StoreUnavailable()
 
     in_dialog(app, latin, "Save")
 

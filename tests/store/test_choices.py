@@ -8,7 +8,8 @@ from services.domain import NewConversation, Purpose, Usage, Window
 from services.errors import InstructionsTooLong
 from services.memory.tokens import min_tokens
 from services.store.rows import DocumentKind
-from services.store.sealed.places import document_place
+from services.store.sealed.documents import DocumentSeals
+from services.store.supabase.rows import SupabaseRows
 from tests.fakes import INFO, LARGE, choose
 from tests.store.conftest import done
 from tests.stores import store_of
@@ -35,22 +36,17 @@ def asked(server):
     return body["model"], body["messages"][0]["content"]
 
 
-def test_what_a_later_version_prefers_stays(maya, mine, stack):
+def test_preferences_of_a_later_version_stay(maya, mine):
     later = json.dumps({"model": "large", "instructions": None, "font": "serif"})
-    place = document_place(maya.user_id, DocumentKind.PREFERENCES, maya.user_id)
-    sealed = maya.user_keys.newest.vault("profile").seal(later, place)
-    with stack.connect() as database:
-        database.execute(
-            "update public.profiles set preferences = %s where user_id = %s", [sealed, maya.user_id]
-        )
+    choose(mine, model="large")
+    (row,) = SupabaseRows(maya).documents(DocumentKind.PREFERENCES)
+    seals = DocumentSeals(maya.user_id, maya.user_keys)
+    SupabaseRows(maya).put_document(seals.seal(row, later), seen_rev=row.rev)
 
     choose(mine, instructions="Be brief.")
 
-    with stack.connect() as database:
-        (token,) = database.execute(
-            "select preferences from public.profiles where user_id = %s", [maya.user_id]
-        ).fetchone()
-    kept = json.loads(maya.user_keys.open("profile", token, place))
+    (row,) = SupabaseRows(maya).documents(DocumentKind.PREFERENCES)
+    kept = json.loads(seals.open(row))
     assert (kept["model"], kept["instructions"], kept["font"]) == ("large", "Be brief.", "serif")
 
 

@@ -162,7 +162,7 @@ def test_a_view_costs_no_query_here_and_one_where_it_is_opened(chat, make_chat, 
     view(chat, thread)
     assert asked == []
     other.planning.forecast(thread, setup, other.planning.view(thread, setup))
-    assert sorted(asked) == ["memories", "receipts"]
+    assert sorted(asked) == ["documents", "receipts"]
 
 
 def test_while_receipts_cannot_be_read_a_view_is_shown_and_no_turn_begun(

@@ -24,7 +24,7 @@ from services.store.cached_read import CachedRead
 from services.store.rows import (
     ConversationChanges,
     ConversationState,
-    ConversationText,
+    DocumentKind,
     Rows,
 )
 from services.store.sealed.documents import check_seen
@@ -183,14 +183,8 @@ class SealedConversations:
             row = self._opened.row(conversation_id)
             with suppress(Tampered):  # unreadable ones are replaced unseen
                 check_seen(seen, self._opened.instructions(row), checked)
-            sealed = self._sealed(conversation_id, checked, "instructions") if checked else None
             try:
-                self._rows.replace_text(
-                    conversation_id,
-                    ConversationText.INSTRUCTIONS,
-                    sealed,
-                    replaces=row.instructions,
-                )
+                self._opened.put_text(row, DocumentKind.INSTRUCTIONS, checked)
                 break
             except Stale:  # another tab stored its own since the row was read
                 if attempt == _TRIES - 1:
@@ -205,16 +199,8 @@ class SealedConversations:
         row = self._opened.row(conversation_id)
         if self._opened.readable_summary(row) != thread.summary:
             raise Stale
-        sealed = None
-        if summary:
-            sealed = self._sealed(conversation_id, SUMMARY_FORMAT.write(summary), "summary")
-        self._rows.replace_text(
-            conversation_id,
-            ConversationText.SUMMARY,
-            sealed,
-            replaces=row.summary,
-            cuts=thread.conversation.cuts,
-        )
+        text = SUMMARY_FORMAT.write(summary) if summary else None
+        self._opened.put_text(row, DocumentKind.SUMMARY, text, thread.conversation.cuts)
         self._opened.amend(
             conversation_id, lambda now: replace(now, summary=summary, is_summary_verified=True)
         )

@@ -1,56 +1,27 @@
-"""Sealed documents: values as JSON, sealed, cached, and replaced only by a caller who has seen them."""
+"""Sealed documents: bound to their revisions, cached, and replaced only by callers who have seen them."""
 
-import json
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
-
-from services.crypto import UserKeys
-from services.domain import (
-    ConversationId,
-    Fact,
-    Preferences,
-    RunningSummary,
-    Space,
-    SpaceId,
-    Thoughts,
-)
+from services.crypto import UserKeys, Vault
+from services.domain import ConversationId, Fact, Preferences, Space, SpaceId, UserId
 from services.domain.limits import checked_instructions, checked_space_name
 from services.errors import ChangedElsewhere, NotFound, Stale, StoreUnavailable, Tampered
 from services.store.cached_read import CachedRead
 from services.store.rows import DocumentKind, DocumentRow, Rows
-from services.store.sealed.places import document_place, stored_document_place
+from services.store.sealed.formats import Format
+from services.store.sealed.places import document_place
 
-Value = TypeVar("Value", Fact, Preferences, RunningSummary, Space, Thoughts)
-Listed = TypeVar("Listed", Fact, Space)
+_PURPOSE = "documents"  # of a user's key
+_TRIES = 5  # while other tabs change the preferences too
 
-
-class Format(Generic[Value]):
-    """The JSON of a frozen dataclass, without the fields that its row has in the clear."""
-
-    def __init__(self, kind: type[Value], in_clear: Collection[str] = ()) -> None:
-        self._adapter, self._in_clear = TypeAdapter[Value](kind), set(in_clear)
-        self._known = {each.name for each in fields(kind)}
-
-    def write(self, value: Value, before: str = "{}") -> str:
-        """The JSON of *value*; fields of a later version of the app in *before* stay."""
-        later = {key: kept for key, kept in json.loads(before).items() if key not in self._known}
-        known = self._adapter.dump_python(
-            value, mode="json", exclude=self._in_clear, exclude_none=True
-        )
-        return json.dumps(later | known, ensure_ascii=False)
-
-    def read(self, text: str, **in_clear: object) -> Value:
-        """The value of the JSON *text* and the fields *in_clear*. Raise Tampered: this version cannot read it."""
-        try:
-            return self._adapter.validate_python(json.loads(text) | in_clear)
-        except ValidationError:  # its message repeats the text
-            raise Tampered from None
+Document = TypeVar("Document", Fact, Preferences, Space)
 
 
 def check_seen(seen: str | None, now: str | None, wanted: str | None) -> None:
@@ -59,83 +30,176 @@ def check_seen(seen: str | None, now: str | None, wanted: str | None) -> None:
         raise ChangedElsewhere(now or "")
 
 
+class DocumentSeals:
+    """Seals and opens the documents of one user, and remembers the newest revision of each.
+
+    A text opens at its own revision only. A row that is put back together with its revision is refused by every process
+    that has seen a later one.
+    """
+
+    def __init__(self, user_id: UserId, keys: UserKeys) -> None:
+        self._user_id, self._keys = user_id, keys
+        self._newest: dict[tuple[DocumentKind, UUID], int] = {}
+
+    def seal(self, row: DocumentRow, text: str | None, vault: Vault | None = None) -> DocumentRow:
+        """The revision after *row*, with *text* sealed by *vault*, or under the user's key."""
+        # a deleted document that is restored begins above the revisions that it had
+        row = replace(row, rev=max(row.rev + 1, self._seen(row) + 1, int(time.time() * 1000)))
+        vault = vault or self._keys.newest.vault(_PURPOSE)
+        place = document_place(self._user_id, row)
+        return replace(row, body=None if text is None else vault.seal(text, place))
+
+    def open(self, row: DocumentRow, vault: Vault | None = None) -> str | None:
+        """The text of *row*. Raise Tampered, also for an earlier revision than was seen."""
+        if self.is_set_back(row):
+            raise Tampered
+        if row.body is None:
+            return None
+        place = document_place(self._user_id, row)
+        text = vault.open(row.body, place) if vault else self._keys.open(_PURPOSE, row.body, place)
+        self.note(row)
+        return text
+
+    def note(self, row: DocumentRow) -> None:
+        """Remember the revision of a *row* that was opened or stored."""
+        self._newest[row.kind, row.id] = max(row.rev, self._seen(row))
+
+    def is_set_back(self, row: DocumentRow) -> bool:
+        """Return True if a later revision than that of *row* was seen."""
+        return row.rev < self._seen(row)
+
+    def _seen(self, row: DocumentRow) -> int:
+        return self._newest.get((row.kind, row.id), 0)
+
+
 @dataclass(frozen=True, slots=True)
-class _Held(Generic[Listed]):
+class OpenedDocument(Generic[Document]):
+    """A document with its value, and the JSON that it was read from."""
+
     row: DocumentRow
-    value: Listed
+    value: Document
+    text: str = field(default="{}", repr=False)
 
 
-class Documents(ABC, Generic[Listed]):
+class Documents(ABC, Generic[Document]):
     """The documents of one kind of one user."""
 
-    def __init__(self, rows: Rows, keys: UserKeys, kind: DocumentKind) -> None:
-        self._rows, self._keys, self._kind = rows, keys, kind
-        self._all = CachedRead(self._read)
+    def __init__(
+        self, rows: Rows, keys: UserKeys, kind: DocumentKind, values: Format[Document]
+    ) -> None:
+        self._rows, self._kind, self._format = rows, kind, values
+        self._seals = DocumentSeals(rows.user_id, keys)
+        self._opened = CachedRead(self._read)
 
-    def all(self) -> tuple[Listed, ...]:
+    def all(self) -> tuple[Document, ...]:
         """All, in their order; at most a minute old, or older while the database is away."""
-        return tuple(held.value for held in self._all.get().values())
+        return tuple(each.value for each in self._opened.get().values())
+
+    def _readable(self, rows: Sequence[DocumentRow]) -> Iterable[DocumentRow]:
+        """Those of *rows* whose scope is there."""
+        return rows
+
+    def _vault(self, row: DocumentRow) -> Vault | None:
+        """The vault of the scope of *row*; None: the user's."""
+        return None
 
     @abstractmethod
-    def _opened(self, rows: Sequence[DocumentRow]) -> Iterable[Listed]:
-        """The values of *rows* that can be shown."""
+    def _unreadable(self, row: DocumentRow) -> Document | None:
+        """The value in the place of a *row* that did not open; None: hide it."""
 
-    @abstractmethod
-    def _order(self, row: DocumentRow, value: Listed) -> tuple[object, ...]:
-        """The sort key of *value*."""
+    def _order(self, opened: OpenedDocument[Document]) -> tuple[object, ...]:
+        """The sort key of *opened*."""
+        return (opened.row.id,)
 
-    def _replace(
+    def _put(
         self,
-        document: DocumentRow,
-        seen: Listed | None,
+        value: Document,
+        row: DocumentRow,
+        seen: OpenedDocument[Document] | None,
         source: ConversationId | None = None,
         cuts: int | None = None,
     ) -> None:
-        """Store *document* in place of the one that the caller has *seen*. Raise ChangedElsewhere."""
-        replaces = None
-        if seen is not None:
-            held = self._all.read().get(seen.id)
-            if held is None or held.value != seen:
-                raise ChangedElsewhere
-            replaces = held.row.body
+        """Store *value* in *row*, in place of *seen*. Raise Stale."""
+        text = self._format.write(value, seen.text if seen else "{}")
+        row = replace(row, created_at=seen.row.created_at if seen else datetime.now(UTC))
+        row = self._seals.seal(row, text, self._vault(row))
         try:
-            self._rows.keep_document(document, replaces=replaces, source=source, cuts=cuts)
+            seen_rev = seen.row.rev if seen else 0
+            self._rows.put_document(row, seen_rev=seen_rev, source=source, cuts=cuts)
+            self._seals.note(row)
+            stored = OpenedDocument(row, value, text)
+            self._opened.amend(lambda known: self._sorted([*known.values(), stored]))
+        finally:  # it may have been done even where the answer was lost
+            self._opened.outdate()
+
+    def _replace(
+        self,
+        value: Document,
+        row: DocumentRow,
+        seen: Document | None,
+        source: ConversationId | None = None,
+        cuts: int | None = None,
+    ) -> None:
+        """Store *value* in *row*, in place of the value that the caller has *seen*. Raise ChangedElsewhere."""
+        now = self._opened.read().get(row.id) if seen else None
+        if seen and (now is None or now.value != seen):
+            raise ChangedElsewhere
+        row = replace(row, rev=now.row.rev if now else 0)
+        try:
+            self._put(value, row, now, source, cuts)
         except Stale:
             raise ChangedElsewhere from None
-        finally:  # it may have been done even where the answer was lost
-            self._all.outdate()
 
-    def _forget(self, document_id: UUID) -> None:
+    def _delete(self, document_id: UUID) -> None:
         try:
             with suppress(NotFound):
-                self._rows.forget_document(self._kind, document_id)
+                self._rows.delete_document(document_id)
         finally:
-            self._all.outdate()
-        self._drop(lambda value: value.id == document_id)
+            self._opened.outdate()
+        self._drop(lambda row: row.id == document_id)
 
-    def _drop(self, is_gone: Callable[[Listed], bool]) -> None:
+    def _drop(self, is_gone: Callable[[DocumentRow], bool]) -> None:
         """Hide destroyed documents, also while the database is away."""
-        self._all.amend(
-            lambda held: {its: one for its, one in held.items() if not is_gone(one.value)}
+        self._opened.outdate()
+        self._opened.amend(
+            lambda known: {its: each for its, each in known.items() if not is_gone(each.row)}
         )
 
-    def _read(self) -> dict[UUID, _Held[Listed]]:
-        rows = {row.id: row for row in self._rows.documents(self._kind)}
-        before = self._all.last or {}
-        found = {its: held for its, held in before.items() if rows.get(its) == held.row}
-        for value in self._opened([row for its, row in rows.items() if its not in found]):
-            found[value.id] = _Held(rows[value.id], value)
-        in_order = sorted(found.values(), key=lambda held: self._order(held.row, held.value))
-        return {held.row.id: held for held in in_order}
+    def _read(self) -> dict[UUID, OpenedDocument[Document]]:
+        rows = self._rows.documents(self._kind)
+        if any(map(self._seals.is_set_back, rows)):  # or replaced while they were read
+            rows = self._rows.documents(self._kind)
+        known = self._opened.last or {}
+        same, others = list[OpenedDocument[Document]](), list[DocumentRow]()
+        for row in rows:
+            before = known.get(row.id)
+            if before and before.row == row and not self._seals.is_set_back(row):
+                same.append(before)
+            else:
+                others.append(row)
+        found = [self._open(row) for row in self._readable(others)]
+        return self._sorted([*same, *(each for each in found if each)])
+
+    def _open(self, row: DocumentRow) -> OpenedDocument[Document] | None:
+        try:
+            text = self._seals.open(row, self._vault(row)) or "{}"
+            return OpenedDocument(row, self._format.read(text, row), text)
+        except (Tampered, NotFound):
+            value = self._unreadable(row)
+            return OpenedDocument(row, value) if value else None
+
+    def _sorted(
+        self, documents: Iterable[OpenedDocument[Document]]
+    ) -> dict[UUID, OpenedDocument[Document]]:
+        by_id = {each.row.id: each for each in documents}
+        return {each.row.id: each for each in sorted(by_id.values(), key=self._order)}
 
 
 class SealedSpaces(Documents[Space]):
     """The `Spaces` of one user over sealed rows."""
 
-    _FORMAT = Format(Space, in_clear=("id", "created_at", "is_archived", "is_verified"))
-
     def __init__(self, rows: Rows, keys: UserKeys) -> None:
-        super().__init__(rows, keys, DocumentKind.SPACE)
+        super().__init__(rows, keys, DocumentKind.SPACE, Format(Space, ("id", "created_at")))
 
     def find(self, space_id: SpaceId | None) -> Space | None:
         return next((space for space in self.all() if space.id == space_id), None)
@@ -143,89 +207,42 @@ class SealedSpaces(Documents[Space]):
     def keep(self, space: Space, *, replaces: Space | None = None) -> None:
         name, text = checked_space_name(space.name), checked_instructions(space.instructions or "")
         space = replace(space, name=name, instructions=text)
-        vault = self._keys.newest.vault("spaces")
-        place = document_place(self._rows.user_id, self._kind, space.id)
-        document = DocumentRow(
-            kind=self._kind,
-            id=space.id,
-            body=vault.seal(self._FORMAT.write(space), place),
-            key_version=vault.version,
-            is_archived=space.is_archived,
-        )
-        self._replace(document, replaces)
+        self._replace(space, DocumentRow(kind=self._kind, id=space.id), replaces)
 
     def forget(self, space_id: SpaceId) -> None:
-        self._forget(space_id)
+        self._delete(space_id)
 
-    def _opened(self, rows: Sequence[DocumentRow]) -> Iterator[Space]:
-        for row in rows:
-            in_clear = {"id": row.id, "created_at": row.created_at, "is_archived": row.is_archived}
-            try:
-                place = stored_document_place(self._rows.user_id, row)
-                text = self._keys.open("spaces", row.body, place)
-                yield self._FORMAT.read(text, **in_clear)
-            except Tampered:
-                yield self._FORMAT.read('{"name": ""}', is_verified=False, **in_clear)
+    def _unreadable(self, row: DocumentRow) -> Space:
+        return replace(self._format.read('{"name": ""}', row), is_verified=False)
 
-    def _order(self, row: DocumentRow, value: Space) -> tuple[str, UUID]:
-        return value.name.casefold(), value.id
+    def _order(self, opened: OpenedDocument[Space]) -> tuple[object, ...]:
+        return opened.value.name.casefold(), opened.row.id
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    preferences: Preferences
-    sealed: str | None = None
-    text: str = field(default="{}", repr=False)
-
-
-class SealedProfile:
+class SealedProfile(Documents[Preferences]):
     """The `Profile` of one user over sealed rows."""
 
-    _FORMAT = Format(Preferences, in_clear=("is_verified",))
-    _TRIES = 5  # while other tabs change it too
-
     def __init__(self, rows: Rows, keys: UserKeys) -> None:
-        self._rows, self._keys = rows, keys
-        self._place = document_place(rows.user_id, DocumentKind.PREFERENCES, rows.user_id)
-        self._stored = CachedRead(self._read)
+        super().__init__(rows, keys, DocumentKind.PREFERENCES, Format(Preferences))
 
     def preferences(self) -> Preferences:
-        return self._stored.get().preferences
+        return next(iter(self.all()), Preferences())
 
     def change(
         self, change: Callable[[Preferences], Preferences], *, seen: str | None = None
     ) -> None:
-        vault = self._keys.newest.vault("profile")
-        for _ in range(self._TRIES):
-            now = self._stored.read()
-            chosen = change(now.preferences)
+        for _ in range(_TRIES):
+            now = self._opened.read().get(self._rows.user_id)
+            before = now.value if now else Preferences()
+            chosen = change(before)
             instructions = checked_instructions(chosen.instructions or "")
-            check_seen(seen, now.preferences.instructions, instructions)
+            check_seen(seen, before.instructions, instructions)
             chosen = replace(chosen, instructions=instructions, is_verified=True)
-            text = self._FORMAT.write(chosen, now.text)
-            document = DocumentRow(
-                kind=DocumentKind.PREFERENCES,
-                id=self._rows.user_id,
-                body=vault.seal(text, self._place),
-                key_version=vault.version,
-            )
-            try:
-                self._rows.keep_document(document, replaces=now.sealed)
-                self._stored.put(_Stored(chosen, document.body, text))  # shown during an outage
-            except Stale:
-                continue
-            finally:  # another tab may have changed it since, or the answer was lost
-                self._stored.outdate()
-            return
-        raise StoreUnavailable("change_preferences")
+            row = now.row if now else DocumentRow(kind=self._kind, id=self._rows.user_id)
+            with suppress(Stale):  # another tab has changed them since
+                self._put(chosen, row, now)
+                return
+        raise StoreUnavailable("put_document")
 
-    def _read(self) -> _Stored:
-        rows = self._rows.documents(DocumentKind.PREFERENCES)
-        if not rows:
-            return _Stored(Preferences())
-        sealed = rows[0].body
-        try:
-            text = self._keys.open("profile", sealed, self._place)
-            return _Stored(self._FORMAT.read(text), sealed, text)
-        except Tampered:
-            return _Stored(Preferences(is_verified=False), sealed)
+    def _unreadable(self, row: DocumentRow) -> Preferences:
+        return Preferences(is_verified=False)

@@ -28,11 +28,14 @@ from services.store.lru_cache import LruCache
 from services.store.rows import (
     ConversationRow,
     ConversationState,
+    DocumentKind,
+    DocumentRow,
     MessageRow,
     Rows,
     SealedConversation,
 )
-from services.store.sealed.documents import Format
+from services.store.sealed.documents import DocumentSeals
+from services.store.sealed.formats import Format
 from services.store.sealed.places import conversation_place, row_place
 
 SUMMARY_FORMAT = Format(RunningSummary)
@@ -67,7 +70,10 @@ class OpenedConversation:
 
     vault: Vault | None = None
     checked: CheckedThread | None = None
-    texts: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    title: tuple[str, str] | None = None  # sealed, and opened
+    texts: dict[DocumentKind, tuple[DocumentRow, str | None]] = field(
+        default_factory=dict[DocumentKind, tuple[DocumentRow, str | None]]
+    )
     receipts: LruCache[TurnId, str] = field(  # "": none to show
         default_factory=lambda: LruCache[TurnId, str](_MOST_RECEIPTS)
     )
@@ -81,6 +87,7 @@ class OpenedConversations:
 
     def __init__(self, rows: Rows, keys: UserKeys) -> None:
         self._rows, self._keys = rows, keys
+        self._seals = DocumentSeals(rows.user_id, keys)
         self._opened = LruCache[ConversationId, OpenedConversation](
             _MOST_TITLES, lambda one: OPENED if one.vault else 1
         )
@@ -194,7 +201,7 @@ class OpenedConversations:
     def conversation(self, row: ConversationRow) -> Conversation:
         """The conversation of *row*, with its title opened."""
         try:
-            title, is_verified = self._text(row, "title", row.title), True
+            title, is_verified = self._title(row), True
         except Tampered:
             title, is_verified = None, False
         return Conversation(
@@ -219,11 +226,11 @@ class OpenedConversations:
 
     def instructions(self, row: ConversationRow) -> str | None:
         """The conversation's own instructions. Raise Tampered."""
-        return self._text(row, "instructions", row.instructions)
+        return self._text(row, DocumentKind.INSTRUCTIONS)
 
     def summary(self, row: ConversationRow) -> RunningSummary | None:
         """The conversation's running summary. Raise Tampered."""
-        text = self._text(row, "summary", row.summary)
+        text = self._text(row, DocumentKind.SUMMARY)
         return None if text is None else SUMMARY_FORMAT.read(text)
 
     def readable_summary(self, row: ConversationRow) -> RunningSummary | None:
@@ -232,6 +239,15 @@ class OpenedConversations:
             return self.summary(row)
         except Tampered:
             return None
+
+    def put_text(
+        self, row: ConversationRow, kind: DocumentKind, text: str | None, cuts: int | None = None
+    ) -> None:
+        """Replace the instructions or the summary that *row* holds. Raise Stale, NotFound, Tampered."""
+        seen = row.text(kind)
+        document = self._seals.seal(seen, text, self.vault(row.id, row))
+        self._rows.put_document(document, seen_rev=seen.rev, cuts=cuts)
+        self._seals.note(document)
 
     def vault(self, conversation_id: ConversationId, row: ConversationRow | None = None) -> Vault:
         """The vault of a conversation. Raise NotFound, Tampered."""
@@ -273,17 +289,27 @@ class OpenedConversations:
                 self._opened.put(row.id, held)
             return held, held.vault
 
-    def _text(self, row: ConversationRow, column: str, sealed: str | None) -> str | None:
-        """The text of a *column*; opened once for as long as *sealed* stays the same. Raise Tampered."""
-        if sealed is None:
+    def _title(self, row: ConversationRow) -> str | None:
+        """The title; opened once for as long as it stays the same. Raise Tampered."""
+        if row.title is None:
             return None
         held = self._opened.get(row.id) or OpenedConversation()
-        known = held.texts.get(column)
-        if known is None or known[0] != sealed:
+        if held.title is None or held.title[0] != row.title:
             vault = held.vault or self.unwrapped(row)
-            place = conversation_place(self.user_id, row.id, column)
-            known = held.texts[column] = sealed, vault.open(sealed, place)
+            place = conversation_place(self.user_id, row.id, "title")
+            held.title = row.title, vault.open(row.title, place)
             self._opened.put(row.id, held)
+        return held.title[1]
+
+    def _text(self, row: ConversationRow, kind: DocumentKind) -> str | None:
+        """The instructions or the summary; opened once for as long as they stay the same. Raise Tampered."""
+        document = row.text(kind)
+        if self._seals.is_set_back(document):  # or replaced after *row* was read
+            document = self.row(row.id).text(kind)
+        held, vault = self._open(row)
+        known = held.texts.get(kind)
+        if known is None or known[0] != document or self._seals.is_set_back(document):
+            known = held.texts[kind] = document, self._seals.open(document, vault)
         return known[1]
 
     def _checked(self, row: ConversationRow) -> CheckedThread:

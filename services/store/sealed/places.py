@@ -3,17 +3,13 @@
 from uuid import UUID
 
 from services.crypto import Place
-from services.domain import ConversationId, MessageId, Role, SpaceId, TurnId, UserId
+from services.domain import ConversationId, MessageId, Role, TurnId, UserId
 from services.store.rows import DocumentKind, DocumentRow, MessageRow
 
-_DOCUMENT_COLUMNS = {
-    DocumentKind.PREFERENCES: ("profiles", "preferences"),
-    DocumentKind.SPACE: ("spaces", "body"),
-    DocumentKind.FACT: ("memories", "body"),
-}
 
-
-def conversation_place(user_id: UserId, conversation_id: ConversationId, column: str) -> Place:
+def conversation_place(
+    user_id: UserId, conversation_id: ConversationId, column: str, rev: int = 0
+) -> Place:
     """The place of a text in the row of a conversation."""
     return Place(
         table="conversations",
@@ -21,6 +17,7 @@ def conversation_place(user_id: UserId, conversation_id: ConversationId, column:
         row_id=conversation_id,
         user_id=user_id,
         conversation_id=conversation_id,
+        seq=rev,
     )
 
 
@@ -76,25 +73,16 @@ def partial_place(
     )
 
 
-def document_place(
-    user_id: UserId,
-    kind: DocumentKind,
-    document_id: UUID,
-    conversation_id: ConversationId | None = None,
-    space_id: SpaceId | None = None,
-) -> Place:
-    """The place of a document that has a row of its own."""
-    table, column = _DOCUMENT_COLUMNS[kind]
+def document_place(user_id: UserId, row: DocumentRow) -> Place:
+    """The place of a document at its revision."""
+    if row.kind in (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY):
+        return conversation_place(user_id, ConversationId(row.id), row.kind, row.rev)
     return Place(
-        table=table,
-        column=column,
-        row_id=document_id,
+        table="documents",
+        column=row.kind,
+        row_id=row.id,
         user_id=user_id,
-        conversation_id=conversation_id,
-        parent_id=space_id,
+        conversation_id=row.conversation_id,
+        seq=row.rev,
+        parent_id=row.space_id,
     )
-
-
-def stored_document_place(user_id: UserId, row: DocumentRow) -> Place:
-    """The place of a stored document."""
-    return document_place(user_id, row.kind, row.id, row.conversation_id, row.space_id)

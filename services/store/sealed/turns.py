@@ -29,14 +29,14 @@ from services.store.rows import (
     Settlement,
     TurnRow,
 )
-from services.store.sealed.documents import Format
+from services.store.sealed.formats import Format
 from services.store.sealed.messages import ask_twice, seal_message
 from services.store.sealed.opened import CheckedThread, OpenedConversations
 from services.store.sealed.places import message_place, partial_place, receipt_place
 
 _MOST_COSTS = 5_000  # more than any page shows
 _MOST_UNANSWERED = 4  # requests of one user
-_THOUGHTS_FORMAT = Format(Thoughts, in_clear={"is_verified"})
+_THOUGHTS_FORMAT = Format(Thoughts)
 _TRIES = 5  # while the conversation goes on
 
 

@@ -49,8 +49,8 @@ _TOO_MANY = {
     "begin_turn": _TOO_MANY_CHATS,
     "create_conversation": _TOO_MANY_CHATS,
     "edit_reply": "This chat is full. Start a new one.",
-    "keep_memory": "Limit of memories reached. Delete some first.",
-    "keep_space": "Limit of spaces reached. Delete one to create another.",
+    "put_fact": "Limit of memories reached. Delete some first.",
+    "put_space": "Limit of spaces reached. Delete one to create another.",
 }
 _SWEPT_TURNS = 10  # in one call
 _TIMEOUT = httpx.Timeout(8.0, connect=3.0)  # seconds: less than a lease, or one lost answer ends it

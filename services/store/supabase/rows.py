@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime
 from typing import Protocol, cast
 from uuid import UUID
 
@@ -22,7 +21,6 @@ from services.store.rows import (
     ConversationChanges,
     ConversationRow,
     ConversationState,
-    ConversationText,
     CostRow,
     DocumentKind,
     DocumentRow,
@@ -61,32 +59,12 @@ class _Receipt:
     turns: _ClientTurn
 
 
-@dataclass(frozen=True, slots=True)
-class _Profile:
-    user_id: UserId
-    preferences: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Space:
-    id: UUID
-    body: str
-    key_version: int
-    state: str
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class _Fact:
-    id: UUID
-    body: str
-    key_version: int
-    conversation_id: ConversationId | None
-    space_id: SpaceId | None
-    created_at: datetime
-
-
-_LONG = {"instructions", "summary"}  # not read of many conversations at once
+_LONG = {
+    "instructions",
+    "instructions_rev",
+    "summary",
+    "summary_rev",
+}  # not read of many conversations at once
 _LISTED = ",".join(each.name for each in fields(ConversationRow) if each.name not in _LONG)
 _CONVERSATIONS = Table("conversations", ConversationRow)
 _LISTED_CONVERSATIONS = Table("conversations", ConversationRow, _LISTED)
@@ -96,9 +74,7 @@ _THOUGHTS = Table("messages", ThoughtsRow)
 _TURNS = Table("turns", TurnRow)
 _COSTS = Table("turns", CostRow)
 _RECEIPTS = Table("receipts", _Receipt, "turn_id,body,turns(client_turn_id)")
-_PROFILES = Table("profiles", _Profile)
-_SPACES = Table("spaces", _Space)
-_FACTS = Table("memories", _Fact)
+_DOCUMENTS = Table("documents", DocumentRow)
 
 
 class Session(Protocol):
@@ -221,38 +197,7 @@ class SupabaseRows:
         return [ReceiptRow(row.turn_id, row.turns.client_turn_id, row.body) for row in rows]
 
     def documents(self, kind: DocumentKind) -> list[DocumentRow]:
-        match kind:
-            case DocumentKind.PREFERENCES:
-                return [
-                    DocumentRow(kind=kind, id=row.user_id, body=row.preferences, key_version=1)
-                    for row in _PROFILES.rows(self._client)
-                    if row.preferences
-                ]
-            case DocumentKind.SPACE:
-                return [
-                    DocumentRow(
-                        kind=kind,
-                        id=row.id,
-                        body=row.body,
-                        key_version=row.key_version,
-                        created_at=row.created_at,
-                        is_archived=row.state == "archived",
-                    )
-                    for row in _SPACES.all_rows(self._client)
-                ]
-            case DocumentKind.FACT:
-                return [
-                    DocumentRow(
-                        kind=kind,
-                        id=row.id,
-                        body=row.body,
-                        key_version=row.key_version,
-                        created_at=row.created_at,
-                        conversation_id=row.conversation_id,
-                        space_id=row.space_id,
-                    )
-                    for row in _FACTS.all_rows(self._client)
-                ]
+        return _DOCUMENTS.all_rows(self._client, lambda query: query.eq("kind", kind))
 
     # --- writing: conversations and documents ----------------------------------------------------
 
@@ -278,77 +223,33 @@ class SupabaseRows:
     def delete_conversation(self, conversation_id: ConversationId) -> None:
         self._call("delete_conversation", conversation=conversation_id)
 
-    def replace_text(
-        self,
-        conversation_id: ConversationId,
-        text: ConversationText,
-        sealed: str | None,
-        *,
-        replaces: str | None,
-        cuts: int | None = None,
-    ) -> None:
-        match text:
-            case ConversationText.INSTRUCTIONS:
-                self._call(
-                    "set_conversation_instructions",
-                    conversation=conversation_id,
-                    new_instructions=Hidden(sealed),
-                    replaces=Hidden(replaces),
-                )
-            case ConversationText.SUMMARY:
-                self._call(
-                    "summarise_conversation",
-                    conversation=conversation_id,
-                    new_summary=Hidden(sealed),
-                    replaces=Hidden(replaces),
-                    cuts=cuts,
-                )
-
-    def keep_document(
+    def put_document(
         self,
         document: DocumentRow,
         *,
-        replaces: str | None,
+        seen_rev: int,
         source: ConversationId | None = None,
         cuts: int | None = None,
     ) -> None:
-        match document.kind:
-            case DocumentKind.PREFERENCES:
-                self._call(
-                    "change_preferences",
-                    new_preferences=Hidden(document.body),
-                    replaces=Hidden(replaces),
-                )
-            case DocumentKind.SPACE:
-                self._call(
-                    "keep_space",
-                    space=document.id,
-                    new_body=Hidden(document.body),
-                    body_key_version=document.key_version,
-                    archived=document.is_archived,
-                    replaces=Hidden(replaces),
-                )
-            case DocumentKind.FACT:
-                self._call(
-                    "keep_memory",
-                    memory=document.id,
-                    conversation=document.conversation_id,
-                    space=document.space_id,
-                    new_body=Hidden(document.body),
-                    body_key_version=document.key_version,
-                    replaces=Hidden(replaces),
-                    source=source,
-                    cuts=cuts,
-                )
+        answer = self._session.calls.call(
+            "put_document",
+            new_kind=document.kind,
+            document=document.id,
+            conversation=document.conversation_id,
+            space=document.space_id,
+            seen_rev=seen_rev,
+            new_rev=document.rev,
+            new_body=Hidden(document.body),
+            source=source,
+            cuts=cuts,
+        )
+        _checked(f"put_{document.kind}", answer)
 
-    def forget_document(self, kind: DocumentKind, document_id: UUID) -> None:
-        if kind is DocumentKind.SPACE:
-            self._call("forget_space", space=document_id)
-        else:
-            self._call("forget_memory", memory=document_id)
+    def delete_document(self, document_id: UUID) -> None:
+        self._call("delete_document", document=document_id)
 
-    def forget_facts(self) -> None:
-        self._call("forget_memories")
+    def delete_facts(self) -> None:
+        self._call("delete_facts")
 
     # --- writing: turns and messages -------------------------------------------------------------
 

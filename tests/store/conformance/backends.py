@@ -50,10 +50,10 @@ class Text(NamedTuple):
     """The place of one stored text.
 
     The fields of each kind: conversation (id) title, instructions, summary; message (id) body, thoughts; turn (id)
-    partial, partial_thoughts; receipt (turn id), fact (id) and space (id) body; profile (user id) preferences.
+    partial, partial_thoughts; receipt (turn id), fact (id), space (id) and preferences (user id) body.
     """
 
-    kind: Literal["conversation", "message", "turn", "receipt", "fact", "space", "profile"]
+    kind: Literal["conversation", "message", "turn", "receipt", "fact", "space", "preferences"]
     id: UUID
     field: str = "body"
 
@@ -145,6 +145,10 @@ class Backend:
         """Context manager: put the stored conversation and its messages back to what they were."""
         raise NotImplementedError
 
+    def set_back_text(self, *texts):
+        """Context manager: put each stored `Text`, or number beside one, back to what it was."""
+        raise NotImplementedError
+
 
 class _FaultyTransport(LiteTransport):
     """The sockets to the API, with faults by user and verb."""
@@ -168,17 +172,18 @@ class _FaultyTransport(LiteTransport):
 _PATHS = {  # of verbs that are no RPC of their name
     "create": "rpc/create_conversation",
     "read_conversation": "conversations",
-    "read_facts": "memories",
-    "keep_fact": "rpc/keep_memory",
+    "read_facts": "documents",
+    "keep_fact": "rpc/put_document",
+    "change_preferences": "rpc/put_document",
 }
 _TABLES = {  # by kind of text
     "conversation": ("conversations", "id"),
     "message": ("messages", "id"),
     "turn": ("turns", "id"),
     "receipt": ("receipts", "turn_id"),
-    "fact": ("memories", "id"),
-    "space": ("spaces", "id"),
-    "profile": ("profiles", "user_id"),
+    "fact": ("documents", "id"),
+    "space": ("documents", "id"),
+    "preferences": ("documents", "id"),
 }
 
 
@@ -315,7 +320,7 @@ class SupabaseBackend(Backend):
 
     def move_fact(self, fact_id, *, conversation_id=None, space_id=None):
         self._change(
-            "update public.memories set conversation_id = %s, space_id = %s where id = %s",
+            "update public.documents set conversation_id = %s, space_id = %s where id = %s",
             conversation_id,
             space_id,
             fact_id,
@@ -336,6 +341,22 @@ class SupabaseBackend(Backend):
             before[1],
         )
         self.change_conversation(conversation_id, **dict(zip(columns, before, strict=True)))
+
+    @contextmanager
+    def set_back_text(self, *texts):
+        before = []
+        for text in texts:
+            table, key = _TABLES[text.kind]
+            with self._stack.connect() as database:
+                before += database.execute(
+                    f"select {text.field} from public.{table} where {key} = %s", [text.id]
+                ).fetchone()
+        yield
+        for text, value in zip(texts, before, strict=True):
+            table, key = _TABLES[text.kind]
+            self._change(
+                f"update public.{table} set {text.field} = %s where {key} = %s", value, text.id
+            )
 
     def _change(self, statement, *values):
         """Change one row."""
@@ -361,8 +382,8 @@ class InMemoryBackend(Backend):
         "create": "create_conversation",
         "read_conversation": "conversation",
         "read_facts": "documents",
-        "keep_fact": "keep_document",
-        "change_preferences": "keep_document",
+        "keep_fact": "put_document",
+        "change_preferences": "put_document",
     }
 
     def __init__(self):
@@ -450,6 +471,14 @@ class InMemoryBackend(Backend):
         tables.conversations[conversation_id], messages = before
         tables.messages.clear()
         tables.messages.update(messages)
+
+    @contextmanager
+    def set_back_text(self, *texts):
+        owner = next(one for one in self._databases.values() if one.has(*texts[0]))
+        before = [owner.get(*text) for text in texts]
+        yield
+        for text, value in zip(texts, before, strict=True):
+            owner.put(*text, value)
 
     def _tables(self, table, key):
         """Return the tables of the user with that row."""

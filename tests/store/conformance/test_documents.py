@@ -291,6 +291,19 @@ def test_deleted_fact_is_not_replaced(maya):
     assert texts(maya) == texts(maya.elsewhere()) == []
 
 
+def test_deleted_fact_is_restored(maya):
+    seen, other = a_fact(), maya.elsewhere()
+    maya.facts.keep(seen)
+    changed = replace(seen, text="Has two dogs.")
+    maya.facts.keep(changed, replaces=seen)
+    assert texts(maya) == texts(other) == [changed.text]
+    maya.facts.forget(seen.id)
+
+    maya.facts.keep(changed)
+
+    assert maya.facts.facts() == other.facts.fresh_facts() == (changed,)
+
+
 def test_fact_kept_elsewhere_is_read_at_once_when_asked(maya):
     assert texts(maya) == []
     maya.elsewhere().facts.keep(a_fact())

@@ -258,14 +258,119 @@ def test_swapped_space_is_shown_without_its_name(backend, maya):
 def test_swapped_preferences_are_replaced_by_new_ones(backend, maya, omar):
     choose(omar, instructions="Theirs.")
     choose(maya, instructions="Mine.")
-    backend.copy(
-        Text("profile", omar.user_id, "preferences"), Text("profile", maya.user_id, "preferences")
-    )
+    backend.copy(Text("preferences", omar.user_id), Text("preferences", maya.user_id))
 
     other = maya.elsewhere()
     assert other.preferences.preferences() == Preferences(is_verified=False)
     choose(other, model="large")
     assert maya.elsewhere().preferences.preferences() == Preferences(model="large")
+
+
+# --- earlier texts put back
+
+
+def put_fact(user, text, seen):
+    facts = user.facts.facts()
+    fact = replace(facts[0], text=text) if facts else a_fact(text)
+    user.facts.keep(fact, replaces=facts[0] if facts else None)
+    return Text("fact", fact.id)
+
+
+def put_space(user, text, seen):
+    spaces = user.spaces.all()
+    space = replace(spaces[0], name=text) if spaces else a_space(text)
+    user.spaces.keep(space, replaces=spaces[0] if spaces else None)
+    return Text("space", space.id)
+
+
+def put_preferences(user, text, seen):
+    choose(user, instructions=text)
+    return Text("preferences", user.user_id)
+
+
+def put_instructions(user, text, conversation_id):
+    user.conversations.set_instructions(conversation_id, text)
+    return Text("conversation", conversation_id, "instructions")
+
+
+def put_summary(user, text, conversation_id):
+    thread = user.conversations.thread(conversation_id)
+    user.conversations.set_summary(thread, replace(SUMMARY, text=text))
+    return Text("conversation", conversation_id, "summary")
+
+
+DOCUMENTS = {  # how each is stored, and what is read of it
+    "fact": (put_fact, lambda user, _: [fact.text for fact in user.facts.fresh_facts()]),
+    "space": (
+        put_space,
+        lambda user, _: [one.name for one in user.spaces.all() if one.is_verified],
+    ),
+    "preferences": (put_preferences, lambda user, _: [user.preferences.preferences().instructions]),
+    "instructions": (
+        put_instructions,
+        lambda user, its: [user.conversations.thread(its).instructions],
+    ),
+    "summary": (put_summary, lambda user, its: [user.conversations.thread(its).summary]),
+}
+MISSING = [], [None]
+
+
+@pytest.fixture(params=DOCUMENTS)
+def document(request, maya, garden_id):
+    """Two functions: store a text in a document, and read it."""
+    put, read = DOCUMENTS[request.param]
+    return lambda user, text: put(user, text, garden_id), lambda user: read(user, garden_id)
+
+
+def test_earlier_text_put_back_does_not_open(backend, maya, document):
+    put, read = document
+    place = put(maya, "Earlier.")
+
+    with backend.set_back_text(place):
+        put(maya, "Later.")
+
+    assert read(maya.elsewhere()) in MISSING
+
+
+def test_text_put_back_with_its_revision_is_noticed_by_its_reader(backend, maya, document):
+    put, read = document
+    place = put(maya, "Earlier.")
+    rev = "rev" if place.kind != "conversation" else f"{place.field}_rev"
+
+    with backend.set_back_text(place, place._replace(field=rev)):
+        put(maya, "Later.")
+        assert read(maya) not in MISSING
+    backend.let_pass(61)
+
+    assert read(maya) in MISSING
+    assert read(maya) in MISSING
+
+
+def test_text_that_was_put_back_is_replaced(backend, maya, garden_id):
+    choose(maya, instructions="Earlier.")
+    place = put_instructions(maya, "Earlier.", garden_id)
+    mine = Text("preferences", maya.user_id)
+    revisions = place._replace(field="instructions_rev"), mine._replace(field="rev")
+    with backend.set_back_text(place, mine, *revisions):
+        choose(maya, instructions="Later.")
+        put_instructions(maya, "Later.", garden_id)
+    backend.let_pass(61)
+    assert not maya.conversations.thread(garden_id).are_instructions_verified
+
+    choose(maya, instructions="New.")
+    put_instructions(maya, "New.", garden_id)
+
+    assert maya.conversations.thread(garden_id).instructions == "New."
+    assert maya.preferences.preferences().instructions == "New."
+
+
+def test_deleted_summary_put_back_does_not_open(backend, maya, garden, garden_id):
+    with backend.set_back_text(put_summary(maya, "They sow peas.", garden_id)):
+        delete(maya, maya.conversations.thread(garden_id), 2, drops_summary=True)
+
+    thread = maya.elsewhere().conversations.thread(garden_id)
+
+    assert (thread.summary, thread.is_summary_verified) == (None, False)
 
 
 def test_unreadable_message_is_left_out_of_the_corpus(backend, maya, garden):

@@ -1,0 +1,112 @@
+-- Sealed documents: a user's preferences, spaces and facts, and the instructions and the summary of a conversation.
+--
+-- Each has a revision, and its sealed text is bound to that: an earlier text that is put back does not open. A document is
+-- replaced only by a caller who has seen its revision. Instructions and summary lie in the row of their conversation, which
+-- is read before each turn.
+
+-- tables ------------------------------------------------------------------------------------------------
+
+create table public.documents (
+  id uuid primary key,
+  user_id uuid not null references public.profiles (user_id) on delete cascade,
+  kind text not null check (kind in ('preferences', 'space', 'fact')),
+  conversation_id uuid,                     -- the scope of a fact: a conversation, a space, or (both null) all conversations
+  space_id uuid,
+  rev bigint not null check (rev > 0),
+  body public.sealed not null,
+  created_at timestamptz not null default now(),
+  unique (id, user_id),
+  foreign key (conversation_id, user_id) references public.conversations (id, user_id) on delete cascade,
+  foreign key (space_id, user_id) references public.documents (id, user_id) on delete cascade,
+  check (num_nonnulls(conversation_id, space_id) <= (kind = 'fact')::integer),
+  check (kind <> 'preferences' or id = user_id)
+);
+
+alter table public.conversations
+  add foreign key (space_id, user_id) references public.documents (id, user_id) on delete set null (space_id);
+
+create index on public.documents (user_id, kind);
+create index on public.documents (conversation_id, user_id);
+create index on public.documents (space_id, user_id);
+
+-- functions ---------------------------------------------------------------------------------------------
+
+create function private.has_space(owner uuid, space uuid) returns boolean
+language plpgsql stable security definer set search_path = ''
+as $$
+begin
+  return exists (select from public.documents where id = space and user_id = owner and kind = 'space');
+end $$;
+
+-- Store a new document (a `seen_rev` of 0), or replace one of that revision in its scope. Calling it again changes nothing.
+--   new_kind        also 'instructions' and 'summary', of the conversation; a null body: none
+--   source, cuts    the conversation whose messages the model noted a fact from, and its `rev - last_seq` when they were
+--                   read, which each deletion moves; null: it was not noted. A summary has `cuts` of its own conversation
+create function private.put_document(
+  new_kind text, document uuid, conversation uuid, space uuid, seen_rev bigint, new_rev bigint, new_body public.sealed,
+  source uuid, cuts bigint, proof text
+) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  me uuid := private.require_proof(proof, 'put_document', new_kind, document::text, conversation::text, space::text,
+    seen_rev::text, new_rev::text, private.sha(new_body), source::text, cuts::text);
+begin
+  if (seen_rev between 0 and new_rev - 1) is not true then
+    raise exception 'revision out of range' using errcode = 'PT400';
+  elsif conversation is not null
+      and not exists (select from public.conversations where id = conversation and user_id = me)
+    or space is not null and not private.has_space(me, space)
+    or source is not null and not exists (
+      select from public.conversations where id = source and user_id = me and rev - last_seq = cuts for share
+    )
+  then
+    return private.answer(false);           -- deleted meanwhile
+  end if;
+  if new_kind = 'instructions' then
+    update public.conversations set instructions = new_body, instructions_rev = new_rev
+    where id = conversation and user_id = me
+      and (instructions_rev = seen_rev or instructions_rev = new_rev and instructions is not distinct from new_body);
+  elsif new_kind = 'summary' then
+    update public.conversations set summary = new_body, summary_rev = new_rev
+    where id = conversation and user_id = me and rev - last_seq = cuts
+      and (summary_rev = seen_rev or summary_rev = new_rev and summary is not distinct from new_body);
+  elsif seen_rev > 0 then
+    update public.documents set body = new_body, rev = new_rev
+    where id = document and user_id = me and kind = new_kind and rev = seen_rev
+      and conversation_id is not distinct from conversation and space_id is not distinct from space;
+  elsif (select count(*) from public.documents where user_id = me and kind = new_kind)
+    >= (case new_kind when 'fact' then 5000 else 500 end)
+  then
+    return private.answer(false, 'too_many');
+  else
+    insert into public.documents (id, user_id, kind, conversation_id, space_id, rev, body)
+    values (document, me, new_kind, conversation, space, new_rev, new_body)
+    on conflict do nothing;
+  end if;
+  return private.answer(found or exists (
+    select from public.documents where id = document and user_id = me and rev = new_rev and body = new_body
+  ), 'stale');
+end $$;
+
+-- Delete a fact, or a space with its facts; its conversations stay, in no space.
+create function private.delete_document(document uuid, proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  me uuid := private.require_proof(proof, 'delete_document', document::text);
+begin
+  delete from public.documents where id = document and user_id = me and kind in ('space', 'fact');
+  return private.answer(found);
+end $$;
+
+-- Delete all facts, of every scope.
+create function private.delete_facts(proof text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  me uuid := private.require_proof(proof, 'delete_facts');
+begin
+  delete from public.documents where user_id = me and kind = 'fact';
+  return '{"ok": true}';
+end $$;
