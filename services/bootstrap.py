@@ -59,7 +59,7 @@ from services.llm import (
 from services.memory.tokens import CachingCounter, KindCounter, RegexCounter
 from services.settings import Settings
 from services.store.cached_read import CachedRead
-from services.store.in_memory import InMemoryRows
+from services.store.in_memory.rows import InMemoryRows
 from services.store.port import Store
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.supabase import auth

@@ -27,7 +27,7 @@ from services.domain.models import ModelInfo
 from services.errors import ModelUnavailable, NotFound
 from services.llm import Models, Offer, Piece
 from services.memory.tokens import RegexCounter
-from services.store.in_memory import InMemoryRows
+from services.store.in_memory.rows import InMemoryRows
 from services.store.sealed import sealed_store, throwaway_keys
 from tests.store.conformance.talk import NOON
 

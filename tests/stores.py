@@ -8,7 +8,8 @@ from uuid import uuid4
 
 from services.domain import Outcome, Purpose, TurnId, Usage, Window
 from services.errors import Cap, OverBudget, StoreUnavailable
-from services.store.in_memory import InMemoryRows, Tables
+from services.store.in_memory.rows import InMemoryRows
+from services.store.in_memory.tables import Tables
 from services.store.port import Begun, Lease
 from services.store.rows import DocumentKind
 from services.store.sealed import sealed_store, throwaway_keys

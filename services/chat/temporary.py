@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from services.chat.service import Chat
 from services.domain import ConversationId, SessionId
 from services.errors import Refused
-from services.store.in_memory import InMemoryRows
+from services.store.in_memory.rows import InMemoryRows
 from services.store.port import Store
 
 TEMPORARY_TITLE = "Temporary chat"  # of each one: no title names what was said

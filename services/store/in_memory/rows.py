@@ -1,0 +1,300 @@
+"""The rows of one user in memory: turns, and the messages that they store."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from services.domain import ConversationId, FactId, MessageId, Outcome, Purpose, Role, TurnId
+from services.errors import Busy, NotFound, Stale, StoreUnavailable
+from services.store.in_memory.conversations import InMemoryConversations
+from services.store.in_memory.tables import Tables, TurnRecord
+from services.store.port import Begun, ClientTurnId, Lease, TurnState
+from services.store.rows import (
+    ConversationRow,
+    DocumentKind,
+    MessageRow,
+    ReceiptRow,
+    Reservation,
+    SealedConversation,
+    SealedPrompt,
+    SealedReply,
+    Settlement,
+)
+
+_UNFINISHED = (Outcome.CUT, Outcome.STOPPED, Outcome.INTERRUPTED)  # a reply that can be continued
+
+
+class InMemoryRows(InMemoryConversations):
+    """The `Rows` of one user in memory."""
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    def close(self) -> None:
+        """Forget all text for good. Turns that are streaming can still be settled."""
+        with self._lock:
+            self._is_closed = True
+            turns = self._tables.turns
+            self._tables = Tables(turns=turns)
+            for turn in turns.values():
+                turn.conversation_id = turn.partial = turn.thoughts = None
+
+    def begin_turn(
+        self,
+        reservation: Reservation,
+        prompt: SealedPrompt | None = None,
+        created: SealedConversation | None = None,
+    ) -> Begun:
+        with self._lock:
+            if known := self._named(reservation.client_turn_id):
+                return Begun(known.id, known.reserved_micro)
+            if created:
+                self._check_creation(created)
+            elif prompt:
+                self._check_beginning(reservation, prompt)
+            begun = self._ledger.begin_turn(reservation)
+            if created:
+                self.create_conversation(created)
+            now = self._now()
+            self._tables.turns[begun.turn_id] = TurnRecord(
+                id=begun.turn_id,
+                conversation_id=prompt and prompt.conversation_id,
+                reservation=reservation,
+                reserved_micro=begun.reserved_micro,
+                prompt_id=prompt and prompt.message_id,
+                begun_at=now,
+                lease_until=now + timedelta(seconds=reservation.lease_seconds),
+            )
+            if prompt and reservation.purpose is Purpose.REPLY:
+                self._store_prompt(prompt, begun.turn_id)
+            if prompt and prompt.receipt:
+                self._tables.receipts[begun.turn_id] = ReceiptRow(
+                    begun.turn_id, reservation.client_turn_id, prompt.receipt
+                )
+            return begun
+
+    def checkpoint_turn(
+        self,
+        turn_id: TurnId,
+        lease_seconds: int,
+        partial: str | None = None,
+        thoughts: str | None = None,
+    ) -> Lease:
+        lease = self._ledger.checkpoint_turn(turn_id, lease_seconds)
+        with self._lock:
+            turn = self._tables.turns.get(turn_id)
+            if self._is_closed:
+                return Lease.STOP_REQUESTED
+            if not lease or turn is None or not turn.state.is_open:
+                return Lease.LAPSED
+            turn.state = TurnState.STREAMING
+            turn.lease_until = self._now() + timedelta(seconds=lease_seconds)
+            if turn.conversation_id:
+                turn.partial, turn.thoughts = partial or turn.partial, thoughts or turn.thoughts
+            return Lease.STOP_REQUESTED if turn.is_stop_requested else lease
+
+    def finish_turn(self, settlement: Settlement, reply: SealedReply | None = None) -> None:
+        with self._lock:
+            turn = self._tables.turns.get(settlement.turn_id)
+            if turn is None:
+                raise NotFound
+            if turn.state.is_final:
+                return
+            is_recovery = settlement.outcome is Outcome.INTERRUPTED
+            if is_recovery and turn.state is not TurnState.LAPSED:
+                raise Busy
+            row = (
+                self._tables.conversations.get(turn.conversation_id)
+                if turn.conversation_id
+                else None
+            )
+            prompt = self._tables.messages.get(turn.prompt_id) if turn.prompt_id else None
+            is_stored = (
+                row is not None
+                and turn.reservation.purpose is Purpose.REPLY
+                and reply is not None
+                and reply.body is not None
+                and prompt is not None
+                and prompt.destroy_at is None
+            )
+            if row and reply and is_stored and row.rev != reply.rev:
+                raise Stale
+            if not is_recovery:
+                self._ledger.finish_turn(settlement)
+                turn.usage, turn.cost_micro = settlement.usage, settlement.cost_micro
+            turn.state = TurnState(settlement.outcome.value)
+            turn.partial = turn.thoughts = None
+            if row and reply and is_stored:
+                self._append(
+                    row, reply, turn.prompt_id, Role.ASSISTANT, settlement.outcome, turn.id
+                )
+
+    def stop_turn(self, turn_id: TurnId) -> None:
+        if turn := self._tables.turns.get(turn_id):
+            turn.is_stop_requested = True
+
+    def lapse_turns(self) -> list[TurnRecord]:
+        """Mark the turns whose lease ran out as lapsed, charged with the reserved cost if the model was called."""
+        with self._lock:
+            lapsed = [
+                turn
+                for turn in self._tables.turns.values()
+                if turn.state.is_open and turn.lease_until < self._now()
+            ]
+            for turn in lapsed:
+                turn.cost_micro = turn.reserved_micro if turn.state is TurnState.STREAMING else 0
+                turn.state = TurnState.LAPSED
+            return lapsed
+
+    def edit_reply(
+        self, conversation_id: ConversationId, original: MessageId, reply: SealedReply
+    ) -> None:
+        with self._lock:
+            row = self.conversation(conversation_id)
+            if reply.message_id in self._tables.messages:
+                return
+            if self._is_streaming(conversation_id):
+                raise Busy
+            if row.rev != reply.rev:
+                raise Stale
+            edited = self._tables.messages.get(original)
+            if edited is None or edited.role is not Role.ASSISTANT or edited.destroy_at:
+                raise NotFound
+            if edited.conversation_id != conversation_id:
+                raise NotFound
+            row = self._append(row, reply, edited.parent_id, Role.ASSISTANT, Outcome.EDITED)
+            self._update(conversation_id, read_seq=row.last_seq)
+
+    def discard_messages(
+        self,
+        conversation_id: ConversationId,
+        rev: int,
+        doomed: Sequence[MessageId],
+        facts: Iterable[FactId],
+        *,
+        kept_summary: str | None,
+        head: str,
+        seconds: int,
+    ) -> None:
+        with self._lock:
+            row = self.conversation(conversation_id)
+            rows = self.messages_by_id(doomed)
+            if all(one.destroy_at for one in rows):
+                return
+            if self._is_streaming(conversation_id, *doomed):
+                raise Busy
+            if row.rev != rev:
+                raise Stale
+            rest = self.messages(conversation_id, 0, row.last_seq)
+            if any(one.parent_id in doomed and one.id not in doomed for one in rest):
+                raise StoreUnavailable("a message stays that follows one that goes")
+            is_kept = row.summary is not None and row.summary == kept_summary
+            due = self._now() + timedelta(seconds=seconds)
+            for one in rows:
+                self._tables.messages[one.id] = replace(one, destroy_at=due)
+            self._update(
+                conversation_id,
+                rev=rev + 1,
+                head=head,
+                undo_until=due,
+                summary=row.summary if is_kept else None,
+                summary_rev=row.summary_rev + (not is_kept),
+            )
+            for turn in self._tables.turns.values():
+                if turn.prompt_id in doomed:
+                    turn.partial = turn.thoughts = None
+            for fact_id in facts:
+                self._tables.documents.pop((DocumentKind.FACT, fact_id), None)
+        self._destroy_in(seconds)
+
+    def restore_messages(
+        self, conversation_id: ConversationId, rev: int, restored: Sequence[MessageId], head: str
+    ) -> None:
+        with self._lock:
+            row = self.conversation(conversation_id)
+            if row.rev != rev:
+                raise Stale
+            rows = self.discarded_messages(conversation_id)
+            if [one.id for one in rows] != list(restored) or not rows:
+                raise NotFound
+            for one in rows:
+                self._tables.messages[one.id] = replace(one, destroy_at=None)
+            self._update(conversation_id, rev=rev + 1, head=head, undo_until=None)
+
+    def _named(self, client_turn_id: ClientTurnId) -> TurnRecord | None:
+        turns = self._tables.turns.values()
+        return next(
+            (one for one in turns if one.reservation.client_turn_id == client_turn_id), None
+        )
+
+    def _is_streaming(self, conversation_id: ConversationId, *prompts: MessageId) -> bool:
+        """Return True while a reply, to one of *prompts* if given, is streaming."""
+        return any(
+            turn.conversation_id == conversation_id
+            and turn.reservation.purpose is Purpose.REPLY
+            and turn.state.is_open
+            and turn.lease_until > self._now()
+            and (not prompts or turn.prompt_id in prompts)
+            for turn in self._tables.turns.values()
+        )
+
+    def _check_beginning(self, reservation: Reservation, prompt: SealedPrompt) -> None:
+        row = self.conversation(prompt.conversation_id)
+        if row.destroy_at:
+            raise NotFound
+        if reservation.purpose is not Purpose.REPLY:
+            return
+        if self._is_streaming(row.id):
+            raise Busy
+        if row.rev != prompt.rev or not row.reset_seq <= prompt.start_seq <= row.last_seq:
+            raise Stale
+        if prompt.body is None:
+            asked = self._tables.messages.get(prompt.message_id)
+            if asked is None or asked.conversation_id != row.id or asked.destroy_at:
+                raise NotFound
+            if asked.role is not Role.USER and asked.outcome not in _UNFINISHED:
+                raise NotFound
+
+    def _store_prompt(self, prompt: SealedPrompt, turn_id: TurnId) -> None:
+        row = self.conversation(prompt.conversation_id)
+        if prompt.body is not None:
+            message = SealedReply(
+                rev=prompt.rev,
+                message_id=prompt.message_id,
+                body=prompt.body,
+                thoughts=None,
+                key_version=prompt.key_version,
+                head=prompt.head,
+            )
+            row = self._append(row, message, prompt.parent_id, Role.USER, Outcome.COMPLETE, turn_id)
+            self._update(row.id, read_seq=row.last_seq)
+        self._update(row.id, start_seq=max(row.start_seq, prompt.start_seq))
+
+    def _append(
+        self,
+        row: ConversationRow,
+        message: SealedReply,
+        parent_id: MessageId | None,
+        role: Role,
+        outcome: Outcome,
+        turn_id: TurnId | None = None,
+    ) -> ConversationRow:
+        now, seq = self._now(), row.last_seq + 1
+        self._tables.messages[message.message_id] = MessageRow(
+            id=message.message_id,
+            conversation_id=row.id,
+            seq=seq,
+            parent_id=parent_id,
+            turn_id=turn_id,
+            role=role,
+            outcome=outcome,
+            body=message.body or "",
+            has_thoughts=message.thoughts is not None,
+            created_at=now,
+            destroy_at=None,
+        )
+        if message.thoughts is not None:
+            self._tables.thoughts[message.message_id] = message.thoughts
+        head = message.head or row.head
+        return self._update(row.id, rev=row.rev + 1, last_seq=seq, head=head, updated_at=now)
