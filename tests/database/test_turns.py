@@ -1,7 +1,7 @@
 """What a turn keeps, what it holds and what it costs, however it goes."""
 
 from concurrent.futures import ThreadPoolExecutor
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -193,16 +193,6 @@ def test_two_replies_of_one_conversation_never_come_at_once(garden, two_at_once)
     assert sorted(answer.get("reason", "") for answer in answers) == ["", "busy"]
 
 
-def test_a_conversation_that_went_on_elsewhere_is_stale(maya, garden):
-    turn = maya.begin(garden)["turn"]
-    maya.finish(turn, 1)
-
-    stale = maya.begin(garden, 0)
-
-    assert (stale["ok"], stale["reason"], stale["rev"]) == (False, "stale", 2)
-    assert len(maya.rows("messages")) == 2
-
-
 def test_a_stale_finish_changes_nothing_and_can_be_made_again(maya, garden, money):
     turn = maya.begin(garden)["turn"]
 
@@ -214,81 +204,11 @@ def test_a_stale_finish_changes_nothing_and_can_be_made_again(maya, garden, mone
     assert money() == (0, 400, 400)
 
 
-def test_a_second_reply_to_one_prompt_is_its_sibling(maya, garden):
-    prompt = uuid4()
-    maya.finish(maya.begin(garden, prompt=prompt)["turn"], 1)
-
-    retried = maya.begin(garden, 2, prompt=prompt, prompt_body=None, new_head=None)
-    assert retried["rev"] == 2
-    maya.finish(retried["turn"], 2)
-
-    messages = sorted(maya.rows("messages"), key=lambda row: row["seq"])
-    assert [m["parent_id"] for m in messages] == [None, str(prompt), str(prompt)]
-
-
-@pytest.mark.parametrize(
-    ("outcome", "goes_on"),
-    [
-        ("cut", True),
-        ("stopped", True),
-        ("interrupted", True),
-        ("failed", False),
-        ("complete", False),
-    ],
-)
-def test_only_a_reply_that_ended_early_goes_on(world, maya, garden, outcome, goes_on):
-    reply = uuid4()
-    maya.finish(maya.begin(garden)["turn"], 1, reply=reply)
-    world.admin.execute("update public.messages set outcome = %s where id = %s", [outcome, reply])
-
-    begun = maya.begin(garden, 2, prompt=reply, prompt_body=None, new_head=None)
-
-    assert begun["ok"] is goes_on
-    if goes_on:
-        maya.finish(begun["turn"], 2)
-        newest = max(maya.rows("messages"), key=lambda row: row["seq"])
-        assert (newest["role"], newest["parent_id"]) == ("assistant", str(reply))
-
-
-def test_only_a_prompt_of_this_conversation_is_replied_to_again(maya, garden):
-    elsewhere, prompt, reply = maya.create_conversation(), uuid4(), uuid4()
-    maya.finish(maya.begin(elsewhere, prompt=prompt)["turn"], 1, reply=reply)
-
-    def retry(conversation, rev, message):
-        empty = {"prompt": message, "prompt_body": None, "new_head": None}
-        return maya.begin(conversation, rev, **empty)["reason"]
-
-    assert retry(garden, 0, prompt) == "not_found"
-    assert retry(elsewhere, 2, reply) == "not_found"
-    assert retry(elsewhere, 2, uuid4()) == "not_found"
-
-
 def test_no_message_hangs_below_one_of_another_conversation(maya, garden):
     elsewhere, prompt = maya.create_conversation(), uuid4()
     maya.begin(elsewhere, prompt=prompt)
 
     assert maya.refusal("begin_turn", **beginning(garden, parent=prompt)) == "23503"
-
-
-def test_cut_reply_is_stored_and_charged_like_a_whole_one(maya, garden, money):
-    turn = maya.begin(garden)["turn"]
-
-    ended, again = (maya.finish(turn, 1, 400, outcome="cut") for _ in range(2))
-
-    assert (ended["saved"], again["replay"], again["state"]) == (True, True, "cut")
-    assert sorted(row["outcome"] for row in maya.rows("messages")) == ["complete", "cut"]
-    assert money() == (0, 400, 400)
-
-
-def test_a_reply_without_a_word_leaves_only_its_cost(world, maya, garden, money):
-    turn = maya.begin(garden)["turn"]
-
-    ended = maya.finish(turn, 1, 30, outcome="failed", reply=None, reply_body=None, new_head=None)
-
-    assert (ended["saved"], ended["rev"]) == (False, 1)
-    assert len(maya.rows("messages")) == 1
-    assert turn_row(world, turn)["reply_id"] is None
-    assert money() == (0, 30, 30)
 
 
 def test_a_temporary_chat_leaves_nothing_but_the_ledger(world, maya):
@@ -355,32 +275,6 @@ def talk(maya, garden, turns, **changes):
     return rev
 
 
-def test_the_planned_start_is_stored_with_the_prompt_and_never_goes_back(maya, garden):
-    rev = talk(maya, garden, 3)
-
-    talk(maya, garden, 1, new_start_seq=4)
-    assert view(maya) == (0, 4)
-    talk(maya, garden, 1)
-    assert view(maya) == (0, 4)
-    talk(maya, garden, 1, new_start_seq=2)
-    assert view(maya) == (0, 4)
-
-    retried = maya.begin(
-        garden,
-        rev + 6,
-        new_start_seq=6,
-        prompt=UUID(first_prompt(maya)),
-        prompt_body=None,
-        new_head=None,
-    )
-    assert retried["ok"]
-    assert view(maya) == (0, 6)
-
-
-def first_prompt(maya):
-    return min(maya.rows("messages"), key=lambda row: row["seq"])["id"]
-
-
 def test_a_plan_from_before_a_reset_is_stale(maya, garden):
     rev = talk(maya, garden, 2)
     assert set_policy(maya, garden, 4)["ok"]
@@ -391,18 +285,6 @@ def test_a_plan_from_before_a_reset_is_stale(maya, garden):
         maya.begin(garden, rev, new_start_seq=5)["reason"] == "stale"
     )  # nor is there such a message
     assert maya.begin(garden, rev, new_start_seq=4)["ok"]
-
-
-def test_a_new_policy_starts_again_at_the_reset(maya, garden):
-    rev = talk(maya, garden, 3)
-    set_policy(maya, garden, 2)
-    maya.begin(garden, rev, new_start_seq=4)
-    assert view(maya) == (2, 4)
-
-    set_policy(maya, garden, None, "full")
-    assert view(maya) == (2, 2)
-    set_policy(maya, garden, 0)
-    assert view(maya) == (0, 0)
 
 
 @pytest.mark.parametrize("reset", [-1, 3])
@@ -416,44 +298,6 @@ def test_no_reset_lies_outside_the_conversation(maya, garden, reset):
 
 
 # caps ----------------------------------------------------------------------------------------------------
-
-
-def test_a_reply_is_cut_down_to_what_is_affordable(world, maya, garden):
-    set_caps(world, maya, daily_cap_micro=500)
-
-    begun = maya.begin(garden)
-
-    assert (begun["ok"], begun["reserved"]) == (True, 500)
-
-
-@pytest.mark.parametrize(
-    ("cap", "reason"), [("daily_cap_micro", "daily_cap"), ("monthly_cap_micro", "monthly_cap")]
-)
-def test_a_turn_is_refused_when_not_even_a_short_reply_is_affordable(
-    world, maya, garden, cap, reason
-):
-    set_caps(world, maya, **{cap: 149})
-
-    refused = maya.begin(garden)
-
-    assert (refused["ok"], refused["reason"], refused["room"]) == (False, reason, 149)
-    assert maya.rows("turns") + maya.rows("messages") == []
-    set_caps(world, maya, **{cap: 150})
-    assert maya.begin(garden)["reserved"] == 150
-
-
-def test_what_is_reserved_counts_against_the_caps(world, maya, garden):
-    set_caps(world, maya, daily_cap_micro=1200)
-    maya.begin(garden)
-
-    assert maya.begin(maya.create_conversation())["reason"] == "daily_cap"
-
-
-def test_what_was_spent_counts_against_the_caps(world, maya, garden):
-    set_caps(world, maya, daily_cap_micro=1200)
-    maya.finish(maya.begin(garden)["turn"], 1, 1100)
-
-    assert maya.begin(garden, 2)["reason"] == "daily_cap"
 
 
 def test_everybody_together_stays_below_the_deployments_cap(world, maya):
@@ -488,15 +332,6 @@ def test_a_lower_cap_of_the_deployment_holds_for_loans_already_made(world, maya,
     assert admin.call("set_deployment_cap", new_monthly_cap_micro=150) == {"ok": True}
 
     assert maya.begin(garden, 2, prompt_micro=0)["reserved"] == 50
-
-
-def test_too_many_open_turns_are_refused(world, maya):
-    set_caps(world, maya, max_open=2)
-
-    answers = [maya.begin(maya.create_conversation()) for _ in range(3)]
-
-    assert [answer.get("reason") for answer in answers] == [None, None, "too_many_open"]
-    assert maya.call("begin_turn", **side_call())["ok"]
 
 
 def test_too_many_turns_a_minute_are_refused(world, maya):
@@ -641,28 +476,6 @@ def test_a_correction_touches_only_the_windows_that_counted_the_charge(world, ma
     maya.finish(turn, 1, 300)
 
     assert money() == (0, 900, 900 + 1100 - 800 if same_month else 900 + 1100)
-
-
-def test_what_a_killed_turn_said_becomes_a_message_of_its_owners(world, maya, garden, money):
-    turn = maya.begin(garden)["turn"]
-    maya.checkpoint(turn, sealed("half"))
-    assert maya.finish(turn, 1, None, outcome="interrupted") == {
-        "ok": False,
-        "reason": "still_open",
-    }
-    let_lapse(world, turn)
-
-    adopted = maya.finish(turn, 1, None, outcome="interrupted", reply_body=sealed("half"))
-    late = maya.finish(turn, 2, 300)
-
-    assert (adopted["saved"], adopted["charged"]) == (True, 1100)
-    assert (late["replay"], late["state"]) == (True, "interrupted")
-    assert [m["outcome"] for m in sorted(maya.rows("messages"), key=lambda m: m["seq"])] == [
-        "complete",
-        "interrupted",
-    ]
-    assert turn_row(world, turn)["partial"] is None
-    assert money() == (0, 1100, 1100)
 
 
 def test_a_sweep_settles_as_many_turns_as_it_is_asked_to(world, maya, garden):

@@ -35,16 +35,6 @@ def bodies(thread):
     return [said.body for said in thread.branch()]
 
 
-def test_deleted_messages_come_back(maya, garden):
-    before = maya.chat.open(garden)
-
-    made = delete(maya.chat, garden, 2)
-    assert bodies(maya.chat.open(garden)) == ["Shade?", "Ferns."]
-    maya.chat.restore_messages(garden, [made])
-
-    assert maya.chat.open(garden).messages == before.messages
-
-
 def test_messages_that_are_destroyed_do_not_come_back(maya, garden):
     made = delete(maya.chat, garden, 2)
     maya.database.let_pass(UNDO_SECONDS + 1)
@@ -243,17 +233,3 @@ def test_what_is_made_of_messages_while_they_are_deleted_goes_with_them(maya, ga
     assert (maya.store.facts.facts(), maya.chat.open(garden).summary) == ((), None)
     maya.chat.restore_messages(garden, [made])
     assert maya.store.facts.facts() == (fact,)
-
-
-def test_messages_of_a_temporary_chat_are_deleted_and_come_back(maya):
-    held = maya.begin_temporary()
-    for prompt in ("Shade?", "Sun?"):
-        turn = held.chat.begin(held.id if held.is_begun else None, prompt)
-        assert turn.wait(20)
-        before = held.chat.open(held.id).messages
-
-    made = delete(held.chat, held.id, 2)
-    assert held.chat.open(held.id).messages == before[:2]
-    held.chat.restore_messages(held.id, [made])
-
-    assert held.chat.open(held.id).messages == before

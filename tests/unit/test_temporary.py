@@ -13,7 +13,6 @@ from services.domain import (
     MessageId,
     Purpose,
     Retrieval,
-    Role,
     RunningSummary,
     SessionId,
     Summary,
@@ -23,7 +22,8 @@ from services.domain import (
 from services.errors import Stale, StoreUnavailable
 from services.store.port import TurnState
 from tests.fakes import MAYA, NOON, ScriptedModel, choose
-from tests.store.conformance.talk import UNDO_SECONDS, bodies, delete, ending, new_turn
+from tests.stack.apps import until
+from tests.store.conformance.talk import bodies, ending, new_turn
 
 CANARY = "kestrel"
 SECONDS = 60.0
@@ -69,23 +69,6 @@ def test_its_title_says_nothing_of_what_was_said(chat):
     assert thread.conversation.title == TEMPORARY_TITLE
 
 
-def test_prompts_and_replies_follow_one_another(chat, model):
-    says(chat, "Hello")
-    thread = says(chat, "Again")
-
-    assert [(said.role, said.seq) for said in thread.branch()] == [
-        (Role.USER, 1),
-        (Role.ASSISTANT, 2),
-        (Role.USER, 3),
-        (Role.ASSISTANT, 4),
-    ]
-    assert [said.body for said in model.seen[-1]][-3:] == [
-        "Hello",
-        f"Prune the {CANARY}.",
-        "Again",
-    ]
-
-
 def test_a_first_prompt_that_is_sent_twice_takes_nothing_of_the_first_away(chat):
     says(chat, "Hello")
 
@@ -93,24 +76,6 @@ def test_a_first_prompt_that_is_sent_twice_takes_nothing_of_the_first_away(chat)
         chat.chat.begin(None, "Again")
 
     assert [said.body for said in chat.chat.open(chat.id).branch()][:1] == ["Hello"]
-
-
-def test_its_policy_and_view_are_changed_as_any_others(chat):
-    thread = says(chat, "Hello")
-    chat.store.conversations.set_policy(chat.id, Retrieval())
-    chat.store.conversations.start_anew(thread)
-    says(chat, f"Where is the {CANARY}?")
-    chat.store.conversations.set_model(chat.id, "large")
-
-    conversation = chat.chat.open(chat.id).conversation
-    assert (conversation.policy, conversation.reset_seq, conversation.start_seq) == (
-        Retrieval(),
-        2,
-        2,
-    )
-    assert conversation.model == "large"
-    chat.store.conversations.take_back_reset(thread)
-    assert chat.chat.open(chat.id).conversation.start_seq == 0
 
 
 def test_reply_is_stored_once_it_is_settled(chat, maya):
@@ -132,19 +97,13 @@ def test_reply_is_stored_once_it_is_settled(chat, maya):
     ]
 
 
-def test_deleted_messages_leave_the_memory_when_undo_is_over(database):
-    garden = database.hold("Garden", CANARY, "Prune.")
-    store = database.store()
-    thread = store.conversations.thread(garden)
-    ids = [one.id for one in thread.messages]
-    delete(store, thread, 0)
+def test_deleted_messages_leave_the_memory_by_themselves(chat):
+    ids = {one.id for one in says(chat, "Hello").messages}
+    assert len(chat.rows.messages_by_id(ids)) == 2
 
-    database.sweep()
-    assert len(database.rows.messages_by_id(ids)) == 2
-    database.let_pass(UNDO_SECONDS + 1)
-    database.sweep()
+    chat.chat.delete_messages(chat.id, ids, 0)
 
-    assert database.rows.messages_by_id(ids) == []
+    until(lambda: chat.rows.messages_by_id(ids) == [])
 
 
 def test_a_prompt_that_is_refused_is_not_remembered(chat, maya):

@@ -15,6 +15,7 @@ from tests.store.conformance.talk import (
     crash,
     delete,
     ending,
+    left_micro,
     new_turn,
     say,
 )
@@ -161,6 +162,8 @@ def test_prompt_of_another_conversation_is_not_answered_again(maya, garden):
 
 @pytest.mark.parametrize("is_elsewhere", [False, True])
 def test_edited_reply_is_another_version_without_a_turn(maya, garden, garden_id, is_elsewhere):
+    before = left_micro(maya)
+
     maya.messages.edit_reply(garden, garden.messages[1], "In April.")
 
     reader = maya.elsewhere() if is_elsewhere else maya
@@ -171,6 +174,7 @@ def test_edited_reply_is_another_version_without_a_turn(maya, garden, garden_id,
     assert (edited.outcome, edited.turn_id) == (Outcome.EDITED, None)
     assert not thread.conversation.is_unread
     assert not reader.turns.costs([edited])
+    assert left_micro(maya) == before
     assert not reader.turns.receipts([edited], garden_id)
 
 

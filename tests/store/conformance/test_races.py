@@ -87,10 +87,15 @@ def test_fact_stored_while_another_is_compared_stays(backend, maya):
     assert texts(maya.elsewhere()) == ["Has a cat."]
 
 
-def test_two_changes_of_preferences_are_both_stored(maya, both):
-    changes = {"model": "large"}, {"instructions": "Be brief."}
+def test_preference_stored_while_another_is_made_stays(maya):
+    acts = [lambda: choose(maya.elsewhere(), instructions="Be brief.")]
 
-    assert both(lambda user, number: choose(user, **changes[number])) == [None, None]
+    def change(now):
+        while acts:
+            acts.pop()()
+        return replace(now, model="large")
+
+    maya.preferences.change(change)
 
     stored = maya.elsewhere().preferences.preferences()
     assert (stored.model, stored.instructions) == ("large", "Be brief.")

@@ -156,10 +156,13 @@ def test_reply_is_stored_with_its_outcome(maya, garden, garden_id, outcome):
 
 
 def test_reply_without_a_word_is_no_message(maya, garden):
+    before = left_micro(maya)
+
     thread = say(maya, garden, "And leeks?", "", outcome=Outcome.FAILED)
 
     assert thread.is_whole
     assert bodies(thread.messages)[4:] == ["And leeks?"]
+    assert left_micro(maya) == before - 300
 
 
 def test_finishing_twice_stores_one_reply(maya, turn, begun, garden_id):
@@ -219,8 +222,11 @@ def test_planned_start_is_stored_and_never_moves_back(maya, garden, garden_id):
     assert thread.conversation.start_seq == 4
 
     thread = answer(maya, new_turn(thread, "And kale?", start_seq=2), "In June.")
-
     assert thread.conversation.start_seq == 4
+
+    again = new_turn(thread, None, prompt_id=thread.messages[0].id, start_seq=6)
+    thread = answer(maya, again, "In April.")
+    assert thread.conversation.start_seq == 6
 
 
 def test_plan_from_before_a_cleared_context_is_stale(maya, garden, garden_id):
@@ -363,6 +369,7 @@ def test_partial_reply_becomes_one_interrupted_message(backend, maya, garden, ga
         recovery = {"outcome": Outcome.INTERRUPTED, "reply_id": MessageId(uuid4())}
         user.turns.finish(ending(turn, begun, "Half a", **recovery))
 
+    maya.turns.finish(ending(turn, begun, "Half a reply."))  # its process was alive after all
     thread = maya.elsewhere().conversations.thread(garden_id)
     assert thread.is_whole
     assert bodies(thread.messages)[4:] == ["Will this end?", "Half a"]
@@ -428,6 +435,7 @@ def test_late_reply_to_a_deleted_prompt_is_only_charged(backend, maya, garden, g
     turn, begun = crash(backend, maya, garden, "Half a")
     backend.sweep()
     delete(maya, maya.conversations.thread(garden_id), 4)
+    assert maya.elsewhere().turns.unfinished(garden_id) is None  # nor its partial reply
 
     maya.turns.finish(ending(turn, begun, "Half a reply."))
 
