@@ -8,7 +8,8 @@ import streamlit as st
 from pages._parts import dialogs, sidebar, turns, words
 from pages._session import callbacks, go_to_conversation, person_services, show_errors
 from services.bootstrap import PersonServices
-from services.domain import AccountRole, UserUsage
+from services.domain import AccountRole
+from services.domain.accounts import UserUsage
 
 _MILLION = 1_000_000
 _COLUMNS = {

@@ -30,15 +30,10 @@ from services.chat import Setup as Setup
 from services.chat import TemporaryChat as TemporaryChat
 from services.chat import affordable as affordable
 from services.crypto import RootKeys, ServerProof
-from services.domain import (
-    Account,
-    AccountRole,
-    ConversationId,
-    Purpose,
-    SessionId,
-    policy_named,
-)
+from services.domain import AccountRole, ConversationId, Purpose, SessionId
+from services.domain.accounts import Account
 from services.domain.models import LimitSource, ModelInfo
+from services.domain.policies import policy_named
 from services.embedded.folders import choose_folders
 from services.embedded.plan import Endpoints
 from services.embedded.reports import Failed, Report, Running

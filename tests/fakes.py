@@ -13,15 +13,8 @@ from services.chat import (
     LiveTurns,
     TemporaryChat,
 )
-from services.domain import (
-    Account,
-    AccountRole,
-    ConversationId,
-    Purpose,
-    SessionId,
-    UserId,
-    UserUsage,
-)
+from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
+from services.domain.accounts import Account, UserUsage
 from services.domain.context import ContextMessage
 from services.domain.models import ModelInfo
 from services.errors import ModelUnavailable, NotFound

@@ -11,7 +11,7 @@ from pages._parts import words
 from pages._parts.elements import draw_plain_text
 from pages._parts.temporary import ChatServices, services_of
 from pages._session import show_errors
-from services.domain import ConversationId, Message, MessageId, Role, Thread, Usage, policy_named
+from services.domain import ConversationId, Message, MessageId, Role, Thread, Usage
 from services.domain.context import (
     ContextPlan,
     Extract,
@@ -20,6 +20,7 @@ from services.domain.context import (
     ReceiptEntry,
     SentContext,
 )
+from services.domain.policies import policy_named
 from services.errors import InstructionsTooLong, NotFound, PromptTooLong
 
 _ESTIMATED = "Token counts are estimates and tend to be high."

@@ -9,7 +9,8 @@ from pages._parts import browser, conversation_list, facts, models, safe_md, wor
 from pages._parts.elements import quiet_button
 from pages._session import ask_for, go_to_conversation, show_errors
 from services.bootstrap import PersonServices
-from services.domain import Account, AccountRole, Conversation, Space
+from services.domain import AccountRole, Conversation, Space
+from services.domain.accounts import Account
 
 ADMIN = "pages/admin.py"
 _FOOT = """

@@ -7,27 +7,16 @@ from enum import StrEnum
 from typing import Literal, NewType
 from uuid import UUID
 
-from services.domain.accounts import (
-    Account as Account,
-)
-from services.domain.accounts import (
-    AccountRole as AccountRole,
-)
-from services.domain.accounts import (
-    SessionId as SessionId,
-)
-from services.domain.accounts import (
-    TurnCost as TurnCost,
-)
-from services.domain.accounts import (
-    Usage as Usage,
-)
-from services.domain.accounts import (
-    UserId as UserId,
-)
-from services.domain.accounts import (
-    UserUsage as UserUsage,
-)
+from services.domain.accounts import AccountRole as AccountRole
+from services.domain.accounts import SessionId as SessionId
+from services.domain.accounts import TurnCost as TurnCost
+from services.domain.accounts import Usage as Usage
+from services.domain.accounts import UserId as UserId
+from services.domain.policies import Full as Full
+from services.domain.policies import MemoryPolicy as MemoryPolicy
+from services.domain.policies import Retrieval as Retrieval
+from services.domain.policies import Summary as Summary
+from services.domain.policies import Window as Window
 
 ConversationId = NewType("ConversationId", UUID)
 MessageId = NewType("MessageId", UUID)
@@ -64,50 +53,6 @@ class Purpose(StrEnum):
     TITLE = "title"
     SUMMARY = "summary"
     FACTS = "facts"
-
-
-@dataclass(frozen=True, slots=True)
-class Full:
-    """Everything, or a clear refusal before it would overflow."""
-
-    name: Literal["full"] = "full"
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The last *messages* messages, in whole pairs."""
-
-    messages: int = 20
-    name: Literal["window"] = "window"
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """Recent messages, and a running summary of the rest."""
-
-    name: Literal["summary"] = "summary"
-
-
-@dataclass(frozen=True, slots=True)
-class Retrieval:
-    """Recent messages, and older ones that match the prompt."""
-
-    name: Literal["retrieval"] = "retrieval"
-
-
-# each has a name, by which it is stored
-MemoryPolicy = Full | Window | Summary | Retrieval
-_POLICIES: dict[str, MemoryPolicy] = {each.name: each for each in (Full(), Summary(), Retrieval())}
-
-
-def policy_named(name: str, messages: int | None) -> MemoryPolicy:
-    """The policy of a stored *name*; Window of the last *messages*."""
-    return _POLICIES.get(name) or (Window(messages) if messages else Window())
-
-
-def policy_size(policy: MemoryPolicy) -> int | None:
-    """The messages of a Window, as they are stored beside its name."""
-    return policy.messages if isinstance(policy, Window) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -138,7 +138,6 @@ class Turns(Protocol):
 
     def keep_fresh(self, seconds: int) -> None:
         """Renew the access token unless it outlives the next *seconds*."""
-        ...
 
     def begin(self, turn: NewTurn) -> Begun:
         """Store the prompt and reserve the worst cost, both or neither; asking again begins one turn.
@@ -161,11 +160,9 @@ class Turns(Protocol):
 
     def finish(self, ending: Ending) -> None:
         """Store the reply and settle. Asking again changes nothing. Raise Busy, Tampered."""
-        ...
 
     def stop(self, turn_id: TurnId) -> None:
         """Ask the process that streams the turn to stop."""
-        ...
 
     def unfinished(self, conversation_id: ConversationId) -> OpenTurn | None:
         """The newest turn, if it is open, or has lapsed with a partial reply."""
@@ -232,7 +229,6 @@ class Conversations(Protocol):
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
         """Replace the title. Raise BadInput."""
-        ...
 
     def give_title(self, conversation_id: ConversationId, title: str) -> bool:
         """Put the model's *title* in place of the first words. Return False if it has another title already."""
@@ -243,43 +239,33 @@ class Conversations(Protocol):
 
     def mark_read(self, thread: Thread) -> None:
         """Mark all messages of *thread* as read, on every device."""
-        ...
 
     def delete(self, conversation_id: ConversationId) -> None:
         """Destroy it and its key; the ledger keeps its cost."""
-        ...
 
     def forget(self, conversation_id: ConversationId) -> None:
         """Drop its key and its text from the memory of this process."""
-        ...
 
     def discard(self, conversation_id: ConversationId, seconds: int) -> None:
         """Delete it in *seconds*, during which `restore` can bring it back."""
-        ...
 
     def restore(self, conversation_id: ConversationId) -> None:
         """Bring a discarded conversation back."""
-        ...
 
     def set_policy(self, conversation_id: ConversationId, policy: MemoryPolicy) -> None:
         """Choose another memory policy; the model's view begins where the context was restarted."""
-        ...
 
     def set_model(self, conversation_id: ConversationId, model: str | None) -> None:
         """Choose the model that answers; None: the user's."""
-        ...
 
     def move(self, conversation_id: ConversationId, space_id: SpaceId | None) -> None:
         """Put it into a space, or out of any. Raise SpaceGone."""
-        ...
 
     def start_anew(self, thread: Thread) -> None:
         """Hide all messages so far from the model. The history stays."""
-        ...
 
     def take_back_reset(self, thread: Thread) -> None:
         """Undo `start_anew`."""
-        ...
 
     def instructions(self, conversation_id: ConversationId) -> str | None:
         """Its own instructions. Raise Tampered."""
@@ -292,14 +278,12 @@ class Conversations(Protocol):
 
         Raise BadInput, ChangedElsewhere.
         """
-        ...
 
     def set_summary(self, thread: Thread, summary: RunningSummary | None) -> None:
         """Replace the summary of *thread*.
 
         Raise Stale (it was replaced, or messages were deleted or restored since), Tampered.
         """
-        ...
 
 
 class Messages(Protocol):
@@ -307,7 +291,6 @@ class Messages(Protocol):
 
     def edit_reply(self, thread: Thread, reply: Message, text: str) -> None:
         """Store *text* as another version of *reply*. Raise Stale, Busy, Tampered."""
-        ...
 
     def discard(
         self,
@@ -322,7 +305,6 @@ class Messages(Protocol):
 
         Raise Stale, Busy (a reply to one of them is streaming), Tampered.
         """
-        ...
 
     def can_restore(self, conversation_id: ConversationId) -> bool:
         """Return True if a message can be brought back."""
@@ -330,7 +312,6 @@ class Messages(Protocol):
 
     def restore(self, conversation_id: ConversationId) -> None:
         """Bring back all deleted messages that can be. Raise TooLate, Tampered."""
-        ...
 
 
 class Facts(Protocol):
@@ -350,15 +331,12 @@ class Facts(Protocol):
         *cuts*: of the conversation that it was noted from; a later deletion there refuses the fact.
         Raise BadInput, ChangedElsewhere, NotFound (its conversation or space is gone, or messages were deleted).
         """
-        ...
 
     def forget(self, fact_id: FactId) -> None:
         """Destroy a fact, if it exists."""
-        ...
 
     def forget_all(self) -> None:
         """Destroy all facts of every scope."""
-        ...
 
 
 class Spaces(Protocol):
@@ -372,11 +350,9 @@ class Spaces(Protocol):
 
     def keep(self, space: Space, *, replaces: Space | None = None) -> None:
         """Store *space*, in place of the one that the caller has seen. Raise BadInput, ChangedElsewhere, NotFound."""
-        ...
 
     def forget(self, space_id: SpaceId) -> None:
         """Destroy a space with its facts, if it exists; its conversations stay."""
-        ...
 
 
 class Profile(Protocol):
@@ -393,7 +369,6 @@ class Profile(Protocol):
 
         Where *seen* is given, instructions are replaced only if they are those. Raise BadInput, ChangedElsewhere.
         """
-        ...
 
 
 class Corpus(Protocol):

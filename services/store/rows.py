@@ -90,13 +90,9 @@ class ConversationRow:
     def text(self, kind: DocumentKind) -> DocumentRow:
         """Its instructions or its summary."""
         is_summary = kind is DocumentKind.SUMMARY
-        return DocumentRow(
-            kind=kind,
-            id=self.id,
-            rev=self.summary_rev if is_summary else self.instructions_rev,
-            body=self.summary if is_summary else self.instructions,
-            conversation_id=self.id,
-        )
+        rev = self.summary_rev if is_summary else self.instructions_rev
+        body = self.summary if is_summary else self.instructions
+        return DocumentRow(kind=kind, id=self.id, rev=rev, body=body, conversation_id=self.id)
 
 
 class ConversationChanges(TypedDict, total=False):
@@ -258,7 +254,6 @@ class Ledger(Protocol):
 
     def keep_fresh(self, seconds: int) -> None:
         """Renew the access token unless it outlives the next *seconds*."""
-        ...
 
     def begin_turn(
         self,
@@ -268,8 +263,7 @@ class Ledger(Protocol):
     ) -> Begun:
         """Store *prompt* and reserve the worst cost, both or neither; asking again begins one turn.
 
-        The conversation *created*, if any, is stored with its first prompt. Raise Stale, Busy, OverBudget, NotFound,
-        BadInput (too many conversations), SpaceGone.
+        Store the conversation *created* with its first prompt. Raise Stale, Busy, OverBudget, NotFound, BadInput, SpaceGone.
         """
         ...
 
@@ -285,7 +279,6 @@ class Ledger(Protocol):
 
     def finish_turn(self, settlement: Settlement, reply: SealedReply | None = None) -> None:
         """Store *reply* and settle. Asking again changes nothing. Raise Stale, Busy, NotFound."""
-        ...
 
 
 class Rows(Ledger, Protocol):
@@ -293,7 +286,6 @@ class Rows(Ledger, Protocol):
 
     def check_complete(self) -> None:
         """Raise RowsCut if answers may lack rows."""
-        ...
 
     def conversation(self, conversation_id: ConversationId) -> ConversationRow:
         """Raise NotFound."""
@@ -346,7 +338,6 @@ class Rows(Ledger, Protocol):
 
     def create_conversation(self, new: SealedConversation) -> None:
         """Store an empty conversation; asking again changes nothing. Raise BadInput (too many), SpaceGone."""
-        ...
 
     def change_conversation(
         self, conversation_id: ConversationId, changes: ConversationChanges
@@ -356,15 +347,12 @@ class Rows(Ledger, Protocol):
 
     def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:
         """Hide it at once and destroy it in *seconds*. Raise NotFound."""
-        ...
 
     def restore_conversation(self, conversation_id: ConversationId) -> None:
         """Undo `discard_conversation`. Raise NotFound."""
-        ...
 
     def delete_conversation(self, conversation_id: ConversationId) -> None:
         """Destroy it. Raise NotFound."""
-        ...
 
     def put_document(
         self,
@@ -376,28 +364,22 @@ class Rows(Ledger, Protocol):
     ) -> None:
         """Store *document* in place of the revision *seen_rev*, or of none; asking again changes nothing.
 
-        *cuts*: of the conversation *source* that a fact was noted from, or of the conversation of a summary.
-        Raise Stale, NotFound, BadInput (too many).
+        *cuts*: of the *source* of a fact, or of a summary's conversation. Raise Stale, NotFound, BadInput (too many).
         """
-        ...
 
     def delete_document(self, document_id: UUID) -> None:
         """Destroy a fact, or a space with its facts. Raise NotFound."""
-        ...
 
     def delete_facts(self) -> None:
         """Destroy all facts."""
-        ...
 
     def stop_turn(self, turn_id: TurnId) -> None:
         """Ask the process that streams the turn to stop."""
-        ...
 
     def edit_reply(
         self, conversation_id: ConversationId, original: MessageId, reply: SealedReply
     ) -> None:
         """Store another version of a reply, without a turn. Raise Stale, Busy, NotFound, BadInput (too many)."""
-        ...
 
     def discard_messages(
         self,
@@ -411,10 +393,8 @@ class Rows(Ledger, Protocol):
         seconds: int,
     ) -> None:
         """Delete messages and facts; any summary but *kept_summary* goes. Raise Stale, Busy, NotFound."""
-        ...
 
     def restore_messages(
         self, conversation_id: ConversationId, rev: int, restored: Sequence[MessageId], head: str
     ) -> None:
         """Undo `discard_messages`, all that can be or nothing. Raise Stale, NotFound."""
-        ...

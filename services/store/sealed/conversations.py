@@ -16,9 +16,9 @@ from services.domain import (
     SpaceId,
     Thread,
     UserId,
-    policy_size,
 )
 from services.domain.limits import checked_instructions, checked_title
+from services.domain.policies import policy_size
 from services.errors import Stale, StoreUnavailable, Tampered
 from services.store.cached_read import CachedRead
 from services.store.rows import (

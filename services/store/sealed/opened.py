@@ -20,9 +20,8 @@ from services.domain import (
     Thread,
     TurnId,
     UserId,
-    policy_named,
-    policy_size,
 )
+from services.domain.policies import policy_named, policy_size
 from services.errors import NotFound, Stale, Tampered
 from services.store.lru_cache import LruCache
 from services.store.rows import (

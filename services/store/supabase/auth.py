@@ -15,7 +15,8 @@ from supabase import Client
 from supabase_auth.errors import AuthApiError, AuthError, AuthWeakPasswordError
 from supabase_auth.types import Session as AuthSession
 
-from services.domain import Account, UserId
+from services.domain import UserId
+from services.domain.accounts import Account
 from services.domain.limits import check_credentials
 from services.errors import (
     AddressNotAllowed,

@@ -59,12 +59,8 @@ class _Receipt:
     turns: _ClientTurn
 
 
-_LONG = {
-    "instructions",
-    "instructions_rev",
-    "summary",
-    "summary_rev",
-}  # not read of many conversations at once
+# not read of many conversations at once
+_LONG = {"instructions", "instructions_rev", "summary", "summary_rev"}
 _LISTED = ",".join(each.name for each in fields(ConversationRow) if each.name not in _LONG)
 _CONVERSATIONS = Table("conversations", ConversationRow)
 _LISTED_CONVERSATIONS = Table("conversations", ConversationRow, _LISTED)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import TypeAdapter
 
-from services.domain import UserUsage
+from services.domain.accounts import UserUsage
 from services.store.supabase.paging import every_row
 from services.store.supabase.sessions import AppSession
 
