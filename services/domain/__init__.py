@@ -28,7 +28,7 @@ _NO_MESSAGE = MessageId(UUID(int=0))
 
 
 class Role(StrEnum):
-    """Who speaks, in the words of the chat-completions API."""
+    """The role of a message, as in the chat-completions API."""
 
     SYSTEM = "system"
     USER = "user"
@@ -36,7 +36,7 @@ class Role(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a reply ended."""
+    """The end of a reply."""
 
     COMPLETE = "complete"
     CUT = "cut"  # it reached its length limit
@@ -47,7 +47,7 @@ class Outcome(StrEnum):
 
 
 class Purpose(StrEnum):
-    """What a call of the model is for; each is paid for alike."""
+    """The purpose of a model call; all are paid for alike."""
 
     REPLY = "reply"
     TITLE = "title"
@@ -135,24 +135,24 @@ def joined(path: Iterable[Message]) -> tuple[Message, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """A titled thread of messages owned by one person."""
+    """A titled thread of messages of one user."""
 
     id: ConversationId
     title: str = field(repr=False)  # empty: not titled yet
     policy: MemoryPolicy
     rev: int  # counts changes of the thread; a write names the one it was made from
-    reset_seq: int  # the person started the context anew here: nothing up to it is ever planned
+    reset_seq: int  # the user started the context anew here: nothing up to it is ever planned
     start_seq: int  # the model's view begins after this message; at least reset_seq
     pinned_at: datetime | None
     created_at: datetime
     updated_at: datetime
     last_seq: int = 0  # that was given out: its message may be deleted
     undo_until: datetime | None = None  # messages were deleted, and can be brought back until then
-    is_titled: bool = False  # by the model or the person; else the title is its first words
+    is_titled: bool = False  # by the model or the user; else the title is its first words
     is_archived: bool = False
-    is_unread: bool = False  # a reply has come that its person has not seen on any device
+    is_unread: bool = False  # a reply has come that its user has not seen on any device
     is_verified: bool = True  # False: the title did not open
-    model: str | None = None  # that was chosen for it; None: the person's
+    model: str | None = None  # that was chosen for it; None: the user's
     space_id: SpaceId | None = None
 
     @property
@@ -173,7 +173,7 @@ class NewConversation:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A conversation as far as whoever searches all of them has to know it."""
+    """The position of a conversation, for searches over all of them."""
 
     last_seq: int
     space_id: SpaceId | None = None
@@ -186,8 +186,8 @@ class Space:
 
     id: SpaceId
     name: str = field(repr=False)  # empty where it did not open
-    instructions: str | None = field(default=None, repr=False)  # None: the person's
-    policy: MemoryPolicy | None = None  # of new conversations; None: the person's
+    instructions: str | None = field(default=None, repr=False)  # None: the user's
+    policy: MemoryPolicy | None = None  # of new conversations; None: the user's
     uses_personal_facts: bool = True  # beside its own
     created_at: datetime
     is_archived: bool = False
@@ -196,30 +196,27 @@ class Space:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """Something kept about the person, in their words or the model's.
-
-    It holds for a conversation, a space, or without either for all that its person says.
-    """
+    """A fact about the user, for one conversation, one space, or (with neither) all conversations."""
 
     id: FactId
     text: str = field(repr=False)
     since: datetime
-    source_id: MessageId | None = None  # the message it was noted from; None: its person wrote it
+    source_id: MessageId | None = None  # the message it was noted from; None: its user wrote it
     source_conversation_id: ConversationId | None = None
     conversation_id: ConversationId | None = None
     space_id: SpaceId | None = None
 
     @property
     def is_placed(self) -> bool:
-        """Whether its person wrote it for one conversation or space, and so wants it to be told there."""
+        """Return True if its user wrote it for one conversation or space."""
         return bool(self.conversation_id or self.space_id) and self.source_id is None
 
     def rewritten(self, text: str, at: datetime) -> "Fact":
-        """What its person made of it, which then came from them: the message it was noted from says otherwise."""
+        """Return the fact as its user edited it, without the message that it was noted from."""
         return replace(self, text=text, since=at, source_id=None, source_conversation_id=None)
 
     def holds_in(self, conversation: Conversation, space: Space | None) -> bool:
-        """Whether it is one of *conversation*, of its *space*, or of its person where the space uses those.
+        """Return True if it is a fact of *conversation*, of its *space*, or of the user where the space uses those.
 
         A space that cannot be read uses none.
         """
@@ -232,18 +229,18 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningSummary:
-    """What stands for the messages from *from_seq* to *up_to_seq* of a branch, both included."""
+    """A summary of the messages from *from_seq* to *up_to_seq* of a branch, both included."""
 
     text: str = field(repr=False)
     from_seq: int
     up_to_seq: int
     made_at: datetime  # or edited
-    is_edited: bool = False  # by the person
+    is_edited: bool = False  # by the user
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preferences:
-    """What a person chose for all conversations that have no choice of their own."""
+    """A user's choices for all conversations without their own."""
 
     model: str | None = None  # None: the deployment's first
     instructions: str | None = field(default=None, repr=False)  # None: the deployment's
@@ -251,7 +248,7 @@ class Preferences:
     context_tokens: int | None = None  # None: all that the model and the deployment allow
     reply_tokens: int | None = None  # likewise
     window_messages: int | None = None  # where Window is chosen; None: the deployment's
-    keeps_facts: bool | None = None  # None: nobody asked yet
+    keeps_facts: bool | None = None  # None: not asked yet
     recalls_elsewhere: bool = False  # from other conversations, too
     theme: Theme = "system"
     has_title_in_tab: bool = False  # of the chat that is open; the browser's history keeps it
@@ -280,7 +277,7 @@ class Thread:
     conversation: Conversation
     messages: tuple[Message, ...]
     is_whole: bool = True  # False: rows were removed, added, swapped or changed behind our back
-    instructions: str | None = field(default=None, repr=False)  # its own; None: the person's
+    instructions: str | None = field(default=None, repr=False)  # its own; None: the user's
     are_instructions_verified: bool = True  # False: it has some, and they did not open
     summary: RunningSummary | None = None
     is_summary_verified: bool = True  # False: there is one, and it did not open

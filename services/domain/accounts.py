@@ -19,7 +19,7 @@ class AccountRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one model call used."""
+    """Tokens used by one model call."""
 
     prompt: int
     reply: int
@@ -29,7 +29,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TurnCost:
-    """What one settled turn used, and its cost in micro-dollars."""
+    """The usage of a settled turn, and its cost in micro-dollars."""
 
     model: str
     tokens: Usage

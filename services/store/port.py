@@ -207,7 +207,7 @@ class Conversations(Protocol):
         ...
 
     def some(self, ids: Iterable[ConversationId]) -> list[Conversation]:
-        """Those of *ids* that exist."""
+        """The conversations of *ids* that exist."""
         ...
 
     def thread(self, conversation_id: ConversationId) -> Thread:
@@ -383,7 +383,7 @@ class Corpus(Protocol):
         ...
 
     def some(self, ids: Iterable[MessageId]) -> Mapping[MessageId, tuple[ConversationId, Message]]:
-        """Those of *ids* that exist and verify, with their conversations."""
+        """The messages of *ids* that exist and verify, with their conversations."""
         ...
 
 

@@ -292,7 +292,7 @@ class Rows(Ledger, Protocol):
         ...
 
     def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
-        """Those of *ids* that exist, discarded ones too, without instructions and summary."""
+        """The conversations of *ids* that exist, discarded ones too, without instructions and summary."""
         ...
 
     def all_conversations(self) -> list[ConversationRow]:
@@ -320,7 +320,7 @@ class Rows(Ledger, Protocol):
         ...
 
     def messages_by_id(self, ids: Iterable[MessageId]) -> list[MessageRow]:
-        """Those of *ids* that exist, deleted ones too."""
+        """The messages of *ids* that exist, deleted ones too."""
         ...
 
     def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:

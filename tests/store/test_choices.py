@@ -1,4 +1,4 @@
-"""The model and the instructions of a conversation and of a person, from the page's verbs to the endpoint."""
+"""The chosen model and instructions, from the choice to the endpoint."""
 
 import json
 
@@ -31,7 +31,7 @@ def garden(conversations):
 
 
 def asked(server):
-    """Which model was asked last, and what it was told first."""
+    """Return the model and the instructions of the last request."""
     body = server.requests[-1].body
     return body["model"], body["messages"][0]["content"]
 
@@ -53,7 +53,7 @@ def test_preferences_of_a_later_version_stay(maya, mine):
 # --- turns -----------------------------------------------------------------------------------------
 
 
-def test_a_turn_is_answered_by_the_nearest_choice_and_told_so(chat, conversations, maya, server):
+def test_nearest_choice_of_model_and_instructions_answers(chat, conversations, maya, server):
     garden = done(chat.begin(None, "One")).conversation_id
     assert asked(server) == ("scripted", "Be kind.")
 
@@ -77,7 +77,7 @@ def test_a_turn_is_answered_by_the_nearest_choice_and_told_so(chat, conversation
     assert asked(server) == ("large", "Answer in verse.")
 
 
-def test_a_choice_holds_for_a_prompt_that_comes_before_the_page_is_drawn(chat, server):
+def test_choice_holds_for_a_prompt_before_the_redraw(chat, server):
     garden = done(chat.begin(None, "One")).conversation_id
     rev = chat.open(garden).conversation.rev
 
@@ -88,9 +88,7 @@ def test_a_choice_holds_for_a_prompt_that_comes_before_the_page_is_drawn(chat, s
     assert asked(server) == ("large", "Answer in verse.")
 
 
-def test_what_the_model_may_see_holds_for_a_prompt_that_comes_before_the_page_is_drawn(
-    chat, server
-):
+def test_cleared_context_holds_for_a_prompt_before_the_redraw(chat, server):
     garden = done(chat.begin(None, "One")).conversation_id
     thread, mine = chat.open(garden), chat.store.conversations
 
@@ -106,7 +104,7 @@ def test_what_the_model_may_see_holds_for_a_prompt_that_comes_before_the_page_is
     assert [said["content"] for said in server.requests[-1].body["messages"][1:]] == ["Two"]
 
 
-def test_the_books_follow_the_chosen_model(chat, conversations, stack, maya):
+def test_ledger_names_the_chosen_model(chat, conversations, stack, maya):
     garden = done(chat.begin(None, "One")).conversation_id
     conversations.set_model(garden, "large")
     chat.open(garden)
@@ -125,9 +123,7 @@ def test_the_books_follow_the_chosen_model(chat, conversations, stack, maya):
     assert booked == [("scripted",), ("large",)]
 
 
-def test_usage_reported_below_what_was_streamed_is_charged_by_our_lower_bound(
-    chat, conversations, server
-):
+def test_underreported_usage_is_charged_by_a_lower_bound(chat, conversations, server):
     reply = " ".join(f"word{number}" for number in range(100))
     server.script(reply=reply, signs=100_000)  # which reports one token
 
@@ -137,7 +133,7 @@ def test_usage_reported_below_what_was_streamed_is_charged_by_our_lower_bound(
     assert cost.tokens.reply == min_tokens(reply) > 20
 
 
-def test_what_is_reserved_is_the_chosen_models_worst_cost(chat, stack, server):
+def test_reservation_is_the_worst_cost_of_the_chosen_model(chat, stack, server):
     turn = done(chat.begin(None, "One", new=NewConversation(model="large")))
 
     with stack.connect() as database:
@@ -146,17 +142,11 @@ def test_what_is_reserved_is_the_chosen_models_worst_cost(chat, stack, server):
         ).fetchone()
     longest_reply = LARGE.cost_micro(Usage(0, LARGE.reply_tokens))
     assert longest_reply < reserved < longest_reply + 1_000
+    assert asked(server)[0] == "large"
     assert server.requests[-1].body["max_tokens"] == LARGE.reply_tokens
 
 
-def test_a_conversation_begins_with_the_model_that_was_picked(chat, maya, server):
-    turn = done(chat.begin(None, "One", new=NewConversation(model="large")))
-
-    assert asked(server)[0] == "large"
-    assert store_of(maya).conversations.thread(turn.conversation_id).conversation.model == "large"
-
-
-def test_a_title_is_made_by_the_model_that_answers(maya, make_chat, server):
+def test_title_is_made_by_the_answering_model(maya, make_chat, server):
     chat = make_chat(maya, purposes=(Purpose.TITLE,), others=(LARGE,))
     server.title_requests.clear()
 
@@ -169,9 +159,7 @@ def test_a_title_is_made_by_the_model_that_answers(maya, make_chat, server):
     assert server.title_requests[-1].body["messages"][0]["content"].startswith("You give")
 
 
-def test_instructions_that_leave_no_room_are_refused_in_a_sentence_and_nothing_is_stored(
-    chat, conversations, garden
-):
+def test_turn_is_refused_when_instructions_leave_no_room(chat, conversations, garden):
     conversations.set_instructions(garden, "word " * 1_600)
     thread = chat.open(garden)
 
@@ -200,28 +188,17 @@ def test_instructions_count_against_the_context(chat, conversations):
     assert seen() >= before + 990
 
 
-# --- changed behind the app's back -----------------------------------------------------------------
+# --- changed behind the app's back
 
 
-@pytest.fixture
-def tampered(stack, garden, conversations):
-    """A conversation whose instructions are those of another place: its title."""
+def test_unreadable_instructions_are_passed_over(chat, garden, conversations, server, stack):
     conversations.set_instructions(garden, "Answer in verse.")
     with stack.connect() as database:
         database.execute(
             "update public.conversations set instructions = title where id = %s", [garden]
         )
-    return garden
+    chat.open(garden)
 
+    done(chat.begin(garden, "One"))
 
-def test_instructions_that_do_not_open_are_passed_over_and_said_to_be_lost(
-    chat, tampered, conversations, server
-):
-    thread = chat.open(tampered)
-    assert (thread.instructions, thread.are_instructions_verified) == (None, False)
-
-    done(chat.begin(tampered, "One"))
     assert asked(server) == ("scripted", "Be kind.")
-
-    conversations.set_instructions(tampered, "Answer in prose.")
-    assert chat.open(tampered).are_instructions_verified

@@ -1,4 +1,4 @@
-"""Facts that are noted, from what a person says to the sealed row: all real but the model's words."""
+"""Facts, from a prompt to the sealed row, with a scripted model."""
 
 import json
 from dataclasses import replace
@@ -74,7 +74,7 @@ def noted(chat, conversation_id):
     return [one.fact.text for one in chat.noted(conversation_id)]
 
 
-def test_what_a_person_says_of_themself_is_noted_with_where_it_came_from(chat, maya, stack, server):
+def test_fact_of_a_prompt_is_noted_with_its_source(chat, maya, stack, server):
     before = datetime.now(UTC)
 
     conversation_id = ask(chat)
@@ -92,7 +92,7 @@ def test_what_a_person_says_of_themself_is_noted_with_where_it_came_from(chat, m
     assert agrees
 
 
-def test_another_conversation_knows_it(chat, server):
+def test_fact_is_sent_in_other_conversations(chat, server):
     ask(chat)
     server.script_facts(reply=answer())
 
@@ -105,7 +105,7 @@ def test_another_conversation_knows_it(chat, server):
 
 
 @pytest.mark.parametrize("choice", [None, False])
-def test_nothing_is_asked_nor_noted_unless_it_is_wanted(chat, profile, server, choice):
+def test_no_fact_is_noted_unless_switched_on(chat, profile, server, choice):
     choose(profile, keeps_facts=choice)
 
     conversation_id = ask(chat)
@@ -114,7 +114,7 @@ def test_nothing_is_asked_nor_noted_unless_it_is_wanted(chat, profile, server, c
     assert (texts(chat), noted(chat, conversation_id)) == ([], [])
 
 
-def test_who_switches_it_off_meanwhile_keeps_nothing(chat, profile, server):
+def test_fact_is_dropped_when_switched_off_meanwhile(chat, profile, server):
     server.script_facts(reply=answer(DOG), delay=0.6)
     done(chat.begin(None, PROMPT))
     server.wait_until(lambda server: server.facts_requests)
@@ -125,7 +125,7 @@ def test_who_switches_it_off_meanwhile_keeps_nothing(chat, profile, server):
     assert texts(chat) == []
 
 
-def test_followers_hear_done_before_it_is_asked_and_may_go_on(chat, server):
+def test_turns_go_on_while_facts_are_noted(chat, server):
     server.script_facts(reply=answer(DOG), delay=1.0)
 
     turn = done(chat.begin(None, PROMPT))
@@ -145,7 +145,7 @@ def test_followers_hear_done_before_it_is_asked_and_may_go_on(chat, server):
     assert "I have a cat, too." in last  # the newest that came meanwhile
 
 
-def test_what_contradicts_a_fact_takes_its_place(chat, server):
+def test_contradicting_fact_replaces_the_earlier_one(chat, server):
     server.script_facts(reply=answer(BERN))
     conversation_id = ask(chat)
     (old,) = chat.memories.facts()
@@ -160,7 +160,7 @@ def test_what_contradicts_a_fact_takes_its_place(chat, server):
     assert set(chat.noted(conversation_id)) == {NotedFact(dog), NotedFact(zurich, old)}
 
 
-def test_what_was_noted_can_be_taken_back(chat, server):
+def test_noted_facts_are_taken_back(chat, server):
     server.script_facts(reply=answer(BERN))
     conversation_id = ask(chat)
     before = chat.memories.facts()
@@ -174,7 +174,7 @@ def test_what_was_noted_can_be_taken_back(chat, server):
     assert chat.noted(conversation_id) == ()
 
 
-def test_what_was_changed_since_is_not_taken_back_but_no_longer_shown(chat, server):
+def test_fact_changed_since_is_not_taken_back(chat, server):
     server.script_facts(reply=answer(BERN))
     conversation_id = ask(chat)
     server.script_facts(reply=answer(_1="Lives in Zurich."))
@@ -190,7 +190,7 @@ def test_what_was_changed_since_is_not_taken_back_but_no_longer_shown(chat, serv
     assert texts(chat) == ["Lives in Basel."]
 
 
-def test_a_dismissed_note_is_kept_and_not_shown_again(chat):
+def test_dismissed_note_stays_a_fact(chat):
     conversation_id = ask(chat)
 
     chat.background.dismiss(conversation_id, chat.noted(conversation_id))
@@ -215,7 +215,7 @@ def test_a_dismissed_note_is_kept_and_not_shown_again(chat):
     ],
     ids=lambda script: str(script)[:40],
 )
-def test_a_model_that_fails_or_answers_rubbish_changes_nothing(chat, server, maya, stack, script):
+def test_failed_or_invalid_answer_changes_no_fact(chat, server, maya, stack, script):
     server.script_facts(**script)
 
     conversation_id = ask(chat)
@@ -227,7 +227,7 @@ def test_a_model_that_fails_or_answers_rubbish_changes_nothing(chat, server, may
     assert books(stack, maya)[1]
 
 
-def test_without_money_nothing_is_asked(chat, maya, stack, server):
+def test_facts_are_not_requested_without_budget(chat, maya, stack, server):
     server.script(reply="How nice.", tokens=1, delay=0.5)
     server.script_facts(reply=answer(DOG))
     turn = chat.begin(None, PROMPT)
@@ -241,7 +241,7 @@ def test_without_money_nothing_is_asked(chat, maya, stack, server):
     assert texts(chat) == []
 
 
-def test_a_reply_that_was_stopped_is_not_looked_through(chat, server):
+def test_stopped_reply_yields_no_fact(chat, server):
     server.script(tokens=400, rate=20)
     server.script_facts(reply=answer(DOG))
     turn = chat.begin(None, PROMPT)
@@ -255,7 +255,7 @@ def test_a_reply_that_was_stopped_is_not_looked_through(chat, server):
     assert server.facts_requests == []
 
 
-def test_a_prompt_that_is_answered_anew_is_not_asked_about_again(chat, server):
+def test_regenerated_reply_requests_no_facts_again(chat, server):
     conversation_id = ask(chat)
     chat.take_back(conversation_id, *chat.noted(conversation_id))
 
@@ -266,7 +266,7 @@ def test_a_prompt_that_is_answered_anew_is_not_asked_about_again(chat, server):
     assert texts(chat) == []
 
 
-def test_a_prompt_whose_facts_never_came_is_asked_about_again(chat, server):
+def test_failed_request_for_facts_is_sent_again(chat, server):
     server.script_facts(status=500)
     conversation_id = ask(chat)
     server.script_facts(reply=answer(DOG))
@@ -277,7 +277,7 @@ def test_a_prompt_whose_facts_never_came_is_asked_about_again(chat, server):
     assert texts(chat) == [DOG]
 
 
-def test_what_cannot_be_read_is_not_looked_through(chat, maya, stack, server, make_chat):
+def test_unreadable_conversation_yields_no_fact(chat, maya, stack, server, make_chat):
     conversation_id = ask(chat)
     ask(chat, "I have a cat.", conversation_id)
     with stack.connect() as database:
@@ -301,7 +301,7 @@ def test_what_cannot_be_read_is_not_looked_through(chat, maya, stack, server, ma
     assert noted(other, note.conversation_id) == []  # it was known
 
 
-def test_what_is_said_in_a_space_is_kept_there(chat, maya, server):
+def test_fact_noted_in_a_space_stays_there(chat, maya, server):
     space = Space(id=SpaceId(uuid4()), name="Kennel", created_at=datetime.now(UTC))
     chat.store.spaces.keep(space)
 
@@ -314,7 +314,7 @@ def test_what_is_said_in_a_space_is_kept_there(chat, maya, server):
     assert DOG not in str(server.requests[-1].body)
 
 
-def test_facts_of_elsewhere_are_neither_shown_nor_replaced(chat, server):
+def test_fact_of_another_conversation_is_neither_shown_nor_replaced(chat, server):
     elsewhere = Fact(
         id=FactId(uuid4()), text=BERN, since=datetime.now(UTC), conversation_id=ask(chat, "Hello")
     )
@@ -329,9 +329,7 @@ def test_facts_of_elsewhere_are_neither_shown_nor_replaced(chat, server):
     assert texts(chat) == [BERN]
 
 
-def test_what_a_person_wrote_for_a_conversation_is_told_in_it_and_in_no_other(
-    chat, profile, server
-):
+def test_fact_of_a_conversation_is_sent_only_there(chat, profile, server):
     choose(profile, keeps_facts=False)
     here, there = ask(chat, "Hello"), ask(chat, "Hello again")
     now = datetime.now(UTC)
@@ -352,7 +350,7 @@ def test_what_a_person_wrote_for_a_conversation_is_told_in_it_and_in_no_other(
     assert DOG not in str(server.requests[-1].body)
 
 
-def test_a_fact_is_noted_though_the_next_cannot_be_kept(chat, server, memories, monkeypatch):
+def test_fact_is_noted_though_the_next_fails(chat, server, memories, monkeypatch):
     server.script_facts(reply=answer(DOG, BERN))
     keep, kept = memories.keep, []
 
@@ -368,7 +366,7 @@ def test_a_fact_is_noted_though_the_next_cannot_be_kept(chat, server, memories, 
     assert texts(chat) == [DOG]
 
 
-def test_who_leaves_has_no_more_noted(chat, server):
+def test_leaving_cancels_the_request_for_facts(chat, server):
     server.script_facts(fault="hang-headers")
     done(chat.begin(None, PROMPT))
     server.wait_until(lambda server: server.facts_requests)
@@ -381,7 +379,7 @@ def test_who_leaves_has_no_more_noted(chat, server):
     assert texts(chat) == []
 
 
-def test_what_is_deleted_meanwhile_leaves_nothing(chat, server):
+def test_deleted_conversation_leaves_no_fact(chat, server):
     server.script_facts(reply=answer(DOG), delay=1.5)
     turn = done(chat.begin(None, PROMPT))
     server.wait_until(lambda server: server.facts_requests)
@@ -392,7 +390,7 @@ def test_what_is_deleted_meanwhile_leaves_nothing(chat, server):
     assert texts(chat) == []
 
 
-def test_a_small_context_is_enough(chat, maya, make_chat, server):
+def test_facts_are_noted_with_a_small_context(chat, maya, make_chat, server):
     small = make_chat(maya, LiveTurns(), replace(INFO, context_tokens=1200, reply_tokens=200))
 
     ask(small, f"{PROMPT} {'More of it. ' * 120}")

@@ -1,4 +1,4 @@
-"""Running summaries, from a full context to the sealed text: all real but the model's words."""
+"""Running summaries, from a full context to the sealed text, with a scripted model."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def chat(maya, make_chat, server):
 
 
 def settled(chat, conversation_id):
-    """The conversation once nothing is being said about its summary."""
+    """Return the conversation once no summary is being made."""
     until(lambda: conversation_id not in chat.coming(Purpose.SUMMARY))
     return chat.store.conversations.thread(conversation_id)
 
@@ -38,7 +38,7 @@ def ask(chat, conversation_id=None, prompt=LONG):
 
 
 def fill(chat):
-    """A conversation that goes on until something of it is no longer seen word for word."""
+    """Return a conversation that no longer fits the context."""
     thread = ask(chat)
     for _ in range(20):
         view = chat.planning.view(thread, chat.setup(thread))
@@ -58,7 +58,7 @@ def receipt_of(chat, thread, message):
     return found
 
 
-def test_what_no_longer_fits_is_put_into_words_and_sent_from_then_on(chat, maya, stack, server):
+def test_messages_that_no_longer_fit_are_summarised(chat, maya, stack, server):
     thread = fill(chat)
 
     assert thread.summary
@@ -77,7 +77,7 @@ def test_what_no_longer_fits_is_put_into_words_and_sent_from_then_on(chat, maya,
     assert agrees
 
 
-def test_no_message_waits_for_a_summary_nor_is_lost_by_it(chat, server):
+def test_turns_go_on_while_a_summary_is_made(chat, server):
     server.script_summaries(fault="hang-headers")
     thread = ask(chat)
     while not server.summary_requests:
@@ -108,9 +108,7 @@ def test_no_message_waits_for_a_summary_nor_is_lost_by_it(chat, server):
     ],
     ids=["an error", "dropped", "a page", "rubbish", "too long", "a refusal"],
 )
-def test_a_summary_that_fails_is_said_and_the_conversation_goes_on_as_a_window(
-    chat, server, script, failure
-):
+def test_failed_summary_leaves_a_window(chat, server, script, failure):
     server.script_summaries(**script)
 
     thread = fill(chat)
@@ -126,7 +124,7 @@ def test_a_summary_that_fails_is_said_and_the_conversation_goes_on_as_a_window(
     assert len(thread.messages) == 2 * len(server.requests)
 
 
-def test_what_failed_is_tried_again_after_a_while_and_then_covers_all(chat, server):
+def test_failed_summary_is_tried_again_later(chat, server):
     server.script_summaries(reply="***")
     thread = fill(chat)
     for _ in range(3):
@@ -144,7 +142,7 @@ def test_what_failed_is_tried_again_after_a_while_and_then_covers_all(chat, serv
     assert chat.planning.view(thread, chat.setup(thread)).omitted_ids == ()
 
 
-def test_without_money_there_is_no_summary(chat, maya, stack, server):
+def test_summary_is_not_requested_without_budget(chat, maya, stack, server):
     server.script_summaries(status=500)
     thread = fill(chat)
     server.script_summaries(reply=SUMMARY)
@@ -156,7 +154,7 @@ def test_without_money_there_is_no_summary(chat, maya, stack, server):
     assert isinstance(chat.background.summary_failure(thread.conversation.id), OverBudget)
 
 
-def test_what_a_person_wrote_meanwhile_is_not_overwritten(chat, server):
+def test_summary_edited_meanwhile_is_not_overwritten(chat, server):
     thread = fill(chat)
     server.script_summaries(reply="Of no use any more.", delay=1.5)
     chat.rebuild_summary(thread)
@@ -168,7 +166,7 @@ def test_what_a_person_wrote_meanwhile_is_not_overwritten(chat, server):
     assert chat.background.summary_failure(thread.conversation.id) is None
 
 
-def test_a_summary_is_edited_and_the_edit_is_sent(chat, server):
+def test_edited_summary_is_sent(chat, server):
     thread = fill(chat)
 
     chat.change_summary(thread, " They sow kumquats. ")
@@ -184,7 +182,7 @@ def test_a_summary_is_edited_and_the_edit_is_sent(chat, server):
             chat.change_summary(thread, text)
 
 
-def test_a_summary_is_made_anew_of_all_that_it_covered(chat, server):
+def test_summary_is_regenerated_from_all_that_it_covered(chat, server):
     thread = fill(chat)
     covered = thread.summary.up_to_seq
     server.script_summaries(reply="Something better.")
@@ -197,7 +195,7 @@ def test_a_summary_is_made_anew_of_all_that_it_covered(chat, server):
     assert (thread.summary.from_seq, thread.summary.up_to_seq >= covered) == (1, True)
 
 
-def test_a_summary_can_be_taken_away(chat, server):
+def test_deleted_summary_leaves_a_window(chat, server):
     thread = fill(chat)
     thread = ask(chat, thread.conversation.id, "And now?")
 
@@ -208,7 +206,7 @@ def test_a_summary_can_be_taken_away(chat, server):
     assert chat.planning.view(thread, chat.setup(thread)).omitted_ids
 
 
-def test_each_turn_keeps_what_the_model_was_shown(chat, maya):
+def test_receipt_names_the_parts_of_the_prompt(chat, maya):
     thread = ask(chat, None, "First?")
     thread = ask(chat, thread.conversation.id, "Second?")
     first, second = (
@@ -229,7 +227,7 @@ def test_each_turn_keeps_what_the_model_was_shown(chat, maya):
     assert following.tokens[PartKind.PROMPT] == 0
 
 
-def test_a_receipt_says_what_the_summary_was_then(chat):
+def test_receipt_keeps_the_summary_of_its_turn(chat):
     thread = fill(chat)
     thread = ask(chat, thread.conversation.id, "And now?")
     then = thread.messages[-1]

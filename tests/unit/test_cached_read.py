@@ -116,14 +116,6 @@ def test_what_was_changed_while_it_was_read_is_read_again(kept, source):
     assert kept.get() == 2
 
 
-def test_what_is_known_to_hold_need_not_be_read(kept, source):
-    kept.outdate()
-    kept.put(7)
-
-    assert kept.get() == 7
-    assert source.asked == 0
-
-
 def test_what_was_destroyed_is_not_shown_while_nobody_answers(kept, source):
     kept.amend(lambda value: value + 10)
     kept.get()

@@ -96,7 +96,7 @@ class Documents(ABC, Generic[Document]):
         return tuple(each.value for each in self._opened.get().values())
 
     def _readable(self, rows: Sequence[DocumentRow]) -> Iterable[DocumentRow]:
-        """Those of *rows* whose scope is there."""
+        """The *rows* whose scope exists."""
         return rows
 
     def _vault(self, row: DocumentRow) -> Vault | None:

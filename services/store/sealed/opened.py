@@ -102,7 +102,7 @@ class OpenedConversations:
         return self._rows.user_id
 
     def opened(self, conversation_id: ConversationId) -> OpenedConversation:
-        """What this process holds of the conversation. Raise NotFound, Tampered."""
+        """The cached conversation, opened if it was not. Raise NotFound, Tampered."""
         held = self._opened.get(conversation_id)
         return held if held and held.vault else self._open(self.row(conversation_id))[0]
 
