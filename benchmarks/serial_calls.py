@@ -1,6 +1,6 @@
 """The calls of the database's API and of Supabase Auth that a reader waits for, one after the other.
 
-python -m benchmarks.serial_calls [--json]
+python -m benchmarks.serial_calls [--json] [PATH …]
 
 The app runs on the rig of hosted's parts (`tests/hosted/rig.py`), and each call waits 40 ms on its way there. A reader
 takes all paths; then again, while one call of each path takes a second longer, until each call has been slow. A call is
@@ -44,6 +44,14 @@ SLOW_SECONDS = 1.0  # more than what is drawn without a call takes
 READING_SECONDS = 6.0  # before each press; an opened session is trusted for 5
 QUIET_SECONDS = 1.0  # without a call: nothing of what was done before is under way
 PROMPTS = "Peas in wet soil", "A hotbed in March"
+PATHS = (
+    "sign-in",
+    "switch",
+    "switch, again",
+    "first character",
+    "in a new chat",
+    "after a restart",
+)
 # the moment of the last press, in milliseconds since 1970
 PRESSES = """
   for (const kind of ["pointerdown", "keydown"])
@@ -129,21 +137,28 @@ class Reader:
     wire: Wire
     person: Person
 
-    def paths(self, slow: Mapping[str, Place]) -> dict[str, Wait]:
-        """Each path once, from the state that the one before has left."""
+    def paths(self, chosen: frozenset[str], slow: Mapping[str, Place]) -> dict[str, Wait]:
+        """Each *chosen* path once, from the state that the one before has left."""
         person = self.person
-        waits = {"sign-in": self._sign_in(slow.get("sign-in"))}
-        person.visit()
-        waits["switch"] = self._switch(slow.get("switch"))
-        person.begins_a_new_chat()
-        waits["switch, again"] = self._switch(slow.get("switch, again"))
+        waits: dict[str, Wait] = {}
+        if chosen & {"sign-in", "switch", "switch, again"}:
+            waits["sign-in"] = self._sign_in(slow.get("sign-in"))
+            person.visit()
+        if chosen & {"switch", "switch, again"}:
+            waits["switch"] = self._switch(slow.get("switch"))
+        if "switch, again" in chosen:
+            person.begins_a_new_chat()
+            waits["switch, again"] = self._switch(slow.get("switch, again"))
         person.opens(PROMPTS[1])
         address = person.page.url
-        waits["first character"] = self._ask(slow.get("first character"))
-        person.begins_a_new_chat()
-        waits["in a new chat"] = self._ask(slow.get("in a new chat"))
-        waits["after a restart"] = self._restart(slow.get("after a restart"), address)
-        return waits
+        if "first character" in chosen:
+            waits["first character"] = self._ask(slow.get("first character"))
+        if "in a new chat" in chosen:
+            person.begins_a_new_chat()
+            waits["in a new chat"] = self._ask(slow.get("in a new chat"))
+        if "after a restart" in chosen:
+            waits["after a restart"] = self._restart(slow.get("after a restart"), address)
+        return {path: wait for path, wait in waits.items() if path in chosen}
 
     def _switch(self, slow: Place | None) -> Wait:
         self._rest()
@@ -238,10 +253,10 @@ def _reader(browser: Browser, endpoint: rig.Endpoint) -> Iterator[Reader]:
             person.leaves()
 
 
-def measure() -> dict[str, dict[str, object]]:
-    """The calls of each path, with the milliseconds since the press and the round: 0 is not waited for."""
+def measure(chosen: frozenset[str]) -> dict[str, dict[str, object]]:
+    """The calls of each *chosen* path, with the milliseconds since the press and the round: 0 is not waited for."""
     with rig.model() as endpoint, rig.chromium() as browser, _reader(browser, endpoint) as reader:
-        first = reader.paths({})
+        first = reader.paths(chosen, {})
         waited: dict[str, set[Place]] = {path: set() for path in first}
         for number in range(max(len(wait.calls) for wait in first.values())):
             slow = {
@@ -249,7 +264,7 @@ def measure() -> dict[str, dict[str, object]]:
                 for path, wait in first.items()
                 if number < len(wait.calls)
             }
-            for path, wait in reader.paths(slow).items():
+            for path, wait in reader.paths(chosen, slow).items():
                 waited[path].update(c.place for c in wait.calls if c.place == slow.get(path))
     return {path: _figures(wait, wait.rounds(waited[path])) for path, wait in first.items()}
 
@@ -270,9 +285,12 @@ def main() -> None:
     """Measure, and print a table or JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serial_calls")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="one of: " + "; ".join(PATHS))
     chosen = parser.parse_args()
+    if unknown := set(chosen.paths) - set(PATHS):
+        parser.error(f"no such path: {', '.join(sorted(unknown))}")
 
-    figures = measure()
+    figures = measure(frozenset(chosen.paths or PATHS))
     if chosen.json:
         print(json.dumps(figures))
         return
