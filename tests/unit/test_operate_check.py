@@ -1,10 +1,16 @@
 """The findings of `operate check`."""
 
+import base64
+import re
 import subprocess
 import sys
 
+import httpx
 import pytest
+from click.testing import CliRunner
 
+from services.crypto import new_key
+from services.operate.__main__ import operate
 from services.operate.check import (
     AuthSettings,
     Mark,
@@ -50,6 +56,49 @@ def auth(has_email=True, is_closed=False, is_confirmed=True):
 def test_finding_has_a_mark_and_says_what_to_do(finding, mark, words):
     assert finding[0] is mark
     assert words in finding[1]
+
+
+@pytest.fixture
+def check(monkeypatch, tmp_path):
+    """Run `check` on a hosted project whose API refuses every server proof."""
+
+    def answer(_, request):
+        refused = {"code": "42501", "message": "not allowed"}
+        return httpx.Response(403 if "/rpc/" in request.url.path else 404, json=refused)
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
+
+    def run(**environment):
+        project = {"SUPABASE_URL": "https://project.test", "SUPABASE_KEY": "key"}
+        places = {f"DAYBOOK_{name}_DIR": str(tmp_path / name) for name in ("DATA", "KEY")}
+        result = CliRunner().invoke(operate, "check", env=project | places | environment)
+        rows = (re.split(r"  +", line, maxsplit=2) for line in result.output.splitlines())
+        return result.exit_code, {name: (mark, text) for mark, name, text in rows}
+
+    return run
+
+
+def test_refused_server_proof_says_to_migrate(check):
+    code, found = check(DAYBOOK_ROOT_KEYS=base64.urlsafe_b64encode(new_key()).decode())
+
+    advice = "the API takes no proof of these root keys: run `migrate` with them"
+    assert (code, found["root keys"]) == (1, (Mark.FAIL, advice))
+    assert found["max rows"] == (Mark.UNKNOWN, "not checked: needs the root keys")
+
+
+def test_missing_root_keys_are_not_checked(check):
+    _, found = check(DAYBOOK_ROOT_KEYS="")
+
+    mark, text = found["root keys"]
+    assert (mark, text.partition(": ")[0]) == (Mark.UNKNOWN, "not checked")
+
+
+def test_database_is_not_checked_without_its_address(check):
+    _, found = check()
+
+    unchecked = (Mark.UNKNOWN, "not checked: needs DATABASE_URL")
+    for name in ("safeupdate", "schema", "access tokens", "users"):
+        assert found[name] == unchecked
 
 
 def test_operate_runs_without_the_embedded_group():
