@@ -54,7 +54,7 @@ def _draw_usage(person: PersonServices) -> None:
         st.title("Users and usage", anchor=False)
         st.markdown(":gray[Totals only: admins cannot read chats.]")
     with st.container(key="usage-table"):
-        people = pd.DataFrame([row(usage) for usage in person.usage.by_person()])
+        people = pd.DataFrame([row(usage) for usage in person.usage.by_user()])
         cast(Any, st).dataframe(  # its types are those of pandas, which are partly unknown
             cast(Any, people).style.format(_WRITTEN, na_rep="never"),
             hide_index=True,

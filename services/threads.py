@@ -1,11 +1,15 @@
 """Work in daemon threads."""
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from services.errors import AppError
+
 Result = TypeVar("Result")
+_logger = logging.getLogger(__name__)
 
 
 def in_thread(name: str, call: Callable[[], Result]) -> Future[Result]:
@@ -15,7 +19,9 @@ def in_thread(name: str, call: Callable[[], Result]) -> Future[Result]:
     def run() -> None:
         try:
             future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 (raised where the result is asked for)
+        except BaseException as error:
+            if not isinstance(error, AppError):  # a bug, whose result may never be asked for
+                _logger.exception("the thread %s failed", name)
             future.set_exception(error)
 
     threading.Thread(target=run, name=name, daemon=True).start()

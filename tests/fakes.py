@@ -99,7 +99,7 @@ class FakeUsage:
     is_admin: bool
     asked: int = 0
 
-    def by_person(self):
+    def by_user(self):
         self.asked += 1
         if not self.is_admin:
             raise NotFound

@@ -17,8 +17,6 @@ from postgrest.exceptions import APIError
 from pydantic import BaseModel
 from streamlit.testing.v1 import AppTest
 
-from services.bootstrap import PersonServices, Shared
-from services.chat import BackgroundTasks, LiveTurns
 from services.domain import Full, Outcome, Purpose, Retrieval
 from services.domain.context import ContextBudget, History
 from services.domain.models import ModelInfo
@@ -39,7 +37,7 @@ from services.memory.tokens import RegexCounter
 from services.settings import Settings
 from services.store.supabase.api import store_errors
 from services.store.supabase.sessions import Cookie
-from services.web.session_cache import SessionCache
+from services.users import Shared
 from tests.fakes import choose
 from tests.model_server import ModelServer
 from tests.stack.apps import SECONDS, until
@@ -158,19 +156,12 @@ def _model(server):
 
 
 def _play(scene, sessions, model, server):
-    live_turns = LiveTurns()
-    session_cache = SessionCache(sessions, on_leave=lambda _: None, on_forget=lambda _: None)
+    settings = Settings(instructions=f"You know {SAID}.")
+    shared = Shared(sessions, settings, Models(Offer(INFO, model)))
+    session_cache, live_turns = shared.session_cache, shared.live_turns
     cookie = _enter(scene, session_cache)
     session = session_cache.find(cookie)
-    shared = Shared(
-        server=sessions.server,
-        session_cache=session_cache,
-        live_turns=live_turns,
-        background=BackgroundTasks(Purpose.TITLE, Purpose.SUMMARY, Purpose.FACTS),
-        models=Models(Offer(INFO, model)),
-        people={},
-    )
-    person = PersonServices(session, shared, Settings(instructions=f"You know {SAID}."))
+    person = shared.find(session.id)
     chat, conversations = person.chat, person.store.conversations
 
     def ask(prompt, conversation=None, **script):
@@ -189,7 +180,7 @@ def _play(scene, sessions, model, server):
     scene.things += live_turns._turns.values()
     conversations.rename(conversation.id, f"Title of {SAID}")
     _note_facts(scene, person, lambda prompt: ask(prompt, conversation))
-    _say_what_nobody_keeps(scene, person, server)
+    _say_what_nobody_keeps(scene, shared, person, server)
     for script in (
         {"status": 500},
         {"status": 429, "retry_after": "60"},
@@ -292,7 +283,7 @@ def _note_facts(scene, person, ask):
     choose(person.store.profile, keeps_facts=False)
 
 
-def _say_what_nobody_keeps(scene, person, server):
+def _say_what_nobody_keeps(scene, shared, person, server):
     held = person.begin_temporary(reads_facts=True, is_there=lambda: True)
     server.script(reply=f"Reply of {SAID}.")
     turn = held.chat.begin(None, f"Nobody keeps {SAID}")
@@ -301,7 +292,7 @@ def _say_what_nobody_keeps(scene, person, server):
     assert thread.messages[-1].body == f"Reply of {SAID}."
     scene.refused(lambda: held.chat.begin(held.id, f"Stale {SAID}", seen_rev=0))
     scene.refused(lambda: _away(lambda: held.chat.begin(held.id, f"Away {SAID}")))
-    scene.things += [held, held.store, held.chat, person._shared.temporary, turn, thread]
+    scene.things += [held, held.store, held.chat, shared.temporary, turn, thread]
     scene.things += [held.rows, held.chat.live_turns]
 
 

@@ -1,6 +1,7 @@
 """Language models behind any OpenAI-compatible endpoint, and their limits and prices."""
 
 from services.llm.catalogue import known_model, narrow_limits
+from services.llm.from_settings import configured_models, local_model
 from services.llm.model import LimitReached, Piece, Thought
 from services.llm.model_spec import LimitRefusal, ModelSpec, read_models
 from services.llm.offers import Models, Offer
@@ -15,8 +16,10 @@ __all__ = [
     "OpenAIModel",
     "Piece",
     "Thought",
+    "configured_models",
     "connect",
     "known_model",
+    "local_model",
     "narrow_limits",
     "read_models",
 ]

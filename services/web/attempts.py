@@ -18,15 +18,13 @@ from services.crypto import RootKeys
 from services.errors import AppError, TooManyAttempts
 from services.store.lru_cache import LruCache
 from services.store.supabase.api import Hidden, ServerCalls
+from services.store.supabase.sessions import Reservation
 from services.threads import in_thread
 
 DEVICE_SECONDS = 90 * 86400
 _QUARTER, _HOUR = 900, 3600  # seconds
 _SLOT_SECONDS = 0.4  # longer than a check takes, so that a known address answers no later
 _MOST_TRIED = 10_000
-
-# waits for a reservation; returns the buckets that `start_session` returns a successful attempt to
-Reservation = Callable[[], str | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The route that exports a conversation as a file: `GET /export/<conversation>.md` or `.json`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, tzinfo
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -11,23 +11,22 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from services import portable
-from services.domain import ConversationId, MessageId, Thoughts, Thread, TurnCost, TurnId
+from services.domain import ConversationId
 from services.errors import AppError, SignedOut
+from services.store.port import Store
 from services.store.supabase.sessions import AppSession
 from services.web.origin import Origin
 from services.web.session_cache import SessionCache
-
-Exported = tuple[Thread, Mapping[TurnId, TurnCost], Mapping[MessageId, Thoughts]]
 
 _MEDIA_TYPES = {"md": "text/markdown", "json": "application/json"}
 
 
 def export_route(
     session_cache: Callable[[], SessionCache],
-    find: Callable[[AppSession, ConversationId], Exported],
+    store_of: Callable[[AppSession, ConversationId], Store],
     origin: Origin,
 ) -> Route:
-    """The route of all exports: what *find* returns now, for the app session that may read it."""
+    """The route of all exports: a conversation as *store_of* has it now, for the app session that may read it."""
 
     async def export(request: Request) -> Response:
         conversation_id = ConversationId(request.path_params["conversation_id"])
@@ -40,11 +39,14 @@ def export_route(
             session = session_cache().find(cookie) if cookie else None
             if session is None:
                 raise SignedOut
-            thread, costs, thoughts = find(session, conversation_id)
+            store = store_of(session, conversation_id)
+            thread = store.conversations.thread(conversation_id)
+            thoughts = store.turns.thoughts(thread.messages, conversation_id)
             name = portable.file_name(thread.conversation.title, f".{suffix}")
             if suffix == "json":
                 return name, portable.to_json(thread, thoughts)
             zone = _zone(request.query_params.get("zone", ""))
+            costs = store.turns.costs(thread.messages)
             return name, portable.to_markdown(thread, costs, thoughts, zone)
 
         try:

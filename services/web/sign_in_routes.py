@@ -24,6 +24,7 @@ from services.errors import (
     WeakPassword,
 )
 from services.events import log_event
+from services.store.port import Store
 from services.store.supabase.sessions import AppSession
 from services.web.attempts import DEVICE_SECONDS, Attempts
 from services.web.origin import Origin
@@ -38,7 +39,7 @@ class SignInRoutes:
 
     session_cache: Callable[[], SessionCache]  # works once the backend has started
     attempts: Attempts
-    has_conversation: Callable[[AppSession, ConversationId], bool]
+    store: Callable[[AppSession, ConversationId], Store]  # that would hold the conversation
     origin: Origin
     lifetime_seconds: int
 
@@ -70,7 +71,7 @@ class SignInRoutes:
                 cache = self.session_cache()
                 enter = cache.sessions.sign_up if is_new else cache.sessions.sign_in
                 cookie, session = await run_sync(enter, email, password, reservation)
-                cache.add(session)
+                await run_sync(cache.add, session)
                 log_event("session.started", user=session.user_id, session=session.id)
                 if previous := self.origin.session_cookie(request):  # perhaps another account's
                     target = await run_sync(self._visible_target, session, target)
@@ -91,7 +92,8 @@ class SignInRoutes:
         except ValueError:
             return target
         with suppress(AppError):  # unknown: the page will say
-            if not self.has_conversation(session, ConversationId(conversation_id)):
+            wanted = ConversationId(conversation_id)
+            if not self.store(session, wanted).conversations.some([wanted]):
                 return "/"
         return target
 

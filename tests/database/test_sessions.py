@@ -48,7 +48,7 @@ def age(world, cookie, column, seconds):
     )
 
 
-def test_a_token_starts_one_session_and_only_while_it_is_good(world, maya):
+def test_valid_token_starts_one_session(world, maya):
     suspended, signed_out = (with_token(world, world.person().id) for _ in range(2))
     world.admin.execute(
         "update private.roles set suspended_at = now() where user_id = %s", [suspended.id]
@@ -61,7 +61,7 @@ def test_a_token_starts_one_session_and_only_while_it_is_good(world, maya):
 
 
 @pytest.mark.parametrize(("column", "seconds"), [("seen_at", 3601), ("expires_at", 86401)])
-def test_a_session_ends_when_idle_and_when_old(world, maya, cookie, column, seconds):
+def test_session_ends_when_idle_and_when_old(world, maya, cookie, column, seconds):
     age(world, cookie, column, seconds - 60)
     assert world.anon.call("open_session", cookie=cookie)["ok"]
     age(world, cookie, column, seconds)
@@ -73,6 +73,15 @@ def test_a_session_ends_when_idle_and_when_old(world, maya, cookie, column, seco
     assert world.one("select count(*) from private.app_sessions") == 0
 
 
+def test_suspended_user_has_no_session(world, maya, cookie):
+    world.admin.execute(
+        "update private.roles set suspended_at = now() where user_id = %s", [maya.id]
+    )
+
+    assert world.anon.call("open_session", cookie=cookie) == MISSING
+    assert maya.refusal("my_account") == SIGNED_OUT
+
+
 def test_opening_a_session_keeps_it_from_being_idle(world, cookie):
     age(world, cookie, "seen_at", 3000)
     world.anon.call("open_session", cookie=cookie)
@@ -81,7 +90,7 @@ def test_opening_a_session_keeps_it_from_being_idle(world, cookie):
     assert world.anon.call("open_session", cookie=cookie)["ok"]
 
 
-def test_one_of_eight_refreshes(world, migrated, cookie):
+def test_one_of_eight_processes_gets_the_lease(world, migrated, cookie):
     start_together = threading.Barrier(8)
 
     def refresh(_):
@@ -95,7 +104,7 @@ def test_one_of_eight_refreshes(world, migrated, cookie):
     assert sorted(answer.get("reason", "") for answer in answers) == ["", *["held"] * 7]
 
 
-def test_the_late_are_told_that_the_token_moved(world, cookie):
+def test_late_process_learns_that_the_tokens_moved(world, cookie):
     anon = world.anon
     assert lease(anon, cookie, 0) == {"ok": True}
     assert store(anon, cookie, 0, sealed("next")) == {"ok": True}
@@ -107,7 +116,7 @@ def test_the_late_are_told_that_the_token_moved(world, cookie):
     assert lease(anon, cookie, 1) == {"ok": True}
 
 
-def test_a_lease_that_nobody_uses_runs_out(world, cookie):
+def test_unused_lease_runs_out(world, cookie):
     lease(world.anon, cookie, 0)
     world.admin.execute(
         "update private.app_sessions set refreshing_until = now() - interval '1 second'"
@@ -116,7 +125,7 @@ def test_a_lease_that_nobody_uses_runs_out(world, cookie):
     assert lease(world.anon, cookie, 0) == {"ok": True}
 
 
-def test_signing_out_ends_the_token_too(world, maya, cookie):
+def test_sign_out_ends_the_token(world, maya, cookie):
     assert maya.refusal("my_account") is None
 
     assert world.anon.call("end_session", cookie=cookie) == {"ok": True}
@@ -127,7 +136,7 @@ def test_signing_out_ends_the_token_too(world, maya, cookie):
     assert world.anon.call("end_session", cookie=cookie) == {"ok": True}
 
 
-def test_people_see_and_end_their_own_devices(world, maya, cookie):
+def test_users_see_and_end_their_own_devices(world, maya, cookie):
     theirs = world.person().cookie
     lost = with_token(world, maya.id).with_session().cookie
 
@@ -155,7 +164,7 @@ def attempts(world, bucket):
     return world.one("select attempts from private.throttles where bucket = %s", bucket)
 
 
-def test_a_throttle_closes_for_its_window_and_for_its_bucket(world):
+def test_throttle_closes_for_its_window_and_bucket(world):
     bucket, other = new_key().hex(), new_key().hex()
 
     answers = [attempt(world, bucket) for _ in range(5)]
@@ -245,7 +254,7 @@ def test_session_brings_the_wrapped_keys(world, maya, cookie):
     assert world.person().call("put_user_key", **user_key(new_wrapped=sealed(2)))["keys"] != theirs
 
 
-def test_what_has_run_out_is_tidied_away(world):
+def test_expired_throttles_and_proofs_are_swept(world):
     attempt(world, new_key().hex())
     world.admin.execute("update private.throttles set window_ends = now() - interval '1 second'")
     world.admin.execute("update private.seen_proofs set seen_at = now() - interval '4 minutes'")

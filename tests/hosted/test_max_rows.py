@@ -75,7 +75,7 @@ def test_many_spaces_and_the_usage_of_many_people_are_read_whole(maya, hosted):
         ]
         owner.execute(role, ["admin", maya.user_id])
         try:
-            people = [person.user_id for person in UsageReports(maya).by_person()]
+            people = [person.user_id for person in UsageReports(maya).by_user()]
         finally:
             owner.execute(role, ["user", maya.user_id])
             owner.execute("delete from auth.users where id = any(%s)", [crowd])

@@ -305,13 +305,19 @@ def test_a_prompt_can_be_copied_when_the_session_turns_out_to_have_ended(open_ap
     assert app.tabs
 
 
-def test_a_session_that_ends_in_the_middle_leads_to_the_sign_in_page(open_app, maya, database):
+def test_refused_call_leads_to_sign_in_and_checks_the_session(
+    open_app, maya, database, monkeypatch
+):
+    session_id, doubted = str(uuid4()), []
+    monkeypatch.setattr(st, "user", {"sid": session_id})
+    monkeypatch.setattr(bootstrap, "doubt", doubted.append)
     database.rows.failure = SignedOut()
 
     app = open_app(maya, c=str(uuid4()))
 
     assert app.tabs
     assert not app.chat_input
+    assert doubted == [session_id]
 
 
 def end_session(tab, monkeypatch):

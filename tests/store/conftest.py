@@ -8,7 +8,6 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from services.bootstrap import PersonServices, Shared
 from services.chat import BackgroundTasks, Chat, LiveTurns
 from services.crypto import RootKeys, ServerProof
 from services.domain import Purpose
@@ -18,7 +17,7 @@ from services.settings import Settings
 from services.store.supabase.api import Gateway, ServerCalls
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.supabase.sessions import Sessions
-from services.web.session_cache import SessionCache
+from services.users import PersonServices, Shared
 from tests.fakes import INFO
 from tests.model_server import ModelServer
 from tests.stack.apps import SECONDS, until
@@ -169,16 +168,9 @@ def conversations(maya):
 
 @pytest.fixture
 def shared(sessions, model):
-    return Shared(
-        server=sessions.server,
-        session_cache=SessionCache(sessions, on_leave=lambda _: None, on_forget=lambda _: None),
-        live_turns=LiveTurns(),
-        background=BackgroundTasks(*Purpose),
-        models=Models(Offer(INFO, model)),
-        people={},
-    )
+    return Shared(sessions, Settings(instructions="Be kind."), Models(Offer(INFO, model)))
 
 
 @pytest.fixture
 def person(maya, shared):
-    return PersonServices(maya, shared, Settings(instructions="Be kind."))
+    return PersonServices(maya, shared)

@@ -1,22 +1,21 @@
 """What a process holds of a conversation: all of it while it is there, and nothing once it is deleted."""
 
 import random
-from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
-from services.chat import BackgroundTasks
 from services.domain import (
     Fact,
     FactId,
-    Purpose,
     Retrieval,
     RunningSummary,
 )
 from services.domain import Summary as SummaryPolicy
 from services.llm import Models, Offer
+from services.settings import Settings
 from services.store.supabase.rows import SupabaseRows
+from services.users import Shared
 from tests import leaks
 from tests.fakes import NOON, choose
 from tests.store.conftest import done
@@ -24,9 +23,9 @@ from tests.store.test_summaries import SMALL, settled
 
 
 @pytest.fixture
-def shared(shared, model):
-    tasks = BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS)
-    return replace(shared, models=Models(Offer(SMALL, model)), background=tasks)
+def shared(sessions, model):
+    settings = Settings(instructions="Be kind.", titles=False)
+    return Shared(sessions, settings, Models(Offer(SMALL, model)))
 
 
 def fill(person, policy, server, canary):

@@ -6,12 +6,12 @@ from uuid import uuid4
 
 import pytest
 
-from services.bootstrap import PersonServices
 from services.chat import ChatIsOver
 from services.domain import Fact, FactId, Purpose
 from services.errors import Cap, NotFound, OverBudget
 from services.llm import Models, Offer
 from services.settings import Settings
+from services.users import PersonServices, Shared
 from tests.fakes import INFO, NOON, choose
 from tests.stack.apps import until
 from tests.store.conftest import done
@@ -105,10 +105,10 @@ def test_a_temporary_chat_writes_only_what_it_costs(begin, stack, maya, server):
     assert server.title_requests == server.facts_requests == []
 
 
-def test_a_long_one_is_summarised_in_memory(shared, maya, model, stack, server):
+def test_a_long_one_is_summarised_in_memory(sessions, maya, model, stack, server):
     small = replace(INFO, context_tokens=1200, reply_tokens=200)
-    shared = replace(shared, models=Models(Offer(small, model)))
-    person = PersonServices(maya, shared, Settings())
+    shared = Shared(sessions, Settings(), Models(Offer(small, model)))
+    person = PersonServices(maya, shared)
     chat = person.begin_temporary(reads_facts=False, is_there=lambda: True)
     server.script(reply="I see. " + LONG)
     server.script_summaries(reply="Peas were sown.")

@@ -56,7 +56,7 @@ def refusal(verb, *entered, status, **body):
     ],
 )
 @pytest.mark.parametrize("verb", [auth.sign_up, auth.sign_in])
-def test_refused_sign_in_is_told_by_its_code(verb, status, code, error, caplog):
+def test_refused_sign_in_raises_by_its_code(verb, status, code, error, caplog):
     assert type(refusal(verb, *WHO, status=status, code=code)) is error
     assert (code in caplog.text) is (error is StoreUnavailable)
 
@@ -73,7 +73,7 @@ def test_refused_sign_in_is_told_by_its_code(verb, status, code, error, caplog):
         ),
     ],
 )
-def test_weak_password_is_told_with_the_reasons(reasons, said):
+def test_weak_password_names_its_reasons(reasons, said):
     weak = {"code": "weak_password", "weak_password": {"reasons": reasons}}
 
     error = refusal(auth.sign_up, *WHO, status=422, **weak)

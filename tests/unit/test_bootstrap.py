@@ -1,4 +1,4 @@
-"""Who is kept in the memory of a process, and for how long."""
+"""What a process shares, how often it calls its database, and what it keeps of users."""
 
 from collections import Counter
 from datetime import UTC, datetime
@@ -8,104 +8,94 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from services import bootstrap
-from services.chat import BackgroundTasks, LiveTurns, TemporaryChats
 from services.crypto import new_key
-from services.domain import ConversationId, Fact, FactId, MessageId, Role, UserId
-from services.domain.context import ContextMessage
+from services.domain import ConversationId, Fact, FactId, MessageId, UserId
 from services.domain.memories import NotedFact
-from services.domain.models import LimitSource
 from services.embedded.plan import Endpoints
-from services.errors import StoreUnavailable
 from services.settings import Settings
 from services.store.port import TurnState
 from services.store.supabase import database_health
-from tests.model_server import ModelServer
+from services.store.supabase.api import Gateway
+from services.users import Shared
+from services.web import upkeep
 
 
 class Enough(BaseException):
-    """The test has seen what it came for."""
+    """Ends a thread of the app in a test."""
 
 
-def test_what_the_list_of_models_states_is_used_once_it_has_come(monkeypatch):
-    threads = {}
-    monkeypatch.setattr(bootstrap, "_begin_thread", lambda name, run: threads.update({name: run}))
-    with ModelServer() as server:
-        server.models = [
-            {"id": "scripted", "max_input_tokens": 4_096, "max_output_tokens": 2_048},
-            {"id": "other", "context_length": 9_000},
-        ]
-        names = {"model": "scripted", "models": "other"}
-        chosen = Settings(openai_base_url=server.url, reply_tokens=500, **names)
-
-        models = bootstrap._models(chosen, Endpoints())
-        before = [each.info.context_tokens for each in models]
-        threads["model-list"]()
-
-    assert before == [32_768, 32_768]
-    assert [each.info.context_tokens for each in models] == [4_096, 9_000]
-    assert [each.info.reply_tokens for each in models] == [500, 500]  # the settings win
-    assert models.first.info.name == "scripted"
+def session_of(user_id):
+    """An app session over a database that has nothing."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=[]))
+    client = Gateway.to("http://database.test", SecretStr("key"), transport).client()
+    calls = SimpleNamespace(client=client, user_id=user_id)
+    return SimpleNamespace(
+        id=uuid4(),
+        cookie_hash=str(uuid4()),
+        user_id=user_id,
+        user_keys=None,
+        calls=calls,
+        client=client,
+        email="",
+    )
 
 
-def test_a_limit_that_a_refusal_names_is_remembered(monkeypatch):
-    threads = {}
-    monkeypatch.setattr(bootstrap, "_begin_thread", lambda name, run: threads.update({name: run}))
-    with ModelServer() as server:
-        server.models = [{"id": "scripted", "context_length": 16_384, "max_output_tokens": 9_000}]
-        server.script(most=4096, error="This model supports at most 4096 completion tokens")
-        chosen = Settings(openai_base_url=server.url, model="scripted")
-        models = bootstrap._models(chosen, Endpoints())
-        prompt = [ContextMessage(Role.USER, "Hi")]
-        list(models.first.client.start(prompt, max_tokens=models.first.info.reply_tokens))
-        remembered = models.first.info
-        threads["model-list"]()
-
-    assert (remembered.reply_tokens, remembered.reply_source) == (4096, LimitSource.ENDPOINT)
-    assert (remembered.context_tokens, remembered.context_source) == (32_768, LimitSource.GUESS)
-    assert (models.first.info.context_tokens, models.first.info.reply_tokens) == (16_384, 4096)
+@pytest.fixture
+def shared():
+    sessions = SimpleNamespace(server=SimpleNamespace(sweep=None), is_alive=lambda _: False)
+    return Shared(sessions, Settings(), None)
 
 
-def test_what_was_noted_leaves_the_memory_with_the_last_session_of_its_person():
+def end(shared, session):
+    shared.session_cache.doubt(session.id)
+    assert shared.session_cache.by_id(session.id) is None
+
+
+def test_services_leave_memory_with_their_session(shared):
+    session = session_of(UserId(uuid4()))
+    shared.session_cache.add(session)
+    assert shared.find(session.id).user_id == session.user_id
+
+    end(shared, session)
+
+    assert shared.find(session.id) is None
+
+
+def test_noted_facts_leave_memory_with_the_last_session(shared):
     maya, omar = UserId(uuid4()), UserId(uuid4())
-    tasks, people = BackgroundTasks(), {}
-    sessions = [SimpleNamespace(id=uuid4(), user_id=user_id) for user_id in (maya, maya, omar)]
+    sessions = [session_of(user_id) for user_id in (maya, maya, omar)]
     noted = NotedFact(Fact(id=FactId(uuid4()), text="Has a dog.", since=datetime.now(UTC)))
     rooms = {user_id: ConversationId(uuid4()) for user_id in (maya, omar)}
     for session in sessions:
-        people[session.id] = SimpleNamespace(store=SimpleNamespace(turns=session))
+        shared.session_cache.add(session)
     for user_id, room in rooms.items():
-        tasks.end_facts(user_id, room, MessageId(uuid4()), (noted,))
+        shared.background.end_facts(user_id, room, MessageId(uuid4()), (noted,))
 
-    bootstrap._forget(sessions[0], people, TemporaryChats(), tasks)
-    assert tasks.noted(rooms[maya]) == (noted,)  # on another device they are still here
+    end(shared, sessions[0])
+    assert shared.background.noted(rooms[maya]) == (noted,)  # for the other device
 
-    bootstrap._forget(sessions[1], people, TemporaryChats(), tasks)
-    assert tasks.noted(rooms[maya]) == ()
-    assert tasks.noted(rooms[omar]) == (noted,)
+    end(shared, sessions[1])
+    assert shared.background.noted(rooms[maya]) == ()
+    assert shared.background.noted(rooms[omar]) == (noted,)
 
 
-def test_what_is_coming_in_temporary_chats_is_stopped_with_the_process(monkeypatch, maya):
+def test_stopping_the_process_stops_temporary_chats(shared, maya):
     maya.model.gate.clear()
-    chat, temporary = maya.begin_temporary(), TemporaryChats()
-    temporary.add(chat)
+    chat = maya.begin_temporary()
+    shared.temporary.add(chat)
     turn = chat.chat.begin(None, "Hello")
-    shared = SimpleNamespace(
-        temporary=temporary,
-        live_turns=LiveTurns(),
-    )
-    monkeypatch.setattr(bootstrap, "_is_built", lambda: True)
-    monkeypatch.setattr(bootstrap, "_shared", lambda: shared)
 
-    bootstrap.stop_turns()
+    shared.stop_turns()
 
     assert turn.is_done
     assert maya.database.turn_states() == [TurnState.STOPPED]
 
 
 @pytest.mark.parametrize(("is_hosted", "asked", "swept"), [(True, 0, 10), (False, 133, 67)])
-def test_an_idle_app_calls_its_database_this_often(monkeypatch, is_hosted, asked, swept):
+def test_idle_app_calls_its_database_rarely(monkeypatch, is_hosted, asked, swept):
     """Calls in ten minutes, and one more: the first sweep leaves something due."""
     calls, threads, clock = Counter[str](), {}, [0.0]
 
@@ -123,48 +113,21 @@ def test_an_idle_app_calls_its_database_this_often(monkeypatch, is_hosted, asked
 
     url = "https://database.test"
     hosted = Settings(SUPABASE_URL=url, SUPABASE_KEY="key") if is_hosted else Settings()
-    begun = SimpleNamespace(
-        settings=hosted.model_copy(update={"model": "gpt-4o"}),
+    begun = bootstrap.Deployment(
+        settings=hosted,
         root_keys=SimpleNamespace(proof_key=new_key),
         endpoints=Endpoints() if is_hosted else Endpoints(supabase_url=url, publishable_key="key"),
         health=None,
     )
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
     monkeypatch.setattr(database_health, "Event", Pause)
-    monkeypatch.setattr(bootstrap.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(bootstrap, "_begun", lambda: begun)
-    monkeypatch.setattr(
-        bootstrap, "_begin_thread", lambda name, run, *rest: threads.update({name: (run, rest)})
-    )
-    bootstrap._build.__wrapped__()
+    monkeypatch.setattr(upkeep.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(bootstrap, "in_thread", lambda name, run: threads.update({name: run}))
+    monkeypatch.setattr(bootstrap, "configured_models", lambda _: None)
+    bootstrap.build(begun)
 
     with pytest.raises(Enough):
-        run, rest = threads["reach"]
-        run(*rest)
+        threads["database-probe"]()
 
-    assert {"reach", "temporary"} <= set(threads)
+    assert set(threads) == {"database-probe", "temporary"}
     assert calls == Counter(open_session=asked, sweep_turns=swept + 1)
-
-
-@pytest.mark.parametrize(
-    ("cause", "expected"),
-    [(None, []), (httpx.ConnectError("refused"), [True])],
-    ids=["SQL", "network"],
-)
-def test_a_sweep_that_fails_is_followed_by_a_plain_question(cause, expected):
-    recorded = list[bool]()
-    health = SimpleNamespace(record_outage=lambda *, is_away: recorded.append(is_away))
-
-    def sweep():
-        if recorded:
-            pytest.fail("swept while the database is away")
-        raise StoreUnavailable from cause
-
-    def call(*_, **__):
-        raise Enough
-
-    with pytest.raises(Enough):
-        server = SimpleNamespace(sweep=sweep, call=call)
-        bootstrap._keep_asking(database_health.DatabaseHealth(60.0), server, health, 0.0)
-
-    assert recorded == expected

@@ -40,24 +40,24 @@ def watched(answers, monkeypatch, meanwhile=lambda _: None):
     monkeypatch.setattr(database_health, "Event", Pause)
     asked = DatabaseHealth(SECONDS)
     with pytest.raises(Enough):
-        asked.keep_asking(ask, told.append)
+        asked.keep_probing(ask, told.append)
     return asked, told, pauses
 
 
-def test_each_change_is_told_once(monkeypatch):
+def test_each_change_of_health_is_reported_once(monkeypatch):
     asked, told, _ = watched([UP, DOWN, DOWN, DOWN, UP, UP, DOWN], monkeypatch)
 
     assert told == [True, False, True]
     assert asked.is_away
 
 
-def test_a_database_that_does_not_answer_is_asked_ever_more_rarely(monkeypatch):
+def test_probes_of_a_down_database_back_off(monkeypatch):
     _, _, pauses = watched([DOWN] * 6 + [UP, DOWN], monkeypatch)
 
     assert pauses == [0.5, 1.0, 2.0, 3.0, 3.0, 3.0, SECONDS, 0.5]
 
 
-def test_a_bug_ends_the_asking_for_nobody(monkeypatch, caplog):
+def test_probes_go_on_after_a_bug(monkeypatch, caplog):
     asked, told, pauses = watched([DOWN, KeyError("a bug"), DOWN, UP], monkeypatch)
 
     assert told == [True, False]
@@ -80,7 +80,7 @@ def fail(url, transport, one):
 @pytest.mark.parametrize(
     "transport", [None, httpx.MockTransport(lambda _: httpx.Response(503))], ids=["refused", "503"]
 )
-def test_a_call_that_fails_has_the_database_asked_at_once(monkeypatch, transport):
+def test_failed_call_has_the_database_probed_at_once(monkeypatch, transport):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
 
@@ -90,7 +90,7 @@ def test_a_call_that_fails_has_the_database_asked_at_once(monkeypatch, transport
     assert pauses == [0.0, 0.5, 0.0]
 
 
-def test_while_it_is_away_no_call_waits_for_it(monkeypatch):
+def test_calls_fail_fast_while_the_database_is_down(monkeypatch):
     arrived = list[httpx.Request]()
 
     def answer(request):

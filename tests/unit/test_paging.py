@@ -9,7 +9,7 @@ from services.store.supabase.paging import LEAST, every_row
 
 
 @given(st.integers(0, 2500), st.lists(st.integers(LEAST, 2000), min_size=1))
-def test_every_row_is_read_however_answers_are_cut(count, bounds):
+def test_every_row_is_read_from_cut_answers(count, bounds):
     bound = cycle(bounds)
 
     def read(last, limit):

@@ -23,9 +23,11 @@ from tests.unit.test_portable import GARDEN, thread
 )
 def test_export_shows_times_in_the_readers_zone(zone, moment):
     session_cache = SimpleNamespace(find=lambda _: SimpleNamespace())
-    route = export_route(
-        lambda: session_cache, lambda *_: (thread("Why?"), {}, {}), Origin(None, 0)
+    store = SimpleNamespace(
+        conversations=SimpleNamespace(thread=lambda _: thread("Why?")),
+        turns=SimpleNamespace(thoughts=lambda *_: {}, costs=lambda _: {}),
     )
+    route = export_route(lambda: session_cache, lambda *_: store, Origin(None, 0))
     cookie = {"cookie": f"__Host-sid={Cookie.new()}"}
     client = TestClient(Starlette(routes=[route]), base_url="http://localhost")
 

@@ -17,7 +17,6 @@ from services.web.session_middleware import (
     SessionMiddleware,
     content_security_policy,
 )
-from tests.stack.apps import SECONDS
 from tests.store.conftest import PASSWORD, new_email
 
 TABS, OURS = "/_stcore/stream", "http://localhost"
@@ -144,18 +143,6 @@ def test_session_of_an_open_tab_is_never_idle(session_cache, sign_up, monkeypatc
 
     session_cache.find(Cookie.new())
     assert session_cache.by_id(session.id) is None
-
-
-def test_session_ended_elsewhere_ends_here(session_cache, sign_up, monkeypatch):
-    headers, session = sign_up()
-    cookie = Cookie.parse(headers["cookie"].partition("=")[2])
-    monkeypatch.setattr(module, "_FRESH_SECONDS", 0.0)
-
-    session_cache.sessions.end(cookie)
-
-    session_cache.by_id(session.id)
-    assert session_cache.has_ended(session.id, SECONDS)
-    assert session_cache.find(cookie) is None
 
 
 def test_every_answer_has_security_headers(session_cache):

@@ -37,7 +37,11 @@ def browser(session_cache, url=None, **limits):
         **({"sign_ups_an_hour": 100} | limits),
     )
     routes = SignInRoutes(
-        lambda: session_cache, attempts, _has_conversation, Origin(url, 0), lifetime_seconds=3600
+        lambda: session_cache,
+        attempts,
+        lambda session, _: store_of(session),
+        Origin(url, 0),
+        lifetime_seconds=3600,
     ).routes()
     return TestClient(
         Starlette(routes=routes),
@@ -46,10 +50,6 @@ def browser(session_cache, url=None, **limits):
         headers=OURS | ({"origin": url} if url else {}),
         follow_redirects=False,
     )
-
-
-def _has_conversation(session, conversation_id):
-    return bool(store_of(session).conversations.some([conversation_id]))
 
 
 def form(email, password=PASSWORD, target="/?c=1"):

@@ -1,7 +1,7 @@
 """The one way to the Supabase API: clients, calls with a server proof, and what its errors mean.
 
 Reading is a select under row level security. Writing is a call of a function that wants, beside the
-person's token, a server proof over its arguments (docs/architecture.md); the proof is made here.
+user's token, a server proof over its arguments (docs/architecture.md); the proof is made here.
 """
 
 import time
@@ -34,7 +34,7 @@ from services.errors import (
 )
 from services.events import log_event
 from services.store.supabase.database_health import DatabaseHealth
-from services.store.supabase.paging import LEAST, by_address, every_row
+from services.store.supabase.paging import LEAST, batches, every_row
 
 Argument = UUID | str | int | bool | datetime | None
 Query = SyncSelectRequestBuilder
@@ -70,7 +70,7 @@ class IdentifiedRow(RowClass, Protocol):
 
 
 class RpcResult(BaseModel):
-    """What every writing function answers; an expected refusal is an answer too."""
+    """The answer of a writing function; an expected refusal is an answer too."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -83,14 +83,14 @@ _ANSWER, _NUMBERS = TypeAdapter(RpcResult), TypeAdapter(list[int])
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """An argument that goes into the proof as its hash: free text and sealed tokens."""
+    """An argument whose hash is proven: free text and sealed tokens."""
 
     text: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Where the API is, and the sockets to it. It holds nobody's identity."""
+    """The address of the API and the sockets to it, without an identity."""
 
     url: str
     key: SecretStr
@@ -102,22 +102,22 @@ class Gateway:
         url: str,
         key: SecretStr,
         transport: httpx.BaseTransport | None,
-        reach: DatabaseHealth | None = None,
+        health: DatabaseHealth | None = None,
         timeout: httpx.Timeout = _TIMEOUT,
     ) -> "Gateway":
-        """A gateway with sockets of its own, through *transport* where one is given.
+        """Return a gateway with sockets of its own, through *transport* if given.
 
-        With *reach* every call fails at once while the database is known to be away, and one that fails has it asked.
+        With *health* calls fail fast while the database is down, and a call that fails has it probed.
         """
         client = httpx.Client(timeout=timeout, limits=_LIMITS, transport=transport)
         client.event_hooks = {
-            "request": [_drop_key_as_bearer, *([reach.check] if reach else [])],
-            "response": [reach.see] if reach else [],
+            "request": [_drop_key_as_bearer, *([health.check] if health else [])],
+            "response": [health.see] if health else [],
         }
         return cls(url, key, client)
 
     def client(self) -> Client:
-        """A client of its own for one person: a shared one would query as the last to sign in."""
+        """Return a client for one user: a shared one would query as the last to sign in."""
         options = ClientOptions(
             auto_refresh_token=False,
             persist_session=False,
@@ -146,17 +146,14 @@ class UserCalls:
         return self.read(verb, _ANSWER, **arguments)
 
     def read(self, verb: str, adapter: TypeAdapter[T], /, **arguments: Argument | Hidden) -> T:
-        """As `call`, for a function that answers with something else."""
+        """Call the function *verb*, which answers with what *adapter* validates; proven as in `call`."""
         proof = self.proof.of_person(verb, self.user_id, *map(_proven, arguments.values()))
         return _answered(adapter, self.client, verb, _sent(arguments) | {"proof": proof})
 
 
 @dataclass(frozen=True, slots=True)
 class ServerCalls:
-    """Calls that the app makes for itself, before or without a person's token.
-
-    They raise StoreUnavailable and nothing else: where nobody asks, nothing can be denied to anybody.
-    """
+    """Calls that the app makes for itself, before or without a user's token. They raise StoreUnavailable only."""
 
     client: Client = field(repr=False)
     proof: ServerProof = field(repr=False)
@@ -240,7 +237,7 @@ class Table(Generic[Row]):
         def read(some: list[str]) -> list[Row]:
             return self.rows(client, lambda query: query.in_(column, some))
 
-        return [row for some in by_address(map(str, ids)) for row in read(some)]
+        return [row for some in batches(map(str, ids)) for row in read(some)]
 
     def all_rows(
         self: "Table[Identified]",

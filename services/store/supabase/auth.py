@@ -1,4 +1,4 @@
-"""Accounts: sign up, sign in, exchange a refresh token, and what a person may spend."""
+"""Accounts in Supabase Auth: sign up, sign in, exchange a refresh token, sign out; and a user's budget."""
 
 import logging
 import re
@@ -39,7 +39,7 @@ _logger = logging.getLogger(__name__)
 
 
 class AuthTokens(BaseModel):
-    """What Supabase Auth answers to a sign-in and to a renewal, as an app session keeps it sealed."""
+    """Tokens from a sign-in or a renewal at Supabase Auth, as an app session stores them sealed."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
@@ -51,22 +51,22 @@ class AuthTokens(BaseModel):
     refresh: str = Field(repr=False)
 
     def is_good_for(self, seconds: int) -> bool:
-        """Whether the access token is good for *seconds* more."""
+        """Return True if the access token is valid for *seconds* more."""
         return self.expires_at - time.time() > seconds
 
     def is_of_session(self, other: "AuthTokens") -> bool:
-        """Whether both are of one user and one session of Supabase Auth."""
+        """Return True if both are of one user and one session of Supabase Auth."""
         return (self.user_id, self.auth_session_id) == (other.user_id, other.auth_session_id)
 
 
-# by the code of Supabase Auth; with any other it is unavailable
+# by the code of Supabase Auth; any other is StoreUnavailable
 _SIGN_IN_ERRORS: dict[str, type[AppError]] = {
     "invalid_credentials": WrongCredentials,
     "user_banned": Suspended,
     "email_not_confirmed": NotConfirmed,
     "user_already_exists": AddressTaken,
     "email_address_invalid": BadAddress,
-    "validation_failed": BadAddress,  # a password that it would say this of is refused before
+    "validation_failed": BadAddress,  # of an address: `check_credentials` has refused such passwords
     "email_address_not_authorized": AddressNotAllowed,
     "signup_disabled": SignUpsClosed,
     "email_provider_disabled": SignUpsClosed,
@@ -108,7 +108,7 @@ def sign_in(client: Client, email: str, password: str) -> AuthTokens:
 
 
 def exchange(client: Client, refresh: str) -> AuthTokens:
-    """New tokens for a refresh token, which is used up.
+    """Exchange a refresh token, which is then used up, for new tokens.
 
     Raise SignedOut, TooManyAttempts, StoreUnavailable.
     """
@@ -137,7 +137,7 @@ def account(client: Client, email: str) -> Account:
 
 @contextmanager
 def _auth_errors(refusals: Mapping[str, type[AppError]]) -> Generator[None]:
-    """Raise what *refusals* has for a code of Supabase Auth, TooManyAttempts or StoreUnavailable."""
+    """Raise the error that *refusals* has for a code of Supabase Auth, or TooManyAttempts or StoreUnavailable."""
     try:
         yield
     except AuthWeakPasswordError as error:

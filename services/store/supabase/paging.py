@@ -1,20 +1,19 @@
-"""Many rows: an answer holds so many of them, and an address so many ids."""
+"""Reads of many rows: page by page, and in batches of ids."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 PAGE = 1000  # rows that are asked for at once
-LEAST = 100  # rows that every answer has room for (ServerCalls.check_rows)
-IDS = LEAST  # in one address, which has its bounds: no answer about them is cut
+LEAST = 100  # rows that every answer has room for (ServerCalls.check_rows), so also the ids of one address
 
 Row = TypeVar("Row")
 Id = TypeVar("Id")
 
 
 def every_row(read: Callable[[Row | None, int], Sequence[Row]]) -> list[Row]:
-    """All that *read* finds: after a row, None at first, and at most so many at once.
+    """All rows; *read* gets the last row so far, None at first, and a limit, and returns the next page.
 
-    The API cuts an answer that is too long for it without a word, and its bound may change at any time: only
+    The API cuts long answers without a word, and its bound may change at any time: only
     an answer that is shorter than any bound is known to be the last.
     """
     rows: list[Row] = []
@@ -25,8 +24,8 @@ def every_row(read: Callable[[Row | None, int], Sequence[Row]]) -> list[Row]:
             return rows
 
 
-def by_address(ids: Iterable[Id]) -> Iterator[list[Id]]:
-    """*ids*, so many at a time as one address holds."""
+def batches(ids: Iterable[Id]) -> Iterator[list[Id]]:
+    """*ids*, as many at a time as one address may hold."""
     every = list(ids)
-    for start in range(0, len(every), IDS):
-        yield every[start : start + IDS]
+    for start in range(0, len(every), LEAST):
+        yield every[start : start + LEAST]

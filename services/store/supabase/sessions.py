@@ -1,8 +1,8 @@
 """App sessions: a signed-in device, from its cookie to its keys.
 
 The cookie holds a random secret. The database holds its hash, and Supabase's tokens sealed under a key
-made from that secret and the root key; so a dump opens no session, any app process with the same root key
-opens all, and an `AppSession` is only ever a cache of that row.
+made from that secret and the root key. So a dump opens no session, and any app process with the same root key
+opens all; an `AppSession` is a cache of that row.
 """
 
 import hashlib
@@ -53,18 +53,21 @@ from services.threads import in_thread
 
 _COOKIE_BYTES = 32
 _LEASE_SECONDS = 15  # for one exchange of the refresh token
-_LEASE_GLANCE = 0.2  # seconds between looks at a lease that another process holds
-_PATIENCE = 6.0  # seconds of a lease in which a renewal is begun: it may take the rest
-# seconds between two tries: at random, for Supabase Auth sees all users as one address
-_PAUSE = 1.0, 3.0
-_REST_SECONDS = 15.0  # after a renewal was refused, or was for nothing
+_LEASE_POLL_SECONDS = 0.2  # while another process holds the lease
+_RETRY_SECONDS = 6.0  # of a lease, in which an exchange is tried again: it may take the rest
+# between two tries, at random: Supabase Auth sees all users as one address
+_PAUSE_SECONDS = 1.0, 3.0
+_BACKOFF_SECONDS = 15.0  # after a renewal that was refused or did not help
 _FRESH_SECONDS = 60  # an access token with less left is renewed before it is used
-_REFUSED = (b'"PGRST301"', b'"PGRST303"')  # an access token: its key is unknown, its time is wrong
+_REFUSED = (b'"PGRST301"', b'"PGRST303"')  # access tokens: unknown key, wrong time
+
+# waits until an attempt is reserved; returns the throttles (JSON) that a success gives it back to
+Reservation = Callable[[], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Cookie:
-    """What the browser sends; never logged, never stored."""
+    """The session cookie of a browser; never logged, never stored."""
 
     secret: bytes = field(repr=False)
 
@@ -74,7 +77,7 @@ class Cookie:
 
     @classmethod
     def parse(cls, text: str) -> "Cookie | None":
-        """The cookie that *text* spells, or None if none of ours looks like it."""
+        """The cookie of the hexadecimal *text*; None if it has another form."""
         try:
             secret = bytes.fromhex(text)
         except ValueError:
@@ -114,17 +117,17 @@ _KEYS = TypeAdapter(list[_WrappedKey])
 
 @dataclass(slots=True)
 class Bearer(httpx.Auth):
-    """The tokens of one app session in this process: on every request, and renewed when that is needed."""
+    """The tokens of one app session in this process: sent with every request, and renewed when needed."""
 
     sessions: "Sessions" = field(repr=False)
     cookie_hash: str = field(repr=False)
     vault: VaultRing = field(repr=False)
     tokens: AuthTokens
     _renewing: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _rests_until: float = 0.0
+    _backoff_until: float = 0.0
 
     def keep_fresh(self, seconds: int = _FRESH_SECONDS) -> None:
-        """Renew the access token unless it is good for *seconds* more. Raise SignedOut, StoreUnavailable."""
+        """Renew the access token unless it is valid for *seconds* more. Raise SignedOut, StoreUnavailable."""
         if self.tokens.is_good_for(seconds):
             return
         try:
@@ -136,7 +139,7 @@ class Bearer(httpx.Auth):
     def sync_auth_flow(
         self, request: httpx.Request
     ) -> Generator[httpx.Request, httpx.Response, None]:
-        """Send *request*, and once more where a token is refused that should be good: signing keys rotate."""
+        """Send *request*, and once more after a valid token was refused: signing keys rotate."""
         self.keep_fresh()
         access = self.tokens.access
         request.headers["Authorization"] = f"Bearer {access}"
@@ -152,17 +155,17 @@ class Bearer(httpx.Auth):
         with self._renewing:
             if is_good(self.tokens):
                 return
-            if time.monotonic() < self._rests_until:
+            if time.monotonic() < self._backoff_until:
                 raise RateLimited
             if is_refused:
-                self._rests_until = time.monotonic() + _REST_SECONDS
+                self._backoff_until = time.monotonic() + _BACKOFF_SECONDS
             waits = is_refused or not self.tokens.is_good_for(0)
             try:
                 self.tokens = self.sessions.renew(
                     self.cookie_hash, self.vault, is_good, waits=waits
                 )
             except RateLimited:
-                self._rests_until = time.monotonic() + _REST_SECONDS
+                self._backoff_until = time.monotonic() + _BACKOFF_SECONDS
                 raise
 
 
@@ -186,11 +189,11 @@ class AppSession:
         return self.bearer.tokens.email
 
     def check_rows(self) -> None:
-        """Raise RowsCut if what was read may have been cut."""
+        """Raise RowsCut if the API cuts answers that reads count on."""
         self.bearer.sessions.server.check_rows()
 
     def keep_fresh(self, seconds: int) -> None:
-        """Renew the access token unless it outlives the next *seconds*."""
+        """Renew the access token unless it is valid for *seconds* more."""
         self.bearer.keep_fresh(seconds)
 
 
@@ -206,18 +209,15 @@ class Sessions:
     lifetime_seconds: int
 
     def sign_up(
-        self, email: str, password: str, reservation: Callable[[], str | None] = lambda: None
+        self, email: str, password: str, reservation: Reservation = lambda: None
     ) -> tuple[Cookie, AppSession]:
         """Make an account. Raise the errors of `auth.sign_up` and of *reservation*."""
         return self._start(auth.sign_up(self.gateway.client(), email, password), reservation)
 
     def sign_in(
-        self, email: str, password: str, reservation: Callable[[], str | None] = lambda: None
+        self, email: str, password: str, reservation: Reservation = lambda: None
     ) -> tuple[Cookie, AppSession]:
-        """Sign in. *reservation* waits for that of the attempt, and returns the throttles that it is given back to.
-
-        Raise the errors of `auth.sign_in` and of *reservation*, Suspended, Tampered.
-        """
+        """Sign in. Raise the errors of `auth.sign_in` and of *reservation*, Suspended, Tampered."""
         return self._start(auth.sign_in(self.gateway.client(), email, password), reservation)
 
     def open(self, cookie: Cookie) -> AppSession:
@@ -231,7 +231,7 @@ class Sessions:
         return self.server.call("open_session", cookie=cookie_hash).ok
 
     def end(self, cookie: Cookie) -> None:
-        """Sign out: its tokens are worth nothing from the next statement on."""
+        """Sign out: its tokens are refused from the next statement on."""
         self.server.call("end_session", cookie=cookie.hash)
 
     def renew(
@@ -242,9 +242,9 @@ class Sessions:
         *,
         waits: bool,
     ) -> AuthTokens:
-        """Return the stored tokens where they are good; else exchange them as the only process that does.
+        """Return the stored tokens if *is_good*; else exchange them, under a lease of the database.
 
-        Two exchanges of one refresh token could end the session, so the database lends the right to do it.
+        Two processes that exchange one refresh token could end the session.
         *waits*: for another process, and while Supabase Auth limits the rate.
         Raise SignedOut, RateLimited, StoreUnavailable, Tampered.
         """
@@ -267,9 +267,9 @@ class Sessions:
             if lease.reason == "held":
                 if time.monotonic() > deadline:
                     raise RateLimited
-                time.sleep(_LEASE_GLANCE)
+                time.sleep(_LEASE_POLL_SECONDS)
         try:
-            renewed = self._exchange(tokens, _PATIENCE if waits else 0.0)
+            renewed = self._exchange(tokens, _RETRY_SECONDS if waits else 0.0)
         except SignedOut:
             self.server.call("end_session", cookie=cookie_hash)
             raise
@@ -283,19 +283,19 @@ class Sessions:
             raise StoreUnavailable("the tokens moved")
         return renewed
 
-    def _exchange(self, tokens: AuthTokens, patience: float) -> AuthTokens:
-        """Exchange *tokens*, waiting up to *patience* seconds while Supabase Auth limits the rate.
+    def _exchange(self, tokens: AuthTokens, seconds: float) -> AuthTokens:
+        """Exchange *tokens*, trying for *seconds* while Supabase Auth limits the rate.
 
-        Who writes to the database decides which user a refresh token is for, so the answer has to name the
+        An attacker who writes to the database can give a refresh token to another user, so the answer has to name the
         user and the session of *tokens*, which were sealed. Raise SignedOut, RateLimited, StoreUnavailable.
         """
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 renewed = auth.exchange(self.gateway.client(), tokens.refresh)
                 break
             except TooManyAttempts:
-                pause = secrets.SystemRandom().uniform(*_PAUSE)
+                pause = secrets.SystemRandom().uniform(*_PAUSE_SECONDS)
                 if time.monotonic() + pause > deadline:
                     raise RateLimited from None
                 time.sleep(pause)
@@ -304,9 +304,7 @@ class Sessions:
             raise SignedOut
         return renewed
 
-    def _start(
-        self, tokens: AuthTokens, reservation: Callable[[], str | None]
-    ) -> tuple[Cookie, AppSession]:
+    def _start(self, tokens: AuthTokens, reservation: Reservation) -> tuple[Cookie, AppSession]:
         cookie = Cookie.new()
         vault = self._vault(cookie)
         client = self.gateway.client()

@@ -20,23 +20,20 @@ _ROWS = TypeAdapter(list[_UsageRow])
 
 @dataclass(frozen=True, slots=True)
 class UsageReports:
-    """The books, as far as an admin may read them."""
+    """Usage as an admin may read it."""
 
     session: AppSession = field(repr=False)
 
-    def by_person(self) -> list[UserUsage]:
-        """All users, the most expensive this month first, then the most recently active.
-
-        Raise NotFound for who is no admin.
-        """
+    def by_user(self) -> list[UserUsage]:
+        """All users, the most expensive this month first, then the most recently active. Raise NotFound if not admin."""
 
         def read(last: _UsageRow | None, _: int) -> list[_UsageRow]:
             after = last.user_id if last else None
             return self.session.calls.read("usage_by_person", _ROWS, after=after)
 
-        return sorted(every_row(read), key=_place_in_table, reverse=True)
+        return sorted(every_row(read), key=_sort_key, reverse=True)
 
 
-def _place_in_table(person: UserUsage) -> tuple[int, float]:
-    last = person.last_active_at
-    return person.cost_this_month_micro, last.timestamp() if last else 0
+def _sort_key(user: UserUsage) -> tuple[int, float]:
+    last = user.last_active_at
+    return user.cost_this_month_micro, last.timestamp() if last else 0

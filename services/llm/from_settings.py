@@ -1,0 +1,72 @@
+"""The models that the settings of a deployment name."""
+
+from collections import defaultdict
+from dataclasses import replace
+
+from services.domain.models import LimitSource, ModelInfo
+from services.llm.catalogue import known_model, narrow_limits
+from services.llm.model_spec import LimitRefusal, ModelSpec, read_models
+from services.llm.offers import Models, Offer
+from services.llm.openai_model import OpenAIModel, connect
+from services.settings import Settings
+from services.threads import in_thread
+
+_OPENAI = "https://api.openai.com/v1"
+_LOCAL = ModelInfo(
+    name="SmolLM2-135M",
+    context_tokens=2048,
+    reply_tokens=512,
+    input_micro=0,
+    output_micro=0,
+    cached_input_micro=0,
+    context_source=LimitSource.TABLE,
+    reply_source=LimitSource.TABLE,
+)
+_LOCAL_FIRST_TOKEN_SECONDS = 180.0
+
+
+def local_model(url: str, key: str) -> Models:
+    """The small model on this machine."""
+    client = OpenAIModel(
+        connect(url, key), _LOCAL.name, first_token_seconds=_LOCAL_FIRST_TOKEN_SECONDS
+    )
+    return Models(Offer(_LOCAL, client))
+
+
+def configured_models(settings: Settings) -> Models:
+    """The models of *settings*, with known limits; the limits that the endpoint lists follow from a thread."""
+    url = str(settings.openai_base_url or _OPENAI)
+    key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else "none"
+    first, *others = settings.offered_models
+    refusals = defaultdict[str, set[LimitRefusal]](set)
+
+    def narrow(name: str, refusal: LimitRefusal) -> None:
+        refusals[name].add(replace(refusal, prompt_tokens=None))
+        if refused := models.named(name):
+            models.learn(narrow_limits(refused.info, refusal))
+
+    model = OpenAIModel(connect(url, key), first, on_refusal=narrow)
+    setting = ModelSpec(
+        context_tokens=settings.context_tokens,
+        reply_tokens=settings.reply_tokens,
+        input_micro=settings.input_price_micro,
+        output_micro=settings.output_price_micro,
+    )
+
+    def offer(name: str) -> Offer:
+        info = known_model(name, base_url=url, setting=setting)
+        client = model.named(name, is_reasoning=info.is_reasoning)
+        return Offer(info, client, settings.assistant_prefix)
+
+    def read_list() -> None:
+        document = model.list_models()
+        for name in settings.offered_models:
+            stated = read_models(document, name)
+            info = known_model(name, base_url=url, setting=setting, endpoint=stated)
+            for refusal in tuple(refusals[name]):
+                info = narrow_limits(info, refusal)
+            models.learn(info)
+
+    models = Models(offer(first), tuple(map(offer, others)))
+    in_thread("model-list", read_list)  # replies need not wait for it
+    return models

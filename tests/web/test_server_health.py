@@ -1,0 +1,107 @@
+"""Health of the server process: its reports on the console and at /healthz."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from services.domain.models import ModelState
+from services.embedded.plan import DatabasePlan, ModelPlan, Plan
+from services.embedded.reports import Failed, ModelReport, Running, Stage, Starting, Trouble
+from services.web.server_health import ServerHealth
+
+
+@pytest.fixture
+def server():
+    database = DatabasePlan(port=1, secrets=None, proof_keys={})
+    model = ModelPlan(port=2, key="key")
+    return ServerHealth("http://here", Plan(folders=None, database=database, model=model))
+
+
+@pytest.fixture
+def health(server):
+    """Ask /healthz for the status, the stage, and the states of database and model."""
+    with TestClient(Starlette(routes=server.routes())) as client:
+
+        def ask():
+            reply = client.get("/healthz")
+            body = reply.json()
+            return reply.status_code, body["stage"], body["database"], body["model"]
+
+        yield ask
+
+
+def test_closed_console_stops_nothing(server, monkeypatch):
+    with Path("/dev/full").open("w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+
+        server.record(Running())
+
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            gone.close()
+    assert server.is_ready
+
+
+@pytest.mark.parametrize(("was_open", "words"), [(False, "cannot start"), (True, "cannot go on")])
+def test_failure_ends_the_process_with_its_sentence(server, monkeypatch, capsys, was_open, words):
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    if was_open:
+        server.record(Running())
+
+    server.record(Failed("It is over."))
+
+    assert ended == [1]
+    assert capsys.readouterr().out.splitlines()[-1] == f"Daybook {words}: It is over."
+
+
+def test_health_and_console_follow_the_reports(server, health, capsys):
+    fetching = "downloading Node modules, about 55 MB, once"
+    assert health() == (503, "waking up", "starting", "starting")
+    server.record(Starting(Stage.MODULES, 3, 70))
+    assert health() == (503, f"{fetching} (3 of 70)", "starting", "starting")
+    for done in range(4, 71):
+        server.record(Starting(Stage.MODULES, done, 70))
+    server.record(Running())
+    assert health() == (200, "ready", "ready", "starting")  # nothing waits for the model
+    server.record(ModelReport(ModelState.FAILED))
+    assert health() == (200, "ready", "ready", "failed")
+    server.record(Trouble("The disk is full."))
+    assert (server.is_started, server.is_ready) == (True, False)
+    assert health() == (503, "The disk is full.", "ready", "failed")
+    server.record(Trouble(""))
+    assert health() == (200, "ready", "ready", "failed")
+    assert capsys.readouterr().out.splitlines() == [
+        *(f"Daybook is starting: {fetching} ({n} of 70) …" for n in (3, 18, 35, 53, 70)),
+        "Daybook is ready: open http://here",
+        "The local model keeps failing; trying again in a while.",
+        "Daybook is ready: open http://here",
+        "Daybook has a problem: The disk is full.",
+        "Daybook is ready: open http://here",
+    ]
+
+
+def test_database_outage_is_reported_as_away(server, health, capsys):
+    assert not server.is_database_away  # it was never there
+    server.record(Running())
+    server.record_outage(is_away=True)
+    assert (server.is_started, server.is_database_away, server.is_ready) == (True, True, False)
+    assert health() == (503, "the database does not answer", "away", "starting")
+    server.record_outage(is_away=False)
+    server.record(Starting(Stage.RECOVERING))
+    assert (server.is_started, server.is_database_away, server.is_ready) == (False, True, False)
+    assert health() == (503, str(Stage.RECOVERING), "starting", "starting")
+    server.record(Running())
+    assert (server.is_database_away, health()) == (False, (200, "ready", "ready", "starting"))
+    assert capsys.readouterr().out.splitlines() == [
+        "Daybook is ready: open http://here",
+        "Daybook cannot reach its database; trying again.",
+        "Daybook is ready: open http://here",
+        f"Daybook is starting: {Stage.RECOVERING} …",
+        "Daybook is ready: open http://here",
+    ]

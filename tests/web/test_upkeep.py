@@ -1,0 +1,44 @@
+"""The probe of the database."""
+
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from services.errors import StoreUnavailable
+from services.store.supabase.database_health import DatabaseHealth
+from services.web.upkeep import DatabaseProbe
+
+
+class Enough(BaseException):
+    """Ends the probe."""
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [(None, []), (httpx.ConnectError("refused"), [True])],
+    ids=["SQL", "network"],
+)
+def test_failed_sweep_is_followed_by_a_plain_probe(cause, expected):
+    recorded = list[bool]()
+    health = SimpleNamespace(record_outage=lambda *, is_away: recorded.append(is_away))
+
+    def sweep():
+        if recorded:
+            pytest.fail("swept while the database is away")
+        raise StoreUnavailable from cause
+
+    def call(*_, **__):
+        raise Enough
+
+    probe = DatabaseProbe(
+        database=DatabaseHealth(60.0),
+        server=SimpleNamespace(sweep=sweep, call=call),
+        sweep_seconds=0.0,
+        health=health,
+        check=lambda: None,
+    )
+    with pytest.raises(Enough):
+        probe.run()
+
+    assert recorded == expected
