@@ -502,7 +502,7 @@ def test_a_deleted_space_leaves_its_conversations_and_takes_its_facts(
 
     in_dialog(app, latin, "Delete")
     in_dialog(app, latin, "Delete space")
-    assert maya.store.spaces.all() == maya.store.facts.fresh_facts() == ()
+    assert maya.store.spaces.all() == maya.store.facts.facts() == ()
     assert address(app) == {"c": str(garden)}
     assert app.title[0].value == "Garden"
     assert listed(app)[1:] == ["Garden"]

@@ -16,12 +16,13 @@ from services.store.sealed.turns import SealedTurns
 def sealed_store(rows: Rows, keys: UserKeys) -> Store:
     """The store of the user of *rows*, whose texts are sealed under *keys*."""
     opened = OpenedConversations(rows, keys)
+    facts = SealedFacts(rows, keys, opened)
     return Store(
         conversations=SealedConversations(rows, opened),
         messages=SealedMessages(rows, opened),
         turns=SealedTurns(rows, opened),
-        facts=SealedFacts(rows, keys, opened),
-        spaces=SealedSpaces(rows, keys),
+        facts=facts,
+        spaces=SealedSpaces(rows, keys, facts.forget_space),
         profile=SealedProfile(rows, keys),
         corpus=SealedCorpus(rows, opened),
     )

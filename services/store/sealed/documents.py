@@ -198,8 +198,9 @@ class Documents(ABC, Generic[Document]):
 class SealedSpaces(Documents[Space]):
     """The `Spaces` of one user over sealed rows."""
 
-    def __init__(self, rows: Rows, keys: UserKeys) -> None:
+    def __init__(self, rows: Rows, keys: UserKeys, on_forget: Callable[[SpaceId], None]) -> None:
         super().__init__(rows, keys, DocumentKind.SPACE, Format(Space, ("id", "created_at")))
+        self._on_forget = on_forget
 
     def find(self, space_id: SpaceId | None) -> Space | None:
         return next((space for space in self.all() if space.id == space_id), None)
@@ -211,6 +212,7 @@ class SealedSpaces(Documents[Space]):
 
     def forget(self, space_id: SpaceId) -> None:
         self._delete(space_id)
+        self._on_forget(space_id)
 
     def _unreadable(self, row: DocumentRow) -> Space:
         return replace(self._format.read('{"name": ""}', row), is_verified=False)

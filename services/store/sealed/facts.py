@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from services.crypto import UserKeys, Vault
-from services.domain import ConversationId, Fact, FactId
+from services.domain import ConversationId, Fact, FactId, SpaceId
 from services.domain.limits import checked_fact
 from services.errors import Tampered
 from services.events import log_event
@@ -51,6 +51,10 @@ class SealedFacts(Documents[Fact]):
         finally:
             self._opened.outdate()
         self._drop(lambda _: True)
+
+    def forget_space(self, space_id: SpaceId) -> None:
+        """Hide the facts of a space that was destroyed with them."""
+        self._drop(lambda row: row.space_id == space_id)
 
     def _forget_conversation(self, conversation_id: ConversationId) -> None:
         self._drop(lambda row: row.conversation_id == conversation_id)

@@ -114,12 +114,15 @@ def test_deleted_facts_are_not_shown_during_an_outage(backend, maya):
 def test_deleted_space_is_not_shown_during_an_outage(backend, maya):
     spanish = stored_space(maya)
     stored_space(maya, "Greek")
+    maya.facts.keep(a_fact(space_id=spanish.id))
     assert len(maya.spaces.all()) == 2
+    assert len(texts(maya)) == 1
 
     maya.spaces.forget(spanish.id)
 
     with backend.unavailable(maya):
         assert [space.name for space in maya.spaces.all()] == ["Greek"]
+        assert texts(maya) == []
 
 
 @pytest.mark.parametrize("verb", ["delete", "discard"])
