@@ -199,8 +199,8 @@ def _play(scene, sessions, model, server):
     scene.refused(lambda: chat.begin(conversation.id, f"Busy {SAID}"))
     scene.things += [
         turn,
-        chat.live(conversation.id),
-        person.store.turns.unfinished(conversation.id),
+        chat.read(conversation.id),
+        person.store.turns.read(conversation.id),
     ]
     turn.stop()
     assert turn.wait(SECONDS)

@@ -24,7 +24,7 @@ begin
   end loop;
 end $$;
 
-grant execute on function private.me to authenticated;   -- the policies run it as whoever reads
+grant execute on function private.me, private.require_me to authenticated;   -- reads run them as the reader
 
 -- functions that can be called --------------------------------------------------------------------------
 
@@ -39,7 +39,7 @@ declare
     "authenticated": [
       "delete_account", "put_user_key", "my_account", "set_role", "suspend",
       "set_caps", "set_deployment_cap", "usage_by_person", "start_session", "my_sessions",
-      "revoke_sessions", "create_conversation", "change_conversation", "discard_conversation", "restore_conversation",
+      "revoke_sessions", "create_conversation", "read_conversation", "change_conversation", "discard_conversation", "restore_conversation",
       "delete_conversation", "begin_turn", "checkpoint_turn", "stop_turn", "finish_turn", "edit_reply", "discard_messages",
       "restore_messages", "put_document", "delete_document", "delete_facts"
     ],

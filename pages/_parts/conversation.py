@@ -179,7 +179,7 @@ def draw_messages(
     branch = thread.branch()
     _draw_notes(services.chat, thread, branch, plan, layout.first)
     unseen = memory.out_of_view(branch, plan)
-    costs = messages.costs_of(services, branch[layout.first :])
+    costs = messages.costs_of(services, thread.conversation.id, branch[layout.first :])
     known = thoughts.known(services, thread.conversation.id, branch[layout.first :])
     before_view = [message for message in branch if plan and message.seq <= plan.start_seq]
     if layout.first and before_view and before_view[-1] is branch[layout.first - 1]:

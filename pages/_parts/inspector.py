@@ -67,7 +67,8 @@ def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
         if receipt is None:
             st.caption("No context was recorded for this reply.")
             return
-        cost = services.store.turns.costs([reply]).get(reply.turn_id) if reply.turn_id else None
+        costs = services.store.turns.costs([reply], conversation_id)
+        cost = costs.get(reply.turn_id) if reply.turn_id else None
         counted_tokens = cost.tokens.prompt if cost else 0
         st.html(table(receipt, counted_tokens or receipt.prompt_tokens))
         far = services.chat.planning.recalled_messages(thread, receipt)

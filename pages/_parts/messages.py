@@ -21,7 +21,16 @@ from pages._parts import (
     words,
 )
 from pages._parts.elements import row
-from services.domain import Message, Outcome, Role, Thread, TurnCost, TurnId, total_cost
+from services.domain import (
+    ConversationId,
+    Message,
+    Outcome,
+    Role,
+    Thread,
+    TurnCost,
+    TurnId,
+    total_cost,
+)
 from services.errors import StoreUnavailable
 
 Costs = Mapping[TurnId, TurnCost]
@@ -72,11 +81,15 @@ _NO_ANSWER = _Ending(
 )
 
 
-def costs_of(services: temporary.ChatServices, messages: Iterable[Message]) -> Costs:
+def costs_of(
+    services: temporary.ChatServices, conversation_id: ConversationId, messages: Iterable[Message]
+) -> Costs:
     """Return the costs of the replies among *messages*; none, rather than no page, while the database is away."""
     try:
         replies = [one for one in messages if one.role is Role.ASSISTANT]
-        return services.store.turns.costs(part for one in replies for part in one.stored)
+        return services.store.turns.costs(
+            (part for one in replies for part in one.stored), conversation_id
+        )
     except StoreUnavailable:
         return {}
 
@@ -183,14 +196,18 @@ def draw_end(services: temporary.ChatServices, thread: Thread) -> None:
         if edited and not is_answered:
             st.html(edited, width="content")
         if is_answered:
-            _below(_seen(last), _facts(last, costs_of(services, [last])))
+            _below(_seen(last), _facts(last, costs_of(services, thread.conversation.id, [last])))
     if is_answered:
         _draw_cut_prompt(services, thread, last)
 
 
 def _draw_cut_prompt(services: temporary.ChatServices, thread: Thread, reply: Message) -> None:
     """Say where the endpoint cut the start of the prompt, going by what it counted."""
-    cost = costs_of(services, [reply]).get(reply.turn_id) if reply.turn_id else None
+    cost = (
+        costs_of(services, thread.conversation.id, [reply]).get(reply.turn_id)
+        if reply.turn_id
+        else None
+    )
     with suppress(StoreUnavailable):
         receipt = services.chat.planning.receipt(thread, reply) if cost else None
         if cost and receipt and (sentence := inspector.cut_prompt(receipt, cost.tokens)):

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from services.domain import ConversationId, MessageId, Thoughts
-from services.errors import AppError, StoreUnavailable
+from services.errors import AppError, NotFound, StoreUnavailable
 from services.store.port import OpenTurn, Turns
 
 _GLANCE = 0.5  # seconds between looks; its process writes once a second
@@ -56,4 +56,7 @@ class RemoteTurn:
             with suppress(StoreUnavailable):  # what was seen stays until there is more
                 if datetime.now(UTC) > self._turn.lease_until + _GRACE:
                     self._sweep()
-                self._turn = self._turns.unfinished(self.conversation_id)
+                try:
+                    _, self._turn = self._turns.read(self.conversation_id)
+                except NotFound:
+                    self._turn = None

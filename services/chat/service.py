@@ -60,7 +60,7 @@ from services.errors import (
 from services.events import log_event
 from services.llm import Models
 from services.memory.tokens import KindCounter
-from services.store.port import Ending, Facts, OpenTurn, Store, TurnState
+from services.store.port import Ending, Facts, OpenTurn, Store
 
 _MOST_UNANSWERED = 4  # requests that are kept to be sent again
 
@@ -87,7 +87,6 @@ class Chat:
     elsewhere: Elsewhere | None = None  # None: other conversations cannot be searched
     counting: Counting = field(default_factory=Counting)
 
-    _opened: set[ConversationId] = field(default_factory=set[ConversationId], repr=False)
     _unanswered: list[Attempt] = field(default_factory=list[Attempt], repr=False)
 
     @property
@@ -235,22 +234,6 @@ class Chat:
             raise Tampered
         return self._begin(thread, thread.branch(), None, part_id)
 
-    def live(self, conversation_id: ConversationId) -> LiveTurn | RemoteTurn | None:
-        """The turn that is coming: here, or in a process that still lives or died a moment ago."""
-        turn = self.live_turns.find(self.store.turns.user_id, conversation_id)
-        if turn and not turn.is_done:
-            return turn
-        thread = self.store.conversations.cached(conversation_id)
-        if thread is None or not _awaits_reply(thread):
-            return None
-        if turn and turn.prompt_id == thread.messages[-1].id:  # ended here, with nothing to show
-            return None
-        elsewhere = self.store.turns.unfinished(conversation_id)
-        unanswered = {sent.turn.prompt_id for sent in self._unanswered}
-        if elsewhere and elsewhere.state.is_open and elsewhere.prompt_id not in unanswered:
-            return RemoteTurn(conversation_id, elsewhere, self.store.turns, self.sweep)
-        return None
-
     def coming(self, purpose: Purpose = Purpose.REPLY) -> frozenset[ConversationId]:
         """The user's conversations in which this process makes a reply, or a title, a summary or facts."""
         if purpose is Purpose.REPLY:
@@ -267,39 +250,35 @@ class Chat:
 
         While the database is away, as it was last read.
         """
-        was_live = self._is_live(conversation_id)
-        try:
-            thread = self.store.conversations.thread(conversation_id)
-            has_ended = was_live and not self._is_live(conversation_id)
-            if has_ended:  # while the thread was read
-                thread = self.store.conversations.thread(conversation_id)
-        except StoreUnavailable:
-            if known := self.store.conversations.cached(conversation_id):
-                return known
-            raise
-        is_settled = conversation_id in self._opened and not _awaits_reply(thread)
-        if is_settled or self._is_live(conversation_id):
-            return thread
-        left = self.store.turns.unfinished(conversation_id)
-        if left is None or not left.state.is_open:
-            self._opened.add(conversation_id)
-        if left is None or left.state is not TurnState.LAPSED:
-            return thread
-        try:
-            prompt_id = left.prompt_id or thread.messages[-1].id
-            self._end(left, conversation_id, prompt_id, Outcome.INTERRUPTED)
-        except Tampered:  # nothing can be added to it, but it can be read
-            return thread
-        log_event("turn.adopted", turn=left.id)
-        return self.store.conversations.thread(conversation_id)
+        return self.read(conversation_id)[0]
 
     def read(self, conversation_id: ConversationId) -> tuple[Thread, LiveTurn | RemoteTurn | None]:
-        """The thread, as `open` has it, and the turn that is coming there."""
-        thread = self.open(conversation_id)
-        turn = self.live(conversation_id)
-        if turn is None and _awaits_reply(thread):  # it may have ended since the thread was read
-            thread = self.open(conversation_id)
-        return thread, turn
+        """The thread, as `open` has it, and the turn that is coming: here, or in a process that still lives or died
+        a moment ago."""
+        was_live = self._is_live(conversation_id)
+        try:
+            thread, left = self.store.turns.read(conversation_id)
+            if was_live and not self._is_live(
+                conversation_id
+            ):  # it ended while the thread was read
+                thread, left = self.store.turns.read(conversation_id)
+        except StoreUnavailable:
+            if known := self.store.conversations.cached(conversation_id):
+                return known, self._live(conversation_id)
+            raise
+        if live := self._live(conversation_id):
+            return thread, live
+        if left is None or self._is_unanswered(left):
+            return thread, None
+        if left.state.is_open:
+            return thread, RemoteTurn(conversation_id, left, self.store.turns, self.sweep)
+        try:
+            prompt_id = left.prompt_id or thread.messages[-1].id
+            self._recover(left, conversation_id, prompt_id)
+        except Tampered:  # nothing can be added to it, but it can be read
+            return thread, None
+        log_event("turn.adopted", turn=left.id)
+        return self.store.conversations.thread(conversation_id), None
 
     def change_summary(self, thread: Thread, text: str) -> None:
         """Let the summary of *thread* say *text*; without any it is taken away.
@@ -498,14 +477,10 @@ class Chat:
             thread = thread.through(tip.id) if is_awaited else thread.up_to(tip.id)
         return self._begin(thread, thread.branch(), prompt)
 
-    def _end(
-        self,
-        left: OpenTurn,
-        conversation_id: ConversationId,
-        prompt_id: MessageId,
-        outcome: Outcome,
+    def _recover(
+        self, left: OpenTurn, conversation_id: ConversationId, prompt_id: MessageId
     ) -> None:
-        """End a turn that nobody is at any more, with what it had said. It is charged no more than it was."""
+        """Store what a process that died had been told. It is charged no more than it was."""
         self.store.turns.finish(
             Ending(
                 turn_id=left.id,
@@ -514,11 +489,15 @@ class Chat:
                 reply_id=MessageId(uuid4()),
                 reply=left.partial,
                 thoughts=left.thoughts,
-                outcome=outcome,
+                outcome=Outcome.INTERRUPTED,
                 usage=Usage(0, 0),
                 cost_micro=0,
             )
         )
+
+    def _is_unanswered(self, left: OpenTurn) -> bool:
+        """Return True if the turn began by a request whose answer was lost: no process streams its reply."""
+        return any(sent.turn.prompt_id == left.prompt_id for sent in self._unanswered)
 
     def _begin_new(self, prompt: str, new: NewConversation) -> LiveTurn:
         space = None
@@ -613,9 +592,12 @@ class Chat:
             return self.memories is not None and bool(self.store.profile.preferences().keeps_facts)
         return False
 
-    def _is_live(self, conversation_id: ConversationId) -> bool:
+    def _live(self, conversation_id: ConversationId) -> LiveTurn | None:
         turn = self.live_turns.find(self.store.turns.user_id, conversation_id)
-        return turn is not None and not turn.is_done
+        return turn if turn and not turn.is_done else None
+
+    def _is_live(self, conversation_id: ConversationId) -> bool:
+        return self._live(conversation_id) is not None
 
 
 def _seen_revs(thread: Thread) -> set[int]:
@@ -626,9 +608,3 @@ def _seen_revs(thread: Thread) -> set[int]:
         len(last) == 2 and last[1].role is Role.ASSISTANT and last[1].parent_id == last[0].id
     )
     return {rev, rev - 1} if is_awaited else {rev}
-
-
-def _awaits_reply(thread: Thread) -> bool:
-    """Return whether a reply to the last message, or a continuation of it, may be coming."""
-    last = thread.messages[-1] if thread.messages else None
-    return last is not None and (last.role is Role.USER or last.is_unfinished)

@@ -164,11 +164,16 @@ class Turns(Protocol):
     def stop(self, turn_id: TurnId) -> None:
         """Ask the process that streams the turn to stop."""
 
-    def unfinished(self, conversation_id: ConversationId) -> OpenTurn | None:
-        """The newest turn, if it is open, or has lapsed with a partial reply."""
+    def read(self, conversation_id: ConversationId) -> tuple[Thread, OpenTurn | None]:
+        """The conversation as it is stored now, and its newest turn, if that is open or has lapsed with a partial reply.
+
+        Raise NotFound.
+        """
         ...
 
-    def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
+    def costs(
+        self, messages: Iterable[Message], conversation_id: ConversationId
+    ) -> Mapping[TurnId, TurnCost]:
         """The costs of the settled turns of *messages*."""
         ...
 

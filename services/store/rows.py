@@ -181,6 +181,19 @@ class ReceiptRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationRead:
+    """A conversation as it was stored at one moment."""
+
+    conversation: ConversationRow
+    messages: Sequence[
+        MessageRow
+    ]  # after the seq that was asked for; the rest is read with `messages`
+    newest_turn: TurnRow | None  # of its replies
+    costs: Sequence[CostRow]  # of the settled turns of *messages*
+    receipts: Sequence[ReceiptRow]  # of the last turn of *messages*
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SealedConversation:
     """A new conversation."""
 
@@ -291,6 +304,12 @@ class Rows(Ledger, Protocol):
         """Raise NotFound."""
         ...
 
+    def read_conversation(
+        self, conversation_id: ConversationId, after_seq: int
+    ) -> ConversationRead:
+        """Read a conversation at one moment. Raise NotFound."""
+        ...
+
     def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
         """The conversations of *ids* that exist, discarded ones too, without instructions and summary."""
         ...
@@ -328,7 +347,6 @@ class Rows(Ledger, Protocol):
         ...
 
     def thoughts(self, ids: Iterable[MessageId]) -> list[ThoughtsRow]: ...
-    def newest_turn(self, conversation_id: ConversationId) -> TurnRow | None: ...
     def costs(self, turn_ids: Iterable[TurnId]) -> list[CostRow]: ...
     def receipts(self, turn_ids: Iterable[TurnId]) -> list[ReceiptRow]: ...
 

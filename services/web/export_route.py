@@ -46,7 +46,7 @@ def export_route(
             if suffix == "json":
                 return name, portable.to_json(thread, thoughts)
             zone = _zone(request.query_params.get("zone", ""))
-            costs = store.turns.costs(thread.messages)
+            costs = store.turns.costs(thread.messages, thread.conversation.id)
             return name, portable.to_markdown(thread, costs, thoughts, zone)
 
         try:

@@ -117,6 +117,7 @@ def person_calls(own):
             cuts=0,
         ),
         "put_user_key": user_key(new_version=2),
+        "read_conversation": {"conversation": own.conversation, "after_seq": 0},
         "restore_conversation": {"conversation": own.discarded},
         "restore_messages": {
             "conversation": own.conversation,
@@ -175,7 +176,11 @@ def documents(own):
     )
 
 
-FOR_EVERYBODY = {"my_account", "my_sessions"}  # no proof: they show people only what is theirs
+FOR_EVERYBODY = {
+    "my_account",
+    "my_sessions",
+    "read_conversation",
+}  # no proof: they show people only what is theirs
 FOR_ADMINS = {"set_caps", "set_deployment_cap", "set_role", "suspend", "usage_by_person"}
 
 
@@ -265,6 +270,17 @@ def test_no_function_touches_another_persons_rows_even_with_a_proof(either_world
 
     assert rows_of(either_world, own.owner) == before
     assert all(str(row["user_id"]) == str(mallory.id) for row in mallory.rows("conversations"))
+
+
+def test_conversation_of_another_user_is_read_as_missing(own, mallory):
+    reading = {"conversation": own.conversation, "after_seq": 0}
+
+    mine = own.owner.call("read_conversation", **reading)
+
+    assert mine["conversation"]["id"] == str(own.conversation)
+    assert [message["id"] for message in mine["messages"]] == [str(own.prompt)]
+    assert mine["newest_turn"]["state"] == "streaming"
+    assert mallory.call("read_conversation", **reading) is None
 
 
 def test_another_persons_id_is_answered_like_an_unknown_one(own, mallory):

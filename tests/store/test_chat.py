@@ -158,20 +158,21 @@ def test_a_stop_ends_the_request_and_keeps_what_was_said(chat, maya, stack, serv
 
 
 def test_a_reply_that_ends_while_its_thread_is_read_is_read_with_it(chat, server, monkeypatch):
-    read = chat.store.conversations.thread
+    read = chat.store.turns.read
 
     def slowly(conversation_id):
-        thread = read(conversation_id)
+        found = read(conversation_id)
         turn.stop()
         done(turn)
-        return thread
+        return found
 
     with a_slow_reply(server) as prompt:
         turn = chat.begin(None, prompt)
         next(text for text in turn.follow() if len(text) > 10)
-        monkeypatch.setattr(chat.store.conversations, "thread", slowly)
-        thread = chat.open(turn.conversation_id)
+        monkeypatch.setattr(chat.store.turns, "read", slowly)
+        thread, coming = chat.read(turn.conversation_id)
 
+    assert coming is None
     assert thread.messages[-1].outcome is Outcome.STOPPED
 
 
@@ -232,11 +233,11 @@ def test_one_reply_at_a_time(chat, server):
         turn = chat.begin(None, prompt)
         with pytest.raises(Busy):
             chat.begin(turn.conversation_id, "And another")
-        assert chat.live(turn.conversation_id) is turn
+        assert chat.read(turn.conversation_id)[1] is turn
         turn.stop()
         done(turn)
 
-    assert chat.live(turn.conversation_id) is None
+    assert chat.read(turn.conversation_id)[1] is None
 
 
 def test_a_tab_that_has_not_seen_the_last_message_is_told(chat):
@@ -288,7 +289,7 @@ def test_a_turn_of_another_process_is_followed_and_its_reply_found(chat, maya, m
     elsewhere = make_chat(maya)
     elsewhere.open(turn.conversation_id)
 
-    remote = elsewhere.live(turn.conversation_id)
+    remote = elsewhere.read(turn.conversation_id)[1]
     texts = list(remote.follow())
 
     assert any(texts)
@@ -303,33 +304,11 @@ def test_reply_of_another_process_is_stopped_by_its_next_heartbeat(chat, maya, m
         elsewhere = make_chat(maya)
         elsewhere.open(turn.conversation_id)
 
-        elsewhere.live(turn.conversation_id).stop()
+        elsewhere.read(turn.conversation_id)[1].stop()
 
         assert turn.wait(5)
     reply = elsewhere.open(turn.conversation_id).messages[-1]
     assert (reply.outcome, reply.body) == (Outcome.STOPPED, turn.said())
-
-
-@pytest.mark.parametrize("is_elsewhere", [True, False])
-def test_a_reply_that_ends_while_its_conversation_is_opened_is_read(
-    chat, maya, make_chat, server, monkeypatch, is_elsewhere
-):
-    reader = make_chat(maya) if is_elsewhere else chat
-    with a_slow_reply(server) as prompt:
-        turn = chat.begin(None, prompt)
-        next(filter(None, turn.follow()))
-        live = type(reader).live
-
-        def live_at_last(reader, conversation_id):
-            turn.stop()
-            done(turn)
-            return live(reader, conversation_id)
-
-        monkeypatch.setattr(type(reader), "live", live_at_last)
-        thread, coming = reader.read(turn.conversation_id)
-
-    assert coming is None
-    assert said(thread) == [(Role.USER, prompt), (Role.ASSISTANT, turn.said())]
 
 
 def test_what_a_killed_process_had_been_told_becomes_a_message(
@@ -349,7 +328,7 @@ def test_what_a_killed_process_had_been_told_becomes_a_message(
 
     survivor = make_chat(maya)
     survivor.open(turn.conversation_id)
-    remote = survivor.live(turn.conversation_id)
+    remote = survivor.read(turn.conversation_id)[1]
     assert remote is not None
     texts = list(remote.follow())  # until the lease runs out and the turn is settled
     thread = survivor.open(turn.conversation_id)
@@ -429,7 +408,7 @@ def test_request_whose_answer_was_lost_begins_one_turn(chat, maya, stack, sessio
         send(chat, thread)
     if is_read:
         stored = chat.open(thread.conversation.id)
-        assert chat.live(stored.conversation.id) is None
+        assert chat.read(stored.conversation.id)[1] is None
 
     turn = done(send(chat, thread))
 
@@ -827,7 +806,7 @@ def test_a_killed_turn_that_cannot_be_verified_leaves_the_rest_readable(
     for _ in range(2):
         thread = survivor.open(turn.conversation_id)
         assert [message.role for message in thread.messages] == [Role.USER]
-        assert survivor.live(turn.conversation_id) is None
+        assert survivor.read(turn.conversation_id)[1] is None
 
 
 def test_a_second_reply_is_adopted_though_its_conversation_was_opened_before_it_lapsed(

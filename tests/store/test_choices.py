@@ -111,7 +111,7 @@ def test_ledger_names_the_chosen_model(chat, conversations, stack, maya):
     done(chat.begin(garden, "Two"))
 
     messages = chat.open(garden).messages
-    costs = chat.store.turns.costs(messages)
+    costs = chat.store.turns.costs(messages, garden)
     for reply, info in zip(messages[1::2], (INFO, LARGE), strict=True):
         cost = costs[reply.turn_id]
         assert cost.model == info.name
@@ -129,7 +129,7 @@ def test_underreported_usage_is_charged_by_a_lower_bound(chat, conversations, se
 
     garden = done(chat.begin(None, "One")).conversation_id
 
-    (cost,) = chat.store.turns.costs(chat.open(garden).messages).values()
+    (cost,) = chat.store.turns.costs(chat.open(garden).messages, garden).values()
     assert cost.tokens.reply == min_tokens(reply) > 20
 
 

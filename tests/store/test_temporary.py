@@ -137,7 +137,7 @@ def test_its_replies_have_versions_receipts_and_costs_until_it_ends(begin):
 
     thread = chat.chat.open(chat.id)
     first, second = thread.versions(thread.branch()[-1])
-    costs = chat.store.turns.costs([first, second])
+    costs = chat.store.turns.costs([first, second], chat.id)
     assert all(costs[reply.turn_id].cost_micro > 0 for reply in (first, second))
     assert chat.chat.planning.receipt(thread, second).instructions == "Be kind."
 

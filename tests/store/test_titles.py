@@ -75,7 +75,7 @@ def test_followers_hear_done_before_the_title_is_asked_for(chat, server):
 
     assert chat.coming(Purpose.TITLE) == {turn.conversation_id}
     assert chat.open(turn.conversation_id).conversation.title == PROMPT
-    assert chat.live(turn.conversation_id) is None
+    assert chat.read(turn.conversation_id)[1] is None
     assert settled(chat, turn.conversation_id).title == "Too late"
 
 

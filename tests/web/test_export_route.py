@@ -25,7 +25,7 @@ def test_export_shows_times_in_the_readers_zone(zone, moment):
     session_cache = SimpleNamespace(find=lambda _: SimpleNamespace())
     store = SimpleNamespace(
         conversations=SimpleNamespace(thread=lambda _: thread("Why?")),
-        turns=SimpleNamespace(thoughts=lambda *_: {}, costs=lambda _: {}),
+        turns=SimpleNamespace(thoughts=lambda *_: {}, costs=lambda *_: {}),
     )
     route = export_route(lambda: session_cache, lambda *_: store, Origin(None, 0))
     cookie = {"cookie": f"__Host-sid={Cookie.new()}"}

@@ -10,6 +10,7 @@ from services.domain import ConversationId, MessageId, Purpose, SpaceId, TurnId,
 from services.errors import NotFound
 from services.store.port import TurnState
 from services.store.rows import (
+    ConversationRead,
     ConversationRow,
     ConversationState,
     CostRow,
@@ -89,6 +90,21 @@ class InMemoryReads:
             raise NotFound
         return row
 
+    def read_conversation(
+        self, conversation_id: ConversationId, after_seq: int
+    ) -> ConversationRead:
+        with self._lock:
+            row = self.conversation(conversation_id)
+            messages = self.messages(conversation_id, after_seq, row.last_seq)
+            turn_ids = {message.turn_id for message in messages if message.turn_id}
+            return ConversationRead(
+                conversation=row,
+                messages=messages,
+                newest_turn=self._newest_turn(conversation_id),
+                costs=self.costs(turn_ids),
+                receipts=self.receipts(turn_ids),
+            )
+
     def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
         return [self._tables.conversations[its] for its in ids if its in self._tables.conversations]
 
@@ -139,7 +155,7 @@ class InMemoryReads:
         known = self._tables.thoughts
         return [ThoughtsRow(its, known[its]) for its in ids if its in known]
 
-    def newest_turn(self, conversation_id: ConversationId) -> TurnRow | None:
+    def _newest_turn(self, conversation_id: ConversationId) -> TurnRow | None:
         with self._lock:
             turns = [
                 turn

@@ -94,7 +94,7 @@ class SealedConversations:
         return [self._opened.conversation(row) for row in rows if not row.destroy_at]
 
     def thread(self, conversation_id: ConversationId) -> Thread:
-        return self._opened.read(conversation_id).thread
+        return self._opened.read(conversation_id)[0].thread
 
     def cached(self, conversation_id: ConversationId) -> Thread | None:
         checked = self._opened.checked(conversation_id)

@@ -83,7 +83,7 @@ class SealedMessages:
     def restore(self, conversation_id: ConversationId) -> None:
         asked: set[MessageId] = set()
         for _ in range(_TRIES):
-            checked = self._opened.read(conversation_id)
+            checked, _ = self._opened.read(conversation_id)
             rows = self._rows.discarded_messages(conversation_id)
             if not rows and asked and asked <= {one.id for one in checked.thread.messages}:
                 return  # the answer was lost, or another process did it

@@ -8,6 +8,7 @@ than the app is noticed when the thread is next read.
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from services.crypto import Head, UserKeys, Vault, new_key
 from services.domain import (
@@ -18,28 +19,35 @@ from services.domain import (
     RunningSummary,
     Thoughts,
     Thread,
+    TurnCost,
     TurnId,
+    Usage,
     UserId,
 )
 from services.domain.policies import policy_named, policy_size
 from services.errors import NotFound, Stale, Tampered
+from services.events import log_event
 from services.store.lru_cache import LruCache
 from services.store.rows import (
+    ConversationRead,
     ConversationRow,
     ConversationState,
+    CostRow,
     DocumentKind,
     DocumentRow,
     MessageRow,
+    ReceiptRow,
     Rows,
     SealedConversation,
+    TurnRow,
 )
 from services.store.sealed.documents import DocumentSeals
 from services.store.sealed.formats import Format
-from services.store.sealed.places import conversation_place, row_place
+from services.store.sealed.places import conversation_place, receipt_place, row_place
 
 SUMMARY_FORMAT = Format(RunningSummary)
 OPENED = 2_000  # weight of a conversation with its key, beside 1 for an opened title
-_MOST_RECEIPTS, _MOST_THOUGHTS = 200, 50  # of each conversation
+_MOST_RECEIPTS, _MOST_THOUGHTS, _MOST_COSTS = 200, 50, 5_000  # of each conversation
 _MOST_TITLES = 100_000  # of all conversations: they are searched; or 50 opened ones
 
 
@@ -79,6 +87,15 @@ class OpenedConversation:
     thoughts: LruCache[MessageId, Thoughts] = field(
         default_factory=lambda: LruCache[MessageId, Thoughts](_MOST_THOUGHTS)
     )
+    costs: LruCache[TurnId, TurnCost] = field(
+        default_factory=lambda: LruCache[TurnId, TurnCost](_MOST_COSTS)
+    )
+
+    def hold_cost(self, row: CostRow) -> None:
+        """Hold the cost of a turn, unless it may still change."""
+        if row.state.is_final:
+            usage = Usage(row.tokens_in, row.tokens_out, row.tokens_cached)
+            self.costs.put(row.id, TurnCost(row.model, usage, row.charged_micro))
 
 
 class OpenedConversations:
@@ -133,25 +150,31 @@ class OpenedConversations:
 
     def read(
         self, conversation_id: ConversationId, *, may_be_discarded: bool = False
-    ) -> CheckedThread:
-        """The thread as it is stored now; fetch and open only its new messages. Raise NotFound, RowsCut."""
-        row = self.row(conversation_id)
-        if row.destroy_at and not may_be_discarded:
-            self.forget(conversation_id)
-            raise NotFound
-        with self._change:
-            checked = self._checked(row)
-            # its row and its messages are read one after the other: it may have grown in between
-            while not checked.thread.is_whole and (now := self.row(conversation_id)).rev > row.rev:
-                row, checked = now, self._checked(now)
-            if not checked.thread.is_whole:
+    ) -> tuple[CheckedThread, TurnRow | None]:
+        """The thread as it is stored now, and its newest turn; fetch and open only new messages. Raise NotFound, RowsCut."""
+        before = self.checked(conversation_id)
+        if before and not (before.thread.is_whole and before.thread.messages):
+            before = None
+        read = self._read(conversation_id, before, may_be_discarded=may_be_discarded)
+        checked = self._checked(read, before)
+        while not checked.thread.is_whole:  # messages were deleted, or came while others were read
+            rev = read.conversation.rev if before is None else -1
+            before = None
+            read = self._read(conversation_id, None, may_be_discarded=may_be_discarded)
+            checked = self._checked(read, None)
+            if read.conversation.rev == rev:
                 self._rows.check_complete()  # before anyone is said to have tampered with it
+                break
+        row = read.conversation
+        with self._change:
+            opened, vault = self._open(row)
             if row.rev < self._newest.get(conversation_id, 0):
                 self._set_back.add(conversation_id)
             elif checked.thread.is_whole:
                 self._newest[conversation_id] = row.rev
-            self._open(row)[0].checked = checked
-            return checked
+            opened.checked = checked
+        self._hold_turns(opened, vault, read)
+        return checked, read.newest_turn
 
     def sealed_new(self, thread: Thread) -> tuple[SealedConversation, Vault]:
         """Seal an empty conversation that is not stored yet under a new key."""
@@ -279,6 +302,15 @@ class OpenedConversations:
             has_thoughts=row.has_thoughts,
         )
 
+    def receipt(self, vault: Vault, conversation_id: ConversationId, row: ReceiptRow) -> str:
+        """The receipt of *row*; empty if it does not open."""
+        place = receipt_place(self.user_id, conversation_id, row.client_turn_id)
+        try:
+            return vault.open(row.body, place)
+        except Tampered:
+            log_event("receipt.unverified", turn=row.turn_id)
+            return ""
+
     def _open(self, row: ConversationRow) -> tuple[OpenedConversation, Vault]:
         """Hold the conversation of *row* with its key. Raise Tampered."""
         with self._change:
@@ -311,9 +343,32 @@ class OpenedConversations:
             known = held.texts[kind] = document, self._seals.open(document, vault)
         return known[1]
 
-    def _checked(self, row: ConversationRow) -> CheckedThread:
-        """The thread of *row*, from what was known of it where that is still good."""
-        checked = self._with_messages(row)
+    def _read(
+        self,
+        conversation_id: ConversationId,
+        before: CheckedThread | None,
+        *,
+        may_be_discarded: bool,
+    ) -> ConversationRead:
+        """Read the conversation and its messages after those of *before*. Raise NotFound."""
+        after_seq = before.thread.messages[-1].seq if before else 0
+        try:
+            read = self._rows.read_conversation(conversation_id, after_seq)
+            if read.conversation.destroy_at and not may_be_discarded:
+                raise NotFound
+        except NotFound:
+            self.forget(conversation_id)
+            raise
+        return read
+
+    def _checked(self, read: ConversationRead, before: CheckedThread | None) -> CheckedThread:
+        """Return the thread that was read, from what was known of it where that is still good."""
+        row = read.conversation
+        conversation = self.conversation(row)
+        if before and before.thread.conversation.rev == row.rev:
+            checked = replace(before, thread=replace(before.thread, conversation=conversation))
+        else:
+            checked = self._with_messages(read, conversation, before)
         try:
             instructions, is_verified = self.instructions(row), True
         except Tampered:
@@ -322,54 +377,49 @@ class OpenedConversations:
             summary, is_summary_verified = self.summary(row), True
         except Tampered:
             summary, is_summary_verified = None, False
+        is_older = row.rev < self._newest.get(row.id, 0) or row.id in self._set_back
         thread = replace(
             checked.thread,
             instructions=instructions,
             are_instructions_verified=is_verified,
             summary=summary,
             is_summary_verified=is_summary_verified,
+            is_whole=checked.thread.is_whole and not is_older,
         )
         return replace(checked, thread=thread)
 
-    def _with_messages(self, row: ConversationRow) -> CheckedThread:
-        conversation = self.conversation(row)
-        before = self.checked(row.id)
-        if before and before.thread.is_whole and before.thread.conversation.rev == row.rev:
-            return replace(before, thread=replace(before.thread, conversation=conversation))
-        checked = None
-        if before and before.thread.is_whole and before.thread.messages:  # it has grown, perhaps
-            checked = self._fetched(row, conversation, before.thread.messages, before.total)
-        if checked is None or not checked.thread.is_whole:
-            checked = self._fetched(row, conversation)
-        is_older = row.rev < self._newest.get(row.id, 0)
-        if is_older or row.id in self._set_back:
-            checked = replace(checked, thread=replace(checked.thread, is_whole=False))
-        return checked
-
-    def _fetched(
-        self,
-        row: ConversationRow,
-        conversation: Conversation,
-        messages: tuple[Message, ...] = (),
-        total: Head | None = None,
+    def _with_messages(
+        self, read: ConversationRead, conversation: Conversation, before: CheckedThread | None
     ) -> CheckedThread:
-        """Fetch and open the messages after *messages*, whose head is *total*; check the whole."""
-        vault, total = self.vault(row.id, row), total or Head()
-        opened: list[Message] = []
-        after_seq = messages[-1].seq if messages else 0
-        for message in self._rows.messages(row.id, after_seq, row.last_seq):
-            mac = vault.row_mac(message.body, row_place(self.user_id, message))
-            total = total.add(mac, message.seq)
-            opened.append(self.message(vault, message))
+        """Open the messages that were read, after those of *before*; check the whole."""
+        row = read.conversation
+        vault, total = self.vault(row.id, row), before.total if before else Head()
+        messages = list(before.thread.messages) if before else []
+        rest = iter(read.messages)
+        if read.messages and read.messages[-1].seq < row.last_seq:
+            rest = chain(rest, self._rows.messages(row.id, read.messages[-1].seq, row.last_seq))
+        for message in rest:
+            total = total.add(
+                vault.row_mac(message.body, row_place(self.user_id, message)), message.seq
+            )
+            messages.append(self.message(vault, message))
         try:
             head = vault.open_head(row.head, self.user_id, row.id)
         except Tampered:
             head = None
-        thread = Thread(
-            conversation=conversation,
-            messages=(*messages, *opened),
-            is_whole=head is not None
+        is_whole = (
+            head is not None
             and head.is_of(total)
-            and (head.rev, head.last_seq) == (row.rev, row.last_seq),
+            and (head.rev, head.last_seq) == (row.rev, row.last_seq)
         )
+        thread = Thread(conversation=conversation, messages=tuple(messages), is_whole=is_whole)
         return CheckedThread(thread, head, total)
+
+    def _hold_turns(self, opened: OpenedConversation, vault: Vault, read: ConversationRead) -> None:
+        """Hold the costs and the receipt that were read with the messages."""
+        for cost in read.costs:
+            opened.hold_cost(cost)
+        for row in read.receipts:
+            if opened.receipts.get(row.turn_id) is None:
+                receipt = self.receipt(vault, read.conversation.id, row)
+                opened.receipts.put(row.turn_id, receipt)

@@ -11,9 +11,9 @@ from services.domain import (
     MessageId,
     Role,
     Thoughts,
+    Thread,
     TurnCost,
     TurnId,
-    Usage,
     UserId,
 )
 from services.errors import NotFound, Stale, StoreUnavailable, Tampered
@@ -34,7 +34,6 @@ from services.store.sealed.messages import ask_twice, seal_message
 from services.store.sealed.opened import CheckedThread, OpenedConversations
 from services.store.sealed.places import message_place, partial_place, receipt_place
 
-_MOST_COSTS = 5_000  # more than any page shows
 _MOST_UNANSWERED = 4  # requests of one user
 _THOUGHTS_FORMAT = Format(Thoughts)
 _TRIES = 5  # while the conversation goes on
@@ -55,7 +54,6 @@ class SealedTurns:
 
     def __init__(self, rows: Rows, opened: OpenedConversations) -> None:
         self._rows, self._opened = rows, opened
-        self._costs = LruCache[TurnId, TurnCost](_MOST_COSTS)
         self._unanswered = LruCache[ClientTurnId, _Request](_MOST_UNANSWERED)
 
     @property
@@ -122,22 +120,25 @@ class SealedTurns:
                 return
         raise StoreUnavailable("finish_turn")
 
-    def unfinished(self, conversation_id: ConversationId) -> OpenTurn | None:
-        row = self._rows.newest_turn(conversation_id)
+    def read(self, conversation_id: ConversationId) -> tuple[Thread, OpenTurn | None]:
+        checked, row = self._opened.read(conversation_id)
         if row is None or not (row.state.is_open or row.state is TurnState.LAPSED):
-            return None
+            return checked.thread, None
         turn = self._open_turn(row, conversation_id)
-        return turn if row.state.is_open or turn.partial or turn.thoughts else None
+        is_unfinished = row.state.is_open or turn.partial or turn.thoughts
+        return checked.thread, turn if is_unfinished else None
 
-    def costs(self, messages: Iterable[Message]) -> Mapping[TurnId, TurnCost]:
+    def costs(
+        self, messages: Iterable[Message], conversation_id: ConversationId
+    ) -> Mapping[TurnId, TurnCost]:
         asked = _turn_ids(messages)
-        found = {turn_id: cost for turn_id in asked if (cost := self._costs.get(turn_id))}
-        for row in self._rows.costs(asked - found.keys()):
-            if row.state.is_final:
-                usage = Usage(row.tokens_in, row.tokens_out, row.tokens_cached)
-                found[row.id] = TurnCost(row.model, usage, row.charged_micro)
-                self._costs.put(row.id, found[row.id])
-        return found
+        if not asked:
+            return {}
+        opened = self._opened.opened(conversation_id)
+        unknown = {turn_id for turn_id in asked if opened.costs.get(turn_id) is None}
+        for row in self._rows.costs(unknown) if unknown else ():
+            opened.hold_cost(row)
+        return {turn_id: cost for turn_id in asked if (cost := opened.costs.get(turn_id))}
 
     def receipts(
         self, messages: Iterable[Message], conversation_id: ConversationId
@@ -148,12 +149,9 @@ class SealedTurns:
         cache = self._opened.opened(conversation_id).receipts
         found = {its: text for its in asked if (text := cache.get(its)) is not None}
         unknown = asked - found.keys()
+        vault = self._opened.vault(conversation_id)
         for row in self._rows.receipts(unknown) if unknown else ():
-            place = receipt_place(self.user_id, conversation_id, row.client_turn_id)
-            try:
-                found[row.turn_id] = self._opened.vault(conversation_id).open(row.body, place)
-            except Tampered:
-                log_event("receipt.unverified", turn=row.turn_id)
+            found[row.turn_id] = self._opened.receipt(vault, conversation_id, row)
         for turn_id in unknown:
             cache.put(turn_id, found.setdefault(turn_id, ""))
         return {turn_id: text for turn_id, text in found.items() if text}
@@ -235,7 +233,7 @@ class SealedTurns:
         """The reply of *ending* and the head after it; None where the conversation is gone."""
         conversation_id = ending.conversation_id
         try:  # a discarded one may be brought back, with the reply
-            checked = self._opened.read(conversation_id, may_be_discarded=True)
+            checked, _ = self._opened.read(conversation_id, may_be_discarded=True)
         except NotFound:
             return None
         body, head, thoughts = None, None, None

@@ -145,6 +145,10 @@ class UserCalls:
         """Call the function *verb*; the proof covers *arguments* in the order given."""
         return self.read(verb, _ANSWER, **arguments)
 
+    def select(self, verb: str, adapter: TypeAdapter[T], /, **arguments: Argument) -> T:
+        """Call the reading function *verb*, which needs no proof."""
+        return _answered(adapter, self.client, verb, _sent(arguments))
+
     def read(self, verb: str, adapter: TypeAdapter[T], /, **arguments: Argument | Hidden) -> T:
         """Call the function *verb*, which answers with what *adapter* validates; proven as in `call`."""
         proof = self.proof.of_person(verb, self.user_id, *map(_proven, arguments.values()))

@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Protocol, cast
 from uuid import UUID
 
+from pydantic import TypeAdapter
+
 from services.domain import (
     ConversationId,
     FactId,
     MessageId,
-    Purpose,
     SpaceId,
     TurnId,
     UserId,
@@ -19,6 +20,7 @@ from services.errors import Busy, Cap, NotFound, OverBudget
 from services.store.port import Begun, ClientTurnId, Lease
 from services.store.rows import (
     ConversationChanges,
+    ConversationRead,
     ConversationRow,
     ConversationState,
     CostRow,
@@ -33,7 +35,6 @@ from services.store.rows import (
     SealedReply,
     Settlement,
     ThoughtsRow,
-    TurnRow,
 )
 from services.store.supabase.api import (
     Argument,
@@ -59,6 +60,7 @@ class _Receipt:
     turns: _ClientTurn
 
 
+_READ = TypeAdapter[ConversationRead | None](ConversationRead | None)
 # not read of many conversations at once
 _LONG = {"instructions", "instructions_rev", "summary", "summary_rev"}
 _LISTED = ",".join(each.name for each in fields(ConversationRow) if each.name not in _LONG)
@@ -67,7 +69,6 @@ _LISTED_CONVERSATIONS = Table("conversations", ConversationRow, _LISTED)
 _POSITIONS = Table("conversations", PositionRow)
 _MESSAGES = Table("messages", MessageRow)
 _THOUGHTS = Table("messages", ThoughtsRow)
-_TURNS = Table("turns", TurnRow)
 _COSTS = Table("turns", CostRow)
 _RECEIPTS = Table("receipts", _Receipt, "turn_id,body,turns(client_turn_id)")
 _DOCUMENTS = Table("documents", DocumentRow)
@@ -106,6 +107,16 @@ class SupabaseRows:
         if not rows:
             raise NotFound
         return rows[0]
+
+    def read_conversation(
+        self, conversation_id: ConversationId, after_seq: int
+    ) -> ConversationRead:
+        read = self._session.calls.select(
+            "read_conversation", _READ, conversation=conversation_id, after_seq=after_seq
+        )
+        if read is None:
+            raise NotFound
+        return read
 
     def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
         return _LISTED_CONVERSATIONS.rows_of(self._client, "id", ids)
@@ -172,18 +183,6 @@ class SupabaseRows:
 
     def thoughts(self, ids: Iterable[MessageId]) -> list[ThoughtsRow]:
         return _THOUGHTS.rows_of(self._client, "id", ids)
-
-    def newest_turn(self, conversation_id: ConversationId) -> TurnRow | None:
-        rows = _TURNS.rows(
-            self._client,
-            lambda query: (
-                query.eq("conversation_id", str(conversation_id))
-                .eq("purpose", Purpose.REPLY.value)
-                .order("begun_at", desc=True)
-                .limit(1)
-            ),
-        )
-        return rows[0] if rows else None
 
     def costs(self, turn_ids: Iterable[TurnId]) -> list[CostRow]:
         return _COSTS.rows_of(self._client, "id", turn_ids)

@@ -171,7 +171,7 @@ class _FaultyTransport(LiteTransport):
 
 _PATHS = {  # of verbs that are no RPC of their name
     "create": "rpc/create_conversation",
-    "read_conversation": "conversations",
+    "read_row": "conversations",
     "read_facts": "documents",
     "keep_fact": "rpc/put_document",
     "change_preferences": "rpc/put_document",
@@ -380,7 +380,7 @@ class InMemoryBackend(Backend):
 
     _VERBS: ClassVar = {
         "create": "create_conversation",
-        "read_conversation": "conversation",
+        "read_row": "conversation",
         "read_facts": "documents",
         "keep_fact": "put_document",
         "change_preferences": "put_document",

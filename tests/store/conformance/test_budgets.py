@@ -56,7 +56,7 @@ def test_refused_turn_stores_nothing(backend, maya, garden, garden_id):
         maya.turns.begin(new_turn(garden, "And leeks?"))
 
     assert maya.elsewhere().conversations.thread(garden_id) == garden
-    assert maya.turns.unfinished(garden_id) is None
+    assert maya.turns.read(garden_id)[1] is None
 
 
 def test_reserved_amount_counts_against_the_cap(backend, maya, begin):

@@ -123,7 +123,7 @@ def test_instructions_stored_while_others_are_compared_stay(backend, maya, garde
     def store_mine():
         other.set_instructions(garden_id, mine)
 
-    with backend.after(maya, "read_conversation", store_mine), pytest.raises(ChangedElsewhere):
+    with backend.after(maya, "read_row", store_mine), pytest.raises(ChangedElsewhere):
         maya.conversations.set_instructions(garden_id, "Be kind.", "")
 
     assert maya.conversations.instructions(garden_id) == mine

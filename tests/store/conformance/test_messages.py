@@ -60,7 +60,7 @@ def test_conversation_that_grows_while_it_is_read_is_whole(backend, maya, garden
         thread = reader.conversations.thread(garden_id)
 
     assert thread.is_whole
-    assert len(thread.messages) == 6
+    assert len(reader.conversations.thread(garden_id).messages) == 6
 
 
 def test_slower_of_two_reads_shows_the_newest_messages(backend, maya, garden, garden_id):
@@ -173,7 +173,7 @@ def test_edited_reply_is_another_version_without_a_turn(maya, garden, garden_id,
     assert bodies(thread.branch()) == ["When do I sow peas?", "In April."]
     assert (edited.outcome, edited.turn_id) == (Outcome.EDITED, None)
     assert not thread.conversation.is_unread
-    assert not reader.turns.costs([edited])
+    assert not reader.turns.costs([edited], garden_id)
     assert left_micro(maya) == before
     assert not reader.turns.receipts([edited], garden_id)
 
@@ -331,7 +331,7 @@ def test_destroyed_messages_leave_costs_and_no_receipts(backend, maya, garden, g
 
     reader = maya.elsewhere().turns
     assert reader.receipts(thread.messages, garden_id) == {}
-    assert reader.costs([thread.tip])[thread.tip.turn_id].cost_micro == 300
+    assert reader.costs([thread.tip], garden_id)[thread.tip.turn_id].cost_micro == 300
 
 
 def test_conversation_goes_on_after_deleted_messages(maya, garden, garden_id):

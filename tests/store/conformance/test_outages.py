@@ -25,7 +25,7 @@ CALLS = {
     "create": lambda user, _: user.conversations.create("Other", Window()),
     "rename": lambda user, garden: user.conversations.rename(garden.conversation.id, "Other"),
     "begin_turn": lambda user, garden: user.turns.begin(new_turn(garden, "Hello")),
-    "open_turn": lambda user, garden: user.turns.unfinished(garden.conversation.id),
+    "open_turn": lambda user, garden: user.turns.read(garden.conversation.id)[1],
     "discard_messages": lambda user, garden: delete(user, garden, 2),
     "keep_fact": lambda user, _: user.facts.keep(a_fact()),
     "fresh_facts": lambda user, _: user.facts.fresh_facts(),

@@ -216,7 +216,7 @@ def test_swapped_partial_reply_is_as_good_as_none(backend, maya, garden, garden_
         Text("turn", begun.turn_id, "partial_thoughts"), Text("turn", begun.turn_id, "partial")
     )
 
-    left = maya.elsewhere().turns.unfinished(garden_id)
+    left = maya.elsewhere().turns.read(garden_id)[1]
 
     assert (left.partial, left.thoughts) == ("", THOUGHTS)
 

@@ -110,19 +110,19 @@ def test_refused_first_prompt_leaves_no_conversation(backend, maya):
 
 def test_open_turn_is_found_by_its_state(maya, turn, begun, checkpoint, garden_id):
     reader = maya.elsewhere().turns
-    assert reader.unfinished(garden_id).state is TurnState.RESERVED
+    assert reader.read(garden_id)[1].state is TurnState.RESERVED
     checkpoint("In A")
-    assert reader.unfinished(garden_id).state is TurnState.STREAMING
+    assert reader.read(garden_id)[1].state is TurnState.STREAMING
 
     maya.turns.finish(ending(turn, begun, "In April."))
 
-    assert reader.unfinished(garden_id) is None
+    assert reader.read(garden_id)[1] is None
 
 
 def test_checkpoint_stores_the_partial_reply(maya, turn, begun, checkpoint, garden_id):
     assert checkpoint("In A", THOUGHTS) is Lease.HELD
 
-    left = maya.elsewhere().turns.unfinished(garden_id)
+    left = maya.elsewhere().turns.read(garden_id)[1]
 
     assert (left.id, left.prompt_id) == (begun.turn_id, turn.prompt_id)
     assert (left.partial, left.thoughts) == ("In A", THOUGHTS)
@@ -134,7 +134,7 @@ def test_checkpoint_keeps_what_it_does_not_replace(maya, checkpoint, garden_id):
     checkpoint("In A")
     checkpoint("")
 
-    left = maya.elsewhere().turns.unfinished(garden_id)
+    left = maya.elsewhere().turns.read(garden_id)[1]
 
     assert (left.partial, left.thoughts) == ("In A", THOUGHTS)
 
@@ -260,7 +260,7 @@ def test_receipt_that_is_too_long_prevents_no_turn(maya, garden, garden_id):
 def test_costs_are_those_of_settled_turns(maya, garden, begun, garden_id):
     messages = maya.conversations.thread(garden_id).messages
 
-    costs = maya.elsewhere().turns.costs(messages)
+    costs = maya.elsewhere().turns.costs(messages, garden_id)
 
     settled = {message.turn_id for message in garden.messages}
     assert costs == dict.fromkeys(settled, TurnCost("test-model", Usage(10, 20), 300))
@@ -309,7 +309,7 @@ def test_background_turn_is_charged_beside_a_coming_reply(maya, garden_id, purpo
 def test_background_turn_is_no_open_reply(maya, garden, begun, garden_id, purpose):
     maya.turns.begin(new_turn(garden, None, purpose=purpose))
 
-    assert maya.elsewhere().turns.unfinished(garden_id).id == begun.turn_id
+    assert maya.elsewhere().turns.read(garden_id)[1].id == begun.turn_id
 
 
 # --- discarded and deleted meanwhile
@@ -346,7 +346,7 @@ def test_crashed_turn_is_found_as_stored_last(backend, maya, garden, garden_id, 
 
     backend.sweep()
 
-    left = maya.elsewhere().turns.unfinished(garden_id)
+    left = maya.elsewhere().turns.read(garden_id)[1]
     assert (left.id, left.state) == (begun.turn_id, TurnState.LAPSED)
     assert (left.partial, left.thoughts) == (said, thoughts)
 
@@ -374,8 +374,10 @@ def test_partial_reply_becomes_one_interrupted_message(backend, maya, garden, ga
     assert thread.is_whole
     assert bodies(thread.messages)[4:] == ["Will this end?", "Half a"]
     assert thread.tip.outcome is Outcome.INTERRUPTED
-    assert maya.turns.unfinished(garden_id) is None
-    assert maya.turns.costs([thread.tip])[begun.turn_id].cost_micro == begun.reserved_micro
+    assert maya.turns.read(garden_id)[1] is None
+    assert (
+        maya.turns.costs([thread.tip], garden_id)[begun.turn_id].cost_micro == begun.reserved_micro
+    )
 
 
 def test_open_turn_is_not_recovered(maya, turn, begun, checkpoint):
@@ -390,7 +392,7 @@ def test_crashed_turn_without_a_word_leaves_its_prompt(backend, maya, garden, ga
 
     backend.sweep()
 
-    assert maya.turns.unfinished(garden_id) is None
+    assert maya.turns.read(garden_id)[1] is None
     assert bodies(maya.conversations.thread(garden_id).messages)[4:] == ["Will this end?"]
 
 
@@ -435,7 +437,7 @@ def test_late_reply_to_a_deleted_prompt_is_only_charged(backend, maya, garden, g
     turn, begun = crash(backend, maya, garden, "Half a")
     backend.sweep()
     delete(maya, maya.conversations.thread(garden_id), 4)
-    assert maya.elsewhere().turns.unfinished(garden_id) is None  # nor its partial reply
+    assert maya.elsewhere().turns.read(garden_id)[1] is None  # nor its partial reply
 
     maya.turns.finish(ending(turn, begun, "Half a reply."))
 
