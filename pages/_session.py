@@ -1,6 +1,6 @@
-"""Who is signed in, in this browser tab; and what is said when something is refused."""
+"""The signed-in user of this browser tab, navigation by callbacks, and the errors of callbacks."""
 
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,18 +21,18 @@ SPACE = "s"  # in the address: the space whose conversations are listed
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why something was not done; and the prompt, if it was one, for nobody should type twice."""
+    """The reason why a callback failed, and the prompt that it should have sent."""
 
     sentence: str
     prompt: str = field(repr=False)
-    place: ConversationId | None = None  # where the prompt was to be said; None: on a fresh page
+    place: ConversationId | None = None  # the conversation of the prompt; None: a fresh page
     error: AppError | None = field(default=None, compare=False)
 
 
 def find_person() -> PersonServices:
-    """The services of the signed-in user. Raise SignedOut, StoreUnavailable.
+    """Return the services of the signed-in user. Raise SignedOut, StoreUnavailable.
 
-    A tab says who it belongs to once, when it connects; so every run, callback and dialog asks again. A check of the session
+    A tab sends its session once, when it connects; so every run, callback and dialog asks again. A check of the session
     goes beside the run: `rerun_if_ended` has the result.
     """
     person = bootstrap.person_services(_session_id())
@@ -42,7 +42,7 @@ def find_person() -> PersonServices:
 
 
 def rerun_if_ended() -> None:
-    """Have the sign-in page drawn if the session has ended: reads found nothing in this run, and what it drew is old."""
+    """Rerun to the sign-in page if the session has ended: this run read nothing and drew an old state."""
     session_id = _session_id()
     if session_id and bootstrap.has_ended(session_id):
         st.rerun()
@@ -59,7 +59,7 @@ def _session_id() -> str | None:
 
 
 def signed_in() -> PersonServices | None:
-    """The services of who is signed in, if anybody is; the run ends here while nobody can know."""
+    """Return the services of the signed-in user, if any; end the run while the database is away and the user unknown."""
     try:
         return find_person()
     except SignedOut:
@@ -70,7 +70,7 @@ def signed_in() -> PersonServices | None:
 
 
 def person_services() -> PersonServices:
-    """The services of who is signed in, or the run ends at the sign-in page."""
+    """Return the services of the signed-in user, or end the run at the sign-in page."""
     person = signed_in()
     if person is None:
         sign_in.page()
@@ -79,7 +79,7 @@ def person_services() -> PersonServices:
 
 
 def is_admin(person: PersonServices) -> bool:
-    """Whether *person* is known to be an admin. Where nobody can know, the page will say so."""
+    """Return whether *person* is an admin; False where that cannot be read."""
     try:
         return person.is_admin
     except AppError:
@@ -88,7 +88,7 @@ def is_admin(person: PersonServices) -> bool:
 
 @contextmanager
 def show_errors() -> Generator[None]:
-    """Draw an AppError as its sentence, and the end of a session as the sign-in page."""
+    """Draw an AppError as its sentence, and SignedOut as the sign-in page."""
     try:
         yield
     except SignedOut:
@@ -105,27 +105,27 @@ def show_errors() -> Generator[None]:
 
 
 def go_to_conversation(conversation_id: ConversationId | None) -> None:
-    """Have the run that follows go to a conversation, or to another fresh page. For callbacks."""
+    """Have the next run go to a conversation, or to another fresh page. For callbacks."""
     new_conversation.forget()
     st.session_state.destination = address(conversation_id)
 
 
 def go_to_space(space_id: SpaceId | None, *, is_staying: bool) -> None:
-    """Have the run that follows list one space, or all, beside what is open or a fresh page. For callbacks."""
+    """Have the next run list one space, or all, beside the open conversation or a fresh page. For callbacks."""
     new_conversation.forget()
     here = {name: value for name, value in st.query_params.items() if is_staying and name != SPACE}
     st.session_state.destination = here | ({SPACE: str(space_id)} if space_id else {})
 
 
 def address(conversation_id: ConversationId | None) -> dict[str, str]:
-    """Where a conversation is, or a fresh page, in the space that is chosen."""
+    """Return the query of a conversation, or of a fresh page, in the open space."""
     conversation = {"c": str(conversation_id)} if conversation_id else {}
     space = st.query_params.get(SPACE)
     return conversation | ({SPACE: space} if space else {})
 
 
 def go_to_destination(page: Page) -> None:
-    """Go from *page* where a callback led. A new address is a step that Back undoes."""
+    """Go from *page* to the destination that a callback left. A new address is a step that Back undoes."""
     destination: dict[str, str] | None = st.session_state.pop("destination", None)
     if destination is None:
         return
@@ -134,32 +134,44 @@ def go_to_destination(page: Page) -> None:
     st.query_params.from_dict(destination)
 
 
-def ask_for(dialog: str, subject: object = None) -> None:
-    """Have the page open the dialog of the title *dialog* about *subject* (pages/_parts/dialogs.py). For callbacks."""
-    st.session_state.dialog = dialog, subject
+def ask_for(dialog: Callable[..., None], *args: object) -> None:
+    """Have the page open *dialog*: a run that follows a reply would hear nothing in it. For callbacks."""
+    st.session_state.dialog = dialog, args
+
+
+def open_dialog() -> bool:
+    """Draw the news that the last dialog left, and open the one that was asked for; return whether there was one."""
+    if news := st.session_state.pop("news", None):
+        st.toast(news)
+    asked: tuple[Callable[..., None], tuple[object, ...]] | None
+    asked = st.session_state.pop("dialog", None)
+    if asked is None:
+        return False
+    dialog, args = asked
+    dialog(*args)
+    return True
 
 
 @dataclass(slots=True)
 class Callbacks:
-    """What callbacks leave for the page."""
+    """The state that callbacks leave for the page."""
 
-    # until `forget`: another run may cut short the one that says them
+    # until `forget`: another run may cut short the one that draws them
     refusals: list[Refusal] = field(default_factory=list[Refusal])
-    at_work: int = 0  # of runs that are over; they have yet to say how it went
-    ended: int = 0  # ever: a run that finds more than as it began may not have drawn what they did
+    running: int = 0  # of runs that were replaced
+    ended: int = 0  # ever: a run that finds more than at its start may have drawn an old state
     left: set[ConversationId] = field(default_factory=set[ConversationId])  # for good
 
     def keep(self, refusal: Refusal) -> None:
-        """Have the page say it, and the prompt put back."""
+        """Have the page draw *refusal* and put its prompt back."""
         if refusal not in self.refusals and refusal.place not in self.left:
             self.refusals.append(refusal)
 
-    def forget(self, said: Collection[Refusal]) -> None:
-        """Drop what was *said*, to the end of a run."""
-        self.refusals = [refusal for refusal in self.refusals if refusal not in said]
+    def forget(self, drawn: Collection[Refusal]) -> None:
+        self.refusals = [refusal for refusal in self.refusals if refusal not in drawn]
 
     def leave(self, place: ConversationId) -> None:
-        """Drop the prompts of *place*, where nobody goes back to, and those that are still to be refused."""
+        """Drop present and later refusals of *place*, a conversation that cannot be opened again."""
         self.left.add(place)
         self.refusals = [refusal for refusal in self.refusals if refusal.place != place]
 
@@ -172,20 +184,26 @@ def callbacks() -> Callbacks:
 def keep_errors(
     prompt: str = "", place: ConversationId | None = None, *, is_unsent_kept: bool = True
 ) -> Generator[None]:
-    """In a callback, which runs before anything is drawn: keep an AppError for the page to say.
+    """In a callback, which runs before anything is drawn: keep an AppError for the page to draw.
 
-    *is_unsent_kept*: who is signed out meanwhile finds the prompt again.
+    *is_unsent_kept*: a user who was signed out meanwhile gets the prompt back.
     """
     with uninterrupted():
         kept = callbacks()
-        kept.at_work += 1
+        kept.running += 1
         try:
             yield
-        except SignedOut:  # the run that follows draws the sign-in page
+        except SignedOut:  # the next run draws the sign-in page
             _doubt_session()
             st.session_state.unsent = prompt if is_unsent_kept else ""
         except AppError as error:
             kept.keep(Refusal(words.sentence(error), prompt, place, error))
         finally:
-            kept.at_work -= 1
+            kept.running -= 1
             kept.ended += 1
+
+
+def attempt(act: Callable[..., None], *args: object) -> None:
+    """Call *act* and keep its AppError for the page to draw. A callback."""
+    with keep_errors():
+        act(*args)

@@ -5,8 +5,8 @@ from typing import Any, cast
 import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import streamlit as st
 
-from pages._parts import dialogs, sidebar, turns, words
-from pages._session import callbacks, go_to_conversation, person_services, show_errors
+from pages._parts import sidebar, turns, words
+from pages._session import callbacks, go_to_conversation, open_dialog, person_services, show_errors
 from services.bootstrap import PersonServices
 from services.domain import AccountRole
 from services.domain.accounts import UserUsage
@@ -80,6 +80,6 @@ with show_errors():
     else:
         _draw_refusal()
 said = turns.draw_refusals(has_composer=False)
-dialogs.open_asked()
+open_dialog()
 sidebar.draw_rest(person)
 callbacks().forget(said)

@@ -1,4 +1,4 @@
-"""The chat page: one conversation, from its title to the composer; without one, a fresh page."""
+"""The chat page: a conversation from its title to the composer, or a fresh page."""
 
 from functools import partial
 
@@ -9,7 +9,6 @@ from pages._parts import (
     budget,
     composer,
     conversation,
-    dialogs,
     facts,
     memory,
     messages,
@@ -21,17 +20,17 @@ from pages._parts import (
     turns,
     undo,
 )
-from pages._session import Refusal, callbacks, person_services, show_errors
+from pages._session import Refusal, attempt, callbacks, open_dialog, person_services, show_errors
 from services.domain import MessageId
 
 ended = callbacks().ended
 person = person_services()
 held = temporary.here()
 services = held or person
-# before anything is read: what ends while the page is drawn may have been drawn as it was before
+# before anything is read: a turn that ends while the page is drawn may be drawn as still running
 expected = turns.expected_news(person.chat, services.chat)
 sidebar.draw_top()
-welcome = st.empty()  # drawn in every state: what it showed must go at once when a reply streams
+welcome = st.empty()  # drawn in every state: its content must go at once when a reply streams
 thread, turn, box, space_id, space, continued = None, None, None, None, None, None
 said: list[Refusal] = []
 begun = turns.begun(held)
@@ -118,7 +117,7 @@ def draw_the_rest() -> None:
     browser.announce(*heard())  # before the button that stops it can be pressed
     deferred.catch_up()
     if thread:
-        browser.hear_acts(turns.act, thread.conversation.id)
+        browser.hear_acts(partial(attempt, messages.act, thread.conversation.id))
     sidebar.draw_rest(person, thread.conversation if thread and not held else None, space)
     if thread:
         conversation.note_read(person, thread)
@@ -126,7 +125,7 @@ def draw_the_rest() -> None:
 
 
 def heard() -> tuple[str, MessageId | None]:
-    """What a screen reader says of the reply, and after which message."""
+    """Return what a screen reader says about the reply, and after which message."""
     if turn:
         return "A reply is coming.", turn.prompt_id
     if thread and thread.messages and turns.has_ended(thread):
@@ -134,7 +133,7 @@ def heard() -> tuple[str, MessageId | None]:
     return "", None
 
 
-is_dialog_open = dialogs.open_asked()
+is_dialog_open = open_dialog()
 with show_errors():
     if turn and box and not is_dialog_open:
         turns.follow(turn, box, draw_the_rest, continued.body if continued else "")

@@ -4,8 +4,15 @@ from dataclasses import replace
 
 import streamlit as st
 
-from pages._parts import dialogs, facts, sidebar, turns, words
-from pages._session import callbacks, find_person, keep_errors, person_services, show_errors
+from pages._parts import facts, sidebar, turns, words
+from pages._session import (
+    attempt,
+    callbacks,
+    find_person,
+    open_dialog,
+    person_services,
+    show_errors,
+)
 from services.domain import Retrieval
 
 _RECALL = words.policy_name(Retrieval())
@@ -15,14 +22,13 @@ def draw_switch(preference: str, label: str, *, is_on: bool, on: str, off: str) 
     key = preference.replace("_", "-")
     with st.container(gap=2):
         st.session_state[key] = is_on  # it may have been switched in another tab
-        st.toggle(label, key=key, on_change=switch, args=[preference, key])
+        st.toggle(label, key=key, on_change=attempt, args=[switch, preference, key])
         st.caption(on if is_on else off)
 
 
 def switch(preference: str, key: str) -> None:
-    with keep_errors():
-        chosen = {preference: bool(st.session_state[key])}
-        find_person().store.profile.change(lambda now: replace(now, **chosen))
+    chosen = {preference: bool(st.session_state[key])}
+    find_person().store.profile.change(lambda now: replace(now, **chosen))
 
 
 ended = callbacks().ended
@@ -57,7 +63,7 @@ with show_errors():
     else:
         facts.draw_none(is_on=is_on)
     callbacks().forget(said)
-is_dialog_open = dialogs.open_asked()
+is_dialog_open = open_dialog()
 sidebar.draw_rest(person)
 if not is_dialog_open:  # which would be closed
     turns.await_news(ended)

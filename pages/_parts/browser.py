@@ -1,14 +1,13 @@
-"""What a script in the browser has to be told, or tells: the others lie in `assets/page/`."""
+"""Scripts that exchange data with the server; the others are in `assets/page/`."""
 
 from collections.abc import Callable
-from functools import partial
 
 from streamlit.components.v2 import component
 
-from services.domain import ConversationId, MessageId, Role, Theme, Thread, UserId
+from services.domain import MessageId, Role, Theme, Thread, UserId
 
 _UNKEPT = "temporary"  # where no draft is
-ACTS = "reply-acts"  # the key of what the buttons under replies ask for
+ACTS = "reply-acts"  # in the session state: the request of a button below a message
 
 # `messages` writes such buttons as plain HTML: a component for each would cost a page of twenty dearly.
 _ACTS = component(
@@ -230,9 +229,9 @@ _RELOAD = component(
 )
 
 
-def hear_acts(act: Callable[[ConversationId], None], conversation_id: ConversationId) -> None:
-    """Have the buttons with `data-act` call *act*; what was asked for then lies in the session under `ACTS`."""
-    _ACTS(key=ACTS, height="content", on_act_change=partial(act, conversation_id))
+def hear_acts(act: Callable[[], None]) -> None:
+    """Have the buttons with `data-act` call *act*; the session state holds the request under `ACTS`."""
+    _ACTS(key=ACTS, height="content", on_act_change=act)
 
 
 def keep_drafts(
@@ -243,12 +242,12 @@ def keep_drafts(
     has_begun: bool = False,
     is_kept: bool = True,
 ) -> None:
-    """Keep what is typed into the composer through a refresh, a switch and another tab.
+    """Keep the draft in the composer through a refresh, a switch and another tab.
 
-    To be drawn early: until then what is typed belongs to where one was before.
+    To be drawn early: until then the draft belongs to the page before.
 
-    *given*: what this run puts into the composer; *has_begun*: it made something else of what was a fresh page;
-    *is_kept*: else nothing that is typed here is stored, nor stays stored.
+    *given*: the text that this run puts into the composer; *has_begun*: a fresh page became a conversation;
+    *is_kept*: False in a temporary chat, where no draft is stored.
     """
     conversation, branch = (thread.conversation, thread.branch()) if thread else (None, ())
     prompt = next((one.body for one in reversed(branch) if one.role is Role.USER), "")
@@ -265,14 +264,14 @@ def keep_drafts(
 
 
 def announce(words: str, after: MessageId | None) -> None:
-    """Have a screen reader say *words* when it has nothing else to say, once *after* a message."""
+    """Have a screen reader say *words* politely, once *after* a message."""
     _HEARD(data={"words": words, "after": str(after)}, key="announced", height="content")
 
 
 def watch_database(*, is_away: bool) -> None:
-    """Have the page drawn anew when the database is away, or no longer, and when the tab is gone back to.
+    """Rerun the page when the database goes away or comes back, and when the tab is shown again.
 
-    *is_away* is what it says now.
+    *is_away*: the state that the page shows.
     """
     _WATCH(
         data={"is_away": is_away},
@@ -283,10 +282,10 @@ def watch_database(*, is_away: bool) -> None:
 
 
 def set_theme(theme: Theme) -> None:
-    """Have this browser show all pages in *theme* (assets/page/theme.js)."""
+    """Show all pages in *theme* in this browser (assets/page/theme.js)."""
     _THEME(data={"theme": theme}, key="page-theme", height="content")
 
 
 def reload() -> None:
-    """Load the page again, with whatever the browser's cookie opens now; at most every ten seconds."""
+    """Reload the page with the browser's current cookie, at most every ten seconds."""
     _RELOAD(key="reload")

@@ -1,4 +1,4 @@
-"""Choices where the budget refused a message: a cheaper model, a smaller policy, a higher limit."""
+"""Choices after the budget refused a message: a cheaper model, a smaller memory policy, a higher limit."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def draw_choices(
     refusals: Sequence[Refusal],
     new: NewConversation,
 ) -> None:
-    """Offer below *refusals* what the budget still pays for, and say who can raise it."""
+    """Draw below *refusals* what the budget still pays for, and who can raise it."""
     errors = [refusal.error for refusal in refusals if isinstance(refusal.error, OverBudget)]
     if not errors or errors[-1].cap not in _OPTIONS:
         return

@@ -3,7 +3,7 @@
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import memory, models, words
+from pages._parts import memory, models, preferences, words
 from pages._parts.elements import quiet_button
 from pages._parts.turns import Turn, stop
 from pages._session import ask_for
@@ -40,7 +40,7 @@ def draw_tools(
     if not thread:
         label = words.CUSTOM_INSTRUCTIONS if new.instructions else words.INSTRUCTIONS
         key = "new-own-instructions" if new.instructions else "new-instructions"
-        quiet_button(label, "sticky_note_2", key, ask_for, words.INSTRUCTIONS)
+        quiet_button(label, "sticky_note_2", key, ask_for, preferences.instructions_dialog, None)
     else:
         memory.draw_unsent(chat, thread, plan)
         memory.draw_meter(chat, thread, setup, plan)

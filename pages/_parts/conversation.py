@@ -1,4 +1,4 @@
-"""A conversation's head, its messages and its export."""
+"""A conversation on the page: its title and menus, its messages, and a fresh page."""
 
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import (
     dialogs,
-    editing,
     memory,
     messages,
     models,
-    rename,
+    preferences,
     scoped_facts,
     spaces,
     temporary,
     thoughts,
     turns,
+    versions,
     words,
 )
-from pages._parts.elements import quiet_button, row
+from pages._parts.elements import empty_page, popover, quiet_button, row
 from pages._session import ask_for
 from services.bootstrap import Chat, PersonServices, TemporaryChat
 from services.domain import ConversationId, Message, Role, Space, Thread
@@ -39,25 +39,21 @@ _DRAWN = 20  # messages at once: a browser takes seconds for hundreds
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The places of what is drawn of a thread."""
+    """The containers of the messages of a thread."""
 
     first: int  # where in the branch the page begins
     top: DeltaGenerator
-    exchanges: tuple[
-        tuple[DeltaGenerator, tuple[Message, ...]], ...
-    ]  # a prompt and what came of it
+    # each of a prompt and its replies
+    exchanges: tuple[tuple[DeltaGenerator, tuple[Message, ...]], ...]
 
     @property
     def last(self) -> DeltaGenerator:
-        """Where the last prompt stands, and its reply will."""
+        """The container of the last prompt and its reply."""
         return self.exchanges[-1][0] if self.exchanges else self.top
 
 
 def asked_for(held: TemporaryChat | None) -> ConversationId | None:
-    """The conversation that the address names, or the one that is *held*, which no address does.
-
-    Raise NotFound if no conversation can have that name.
-    """
+    """Return the conversation that the address names, or *held*, which has no address. Raise NotFound."""
     if held:
         return held.id if held.is_begun else None
     name = st.query_params.get("c")
@@ -70,8 +66,7 @@ def asked_for(held: TemporaryChat | None) -> ConversationId | None:
 
 
 def read_branch(thread: Thread, turn: turns.Turn | None) -> Thread:
-    """*thread* as it is to be read: up to the prompt that *turn* answers, or through the version of a reply
-    that was chosen."""
+    """Return *thread* up to the prompt that *turn* answers, or on the branch of the chosen version."""
     if turn:
         return thread.up_to(turn.prompt_id) if turn.prompt_id else thread
     chosen = turns.chosen_version(thread.conversation.id)
@@ -84,14 +79,13 @@ def draw_welcome(
     held: TemporaryChat | None,
     space: Space | None,
 ) -> None:
-    """A fresh page, of *space* if one is chosen, or of a temporary chat, which belongs to none."""
-    with place.container(key="welcome", horizontal_alignment="center", gap="xsmall"):
-        st.space(120)
-        title = spaces.name(space) if space else words.NEW_CHAT
-        st.title(words.TEMPORARY_CHAT if held else title, anchor=False, text_alignment="center")
-        place_of = "New chat in this space." if space else "Ask anything."
-        meaning = f"{place_of} Chats are stored encrypted."
-        st.markdown(f":gray[{_NOTHING_KEPT if held else meaning}]", text_alignment="center")
+    """Draw a fresh page, of *space* if one is open, or of a temporary chat, which is in none."""
+    title = spaces.name(space) if space else words.NEW_CHAT
+    purpose = "New chat in this space." if space else "Ask anything."
+    sentence = f"{purpose} Chats are stored encrypted."
+    if held:
+        title, sentence = words.TEMPORARY_CHAT, _NOTHING_KEPT
+    with place, empty_page("welcome", title, sentence):
         if not space:
             temporary.draw_switch(held, person)
         if not held:
@@ -99,18 +93,18 @@ def draw_welcome(
 
 
 def name_tab(person: PersonServices, held: TemporaryChat | None, thread: Thread) -> None:
-    """Give the browser's tab the title of *thread*, for who wants that: it stays in the browser's history."""
+    """Show the title of *thread* in the browser's tab if its user chose so: it stays in the browser's history."""
     title = thread.conversation.title
     if title and not held and person.store.profile.preferences().has_title_in_tab:
         st.set_page_config(page_title=f"{title} · Daybook")
 
 
 def draw_title(thread: Thread) -> DeltaGenerator:
-    """The title, and beside it the place for `draw_menus`."""
+    """Draw the title; return its row, the place for `draw_menus`."""
     head = row("chat-head", gap=2, wrap=False)
-    if rename.is_asked(thread.conversation, _MENU):
+    if dialogs.is_editing_title(thread.conversation, _MENU):
         with head:
-            rename.draw_title_field(thread.conversation)
+            dialogs.draw_title_field(thread.conversation)
     else:
         title = dialogs.title(thread.conversation, limit=120)
         head.title(title, anchor=False, width="stretch")
@@ -118,7 +112,7 @@ def draw_title(thread: Thread) -> DeltaGenerator:
 
 
 def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Thread) -> None:
-    """What can be done with the whole conversation, and signs of what is its own: instructions, facts, its end."""
+    """Draw the menus of the conversation, and signs of its space, instructions and notes."""
     if held:
         temporary.draw_sign()
     else:
@@ -129,7 +123,7 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
             "sticky_note_2",
             "own-instructions",
             ask_for,
-            words.INSTRUCTIONS,
+            preferences.instructions_dialog,
             thread.conversation,
             tip="This chat has its own instructions.",
         )
@@ -146,8 +140,8 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
 
 
 def lay_out(thread: Thread) -> Layout:
-    """Make room for the messages. A prompt keeps its place, and its reply's, from the run in which it was
-    sent, so that nothing moves when the reply is there."""
+    """Return containers for the messages. A prompt and its reply keep theirs from the run in which it was sent, so that
+    nothing moves when the reply is stored."""
     branch = thread.branch()
     first = _first_drawn(thread, len(branch))
     exchanges: list[list[Message]] = []
@@ -174,8 +168,10 @@ def draw_messages(
     has_last: bool,
     is_settled: bool,
 ) -> None:
-    """The messages in their places, in pencil what the model does not see. *has_last*: the very last stands
-    already; *is_settled*: no reply is coming."""
+    """Draw the messages in their containers, grey those that are not sent to the model.
+
+    *has_last*: the last message is drawn already; *is_settled*: no reply streams.
+    """
     branch = thread.branch()
     _draw_notes(services.chat, thread, branch, plan, layout.first)
     unseen = memory.out_of_view(branch, plan)
@@ -190,10 +186,10 @@ def draw_messages(
                 is_unseen, is_last = message.id in unseen, message == branch[-1]
                 if is_last and has_last:
                     continue
-                if editing.is_asked(message):
-                    editing.draw_field(thread.conversation.id, message)
+                if versions.is_edited(message):
+                    versions.draw_field(thread.conversation.id, message)
                     continue
-                versions = thread.versions(message) if is_settled else ()
+                others = thread.versions(message) if is_settled else ()
                 with st.container(key=f"out-of-view-{message.seq}") if is_unseen else nullcontext():
                     is_unanswered = (
                         message.role is Role.USER
@@ -203,7 +199,7 @@ def draw_messages(
                     messages.draw(
                         message,
                         costs,
-                        versions,
+                        others,
                         known,
                         is_last=is_last,
                         is_unanswered=is_unanswered,
@@ -215,7 +211,7 @@ def draw_messages(
 def _draw_notes(
     chat: Chat, thread: Thread, branch: tuple[Message, ...], plan: ContextPlan | None, first: int
 ) -> None:
-    """What is said above the messages."""
+    """Draw the notes above the messages."""
     if not thread.is_whole:
         st.error(
             "Messages in this chat were changed or deleted outside Daybook. "
@@ -231,16 +227,16 @@ def _draw_notes(
 
 
 def note_read(person: PersonServices, thread: Thread) -> None:
-    """What has been drawn is no longer news, on any device; where that cannot be stored it stays news."""
+    """Mark *thread* as read on every device; where that cannot be stored, it stays unread."""
     if thread.conversation.is_unread:
         with suppress(AppError):
             person.store.conversations.mark_read(thread)
 
 
 def _first_drawn(thread: Thread, count: int) -> int:
-    """Where in the branch of *count* messages the page begins.
+    """Return the index in the branch of *count* messages at which the page begins.
 
-    It stays there for a while: whatever keeps its place in the page need not be drawn anew.
+    It changes rarely: elements that keep their place need not be drawn again.
     """
     key = _drawn_key(thread)
     first, limit = st.session_state.get(key, (0, -1))
@@ -250,7 +246,7 @@ def _first_drawn(thread: Thread, count: int) -> int:
 
 
 def _draw_from(thread: Thread, count: int, first: int) -> None:
-    """Begin the page there until as many messages have been added as are drawn at once."""
+    """Begin the page at *first* until as many messages have been added as are drawn at once."""
     st.session_state[_drawn_key(thread)] = max(0, first), count + _DRAWN
 
 
@@ -259,7 +255,7 @@ def _drawn_key(thread: Thread) -> str:
 
 
 def _draw_exports(conversation_id: ConversationId) -> None:
-    files = st.popover("Export", icon=":material/download:", type="tertiary", key="export")
+    files = popover("Export", "download", "export")
     zone = f'<input type="hidden" name="zone" value="{escape(st.context.timezone or "UTC")}">'
     forms = (
         f'<form action="/export/{conversation_id}.{suffix}" class="db-menu">{zone}<button type="submit">'

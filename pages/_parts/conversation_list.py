@@ -1,4 +1,4 @@
-"""The list of conversations: those that are pinned, then the others by day; or the archive in its place."""
+"""The list of conversations: the pinned ones, then the others by day; or the archive."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from itertools import groupby
 
 import streamlit as st
 
-from pages._parts import dialogs, elements, rename, spaces, words
+from pages._parts import dialogs, elements, space_dialogs, spaces, words
 from pages._parts.elements import row
 from pages._session import go_to_conversation
 from services.bootstrap import PersonServices
 from services.domain import Conversation, Space, SpaceId
 
-# at first, and as many more on demand: what a list costs must not grow with what is kept
+# at first, and as many more on demand: the cost of the list must not grow with the number of conversations
 _ROWS = 30
 _quiet_button = partial(elements.quiet_button, is_wide=True)
 
 
 def draw_filter() -> None:
-    """The field whose words `draw` looks for."""
+    """Draw the field that filters the list by title."""
     st.text_input(
         "Search titles",
         type="search",
@@ -35,23 +35,23 @@ def draw_filter() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Beside:
-    """What a row has to know of what is beside it."""
+class _ListContext:
+    """The context of a row."""
 
     opened: Conversation | None
     has_spaces: bool
-    spaces: Mapping[SpaceId, str]  # their names, where conversations of all are listed
+    spaces: Mapping[SpaceId, str]  # names, where conversations of all spaces are listed
 
 
 def draw(person: PersonServices, opened: Conversation | None, space: Space | None) -> None:
-    """What the filter finds; without one the list or the archive, and *opened* in it, wherever it is kept.
+    """Draw the list, the archive or the results of the filter, of *space* alone if one is open.
 
-    Of *space* alone, if one is chosen.
+    *opened* is always among them, except in the results.
     """
     every = spaces.every(person)
     names = {} if space else {one.id: spaces.name(one) for one in every}
-    beside = _Beside(opened, bool(every), names)
-    has_chooser = spaces.draw_chooser(every, space, opened)
+    context = _ListContext(opened, bool(every), names)
+    has_chooser = space_dialogs.draw_chooser(every, space, opened)
     space_id = space.id if space else None
     count = int(st.session_state.get("rows", _ROWS))
     wanted = str(st.session_state.search).strip()
@@ -59,38 +59,38 @@ def draw(person: PersonServices, opened: Conversation | None, space: Space | Non
     with st.container(key="conversation-list", gap="small"):
         if wanted:
             found = person.store.conversations.titled(wanted, count + 1, space_id=space_id)
-            _draw_page(found, count, beside, "No chats found.")
+            _draw_page(found, count, context, "No chats found.")
         elif is_archive:
             _quiet_button("Back", "arrow_back", "leave-archive", _turn, False)
             archived = [] if space else [one for one in every if one.is_archived]
             found = person.store.conversations.recent(
                 count + 1, is_archived=True, space_id=space_id
             )
-            _draw_opened(beside, found[:count])
+            _draw_opened(context, found[:count])
             if archived:
                 _draw_archived_spaces(archived, opened)
             if found or not archived:
-                _draw_page(found, count, beside, "No archived chats.")
+                _draw_page(found, count, context, "No archived chats.")
         else:
             found = person.store.conversations.recent(count + 1, space_id=space_id)
-            _draw_opened(beside, found[:count])
+            _draw_opened(context, found[:count])
             none_found = "No chats in this space yet." if space else "No chats yet."
-            _draw_page(found, count, beside, none_found)
+            _draw_page(found, count, context, none_found)
             with st.container(gap=None):
                 _quiet_button("Archived", "archive", "archive", _turn, True)
                 if not has_chooser:
                     _quiet_button(
-                        words.NEW_SPACE, "create_new_folder", "new-space", spaces.ask_for_new
+                        words.NEW_SPACE, "create_new_folder", "new-space", space_dialogs.ask_for_new
                     )
         # the list's end, by which the browser knows that all of it is drawn, and for which words
         st.html(f'<i hidden data-found="{escape(wanted)}"></i>')
 
 
-def _draw_opened(beside: _Beside, drawn: list[Conversation]) -> None:
-    """What is open, if it is not among those that are *drawn* anyway."""
-    opened = beside.opened
+def _draw_opened(context: _ListContext, drawn: list[Conversation]) -> None:
+    """Draw the open conversation unless it is among those *drawn*."""
+    opened = context.opened
     if opened and opened.id not in {conversation.id for conversation in drawn}:
-        _draw_group("Current chat", [opened], beside)
+        _draw_group("Current chat", [opened], context)
 
 
 def _draw_archived_spaces(archived: list[Space], opened: Conversation | None) -> None:
@@ -102,11 +102,13 @@ def _draw_archived_spaces(archived: list[Space], opened: Conversation | None) ->
             )
 
 
-def _draw_page(found: list[Conversation], count: int, beside: _Beside, none_found: str) -> None:
-    """The first *count* of what was *found*, and the way to more."""
+def _draw_page(
+    found: list[Conversation], count: int, context: _ListContext, none_found: str
+) -> None:
+    """Draw the first *count* of those *found*, and a button for more."""
     now = datetime.now(UTC)
     for heading, group in groupby(found[:count], lambda each: _heading(each, now)):
-        _draw_group(heading, list(group), beside)
+        _draw_group(heading, list(group), context)
     if not found:
         st.caption(none_found)
     if len(found) > count:
@@ -119,22 +121,22 @@ def _heading(conversation: Conversation, now: datetime) -> str:
     return "Pinned" if conversation.pinned_at else words.day(conversation.updated_at, now)
 
 
-def _draw_group(heading: str, group: list[Conversation], beside: _Beside) -> None:
+def _draw_group(heading: str, group: list[Conversation], context: _ListContext) -> None:
     with st.container(gap=None):
         st.caption(heading)
         for conversation in group:
-            _draw_row(conversation, beside)
+            _draw_row(conversation, context)
 
 
-def _draw_row(conversation: Conversation, beside: _Beside) -> None:
-    is_opened = beside.opened is not None and conversation.id == beside.opened.id
+def _draw_row(conversation: Conversation, context: _ListContext) -> None:
+    is_opened = context.opened is not None and conversation.id == context.opened.id
     name, menu = dialogs.title(conversation), f"menu-{conversation.id}"
-    if rename.is_asked(conversation, menu):
-        rename.draw_title_field(conversation)
+    if dialogs.is_editing_title(conversation, menu):
+        dialogs.draw_title_field(conversation)
         return
     is_news = conversation.is_unread and not is_opened
     label = f"**{name}**" if is_news else name
-    if conversation.space_id and (space := beside.spaces.get(conversation.space_id)):
+    if conversation.space_id and (space := context.spaces.get(conversation.space_id)):
         label += f" :gray[{space}]"
     with row(f"c-{conversation.id}", gap=None, wrap=False):
         st.button(
@@ -148,7 +150,7 @@ def _draw_row(conversation: Conversation, beside: _Beside) -> None:
             args=[conversation.id],
         )
         dialogs.draw_menu(
-            f"{words.MORE}: {name}", conversation, key=menu, can_move=beside.has_spaces
+            f"{words.MORE}: {name}", conversation, key=menu, can_move=context.has_spaces
         )
 
 

@@ -1,34 +1,33 @@
-"""What can be done with a conversation, at once or in a dialog.
+"""The menu of a conversation, and its title as a label or a field."""
 
-A dialog is asked for by a callback and opened by the page, which then follows no reply: while a run
-lasts, nothing in a dialog is heard.
-"""
+from collections.abc import Callable
+from functools import partial
 
 import streamlit as st
 
-from pages._parts import (
-    deleting,
-    inspector,
-    models,
-    preferences,
-    regenerating,
-    rename,
-    safe_md,
-    scoped_facts,
-    space_dialogs,
-    summary,
-    undo,
-    words,
-)
-from pages._session import ask_for, find_person, keep_errors
-from services.domain import Conversation, Space
+from pages._parts import preferences, safe_md, scoped_facts, space_dialogs, undo, words
+from pages._parts.elements import draw_field, menu
+from pages._session import ask_for, find_person
+from services.domain import Conversation, ConversationId
+
+_EDITING = "editing-title"
 
 
 def title(conversation: Conversation, limit: int = 60) -> str:
-    """The title as a label."""
+    """Return the title as a label."""
     if not conversation.is_verified:
         return "Unverified title"
     return safe_md.label(conversation.title or words.UNTITLED, limit)
+
+
+def is_editing_title(conversation: Conversation, key: str) -> bool:
+    """Return whether the title beside the menu *key* is a field."""
+    edited: tuple[str, ConversationId] | None = st.session_state.get(_EDITING)
+    return edited == (key, conversation.id)
+
+
+def draw_title_field(conversation: Conversation) -> None:
+    draw_field("title", conversation.title, 120, f"title-{conversation.id}", _rename, conversation)
 
 
 def draw_menu(
@@ -40,90 +39,51 @@ def draw_menu(
     has_branches: bool = False,
 ) -> None:
     """Draw the menu of a conversation, beside its title or in the list. *can_move*: there are spaces; *has_branches*:
-    one of several is read."""
-    st.menu_button(
-        label,
-        _choices(conversation, can_move=can_move, has_branches=has_branches),
-        key=key,
-        type="tertiary",
-        icon=":material/more_horiz:",
-        on_click=_choose,
-        args=[conversation, key],
-    )
+    there are other versions than those on the page."""
+    actions = _actions(conversation, key, can_move=can_move, has_branches=has_branches)
+    menu(label, actions, "more_horiz", key, lambda chosen: actions[chosen]())
 
 
-def open_asked() -> bool:
-    """Say what the last one left to be said, and open the one that was asked for. Say whether there was one."""
-    if news := st.session_state.pop("news", None):
-        st.toast(news)
-    match st.session_state.pop("dialog", None):
-        case None:
-            return False
-        case words.INSTRUCTIONS, Conversation() | None as conversation:
-            preferences.instructions_dialog(conversation)
-        case words.CHAT_NOTES, Conversation() as conversation:
-            scoped_facts.dialog(conversation)
-        case words.MOVE, Conversation() as conversation:
-            space_dialogs.move_dialog(conversation)
-        case words.NEW_SPACE, Space() as space:
-            space_dialogs.new_space_dialog(space)
-        case words.EDIT_SPACE, Space() as space:
-            space_dialogs.space_dialog(space)
-        case words.SUMMARY, conversation_id:
-            summary.dialog(conversation_id)
-        case words.CONTEXT_USED, (conversation_id, reply_id):
-            inspector.seen_dialog(conversation_id, reply_id)
-        case words.CONNECT, None:
-            models.connect_dialog()
-        case words.REGENERATE_WITH, (conversation_id, message_id):
-            regenerating.dialog(conversation_id, message_id)
-        case words.DELETE_MESSAGES, (conversation_id, message_id):
-            deleting.messages_dialog(conversation_id, message_id)
-        case words.KEEP_BRANCH, Conversation() as conversation:
-            deleting.branches_dialog(conversation)
-        case words.NEXT_REQUEST, conversation_id:
-            inspector.next_dialog(conversation_id)
-        case _:
-            preferences.preferences_dialog()
-    return True
+def _actions(
+    conversation: Conversation, key: str, *, can_move: bool, has_branches: bool
+) -> dict[str, Callable[[], None]]:
+    """Return the actions by their labels."""
+    first, moves, branches, shelf = {}, {}, {}, words.UNARCHIVE
+    if not conversation.is_archived:
+        first = {"Unpin" if conversation.pinned_at else "Pin": partial(_pin, conversation)}
+        shelf = words.ARCHIVE
+    if can_move:
+        moves = {words.MOVE: partial(ask_for, space_dialogs.move_dialog, conversation)}
+    if has_branches:
+        branches = {words.KEEP_BRANCH: partial(ask_for, undo.branches_dialog, conversation)}
+    return {
+        **first,
+        words.RENAME: partial(_edit_title, conversation, key),
+        words.INSTRUCTIONS: partial(ask_for, preferences.instructions_dialog, conversation),
+        words.CHAT_NOTES: partial(ask_for, scoped_facts.dialog, conversation),
+        **moves,
+        **branches,
+        shelf: partial(_archive, conversation),
+        words.DELETE: partial(undo.discard, conversation),
+    }
 
 
-def _choices(conversation: Conversation, *, can_move: bool, has_branches: bool) -> list[str]:
-    impossible = {words.MOVE: not can_move, words.KEEP_BRANCH: not has_branches}
-    asked = [each for each in _DIALOGS if not impossible.get(each)]
-    if conversation.is_archived:
-        return [words.RENAME, *asked, words.UNARCHIVE, words.DELETE]
-    pin = "Unpin" if conversation.pinned_at else "Pin"
-    return [pin, words.RENAME, *asked, words.ARCHIVE, words.DELETE]
+def _edit_title(conversation: Conversation, key: str) -> None:
+    st.session_state[_EDITING] = key, conversation.id
 
 
-def _choose(conversation: Conversation, key: str) -> None:
-    chosen = str(st.session_state[key])
-    if chosen == words.RENAME:
-        rename.ask(conversation, key)
-    elif chosen in _DIALOGS:
-        ask_for(chosen, conversation)
-    else:
-        with keep_errors():
-            _do(chosen, conversation)
+def _rename(conversation: Conversation, title: str) -> None:
+    find_person().store.conversations.rename(conversation.id, title)
+    del st.session_state[_EDITING]
 
 
-def _do(chosen: str, conversation: Conversation) -> None:
-    if chosen == words.DELETE:
-        undo.discard(conversation)
-        return
-    kept, is_wanted = find_person().store.conversations, chosen in ("Pin", words.ARCHIVE)
-    if chosen in ("Pin", "Unpin"):
-        kept.pin(conversation.id, is_pinned=is_wanted)
-    else:
-        kept.archive(conversation.id, is_archived=is_wanted)
-    st.toast(f"“{title(conversation)}” {_DONE[chosen]}.")
+def _pin(conversation: Conversation) -> None:
+    is_pinned = not conversation.pinned_at
+    find_person().store.conversations.pin(conversation.id, is_pinned=is_pinned)
+    st.toast(f"“{title(conversation)}” is {'pinned' if is_pinned else 'no longer pinned'}.")
 
 
-_DIALOGS = words.INSTRUCTIONS, words.CHAT_NOTES, words.MOVE, words.KEEP_BRANCH
-_DONE = {
-    "Pin": "is pinned",
-    "Unpin": "is no longer pinned",
-    words.ARCHIVE: "is archived",
-    words.UNARCHIVE: "is back in the list",
-}
+def _archive(conversation: Conversation) -> None:
+    is_archived = not conversation.is_archived
+    find_person().store.conversations.archive(conversation.id, is_archived=is_archived)
+    st.toast(f"“{title(conversation)}” is {'archived' if is_archived else 'back in the list'}.")

@@ -7,6 +7,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import words
+from pages._session import attempt
 
 Gap = Literal["xxsmall", "small"] | int | None
 
@@ -21,11 +22,11 @@ def right_row() -> DeltaGenerator:
     return st.container(horizontal=True, horizontal_alignment="right")
 
 
-def empty_page(key: str, title: str, sentence: str, top: int = 120) -> DeltaGenerator:
-    """Draw *title* and *sentence* centered, *top* pixels below the element before; return their container."""
+def empty_page(key: str, title: str, sentence: str) -> DeltaGenerator:
+    """Draw *title* and *sentence* in the middle of the page; return their container."""
     page = st.container(key=key, horizontal_alignment="center", gap="xsmall")
     with page:
-        st.space(top)
+        st.space(120)
         st.title(title, anchor=False, text_alignment="center")
         st.markdown(f":gray[{sentence}]", text_alignment="center")
     return page
@@ -41,7 +42,7 @@ def quiet_button(
     shortcut: str | None = None,
     is_wide: bool = False,
 ) -> None:
-    """Draw a button without a frame, with the Material Symbol *icon*."""
+    """Draw a button without a frame, with the Material Symbol *icon*; the page draws an AppError of *act*."""
     st.button(
         label,
         icon=f":material/{icon}:" if icon else None,
@@ -50,8 +51,8 @@ def quiet_button(
         help=tip,
         shortcut=shortcut,
         width="stretch" if is_wide else "content",
-        on_click=act,
-        args=args,
+        on_click=attempt,
+        args=[act, *args],
     )
 
 
@@ -66,11 +67,11 @@ def menu(
     options: Iterable[str],
     icon: str,
     key: str,
-    act: Callable[..., None],
-    *args: object,
+    act: Callable[[str], None],
+    *,
     is_wide: bool = False,
 ) -> None:
-    """Draw a menu whose button has no frame. What was chosen is in the session state under *key*."""
+    """Draw a menu whose button has no frame; *act* gets the chosen option, and the page draws its AppError."""
     st.menu_button(
         label,
         list(options),
@@ -79,8 +80,7 @@ def menu(
         type="tertiary",
         width="stretch" if is_wide else "content",
         wrap=False if is_wide else None,
-        on_click=act,
-        args=args,
+        on_click=lambda: attempt(act, str(st.session_state[key])),
     )
 
 
@@ -92,7 +92,7 @@ def draw_plain_text(text: str) -> None:
 def draw_field(
     noun: str, text: str, limit: int, key: str, save: Callable[..., None], subject: object
 ) -> None:
-    """Draw *text* as a field: Enter or leaving it calls `save(subject, key)`, Escape keeps *text*.
+    """Draw *text* as a field: Enter or leaving it calls `save(subject, text)`, Escape keeps *text*.
 
     assets/page/title.js hears the keys. While the field is there, the session has an entry `editing-{noun}`.
     """
@@ -104,7 +104,6 @@ def draw_field(
             max_chars=limit,
             label_visibility="collapsed",
             key=key,
-            on_change=save,
-            args=[subject, key],
+            on_change=lambda: attempt(save, subject, str(st.session_state[key])),
         )
         quiet_button(words.CANCEL, "close", f"leave-{noun}", st.session_state.pop, name, None)

@@ -1,7 +1,4 @@
-"""Facts about the person: what was noted just now, the offer to note any, and all of them, to be changed.
-
-Where a fact came from is shown with it. What its person wrote or changed came from nobody else.
-"""
+"""Facts about the user: those noted after the last prompt, the offer to note any, and the list on the memory page."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -13,8 +10,8 @@ from uuid import uuid4
 import streamlit as st
 
 from pages._parts import dialogs, safe_md, undo, words
-from pages._parts.elements import draw_field, quiet_button, row
-from pages._session import CHAT, find_person, keep_errors, person_services, show_errors
+from pages._parts.elements import draw_field, quiet_button, right_row, row
+from pages._session import CHAT, attempt, find_person, person_services, show_errors
 from services.bootstrap import Chat, PersonServices
 from services.domain import (
     Conversation,
@@ -44,7 +41,7 @@ Names = Mapping[SpaceId, Space]
 
 
 def draw_noted(chat: Chat, thread: Thread) -> None:
-    """What was noted of the last prompt, and the way back."""
+    """Draw the facts noted after the last prompt, each with Undo."""
     asked = next((said for said in thread.branch()[::-1] if said.role is Role.USER), None)
     noted = tuple(
         one
@@ -66,7 +63,7 @@ def draw_noted(chat: Chat, thread: Thread) -> None:
 
 
 def draw_offer(person: PersonServices, thread: Thread) -> None:
-    """The question whether facts shall be kept, in one conversation, until it is answered."""
+    """Ask in one conversation, until it is answered, whether facts shall be noted."""
     with suppress(StoreUnavailable):
         known = person.store.profile.preferences()
         replies = [said for said in thread.branch() if said.role is Role.ASSISTANT]
@@ -88,7 +85,7 @@ def draw_offer(person: PersonServices, thread: Thread) -> None:
 
 
 def _announced(chat: Chat, one: NotedFact) -> str:
-    """What was noted, what it took the place of, and where it holds."""
+    """Return a fact, the one that it replaced, and its scope, as HTML."""
     fact, space = one.fact, chat.space(one.fact.space_id)
     where = f"“{space.name}”" if space and space.name else "this space"
     holds = "in this chat" if fact.conversation_id else f"in {where}" if fact.space_id else ""
@@ -98,22 +95,20 @@ def _announced(chat: Chat, one: NotedFact) -> str:
 
 
 def _take_back(conversation_id: ConversationId, one: NotedFact) -> None:
-    with keep_errors():
-        find_person().chat.take_back(conversation_id, one)
+    find_person().chat.take_back(conversation_id, one)
 
 
 def _choose(is_wanted: bool) -> None:
-    with keep_errors():
-        find_person().store.profile.change(lambda now: replace(now, keeps_facts=is_wanted))
-        if is_wanted:
-            st.toast(f"Memory is on. You can see and edit it under {words.MEMORY}.")
+    find_person().store.profile.change(lambda now: replace(now, keeps_facts=is_wanted))
+    if is_wanted:
+        st.toast(f"Memory is on. You can see and edit it under {words.MEMORY}.")
 
 
 # --- all of them ------------------------------------------------------------------------------------
 
 
 def draw_adding() -> None:
-    """A field for a fact of one's own."""
+    """Draw the field that adds a fact."""
     with (
         st.form("add-fact", border=False),
         st.container(horizontal=True, vertical_alignment="bottom", wrap=False),
@@ -124,11 +119,11 @@ def draw_adding() -> None:
             max_chars=LONGEST_FACT,
             placeholder="I take my coffee black",
         )
-        st.form_submit_button(words.ADD, on_click=_add)
+        st.form_submit_button(words.ADD, on_click=attempt, args=[_add])
 
 
 def draw_all(person: PersonServices, kept: Sequence[Fact]) -> None:
-    """Every fact, the newest first, and the way to be rid of all."""
+    """Draw the facts, the newest first, and a button that deletes all."""
     count = int(st.session_state.get("facts-drawn", _ROWS))
     drawn = kept[::-1][:count]
     titles, names = _titles(person, drawn), _names(person, drawn)
@@ -143,7 +138,7 @@ def draw_all(person: PersonServices, kept: Sequence[Fact]) -> None:
 
 
 def draw_none(*, is_on: bool) -> None:
-    """What is seen where nothing is kept."""
+    """Draw what stands in the place of an empty list."""
     with st.container(key="no-facts", horizontal_alignment="center", gap="xsmall"):
         st.space(48)
         st.header("No memories yet", anchor=False, text_alignment="center")
@@ -169,11 +164,13 @@ def _draw_row(fact: Fact, titles: Titles, names: Names) -> None:
                 _draw_source(fact, titles, names)
         name = safe_md.label(fact.text, 40)
         quiet_button(f"{words.EDIT}: {name}", "edit", f"edit-fact-{fact.id}", _edit, fact)
-        quiet_button(f"{words.DELETE}: {name}", "delete", f"delete-fact-{fact.id}", _delete, fact)
+        quiet_button(
+            f"{words.DELETE}: {name}", "delete", f"delete-fact-{fact.id}", undo.forget, fact
+        )
 
 
 def _draw_source(fact: Fact, titles: Titles, names: Names) -> None:
-    """Since when it is known, where it holds if not everywhere, and where it came from."""
+    """Draw the date, the scope unless it is everywhere, and the source of *fact*."""
     said = [words.moment(fact.since)]
     if space := names.get(fact.space_id) if fact.space_id else None:
         said.append(f"only in {safe_md.label(space.name)}")
@@ -196,7 +193,7 @@ def _delete_all_dialog(count: int) -> None:
         f"Delete {words.count(count, 'memory')}? The model will no longer see "
         f"{'it' if count == 1 else 'them'}. This cannot be undone."
     )
-    with st.container(horizontal=True, horizontal_alignment="right"):
+    with right_row():
         if st.button("Delete all", type="primary", key="danger-delete-all"):
             with show_errors():
                 person_services().store.facts.forget_all()
@@ -204,7 +201,7 @@ def _delete_all_dialog(count: int) -> None:
 
 
 def _titles(person: PersonServices, facts: Iterable[Fact]) -> Titles:
-    """The conversations that *facts* are of, or came from, and that are still there; none while nobody can say."""
+    """Return the existing conversations that *facts* belong to or came from; none while they cannot be read."""
     asked = {fact.conversation_id or fact.source_conversation_id for fact in facts}
     with suppress(StoreUnavailable):
         found = person.store.conversations.some(each for each in asked if each)
@@ -220,26 +217,19 @@ def _names(person: PersonServices, facts: Iterable[Fact]) -> Names:
 
 
 def _add() -> None:
-    with keep_errors():
-        text = str(st.session_state[_NEW])
-        find_person().store.facts.keep(Fact(id=FactId(uuid4()), text=text, since=datetime.now(UTC)))
-        st.session_state[_NEW] = ""
+    text = str(st.session_state[_NEW])
+    find_person().store.facts.keep(Fact(id=FactId(uuid4()), text=text, since=datetime.now(UTC)))
+    st.session_state[_NEW] = ""
 
 
 def _edit(fact: Fact) -> None:
     st.session_state[_EDITING] = fact
 
 
-def _save(fact: Fact, key: str) -> None:
-    with keep_errors():
-        changed = fact.rewritten(str(st.session_state[key]), datetime.now(UTC))
-        find_person().store.facts.keep(changed, replaces=fact)
-        del st.session_state[_EDITING]
-
-
-def _delete(fact: Fact) -> None:
-    with keep_errors():
-        undo.forget(fact)
+def _save(fact: Fact, text: str) -> None:
+    changed = fact.rewritten(text, datetime.now(UTC))
+    find_person().store.facts.keep(changed, replaces=fact)
+    del st.session_state[_EDITING]
 
 
 def _draw_more(count: int) -> None:

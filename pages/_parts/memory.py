@@ -1,16 +1,17 @@
-"""What the model sees of a conversation: the policy, the meter, and where its view begins."""
+"""The context of a conversation: its memory policy, the meter, and the messages that are not sent."""
 
 from collections.abc import Sequence
 
 import streamlit as st
 
-from pages._parts import inspector, new_conversation, words
-from pages._parts.elements import quiet_button, row
+from pages._parts import inspector, new_conversation, summary, words
+from pages._parts.elements import popover, quiet_button, row
 from pages._parts.temporary import services_of
-from pages._session import Refusal, ask_for, keep_errors
+from pages._session import Refusal, ask_for, attempt
 from services.bootstrap import Chat, Setup
 from services.domain import (
     Conversation,
+    ConversationId,
     Full,
     MemoryPolicy,
     Message,
@@ -32,7 +33,7 @@ _METER_ICONS = (10, 20, 40, 60, 80, 90)  # per cent; there are no others
 
 
 def plan_of(chat: Chat, thread: Thread, setup: Setup) -> ContextPlan | None:
-    """What the next turn would see, or None: what is asked for does not fit."""
+    """Return the plan of the next turn, or None if it does not fit."""
     try:
         return chat.planning.view(thread, setup)
     except (PromptTooLong, InstructionsTooLong):
@@ -40,12 +41,11 @@ def plan_of(chat: Chat, thread: Thread, setup: Setup) -> ContextPlan | None:
 
 
 def draw_policy(chat: Chat, thread: Thread | None, first: MemoryPolicy) -> None:
-    """Choose how the past is chosen, or clear the context; *first*: the policy of one that begins."""
+    """Draw the choice of the memory policy, and Clear context; *first*: the policy of a conversation that begins."""
     conversation = thread.conversation if thread else None
     now = conversation.policy if conversation else first
     label = words.policy_name(now)
-    panel = st.popover(label, icon=":material/history:", type="tertiary", key="memory-policy")
-    with panel.container(width=340):
+    with popover(label, "history", "memory-policy").container(width=340):
         _draw_policies(chat, conversation, now, f"policy-{_id(conversation)}")
         if isinstance(now, Window):
             _draw_size(conversation, now)
@@ -54,7 +54,7 @@ def draw_policy(chat: Chat, thread: Thread | None, first: MemoryPolicy) -> None:
         # below the start of the context where the newest messages were deleted
         last_seq = thread.messages[-1].seq if thread.messages else 0
         if conversation.reset_seq and conversation.reset_seq >= last_seq:
-            quiet_button(words.RESTORE_CONTEXT, "undo", "undo-start", _undo, thread)
+            quiet_button(words.RESTORE_CONTEXT, "undo", "undo-start", _restore, thread)
         else:
             quiet_button(
                 words.CLEAR_CONTEXT,
@@ -67,37 +67,30 @@ def draw_policy(chat: Chat, thread: Thread | None, first: MemoryPolicy) -> None:
 
 
 def draw_unsent(chat: Chat, thread: Thread, plan: ContextPlan | None) -> None:
-    """Draw how many earlier messages are not sent as they are; opened: where they went, the summary, the policy."""
+    """Draw the number of earlier messages that are not sent as they are; in the popover why, the summary, the policy."""
     unseen = len(out_of_view(thread.branch(), plan))
     if plan is None or not unseen:
         return
     here = thread.conversation.id
     label = f"{words.count(unseen, 'earlier message')} {_short_fate(thread, plan, unseen)}"
-    panel = st.popover(label, icon=":material/ink_eraser:", type="tertiary", key="unsent")
-    with panel.container(width=340):
-        st.caption(_where_they_went(thread, plan, unseen, chat.background.summary_failure(here)))
-        if plan.summarised_ids:
-            key = "read-unsent-summary"
-            quiet_button(words.VIEW_SUMMARY, "notes", key, ask_for, words.SUMMARY, here)
+    with popover(label, "ink_eraser", "unsent").container(width=340):
+        st.caption(_explanation(thread, plan, unseen, chat.background.summary_failure(here)))
+        _draw_view_summary(plan, here, "read-unsent-summary")
         conversation = thread.conversation
         _draw_policies(chat, conversation, conversation.policy, f"policy-of-unsent-{here}")
 
 
 def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | None) -> None:
-    """How full the model's context is, as an icon alone below a half; opened: what the next turn sends, and what it
-    costs at most."""
+    """Draw how full the context is, below a half as an icon alone; in the popover the parts of the next request and
+    its highest cost."""
     room = setup.budget.prompt_tokens
     forecast = chat.planning.forecast(thread, setup, plan) if plan else None
     percent = min(100, round(100 * forecast.tokens / room)) if forecast else 100
     nearest = min(_METER_ICONS, key=lambda icon: abs(icon - percent))
     label = f"Context {percent} % full"
     is_quiet = percent < _QUIET_PERCENT
-    panel = st.container(key="quiet-meter" if is_quiet else "meter", width="content").popover(
-        label,
-        icon=f":material/clock_loader_{nearest}:",
-        type="tertiary",
-        key="context-meter",
-    )
+    with st.container(key="quiet-meter" if is_quiet else "meter", width="content"):
+        panel = popover(label, f"clock_loader_{nearest}", "context-meter")
     with panel.container(width=340, gap="small", key="context-inspector"):
         st.markdown(f"**{words.NEXT_REQUEST}**")
         if plan is None or forecast is None:
@@ -108,16 +101,14 @@ def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | Non
             return
         st.html(inspector.table(plan, forecast.tokens, room))
         st.caption(_leftovers(plan, forecast, setup))
-        here = thread.conversation.id
-        quiet_button(
-            "View full context", "visibility", "look-at-next", ask_for, words.NEXT_REQUEST, here
-        )
+        args = ask_for, inspector.next_dialog, thread.conversation.id
+        quiet_button("View full context", "visibility", "look-at-next", *args)
 
 
 def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool) -> None:
-    """How many earlier messages the model no longer sees, where they went, and what to do about it.
+    """Draw the number of earlier messages that are not sent as they are, why, and the summary.
 
-    *has_line*: the line from which the model reads is drawn below.
+    *has_line*: the line at the start of the context is drawn below.
     """
     unseen = len(out_of_view(thread.branch(), plan))
     failure = chat.background.summary_failure(thread.conversation.id)
@@ -125,7 +116,7 @@ def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool
         return
     with row("truncation-banner", "xxsmall"):
         st.caption(
-            f":material/ink_eraser: {_where_they_went(thread, plan, unseen, failure)}",
+            f":material/ink_eraser: {_explanation(thread, plan, unseen, failure)}",
             width="stretch",
         )
         if has_line:
@@ -133,15 +124,13 @@ def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool
                 '<a class="db-jump" href="#model-reads-from">Jump to context start</a>',
                 width="content",
             )
-        if plan.summarised_ids:
-            here = thread.conversation.id
-            quiet_button(words.VIEW_SUMMARY, "notes", "read-summary", ask_for, words.SUMMARY, here)
+        _draw_view_summary(plan, thread.conversation.id, "read-summary")
         if thread.conversation.reset_seq:
-            quiet_button(words.RESTORE_CONTEXT, "undo", "undo-reset", _undo, thread)
+            quiet_button(words.RESTORE_CONTEXT, "undo", "undo-reset", _restore, thread)
 
 
 def draw_full(thread: Thread, plan: ContextPlan | None, refusals: Sequence[Refusal]) -> None:
-    """Say that the chat is full, unless one of *refusals* has said so above, and offer what makes room."""
+    """Draw that the chat is full, unless one of *refusals* did, and the actions that make room."""
     is_full = plan is None and isinstance(thread.conversation.policy, Full)
     is_refused = any(isinstance(refusal.error, ChatFull) for refusal in refusals)
     if not is_full and not is_refused:
@@ -154,10 +143,14 @@ def draw_full(thread: Thread, plan: ContextPlan | None, refusals: Sequence[Refus
         quiet_button(words.CLEAR_CONTEXT, "restart_alt", "full-clear", _clear, thread)
 
 
-def _where_they_went(
-    thread: Thread, plan: ContextPlan, unseen: int, failure: AppError | None
-) -> str:
-    """What the banner says."""
+def _draw_view_summary(plan: ContextPlan, conversation_id: ConversationId, key: str) -> None:
+    if plan.summarised_ids:
+        args = ask_for, summary.dialog, conversation_id
+        quiet_button(words.VIEW_SUMMARY, "notes", key, *args)
+
+
+def _explanation(thread: Thread, plan: ContextPlan, unseen: int, failure: AppError | None) -> str:
+    """Return the number of *unseen* messages, in what form they are sent, and problems of the summary."""
     said: list[str] = []
     if unseen:
         said.append(f"**{words.count(unseen, 'earlier message')}** {_fate(thread, plan, unseen)}")
@@ -193,12 +186,12 @@ def _short_fate(thread: Thread, plan: ContextPlan, unseen: int) -> str:
 
 
 def draw_beginning() -> None:
-    """The line from which the model reads."""
+    """Draw the line at the start of the context."""
     st.html('<div class="db-rule" role="separator" id="model-reads-from">Context starts here</div>')
 
 
 def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[MessageId]:
-    """What of *branch* the model does not see. A prompt whose reply may still come is none of it."""
+    """Return the messages of *branch* that are not sent; never a prompt whose reply may still come."""
     if plan is None:
         return set()
     count = 2 if branch and branch[-1].is_thoughts_only else 1
@@ -221,12 +214,12 @@ def _draw_policies(
         list(policies),
         captions=[words.policy_caption(policy) for policy in policies.values()],
         key=key,
-        on_change=lambda: choose(conversation, policies[st.session_state[key]]),
+        on_change=lambda: attempt(choose, conversation, policies[st.session_state[key]]),
     )
 
 
 def _draw_size(conversation: Conversation | None, policy: Window) -> None:
-    """How many messages the window has: an even number, for a prompt goes with its reply."""
+    """Draw the number of messages of the window: even, because a prompt goes with its reply."""
     key = f"window-{_id(conversation)}"
     st.session_state[key] = policy.messages
     st.number_input(
@@ -235,8 +228,8 @@ def _draw_size(conversation: Conversation | None, policy: Window) -> None:
         max_value=LARGEST_WINDOW,
         step=2,
         key=key,
-        on_change=_resize,
-        args=[conversation, key],
+        on_change=attempt,
+        args=[_resize, conversation, key],
     )
 
 
@@ -246,27 +239,24 @@ def _resize(conversation: Conversation | None, key: str) -> None:
 
 
 def _id(conversation: Conversation | None) -> str:
-    """Return the name of *conversation*, or of one that begins, in the keys of widgets."""
+    """Return the part of widget keys that names *conversation*, or one that begins."""
     return str(conversation.id) if conversation else "new"
 
 
 def choose(conversation: Conversation | None, policy: MemoryPolicy) -> None:
-    """Have *policy* hold in *conversation*, or in the one that begins. A callback."""
+    """Store *policy* for *conversation*, or choose it for the one that begins. For callbacks."""
     if conversation is None:
         new_conversation.choose_policy(policy)
-        return
-    with keep_errors():
+    else:
         services_of(conversation.id).store.conversations.set_policy(conversation.id, policy)
 
 
 def _clear(thread: Thread) -> None:
-    with keep_errors():
-        services_of(thread.conversation.id).store.conversations.start_anew(thread)
+    services_of(thread.conversation.id).store.conversations.start_anew(thread)
 
 
-def _undo(thread: Thread) -> None:
-    with keep_errors():
-        services_of(thread.conversation.id).store.conversations.take_back_reset(thread)
+def _restore(thread: Thread) -> None:
+    services_of(thread.conversation.id).store.conversations.take_back_reset(thread)
 
 
 def _leftovers(plan: ContextPlan, forecast: Forecast, setup: Setup) -> str:

@@ -1,4 +1,4 @@
-"""Messages: a prompt on its tinted block, a reply on the bare page, and how a reply ended."""
+"""Messages: a prompt in a tinted block, a reply on the bare page, how a reply ended, and the buttons below."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,16 +11,19 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import (
+    browser,
     inspector,
     prompts,
-    regenerating,
     safe_md,
-    temporary,
     thoughts,
     turns,
+    undo,
+    versions,
     words,
 )
 from pages._parts.elements import row
+from pages._parts.temporary import ChatServices
+from pages._session import ask_for, attempt
 from services.domain import (
     ConversationId,
     Message,
@@ -47,7 +50,7 @@ _UNANSWERED = (
 
 
 class _Ending(NamedTuple):
-    """How a reply ended that is not whole, in words and as a picture."""
+    """The end of a reply that is not complete, in words and as an icon."""
 
     name: str
     icon: str
@@ -82,9 +85,9 @@ _NO_ANSWER = _Ending(
 
 
 def costs_of(
-    services: temporary.ChatServices, conversation_id: ConversationId, messages: Iterable[Message]
+    services: ChatServices, conversation_id: ConversationId, messages: Iterable[Message]
 ) -> Costs:
-    """Return the costs of the replies among *messages*; none, rather than no page, while the database is away."""
+    """Return the costs of the replies among *messages*; none while the database is away."""
     try:
         replies = [one for one in messages if one.role is Role.ASSISTANT]
         return services.store.turns.costs(
@@ -97,7 +100,7 @@ def costs_of(
 def draw(
     message: Message,
     costs: Costs,
-    versions: Sequence[Message] = (),
+    others: Sequence[Message] = (),
     known: thoughts.Known = MappingProxyType({}),
     *,
     is_last: bool = False,
@@ -105,12 +108,11 @@ def draw(
 ) -> None:
     """Draw a prompt or a reply; its text is made safe.
 
-    *versions*: the prompts, or replies, in the same place, itself among them; without any it can be neither edited
-    nor written again. *known*: the thoughts before the replies.
-    *is_unanswered*: a prompt after which the conversation went on without a reply.
+    *others*: the messages in the same place, itself among them; without any it can be neither edited nor
+    regenerated. *known*: the thoughts before the replies. *is_unanswered*: the conversation went on without a reply.
     """
     if message.role is Role.USER:
-        _draw_prompt(message, versions, is_unanswered=is_unanswered)
+        _draw_prompt(message, others, is_unanswered=is_unanswered)
         return
     with st.chat_message(Role.ASSISTANT):
         thoughts.draw(message, known)
@@ -121,33 +123,31 @@ def draw(
         if not is_last or message.outcome is Outcome.EDITED:  # else `draw_end` says more below
             _draw_ending(message)
     if not is_last:
-        again = _act("retry", message, words.REGENERATE, "refresh") if versions else ""
-        with_another = _act("retry-with", message, words.REGENERATE_WITH, "expand_more")
-        again += with_another if versions else ""
-        edit = _edit(message) if versions else ""
-        switch = _switch(message, versions)
+        edit = again = ""
+        if others:
+            edit = _edit(message)
+            again = _act("retry", message, words.REGENERATE, "refresh")
+            again += _act("retry-with", message, words.REGENERATE_WITH, "expand_more")
+        switch = _switch(message, others)
         _below(_copy(message), edit, switch, again, _seen(message), _facts(message, costs))
 
 
-def _draw_prompt(message: Message, versions: Sequence[Message], *, is_unanswered: bool) -> None:
-    """A prompt and its buttons as one element: a browser takes long for the several of `st.chat_message`."""
+def _draw_prompt(message: Message, others: Sequence[Message], *, is_unanswered: bool) -> None:
+    """Draw a prompt and its buttons as one element: `st.chat_message` needs several, which take longer."""
     text = prompts.as_typed(message.body) if message.is_verified else f"<p>{_UNVERIFIED}</p>"
-    edit = _edit(message) if versions else ""
-    delete = _act("delete", message, "Delete from here on", "delete") if versions else ""
+    edit = _edit(message) if others else ""
+    delete = _act("delete", message, "Delete from here on", "delete") if others else ""
     st.html(
         '<div class="db-message" role="group" aria-label="Chat message from user">'
         f"{text}{_UNANSWERED if is_unanswered else ''}</div>"
-        f'<div class="db-acts db-ask">{_copy(message)}{edit}{delete}{_MORE}{_switch(message, versions)}</div>'
+        f'<div class="db-acts db-ask">{_copy(message)}{edit}{delete}{_MORE}{_switch(message, others)}</div>'
     )
 
 
 def draw_coming(
-    services: temporary.ChatServices, thread: Thread, continued: Message | None
+    services: ChatServices, thread: Thread, continued: Message | None
 ) -> DeltaGenerator:
-    """The place of a reply that is coming, with room below for what will stand there.
-
-    *continued*: the reply that goes on.
-    """
+    """Return the place of a reply that streams, with room below for its buttons; *continued*: the reply that goes on."""
     with st.chat_message(Role.ASSISTANT):
         if continued:
             thoughts.draw(continued, thoughts.known(services, thread.conversation.id, [continued]))
@@ -156,8 +156,8 @@ def draw_coming(
     return box
 
 
-def draw_end(services: temporary.ChatServices, thread: Thread) -> None:
-    """Draw the buttons below the last message, and why its reply is missing."""
+def draw_end(services: ChatServices, thread: Thread) -> None:
+    """Draw the buttons below the last message, or why its reply is missing."""
     last = thread.branch()[-1]
     failure = services.chat.failure(thread.conversation.id)
     is_answered, is_reply = last.is_answer, last.role is Role.ASSISTANT
@@ -189,10 +189,10 @@ def draw_end(services: temporary.ChatServices, thread: Thread) -> None:
             icon=":material/refresh:",
             type="tertiary" if is_answered else "secondary",
             key="retry",
-            on_click=turns.retry,
-            args=[thread.conversation.id, last.id],
+            on_click=attempt,
+            args=[turns.retry, thread.conversation.id, last.id],
         )
-        regenerating.draw_menu(services.chat, thread.conversation.id, last.id)
+        versions.draw_menu(services.chat, thread.conversation.id, last.id)
         if edited and not is_answered:
             st.html(edited, width="content")
         if is_answered:
@@ -201,13 +201,10 @@ def draw_end(services: temporary.ChatServices, thread: Thread) -> None:
         _draw_cut_prompt(services, thread, last)
 
 
-def _draw_cut_prompt(services: temporary.ChatServices, thread: Thread, reply: Message) -> None:
-    """Say where the endpoint cut the start of the prompt, going by what it counted."""
-    cost = (
-        costs_of(services, thread.conversation.id, [reply]).get(reply.turn_id)
-        if reply.turn_id
-        else None
-    )
+def _draw_cut_prompt(services: ChatServices, thread: Thread, reply: Message) -> None:
+    """Draw a warning if the endpoint's count suggests that it cut the start of the prompt."""
+    costs = costs_of(services, thread.conversation.id, [reply])
+    cost = costs.get(reply.turn_id) if reply.turn_id else None
     with suppress(StoreUnavailable):
         receipt = services.chat.planning.receipt(thread, reply) if cost else None
         if cost and receipt and (sentence := inspector.cut_prompt(receipt, cost.tokens)):
@@ -228,14 +225,14 @@ def _draw_ending(message: Message) -> None:
 
 
 def _draw_continue(thread: Thread, last: Message) -> None:
-    """The way to go on with the last reply, if it ended early."""
+    """Draw the button that continues the last reply, if it ended early."""
     if last.is_unfinished and thread.tip:
         st.button(
             "Continue",
             icon=":material/play_arrow:",
             key="continue",
-            on_click=turns.continue_reply,
-            args=[thread.conversation.id, thread.tip.id],
+            on_click=attempt,
+            args=[turns.continue_reply, thread.conversation.id, thread.tip.id],
         )
 
 
@@ -243,37 +240,61 @@ def _below(*parts: str) -> None:
     st.html(f'<div class="db-acts">{"".join(parts)}</div>')
 
 
-def _switch(message: Message, versions: Sequence[Message]) -> str:
-    """Return the switch between *versions*: the number of *message* among them, and buttons to those beside it."""
-    if len(versions) < 2:
+def _switch(message: Message, others: Sequence[Message]) -> str:
+    """Return the switch between *others*: the number of *message* among them, and buttons to those beside it."""
+    if len(others) < 2:
         return ""
-    here = [version.id for version in versions].index(message.id)
-    before, after = versions[here - 1 : here], versions[here + 1 : here + 2]
+    here = [one.id for one in others].index(message.id)
+    before, after = others[here - 1 : here], others[here + 1 : here + 2]
     return (
         f'<span class="db-versions" role="group" aria-label="Versions of this {_noun(message)}">'
         f"{_act('show', before[0] if before else None, 'Previous version', 'chevron_left')}"
-        f"<small>{here + 1} / {len(versions)}</small>"
+        f"<small>{here + 1} / {len(others)}</small>"
         f"{_act('show', after[0] if after else None, 'Next version', 'chevron_right')}</span>"
     )
 
 
 def _edit(message: Message) -> str:
-    """The way to write something else in the place of *message*."""
+    """Return the button that edits *message*."""
     return _act("edit", message, f"Edit {_noun(message)}", "edit") if _has_text(message) else ""
 
 
 def _seen(reply: Message) -> str:
-    """The way to what the model saw for *reply*."""
+    """Return the button that shows the context of *reply*."""
     return _act("seen", reply, words.CONTEXT_USED, "visibility") if reply.turn_id else ""
 
 
 def _act(name: str, message: Message | None, label: str, icon: str) -> str:
-    """A button for `turns.act`, which `browser.hear_acts` brings there; without a message it does nothing."""
+    """Return a button that `act` hears; disabled without a message."""
     told = f'data-act="{name}" data-message="{message.id}"' if message else "disabled"
     return f'<button class="db-act" {told} aria-label="{label}" title="{label}" data-icon="{icon}"></button>'
 
 
-def ending(services: temporary.ChatServices, thread: Thread) -> str:
+def act(conversation_id: ConversationId) -> None:
+    """Do what a button below a message asks for. The request comes from the browser."""
+    match st.session_state[browser.ACTS].get("act"):
+        case {"name": str(name), "message": str(text)} if message_id := turns.message_id(text):
+            about = conversation_id, message_id
+            match name:
+                case "retry":
+                    turns.retry(*about)
+                case "edit":
+                    versions.edit(message_id)
+                case "show":
+                    turns.show(*about)
+                case "retry-with":
+                    ask_for(versions.regenerate_dialog, *about)
+                case "delete":
+                    ask_for(undo.messages_dialog, *about)
+                case "seen":
+                    ask_for(inspector.seen_dialog, *about)
+                case _:
+                    pass
+        case _:
+            pass
+
+
+def ending(services: ChatServices, thread: Thread) -> str:
     """Return a sentence on how the last reply ended; none where an alert on the page says it."""
     last = thread.branch()[-1]
     if last.role is Role.USER or services.chat.failure(thread.conversation.id):
@@ -283,7 +304,7 @@ def ending(services: temporary.ChatServices, thread: Thread) -> str:
 
 
 def _copy(message: Message) -> str:
-    """A button that copies the message as it was written, by `assets/page/copy.js`.
+    """Return a button that copies the message as it was written, by `assets/page/copy.js`.
 
     In base64, for Streamlit's sanitizer takes away an attribute with `]>` or `-->` in it.
     """

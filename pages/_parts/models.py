@@ -1,13 +1,13 @@
-"""Which model answers: what there is to choose from, and what was chosen."""
+"""The model of a conversation: the choice, and notices about it."""
 
 from dataclasses import replace
 
 import streamlit as st
 
 from pages._parts import new_conversation, safe_md, words
-from pages._parts.elements import quiet_button
+from pages._parts.elements import popover, quiet_button
 from pages._parts.temporary import services_of
-from pages._session import ask_for, find_person, keep_errors
+from pages._session import ask_for, attempt, find_person
 from services import bootstrap
 from services.bootstrap import Chat, Setup
 from services.domain import ConversationId, Thread
@@ -36,7 +36,7 @@ _SOURCES = {
 
 
 def line(chat: Chat) -> str:
-    """Which model answers unless another is chosen, and what it is up to if it is our own."""
+    """Return the default model and, if it is the local one, its state."""
     name = safe_md.label(chat.setup(None).info.name)
     match bootstrap.server_health().model:
         case ModelState.REMOTE:
@@ -50,7 +50,7 @@ def line(chat: Chat) -> str:
 
 
 def draw_connect_card() -> None:
-    """Show how to connect a better model, where the local one answers."""
+    """Draw how to connect a better model, unless one is connected."""
     if bootstrap.server_health().model is not ModelState.REMOTE:
         with st.expander("Demo model: connect a better one", expanded=True, key="connect-model"):
             _draw_connect_lines()
@@ -58,7 +58,7 @@ def draw_connect_card() -> None:
 
 @st.dialog(words.CONNECT, width="medium", on_dismiss="rerun")
 def connect_dialog() -> None:
-    """The same, from the model menu."""
+    """Draw how to connect a better model."""
     _draw_connect_lines()
 
 
@@ -73,19 +73,17 @@ def _draw_connect_lines() -> None:
 
 
 def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
-    """What answers in *thread*, or in a conversation that begins; opened: what else could."""
+    """Draw the choice of the model for *thread*, or for a conversation that begins."""
     offered = {offer.info.name: offer.info for offer in chat.models}
     conversation_id = thread.conversation.id if thread else None
     usual = chat.setup(None).info.name  # the person's default
     name = setup.info.name
     key = f"model-{conversation_id or 'new'}"
     st.session_state[key] = name  # it may have been chosen in another tab
-    label = safe_md.label(name, 40)
-    panel = st.popover(label, icon=":material/neurology:", type="tertiary", key="model-picker")
-    with panel.container(width=340):
+    with popover(safe_md.label(name, 40), "neurology", "model-picker").container(width=340):
         if bootstrap.server_health().model is not ModelState.REMOTE:
             st.caption(line(chat))
-            quiet_button(words.CONNECT, "add_link", "connect", ask_for, words.CONNECT)
+            quiet_button(words.CONNECT, "add_link", "connect", ask_for, connect_dialog)
             return
         st.radio(
             "Model",
@@ -93,7 +91,7 @@ def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
             format_func=safe_md.label,
             captions=[_caption(info, is_usual=info.name == usual) for info in offered.values()],
             key=key,
-            on_change=lambda: choose(conversation_id, str(st.session_state[key])),
+            on_change=lambda: attempt(choose, conversation_id, str(st.session_state[key])),
         )
         st.caption("Context window · price per 1M tokens")
         if name != usual:
@@ -108,7 +106,7 @@ def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
 
 
 def draw_notices(thread: Thread | None, setup: Setup) -> None:
-    """What of the choices cannot be followed."""
+    """Draw the choices that cannot be followed."""
     if setup.missing_model:
         missing, name = safe_md.label(setup.missing_model), safe_md.label(setup.info.name)
         st.caption(f":material/info: {missing} is no longer available; using {name}.")
@@ -142,15 +140,13 @@ def _caption(info: ModelInfo, *, is_usual: bool) -> str:
 
 
 def choose(conversation_id: ConversationId | None, name: str) -> None:
-    """Have the model *name* answer in a conversation, or in the one that begins. A callback."""
+    """Store the model *name* for a conversation, or choose it for the one that begins. For callbacks."""
     if conversation_id is None:
         new_conversation.choose_model(name)
-        return
-    with keep_errors():
+    else:
         services_of(conversation_id).store.conversations.set_model(conversation_id, name)
 
 
 def _make_default(name: str) -> None:
-    with keep_errors():
-        find_person().store.profile.change(lambda now: replace(now, model=name))
-        st.toast(f"{safe_md.label(name)} is your default model now.")
+    find_person().store.profile.change(lambda now: replace(now, model=name))
+    st.toast(f"{safe_md.label(name)} is your default model now.")

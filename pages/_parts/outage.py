@@ -1,7 +1,4 @@
-"""A database that is away: said on every page, asked about by the browser, and over by itself.
-
-What was read stays on the page, what is typed stays in the browser, and a reply that is coming waits in memory.
-"""
+"""The notice that the database is unreachable, on every page until it answers again."""
 
 import streamlit as st
 
@@ -12,7 +9,7 @@ _ABOUT_THE_PAGE = "You see what was loaded last; your drafts are kept. "
 
 
 def draw() -> None:
-    """The line that says so, while it is so; and the watch that draws the page anew when that changes."""
+    """Draw the notice while it is true, and the watch that reruns the page when that changes."""
     is_away = bootstrap.server_health().is_database_away
     with st.container(key="outage"):
         if is_away:
@@ -25,7 +22,7 @@ def draw() -> None:
 
 
 def wait() -> None:
-    """Until it is known who sits here: a tab says so once, when it connects, and nobody could tell then."""
+    """Draw the page of a tab whose user is unknown, because the database was unreachable when it connected."""
     if not bootstrap.server_health().is_database_away:
         browser.reload()
     with st.container(key="unknown", horizontal_alignment="center", gap="xsmall"):

@@ -5,8 +5,16 @@ from contextlib import suppress
 import streamlit as st
 from streamlit.errors import StreamlitPageNotFoundError
 
-from pages._parts import browser, conversation_list, facts, models, safe_md, words
-from pages._parts.elements import quiet_button
+from pages._parts import (
+    browser,
+    conversation_list,
+    facts,
+    models,
+    preferences,
+    safe_md,
+    words,
+)
+from pages._parts.elements import popover, quiet_button
 from pages._session import ask_for, go_to_conversation, show_errors
 from services.bootstrap import PersonServices
 from services.domain import AccountRole, Conversation, Space
@@ -23,7 +31,7 @@ _FOOT = """
 
 
 def draw_top() -> None:
-    """What makes room for the sidebar: cheap, and first, so that the page does not move later."""
+    """Draw what makes room for the sidebar: cheap, and first, so that the page does not move later."""
     with st.sidebar, st.container(key="sidebar-top"):
         quiet_button(
             words.NEW_CHAT,
@@ -40,7 +48,7 @@ def draw_top() -> None:
 def draw_rest(
     person: PersonServices, opened: Conversation | None = None, space: Space | None = None
 ) -> None:
-    """The conversations, of *space* if one is chosen, *opened* always among them, and the account."""
+    """Draw the conversations, of *space* if one is open, always including *opened*, and the account."""
     with st.sidebar, show_errors():
         conversation_list.draw(person, opened, space)
         with st.container(key="account", gap=None):
@@ -52,20 +60,13 @@ def _draw_account(person: PersonServices) -> None:
     account = person.account
     name = safe_md.label(account.email)
     is_admin = account.role is AccountRole.ADMIN
-    menu = st.popover(
-        name,
-        icon=":material/account_circle:",
-        type="tertiary",
-        width="stretch",
-        key="account-menu",
-    )
+    menu = popover(name, "account_circle", "account-menu", is_wide=True)
     with menu.container(gap=14, width=232, key="account-panel"):
         st.caption(f"{name}, admin" if is_admin else name)
         st.caption(_spent(account))
         st.caption(models.line(person.chat))
-        quiet_button(
-            words.PREFERENCES, "tune", "preferences", ask_for, words.PREFERENCES, is_wide=True
-        )
+        dialog = preferences.preferences_dialog
+        quiet_button(words.PREFERENCES, "tune", "preferences", ask_for, dialog, is_wide=True)
         with suppress(StreamlitPageNotFoundError):  # since this run began: the next has the page
             st.page_link(
                 facts.MEMORY, label=words.MEMORY, icon=":material/bookmarks:", width="stretch"

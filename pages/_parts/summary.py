@@ -1,10 +1,11 @@
-"""The running summary of a conversation: read, edited, regenerated, deleted."""
+"""The dialog for the running summary of a conversation: read, edited, regenerated, deleted."""
 
 from dataclasses import replace
 
 import streamlit as st
 
 from pages._parts import undo, words
+from pages._parts.elements import draw_plain_text, right_row
 from pages._parts.temporary import services_of
 from pages._session import show_errors
 from services.domain import ConversationId, RunningSummary, Thread
@@ -13,7 +14,7 @@ from services.errors import Stale
 
 @st.dialog(words.SUMMARY, width="medium", on_dismiss="rerun")
 def dialog(conversation_id: ConversationId) -> None:
-    """What stands for the messages that the model no longer sees."""
+    """Edit, regenerate or delete the summary."""
     with show_errors():
         services = services_of(conversation_id)
         thread = services.store.conversations.thread(conversation_id)
@@ -27,7 +28,7 @@ def dialog(conversation_id: ConversationId) -> None:
         st.caption(_covers(thread, seen))
         with st.form("summary", border=False):
             text = st.text_area(words.SUMMARY, seen.text, height=320, key=key)
-            with st.container(horizontal=True, horizontal_alignment="right"):
+            with right_row():
                 is_saved = st.form_submit_button(words.SAVE, type="primary")
         with st.container(horizontal=True):
             is_asked_again = st.button(words.REGENERATE, icon=":material/refresh:", type="tertiary")
@@ -46,7 +47,7 @@ def dialog(conversation_id: ConversationId) -> None:
         except Stale:
             st.session_state.seen_summary = thread.summary
             st.warning(words.CHANGED_ELSEWHERE)
-            st.code(thread.summary.text, language=None, wrap_lines=True)
+            draw_plain_text(thread.summary.text)
 
 
 def _covers(thread: Thread, summary: RunningSummary) -> str:

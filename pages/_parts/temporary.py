@@ -1,31 +1,32 @@
-"""A temporary chat: begun by a switch on a fresh page, held by this tab alone, and gone when it is left.
+"""The temporary chat of this tab: begun by a switch on a fresh page, and deleted when the page is left.
 
-The address says that the page is one, so that it is one after a reload, but leads to nothing that was said. While there
-is one, what is drawn of a conversation is drawn of it.
+The address says that the page is one, so that a reload begins another, but names no conversation.
 """
 
 import streamlit as st
 from streamlit.navigation.page import Page
 
 from pages._parts import words
-from pages._session import SPACE, callbacks, find_person, keep_errors
+from pages._session import SPACE, attempt, callbacks, find_person
 from pages._streamlit import tab_presence
 from services.bootstrap import PersonServices, TemporaryChat
 from services.domain import ConversationId, MessageId
 
 ICON = ":material/history_toggle_off:"
-_HELD = "temporary"  # by the tab
-_ADDRESS = "temporary"  # in the address: the page is one
+_HELD = "temporary"  # in the session state
+_ADDRESS = "temporary"  # in the address
 _SHOWN = "temporary-version"
 _SWITCH, _READS = "is-temporary", "temporary-reads"
-_SWITCHED = "has-switched-off"  # just now, on the page that goes on
+_SWITCHED = "has-switched-off"  # by the last callback
 
 ChatServices = PersonServices | TemporaryChat  # both have a chat and a store
 
 
 def here() -> TemporaryChat | None:
-    """The temporary chat of this page, if it is one. In the place of one that is over, or was reloaded, another is
-    begun: what is written next was not meant to be kept either. Raise SignedOut, StoreUnavailable."""
+    """Return the temporary chat of this page, if it is one. Raise SignedOut, StoreUnavailable.
+
+    After a reload, and in the place of one that is over, another is begun: the next prompt was not to be saved either.
+    """
     held: TemporaryChat | None = st.session_state.get(_HELD)
     if held is None and is_asked_for():
         held = _begin(reads_facts=False)
@@ -38,35 +39,35 @@ def here() -> TemporaryChat | None:
 
 
 def began_meanwhile(drawn: TemporaryChat | None) -> ConversationId | None:
-    """The temporary chat that the switch began after a page was *drawn* that was none."""
+    """Return the temporary chat that the switch began after the page was *drawn* without one."""
     held: TemporaryChat | None = st.session_state.get(_HELD)
     return held.id if held and drawn is None else None
 
 
 def services_of(conversation_id: ConversationId) -> ChatServices:
-    """Where this conversation is held. Raise SignedOut, StoreUnavailable, ChatIsOver."""
+    """Return the services that hold a conversation. Raise SignedOut, StoreUnavailable, ChatIsOver."""
     person, held = find_person(), here()
     return held if held and held.id == conversation_id else person
 
 
 def is_held(conversation_id: ConversationId) -> bool:
-    """Whether this tab holds this conversation, and nobody else does."""
+    """Return whether the conversation is the temporary chat of this tab."""
     held: TemporaryChat | None = st.session_state.get(_HELD)
     return held is not None and held.id == conversation_id
 
 
 def show(message_id: MessageId | None) -> None:
-    """Have this version of a reply be read: no address names what is held here. None: the newest."""
+    """Show the branch of a message; None: the newest. The address names no message of a temporary chat."""
     st.session_state[_SHOWN] = message_id
 
 
 def shown() -> MessageId | None:
-    """The version that `show` was told."""
+    """Return the message given to `show`."""
     return st.session_state.get(_SHOWN)
 
 
 def end_if_left(page: Page) -> None:
-    """End it where *page*, its address or a callback says that the reader is elsewhere. Before anything is drawn."""
+    """End the temporary chat if *page*, the address or a callback leads elsewhere. Before anything is drawn."""
     is_here = not page.url_path and is_asked_for()
     if (not is_here or "destination" in st.session_state) and (held := _end()):
         callbacks().leave(held.id)
@@ -78,46 +79,43 @@ def is_asked_for() -> bool:
 
 
 def draw_switch(held: TemporaryChat | None, person: PersonServices) -> None:
-    """Whether the chat that begins here is kept, and what one that is not may read."""
+    """Draw the switch that makes the chat temporary, and the one that lets it read facts."""
     st.session_state[_SWITCH] = held is not None
     with st.container(gap="xsmall", horizontal_alignment="center", key="temporary-switch"):
-        st.toggle(f"{ICON} {words.TEMPORARY_CHAT}", key=_SWITCH, on_change=_switch)
+        st.toggle(f"{ICON} {words.TEMPORARY_CHAT}", key=_SWITCH, on_change=attempt, args=[_switch])
         if held and person.store.profile.preferences().keeps_facts:
             st.session_state[_READS] = held.reads_facts
-            st.toggle("Use my saved memories", key=_READS, on_change=_allow)
+            st.toggle("Use my saved memories", key=_READS, on_change=attempt, args=[_allow])
 
 
 def draw_sign() -> None:
-    """What this chat is, at its head; assets/page/temporary.js asks before its page is left."""
+    """Draw that this chat is temporary; assets/page/temporary.js asks before its page is left."""
     with st.container(width="content", key="temporary-sign"):
         st.caption(f"{ICON} Not saved", width="content")
 
 
 def has_switched_off() -> bool:
-    """Whether what is typed is to be kept again, from just now on. Says so once."""
+    """Return whether the last callback made the chat a saved one; True once."""
     return bool(st.session_state.pop(_SWITCHED, False))
 
 
 def _switch() -> None:
     is_wanted = bool(st.session_state[_SWITCH])
-    with keep_errors():
-        _end()
-        if is_wanted:
-            _begin(reads_facts=False)
-            st.query_params[_ADDRESS] = "1"
-        else:
-            st.query_params.pop(_ADDRESS, None)
-        st.session_state[_SWITCHED] = not is_wanted
+    _end()
+    if is_wanted:
+        _begin(reads_facts=False)
+        st.query_params[_ADDRESS] = "1"
+    else:
+        st.query_params.pop(_ADDRESS, None)
+    st.session_state[_SWITCHED] = not is_wanted
 
 
 def _allow() -> None:
     is_allowed = bool(st.session_state[_READS])
-    with keep_errors():
-        if held := here():
-            _begin(
-                reads_facts=is_allowed, in_place_of=held
-            )  # first: else what follows might be kept
-            held.end()
+    if held := here():
+        # first: without one the next prompt might be saved
+        _begin(reads_facts=is_allowed, in_place_of=held)
+        held.end()
 
 
 def _begin(*, reads_facts: bool, in_place_of: TemporaryChat | None = None) -> TemporaryChat:
@@ -129,7 +127,7 @@ def _begin(*, reads_facts: bool, in_place_of: TemporaryChat | None = None) -> Te
 
 
 def _end() -> TemporaryChat | None:
-    """The one that was ended, if there was one."""
+    """End and return the temporary chat, if there is one."""
     held: TemporaryChat | None = st.session_state.pop(_HELD, None)
     if held:
         held.end()

@@ -1,4 +1,4 @@
-"""The wait for the first words of a reply, and the thoughts that its model streamed."""
+"""A reply that streams, the wait for its first words, and the thoughts of its model."""
 
 from collections.abc import Iterable, Mapping
 from enum import Enum, auto
@@ -20,7 +20,7 @@ _UNVERIFIED = ":gray[:material/gpp_bad: These thoughts failed their integrity ch
 def known(
     services: temporary.ChatServices, conversation_id: ConversationId, messages: Iterable[Message]
 ) -> Known:
-    """Return the thoughts of *messages*; none, rather than no page, while the database is away."""
+    """Return the thoughts of *messages*; none while the database is away."""
     parts = [part for one in messages for part in one.stored if part.has_thoughts]
     try:
         return services.store.turns.thoughts(parts, conversation_id) if parts else {}
@@ -29,16 +29,16 @@ def known(
 
 
 def draw(message: Message, thoughts: Known) -> None:
-    """Draw what was thought before each part of *message*, folded."""
+    """Draw the thoughts before each part of *message*, folded."""
     for part in message.stored:
         if part.id in thoughts:
             _fold(thoughts[part.id], part.parent_id)
 
 
 def _fold(thoughts: Thoughts, prompt_id: MessageId | None) -> DeltaGenerator:
-    """Draw *thoughts*, and return where their text stands.
+    """Draw *thoughts* folded, and return the place of their text.
 
-    The key is that of the reply as it came, so what was opened then stays open.
+    The key is the same while the reply streams and later, so opened thoughts stay open.
     """
     label = (
         f"Thought for {words.duration(thoughts.seconds)}" if thoughts.is_verified else "Thoughts"
@@ -52,7 +52,7 @@ def _fold(thoughts: Thoughts, prompt_id: MessageId | None) -> DeltaGenerator:
 
 
 class _Stage(Enum):
-    """What is there of a reply that is coming."""
+    """The part of a reply that streams last."""
 
     WORDS = auto()  # or nothing, for less than three seconds
     WAITING = auto()
@@ -60,8 +60,8 @@ class _Stage(Enum):
     THOUGHT = auto()  # and words after it
 
 
-class Coming:
-    """Draws the reply of *turn* into *box* as it comes, after the text *before*."""
+class StreamedReply:
+    """Draws the reply of *turn* into *box* as it streams, after the text *before*."""
 
     def __init__(self, turn: LiveTurn | RemoteTurn, box: DeltaGenerator, before: str = "") -> None:
         self._turn, self._box, self._before = turn, box, before
@@ -71,7 +71,7 @@ class Coming:
         self._drawn = ""  # of the thoughts
 
     def draw(self, said: str) -> None:
-        """Draw the text *said* so far, and the thoughts; without any, how long it has taken."""
+        """Draw the text *said* so far and the thoughts; without any, how long the wait has been."""
         thoughts = self._turn.thoughts()
         stage = self._stage_of(said, thoughts)
         if stage is not self._stage:

@@ -1,4 +1,4 @@
-"""A turn as the page sees it: begun before anything is drawn, followed to its end, tried again."""
+"""Turns as pages see them: begun before anything is drawn, followed to the end, retried, and their refusals."""
 
 import threading
 import time
@@ -9,17 +9,10 @@ from uuid import UUID
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages._parts import browser, new_conversation, temporary, words
+from pages._parts import new_conversation, temporary, words
 from pages._parts.elements import quiet_button
-from pages._parts.thoughts import Coming
-from pages._session import (
-    Refusal,
-    address,
-    ask_for,
-    callbacks,
-    find_person,
-    keep_errors,
-)
+from pages._parts.thoughts import StreamedReply
+from pages._session import Refusal, address, callbacks, find_person, keep_errors
 from services.bootstrap import Chat, LiveTurn, RemoteTurn, TemporaryChat
 from services.domain import (
     ConversationId,
@@ -33,19 +26,20 @@ from services.domain import (
 )
 
 _GLANCE = 0.5  # seconds
-_PAINT = 0.03  # seconds in which a browser shows the first words, before it is given more to draw
-_PATIENCE = 2.0  # seconds for which the rest of a page waits for those of others
+_PAINT = 0.03  # seconds in which a browser shows the first words before it gets more to draw
+_PATIENCE = 2.0  # seconds for which the rest of a page waits for other pages
 _drawing = threading.Lock()
-EDITED = "edited-message"  # in the session: the message that is a field (editing.py)
-_VERSION = "m"  # in the address: which of several replies to the same prompt is read
+_VERSION = "m"  # in the address: the version of a message that is read
 
 Turn = LiveTurn | RemoteTurn
 ExpectedNews = tuple[frozenset[ConversationId], ...]  # of replies, titles, summaries and facts
 
 
 def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | None) -> None:
-    """Begin the turn that the composer holds, after what was read, or a conversation, in a space or one that is
-    *held* by this tab alone. A callback: it runs before anything is drawn."""
+    """Begin a turn of *thread*, or a conversation in a space, or in *held*, with the text of the composer.
+
+    A callback: it runs before anything is drawn.
+    """
     prompt, new = str(st.session_state.composer), new_conversation.choices(space_id)
     st.session_state.is_taken = True
     if switched_to := temporary.began_meanwhile(held):
@@ -55,7 +49,7 @@ def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | 
     place = held.id if held else thread.conversation.id if thread else None
     with keep_errors(prompt, place, is_unsent_kept=held is None):
         person = find_person()
-        chat = (held or person).chat  # what was drawn, and no other: it says whether this is kept
+        chat = (held or person).chat  # the one that was drawn: the page said whether it is saved
         if thread:
             conversation = thread.conversation
             tip_id = thread.tip.id if thread.tip else None
@@ -68,11 +62,9 @@ def send(thread: Thread | None, space_id: SpaceId | None, held: TemporaryChat | 
 
 
 def begun(held: TemporaryChat | None) -> tuple[Thread, LiveTurn] | None:
-    """The turn that `send` began for this run, and its thread: the first words need not wait until the
-    database has told it again. None once it is over.
+    """Return the turn that `send` began for this run and its thread, which need not be read again; None once it is over.
 
-    A fresh page becomes the conversation that was begun on it, also where another run took the place of the one
-    that sent.
+    A fresh page becomes the conversation that was begun on it, also where another run replaced the one that sent.
     """
     begun: tuple[ConversationId | None, LiveTurn] | None = st.session_state.get("begun")
     if begun is None:
@@ -88,15 +80,14 @@ def begun(held: TemporaryChat | None) -> tuple[Thread, LiveTurn] | None:
 
 
 def stop(turn: Turn) -> None:
-    """End *turn* early; what was said is kept. A callback."""
-    with keep_errors():
-        turn.stop()
+    """Stop *turn* and keep its partial reply."""
+    turn.stop()
 
 
 class DeferredDrawing:
-    """Draws at once; or where a reply has just begun, after its first words, which so come sooner.
+    """Draws at once; where a reply has just begun, after its first words, which then appear sooner.
 
-    Until then the page keeps what it showed there before.
+    Until then the page shows what it showed before.
     """
 
     def __init__(self, *, is_later: bool) -> None:
@@ -104,7 +95,7 @@ class DeferredDrawing:
         self._kept: list[Callable[[], None]] = []
 
     def __call__(self, place: DeltaGenerator, draw: Callable[[], None]) -> None:
-        """Have *draw* fill *place*."""
+        """Call *draw* within *place*, now or in `catch_up`."""
 
         def fill() -> None:
             with place:
@@ -116,14 +107,13 @@ class DeferredDrawing:
             fill()
 
     def catch_up(self) -> None:
-        """Draw what was kept for later."""
+        """Draw what was deferred."""
         for fill in self._kept:
             fill()
 
 
 def give_back_untaken(typed: str | None, place: ConversationId | None) -> None:
-    """Put *typed* back into the composer if `send` never got it: a server that has just been started
-    knows no callbacks of the tabs that come back to it."""
+    """Put *typed* back into the composer if `send` was not called: a restarted server has no callbacks of its tabs."""
     is_taken = st.session_state.pop("is_taken", False)
     if typed and not is_taken:
         sentence = "Daybook was restarted. Please send again."
@@ -137,29 +127,26 @@ def retry(
     model: str | None = None,
     policy: MemoryPolicy | None = None,
 ) -> None:
-    """Have the prompt of this reply answered once more, by another model or under another policy if asked for.
-    A callback."""
-    with keep_errors():
-        chat = temporary.services_of(conversation_id).chat
-        chat.retry(conversation_id, message_id, model=model, policy=policy)
-        show_newest()
+    """Have the prompt of a reply answered again, by another *model* or under another *policy* if given."""
+    chat = temporary.services_of(conversation_id).chat
+    chat.retry(conversation_id, message_id, model=model, policy=policy)
+    show_newest()
 
 
 def continue_reply(conversation_id: ConversationId, part_id: MessageId) -> None:
-    """Have a reply that ended early go on after *part_id*, its last part. A callback."""
-    with keep_errors():
-        temporary.services_of(conversation_id).chat.continue_reply(conversation_id, part_id)
-        show_newest()
+    """Have a reply that ended early go on after *part_id*, its last part."""
+    temporary.services_of(conversation_id).chat.continue_reply(conversation_id, part_id)
+    show_newest()
 
 
 def show_newest() -> None:
-    """Read no chosen version: the newest comes."""
+    """Show the newest version."""
     st.query_params.pop(_VERSION, None)
     temporary.show(None)
 
 
 def show(conversation_id: ConversationId, message_id: MessageId | None) -> None:
-    """Have the branch of this message be read, or the newest."""
+    """Show the branch of a message, or the newest."""
     if message_id is None:
         show_newest()
     elif temporary.is_held(conversation_id):
@@ -168,34 +155,15 @@ def show(conversation_id: ConversationId, message_id: MessageId | None) -> None:
         st.query_params[_VERSION] = str(message_id)
 
 
-def act(conversation_id: ConversationId) -> None:
-    """Do what a button under a message asks for. A callback; what it gets comes from the browser."""
-    asked: object = st.session_state[browser.ACTS].get("act")
-    match asked:
-        case {"name": "retry", "message": str(name)} if message_id := _message_id(name):
-            retry(conversation_id, message_id)
-        case {"name": "edit", "message": str(name)} if message_id := _message_id(name):
-            st.session_state[EDITED] = message_id
-        case {"name": "show", "message": str(name)} if message_id := _message_id(name):
-            show(conversation_id, message_id)
-        case {"name": "retry-with", "message": str(name)} if message_id := _message_id(name):
-            ask_for(words.REGENERATE_WITH, (conversation_id, message_id))
-        case {"name": "delete", "message": str(name)} if message_id := _message_id(name):
-            ask_for(words.DELETE_MESSAGES, (conversation_id, message_id))
-        case {"name": "seen", "message": str(name)} if message_id := _message_id(name):
-            ask_for(words.CONTEXT_USED, (conversation_id, message_id))
-        case _:
-            pass
-
-
 def chosen_version(conversation_id: ConversationId) -> MessageId | None:
-    """The reply whose version the address names, or the tab, which alone knows of a temporary chat."""
+    """Return the message whose branch was chosen: by the address, or by the tab for a temporary chat."""
     if temporary.is_held(conversation_id):
         return temporary.shown()
-    return _message_id(st.query_params.get(_VERSION, ""))
+    return message_id(st.query_params.get(_VERSION, ""))
 
 
-def _message_id(name: str) -> MessageId | None:
+def message_id(name: str) -> MessageId | None:
+    """Return the id that *name* spells, if it does."""
     try:
         return MessageId(UUID(name))
     except ValueError:
@@ -205,10 +173,10 @@ def _message_id(name: str) -> MessageId | None:
 def draw_refusals(
     place: ConversationId | None = None, *, has_composer: bool = True
 ) -> list[Refusal]:
-    """Say what was refused, and return of it what need not be said again.
+    """Draw the refusals, and return those that need not be drawn again.
 
-    A prompt goes back into the composer, which is drawn after this; but not over another, nor in another place
-    than it was written for: there it can be read and copied until its writer goes back or dismisses it.
+    A prompt goes back into the composer of its own conversation, unless there is another; elsewhere it can be copied
+    until it is dismissed.
     """
     said: list[Refusal] = []
     is_free = has_composer
@@ -228,7 +196,7 @@ def draw_refusals(
 
 
 def continued(thread: Thread | None, turn: Turn | None) -> Message | None:
-    """The reply at the end of *thread* with which *turn* goes on."""
+    """Return the reply at the end of *thread* that *turn* continues, if it does."""
     tip = thread.tip if thread else None
     if thread and turn and tip and tip.role is Role.ASSISTANT and tip.id == turn.prompt_id:
         return thread.branch()[-1]
@@ -236,17 +204,17 @@ def continued(thread: Thread | None, turn: Turn | None) -> Message | None:
 
 
 def glance(turn: Turn, box: DeltaGenerator, before: str = "") -> None:
-    """Draw what *turn* has said so far into *box*, after the text *before*."""
-    Coming(turn, box, before).draw(next(turn.follow(), ""))
+    """Draw the reply of *turn* so far into *box*, after the text *before*."""
+    StreamedReply(turn, box, before).draw(next(turn.follow(), ""))
 
 
 def follow(
     turn: Turn, box: DeltaGenerator, meanwhile: Callable[[], None], before: str = ""
 ) -> None:
-    """Draw what *turn* says into *box*, after the text *before*, until it is stored; *meanwhile*, once, what the
-    first words need not wait for."""
+    """Draw the reply of *turn* into *box*, after the text *before*, until it is stored; call *meanwhile* once, after
+    the first words."""
     st.session_state.followed = turn.conversation_id, None
-    reply, is_whole, began_at = Coming(turn, box, before), False, 0.0
+    reply, is_whole, began_at = StreamedReply(turn, box, before), False, 0.0
     for step, said in enumerate(turn.follow()):
         reply.draw(said)
         if is_whole or not (said or step):
@@ -262,9 +230,9 @@ def follow(
 
 @contextmanager
 def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
-    """Whether the rest of a page may be drawn now, which is not while another is, unless patience has ended.
+    """Yield whether the rest of a page may be drawn now: one at a time, unless *is_patient* is False.
 
-    Where many begin at once, all of them would else draw at once, and everybody's reply wait for it.
+    Where many replies begin at once, all pages would else be drawn at once, and every reply wait for them.
     """
     is_ours = _drawing.acquire(blocking=False)
     try:
@@ -275,9 +243,9 @@ def _turn_to_draw(*, is_patient: bool) -> Generator[bool]:
 
 
 def has_ended(thread: Thread) -> bool:
-    """Whether what is said last in *thread* came while it was being read here.
+    """Return whether the last message of *thread* came while the thread was on this page.
 
-    Until something else is read: of two runs in quick succession a browser may see the second alone.
+    True until another is read: of two runs in quick succession a browser may see the second alone.
     """
     followed: tuple[ConversationId, MessageId | None] | None = st.session_state.get("followed")
     tip = thread.branch()[-1]
@@ -289,17 +257,17 @@ def has_ended(thread: Thread) -> bool:
 
 
 def expected_news(*chats: Chat) -> ExpectedNews:
-    """Where replies are coming, titles, summaries, and facts."""
+    """Return the conversations with running turns, by purpose."""
     return tuple(chat.coming(purpose) for chat in chats for purpose in Purpose)
 
 
 def await_news(ended: int, expected: ExpectedNews = (), *chats: Chat) -> None:
-    """Draw the page anew once something of what was *expected* as its run began is there, or a callback is
-    over whose run this one has replaced: *ended* had been as this one began."""
-    is_drawn = False  # to the browser: what has only just been drawn would never get there
+    """Rerun the page once some of the turns *expected* at its start are over, or a callback whose run this one
+    replaced; *ended*: the count of callbacks at its start."""
+    is_drawn = False  # a rerun at once would keep the page from the browser
 
     def has_news() -> bool:
-        is_done = callbacks().ended != ended and not callbacks().at_work
+        is_done = callbacks().ended != ended and not callbacks().running
         return is_done or expected_news(*chats) != expected
 
     @st.fragment(run_every=_GLANCE)
@@ -309,5 +277,5 @@ def await_news(ended: int, expected: ExpectedNews = (), *chats: Chat) -> None:
             st.rerun()
         is_drawn = True
 
-    if callbacks().at_work or any(expected) or has_news():
+    if callbacks().running or any(expected) or has_news():
         glance()

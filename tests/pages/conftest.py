@@ -17,8 +17,27 @@ from tests.stores import InMemoryDatabase
 ROOT = Path(__file__).parents[2]
 
 
+def in_dialog(app, dialog, *args):
+    """Have the next run open *dialog*: AppTest reruns the whole page where a browser reruns the dialog alone."""
+    app.session_state["dialog"] = dialog, args
+    return app
+
+
+def press(app, label):
+    return next(button for button in app.button if button.label == label).click().run()
+
+
+def pressed(app, key):
+    return app.button(key=key).click().run()
+
+
+def menu_button(app, key):
+    (found,) = [one for one in app.get("menu_button") if one.key == key]
+    return found
+
+
 def messages(app):
-    """What stands in the messages: prompts are HTML, replies Markdown."""
+    """The texts of the messages: prompts are HTML, replies Markdown."""
     return [each for each in map(_text, _drawn(app.main)) if each is not None]
 
 

@@ -15,14 +15,17 @@ from streamlit.testing.v1 import AppTest
 
 from pages import _session
 from pages._parts import browser, thoughts, turns, words
+from pages._parts.preferences import instructions_dialog
+from pages._parts.undo import branches_dialog, messages_dialog
+from pages._parts.versions import regenerate_dialog
 from services import bootstrap
 from services.domain import Full, Outcome, Purpose, Usage, Window
 from services.domain.models import ModelState
 from services.errors import ChatFull, ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
 from services.llm import LimitReached, Offer
 from tests.fakes import LARGE, FakePerson, ScriptedModel
+from tests.pages.conftest import in_dialog, menu_button, pressed, unanswered
 from tests.pages.conftest import messages as said
-from tests.pages.conftest import unanswered
 from tests.stack.apps import until
 from tests.stores import USAGE
 
@@ -45,8 +48,7 @@ def in_composer(app):
 
 def following_nothing(app, thread):
     """The next run draws a reply that is coming and returns: so it is while a dialog is open."""
-    app.session_state["dialog"] = "Instructions", thread.conversation
-    return app
+    return in_dialog(app, instructions_dialog, thread.conversation)
 
 
 def pairs(count):
@@ -229,7 +231,7 @@ def test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back(open_app, 
     app = open_app(maya)
 
     def refuse(*_):
-        assert _session.callbacks().at_work  # the run in its place sees that, and asks again
+        assert _session.callbacks().running  # the run in its place sees that, and asks again
         replace_the_run()
         raise StoreUnavailable
 
@@ -684,7 +686,7 @@ def test_a_reply_that_was_written_again_can_be_read_in_both_versions(open_app, m
 def edit(app, database, conversation_id, number, text):
     """Edit the message of that number in its place, and send it."""
     message = database.thread(conversation_id).messages[number]
-    app.session_state[turns.EDITED] = message.id
+    app.session_state["edited-message"] = message.id
     [field] = app.run().text_area
     assert field.value == message.body
     field.set_value(text)
@@ -755,23 +757,13 @@ def test_each_message_is_copied_and_a_prompt_edited_once_no_reply_comes(
 def delete(app, database, conversation_id, number):
     """Ask for a prompt to be deleted; the dialog is open."""
     message = database.thread(conversation_id).messages[number]
-    return in_dialog(app, "Delete messages", (conversation_id, message.id)).run()
-
-
-def in_dialog(app, *asked):
-    """The next run has the dialog open, as a browser would."""
-    app.session_state["dialog"] = app.session_state["asked"] = asked
-    return app
+    app.session_state["asked"] = messages_dialog, conversation_id, message.id
+    return in_dialog(app, messages_dialog, conversation_id, message.id).run()
 
 
 def agree(app, count):
-    """Press the button of the dialog that is open."""
-    return (
-        in_dialog(app, *app.session_state["asked"])
-        .button(key=f"danger-delete-{count}")
-        .click()
-        .run()
-    )
+    """Press the button of the dialog that `delete` opened."""
+    return pressed(in_dialog(app, *app.session_state["asked"]), f"danger-delete-{count}")
 
 
 def undo_lines(app):
@@ -835,7 +827,8 @@ def test_only_the_branch_that_is_read_is_kept(open_app, maya, database):
     app = edit(open_app(maya, c=str(garden)), database, garden, 0, "Half shade?")
 
     menu(app, "Keep only this branch")
-    agree(in_dialog(app, "Keep only this branch", database.thread(garden).conversation), 4)
+    in_dialog(app, branches_dialog, database.thread(garden).conversation)
+    pressed(app, "danger-delete-4")
 
     app.run()
     assert said(app) == ["Half shade?", "Prune in March."]
@@ -884,7 +877,7 @@ def test_reply_is_regenerated_by_another_model_for_once(open_app, database, mode
     choices.click("large").run()
     assert said(app) == ["Shade?", "Ferns.", "Sun?", "Hostas."]
 
-    earlier = words.REGENERATE_WITH, (garden, database.thread(garden).messages[1].id)
+    earlier = regenerate_dialog, garden, database.thread(garden).messages[1].id
     in_dialog(app, *earlier).run()
     in_dialog(app, *earlier).button(key="again-full").click().run()
     assert said(app.run()) == ["Shade?", "Prune in March."]
@@ -1070,8 +1063,7 @@ def test_prompt_without_reply_is_marked_once_the_chat_went_on(open_app, maya, da
 
 
 def menu(app, choice):
-    (found,) = [one for one in app.get("menu_button") if one.key == "conversation-menu"]
-    return found.click(choice).run()
+    return menu_button(app, "conversation-menu").click(choice).run()
 
 
 def test_a_conversation_is_renamed(open_app, maya, database):

@@ -7,6 +7,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from pages._parts.preferences import instructions_dialog, preferences_dialog
 from services.domain import (
     AccountRole,
     Full,
@@ -19,7 +20,7 @@ from services.domain.models import LimitSource, ModelState
 from services.errors import StoreUnavailable
 from services.llm import Offer
 from tests.fakes import LARGE, MAYA, FakePerson, ScriptedModel, choose
-from tests.pages.conftest import ROOT
+from tests.pages.conftest import ROOT, in_dialog, press, pressed
 from tests.pages.test_chat_page import in_composer, menu, said, send
 
 LINES_OF_README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
@@ -45,24 +46,13 @@ def pick(app, name, key):
     return app.radio(key=f"model-{key}").set_value(name).run()
 
 
-def press(app, label, asked, conversation=None):
-    """A click in the dialog that was *asked* for. In a browser it runs the dialog alone; here it is asked
-    for again, for the whole page runs."""
-    app.session_state["dialog"] = asked, conversation
-    return next(button for button in app.button if button.label == label).click().run()
-
-
 def set_instructions(app, thread, text):
     app.text_area(key=f"instructions-{thread.conversation.id}").set_value(text)
-    return press(app, "Save", "Instructions", thread.conversation)
+    return press(in_dialog(app, instructions_dialog, thread.conversation), "Save")
 
 
 def save_preferences(app):
-    return press(app, "Save", "Preferences")
-
-
-def pressed(app, key):
-    return app.button(key=key).click().run()
+    return press(in_dialog(app, preferences_dialog), "Save")
 
 
 def captions(app):
@@ -234,7 +224,7 @@ def test_a_chat_begins_with_the_policy_and_the_instructions_of_its_fresh_page(
 ):
     app = open_app(maya).radio(key="policy-new").set_value("Everything").run()
     pressed(app, "new-instructions").text_area(key="instructions-new").set_value("Answer in verse.")
-    press(app, "Save", "Instructions")
+    press(in_dialog(app, instructions_dialog, None), "Save")
     database.ledger.daily_micro = 1
     send(app, "A long thought")  # is refused
     database.ledger.daily_micro = 100_000
@@ -280,7 +270,10 @@ def test_a_conversation_is_given_instructions_and_shows_a_sign_of_them(
 
     pressed(app, "own-instructions")
     assert app.text_area(key=f"instructions-{garden}").value == "Answer in verse."
-    press(app, "Reset to default", "Instructions", database.thread(garden).conversation)
+    press(
+        in_dialog(app, instructions_dialog, database.thread(garden).conversation),
+        "Reset to default",
+    )
     assert database.thread(garden).instructions is None
     send(app, "Four")
     assert told(model) == "Be kind."
@@ -322,7 +315,7 @@ def test_instructions_that_were_changed_elsewhere_are_shown_before_they_are_repl
     assert [code.value for code in app.code] == ["Answer in verse."]
     assert app.text_area(key=f"instructions-{garden}").value == "Answer in prose."
 
-    press(app, "Save", "Instructions", thread.conversation)
+    press(in_dialog(app, instructions_dialog, thread.conversation), "Save")
     assert database.thread(garden).instructions == "Answer in prose."
 
 
@@ -334,11 +327,11 @@ def test_instructions_that_were_given_elsewhere_are_not_given_up_unseen(
     database.conversations.set_instructions(garden, "Answer in prose.")
     conversation = database.thread(garden).conversation
 
-    press(app, "Reset to default", "Instructions", conversation)
+    press(in_dialog(app, instructions_dialog, conversation), "Reset to default")
     assert database.thread(garden).instructions == "Answer in prose."
     assert [code.value for code in app.code] == ["Answer in prose."]
 
-    press(app, "Reset to default", "Instructions", conversation)
+    press(in_dialog(app, instructions_dialog, conversation), "Reset to default")
     assert database.thread(garden).instructions is None
 
 

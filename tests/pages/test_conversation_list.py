@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 from pages._parts import turns, undo
 from services.domain import Outcome
 from services.errors import StoreUnavailable
+from tests.pages.conftest import menu_button
 from tests.stack.apps import until
 
 OpenApp = Callable[..., AppTest]
@@ -26,8 +27,7 @@ def listed(app):
 
 
 def menu(app, conversation):
-    (found,) = [one for one in app.get("menu_button") if one.key == f"menu-{conversation}"]
-    return found
+    return menu_button(app, f"menu-{conversation}")
 
 
 def choose(app, conversation, choice):

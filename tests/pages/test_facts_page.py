@@ -9,7 +9,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages._parts import facts, safe_md
+from pages._parts import facts, safe_md, scoped_facts
 from services.domain import (
     ConversationId,
     Fact,
@@ -23,7 +23,7 @@ from services.domain import (
 from services.domain.memories import NotedFact
 from services.errors import NotFound, StoreUnavailable
 from tests.fakes import MAYA, NOON, choose
-from tests.pages.conftest import ROOT
+from tests.pages.conftest import ROOT, in_dialog, menu_button, press, pressed
 from tests.pages.test_chat_page import menu, send
 from tests.pages.test_choices_page import captions, told
 
@@ -63,10 +63,6 @@ def note(maya, garden, text, replaced=None):
 
 def memory(app):
     return app.switch_page("pages/memory.py").run()
-
-
-def pressed(app, key):
-    return app.button(key=key).click().run()
 
 
 def keys(app):
@@ -441,17 +437,13 @@ def test_who_is_signed_out_is_asked_to_sign_in(tab):
 # --- the facts of one conversation -----------------------------------------------------------------
 
 
-def in_dialog(app, conversation, label):
-    """A click in the dialog. In a browser it runs the dialog alone; here it is asked for again, for the
-    whole page runs."""
-    app.session_state["dialog"] = "Chat notes", conversation
-    return next(button for button in app.button if button.label == label).click().run()
+def press_in_notes(app, conversation, label):
+    return press(in_dialog(app, scoped_facts.dialog, conversation), label)
 
 
 def choose_for(app, conversation, one, choice):
-    app.session_state["dialog"] = "Chat notes", conversation
-    (found,) = [each for each in app.get("menu_button") if each.key == f"menu-fact-{one.id}"]
-    return found.click(choice).run()
+    in_dialog(app, scoped_facts.dialog, conversation)
+    return menu_button(app, f"menu-fact-{one.id}").click(choice).run()
 
 
 def test_a_conversation_is_given_facts_of_its_own_and_shows_a_sign_of_them(
@@ -465,14 +457,14 @@ def test_a_conversation_is_given_facts_of_its_own_and_shows_a_sign_of_them(
     menu(app, "Chat notes")
     assert "Used only in “Garden”." in captions(app)
     app.text_input(key="new-fact-text").set_value("It is order 7781.")
-    in_dialog(app, conversation, "Add")
+    press_in_notes(app, conversation, "Add")
     (one,) = maya.store.facts.facts()
     assert (one.text, one.conversation_id) == ("It is order 7781.", garden)
     assert app.text_input(key="new-fact-text").value == ""
 
     choose_for(app, conversation, one, "Edit")
     app.text_area(key=f"fact-text-{one.id}").set_value("It is order 7782.")
-    in_dialog(app, conversation, "Save note")
+    press_in_notes(app, conversation, "Save note")
     assert texts(maya) == ["It is order 7782."]
     send(app, "Where is it?")
     assert "It is order 7782." in told(model)
@@ -481,7 +473,7 @@ def test_a_conversation_is_given_facts_of_its_own_and_shows_a_sign_of_them(
     pressed(app, "own-facts")
     choose_for(app, conversation, one, "Delete")
     assert texts(maya) == []
-    in_dialog(app, conversation, "Undo")
+    press_in_notes(app, conversation, "Undo")
     assert texts(maya) == ["It is order 7782."]
 
 
@@ -512,7 +504,7 @@ def test_what_was_noted_and_then_changed_by_its_person_is_told_whatever_is_kept(
     menu(app, "Chat notes")
     choose_for(app, conversation, one, "Edit")
     app.text_area(key=f"fact-text-{one.id}").set_value("Order 7782")
-    in_dialog(app, conversation, "Save note")
+    press_in_notes(app, conversation, "Save note")
 
     send(app, "And now?")
     assert "Order 7782" in told(model)
@@ -522,11 +514,11 @@ def test_what_cannot_be_kept_for_a_conversation_is_said_and_stays_typed(open_app
     conversation = maya.database.thread(garden).conversation
     app = menu(open_app(maya, c=str(garden)), "Chat notes")
 
-    in_dialog(app, conversation, "Add")
+    press_in_notes(app, conversation, "Add")
     assert "max. 500 characters" in app.warning[0].value
     app.text_input(key="new-fact-text").set_value("It is order 7781.")
     maya.database.conversations.delete(garden)
-    in_dialog(app, conversation, "Add")
+    press_in_notes(app, conversation, "Add")
 
     assert [warning.value for warning in app.warning] == [NotFound.public]
     assert app.text_input(key="new-fact-text").value == "It is order 7781."
@@ -542,14 +534,13 @@ def test_a_dialog_shows_nothing_of_the_one_before_it_though_no_run_lies_between_
     app.text_input(key="new-fact-text").set_value("Never added")
 
     conversation = maya.database.thread(other).conversation
-    app.session_state["dialog"] = "Chat notes", conversation
-    app.run()
+    in_dialog(app, scoped_facts.dialog, conversation).run()
 
     assert "Used only in “Other”." in captions(app)
     assert [key for key in keys(app) if "menu-fact" in key] == []
     assert app.text_input(key="new-fact-text").value == ""
     app.text_input(key="new-fact-text").set_value("Of the other")
-    in_dialog(app, conversation, "Add")
+    press_in_notes(app, conversation, "Add")
     assert {(one.text, one.conversation_id) for one in maya.store.facts.facts()} == {
         ("Of the garden", garden),
         ("Of the other", other),
@@ -560,7 +551,7 @@ def test_the_dialog_opens_beside_the_list_of_all_facts(open_app, maya, garden):
     one = fact("Order 7781", conversation_id=garden)
     keep(maya, one)
     app = memory(open_app(maya))
-    app.session_state["dialog"] = "Chat notes", maya.database.thread(garden).conversation
+    in_dialog(app, scoped_facts.dialog, maya.database.thread(garden).conversation)
 
     app.run()
 

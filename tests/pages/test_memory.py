@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages._parts import summary
+from pages._parts.inspector import seen_dialog
 from services.domain import (
     Full,
     Retrieval,
@@ -16,6 +18,7 @@ from services.domain import (
 )
 from services.errors import ModelFailure, ModelUnavailable
 from tests.fakes import NOON, FakePerson, ScriptedModel, choose
+from tests.pages.conftest import in_dialog, press
 from tests.pages.test_chat_page import pairs, send
 from tests.stores import USAGE
 
@@ -27,12 +30,6 @@ def summarised(database, up_to_seq=4):
     summary = RunningSummary(text="They sow peas.", from_seq=1, up_to_seq=up_to_seq, made_at=NOON)
     database.conversations.set_summary(database.thread(garden), summary)
     return garden
-
-
-def press(app, garden, label):
-    """A button of the dialog, which AppTest opens anew in each run."""
-    app.session_state["dialog"] = "Summary", garden
-    next(each for each in app.button if each.label == label).click().run()
 
 
 def captions(app):
@@ -83,7 +80,7 @@ def test_a_summary_is_edited(open_app, maya, database):
     app.button(key="read-summary").click().run()
 
     app.text_area(key=f"summary-{garden}").set_value("They sow kumquats.")
-    press(app, garden, "Save")
+    press(in_dialog(app, summary.dialog, garden), "Save")
 
     kept = database.thread(garden).summary
     assert (kept.text, kept.is_edited) == ("They sow kumquats.", True)
@@ -96,7 +93,7 @@ def test_a_deleted_summary_can_be_brought_back(open_app, maya, database):
     app = open_app(maya, c=str(garden))
 
     app.button(key="read-summary").click().run()
-    press(app, garden, "Delete summary")
+    press(in_dialog(app, summary.dialog, garden), "Delete summary")
     assert database.thread(garden).summary is None
     next(button for button in app.run().button if button.label == "Undo").click().run()
 
@@ -111,11 +108,11 @@ def test_a_summary_that_was_changed_elsewhere_is_not_overwritten_unseen(open_app
     database.conversations.set_summary(database.thread(garden), now)
 
     app.text_area(key=f"summary-{garden}").set_value("Mine.")
-    press(app, garden, "Save")
+    press(in_dialog(app, summary.dialog, garden), "Save")
 
     assert "changed in another tab" in app.warning[0].value
     assert database.thread(garden).summary == now
-    press(app, garden, "Save")
+    press(in_dialog(app, summary.dialog, garden), "Save")
     assert database.thread(garden).summary.text == "Mine."
 
 
@@ -157,8 +154,7 @@ def test_what_the_model_sees_next_and_saw_then(open_app, maya, database):
     app.button(key="look-at-next").click().run()
     assert "6 recent messages" in [each.label for each in app.expander]
 
-    app.session_state["dialog"] = "Context used for this reply", (garden, reply.id)
-    app.run()
+    in_dialog(app, seen_dialog, garden, reply.id).run()
     assert "4 recent messages" in [each.label for each in app.expander]
     assert "You: prompt 0" in html(app)
     assert "Counted by the provider: 1,200 input tokens, 800 of them cached." in captions(app)
@@ -171,11 +167,7 @@ def test_what_came_from_another_conversation_says_so(open_app, maya, database):
     send(open_app(maya, c=str(garden)), "What is my kumquat tree called?")
 
     app = open_app(maya, c=str(garden))
-    app.session_state["dialog"] = (
-        "Context used for this reply",
-        (garden, database.thread(garden).messages[-1].id),
-    )
-    app.run()
+    in_dialog(app, seen_dialog, garden, database.thread(garden).messages[-1].id).run()
 
     assert "My kumquat tree is called Zebedee." in html(app)
     assert "from another chat, matched “kumquat, tree" in html(app)
@@ -185,11 +177,7 @@ def test_a_reply_from_before_there_were_receipts_says_so(open_app, maya, databas
     garden = database.hold("Garden", *pairs(2))
     app = open_app(maya, c=str(garden))
 
-    app.session_state["dialog"] = (
-        "Context used for this reply",
-        (garden, database.thread(garden).messages[-1].id),
-    )
-    app.run()
+    in_dialog(app, seen_dialog, garden, database.thread(garden).messages[-1].id).run()
 
     assert "No context was recorded for this reply" in captions(app)
 

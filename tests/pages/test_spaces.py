@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages._parts import spaces as parts
+from pages._parts.space_dialogs import move_dialog, new_space_dialog, space_dialog
 from services.domain import (
     Fact,
     FactId,
@@ -19,6 +20,7 @@ from services.domain import (
 )
 from services.errors import SpaceGone, StoreUnavailable
 from tests.fakes import NOON, FakePerson, choose
+from tests.pages.conftest import in_dialog, menu_button, press
 from tests.pages.test_chat_page import in_composer, said, send
 from tests.pages.test_chat_page import menu as menu_above
 from tests.pages.test_choices_page import captions, pressed, told
@@ -59,8 +61,7 @@ def keys(app):
 
 
 def chooser(app):
-    (found,) = [one for one in app.get("menu_button") if one.key == "space-chooser"]
-    return found
+    return menu_button(app, "space-chooser")
 
 
 def enter(app, label):
@@ -71,17 +72,13 @@ def address(app):
     return {name: "".join(value) for name, value in app.query_params.items()}
 
 
-def in_dialog(app, space, label, asked="Edit space"):
-    """A click in the dialog of *space*. In a browser it runs the dialog alone; here it is asked for
-    again, for the whole page runs."""
-    app.session_state["dialog"] = asked, space
-    return next(button for button in app.button if button.label == label).click().run()
+def press_in_dialog(app, space, label, dialog=space_dialog):
+    return press(in_dialog(app, dialog, space), label)
 
 
 def edit(app, maya, space):
     """Open the dialog of *space*."""
-    app.session_state["dialog"] = "Edit space", maya.store.spaces.find(space.id)
-    return app.run()
+    return in_dialog(app, space_dialog, maya.store.spaces.find(space.id)).run()
 
 
 def fill(app, space, **fields):
@@ -341,7 +338,7 @@ def test_a_space_without_personal_memories_is_told_its_own_facts_alone(
 
     edit(app, maya, latin)
     app.toggle(key=f"space-memories-{latin.id}").set_value(False)
-    in_dialog(app, latin, "Save")
+    press_in_dialog(app, latin, "Save")
     send(app, "Vale")
 
     assert maya.store.spaces.find(latin.id).uses_personal_facts is False
@@ -361,7 +358,7 @@ def test_a_space_is_made_and_led_into(open_app, maya):
     space = replace(space, id=SpaceId(parts.UUID(key.removeprefix("space-name-"))))
 
     fill(app, space, name=" Greek  I", instructions="Be a tutor.", policy="Smart recall")
-    in_dialog(app, space, "Create", "New space")
+    press_in_dialog(app, space, "Create", new_space_dialog)
 
     (made,) = maya.store.spaces.all()
     assert (made.name, made.instructions) == ("Greek I", "Be a tutor.")
@@ -374,11 +371,10 @@ def test_a_space_is_made_and_led_into(open_app, maya):
 def test_a_space_without_a_name_is_not_made(open_app, maya, latin):
     space = Space(id=SpaceId(uuid4()), name="", created_at=NOON)
     app = open_app(maya)
-    app.session_state["dialog"] = "New space", space
-    app.run()
+    in_dialog(app, new_space_dialog, space).run()
     fill(app, space, instructions="A long thought.")
 
-    in_dialog(app, space, "Create", "New space")
+    press_in_dialog(app, space, "Create", new_space_dialog)
 
     assert ["Enter a name" in warning for warning in warnings(app)] == [True]
     assert app.text_area(key=f"space-instructions-{space.id}").value == "A long thought."
@@ -388,12 +384,11 @@ def test_a_space_without_a_name_is_not_made(open_app, maya, latin):
 def test_a_space_whose_answer_was_lost_is_made_once(open_app, maya):
     space = Space(id=SpaceId(uuid4()), name="", created_at=NOON)
     app = open_app(maya)
-    app.session_state["dialog"] = "New space", space
-    app.run()
+    in_dialog(app, new_space_dialog, space).run()
     fill(app, space, name="Greek")
     maya.store.spaces.keep(replace(space, name="Greek"))  # it had been stored
 
-    in_dialog(app, space, "Create", "New space")
+    press_in_dialog(app, space, "Create", new_space_dialog)
 
     assert not app.warning
     assert [one.name for one in maya.store.spaces.all()] == ["Greek"]
@@ -406,13 +401,13 @@ def test_a_space_is_changed(open_app, maya, latin):
     assert app.selectbox(key=f"space-policy-{latin.id}").value == "Recent only"
 
     fill(app, latin, name="Latin II")
-    in_dialog(app, latin, "Save")
+    press_in_dialog(app, latin, "Save")
     assert maya.store.spaces.find(latin.id) == replace(latin, name="Latin II")
     assert chooser(app).label == "Latin II"
 
     edit(app, maya, latin)
     fill(app, latin, instructions=" ", policy="Your default")
-    in_dialog(app, latin, "Save")
+    press_in_dialog(app, latin, "Save")
     now = maya.store.spaces.find(latin.id)
     assert (now.instructions, now.policy) == (None, None)
 
@@ -429,13 +424,13 @@ def test_what_was_changed_elsewhere_is_shown_before_it_is_replaced(open_app, may
     maya.store.spaces.keep(other, replaces=latin)
     fill(app, latin, instructions="Be patient.")
 
-    in_dialog(app, latin, "Save")
+    press_in_dialog(app, latin, "Save")
     assert maya.store.spaces.find(latin.id) == other
     assert ["changed in another tab" in warning for warning in warnings(app)] == [True]
     assert "Be strict." in app.code[0].value
     assert app.text_area(key=f"space-instructions-{latin.id}").value == "Be patient."
 
-    in_dialog(app, latin, "Save")
+    press_in_dialog(app, latin, "Save")
     assert maya.store.spaces.find(latin.id).instructions == "Be patient."
 
 
@@ -444,7 +439,7 @@ def test_a_space_that_was_deleted_elsewhere_is_said_to_be_gone(open_app, maya, l
     maya.store.spaces.forget(latin.id)
     fill(app, latin, instructions="A long thought.")
 
-    in_dialog(app, latin, "Save")
+    press_in_dialog(app, latin, "Save")
 
     assert warnings(app) == [SpaceGone.public]
     assert app.text_area(key=f"space-instructions-{latin.id}").value == "A long thought."
@@ -456,7 +451,7 @@ def test_what_cannot_be_stored_stays_typed(open_app, maya, latin):
     fill(app, latin, instructions="A long thought.")
     maya.database.rows.failures["put_document"] = StoreUnavailable()
 
-    in_dialog(app, latin, "Save")
+    press_in_dialog(app, latin, "Save")
 
     assert StoreUnavailable.public in warnings(app)
     assert app.text_area(key=f"space-instructions-{latin.id}").value == "A long thought."
@@ -469,7 +464,7 @@ def test_an_archived_space_leaves_the_chooser_and_is_found_in_the_archive(
     make(maya, "Greek")
     app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
 
-    in_dialog(app, latin, "Archive")
+    press_in_dialog(app, latin, "Archive")
     assert toasts(app) == ["“Latin” is archived."]
     assert maya.store.spaces.find(latin.id).is_archived
     assert address(app) == {"c": str(garden)}
@@ -482,7 +477,7 @@ def test_an_archived_space_leaves_the_chooser_and_is_found_in_the_archive(
     assert chooser(app).label == "Latin"
 
     edit(app, maya, latin)
-    in_dialog(app, maya.store.spaces.find(latin.id), "Unarchive")
+    press_in_dialog(app, maya.store.spaces.find(latin.id), "Unarchive")
     assert not maya.store.spaces.find(latin.id).is_archived
     assert toasts(app) == ["“Latin” is back in the list."]
 
@@ -494,14 +489,14 @@ def test_a_deleted_space_leaves_its_conversations_and_takes_its_facts(
     note(maya, latin, "She reads Caesar.")
     app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
 
-    in_dialog(app, latin, "Delete")
+    press_in_dialog(app, latin, "Delete")
     asked = [text.value for text in app.markdown if "Its chats are kept" in text.value]
     assert len(asked) == 1
-    in_dialog(app, latin, "Cancel")
+    press_in_dialog(app, latin, "Cancel")
     assert maya.store.spaces.all() == (latin,)
 
-    in_dialog(app, latin, "Delete")
-    in_dialog(app, latin, "Delete space")
+    press_in_dialog(app, latin, "Delete")
+    press_in_dialog(app, latin, "Delete space")
     assert maya.store.spaces.all() == maya.store.facts.facts() == ()
     assert address(app) == {"c": str(garden)}
     assert app.title[0].value == "Garden"
@@ -517,27 +512,26 @@ def facts(maya):
 
 
 def choose_for(app, space, fact, choice):
-    app.session_state["dialog"] = "Edit space", space
-    (found,) = [one for one in app.get("menu_button") if one.key == f"menu-fact-{fact.id}"]
-    return found.click(choice).run()
+    in_dialog(app, space_dialog, space)
+    return menu_button(app, f"menu-fact-{fact.id}").click(choice).run()
 
 
 def test_a_fact_is_added_changed_deleted_and_brought_back(open_app, maya, latin):
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
     app.text_input(key="new-fact-text").set_value("She reads Caesar.")
-    in_dialog(app, latin, "Add")
+    press_in_dialog(app, latin, "Add")
     (fact,) = maya.store.facts.facts()
     assert (fact.text, fact.space_id) == ("She reads Caesar.", latin.id)
     assert app.text_input(key="new-fact-text").value == ""
 
     choose_for(app, latin, fact, "Edit")
     app.text_area(key=f"fact-text-{fact.id}").set_value("She reads Ovid.")
-    in_dialog(app, latin, "Save note")
+    press_in_dialog(app, latin, "Save note")
     assert facts(maya) == ["She reads Ovid."]
 
     choose_for(app, latin, fact, "Delete")
     assert facts(maya) == []
-    in_dialog(app, latin, "Undo")
+    press_in_dialog(app, latin, "Undo")
     assert facts(maya) == ["She reads Ovid."]
     assert "Deleted" not in captions(app)
 
@@ -557,12 +551,12 @@ def test_a_fact_that_was_changed_elsewhere_is_shown_before_it_is_replaced(open_a
     maya.store.facts.keep(replace(fact, text="She reads Livy."), replaces=fact)
     app.text_area(key=f"fact-text-{fact.id}").set_value("She reads Ovid.")
 
-    in_dialog(app, latin, "Save note")
+    press_in_dialog(app, latin, "Save note")
     assert facts(maya) == ["She reads Livy."]
     assert [code.value for code in app.code] == ["She reads Livy."]
     assert app.text_area(key=f"fact-text-{fact.id}").value == "She reads Ovid."
 
-    in_dialog(app, latin, "Save note")
+    press_in_dialog(app, latin, "Save note")
     assert facts(maya) == ["She reads Ovid."]
 
 
@@ -572,7 +566,7 @@ def test_a_fact_that_was_deleted_elsewhere_waits_to_be_added_again(open_app, may
     maya.store.facts.forget(fact.id)
     app.text_area(key=f"fact-text-{fact.id}").set_value("She reads Ovid.")
 
-    in_dialog(app, latin, "Save note")
+    press_in_dialog(app, latin, "Save note")
 
     assert facts(maya) == []
     assert ["deleted in another tab" in warning for warning in warnings(app)] == [True]
@@ -597,7 +591,7 @@ def test_what_is_no_fact_is_said_and_stays_typed(open_app, maya, latin):
     maya.store.spaces.forget(latin.id)
     app.text_input(key="new-fact-text").set_value("She reads Caesar.")
 
-    in_dialog(app, latin, "Add")
+    press_in_dialog(app, latin, "Add")
 
     assert warnings(app) == [SpaceGone.public]
     assert app.text_input(key="new-fact-text").value == "She reads Caesar."
@@ -608,8 +602,7 @@ def test_what_is_no_fact_is_said_and_stays_typed(open_app, maya, latin):
 
 def move(app, conversation, label):
     app.selectbox(key="move-to").select(label)
-    app.session_state["dialog"] = "Move to space", conversation
-    return next(button for button in app.button if button.label == "Move").click().run()
+    return press(in_dialog(app, move_dialog, conversation), "Move")
 
 
 def test_a_conversation_is_moved_into_a_space_and_out(open_app, maya, latin, garden, database):
