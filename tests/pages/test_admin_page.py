@@ -46,7 +46,7 @@ def test_conversations_can_be_renamed_from_here_too(open_app, database):
     assert database.thread(garden).conversation.title == "Roses"
 
 
-def test_others_are_told_that_it_is_for_admins_and_nothing_is_asked(open_app, maya):
+def test_other_users_are_refused_without_a_query(open_app, maya):
     app = open_app(maya)
     assert links(app) == ["Memory"]
 

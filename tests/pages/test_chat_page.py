@@ -123,7 +123,7 @@ def test_what_is_not_ones_own_does_not_exist(open_app, maya, name):
 # --- a prompt that is not taken ------------------------------------------------------------------
 
 
-def test_a_prompt_over_the_budget_comes_back_into_the_composer(open_app, maya, database):
+def test_prompt_over_budget_returns_to_the_composer(open_app, maya, database):
     database.ledger.daily_micro = 1
     app = send(open_app(maya), "A long thought")
 
@@ -140,9 +140,7 @@ def test_a_prompt_over_the_budget_comes_back_into_the_composer(open_app, maya, d
 
 
 @pytest.mark.parametrize("is_same_process", [True, False])
-def test_the_second_of_two_tabs_is_told_and_loses_nothing(
-    open_app, maya, database, is_same_process
-):
+def test_stale_tab_is_told_and_keeps_its_prompt(open_app, maya, database, is_same_process):
     garden = database.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
     database.go_on(garden, "From the other tab")
@@ -169,7 +167,7 @@ def test_a_prompt_stays_when_the_database_is_away(open_app, maya, database):
     assert not app.exception
 
 
-def test_a_prompt_that_was_refused_is_not_put_into_another_conversation(open_app, maya, database):
+def test_refused_prompt_stays_out_of_other_conversations(open_app, maya, database):
     """It was sent from the garden, and refused when its writer had gone on to the sea."""
     garden = database.conversations.create("Garden", Window(), None).conversation.id
     sea = database.conversations.create("Sea", Window(), None).conversation.id
@@ -203,9 +201,7 @@ def test_a_prompt_that_was_refused_elsewhere_can_be_dismissed(open_app, maya, da
     assert not app.warning
 
 
-def test_a_prompt_that_was_refused_stays_when_its_run_is_cut_short(
-    open_app, maya, database, monkeypatch
-):
+def test_refusal_survives_an_interrupted_run(open_app, maya, database, monkeypatch):
     """The browser, which has just learnt that the database is away, asks for another run at once."""
     app = open_app(maya)
     database.rows.failure = StoreUnavailable()
@@ -227,7 +223,7 @@ def replace_the_run():
     context.yield_check.__self__.request_stop()
 
 
-def test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back(open_app, maya, monkeypatch):
+def test_refusal_of_a_replaced_run_is_drawn(open_app, maya, monkeypatch):
     app = open_app(maya)
 
     def refuse(*_):
@@ -245,9 +241,7 @@ def test_a_prompt_whose_run_was_replaced_while_it_was_sent_comes_back(open_app, 
 
 
 @pytest.mark.parametrize("is_over", [True, False])
-def test_what_a_callback_did_while_the_page_was_drawn_is_drawn_as_well(
-    open_app, maya, monkeypatch, is_over
-):
+def test_late_callback_has_the_page_drawn_again(open_app, maya, monkeypatch, is_over):
     looks = []
     monkeypatch.setattr(
         st, "fragment", lambda **_: lambda look: lambda: looks.append(look.__name__)
@@ -264,9 +258,7 @@ def test_what_a_callback_did_while_the_page_was_drawn_is_drawn_as_well(
     assert looks == (["glance"] if is_over else [])
 
 
-def test_a_fresh_page_becomes_the_conversation_though_the_run_that_sent_was_replaced(
-    open_app, maya, database
-):
+def test_fresh_page_becomes_its_conversation_after_a_replaced_run(open_app, maya, database):
     app = open_app(maya)
     database.rows.before["begin_turn"] = replace_the_run
     send(app, "When?")
@@ -275,7 +267,7 @@ def test_a_fresh_page_becomes_the_conversation_though_the_run_that_sent_was_repl
     assert app.query_params["c"]
 
 
-def test_a_callback_whose_run_was_replaced_goes_to_its_end(open_app, maya, database, monkeypatch):
+def test_callback_of_a_replaced_run_finishes(open_app, maya, database, monkeypatch):
     garden = database.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
     app.session_state["editing-title"] = f"menu-{garden}", garden
@@ -288,7 +280,7 @@ def test_a_callback_whose_run_was_replaced_goes_to_its_end(open_app, maya, datab
     assert "editing-title" not in app.session_state
 
 
-def test_a_prompt_sent_to_a_server_just_started_comes_back(open_app, maya, monkeypatch):
+def test_prompt_sent_to_a_restarted_server_comes_back(open_app, maya, monkeypatch):
     monkeypatch.setattr(turns, "send", lambda *_: None)  # such a server calls back nobody
 
     app = send(open_app(maya), "A thought")
@@ -297,7 +289,7 @@ def test_a_prompt_sent_to_a_server_just_started_comes_back(open_app, maya, monke
     assert in_composer(app) == "A thought"
 
 
-def test_a_prompt_can_be_copied_when_the_session_turns_out_to_have_ended(open_app, maya, tab):
+def test_prompt_of_an_ended_session_can_be_copied(open_app, maya, tab):
     app = open_app(maya)
     tab.person = None
 
@@ -347,7 +339,7 @@ def test_session_ended_during_a_run_leads_to_sign_in(open_app, maya, tab, monkey
 # --- replies that fail, stop or break -------------------------------------------------------------
 
 
-def test_a_model_that_fails_is_one_sentence_and_a_retry(open_app, maya, model):
+def test_failed_model_is_reported_with_retry(open_app, maya, model):
     model.pieces, model.failure = (), ModelUnavailable(ModelFailure.BUSY)
     app = send(open_app(maya), "When?")
 
@@ -361,7 +353,7 @@ def test_a_model_that_fails_is_one_sentence_and_a_retry(open_app, maya, model):
     assert not app.error
 
 
-def test_what_had_come_is_kept_when_a_model_breaks_off(open_app, maya, model):
+def test_partial_reply_of_a_failed_model_is_kept(open_app, maya, model):
     model.pieces, model.failure = ("Pru",), ModelUnavailable(ModelFailure.DROPPED)
 
     app = send(open_app(maya), "When?")
@@ -382,9 +374,7 @@ def test_what_had_come_is_kept_when_a_model_breaks_off(open_app, maya, model):
         ),
     ],
 )
-def test_how_a_reply_ended_is_marked_for_as_long_as_it_is_there(
-    open_app, maya, database, outcome, sentence
-):
+def test_outcome_of_a_reply_is_marked(open_app, maya, database, outcome, sentence):
     garden = database.hold("Garden", "When?", "Pru", outcome=outcome)
 
     app = open_app(maya, c=str(garden))
@@ -394,7 +384,7 @@ def test_how_a_reply_ended_is_marked_for_as_long_as_it_is_there(
     assert len(send(app, "Go on").chat_message[0].markdown) == 2  # its mark stays
 
 
-def test_cut_reply_is_marked_and_can_be_copied_and_written_again(open_app, maya, database):
+def test_cut_reply_can_be_copied_and_regenerated(open_app, maya, database):
     garden = database.hold("Garden", "When?", "Pru", outcome=Outcome.CUT)
 
     app = open_app(maya, c=str(garden))
@@ -451,7 +441,7 @@ def test_reply_that_goes_on_is_drawn_once(open_app, maya, database, model):
     model.gate.set()
 
 
-def test_version_that_went_on_is_switched_to_as_a_whole(open_app, maya, database, model):
+def test_continued_version_is_shown_as_a_whole(open_app, maya, database, model):
     garden = database.hold("Garden", "When?", "Prune", outcome=Outcome.CUT)
     model.pieces = (" in March.",)
     open_app(maya, c=str(garden)).button(key="continue").click().run()
@@ -466,7 +456,7 @@ def test_version_that_went_on_is_switched_to_as_a_whole(open_app, maya, database
     assert any("<small>1 / 2</small>" in html.proto.body for html in app.get("html"))
 
 
-def test_row_below_a_reply_that_went_on_adds_up_its_parts(open_app, maya, database, model):
+def test_continued_reply_shows_the_sum_of_its_costs(open_app, maya, database, model):
     garden = database.hold("Garden", "When?", "Prune", outcome=Outcome.CUT)
     model.pieces = (" in March.", USAGE)
     app = open_app(maya, c=str(garden)).button(key="continue").click().run()
@@ -488,7 +478,7 @@ def test_a_prompt_that_nobody_answered_can_be_tried_again(open_app, maya, databa
     assert said(app) == ["When?", "Prune in March."]
 
 
-def test_what_a_process_that_died_had_been_told_comes_back(open_app, maya, database):
+def test_partial_reply_of_a_crashed_process_comes_back(open_app, maya, database):
     garden = database.hold("Garden", "When?")
     database.crash(garden, "Prune in Ma")
 
@@ -498,7 +488,7 @@ def test_what_a_process_that_died_had_been_told_comes_back(open_app, maya, datab
     assert app.button(key="retry").label == "Retry"
 
 
-def test_a_reply_that_is_coming_is_followed_by_whoever_opens_it(open_app, maya, model):
+def test_live_reply_is_followed_after_opening(open_app, maya, model):
     model.gate.clear()
     turn = maya.chat.begin(None, "When?")
     until(turn.said)
@@ -509,7 +499,7 @@ def test_a_reply_that_is_coming_is_followed_by_whoever_opens_it(open_app, maya, 
     assert said(app) == ["When?", "Prune in March."]
 
 
-def test_how_a_reply_ended_is_told_until_something_else_is_read(
+def test_outcome_is_announced_until_another_conversation_is_read(
     open_app, maya, database, monkeypatch
 ):
     announced = []
@@ -525,9 +515,7 @@ def test_how_a_reply_ended_is_told_until_something_else_is_read(
     assert announced[-2:] == ["", ""]
 
 
-def test_what_has_just_been_drawn_gets_to_the_browser_before_it_is_drawn_anew(
-    open_app, maya, monkeypatch
-):
+def test_page_is_sent_before_it_is_drawn_again(open_app, maya, monkeypatch):
     news = iter(range(1000))
     runs = []
     monkeypatch.setattr(turns, "expected_news", lambda *_: (frozenset([next(news)]),))
@@ -543,7 +531,7 @@ def test_what_has_just_been_drawn_gets_to_the_browser_before_it_is_drawn_anew(
     [(60.0, False, True), (60.0, True, False), (0.0, True, True)],
     ids=["alone", "while another is drawn", "when that takes too long"],
 )
-def test_the_rest_of_a_page_waits_for_those_of_others(
+def test_rest_of_a_page_waits_for_other_pages(
     open_app, maya, model, monkeypatch, patience, is_another_drawn, heard
 ):
     announced = []
@@ -585,7 +573,7 @@ def test_stop_ends_the_reply_and_keeps_what_was_said(open_app, maya, model, data
     assert "stop" not in [button.key for button in app.button]
 
 
-def test_a_second_prompt_waits_for_the_reply_and_is_not_lost(open_app, maya, model, database):
+def test_second_prompt_is_kept_while_a_reply_streams(open_app, maya, model, database):
     garden = database.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
     model.gate.clear()
@@ -640,7 +628,7 @@ def test_an_address_in_a_label_is_no_link(open_app, maya):
     assert not [caption for caption in captions if "maya@daybook.test" in caption.replace("\\", "")]
 
 
-def test_each_reply_says_who_wrote_it_and_what_it_cost(open_app, maya, database):
+def test_reply_shows_its_model_and_cost(open_app, maya, database):
     garden = database.hold("Garden")
     for prompt, reply in (("Shade?", "Ferns]>"), ("Sun?", "Sage.")):
         database.go_on(garden, prompt, reply, model="a<b>c")
@@ -657,7 +645,7 @@ def test_each_reply_says_who_wrote_it_and_what_it_cost(open_app, maya, database)
 
 
 @pytest.mark.parametrize(("counted", "is_said"), [(400, True), (1800, False)])
-def test_a_count_far_below_ours_is_said_below_the_reply(open_app, maya, model, counted, is_said):
+def test_truncated_prompt_is_reported_below_the_reply(open_app, maya, model, counted, is_said):
     model.pieces = ("In March.", Usage(counted, 34))
     app = send(open_app(maya), "Water the beds and the pots every morning. " * 150)
 
@@ -666,7 +654,7 @@ def test_a_count_far_below_ours_is_said_below_the_reply(open_app, maya, model, c
     assert len(told) == is_said
 
 
-def test_a_reply_that_was_written_again_can_be_read_in_both_versions(open_app, maya, database):
+def test_both_versions_of_a_regenerated_reply_can_be_read(open_app, maya, database):
     garden = database.hold("Garden", "Shade?", "Ferns.")
     app = open_app(maya, c=str(garden))
     app.button(key="retry").click().run()
@@ -693,7 +681,7 @@ def edit(app, database, conversation_id, number, text):
     return app.button(key="send-message").click().run()
 
 
-def test_prompt_that_was_edited_can_be_read_in_both_versions(open_app, maya, database):
+def test_both_versions_of_an_edited_prompt_can_be_read(open_app, maya, database):
     garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
 
     app = edit(open_app(maya, c=str(garden)), database, garden, 0, "Half shade?")
@@ -732,9 +720,7 @@ def test_edit_that_is_refused_stays_in_its_field(open_app, maya, database):
     assert said(app) == ["Shade?", "Ferns."]
 
 
-def test_each_message_is_copied_and_a_prompt_edited_once_no_reply_comes(
-    open_app, maya, database, model
-):
+def test_prompt_can_be_edited_once_no_reply_streams(open_app, maya, database, model):
     garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
     acts = r'data-act="(?:edit|delete)"|aria-label="Copy \w+"'
 
@@ -774,7 +760,7 @@ def undo_lines(app):
     ]
 
 
-def test_prompt_is_deleted_with_all_that_follows_it_and_comes_back(open_app, maya, database):
+def test_deleted_prompt_and_its_followers_are_restored(open_app, maya, database):
     garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.", "Why?", "So.")
 
     app = delete(open_app(maya, c=str(garden)), database, garden, 2)
@@ -811,7 +797,7 @@ def test_chat_whose_first_prompt_is_deleted_is_deleted(open_app, maya, database)
     assert said(app) == ["Shade?", "Ferns."]
 
 
-def test_delete_of_other_messages_than_were_counted_is_asked_for_again(open_app, maya, database):
+def test_changed_number_of_messages_is_confirmed_again(open_app, maya, database):
     garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
     app = delete(open_app(maya, c=str(garden)), database, garden, 2)
     database.go_on(garden, "Why?")
@@ -839,7 +825,7 @@ def test_only_the_branch_that_is_read_is_kept(open_app, maya, database):
     assert len(database.thread(garden).messages) == 6
 
 
-def test_messages_deleted_in_another_tab_can_be_brought_back_in_this_one(open_app, maya, database):
+def test_messages_deleted_in_another_tab_can_be_restored(open_app, maya, database):
     garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
     app = open_app(maya, c=str(garden))
     other = open_app(maya, c=str(garden))
@@ -853,7 +839,7 @@ def test_messages_deleted_in_another_tab_can_be_brought_back_in_this_one(open_ap
     assert not [button for button in app.button if button.key == "restore-elsewhere"]
 
 
-def test_messages_are_offered_as_long_as_the_database_can_restore_them(open_app, maya, database):
+def test_undo_is_offered_while_messages_can_be_restored(open_app, maya, database):
     database.let_pass(-60)  # its clock is slow
     garden = database.hold("Garden", "Shade?", "Ferns.")
     thread = maya.chat.open(garden)
@@ -916,7 +902,7 @@ def test_what_replies_cost_may_be_unknown(open_app, maya, database):
     assert not app.error
 
 
-def test_a_message_that_does_not_verify_is_not_shown_and_the_rest_is(open_app, maya, database):
+def test_unverified_message_is_hidden_alone(open_app, maya, database):
     garden = database.hold("Garden", "One", "Two", "Three", "Four")
     database.spoil("message", database.thread(garden).messages[1].id)
 
@@ -940,7 +926,7 @@ def test_unreadable_last_reply_has_no_buttons_of_its_own(open_app, maya, databas
 # --- long conversations and what the model sees of them --------------------------------------------
 
 
-def test_the_last_twenty_messages_are_drawn_and_earlier_ones_on_demand(open_app, maya, database):
+def test_last_twenty_messages_are_drawn_first(open_app, maya, database):
     garden = database.hold("Garden", *pairs(25), policy=Full())
     app = open_app(maya, c=str(garden))
     assert len(said(app)) == 20
@@ -1009,9 +995,7 @@ def test_the_context_starts_anew_and_the_history_stays(open_app, maya, model, da
     assert banner(app) == []
 
 
-def test_cleared_context_can_be_restored_after_its_newest_messages_were_deleted(
-    open_app, maya, database
-):
+def test_cleared_context_is_restored_after_deleting_newest_messages(open_app, maya, database):
     garden = database.hold("Garden", "One", "Two", "Three", "Four")
     app = open_app(maya, c=str(garden))
     app.button(key="start-anew").click().run()
@@ -1048,7 +1032,7 @@ def test_prompt_too_long_by_itself_is_no_full_chat(open_app, maya, database):
     assert not [button for button in app.button if str(button.key).startswith("full-")]
 
 
-def test_prompt_without_reply_is_marked_once_the_chat_went_on(open_app, maya, database):
+def test_unanswered_prompt_is_marked_after_the_next(open_app, maya, database):
     garden = database.hold("Garden", "When?")
     app = open_app(maya, c=str(garden))
     assert not unanswered(app)
@@ -1088,7 +1072,7 @@ def test_a_title_can_be_left_as_it_was(open_app, maya, database):
     assert app.title[0].value == "Garden"
 
 
-def test_a_title_that_cannot_be_is_refused_and_asked_for_again(open_app, maya, database):
+def test_refused_title_stays_in_its_field(open_app, maya, database):
     garden = database.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
     menu(app, "Rename")
@@ -1126,7 +1110,7 @@ def test_the_account_says_what_is_spent_and_leads_out(open_app, maya):
     assert 'method="post" action="/session/end"' in sign_out.value
 
 
-def test_a_title_by_the_model_is_shown_in_the_head_and_in_the_list(open_app, database, model):
+def test_model_title_is_shown_in_head_and_list(open_app, database, model):
     person = FakePerson(database, model, purposes=(Purpose.TITLE,))
     app = open_app(person)
     send(app, "When do I prune roses?")

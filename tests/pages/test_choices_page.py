@@ -67,7 +67,7 @@ def told(model):
 # --- the model -------------------------------------------------------------------------------------
 
 
-def test_the_picker_names_each_model_its_context_and_its_price(open_app, maya, garden):
+def test_picker_shows_context_and_price_of_each_model(open_app, maya, garden):
     picker = open_app(maya, c=str(garden)).radio(key=f"model-{garden}")
 
     assert picker.value == "scripted"
@@ -78,7 +78,7 @@ def test_the_picker_names_each_model_its_context_and_its_price(open_app, maya, g
     ]
 
 
-def test_a_limit_that_is_a_guess_is_said_to_be_one(open_app, database, model, garden):
+def test_guessed_limit_is_marked(open_app, database, model, garden):
     guess = LimitSource.GUESS
     free = replace(LARGE, name="free", input_micro=0, output_micro=0, context_source=guess)
     maya = FakePerson(database, model, others=(Offer(free, model),))
@@ -93,7 +93,7 @@ def test_a_limit_that_is_a_guess_is_said_to_be_one(open_app, database, model, ga
     assert "context window is unknown; assuming 400,000 tokens." in captions(app)
 
 
-def test_another_model_answers_once_it_is_picked_and_only_here(open_app, maya, garden, database):
+def test_picked_model_answers_in_its_conversation_only(open_app, maya, garden, database):
     other = database.hold("Other", "One", "Two")
     app = pick(open_app(maya, c=str(garden)), "large", str(garden))
 
@@ -112,7 +112,7 @@ def test_the_meter_counts_for_the_model_that_was_picked(open_app, maya, garden):
     assert any("of 397,952<" in html.value for html in app.get("html"))
 
 
-def test_a_conversation_begins_with_the_model_that_was_picked_for_it(open_app, maya, database):
+def test_new_conversation_uses_the_picked_model(open_app, maya, database):
     app = pick(open_app(maya), "large", "new")
     assert app.radio(key="model-new").value == "large"
 
@@ -134,9 +134,7 @@ def test_what_was_picked_outlives_a_refusal(open_app, maya, database):
     assert app.radio(key="model-new").value == "large"
 
 
-def test_over_the_budget_a_cheaper_model_and_a_smaller_policy_are_offered(
-    open_app, database, model
-):
+def test_over_budget_offers_a_cheaper_model_and_policy(open_app, database, model):
     cheap = ScriptedModel(("In ", "May."))
     person = FakePerson(
         database,
@@ -172,9 +170,7 @@ def test_a_default_holds_where_nobody_chose(open_app, maya, garden, database):
     assert open_app(maya, c=str(other)).radio(key=f"model-{other}").value == "scripted"
 
 
-def test_a_model_that_is_no_longer_offered_is_named_and_another_answers(
-    open_app, maya, garden, database
-):
+def test_missing_model_is_named_and_replaced(open_app, maya, garden, database):
     database.conversations.set_model(garden, "gone")
     app = open_app(maya, c=str(garden))
 
@@ -206,7 +202,7 @@ def test_no_card_beside_a_model_of_an_endpoint(open_app, maya):
     assert list(open_app(maya).expander) == []
 
 
-def test_what_cannot_be_stored_is_said_and_the_old_model_stays(open_app, maya, garden, database):
+def test_model_stays_where_a_choice_cannot_be_stored(open_app, maya, garden, database):
     app = open_app(maya, c=str(garden))
     database.rows.failures["change_conversation"] = StoreUnavailable()
 
@@ -219,9 +215,7 @@ def test_what_cannot_be_stored_is_said_and_the_old_model_stays(open_app, maya, g
 # --- before the first message ----------------------------------------------------------------------
 
 
-def test_a_chat_begins_with_the_policy_and_the_instructions_of_its_fresh_page(
-    open_app, maya, database, model
-):
+def test_new_conversation_uses_the_policy_and_instructions_chosen(open_app, maya, database, model):
     app = open_app(maya).radio(key="policy-new").set_value("Everything").run()
     pressed(app, "new-instructions").text_area(key="instructions-new").set_value("Answer in verse.")
     press(in_dialog(app, instructions_dialog, None), "Save")
@@ -241,7 +235,7 @@ def test_a_chat_begins_with_the_policy_and_the_instructions_of_its_fresh_page(
     assert (type(other.conversation.policy), other.instructions) == (Summary, None)
 
 
-def test_what_was_chosen_for_a_chat_that_was_not_begun_is_dropped(open_app, maya):
+def test_choices_of_an_abandoned_fresh_page_are_dropped(open_app, maya):
     app = open_app(maya).radio(key="policy-new").set_value("Recent only").run()
     app = app.number_input(key="window-new").set_value(8).run()
     assert "the last 8 messages" in str(app.radio(key="policy-new").proto.captions)
@@ -254,9 +248,7 @@ def test_what_was_chosen_for_a_chat_that_was_not_begun_is_dropped(open_app, maya
 # --- instructions ----------------------------------------------------------------------------------
 
 
-def test_a_conversation_is_given_instructions_and_shows_a_sign_of_them(
-    open_app, maya, garden, database, model
-):
+def test_conversation_with_instructions_shows_a_sign(open_app, maya, garden, database, model):
     app = open_app(maya, c=str(garden))
     assert not [button for button in app.button if button.key == "own-instructions"]
 
@@ -279,9 +271,7 @@ def test_a_conversation_is_given_instructions_and_shows_a_sign_of_them(
     assert told(model) == "Be kind."
 
 
-def test_the_menu_of_a_row_leads_to_the_instructions_of_its_conversation(
-    open_app, maya, garden, database
-):
+def test_row_menu_opens_the_instructions_of_its_conversation(open_app, maya, garden, database):
     database.conversations.set_instructions(garden, "Answer in verse.")
     app = open_app(maya)
 
@@ -302,9 +292,7 @@ def test_what_was_typed_stays_where_it_cannot_be_saved(open_app, maya, garden, d
     assert app.text_area(key=f"instructions-{garden}").value == "A long thought."
 
 
-def test_instructions_that_were_changed_elsewhere_are_shown_before_they_are_replaced(
-    open_app, maya, garden, database
-):
+def test_instructions_of_another_tab_are_shown_before_replacing(open_app, maya, garden, database):
     app = menu(open_app(maya, c=str(garden)), "Instructions")
     database.conversations.set_instructions(garden, "Answer in verse.")
     thread = database.thread(garden)
@@ -319,9 +307,7 @@ def test_instructions_that_were_changed_elsewhere_are_shown_before_they_are_repl
     assert database.thread(garden).instructions == "Answer in prose."
 
 
-def test_instructions_that_were_given_elsewhere_are_not_given_up_unseen(
-    open_app, maya, garden, database
-):
+def test_instructions_of_another_tab_are_shown_before_resetting(open_app, maya, garden, database):
     database.conversations.set_instructions(garden, "Answer in verse.")
     app = menu(open_app(maya, c=str(garden)), "Instructions")
     database.conversations.set_instructions(garden, "Answer in prose.")
@@ -335,9 +321,7 @@ def test_instructions_that_were_given_elsewhere_are_not_given_up_unseen(
     assert database.thread(garden).instructions is None
 
 
-def test_instructions_that_leave_no_room_are_said_to_and_the_page_can_be_read(
-    open_app, maya, garden, database
-):
+def test_too_long_instructions_leave_the_page_readable(open_app, maya, garden, database):
     database.conversations.set_instructions(garden, "word " * 1_600)
     app = open_app(maya, c=str(garden))
 
@@ -353,9 +337,7 @@ def test_instructions_that_leave_no_room_are_said_to_and_the_page_can_be_read(
     assert said(send(app, "Three"))[-1] == "In autumn."
 
 
-def test_instructions_that_could_not_be_verified_are_said_to_be_passed_over(
-    open_app, maya, garden, database, model
-):
+def test_unverified_instructions_are_reported(open_app, maya, garden, database, model):
     database.conversations.set_instructions(garden, "Be strict.")
     database.spoil("conversation", garden, "instructions")
     app = open_app(maya, c=str(garden))
@@ -401,9 +383,7 @@ def test_a_theme_is_chosen_once_for_every_browser(open_app, maya, monkeypatch):
     assert (told[0], told[-1]) == ("system", "dark")
 
 
-def test_the_tab_has_the_title_of_the_chat_only_where_its_person_says_so(
-    open_app, maya, garden, monkeypatch
-):
+def test_tab_shows_the_title_if_chosen(open_app, maya, garden, monkeypatch):
     named = []
     monkeypatch.setattr(st, "set_page_config", lambda **given: named.append(given["page_title"]))
     app = pressed(open_app(maya, c=str(garden)), "preferences")
@@ -426,9 +406,7 @@ def test_saving_what_was_not_changed_chooses_nothing(open_app, maya):
     assert maya.store.profile.preferences() == Preferences()
 
 
-def test_what_another_tab_prefers_meanwhile_stays_where_this_one_changed_something_else(
-    open_app, maya
-):
+def test_preferences_of_two_tabs_are_merged(open_app, maya):
     app = pressed(open_app(maya), "preferences")
     choose(maya.store.profile, instructions="Be brief.")
     app.selectbox(key="default-model").select("large")
@@ -444,9 +422,7 @@ def test_what_another_tab_prefers_meanwhile_stays_where_this_one_changed_somethi
     )
 
 
-def test_sizes_and_the_policy_of_another_tab_stay_where_this_one_changed_something_else(
-    open_app, maya
-):
+def test_limits_and_policy_of_two_tabs_are_merged(open_app, maya):
     app = pressed(open_app(maya), "preferences")
     choose(maya.store.profile, policy=Retrieval())
     choose(maya.store.profile, window_messages=30)
@@ -465,7 +441,7 @@ def test_sizes_and_the_policy_of_another_tab_stay_where_this_one_changed_somethi
     )
 
 
-def test_what_another_tab_prefers_meanwhile_is_shown_before_it_is_replaced(open_app, maya):
+def test_default_instructions_of_another_tab_are_shown_before_replacing(open_app, maya):
     app = pressed(open_app(maya), "preferences")
     choose(maya.store.profile, instructions="Be brief.")
     app.text_area(key="my-instructions").set_value("Be kind.")
@@ -502,7 +478,7 @@ def test_new_conversations_are_remembered_as_their_person_chose(open_app, maya, 
     assert "of 1,600</td>" in str([each.value for each in app.get("html")])
 
 
-def test_how_large_a_window_is_and_how_long_a_reply_is_its_persons_choice(open_app, maya, database):
+def test_window_and_reply_sizes_are_chosen(open_app, maya, database):
     app = pressed(open_app(maya), "preferences")
     app.selectbox(key="default-policy").set_value(Window())
     app.number_input(key="window-messages").set_value(7)
@@ -524,7 +500,7 @@ def test_how_large_a_window_is_and_how_long_a_reply_is_its_persons_choice(open_a
     ) == (None, None)
 
 
-def test_the_longest_reply_is_shown_and_none_above_it_is_saved(open_app, maya):
+def test_reply_length_is_bounded_by_the_model(open_app, maya):
     choose(maya.store.profile, reply_tokens=60_000)
     app = pressed(open_app(maya), "preferences")
     field = app.number_input(key="reply-tokens")
@@ -535,7 +511,7 @@ def test_the_longest_reply_is_shown_and_none_above_it_is_saved(open_app, maya):
     assert maya.store.profile.preferences().reply_tokens == 400
 
 
-def test_preferences_that_could_not_be_verified_are_said_to_be_passed_over(open_app, maya):
+def test_unverified_preferences_are_reported(open_app, maya):
     choose(maya.store.profile, theme="dark")
     maya.database.spoil("preferences", MAYA)
     app = open_app(maya)

@@ -44,7 +44,7 @@ def marked(app):
     return [each.label for each in rows if each.proto.type == "secondary"]
 
 
-def test_what_is_pinned_stands_on_top_until_it_is_unpinned(open_app, maya, database):
+def test_pinned_conversation_stands_on_top(open_app, maya, database):
     old = database.hold("Old", "One", "Two")
     database.hold("New", "One", "Two")
     app = open_app(maya)
@@ -60,7 +60,7 @@ def test_what_is_pinned_stands_on_top_until_it_is_unpinned(open_app, maya, datab
     assert listed(app)[1:] == ["New", "Old"]
 
 
-def test_what_is_archived_leaves_the_list_and_is_found_in_the_archive(open_app, maya, database):
+def test_archived_conversation_moves_to_the_archive(open_app, maya, database):
     old = database.hold("Old", "One", "Two")
     database.conversations.pin(old)
     database.hold("New", "One", "Two")
@@ -80,7 +80,7 @@ def test_what_is_archived_leaves_the_list_and_is_found_in_the_archive(open_app, 
     assert listed(app)[1:] == ["New", "Old"]
 
 
-def test_a_reply_that_came_elsewhere_is_news_until_it_is_opened(open_app, maya, database):
+def test_unread_reply_is_marked_until_opened(open_app, maya, database):
     garden = database.hold("Garden", "One", "Two")
     maya.chat.open(garden)
     maya.chat.begin(garden, "Three").wait(5)
@@ -117,7 +117,7 @@ def news(app):
     return [each.label for each in rows if "unread" in each.proto.icon]
 
 
-def test_the_open_conversation_is_in_the_list_though_it_is_archived(open_app, maya, database):
+def test_list_includes_the_open_archived_conversation(open_app, maya, database):
     old = database.hold("Old", "One", "Two")
     database.hold("New", "One", "Two")
     database.conversations.archive(old)
@@ -156,7 +156,7 @@ def test_an_archive_is_paged_by_itself(open_app, maya, database):
     assert len(listed(app)) == 41
 
 
-def test_the_open_conversation_is_in_the_list_though_it_is_old(open_app, maya, database):
+def test_list_includes_the_open_old_conversation(open_app, maya, database):
     old = database.hold("Old", "One", "Two")
     for n in range(40):
         database.hold(f"Number {n}")
@@ -175,7 +175,7 @@ def deleted(app):
     return [html.value for html in app.main.get("html") if "Deleted" in html.value]
 
 
-def test_what_is_deleted_is_gone_at_once_and_can_be_brought_back(open_app, maya, database):
+def test_deleted_conversation_can_be_restored(open_app, maya, database):
     garden = database.hold("Garden", "One", "Two")
     database.hold("Other", "One", "Two")
     app = open_app(maya, c=str(garden))
@@ -191,7 +191,7 @@ def test_what_is_deleted_is_gone_at_once_and_can_be_brought_back(open_app, maya,
     assert deleted(app) == []
 
 
-def test_what_is_deleted_beside_the_page_leaves_the_page_alone(open_app, maya, database):
+def test_deleting_another_conversation_leaves_the_page(open_app, maya, database):
     garden, other = (database.hold(name, "One", "Two") for name in ("Garden", "Other"))
     third = database.hold("Third", "One", "Two")
     app = open_app(maya, c=str(garden))
@@ -256,9 +256,7 @@ def test_a_double_click_brings_back_once(open_app, maya, database):
     assert not app.exception
 
 
-def test_a_reply_that_is_coming_is_stopped_before_its_conversation_goes(
-    open_app, maya, model, database
-):
+def test_deleting_stops_the_live_reply_first(open_app, maya, model, database):
     model.gate.clear()
     turn = maya.chat.begin(None, "When?")
     until(turn.said)

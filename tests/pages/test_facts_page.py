@@ -98,9 +98,7 @@ def test_it_is_offered_once_and_never_again(open_app, maya, garden, answer, choi
     assert "Let Daybook remember" not in html(open_app(maya, c=str(garden)))
 
 
-def test_it_is_offered_in_one_conversation_and_not_at_its_first_reply(
-    open_app, maya, garden, database
-):
+def test_memory_is_offered_after_the_second_reply_once(open_app, maya, garden, database):
     choose(maya.store.profile, keeps_facts=None)
     young = database.hold("Young", "One", "Two")
     other = database.hold("Other", "One", "Two", "Three", "Four")
@@ -115,7 +113,7 @@ def test_it_is_offered_in_one_conversation_and_not_at_its_first_reply(
     assert "Let Daybook remember" in html(app)
 
 
-def test_it_is_not_offered_in_the_middle_of_a_long_conversation(open_app, maya, database):
+def test_memory_is_not_offered_in_a_long_conversation(open_app, maya, database):
     choose(maya.store.profile, keeps_facts=None)
     long = database.hold("Long", *(["One", "Two"] * 7))
 
@@ -131,7 +129,7 @@ def test_it_is_not_offered_where_that_is_no_question(open_app, maya, garden, dat
     assert "Let Daybook remember" not in html(open_app(maya, c=str(garden)))
 
 
-def test_it_is_not_offered_below_a_reply_that_broke_off(open_app, maya, database):
+def test_memory_is_not_offered_below_a_failed_reply(open_app, maya, database):
     choose(maya.store.profile, keeps_facts=None)
     said = "One", "Two", "Three", "Four"
     garden = database.hold("Garden", *said, outcome=Outcome.FAILED)
@@ -182,7 +180,7 @@ def test_what_was_noted_can_be_undone(open_app, maya, garden):
     assert "Memory updated" not in html(app)
 
 
-def test_what_took_the_place_of_another_fact_shows_it_and_gives_it_back(open_app, maya, garden):
+def test_undo_restores_the_replaced_fact(open_app, maya, garden):
     bern = fact("Lives in Bern.")
     keep(maya, bern)
     one = note(maya, garden, "Lives in Zurich.", replaced=bern)
@@ -194,7 +192,7 @@ def test_what_took_the_place_of_another_fact_shows_it_and_gives_it_back(open_app
     assert maya.store.facts.facts() == (bern,)
 
 
-def test_each_of_several_is_undone_alone_and_all_are_dismissed(open_app, maya, garden):
+def test_noted_facts_are_undone_singly_and_dismissed_together(open_app, maya, garden):
     dog, _, _ = (note(maya, garden, text) for text in ("Dog", "Cat", "Cow"))
     app = open_app(maya, c=str(garden))
 
@@ -269,9 +267,7 @@ def test_each_fact_has_where_it_came_from_and_when(open_app, maya, garden):
     assert links == [("Orchard", f"c={orchard}")] * 2 + [("Garden", f"c={garden}")]
 
 
-def test_where_a_fact_holds_is_said_though_nobody_can_say_which_conversation_it_is(
-    open_app, maya, garden
-):
+def test_fact_shows_its_scope_while_conversations_are_unreadable(open_app, maya, garden):
     keep(maya, fact("Of one conversation", conversation_id=garden))
     assert maya.store.facts.facts()  # a moment ago
     maya.database.rows.failures["conversations"] = StoreUnavailable()
@@ -303,7 +299,7 @@ def test_what_could_not_be_kept_stays_in_its_field(open_app, maya, database):
     assert app.text_input(key="new-fact").value == "I have a dog"
 
 
-def test_a_fact_can_be_changed_and_is_then_its_persons_own(open_app, maya, garden):
+def test_edited_fact_becomes_the_users_own(open_app, maya, garden):
     one = note(maya, garden, "Lives in Bern.").fact
     app = pressed(memory(open_app(maya)), f"edit-fact-{one.id}")
 
@@ -328,7 +324,7 @@ def test_a_change_can_be_left(open_app, maya):
     assert "leave-memory" not in keys(app)
 
 
-def test_what_another_tab_wrote_meanwhile_is_shown_before_it_is_replaced(open_app, maya):
+def test_fact_of_another_tab_is_shown_before_replacing(open_app, maya):
     one = fact("Lives in Bern.")
     keep(maya, one)
     app = pressed(memory(open_app(maya)), f"edit-fact-{one.id}")
@@ -372,7 +368,7 @@ def test_all_are_deleted_once_that_is_confirmed(open_app, maya):
 
 
 @pytest.mark.parametrize("was_on", [True, False])
-def test_it_is_switched_on_and_off_and_says_what_that_means(open_app, maya, was_on):
+def test_memory_is_switched_on_and_off(open_app, maya, was_on):
     choose(maya.store.profile, keeps_facts=was_on)
     keep(maya, fact("Has a dog."))
     app = memory(open_app(maya))
@@ -395,7 +391,7 @@ def test_a_switch_that_could_not_be_stored_goes_back(open_app, maya):
     assert [warning.value for warning in app.warning] == [StoreUnavailable.public]
 
 
-def test_other_conversations_are_looked_in_once_that_is_switched_on(open_app, maya):
+def test_search_of_other_conversations_is_switched_on(open_app, maya):
     app = memory(open_app(maya))
     assert app.toggle(key="recalls-elsewhere").value is False
 
@@ -446,9 +442,7 @@ def choose_for(app, conversation, one, choice):
     return menu_button(app, f"menu-fact-{one.id}").click(choice).run()
 
 
-def test_a_conversation_is_given_facts_of_its_own_and_shows_a_sign_of_them(
-    open_app, maya, garden, model
-):
+def test_conversation_with_notes_shows_a_sign(open_app, maya, garden, model):
     choose(maya.store.profile, keeps_facts=False)
     conversation = maya.database.thread(garden).conversation
     app = open_app(maya, c=str(garden))
@@ -477,7 +471,7 @@ def test_a_conversation_is_given_facts_of_its_own_and_shows_a_sign_of_them(
     assert texts(maya) == ["It is order 7782."]
 
 
-def test_only_the_facts_of_the_conversation_are_in_its_dialog(open_app, maya, garden):
+def test_dialog_lists_the_notes_of_its_conversation_only(open_app, maya, garden):
     space = Space(id=SpaceId(uuid4()), name="Spanish", created_at=NOON)
     maya.store.spaces.keep(space)
     maya.database.conversations.move(garden, space.id)
@@ -491,9 +485,7 @@ def test_only_the_facts_of_the_conversation_are_in_its_dialog(open_app, maya, ga
     assert [key for key in keys(app) if "menu-fact" in key] == [f"menu-fact-{here.id}"]
 
 
-def test_what_was_noted_and_then_changed_by_its_person_is_told_whatever_is_kept(
-    open_app, maya, garden, model
-):
+def test_edited_note_is_sent_though_memory_is_off(open_app, maya, garden, model):
     choose(maya.store.profile, keeps_facts=False)
     conversation = maya.database.thread(garden).conversation
     one = fact("Order 7781", conversation_id=garden, source_id=MessageId(uuid4()))
@@ -510,7 +502,7 @@ def test_what_was_noted_and_then_changed_by_its_person_is_told_whatever_is_kept(
     assert "Order 7782" in told(model)
 
 
-def test_what_cannot_be_kept_for_a_conversation_is_said_and_stays_typed(open_app, maya, garden):
+def test_refused_note_stays_in_its_field(open_app, maya, garden):
     conversation = maya.database.thread(garden).conversation
     app = menu(open_app(maya, c=str(garden)), "Chat notes")
 
@@ -524,9 +516,7 @@ def test_what_cannot_be_kept_for_a_conversation_is_said_and_stays_typed(open_app
     assert app.text_input(key="new-fact-text").value == "It is order 7781."
 
 
-def test_a_dialog_shows_nothing_of_the_one_before_it_though_no_run_lies_between_them(
-    open_app, maya, garden
-):
+def test_dialog_keeps_no_text_of_the_dialog_before(open_app, maya, garden):
     other = maya.database.hold("Other", "One", "Two")
     its = fact("Of the garden", conversation_id=garden)
     keep(maya, its)

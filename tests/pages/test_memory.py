@@ -100,7 +100,7 @@ def test_a_deleted_summary_can_be_brought_back(open_app, maya, database):
     assert database.thread(garden).summary == edited
 
 
-def test_a_summary_that_was_changed_elsewhere_is_not_overwritten_unseen(open_app, maya, database):
+def test_summary_of_another_tab_is_shown_before_replacing(open_app, maya, database):
     garden = summarised(database)
     app = open_app(maya, c=str(garden))
     app.button(key="read-summary").click().run()
@@ -196,7 +196,7 @@ def meter(app):
     return next(label for label in labels if label.startswith("Context"))
 
 
-def test_the_meter_shows_what_the_endpoint_is_likely_to_count(open_app, database):
+def test_meter_shows_the_forecast_of_the_endpoints_count(open_app, database):
     garden = database.hold("Garden", *pairs(2), policy=Full())
     model = ScriptedModel(("Prune ", "in March.", Usage(1840, 4)))
     maya = FakePerson(database, model)
@@ -217,7 +217,7 @@ def test_the_meter_shows_what_the_endpoint_is_likely_to_count(open_app, database
     assert html(app).count("<td>Total tokens</td><td>1,848 of 3,696</td>") == 2
 
 
-def test_without_the_last_call_the_meter_goes_by_what_was_kept(open_app, database):
+def test_meter_uses_the_stored_calibration_without_a_last_call(open_app, database):
     garden = database.hold("Garden", *pairs(2), policy=Full())
     model = ScriptedModel(("peas and beans " * 40, Usage(60, 100)))
     before = FakePerson(database, model)

@@ -57,7 +57,7 @@ def test_what_was_read_stays_on_the_page(open_app, maya, database, health):
     assert app.chat_input(key="composer")
 
 
-def test_a_tab_that_comes_meanwhile_is_not_asked_to_sign_in(open_app, health, monkeypatch):
+def test_new_tab_during_an_outage_waits(open_app, health, monkeypatch):
     def nobody_knows(session_id):
         raise StoreUnavailable
 

@@ -19,7 +19,7 @@ def forms(app):
     return {tab.label: tab.get("html")[0].value for tab in app.tabs}
 
 
-def test_a_stranger_sees_two_forms_that_post_to_our_routes(open_app):
+def test_signed_out_user_sees_two_forms(open_app):
     app = open_app(None)
 
     sign_in, create = forms(app)["Sign in"], forms(app)["Create account"]
@@ -93,7 +93,7 @@ def test_an_unknown_reason_says_nothing(open_app):
     assert not open_app(None, reason="![x](http://e/i)").error
 
 
-def test_a_tab_whose_session_has_ended_shows_the_sign_in_page(open_app, maya, tab):
+def test_ended_session_shows_the_sign_in_page(open_app, maya, tab):
     app = open_app(maya)
     assert app.chat_input
 
@@ -104,7 +104,7 @@ def test_a_tab_whose_session_has_ended_shows_the_sign_in_page(open_app, maya, ta
     assert not app.chat_input
 
 
-def test_until_the_backend_is_there_the_page_says_how_far_it_is(open_app, health):
+def test_page_shows_progress_until_the_backend_is_ready(open_app, health):
     health.is_started, health.stage = False, "starting the database"
 
     app = open_app(None)

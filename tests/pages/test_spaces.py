@@ -102,7 +102,7 @@ def warnings(app):
 # --- the list ----------------------------------------------------------------------------------------
 
 
-def test_without_a_space_there_is_but_a_way_to_make_one(open_app, maya, garden):
+def test_list_without_spaces_offers_a_new_one(open_app, maya, garden):
     app = open_app(maya, c=str(garden))
 
     assert "new-space" in keys(app)
@@ -118,9 +118,7 @@ def test_without_a_space_there_is_but_a_way_to_make_one(open_app, maya, garden):
     ]
 
 
-def test_a_space_lists_its_own_conversations_and_all_lists_all(
-    open_app, maya, latin, garden, database
-):
+def test_space_lists_its_own_conversations(open_app, maya, latin, garden, database):
     lesson = database.hold("Lesson", "One", "Two")
     database.conversations.move(lesson, latin.id)
     app = open_app(maya)
@@ -140,9 +138,7 @@ def test_a_space_lists_its_own_conversations_and_all_lists_all(
     assert address(app) == {}
 
 
-def test_what_is_open_stays_where_it_is_one_of_those_that_are_listed(
-    open_app, maya, latin, garden, database
-):
+def test_open_conversation_stays_if_its_space_is_chosen(open_app, maya, latin, garden, database):
     lesson = database.hold("Lesson", "One", "Two")
     database.conversations.move(lesson, latin.id)
 
@@ -168,7 +164,7 @@ def test_the_filter_stays_within_the_space(open_app, maya, latin, database):
     assert listed(everywhere)[1:] == ["Peas", "Peas in Latin :gray[Latin]"]
 
 
-def test_a_space_has_an_archive_of_its_own_and_pages(open_app, maya, latin, database):
+def test_space_has_its_own_archive_and_pages(open_app, maya, latin, database):
     for n in range(40):
         database.conversations.move(database.hold(f"Number {n}"), latin.id)
         database.conversations.archive(database.hold(f"Other {n}"))
@@ -241,9 +237,7 @@ def test_a_space_that_does_not_open_is_said_to(open_app, maya, latin):
     assert chooser(app).label == "Unverified space"
 
 
-def test_while_nobody_can_say_which_spaces_there_are_the_list_is_there(
-    open_app, maya, latin, garden
-):
+def test_list_is_drawn_while_spaces_are_unreadable(open_app, maya, latin, garden):
     maya = anew(maya)
     maya.store.profile.preferences()
     maya.database.rows.failures["documents"] = StoreUnavailable()
@@ -257,7 +251,7 @@ def test_while_nobody_can_say_which_spaces_there_are_the_list_is_there(
 # --- a chat in a space --------------------------------------------------------------------------------
 
 
-def test_a_chat_that_is_begun_in_a_space_belongs_to_it(open_app, maya, latin, model, database):
+def test_conversation_begun_in_a_space_belongs_to_it(open_app, maya, latin, model, database):
     app = open_app(maya, s=str(latin.id))
     assert app.title[0].value == "Latin"
 
@@ -283,7 +277,7 @@ def test_a_chat_outside_of_any_space_is_in_none(open_app, maya, latin, database)
     assert thread.conversation.space_id is None
 
 
-def test_in_a_space_that_was_deleted_meanwhile_nothing_is_begun(open_app, maya, latin, database):
+def test_nothing_begins_in_a_deleted_space(open_app, maya, latin, database):
     app = open_app(maya, s=str(latin.id))
     maya.store.spaces.forget(latin.id)
 
@@ -297,7 +291,7 @@ def test_in_a_space_that_was_deleted_meanwhile_nothing_is_begun(open_app, maya, 
     assert len(database.threads()) == 1
 
 
-def test_a_chat_is_begun_in_no_other_place_than_its_writer_chose(open_app, maya, latin, database):
+def test_conversation_begins_in_the_chosen_space_only(open_app, maya, latin, database):
     maya = anew(maya)
     maya.store.profile.preferences()
     database.rows.failures["documents"] = StoreUnavailable()
@@ -313,7 +307,7 @@ def test_a_chat_is_begun_in_no_other_place_than_its_writer_chose(open_app, maya,
     assert thread.conversation.space_id == latin.id
 
 
-def test_what_was_written_into_a_space_is_told_in_it_alone(open_app, maya, latin, model):
+def test_instructions_of_a_space_are_sent_in_it_only(open_app, maya, latin, model):
     note(maya, latin, "She reads Caesar.")
     noted = Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON)
     maya.store.facts.keep(noted)  # and facts about the person are switched off
@@ -326,9 +320,7 @@ def test_what_was_written_into_a_space_is_told_in_it_alone(open_app, maya, latin
     assert "She reads Caesar." not in sent(model)
 
 
-def test_a_space_without_personal_memories_is_told_its_own_facts_alone(
-    open_app, maya, latin, model
-):
+def test_space_without_personal_memories_sends_its_notes_only(open_app, maya, latin, model):
     choose(maya.store.profile, keeps_facts=True)
     note(maya, latin, "She reads Caesar.")
     maya.store.facts.keep(Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON))
@@ -418,7 +410,7 @@ def test_the_way_to_the_dialog_is_beside_the_name(open_app, maya, latin):
     assert app.text_input(key=f"space-name-{latin.id}").value == "Latin"
 
 
-def test_what_was_changed_elsewhere_is_shown_before_it_is_replaced(open_app, maya, latin):
+def test_space_of_another_tab_is_shown_before_replacing(open_app, maya, latin):
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
     other = replace(latin, instructions="Be strict.", policy=Full())
     maya.store.spaces.keep(other, replaces=latin)
@@ -434,7 +426,7 @@ def test_what_was_changed_elsewhere_is_shown_before_it_is_replaced(open_app, may
     assert maya.store.spaces.find(latin.id).instructions == "Be patient."
 
 
-def test_a_space_that_was_deleted_elsewhere_is_said_to_be_gone(open_app, maya, latin):
+def test_space_deleted_in_another_tab_is_reported(open_app, maya, latin):
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
     maya.store.spaces.forget(latin.id)
     fill(app, latin, instructions="A long thought.")
@@ -457,9 +449,7 @@ def test_what_cannot_be_stored_stays_typed(open_app, maya, latin):
     assert app.text_area(key=f"space-instructions-{latin.id}").value == "A long thought."
 
 
-def test_an_archived_space_leaves_the_chooser_and_is_found_in_the_archive(
-    open_app, maya, latin, garden
-):
+def test_archived_space_moves_to_the_archive(open_app, maya, latin, garden):
     maya.database.conversations.move(garden, latin.id)
     make(maya, "Greek")
     app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
@@ -482,9 +472,7 @@ def test_an_archived_space_leaves_the_chooser_and_is_found_in_the_archive(
     assert toasts(app) == ["“Latin” is back in the list."]
 
 
-def test_a_deleted_space_leaves_its_conversations_and_takes_its_facts(
-    open_app, maya, latin, garden
-):
+def test_deleting_a_space_keeps_conversations_and_deletes_notes(open_app, maya, latin, garden):
     maya.database.conversations.move(garden, latin.id)
     note(maya, latin, "She reads Caesar.")
     app = edit(open_app(maya, s=str(latin.id), c=str(garden)), maya, latin)
@@ -536,7 +524,7 @@ def test_a_fact_is_added_changed_deleted_and_brought_back(open_app, maya, latin)
     assert "Deleted" not in captions(app)
 
 
-def test_only_the_facts_of_the_space_are_in_its_dialog(open_app, maya, latin):
+def test_dialog_lists_the_notes_of_its_space_only(open_app, maya, latin):
     here, there = note(maya, latin, "Here."), note(maya, make(maya, "Greek"), "There.")
 
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
@@ -545,7 +533,7 @@ def test_only_the_facts_of_the_space_are_in_its_dialog(open_app, maya, latin):
     assert f"menu-fact-{there.id}" not in keys(app)
 
 
-def test_a_fact_that_was_changed_elsewhere_is_shown_before_it_is_replaced(open_app, maya, latin):
+def test_note_of_another_tab_is_shown_before_replacing(open_app, maya, latin):
     fact = note(maya, latin, "She reads Caesar.")
     app = choose_for(edit(open_app(maya, s=str(latin.id)), maya, latin), latin, fact, "Edit")
     maya.store.facts.keep(replace(fact, text="She reads Livy."), replaces=fact)
@@ -560,7 +548,7 @@ def test_a_fact_that_was_changed_elsewhere_is_shown_before_it_is_replaced(open_a
     assert facts(maya) == ["She reads Ovid."]
 
 
-def test_a_fact_that_was_deleted_elsewhere_waits_to_be_added_again(open_app, maya, latin):
+def test_note_deleted_in_another_tab_can_be_added_again(open_app, maya, latin):
     fact = note(maya, latin, "She reads Caesar.")
     app = choose_for(edit(open_app(maya, s=str(latin.id)), maya, latin), latin, fact, "Edit")
     maya.store.facts.forget(fact.id)
@@ -573,9 +561,7 @@ def test_a_fact_that_was_deleted_elsewhere_waits_to_be_added_again(open_app, may
     assert app.text_input(key="new-fact-text").value == "She reads Ovid."
 
 
-def test_a_dialog_shows_nothing_of_another_space_though_no_run_lies_between_them(
-    open_app, maya, latin
-):
+def test_dialog_keeps_no_text_of_another_space(open_app, maya, latin):
     greek = replace(latin, id=SpaceId(uuid4()), name="Greek")
     maya.store.spaces.keep(greek)
     app = edit(open_app(maya, s=str(latin.id)), maya, greek)

@@ -48,7 +48,7 @@ def test_the_switch_says_what_a_temporary_chat_is(app):
     assert app.title[0].value == "New chat"
 
 
-def test_what_is_said_is_stored_nowhere_and_no_address_leads_to_it(app, database, maya, model):
+def test_temporary_chat_is_stored_nowhere_and_has_no_address(app, database, maya, model):
     asks(switches(app), "Hello")
     asks(app, "And again")
 
@@ -65,7 +65,7 @@ def test_what_is_said_is_stored_nowhere_and_no_address_leads_to_it(app, database
     assert any("Not saved" in each.value for each in app.caption)
 
 
-def test_a_page_that_was_temporary_is_so_after_a_reload(open_app, app, maya, database):
+def test_reload_of_a_temporary_page_begins_another(open_app, app, maya, database):
     address = {name: app.query_params[name] for name in switches(app).query_params}
 
     app = open_app(maya, **address)
@@ -109,7 +109,7 @@ def test_leaving_ends_it(app, maya, database, leave):
     assert messages(app) == []
 
 
-def test_what_is_said_after_it_was_left_is_kept_as_ever(app, database):
+def test_chat_after_a_temporary_one_is_saved(app, database):
     asks(switches(app), "Hello")
     app.button(key="new-chat").click().run()
     asks(app, "For good")
@@ -133,7 +133,7 @@ def test_facts_are_read_only_if_allowed_on_the_page(app, maya, model):
     assert switches(app).toggle(key="temporary-reads").value is False
 
 
-def test_a_prompt_that_was_refused_goes_back_into_the_composer_and_with_the_chat(app, maya):
+def test_refused_prompt_is_deleted_with_its_temporary_chat(app, maya):
     switches(app)
     maya.database.rows.failures["begin_turn"] = OverBudget(Cap.DAILY)
     asks(app, "Too dear")
@@ -147,7 +147,7 @@ def test_a_prompt_that_was_refused_goes_back_into_the_composer_and_with_the_chat
     assert in_composer(app) == ""
 
 
-def test_what_is_refused_once_it_was_left_is_said_on_no_other_page(app, maya):
+def test_late_refusal_of_a_temporary_chat_is_dropped(app, maya):
     def begin():  # a run that takes the place of this one goes elsewhere meanwhile
         st.session_state["destination"] = {}
         temporary.end_if_left(st.Page(lambda: None, title="Daybook", default=True))
@@ -161,7 +161,7 @@ def test_what_is_refused_once_it_was_left_is_said_on_no_other_page(app, maya):
     assert [each.value for each in (*app.warning, *app.code)] == []
 
 
-def test_a_prompt_that_is_sent_while_the_switch_is_heard_is_not_kept(app, database):
+def test_prompt_sent_during_the_switch_is_not_saved(app, database):
     app.toggle(key="is-temporary").set_value(True)
     asks(app, "A secret")
 
@@ -187,7 +187,7 @@ def test_it_stays_temporary_where_facts_cannot_be_allowed(app, maya, monkeypatch
     assert app.toggle(key="temporary-reads").value is False
 
 
-def test_a_chat_whose_page_was_away_begins_anew_and_stays_temporary(app, maya, database):
+def test_disconnected_temporary_chat_is_replaced_by_another(app, maya, database):
     asks(switches(app), "Hello")
     maya.temporary[0].end()
 
@@ -201,7 +201,7 @@ def test_a_chat_whose_page_was_away_begins_anew_and_stays_temporary(app, maya, d
     assert database.threads() == []
 
 
-def test_one_that_ends_while_its_page_is_drawn_says_so(app, monkeypatch):
+def test_temporary_chat_ending_during_a_run_is_reported(app, monkeypatch):
     asks(switches(app), "Hello")
     held = app.session_state["temporary"]
 

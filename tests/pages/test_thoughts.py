@@ -56,7 +56,7 @@ def test_unverified_thoughts_are_named_and_the_reply_is_shown(open_app, maya, da
     assert reply == "In March."
 
 
-def test_thoughts_alone_are_shown_with_a_way_to_try_again(open_app, maya, database):
+def test_thoughts_without_an_answer_offer_retry(open_app, maya, database):
     thoughts = Thoughts(text="Hm.", seconds=3)
     garden = database.hold("Garden", "When?", "", thoughts=thoughts)
 
@@ -75,7 +75,7 @@ def test_thoughts_alone_are_shown_with_a_way_to_try_again(open_app, maya, databa
 
 
 @pytest.mark.parametrize(("seconds", "is_told"), [(2.9, False), (3.2, True)])
-def test_page_says_after_three_seconds_that_the_model_is_thinking(
+def test_page_reports_thinking_after_three_seconds(
     open_app, maya, model, database, monkeypatch, seconds, is_told
 ):
     monkeypatch.setattr(LiveTurn, "waited_seconds", lambda _: seconds)

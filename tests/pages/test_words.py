@@ -68,7 +68,7 @@ def test_refusal_names_cost_rest_and_reset_in_readers_zone(cap, said):
         assert words.sentence(OverBudget(cap, 150_000, 130_000), NOON) == said.replace("$", r"\$")
 
 
-def test_a_moment_has_its_date_where_it_is_not_of_today():
+def test_moment_before_today_has_its_date():
     assert words.moment(NOON, NOON) == "12:00"
     assert words.moment(datetime(2026, 3, 9, 7, 5, tzinfo=UTC), NOON) == "9 Mar, 07:05"
     assert words.moment(datetime(2024, 3, 9, 7, 5, tzinfo=UTC), NOON) == "9 Mar 2024, 07:05"
