@@ -1,4 +1,4 @@
-"""One file, two lives: imported by the server it is the ASGI app; run by Streamlit it is the page."""
+"""The ASGI app when the server imports this file; the page when Streamlit runs it."""
 
 import signal
 
@@ -25,7 +25,7 @@ _PAGES = ("", "memory", "admin")  # by their addresses
 
 
 def _url() -> str:
-    """Where people open the app. Raise Misconfigured where Streamlit, finding the port taken, moved on."""
+    """Return the address of the app. Raise Misconfigured if Streamlit chose another port because this one is taken."""
     port = config.get_option("server.port")
     if port != _USUAL_PORT and not config.is_manually_set("server.port"):
         raise Misconfigured(
@@ -35,16 +35,16 @@ def _url() -> str:
 
 
 def _without_proxy_headers(app: ASGIApp, trusted_hosts: object) -> ASGIApp:
-    """*app*, which sees the address of the socket: who is behind a proxy only DAYBOOK_TRUSTED_PROXIES decides."""
+    """Return *app* as it is, so that it sees the address of the socket: DAYBOOK_TRUSTED_PROXIES alone decides on proxies."""
     return app
 
 
 @st.fragment(run_every=0.5)
 def _wait_for_the_start() -> None:
-    """Say how far the start is, and move on by itself."""
+    """Draw the progress of the start, and reload the page when it is over."""
     health = bootstrap.server_health()
     if health.is_started:
-        browser.reload()  # who sits before this tab was asked when it connected, when nobody knew
+        browser.reload()  # the session is read when a tab connects, and the backend was not there yet
         return
     st.info(health.problem or f"Daybook is starting: {health.stage} …")
 
@@ -84,7 +84,7 @@ else:
         pages = [
             st.Page(_session.CHAT, title="Daybook", default=True),
             st.Page(facts.MEMORY, title=words.MEMORY),
-            st.Page(sidebar.ADMIN, title=words.USERS),  # which tells others that it is not for them
+            st.Page(sidebar.ADMIN, title=words.USERS),  # it refuses other users
         ]
     page = st.navigation(pages, position="hidden")
     if person:

@@ -1,1 +1,1 @@
-"""What people see: one module a screen. Running one of these files by itself draws nothing."""
+"""The pages: one module a screen. Running one of these files by itself draws nothing."""

@@ -9,7 +9,7 @@ from services.domain import MessageId, Role, Theme, Thread, UserId
 _UNKEPT = "temporary"  # where no draft is
 ACTS = "reply-acts"  # in the session state: the request of a button below a message
 
-# `messages` writes such buttons as plain HTML: a component for each would cost a page of twenty dearly.
+# `messages` writes such buttons as plain HTML: twenty components would slow the page.
 _ACTS = component(
     "reply_acts",
     html="<i hidden></i>",
@@ -24,8 +24,8 @@ _ACTS = component(
     }""",
 )
 
-# What is being typed stays in the browser, one draft a conversation, until it is sent or its writer signs out.
-# Called after every run: the composer then holds what was typed, nothing (sent), or what was given back.
+# Drafts stay in the browser, one a conversation, until they are sent or the user signs out.
+# Called after every run: the composer then holds a draft, nothing (sent), or a prompt that was refused.
 _DRAFTS = component(
     "keep_drafts",
     html="<i hidden></i>",
@@ -95,7 +95,7 @@ _DRAFTS = component(
         if (draft.text) store({ ...draft, isSent: true });
       };
       window.addEventListener("storage", ({ key: changed, oldValue, newValue }) => {
-        // another tab wrote, and nobody writes here
+        // another tab wrote, and this one has no other text
         if (changed === key() && box()?.value === parse(oldValue).text) show(parse(newValue).text);
       });
     }
@@ -126,7 +126,7 @@ _DRAFTS = component(
     export default ({ data }) => go(data);""",
 )
 
-# A reply is not read aloud while it comes, word by word: only that it comes, and how it ended.
+# A screen reader announces only that a reply streams, and how it ended.
 _HEARD = component(
     "announce",
     html="<i hidden></i>",
@@ -148,9 +148,8 @@ _HEARD = component(
     }""",
 )
 
-# A page is drawn anew when the database has gone or come back. Asked is the process, which asks the database
-# once for everybody. Nobody is asked for a tab that nobody sees; one that is seen again is drawn anew, too, for
-# what was said meanwhile in another.
+# Reruns the page when the database has gone or come back. The process is asked, which probes the database once for
+# all tabs, and only for tabs in view; a tab that is shown again is rerun, too, for changes made in another.
 _WATCH = component(
     "watch_database",
     html="<i hidden></i>",

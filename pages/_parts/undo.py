@@ -103,7 +103,7 @@ def _is_confirmed(thread: Thread, doomed: Sequence[Message]) -> bool:
         if st.button(words.CANCEL, key="keep-messages"):
             st.rerun()
         label = f"Delete {words.count(thread.count(doomed), 'message')}"
-        # the key holds the number: whoever confirmed fewer is asked again
+        # the key holds the number: a confirmation of fewer messages does not count
         return st.button(label, type="primary", key=f"danger-delete-{len(doomed)}")
 
 

@@ -36,6 +36,23 @@ def menu_button(app, key):
     return found
 
 
+def keys(app):
+    return {str(each.key) for each in (*app.button, *app.get("menu_button"))}
+
+
+def captions(app):
+    return "\n".join(caption.value for caption in app.caption)
+
+
+def html(app):
+    return "\n".join(each.value for each in app.get("html"))
+
+
+def in_composer(app):
+    proto = app.chat_input(key="composer").proto
+    return proto.value if proto.set_value else ""
+
+
 def messages(app):
     """The texts of the messages: prompts are HTML, replies Markdown."""
     return [each for each in map(_text, _drawn(app.main)) if each is not None]

@@ -24,7 +24,7 @@ from services.domain.models import ModelState
 from services.errors import ChatFull, ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
 from services.llm import LimitReached, Offer
 from tests.fakes import LARGE, FakePerson, ScriptedModel
-from tests.pages.conftest import in_dialog, menu_button, pressed, unanswered
+from tests.pages.conftest import in_composer, in_dialog, menu_button, pressed, unanswered
 from tests.pages.conftest import messages as said
 from tests.stack.apps import until
 from tests.stores import USAGE
@@ -39,11 +39,6 @@ def titles(app):
 
 def send(app, prompt):
     return app.chat_input(key="composer").set_value(prompt).run()
-
-
-def in_composer(app):
-    proto = app.chat_input(key="composer").proto
-    return proto.value if proto.set_value else ""
 
 
 def following_nothing(app, thread):

@@ -20,8 +20,8 @@ from services.domain.models import LimitSource, ModelState
 from services.errors import StoreUnavailable
 from services.llm import Offer
 from tests.fakes import LARGE, MAYA, FakePerson, ScriptedModel, choose
-from tests.pages.conftest import ROOT, in_dialog, press, pressed
-from tests.pages.test_chat_page import in_composer, menu, said, send
+from tests.pages.conftest import ROOT, captions, in_composer, in_dialog, press, pressed
+from tests.pages.test_chat_page import menu, said, send
 
 LINES_OF_README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 OpenApp = Callable[..., AppTest]
@@ -53,10 +53,6 @@ def set_instructions(app, thread, text):
 
 def save_preferences(app):
     return press(in_dialog(app, preferences_dialog), "Save")
-
-
-def captions(app):
-    return str([caption.value for caption in app.caption])
 
 
 def told(model):

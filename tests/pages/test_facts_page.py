@@ -23,7 +23,7 @@ from services.domain import (
 from services.domain.memories import NotedFact
 from services.errors import NotFound, StoreUnavailable
 from tests.fakes import MAYA, NOON, choose
-from tests.pages.conftest import ROOT, in_dialog, menu_button, press, pressed
+from tests.pages.conftest import ROOT, html, in_dialog, keys, menu_button, press, pressed
 from tests.pages.test_chat_page import menu, send
 from tests.pages.test_choices_page import captions, told
 
@@ -63,14 +63,6 @@ def note(maya, garden, text, replaced=None):
 
 def memory(app):
     return app.switch_page("pages/memory.py").run()
-
-
-def keys(app):
-    return {str(each.key) for each in (*app.button, *app.get("menu_button"))}
-
-
-def html(app):
-    return "".join(each.value for each in app.main.get("html"))
 
 
 def lines(app):

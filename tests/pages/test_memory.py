@@ -18,7 +18,7 @@ from services.domain import (
 )
 from services.errors import ModelFailure, ModelUnavailable
 from tests.fakes import NOON, FakePerson, ScriptedModel, choose
-from tests.pages.conftest import in_dialog, press
+from tests.pages.conftest import captions, html, in_dialog, press
 from tests.pages.test_chat_page import pairs, send
 from tests.stores import USAGE
 
@@ -30,14 +30,6 @@ def summarised(database, up_to_seq=4):
     summary = RunningSummary(text="They sow peas.", from_seq=1, up_to_seq=up_to_seq, made_at=NOON)
     database.conversations.set_summary(database.thread(garden), summary)
     return garden
-
-
-def captions(app):
-    return "\n".join(caption.value for caption in app.caption)
-
-
-def html(app):
-    return "\n".join(each.value for each in app.get("html"))
 
 
 def test_what_is_summarised_is_said_and_can_be_read(open_app, maya, database):

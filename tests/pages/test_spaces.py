@@ -20,9 +20,9 @@ from services.domain import (
 )
 from services.errors import SpaceGone, StoreUnavailable
 from tests.fakes import NOON, FakePerson, choose
-from tests.pages.conftest import in_dialog, menu_button, press
-from tests.pages.test_chat_page import in_composer, said, send
+from tests.pages.conftest import in_composer, in_dialog, keys, menu_button, press
 from tests.pages.test_chat_page import menu as menu_above
+from tests.pages.test_chat_page import said, send
 from tests.pages.test_choices_page import captions, pressed, told
 from tests.pages.test_conversation_list import listed, look_for, menu, toasts
 
@@ -54,10 +54,6 @@ def note(maya, space, text):
     fact = Fact(id=FactId(uuid4()), text=text, since=NOON, space_id=space.id)
     maya.store.facts.keep(fact)
     return fact
-
-
-def keys(app):
-    return [str(each.key) for each in (*app.button, *app.get("menu_button"))]
 
 
 def chooser(app):
@@ -307,28 +303,12 @@ def test_conversation_begins_in_the_chosen_space_only(open_app, maya, latin, dat
     assert thread.conversation.space_id == latin.id
 
 
-def test_instructions_of_a_space_are_sent_in_it_only(open_app, maya, latin, model):
-    note(maya, latin, "She reads Caesar.")
-    noted = Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON)
-    maya.store.facts.keep(noted)  # and facts about the person are switched off
-
-    send(open_app(maya, s=str(latin.id)), "Salve")
-    assert "She reads Caesar." in sent(model)
-    assert "Has a dog." not in sent(model)
-
-    send(open_app(maya), "Hello")
-    assert "She reads Caesar." not in sent(model)
-
-
 def test_space_without_personal_memories_sends_its_notes_only(open_app, maya, latin, model):
     choose(maya.store.profile, keeps_facts=True)
     note(maya, latin, "She reads Caesar.")
     maya.store.facts.keep(Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON))
-    app = open_app(maya, s=str(latin.id))
-    send(app, "Salve")
-    assert "Has a dog." in sent(model)
+    app = edit(open_app(maya, s=str(latin.id)), maya, latin)
 
-    edit(app, maya, latin)
     app.toggle(key=f"space-memories-{latin.id}").set_value(False)
     press_in_dialog(app, latin, "Save")
     send(app, "Vale")
@@ -336,8 +316,6 @@ def test_space_without_personal_memories_sends_its_notes_only(open_app, maya, la
     assert maya.store.spaces.find(latin.id).uses_personal_facts is False
     assert "She reads Caesar." in sent(model)
     assert "Has a dog." not in sent(model)
-    send(open_app(maya), "Hello")
-    assert "Has a dog." in sent(model)
 
 
 # --- the dialog ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from services.domain import Fact, FactId, Window
 from services.errors import Cap, OverBudget, StoreUnavailable
 from services.store.port import TurnState
 from tests.fakes import NOON, choose
-from tests.pages.conftest import messages
+from tests.pages.conftest import in_composer, messages
 
 
 @pytest.fixture
@@ -26,11 +26,6 @@ def switches(app, *, is_on=True):
 def asks(app, prompt):
     app.chat_input[0].set_value(prompt).run()
     return app
-
-
-def in_composer(app):
-    proto = app.chat_input(key="composer").proto
-    return proto.value if proto.set_value else ""
 
 
 def buttons(app):
