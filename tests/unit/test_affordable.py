@@ -1,4 +1,4 @@
-"""What a budget still pays for after a refusal."""
+"""Models and policies that a budget still pays for."""
 
 from dataclasses import replace
 
@@ -33,9 +33,9 @@ def test_affordable_models_and_policies_are_found(chat, thread):
     assert [type(policy) for policy in found.policies] == [Window]
 
 
-def test_without_a_prompt_the_last_one_is_sent_again(chat, thread):
+def test_without_a_prompt_the_last_prompt_is_planned(chat, thread):
     *_, before, asked, _ = thread.branch()
-    amounts = range(1_460, 1_680, 10)
+    amounts = range(1_460, 1_680, 20)
 
     again = [affordable(chat, thread, "", left) for left in amounts]
 
@@ -43,12 +43,12 @@ def test_without_a_prompt_the_last_one_is_sent_again(chat, thread):
     assert again == first
 
 
-def test_for_a_first_message_only_models_are_found(chat):
+def test_only_models_are_found_for_a_first_message(chat):
     found = affordable(chat, None, "word " * 1_000, 700)
 
     assert (found.models, found.policies) == (("cheapest", "cheap"), ())
 
 
-def test_nothing_is_found_where_nothing_is_left(chat, thread):
+def test_nothing_is_affordable_with_an_empty_budget(chat, thread):
     assert affordable(chat, thread, "Next", 0) == affordable(chat, None, "Next", 0)
     assert affordable(chat, thread, "Next", 0).models == ()

@@ -1,4 +1,4 @@
-"""Replies that reach their length limit, and going on with those that ended early."""
+"""Replies cut off at their length limit, and continuations of replies that ended early."""
 
 from dataclasses import replace
 from datetime import UTC
@@ -39,7 +39,7 @@ def test_reply_that_reached_its_limit_is_stored_as_cut(maya):
     ]
 
 
-def test_reply_longer_than_a_message_is_cut_and_its_request_ended(maya, model):
+def test_reply_longer_than_a_message_is_cut(maya, model):
     model.pieces = ("x" * 300_000, *["never read"] * 3)
     model.gate.clear()  # in the middle of the pieces
 
@@ -59,7 +59,7 @@ def test_limit_spent_on_thinking_is_a_failure_of_its_own(maya, model, pieces):
     assert turn.failure.failure is ModelFailure.NO_ANSWER
 
 
-def test_retry_after_thinking_alone_may_use_the_whole_limit_of_the_model(maya, model):
+def test_retry_after_thoughts_alone_may_use_the_models_limit(maya, model):
     maya.store.profile.change(lambda now: replace(now, reply_tokens=100))
     model.pieces = (LimitReached(),)
     turn, _ = ask(maya)
@@ -163,7 +163,7 @@ def test_continuation_that_ends_early_can_go_on(maya, model, garden):
     assert [said.parent_id for said in thread.messages[1:]] == [m.id for m in thread.messages[:-1]]
 
 
-def test_next_prompt_follows_the_last_part_and_the_model_sees_one_reply(maya, model, garden):
+def test_next_prompt_follows_the_whole_continued_reply(maya, model, garden):
     last = go_on(maya.chat, garden).messages[-1]
 
     done(maya.chat.begin(garden, "And roses?"))
@@ -202,7 +202,7 @@ def test_reply_that_the_model_no_longer_sees_does_not_go_on(maya, model, garden)
     assert len(model.seen) == asked
 
 
-def test_who_saw_the_continuation_coming_may_send_before_it_is_drawn(maya, garden):
+def test_prompt_sent_while_a_continuation_comes_is_accepted(maya, garden):
     before = maya.chat.open(garden)
     go_on(maya.chat, garden)
 
@@ -226,7 +226,7 @@ def test_continuation_of_another_process_is_followed(maya, model, garden):
     assert remote.prompt_id == done(turn).prompt_id
 
 
-def test_continuation_of_a_process_that_died_becomes_part_of_the_reply(maya, garden):
+def test_continuation_of_a_crashed_process_joins_the_reply(maya, garden):
     maya.database.crash(garden, "rch, or")
 
     reply = maya.chat.open(garden).branch()[-1]
@@ -250,7 +250,7 @@ def test_word_of_a_continuation_recalls_the_whole_reply_once(maya, model, prompt
         assert [(one.message.body, bool(one.matched)) for one in replies] == [(whole, True)]
 
 
-def test_facts_are_noted_from_the_prompt_of_a_reply_that_went_on(maya, model):
+def test_facts_are_noted_from_a_continued_replys_prompt(maya, model):
     maya.store.profile.change(lambda now: replace(now, keeps_facts=True))
     garden = maya.database.hold("Garden", "I have a dog.", "A", outcome=Outcome.STOPPED)
     model.pieces = ('{"add": ["Has a dog."], "replace": []}',)
@@ -280,9 +280,7 @@ def test_reply_of_a_temporary_chat_goes_on(maya, model):
     assert bodies == ["When?", "Prune in Ma rch.", "And roses?", "rch."]
 
 
-def test_older_version_of_a_reply_that_went_on_is_recalled_in_no_other_conversation(
-    maya, model, garden
-):
+def test_older_version_of_a_continued_reply_is_not_recalled(maya, model, garden):
     model.pieces = ("rch, as kestrels nest.",)
     reply = go_on(maya.chat, garden).branch()[-1]
     model.pieces = ("In May.",)

@@ -1,4 +1,4 @@
-"""Deleting messages, what was made of them, and bringing all of it back."""
+"""Deleted and restored messages, with the facts and summary made of them."""
 
 from dataclasses import replace
 from uuid import uuid4
@@ -35,7 +35,7 @@ def bodies(thread):
     return [said.body for said in thread.branch()]
 
 
-def test_messages_that_are_destroyed_do_not_come_back(maya, garden):
+def test_destroyed_messages_are_not_restored(maya, garden):
     made = delete(maya.chat, garden, 2)
     maya.database.let_pass(UNDO_SECONDS + 1)
 
@@ -43,7 +43,7 @@ def test_messages_that_are_destroyed_do_not_come_back(maya, garden):
         maya.chat.restore_messages(garden, [made])
 
 
-def test_undo_during_which_the_database_failed_can_be_pressed_again(maya, garden):
+def test_failed_undo_can_be_repeated(maya, garden):
     before, made = maya.chat.open(garden), delete(maya.chat, garden, 2)
     rows = maya.database.rows
     rows.after["restore_messages"] = lambda: setattr(rows, "failure", StoreUnavailable())
@@ -56,7 +56,7 @@ def test_undo_during_which_the_database_failed_can_be_pressed_again(maya, garden
     assert maya.chat.open(garden).messages == before.messages
 
 
-def test_next_prompt_follows_what_was_left(maya, model, garden):
+def test_next_prompt_follows_the_remaining_messages(maya, model, garden):
     delete(maya.chat, garden, 2)
 
     assert maya.chat.begin(garden, "Water?").wait(20)
@@ -66,7 +66,7 @@ def test_next_prompt_follows_what_was_left(maya, model, garden):
     assert [said.seq for said in thread.messages] == [1, 2, 5, 6]  # none is given out twice
 
 
-def test_facts_and_summary_made_of_what_is_deleted_go_and_come_back_with_it(maya, garden):
+def test_facts_and_summary_are_deleted_and_restored_with_messages(maya, garden):
     thread = maya.chat.open(garden)
     noted, other = (
         Fact(id=FactId(uuid4()), text=f"Likes {each.body}", since=NOON, source_id=each.id)
@@ -86,7 +86,7 @@ def test_facts_and_summary_made_of_what_is_deleted_go_and_come_back_with_it(maya
     assert maya.chat.open(garden).summary == summary
 
 
-def test_facts_of_what_is_destroyed_do_not_come_back_with_what_is_not(maya, garden):
+def test_facts_of_destroyed_messages_are_not_restored(maya, garden):
     thread = maya.chat.open(garden)
     older, newer = (
         Fact(id=FactId(uuid4()), text=f"Likes {each.body}", since=NOON, source_id=each.id)
@@ -103,7 +103,7 @@ def test_facts_of_what_is_destroyed_do_not_come_back_with_what_is_not(maya, gard
     assert maya.store.facts.facts() == (newer,)
 
 
-def test_facts_of_what_another_tab_brought_back_come_back(maya, garden):
+def test_facts_of_messages_restored_elsewhere_are_restored(maya, garden):
     prompt = maya.chat.open(garden).messages[2]
     fact = Fact(id=FactId(uuid4()), text="Likes the sun", since=NOON, source_id=prompt.id)
     maya.store.facts.keep(fact)
@@ -115,7 +115,7 @@ def test_facts_of_what_another_tab_brought_back_come_back(maya, garden):
     assert maya.store.facts.facts() == (fact,)
 
 
-def test_summary_of_what_stays_stays(maya, garden):
+def test_summary_of_earlier_messages_outlives_a_deletion(maya, garden):
     summary = RunningSummary(text="Ferns.", from_seq=1, up_to_seq=2, made_at=NOON)
     maya.store.conversations.set_summary(maya.chat.open(garden), summary)
 
@@ -124,7 +124,7 @@ def test_summary_of_what_stays_stays(maya, garden):
     assert maya.chat.open(garden).summary == summary
 
 
-def test_what_was_seen_otherwise_is_not_deleted(maya, garden):
+def test_delete_of_changed_messages_is_stale(maya, garden):
     thread = maya.chat.open(garden)
     seen = {one.id for one in thread.from_on(thread.messages[2].id)}
     assert maya.chat.begin(garden, "Water?").wait(20)
@@ -136,7 +136,7 @@ def test_what_was_seen_otherwise_is_not_deleted(maya, garden):
         maya.chat.delete_messages(garden, seen, 20)
 
 
-def test_prompt_after_a_message_deleted_elsewhere_is_refused(maya, garden):
+def test_prompt_after_a_message_deleted_elsewhere_is_stale(maya, garden):
     seen = maya.chat.open(garden)
     delete(maya.chat, garden, 2)
 
@@ -144,7 +144,7 @@ def test_prompt_after_a_message_deleted_elsewhere_is_refused(maya, garden):
         maya.chat.begin(garden, "Why?", seen_rev=seen.conversation.rev, tip_id=seen.messages[-1].id)
 
 
-def test_messages_with_a_reply_that_is_coming_are_not_deleted(maya, model, garden):
+def test_messages_with_a_coming_reply_are_not_deleted(maya, model, garden):
     model.gate.clear()
     turn = maya.chat.retry(garden)
 
@@ -155,7 +155,7 @@ def test_messages_with_a_reply_that_is_coming_are_not_deleted(maya, model, garde
     assert turn.wait(20)
 
 
-def test_failure_of_a_deleted_prompt_is_not_told_any_more(maya, model, garden):
+def test_failure_of_a_deleted_prompt_is_forgotten(maya, model, garden):
     model.failure = ModelUnavailable(ModelFailure.BROKEN)
     maya.chat.open(garden)
     assert maya.chat.begin(garden, "Water?").wait(20)
@@ -166,7 +166,7 @@ def test_failure_of_a_deleted_prompt_is_not_told_any_more(maya, model, garden):
     assert maya.chat.failure(garden) is None
 
 
-def test_what_is_deleted_is_recalled_nowhere(maya, model):
+def test_deleted_messages_are_recalled_in_no_conversation(maya, model):
     birds = maya.database.hold("Birds", "Kestrels?", "In towers.", "And owls?", "In barns.")
     other = maya.chat.open(maya.database.hold("Other"))
     device = FakePerson(maya.database, model)  # that searched before, too
@@ -183,7 +183,7 @@ def test_what_is_deleted_is_recalled_nowhere(maya, model):
         assert recalled(chat) == ["Kestrels?"]
 
 
-def test_what_is_deleted_leaves_the_index_of_its_conversation(maya, garden):
+def test_deleted_messages_leave_their_conversations_index(maya, garden):
     device = FakePerson(maya.database, maya.model)
     before = device.chat.open(garden)
     assert device.chat.recollection.ranked(before, before.messages, "sage")
@@ -216,7 +216,7 @@ def test_fact_of_a_prompt_deleted_meanwhile_is_not_noted(maya, model, monkeypatc
     assert len(maya.store.facts.facts()) == (0 if is_deleted else 1)
 
 
-def test_what_is_made_of_messages_while_they_are_deleted_goes_with_them(maya, garden):
+def test_facts_noted_during_a_deletion_are_deleted(maya, garden):
     prompt = maya.chat.open(garden).messages[2]
     fact = Fact(id=FactId(uuid4()), text="Likes the sun", since=NOON, source_id=prompt.id)
     summary = RunningSummary(text="Ferns and sage.", from_seq=1, up_to_seq=4, made_at=NOON)

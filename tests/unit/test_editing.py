@@ -45,7 +45,7 @@ def test_edit_that_is_refused_changes_nothing(maya, garden):
     assert maya.store.conversations.thread(garden) == before
 
 
-def test_edit_that_was_stored_though_nothing_was_heard_is_stored_once(maya, garden):
+def test_edit_whose_answer_was_lost_is_stored_once(maya, garden):
     with maya.database.no_answers("begin_turn"), pytest.raises(StoreUnavailable):
         edit(maya, garden, 2, "Half shade?")
 
@@ -93,7 +93,7 @@ def test_message_is_not_edited_while_a_reply_comes(maya, model, garden, edit_any
     assert turn.wait(20)
 
 
-def test_reply_is_not_edited_into_nothing_nor_where_it_is_gone(maya, garden):
+def test_empty_edit_and_edit_of_a_prompt_are_refused(maya, garden):
     with pytest.raises(BadInput, match="cannot be empty"):
         edit_reply(maya, garden, 1, " ")
     with pytest.raises(Stale):

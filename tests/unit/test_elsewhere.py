@@ -1,4 +1,4 @@
-"""Recall over other conversations: where the database is slow or away, and how all of them are read in pieces."""
+"""Recall over other conversations: with a slow or unavailable database, and read in batches."""
 
 import threading
 from types import SimpleNamespace
@@ -45,7 +45,7 @@ def found(searched, here):
     return [each.message.body for each in searched.ranked(here, here.messages, "kumquat")]
 
 
-def test_a_prompt_waits_for_no_slow_reading(searched, here, may_read, monkeypatch):
+def test_prompt_does_not_wait_for_a_slow_index(searched, here, may_read, monkeypatch):
     monkeypatch.setattr(elsewhere, "_PATIENCE", 0.05)
 
     assert found(searched, here) == ["My kumquat is ripe.", "Good."]
@@ -55,19 +55,19 @@ def test_a_prompt_waits_for_no_slow_reading(searched, here, may_read, monkeypatc
     assert KUMQUAT in found(searched, here)
 
 
-def test_what_could_not_be_read_is_read_before_the_next_prompt(database, searched, here):
+def test_failed_reading_is_repeated_before_the_next_prompt(database, searched, here):
     with database.no_answers("messages_between"):
         assert found(searched, here) == ["My kumquat is ripe.", "Good."]
     assert KUMQUAT in found(searched, here)
 
 
-def test_only_the_first_places_are_for_what_was_said_elsewhere(database, searched, here):
+def test_ten_messages_of_other_conversations_are_recalled(database, searched, here):
     for n in range(20):
         database.hold(f"There {n}", f"My kumquat number {n} has fruit.", "I see.")
     assert len(found(searched, here)) == 2 + 10
 
 
-def test_what_was_moved_while_it_was_read_is_read_again(
+def test_conversation_moved_during_a_reading_is_read_again(
     database, searched, there, here, monkeypatch
 ):
     monkeypatch.setattr(corpus, "_MESSAGES", 1)  # read at once
@@ -88,7 +88,7 @@ def test_what_was_moved_while_it_was_read_is_read_again(
     assert KUMQUAT in found(searched, database.thread(here.conversation.id))
 
 
-def test_what_was_moved_away_while_others_are_read_is_not_brought_back(
+def test_conversation_moved_away_is_not_recalled(
     database, searched, there, here, request, monkeypatch
 ):
     assert KUMQUAT in found(searched, here)
@@ -112,7 +112,7 @@ def is_in_memory(database, searched, message_id, here):
     return True
 
 
-def test_nothing_of_what_is_discarded_stays_in_memory(database, searched, there, here):
+def test_discarded_conversation_leaves_the_index(database, searched, there, here):
     [told] = [each for each in searched.ranked(here, here.messages, "Zebedee") if each.matched]
 
     searched.forget(there)
@@ -122,7 +122,7 @@ def test_nothing_of_what_is_discarded_stays_in_memory(database, searched, there,
     assert KUMQUAT in found(searched, here)  # brought back
 
 
-def test_message_read_for_a_receipt_alone_leaves_the_memory_too(database, searched, there, here):
+def test_message_opened_for_a_receipt_is_forgotten(database, searched, there, here):
     [told, _] = database.thread(there).messages
     searched.opened([told.id], here)
     assert is_in_memory(database, searched, told.id, here)
@@ -140,7 +140,7 @@ def a_space(database, *conversations):
         database.conversations.move(its, space.id)
 
 
-def test_what_is_gone_is_asked_for_once_until_the_next_prompt(database, there, here, monkeypatch):
+def test_missing_message_is_asked_for_once_a_prompt(database, there, here, monkeypatch):
     [told, _] = database.thread(there).messages
     everything, asked = database.store().corpus, []
     searched, some = Elsewhere(everything), everything.some

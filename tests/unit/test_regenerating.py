@@ -51,14 +51,14 @@ def test_another_policy_holds_once(maya, garden):
     assert thread.conversation.policy == Window()
 
 
-def test_view_of_the_next_turns_stays_as_it_was(maya, garden):
+def test_retry_under_another_policy_keeps_the_start(maya, garden):
     thread, receipt = again(maya, garden, policy=Window(2))
 
     assert [seq for seq, _ in receipt.verbatim] == [5, 6]
     assert thread.conversation.start_seq == 0
 
 
-def test_other_policy_sees_what_its_own_view_no_longer_shows(maya, garden):
+def test_another_policy_sees_messages_outside_the_view(maya, garden):
     maya.database.go_on(garden, "Q 4", "A 4", start_seq=4)
 
     thread, receipt = again(maya, garden, policy=Full())
@@ -73,7 +73,7 @@ def lose(maya, begin, *, is_stored):
         begin()
 
 
-def test_prompt_stored_unheard_is_not_stored_again_after_a_lost_retry(maya, garden):
+def test_prompt_whose_answer_was_lost_is_stored_once(maya, garden):
     reply_id = maya.chat.open(garden).messages[1].id
     lose(maya, partial(maya.chat.begin, garden, "Why?"), is_stored=True)
     lose(maya, partial(maya.chat.retry, garden, reply_id), is_stored=False)

@@ -1,4 +1,4 @@
-"""What a turn is made with: the conversation's choice, else the person's, else the deployment's."""
+"""Setup of a turn: the conversation's choice, else its space's, else the user's, else the deployment's."""
 
 from dataclasses import replace
 from uuid import uuid4
@@ -41,7 +41,7 @@ def chosen(here=None, *, picked=None, deployment="D", **mine):
         ("gone", "gone too", "scripted", "gone"),
     ],
 )
-def test_the_nearest_choice_that_is_still_offered_answers(here, mine, name, missing):
+def test_nearest_offered_model_answers(here, mine, name, missing):
     for setup in (chosen(thread(here), model=mine), chosen(picked=here, model=mine)):
         assert setup.info.name == name
         assert setup.missing_model == missing
@@ -50,7 +50,7 @@ def test_the_nearest_choice_that_is_still_offered_answers(here, mine, name, miss
 @pytest.mark.parametrize(
     ("here", "mine", "used"), [("", None, "D"), ("", "M", "M"), ("H", "M", "H"), ("H", None, "H")]
 )
-def test_the_nearest_instructions_are_used(here, mine, used):
+def test_nearest_instructions_are_used(here, mine, used):
     assert chosen(thread(instructions=here), instructions=mine).instructions == used
 
 
@@ -63,7 +63,7 @@ def test_the_nearest_instructions_are_used(here, mine, used):
         ("", None, None, InstructionsSource.DEPLOYMENT),
     ],
 )
-def test_it_is_known_whose_instructions_they_are(here, of_space, mine, source):
+def test_source_of_the_instructions_is_returned(here, of_space, mine, source):
     space = Space(id=SpaceId(uuid4()), name="Latin", instructions=of_space, created_at=NOON)
     setup = choose_setup(
         MODELS,
@@ -78,7 +78,7 @@ def test_it_is_known_whose_instructions_they_are(here, of_space, mine, source):
     assert setup.instructions == (here or of_space or mine or "D")
 
 
-def test_what_a_person_wrote_takes_at_most_half_of_the_models_context():
+def test_users_instructions_take_at_most_half_the_context():
     assert chosen(thread(instructions=LONG)).is_too_long
     assert chosen(instructions=LONG).is_too_long
     assert not chosen(thread("large", LONG)).is_too_long
@@ -86,11 +86,11 @@ def test_what_a_person_wrote_takes_at_most_half_of_the_models_context():
     assert chosen(thread("large", LONG), context_tokens=2000, reply_tokens=400).is_too_long
 
 
-def test_an_operator_may_say_what_takes_more():
+def test_deployments_instructions_may_be_longer():
     assert not chosen(deployment=LONG).is_too_long
 
 
-def test_what_a_person_wrote_is_in_no_repr():
+def test_instructions_are_in_no_repr():
     assert "kumquat" not in repr(chosen(thread(instructions="kumquat"), instructions="kumquat 2"))
     assert "kumquat" not in repr(thread(instructions="kumquat"))
 
@@ -107,7 +107,7 @@ def test_what_a_person_wrote_is_in_no_repr():
         ({"context_tokens": 600, "reply_tokens": 390}, 390, 780),
     ],
 )
-def test_a_person_may_have_less_of_the_model_and_never_more(mine, reply, context):
+def test_users_limits_only_lower_the_models_limits(mine, reply, context):
     budget = chosen(**mine).budget
     assert (budget.reply_tokens, budget.context_tokens) == (reply, context)
 

@@ -1,4 +1,4 @@
-"""Temporary chats in memory: what they hold while they last, and that nothing of it is held afterwards."""
+"""Temporary chats: their text leaves memory when they end."""
 
 import gc
 from types import FunctionType, ModuleType
@@ -63,13 +63,13 @@ def held_by(*things):
         waiting += gc.get_referents(thing)
 
 
-def test_its_title_says_nothing_of_what_was_said(chat):
+def test_title_of_a_temporary_chat_names_no_content(chat):
     thread = says(chat, f"A {CANARY}")
 
     assert thread.conversation.title == TEMPORARY_TITLE
 
 
-def test_a_first_prompt_that_is_sent_twice_takes_nothing_of_the_first_away(chat):
+def test_second_first_prompt_is_stale(chat):
     says(chat, "Hello")
 
     with pytest.raises(Stale):  # by a page that was drawn before the first was said
@@ -106,7 +106,7 @@ def test_deleted_messages_leave_the_memory_by_themselves(chat):
     until(lambda: chat.rows.messages_by_id(ids) == [])
 
 
-def test_a_prompt_that_is_refused_is_not_remembered(chat, maya):
+def test_refused_first_prompt_begins_no_chat(chat, maya):
     with (
         maya.database.no_answers("begin_turn", is_done=False),
         pytest.raises(StoreUnavailable),
@@ -117,7 +117,7 @@ def test_a_prompt_that_is_refused_is_not_remembered(chat, maya):
     assert [said.body for said in says(chat, "Hello").messages][:1] == ["Hello"]
 
 
-def test_no_title_is_made_no_fact_noted_and_none_read_unless_allowed(maya, model):
+def test_temporary_chat_reads_facts_only_if_allowed(maya, model):
     choose(maya.store.profile, keeps_facts=True)
     maya.store.facts.keep(Fact(id=FactId(uuid4()), text="Lives in Bern.", since=NOON))
 
@@ -131,7 +131,7 @@ def test_no_title_is_made_no_fact_noted_and_none_read_unless_allowed(maya, model
 
 
 @pytest.mark.parametrize("policy", [Summary(), Retrieval()])
-def test_once_it_is_over_nothing_holds_what_was_said(chat, maya, model, policy):
+def test_ended_chat_leaves_no_text_in_memory(chat, maya, model, policy):
     choose(maya.store.profile, policy=policy)
     says(chat, f"A {CANARY}")
     summary = RunningSummary(text=f"Of a {CANARY}.", from_seq=1, up_to_seq=2, made_at=NOON)
@@ -152,7 +152,7 @@ def test_once_it_is_over_nothing_holds_what_was_said(chat, maya, model, policy):
     assert [text for text in held_by(chat, kept) if CANARY in text] == []
 
 
-def test_ending_stops_what_is_coming_and_settles_it(chat, maya, model):
+def test_ending_a_chat_stops_and_settles_its_turn(chat, maya, model):
     model.gate.clear()
     turn = chat.chat.begin(None, "Hello")
     next(text for text in turn.follow() if text)
@@ -182,7 +182,7 @@ def test_turn_that_begins_while_its_chat_ends_is_stopped(chat, model):
     assert turn.is_stopped
 
 
-def test_a_chat_is_ended_once_its_page_was_away_for_long(maya, monkeypatch):
+def test_chat_of_an_absent_page_is_ended(maya, monkeypatch):
     chats, is_there, now = TemporaryChats(), [True], [0.0]
     monkeypatch.setattr(temporary.time, "monotonic", lambda: now[0])
     chat = maya.begin_temporary(is_there=lambda: is_there[0])
@@ -202,7 +202,7 @@ def test_a_chat_is_ended_once_its_page_was_away_for_long(maya, monkeypatch):
     assert list(held_by(chats)) == []
 
 
-def test_who_leaves_a_device_ends_those_of_that_device_alone(maya, make_two):
+def test_sign_out_ends_the_chats_of_its_device(maya, make_two):
     chats, here, elsewhere = make_two()
 
     chats.end_of(here.owner)
@@ -210,7 +210,7 @@ def test_who_leaves_a_device_ends_those_of_that_device_alone(maya, make_two):
     assert (here.is_over, elsewhere.is_over) == (True, False)
 
 
-def test_all_are_stopped_and_settled_when_the_process_ends(make_two, model, maya):
+def test_turns_of_temporary_chats_are_settled_at_shutdown(make_two, model, maya):
     chats, *both = make_two()
     model.gate.clear()
     turns = [chat.chat.begin(None, "Hello") for chat in both]
@@ -234,7 +234,7 @@ def make_two(maya):
     return make
 
 
-def test_only_the_device_that_holds_a_chat_finds_it(make_two):
+def test_temporary_chat_is_found_by_its_device_only(make_two):
     chats, here, elsewhere = make_two()
 
     assert chats.find(here.owner, here.id) is here

@@ -1,4 +1,4 @@
-"""Thoughts that an endpoint streams: kept with their reply, and seen by nobody but its reader."""
+"""Thoughts that an endpoint streams: stored with their reply, and sent to no model."""
 
 import pytest
 
