@@ -28,8 +28,8 @@ class Enough(BaseException):
 
 
 def session_of(user_id):
-    """An app session over a database that has nothing."""
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=[]))
+    """An app session over a database that does not answer."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(503))
     client = Gateway.to("http://database.test", SecretStr("key"), transport).client()
     calls = SimpleNamespace(client=client, user_id=user_id)
     return SimpleNamespace(
