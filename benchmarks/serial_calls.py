@@ -143,7 +143,7 @@ class Reader:
         waits: dict[str, Wait] = {}
         if chosen & {"sign-in", "switch", "switch, again"}:
             waits["sign-in"] = self._sign_in(slow.get("sign-in"))
-            person.visit()
+        person.visit()
         if chosen & {"switch", "switch, again"}:
             waits["switch"] = self._switch(slow.get("switch"))
         if "switch, again" in chosen:
