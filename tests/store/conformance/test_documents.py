@@ -299,7 +299,7 @@ def test_deleted_fact_is_restored(maya):
     assert texts(maya) == texts(other) == [changed.text]
     maya.facts.forget(seen.id)
 
-    maya.facts.keep(changed)
+    maya.elsewhere().facts.keep(changed)
 
     assert maya.facts.facts() == other.facts.fresh_facts() == (changed,)
 

@@ -332,7 +332,7 @@ def test_earlier_text_put_back_does_not_open(backend, maya, document):
     assert read(maya.elsewhere()) in MISSING
 
 
-def test_text_put_back_with_its_revision_is_noticed_by_its_reader(backend, maya, document):
+def test_text_put_back_with_its_revision_is_noticed(backend, maya, document):
     put, read = document
     place = put(maya, "Earlier.")
     rev = "rev" if place.kind != "conversation" else f"{place.field}_rev"
