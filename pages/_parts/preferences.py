@@ -11,7 +11,7 @@ from typing import get_args
 import streamlit as st
 
 from pages._parts import new_conversation, spaces, words
-from pages._parts.elements import draw_plain_text, right_row
+from pages._parts.elements import draw_changed_elsewhere, right_row
 from pages._parts.memory import LARGEST_WINDOW
 from pages._parts.temporary import services_of
 from pages._session import person_services, show_errors
@@ -263,7 +263,6 @@ def _is_saved(save: Callable[[str, str], None], text: str, seen: Preferences) ->
         save(text, seen.instructions or "")
     except ChangedElsewhere as changed:
         st.session_state.seen = replace(seen, instructions=changed.now)
-        st.warning(words.CHANGED_ELSEWHERE)
-        draw_plain_text(changed.now or words.NO_INSTRUCTIONS)
+        draw_changed_elsewhere(changed.now or words.NO_INSTRUCTIONS)
         return False
     return True

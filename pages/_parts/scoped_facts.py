@@ -13,7 +13,7 @@ from uuid import uuid4
 import streamlit as st
 
 from pages._parts import safe_md, words
-from pages._parts.elements import draw_plain_text, menu, quiet_button, right_row, row
+from pages._parts.elements import draw_changed_elsewhere, menu, quiet_button, right_row, row
 from pages._session import ask_for, find_person, person_services, show_errors
 from services.bootstrap import PersonServices
 from services.domain import Conversation, ConversationId, Fact, FactId, SpaceId
@@ -78,7 +78,7 @@ def draw_refusal(state: DialogState) -> None:
     if state.refusal:
         st.warning(state.refusal)
     if state.now:
-        draw_plain_text(state.now)
+        draw_changed_elsewhere(state.now)
 
 
 def draw(person: PersonServices, state: DialogState) -> None:
@@ -196,7 +196,7 @@ def _change(state: DialogState) -> None:
     except Stale:
         state.edited = next((fact for fact in store.facts() if fact.id == seen.id), None)
         if state.edited:
-            state.refusal, state.now = words.CHANGED_ELSEWHERE, state.edited.text
+            state.now = state.edited.text
         else:
             state.refusal = "This note was deleted in another tab. Add it again to keep it."
             st.session_state[_NEW] = text

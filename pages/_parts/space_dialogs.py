@@ -210,7 +210,7 @@ def _is_stored(state: _DialogState, wanted: Space) -> bool:
             raise SpaceGone from None
         if replace(now, created_at=wanted.created_at) != wanted:  # else only the answer was lost
             state.space, state.is_new = now, False
-            state.refusal, state.now = words.CHANGED_ELSEWHERE, _written(now)
+            state.now = _written(now)
             return False
     return True
 

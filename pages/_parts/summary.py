@@ -5,7 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from pages._parts import undo, words
-from pages._parts.elements import draw_plain_text, right_row
+from pages._parts.elements import draw_changed_elsewhere, right_row
 from pages._parts.temporary import services_of
 from pages._session import show_errors
 from services.domain import ConversationId, RunningSummary, Thread
@@ -46,8 +46,7 @@ def dialog(conversation_id: ConversationId) -> None:
                 st.rerun()
         except Stale:
             st.session_state.seen_summary = thread.summary
-            st.warning(words.CHANGED_ELSEWHERE)
-            draw_plain_text(thread.summary.text)
+            draw_changed_elsewhere(thread.summary.text)
 
 
 def _covers(thread: Thread, summary: RunningSummary) -> str:
