@@ -155,7 +155,7 @@ def _prose(lines: list[str], could_be_image: bool, in_formula: bool) -> Generato
             in_formula = not in_formula
             yield f"{edge['prefix']}$$"
         elif in_formula:
-            yield _guard(line, could_be_image)
+            yield _guard(_name_safely(line), could_be_image)
         else:
             yield _line(line, could_be_image)
     return in_formula

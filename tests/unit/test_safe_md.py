@@ -97,6 +97,7 @@ def text(markdown):
 @example("<a title='`'>![a](http://e/i)`")
 @example("`x\n- ![a](http://e/i)`")
 @example("    ```\n![a][b]\n\n[b]: http://e/i")
+@example("$$```mermaid$$")
 def test_no_text_becomes_an_image_or_a_diagram(hostile):
     found = tokens(clean_text(safe_md.body(hostile)))
 
@@ -105,6 +106,7 @@ def test_no_text_becomes_an_image_or_a_diagram(hostile):
 
 
 @given(HOSTILE)
+@example("$$```mermaid$$")
 def test_what_is_safe_stays_as_it_is(hostile):
     once = safe_md.body(hostile.replace("\\[", "").replace("\\]", ""))  # those nest as TeX
 
