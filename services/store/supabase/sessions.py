@@ -19,15 +19,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from supabase import Client
 
-from services.crypto import (
-    Place,
-    RootKeys,
-    ServerProof,
-    UserKey,
-    UserKeys,
-    VaultRing,
-    new_key,
-)
+from services.crypto import Place, RootKeys, ServerProof, UserKey, UserKeys, VaultRing, new_key
 from services.domain import SessionId, UserId
 from services.errors import (
     AppError,
@@ -41,13 +33,7 @@ from services.errors import (
 )
 from services.events import log_event
 from services.store.supabase import auth
-from services.store.supabase.api import (
-    Gateway,
-    Hidden,
-    RpcResult,
-    ServerCalls,
-    UserCalls,
-)
+from services.store.supabase.api import Gateway, Hidden, RpcResult, ServerCalls, UserCalls
 from services.store.supabase.auth import AuthTokens
 from services.threads import in_thread
 
@@ -222,7 +208,7 @@ class Sessions:
 
     def open(self, cookie: Cookie) -> AppSession:
         """The session of *cookie*, with its keys. Raise SignedOut, StoreUnavailable, Tampered."""
-        row, vault = self._row(cookie.hash), self._vault(cookie)
+        row, vault = self._row(cookie.hash), self.root_keys.session_vault(cookie.secret)
         bearer = Bearer(self, cookie.hash, vault, _open_tokens(row, cookie.hash, vault))
         return self._session(row.session, bearer, row.keys)
 
@@ -306,7 +292,7 @@ class Sessions:
 
     def _start(self, tokens: AuthTokens, reservation: Reservation) -> tuple[Cookie, AppSession]:
         cookie = Cookie.new()
-        vault = self._vault(cookie)
+        vault = self.root_keys.session_vault(cookie.secret)
         client = self.gateway.client()
         client.postgrest.auth(tokens.access)
         calls = UserCalls(client, self.proof, tokens.user_id)
@@ -384,9 +370,6 @@ class Sessions:
         if not answer.ok:
             raise SignedOut
         return _SessionRow.model_validate(answer.model_extra)
-
-    def _vault(self, cookie: Cookie) -> VaultRing:
-        return self.root_keys.session_vault(cookie.secret)
 
 
 def _open_tokens(row: _SessionRow, cookie_hash: str, vault: VaultRing) -> AuthTokens:
