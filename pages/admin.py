@@ -6,6 +6,7 @@ import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import streamlit as st
 
 from pages._parts import sidebar, turns, words
+from pages._parts.elements import empty_page
 from pages._session import callbacks, go_to_conversation, open_dialog, person_services, show_errors
 from services.bootstrap import PersonServices
 from services.domain import AccountRole
@@ -65,10 +66,7 @@ def _draw_usage(person: PersonServices) -> None:
 
 
 def _draw_refusal() -> None:
-    with st.container(key="admins-only", horizontal_alignment="center", gap="xsmall"):
-        st.space(120)
-        st.title("Admins only", anchor=False, text_alignment="center")
-        st.markdown(":gray[Your account cannot open this page.]", text_alignment="center")
+    with empty_page("admins-only", "Admins only", "Your account cannot open this page."):
         st.button("Back to your chats", key="way-out", on_click=go_to_conversation, args=[None])
 
 
