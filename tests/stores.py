@@ -10,10 +10,10 @@ from services.domain import Outcome, Purpose, TurnId, Usage, Window
 from services.errors import Cap, OverBudget, StoreUnavailable
 from services.store.in_memory.rows import InMemoryRows
 from services.store.in_memory.tables import Tables
-from services.store.port import Begun, Lease
 from services.store.rows import DocumentKind
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.supabase.rows import SupabaseRows
+from services.store.turns import Begun, Lease
 from tests.store.conformance.talk import LEASE_SECONDS, ending, new_turn
 
 USAGE = Usage(1200, 34, 800)  # of each turn of another process, as its cost

@@ -36,7 +36,8 @@ from services.errors import (
 from services.events import log_event
 from services.llm import LimitReached, Offer, Thought
 from services.memory.tokens import TokenCounter, min_tokens
-from services.store.port import ClientTurnId, Ending, Lease, NewTurn, Turns
+from services.store.port import Turns
+from services.store.turns import ClientTurnId, Ending, Lease, NewTurn
 
 LEASE_SECONDS = 10  # prolonged every second; after a kill the turn is settled so much later
 LONGEST_TURN = 1200  # seconds: a token that lives so long outlives every turn

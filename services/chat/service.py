@@ -60,7 +60,8 @@ from services.errors import (
 from services.events import log_event
 from services.llm import Models
 from services.memory.tokens import KindCounter
-from services.store.port import Ending, Facts, OpenTurn, Store
+from services.store.port import Facts, Store
+from services.store.turns import Ending, OpenTurn
 
 _MOST_UNANSWERED = 4  # requests that are kept to be sent again
 

@@ -16,14 +16,21 @@ from services.domain import (
     FactId,
     MessageId,
     Outcome,
-    Purpose,
     Role,
     SpaceId,
     TurnId,
-    Usage,
     UserId,
 )
-from services.store.port import Begun, ClientTurnId, Lease, TurnState
+from services.store.turns import (
+    Begun,
+    ClientTurnId,
+    Lease,
+    Reservation,
+    SealedPrompt,
+    SealedReply,
+    Settlement,
+    TurnState,
+)
 
 
 class ConversationState(StrEnum):
@@ -207,56 +214,6 @@ class SealedConversation:
     model: str | None
     instructions: str | None
     space_id: SpaceId | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedPrompt:
-    """The message that a new turn stores, and the head after it."""
-
-    conversation_id: ConversationId
-    rev: int
-    message_id: MessageId
-    parent_id: MessageId | None
-    body: str | None  # None: the message is stored already
-    key_version: int
-    head: str | None
-    start_seq: int
-    receipt: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
-    """The turn to begin and the cost to reserve. Amounts in micro-dollars."""
-
-    client_turn_id: ClientTurnId
-    purpose: Purpose
-    model: str
-    prompt_micro: int
-    reply_micro: int
-    least_reply_micro: int
-    lease_seconds: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedReply:
-    """The message that the end of a turn stores, and the head after it."""
-
-    rev: int
-    message_id: MessageId
-    body: str | None
-    thoughts: str | None
-    key_version: int
-    head: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
-    """The outcome, usage and cost of a turn."""
-
-    turn_id: TurnId
-    outcome: Outcome
-    usage: Usage
-    cost_micro: int
 
 
 class Ledger(Protocol):

@@ -9,7 +9,7 @@ from pages._parts import temporary
 from services.chat import ChatIsOver
 from services.domain import Fact, FactId, Window
 from services.errors import Cap, OverBudget, StoreUnavailable
-from services.store.port import TurnState
+from services.store.turns import TurnState
 from tests.fakes import NOON, choose
 from tests.pages.conftest import in_composer, messages
 

@@ -16,9 +16,9 @@ from services.domain import ConversationId, Fact, FactId, MessageId, UserId
 from services.domain.memories import NotedFact
 from services.embedded.plan import Endpoints
 from services.settings import Settings
-from services.store.port import TurnState
 from services.store.supabase import database_health
 from services.store.supabase.api import Gateway
+from services.store.turns import TurnState
 from services.users import Shared
 from services.web import upkeep
 

@@ -20,7 +20,7 @@ from services.domain import (
     Window,
 )
 from services.errors import Stale, StoreUnavailable
-from services.store.port import TurnState
+from services.store.turns import TurnState
 from tests.fakes import MAYA, NOON, ScriptedModel, choose
 from tests.stack.apps import until
 from tests.store.conformance.talk import bodies, ending, new_turn

@@ -8,17 +8,22 @@ from services.domain import ConversationId, FactId, MessageId, Outcome, Purpose,
 from services.errors import Busy, NotFound, Stale, StoreUnavailable
 from services.store.in_memory.conversations import InMemoryConversations
 from services.store.in_memory.tables import Tables, TurnRecord
-from services.store.port import Begun, ClientTurnId, Lease, TurnState
 from services.store.rows import (
     ConversationRow,
     DocumentKind,
     MessageRow,
     ReceiptRow,
-    Reservation,
     SealedConversation,
+)
+from services.store.turns import (
+    Begun,
+    ClientTurnId,
+    Lease,
+    Reservation,
     SealedPrompt,
     SealedReply,
     Settlement,
+    TurnState,
 )
 
 _UNFINISHED = (Outcome.CUT, Outcome.STOPPED, Outcome.INTERRUPTED)  # a reply that can be continued

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from services.domain import ConversationId, MessageId, Purpose, SpaceId, TurnId, Usage, UserId
 from services.errors import NotFound
-from services.store.port import TurnState
 from services.store.rows import (
     ConversationRead,
     ConversationRow,
@@ -20,10 +19,10 @@ from services.store.rows import (
     MessageRow,
     PositionRow,
     ReceiptRow,
-    Reservation,
     ThoughtsRow,
     TurnRow,
 )
+from services.store.turns import Reservation, TurnState
 
 
 @dataclass(slots=True, kw_only=True)

@@ -21,12 +21,7 @@ from services.domain.limits import checked_instructions, checked_title
 from services.domain.policies import policy_size
 from services.errors import Stale, StoreUnavailable, Tampered
 from services.store.cached_read import CachedRead
-from services.store.rows import (
-    ConversationChanges,
-    ConversationState,
-    DocumentKind,
-    Rows,
-)
+from services.store.rows import ConversationChanges, ConversationState, DocumentKind, Rows
 from services.store.sealed.documents import check_seen
 from services.store.sealed.opened import SUMMARY_FORMAT, OpenedConversations
 from services.store.sealed.places import conversation_place

@@ -8,9 +8,10 @@ from uuid import uuid4
 from services.crypto import Vault
 from services.domain import ConversationId, FactId, Message, MessageId, Role, Thread
 from services.errors import NotFound, Stale, StoreUnavailable, TooLate
-from services.store.rows import MessageRow, Rows, SealedReply
+from services.store.rows import MessageRow, Rows
 from services.store.sealed.opened import CheckedThread, OpenedConversations
 from services.store.sealed.places import message_place, row_place
+from services.store.turns import SealedReply
 
 Answer = TypeVar("Answer")
 _TRIES = 5  # while the conversation goes on

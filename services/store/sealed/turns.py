@@ -19,20 +19,24 @@ from services.domain import (
 from services.errors import NotFound, Stale, StoreUnavailable, Tampered
 from services.events import log_event
 from services.store.lru_cache import LruCache
-from services.store.port import Begun, ClientTurnId, Ending, Lease, NewTurn, OpenTurn, TurnState
-from services.store.rows import (
-    Reservation,
-    Rows,
-    SealedConversation,
-    SealedPrompt,
-    SealedReply,
-    Settlement,
-    TurnRow,
-)
+from services.store.rows import Rows, SealedConversation, TurnRow
 from services.store.sealed.formats import Format
 from services.store.sealed.messages import ask_twice, seal_message
 from services.store.sealed.opened import CheckedThread, OpenedConversations
 from services.store.sealed.places import message_place, partial_place, receipt_place
+from services.store.turns import (
+    Begun,
+    ClientTurnId,
+    Ending,
+    Lease,
+    NewTurn,
+    OpenTurn,
+    Reservation,
+    SealedPrompt,
+    SealedReply,
+    Settlement,
+    TurnState,
+)
 
 _MOST_UNANSWERED = 4  # requests of one user
 _THOUGHTS_FORMAT = Format(Thoughts)

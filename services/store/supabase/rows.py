@@ -17,7 +17,6 @@ from services.domain import (
     UserId,
 )
 from services.errors import Busy, Cap, NotFound, OverBudget
-from services.store.port import Begun, ClientTurnId, Lease
 from services.store.rows import (
     ConversationChanges,
     ConversationRead,
@@ -29,11 +28,7 @@ from services.store.rows import (
     MessageRow,
     PositionRow,
     ReceiptRow,
-    Reservation,
     SealedConversation,
-    SealedPrompt,
-    SealedReply,
-    Settlement,
     ThoughtsRow,
 )
 from services.store.supabase.api import (
@@ -46,6 +41,15 @@ from services.store.supabase.api import (
     refusal,
 )
 from services.store.supabase.paging import every_row
+from services.store.turns import (
+    Begun,
+    ClientTurnId,
+    Lease,
+    Reservation,
+    SealedPrompt,
+    SealedReply,
+    Settlement,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from services.domain import (
     Window,
 )
 from services.errors import OverBudget
-from services.store.port import ClientTurnId, Ending, NewTurn
+from services.store.turns import ClientTurnId, Ending, NewTurn
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 SUMMARY = RunningSummary(text="They sow peas.", from_seq=1, up_to_seq=2, made_at=NOON)

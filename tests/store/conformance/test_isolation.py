@@ -4,7 +4,7 @@ import pytest
 
 from services.domain import Full, Preferences
 from services.errors import NotFound, Stale
-from services.store.port import Lease
+from services.store.turns import Lease
 from tests.store.conformance.talk import (
     SUMMARY,
     THOUGHTS,

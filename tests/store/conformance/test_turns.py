@@ -17,7 +17,7 @@ from services.domain import (
     Window,
 )
 from services.errors import Busy, NotFound, OverBudget, SpaceGone, Stale
-from services.store.port import Lease, TurnState
+from services.store.turns import Lease, TurnState
 from tests.store.conformance.talk import (
     LEASE_SECONDS,
     THOUGHTS,

@@ -1,0 +1,163 @@
+"""Values of turns: plain above the upper port, sealed below."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import NewType
+from uuid import UUID
+
+from services.domain import (
+    ConversationId,
+    MessageId,
+    Outcome,
+    Purpose,
+    Role,
+    Thoughts,
+    Thread,
+    TurnId,
+    Usage,
+)
+
+ClientTurnId = NewType("ClientTurnId", UUID)  # chosen by the app: asking twice begins one turn
+
+
+class TurnState(StrEnum):
+    """The state of a turn; spelt as in SQL."""
+
+    RESERVED = "reserved"
+    STREAMING = "streaming"
+    COMPLETE = "complete"
+    CUT = "cut"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    LAPSED = "lapsed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def is_open(self) -> bool:
+        return self in (TurnState.RESERVED, TurnState.STREAMING)
+
+    @property
+    def is_final(self) -> bool:
+        """Return True if the cost changes no more: a lapsed turn may still be finished late."""
+        return not self.is_open and self is not TurnState.LAPSED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTurn:
+    """The prompt to store and the cost to reserve, both or neither. Amounts in micro-dollars."""
+
+    client_turn_id: ClientTurnId
+    thread: Thread
+    prompt_id: MessageId
+    prompt: str | None = field(repr=False)  # None: stored already, as `prompt_id`
+    start_seq: int
+    model: str
+    prompt_micro: int
+    reply_micro: int
+    least_reply_micro: int
+    lease_seconds: int
+    purpose: Purpose = Purpose.REPLY
+    receipt: str | None = field(default=None, repr=False)  # what the model is shown
+    is_first: bool = False  # *thread* is empty, and stored with its first prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn that may call the model for at most *reserved_micro*."""
+
+    turn_id: TurnId
+    reserved_micro: int
+
+
+class Lease(IntEnum):
+    """The answer to a heartbeat of a live turn; false where the lease has run out."""
+
+    LAPSED = 0
+    HELD = 1
+    STOP_REQUESTED = 2  # held; the user pressed Stop in another process
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """A turn without an end: still streaming in another process, or left by a crashed one."""
+
+    id: TurnId
+    state: TurnState
+    prompt_id: MessageId | None
+    begun_at: datetime
+    lease_until: datetime
+    partial: str = field(repr=False)
+    thoughts: Thoughts | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """The end of a turn: its reply, outcome, usage and cost."""
+
+    turn_id: TurnId
+    conversation_id: ConversationId
+    prompt_id: MessageId
+    reply_id: MessageId
+    reply: str = field(repr=False)  # empty: none
+    thoughts: Thoughts | None = None
+    outcome: Outcome
+    usage: Usage
+    cost_micro: int
+
+    def makes_message(self, thread: Thread) -> bool:
+        """Return True if a message of *thread* is made of the reply. Thoughts alone answer a prompt only."""
+        is_prompt = any(
+            one.id == self.prompt_id and one.role is Role.USER for one in thread.messages
+        )
+        return bool(self.reply) or (self.thoughts is not None and is_prompt)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedPrompt:
+    """The message that a new turn stores, and the head after it."""
+
+    conversation_id: ConversationId
+    rev: int
+    message_id: MessageId
+    parent_id: MessageId | None
+    body: str | None  # None: the message is stored already
+    key_version: int
+    head: str | None
+    start_seq: int
+    receipt: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """The turn to begin and the cost to reserve. Amounts in micro-dollars."""
+
+    client_turn_id: ClientTurnId
+    purpose: Purpose
+    model: str
+    prompt_micro: int
+    reply_micro: int
+    least_reply_micro: int
+    lease_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedReply:
+    """The message that the end of a turn stores, and the head after it."""
+
+    rev: int
+    message_id: MessageId
+    body: str | None
+    thoughts: str | None
+    key_version: int
+    head: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """The outcome, usage and cost of a turn."""
+
+    turn_id: TurnId
+    outcome: Outcome
+    usage: Usage
+    cost_micro: int
