@@ -12,12 +12,12 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from services import settings
-from services.chat import Chat as Chat
-from services.chat import LiveTurn as LiveTurn
-from services.chat import RemoteTurn as RemoteTurn
-from services.chat import Setup as Setup
-from services.chat import TemporaryChat as TemporaryChat
-from services.chat import affordable as affordable
+from services.chat.affordable import affordable as affordable
+from services.chat.live_turn import LiveTurn as LiveTurn
+from services.chat.remote_turn import RemoteTurn as RemoteTurn
+from services.chat.service import Chat as Chat
+from services.chat.setup import Setup as Setup
+from services.chat.temporary import TemporaryChat as TemporaryChat
 from services.crypto import RootKeys, ServerProof
 from services.domain import ConversationId, SessionId
 from services.embedded.folders import choose_folders

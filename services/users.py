@@ -4,20 +4,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from uuid import UUID, uuid4
 
-from services.chat import (
-    TEMPORARY_TITLE,
-    BackgroundTasks,
-    Chat,
-    Elsewhere,
-    LiveTurns,
-    TemporaryChat,
-    TemporaryChats,
-    first_words,
-)
+from services.chat.background import BackgroundTasks
+from services.chat.elsewhere import Elsewhere
+from services.chat.live_turn import LiveTurns
+from services.chat.service import Chat
+from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat, TemporaryChats
 from services.domain import AccountRole, ConversationId, Purpose, SessionId
 from services.domain.accounts import Account
 from services.domain.policies import policy_named
 from services.llm import Models
+from services.memory.titles import first_words
 from services.memory.tokens import CachingCounter, RegexCounter
 from services.settings import Settings
 from services.store.cached_read import CachedRead

@@ -5,14 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
-from services.chat import (
-    TEMPORARY_TITLE,
-    BackgroundTasks,
-    Chat,
-    Elsewhere,
-    LiveTurns,
-    TemporaryChat,
-)
+from services.chat.background import BackgroundTasks
+from services.chat.elsewhere import Elsewhere
+from services.chat.live_turn import LiveTurns
+from services.chat.service import Chat
+from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
 from services.domain.accounts import Account, UserUsage
 from services.domain.context import ContextMessage

@@ -277,7 +277,7 @@ def _note_facts(scene, person, ask):
         noted,
         memories,
         chat.background,
-        chat.background._noted,
+        chat.background._states,
     ]
     scene.things += chat.live_turns._turns.values()
     choose(person.store.profile, keeps_facts=False)

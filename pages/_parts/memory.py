@@ -16,6 +16,7 @@ from services.domain import (
     MemoryPolicy,
     Message,
     MessageId,
+    Purpose,
     Retrieval,
     Role,
     Summary,
@@ -74,7 +75,9 @@ def draw_unsent(chat: Chat, thread: Thread, plan: ContextPlan | None) -> None:
     here = thread.conversation.id
     label = f"{words.count(unseen, 'earlier message')} {_short_fate(thread, plan, unseen)}"
     with popover(label, "ink_eraser", "unsent").container(width=340):
-        st.caption(_explanation(thread, plan, unseen, chat.background.summary_failure(here)))
+        st.caption(
+            _explanation(thread, plan, unseen, chat.background.failure(Purpose.SUMMARY, here))
+        )
         _draw_view_summary(plan, here, "read-unsent-summary")
         conversation = thread.conversation
         _draw_policies(chat, conversation, conversation.policy, f"policy-of-unsent-{here}")
@@ -111,7 +114,7 @@ def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool
     *has_line*: the line at the start of the context is drawn below.
     """
     unseen = len(out_of_view(thread.branch(), plan))
-    failure = chat.background.summary_failure(thread.conversation.id)
+    failure = chat.background.failure(Purpose.SUMMARY, thread.conversation.id)
     if not unseen and not failure:
         return
     with row("truncation-banner", "xxsmall"):

@@ -1,146 +1,351 @@
-"""Background model calls of this process (title, summary, facts): which are running, and what came of the last ones."""
+"""Background model calls after replies: a title, a summary, facts.
+
+A task is a turn of its own, reserved and settled like a reply. No reply waits for a task, and where a task fails or the
+budget refuses it, the conversation stays as it is. At most one task of a kind runs in a conversation.
+"""
 
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from uuid import uuid4
 
-from services.domain import ConversationId, MessageId, Purpose, UserId
+from services.chat.live_turn import LiveTurn, LiveTurns
+from services.chat.paid_calls import Answer, Call, PaidCalls
+from services.chat.planning import Planning
+from services.chat.setup import Setup
+from services.domain import (
+    ConversationId,
+    Fact,
+    FactId,
+    Message,
+    MessageId,
+    Purpose,
+    Role,
+    Space,
+    Summary,
+    Thread,
+    UserId,
+)
+from services.domain.context import ContextPlan
 from services.domain.memories import NotedFact
-from services.errors import AppError
+from services.errors import AppError, NotFound, Refused, Stale
+from services.events import log_event
+from services.memory.compaction import Compaction
+from services.memory.facts import parse_fact_changes, plan_fact_request
+from services.memory.titles import clean_title, plan_title
 from services.store.lru_cache import LruCache
+from services.store.port import Conversations, Facts
 
+_SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}  # for one call
+_MOST_CALLS = 40  # of the model, for one summary: a long conversation is folded in chunks
 _MOST_SKIPPED = 15  # turns, after several failures in a row: each try may cost money
-_MOST_REMEMBERED = 500  # conversations in which something was noted last
+_MOST_STATES = 5_000
+
+Work = Callable[[], None]
+_Key = tuple[Purpose, ConversationId]
 
 
-@dataclass(frozen=True, slots=True)
-class _LastNoted:
-    """The facts noted after a prompt, without those that were dismissed."""
+class NoSummary(Refused):
+    """The answer of the model is no summary."""
+
+    public = "The model did not return a usable summary."
+
+
+@dataclass(slots=True, repr=False)
+class _State:
+    """The tasks of one kind in one conversation: the running one, and the result of the last."""
 
     user_id: UserId
-    prompt_id: MessageId
-    noted: tuple[NotedFact, ...]
-
-
-@dataclass(slots=True)
-class _SummaryFailure:
-    """Why there is no summary yet, and how many turns were skipped since it was tried."""
-
-    error: AppError
-    in_a_row: int
-    skipped: int = 0
+    is_running: bool = False
+    finished: MessageId | None = None  # the message of the last task: no other is begun for it
+    waiting: MessageId | None = None  # the newest message for which a task was due meanwhile
+    error: AppError | None = None
+    failures: int = 0  # in a row
+    skipped: int = 0  # turns since the last failure
+    noted: tuple[NotedFact, ...] = ()  # without those that were dismissed
 
 
 class BackgroundTasks:
-    """At most one background task of a purpose per conversation. Who claims one ends it, whatever comes of it."""
+    """The registry of the background tasks of this process. The caller of `claim` calls `end`, in any case."""
 
     def __init__(self, *purposes: Purpose) -> None:
         """Only tasks of these *purposes* can be claimed."""
         self._purposes = purposes
-        self._running: dict[tuple[Purpose, ConversationId], UserId] = {}
-        self._titled: set[ConversationId] = set()
-        self._failures: dict[ConversationId, _SummaryFailure] = {}
-        self._noted = LruCache[ConversationId, _LastNoted](_MOST_REMEMBERED)
-        self._waiting: dict[ConversationId, MessageId] = {}  # the newest prompt while one is read
+        self._states = LruCache[_Key, _State](_MOST_STATES)
         self._lock = threading.Lock()
 
     def coming(self, user_id: UserId, purpose: Purpose) -> frozenset[ConversationId]:
         """The conversations of a user in which a task of *purpose* is running."""
         with self._lock:
-            running = self._running.items()
-            return frozenset(c for (kind, c), u in running if (kind, u) == (purpose, user_id))
+            return frozenset(
+                conversation_id
+                for (kind, conversation_id), state in self._states.items()
+                if (kind, state.user_id) == (purpose, user_id) and state.is_running
+            )
 
-    def claim_title(self, user_id: UserId, conversation_id: ConversationId) -> bool:
-        """Claim the title of a conversation; true once in the life of this process."""
-        with self._lock:
-            if conversation_id in self._titled:
-                return False
-            self._titled.add(conversation_id)
-            return self._claim(Purpose.TITLE, user_id, conversation_id)
-
-    def end_title(self, conversation_id: ConversationId) -> None:
-        with self._lock:
-            del self._running[Purpose.TITLE, conversation_id]
-
-    def claim_summary(
-        self, user_id: UserId, conversation_id: ConversationId, *, is_wanted: bool = False
-    ) -> bool:
-        """Claim the summary of a conversation. *is_wanted* by its user: whatever failed before."""
-        with self._lock:
-            failure = self._failures.get(conversation_id)
-            is_running = (Purpose.SUMMARY, conversation_id) in self._running
-            if failure and not is_wanted and not is_running:
-                failure.skipped += 1
-                if failure.skipped < min(2 ** (failure.in_a_row - 1), _MOST_SKIPPED + 1):
-                    return False
-            return self._claim(Purpose.SUMMARY, user_id, conversation_id)
-
-    def end_summary(self, conversation_id: ConversationId, error: AppError | None = None) -> None:
-        """End the summary: it was made or not due, or *error* came of it."""
-        with self._lock:
-            del self._running[Purpose.SUMMARY, conversation_id]
-            before = self._failures.pop(conversation_id, None)
-            if error:  # it is kept for long, and its frames hold the conversation
-                error.__traceback__ = error.__cause__ = error.__context__ = None
-                in_a_row = before.in_a_row + 1 if before else 1
-                self._failures[conversation_id] = _SummaryFailure(error, in_a_row)
-
-    def summary_failure(self, conversation_id: ConversationId) -> AppError | None:
-        """Why the last summary was not made, until one is."""
-        with self._lock:
-            failure = self._failures.get(conversation_id)
-            return failure.error if failure else None
-
-    def claim_facts(
-        self, user_id: UserId, conversation_id: ConversationId, prompt_id: MessageId
-    ) -> bool:
-        """Claim a prompt to be read for facts; while another of the conversation is, let it wait for that."""
-        with self._lock:
-            last = self._noted.get(conversation_id)
-            if last and last.prompt_id == prompt_id:
-                return False
-            is_claimed = self._claim(Purpose.FACTS, user_id, conversation_id)
-            if (Purpose.FACTS, conversation_id) in self._running and not is_claimed:
-                self._waiting[conversation_id] = prompt_id
-            return is_claimed
-
-    def end_facts(
+    def claim(
         self,
+        purpose: Purpose,
         user_id: UserId,
         conversation_id: ConversationId,
-        prompt_id: MessageId,
-        noted: tuple[NotedFact, ...] | None,
-    ) -> MessageId | None:
-        """End the reading of a prompt, of which *noted* came; None: it failed, and may be read once more.
+        message_id: MessageId,
+        *,
+        is_wanted: bool = False,
+    ) -> bool:
+        """Claim a task about a message. While another is running, it waits for that one.
 
-        Return the prompt that waited, which the caller has now claimed, unless this one failed.
+        After failures more and more turns are skipped, unless its user asked for it (*is_wanted*).
+        """
+        key = purpose, conversation_id
+        with self._lock:
+            state = self._states.get(key) or _State(user_id)
+            self._states.put(key, state)
+            if purpose not in self._purposes:
+                return False
+            if state.is_running:
+                state.waiting = message_id
+                return False
+            if not is_wanted:
+                if state.finished == message_id:
+                    return False
+                state.skipped += 1
+                if state.skipped < min(2 ** (state.failures - 1), _MOST_SKIPPED + 1):
+                    return False
+            state.is_running = True
+            return True
+
+    def end(
+        self,
+        purpose: Purpose,
+        conversation_id: ConversationId,
+        finished: MessageId | None = None,
+        *,
+        error: AppError | None = None,
+        noted: tuple[NotedFact, ...] = (),
+    ) -> MessageId | None:
+        """End a task; *finished*: its message, unless another task may be begun for it.
+
+        Return the message that waited, if the task is finished: the caller has claimed the next task.
         """
         with self._lock:
-            if noted is not None:
-                self._noted.put(conversation_id, _LastNoted(user_id, prompt_id, noted))
-            waiting = self._waiting.pop(conversation_id, None)
-            if noted is None or waiting in (None, prompt_id):
-                self._running.pop((Purpose.FACTS, conversation_id), None)
+            state = self._states.get((purpose, conversation_id))
+            if state is None:  # its user has left
                 return None
-            return waiting
+            state.is_running, state.skipped = False, 0
+            state.failures = state.failures + 1 if error else 0
+            state.error = error
+            if error:  # it is kept for long, and its frames hold the conversation
+                error.__traceback__ = error.__cause__ = error.__context__ = None
+            waiting, state.waiting = state.waiting, None
+            if finished is None:
+                return None
+            state.finished, state.noted = finished, noted
+            state.is_running = waiting not in (None, finished)
+            return waiting if state.is_running else None
+
+    def failure(self, purpose: Purpose, conversation_id: ConversationId) -> AppError | None:
+        """The error of the last task of *purpose*, until one succeeds."""
+        state = self._states.get((purpose, conversation_id))
+        return state.error if state else None
 
     def noted(self, conversation_id: ConversationId) -> tuple[NotedFact, ...]:
-        """What was noted last, and not dismissed."""
-        last = self._noted.get(conversation_id)
-        return last.noted if last else ()
+        """The facts that were noted last, without those that were dismissed."""
+        state = self._states.get((Purpose.FACTS, conversation_id))
+        return state.noted if state else ()
 
     def dismiss(self, conversation_id: ConversationId, dismissed: tuple[NotedFact, ...]) -> None:
-        """Leave these out of what was noted last."""
+        """Leave these out of the facts that were noted last."""
         with self._lock:
-            if last := self._noted.get(conversation_id):
-                left = tuple(one for one in last.noted if one not in dismissed)
-                self._noted.put(conversation_id, replace(last, noted=left))
+            if state := self._states.get((Purpose.FACTS, conversation_id)):
+                state.noted = tuple(one for one in state.noted if one not in dismissed)
 
     def forget(self, user_id: UserId) -> None:
-        """Drop what was noted of a user who has left."""
-        self._noted.drop_all(lambda last: last.user_id == user_id)
+        """Drop the results of the tasks of a user who has left."""
+        self._states.drop_all(lambda state: state.user_id == user_id and not state.is_running)
 
-    def _claim(self, purpose: Purpose, user_id: UserId, conversation_id: ConversationId) -> bool:
-        if purpose not in self._purposes or (purpose, conversation_id) in self._running:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserTasks:
+    """The background tasks of one user."""
+
+    store: Conversations
+    calls: PaidCalls
+    live_turns: LiveTurns
+    tasks: BackgroundTasks
+    planning: Planning
+    setup: Callable[[Thread], Setup]
+    memories: Facts | None
+    keeps_facts: Callable[[], bool]
+
+    def claim(self, reply: LiveTurn, call: Call) -> list[Work]:
+        """Claim the tasks that are due after *reply*, before its followers know that it is over, so that they can
+        await them; return what the caller is to begin once they know."""
+        is_whole = not (reply.failure or reply.is_stopped)
+        due: list[Work] = []
+
+        def claim(
+            purpose: Purpose,
+            message_id: MessageId,
+            task: Callable[[ConversationId, MessageId], None],
+        ) -> None:
+            if self.tasks.claim(purpose, reply.user_id, reply.conversation_id, message_id):
+                due.append(partial(task, reply.conversation_id, message_id))
+
+        with suppress(AppError):
+            thread = self.store.cached(reply.conversation_id)
+            first_id = thread.messages[0].id if thread and thread.messages else reply.prompt_id
+            if is_whole and thread and not thread.conversation.is_titled:
+                claim(Purpose.TITLE, first_id, self._title)
+            if thread and self._needs_summary(thread, call):
+                claim(Purpose.SUMMARY, reply.prompt_id, self.summarise)
+            if is_whole and self.keeps_facts():
+                claim(Purpose.FACTS, _prompt_id(thread, reply), self._note)
+        return due
+
+    def summarise(self, conversation_id: ConversationId, _: MessageId) -> None:
+        """Have the model summarise the messages that no longer fit."""
+        failure: AppError | None = None
+        try:
+            for _call in range(_MOST_CALLS):
+                thread = self.store.thread(conversation_id)
+                compaction = self.planning.compaction(thread, self.setup(thread))
+                if compaction is None:
+                    break
+                self._fold(thread, compaction)
+                if not compaction.remaining_messages:
+                    break
+        except AppError as error:  # the latest messages are shown as they are
+            failure = None if isinstance(error, (Stale, NotFound)) else error
+            log_event("summary.lost", conversation=conversation_id)
+        finally:
+            self.tasks.end(Purpose.SUMMARY, conversation_id, error=failure)
+
+    def _needs_summary(self, thread: Thread, call: Call) -> bool:
+        """Return True if the context fills, or something fell out of it."""
+        if not isinstance(thread.conversation.policy, Summary):
             return False
-        self._running[purpose, conversation_id] = user_id
-        return True
+        room = self.setup(thread).budget.prompt_tokens
+        return 2 * call.plan.prompt_tokens > room or bool(call.plan.omitted_ids)
+
+    def _ask(self, purpose: Purpose, thread: Thread, plan: ContextPlan, about: MessageId) -> Answer:
+        """Ask the model that answers in *thread*. Raise AppError."""
+        offer, seconds = self.setup(thread).offer, _SECONDS[purpose]
+        return self.calls.ask(self.live_turns, thread, offer, plan, about, purpose, seconds)
+
+    def _fold(self, thread: Thread, compaction: Compaction) -> None:
+        """Have the model answer with the next part of the summary, and store it. Raise AppError."""
+        answer = self._ask(Purpose.SUMMARY, thread, compaction.call, thread.branch()[0].id)
+        summary = compaction.summary(answer.text, datetime.now(UTC), is_cut=answer.is_cut)
+        if summary is None:
+            raise NoSummary
+        self.store.set_summary(thread, summary)
+        log_event("summary.made", turn=answer.turn_id, messages=len(compaction.compacted_ids))
+
+    def _title(self, conversation_id: ConversationId, first_id: MessageId) -> None:
+        """Have the model give a title, unless it fails, runs on or makes none. A process asks once."""
+        try:
+            thread = self.store.thread(conversation_id)
+            branch, window = thread.branch(), self.setup(thread).info.context_tokens
+            plan = plan_title(branch, window, self.calls.counter)
+            if plan is None or thread.conversation.is_titled:
+                return
+            answer = self._ask(Purpose.TITLE, thread, plan, branch[0].id)
+            title = None if answer.is_cut else clean_title(answer.text)
+            is_given = bool(title and self.store.give_title(conversation_id, title))
+            log_event("title.made", turn=answer.turn_id, given=is_given)
+        except AppError:  # the first words stay
+            log_event("title.lost", conversation=conversation_id)
+        finally:
+            self.tasks.end(Purpose.TITLE, conversation_id, first_id)
+
+    def _note(self, conversation_id: ConversationId, prompt_id: MessageId) -> None:
+        """Have the model name the facts in a prompt about its user."""
+        noted: tuple[NotedFact, ...] | None = None
+        try:
+            thread = self.store.thread(conversation_id)
+            if self.memories:
+                noted = self._noted(self.memories, thread, prompt_id)
+        except AppError:  # the facts stay as they are
+            log_event("facts.lost", conversation=conversation_id)
+        finally:
+            finished = None if noted is None else prompt_id
+            if waiting := self.tasks.end(
+                Purpose.FACTS, conversation_id, finished, noted=noted or ()
+            ):
+                in_background(partial(self._note, conversation_id, waiting))
+
+    def _noted(
+        self, memories: Facts, thread: Thread, prompt_id: MessageId
+    ) -> tuple[NotedFact, ...] | None:
+        """Ask the model about a prompt and its reply, and store the facts that it names.
+
+        None: the call was stopped, or facts are wanted no more. Raise AppError.
+        """
+        setup, exchange = self.setup(thread), _exchange(thread, prompt_id)
+        if not exchange:
+            return ()
+        before = _facts_of(memories, thread, setup.space)
+        plan = plan_fact_request(exchange, before, setup.context_tokens, self.calls.counter)
+        answer = self._ask(Purpose.FACTS, thread, plan, prompt_id)
+        if answer.is_cut or not self.keeps_facts():
+            return None
+        by_id = {fact.id: fact for fact in before}
+        shown = [by_id[fact_id] for fact_id in plan.fact_ids]
+        now = _facts_of(memories, thread, setup.space)
+        noted: list[NotedFact] = []
+        for change in parse_fact_changes(answer.text, exchange, now, shown):
+            fact = _fact(change.text, change.replaces, thread, prompt_id)
+            try:
+                memories.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
+            except AppError:  # the facts noted before it stay
+                log_event("fact.lost", turn=answer.turn_id)
+            else:
+                noted.append(NotedFact(fact, change.replaces))
+        log_event("facts.noted", turn=answer.turn_id, facts=len(noted))
+        return tuple(noted)
+
+
+def _prompt_id(thread: Thread | None, reply: LiveTurn) -> MessageId:
+    """The prompt that *reply* answers, also where it goes on with another reply."""
+    path = thread.up_to(reply.prompt_id).branch() if thread else ()
+    is_continuation = bool(path) and any(part.id == reply.prompt_id for part in path[-1].stored)
+    asked = (said.id for said in reversed(path) if said.role is Role.USER)
+    return next(asked, reply.prompt_id) if is_continuation else reply.prompt_id
+
+
+def _facts_of(store: Facts, thread: Thread, space: Space | None) -> tuple[Fact, ...]:
+    return tuple(fact for fact in store.facts() if fact.holds_in(thread.conversation, space))
+
+
+def _exchange(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:
+    """The reply before a prompt, the prompt and its reply; nothing where they cannot all be read."""
+    branch = thread.through(prompt_id).branch()
+    at = next((n for n, said in enumerate(branch) if said.id == prompt_id), None)
+    if at is None:
+        return ()
+    exchange = branch[max(0, at - 1) : at + 2]
+    is_readable = thread.is_whole and all(said.is_verified for said in exchange)
+    return exchange if is_readable and exchange[-1].role is Role.ASSISTANT else ()
+
+
+def _fact(text: str, replaced: Fact | None, thread: Thread, prompt_id: MessageId) -> Fact:
+    """A new fact, of the conversation's space, if any; or *replaced* as it is now."""
+    conversation, now = thread.conversation, datetime.now(UTC)
+    fact = replaced or Fact(
+        id=FactId(uuid4()), text=text, since=now, space_id=conversation.space_id
+    )
+    return replace(
+        fact,
+        text=text,
+        since=now,
+        source_id=prompt_id,
+        source_conversation_id=conversation.id,
+    )
+
+
+def in_background(work: Work) -> None:
+    """Begin *work* in a thread of its own, which the process does not wait for."""
+    threading.Thread(target=work, name="background-task", daemon=True).start()

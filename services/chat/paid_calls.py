@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from services.chat.continuing import spaced
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.domain import (
     Message,
@@ -35,6 +34,7 @@ from services.errors import (
 )
 from services.events import log_event
 from services.llm import LimitReached, Offer, Thought
+from services.memory.continuing import spaced
 from services.memory.tokens import TokenCounter, min_tokens
 from services.store.port import Turns
 from services.store.turns import ClientTurnId, Ending, Lease, NewTurn

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from services.chat.continuing import REQUEST
 from services.chat.counting import Counting, stored_rates
 from services.chat.elsewhere import Elsewhere
 from services.chat.recollection import Recollection
@@ -27,6 +26,7 @@ from services.domain import (
 from services.domain.context import ContextPlan, Extract, Forecast, History, RecalledMessage
 from services.errors import BadInput, InstructionsTooLong, StoreUnavailable
 from services.memory.compaction import Compaction, plan_compaction
+from services.memory.continuing import REQUEST
 from services.memory.forecast import Calibration, min_likely_tokens
 from services.memory.planner import plan_context
 from services.memory.receipt import Receipt

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from services.chat.afterwards import Afterwards, Work, in_background
-from services.chat.background import BackgroundTasks
+from services.chat.background import BackgroundTasks, UserTasks, Work, in_background
 from services.chat.counting import Counting
 from services.chat.elsewhere import Elsewhere
 from services.chat.live_turn import LiveTurn, LiveTurns
@@ -21,7 +20,6 @@ from services.chat.planning import Planning
 from services.chat.recollection import Recollection
 from services.chat.remote_turn import RemoteTurn
 from services.chat.setup import Setup, choose_setup
-from services.chat.titles import first_words
 from services.domain import (
     ConversationId,
     Fact,
@@ -59,6 +57,7 @@ from services.errors import (
 )
 from services.events import log_event
 from services.llm import Models
+from services.memory.titles import first_words
 from services.memory.tokens import KindCounter
 from services.store.port import Facts, Store
 from services.store.turns import Ending, OpenTurn
@@ -112,8 +111,8 @@ class Chat:
         )
 
     @property
-    def _afterwards(self) -> Afterwards:
-        return Afterwards(
+    def _tasks(self) -> UserTasks:
+        return UserTasks(
             store=self.store.conversations,
             calls=self.calls,
             live_turns=self.live_turns,
@@ -302,13 +301,16 @@ class Chat:
     def rebuild_summary(self, thread: Thread) -> None:
         """Have the summary made anew of all that it covers, in the background. Raise Stale, StoreUnavailable."""
         conversation_id = thread.conversation.id
-        if self.background.claim_summary(self.store.turns.user_id, conversation_id, is_wanted=True):
+        last_id, user_id = thread.messages[-1].id, self.store.turns.user_id
+        if self.background.claim(
+            Purpose.SUMMARY, user_id, conversation_id, last_id, is_wanted=True
+        ):
             try:
                 self.store.conversations.set_summary(thread, None)
             except AppError:
-                self.background.end_summary(conversation_id)
+                self.background.end(Purpose.SUMMARY, conversation_id)
                 raise
-            in_background(lambda: self._afterwards.summarise(conversation_id))
+            in_background(lambda: self._tasks.summarise(conversation_id, last_id))
 
     def setup(self, thread: Thread | None, new: NewConversation | None = None) -> Setup:
         """Return what the next turn of *thread* is made with, or the first of one that begins as *new*."""
@@ -581,7 +583,7 @@ class Chat:
             self.counting.note_end(turn.conversation_id, turn.failure)
             if reported:  # our own counts teach nothing
                 self.counting.learn(turn, call, reported, self.counter)
-            due = self._afterwards.claim(turn, call)
+            due = self._tasks.claim(turn, call)
         finally:
             turn.close(turn.failure)
         for work in due:

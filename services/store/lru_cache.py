@@ -25,6 +25,10 @@ class LruCache(Generic[Key, Value]):
         with self._lock:
             self._held[key] = value
 
+    def items(self) -> list[tuple[Key, Value]]:
+        with self._lock:
+            return list(self._held.items())
+
     def drop(self, key: Key) -> None:
         with self._lock:
             self._held.pop(key, None)

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import httpx
 
-from services.chat import TemporaryChats
+from services.chat.temporary import TemporaryChats
 from services.crypto import RootKeys
 from services.embedded.reports import Failed
 from services.errors import AppError, Misconfigured, RowsCut, StoreUnavailable

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from services.chat import Chat, LiveTurns
+from services.chat.live_turn import LiveTurns
+from services.chat.service import Chat
 from services.crypto import RootKeys, ServerProof
 from services.domain import Window
 from services.domain.models import ModelInfo

@@ -57,7 +57,8 @@ def note(maya, garden, text, replaced=None):
     one = NotedFact(replace(new, id=replaced.id) if replaced else new, replaced)
     maya.store.facts.keep(one.fact, replaces=replaced)
     tasks, user_id = maya.chat.background, maya.database.user_id
-    tasks.end_facts(user_id, garden, asked.id, (*tasks.noted(garden), one))
+    tasks.claim(Purpose.FACTS, user_id, garden, asked.id, is_wanted=True)
+    tasks.end(Purpose.FACTS, garden, asked.id, noted=(*tasks.noted(garden), one))
     return one
 
 
@@ -143,7 +144,8 @@ def test_what_cannot_be_stored_is_said_and_asked_again(open_app, maya, garden, d
 
 def test_fact_noted_while_the_page_is_drawn_is_shown(open_app, maya, garden, monkeypatch):
     asked = maya.database.thread(garden).messages[-2]
-    assert maya.chat.background.claim_facts(maya.database.user_id, garden, asked.id)
+    user_id = maya.database.user_id
+    assert maya.chat.background.claim(Purpose.FACTS, user_id, garden, asked.id)
     draw = facts.draw_noted
 
     def draw_and_note(chat, thread):

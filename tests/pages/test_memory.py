@@ -10,6 +10,7 @@ from pages._parts import summary
 from pages._parts.inspector import seen_dialog
 from services.domain import (
     Full,
+    Purpose,
     Retrieval,
     RunningSummary,
     Summary,
@@ -110,8 +111,9 @@ def test_summary_of_another_tab_is_shown_before_replacing(open_app, maya, databa
 
 def test_a_summary_that_failed_is_said(open_app, maya, database):
     garden = database.hold("Garden", *pairs(4), policy=Summary())
-    maya.chat.background.claim_summary(maya.database.user_id, garden)
-    maya.chat.background.end_summary(garden, ModelUnavailable(ModelFailure.BUSY))
+    prompt_id, user_id = database.thread(garden).messages[-2].id, maya.database.user_id
+    assert maya.chat.background.claim(Purpose.SUMMARY, user_id, garden, prompt_id)
+    maya.chat.background.end(Purpose.SUMMARY, garden, error=ModelUnavailable(ModelFailure.BUSY))
 
     app = open_app(maya, c=str(garden))
 

@@ -6,7 +6,7 @@ import pytest
 import streamlit as st
 
 from pages._parts import temporary
-from services.chat import ChatIsOver
+from services.chat.temporary import ChatIsOver
 from services.domain import Fact, FactId, Window
 from services.errors import Cap, OverBudget, StoreUnavailable
 from services.store.turns import TurnState

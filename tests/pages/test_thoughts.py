@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.chat import LiveTurn
+from services.chat.live_turn import LiveTurn
 from services.domain import Thoughts
 from services.llm import Thought
 from tests.pages.conftest import unanswered

@@ -8,7 +8,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from services.chat import BackgroundTasks, Chat, LiveTurns
+from services.chat.background import BackgroundTasks
+from services.chat.live_turn import LiveTurns
+from services.chat.service import Chat
 from services.crypto import RootKeys, ServerProof
 from services.domain import Purpose
 from services.llm import Models, Offer, OpenAIModel, connect

@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from services.chat import LiveTurn, LiveTurns
+from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.paid_calls import PaidCalls
 from services.domain import (
     ConversationId,

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.chat import Elsewhere
+from services.chat.elsewhere import Elsewhere
 from services.domain import NewConversation, Preferences, Retrieval, Space, SpaceId, Window
 from services.errors import StoreUnavailable
 from tests.store.conftest import done

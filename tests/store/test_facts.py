@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.chat import LiveTurns
+from services.chat.live_turn import LiveTurns
 from services.domain import (
     Fact,
     FactId,
@@ -296,7 +296,7 @@ def test_unreadable_conversation_yields_no_fact(chat, maya, stack, server, make_
 
     assert not thread.is_whole
     assert len(server.facts_requests) == 1
-    other._afterwards._note(conversation_id, thread.messages[-2].id)
+    other._tasks._note(conversation_id, thread.messages[-2].id)
     assert len(server.facts_requests) == 1
     assert noted(other, note.conversation_id) == []  # it was known
 

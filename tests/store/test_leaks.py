@@ -8,6 +8,7 @@ import pytest
 from services.domain import (
     Fact,
     FactId,
+    Purpose,
     Retrieval,
     RunningSummary,
 )
@@ -48,7 +49,7 @@ def fill(person, policy, server, canary):
         chat.open(conversation_id)
         assert done(chat.begin(conversation_id, f"{canary} prompt {long}")).failure
         thread = settled(chat, conversation_id)
-    assert bool(chat.background.summary_failure(conversation_id)) is isinstance(
+    assert bool(chat.background.failure(Purpose.SUMMARY, conversation_id)) is isinstance(
         policy, SummaryPolicy
     )
     person.store.turns.receipts(thread.messages, conversation_id)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.chat.afterwards import NoSummary
+from services.chat.background import NoSummary
 from services.domain import Purpose, Role
 from services.domain.context import PartKind
 from services.errors import BadInput, ModelUnavailable, OverBudget, Stale
@@ -45,7 +45,7 @@ def fill(chat):
         if (
             thread.summary
             or view.omitted_ids
-            or chat.background.summary_failure(thread.conversation.id)
+            or chat.background.failure(Purpose.SUMMARY, thread.conversation.id)
         ):
             return thread
         thread = ask(chat, thread.conversation.id)
@@ -114,7 +114,7 @@ def test_failed_summary_leaves_a_window(chat, server, script, failure):
     thread = fill(chat)
 
     assert thread.summary is None
-    assert isinstance(chat.background.summary_failure(thread.conversation.id), failure)
+    assert isinstance(chat.background.failure(Purpose.SUMMARY, thread.conversation.id), failure)
     for _ in range(4):
         thread = ask(chat, thread.conversation.id)
     view = chat.planning.view(thread, chat.setup(thread))
@@ -138,7 +138,7 @@ def test_failed_summary_is_tried_again_later(chat, server):
     assert asked < 4  # not at each turn
     assert thread.summary
     assert thread.summary.from_seq == 1
-    assert chat.background.summary_failure(thread.conversation.id) is None
+    assert chat.background.failure(Purpose.SUMMARY, thread.conversation.id) is None
     assert chat.planning.view(thread, chat.setup(thread)).omitted_ids == ()
 
 
@@ -151,7 +151,7 @@ def test_summary_is_not_requested_without_budget(chat, maya, stack, server):
     chat.rebuild_summary(thread)
 
     assert settled(chat, thread.conversation.id).summary is None
-    assert isinstance(chat.background.summary_failure(thread.conversation.id), OverBudget)
+    assert isinstance(chat.background.failure(Purpose.SUMMARY, thread.conversation.id), OverBudget)
 
 
 def test_summary_edited_meanwhile_is_not_overwritten(chat, server):
@@ -163,7 +163,7 @@ def test_summary_edited_meanwhile_is_not_overwritten(chat, server):
     chat.store.conversations.set_summary(now, edited)
 
     assert settled(chat, thread.conversation.id).summary == edited
-    assert chat.background.summary_failure(thread.conversation.id) is None
+    assert chat.background.failure(Purpose.SUMMARY, thread.conversation.id) is None
 
 
 def test_edited_summary_is_sent(chat, server):

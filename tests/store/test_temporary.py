@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.chat import ChatIsOver
+from services.chat.temporary import ChatIsOver
 from services.domain import Fact, FactId, Purpose
 from services.errors import Cap, NotFound, OverBudget
 from services.llm import Models, Offer

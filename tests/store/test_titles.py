@@ -2,10 +2,10 @@
 
 import pytest
 
-from services.chat import afterwards
-from services.chat.titles import INSTRUCTIONS
+from services.chat import background
 from services.domain import Purpose
 from services.errors import NotFound, StoreUnavailable
+from services.memory.titles import INSTRUCTIONS
 from tests.stack.apps import until
 from tests.store.conftest import done
 
@@ -199,7 +199,7 @@ def test_who_leaves_stops_the_title_and_pays_what_it_cost(chat, maya, stack, ser
 
 
 def test_a_title_that_does_not_come_is_given_up(chat, maya, stack, server, monkeypatch):
-    monkeypatch.setitem(afterwards._SECONDS, Purpose.TITLE, 0.1)
+    monkeypatch.setitem(background._SECONDS, Purpose.TITLE, 0.1)
     server.script_titles(fault="hang-headers")
 
     assert ask(chat).title == PROMPT

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.chat import affordable
+from services.chat.affordable import affordable
 from services.domain import Full, Window
 from services.llm import Offer
 from tests.fakes import INFO, FakePerson, ScriptedModel

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from services import bootstrap
 from services.crypto import new_key
-from services.domain import ConversationId, Fact, FactId, MessageId, UserId
+from services.domain import ConversationId, Fact, FactId, MessageId, Purpose, UserId
 from services.domain.memories import NotedFact
 from services.embedded.plan import Endpoints
 from services.settings import Settings
@@ -72,7 +72,9 @@ def test_noted_facts_leave_memory_with_the_last_session(shared):
     for session in sessions:
         shared.session_cache.add(session)
     for user_id, room in rooms.items():
-        shared.background.end_facts(user_id, room, MessageId(uuid4()), (noted,))
+        prompt_id = MessageId(uuid4())
+        assert shared.background.claim(Purpose.FACTS, user_id, room, prompt_id)
+        shared.background.end(Purpose.FACTS, room, prompt_id, noted=(noted,))
 
     end(shared, sessions[0])
     assert shared.background.noted(rooms[maya]) == (noted,)  # for the other device

@@ -5,11 +5,12 @@ from datetime import UTC
 
 import pytest
 
-from services.chat import LiveTurns, RemoteTurn
-from services.chat.continuing import REQUEST, spaced
+from services.chat.live_turn import LiveTurns
+from services.chat.remote_turn import RemoteTurn
 from services.domain import Outcome, Purpose, Retrieval, Role
 from services.errors import BadInput, ModelFailure, NotFound, Stale
 from services.llm import LimitReached, Models
+from services.memory.continuing import REQUEST, spaced
 from services.portable import to_markdown
 from tests.fakes import INFO, FakePerson, ScriptedModel
 from tests.stack.apps import until

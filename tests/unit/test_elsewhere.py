@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chat import Elsewhere, elsewhere
+from services.chat import elsewhere
+from services.chat.elsewhere import Elsewhere
 from services.domain import ConversationId
 from services.errors import StoreUnavailable
 from services.store.sealed import corpus

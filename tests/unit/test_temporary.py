@@ -6,7 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.chat import TEMPORARY_TITLE, TemporaryChats, temporary
+from services.chat import temporary
+from services.chat.temporary import TEMPORARY_TITLE, TemporaryChats
 from services.domain import (
     Fact,
     FactId,
@@ -126,8 +127,8 @@ def test_temporary_chat_reads_facts_only_if_allowed(maya, model):
         says(chat, "Where?")
         assert ("Lives in Bern." in str([said.body for said in model.seen[-1]])) is reads_facts
         assert not chat.chat.coming(Purpose.TITLE) | chat.chat.coming(Purpose.FACTS)
-        assert not chat.chat.background.claim_title(MAYA, chat.id)
-        assert not chat.chat.background.claim_facts(MAYA, chat.id, MessageId(uuid4()))
+        for purpose in (Purpose.TITLE, Purpose.FACTS):
+            assert not chat.chat.background.claim(purpose, MAYA, chat.id, MessageId(uuid4()))
 
 
 @pytest.mark.parametrize("policy", [Summary(), Retrieval()])

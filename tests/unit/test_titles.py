@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.chat.titles import INSTRUCTIONS, clean_title, first_words, plan_title
 from services.domain import Message, MessageId, Outcome, Role
+from services.memory.titles import INSTRUCTIONS, clean_title, first_words, plan_title
 from services.memory.tokens import RegexCounter
 from tests.fakes import NOON
 
