@@ -303,12 +303,27 @@ def test_conversation_begins_in_the_chosen_space_only(open_app, maya, latin, dat
     assert thread.conversation.space_id == latin.id
 
 
+def test_notes_of_a_space_are_sent_in_it_alone(open_app, maya, latin, model):
+    note(maya, latin, "She reads Caesar.")
+    maya.store.facts.keep(Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON))
+
+    send(open_app(maya, s=str(latin.id)), "Salve")  # facts about the user are switched off
+    assert "She reads Caesar." in sent(model)
+    assert "Has a dog." not in sent(model)
+
+    send(open_app(maya), "Hello")
+    assert "She reads Caesar." not in sent(model)
+
+
 def test_space_without_personal_memories_sends_its_notes_only(open_app, maya, latin, model):
     choose(maya.store.profile, keeps_facts=True)
     note(maya, latin, "She reads Caesar.")
     maya.store.facts.keep(Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON))
-    app = edit(open_app(maya, s=str(latin.id)), maya, latin)
+    app = open_app(maya, s=str(latin.id))
+    send(app, "Salve")
+    assert "Has a dog." in sent(model)
 
+    edit(app, maya, latin)
     app.toggle(key=f"space-memories-{latin.id}").set_value(False)
     press_in_dialog(app, latin, "Save")
     send(app, "Vale")
@@ -316,6 +331,8 @@ def test_space_without_personal_memories_sends_its_notes_only(open_app, maya, la
     assert maya.store.spaces.find(latin.id).uses_personal_facts is False
     assert "She reads Caesar." in sent(model)
     assert "Has a dog." not in sent(model)
+    send(open_app(maya), "Hello")
+    assert "Has a dog." in sent(model)
 
 
 # --- the dialog ---------------------------------------------------------------------------------------
