@@ -122,6 +122,34 @@ def test_deleting_twice_deletes_once_and_prolongs_nothing(world, maya, garden, l
     assert world.one(due, garden) == before
 
 
+def summarise(person, conversation, cuts):
+    its = {"document": conversation, "conversation": conversation, "cuts": cuts}
+    seen_rev = person.rows("conversations")[0]["summary_rev"]
+    revisions = {"seen_rev": seen_rev, "new_rev": seen_rev + 1}
+    return person.call("put_document", **a_document("summary", **its, **revisions))
+
+
+@pytest.mark.parametrize("seen", ["summary", "older"])
+def test_only_a_summary_that_was_seen_outlives_deleted_messages(maya, garden, long, seen):
+    summarise(maya, garden, cuts=0)
+
+    discard(maya, garden, 4, long[2:], kept_summary=sealed(seen))
+
+    left = maya.rows("conversations")[0]["summary"]
+    assert left == (sealed("summary") if seen == "summary" else None)
+
+
+def test_time_for_undo_ends_before_the_sweep(world, maya, garden, long):
+    discard(maya, garden, 4, long[2:])
+    world.admin.execute(
+        "update public.messages set destroy_at = now() - interval '1s' where destroy_at is not null"
+    )
+
+    assert restore(maya, garden, 5, long[2:])["reason"] == "not_found"
+
+    assert alive(maya) == long[:2]
+
+
 def test_messages_are_restored_all_or_none(maya, garden, long):
     discard(maya, garden, 4, long[2:])
 
