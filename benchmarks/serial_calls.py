@@ -151,7 +151,7 @@ class Reader:
             waits["switch, again"] = self._switch(slow.get("switch, again"))
         person.opens(PROMPTS[1])
         address = person.page.url
-        if "first character" in chosen:
+        if chosen & {"first character", "after a restart"}:  # which looks for that reply
             waits["first character"] = self._ask(slow.get("first character"))
         if "in a new chat" in chosen:
             person.begins_a_new_chat()
