@@ -1,11 +1,15 @@
 """Reading beyond "max rows", the bound that a hosted API cuts its answers to."""
 
+from dataclasses import replace
+from functools import partial
 from uuid import uuid4
 
 import pytest
 
 from services.domain import Space, SpaceId
 from services.errors import RowsCut
+from services.store.sealed import sealed_store
+from services.store.supabase.rows import SupabaseRows
 from services.store.supabase.usage import UsageReports
 from tests.fakes import NOON
 from tests.journeys.seeds import converse, hold
@@ -94,13 +98,31 @@ def test_a_start_with_a_bound_that_is_too_low_is_refused(hosted, make_app):
     assert "Daybook cannot start: The database returns at most 40 rows at once" in app.said()
 
 
-def test_a_bound_that_is_too_low_is_told_instead_of_tampering(hosted, maya, long):
+def test_thread_is_read_whole_whatever_the_bound(hosted, maya, long):
+    hosted.limit_rows(40)
+    try:
+        thread = store_of(maya).conversations.thread(long)
+    finally:
+        hosted.limit_rows(500)
+
+    assert thread.is_whole
+    assert len(thread.messages) > MORE
+
+
+def test_bound_that_is_too_low_is_told_instead_of_tampering(hosted, maya, long, monkeypatch):
+    rows = SupabaseRows(maya)
+    first = partial(_first_messages, rows.read_conversation, 10)
+    monkeypatch.setattr(rows, "read_conversation", first)  # the rest comes page by page
     hosted.limit_rows(40)
     try:
         with pytest.raises(RowsCut) as cut:
-            store_of(maya).conversations.thread(long)
+            sealed_store(rows, maya.user_keys).conversations.thread(long)
     finally:
         hosted.limit_rows(500)
 
     assert "at most 40 rows" in cut.value.public
-    assert store_of(maya).conversations.thread(long).is_whole
+
+
+def _first_messages(read, count, *arguments):
+    found = read(*arguments)
+    return replace(found, messages=found.messages[:count])
