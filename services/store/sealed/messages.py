@@ -9,7 +9,8 @@ from services.crypto import Vault
 from services.domain import ConversationId, FactId, Message, MessageId, Role, Thread
 from services.errors import NotFound, Stale, StoreUnavailable, TooLate
 from services.store.rows import MessageRow, Rows
-from services.store.sealed.opened import CheckedThread, OpenedConversations
+from services.store.sealed.opened import OpenedConversations
+from services.store.sealed.opened_conversation import CheckedThread
 from services.store.sealed.places import message_place, row_place
 from services.store.turns import SealedReply
 

@@ -7,7 +7,7 @@ than the app is noticed when the thread is next read.
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 
 from services.crypto import Head, UserKeys, Vault, new_key
@@ -15,13 +15,8 @@ from services.domain import (
     Conversation,
     ConversationId,
     Message,
-    MessageId,
     RunningSummary,
-    Thoughts,
     Thread,
-    TurnCost,
-    TurnId,
-    Usage,
     UserId,
 )
 from services.domain.policies import policy_named, policy_size
@@ -32,9 +27,7 @@ from services.store.rows import (
     ConversationRead,
     ConversationRow,
     ConversationState,
-    CostRow,
     DocumentKind,
-    DocumentRow,
     MessageRow,
     ReceiptRow,
     Rows,
@@ -43,59 +36,12 @@ from services.store.rows import (
 )
 from services.store.sealed.documents import DocumentSeals
 from services.store.sealed.formats import Format
+from services.store.sealed.opened_conversation import CheckedThread, OpenedConversation
 from services.store.sealed.places import conversation_place, receipt_place, row_place
 
 SUMMARY_FORMAT = Format(RunningSummary)
 OPENED = 2_000  # weight of a conversation with its key, beside 1 for an opened title
-_MOST_RECEIPTS, _MOST_THOUGHTS, _MOST_COSTS = 200, 50, 5_000  # of each conversation
 _MOST_TITLES = 100_000  # of all conversations: they are searched; or 50 opened ones
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedThread:
-    """A thread as it was last read, and the heads that its next write is made from."""
-
-    thread: Thread
-    head: Head | None = field(repr=False)  # None: it did not open, so nothing can follow it
-    total: Head = field(repr=False)  # of the rows that were read, to be compared with `head`
-
-    @classmethod
-    def new(cls, thread: Thread) -> "CheckedThread":
-        """An empty thread."""
-        return cls(thread, Head(), Head())
-
-    def next_head(self) -> Head:
-        """The head to continue from. Raise Tampered if there is none."""
-        if self.head is None:
-            raise Tampered
-        return self.head
-
-
-@dataclass(slots=True, repr=False)
-class OpenedConversation:
-    """All that this process holds of a conversation: dropped in one piece."""
-
-    vault: Vault | None = None
-    checked: CheckedThread | None = None
-    title: tuple[str, str] | None = None  # sealed, and opened
-    texts: dict[DocumentKind, tuple[DocumentRow, str | None]] = field(
-        default_factory=dict[DocumentKind, tuple[DocumentRow, str | None]]
-    )
-    receipts: LruCache[TurnId, str] = field(  # "": none to show
-        default_factory=lambda: LruCache[TurnId, str](_MOST_RECEIPTS)
-    )
-    thoughts: LruCache[MessageId, Thoughts] = field(
-        default_factory=lambda: LruCache[MessageId, Thoughts](_MOST_THOUGHTS)
-    )
-    costs: LruCache[TurnId, TurnCost] = field(
-        default_factory=lambda: LruCache[TurnId, TurnCost](_MOST_COSTS)
-    )
-
-    def hold_cost(self, row: CostRow) -> None:
-        """Hold the cost of a turn, unless it may still change."""
-        if row.state.is_final:
-            usage = Usage(row.tokens_in, row.tokens_out, row.tokens_cached)
-            self.costs.put(row.id, TurnCost(row.model, usage, row.charged_micro))
 
 
 class OpenedConversations:

@@ -22,7 +22,8 @@ from services.store.lru_cache import LruCache
 from services.store.rows import Rows, SealedConversation, TurnRow
 from services.store.sealed.formats import Format
 from services.store.sealed.messages import ask_twice, seal_message
-from services.store.sealed.opened import CheckedThread, OpenedConversations
+from services.store.sealed.opened import OpenedConversations
+from services.store.sealed.opened_conversation import CheckedThread
 from services.store.sealed.places import message_place, partial_place, receipt_place
 from services.store.turns import (
     Begun,

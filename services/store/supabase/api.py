@@ -77,6 +77,11 @@ class RpcResult(BaseModel):
     ok: bool
     reason: str = ""
 
+    @property
+    def values(self) -> dict[str, object]:
+        """The other values of the answer."""
+        return self.model_extra or {}
+
 
 _ANSWER, _NUMBERS = TypeAdapter(RpcResult), TypeAdapter(list[int])
 
@@ -196,7 +201,7 @@ class ServerCalls:
     def sweep(self) -> bool:
         """Settle some turns whose lease ran out and remove some rows that are due; return whether there are more."""
         answer = self.call("sweep_turns", at_most=_SWEPT_TURNS)
-        return (answer.model_extra or {}).get("more") is True
+        return answer.values.get("more") is True
 
 
 @contextmanager

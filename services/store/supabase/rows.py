@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Protocol, cast
+from typing import Protocol
 from uuid import UUID
 
 from pydantic import TypeAdapter
@@ -211,7 +211,7 @@ class SupabaseRows:
             conversation=conversation_id,
             changes=Hidden(json.dumps(changes, default=str)),
         )
-        return _fields(_checked("change_conversation", answer))["changed"] is True
+        return _checked("change_conversation", answer).values["changed"] is True
 
     def discard_conversation(self, conversation_id: ConversationId, seconds: int) -> None:
         self._call("discard_conversation", conversation=conversation_id, for_seconds=seconds)
@@ -278,7 +278,7 @@ class SupabaseRows:
             lease_seconds=reservation.lease_seconds,
             created=_created(created) if created else None,
         )
-        found = _fields(answer)
+        found = answer.values
         if answer.reason in set(Cap):
             raise OverBudget(
                 Cap(answer.reason),
@@ -306,7 +306,7 @@ class SupabaseRows:
         )
         if not answer.ok:
             return Lease.LAPSED
-        return Lease.STOP_REQUESTED if _fields(answer).get("stop") is True else Lease.HELD
+        return Lease.STOP_REQUESTED if answer.values.get("stop") is True else Lease.HELD
 
     def finish_turn(self, settlement: Settlement, reply: SealedReply | None = None) -> None:
         answer = self._session.calls.call(
@@ -395,7 +395,3 @@ def _checked(verb: str, answer: RpcResult) -> RpcResult:
     if not answer.ok:
         raise refusal(verb, answer.reason)
     return answer
-
-
-def _fields(answer: RpcResult) -> dict[str, object]:
-    return cast(dict[str, object], answer.model_extra)
