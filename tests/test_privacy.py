@@ -267,7 +267,7 @@ def _note_facts(scene, person, ask):
     choose(person.store.profile, keeps_facts=True)
     thread = ask(f"I am {SAID} [[facts=Is_{SAID}.]]")
     until(lambda: not chat.coming(Purpose.FACTS))
-    noted, (fact,) = chat.noted(thread.conversation.id), memories.facts()
+    noted, (fact,) = chat.memories.noted(thread.conversation.id), memories.facts()
     assert (fact.text, len(noted)) == (f"Is {SAID}.", 1)
     scene.refused(lambda: memories.keep(replace(fact, text=SAID * 50)))
     scene.refused(lambda: memories.keep(fact, replaces=replace(fact, text=f"Was {SAID}.")))

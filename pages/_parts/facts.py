@@ -45,7 +45,7 @@ def draw_noted(chat: Chat, thread: Thread) -> None:
     asked = next((said for said in thread.branch()[::-1] if said.role is Role.USER), None)
     noted = tuple(
         one
-        for one in chat.noted(thread.conversation.id)
+        for one in chat.memories.noted(thread.conversation.id)
         if asked and one.fact.source_id == asked.id
     )
     if not noted:
@@ -95,7 +95,7 @@ def _announced(chat: Chat, one: NotedFact) -> str:
 
 
 def _take_back(conversation_id: ConversationId, one: NotedFact) -> None:
-    find_person().chat.take_back(conversation_id, one)
+    find_person().chat.memories.undo_noted(conversation_id, one)
 
 
 def _choose(is_wanted: bool) -> None:

@@ -36,12 +36,12 @@ def dialog(conversation_id: ConversationId) -> None:
         thread_as_seen = replace(thread, summary=seen)  # only that is replaced
         try:
             if is_saved or is_gone:
-                services.chat.change_summary(thread_as_seen, "" if is_gone else text)
+                services.chat.memories.change_summary(thread_as_seen, "" if is_gone else text)
                 if is_gone:
                     undo.offer_summary(conversation_id, seen)
                 st.rerun()
             if is_asked_again:
-                services.chat.rebuild_summary(thread_as_seen)
+                services.chat.memories.rebuild_summary(thread_as_seen)
                 st.session_state.news = "Regenerating the summary…"
                 st.rerun()
         except Stale:

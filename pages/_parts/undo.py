@@ -112,7 +112,7 @@ def _is_confirmed(thread: Thread, doomed: Sequence[Message]) -> bool:
 
 def discard(conversation: Conversation) -> None:
     """Delete *conversation*. Raise what the chat raises."""
-    find_person().chat.discard(conversation.id, _SECONDS)
+    find_person().chat.deletions.discard(conversation.id, _SECONDS)
     was_open = st.query_params.get("c") == str(conversation.id)
     name = f"“{conversation.title}”" if conversation.title else "a chat"
     _offer(conversation.id, name, partial(_restore_conversation, conversation.id, was_open))
@@ -131,7 +131,7 @@ def offer_summary(conversation_id: ConversationId, summary: RunningSummary) -> N
     """Offer to restore a *summary* that was just deleted."""
 
     def restore() -> None:
-        services_of(conversation_id).chat.restore_summary(conversation_id, summary)
+        services_of(conversation_id).chat.memories.restore_summary(conversation_id, summary)
 
     _offer(uuid4(), "the summary", restore)
 
@@ -139,7 +139,9 @@ def offer_summary(conversation_id: ConversationId, summary: RunningSummary) -> N
 def _delete_messages(thread: Thread, doomed: Collection[Message]) -> None:
     conversation_id, first = thread.conversation.id, min(doomed, key=lambda each: each.seq)
     ids = {message.id for message in doomed}
-    deleted = services_of(conversation_id).chat.delete_messages(conversation_id, ids, _SECONDS)
+    deleted = services_of(conversation_id).chat.deletions.delete_messages(
+        conversation_id, ids, _SECONDS
+    )
     before = next((one for one in _deletions() if one.id == conversation_id), None)
     count = thread.count(doomed) + (before.count if before else 0)
     memories = (*(before.memories if before else ()), deleted)
@@ -222,7 +224,7 @@ def _can_restore_messages(conversation_id: ConversationId) -> bool:
 def _restore_messages(
     conversation_id: ConversationId, first: MessageId | None, memories: Sequence[DeletedMemories]
 ) -> None:
-    services_of(conversation_id).chat.restore_messages(conversation_id, memories)
+    services_of(conversation_id).chat.deletions.restore_messages(conversation_id, memories)
     if is_held(conversation_id) or st.query_params.get("c") == str(conversation_id):
         turns.show(conversation_id, first)
 

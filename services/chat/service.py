@@ -5,7 +5,7 @@ begin -> plan_context -> store the prompt and reserve its worst cost -> a thread
 -> once, after the first complete reply, the same way: a title; after others a summary, and facts
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,8 +13,10 @@ from uuid import UUID, uuid4
 
 from services.chat.background import BackgroundTasks, UserTasks, Work, in_background
 from services.chat.counting import Counting
+from services.chat.deletions import Deletions
 from services.chat.elsewhere import Elsewhere
 from services.chat.live_turn import LiveTurn, LiveTurns
+from services.chat.memories import Memories
 from services.chat.paid_calls import LONGEST_TURN, Attempt, Call, PaidCalls, is_same, new_attempt
 from services.chat.planning import Planning
 from services.chat.recollection import Recollection
@@ -22,7 +24,6 @@ from services.chat.remote_turn import RemoteTurn
 from services.chat.setup import Setup, choose_setup
 from services.domain import (
     ConversationId,
-    Fact,
     Full,
     MemoryPolicy,
     Message,
@@ -32,7 +33,6 @@ from services.domain import (
     Purpose,
     Retrieval,
     Role,
-    RunningSummary,
     Space,
     SpaceId,
     Summary,
@@ -40,20 +40,17 @@ from services.domain import (
     Usage,
     Window,
 )
-from services.domain.limits import checked_instructions, checked_message, checked_summary
-from services.domain.memories import DeletedMemories, NotedFact
+from services.domain.limits import checked_instructions, checked_message
 from services.errors import (
     AppError,
     Busy,
     ModelFailure,
     ModelUnavailable,
     NotFound,
-    Refused,
     SpaceGone,
     Stale,
     StoreUnavailable,
     Tampered,
-    TooLate,
 )
 from services.events import log_event
 from services.llm import Models
@@ -90,7 +87,7 @@ class Chat:
     _unanswered: list[Attempt] = field(default_factory=list[Attempt], repr=False)
 
     @property
-    def memories(self) -> Facts | None:
+    def facts(self) -> Facts | None:
         """The facts that the model may see; None: none, and none are noted."""
         return self.store.facts if self.reads_facts else None
 
@@ -105,7 +102,7 @@ class Chat:
             turns=self.store.turns,
             counter=self.counter,
             counting=self.counting,
-            memories=self.memories,
+            memories=self.facts,
             recollection=self.recollection,
             elsewhere=self.elsewhere,
         )
@@ -119,8 +116,29 @@ class Chat:
             tasks=self.background,
             planning=self.planning,
             setup=self.setup,
-            memories=self.memories,
+            memories=self.facts,
             keeps_facts=self._keeps_facts,
+        )
+
+    @property
+    def memories(self) -> Memories:
+        """The summaries and the noted facts."""
+        return Memories(
+            conversations=self.store.conversations,
+            facts=self.facts,
+            background=self.background,
+            summarise=self._tasks.summarise,
+        )
+
+    @property
+    def deletions(self) -> Deletions:
+        """What deletes conversations and messages."""
+        return Deletions(
+            store=self.store,
+            live_turns=self.live_turns,
+            memories=self.memories,
+            open=self.open,
+            forget=self.forget,
         )
 
     def begin(
@@ -280,38 +298,6 @@ class Chat:
         log_event("turn.adopted", turn=left.id)
         return self.store.conversations.thread(conversation_id), None
 
-    def change_summary(self, thread: Thread, text: str) -> None:
-        """Let the summary of *thread* say *text*; without any it is taken away.
-
-        Raise BadInput, Stale (it was changed meanwhile), StoreUnavailable.
-        """
-        now = thread.summary
-        text = checked_summary(text)
-        summary = None
-        if text and now:
-            summary = replace(now, text=text, made_at=datetime.now(UTC), is_edited=True)
-        self.store.conversations.set_summary(thread, summary)
-
-    def restore_summary(self, conversation_id: ConversationId, summary: RunningSummary) -> None:
-        """Put back a deleted *summary*, in the place of any made since. Raise NotFound, Stale, StoreUnavailable."""
-        self.store.conversations.set_summary(
-            self.store.conversations.thread(conversation_id), summary
-        )
-
-    def rebuild_summary(self, thread: Thread) -> None:
-        """Have the summary made anew of all that it covers, in the background. Raise Stale, StoreUnavailable."""
-        conversation_id = thread.conversation.id
-        last_id, user_id = thread.messages[-1].id, self.store.turns.user_id
-        if self.background.claim(
-            Purpose.SUMMARY, user_id, conversation_id, last_id, is_wanted=True
-        ):
-            try:
-                self.store.conversations.set_summary(thread, None)
-            except AppError:
-                self.background.end(Purpose.SUMMARY, conversation_id)
-                raise
-            in_background(lambda: self._tasks.summarise(conversation_id, last_id))
-
     def setup(self, thread: Thread | None, new: NewConversation | None = None) -> Setup:
         """Return what the next turn of *thread* is made with, or the first of one that begins as *new*."""
         space_id = thread.conversation.space_id if thread else new and new.space_id
@@ -351,112 +337,6 @@ class Chat:
         """Stop the turns that were begun here, and let them be stored."""
         self.live_turns.stop(lambda turn: turn.owner is self.store.turns, within)
 
-    def noted(self, conversation_id: ConversationId) -> tuple[NotedFact, ...]:
-        """What was noted last in a conversation, as far as it is kept so and was not dismissed."""
-        noted = self.background.noted(conversation_id)
-        if not noted or self.memories is None:
-            return ()
-        with suppress(StoreUnavailable):
-            kept = self.memories.facts()
-            noted = tuple(one for one in noted if one.fact in kept)
-        return noted
-
-    def take_back(self, conversation_id: ConversationId, noted: NotedFact) -> None:
-        """Forget what was noted, or put back what it took the place of.
-
-        Raise ChangedElsewhere, StoreUnavailable.
-        """
-        if self.memories and noted.replaced:
-            self.memories.keep(noted.replaced, replaces=noted.fact)
-        elif self.memories:
-            self.memories.forget(noted.fact.id)
-        self.background.dismiss(conversation_id, (noted,))
-
-    def discard(self, conversation_id: ConversationId, seconds: int) -> None:
-        """Stop what is coming of it; have the conversation destroyed in so many seconds."""
-        its = self.store.turns.user_id, conversation_id
-        self.live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == its)
-        self.store.conversations.discard(conversation_id, seconds)
-        self.live_turns.drop(*its)
-        self.forget(conversation_id)
-
-    def delete_messages(
-        self, conversation_id: ConversationId, ids: Collection[MessageId], seconds: int
-    ) -> DeletedMemories:
-        """Delete messages, each with all that follows it, for which `restore_messages` has so many seconds.
-
-        What was made of them goes at once: facts, and the summary. What they cost stays in the books. Raise Stale where
-        something follows that is not among them, or they are gone; Busy, NotFound, Tampered, StoreUnavailable.
-        """
-        thread = self.open(conversation_id)
-        doomed = [message for message in thread.messages if message.id in ids]
-        followers = [message for message in thread.messages if message.parent_id in ids]
-        if len(doomed) != len(ids) or any(message.id not in ids for message in followers):
-            raise Stale
-        turn = self.live_turns.find(self.store.turns.user_id, conversation_id)
-        is_its = turn is not None and turn.prompt_id in ids
-        if turn and is_its and not turn.is_done:
-            raise Busy
-        summary = thread.summary
-        if summary and all(message.seq != summary.up_to_seq for message in doomed):
-            summary = None  # it covers only what comes before the message at its end
-        facts = self._facts_of(ids)
-        fact_ids = [fact.id for fact in facts]
-        self.store.messages.discard(
-            thread, doomed, fact_ids, seconds, drops_summary=summary is not None
-        )
-        facts += self._forget_facts_of(ids)
-        if is_its:  # it failed: that is nothing to be told any more
-            self.live_turns.drop(self.store.turns.user_id, conversation_id, Purpose.REPLY)
-        noted = self.background.noted(conversation_id)
-        self.background.dismiss(conversation_id, tuple(one for one in noted if one.fact in facts))
-        self.forget(conversation_id)
-        return DeletedMemories(frozenset(ids), facts, summary)
-
-    def restore_messages(
-        self, conversation_id: ConversationId, made: Iterable[DeletedMemories] = ()
-    ) -> None:
-        """Bring back what was deleted of a conversation, and what was *made* of the messages that are there then.
-
-        Raise TooLate, NotFound, Tampered, StoreUnavailable; after the last, called again it goes on.
-        """
-        late: TooLate | None = None
-        try:
-            self.store.messages.restore(conversation_id)
-        except TooLate as error:
-            late = error  # perhaps they are back: by another tab, or a call whose answer was lost
-        self.forget(conversation_id)
-        back = self.store.conversations.thread(conversation_id).messages
-        ids, seqs = {message.id for message in back}, {message.seq for message in back}
-        made = tuple(made)
-        facts = [fact for one in made for fact in one.facts if fact.source_id in ids]
-        summaries = [one.summary for one in made if one.summary and one.summary.up_to_seq in seqs]
-        if late and not any(ids & one.ids for one in made):
-            raise late
-        if self.memories:
-            for fact in facts:
-                with suppress(Refused):  # it is there already, or there are too many by now
-                    self.memories.keep(fact)
-        if summaries:
-            self.restore_summary(conversation_id, summaries[-1])
-
-    # --- inside ---------------------------------------------------------------------------------
-
-    def _facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
-        """The facts that were noted from messages, as they are stored now."""
-        kept = self.memories.fresh_facts() if self.memories else ()
-        return tuple(fact for fact in kept if fact.source_id in ids)
-
-    def _forget_facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
-        """Forget and return the facts that were noted from messages while these were being deleted."""
-        with suppress(StoreUnavailable):
-            facts = self._facts_of(ids)
-            for fact in facts:
-                if self.memories:
-                    self.memories.forget(fact.id)
-            return facts
-        return ()
-
     def forget(self, conversation_id: ConversationId) -> None:
         """Drop what is held of a conversation; what is stored is read again."""
         self._unanswered[:] = [
@@ -466,6 +346,8 @@ class Chat:
         self.recollection.forget(conversation_id)
         if self.elsewhere:
             self.elsewhere.forget(conversation_id)
+
+    # --- inside ---------------------------------------------------------------------------------
 
     def _go_on(
         self, thread: Thread, prompt: str, seen_rev: int | None, tip_id: MessageId | None
@@ -592,7 +474,7 @@ class Chat:
     def _keeps_facts(self) -> bool:
         """Whether the person wants facts to be kept; no, while nobody can say."""
         with suppress(AppError):
-            return self.memories is not None and bool(self.store.profile.preferences().keeps_facts)
+            return self.facts is not None and bool(self.store.profile.preferences().keeps_facts)
         return False
 
     def _live(self, conversation_id: ConversationId) -> LiveTurn | None:

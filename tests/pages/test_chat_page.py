@@ -838,7 +838,7 @@ def test_undo_is_offered_while_messages_can_be_restored(open_app, maya, database
     database.let_pass(-60)  # its clock is slow
     garden = database.hold("Garden", "Shade?", "Ferns.")
     thread = maya.chat.open(garden)
-    maya.chat.delete_messages(garden, [thread.messages[1].id], 20)
+    maya.chat.deletions.delete_messages(garden, [thread.messages[1].id], 20)
     app = open_app(maya, c=str(garden))
     assert app.button(key="restore-elsewhere").label == words.UNDO
 
@@ -995,7 +995,7 @@ def test_cleared_context_is_restored_after_deleting_newest_messages(open_app, ma
     app = open_app(maya, c=str(garden))
     app.button(key="start-anew").click().run()
     thread = maya.chat.open(garden)
-    maya.chat.delete_messages(garden, {one.id for one in thread.messages[2:]}, 20)
+    maya.chat.deletions.delete_messages(garden, {one.id for one in thread.messages[2:]}, 20)
 
     app.run()
 

@@ -652,7 +652,7 @@ def test_a_conversation_deleted_under_a_reply(chat, maya, server):
     with a_slow_reply(server) as prompt:
         turn = chat.begin(None, prompt)
         next(text for text in turn.follow() if text)
-        chat.discard(turn.conversation_id, 20)
+        chat.deletions.discard(turn.conversation_id, 20)
 
     assert turn.is_done
     assert store_of(maya).conversations.recent() == []

@@ -148,7 +148,7 @@ def test_what_is_discarded_is_not_brought_back(chat, maya, server):
     here = ask(chat, QUESTION)
     assert KUMQUAT in sent(server)
 
-    chat.discard(there.conversation.id, 60)
+    chat.deletions.discard(there.conversation.id, 60)
     ask(chat, QUESTION)
     assert KUMQUAT not in sent(server)
     ask(chat, "And now?", here)
@@ -164,7 +164,7 @@ def test_what_is_discarded_leaves_the_memory_at_once(chat, server):
     here = ask(chat, QUESTION)
     assert KUMQUAT in sent(server)
 
-    chat.discard(there.conversation.id, 60)
+    chat.deletions.discard(there.conversation.id, 60)
 
     assert chat.planning.recalled_messages(here, last_receipt(chat, here)) == {}
 

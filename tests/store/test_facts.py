@@ -67,11 +67,11 @@ def ask(chat, prompt=PROMPT, conversation_id=None):
 
 
 def texts(chat):
-    return [fact.text for fact in chat.memories.facts()]
+    return [fact.text for fact in chat.facts.facts()]
 
 
 def noted(chat, conversation_id):
-    return [one.fact.text for one in chat.noted(conversation_id)]
+    return [one.fact.text for one in chat.memories.noted(conversation_id)]
 
 
 def test_fact_of_a_prompt_is_noted_with_its_source(chat, maya, stack, server):
@@ -148,30 +148,30 @@ def test_turns_go_on_while_facts_are_noted(chat, server):
 def test_contradicting_fact_replaces_the_earlier_one(chat, server):
     server.script_facts(reply=answer(BERN))
     conversation_id = ask(chat)
-    (old,) = chat.memories.facts()
+    (old,) = chat.facts.facts()
     server.script_facts(reply=answer(DOG, _1="Lives in Zurich."))
 
     ask(chat, "I moved to Zurich, and have a dog.", conversation_id)
 
-    zurich, dog = sorted(chat.memories.facts(), key=lambda fact: fact.id != old.id)
+    zurich, dog = sorted(chat.facts.facts(), key=lambda fact: fact.id != old.id)
     assert (zurich.text, dog.text) == ("Lives in Zurich.", DOG)
     assert zurich.since > old.since
     assert zurich.source_id == chat.open(conversation_id).messages[2].id
-    assert set(chat.noted(conversation_id)) == {NotedFact(dog), NotedFact(zurich, old)}
+    assert set(chat.memories.noted(conversation_id)) == {NotedFact(dog), NotedFact(zurich, old)}
 
 
 def test_noted_facts_are_taken_back(chat, server):
     server.script_facts(reply=answer(BERN))
     conversation_id = ask(chat)
-    before = chat.memories.facts()
+    before = chat.facts.facts()
     server.script_facts(reply=answer(DOG, _1="Lives in Zurich."))
     ask(chat, "I moved to Zurich, and have a dog.", conversation_id)
 
-    for one in chat.noted(conversation_id):
-        chat.take_back(conversation_id, one)
+    for one in chat.memories.noted(conversation_id):
+        chat.memories.undo_noted(conversation_id, one)
 
-    assert chat.memories.facts() == before
-    assert chat.noted(conversation_id) == ()
+    assert chat.facts.facts() == before
+    assert chat.memories.noted(conversation_id) == ()
 
 
 def test_fact_changed_since_is_not_taken_back(chat, server):
@@ -179,23 +179,23 @@ def test_fact_changed_since_is_not_taken_back(chat, server):
     conversation_id = ask(chat)
     server.script_facts(reply=answer(_1="Lives in Zurich."))
     ask(chat, "I moved to Zurich.", conversation_id)
-    [one] = chat.noted(conversation_id)
+    [one] = chat.memories.noted(conversation_id)
     mine = replace(one.fact, text="Lives in Basel.")
-    chat.memories.keep(mine, replaces=one.fact)
+    chat.facts.keep(mine, replaces=one.fact)
 
     with pytest.raises(ChangedElsewhere):
-        chat.take_back(conversation_id, one)
+        chat.memories.undo_noted(conversation_id, one)
 
-    assert chat.noted(conversation_id) == ()
+    assert chat.memories.noted(conversation_id) == ()
     assert texts(chat) == ["Lives in Basel."]
 
 
 def test_dismissed_note_stays_a_fact(chat):
     conversation_id = ask(chat)
 
-    chat.background.dismiss(conversation_id, chat.noted(conversation_id))
+    chat.background.dismiss(conversation_id, chat.memories.noted(conversation_id))
 
-    assert chat.noted(conversation_id) == ()
+    assert chat.memories.noted(conversation_id) == ()
     assert texts(chat) == [DOG]
 
 
@@ -257,7 +257,7 @@ def test_stopped_reply_yields_no_fact(chat, server):
 
 def test_regenerated_reply_requests_no_facts_again(chat, server):
     conversation_id = ask(chat)
-    chat.take_back(conversation_id, *chat.noted(conversation_id))
+    chat.memories.undo_noted(conversation_id, *chat.memories.noted(conversation_id))
 
     done(chat.retry(conversation_id))
 
@@ -308,7 +308,7 @@ def test_fact_noted_in_a_space_stays_there(chat, maya, server):
     done(chat.begin(None, PROMPT, new=NewConversation(space_id=space.id)))
     settled(chat)
 
-    (fact,) = chat.memories.facts()
+    (fact,) = chat.facts.facts()
     assert (fact.text, fact.space_id) == (DOG, space.id)
     ask(chat, "What shall I buy?")
     assert DOG not in str(server.requests[-1].body)
@@ -318,9 +318,9 @@ def test_fact_of_another_conversation_is_neither_shown_nor_replaced(chat, server
     elsewhere = Fact(
         id=FactId(uuid4()), text=BERN, since=datetime.now(UTC), conversation_id=ask(chat, "Hello")
     )
-    for fact in chat.memories.facts():
-        chat.memories.forget(fact.id)
-    chat.memories.keep(elsewhere)
+    for fact in chat.facts.facts():
+        chat.facts.forget(fact.id)
+    chat.facts.keep(elsewhere)
     server.script_facts(reply=answer(_1="Lives in Zurich."))
 
     ask(chat, "I live in Zurich")
@@ -333,13 +333,13 @@ def test_fact_of_a_conversation_is_sent_only_there(chat, profile, server):
     choose(profile, keeps_facts=False)
     here, there = ask(chat, "Hello"), ask(chat, "Hello again")
     now = datetime.now(UTC)
-    chat.memories.keep(
+    chat.facts.keep(
         Fact(id=FactId(uuid4()), text="It is order 7781.", since=now, conversation_id=here)
     )
     noted = Fact(
         id=FactId(uuid4()), text=DOG, since=now, conversation_id=here, source_id=MessageId(uuid4())
     )
-    chat.memories.keep(noted)
+    chat.facts.keep(noted)
 
     for conversation_id in (here, there):
         chat.open(conversation_id)
@@ -384,7 +384,7 @@ def test_deleted_conversation_leaves_no_fact(chat, server):
     turn = done(chat.begin(None, PROMPT))
     server.wait_until(lambda server: server.facts_requests)
 
-    chat.discard(turn.conversation_id, 20)
+    chat.deletions.discard(turn.conversation_id, 20)
 
     settled(chat)
     assert texts(chat) == []

@@ -93,7 +93,7 @@ def test_of_what_is_deleted_neither_key_nor_text_stays_in_the_memory(person, may
     ):
         assert kind in texts
 
-    person.chat.discard(conversation_id, 20)
+    person.chat.deletions.discard(conversation_id, 20)
     look_around(person, server)
 
     assert leaks.found(canary, key) == set()

@@ -148,7 +148,7 @@ def test_summary_is_not_requested_without_budget(chat, maya, stack, server):
     server.script_summaries(reply=SUMMARY)
     limit_budget(stack, maya, 0)
 
-    chat.rebuild_summary(thread)
+    chat.memories.rebuild_summary(thread)
 
     assert settled(chat, thread.conversation.id).summary is None
     assert isinstance(chat.background.failure(Purpose.SUMMARY, thread.conversation.id), OverBudget)
@@ -157,7 +157,7 @@ def test_summary_is_not_requested_without_budget(chat, maya, stack, server):
 def test_summary_edited_meanwhile_is_not_overwritten(chat, server):
     thread = fill(chat)
     server.script_summaries(reply="Of no use any more.", delay=1.5)
-    chat.rebuild_summary(thread)
+    chat.memories.rebuild_summary(thread)
     now = chat.store.conversations.thread(thread.conversation.id)
     edited = replace(thread.summary, text="Mine.", is_edited=True)
     chat.store.conversations.set_summary(now, edited)
@@ -169,17 +169,17 @@ def test_summary_edited_meanwhile_is_not_overwritten(chat, server):
 def test_edited_summary_is_sent(chat, server):
     thread = fill(chat)
 
-    chat.change_summary(thread, " They sow kumquats. ")
+    chat.memories.change_summary(thread, " They sow kumquats. ")
 
     with pytest.raises(Stale):
-        chat.change_summary(thread, "Late.")
+        chat.memories.change_summary(thread, "Late.")
     thread = ask(chat, thread.conversation.id, "And now?")
     assert thread.summary.text.startswith("They sow kumquats.")
     assert thread.summary.is_edited
     assert "They sow kumquats." in server.requests[-1].body["messages"][0]["content"]
     for text in ("x" * 70_000, "half \ud800"):
         with pytest.raises(BadInput):
-            chat.change_summary(thread, text)
+            chat.memories.change_summary(thread, text)
 
 
 def test_summary_is_regenerated_from_all_that_it_covered(chat, server):
@@ -187,7 +187,7 @@ def test_summary_is_regenerated_from_all_that_it_covered(chat, server):
     covered = thread.summary.up_to_seq
     server.script_summaries(reply="Something better.")
 
-    chat.rebuild_summary(thread)
+    chat.memories.rebuild_summary(thread)
 
     thread = settled(chat, thread.conversation.id)
     assert "Something better." in thread.summary.text
@@ -199,7 +199,7 @@ def test_deleted_summary_leaves_a_window(chat, server):
     thread = fill(chat)
     thread = ask(chat, thread.conversation.id, "And now?")
 
-    chat.change_summary(thread, " ")
+    chat.memories.change_summary(thread, " ")
 
     thread = chat.store.conversations.thread(thread.conversation.id)
     assert thread.summary is None
@@ -231,7 +231,7 @@ def test_receipt_keeps_the_summary_of_its_turn(chat):
     thread = fill(chat)
     thread = ask(chat, thread.conversation.id, "And now?")
     then = thread.messages[-1]
-    chat.change_summary(thread, "Something else.")
+    chat.memories.change_summary(thread, "Something else.")
 
     receipt = receipt_of(chat, thread, then)
 

@@ -212,7 +212,7 @@ def test_a_conversation_deleted_under_its_title_is_gone_and_paid_for(chat, maya,
     turn = done(chat.begin(None, PROMPT))
     server.wait_until(lambda s: s.title_requests and s.title_requests[0].sent)
 
-    chat.discard(turn.conversation_id, 20)
+    chat.deletions.discard(turn.conversation_id, 20)
 
     with pytest.raises(NotFound):
         settled(chat, turn.conversation_id)

@@ -28,7 +28,7 @@ def delete(chat, conversation_id, number):
     """Delete the message of that number and what follows it."""
     thread = chat.open(conversation_id)
     ids = {one.id for one in thread.from_on(thread.messages[number].id)}
-    return chat.delete_messages(conversation_id, ids, UNDO_SECONDS)
+    return chat.deletions.delete_messages(conversation_id, ids, UNDO_SECONDS)
 
 
 def bodies(thread):
@@ -40,7 +40,7 @@ def test_destroyed_messages_are_not_restored(maya, garden):
     maya.database.let_pass(UNDO_SECONDS + 1)
 
     with pytest.raises(TooLate):
-        maya.chat.restore_messages(garden, [made])
+        maya.chat.deletions.restore_messages(garden, [made])
 
 
 def test_failed_undo_can_be_repeated(maya, garden):
@@ -48,10 +48,10 @@ def test_failed_undo_can_be_repeated(maya, garden):
     rows = maya.database.rows
     rows.after["restore_messages"] = lambda: setattr(rows, "failure", StoreUnavailable())
     with pytest.raises(StoreUnavailable):
-        maya.chat.restore_messages(garden, [made])
+        maya.chat.deletions.restore_messages(garden, [made])
 
     rows.failure = None
-    maya.chat.restore_messages(garden, [made])
+    maya.chat.deletions.restore_messages(garden, [made])
 
     assert maya.chat.open(garden).messages == before.messages
 
@@ -80,7 +80,7 @@ def test_facts_and_summary_are_deleted_and_restored_with_messages(maya, garden):
     made = delete(maya.chat, garden, 2)
     assert maya.store.facts.facts() == (other,)
     assert maya.chat.open(garden).summary is None
-    maya.chat.restore_messages(garden, [made])
+    maya.chat.deletions.restore_messages(garden, [made])
 
     assert set(maya.store.facts.facts()) == {noted, other}
     assert maya.chat.open(garden).summary == summary
@@ -98,7 +98,7 @@ def test_facts_of_destroyed_messages_are_not_restored(maya, garden):
     maya.database.let_pass(UNDO_SECONDS + 1)
     made.append(delete(maya.chat, garden, 0))
 
-    maya.chat.restore_messages(garden, made)
+    maya.chat.deletions.restore_messages(garden, made)
 
     assert maya.store.facts.facts() == (newer,)
 
@@ -108,9 +108,9 @@ def test_facts_of_messages_restored_elsewhere_are_restored(maya, garden):
     fact = Fact(id=FactId(uuid4()), text="Likes the sun", since=NOON, source_id=prompt.id)
     maya.store.facts.keep(fact)
     made = delete(maya.chat, garden, 2)
-    maya.chat.restore_messages(garden)
+    maya.chat.deletions.restore_messages(garden)
 
-    maya.chat.restore_messages(garden, [made])
+    maya.chat.deletions.restore_messages(garden, [made])
 
     assert maya.store.facts.facts() == (fact,)
 
@@ -130,10 +130,10 @@ def test_delete_of_changed_messages_is_stale(maya, garden):
     assert maya.chat.begin(garden, "Water?").wait(20)
 
     with pytest.raises(Stale):
-        maya.chat.delete_messages(garden, seen, 20)
+        maya.chat.deletions.delete_messages(garden, seen, 20)
     delete(maya.chat, garden, 2)
     with pytest.raises(Stale):
-        maya.chat.delete_messages(garden, seen, 20)
+        maya.chat.deletions.delete_messages(garden, seen, 20)
 
 
 def test_prompt_after_a_message_deleted_elsewhere_is_stale(maya, garden):
@@ -231,5 +231,5 @@ def test_facts_noted_during_a_deletion_are_deleted(maya, garden):
     made = delete(maya.chat, garden, 2)
 
     assert (maya.store.facts.facts(), maya.chat.open(garden).summary) == ((), None)
-    maya.chat.restore_messages(garden, [made])
+    maya.chat.deletions.restore_messages(garden, [made])
     assert maya.store.facts.facts() == (fact,)

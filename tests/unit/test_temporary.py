@@ -102,7 +102,7 @@ def test_deleted_messages_leave_the_memory_by_themselves(chat):
     ids = {one.id for one in says(chat, "Hello").messages}
     assert len(chat.rows.messages_by_id(ids)) == 2
 
-    chat.chat.delete_messages(chat.id, ids, 0)
+    chat.chat.deletions.delete_messages(chat.id, ids, 0)
 
     until(lambda: chat.rows.messages_by_id(ids) == [])
 
@@ -143,7 +143,7 @@ def test_ended_chat_leaves_no_text_in_memory(chat, maya, model, policy):
     model.seen.clear()
     model.pieces, model.failure = (), None
     doomed = chat.chat.open(chat.id).messages[-1:]
-    chat.chat.delete_messages(chat.id, {one.id for one in doomed}, 20)
+    chat.chat.deletions.delete_messages(chat.id, {one.id for one in doomed}, 20)
     kept = chat.chat
     assert any(CANARY in text for text in held_by(chat, kept))
 

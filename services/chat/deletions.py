@@ -1,0 +1,109 @@
+"""Deleting conversations and messages, with the facts and the summary that were made of them; and undoing it."""
+
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from services.chat.live_turn import LiveTurns
+from services.chat.memories import Memories
+from services.domain import ConversationId, Fact, MessageId, Purpose, Thread
+from services.domain.memories import DeletedMemories
+from services.errors import Busy, Refused, Stale, StoreUnavailable, TooLate
+from services.store.port import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletions:
+    """The deletions of one user."""
+
+    store: Store
+    live_turns: LiveTurns
+    memories: Memories
+    open: Callable[[ConversationId], Thread]
+    forget: Callable[[ConversationId], None]  # of all that this process holds of a conversation
+
+    def discard(self, conversation_id: ConversationId, seconds: int) -> None:
+        """Stop the live turns of a conversation, and have it destroyed in *seconds*."""
+        its = self.store.turns.user_id, conversation_id
+        self.live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == its)
+        self.store.conversations.discard(conversation_id, seconds)
+        self.live_turns.drop(*its)
+        self.forget(conversation_id)
+
+    def delete_messages(
+        self, conversation_id: ConversationId, ids: Collection[MessageId], seconds: int
+    ) -> DeletedMemories:
+        """Delete messages, each with all that follows it; *seconds* are left for `restore_messages`.
+
+        The facts and the summary that were made of them are deleted at once; the ledger keeps their cost. Raise Stale
+        where a message that follows is not among them, or they are gone; Busy, NotFound, Tampered, StoreUnavailable.
+        """
+        thread = self.open(conversation_id)
+        doomed = [message for message in thread.messages if message.id in ids]
+        followers = [message for message in thread.messages if message.parent_id in ids]
+        if len(doomed) != len(ids) or any(message.id not in ids for message in followers):
+            raise Stale
+        turn = self.live_turns.find(self.store.turns.user_id, conversation_id)
+        is_its = turn is not None and turn.prompt_id in ids
+        if turn and is_its and not turn.is_done:
+            raise Busy
+        summary = thread.summary
+        if summary and all(message.seq != summary.up_to_seq for message in doomed):
+            summary = None  # it covers only what comes before the message at its end
+        facts = self._facts_of(ids)
+        fact_ids = [fact.id for fact in facts]
+        self.store.messages.discard(
+            thread, doomed, fact_ids, seconds, drops_summary=summary is not None
+        )
+        facts += self._forget_facts_of(ids)
+        if is_its:  # its failure is shown no more
+            self.live_turns.drop(self.store.turns.user_id, conversation_id, Purpose.REPLY)
+        background = self.memories.background
+        noted = background.noted(conversation_id)
+        background.dismiss(conversation_id, tuple(one for one in noted if one.fact in facts))
+        self.forget(conversation_id)
+        return DeletedMemories(frozenset(ids), facts, summary)
+
+    def restore_messages(
+        self, conversation_id: ConversationId, memories: Iterable[DeletedMemories] = ()
+    ) -> None:
+        """Restore the deleted messages of a conversation, and those of *memories* whose messages are there then.
+
+        Raise TooLate, NotFound, Tampered, StoreUnavailable; after the last, called again it goes on.
+        """
+        late: TooLate | None = None
+        try:
+            self.store.messages.restore(conversation_id)
+        except TooLate as error:
+            late = error  # perhaps they are back: by another tab, or a call whose answer was lost
+        self.forget(conversation_id)
+        back = self.store.conversations.thread(conversation_id).messages
+        ids, seqs = {message.id for message in back}, {message.seq for message in back}
+        memories = tuple(memories)
+        facts = [fact for one in memories for fact in one.facts if fact.source_id in ids]
+        summaries = [
+            one.summary for one in memories if one.summary and one.summary.up_to_seq in seqs
+        ]
+        if late and not any(ids & one.ids for one in memories):
+            raise late
+        if self.memories.facts:
+            for fact in facts:
+                with suppress(Refused):  # it is there already, or there are too many by now
+                    self.memories.facts.keep(fact)
+        if summaries:
+            self.memories.restore_summary(conversation_id, summaries[-1])
+
+    def _facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
+        """The facts that were noted from messages, as they are stored now."""
+        kept = self.memories.facts.fresh_facts() if self.memories.facts else ()
+        return tuple(fact for fact in kept if fact.source_id in ids)
+
+    def _forget_facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
+        """Forget and return the facts that were noted from messages while these were being deleted."""
+        with suppress(StoreUnavailable):
+            facts = self._facts_of(ids)
+            for fact in facts:
+                if self.memories.facts:
+                    self.memories.facts.forget(fact.id)
+            return facts
+        return ()
