@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from services.domain import Window
-from services.store.sealed import messages, opened
+from services.store.sealed import messages, opened, opened_conversation
 from tests.store.conformance.talk import (
     THOUGHTS,
     a_fact,
@@ -73,7 +73,7 @@ def test_thoughts_of_messages_without_any_are_not_asked_for(maya, garden, asked)
 
 @pytest.mark.parametrize("kind", ["RECEIPTS", "THOUGHTS"])
 def test_more_is_read_than_is_kept(maya, garden, monkeypatch, kind):
-    monkeypatch.setattr(opened, f"_MOST_{kind}", 1)
+    monkeypatch.setattr(opened_conversation, f"_MOST_{kind}", 1)
     reader, its = store_of(maya).turns, garden.conversation.id
 
     for _ in range(2):
