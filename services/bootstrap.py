@@ -59,7 +59,7 @@ _CHECK_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What one server process was begun with."""
+    """The settings and state that one server process began with."""
 
     settings: Settings
     root_keys: RootKeys = field(repr=False)

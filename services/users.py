@@ -31,7 +31,7 @@ _ACCOUNT_SECONDS = 5.0  # between two reads of what a user may spend
 
 
 class Shared:
-    """What all users of this process share, and the services of those whose sessions are in memory."""
+    """The state that all users of this process share, and the services of each opened session."""
 
     def __init__(self, sessions: Sessions, chosen: Settings, models: Models) -> None:
         self.settings, self.models, self.server = chosen, models, sessions.server

@@ -95,7 +95,7 @@ class BackgroundTasks:
         *,
         is_wanted: bool = False,
     ) -> bool:
-        """Claim a task about a message. While another is running, it waits for that one.
+        """Claim a task about a message. While facts are noted of another, the message waits for that task.
 
         After failures more and more turns are skipped, unless its user asked for it (*is_wanted*).
         """
@@ -106,7 +106,8 @@ class BackgroundTasks:
             if purpose not in self._purposes:
                 return False
             if state.is_running:
-                state.waiting = message_id
+                if purpose is Purpose.FACTS:
+                    state.waiting = message_id
                 return False
             if not is_wanted:
                 if state.finished == message_id:
@@ -163,8 +164,8 @@ class BackgroundTasks:
                 state.noted = tuple(one for one in state.noted if one not in dismissed)
 
     def forget(self, user_id: UserId) -> None:
-        """Drop the results of the tasks of a user who has left."""
-        self._states.drop_all(lambda state: state.user_id == user_id and not state.is_running)
+        """Drop the tasks of a user who has left; a running one leaves nothing."""
+        self._states.drop_all(lambda state: state.user_id == user_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

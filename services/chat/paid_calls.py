@@ -44,6 +44,7 @@ LONGEST_TURN = 1200  # seconds: a token that lives so long outlives every turn
 _LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth its prompt
 _MARGIN = 2.0  # seconds of the first lease in which the first heartbeat arrives
 _PATIENCE = 900.0  # seconds for which a reply waits for a database that is away
+_RESENT_SECONDS = 120.0  # for which a request without an answer is sent again as it was
 _LONGEST_PIECE = 20_000  # characters of a reply that are looked at together
 
 
@@ -296,9 +297,11 @@ def new_attempt(
     return Attempt(turn=turn, offer=offer, plan=plan, so_far=so_far)
 
 
-def is_same(sent: NewTurn, new: NewTurn) -> bool:
-    """Return True if *new* asks for what *sent* asked for, whose prompt may be stored by now."""
-    if _choices(sent.thread) != _choices(new.thread):
+def is_same(lost: Attempt, attempt: Attempt) -> bool:
+    """Return True if *attempt* asks for what *lost* asked for not long ago, whose prompt may be stored by now."""
+    sent, new = lost.turn, attempt.turn
+    is_late = attempt.made_at - lost.made_at > _RESENT_SECONDS
+    if is_late or _choices(sent.thread) != _choices(new.thread):
         return False
     if sent.is_first and new.is_first:
         return sent.prompt == new.prompt

@@ -5,6 +5,7 @@ begin -> plan_context -> store the prompt and reserve its worst cost -> a thread
 -> once, after the first complete reply, the same way: a title; after others a summary, and facts
 """
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -85,6 +86,7 @@ class Chat:
     counting: Counting = field(default_factory=Counting)
 
     _unanswered: list[Attempt] = field(default_factory=list[Attempt], repr=False)
+    _change: threading.Lock = field(default_factory=threading.Lock, repr=False)  # of `_unanswered`
 
     @property
     def facts(self) -> Facts | None:
@@ -97,7 +99,7 @@ class Chat:
 
     @property
     def planning(self) -> Planning:
-        """What the model sees of a conversation."""
+        """The plans of the next turns."""
         return Planning(
             turns=self.store.turns,
             counter=self.counter,
@@ -132,7 +134,7 @@ class Chat:
 
     @property
     def deletions(self) -> Deletions:
-        """What deletes conversations and messages."""
+        """The deletions of conversations and messages."""
         return Deletions(
             store=self.store,
             live_turns=self.live_turns,
@@ -339,9 +341,12 @@ class Chat:
 
     def forget(self, conversation_id: ConversationId) -> None:
         """Drop what is held of a conversation; what is stored is read again."""
-        self._unanswered[:] = [
-            sent for sent in self._unanswered if sent.turn.thread.conversation.id != conversation_id
-        ]
+        with self._change:
+            self._unanswered[:] = [
+                sent
+                for sent in self._unanswered
+                if sent.turn.thread.conversation.id != conversation_id
+            ]
         self.counting.forget(conversation_id)
         self.recollection.forget(conversation_id)
         if self.elsewhere:
@@ -382,7 +387,9 @@ class Chat:
 
     def _is_unanswered(self, left: OpenTurn) -> bool:
         """Return True if the turn began by a request whose answer was lost: no process streams its reply."""
-        return any(sent.turn.prompt_id == left.prompt_id for sent in self._unanswered)
+        return any(
+            sent.turn.prompt and sent.turn.prompt_id == left.prompt_id for sent in self._unanswered
+        )
 
     def _begin_new(self, prompt: str, new: NewConversation) -> LiveTurn:
         space = None
@@ -437,19 +444,22 @@ class Chat:
             is_first=is_first,
             so_far=past[-1].body if is_continued else "",
         )
-        lost = (sent for sent in self._unanswered if is_same(sent.turn, attempt.turn))
+        lost = (sent for sent in self._unanswered if is_same(sent, attempt))
         return self._run(next(lost, attempt))
 
     def _run(self, attempt: Attempt) -> LiveTurn:
         """Begin the turn of *attempt*, and have it produced."""
-        others = [sent for sent in self._unanswered if sent is not attempt]
+        is_lost = False
         try:
             turn, call = self.calls.begin(attempt)
         except StoreUnavailable:  # it may have begun: asked for once more, it is sent as it was
-            others = [*others, attempt][-_MOST_UNANSWERED:]
+            is_lost = True
             raise
         finally:
-            self._unanswered[:] = others
+            with self._change:
+                others = [sent for sent in self._unanswered if sent is not attempt]
+                lost = [*others, attempt] if is_lost else others
+                self._unanswered[:] = lost[-_MOST_UNANSWERED:]
         self.live_turns.run(
             turn,
             lambda said: self.calls.checkpoint(turn, said),
@@ -472,7 +482,7 @@ class Chat:
             in_background(work)
 
     def _keeps_facts(self) -> bool:
-        """Whether the person wants facts to be kept; no, while nobody can say."""
+        """Return True if the user wants facts to be kept; False while the database is away."""
         with suppress(AppError):
             return self.facts is not None and bool(self.store.profile.preferences().keeps_facts)
         return False

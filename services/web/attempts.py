@@ -3,9 +3,11 @@
 import hmac
 import json
 import secrets
+import threading
 import time
 import unicodedata
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from uuid import uuid4
@@ -25,6 +27,7 @@ DEVICE_SECONDS = 90 * 86400
 _QUARTER, _HOUR = 900, 3600  # seconds
 _SLOT_SECONDS = 0.4  # longer than a check takes, so that a known address answers no later
 _MOST_TRIED = 10_000
+_MOST_BESIDE = 20  # reservations beside their checks; more are waited for, as others are
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,9 @@ class Attempts:
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     _queues: WeakValueDictionary[str, anyio.Lock] = field(
         default_factory=WeakValueDictionary[str, anyio.Lock], repr=False
+    )
+    _beside: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(_MOST_BESIDE), repr=False
     )
     # when an attempt began that is under way or has failed, by bucket
     _tried: LruCache[str, float] = field(
@@ -100,10 +106,13 @@ class Attempts:
         is_first = not attempt.is_sign_up and not any(map(self._was_tried, attempt.throttles))
         for throttle in attempt.throttles:
             self._tried.put(throttle.bucket, began)
-        reserved = in_thread("throttle", lambda: self._reserve(attempt))
-        if not is_first:
+        is_beside = is_first and self._beside.acquire(blocking=False)
+        if is_beside:
+            reserved = in_thread("throttle", lambda: self._reserve_beside(attempt))
+        else:
+            reserved = Future[str | None]()
             try:
-                await run_sync(reserved.result)
+                reserved.set_result(await run_sync(self._reserve, attempt))
             except AppError:
                 await self._end_slot(began)
                 raise
@@ -121,6 +130,12 @@ class Attempts:
 
     async def _end_slot(self, began: float) -> None:
         await self.sleep((began - self.clock()) % _SLOT_SECONDS)
+
+    def _reserve_beside(self, attempt: Attempt) -> str | None:
+        try:
+            return self._reserve(attempt)
+        finally:
+            self._beside.release()
 
     def _reserve(self, attempt: Attempt) -> str | None:
         """Reserve *attempt*. Return the buckets that a success returns it to, as JSON."""

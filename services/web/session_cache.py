@@ -44,6 +44,7 @@ class _Entry:
     session: AppSession
     checked_at: float  # minus infinity: next time a caller waits
     used_at: float
+    doubted_at: float = -math.inf
     check: Future[None] | None = None  # the last one
 
 
@@ -99,7 +100,7 @@ class SessionCache:
     def doubt(self, session_id: SessionId) -> None:
         """Have the session checked before it is used again: a call was refused."""
         if entry := self._entry(session_id):
-            entry.checked_at = -math.inf
+            entry.checked_at, entry.doubted_at = -math.inf, time.monotonic()
 
     @contextmanager
     def connected(self, session: AppSession) -> Generator[None]:
@@ -140,7 +141,8 @@ class SessionCache:
     def _check(self, entry: _Entry) -> None:
         began = time.monotonic()
         if self.sessions.is_alive(entry.session.cookie_hash):
-            entry.checked_at = began
+            if entry.doubted_at < began:
+                entry.checked_at = began
         else:
             self._forget(entry.session.cookie_hash)
 

@@ -408,7 +408,8 @@ def test_request_whose_answer_was_lost_begins_one_turn(chat, maya, stack, sessio
         send(chat, thread)
     if is_read:
         stored = chat.open(thread.conversation.id)
-        assert chat.read(stored.conversation.id)[1] is None
+        if kind != "retry":  # of a prompt that is stored, another process may be at it
+            assert chat.read(stored.conversation.id)[1] is None
 
     turn = done(send(chat, thread))
 

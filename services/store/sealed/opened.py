@@ -93,11 +93,37 @@ class OpenedConversations:
             held = self._opened.get(conversation_id)
             if held and held.checked:
                 held.checked = replace(held.checked, thread=change(held.checked.thread))
+                held.changes += 1
 
     def read(
         self, conversation_id: ConversationId, *, may_be_discarded: bool = False
     ) -> tuple[CheckedThread, TurnRow | None]:
         """The thread as it is stored now, and its newest turn; fetch and open only new messages. Raise NotFound, RowsCut."""
+        while True:
+            changes = self._changes(conversation_id)
+            checked, read = self._read_whole(conversation_id, may_be_discarded=may_be_discarded)
+            row = read.conversation
+            with self._change:
+                if self._changes(conversation_id) != changes:
+                    continue  # it was read or changed here meanwhile, and may be newer than *row*
+                opened, vault = self._open(row)
+                if row.rev < self._newest.get(conversation_id, 0):
+                    self._set_back.add(conversation_id)
+                elif checked.thread.is_whole:
+                    self._newest[conversation_id] = row.rev
+                opened.checked = checked
+                opened.changes += 1
+            self._hold_turns(opened, vault, read)
+            return checked, read.newest_turn
+
+    def _changes(self, conversation_id: ConversationId) -> int:
+        held = self._opened.get(conversation_id)
+        return held.changes if held else 0
+
+    def _read_whole(
+        self, conversation_id: ConversationId, *, may_be_discarded: bool
+    ) -> tuple[CheckedThread, ConversationRead]:
+        """Read what is new of a conversation; all of it where the thread is not whole then. Raise NotFound, RowsCut."""
         before = self.checked(conversation_id)
         if before and not (before.thread.is_whole and before.thread.messages):
             before = None
@@ -111,16 +137,7 @@ class OpenedConversations:
             if read.conversation.rev == rev:
                 self._rows.check_complete()  # before anyone is said to have tampered with it
                 break
-        row = read.conversation
-        with self._change:
-            opened, vault = self._open(row)
-            if row.rev < self._newest.get(conversation_id, 0):
-                self._set_back.add(conversation_id)
-            elif checked.thread.is_whole:
-                self._newest[conversation_id] = row.rev
-            opened.checked = checked
-        self._hold_turns(opened, vault, read)
-        return checked, read.newest_turn
+        return checked, read
 
     def sealed_new(self, thread: Thread) -> tuple[SealedConversation, Vault]:
         """Seal an empty conversation that is not stored yet under a new key."""

@@ -37,6 +37,7 @@ class OpenedConversation:
 
     vault: Vault | None = None
     checked: CheckedThread | None = None
+    changes: int = 0  # of `checked`
     title: tuple[str, str] | None = None  # sealed, and opened
     texts: dict[DocumentKind, tuple[DocumentRow, str | None]] = field(
         default_factory=dict[DocumentKind, tuple[DocumentRow, str | None]]

@@ -9,6 +9,7 @@ from services.domain import (
     ConversationId,
     Message,
     MessageId,
+    Purpose,
     Role,
     Thoughts,
     Thread,
@@ -51,7 +52,6 @@ class _Request:
     reservation: Reservation
     prompt: SealedPrompt
     created: SealedConversation | None
-    vault: Vault
 
 
 class SealedTurns:
@@ -70,17 +70,20 @@ class SealedTurns:
 
     def begin(self, turn: NewTurn) -> Begun:
         conversation_id = turn.thread.conversation.id
-        request = self._unanswered.get(turn.client_turn_id) or self._sealed_request(turn)
+        request, vault = self._unanswered.get(turn.client_turn_id), None
+        if request is None:
+            request, vault = self._sealed_request(turn)
         try:
             begun = ask_twice(
                 lambda: self._rows.begin_turn(request.reservation, request.prompt, request.created)
             )
         except StoreUnavailable:
-            self._unanswered.put(turn.client_turn_id, request)
+            if turn.purpose is Purpose.REPLY:
+                self._unanswered.put(turn.client_turn_id, request)
             raise
         self._unanswered.drop(turn.client_turn_id)
-        if turn.is_first and not self._opened.checked(conversation_id):
-            self._opened.hold_new(turn.thread, request.vault)
+        if turn.is_first and vault and not self._opened.checked(conversation_id):
+            self._opened.hold_new(turn.thread, vault)
         if turn.receipt and request.prompt.receipt:
             self._opened.opened(conversation_id).receipts.put(begun.turn_id, turn.receipt)
         return begun
@@ -190,7 +193,7 @@ class SealedTurns:
             cache.put(row.id, found[row.id])
         return found
 
-    def _sealed_request(self, turn: NewTurn) -> _Request:
+    def _sealed_request(self, turn: NewTurn) -> tuple[_Request, Vault]:
         """Seal what begins *turn*. Raise Stale, NotFound, Tampered."""
         conversation = turn.thread.conversation
         receipt, created = turn.receipt or "", None
@@ -232,7 +235,7 @@ class SealedTurns:
             least_reply_micro=turn.least_reply_micro,
             lease_seconds=turn.lease_seconds,
         )
-        return _Request(reservation, prompt, created, vault)
+        return _Request(reservation, prompt, created), vault
 
     def _sealed_reply(self, ending: Ending) -> SealedReply | None:
         """The reply of *ending* and the head after it; None where the conversation is gone."""

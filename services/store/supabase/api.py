@@ -270,7 +270,7 @@ def refusal(verb: str, reason: str) -> Refused | StoreUnavailable:
     match reason:
         case "not_found":
             return NotFound()
-        case "stale":
+        case "stale" | "different_request":
             return Stale()
         case "busy":
             return Busy()

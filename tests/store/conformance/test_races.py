@@ -99,3 +99,12 @@ def test_preference_stored_while_another_is_made_stays(maya):
 
     stored = maya.elsewhere().preferences.preferences()
     assert (stored.model, stored.instructions) == ("large", "Be brief.")
+
+
+def test_choice_stored_while_a_conversation_is_read_stays(backend, maya, garden_id):
+    with backend.after(
+        maya, "read_conversation", lambda: maya.conversations.set_model(garden_id, "large")
+    ):
+        maya.conversations.thread(garden_id)
+
+    assert maya.conversations.cached(garden_id).conversation.model == "large"
