@@ -96,7 +96,7 @@ def _here() -> str:
 
 
 def _sentence(reason: str) -> str | None:
-    """What *reason* means, in the words of the error it stands for."""
+    """The sentence for *reason*: that of its error."""
     match reason:
         case "slow":
             wait = st.query_params.get("wait", "")

@@ -1,4 +1,4 @@
-"""What the endpoints counted of one person's prompts, and what was learned from it.
+"""Token counts that the endpoints reported for one user's prompts, and the calibration learned from them.
 
 A plan counts by the rates that the last receipt of its branch holds: it depends on rows alone. What this
 process has learned since then enters the next receipt.
@@ -48,7 +48,7 @@ class Counting:
         return "Counting()"
 
     def rates(self, model: str, stored: Calibration) -> Calibration:
-        """What is known of *model*: here, or if more was seen for it, as it was *stored*."""
+        """The calibration of *model* with more samples: of this process, or *stored*."""
         with self._change:
             known = self._rates.get(model, Calibration())
             self._rates[model] = stored if stored.samples > known.samples else known
@@ -87,7 +87,7 @@ class Counting:
         rates: Calibration,
         counter: KindCounter,
     ) -> Forecast:
-        """How many tokens of *plan* the endpoint is likely to count; as it was planned, where nothing is known."""
+        """Forecast the tokens that the endpoint counts of *plan*; as planned, where nothing is known."""
         anchor = find_anchor(self._calls.get(conversation_id) or (), model, rates, counter)
         if anchor is None and not rates.by_kind:
             return Forecast(plan.prompt_tokens, plan.prompt_tokens, is_anchored=False)
@@ -101,7 +101,7 @@ class Counting:
             self._refused.discard(conversation_id)
 
     def was_refused(self, conversation_id: ConversationId) -> bool:
-        """Whether the last prompt was too long for its endpoint."""
+        """Return True if the last prompt was too long for its endpoint."""
         return conversation_id in self._refused
 
     def forget(self, conversation_id: ConversationId) -> None:
@@ -116,7 +116,7 @@ def stored_rates(
     past: Sequence[Message],
     receipts: Callable[[Sequence[Message]], Mapping[TurnId, str]],
 ) -> Calibration:
-    """What the last receipt of *past*, a branch, that is of *model* knows of it; nothing where there is none."""
+    """The calibration in the last receipt of *model* on the branch *past*; an empty one without a receipt."""
     latest = list(islice((one for one in reversed(past) if one.turn_id), _LOOKED_AT))
     for some in (latest[:1], latest[1:]):  # the very last nearly always is
         texts = receipts(some)

@@ -29,7 +29,7 @@ _MOST_OPENED = 2_000
 
 @dataclass(slots=True)
 class _Known:
-    """What was taken in of a conversation."""
+    """The indexed part of a conversation."""
 
     space_id: SpaceId | None
     cuts: int
@@ -92,7 +92,7 @@ class Elsewhere:
     def opened(
         self, ids: Iterable[MessageId], thread: Thread
     ) -> dict[MessageId, tuple[ConversationId, Message]]:
-        """Those of *ids* that *thread* may see, and where each was said. Raise StoreUnavailable, SignedOut."""
+        """The messages among *ids* that *thread* may see, with their conversations. Raise StoreUnavailable, SignedOut."""
         asked = list(ids)
         unknown = {its for its in asked if self._opened.get(its) is None} - self._gone
         if unknown:
@@ -112,7 +112,7 @@ class Elsewhere:
         }
 
     def forget(self, conversation_id: ConversationId) -> None:
-        """What was said in it leaves the memory; if it is there after all, it is read again."""
+        """Drop a conversation from memory; if it still exists, it is read again."""
         with self._lock:
             self._listed = {its: at for its, at in self._listed.items() if its != conversation_id}
             if conversation_id in self._known:

@@ -123,7 +123,7 @@ class LiveTurn:
             self._on_stop()
 
     def wait(self, seconds: float) -> bool:
-        """Whether the turn is stored and settled within *seconds*."""
+        """Return True once the turn is stored and settled; False after *seconds*."""
         with self._changed:
             return self._changed.wait_for(lambda: self.is_done, seconds)
 
@@ -152,7 +152,7 @@ class LiveTurn:
             self._changed.notify_all()
 
     def is_forgotten(self) -> bool:
-        """Whether nobody needs it any more: done, and no failure of a reply that a page may still tell."""
+        """Return True if the turn is done, without a failure of a reply that a page may still show."""
         return self.is_done and (
             self.failure is None
             or self.purpose is not Purpose.REPLY

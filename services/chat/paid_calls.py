@@ -72,7 +72,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said to something that the app asked by itself."""
+    """The answer of the model to a background call."""
 
     turn_id: TurnId
     text: str = field(repr=False)

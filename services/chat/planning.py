@@ -1,4 +1,4 @@
-"""What the model is to see of a conversation: read from rows, and planned by what its endpoint counted before.
+"""Plans of the messages that the model sees: made from rows, and from token counts that its endpoint reported.
 
 A plan depends on rows alone, so any process makes the same. The one exception is a prompt that was refused as too
 long, which this process plans again as if nothing were known of the model.
@@ -76,7 +76,7 @@ class Planning:
         )
 
     def view(self, thread: Thread, setup: Setup) -> ContextPlan:
-        """What the next turn would see. Raise ChatFull, PromptTooLong, InstructionsTooLong."""
+        """Plan the next turn, without its prompt. Raise ChatFull, PromptTooLong, InstructionsTooLong."""
         return self._view(thread, setup)[1]
 
     def next_receipt(self, thread: Thread, setup: Setup) -> tuple[ContextPlan, Receipt]:
@@ -86,14 +86,14 @@ class Planning:
         return plan, Receipt.from_plan(policy, model, history, plan, Calibration())
 
     def forecast(self, thread: Thread, setup: Setup, view: ContextPlan) -> Forecast:
-        """How many tokens of *view* the endpoint is likely to count."""
+        """Forecast the tokens that the endpoint counts of *view*."""
         stored = self._stored_rates(thread, setup, thread.branch())
         model = setup.info.name
         rates = self.counting.rates(model, stored)
         return self.counting.forecast(thread.conversation.id, model, view, rates, self.counter)
 
     def receipt(self, thread: Thread, reply: Message) -> Receipt | None:
-        """What the model was shown for *reply*, where that was kept. Raise StoreUnavailable."""
+        """The receipt of *reply*, if one is stored. Raise StoreUnavailable."""
         kept = self.turns.receipts([reply], thread.conversation.id)
         text = kept.get(reply.turn_id) if reply.turn_id else None
         return Receipt.from_json(text) if text else None
@@ -107,7 +107,7 @@ class Planning:
         return self._opened(self.elsewhere, far, thread)
 
     def compaction(self, thread: Thread, setup: Setup) -> Compaction | None:
-        """What is to be put into a summary now, if anything. Raise StoreUnavailable."""
+        """The next compaction of *thread*, if one is due. Raise StoreUnavailable."""
         if setup.is_too_long:
             return None
         final = replace(self, is_final=True)
@@ -184,7 +184,7 @@ class Planning:
     def _opened(
         self, elsewhere: Elsewhere | None, ids: Iterable[MessageId], thread: Thread
     ) -> Mapping[MessageId, tuple[ConversationId, Message]]:
-        """Those of *ids*, of other conversations, that *thread* may see."""
+        """The messages among *ids*, of other conversations, that *thread* may see."""
         with self._unless_away():
             return elsewhere.opened(ids, thread) if elsewhere else {}
         return {}
@@ -213,7 +213,7 @@ class Planning:
         return {}
 
     def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:
-        """What a plan of *past*, a branch of *thread*, counts by."""
+        """The stored calibration for a plan of *past*, a branch of *thread*."""
         conversation_id = thread.conversation.id
         if self.counting.was_refused(conversation_id):
             return Calibration()
@@ -226,7 +226,7 @@ class Planning:
 
 
 def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:
-    """Where the stored view of *past* begins; at the reset where that was stored for another branch."""
+    """The seq after which the stored view of *past* begins; the reset, if the view was stored for another branch."""
     is_here = any(message.seq == conversation.start_seq for message in past)
     return conversation.start_seq if is_here else conversation.reset_seq
 

@@ -17,7 +17,7 @@ _MOST_RECEIPTS = 5000  # some ids of each
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """What recall brought back for a prompt, as its receipt says."""
+    """The recalled messages of a prompt, read from its receipt."""
 
     is_known: bool = False  # the turn was planned with recall, and its receipt can be read
     prefix_seq: int = 0
@@ -27,7 +27,7 @@ class Brought:
 
     @classmethod
     def read(cls, text: str) -> "Brought":
-        """What the receipt *text* says."""
+        """Read the receipt *text*."""
         receipt = Receipt.from_json(text)
         if receipt is None or receipt.policy != "retrieval":
             return cls()
@@ -50,7 +50,7 @@ class Recollection:
         return "Recollection()"
 
     def forget(self, conversation_id: ConversationId) -> None:
-        """What was said in it leaves the memory."""
+        """Drop the index of a conversation."""
         self._indexes.drop(conversation_id)
 
     def ranked(

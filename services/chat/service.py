@@ -314,7 +314,7 @@ class Chat:
         )
 
     def policies(self) -> tuple[MemoryPolicy, ...]:
-        """Those to choose from, the window as large as its person, or else the deployment, has it."""
+        """The memory policies to choose from, with the window size of the user, else of the deployment."""
         size = self.store.profile.preferences().window_messages or self.window_messages
         return Full(), Window(size), Summary(), Retrieval()
 
@@ -323,12 +323,12 @@ class Chat:
         return new.policy or (space and space.policy) or self.usual_policy()
 
     def usual_policy(self) -> MemoryPolicy:
-        """That of a new conversation, where its space has none."""
+        """The policy of a new conversation whose space has none."""
         usual = type(self.store.profile.preferences().policy or self.first_policy)
         return next(policy for policy in self.policies() if isinstance(policy, usual))
 
     def space(self, space_id: SpaceId | None) -> Space | None:
-        """The person's space, as far as anybody can say."""
+        """The user's space; None also while the database is away and nothing is cached."""
         if space_id is None:
             return None
         with suppress(StoreUnavailable):

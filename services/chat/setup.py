@@ -1,4 +1,4 @@
-"""Who answers in a conversation and by which instructions: its own choice, its space's, its person's, the deployment's."""
+"""The model and the instructions of a conversation: its own, its space's, its user's, the deployment's."""
 
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +15,7 @@ _LEAST_CONTEXT = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What the next turn of a conversation is made with."""
+    """The model, instructions and preferences of the next turn."""
 
     offer: Offer
     instructions: str = field(repr=False)
@@ -31,14 +31,14 @@ class Setup:
 
     @property
     def context_tokens(self) -> int:
-        """What one call may use: the model's, or less where the person chose so."""
+        """The tokens that one call may use: the model's, or fewer by the user's choice."""
         wished = self.preferences.context_tokens or self.info.context_tokens
         replies = _LEAST_CONTEXT * (self.preferences.reply_tokens or 0)
         return min(self.info.context_tokens, max(wished, replies, _LEAST_CONTEXT_TOKENS))
 
     @property
     def reply_tokens(self) -> int:
-        """What a reply may have: the model's, or fewer where the person chose so."""
+        """The tokens that a reply may have: the model's, or fewer by the user's choice."""
         return min(self.info.reply_tokens, self.preferences.reply_tokens or self.info.reply_tokens)
 
     @property

@@ -70,7 +70,7 @@ class TemporaryChat:
         self._chat.forget(self.id)
 
     def is_deserted(self) -> bool:
-        """Whether it was left, or its page has been away for too long; to be asked now and then."""
+        """Return True if the chat was left, or its page has been away for too long; to be called now and then."""
         if self.is_over:
             return True
         now = time.monotonic()

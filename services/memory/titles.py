@@ -28,7 +28,7 @@ _PROMPT_BYTES, _REPLY_BYTES = 800, 400
 def plan_title(
     branch: Sequence[Message], context_tokens: int, counter: TokenCounter
 ) -> ContextPlan | None:
-    """What the model is asked: how *branch* begins. None without a prompt and its answer."""
+    """Plan the request for a title of *branch*. None without a prompt and its answer."""
     prompt = next((said for said in branch if said.role is Role.USER and said.body), None)
     reply = next(
         (said for said in branch if said.is_answer and said.body),

@@ -1,4 +1,4 @@
-"""What a process holds of one opened conversation."""
+"""The state that a process holds of one opened conversation."""
 
 from dataclasses import dataclass, field
 
