@@ -1,4 +1,4 @@
-"""How long a reader waits from Enter to the first character in the browser, the model's own time left out.
+"""Time from Enter to the first character in the browser, without the model's own time.
 
 python -m benchmarks.first_character [--json] [--runs N]
 

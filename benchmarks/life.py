@@ -1,9 +1,9 @@
-"""How soon Daybook mends itself after one of its parts is killed, and how soon Ctrl-C ends it.
+"""Time until Daybook recovers from the death of one of its parts, and until Ctrl-C ends Daybook.
 
 python -m benchmarks.life [--json] [--runs N]
 
 Mended: from `kill -9` until another process has taken the part's place and `/healthz` says that all is well.
-Ended: from one Ctrl-C, at several moments of a start and when it is ready, until no process of it is left.
+Ended: from one Ctrl-C, at several moments of a start and when it is ready, until none of its processes is left.
 """
 
 import argparse

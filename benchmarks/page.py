@@ -1,4 +1,4 @@
-"""How long a reader waits for a page, beside the plain chat of Streamlit's tutorial.
+"""Page load, switch and streaming times, beside the plain chat of Streamlit's tutorial.
 
 python -m benchmarks.page [--json] [--runs N] [measure ...]
 
@@ -55,7 +55,7 @@ WATCH = """
     },
     rows: (count) => {
       const field = document.querySelector('[data-testid="stChatInput"] textarea');
-      const rows = document.querySelectorAll('[class*="st-key-open-"] button');
+      const rows = document.querySelectorAll('[data-act="open"], [class*="st-key-open-"] button');
       return inView(field) && !field.disabled && rows.length >= count;
     },
     text: () => inView(document.querySelector('[data-testid="stText"]')),
@@ -89,7 +89,7 @@ FLOW = """(count) => {
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where to measure: the app, or the plain chat."""
+    """A site to measure: the app, or the plain chat."""
 
     fresh: str  # the address of a page without a message
     crowded: str  # the same beside KEPT conversations
@@ -316,7 +316,7 @@ MEASURES = {
 
 
 def _row(conversation: object) -> str:
-    return f".st-key-open-{conversation} button"
+    return f'[data-act="open"][data-chat="{conversation}"], .st-key-open-{conversation} button'
 
 
 def _page(context: BrowserContext, what: str, value: object) -> Page:

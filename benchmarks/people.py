@@ -40,7 +40,7 @@ _STAMP = re.compile(r"\b\d{5}\b")
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where people are: the app, or the plain chat."""
+    """A site under load: the app, or the plain chat."""
 
     url: str
     long: str  # the query of a conversation of LONG messages
@@ -50,7 +50,7 @@ class Site:
 
 
 class Tab:
-    """What a browser's tab says to Streamlit and hears from it."""
+    """A client of Streamlit's WebSocket that acts as a browser tab does."""
 
     def __init__(self, socket: ClientConnection, query: str) -> None:
         self._socket, self._query = socket, query
@@ -83,7 +83,7 @@ class Tab:
         await self._socket.send(said.SerializeToString())
 
     async def _heard(self) -> AsyncIterator[ForwardMsg]:
-        """What comes until a run ends that is followed by no other."""
+        """Yield messages until a script run ends that no rerun follows."""
         async with asyncio.timeout(SECONDS):
             async for data in self._socket:
                 assert isinstance(data, bytes)

@@ -1,4 +1,4 @@
-"""What of a conversation's prompts a provider's cache has read before, and what that saves.
+"""Share of a conversation's prompts that a provider's prefix cache holds, and the cost saved.
 
 python -m benchmarks.prefix_cache [--json] [--turns N] [--budget N | --window N] [--seed N]
 
@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from statistics import fmean, median
 from uuid import UUID
 
-from services.chat.recollection import passages
+from services.chat.search import passages
 from services.domain import (
     ConversationId,
     Full,
@@ -41,7 +41,7 @@ from services.domain.context import (
 from services.memory.compaction import plan_compaction
 from services.memory.planner import plan_context
 from services.memory.recall import RecallIndex
-from services.memory.tokens import CachingCounter, RegexCounter
+from services.memory.tokens import RegexCounter
 
 INSTRUCTIONS_WORDS = 360  # some 400 tokens
 REPLY_TOKENS = 1000  # kept free for a reply, beside a budget
@@ -108,7 +108,7 @@ def main() -> None:
 def measure(turns: int, room: ContextBudget, seed: int) -> dict[str, Figures]:
     """The figures of each policy by its name."""
     talk = converse(turns, random.Random(seed))
-    counter = CachingCounter(RegexCounter())
+    counter = RegexCounter()
     instructions = " ".join(random.Random(seed).choices(COMMON, k=INSTRUCTIONS_WORDS))
     policies: dict[str, MemoryPolicy | None] = {
         "naive": None,
@@ -132,7 +132,7 @@ class Run:
     policy: MemoryPolicy | None  # None: the naive window
     instructions: str
     budget: ContextBudget
-    counter: CachingCounter
+    counter: RegexCounter
     sent: tuple[ContextMessage, ...] = ()  # the last call's
     tokens: int = 0
     cached: int = 0
@@ -235,12 +235,12 @@ class Run:
         }
 
 
-def prompt_tokens(messages: Sequence[ContextMessage], counter: CachingCounter) -> int:
+def prompt_tokens(messages: Sequence[ContextMessage], counter: RegexCounter) -> int:
     return sum(6 + counter.count(message.body) for message in messages)
 
 
 def cached_prefix(
-    before: Sequence[ContextMessage], now: Sequence[ContextMessage], counter: CachingCounter
+    before: Sequence[ContextMessage], now: Sequence[ContextMessage], counter: RegexCounter
 ) -> int:
     """Tokens of *now* that a cache holds after *before*."""
     tokens = 0
@@ -265,7 +265,7 @@ def milliseconds(seed: int) -> Figures:
     ranked = tuple(RecalledMessage(each, 1.0) for each in past[::25])
     history = History("Be kind.", past, "And now?", candidates=ranked)
     room = ContextBudget(MANY * 1000, REPLY_TOKENS)
-    counter = CachingCounter(RegexCounter())
+    counter = RegexCounter()
     taken: Figures = {}
     for policy in (Full(), Window(messages=MANY), Summary(), Retrieval()):
         plan_context(policy, history, room, counter)

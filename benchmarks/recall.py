@@ -1,4 +1,4 @@
-"""How well recall finds the messages that answer a question, in conversations of LoCoMo's format.
+"""Recall@k of the messages that answer a question, in conversations of LoCoMo's format.
 
 python -m benchmarks.recall --data FILE [--names "1=one fact,2=time"] [--questions FILE] [--json]
 python -m benchmarks.recall --data FILE --speed N
@@ -64,7 +64,7 @@ from services.memory.forecast import CalibratedCounter, Calibration, CountedCall
 from services.memory.planner import plan_context
 from services.memory.recall import Passage, RecallIndex
 from services.memory.terms import STOP_WORDS, stems
-from services.memory.tokens import CachingCounter, RegexCounter, TokenCounter
+from services.memory.tokens import RegexCounter, TokenCounter
 
 KINDS = {"1": "multi-hop", "2": "temporal", "3": "open-domain", "4": "single-hop"}  # LoCoMo's
 DEPTHS = (5, 10, 20)
@@ -73,14 +73,14 @@ WORDS = (77, 300)  # of a message, where speed is measured
 BUDGETS = (1_000, 2_000, 4_000, 8_000)
 ALL_MESSAGES = 100_000
 BETWEEN_TURNS = timedelta(minutes=1)  # the data has one time for each session
-COUNTER = CachingCounter(RegexCounter(), 100_000)
+COUNTER = RegexCounter(100_000)
 MODEL = "GPT-4o"  # whose tokens are counted, where they can be
 MESSAGE_TOKENS = 5  # around a message (ChatML)
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, and the messages that answer it."""
+    """A question, and the messages that answer the question."""
 
     text: str
     kind: str
@@ -128,7 +128,7 @@ Shares = Mapping[str, float]  # by depth, or by tokens
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured: the shares by the name of a group of questions."""
+    """Measured figures; shares are by the name of a group of questions."""
 
     questions: int
     messages: int
@@ -146,7 +146,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Speed:
-    """How a large index does."""
+    """Search and update times of a large index, and the memory that the index takes."""
 
     words: int  # of a message
     query_ms: float  # of CPU, median
@@ -242,7 +242,7 @@ def _names(text: str) -> dict[str, str]:
 
 
 def measure(data: Sequence[Talk]) -> Figures:
-    """How much of the evidence is found, and how fast."""
+    """Measure the share of the evidence that is found, and the CPU time of index and search."""
     seconds: list[tuple[float, float]] = []
 
     def recall(data: Sequence[Talk]) -> list[Answer]:
@@ -308,7 +308,7 @@ def grouped(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
 
 
 def _searched(talk: Talk, seconds: list[tuple[float, float]]) -> Iterator[Answer]:
-    """What the product finds. Append the seconds of CPU that the index and a question take."""
+    """Yield the product's answers. Append the seconds of CPU that the index and a question take."""
     index = RecallIndex()
     begun = time.process_time()
     index.add(talk.passages)
@@ -333,7 +333,7 @@ def _with_roles(talk: Talk) -> Talk:
 
 
 def _searched_by_fts5(talk: Talk) -> Iterator[Answer]:
-    """What plain full-text search finds."""
+    """Yield the answers of plain full-text search."""
     with closing(sqlite3.connect(":memory:")) as database:
         database.execute("create virtual table said using fts5(body, tokenize='porter unicode61')")
         database.executemany(
@@ -380,7 +380,7 @@ def _in_new_process(data: Sequence[Talk], messages: int, words: int) -> Speed:
 
 
 def speed(data: Sequence[Talk], messages: int, words: int) -> Speed:
-    """How fast so many *messages* of so many *words* are searched, and the memory that they take."""
+    """Measure the search time and the memory of so many *messages* of so many *words*."""
     chance = random.Random(0)
     known = [word for talk in data for passage in talk.passages for word in passage.body.split()]
     questions = [question.text for talk in data for question in talk.questions]
@@ -447,12 +447,12 @@ def means(
 def in_context(
     pack: Callable[[Answer, int], set[MessageId]],
 ) -> Callable[[Answer, int], float]:
-    """Whether the evidence is all in what *pack* puts into so many tokens."""
+    """Return a function: 1.0 if *pack* fits all the evidence into so many tokens, else 0.0."""
     return lambda answer, tokens: float(answer.question.evidence <= pack(answer, tokens))
 
 
 def window(answer: Answer, tokens: int) -> set[MessageId]:
-    """What the policy Window shows, bounded by tokens alone."""
+    """Return the messages that the policy Window shows, bounded by tokens alone."""
     return set(plan(Window(2 * len(answer.talk.past)), answer, tokens).verbatim_ids)
 
 
@@ -510,7 +510,7 @@ def load_tokenizer() -> Tokenizer | None:
 
 
 def learned(talk: Talk, tokenizer: Tokenizer) -> TokenCounter:
-    """How a plan counts once an endpoint has counted each prompt of *talk*."""
+    """Return a counter that is calibrated by an endpoint's count of each prompt of *talk*."""
     rates, last = Calibration(), None
     sent: tuple[ContextMessage, ...] = ()
     for prompt, reply in zip(talk.past[::2], talk.past[1::2], strict=False):
@@ -523,7 +523,7 @@ def learned(talk: Talk, tokenizer: Tokenizer) -> TokenCounter:
 
 
 def tokens_of(messages: Iterable[ContextMessage], tokenizer: Tokenizer) -> int:
-    """What the model counts of a prompt."""
+    """Return the tokens of a prompt as the model counts."""
     return sum(MESSAGE_TOKENS + tokenizer(message.body) for message in messages)
 
 

@@ -1,4 +1,4 @@
-"""What waiting is measured with: the whole app, a plain Streamlit chat beside it, a scripted model, a browser."""
+"""A rig for timing: the whole app, a plain Streamlit chat, a scripted model, a browser."""
 
 import os
 import statistics

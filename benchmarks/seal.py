@@ -1,4 +1,4 @@
-"""How fast messages are sealed, opened and verified, on one core.
+"""Throughput of sealing, opening and verifying messages, on one core.
 
 python -m benchmarks.seal [--json]
 """

@@ -164,7 +164,7 @@ class Reader:
         self._rest()
         self.wire.note(slow)
         self.person.page.evaluate(PRESS, f"You said: {PROMPTS[0]}")
-        self.person.rows.get_by_text(PROMPTS[0], exact=True).click()
+        self.person.row(PROMPTS[0]).click()
         return self._until_shown()
 
     def _ask(self, slow: Place | None) -> Wait:
@@ -235,7 +235,7 @@ def _reader(browser: Browser, endpoint: rig.Endpoint) -> Iterator[Reader]:
     cache, wire = choose_folders(None, None).cache, Wire()
     with (
         tempfile.TemporaryDirectory(prefix="daybook-") as base,
-        started_rig(cache, max_rows=500, is_open=False) as supabase,
+        started_rig(cache, is_open=False) as supabase,
     ):
         services = supabase.gateway.services
         services |= {prefix: wire.to(service) for prefix, service in services.items()}

@@ -166,7 +166,7 @@ def in_script(name: str) -> Chooser:
 
 
 def kinds() -> dict[str, Chooser]:
-    """What makes a text of each kind."""
+    """Return for each kind the function that draws a text."""
     return {
         "chat": chat,
         "prose": lambda chance: chance.choice(_PROSE),
@@ -179,7 +179,7 @@ def kinds() -> dict[str, Chooser]:
 
 
 def fuzzed() -> Chooser:
-    """What makes a short text of anything, and what tokenizers stumble over most of all."""
+    """Return a function that draws short texts of any signs, mostly of those hard to tokenize."""
     combining = [chr(code) for code in range(0x300, 0x2000) if unicodedata.combining(chr(code))]
     unassigned = [
         chr(code)
@@ -217,7 +217,7 @@ def fuzzed() -> Chooser:
 
 
 def _is_expanding(sign: str) -> bool:
-    """Whether it is longer in bytes once it is normalised."""
+    """Return whether *sign* is longer in bytes after NFC or NFKC normalisation."""
     size = len(sign.encode(errors="surrogatepass"))
     normal = (unicodedata.normalize(form, sign) for form in ("NFC", "NFKC"))
     return any(len(text.encode(errors="surrogatepass")) > size for text in normal)

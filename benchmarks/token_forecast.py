@@ -1,4 +1,4 @@
-"""How far the forecast of a prompt's tokens is from what real tokenizers count.
+"""Error of the forecast of a prompt's tokens, against the counts of real tokenizers.
 
 uv run --no-project --with babel --with tiktoken --with tokenizers --with litellm --with mistral-common \\
     --with sentencepiece python -m benchmarks.token_forecast [--seed N] [--texts N] [--turns N] [--json]
@@ -38,7 +38,7 @@ from services.memory.forecast import (
     forecast_prompt,
     learn,
 )
-from services.memory.tokens import CachingCounter, KindCounter, RegexCounter
+from services.memory.tokens import KindCounter, RegexCounter
 
 WINDOW = 8_000
 TRIMMED = WINDOW * 7 // 10
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def load_tokenizers() -> dict[str, Tokenizer]:
-    """Those of the tokenizers, by name, that come with what is installed. Raise ImportError."""
+    """Return the tokenizers that litellm and mistral-common bundle, by name. Raise ImportError."""
     folder = _folder("litellm") / "litellm_core_utils" / "tokenizers"
     os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
     import tiktoken
@@ -126,7 +126,7 @@ def _mistral(folder: Path) -> dict[str, Tokenizer]:
 
 
 def _folder(package: str) -> Path:
-    """Where *package* is, which is not imported. Raise ImportError."""
+    """Return the folder of *package* without importing the package. Raise ImportError."""
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise ImportError(f"{package} is not installed")
@@ -179,7 +179,7 @@ def measure(tokenizers: Mapping[str, Tokenizer], seed: int, turns: int) -> dict[
     choosers = texts.kinds()
     by_kind, by_tokenizer = defaultdict[str, _Errors](_Errors), defaultdict[str, _Errors](_Errors)
     kept, whole = _Errors(), _Errors()
-    counter = CachingCounter(RegexCounter(), size=100_000)
+    counter = RegexCounter(size=100_000)
 
     def mixed(chance: random.Random) -> str:
         return chance.choice(list(choosers.values()))(chance)
@@ -276,7 +276,7 @@ class _Talk:
 
 
 def try_bound(tokenizers: Mapping[str, Tokenizer], seed: int, number: int) -> dict[str, object]:
-    """How often a text needs more tokens than the bound says, and how near it comes."""
+    """Count the texts that need more tokens than the bound; report the highest use of a bound."""
     counter, undercounts, nearest = RegexCounter(), 0, 0.0
     for text in _fuzzed(seed, number):
         bound = counter.bound(text)

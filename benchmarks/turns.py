@@ -1,4 +1,4 @@
-"""How many turns a second the database takes, with every cap held, and how long its functions take.
+"""Turns a second that the database takes with every cap held, and the times of its functions.
 
 python -m benchmarks.turns [--json] [--seconds N] [--storm N]
 
@@ -38,7 +38,7 @@ from tests.database.people import (
     psycopg_world,
     rest_world,
 )
-from tests.database.storm import BODY, OVERSPENT, Storm, Weather
+from tests.database.storm import BODY, OVERSPENT, run_storm
 
 WORKERS = 50
 PEOPLE = (8, 50)
@@ -93,8 +93,9 @@ def measure(seconds: float, storm_seconds: float) -> dict[str, Any]:
                 figures["psycopg"].append(asdict(rate))
         if storm_seconds:
             address = _database(server, "storm", key)
-            aftermath = Storm(address, proof, Weather(seconds=storm_seconds)).run()
-            figures["storm"] = {"broken": aftermath.broken, "events": dict(aftermath.events)}
+            with psycopg.connect(address, autocommit=True) as admin:
+                broken, events = run_storm(admin, address, proof, storm_seconds)
+            figures["storm"] = {"broken": broken, "events": dict(events)}
     with _embedded_world() as world:
         for people in PEOPLE:
             figures["supabase"].append(asdict(_rate(world, people, seconds, None)))

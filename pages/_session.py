@@ -135,7 +135,7 @@ def go_to_destination(page: Page) -> None:
 
 
 def ask_for(dialog: Callable[..., None], *args: object) -> None:
-    """Have the page open *dialog*: a run that follows a reply would hear nothing in it. For callbacks."""
+    """Have the next run open *dialog*; a run that follows a reply would hear nothing in it."""
     st.session_state.dialog = dialog, args
 
 

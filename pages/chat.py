@@ -20,7 +20,7 @@ from pages._parts import (
     turns,
     undo,
 )
-from pages._session import Refusal, attempt, callbacks, open_dialog, person_services, show_errors
+from pages._session import Refusal, callbacks, open_dialog, person_services, show_errors
 from services.domain import MessageId
 
 ended = callbacks().ended
@@ -44,9 +44,9 @@ with show_errors():
         thread, turn = services.chat.read(conversation_id)
     thread = conversation.read_branch(thread, turn) if thread else None
     space_id = spaces.chosen(person)
-    space = person.chat.space(space_id)
+    space = person.chat.choices.space(space_id)
     new = new_conversation.choices(space_id)
-    setup = services.chat.setup(thread, new)
+    setup = services.chat.choices.setup(thread, new)
     plan = memory.plan_of(services.chat, thread, setup) if thread else None
     continued = turns.continued(thread, turn)
     if thread is None:
@@ -70,7 +70,7 @@ with show_errors():
             )
             with layout.last:
                 if begun:
-                    messages.draw(thread.messages[-1], {})
+                    st.html(messages.prompt(thread.messages[-1]))
                 if turn:
                     box = messages.draw_coming(services, thread, continued)
                 elif thread.messages:
@@ -116,9 +116,12 @@ with show_errors():
 def draw_the_rest() -> None:
     browser.announce(*heard())  # before the button that stops it can be pressed
     deferred.catch_up()
-    if thread:
-        browser.hear_acts(partial(attempt, messages.act, thread.conversation.id))
-    sidebar.draw_rest(person, thread.conversation if thread and not held else None, space)
+    sidebar.draw_rest(
+        person,
+        thread.conversation if thread and not held else None,
+        space,
+        partial(messages.act, thread.conversation.id) if thread else None,
+    )
     if thread:
         conversation.note_read(person, thread)
     callbacks().forget(said)

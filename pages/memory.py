@@ -57,7 +57,7 @@ with show_errors():
         off=f"{_RECALL} searches only the current chat.",
     )
     said = turns.draw_refusals(has_composer=False)
-    facts.draw_adding()
+    facts.MEMORIES.draw_adding()
     if kept:
         facts.draw_all(person, kept)
     else:

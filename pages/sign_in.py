@@ -1,7 +1,7 @@
 """Signing in and making an account: native forms that post to the app's own routes.
 
-No script can set a cookie, so none is asked to; passwords never touch a Streamlit session. Every address
-of the app shows this page to who is signed out, and leads back to itself.
+No script can set a cookie, and passwords never enter a Streamlit session. Every address of the app shows this page
+to a user who is signed out, and leads back to itself.
 """
 
 from html import escape
@@ -20,7 +20,7 @@ _LONGEST_WAIT = 86_400  # seconds
 
 
 def page() -> None:
-    """Sign in or make an account, then go on to where this address leads."""
+    """Draw the forms, which lead back to this address."""
     ended = st.user.get("sid")  # the session that has ended; ENDED: before this tab connected
     unsent = st.session_state.get("unsent")  # what was in the composer then
     if ended and ended != bootstrap.ENDED and not unsent:
@@ -50,29 +50,24 @@ def page() -> None:
 
 def _draw_forms() -> None:
     reason = st.query_params.get("reason", "")
-    is_new = reason in _ABOUT_NEW_ACCOUNTS
     names = [words.SIGN_IN, _CREATE] if bootstrap.has_accounts() else [_CREATE, words.SIGN_IN]
-    is_about_old = reason in SIGN_IN_REASONS and not is_new
-    chosen = _CREATE if is_new else words.SIGN_IN if is_about_old else names[0]
-    tabs = dict(zip(names, st.tabs(names, default=chosen), strict=True))
-    sign_in, create = tabs[words.SIGN_IN], tabs[_CREATE]
-    if sentence := _sentence(reason):
-        place = create if is_new else sign_in
-        if reason == "confirm":
-            place.info(sentence)
-        else:
-            place.error(sentence)
-    sign_in.html(_form("/session", words.SIGN_IN, "current-password"))
-    create.html(_form("/account", _CREATE, "new-password", PASSWORD_CHARACTERS))
+    concerned = _CREATE if reason in _ABOUT_NEW_ACCOUNTS else words.SIGN_IN
+    sentence = _sentence(reason)
+    first = concerned if sentence else names[0]
+    tabs = dict(zip(names, st.tabs(names, default=first), strict=True))
+    if sentence:
+        draw = tabs[concerned].info if reason == "confirm" else tabs[concerned].error
+        draw(sentence)
+    tabs[words.SIGN_IN].html(_form("/session", words.SIGN_IN, "current-password"))
+    tabs[_CREATE].html(_form("/account", _CREATE, "new-password", PASSWORD_CHARACTERS))
 
 
 def _form(action: str, verb: str, password: str, least: int = 0) -> str:
-    rule = f'minlength="{least}" aria-describedby="password-rule"' if least else ""
-    hint = (
-        f'<small id="password-rule">At least {least} characters. A short sentence works well.</small>'
-        if least
-        else ""
-    )
+    rule, hint = "", ""
+    if least:
+        rule = f'minlength="{least}" aria-describedby="password-rule"'
+        hint = f"At least {least} characters. A short sentence works well."
+        hint = f'<small id="password-rule">{hint}</small>'
     return f"""
       <form class="db-form" method="post" action="{action}">
         <input type="hidden" name="next" value="{escape(_here())}">
@@ -85,18 +80,16 @@ def _form(action: str, verb: str, password: str, least: int = 0) -> str:
 
 
 def _here() -> str:
-    """This address, without what was said about the last attempt."""
-    query = {
-        name: value
-        for name, value in st.query_params.to_dict().items()
-        if name not in ("reason", "wait", "why")
-    }
+    """Return this address without the reason of the last refusal."""
+    query = st.query_params.to_dict()
+    for name in ("reason", "wait", "why"):
+        query.pop(name, None)
     path = urlsplit(st.context.url or "").path or "/"
     return f"{path}?{urlencode(query)}" if query else path
 
 
 def _sentence(reason: str) -> str | None:
-    """The sentence for *reason*: that of its error."""
+    """Return the sentence of the error that *reason* names."""
     match reason:
         case "slow":
             wait = st.query_params.get("wait", "")

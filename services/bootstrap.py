@@ -220,7 +220,7 @@ def build(begun: Deployment) -> Shared:
     transport = LiteTransport(trust_env=False) if url.startswith("http:") else None
     is_hosted = at.supabase_url is None
     database = DatabaseHealth(_HOSTED_SECONDS if is_hosted else _EMBEDDED_SECONDS)
-    gateway = Gateway.to(url, key, transport, database)
+    gateway = Gateway.to(url, key, transport, database.hooks)
     proof = ServerProof(begun.root_keys.proof_key())
     server = ServerCalls(gateway.client(), proof)
     sessions = Sessions(

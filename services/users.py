@@ -2,26 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from uuid import UUID, uuid4
+from functools import partial
+from uuid import uuid4
 
+from services.caches import CachedRead
 from services.chat.background import BackgroundTasks
-from services.chat.elsewhere import Elsewhere
 from services.chat.live_turn import LiveTurns
+from services.chat.search import Search
 from services.chat.service import Chat
+from services.chat.setup import Choices
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat, TemporaryChats
 from services.domain import AccountRole, ConversationId, Purpose, SessionId
 from services.domain.accounts import Account
 from services.domain.policies import policy_named
 from services.llm import Models
-from services.memory.titles import first_words
-from services.memory.tokens import CachingCounter, RegexCounter
+from services.memory.tokens import RegexCounter
 from services.settings import Settings
-from services.store.cached_read import CachedRead
 from services.store.in_memory.rows import InMemoryRows
-from services.store.port import Store
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.supabase import auth
-from services.store.supabase.first_page import FirstPageRows, FirstRead
+from services.store.supabase.rows import SupabaseRows
 from services.store.supabase.sessions import AppSession, Sessions
 from services.store.supabase.usage import UsageReports
 from services.web.session_cache import SessionCache
@@ -34,13 +34,20 @@ class Shared:
     """The state that all users of this process share, and the services of each opened session."""
 
     def __init__(self, sessions: Sessions, chosen: Settings, models: Models) -> None:
-        self.settings, self.models, self.server = chosen, models, sessions.server
+        self.server = sessions.server
         titles = [Purpose.TITLE] if chosen.titles else []
         self.background = BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS, *titles)
         self.live_turns, self.temporary = LiveTurns(), TemporaryChats()
-        self.counter = CachingCounter(RegexCounter(), _TEXTS)
         self.session_cache = SessionCache(
             sessions, on_add=self._add, on_leave=self._leave, on_forget=self._forget
+        )
+        self.choices = partial(
+            Choices,
+            models=models,
+            counter=RegexCounter(_TEXTS),
+            instructions=chosen.instructions,
+            first_policy=policy_named(chosen.policy, chosen.window_messages),
+            window_messages=chosen.window_messages,
         )
         self._people: dict[SessionId, PersonServices] = {}
 
@@ -75,51 +82,28 @@ class PersonServices:
     """The services that pages use for a signed-in user."""
 
     def __init__(self, session: AppSession, shared: Shared) -> None:
-        self._session, self._shared, self._settings = session, shared, shared.settings
+        self._session, self._shared = session, shared
         self.user_id = session.user_id
-        self._rows = FirstPageRows(session)
+        self._rows = SupabaseRows(session)
         self.store = sealed_store(self._rows, session.user_keys)
-        self.usage = UsageReports(session)
-        self.chat = self._chat_over(
-            self.store,
+        self.usage = UsageReports(session.calls)
+        self.chat = Chat(
+            store=self.store,
+            choices=shared.choices(store=self.store),
+            sweep=shared.server.sweep,
             live_turns=shared.live_turns,
             background=shared.background,
-            elsewhere=Elsewhere(self.store.corpus),
+            search=Search(self.store.corpus),
         )
-        self._read_account = FirstRead(lambda: auth.account(session.client, session.email))
-        self._account = CachedRead(self._read_account.get, _ACCOUNT_SECONDS)
+        self._account = CachedRead(
+            lambda: auth.account(session.client, session.email), _ACCOUNT_SECONDS
+        )
 
     def read_ahead(self) -> None:
         """Begin at once to read all that the first page needs."""
-        self._rows.read_ahead()
-        self._read_account.begin()
-
-    def _chat_over(
-        self,
-        store: Store,
-        *,
-        live_turns: LiveTurns,
-        background: BackgroundTasks,
-        elsewhere: Elsewhere | None = None,
-        reads_facts: bool = True,
-        title: Callable[[str], str] = first_words,
-        new_id: Callable[[], UUID] = uuid4,
-    ) -> Chat:
-        return Chat(
-            store=store,
-            live_turns=live_turns,
-            models=self._shared.models,
-            counter=self._shared.counter,
-            instructions=self._settings.instructions,
-            sweep=self._shared.server.sweep,
-            first_policy=policy_named(self._settings.policy, self._settings.window_messages),
-            window_messages=self._settings.window_messages,
-            background=background,
-            reads_facts=reads_facts,
-            title=title,
-            new_id=new_id,
-            elsewhere=elsewhere,
-        )
+        store = self.store
+        for read in (store.profile, store.spaces, store.facts, store.conversations, self._account):
+            read.read_ahead()
 
     def begin_temporary(
         self,
@@ -140,10 +124,13 @@ class PersonServices:
             spaces=self.store.spaces,
             profile=self.store.profile,
         )
-        chat = self._chat_over(
-            store,
+        chat = Chat(
+            store=store,
+            choices=self._shared.choices(store=store),
+            sweep=self._shared.server.sweep,
             live_turns=LiveTurns(),
             background=BackgroundTasks(Purpose.SUMMARY),
+            search=Search(),
             reads_facts=reads_facts,
             title=lambda _: TEMPORARY_TITLE,
             new_id=lambda: chat_id,

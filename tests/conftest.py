@@ -1,11 +1,11 @@
-"""What tests share: the embedded stack, booted once a run."""
+"""Shared fixtures: the embedded stack, booted once a run, and a scripted model server."""
 
 import base64
 import os
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,10 @@ from services.embedded.postgres import Postgres
 from services.embedded.reports import Failed, Running
 from services.embedded.stack import Stack, prepare
 from services.embedded.supabase_api import fetch_modules
+from services.llm import OpenAIModel, connect
+from tests.fakes import INFO
 from tests.hosted.rig import described, started_rig
+from tests.model_server import ModelServer
 from tests.stack.apps import tails
 
 if "CI" not in os.environ:  # there Hypothesis does this by itself
@@ -71,8 +74,27 @@ def stack(embedded_stack):
 @pytest.fixture(scope="session")
 def hosted(cache):
     """A Supabase as hosted has it; one for the whole run, so leave no trace."""
-    with started_rig(cache, max_rows=500, is_open=False) as rig:
+    with started_rig(cache, is_open=False) as rig:
         yield rig
+
+
+@pytest.fixture(scope="module")
+def server():
+    with ModelServer() as running:
+        yield running
+
+
+@pytest.fixture
+def model(server):
+    """The scripted model server behind the client of the app."""
+    server.script()
+    for seen in (server.requests, *server.asides.values()):
+        seen.clear()
+    client = connect(server.url, "-")
+    with closing(
+        OpenAIModel(client, INFO.name, first_token_seconds=5, between_tokens_seconds=5)
+    ) as made:
+        yield made
 
 
 def pytest_report_header():

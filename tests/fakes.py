@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 from services.chat.background import BackgroundTasks
-from services.chat.elsewhere import Elsewhere
 from services.chat.live_turn import LiveTurns
+from services.chat.search import Search
 from services.chat.service import Chat
+from services.chat.setup import Choices
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
 from services.domain.accounts import Account, UserUsage
@@ -108,6 +109,23 @@ def choose(profile, **choices):
     profile.change(lambda now: replace(now, **choices))
 
 
+def chat_over(store, models, sweep, purposes=(Purpose.SUMMARY, Purpose.FACTS), **choices):
+    """Return the chat of a process."""
+    return Chat(
+        store=store,
+        live_turns=LiveTurns(),
+        choices=Choices(
+            store=store,
+            models=models,
+            counter=RegexCounter(),
+            instructions="Be kind.",
+        ),
+        sweep=sweep,
+        background=BackgroundTasks(*purposes),
+        **choices,
+    )
+
+
 class FakePerson:
     """The services that pages use for a signed-in user: the real chat over rows in memory and a scripted model."""
 
@@ -126,19 +144,10 @@ class FakePerson:
         self.temporary = []
         self.usage = FakeUsage([a_person("jonas@daybook.test")], role is AccountRole.ADMIN)
         self._models = Models(Offer(INFO, model), others)
-        self.chat = self._chat_over(self.store, purposes, elsewhere=Elsewhere(self.store.corpus))
+        self.chat = self._chat_over(self.store, purposes, search=Search(self.store.corpus))
 
     def _chat_over(self, store, purposes, **choices):
-        return Chat(
-            store=store,
-            live_turns=LiveTurns(),
-            models=self._models,
-            counter=RegexCounter(),
-            instructions="Be kind.",
-            sweep=self.database.sweep,
-            background=BackgroundTasks(*purposes),
-            **choices,
-        )
+        return chat_over(store, self._models, self.database.sweep, purposes, **choices)
 
     def begin_temporary(
         self, *, reads_facts=False, is_there=lambda: True, owner=DEVICE, in_place_of=None

@@ -24,7 +24,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partialmethod
 from typing import Any
 
 STAMP_TURN = 100_000  # milliseconds
@@ -45,14 +46,12 @@ FAULTS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """How to answer."""
+    """A scripted answer of the server."""
 
     reply: str = ""  # empty: numbered words if `tokens` is given, else what the person said
     thoughts: int = 0  # tokens before the reply that are no part of it and count against its limit
     thought: str = "Hm. "  # each of them, with _ for blanks
-    thinks_as: str = (
-        "reasoning_content"  # the field of a chunk that they come in; several: with commas
-    )
+    thinks_as: str = "reasoning_content"  # their fields in a chunk, with commas between
     parts: str = ""  # what parts the tokens of `reply` and is not said; empty: the blanks do
     tokens: int = 0
     delay: float = 0  # seconds before the first token
@@ -63,25 +62,16 @@ class Script:
     status: int = 200  # another: an error of that status
     retry_after: str = ""
     error: str = "scripted"  # what an error says
-    error_type: str = "scripted"
     refuses: str = ""  # a parameter that it answers with status 400
-    finish: str = (
-        ""  # its finish_reason; empty: "length" where the request's limit ended it, else "stop"
-    )
+    finish: str = ""  # its finish_reason; empty: "length" at the request's limit, else "stop"
     most: int = 0  # the longest reply: a request for more is answered with status 400 and `error`
     usage: str = "last"  # "last", "each" (with every chunk) or "none"
-    signs: int = (
-        0  # so many characters are a token that is counted; 0: a word is, and a piece of the reply
-    )
+    signs: int = 0  # characters of a counted token; 0: a word is one, and a piece of the reply
     cached: int = 0
-    stamped: int = (
-        0  # 1: each token is the moment it is sent, in milliseconds of the last STAMP_TURN
-    )
+    stamped: int = 0  # 1: each token is the moment it is sent, in ms of the last STAMP_TURN
     title: str = ""  # of a mark: what its conversation is titled, with _ for blanks
     summary: str = ""  # and how it is summarised
-    facts: str = (
-        ""  # and what is noted of it; `2:Lives_in_Bern.` takes the place of the second fact
-    )
+    facts: str = ""  # and what is noted of it; `2:Lives_in_Bern.` replaces the second fact
     times: int = 0  # requests it holds for; 0: all
 
     def __post_init__(self):
@@ -123,7 +113,7 @@ class Seen:
 
     @property
     def aside(self):
-        """What the app asks for by itself: "title", "summary" or "facts"; or "": it is a person's prompt."""
+        """The kind of a background call: "title", "summary" or "facts"; "" for a user's prompt."""
         messages = self.body.get("messages") or [{}]
         ends = [str(message.get("content")) for message in (messages[0], messages[-1])]
         return next(
@@ -144,6 +134,7 @@ class ModelServer:
         self.port = port
         self.requests = []
         self.asides = {name: [] for name in _ASIDES.values()}
+        self.title_requests, self.summary_requests, self.facts_requests = self.asides.values()
         # its list of models; None: it does not answer yet
         self.models = [{"id": "scripted", "max_model_len": 9_216}]
         self._script = Script()
@@ -155,20 +146,8 @@ class ModelServer:
 
     @property
     def url(self):
-        """What goes into OPENAI_BASE_URL."""
+        """The value of OPENAI_BASE_URL."""
         return f"http://127.0.0.1:{self.port}/v1"
-
-    @property
-    def title_requests(self):
-        return self.asides["title"]
-
-    @property
-    def summary_requests(self):
-        return self.asides["summary"]
-
-    @property
-    def facts_requests(self):
-        return self.asides["facts"]
 
     @property
     def live(self):
@@ -180,17 +159,13 @@ class ModelServer:
         self._aside_scripts.clear()
         self._used.clear()
 
-    def script_titles(self, **words):
-        """Answer requests for a title like this until the next `script`."""
-        self._aside_scripts["title"] = Script(**words)
+    def _script_aside(self, aside, **words):
+        """Answer the app's own requests of one kind like this until the next `script`."""
+        self._aside_scripts[aside] = Script(**words)
 
-    def script_summaries(self, **words):
-        """Answer requests for a summary like this until the next `script`."""
-        self._aside_scripts["summary"] = Script(**words)
-
-    def script_facts(self, **words):
-        """Answer requests for facts like this until the next `script`."""
-        self._aside_scripts["facts"] = Script(**words)
+    script_titles = partialmethod(_script_aside, "title")
+    script_summaries = partialmethod(_script_aside, "summary")
+    script_facts = partialmethod(_script_aside, "facts")
 
     def wait_until(self, holds, within=60):
         with self._changed:
@@ -246,18 +221,17 @@ class ModelServer:
 
     async def _complete(self, client, headers, body):
         seen = Seen(body=body, authorization=headers.get("authorization", ""))
-        self._note(seen, began=True)
+        (self.asides[seen.aside] if seen.aside else self.requests).append(seen)
+        self._note()
         end = "left"
         try:
             end = await client.unless_it_leaves(self._act(client, seen, self._script_for(seen)))
         finally:
             seen.end, seen.seconds = end, time.monotonic() - seen.began
-            self._note(seen)
+            self._note()
 
-    def _note(self, seen, began=False):
+    def _note(self):
         with self._changed:
-            if began:
-                (self.asides[seen.aside] if seen.aside else self.requests).append(seen)
             self._changed.notify_all()
 
     def _script_for(self, seen):
@@ -270,9 +244,7 @@ class ModelServer:
             said = words[0].replace("_", " ")
             return Script(reply=_facts(said) if seen.aside == "facts" else said)
         marked = Script.parse(seen.prompt)
-        if marked and marked == Script(
-            title=marked.title, summary=marked.summary, facts=marked.facts
-        ):
+        if marked and replace(marked, title="", summary="", facts="") == Script():
             marked = None  # it says nothing of the reply
         for script, key in ((marked, seen.prompt), (self._script, self._script)):
             if script and not (script.times and self._used[key] >= script.times):
@@ -289,10 +261,7 @@ class ModelServer:
         if script.most and limit > script.most:
             return client.error(400, {"message": script.error})
         if script.status != 200:
-            says = {
-                "message": f"{script.error}; you said: {seen.prompt}",
-                "type": script.error_type,
-            }
+            says = {"message": f"{script.error}; you said: {seen.prompt}", "type": "scripted"}
             return client.error(script.status, says, script.retry_after)
         match script.fault:
             case "hang-headers":
@@ -315,7 +284,7 @@ class ModelServer:
             thought = script.thought.replace("_", " ")
             fields = dict.fromkeys(script.thinks_as.split(","), thought)
             await client.event(_chunk(seen, script, delta=fields))
-            self._note(seen)
+            self._note()
             if script.thought_rate:
                 await asyncio.sleep(1 / script.thought_rate)
         began = time.monotonic()
@@ -329,7 +298,7 @@ class ModelServer:
                 word = f"{time.time_ns() // 1_000_000 % STAMP_TURN:05} "
             seen.said += word
             await client.event(_chunk(seen, script, delta={"content": word}))
-            self._note(seen)
+            self._note()
             if script.rate:  # by the clock: pauses alone would add up to a slower one
                 await asyncio.sleep(began + seen.sent / script.rate - time.monotonic())
         reason = script.finish or ("length" if len(words) > limit else "stop")
@@ -442,22 +411,19 @@ def _facts(said):
 
 
 def _chunk(seen, script, **said):
-    chunk = {
+    usage = said.pop("usage", _usage(seen, script) if script.usage == "each" else None)
+    return {
         "id": "scripted",
         "object": "chat.completion.chunk",
         "created": 1,
         "model": seen.body.get("model", ""),
-        "choices": [],
-        "usage": said.pop("usage", None)
-        or (_usage(seen, script) if script.usage == "each" else None),
+        "choices": [{"index": 0, "finish_reason": None} | said] if said else [],
+        "usage": usage,
     }
-    if said:
-        chunk["choices"] = [{"index": 0, "finish_reason": None} | said]
-    return chunk
 
 
 def prompt_tokens(seen, signs=0):
-    """What it reports of a prompt whose `Script` says *signs*."""
+    """Return the tokens that the server reports for a prompt whose `Script` has these *signs*."""
     return sum(4 + _tokens(message["content"], signs) for message in seen.body["messages"])
 
 

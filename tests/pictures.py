@@ -99,7 +99,7 @@ def admin(maya, at):
 
 def window_line(maya, at):
     maya.visit()
-    maya.rows.get_by_text("Question 1").click()
+    maya.rows.filter(has_text="Question 1").first.click()
     expect(maya.banner).to_be_visible()
     maya.sees_no_reply_coming()
     maya.scrolls_up(3)  # by hand, or the page goes back to its end

@@ -7,13 +7,13 @@ from itertools import zip_longest
 from uuid import uuid4
 
 from services.domain import Outcome, Purpose, TurnId, Usage, Window
+from services.domain.turns import Begun, Lease
 from services.errors import Cap, OverBudget, StoreUnavailable
+from services.store.in_memory.conversations import Tables
 from services.store.in_memory.rows import InMemoryRows
-from services.store.in_memory.tables import Tables
 from services.store.rows import DocumentKind
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.supabase.rows import SupabaseRows
-from services.store.turns import Begun, Lease
 from tests.store.conformance.talk import LEASE_SECONDS, ending, new_turn
 
 USAGE = Usage(1200, 34, 800)  # of each turn of another process, as its cost
@@ -164,6 +164,13 @@ class InMemoryDatabase:
         """Return the states of all turns, the oldest first."""
         return [turn.state for turn in self.tables.turns.values()]
 
+    def costs(self):
+        """Return purpose and cost of each turn, the oldest first. Fail if the ledger has other costs."""
+        found = [(turn.reservation.purpose, turn.cost_micro) for turn in self.tables.turns.values()]
+        assert self.ledger.spent_this_month == sum(cost for _, cost in found)
+        assert self.ledger.reserved == {}
+        return found
+
     @property
     def conversations(self):
         """The conversations as another process reads and changes them."""
@@ -198,10 +205,10 @@ class InMemoryDatabase:
         self._store.turns.finish(ending(turn, begun, reply, **(defaults | end)))
         self.ledger.begin_days_later(31)
 
-    def crash(self, conversation_id, partial, thoughts=None):
-        """Leave a turn whose process died after it stored *partial*."""
-        last = self.thread(conversation_id).messages[-1]
-        turn = new_turn(self.thread(conversation_id), None, prompt_id=last.id)
+    def crash(self, conversation_id, partial, thoughts=None, prompt_id=None):
+        """Leave a turn, of a prompt or the last message, whose process died after it stored *partial*."""
+        thread = self.thread(conversation_id)
+        turn = new_turn(thread, None, prompt_id=prompt_id or thread.messages[-1].id)
         begun = self._store.turns.begin(turn)
         self._store.turns.checkpoint(
             begun.turn_id, conversation_id, partial, LEASE_SECONDS, thoughts

@@ -5,6 +5,7 @@ for in the files, the tables, the logs, the errors and the reprs of what took pa
 """
 
 import base64
+import gc
 import logging
 import secrets
 import traceback
@@ -17,7 +18,8 @@ from postgrest.exceptions import APIError
 from pydantic import BaseModel
 from streamlit.testing.v1 import AppTest
 
-from services.domain import Full, Outcome, Purpose, Retrieval
+from services.chat.live_turn import LiveTurn
+from services.domain import Full, Message, Outcome, Purpose, Retrieval
 from services.domain.context import ContextBudget, History
 from services.domain.models import ModelInfo
 from services.errors import (
@@ -33,11 +35,12 @@ from services.errors import (
 )
 from services.llm import Models, Offer, OpenAIModel, connect
 from services.memory.planner import plan_context
+from services.memory.receipt import Receipt
 from services.memory.tokens import RegexCounter
 from services.settings import Settings
 from services.store.supabase.api import store_errors
 from services.store.supabase.sessions import Cookie
-from services.users import Shared
+from services.users import PersonServices, Shared
 from tests.fakes import choose
 from tests.model_server import ModelServer
 from tests.stack.apps import SECONDS, until
@@ -48,17 +51,10 @@ from tests.web.test_sign_in_routes import browser, form
 SAID = f"kestrel{secrets.randbelow(10**9):09}"  # in prompts, titles, replies and errors
 NAME = f"osprey{secrets.randbelow(10**9):09}"  # in e-mail addresses
 MODEL = f"plover{secrets.randbelow(10**9):09}"  # no secret: what is looked for can be found
-INFO = ModelInfo(
-    name=MODEL,
-    context_tokens=4096,
-    reply_tokens=400,
-    input_micro=1_000_000,
-    output_micro=4_000_000,
-    cached_input_micro=100_000,
-)
+INFO = ModelInfo(MODEL, 4096, 400, 1_000_000, 4_000_000, 100_000)
 
 
-def test_a_canary_is_found_in_all_its_forms():
+def test_canary_is_found_in_all_its_forms():
     for alike in (SAID, SAID.upper()):
         for text in (alike, f"a{alike}", f"ab{alike}c", f"abc{alike}de"):
             for written in (
@@ -93,17 +89,23 @@ def found(word, data):
 
 @dataclass
 class Scene:
-    """What happened, for those who look for traces of it."""
+    """The logs, the errors, and the reprs of all objects of the app that live while it plays."""
 
     email: str
     log: list[str] = field(default_factory=list, repr=False)
     errors: list[BaseException] = field(default_factory=list, repr=False)
-    things: list[object] = field(default_factory=list, repr=False)
+    reprs: dict[str, type] = field(default_factory=dict, repr=False)
 
     def refused(self, call):
         with pytest.raises(AppError) as caught:
             call()
         self.errors.append(caught.value)
+
+    def look(self, *_alive):
+        """Take the reprs of all objects of the app, those of the arguments included."""
+        for each in gc.get_objects():
+            if str(type(each).__module__).startswith("services."):
+                self.reprs[repr(each)] = type(each)
 
 
 class _Listener(logging.Handler):
@@ -158,7 +160,7 @@ def _model(server):
 def _play(scene, sessions, model, server):
     settings = Settings(instructions=f"You know {SAID}.")
     shared = Shared(sessions, settings, Models(Offer(INFO, model)))
-    session_cache, live_turns = shared.session_cache, shared.live_turns
+    session_cache = shared.session_cache
     cookie = _enter(scene, session_cache)
     session = session_cache.find(cookie)
     person = shared.find(session.id)
@@ -168,19 +170,19 @@ def _play(scene, sessions, model, server):
         server.script(**script)
         turn = chat.begin(conversation.id if conversation else None, prompt)
         assert turn.wait(SECONDS)
-        scene.things += [turn, chat.open(turn.conversation_id)]
+        thread = chat.open(turn.conversation_id)
+        scene.look()
         if turn.failure:
             scene.errors.append(turn.failure)
-        return chat.open(turn.conversation_id)
+        return thread
 
     thread = ask(f"Prompt of {SAID} [[title={SAID}]]", reply=f"Reply of {SAID}.")
     until(lambda: not chat.coming(Purpose.TITLE))
     conversation = chat.open(thread.conversation.id).conversation
     assert conversation.title == SAID  # by the model
-    scene.things += live_turns._turns.values()
     conversations.rename(conversation.id, f"Title of {SAID}")
     _note_facts(scene, person, lambda prompt: ask(prompt, conversation))
-    _say_what_nobody_keeps(scene, shared, person, server)
+    _say_what_nobody_keeps(scene, person, server)
     for script in (
         {"status": 500},
         {"status": 429, "retry_after": "60"},
@@ -197,11 +199,7 @@ def _play(scene, sessions, model, server):
     next(text for text in turn.follow() if SAID in text)
     chat.calls.checkpoint(turn, turn.said())
     scene.refused(lambda: chat.begin(conversation.id, f"Busy {SAID}"))
-    scene.things += [
-        turn,
-        chat.read(conversation.id),
-        person.store.turns.read(conversation.id),
-    ]
+    scene.look(chat.read(conversation.id), person.store.turns.read(conversation.id))
     turn.stop()
     assert turn.wait(SECONDS)
     chat.open(conversation.id)
@@ -218,12 +216,9 @@ def _play(scene, sessions, model, server):
     choose(person.store.profile, instructions=f"You always know {SAID}.")
     thread = ask(f"Told of {SAID}", conversation)
     assert server.requests[-1].body["messages"][0]["content"] == f"Here you know {SAID}."
-    scene.things += [
-        chat.setup(thread),
-        chat.setup(None),
-        person.store.profile,
-        person.store.profile.preferences(),
-    ]
+    scene.look(
+        chat.choices.setup(thread), chat.choices.setup(None), person.store.profile.preferences()
+    )
     for instruct in (
         lambda text: conversations.set_instructions(conversation.id, text),
         lambda text: choose(person.store.profile, instructions=text),
@@ -234,11 +229,9 @@ def _play(scene, sessions, model, server):
     conversations.set_policy(conversation.id, Retrieval())
     choose(person.store.profile, recalls_elsewhere=True)
     thread = ask(f"What of {SAID}?", conversation)
-    found = chat.elsewhere.ranked(thread, thread.branch(), SAID)
+    found = chat.search.ranked(thread, thread.branch(), SAID, is_elsewhere=True)
     assert found
-    receipt = chat.planning.receipt(thread, thread.messages[-1])
-    scene.things += [found, receipt, receipt.recalls, chat.elsewhere, chat.counting]
-    scene.things += [*chat.elsewhere._known.values(), *chat.counting._calls.get(conversation.id)]
+    scene.look(chat.planning.receipt(thread, thread.messages[-1]))
     conversations.set_policy(conversation.id, Full())
     chat.open(conversation.id)
     scene.refused(lambda: chat.begin(conversation.id, f"{SAID} word " * 4000))
@@ -246,18 +239,8 @@ def _play(scene, sessions, model, server):
 
     history = History(instructions=SAID, past=thread.branch(), prompt=SAID)
     plan = plan_context(Full(), history, ContextBudget(4096, 400), RegexCounter())
-    scene.things += [plan, plan.messages, history, chat, person, conversations, live_turns]
-    scene.things += [
-        conversations.titled(SAID),
-        conversations.recent(),
-        thread,
-        session,
-        cookie,
-        shared,
-        session_cache,
-        sessions,
-    ]
-    scene.things += [person.account]
+    assert plan.messages
+    scene.look(conversations.titled(SAID), conversations.recent(), person.account)
     return session
 
 
@@ -272,18 +255,11 @@ def _note_facts(scene, person, ask):
     scene.refused(lambda: memories.keep(replace(fact, text=SAID * 50)))
     scene.refused(lambda: memories.keep(fact, replaces=replace(fact, text=f"Was {SAID}.")))
     scene.refused(lambda: _away(lambda: memories.keep(replace(fact, text=f"Away {SAID}"))))
-    scene.things += [
-        fact,
-        noted,
-        memories,
-        chat.background,
-        chat.background._states,
-    ]
-    scene.things += chat.live_turns._turns.values()
+    scene.look()
     choose(person.store.profile, keeps_facts=False)
 
 
-def _say_what_nobody_keeps(scene, shared, person, server):
+def _say_what_nobody_keeps(scene, person, server):
     held = person.begin_temporary(reads_facts=True, is_there=lambda: True)
     server.script(reply=f"Reply of {SAID}.")
     turn = held.chat.begin(None, f"Nobody keeps {SAID}")
@@ -292,8 +268,7 @@ def _say_what_nobody_keeps(scene, shared, person, server):
     assert thread.messages[-1].body == f"Reply of {SAID}."
     scene.refused(lambda: held.chat.begin(held.id, f"Stale {SAID}", seen_rev=0))
     scene.refused(lambda: _away(lambda: held.chat.begin(held.id, f"Away {SAID}")))
-    scene.things += [held, held.store, held.chat, shared.temporary, turn, thread]
-    scene.things += [held.rows, held.chat.live_turns]
+    scene.look()
 
 
 def _enter(scene, session_cache):
@@ -329,7 +304,7 @@ def _away(call):
 
 
 def _write_past_the_app(session):
-    """What a person's own token can try at the API, which neither it nor Postgres may repeat."""
+    """Try API calls with a user's own token; neither the API nor Postgres may repeat their text."""
     api = session.client
     for attempt in (
         api.table("messages").insert({"body": SAID}),
@@ -343,7 +318,7 @@ def _write_past_the_app(session):
             attempt.execute()
 
 
-def test_the_scene_was_heard_and_kept(scene, stack):
+def test_scene_was_logged_stored_and_refused(scene, stack):
     """Or all that follows would look for nothing."""
     log = "\n".join(scene.log)
     heard = {line.partition(":")[0].partition(".")[0] for line in scene.log}
@@ -363,18 +338,18 @@ def test_the_scene_was_heard_and_kept(scene, stack):
     assert any(found(MODEL, data) for _, data in files(stack.data))
 
 
-def test_no_file_of_the_data_folder_has_what_was_said(scene, stack):
+def test_no_data_file_contains_what_was_said(scene, stack):
     assert [str(path) for path, data in files(stack.data) if found(SAID, data)] == []
 
 
-def test_no_log_file_has_an_address(scene, stack):
+def test_no_log_file_contains_an_address(scene, stack):
     logs = list(files(stack.data / "logs"))
 
     assert logs
     assert [str(path) for path, data in logs if found(NAME, data)] == []
 
 
-def test_no_table_has_what_was_said_and_none_of_ours_an_address(scene, stack):
+def test_no_table_contains_text_and_only_auth_addresses(scene, stack):
     with stack.connect() as database:
         held = tables(database)
     # Supabase's own tables need the address, to send to it
@@ -384,20 +359,20 @@ def test_no_table_has_what_was_said_and_none_of_ours_an_address(scene, stack):
     assert with_name == {"auth"}
 
 
-def test_no_log_has_what_was_said_or_an_address(scene):
+def test_no_log_contains_text_or_addresses(scene):
     for word in (SAID, NAME, PASSWORD):
         assert [line[:300] for line in scene.log if found(word, line.encode())] == []
 
 
-def test_no_error_says_what_was_said(scene):
+def test_no_error_contains_text_or_addresses(scene):
     for error in scene.errors:
         text = "".join(traceback.format_exception(error))
         for word in (SAID, NAME, PASSWORD):
             assert not found(word, f"{text}{error}{error!r}{error.args}{error.public}".encode())
 
 
-def test_no_local_of_ours_but_the_text_itself_shows_it_in_a_traceback(scene):
-    """Where a traceback is drawn with its locals, only plain strings hold text, and their frames few."""
+def test_only_plain_strings_show_text_in_tracebacks(scene):
+    """A traceback drawn with locals shows text in plain strings alone, which few frames hold."""
     shown = {
         (frame.f_code.co_name, name)
         for error in scene.errors
@@ -418,14 +393,13 @@ def _frames(error):
         error = error.__cause__ or error.__context__
 
 
-def test_no_repr_has_what_was_said(scene):
-    for thing in scene.things:
-        assert not any(found(word, repr(thing).encode()) for word in (SAID, NAME, PASSWORD)), type(
-            thing
-        )
+def test_no_repr_contains_text_or_addresses(scene):
+    assert {Message, LiveTurn, Receipt, PersonServices} <= {*scene.reprs.values()}
+    for text, kind in scene.reprs.items():
+        assert not any(found(word, text.encode()) for word in (SAID, NAME, PASSWORD)), kind
 
 
-def test_an_answer_of_the_wrong_shape_is_not_repeated():
+def test_malformed_row_is_not_quoted():
     """Pydantic would print the whole row."""
 
     class Row(BaseModel):
@@ -438,7 +412,7 @@ def test_an_answer_of_the_wrong_shape_is_not_repeated():
     assert not found(NAME, "".join(traceback.format_exception(caught.value)).encode())
 
 
-def test_a_page_that_breaks_shows_nothing_of_what_it_held():
+def test_broken_page_shows_nothing_of_its_data():
     def page(said):
         import streamlit as st
 

@@ -4,6 +4,9 @@ const drawn = [];
 let frame = 0; // in which they are done
 
 window.daybook = {
+  // What leads to another chat.
+  LEADS: 'button[data-act="open"], .st-key-new-chat button',
+
   // Has `act` done whenever something of the page was drawn, before that is seen: once a frame, for most acts measure.
   onDraw(act) {
     drawn.push(act);

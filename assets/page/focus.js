@@ -27,7 +27,7 @@ daybook.onDraw(() => {
 
 document.addEventListener("click", ({ target }) => {
   // also where it leads to the chat that is open
-  if (target.closest('[class*="st-key-open-"] button, .st-key-new-chat button')) place = null;
+  if (target.closest(daybook.LEADS)) place = null;
 }, true);
 
 addEventListener("keydown", (event) => {

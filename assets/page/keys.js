@@ -4,9 +4,7 @@
 
 const field = () => document.querySelector(".st-key-search input");
 const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;
-const rows = () =>
-  [...document.querySelectorAll('.st-key-conversation-list [class*="st-key-open-"] button')]
-    .filter((row) => row.checkVisibility());
+const rows = () => [...document.querySelectorAll('button[data-act="open"]')].filter((row) => row.checkVisibility());
 const control = /^Mac|^iP/.test(navigator.platform) ? "⌘" : "Ctrl";
 
 function focus(tries) {
@@ -26,7 +24,7 @@ function move(from, step) {
 
 // the rows follow what is typed a moment later
 function openFirst(tries) {
-  const found = document.querySelector('[data-stale="false"] [data-found]')?.dataset.found;
+  const found = document.querySelector('[data-stale="false"] [data-found]')?.textContent.trim();
   if (found === field().value.trim()) open(rows()[0]);
   else if (tries) setTimeout(openFirst, 50, tries - 1);
 }

@@ -8,7 +8,6 @@ const STUCK = '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-outage, .st-key
 let opened = null; // the chat whose messages stand on the page
 let kept = null; // what is kept in view: the end, an exchange by its class, or nothing
 let sent = null; // the exchange that was the last when a prompt was sent
-let isChoosing = false; // how the last reply is to be written again
 let top = 0; // of the page, when it was looked at last
 
 const exchanges = () =>
@@ -135,17 +134,16 @@ hears("keydown", ({ target, key, ctrlKey, metaKey }) => {
 });
 
 document.addEventListener("click", ({ target }) => {
-  if (target.closest('[class*="st-key-open-"] button, .st-key-new-chat button')) sent = null;
+  if (target.closest(daybook.LEADS)) sent = null;
   // which a screen reader may press without having moved the page itself
   if (target.closest('a[href^="#"], button[data-act="edit"]')) leave();
-  if (target.closest('[class*="st-key-again-"] button')) daybook.noteSent(); // what followed goes
-  const chosen = isChoosing && target.closest('[role="menuitem"]');
-  isChoosing = target.closest(".st-key-regenerate-with button") !== null;
-  const again = chosen || target.closest('.st-key-retry button, button[data-act="retry"]');
+  const again = target.closest('.st-key-retry button, button[data-act="retry"], [role="menuitem"][data-message]');
   if (again) {
-    const exchange = again.closest('[class*="st-key-exchange-"]') ?? exchanges().at(-1);
-    kept = name(exchange) ?? kept; // its new reply grows below its prompt
-    if (exchange) makeRoom(daybook.page(), exchange);
+    const button = document.querySelector(`[data-options][data-message="${again.dataset.message}"]`) ?? again;
+    const exchange = button.closest('[class*="st-key-exchange-"]');
+    if (!exchange || exchange !== exchanges().at(-1)) return daybook.noteSent(); // what followed goes
+    kept = name(exchange); // its new reply grows below its prompt
+    makeRoom(daybook.page(), exchange);
     keep();
   }
 }, true);

@@ -17,6 +17,10 @@ function headOf(block) {
 
 daybook.onDraw(() => {
   for (const part of document.querySelectorAll(DIRECTED)) part.dir = "auto";
+  for (const reply of document.querySelectorAll('[class*="st-key-past-"] .stMarkdown:not([role], .stChatMessage *)')) {
+    reply.role = "group";
+    reply.ariaLabel = "Chat message from assistant"; // as Streamlit's are named
+  }
   for (const list of document.querySelectorAll(".stMarkdown ol")) {
     list.style.setProperty("--digits", String(list.start + list.childElementCount - 1).length);
   }

@@ -13,9 +13,10 @@ function apply() {
 
 apply();
 
-daybook.setTheme = (theme) => {
+daybook.onDraw(() => {
+  const theme = document.querySelector("i[data-theme]")?.dataset.theme ?? shown;
   if (theme === shown) return;
   localStorage.setItem(KEY, (shown = theme));
   apply();
   if (!document.querySelector(".st-key-temporary-sign")) location.reload(); // which would end that chat
-};
+});

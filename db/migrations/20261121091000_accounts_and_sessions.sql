@@ -9,7 +9,7 @@
 -- tables ------------------------------------------------------------------------------------------------
 
 create table public.user_keys (             -- a user's key, wrapped by the root key (or a passphrase)
-  user_id uuid not null references public.profiles (user_id) on delete cascade,
+  user_id uuid not null references private.roles (user_id) on delete cascade,
   version integer not null check (version > 0),
   mode text not null check (mode in ('server', 'passphrase', 'recovery')),
   wrapped public.sealed not null,
@@ -20,7 +20,7 @@ create table public.user_keys (             -- a user's key, wrapped by the root
 
 create table private.app_sessions (
   id uuid primary key default gen_random_uuid(),
-  user_id uuid not null references public.profiles (user_id) on delete cascade,
+  user_id uuid not null references private.roles (user_id) on delete cascade,
   auth_session_id uuid not null unique,     -- Supabase's session: removing it ends its tokens at once
   cookie_hash text not null unique check (cookie_hash ~ '^[0-9a-f]{64}$'),
   tokens public.sealed not null,            -- Supabase's: access token, its expiry, refresh token
@@ -41,7 +41,7 @@ create table private.throttles (
 );
 
 create table private.password_permits (     -- each allows one change of a user's password or address, for a minute
-  user_id uuid primary key references public.profiles (user_id) on delete cascade,
+  user_id uuid primary key references private.roles (user_id) on delete cascade,
   made_at timestamptz not null default clock_timestamp()
 );
 
@@ -54,9 +54,7 @@ create index on private.throttles (window_ends);
 -- Runs as the role that inserts into auth.users. It reads no metadata of the new user: a role never comes from there.
 -- Where the settings say so, the first of all accounts becomes admin; the lock keeps that to one of several sign-ups
 -- at the same moment. (`account_ends` is with the turns, which it settles.)
-create function private.account_begins() returns trigger
-language plpgsql security definer set search_path = ''
-as $$
+create function private.account_begins() returns trigger language plpgsql as $$
 declare
   first_role text := 'user';
 begin
@@ -66,7 +64,6 @@ begin
       first_role := 'admin';
     end if;
   end if;
-  insert into public.profiles (user_id) values (new.id);
   insert into private.roles (user_id, role) values (new.id, first_role);
   insert into private.budgets (user_id, daily_cap_micro, monthly_cap_micro)
   select new.id, daily_cap_micro, monthly_cap_micro from private.settings;
@@ -78,18 +75,14 @@ create trigger account_begins after insert on auth.users
   for each row execute function private.account_begins();
 
 -- Its tokens are worth nothing from the next statement, and no device stays signed in.
-create function private.end_sessions_of(person uuid) returns void
-language sql security definer set search_path = ''
-begin atomic
+create function private.end_sessions_of(person uuid) returns void language sql begin atomic
   delete from private.app_sessions where user_id = person;
   delete from auth.sessions where user_id = person;
 end;
 
 -- An access token is not enough to change a password or an address (`PUT /user` of Supabase Auth), nor is Supabase's
 -- secret key: who could would sign in as the user, and the app would open everything for them.
-create function private.spend_password_permit() returns trigger
-language plpgsql security definer set search_path = ''
-as $$
+create function private.spend_password_permit() returns trigger language plpgsql as $$
 begin
   delete from private.password_permits where user_id = new.id and made_at > clock_timestamp() - interval '1 minute';
   if not found then
@@ -105,9 +98,7 @@ create trigger password_changes_need_a_permit before update on auth.users
 
 -- Set the password of the account *address* and end its sessions; the migrations' owner calls it. Return false if there
 -- is no such account.
-create function private.set_password(address text, new_hash text) returns boolean
-language plpgsql security definer set search_path = ''
-as $$
+create function private.set_password(address text, new_hash text) returns boolean language plpgsql as $$
 declare
   person uuid := (select id from auth.users where lower(email) = lower(address));
 begin
@@ -123,29 +114,23 @@ begin
 end $$;
 
 -- Shut the account for good and destroy its keys. The sweep removes its rows in slices, and at last the account itself.
-create function private.delete_account(proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  person uuid := private.require_proof(proof, 'delete_account');
+create function private.delete_account(me uuid) returns jsonb language plpgsql as $$
 begin
-  perform from auth.users where id = person for key share;   -- first, as where an account's row is deleted
-  if private.is_last_admin(person)
-    and exists (select from private.roles where user_id <> person and deleted_at is null)
+  perform from auth.users where id = me for key share;   -- first, as where an account's row is deleted
+  if private.is_last_admin(me)
+    and exists (select from private.roles where user_id <> me and deleted_at is null)
   then
     return private.answer(false, 'last_admin');
   end if;
-  update private.roles set suspended_at = clock_timestamp(), deleted_at = clock_timestamp() where user_id = person;
-  delete from public.user_keys where user_id = person;
-  perform private.end_sessions_of(person);
-  perform private.note(person, 'account.delete', person);
+  update private.roles set suspended_at = clock_timestamp(), deleted_at = clock_timestamp() where user_id = me;
+  delete from public.user_keys where user_id = me;
+  perform private.end_sessions_of(me);
+  perform private.note(me, 'account.delete', me);
   return '{"ok": true}';
 end $$;
 
 -- Return the wrapped keys of *person* that the root key opens, oldest first: sealed, so the app's calls may bring them.
-create function private.wrapped_keys(person uuid) returns jsonb
-language sql stable security definer set search_path = ''
-begin atomic
+create function private.wrapped_keys(person uuid) returns jsonb language sql stable begin atomic
   select coalesce(jsonb_agg(jsonb_build_object('version', version, 'wrapped', wrapped) order by version), '[]')
   from public.user_keys where user_id = person and mode = 'server';
 end;
@@ -154,38 +139,32 @@ end;
 -- conversations, their user key was there: another one in its place would leave them shut, and hide why. The answer has the
 -- keys that are there now: of two first sign-ins at once, one key counts.
 create function private.put_user_key(
-  new_version integer, new_mode text, new_wrapped public.sealed, new_derivation text, replaces public.sealed, proof text
-) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  person uuid := private.require_proof(proof, 'put_user_key', new_version::text, new_mode, private.sha(new_wrapped),
-    private.sha(new_derivation), private.sha(replaces));
+  me uuid, new_version integer, new_mode text, new_wrapped public.sealed, new_derivation public.free_text,
+  replaces public.sealed
+) returns jsonb language plpgsql as $$
 begin
   if replaces is null then
-    if exists (select from public.conversations where user_id = person)
-      and not exists (select from public.user_keys where user_id = person)
+    if exists (select from public.conversations where user_id = me)
+      and not exists (select from public.user_keys where user_id = me)
     then
       return private.answer(false, 'key_missing');
     end if;
     insert into public.user_keys (user_id, version, mode, wrapped, derivation)
-    values (person, new_version, new_mode, new_wrapped, new_derivation::jsonb)
+    values (me, new_version, new_mode, new_wrapped, new_derivation::jsonb)
     on conflict do nothing;
   else
     update public.user_keys set wrapped = new_wrapped, derivation = new_derivation::jsonb
-    where user_id = person and version = new_version and mode = new_mode and wrapped = replaces;
+    where user_id = me and version = new_version and mode = new_mode and wrapped = replaces;
   end if;
   if found then
-    perform private.note(person, 'key.put', person, jsonb_build_object('version', new_version, 'mode', new_mode));
-    return jsonb_build_object('ok', true, 'keys', private.wrapped_keys(person));
+    perform private.note(me, 'key.put', me, jsonb_build_object('version', new_version, 'mode', new_mode));
+    return jsonb_build_object('ok', true, 'keys', private.wrapped_keys(me));
   end if;
-  return private.answer(false, 'stale') || jsonb_build_object('keys', private.wrapped_keys(person));
+  return private.answer(false, 'stale') || jsonb_build_object('keys', private.wrapped_keys(me));
 end $$;
 
 -- A user's own account: role, caps and what is left. No proof: it returns only the caller's figures.
-create function private.my_account() returns jsonb
-language plpgsql stable security definer set search_path = ''
-as $$
+create function private.my_account() returns jsonb language plpgsql stable as $$
 declare
   person uuid := private.require_me();
   today date := now() at time zone 'utc';
@@ -203,41 +182,34 @@ end $$;
 -- functions: administration -----------------------------------------------------------------------------
 
 -- Return whether *person* is the only active admin. It locks the admins, so that two cannot remove each other at once.
-create function private.is_last_admin(person uuid) returns boolean
-language plpgsql security definer set search_path = ''
-as $$
+create function private.is_last_admin(person uuid) returns boolean language plpgsql as $$
 begin
   perform from private.roles where role = 'admin' order by user_id for no key update;
   return array[person] = array(select user_id from private.roles where role = 'admin' and suspended_at is null);
 end $$;
 
-create function private.set_role(person uuid, new_role text, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
+create function private.set_role(me uuid, person uuid, new_role text) returns jsonb language plpgsql as $$
 declare
   last_one boolean := private.is_last_admin(person);   -- first of all: it locks, and what follows reads after it
-  admin uuid := private.require_admin(proof, 'set_role', person::text, new_role);
 begin
+  perform private.require_admin(me);
   if last_one and new_role is distinct from 'admin' then
     return private.answer(false, 'last_admin');
   end if;
   update private.roles set role = new_role, granted_at = clock_timestamp() where user_id = person and role <> new_role;
   if found then
-    perform private.note(admin, 'role.set', person, jsonb_build_object('role', new_role));
+    perform private.note(me, 'role.set', person, jsonb_build_object('role', new_role));
   end if;
   return private.answer(exists (select from private.roles where user_id = person));
 end $$;
 
-create function private.suspend(person uuid, suspended boolean, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
+create function private.suspend(me uuid, person uuid, suspended boolean) returns jsonb language plpgsql as $$
 declare
-  admin uuid;
   last_one boolean;
 begin
   perform from auth.users where id = person for key share;   -- first, as where an account's row is deleted
   last_one := private.is_last_admin(person);
-  admin := private.require_admin(proof, 'suspend', person::text, suspended::text);
+  perform private.require_admin(me);
   if last_one and suspended then
     return private.answer(false, 'last_admin');
   end if;
@@ -250,20 +222,16 @@ begin
   if suspended then
     perform private.end_sessions_of(person);
   end if;
-  perform private.note(admin, 'account.suspend', person, jsonb_build_object('suspended', suspended));
+  perform private.note(me, 'account.suspend', person, jsonb_build_object('suspended', suspended));
   return '{"ok": true}';
 end $$;
 
 create function private.set_caps(
-  person uuid, new_daily_cap_micro bigint, new_monthly_cap_micro bigint, new_max_open integer, new_max_per_minute integer,
-  proof text
-) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  admin uuid := private.require_admin(proof, 'set_caps', person::text, new_daily_cap_micro::text,
-    new_monthly_cap_micro::text, new_max_open::text, new_max_per_minute::text);
+  me uuid, person uuid, new_daily_cap_micro bigint, new_monthly_cap_micro bigint, new_max_open integer,
+  new_max_per_minute integer
+) returns jsonb language plpgsql as $$
 begin
+  perform private.require_admin(me);
   update private.budgets set
     daily_cap_micro = coalesce(new_daily_cap_micro, daily_cap_micro),
     monthly_cap_micro = coalesce(new_monthly_cap_micro, monthly_cap_micro),
@@ -273,58 +241,51 @@ begin
   if not found then
     return private.answer(false);
   end if;
-  perform private.note(admin, 'caps.set', person,
+  perform private.note(me, 'caps.set', person,
     jsonb_build_object('daily', new_daily_cap_micro, 'monthly', new_monthly_cap_micro, 'max_open', new_max_open,
       'max_per_minute', new_max_per_minute));
   return '{"ok": true}';
 end $$;
 
 -- A cap of null: none.
-create function private.set_deployment_cap(new_monthly_cap_micro bigint, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  admin uuid := private.require_admin(proof, 'set_deployment_cap', new_monthly_cap_micro::text);
+create function private.set_deployment_cap(me uuid, new_monthly_cap_micro bigint) returns jsonb language plpgsql as $$
 begin
+  perform private.require_admin(me);
   perform private.lock_deployment();
   update private.deployment set monthly_cap_micro = new_monthly_cap_micro where id;
   perform private.recall_loans(null);      -- a lower cap holds for loans already made, but for turns just running
-  perform private.note(admin, 'caps.deployment', null, jsonb_build_object('monthly', new_monthly_cap_micro));
+  perform private.note(me, 'caps.deployment', null, jsonb_build_object('monthly', new_monthly_cap_micro));
   return '{"ok": true}';
 end $$;
 
 -- Usage by user, of 1,000 users whose ids come *after* one; no content.
-create function private.usage_by_person(after uuid, proof text) returns table (
+create function private.usage_by_person(me uuid, after uuid) returns table (
   user_id uuid, email text, role text, is_suspended boolean, last_active_at timestamptz,
   turns_today bigint, tokens_in_today bigint, tokens_out_today bigint, cost_today_micro bigint,
   turns_this_month bigint, tokens_in_this_month bigint, tokens_out_this_month bigint, cost_this_month_micro bigint,
   daily_cap_micro bigint, monthly_cap_micro bigint
-)
-language plpgsql stable security definer set search_path = ''
-as $$
+) language plpgsql stable as $$
 declare
-  admin uuid := private.require_admin(proof, 'usage_by_person', after::text);
   today timestamptz := date_trunc('day', now() at time zone 'utc') at time zone 'utc';
   this_month timestamptz := date_trunc('month', now() at time zone 'utc') at time zone 'utc';
 begin
+  perform private.require_admin(me);
   return query
     select account.user_id, someone.email::text, account.role, account.suspended_at is not null, budget.last_active_at,
-      used.turns_today, used.tokens_in_today, used.tokens_out_today, used.cost_today,
-      used.turns, used.tokens_in, used.tokens_out, used.cost,
-      budget.daily_cap_micro, budget.monthly_cap_micro
+      used.*, budget.daily_cap_micro, budget.monthly_cap_micro
     from private.roles account
     join auth.users someone on someone.id = account.user_id
     join private.budgets budget on budget.user_id = account.user_id
     cross join lateral (
       select
-        count(distinct entry.turn_id) filter (where entry.at >= today and entry.purpose = 'reply') as turns_today,
-        coalesce(sum(entry.tokens_in) filter (where entry.at >= today), 0)::bigint as tokens_in_today,
-        coalesce(sum(entry.tokens_out) filter (where entry.at >= today), 0)::bigint as tokens_out_today,
-        coalesce(sum(entry.micro) filter (where entry.at >= today), 0)::bigint as cost_today,
-        count(distinct entry.turn_id) filter (where entry.purpose = 'reply') as turns,
-        coalesce(sum(entry.tokens_in), 0)::bigint as tokens_in,
-        coalesce(sum(entry.tokens_out), 0)::bigint as tokens_out,
-        coalesce(sum(entry.micro), 0)::bigint as cost
+        count(distinct entry.turn_id) filter (where entry.at >= today and entry.purpose = 'reply'),
+        coalesce(sum(entry.tokens_in) filter (where entry.at >= today), 0)::bigint,
+        coalesce(sum(entry.tokens_out) filter (where entry.at >= today), 0)::bigint,
+        coalesce(sum(entry.micro) filter (where entry.at >= today), 0)::bigint,
+        count(distinct entry.turn_id) filter (where entry.purpose = 'reply'),
+        coalesce(sum(entry.tokens_in), 0)::bigint,
+        coalesce(sum(entry.tokens_out), 0)::bigint,
+        coalesce(sum(entry.micro), 0)::bigint
       from private.ledger entry
       where entry.user_id = account.user_id and entry.at >= this_month
     ) used
@@ -339,10 +300,8 @@ end $$;
 -- succeeded is returned to the throttles *returned* (JSON, in the order of `throttle`): once, for a token starts one session.
 create function private.start_session(
   new_cookie_hash text, new_tokens public.sealed, new_device public.sealed,
-  idle integer, lifetime integer, returned text, proof text
-) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
+  idle integer, lifetime integer, returned public.free_text, proof text
+) returns jsonb language plpgsql as $$
 declare
   claims jsonb := current_setting('request.jwt.claims');
   person uuid := claims ->> 'sub';
@@ -364,11 +323,8 @@ begin
 end $$;
 
 -- The versions of the root key that rows are sealed under: the app refuses to start without one of them.
-create function private.root_key_versions(made_at bigint, proof text) returns jsonb
-language plpgsql stable security definer set search_path = ''
-as $$
+create function private.root_key_versions() returns jsonb language plpgsql stable as $$
 begin
-  perform private.require_server_proof(proof, made_at, 'root_key_versions');
   return jsonb_build_object('ok', true, 'versions', (
     select coalesce(jsonb_agg(version), '[]')
     from (
@@ -382,13 +338,10 @@ end $$;
 
 -- Called by the server, with the hash of the cookie. The answer does not say why there is no session; it has all that opens
 -- one: the sealed tokens and the wrapped user keys.
-create function private.open_session(cookie text, made_at bigint, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
+create function private.open_session(cookie text) returns jsonb language plpgsql as $$
 declare
   session private.app_sessions;
 begin
-  perform private.require_server_proof(proof, made_at, 'open_session', cookie);
   update private.app_sessions set seen_at = now()
   where cookie_hash = cookie and expires_at > now() and seen_at + make_interval(secs => idle_seconds) > now()
     and exists (select from private.roles where roles.user_id = app_sessions.user_id and suspended_at is null)
@@ -402,14 +355,11 @@ begin
 end $$;
 
 -- Take the lease to exchange the refresh token. Who is told "held" or "moved" waits and opens the session again.
-create function private.lease_refresh(cookie text, seen_generation integer, lease_seconds integer, made_at bigint, proof text)
-returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
+create function private.lease_refresh(cookie text, seen_generation integer, lease_seconds integer) returns jsonb
+language plpgsql as $$
 declare
   session private.app_sessions;
 begin
-  perform private.require_server_proof(proof, made_at, 'lease_refresh', cookie, seen_generation::text, lease_seconds::text);
   select * into session from private.app_sessions where cookie_hash = cookie for no key update;
   if not found then
     return private.answer(false);
@@ -424,14 +374,9 @@ begin
   return '{"ok": true}';
 end $$;
 
-create function private.store_tokens(
-  cookie text, seen_generation integer, new_tokens public.sealed, made_at bigint, proof text
-) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
+create function private.store_tokens(cookie text, seen_generation integer, new_tokens public.sealed) returns jsonb
+language plpgsql as $$
 begin
-  perform private.require_server_proof(proof, made_at, 'store_tokens', cookie, seen_generation::text,
-    private.sha(new_tokens));
   update private.app_sessions
   set tokens = new_tokens, generation = generation + 1, refreshing_until = null
   where cookie_hash = cookie and generation = seen_generation;
@@ -439,13 +384,10 @@ begin
 end $$;
 
 -- Sign out. The Supabase session goes too, so its tokens are worth nothing from the next statement.
-create function private.end_session(cookie text, made_at bigint, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
+create function private.end_session(cookie text) returns jsonb language plpgsql as $$
 declare
   ended private.app_sessions;
 begin
-  perform private.require_server_proof(proof, made_at, 'end_session', cookie);
   delete from private.app_sessions where cookie_hash = cookie returning * into ended;
   delete from auth.sessions where id = ended.auth_session_id and user_id = ended.user_id;
   return '{"ok": true}';
@@ -454,9 +396,7 @@ end $$;
 -- A user's devices. No proof: it returns only the caller's rows.
 create function private.my_sessions() returns table (
   session uuid, device public.sealed, created_at timestamptz, seen_at timestamptz, expires_at timestamptz, is_this_one boolean
-)
-language plpgsql stable security definer set search_path = ''
-as $$
+) language plpgsql stable as $$
 declare
   person uuid := private.require_me();
 begin
@@ -470,38 +410,36 @@ begin
 end $$;
 
 -- End one of a user's sessions, or (null) all but the one that calls.
-create function private.revoke_sessions(one_session uuid, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
+create function private.revoke_sessions(me uuid, one_session uuid) returns jsonb language plpgsql as $$
 declare
-  person uuid := private.require_proof(proof, 'revoke_sessions', one_session::text);
   this_one uuid := (current_setting('request.jwt.claims')::jsonb ->> 'session_id')::uuid;
   ended integer;
 begin
   with gone as (
     delete from private.app_sessions
-    where user_id = person
+    where user_id = me
       and case when one_session is null then auth_session_id <> this_one else id = one_session end
     returning auth_session_id
   )
   delete from auth.sessions
-  where user_id = person
+  where user_id = me
     and (id in (select auth_session_id from gone) or one_session is null and id <> this_one);
   get diagnostics ended = row_count;
-  perform private.note(person, 'session.revoke', person, jsonb_build_object('ended', ended));
+  perform private.note(me, 'session.revoke', me, jsonb_build_object('ended', ended));
   return jsonb_build_object('ok', true, 'ended', ended);
 end $$;
 
 -- Reserve an attempt in each of *buckets*, a JSON array of {bucket, at_most, seconds}, before its result is told: parallel
 -- guesses count as well. The first full one refuses, and those behind it do not count. Locks are taken in the order given.
-create function private.throttle(buckets text, nonce uuid, made_at bigint, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
+create function private.throttle(buckets public.free_text, nonce uuid) returns jsonb language plpgsql as $$
 declare
   counted jsonb;
   counter private.throttles;
 begin
-  perform private.require_server_proof_once(proof, made_at, 'throttle', private.sha(buckets), nonce::text);
+  insert into private.seen_nonces as seen (nonce) values (throttle.nonce) on conflict do nothing;
+  if not found then                         -- whoever overheard the call must not repeat it
+    raise exception 'not allowed' using errcode = '42501';
+  end if;
   for counted in select jsonb_array_elements(buckets::jsonb) loop
     insert into private.throttles as known (bucket, window_ends, attempts)
     values (counted ->> 'bucket', clock_timestamp() + make_interval(secs => (counted ->> 'seconds')::integer), 1)

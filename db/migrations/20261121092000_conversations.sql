@@ -8,7 +8,7 @@
 
 create table public.conversations (
   id uuid primary key,
-  user_id uuid not null references public.profiles (user_id) on delete cascade,
+  user_id uuid not null references private.roles (user_id) on delete cascade,
   title public.sealed,
   titled_by text not null default 'words' check (titled_by in ('words', 'model', 'person')),   -- words: the prompt's first
   wrapped_key public.sealed not null,
@@ -33,8 +33,7 @@ create table public.conversations (
   space_id uuid,                            -- its key is with the documents
   state text not null default 'active' check (state in ('active', 'archived')),
   pinned_at timestamptz,
-  expires_at timestamptz,
-  destroy_at timestamptz,                   -- discarded, with Undo until then; `state` and `expires_at` stay for that
+  destroy_at timestamptz,                   -- discarded, with Undo until then; `state` stays for that
   undo_until timestamptz,                   -- of messages that are deleted; null once they are destroyed
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
@@ -68,7 +67,6 @@ create table public.messages (
 -- every foreign key has its index, or deleting a conversation reads whole tables
 create index on public.conversations (user_id, state, pinned_at desc nulls last, updated_at desc);   -- the list's order
 create index on public.conversations (space_id, user_id);
-create index on public.conversations (expires_at) where expires_at is not null;
 create index on public.conversations (destroy_at) where destroy_at is not null;
 create index on public.messages (conversation_id, parent_id);
 create index on public.messages (conversation_id) where destroy_at is not null;
@@ -76,10 +74,9 @@ create index on public.messages (conversation_id) where destroy_at is not null;
 -- functions: conversations ------------------------------------------------------------------------------
 
 -- Store a new conversation, unless there is a refusal, which is returned. *created* is JSON: title, wrapped_key,
--- user_key_version, head, policy, policy_size, model, instructions, space_id, expires_at.
+-- user_key_version, head, policy, policy_size, model, instructions, space_id.
 create function private.store_conversation(person uuid, conversation uuid, created jsonb) returns text
-language plpgsql security definer set search_path = ''
-as $$
+language plpgsql as $$
 begin
   if (select count(*) from public.conversations where user_id = person) >= 20000 then
     return 'too_many';
@@ -87,24 +84,22 @@ begin
     return 'no_space';
   end if;
   insert into public.conversations
-    (id, user_id, title, wrapped_key, user_key_version, head, policy, policy_size, model, instructions, space_id, expires_at)
+    (id, user_id, title, wrapped_key, user_key_version, head, policy, policy_size, model, instructions, space_id)
   values (conversation, person, created ->> 'title', created ->> 'wrapped_key', (created ->> 'user_key_version')::integer,
     created ->> 'head', created ->> 'policy', (created ->> 'policy_size')::integer, created ->> 'model',
-    created ->> 'instructions', (created ->> 'space_id')::uuid, (created ->> 'expires_at')::timestamptz)
+    created ->> 'instructions', (created ->> 'space_id')::uuid)
   on conflict (id) do nothing;
   return case when not found then 'taken' end;
 end $$;
 
 -- Store an empty conversation.
-create function private.create_conversation(conversation uuid, created text, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
+create function private.create_conversation(me uuid, conversation uuid, created public.free_text) returns jsonb
+language plpgsql as $$
 declare
-  person uuid := private.require_proof(proof, 'create_conversation', conversation::text, private.sha(created));
   refusal text;
 begin
-  if not exists (select from public.conversations where id = conversation and user_id = person) then
-    refusal := private.store_conversation(person, conversation, created::jsonb);
+  if not exists (select from public.conversations where id = conversation and user_id = me) then
+    refusal := private.store_conversation(me, conversation, created::jsonb);
   end if;                                  -- else this call came before
   return private.answer(refusal is null, refusal);
 end $$;
@@ -116,18 +111,16 @@ end $$;
 --   policy, policy_size, reset_seq    the model's view begins at the last reset again: its cut under another policy means nothing
 --   model, space_id     null: none
 --   read_seq            never goes back, nor beyond the last message (`begin_turn` moves it, too)
-create function private.change_conversation(conversation uuid, changes text, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
+create function private.change_conversation(me uuid, conversation uuid, changes public.free_text) returns jsonb
+language plpgsql as $$
 declare
-  person uuid := private.require_proof(proof, 'change_conversation', conversation::text, private.sha(changes));
   new jsonb := changes;
 begin
   if (new ->> 'read_seq')::integer <= 0 then
     raise exception 'read_seq out of range' using errcode = 'PT400';
   elsif new ->> 'space_id' is not null
-    and exists (select from public.conversations where id = conversation and user_id = person)
-    and not private.has_space(person, (new ->> 'space_id')::uuid)
+    and exists (select from public.conversations where id = conversation and user_id = me)
+    and not private.has_space(me, (new ->> 'space_id')::uuid)
   then
     return private.answer(false, 'no_space');
   end if;
@@ -143,47 +136,36 @@ begin
     model = case when new ? 'model' then new ->> 'model' else model end,
     space_id = case when new ? 'space_id' then (new ->> 'space_id')::uuid else space_id end,
     read_seq = greatest(read_seq, least(coalesce((new ->> 'read_seq')::integer, read_seq), last_seq))
-  where id = conversation and user_id = person and (titled_by = 'words' or new ->> 'titled_by' is distinct from 'model');
+  where id = conversation and user_id = me and (titled_by = 'words' or new ->> 'titled_by' is distinct from 'model');
   return jsonb_build_object('changed', found)
-    || private.answer(found or exists (select from public.conversations where id = conversation and user_id = person));
+    || private.answer(found or exists (select from public.conversations where id = conversation and user_id = me));
 end $$;
 
 -- Hide a conversation from every reader at once; the next `tidy` after *for_seconds* destroys it, row and key, also
 -- when the app that promised Undo is gone. Calling it again prolongs nothing.
-create function private.discard_conversation(conversation uuid, for_seconds integer, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  person uuid := private.require_proof(proof, 'discard_conversation', conversation::text, for_seconds::text);
+create function private.discard_conversation(me uuid, conversation uuid, for_seconds integer) returns jsonb
+language plpgsql as $$
 begin
   if (for_seconds between 1 and 3600) is not true then
     raise exception 'seconds out of range' using errcode = 'PT400';
   end if;
   update public.conversations
   set destroy_at = coalesce(destroy_at, clock_timestamp() + make_interval(secs => for_seconds))
-  where id = conversation and user_id = person;
+  where id = conversation and user_id = me;
   return private.answer(found);
 end $$;
 
 -- Undo discarding, as long as was promised: after that, messages may have gone.
-create function private.restore_conversation(conversation uuid, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  person uuid := private.require_proof(proof, 'restore_conversation', conversation::text);
+create function private.restore_conversation(me uuid, conversation uuid) returns jsonb language plpgsql as $$
 begin
   update public.conversations set destroy_at = null
-  where id = conversation and user_id = person and destroy_at > clock_timestamp();
+  where id = conversation and user_id = me and destroy_at > clock_timestamp();
   return private.answer(found);
 end $$;
 
 -- Its turns stay, without it, until they are settled.
-create function private.delete_conversation(conversation uuid, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  person uuid := private.require_proof(proof, 'delete_conversation', conversation::text);
+create function private.delete_conversation(me uuid, conversation uuid) returns jsonb language plpgsql as $$
 begin
-  delete from public.conversations where id = conversation and user_id = person;
+  delete from public.conversations where id = conversation and user_id = me;
   return private.answer(found);
 end $$;

@@ -8,7 +8,7 @@
 
 create table public.documents (
   id uuid primary key,
-  user_id uuid not null references public.profiles (user_id) on delete cascade,
+  user_id uuid not null references private.roles (user_id) on delete cascade,
   kind text not null check (kind in ('preferences', 'space', 'fact')),
   conversation_id uuid,                     -- the scope of a fact: a conversation, a space, or (both null) all conversations
   space_id uuid,
@@ -31,9 +31,7 @@ create index on public.documents (space_id, user_id);
 
 -- functions ---------------------------------------------------------------------------------------------
 
-create function private.has_space(owner uuid, space uuid) returns boolean
-language plpgsql stable security definer set search_path = ''
-as $$
+create function private.has_space(owner uuid, space uuid) returns boolean language plpgsql stable as $$
 begin
   return exists (select from public.documents where id = space and user_id = owner and kind = 'space');
 end $$;
@@ -43,14 +41,9 @@ end $$;
 --   source, cuts    the conversation whose messages the model noted a fact from, and its `rev - last_seq` when they were
 --                   read, which each deletion moves; null: it was not noted. A summary has `cuts` of its own conversation
 create function private.put_document(
-  new_kind text, document uuid, conversation uuid, space uuid, seen_rev bigint, new_rev bigint, new_body public.sealed,
-  source uuid, cuts bigint, proof text
-) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  me uuid := private.require_proof(proof, 'put_document', new_kind, document::text, conversation::text, space::text,
-    seen_rev::text, new_rev::text, private.sha(new_body), source::text, cuts::text);
+  me uuid, new_kind text, document uuid, conversation uuid, space uuid, seen_rev bigint, new_rev bigint,
+  new_body public.sealed, source uuid, cuts bigint
+) returns jsonb language plpgsql as $$
 begin
   if (seen_rev between 0 and new_rev - 1) is not true then
     raise exception 'revision out of range' using errcode = 'PT400';
@@ -90,22 +83,14 @@ begin
 end $$;
 
 -- Delete a fact, or a space with its facts; its conversations stay, in no space.
-create function private.delete_document(document uuid, proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  me uuid := private.require_proof(proof, 'delete_document', document::text);
+create function private.delete_document(me uuid, document uuid) returns jsonb language plpgsql as $$
 begin
   delete from public.documents where id = document and user_id = me and kind in ('space', 'fact');
   return private.answer(found);
 end $$;
 
 -- Delete all facts, of every scope.
-create function private.delete_facts(proof text) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  me uuid := private.require_proof(proof, 'delete_facts');
+create function private.delete_facts(me uuid) returns jsonb language plpgsql as $$
 begin
   delete from public.documents where user_id = me and kind = 'fact';
   return '{"ok": true}';

@@ -28,43 +28,114 @@ grant execute on function private.me, private.require_me to authenticated;   -- 
 
 -- functions that can be called --------------------------------------------------------------------------
 
--- Each is a thin one in `public` (security invoker) that passes its arguments on to the one of its name in `private`;
--- nothing else in there can be reached. (In plpgsql, which keeps its plans: before Postgres 18, SQL is planned anew in
--- each call.)
---   authenticated   user functions: the user's access token, and a server proof for every write
+-- Each of these functions of `private` gets a thin one of its name in `public` (security invoker); nothing else can be
+-- reached. A proven one is called through `private.checked_…`, made here as well, so that no function forgets to check an
+-- argument: a proof covers the verb and all arguments in their order, sealed and free text by their sha256.
+--   authenticated   user functions: the access token; those that begin with `me` want a server proof, too
 --   anon            server functions: a server proof no older than a minute
+-- (In plpgsql, which keeps its plans: before Postgres 18, SQL is planned anew in each call.)
 do $$
 declare
   api constant jsonb := '{
     "authenticated": [
-      "delete_account", "put_user_key", "my_account", "set_role", "suspend",
-      "set_caps", "set_deployment_cap", "usage_by_person", "start_session", "my_sessions",
-      "revoke_sessions", "create_conversation", "read_conversation", "change_conversation", "discard_conversation", "restore_conversation",
-      "delete_conversation", "begin_turn", "checkpoint_turn", "stop_turn", "finish_turn", "edit_reply", "discard_messages",
-      "restore_messages", "put_document", "delete_document", "delete_facts"
+      "delete_account", "put_user_key", "my_account", "set_role", "suspend", "set_caps", "set_deployment_cap",
+      "usage_by_person", "start_session", "my_sessions", "revoke_sessions", "create_conversation", "change_conversation",
+      "discard_conversation", "restore_conversation", "delete_conversation", "begin_turn", "checkpoint_turn", "stop_turn",
+      "finish_turn", "edit_reply", "discard_messages", "restore_messages", "put_document", "delete_document", "delete_facts"
     ],
     "anon": [
-      "row_bound", "root_key_versions", "open_session", "lease_refresh", "store_tokens",
-      "end_session", "throttle", "sweep_turns"
+      "row_bound", "root_key_versions", "open_session", "lease_refresh", "store_tokens", "end_session", "throttle",
+      "sweep_turns"
     ]
   }';
   exposed record;
-  call text;
+  signature text;
+  fields text;                              -- of the proof
+  given text;                               -- arguments
+  guard text;
 begin
   for exposed in
-    select function.*, caller.key as caller
+    select function.oid, proname, caller.key as caller, has_me, has_me or caller.key = 'anon' as is_proven,
+      (proargtypes::oid[])[has_me::integer:] as types,
+      format('returns %s language plpgsql %s set search_path = ''''', pg_get_function_result(function.oid),
+        case provolatile when 's' then 'stable' else 'volatile' end) as traits,
+      case when proretset then 'return query select * from' else 'return' end as answer
     from jsonb_each(api) caller
     cross join jsonb_array_elements_text(caller.value) listed
     left join pg_catalog.pg_proc function
       on function.proname = listed and function.pronamespace = 'private'::regnamespace
+    cross join lateral coalesce(proargnames[1] = 'me', false) has_me
   loop
-    call := format('private.%I(%s)', exposed.proname,
-      (select string_agg('$' || place, ', ' order by place) from generate_series(1, exposed.pronargs) place));
-    execute format('create function public.%I(%s) returns %s language plpgsql %s set search_path = '''''
-      ' as ''begin return %s; end''',
-      exposed.proname, pg_get_function_arguments(exposed.oid), pg_get_function_result(exposed.oid),
-      case exposed.provolatile when 's' then 'stable' else 'volatile' end,
-      case when exposed.proretset then 'query select * from ' || call else call end);
-    execute format('grant execute on function public.%1$I, private.%1$I to %2$I', exposed.proname, exposed.caller);
+    signature := regexp_replace(pg_get_function_arguments(exposed.oid), '^me uuid(, )?', '');
+    select concat_ws(', ', quote_literal(exposed.proname), string_agg(
+        format(case typbasetype when 0 then '$%s::text' else 'private.sha($%s)' end, place), ', ' order by place)),
+      string_agg('$' || place, ', ' order by place)
+    into fields, given
+    from unnest(exposed.types) with ordinality argument (type, place) join pg_catalog.pg_type on pg_type.oid = type;
+    if exposed.is_proven then
+      signature := concat_ws(', ', nullif(signature, ''), case when exposed.has_me then 'proof text'
+        else 'made_at bigint, proof text' end);
+      guard := case when exposed.has_me then format('me uuid := private.require_proof(proof, %s); begin', fields)
+        else format('begin perform private.require_server_proof(proof, made_at, %s);', fields) end;
+      execute format('create function private.checked_%I(%s) %s as ''declare %s %s private.%I(%s); end''',
+        exposed.proname, signature, exposed.traits, replace(guard, '''', ''''''), exposed.answer, exposed.proname,
+        concat_ws(', ', case when exposed.has_me then 'me' end, given));
+      given := concat_ws(', ', given, case when exposed.has_me then 'proof' else 'made_at, proof' end);
+    end if;
+    execute format('create function public.%I(%s) %s as ''begin %s private.%I(%s); end''', exposed.proname, signature,
+      exposed.traits, exposed.answer, case when exposed.is_proven then 'checked_' else '' end || exposed.proname, given);
+    execute format('grant execute on function public.%I, private.%I to %I', exposed.proname,
+      case when exposed.is_proven then 'checked_' else '' end || exposed.proname, exposed.caller);
+  end loop;
+end $$;
+
+-- Return a conversation in one answer, which no "max rows" cuts; null if there is none. Row level security decides, as in
+-- any read.
+--   messages       at most 1,000 after *after_seq*, without deleted ones
+--   newest_turn    of its replies
+--   costs          of the turns of these messages
+--   receipts       of the last of these turns: the next turn is planned by it
+create function public.read_conversation(conversation uuid, after_seq integer) returns jsonb
+language plpgsql stable set search_path = '' as $$
+begin
+  perform private.require_me();
+  return (
+    with said as materialized (
+      select id, conversation_id, seq, parent_id, turn_id, role, outcome, body, has_thoughts, created_at, destroy_at
+      from public.messages
+      where conversation_id = conversation and seq > after_seq and destroy_at is null
+      order by seq limit 1000
+    ), settled as (
+      select id, state, model, tokens_in, tokens_out, tokens_cached, charged_micro
+      from public.turns where id in (select turn_id from said) and finished_at is not null
+    ), newest_turn as (
+      select id, state, prompt_id, partial, partial_thoughts, begun_at, lease_until
+      from public.turns where conversation_id = conversation and purpose = 'reply'
+      order by begun_at desc limit 1
+    ), kept as (
+      select turn_id, client_turn_id, body
+      from public.receipts join public.turns on turns.id = turn_id
+      where turn_id = (select turn_id from said where turn_id is not null order by seq desc limit 1)
+    )
+    select jsonb_build_object(
+      'conversation', to_jsonb(conversations),
+      'messages', (select coalesce(jsonb_agg(to_jsonb(said) order by seq), '[]') from said),
+      'newest_turn', (select to_jsonb(newest_turn) from newest_turn),
+      'costs', (select coalesce(jsonb_agg(to_jsonb(settled)), '[]') from settled),
+      'receipts', (select coalesce(jsonb_agg(to_jsonb(kept)), '[]') from kept)
+    )
+    from public.conversations where id = conversation
+  );
+end $$;
+grant execute on function public.read_conversation to authenticated;
+
+-- whose rights the functions of `private` have ----------------------------------------------------------
+
+do $$
+declare
+  function regprocedure;
+begin
+  for function in select oid from pg_catalog.pg_proc where pronamespace = 'private'::regnamespace loop
+    execute format('alter function %s security definer set search_path = ''''', function);
   end loop;
 end $$;

@@ -1,27 +1,21 @@
 """Scripts that exchange data with the server; the others are in `assets/page/`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from html import escape
 
+import streamlit as st
 from streamlit.components.v2 import component
 
 from services.domain import MessageId, Role, Theme, Thread, UserId
 
 _UNKEPT = "temporary"  # where no draft is
-ACTS = "reply-acts"  # in the session state: the request of a button below a message
 
-# `messages` writes such buttons as plain HTML: twenty components would slow the page.
+# Buttons in the list and below messages are plain HTML: so many widgets would slow the page.
 _ACTS = component(
-    "reply_acts",
+    "acts",
     html="<i hidden></i>",
-    js="""export default function ({ setTriggerValue }) {
-      const isNew = !window.__daybookAct;
-      window.__daybookAct = (button) =>
-        setTriggerValue("act", { name: button.dataset.act, message: button.dataset.message });
-      if (isNew) document.addEventListener("click", ({ target }) => {
-        const button = target.closest("button[data-act]");
-        if (button) window.__daybookAct(button);
-      });
-    }""",
+    js="""export default ({ setTriggerValue }) =>
+      daybook.hearActs((request) => setTriggerValue("act", request));""",
 )
 
 # Drafts stay in the browser, one a conversation, until they are sent or the user signs out.
@@ -126,28 +120,6 @@ _DRAFTS = component(
     export default ({ data }) => go(data);""",
 )
 
-# A screen reader announces only that a reply streams, and how it ended.
-_HEARD = component(
-    "announce",
-    html="<i hidden></i>",
-    js="""export default function ({ data }) {
-      let region = document.querySelector(".db-heard");
-      if (!region) {
-        region = document.createElement("div");
-        region.className = "db-heard";
-        region.setAttribute("aria-live", "polite");
-        document.body.append(region);
-      }
-      const news = JSON.stringify(data);
-      if (region.dataset.news === news) return;
-      region.dataset.news = news; // words there or not: after a failure the same news is news again
-      if (!data.words) return;
-      // one that is new is not heard at once, nor is a sentence that stands there already
-      region.textContent = "";
-      setTimeout(() => { region.textContent = data.words }, 100);
-    }""",
-)
-
 # Reruns the page when the database has gone or come back. The process is asked, which probes the database once for
 # all tabs, and only for tabs in view; a tab that is shown again is rerun, too, for changes made in another.
 _WATCH = component(
@@ -208,12 +180,6 @@ _WATCH = component(
     }""",
 )
 
-_THEME = component(
-    "set_theme",
-    html="<i hidden></i>",
-    js="export default ({ data }) => daybook.setTheme(data.theme);",
-)
-
 _RELOAD = component(
     "reload_page",
     html="<i hidden></i>",
@@ -228,9 +194,10 @@ _RELOAD = component(
 )
 
 
-def hear_acts(act: Callable[[], None]) -> None:
-    """Have the buttons with `data-act` call *act*; the session state holds the request under `ACTS`."""
-    _ACTS(key=ACTS, height="content", on_act_change=act)
+def hear_acts(act: Callable[[Mapping[str, str]], None]) -> None:
+    """Have the buttons with `data-act` call *act* with their data attributes (assets/page/acts.js)."""
+    key = "acts"
+    _ACTS(key=key, height="content", on_act_change=lambda: act(st.session_state[key].get("act")))
 
 
 def keep_drafts(
@@ -263,8 +230,8 @@ def keep_drafts(
 
 
 def announce(words: str, after: MessageId | None) -> None:
-    """Have a screen reader say *words* politely, once *after* a message."""
-    _HEARD(data={"words": words, "after": str(after)}, key="announced", height="content")
+    """Have a screen reader say *words* politely, once *after* a message (assets/page/heard.js)."""
+    st.html(f'<i hidden data-said="{escape(words)}" data-after="{after}"></i>')
 
 
 def watch_database(*, is_away: bool) -> None:
@@ -282,7 +249,7 @@ def watch_database(*, is_away: bool) -> None:
 
 def set_theme(theme: Theme) -> None:
     """Show all pages in *theme* in this browser (assets/page/theme.js)."""
-    _THEME(data={"theme": theme}, key="page-theme", height="content")
+    st.html(f'<i hidden data-theme="{theme}"></i>')
 
 
 def reload() -> None:

@@ -36,7 +36,7 @@ def draw_tools(
     """Draw the memory policy and model of *thread*, or of a conversation that begins as *new*, and Stop while a
     *turn* is coming."""
     model = bootstrap.server_health().model
-    memory.draw_policy(chat, thread, chat.policy_of(new, setup.space))
+    memory.draw_policy(chat, thread, chat.choices.policy_of(new, setup.space))
     if not thread:
         label = words.CUSTOM_INSTRUCTIONS if new.instructions else words.INSTRUCTIONS
         key = "new-own-instructions" if new.instructions else "new-instructions"

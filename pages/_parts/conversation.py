@@ -1,8 +1,10 @@
 """A conversation on the page: its title and menus, its messages, and a fresh page."""
 
+from collections.abc import Collection
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from html import escape
+from typing import NamedTuple
 from uuid import UUID
 
 import streamlit as st
@@ -10,11 +12,11 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import (
     dialogs,
+    fact_list,
     memory,
     messages,
     models,
     preferences,
-    scoped_facts,
     spaces,
     temporary,
     thoughts,
@@ -25,7 +27,7 @@ from pages._parts import (
 from pages._parts.elements import empty_page, popover, quiet_button, row
 from pages._session import ask_for
 from services.bootstrap import Chat, PersonServices, TemporaryChat
-from services.domain import ConversationId, Message, Role, Space, Thread
+from services.domain import ConversationId, Message, MessageId, Role, Space, Thread
 from services.domain.context import ContextPlan
 from services.errors import AppError, NotFound
 
@@ -34,7 +36,19 @@ _NOTHING_KEPT = (
     "Not saved and not used for memory. Deleted when you leave or reload this page.  \n"
     "Still counts towards your budget."
 )
+_IN_VIEW = 3  # exchanges that are drawn before those above them
 _DRAWN = 20  # messages at once: a browser takes seconds for hundreds
+
+
+Exchange = list[Message]  # a prompt and its replies
+
+
+class Group(NamedTuple):
+    """Exchanges that share a container."""
+
+    place: DeltaGenerator
+    exchanges: list[Exchange]
+    is_past: bool  # from before the conversation was opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +57,12 @@ class Layout:
 
     first: int  # where in the branch the page begins
     top: DeltaGenerator
-    # each of a prompt and its replies
-    exchanges: tuple[tuple[DeltaGenerator, tuple[Message, ...]], ...]
+    groups: tuple[Group, ...]  # the last has one exchange
 
     @property
     def last(self) -> DeltaGenerator:
         """The container of the last prompt and its reply."""
-        return self.exchanges[-1][0] if self.exchanges else self.top
+        return self.groups[-1].place if self.groups else self.top
 
 
 def asked_for(held: TemporaryChat | None) -> ConversationId | None:
@@ -130,7 +143,7 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
     if held:
         _draw_exports(held.id)
         return
-    scoped_facts.draw_sign(person, thread.conversation)
+    fact_list.draw_sign(person, thread.conversation)
     _draw_exports(thread.conversation.id)
     can_move = spaces.can_move(person, thread.conversation)
     has_branches = bool(thread.off_branch())
@@ -140,23 +153,40 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
 
 
 def lay_out(thread: Thread) -> Layout:
-    """Return containers for the messages. A prompt and its reply keep theirs from the run in which it was sent, so that
-    nothing moves when the reply is stored."""
+    """Return containers for the messages.
+
+    What was there when the conversation was opened shares two of them, for each takes a browser time. A prompt that is
+    sent later and its reply keep theirs from the run in which it was sent, so that nothing moves when the reply is stored.
+    """
     branch = thread.branch()
     first = _first_drawn(thread, len(branch))
-    exchanges: list[list[Message]] = []
+    exchanges: list[Exchange] = []
     for message in branch[first:]:
         if message.role is Role.USER or not exchanges:
             exchanges.append([])
         exchanges[-1].append(message)
-    return Layout(
-        first=first,
-        top=st.container(gap="small", key="thread-top"),
-        exchanges=tuple(
-            (st.container(gap="small", key=f"exchange-{exchange[0].seq}"), tuple(exchange))
-            for exchange in exchanges
-        ),
-    )
+    opened_at = _opened_at(thread, exchanges)
+    past = [exchange for exchange in exchanges[:-1] if exchange[0].seq < opened_at]
+    later = [[exchange] for exchange in exchanges[len(past) :]]
+    top = st.container(gap="small", key="thread-top")
+    groups = [
+        Group(st.container(gap="small", key=f"past-{part[0][0].seq}"), part, is_past=True)
+        for part in (past[:-_IN_VIEW], past[-_IN_VIEW:])
+        if part
+    ] + [
+        Group(st.container(gap="small", key=f"exchange-{part[0][0].seq}"), part, is_past=False)
+        for part in later
+    ]
+    return Layout(first=first, top=top, groups=tuple(groups))
+
+
+def _opened_at(thread: Thread, exchanges: list[Exchange]) -> int:
+    """Return the seq of the last prompt when *thread* was opened, or of an earlier one that is the last now."""
+    last = exchanges[-1][0].seq if exchanges else 0
+    place, seq = st.session_state.get("opened-at", (None, last))
+    seq = min(seq, last) if place == thread.conversation.id else last
+    st.session_state["opened-at"] = thread.conversation.id, seq
+    return seq
 
 
 def draw_messages(
@@ -173,39 +203,72 @@ def draw_messages(
     *has_last*: the last message is drawn already; *is_settled*: no reply streams.
     """
     branch = thread.branch()
+    drawn = branch[layout.first :]
     _draw_notes(services.chat, thread, branch, plan, layout.first)
-    unseen = memory.out_of_view(branch, plan)
-    costs = messages.costs_of(services, thread.conversation.id, branch[layout.first :])
-    known = thoughts.known(services, thread.conversation.id, branch[layout.first :])
     before_view = [message for message in branch if plan and message.seq <= plan.start_seq]
-    if layout.first and before_view and before_view[-1] is branch[layout.first - 1]:
+    last_before = before_view[-1] if before_view else None
+    if layout.first and last_before is branch[layout.first - 1]:
         memory.draw_beginning()
-    for place, exchange in reversed(layout.exchanges):  # what is in view comes first
-        with place:
-            for message in exchange:
-                is_unseen, is_last = message.id in unseen, message == branch[-1]
-                if is_last and has_last:
-                    continue
-                if versions.is_edited(message):
-                    versions.draw_field(thread.conversation.id, message)
-                    continue
-                others = thread.versions(message) if is_settled else ()
-                with st.container(key=f"out-of-view-{message.seq}") if is_unseen else nullcontext():
-                    is_unanswered = (
-                        message.role is Role.USER
-                        and exchange[-1] != branch[-1]
-                        and all(one.is_thoughts_only for one in exchange[1:])
-                    )
-                    messages.draw(
-                        message,
-                        costs,
-                        others,
-                        known,
-                        is_last=is_last,
-                        is_unanswered=is_unanswered,
-                    )
-                if before_view and message == before_view[-1]:
-                    memory.draw_beginning()
+    drawing = _Drawing(
+        thread,
+        unseen=memory.out_of_view(branch, plan),
+        costs=messages.costs_of(services, thread.conversation.id, drawn),
+        known=thoughts.known(services, thread.conversation.id, drawn),
+        choices=list(versions.choices(services.chat)),
+        is_settled=is_settled,
+    )
+    for group in reversed(layout.groups):  # what is in view comes first
+        with group.place:
+            for exchange in group.exchanges:
+                for message in exchange:
+                    is_last = message == branch[-1]
+                    if is_last and has_last:
+                        continue
+                    drawing.add(message, exchange, is_last=is_last, is_past=group.is_past)
+                    if message is last_before and not versions.is_edited(message):
+                        drawing.end_element()
+                        memory.draw_beginning()
+            drawing.end_element()
+
+
+@dataclass(slots=True)
+class _Drawing:
+    """Draws messages; what is HTML between two replies is one element."""
+
+    thread: Thread
+    unseen: Collection[MessageId]
+    costs: messages.Costs
+    known: thoughts.Known
+    choices: list[str]
+    is_settled: bool
+    _html: str = ""
+
+    def add(self, message: Message, exchange: Exchange, *, is_last: bool, is_past: bool) -> None:
+        """Draw *message*, a part of *exchange*."""
+        if versions.is_edited(message):
+            self.end_element()
+            versions.draw_field(self.thread.conversation.id, message)
+            return
+        others = self.thread.versions(message) if self.is_settled else ()
+        is_unseen = message.id in self.unseen
+        if message.role is Role.USER:
+            is_over = exchange[-1] != self.thread.branch()[-1]
+            is_unanswered = is_over and all(one.is_thoughts_only for one in exchange[1:])
+            self._html += messages.prompt(
+                message, others, is_unanswered=is_unanswered, is_unseen=is_unseen
+            )
+            return
+        self.end_element()
+        with st.container(key=f"out-of-view-{message.seq}") if is_unseen else nullcontext():
+            messages.draw_reply(message, self.known, is_last=is_last, is_plain=is_past)
+        if not is_last:
+            self._html += messages.below(message, others, self.costs, self.choices)
+
+    def end_element(self) -> None:
+        """Draw the HTML that was added since the last call."""
+        if self._html:
+            st.html(self._html)
+        self._html = ""
 
 
 def _draw_notes(

@@ -1,23 +1,23 @@
 """The list of conversations: the pinned ones, then the others by day; or the archive."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from html import escape
 from itertools import groupby
+from uuid import UUID
 
 import streamlit as st
 
-from pages._parts import dialogs, elements, space_dialogs, spaces, words
-from pages._parts.elements import row
+from pages._parts import dialogs, space_dialogs, spaces, words
 from pages._session import go_to_conversation
 from services.bootstrap import PersonServices
-from services.domain import Conversation, Space, SpaceId
+from services.domain import Conversation, ConversationId, Space, SpaceId
 
 # at first, and as many more on demand: the cost of the list must not grow with the number of conversations
 _ROWS = 30
-_quiet_button = partial(elements.quiet_button, is_wide=True)
+
+Listed = Mapping[str, Conversation]  # by id
 
 
 def draw_filter() -> None:
@@ -34,85 +34,141 @@ def draw_filter() -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _ListContext:
-    """The context of a row."""
-
-    opened: Conversation | None
-    has_spaces: bool
-    spaces: Mapping[SpaceId, str]  # names, where conversations of all spaces are listed
-
-
-def draw(person: PersonServices, opened: Conversation | None, space: Space | None) -> None:
-    """Draw the list, the archive or the results of the filter, of *space* alone if one is open.
+def draw(person: PersonServices, opened: Conversation | None, space: Space | None) -> Listed:
+    """Draw the list, the archive or the results of the filter, of *space* alone if one is open; return the rows.
 
     *opened* is always among them, except in the results.
     """
     every = spaces.every(person)
-    names = {} if space else {one.id: spaces.name(one) for one in every}
-    context = _ListContext(opened, bool(every), names)
     has_chooser = space_dialogs.draw_chooser(every, space, opened)
+    rows = _Rows(opened, () if space else every, can_move=bool(every))
     space_id = space.id if space else None
     count = int(st.session_state.get("rows", _ROWS))
     wanted = str(st.session_state.search).strip()
-    is_archive = bool(st.session_state.get("is_archive"))
-    with st.container(key="conversation-list", gap="small"):
+    conversations = person.store.conversations
+    with st.container(key="conversation-list", gap=None):
         if wanted:
-            found = person.store.conversations.titled(wanted, count + 1, space_id=space_id)
-            _draw_page(found, count, context, "No chats found.")
-        elif is_archive:
-            _quiet_button("Back", "arrow_back", "leave-archive", _turn, False)
+            found = conversations.titled(wanted, count + 1, space_id=space_id)
+            rows.add_page(found, count, "No chats found.")
+        elif st.session_state.get("is_archive"):
+            rows.add_button("Back", "arrow_back", act="leave-archive")
             archived = [] if space else [one for one in every if one.is_archived]
-            found = person.store.conversations.recent(
-                count + 1, is_archived=True, space_id=space_id
-            )
-            _draw_opened(context, found[:count])
-            if archived:
-                _draw_archived_spaces(archived, opened)
+            found = conversations.recent(count + 1, is_archived=True, space_id=space_id)
+            rows.add_opened(found[:count])
+            rows.add_spaces(archived)
             if found or not archived:
-                _draw_page(found, count, context, "No archived chats.")
+                rows.add_page(found, count, "No archived chats.")
         else:
-            found = person.store.conversations.recent(count + 1, space_id=space_id)
-            _draw_opened(context, found[:count])
-            none_found = "No chats in this space yet." if space else "No chats yet."
-            _draw_page(found, count, context, none_found)
-            with st.container(gap=None):
-                _quiet_button("Archived", "archive", "archive", _turn, True)
-                if not has_chooser:
-                    _quiet_button(
-                        words.NEW_SPACE, "create_new_folder", "new-space", space_dialogs.ask_for_new
-                    )
-        # the list's end, by which the browser knows that all of it is drawn, and for which words
-        st.html(f'<i hidden data-found="{escape(wanted)}"></i>')
+            found = conversations.recent(count + 1, space_id=space_id)
+            rows.add_opened(found[:count])
+            rows.add_page(found, count, f"No chats {'in this space ' if space else ''}yet.")
+            rows.add_button("Archived", "archive", act="archive")
+            if not has_chooser:
+                rows.add_button(words.NEW_SPACE, "create_new_folder", act="new-space")
+        rows.end(wanted)
+    return rows.drawn
 
 
-def _draw_opened(context: _ListContext, drawn: list[Conversation]) -> None:
-    """Draw the open conversation unless it is among those *drawn*."""
-    opened = context.opened
-    if opened and opened.id not in {conversation.id for conversation in drawn}:
-        _draw_group("Current chat", [opened], context)
+def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str]) -> None:
+    """Do what a button of the list asks for. The request comes from the browser."""
+    match request:
+        case {"act": "open", "chat": chat}:
+            with suppress(ValueError):
+                go_to_conversation(ConversationId(UUID(chat)))
+        case {"act": "choose", "chat": chat, "choice": choice} if conversation := listed.get(chat):
+            actions = dialogs.actions(conversation, _key(conversation), can_move=True)
+            if choice in actions:
+                actions[choice]()
+        case {"act": "space", "space": space}:
+            with suppress(ValueError):
+                spaces.choose(SpaceId(UUID(space)), opened)
+        case {"act": "archive" | "leave-archive" as name}:
+            st.session_state.is_archive = name == "archive"
+            st.session_state.rows = _ROWS
+        case {"act": "older"}:
+            _draw_more(int(st.session_state.get("rows", _ROWS)))
+        case {"act": "new-space"}:
+            space_dialogs.ask_for_new()
+        case _:
+            pass
 
 
-def _draw_archived_spaces(archived: list[Space], opened: Conversation | None) -> None:
-    with st.container(gap=None):
-        st.caption("Archived spaces")
+class _Rows:
+    """The list as one element of HTML, for widgets take a browser longer; in two around a title that is a field.
+
+    `assets/page/list.js` opens the menus.
+    """
+
+    def __init__(
+        self, opened: Conversation | None, named: Iterable[Space], *, can_move: bool
+    ) -> None:
+        self._opened, self._can_move = opened, can_move
+        self._spaces = {space.id: spaces.plain_name(space) for space in named}
+        self._html: list[str] = []
+        self.drawn: dict[str, Conversation] = {}
+
+    def add_opened(self, others: Sequence[Conversation]) -> None:
+        """Add the open conversation unless it is among *others*."""
+        opened = self._opened
+        if opened and opened.id not in {conversation.id for conversation in others}:
+            self._add_group("Current chat", [opened])
+
+    def add_spaces(self, archived: Sequence[Space]) -> None:
+        if archived:
+            self._html.append("<p>Archived spaces</p>")
         for space in archived:
-            _quiet_button(
-                spaces.name(space), "folder", f"space-{space.id}", spaces.choose, space.id, opened
-            )
+            self.add_button(spaces.plain_name(space), "folder", act="space", space=str(space.id))
 
+    def add_page(self, found: Sequence[Conversation], count: int, none_found: str) -> None:
+        """Add the first *count* of those *found*, and a button for more."""
+        now = datetime.now(UTC)
+        for heading, group in groupby(found[:count], lambda each: _heading(each, now)):
+            self._add_group(heading, group)
+        if not found:
+            self._html.append(f"<p>{none_found}</p>")
+        if len(found) > count:
+            self.add_button(words.SHOW_MORE, "expand_more", act="older")
 
-def _draw_page(
-    found: list[Conversation], count: int, context: _ListContext, none_found: str
-) -> None:
-    """Draw the first *count* of those *found*, and a button for more."""
-    now = datetime.now(UTC)
-    for heading, group in groupby(found[:count], lambda each: _heading(each, now)):
-        _draw_group(heading, list(group), context)
-    if not found:
-        st.caption(none_found)
-    if len(found) > count:
-        _quiet_button(words.SHOW_MORE, "expand_more", "older", _draw_more, count)
+    def add_button(self, label: str, icon: str, **data: str) -> None:
+        told = "".join(f' data-{name}="{value}"' for name, value in data.items())
+        self._html.append(f'<button{told} data-icon="{icon}">{escape(label)}</button>')
+
+    def end(self, wanted: str) -> None:
+        """Draw what was added, with a sign by which the browser knows that the list is that of the filter *wanted*."""
+        self._html.append(f"<i hidden data-found>{escape(wanted)}</i>")
+        self._draw()
+
+    def _add_group(self, heading: str, group: Iterable[Conversation]) -> None:
+        self._html.append(f"<p>{heading}</p>")
+        for conversation in group:
+            if dialogs.is_editing_title(conversation, _key(conversation)):
+                self._draw()
+                dialogs.draw_title_field(conversation)
+            else:
+                self._html.append(self._row(conversation))
+            self.drawn[str(conversation.id)] = conversation
+
+    def _row(self, conversation: Conversation) -> str:
+        is_opened = self._opened is not None and conversation.id == self._opened.id
+        title = escape(dialogs.plain_title(conversation))
+        actions = dialogs.actions(conversation, _key(conversation), can_move=self._can_move)
+        state = ' aria-current="true"' if is_opened else ""
+        if conversation.is_unread and not is_opened:
+            state = ' class="db-unread"'
+        space = self._spaces.get(conversation.space_id) if conversation.space_id else None
+        beside = f" <small>{escape(space)}</small>" if space else ""
+        # no attribute holds a title: Streamlit's sanitizer takes away one with `]>` or `-->` in it
+        return (
+            f'<div class="db-row"><button data-act="open" data-chat="{conversation.id}"{state} dir="auto">'
+            f'{title}{beside}</button><button class="db-act" data-chat="{conversation.id}"'
+            f' data-options="{"|".join(actions)}" data-icon="more_horiz" aria-haspopup="menu">'
+            f'<span class="db-name">{words.MORE}: {title}</span></button></div>'
+        )
+
+    def _draw(self) -> None:
+        if self._html:
+            st.html(f'<div class="db-list">{"".join(self._html)}</div>')
+        self._html = []
 
 
 def _heading(conversation: Conversation, now: datetime) -> str:
@@ -121,43 +177,10 @@ def _heading(conversation: Conversation, now: datetime) -> str:
     return "Pinned" if conversation.pinned_at else words.day(conversation.updated_at, now)
 
 
-def _draw_group(heading: str, group: list[Conversation], context: _ListContext) -> None:
-    with st.container(gap=None):
-        st.caption(heading)
-        for conversation in group:
-            _draw_row(conversation, context)
-
-
-def _draw_row(conversation: Conversation, context: _ListContext) -> None:
-    is_opened = context.opened is not None and conversation.id == context.opened.id
-    name, menu = dialogs.title(conversation), f"menu-{conversation.id}"
-    if dialogs.is_editing_title(conversation, menu):
-        dialogs.draw_title_field(conversation)
-        return
-    is_news = conversation.is_unread and not is_opened
-    label = f"**{name}**" if is_news else name
-    if conversation.space_id and (space := context.spaces.get(conversation.space_id)):
-        label += f" :gray[{space}]"
-    with row(f"c-{conversation.id}", gap=None, wrap=False):
-        st.button(
-            label,
-            icon=":material/mark_chat_unread:" if is_news else None,
-            key=f"open-{conversation.id}",
-            type="secondary" if is_opened else "tertiary",
-            width="stretch",
-            wrap=False,
-            on_click=go_to_conversation,
-            args=[conversation.id],
-        )
-        dialogs.draw_menu(
-            f"{words.MORE}: {name}", conversation, key=menu, can_move=context.has_spaces
-        )
+def _key(conversation: Conversation) -> str:
+    """Return the key of the row's menu: the title is edited beside it."""
+    return f"menu-{conversation.id}"
 
 
 def _draw_more(count: int) -> None:
     st.session_state.rows = count + _ROWS
-
-
-def _turn(to_archive: bool) -> None:
-    st.session_state.is_archive = to_archive
-    st.session_state.rows = _ROWS

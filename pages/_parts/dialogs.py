@@ -5,7 +5,7 @@ from functools import partial
 
 import streamlit as st
 
-from pages._parts import preferences, safe_md, scoped_facts, space_dialogs, undo, words
+from pages._parts import fact_list, preferences, safe_md, space_dialogs, undo, words
 from pages._parts.elements import draw_field, menu
 from pages._session import ask_for, find_person
 from services.domain import Conversation, ConversationId
@@ -15,9 +15,12 @@ _EDITING = "editing-title"
 
 def title(conversation: Conversation, limit: int = 60) -> str:
     """Return the title as a label."""
-    if not conversation.is_verified:
-        return "Unverified title"
-    return safe_md.label(conversation.title or words.UNTITLED, limit)
+    return safe_md.label(plain_title(conversation), limit)
+
+
+def plain_title(conversation: Conversation) -> str:
+    """Return the title as text."""
+    return conversation.title or words.UNTITLED if conversation.is_verified else "Unverified title"
 
 
 def is_editing_title(conversation: Conversation, key: str) -> bool:
@@ -38,34 +41,30 @@ def draw_menu(
     can_move: bool,
     has_branches: bool = False,
 ) -> None:
-    """Draw the menu of a conversation, beside its title or in the list. *can_move*: there are spaces; *has_branches*:
-    there are other versions than those on the page."""
-    actions = _actions(conversation, key, can_move=can_move, has_branches=has_branches)
-    menu(label, actions, "more_horiz", key, lambda chosen: actions[chosen]())
+    """Draw the menu of a conversation beside its title."""
+    chosen = actions(conversation, key, can_move=can_move, has_branches=has_branches)
+    menu(label, chosen, "more_horiz", key, lambda label: chosen[label]())
 
 
-def _actions(
-    conversation: Conversation, key: str, *, can_move: bool, has_branches: bool
+def actions(
+    conversation: Conversation, key: str, *, can_move: bool, has_branches: bool = False
 ) -> dict[str, Callable[[], None]]:
-    """Return the actions by their labels."""
-    first, moves, branches, shelf = {}, {}, {}, words.UNARCHIVE
+    """Return the actions of a conversation's menu by their labels. *can_move*: there are spaces; *has_branches*:
+    there are other versions than those on the page."""
+    found: dict[str, Callable[[], None]] = {}
     if not conversation.is_archived:
-        first = {"Unpin" if conversation.pinned_at else "Pin": partial(_pin, conversation)}
-        shelf = words.ARCHIVE
+        found["Unpin" if conversation.pinned_at else "Pin"] = partial(_pin, conversation)
+    found[words.RENAME] = partial(_edit_title, conversation, key)
+    found[words.INSTRUCTIONS] = partial(ask_for, preferences.instructions_dialog, conversation)
+    found[words.CHAT_NOTES] = partial(ask_for, fact_list.notes_dialog, conversation)
     if can_move:
-        moves = {words.MOVE: partial(ask_for, space_dialogs.move_dialog, conversation)}
+        found[words.MOVE] = partial(ask_for, space_dialogs.move_dialog, conversation)
     if has_branches:
-        branches = {words.KEEP_BRANCH: partial(ask_for, undo.branches_dialog, conversation)}
-    return {
-        **first,
-        words.RENAME: partial(_edit_title, conversation, key),
-        words.INSTRUCTIONS: partial(ask_for, preferences.instructions_dialog, conversation),
-        words.CHAT_NOTES: partial(ask_for, scoped_facts.dialog, conversation),
-        **moves,
-        **branches,
-        shelf: partial(_archive, conversation),
-        words.DELETE: partial(undo.discard, conversation),
-    }
+        found[words.KEEP_BRANCH] = partial(ask_for, undo.branches_dialog, conversation)
+    shelf = words.UNARCHIVE if conversation.is_archived else words.ARCHIVE
+    found[shelf] = partial(_archive, conversation)
+    found[words.DELETE] = partial(undo.discard, conversation)
+    return found
 
 
 def _edit_title(conversation: Conversation, key: str) -> None:
@@ -74,7 +73,7 @@ def _edit_title(conversation: Conversation, key: str) -> None:
 
 def _rename(conversation: Conversation, title: str) -> None:
     find_person().store.conversations.rename(conversation.id, title)
-    del st.session_state[_EDITING]
+    st.session_state.pop(_EDITING, None)  # a press of Cancel may have come between
 
 
 def _pin(conversation: Conversation) -> None:

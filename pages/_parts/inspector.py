@@ -1,9 +1,8 @@
 """The context sent for a reply, or sent next: every part of the prompt and its tokens."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from html import escape
-from typing import NamedTuple
 
 import streamlit as st
 
@@ -14,7 +13,6 @@ from pages._session import show_errors
 from services.domain import ConversationId, Message, MessageId, Role, Thread, Usage
 from services.domain.context import (
     ContextPlan,
-    Extract,
     Forecast,
     PartKind,
     ReceiptEntry,
@@ -28,52 +26,43 @@ _EXCERPT = 120  # characters
 _SPEAKERS = {Role.USER: "You", Role.ASSISTANT: "Assistant", Role.SYSTEM: "System"}
 
 
-class _Part(NamedTuple):
-    """A row of the table, in the order in which it is sent."""
-
-    name: str
-    tokens: int
-    colour: str
-
-
 @st.dialog(words.NEXT_REQUEST, width="medium", on_dismiss="rerun")
+@show_errors()
 def next_dialog(conversation_id: ConversationId) -> None:
     """Draw the context of the next turn, without its prompt."""
-    with show_errors():
-        services = services_of(conversation_id)
-        thread = _thread(services, conversation_id)
-        try:
-            setup = services.chat.setup(thread)
-            plan, receipt = services.chat.planning.next_receipt(thread, setup)
-        except (PromptTooLong, InstructionsTooLong) as error:
-            st.caption(error.public)
-            return
-        forecast = services.chat.planning.forecast(thread, setup, plan)
-        st.html(table(receipt, forecast.tokens, setup.budget.prompt_tokens))
-        far = services.chat.planning.recalled_messages(thread, receipt)
-        _draw(receipt, thread, far, how_counted(receipt, forecast))
+    services = services_of(conversation_id)
+    thread = _thread(services, conversation_id)
+    try:
+        setup = services.chat.choices.setup(thread)
+        plan, receipt = services.chat.planning.next_receipt(thread, setup)
+    except (PromptTooLong, InstructionsTooLong) as error:
+        st.caption(error.public)
+        return
+    forecast = services.chat.planning.forecast(thread, setup, plan)
+    st.html(table(receipt, forecast.tokens, setup.budget.prompt_tokens))
+    far = services.chat.planning.recalled_messages(thread, receipt)
+    _draw(thread, receipt, far, how_counted(receipt, forecast))
 
 
 @st.dialog(words.CONTEXT_USED, width="medium", on_dismiss="rerun")
+@show_errors()
 def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
     """Draw the context that was sent for a reply, as it was then."""
-    with show_errors():
-        services = services_of(conversation_id)
-        thread = _thread(services, conversation_id).up_to(reply_id)
-        reply = next((message for message in thread.messages if message.id == reply_id), None)
-        if reply is None:
-            raise NotFound
-        receipt = services.chat.planning.receipt(thread, reply)
-        if receipt is None:
-            st.caption("No context was recorded for this reply.")
-            return
-        costs = services.store.turns.costs([reply], conversation_id)
-        cost = costs.get(reply.turn_id) if reply.turn_id else None
-        counted_tokens = cost.tokens.prompt if cost else 0
-        st.html(table(receipt, counted_tokens or receipt.prompt_tokens))
-        far = services.chat.planning.recalled_messages(thread, receipt)
-        counted = f" {_counted(cost.tokens)} {cut_prompt(receipt, cost.tokens)}" if cost else ""
-        _draw(receipt, thread, far, f"{_ESTIMATED}{counted}")
+    services = services_of(conversation_id)
+    thread = _thread(services, conversation_id).up_to(reply_id)
+    reply = next((message for message in thread.messages if message.id == reply_id), None)
+    if reply is None:
+        raise NotFound
+    receipt = services.chat.planning.receipt(thread, reply)
+    if receipt is None:
+        st.caption("No context was recorded for this reply.")
+        return
+    costs = services.store.turns.costs([reply], conversation_id)
+    cost = costs.get(reply.turn_id) if reply.turn_id else None
+    counted = _counted(receipt, cost.tokens) if cost else ""
+    st.html(table(receipt, (cost and cost.tokens.prompt) or receipt.prompt_tokens))
+    far = services.chat.planning.recalled_messages(thread, receipt)
+    _draw(thread, receipt, far, f"{_ESTIMATED} {counted}")
 
 
 def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None) -> str:
@@ -85,17 +74,16 @@ def table(sent: ContextPlan | SentContext, tokens: int, room: int | None = None)
     likely = tokens / max(1, sent.prompt_tokens)  # for each token that we count
     whole = max(room or tokens, tokens, 1)
     bar = "".join(
-        f'<i class="{part.colour}" style="width:{100 * likely * part.tokens / whole:.1f}%"></i>'
-        for part in parts
-        if part.tokens
+        f'<i class="{colour}" style="width:{100 * likely * counted / whole:.1f}%"></i>'
+        for _, counted, colour in parts
+        if counted
     )
-    *texts, overhead = parts
-    rest = overhead._replace(tokens=overhead.tokens + tokens - sent.prompt_tokens)
+    *texts, (overhead, counted, colour) = parts
+    rest = overhead, counted + tokens - sent.prompt_tokens, colour
     rows = "".join(
-        f'<tr><td><i class="{part.colour}"></i>{escape(part.name)}</td>'
-        f"<td>{words.number(part.tokens)}</td></tr>"
-        for part in (*texts, rest)
-        if part.tokens
+        f'<tr><td><i class="{colour}"></i>{escape(name)}</td><td>{words.number(counted)}</td></tr>'
+        for name, counted, colour in (*texts, rest)
+        if counted
     )
     total = words.number(tokens) + (f" of {words.number(room)}" if room else "")
     return (
@@ -128,33 +116,29 @@ def _thread(services: ChatServices, conversation_id: ConversationId) -> Thread:
     return known or services.store.conversations.thread(conversation_id)
 
 
-def _parts(sent: ContextPlan | SentContext) -> tuple[_Part, ...]:
-    """Return the parts of the context, in the order in which they are sent."""
+def _parts(sent: ContextPlan | SentContext) -> tuple[tuple[str, int, str], ...]:
+    """Return the name, the tokens and the colour of each part of the context, in the order in which they are sent."""
     if isinstance(sent, SentContext):
-        tokens, facts = sent.tokens, len(sent.facts)
-        summarised, kept, recalled = (
-            sent.summarised_count,
-            len(sent.verbatim),
-            len(sent.recalls),
-        )
+        tokens, kept, recalled = sent.tokens, len(sent.verbatim), len(sent.recalls)
+        facts, summarised = len(sent.facts), sent.summarised_count
     else:
-        tokens, facts = sent.tokens_by_kind(), len(sent.fact_ids)
-        summarised, kept = len(sent.summarised_ids), len(sent.verbatim_ids)
+        tokens, kept = sent.tokens_by_kind(), len(sent.verbatim_ids)
         recalled = len(sent.recalls) + len(sent.earlier_recall_ids)
+        facts, summarised = len(sent.fact_ids), len(sent.summarised_ids)
     return (
-        _Part(words.INSTRUCTIONS, tokens[PartKind.INSTRUCTIONS], "c6"),
-        _Part(words.count(facts, "memory"), tokens[PartKind.FACTS], "c3"),
-        _Part(f"Summary of {words.count(summarised, 'message')}", tokens[PartKind.SUMMARY], "c2"),
-        _Part(words.count(kept, "recent message"), tokens[PartKind.VERBATIM], "c1"),
-        _Part(words.count(recalled, "related older message"), tokens[PartKind.RECALLED], "c3"),
-        _Part("Your message", tokens[PartKind.PROMPT], "c1"),
-        _Part("Formatting and estimate correction", tokens[PartKind.FRAME], "c4"),
+        (words.INSTRUCTIONS, tokens[PartKind.INSTRUCTIONS], "c6"),
+        (words.count(facts, "memory"), tokens[PartKind.FACTS], "c3"),
+        (f"Summary of {words.count(summarised, 'message')}", tokens[PartKind.SUMMARY], "c2"),
+        (words.count(kept, "recent message"), tokens[PartKind.VERBATIM], "c1"),
+        (words.count(recalled, "related older message"), tokens[PartKind.RECALLED], "c3"),
+        ("Your message", tokens[PartKind.PROMPT], "c1"),
+        ("Formatting and estimate correction", tokens[PartKind.FRAME], "c4"),
     )
 
 
 def _draw(
-    receipt: SentContext,
     thread: Thread,
+    receipt: SentContext,
     far: Mapping[MessageId, tuple[ConversationId, Message]],
     counted: str,
 ) -> None:
@@ -164,57 +148,54 @@ def _draw(
     by_seq = {message.seq: message for message in thread.messages}
     by_id = {message.id: message for message in (*thread.messages, *thread.branch())}
     by_id |= {message_id: message for message_id, (_, message) in far.items()}
+    instructions, facts, summary, kept, recalled, *_ = (name for name, *_ in _parts(receipt))
     if receipt.instructions:
-        with st.expander(words.INSTRUCTIONS):
+        with st.expander(instructions):
             draw_plain_text(receipt.instructions)
     if receipt.facts:
-        with st.expander(words.count(len(receipt.facts), "memory")):
-            st.html(_rows((text, "", "") for _, text in receipt.facts))
+        st.expander(facts).html(_rows((text, "", "") for _, text in receipt.facts))
     if receipt.summary:
-        with st.expander(f"Summary of {words.count(receipt.summarised_count, 'message')}"):
+        with st.expander(summary):
             draw_plain_text(receipt.summary.text)
     if receipt.verbatim:
-        with st.expander(words.count(len(receipt.verbatim), "recent message")):
-            kept = ((by_seq.get(seq), tokens) for seq, tokens in receipt.verbatim)
-            rows = ((_excerpt(message), words.number(tokens), "") for message, tokens in kept)
-            st.html(_rows(rows))
+        rows = (
+            (_excerpt(by_seq.get(seq)), words.number(tokens), "")
+            for seq, tokens in receipt.verbatim
+        )
+        st.expander(kept).html(_rows(rows))
     if receipt.recalls:
-        with st.expander(words.count(len(receipt.recalls), "related older message")):
-            st.html(_rows(_recalled(note, by_id, far) for note in receipt.recalls))
+        rows = (
+            _recalled(note, by_id.get(note.message_id), is_far=note.message_id in far)
+            for note in receipt.recalls
+        )
+        st.expander(recalled).html(_rows(rows))
     if receipt.omitted_count:
         verb = "was" if receipt.omitted_count == 1 else "were"
         st.caption(f"{words.count(receipt.omitted_count, 'earlier message')} {verb} not sent.")
 
 
-def _counted(tokens: Usage) -> str:
+def _counted(receipt: SentContext, tokens: Usage) -> str:
     cached = f", {words.number(tokens.cached)} of them cached" if tokens.cached else ""
-    return f"Counted by the provider: {words.count(tokens.prompt, 'input token')}{cached}."
+    counted = f"Counted by the provider: {words.count(tokens.prompt, 'input token')}{cached}."
+    return f"{counted} {cut_prompt(receipt, tokens)}"
 
 
-def _recalled(
-    note: ReceiptEntry, by_id: Mapping[MessageId, Message], far: Collection[MessageId]
-) -> tuple[str, str, str]:
-    """Return a recalled message, why it was recalled, and its full text as HTML if only an extract was sent."""
-    message = by_id.get(note.message_id)
-    extract, whole = "", ""
-    if note.extract:
-        extract = "extract, "
-        message, whole = _extract(message, note.extract) if message else (None, "")
+def _recalled(note: ReceiptEntry, message: Message | None, *, is_far: bool) -> tuple[str, str, str]:
+    """Return a recalled message, why it was recalled, and if only an extract was sent, the full text as HTML."""
     day = f"{words.moment(message.created_at)}, " if message else ""
+    where = "from another chat, " if is_far else ""
+    extract, whole = "", ""
+    if note.extract and message:
+        extract = "extract, "
+        begin, end = note.extract
+        body, sent = message.body, message.body[begin:end]
+        text = f"{escape(body[:begin])}<mark>{escape(sent)}</mark>{escape(body[end:])}"
+        whole = f"<details><summary>Show message</summary><p>{text}</p></details>"
+        message = replace(message, body=sent)
     found = f"matched “{', '.join(note.matched)}”" if note.matched else "next to a match"
     when = " for an earlier question" if note.recalled_for else ""
-    where = "from another chat, " if note.message_id in far else ""
     aside = f"{day}{where}{extract}{found}{when}, {words.count(note.tokens, 'token')}"
     return _excerpt(message), aside, whole
-
-
-def _extract(message: Message, span: Extract) -> tuple[Message, str]:
-    """Return *message* with the extract as its body; and its full text as folded HTML with the extract marked."""
-    begin, end = span
-    body, sent = message.body, message.body[begin:end]
-    text = f"{escape(body[:begin])}<mark>{escape(sent)}</mark>{escape(body[end:])}"
-    whole = f"<details><summary>Show message</summary><p>{text}</p></details>"
-    return replace(message, body=sent), whole
 
 
 def _excerpt(message: Message | None) -> str:

@@ -1,13 +1,14 @@
-"""The context of a conversation: its memory policy, the meter, and the messages that are not sent."""
+"""The context of a conversation: its memory policy, the meter, the messages that are not sent, and their summary."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import streamlit as st
 
-from pages._parts import inspector, new_conversation, summary, words
+from pages._parts import editing, inspector, new_conversation, undo, words
 from pages._parts.elements import popover, quiet_button, row
 from pages._parts.temporary import services_of
-from pages._session import Refusal, ask_for, attempt
+from pages._session import Refusal, ask_for, attempt, show_errors
 from services.bootstrap import Chat, Setup
 from services.domain import (
     Conversation,
@@ -19,6 +20,7 @@ from services.domain import (
     Purpose,
     Retrieval,
     Role,
+    RunningSummary,
     Summary,
     Thread,
     Usage,
@@ -72,15 +74,14 @@ def draw_unsent(chat: Chat, thread: Thread, plan: ContextPlan | None) -> None:
     unseen = len(out_of_view(thread.branch(), plan))
     if plan is None or not unseen:
         return
-    here = thread.conversation.id
-    label = f"{words.count(unseen, 'earlier message')} {_short_fate(thread, plan, unseen)}"
+    conversation = thread.conversation
+    label = f"{words.count(unseen, 'earlier message')} {_fate(thread, plan, unseen)[1]}"
+    failure = chat.background.failure(Purpose.SUMMARY, conversation.id)
     with popover(label, "ink_eraser", "unsent").container(width=340):
-        st.caption(
-            _explanation(thread, plan, unseen, chat.background.failure(Purpose.SUMMARY, here))
-        )
-        _draw_view_summary(plan, here, "read-unsent-summary")
-        conversation = thread.conversation
-        _draw_policies(chat, conversation, conversation.policy, f"policy-of-unsent-{here}")
+        st.caption(_explanation(thread, plan, unseen, failure))
+        _draw_view_summary(plan, conversation.id, "read-unsent-summary")
+        key = f"policy-of-unsent-{conversation.id}"
+        _draw_policies(chat, conversation, conversation.policy, key)
 
 
 def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | None) -> None:
@@ -118,15 +119,11 @@ def draw_banner(chat: Chat, thread: Thread, plan: ContextPlan, *, has_line: bool
     if not unseen and not failure:
         return
     with row("truncation-banner", "xxsmall"):
-        st.caption(
-            f":material/ink_eraser: {_explanation(thread, plan, unseen, failure)}",
-            width="stretch",
-        )
+        why = _explanation(thread, plan, unseen, failure)
+        st.caption(f":material/ink_eraser: {why}", width="stretch")
         if has_line:
-            st.html(
-                '<a class="db-jump" href="#model-reads-from">Jump to context start</a>',
-                width="content",
-            )
+            link = '<a class="db-jump" href="#model-reads-from">Jump to context start</a>'
+            st.html(link, width="content")
         _draw_view_summary(plan, thread.conversation.id, "read-summary")
         if thread.conversation.reset_seq:
             quiet_button(words.RESTORE_CONTEXT, "undo", "undo-reset", _restore, thread)
@@ -148,7 +145,7 @@ def draw_full(thread: Thread, plan: ContextPlan | None, refusals: Sequence[Refus
 
 def _draw_view_summary(plan: ContextPlan, conversation_id: ConversationId, key: str) -> None:
     if plan.summarised_ids:
-        args = ask_for, summary.dialog, conversation_id
+        args = ask_for, summary_dialog, conversation_id
         quiet_button(words.VIEW_SUMMARY, "notes", key, *args)
 
 
@@ -156,7 +153,9 @@ def _explanation(thread: Thread, plan: ContextPlan, unseen: int, failure: AppErr
     """Return the number of *unseen* messages, in what form they are sent, and problems of the summary."""
     said: list[str] = []
     if unseen:
-        said.append(f"**{words.count(unseen, 'earlier message')}** {_fate(thread, plan, unseen)}")
+        said.append(
+            f"**{words.count(unseen, 'earlier message')}** {_fate(thread, plan, unseen)[0]}."
+        )
     if failure:
         said.append(
             f"No summary yet. {words.sentence(failure)} The latest messages are sent as they are."
@@ -166,26 +165,19 @@ def _explanation(thread: Thread, plan: ContextPlan, unseen: int, failure: AppErr
     return " ".join(said)
 
 
-def _fate(thread: Thread, plan: ContextPlan, unseen: int) -> str:
-    summarised = len(plan.summarised_ids)
-    verb = "is" if unseen == 1 else "are"
+def _fate(thread: Thread, plan: ContextPlan, unseen: int) -> tuple[str, str]:
+    """Return in what form *unseen* messages are sent: a predicate without a full stop, and a short one."""
+    summarised, verb = len(plan.summarised_ids), "is" if unseen == 1 else "are"
     match thread.conversation.policy:
-        case Summary() if summarised >= unseen:
-            return f"{verb} sent as a summary."
-        case Summary() if summarised:
-            return (
-                f"no longer fit: a summary of {words.number(summarised)} is sent, the rest is not."
-            )
         case Retrieval():
-            return f"{verb} sent only if related to your question."
+            return f"{verb} sent only if related to your question", "sent if related"
+        case Summary() if summarised >= unseen:
+            return f"{verb} sent as a summary", "summarized"
+        case Summary() if summarised:
+            count = words.number(summarised)
+            return f"no longer fit: a summary of {count} is sent, the rest is not", "not sent"
         case _:
-            return f"{verb} no longer sent to the model."
-
-
-def _short_fate(thread: Thread, plan: ContextPlan, unseen: int) -> str:
-    if isinstance(thread.conversation.policy, Retrieval):
-        return "sent if related"
-    return "summarized" if len(plan.summarised_ids) >= unseen else "not sent"
+            return f"{verb} no longer sent to the model", "not sent"
 
 
 def draw_beginning() -> None:
@@ -200,17 +192,14 @@ def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[Mess
     count = 2 if branch and branch[-1].is_thoughts_only else 1
     last = branch[-count:]
     asked = [message.id for message in last if last[0].role is Role.USER]
-    return {message.id for message in branch} - {
-        *plan.verbatim_ids,
-        *plan.earlier_recall_ids,
-        *asked,
-    }
+    shown = {*plan.verbatim_ids, *plan.earlier_recall_ids, *asked}
+    return {message.id for message in branch} - shown
 
 
 def _draw_policies(
     chat: Chat, conversation: Conversation | None, now: MemoryPolicy, key: str
 ) -> None:
-    policies = {words.policy_name(policy): policy for policy in (*chat.policies(), now)}
+    policies = {words.policy_name(policy): policy for policy in (*chat.choices.policies(), now)}
     st.session_state[key] = words.policy_name(now)  # another tab may have chosen it
     st.radio(
         "Memory in this chat",
@@ -225,20 +214,13 @@ def _draw_size(conversation: Conversation | None, policy: Window) -> None:
     """Draw the number of messages of the window: even, because a prompt goes with its reply."""
     key = f"window-{_id(conversation)}"
     st.session_state[key] = policy.messages
-    st.number_input(
-        words.RECENT_MESSAGES,
-        min_value=2,
-        max_value=LARGEST_WINDOW,
-        step=2,
-        key=key,
-        on_change=attempt,
-        args=[_resize, conversation, key],
-    )
 
+    def resize() -> None:
+        size = int(st.session_state[key])
+        attempt(choose, conversation, Window(size + size % 2))
 
-def _resize(conversation: Conversation | None, key: str) -> None:
-    size = int(st.session_state[key])
-    choose(conversation, Window(size + size % 2))
+    label = words.RECENT_MESSAGES
+    st.number_input(label, 2, LARGEST_WINDOW, step=2, key=key, on_change=resize)
 
 
 def _id(conversation: Conversation | None) -> str:
@@ -263,20 +245,71 @@ def _restore(thread: Thread) -> None:
 
 
 def _leftovers(plan: ContextPlan, forecast: Forecast, setup: Setup) -> str:
-    left_out = (
-        f"{words.count(len(plan.omitted_ids), 'older message')} not sent. "
-        if plan.omitted_ids
-        else ""
-    )
-    worst = setup.info.cost_micro(Usage(plan.bound_tokens, plan.reply_tokens))
-    price = f" The next reply costs at most {words.dollars(worst)}." if worst else ""
-    counted = inspector.how_counted(plan, forecast)
-    guess = ""
+    reserved = setup.context_tokens - setup.budget.prompt_tokens
+    said = [
+        f"{inspector.how_counted(plan, forecast)} Your next message is added to this.",
+        f"{words.count(reserved, 'token')} more are reserved for the reply.",
+    ]
+    if plan.omitted_ids:
+        said.insert(0, f"{words.count(len(plan.omitted_ids), 'older message')} not sent.")
+    if worst := setup.info.cost_micro(Usage(plan.bound_tokens, plan.reply_tokens)):
+        said.append(f"The next reply costs at most {words.dollars(worst)}.")
     if setup.info.context_source is LimitSource.GUESS:
         window = words.count(setup.info.context_tokens, "token")
-        guess = f" The model's context window is unknown; assuming {window}."
-    reserved = setup.context_tokens - setup.budget.prompt_tokens
+        said.append(f"The model's context window is unknown; assuming {window}.")
+    return " ".join(said)
+
+
+# --- the summary -----------------------------------------------------------------------------------------
+
+
+@st.dialog(words.SUMMARY, width="medium", on_dismiss="rerun")
+@show_errors()
+def summary_dialog(conversation_id: ConversationId) -> None:
+    """Edit, regenerate or delete the summary."""
+    services = services_of(conversation_id)
+    thread = services.store.conversations.thread(conversation_id)
+    if thread.summary is None:
+        st.caption(_why_there_is_none(thread))
+        return
+    now, key = thread.summary, f"summary-{conversation_id}"
+    seen = editing.seen_at_opening(key, now)
+    st.caption(_covered(thread, seen))
+    with st.form("summary", border=False):
+        text = st.text_area(words.SUMMARY, seen.text, height=320, key=key)
+        is_saved = editing.is_submitted()
+    with st.container(horizontal=True):
+        is_asked_again = st.button(words.REGENERATE, icon=":material/refresh:", type="tertiary")
+        is_gone = st.button("Delete summary", icon=":material/close:", type="tertiary")
+
+    def change() -> None:
+        thread_as_seen = replace(thread, summary=seen)  # only that is replaced
+        if is_asked_again:
+            services.chat.memories.rebuild_summary(thread_as_seen)
+            st.session_state.news = "Regenerating the summary…"
+            return
+        services.chat.memories.change_summary(thread_as_seen, "" if is_gone else text)
+        if is_gone:
+            undo.offer_summary(conversation_id, seen)
+
+    if is_saved or is_asked_again or is_gone:
+        editing.save(change, lambda: now, lambda now: now.text)
+
+
+def _covered(thread: Thread, summary: RunningSummary) -> str:
+    covered = [one for one in thread.branch() if summary.from_seq <= one.seq <= summary.up_to_seq]
+    span = ""
+    if covered:
+        first, last = words.moment(covered[0].created_at), words.moment(covered[-1].created_at)
+        span = f" ({first} to {last})"
+    edited = " You edited it." if summary.is_edited else ""
     return (
-        f"{left_out}{counted} Your next message is added to this. "
-        f"{words.count(reserved, 'token')} more are reserved for the reply.{price}{guess}"
+        f"Summary of {words.count(len(covered), 'message')}{span}, updated {words.moment(summary.made_at)}."
+        f"{edited} The originals are kept."
     )
+
+
+def _why_there_is_none(thread: Thread) -> str:
+    if not thread.is_summary_verified:
+        return "The summary failed its integrity check and is not used. A new one follows with the next replies."
+    return "No summary yet: the whole chat still fits, or the summary is being made."

@@ -2,16 +2,14 @@
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from html import escape
-from types import MappingProxyType
 from typing import NamedTuple
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import (
-    browser,
     inspector,
     prompts,
     safe_md,
@@ -97,51 +95,55 @@ def costs_of(
         return {}
 
 
-def draw(
-    message: Message,
-    costs: Costs,
-    others: Sequence[Message] = (),
-    known: thoughts.Known = MappingProxyType({}),
-    *,
-    is_last: bool = False,
-    is_unanswered: bool = False,
+def draw_reply(
+    reply: Message, known: thoughts.Known, *, is_last: bool = False, is_plain: bool = False
 ) -> None:
-    """Draw a prompt or a reply; its text is made safe.
+    """Draw *reply*; its text is made safe. *known*: the thoughts before replies; *is_plain*: where it holds nothing but
+    its text, draw it without `st.chat_message`, which is several nodes more."""
+    # of the last reply `draw_end` says more below
+    ending = None if is_last and reply.outcome is not Outcome.EDITED else _ending_of(reply)
+    is_more = ending or not _has_text(reply) or any(part.has_thoughts for part in reply.stored)
+    with nullcontext() if is_plain and not is_more else st.chat_message(Role.ASSISTANT):
+        thoughts.draw(reply, known)
+        if not reply.is_verified:
+            st.markdown(f":gray[:material/gpp_bad: {_UNVERIFIED}]")
+        elif not reply.is_thoughts_only:
+            st.markdown(safe_md.body(reply.body))
+        if ending:
+            _draw_ending(reply)
+
+
+def prompt(
+    message: Message,
+    others: Sequence[Message] = (),
+    *,
+    is_unanswered: bool = False,
+    is_unseen: bool = False,
+) -> str:
+    """Return a prompt and its buttons as HTML.
 
     *others*: the messages in the same place, itself among them; without any it can be neither edited nor
-    regenerated. *known*: the thoughts before the replies. *is_unanswered*: the conversation went on without a reply.
+    regenerated. *is_unanswered*: the conversation went on without a reply; *is_unseen*: the model does not get it.
     """
-    if message.role is Role.USER:
-        _draw_prompt(message, others, is_unanswered=is_unanswered)
-        return
-    with st.chat_message(Role.ASSISTANT):
-        thoughts.draw(message, known)
-        if not message.is_verified:
-            st.markdown(f":gray[:material/gpp_bad: {_UNVERIFIED}]")
-        elif not message.is_thoughts_only:
-            st.markdown(safe_md.body(message.body))
-        if not is_last or message.outcome is Outcome.EDITED:  # else `draw_end` says more below
-            _draw_ending(message)
-    if not is_last:
-        edit = again = ""
-        if others:
-            edit = _edit(message)
-            again = _act("retry", message, words.REGENERATE, "refresh")
-            again += _act("retry-with", message, words.REGENERATE_WITH, "expand_more")
-        switch = _switch(message, others)
-        _below(_copy(message), edit, switch, again, _seen(message), _facts(message, costs))
-
-
-def _draw_prompt(message: Message, others: Sequence[Message], *, is_unanswered: bool) -> None:
-    """Draw a prompt and its buttons as one element: `st.chat_message` needs several, which take longer."""
     text = prompts.as_typed(message.body) if message.is_verified else f"<p>{_UNVERIFIED}</p>"
     edit = _edit(message) if others else ""
     delete = _act("delete", message, "Delete from here on", "delete") if others else ""
-    st.html(
-        '<div class="db-message" role="group" aria-label="Chat message from user">'
-        f"{text}{_UNANSWERED if is_unanswered else ''}</div>"
+    return (
+        f'<div class="db-message{" db-unseen" if is_unseen else ""}" role="group"'
+        f' aria-label="Chat message from user">{text}{_UNANSWERED if is_unanswered else ""}</div>'
         f'<div class="db-acts db-ask">{_copy(message)}{edit}{delete}{_MORE}{_switch(message, others)}</div>'
     )
+
+
+def below(reply: Message, others: Sequence[Message], costs: Costs, choices: Iterable[str]) -> str:
+    """Return what stands below *reply* as HTML. *others*: as in `prompt`; *choices*: other ways to regenerate it."""
+    edit = again = ""
+    if others:
+        edit = _edit(reply)
+        again = _act("retry", reply, words.REGENERATE, "refresh") + _choice(reply, choices)
+    seen = _act("seen", reply, words.CONTEXT_USED, "visibility") if reply.turn_id else ""
+    parts = _copy(reply), edit, _switch(reply, others), again, seen, _facts(reply, costs)
+    return f'<div class="db-acts">{"".join(parts)}</div>'
 
 
 def draw_coming(
@@ -160,50 +162,41 @@ def draw_end(services: ChatServices, thread: Thread) -> None:
     """Draw the buttons below the last message, or why its reply is missing."""
     last = thread.branch()[-1]
     failure = services.chat.failure(thread.conversation.id)
-    is_answered, is_reply = last.is_answer, last.role is Role.ASSISTANT
-    edited = f"{_edit(last)}{_switch(last, thread.versions(last))}" if is_reply else ""
-    if failure and is_answered:  # another version was asked for
+    others = thread.versions(last) if last.role is Role.ASSISTANT else ()
+    choices = versions.choices(services.chat)
+    if failure and last.is_answer:  # another version was asked for
         st.error(failure.public, icon=":material/cloud_off:")
     if last.outcome is Outcome.CUT:
         with row("cut-reply"):
             _draw_ending(last)
             _draw_continue(thread, last)
-    with row("acts-last", 2) if is_answered else row("missing-reply"):
-        if is_answered:
-            if buttons := f"{_copy(last)}{edited}":  # an unreadable reply has none
-                st.html(buttons, width="content")
-        elif failure:
+    if last.is_answer:
+        costs = costs_of(services, thread.conversation.id, [last])
+        st.html(below(last, others, costs, choices))
+        _draw_cut_prompt(services, thread, last, costs)
+        return
+    with row("missing-reply"):
+        if failure:
             st.error(failure.public, icon=":material/cloud_off:")
-        elif ending := _ending_of(last):
-            _draw_ending(last)
-            st.caption(ending.sentence, width="stretch")
         else:
-            st.caption(
-                "No reply: it was stopped, or the model failed. Your message is saved.",
-                width="stretch",
-            )
-        if not is_answered:
-            _draw_continue(thread, last)
+            ending = _ending_of(last)
+            sentence = "No reply: it was stopped, or the model failed. Your message is saved."
+            _draw_ending(last)
+            st.caption(ending.sentence if ending else sentence, width="stretch")
+        _draw_continue(thread, last)
         st.button(
-            words.REGENERATE if is_answered else "Retry",
+            "Retry",
             icon=":material/refresh:",
-            type="tertiary" if is_answered else "secondary",
             key="retry",
             on_click=attempt,
             args=[turns.retry, thread.conversation.id, last.id],
         )
-        versions.draw_menu(services.chat, thread.conversation.id, last.id)
-        if edited and not is_answered:
-            st.html(edited, width="content")
-        if is_answered:
-            _below(_seen(last), _facts(last, costs_of(services, thread.conversation.id, [last])))
-    if is_answered:
-        _draw_cut_prompt(services, thread, last)
+        edit = f"{_edit(last)}{_switch(last, others)}" if others else ""
+        st.html(f'<div class="db-acts">{_choice(last, choices)}{edit}</div>', width="content")
 
 
-def _draw_cut_prompt(services: ChatServices, thread: Thread, reply: Message) -> None:
+def _draw_cut_prompt(services: ChatServices, thread: Thread, reply: Message, costs: Costs) -> None:
     """Draw a warning if the endpoint's count suggests that it cut the start of the prompt."""
-    costs = costs_of(services, thread.conversation.id, [reply])
     cost = costs.get(reply.turn_id) if reply.turn_id else None
     with suppress(StoreUnavailable):
         receipt = services.chat.planning.receipt(thread, reply) if cost else None
@@ -236,10 +229,6 @@ def _draw_continue(thread: Thread, last: Message) -> None:
         )
 
 
-def _below(*parts: str) -> None:
-    st.html(f'<div class="db-acts">{"".join(parts)}</div>')
-
-
 def _switch(message: Message, others: Sequence[Message]) -> str:
     """Return the switch between *others*: the number of *message* among them, and buttons to those beside it."""
     if len(others) < 2:
@@ -259,9 +248,12 @@ def _edit(message: Message) -> str:
     return _act("edit", message, f"Edit {_noun(message)}", "edit") if _has_text(message) else ""
 
 
-def _seen(reply: Message) -> str:
-    """Return the button that shows the context of *reply*."""
-    return _act("seen", reply, words.CONTEXT_USED, "visibility") if reply.turn_id else ""
+def _choice(message: Message, choices: Iterable[str]) -> str:
+    """Return the button of a menu with other ways to regenerate *message* (assets/page/list.js)."""
+    return (
+        f'<button class="db-act" data-message="{message.id}" data-options="{escape("|".join(choices))}" aria-haspopup="menu"'
+        f' aria-label="{words.REGENERATE_WITH}" title="{words.REGENERATE_WITH}" data-icon="expand_more"></button>'
+    )
 
 
 def _act(name: str, message: Message | None, label: str, icon: str) -> str:
@@ -270,10 +262,10 @@ def _act(name: str, message: Message | None, label: str, icon: str) -> str:
     return f'<button class="db-act" {told} aria-label="{label}" title="{label}" data-icon="{icon}"></button>'
 
 
-def act(conversation_id: ConversationId) -> None:
+def act(conversation_id: ConversationId, request: Mapping[str, str]) -> None:
     """Do what a button below a message asks for. The request comes from the browser."""
-    match st.session_state[browser.ACTS].get("act"):
-        case {"name": str(name), "message": str(text)} if message_id := turns.message_id(text):
+    match request:
+        case {"act": name, "message": text} if message_id := turns.message_id(text):
             about = conversation_id, message_id
             match name:
                 case "retry":
@@ -282,8 +274,8 @@ def act(conversation_id: ConversationId) -> None:
                     versions.edit(message_id)
                 case "show":
                     turns.show(*about)
-                case "retry-with":
-                    ask_for(versions.regenerate_dialog, *about)
+                case "choose":
+                    versions.regenerate(*about, request.get("choice", ""))
                 case "delete":
                     ask_for(undo.messages_dialog, *about)
                 case "seen":

@@ -37,7 +37,7 @@ _SOURCES = {
 
 def line(chat: Chat) -> str:
     """Return the default model and, if it is the local one, its state."""
-    name = safe_md.label(chat.setup(None).info.name)
+    name = safe_md.label(chat.choices.setup(None).info.name)
     match bootstrap.server_health().model:
         case ModelState.REMOTE:
             return f"Model: {name}"
@@ -74,9 +74,9 @@ def _draw_connect_lines() -> None:
 
 def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
     """Draw the choice of the model for *thread*, or for a conversation that begins."""
-    offered = {offer.info.name: offer.info for offer in chat.models}
+    offered = {offer.info.name: offer.info for offer in chat.choices.models}
     conversation_id = thread.conversation.id if thread else None
-    usual = chat.setup(None).info.name  # the person's default
+    usual = chat.choices.setup(None).info.name  # the person's default
     name = setup.info.name
     key = f"model-{conversation_id or 'new'}"
     st.session_state[key] = name  # it may have been chosen in another tab
@@ -95,14 +95,9 @@ def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
         )
         st.caption("Context window · price per 1M tokens")
         if name != usual:
-            quiet_button(
-                "Make this my default",
-                "person_check",
-                "make-default",
-                _make_default,
-                name,
-                tip="Used for new chats, and for chats where no model was chosen.",
-            )
+            tip = "Used for new chats, and for chats where no model was chosen."
+            label, args = "Make this my default", (_make_default, name)
+            quiet_button(label, "person_check", "make-default", *args, tip=tip)
 
 
 def draw_notices(thread: Thread | None, setup: Setup) -> None:
@@ -110,14 +105,12 @@ def draw_notices(thread: Thread | None, setup: Setup) -> None:
     if setup.missing_model:
         missing, name = safe_md.label(setup.missing_model), safe_md.label(setup.info.name)
         st.caption(f":material/info: {missing} is no longer available; using {name}.")
+    unverified = ["Your preferences"] if not setup.preferences.is_verified else []
     if thread and not thread.are_instructions_verified:
+        unverified.insert(0, "The instructions of this chat")
+    for subject in unverified:
         st.caption(
-            ":material/gpp_bad: The instructions of this chat failed their integrity check and are "
-            "not used. Contact your admin."
-        )
-    if not setup.preferences.is_verified:
-        st.caption(
-            ":material/gpp_bad: Your preferences failed their integrity check and are not used. "
+            f":material/gpp_bad: {subject} failed their integrity check and are not used. "
             "Contact your admin."
         )
     if setup.is_too_long:
@@ -125,17 +118,15 @@ def draw_notices(thread: Thread | None, setup: Setup) -> None:
 
 
 def _caption(info: ModelInfo, *, is_usual: bool) -> str:
-    is_free = not (info.input_micro or info.output_micro)
-    price = (
-        "no price"
-        if is_free
-        else f"{words.price(info.input_micro)} in, {words.price(info.output_micro)} out"
-    )
-    usual = " · your default" if is_usual else ""
+    """Return the limits and prices of a model; a source that holds for both limits is named once."""
     is_same = info.context_source is info.reply_source
     source = "" if is_same else f" ({_SOURCES[info.context_source]})"
     window = f"{words.number(info.context_tokens)} tokens{source}"
     reply = f"replies up to {words.number(info.reply_tokens)} ({_SOURCES[info.reply_source]})"
+    price = f"{words.price(info.input_micro)} in, {words.price(info.output_micro)} out"
+    if not (info.input_micro or info.output_micro):
+        price = "no price"
+    usual = " · your default" if is_usual else ""
     return f"{window}, {reply} · {price}{usual}".replace("$", r"\$")
 
 

@@ -24,6 +24,10 @@ def choose_policy(policy: MemoryPolicy) -> None:
     st.session_state[_KEY] = replace(choices(), policy=policy)
 
 
+def instructions() -> str | None:
+    return choices().instructions
+
+
 def set_instructions(text: str, _seen: str) -> None:
     """Begin the conversation with the instructions *text*; empty: with none of its own. Raise BadInput."""
     st.session_state[_KEY] = replace(choices(), instructions=checked_instructions(text))

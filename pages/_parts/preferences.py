@@ -1,17 +1,12 @@
-"""The dialogs for the instructions of a conversation and for the preferences of a user.
+"""The dialogs for the instructions of a conversation and for the preferences of a user."""
 
-A text that cannot be saved stays in its dialog. A text that was changed in another tab is shown before it is replaced.
-"""
-
-from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
 from typing import get_args
 
 import streamlit as st
 
-from pages._parts import new_conversation, spaces, words
-from pages._parts.elements import draw_changed_elsewhere, right_row
+from pages._parts import editing, new_conversation, spaces, words
 from pages._parts.memory import LARGEST_WINDOW
 from pages._parts.temporary import services_of
 from pages._session import person_services, show_errors
@@ -19,7 +14,7 @@ from services.bootstrap import PersonServices, Setup
 from services.domain import Conversation, NewConversation, Preferences, Theme, Window
 from services.domain.limits import LONGEST_INSTRUCTIONS
 from services.domain.models import InstructionsSource
-from services.errors import ChangedElsewhere, Tampered
+from services.errors import Tampered
 
 _LEAST_CONTEXT, _LEAST_REPLY = 1000, 64  # tokens
 _RESETS = {
@@ -31,81 +26,106 @@ _UNVERIFIED = f":material/gpp_bad: {Tampered.public}"
 
 
 @st.dialog(words.INSTRUCTIONS, on_dismiss="rerun")
+@show_errors()
 def instructions_dialog(conversation: Conversation | None) -> None:
     """Edit the instructions of *conversation*, or of the one that begins."""
     person = person_services()
-    with show_errors():
-        save: Callable[[str, str], None]
-        if conversation is None:
-            now, space_id = new_conversation.choices().instructions, spaces.chosen(person)
-            key, save = "instructions-new", new_conversation.set_instructions
-        else:
-            stored, space_id = (
-                services_of(conversation.id).store.conversations,
-                conversation.space_id,
-            )
-            key = f"instructions-{conversation.id}"
-            save = partial(stored.set_instructions, conversation.id)
-            try:
-                now = stored.instructions(conversation.id)
-            except Tampered:
-                st.caption(_UNVERIFIED)
-                now = ""
-        seen = _seen_at_opening(key, Preferences(instructions=now))
-        default = person.chat.setup(None, NewConversation(space_id=space_id))
-        st.caption(_source(default, has_own=bool(now)))
-        with st.form("instructions", border=False):
-            followed = _followed(default, default.space.name if default.space else "")
-            text = _draw_text("Instructions for this chat", now, f"Default: {followed}", key)
-            if _is_submitted() and _is_saved(save, text, seen):
-                st.rerun()
-        is_reset = now is not None and st.button(
-            _RESETS.get(default.source, "Reset to default"),
-            icon=":material/undo:",
-            type="tertiary",
-            key="use-my-own",
-        )
-        if is_reset and _is_saved(save, "", seen):
-            st.rerun()
+    if conversation is None:
+        key, space_id = "instructions-new", spaces.chosen(person)
+        save, read = new_conversation.set_instructions, new_conversation.instructions
+    else:
+        key, space_id = f"instructions-{conversation.id}", conversation.space_id
+        stored = services_of(conversation.id).store.conversations
+        save = partial(stored.set_instructions, conversation.id)
+        read = partial(stored.instructions, conversation.id)
+    try:
+        now = read()
+    except Tampered:
+        st.caption(_UNVERIFIED)
+        now = ""
+    seen = editing.seen_at_opening(key, now or "")
+    default = person.chat.choices.setup(None, NewConversation(space_id=space_id))
+    st.caption(_source(default, has_own=bool(now)))
+    with st.form("instructions", border=False):
+        followed = _followed(default, default.space.name if default.space else "")
+        text = _draw_text("Instructions for this chat", now, f"Default: {followed}", key)
+        is_saved = editing.is_submitted()
+    label, icon = _RESETS.get(default.source, "Reset to default"), ":material/undo:"
+    if now is not None and st.button(label, icon=icon, type="tertiary", key="use-my-own"):
+        is_saved, text = True, ""
+    if is_saved:
+        editing.save(partial(save, text, seen), lambda: read() or "", _as_text)
 
 
 @st.dialog(words.PREFERENCES, on_dismiss="rerun")
+@show_errors()
 def preferences_dialog() -> None:
     """Edit the choices for every conversation that has none of its own."""
     person = person_services()
-    with show_errors():
-        now, model = person.store.profile.preferences(), person.chat.setup(None).info.name
-        usual = replace(now, model=model, policy=person.chat.usual_policy())
-        seen = _seen_at_opening("my-instructions", usual)
-        if not now.is_verified:
-            st.caption(_UNVERIFIED)
-        with st.form("preferences", border=False):
-            chosen = _draw_model_and_memory(person, seen)
-            chosen = _draw_limits(person, now, chosen)
-            chosen = _draw_appearance(chosen)
-            text = _draw_text(
-                "Custom instructions (used in every chat without its own)",
-                now.instructions,
-                f"Default: “{person.chat.instructions}”",
-                "my-instructions",
-                height=120,
-            )
-            if _is_submitted() and _are_saved(person, chosen, text, seen):
-                st.rerun()
+    now, key = person.store.profile.preferences(), "my-instructions"
+    # the usual model and policy are drawn as chosen, and stored once they are changed
+    model, policy = person.chat.choices.setup(None).info, person.chat.choices.usual_policy()
+    seen = editing.seen_at_opening(key, replace(now, model=model.name, policy=policy))
+    if not now.is_verified:
+        st.caption(_UNVERIFIED)
+    with st.form("preferences", border=False):
+        chosen = _draw_model_and_memory(person, seen)
+        chosen = _draw_limits(person, now, chosen)
+        theme = st.radio(
+            "Theme",
+            _THEMES,
+            index=_THEMES.index(chosen.theme),
+            format_func=str.capitalize,
+            horizontal=True,
+            key="theme",
+        )
+        has_title = st.toggle(
+            "Show the chat's title in the browser tab",
+            chosen.has_title_in_tab,
+            help="It then also appears in your browser's history.",
+            key="title-in-tab",
+        )
+        text = _draw_text(
+            "Custom instructions (used in every chat without its own)",
+            now.instructions,
+            f"Default: “{person.chat.choices.instructions}”",
+            key,
+            height=120,
+        )
+        is_saved = editing.is_submitted()
+    if is_saved:
+        chosen = replace(chosen, theme=theme, has_title_in_tab=has_title, instructions=text or None)
+        editing.save(
+            partial(_store, person, chosen, seen),
+            lambda: replace(seen, instructions=person.store.profile.preferences().instructions),
+            lambda now: _as_text(now.instructions),
+        )
+
+
+def _store(person: PersonServices, chosen: Preferences, seen: Preferences) -> None:
+    """Store the choices that differ from *seen*: another tab may have changed the others. Raise ChangedElsewhere."""
+    changed = {
+        each.name: value
+        for each in fields(chosen)
+        if (value := getattr(chosen, each.name)) != getattr(seen, each.name)
+    }
+    if changed:
+        text = (seen.instructions or "") if "instructions" in changed else None
+        person.store.profile.change(lambda now: replace(now, **changed), seen=text)
 
 
 def _draw_model_and_memory(person: PersonServices, seen: Preferences) -> Preferences:
     """Draw the default model, if there are several, and the default policy; return *seen* with what is chosen."""
-    chosen, names = seen, [offer.info.name for offer in person.chat.models]
+    chosen, names = seen, [offer.info.name for offer in person.chat.choices.models]
     if len(names) > 1:
         at = names.index(seen.model or names[0])
         model = st.selectbox("Default model", names, index=at, key="default-model")
         chosen = replace(chosen, model=model)
-    policies = person.chat.policies()
+    policies = person.chat.choices.policies()
     policy = st.selectbox(
         words.DEFAULT_MEMORY,
         policies,
-        index=policies.index(person.chat.usual_policy()),
+        index=policies.index(person.chat.choices.usual_policy()),
         format_func=words.policy_line,
         key="default-policy",
     )
@@ -115,36 +135,32 @@ def _draw_model_and_memory(person: PersonServices, seen: Preferences) -> Prefere
 
 def _draw_limits(person: PersonServices, now: Preferences, chosen: Preferences) -> Preferences:
     """Draw the sizes of the window, the context and a reply; return *chosen* with them."""
-    model = person.chat.setup(None).info
+    model = person.chat.choices.setup(None).info
     longest_reply = max(model.reply_tokens, _LEAST_REPLY)
+    longest = words.number(longest_reply)
     window = _draw_number(
+        "window-messages",
         words.RECENT_MESSAGES,
         now.window_messages,
-        2,
-        step=2,
-        most=LARGEST_WINDOW,
-        placeholder=words.number(person.chat.window_messages),
-        tip=f"Used by “{words.policy_name(Window())}”.",
-        key="window-messages",
+        (2, LARGEST_WINDOW, 2),
+        words.number(person.chat.choices.window_messages),
+        f"Used by “{words.policy_name(Window())}”.",
     )
     context_tokens = _draw_number(
+        "context-tokens",
         "Context limit (tokens)",
         now.context_tokens,
-        _LEAST_CONTEXT,
-        step=1000,
-        placeholder="Model maximum",
-        tip="A lower limit costs less. It never exceeds the model's maximum.",
-        key="context-tokens",
+        (_LEAST_CONTEXT, None, 1000),
+        "Model maximum",
+        "A lower limit costs less. It never exceeds the model's maximum.",
     )
     reply_tokens = _draw_number(
+        "reply-tokens",
         "Max reply length (tokens)",
         now.reply_tokens and min(now.reply_tokens, longest_reply),
-        _LEAST_REPLY,
-        step=100,
-        most=longest_reply,
-        placeholder=words.number(longest_reply),
-        tip=f"Longer replies are cut off. {model.name}: at most {words.number(longest_reply)}.",
-        key="reply-tokens",
+        (_LEAST_REPLY, longest_reply, 100),
+        longest,
+        f"Longer replies are cut off. {model.name}: at most {longest}.",
     )
     return replace(
         chosen,
@@ -154,37 +170,16 @@ def _draw_limits(person: PersonServices, now: Preferences, chosen: Preferences) 
     )
 
 
-def _draw_appearance(chosen: Preferences) -> Preferences:
-    """Draw the theme and the title in the tab; return *chosen* with them."""
-    theme = st.radio(
-        "Theme",
-        _THEMES,
-        index=_THEMES.index(chosen.theme),
-        format_func=str.capitalize,
-        horizontal=True,
-        key="theme",
-    )
-    has_title = st.toggle(
-        "Show the chat's title in the browser tab",
-        chosen.has_title_in_tab,
-        help="It then also appears in your browser's history.",
-        key="title-in-tab",
-    )
-    return replace(chosen, theme=theme, has_title_in_tab=has_title)
-
-
 def _draw_number(
+    key: str,
     label: str,
     now: int | None,
-    least: int,
-    *,
-    step: int,
-    most: int | None = None,
+    bounds: tuple[int, int | None, int],
     placeholder: str,
     tip: str,
-    key: str,
 ) -> int | None:
-    """Draw a number that may be left empty; then the *placeholder* holds."""
+    """Draw a number that may be left empty; then the *placeholder* holds. *bounds*: least, most and step."""
+    least, most, step = bounds
     st.session_state.setdefault(key, now)  # a field that begins with a value cannot be emptied
     return st.number_input(
         label,
@@ -209,9 +204,8 @@ def _draw_text(label: str, now: str | None, placeholder: str, key: str, height: 
     )
 
 
-def _is_submitted() -> bool:
-    with right_row():
-        return st.form_submit_button(words.SAVE, type="primary")
+def _as_text(instructions: str | None) -> str:
+    return instructions or words.NO_INSTRUCTIONS
 
 
 def _source(default: Setup, *, has_own: bool) -> str:
@@ -230,39 +224,3 @@ def _followed(setup: Setup, space: str) -> str:
             return "your instructions from Preferences"
         case _:
             return "the default instructions"
-
-
-def _seen_at_opening(key: str, now: Preferences) -> Preferences:
-    """Return what was stored when the dialog with the field *key* was opened: *now*, before the field is drawn."""
-    if key not in st.session_state:
-        st.session_state.seen = now
-    return st.session_state.seen
-
-
-def _are_saved(person: PersonServices, chosen: Preferences, text: str, seen: Preferences) -> bool:
-    """Save what differs from *seen* alone, so that choices of another tab stay."""
-    profile = person.store.profile
-    changed = {
-        each.name: value
-        for each in fields(chosen)
-        if (value := getattr(chosen, each.name)) != getattr(seen, each.name)
-    }
-    if changed:
-        profile.change(lambda now: replace(now, **changed))
-        st.session_state.seen = seen = chosen
-
-    def save(text: str, seen: str) -> None:
-        profile.change(lambda now: replace(now, instructions=text), seen=seen)
-
-    return text == (seen.instructions or "") or _is_saved(save, text, seen)
-
-
-def _is_saved(save: Callable[[str, str], None], text: str, seen: Preferences) -> bool:
-    """Save *text* in the place of what was *seen*, or draw what is stored instead by now."""
-    try:
-        save(text, seen.instructions or "")
-    except ChangedElsewhere as changed:
-        st.session_state.seen = replace(seen, instructions=changed.now)
-        draw_changed_elsewhere(changed.now or words.NO_INSTRUCTIONS)
-        return False
-    return True

@@ -1,6 +1,8 @@
 """The sidebar: a new chat, the conversations, and the account at its foot."""
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 import streamlit as st
 from streamlit.errors import StreamlitPageNotFoundError
@@ -15,7 +17,7 @@ from pages._parts import (
     words,
 )
 from pages._parts.elements import popover, quiet_button
-from pages._session import ask_for, go_to_conversation, show_errors
+from pages._session import ask_for, attempt, go_to_conversation, show_errors
 from services.bootstrap import PersonServices
 from services.domain import AccountRole, Conversation, Space
 from services.domain.accounts import Account
@@ -46,14 +48,29 @@ def draw_top() -> None:
 
 
 def draw_rest(
-    person: PersonServices, opened: Conversation | None = None, space: Space | None = None
+    person: PersonServices,
+    opened: Conversation | None = None,
+    space: Space | None = None,
+    act_on_message: Callable[[Mapping[str, str]], None] | None = None,
 ) -> None:
-    """Draw the conversations, of *space* if one is open, always including *opened*, and the account."""
+    """Draw the conversations, of *space* if one is open, always including *opened*, and the account.
+
+    *act_on_message*: called with the request of a button below a message.
+    """
+    listed: conversation_list.Listed = {}
+
+    def act(request: Mapping[str, str]) -> None:
+        conversation_list.act(listed, opened, request)
+        if act_on_message:
+            act_on_message(request)
+
     with st.sidebar, show_errors():
-        conversation_list.draw(person, opened, space)
+        listed = conversation_list.draw(person, opened, space)
         with st.container(key="account", gap=None):
             _draw_account(person)
         browser.set_theme(person.store.profile.preferences().theme)
+    with st.sidebar:
+        browser.hear_acts(partial(attempt, act))
 
 
 def _draw_account(person: PersonServices) -> None:

@@ -1,33 +1,22 @@
-"""Creating, editing, archiving and deleting a space with its notes, and moving a conversation.
-
-Callbacks act, and the next run of the dialog draws the result. A text that cannot be saved stays in the dialog; a text
-that was changed in another tab is shown before it is replaced.
-"""
+"""Creating, editing, archiving and deleting a space with its notes, and moving a conversation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import streamlit as st
 
-from pages._parts import safe_md, scoped_facts, spaces, words
-from pages._parts.elements import menu, quiet_button, right_row, row
-from pages._parts.scoped_facts import act_in_dialog, submit_button
-from pages._session import ask_for, find_person, go_to_space, person_services, show_errors
-from services.domain import Conversation, MemoryPolicy, Space, SpaceId
+from pages._parts import editing, safe_md, spaces, words
+from pages._parts.elements import menu, quiet_button, row
+from pages._parts.fact_list import FactList
+from pages._session import ask_for, go_to_space, person_services, show_errors
+from services.bootstrap import PersonServices
+from services.domain import Conversation, Space, SpaceId
 from services.domain.limits import LONGEST_INSTRUCTIONS, LONGEST_SPACE_NAME
 from services.errors import SpaceGone, Stale, Tampered
 
 _ALL, _USUAL, _NO_SPACE = "All chats", "Your default", "None"
-
-
-@dataclass(slots=True, kw_only=True)
-class _DialogState(scoped_facts.DialogState):
-    space: Space = field(repr=False)  # as it is on screen
-    is_new: bool
-    is_deleting: bool = False  # Delete has yet to be confirmed
-    is_done: bool = False
 
 
 def draw_chooser(every: Sequence[Space], chosen: Space | None, opened: Conversation | None) -> bool:
@@ -65,71 +54,86 @@ def ask_for_new() -> None:
 
 
 @st.dialog(words.NEW_SPACE, on_dismiss="rerun")
+@show_errors()
 def new_space_dialog(space: Space) -> None:
     """Create *space*."""
-    _draw(space, is_new=True)
+    seen: Space | None = editing.seen_at_opening(_name_key(space), None)
+    _draw_form(person_services(), space, seen)
 
 
 @st.dialog(words.EDIT_SPACE, on_dismiss="rerun")
+@show_errors()
 def space_dialog(space: Space) -> None:
     """Edit *space*."""
-    _draw(space, is_new=False)
+    person = person_services()
+    seen = editing.seen_at_opening(_name_key(space), space)
+    if not seen.is_verified:
+        st.caption(f":material/gpp_bad: {Tampered.public}")
+    if seen.is_archived:
+        st.caption(":material/archive: Archived: not shown in the list of spaces.")
+    _draw_form(person, seen, seen)
+    st.subheader(words.SPACE_NOTES, anchor=False)
+    st.caption("Used in every chat in this space.")
+    FactList(space_id=space.id).draw_in_dialog(person)
+    shelf, icon = words.ARCHIVE, ":material/archive:"
+    if seen.is_archived:
+        shelf, icon = words.UNARCHIVE, ":material/unarchive:"
+    with st.container(horizontal=True):
+        is_moved = st.button(shelf, icon=icon, type="tertiary", key="archive-space")
+        is_deleted = st.button(
+            words.DELETE, icon=":material/delete:", type="tertiary", key="danger-delete-space"
+        )
+    if is_moved:
+        _save(person, replace(seen, is_archived=not seen.is_archived), seen)
+    if is_deleted:
+        ask_for(delete_dialog, seen)
+        st.rerun()
+
+
+@st.dialog("Delete space?", on_dismiss="rerun")
+@show_errors()
+def delete_dialog(space: Space) -> None:
+    """Delete *space* with its notes."""
+    name = spaces.name(space)
+    st.markdown(f"Delete “{name}”? Its instructions and notes are deleted. Its chats are kept.")
+    if editing.is_confirmed("Delete space", "space-goes"):
+        person_services().store.spaces.forget(space.id)
+        st.session_state.news = f"“{name}” is deleted. Its chats are kept."
+        go_to_space(None, is_staying=True)
+        st.rerun()
 
 
 @st.dialog(words.MOVE, on_dismiss="rerun")
+@show_errors()
 def move_dialog(conversation: Conversation) -> None:
     """Move *conversation* into a space or out of one."""
     person = person_services()
-    with show_errors():
-        offered = spaces.offered(person.store.spaces.all(), conversation.space_id)
-        labels = spaces.by_label(_NO_SPACE, offered)
-        ids = list(labels.values())
-        title = safe_md.label(conversation.title or words.UNTITLED)
-        with st.form("move", border=False):
-            label = st.selectbox(
-                f"Move “{title}” to",
-                list(labels),
-                index=ids.index(conversation.space_id) if conversation.space_id in ids else 0,
-                key="move-to",
-            )
-            if submit_button("Move"):
-                person.store.conversations.move(conversation.id, labels[label])
-                where = f"to “{label}”" if labels[label] else "out of its space"
-                _leave_news(f"“{title}” is moved {where}.")
-                st.rerun()
+    offered = spaces.offered(person.store.spaces.all(), conversation.space_id)
+    labels = spaces.by_label(_NO_SPACE, offered)
+    ids = list(labels.values())
+    title = safe_md.label(conversation.title or words.UNTITLED)
+    with st.form("move", border=False):
+        label = st.selectbox(
+            f"Move “{title}” to",
+            list(labels),
+            index=ids.index(conversation.space_id) if conversation.space_id in ids else 0,
+            key="move-to",
+        )
+        if editing.is_submitted("Move"):
+            person.store.conversations.move(conversation.id, labels[label])
+            where = f"to “{label}”" if labels[label] else "out of its space"
+            st.session_state.news = f"“{title}” is moved {where}."
+            st.rerun()
 
 
-def _draw(space: Space, *, is_new: bool) -> None:
-    person = person_services()
-    key = f"space-name-{space.id}"
-    state: _DialogState | None = st.session_state.get("opened_space")
-    if state is None or state.space.id != space.id or key not in st.session_state:
-        # just opened; a run that follows a reply keeps the widgets of the dialog before
-        state = _DialogState(space=space, is_new=is_new, space_id=space.id, gone=SpaceGone.public)
-        st.session_state.opened_space = state
-    if state.is_done:
-        del st.session_state.opened_space
-        st.rerun()
-    with show_errors():
-        _draw_form(state, key)
-        scoped_facts.draw_refusal(state)
-        if not state.is_new:
-            st.subheader(words.SPACE_NOTES, anchor=False)
-            st.caption("Used in every chat in this space.")
-            scoped_facts.draw(person, state)
-            _draw_end(state)
-
-
-def _draw_form(state: _DialogState, key: str) -> None:
-    space = state.space
-    if not space.is_verified:
-        st.caption(f":material/gpp_bad: {Tampered.public}")
-    if space.is_archived:
-        st.caption(":material/archive: Archived: not shown in the list of spaces.")
-    policies = _policies(space.policy)
+def _draw_form(person: PersonServices, space: Space, seen: Space | None) -> None:
+    """Draw the fields of *space*; *seen*: as it was stored; None: it is new."""
+    offered = person.chat.choices.policies()
+    offered = (*offered, space.policy) if space.policy else offered
+    policies = {_USUAL: None} | {words.policy_name(policy): policy for policy in offered}
     with st.form("space", border=False):
-        st.text_input("Name", space.name, max_chars=LONGEST_SPACE_NAME, key=key)
-        st.text_area(
+        name = st.text_input("Name", space.name, max_chars=LONGEST_SPACE_NAME, key=_name_key(space))
+        instructions = st.text_area(
             "Space instructions",
             space.instructions or "",
             height=150,
@@ -137,126 +141,68 @@ def _draw_form(state: _DialogState, key: str) -> None:
             placeholder="Default: your own instructions",
             key=f"space-instructions-{space.id}",
         )
-        st.selectbox(
+        policy = st.selectbox(
             words.DEFAULT_MEMORY,
             list(policies),
             index=list(policies).index(_policy_name(space)),
             format_func=lambda label: words.policy_line(one) if (one := policies[label]) else label,
             key=f"space-policy-{space.id}",
         )
-        st.toggle(
+        uses_personal_facts = st.toggle(
             "Use my personal memories",
             space.uses_personal_facts,
             help="Off: chats in this space use only space notes and chat notes.",
             key=f"space-memories-{space.id}",
         )
-        submit_button("Create" if state.is_new else words.SAVE, _save, state)
+        if editing.is_submitted(words.SAVE if seen else "Create"):
+            wanted = replace(
+                space,
+                name=" ".join(name.split()),
+                instructions=instructions.strip() or None,
+                policy=policies[policy],
+                uses_personal_facts=uses_personal_facts,
+                is_verified=True,
+            )
+            _save(person, wanted, seen)
 
 
-def _draw_end(state: _DialogState) -> None:
-    """Draw the buttons that archive or delete the space."""
-    if not state.is_deleting:
-        with st.container(horizontal=True):
-            shelf, icon = words.ARCHIVE, "archive"
-            if state.space.is_archived:
-                shelf, icon = words.UNARCHIVE, "unarchive"
-            quiet_button(shelf, icon, f"{icon}-space", act_in_dialog, _archive, state)
-            args = act_in_dialog, _set_deleting, state, True
-            quiet_button(words.DELETE, "delete", "danger-delete-space", *args)
-        return
-    st.markdown(
-        f"Delete “{spaces.name(state.space)}”? Its instructions and notes are deleted. "
-        "Its chats are kept."
-    )
-    with right_row():
-        args = act_in_dialog, _set_deleting, state, False
-        quiet_button(words.CANCEL, None, "keep-space", *args)
-        st.button(
-            "Delete space",
-            type="primary",
-            key="danger-space-goes",
-            on_click=act_in_dialog,
-            args=[_delete, state],
-        )
+def _save(person: PersonServices, wanted: Space, seen: Space | None) -> None:
+    """Store *wanted* in the place of *seen*, and close the dialog."""
+
+    def stored() -> Space:
+        space = person.store.spaces.find(wanted.id)
+        if space is None:
+            raise SpaceGone
+        return space
+
+    def act() -> None:
+        try:
+            if wanted != seen:
+                person.store.spaces.keep(wanted, replaces=seen)
+        except Stale:
+            if replace(stored(), created_at=wanted.created_at) != wanted:
+                raise  # otherwise only the answer was lost
+        if seen is None:
+            go_to_space(wanted.id, is_staying=False)
+        elif wanted.is_archived != seen.is_archived:
+            outcome = "archived" if wanted.is_archived else "back in the list"
+            st.session_state.news = f"“{spaces.name(wanted)}” is {outcome}."
+            if wanted.is_archived:
+                go_to_space(None, is_staying=True)
+
+    editing.save(act, stored, _as_text)
 
 
-# --- actions ------------------------------------------------------------------------------------------
-
-
-def _save(state: _DialogState) -> None:
-    seen, fields = state.space, st.session_state
-    wanted = replace(
-        seen,
-        name=" ".join(str(fields[f"space-name-{seen.id}"]).split()),
-        instructions=str(fields[f"space-instructions-{seen.id}"]).strip() or None,
-        policy=_policies(seen.policy)[fields[f"space-policy-{seen.id}"]],
-        uses_personal_facts=bool(fields[f"space-memories-{seen.id}"]),
-        is_verified=True,
-    )
-    is_new = state.is_new
-    state.is_done = (wanted == seen and not is_new) or _is_stored(state, wanted)
-    if state.is_done and is_new:
-        go_to_space(wanted.id, is_staying=False)
-
-
-def _is_stored(state: _DialogState, wanted: Space) -> bool:
-    """Store *wanted* in the place of the space on screen, or have the dialog show what is stored instead by now."""
-    store = find_person().store.spaces
-    try:
-        store.keep(wanted, replaces=None if state.is_new else state.space)
-    except Stale:
-        now = store.find(wanted.id)
-        if now is None:
-            raise SpaceGone from None
-        if replace(now, created_at=wanted.created_at) != wanted:  # else only the answer was lost
-            state.space, state.is_new = now, False
-            state.now = _written(now)
-            return False
-    return True
-
-
-def _archive(state: _DialogState) -> None:
-    space, is_archived = state.space, not state.space.is_archived
-    if _is_stored(state, replace(space, is_archived=is_archived)):
-        state.is_done = True
-        outcome = "archived" if is_archived else "back in the list"
-        _leave_news(f"“{spaces.name(space)}” is {outcome}.")
-        if is_archived:
-            go_to_space(None, is_staying=True)
-
-
-def _set_deleting(state: _DialogState, is_deleting: bool) -> None:
-    state.is_deleting = is_deleting
-
-
-def _delete(state: _DialogState) -> None:
-    find_person().store.spaces.forget(state.space.id)
-    state.is_done = True
-    _leave_news(f"“{spaces.name(state.space)}” is deleted. Its chats are kept.")
-    go_to_space(None, is_staying=True)
-
-
-# --- words --------------------------------------------------------------------------------------------
-
-
-def _policies(now: MemoryPolicy | None) -> dict[str, MemoryPolicy | None]:
-    """Return the offered policies by name, and *now* as it is."""
-    offered = find_person().chat.policies()
-    every = (*offered, now) if now else offered
-    return {_USUAL: None} | {words.policy_name(policy): policy for policy in every}
+def _as_text(space: Space) -> str:
+    """Return all that can be edited."""
+    memories = f"Personal memories: {'on' if space.uses_personal_facts else 'off'}"
+    instructions = space.instructions or words.NO_INSTRUCTIONS
+    return "\n".join([space.name, instructions, _policy_name(space), memories])
 
 
 def _policy_name(space: Space) -> str:
     return words.policy_name(space.policy) if space.policy else _USUAL
 
 
-def _written(space: Space) -> str:
-    """Return all that can be edited, as text."""
-    memories = f"Personal memories: {'on' if space.uses_personal_facts else 'off'}"
-    instructions = space.instructions or words.NO_INSTRUCTIONS
-    return "\n".join([space.name, instructions, _policy_name(space), memories])
-
-
-def _leave_news(sentence: str) -> None:
-    """Have the page draw *sentence*: a toast of a dialog would go with the dialog."""
-    st.session_state.news = sentence
+def _name_key(space: Space) -> str:
+    return f"space-name-{space.id}"

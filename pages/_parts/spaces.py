@@ -46,7 +46,12 @@ def offered(spaces: Sequence[Space], *besides: SpaceId | None) -> list[Space]:
 
 def name(space: Space) -> str:
     """Return the name as a label."""
-    return safe_md.label(space.name) if space.is_verified else "Unverified space"
+    return safe_md.label(plain_name(space))
+
+
+def plain_name(space: Space) -> str:
+    """Return the name as text."""
+    return space.name if space.is_verified else "Unverified space"
 
 
 def by_label(first: str, spaces: Sequence[Space], *others: str) -> dict[str, SpaceId | None]:
@@ -65,7 +70,7 @@ def by_label(first: str, spaces: Sequence[Space], *others: str) -> dict[str, Spa
 
 def draw_sign(person: PersonServices, conversation: Conversation) -> None:
     """Draw the space that *conversation* is in, if any, as a button that opens it."""
-    space = person.chat.space(conversation.space_id)
+    space = person.chat.choices.space(conversation.space_id)
     if space:
         st.button(
             name(space),

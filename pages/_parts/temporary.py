@@ -131,6 +131,6 @@ def _end() -> TemporaryChat | None:
     held: TemporaryChat | None = st.session_state.pop(_HELD, None)
     if held:
         held.end()
-        for name in (_SHOWN, "seen_summary", "begun"):
+        for name in (_SHOWN, "seen", "begun"):
             st.session_state.pop(name, None)
     return held

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from pages._parts import safe_md, turns, words
-from pages._parts.elements import menu, right_row
+from pages._parts import turns, words
+from pages._parts.elements import right_row
 from pages._parts.temporary import services_of
-from pages._session import attempt, show_errors
+from pages._session import attempt
 from services.bootstrap import Chat
 from services.domain import ConversationId, MemoryPolicy, Message, MessageId, Role
 
@@ -46,49 +46,21 @@ def draw_field(conversation_id: ConversationId, message: Message) -> None:
             st.form_submit_button(words.CANCEL, key="leave-message", on_click=_leave)
 
 
-def draw_menu(chat: Chat, conversation_id: ConversationId, reply_id: MessageId) -> None:
-    """Draw the menu that regenerates the last reply in another way."""
-    choices = _choices(chat)
-    menu(
-        words.REGENERATE_WITH,
-        choices,
-        "expand_more",
-        "regenerate-with",
-        lambda chosen: _regenerate(conversation_id, reply_id, choices[chosen]),
-    )
-
-
-@st.dialog(words.REGENERATE_WITH, width="small", on_dismiss="rerun")
-def regenerate_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
-    """Choose how an earlier reply is regenerated."""
-    with show_errors(), st.container(gap="xxsmall", key="regenerate-panel"):
-        for label, choice in _choices(services_of(conversation_id).chat).items():
-            if st.button(
-                label,
-                key=f"again-{choice if isinstance(choice, str) else choice.name}",
-                type="tertiary",
-                width="stretch",
-                on_click=attempt,
-                args=[_regenerate, conversation_id, reply_id, choice],
-            ):
-                st.rerun()
-
-
-def _choices(chat: Chat) -> Mapping[str, str | MemoryPolicy]:
-    """Return models and policies by their labels."""
-    names = [offer.info.name for offer in chat.models]
-    models = {safe_md.label(name, 40): name for name in names} if len(names) > 1 else {}
-    policies = {f"{words.MEMORY}: {words.policy_name(one)}": one for one in chat.policies()}
+def choices(chat: Chat) -> Mapping[str, str | MemoryPolicy]:
+    """Return the models and policies by which a reply can be regenerated, by their labels."""
+    names = [offer.info.name for offer in chat.choices.models]
+    models = {name: name for name in names} if len(names) > 1 else {}
+    policies = {f"{words.MEMORY}: {words.policy_name(one)}": one for one in chat.choices.policies()}
     return {**models, **policies}
 
 
-def _regenerate(
-    conversation_id: ConversationId, reply_id: MessageId, choice: str | MemoryPolicy
-) -> None:
-    if isinstance(choice, str):
-        turns.retry(conversation_id, reply_id, model=choice)
-    else:
-        turns.retry(conversation_id, reply_id, policy=choice)
+def regenerate(conversation_id: ConversationId, reply_id: MessageId, choice: str) -> None:
+    """Regenerate a reply by the model or under the policy of that label, if there is one."""
+    chosen = choices(services_of(conversation_id).chat).get(choice)
+    if isinstance(chosen, str):
+        turns.retry(conversation_id, reply_id, model=chosen)
+    elif chosen:
+        turns.retry(conversation_id, reply_id, policy=chosen)
 
 
 def _save(conversation_id: ConversationId, message: Message, key: str) -> None:

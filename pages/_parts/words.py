@@ -110,13 +110,8 @@ def duration(seconds: int) -> str:
 
 def count(value: int, noun: str) -> str:
     """`1 message`, `2 messages`, `2 memories`."""
-    if value == 1:
-        return f"{number(value)} {noun}"
-    return (
-        f"{number(value)} {noun.removesuffix('y')}ies"
-        if noun.endswith("y")
-        else f"{number(value)} {noun}s"
-    )
+    plural = f"{noun.removesuffix('y')}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number(value)} {noun if value == 1 else plural}"
 
 
 def day(moment: datetime, now: datetime) -> str:

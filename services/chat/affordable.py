@@ -8,9 +8,9 @@ from uuid import uuid4
 
 from services.chat.paid_calls import least_micro
 from services.chat.service import Chat
-from services.chat.setup import Setup
 from services.domain import ConversationId, MemoryPolicy, NewConversation, Role, Thread
 from services.errors import InstructionsTooLong, PromptTooLong, StoreUnavailable
+from services.llm import Offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +32,27 @@ def affordable(
 
     Without a *thread*, of a conversation that begins as *new*.
     """
-    setup = chat.setup(thread, new)
-    here = thread or _new_thread(chat.policy_of(new or NewConversation(), setup.space))
+    setup = chat.choices.setup(thread, new)
+    here = thread or _new_thread(chat.choices.policy_of(new or NewConversation(), setup.space))
     past = here.branch()
     if not prompt:
         at = max((n for n, one in enumerate(past) if one.role is Role.USER), default=0)
         past, prompt = past[:at], past[at].body if past else ""
-    others = [replace(setup, offer=offer) for offer in chat.models if offer != setup.offer]
 
-    def micro(policy: MemoryPolicy, setup: Setup) -> float:
+    def micro(policy: MemoryPolicy, offer: Offer) -> float:
         """Return the most that a short reply costs; infinite where the prompt does not fit or the database is away."""
+        by_offer = replace(setup, offer=offer)
         as_planned = replace(here, conversation=replace(here.conversation, policy=policy))
         with suppress(PromptTooLong, InstructionsTooLong, StoreUnavailable):
-            return least_micro(setup.info, chat.planning.turn(as_planned, setup, past, prompt)[0])
+            plan, _ = chat.planning.turn(as_planned, by_offer, past, prompt)
+            return least_micro(offer.info, plan)
         return inf
 
     now = here.conversation.policy
-    models = {other.info.name: micro(now, other) for other in others}
-    policies = {policy: micro(policy, setup) for policy in chat.policies() if thread}
+    models = {
+        offer.info.name: micro(now, offer) for offer in chat.choices.models if offer != setup.offer
+    }
+    policies = {policy: micro(policy, setup.offer) for policy in chat.choices.policies() if thread}
     return Affordable(
         models=tuple(
             name for name in sorted(models, key=models.__getitem__) if models[name] <= left_micro

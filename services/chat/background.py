@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
 
+from services.caches import LruCache
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.paid_calls import Answer, Call, PaidCalls
 from services.chat.planning import Planning
@@ -36,7 +37,6 @@ from services.events import log_event
 from services.memory.compaction import Compaction
 from services.memory.facts import parse_fact_changes, plan_fact_request
 from services.memory.titles import clean_title, plan_title
-from services.store.lru_cache import LruCache
 from services.store.port import Conversations, Facts
 
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}  # for one call
@@ -178,7 +178,7 @@ class UserTasks:
     tasks: BackgroundTasks
     planning: Planning
     setup: Callable[[Thread], Setup]
-    memories: Facts | None
+    facts: Facts | None
     keeps_facts: Callable[[], bool]
 
     def claim(self, reply: LiveTurn, call: Call) -> list[Work]:
@@ -267,8 +267,8 @@ class UserTasks:
         noted: tuple[NotedFact, ...] | None = None
         try:
             thread = self.store.thread(conversation_id)
-            if self.memories:
-                noted = self._noted(self.memories, thread, prompt_id)
+            if self.facts:
+                noted = self._noted(self.facts, thread, prompt_id)
         except AppError:  # the facts stay as they are
             log_event("facts.lost", conversation=conversation_id)
         finally:
@@ -279,7 +279,7 @@ class UserTasks:
                 in_background(partial(self._note, conversation_id, waiting))
 
     def _noted(
-        self, memories: Facts, thread: Thread, prompt_id: MessageId
+        self, facts: Facts, thread: Thread, prompt_id: MessageId
     ) -> tuple[NotedFact, ...] | None:
         """Ask the model about a prompt and its reply, and store the facts that it names.
 
@@ -288,19 +288,19 @@ class UserTasks:
         setup, exchange = self.setup(thread), _exchange(thread, prompt_id)
         if not exchange:
             return ()
-        before = _facts_of(memories, thread, setup.space)
+        before = _facts_of(facts, thread, setup.space)
         plan = plan_fact_request(exchange, before, setup.context_tokens, self.calls.counter)
         answer = self._ask(Purpose.FACTS, thread, plan, prompt_id)
         if answer.is_cut or not self.keeps_facts():
             return None
         by_id = {fact.id: fact for fact in before}
         shown = [by_id[fact_id] for fact_id in plan.fact_ids]
-        now = _facts_of(memories, thread, setup.space)
+        now = _facts_of(facts, thread, setup.space)
         noted: list[NotedFact] = []
         for change in parse_fact_changes(answer.text, exchange, now, shown):
             fact = _fact(change.text, change.replaces, thread, prompt_id)
             try:
-                memories.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
+                facts.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
             except AppError:  # the facts noted before it stay
                 log_event("fact.lost", turn=answer.turn_id)
             else:

@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
+from services.caches import LruCache
 from services.chat.live_turn import LiveTurn
 from services.chat.paid_calls import Call
 from services.domain import ConversationId, Message, Role, TurnId, Usage
 from services.domain.context import ContextMessage, ContextPlan, Forecast
-from services.errors import AppError, ModelFailure, ModelUnavailable
+from services.errors import ModelFailure, ModelUnavailable
 from services.memory.forecast import (
     CalibratedCounter,
     Calibration,
@@ -23,7 +24,6 @@ from services.memory.forecast import (
 )
 from services.memory.receipt import Receipt
 from services.memory.tokens import KindCounter, TokenCounter
-from services.store.lru_cache import LruCache
 
 _MOST_CONVERSATIONS = 50
 _MOST_CALLS = 3  # of a conversation: the last may be another model's, or its count wrong
@@ -63,9 +63,17 @@ class Counting:
             self._last = last = rates, CalibratedCounter(base, rates)
         return last[1]
 
-    def learn(self, turn: LiveTurn, call: Call, reported: Usage, counter: KindCounter) -> None:
-        """Learn from what the endpoint *reported* of *turn*, the newest of its conversation."""
-        model, conversation_id = call.offer.info.name, turn.conversation_id
+    def note_end(
+        self, turn: LiveTurn, call: Call, reported: Usage | None, counter: KindCounter
+    ) -> None:
+        """Learn from the end of *turn*, the newest of its conversation, and from what its endpoint *reported*."""
+        model, conversation_id, failure = call.offer.info.name, turn.conversation_id, turn.failure
+        if isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.TOO_LONG:
+            self._refused.add(conversation_id)
+        elif failure is None:
+            self._refused.discard(conversation_id)
+        if reported is None:  # our own counts teach nothing
+            return
         counted = CountedCall(
             model=model,
             messages=call.plan.messages,
@@ -92,13 +100,6 @@ class Counting:
         if anchor is None and not rates.by_kind:
             return Forecast(plan.prompt_tokens, plan.prompt_tokens, is_anchored=False)
         return forecast_prompt(plan.messages, anchor, rates, counter)
-
-    def note_end(self, conversation_id: ConversationId, failure: AppError | None) -> None:
-        """A turn ended, in *failure* or well."""
-        if isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.TOO_LONG:
-            self._refused.add(conversation_id)
-        elif failure is None:
-            self._refused.discard(conversation_id)
 
     def was_refused(self, conversation_id: ConversationId) -> bool:
         """Return True if the last prompt was too long for its endpoint."""

@@ -3,18 +3,19 @@
 reserve -> the caller has a thread `produce` the reply -> what was said is stored, and the turn settled
 """
 
+import threading
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from uuid import uuid4
 
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.domain import (
-    Message,
+    ConversationId,
     MessageId,
     Outcome,
     Purpose,
-    Role,
     Thread,
     TurnId,
     Usage,
@@ -22,6 +23,7 @@ from services.domain import (
 from services.domain.context import ContextPlan
 from services.domain.limits import LONGEST_TEXT
 from services.domain.models import ModelInfo
+from services.domain.turns import ClientTurnId, Ending, Lease, NewTurn
 from services.errors import (
     AppError,
     Busy,
@@ -37,7 +39,6 @@ from services.llm import LimitReached, Offer, Thought
 from services.memory.continuing import spaced
 from services.memory.tokens import TokenCounter, min_tokens
 from services.store.port import Turns
-from services.store.turns import ClientTurnId, Ending, Lease, NewTurn
 
 LEASE_SECONDS = 10  # prolonged every second; after a kill the turn is settled so much later
 LONGEST_TURN = 1200  # seconds: a token that lives so long outlives every turn
@@ -45,6 +46,7 @@ _LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth its prompt
 _MARGIN = 2.0  # seconds of the first lease in which the first heartbeat arrives
 _PATIENCE = 900.0  # seconds for which a reply waits for a database that is away
 _RESENT_SECONDS = 120.0  # for which a request without an answer is sent again as it was
+_MOST_UNANSWERED = 4  # attempts that are kept to be sent again
 _LONGEST_PIECE = 20_000  # characters of a reply that are looked at together
 
 
@@ -101,7 +103,7 @@ class PaidCalls:
             begun.turn_id,
             new.prompt_id,
             owner=self.turns,
-            thread=_with_prompt(new) if new.prompt else None,
+            thread=new.begun_thread() if new.prompt else None,
             purpose=new.purpose,
         )
         log_event(
@@ -297,7 +299,45 @@ def new_attempt(
     return Attempt(turn=turn, offer=offer, plan=plan, so_far=so_far)
 
 
-def is_same(lost: Attempt, attempt: Attempt) -> bool:
+class UnansweredAttempts:
+    """The attempts of one user whose answers were lost: asked for once more, each is sent as it was."""
+
+    def __init__(self) -> None:
+        self._attempts: list[Attempt] = []
+        self._lock = threading.Lock()
+
+    def find(self, attempt: Attempt) -> Attempt | None:
+        """The lost attempt that asked for the same."""
+        return next((lost for lost in self._attempts if _is_same(lost, attempt)), None)
+
+    def is_prompt(self, prompt_id: MessageId | None) -> bool:
+        """Return True if a lost attempt was to store this prompt: no process streams a reply to it."""
+        return any(lost.turn.prompt and lost.turn.prompt_id == prompt_id for lost in self._attempts)
+
+    @contextmanager
+    def kept_if_lost(self, attempt: Attempt) -> Generator[None]:
+        """Keep *attempt* if it raises StoreUnavailable: the turn may have begun."""
+        is_lost = False
+        try:
+            yield
+        except StoreUnavailable:
+            is_lost = True
+            raise
+        finally:
+            with self._lock:
+                others = [lost for lost in self._attempts if lost is not attempt]
+                self._attempts = [*others, attempt][-_MOST_UNANSWERED:] if is_lost else others
+
+    def forget(self, conversation_id: ConversationId) -> None:
+        with self._lock:
+            self._attempts = [
+                lost
+                for lost in self._attempts
+                if lost.turn.thread.conversation.id != conversation_id
+            ]
+
+
+def _is_same(lost: Attempt, attempt: Attempt) -> bool:
     """Return True if *attempt* asks for what *lost* asked for not long ago, whose prompt may be stored by now."""
     sent, new = lost.turn, attempt.turn
     is_late = attempt.made_at - lost.made_at > _RESENT_SECONDS
@@ -336,28 +376,6 @@ def _least_reply_micro(info: ModelInfo, plan: ContextPlan) -> int:
 def least_micro(info: ModelInfo, plan: ContextPlan) -> int:
     """Return what the prompt of *plan* and a short reply cost at most: a budget that has less refuses the turn."""
     return info.cost_micro(Usage(plan.bound_tokens, 0)) + _least_reply_micro(info, plan)
-
-
-def _with_prompt(turn: NewTurn) -> Thread:
-    """The thread of *turn* as it stands once its prompt is stored, but for the database's own times."""
-    thread = turn.thread
-    last_seq = thread.conversation.last_seq + 1
-    message = Message(
-        id=turn.prompt_id,
-        seq=last_seq,
-        parent_id=thread.tip.id if thread.tip else None,
-        role=Role.USER,
-        body=turn.prompt or "",
-        created_at=datetime.now(UTC),
-    )
-    conversation = replace(
-        thread.conversation,
-        rev=thread.conversation.rev + 1,
-        last_seq=last_seq,
-        start_seq=turn.start_seq,
-    )
-    messages = (*thread.messages, message)
-    return replace(thread, conversation=conversation, messages=messages, tip_id=None)
 
 
 def _outcome(turn: LiveTurn, failure: AppError | None) -> Outcome:

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from services.chat.counting import Counting, stored_rates
-from services.chat.elsewhere import Elsewhere
-from services.chat.recollection import Recollection
+from services.chat.search import Located, Search
 from services.chat.setup import Setup
 from services.domain import (
     Conversation,
@@ -36,35 +35,57 @@ from services.store.port import Facts, Turns
 _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. Send a new message."
 
 
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads of a plan; a lenient reader passes over a database that is away."""
+
+    turns: Turns
+    search: Search
+    is_lenient: bool = False
+
+    def receipts(
+        self, messages: Iterable[Message], conversation_id: ConversationId
+    ) -> Mapping[TurnId, str]:
+        with self._errors():
+            return self.turns.receipts(messages, conversation_id)
+        return {}
+
+    def opened(self, ids: Iterable[MessageId], thread: Thread) -> Mapping[MessageId, Located]:
+        with self._errors():
+            return self.search.opened(ids, thread)
+        return {}
+
+    def _errors(self) -> suppress:
+        return suppress(*([StoreUnavailable] if self.is_lenient else []))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planning:
-    """The plans of one person's turns.
+    """The plans of one user's turns.
 
-    A *view* is of the next turn, before its prompt. While the database is away it is made of what is known; what
-    *is_final* raises StoreUnavailable then, for it would be planned by other figures than are stored.
+    A *view* is of the next turn, before its prompt. While the database is away a view is made of what is known; the
+    plan of a turn raises StoreUnavailable then, for it would be made by other figures than are stored.
     """
 
     turns: Turns
     counter: KindCounter
     counting: Counting
-    memories: Facts | None
-    recollection: Recollection
-    elsewhere: Elsewhere | None
-    is_final: bool = False
+    facts: Facts | None
+    search: Search
 
     def turn(
         self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str | None
     ) -> tuple[ContextPlan, Receipt]:
-        """What the model sees of *past*, a branch of *thread*, with *prompt*; and the receipt to be kept.
+        """Plan a turn with *prompt* after *past*, a branch of *thread*; return the plan, and its receipt to be stored.
 
         Without a prompt, the reply at the end of *past* goes on. Raise PromptTooLong, ChatFull, InstructionsTooLong,
         BadInput (that reply is out of view), StoreUnavailable.
         """
-        final = replace(self, is_final=True)
-        history = final._history(thread, setup, past, prompt)
+        read = _Reader(self.turns, self.search)
+        history = self._history(read, thread, setup, past, prompt)
         if prompt is None and not setup.offer.takes_prefix:
             history = replace(history, prompt=REQUEST)
-        stored = final._stored_rates(thread, setup, past)
+        stored = self._stored_rates(read, thread, setup, past)
         plan = self._plan(thread, setup, history, stored)
         if prompt is None and past[-1].id not in plan.verbatim_ids:
             raise BadInput(_OUT_OF_VIEW)
@@ -87,7 +108,7 @@ class Planning:
 
     def forecast(self, thread: Thread, setup: Setup, view: ContextPlan) -> Forecast:
         """Forecast the tokens that the endpoint counts of *view*."""
-        stored = self._stored_rates(thread, setup, thread.branch())
+        stored = self._stored_rates(self._lenient, thread, setup, thread.branch())
         model = setup.info.name
         rates = self.counting.rates(model, stored)
         return self.counting.forecast(thread.conversation.id, model, view, rates, self.counter)
@@ -98,21 +119,19 @@ class Planning:
         text = kept.get(reply.turn_id) if reply.turn_id else None
         return Receipt.from_json(text) if text else None
 
-    def recalled_messages(
-        self, thread: Thread, receipt: Receipt
-    ) -> Mapping[MessageId, tuple[ConversationId, Message]]:
-        """What *receipt* brought back from other conversations than *thread*, as far as it may see them now."""
+    def recalled_messages(self, thread: Thread, receipt: Receipt) -> Mapping[MessageId, Located]:
+        """The messages of other conversations that *receipt* names, as far as *thread* may see them now."""
         here = {message.id for message in thread.messages}
         far = [note.message_id for note in receipt.recalls if note.message_id not in here]
-        return self._opened(self.elsewhere, far, thread)
+        return self._lenient.opened(far, thread)
 
     def compaction(self, thread: Thread, setup: Setup) -> Compaction | None:
         """The next compaction of *thread*, if one is due. Raise StoreUnavailable."""
         if setup.is_too_long:
             return None
-        final = replace(self, is_final=True)
-        history = final._history(thread, setup, thread.branch(), None)
-        rates = final._stored_rates(thread, setup, history.past)
+        read = _Reader(self.turns, self.search)
+        history = self._history(read, thread, setup, thread.branch(), None)
+        rates = self._stored_rates(read, thread, setup, history.past)
         return plan_compaction(
             history,
             setup.budget,
@@ -122,9 +141,13 @@ class Planning:
 
     # --- inside ---------------------------------------------------------------------------------
 
+    @property
+    def _lenient(self) -> _Reader:
+        return _Reader(self.turns, self.search, is_lenient=True)
+
     def _view(self, thread: Thread, setup: Setup) -> tuple[History, ContextPlan]:
-        history = self._history(thread, setup, thread.branch(), None)
-        rates = self._stored_rates(thread, setup, history.past)
+        history = self._history(self._lenient, thread, setup, thread.branch(), None)
+        rates = self._stored_rates(self._lenient, thread, setup, history.past)
         return history, self._plan(thread, setup, history, rates)
 
     def _plan(
@@ -136,7 +159,12 @@ class Planning:
         return plan_context(thread.conversation.policy, history, setup.budget, counter)
 
     def _history(
-        self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str | None
+        self,
+        read: _Reader,
+        thread: Thread,
+        setup: Setup,
+        past: tuple[Message, ...],
+        prompt: str | None,
     ) -> History:
         conversation = thread.conversation
         history = History(
@@ -151,78 +179,60 @@ class Planning:
         if not isinstance(conversation.policy, Retrieval):
             return history
         in_view = [message for message in past if message.seq > history.start_seq]
-        brought = self.recollection.brought(
-            in_view, partial(self._receipts, conversation_id=conversation.id)
+        stored = self.search.recalls(
+            in_view, partial(read.receipts, conversation_id=conversation.id)
         )
-        elsewhere = self.elsewhere if setup.preferences.recalls_elsewhere else None
+        is_elsewhere = bool(setup.preferences.recalls_elsewhere)
         ranked: tuple[RecalledMessage, ...] = ()
-        if prompt is not None:  # first: a search finds out what is gone
-            ranked = (elsewhere or self.recollection).ranked(thread, past, prompt)
-        elif elsewhere:
-            elsewhere.prepare()
-        far_ids = [message_id for one in brought.values() for message_id in one.elsewhere]
-        far = self._opened(elsewhere, far_ids, thread)
+        if prompt is not None:
+            ranked = self.search.ranked(thread, past, prompt, is_elsewhere=is_elsewhere)
+        elif is_elsewhere:
+            self.search.prepare()
         by_id = {message.id: RecalledMessage(message) for message in past}
-        by_id |= {
-            its: RecalledMessage(message, conversation_id=where)
-            for its, (where, message) in far.items()
-        }
+        if is_elsewhere:
+            far_ids = [message_id for one in stored.values() for message_id in one.elsewhere]
+            by_id |= {
+                its: RecalledMessage(message, conversation_id=where)
+                for its, (where, message) in read.opened(far_ids, thread).items()
+            }
         return replace(
             history,
             candidates=ranked,
             earlier_recalls={
                 prompt_id: tuple(
                     replace(by_id[its], extract=extract)
-                    for its, extract in one.recalled
+                    for its, extract in one.own
                     if its in by_id and _has(by_id[its].message, extract)
                 )
-                for prompt_id, one in brought.items()
+                for prompt_id, one in stored.items()
             },
-            prefix_seq=[0, *(one.prefix_seq for one in brought.values())][-1],
+            prefix_seq=[0, *(one.prefix_seq for one in stored.values())][-1],
         )
 
-    def _opened(
-        self, elsewhere: Elsewhere | None, ids: Iterable[MessageId], thread: Thread
-    ) -> Mapping[MessageId, tuple[ConversationId, Message]]:
-        """The messages among *ids*, of other conversations, that *thread* may see."""
-        with self._unless_away():
-            return elsewhere.opened(ids, thread) if elsewhere else {}
-        return {}
-
     def _facts(self, setup: Setup, conversation: Conversation) -> tuple[Fact, ...]:
-        """What is kept and holds in *conversation*; nothing while nobody can say.
+        """The facts that hold in *conversation*; none while the database is away and none are cached.
 
-        What a person wrote for a space or a conversation is part of it, whether or not facts about them are kept.
+        Notes that a user wrote for a space or a conversation hold there, whether or not facts about the user are kept.
         """
-        if self.memories is None:
+        if self.facts is None:
             return ()
         keeps_facts = setup.preferences.keeps_facts
         with suppress(StoreUnavailable):
             return tuple(
                 fact
-                for fact in self.memories.facts()
+                for fact in self.facts.facts()
                 if fact.holds_in(conversation, setup.space) and (keeps_facts or fact.is_placed)
             )
         return ()
 
-    def _receipts(
-        self, messages: Iterable[Message], conversation_id: ConversationId
-    ) -> Mapping[TurnId, str]:
-        with self._unless_away():
-            return self.turns.receipts(messages, conversation_id)
-        return {}
-
-    def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:
+    def _stored_rates(
+        self, read: _Reader, thread: Thread, setup: Setup, past: tuple[Message, ...]
+    ) -> Calibration:
         """The stored calibration for a plan of *past*, a branch of *thread*."""
-        conversation_id = thread.conversation.id
+        conversation_id, model = thread.conversation.id, setup.info.name
         if self.counting.was_refused(conversation_id):
             return Calibration()
-        receipts = partial(self._receipts, conversation_id=conversation_id)
-        return stored_rates(setup.info.name, past, receipts)
-
-    def _unless_away(self) -> suppress:
-        """Pass over a database that is away, unless the plan is final."""
-        return suppress(*() if self.is_final else (StoreUnavailable,))
+        return stored_rates(model, past, partial(read.receipts, conversation_id=conversation_id))
 
 
 def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:

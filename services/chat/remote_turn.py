@@ -6,9 +6,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from services.domain import ConversationId, MessageId, Thoughts
+from services.domain.turns import OpenTurn
 from services.errors import AppError, NotFound, StoreUnavailable
 from services.store.port import Turns
-from services.store.turns import OpenTurn
 
 _GLANCE = 0.5  # seconds between looks; its process writes once a second
 _GRACE = timedelta(seconds=1)

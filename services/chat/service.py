@@ -5,7 +5,6 @@ begin -> plan_context -> store the prompt and reserve its worst cost -> a thread
 -> once, after the first complete reply, the same way: a title; after others a summary, and facts
 """
 
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,31 +14,28 @@ from uuid import UUID, uuid4
 from services.chat.background import BackgroundTasks, UserTasks, Work, in_background
 from services.chat.counting import Counting
 from services.chat.deletions import Deletions
-from services.chat.elsewhere import Elsewhere
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.memories import Memories
-from services.chat.paid_calls import LONGEST_TURN, Attempt, Call, PaidCalls, is_same, new_attempt
+from services.chat.paid_calls import (
+    LONGEST_TURN,
+    Call,
+    PaidCalls,
+    UnansweredAttempts,
+    new_attempt,
+)
 from services.chat.planning import Planning
-from services.chat.recollection import Recollection
 from services.chat.remote_turn import RemoteTurn
-from services.chat.setup import Setup, choose_setup
+from services.chat.search import Search
+from services.chat.setup import Choices
 from services.domain import (
     ConversationId,
-    Full,
     MemoryPolicy,
     Message,
     MessageId,
     NewConversation,
-    Outcome,
     Purpose,
-    Retrieval,
     Role,
-    Space,
-    SpaceId,
-    Summary,
     Thread,
-    Usage,
-    Window,
 )
 from services.domain.limits import checked_instructions, checked_message
 from services.errors import (
@@ -54,39 +50,28 @@ from services.errors import (
     Tampered,
 )
 from services.events import log_event
-from services.llm import Models
 from services.memory.titles import first_words
-from services.memory.tokens import KindCounter
 from services.store.port import Facts, Store
-from services.store.turns import Ending, OpenTurn
-
-_MOST_UNANSWERED = 4  # requests that are kept to be sent again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
-    """Answers the prompts of one signed-in person."""
+    """Answers the prompts of one signed-in user."""
 
     store: Store
     live_turns: LiveTurns
-    models: Models
-    counter: KindCounter
-    instructions: str = field(repr=False)  # the deployment's
+    choices: Choices
     sweep: Callable[[], object]  # settles turns whose lease ran out
-    first_policy: MemoryPolicy = field(default_factory=Summary)  # the deployment's
-    window_messages: int = Window().messages  # likewise, where Window is chosen
     background: BackgroundTasks = field(
         default_factory=lambda: BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS)
     )
     reads_facts: bool = True
     title: Callable[[str], str] = first_words  # of a new conversation, made of its prompt
     new_id: Callable[[], UUID] = uuid4  # of a new conversation
-    recollection: Recollection = field(default_factory=Recollection)
-    elsewhere: Elsewhere | None = None  # None: other conversations cannot be searched
+    search: Search = field(default_factory=Search)
     counting: Counting = field(default_factory=Counting)
 
-    _unanswered: list[Attempt] = field(default_factory=list[Attempt], repr=False)
-    _change: threading.Lock = field(default_factory=threading.Lock, repr=False)  # of `_unanswered`
+    _unanswered: UnansweredAttempts = field(default_factory=UnansweredAttempts, repr=False)
 
     @property
     def facts(self) -> Facts | None:
@@ -95,18 +80,17 @@ class Chat:
 
     @property
     def calls(self) -> PaidCalls:
-        return PaidCalls(self.store.turns, self.counter)
+        return PaidCalls(self.store.turns, self.choices.counter)
 
     @property
     def planning(self) -> Planning:
         """The plans of the next turns."""
         return Planning(
             turns=self.store.turns,
-            counter=self.counter,
+            counter=self.choices.counter,
             counting=self.counting,
-            memories=self.facts,
-            recollection=self.recollection,
-            elsewhere=self.elsewhere,
+            facts=self.facts,
+            search=self.search,
         )
 
     @property
@@ -117,8 +101,8 @@ class Chat:
             live_turns=self.live_turns,
             tasks=self.background,
             planning=self.planning,
-            setup=self.setup,
-            memories=self.facts,
+            setup=self.choices.setup,
+            facts=self.facts,
             keeps_facts=self._keeps_facts,
         )
 
@@ -216,11 +200,7 @@ class Chat:
         text = checked_message(text)
         self.store.turns.keep_fresh(LONGEST_TURN)
         thread = self.open(conversation_id)
-        prompts = [one for one in thread.messages if one.role is Role.USER]
-        prompt = next((one for one in prompts if one.id == prompt_id), None)
-        if prompt is None:
-            raise Stale
-        thread = thread.before(prompt)
+        thread = thread.before(_message(thread, prompt_id, Role.USER))
         return self._begin(thread, thread.branch(), text)
 
     def edit_reply(self, conversation_id: ConversationId, reply_id: MessageId, text: str) -> None:
@@ -230,11 +210,8 @@ class Chat:
         """
         text = checked_message(text, "A reply cannot be empty.")
         thread = self.open(conversation_id)
-        replies = [one for one in thread.messages if one.role is Role.ASSISTANT]
-        reply = next((one for one in replies if one.id == reply_id), None)
-        if reply is None:
-            raise Stale
-        if self._is_live(conversation_id):
+        reply = _message(thread, reply_id, Role.ASSISTANT)
+        if self._live(conversation_id):
             raise Busy
         self.store.messages.edit_reply(thread, reply, text)
 
@@ -266,21 +243,17 @@ class Chat:
         return turn.failure if turn else None
 
     def open(self, conversation_id: ConversationId) -> Thread:
-        """The thread, after making a message of what a process that died had been told.
-
-        While the database is away, as it was last read.
-        """
+        """The thread, with what a process that died had been told; as last read while the database is away."""
         return self.read(conversation_id)[0]
 
     def read(self, conversation_id: ConversationId) -> tuple[Thread, LiveTurn | RemoteTurn | None]:
-        """The thread, as `open` has it, and the turn that is coming: here, or in a process that still lives or died
-        a moment ago."""
-        was_live = self._is_live(conversation_id)
+        """The thread, as `open` has it, and its live turn: of this process, or of one that lives or has just died."""
+        live = self._live(conversation_id)
+        if self.facts:  # the plan of the next turn needs them, too
+            self.facts.read_ahead()
         try:
             thread, left = self.store.turns.read(conversation_id)
-            if was_live and not self._is_live(
-                conversation_id
-            ):  # it ended while the thread was read
+            if live and live.is_done:  # it ended while the thread was read
                 thread, left = self.store.turns.read(conversation_id)
         except StoreUnavailable:
             if known := self.store.conversations.cached(conversation_id):
@@ -288,52 +261,17 @@ class Chat:
             raise
         if live := self._live(conversation_id):
             return thread, live
-        if left is None or self._is_unanswered(left):
+        if left is None or self._unanswered.is_prompt(left.prompt_id):
             return thread, None
         if left.state.is_open:
             return thread, RemoteTurn(conversation_id, left, self.store.turns, self.sweep)
         try:
             prompt_id = left.prompt_id or thread.messages[-1].id
-            self._recover(left, conversation_id, prompt_id)
+            self.store.turns.finish(left.interrupted(conversation_id, prompt_id))
         except Tampered:  # nothing can be added to it, but it can be read
             return thread, None
         log_event("turn.adopted", turn=left.id)
         return self.store.conversations.thread(conversation_id), None
-
-    def setup(self, thread: Thread | None, new: NewConversation | None = None) -> Setup:
-        """Return what the next turn of *thread* is made with, or the first of one that begins as *new*."""
-        space_id = thread.conversation.space_id if thread else new and new.space_id
-        return choose_setup(
-            self.models,
-            self.instructions,
-            self.store.profile.preferences(),
-            thread,
-            self.counter,
-            new,
-            self.space(space_id),
-        )
-
-    def policies(self) -> tuple[MemoryPolicy, ...]:
-        """The memory policies to choose from, with the window size of the user, else of the deployment."""
-        size = self.store.profile.preferences().window_messages or self.window_messages
-        return Full(), Window(size), Summary(), Retrieval()
-
-    def policy_of(self, new: NewConversation, space: Space | None) -> MemoryPolicy:
-        """Return the policy with which *new* begins in *space*: its own, else the space's, else the usual one."""
-        return new.policy or (space and space.policy) or self.usual_policy()
-
-    def usual_policy(self) -> MemoryPolicy:
-        """The policy of a new conversation whose space has none."""
-        usual = type(self.store.profile.preferences().policy or self.first_policy)
-        return next(policy for policy in self.policies() if isinstance(policy, usual))
-
-    def space(self, space_id: SpaceId | None) -> Space | None:
-        """The user's space; None also while the database is away and nothing is cached."""
-        if space_id is None:
-            return None
-        with suppress(StoreUnavailable):
-            return next((space for space in self.store.spaces.all() if space.id == space_id), None)
-        return None
 
     def leave(self, within: float = 2.0) -> None:
         """Stop the turns that were begun here, and let them be stored."""
@@ -341,16 +279,9 @@ class Chat:
 
     def forget(self, conversation_id: ConversationId) -> None:
         """Drop what is held of a conversation; what is stored is read again."""
-        with self._change:
-            self._unanswered[:] = [
-                sent
-                for sent in self._unanswered
-                if sent.turn.thread.conversation.id != conversation_id
-            ]
+        self._unanswered.forget(conversation_id)
         self.counting.forget(conversation_id)
-        self.recollection.forget(conversation_id)
-        if self.elsewhere:
-            self.elsewhere.forget(conversation_id)
+        self.search.forget(conversation_id)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -367,41 +298,15 @@ class Chat:
             thread = thread.through(tip.id) if is_awaited else thread.up_to(tip.id)
         return self._begin(thread, thread.branch(), prompt)
 
-    def _recover(
-        self, left: OpenTurn, conversation_id: ConversationId, prompt_id: MessageId
-    ) -> None:
-        """Store what a process that died had been told. It is charged no more than it was."""
-        self.store.turns.finish(
-            Ending(
-                turn_id=left.id,
-                conversation_id=conversation_id,
-                prompt_id=prompt_id,
-                reply_id=MessageId(uuid4()),
-                reply=left.partial,
-                thoughts=left.thoughts,
-                outcome=Outcome.INTERRUPTED,
-                usage=Usage(0, 0),
-                cost_micro=0,
-            )
-        )
-
-    def _is_unanswered(self, left: OpenTurn) -> bool:
-        """Return True if the turn began by a request whose answer was lost: no process streams its reply."""
-        return any(
-            sent.turn.prompt and sent.turn.prompt_id == left.prompt_id for sent in self._unanswered
-        )
-
     def _begin_new(self, prompt: str, new: NewConversation) -> LiveTurn:
-        space = None
-        if new.space_id:
-            space = next((one for one in self.store.spaces.all() if one.id == new.space_id), None)
-            if space is None:
-                raise SpaceGone
+        space = self.store.spaces.find(new.space_id) if new.space_id else None
+        if new.space_id and space is None:
+            raise SpaceGone
         new = replace(new, instructions=checked_instructions(new.instructions or ""))
         thread = Thread.empty(
             ConversationId(self.new_id()),
             self.title(prompt),
-            self.policy_of(new, space),
+            self.choices.policy_of(new, space),
             new,
             made_at=datetime.now(UTC),
         )
@@ -421,14 +326,12 @@ class Chat:
 
         *start_seq*: where the view of the next turns begins, if not where the plan of this one does.
         """
-        if self._is_live(thread.conversation.id):
+        last = self.live_turns.find(self.store.turns.user_id, thread.conversation.id)
+        if last and not last.is_done:
             raise Busy
-        setup = self.setup(thread)
-        failure = self.failure(thread.conversation.id)
-        was_spent = (
-            isinstance(failure, ModelUnavailable) and failure.failure is ModelFailure.NO_ANSWER
-        )
-        if again and was_spent:  # the person's limit would be spent on thinking once more
+        setup, failure = self.choices.setup(thread), last and last.failure
+        kind = failure.failure if isinstance(failure, ModelUnavailable) else None
+        if again and kind is ModelFailure.NO_ANSWER:  # the user's limit was spent on thinking
             setup = replace(setup, preferences=replace(setup.preferences, reply_tokens=None))
         plan, receipt = self.planning.turn(thread, setup, past, prompt)
         if start_seq is not None:
@@ -444,22 +347,9 @@ class Chat:
             is_first=is_first,
             so_far=past[-1].body if is_continued else "",
         )
-        lost = (sent for sent in self._unanswered if is_same(sent, attempt))
-        return self._run(next(lost, attempt))
-
-    def _run(self, attempt: Attempt) -> LiveTurn:
-        """Begin the turn of *attempt*, and have it produced."""
-        is_lost = False
-        try:
+        attempt = self._unanswered.find(attempt) or attempt
+        with self._unanswered.kept_if_lost(attempt):
             turn, call = self.calls.begin(attempt)
-        except StoreUnavailable:  # it may have begun: asked for once more, it is sent as it was
-            is_lost = True
-            raise
-        finally:
-            with self._change:
-                others = [sent for sent in self._unanswered if sent is not attempt]
-                lost = [*others, attempt] if is_lost else others
-                self._unanswered[:] = lost[-_MOST_UNANSWERED:]
         self.live_turns.run(
             turn,
             lambda said: self.calls.checkpoint(turn, said),
@@ -472,9 +362,7 @@ class Chat:
         due: list[Work] = []
         try:
             reported = self.calls.produce(turn, call)
-            self.counting.note_end(turn.conversation_id, turn.failure)
-            if reported:  # our own counts teach nothing
-                self.counting.learn(turn, call, reported, self.counter)
+            self.counting.note_end(turn, call, reported, self.choices.counter)
             due = self._tasks.claim(turn, call)
         finally:
             turn.close(turn.failure)
@@ -491,8 +379,13 @@ class Chat:
         turn = self.live_turns.find(self.store.turns.user_id, conversation_id)
         return turn if turn and not turn.is_done else None
 
-    def _is_live(self, conversation_id: ConversationId) -> bool:
-        return self._live(conversation_id) is not None
+
+def _message(thread: Thread, message_id: MessageId, role: Role) -> Message:
+    """The message of *role*. Raise Stale if it is gone."""
+    for message in thread.messages:
+        if (message.id, message.role) == (message_id, role):
+            return message
+    raise Stale
 
 
 def _seen_revs(thread: Thread) -> set[int]:

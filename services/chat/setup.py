@@ -1,12 +1,26 @@
 """The model and the instructions of a conversation: its own, its space's, its user's, the deployment's."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from services.domain import NewConversation, Preferences, Space, Thread
+from services.domain import (
+    Full,
+    MemoryPolicy,
+    NewConversation,
+    Preferences,
+    Retrieval,
+    Space,
+    SpaceId,
+    Summary,
+    Thread,
+    Window,
+)
 from services.domain.context import ContextBudget
 from services.domain.models import InstructionsSource, ModelInfo
+from services.errors import StoreUnavailable
 from services.llm import Models, Offer
-from services.memory.tokens import TokenCounter
+from services.memory.tokens import KindCounter
+from services.store.port import Store
 
 _LEAST_CONTEXT_TOKENS = 512
 # A context holds at least so many replies of the length that its user chose: with fewer it holds nothing.
@@ -46,39 +60,67 @@ class Setup:
         return ContextBudget(self.context_tokens, self.reply_tokens)
 
 
-def choose_setup(
-    models: Models,
-    deployment_instructions: str,
-    preferences: Preferences,
-    thread: Thread | None,
-    counter: TokenCounter,
-    new: NewConversation | None = None,
-    space: Space | None = None,
-) -> Setup:
-    """Choose for *thread*, or for one that begins as *new*.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """The choices that a turn is made with: a conversation's own, else its space's, else its user's, else the deployment's."""
 
-    A choice that is no longer offered is passed over. Instructions that a person wrote may take half of
-    the context that is used: the deployment's own are its own affair.
-    """
-    own_model = thread.conversation.model if thread else new and new.model
-    chosen = [name for name in (own_model, preferences.model) if name]
-    offer = next((offer for name in chosen if (offer := models.named(name))), models.first)
-    written = (
-        (
-            InstructionsSource.CONVERSATION,
-            thread.instructions if thread else new and new.instructions,
-        ),
-        (InstructionsSource.SPACE, space.instructions if space else None),
-        (InstructionsSource.PERSON, preferences.instructions),
-    )
-    source, own = next((each for each in written if each[1]), (InstructionsSource.DEPLOYMENT, None))
-    setup = Setup(
-        offer=offer,
-        instructions=own or deployment_instructions,
-        source=source,
-        preferences=preferences,
-        missing_model=chosen[0] if chosen and chosen[0] != offer.info.name else None,
-        space=space,
-    )
-    is_too_long = own is not None and counter.count(own) > setup.context_tokens // 2
-    return replace(setup, is_too_long=is_too_long)
+    store: Store
+    models: Models
+    counter: KindCounter
+    instructions: str = field(repr=False)  # the deployment's
+    first_policy: MemoryPolicy = field(default_factory=Summary)  # the deployment's
+    window_messages: int = Window().messages  # the deployment's, where Window is chosen
+
+    def setup(self, thread: Thread | None, new: NewConversation | None = None) -> Setup:
+        """Choose for the next turn of *thread*, or for the first of a conversation that begins as *new*.
+
+        A model that is no longer offered is passed over. Instructions of a user may take half of the context that is
+        used; those of the deployment are not checked.
+        """
+        preferences = self.store.profile.preferences()
+        space = self.space(thread.conversation.space_id if thread else new and new.space_id)
+        own_model = thread.conversation.model if thread else new and new.model
+        chosen = [name for name in (own_model, preferences.model) if name]
+        offered = (offer for name in chosen if (offer := self.models.named(name)))
+        offer = next(offered, self.models.first)
+        written = (
+            (
+                InstructionsSource.CONVERSATION,
+                thread.instructions if thread else new and new.instructions,
+            ),
+            (InstructionsSource.SPACE, space.instructions if space else None),
+            (InstructionsSource.PERSON, preferences.instructions),
+        )
+        source, own = next(
+            (each for each in written if each[1]), (InstructionsSource.DEPLOYMENT, None)
+        )
+        setup = Setup(
+            offer=offer,
+            instructions=own or self.instructions,
+            source=source,
+            preferences=preferences,
+            missing_model=chosen[0] if chosen and chosen[0] != offer.info.name else None,
+            space=space,
+        )
+        is_too_long = own is not None and self.counter.count(own) > setup.context_tokens // 2
+        return replace(setup, is_too_long=is_too_long)
+
+    def policies(self) -> tuple[MemoryPolicy, ...]:
+        """The memory policies to choose from, with the window size of the user, else of the deployment."""
+        size = self.store.profile.preferences().window_messages or self.window_messages
+        return Full(), Window(size), Summary(), Retrieval()
+
+    def policy_of(self, new: NewConversation, space: Space | None) -> MemoryPolicy:
+        """The policy with which *new* begins in *space*: its own, else the space's, else the usual one."""
+        return new.policy or (space and space.policy) or self.usual_policy()
+
+    def usual_policy(self) -> MemoryPolicy:
+        """The policy of a new conversation whose space has none."""
+        usual = type(self.store.profile.preferences().policy or self.first_policy)
+        return next(policy for policy in self.policies() if isinstance(policy, usual))
+
+    def space(self, space_id: SpaceId | None) -> Space | None:
+        """The user's space; None also while the database is away and nothing is cached."""
+        with suppress(StoreUnavailable):
+            return self.store.spaces.find(space_id) if space_id else None
+        return None

@@ -1,20 +1,14 @@
 """Sealing, key wrapping and server proofs; the database never holds a usable key or readable text."""
 
-from services.crypto.keyring import RootKeys, UserKey, UserKeys, VaultRing, new_key
-from services.crypto.proof import ServerProof, sha
-from services.crypto.vault import LARGEST_TEXT, Head, Place, Vault, token_version
-
-__all__ = [
-    "LARGEST_TEXT",
-    "Head",
-    "Place",
-    "RootKeys",
-    "ServerProof",
-    "UserKey",
-    "UserKeys",
-    "Vault",
-    "VaultRing",
-    "new_key",
-    "sha",
-    "token_version",
-]
+from services.crypto.keyring import RootKeys as RootKeys
+from services.crypto.keyring import UserKey as UserKey
+from services.crypto.keyring import UserKeys as UserKeys
+from services.crypto.keyring import VaultRing as VaultRing
+from services.crypto.keyring import new_key as new_key
+from services.crypto.proof import ServerProof as ServerProof
+from services.crypto.proof import sha as sha
+from services.crypto.vault import LARGEST_TEXT as LARGEST_TEXT
+from services.crypto.vault import Head as Head
+from services.crypto.vault import Place as Place
+from services.crypto.vault import Vault as Vault
+from services.crypto.vault import token_version as token_version

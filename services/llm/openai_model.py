@@ -9,10 +9,9 @@ import copy
 import json
 import re
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence, Set
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
@@ -33,6 +32,7 @@ _CONNECT_SECONDS = 5
 _LIST_SECONDS = 10
 _THINKING_SECONDS = 300.0  # of silence allowed to a reasoning model
 _REFUSED = {400, 413, 422}
+_NEWER_LIMIT, _USAGE = "max_completion_tokens", "stream_options"  # parameters
 _PAUSES = (0.5, 1.5)  # before the second and the third attempt
 _LONGEST_PAUSE = 20  # an endpoint that asks for more has failed
 _TRANSIENT = {
@@ -82,7 +82,7 @@ class OpenAIModel:
         self._name = name
         self._first_token_seconds = first_token_seconds
         self._between_tokens_seconds = between_tokens_seconds
-        self._dialect = _Dialect()
+        self._refused_parameters: Set[str] = frozenset()
         self._loop = asyncio.new_event_loop()
         self._closing = asyncio.Event()
         self._thread = threading.Thread(target=self._run_loop, name="model-streams", daemon=True)
@@ -96,7 +96,7 @@ class OpenAIModel:
         other = copy.copy(self)
         if is_reasoning:
             other._first_token_seconds = max(_THINKING_SECONDS, self._first_token_seconds)
-        other._name, other._dialect = name, _Dialect()
+        other._name, other._refused_parameters = name, frozenset()
         return other
 
     def list_models(self) -> object:
@@ -129,22 +129,22 @@ class OpenAIModel:
     ) -> ModelFailure | None:
         """Emit the reply piece by piece; return its failure. No error of a vendor's leaves this method."""
         deadline = self._loop.time() + self._first_token_seconds
-        dialect = self._dialect
+        refused = self._refused_parameters
         pauses = iter(_PAUSES)
         is_shortened = False
         while True:
             reader, retry_after = ReplyReader(emit), 0.0
             try:
                 async with asyncio.timeout_at(deadline) as silence:
-                    await self._receive(messages, dialect.parameters(max_tokens), reader, silence)
+                    await self._receive(messages, max_tokens, refused, reader, silence)
                 failure = reader.finish()
             except openai.APIStatusError as error:
                 shorter = self._allowed_reply(error, max_tokens)
                 if not is_shortened and shorter < max_tokens:
                     is_shortened, max_tokens = True, shorter
                     continue
-                if (other := dialect.after(error)) != dialect:
-                    self._dialect = dialect = other
+                if more := _refused_parameters(error) - refused:
+                    self._refused_parameters = refused = refused | more
                     continue
                 failure, retry_after = _failure(error, reader), _retry_after(error)
             except _EXPECTED as error:
@@ -167,15 +167,24 @@ class OpenAIModel:
     async def _receive(
         self,
         messages: Sequence[ContextMessage],
-        parameters: Mapping[str, object],
+        max_tokens: int,
+        refused: Set[str],
         reader: ReplyReader,
         silence: asyncio.Timeout,
     ) -> None:
-        sent = [{"role": message.role.value, "content": message.body} for message in messages]
+        body: dict[str, object] = {
+            "model": self._name,
+            "messages": [{"role": each.role.value, "content": each.body} for each in messages],
+            "stream": True,
+        }
+        is_renamed = _NEWER_LIMIT in refused
+        body[_NEWER_LIMIT if is_renamed else "max_tokens"] = max_tokens
+        if _USAGE not in refused:
+            body[_USAGE] = {"include_usage": True}
         # without `chat.completions`: its object for each token would cost more than all else
         async with await self._client.post(
             "/chat/completions",
-            body={"model": self._name, "messages": sent, "stream": True, **parameters},
+            body=body,
             cast_to=object,
             stream=True,
             stream_cls=openai.AsyncStream[object],
@@ -226,26 +235,10 @@ class _Stream:
             self._request.cancel()
 
 
-@dataclass(frozen=True, slots=True)
-class _Dialect:
-    """An endpoint's name for the limit of a reply, and its support of usage reports."""
-
-    limit: str = "max_tokens"
-    reports_usage: bool = True
-
-    def parameters(self, max_tokens: int) -> Mapping[str, object]:
-        usage = {"stream_options": {"include_usage": True}} if self.reports_usage else {}
-        return {self.limit: max_tokens} | usage
-
-    def after(self, error: openai.APIStatusError) -> "_Dialect":
-        """The dialect to use instead, if *error* complains about one of the parameters."""
-        if error.status_code not in {400, 422}:
-            return self
-        if "max_completion_tokens" in error.message:
-            return replace(self, limit="max_completion_tokens")
-        if "stream_options" in error.message:
-            return replace(self, reports_usage=False)
-        return self
+def _refused_parameters(error: openai.APIStatusError) -> Set[str]:
+    """The names of parameters in *error*: the newer one of the reply's limit, and that of usage reports."""
+    names = (_NEWER_LIMIT, _USAGE) if error.status_code in {400, 422} else ()
+    return {name for name in names if name in error.message}
 
 
 _EXPECTED = (

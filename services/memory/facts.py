@@ -20,8 +20,7 @@ from services.domain import Fact, Message, Role, Window
 from services.domain.context import ContextBudget, ContextPlan, History, RecalledMessage
 from services.errors import PromptTooLong
 from services.memory import blocks
-from services.memory.layout import count_first
-from services.memory.planner import plan_context
+from services.memory.planner import newest_facts, plan_context
 from services.memory.terms import stems
 from services.memory.tokens import TokenCounter
 
@@ -73,7 +72,7 @@ def plan_fact_request(
     """
     reply_tokens = min(_REPLY_TOKENS, context_tokens // 4)
     budget = ContextBudget(context_tokens, reply_tokens)
-    shown = _newest(known, min(_KNOWN_TOKENS, budget.prompt_tokens // 3), counter)
+    shown = newest_facts(known, min(_KNOWN_TOKENS, budget.prompt_tokens // 3), counter)
     size = _PROMPT_BYTES
     while True:
         history = History(instructions=_TASK, past=(), prompt=_request(exchange, shown, size))
@@ -161,13 +160,6 @@ def _normalize(text: str) -> str:
     """Return the letters and digits of *text* in one spelling."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return "".join(filter(str.isalnum, folded))
-
-
-def _newest(known: Sequence[Fact], room: int, counter: TokenCounter) -> tuple[Fact, ...]:
-    """Return the newest of *known* that fit in *room* (tokens), the oldest first."""
-    newest = sorted(known, key=lambda fact: (fact.since, fact.id), reverse=True)
-    sizes = (blocks.line_tokens(_numbered(len(known), fact), counter) for fact in newest)
-    return tuple(reversed(newest[: count_first(sizes, room)]))
 
 
 def _numbered(number: int, fact: Fact) -> str:

@@ -114,17 +114,17 @@ def _start_seq(history: History) -> int:
 def _base(history: History, room: int, counter: TokenCounter) -> Layout:
     """Return the prompt without the past. Facts never make a prompt too long: they are left out first."""
     bare = Layout(room, counter, history.instructions, prompt=history.prompt)
-    base = replace(bare, facts=_newest_facts(history.facts, room, counter))
+    left = room * _FACTS_PERCENT // 100 - facts_tokens((), counter)
+    base = replace(bare, facts=newest_facts(history.facts, left, counter))
     return base if base.left >= 0 else bare
 
 
-def _newest_facts(facts: Sequence[Fact], room: int, counter: TokenCounter) -> tuple[Fact, ...]:
-    """Return the newest *facts* that fit in their share of *room*, the oldest first.
+def newest_facts(facts: Sequence[Fact], left: int, counter: TokenCounter) -> tuple[Fact, ...]:
+    """Return the newest *facts* that fit in the tokens that are *left*, the oldest first.
 
     A new fact changes the prompt from the facts on in any case, so dropping the oldest fact for it costs no more of
     the cached prefix.
     """
-    left = room * _FACTS_PERCENT // 100 - facts_tokens((), counter)
     newest: list[Fact] = []
     for fact in sorted(facts, key=lambda fact: (fact.since, fact.id), reverse=True):
         tokens = blocks.line_tokens(blocks.fact_line(fact), counter)

@@ -35,9 +35,6 @@ class KindCounter(TokenCounter, Protocol):
         """Return hundredths of a token by kind of text, without zeros."""
         ...
 
-    def count(self, text: str) -> int:
-        return min(-(-sum(self.kinds(text).values()) // 100), self.bound(text))
-
 
 class RegexCounter(KindCounter):
     """Splits a text roughly as tokenizers do, and weighs the pieces by length and script.
@@ -45,32 +42,11 @@ class RegexCounter(KindCounter):
     The weights were fitted to the vocabularies of GPT-4, GPT-4o, Claude 2, DeepSeek and SmolLM2: ordinary text in 30
     languages, code, tables and base64 are undercounted by none of them by more than a sixth, most by none at all.
     English comes out a third too high, and what a large vocabulary knows well and a small one spells out (Hindi,
-    Russian, Chinese) two to six times.
+    Russian, Chinese) two to six times. The figures of *size* texts are cached by hash and length, without the texts,
+    because successive plans of a conversation repeat them.
     """
 
-    def kinds(self, text: str) -> Mapping[str, int]:
-        codes = _CODES.findall(text)
-        kinds = Counter(_weigh_ascii(_CODES.sub("", text) if codes else text))
-        kinds["codes"] = sum(_weigh_ascii(" ".join(codes)).values())
-        if not text.isascii():
-            for sign, times in Counter(text).items():
-                _, weight, kind = _BLOCKS[bisect(_ENDS, ord(sign))]
-                kinds[kind] += times * weight * _size(sign)
-            kinds["compositions"] = (_longest_size(text) - _size(text)) * _COMPOSITION_WEIGHT
-        return +kinds
-
-    def bound(self, text: str) -> int:
-        return _longest_size(text) + _LEADING_BLANK
-
-
-class CachingCounter(KindCounter):
-    """Caches the figures of *base*, because successive plans of a conversation repeat its texts.
-
-    The cache is keyed by hash and length, and holds none of the texts.
-    """
-
-    def __init__(self, base: KindCounter, size: int = 8192) -> None:
-        self._base = base
+    def __init__(self, size: int = 8192) -> None:
         self._size = size
         self._cache: dict[tuple[int, int], tuple[Mapping[str, int], int]] = {}
 
@@ -90,7 +66,7 @@ class CachingCounter(KindCounter):
         if (figures := cache.get(key)) is None:
             if len(cache) >= self._size:
                 self._cache = cache = {}
-            figures = cache[key] = (self._base.kinds(text), self._base.bound(text))
+            figures = cache[key] = (_kinds(text), _longest_size(text) + _LEADING_BLANK)
         return figures
 
 
@@ -171,6 +147,18 @@ _BLOCKS = (
 )
 _ENDS = [end for end, _, _ in _BLOCKS]
 _COMPOSITION_WEIGHT = 68  # of a byte that normalisation adds: most are Arabic
+
+
+def _kinds(text: str) -> Mapping[str, int]:
+    codes = _CODES.findall(text)
+    kinds = Counter(_weigh_ascii(_CODES.sub("", text) if codes else text))
+    kinds["codes"] = sum(_weigh_ascii(" ".join(codes)).values())
+    if not text.isascii():
+        for sign, times in Counter(text).items():
+            _, weight, kind = _BLOCKS[bisect(_ENDS, ord(sign))]
+            kinds[kind] += times * weight * _size(sign)
+        kinds["compositions"] = (_longest_size(text) - _size(text)) * _COMPOSITION_WEIGHT
+    return +kinds
 
 
 def _weigh_ascii(text: str) -> dict[str, int]:

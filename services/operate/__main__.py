@@ -11,9 +11,8 @@ from pydantic import SecretStr
 from services import settings
 from services.crypto import RootKeys, new_key
 from services.domain.limits import check_credentials
-from services.embedded import keys
 from services.embedded.folders import MIGRATIONS, Folders, choose_folders
-from services.embedded.stack import running_endpoints
+from services.embedded.stack import read_root_keys, read_secrets, running_endpoints
 from services.errors import AppError, BadInput, Misconfigured
 from services.operate.check import UNCHECKED, Mark, check_api, check_database
 from services.operate.database import connect
@@ -186,7 +185,7 @@ def _folders(chosen: Settings) -> Folders:
 
 def _root_keys(chosen: Settings) -> RootKeys:
     configured = chosen.root_keys.get_secret_value() if chosen.root_keys else None
-    return keys.root_keys(_folders(chosen), configured, may_create=False)
+    return read_root_keys(_folders(chosen), configured, may_create=False)
 
 
 def _database(chosen: Settings) -> psycopg.Connection:
@@ -197,7 +196,7 @@ def _database(chosen: Settings) -> psycopg.Connection:
 
     folders = _folders(chosen)
     running_endpoints(folders.data)  # or refuse
-    return Postgres(folders, keys.stack_secrets(folders)).connect(as_owner=True)
+    return Postgres(folders, read_secrets(folders)).connect(as_owner=True)
 
 
 if __name__ == "__main__":

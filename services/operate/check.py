@@ -14,9 +14,8 @@ from services.crypto import RootKeys, ServerProof
 from services.embedded.folders import MIGRATIONS
 from services.errors import Misconfigured, StoreUnavailable
 from services.store.supabase import migrations
-from services.store.supabase.api import Gateway, ServerCalls
+from services.store.supabase.api import LEAST, PAGE, Gateway, ServerCalls
 from services.store.supabase.lite_transport import LiteTransport
-from services.store.supabase.paging import LEAST, PAGE
 
 _MAX_SKEW_SECONDS = 30.0  # PostgREST refuses a token from further ahead
 _MIN_TOKEN_SECONDS = 20 * 60
@@ -35,7 +34,7 @@ _SCHEMA = """
 select
   (select token_seconds from private.app_sessions order by created_at desc limit 1),
   (select count(*) from auth.users where not exists (
-    select from public.profiles where user_id = users.id))
+    select from private.roles where user_id = users.id))
 """
 
 
@@ -190,7 +189,7 @@ def judge_access_tokens(seconds: int | None) -> Finding:
 
 
 def judge_users(foreign: int) -> Finding:
-    """Judge the number of Supabase Auth's users without a profile."""
+    """Judge the number of Supabase Auth's users without an account of Daybook."""
     if foreign:
         text = f"{foreign} of Supabase Auth are not Daybook's, and cannot use it"
         return Mark.NOTE, f"{text}: give it a project of its own"

@@ -27,7 +27,7 @@ from services.domain import (
     TurnId,
     UserId,
 )
-from services.store.turns import Begun, Ending, Lease, NewTurn, OpenTurn
+from services.domain.turns import Begun, Ending, Lease, NewTurn, OpenTurn
 
 
 class Turns(Protocol):
@@ -104,6 +104,9 @@ class Conversations(Protocol):
         As last read while the database is away.
         """
         ...
+
+    def read_ahead(self) -> None:
+        """Begin to read the first 31 in a thread."""
 
     def titled(
         self, words: str, limit: int = 30, *, space_id: SpaceId | None = None
@@ -226,6 +229,9 @@ class Facts(Protocol):
         """All facts; at most a minute old, or older while the database is away."""
         ...
 
+    def read_ahead(self) -> None:
+        """Begin to read all facts in a thread, unless they are at hand."""
+
     def fresh_facts(self) -> tuple[Fact, ...]:
         """All facts as they are stored now."""
         ...
@@ -251,6 +257,9 @@ class Spaces(Protocol):
         """All spaces; at most a minute old, or older while the database is away."""
         ...
 
+    def read_ahead(self) -> None:
+        """Begin to read all spaces in a thread, unless they are at hand."""
+
     def find(self, space_id: SpaceId | None) -> Space | None: ...
 
     def keep(self, space: Space, *, replaces: Space | None = None) -> None:
@@ -266,6 +275,9 @@ class Profile(Protocol):
     def preferences(self) -> Preferences:
         """The preferences; at most a minute old, or older while the database is away."""
         ...
+
+    def read_ahead(self) -> None:
+        """Begin to read the preferences in a thread, unless they are at hand."""
 
     def change(
         self, change: Callable[[Preferences], Preferences], *, seen: str | None = None

@@ -21,13 +21,11 @@ from services.domain import (
     TurnId,
     UserId,
 )
-from services.store.turns import (
+from services.domain.turns import (
     Begun,
     ClientTurnId,
     Lease,
     Reservation,
-    SealedPrompt,
-    SealedReply,
     Settlement,
     TurnState,
 )
@@ -214,6 +212,33 @@ class SealedConversation:
     model: str | None
     instructions: str | None
     space_id: SpaceId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedPrompt:
+    """The message that a new turn stores, and the head after it."""
+
+    conversation_id: ConversationId
+    rev: int
+    message_id: MessageId
+    parent_id: MessageId | None
+    body: str | None  # None: the message is stored already
+    key_version: int
+    head: str | None
+    start_seq: int
+    receipt: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedReply:
+    """The message that the end of a turn stores, and the head after it."""
+
+    rev: int
+    message_id: MessageId
+    body: str | None
+    thoughts: str | None
+    key_version: int
+    head: str | None
 
 
 class Ledger(Protocol):

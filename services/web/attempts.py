@@ -16,9 +16,9 @@ from weakref import WeakValueDictionary
 import anyio
 from anyio.to_thread import run_sync
 
+from services.caches import LruCache
 from services.crypto import RootKeys
 from services.errors import AppError, TooManyAttempts
-from services.store.lru_cache import LruCache
 from services.store.supabase.api import Hidden, ServerCalls
 from services.store.supabase.sessions import Reservation
 from services.threads import in_thread
@@ -42,7 +42,7 @@ class Attempt:
     """The throttles that an attempt counts in, and its queue. A sign-up counts also if it succeeds."""
 
     throttles: tuple[_Throttle, ...]
-    queue: str
+    queue: str = field(repr=False)
     is_sign_up: bool = False
 
 
@@ -108,7 +108,8 @@ class Attempts:
             self._tried.put(throttle.bucket, began)
         is_beside = is_first and self._beside.acquire(blocking=False)
         if is_beside:
-            reserved = in_thread("throttle", lambda: self._reserve_beside(attempt))
+            reserved = in_thread("throttle", lambda: self._reserve(attempt))
+            reserved.add_done_callback(lambda _: self._beside.release())
         else:
             reserved = Future[str | None]()
             try:
@@ -130,12 +131,6 @@ class Attempts:
 
     async def _end_slot(self, began: float) -> None:
         await self.sleep((began - self.clock()) % _SLOT_SECONDS)
-
-    def _reserve_beside(self, attempt: Attempt) -> str | None:
-        try:
-            return self._reserve(attempt)
-        finally:
-            self._beside.release()
 
     def _reserve(self, attempt: Attempt) -> str | None:
         """Reserve *attempt*. Return the buckets that a success returns it to, as JSON."""

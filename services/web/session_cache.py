@@ -93,14 +93,16 @@ class SessionCache:
     def has_ended(self, session_id: SessionId, seconds: float) -> bool:
         """Return True if the session is known to have ended, after waiting up to *seconds* for a check under way."""
         entry = self._entry(session_id)
-        if entry and entry.check:
-            wait([entry.check], seconds)
+        if entry and (check := entry.check):  # once: `doubt` may take it away
+            wait([check], seconds)
         return self._entry(session_id) is None
 
     def doubt(self, session_id: SessionId) -> None:
         """Have the session checked before it is used again: a call was refused."""
         if entry := self._entry(session_id):
-            entry.checked_at, entry.doubted_at = -math.inf, time.monotonic()
+            with self._lock:
+                entry.checked_at, entry.doubted_at = -math.inf, time.monotonic()
+                entry.check = None  # one that is under way began too early to tell
 
     @contextmanager
     def connected(self, session: AppSession) -> Generator[None]:

@@ -59,7 +59,8 @@ class SessionMiddleware:
     origin: Origin
     policy: str
     wait_seconds: float = 0.0  # for which a tab with a cookie waits for the backend to start
-    _anonymous_tabs: Counter[str] = field(default_factory=Counter[str])  # by client address
+    # by client address
+    _anonymous_tabs: Counter[str] = field(default_factory=Counter[str], repr=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):

@@ -78,5 +78,5 @@ def keep_ending_deserted(temporary: TemporaryChats) -> NoReturn:
             temporary.end_deserted()
         except AppError:
             log_event("desertion.missed")
-        except Exception:  # a bug, seen in the log; the next time is still due
+        except Exception:  # any bug: without this thread no deserted chat would leave the memory
             _logger.exception("desertion.missed")

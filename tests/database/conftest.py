@@ -25,7 +25,7 @@ def server():
 
 @pytest.fixture(scope="session")
 def template(server):
-    """The name of a database with our migrations and server key; nobody is connected to it."""
+    """The name of a database with our migrations and server key, without a connection."""
     address = servers.new_database(server, "daybook_template")
     servers.lay_ground(address)
     with psycopg.connect(servers.as_owner(address), autocommit=True) as owner:
@@ -57,7 +57,7 @@ def world(migrated, proof):
 
 @pytest.fixture(scope="session")
 def make_client(stack):
-    """Clients of the embedded stack, signed in as nobody."""
+    """Clients of the embedded stack, not signed in."""
     transport = LiteTransport()
 
     def make():

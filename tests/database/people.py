@@ -9,13 +9,11 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from uuid import UUID, uuid4
 
 import httpx
 import psycopg
 from postgrest.exceptions import APIError
-from psycopg import sql
 from supabase import Client, ClientOptions, create_client
 
 from services.crypto import ServerProof, new_key, sha
@@ -27,7 +25,7 @@ MISUSE = "PT400"
 
 
 def sealed(seed):
-    """A token that looks like one: nobody here opens it."""
+    """Text of the form of a sealed one; no test here opens it."""
     return "p1.1." + hashlib.sha512(str(seed).encode()).hexdigest()
 
 
@@ -81,21 +79,15 @@ class Sql:
             return self.connection.execute(query, arguments).fetchall()
 
     def write(self, table, verb, values, where):
-        columns = sql.SQL(", ").join(map(sql.Identifier, values))
-        places = sql.SQL(", ").join([sql.Placeholder()] * len(values))
-        changes = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(c)) for c in values)
-        test = sql.SQL(" and ").join(sql.SQL("{} = %s").format(sql.Identifier(c)) for c in where)
-        to = sql.Identifier("public", table)
+        changes = ", ".join(f"{column} = %s" for column in values)
+        test = " and ".join(f"{column} = %s" for column in where)
         statement, arguments = {
             "insert": (
-                sql.SQL("insert into {} ({}) values ({})").format(to, columns, places),
+                f"insert into public.{table} ({', '.join(values)}) values ({', '.join(['%s'] * len(values))})",
                 values,
             ),
-            "update": (
-                sql.SQL("update {} set {} where {}").format(to, changes, test),
-                values | where,
-            ),
-            "delete": (sql.SQL("delete from {} where {}").format(to, test), where),
+            "update": (f"update public.{table} set {changes} where {test}", values | where),
+            "delete": (f"delete from public.{table} where {test}", where),
         }[verb]
         with _psycopg_refusals(), self.connection.transaction():
             self._become()
@@ -149,39 +141,27 @@ class Contract:
     def is_for_the_server(self, function):
         return "made_at" in self.parameters[function]
 
+    def arguments(self, function, given):
+        """All arguments of a call but its proof: those *given*, else those of DEFAULTS, else null."""
+        unset = {name: DEFAULTS.get(name) for name in self.parameters[function]}
+        return {n: v for n, v in (unset | given).items() if n not in ("made_at", "proof")}
+
     def fields(self, function, arguments):
-        """What a proof of this call covers, in order."""
+        """The fields of a proof of this call, in order."""
         return [
-            _field(name, kind, arguments[name])
+            _field(kind, arguments[name])
             for name, kind in self.parameters[function].items()
             if name not in ("made_at", "proof")
         ]
 
 
-_FREE_TEXT = {
-    "changes",
-    "model_name",
-    "created",
-    "new_derivation",
-    "doomed",
-    "noted",
-    "restored",
-    "buckets",
-    "returned",
-}  # proven as their sha256, like what is sealed
-
-
-def _field(name, kind, value):
-    if kind.endswith(("sealed", "sealed_head")) or name in _FREE_TEXT:
-        return sha(value)
-    if value is not None and kind.startswith("timestamp"):
-        return int(datetime.fromisoformat(value).timestamp())
-    return value
+def _field(kind, value):
+    return sha(value) if kind.endswith(("sealed", "sealed_head", "free_text")) else value
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody who calls functions, with proofs from an app that believes them: anon, or a person."""
+    """A caller of functions, with proofs from an app that trusts them: anon, or a user."""
 
     way: "Sql | Rest"
     contract: Contract
@@ -196,19 +176,18 @@ class Caller:
         """The code of the error that the call ends in; None if it is answered."""
         return refusal(lambda: self.call(function, **arguments))
 
-    def proven(self, function, arguments):
-        """*arguments* with the proof that belongs to them, unless they bring their own."""
-        if "proof" in arguments or not self.contract.is_proven(function):
+    def proven(self, function, given):
+        """Return all arguments, where nothing is *given* those of DEFAULTS, with the proof that belongs to them."""
+        arguments = self.contract.arguments(function, given)
+        if not self.contract.is_proven(function):
             return arguments
-        if self.contract.is_for_the_server(function):
-            made_at = arguments.get("made_at", int(time.time()))
-            fields = self.contract.fields(function, arguments)
-            proof = self.proof.of_server(function, made_at, *fields)
-            return arguments | {"made_at": made_at, "proof": proof}
         fields = self.contract.fields(function, arguments)
-        return arguments | {
-            "proof": self.proof.of_person(function, self.id or UUID(int=0), *fields)
-        }
+        if self.contract.is_for_the_server(function):
+            made_at = given.get("made_at", int(time.time()))
+            proof = self.proof.of_server(function, made_at, *fields)
+            return arguments | {"made_at": made_at, "proof": proof} | given
+        proof = self.proof.of_person(function, self.id or UUID(int=0), *fields)
+        return arguments | {"proof": proof} | given
 
     def by(self, connection):
         """The same, by another connection: threads must not share one."""
@@ -221,15 +200,14 @@ class Caller:
     def with_session(self):
         """The same with an app session, without which a token reads nothing."""
         started = replace(self, cookie=new_key().hex())
-        assert started.call("start_session", **session(started.cookie))["ok"]
+        assert started.call("start_session", new_cookie_hash=started.cookie)["ok"]
         return started
 
-    # the turns of a conversation, with everything that a test does not care about filled in
-
-    def create_conversation(self, **changes):
-        arguments = creation(**changes)
-        assert self.call("create_conversation", **arguments) == {"ok": True}
-        return arguments["conversation"]
+    def create_conversation(self):
+        conversation = uuid4()
+        made = self.call("create_conversation", conversation=conversation, created=created())
+        assert made == {"ok": True}
+        return conversation
 
     def change(self, conversation, **changes):
         return self.call(
@@ -240,113 +218,69 @@ class Caller:
         return self.call("begin_turn", **beginning(conversation, rev, **changes))
 
     def checkpoint(self, turn, said=None, lease_seconds=30, thoughts=None):
-        return self.call(
-            "checkpoint_turn",
-            turn=turn,
-            said=said,
-            thoughts=thoughts,
-            lease_seconds=lease_seconds,
-        )
+        given = {"said": said, "thoughts": thoughts, "lease_seconds": lease_seconds}
+        return self.call("checkpoint_turn", turn=turn, **given)
 
     def finish(self, turn, rev, cost_micro=0, **changes):
         return self.call("finish_turn", **finish(turn, rev, cost_micro, **changes))
 
 
-def session(cookie):
-    return {
-        "new_cookie_hash": cookie,
-        "new_tokens": sealed("refresh"),
-        "new_device": sealed("device"),
-        "idle": 3600,
-        "lifetime": 86400,
-        "returned": None,
-    }
-
-
-def user_key(**changes):
-    return {
-        "new_version": 1,
-        "new_mode": "server",
-        "new_wrapped": sealed("user key"),
-        "new_derivation": None,
-        "replaces": None,
-    } | changes
+# the arguments of a call where a test says nothing else; what is not here is null
+DEFAULTS = {
+    "body_key_version": 1,
+    "cost_micro": 0,
+    "expected_rev": 0,
+    "for_seconds": 20,
+    "idle": 3600,
+    "lease_seconds": 30,
+    "least_reply_micro": 50,
+    "lifetime": 86400,
+    "model_name": "test-model",
+    "new_device": sealed("device"),
+    "new_head": HEAD,
+    "new_mode": "server",
+    "new_purpose": "reply",
+    "new_rev": 1,
+    "new_tokens": sealed("refresh"),
+    "new_version": 1,
+    "new_wrapped": sealed("user key"),
+    "noted": "",
+    "outcome": "complete",
+    "prompt_body": sealed("prompt"),
+    "prompt_micro": 100,
+    "reply_body": sealed("reply"),
+    "reply_micro": 1000,
+    "seen_rev": 0,
+    "used_cached": 5,
+    "used_in": 10,
+    "used_out": 20,
+}
 
 
 def a_document(kind="fact", **changes):
-    return {
-        "new_kind": kind,
-        "document": uuid4(),
-        "conversation": None,
-        "space": None,
-        "seen_rev": 0,
-        "new_rev": 1,
-        "new_body": sealed(kind),
-        "source": None,
-        "cuts": None,
-    } | changes
-
-
-def creation(**changes):
-    return {"conversation": uuid4(), "created": created(**changes)}
+    return {"new_kind": kind, "document": uuid4(), "new_body": sealed(kind)} | changes
 
 
 def created(**changes):
     """A new conversation as `store_conversation` reads it."""
-    conversation = {
-        "title": sealed("title"),
-        "wrapped_key": sealed("key"),
-        "user_key_version": 1,
-        "head": HEAD,
-        "policy": "window",
-        "policy_size": 20,
-    }
+    sealed_texts = {"title": sealed("title"), "wrapped_key": sealed("key"), "head": HEAD}
+    conversation = {"user_key_version": 1, "policy": "window", "policy_size": 20} | sealed_texts
     return json.dumps(conversation | changes, default=str)
 
 
 def beginning(conversation, rev=0, **changes):
-    return {
-        "client_turn": uuid4(),
-        "conversation": conversation,
-        "expected_rev": rev,
-        "prompt": uuid4(),
-        "parent": None,
-        "prompt_body": sealed("prompt"),
-        "body_key_version": 1,
-        "new_head": HEAD,
-        "new_start_seq": None,
-        "receipt_body": None,
-        "new_purpose": "reply",
-        "model_name": "test-model",
-        "prompt_micro": 100,
-        "reply_micro": 1000,
-        "least_reply_micro": 50,
-        "lease_seconds": 30,
-        "created": None,
-    } | changes
+    own = {"client_turn": uuid4(), "prompt": uuid4()}
+    return {"conversation": conversation, "expected_rev": rev} | own | changes
 
 
 def side_call(**changes):
     """The beginning of a turn that leaves nothing but the ledger."""
-    empty = {"prompt": None, "prompt_body": None, "new_head": None, "new_purpose": "title"}
-    return beginning(None, None, **(empty | changes))
+    empty = dict.fromkeys(("prompt", "prompt_body", "new_head"))
+    return beginning(None, None, **empty, new_purpose="title", **changes)
 
 
 def finish(turn, rev, cost_micro=0, **changes):
-    return {
-        "turn": turn,
-        "outcome": "complete",
-        "expected_rev": rev,
-        "reply": uuid4(),
-        "reply_body": sealed("reply"),
-        "reply_thoughts": None,
-        "body_key_version": 1,
-        "new_head": HEAD,
-        "used_in": 10,
-        "used_out": 20,
-        "used_cached": 5,
-        "cost_micro": cost_micro,
-    } | changes
+    return {"turn": turn, "expected_rev": rev, "reply": uuid4(), "cost_micro": cost_micro} | changes
 
 
 @dataclass(slots=True)
@@ -365,7 +299,7 @@ class World:
         self.contract = Contract(self.admin)
 
     def person(self):
-        """Somebody new, signed in."""
+        """A new user, signed in."""
         made = self.make_person(self).with_session()
         self.people.append(made.id)
         return made
@@ -402,7 +336,7 @@ class World:
                 f"select string_agg((to_jsonb(t) - 'seen_at')::text, E'\n' order by t::text) from {table} t"
             )
             for (table,) in tables
-            if table not in ("private.seen_proofs", "private.throttles")
+            if table not in ("private.seen_nonces", "private.throttles")
         }
 
 
@@ -426,7 +360,7 @@ def psycopg_world(admin, proof):
 
 
 def with_token(world, user):
-    """Somebody with an access token of a new session of Supabase's."""
+    """A caller with an access token of a new session of Supabase Auth."""
     session = world.one("insert into auth.sessions (user_id) values (%s) returning id", user)
     claims = {"sub": str(user), "session_id": str(session), "role": "authenticated"}
     way = Sql(world.admin, "authenticated", json.dumps(claims))
@@ -434,7 +368,7 @@ def with_token(world, user):
 
 
 def client_to(url, publishable_key, transport):
-    """A client of its own, signed in as nobody."""
+    """A client that is not signed in."""
     options = ClientOptions(
         auto_refresh_token=False,
         persist_session=False,

@@ -73,7 +73,7 @@ def is_installed(version):
 
 
 def has_module(version, name):
-    """Whether a server of that version can load the library *name*."""
+    """Return True if a server of that version can load the library *name*."""
     return any((binaries(version).parent / "lib").rglob(f"{name}.so"))
 
 
@@ -90,7 +90,7 @@ def drop_database(server, name):
 
 
 def as_owner(address):
-    """How the migrations' owner connects to the database at *address*."""
+    """The address by which the migrations' owner connects to the database at *address*."""
     return make_conninfo(address, user=OWNER)
 
 

@@ -6,350 +6,238 @@ die before and during their reply, finished after they lapsed, adopted by their 
 what lapses meanwhile. An observer looks for overspending all along.
 """
 
-import contextlib
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from random import Random
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 
-from services.crypto import ServerProof
-from tests.database.people import (
-    Caller,
-    Refused,
-    Sql,
-    beginning,
-    finish,
-    psycopg_world,
-)
+from tests.database.people import Refused, beginning, finish, psycopg_world
 
+WORKERS, PEOPLE, SWEEPERS = 50, 8, 4
+LEASE_SECONDS = 2
+CHAOS = 0.05  # of all turns, for each thing that can go wrong
 BODY = "p1.1." + "B" * 1500
 NO_CAP = 10**9
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weather:
-    """How bad it gets."""
-
-    seconds: float
-    workers: int = 50
-    people: int = 8
-    sweepers: int = 4
-    lease_seconds: int = 2
-    chaos: float = 0.05  # of all turns, for each thing that can go wrong
-    seed: int = 1
-
-
-@dataclass(slots=True)
-class Log:
-    """What happened, and what people were told is saved. Each thread has its own."""
-
-    events: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    acknowledged: list[tuple[str, str]] = field(default_factory=list)  # conversation, message
-
-    def add(self, other):
-        self.events += other.events
-        self.errors += other.errors
-        self.acknowledged += other.acknowledged
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Aftermath:
-    """What happened, and the promises that were broken, with how often."""
-
-    seconds: float
-    events: Counter[str]
-    broken: dict[str, int]
-
-
-@dataclass(slots=True)
 class Storm:
-    """One storm over a migrated database."""
+    """State shared by the threads: when to stop, what happened, and what users were told is saved."""
 
-    address: str
-    proof: ServerProof
-    weather: Weather
-    stop: threading.Event = field(default_factory=threading.Event)
-    log: Log = field(default_factory=Log)
-    _joining: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, address):
+        self.address = address
+        self.stop, self._lock = threading.Event(), threading.Lock()
+        self.events, self.errors, self.acknowledged = Counter(), Counter(), []
 
-    def run(self):
-        with psycopg.connect(self.address, autocommit=True) as admin:
-            world = psycopg_world(admin, self.proof)
-            people = [world.person() for _ in range(self.weather.people)]
-            tighten_caps(admin, people)
-            each = max(2, self.weather.workers * 2 // len(people))
-            threads = [(p, p.create_conversation()) for p in people for _ in range(each)]
-            deadlocks = count_deadlocks(admin)
+    def note(self, event, count=1):
+        with self._lock:
+            self.events[event] += count
 
-            begun = time.monotonic()
-            running = self._start(world, threads)
-            ids = [person.id for person in people]
-            try:
-                overspent = self._observe(admin, ids)
-            finally:
-                self.stop.set()
-                for thread in running:
-                    thread.join()
-            seconds = time.monotonic() - begun
+    def start(self, act):
+        """Repeat *act* on a connection of its own, in a thread, also after an error, until the storm is over."""
 
-            settle(world, self.weather.lease_seconds)
-            broken = {name: world.one(query) for name, query in MUST_BE_ZERO.items()} | {
-                "overspent while it ran": overspent,
-                "deadlocks": count_deadlocks(admin) - deadlocks,
-                "lost or made up": count_lost(admin, ids, self.log.acknowledged),
-                **self.log.errors,
-            }
-            for kind, count in admin.execute(
-                "select kind, count(*) from private.ledger group by kind"
-            ):
-                self.log.events[f"ledger: {kind}"] = count
-        return Aftermath(
-            seconds=seconds,
-            events=self.log.events,
-            broken={name: count for name, count in broken.items() if count},
-        )
+        def repeat():
+            with psycopg.connect(self.address, autocommit=True) as connection:
+                while not self.stop.is_set():
+                    try:
+                        act(connection)
+                    except (Refused, psycopg.Error) as error:
+                        with self._lock:
+                            self.errors[str(error).splitlines()[0][:100]] += 1
 
-    def _start(self, world, threads):
-        """Workers, sweepers, and one who begins turns and never ends any."""
-
-        def work(connection, number, log):
-            Worker(self, connection, threads, Random(self.weather.seed * 1000 + number), log).run()
-
-        def sweep(connection, number, log):
-            while not self.stop.wait(0.15 + number * 0.03):
-                anon = world.anon.by(connection)
-                log.events["swept"] += anon.call("sweep_turns", at_most=20)["swept"]
-
-        forgetful = world.person()
-
-        def forget(connection, number, log):
-            person = forgetful.by(connection)
-            while not self.stop.wait(0.2):
-                begun = person.begin(person.create_conversation(), lease_seconds=1)
-                if begun["ok"]:
-                    person.checkpoint(begun["turn"], BODY, 1)
-                    log.events["forgotten"] += 1
-
-        jobs = [(work, number) for number in range(self.weather.workers)]
-        jobs += [(sweep, number) for number in range(self.weather.sweepers)] + [(forget, 0)]
-        running = [threading.Thread(target=self._run, args=job) for job in jobs]
-        for thread in running:
-            thread.start()
-        return running
-
-    def _run(self, job, number):
-        """Run *job* on a connection of its own, again after an error, until the storm is over."""
-        log = Log()
-        with psycopg.connect(self.address, autocommit=True) as connection:
-            while not self.stop.is_set():
-                with count_errors(log):
-                    job(connection, number, log)
-        with self._joining:
-            self.log.add(log)
-
-    def _observe(self, admin, ids):
-        """Look for overspending, and raise the caps a little four times a second; how often there was some."""
-        end, overspent, samples = time.monotonic() + self.weather.seconds, 0, 0
-        while time.monotonic() < end:
-            row = admin.execute(OVERSPENT).fetchone()
-            overspent += row[0] if row else 0
-            samples += 1
-            if samples % 5 == 0:
-                admin.execute(
-                    "update private.deployment set monthly_cap_micro = monthly_cap_micro + %s",
-                    [300_000 if samples % 40 == 0 else 60_000],
-                )
-                for cap in ("daily_cap_micro", "monthly_cap_micro"):
-                    admin.execute(
-                        f"update private.budgets set {cap} = {cap} + 6000 where {cap} < %s and user_id = any (%s)",
-                        [NO_CAP, ids],
-                    )
-            time.sleep(0.05)
-        return overspent
+        thread = threading.Thread(target=repeat)
+        thread.start()
+        return thread
 
 
-@dataclass(slots=True)
 class Worker:
-    """One thread that talks as whoever comes along."""
+    """One thread that talks as any of the users."""
 
-    storm: Storm
-    connection: psycopg.Connection
-    threads: list[tuple[Caller, UUID]]
-    random: Random
-    log: Log
-    late: list[tuple[float, Caller, UUID, str, int]] = field(default_factory=list)
+    def __init__(self, storm, conversations, seed):
+        self.storm, self.conversations, self.random = storm, conversations, Random(seed)
+        self.late = []
 
-    def run(self):
-        while not self.storm.stop.is_set():
-            while self.late and self.late[0][0] < time.monotonic():
-                self._finish_late(*self.late.pop(0)[1:])
-            person, conversation = self.random.choice(self.threads)
-            person = person.by(self.connection)
-            if self._happens(self.storm.weather.chaos):
-                self._adopt(person, conversation)
-            self._talk(person, conversation)
+    def talk(self, connection):
+        if self.late and self.late[0][0] < time.monotonic():
+            _, person, *turn = self.late.pop(0)
+            ended = self._finish(person, *turn, "complete")
+            if ended["ok"]:
+                self.storm.note(f"finished {'after its adoption' if ended['replay'] else 'late'}")
+        person, conversation = self.random.choice(self.conversations)
+        person = person.by(connection)
+        if self._happens():
+            self._adopt(person, conversation)
+        self._turn(person, conversation)
 
-    def _talk(self, person, conversation):
-        chaos, lease = self.storm.weather.chaos, self.storm.weather.lease_seconds
+    def _turn(self, person, conversation):
+        note = self.storm.note
         begun = self._begin(person, conversation)
         if not begun["ok"]:
-            self.log.events[f"refused: {begun['reason']}"] += 1
-            return
-        turn, reserved = begun["turn"], begun["reserved"]
-        if self._happens(chaos / 2):
-            self.log.events["died before the model"] += 1
-            return
-        if not person.checkpoint(turn, None, lease)["ok"]:
-            self.log.events["lapsed before the model"] += 1
-            return
-        person.checkpoint(turn, BODY, lease)
-        if self._happens(chaos / 2):
-            self.log.events["died in the reply"] += 1
-            return
-        if self._happens(chaos / 2):
-            due = time.monotonic() + lease + self.random.random()
-            self.late.append((due, person, conversation, turn, reserved))
-            return
+            return note(f"refused: {begun['reason']}")
+        turn, cost = begun["turn"], self.random.randint(0, begun["reserved"])
+        if self._happens(CHAOS / 2):
+            return note("died before the model")
+        if not person.checkpoint(turn, None, LEASE_SECONDS)["ok"]:
+            return note("lapsed before the model")
+        person.checkpoint(turn, BODY, LEASE_SECONDS)
+        if self._happens(CHAOS / 2):
+            return note("died in the reply")
+        if self._happens(CHAOS / 2):
+            due = time.monotonic() + LEASE_SECONDS + self.random.random()
+            return self.late.append((due, person, conversation, turn, cost))
         outcome = self.random.choice(["complete", "cut", "stopped", "failed"])
-        ended = self._finish(person, conversation, turn, self.random.randint(0, reserved), outcome)
-        self.log.events["finished" if ended["ok"] else f"unfinished: {ended['reason']}"] += 1
+        ended = self._finish(person, conversation, turn, cost, outcome)
+        return note("finished" if ended["ok"] else f"unfinished: {ended['reason']}")
 
     def _begin(self, person, conversation):
-        """Begin a turn; where the conversation went on meanwhile, again from what it is now."""
-        named = {"client_turn": uuid4(), "prompt": uuid4(), "prompt_body": BODY}
-        costs = {
-            "prompt_micro": self.random.randint(50, 400),
-            # the longest reply that a model allows may cost more than any cap here: it is clipped
-            "reply_micro": self.random.randint(200, self.random.choice((4_000, 40_000))),
-        }
-        costs |= {"least_reply_micro": 100, "lease_seconds": self.storm.weather.lease_seconds}
-        answer = {}
-        for _ in range(6):
-            rev, last = newest(person, conversation)
-            arguments = beginning(conversation, rev, parent=last, **named, **costs)
-            answer = person.call("begin_turn", **arguments)
-            if answer["ok"]:
-                self.log.events["begun"] += 1
-                self.log.acknowledged.append((str(conversation), str(named["prompt"])))
-                if answer["reserved"] < costs["prompt_micro"] + costs["reply_micro"]:
-                    self.log.events["cut down"] += 1
-                if self._happens(self.storm.weather.chaos):
-                    again = person.call("begin_turn", **arguments)
-                    assert (again["replay"], again["turn"]) == (True, answer["turn"])
-                    self.log.events["begun again"] += 1
-            if answer.get("reason") != "stale":
-                break
-            self.log.events["begun stale"] += 1
+        prompt, wanted = uuid4(), self.random.randint(200, self.random.choice((4_000, 40_000)))
+        arguments = beginning(
+            conversation,
+            prompt=prompt,
+            prompt_body=BODY,
+            prompt_micro=self.random.randint(50, 400),
+            reply_micro=wanted,  # the longest may cost more than any cap here: it is cut down
+            least_reply_micro=100,
+            lease_seconds=LEASE_SECONDS,
+        )
+
+        def place(rev, last):
+            return {"expected_rev": rev, "parent": last}
+
+        answer = self._call(person, "begin_turn", "begun", conversation, arguments, place)
+        if answer["ok"]:
+            self.storm.note("begun")
+            self.storm.acknowledged.append((str(conversation), str(prompt)))
+            if answer["reserved"] < arguments["prompt_micro"] + wanted:
+                self.storm.note("cut down")
         return answer
 
     def _finish(self, person, conversation, turn, cost, outcome):
-        """Finish a turn, and again where the conversation went on meanwhile."""
-        reply, answer = uuid4(), {}
-        for _ in range(10):
-            rev, _ = newest(person, conversation)
-            arguments = finish(turn, rev, cost, outcome=outcome, reply=reply, reply_body=BODY)
-            answer = person.call("finish_turn", **arguments)
-            if answer["ok"]:
-                if answer.get("saved"):
-                    self.log.acknowledged.append((str(conversation), str(reply)))
-                if self._happens(self.storm.weather.chaos):
-                    assert person.call("finish_turn", **arguments)["replay"] is True
-                    self.log.events["finished again"] += 1
-            if answer.get("reason") != "stale":
-                break
-            self.log.events["finished stale"] += 1
+        reply = uuid4()
+        arguments = finish(turn, 0, cost, outcome=outcome, reply=reply, reply_body=BODY)
+
+        def place(rev, _):
+            return {"expected_rev": rev}
+
+        answer = self._call(person, "finish_turn", "finished", conversation, arguments, place)
+        if answer["ok"] and answer.get("saved"):
+            self.storm.acknowledged.append((str(conversation), str(reply)))
         return answer
 
-    def _finish_late(self, person, conversation, turn, reserved):
-        ended = self._finish(
-            person, conversation, turn, self.random.randint(0, reserved), "complete"
-        )
-        if ended["ok"]:
-            self.log.events[
-                "finished after its adoption" if ended["replay"] else "finished late"
-            ] += 1
+    def _call(self, person, function, event, conversation, arguments, place):
+        """Call *function*, again where the conversation went on meanwhile; now and then once more after success."""
+        answer = {}
+        for _ in range(10):
+            [[rev, last]] = person.way.read(NEWEST, conversation)
+            now = arguments | place(rev, last)
+            answer = person.call(function, **now)
+            if answer["ok"] and self._happens():
+                assert person.call(function, **now)["replay"] is True
+                self.storm.note(f"{event} again")
+            if answer.get("reason") != "stale":
+                break
+            self.storm.note(f"{event} stale")
+        return answer
 
     def _adopt(self, person, conversation):
         """Make a message of what a dead turn had said, as when its owner opens the conversation."""
-        for (turn,) in read(
-            person,
-            "select id from public.turns where conversation_id = %s and state = 'lapsed' and partial is not null",
-            conversation,
-        ):
+        for (turn,) in person.way.read(DEAD, conversation):
             ended = self._finish(person, conversation, str(turn), None, "interrupted")
             if ended["ok"]:
-                self.log.events["adopted too late" if ended["replay"] else "adopted"] += 1
+                self.storm.note("adopted too late" if ended["replay"] else "adopted")
 
-    def _happens(self, probability):
+    def _happens(self, probability=CHAOS):
         return self.random.random() < probability
 
 
-def read(person, query, *arguments):
-    assert isinstance(person.way, Sql)
-    return person.way.read(query, *arguments)
+def run_storm(admin, address, proof, seconds):
+    """Return the promises that were broken, with how often, and what happened."""
+    storm, world = Storm(address), psycopg_world(admin, proof)
+    people = [world.person() for _ in range(PEOPLE)]
+    ids = [person.id for person in people]
+    tighten_caps(admin, people)
+    each = WORKERS * 2 // PEOPLE
+    conversations = [(p, p.create_conversation()) for p in people for _ in range(each)]
+    forgetful = world.person()
 
+    def sweep(connection):
+        storm.stop.wait(0.2)
+        storm.note("swept", world.anon.by(connection).call("sweep_turns", at_most=20)["swept"])
 
-def newest(person, conversation):
-    """The revision of a conversation and its newest message."""
-    return read(
-        person,
-        "select rev, (select id from public.messages where conversation_id = c.id order by seq desc limit 1)"
-        " from public.conversations c where id = %s",
-        conversation,
-    )[0]
+    def forget(connection):
+        storm.stop.wait(0.2)
+        person = forgetful.by(connection)
+        begun = person.begin(person.create_conversation(), lease_seconds=1)
+        if begun["ok"]:
+            person.checkpoint(begun["turn"], BODY, 1)
+            storm.note("forgotten")
+
+    deadlocks = world.one(DEADLOCKS)
+    workers = [Worker(storm, conversations, seed).talk for seed in range(WORKERS)]
+    threads = [storm.start(act) for act in [*workers, *[sweep] * SWEEPERS, forget]]
+    try:
+        overspent = observe(admin, ids, seconds)
+    finally:
+        storm.stop.set()
+        for thread in threads:
+            thread.join()
+
+    time.sleep(LEASE_SECONDS + 0.2)  # what is still open lapses
+    world.sweep()
+    admin.execute("select private.lock_deployment(), private.recall_loans(null)")
+    saved = set(admin.execute(SAVED, [ids]))
+    broken = {name: world.one(query) for name, query in MUST_BE_ZERO.items()} | {
+        "overspent while it ran": overspent,
+        "deadlocks": world.one(DEADLOCKS) - deadlocks,
+        "lost or made up": len(saved ^ set(storm.acknowledged)),
+        **storm.errors,
+    }
+    for (kind,) in admin.execute("select kind from private.ledger"):
+        storm.note(f"ledger: {kind}")
+    return {name: count for name, count in broken.items() if count}, storm.events
 
 
 def tighten_caps(admin, people):
     """A third is held by the day, a third by the month, the rest by the deployment alone."""
     for number, person in enumerate(people):
+        caps = [20_000 if number % 3 == third else NO_CAP for third in (0, 1)]
         admin.execute(
             "update private.budgets set daily_cap_micro = %s, monthly_cap_micro = %s, max_open = 20,"
             " max_per_minute = 1000000 where user_id = %s",
-            [
-                20_000 if number % 3 == 0 else NO_CAP,
-                20_000 if number % 3 == 1 else NO_CAP,
-                person.id,
-            ],
+            [*caps, person.id],
         )
     admin.execute("update private.deployment set monthly_cap_micro = 100000")
 
 
-def settle(world, lease_seconds):
-    """Let what is still open lapse, and call the loans back: now everything that is lent is spent."""
-    time.sleep(lease_seconds + 0.2)
-    world.sweep()
-    world.admin.execute("select private.lock_deployment(), private.recall_loans(null)")
+def observe(admin, ids, seconds):
+    """Look for overspending, and raise the caps a little four times a second; return how often there was some."""
+    end, overspent, samples = time.monotonic() + seconds, 0, 0
+    while time.monotonic() < end:
+        overspent += admin.execute(OVERSPENT).fetchone()[0]
+        samples += 1
+        if samples % 5 == 0:
+            admin.execute(
+                "update private.deployment set monthly_cap_micro = monthly_cap_micro + %s",
+                [300_000 if samples % 40 == 0 else 60_000],
+            )
+            for cap in ("daily_cap_micro", "monthly_cap_micro"):
+                admin.execute(
+                    f"update private.budgets set {cap} = {cap} + 6000 where {cap} < %s and user_id = any (%s)",
+                    [NO_CAP, ids],
+                )
+        time.sleep(0.05)
+    return overspent
 
 
-def count_deadlocks(admin):
-    row = admin.execute(
-        "select pg_stat_clear_snapshot(), deadlocks from pg_stat_database where datname = current_database()"
-    ).fetchone()
-    return row[1] if row else 0
-
-
-def count_lost(admin, ids, acknowledged):
-    """Messages that somebody was told are saved and that are not there, or the other way round."""
-    found = admin.execute(
-        "select conversation_id::text, id::text from public.messages where user_id = any (%s)",
-        [ids],
-    )
-    return len(set(found) ^ set(acknowledged))
-
-
-@contextlib.contextmanager
-def count_errors(log):
-    try:
-        yield
-    except (Refused, psycopg.Error) as error:
-        log.errors[f"error: {str(error).splitlines()[0][:100]}"] += 1
-
-
+NEWEST = """
+select rev, (select id from public.messages where conversation_id = c.id order by seq desc limit 1)
+from public.conversations c where id = %s
+"""
+DEAD = "select id from public.turns where conversation_id = %s and state = 'lapsed' and partial is not null"
+SAVED = "select conversation_id::text, id::text from public.messages where user_id = any (%s)"
+DEADLOCKS = "select deadlocks from pg_stat_database where datname = current_database()"
 OVERSPENT = """
 select
   (select count(*) from private.budgets

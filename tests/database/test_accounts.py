@@ -1,7 +1,6 @@
-"""How accounts begin and end, and what an admin may do with them."""
+"""The beginning and end of accounts, and their administration."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import uuid4
@@ -10,14 +9,11 @@ import psycopg
 import pytest
 
 from tests.database import servers
-from tests.database.people import (
-    SIGNED_OUT,
-    Rest,
-    creation,
-    refusal,
-    sealed,
-    user_key,
-)
+from tests.database.people import SIGNED_OUT, Rest, created, refusal, sealed, side_call
+from tests.database.storm import Storm
+from tests.stack.apps import until
+
+UNPAID = "select sum(micro) - (select lent from private.deployment) from private.ledger"
 
 
 def role(world, person):
@@ -37,7 +33,7 @@ def admin(world):
     return world.make_admin(world.person())
 
 
-def test_an_account_begins_as_a_user_with_the_caps_of_the_settings(world):
+def test_new_account_has_role_user_and_default_caps(world):
     world.admin.execute("update private.settings set daily_cap_micro = 7, monthly_cap_micro = 8")
 
     account = world.person().call("my_account")
@@ -48,7 +44,7 @@ def test_an_account_begins_as_a_user_with_the_caps_of_the_settings(world):
     assert account["spent_this_month_micro"] == 0
 
 
-def test_the_first_of_all_accounts_is_an_admin_only_where_the_settings_say_so(world, migrated):
+def test_first_account_is_admin_if_settings_say_so(world, migrated):
     world.admin.execute("update private.settings set first_account_is_admin = true")
     start = threading.Barrier(5)
 
@@ -67,7 +63,7 @@ def test_the_first_of_all_accounts_is_an_admin_only_where_the_settings_say_so(wo
     ) == (5, 1)
 
 
-def test_a_role_sent_along_with_a_sign_up_is_nothing(api_world):
+def test_role_in_sign_up_metadata_is_ignored(api_world):
     way = api_world.anon.way
     assert isinstance(way, Rest)
     data = {"role": "admin", "app_metadata": {"role": "admin"}}
@@ -85,7 +81,7 @@ def test_a_role_sent_along_with_a_sign_up_is_nothing(api_world):
 
 
 @pytest.mark.parametrize("column", ["encrypted_password", "email"])
-def test_permit_allows_one_change_of_a_password_or_address_for_a_minute(world, column):
+def test_permit_allows_one_change_for_a_minute(world, column):
     maya, omar = world.person(), world.person()
     permit = "insert into private.password_permits (user_id, made_at) values (%s, now() - %s)"
 
@@ -107,7 +103,7 @@ def test_permit_allows_one_change_of_a_password_or_address_for_a_minute(world, c
     world.admin.execute("update auth.users set raw_user_meta_data = '{\"a\": 1}' where true")
 
 
-def test_roles_are_given_and_taken_and_noted(world, admin):
+def test_role_changes_are_noted(world, admin):
     omar = world.person()
 
     assert set_role(admin, omar, "admin") == {"ok": True}
@@ -121,7 +117,7 @@ def test_roles_are_given_and_taken_and_noted(world, admin):
     assert list(noted) == [(admin.id, omar.id, "admin"), (omar.id, admin.id, "user")]
 
 
-def test_an_unknown_person_is_not_found(admin):
+def test_admin_call_for_unknown_user_is_not_found(admin):
     nobody = {"person": uuid4()}
     missing = {"ok": False, "reason": "not_found"}
     caps = ("new_daily_cap_micro", "new_monthly_cap_micro", "new_max_open", "new_max_per_minute")
@@ -131,7 +127,7 @@ def test_an_unknown_person_is_not_found(admin):
     assert admin.call("set_caps", **nobody, **dict.fromkeys(caps, 1)) == missing
 
 
-def test_the_last_admin_stays(world, admin):
+def test_last_admin_is_not_removed(world, admin):
     world.person()
     last = {"ok": False, "reason": "last_admin"}
 
@@ -146,7 +142,7 @@ def test_the_last_admin_stays(world, admin):
     assert admin.call("delete_account") == {"ok": True}
 
 
-def test_two_admins_who_remove_each_other_at_once_leave_one(world, migrated):
+def test_two_admins_removing_each_other_leave_one(world, migrated):
     with (
         psycopg.connect(migrated, autocommit=True) as one,
         psycopg.connect(migrated, autocommit=True) as two,
@@ -179,38 +175,28 @@ def test_caps_are_set_one_by_one(world, admin):
     ) == (1_000_000, 77, 4)
 
 
-def test_an_admin_sees_what_was_used_and_nothing_of_what_was_said(world, admin):
+def test_admin_sees_usage_and_no_content(world, admin):
     omar = world.person()
-    garden = omar.create_conversation()
-    omar.finish(omar.begin(garden)["turn"], 1, 400)
-    title = omar.begin(
-        garden, None, new_purpose="title", prompt=None, prompt_body=None, new_head=None
-    )
-    omar.finish(title["turn"], None, 50)
+    omar.finish(omar.begin(omar.create_conversation())["turn"], 1, 400)
+    omar.finish(omar.call("begin_turn", **side_call())["turn"], None, 50)
 
     usage = admin.call("usage_by_person", after=None)
 
     row = next(row for row in usage if str(row["user_id"]) == str(omar.id))
-    assert (row["turns_today"], row["turns_this_month"]) == (
-        1,
-        1,
-    )  # a title is no turn, and costs all the same
-    assert (row["tokens_in_today"], row["tokens_out_today"], row["cost_today_micro"]) == (
-        20,
-        40,
-        450,
-    )
-    assert (row["tokens_in_this_month"], row["cost_this_month_micro"]) == (20, 450)
+    # a title is no turn, and costs all the same
+    for period in ("today", "this_month"):
+        found = [row[f"{what}_{period}"] for what in ("turns", "tokens_in", "tokens_out")]
+        assert (found, row[f"cost_{period}_micro"]) == ([1, 20, 40], 450)
     assert row["last_active_at"] is not None
     assert not any("p1." in str(value) for row in usage for value in row.values())
     assert admin.rows("messages") + admin.rows("conversations") == []
 
 
-def test_a_user_key_is_put_once_and_then_changed_from_what_was_seen(world):
+def test_user_key_is_replaced_only_where_seen(world):
     omar = world.person()
 
     def put(wrapped, replaces=None):
-        key = user_key(new_wrapped=sealed(wrapped), replaces=replaces and sealed(replaces))
+        key = {"new_wrapped": sealed(wrapped), "replaces": replaces and sealed(replaces)}
         answer = omar.call("put_user_key", **key)
         return answer["ok"], [each["wrapped"] for each in answer["keys"]]
 
@@ -220,7 +206,7 @@ def test_a_user_key_is_put_once_and_then_changed_from_what_was_seen(world):
     assert [row["wrapped"] for row in omar.rows("user_keys")] == [sealed(2)]
 
 
-def test_a_deleted_account_leaves_nothing_but_the_books(world, migrated):
+def test_deleted_account_leaves_only_ledger_and_audit(world, migrated):
     omar, maya = world.person(), world.person()
     garden = omar.create_conversation()
     open_turn = omar.begin(garden, receipt_body=sealed("receipt"))["turn"]
@@ -240,16 +226,13 @@ def test_a_deleted_account_leaves_nothing_but_the_books(world, migrated):
     assert set(left) == {"private.ledger", "private.audit"}
     assert world.one("select sum(micro) from private.ledger where user_id = %s", omar.id) == 1500
     world.admin.execute("select private.lock_deployment(), private.recall_loans(null)")
-    assert (
-        world.one("select sum(micro) - (select lent from private.deployment) from private.ledger")
-        == 0
-    )
+    assert world.one(UNPAID) == 0
 
 
-def test_a_deleted_account_is_shut_at_once_and_for_good(world, admin):
+def test_deleted_account_is_closed_for_good(world, admin):
     omar = world.person()
     omar.create_conversation()
-    omar.call("put_user_key", **user_key())
+    omar.call("put_user_key")
 
     assert omar.call("delete_account") == {"ok": True}
 
@@ -261,34 +244,27 @@ def test_a_deleted_account_is_shut_at_once_and_for_good(world, admin):
 
 
 @pytest.mark.parametrize("by_whom", ["by themselves", "by another"])
-def test_an_admin_shut_out_while_the_account_is_deleted_is_no_deadlock(
-    world, admin, migrated, by_whom
-):
+def test_admin_removed_during_account_deletion_causes_no_deadlock(world, admin, migrated, by_whom):
     other = world.make_admin(world.person())
-    answers = []
 
     def leave():
         with psycopg.connect(migrated, autocommit=True) as connection:
-            if by_whom == "by another":
-                shut = {"person": admin.id, "suspended": True}
-                answers.append(other.by(connection).refusal("suspend", **shut))
-            else:
-                answers.append(admin.by(connection).refusal("delete_account"))
+            if by_whom == "by themselves":
+                return admin.by(connection).refusal("delete_account")
+            return other.by(connection).refusal("suspend", person=admin.id, suspended=True)
 
-    leaving = threading.Thread(target=leave)
-    with psycopg.connect(migrated) as console:
+    with ThreadPoolExecutor(1) as leaving, psycopg.connect(migrated) as console:
         console.execute("select from auth.users where id = %s for update", [admin.id])
-        leaving.start()
+        answer = leaving.submit(leave)
         servers.wait_for_blocked(world.admin, 1)
         console.execute("delete from auth.users where id = %s", [admin.id])
-    leaving.join()
 
-    assert answers == [None]
+    assert answer.result() is None
 
 
 def test_accounts_are_deleted_under_load_without_a_deadlock(world, migrated):
-    """By the person and the sweep, and by whoever may delete from auth.users; conversations go at the same time."""
-    stop, codes, joining = threading.Event(), set[str | None](), threading.Lock()
+    """By the user and the sweep, and by a deletion from auth.users; conversations go at the same time."""
+    storm, codes, joining = Storm(migrated), set(), threading.Lock()
 
     def join():
         with joining:
@@ -297,54 +273,48 @@ def test_accounts_are_deleted_under_load_without_a_deadlock(world, migrated):
 
     crowd = [join() for _ in range(4)]
 
-    def talk(connection, number):
-        person, garden = crowd[number % 4]
-        codes.add(refusal(lambda: talk_and_delete(person.by(connection), garden)))
+    def talk(number):
+        def act(connection):
+            person, garden = crowd[number]
+            codes.add(refusal(lambda: talk_and_delete(person.by(connection), garden)))
 
-    def leave(connection, number):
-        person, _ = crowd[number % 4]
-        if number % 2:
-            connection.execute("delete from auth.users where id = %s", [person.id])
-        else:
-            codes.add(person.by(connection).refusal("delete_account"))
-        crowd[number % 4] = join()
+        return act
 
-    def sweep(connection, number):
+    def leave(number):
+        def act(connection):
+            person, _ = crowd[number]
+            if number % 2:
+                connection.execute("delete from auth.users where id = %s", [person.id])
+            else:
+                codes.add(person.by(connection).refusal("delete_account"))
+            crowd[number] = join()
+
+        return act
+
+    def sweep(connection):
         connection.execute("update public.turns set lease_until = now() where lease_until > now()")
         codes.add(world.anon.by(connection).refusal("sweep_turns", at_most=10))
 
-    def again(act, number):
-        with psycopg.connect(migrated, autocommit=True) as connection:
-            while not stop.is_set():
-                act(connection, number)
-
-    threads = [threading.Thread(target=again, args=[talk, number]) for number in range(8)]
-    threads += [threading.Thread(target=again, args=[leave, number]) for number in range(4)]
-    threads += [threading.Thread(target=again, args=[sweep, number]) for number in range(2)]
-    for thread in threads:
-        thread.start()
+    acts = [*map(talk, range(4)), *map(talk, range(4)), *map(leave, range(4)), sweep, sweep]
+    threads = [storm.start(act) for act in acts]
     enough = """select (select count(*) from private.ledger) > 20
-      and (select count(*) > 20 from private.audit where action = 'account.end')"""
-    deadline = time.monotonic() + 60
-    stop.wait(2)
-    with psycopg.connect(migrated, autocommit=True) as watching:  # a busy machine does less in two
-        while not watching.execute(enough).fetchone()[0] and time.monotonic() < deadline:
-            stop.wait(0.2)
-    stop.set()
-    for thread in threads:
-        thread.join()
+      and (select count(*) > 50 from private.audit where action = 'account.end')"""
+    try:
+        with psycopg.connect(migrated, autocommit=True) as watching:
+            until(lambda: watching.execute(enough).fetchone()[0])
+    finally:
+        storm.stop.set()
+        for thread in threads:
+            thread.join()
 
     assert codes <= {None, SIGNED_OUT, "23503"}  # whoever is gone is told so; a deadlock is 40P01
-    assert world.one(enough)
+    assert storm.errors == {}
     world.admin.execute("update public.turns set lease_until = now()")  # some were cut off
     world.sweep()
     assert world.one("select count(*) from private.roles where deleted_at is not null") == 0
     world.admin.execute("delete from auth.users")
     assert world.one("select count(*) from public.turns") == 0
-    assert (
-        world.one("select sum(micro) - (select lent from private.deployment) from private.ledger")
-        == 0
-    )
+    assert world.one(UNPAID) == 0
 
 
 def talk_and_delete(person, conversation):
@@ -353,12 +323,12 @@ def talk_and_delete(person, conversation):
         person.checkpoint(begun["turn"], sealed("so far"))
         person.finish(begun["turn"], 1, 100)
     person.call("delete_conversation", conversation=conversation)
-    person.call("create_conversation", **creation() | {"conversation": conversation})
+    person.call("create_conversation", conversation=conversation, created=created())
 
 
 @pytest.mark.parametrize("book", ["private.ledger", "private.audit"])
 @pytest.mark.parametrize("verb", ["update {} set at = now()", "delete from {}", "truncate {}"])
-def test_nobody_rewrites_the_books(world, book, verb):
+def test_ledger_and_audit_are_append_only(world, book, verb):
     omar = world.person()
     omar.finish(omar.begin(omar.create_conversation())["turn"], 1, 400)
 
@@ -368,7 +338,7 @@ def test_nobody_rewrites_the_books(world, book, verb):
     assert world.one(f"select count(*) > 0 from {book}")
 
 
-def test_no_table_with_peoples_rows_is_truncated(world):
+def test_tables_of_users_are_not_truncated(world):
     tables = world.admin.execute(
         "select tablename from pg_tables where schemaname = 'public'"
     ).fetchall()
@@ -381,7 +351,7 @@ def test_no_table_with_peoples_rows_is_truncated(world):
 
 
 @pytest.mark.parametrize("domain", ["public.sealed", "public.sealed_head"])
-def test_not_even_the_owner_stores_readable_text(world, domain):
+def test_sealed_types_refuse_readable_text(world, domain):
     """In a column of these types; test_catalogue.py finds the columns that should be of one."""
     with pytest.raises(psycopg.errors.CheckViolation) as refused:
         world.admin.execute(f"select 'the cat is grey'::{domain}")

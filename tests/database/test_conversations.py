@@ -28,6 +28,7 @@ def garden(maya):
     [
         *(({"model": name}, OUT_OF_BOUNDS) for name in BAD_NAMES),
         *(({"read_seq": seq}, MISUSE) for seq in (0, -1)),
+        *(({"reset_seq": seq}, OUT_OF_BOUNDS) for seq in (-1, 1)),
     ],
 )
 def test_change_out_of_bounds_is_refused(maya, garden, change, refusal):

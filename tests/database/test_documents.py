@@ -1,7 +1,5 @@
 """Documents: each replaced only by a caller who has seen its revision, bounded, and its user's own."""
 
-from uuid import uuid4
-
 import pytest
 
 from tests.database.people import MISUSE, a_document, sealed
@@ -55,41 +53,11 @@ def test_document_is_replaced_by_who_has_seen_it(maya, document):
     assert stored(maya, document) == (5, sealed("newer"))
 
 
-def test_another_text_of_the_same_revision_is_refused(maya, document):
-    maya.call("put_document", **document)
-
-    assert maya.call("put_document", **document | {"new_body": sealed("other")}) == STALE
-
-    assert stored(maya, document) == (1, document["new_body"])
-
-
 @pytest.mark.parametrize(("seen_rev", "new_rev"), [(1, 1), (2, 1), (-1, 1), (None, 1), (0, None)])
 def test_revision_only_rises(maya, document, seen_rev, new_rev):
     arguments = document | {"seen_rev": seen_rev, "new_rev": new_rev}
 
     assert maya.refusal("put_document", **arguments) == MISUSE
-
-
-@pytest.mark.parametrize("kind", ["instructions", "summary"])
-def test_text_of_a_conversation_is_removed_and_leaves_the_rest(world, maya, garden, kind):
-    def rest():
-        columns = f"to_jsonb(c) - '{kind}' - '{kind}_rev'"
-        return world.one(f"select {columns} from public.conversations c where id = %s", garden)
-
-    before = rest()
-    text = a_document(kind, document=garden, conversation=garden, cuts=0)
-    assert maya.call("put_document", **text) == OK
-    assert rest() == before
-
-    removed = text | {"seen_rev": 1, "new_rev": 2, "new_body": None}
-    assert maya.call("put_document", **removed) == OK
-
-    assert stored(maya, text) == (2, None)
-
-
-@pytest.mark.parametrize("scope", ["conversation", "space"])
-def test_document_of_a_scope_that_is_gone_is_not_found(maya, scope):
-    assert maya.call("put_document", **a_document(**{scope: uuid4()})) == NOT_FOUND
 
 
 def test_scope_of_a_fact_is_a_space_and_no_other_document(maya):
@@ -99,17 +67,6 @@ def test_scope_of_a_fact_is_a_space_and_no_other_document(maya):
     assert maya.call("put_document", **a_document(space=fact["document"])) == NOT_FOUND
     moved = maya.change(maya.create_conversation(), space_id=str(fact["document"]))
     assert moved == {"ok": False, "reason": "no_space"}
-
-
-@pytest.mark.parametrize("change", [{"conversation": None}, {"new_kind": "space"}])
-def test_fact_is_replaced_in_its_scope_only(maya, garden, change):
-    fact = a_document(conversation=garden)
-    newer = fact | {"seen_rev": 1, "new_rev": 2, "new_body": sealed("newer")}
-    maya.call("put_document", **fact)
-
-    assert maya.call("put_document", **newer | {"conversation": None} | change) == STALE
-
-    assert stored(maya, fact) == (1, sealed("fact"))
 
 
 def test_preferences_have_the_id_of_their_user(maya):

@@ -5,7 +5,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.database.people import HEAD, MISUSE, a_document, sealed
+from tests.database.people import MISUSE, a_document, sealed
 
 LOCK_NOT_AVAILABLE = "55P03"
 
@@ -29,16 +29,8 @@ def garden(maya, reply):
 
 
 def edit(person, conversation, rev, original, **changes):
-    arguments = {
-        "conversation": conversation,
-        "expected_rev": rev,
-        "original": original,
-        "reply": uuid4(),
-        "reply_body": sealed("edited"),
-        "body_key_version": 1,
-        "new_head": HEAD,
-    }
-    return person.call("edit_reply", **(arguments | changes))
+    place = {"conversation": conversation, "expected_rev": rev}
+    return person.call("edit_reply", **place, original=original, reply=uuid4(), **changes)
 
 
 def test_replies_are_edited_until_a_conversation_has_20000_messages(world, maya, garden, reply):
@@ -84,22 +76,21 @@ def alive(person):
 
 
 def discard(person, conversation, rev, doomed, **changes):
-    arguments = {
-        "conversation": conversation,
-        "expected_rev": rev,
-        "doomed": ",".join(map(str, doomed)),
-        "noted": "",
-        "kept_summary": None,
-        "new_head": HEAD,
-        "for_seconds": 20,
-    }
-    return person.call("discard_messages", **(arguments | changes))
+    given = {"expected_rev": rev, "doomed": ",".join(map(str, doomed))} | changes
+    return person.call("discard_messages", conversation=conversation, **given)
 
 
 def restore(person, conversation, rev, restored):
     ids = ",".join(map(str, restored))
-    arguments = {"expected_rev": rev, "restored": ids, "new_head": HEAD}
-    return person.call("restore_messages", conversation=conversation, **arguments)
+    return person.call(
+        "restore_messages", conversation=conversation, expected_rev=rev, restored=ids
+    )
+
+
+def test_deletion_of_no_message_is_misuse(maya, garden, long):
+    arguments = {"conversation": garden, "expected_rev": 4, "doomed": ""}
+
+    assert maya.refusal("discard_messages", **arguments) == MISUSE
 
 
 def test_fact_waits_for_a_deletion_that_is_on_the_way(world, maya, garden, long, migrated):
@@ -130,7 +121,7 @@ def summarise(person, conversation, cuts):
 
 
 @pytest.mark.parametrize("seen", ["summary", "older"])
-def test_only_a_summary_that_was_seen_outlives_deleted_messages(maya, garden, long, seen):
+def test_only_a_summary_that_was_seen_outlives_deletion(maya, garden, long, seen):
     summarise(maya, garden, cuts=0)
 
     discard(maya, garden, 4, long[2:], kept_summary=sealed(seen))
@@ -158,23 +149,7 @@ def test_messages_are_restored_all_or_none(maya, garden, long):
     assert alive(maya) == long[:2]
 
 
-@pytest.mark.parametrize("doomed", [slice(0, 3), slice(1, 2), slice(0, 0)])
-def test_no_message_stays_that_follows_a_deleted_one(maya, garden, long, doomed):
-    arguments = {
-        "conversation": garden,
-        "expected_rev": 4,
-        "doomed": ",".join(long[doomed]),
-        "noted": "",
-        "kept_summary": None,
-        "new_head": HEAD,
-        "for_seconds": 20,
-    }
-
-    assert maya.refusal("discard_messages", **arguments) == MISUSE
-    assert alive(maya) == long
-
-
-def test_neither_messages_nor_facts_of_somebody_else_are_deleted(world, maya, garden, long):
+def test_messages_and_facts_of_another_user_are_not_deleted(world, maya, garden, long):
     fact, omar = uuid4(), world.person()
     maya.call("put_document", **a_document(document=fact))
     theirs = omar.create_conversation()

@@ -133,6 +133,8 @@ def test_earlier_development_database_is_refused_untouched(owner, folder, breaka
         f"The database {owner.info.dbname} on {owner.info.host} was made by an earlier development version of"
         " Daybook, and was not touched: name the database of a new project in DATABASE_URL."
     )
+    with pytest.raises(Misconfigured, match=f"The data in {folder} was made by an earlier"):
+        migrations.apply(owner, folder, data=folder)
     assert (recorded(owner), hashed(owner)) == before
 
 

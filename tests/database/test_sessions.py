@@ -13,8 +13,6 @@ from tests.database.people import (
     NOT_ALLOWED,
     SIGNED_OUT,
     sealed,
-    session,
-    user_key,
     with_token,
 )
 
@@ -55,9 +53,9 @@ def test_valid_token_starts_one_session(world, maya):
     )
     world.sign_out(signed_out)
 
-    assert maya.refusal("start_session", **session(new_key().hex())) == "23505"
+    assert maya.refusal("start_session", new_cookie_hash=new_key().hex()) == "23505"
     for person in (suspended, signed_out):
-        assert person.refusal("start_session", **session(new_key().hex())) == SIGNED_OUT
+        assert person.refusal("start_session", new_cookie_hash=new_key().hex()) == SIGNED_OUT
 
 
 @pytest.mark.parametrize(("column", "seconds"), [("seen_at", 3601), ("expires_at", 86401)])
@@ -201,7 +199,7 @@ def test_started_session_returns_its_attempt_once(world, maya):
     for _ in range(2):
         attempt(world, address, account)
     person = with_token(world, maya.id)
-    started = session(new_key().hex()) | {"returned": json.dumps([address, account])}
+    started = {"new_cookie_hash": new_key().hex(), "returned": json.dumps([address, account])}
 
     assert person.call("start_session", **started)["ok"]
     assert person.refusal("start_session", **started) == "23505"
@@ -214,7 +212,7 @@ def test_refused_session_returns_no_attempt(world):
     attempt(world, bucket)
     world.sign_out(person)
 
-    started = session(new_key().hex()) | {"returned": json.dumps([bucket])}
+    started = {"new_cookie_hash": new_key().hex(), "returned": json.dumps([bucket])}
     assert person.refusal("start_session", **started) == SIGNED_OUT
 
     assert attempts(world, bucket) == 1
@@ -232,7 +230,7 @@ def test_parallel_attempts_are_counted_without_deadlock(world, migrated, maya):
                 counted = [{"bucket": name, "at_most": 99, "seconds": 60} for name in names]
                 anon.call("throttle", buckets=json.dumps(counted), nonce=uuid4())
             person.call(
-                "start_session", **session(new_key().hex()) | {"returned": json.dumps(names)}
+                "start_session", new_cookie_hash=new_key().hex(), returned=json.dumps(names)
             )
 
     tokens = [with_token(world, maya.id) for _ in range(8)]
@@ -244,22 +242,22 @@ def test_parallel_attempts_are_counted_without_deadlock(world, migrated, maya):
 
 def test_session_brings_the_wrapped_keys(world, maya, cookie):
     assert world.anon.call("open_session", cookie=cookie)["keys"] == []
-    put = maya.call("put_user_key", **user_key())
+    put = maya.call("put_user_key")
     theirs = [{"version": 1, "wrapped": sealed("user key")}]
 
-    started = with_token(world, maya.id).call("start_session", **session(new_key().hex()))
+    started = with_token(world, maya.id).call("start_session", new_cookie_hash=new_key().hex())
 
     assert put["keys"] == started["keys"] == theirs
     assert world.anon.call("open_session", cookie=cookie)["keys"] == theirs
-    assert world.person().call("put_user_key", **user_key(new_wrapped=sealed(2)))["keys"] != theirs
+    assert world.person().call("put_user_key", new_wrapped=sealed(2))["keys"] != theirs
 
 
 def test_expired_throttles_and_proofs_are_swept(world):
     attempt(world, new_key().hex())
     world.admin.execute("update private.throttles set window_ends = now() - interval '1 second'")
-    world.admin.execute("update private.seen_proofs set seen_at = now() - interval '4 minutes'")
+    world.admin.execute("update private.seen_nonces set seen_at = now() - interval '4 minutes'")
 
     world.anon.call("sweep_turns", at_most=1)
 
     assert world.one("select count(*) from private.throttles") == 0
-    assert world.one("select count(*) from private.seen_proofs") == 0
+    assert world.one("select count(*) from private.seen_nonces") == 0

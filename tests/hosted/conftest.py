@@ -15,7 +15,7 @@ from tests.stack.apps import running
 
 @pytest.fixture(scope="session")
 def open_rig(cache):
-    with started_rig(cache, max_rows=500, is_open=True) as rig:
+    with started_rig(cache, is_open=True) as rig:
         rig.gateway.delay = 0.02  # a project is in a data centre
         yield rig
 

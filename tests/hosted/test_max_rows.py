@@ -39,9 +39,8 @@ def long(maya):
 @pytest.fixture
 def shrunk(hosted, long):
     """The bound shrinks while the app runs, to the least that will do."""
-    hosted.limit_rows(100)
-    yield
-    hosted.limit_rows(500)
+    with hosted.row_limit(100):
+        yield
 
 
 @pytest.mark.usefixtures("shrunk")
@@ -69,17 +68,14 @@ def test_many_spaces_and_the_usage_of_many_people_are_read_whole(maya, hosted):
 
     with hosted.connect() as owner:
         role = "update private.roles set role = %s where user_id = %s"
-        crowd = [
-            row[0]
-            for row in owner.execute(
-                "insert into auth.users (id, email) select gen_random_uuid(), gen_random_uuid() || '@daybook.test'"
-                " from generate_series(1, %s) returning id",
-                [MORE],
-            )
-        ]
+        sign_up = (
+            "insert into auth.users (id, email) select gen_random_uuid(), gen_random_uuid() || '@daybook.test'"
+            " from generate_series(1, %s) returning id"
+        )
+        crowd = [user for (user,) in owner.execute(sign_up, [MORE])]
         owner.execute(role, ["admin", maya.user_id])
         try:
-            people = [person.user_id for person in UsageReports(maya).by_user()]
+            people = [person.user_id for person in UsageReports(maya.calls).by_user()]
         finally:
             owner.execute(role, ["user", maya.user_id])
             owner.execute("delete from auth.users where id = any(%s)", [crowd])
@@ -88,22 +84,16 @@ def test_many_spaces_and_the_usage_of_many_people_are_read_whole(maya, hosted):
 
 
 def test_a_start_with_a_bound_that_is_too_low_is_refused(hosted, make_app):
-    hosted.limit_rows(40)
-    try:
-        with running(make_app("few-rows", environment=hosted.environment())) as app:
-            assert app.ended() == 1
-    finally:
-        hosted.limit_rows(500)
+    starting = running(make_app("few-rows", environment=hosted.environment()))
+    with hosted.row_limit(40), starting as app:
+        assert app.ended() == 1
 
     assert "Daybook cannot start: The database returns at most 40 rows at once" in app.said()
 
 
 def test_thread_is_read_whole_whatever_the_bound(hosted, maya, long):
-    hosted.limit_rows(40)
-    try:
+    with hosted.row_limit(40):
         thread = store_of(maya).conversations.thread(long)
-    finally:
-        hosted.limit_rows(500)
 
     assert thread.is_whole
     assert len(thread.messages) > MORE
@@ -113,12 +103,8 @@ def test_bound_that_is_too_low_is_told_instead_of_tampering(hosted, maya, long, 
     rows = SupabaseRows(maya)
     first = partial(_first_messages, rows.read_conversation, 10)
     monkeypatch.setattr(rows, "read_conversation", first)  # the rest comes page by page
-    hosted.limit_rows(40)
-    try:
-        with pytest.raises(RowsCut) as cut:
-            sealed_store(rows, maya.user_keys).conversations.thread(long)
-    finally:
-        hosted.limit_rows(500)
+    with hosted.row_limit(40), pytest.raises(RowsCut) as cut:
+        sealed_store(rows, maya.user_keys).conversations.thread(long)
 
     assert "at most 40 rows" in cut.value.public
 

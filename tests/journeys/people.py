@@ -1,4 +1,4 @@
-"""What a person does at a browser, in a person's words. Every wait is for something to be seen."""
+"""A user at a browser: actions and checks in users' words. Every wait is for something visible."""
 
 import itertools
 import re
@@ -15,6 +15,7 @@ from tests.stack.apps import SECONDS, until
 PASSWORD = "correct horse battery staple"
 DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
+MESSAGE = '.stChatMessage, .db-message, [class*="st-key-past-"] .stMarkdown:not(.stChatMessage *)'
 _numbers = itertools.count()
 
 expect.set_options(timeout=SECONDS * 1000)
@@ -34,7 +35,7 @@ class Tab:
 
     @property
     def messages(self):
-        return self.page.locator(".stChatMessage, .db-message")
+        return self.page.locator(MESSAGE)
 
     @property
     def last_reply(self):
@@ -52,8 +53,7 @@ class Tab:
     @property
     def unread(self):
         """The rows of conversations with a reply that nobody has seen yet."""
-        icon = self.page.get_by_test_id("stIconMaterial").filter(has_text="mark_chat_unread")
-        return self.rows.filter(has=icon)
+        return self.rows.and_(self.page.locator(".db-unread"))
 
     @property
     def temporary_switch(self):
@@ -66,7 +66,11 @@ class Tab:
     @property
     def rows(self):
         """The conversations beside the page, newest first."""
-        return self.page.locator('.st-key-conversation-list [class*="st-key-open-"] button:visible')
+        return self.page.locator('[data-act="open"]:visible')
+
+    def row(self, text):
+        """The row of this text beside the page."""
+        return self.rows.filter(has_text=re.compile(rf"^{re.escape(text)}$"))
 
     @property
     def filter(self):
@@ -86,7 +90,7 @@ class Tab:
 
     @property
     def picker(self):
-        """What names the model that answers, and opens what else there is."""
+        """The button that names the model that answers, and opens the list of the others."""
         return self.page.locator(".st-key-model-picker button")
 
     @property
@@ -153,8 +157,7 @@ class Tab:
     def is_in(self, title):
         """The conversation *title* is open, and marked in the list."""
         expect(self.page.locator(".st-key-chat-head h1")).to_have_text(title)
-        # a list of one, for while the rows are drawn anew there may be two
-        expect(self.rows.and_(self.page.locator('[kind="secondary"]'))).to_contain_text([title])
+        expect(self.rows.and_(self.page.locator("[aria-current]"))).to_contain_text(title)
 
     def is_asked_to_sign_in(self):
         expect(self.sign_in_form).to_be_visible()
@@ -211,7 +214,7 @@ class Tab:
 
     def opens(self, title, space=""):
         """From the list; *space* stands below the title where the chats of all spaces are listed."""
-        row = self.rows.get_by_text(f"{title} {space}".strip(), exact=True)
+        row = self.row(f"{title} {space}".strip())
         expect(row).to_have_count(1)
         row.click()
         self.is_in(title)
@@ -264,7 +267,7 @@ class Tab:
         until(is_there)
 
     def scrolls_up(self, turns):
-        """As a hand turns the wheel, until the page has heard all of it."""
+        """Turn the wheel up by so many *turns*; wait until the page has received them all."""
         self.page.evaluate("() => { window.turned = 0; onwheel = (e) => { turned += e.deltaY } }")
         self.page.mouse.move(700, 300)
         for _ in range(turns):
@@ -322,7 +325,7 @@ class Tab:
     def makes_a_space(self, name, instructions, before=lambda: None):
         """And is on its fresh page. *before* it is made, while its dialog is open, something is done."""
         chooser = self.page.locator(".st-key-space-chooser button")
-        new = self.page.locator(".st-key-new-space button")
+        new = self.page.get_by_role("button", name="New space")
         expect(chooser.or_(new)).to_be_visible()
         if new.count():
             new.click()
@@ -371,17 +374,17 @@ class Tab:
         expect(self.dialog).to_have_count(0)
 
     def turns_to_the_archive(self):
-        self.page.locator(".st-key-archive button").click()
-        expect(self.page.locator(".st-key-leave-archive button")).to_be_visible()
+        self.page.get_by_role("button", name="Archived").click()
+        expect(self.page.get_by_role("button", name="Back")).to_be_visible()
 
     def turns_back_to_all(self):
-        self.page.locator(".st-key-leave-archive button").click()
-        expect(self.page.locator(".st-key-archive button")).to_be_visible()
+        self.page.get_by_role("button", name="Back").click()
+        expect(self.page.get_by_role("button", name="Archived")).to_be_visible()
 
     def deletes(self, title):
         """From the list beside the page."""
         self.chooses(title, "Delete")
-        expect(self.rows.get_by_text(title, exact=True)).to_have_count(0)
+        expect(self.row(title)).to_have_count(0)
         self.sees(f"Deleted “{title}”")
 
     def undoes(self):
@@ -445,12 +448,12 @@ class Person(Tab):
         self.context.close()
 
     def complaints(self):
-        """What a browser must never have to say of our pages, and which other sites it was sent to."""
+        """Return the page errors and CSP violations of the console, and requests to other sites."""
         said = [line for line in self.console if _COMPLAINT.search(line)]
         return said + [f"a request to {host}" for host in self.hosts - self.sites]
 
     def picture(self, folder):
-        """Where the screenshots and the console's lines are, for somebody who looks for the reason."""
+        """Save screenshots and the console's lines in *folder*; return the paths."""
         paths = []
         for number, page in enumerate(self.context.pages):
             path = folder / f"{self.name}-{number}.png"

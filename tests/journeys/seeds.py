@@ -1,4 +1,4 @@
-"""What was there before: written through the services, as a second process of the same app would."""
+"""Seed data, written through the services as by a second process of the same app."""
 
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from pydantic import SecretStr
 
 from services.chat.live_turn import LiveTurns
 from services.chat.service import Chat
+from services.chat.setup import Choices
 from services.crypto import RootKeys, ServerProof
 from services.domain import Window
 from services.domain.models import ModelInfo
 from services.embedded.folders import choose_folders
-from services.embedded.keys import stack_secrets
 from services.embedded.postgres import Postgres
-from services.embedded.stack import running_endpoints
+from services.embedded.stack import read_secrets, running_endpoints
 from services.llm import Models, Offer
 from services.memory.tokens import RegexCounter
 from services.store.supabase.api import Gateway, ServerCalls
@@ -73,11 +73,14 @@ def converse(session, turns, policy=None):
     chat = Chat(
         store=store,
         live_turns=LiveTurns(),
-        models=Models(Offer(_INFO, model)),
-        counter=RegexCounter(),
-        instructions="",
+        choices=Choices(
+            store=store,
+            models=Models(Offer(_INFO, model)),
+            counter=RegexCounter(),
+            instructions="",
+            first_policy=policy or Window(),
+        ),
         sweep=lambda: None,
-        first_policy=policy or Window(),
     )
     conversation_id = None
     for prompt, reply in turns:
@@ -107,5 +110,5 @@ def let_talk_fast(app):
 def database(app):
     """The database of the running *app*, as superuser."""
     places = choose_folders(app.data, app.keys)
-    with Postgres(places, stack_secrets(places)).connect() as connection:
+    with Postgres(places, read_secrets(places)).connect() as connection:
         yield connection

@@ -217,8 +217,8 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     page.keyboard.press("Escape")  # the menu behind it
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog", name="Preferences")).to_have_count(0)
-    page.locator(f".st-key-c-{peas}").hover()
-    look.behind(page.locator(f".st-key-menu-{peas} button").first, "a row's menu")
+    page.locator(f'[data-act="open"][data-chat="{peas}"]').hover()
+    look.behind(page.locator(f'[data-options][data-chat="{peas}"]'), "a row's menu")
     maya.chooses("Peas?", "Pin")
     maya.sees("is pinned")
     look.at("a toast")
@@ -255,10 +255,8 @@ def _look_at_spaces(maya, look):
     look.behind(page.locator(".st-key-space-chooser button"), "the spaces")
     maya.edits_the_space()
     maya.notes_in_the_dialog("She reads Caesar.")
-    page.locator("[class*='st-key-scoped-fact-']").first.hover()
     look.at("a space")
-    page.get_by_role("button", name="More: She reads").click()
-    page.get_by_role("menuitem", name="Edit").click()
+    page.get_by_role("button", name="Edit: She reads").click()
     expect(maya.dialog.get_by_label("Note", exact=True)).to_be_visible()
     look.at("a fact that is edited")
     maya.dialog.get_by_role("button", name="Delete", exact=True).click()
@@ -272,7 +270,7 @@ def _look_at_spaces(maya, look):
     look.at("moving")
     maya.moves_to("Latin")
     maya.sees("is moved to “Latin”.")
-    maya.rows.get_by_text("Peas?").click()
+    maya.rows.filter(has_text="Peas?").click()
     expect(page.locator(".st-key-space-sign")).to_be_visible()
     maya.sees_no_reply_coming()
     look.at("a conversation of a space")
@@ -308,7 +306,7 @@ _BEGIN = """() => {
 
 
 def tabbed(page):
-    """Where Tab leads, from the top of the page to its end."""
+    """Return the elements that Tab focuses, from the top of the page to the end."""
     page.evaluate(_BEGIN)
     stops = []
     while True:
@@ -334,14 +332,13 @@ def test_tab_leads_through_the_page_as_it_is_read_and_shows_where_it_is(app, may
         ("A", ""),  # to the main content
         ("BUTTON", ""),  # fold the sidebar
         *(("BUTTON", "new-chat"), ("INPUT", "search")),
-        *(("BUTTON", "open"), ("BUTTON", "menu")),
-        *(("BUTTON", "archive"), ("BUTTON", "new-space"), ("BUTTON", "account-menu")),
+        *[("BUTTON", "conversation-list")] * 4,  # a row and its menu, the archive, a new space
+        ("BUTTON", "account-menu"),
         ("MAIN", ""),  # what scrolls is scrolled by the arrows
         *(("BUTTON", "export"), ("BUTTON", "conversation-menu")),
         *[("BUTTON", "exchange")] * 3,  # of the prompt: copy, edit, delete
         *(("DIV", "exchange"), ("BUTTON", "exchange"), ("BUTTON", "exchange")),  # code, wrap, copy
-        *[("BUTTON", "acts-last")] * 2,  # copy, edit
-        *(("BUTTON", "retry"), ("BUTTON", "regenerate-with"), ("BUTTON", "acts-last")),
+        *[("BUTTON", "exchange")] * 5,  # copy, edit, regenerate, with what, context
         *(("TEXTAREA", "composer"), ("BUTTON", "memory-policy")),
         *(("BUTTON", "context-meter"), ("BUTTON", "model-picker")),
     ]
@@ -415,6 +412,12 @@ def test_what_escape_closes_it_closes_alone(maya):
         expect(opener).to_have_attribute("aria-expanded", "true")
         maya.page.keyboard.press("Escape")
         expect(opener).to_have_attribute("aria-expanded", "false")
+    opener = maya.page.get_by_role("button", name=f"More: Go on {FOR_EVER}", exact=True)
+    opener.click()
+    expect(maya.page.get_by_role("menuitem", name="Rename")).to_be_visible()
+    maya.page.keyboard.press("Escape")
+    expect(maya.page.get_by_role("menu")).to_have_count(0)
+    expect(opener).to_be_focused()
     maya.hears("word20")
 
     maya.page.keyboard.press("Escape")

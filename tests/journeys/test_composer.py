@@ -91,7 +91,7 @@ def test_files_are_declined_and_text_that_comes_along_is_taken(person, tmp_path)
 
 
 def drops_file(page, file, at):
-    """As the desktop does: what a page makes of an event of its own says nothing of the browser."""
+    """Drop *file* through the browser's own input: a synthetic event would not test the browser."""
     browser = page.context.new_cdp_session(page)
     data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
     page.evaluate("addEventListener('dragover', (event) => (window.over = event.defaultPrevented))")

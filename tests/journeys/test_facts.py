@@ -1,4 +1,4 @@
-"""Facts about oneself at a browser: offered, noted, undone, written, changed, deleted and switched off."""
+"""Facts about oneself at a browser: offered, noted, undone, written, changed, deleted and brought back."""
 
 import pytest
 from playwright.sync_api import expect
@@ -46,10 +46,6 @@ def opens_memory(maya):
     maya.sees("Remember things about me")
 
 
-def switch(maya):
-    return maya.page.get_by_role("switch", name="Remember things about me")
-
-
 def adds(maya, text):
     maya.page.get_by_label("Add a memory").fill(text)
     maya.page.keyboard.press("Enter")
@@ -57,7 +53,7 @@ def adds(maya, text):
 
 
 def told(model):
-    """What the model was told first, the last time it was asked for a reply."""
+    """Return the first message of the last request for a reply."""
     return model.requests[-1].body["messages"][0]["content"]
 
 
@@ -90,21 +86,6 @@ def test_a_fact_is_offered_noted_known_elsewhere_and_undone(maya, model):
     opens_memory(maya)
     expect(rows(maya)).to_have_text(["Lives in Bern."])
     maya.page.reload()
-    expect(rows(maya)).to_have_text(["Lives in Bern."])
-
-
-def test_a_note_leads_to_the_page_of_all_and_from_there_to_its_source(maya):
-    agrees(maya)
-    asks(maya, "I live in Bern [[facts=Lives_in_Bern.]]", "You said: I live in Bern")
-
-    maya.page.locator(".st-key-noted").get_by_role("link", name="Memory").click()
-    expect(rows(maya)).to_have_text(["Lives in Bern."])
-    maya.page.locator(".st-key-facts").get_by_role("link", name="Hello").click()
-
-    maya.is_in("Hello")
-    maya.page.get_by_role("button", name="Dismiss").click()
-    expect(noted(maya)).to_have_count(0)
-    opens_memory(maya)
     expect(rows(maya)).to_have_text(["Lives in Bern."])
 
 
@@ -144,27 +125,6 @@ def test_facts_are_written_changed_deleted_and_brought_back(maya, model):
     maya.sees("No memories yet")
 
 
-def test_facts_that_are_switched_off_are_neither_shown_to_the_model_nor_noted(maya, model):
-    opens_memory(maya)
-    adds(maya, "I take my coffee black")
-    expect(switch(maya)).not_to_be_checked()
-    maya.visit()
-    asks(maya, "I live in Bern [[facts=Lives_in_Bern.]]", "You said: I live in Bern")
-    assert "coffee" not in str(model.requests[-1].body)
-
-    opens_memory(maya)
-    switch(maya).focus()
-    maya.page.keyboard.press("Space")
-    maya.sees("Daybook saves what you say about yourself")
-    expect(switch(maya)).to_be_checked()
-    maya.visit()
-    asks(maya, "Which drink?", "You said: Which drink?")
-
-    assert "I take my coffee black" in told(model)
-    opens_memory(maya)
-    expect(rows(maya)).to_have_text(["I take my coffee black"])
-
-
 def test_a_conversation_has_facts_that_hold_nowhere_else(maya, model):
     asks(maya, "Where is my order?", "You said: Where is my order?")
     maya.opens_the_facts()
@@ -186,13 +146,12 @@ def test_a_conversation_has_facts_that_hold_nowhere_else(maya, model):
     maya.page.locator(".st-key-facts").get_by_role("link", name="Where is my order?").click()
     maya.is_in("Where is my order?")
     maya.facts_sign.click()
-    maya.dialog.get_by_role("button", name="More: It is order 7781").press("Enter")
-    maya.page.get_by_role("menuitem", name="Edit").press("Enter")
-    maya.dialog.get_by_label("Note", exact=True).fill("It is order 7782")
-    maya.dialog.get_by_role("button", name="Save note").press("Enter")
+    maya.dialog.get_by_role("button", name="Edit: It is order 7781").press("Enter")
+    expect(maya.dialog.get_by_label("Note", exact=True)).to_be_focused()
+    maya.page.keyboard.type("It is order 7782")
+    maya.page.keyboard.press("Enter")
     expect(maya.dialog.get_by_text("It is order 7782", exact=True)).to_be_visible()
-    maya.dialog.get_by_role("button", name="More: It is order 7782").press("Enter")
-    maya.page.get_by_role("menuitem", name="Delete").press("Enter")
+    maya.dialog.get_by_role("button", name="Delete: It is order 7782").press("Enter")
     expect(maya.dialog.get_by_text("Deleted “It is order 7782”")).to_be_visible()
     expect(maya.dialog.get_by_text("It is order 7782", exact=True)).to_have_count(0)
     maya.dialog.get_by_role("button", name="Undo").press("Enter")

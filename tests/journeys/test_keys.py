@@ -94,15 +94,6 @@ def test_a_question_mark_that_is_typed_opens_nothing(maya):
     expect(sheet(maya)).to_be_visible()
 
 
-def test_the_sheet_is_in_the_account_menu_too(maya):
-    maya.page.locator(".st-key-account-menu button").click()
-    maya.page.get_by_role("button", name="Keyboard shortcuts").click()
-    expect(sheet(maya)).to_be_visible()
-
-    sheet(maya).get_by_role("button", name="Close").click()
-    expect(sheet(maya)).to_have_count(0)
-
-
 def test_on_a_mac_the_keys_are_those_of_a_mac(person):
     maya = person()
     maya.context.add_init_script(

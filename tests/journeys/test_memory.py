@@ -1,4 +1,4 @@
-"""What the model remembers of a conversation: summarised, brought back, and looked at."""
+"""Memory of a conversation: summary, recalled messages, and their display."""
 
 import re
 

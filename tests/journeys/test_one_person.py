@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.people import PHONE
+from tests.journeys.people import MESSAGE, PHONE
 from tests.stack.apps import until
 
 SLOWLY = "[[tokens=40 rate=12]]"  # three seconds and more
@@ -338,12 +338,12 @@ def test_what_stands_in_the_page_stays_while_a_reply_begins(maya):
         maya.asks(name)
         maya.hears_all_of(f"You said: {name}")
     stands = {
-        ".st-key-thread :is(.stChatMessage, .db-message)": 4,
+        f".st-key-thread :is({MESSAGE})": 4,
         ".st-key-chat-head h1": 1,
         ".st-key-export button": 1,
         ".st-key-memory-policy button": 1,
         ".st-key-composer textarea": 1,
-        '.st-key-conversation-list [class*="st-key-open-"]': 1,
+        '[data-act="open"]': 1,
     }
     maya.page.evaluate(WATCH, list(stands))
 

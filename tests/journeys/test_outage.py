@@ -122,7 +122,7 @@ def test_a_prompt_that_is_refused_when_one_has_gone_on_waits_where_it_was_writte
 
 @contextmanager
 def nothing_written(app):
-    """Who writes a conversation waits meanwhile; everybody can read."""
+    """Lock the conversations: writers wait meanwhile, readers do not."""
     with database(app) as rows, rows.transaction():
         rows.execute("lock table public.conversations in share row exclusive mode")
         yield
@@ -133,8 +133,8 @@ def test_what_is_pressed_is_done_whole_though_another_press_follows(frail, perso
     maya.arrives()
     maya.asks("Peas")
     maya.hears_all_of("You said: Peas")
-    archive = maya.page.locator(".st-key-archive button")
-    back = maya.page.locator(".st-key-leave-archive button")
+    archive = maya.page.get_by_role("button", name="Archived")
+    back = maya.page.get_by_role("button", name="Back")
 
     maya.begins_a_new_chat()
     with nothing_written(frail):
@@ -208,7 +208,7 @@ def test_a_database_that_died_comes_back_under_the_page(frail, person):
 
 
 def assert_each_is_stored_and_paid_once(app, person, *, turns, messages):
-    """What the books say of *person*: so many turns, each complete and charged what it cost, nothing reserved."""
+    """Assert so many complete turns and messages of *person*, charged at cost, nothing reserved."""
     with database(app) as rows:
         whose = "user_id = (select id from auth.users where email = %s)"
         found = rows.execute(

@@ -1,4 +1,4 @@
-"""Who sees what: two people, an admin, somebody signed out, and two processes of one deployment."""
+"""Visibility between users: two people, an admin, a signed-out visitor, and two processes."""
 
 import re
 from uuid import uuid4

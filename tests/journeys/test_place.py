@@ -1,4 +1,4 @@
-"""Where a page stands when a conversation is opened, and who moves it."""
+"""Scroll position of a page when a conversation is opened, and after the reader scrolls."""
 
 import pytest
 from playwright.sync_api import expect

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.people import PASSWORD, PHONE
+from tests.journeys.people import MESSAGE, PASSWORD, PHONE
 from tests.journeys.seeds import converse, let_talk_fast, second_process
 from tests.stack.apps import until
 
@@ -61,10 +61,10 @@ def test_a_reply_that_is_over_stays_where_it_came(maya):
     maya.hears_all_of("You said: First")
     maya.asks("Second [[tokens=20 rate=20]]")
     maya.hears("word2")
-    maya.page.evaluate(WATCH, ".stChatMessage, .db-message")
+    maya.page.evaluate(WATCH, MESSAGE)
 
     maya.hears_all_of("word20")
-    expect(maya.page.locator(".st-key-acts-last")).to_be_visible()
+    expect(maya.page.get_by_role("button", name="Regenerate", exact=True)).to_have_count(2)
 
     frames = maya.page.evaluate(SEEN)
     assert {len(frame) for frame in frames} == {4}  # nothing twice, nothing gone
@@ -230,7 +230,7 @@ def test_thoughts_open_as_they_come_and_stay_after_a_reload(maya, model):
 
 
 def _is_at_rest(person):
-    """Whether the page has not moved for half a second: a busy machine draws few frames in one."""
+    """Return whether the page stood still for half a second: a busy machine draws few frames."""
     places = {person.page.evaluate(SCROLLED)}
     for _ in range(5):
         person.page.wait_for_timeout(100)

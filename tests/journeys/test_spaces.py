@@ -12,7 +12,7 @@ def maya(person):
 
 
 def told(model):
-    """What the model was told first, the last time."""
+    """Return the first message of the last request."""
     return model.requests[-1].body["messages"][0]["content"]
 
 

@@ -121,7 +121,7 @@ def test_what_was_typed_before_the_switch_stays_typed_and_is_kept_no_longer(maya
 
 
 def states(maya, app):
-    """How her turns stand."""
+    """Return the states of Maya's turns."""
     with database(app) as connection:
         rows = connection.execute(
             "select t.state from public.turns t join auth.users u on u.id = t.user_id"

@@ -1,20 +1,25 @@
 """The whole app as AppTest runs it, with fakes where the backend would be."""
 
+import itertools
+import json
 import re
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from streamlit.runtime.scriptrunner import script_runner
 from streamlit.testing.v1 import AppTest
 
+from pages._parts import browser
 from services import bootstrap
 from services.domain.models import ModelState
 from tests.fakes import MAYA, FakePerson, ScriptedModel
 from tests.stores import InMemoryDatabase
 
 ROOT = Path(__file__).parents[2]
+_numbers = itertools.count()
 
 
 def in_dialog(app, dialog, *args):
@@ -36,6 +41,35 @@ def menu_button(app, key):
     return found
 
 
+def clicked(app, **request):
+    """After a press of a button of plain HTML, with these data attributes."""
+    return app.text_input(key="acts").set_value(json.dumps([next(_numbers), request])).run()
+
+
+def opened(app, conversation):
+    """After a press of a row of the list."""
+    return clicked(app, act="open", chat=str(conversation))
+
+
+def chosen(app, conversation, choice):
+    """After a choice in the menu of a row."""
+    assert choice in options(app, conversation)
+    return clicked(app, act="choose", chat=str(conversation), choice=choice)
+
+
+def options(app, conversation):
+    """Return the entries of the menu of a row."""
+    (found,) = re.findall(f'data-chat="{conversation}" data-options="(.*?)"', html(app))
+    return found.split("|")
+
+
+def listed(app):
+    """Headings and titles of the list, as they stand there."""
+    shown = "".join(_html(each) for each in app.sidebar.get("html") if "db-list" in each.value)
+    found = re.findall('<p>(.*?)</p>|<button data-act="open".*?>(.*?)</button>', shown)
+    return [unescape(re.sub("<[^>]*>", "", "".join(each))) for each in found]
+
+
 def keys(app):
     return {str(each.key) for each in (*app.button, *app.get("menu_button"))}
 
@@ -55,34 +89,40 @@ def in_composer(app):
 
 def messages(app):
     """The texts of the messages: prompts are HTML, replies Markdown."""
-    return [each for each in map(_text, _drawn(app.main)) if each is not None]
+    return list(_texts(app.main))
 
 
 def unanswered(app):
     """The prompts that are said to have no reply, as HTML."""
-    return [each.value for each in app.main.get("html") if "Not answered, not sent" in each.value]
+    return [each for each in _PROMPT.findall(html(app)) if "Not answered, not sent" in each]
 
 
-def _drawn(block):
-    """The messages, and all else that is not a block, as they stand one below the other."""
+_PROMPT = re.compile('<div class="db-message.*?>(.*?)</div><div class="db-acts')
+
+
+def _texts(block, *, is_past=False):
     for child in block.children.values():
-        if child.type == "chat_message" or not getattr(child, "children", None):
-            yield child
-        else:
-            yield from _drawn(child)
-
-
-def _text(drawn):
-    if drawn.type == "chat_message":
-        return drawn.markdown[0].value if drawn.markdown else None
-    prompt = re.match(
-        '<div class="db-message".*?>(.*)</div><div class="db-acts', _html(drawn), re.S
-    )
-    return unescape(re.sub("<[^>]*>", "", prompt[1])) if prompt else None
+        if child.type == "chat_message":
+            yield from [each.value for each in child.markdown][:1]
+        elif child.type == "markdown" and is_past:
+            yield child.value
+        elif child.type == "html":
+            yield from (
+                unescape(re.sub("<[^>]*>", "", one)) for one in _PROMPT.findall(_html(child))
+            )
+        elif getattr(child, "children", None):
+            yield from _texts(child, is_past=is_past or "-past-" in child.proto.id)
 
 
 def _html(drawn):
-    return drawn.proto.body if drawn.type == "html" else ""
+    return drawn.proto.body
+
+
+def regenerated(app, message, choice=""):
+    """After a press of Regenerate below a reply, or a choice in the menu beside it."""
+    if choice:
+        return clicked(app, act="choose", message=str(message.id), choice=choice)
+    return clicked(app, act="retry", message=str(message.id))
 
 
 @dataclass
@@ -98,7 +138,7 @@ class FakeHealth:
 
 @dataclass
 class Tab:
-    """Who sits before the tab: somebody, or nobody."""
+    """A browser tab: the signed-in user, if any, and whether the app has accounts."""
 
     person: FakePerson | None = None
     has_accounts: bool = True
@@ -132,6 +172,18 @@ def tab(monkeypatch, health):
     monkeypatch.setattr(bootstrap, "person_services", lambda session_id: tab.person)
     monkeypatch.setattr(bootstrap, "has_accounts", lambda: tab.has_accounts)
     return tab
+
+
+@pytest.fixture(autouse=True)
+def acts(monkeypatch):
+    """A field in the place of the component that hears buttons of plain HTML: AppTest runs no components."""
+
+    def hear(act):
+        st.text_input(
+            "acts", key="acts", on_change=lambda: act(json.loads(st.session_state.acts)[1])
+        )
+
+    monkeypatch.setattr(browser, "hear_acts", hear)
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,8 @@
-"""What admins see of people, and that nobody else sees or asks it."""
-
-from collections.abc import Callable
-
-from streamlit.testing.v1 import AppTest
+"""The admin page: totals, for admins alone."""
 
 from services.domain import AccountRole
 from tests.fakes import FakePerson, ScriptedModel
-
-OpenApp = Callable[..., AppTest]
+from tests.pages.conftest import chosen
 
 
 def admin(database):
@@ -18,7 +13,7 @@ def links(app):
     return [link.label for link in app.sidebar.get("page_link")]
 
 
-def test_an_admin_sees_counts_and_sums_and_no_content(open_app, database):
+def test_admin_sees_totals_and_no_content(open_app, database):
     database.hold("Secret title", "secret prompt", "secret reply")
     app = open_app(admin(database))
     assert links(app) == ["Memory", "Users"]
@@ -35,12 +30,11 @@ def test_an_admin_sees_counts_and_sums_and_no_content(open_app, database):
     assert "secret" not in str(app.main).lower()
 
 
-def test_conversations_can_be_renamed_from_here_too(open_app, database):
+def test_conversation_is_renamed_on_the_admin_page(open_app, database):
     garden = database.hold("Garden", "One", "Two")
     app = open_app(admin(database)).switch_page("pages/admin.py").run()
 
-    menus = {menu.key: menu for menu in app.get("menu_button")}
-    menus[f"menu-{garden}"].click("Rename").run()
+    chosen(app, garden, "Rename")
     app.text_input(key=f"title-{garden}").set_value("Roses").run()
 
     assert database.thread(garden).conversation.title == "Roses"

@@ -1,11 +1,9 @@
-"""The model picker, instructions and preferences: what a person sees, with the real chat over fakes."""
+"""The model picker, instructions and preferences, with the real chat over fakes."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import streamlit as st
-from streamlit.testing.v1 import AppTest
 
 from pages._parts.preferences import instructions_dialog, preferences_dialog
 from services.domain import (
@@ -20,11 +18,10 @@ from services.domain.models import LimitSource, ModelState
 from services.errors import StoreUnavailable
 from services.llm import Offer
 from tests.fakes import LARGE, MAYA, FakePerson, ScriptedModel, choose
-from tests.pages.conftest import ROOT, captions, in_composer, in_dialog, press, pressed
+from tests.pages.conftest import ROOT, captions, html, in_composer, in_dialog, press, pressed
 from tests.pages.test_chat_page import menu, said, send
 
 LINES_OF_README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-OpenApp = Callable[..., AppTest]
 
 
 @pytest.fixture
@@ -56,7 +53,7 @@ def save_preferences(app):
 
 
 def told(model):
-    """What the model was told first, the last time."""
+    """Return the first message of the last request."""
     return model.seen[-1][0].body
 
 
@@ -99,7 +96,7 @@ def test_picked_model_answers_in_its_conversation_only(open_app, maya, garden, d
     assert open_app(maya, c=str(other)).radio(key=f"model-{other}").value == "scripted"
 
 
-def test_the_meter_counts_for_the_model_that_was_picked(open_app, maya, garden):
+def test_meter_counts_for_the_picked_model(open_app, maya, garden):
     app = open_app(maya, c=str(garden))
     assert any("of 3,696<" in html.value for html in app.get("html"))
 
@@ -119,15 +116,6 @@ def test_new_conversation_uses_the_picked_model(open_app, maya, database):
     assert thread.conversation.model == "large"
     pressed(app, "new-chat")
     assert app.radio(key="model-new").value == "scripted"  # the pick was for that one
-
-
-def test_what_was_picked_outlives_a_refusal(open_app, maya, database):
-    app = pick(open_app(maya), "large", "new")
-    database.ledger.daily_micro = 1
-    send(app, "A long thought")
-
-    assert in_composer(app) == "A long thought"
-    assert app.radio(key="model-new").value == "large"
 
 
 def test_over_budget_offers_a_cheaper_model_and_policy(open_app, database, model):
@@ -152,7 +140,7 @@ def test_over_budget_offers_a_cheaper_model_and_policy(open_app, database, model
     assert said(app)[-1] == "In May."
 
 
-def test_a_default_holds_where_nobody_chose(open_app, maya, garden, database):
+def test_default_model_answers_where_none_was_chosen(open_app, maya, garden, database):
     other = database.hold("Other", "One", "Two")
     database.conversations.set_model(other, "scripted")
     app = pick(open_app(maya), "large", "new")
@@ -194,7 +182,7 @@ def test_demo_model_offers_lines_that_connect_a_better_one(
     assert [code.value for code in pressed(app, "connect").code] == lines
 
 
-def test_no_card_beside_a_model_of_an_endpoint(open_app, maya):
+def test_remote_model_has_no_connect_card(open_app, maya):
     assert list(open_app(maya).expander) == []
 
 
@@ -267,42 +255,6 @@ def test_conversation_with_instructions_shows_a_sign(open_app, maya, garden, dat
     assert told(model) == "Be kind."
 
 
-def test_row_menu_opens_the_instructions_of_its_conversation(open_app, maya, garden, database):
-    database.conversations.set_instructions(garden, "Answer in verse.")
-    app = open_app(maya)
-
-    (row,) = [one for one in app.get("menu_button") if one.key == f"menu-{garden}"]
-    row.click("Instructions").run()
-
-    assert app.text_area(key=f"instructions-{garden}").value == "Answer in verse."
-
-
-def test_what_was_typed_stays_where_it_cannot_be_saved(open_app, maya, garden, database):
-    app = open_app(maya, c=str(garden))
-    menu(app, "Instructions")
-    database.rows.failures["put_document"] = StoreUnavailable()
-
-    set_instructions(app, database.thread(garden), "A long thought.")
-
-    assert StoreUnavailable.public in [error.value for error in app.error]
-    assert app.text_area(key=f"instructions-{garden}").value == "A long thought."
-
-
-def test_instructions_of_another_tab_are_shown_before_replacing(open_app, maya, garden, database):
-    app = menu(open_app(maya, c=str(garden)), "Instructions")
-    database.conversations.set_instructions(garden, "Answer in verse.")
-    thread = database.thread(garden)
-
-    set_instructions(app, thread, "Answer in prose.")
-    assert database.thread(garden).instructions == "Answer in verse."
-    assert ["changed in another tab" in warning.value for warning in app.warning] == [True]
-    assert [code.value for code in app.code] == ["Answer in verse."]
-    assert app.text_area(key=f"instructions-{garden}").value == "Answer in prose."
-
-    press(in_dialog(app, instructions_dialog, thread.conversation), "Save")
-    assert database.thread(garden).instructions == "Answer in prose."
-
-
 def test_instructions_of_another_tab_are_shown_before_resetting(open_app, maya, garden, database):
     database.conversations.set_instructions(garden, "Answer in verse.")
     app = menu(open_app(maya, c=str(garden)), "Instructions")
@@ -353,7 +305,7 @@ def test_unverified_instructions_are_reported(open_app, maya, garden, database, 
 # --- preferences -----------------------------------------------------------------------------------
 
 
-def test_a_person_chooses_for_all_conversations(open_app, maya, large):
+def test_preferences_hold_for_all_conversations(open_app, maya, large):
     app = pressed(open_app(maya), "preferences")
 
     app.selectbox(key="default-model").select("large")
@@ -366,7 +318,7 @@ def test_a_person_chooses_for_all_conversations(open_app, maya, large):
     assert told(large) == "Be brief."
 
 
-def test_a_theme_is_chosen_once_for_every_browser(open_app, maya, monkeypatch):
+def test_theme_is_stored_for_every_browser(open_app, maya, monkeypatch):
     told = []
     monkeypatch.setattr("pages._parts.browser.set_theme", told.append)
     app = pressed(open_app(maya), "preferences")
@@ -396,7 +348,7 @@ def test_tab_shows_the_title_if_chosen(open_app, maya, garden, monkeypatch):
     assert named[-1] == "Daybook"
 
 
-def test_saving_what_was_not_changed_chooses_nothing(open_app, maya):
+def test_saving_unchanged_preferences_stores_nothing(open_app, maya):
     save_preferences(pressed(open_app(maya), "preferences"))
 
     assert maya.store.profile.preferences() == Preferences()
@@ -404,96 +356,54 @@ def test_saving_what_was_not_changed_chooses_nothing(open_app, maya):
 
 def test_preferences_of_two_tabs_are_merged(open_app, maya):
     app = pressed(open_app(maya), "preferences")
-    choose(maya.store.profile, instructions="Be brief.")
-    app.selectbox(key="default-model").select("large")
-    save_preferences(app)
-    assert maya.store.profile.preferences() == Preferences(model="large", instructions="Be brief.")
-
-    pressed(app, "preferences")
-    choose(maya.store.profile, model="scripted")
-    app.text_area(key="my-instructions").set_value("Be kind.")
-    save_preferences(app)
-    assert maya.store.profile.preferences() == Preferences(
-        model="scripted", instructions="Be kind."
-    )
-
-
-def test_limits_and_policy_of_two_tabs_are_merged(open_app, maya):
-    app = pressed(open_app(maya), "preferences")
-    choose(maya.store.profile, policy=Retrieval())
-    choose(maya.store.profile, window_messages=30)
-    choose(maya.store.profile, context_tokens=4000)
-    choose(maya.store.profile, reply_tokens=200)
-
-    app.text_area(key="my-instructions").set_value("Be kind.")
-    save_preferences(app)
-
-    assert maya.store.profile.preferences() == Preferences(
-        instructions="Be kind.",
+    elsewhere = Preferences(
+        model="large",
         policy=Retrieval(),
         window_messages=30,
         context_tokens=4000,
         reply_tokens=200,
+        theme="dark",
     )
-
-
-def test_default_instructions_of_another_tab_are_shown_before_replacing(open_app, maya):
-    app = pressed(open_app(maya), "preferences")
-    choose(maya.store.profile, instructions="Be brief.")
+    maya.store.profile.change(lambda _: elsewhere)
     app.text_area(key="my-instructions").set_value("Be kind.")
-
     save_preferences(app)
-    assert maya.store.profile.preferences().instructions == "Be brief."
-    assert ["changed in another tab" in warning.value for warning in app.warning] == [True]
-    assert [code.value for code in app.code] == ["Be brief."]
-    assert app.text_area(key="my-instructions").value == "Be kind."
+    both = replace(elsewhere, instructions="Be kind.")
+    assert maya.store.profile.preferences() == both
 
+    pressed(app, "preferences")
+    choose(maya.store.profile, instructions="Be brief.")
+    app.selectbox(key="default-model").select("scripted")
     save_preferences(app)
-    assert maya.store.profile.preferences().instructions == "Be kind."
+    assert maya.store.profile.preferences() == replace(
+        both, model="scripted", instructions="Be brief."
+    )
 
 
 def test_with_one_model_there_is_no_default_to_choose(open_app, database, model):
     app = pressed(open_app(FakePerson(database, model)), "preferences")
 
     assert [each.key for each in app.selectbox] == ["default-policy"]
-    assert app.text_area(key="my-instructions").value == ""
 
 
-def test_new_conversations_are_remembered_as_their_person_chose(open_app, maya, database):
+def test_new_conversation_uses_the_default_policy_and_sizes(open_app, maya, database):
     app = pressed(open_app(maya), "preferences")
     assert app.selectbox(key="default-policy").value == Summary()
-
-    app.selectbox(key="default-policy").set_value(Retrieval())
-    app.number_input(key="context-tokens").set_value(2000)
-    app = save_preferences(app)
-    app.chat_input(key="composer").set_value("When?").run()
-
-    (thread,) = database.threads()
-    assert thread.conversation.policy == Retrieval()
-    assert maya.store.profile.preferences().context_tokens == 2000
-    assert "of 1,600</td>" in str([each.value for each in app.get("html")])
-
-
-def test_window_and_reply_sizes_are_chosen(open_app, maya, database):
-    app = pressed(open_app(maya), "preferences")
     app.selectbox(key="default-policy").set_value(Window())
-    app.number_input(key="window-messages").set_value(7)
-    app.number_input(key="reply-tokens").set_value(100)
-    app = save_preferences(app)
-    app.chat_input(key="composer").set_value("When?").run()
+    sizes = {"window-messages": 7, "context-tokens": 2000, "reply-tokens": 100}
+    for key, size in sizes.items():
+        app.number_input(key=key).set_value(size)
+    app = send(save_preferences(app), "When?")
 
     (thread,) = database.threads()
     assert thread.conversation.policy == Window(8)
     assert maya.model.max_tokens[0] == 100
+    assert "of 1,900</td>" in html(app)
 
     app = pressed(app, "preferences")
-    app.number_input(key="window-messages").set_value(None)
-    app.number_input(key="reply-tokens").set_value(None)
-    app = save_preferences(app)
-    assert (
-        maya.store.profile.preferences().window_messages,
-        maya.store.profile.preferences().reply_tokens,
-    ) == (None, None)
+    for key in sizes:
+        app.number_input(key=key).set_value(None)
+    save_preferences(app)
+    assert maya.store.profile.preferences() == Preferences(policy=Window())
 
 
 def test_reply_length_is_bounded_by_the_model(open_app, maya):
@@ -519,14 +429,3 @@ def test_unverified_preferences_are_reported(open_app, maya):
 
     assert maya.store.profile.preferences() == Preferences(instructions="Be brief.")
     assert "integrity check" not in captions(app)
-
-
-def test_preferences_that_cannot_be_stored_stay_typed(open_app, maya):
-    app = pressed(open_app(maya), "preferences")
-    maya.database.rows.failures["put_document"] = StoreUnavailable()
-
-    app.text_area(key="my-instructions").set_value("A long thought.")
-    save_preferences(app)
-
-    assert StoreUnavailable.public in [error.value for error in app.error]
-    assert app.text_area(key="my-instructions").value == "A long thought."

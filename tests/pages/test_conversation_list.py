@@ -1,37 +1,20 @@
 """The list of database: what stands where, and what can be done from it."""
 
+import re
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages._parts import turns, undo
 from services.domain import Outcome
 from services.errors import StoreUnavailable
-from tests.pages.conftest import menu_button
+from tests.pages.conftest import chosen, clicked, html, listed, opened, options
 from tests.stack.apps import until
 
 OpenApp = Callable[..., AppTest]
-
-
-def listed(app):
-    """Headings and titles, as they stand there."""
-    found = []
-    for element in app.sidebar:
-        if element.type == "caption":
-            found.append(element.value)
-        elif str(element.key).startswith("open-"):
-            found.append(element.label)
-    return found[:-3]  # the account's captions stand below
-
-
-def menu(app, conversation):
-    return menu_button(app, f"menu-{conversation}")
-
-
-def choose(app, conversation, choice):
-    return menu(app, conversation).click(choice).run()
 
 
 def toasts(app):
@@ -39,9 +22,19 @@ def toasts(app):
 
 
 def marked(app):
-    """What is marked as open."""
-    rows = [each for each in app.sidebar.button if str(each.key).startswith("open-")]
-    return [each.label for each in rows if each.proto.type == "secondary"]
+    """Return the titles that are marked as open."""
+    return _titles(app, ' aria-current="true"')
+
+
+def news(app):
+    """Return the titles that are marked as unread."""
+    return _titles(app, ' class="db-unread"')
+
+
+def _titles(app, state):
+    return re.findall(
+        f'<button data-act="open" data-chat="[^"]*"{state}.*?>(.*?)</button>', html(app)
+    )
 
 
 def test_pinned_conversation_stands_on_top(open_app, maya, database):
@@ -51,12 +44,12 @@ def test_pinned_conversation_stands_on_top(open_app, maya, database):
     (_, *plain) = listed(app)
     assert plain == ["New", "Old"]
 
-    choose(app, old, "Pin")
+    chosen(app, old, "Pin")
     assert listed(app)[:2] == ["Pinned", "Old"]
     assert "New" in listed(app)
     assert toasts(app) == ["“Old” is pinned."]
 
-    choose(app, old, "Unpin")
+    chosen(app, old, "Unpin")
     assert listed(app)[1:] == ["New", "Old"]
 
 
@@ -66,17 +59,17 @@ def test_archived_conversation_moves_to_the_archive(open_app, maya, database):
     database.hold("New", "One", "Two")
     app = open_app(maya)
 
-    choose(app, old, "Archive")
+    chosen(app, old, "Archive")
     assert listed(app)[1:] == ["New"]
     assert toasts(app) == ["“Old” is archived."]
 
-    app.button(key="archive").click().run()
+    clicked(app, act="archive")
     assert listed(app) == ["Archived", "Old"]
-    assert menu(app, old).options == ["Rename", "Instructions", "Chat notes", "Unarchive", "Delete"]
+    assert options(app, old) == ["Rename", "Instructions", "Chat notes", "Unarchive", "Delete"]
 
-    choose(app, old, "Unarchive")
+    chosen(app, old, "Unarchive")
     assert listed(app) == ["No archived chats."]
-    app.button(key="leave-archive").click().run()
+    clicked(app, act="leave-archive")
     assert listed(app)[1:] == ["New", "Old"]
 
 
@@ -86,10 +79,10 @@ def test_unread_reply_is_marked_until_opened(open_app, maya, database):
     maya.chat.begin(garden, "Three").wait(5)
 
     app = open_app(maya)
-    assert listed(app)[1:] == ["**Garden**"]
-    assert news(app) == ["**Garden**"]
+    assert listed(app)[1:] == ["Garden"]
+    assert news(app) == ["Garden"]
 
-    app.button(key=f"open-{garden}").click().run()
+    opened(app, garden)
     assert listed(app)[1:] == ["Garden"]
     assert news(open_app(maya)) == []
 
@@ -108,13 +101,7 @@ def test_a_reply_that_comes_elsewhere_is_news_by_itself(open_app, maya, database
     turn.wait(5)
 
     assert turns.expected_news(maya.chat) != expected
-    assert news(app.run()) == ["**Garden**"]
-
-
-def news(app):
-    """What is marked as unread."""
-    rows = [each for each in app.sidebar.button if str(each.key).startswith("open-")]
-    return [each.label for each in rows if "unread" in each.proto.icon]
+    assert news(app.run()) == ["Garden"]
 
 
 def test_list_includes_the_open_archived_conversation(open_app, maya, database):
@@ -135,11 +122,11 @@ def test_thirty_are_drawn_and_older_ones_on_demand(open_app, maya, database):
     assert [words for words in listed(app) if "Number" in words][::29] == ["Number 69", "Number 40"]
     assert len(listed(app)) == 31
 
-    app.button(key="older").click().run()
+    clicked(app, act="older")
     assert len(listed(app)) == 61
-    app.button(key="older").click().run()
+    clicked(app, act="older")
     assert listed(app)[-1] == "Number 0"
-    assert "older" not in [button.key for button in app.button]
+    assert "Show more" not in html(app)
 
 
 def test_an_archive_is_paged_by_itself(open_app, maya, database):
@@ -147,12 +134,12 @@ def test_an_archive_is_paged_by_itself(open_app, maya, database):
         database.conversations.archive(database.hold(f"Number {n}"))
         database.hold(f"Other {n}")
     app = open_app(maya)
-    app.button(key="older").click().run()
+    clicked(app, act="older")
     assert len(listed(app)) == 41
 
-    app.button(key="archive").click().run()
+    clicked(app, act="archive")
     assert len(listed(app)) == 31
-    app.button(key="older").click().run()
+    clicked(app, act="older")
     assert len(listed(app)) == 41
 
 
@@ -165,13 +152,13 @@ def test_list_includes_the_open_old_conversation(open_app, maya, database):
 
     assert listed(app)[:2] == ["Current chat", "Old"]
     assert marked(app) == ["Old"]
-    app.button(key="older").click().run()
+    clicked(app, act="older")
     assert listed(app)[-1] == "Old"
     assert listed(app).count("Old") == 1
 
 
 def deleted(app):
-    """What can still be brought back, as it is said."""
+    """Return the lines that offer to restore a deleted conversation."""
     return [html.value for html in app.main.get("html") if "Deleted" in html.value]
 
 
@@ -180,7 +167,7 @@ def test_deleted_conversation_can_be_restored(open_app, maya, database):
     database.hold("Other", "One", "Two")
     app = open_app(maya, c=str(garden))
 
-    choose(app, garden, "Delete")
+    chosen(app, garden, "Delete")
     assert listed(app)[1:] == ["Other"]
     assert app.title[0].value == "New chat"
     assert "“Garden”" in deleted(app)[0]
@@ -196,8 +183,8 @@ def test_deleting_another_conversation_leaves_the_page(open_app, maya, database)
     third = database.hold("Third", "One", "Two")
     app = open_app(maya, c=str(garden))
 
-    choose(app, other, "Delete")
-    choose(app, third, "Delete")
+    chosen(app, other, "Delete")
+    chosen(app, third, "Delete")
     assert app.title[0].value == "Garden"
     assert ["Third" in line for line in deleted(app)] == [True, False]
 
@@ -209,7 +196,7 @@ def test_deleting_another_conversation_leaves_the_page(open_app, maya, database)
 
 def test_undo_is_offered_for_a_while(open_app, maya, database, monkeypatch):
     garden = database.hold("Garden", "One", "Two")
-    app = choose(open_app(maya), garden, "Delete")
+    app = chosen(open_app(maya), garden, "Delete")
     assert deleted(app.run())
 
     later = time.monotonic() + 21
@@ -220,7 +207,7 @@ def test_undo_is_offered_for_a_while(open_app, maya, database, monkeypatch):
 
 def test_undo_that_comes_too_late_says_so(open_app, maya, database):
     garden = database.hold("Garden", "One", "Two")
-    app = choose(open_app(maya), garden, "Delete")
+    app = chosen(open_app(maya), garden, "Delete")
     database.let_pass(21)
 
     app.button(key=f"restore-{garden}").click().run()
@@ -230,7 +217,7 @@ def test_undo_that_comes_too_late_says_so(open_app, maya, database):
 
 def test_undo_is_offered_again_where_the_database_stumbled(open_app, maya, database):
     garden, other = (database.hold(name, "One", "Two") for name in ("Garden", "Other"))
-    app = choose(choose(open_app(maya), garden, "Delete"), other, "Delete")
+    app = chosen(chosen(open_app(maya), garden, "Delete"), other, "Delete")
     database.rows.failure = StoreUnavailable()
 
     app.button(key=f"restore-{other}").click().run()
@@ -245,7 +232,7 @@ def test_undo_is_offered_again_where_the_database_stumbled(open_app, maya, datab
 
 def test_a_double_click_brings_back_once(open_app, maya, database):
     garden = database.hold("Garden", "One", "Two")
-    app = choose(open_app(maya), garden, "Delete")
+    app = chosen(open_app(maya), garden, "Delete")
 
     undo_it = app.button(key=f"restore-{garden}").click()
     undo_it.run()
@@ -262,7 +249,7 @@ def test_deleting_stops_the_live_reply_first(open_app, maya, model, database):
     until(turn.said)
     app = open_app(maya)
 
-    choose(app, turn.conversation_id, "Delete")
+    chosen(app, turn.conversation_id, "Delete")
 
     assert turn.is_done
     database.conversations.restore(turn.conversation_id)
@@ -294,20 +281,55 @@ def test_what_the_filter_finds_is_paged(open_app, maya, database):
     for n in range(70):
         database.hold(f"{'Odd' if n % 2 else 'Even'} {n}")
     app = open_app(maya)
-    app.button(key="older").click().run()
+    clicked(app, act="older")
 
     look_for(app, "odd")
     assert len(listed(app)) == 31
-    app.button(key="older").click().run()
+    clicked(app, act="older")
     assert len(listed(app)) == 36
     look_for(app, "even")
     assert len(listed(app)) == 31
 
 
+def test_title_in_the_list_is_text(open_app, maya, database):
+    title = '<img src=x> & "quoted" **words**'
+    database.hold(title, "One", "Two")
+
+    app = open_app(maya)
+
+    assert listed(app)[1:] == [title]
+    assert "<img" not in html(app)
+
+
+def test_press_on_a_deleted_conversation_does_no_harm(open_app, maya, database):
+    old = database.hold("Old", "One", "Two")
+    app = open_app(maya)
+    database.conversations.discard(old, 20)
+
+    chosen(app, old, "Archive")
+    assert listed(app) == ["No chats yet."]
+    assert not app.exception
+    opened(app, old)
+    assert [error.value for error in app.error] == ["This chat does not exist."]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [{"act": "open", "chat": "x"}, {"act": "choose", "chat": "x", "choice": "Pin"}, {"act": "?"}],
+)
+def test_unknown_press_does_nothing(open_app, maya, database, request_):
+    database.hold("Old", "One", "Two")
+
+    app = clicked(open_app(maya), **request_)
+
+    assert listed(app)[1:] == ["Old"]
+    assert not app.exception
+
+
 def test_a_title_that_was_deleted_draws_nothing(open_app, maya, database):
     one = database.hold("<img src=x>", "One", "Two")
 
-    app = choose(open_app(maya), one, "Delete")
+    app = chosen(open_app(maya), one, "Delete")
 
     assert "<img" not in deleted(app)[0]
 
@@ -315,7 +337,7 @@ def test_a_title_that_was_deleted_draws_nothing(open_app, maya, database):
 def test_a_title_in_a_toast_draws_nothing(open_app, maya, database):
     one = database.hold("![x](http://e/i)", "One", "Two")
 
-    app = choose(open_app(maya), one, "Pin")
+    app = chosen(open_app(maya), one, "Pin")
 
     assert "![" not in toasts(app)[0]
 
@@ -325,7 +347,7 @@ def test_what_could_not_be_done_is_said(open_app, maya, database):
     app = open_app(maya)
     database.rows.failure = StoreUnavailable()
 
-    choose(app, one, "Pin")
+    chosen(app, one, "Pin")
 
     assert StoreUnavailable.public in [warning.value for warning in app.warning]
     assert toasts(app) == []

@@ -1,6 +1,5 @@
-"""What a person sees of the facts that are kept about them: the offer, what was noted, and the Memory page."""
+"""Facts on screen: the offer to note any, noted facts, the memory page, and notes in dialogs."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
@@ -9,7 +8,9 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages._parts import facts, safe_md, scoped_facts
+from pages._parts import facts, safe_md
+from pages._parts.fact_list import notes_dialog
+from pages._parts.space_dialogs import space_dialog
 from services.domain import (
     ConversationId,
     Fact,
@@ -21,13 +22,11 @@ from services.domain import (
     SpaceId,
 )
 from services.domain.memories import NotedFact
-from services.errors import NotFound, StoreUnavailable
+from services.errors import NotFound, SpaceGone, StoreUnavailable
 from tests.fakes import MAYA, NOON, choose
-from tests.pages.conftest import ROOT, html, in_dialog, keys, menu_button, press, pressed
+from tests.pages.conftest import ROOT, captions, html, in_dialog, keys, opened, press, pressed
 from tests.pages.test_chat_page import menu, send
-from tests.pages.test_choices_page import captions, told
-
-OpenApp = Callable[..., AppTest]
+from tests.pages.test_choices_page import told
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def keep(maya, *facts):
 
 
 def note(maya, garden, text, replaced=None):
-    """As if it had been noted from the last prompt."""
+    """Store a fact as if it was noted from the last prompt."""
     asked = maya.database.thread(garden).messages[-2]
     new = fact(text, source_id=asked.id, source_conversation_id=garden)
     one = NotedFact(replace(new, id=replaced.id) if replaced else new, replaced)
@@ -79,7 +78,7 @@ def texts(maya):
 
 
 @pytest.mark.parametrize(("answer", "choice"), [("yes", True), ("no", False)])
-def test_it_is_offered_once_and_never_again(open_app, maya, garden, answer, choice):
+def test_memory_is_not_offered_after_an_answer(open_app, maya, garden, answer, choice):
     choose(maya.store.profile, keeps_facts=None)
     app = open_app(maya, c=str(garden))
     assert "Let Daybook remember things about you" in html(app)
@@ -98,45 +97,24 @@ def test_memory_is_offered_after_the_second_reply_once(open_app, maya, garden, d
     app = open_app(maya, c=str(young))
     assert "Let Daybook remember" not in html(app)
 
-    pressed(app, f"open-{garden}")
+    opened(app, garden)
     assert "Let Daybook remember" in html(app)
-    pressed(app, f"open-{other}")
+    opened(app, other)
     assert "Let Daybook remember" not in html(app)
-    pressed(app, f"open-{garden}")
+    opened(app, garden)
     assert "Let Daybook remember" in html(app)
 
 
-def test_memory_is_not_offered_in_a_long_conversation(open_app, maya, database):
-    choose(maya.store.profile, keeps_facts=None)
-    long = database.hold("Long", *(["One", "Two"] * 7))
-
-    assert "Let Daybook remember" not in html(open_app(maya, c=str(long)))
-
-
-@pytest.mark.parametrize("is_spoilt", [True, False])
-def test_it_is_not_offered_where_that_is_no_question(open_app, maya, garden, database, is_spoilt):
-    choose(maya.store.profile, keeps_facts=None if is_spoilt else False)
-    if is_spoilt:
+@pytest.mark.parametrize("reason", ["long", "failed", "unverified", "answered"])
+def test_memory_is_not_offered_where_not_applicable(open_app, maya, database, reason):
+    choose(maya.store.profile, keeps_facts=False if reason == "answered" else None)
+    said = ["One", "Two"] * (7 if reason == "long" else 2)
+    outcome = Outcome.FAILED if reason == "failed" else Outcome.COMPLETE
+    asked_in = database.hold("Garden", *said, outcome=outcome)
+    if reason == "unverified":
         database.spoil("preferences", MAYA)
 
-    assert "Let Daybook remember" not in html(open_app(maya, c=str(garden)))
-
-
-def test_memory_is_not_offered_below_a_failed_reply(open_app, maya, database):
-    choose(maya.store.profile, keeps_facts=None)
-    said = "One", "Two", "Three", "Four"
-    garden = database.hold("Garden", *said, outcome=Outcome.FAILED)
-
-    assert "Let Daybook remember" not in html(open_app(maya, c=str(garden)))
-
-
-def test_what_cannot_be_stored_is_said_and_asked_again(open_app, maya, garden, database):
-    choose(maya.store.profile, keeps_facts=None)
-    database.rows.failures["put_document"] = StoreUnavailable()
-    app = pressed(open_app(maya, c=str(garden)), "keep-facts-yes")
-
-    assert [warning.value for warning in app.warning] == [StoreUnavailable.public]
-    assert "Let Daybook remember" in html(app)
+    assert "Let Daybook remember" not in html(open_app(maya, c=str(asked_in)))
 
 
 # --- what was noted --------------------------------------------------------------------------------
@@ -160,45 +138,27 @@ def test_fact_noted_while_the_page_is_drawn_is_shown(open_app, maya, garden, mon
     assert "Memory updated: Has a dog" in html(open_app(maya, c=str(garden)))
 
 
-def test_what_was_noted_can_be_undone(open_app, maya, garden):
-    one = note(maya, garden, "Has a <b>dog</b>.")
-    app = open_app(maya, c=str(garden))
-    assert (
-        "Memory updated: Has a &lt;b&gt;dog&lt;/b&gt;. <small>Used in all chats</small></p>"
-        in html(app)
-    )
-
-    pressed(app, f"take-back-{one.fact.id}")
-
-    assert texts(maya) == []
-    assert "Memory updated" not in html(app)
-
-
-def test_undo_restores_the_replaced_fact(open_app, maya, garden):
+def test_noted_facts_are_undone_singly_and_dismissed_together(open_app, maya, garden):
     bern = fact("Lives in Bern.")
     keep(maya, bern)
-    one = note(maya, garden, "Lives in Zurich.", replaced=bern)
+    dog = note(maya, garden, "Has a <b>dog</b>.")
+    zurich = note(maya, garden, "Lives in Zurich.", replaced=bern)
+    note(maya, garden, "Has a cat.")
     app = open_app(maya, c=str(garden))
+    once = "Memory updated: Has a &lt;b&gt;dog&lt;/b&gt;. <small>Used in all chats</small></p>"
+    assert once in html(app)
     assert "updated: Lives in Zurich. <s>Lives in Bern.</s>" in html(app)
 
-    pressed(app, f"take-back-{one.fact.id}")
-
-    assert maya.store.facts.facts() == (bern,)
-
-
-def test_noted_facts_are_undone_singly_and_dismissed_together(open_app, maya, garden):
-    dog, _, _ = (note(maya, garden, text) for text in ("Dog", "Cat", "Cow"))
-    app = open_app(maya, c=str(garden))
-
-    pressed(app, f"take-back-{dog.fact.id}")
-    assert html(app).count("Memory updated") == 2
+    for one in (dog, zurich):
+        pressed(app, f"take-back-{one.fact.id}")
+    assert html(app).count("Memory updated") == 1
     pressed(app, "dismiss-noted")
 
     assert "Memory updated" not in html(app)
-    assert texts(maya) == ["Cat", "Cow"]
+    assert texts(maya) == ["Lives in Bern.", "Has a cat."]
 
 
-def test_it_is_gone_with_the_next_prompt(open_app, maya, garden, database):
+def test_noted_fact_is_hidden_after_the_next_prompt(open_app, maya, garden, database):
     note(maya, garden, "Has a dog.")
     database.go_on(garden, "Five")
 
@@ -208,30 +168,16 @@ def test_it_is_gone_with_the_next_prompt(open_app, maya, garden, database):
     assert texts(maya) == ["Has a dog."]
 
 
-def test_what_was_changed_since_is_not_undone(open_app, maya, garden):
-    bern = fact("Lives in Bern.")
-    keep(maya, bern)
-    one = note(maya, garden, "Lives in Zurich.", replaced=bern)
-    app = open_app(maya, c=str(garden))
-    maya.store.facts.keep(replace(one.fact, text="Lives in Basel."), replaces=one.fact)
-
-    pressed(app, f"take-back-{one.fact.id}")
-
-    assert texts(maya) == ["Lives in Basel."]
-    assert "changed in another tab" in app.warning[0].value
-    assert "Memory updated" not in html(app)
-
-
 # --- the Memory page -------------------------------------------------------------------------------
 
 
-def test_the_page_is_in_the_menu_of_everybody(open_app, maya):
+def test_memory_page_is_in_the_menu(open_app, maya):
     app = open_app(maya)
 
     assert [link.label for link in app.sidebar.get("page_link")] == ["Memory"]
 
 
-def test_each_fact_has_where_it_came_from_and_when(open_app, maya, garden):
+def test_fact_shows_its_scope_and_source(open_app, maya, garden):
     space = Space(id=SpaceId(uuid4()), name="*Spanish*", created_at=NOON)
     maya.store.spaces.keep(space)
     orchard = maya.database.hold("Orchard", "One", "Two")
@@ -272,32 +218,21 @@ def test_fact_shows_its_scope_while_conversations_are_unreadable(open_app, maya,
     assert not app.main.get("page_link")
 
 
-def test_a_fact_can_be_added(open_app, maya):
+def test_fact_is_added(open_app, maya):
     app = memory(open_app(maya))
 
-    app.text_input(key="new-fact").set_value("  I take my coffee  black ")
+    app.text_input(key="new-memory").set_value("  I take my coffee  black ")
     next(button for button in app.button if button.label == "Add").click().run()
 
     assert texts(maya) == ["I take my coffee black"]
-    assert app.text_input(key="new-fact").value == ""
-
-
-def test_what_could_not_be_kept_stays_in_its_field(open_app, maya, database):
-    app = memory(open_app(maya))
-    database.rows.failures["put_document"] = StoreUnavailable()
-
-    app.text_input(key="new-fact").set_value("I have a dog")
-    next(button for button in app.button if button.label == "Add").click().run()
-
-    assert [warning.value for warning in app.warning] == [StoreUnavailable.public]
-    assert app.text_input(key="new-fact").value == "I have a dog"
+    assert app.text_input(key="new-memory").value == ""
 
 
 def test_edited_fact_becomes_the_users_own(open_app, maya, garden):
     one = note(maya, garden, "Lives in Bern.").fact
-    app = pressed(memory(open_app(maya)), f"edit-fact-{one.id}")
+    app = pressed(memory(open_app(maya)), f"edit-memory-{one.id}")
 
-    app.text_input(key=f"words-of-{one.id}").set_value("Lives in Zurich.").run()
+    app.text_input(key=f"text-memory-{one.id}").set_value("Lives in Zurich.").run()
 
     [now] = maya.store.facts.facts()
     assert (now.id, now.text) == (one.id, "Lives in Zurich.")
@@ -307,10 +242,10 @@ def test_edited_fact_becomes_the_users_own(open_app, maya, garden):
     assert "leave-memory" not in keys(app)
 
 
-def test_a_change_can_be_left(open_app, maya):
+def test_editing_can_be_cancelled(open_app, maya):
     one = fact("Lives in Bern.")
     keep(maya, one)
-    app = pressed(memory(open_app(maya)), f"edit-fact-{one.id}")
+    app = pressed(memory(open_app(maya)), f"edit-memory-{one.id}")
 
     pressed(app, "leave-memory")
 
@@ -321,23 +256,36 @@ def test_a_change_can_be_left(open_app, maya):
 def test_fact_of_another_tab_is_shown_before_replacing(open_app, maya):
     one = fact("Lives in Bern.")
     keep(maya, one)
-    app = pressed(memory(open_app(maya)), f"edit-fact-{one.id}")
+    app = pressed(memory(open_app(maya)), f"edit-memory-{one.id}")
     maya.store.facts.keep(replace(one, text="Lives in Basel."), replaces=one)
 
-    app.text_input(key=f"words-of-{one.id}").set_value("Lives in Zurich.").run()
+    app.text_input(key=f"text-memory-{one.id}").set_value("Lives in Zurich.").run()
 
     assert texts(maya) == ["Lives in Basel."]
     assert "changed in another tab" in app.warning[0].value
     assert r"Current version: Lives in Basel\." in lines(app)
-    assert app.text_input(key=f"words-of-{one.id}").value == "Lives in Zurich."
-    app.text_input(key=f"words-of-{one.id}").set_value("Lives in Zurich").run()
+    assert app.text_input(key=f"text-memory-{one.id}").value == "Lives in Zurich."
+    app.text_input(key=f"text-memory-{one.id}").set_value("Lives in Zurich").run()
     assert texts(maya) == ["Lives in Zurich"]
 
 
-def test_a_deleted_fact_can_be_brought_back(open_app, maya):
+def test_fact_deleted_in_another_tab_can_be_added_again(open_app, maya):
+    one = fact("Lives in Bern.")
+    keep(maya, one)
+    app = pressed(memory(open_app(maya)), f"edit-memory-{one.id}")
+    maya.store.facts.forget(one.id)
+
+    app.text_input(key=f"text-memory-{one.id}").set_value("Lives in Zurich.").run()
+
+    assert texts(maya) == []
+    assert "deleted in another tab" in app.warning[0].value
+    assert app.text_input(key="new-memory").value == "Lives in Zurich."
+
+
+def test_deleted_fact_can_be_restored(open_app, maya):
     dog, cat = fact("Has a <dog>.", 0), fact("Has a cat.", 1)
     keep(maya, dog, cat)
-    app = pressed(memory(open_app(maya)), f"delete-fact-{dog.id}")
+    app = pressed(memory(open_app(maya)), f"delete-memory-{dog.id}")
     assert texts(maya) == ["Has a cat."]
     assert "Deleted “Has a &lt;dog&gt;.”" in html(app)
 
@@ -347,15 +295,13 @@ def test_a_deleted_fact_can_be_brought_back(open_app, maya):
     assert "Deleted" not in html(app)
 
 
-def test_all_are_deleted_once_that_is_confirmed(open_app, maya):
+def test_all_facts_are_deleted_after_confirmation(open_app, maya):
     keep(maya, fact("Has a dog."), fact("Has a cat."))
     app = pressed(memory(open_app(maya)), "danger-ask")
     assert len(texts(maya)) == 2
     assert any(each.value.startswith("Delete 2 memories?") for each in app.markdown)
 
-    # in a browser the dialog runs alone; here the whole page does, so it is asked for again
-    app.button(key="danger-ask").click()
-    pressed(app, "danger-delete-all")
+    pressed(in_dialog(app, facts.delete_all_dialog, 2), "danger-delete-all")
 
     assert texts(maya) == []
     assert [header.value for header in app.header] == ["No memories yet"]
@@ -375,7 +321,7 @@ def test_memory_is_switched_on_and_off(open_app, maya, was_on):
     assert texts(maya) == ["Has a dog."]
 
 
-def test_a_switch_that_could_not_be_stored_goes_back(open_app, maya):
+def test_switch_that_cannot_be_stored_goes_back(open_app, maya):
     app = memory(open_app(maya))
     maya.database.rows.failures["put_document"] = StoreUnavailable()
 
@@ -397,19 +343,19 @@ def test_search_of_other_conversations_is_switched_on(open_app, maya):
     )
 
 
-def test_many_facts_come_in_parts(open_app, maya):
+def test_facts_are_drawn_fifty_at_a_time(open_app, maya):
     keep(maya, *(fact(f"Fact {number}", number) for number in range(60)))
     app = memory(open_app(maya))
-    assert sum(key.startswith("edit-fact-") for key in keys(app)) == 50
+    assert sum(key.startswith("edit-memory-") for key in keys(app)) == 50
     assert "Fact 59" in lines(app)
 
     pressed(app, "older-facts")
 
-    assert sum(key.startswith("edit-fact-") for key in keys(app)) == 60
+    assert sum(key.startswith("edit-memory-") for key in keys(app)) == 60
     assert "older-facts" not in keys(app)
 
 
-def test_a_database_that_is_away_is_said(open_app, maya):
+def test_unreachable_database_is_reported(open_app, maya):
     maya.database.rows.failures["documents"] = StoreUnavailable()
 
     app = memory(open_app(maya))
@@ -417,127 +363,130 @@ def test_a_database_that_is_away_is_said(open_app, maya):
     assert [error.value for error in app.error] == [StoreUnavailable.public]
 
 
-def test_who_is_signed_out_is_asked_to_sign_in(tab):
+def test_memory_page_needs_a_session(tab):
     app = AppTest.from_file(str(ROOT / "pages/memory.py"), default_timeout=30).run()
 
     assert not app.toggle
     assert "Sign in" in str(app.main)
 
 
-# --- the facts of one conversation -----------------------------------------------------------------
+# --- the notes of one conversation or space ----------------------------------------------------------
 
 
-def press_in_notes(app, conversation, label):
-    return press(in_dialog(app, scoped_facts.dialog, conversation), label)
+@pytest.fixture
+def latin(maya):
+    maya.store.spaces.keep(Space(id=SpaceId(uuid4()), name="Latin", created_at=NOON))
+    return maya.store.spaces.all()[0]
 
 
-def choose_for(app, conversation, one, choice):
-    in_dialog(app, scoped_facts.dialog, conversation)
-    return menu_button(app, f"menu-fact-{one.id}").click(choice).run()
+@pytest.fixture(params=["conversation", "space"])
+def scope(request, maya, garden, latin):
+    """The dialog of a scope, the fields of its facts, and how to delete the scope."""
+    if request.param == "space":
+        notes = {"space_id": latin.id}
+        return space_dialog, latin, notes, lambda: maya.store.spaces.forget(latin.id)
+    conversation = maya.database.thread(garden).conversation
+    notes = {"conversation_id": garden}
+    return (
+        notes_dialog,
+        conversation,
+        notes,
+        lambda: maya.database.conversations.delete(garden),
+    )
+
+
+def test_notes_are_added_edited_deleted_and_restored(open_app, maya, scope):
+    dialog, subject, notes, _ = scope
+    app = in_dialog(open_app(maya), dialog, subject).run()
+    app.text_input(key=new_note(subject)).set_value("It is order 7781.")
+    press(in_dialog(app, dialog, subject), "Add")
+    (one,) = maya.store.facts.facts()
+    assert one == replace(one, text="It is order 7781.", **notes)
+    assert app.text_input(key=new_note(subject)).value == ""
+
+    pressed(in_dialog(app, dialog, subject), f"edit-note-{one.id}")
+    field = app.text_input(key=f"text-note-{one.id}").set_value("It is order 7782.")
+    in_dialog(app, dialog, subject)
+    field.run()
+    assert texts(maya) == ["It is order 7782."]
+
+    pressed(in_dialog(app, dialog, subject), f"delete-note-{one.id}")
+    assert texts(maya) == []
+    pressed(in_dialog(app, dialog, subject), f"restore-fact-{one.id}")
+    assert texts(maya) == ["It is order 7782."]
+    assert "Deleted" not in html(app)
+
+
+def new_note(subject):
+    return f"new-note-{subject.id}"
+
+
+def test_dialog_lists_the_notes_of_its_scope_only(open_app, maya, garden, latin, scope):
+    dialog, subject, notes, _ = scope
+    maya.database.conversations.move(garden, latin.id)
+    other = maya.database.hold("Other", "One", "Two")
+    keep(maya, fact("Of the user"), fact("Of another", conversation_id=other))
+    both = fact("Of the chat", conversation_id=garden), fact("Of the space", space_id=latin.id)
+    keep(maya, *both)
+
+    app = in_dialog(open_app(maya, c=str(garden)), dialog, subject).run()
+
+    assert [key for key in keys(app) if key.startswith("edit-note-")] == [
+        f"edit-note-{one.id}" for one in both if one == replace(one, **notes)
+    ]
+
+
+def test_note_of_a_deleted_scope_stays_in_its_field(open_app, maya, scope):
+    dialog, subject, _, delete = scope
+    app = in_dialog(open_app(maya), dialog, subject).run()
+
+    press(in_dialog(app, dialog, subject), "Add")
+    assert "max. 500 characters" in app.warning[0].value
+    app.text_input(key=new_note(subject)).set_value("It is order 7781.")
+    delete()
+    press(in_dialog(app, dialog, subject), "Add")
+
+    gone = SpaceGone if dialog is space_dialog else NotFound
+    # in the dialog, and on the page, which a browser would not draw
+    assert [warning.value for warning in app.warning] == [gone.public] * 2
+    assert app.text_input(key=new_note(subject)).value == "It is order 7781."
 
 
 def test_conversation_with_notes_shows_a_sign(open_app, maya, garden, model):
     choose(maya.store.profile, keeps_facts=False)
-    conversation = maya.database.thread(garden).conversation
     app = open_app(maya, c=str(garden))
     assert "own-facts" not in keys(app)
 
     menu(app, "Chat notes")
     assert "Used only in “Garden”." in captions(app)
-    app.text_input(key="new-fact-text").set_value("It is order 7781.")
-    press_in_notes(app, conversation, "Add")
-    (one,) = maya.store.facts.facts()
-    assert (one.text, one.conversation_id) == ("It is order 7781.", garden)
-    assert app.text_input(key="new-fact-text").value == ""
-
-    choose_for(app, conversation, one, "Edit")
-    app.text_area(key=f"fact-text-{one.id}").set_value("It is order 7782.")
-    press_in_notes(app, conversation, "Save note")
-    assert texts(maya) == ["It is order 7782."]
+    keep(maya, fact("It is order 7781.", conversation_id=garden))
+    keep(maya, fact("It is late.", conversation_id=garden, source_id=MessageId(uuid4())))
     send(app, "Where is it?")
-    assert "It is order 7782." in told(model)
+
+    assert "It is order 7781." in told(model)
+    assert "It is late." not in told(model)  # noted, and memory is off
     assert app.button(key="own-facts").label == "Chat notes"
-
-    pressed(app, "own-facts")
-    choose_for(app, conversation, one, "Delete")
-    assert texts(maya) == []
-    press_in_notes(app, conversation, "Undo")
-    assert texts(maya) == ["It is order 7782."]
-
-
-def test_dialog_lists_the_notes_of_its_conversation_only(open_app, maya, garden):
-    space = Space(id=SpaceId(uuid4()), name="Spanish", created_at=NOON)
-    maya.store.spaces.keep(space)
-    maya.database.conversations.move(garden, space.id)
-    here = fact("Here", conversation_id=garden)
-    there = fact("There", conversation_id=maya.database.hold("Other", "One", "Two"))
-    others = fact("Of the space", space_id=space.id), fact("Of the person")
-    keep(maya, here, there, *others)
-
-    app = menu(open_app(maya, c=str(garden)), "Chat notes")
-
-    assert [key for key in keys(app) if "menu-fact" in key] == [f"menu-fact-{here.id}"]
-
-
-def test_edited_note_is_sent_though_memory_is_off(open_app, maya, garden, model):
-    choose(maya.store.profile, keeps_facts=False)
-    conversation = maya.database.thread(garden).conversation
-    one = fact("Order 7781", conversation_id=garden, source_id=MessageId(uuid4()))
-    keep(maya, one)
-    app = send(open_app(maya, c=str(garden)), "Where is it?")
-    assert "7781" not in told(model)
-
-    menu(app, "Chat notes")
-    choose_for(app, conversation, one, "Edit")
-    app.text_area(key=f"fact-text-{one.id}").set_value("Order 7782")
-    press_in_notes(app, conversation, "Save note")
-
-    send(app, "And now?")
-    assert "Order 7782" in told(model)
-
-
-def test_refused_note_stays_in_its_field(open_app, maya, garden):
-    conversation = maya.database.thread(garden).conversation
-    app = menu(open_app(maya, c=str(garden)), "Chat notes")
-
-    press_in_notes(app, conversation, "Add")
-    assert "max. 500 characters" in app.warning[0].value
-    app.text_input(key="new-fact-text").set_value("It is order 7781.")
-    maya.database.conversations.delete(garden)
-    press_in_notes(app, conversation, "Add")
-
-    assert [warning.value for warning in app.warning] == [NotFound.public]
-    assert app.text_input(key="new-fact-text").value == "It is order 7781."
+    assert "Used only in “Garden”." in captions(pressed(app, "own-facts"))
 
 
 def test_dialog_keeps_no_text_of_the_dialog_before(open_app, maya, garden):
-    other = maya.database.hold("Other", "One", "Two")
-    its = fact("Of the garden", conversation_id=garden)
-    keep(maya, its)
+    conversation = maya.database.thread(maya.database.hold("Other", "One", "Two")).conversation
     app = menu(open_app(maya, c=str(garden)), "Chat notes")
-    app.text_input(key="new-fact-text").set_value("Never added")
+    app.text_input(key=f"new-note-{garden}").set_value("Never added")
 
-    conversation = maya.database.thread(other).conversation
-    in_dialog(app, scoped_facts.dialog, conversation).run()
+    in_dialog(app, notes_dialog, conversation).run()
 
     assert "Used only in “Other”." in captions(app)
-    assert [key for key in keys(app) if "menu-fact" in key] == []
-    assert app.text_input(key="new-fact-text").value == ""
-    app.text_input(key="new-fact-text").set_value("Of the other")
-    press_in_notes(app, conversation, "Add")
-    assert {(one.text, one.conversation_id) for one in maya.store.facts.facts()} == {
-        ("Of the garden", garden),
-        ("Of the other", other),
-    }
+    assert app.text_input(key=new_note(conversation)).value == ""
 
 
-def test_the_dialog_opens_beside_the_list_of_all_facts(open_app, maya, garden):
+def test_notes_dialog_opens_on_the_memory_page(open_app, maya, garden):
     one = fact("Order 7781", conversation_id=garden)
     keep(maya, one)
-    app = memory(open_app(maya))
-    in_dialog(app, scoped_facts.dialog, maya.database.thread(garden).conversation)
+    app = pressed(memory(open_app(maya)), f"delete-memory-{one.id}")
+    pressed(app, f"restore-{one.id}")
 
-    app.run()
+    in_dialog(app, notes_dialog, maya.database.thread(garden).conversation).run()
 
     assert not app.exception
-    assert {f"menu-fact-{one.id}", f"edit-fact-{one.id}"} <= set(keys(app))
+    assert {f"edit-note-{one.id}", f"edit-memory-{one.id}"} <= set(keys(app))

@@ -1,13 +1,11 @@
-"""Where messages went and what the model saw, on the page."""
+"""Earlier messages that are not sent, the summary, the meter, and the context of a request."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
-from pages._parts import summary
 from pages._parts.inspector import seen_dialog
+from pages._parts.memory import summary_dialog
 from services.domain import (
     Full,
     Purpose,
@@ -23,8 +21,6 @@ from tests.pages.conftest import captions, html, in_dialog, press
 from tests.pages.test_chat_page import pairs, send
 from tests.stores import USAGE
 
-OpenApp = Callable[..., AppTest]
-
 
 def summarised(database, up_to_seq=4):
     garden = database.hold("Garden", *pairs(4), policy=Summary())
@@ -33,7 +29,7 @@ def summarised(database, up_to_seq=4):
     return garden
 
 
-def test_what_is_summarised_is_said_and_can_be_read(open_app, maya, database):
+def test_banner_leads_to_the_summary(open_app, maya, database):
     garden = summarised(database)
     app = open_app(maya, c=str(garden))
 
@@ -67,49 +63,33 @@ def test_chip_by_the_composer_names_what_is_not_sent(open_app, maya, database, p
         assert database.thread(garden).conversation.policy == Full()
 
 
-def test_a_summary_is_edited(open_app, maya, database):
+def test_summary_is_edited(open_app, maya, database):
     garden = summarised(database)
     app = open_app(maya, c=str(garden))
     app.button(key="read-summary").click().run()
 
     app.text_area(key=f"summary-{garden}").set_value("They sow kumquats.")
-    press(in_dialog(app, summary.dialog, garden), "Save")
+    press(in_dialog(app, summary_dialog, garden), "Save")
 
     kept = database.thread(garden).summary
     assert (kept.text, kept.is_edited) == ("They sow kumquats.", True)
 
 
-def test_a_deleted_summary_can_be_brought_back(open_app, maya, database):
+def test_deleted_summary_can_be_restored(open_app, maya, database):
     garden = summarised(database)
     edited = replace(database.thread(garden).summary, is_edited=True)
     database.conversations.set_summary(database.thread(garden), edited)
     app = open_app(maya, c=str(garden))
 
     app.button(key="read-summary").click().run()
-    press(in_dialog(app, summary.dialog, garden), "Delete summary")
+    press(in_dialog(app, summary_dialog, garden), "Delete summary")
     assert database.thread(garden).summary is None
     next(button for button in app.run().button if button.label == "Undo").click().run()
 
     assert database.thread(garden).summary == edited
 
 
-def test_summary_of_another_tab_is_shown_before_replacing(open_app, maya, database):
-    garden = summarised(database)
-    app = open_app(maya, c=str(garden))
-    app.button(key="read-summary").click().run()
-    now = replace(database.thread(garden).summary, text="Changed elsewhere.")
-    database.conversations.set_summary(database.thread(garden), now)
-
-    app.text_area(key=f"summary-{garden}").set_value("Mine.")
-    press(in_dialog(app, summary.dialog, garden), "Save")
-
-    assert "changed in another tab" in app.warning[0].value
-    assert database.thread(garden).summary == now
-    press(in_dialog(app, summary.dialog, garden), "Save")
-    assert database.thread(garden).summary.text == "Mine."
-
-
-def test_a_summary_that_failed_is_said(open_app, maya, database):
+def test_failed_summary_is_reported(open_app, maya, database):
     garden = database.hold("Garden", *pairs(4), policy=Summary())
     prompt_id, user_id = database.thread(garden).messages[-2].id, maya.database.user_id
     assert maya.chat.background.claim(Purpose.SUMMARY, user_id, garden, prompt_id)
@@ -128,7 +108,7 @@ def test_a_summary_that_failed_is_said(open_app, maya, database):
         (Retrieval(), "are sent only if related to your question.", "sent if related"),
     ],
 )
-def test_the_banner_says_where_messages_went(open_app, maya, database, policy, words, chip):
+def test_banner_says_how_earlier_messages_are_sent(open_app, maya, database, policy, words, chip):
     long = [f"{who} {n} " + "word " * 300 for n in range(12) for who in ("prompt", "reply")]
     garden = database.hold("Garden", *long, policy=policy)
 
@@ -139,7 +119,7 @@ def test_the_banner_says_where_messages_went(open_app, maya, database, policy, w
     assert any(label.endswith(f"earlier messages {chip}") for label in labels)
 
 
-def test_what_the_model_sees_next_and_saw_then(open_app, maya, database):
+def test_context_of_next_and_sent_request_is_shown(open_app, maya, database):
     garden = database.hold("Garden", *pairs(2), policy=Full())
     maya.model.pieces = ("In March.", USAGE)
     app = send(open_app(maya, c=str(garden)), "New prompt")
@@ -154,7 +134,7 @@ def test_what_the_model_sees_next_and_saw_then(open_app, maya, database):
     assert "Counted by the provider: 1,200 input tokens, 800 of them cached." in captions(app)
 
 
-def test_what_came_from_another_conversation_says_so(open_app, maya, database):
+def test_message_recalled_from_another_chat_is_marked(open_app, maya, database):
     choose(maya.store.profile, recalls_elsewhere=True)
     database.hold("Trees", "My kumquat tree is called Zebedee.", "I see.")
     garden = database.hold("Garden", *pairs(2), policy=Retrieval())
@@ -167,7 +147,7 @@ def test_what_came_from_another_conversation_says_so(open_app, maya, database):
     assert "from another chat, matched “kumquat, tree" in html(app)
 
 
-def test_a_reply_from_before_there_were_receipts_says_so(open_app, maya, database):
+def test_reply_without_a_receipt_says_so(open_app, maya, database):
     garden = database.hold("Garden", *pairs(2))
     app = open_app(maya, c=str(garden))
 
@@ -176,7 +156,7 @@ def test_a_reply_from_before_there_were_receipts_says_so(open_app, maya, databas
     assert "No context was recorded for this reply" in captions(app)
 
 
-def test_the_size_of_a_window_is_chosen(open_app, maya, database):
+def test_window_size_is_rounded_to_even(open_app, maya, database):
     garden = database.hold("Garden", *pairs(4), policy=Window())
     app = open_app(maya, c=str(garden))
 

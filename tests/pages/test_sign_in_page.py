@@ -1,18 +1,14 @@
-"""What people see who are signed out."""
+"""The sign-in page, and the page during the start."""
 
 import runpy
-from collections.abc import Callable
 from urllib.parse import parse_qsl
 
 import pytest
 from streamlit.runtime.pages_manager import PagesManager
-from streamlit.testing.v1 import AppTest
 
 from services import bootstrap
 from services.errors import SIGN_IN_REASONS, Misconfigured
 from tests.pages.conftest import ROOT
-
-OpenApp = Callable[..., AppTest]
 
 
 def forms(app):
@@ -34,13 +30,13 @@ def test_signed_out_user_sees_two_forms(open_app):
     assert not app.sidebar.children
 
 
-def test_signing_in_leads_back_to_where_the_address_led(open_app):
+def test_sign_in_returns_to_the_requested_address(open_app):
     app = open_app(None, c="some-id", reason="weak", wait="60", why="length")
 
     assert 'name="next" value="/?c=some-id"' in forms(app)["Sign in"]
 
 
-def test_an_account_is_made_first_where_there_is_none(open_app, tab):
+def test_create_account_comes_first_without_accounts(open_app, tab):
     tab.has_accounts = False
 
     assert next(iter(forms(open_app(None)))) == "Create account"
@@ -49,7 +45,7 @@ def test_an_account_is_made_first_where_there_is_none(open_app, tab):
     assert next(iter(forms(open_app(None)))) == "Sign in"
 
 
-def test_an_address_cannot_write_into_the_form(open_app):
+def test_query_is_escaped_in_the_form(open_app):
     app = open_app(None, c='"><script>alert(1)</script>')
 
     assert "<script>" not in forms(app)["Sign in"]
@@ -67,20 +63,14 @@ def test_an_address_cannot_write_into_the_form(open_app):
             "unavailable",
             "Daybook cannot reach its database. Nothing is lost. Try again in a moment.",
         ),
+        ("slow&wait=300", "Too many attempts. Try again in 5 minutes."),
+        ("slow&wait=x", "Too many attempts. Try again in a minute."),
+        ("slow&wait=99999999", "Too many attempts. Try again in 1440 minutes."),
     ],
 )
-def test_a_reason_is_a_sentence(open_app, reason, sentence):
+def test_reason_is_drawn_as_its_sentence(open_app, reason, sentence):
     query = dict(parse_qsl(f"reason={reason}"))
     assert [error.value for error in open_app(None, **query).error] == [sentence]
-
-
-@pytest.mark.parametrize(
-    ("wait", "words"), [("300", "5 minutes"), ("x", "a minute"), ("9" * 8, "1440 minutes")]
-)
-def test_a_throttle_says_how_long(open_app, wait, words):
-    (error,) = open_app(None, reason="slow", wait=wait).error
-
-    assert words in error.value
 
 
 def test_every_reason_of_the_routes_has_a_sentence(open_app):
@@ -89,7 +79,7 @@ def test_every_reason_of_the_routes_has_a_sentence(open_app):
         assert len([*app.error, *app.info]) == 1, reason
 
 
-def test_an_unknown_reason_says_nothing(open_app):
+def test_unknown_reason_draws_nothing(open_app):
     assert not open_app(None, reason="![x](http://e/i)").error
 
 
@@ -113,13 +103,13 @@ def test_page_shows_progress_until_the_backend_is_ready(open_app, health):
     assert not app.tabs
 
 
-def test_trouble_is_said_to_everybody(open_app, health):
+def test_health_problem_is_shown_while_signed_out(open_app, health):
     health.problem = "The disk is full."
 
     assert [warning.value for warning in open_app(None).warning] == ["The disk is full."]
 
 
-def test_the_server_runs_no_page_by_itself(monkeypatch):
+def test_server_runs_no_page_file_by_itself(monkeypatch):
     def refuse(url):
         raise Misconfigured("not now")
 

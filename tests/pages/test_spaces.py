@@ -1,18 +1,20 @@
-"""Spaces: chosen beside the list, made and changed in a dialog, and what holds in them."""
+"""Spaces: chosen in the sidebar, edited in a dialog, and followed by their conversations."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from uuid import uuid4
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from pages._parts import spaces as parts
-from pages._parts.space_dialogs import move_dialog, new_space_dialog, space_dialog
+from pages._parts.space_dialogs import (
+    delete_dialog,
+    move_dialog,
+    new_space_dialog,
+    space_dialog,
+)
 from services.domain import (
     Fact,
     FactId,
-    Full,
     Retrieval,
     Space,
     SpaceId,
@@ -20,13 +22,22 @@ from services.domain import (
 )
 from services.errors import SpaceGone, StoreUnavailable
 from tests.fakes import NOON, FakePerson, choose
-from tests.pages.conftest import in_composer, in_dialog, keys, menu_button, press
+from tests.pages.conftest import (
+    chosen,
+    clicked,
+    html,
+    in_composer,
+    in_dialog,
+    keys,
+    listed,
+    menu_button,
+    options,
+    press,
+)
 from tests.pages.test_chat_page import menu as menu_above
 from tests.pages.test_chat_page import said, send
 from tests.pages.test_choices_page import captions, pressed, told
-from tests.pages.test_conversation_list import listed, look_for, menu, toasts
-
-OpenApp = Callable[..., AppTest]
+from tests.pages.test_conversation_list import look_for, toasts
 
 
 @pytest.fixture
@@ -46,7 +57,7 @@ def make(maya, name, **changes):
 
 
 def anew(maya):
-    """The same person in another process: nothing is cached."""
+    """Return the services of the same user in another process, with nothing cached."""
     return FakePerson(maya.database, maya.model)
 
 
@@ -87,7 +98,7 @@ def fill(app, space, **fields):
 
 
 def sent(model):
-    """All that the model was shown, the last time."""
+    """Return the text of the last request."""
     return "\n".join(message.body for message in model.seen[-1])
 
 
@@ -101,10 +112,10 @@ def warnings(app):
 def test_list_without_spaces_offers_a_new_one(open_app, maya, garden):
     app = open_app(maya, c=str(garden))
 
-    assert "new-space" in keys(app)
+    assert "New space" in html(app)
     assert "space-chooser" not in keys(app)
     assert "space-sign" not in keys(app)
-    assert menu(app, garden).options == [
+    assert options(app, garden) == [
         "Pin",
         "Rename",
         "Instructions",
@@ -120,8 +131,8 @@ def test_space_lists_its_own_conversations(open_app, maya, latin, garden, databa
     app = open_app(maya)
     assert chooser(app).label == "All chats"
     assert chooser(app).options == ["All chats", "Latin", "New space"]
-    assert "new-space" not in keys(app)
-    assert listed(app)[1:] == ["Lesson :gray[Latin]", "Garden"]
+    assert "New space" not in html(app)
+    assert listed(app)[1:] == ["Lesson Latin", "Garden"]
 
     enter(app, "Latin")
     assert listed(app)[1:] == ["Lesson"]
@@ -130,7 +141,7 @@ def test_space_lists_its_own_conversations(open_app, maya, latin, garden, databa
     assert listed(open_app(maya, s=str(latin.id)))[1:] == ["Lesson"]  # after a refresh
 
     enter(app, "All chats")
-    assert listed(app)[1:] == ["Lesson :gray[Latin]", "Garden"]
+    assert listed(app)[1:] == ["Lesson Latin", "Garden"]
     assert address(app) == {}
 
 
@@ -149,7 +160,7 @@ def test_open_conversation_stays_if_its_space_is_chosen(open_app, maya, latin, g
     assert address(app) == {"s": str(latin.id)}
 
 
-def test_the_filter_stays_within_the_space(open_app, maya, latin, database):
+def test_title_filter_stays_within_the_space(open_app, maya, latin, database):
     for title in ("Peas in Latin", "Beans in Latin"):
         database.conversations.move(database.hold(title), latin.id)
     database.hold("Peas")
@@ -157,43 +168,30 @@ def test_the_filter_stays_within_the_space(open_app, maya, latin, database):
 
     assert listed(look_for(app, "peas"))[1:] == ["Peas in Latin"]
     everywhere = enter(app, "All chats")
-    assert listed(everywhere)[1:] == ["Peas", "Peas in Latin :gray[Latin]"]
+    assert listed(everywhere)[1:] == ["Peas", "Peas in Latin Latin"]
 
 
-def test_space_has_its_own_archive_and_pages(open_app, maya, latin, database):
+def test_space_has_its_own_archive_and_pages(open_app, maya, latin, database, monkeypatch):
+    asked, recent = [], maya.store.conversations.recent
+    monkeypatch.setattr(
+        maya.store.conversations, "recent", lambda n, **of: asked.append(n) or recent(n, **of)
+    )
     for n in range(40):
         database.conversations.move(database.hold(f"Number {n}"), latin.id)
         database.conversations.archive(database.hold(f"Other {n}"))
     app = open_app(maya, s=str(latin.id))
     assert len(listed(app)) == 31
-    pressed(app, "older")
+    assert asked == [31]  # one more than is drawn
+    clicked(app, act="older")
     assert listed(app)[-1] == "Number 0"
 
-    pressed(app, "archive")
+    clicked(app, act="archive")
     assert listed(app) == ["No archived chats."]
     enter(app, "All chats")
     assert len(listed(app)) == 31  # the list again, from its top
 
 
-def test_a_thousand_conversations_draw_no_more_rows_than_thirty(
-    open_app, maya, latin, database, monkeypatch
-):
-    for n in range(1000):
-        database.conversations.move(database.hold(f"Number {n}"), latin.id)
-    asked = []
-    recent = maya.store.conversations.recent
-
-    def note(limit, **rest):
-        asked.append(limit)
-        return recent(limit, **rest)
-
-    monkeypatch.setattr(maya.store.conversations, "recent", note)
-
-    assert len(listed(open_app(maya, s=str(latin.id)))) == 31
-    assert asked == [31]
-
-
-def test_an_address_of_no_space_lists_all(open_app, maya, latin, garden):
+def test_unknown_space_in_the_address_lists_all(open_app, maya, latin, garden):
     for name in ("nowhere", str(uuid4())):
         app = open_app(maya, s=name)
 
@@ -201,7 +199,7 @@ def test_an_address_of_no_space_lists_all(open_app, maya, latin, garden):
         assert app.title[0].value == "New chat"
 
 
-def test_two_spaces_of_one_name_are_two(open_app, maya):
+def test_spaces_of_equal_names_have_different_labels(open_app, maya):
     first, second = (make(maya, name, id=SpaceId(uuid4())) for name in ("Latin", "Latin"))
     make(maya, "New space")
     app = open_app(maya)
@@ -213,7 +211,7 @@ def test_two_spaces_of_one_name_are_two(open_app, maya):
     assert found == {str(first.id), str(second.id)}
 
 
-def test_a_name_draws_nothing(open_app, maya, garden):
+def test_space_name_draws_no_markdown(open_app, maya, garden):
     space = make(maya, "![x](http://e/i)")
     maya.database.conversations.move(garden, space.id)
 
@@ -224,7 +222,7 @@ def test_a_name_draws_nothing(open_app, maya, garden):
     assert "![" not in open_app(maya, s=str(space.id)).title[0].value
 
 
-def test_a_space_that_does_not_open_is_said_to(open_app, maya, latin):
+def test_unverified_space_is_labelled(open_app, maya, latin):
     maya.database.spoil("space", latin.id)
     maya = anew(maya)
 
@@ -266,13 +264,6 @@ def test_conversation_begun_in_a_space_belongs_to_it(open_app, maya, latin, mode
     assert {one.conversation.space_id for one in database.threads()} == {latin.id}
 
 
-def test_a_chat_outside_of_any_space_is_in_none(open_app, maya, latin, database):
-    send(open_app(maya), "Hello")
-
-    (thread,) = database.threads()
-    assert thread.conversation.space_id is None
-
-
 def test_nothing_begins_in_a_deleted_space(open_app, maya, latin, database):
     app = open_app(maya, s=str(latin.id))
     maya.store.spaces.forget(latin.id)
@@ -312,34 +303,15 @@ def test_notes_of_a_space_are_sent_in_it_alone(open_app, maya, latin, model):
     assert "Has a dog." not in sent(model)
 
     send(open_app(maya), "Hello")
+    assert maya.database.threads()[0].conversation.space_id is None
     assert "She reads Caesar." not in sent(model)
-
-
-def test_space_without_personal_memories_sends_its_notes_only(open_app, maya, latin, model):
-    choose(maya.store.profile, keeps_facts=True)
-    note(maya, latin, "She reads Caesar.")
-    maya.store.facts.keep(Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON))
-    app = open_app(maya, s=str(latin.id))
-    send(app, "Salve")
-    assert "Has a dog." in sent(model)
-
-    edit(app, maya, latin)
-    app.toggle(key=f"space-memories-{latin.id}").set_value(False)
-    press_in_dialog(app, latin, "Save")
-    send(app, "Vale")
-
-    assert maya.store.spaces.find(latin.id).uses_personal_facts is False
-    assert "She reads Caesar." in sent(model)
-    assert "Has a dog." not in sent(model)
-    send(open_app(maya), "Hello")
-    assert "Has a dog." in sent(model)
 
 
 # --- the dialog ---------------------------------------------------------------------------------------
 
 
-def test_a_space_is_made_and_led_into(open_app, maya):
-    app = pressed(open_app(maya), "new-space")
+def test_created_space_is_opened(open_app, maya):
+    app = clicked(open_app(maya), act="new-space")
     key = next(one.key for one in app.text_input if str(one.key).startswith("space-name-"))
     space = Space(id=SpaceId(uuid4()), name="", created_at=NOON)
     space = replace(space, id=SpaceId(parts.UUID(key.removeprefix("space-name-"))))
@@ -355,7 +327,7 @@ def test_a_space_is_made_and_led_into(open_app, maya):
     assert not [one for one in app.text_input if str(one.key).startswith("space-name-")]
 
 
-def test_a_space_without_a_name_is_not_made(open_app, maya, latin):
+def test_space_needs_a_name(open_app, maya, latin):
     space = Space(id=SpaceId(uuid4()), name="", created_at=NOON)
     app = open_app(maya)
     in_dialog(app, new_space_dialog, space).run()
@@ -363,12 +335,12 @@ def test_a_space_without_a_name_is_not_made(open_app, maya, latin):
 
     press_in_dialog(app, space, "Create", new_space_dialog)
 
-    assert ["Enter a name" in warning for warning in warnings(app)] == [True]
+    assert ["Enter a name" in error.value for error in app.error] == [True]
     assert app.text_area(key=f"space-instructions-{space.id}").value == "A long thought."
     assert maya.store.spaces.all() == (latin,)
 
 
-def test_a_space_whose_answer_was_lost_is_made_once(open_app, maya):
+def test_space_is_created_once_though_the_answer_is_lost(open_app, maya):
     space = Space(id=SpaceId(uuid4()), name="", created_at=NOON)
     app = open_app(maya)
     in_dialog(app, new_space_dialog, space).run()
@@ -381,15 +353,17 @@ def test_a_space_whose_answer_was_lost_is_made_once(open_app, maya):
     assert [one.name for one in maya.store.spaces.all()] == ["Greek"]
 
 
-def test_a_space_is_changed(open_app, maya, latin):
-    app = edit(open_app(maya, s=str(latin.id)), maya, latin)
+def test_space_is_edited(open_app, maya, latin):
+    app = pressed(open_app(maya, s=str(latin.id)), "edit-space")
     assert app.text_input(key=f"space-name-{latin.id}").value == "Latin"
     assert app.text_area(key=f"space-instructions-{latin.id}").value == "Be a tutor."
     assert app.selectbox(key=f"space-policy-{latin.id}").value == "Recent only"
 
     fill(app, latin, name="Latin II")
+    app.toggle(key=f"space-memories-{latin.id}").set_value(False)
     press_in_dialog(app, latin, "Save")
-    assert maya.store.spaces.find(latin.id) == replace(latin, name="Latin II")
+    changed = replace(latin, name="Latin II", uses_personal_facts=False)
+    assert maya.store.spaces.find(latin.id) == changed
     assert chooser(app).label == "Latin II"
 
     edit(app, maya, latin)
@@ -399,28 +373,6 @@ def test_a_space_is_changed(open_app, maya, latin):
     assert (now.instructions, now.policy) == (None, None)
 
 
-def test_the_way_to_the_dialog_is_beside_the_name(open_app, maya, latin):
-    app = pressed(open_app(maya, s=str(latin.id)), "edit-space")
-
-    assert app.text_input(key=f"space-name-{latin.id}").value == "Latin"
-
-
-def test_space_of_another_tab_is_shown_before_replacing(open_app, maya, latin):
-    app = edit(open_app(maya, s=str(latin.id)), maya, latin)
-    other = replace(latin, instructions="Be strict.", policy=Full())
-    maya.store.spaces.keep(other, replaces=latin)
-    fill(app, latin, instructions="Be patient.")
-
-    press_in_dialog(app, latin, "Save")
-    assert maya.store.spaces.find(latin.id) == other
-    assert ["changed in another tab" in warning for warning in warnings(app)] == [True]
-    assert "Be strict." in app.code[0].value
-    assert app.text_area(key=f"space-instructions-{latin.id}").value == "Be patient."
-
-    press_in_dialog(app, latin, "Save")
-    assert maya.store.spaces.find(latin.id).instructions == "Be patient."
-
-
 def test_space_deleted_in_another_tab_is_reported(open_app, maya, latin):
     app = edit(open_app(maya, s=str(latin.id)), maya, latin)
     maya.store.spaces.forget(latin.id)
@@ -428,20 +380,9 @@ def test_space_deleted_in_another_tab_is_reported(open_app, maya, latin):
 
     press_in_dialog(app, latin, "Save")
 
-    assert warnings(app) == [SpaceGone.public]
+    assert [error.value for error in app.error] == [SpaceGone.public]
     assert app.text_area(key=f"space-instructions-{latin.id}").value == "A long thought."
     assert maya.store.spaces.all() == ()
-
-
-def test_what_cannot_be_stored_stays_typed(open_app, maya, latin):
-    app = edit(open_app(maya, s=str(latin.id)), maya, latin)
-    fill(app, latin, instructions="A long thought.")
-    maya.database.rows.failures["put_document"] = StoreUnavailable()
-
-    press_in_dialog(app, latin, "Save")
-
-    assert StoreUnavailable.public in warnings(app)
-    assert app.text_area(key=f"space-instructions-{latin.id}").value == "A long thought."
 
 
 def test_archived_space_moves_to_the_archive(open_app, maya, latin, garden):
@@ -454,11 +395,11 @@ def test_archived_space_moves_to_the_archive(open_app, maya, latin, garden):
     assert maya.store.spaces.find(latin.id).is_archived
     assert address(app) == {"c": str(garden)}
     assert chooser(app).options == ["All chats", "Greek", "New space"]
-    assert listed(app)[1:] == ["Garden :gray[Latin]"]
+    assert listed(app)[1:] == ["Garden Latin"]
 
-    pressed(app, "archive")
-    assert listed(app)[0:2] == ["Current chat", "Garden :gray[Latin]"]
-    pressed(app, f"space-{latin.id}")
+    clicked(app, act="archive")
+    assert listed(app)[0:2] == ["Current chat", "Garden Latin"]
+    clicked(app, act="space", space=str(latin.id))
     assert chooser(app).label == "Latin"
 
     edit(app, maya, latin)
@@ -475,85 +416,16 @@ def test_deleting_a_space_keeps_conversations_and_deletes_notes(open_app, maya, 
     press_in_dialog(app, latin, "Delete")
     asked = [text.value for text in app.markdown if "Its chats are kept" in text.value]
     assert len(asked) == 1
-    press_in_dialog(app, latin, "Cancel")
+    press_in_dialog(app, latin, "Cancel", delete_dialog)
     assert maya.store.spaces.all() == (latin,)
 
-    press_in_dialog(app, latin, "Delete")
-    press_in_dialog(app, latin, "Delete space")
+    press_in_dialog(edit(app, maya, latin), latin, "Delete")
+    press_in_dialog(app, latin, "Delete space", delete_dialog)
     assert maya.store.spaces.all() == maya.store.facts.facts() == ()
     assert address(app) == {"c": str(garden)}
     assert app.title[0].value == "Garden"
     assert listed(app)[1:] == ["Garden"]
     assert toasts(app) == ["“Latin” is deleted. Its chats are kept."]
-
-
-# --- its facts ----------------------------------------------------------------------------------------
-
-
-def facts(maya):
-    return [fact.text for fact in maya.store.facts.facts()]
-
-
-def choose_for(app, space, fact, choice):
-    in_dialog(app, space_dialog, space)
-    return menu_button(app, f"menu-fact-{fact.id}").click(choice).run()
-
-
-def test_a_fact_is_added_changed_deleted_and_brought_back(open_app, maya, latin):
-    app = edit(open_app(maya, s=str(latin.id)), maya, latin)
-    app.text_input(key="new-fact-text").set_value("She reads Caesar.")
-    press_in_dialog(app, latin, "Add")
-    (fact,) = maya.store.facts.facts()
-    assert (fact.text, fact.space_id) == ("She reads Caesar.", latin.id)
-    assert app.text_input(key="new-fact-text").value == ""
-
-    choose_for(app, latin, fact, "Edit")
-    app.text_area(key=f"fact-text-{fact.id}").set_value("She reads Ovid.")
-    press_in_dialog(app, latin, "Save note")
-    assert facts(maya) == ["She reads Ovid."]
-
-    choose_for(app, latin, fact, "Delete")
-    assert facts(maya) == []
-    press_in_dialog(app, latin, "Undo")
-    assert facts(maya) == ["She reads Ovid."]
-    assert "Deleted" not in captions(app)
-
-
-def test_dialog_lists_the_notes_of_its_space_only(open_app, maya, latin):
-    here, there = note(maya, latin, "Here."), note(maya, make(maya, "Greek"), "There.")
-
-    app = edit(open_app(maya, s=str(latin.id)), maya, latin)
-
-    assert f"menu-fact-{here.id}" in keys(app)
-    assert f"menu-fact-{there.id}" not in keys(app)
-
-
-def test_note_of_another_tab_is_shown_before_replacing(open_app, maya, latin):
-    fact = note(maya, latin, "She reads Caesar.")
-    app = choose_for(edit(open_app(maya, s=str(latin.id)), maya, latin), latin, fact, "Edit")
-    maya.store.facts.keep(replace(fact, text="She reads Livy."), replaces=fact)
-    app.text_area(key=f"fact-text-{fact.id}").set_value("She reads Ovid.")
-
-    press_in_dialog(app, latin, "Save note")
-    assert facts(maya) == ["She reads Livy."]
-    assert [code.value for code in app.code] == ["She reads Livy."]
-    assert app.text_area(key=f"fact-text-{fact.id}").value == "She reads Ovid."
-
-    press_in_dialog(app, latin, "Save note")
-    assert facts(maya) == ["She reads Ovid."]
-
-
-def test_note_deleted_in_another_tab_can_be_added_again(open_app, maya, latin):
-    fact = note(maya, latin, "She reads Caesar.")
-    app = choose_for(edit(open_app(maya, s=str(latin.id)), maya, latin), latin, fact, "Edit")
-    maya.store.facts.forget(fact.id)
-    app.text_area(key=f"fact-text-{fact.id}").set_value("She reads Ovid.")
-
-    press_in_dialog(app, latin, "Save note")
-
-    assert facts(maya) == []
-    assert ["deleted in another tab" in warning for warning in warnings(app)] == [True]
-    assert app.text_input(key="new-fact-text").value == "She reads Ovid."
 
 
 def test_dialog_keeps_no_text_of_another_space(open_app, maya, latin):
@@ -567,17 +439,6 @@ def test_dialog_keeps_no_text_of_another_space(open_app, maya, latin):
     assert [each.key for each in app.text_area] == [f"space-instructions-{latin.id}"]
 
 
-def test_what_is_no_fact_is_said_and_stays_typed(open_app, maya, latin):
-    app = edit(open_app(maya, s=str(latin.id)), maya, latin)
-    maya.store.spaces.forget(latin.id)
-    app.text_input(key="new-fact-text").set_value("She reads Caesar.")
-
-    press_in_dialog(app, latin, "Add")
-
-    assert warnings(app) == [SpaceGone.public]
-    assert app.text_input(key="new-fact-text").value == "She reads Caesar."
-
-
 # --- moving -------------------------------------------------------------------------------------------
 
 
@@ -586,9 +447,9 @@ def move(app, conversation, label):
     return press(in_dialog(app, move_dialog, conversation), "Move")
 
 
-def test_a_conversation_is_moved_into_a_space_and_out(open_app, maya, latin, garden, database):
+def test_conversation_moves_into_a_space_and_out(open_app, maya, latin, garden, database):
     make(maya, "Old", is_archived=True)
-    app = menu(open_app(maya, c=str(garden)), garden).click("Move to space").run()
+    app = chosen(open_app(maya, c=str(garden)), garden, "Move to space")
     assert app.selectbox(key="move-to").options == ["None", "Latin"]
     assert app.selectbox(key="move-to").value == "None"
 
@@ -605,8 +466,8 @@ def test_a_conversation_is_moved_into_a_space_and_out(open_app, maya, latin, gar
     assert "space-sign" not in keys(app)
 
 
-def test_a_conversation_is_not_moved_into_what_is_gone(open_app, maya, latin, garden, database):
-    app = menu(open_app(maya), garden).click("Move to space").run()
+def test_move_into_a_deleted_space_is_refused(open_app, maya, latin, garden, database):
+    app = chosen(open_app(maya), garden, "Move to space")
     database.rows.failures["change_conversation"] = SpaceGone()
 
     move(app, database.thread(garden).conversation, "Latin")
@@ -614,7 +475,7 @@ def test_a_conversation_is_not_moved_into_what_is_gone(open_app, maya, latin, ga
     assert SpaceGone.public in [error.value for error in app.error]
 
 
-def test_the_name_above_a_conversation_leads_to_its_space(open_app, maya, latin, garden):
+def test_space_label_of_a_conversation_opens_the_space(open_app, maya, latin, garden):
     maya.database.conversations.move(garden, latin.id)
     maya.database.hold("Other")
     app = open_app(maya, c=str(garden))
@@ -628,7 +489,7 @@ def test_the_name_above_a_conversation_leads_to_its_space(open_app, maya, latin,
 # --- whose instructions -------------------------------------------------------------------------------
 
 
-def test_the_instructions_dialog_says_whose_they_are(open_app, maya, latin, garden):
+def test_instructions_dialog_names_their_source(open_app, maya, latin, garden):
     app = menu_above(open_app(maya, c=str(garden)), "Instructions")
     assert "Using the default instructions." in captions(app)
 

@@ -1,4 +1,4 @@
-"""Figures and moments as people read them."""
+"""Numbers, amounts and times in the locale and time zone of a browser."""
 
 import re
 from contextlib import contextmanager
@@ -37,11 +37,11 @@ def reader(locale=None, zone=None):
         (1_234_567_890, "$1,234.57"),
     ],
 )
-def test_money_is_exact_where_it_is_small(micro, said):
+def test_small_amounts_have_four_decimals(micro, said):
     assert words.dollars(micro) == said
 
 
-def test_a_price_has_no_zeros_that_say_nothing():
+def test_price_has_no_trailing_zeros():
     prices = [words.price(micro) for micro in (250_000, 75_000, 2_500, 1_200_000_000)]
 
     assert prices == ["$0.25", "$0.075", "$0.0025", "$1,200.00"]
@@ -86,7 +86,7 @@ def test_moment_before_today_has_its_date():
         ("sv-SE", "20 nov. 14:05", "1\xa0200", "1\xa0200,50\xa0$"),
     ],
 )
-def test_each_reader_reads_their_own_way(locale, moment, number, money):
+def test_numbers_and_dates_follow_the_locale(locale, moment, number, money):
     at = datetime(2026, 11, 20, 14, 5, tzinfo=UTC)
 
     with reader(locale, "UTC"):
@@ -95,7 +95,7 @@ def test_each_reader_reads_their_own_way(locale, moment, number, money):
         assert words.dollars(1_200_500_000) == money
 
 
-def test_a_day_ends_where_its_reader_is():
+def test_day_ends_in_the_readers_time_zone():
     late, now = datetime(2026, 11, 19, 15, 30, tzinfo=UTC), datetime(2026, 11, 20, 1, tzinfo=UTC)
 
     with reader("de-DE", "Asia/Tokyo"):  # half past midnight, and ten
@@ -110,9 +110,10 @@ def test_a_day_ends_where_its_reader_is():
         *((None, "en_GB"), ("", "en_GB"), ("xx-YY", "en_GB"), ("*", "en_GB"), ("C", "en_GB")),
         *(("de-XX", "de"), ("de_AT", "de_AT"), ("zh-Hans-CN", "zh_Hans_CN")),
         *(("en-US-u-ca-buddhist", "en_US"), ("ca-ES-valencia", "ca_ES_VALENCIA")),
+        *(("zh-TW", "zh_Hant_TW"), ("en-GB-oxendict", "en_GB"), ("iw", "he_IL")),
     ],
 )
-def test_whatever_a_browser_calls_its_language(tag, known_as):
+def test_language_tag_becomes_the_nearest_locale(tag, known_as):
     with reader(tag):
         assert words._locale() == Locale.parse(known_as)
 
@@ -122,7 +123,7 @@ def test_whatever_a_browser_calls_its_language(tag, known_as):
     value=st.integers(0, 10**12),
     at=st.datetimes(min_value=EPOCH, max_value=EPOCH.replace(year=2900), timezones=st.just(UTC)),
 )
-def test_no_locale_is_without_words(tag, value, at):
+def test_every_locale_formats_numbers_and_dates(tag, value, at):
     with reader(tag, "Europe/Berlin"):
         assert int("".join(filter(str.isdecimal, words.number(value)))) == value
         assert "$" in words.dollars(value)

@@ -19,9 +19,7 @@ from services.embedded.folders import free_port
 from services.embedded.processes import tail
 
 ROOT = Path(__file__).parents[2]
-TLS = (
-    ssl.create_default_context()
-)  # made once: for a request to this machine it is most of the work
+TLS = ssl.create_default_context()  # made once: it is most of the work of a local request
 PASSWORD = "correct horse battery"
 SECONDS = 60.0  # for what takes a moment: the machine may be slow, and have other work
 _PARTS = {
@@ -35,7 +33,7 @@ _PARTS = {
 
 
 def until(what, within=SECONDS, told=lambda: ""):
-    """What *what* returns once that is true; else a failure with what is *told*."""
+    """Return the result of *what* once it is true; else fail with what is *told*."""
     deadline = time.monotonic() + within
     while not (found := what()):
         assert time.monotonic() < deadline, f"not within {within} s{told()}"
@@ -44,7 +42,7 @@ def until(what, within=SECONDS, told=lambda: ""):
 
 
 def tails(logs):
-    """What a stack said last, for the report of a failure; no log holds a secret or what people wrote."""
+    """The last lines of a stack's logs, for the report of a failure; no log holds a secret or text of users."""
     return "".join(f"\n--- {log.name}\n{tail(log)}" for log in sorted(logs.glob("*.log")))
 
 
@@ -99,7 +97,7 @@ class App:
         return self.console.read_text(errors="replace")
 
     def told(self):
-        """What it said last, and its stack, for the report of a failure."""
+        """Its last output, and that of its stack, for the report of a failure."""
         return f"\n{self.said()[-2000:]}{tails(self.data / 'logs')}"
 
     def last_line(self):
@@ -192,18 +190,14 @@ class App:
         assert self._enter("account", name)
 
     def knows(self, name):
-        """Whether the rows of *name* are still there."""
+        """Return True if the rows of *name* are still there."""
         return self._enter("session", name)
 
-    def _enter(self, door, name):
-        """Post the form of *door*; whether it answered with a session."""
-        answer = httpx.post(
-            f"{self.url}/{door}",
-            data={"email": f"{name}@example.com", "password": PASSWORD, "next": "/"},
-            timeout=30,
-            trust_env=False,
-            verify=TLS,
-        )
+    def _enter(self, route, name):
+        """Post the form of *route*; return True if it answered with a session."""
+        given = {"email": f"{name}@example.com", "password": PASSWORD, "next": "/"}
+        url = f"{self.url}/{route}"
+        answer = httpx.post(url, data=given, timeout=30, trust_env=False, verify=TLS)
         return "set-cookie" in answer.headers
 
     def _has_ended(self):
@@ -211,17 +205,15 @@ class App:
 
     def _is_ours(self, process):
         try:
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return False
-            return self._family.get(process.pid) == process or process.cwd().startswith(
-                str(self.base)
-            )
+            is_alive = process.status() != psutil.STATUS_ZOMBIE
+            is_known = self._family.get(process.pid) == process
+            return is_alive and (is_known or process.cwd().startswith(str(self.base)))
         except psutil.Error:
             return False
 
 
 def _hear_ctrl_c():
-    """As in a terminal: whoever runs as a job in the background ignores it, and so do their children."""
+    """Receive Ctrl-C as in a terminal: a job in the background ignores it, and so do its children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

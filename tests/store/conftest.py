@@ -1,28 +1,20 @@
-"""The store and the chat over supabase-py, against the embedded stack and against hosted's parts."""
+"""Sessions and chats over supabase-py, against the embedded stack and the parts of hosted Supabase."""
 
 import itertools
 import os
-from contextlib import closing
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
-from services.chat.background import BackgroundTasks
-from services.chat.live_turn import LiveTurns
-from services.chat.service import Chat
 from services.crypto import RootKeys, ServerProof
-from services.domain import Purpose
-from services.llm import Models, Offer, OpenAIModel, connect
-from services.memory.tokens import RegexCounter
+from services.llm import Models, Offer
 from services.settings import Settings
 from services.store.supabase.api import Gateway, ServerCalls
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.supabase.sessions import Sessions
 from services.users import PersonServices, Shared
-from tests.fakes import INFO
-from tests.model_server import ModelServer
-from tests.stack.apps import SECONDS, until
+from tests.chats import SMALL, chat_factory
 from tests.stores import store_of, sweep
 
 PASSWORD = "correct horse battery staple"
@@ -71,7 +63,7 @@ class Wire(LiteTransport):
 
 
 def make_sessions(stack, wire=None, **changes):
-    """What one app process has; another call makes another process."""
+    """Return the sessions of another app process."""
     root_keys = RootKeys.parse(stack.root_keys)
     gateway = Gateway.to(stack.url, SecretStr(stack.publishable_key), wire or LiteTransport())
     proof = ServerProof(root_keys.proof_key())
@@ -100,77 +92,17 @@ def maya(sign_up):
 
 
 @pytest.fixture
-def omar(sign_up):
-    return sign_up()[1]
-
-
-@pytest.fixture(scope="module")
-def server():
-    with ModelServer() as running:
-        yield running
-
-
-@pytest.fixture
-def model(server):
-    server.script()
-    client = connect(server.url, "-")
-    with closing(
-        OpenAIModel(client, INFO.name, first_token_seconds=5, between_tokens_seconds=5)
-    ) as made:
-        yield made
-
-
-@pytest.fixture
 def make_chat(sessions, model):
-    """Makes chats; in the end what they have asked by themselves is stopped and waited for."""
-    made = []
-
-    def make(
-        session, live_turns=None, info=INFO, purposes=(Purpose.SUMMARY, Purpose.FACTS), others=()
-    ):
-        chat = Chat(
-            store=store_of(session),
-            live_turns=live_turns or LiveTurns(),
-            models=Models(
-                Offer(info, model), tuple(Offer(one, model.named(one.name)) for one in others)
-            ),
-            counter=RegexCounter(),
-            instructions="Be kind.",
-            sweep=lambda: sweep(sessions.server),
-            background=BackgroundTasks(*purposes),
+    """Makes the chat of a session in a process, with nothing cached."""
+    with chat_factory(model) as make:
+        yield lambda session, **choices: make(
+            store_of(session), lambda: sweep(sessions.server), **choices
         )
-        made.append(chat)
-        return chat
-
-    yield make
-    for chat in made:
-        settle(chat)
-
-
-def settle(chat):
-    """Stop what *chat* has asked by itself, and wait until none of it is coming."""
-
-    def is_over():
-        chat.leave()
-        return not any(map(chat.coming, (Purpose.TITLE, Purpose.SUMMARY, Purpose.FACTS)))
-
-    until(is_over)
-
-
-def done(turn):
-    """*turn*, after its end."""
-    assert turn.wait(SECONDS)
-    return turn
-
-
-@pytest.fixture
-def conversations(maya):
-    return store_of(maya).conversations
 
 
 @pytest.fixture
 def shared(sessions, model):
-    return Shared(sessions, Settings(instructions="Be kind."), Models(Offer(INFO, model)))
+    return Shared(sessions, Settings(instructions="Be kind."), Models(Offer(SMALL, model)))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the store keeps in memory: bounded, read again where it is gone, and asked for once; reads page by page."""
+"""Caches of the store, and reads page by page."""
 
 from datetime import datetime, timedelta
 
@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from services.domain import Window
-from services.store.sealed import messages, opened, opened_conversation
+from services.store.sealed import messages, opened
 from tests.store.conformance.talk import (
     THOUGHTS,
     a_fact,
@@ -37,7 +37,7 @@ def garden(user):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The addresses that were asked for."""
+    """The paths of all requests."""
     asked, send = [], httpx.Client.send
 
     def counted(self, request, **more):
@@ -72,8 +72,8 @@ def test_thoughts_of_messages_without_any_are_not_asked_for(maya, garden, asked)
 
 
 @pytest.mark.parametrize("kind", ["RECEIPTS", "THOUGHTS"])
-def test_more_is_read_than_is_kept(maya, garden, monkeypatch, kind):
-    monkeypatch.setattr(opened_conversation, f"_MOST_{kind}", 1)
+def test_receipts_and_thoughts_beyond_the_cache_are_read(maya, garden, monkeypatch, kind):
+    monkeypatch.setattr(opened, f"_MOST_{kind}", 1)
     reader, its = store_of(maya).turns, garden.conversation.id
 
     for _ in range(2):
@@ -115,7 +115,7 @@ def test_turn_ends_in_a_conversation_evicted_from_the_cache(maya, monkeypatch):
 
 
 def test_messages_and_titles_are_read_page_by_page(user, garden, maya, monkeypatch):
-    monkeypatch.setattr("services.store.supabase.paging.PAGE", 3)  # in place of 1,000 rows
+    monkeypatch.setattr("services.store.supabase.api.PAGE", 3)  # in place of 1,000 rows
     for n in range(4):
         user.conversations.create(f"Other {n}", Window())
 

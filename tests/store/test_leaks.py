@@ -1,26 +1,19 @@
-"""What a process holds of a conversation: all of it while it is there, and nothing once it is deleted."""
+"""Texts and keys of a conversation in the memory of a process, before and after its deletion."""
 
 import random
-from uuid import uuid4
 
 import pytest
 
-from services.domain import (
-    Fact,
-    FactId,
-    Purpose,
-    Retrieval,
-    RunningSummary,
-)
+from services.domain import Purpose, Retrieval, RunningSummary
 from services.domain import Summary as SummaryPolicy
 from services.llm import Models, Offer
 from services.settings import Settings
 from services.store.supabase.rows import SupabaseRows
 from services.users import Shared
 from tests import leaks
-from tests.fakes import NOON, choose
-from tests.store.conftest import done
-from tests.store.test_summaries import SMALL, settled
+from tests.chats import SMALL, done, settled
+from tests.fakes import choose
+from tests.store.conformance.talk import NOON, a_fact
 
 
 @pytest.fixture
@@ -30,7 +23,7 @@ def shared(sessions, model):
 
 
 def fill(person, policy, server, canary):
-    """A conversation with *canary* in every text that it can have, after all that reads them has read them."""
+    """Return a conversation with *canary* in every kind of text, each of which was read."""
     kept, chat, long = person.store.conversations, person.chat, "peas " * 150
     choose(person.store.profile, recalls_elsewhere=True)
     choose(person.store.profile, policy=policy)
@@ -40,15 +33,13 @@ def fill(person, policy, server, canary):
     kept.set_instructions(conversation_id, f"{canary} instructions")
     summary = RunningSummary(text=f"{canary} summary", from_seq=1, up_to_seq=1, made_at=NOON)
     kept.set_summary(kept.thread(conversation_id), summary)
-    fact = Fact(
-        id=FactId(uuid4()), text=f"{canary} fact", since=NOON, conversation_id=conversation_id
-    )
-    person.store.facts.keep(fact)
+    person.store.facts.keep(a_fact(f"{canary} fact", conversation_id=conversation_id))
     server.script_summaries(reply=f"{canary} so far", fault="drop", after=2)
     for _ in range(4):
         chat.open(conversation_id)
-        assert done(chat.begin(conversation_id, f"{canary} prompt {long}")).failure
-        thread = settled(chat, conversation_id)
+        turn = chat.begin(conversation_id, f"{canary} prompt {long}")
+        thread = settled(chat, turn)
+        assert turn.failure
     assert bool(chat.background.failure(Purpose.SUMMARY, conversation_id)) is isinstance(
         policy, SummaryPolicy
     )
@@ -62,7 +53,7 @@ def fill(person, policy, server, canary):
 
 
 def look_around(person, server):
-    """Do what reads all of a person's conversations; the server forgets what it was asked."""
+    """Read in all conversations; the server forgets its requests."""
     server.script()
     server.script_summaries()
     person.store.facts.facts()
@@ -72,7 +63,7 @@ def look_around(person, server):
 
 
 @pytest.mark.parametrize("policy", [Retrieval(), SummaryPolicy()])
-def test_of_what_is_deleted_neither_key_nor_text_stays_in_the_memory(person, maya, server, policy):
+def test_deleted_conversation_leaves_no_key_or_text_in_memory(person, maya, server, policy):
     canary = "".join(["q", *random.choices("bcdfghjkmpvwxz", k=6)])  # short: as long as a stem
     conversation_id = fill(person, policy, server, canary)
     row = SupabaseRows(maya).conversation(conversation_id)
@@ -81,16 +72,8 @@ def test_of_what_is_deleted_neither_key_nor_text_stays_in_the_memory(person, may
     )
     assert leaks.found(key)
     texts = " ".join(leaks.found(canary))
-    for kind in (
-        "title",
-        "prompt",
-        "reply",
-        "thoughts",
-        "instructions",
-        "summary",
-        "fact",
-        '"policy"',
-    ):
+    kinds = "title", "prompt", "reply", "thoughts", "instructions", "summary", "fact", '"policy"'
+    for kind in kinds:  # a comprehension would keep the texts in a cell
         assert kind in texts
 
     person.chat.deletions.discard(conversation_id, 20)

@@ -1,14 +1,14 @@
 """App sessions: from a cookie to keys, on any process, and to their end."""
 
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
 from services.domain import Window
 from services.errors import (
     AddressTaken,
-    AppError,
     BadInput,
     KeyMissing,
     RateLimited,
@@ -25,6 +25,19 @@ from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
 from tests.stores import store_of
 
 SESSIONS = 20
+
+
+@pytest.fixture
+def wire():
+    return Wire()
+
+
+@pytest.fixture
+def process(stack, wire):
+    """Another app process, on *wire*."""
+    made = make_sessions(stack, wire)
+    yield made
+    made.gateway.http.close()
 
 
 def test_account_has_the_same_key_at_every_sign_in(sessions):
@@ -69,43 +82,27 @@ def test_invalid_address_is_refused(sessions, email):
         sessions.sign_up(email, PASSWORD)
 
 
-def test_cookie_opens_its_session_on_another_process(sign_up, stack):
+def test_session_is_opened_on_another_process_by_one_call(sign_up, process, wire):
     cookie, session = sign_up()
-    conversation = store_of(session).conversations.create("Letters", Window())
-    elsewhere = make_sessions(stack)
+    store_of(session).conversations.create("Letters", Window())
 
-    opened = elsewhere.open(cookie)
-
-    assert (opened.id, opened.user_id, opened.email) == (session.id, session.user_id, session.email)
-    assert [c.title for c in store_of(opened).conversations.recent()] == ["Letters"]
-    assert conversation.conversation.title == "Letters"
-    elsewhere.gateway.http.close()
-
-
-def test_restart_opens_sessions_without_token_requests(sessions, stack):
-    email = new_email()
-    sessions.sign_up(email, PASSWORD)
-    cookies = [sessions.sign_in(email, PASSWORD)[0] for _ in range(SESSIONS)]
-    wire = Wire()
-    restarted = make_sessions(stack, wire)
-
-    opened = [restarted.open(cookie) for cookie in cookies]
-
-    assert {session.email for session in opened} == {email}
-    assert wire.renewals == 0
-    restarted.gateway.http.close()
-
-
-def test_opening_a_session_is_one_call(sign_up, stack):
-    cookie, session = sign_up()
-    wire = Wire()
-    restarted = make_sessions(stack, wire)
-
-    opened = restarted.open(cookie)
+    opened = process.open(cookie)
 
     assert wire.calls == 1
     assert opened.user_keys.newest.version == session.user_keys.newest.version
-    restarted.gateway.http.close()
+    assert (opened.id, opened.user_id, opened.email) == (session.id, session.user_id, session.email)
+    assert [c.title for c in store_of(opened).conversations.recent()] == ["Letters"]
+
+
+def test_restart_opens_sessions_without_token_requests(sessions, process, wire):
+    email = new_email()
+    sessions.sign_up(email, PASSWORD)
+    cookies = [sessions.sign_in(email, PASSWORD)[0] for _ in range(SESSIONS)]
+
+    opened = [process.open(cookie) for cookie in cookies]
+
+    assert {session.email for session in opened} == {email}
+    assert wire.renewals == 0
 
 
 def test_sign_in_is_two_calls(process, wire):
@@ -118,6 +115,14 @@ def test_sign_in_is_two_calls(process, wire):
     assert wire.calls == 2
 
 
+def auth_sessions(database, session):
+    """Return the ids of the user's sessions of Supabase Auth."""
+    rows = database.execute(
+        "select id::text from auth.sessions where user_id::text = %s", [str(session.user_id)]
+    )
+    return [found for (found,) in rows.fetchall()]
+
+
 def test_sign_in_with_a_refused_reservation_leaves_no_session(process, stack):
     email = new_email()
     _, session = process.sign_up(email, PASSWORD)
@@ -128,62 +133,29 @@ def test_sign_in_with_a_refused_reservation_leaves_no_session(process, stack):
     with pytest.raises(TooManyAttempts):
         process.sign_in(email, PASSWORD, refuse)
 
+    first = [str(session.bearer.tokens.auth_session_id)]
     with stack.connect() as database:
-        until(
-            lambda: (
-                database.execute(
-                    "select id::text from auth.sessions where user_id::text = %s",
-                    [str(session.user_id)],
-                ).fetchall()
-                == [(str(session.bearer.tokens.auth_session_id),)]
-            )
-        )
+        until(lambda: auth_sessions(database, session) == first)
         assert database.execute(
             "select count(*) from private.app_sessions where user_id = %s", [session.user_id]
         ).fetchone() == (1,)
 
 
-def test_expired_token_is_renewed_once_for_eight_processes(stack):
-    process = make_sessions(stack, Wire(lifetime=0))
+def test_expired_token_is_renewed_once_for_eight_processes(process, wire, stack):
+    wire.lifetime = 0
     cookie, session = process.sign_up(new_email(), PASSWORD)
     wires = [Wire() for _ in range(8)]
-    opened = []
-    failed = []
 
-    def open_it(wire):
+    def read(wire):
         other = make_sessions(stack, wire)
-        try:
-            session = other.open(cookie)
-            store_of(session).conversations.recent()
-            opened.append(session)
-        except AppError as error:
-            failed.append(error)
-        finally:
-            other.gateway.http.close()
+        with closing(other.gateway.http):
+            opened = other.open(cookie)
+            store_of(opened).conversations.recent()
+            return opened.id
 
-    threads = [threading.Thread(target=open_it, args=[wire]) for wire in wires]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert failed == []
-    assert {one.id for one in opened} == {session.id}
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(read, wires)) == {session.id}
     assert sum(wire.renewals for wire in wires) == 1
-    process.gateway.http.close()
-
-
-@pytest.fixture
-def wire():
-    return Wire()
-
-
-@pytest.fixture
-def process(stack, wire):
-    """An app process of its own, on *wire*."""
-    made = make_sessions(stack, wire)
-    yield made
-    made.gateway.http.close()
 
 
 def test_expired_token_is_renewed_before_reads_and_writes(process, wire):
@@ -219,7 +191,7 @@ def test_tokens_that_stay_refused_are_renewed_once(process, wire):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """No waiting for seconds while the rate is limited."""
+    """Shorten the pauses of a limited rate."""
     monkeypatch.setattr("services.store.supabase.sessions._PAUSE_SECONDS", (0.01, 0.02))
     monkeypatch.setattr("services.store.supabase.sessions._RETRY_SECONDS", 0.5)
 
@@ -316,11 +288,9 @@ def test_refused_sign_in_leaves_no_session_behind(sessions, stack):
         )
         with pytest.raises(Suspended):
             sessions.sign_in(email, PASSWORD)
-        left = database.execute(
-            "select id from auth.sessions where user_id::text = %s", [str(session.user_id)]
-        ).fetchall()
+        left = auth_sessions(database, session)
 
-    assert [str(row[0]) for row in left] == [str(session.bearer.tokens.auth_session_id)]
+    assert left == [str(session.bearer.tokens.auth_session_id)]
 
 
 def test_wrong_clock_signs_no_user_out(sessions, sign_up, monkeypatch):

@@ -1,236 +1,175 @@
-"""Temporary chats over the embedded stack: what they leave there, and that they are paid for like any other."""
-
-from collections.abc import Mapping
-from dataclasses import replace
-from uuid import uuid4
+"""Temporary chats over a database: the rows that they leave there, and their cost."""
 
 import pytest
 
-from services.chat.temporary import ChatIsOver
-from services.domain import Fact, FactId, Purpose
-from services.errors import Cap, NotFound, OverBudget
-from services.llm import Models, Offer
-from services.settings import Settings
-from services.users import PersonServices, Shared
-from tests.fakes import INFO, NOON, choose
+from services.chat import live_turn
+from services.chat.temporary import TEMPORARY_TITLE
+from services.domain import Purpose
+from services.errors import Cap, OverBudget
+from tests.chats import LONG, done, said, settled
+from tests.fakes import choose
 from tests.stack.apps import until
-from tests.store.conftest import done
-from tests.store.test_summaries import LONG
+from tests.store.conformance.talk import a_fact
 from tests.stores import sweep
 
 MONEY = {"private.ledger", "private.budgets", "private.deployment"}
-Rows = Mapping[str, frozenset[str]]
 
 
 @pytest.fixture
-def begin(person, shared):
+def begin(person, shared, maya):
     """Makes temporary chats; in the end they are over."""
 
     def make(*, reads_facts=False):
         return person.begin_temporary(reads_facts=reads_facts, is_there=lambda: True)
 
     yield make
-    shared.temporary.end_of(person._session.id)
+    shared.temporary.end_of(maya.id)
 
 
-def rows(stack):
-    """Every row of every table of ours, as text."""
-    with stack.connect() as database:
-        names = database.execute(
-            "select format('%I.%I', table_schema, table_name) from information_schema.tables"
-            " where table_type = 'BASE TABLE' and table_schema in ('public', 'private')"
-        ).fetchall()
-        return {
-            table: frozenset(
-                text for (text,) in database.execute(f"select t::text from {table} t").fetchall()
-            )
-            for (table,) in names
-        }
+@pytest.fixture
+def query(stack):
+    def run(statement, *values):
+        with stack.connect() as database:
+            found = database.execute(statement, values or None)
+            return found.fetchall() if found.description else None
+
+    return run
 
 
-def changed(before, after):
-    return {table for table, held in after.items() if held != before[table]}
+@pytest.fixture
+def turns(query, maya):
+    """Reads the user's turns without names, times and amounts."""
+    return lambda: query(
+        "select purpose, state, conversation_id, prompt_id, reply_id, partial from public.turns"
+        " where user_id = %s order by begun_at",
+        maya.user_id,
+    )
 
 
-def turns(stack, maya):
-    """What is stored of the person's turns, but for names, times and amounts."""
-    with stack.connect() as database:
-        return database.execute(
-            "select purpose, state, conversation_id, prompt_id, reply_id, partial from public.turns"
-            " where user_id = %s order by begun_at",
-            [maya.user_id],
-        ).fetchall()
+@pytest.fixture
+def charges(query, maya):
+    """Reads the kinds of ledger entries, after a check of the budget."""
 
-
-def money(stack, maya):
-    """Spent, reserved, and what is in the ledger."""
-    with stack.connect() as database:
-        entries = database.execute(
-            "select kind, micro from private.ledger where user_id = %s order by id", [maya.user_id]
-        ).fetchall()
-        spent, reserved = database.execute(
-            "select month_spent, reserved from private.budgets where user_id = %s", [maya.user_id]
-        ).fetchone()
-    return spent, reserved, entries
-
-
-def set_budget(stack, maya, column, amount):
-    with stack.connect() as database:
-        database.execute(
-            f"update private.budgets set {column} = %s where user_id = %s", [amount, maya.user_id]
+    def read():
+        entries = query(
+            "select kind, micro from private.ledger where user_id = %s order by id", maya.user_id
         )
+        budget = query(
+            "select month_spent, reserved from private.budgets where user_id = %s", maya.user_id
+        )
+        assert budget == [(sum(micro for _, micro in entries), 0)]
+        return [kind for kind, micro in entries if micro]
+
+    return read
 
 
-def said(chat):
-    return [message.body for message in chat.chat.open(chat.id).branch()]
+@pytest.fixture
+def limit(query, maya):
+    return lambda column, amount: query(
+        f"update private.budgets set {column} = %s where user_id = %s", amount, maya.user_id
+    )
 
 
-def test_a_temporary_chat_writes_only_what_it_costs(begin, stack, maya, server):
-    before = rows(stack)
-    chat = begin()
+def rows(query):
+    """Return every row of every table of ours, as text."""
+    names = query(
+        "select format('%I.%I', table_schema, table_name) from information_schema.tables"
+        " where table_type = 'BASE TABLE' and table_schema in ('public', 'private')"
+    )
+    return {table: set(query(f"select t::text from {table} t")) for (table,) in names}
 
-    done(chat.chat.begin(None, "Hello"))
-    thread = chat.chat.open(chat.id)
-    done(chat.chat.begin(chat.id, "Again", seen_rev=thread.conversation.rev))
-    done(chat.chat.retry(chat.id))
 
-    assert said(chat) == ["Hello", "You said: Hello", "Again", "You said: Again"]
-    after = rows(stack)
-    assert changed(before, after) == {"public.turns"} | MONEY
-    assert turns(stack, maya) == [("reply", "complete", None, None, None, None)] * 3
-    spent, reserved, entries = money(stack, maya)
-    assert reserved == 0
-    assert spent == sum(micro for _, micro in entries) > 0
-    assert [kind for kind, _ in entries] == ["charge"] * 3
+def test_temporary_chat_stores_only_its_cost(begin, query, turns, charges, server):
+    server.script(reply=f"I see. {LONG}")
+    server.script_summaries(reply="Peas were sown.")
+    before = rows(query)
+    held = begin()
+    chat, thread = held.chat, None
+
+    for prompt in [LONG] * 9:
+        rev = thread and thread.conversation.rev
+        turn = chat.begin(held.id if thread else None, prompt, seen_rev=rev)
+        thread = settled(chat, turn)
+        assert turn.failure is None
+    settled(chat, chat.retry(held.id))
+
+    assert "Peas were sown." in str(server.requests[-1].body["messages"])
+    assert thread.summary.text.endswith("Peas were sown.")
+    after = rows(query)
+    assert {table for table in after if after[table] != before[table]} == {"public.turns"} | MONEY
+    stored = turns()
+    assert {purpose for purpose, *_ in stored} == {Purpose.REPLY, Purpose.SUMMARY}
+    assert {tuple(rest) for _, *rest in stored} == {("complete", None, None, None, None)}
+    assert charges() == ["charge"] * len(stored)
+    assert thread.conversation.title == TEMPORARY_TITLE
     assert server.title_requests == server.facts_requests == []
 
 
-def test_a_long_one_is_summarised_in_memory(sessions, maya, model, stack, server):
-    small = replace(INFO, context_tokens=1200, reply_tokens=200)
-    shared = Shared(sessions, Settings(), Models(Offer(small, model)))
-    person = PersonServices(maya, shared)
-    chat = person.begin_temporary(reads_facts=False, is_there=lambda: True)
-    server.script(reply="I see. " + LONG)
-    server.script_summaries(reply="Peas were sown.")
-    before = rows(stack)
+def test_limits_hold_for_temporary_chats(begin, person, limit, server):
+    def refusal(prompt, conversation_id=None, chat=None):
+        with pytest.raises(OverBudget) as refused:
+            (chat or held.chat).begin(conversation_id, prompt)
+        return refused.value
 
-    turn = done(chat.chat.begin(None, LONG))
-    for _ in range(9):
-        until(lambda: not chat.chat.coming(Purpose.SUMMARY))
-        rev = chat.chat.open(chat.id).conversation.rev
-        turn = done(chat.chat.begin(chat.id, LONG, seen_rev=rev))
-        assert turn.failure is None
+    held = begin()
+    limit("daily_cap_micro", 0)
+    assert refusal("Hello").cap is Cap.DAILY
+    assert not held.is_begun
 
-    assert "Peas were sown." in str(server.requests[-1].body["messages"])
-    assert chat.chat.open(chat.id).summary.text.endswith("Peas were sown.")
-    until(lambda: not chat.chat.coming(Purpose.SUMMARY))
-    assert changed(before, rows(stack)) == {"public.turns"} | MONEY
-    assert ("summary", "complete", None, None, None, None) in turns(stack, maya)
-    chat.end()
-    assert not chat.store.conversations.cached(chat.id)
+    limit("daily_cap_micro", 10**9)
+    done(held.chat.begin(None, "Hello"))
+    assert said(held.chat.open(held.id)) == ["Hello", "You said: Hello"]
+    limit("max_per_minute", 0)  # at 1 the minute may pass
+    assert refusal("Too fast", held.id).cap is Cap.TURNS_A_MINUTE
 
-
-def test_its_replies_have_versions_receipts_and_costs_until_it_ends(begin):
-    chat = begin()
-    done(chat.chat.begin(None, "Hello"))
-    done(chat.chat.retry(chat.id))
-
-    thread = chat.chat.open(chat.id)
-    first, second = thread.versions(thread.branch()[-1])
-    costs = chat.store.turns.costs([first, second], chat.id)
-    assert all(costs[reply.turn_id].cost_micro > 0 for reply in (first, second))
-    assert chat.chat.planning.receipt(thread, second).instructions == "Be kind."
-
-    chat.end()
-    assert chat.store.conversations.cached(chat.id) is None
-    with pytest.raises(NotFound):
-        chat.store.turns.receipts([first], chat.id)
-    with pytest.raises(ChatIsOver):
-        _ = chat.chat
-
-
-def test_caps_and_bounds_hold_as_for_any_chat(begin, stack, maya):
-    chat = begin()
-    set_budget(stack, maya, "daily_cap_micro", 0)
-    with pytest.raises(OverBudget) as refused:
-        chat.chat.begin(None, "Hello")
-    assert refused.value.cap is Cap.DAILY
-    assert not chat.is_begun
-
-    set_budget(stack, maya, "daily_cap_micro", 10**9)
-    set_budget(stack, maya, "max_per_minute", 1)
-    done(chat.chat.begin(None, "Hello"))
-    chat.chat.open(chat.id)
-    with pytest.raises(OverBudget) as refused:
-        chat.chat.begin(chat.id, "Too fast")
-    assert refused.value.cap is Cap.TURNS_A_MINUTE
-    assert "Limit of 1 message a minute reached. Try again in" in refused.value.public
-    assert said(chat) == ["Hello", "You said: Hello"]
-
-
-def test_its_open_turns_count_among_those_that_may_be_open(begin, person, stack, maya, server):
-    set_budget(stack, maya, "max_open", 1)
+    limit("max_per_minute", 9)
+    limit("max_open", 1)
     server.script(fault="hang")
-    chat = begin()
-    turn = chat.chat.begin(None, "Wait")
-
-    with pytest.raises(OverBudget) as refused:
-        person.chat.begin(None, "Elsewhere")
-    assert refused.value.cap is Cap.OPEN_TURNS
+    turn = held.chat.begin(held.id, "Wait")
+    assert refusal("Elsewhere", chat=person.chat).cap is Cap.OPEN_TURNS
     turn.stop()
     done(turn)
 
 
-def test_leaving_stops_and_settles_what_is_coming_and_forgets_it(begin, stack, maya, server):
-    server.script(reply="word " * 500, rate=20)
-    chat = begin()
-    turn = chat.chat.begin(None, "Go on and on")
-    next(text for text in turn.follow() if text)
-
-    chat.end()
-
-    assert turn.is_done
-    assert turns(stack, maya) == [("reply", "stopped", None, None, None, None)]
-    spent, reserved, entries = money(stack, maya)
-    assert (reserved, [kind for kind, _ in entries]) == (0, ["charge"])
-    assert spent > 0
-    assert not chat.is_begun
-
-
-def test_a_turn_whose_process_died_is_settled_by_the_sweep(
-    begin, shared, stack, maya, server, monkeypatch
+def test_sign_out_stops_and_charges_its_temporary_chats(
+    begin, shared, maya, turns, charges, server
 ):
-    monkeypatch.setattr("services.chat.live_turn._HEARTBEAT_SECONDS", 600.0)
+    server.script(reply="word " * 500, rate=20)
+    held = begin()
+    turn = held.chat.begin(None, "Go on and on")
+    next(filter(None, turn.follow()))
+
+    shared.temporary.end_of(maya.id)
+
+    assert (turn.is_done, held.is_over, held.is_begun) == (True, True, False)
+    assert turns() == [("reply", "stopped", None, None, None, None)]
+    assert charges() == ["charge"]
+
+
+def test_temporary_turn_of_a_crashed_process_is_charged(
+    begin, shared, query, turns, charges, server, monkeypatch
+):
+    monkeypatch.setattr(live_turn, "_HEARTBEAT_SECONDS", 600.0)
     server.script(fault="hang")
-    chat = begin()
-    turn = chat.chat.begin(None, "Hello")
-    until(lambda: turns(stack, maya)[0][1] == "streaming")
-    reserved = money(stack, maya)[1]
-    assert reserved > 0
-    with stack.connect() as database:  # as if nobody had prolonged it
-        database.execute(
-            "update public.turns set lease_until = now() - interval '1 hour' where id = %s",
-            [turn.id],
-        )
+    turn = begin().chat.begin(None, "Hello")
+    until(lambda: turns()[0][1] == "streaming")
+    query("update public.turns set lease_until = now() - interval '1 hour' where id = %s", turn.id)
+
     sweep(shared.server)
 
-    assert turns(stack, maya)[0][:3] == ("reply", "lapsed", None)
-    spent, left, entries = money(stack, maya)
-    assert (left, spent) == (0, sum(micro for _, micro in entries))
-    assert entries[0][0] == "lapsed"
+    assert turns()[0][:3] == ("reply", "lapsed", None)
+    assert charges() == ["lapsed"]
     turn.stop()
     done(turn)
 
 
-def test_it_reads_facts_only_if_allowed_and_notes_none(begin, person, stack, server):
+def test_temporary_chat_reads_facts_if_allowed_and_notes_none(begin, person, server):
     choose(person.store.profile, keeps_facts=True)
-    fact = Fact(id=FactId(uuid4()), text="Lives in Bern.", since=NOON)
-    person.store.facts.keep(fact)
+    person.store.facts.keep(a_fact("Lives in Bern."))
 
     for reads_facts in (False, True):
         chat = begin(reads_facts=reads_facts).chat
-        done(chat.begin(None, "Where? [[facts=Is_lost.]]"))
-        until(lambda chat=chat: not chat.coming(Purpose.FACTS))
+        settled(chat, chat.begin(None, "Where? [[facts=Is_lost.]]"))
         told = str(server.requests[-1].body["messages"])
         assert ("Lives in Bern." in told) is reads_facts
 
@@ -238,28 +177,14 @@ def test_it_reads_facts_only_if_allowed_and_notes_none(begin, person, stack, ser
     assert [one.text for one in person.store.facts.facts()] == ["Lives in Bern."]
 
 
-def test_its_lease_is_prolonged_while_a_reply_is_coming(begin, stack, server):
+def test_lease_of_a_temporary_turn_is_prolonged(begin, query, server):
     server.script(fault="hang")
     turn = begin().chat.begin(None, "Hello")
 
     def lease():
-        with stack.connect() as database:
-            return database.execute(
-                "select state, lease_until from public.turns where id = %s", [turn.id]
-            ).fetchone()
+        return query("select state, lease_until from public.turns where id = %s", turn.id)[0]
 
-    first = lease()
-    until(lambda: lease()[0] == "streaming" and lease()[1] > first[1])
+    _, first = lease()
+    until(lambda: lease()[0] == "streaming" and lease()[1] > first)
     turn.stop()
     done(turn)
-
-
-def test_who_signs_out_ends_theirs(begin, shared, maya, server):
-    server.script(fault="hang")
-    chat = begin()
-    turn = chat.chat.begin(None, "Hello")
-
-    shared.temporary.end_of(maya.id)
-
-    assert chat.is_over
-    assert turn.is_done

@@ -140,6 +140,30 @@ def test_first_attempt_is_checked_while_it_is_reserved():
     assert set(server.counts.values()) == {0}
 
 
+def test_twenty_attempts_at_most_run_beside_their_reservations():
+    server, checked = Server(), []
+    attempts = make(server=server)
+    server.is_reachable.clear()
+
+    async def sign_in(n):
+        attempt = attempts.sign_in(f"{n}@daybook.test", f"host-{n}", "")
+        async with attempts.reserve(attempt) as reservation:
+            checked.append(n)
+            await asyncio.to_thread(reservation)
+
+    async def sign_in_all():
+        signing_in = asyncio.gather(*map(sign_in, range(25)))
+        for _ in range(100):  # more turns of the loop than an attempt takes until its check
+            await asyncio.sleep(0)
+        beside = len(checked)
+        server.is_reachable.set()
+        await signing_in
+        return beside
+
+    assert asyncio.run(sign_in_all()) == 20
+    assert len(checked) == 25
+
+
 @pytest.mark.parametrize("again", [(MAYA, "elsewhere"), (OMAR, HOME)], ids=["account", "address"])
 def test_attempt_after_a_failed_one_is_reserved_first(again):
     attempts = make(tries_of_an_account=1, tries_of_an_address=1)

@@ -1,4 +1,4 @@
-"""What people are told when Supabase Auth refuses: by its code, as v2.196 answers."""
+"""Errors by the code with which Supabase Auth refuses, as v2.196 answers."""
 
 import httpx
 import pytest
@@ -26,7 +26,7 @@ WHO = ("maya@daybook.test", "correct horse battery staple")
 
 
 def refusal(verb, *entered, status, **body):
-    """What *verb* raises when Supabase Auth answers so."""
+    """Return the error that *verb* raises when Supabase Auth answers with *status* and *body*."""
     headers = {"X-Supabase-Api-Version": "2024-01-01"}
     answer = httpx.Response(status, headers=headers, json={"message": "…"} | body)
     gateway = Gateway.to(

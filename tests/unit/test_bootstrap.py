@@ -1,4 +1,4 @@
-"""What a process shares, how often it calls its database, and what it keeps of users."""
+"""Services shared in a process, the rate of database calls, and user data kept in memory."""
 
 from collections import Counter
 from datetime import UTC, datetime
@@ -14,11 +14,11 @@ from services import bootstrap
 from services.crypto import new_key
 from services.domain import ConversationId, Fact, FactId, MessageId, Purpose, UserId
 from services.domain.memories import NotedFact
+from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
 from services.settings import Settings
 from services.store.supabase import database_health
 from services.store.supabase.api import Gateway
-from services.store.turns import TurnState
 from services.users import Shared
 from services.web import upkeep
 

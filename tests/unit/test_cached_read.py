@@ -1,10 +1,10 @@
-"""What was read a moment ago, and how long it holds."""
+"""A cached read: fresh for some seconds, stale while the database is unreachable."""
 
 import pytest
 
+from services import caches
+from services.caches import CachedRead
 from services.errors import SignedOut, StoreUnavailable
-from services.store import cached_read
-from services.store.cached_read import CachedRead
 
 
 class Source:
@@ -40,7 +40,7 @@ def source():
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(cached_read, "time", clock)
+    monkeypatch.setattr(caches, "time", clock)
     return clock
 
 
@@ -49,26 +49,22 @@ def kept(source, clock):
     return CachedRead(source, seconds=5.0)
 
 
-def test_it_is_asked_for_again_when_its_time_is_over(kept, clock):
+def test_value_is_read_again_when_its_time_is_over(kept, clock):
     assert kept.last is None
     assert kept.get() == 1
     clock.now += 4.9
     assert kept.get() == 1
     clock.now += 0.1
 
-    assert kept.get() == 2
-    assert kept.last == 2
-
-
-def test_it_is_read_at_once_where_that_is_wanted(kept):
-    kept.get()
-
-    assert kept.read() == 2
-    assert kept.get() == 2
+    assert (kept.get(), kept.last, kept.read()) == (2, 2, 3)
 
 
 @pytest.mark.parametrize("is_outdated", [True, False])
-def test_while_the_database_is_away_it_is_as_last_read(kept, source, clock, is_outdated):
+def test_last_value_is_returned_during_an_outage(kept, source, clock, is_outdated):
+    source.failure = StoreUnavailable()
+    with pytest.raises(StoreUnavailable):  # nothing was read yet
+        kept.get()
+    source.failure = None
     kept.get()
     source.failure = StoreUnavailable()
     clock.now += 60
@@ -82,14 +78,7 @@ def test_while_the_database_is_away_it_is_as_last_read(kept, source, clock, is_o
     assert kept.get() == 2
 
 
-def test_where_nothing_was_read_the_failure_is_said(kept, source):
-    source.failure = StoreUnavailable()
-
-    with pytest.raises(StoreUnavailable):
-        kept.get()
-
-
-def test_who_is_signed_out_is_shown_nothing(kept, source, clock):
+def test_signed_out_user_is_shown_no_stale_value(kept, source, clock):
     kept.get()
     source.failure = SignedOut()
     clock.now += 60
@@ -98,16 +87,7 @@ def test_who_is_signed_out_is_shown_nothing(kept, source, clock):
         kept.get()
 
 
-def test_what_was_changed_is_read_again(kept):
-    kept.outdate()
-    assert kept.get() == 1
-
-    kept.outdate()
-
-    assert kept.get() == 2
-
-
-def test_what_was_changed_while_it_was_read_is_read_again(kept, source):
+def test_value_changed_while_it_was_read_is_read_again(kept, source):
     source.meanwhile = kept.outdate
     assert kept.get() == 1
     source.meanwhile = lambda: None
@@ -116,7 +96,7 @@ def test_what_was_changed_while_it_was_read_is_read_again(kept, source):
     assert kept.get() == 2
 
 
-def test_what_was_destroyed_is_not_shown_while_nobody_answers(kept, source):
+def test_amended_value_is_returned_during_an_outage(kept, source):
     kept.amend(lambda value: value + 10)
     kept.get()
     kept.outdate()

@@ -1,7 +1,6 @@
 """Replies cut off at their length limit, and continuations of replies that ended early."""
 
 from dataclasses import replace
-from datetime import UTC
 
 import pytest
 
@@ -11,7 +10,6 @@ from services.domain import Outcome, Purpose, Retrieval, Role
 from services.errors import BadInput, ModelFailure, NotFound, Stale
 from services.llm import LimitReached, Models
 from services.memory.continuing import REQUEST, spaced
-from services.portable import to_markdown
 from tests.fakes import INFO, FakePerson, ScriptedModel
 from tests.stack.apps import until
 
@@ -52,7 +50,7 @@ def test_reply_longer_than_a_message_is_cut(maya, model):
 
 
 @pytest.mark.parametrize("pieces", [(LimitReached(),), ("\n", LimitReached())])
-def test_limit_spent_on_thinking_is_a_failure_of_its_own(maya, model, pieces):
+def test_limit_spent_on_thinking_is_its_own_failure(maya, model, pieces):
     model.pieces = pieces
 
     turn, _ = ask(maya)
@@ -101,7 +99,7 @@ def go_on(chat, conversation_id):
 
 
 def sent(model):
-    """What the model was asked last, without the instructions."""
+    """Return the messages of the last request, without the instructions."""
     return [(message.role, message.body) for message in model.seen[-1][1:]]
 
 
@@ -116,7 +114,7 @@ def test_reply_and_its_continuation_are_one_message(maya, garden):
     assert [part.parent_id for part in reply.stored] == [prompt.id, first.id]
 
 
-def test_model_is_asked_to_go_on_after_the_reply_so_far(maya, model, garden):
+def test_model_is_asked_to_continue_after_the_partial_reply(maya, model, garden):
     go_on(maya.chat, garden)
 
     assert sent(model) == [
@@ -126,9 +124,9 @@ def test_model_is_asked_to_go_on_after_the_reply_so_far(maya, model, garden):
     ]
 
 
-def test_endpoint_that_takes_a_prefix_is_sent_the_reply_alone(maya, model, garden):
-    offer = replace(maya.chat.models.first, takes_prefix=True)
-    chat = replace(maya.chat, models=Models(offer))
+def test_prefix_endpoint_is_sent_only_the_partial_reply(maya, model, garden):
+    offer = replace(maya.chat.choices.models.first, takes_prefix=True)
+    chat = replace(maya.chat, choices=replace(maya.chat.choices, models=Models(offer)))
 
     thread = go_on(chat, garden)
 
@@ -173,7 +171,7 @@ def test_next_prompt_follows_the_whole_continued_reply(maya, model, garden):
     assert sent(model)[1:] == [(Role.ASSISTANT, "Prune in Ma rch."), (Role.USER, "And roses?")]
 
 
-def test_reply_that_went_on_is_written_again_from_its_prompt(maya, model, garden):
+def test_continued_reply_is_regenerated_from_its_prompt(maya, model, garden):
     reply = go_on(maya.chat, garden).branch()[-1]
 
     done(maya.chat.retry(garden, reply.id))
@@ -184,7 +182,7 @@ def test_reply_that_went_on_is_written_again_from_its_prompt(maya, model, garden
     assert thread.through(reply.id).branch()[-1].body == "Prune in Ma rch."
 
 
-def test_only_the_end_of_a_reply_that_ended_early_goes_on(maya, garden):
+def test_only_the_tip_of_an_unfinished_reply_continues(maya, garden):
     part_id = tip_of(maya.chat, garden)
     go_on(maya.chat, garden)
 
@@ -194,7 +192,7 @@ def test_only_the_end_of_a_reply_that_ended_early_goes_on(maya, garden):
         maya.chat.continue_reply(garden, tip_of(maya.chat, garden))
 
 
-def test_reply_that_the_model_no_longer_sees_does_not_go_on(maya, model, garden):
+def test_reply_outside_the_context_is_not_continued(maya, model, garden):
     maya.store.conversations.start_anew(maya.chat.open(garden))
     asked = len(model.seen)
 
@@ -242,8 +240,8 @@ def test_word_of_a_continuation_recalls_the_whole_reply_once(maya, model, prompt
     model.pieces = ("towers, kestrels and buzzards.",)
     thread = go_on(maya.chat, birds)
 
-    found = maya.chat.recollection.ranked(thread, thread.branch(), prompt)
-    everywhere = maya.chat.elsewhere.ranked(thread, thread.branch(), prompt)
+    found = maya.chat.search.ranked(thread, thread.branch(), prompt)
+    everywhere = maya.chat.search.ranked(thread, thread.branch(), prompt, is_elsewhere=True)
 
     whole = "Kestrels nest in towers, kestrels and buzzards."
     for ranked in (found, everywhere):
@@ -262,25 +260,6 @@ def test_facts_are_noted_from_a_continued_replys_prompt(maya, model):
     assert [fact.source_id for fact in maya.store.facts.facts()] == [thread.messages[0].id]
 
 
-def test_reply_that_went_on_is_one_message_of_an_export(maya, garden):
-    markdown = to_markdown(go_on(maya.chat, garden), {}, {}, UTC)
-
-    assert markdown.count("## Assistant") == 1
-    assert "Prune in Ma rch.\n" in markdown
-
-
-def test_reply_of_a_temporary_chat_goes_on(maya, model):
-    held = maya.begin_temporary()
-    done(held.chat.begin(None, "When?"))
-    model.pieces = ("rch.",)
-
-    go_on(held.chat, held.id)
-    done(held.chat.begin(held.id, "And roses?"))
-
-    bodies = [said.body for said in held.chat.open(held.id).branch()]
-    assert bodies == ["When?", "Prune in Ma rch.", "And roses?", "rch."]
-
-
 def test_older_version_of_a_continued_reply_is_not_recalled(maya, model, garden):
     model.pieces = ("rch, as kestrels nest.",)
     reply = go_on(maya.chat, garden).branch()[-1]
@@ -288,6 +267,6 @@ def test_older_version_of_a_continued_reply_is_not_recalled(maya, model, garden)
     done(maya.chat.retry(garden, reply.id))
     other = maya.chat.open(maya.database.hold("Other"))
 
-    recalled = maya.chat.elsewhere.ranked(other, (), "Where do kestrels nest?")
+    recalled = maya.chat.search.ranked(other, (), "Where do kestrels nest?", is_elsewhere=True)
 
     assert [one.message.body for one in recalled if "kestrels" in one.message.body] == []

@@ -1,4 +1,4 @@
-"""Who asks whether the database answers, how often, and what everybody else is told meanwhile."""
+"""Database health: the schedule of probes, and calls that fail fast while the database is down."""
 
 import socket
 from functools import partial
@@ -67,7 +67,7 @@ def test_probes_go_on_after_a_bug(monkeypatch, caplog):
 
 
 def read(url, transport, one):
-    client = Gateway.to(url, SecretStr("key"), transport, one).client()
+    client = Gateway.to(url, SecretStr("key"), transport, one.hooks).client()
     with store_errors():
         client.table("conversations").select("id").execute()
 

@@ -1,22 +1,21 @@
 """Deleted and restored messages, with the facts and summary made of them."""
 
 from dataclasses import replace
-from uuid import uuid4
 
 import pytest
 
-from services.domain import Fact, FactId, Purpose, RunningSummary
+from services.domain import Purpose
 from services.errors import (
-    Busy,
     ModelFailure,
     ModelUnavailable,
     Stale,
     StoreUnavailable,
-    TooLate,
 )
-from tests.fakes import NOON, FakePerson
+from tests.fakes import FakePerson
 from tests.stack.apps import until
-from tests.store.conformance.talk import UNDO_SECONDS
+from tests.store.conformance.talk import SUMMARY, UNDO_SECONDS, a_fact
+
+OF_ALL = replace(SUMMARY, up_to_seq=4)
 
 
 @pytest.fixture
@@ -31,16 +30,12 @@ def delete(chat, conversation_id, number):
     return chat.deletions.delete_messages(conversation_id, ids, UNDO_SECONDS)
 
 
-def bodies(thread):
-    return [said.body for said in thread.branch()]
-
-
-def test_destroyed_messages_are_not_restored(maya, garden):
-    made = delete(maya.chat, garden, 2)
-    maya.database.let_pass(UNDO_SECONDS + 1)
-
-    with pytest.raises(TooLate):
-        maya.chat.deletions.restore_messages(garden, [made])
+def kept_fact(maya, garden, number):
+    """Return a stored fact of the message of that number."""
+    prompt = maya.chat.open(garden).messages[number]
+    fact = a_fact(f"Likes {prompt.body}", source_id=prompt.id)
+    maya.store.facts.keep(fact)
+    return fact
 
 
 def test_failed_undo_can_be_repeated(maya, garden):
@@ -56,26 +51,9 @@ def test_failed_undo_can_be_repeated(maya, garden):
     assert maya.chat.open(garden).messages == before.messages
 
 
-def test_next_prompt_follows_the_remaining_messages(maya, model, garden):
-    delete(maya.chat, garden, 2)
-
-    assert maya.chat.begin(garden, "Water?").wait(20)
-
-    thread = maya.chat.open(garden)
-    assert [said.body for said in model.seen[-1][1:]] == ["Shade?", "Ferns.", "Water?"]
-    assert [said.seq for said in thread.messages] == [1, 2, 5, 6]  # none is given out twice
-
-
 def test_facts_and_summary_are_deleted_and_restored_with_messages(maya, garden):
-    thread = maya.chat.open(garden)
-    noted, other = (
-        Fact(id=FactId(uuid4()), text=f"Likes {each.body}", since=NOON, source_id=each.id)
-        for each in (thread.messages[2], thread.messages[0])
-    )
-    for fact in (noted, other):
-        maya.store.facts.keep(fact)
-    summary = RunningSummary(text="Ferns and sage.", from_seq=1, up_to_seq=4, made_at=NOON)
-    maya.store.conversations.set_summary(maya.chat.open(garden), summary)
+    noted, other = (kept_fact(maya, garden, number) for number in (2, 0))
+    maya.store.conversations.set_summary(maya.chat.open(garden), OF_ALL)
 
     made = delete(maya.chat, garden, 2)
     assert maya.store.facts.facts() == (other,)
@@ -83,17 +61,11 @@ def test_facts_and_summary_are_deleted_and_restored_with_messages(maya, garden):
     maya.chat.deletions.restore_messages(garden, [made])
 
     assert set(maya.store.facts.facts()) == {noted, other}
-    assert maya.chat.open(garden).summary == summary
+    assert maya.chat.open(garden).summary == OF_ALL
 
 
 def test_facts_of_destroyed_messages_are_not_restored(maya, garden):
-    thread = maya.chat.open(garden)
-    older, newer = (
-        Fact(id=FactId(uuid4()), text=f"Likes {each.body}", since=NOON, source_id=each.id)
-        for each in (thread.messages[2], thread.messages[0])
-    )
-    for fact in (older, newer):
-        maya.store.facts.keep(fact)
+    _, newer = (kept_fact(maya, garden, number) for number in (2, 0))
     made = [delete(maya.chat, garden, 2)]
     maya.database.let_pass(UNDO_SECONDS + 1)
     made.append(delete(maya.chat, garden, 0))
@@ -104,9 +76,7 @@ def test_facts_of_destroyed_messages_are_not_restored(maya, garden):
 
 
 def test_facts_of_messages_restored_elsewhere_are_restored(maya, garden):
-    prompt = maya.chat.open(garden).messages[2]
-    fact = Fact(id=FactId(uuid4()), text="Likes the sun", since=NOON, source_id=prompt.id)
-    maya.store.facts.keep(fact)
+    fact = kept_fact(maya, garden, 2)
     made = delete(maya.chat, garden, 2)
     maya.chat.deletions.restore_messages(garden)
 
@@ -116,12 +86,11 @@ def test_facts_of_messages_restored_elsewhere_are_restored(maya, garden):
 
 
 def test_summary_of_earlier_messages_outlives_a_deletion(maya, garden):
-    summary = RunningSummary(text="Ferns.", from_seq=1, up_to_seq=2, made_at=NOON)
-    maya.store.conversations.set_summary(maya.chat.open(garden), summary)
+    maya.store.conversations.set_summary(maya.chat.open(garden), SUMMARY)
 
     delete(maya.chat, garden, 2)
 
-    assert maya.chat.open(garden).summary == summary
+    assert maya.chat.open(garden).summary == SUMMARY
 
 
 def test_delete_of_changed_messages_is_stale(maya, garden):
@@ -144,17 +113,6 @@ def test_prompt_after_a_message_deleted_elsewhere_is_stale(maya, garden):
         maya.chat.begin(garden, "Why?", seen_rev=seen.conversation.rev, tip_id=seen.messages[-1].id)
 
 
-def test_messages_with_a_coming_reply_are_not_deleted(maya, model, garden):
-    model.gate.clear()
-    turn = maya.chat.retry(garden)
-
-    with pytest.raises(Busy):
-        delete(maya.chat, garden, 2)
-
-    model.gate.set()
-    assert turn.wait(20)
-
-
 def test_failure_of_a_deleted_prompt_is_forgotten(maya, model, garden):
     model.failure = ModelUnavailable(ModelFailure.BROKEN)
     maya.chat.open(garden)
@@ -172,7 +130,7 @@ def test_deleted_messages_are_recalled_in_no_conversation(maya, model):
     device = FakePerson(maya.database, model)  # that searched before, too
 
     def recalled(chat):
-        ranked = chat.elsewhere.ranked(other, (), "Where are kestrels and owls?")
+        ranked = chat.search.ranked(other, (), "Where are kestrels and owls?", is_elsewhere=True)
         return [one.message.body for one in ranked if one.matched]
 
     for chat in (maya.chat, device.chat):
@@ -186,13 +144,13 @@ def test_deleted_messages_are_recalled_in_no_conversation(maya, model):
 def test_deleted_messages_leave_their_conversations_index(maya, garden):
     device = FakePerson(maya.database, maya.model)
     before = device.chat.open(garden)
-    assert device.chat.recollection.ranked(before, before.messages, "sage")
+    assert device.chat.search.ranked(before, before.messages, "sage")
     delete(maya.chat, garden, 2)
     thread = device.chat.open(garden)
 
-    device.chat.recollection.ranked(thread, thread.messages, "sage")
+    device.chat.search.ranked(thread, thread.messages, "sage")
 
-    assert device.chat.recollection.ranked(thread, before.messages, "sage") == ()
+    assert device.chat.search.ranked(thread, before.messages, "sage") == ()
 
 
 @pytest.mark.parametrize("is_deleted", [False, True])
@@ -217,14 +175,11 @@ def test_fact_of_a_prompt_deleted_meanwhile_is_not_noted(maya, model, monkeypatc
 
 
 def test_facts_noted_during_a_deletion_are_deleted(maya, garden):
-    prompt = maya.chat.open(garden).messages[2]
-    fact = Fact(id=FactId(uuid4()), text="Likes the sun", since=NOON, source_id=prompt.id)
-    summary = RunningSummary(text="Ferns and sage.", from_seq=1, up_to_seq=4, made_at=NOON)
-    device = FakePerson(maya.database, maya.model)
+    device, facts = FakePerson(maya.database, maya.model), []
 
     def note():
-        device.store.facts.keep(fact)
-        device.store.conversations.set_summary(device.chat.open(garden), summary)
+        facts.append(kept_fact(device, garden, 2))
+        device.store.conversations.set_summary(device.chat.open(garden), OF_ALL)
 
     maya.database.rows.before["discard_messages"] = note
 
@@ -232,4 +187,4 @@ def test_facts_noted_during_a_deletion_are_deleted(maya, garden):
 
     assert (maya.store.facts.facts(), maya.chat.open(garden).summary) == ((), None)
     maya.chat.deletions.restore_messages(garden, [made])
-    assert maya.store.facts.facts() == (fact,)
+    assert maya.store.facts.facts() == tuple(facts)

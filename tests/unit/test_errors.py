@@ -11,14 +11,17 @@ from services.errors import (
     AppError,
     BadInput,
     Cap,
+    ChangedElsewhere,
     ChatFull,
     Misconfigured,
     ModelFailure,
     ModelUnavailable,
     OverBudget,
     PromptTooLong,
+    RowsCut,
     Tampered,
     TooManyAttempts,
+    WeakPassword,
     says_disk_full,
 )
 
@@ -49,8 +52,8 @@ def every_error():
         *map(OverBudget, Cap),
         *map(ModelUnavailable, ModelFailure),
         *map(TooManyAttempts, (0, 1, 59, 60, 61, 3600)),
-        PromptTooLong(9000, 8000),
-        ChatFull(9000, 8000),
+        *(WeakPassword(), WeakPassword(["length", "pwned", "odd"]), ChangedElsewhere("now")),
+        *(PromptTooLong(9000, 8000), ChatFull(9000, 8000), RowsCut(50, 100)),
         Misconfigured("Set DAYBOOK_MODEL."),
     ]
 
@@ -77,20 +80,30 @@ def test_throttle_states_its_wait(seconds, said):
     ],
 )
 def test_budget_resets_with_its_window_in_utc(cap, at):
-    new_year_in_tokyo = datetime(2027, 1, 1, 8, 59, tzinfo=timezone(timedelta(hours=9)))
+    new_year_in_tokyo = datetime(2027, 1, 1, 8, 59, 58, 7, tzinfo=timezone(timedelta(hours=9)))
 
     assert OverBudget(cap).resets_at(new_year_in_tokyo) == at
 
 
-def test_rate_limit_states_its_wait():
-    refused = OverBudget(Cap.TURNS_A_MINUTE, per_minute=20, wait_seconds=40)
+@pytest.mark.parametrize(("limit", "said"), [(20, "20 messages"), (1, "1 message")])
+def test_rate_limit_states_its_wait(limit, said):
+    refused = OverBudget(Cap.TURNS_A_MINUTE, per_minute=limit, wait_seconds=40)
 
-    assert refused.public == "Limit of 20 messages a minute reached. Try again in 40 s."
+    assert refused.public == f"Limit of {said} a minute reached. Try again in 40 s."
 
 
-def test_prompt_too_long_holds_its_figures():
-    assert str(PromptTooLong(9000, 8000)) == "needs 9000 tokens, 8000 are left"
-    assert (PromptTooLong(9000, 8000).tokens, PromptTooLong(9000, 8000).limit) == (9000, 8000)
+def test_errors_hold_their_figures():
+    over, long, cut = OverBudget(Cap.DAILY, 7, 5), PromptTooLong(9000, 8000), RowsCut(50, 100)
+
+    assert (over.cap, over.needed_micro, over.left_micro) == (Cap.DAILY, 7, 5)
+    assert (long.tokens, long.limit) == (9000, 8000)
+    assert [str(error) for error in (over, long, cut)] == [
+        *("daily_cap", "needs 9000 tokens, 8000 are left", "rows")
+    ]
+    assert "at most 50 rows at once, and Daybook needs 100" in cut.public
+    assert ModelUnavailable(ModelFailure.BUSY).failure is ModelFailure.BUSY
+    assert WeakPassword(["length", "odd"]).reasons == ["length"]
+    assert ChangedElsewhere("now").now == "now"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is sent to the Supabase API."""
+"""Requests to the Supabase API, and their connections."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""What text is stored, and what is refused in a sentence."""
+"""Validation of text: storable text, and text that is refused with a sentence."""
 
 import pytest
 from hypothesis import example, given
@@ -14,7 +14,7 @@ ANYTHING = st.text(
 
 @example("\x00 peas\x00 ")
 @given(ANYTHING)
-def test_what_is_storable_can_be_stored_and_stays_as_it_is(text):
+def test_storable_text_can_be_encoded_and_is_unchanged(text):
     try:
         stored = storable(text)
     except BadInput:
@@ -26,7 +26,7 @@ def test_what_is_storable_can_be_stored_and_stays_as_it_is(text):
 
 
 @given(ANYTHING)
-def test_one_line_is_one_line_of_at_most_so_many_characters(text):
+def test_name_is_one_line_within_its_limit(text):
     try:
         line = checked_space_name(text)
     except BadInput:
@@ -39,12 +39,12 @@ def test_one_line_is_one_line_of_at_most_so_many_characters(text):
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\x00 \x00", "x" * 61])
-def test_what_is_no_line_is_said_with_what_it_was_to_be(text):
+def test_invalid_name_is_refused_with_its_limit(text):
     with pytest.raises(BadInput, match=r"Enter a name \(max. 60 characters\)"):
         checked_space_name(text)
 
 
 @pytest.mark.parametrize("text", ["half \ud800", "\udfff", "\ud83d\x00"])
-def test_half_a_character_is_said_to_be_one(text):
+def test_lone_surrogate_is_refused(text):
     with pytest.raises(BadInput, match="a character that cannot be stored"):
         checked_space_name(text)

@@ -1,26 +1,31 @@
-"""How often those who follow a reply are told what it says."""
+"""Turns of this process: their heartbeats, and the steps in which followers read them."""
 
+import threading
+import weakref
 from uuid import uuid4
 
 import pytest
 
 from services.chat import live_turn
-from services.chat.live_turn import LiveTurn
+from services.chat.live_turn import LiveTurn, LiveTurns
 from services.domain import ConversationId, MessageId, TurnId, UserId
+from tests.chats import done
+from tests.stack.apps import SECONDS, until
 
 
 @pytest.fixture
 def pauses(monkeypatch):
-    """The seconds that followers have waited before they said more, without waiting for them."""
+    """The seconds that followers would have waited before each text."""
     waited = []
     monkeypatch.setattr(live_turn.time, "sleep", waited.append)
     monkeypatch.setattr(live_turn.time, "monotonic", lambda: 1000.0)
     return waited
 
 
-def saying(text):
+def a_turn(*pieces):
     turn = LiveTurn(UserId(uuid4()), ConversationId(uuid4()), TurnId(uuid4()), MessageId(uuid4()))
-    turn.push(text)
+    for piece in pieces:
+        turn.push(piece)
     return turn
 
 
@@ -32,25 +37,83 @@ def second_step(turn):
     return said
 
 
-def test_the_first_words_wait_for_nothing_and_a_few_more_hardly(pauses):
-    second_step(saying("Hello"))
+def test_first_words_are_shown_at_once(pauses):
+    second_step(a_turn("Hello"))
 
     assert pauses[0] == 0
     assert 0 < pauses[1] <= 0.01
 
 
-def test_a_long_reply_is_drawn_in_fewer_steps(pauses):
-    second_step(saying("word " * 10_000))
+def test_long_reply_is_drawn_in_fewer_steps(pauses):
+    second_step(a_turn("word " * 10_000))
 
     assert 0.05 < pauses[-1] < 0.2
 
 
 def test_many_readers_share_what_the_server_can_draw(pauses):
-    readers = [second_step(saying("Hello")) for _ in range(50)]
+    readers = [second_step(a_turn("Hello")) for _ in range(50)]
     with_others = pauses[-1]
     for reader in readers:
         reader.close()
-    second_step(saying("Hello"))
+    second_step(a_turn("Hello"))
 
     assert 0.1 <= with_others <= 0.2, "fifty people within 0.3 s, the way to them included"
-    assert pauses[-1] <= 0.01, "who left is no longer counted"
+    assert pauses[-1] <= 0.01, "a reader that left is no longer counted"
+
+
+def test_halves_of_a_character_are_joined_or_marked():
+    assert a_turn("a \ud83d", "\ude00 b \ud83d").said() == "a \U0001f600 b \ufffd"
+
+
+def end(turn):
+    turn.close(None)
+
+
+def test_bug_in_a_heartbeat_stops_no_other(monkeypatch):
+    monkeypatch.setattr("services.chat.live_turn._HEARTBEAT_SECONDS", 0.02)
+    live_turns, may_end, beats = LiveTurns(), threading.Event(), threading.Semaphore(0)
+
+    def beat_badly(_):
+        raise ValueError("a bug")
+
+    def produce(turn):
+        may_end.wait(SECONDS)
+        turn.close(None)
+
+    bad, good = a_turn(), a_turn()
+    live_turns.run(bad, beat_badly, produce)
+    live_turns.run(good, lambda _: beats.release(), produce)
+
+    assert all(beats.acquire(timeout=SECONDS) for _ in range(3))
+    may_end.set()
+    done(bad)
+    done(good)
+
+
+def test_finished_turns_leave_memory_by_themselves():
+    live_turns = LiveTurns()
+
+    def run():
+        turn = a_turn()
+        live_turns.run(turn, lambda _: None, end)
+        return weakref.ref(done(turn))
+
+    turns = [run() for _ in range(3)]
+
+    until(lambda: not any(turn() for turn in turns))
+
+
+def test_turn_without_a_thread_is_not_kept(monkeypatch):
+    live_turns, turn = LiveTurns(), a_turn()
+
+    def none_left(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(RuntimeError):
+            live_turns.run(turn, lambda _: None, end)
+
+    assert live_turns.find(turn.user_id, turn.conversation_id) is None
+    live_turns.run(turn, lambda _: None, end)
+    assert done(turn).failure is None

@@ -18,6 +18,7 @@ PRICED = ModelInfo(
     output_micro=600_000,
     cached_input_micro=75_000,
 )
+SETTING, ENDPOINT, LISTED, TABLE, GUESS = LimitSource
 
 
 def test_listed_model_needs_no_network(monkeypatch):
@@ -25,16 +26,8 @@ def test_listed_model_needs_no_network(monkeypatch):
 
     model = known_model("gpt-4o-mini", base_url="https://api.openai.com/v1")
 
-    assert model == ModelInfo(
-        "gpt-4o-mini",
-        128_000,
-        16_384,
-        150_000,
-        600_000,
-        75_000,
-        LimitSource.LISTED,
-        LimitSource.TABLE,
-    )
+    limits, prices = (128_000, 16_384), (150_000, 600_000, 75_000)
+    assert model == ModelInfo("gpt-4o-mini", *limits, *prices, LISTED, TABLE)
 
 
 def test_unlisted_gateway_is_charged_at_the_makers_price():
@@ -42,8 +35,7 @@ def test_unlisted_gateway_is_charged_at_the_makers_price():
 
 
 def test_unknown_model_has_guessed_limits_and_is_free():
-    guess = LimitSource.GUESS
-    assert known_model("kumquat") == ModelInfo("kumquat", 32_768, 8_192, 0, 0, 0, guess, guess)
+    assert known_model("kumquat") == ModelInfo("kumquat", 32_768, 8_192, 0, 0, 0, GUESS, GUESS)
 
 
 def test_settings_override_listed_limits_and_prices():
@@ -54,9 +46,6 @@ def test_settings_override_listed_limits_and_prices():
 
     assert model == ModelInfo("gpt-4o-mini", 2000, 300, 7, 9, 7)
     assert known_model("gpt-4o-mini", setting=free).cost_micro(Usage(9, 9)) == 0
-
-
-SETTING, ENDPOINT, LISTED, TABLE, GUESS = LimitSource
 
 
 @pytest.mark.parametrize(
@@ -93,28 +82,25 @@ def test_limit_comes_from_the_first_source_that_states_it(name, setting, endpoin
     assert (model.reply_tokens, model.reply_source) == reply
 
 
-@pytest.mark.parametrize(
-    ("name", "reply"),
-    [
-        ("gpt-5.1-chat-latest", 16_384),
-        ("gpt-4.1-mini", 32_768),
-        ("gpt-4o-2024-05-13", 4_096),
-        ("gpt-4-turbo", 4_096),
-        ("o3-mini", 65_536),
-        ("claude-3-5-haiku-20241022", 8_192),
-        ("claude-3-opus-20240229", 4_096),
-        ("claude-opus-4-20250514", 32_000),
-        ("claude-opus-4-1", 32_000),
-        ("claude-opus-4-5-20251101", 64_000),
-        ("anthropic/claude-sonnet-4.5", 64_000),
-        ("claude-opus-4-8", 65_536),
-        ("claude-haiku-5-5", 65_536),
-        ("gemini-2.0-flash", 8_192),
-        ("deepseek-chat", 8_192),
-        ("qwen3-coder", 8_192),
-        ("llama3.2", 8_192),
-        ("deepseek-r1:8b", 32_768),
+LONGEST_REPLIES = {
+    4_096: ["gpt-4o-2024-05-13", "gpt-4-turbo", "claude-3-opus-20240229"],
+    8_192: [
+        "claude-3-5-haiku-20241022",
+        "gemini-2.0-flash",
+        "deepseek-chat",
+        "qwen3-coder",
+        "llama3.2",
     ],
+    16_384: ["gpt-5.1-chat-latest"],
+    32_000: ["claude-opus-4-20250514", "claude-opus-4-1"],
+    32_768: ["gpt-4.1-mini", "deepseek-r1:8b"],
+    64_000: ["claude-opus-4-5-20251101", "anthropic/claude-sonnet-4.5"],
+    65_536: ["o3-mini", "claude-opus-4-8", "claude-haiku-5-5"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "reply"), [(name, reply) for reply, names in LONGEST_REPLIES.items() for name in names]
 )
 def test_longest_reply_is_known_by_name(name, reply):
     assert known_model(name, setting=ModelSpec(context_tokens=200_000)).reply_tokens == reply

@@ -1,32 +1,25 @@
-"""What is kept of what was used, and how much of it."""
+"""A thread-safe LRU cache."""
 
-from services.store.lru_cache import LruCache
-
-
-def test_what_was_used_longest_ago_goes():
-    kept = LruCache[str, int](2)
-    kept.put("one", 1)
-    kept.put("two", 2)
-    assert kept.get("one") == 1
-
-    kept.put("three", 3)
-
-    assert [kept.get(name) for name in ("one", "two", "three")] == [1, None, 3]
+from services.caches import LruCache
 
 
-def test_what_is_put_again_is_used():
-    kept = LruCache[str, int](2)
-    for name, number in (("one", 1), ("two", 2), ("one", 11), ("three", 3)):
-        kept.put(name, number)
+def test_least_recently_used_value_is_evicted():
+    cache = LruCache[str, int](2)
+    cache.put("one", 1)
+    cache.put("two", 2)
+    assert cache.get("one") == 1
+    cache.put("three", 3)
+    cache.put("one", 11)
+    cache.put("four", 4)
 
-    assert [kept.get(name) for name in ("one", "two", "three")] == [11, None, 3]
+    assert [cache.get(name) for name in ("one", "two", "three", "four")] == [11, None, None, 4]
 
 
-def test_what_is_dropped_is_gone():
-    kept = LruCache[str, int](2)
-    kept.put("one", 1)
+def test_dropped_value_is_gone():
+    cache = LruCache[str, int](2)
+    cache.put("one", 1)
 
-    kept.drop("one")
-    kept.drop("one")
+    cache.drop("one")
+    cache.drop("one")
 
-    assert kept.get("one") is None
+    assert cache.get("one") is None

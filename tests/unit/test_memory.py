@@ -581,20 +581,3 @@ def test_facts_never_make_a_prompt_too_long():
 
     assert plan(Window(20), (), "word " * 300, budget, facts=facts).fact_ids == (facts[0].id,)
     assert plan(Window(20), (), "word " * 380, budget, facts=facts).fact_ids == ()
-
-
-def test_plan_reprs_contain_no_text():
-    history = History(
-        "Be kind to kumquats.",
-        (said(1, "kumquat"), said(2)),
-        "kumquat?",
-        facts=(fact("kumquat", NOON, 0),),
-        summary=summary_of(1, 2, "kumquat"),
-        candidates=(RecalledMessage(said(9, "kumquat"), 1.0, ("kumquat",)),),
-        earlier_recalls={said(1).id: (RecalledMessage(said(8, "kumquat")),)},
-    )
-    plans = [
-        plan_context(each, history, PLENTY, WORDS) for each in (Full(), Summary(), Retrieval())
-    ]
-
-    assert "kumquat" not in repr(history) + repr(plans)

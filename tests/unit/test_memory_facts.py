@@ -208,14 +208,7 @@ def test_numbers_name_the_facts_that_were_shown():
     assert parse_fact_changes(second, exchange(), KNOWN, KNOWN[1:]) == ()
 
 
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: (
-        st.lists(inner) | st.dictionaries(st.sampled_from(["add", "replace", "x"]), inner)
-    ),
-    max_leaves=12,
-)
-_NEARLY = st.fixed_dictionaries(
+NEARLY = st.fixed_dictionaries(
     {
         "add": st.lists(st.text(max_size=250), max_size=5),
         "replace": st.lists(
@@ -228,9 +221,8 @@ _NEARLY = st.fixed_dictionaries(
 
 @given(
     said=st.text(st.characters())
-    | _JSON.map(json.dumps)
-    | _NEARLY.map(json.dumps)
-    | _NEARLY.map(lambda value: json.dumps(value, ensure_ascii=False)),
+    | NEARLY.map(json.dumps)
+    | NEARLY.map(lambda value: json.dumps(value, ensure_ascii=False)),
     prompt=st.text(),
 )
 @example(said="\ud83d", prompt="")
@@ -245,10 +237,3 @@ def test_every_accepted_change_is_valid(said, prompt):
         assert change.replaces in (None, *KNOWN)
     replaced = [change.replaces.id for change in changes if change.replaces]
     assert len(replaced) == len(set(replaced))
-
-
-def test_fact_change_repr_contains_no_text():
-    (change,) = read(answer(_1="Lives in Zurich."))
-
-    assert "Zurich" not in repr(change)
-    assert "Bern" not in repr(change)

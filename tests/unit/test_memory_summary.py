@@ -286,11 +286,3 @@ def test_cleaning_is_idempotent(answer):
     if text is not None:
         assert text == text.strip() != ""
         assert clean_summary(text, 100) == text
-
-
-def test_compaction_repr_contains_no_text():
-    past = tuple(said(seq, "kumquat " * 18) for seq in range(1, 45))
-
-    compaction = compaction_of(past, summary=summary_of(1, 4, "kumquat"))
-
-    assert "kumquat" not in repr(compaction) + repr(compaction.summary("kumquat", NOON))

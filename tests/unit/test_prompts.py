@@ -14,7 +14,7 @@ SHOW_ALL = '<button type="button" class="db-more" aria-expanded="false">Show all
 
 
 class Reader(HTMLParser):
-    """What a browser would show of a page, and the tags that it holds."""
+    """An HTML parser that collects the visible texts and the tags of a page."""
 
     def __init__(self):
         super().__init__()
@@ -37,7 +37,7 @@ def read(html):
 
 
 @given(st.lists(st.sampled_from(["# a", "  <b>", "&amp;", "   ", "~~~x", "```", "\t- *"])))
-def test_a_prompt_keeps_every_character(lines):
+def test_prompt_keeps_every_character(lines):
     shown = read(prompts.as_typed("\n".join(lines)))
 
     assert set(shown.tags) <= {"div", "p", "pre", "code"}
@@ -57,7 +57,7 @@ def test_a_prompt_keeps_every_character(lines):
         ("```a``` b", ["```a``` b"], False),
     ],
 )
-def test_a_fence_that_is_closed_is_code(typed, parts, is_code):
+def test_closed_fence_is_code(typed, parts, is_code):
     shown = read(prompts.as_typed(typed))
 
     assert [text for text in shown.texts if text] == parts
@@ -80,5 +80,5 @@ def test_markup_in_a_prompt_is_text():
         ("a" * 999, True),
     ],
 )
-def test_a_prompt_of_twelve_lines_is_folded(typed, is_folded):
+def test_prompt_of_twelve_lines_is_folded(typed, is_folded):
     assert prompts.as_typed(typed).endswith(SHOW_ALL) == is_folded

@@ -270,30 +270,19 @@ def test_message_with_known_id_is_replaced():
     assert found("pear", passage(1, "apple"), moved) == [1]
 
 
-def test_recall_reprs_contain_no_text():
-    index = indexed(passage(1, "a secret garden", "Ann"))
-
-    (hit,) = index.search("secret")
-
-    for shown in (passage(1, "a secret garden"), hit, index):
-        assert "secret" not in repr(shown)
-
-
-words = st.sampled_from(
-    [
-        "rain",
-        "lake",
-        "Maria",
-        "yesterday",
-        "paint",
-        "painting?",
-        "猫がいます",
-        "Ann",
-        "8",
-        "May",
-        "the",
-    ]
-)
+WORDS = [
+    "rain",
+    "lake",
+    "Maria",
+    "yesterday",
+    "paint",
+    "painting?",
+    "猫がいます",
+    "Ann",
+    "8",
+    "May",
+]
+words = st.sampled_from([*WORDS, "the"])
 rare = st.integers(0, 60).map("w{}".format)
 bodies = st.lists(words | rare, max_size=6).map(" ".join) | st.text(max_size=12)
 queries = st.lists(words, max_size=5).map(" ".join) | st.text(max_size=12)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from services.domain import (
     Fact,
     FactId,
-    MessageId,
     Retrieval,
     Role,
     Summary,
@@ -23,7 +22,6 @@ from services.domain.context import (
     History,
     PartKind,
     RecalledMessage,
-    ReceiptEntry,
 )
 from services.memory.forecast import (
     LEAST_RATIO,
@@ -37,7 +35,6 @@ from services.memory.receipt import Receipt
 from services.memory.tokens import RegexCounter
 from tests.unit.test_memory import NOON, said, summary_of, talk
 
-CANARY = "kumquat-7781"
 RECEIPT = Receipt(
     policy="retrieval",
     model="m",
@@ -45,38 +42,18 @@ RECEIPT = Receipt(
     tokens=Counter({PartKind.INSTRUCTIONS: 3, PartKind.FRAME: 7}),
     reply_tokens=5,
 )
-_ids = st.uuids().map(MessageId)
-_texts = st.text(st.characters(codec="utf-8"), max_size=40)
-receipts = st.builds(
-    replace,
-    st.just(RECEIPT),
-    instructions=_texts,
-    facts=st.lists(st.tuples(st.uuids().map(FactId), _texts), max_size=3).map(tuple),
-    summary=st.none()
-    | st.builds(replace, st.just(summary_of(1, 2)), text=_texts, is_edited=st.booleans()),
-    verbatim=st.lists(st.tuples(st.integers(1, 99), st.integers(0, 99)), max_size=3).map(tuple),
-    recalls=st.lists(
-        st.builds(
-            ReceiptEntry,
-            message_id=_ids,
-            tokens=st.integers(0, 99),
-            matched=st.lists(_texts, max_size=2).map(tuple),
-            recalled_for=st.none() | _ids,
-            extract=st.none() | st.tuples(st.integers(0, 99), st.integers(100, 199)),
-        ),
-        max_size=3,
-    ).map(tuple),
-    tokens=st.dictionaries(st.sampled_from(PartKind), st.integers(0, 99)).map(Counter),
-    omitted_count=st.integers(0, 9),
-    calibration=st.builds(
-        Calibration,
-        st.dictionaries(
-            st.sampled_from(["english", "han"]),
-            st.builds(KindRatio, st.floats(0.05, 1.5), st.floats(0, 99)),
-        ),
-        st.booleans(),
+
+
+calibrations = st.builds(
+    Calibration,
+    st.dictionaries(
+        st.text(min_size=1, max_size=12),
+        st.builds(KindRatio, st.floats(LEAST_RATIO, MOST_RATIO), st.floats(0, 1e6)),
+        max_size=30,
     ),
+    st.booleans(),
 )
+receipts = st.builds(replace, st.from_type(Receipt), calibration=calibrations)
 
 
 @given(receipts)
@@ -116,30 +93,23 @@ def test_receipt_records_extract_and_matched_words():
     assert (note.extract, note.matched) == (plan.recalls[0].extract, ("bern",))
 
 
-@given(
-    st.dictionaries(
-        st.text(min_size=1, max_size=12),
-        st.builds(KindRatio, st.floats(LEAST_RATIO, MOST_RATIO), st.floats(0, 1e6)),
-        max_size=30,
-    ),
-    st.booleans(),
-)
-def test_receipt_keeps_the_calibration(by_kind, has_thoughts):
+@given(calibrations)
+def test_receipt_keeps_the_calibration(rates):
     history = History("Be kind.", (), "And now?")
     plan = plan_context(Summary(), history, ContextBudget(4000, 100), RegexCounter())
-    rates = Calibration(by_kind, has_thoughts)
 
     receipt = Receipt.from_plan(Summary(), "m", history, plan, rates)
     known = Receipt.from_json(receipt.to_json()).calibration
 
-    assert (known.by_kind.keys(), known.has_thoughts) == (by_kind.keys(), has_thoughts)
-    for kind, rate in by_kind.items():
+    assert known.by_kind.keys() == rates.by_kind.keys()
+    assert known.has_thoughts is rates.has_thoughts
+    for kind, rate in rates.by_kind.items():
         assert known.by_kind[kind].ratio == pytest.approx(rate.ratio, abs=1e-4)
         assert known.by_kind[kind].samples == pytest.approx(rate.samples, abs=0.01)
     again = Receipt.from_plan(Summary(), "m", history, plan, known)
     assert again == receipt  # nothing is lost by being stored again and again
     size = len(receipt.to_json()) - len(replace(receipt, calibration=Calibration()).to_json())
-    assert size <= 60 + sum(len(json.dumps(kind)) + 24 for kind in by_kind)
+    assert size <= 60 + sum(len(json.dumps(kind)) + 24 for kind in rates.by_kind)
 
 
 def test_receipt_without_calibration_is_uncalibrated():
@@ -186,14 +156,3 @@ def test_min_likely_tokens_follow_script_and_calibration(text, share):
     for calibration, expected in ((Calibration(), share), (known, 0.5)):
         least = min_likely_tokens(prompt, calibration, counter)
         assert least == pytest.approx(counter.count(text) * expected, abs=3)
-
-
-def test_receipt_repr_contains_no_text():
-    summary = summary_of(1, 2, CANARY)
-    note = ReceiptEntry(message_id=MessageId(UUID(int=1)), tokens=1, matched=(CANARY,))
-    facts = ((FactId(UUID(int=1)), CANARY),)
-
-    receipt = replace(RECEIPT, instructions=CANARY, facts=facts, summary=summary, recalls=(note,))
-
-    assert CANARY not in repr(receipt)
-    assert CANARY in receipt.to_json()

@@ -5,8 +5,18 @@ from uuid import uuid4
 
 import pytest
 
-from services.chat.setup import choose_setup
-from services.domain import Fact, FactId, NewConversation, Preferences, Space, SpaceId, Window
+from services.chat.setup import Choices
+from services.domain import (
+    ConversationId,
+    Fact,
+    FactId,
+    NewConversation,
+    Preferences,
+    Space,
+    SpaceId,
+    Thread,
+    Window,
+)
 from services.domain.models import InstructionsSource
 from services.llm import Models, Offer
 from services.memory.tokens import RegexCounter
@@ -17,14 +27,18 @@ MODELS = Models(Offer(INFO, ScriptedModel()), (Offer(LARGE, ScriptedModel()),))
 LONG = "Be kind. " * 700  # more than half of INFO's context, and little of LARGE's
 
 
-def thread(model=None, instructions=""):
-    new = NewConversation(model=model, instructions=instructions)
-    return InMemoryDatabase(MAYA).conversations.create("Garden", Window(), new)
+def thread(model=None, instructions="", space_id=None):
+    new = NewConversation(model=model, instructions=instructions, space_id=space_id)
+    return Thread.empty(ConversationId(uuid4()), "Garden", Window(), new, made_at=NOON)
 
 
-def chosen(here=None, *, picked=None, deployment="D", **mine):
-    new = NewConversation(model=picked)
-    return choose_setup(MODELS, deployment, Preferences(**mine), here, RegexCounter(), new)
+def chosen(here=None, *, picked=None, deployment="D", space=None, **mine):
+    store = InMemoryDatabase(MAYA).store()
+    store.profile.change(lambda _: Preferences(**mine))
+    if space:
+        store.spaces.keep(space)
+    choices = Choices(store=store, models=MODELS, counter=RegexCounter(), instructions=deployment)
+    return choices.setup(here, NewConversation(model=picked))
 
 
 @pytest.mark.parametrize(
@@ -48,13 +62,6 @@ def test_nearest_offered_model_answers(here, mine, name, missing):
 
 
 @pytest.mark.parametrize(
-    ("here", "mine", "used"), [("", None, "D"), ("", "M", "M"), ("H", "M", "H"), ("H", None, "H")]
-)
-def test_nearest_instructions_are_used(here, mine, used):
-    assert chosen(thread(instructions=here), instructions=mine).instructions == used
-
-
-@pytest.mark.parametrize(
     ("here", "of_space", "mine", "source"),
     [
         ("H", "S", "M", InstructionsSource.CONVERSATION),
@@ -63,16 +70,10 @@ def test_nearest_instructions_are_used(here, mine, used):
         ("", None, None, InstructionsSource.DEPLOYMENT),
     ],
 )
-def test_source_of_the_instructions_is_returned(here, of_space, mine, source):
+def test_nearest_instructions_are_used_with_their_source(here, of_space, mine, source):
     space = Space(id=SpaceId(uuid4()), name="Latin", instructions=of_space, created_at=NOON)
-    setup = choose_setup(
-        MODELS,
-        "D",
-        Preferences(instructions=mine),
-        thread(instructions=here),
-        RegexCounter(),
-        space=space,
-    )
+    here_now = thread(instructions=here, space_id=space.id)
+    setup = chosen(here_now, space=space, instructions=mine)
 
     assert setup.source is source
     assert setup.instructions == (here or of_space or mine or "D")
@@ -88,11 +89,6 @@ def test_users_instructions_take_at_most_half_the_context():
 
 def test_deployments_instructions_may_be_longer():
     assert not chosen(deployment=LONG).is_too_long
-
-
-def test_instructions_are_in_no_repr():
-    assert "kumquat" not in repr(chosen(thread(instructions="kumquat"), instructions="kumquat 2"))
-    assert "kumquat" not in repr(thread(instructions="kumquat"))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +108,7 @@ def test_users_limits_only_lower_the_models_limits(mine, reply, context):
     assert (budget.reply_tokens, budget.context_tokens) == (reply, context)
 
 
-def test_personal_facts_hold_in_a_space_known_to_use_them():
+def test_personal_facts_hold_only_in_spaces_using_them():
     garden, latin = thread().conversation, Space(id=SpaceId(uuid4()), name="L", created_at=NOON)
     inside = replace(garden, space_id=latin.id)
     personal = Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON)

@@ -1,33 +1,23 @@
 """Temporary chats: their text leaves memory when they end."""
 
 import gc
+from dataclasses import replace
 from types import FunctionType, ModuleType
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
 from services.chat import temporary
-from services.chat.temporary import TEMPORARY_TITLE, TemporaryChats
-from services.domain import (
-    Fact,
-    FactId,
-    MessageId,
-    Purpose,
-    Retrieval,
-    RunningSummary,
-    SessionId,
-    Summary,
-    Usage,
-    Window,
-)
+from services.chat.temporary import TemporaryChats
+from services.domain import Retrieval, SessionId, Summary, Usage, Window
+from services.domain.turns import TurnState
 from services.errors import Stale, StoreUnavailable
-from services.store.turns import TurnState
-from tests.fakes import MAYA, NOON, ScriptedModel, choose
-from tests.stack.apps import until
-from tests.store.conformance.talk import bodies, ending, new_turn
+from tests.chats import done, said
+from tests.fakes import ScriptedModel, choose
+from tests.stack.apps import SECONDS, until
+from tests.store.conformance.talk import SUMMARY, ending, new_turn
 
 CANARY = "kestrel"
-SECONDS = 60.0
 
 
 @pytest.fixture
@@ -40,11 +30,6 @@ def chat(maya):
     return maya.begin_temporary()
 
 
-def done(turn):
-    assert turn.wait(SECONDS)
-    return turn
-
-
 def says(chat, prompt):
     """The thread after *prompt* was answered."""
     done(chat.chat.begin(chat.id if chat.is_begun else None, prompt))
@@ -52,7 +37,7 @@ def says(chat, prompt):
 
 
 def held_by(*things):
-    """Every text that can be reached from *things*."""
+    """Yield the texts that can be reached from *things*."""
     seen, waiting = set[int](), list(things)
     while waiting:
         thing = waiting.pop()
@@ -64,38 +49,28 @@ def held_by(*things):
         waiting += gc.get_referents(thing)
 
 
-def test_title_of_a_temporary_chat_names_no_content(chat):
-    thread = says(chat, f"A {CANARY}")
-
-    assert thread.conversation.title == TEMPORARY_TITLE
-
-
 def test_second_first_prompt_is_stale(chat):
     says(chat, "Hello")
 
     with pytest.raises(Stale):  # by a page that was drawn before the first was said
         chat.chat.begin(None, "Again")
 
-    assert [said.body for said in chat.chat.open(chat.id).branch()][:1] == ["Hello"]
+    assert said(chat.chat.open(chat.id))[:1] == ["Hello"]
 
 
 def test_reply_is_stored_once_it_is_settled(chat, maya):
     thread = chat.store.conversations.create("Garden", Window())
     turn = new_turn(thread, "Hello")
     end = ending(turn, chat.store.turns.begin(turn), "Prune.")
-    with (
-        maya.database.no_answers("finish_turn", is_done=False),
-        pytest.raises(StoreUnavailable),
-    ):
+    away = maya.database.no_answers("finish_turn", is_done=False)
+    with away, pytest.raises(StoreUnavailable):
         chat.store.turns.finish(end)
-    assert bodies(chat.store.conversations.thread(thread.conversation.id).messages) == ["Hello"]
+    its = thread.conversation.id
+    assert said(chat.store.conversations.thread(its)) == ["Hello"]
 
     chat.store.turns.finish(end)
 
-    assert bodies(chat.store.conversations.thread(thread.conversation.id).messages) == [
-        "Hello",
-        "Prune.",
-    ]
+    assert said(chat.store.conversations.thread(its)) == ["Hello", "Prune."]
 
 
 def test_deleted_messages_leave_the_memory_by_themselves(chat):
@@ -108,34 +83,19 @@ def test_deleted_messages_leave_the_memory_by_themselves(chat):
 
 
 def test_refused_first_prompt_begins_no_chat(chat, maya):
-    with (
-        maya.database.no_answers("begin_turn", is_done=False),
-        pytest.raises(StoreUnavailable),
-    ):
+    away = maya.database.no_answers("begin_turn", is_done=False)
+    with away, pytest.raises(StoreUnavailable):
         chat.chat.begin(None, "Hello")
     assert not chat.is_begun
 
-    assert [said.body for said in says(chat, "Hello").messages][:1] == ["Hello"]
-
-
-def test_temporary_chat_reads_facts_only_if_allowed(maya, model):
-    choose(maya.store.profile, keeps_facts=True)
-    maya.store.facts.keep(Fact(id=FactId(uuid4()), text="Lives in Bern.", since=NOON))
-
-    for reads_facts in (False, True):
-        chat = maya.begin_temporary(reads_facts=reads_facts)
-        says(chat, "Where?")
-        assert ("Lives in Bern." in str([said.body for said in model.seen[-1]])) is reads_facts
-        assert not chat.chat.coming(Purpose.TITLE) | chat.chat.coming(Purpose.FACTS)
-        for purpose in (Purpose.TITLE, Purpose.FACTS):
-            assert not chat.chat.background.claim(purpose, MAYA, chat.id, MessageId(uuid4()))
+    assert said(says(chat, "Hello"))[:1] == ["Hello"]
 
 
 @pytest.mark.parametrize("policy", [Summary(), Retrieval()])
 def test_ended_chat_leaves_no_text_in_memory(chat, maya, model, policy):
     choose(maya.store.profile, policy=policy)
     says(chat, f"A {CANARY}")
-    summary = RunningSummary(text=f"Of a {CANARY}.", from_seq=1, up_to_seq=2, made_at=NOON)
+    summary = replace(SUMMARY, text=f"Of a {CANARY}.")
     chat.store.conversations.set_summary(chat.store.conversations.thread(chat.id), summary)
     says(chat, f"Another {CANARY}")
     model.failure = StoreUnavailable()  # what failed is remembered by others, to be told
@@ -151,17 +111,6 @@ def test_ended_chat_leaves_no_text_in_memory(chat, maya, model, policy):
     gc.collect()
 
     assert [text for text in held_by(chat, kept) if CANARY in text] == []
-
-
-def test_ending_a_chat_stops_and_settles_its_turn(chat, maya, model):
-    model.gate.clear()
-    turn = chat.chat.begin(None, "Hello")
-    next(text for text in turn.follow() if text)
-
-    chat.end()
-
-    assert turn.is_done
-    assert (maya.database.turn_states(), chat.is_begun) == ([TurnState.STOPPED], False)
     with pytest.raises(temporary.ChatIsOver):
         _ = chat.chat
 

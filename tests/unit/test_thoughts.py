@@ -48,15 +48,6 @@ def test_thoughts_are_kept_beside_the_text_of_their_reply(maya):
     assert CANARY not in repr(thoughts)
 
 
-def test_reply_without_thoughts_has_none(maya, model):
-    model.pieces = ("In March.",)
-
-    _, thread = ask(maya)
-
-    assert not thread.messages[-1].has_thoughts
-    assert thoughts_of(maya, thread) is None
-
-
 def test_thoughts_reach_no_later_request_of_any_kind(database, model):
     every = Purpose.TITLE, Purpose.SUMMARY, Purpose.FACTS
     maya = FakePerson(database, model, purposes=every)
@@ -164,7 +155,7 @@ def test_thoughts_that_were_stopped_cannot_go_on(maya, model):
         maya.chat.continue_reply(thread.conversation.id, reply.id)
 
 
-def test_continuation_of_thoughts_alone_leaves_the_reply_as_it_was(maya, model):
+def test_continuation_with_only_thoughts_leaves_the_reply_unchanged(maya, model):
     model.pieces = ("In Ma", LimitReached())
     _, thread = ask(maya)
     model.pieces = (HM, LimitReached())
@@ -175,7 +166,7 @@ def test_continuation_of_thoughts_alone_leaves_the_reply_as_it_was(maya, model):
     assert (reply.body, reply.outcome, len(reply.stored)) == ("In Ma", Outcome.CUT, 1)
 
 
-def test_each_part_of_a_reply_that_went_on_has_its_own(maya, model):
+def test_each_part_of_a_continued_reply_has_thoughts(maya, model):
     model.pieces = (HM, "In Ma", LimitReached())
     _, thread = ask(maya)
     model.pieces = (Thought("So: "), "rch.")
@@ -202,7 +193,7 @@ def test_checkpoint_carries_thoughts_once_they_have_grown(maya, model, monkeypat
     turn.kept_thoughts = None
     monkeypatch.setattr(maya.store.turns, "checkpoint", note)
 
-    calls = PaidCalls(maya.store.turns, maya.chat.counter)
+    calls = PaidCalls(maya.store.turns, maya.chat.choices.counter)
     calls.checkpoint(turn, "In")
     calls.checkpoint(turn, "In March.")
 
@@ -227,15 +218,3 @@ def test_connection_that_breaks_in_the_thoughts_keeps_them(maya, model):
 
     assert turn.failure.failure is ModelFailure.DROPPED
     assert thoughts_of(maya, thread).text == HM.text
-
-
-def test_temporary_chat_keeps_thoughts_until_it_is_over(maya):
-    held = maya.begin_temporary()
-    done(held.chat.begin(None, "When?"))
-    reply = held.chat.open(held.id).messages[-1]
-    assert held.store.turns.thoughts([reply], held.id)[reply.id].text == 2 * HM.text
-
-    held.end()
-
-    with pytest.raises(NotFound):
-        held.store.turns.thoughts([reply], held.id)

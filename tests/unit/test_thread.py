@@ -55,22 +55,18 @@ def seqs(read):
 GARDEN = thread(0, 1, 2, 3, 1, 5, 6)
 
 
-def test_the_newest_message_is_read_if_nothing_else_is_chosen():
+def test_branch_ends_with_the_newest_message():
     assert seqs(GARDEN) == [1, 5, 6, 7]
     assert seqs(thread(0)) == [1]
     assert Thread(conversation=CONVERSATION, messages=()).branch() == ()
 
 
-def test_an_older_version_is_read_on_to_what_was_said_last_after_it():
+def test_older_version_is_read_to_its_newest_descendant():
     assert seqs(GARDEN.through(message_id(2))) == [1, 2, 3, 4]
     assert seqs(GARDEN.through(message_id(5))) == [1, 5, 6, 7]
 
 
-def test_a_thread_is_read_up_to_a_message():
-    assert seqs(GARDEN.up_to(message_id(3))) == [1, 2, 3]
-
-
-def test_what_is_not_in_the_thread_changes_nothing():
+def test_unknown_message_leaves_the_thread_unchanged():
     assert GARDEN.through(message_id(99)) == GARDEN.up_to(message_id(99)) == GARDEN
 
 
@@ -83,7 +79,8 @@ def test_messages_of_one_speaker_in_one_place_are_versions():
     assert thread(0, 1, 0, 3).versions(edited[0]) == (edited[0], edited[2])
 
 
-def test_thread_is_read_up_to_what_came_before_a_message():
+def test_thread_is_read_up_to_and_before_a_message():
+    assert seqs(GARDEN.up_to(message_id(3))) == [1, 2, 3]
     assert seqs(GARDEN.before(GARDEN.messages[2])) == [1, 2]
     assert seqs(GARDEN.before(GARDEN.messages[0])) == []
 
@@ -106,7 +103,7 @@ def threads(draw):
 
 
 @given(threads(), st.data())
-def test_a_branch_follows_parents_through_the_message_to_an_end(read, data):
+def test_branch_follows_parents_from_root_to_leaf(read, data):
     message = data.draw(st.sampled_from(read.messages))
     branch = read.through(message.id).branch()
 

@@ -48,7 +48,7 @@ def literals(source):
 
 
 def shown(source):
-    """Those of the literals that people read: sentences and labels, but no keys, scripts or SQL."""
+    """Return the literals that people read: sentences and labels, but no keys, scripts or SQL."""
     return [
         text
         for text in literals(source)

@@ -8,9 +8,10 @@ import pytest
 
 from services.errors import SignedOut, StoreUnavailable
 from services.store.supabase.sessions import Cookie
+from services.threads import in_thread
 from services.web import session_cache as module
 from services.web.session_cache import SessionCache
-from tests.stack.apps import SECONDS
+from tests.stack.apps import SECONDS, until
 
 
 class Server:
@@ -104,6 +105,40 @@ def test_session_is_checked_first_after_a_refused_call(server, cache, session):
     assert cache.by_id(session.id) is session
 
     cache.doubt(session.id)
+
+    assert cache.by_id(session.id) is None
+
+
+@pytest.fixture
+def early_check(server, cache, session, monkeypatch):
+    """A check that began before the session was doubted, and waits for its answer."""
+    checks = []
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_FRESH_SECONDS", 0.0)
+        patch.setattr(
+            module, "in_thread", lambda *work: checks.append(in_thread(*work)) or checks[0]
+        )
+        server.may_answer.clear()
+        assert cache.by_id(session.id) is session
+    until(lambda: server.checks == 1)
+    cache.doubt(session.id)
+    return checks[0]
+
+
+def test_doubted_session_waits_for_a_check_of_its_own(server, cache, session, early_check):
+    reading = in_thread("reader", lambda: cache.by_id(session.id))
+    until(lambda: server.checks == 2)
+    assert not early_check.done()
+
+    server.may_answer.set()
+
+    assert reading.result(SECONDS) is session
+
+
+def test_check_begun_before_a_doubt_does_not_settle_it(server, cache, session, early_check):
+    server.may_answer.set()
+    early_check.result(SECONDS)
+    server.alive.clear()
 
     assert cache.by_id(session.id) is None
 

@@ -122,18 +122,6 @@ def test_tab_learns_whether_its_session_ended_or_is_unknown(session_cache, outag
     assert identity_of_tab(browser(session_cache), **headers) == [None, UNKNOWN]
 
 
-def test_session_is_unknown_after_a_long_outage(session_cache, sign_up, outage, monkeypatch):
-    headers, session = sign_up()
-    monkeypatch.setattr(module, "_FRESH_SECONDS", 0.0)
-    monkeypatch.setattr(module, "_TRUSTED_SECONDS", 0.0)
-
-    end = outage()
-    assert identity_of_tab(browser(session_cache), **headers) == [None, UNKNOWN]
-
-    end()
-    assert identity_of_tab(browser(session_cache), **headers)[1] == str(session.id)
-
-
 def test_session_of_an_open_tab_is_never_idle(session_cache, sign_up, monkeypatch):
     headers, session = sign_up()
     with open_tab(browser(session_cache), **headers):

@@ -1,26 +1,159 @@
-"""Conversations and documents in memory."""
+"""Conversations and documents in memory, and the tables of all rows."""
 
 import threading
-from collections.abc import Iterable
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from services.domain import ConversationId, MessageId
+from services.domain import ConversationId, MessageId, SpaceId, TurnId, Usage
+from services.domain.turns import Reservation, TurnState
 from services.errors import NotFound, SpaceGone, Stale
-from services.store.in_memory.tables import InMemoryReads
 from services.store.rows import (
     ConversationChanges,
     ConversationRow,
     ConversationState,
     DocumentKind,
     DocumentRow,
+    Ledger,
+    MessageRow,
+    PositionRow,
+    ReceiptRow,
     SealedConversation,
+    ThoughtsRow,
 )
 
 
-class InMemoryConversations(InMemoryReads):
-    """The conversations and documents of one user, as they are written and destroyed."""
+@dataclass(slots=True, kw_only=True)
+class TurnRecord:
+    """A turn with its reservation and its cost."""
+
+    id: TurnId
+    conversation_id: ConversationId | None
+    reservation: Reservation
+    reserved_micro: int
+    prompt_id: MessageId | None
+    begun_at: datetime
+    lease_until: datetime
+    state: TurnState = TurnState.RESERVED
+    partial: str | None = None
+    thoughts: str | None = None
+    is_stop_requested: bool = False
+    usage: Usage = field(default_factory=lambda: Usage(0, 0))
+    cost_micro: int = 0
+
+
+@dataclass(slots=True)
+class Tables:
+    """All rows of one user."""
+
+    conversations: dict[ConversationId, ConversationRow] = field(
+        default_factory=dict[ConversationId, ConversationRow]
+    )
+    messages: dict[MessageId, MessageRow] = field(default_factory=dict[MessageId, MessageRow])
+    thoughts: dict[MessageId, str] = field(default_factory=dict[MessageId, str])
+    turns: dict[TurnId, TurnRecord] = field(default_factory=dict[TurnId, TurnRecord])
+    receipts: dict[TurnId, ReceiptRow] = field(default_factory=dict[TurnId, ReceiptRow])
+    documents: dict[tuple[DocumentKind, UUID], DocumentRow] = field(
+        default_factory=dict[tuple[DocumentKind, UUID], DocumentRow]
+    )
+
+
+class InMemoryConversations:
+    """The conversations, messages and documents of one user. *ledger* reserves and settles their turns."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        tables: Tables | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._ledger, self._tables, self._now = ledger, tables or Tables(), now
+        self.user_id = ledger.user_id
+        self._lock = threading.RLock()
+        self._is_closed = False
+
+    def keep_fresh(self, seconds: int) -> None:
+        self._ledger.keep_fresh(seconds)
+
+    def check_complete(self) -> None:
+        """Do nothing: no answer is cut."""
+
+    def conversation(self, conversation_id: ConversationId) -> ConversationRow:
+        row = self._tables.conversations.get(conversation_id)
+        if row is None:
+            raise NotFound
+        return row
+
+    def conversations(self, ids: Iterable[ConversationId]) -> list[ConversationRow]:
+        return [self._tables.conversations[its] for its in ids if its in self._tables.conversations]
+
+    def all_conversations(self) -> list[ConversationRow]:
+        with self._lock:
+            return [row for row in self._tables.conversations.values() if row.destroy_at is None]
+
+    def positions(self) -> list[PositionRow]:
+        return [
+            PositionRow(id=row.id, rev=row.rev, last_seq=row.last_seq, space_id=row.space_id)
+            for row in self.all_conversations()
+        ]
+
+    def recent_conversations(
+        self, limit: int, *, is_archived: bool, space_id: SpaceId | None
+    ) -> list[ConversationRow]:
+        found = [
+            row
+            for row in self.all_conversations()
+            if (row.state is ConversationState.ARCHIVED) is is_archived
+            and space_id in (None, row.space_id)
+        ]
+        oldest = datetime.min.replace(tzinfo=UTC)
+        found.sort(key=lambda row: (row.pinned_at or oldest, row.updated_at), reverse=True)
+        return found[:limit]
+
+    def messages(
+        self, conversation_id: ConversationId, after_seq: int, last_seq: int
+    ) -> list[MessageRow]:
+        rows = self._all_messages(conversation_id)
+        return [row for row in rows if row.seq > after_seq and row.destroy_at is None]
+
+    def discarded_messages(self, conversation_id: ConversationId) -> list[MessageRow]:
+        now = self._now()
+        return [
+            row
+            for row in self._all_messages(conversation_id)
+            if row.destroy_at and row.destroy_at > now
+        ]
+
+    def messages_by_id(self, ids: Iterable[MessageId]) -> list[MessageRow]:
+        return [self._tables.messages[its] for its in ids if its in self._tables.messages]
+
+    def messages_between(self, ids: Sequence[ConversationId], seqs: range) -> list[MessageRow]:
+        return [row for row in self._all_messages(*ids) if row.seq in seqs]
+
+    def thoughts(self, ids: Iterable[MessageId]) -> list[ThoughtsRow]:
+        known = self._tables.thoughts
+        return [ThoughtsRow(its, known[its]) for its in ids if its in known]
+
+    def documents(self, kind: DocumentKind) -> list[DocumentRow]:
+        with self._lock:
+            return [
+                row for (its_kind, _), row in self._tables.documents.items() if its_kind is kind
+            ]
+
+    def _has_space(self, space_id: SpaceId | None) -> bool:
+        return space_id is None or (DocumentKind.SPACE, space_id) in self._tables.documents
+
+    def _all_messages(self, *ids: ConversationId) -> list[MessageRow]:
+        with self._lock:
+            rows = [row for row in self._tables.messages.values() if row.conversation_id in ids]
+        return sorted(rows, key=lambda row: row.seq)
+
+    def _update(self, conversation_id: ConversationId, **columns: object) -> ConversationRow:
+        with self._lock:
+            row = replace(self.conversation(conversation_id), **columns)
+            self._tables.conversations[conversation_id] = row
+            return row
 
     def create_conversation(self, new: SealedConversation) -> None:
         now = self._now()

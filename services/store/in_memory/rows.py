@@ -5,25 +5,20 @@ from dataclasses import replace
 from datetime import timedelta
 
 from services.domain import ConversationId, FactId, MessageId, Outcome, Purpose, Role, TurnId
+from services.domain.turns import Begun, ClientTurnId, Lease, Reservation, Settlement, TurnState
 from services.errors import Busy, NotFound, Stale, StoreUnavailable
-from services.store.in_memory.conversations import InMemoryConversations
-from services.store.in_memory.tables import Tables, TurnRecord
+from services.store.in_memory.conversations import InMemoryConversations, Tables, TurnRecord
 from services.store.rows import (
+    ConversationRead,
     ConversationRow,
+    CostRow,
     DocumentKind,
     MessageRow,
     ReceiptRow,
     SealedConversation,
-)
-from services.store.turns import (
-    Begun,
-    ClientTurnId,
-    Lease,
-    Reservation,
     SealedPrompt,
     SealedReply,
-    Settlement,
-    TurnState,
+    TurnRow,
 )
 
 _UNFINISHED = (Outcome.CUT, Outcome.STOPPED, Outcome.INTERRUPTED)  # a reply that can be continued
@@ -44,6 +39,60 @@ class InMemoryRows(InMemoryConversations):
             self._tables = Tables(turns=turns)
             for turn in turns.values():
                 turn.conversation_id = turn.partial = turn.thoughts = None
+
+    def read_conversation(
+        self, conversation_id: ConversationId, after_seq: int
+    ) -> ConversationRead:
+        with self._lock:
+            row = self.conversation(conversation_id)
+            messages = self.messages(conversation_id, after_seq, row.last_seq)
+            turn_ids = {message.turn_id for message in messages if message.turn_id}
+            return ConversationRead(
+                conversation=row,
+                messages=messages,
+                newest_turn=self._newest_turn(conversation_id),
+                costs=self.costs(turn_ids),
+                receipts=self.receipts(turn_ids),
+            )
+
+    def _newest_turn(self, conversation_id: ConversationId) -> TurnRow | None:
+        with self._lock:
+            turns = [
+                turn
+                for turn in self._tables.turns.values()
+                if turn.conversation_id == conversation_id
+                and turn.reservation.purpose is Purpose.REPLY
+            ]
+        if not turns:
+            return None
+        turn = turns[-1]
+        return TurnRow(
+            id=turn.id,
+            state=turn.state,
+            prompt_id=turn.prompt_id,
+            partial=turn.partial,
+            partial_thoughts=turn.thoughts,
+            begun_at=turn.begun_at,
+            lease_until=turn.lease_until,
+        )
+
+    def costs(self, turn_ids: Iterable[TurnId]) -> list[CostRow]:
+        return [
+            CostRow(
+                id=turn.id,
+                state=turn.state,
+                model=turn.reservation.model,
+                tokens_in=turn.usage.prompt,
+                tokens_out=turn.usage.reply,
+                tokens_cached=turn.usage.cached,
+                charged_micro=turn.cost_micro,
+            )
+            for its in turn_ids
+            if (turn := self._tables.turns.get(its))
+        ]
+
+    def receipts(self, turn_ids: Iterable[TurnId]) -> list[ReceiptRow]:
+        return [self._tables.receipts[its] for its in turn_ids if its in self._tables.receipts]
 
     def begin_turn(
         self,

@@ -5,10 +5,8 @@ from services.domain import UserId
 from services.store.port import Store
 from services.store.rows import Rows
 from services.store.sealed.conversations import SealedConversations
-from services.store.sealed.corpus import SealedCorpus
-from services.store.sealed.documents import SealedProfile, SealedSpaces
-from services.store.sealed.facts import SealedFacts
-from services.store.sealed.messages import SealedMessages
+from services.store.sealed.documents import SealedFacts, SealedProfile, SealedSpaces
+from services.store.sealed.messages import SealedCorpus, SealedMessages
 from services.store.sealed.opened import OpenedConversations
 from services.store.sealed.turns import SealedTurns
 

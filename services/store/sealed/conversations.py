@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Unpack
 from uuid import uuid4
 
+from services.caches import CachedRead, ReadAhead
 from services.domain import (
     Conversation,
     ConversationId,
@@ -15,17 +16,14 @@ from services.domain import (
     RunningSummary,
     SpaceId,
     Thread,
-    UserId,
 )
 from services.domain.limits import checked_instructions, checked_title
 from services.domain.policies import policy_size
 from services.errors import Stale, StoreUnavailable, Tampered
-from services.store.cached_read import CachedRead
 from services.store.rows import ConversationChanges, ConversationState, DocumentKind, Rows
-from services.store.sealed.documents import check_seen
-from services.store.sealed.opened import SUMMARY_FORMAT, OpenedConversations
-from services.store.sealed.places import conversation_place
+from services.store.sealed.opened import OpenedConversations, check_seen
 
+_FIRST = 31  # conversations: a page lists 30, and asks for one more
 _LISTED = 100  # more than so many are taken from the list of all
 _LIST_SECONDS = 10.0  # between two readings of all conversations: the user is typing
 _TRIES = 5  # while other tabs change the same conversation
@@ -39,15 +37,14 @@ class SealedConversations:
         rows: Rows,
         opened: OpenedConversations,
     ) -> None:
-        self._rows, self._opened = rows, opened
+        self._rows, self._opened, self.user_id = rows, opened, rows.user_id
         self._all = CachedRead(self._read_all, _LIST_SECONDS)
+        self._first = ReadAhead(
+            lambda: rows.recent_conversations(_FIRST, is_archived=False, space_id=None)
+        )
         self._recent: dict[tuple[bool, SpaceId | None], list[Conversation]] = {}  # as last read
         opened.on_forget.append(self._drop_from_lists)
-        opened.on_create.append(self._all.outdate)
-
-    @property
-    def user_id(self) -> UserId:
-        return self._rows.user_id
+        opened.on_create.append(self._outdate)
 
     def recent(
         self, limit: int = 30, *, is_archived: bool = False, space_id: SpaceId | None = None
@@ -61,8 +58,13 @@ class SealedConversations:
                     if one.is_archived is is_archived and space_id in (None, one.space_id)
                 ]
             else:
-                rows = self._rows.recent_conversations(
-                    limit, is_archived=is_archived, space_id=space_id
+                is_first = (limit, is_archived, space_id) == (_FIRST, False, None)
+                rows = (
+                    self._first.get()
+                    if is_first
+                    else self._rows.recent_conversations(
+                        limit, is_archived=is_archived, space_id=space_id
+                    )
                 )
                 found = [self._opened.conversation(row) for row in rows]
             self._recent[place] = found
@@ -71,6 +73,9 @@ class SealedConversations:
                 raise
             found = self._recent[place]
         return found[:limit]
+
+    def read_ahead(self) -> None:
+        self._first.begin()
 
     def titled(
         self, words: str, limit: int = 30, *, space_id: SpaceId | None = None
@@ -103,18 +108,16 @@ class SealedConversations:
         thread = Thread.empty(
             ConversationId(uuid4()), title, policy, new, made_at=datetime.now(UTC)
         )
-        created, vault = self._opened.sealed_new(thread)
+        created, vault = self._opened.seals.new_conversation(thread)
         self._rows.create_conversation(created)
         self._opened.hold_new(thread, vault)
         return thread
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
-        sealed = self._sealed(conversation_id, checked_title(title), "title")
-        self._change(conversation_id, title=sealed, titled_by="person")
+        self._set_title(conversation_id, checked_title(title), "person")
 
     def give_title(self, conversation_id: ConversationId, title: str) -> bool:
-        sealed = self._sealed(conversation_id, title, "title")
-        return self._change(conversation_id, title=sealed, titled_by="model")
+        return self._set_title(conversation_id, title, "model")
 
     def pin(self, conversation_id: ConversationId, *, is_pinned: bool = True) -> None:
         self._change(conversation_id, pinned=is_pinned)
@@ -130,7 +133,7 @@ class SealedConversations:
             self._change(thread.conversation.id, read_seq=thread.conversation.last_seq)
 
     def delete(self, conversation_id: ConversationId) -> None:
-        self._all.outdate()
+        self._outdate()
         self._rows.delete_conversation(conversation_id)
         self._opened.forget(conversation_id)
 
@@ -138,12 +141,12 @@ class SealedConversations:
         self._opened.forget(conversation_id)
 
     def discard(self, conversation_id: ConversationId, seconds: int) -> None:
-        self._all.outdate()
+        self._outdate()
         self._rows.discard_conversation(conversation_id, seconds)
         self._opened.forget(conversation_id)
 
     def restore(self, conversation_id: ConversationId) -> None:
-        self._all.outdate()
+        self._outdate()
         self._rows.restore_conversation(conversation_id)
         self._opened.forget(conversation_id)
 
@@ -194,14 +197,18 @@ class SealedConversations:
         row = self._opened.row(conversation_id)
         if self._opened.readable_summary(row) != thread.summary:
             raise Stale
-        text = SUMMARY_FORMAT.write(summary) if summary else None
-        self._opened.put_text(row, DocumentKind.SUMMARY, text, thread.conversation.cuts)
+        self._opened.put_summary(row, summary, thread.conversation.cuts)
         self._opened.amend(
             conversation_id, lambda now: replace(now, summary=summary, is_summary_verified=True)
         )
 
-    def _drop_from_lists(self, conversation_id: ConversationId) -> None:
+    def _outdate(self) -> None:
+        """Have the lists read again: a conversation was changed."""
         self._all.outdate()
+        self._first.outdate()
+
+    def _drop_from_lists(self, conversation_id: ConversationId) -> None:
+        self._outdate()
         self._all.amend(lambda every: [one for one in every if one.id != conversation_id])
         for place, listed in list(self._recent.items()):
             self._recent[place] = [one for one in listed if one.id != conversation_id]
@@ -210,9 +217,10 @@ class SealedConversations:
         found = [self._opened.conversation(row) for row in self._rows.all_conversations()]
         return sorted(found, key=_sort_key, reverse=True)
 
-    def _sealed(self, conversation_id: ConversationId, text: str, column: str) -> str:
-        place = conversation_place(self.user_id, conversation_id, column)
-        return self._opened.vault(conversation_id).seal(text, place)
+    def _set_title(self, conversation_id: ConversationId, title: str, titled_by: str) -> bool:
+        vault = self._opened.vault(conversation_id)
+        sealed = self._opened.seals.title(vault, conversation_id, title)
+        return self._change(conversation_id, title=sealed, titled_by=titled_by)
 
     def _reset(self, thread: Thread, seq: int) -> None:
         conversation_id = thread.conversation.id
@@ -222,7 +230,7 @@ class SealedConversations:
     def _change(
         self, conversation_id: ConversationId, **changes: Unpack[ConversationChanges]
     ) -> bool:
-        self._all.outdate()
+        self._outdate()
         return self._rows.change_conversation(conversation_id, changes)
 
     def _amend(

@@ -1,75 +1,26 @@
 """Sealed documents: bound to their revisions, cached, and replaced only by callers who have seen them."""
 
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 from uuid import UUID
 
+from services.caches import CachedRead
 from services.crypto import UserKeys, Vault
-from services.domain import ConversationId, Fact, Preferences, Space, SpaceId, UserId
-from services.domain.limits import checked_instructions, checked_space_name
+from services.domain import ConversationId, Fact, FactId, Preferences, Space, SpaceId
+from services.domain.limits import checked_fact, checked_instructions, checked_space_name
 from services.errors import ChangedElsewhere, NotFound, Stale, StoreUnavailable, Tampered
-from services.store.cached_read import CachedRead
+from services.events import log_event
 from services.store.rows import DocumentKind, DocumentRow, Rows
-from services.store.sealed.formats import Format
-from services.store.sealed.places import document_place
+from services.store.sealed.opened import OpenedConversations, check_seen
+from services.store.sealed.seals import DocumentSeals, Format
 
-_PURPOSE = "documents"  # of a user's key
 _TRIES = 5  # while other tabs change the preferences too
 
 Document = TypeVar("Document", Fact, Preferences, Space)
-
-
-def check_seen(seen: str | None, now: str | None, wanted: str | None) -> None:
-    """Raise ChangedElsewhere if the stored text *now* is neither *seen* nor *wanted*."""
-    if seen is not None and (now or "") not in (seen, wanted or ""):
-        raise ChangedElsewhere(now or "")
-
-
-class DocumentSeals:
-    """Seals and opens the documents of one user, and remembers the newest revision of each.
-
-    A text opens at its own revision only. A row that is put back together with its revision is refused by every process
-    that has seen a later one.
-    """
-
-    def __init__(self, user_id: UserId, keys: UserKeys) -> None:
-        self._user_id, self._keys = user_id, keys
-        self._newest: dict[tuple[DocumentKind, UUID], int] = {}
-
-    def seal(self, row: DocumentRow, text: str | None, vault: Vault | None = None) -> DocumentRow:
-        """The revision after *row*, with *text* sealed by *vault*, or under the user's key."""
-        # a deleted document that is restored begins above the revisions that it had
-        row = replace(row, rev=max(row.rev + 1, self._seen(row) + 1, int(time.time() * 1000)))
-        vault = vault or self._keys.newest.vault(_PURPOSE)
-        place = document_place(self._user_id, row)
-        return replace(row, body=None if text is None else vault.seal(text, place))
-
-    def open(self, row: DocumentRow, vault: Vault | None = None) -> str | None:
-        """The text of *row*. Raise Tampered, also for an earlier revision than was seen."""
-        if self.is_set_back(row):
-            raise Tampered
-        if row.body is None:
-            return None
-        place = document_place(self._user_id, row)
-        text = vault.open(row.body, place) if vault else self._keys.open(_PURPOSE, row.body, place)
-        self.note(row)
-        return text
-
-    def note(self, row: DocumentRow) -> None:
-        """Remember the revision of a *row* that was opened or stored."""
-        self._newest[row.kind, row.id] = max(row.rev, self._seen(row))
-
-    def is_set_back(self, row: DocumentRow) -> bool:
-        """Return True if a later revision than that of *row* was seen."""
-        return row.rev < self._seen(row)
-
-    def _seen(self, row: DocumentRow) -> int:
-        return self._newest.get((row.kind, row.id), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +45,9 @@ class Documents(ABC, Generic[Document]):
     def all(self) -> tuple[Document, ...]:
         """All, in their order; at most a minute old, or older while the database is away."""
         return tuple(each.value for each in self._opened.get().values())
+
+    def read_ahead(self) -> None:
+        self._opened.read_ahead()
 
     def _readable(self, rows: Sequence[DocumentRow]) -> Iterable[DocumentRow]:
         """The *rows* whose scope exists."""
@@ -248,3 +202,72 @@ class SealedProfile(Documents[Preferences]):
 
     def _unreadable(self, row: DocumentRow) -> Preferences:
         return Preferences(is_verified=False)
+
+
+class SealedFacts(Documents[Fact]):
+    """The `Facts` of one user over sealed rows: under a conversation's key where that is their scope, else under the user's."""
+
+    def __init__(self, rows: Rows, keys: UserKeys, opened: OpenedConversations) -> None:
+        columns = "id", "conversation_id", "space_id"
+        super().__init__(rows, keys, DocumentKind.FACT, Format(Fact, columns))
+        self._conversations = opened
+        opened.on_forget.append(self._forget_conversation)
+
+    def facts(self) -> tuple[Fact, ...]:
+        return self.all()
+
+    def fresh_facts(self) -> tuple[Fact, ...]:
+        self._opened.read()
+        return self.all()
+
+    def keep(self, fact: Fact, *, replaces: Fact | None = None, cuts: int | None = None) -> None:
+        fact = replace(fact, text=checked_fact(fact.text))
+        row = DocumentRow(
+            kind=self._kind,
+            id=fact.id,
+            conversation_id=fact.conversation_id,
+            space_id=fact.space_id,
+        )
+        source = None if cuts is None else fact.source_conversation_id
+        self._replace(fact, row, replaces, source, cuts)
+
+    def forget(self, fact_id: FactId) -> None:
+        self._delete(fact_id)
+
+    def forget_all(self) -> None:
+        try:
+            self._rows.delete_facts()
+        finally:
+            self._opened.outdate()
+        self._drop(lambda _: True)
+
+    def forget_space(self, space_id: SpaceId) -> None:
+        """Hide the facts of a space that was destroyed with them."""
+        self._drop(lambda row: row.space_id == space_id)
+
+    def _forget_conversation(self, conversation_id: ConversationId) -> None:
+        self._drop(lambda row: row.conversation_id == conversation_id)
+
+    def read_ahead(self) -> None:
+        self._opened.read_ahead()
+
+    def _readable(self, rows: Sequence[DocumentRow]) -> Iterator[DocumentRow]:
+        scopes = {row.conversation_id for row in rows if row.conversation_id}
+        found = self._conversations.rows(scopes) if scopes else {}
+        for row in rows:
+            if row.conversation_id:
+                conversation = found.get(row.conversation_id)
+                if conversation is None or conversation.destroy_at:
+                    continue
+                with suppress(Tampered):  # the key is at hand then where the fact is opened
+                    self._conversations.vault(conversation.id, conversation)
+            yield row
+
+    def _vault(self, row: DocumentRow) -> Vault | None:
+        return self._conversations.vault(row.conversation_id) if row.conversation_id else None
+
+    def _unreadable(self, row: DocumentRow) -> None:
+        log_event("fact.unverified", fact=row.id)
+
+    def _order(self, opened: OpenedDocument[Fact]) -> tuple[object, ...]:
+        return opened.value.since, opened.row.created_at, opened.row.id

@@ -1,21 +1,20 @@
 """Messages over sealed rows: sealed with the head after them, edited, deleted and restored."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import TypeVar
 from uuid import uuid4
 
 from services.crypto import Vault
-from services.domain import ConversationId, FactId, Message, MessageId, Role, Thread
-from services.errors import NotFound, Stale, StoreUnavailable, TooLate
-from services.store.rows import MessageRow, Rows
-from services.store.sealed.opened import OpenedConversations
-from services.store.sealed.opened_conversation import CheckedThread
-from services.store.sealed.places import message_place, row_place
-from services.store.turns import SealedReply
+from services.domain import ConversationId, FactId, Listed, Message, MessageId, Role, Thread
+from services.errors import NotFound, Stale, Tampered, TooLate
+from services.store.rows import MessageRow, Rows, SealedReply
+from services.store.sealed.opened import OpenedConversations, ask_twice
 
-Answer = TypeVar("Answer")
 _TRIES = 5  # while the conversation goes on
+_MESSAGES = 2_000  # of the corpus, read at once
+_CONVERSATIONS = 100  # likewise
+_Batch = tuple[list[ConversationId], range]
 
 
 class SealedMessages:
@@ -32,8 +31,14 @@ class SealedMessages:
         conversation_id, edited_id = thread.conversation.id, MessageId(uuid4())
         checked = self._opened.checked_as(thread)
         vault = self._opened.vault(conversation_id)
-        body, head = seal_message(
-            checked, vault, self._opened, edited_id, reply.parent_id, Role.ASSISTANT, text
+        body, head = self._opened.seals.next_message(
+            vault,
+            conversation_id,
+            checked.next_head(),
+            edited_id,
+            reply.parent_id,
+            Role.ASSISTANT,
+            text,
         )
         edited = SealedReply(
             rev=thread.conversation.rev,
@@ -60,7 +65,7 @@ class SealedMessages:
         if len(rows) != len(doomed):
             raise Stale
         vault = self._opened.vault(conversation_id)
-        head = head.remove(*self._macs(vault, rows))
+        head = head.remove(*self._opened.seals.macs(vault, rows))
         row = self._opened.row(conversation_id)
         is_kept = not drops_summary and self._opened.readable_summary(row) == thread.summary
         try:
@@ -72,7 +77,7 @@ class SealedMessages:
                     [row.id for row in rows],
                     tuple(facts),
                     kept_summary=row.summary if is_kept else None,
-                    head=vault.seal_head(head, self._opened.user_id, conversation_id),
+                    head=self._opened.seals.head(vault, conversation_id, head),
                     seconds=seconds,
                 )
             )
@@ -94,8 +99,8 @@ class SealedMessages:
             asked = {row.id for row in rows}
             vault = self._opened.vault(conversation_id)
             for row in rows:
-                vault.open(row.body, row_place(self._opened.user_id, row))
-            head = checked.next_head().put_back(*self._macs(vault, rows))
+                self._opened.seals.open_body(vault, row)
+            head = checked.next_head().put_back(*self._opened.seals.macs(vault, rows))
             try:
                 ask_twice(
                     partial(
@@ -103,7 +108,7 @@ class SealedMessages:
                         conversation_id,
                         checked.thread.conversation.rev,
                         [row.id for row in rows],
-                        vault.seal_head(head, self._opened.user_id, conversation_id),
+                        self._opened.seals.head(vault, conversation_id, head),
                     )
                 )
             except (Stale, NotFound):
@@ -113,31 +118,73 @@ class SealedMessages:
             return
         raise TooLate
 
-    def _macs(self, vault: Vault, rows: Iterable[MessageRow]) -> list[bytes]:
-        return [vault.row_mac(row.body, row_place(self._opened.user_id, row)) for row in rows]
+
+class SealedCorpus:
+    """The `Corpus` of one user over sealed rows: read in bulk for search, and none is kept here.
+
+    Each message is authenticated with its place. Missing and restored rows are noticed where a conversation is opened
+    (opened.py), not here.
+    """
+
+    def __init__(self, rows: Rows, opened: OpenedConversations) -> None:
+        self._rows, self._opened = rows, opened
+
+    def conversations(self) -> dict[ConversationId, Listed]:
+        return {
+            row.id: Listed(row.last_seq, row.space_id, row.rev - row.last_seq)
+            for row in self._rows.positions()
+        }
+
+    def messages(
+        self, wanted: Mapping[ConversationId, range]
+    ) -> Iterator[Mapping[ConversationId, Sequence[Message]]]:
+        for ids, seqs in _batches(wanted):
+            yield self._verified(self._rows.messages_between(ids, seqs))
+
+    def some(self, ids: Iterable[MessageId]) -> dict[MessageId, tuple[ConversationId, Message]]:
+        return {
+            message.id: (conversation_id, message)
+            for conversation_id, messages in self._verified(self._rows.messages_by_id(ids)).items()
+            for message in messages
+        }
+
+    def _verified(self, rows: Sequence[MessageRow]) -> dict[ConversationId, list[Message]]:
+        """The messages of *rows* that verify, without deleted ones."""
+        vaults = self._vaults({row.conversation_id for row in rows})
+        found: dict[ConversationId, list[Message]] = {}
+        for row in rows:
+            if (vault := vaults.get(row.conversation_id)) and not row.destroy_at:
+                message = self._opened.seals.open_message(vault, row)
+                if message.is_verified:
+                    found.setdefault(row.conversation_id, []).append(message)
+        return found
+
+    def _vaults(self, ids: Iterable[ConversationId]) -> dict[ConversationId, Vault]:
+        """The vaults of conversations that are not discarded."""
+        vaults: dict[ConversationId, Vault] = {}
+        for conversation_id, row in self._opened.rows(ids).items():
+            with suppress(Tampered):
+                if not row.destroy_at:
+                    vaults[conversation_id] = self._opened.seals.vault(row)
+        return vaults
 
 
-def ask_twice(request: Callable[[], Answer]) -> Answer:
-    """Return the answer to *request*; send it again if the answer was lost: the same bytes are stored once."""
-    try:
-        return request()
-    except StoreUnavailable:
-        return request()
-
-
-def seal_message(
-    checked: CheckedThread,
-    vault: Vault,
-    opened: OpenedConversations,
-    message_id: MessageId,
-    parent_id: MessageId | None,
-    role: Role,
-    body: str,
-) -> tuple[str, str]:
-    """Seal the next message of a thread and the head after it. Raise Tampered."""
-    conversation_id, head = checked.thread.conversation.id, checked.next_head()
-    seq = head.last_seq + 1
-    place = message_place(opened.user_id, conversation_id, message_id, seq, parent_id, role)
-    sealed = vault.seal(body, place)
-    next_head = head.add(vault.row_mac(sealed, place), seq)
-    return sealed, vault.seal_head(next_head, opened.user_id, conversation_id)
+def _batches(wanted: Mapping[ConversationId, range]) -> Iterator[_Batch]:
+    """Split *wanted* into conversations and seqs that are read together."""
+    ids: list[ConversationId] = []
+    seqs, size = range(0), 0
+    for conversation_id, whole in sorted(wanted.items(), key=lambda each: each[1].start):
+        for start in range(whole.start, whole.stop, _MESSAGES):
+            part = range(start, min(whole.stop, start + _MESSAGES))
+            if ids and (
+                part.start != seqs.start
+                or size + len(part) > _MESSAGES
+                or len(ids) == _CONVERSATIONS
+            ):
+                yield ids, seqs
+                ids, size = [], 0
+            seqs = range(part.start, max(part.stop, seqs.stop)) if ids else part
+            ids.append(conversation_id)
+            size += len(part)
+    if ids:
+        yield ids, seqs

@@ -7,49 +7,96 @@ than the app is noticed when the thread is next read.
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import TypeVar
 
-from services.crypto import Head, UserKeys, Vault, new_key
+from services.caches import LruCache
+from services.crypto import Head, UserKeys, Vault
 from services.domain import (
     Conversation,
     ConversationId,
-    Message,
+    MessageId,
     RunningSummary,
+    Thoughts,
     Thread,
-    UserId,
+    TurnCost,
+    TurnId,
+    Usage,
 )
-from services.domain.policies import policy_named, policy_size
-from services.errors import NotFound, Stale, Tampered
-from services.events import log_event
-from services.store.lru_cache import LruCache
+from services.domain.policies import policy_named
+from services.errors import ChangedElsewhere, NotFound, Stale, StoreUnavailable, Tampered
 from services.store.rows import (
     ConversationRead,
     ConversationRow,
     ConversationState,
+    CostRow,
     DocumentKind,
-    MessageRow,
-    ReceiptRow,
+    DocumentRow,
     Rows,
-    SealedConversation,
     TurnRow,
 )
-from services.store.sealed.documents import DocumentSeals
-from services.store.sealed.formats import Format
-from services.store.sealed.opened_conversation import CheckedThread, OpenedConversation
-from services.store.sealed.places import conversation_place, receipt_place, row_place
+from services.store.sealed.seals import SUMMARY_FORMAT, Seals
 
-SUMMARY_FORMAT = Format(RunningSummary)
+Answer = TypeVar("Answer")
 OPENED = 2_000  # weight of a conversation with its key, beside 1 for an opened title
 _MOST_TITLES = 100_000  # of all conversations: they are searched; or 50 opened ones
+_MOST_RECEIPTS, _MOST_THOUGHTS, _MOST_COSTS = 200, 50, 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedThread:
+    """A thread as it was last read, and the heads that its next write is made from."""
+
+    thread: Thread
+    head: Head | None = field(repr=False)  # None: it did not open, so nothing can follow it
+    total: Head = field(repr=False)  # of the rows that were read, to be compared with `head`
+
+    @classmethod
+    def new(cls, thread: Thread) -> "CheckedThread":
+        """An empty thread."""
+        return cls(thread, Head(), Head())
+
+    def next_head(self) -> Head:
+        """The head to continue from. Raise Tampered if there is none."""
+        if self.head is None:
+            raise Tampered
+        return self.head
+
+
+@dataclass(slots=True, repr=False)
+class OpenedConversation:
+    """All that this process holds of a conversation: dropped in one piece."""
+
+    vault: Vault | None = None
+    checked: CheckedThread | None = None
+    changes: int = 0  # of `checked`
+    title: tuple[str, str] | None = None  # sealed, and opened
+    texts: dict[DocumentKind, tuple[DocumentRow, str | None]] = field(
+        default_factory=dict[DocumentKind, tuple[DocumentRow, str | None]]
+    )
+    receipts: LruCache[TurnId, str] = field(  # "": none to show
+        default_factory=lambda: LruCache[TurnId, str](_MOST_RECEIPTS)
+    )
+    thoughts: LruCache[MessageId, Thoughts] = field(
+        default_factory=lambda: LruCache[MessageId, Thoughts](_MOST_THOUGHTS)
+    )
+    costs: LruCache[TurnId, TurnCost] = field(
+        default_factory=lambda: LruCache[TurnId, TurnCost](_MOST_COSTS)
+    )
+
+    def hold_cost(self, row: CostRow) -> None:
+        """Hold the cost of a turn, unless it may still change."""
+        if row.state.is_final:
+            usage = Usage(row.tokens_in, row.tokens_out, row.tokens_cached)
+            self.costs.put(row.id, TurnCost(row.model, usage, row.charged_micro))
 
 
 class OpenedConversations:
     """The opened conversations of one user, and the keys that open them."""
 
     def __init__(self, rows: Rows, keys: UserKeys) -> None:
-        self._rows, self._keys = rows, keys
-        self._seals = DocumentSeals(rows.user_id, keys)
+        self._rows, self.seals = rows, Seals(rows.user_id, keys)
         self._opened = LruCache[ConversationId, OpenedConversation](
             _MOST_TITLES, lambda one: OPENED if one.vault else 1
         )
@@ -59,10 +106,6 @@ class OpenedConversations:
         self._change = threading.RLock()
         self.on_forget: list[Callable[[ConversationId], None]] = []
         self.on_create: list[Callable[[], None]] = []
-
-    @property
-    def user_id(self) -> UserId:
-        return self._rows.user_id
 
     def opened(self, conversation_id: ConversationId) -> OpenedConversation:
         """The cached conversation, opened if it was not. Raise NotFound, Tampered."""
@@ -139,30 +182,6 @@ class OpenedConversations:
                 break
         return checked, read
 
-    def sealed_new(self, thread: Thread) -> tuple[SealedConversation, Vault]:
-        """Seal an empty conversation that is not stored yet under a new key."""
-        conversation, key, user_key = thread.conversation, new_key(), self._keys.newest
-        vault = Vault(key)
-
-        def sealed(text: str, column: str) -> str:
-            return vault.seal(text, conversation_place(self.user_id, conversation.id, column))
-
-        created = SealedConversation(
-            id=conversation.id,
-            title=sealed(conversation.title, "title"),
-            wrapped_key=user_key.wrap(key, conversation.id, vault.version),
-            user_key_version=user_key.version,
-            head=vault.seal_head(Head(), self.user_id, conversation.id),
-            policy=conversation.policy.name,
-            policy_size=policy_size(conversation.policy),
-            model=conversation.model,
-            instructions=sealed(thread.instructions, "instructions")
-            if thread.instructions
-            else None,
-            space_id=conversation.space_id,
-        )
-        return created, vault
-
     def hold_new(self, thread: Thread, vault: Vault) -> None:
         """Hold a conversation that was just stored as *thread*, empty."""
         self._opened.put(
@@ -225,14 +244,19 @@ class OpenedConversations:
         except Tampered:
             return None
 
+    def put_summary(self, row: ConversationRow, summary: RunningSummary | None, cuts: int) -> None:
+        """Replace the running summary that *row* holds. Raise Stale, NotFound, Tampered."""
+        text = SUMMARY_FORMAT.write(summary) if summary else None
+        self.put_text(row, DocumentKind.SUMMARY, text, cuts)
+
     def put_text(
         self, row: ConversationRow, kind: DocumentKind, text: str | None, cuts: int | None = None
     ) -> None:
         """Replace the instructions or the summary that *row* holds. Raise Stale, NotFound, Tampered."""
         seen = row.text(kind)
-        document = self._seals.seal(seen, text, self.vault(row.id, row))
+        document = self.seals.documents.seal(seen, text, self.vault(row.id, row))
         self._rows.put_document(document, seen_rev=seen.rev, cuts=cuts)
-        self._seals.note(document)
+        self.seals.documents.note(document)
 
     def vault(self, conversation_id: ConversationId, row: ConversationRow | None = None) -> Vault:
         """The vault of a conversation. Raise NotFound, Tampered."""
@@ -241,45 +265,12 @@ class OpenedConversations:
             return held.vault
         return self._open(row or self.row(conversation_id))[1]
 
-    def unwrapped(self, row: ConversationRow) -> Vault:
-        """The vault of the conversation of *row*, uncached. Raise Tampered."""
-        key = self._keys.unwrap(row.wrapped_key, row.user_key_version, row.id, row.key_version)
-        return Vault(key, row.key_version)
-
-    def message(self, vault: Vault, row: MessageRow) -> Message:
-        """The message of *row*, unverified if it does not open."""
-        try:
-            body, is_verified = vault.open(row.body, row_place(self.user_id, row)), True
-        except Tampered:
-            body, is_verified = "", False
-        return Message(
-            id=row.id,
-            seq=row.seq,
-            parent_id=row.parent_id,
-            role=row.role,
-            body=body,
-            created_at=row.created_at,
-            outcome=row.outcome,
-            turn_id=row.turn_id,
-            is_verified=is_verified,
-            has_thoughts=row.has_thoughts,
-        )
-
-    def receipt(self, vault: Vault, conversation_id: ConversationId, row: ReceiptRow) -> str:
-        """The receipt of *row*; empty if it does not open."""
-        place = receipt_place(self.user_id, conversation_id, row.client_turn_id)
-        try:
-            return vault.open(row.body, place)
-        except Tampered:
-            log_event("receipt.unverified", turn=row.turn_id)
-            return ""
-
     def _open(self, row: ConversationRow) -> tuple[OpenedConversation, Vault]:
         """Hold the conversation of *row* with its key. Raise Tampered."""
         with self._change:
             held = self._opened.get(row.id) or OpenedConversation()
             if held.vault is None:
-                held.vault = self.unwrapped(row)
+                held.vault = self.seals.vault(row)
                 self._opened.put(row.id, held)
             return held, held.vault
 
@@ -289,21 +280,20 @@ class OpenedConversations:
             return None
         held = self._opened.get(row.id) or OpenedConversation()
         if held.title is None or held.title[0] != row.title:
-            vault = held.vault or self.unwrapped(row)
-            place = conversation_place(self.user_id, row.id, "title")
-            held.title = row.title, vault.open(row.title, place)
+            vault = held.vault or self.seals.vault(row)
+            held.title = row.title, self.seals.open_title(vault, row.id, row.title)
             self._opened.put(row.id, held)
         return held.title[1]
 
     def _text(self, row: ConversationRow, kind: DocumentKind) -> str | None:
         """The instructions or the summary; opened once for as long as they stay the same. Raise Tampered."""
         document = row.text(kind)
-        if self._seals.is_set_back(document):  # or replaced after *row* was read
+        if self.seals.documents.is_set_back(document):  # or replaced after *row* was read
             document = self.row(row.id).text(kind)
         held, vault = self._open(row)
         known = held.texts.get(kind)
-        if known is None or known[0] != document or self._seals.is_set_back(document):
-            known = held.texts[kind] = document, self._seals.open(document, vault)
+        if known is None or known[0] != document or self.seals.documents.is_set_back(document):
+            known = held.texts[kind] = document, self.seals.documents.open(document, vault)
         return known[1]
 
     def _read(
@@ -362,14 +352,10 @@ class OpenedConversations:
         if read.messages and read.messages[-1].seq < row.last_seq:
             rest = chain(rest, self._rows.messages(row.id, read.messages[-1].seq, row.last_seq))
         for message in rest:
-            total = total.add(
-                vault.row_mac(message.body, row_place(self.user_id, message)), message.seq
-            )
-            messages.append(self.message(vault, message))
-        try:
-            head = vault.open_head(row.head, self.user_id, row.id)
-        except Tampered:
-            head = None
+            [mac] = self.seals.macs(vault, [message])
+            total = total.add(mac, message.seq)
+            messages.append(self.seals.open_message(vault, message))
+        head = self.seals.open_head(vault, row)
         is_whole = (
             head is not None
             and head.is_of(total)
@@ -384,5 +370,19 @@ class OpenedConversations:
             opened.hold_cost(cost)
         for row in read.receipts:
             if opened.receipts.get(row.turn_id) is None:
-                receipt = self.receipt(vault, read.conversation.id, row)
+                receipt = self.seals.open_receipt(vault, read.conversation.id, row)
                 opened.receipts.put(row.turn_id, receipt)
+
+
+def ask_twice(request: Callable[[], Answer]) -> Answer:
+    """Return the answer to *request*; send it again if the answer was lost: the same bytes are stored once."""
+    try:
+        return request()
+    except StoreUnavailable:
+        return request()
+
+
+def check_seen(seen: str | None, now: str | None, wanted: str | None) -> None:
+    """Raise ChangedElsewhere if the stored text *now* is neither *seen* nor *wanted*."""
+    if seen is not None and (now or "") not in (seen, wanted or ""):
+        raise ChangedElsewhere(now or "")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from services.caches import LruCache
 from services.crypto import LARGEST_TEXT, Vault
 from services.domain import (
     ConversationId,
@@ -15,18 +16,8 @@ from services.domain import (
     Thread,
     TurnCost,
     TurnId,
-    UserId,
 )
-from services.errors import NotFound, Stale, StoreUnavailable, Tampered
-from services.events import log_event
-from services.store.lru_cache import LruCache
-from services.store.rows import Rows, SealedConversation, TurnRow
-from services.store.sealed.formats import Format
-from services.store.sealed.messages import ask_twice, seal_message
-from services.store.sealed.opened import OpenedConversations
-from services.store.sealed.opened_conversation import CheckedThread
-from services.store.sealed.places import message_place, partial_place, receipt_place
-from services.store.turns import (
+from services.domain.turns import (
     Begun,
     ClientTurnId,
     Ending,
@@ -34,14 +25,15 @@ from services.store.turns import (
     NewTurn,
     OpenTurn,
     Reservation,
-    SealedPrompt,
-    SealedReply,
     Settlement,
     TurnState,
 )
+from services.errors import NotFound, Stale, StoreUnavailable
+from services.events import log_event
+from services.store.rows import Rows, SealedConversation, SealedPrompt, SealedReply
+from services.store.sealed.opened import CheckedThread, OpenedConversations, ask_twice
 
 _MOST_UNANSWERED = 4  # requests of one user
-_THOUGHTS_FORMAT = Format(Thoughts)
 _TRIES = 5  # while the conversation goes on
 
 
@@ -58,12 +50,8 @@ class SealedTurns:
     """The `Turns` of one user over sealed rows."""
 
     def __init__(self, rows: Rows, opened: OpenedConversations) -> None:
-        self._rows, self._opened = rows, opened
+        self._rows, self._opened, self.user_id = rows, opened, rows.user_id
         self._unanswered = LruCache[ClientTurnId, _Request](_MOST_UNANSWERED)
-
-    @property
-    def user_id(self) -> UserId:
-        return self._rows.user_id
 
     def keep_fresh(self, seconds: int) -> None:
         self._rows.keep_fresh(seconds)
@@ -96,16 +84,11 @@ class SealedTurns:
         lease_seconds: int,
         thoughts: Thoughts | None = None,
     ) -> Lease:
-        def sealed(text: str, column: str) -> str | None:
-            place = partial_place(self.user_id, conversation_id, turn_id, column)
-            return self._opened.vault(conversation_id).seal(text, place) if text else None
-
-        return self._rows.checkpoint_turn(
-            turn_id,
-            lease_seconds,
-            sealed(partial, "partial"),
-            sealed(_THOUGHTS_FORMAT.write(thoughts) if thoughts else "", "partial_thoughts"),
-        )
+        sealed: tuple[str | None, str | None] = None, None
+        if partial or thoughts:
+            vault = self._opened.vault(conversation_id)
+            sealed = self._opened.seals.partial(vault, conversation_id, turn_id, partial, thoughts)
+        return self._rows.checkpoint_turn(turn_id, lease_seconds, *sealed)
 
     def stop(self, turn_id: TurnId) -> None:
         self._rows.stop_turn(turn_id)
@@ -132,7 +115,8 @@ class SealedTurns:
         checked, row = self._opened.read(conversation_id)
         if row is None or not (row.state.is_open or row.state is TurnState.LAPSED):
             return checked.thread, None
-        turn = self._open_turn(row, conversation_id)
+        vault = self._opened.vault(conversation_id)
+        turn = self._opened.seals.open_turn(vault, conversation_id, row)
         is_unfinished = row.state.is_open or turn.partial or turn.thoughts
         return checked.thread, turn if is_unfinished else None
 
@@ -157,9 +141,9 @@ class SealedTurns:
         cache = self._opened.opened(conversation_id).receipts
         found = {its: text for its in asked if (text := cache.get(its)) is not None}
         unknown = asked - found.keys()
-        vault = self._opened.vault(conversation_id)
         for row in self._rows.receipts(unknown) if unknown else ():
-            found[row.turn_id] = self._opened.receipt(vault, conversation_id, row)
+            vault = self._opened.vault(conversation_id)
+            found[row.turn_id] = self._opened.seals.open_receipt(vault, conversation_id, row)
         for turn_id in unknown:
             cache.put(turn_id, found.setdefault(turn_id, ""))
         return {turn_id: text for turn_id, text in found.items() if text}
@@ -174,22 +158,10 @@ class SealedTurns:
         found = {its: thoughts for its in asked if (thoughts := cache.get(its))}
         unknown = asked.keys() - found.keys()
         for row in self._rows.thoughts(unknown) if unknown else ():
-            said = asked[row.id]
-            place = message_place(
-                self.user_id,
-                conversation_id,
-                said.id,
-                said.seq,
-                said.parent_id,
-                said.role,
-                "thoughts",
+            vault = self._opened.vault(conversation_id)
+            found[row.id] = self._opened.seals.open_thoughts(
+                vault, conversation_id, asked[row.id], row.thoughts
             )
-            try:
-                text = self._opened.vault(conversation_id).open(row.thoughts, place)
-                found[row.id] = _THOUGHTS_FORMAT.read(text)
-            except Tampered:
-                log_event("thoughts.unverified", conversation=conversation_id)
-                found[row.id] = Thoughts(is_verified=False)
             cache.put(row.id, found[row.id])
         return found
 
@@ -204,17 +176,26 @@ class SealedTurns:
             if self._opened.checked(conversation.id):  # another tab was first
                 raise Stale
             checked = CheckedThread.new(turn.thread)
-            created, vault = self._opened.sealed_new(turn.thread)
+            created, vault = self._opened.seals.new_conversation(turn.thread)
         else:
             vault = self._opened.vault(conversation.id)
             checked = None if turn.prompt is None else self._opened.checked_as(turn.thread)
         parent_id = turn.thread.tip.id if turn.thread.tip else None
         body, head = None, None
         if checked and turn.prompt is not None:
-            body, head = seal_message(
-                checked, vault, self._opened, turn.prompt_id, parent_id, Role.USER, turn.prompt
+            body, head = self._opened.seals.next_message(
+                vault,
+                conversation.id,
+                checked.next_head(),
+                turn.prompt_id,
+                parent_id,
+                Role.USER,
+                turn.prompt,
             )
-        place = receipt_place(self.user_id, conversation.id, turn.client_turn_id)
+        if receipt:
+            receipt = self._opened.seals.receipt(
+                vault, conversation.id, turn.client_turn_id, receipt
+            )
         prompt = SealedPrompt(
             conversation_id=conversation.id,
             rev=conversation.rev,
@@ -224,7 +205,7 @@ class SealedTurns:
             key_version=vault.version,
             head=head,
             start_seq=turn.start_seq,
-            receipt=vault.seal(receipt, place) if receipt else None,
+            receipt=receipt or None,
         )
         reservation = Reservation(
             client_turn_id=turn.client_turn_id,
@@ -247,23 +228,20 @@ class SealedTurns:
         body, head, thoughts = None, None, None
         vault = self._opened.vault(conversation_id)
         if ending.makes_message(checked.thread):
+            before = checked.next_head()
             if ending.thoughts:
-                thoughts = vault.seal(
-                    _THOUGHTS_FORMAT.write(ending.thoughts),
-                    message_place(
-                        self.user_id,
-                        conversation_id,
-                        ending.reply_id,
-                        checked.next_head().last_seq + 1,
-                        ending.prompt_id,
-                        Role.ASSISTANT,
-                        "thoughts",
-                    ),
+                thoughts = self._opened.seals.thoughts(
+                    vault,
+                    conversation_id,
+                    ending.thoughts,
+                    ending.reply_id,
+                    before.last_seq + 1,
+                    ending.prompt_id,
                 )
-            body, head = seal_message(
-                checked,
+            body, head = self._opened.seals.next_message(
                 vault,
-                self._opened,
+                conversation_id,
+                before,
                 ending.reply_id,
                 ending.prompt_id,
                 Role.ASSISTANT,
@@ -276,28 +254,6 @@ class SealedTurns:
             thoughts=thoughts,
             key_version=vault.version,
             head=head,
-        )
-
-    def _open_turn(self, row: TurnRow, conversation_id: ConversationId) -> OpenTurn:
-        def opened(sealed: str | None, column: str) -> str:
-            if sealed is None:
-                return ""
-            place = partial_place(self.user_id, conversation_id, row.id, column)
-            try:
-                return self._opened.vault(conversation_id).open(sealed, place)
-            except Tampered:  # the conversation itself can still be read
-                log_event("turn.unverified", turn=row.id)
-                return ""
-
-        thoughts = opened(row.partial_thoughts, "partial_thoughts")
-        return OpenTurn(
-            row.id,
-            row.state,
-            row.prompt_id,
-            row.begun_at,
-            row.lease_until,
-            opened(row.partial, "partial"),
-            _THOUGHTS_FORMAT.read(thoughts) if thoughts else None,
         )
 
 

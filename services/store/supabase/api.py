@@ -5,11 +5,11 @@ user's token, a server proof over its arguments (docs/architecture.md); the proo
 """
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import Field, dataclass, field, fields
 from datetime import datetime
-from types import GenericAlias
+from types import GenericAlias, MappingProxyType
 from typing import ClassVar, Generic, Protocol, TypeVar, cast
 from uuid import UUID
 
@@ -17,6 +17,7 @@ import httpx
 from postgrest import SyncSelectRequestBuilder
 from postgrest.exceptions import APIError
 from pydantic import BaseModel, ConfigDict, SecretStr, TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 from supabase import Client, ClientOptions, create_client
 
 from services.crypto import ServerProof, sha
@@ -33,14 +34,14 @@ from services.errors import (
     StoreUnavailable,
 )
 from services.events import log_event
-from services.store.supabase.database_health import DatabaseHealth
-from services.store.supabase.paging import LEAST, batches, every_row
 
+EventHooks = Mapping[str, Sequence[Callable[..., object]]]  # of httpx, by event
 Argument = UUID | str | int | bool | datetime | None
 Query = SyncSelectRequestBuilder
 Row = TypeVar("Row", bound="RowClass")
 Identified = TypeVar("Identified", bound="IdentifiedRow")
 T = TypeVar("T")
+Paged = TypeVar("Paged")
 _LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips with TLS
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
@@ -52,6 +53,8 @@ _TOO_MANY = {
     "put_fact": "Limit of memories reached. Delete some first.",
     "put_space": "Limit of spaces reached. Delete one to create another.",
 }
+PAGE = 1000  # rows that are asked for at once
+LEAST = 100  # rows that every answer has room for (ServerCalls.check_rows), so also the ids of one address
 _SWEPT_TURNS = 10  # in one call
 _TIMEOUT = httpx.Timeout(8.0, connect=3.0)  # seconds: less than a lease, or one lost answer ends it
 
@@ -107,17 +110,17 @@ class Gateway:
         url: str,
         key: SecretStr,
         transport: httpx.BaseTransport | None,
-        health: DatabaseHealth | None = None,
+        hooks: EventHooks = MappingProxyType({}),
         timeout: httpx.Timeout = _TIMEOUT,
     ) -> "Gateway":
         """Return a gateway with sockets of its own, through *transport* if given.
 
-        With *health* calls fail fast while the database is down, and a call that fails has it probed.
+        *hooks* are called with each request and each response.
         """
         client = httpx.Client(timeout=timeout, limits=_LIMITS, transport=transport)
         client.event_hooks = {
-            "request": [_drop_key_as_bearer, *([health.check] if health else [])],
-            "response": [health.see] if health else [],
+            "request": [_drop_key_as_bearer, *hooks.get("request", ())],
+            "response": list(hooks.get("response", ())),
         }
         return cls(url, key, client)
 
@@ -265,6 +268,27 @@ class Table(Generic[Row]):
         return every_row(read)
 
 
+def every_row(read: Callable[[Paged | None, int], Sequence[Paged]]) -> list[Paged]:
+    """All rows; *read* gets the last row so far, None at first, and a limit, and returns the next page.
+
+    The API cuts long answers without a word, and its bound may change at any time: only
+    an answer that is shorter than any bound is known to be the last.
+    """
+    rows: list[Paged] = []
+    while True:
+        page = read(rows[-1] if rows else None, PAGE)
+        rows += page
+        if len(page) < min(PAGE, LEAST):
+            return rows
+
+
+def batches(ids: Iterable[T]) -> Iterator[list[T]]:
+    """*ids*, as many at a time as one address may hold."""
+    every = list(ids)
+    for start in range(0, len(every), LEAST):
+        yield every[start : start + LEAST]
+
+
 def refusal(verb: str, reason: str) -> Refused | StoreUnavailable:
     """The error for the *reason* with which the function *verb* refuses."""
     match reason:
@@ -300,16 +324,8 @@ def _proven(argument: Argument | Hidden) -> UUID | str | int | None:
 
 
 def _sent(arguments: Mapping[str, Argument | Hidden]) -> dict[str, object]:
-    return {name: _plain(argument) for name, argument in arguments.items()}
-
-
-def _plain(argument: Argument | Hidden) -> object:
-    match argument:
-        case Hidden(text):
-            return text
-        case UUID():
-            return str(argument)
-        case datetime():
-            return argument.isoformat()
-        case _:
-            return argument
+    plain = {
+        name: argument.text if isinstance(argument, Hidden) else argument
+        for name, argument in arguments.items()
+    }
+    return to_jsonable_python(plain)

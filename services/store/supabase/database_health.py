@@ -32,14 +32,19 @@ class DatabaseHealth:
     def is_away(self) -> bool:
         return self._down_since is not None
 
+    @property
+    def hooks(self) -> dict[str, list[Callable[..., object]]]:
+        """Hooks of the gateway's client: while the database is down a call fails fast, and one that fails has it probed."""
+        return {"request": [self.check], "response": [self.see]}
+
     def check(self, request: httpx.Request) -> None:
-        """Raise httpx.ConnectError while the database is down: a request hook of the gateway's client."""
+        """Raise httpx.ConnectError while the database is down."""
         if self.is_away:
             raise httpx.ConnectError("known to be away", request=request)
         request.extensions["trace"] = self._trace
 
     def see(self, response: httpx.Response) -> None:
-        """Have the database probed if the API got no answer from it: a response hook of the gateway's client."""
+        """Have the database probed if the API got no answer from it."""
         if response.status_code >= _NO_UPSTREAM:
             self._failed.set()
 

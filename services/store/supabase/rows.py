@@ -14,8 +14,8 @@ from services.domain import (
     MessageId,
     SpaceId,
     TurnId,
-    UserId,
 )
+from services.domain.turns import Begun, ClientTurnId, Lease, Reservation, Settlement
 from services.errors import Busy, Cap, NotFound, OverBudget
 from services.store.rows import (
     ConversationChanges,
@@ -29,6 +29,8 @@ from services.store.rows import (
     PositionRow,
     ReceiptRow,
     SealedConversation,
+    SealedPrompt,
+    SealedReply,
     ThoughtsRow,
 )
 from services.store.supabase.api import (
@@ -38,17 +40,8 @@ from services.store.supabase.api import (
     RpcResult,
     Table,
     UserCalls,
+    every_row,
     refusal,
-)
-from services.store.supabase.paging import every_row
-from services.store.turns import (
-    Begun,
-    ClientTurnId,
-    Lease,
-    Reservation,
-    SealedPrompt,
-    SealedReply,
-    Settlement,
 )
 
 
@@ -92,11 +85,7 @@ class SupabaseRows:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._client = session.calls.client
-
-    @property
-    def user_id(self) -> UserId:
-        return self._session.calls.user_id
+        self._client, self.user_id = session.calls.client, session.calls.user_id
 
     def keep_fresh(self, seconds: int) -> None:
         self._session.keep_fresh(seconds)

@@ -19,6 +19,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from supabase import Client
 
+import services.store.supabase.auth as auth
 from services.crypto import Place, RootKeys, ServerProof, UserKey, UserKeys, VaultRing, new_key
 from services.domain import SessionId, UserId
 from services.errors import (
@@ -32,7 +33,6 @@ from services.errors import (
     TooManyAttempts,
 )
 from services.events import log_event
-from services.store.supabase import auth
 from services.store.supabase.api import Gateway, Hidden, RpcResult, ServerCalls, UserCalls
 from services.store.supabase.auth import AuthTokens
 from services.threads import in_thread

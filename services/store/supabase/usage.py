@@ -6,8 +6,7 @@ from datetime import datetime
 from pydantic import TypeAdapter
 
 from services.domain.accounts import UserUsage
-from services.store.supabase.paging import every_row
-from services.store.supabase.sessions import AppSession
+from services.store.supabase.api import UserCalls, every_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,14 +21,14 @@ _ROWS = TypeAdapter(list[_UsageRow])
 class UsageReports:
     """Usage as an admin may read it."""
 
-    session: AppSession = field(repr=False)
+    calls: UserCalls = field(repr=False)
 
     def by_user(self) -> list[UserUsage]:
         """All users, the most expensive this month first, then the most recently active. Raise NotFound if not admin."""
 
         def read(last: _UsageRow | None, _: int) -> list[_UsageRow]:
             after = last.user_id if last else None
-            return self.session.calls.read("usage_by_person", _ROWS, after=after)
+            return self.calls.read("usage_by_person", _ROWS, after=after)
 
         return sorted(every_row(read), key=_sort_key, reverse=True)
 

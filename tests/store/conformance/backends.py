@@ -76,10 +76,8 @@ class Backend:
 
     # --- operator and time
 
-    def set_caps(
-        self, user, *, daily_micro=None, monthly_micro=None, open_turns=None, turns_a_minute=None
-    ):
-        """Set those limits of *user* that are given."""
+    def set_caps(self, user, **caps):
+        """Set limits of *user*: `daily_micro`, `monthly_micro`, `open_turns`, `turns_a_minute`."""
         raise NotImplementedError
 
     def begin_days_later(self, user, days):
@@ -176,6 +174,12 @@ _PATHS = {  # of verbs that are no RPC of their name
     "keep_fact": "rpc/put_document",
     "change_preferences": "rpc/put_document",
 }
+_CAPS = {
+    "daily_micro": "daily_cap_micro",
+    "monthly_micro": "monthly_cap_micro",
+    "open_turns": "max_open",
+    "turns_a_minute": "max_per_minute",
+}
 _TABLES = {  # by kind of text
     "conversation": ("conversations", "id"),
     "message": ("messages", "id"),
@@ -209,19 +213,10 @@ class SupabaseBackend(Backend):
         store = sealed_store(SupabaseRows(session), session.user_keys)
         return User(user_id=session.user_id, store=store, elsewhere=elsewhere)
 
-    def set_caps(
-        self, user, *, daily_micro=None, monthly_micro=None, open_turns=None, turns_a_minute=None
-    ):
-        self._execute(
-            "update private.budgets set daily_cap_micro = coalesce(%s, daily_cap_micro),"
-            " monthly_cap_micro = coalesce(%s, monthly_cap_micro), max_open = coalesce(%s, max_open),"
-            " max_per_minute = coalesce(%s, max_per_minute) where user_id = %s",
-            daily_micro,
-            monthly_micro,
-            open_turns,
-            turns_a_minute,
-            user.user_id,
-        )
+    def set_caps(self, user, **caps):
+        for name, value in caps.items():
+            statement = f"update private.budgets set {_CAPS[name]} = %s where user_id = %s"
+            self._change(statement, value, user.user_id)
 
     def begin_days_later(self, user, days):
         self._execute(
@@ -321,19 +316,13 @@ class SupabaseBackend(Backend):
     def move_fact(self, fact_id, *, conversation_id=None, space_id=None):
         self._change(
             "update public.documents set conversation_id = %s, space_id = %s where id = %s",
-            conversation_id,
-            space_id,
-            fact_id,
+            *(conversation_id, space_id, fact_id),
         )
 
     @contextmanager
     def set_back(self, conversation_id):
         columns = "rev", "last_seq", "message_count", "head"
-        with self._stack.connect() as database:
-            before = database.execute(
-                f"select {', '.join(columns)} from public.conversations where id = %s",
-                [conversation_id],
-            ).fetchone()
+        before = self._read("conversations", "id", conversation_id, *columns)
         yield
         self._execute(
             "delete from public.messages where conversation_id = %s and seq > %s",
@@ -344,19 +333,19 @@ class SupabaseBackend(Backend):
 
     @contextmanager
     def set_back_text(self, *texts):
-        before = []
-        for text in texts:
-            table, key = _TABLES[text.kind]
-            with self._stack.connect() as database:
-                before += database.execute(
-                    f"select {text.field} from public.{table} where {key} = %s", [text.id]
-                ).fetchone()
+        before = [self._read(*_TABLES[text.kind], text.id, text.field)[0] for text in texts]
         yield
         for text, value in zip(texts, before, strict=True):
             table, key = _TABLES[text.kind]
             self._change(
                 f"update public.{table} set {text.field} = %s where {key} = %s", value, text.id
             )
+
+    def _read(self, table, key, value, *columns):
+        """Return columns of one row."""
+        query = f"select {', '.join(columns)} from public.{table} where {key} = %s"
+        with self._stack.connect() as database:
+            return database.execute(query, [value]).fetchone()
 
     def _change(self, statement, *values):
         """Change one row."""

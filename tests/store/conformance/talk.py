@@ -20,8 +20,8 @@ from services.domain import (
     Usage,
     Window,
 )
+from services.domain.turns import ClientTurnId, Ending, NewTurn
 from services.errors import OverBudget
-from services.store.turns import ClientTurnId, Ending, NewTurn
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 SUMMARY = RunningSummary(text="They sow peas.", from_seq=1, up_to_seq=2, made_at=NOON)

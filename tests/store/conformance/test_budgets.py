@@ -29,7 +29,7 @@ CAPS = [("daily_micro", Cap.DAILY), ("monthly_micro", Cap.MONTHLY)]
 
 
 @pytest.mark.parametrize(("cap", "_"), CAPS)
-def test_reply_is_clipped_to_what_a_cap_leaves(backend, maya, begin, cap, _):
+def test_reply_is_clipped_to_the_remaining_cap(backend, maya, begin, cap, _):
     backend.set_caps(maya, **{cap: 500})
 
     _, begun = begin()
@@ -66,22 +66,14 @@ def test_reserved_amount_counts_against_the_cap(backend, maya, begin):
     assert refusal(begin).left_micro == 100
 
 
-def test_settled_turn_counts_at_its_cost(backend, maya, begin):
-    backend.set_caps(maya, daily_micro=1200)
-    turn, begun = begin()
-
-    maya.turns.finish(ending(turn, begun, "Dear.", cost_micro=1080))
-
-    assert refusal(begin).left_micro == 120
-
-
-def test_cost_beyond_the_reservation_is_owed(backend, maya, begin):
+@pytest.mark.parametrize("cost_micro", [1080, 1900], ids=["reserved", "owed"])
+def test_settled_turn_counts_at_its_cost(backend, maya, begin, cost_micro):
     backend.set_caps(maya, daily_micro=2000)
     turn, begun = begin()
 
-    maya.turns.finish(ending(turn, begun, "Dear.", cost_micro=1900))
+    maya.turns.finish(ending(turn, begun, "Dear.", cost_micro=cost_micro))
 
-    assert refusal(begin).left_micro == 100
+    assert left_micro(maya) == 2000 - cost_micro
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_missing_conversation_is_not_found(noah):
         noah.conversations.thread(ConversationId(uuid4()))
 
 
-def test_some_returns_those_that_are_there(maya, create):
+def test_some_returns_existing_conversations(maya, create):
     ids = create("One", "Two", "Three")
     maya.conversations.discard(ids["Two"], UNDO_SECONDS)
 
@@ -195,42 +195,35 @@ def test_models_title_replaces_the_first_words(maya, garden, garden_id):
     assert (conversation.title, conversation.is_titled) == ("Sowing peas", True)
 
 
-@pytest.mark.parametrize("verb", ["rename", "give_title"])
-def test_models_title_replaces_no_other_title(maya, garden_id, verb):
-    getattr(maya.conversations, verb)(garden_id, "My garden")
+def test_models_title_replaces_no_other_title(maya, garden_id):
+    maya.conversations.give_title(garden_id, "Garden II")
 
     assert maya.conversations.give_title(garden_id, "Sowing peas") is False
-
-    assert titles(maya.conversations.recent()) == ["My garden"]
-
-
-def test_models_title_can_be_renamed(maya, garden_id):
-    maya.conversations.give_title(garden_id, "Sowing peas")
-
+    assert titles(maya.conversations.recent()) == ["Garden II"]
     maya.conversations.rename(garden_id, "My garden")
-
+    assert maya.conversations.give_title(garden_id, "Sowing peas") is False
     assert titles(maya.conversations.recent()) == ["My garden"]
 
 
 # --- model, memory policy and context, space, unread
 
 
-@pytest.mark.parametrize("model", ["meta-llama/Llama-3.3-70B", None])
-def test_model_of_a_conversation_is_stored(maya, garden_id, model):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model", "meta-llama/Llama-3.3-70B"),
+        ("model", None),
+        *[("policy", policy) for policy in (Full(), Window(8), Summary(), Retrieval())],
+    ],
+)
+def test_model_and_memory_policy_are_stored(maya, garden_id, name, value):
     maya.conversations.set_model(garden_id, "large")
 
-    maya.conversations.set_model(garden_id, model)
+    getattr(maya.conversations, f"set_{name}")(garden_id, value)
 
-    assert maya.conversations.cached(garden_id).conversation.model == model
-    assert maya.elsewhere().conversations.thread(garden_id).conversation.model == model
-
-
-@pytest.mark.parametrize("policy", [Full(), Window(8), Summary(), Retrieval()])
-def test_memory_policy_is_stored(maya, garden_id, policy):
-    maya.conversations.set_policy(garden_id, policy)
-
-    assert maya.conversations.cached(garden_id).conversation.policy == policy
-    assert maya.elsewhere().conversations.thread(garden_id).conversation.policy == policy
+    stored = maya.elsewhere().conversations.thread(garden_id)
+    for thread in (maya.conversations.cached(garden_id), stored):
+        assert getattr(thread.conversation, name) == value
 
 
 def starts(user, conversation_id):
@@ -248,7 +241,7 @@ def test_cleared_context_starts_after_the_newest_message(maya, garden, garden_id
     assert starts(maya, garden_id) == (0, 0)
 
 
-def test_new_policy_moves_the_view_back_to_the_context_start(maya, garden, garden_id):
+def test_new_policy_moves_the_view_to_the_context_start(maya, garden, garden_id):
     maya.conversations.start_anew(garden)
     thread = say(maya, maya.conversations.thread(garden_id), "Leeks?", "Yes.")
     begun = maya.turns.begin(turn := new_turn(thread, "And?", start_seq=6))
@@ -333,9 +326,11 @@ def test_prompt_marks_older_messages_as_read(maya, garden, garden_id):
 def test_discarded_conversation_is_not_found(maya, garden_id, is_elsewhere):
     reader = (maya.elsewhere() if is_elsewhere else maya).conversations
     reader.thread(garden_id)
+    maya.conversations.read_ahead()
 
     maya.conversations.discard(garden_id, UNDO_SECONDS)
 
+    assert maya.conversations.recent(31) == []
     assert reader.recent() == reader.recent(is_archived=True) == []
     with pytest.raises(NotFound):
         reader.thread(garden_id)
@@ -343,7 +338,7 @@ def test_discarded_conversation_is_not_found(maya, garden_id, is_elsewhere):
     assert reader.some([garden_id]) == []
 
 
-def test_restored_conversation_is_as_it_was(backend, maya, garden, garden_id):
+def test_restored_conversation_is_unchanged(backend, maya, garden, garden_id):
     maya.conversations.pin(garden_id)
     before = maya.conversations.thread(garden_id)
     maya.conversations.discard(garden_id, UNDO_SECONDS)
@@ -357,7 +352,7 @@ def test_restored_conversation_is_as_it_was(backend, maya, garden, garden_id):
         maya.conversations.restore(garden_id)
 
 
-def test_discarded_conversation_is_destroyed_when_its_time_is_over(backend, maya, garden_id):
+def test_discarded_conversation_is_destroyed_after_the_undo_period(backend, maya, garden_id):
     maya.conversations.discard(garden_id, UNDO_SECONDS)
     maya.conversations.discard(garden_id, 3600)  # which prolongs nothing
     backend.let_pass(UNDO_SECONDS + 1)

@@ -20,7 +20,7 @@ def test_other_messages_are_deleted_while_a_reply_is_coming(maya, garden, garden
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 3), (1, 2)])
-def test_message_is_not_deleted_without_those_that_follow(maya, garden, garden_id, first, last):
+def test_message_is_not_deleted_without_its_followers(maya, garden, garden_id, first, last):
     with pytest.raises(AppError):
         delete(maya, garden, first, last)
 

@@ -43,7 +43,7 @@ def stored(backend, maya):
     return str(its), during + backend.stored_text()
 
 
-def test_no_text_of_a_user_is_readable_in_the_store(stored):
+def test_no_text_of_a_user_is_stored_readable(stored):
     conversation_id, text = stored
 
     assert conversation_id in text

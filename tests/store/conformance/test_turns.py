@@ -16,8 +16,8 @@ from services.domain import (
     Usage,
     Window,
 )
+from services.domain.turns import Lease, TurnState
 from services.errors import Busy, NotFound, OverBudget, SpaceGone, Stale
-from services.store.turns import Lease, TurnState
 from tests.store.conformance.talk import (
     LEASE_SECONDS,
     THOUGHTS,
@@ -128,7 +128,7 @@ def test_checkpoint_stores_the_partial_reply(maya, turn, begun, checkpoint, gard
     assert (left.partial, left.thoughts) == ("In A", THOUGHTS)
 
 
-def test_checkpoint_keeps_what_it_does_not_replace(maya, checkpoint, garden_id):
+def test_checkpoint_keeps_earlier_partial_text_and_thoughts(maya, checkpoint, garden_id):
     checkpoint("", Thoughts(text="Hm."))
     checkpoint("", THOUGHTS)
     checkpoint("In A")
@@ -203,7 +203,7 @@ def test_reply_is_stored_though_messages_are_deleted_meanwhile(backend, maya, ga
     assert bodies(thread.messages) == ["When do I sow peas?", "In March.", "In April."]
 
 
-def test_turn_begins_and_ends_with_a_conversation_no_longer_cached(maya, garden, garden_id):
+def test_turn_ends_in_a_conversation_no_longer_cached(maya, garden, garden_id):
     other = maya.elsewhere()
     turn = new_turn(other.conversations.thread(garden_id), "And leeks?")
     begun = other.turns.begin(turn)

@@ -1,21 +1,26 @@
-"""Recall over other conversations: with a slow or unavailable database, and read in batches."""
+"""Search over other conversations with a slow or unavailable database, and the stored recalls of earlier prompts."""
 
 import threading
+from collections import Counter
+from datetime import UTC, datetime
 from types import SimpleNamespace
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chat import elsewhere
-from services.chat.elsewhere import Elsewhere
-from services.domain import ConversationId
+from services.chat import search
+from services.chat.search import Search, StoredRecalls
+from services.domain import ConversationId, Message, MessageId, Outcome, Role, TurnId
+from services.domain.context import PartKind, ReceiptEntry
 from services.errors import StoreUnavailable
-from services.store.sealed import corpus
+from services.memory.receipt import Receipt
+from services.store.sealed import messages
 from tests.store.conformance.talk import stored_space
 
 KUMQUAT = "My kumquat tree is called Zebedee."
+HERE, FAR = MessageId(uuid4()), MessageId(uuid4())
 
 
 @pytest.fixture
@@ -30,28 +35,32 @@ def here(there, database):
 
 @pytest.fixture
 def searched(database):
-    return Elsewhere(database.store().corpus)
+    return Search(database.store().corpus)
 
 
 @pytest.fixture
 def may_read(database):
-    """Whether messages can be read in bulk: a reading waits until it is set."""
+    """An event that messages read in bulk wait for."""
     may_read = threading.Event()
     database.rows.before["messages_between"] = lambda: may_read.wait(20)
     yield may_read
     may_read.set()
 
 
+def ranked(searched, here, prompt):
+    return searched.ranked(here, here.messages, prompt, is_elsewhere=True)
+
+
 def found(searched, here):
-    return [each.message.body for each in searched.ranked(here, here.messages, "kumquat")]
+    return [each.message.body for each in ranked(searched, here, "kumquat")]
 
 
 def test_prompt_does_not_wait_for_a_slow_index(searched, here, may_read, monkeypatch):
-    monkeypatch.setattr(elsewhere, "_PATIENCE", 0.05)
+    monkeypatch.setattr(search, "_PATIENCE", 0.05)
 
     assert found(searched, here) == ["My kumquat is ripe.", "Good."]
     may_read.set()
-    monkeypatch.setattr(elsewhere, "_PATIENCE", 20.0)
+    monkeypatch.setattr(search, "_PATIENCE", 20.0)
 
     assert KUMQUAT in found(searched, here)
 
@@ -71,19 +80,19 @@ def test_ten_messages_of_other_conversations_are_recalled(database, searched, he
 def test_conversation_moved_during_a_reading_is_read_again(
     database, searched, there, here, monkeypatch
 ):
-    monkeypatch.setattr(corpus, "_MESSAGES", 1)  # read at once
+    monkeypatch.setattr(messages, "_MESSAGES", 1)  # read at once
     before = database.thread(there)  # as a page still has it
     a_space(database, there, here.conversation.id)
 
     def asked_in_between():
-        monkeypatch.setattr(elsewhere, "_PATIENCE", 0.05)
+        monkeypatch.setattr(search, "_PATIENCE", 0.05)
         asking = threading.Thread(target=lambda: found(searched, before))
         asking.start()
         asking.join(20)
 
     acts = {"messages_between": asked_in_between}
     database.rows.after["messages_between"] = lambda: database.rows.before.update(acts)
-    monkeypatch.setattr(elsewhere, "_PATIENCE", 20.0)
+    monkeypatch.setattr(search, "_PATIENCE", 20.0)
     found(searched, database.thread(here.conversation.id))
 
     assert KUMQUAT in found(searched, database.thread(here.conversation.id))
@@ -94,7 +103,7 @@ def test_conversation_moved_away_is_not_recalled(
 ):
     assert KUMQUAT in found(searched, here)
     request.getfixturevalue("may_read")
-    monkeypatch.setattr(elsewhere, "_PATIENCE", 0.05)
+    monkeypatch.setattr(search, "_PATIENCE", 0.05)
     database.hold("New", "Hello.", "Hello.")
     assert KUMQUAT in found(searched, here)  # the new one is still being read
 
@@ -114,7 +123,7 @@ def is_in_memory(database, searched, message_id, here):
 
 
 def test_discarded_conversation_leaves_the_index(database, searched, there, here):
-    [told] = [each for each in searched.ranked(here, here.messages, "Zebedee") if each.matched]
+    [told] = [each for each in ranked(searched, here, "Zebedee") if each.matched]
 
     searched.forget(there)
 
@@ -134,6 +143,29 @@ def test_message_opened_for_a_receipt_is_forgotten(database, searched, there, he
     assert not is_in_memory(database, searched, told.id, here)
 
 
+def test_message_deleted_on_another_device_is_forgotten(database, searched, there, here):
+    [told, _] = database.thread(there).messages
+    assert KUMQUAT in found(searched, here)
+    assert told.id in searched.opened([told.id], here)
+
+    other = database.store()
+    thread = other.conversations.thread(there)
+    other.messages.discard(thread, thread.messages, [], 60, drops_summary=False)
+
+    assert KUMQUAT not in found(searched, here)
+    assert searched.opened([told.id], here) == {}
+
+
+def test_conversation_discarded_on_another_device_is_forgotten(database, searched, there, here):
+    [told, _] = database.thread(there).messages
+    assert KUMQUAT in found(searched, here)
+
+    database.store().conversations.discard(there, 60)
+
+    assert KUMQUAT not in found(searched, here)
+    assert not is_in_memory(database, searched, told.id, here)
+
+
 def a_space(database, *conversations):
     """Put conversations into a new space."""
     space = stored_space(database.store())
@@ -144,7 +176,7 @@ def a_space(database, *conversations):
 def test_missing_message_is_asked_for_once_a_prompt(database, there, here, monkeypatch):
     [told, _] = database.thread(there).messages
     everything, asked = database.store().corpus, []
-    searched, some = Elsewhere(everything), everything.some
+    searched, some = Search(everything), everything.some
     monkeypatch.setattr(everything, "some", lambda ids: asked.extend(ids) or some(ids))
     database.conversations.discard(there, 60)
 
@@ -170,7 +202,7 @@ def test_each_message_is_asked_for_once(lengths):
 
     asked, batches = set(), []
     rows = SimpleNamespace(messages_between=lambda *batch: batches.append(batch) or ())
-    list(corpus.SealedCorpus(rows, SimpleNamespace(rows=lambda ids: {})).messages(wanted))
+    list(messages.SealedCorpus(rows, SimpleNamespace(rows=lambda ids: {})).messages(wanted))
     for ids, seqs in batches:
         sent = {(its, seq) for its in ids for seq in seqs if seq < wanted[its].stop}
         assert len(sent) <= 2000
@@ -179,3 +211,53 @@ def test_each_message_is_asked_for_once(lengths):
         asked |= sent
 
     assert asked == {(its, seq) for its, seqs in wanted.items() for seq in seqs}
+
+
+def reply(turn_id):
+    return Message(
+        id=MessageId(uuid4()),
+        seq=2,
+        parent_id=MessageId(uuid4()),
+        role=Role.ASSISTANT,
+        body="Prune in March.",
+        created_at=datetime.now(UTC),
+        outcome=Outcome.COMPLETE,
+        turn_id=turn_id,
+    )
+
+
+def receipt(policy):
+    notes = (
+        ReceiptEntry(message_id=HERE, tokens=5, extract=(3, 9)),
+        ReceiptEntry(
+            message_id=FAR,
+            tokens=5,
+            recalled_for=MessageId(uuid4()),
+            conversation_id=ConversationId(uuid4()),
+        ),
+    )
+    return Receipt(
+        policy=policy,
+        model="smollm2",
+        instructions="",
+        tokens=Counter({PartKind.FRAME: 10}),
+        recalls=notes,
+        reply_tokens=10,
+        prefix_seq=7,
+    ).to_json()
+
+
+def test_each_receipt_is_asked_for_and_read_once():
+    recalled, windowed, unknown = (reply(TurnId(uuid4())) for _ in range(3))
+    texts = {recalled.turn_id: receipt("retrieval"), windowed.turn_id: receipt("window")}
+    asked = []
+
+    def receipts(messages):
+        asked.append(messages)
+        return {one.turn_id: texts[one.turn_id] for one in messages if one.turn_id in texts}
+
+    searched, said = Search(), [recalled, windowed, unknown, reply(None)]
+    found = [searched.recalls(said, receipts) for _ in range(2)]
+
+    assert found == 2 * [{recalled.parent_id: StoredRecalls(7, ((HERE, (3, 9)),), (FAR,))}]
+    assert asked == [[recalled, windowed, unknown], [unknown]]  # which may come yet

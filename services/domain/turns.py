@@ -1,13 +1,14 @@
-"""Values of turns: plain above the upper port, sealed below."""
+"""Turns: begun with a prompt and a reservation, kept alive by a lease, ended with a reply and its cost."""
 
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import NewType
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from services.domain import (
     ConversationId,
+    Message,
     MessageId,
     Outcome,
     Purpose,
@@ -61,6 +62,27 @@ class NewTurn:
     receipt: str | None = field(default=None, repr=False)  # what the model is shown
     is_first: bool = False  # *thread* is empty, and stored with its first prompt
 
+    def begun_thread(self) -> Thread:
+        """The thread once the prompt is stored, but for the database's own times."""
+        thread = self.thread
+        last_seq = thread.conversation.last_seq + 1
+        message = Message(
+            id=self.prompt_id,
+            seq=last_seq,
+            parent_id=thread.tip.id if thread.tip else None,
+            role=Role.USER,
+            body=self.prompt or "",
+            created_at=datetime.now(UTC),
+        )
+        conversation = replace(
+            thread.conversation,
+            rev=thread.conversation.rev + 1,
+            last_seq=last_seq,
+            start_seq=self.start_seq,
+        )
+        messages = (*thread.messages, message)
+        return replace(thread, conversation=conversation, messages=messages, tip_id=None)
+
 
 @dataclass(frozen=True, slots=True)
 class Begun:
@@ -76,19 +98,6 @@ class Lease(IntEnum):
     LAPSED = 0
     HELD = 1
     STOP_REQUESTED = 2  # held; the user pressed Stop in another process
-
-
-@dataclass(frozen=True, slots=True)
-class OpenTurn:
-    """A turn without an end: still streaming in another process, or left by a crashed one."""
-
-    id: TurnId
-    state: TurnState
-    prompt_id: MessageId | None
-    begun_at: datetime
-    lease_until: datetime
-    partial: str = field(repr=False)
-    thoughts: Thoughts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,19 +122,31 @@ class Ending:
         return bool(self.reply) or (self.thoughts is not None and is_prompt)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedPrompt:
-    """The message that a new turn stores, and the head after it."""
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """A turn without an end: still streaming in another process, or left by a crashed one."""
 
-    conversation_id: ConversationId
-    rev: int
-    message_id: MessageId
-    parent_id: MessageId | None
-    body: str | None  # None: the message is stored already
-    key_version: int
-    head: str | None
-    start_seq: int
-    receipt: str | None
+    id: TurnId
+    state: TurnState
+    prompt_id: MessageId | None
+    begun_at: datetime
+    lease_until: datetime
+    partial: str = field(repr=False)
+    thoughts: Thoughts | None = None
+
+    def interrupted(self, conversation_id: ConversationId, prompt_id: MessageId) -> Ending:
+        """The end of a turn whose process died: what was streamed is stored, and no more is charged."""
+        return Ending(
+            turn_id=self.id,
+            conversation_id=conversation_id,
+            prompt_id=prompt_id,
+            reply_id=MessageId(uuid4()),
+            reply=self.partial,
+            thoughts=self.thoughts,
+            outcome=Outcome.INTERRUPTED,
+            usage=Usage(0, 0),
+            cost_micro=0,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,18 +160,6 @@ class Reservation:
     reply_micro: int
     least_reply_micro: int
     lease_seconds: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedReply:
-    """The message that the end of a turn stores, and the head after it."""
-
-    rev: int
-    message_id: MessageId
-    body: str | None
-    thoughts: str | None
-    key_version: int
-    head: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,17 @@
+// Buttons of plain HTML with `data-act`: a component (pages/_parts/browser.py) tells the server which was pressed.
+
+let tell = null;
+let waiting = null; // the button that was pressed last before the component was there
+
+daybook.hearActs = (tellServer) => {
+  tell = tellServer;
+  if (waiting) tell(waiting);
+  waiting = null;
+};
+
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest("button[data-act]");
+  if (!button) return;
+  if (tell) tell({ ...button.dataset });
+  else waiting = { ...button.dataset };
+});

@@ -1,0 +1,67 @@
+// Menus of buttons of plain HTML: one, filled for the button that is pressed, which the browser closes by itself. And the
+// focus in the list of conversations, which would lose it where it is drawn anew.
+
+let menu = null;
+let opener = null; // the button of the menu that is open
+let focused = null; // the button of the list that has the focus
+
+function open(button) {
+  const { options, icon, ...about } = button.dataset;
+  opener = button;
+  opener.ariaExpanded = "true";
+  menu = document.createElement("div");
+  menu.className = "db-menu db-popover";
+  menu.popover = "auto";
+  menu.role = "menu";
+  menu.ariaLabel = button.ariaLabel ?? button.textContent;
+  menu.append(...options.split("|").map((choice) => {
+    const item = document.createElement("button");
+    item.role = "menuitem";
+    item.textContent = choice;
+    Object.assign(item.dataset, about, { act: "choose", choice });
+    return item;
+  }));
+  menu.addEventListener("toggle", ({ newState, target }) => {
+    if (newState === "open") return;
+    target.remove();
+    if (target !== menu) return;
+    opener.ariaExpanded = "false";
+    menu = opener = null;
+  });
+  document.body.append(menu);
+  menu.showPopover();
+  const { left, top, bottom } = button.getBoundingClientRect();
+  const below = bottom + 4 + menu.offsetHeight < innerHeight;
+  menu.style.top = `${below ? bottom + 4 : Math.max(8, top - 4 - menu.offsetHeight)}px`;
+  menu.style.left = `${Math.min(left, innerWidth - menu.offsetWidth - 8)}px`;
+  menu.firstChild.focus();
+}
+
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest("button[data-options]");
+  if (button && button !== opener) {
+    button.focus(); // to which the browser leads back
+    open(button);
+  } else if (target.closest("[role=menuitem]") && menu?.contains(target)) menu.hidePopover();
+});
+
+addEventListener("keydown", (event) => {
+  if (!menu) return;
+  const items = [...menu.children], here = items.indexOf(document.activeElement);
+  const to = { ArrowDown: here + 1, ArrowUp: here - 1, Home: 0, End: -1 }[event.key];
+  if (to !== undefined) items.at(to % items.length).focus();
+  else if (["Escape", "Tab"].includes(event.key)) menu.hidePopover();
+  if (to === undefined && event.key !== "Escape") return;
+  event.preventDefault();
+  event.stopPropagation(); // else Escape stops a reply
+}, true);
+
+document.addEventListener("focusin", ({ target }) => (focused = target.closest(".db-row button")));
+addEventListener("pointerdown", () => (focused = null), true);
+
+daybook.onDraw(() => {
+  if (!focused || focused.isConnected || document.activeElement !== document.body) return;
+  const { act, chat } = focused.dataset;
+  const again = act ? `[data-act="${act}"]` : "[data-options]";
+  document.querySelector(`.db-row ${again}[data-chat="${chat}"]`)?.focus({ preventScroll: true });
+});

@@ -1,0 +1,59 @@
+"""Parts of dialogs: a document that was seen at opening, saved or shown where it was changed elsewhere; confirmation."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import streamlit as st
+
+from pages._parts import words
+from pages._parts.elements import draw_changed_elsewhere, right_row
+from services.errors import AppError, SignedOut, Stale
+
+Document = TypeVar("Document")
+_SEEN = "seen"  # in the session state: a field and the document that it was drawn from
+
+
+def seen_at_opening(key: str, now: Document) -> Document:
+    """Return the document that was stored when the dialog with the field *key* was opened.
+
+    That is *now* before the field is drawn, and after `save` the one that it drew.
+    """
+    kept: tuple[str, Document] = st.session_state.get(_SEEN, ("", now))
+    if key not in st.session_state or kept[0] != key:
+        st.session_state[_SEEN] = kept = key, now
+    return kept[1]
+
+
+def is_submitted(label: str = words.SAVE) -> bool:
+    """Draw the button of a form; return whether it was pressed."""
+    with right_row():
+        return st.form_submit_button(label, type="primary")
+
+
+def save(
+    act: Callable[[], None], reread: Callable[[], Document], as_text: Callable[[Document], str]
+) -> None:
+    """Call *act*, which replaces the document that was seen, and close the dialog.
+
+    If another tab has replaced the document since, draw that one: saving again replaces it.
+    """
+    try:
+        act()
+    except SignedOut:
+        raise
+    except Stale:
+        now = reread()
+        st.session_state[_SEEN] = st.session_state[_SEEN][0], now
+        draw_changed_elsewhere(as_text(now))
+    except AppError as error:
+        st.error(error.public)
+    else:
+        st.rerun()
+
+
+def is_confirmed(label: str, key: str) -> bool:
+    """Draw Cancel, and *label* as the button of a deletion; return whether that was pressed."""
+    with right_row():
+        if st.button(words.CANCEL, key="cancel-deletion"):
+            st.rerun()
+        return st.button(label, type="primary", key=f"danger-{key}")

@@ -1,0 +1,142 @@
+"""A list of facts that can be edited: all on the memory page, or the notes of one chat or space in a dialog.
+
+A fact is edited in its place, and drawn before it is replaced if another tab has changed it.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import streamlit as st
+
+from pages._parts import safe_md, undo, words
+from pages._parts.elements import draw_field, quiet_button, row
+from pages._session import (
+    ask_for,
+    attempt,
+    callbacks,
+    find_person,
+    person_services,
+    show_errors,
+)
+from services.bootstrap import PersonServices
+from services.domain import Conversation, ConversationId, Fact, FactId, SpaceId
+from services.domain.limits import LONGEST_FACT
+from services.errors import BadInput, NotFound, SpaceGone, Stale, StoreUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class FactList:
+    """A list of facts on screen; one *noun* has one list on a page."""
+
+    noun: str = "note"
+    placeholder: str = "Something the model should know"
+    conversation_id: ConversationId | None = None  # the scope of added facts,
+    space_id: SpaceId | None = None  # or this
+
+    def draw_adding(self) -> None:
+        """Draw the field that adds a fact."""
+        with (
+            st.form(f"add-{self.noun}", border=False),
+            st.container(horizontal=True, vertical_alignment="bottom", wrap=False),
+        ):
+            st.text_input(
+                f"Add a {self.noun}",
+                key=self._new_key,
+                max_chars=LONGEST_FACT,
+                placeholder=self.placeholder,
+            )
+            st.form_submit_button(words.ADD, on_click=attempt, args=[self._add])
+
+    def draw_in_dialog(self, person: PersonServices) -> None:
+        """Draw the facts of this scope, Undo, the errors of callbacks, and the field that adds a fact."""
+        scope = self.conversation_id, self.space_id
+        with st.container(key="notes", gap=None):
+            for fact in person.store.facts.facts():
+                if (fact.conversation_id, fact.space_id) == scope:
+                    self.draw_row(fact)
+        undo.draw_facts(*scope)
+        refusals = [refusal for refusal in callbacks().refusals if not refusal.prompt]
+        for refusal in refusals:
+            st.warning(refusal.sentence)
+        callbacks().forget(refusals)
+        self.draw_adding()
+
+    def draw_row(self, fact: Fact, draw_source: Callable[[Fact], None] | None = None) -> None:
+        """Draw *fact* above its source, with buttons; or as a field while it is edited."""
+        key = f"{self.noun}-{fact.id}"
+        seen: Fact | None = st.session_state.get(self._edited_key)
+        with row(f"fact-{key}", 2, wrap=False):
+            if seen and seen.id == fact.id:
+                draw_field(self.noun, fact.text, LONGEST_FACT, f"text-{key}", self._save, fact)
+                if fact != seen:
+                    st.caption(f"Current version: {safe_md.label(fact.text, LONGEST_FACT)}")
+                return
+            with st.container(gap=None, width="stretch"):
+                st.markdown(safe_md.label(fact.text, LONGEST_FACT))
+                if draw_source:
+                    with row(gap="xxsmall"):
+                        draw_source(fact)
+            name = safe_md.label(fact.text, 40)
+            quiet_button(f"{words.EDIT}: {name}", "edit", f"edit-{key}", self._edit, fact)
+            quiet_button(
+                f"{words.DELETE}: {name}", "delete", f"delete-{key}", undo.delete_fact, fact
+            )
+
+    @property
+    def _new_key(self) -> str:
+        # a run that follows a reply keeps the fields of the dialog before
+        return f"new-{self.noun}-{self.conversation_id or self.space_id or ''}".removesuffix("-")
+
+    @property
+    def _edited_key(self) -> str:
+        return f"editing-{self.noun}"  # that of `draw_field`
+
+    def _edit(self, fact: Fact) -> None:
+        st.session_state[self._edited_key] = fact
+
+    def _add(self) -> None:
+        fact = Fact(
+            id=FactId(uuid4()),
+            text=str(st.session_state[self._new_key]),
+            since=datetime.now(UTC),
+            conversation_id=self.conversation_id,
+            space_id=self.space_id,
+        )
+        try:
+            find_person().store.facts.keep(fact)
+        except NotFound:
+            raise SpaceGone if self.space_id else NotFound from None
+        st.session_state[self._new_key] = ""
+
+    def _save(self, fact: Fact, text: str) -> None:
+        facts = find_person().store.facts
+        try:
+            facts.keep(fact.rewritten(text, datetime.now(UTC)), replaces=fact)
+        except Stale:
+            if any(kept.id == fact.id for kept in facts.facts()):
+                raise
+            st.session_state[self._new_key] = text
+            sentence = f"This {self.noun} was deleted in another tab. Add it again to keep it."
+            raise BadInput(sentence) from None
+        st.session_state.pop(self._edited_key, None)
+
+
+def draw_sign(person: PersonServices, conversation: Conversation) -> None:
+    """Draw a button for the notes of *conversation*, if there are any."""
+    with suppress(StoreUnavailable):
+        if any(fact.conversation_id == conversation.id for fact in person.store.facts.facts()):
+            label, tip = words.CHAT_NOTES, "Used only in this chat."
+            args = ask_for, notes_dialog, conversation
+            quiet_button(label, "fact_check", "own-facts", *args, tip=tip)
+
+
+@st.dialog(words.CHAT_NOTES, on_dismiss="rerun")
+@show_errors()
+def notes_dialog(conversation: Conversation) -> None:
+    """Edit the notes of *conversation*."""
+    title = safe_md.label(conversation.title or words.UNTITLED)
+    st.caption(f"Used only in “{title}”.")
+    FactList(conversation_id=conversation.id).draw_in_dialog(person_services())

@@ -1,0 +1,305 @@
+"""Search of what one user said: in one conversation, or in all of its space.
+
+Other conversations are indexed in the background once they are first needed, and what is new before each prompt. Where
+that takes long, or the database is away, a prompt is answered by what is indexed. A conversation outside the spaces
+sees the others outside.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from services.caches import LruCache
+from services.domain import (
+    Conversation,
+    ConversationId,
+    Listed,
+    Message,
+    MessageId,
+    Role,
+    SpaceId,
+    Thread,
+    TurnId,
+)
+from services.domain.context import Extract, RecalledMessage
+from services.errors import AppError
+from services.events import log_event
+from services.memory.recall import Hit, Passage, RecallIndex
+from services.memory.receipt import Receipt
+from services.store.port import Corpus
+
+_PATIENCE = 2.0  # seconds for which a prompt waits until all is read
+_MOST_HITS = 1000
+_MOST_ELSEWHERE = 10  # of these, from other conversations: they hold four fifths of what matters,
+# and more would be paid for with every prompt, whether or not it is about any of them
+_MOST_OPENED = 2_000
+_MOST_INDEXES = 20  # of single conversations
+_MOST_RECEIPTS = 5000  # some ids of each
+
+Located = tuple[ConversationId, Message]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecalls:
+    """The recalled messages of a prompt, as its receipt names them."""
+
+    prefix_seq: int = 0
+    # for the turn's own prompt, and the extract if not all of a message was sent
+    own: tuple[tuple[MessageId, Extract | None], ...] = ()
+    elsewhere: tuple[MessageId, ...] = ()  # of other conversations, for earlier prompts too
+
+    @classmethod
+    def read(cls, text: str) -> "StoredRecalls":
+        """Read the receipt *text*; `_NO_RECALLS` for a turn that was planned without, or an unreadable receipt."""
+        receipt = Receipt.from_json(text)
+        if receipt is None or receipt.policy != "retrieval":
+            return _NO_RECALLS
+        return cls(
+            receipt.prefix_seq,
+            tuple(
+                (note.message_id, note.extract)
+                for note in receipt.recalls
+                if note.recalled_for is None
+            ),
+            tuple(note.message_id for note in receipt.recalls if note.conversation_id),
+        )
+
+
+_NO_RECALLS = StoredRecalls()
+
+
+@dataclass(slots=True)
+class _Indexed:
+    """The indexed part of a conversation."""
+
+    cuts: int  # as of a `Conversation`
+    up_to_seq: int = 0  # all messages up to this one are indexed
+    ids: set[MessageId] = field(default_factory=set[MessageId])
+    replies: dict[MessageId, MessageId] = field(
+        default_factory=dict[MessageId, MessageId]
+    )  # the newest to each prompt
+
+
+class _Index:
+    """The messages of some conversations, searched together."""
+
+    def __init__(self, on_drop: Callable[[set[MessageId]], None]) -> None:
+        self._recall, self._on_drop = RecallIndex(), on_drop
+        self.conversations: dict[ConversationId, _Indexed] = {}
+        self.replaced: set[MessageId] = set()  # replies that were regenerated
+
+    def search(self, query: str) -> tuple[Hit, ...]:
+        return self._recall.search(query, _MOST_HITS)
+
+    def at(self, conversation_id: ConversationId, cuts: int) -> _Indexed:
+        """The indexed part of a conversation; empty if it lost messages since it was indexed."""
+        indexed = self.conversations.get(conversation_id)
+        if indexed and indexed.cuts != cuts:
+            self.drop(conversation_id)
+        return self.conversations.setdefault(conversation_id, _Indexed(cuts))
+
+    def add(self, conversation_id: ConversationId, cuts: int, messages: Sequence[Message]) -> None:
+        """Index those of *messages* that are not indexed yet."""
+        indexed = self.at(conversation_id, cuts)
+        new = [message for message in messages if message.id not in indexed.ids]
+        self._recall.add(passages(conversation_id, new))
+        for message in new:
+            indexed.ids.add(message.id)
+            if message.role is Role.ASSISTANT and message.parent_id:
+                older = indexed.replies.get(message.parent_id)
+                while older:
+                    self.replaced.add(older)
+                    older = indexed.replies.get(older)  # its continuation
+                indexed.replies[message.parent_id] = message.id
+
+    def drop(self, conversation_id: ConversationId) -> None:
+        if indexed := self.conversations.pop(conversation_id, None):
+            self._recall.remove(indexed.ids)
+            self.replaced -= indexed.ids
+            self._on_drop(indexed.ids)
+
+
+class Search:
+    """The search of one user, in the memory of this process."""
+
+    def __init__(self, corpus: Corpus | None = None) -> None:
+        """Without *corpus* other conversations cannot be searched."""
+        self._corpus = corpus
+        self._listed: Mapping[ConversationId, Listed] = {}  # as last read; empty: to be read
+        self._alone = LruCache[ConversationId, _Index](_MOST_INDEXES)
+        self._spaces = defaultdict[SpaceId | None, _Index](lambda: _Index(self._forget_opened))
+        self._opened = LruCache[MessageId, Located](_MOST_OPENED)
+        # did not exist when the last prompt was planned, or since
+        self._missing: set[MessageId] = set()
+        self._recalls = LruCache[TurnId, StoredRecalls](_MOST_RECEIPTS)
+        self._reading: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return "Search()"
+
+    def prepare(self) -> None:
+        """Begin to index other conversations, unless that was begun: a prompt may follow."""
+        if self._corpus and self._reading is None:
+            self._read_on()
+
+    def ranked(
+        self,
+        thread: Thread,
+        past: tuple[Message, ...],
+        prompt: str,
+        *,
+        is_elsewhere: bool = False,
+    ) -> tuple[RecalledMessage, ...]:
+        """Rank the messages that *prompt* may be about, the best first: of *past*, a branch of *thread*, and with
+        *is_elsewhere* of other conversations."""
+        conversation, here = thread.conversation, {message.id for message in thread.messages}
+        is_elsewhere = is_elsewhere and self._corpus is not None
+        if is_elsewhere:
+            self._listed = {}  # a reading that is under way may have looked before a conversation moved
+            self._missing = set()
+            self._read_on().join(_PATIENCE)
+        with self._lock:
+            index = self._index_for(conversation, is_elsewhere=is_elsewhere)
+            index.add(conversation.id, conversation.cuts, thread.messages)
+            hits = index.search(prompt)
+            known = here | index.replaced
+            far = [hit.id for hit in hits if hit.id not in known] if is_elsewhere else []
+        found: dict[MessageId, tuple[ConversationId | None, Message]] = {
+            part.id: (None, message) for message in past for part in message.stored
+        }
+        with suppress(AppError):
+            found |= self.opened(far[:_MOST_ELSEWHERE], thread)
+        ranked: dict[MessageId, RecalledMessage] = {}  # once, where several parts of a reply match
+        for hit in hits:
+            if located := found.get(hit.id):
+                its, message = located
+                ranked.setdefault(message.id, RecalledMessage(message, hit.score, hit.matched, its))
+        return tuple(ranked.values())
+
+    def opened(self, ids: Iterable[MessageId], thread: Thread) -> dict[MessageId, Located]:
+        """The messages of other conversations among *ids* that *thread* may see. Raise StoreUnavailable, SignedOut."""
+        asked = list(ids)
+        if self._corpus is None or not asked:
+            return {}
+        unknown = {its for its in asked if self._opened.get(its) is None} - self._missing
+        if unknown:
+            read = self._corpus.some(unknown)
+            self._missing |= unknown - read.keys()
+            for message_id, located in read.items():
+                self._opened.put(message_id, located)
+        if not self._listed:
+            self._listed = self._corpus.conversations()
+        listed, space_id = self._listed, thread.conversation.space_id
+        return {
+            message_id: located
+            for message_id in asked
+            if (located := self._opened.get(message_id))
+            and (its := listed.get(located[0]))
+            and its.space_id == space_id
+        }
+
+    def recalls(
+        self,
+        messages: Sequence[Message],
+        receipts: Callable[[Sequence[Message]], Mapping[TurnId, str]],
+    ) -> dict[MessageId, StoredRecalls]:
+        """The stored recalls of each prompt whose reply is one of *messages*.
+
+        *receipts* is asked once for each reply. Raise its errors.
+        """
+        replies = {
+            one.turn_id: one.parent_id
+            for one in messages
+            if one.turn_id and one.parent_id and one.role is Role.ASSISTANT
+        }
+        known = {turn_id: self._recalls.get(turn_id) for turn_id in replies}
+        new = receipts([one for one in messages if one.turn_id and not known.get(one.turn_id)])
+        for turn_id, text in new.items():
+            known[turn_id] = one = StoredRecalls.read(text)
+            self._recalls.put(turn_id, one)
+        return {
+            prompt_id: one
+            for turn_id, prompt_id in replies.items()
+            if (one := known[turn_id]) and one is not _NO_RECALLS
+        }
+
+    def forget(self, conversation_id: ConversationId) -> None:
+        """Drop a conversation from memory; if it still exists, it is read again."""
+        self._alone.drop(conversation_id)
+        with self._lock:
+            self._listed = {its: at for its, at in self._listed.items() if its != conversation_id}
+            for index in self._spaces.values():
+                index.drop(conversation_id)
+        self._opened.drop_all(lambda located: located[0] == conversation_id)
+
+    def _index_for(self, conversation: Conversation, *, is_elsewhere: bool) -> _Index:
+        if is_elsewhere:
+            return self._spaces[conversation.space_id]
+        index = self._alone.get(conversation.id) or _Index(self._forget_opened)
+        self._alone.put(conversation.id, index)
+        return index
+
+    def _forget_opened(self, ids: set[MessageId]) -> None:
+        """Forget messages that another device may have deleted; if they still exist, they are read again."""
+        for message_id in ids:
+            self._opened.drop(message_id)
+
+    def _read_on(self) -> threading.Thread:
+        """The thread that reads what is new."""
+        with self._lock:
+            if self._reading is None or not self._reading.is_alive():
+                self._reading = threading.Thread(target=self._read, name="recall", daemon=True)
+                self._reading.start()
+            return self._reading
+
+    def _read(self) -> None:
+        """Index what is new in all conversations."""
+        if self._corpus is None:
+            return
+        try:
+            listed = self._listed = self._corpus.conversations()
+            with self._lock:
+                for space_id, index in self._spaces.items():
+                    for its in index.conversations.keys() - _in_space(listed, space_id):
+                        index.drop(its)
+                begun = {
+                    its: self._spaces[now.space_id].at(its, now.cuts) for its, now in listed.items()
+                }
+            wanted = {
+                its: range(indexed.up_to_seq + 1, listed[its].last_seq + 1)
+                for its, indexed in begun.items()
+            }
+            wanted = {its: seqs for its, seqs in wanted.items() if seqs}
+            for read in self._corpus.messages(wanted):
+                with self._lock:
+                    for its, messages in read.items():
+                        self._spaces[listed[its].space_id].add(its, listed[its].cuts, messages)
+            for its, seqs in wanted.items():  # where it was dropped meanwhile, it is read again
+                begun[its].up_to_seq = max(begun[its].up_to_seq, seqs.stop - 1)
+        except AppError:  # what was taken in is there; the rest is read before the next prompt
+            log_event("recall.unread")
+
+
+def passages(conversation_id: ConversationId, messages: Iterable[Message]) -> Iterator[Passage]:
+    """*messages* of a conversation as they are searched, without empty ones."""
+    return (
+        Passage(
+            id=message.id,
+            conversation_id=conversation_id,
+            seq=message.seq,
+            speaker=message.role,
+            body=message.body,
+            created_at=message.created_at,
+        )
+        for message in messages
+        if message.is_verified and message.body
+    )
+
+
+def _in_space(
+    listed: Mapping[ConversationId, Listed], space_id: SpaceId | None
+) -> set[ConversationId]:
+    return {its for its, now in listed.items() if now.space_id == space_id}

@@ -1,0 +1,214 @@
+"""Running summaries by the model, and the receipts that name them."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.chat.background import NoSummary
+from services.domain import Purpose, Role
+from services.domain.context import PartKind
+from services.errors import BadInput, ModelUnavailable, OverBudget, Stale
+from tests.chats import LONG, SMALL, done, receipt_of, settled, view
+
+SUMMARY = "The user sows peas in March and beans in May."
+
+
+@pytest.fixture
+def chat(make_chat, server):
+    server.script(reply=LONG)
+    server.script_summaries(reply=SUMMARY)
+    return make_chat(info=SMALL)
+
+
+def ask(chat, thread=None, prompt=LONG):
+    return settled(chat, chat.begin(thread and thread.conversation.id, prompt))
+
+
+def failure(chat, thread):
+    return chat.background.failure(Purpose.SUMMARY, thread.conversation.id)
+
+
+def fill(chat):
+    """Return a conversation that no longer fits the context."""
+    thread = ask(chat)
+    for _ in range(20):
+        if thread.summary or failure(chat, thread) or view(chat, thread).omitted_ids:
+            return thread
+        thread = ask(chat, thread)
+    raise AssertionError("it never fills")
+
+
+@pytest.fixture
+def summarised(chat):
+    return fill(chat)
+
+
+def test_messages_that_no_longer_fit_are_summarised(chat, summarised, database):
+    plan = view(chat, summarised)
+
+    assert SUMMARY in summarised.summary.text
+    assert plan.omitted_ids == ()
+    folded = [m.id for m in summarised.branch() if m.seq <= summarised.summary.up_to_seq]
+    assert list(plan.summarised_ids) == folded
+    assert [purpose for purpose, _ in database.costs()].count(Purpose.SUMMARY) == 1
+
+
+def test_turns_go_on_while_a_summary_is_made(chat, server):
+    server.script_summaries(fault="hang-headers")
+    turn = done(chat.begin(None, LONG))
+    while not server.summary_requests:
+        chat.open(turn.conversation_id)
+        turn = done(chat.begin(turn.conversation_id, LONG))
+    chat.open(turn.conversation_id)
+
+    during = done(chat.begin(turn.conversation_id, "And now?"))
+
+    assert during.failure is None
+    assert chat.coming(Purpose.SUMMARY) == {turn.conversation_id}
+    *_, prompt, reply = chat.open(turn.conversation_id).messages
+    assert (prompt.body, reply.role) == ("And now?", Role.ASSISTANT)
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ({"status": 401}, ModelUnavailable),
+        ({"fault": "drop", "tokens": 9, "after": 3}, ModelUnavailable),
+        ({"fault": "html"}, ModelUnavailable),
+        ({"reply": "***"}, NoSummary),
+        ({"reply": "word " * 4000}, NoSummary),
+        ({"reply": "I'm sorry, I cannot do that."}, NoSummary),
+    ],
+    ids=["an error", "dropped", "a page", "rubbish", "too long", "a refusal"],
+)
+def test_failed_summary_leaves_a_window(chat, server, script, error):
+    server.script_summaries(**script)
+
+    thread = fill(chat)
+
+    assert isinstance(failure(chat, thread), error)
+    for _ in range(4):
+        thread = ask(chat, thread)
+    plan = view(chat, thread)
+    assert plan.omitted_ids
+    assert plan.verbatim_ids[-1] == thread.messages[-1].id
+    assert thread.summary is None
+    assert len(thread.messages) == 2 * len(server.requests)
+
+
+def test_failed_summary_is_tried_again_later(chat, server):
+    server.script_summaries(reply="***")
+    thread = fill(chat)
+    for _ in range(3):
+        thread = ask(chat, thread)
+    asked = len(server.summary_requests)
+    server.script_summaries(reply=SUMMARY)
+
+    for _ in range(4):
+        thread = ask(chat, thread)
+
+    assert asked < 4  # not at each turn
+    assert thread.summary.from_seq == 1
+    assert failure(chat, thread) is None
+    assert view(chat, thread).omitted_ids == ()
+
+
+def test_summary_is_not_requested_without_budget(chat, server, database):
+    server.script_summaries(reply="***")
+    thread = fill(chat)
+    server.script_summaries(reply=SUMMARY)
+    database.ledger.daily_micro = 0
+
+    assert rebuild(chat, thread).summary is None
+
+    assert isinstance(failure(chat, thread), OverBudget)
+
+
+def rebuild(chat, thread):
+    """Return the thread after its summary was made again."""
+    chat.memories.rebuild_summary(thread)
+    return settled(chat, thread.conversation.id)
+
+
+def test_summary_edited_meanwhile_is_not_overwritten(chat, server, summarised, database):
+    def edit():
+        thread = database.thread(summarised.conversation.id)
+        database.conversations.set_summary(thread, edited)
+
+    server.script_summaries(reply="Of no use any more.")
+    edited = replace(summarised.summary, text="Mine.", is_edited=True)
+    database.rows.before["finish_turn"] = edit
+
+    assert rebuild(chat, summarised).summary == edited
+
+    assert failure(chat, summarised) is None
+
+
+def test_edited_summary_is_sent(chat, server, summarised):
+    chat.memories.change_summary(summarised, " They sow kumquats. ")
+
+    with pytest.raises(Stale):
+        chat.memories.change_summary(summarised, "Late.")
+    thread = ask(chat, summarised, "And now?")
+    assert thread.summary.text.startswith("They sow kumquats.")
+    assert thread.summary.is_edited
+    assert "They sow kumquats." in server.requests[-1].body["messages"][0]["content"]
+
+
+@pytest.mark.parametrize("text", ["x" * 70_000, "half \ud800"], ids=["long", "half a character"])
+def test_summary_that_cannot_be_stored_is_refused(chat, summarised, text):
+    with pytest.raises(BadInput):
+        chat.memories.change_summary(summarised, text)
+
+
+def test_regenerated_summary_covers_the_same_messages(chat, server, summarised):
+    covered = summarised.summary.up_to_seq
+    server.script_summaries(reply="Something better.")
+
+    again = rebuild(chat, summarised).summary
+
+    assert "Something better." in again.text
+    assert SUMMARY not in again.text
+    assert again.from_seq == 1
+    assert again.up_to_seq >= covered
+
+
+def test_deleted_summary_leaves_a_window(chat, summarised):
+    thread = ask(chat, summarised, "And now?")
+
+    chat.memories.change_summary(thread, " ")
+
+    thread = chat.open(thread.conversation.id)
+    assert thread.summary is None
+    assert view(chat, thread).omitted_ids
+
+
+def test_receipt_names_the_parts_of_the_prompt(chat):
+    first = ask(chat, None, "First?")
+    second = ask(chat, first, "Second?")
+
+    before, now = receipt_of(chat, first), receipt_of(chat, second)
+
+    assert (before.policy, before.instructions, before.verbatim) == ("summary", "Be kind.", ())
+    assert [seq for seq, _ in now.verbatim] == [1, 2]
+    assert now.tokens.keys() == {
+        PartKind.INSTRUCTIONS,
+        PartKind.VERBATIM,
+        PartKind.PROMPT,
+        PartKind.FRAME,
+    }
+    assert now.tokens[PartKind.VERBATIM] == sum(tokens for _, tokens in now.verbatim)
+    _, following = chat.planning.next_receipt(second, chat.choices.setup(second))
+    assert [seq for seq, _ in following.verbatim] == [1, 2, 3, 4]
+    assert following.tokens[PartKind.PROMPT] == 0
+
+
+def test_receipt_keeps_the_summary_of_its_turn(chat, summarised):
+    thread = ask(chat, summarised, "And now?")
+    chat.memories.change_summary(thread, "Something else.")
+
+    receipt = receipt_of(chat, thread)
+
+    assert SUMMARY in receipt.summary.text
+    assert receipt.summarised_count > 0
+    assert receipt.tokens[PartKind.SUMMARY] > 0

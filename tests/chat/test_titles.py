@@ -1,0 +1,191 @@
+"""Titles by the model, after the first complete reply."""
+
+import pytest
+
+from services.chat import background
+from services.domain import Purpose
+from services.domain.turns import TurnState
+from services.errors import NotFound, StoreUnavailable
+from services.memory.titles import INSTRUCTIONS
+from tests.chats import done, settled
+
+PROMPT = "When do I sow peas?"
+
+
+@pytest.fixture
+def chat(make_chat, server):
+    server.script(reply="In March.")
+    return make_chat(purposes=(Purpose.TITLE,))
+
+
+def ask(chat, prompt=PROMPT, conversation_id=None):
+    """Return the conversation after a reply and its title."""
+    return settled(chat, chat.begin(conversation_id, prompt)).conversation
+
+
+def begin_endless_title(chat, server):
+    """Return a turn whose title has begun and does not end."""
+    server.script_titles(reply="Never", fault="hang", after=1)
+    turn = done(chat.begin(None, PROMPT))
+    server.wait_until(lambda s: s.title_requests and s.title_requests[0].sent)
+    return turn
+
+
+def test_conversation_is_titled_after_its_first_reply(chat, server, database):
+    server.script_titles(reply='Title: "Sowing peas in spring."')
+
+    conversation = ask(chat)
+
+    assert (conversation.title, conversation.is_titled) == ("Sowing peas in spring", True)
+    [asked] = server.title_requests
+    assert asked.body["messages"][0]["content"] == INSTRUCTIONS
+    assert PROMPT in asked.prompt
+    assert "In March." in asked.prompt
+    assert asked.body.get("max_tokens") == 24
+    assert [purpose for purpose, cost in database.costs() if cost] == ["reply", "title"]
+
+
+def test_reply_is_over_before_its_title_is_made(chat, server):
+    turn = begin_endless_title(chat, server)
+
+    assert chat.coming(Purpose.TITLE) == {turn.conversation_id}
+    thread, live = chat.read(turn.conversation_id)
+    assert (thread.conversation.title, live) == (PROMPT, None)
+
+
+def test_later_reply_makes_no_other_title(chat, make_chat, server):
+    server.script_titles(reply="The first title")
+    conversation = ask(chat)
+    server.script_titles(reply="The second title")
+
+    for other in (chat, make_chat(purposes=(Purpose.TITLE,))):
+        other.open(conversation.id)
+        conversation = ask(other, "And beans?", conversation.id)
+
+    assert conversation.title == "The first title"
+    assert len(server.title_requests) == 1
+
+
+def test_title_is_requested_once_in_a_process(chat, server):
+    conversation = ask(chat)
+    server.script_titles(reply="At the second try")
+
+    conversation = ask(chat, "And beans?", conversation.id)
+
+    assert (conversation.title, conversation.is_titled) == (PROMPT, False)
+    assert len(server.title_requests) == 1
+
+
+@pytest.mark.parametrize("requests", [0, 1], ids=["reply", "title"])
+def test_title_by_the_user_is_kept(chat, server, database, requests):
+    def rename():
+        [conversation] = database.conversations.recent()
+        database.conversations.rename(conversation.id, "My garden")
+
+    rows = database.rows
+    server.script_titles(reply="Another title")
+    if requests:  # once the reply is stored
+        rows.after["finish_turn"] = lambda: rows.before.update(finish_turn=rename)
+    else:
+        rows.before["finish_turn"] = rename
+
+    conversation = ask(chat)
+
+    assert conversation.title == "My garden"
+    assert len(server.title_requests) == requests
+
+
+def test_first_words_stay_without_budget_for_a_title(chat, server, database):
+    server.script(reply="In March.", delay=0.3)
+    server.script_titles(reply="Too dear")
+    turn = chat.begin(None, PROMPT)
+    database.ledger.daily_micro = 1
+
+    assert settled(chat, turn).conversation.title == PROMPT
+    assert server.title_requests == []
+    assert [purpose for purpose, _ in database.costs()] == ["reply"]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"status": 401},
+        {"fault": "drop", "reply": "Half a title", "after": 2},
+        {"reply": "***"},
+        {"reply": "so " * 99},
+    ],
+    ids=["failed", "dropped", "no title", "endless"],
+)
+def test_failed_title_is_charged_and_first_words_stay(chat, server, database, script):
+    server.script_titles(**script)
+
+    conversation = ask(chat)
+
+    assert (conversation.title, conversation.is_titled) == (PROMPT, False)
+    assert [purpose for purpose, _ in database.costs()] == ["reply", "title"]
+    assert chat.failure(conversation.id) is None
+
+
+@pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "failed"])
+def test_incomplete_reply_makes_no_title(chat, server, is_stopped):
+    server.script_titles(reply="Too early")
+    if is_stopped:
+        server.script(tokens=400, rate=20)
+        turn = chat.begin(None, PROMPT)
+        next(filter(None, turn.follow()))
+        turn.stop()
+    else:
+        server.script(tokens=9, fault="drop", after=3)
+        turn = chat.begin(None, PROMPT)
+    conversation = settled(chat, turn).conversation
+    assert conversation.title == PROMPT
+    assert server.title_requests == []
+
+    server.script(reply="In March.")
+    server.script_titles(reply="Now it is time")
+
+    assert settled(chat, chat.retry(conversation.id)).conversation.title == "Now it is time"
+
+
+def test_leaving_stops_and_charges_the_title(chat, server, database):
+    turn = begin_endless_title(chat, server)
+    title = chat.live_turns.find(database.user_id, turn.conversation_id, Purpose.TITLE)
+
+    chat.leave()
+
+    assert (title.is_done, title.is_stopped) == (True, True)
+    assert settled(chat, turn).conversation.title == PROMPT
+    assert len(database.costs()) == 2
+
+
+def test_slow_title_is_given_up(chat, server, database, monkeypatch):
+    monkeypatch.setitem(background._SECONDS, Purpose.TITLE, 0.1)
+    server.script_titles(fault="hang-headers")
+
+    assert ask(chat).title == PROMPT
+    assert database.turn_states() == [TurnState.COMPLETE, TurnState.STOPPED]
+    assert len(database.costs()) == 2
+
+
+def test_deleted_conversation_stops_and_charges_its_title(chat, server, database):
+    turn = begin_endless_title(chat, server)
+
+    chat.deletions.discard(turn.conversation_id, 20)
+
+    with pytest.raises(NotFound):
+        settled(chat, turn)
+    assert len(database.costs()) == 2
+
+
+def test_first_words_stay_when_no_title_is_stored(chat, server, database):
+    database.rows.failures["change_conversation"] = StoreUnavailable()
+    server.script_titles(reply="Lost on the way")
+
+    assert ask(chat).title == PROMPT
+
+
+def test_no_title_is_requested_when_switched_off(make_chat, server):
+    server.script_titles(reply="Not asked for")
+
+    assert ask(make_chat()).title == PROMPT
+    assert server.title_requests == []

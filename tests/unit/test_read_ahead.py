@@ -1,0 +1,87 @@
+"""Reads that are begun before they are asked for."""
+
+from threading import Barrier, Event
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from services import caches
+from services.caches import ReadAhead
+from services.domain import Preferences
+from services.errors import StoreUnavailable
+from services.store.sealed import sealed_store, throwaway_keys
+from services.store.supabase.api import Gateway
+from services.store.supabase.rows import SupabaseRows
+from tests.fakes import MAYA
+from tests.stack.apps import SECONDS
+
+
+@pytest.fixture
+def numbers():
+    return iter(range(10))
+
+
+def test_value_is_read_ahead_once(numbers):
+    read = ReadAhead(lambda: next(numbers))
+    read.begin()
+    read.begin()
+
+    assert [read.get(), read.get()] == [0, 1]
+
+
+def test_value_that_is_not_read_ahead_is_read(numbers):
+    assert ReadAhead(lambda: next(numbers)).get() == 0
+
+
+@pytest.mark.parametrize("reason", ["old", "changed", "failed"])
+def test_spoilt_value_is_read_again(numbers, monkeypatch, reason):
+    has_read = Event()
+
+    def next_number():
+        number = next(numbers)
+        has_read.set()
+        if (reason, number) == ("failed", 0):
+            raise StoreUnavailable
+        return number
+
+    read = ReadAhead(next_number)
+    read.begin()
+    assert has_read.wait(SECONDS)
+    if reason == "old":
+        monkeypatch.setattr(caches, "_AHEAD_SECONDS", -1.0)
+    if reason == "changed":
+        read.outdate()
+
+    assert read.get() == 1
+
+
+def test_failed_read_is_raised_where_it_is_asked_for():
+    def fail():
+        raise StoreUnavailable
+
+    read = ReadAhead(fail)
+    read.begin()
+
+    with pytest.raises(StoreUnavailable):
+        read.get()
+
+
+def test_reads_of_the_first_page_go_at_once():
+    every = Barrier(4)
+
+    def answer(request):
+        every.wait(SECONDS)
+        return httpx.Response(200, json=[])
+
+    gateway = Gateway.to("http://database.test", SecretStr("key"), httpx.MockTransport(answer))
+    calls = SimpleNamespace(client=gateway.client(), user_id=MAYA)
+    store = sealed_store(SupabaseRows(SimpleNamespace(calls=calls)), throwaway_keys(MAYA))
+
+    for read in (store.profile, store.spaces, store.facts, store.conversations):
+        read.read_ahead()
+
+    assert store.profile.preferences() == Preferences()
+    assert store.spaces.all() == store.facts.facts() == ()
+    assert store.conversations.recent(31) == []
