@@ -23,7 +23,8 @@ def page() -> None:
     """Draw the forms, which lead back to this address."""
     ended = st.user.get("sid")  # the session that has ended; ENDED: before this tab connected
     unsent = st.session_state.get("unsent")  # what was in the composer then
-    if ended and ended != bootstrap.ENDED and not unsent:
+    is_reloading = ended and ended != bootstrap.ENDED and not unsent
+    if is_reloading:
         browser.reload()  # the cookie may open another by now, which only a new connection finds out
     middle = st.container(horizontal_alignment="center", key="sign-in-page")
     with middle.container(width=384, gap="medium"):
@@ -38,8 +39,9 @@ def page() -> None:
             st.code(unsent, language=None, wrap_lines=True)
         elif ended and "reason" not in st.query_params:
             st.info("You were signed out. Sign in to continue where you were; your draft is kept.")
-        with st.container(key="login", border=True):
-            _draw_forms()
+        if not is_reloading:  # what is typed until then would be lost
+            with st.container(key="login", border=True):
+                _draw_forms()
         with st.container(horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False):
             st.markdown(":gray[:material/lock:]", width="content")
             st.caption(

@@ -313,7 +313,7 @@ def test_refused_call_leads_to_sign_in_and_checks_the_session(
 
     app = open_app(maya, c=str(uuid4()))
 
-    assert app.tabs
+    assert app.info[0].value.startswith("You were signed out.")
     assert not app.chat_input
     assert doubted == [session_id]
 
@@ -335,7 +335,8 @@ def test_session_ended_during_a_run_leads_to_sign_in(open_app, maya, tab, monkey
 
     app = open_app(maya, **address)
 
-    assert app.tabs
+    assert app.info[0].value.startswith("You were signed out.")
+    assert not app.tabs  # the page is loaded again: what is typed into a form before is lost
     assert not app.chat_input
     assert not app.error
 
