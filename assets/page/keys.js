@@ -5,6 +5,7 @@
 const field = () => document.querySelector(".st-key-search input");
 const isInView = () => (field()?.getBoundingClientRect().right ?? 0) > 0;
 const rows = () => [...document.querySelectorAll('button[data-act="open"]')].filter((row) => row.checkVisibility());
+let sought = ""; // words whose first row Enter opens once it is found, unless something else is done first
 const control = /^Mac|^iP/.test(navigator.platform) ? "⌘" : "Ctrl";
 
 function focus(tries) {
@@ -23,10 +24,11 @@ function move(from, step) {
 }
 
 // the rows follow what is typed a moment later
-function openFirst(tries) {
+function openFirst() {
   const found = document.querySelector('[data-stale="false"] [data-found]')?.textContent.trim();
-  if (found === field().value.trim()) open(rows()[0]);
-  else if (tries) setTimeout(openFirst, 50, tries - 1);
+  if (!sought || found !== sought || field()?.value.trim() !== sought) return;
+  sought = "";
+  open(rows()[0]);
 }
 
 function open(row) {
@@ -64,6 +66,7 @@ function sheet() {
 function hear(event) {
   const isRow = rows().includes(event.target), isField = event.target === field();
   const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey;
+  sought = "";
   if (document.querySelector(".db-keys")?.open) {
     event.stopPropagation(); // what is behind it hears nothing
   } else if (event.key?.toLowerCase() === "k" && !isPlain && !event.shiftKey && !event.altKey) {
@@ -80,7 +83,8 @@ function hear(event) {
     event.stopPropagation();
     daybook.typeInto(field(), "");
   } else if (isField && event.key === "Enter" && field().value.trim()) {
-    openFirst(40);
+    sought = field().value.trim();
+    openFirst();
   } else if ((isField || isRow) && isPlain && ["ArrowDown", "ArrowUp"].includes(event.key)) {
     event.preventDefault();
     move(event.target, event.key === "ArrowDown" ? 1 : -1);
@@ -95,3 +99,5 @@ addEventListener("keydown", (event) => {
 document.addEventListener("click", ({ target }) => {
   if (target.closest("[data-keys]")) sheet().showModal();
 });
+addEventListener("pointerdown", () => (sought = ""), true);
+daybook.onDraw(openFirst);
