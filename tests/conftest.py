@@ -92,7 +92,7 @@ def model(server):
         seen.clear()
     client = connect(server.url, "-")
     with closing(
-        OpenAIModel(client, INFO.name, first_token_seconds=5, between_tokens_seconds=5)
+        OpenAIModel(client, INFO.name, first_token_seconds=20, between_tokens_seconds=20)
     ) as made:
         yield made
 

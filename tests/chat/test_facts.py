@@ -314,7 +314,7 @@ def test_leaving_cancels_the_request_for_facts(chat, server):
     chat.leave()
 
     # before the silence alone would have ended it
-    server.wait_until(lambda server: server.facts_requests[0].end == "left", within=3)
+    server.wait_until(lambda server: server.facts_requests[0].end == "left", within=15)
     settled(chat, turn)
     assert texts(chat) == []
 

@@ -206,7 +206,7 @@ def test_migrate_has_postgrest_reload_the_schema(run, empty):
 
         run("migrate", DATABASE_URL=servers.as_owner(empty), DAYBOOK_ROOT_KEYS=ROOT_KEY)
 
-        heard = [notice.payload for notice in listener.notifies(timeout=5, stop_after=1)]
+        heard = [notice.payload for notice in listener.notifies(timeout=60, stop_after=1)]
     assert heard == ["reload schema"]
 
 

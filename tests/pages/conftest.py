@@ -201,7 +201,7 @@ def navigation_only(monkeypatch):
 def open_app(tab):
     def open_for(person, **query):
         tab.person = person
-        app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=30)
+        app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
         for name, value in query.items():
             app.query_params[name] = value
         return app.run()

@@ -76,7 +76,7 @@ def test_archived_conversation_moves_to_the_archive(open_app, maya, database):
 def test_unread_reply_is_marked_until_opened(open_app, maya, database):
     garden = database.hold("Garden", "One", "Two")
     maya.chat.open(garden)
-    maya.chat.begin(garden, "Three").wait(5)
+    maya.chat.begin(garden, "Three").wait(20)
 
     app = open_app(maya)
     assert listed(app)[1:] == ["Garden"]
@@ -98,7 +98,7 @@ def test_a_reply_that_comes_elsewhere_is_news_by_itself(open_app, maya, database
     assert expected[0] == {garden}
 
     model.gate.set()
-    turn.wait(5)
+    turn.wait(20)
 
     assert turns.expected_news(maya.chat) != expected
     assert news(app.run()) == ["Garden"]

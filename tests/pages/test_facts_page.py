@@ -364,7 +364,7 @@ def test_unreachable_database_is_reported(open_app, maya):
 
 
 def test_memory_page_needs_a_session(tab):
-    app = AppTest.from_file(str(ROOT / "pages/memory.py"), default_timeout=30).run()
+    app = AppTest.from_file(str(ROOT / "pages/memory.py"), default_timeout=120).run()
 
     assert not app.toggle
     assert "Sign in" in str(app.main)

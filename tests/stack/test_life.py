@@ -30,7 +30,7 @@ from tests.stack.apps import ROOT, TLS, App, running, until
 
 ROOT_KEY = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 STAGES = ("starting the database", "preparing the tables", "starting the database's API")
-CTRL_C = 5.0  # the promise is 2
+CTRL_C = 10.0  # the promise is 2, on a machine with nothing else to do
 
 
 @pytest.fixture(scope="module")

@@ -185,7 +185,7 @@ def test_d_concurrent_first_requests_fail(lite, anon, connect):
             first.start()
             until(lambda: _is_waiting(connection))  # for us, before it can grant what b says
 
-            second = anon.get("/rest/v1/notes", timeout=10)
+            second = anon.get("/rest/v1/notes", timeout=60)
 
         first.join()
     assert second.json()["message"] == "permission denied for table notes"

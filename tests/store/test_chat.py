@@ -154,7 +154,7 @@ def test_reply_of_another_process_is_stopped_by_a_heartbeat(maya, make_chat, sta
 
     elsewhere.read(turn.conversation_id)[1].stop()
 
-    assert turn.wait(5)
+    assert turn.wait(60)
     reply = elsewhere.open(turn.conversation_id).tip
     assert (reply.outcome, reply.body) == (Outcome.STOPPED, turn.said())
     assert purposes(ledger(stack, maya)) == ["reply"]
