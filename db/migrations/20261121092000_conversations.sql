@@ -9,16 +9,15 @@
 create table public.conversations (
   id uuid primary key,
   user_id uuid not null references private.roles (user_id) on delete cascade,
-  title public.sealed,
+  title public.sealed not null,
   titled_by text not null default 'words' check (titled_by in ('words', 'model', 'person')),   -- words: the prompt's first
   wrapped_key public.sealed not null,
-  key_version integer not null default 1 check (key_version > 0),
-  user_key_version integer not null default 1 check (user_key_version > 0),
+  key_version integer not null check (key_version > 0),
+  user_key_version integer not null check (user_key_version > 0),
   head public.sealed_head not null,         -- authenticates (rev, count, last_seq, all messages); made by the app
   rev bigint not null default 0 check (rev >= 0),
   last_seq integer not null default 0 check (last_seq >= 0),
   read_seq integer not null default 0 check (read_seq >= 0),       -- up to which message it was read, on any device
-  message_count integer not null default 0 check (message_count >= 0),
   policy text not null default 'window' check (policy in ('full', 'window', 'summary', 'retrieval')),
   policy_size integer check (policy_size between 1 and 1000),
   reset_seq integer not null default 0 check (reset_seq >= 0),     -- the user started the context anew after it
@@ -51,7 +50,6 @@ create table public.messages (
   role text not null check (role in ('system', 'user', 'assistant')),
   outcome text not null default 'complete' check (outcome in
     ('complete', 'cut', 'stopped', 'failed', 'interrupted', 'edited')),      -- edited: its user wrote it
-  key_version integer not null default 1 check (key_version > 0),
   body public.sealed not null,
   thoughts public.sealed,                   -- of the model, before a reply; read apart from messages
   has_thoughts boolean not null generated always as (thoughts is not null) stored,
@@ -74,7 +72,7 @@ create index on public.messages (conversation_id) where destroy_at is not null;
 -- functions: conversations ------------------------------------------------------------------------------
 
 -- Store a new conversation, unless there is a refusal, which is returned. *created* is JSON: title, wrapped_key,
--- user_key_version, head, policy, policy_size, model, instructions, space_id.
+-- key_version, user_key_version, head, policy, policy_size, model, instructions, space_id.
 create function private.store_conversation(person uuid, conversation uuid, created jsonb) returns text
 language plpgsql as $$
 begin
@@ -84,10 +82,11 @@ begin
     return 'no_space';
   end if;
   insert into public.conversations
-    (id, user_id, title, wrapped_key, user_key_version, head, policy, policy_size, model, instructions, space_id)
-  values (conversation, person, created ->> 'title', created ->> 'wrapped_key', (created ->> 'user_key_version')::integer,
-    created ->> 'head', created ->> 'policy', (created ->> 'policy_size')::integer, created ->> 'model',
-    created ->> 'instructions', (created ->> 'space_id')::uuid)
+    (id, user_id, title, wrapped_key, key_version, user_key_version, head, policy, policy_size, model, instructions,
+      space_id)
+  select conversation, person, title, wrapped_key, key_version, user_key_version, head, policy, policy_size, model,
+    instructions, space_id
+  from jsonb_populate_record(null::public.conversations, created)
   on conflict (id) do nothing;
   return case when not found then 'taken' end;
 end $$;
@@ -102,6 +101,22 @@ begin
     refusal := private.store_conversation(me, conversation, created::jsonb);
   end if;                                  -- else this call came before
   return private.answer(refusal is null, refusal);
+end $$;
+
+-- Store the next message of a conversation that is locked, with the head after it. What its user wrote is read.
+create function private.append_message(
+  thread public.conversations, message uuid, turn uuid, parent uuid, role text, outcome text, body public.sealed,
+  thoughts public.sealed, new_head public.sealed_head
+) returns public.conversations language plpgsql as $$
+begin
+  insert into public.messages (id, conversation_id, user_id, turn_id, seq, parent_id, role, outcome, body, thoughts)
+  values (message, thread.id, thread.user_id, turn, thread.last_seq + 1, parent, role, outcome, body, thoughts);
+  update public.conversations
+  set rev = rev + 1, last_seq = last_seq + 1, head = new_head, updated_at = clock_timestamp(),
+    read_seq = case when role = 'user' or outcome = 'edited' then last_seq + 1 else read_seq end
+  where id = thread.id
+  returning * into thread;
+  return thread;
 end $$;
 
 -- Change a conversation in ways that need no new revision. *changes* is JSON; a key that is absent changes nothing:

@@ -62,31 +62,38 @@ class DocumentRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConversationRow:
-    """A conversation; texts are sealed."""
+class SealedConversation:
+    """A new conversation; texts are sealed."""
 
     id: ConversationId
-    title: str | None
-    titled_by: str
+    title: str
     wrapped_key: str = field(repr=False)
     key_version: int
     user_key_version: int
     head: str = field(repr=False)
-    rev: int
     policy: str
     policy_size: int | None
-    reset_seq: int
-    start_seq: int
-    last_seq: int
-    read_seq: int
-    state: ConversationState
-    pinned_at: datetime | None
-    destroy_at: datetime | None  # discarded: kept for the turn that ends in it, and for no reader
-    undo_until: datetime | None
+    model: str | None
+    instructions: str | None
+    space_id: SpaceId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationRow(SealedConversation):
+    """A stored conversation, by default as it begins."""
+
+    titled_by: str = "words"
+    rev: int = 0
+    reset_seq: int = 0
+    start_seq: int = 0
+    last_seq: int = 0
+    read_seq: int = 0
+    state: ConversationState = ConversationState.ACTIVE
+    pinned_at: datetime | None = None
+    destroy_at: datetime | None = None  # discarded: kept for the turn that ends in it, not readers
+    undo_until: datetime | None = None
     created_at: datetime
     updated_at: datetime
-    model: str | None
-    space_id: SpaceId | None
     instructions: str | None = None
     instructions_rev: int = 0
     summary: str | None = None
@@ -199,46 +206,27 @@ class ConversationRead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SealedConversation:
-    """A new conversation."""
+class SealedMessage:
+    """The message that a prompt, a reply or an edit stores, and the head after it."""
 
-    id: ConversationId
-    title: str
-    wrapped_key: str = field(repr=False)
-    user_key_version: int
-    head: str = field(repr=False)
-    policy: str
-    policy_size: int | None
-    model: str | None
-    instructions: str | None
-    space_id: SpaceId | None
+    rev: int  # of the conversation before it
+    id: MessageId
+    parent_id: MessageId | None = None
+    body: str | None = (
+        None  # None: nothing is stored: a prompt that is answered again, or a turn without a reply
+    )
+    thoughts: str | None = None
+    head: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedPrompt:
-    """The message that a new turn stores, and the head after it."""
+    """The prompt of a new turn, and what the model is shown with it."""
 
     conversation_id: ConversationId
-    rev: int
-    message_id: MessageId
-    parent_id: MessageId | None
-    body: str | None  # None: the message is stored already
-    key_version: int
-    head: str | None
+    message: SealedMessage
     start_seq: int
     receipt: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedReply:
-    """The message that the end of a turn stores, and the head after it."""
-
-    rev: int
-    message_id: MessageId
-    body: str | None
-    thoughts: str | None
-    key_version: int
-    head: str | None
 
 
 class Ledger(Protocol):
@@ -272,7 +260,7 @@ class Ledger(Protocol):
         """Store the partial texts (None: unchanged) and prolong the lease."""
         ...
 
-    def finish_turn(self, settlement: Settlement, reply: SealedReply | None = None) -> None:
+    def finish_turn(self, settlement: Settlement, reply: SealedMessage | None = None) -> None:
         """Store *reply* and settle. Asking again changes nothing. Raise Stale, Busy, NotFound."""
 
 
@@ -377,7 +365,7 @@ class Rows(Ledger, Protocol):
         """Ask the process that streams the turn to stop."""
 
     def edit_reply(
-        self, conversation_id: ConversationId, original: MessageId, reply: SealedReply
+        self, conversation_id: ConversationId, original: MessageId, reply: SealedMessage
     ) -> None:
         """Store another version of a reply, without a turn. Raise Stale, Busy, NotFound, BadInput (too many)."""
 

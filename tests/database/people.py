@@ -227,7 +227,6 @@ class Caller:
 
 # the arguments of a call where a test says nothing else; what is not here is null
 DEFAULTS = {
-    "body_key_version": 1,
     "cost_micro": 0,
     "expected_rev": 0,
     "for_seconds": 20,
@@ -264,7 +263,12 @@ def a_document(kind="fact", **changes):
 def created(**changes):
     """A new conversation as `store_conversation` reads it."""
     sealed_texts = {"title": sealed("title"), "wrapped_key": sealed("key"), "head": HEAD}
-    conversation = {"user_key_version": 1, "policy": "window", "policy_size": 20} | sealed_texts
+    conversation = {
+        "key_version": 1,
+        "user_key_version": 1,
+        "policy": "window",
+        "policy_size": 20,
+    } | sealed_texts
     return json.dumps(conversation | changes, default=str)
 
 

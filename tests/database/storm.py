@@ -279,7 +279,7 @@ MUST_BE_ZERO = {
       select count(*) from public.conversations c left join lateral (
         select count(*) as messages, coalesce(max(seq), 0) as last from public.messages
         where conversation_id = c.id) is_there on true
-      where (messages, last, messages) is distinct from (message_count::bigint, last_seq, rev)""",
+      where (messages, messages, last) is distinct from (last_seq::bigint, rev, last_seq)""",
     "replies named and not there": """
       select count(*) from public.turns
       where reply_id is not null and not exists (select from public.messages where id = reply_id)""",

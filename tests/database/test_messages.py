@@ -43,8 +43,7 @@ def test_replies_are_edited_until_a_conversation_has_20000_messages(world, maya,
         {"garden": garden, "maya": maya.id, "body": sealed("message")},
     )
     world.admin.execute(
-        "update public.conversations set rev = 19999, last_seq = 19999, message_count = 19999 where id = %s",
-        [garden],
+        "update public.conversations set rev = 19999, last_seq = 19999 where id = %s", [garden]
     )
 
     assert edit(maya, garden, 19999, reply)["ok"]

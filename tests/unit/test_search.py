@@ -202,7 +202,7 @@ def test_each_message_is_asked_for_once(lengths):
 
     asked, batches = set(), []
     rows = SimpleNamespace(messages_between=lambda *batch: batches.append(batch) or ())
-    list(messages.SealedCorpus(rows, SimpleNamespace(rows=lambda ids: {})).messages(wanted))
+    list(messages.SealedCorpus(rows, SimpleNamespace(all_seals=lambda ids: {})).messages(wanted))
     for ids, seqs in batches:
         sent = {(its, seq) for its in ids for seq in seqs if seq < wanted[its].stop}
         assert len(sent) <= 2000

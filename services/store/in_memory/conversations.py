@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -159,31 +159,7 @@ class InMemoryConversations:
         now = self._now()
         with self._lock:
             self._check_creation(new)
-            row = ConversationRow(
-                id=new.id,
-                title=new.title,
-                titled_by="words",
-                wrapped_key=new.wrapped_key,
-                key_version=1,
-                user_key_version=new.user_key_version,
-                head=new.head,
-                rev=0,
-                policy=new.policy,
-                policy_size=new.policy_size,
-                reset_seq=0,
-                start_seq=0,
-                last_seq=0,
-                read_seq=0,
-                state=ConversationState.ACTIVE,
-                pinned_at=None,
-                destroy_at=None,
-                undo_until=None,
-                created_at=now,
-                updated_at=now,
-                model=new.model,
-                space_id=new.space_id,
-                instructions=new.instructions,
-            )
+            row = ConversationRow(**asdict(new), created_at=now, updated_at=now)
             self._tables.conversations.setdefault(new.id, row)
 
     def change_conversation(

@@ -16,8 +16,8 @@ from services.store.rows import (
     MessageRow,
     ReceiptRow,
     SealedConversation,
+    SealedMessage,
     SealedPrompt,
-    SealedReply,
     TurnRow,
 )
 
@@ -116,7 +116,7 @@ class InMemoryRows(InMemoryConversations):
                 conversation_id=prompt and prompt.conversation_id,
                 reservation=reservation,
                 reserved_micro=begun.reserved_micro,
-                prompt_id=prompt and prompt.message_id,
+                prompt_id=prompt and prompt.message.id,
                 begun_at=now,
                 lease_until=now + timedelta(seconds=reservation.lease_seconds),
             )
@@ -148,7 +148,7 @@ class InMemoryRows(InMemoryConversations):
                 turn.partial, turn.thoughts = partial or turn.partial, thoughts or turn.thoughts
             return Lease.STOP_REQUESTED if turn.is_stop_requested else lease
 
-    def finish_turn(self, settlement: Settlement, reply: SealedReply | None = None) -> None:
+    def finish_turn(self, settlement: Settlement, reply: SealedMessage | None = None) -> None:
         with self._lock:
             turn = self._tables.turns.get(settlement.turn_id)
             if turn is None:
@@ -158,31 +158,19 @@ class InMemoryRows(InMemoryConversations):
             is_recovery = settlement.outcome is Outcome.INTERRUPTED
             if is_recovery and turn.state is not TurnState.LAPSED:
                 raise Busy
-            row = (
-                self._tables.conversations.get(turn.conversation_id)
-                if turn.conversation_id
-                else None
-            )
             prompt = self._tables.messages.get(turn.prompt_id) if turn.prompt_id else None
-            is_stored = (
-                row is not None
-                and turn.reservation.purpose is Purpose.REPLY
-                and reply is not None
-                and reply.body is not None
-                and prompt is not None
-                and prompt.destroy_at is None
-            )
-            if row and reply and is_stored and row.rev != reply.rev:
+            row = None  # where the reply is stored
+            if prompt and not prompt.destroy_at and turn.reservation.purpose is Purpose.REPLY:
+                row = self._tables.conversations.get(prompt.conversation_id)
+            if row and reply and reply.body is not None and row.rev != reply.rev:
                 raise Stale
             if not is_recovery:
                 self._ledger.finish_turn(settlement)
                 turn.usage, turn.cost_micro = settlement.usage, settlement.cost_micro
             turn.state = TurnState(settlement.outcome.value)
             turn.partial = turn.thoughts = None
-            if row and reply and is_stored:
-                self._append(
-                    row, reply, turn.prompt_id, Role.ASSISTANT, settlement.outcome, turn.id
-                )
+            if row and reply and reply.body is not None:
+                self._append(row, reply, Role.ASSISTANT, settlement.outcome, turn.id)
 
     def stop_turn(self, turn_id: TurnId) -> None:
         if turn := self._tables.turns.get(turn_id):
@@ -202,11 +190,11 @@ class InMemoryRows(InMemoryConversations):
             return lapsed
 
     def edit_reply(
-        self, conversation_id: ConversationId, original: MessageId, reply: SealedReply
+        self, conversation_id: ConversationId, original: MessageId, reply: SealedMessage
     ) -> None:
         with self._lock:
             row = self.conversation(conversation_id)
-            if reply.message_id in self._tables.messages:
+            if reply.id in self._tables.messages:
                 return
             if self._is_streaming(conversation_id):
                 raise Busy
@@ -217,7 +205,7 @@ class InMemoryRows(InMemoryConversations):
                 raise NotFound
             if edited.conversation_id != conversation_id:
                 raise NotFound
-            row = self._append(row, reply, edited.parent_id, Role.ASSISTANT, Outcome.EDITED)
+            row = self._append(row, reply, Role.ASSISTANT, Outcome.EDITED)
             self._update(conversation_id, read_seq=row.last_seq)
 
     def discard_messages(
@@ -301,10 +289,10 @@ class InMemoryRows(InMemoryConversations):
             return
         if self._is_streaming(row.id):
             raise Busy
-        if row.rev != prompt.rev or not row.reset_seq <= prompt.start_seq <= row.last_seq:
+        if row.rev != prompt.message.rev or not row.reset_seq <= prompt.start_seq <= row.last_seq:
             raise Stale
-        if prompt.body is None:
-            asked = self._tables.messages.get(prompt.message_id)
+        if prompt.message.body is None:
+            asked = self._tables.messages.get(prompt.message.id)
             if asked is None or asked.conversation_id != row.id or asked.destroy_at:
                 raise NotFound
             if asked.role is not Role.USER and asked.outcome not in _UNFINISHED:
@@ -312,34 +300,25 @@ class InMemoryRows(InMemoryConversations):
 
     def _store_prompt(self, prompt: SealedPrompt, turn_id: TurnId) -> None:
         row = self.conversation(prompt.conversation_id)
-        if prompt.body is not None:
-            message = SealedReply(
-                rev=prompt.rev,
-                message_id=prompt.message_id,
-                body=prompt.body,
-                thoughts=None,
-                key_version=prompt.key_version,
-                head=prompt.head,
-            )
-            row = self._append(row, message, prompt.parent_id, Role.USER, Outcome.COMPLETE, turn_id)
+        if prompt.message.body is not None:
+            row = self._append(row, prompt.message, Role.USER, Outcome.COMPLETE, turn_id)
             self._update(row.id, read_seq=row.last_seq)
         self._update(row.id, start_seq=max(row.start_seq, prompt.start_seq))
 
     def _append(
         self,
         row: ConversationRow,
-        message: SealedReply,
-        parent_id: MessageId | None,
+        message: SealedMessage,
         role: Role,
         outcome: Outcome,
         turn_id: TurnId | None = None,
     ) -> ConversationRow:
         now, seq = self._now(), row.last_seq + 1
-        self._tables.messages[message.message_id] = MessageRow(
-            id=message.message_id,
+        self._tables.messages[message.id] = MessageRow(
+            id=message.id,
             conversation_id=row.id,
             seq=seq,
-            parent_id=parent_id,
+            parent_id=message.parent_id,
             turn_id=turn_id,
             role=role,
             outcome=outcome,
@@ -349,6 +328,6 @@ class InMemoryRows(InMemoryConversations):
             destroy_at=None,
         )
         if message.thoughts is not None:
-            self._tables.thoughts[message.message_id] = message.thoughts
+            self._tables.thoughts[message.id] = message.thoughts
         head = message.head or row.head
         return self._update(row.id, rev=row.rev + 1, last_seq=seq, head=head, updated_at=now)

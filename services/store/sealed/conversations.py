@@ -108,9 +108,9 @@ class SealedConversations:
         thread = Thread.empty(
             ConversationId(uuid4()), title, policy, new, made_at=datetime.now(UTC)
         )
-        created, vault = self._opened.seals.new_conversation(thread)
+        created, _ = self._opened.user_seals.new_conversation(thread)
         self._rows.create_conversation(created)
-        self._opened.hold_new(thread, vault)
+        self._opened.hold_new(thread, created)
         return thread
 
     def rename(self, conversation_id: ConversationId, title: str) -> None:
@@ -218,8 +218,7 @@ class SealedConversations:
         return sorted(found, key=_sort_key, reverse=True)
 
     def _set_title(self, conversation_id: ConversationId, title: str, titled_by: str) -> bool:
-        vault = self._opened.vault(conversation_id)
-        sealed = self._opened.seals.title(vault, conversation_id, title)
+        sealed = self._opened.seals(conversation_id).title(title)
         return self._change(conversation_id, title=sealed, titled_by=titled_by)
 
     def _reset(self, thread: Thread, seq: int) -> None:

@@ -248,9 +248,6 @@ class SealedFacts(Documents[Fact]):
     def _forget_conversation(self, conversation_id: ConversationId) -> None:
         self._drop(lambda row: row.conversation_id == conversation_id)
 
-    def read_ahead(self) -> None:
-        self._opened.read_ahead()
-
     def _readable(self, rows: Sequence[DocumentRow]) -> Iterator[DocumentRow]:
         scopes = {row.conversation_id for row in rows if row.conversation_id}
         found = self._conversations.rows(scopes) if scopes else {}
@@ -260,11 +257,13 @@ class SealedFacts(Documents[Fact]):
                 if conversation is None or conversation.destroy_at:
                     continue
                 with suppress(Tampered):  # the key is at hand then where the fact is opened
-                    self._conversations.vault(conversation.id, conversation)
+                    self._conversations.seals(conversation.id, conversation)
             yield row
 
     def _vault(self, row: DocumentRow) -> Vault | None:
-        return self._conversations.vault(row.conversation_id) if row.conversation_id else None
+        if row.conversation_id is None:
+            return None
+        return self._conversations.seals(row.conversation_id).vault
 
     def _unreadable(self, row: DocumentRow) -> None:
         log_event("fact.unverified", fact=row.id)

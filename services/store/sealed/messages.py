@@ -1,14 +1,12 @@
 """Messages over sealed rows: sealed with the head after them, edited, deleted and restored."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from uuid import uuid4
 
-from services.crypto import Vault
 from services.domain import ConversationId, FactId, Listed, Message, MessageId, Role, Thread
-from services.errors import NotFound, Stale, Tampered, TooLate
-from services.store.rows import MessageRow, Rows, SealedReply
+from services.errors import NotFound, Stale, TooLate
+from services.store.rows import MessageRow, Rows
 from services.store.sealed.opened import OpenedConversations, ask_twice
 
 _TRIES = 5  # while the conversation goes on
@@ -28,25 +26,14 @@ class SealedMessages:
         self._rows, self._opened = rows, opened
 
     def edit_reply(self, thread: Thread, reply: Message, text: str) -> None:
-        conversation_id, edited_id = thread.conversation.id, MessageId(uuid4())
-        checked = self._opened.checked_as(thread)
-        vault = self._opened.vault(conversation_id)
-        body, head = self._opened.seals.next_message(
-            vault,
-            conversation_id,
-            checked.next_head(),
-            edited_id,
+        conversation_id, head = thread.conversation.id, self._opened.checked_as(thread).next_head()
+        edited = self._opened.seals(conversation_id).next_message(
+            thread.conversation.rev,
+            head,
+            MessageId(uuid4()),
             reply.parent_id,
             Role.ASSISTANT,
             text,
-        )
-        edited = SealedReply(
-            rev=thread.conversation.rev,
-            message_id=edited_id,
-            body=body,
-            thoughts=None,
-            key_version=vault.version,
-            head=head,
         )
         ask_twice(lambda: self._rows.edit_reply(conversation_id, reply.id, edited))
 
@@ -64,8 +51,8 @@ class SealedMessages:
         rows = self._rows.messages_by_id(message.id for message in doomed)
         if len(rows) != len(doomed):
             raise Stale
-        vault = self._opened.vault(conversation_id)
-        head = head.remove(*self._opened.seals.macs(vault, rows))
+        seals = self._opened.seals(conversation_id)
+        head = head.remove(*seals.macs(rows))
         row = self._opened.row(conversation_id)
         is_kept = not drops_summary and self._opened.readable_summary(row) == thread.summary
         try:
@@ -77,7 +64,7 @@ class SealedMessages:
                     [row.id for row in rows],
                     tuple(facts),
                     kept_summary=row.summary if is_kept else None,
-                    head=self._opened.seals.head(vault, conversation_id, head),
+                    head=seals.head(head),
                     seconds=seconds,
                 )
             )
@@ -97,10 +84,10 @@ class SealedMessages:
             if not rows:
                 raise TooLate
             asked = {row.id for row in rows}
-            vault = self._opened.vault(conversation_id)
+            seals = self._opened.seals(conversation_id)
             for row in rows:
-                self._opened.seals.open_body(vault, row)
-            head = checked.next_head().put_back(*self._opened.seals.macs(vault, rows))
+                seals.open_body(row)
+            head = checked.next_head().put_back(*seals.macs(rows))
             try:
                 ask_twice(
                     partial(
@@ -108,7 +95,7 @@ class SealedMessages:
                         conversation_id,
                         checked.thread.conversation.rev,
                         [row.id for row in rows],
-                        self._opened.seals.head(vault, conversation_id, head),
+                        seals.head(head),
                     )
                 )
             except (Stale, NotFound):
@@ -150,23 +137,14 @@ class SealedCorpus:
 
     def _verified(self, rows: Sequence[MessageRow]) -> dict[ConversationId, list[Message]]:
         """The messages of *rows* that verify, without deleted ones."""
-        vaults = self._vaults({row.conversation_id for row in rows})
+        seals = self._opened.all_seals({row.conversation_id for row in rows})
         found: dict[ConversationId, list[Message]] = {}
         for row in rows:
-            if (vault := vaults.get(row.conversation_id)) and not row.destroy_at:
-                message = self._opened.seals.open_message(vault, row)
+            if row.conversation_id in seals and not row.destroy_at:
+                message = seals[row.conversation_id].open_message(row)
                 if message.is_verified:
                     found.setdefault(row.conversation_id, []).append(message)
         return found
-
-    def _vaults(self, ids: Iterable[ConversationId]) -> dict[ConversationId, Vault]:
-        """The vaults of conversations that are not discarded."""
-        vaults: dict[ConversationId, Vault] = {}
-        for conversation_id, row in self._opened.rows(ids).items():
-            with suppress(Tampered):
-                if not row.destroy_at:
-                    vaults[conversation_id] = self._opened.seals.vault(row)
-        return vaults
 
 
 def _batches(wanted: Mapping[ConversationId, range]) -> Iterator[_Batch]:

@@ -7,12 +7,13 @@ than the app is noticed when the thread is next read.
 
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TypeVar
 
 from services.caches import LruCache
-from services.crypto import Head, UserKeys, Vault
+from services.crypto import Head, UserKeys
 from services.domain import (
     Conversation,
     ConversationId,
@@ -34,9 +35,10 @@ from services.store.rows import (
     DocumentKind,
     DocumentRow,
     Rows,
+    SealedConversation,
     TurnRow,
 )
-from services.store.sealed.seals import SUMMARY_FORMAT, Seals
+from services.store.sealed.seals import SUMMARY_FORMAT, ConversationSeals, Seals
 
 Answer = TypeVar("Answer")
 OPENED = 2_000  # weight of a conversation with its key, beside 1 for an opened title
@@ -68,7 +70,7 @@ class CheckedThread:
 class OpenedConversation:
     """All that this process holds of a conversation: dropped in one piece."""
 
-    vault: Vault | None = None
+    seals: ConversationSeals | None = None
     checked: CheckedThread | None = None
     changes: int = 0  # of `checked`
     title: tuple[str, str] | None = None  # sealed, and opened
@@ -85,20 +87,14 @@ class OpenedConversation:
         default_factory=lambda: LruCache[TurnId, TurnCost](_MOST_COSTS)
     )
 
-    def hold_cost(self, row: CostRow) -> None:
-        """Hold the cost of a turn, unless it may still change."""
-        if row.state.is_final:
-            usage = Usage(row.tokens_in, row.tokens_out, row.tokens_cached)
-            self.costs.put(row.id, TurnCost(row.model, usage, row.charged_micro))
-
 
 class OpenedConversations:
     """The opened conversations of one user, and the keys that open them."""
 
     def __init__(self, rows: Rows, keys: UserKeys) -> None:
-        self._rows, self.seals = rows, Seals(rows.user_id, keys)
+        self._rows, self.user_seals = rows, Seals(rows.user_id, keys)
         self._opened = LruCache[ConversationId, OpenedConversation](
-            _MOST_TITLES, lambda one: OPENED if one.vault else 1
+            _MOST_TITLES, lambda one: OPENED if one.seals else 1
         )
         # never forgotten, or a database could be put back while no page looks
         self._newest: dict[ConversationId, int] = {}  # the last revision that was whole
@@ -110,7 +106,7 @@ class OpenedConversations:
     def opened(self, conversation_id: ConversationId) -> OpenedConversation:
         """The cached conversation, opened if it was not. Raise NotFound, Tampered."""
         held = self._opened.get(conversation_id)
-        return held if held and held.vault else self._open(self.row(conversation_id))[0]
+        return held if held and held.seals else self._open(self.row(conversation_id))[0]
 
     def checked(self, conversation_id: ConversationId) -> CheckedThread | None:
         """The thread as it was last read here."""
@@ -149,14 +145,18 @@ class OpenedConversations:
             with self._change:
                 if self._changes(conversation_id) != changes:
                     continue  # it was read or changed here meanwhile, and may be newer than *row*
-                opened, vault = self._open(row)
+                opened, seals = self._open(row)
                 if row.rev < self._newest.get(conversation_id, 0):
                     self._set_back.add(conversation_id)
                 elif checked.thread.is_whole:
                     self._newest[conversation_id] = row.rev
                 opened.checked = checked
                 opened.changes += 1
-            self._hold_turns(opened, vault, read)
+            for turn_id, cost in final_costs(read.costs).items():
+                opened.costs.put(turn_id, cost)
+            for receipt in read.receipts:
+                if opened.receipts.get(receipt.turn_id) is None:
+                    opened.receipts.put(receipt.turn_id, seals.open_receipt(receipt))
             return checked, read.newest_turn
 
     def _changes(self, conversation_id: ConversationId) -> int:
@@ -182,11 +182,10 @@ class OpenedConversations:
                 break
         return checked, read
 
-    def hold_new(self, thread: Thread, vault: Vault) -> None:
-        """Hold a conversation that was just stored as *thread*, empty."""
-        self._opened.put(
-            thread.conversation.id, OpenedConversation(vault, CheckedThread.new(thread))
-        )
+    def hold_new(self, thread: Thread, created: SealedConversation) -> None:
+        """Hold the empty *thread*, which was just stored as *created*."""
+        seals = self.user_seals.of(created)
+        self._opened.put(created.id, OpenedConversation(seals, CheckedThread.new(thread)))
         for outdate in self.on_create:
             outdate()
 
@@ -204,10 +203,7 @@ class OpenedConversations:
 
     def conversation(self, row: ConversationRow) -> Conversation:
         """The conversation of *row*, with its title opened."""
-        try:
-            title, is_verified = self._title(row), True
-        except Tampered:
-            title, is_verified = None, False
+        title, is_verified = _verified(lambda: self._title(row))
         return Conversation(
             id=row.id,
             title=title or "",
@@ -239,10 +235,7 @@ class OpenedConversations:
 
     def readable_summary(self, row: ConversationRow) -> RunningSummary | None:
         """The running summary; None also if it does not open, for another one mends that."""
-        try:
-            return self.summary(row)
-        except Tampered:
-            return None
+        return _verified(lambda: self.summary(row))[0]
 
     def put_summary(self, row: ConversationRow, summary: RunningSummary | None, cuts: int) -> None:
         """Replace the running summary that *row* holds. Raise Stale, NotFound, Tampered."""
@@ -254,46 +247,56 @@ class OpenedConversations:
     ) -> None:
         """Replace the instructions or the summary that *row* holds. Raise Stale, NotFound, Tampered."""
         seen = row.text(kind)
-        document = self.seals.documents.seal(seen, text, self.vault(row.id, row))
+        document = self.user_seals.documents.seal(seen, text, self.seals(row.id, row).vault)
         self._rows.put_document(document, seen_rev=seen.rev, cuts=cuts)
-        self.seals.documents.note(document)
+        self.user_seals.documents.note(document)
 
-    def vault(self, conversation_id: ConversationId, row: ConversationRow | None = None) -> Vault:
-        """The vault of a conversation. Raise NotFound, Tampered."""
+    def seals(
+        self, conversation_id: ConversationId, row: ConversationRow | None = None
+    ) -> ConversationSeals:
+        """The seals of a conversation. Raise NotFound, Tampered."""
         held = self._opened.get(conversation_id)
-        if held and held.vault:
-            return held.vault
+        if held and held.seals:
+            return held.seals
         return self._open(row or self.row(conversation_id))[1]
 
-    def _open(self, row: ConversationRow) -> tuple[OpenedConversation, Vault]:
+    def all_seals(self, ids: Iterable[ConversationId]) -> dict[ConversationId, ConversationSeals]:
+        """The seals of those of *ids* that exist, are not discarded, and verify. None is held."""
+        seals: dict[ConversationId, ConversationSeals] = {}
+        for row in self.rows(ids).values():
+            with suppress(Tampered):
+                if not row.destroy_at:
+                    seals[row.id] = self.user_seals.of(row)
+        return seals
+
+    def _open(self, row: ConversationRow) -> tuple[OpenedConversation, ConversationSeals]:
         """Hold the conversation of *row* with its key. Raise Tampered."""
         with self._change:
             held = self._opened.get(row.id) or OpenedConversation()
-            if held.vault is None:
-                held.vault = self.seals.vault(row)
+            if held.seals is None:
+                held.seals = self.user_seals.of(row)
                 self._opened.put(row.id, held)
-            return held, held.vault
+            return held, held.seals
 
-    def _title(self, row: ConversationRow) -> str | None:
+    def _title(self, row: ConversationRow) -> str:
         """The title; opened once for as long as it stays the same. Raise Tampered."""
-        if row.title is None:
-            return None
         held = self._opened.get(row.id) or OpenedConversation()
         if held.title is None or held.title[0] != row.title:
-            vault = held.vault or self.seals.vault(row)
-            held.title = row.title, self.seals.open_title(vault, row.id, row.title)
+            seals = held.seals or self.user_seals.of(row)
+            held.title = row.title, seals.open_title(row.title)
             self._opened.put(row.id, held)
         return held.title[1]
 
     def _text(self, row: ConversationRow, kind: DocumentKind) -> str | None:
         """The instructions or the summary; opened once for as long as they stay the same. Raise Tampered."""
         document = row.text(kind)
-        if self.seals.documents.is_set_back(document):  # or replaced after *row* was read
+        documents = self.user_seals.documents
+        if documents.is_set_back(document):  # or replaced after *row* was read
             document = self.row(row.id).text(kind)
-        held, vault = self._open(row)
+        held, seals = self._open(row)
         known = held.texts.get(kind)
-        if known is None or known[0] != document or self.seals.documents.is_set_back(document):
-            known = held.texts[kind] = document, self.seals.documents.open(document, vault)
+        if known is None or known[0] != document or documents.is_set_back(document):
+            known = held.texts[kind] = document, documents.open(document, seals.vault)
         return known[1]
 
     def _read(
@@ -322,14 +325,8 @@ class OpenedConversations:
             checked = replace(before, thread=replace(before.thread, conversation=conversation))
         else:
             checked = self._with_messages(read, conversation, before)
-        try:
-            instructions, is_verified = self.instructions(row), True
-        except Tampered:
-            instructions, is_verified = None, False
-        try:
-            summary, is_summary_verified = self.summary(row), True
-        except Tampered:
-            summary, is_summary_verified = None, False
+        instructions, is_verified = _verified(lambda: self.instructions(row))
+        summary, is_summary_verified = _verified(lambda: self.summary(row))
         is_older = row.rev < self._newest.get(row.id, 0) or row.id in self._set_back
         thread = replace(
             checked.thread,
@@ -346,16 +343,16 @@ class OpenedConversations:
     ) -> CheckedThread:
         """Open the messages that were read, after those of *before*; check the whole."""
         row = read.conversation
-        vault, total = self.vault(row.id, row), before.total if before else Head()
+        seals, total = self.seals(row.id, row), before.total if before else Head()
         messages = list(before.thread.messages) if before else []
         rest = iter(read.messages)
         if read.messages and read.messages[-1].seq < row.last_seq:
             rest = chain(rest, self._rows.messages(row.id, read.messages[-1].seq, row.last_seq))
         for message in rest:
-            [mac] = self.seals.macs(vault, [message])
+            [mac] = seals.macs([message])
             total = total.add(mac, message.seq)
-            messages.append(self.seals.open_message(vault, message))
-        head = self.seals.open_head(vault, row)
+            messages.append(seals.open_message(message))
+        head = seals.open_head(row.head)
         is_whole = (
             head is not None
             and head.is_of(total)
@@ -364,14 +361,24 @@ class OpenedConversations:
         thread = Thread(conversation=conversation, messages=tuple(messages), is_whole=is_whole)
         return CheckedThread(thread, head, total)
 
-    def _hold_turns(self, opened: OpenedConversation, vault: Vault, read: ConversationRead) -> None:
-        """Hold the costs and the receipt that were read with the messages."""
-        for cost in read.costs:
-            opened.hold_cost(cost)
-        for row in read.receipts:
-            if opened.receipts.get(row.turn_id) is None:
-                receipt = self.seals.open_receipt(vault, read.conversation.id, row)
-                opened.receipts.put(row.turn_id, receipt)
+
+def _verified(open_text: Callable[[], Answer]) -> tuple[Answer | None, bool]:
+    """Return what *open_text* returns, and True; None and False if it raises Tampered."""
+    try:
+        return open_text(), True
+    except Tampered:
+        return None, False
+
+
+def final_costs(rows: Iterable[CostRow]) -> dict[TurnId, TurnCost]:
+    """The costs of turns, without those that may still change."""
+    return {
+        row.id: TurnCost(
+            row.model, Usage(row.tokens_in, row.tokens_out, row.tokens_cached), row.charged_micro
+        )
+        for row in rows
+        if row.state.is_final
+    }
 
 
 def ask_twice(request: Callable[[], Answer]) -> Answer:

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -29,12 +29,12 @@ from services.domain.turns import ClientTurnId, OpenTurn
 from services.errors import Tampered
 from services.events import log_event
 from services.store.rows import (
-    ConversationRow,
     DocumentKind,
     DocumentRow,
     MessageRow,
     ReceiptRow,
     SealedConversation,
+    SealedMessage,
     TurnRow,
 )
 
@@ -70,77 +70,63 @@ SUMMARY_FORMAT = Format(RunningSummary)
 THOUGHTS_FORMAT = Format(Thoughts)
 
 
-class Seals:
-    """Seals and opens the conversations of one user; the keys of their texts are wrapped in their rows."""
+@dataclass(frozen=True, slots=True)
+class ConversationSeals:
+    """Seals and opens the texts of one conversation under its key."""
 
-    def __init__(self, user_id: UserId, keys: UserKeys) -> None:
-        self._user_id, self._keys = user_id, keys
-        self.documents = DocumentSeals(user_id, keys)
+    user_id: UserId
+    id: ConversationId
+    vault: Vault
 
-    def vault(self, row: ConversationRow) -> Vault:
-        """The vault of the conversation of *row*. Raise Tampered."""
-        key = self._keys.unwrap(row.wrapped_key, row.user_key_version, row.id, row.key_version)
-        return Vault(key, row.key_version)
+    def title(self, title: str) -> str:
+        return self.vault.seal(title, self._place("conversations", "title", self.id))
 
-    def new_conversation(self, thread: Thread) -> tuple[SealedConversation, Vault]:
-        """Seal an empty conversation that is not stored yet under a new key."""
-        conversation, key, user_key = thread.conversation, new_key(), self._keys.newest
-        vault, instructions = Vault(key), None
-        if thread.instructions:
-            place = _conversation_place(self._user_id, conversation.id, DocumentKind.INSTRUCTIONS)
-            instructions = vault.seal(thread.instructions, place)
-        created = SealedConversation(
-            id=conversation.id,
-            title=self.title(vault, conversation.id, conversation.title),
-            wrapped_key=user_key.wrap(key, conversation.id, vault.version),
-            user_key_version=user_key.version,
-            head=self.head(vault, conversation.id, Head()),
-            policy=conversation.policy.name,
-            policy_size=policy_size(conversation.policy),
-            model=conversation.model,
-            instructions=instructions,
-            space_id=conversation.space_id,
-        )
-        return created, vault
-
-    def title(self, vault: Vault, conversation_id: ConversationId, title: str) -> str:
-        return vault.seal(title, _conversation_place(self._user_id, conversation_id, "title"))
-
-    def open_title(self, vault: Vault, conversation_id: ConversationId, sealed: str) -> str:
+    def open_title(self, sealed: str) -> str:
         """Raise Tampered."""
-        return vault.open(sealed, _conversation_place(self._user_id, conversation_id, "title"))
+        return self.vault.open(sealed, self._place("conversations", "title", self.id))
 
-    def head(self, vault: Vault, conversation_id: ConversationId, head: Head) -> str:
-        return vault.seal_head(head, self._user_id, conversation_id)
+    def head(self, head: Head) -> str:
+        return self.vault.seal_head(head, self.user_id, self.id)
 
-    def open_head(self, vault: Vault, row: ConversationRow) -> Head | None:
-        """The head of *row*; None if it does not open."""
+    def open_head(self, sealed: str) -> Head | None:
+        """The head; None if it does not open."""
         try:
-            return vault.open_head(row.head, self._user_id, row.id)
+            return self.vault.open_head(sealed, self.user_id, self.id)
         except Tampered:
             return None
 
     def next_message(
         self,
-        vault: Vault,
-        conversation_id: ConversationId,
+        rev: int,
         head: Head,
         message_id: MessageId,
         parent_id: MessageId | None,
         role: Role,
         body: str,
-    ) -> tuple[str, str]:
-        """Seal the message after *head*, and the head after it."""
+        thoughts: Thoughts | None = None,
+    ) -> SealedMessage:
+        """Seal the message after *head*, and the head after it. *rev*: of the conversation before it."""
         seq = head.last_seq + 1
-        place = _message_place(self._user_id, conversation_id, message_id, seq, parent_id, role)
-        sealed = vault.seal(body, place)
-        next_head = head.add(vault.row_mac(sealed, place), seq)
-        return sealed, self.head(vault, conversation_id, next_head)
+        place = self._place("messages", "body", message_id)
+        place = replace(place, seq=seq, parent_id=parent_id, role=role)
+        sealed, known = self.vault.seal(body, place), None
+        if thoughts:
+            known = self.vault.seal(
+                THOUGHTS_FORMAT.write(thoughts), replace(place, column="thoughts")
+            )
+        return SealedMessage(
+            rev=rev,
+            id=message_id,
+            parent_id=parent_id,
+            body=sealed,
+            thoughts=known,
+            head=self.head(head.add(self.vault.row_mac(sealed, place), seq)),
+        )
 
-    def open_message(self, vault: Vault, row: MessageRow) -> Message:
+    def open_message(self, row: MessageRow) -> Message:
         """The message of *row*, unverified if it does not open."""
         try:
-            body, is_verified = self.open_body(vault, row), True
+            body, is_verified = self.open_body(row), True
         except Tampered:
             body, is_verified = "", False
         return Message(
@@ -156,82 +142,52 @@ class Seals:
             has_thoughts=row.has_thoughts,
         )
 
-    def open_body(self, vault: Vault, row: MessageRow) -> str:
+    def open_body(self, row: MessageRow) -> str:
         """Raise Tampered."""
-        return vault.open(row.body, _row_place(self._user_id, row))
+        return self.vault.open(row.body, self._message_place(row))
 
-    def macs(self, vault: Vault, rows: Iterable[MessageRow]) -> list[bytes]:
+    def macs(self, rows: Iterable[MessageRow]) -> list[bytes]:
         """The MACs of messages, of which a head is made."""
-        return [vault.row_mac(row.body, _row_place(self._user_id, row)) for row in rows]
+        return [self.vault.row_mac(row.body, self._message_place(row)) for row in rows]
 
-    def thoughts(
-        self,
-        vault: Vault,
-        conversation_id: ConversationId,
-        thoughts: Thoughts,
-        message_id: MessageId,
-        seq: int,
-        parent_id: MessageId,
-    ) -> str:
-        """Seal the thoughts of a reply."""
-        about = message_id, seq, parent_id, Role.ASSISTANT, "thoughts"
-        place = _message_place(self._user_id, conversation_id, *about)
-        return vault.seal(THOUGHTS_FORMAT.write(thoughts), place)
-
-    def open_thoughts(
-        self, vault: Vault, conversation_id: ConversationId, message: Message, sealed: str
-    ) -> Thoughts:
+    def open_thoughts(self, message: Message, sealed: str) -> Thoughts:
         """The thoughts of *message*, unverified if they do not open."""
-        about = message.id, message.seq, message.parent_id, message.role, "thoughts"
-        place = _message_place(self._user_id, conversation_id, *about)
+        place = replace(self._message_place(message), column="thoughts")
         try:
-            return THOUGHTS_FORMAT.read(vault.open(sealed, place))
+            return THOUGHTS_FORMAT.read(self.vault.open(sealed, place))
         except Tampered:
-            log_event("thoughts.unverified", conversation=conversation_id)
+            log_event("thoughts.unverified", conversation=self.id)
             return Thoughts(is_verified=False)
 
-    def receipt(
-        self,
-        vault: Vault,
-        conversation_id: ConversationId,
-        client_turn_id: ClientTurnId,
-        receipt: str,
-    ) -> str:
-        return vault.seal(receipt, _receipt_place(self._user_id, conversation_id, client_turn_id))
+    def receipt(self, client_turn_id: ClientTurnId, receipt: str) -> str:
+        """Seal a receipt, before the database has given the turn its id."""
+        return self.vault.seal(receipt, self._place("receipts", "body", client_turn_id))
 
-    def open_receipt(self, vault: Vault, conversation_id: ConversationId, row: ReceiptRow) -> str:
+    def open_receipt(self, row: ReceiptRow) -> str:
         """The receipt of *row*; empty if it does not open."""
-        place = _receipt_place(self._user_id, conversation_id, row.client_turn_id)
         try:
-            return vault.open(row.body, place)
+            return self.vault.open(row.body, self._place("receipts", "body", row.client_turn_id))
         except Tampered:
             log_event("receipt.unverified", turn=row.turn_id)
             return ""
 
     def partial(
-        self,
-        vault: Vault,
-        conversation_id: ConversationId,
-        turn_id: TurnId,
-        text: str,
-        thoughts: Thoughts | None,
+        self, turn_id: TurnId, text: str, thoughts: Thoughts | None
     ) -> tuple[str | None, str | None]:
         """Seal the partial reply of a turn, and its thoughts; None where there are none."""
 
         def sealed(plain: str, column: str) -> str | None:
-            place = _partial_place(self._user_id, conversation_id, turn_id, column)
-            return vault.seal(plain, place) if plain else None
+            return self.vault.seal(plain, self._turn_place(turn_id, column)) if plain else None
 
         known = THOUGHTS_FORMAT.write(thoughts) if thoughts else ""
         return sealed(text, "partial"), sealed(known, "partial_thoughts")
 
-    def open_turn(self, vault: Vault, conversation_id: ConversationId, row: TurnRow) -> OpenTurn:
+    def open_turn(self, row: TurnRow) -> OpenTurn:
         """The turn of *row*, without the partial texts that do not open."""
 
         def opened(sealed: str | None, column: str) -> str:
-            place = _partial_place(self._user_id, conversation_id, row.id, column)
             try:
-                return vault.open(sealed, place) if sealed else ""
+                return self.vault.open(sealed, self._turn_place(row.id, column)) if sealed else ""
             except Tampered:  # the conversation itself can still be read
                 log_event("turn.unverified", turn=row.id)
                 return ""
@@ -246,6 +202,60 @@ class Seals:
             opened(row.partial, "partial"),
             THOUGHTS_FORMAT.read(thoughts) if thoughts else None,
         )
+
+    def _place(self, table: str, column: str, row_id: UUID) -> Place:
+        return Place(
+            table=table,
+            column=column,
+            row_id=row_id,
+            user_id=self.user_id,
+            conversation_id=self.id,
+        )
+
+    def _message_place(self, message: MessageRow | Message) -> Place:
+        place = self._place("messages", "body", message.id)
+        return replace(place, seq=message.seq, parent_id=message.parent_id, role=message.role)
+
+    def _turn_place(self, turn_id: TurnId, column: str) -> Place:
+        return replace(self._place("turns", column, turn_id), role=Role.ASSISTANT)
+
+
+class Seals:
+    """Makes and unwraps the keys of the conversations of one user, which are wrapped in their rows."""
+
+    def __init__(self, user_id: UserId, keys: UserKeys) -> None:
+        self._user_id, self._keys = user_id, keys
+        self.documents = DocumentSeals(user_id, keys)
+
+    def of(self, row: SealedConversation) -> ConversationSeals:
+        """The seals of the conversation of *row*. Raise Tampered."""
+        key = self._keys.unwrap(row.wrapped_key, row.user_key_version, row.id, row.key_version)
+        return ConversationSeals(self._user_id, row.id, Vault(key, row.key_version))
+
+    def new_conversation(self, thread: Thread) -> tuple[SealedConversation, ConversationSeals]:
+        """Seal an empty conversation that is not stored yet under a new key."""
+        conversation, key, user_key = thread.conversation, new_key(), self._keys.newest
+        seals, instructions = ConversationSeals(self._user_id, conversation.id, Vault(key)), None
+        if thread.instructions:
+            kind, its = DocumentKind.INSTRUCTIONS, conversation.id
+            place = _document_place(
+                self._user_id, DocumentRow(kind=kind, id=its, conversation_id=its)
+            )
+            instructions = seals.vault.seal(thread.instructions, place)
+        created = SealedConversation(
+            id=conversation.id,
+            title=seals.title(conversation.title),
+            wrapped_key=user_key.wrap(key, conversation.id, seals.vault.version),
+            key_version=seals.vault.version,
+            user_key_version=user_key.version,
+            head=seals.head(Head()),
+            policy=conversation.policy.name,
+            policy_size=policy_size(conversation.policy),
+            model=conversation.model,
+            instructions=instructions,
+            space_id=conversation.space_id,
+        )
+        return created, seals
 
 
 class DocumentSeals:
@@ -290,78 +300,11 @@ class DocumentSeals:
         return self._newest.get((row.kind, row.id), 0)
 
 
-def _conversation_place(
-    user_id: UserId, conversation_id: ConversationId, column: str, rev: int = 0
-) -> Place:
-    """The place of a text in the row of a conversation."""
-    return Place(
-        table="conversations",
-        column=column,
-        row_id=conversation_id,
-        user_id=user_id,
-        conversation_id=conversation_id,
-        seq=rev,
-    )
-
-
-def _message_place(
-    user_id: UserId,
-    conversation_id: ConversationId,
-    message_id: MessageId,
-    seq: int,
-    parent_id: MessageId | None,
-    role: Role,
-    column: str = "body",
-) -> Place:
-    """The place of a text of a message."""
-    return Place(
-        table="messages",
-        column=column,
-        row_id=message_id,
-        user_id=user_id,
-        conversation_id=conversation_id,
-        seq=seq,
-        parent_id=parent_id,
-        role=role,
-    )
-
-
-def _row_place(user_id: UserId, row: MessageRow) -> Place:
-    """The place of the body of a stored message."""
-    return _message_place(user_id, row.conversation_id, row.id, row.seq, row.parent_id, row.role)
-
-
-def _receipt_place(user_id: UserId, conversation_id: ConversationId, client_turn_id: UUID) -> Place:
-    """The place of a receipt: sealed before the database has given the turn its id."""
-    return Place(
-        table="receipts",
-        column="body",
-        row_id=client_turn_id,
-        user_id=user_id,
-        conversation_id=conversation_id,
-    )
-
-
-def _partial_place(
-    user_id: UserId, conversation_id: ConversationId, turn_id: TurnId, column: str
-) -> Place:
-    """The place of a partial text of a turn."""
-    return Place(
-        table="turns",
-        column=column,
-        row_id=turn_id,
-        user_id=user_id,
-        conversation_id=conversation_id,
-        role=Role.ASSISTANT,
-    )
-
-
 def _document_place(user_id: UserId, row: DocumentRow) -> Place:
     """The place of a document at its revision."""
-    if row.kind in (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY):
-        return _conversation_place(user_id, ConversationId(row.id), row.kind, row.rev)
+    is_text = row.kind in (DocumentKind.INSTRUCTIONS, DocumentKind.SUMMARY)
     return Place(
-        table="documents",
+        table="conversations" if is_text else "documents",
         column=row.kind,
         row_id=row.id,
         user_id=user_id,

@@ -1,11 +1,12 @@
 """Turns over sealed rows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from services.caches import LruCache
-from services.crypto import LARGEST_TEXT, Vault
+from services.crypto import LARGEST_TEXT
 from services.domain import (
     ConversationId,
     Message,
@@ -30,9 +31,17 @@ from services.domain.turns import (
 )
 from services.errors import NotFound, Stale, StoreUnavailable
 from services.events import log_event
-from services.store.rows import Rows, SealedConversation, SealedPrompt, SealedReply
-from services.store.sealed.opened import CheckedThread, OpenedConversations, ask_twice
+from services.store.rows import Rows, SealedConversation, SealedMessage, SealedPrompt
+from services.store.sealed.opened import (
+    CheckedThread,
+    OpenedConversation,
+    OpenedConversations,
+    ask_twice,
+    final_costs,
+)
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 _MOST_UNANSWERED = 4  # requests of one user
 _TRIES = 5  # while the conversation goes on
 
@@ -58,9 +67,7 @@ class SealedTurns:
 
     def begin(self, turn: NewTurn) -> Begun:
         conversation_id = turn.thread.conversation.id
-        request, vault = self._unanswered.get(turn.client_turn_id), None
-        if request is None:
-            request, vault = self._sealed_request(turn)
+        request = self._unanswered.get(turn.client_turn_id) or self._sealed_request(turn)
         try:
             begun = ask_twice(
                 lambda: self._rows.begin_turn(request.reservation, request.prompt, request.created)
@@ -70,8 +77,8 @@ class SealedTurns:
                 self._unanswered.put(turn.client_turn_id, request)
             raise
         self._unanswered.drop(turn.client_turn_id)
-        if turn.is_first and vault and not self._opened.checked(conversation_id):
-            self._opened.hold_new(turn.thread, vault)
+        if request.created and not self._opened.checked(conversation_id):
+            self._opened.hold_new(turn.thread, request.created)
         if turn.receipt and request.prompt.receipt:
             self._opened.opened(conversation_id).receipts.put(begun.turn_id, turn.receipt)
         return begun
@@ -86,8 +93,7 @@ class SealedTurns:
     ) -> Lease:
         sealed: tuple[str | None, str | None] = None, None
         if partial or thoughts:
-            vault = self._opened.vault(conversation_id)
-            sealed = self._opened.seals.partial(vault, conversation_id, turn_id, partial, thoughts)
+            sealed = self._opened.seals(conversation_id).partial(turn_id, partial, thoughts)
         return self._rows.checkpoint_turn(turn_id, lease_seconds, *sealed)
 
     def stop(self, turn_id: TurnId) -> None:
@@ -115,57 +121,63 @@ class SealedTurns:
         checked, row = self._opened.read(conversation_id)
         if row is None or not (row.state.is_open or row.state is TurnState.LAPSED):
             return checked.thread, None
-        vault = self._opened.vault(conversation_id)
-        turn = self._opened.seals.open_turn(vault, conversation_id, row)
+        turn = self._opened.seals(conversation_id).open_turn(row)
         is_unfinished = row.state.is_open or turn.partial or turn.thoughts
         return checked.thread, turn if is_unfinished else None
 
     def costs(
         self, messages: Iterable[Message], conversation_id: ConversationId
     ) -> Mapping[TurnId, TurnCost]:
-        asked = _turn_ids(messages)
-        if not asked:
-            return {}
-        opened = self._opened.opened(conversation_id)
-        unknown = {turn_id for turn_id in asked if opened.costs.get(turn_id) is None}
-        for row in self._rows.costs(unknown) if unknown else ():
-            opened.hold_cost(row)
-        return {turn_id: cost for turn_id in asked if (cost := opened.costs.get(turn_id))}
+        return self._read_once(
+            conversation_id,
+            _turn_ids(messages),
+            lambda opened: opened.costs,
+            lambda unknown: final_costs(self._rows.costs(unknown)),
+        )
 
     def receipts(
         self, messages: Iterable[Message], conversation_id: ConversationId
     ) -> Mapping[TurnId, str]:
+        def read(unknown: Set[TurnId]) -> dict[TurnId, str]:
+            seals = self._opened.seals(conversation_id)
+            found = {row.turn_id: seals.open_receipt(row) for row in self._rows.receipts(unknown)}
+            return dict.fromkeys(unknown, "") | found
+
         asked = _turn_ids(messages)
-        if not asked:
-            return {}
-        cache = self._opened.opened(conversation_id).receipts
-        found = {its: text for its in asked if (text := cache.get(its)) is not None}
-        unknown = asked - found.keys()
-        for row in self._rows.receipts(unknown) if unknown else ():
-            vault = self._opened.vault(conversation_id)
-            found[row.turn_id] = self._opened.seals.open_receipt(vault, conversation_id, row)
-        for turn_id in unknown:
-            cache.put(turn_id, found.setdefault(turn_id, ""))
+        found = self._read_once(conversation_id, asked, lambda opened: opened.receipts, read)
         return {turn_id: text for turn_id, text in found.items() if text}
 
     def thoughts(
         self, messages: Iterable[Message], conversation_id: ConversationId
     ) -> Mapping[MessageId, Thoughts]:
         asked = {message.id: message for message in messages if message.has_thoughts}
+
+        def read(unknown: Set[MessageId]) -> dict[MessageId, Thoughts]:
+            seals = self._opened.seals(conversation_id)
+            rows = self._rows.thoughts(unknown)
+            return {row.id: seals.open_thoughts(asked[row.id], row.thoughts) for row in rows}
+
+        return self._read_once(conversation_id, asked.keys(), lambda opened: opened.thoughts, read)
+
+    def _read_once(
+        self,
+        conversation_id: ConversationId,
+        asked: Set[Key],
+        cache_of: Callable[[OpenedConversation], LruCache[Key, Value]],
+        read: Callable[[Set[Key]], Mapping[Key, Value]],
+    ) -> dict[Key, Value]:
+        """The values of the keys *asked*: those that a cache of the conversation lacks are *read* into it."""
         if not asked:
             return {}
-        cache = self._opened.opened(conversation_id).thoughts
-        found = {its: thoughts for its in asked if (thoughts := cache.get(its))}
-        unknown = asked.keys() - found.keys()
-        for row in self._rows.thoughts(unknown) if unknown else ():
-            vault = self._opened.vault(conversation_id)
-            found[row.id] = self._opened.seals.open_thoughts(
-                vault, conversation_id, asked[row.id], row.thoughts
-            )
-            cache.put(row.id, found[row.id])
+        cache = cache_of(self._opened.opened(conversation_id))
+        found = {key: value for key in asked if (value := cache.get(key)) is not None}
+        if unknown := asked - found.keys():
+            for key, value in read(unknown).items():
+                cache.put(key, value)
+                found[key] = value
         return found
 
-    def _sealed_request(self, turn: NewTurn) -> tuple[_Request, Vault]:
+    def _sealed_request(self, turn: NewTurn) -> _Request:
         """Seal what begins *turn*. Raise Stale, NotFound, Tampered."""
         conversation = turn.thread.conversation
         receipt, created = turn.receipt or "", None
@@ -176,36 +188,25 @@ class SealedTurns:
             if self._opened.checked(conversation.id):  # another tab was first
                 raise Stale
             checked = CheckedThread.new(turn.thread)
-            created, vault = self._opened.seals.new_conversation(turn.thread)
+            created, seals = self._opened.user_seals.new_conversation(turn.thread)
         else:
-            vault = self._opened.vault(conversation.id)
+            seals = self._opened.seals(conversation.id)
             checked = None if turn.prompt is None else self._opened.checked_as(turn.thread)
-        parent_id = turn.thread.tip.id if turn.thread.tip else None
-        body, head = None, None
+        message = SealedMessage(rev=conversation.rev, id=turn.prompt_id)
         if checked and turn.prompt is not None:
-            body, head = self._opened.seals.next_message(
-                vault,
-                conversation.id,
+            message = seals.next_message(
+                conversation.rev,
                 checked.next_head(),
                 turn.prompt_id,
-                parent_id,
+                turn.thread.tip.id if turn.thread.tip else None,
                 Role.USER,
                 turn.prompt,
             )
-        if receipt:
-            receipt = self._opened.seals.receipt(
-                vault, conversation.id, turn.client_turn_id, receipt
-            )
         prompt = SealedPrompt(
             conversation_id=conversation.id,
-            rev=conversation.rev,
-            message_id=turn.prompt_id,
-            parent_id=parent_id if turn.prompt is not None else None,
-            body=body,
-            key_version=vault.version,
-            head=head,
+            message=message,
             start_seq=turn.start_seq,
-            receipt=receipt or None,
+            receipt=seals.receipt(turn.client_turn_id, receipt) if receipt else None,
         )
         reservation = Reservation(
             client_turn_id=turn.client_turn_id,
@@ -216,44 +217,26 @@ class SealedTurns:
             least_reply_micro=turn.least_reply_micro,
             lease_seconds=turn.lease_seconds,
         )
-        return _Request(reservation, prompt, created), vault
+        return _Request(reservation, prompt, created)
 
-    def _sealed_reply(self, ending: Ending) -> SealedReply | None:
+    def _sealed_reply(self, ending: Ending) -> SealedMessage | None:
         """The reply of *ending* and the head after it; None where the conversation is gone."""
         conversation_id = ending.conversation_id
         try:  # a discarded one may be brought back, with the reply
             checked, _ = self._opened.read(conversation_id, may_be_discarded=True)
         except NotFound:
             return None
-        body, head, thoughts = None, None, None
-        vault = self._opened.vault(conversation_id)
-        if ending.makes_message(checked.thread):
-            before = checked.next_head()
-            if ending.thoughts:
-                thoughts = self._opened.seals.thoughts(
-                    vault,
-                    conversation_id,
-                    ending.thoughts,
-                    ending.reply_id,
-                    before.last_seq + 1,
-                    ending.prompt_id,
-                )
-            body, head = self._opened.seals.next_message(
-                vault,
-                conversation_id,
-                before,
-                ending.reply_id,
-                ending.prompt_id,
-                Role.ASSISTANT,
-                ending.reply,
-            )
-        return SealedReply(
-            rev=checked.thread.conversation.rev,
-            message_id=ending.reply_id,
-            body=body,
-            thoughts=thoughts,
-            key_version=vault.version,
-            head=head,
+        rev = checked.thread.conversation.rev
+        if not ending.makes_message(checked.thread):
+            return SealedMessage(rev=rev, id=ending.reply_id)
+        return self._opened.seals(conversation_id).next_message(
+            rev,
+            checked.next_head(),
+            ending.reply_id,
+            ending.prompt_id,
+            Role.ASSISTANT,
+            ending.reply,
+            ending.thoughts,
         )
 
 

@@ -29,8 +29,8 @@ from services.store.rows import (
     PositionRow,
     ReceiptRow,
     SealedConversation,
+    SealedMessage,
     SealedPrompt,
-    SealedReply,
     ThoughtsRow,
 )
 from services.store.supabase.api import (
@@ -247,16 +247,16 @@ class SupabaseRows:
         prompt: SealedPrompt | None = None,
         created: SealedConversation | None = None,
     ) -> Begun:
+        message = prompt and prompt.message
         answer = self._session.calls.call(
             "begin_turn",
             client_turn=reservation.client_turn_id,
             conversation=prompt and prompt.conversation_id,
-            expected_rev=prompt and prompt.rev,
-            prompt=prompt and prompt.message_id,
-            parent=prompt and prompt.parent_id,
-            prompt_body=Hidden(prompt and prompt.body),
-            body_key_version=prompt.key_version if prompt else 1,
-            new_head=Hidden(prompt and prompt.head),
+            expected_rev=message and message.rev,
+            prompt=message and message.id,
+            parent=message and message.parent_id,
+            prompt_body=Hidden(message and message.body),
+            new_head=Hidden(message and message.head),
             new_start_seq=prompt and prompt.start_seq,
             receipt_body=Hidden(prompt and prompt.receipt),
             new_purpose=reservation.purpose.value,
@@ -297,16 +297,15 @@ class SupabaseRows:
             return Lease.LAPSED
         return Lease.STOP_REQUESTED if answer.values.get("stop") is True else Lease.HELD
 
-    def finish_turn(self, settlement: Settlement, reply: SealedReply | None = None) -> None:
+    def finish_turn(self, settlement: Settlement, reply: SealedMessage | None = None) -> None:
         answer = self._session.calls.call(
             "finish_turn",
             turn=settlement.turn_id,
             outcome=settlement.outcome.value,
             expected_rev=reply and reply.rev,
-            reply=reply and reply.message_id,
+            reply=reply and reply.id,
             reply_body=Hidden(reply and reply.body),
             reply_thoughts=Hidden(reply and reply.thoughts),
-            body_key_version=reply.key_version if reply else 1,
             new_head=Hidden(reply and reply.head),
             used_in=settlement.usage.prompt,
             used_out=settlement.usage.reply,
@@ -321,16 +320,15 @@ class SupabaseRows:
         self._session.calls.call("stop_turn", turn=turn_id)
 
     def edit_reply(
-        self, conversation_id: ConversationId, original: MessageId, reply: SealedReply
+        self, conversation_id: ConversationId, original: MessageId, reply: SealedMessage
     ) -> None:
         self._call(
             "edit_reply",
             conversation=conversation_id,
             expected_rev=reply.rev,
             original=original,
-            reply=reply.message_id,
+            reply=reply.id,
             reply_body=Hidden(reply.body),
-            body_key_version=reply.key_version,
             new_head=Hidden(reply.head),
         )
 

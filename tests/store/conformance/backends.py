@@ -321,7 +321,7 @@ class SupabaseBackend(Backend):
 
     @contextmanager
     def set_back(self, conversation_id):
-        columns = "rev", "last_seq", "message_count", "head"
+        columns = "rev", "last_seq", "head"
         before = self._read("conversations", "id", conversation_id, *columns)
         yield
         self._execute(
