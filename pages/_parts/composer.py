@@ -5,7 +5,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import memory, models, preferences, words
 from pages._parts.elements import quiet_button
-from pages._parts.turns import Turn, stop
+from pages._parts.turns import Turn
 from pages._session import ask_for
 from services import bootstrap
 from services.bootstrap import Chat, Setup
@@ -50,4 +50,4 @@ def draw_tools(
         st.caption(models.line(chat), width="stretch")
     st.space("stretch")
     if turn:
-        quiet_button("Stop", "stop_circle", "stop", stop, turn, shortcut="Escape")
+        quiet_button("Stop", "stop_circle", "stop", turn.stop, shortcut="Escape")

@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages._parts import (
-    dialogs,
+    conversation_menu,
     fact_list,
     memory,
     messages,
@@ -24,7 +24,7 @@ from pages._parts import (
     versions,
     words,
 )
-from pages._parts.elements import empty_page, popover, quiet_button, row
+from pages._parts.elements import empty_page, menu, popover, quiet_button, row
 from pages._session import ask_for
 from services.bootstrap import Chat, PersonServices, TemporaryChat
 from services.domain import ConversationId, Message, MessageId, Role, Space, Thread
@@ -82,7 +82,7 @@ def read_branch(thread: Thread, turn: turns.Turn | None) -> Thread:
     """Return *thread* up to the prompt that *turn* answers, or on the branch of the chosen version."""
     if turn:
         return thread.up_to(turn.prompt_id) if turn.prompt_id else thread
-    chosen = turns.chosen_version(thread.conversation.id)
+    chosen = turns.chosen_version()
     return thread.through(chosen) if chosen else thread
 
 
@@ -115,11 +115,11 @@ def name_tab(person: PersonServices, held: TemporaryChat | None, thread: Thread)
 def draw_title(thread: Thread) -> DeltaGenerator:
     """Draw the title; return its row, the place for `draw_menus`."""
     head = row("chat-head", gap=2, wrap=False)
-    if dialogs.is_editing_title(thread.conversation, _MENU):
+    if conversation_menu.is_editing_title(thread.conversation, _MENU):
         with head:
-            dialogs.draw_title_field(thread.conversation)
+            conversation_menu.draw_title_field(thread.conversation)
     else:
-        title = dialogs.title(thread.conversation, limit=120)
+        title = conversation_menu.title(thread.conversation, limit=120)
         head.title(title, anchor=False, width="stretch")
     return head
 
@@ -145,11 +145,13 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
         return
     fact_list.draw_sign(person, thread.conversation)
     _draw_exports(thread.conversation.id)
-    can_move = spaces.can_move(person, thread.conversation)
-    has_branches = bool(thread.off_branch())
-    dialogs.draw_menu(
-        "Chat options", thread.conversation, _MENU, can_move=can_move, has_branches=has_branches
+    actions = conversation_menu.actions(
+        thread.conversation,
+        _MENU,
+        can_move=bool(spaces.every(person)),
+        has_branches=bool(thread.off_branch()),
     )
+    menu("Chat options", actions, "more_horiz", _MENU, lambda label: actions[label]())
 
 
 def lay_out(thread: Thread) -> Layout:
@@ -167,17 +169,19 @@ def lay_out(thread: Thread) -> Layout:
         exchanges[-1].append(message)
     opened_at = _opened_at(thread, exchanges)
     past = [exchange for exchange in exchanges[:-1] if exchange[0].seq < opened_at]
-    later = [[exchange] for exchange in exchanges[len(past) :]]
+    later = exchanges[len(past) :]
     top = st.container(gap="small", key="thread-top")
-    groups = [
-        Group(st.container(gap="small", key=f"past-{part[0][0].seq}"), part, is_past=True)
-        for part in (past[:-_IN_VIEW], past[-_IN_VIEW:])
+    parts = (
+        ("past", past[:-_IN_VIEW]),
+        ("past", past[-_IN_VIEW:]),
+        *(("exchange", [x]) for x in later),
+    )
+    groups = tuple(
+        Group(st.container(gap="small", key=f"{kind}-{part[0][0].seq}"), part, kind == "past")
+        for kind, part in parts
         if part
-    ] + [
-        Group(st.container(gap="small", key=f"exchange-{part[0][0].seq}"), part, is_past=False)
-        for part in later
-    ]
-    return Layout(first=first, top=top, groups=tuple(groups))
+    )
+    return Layout(first=first, top=top, groups=groups)
 
 
 def _opened_at(thread: Thread, exchanges: list[Exchange]) -> int:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from pages._parts import dialogs, space_dialogs, spaces, words
+from pages._parts import conversation_menu, space_dialogs, spaces, words
 from pages._session import go_to_conversation
 from services.bootstrap import PersonServices
 from services.domain import Conversation, ConversationId, Space, SpaceId
@@ -76,7 +76,7 @@ def act(listed: Listed, opened: Conversation | None, request: Mapping[str, str])
             with suppress(ValueError):
                 go_to_conversation(ConversationId(UUID(chat)))
         case {"act": "choose", "chat": chat, "choice": choice} if conversation := listed.get(chat):
-            actions = dialogs.actions(conversation, _key(conversation), can_move=True)
+            actions = conversation_menu.actions(conversation, _key(conversation), can_move=True)
             if choice in actions:
                 actions[choice]()
         case {"act": "space", "space": space}:
@@ -141,17 +141,19 @@ class _Rows:
     def _add_group(self, heading: str, group: Iterable[Conversation]) -> None:
         self._html.append(f"<p>{heading}</p>")
         for conversation in group:
-            if dialogs.is_editing_title(conversation, _key(conversation)):
+            if conversation_menu.is_editing_title(conversation, _key(conversation)):
                 self._draw()
-                dialogs.draw_title_field(conversation)
+                conversation_menu.draw_title_field(conversation)
             else:
                 self._html.append(self._row(conversation))
             self.drawn[str(conversation.id)] = conversation
 
     def _row(self, conversation: Conversation) -> str:
         is_opened = self._opened is not None and conversation.id == self._opened.id
-        title = escape(dialogs.plain_title(conversation))
-        actions = dialogs.actions(conversation, _key(conversation), can_move=self._can_move)
+        title = escape(conversation_menu.plain_title(conversation))
+        actions = conversation_menu.actions(
+            conversation, _key(conversation), can_move=self._can_move
+        )
         state = ' aria-current="true"' if is_opened else ""
         if conversation.is_unread and not is_opened:
             state = ' class="db-unread"'

@@ -6,7 +6,7 @@ from typing import TypeVar
 import streamlit as st
 
 from pages._parts import words
-from pages._parts.elements import draw_changed_elsewhere, right_row
+from pages._parts.elements import draw_plain_text, right_row
 from services.errors import AppError, SignedOut, Stale
 
 Document = TypeVar("Document")
@@ -44,7 +44,8 @@ def save(
     except Stale:
         now = reread()
         st.session_state[_SEEN] = st.session_state[_SEEN][0], now
-        draw_changed_elsewhere(as_text(now))
+        st.warning(words.CHANGED_ELSEWHERE)
+        draw_plain_text(as_text(now))
     except AppError as error:
         st.error(error.public)
     else:

@@ -89,12 +89,6 @@ def draw_plain_text(text: str) -> None:
     st.code(text, language=None, wrap_lines=True)
 
 
-def draw_changed_elsewhere(now: str) -> None:
-    """Draw that the edited text was replaced in another tab, by *now*: saving again replaces that."""
-    st.warning(words.CHANGED_ELSEWHERE)
-    draw_plain_text(now)
-
-
 def draw_field(
     noun: str, text: str, limit: int, key: str, save: Callable[..., None], subject: object
 ) -> None:

@@ -8,7 +8,7 @@ from html import escape
 
 import streamlit as st
 
-from pages._parts import dialogs, editing, safe_md, spaces, words
+from pages._parts import conversation_menu, editing, safe_md, spaces, words
 from pages._parts.elements import quiet_button, row
 from pages._parts.fact_list import FactList
 from pages._session import CHAT, ask_for, find_person, person_services, show_errors
@@ -50,7 +50,7 @@ def draw_noted(chat: Chat, thread: Thread) -> None:
             with row(f"noted-{one.fact.id}", "xxsmall"):
                 st.html(f'<p role="status">{_announced(chat, one)}</p>', width="stretch")
                 key, here = f"take-back-{one.fact.id}", thread.conversation.id
-                quiet_button(words.UNDO, None, key, _take_back, here, one)
+                quiet_button(words.UNDO, None, key, chat.memories.undo_noted, here, one)
                 if one is noted[-1]:
                     st.page_link(MEMORY, label=words.MEMORY)
                     dismiss = chat.background.dismiss
@@ -84,10 +84,6 @@ def _announced(chat: Chat, one: NotedFact) -> str:
     before = f" <s>{escape(one.replaced.text)}</s>" if one.replaced else ""
     used = f"Used only {escape(holds)}" if holds else "Used in all chats"
     return f"Memory updated: {escape(fact.text)}{before} <small>{used}</small>"
-
-
-def _take_back(conversation_id: ConversationId, one: NotedFact) -> None:
-    find_person().chat.memories.undo_noted(conversation_id, one)
 
 
 def _choose(is_wanted: bool) -> None:
@@ -143,7 +139,9 @@ def _draw_source(
         said.append("from" if linked else "from a deleted chat")
     st.caption(" · ".join(said), width="content")
     if linked:
-        st.page_link(CHAT, label=dialogs.title(linked), query_params={"c": str(linked.id)})
+        st.page_link(
+            CHAT, label=conversation_menu.title(linked), query_params={"c": str(linked.id)}
+        )
 
 
 @st.dialog("Delete all memories?", on_dismiss="rerun")

@@ -273,7 +273,7 @@ def act(conversation_id: ConversationId, request: Mapping[str, str]) -> None:
                 case "edit":
                     versions.edit(message_id)
                 case "show":
-                    turns.show(*about)
+                    turns.show(message_id)
                 case "choose":
                     versions.regenerate(*about, request.get("choice", ""))
                 case "delete":

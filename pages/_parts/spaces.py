@@ -34,11 +34,6 @@ def every(person: PersonServices) -> tuple[Space, ...]:
         return ()
 
 
-def can_move(person: PersonServices, conversation: Conversation) -> bool:
-    """Return whether *conversation* can be moved into a space or out of one."""
-    return conversation.space_id is not None or bool(offered(every(person)))
-
-
 def offered(spaces: Sequence[Space], *besides: SpaceId | None) -> list[Space]:
     """Return the *spaces* that are not archived or are among *besides*."""
     return [space for space in spaces if not space.is_archived or space.id in besides]

@@ -10,12 +10,11 @@ from pages._parts import words
 from pages._session import SPACE, attempt, callbacks, find_person
 from pages._streamlit import tab_presence
 from services.bootstrap import PersonServices, TemporaryChat
-from services.domain import ConversationId, MessageId
+from services.domain import ConversationId
 
 ICON = ":material/history_toggle_off:"
 _HELD = "temporary"  # in the session state
 _ADDRESS = "temporary"  # in the address
-_SHOWN = "temporary-version"
 _SWITCH, _READS = "is-temporary", "temporary-reads"
 _SWITCHED = "has-switched-off"  # by the last callback
 
@@ -54,16 +53,6 @@ def is_held(conversation_id: ConversationId) -> bool:
     """Return whether the conversation is the temporary chat of this tab."""
     held: TemporaryChat | None = st.session_state.get(_HELD)
     return held is not None and held.id == conversation_id
-
-
-def show(message_id: MessageId | None) -> None:
-    """Show the branch of a message; None: the newest. The address names no message of a temporary chat."""
-    st.session_state[_SHOWN] = message_id
-
-
-def shown() -> MessageId | None:
-    """Return the message given to `show`."""
-    return st.session_state.get(_SHOWN)
 
 
 def end_if_left(page: Page) -> None:
@@ -131,6 +120,6 @@ def _end() -> TemporaryChat | None:
     held: TemporaryChat | None = st.session_state.pop(_HELD, None)
     if held:
         held.end()
-        for name in (_SHOWN, "seen", "begun"):
+        for name in ("seen", "begun"):
             st.session_state.pop(name, None)
     return held

@@ -1,7 +1,6 @@
 """A reply that streams, the wait for its first words, and the thoughts of its model."""
 
 from collections.abc import Iterable, Mapping
-from enum import Enum, auto
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -51,67 +50,51 @@ def _fold(thoughts: Thoughts, prompt_id: MessageId | None) -> DeltaGenerator:
     return box
 
 
-class _Stage(Enum):
-    """The part of a reply that streams last."""
-
-    WORDS = auto()  # or nothing, for less than three seconds
-    WAITING = auto()
-    THINKING = auto()
-    THOUGHT = auto()  # and words after it
-
-
 class StreamedReply:
     """Draws the reply of *turn* into *box* as it streams, after the text *before*."""
 
     def __init__(self, turn: LiveTurn | RemoteTurn, box: DeltaGenerator, before: str = "") -> None:
         self._turn, self._box, self._before = turn, box, before
-        self._stage = _Stage.WORDS
         self._words: DeltaGenerator | None = box
         self._thoughts: DeltaGenerator | None = None
+        self._stage = (False, False, False)  # there are words, thoughts, a long wait for both
         self._drawn = ""  # of the thoughts
 
     def draw(self, said: str) -> None:
         """Draw the text *said* so far and the thoughts; without any, how long the wait has been."""
         thoughts = self._turn.thoughts()
-        stage = self._stage_of(said, thoughts)
-        if stage is not self._stage:
+        is_late = not (said or thoughts) and self._turn.waited_seconds() >= _WAIT_SECONDS
+        stage = bool(said), thoughts is not None, is_late
+        if stage != self._stage:
             self._stage, self._drawn = stage, ""
-            self._enter(stage, thoughts)
+            self._words, self._thoughts = self._places(said, thoughts, is_late=is_late)
         if self._thoughts and thoughts and thoughts.text != self._drawn:
             self._drawn = thoughts.text
             self._thoughts.markdown(safe_md.body(thoughts.text))
         if self._words:
             _draw(self._before + said, self._words)
 
-    def _stage_of(self, said: str, thoughts: Thoughts | None) -> _Stage:
-        if said:
-            return _Stage.THOUGHT if thoughts else _Stage.WORDS
-        if thoughts:
-            return _Stage.THINKING
-        is_long = self._turn.waited_seconds() >= _WAIT_SECONDS
-        return _Stage.WAITING if is_long else _Stage.WORDS
-
-    def _enter(self, stage: _Stage, thoughts: Thoughts | None) -> None:
-        self._words, self._thoughts = None, None
-        if stage is _Stage.WORDS:
-            self._words = self._box
-            return
+    def _places(
+        self, said: str, thoughts: Thoughts | None, *, is_late: bool
+    ) -> tuple[DeltaGenerator | None, DeltaGenerator | None]:
+        """Return the places of the words and of the thoughts; draw the wait for what has none."""
+        if not (thoughts or is_late):
+            return self._box, None
         with self._box.container(gap="xsmall"):
-            if stage is _Stage.THOUGHT and thoughts:
-                self._thoughts = _fold(thoughts, self._turn.prompt_id)
-                self._words = st.empty()
-                return
+            if said and thoughts:
+                box = _fold(thoughts, self._turn.prompt_id)
+                return st.empty(), box
             if self._before:
                 st.markdown(safe_md.body(self._before))
             # the browser counts on from here (assets/style.css)
             waited = f"--waited: -{int(self._turn.waited_seconds())}s"
-            if stage is _Stage.WAITING:
+            if thoughts is None:
                 st.html(f'<p class="db-thinking" style="{waited}">Thinking…</p>')
-                return
+                return None, None
             key = f"thinking-{self._turn.prompt_id}"
             st.html(f"<style>.st-key-{key} {{ {waited} }}</style>")
             with st.expander("Thinking…", key=key, type="compact"):
-                self._thoughts = st.empty()
+                return None, st.empty()
 
 
 def _draw(said: str, box: DeltaGenerator) -> None:

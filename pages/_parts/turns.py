@@ -79,11 +79,6 @@ def begun(held: TemporaryChat | None) -> tuple[Thread, LiveTurn] | None:
     return (thread, turn) if thread and is_here else None
 
 
-def stop(turn: Turn) -> None:
-    """Stop *turn* and keep its partial reply."""
-    turn.stop()
-
-
 class DeferredDrawing:
     """Draws at once; where a reply has just begun, after its first words, which then appear sooner.
 
@@ -130,35 +125,25 @@ def retry(
     """Have the prompt of a reply answered again, by another *model* or under another *policy* if given."""
     chat = temporary.services_of(conversation_id).chat
     chat.retry(conversation_id, message_id, model=model, policy=policy)
-    show_newest()
+    show(None)
 
 
 def continue_reply(conversation_id: ConversationId, part_id: MessageId) -> None:
     """Have a reply that ended early go on after *part_id*, its last part."""
     temporary.services_of(conversation_id).chat.continue_reply(conversation_id, part_id)
-    show_newest()
+    show(None)
 
 
-def show_newest() -> None:
-    """Show the newest version."""
-    st.query_params.pop(_VERSION, None)
-    temporary.show(None)
-
-
-def show(conversation_id: ConversationId, message_id: MessageId | None) -> None:
+def show(message_id: MessageId | None) -> None:
     """Show the branch of a message, or the newest."""
     if message_id is None:
-        show_newest()
-    elif temporary.is_held(conversation_id):
-        temporary.show(message_id)
+        st.query_params.pop(_VERSION, None)
     else:
         st.query_params[_VERSION] = str(message_id)
 
 
-def chosen_version(conversation_id: ConversationId) -> MessageId | None:
-    """Return the message whose branch was chosen: by the address, or by the tab for a temporary chat."""
-    if temporary.is_held(conversation_id):
-        return temporary.shown()
+def chosen_version() -> MessageId | None:
+    """Return the message whose branch the address names."""
     return message_id(st.query_params.get(_VERSION, ""))
 
 

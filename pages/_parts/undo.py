@@ -6,7 +6,6 @@ and a summary at once, so that only the tab can restore them.
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from html import escape
@@ -29,7 +28,7 @@ from services.domain import (
     Thread,
 )
 from services.domain.memories import DeletedMemories
-from services.errors import Stale, StoreUnavailable
+from services.errors import Stale
 
 _SECONDS = 20  # assets/style.css shows the line as long
 
@@ -69,7 +68,7 @@ def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> N
             discard(thread.conversation)
         else:
             _delete_messages(thread, doomed)
-            turns.show(conversation_id, doomed[0].parent_id)
+            turns.show(doomed[0].parent_id)
         st.rerun()
 
 
@@ -78,7 +77,7 @@ def messages_dialog(conversation_id: ConversationId, message_id: MessageId) -> N
 def branches_dialog(conversation: Conversation) -> None:
     """Delete all versions that are not on the branch that is read."""
     thread = services_of(conversation.id).store.conversations.thread(conversation.id)
-    chosen = turns.chosen_version(conversation.id)
+    chosen = turns.chosen_version()
     thread = thread.through(chosen) if chosen else thread
     doomed = thread.off_branch()
     if not doomed:
@@ -182,39 +181,18 @@ def _draw_line(deletion: _Deletion, key: str, button_key: str) -> None:
         quiet_button(words.UNDO, None, f"{button_key}-{deletion.id}", _restore, deletion)
 
 
-def draw_mark(thread: Thread) -> None:
-    """Offer to restore messages of *thread* that another tab has just deleted."""
-    conversation_id = thread.conversation.id
-    is_ours = any(one.id == conversation_id for one in _deletions())
-    if is_ours or not thread.conversation.undo_until:
-        return
-    with suppress(StoreUnavailable):
-        if find_person().store.messages.can_restore(conversation_id):
-            with row("deleted-elsewhere"):
-                st.caption("Messages of this chat were just deleted.", width="content")
-                args = _restore_messages, conversation_id, None, ()
-                quiet_button(words.UNDO, None, "restore-elsewhere", *args)
-
-
 def _restore(deletion: _Deletion) -> None:
-    deletions = _deletions()
-    if deletion not in deletions:  # a double click
-        return
-    deletions.remove(deletion)
-    try:
+    if deletion in _deletions():  # not at the second of two quick clicks
         deletion.restore()
-    except StoreUnavailable:
-        deletions.append(deletion)
-        deletions.sort(key=lambda each: each.until, reverse=True)
-        raise
+        _deletions().remove(deletion)
 
 
 def _restore_messages(
-    conversation_id: ConversationId, first: MessageId | None, memories: Sequence[DeletedMemories]
+    conversation_id: ConversationId, first: MessageId, memories: Sequence[DeletedMemories]
 ) -> None:
     services_of(conversation_id).chat.deletions.restore_messages(conversation_id, memories)
     if is_held(conversation_id) or st.query_params.get("c") == str(conversation_id):
-        turns.show(conversation_id, first)
+        turns.show(first)
 
 
 def _deletions() -> list[_Deletion]:

@@ -68,7 +68,7 @@ def _save(conversation_id: ConversationId, message: Message, key: str) -> None:
     save = chat.edit_prompt if message.role is Role.USER else chat.edit_reply
     save(conversation_id, message.id, str(st.session_state[key]))
     _leave()
-    turns.show_newest()
+    turns.show(None)
 
 
 def _leave() -> None:

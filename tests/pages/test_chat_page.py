@@ -2,10 +2,8 @@
 
 import contextlib
 import re
-import threading
 from base64 import b64encode
 from collections.abc import Callable
-from contextlib import contextmanager
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,11 +12,11 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.testing.v1 import AppTest
 
 from pages import _session
-from pages._parts import browser, thoughts, turns, words
+from pages._parts import browser, thoughts, turns
 from pages._parts.preferences import instructions_dialog
 from pages._parts.undo import branches_dialog, messages_dialog
 from services import bootstrap
-from services.domain import Full, Outcome, Purpose, Usage, Window
+from services.domain import Full, Outcome, Usage, Window
 from services.domain.models import ModelState
 from services.errors import ChatFull, ModelFailure, ModelUnavailable, SignedOut, StoreUnavailable
 from services.llm import LimitReached, Offer
@@ -59,24 +57,6 @@ def pairs(count):
     return [f"{who} {n}" for n in range(count) for who in ("prompt", "reply")]
 
 
-@contextmanager
-def meanwhile(act):
-    """*act* once, beside a page that follows a reply."""
-    acting = threading.Thread(target=act)
-    acting.start()
-    yield
-    acting.join()
-
-
-def test_a_newcomer_sees_a_fresh_page(open_app, maya):
-    app = open_app(maya)
-
-    assert [title.value for title in app.title] == ["New chat"]
-    assert titles(app) == []
-    assert app.chat_input(key="composer")
-    assert not app.exception
-
-
 def test_a_reply_is_shown_kept_and_found_again(open_app, maya):
     app = send(open_app(maya), "When do I prune?")
 
@@ -84,27 +64,6 @@ def test_a_reply_is_shown_kept_and_found_again(open_app, maya):
     assert titles(app) == ["When do I prune?"]
     again = open_app(maya, c=app.query_params["c"])
     assert said(again) == ["When do I prune?", "Prune in March."]
-
-
-def test_a_conversation_goes_on_under_its_address(open_app, maya):
-    app = send(open_app(maya), "First")
-
-    send(app, "Second")
-
-    assert said(app) == ["First", "Prune in March.", "Second", "Prune in March."]
-    assert len(titles(app)) == 1
-
-
-def test_the_newest_conversation_stands_first_and_opens(open_app, maya, database):
-    old = database.hold("Old", "What is old?", "This.")
-    database.hold("New", "What is new?", "That.")
-    app = open_app(maya)
-    assert titles(app) == ["New", "Old"]
-
-    opened(app, old)
-
-    assert said(app) == ["What is old?", "This."]
-    assert app.query_params["c"] == str(old)
 
 
 def test_a_conversation_without_a_message_opens(open_app, maya, database):
@@ -158,17 +117,6 @@ def test_stale_tab_is_told_and_keeps_its_prompt(open_app, maya, database, is_sam
     assert in_composer(app) == "From this tab"
     send(app, "From this tab")
     assert said(app)[-2:] == ["From this tab", "Prune in March."]
-
-
-def test_a_prompt_stays_when_the_database_is_away(open_app, maya, database):
-    app = open_app(maya)
-    database.rows.failure = StoreUnavailable()
-
-    send(app, "A thought")
-
-    assert StoreUnavailable.public in [warning.value for warning in app.warning]
-    assert in_composer(app) == "A thought"
-    assert not app.exception
 
 
 def test_refused_prompt_stays_out_of_other_conversations(open_app, maya, database):
@@ -358,16 +306,6 @@ def test_failed_model_is_reported_with_retry(open_app, maya, model):
     assert not app.error
 
 
-def test_partial_reply_of_a_failed_model_is_kept(open_app, maya, model):
-    model.pieces, model.failure = ("Pru",), ModelUnavailable(ModelFailure.DROPPED)
-
-    app = send(open_app(maya), "When?")
-
-    assert said(app) == ["When?", "Pru"]
-    assert app.error[0].value == "The connection to the model was lost. The partial reply is saved."
-    assert app.button(key="retry").label == "Retry"
-
-
 @pytest.mark.parametrize(
     ("outcome", "sentence"),
     [
@@ -412,25 +350,6 @@ def test_reply_that_ended_early_goes_on_in_its_place(open_app, maya, database, m
     assert sum("Copy reply" in html.proto.body for html in app.get("html")) == 1
 
 
-def test_continuation_is_drawn_after_the_text_so_far(open_app, maya, database, model, monkeypatch):
-    drawn = []
-
-    def draw(words, box):
-        drawn.append(words)
-        model.gate.set()
-
-    monkeypatch.setattr(thoughts, "_draw", draw)
-    garden = database.hold("Garden", "When?", "Prune", outcome=Outcome.CUT)
-    model.pieces = (" in ", "March.")
-    model.gate.clear()
-    turn = maya.chat.continue_reply(garden, maya.chat.open(garden).tip.id)
-    until(turn.said)
-
-    open_app(maya, c=str(garden))
-
-    assert drawn[0] == "Prune in "
-
-
 def test_reply_that_goes_on_is_drawn_once(open_app, maya, database, model):
     garden = database.hold("Garden", "When?", "Prune", outcome=Outcome.CUT)
     model.pieces = (" in", LimitReached())
@@ -444,21 +363,6 @@ def test_reply_that_goes_on_is_drawn_once(open_app, maya, database, model):
 
     assert said(app) == ["When?", "Prune in March ▍"]
     model.gate.set()
-
-
-def test_continued_version_is_shown_as_a_whole(open_app, maya, database, model):
-    garden = database.hold("Garden", "When?", "Prune", outcome=Outcome.CUT)
-    model.pieces = (" in March.",)
-    open_app(maya, c=str(garden)).button(key="continue").click().run()
-    first, second = maya.chat.open(garden).messages[1:]
-    model.pieces = ("In May.",)
-    assert maya.chat.retry(garden, first.id).wait(20)
-
-    app = open_app(maya, c=str(garden), m=str(first.id))
-
-    assert second.parent_id == first.id
-    assert said(app) == ["When?", "Prune in March."]
-    assert any("<small>1 / 2</small>" in html.proto.body for html in app.get("html"))
 
 
 def test_continued_reply_shows_the_sum_of_its_costs(open_app, maya, database, model):
@@ -479,27 +383,6 @@ def test_a_prompt_that_nobody_answered_can_be_tried_again(open_app, maya, databa
     ]
 
     app.button(key="retry").click().run()
-
-    assert said(app) == ["When?", "Prune in March."]
-
-
-def test_partial_reply_of_a_crashed_process_comes_back(open_app, maya, database):
-    garden = database.hold("Garden", "When?")
-    database.crash(garden, "Prune in Ma")
-
-    app = open_app(maya, c=str(garden))
-
-    assert said(app) == ["When?", "Prune in Ma"]
-    assert app.button(key="retry").label == "Retry"
-
-
-def test_live_reply_is_followed_after_opening(open_app, maya, model):
-    model.gate.clear()
-    turn = maya.chat.begin(None, "When?")
-    until(turn.said)
-
-    with meanwhile(model.gate.set):
-        app = open_app(maya, c=str(turn.conversation_id))
 
     assert said(app) == ["When?", "Prune in March."]
 
@@ -685,20 +568,6 @@ def edit(app, database, conversation_id, number, text):
     return app.button(key="send-message").click().run()
 
 
-def test_both_versions_of_an_edited_prompt_can_be_read(open_app, maya, database):
-    garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
-
-    app = edit(open_app(maya, c=str(garden)), database, garden, 0, "Half shade?")
-
-    assert said(app) == ["Half shade?", "Prune in March."]
-    assert not app.text_area
-    old, new = (message.id for message in database.thread(garden).messages[::4])
-    assert _switches(app) == [(old, None, "2 / 2")]
-    app = open_app(maya, c=str(garden), m=str(old))
-    assert said(app) == ["Shade?", "Ferns.", "Sun?", "Sage."]
-    assert _switches(app) == [(None, new, "1 / 2")]
-
-
 def test_edited_reply_says_so_and_can_be_edited_again(open_app, maya, database):
     garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
 
@@ -829,34 +698,6 @@ def test_only_the_branch_that_is_read_is_kept(open_app, maya, database):
     assert len(database.thread(garden).messages) == 6
 
 
-def test_messages_deleted_in_another_tab_can_be_restored(open_app, maya, database):
-    garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
-    app = open_app(maya, c=str(garden))
-    other = open_app(maya, c=str(garden))
-    agree(delete(other, database, garden, 2), 2)
-
-    app.run()
-    assert said(app) == ["Shade?", "Ferns."]
-    app.button(key="restore-elsewhere").click().run()
-
-    assert said(app) == ["Shade?", "Ferns.", "Sun?", "Sage."]
-    assert not [button for button in app.button if button.key == "restore-elsewhere"]
-
-
-def test_undo_is_offered_while_messages_can_be_restored(open_app, maya, database):
-    database.let_pass(-60)  # its clock is slow
-    garden = database.hold("Garden", "Shade?", "Ferns.")
-    thread = maya.chat.open(garden)
-    maya.chat.deletions.delete_messages(garden, [thread.messages[1].id], 20)
-    app = open_app(maya, c=str(garden))
-    assert app.button(key="restore-elsewhere").label == words.UNDO
-
-    database.let_pass(21)
-    app.run()
-
-    assert not [button for button in app.button if button.key == "restore-elsewhere"]
-
-
 def test_reply_is_regenerated_by_another_model_for_once(open_app, database, model):
     others = (Offer(LARGE, ScriptedModel(("Hostas.",))),)
     maya = FakePerson(database, model, others=others)
@@ -948,39 +789,6 @@ def lines(app):
     return sum("Context starts here" in html.value for html in app.main.get("html"))
 
 
-def test_the_page_says_what_the_model_no_longer_sees(open_app, maya, database):
-    garden = database.hold("Garden", *pairs(4), policy=Window(4))
-
-    app = open_app(maya, c=str(garden))
-
-    assert "**4 earlier messages** are no longer sent" in banner(app)[0]
-    assert lines(app) == 1
-
-
-def test_what_is_seen_whole_needs_no_banner(open_app, maya, database):
-    garden = database.hold("Garden", *pairs(4), policy=Full())
-
-    app = open_app(maya, c=str(garden))
-
-    assert (banner(app), lines(app)) == ([], 0)
-
-
-def test_another_policy_is_chosen_for_one_conversation(open_app, maya, database):
-    garden = database.hold("Garden", *pairs(4), policy=Window(4))
-    app = open_app(maya, c=str(garden))
-
-    app.radio(key=f"policy-{garden}").set_value("Everything").run()
-
-    assert database.thread(garden).conversation.policy == Full()
-    assert banner(app) == []
-    assert app.radio(key=f"policy-{garden}").options == [
-        "Everything",
-        "Recent only",
-        "Auto-summary",
-        "Smart recall",
-    ]
-
-
 def test_the_context_starts_anew_and_the_history_stays(open_app, maya, model, database):
     garden = database.hold("Garden", "Old prompt", "Old reply")
     app = open_app(maya, c=str(garden))
@@ -1063,16 +871,6 @@ def test_a_conversation_is_renamed(open_app, maya, database):
     assert f"title-{garden}" not in [field.key for field in app.text_input]
 
 
-def test_a_title_can_be_left_as_it_was(open_app, maya, database):
-    app = open_app(maya, c=str(database.hold("Garden", "One", "Two")))
-    menu(app, "Rename")
-    assert not app.title
-
-    app.button(key="leave-title").click().run()
-
-    assert app.title[0].value == "Garden"
-
-
 def test_refused_title_stays_in_its_field(open_app, maya, database):
     garden = database.hold("Garden", "One", "Two")
     app = open_app(maya, c=str(garden))
@@ -1108,15 +906,3 @@ def test_the_account_says_what_is_spent_and_leads_out(open_app, maya):
 
     assert any(r"of \$1.00" in caption.value for caption in app.sidebar.caption)
     assert 'method="post" action="/session/end"' in html(app)
-
-
-def test_model_title_is_shown_in_head_and_list(open_app, database, model):
-    person = FakePerson(database, model, purposes=(Purpose.TITLE,))
-    app = open_app(person)
-    send(app, "When do I prune roses?")
-    until(lambda: not person.chat.coming(Purpose.TITLE))
-
-    app.run()
-
-    assert app.title[0].value == "Prune in March"
-    assert titles(app) == ["Prune in March"]

@@ -86,16 +86,6 @@ def test_guessed_limit_is_marked(open_app, database, model, garden):
     assert "context window is unknown; assuming 400,000 tokens." in captions(app)
 
 
-def test_picked_model_answers_in_its_conversation_only(open_app, maya, garden, database):
-    other = database.hold("Other", "One", "Two")
-    app = pick(open_app(maya, c=str(garden)), "large", str(garden))
-
-    assert said(send(app, "Three"))[-1] == "In autumn."
-
-    assert database.thread(garden).conversation.model == "large"
-    assert open_app(maya, c=str(other)).radio(key=f"model-{other}").value == "scripted"
-
-
 def test_meter_counts_for_the_picked_model(open_app, maya, garden):
     app = open_app(maya, c=str(garden))
     assert any("of 3,696<" in html.value for html in app.get("html"))
@@ -253,20 +243,6 @@ def test_conversation_with_instructions_shows_a_sign(open_app, maya, garden, dat
     assert database.thread(garden).instructions is None
     send(app, "Four")
     assert told(model) == "Be kind."
-
-
-def test_instructions_of_another_tab_are_shown_before_resetting(open_app, maya, garden, database):
-    database.conversations.set_instructions(garden, "Answer in verse.")
-    app = menu(open_app(maya, c=str(garden)), "Instructions")
-    database.conversations.set_instructions(garden, "Answer in prose.")
-    conversation = database.thread(garden).conversation
-
-    press(in_dialog(app, instructions_dialog, conversation), "Reset to default")
-    assert database.thread(garden).instructions == "Answer in prose."
-    assert [code.value for code in app.code] == ["Answer in prose."]
-
-    press(in_dialog(app, instructions_dialog, conversation), "Reset to default")
-    assert database.thread(garden).instructions is None
 
 
 def test_too_long_instructions_leave_the_page_readable(open_app, maya, garden, database):

@@ -9,10 +9,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages._parts import turns, undo
-from services.domain import Outcome
 from services.errors import StoreUnavailable
 from tests.pages.conftest import chosen, clicked, html, listed, opened, options
-from tests.stack.apps import until
 
 OpenApp = Callable[..., AppTest]
 
@@ -102,17 +100,6 @@ def test_a_reply_that_comes_elsewhere_is_news_by_itself(open_app, maya, database
 
     assert turns.expected_news(maya.chat) != expected
     assert news(app.run()) == ["Garden"]
-
-
-def test_list_includes_the_open_archived_conversation(open_app, maya, database):
-    old = database.hold("Old", "One", "Two")
-    database.hold("New", "One", "Two")
-    database.conversations.archive(old)
-
-    app = open_app(maya, c=str(old))
-
-    assert listed(app)[:2] == ["Current chat", "Old"]
-    assert marked(app) == ["Old"]
 
 
 def test_thirty_are_drawn_and_older_ones_on_demand(open_app, maya, database):
@@ -243,19 +230,6 @@ def test_a_double_click_brings_back_once(open_app, maya, database):
     assert not app.exception
 
 
-def test_deleting_stops_the_live_reply_first(open_app, maya, model, database):
-    model.gate.clear()
-    turn = maya.chat.begin(None, "When?")
-    until(turn.said)
-    app = open_app(maya)
-
-    chosen(app, turn.conversation_id, "Delete")
-
-    assert turn.is_done
-    database.conversations.restore(turn.conversation_id)
-    assert database.thread(turn.conversation_id).messages[-1].outcome is Outcome.STOPPED
-
-
 def look_for(app, words):
     return app.sidebar.text_input(key="search").set_value(words).run()
 
@@ -324,14 +298,6 @@ def test_unknown_press_does_nothing(open_app, maya, database, request_):
 
     assert listed(app)[1:] == ["Old"]
     assert not app.exception
-
-
-def test_a_title_that_was_deleted_draws_nothing(open_app, maya, database):
-    one = database.hold("<img src=x>", "One", "Two")
-
-    app = chosen(open_app(maya), one, "Delete")
-
-    assert "<img" not in deleted(app)[0]
 
 
 def test_a_title_in_a_toast_draws_nothing(open_app, maya, database):

@@ -171,12 +171,6 @@ def test_noted_fact_is_hidden_after_the_next_prompt(open_app, maya, garden, data
 # --- the Memory page -------------------------------------------------------------------------------
 
 
-def test_memory_page_is_in_the_menu(open_app, maya):
-    app = open_app(maya)
-
-    assert [link.label for link in app.sidebar.get("page_link")] == ["Memory"]
-
-
 def test_fact_shows_its_scope_and_source(open_app, maya, garden):
     space = Space(id=SpaceId(uuid4()), name="*Spanish*", created_at=NOON)
     maya.store.spaces.keep(space)

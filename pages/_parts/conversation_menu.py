@@ -6,7 +6,7 @@ from functools import partial
 import streamlit as st
 
 from pages._parts import fact_list, preferences, safe_md, space_dialogs, undo, words
-from pages._parts.elements import draw_field, menu
+from pages._parts.elements import draw_field
 from pages._session import ask_for, find_person
 from services.domain import Conversation, ConversationId
 
@@ -31,19 +31,6 @@ def is_editing_title(conversation: Conversation, key: str) -> bool:
 
 def draw_title_field(conversation: Conversation) -> None:
     draw_field("title", conversation.title, 120, f"title-{conversation.id}", _rename, conversation)
-
-
-def draw_menu(
-    label: str,
-    conversation: Conversation,
-    key: str,
-    *,
-    can_move: bool,
-    has_branches: bool = False,
-) -> None:
-    """Draw the menu of a conversation beside its title."""
-    chosen = actions(conversation, key, can_move=can_move, has_branches=has_branches)
-    menu(label, chosen, "more_horiz", key, lambda label: chosen[label]())
 
 
 def actions(
