@@ -33,7 +33,6 @@ SHELL = "/bin/sh"
 SLOWEST = 900  # seconds
 PARTS = {  # what a command line holds
     "model": "services.embedded.model_server",
-    "supervisor": "services.embedded.supervisor",
     "node": "@supabase/lite",
     "postgres": "postgres",
     "app": "streamlit",

@@ -16,7 +16,7 @@ from pathlib import Path
 from services.embedded.folders import choose_folders
 from tests.stack.apps import App, running, until
 
-PARTS = ("node", "postgres", "supervisor", "model")
+PARTS = ("node", "postgres", "model")
 STAGES = ("starting the database", "preparing the tables", "starting the database's API")
 IMPORTS = 0.7  # seconds after which Python still imports
 

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import cache
 from uuid import UUID
 
 import httpx
@@ -21,11 +20,11 @@ from services.chat.temporary import TemporaryChat as TemporaryChat
 from services.crypto import RootKeys, ServerProof
 from services.domain import ConversationId, SessionId
 from services.embedded.folders import choose_folders
-from services.embedded.plan import Endpoints
+from services.embedded.plan import Endpoints, prepare
 from services.embedded.reports import Report, Running
-from services.embedded.stack import Stack, prepare
+from services.embedded.stack import Stack
 from services.errors import SignedOut, StoreUnavailable
-from services.llm import Models, configured_models, local_model
+from services.llm import configured_models, local_model
 from services.settings import Settings
 from services.store.port import Store
 from services.store.supabase.api import Gateway, ServerCalls
@@ -68,6 +67,8 @@ class Deployment:
 
 
 _deployment: Deployment | None = None
+_built: Shared | None = None
+_building = threading.Lock()
 _has_accounts = threading.Event()  # once seen, never asked again
 
 
@@ -75,20 +76,20 @@ def begin(url: str) -> tuple[ServerHealth, Stack]:
     """Check what can be checked at once and plan the rest. Raise Misconfigured with what to do."""
     global _deployment
     chosen = settings.read()
-    prepared = prepare(
+    plan = prepare(
         choose_folders(chosen.data_dir, chosen.key_dir),
         root_keys=chosen.root_keys.get_secret_value() if chosen.root_keys else None,
         with_database=chosen.supabase_url is None,
         with_model=not (chosen.openai_base_url or chosen.openai_api_key),
     )
-    health = ServerHealth(str(chosen.url or url), prepared.plan)
+    health = ServerHealth(str(chosen.url or url), plan.endpoints)
     _deployment = Deployment(
         settings=chosen,
-        root_keys=prepared.root_keys,
-        endpoints=prepared.plan.endpoints,
+        root_keys=plan.root_keys,
+        endpoints=plan.endpoints,
         health=health,
     )
-    return health, Stack(prepared.plan, prepared.lock, _record)
+    return health, Stack(plan, _record)
 
 
 def _record(report: Report) -> None:
@@ -172,7 +173,7 @@ def middleware(pages: Collection[str]) -> list[Middleware]:
         Middleware(
             SessionMiddleware,
             session_cache=lambda: (
-                _shared().session_cache if _is_built() or server_health().is_started else None
+                _shared().session_cache if _built or server_health().is_started else None
             ),
             origin=_origin(),
             policy=content_security_policy(streamlit_assets.folder() / "index.html"),
@@ -184,12 +185,8 @@ def middleware(pages: Collection[str]) -> list[Middleware]:
 
 def stop_turns() -> None:
     """Stop the live turns and store their partial replies, while the backend answers."""
-    if _is_built():
-        _shared().stop_turns()
-
-
-def _is_built() -> bool:
-    return _build.cache_info().currsize > 0
+    if _built:
+        _built.stop_turns()
 
 
 def _origin() -> Origin:
@@ -198,17 +195,11 @@ def _origin() -> Origin:
     return Origin(url, chosen.trusted_proxies)
 
 
-_building = threading.Lock()
-
-
 def _shared() -> Shared:
-    with _building:  # `cache` alone would build two for two threads
-        return _build()
-
-
-@cache
-def _build() -> Shared:
-    return build(_begun())
+    global _built
+    with _building:
+        _built = _built or build(_begun())
+        return _built
 
 
 def build(begun: Deployment) -> Shared:
@@ -231,7 +222,10 @@ def build(begun: Deployment) -> Shared:
         idle_seconds=chosen.session_idle_seconds,
         lifetime_seconds=chosen.session_lifetime_seconds,
     )
-    shared = Shared(sessions, chosen, _models(chosen, at))
+    models = (
+        local_model(at.model_url, at.model_key or "") if at.model_url else configured_models(chosen)
+    )
+    shared = Shared(sessions, chosen, models)
     probe = DatabaseProbe(
         database=database,
         server=ServerCalls(Gateway.to(url, key, transport, timeout=_PROBE_TIMEOUT).client(), proof),
@@ -242,9 +236,3 @@ def build(begun: Deployment) -> Shared:
     in_thread("database-probe", probe.run)
     in_thread("temporary", lambda: keep_ending_deserted(shared.temporary))
     return shared
-
-
-def _models(chosen: Settings, at: Endpoints) -> Models:
-    return (
-        local_model(at.model_url, at.model_key or "") if at.model_url else configured_models(chosen)
-    )

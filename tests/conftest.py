@@ -14,9 +14,10 @@ import psycopg
 import pytest
 
 from services.embedded.folders import Folders, choose_folders
+from services.embedded.plan import prepare
 from services.embedded.postgres import Postgres
 from services.embedded.reports import Failed, Running
-from services.embedded.stack import Stack, prepare
+from services.embedded.stack import Stack
 from services.embedded.supabase_api import fetch_modules
 from services.llm import OpenAIModel, connect
 from tests.fakes import INFO
@@ -106,7 +107,7 @@ def started_stack(base, cache):
     """A stack of its own with its data and keys in *base*."""
     places = Folders(data=base / "data", keys=base / "keys", cache=cache)
     root_keys = base64.urlsafe_b64encode(os.urandom(32)).decode()
-    prepared = prepare(places, root_keys=root_keys, with_database=True, with_model=False)
+    plan = prepare(places, root_keys=root_keys, with_database=True, with_model=False)
     answers, reports = threading.Event(), []
 
     def heard(report):
@@ -114,14 +115,14 @@ def started_stack(base, cache):
         if isinstance(report, Running | Failed):
             answers.set()
 
-    running = Stack(prepared.plan, prepared.lock, heard)
+    running = Stack(plan, heard)
     thread = threading.Thread(target=running.run)
     thread.start()
     try:
         answers.wait(1000)  # more than a stack takes to say that it is no use
         assert Running() in reports, f"{reports}{tails(places.logs)}"
-        endpoints = prepared.plan.endpoints
-        postgres = Postgres(places, prepared.plan.database.secrets)
+        endpoints = plan.endpoints
+        postgres = Postgres(places, plan.database.secrets)
         yield RunningStack(
             url=endpoints.supabase_url,
             publishable_key=endpoints.publishable_key,
@@ -134,4 +135,4 @@ def started_stack(base, cache):
     finally:
         running.stop(within=20)
         thread.join()
-        prepared.lock.close()
+        plan.database.lock.close()

@@ -13,7 +13,7 @@ class ModelState(StrEnum):
 
     STARTING = "starting"
     READY = "ready"
-    FAILED = "failed"  # again and again; the supervisor tries once more every few minutes
+    FAILED = "failed"  # again and again; it is tried once more every few minutes
     REMOTE = "remote"  # an endpoint elsewhere, which is not watched
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import tempfile
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +97,7 @@ def _not_writable(folder: Path, error: OSError) -> Misconfigured:
 class FolderLock:
     """The data folder's lock, held for as long as its descriptor is open in any process.
 
-    The supervisor inherits it: where an app was killed, the folder stays locked until its stack has stopped.
+    Postgres inherits it: where an app was killed, the folder stays locked until its database has stopped.
     """
 
     def __init__(self, data: Path) -> None:
@@ -106,21 +105,16 @@ class FolderLock:
         self._data = data
         self.descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            self._acquire()
+            self.acquire()
         except Misconfigured:
             self.close()
             raise
 
-    def wait(self, stopping: threading.Event) -> None:
-        """Return once the lock is acquired or *stopping* is set. Raise Misconfigured where another app acquired it."""
-        while not self._acquire():
-            if stopping.wait(0.05):
-                return
+    def acquire(self) -> bool:
+        """Return True once the lock is held, False while a dead app's Postgres holds it.
 
-    def close(self) -> None:
-        os.close(self.descriptor)
-
-    def _acquire(self) -> bool:
+        Raise Misconfigured where another app holds it.
+        """
         if acquire_lock(self.descriptor):
             os.ftruncate(self.descriptor, 0)
             os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -134,6 +128,9 @@ class FolderLock:
                 "stop it, or set DAYBOOK_DATA_DIR to another folder."
             )
         return False
+
+    def close(self) -> None:
+        os.close(self.descriptor)
 
 
 def acquire_lock(descriptor: int) -> bool:

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,12 +16,14 @@ from services.domain.models import ModelState
 from services.embedded import processes
 from services.embedded.folders import Folders, package_folder
 from services.embedded.plan import ModelPlan
+from services.embedded.processes import Sleep, Stopped
 from services.embedded.reports import ModelReport, Reporter
 from services.errors import Misconfigured
 
 CONTEXT_TOKENS = 2048
 _KEY = "DAYBOOK_MODEL_KEY"
 _PARALLEL = 2
+_CHECK_SECONDS = 0.1  # between two looks whether it still runs
 _PAUSE_SECONDS = 180.0  # before another start of a model that failed again and again
 _ROOT = str(Path(__file__).parents[2])
 _logger = logging.getLogger(__name__)
@@ -45,40 +47,25 @@ class ModelServer(processes.Server):
         return processes.answers_json(self._plan.port, "/v1/models", authorization)
 
 
-class ModelRunner:
-    """Keeps a model server running, in a thread of its own. Its failures end nothing else."""
-
-    def __init__(self, server: processes.Server, report: Reporter) -> None:
-        self._server, self._report = server, report
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._server.stop()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._report(ModelReport(ModelState.STARTING))
+def keep_running(server: processes.Server, report: Reporter, sleep: Sleep) -> None:
+    """Run a model server, again and again, until *sleep* raises Stopped. Its failures end nothing else."""
+    with suppress(Stopped):
+        while True:
+            report(ModelReport(ModelState.STARTING))
             try:
-                child = self._server.start()
-                if not self._stopping.is_set():  # else `stop` may have come before the start
-                    self._server.wait()
-                    self._report(ModelReport(ModelState.READY))
-                    child.wait()
+                child = server.start()
+                server.wait(sleep)
+                report(ModelReport(ModelState.READY))
+                while child.poll() is None:
+                    sleep(_CHECK_SECONDS)
             except (Misconfigured, OSError) as error:
                 _logger.warning("%s", error)
             finally:
-                self._server.stop()
-            delay = self._server.backoff.next_delay()
+                server.stop()
+            delay = server.backoff.next_delay()
             if delay is None:
-                self._report(ModelReport(ModelState.FAILED))
-            self._stopping.wait(_PAUSE_SECONDS if delay is None else delay)
+                report(ModelReport(ModelState.FAILED))
+            sleep(_PAUSE_SECONDS if delay is None else delay)
 
 
 def thread_count(cores: int) -> int:

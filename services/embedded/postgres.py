@@ -20,7 +20,7 @@ import psycopg
 from psycopg import sql
 
 from services.embedded import processes
-from services.embedded.folders import Folders, package_folder, socket_folder
+from services.embedded.folders import FolderLock, Folders, package_folder, socket_folder
 from services.embedded.plan import StackSecrets
 from services.errors import Misconfigured
 
@@ -54,10 +54,14 @@ class Postgres(processes.Server):
 
     stop_signal, stop_seconds = signal.SIGINT, 20.0
 
-    def __init__(self, folders: Folders, secrets: StackSecrets) -> None:
+    def __init__(
+        self, folders: Folders, secrets: StackSecrets, lock: FolderLock | None = None
+    ) -> None:
+        """*lock*: of the data folder, held by the server until it has ended."""
         super().__init__("The database", folders.logs / "postgres.log")
         self.folder, self.socket_folder = folders.database, socket_folder(folders.database)
         self.secrets = secrets
+        self._inherited = [lock.descriptor] if lock else []
 
     def prepare(self) -> None:
         """Create the cluster if there is none; an unfinished one does not count. Raise Misconfigured."""
@@ -93,17 +97,24 @@ class Postgres(processes.Server):
             shutil.rmtree(draft, ignore_errors=True)
 
     def launch(self) -> processes.Child:
-        """Start the server, once the servers that an earlier supervisor left are ended."""
-        self._end_leftovers()
+        """Start the server, once what a killed one left is ended."""
+        self.end_leftovers()
+        # it would keep Postgres from starting if its number now belongs to another program
+        (self.folder / "postmaster.pid").unlink(missing_ok=True)
         command = [
             *(str(_binaries() / "postgres"), "-D", str(self.folder), "-k", str(self.socket_folder)),
             *(f"--{name}={value}" for name, value in _SETTINGS.items()),
         ]
         folder, user = self.folder.parent, postgres_user()
         with processes.open_log(self.log) as output:
-            # SIGINT: a fast shutdown
             return processes.start(
-                command, _ENVIRONMENT, folder, output, death_signal="SIGINT", user=user
+                command,
+                _ENVIRONMENT,
+                folder,
+                output,
+                death_signal="SIGINT",  # a fast shutdown
+                user=user,
+                inherited=self._inherited,
             )
 
     def remove_temporary(self) -> None:
@@ -150,12 +161,8 @@ class Postgres(processes.Server):
                 "The database refuses its password: put back the keys folder that belongs to this data."
             ) from error
 
-    def _end_leftovers(self) -> None:
-        """End servers of this folder that an earlier supervisor left, and remove their pid file.
-
-        This process holds the folder's lock, so no supervisor owns them; a pid file whose number now belongs to
-        another program would keep Postgres from starting.
-        """
+    def end_leftovers(self) -> None:
+        """End the processes of this folder that a killed server or app left."""
         leftovers = [
             process
             for process in psutil.process_iter(["name", "cwd"])
@@ -166,7 +173,6 @@ class Postgres(processes.Server):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(sent)
             leftovers = psutil.wait_procs(leftovers, timeout=within)[1]
-        (self.folder / "postmaster.pid").unlink(missing_ok=True)
 
 
 def _binaries() -> Path:

@@ -17,9 +17,14 @@ from services.embedded import folders
 from services.errors import Misconfigured, says_disk_full
 
 Child = subprocess.Popen[bytes]
+Sleep = Callable[[float], None]  # for some seconds
 _LOG_BYTES = 5_000_000
 _START_SECONDS = 300.0  # at most: a busy machine takes its time, so does a database that recovers
 _DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
+
+
+class Stopped(Exception):
+    """Raised where the stack is to stop in the middle of a start."""
 
 
 class Backoff:
@@ -48,8 +53,12 @@ def start(
     *,
     death_signal: str = "SIGKILL",
     user: str | None = None,
+    inherited: Sequence[int] = (),
 ) -> Child:
-    """Start *command* in *folder*. It is sent *death_signal* when the calling thread ends, which must live as long."""
+    """Start *command* in *folder*, with the file descriptors *inherited*.
+
+    It is sent *death_signal* when the calling thread ends, which must live as long.
+    """
     arguments = [str(int(signal.Signals[death_signal])), str(os.getpid()), user or "", *command]
     return subprocess.Popen(
         [sys.executable, "-I", "-S", str(_DIE_WITH_PARENT), *arguments],
@@ -58,6 +67,8 @@ def start(
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
+        pass_fds=inherited,
+        start_new_session=True,  # Ctrl-C is for the app, which then stops its children
     )
 
 
@@ -128,7 +139,7 @@ class Server(ABC):
         self.child = self.launch()
         return self.child
 
-    def wait(self) -> None:
+    def wait(self, sleep: Sleep = time.sleep) -> None:
         """Return once the program answers. Raise Misconfigured if it ends first or takes too long."""
         deadline = time.monotonic() + _START_SECONDS
         while not self.answers():
@@ -138,7 +149,7 @@ class Server(ABC):
                 raise Misconfigured(
                     f"{self.name} does not answer after {_START_SECONDS:.0f} s: see {self.log}."
                 )
-            time.sleep(0.02)
+            sleep(0.02)
 
     def stop(self) -> None:
         if self.child is not None:

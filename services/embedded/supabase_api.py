@@ -25,6 +25,8 @@ _GUARD = f"--import={(_HERE / 'api_guard.mjs').as_uri()}"
 # only for its other drivers, its types and its debuggers: 100 of 148 MB; and npm's cache, which is 57 MB
 _UNUSED_FOLDERS = ("node_modules/typescript", "node_modules/@electric-sql", ".npm")
 _UNUSED_FILES = ("*.map", "*.d.ts", "*.d.mts", "*.d.cts")
+# the app's own settings, secrets among them, with which npm has no business
+_APP_SETTINGS = ("DAYBOOK_", "OPENAI_", "SUPABASE_", "DATABASE_URL", "STREAMLIT_")
 _SAFE_TO_LOG = re.compile(
     rb"\w*Error\b|    at .*:\d+:\d+\)?|  (?:severity|code|errno|syscall|file|line|routine): .*"
 )
@@ -86,7 +88,11 @@ def _npm_ci(folder: Path, progress: Progress) -> None:
             # npm's own retries take over a minute
             *("--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=3000"),
         ],
-        environment=os.environ,
+        environment={
+            name: value
+            for name, value in os.environ.items()
+            if not name.upper().startswith(_APP_SETTINGS)
+        },
         folder=folder,
         log=log,
         failure="The Node modules of the embedded backend could not be fetched: check the network "

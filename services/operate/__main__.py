@@ -12,7 +12,7 @@ from services import settings
 from services.crypto import RootKeys, new_key
 from services.domain.limits import check_credentials
 from services.embedded.folders import MIGRATIONS, Folders, choose_folders
-from services.embedded.stack import read_root_keys, read_secrets, running_endpoints
+from services.embedded.plan import read_root_keys, read_secrets, running_endpoints
 from services.errors import AppError, BadInput, Misconfigured
 from services.operate.check import UNCHECKED, Mark, check_api, check_database
 from services.operate.database import connect

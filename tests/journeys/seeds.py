@@ -12,8 +12,8 @@ from services.crypto import RootKeys, ServerProof
 from services.domain import Window
 from services.domain.models import ModelInfo
 from services.embedded.folders import choose_folders
+from services.embedded.plan import read_secrets, running_endpoints
 from services.embedded.postgres import Postgres
-from services.embedded.stack import read_secrets, running_endpoints
 from services.llm import Models, Offer
 from services.memory.tokens import RegexCounter
 from services.store.supabase.api import Gateway, ServerCalls

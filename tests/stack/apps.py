@@ -23,7 +23,6 @@ TLS = ssl.create_default_context()  # made once: it is most of the work of a loc
 PASSWORD = "correct horse battery"
 SECONDS = 60.0  # for what takes a moment: the machine may be slow, and have other work
 _PARTS = {
-    "supervisor": "services.embedded.supervisor",
     "model": "services.embedded.model_server",
     "node": "@supabase/lite",
     "postgres": "/bin/postgres",

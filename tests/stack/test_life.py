@@ -24,8 +24,8 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from services.embedded.folders import choose_folders, free_port
+from services.embedded.plan import read_secrets
 from services.embedded.postgres import Postgres
-from services.embedded.stack import read_secrets
 from tests.stack.apps import ROOT, TLS, App, running, until
 
 ROOT_KEY = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
@@ -113,7 +113,6 @@ def test_no_secret_in_ps_data_logs_or_console(app):
 def test_each_child_environment_has_only_its_secrets(app):
     hidden = _secrets(app)
     for part, own in {
-        "supervisor": set(),
         "postgres": set(),
         "node": {"postgres_password", "jwt_secret"},
         "model": {"model_key"},
@@ -178,7 +177,7 @@ def test_second_process_uses_address_of_the_first(app, base, cache):
         assert second.interrupt() < CTRL_C
 
 
-@pytest.mark.parametrize("part", ["node", "postgres", "supervisor"])
+@pytest.mark.parametrize("part", ["node", "postgres"])
 def test_killed_part_is_restarted_with_every_row(app, part):
     before = app.part(part)
 
@@ -220,9 +219,8 @@ def test_socket_of_a_long_path_is_private(again):
         assert folder.stat().st_mode & 0o077 == 0
         assert folder.parent.stat().st_mode & 0o066 == 0
 
-        again.kill()
+        again.interrupt()
 
-        until(lambda: not again.left())
         assert not folder.parent.exists()
 
 
@@ -233,14 +231,14 @@ def test_renamed_folder_starts_with_every_row(again):
         assert again.knows("grace")
 
 
-def test_start_after_a_kill_waits_for_old_supervisor(again, base, cache):
+def test_start_after_a_kill_waits_for_the_old_database(again, base, cache):
     following = App(base / "following", cache, data=again.data, keys=again.keys)
-    with _left_behind(again) as supervisor, running(following), _page() as page:
+    with _left_behind(again) as postgres, running(following), _page() as page:
         until(lambda: following.health()[0] == 503)
         page.goto(following.url)
         page.get_by_text("Daybook is starting: waking up").wait_for()
 
-        supervisor.resume()
+        postgres.resume()
 
         following.until_ready()
         page.get_by_text("Daybook is starting").wait_for(state="detached")
@@ -405,17 +403,17 @@ def _secrets(app):
 
 @contextmanager
 def _left_behind(app):
-    """The supervisor of *app*, which was killed; it takes its time to notice."""
+    """The Postgres of *app*, which was killed; it takes its time to end."""
     with running(app):
         app.until_ready()
-        supervisor = app.part("supervisor")
-        supervisor.suspend()
+        postgres = app.part("postgres")
+        postgres.suspend()
         app.kill()
         try:
-            yield supervisor
+            yield postgres
         finally:
             with contextlib.suppress(psutil.NoSuchProcess):
-                supervisor.resume()
+                postgres.resume()
 
 
 @contextmanager

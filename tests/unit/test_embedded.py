@@ -12,15 +12,14 @@ from types import SimpleNamespace
 import pytest
 
 from services.domain.models import ModelState
-from services.embedded import folders, postgres, processes, stack, supervisor
+from services.embedded import folders, postgres, processes
 from services.embedded.folders import Folders
-from services.embedded.model_server import thread_count
-from services.embedded.plan import DatabasePlan, ModelPlan, Plan, StackSecrets
-from services.embedded.processes import Backoff
-from services.embedded.reports import Failed, ModelReport, Running, Stage, Starting, Trouble
-from services.embedded.stack import Stack, prepare
+from services.embedded.model_server import keep_running, thread_count
+from services.embedded.plan import DatabasePlan, ModelPlan, Plan, StackSecrets, prepare
+from services.embedded.processes import Backoff, Stopped
+from services.embedded.reports import ModelReport, Running, Stage, Starting, Trouble
+from services.embedded.stack import Restarter, Stack
 from services.embedded.supabase_api import fetch_modules, safe_to_log
-from services.embedded.supervisor import DiskMonitor, ModelRunner, Restarter
 from services.errors import Misconfigured
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +32,7 @@ def places(tmp_path):
 
 def prepared(places):
     found = prepare(places, root_keys=None, with_database=True, with_model=False)
-    found.lock.close()
+    found.database.lock.close()
     return found
 
 
@@ -92,7 +91,7 @@ def test_folder_belongs_to_one_app_at_a_time(places):
     with pytest.raises(Misconfigured, match="Another Daybook is using"):
         prepared(places)
 
-    first.lock.close()
+    first.database.lock.close()
     prepared(places)
 
 
@@ -104,13 +103,20 @@ def test_hosted_deployment_needs_its_root_key_and_no_folder(places):
     prepared(places)
     found = prepare(places, root_keys=None, with_database=False, with_model=False)
 
-    assert (found.plan.database, found.plan.model, found.lock) == (None, None, None)
+    assert (found.database, found.model) == (None, None)
 
 
 def test_stack_without_parts_is_running_at_once(places):
     reports = []
 
-    Stack(Plan(folders=places, database=None, model=None), None, reports.append).run()
+    def report(new):
+        reports.append(new)
+        stack.stop(within=0)
+
+    plan = Plan(folders=places, root_keys=None, database=None, model=None)
+    stack = Stack(plan, report)
+
+    stack.run()
 
     assert reports == [Running()]
 
@@ -118,29 +124,14 @@ def test_stack_without_parts_is_running_at_once(places):
 def test_repr_of_a_plan_has_no_secret(places):
     names = ("postgres_password", "owner_password", "jwt_secret", "publishable_key")
     secrets = StackSecrets(**{name: f"canary of {name}" for name in names})
-    database = DatabasePlan(port=1, secrets=secrets, proof_keys={1: b"canary" * 6})
+    database = DatabasePlan(port=1, secrets=secrets, lock=None)
+    model = ModelPlan(port=2, key="canary")
 
-    plan = Plan(folders=places, database=database, model=ModelPlan(port=2, key="canary"))
+    plan = Plan(folders=places, root_keys="canary", database=database, model=model)
 
     assert "canary" not in f"{plan!r} {plan.endpoints!r}"
     assert plan.endpoints.supabase_url == "http://127.0.0.1:1"
     assert plan.endpoints.model_url == "http://127.0.0.1:2/v1"
-
-
-@pytest.mark.parametrize(
-    "report",
-    [
-        Starting(Stage.MODULES, 3, 70),
-        Running(),
-        Trouble("The disk is full."),
-        ModelReport(ModelState.FAILED),
-        Failed("It is over."),
-    ],
-)
-def test_app_reads_the_report_that_the_supervisor_sends(report, capsys):
-    supervisor.send(report)
-
-    assert stack.REPORT.validate_json(capsys.readouterr().out) == report
 
 
 def test_backoff_grows_and_ends():
@@ -217,8 +208,7 @@ def restarter(tmp_path, reports):
     def make(*servers):
         for server in servers:
             server.start()
-        disk = DiskMonitor(tmp_path, reports.append)
-        made.append(Restarter(servers, disk, reports.append))
+        made.append(Restarter(servers, tmp_path, reports.append, lambda _: None))
         return made[-1]
 
     yield make
@@ -227,21 +217,16 @@ def restarter(tmp_path, reports):
 
 
 def test_model_that_never_starts_is_reported_as_failed(tmp_path, reports):
-    failed = threading.Event()
-
-    def report(new):
-        reports.append(new)
-        if new == ModelReport(ModelState.FAILED):
-            failed.set()
-
     server = Server(tmp_path, times=2)
-    model = ModelRunner(server, report)
 
-    model.start()
+    def sleep(seconds):
+        if reports[-1] == ModelReport(ModelState.FAILED):
+            raise Stopped
 
-    assert failed.wait(30)
-    model.stop()
+    keep_running(server, reports.append, sleep)
+
     assert server.starts == 3
+    assert server.is_down()
     assert reports == [*[ModelReport(ModelState.STARTING)] * 3, ModelReport(ModelState.FAILED)]
 
 
@@ -269,7 +254,6 @@ def test_server_stopped_by_full_disk_is_restarted_for_ever(
 ):
     found = iter(checks)
     monkeypatch.setattr(folders, "is_full", lambda *_: next(found, False))
-    monkeypatch.setattr(supervisor.time, "sleep", lambda _: None)
     server = Server(tmp_path, last_words=last_words, times=0)
     one = restarter(server)
 
@@ -349,15 +333,6 @@ def test_hosted_deployment_needs_no_package_of_the_embedded_group(module):
     code = f"import sys; sys.modules |= dict.fromkeys({absent}); import {module}"
 
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
-def test_supervisor_imports_no_large_package():
-    code = "import sys, services.embedded.supervisor; print(*sys.modules)"
-
-    loaded = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split()
-
-    large = {"streamlit", "supabase", "openai", "pydantic", "httpx", "cryptography", "numpy"}
-    assert not large & set(loaded)
 
 
 @pytest.mark.parametrize(("cores", "count"), [(1, 1), (2, 1), (4, 3), (5, 4), (64, 4)])

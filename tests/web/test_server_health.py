@@ -10,16 +10,15 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from services.domain.models import ModelState
-from services.embedded.plan import DatabasePlan, ModelPlan, Plan
+from services.embedded.plan import Endpoints
 from services.embedded.reports import Failed, ModelReport, Running, Stage, Starting, Trouble
 from services.web.server_health import ServerHealth
 
 
 @pytest.fixture
 def server():
-    database = DatabasePlan(port=1, secrets=None, proof_keys={})
-    model = ModelPlan(port=2, key="key")
-    return ServerHealth("http://here", Plan(folders=None, database=database, model=model))
+    endpoints = Endpoints(supabase_url="http://127.0.0.1:1", model_url="http://127.0.0.1:2/v1")
+    return ServerHealth("http://here", endpoints)
 
 
 @pytest.fixture
