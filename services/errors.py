@@ -280,9 +280,7 @@ class ModelFailure(StrEnum):
     SILENT = "silent"  # nothing came in time, at the start or between two pieces
     DROPPED = "dropped"  # the connection ended in mid-reply
     GARBLED = "garbled"  # not the protocol: HTML, malformed events, an empty stream
-    NO_ANSWER = (
-        "no answer"  # it reached its length limit before the first word: all of it was thinking
-    )
+    NO_ANSWER = "no answer"  # all tokens up to its length limit were thoughts
 
 
 class ModelUnavailable(Unavailable):
@@ -358,9 +356,8 @@ class Misconfigured(AppError):
         self.public = public
 
 
-SIGN_IN_REASONS: dict[
-    str, type[AppError]
-] = {  # codes of refusals in the address of the sign-in page
+# codes of refusals in the address of the sign-in page
+SIGN_IN_REASONS: dict[str, type[AppError]] = {
     "wrong": WrongCredentials,
     "suspended": Suspended,
     "unconfirmed": NotConfirmed,

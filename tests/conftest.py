@@ -19,7 +19,7 @@ from services.embedded.postgres import Postgres
 from services.embedded.reports import Failed, Running
 from services.embedded.stack import Stack
 from services.embedded.supabase_api import fetch_modules
-from services.llm import OpenAIModel, connect
+from services.llm.openai_model import OpenAIModel, connect
 from tests.fakes import INFO
 from tests.hosted.rig import described, started_rig
 from tests.model_server import ModelServer

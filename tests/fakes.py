@@ -16,7 +16,8 @@ from services.domain.accounts import Account, UserUsage
 from services.domain.context import ContextMessage
 from services.domain.models import ModelInfo
 from services.errors import ModelUnavailable, NotFound
-from services.llm import Models, Offer, Piece
+from services.llm import Models, Offer
+from services.llm.model import Piece
 from services.memory.tokens import RegexCounter
 from services.store.in_memory.rows import InMemoryRows
 from services.store.sealed import sealed_store, throwaway_keys

@@ -33,7 +33,8 @@ from services.errors import (
     StoreUnavailable,
     WrongCredentials,
 )
-from services.llm import Models, Offer, OpenAIModel, connect
+from services.llm import Models, Offer
+from services.llm.openai_model import OpenAIModel, connect
 from services.memory.planner import plan_context
 from services.memory.receipt import Receipt
 from services.memory.tokens import RegexCounter
@@ -250,7 +251,7 @@ def _note_facts(scene, person, ask):
     choose(person.store.profile, keeps_facts=True)
     thread = ask(f"I am {SAID} [[facts=Is_{SAID}.]]")
     until(lambda: not chat.coming(Purpose.FACTS))
-    noted, (fact,) = chat.memories.noted(thread.conversation.id), memories.facts()
+    noted, (fact,) = chat.tasks.noted(thread.conversation.id), memories.facts()
     assert (fact.text, len(noted)) == (f"Is {SAID}.", 1)
     scene.refused(lambda: memories.keep(replace(fact, text=SAID * 50)))
     scene.refused(lambda: memories.keep(fact, replaces=replace(fact, text=f"Was {SAID}.")))

@@ -40,7 +40,7 @@ def draw_noted(chat: Chat, thread: Thread) -> None:
     asked = next((said for said in thread.branch()[::-1] if said.role is Role.USER), None)
     noted = tuple(
         one
-        for one in chat.memories.noted(thread.conversation.id)
+        for one in chat.tasks.noted(thread.conversation.id)
         if asked and one.fact.source_id == asked.id
     )
     if not noted:
@@ -50,7 +50,7 @@ def draw_noted(chat: Chat, thread: Thread) -> None:
             with row(f"noted-{one.fact.id}", "xxsmall"):
                 st.html(f'<p role="status">{_announced(chat, one)}</p>', width="stretch")
                 key, here = f"take-back-{one.fact.id}", thread.conversation.id
-                quiet_button(words.UNDO, None, key, chat.memories.undo_noted, here, one)
+                quiet_button(words.UNDO, None, key, chat.tasks.undo_noted, here, one)
                 if one is noted[-1]:
                     st.page_link(MEMORY, label=words.MEMORY)
                     dismiss = chat.background.dismiss

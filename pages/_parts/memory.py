@@ -285,10 +285,10 @@ def summary_dialog(conversation_id: ConversationId) -> None:
     def change() -> None:
         thread_as_seen = replace(thread, summary=seen)  # only that is replaced
         if is_asked_again:
-            services.chat.memories.rebuild_summary(thread_as_seen)
+            services.chat.tasks.rebuild_summary(thread_as_seen)
             st.session_state.news = "Regenerating the summary…"
             return
-        services.chat.memories.change_summary(thread_as_seen, "" if is_gone else text)
+        services.chat.tasks.change_summary(thread_as_seen, "" if is_gone else text)
         if is_gone:
             undo.offer_summary(conversation_id, seen)
 

@@ -132,7 +132,8 @@ def offer_summary(conversation_id: ConversationId, summary: RunningSummary) -> N
     """Offer to restore a *summary* that was just deleted."""
 
     def restore() -> None:
-        services_of(conversation_id).chat.memories.restore_summary(conversation_id, summary)
+        conversations = services_of(conversation_id).store.conversations
+        conversations.set_summary(conversations.thread(conversation_id), summary)
 
     _offer(_Deletion(uuid4(), "the summary", restore))
 

@@ -33,7 +33,12 @@ def affordable(
     Without a *thread*, of a conversation that begins as *new*.
     """
     setup = chat.choices.setup(thread, new)
-    here = thread or _new_thread(chat.choices.policy_of(new or NewConversation(), setup.space))
+    here = thread or Thread.empty(
+        ConversationId(uuid4()),
+        "",
+        chat.choices.policy_of(new or NewConversation(), setup.space),
+        made_at=datetime.now(UTC),
+    )
     past = here.branch()
     if not prompt:
         at = max((n for n, one in enumerate(past) if one.role is Role.USER), default=0)
@@ -63,8 +68,3 @@ def affordable(
             if least <= left_micro and not isinstance(now, type(policy))
         ),
     )
-
-
-def _new_thread(policy: MemoryPolicy) -> Thread:
-    """A conversation that has yet to begin."""
-    return Thread.empty(ConversationId(uuid4()), "", policy, made_at=datetime.now(UTC))

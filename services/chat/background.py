@@ -5,44 +5,52 @@ budget refuses it, the conversation stays as it is. At most one task of a kind r
 """
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
 
 from services.caches import LruCache
 from services.chat.live_turn import LiveTurn, LiveTurns
-from services.chat.paid_calls import Answer, Call, PaidCalls
+from services.chat.paid_calls import LONGEST_TURN, Call, PaidCalls, new_call
 from services.chat.planning import Planning
 from services.chat.setup import Setup
 from services.domain import (
     ConversationId,
     Fact,
     FactId,
-    Message,
     MessageId,
     Purpose,
-    Role,
     Space,
     Summary,
     Thread,
+    TurnId,
     UserId,
 )
 from services.domain.context import ContextPlan
+from services.domain.limits import checked_summary
 from services.domain.memories import NotedFact
-from services.errors import AppError, NotFound, Refused, Stale
+from services.errors import AppError, NotFound, Refused, Stale, StoreUnavailable
 from services.events import log_event
 from services.memory.compaction import Compaction
-from services.memory.facts import parse_fact_changes, plan_fact_request
+from services.memory.facts import (
+    answered_prompt,
+    exchange_about,
+    parse_fact_changes,
+    plan_fact_request,
+)
 from services.memory.titles import clean_title, plan_title
-from services.store.port import Conversations, Facts
+from services.store.port import Store
+from services.threads import in_thread
 
 _SECONDS = {Purpose.TITLE: 30.0, Purpose.SUMMARY: 120.0, Purpose.FACTS: 60.0}  # for one call
 _MOST_CALLS = 40  # of the model, for one summary: a long conversation is folded in chunks
 _MOST_SKIPPED = 15  # turns, after several failures in a row: each try may cost money
 _MOST_STATES = 5_000
+_THREAD = "background-task"
 
 Work = Callable[[], None]
 _Key = tuple[Purpose, ConversationId]
@@ -52,6 +60,15 @@ class NoSummary(Refused):
     """The answer of the model is no summary."""
 
     public = "The model did not return a usable summary."
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer of the model to a background call."""
+
+    turn_id: TurnId
+    text: str = field(repr=False)
+    is_cut: bool  # it was stopped, or reached its length limit
 
 
 @dataclass(slots=True, repr=False)
@@ -170,16 +187,14 @@ class BackgroundTasks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserTasks:
-    """The background tasks of one user."""
+    """The background tasks of one user, and the summaries and facts that they made, as pages change them."""
 
-    store: Conversations
+    store: Store
     calls: PaidCalls
     live_turns: LiveTurns
-    tasks: BackgroundTasks
+    registry: BackgroundTasks
     planning: Planning
     setup: Callable[[Thread], Setup]
-    facts: Facts | None
-    keeps_facts: Callable[[], bool]
 
     def claim(self, reply: LiveTurn, call: Call) -> list[Work]:
         """Claim the tasks that are due after *reply*, before its followers know that it is over, so that they can
@@ -192,26 +207,73 @@ class UserTasks:
             message_id: MessageId,
             task: Callable[[ConversationId, MessageId], None],
         ) -> None:
-            if self.tasks.claim(purpose, reply.user_id, reply.conversation_id, message_id):
+            if self.registry.claim(purpose, reply.user_id, reply.conversation_id, message_id):
                 due.append(partial(task, reply.conversation_id, message_id))
 
         with suppress(AppError):
-            thread = self.store.cached(reply.conversation_id)
+            thread = self.store.conversations.cached(reply.conversation_id)
             first_id = thread.messages[0].id if thread and thread.messages else reply.prompt_id
             if is_whole and thread and not thread.conversation.is_titled:
                 claim(Purpose.TITLE, first_id, self._title)
             if thread and self._needs_summary(thread, call):
-                claim(Purpose.SUMMARY, reply.prompt_id, self.summarise)
-            if is_whole and self.keeps_facts():
-                claim(Purpose.FACTS, _prompt_id(thread, reply), self._note)
+                claim(Purpose.SUMMARY, reply.prompt_id, self._summarise)
+            if is_whole and self._keeps_facts():
+                claim(Purpose.FACTS, answered_prompt(thread, reply.prompt_id), self._note)
         return due
 
-    def summarise(self, conversation_id: ConversationId, _: MessageId) -> None:
+    def change_summary(self, thread: Thread, text: str) -> None:
+        """Replace the text of the summary of *thread*; an empty *text* deletes the summary.
+
+        Raise BadInput, Stale (it was changed meanwhile), StoreUnavailable.
+        """
+        now, text = thread.summary, checked_summary(text)
+        summary = None
+        if text and now:
+            summary = replace(now, text=text, made_at=datetime.now(UTC), is_edited=True)
+        self.store.conversations.set_summary(thread, summary)
+
+    def rebuild_summary(self, thread: Thread) -> None:
+        """Have the summary of all that it covers made anew, in the background. Raise Stale, StoreUnavailable."""
+        conversation_id, last_id = thread.conversation.id, thread.messages[-1].id
+        user_id = self.store.conversations.user_id
+        if self.registry.claim(Purpose.SUMMARY, user_id, conversation_id, last_id, is_wanted=True):
+            try:
+                self.store.conversations.set_summary(thread, None)
+            except AppError:
+                self.registry.end(Purpose.SUMMARY, conversation_id)
+                raise
+            in_thread(_THREAD, partial(self._summarise, conversation_id, last_id))
+
+    def noted(self, conversation_id: ConversationId) -> tuple[NotedFact, ...]:
+        """The facts that were noted last in a conversation, if they are stored so and were not dismissed."""
+        noted = self.registry.noted(conversation_id)
+        with suppress(StoreUnavailable):
+            kept = self.store.facts.facts() if noted else ()
+            noted = tuple(one for one in noted if one.fact in kept)
+        return noted
+
+    def undo_noted(self, conversation_id: ConversationId, noted: NotedFact) -> None:
+        """Delete a noted fact, or put back the fact that it replaced. Raise ChangedElsewhere, StoreUnavailable."""
+        if noted.replaced:
+            self.store.facts.keep(noted.replaced, replaces=noted.fact)
+        else:
+            self.store.facts.forget(noted.fact.id)
+        self.registry.dismiss(conversation_id, (noted,))
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _keeps_facts(self) -> bool:
+        """Return True if the user wants facts to be kept; False while the database is away."""
+        with suppress(AppError):
+            return bool(self.store.profile.preferences().keeps_facts)
+        return False
+
+    def _summarise(self, conversation_id: ConversationId, _: MessageId) -> None:
         """Have the model summarise the messages that no longer fit."""
         failure: AppError | None = None
         try:
             for _call in range(_MOST_CALLS):
-                thread = self.store.thread(conversation_id)
+                thread = self.store.conversations.thread(conversation_id)
                 compaction = self.planning.compaction(thread, self.setup(thread))
                 if compaction is None:
                     break
@@ -222,7 +284,7 @@ class UserTasks:
             failure = None if isinstance(error, (Stale, NotFound)) else error
             log_event("summary.lost", conversation=conversation_id)
         finally:
-            self.tasks.end(Purpose.SUMMARY, conversation_id, error=failure)
+            self.registry.end(Purpose.SUMMARY, conversation_id, error=failure)
 
     def _needs_summary(self, thread: Thread, call: Call) -> bool:
         """Return True if the context fills, or something fell out of it."""
@@ -232,9 +294,28 @@ class UserTasks:
         return 2 * call.plan.prompt_tokens > room or bool(call.plan.omitted_ids)
 
     def _ask(self, purpose: Purpose, thread: Thread, plan: ContextPlan, about: MessageId) -> Answer:
-        """Ask the model that answers in *thread*. Raise AppError."""
-        offer, seconds = self.setup(thread).offer, _SECONDS[purpose]
-        return self.calls.ask(self.live_turns, thread, offer, plan, about, purpose, seconds)
+        """Ask the model that answers in *thread* something *about* a message; stop it after the seconds of *purpose*.
+
+        Raise what `PaidCalls.begin` raises, and how the model failed.
+        """
+        give_up_at = time.monotonic() + _SECONDS[purpose]
+        call = new_call(thread, self.setup(thread).offer, plan, about, None, purpose=purpose)
+        turn = self.calls.begin(call)
+
+        def beat(_: str) -> None:
+            if time.monotonic() > give_up_at:
+                turn.stop()
+            self.calls.checkpoint(turn, "")
+
+        def produce(turn: LiveTurn) -> None:
+            self.calls.produce(turn, call)
+            turn.close(turn.failure)
+
+        self.live_turns.run(turn, beat, produce)
+        turn.wait(LONGEST_TURN)
+        if turn.failure:
+            raise turn.failure
+        return Answer(turn.id, turn.said(), turn.is_stopped or turn.is_cut)
 
     def _fold(self, thread: Thread, compaction: Compaction) -> None:
         """Have the model answer with the next part of the summary, and store it. Raise AppError."""
@@ -242,65 +323,58 @@ class UserTasks:
         summary = compaction.summary(answer.text, datetime.now(UTC), is_cut=answer.is_cut)
         if summary is None:
             raise NoSummary
-        self.store.set_summary(thread, summary)
+        self.store.conversations.set_summary(thread, summary)
         log_event("summary.made", turn=answer.turn_id, messages=len(compaction.compacted_ids))
 
     def _title(self, conversation_id: ConversationId, first_id: MessageId) -> None:
         """Have the model give a title, unless it fails, runs on or makes none. A process asks once."""
         try:
-            thread = self.store.thread(conversation_id)
+            thread = self.store.conversations.thread(conversation_id)
             branch, window = thread.branch(), self.setup(thread).info.context_tokens
             plan = plan_title(branch, window, self.calls.counter)
             if plan is None or thread.conversation.is_titled:
                 return
             answer = self._ask(Purpose.TITLE, thread, plan, branch[0].id)
             title = None if answer.is_cut else clean_title(answer.text)
-            is_given = bool(title and self.store.give_title(conversation_id, title))
+            is_given = bool(title and self.store.conversations.give_title(conversation_id, title))
             log_event("title.made", turn=answer.turn_id, given=is_given)
         except AppError:  # the first words stay
             log_event("title.lost", conversation=conversation_id)
         finally:
-            self.tasks.end(Purpose.TITLE, conversation_id, first_id)
+            self.registry.end(Purpose.TITLE, conversation_id, first_id)
 
     def _note(self, conversation_id: ConversationId, prompt_id: MessageId) -> None:
         """Have the model name the facts in a prompt about its user."""
         noted: tuple[NotedFact, ...] | None = None
         try:
-            thread = self.store.thread(conversation_id)
-            if self.facts:
-                noted = self._noted(self.facts, thread, prompt_id)
+            noted = self._noted(self.store.conversations.thread(conversation_id), prompt_id)
         except AppError:  # the facts stay as they are
             log_event("facts.lost", conversation=conversation_id)
         finally:
             finished = None if noted is None else prompt_id
-            if waiting := self.tasks.end(
+            if waiting := self.registry.end(
                 Purpose.FACTS, conversation_id, finished, noted=noted or ()
             ):
-                in_background(partial(self._note, conversation_id, waiting))
+                in_thread(_THREAD, partial(self._note, conversation_id, waiting))
 
-    def _noted(
-        self, facts: Facts, thread: Thread, prompt_id: MessageId
-    ) -> tuple[NotedFact, ...] | None:
-        """Ask the model about a prompt and its reply, and store the facts that it names.
-
-        None: the call was stopped, or facts are wanted no more. Raise AppError.
-        """
-        setup, exchange = self.setup(thread), _exchange(thread, prompt_id)
+    def _noted(self, thread: Thread, prompt_id: MessageId) -> tuple[NotedFact, ...] | None:
+        """Ask the model about a prompt, and store the facts that it names; None if stopped or wanted no more. Raise AppError."""
+        setup, exchange = self.setup(thread), exchange_about(thread, prompt_id)
         if not exchange:
             return ()
-        before = _facts_of(facts, thread, setup.space)
+        before = self._facts_in(thread, setup.space)
         plan = plan_fact_request(exchange, before, setup.context_tokens, self.calls.counter)
         answer = self._ask(Purpose.FACTS, thread, plan, prompt_id)
-        if answer.is_cut or not self.keeps_facts():
+        if answer.is_cut or not self._keeps_facts():
             return None
         by_id = {fact.id: fact for fact in before}
         shown = [by_id[fact_id] for fact_id in plan.fact_ids]
-        now = _facts_of(facts, thread, setup.space)
+        now = self._facts_in(thread, setup.space)
         noted: list[NotedFact] = []
         for change in parse_fact_changes(answer.text, exchange, now, shown):
             fact = _fact(change.text, change.replaces, thread, prompt_id)
             try:
-                facts.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
+                self.store.facts.keep(fact, replaces=change.replaces, cuts=thread.conversation.cuts)
             except AppError:  # the facts noted before it stay
                 log_event("fact.lost", turn=answer.turn_id)
             else:
@@ -308,28 +382,9 @@ class UserTasks:
         log_event("facts.noted", turn=answer.turn_id, facts=len(noted))
         return tuple(noted)
 
-
-def _prompt_id(thread: Thread | None, reply: LiveTurn) -> MessageId:
-    """The prompt that *reply* answers, also where it goes on with another reply."""
-    path = thread.up_to(reply.prompt_id).branch() if thread else ()
-    is_continuation = bool(path) and any(part.id == reply.prompt_id for part in path[-1].stored)
-    asked = (said.id for said in reversed(path) if said.role is Role.USER)
-    return next(asked, reply.prompt_id) if is_continuation else reply.prompt_id
-
-
-def _facts_of(store: Facts, thread: Thread, space: Space | None) -> tuple[Fact, ...]:
-    return tuple(fact for fact in store.facts() if fact.holds_in(thread.conversation, space))
-
-
-def _exchange(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:
-    """The reply before a prompt, the prompt and its reply; nothing where they cannot all be read."""
-    branch = thread.through(prompt_id).branch()
-    at = next((n for n, said in enumerate(branch) if said.id == prompt_id), None)
-    if at is None:
-        return ()
-    exchange = branch[max(0, at - 1) : at + 2]
-    is_readable = thread.is_whole and all(said.is_verified for said in exchange)
-    return exchange if is_readable and exchange[-1].role is Role.ASSISTANT else ()
+    def _facts_in(self, thread: Thread, space: Space | None) -> tuple[Fact, ...]:
+        facts = self.store.facts.facts()
+        return tuple(fact for fact in facts if fact.holds_in(thread.conversation, space))
 
 
 def _fact(text: str, replaced: Fact | None, thread: Thread, prompt_id: MessageId) -> Fact:
@@ -339,14 +394,5 @@ def _fact(text: str, replaced: Fact | None, thread: Thread, prompt_id: MessageId
         id=FactId(uuid4()), text=text, since=now, space_id=conversation.space_id
     )
     return replace(
-        fact,
-        text=text,
-        since=now,
-        source_id=prompt_id,
-        source_conversation_id=conversation.id,
+        fact, text=text, since=now, source_id=prompt_id, source_conversation_id=conversation.id
     )
-
-
-def in_background(work: Work) -> None:
-    """Begin *work* in a thread of its own, which the process does not wait for."""
-    threading.Thread(target=work, name="background-task", daemon=True).start()

@@ -98,7 +98,7 @@ class Counting:
         """Forecast the tokens that the endpoint counts of *plan*; as planned, where nothing is known."""
         anchor = find_anchor(self._calls.get(conversation_id) or (), model, rates, counter)
         if anchor is None and not rates.by_kind:
-            return Forecast(plan.prompt_tokens, plan.prompt_tokens, is_anchored=False)
+            return Forecast(plan.prompt_tokens, is_anchored=False)
         return forecast_prompt(plan.messages, anchor, rates, counter)
 
     def was_refused(self, conversation_id: ConversationId) -> bool:

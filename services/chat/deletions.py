@@ -4,30 +4,26 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from services.chat.live_turn import LiveTurns
-from services.chat.memories import Memories
-from services.domain import ConversationId, Fact, MessageId, Purpose, Thread
+from services.chat.background import UserTasks
+from services.domain import ConversationId, Fact, MessageId, Purpose, Thread, UserId
 from services.domain.memories import DeletedMemories
 from services.errors import Busy, Refused, Stale, StoreUnavailable, TooLate
-from services.store.port import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deletions:
     """The deletions of one user."""
 
-    store: Store
-    live_turns: LiveTurns
-    memories: Memories
+    tasks: UserTasks
     open: Callable[[ConversationId], Thread]
     forget: Callable[[ConversationId], None]  # of all that this process holds of a conversation
 
     def discard(self, conversation_id: ConversationId, seconds: int) -> None:
         """Stop the live turns of a conversation, and have it destroyed in *seconds*."""
-        its = self.store.turns.user_id, conversation_id
-        self.live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == its)
-        self.store.conversations.discard(conversation_id, seconds)
-        self.live_turns.drop(*its)
+        its, live_turns = (self._user_id, conversation_id), self.tasks.live_turns
+        live_turns.stop(lambda turn: (turn.user_id, turn.conversation_id) == its)
+        self.tasks.store.conversations.discard(conversation_id, seconds)
+        live_turns.drop(*its)
         self.forget(conversation_id)
 
     def delete_messages(
@@ -43,7 +39,8 @@ class Deletions:
         followers = [message for message in thread.messages if message.parent_id in ids]
         if len(doomed) != len(ids) or any(message.id not in ids for message in followers):
             raise Stale
-        turn = self.live_turns.find(self.store.turns.user_id, conversation_id)
+        store, live_turns = self.tasks.store, self.tasks.live_turns
+        turn = live_turns.find(self._user_id, conversation_id)
         is_its = turn is not None and turn.prompt_id in ids
         if turn and is_its and not turn.is_done:
             raise Busy
@@ -52,13 +49,11 @@ class Deletions:
             summary = None  # it covers only what comes before the message at its end
         facts = self._facts_of(ids)
         fact_ids = [fact.id for fact in facts]
-        self.store.messages.discard(
-            thread, doomed, fact_ids, seconds, drops_summary=summary is not None
-        )
+        store.messages.discard(thread, doomed, fact_ids, seconds, drops_summary=summary is not None)
         facts += self._forget_facts_of(ids)
         if is_its:  # its failure is shown no more
-            self.live_turns.drop(self.store.turns.user_id, conversation_id, Purpose.REPLY)
-        background = self.memories.background
+            live_turns.drop(self._user_id, conversation_id, Purpose.REPLY)
+        background = self.tasks.registry
         noted = background.noted(conversation_id)
         background.dismiss(conversation_id, tuple(one for one in noted if one.fact in facts))
         self.forget(conversation_id)
@@ -71,14 +66,14 @@ class Deletions:
 
         Raise TooLate, NotFound, Tampered, StoreUnavailable; after the last, called again it goes on.
         """
-        late: TooLate | None = None
+        store, late = self.tasks.store, None
         try:
-            self.store.messages.restore(conversation_id)
+            store.messages.restore(conversation_id)
         except TooLate as error:
             late = error  # perhaps they are back: by another tab, or a call whose answer was lost
         self.forget(conversation_id)
-        back = self.store.conversations.thread(conversation_id).messages
-        ids, seqs = {message.id for message in back}, {message.seq for message in back}
+        thread = store.conversations.thread(conversation_id)
+        ids, seqs = ({getattr(one, name) for one in thread.messages} for name in ("id", "seq"))
         memories = tuple(memories)
         facts = [fact for one in memories for fact in one.facts if fact.source_id in ids]
         summaries = [
@@ -86,24 +81,25 @@ class Deletions:
         ]
         if late and not any(ids & one.ids for one in memories):
             raise late
-        if self.memories.facts:
-            for fact in facts:
-                with suppress(Refused):  # it is there already, or there are too many by now
-                    self.memories.facts.keep(fact)
+        for fact in facts:
+            with suppress(Refused):  # it is there already, or there are too many by now
+                store.facts.keep(fact)
         if summaries:
-            self.memories.restore_summary(conversation_id, summaries[-1])
+            store.conversations.set_summary(thread, summaries[-1])
+
+    @property
+    def _user_id(self) -> UserId:
+        return self.tasks.store.turns.user_id
 
     def _facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
         """The facts that were noted from messages, as they are stored now."""
-        kept = self.memories.facts.fresh_facts() if self.memories.facts else ()
-        return tuple(fact for fact in kept if fact.source_id in ids)
+        return tuple(fact for fact in self.tasks.store.facts.fresh_facts() if fact.source_id in ids)
 
     def _forget_facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
         """Forget and return the facts that were noted from messages while these were being deleted."""
         with suppress(StoreUnavailable):
             facts = self._facts_of(ids)
             for fact in facts:
-                if self.memories.facts:
-                    self.memories.facts.forget(fact.id)
+                self.tasks.store.facts.forget(fact.id)
             return facts
         return ()

@@ -9,18 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
-from services.domain import (
-    ConversationId,
-    MessageId,
-    Purpose,
-    Thoughts,
-    Thread,
-    TurnId,
-    UserId,
-)
+from services.domain import ConversationId, MessageId, Purpose, Thoughts, Thread, TurnId, UserId
 from services.errors import AppError, SignedOut
 from services.events import log_event
+from services.threads import in_thread
 
 _logger = logging.getLogger(__name__)
 
@@ -47,6 +41,7 @@ class LiveTurn:
     owner: object = None  # the store of one device of the user, which stops it when they leave
     thread: Thread | None = None  # as it began, with its prompt: drawn until it is read again
     purpose: Purpose = Purpose.REPLY
+    max_tokens: int = 0  # of its text, as far as it is paid for
     failure: AppError | None = field(default=None, init=False)
     is_stopped: bool = field(default=False, init=False)
     is_cut: bool = field(default=False, init=False)  # the reply reached its length limit
@@ -185,19 +180,12 @@ class LiveTurns:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def find(
-        self,
-        user_id: UserId,
-        conversation_id: ConversationId,
-        purpose: Purpose = Purpose.REPLY,
+        self, user_id: UserId, conversation_id: ConversationId, purpose: Purpose = Purpose.REPLY
     ) -> LiveTurn | None:
         """The turn that is coming, or that failed a moment ago."""
-        key = user_id, conversation_id, purpose
         with self._lock:
-            turn = self._turns.get(key)
-            if turn and turn.is_forgotten():
-                del self._turns[key]
-                return None
-            return turn
+            turn = self._turns.get((user_id, conversation_id, purpose))
+        return None if turn is None or turn.is_forgotten() else turn
 
     def coming(self, user_id: UserId) -> frozenset[ConversationId]:
         """The conversations of a user in which a reply is not over yet."""
@@ -213,12 +201,10 @@ class LiveTurns:
         self, turn: LiveTurn, beat: Callable[[str], object], produce: Callable[[LiveTurn], None]
     ) -> None:
         """Let *produce* run in a thread of its own, beside a *beat* of the text so far every second."""
-        work = _thread(f"turn-{turn.id}", self._work, turn, produce)
-        heart = _thread(f"beat-{turn.id}", _keep_alive, turn, beat)
-        with self._lock:
-            work.start()  # first: what no thread works at must neither be found nor kept alive
+        with self._lock:  # what no thread works at must neither be found nor kept alive
+            in_thread(f"turn-{turn.id}", partial(self._work, turn, produce))
             self._turns[turn.user_id, turn.conversation_id, turn.purpose] = turn
-        heart.start()
+        in_thread(f"beat-{turn.id}", partial(_keep_alive, turn, beat))
 
     def stop(
         self, is_meant: Callable[[LiveTurn], bool] = lambda _: True, within: float = 2.0
@@ -269,7 +255,3 @@ def _keep_alive(turn: LiveTurn, beat: Callable[[str], object]) -> None:
         except Exception:  # a bug must not let the lease run out under a reply that is well
             _logger.exception("a heartbeat failed")
         is_done = turn.wait(_HEARTBEAT_SECONDS)
-
-
-def _thread(name: str, target: Callable[..., None], *args: object) -> threading.Thread:
-    return threading.Thread(target=target, args=args, name=name, daemon=True)

@@ -3,27 +3,19 @@
 reserve -> the caller has a thread `produce` the reply -> what was said is stored, and the turn settled
 """
 
-import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
-from services.chat.live_turn import LiveTurn, LiveTurns
-from services.domain import (
-    ConversationId,
-    MessageId,
-    Outcome,
-    Purpose,
-    Thread,
-    TurnId,
-    Usage,
-)
+from services.caches import LruCache
+from services.chat.live_turn import LiveTurn
+from services.domain import ConversationId, MessageId, Outcome, Purpose, Thread, Usage
 from services.domain.context import ContextPlan
 from services.domain.limits import LONGEST_TEXT
 from services.domain.models import ModelInfo
-from services.domain.turns import ClientTurnId, Ending, Lease, NewTurn
+from services.domain.turns import ClientTurnId, Ending, Lease, NewTurn, Reservation, Settlement
 from services.errors import (
     AppError,
     Busy,
@@ -46,39 +38,19 @@ _LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth its prompt
 _MARGIN = 2.0  # seconds of the first lease in which the first heartbeat arrives
 _PATIENCE = 900.0  # seconds for which a reply waits for a database that is away
 _RESENT_SECONDS = 120.0  # for which a request without an answer is sent again as it was
-_MOST_UNANSWERED = 4  # attempts that are kept to be sent again
+_MOST_UNANSWERED = 4  # calls that are kept to be sent again
 _LONGEST_PIECE = 20_000  # characters of a reply that are looked at together
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call of a model, and how much it may say."""
-
-    offer: Offer
-    plan: ContextPlan
-    max_tokens: int
-    so_far: str = field(default="", repr=False)  # of the reply that it was asked to go on with
-    held_until: float = 0.0  # by `time.monotonic`: the turn's first lease
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """A turn to begin. It is begun again as it was where the database's answer is lost."""
+class Call:
+    """A call of a model, and the turn that pays for it, which is begun again as it was where the answer is lost."""
 
     turn: NewTurn
     offer: Offer
     plan: ContextPlan
-    so_far: str = field(default="", repr=False)  # of the reply that goes on
+    so_far: str = field(default="", repr=False)  # of the reply that it is asked to go on with
     made_at: float = field(default_factory=time.monotonic)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The answer of the model to a background call."""
-
-    turn_id: TurnId
-    text: str = field(repr=False)
-    is_cut: bool  # it was stopped, or reached its length limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +60,13 @@ class PaidCalls:
     turns: Turns
     counter: TokenCounter
 
-    def begin(self, attempt: Attempt) -> tuple[LiveTurn, Call]:
-        """Begin the turn of *attempt*, and return the call that it pays for.
-
-        Raise what `Turns.begin` raises; after StoreUnavailable the same attempt begins one turn.
-        """
-        new, info, plan = attempt.turn, attempt.offer.info, attempt.plan
+    def begin(self, call: Call) -> LiveTurn:
+        """Begin the turn of *call*. Raise what `Turns.begin` raises; after StoreUnavailable *call* begins one turn."""
+        new, reservation = call.turn, call.turn.reservation
         begun = self.turns.begin(new)
-        affordable = info.affordable_reply(begun.reserved_micro - new.prompt_micro)
-        max_tokens = min(plan.reply_tokens, affordable)
+        affordable = call.offer.info.affordable_reply(
+            begun.reserved_micro - reservation.prompt_micro
+        )
         turn = LiveTurn(
             self.turns.user_id,
             new.thread.conversation.id,
@@ -104,25 +74,19 @@ class PaidCalls:
             new.prompt_id,
             owner=self.turns,
             thread=new.begun_thread() if new.prompt else None,
-            purpose=new.purpose,
+            purpose=reservation.purpose,
+            max_tokens=min(call.plan.reply_tokens, affordable),
         )
         log_event(
             "turn.begun",
             turn=turn.id,
-            purpose=new.purpose,
+            purpose=turn.purpose,
             reserved_micro=begun.reserved_micro,
-            prompt_tokens=plan.prompt_tokens,
-            max_tokens=max_tokens,
-            omitted=len(plan.omitted_ids),
+            prompt_tokens=call.plan.prompt_tokens,
+            max_tokens=turn.max_tokens,
+            omitted=len(call.plan.omitted_ids),
         )
-        call = Call(
-            attempt.offer,
-            plan,
-            max_tokens,
-            so_far=attempt.so_far,
-            held_until=attempt.made_at + LEASE_SECONDS,
-        )
-        return turn, call
+        return turn
 
     def produce(self, turn: LiveTurn, call: Call) -> Usage | None:
         """Stream into *turn*, store and settle, however it ends. Return what the endpoint counted."""
@@ -131,10 +95,11 @@ class PaidCalls:
         failure: AppError | None = None
         is_called = False
         try:
-            is_held = time.monotonic() < call.held_until - _MARGIN or self.checkpoint(turn, "")
+            held_until = call.made_at + LEASE_SECONDS - _MARGIN
+            is_held = time.monotonic() < held_until or self.checkpoint(turn, "")
             if is_held and not turn.is_stopped:
                 is_called = True
-                stream = call.offer.client.start(call.plan.messages, max_tokens=call.max_tokens)
+                stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
                 turn.when_stopped(stream.cancel)
                 so_far = call.so_far
                 for piece in stream:
@@ -165,66 +130,31 @@ class PaidCalls:
             elif is_called:
                 thoughts = turn.thoughts()
                 streamed = (thoughts.text if thoughts else "") + turn.said()
-                used = self._counted(call, streamed, is_failed=failure is not None)
+                used = self._counted(call, turn, streamed, is_failed=failure is not None)
             turn.failure = self._settle(turn, call.offer.info, used or Usage(0, 0), failure)
         return reported
-
-    def ask(
-        self,
-        turns: LiveTurns,
-        thread: Thread,
-        offer: Offer,
-        plan: ContextPlan,
-        about: MessageId,
-        purpose: Purpose,
-        seconds: float,
-    ) -> Answer:
-        """Ask what the app wants to know *about* a message; the turn is one of *turns* meanwhile.
-
-        After *seconds* it is stopped. Raise what `begin` raises, and how the model failed.
-        """
-        give_up_at = time.monotonic() + seconds
-        turn, call = self.begin(new_attempt(thread, offer, plan, about, None, purpose=purpose))
-
-        def beat(_: str) -> None:
-            if time.monotonic() > give_up_at:
-                turn.stop()
-            self.checkpoint(turn, "")
-
-        def produce(turn: LiveTurn) -> None:
-            self.produce(turn, call)
-            turn.close(turn.failure)
-
-        turns.run(turn, beat, produce)
-        turn.wait(LONGEST_TURN)
-        if turn.failure:
-            raise turn.failure
-        return Answer(turn.id, turn.said(), turn.is_stopped or turn.is_cut)
 
     def _settle(
         self, turn: LiveTurn, info: ModelInfo, tokens: Usage, failure: AppError | None
     ) -> AppError | None:
-        said = turn.said()
+        settlement = Settlement(turn.id, _outcome(turn, failure), tokens, info.cost_micro(tokens))
         ending = Ending(
-            turn_id=turn.id,
+            settlement=settlement,
             conversation_id=turn.conversation_id,
             prompt_id=turn.prompt_id,
             reply_id=MessageId(uuid4()),
-            reply=said if turn.purpose is Purpose.REPLY else "",
+            reply=turn.said() if turn.purpose is Purpose.REPLY else "",
             thoughts=turn.thoughts(),
-            outcome=_outcome(turn, failure),
-            usage=tokens,
-            cost_micro=info.cost_micro(tokens),
         )
         unsaved = self._finish(ending)
         log_event(
             "turn.finished",
             turn=turn.id,
             purpose=turn.purpose,
-            outcome=ending.outcome,
+            outcome=settlement.outcome,
             prompt_tokens=tokens.prompt,
             reply_tokens=tokens.reply,
-            cost_micro=ending.cost_micro,
+            cost_micro=settlement.cost_micro,
             saved=unsaved is None,
         )
         return unsaved or (None if turn.is_stopped else failure)
@@ -246,13 +176,13 @@ class PaidCalls:
             else:
                 return None
 
-    def _counted(self, call: Call, streamed: str, *, is_failed: bool) -> Usage:
+    def _counted(self, call: Call, turn: LiveTurn, streamed: str, *, is_failed: bool) -> Usage:
         """Our own count, where the endpoint reported none; it leans high, but not above what is reserved."""
         if is_failed and not streamed:
             return Usage(0, 0)
         return Usage(
             min(call.plan.prompt_tokens, call.plan.bound_tokens),
-            min(self.counter.count(streamed), call.max_tokens),
+            min(self.counter.count(streamed), turn.max_tokens),
         )
 
     def checkpoint(self, turn: LiveTurn, said: str) -> Lease:
@@ -267,7 +197,7 @@ class PaidCalls:
         return lease
 
 
-def new_attempt(
+def new_call(
     thread: Thread,
     offer: Offer,
     plan: ContextPlan,
@@ -278,82 +208,76 @@ def new_attempt(
     receipt: str | None = None,
     is_first: bool = False,
     so_far: str = "",
-) -> Attempt:
-    """Return an attempt to begin a turn of *plan*, which reserves its worst cost."""
+) -> Call:
+    """Return a call of *offer* with *plan*, and a turn that reserves its worst cost."""
     info = offer.info
-    turn = NewTurn(
+    reservation = Reservation(
         client_turn_id=ClientTurnId(uuid4()),
+        purpose=purpose,
+        model=info.name,
+        prompt_micro=info.cost_micro(Usage(plan.bound_tokens, 0)),
+        reply_micro=info.cost_micro(Usage(0, plan.reply_tokens)),
+        least_reply_micro=_least_reply_micro(info, plan),
+        lease_seconds=LEASE_SECONDS,
+    )
+    turn = NewTurn(
+        reservation=reservation,
         thread=thread,
         prompt_id=prompt_id,
         prompt=prompt,
         start_seq=plan.start_seq,
-        model=info.name,
-        prompt_micro=info.cost_micro(Usage(plan.bound_tokens, 0)),
-        reply_micro=_reply_micro(info, plan.reply_tokens),
-        least_reply_micro=_least_reply_micro(info, plan),
-        lease_seconds=LEASE_SECONDS,
-        purpose=purpose,
         receipt=receipt,
         is_first=is_first,
     )
-    return Attempt(turn=turn, offer=offer, plan=plan, so_far=so_far)
+    return Call(turn=turn, offer=offer, plan=plan, so_far=so_far)
 
 
-class UnansweredAttempts:
-    """The attempts of one user whose answers were lost: asked for once more, each is sent as it was."""
+class UnansweredCalls:
+    """The calls of one user whose turns were to begin, but the answers were lost: each is sent again as it was."""
 
     def __init__(self) -> None:
-        self._attempts: list[Attempt] = []
-        self._lock = threading.Lock()
+        self._calls = LruCache[ClientTurnId, Call](_MOST_UNANSWERED)
 
-    def find(self, attempt: Attempt) -> Attempt | None:
-        """The lost attempt that asked for the same."""
-        return next((lost for lost in self._attempts if _is_same(lost, attempt)), None)
+    def find(self, call: Call) -> Call | None:
+        """The lost call that asked for the same."""
+        return next((lost for _, lost in self._calls.items() if _is_same(lost, call)), None)
 
     def is_prompt(self, prompt_id: MessageId | None) -> bool:
-        """Return True if a lost attempt was to store this prompt: no process streams a reply to it."""
-        return any(lost.turn.prompt and lost.turn.prompt_id == prompt_id for lost in self._attempts)
+        """Return True if a lost call was to store this prompt: no process streams a reply to it."""
+        lost = (call.turn for _, call in self._calls.items())
+        return any(turn.prompt and turn.prompt_id == prompt_id for turn in lost)
 
     @contextmanager
-    def kept_if_lost(self, attempt: Attempt) -> Generator[None]:
-        """Keep *attempt* if it raises StoreUnavailable: the turn may have begun."""
-        is_lost = False
+    def kept_if_lost(self, call: Call) -> Generator[None]:
+        """Keep *call* if it raises StoreUnavailable: the turn may have begun."""
+        client_turn_id = call.turn.reservation.client_turn_id
+        self._calls.drop(client_turn_id)
         try:
             yield
         except StoreUnavailable:
-            is_lost = True
+            self._calls.put(client_turn_id, call)
             raise
-        finally:
-            with self._lock:
-                others = [lost for lost in self._attempts if lost is not attempt]
-                self._attempts = [*others, attempt][-_MOST_UNANSWERED:] if is_lost else others
 
     def forget(self, conversation_id: ConversationId) -> None:
-        with self._lock:
-            self._attempts = [
-                lost
-                for lost in self._attempts
-                if lost.turn.thread.conversation.id != conversation_id
-            ]
+        self._calls.drop_all(lambda lost: lost.turn.thread.conversation.id == conversation_id)
 
 
-def _is_same(lost: Attempt, attempt: Attempt) -> bool:
-    """Return True if *attempt* asks for what *lost* asked for not long ago, whose prompt may be stored by now."""
-    sent, new = lost.turn, attempt.turn
-    is_late = attempt.made_at - lost.made_at > _RESENT_SECONDS
-    if is_late or _choices(sent.thread) != _choices(new.thread):
+def _is_same(lost: Call, call: Call) -> bool:
+    """Return True if *call* asks for what *lost* asked for not long ago, whose prompt may be stored by now."""
+    sent, new = lost.turn, call.turn
+    before, now = sent.thread, new.thread
+    is_late = call.made_at - lost.made_at > _RESENT_SECONDS
+    if is_late or _choices(before) != _choices(now):
         return False
     if sent.is_first and new.is_first:
         return sent.prompt == new.prompt
-    before, now = sent.thread, new.thread
     if before.conversation.id != now.conversation.id:
         return False
     if new.prompt is None:
         return new.prompt_id == sent.prompt_id
     stored = next((one for one in now.messages if one.id == sent.prompt_id), None)
-    tip_id = now.tip.id if now.tip else None
     if stored:
-        is_next = tip_id in (stored.id, stored.parent_id)
+        is_next = (now.tip.id if now.tip else None) in (stored.id, stored.parent_id)
     else:
         is_next = (before.conversation.rev, before.tip) == (now.conversation.rev, now.tip)
     return new.prompt == sent.prompt and is_next
@@ -365,12 +289,8 @@ def _choices(thread: Thread) -> tuple[object, ...]:
     return conversation.policy, conversation.model, conversation.space_id, thread.instructions
 
 
-def _reply_micro(info: ModelInfo, tokens: int) -> int:
-    return info.cost_micro(Usage(0, tokens))
-
-
 def _least_reply_micro(info: ModelInfo, plan: ContextPlan) -> int:
-    return _reply_micro(info, min(_LEAST_REPLY_TOKENS, plan.reply_tokens))
+    return info.cost_micro(Usage(0, min(_LEAST_REPLY_TOKENS, plan.reply_tokens)))
 
 
 def least_micro(info: ModelInfo, plan: ContextPlan) -> int:

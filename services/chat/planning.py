@@ -35,30 +35,6 @@ from services.store.port import Facts, Turns
 _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. Send a new message."
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Reads of a plan; a lenient reader passes over a database that is away."""
-
-    turns: Turns
-    search: Search
-    is_lenient: bool = False
-
-    def receipts(
-        self, messages: Iterable[Message], conversation_id: ConversationId
-    ) -> Mapping[TurnId, str]:
-        with self._errors():
-            return self.turns.receipts(messages, conversation_id)
-        return {}
-
-    def opened(self, ids: Iterable[MessageId], thread: Thread) -> Mapping[MessageId, Located]:
-        with self._errors():
-            return self.search.opened(ids, thread)
-        return {}
-
-    def _errors(self) -> suppress:
-        return suppress(*([StoreUnavailable] if self.is_lenient else []))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planning:
     """The plans of one user's turns.
@@ -70,8 +46,9 @@ class Planning:
     turns: Turns
     counter: KindCounter
     counting: Counting
-    facts: Facts | None
+    facts: Facts | None  # that the model may see
     search: Search
+    is_lenient: bool = False  # reads pass over a database that is away
 
     def turn(
         self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str | None
@@ -81,11 +58,10 @@ class Planning:
         Without a prompt, the reply at the end of *past* goes on. Raise PromptTooLong, ChatFull, InstructionsTooLong,
         BadInput (that reply is out of view), StoreUnavailable.
         """
-        read = _Reader(self.turns, self.search)
-        history = self._history(read, thread, setup, past, prompt)
+        history = self._history(thread, setup, past, prompt)
         if prompt is None and not setup.offer.takes_prefix:
             history = replace(history, prompt=REQUEST)
-        stored = self._stored_rates(read, thread, setup, past)
+        stored = self._stored_rates(thread, setup, past)
         plan = self._plan(thread, setup, history, stored)
         if prompt is None and past[-1].id not in plan.verbatim_ids:
             raise BadInput(_OUT_OF_VIEW)
@@ -108,7 +84,7 @@ class Planning:
 
     def forecast(self, thread: Thread, setup: Setup, view: ContextPlan) -> Forecast:
         """Forecast the tokens that the endpoint counts of *view*."""
-        stored = self._stored_rates(self._lenient, thread, setup, thread.branch())
+        stored = self._lenient._stored_rates(thread, setup, thread.branch())
         model = setup.info.name
         rates = self.counting.rates(model, stored)
         return self.counting.forecast(thread.conversation.id, model, view, rates, self.counter)
@@ -123,15 +99,14 @@ class Planning:
         """The messages of other conversations that *receipt* names, as far as *thread* may see them now."""
         here = {message.id for message in thread.messages}
         far = [note.message_id for note in receipt.recalls if note.message_id not in here]
-        return self._lenient.opened(far, thread)
+        return self._lenient._opened(far, thread)
 
     def compaction(self, thread: Thread, setup: Setup) -> Compaction | None:
         """The next compaction of *thread*, if one is due. Raise StoreUnavailable."""
         if setup.is_too_long:
             return None
-        read = _Reader(self.turns, self.search)
-        history = self._history(read, thread, setup, thread.branch(), None)
-        rates = self._stored_rates(read, thread, setup, history.past)
+        history = self._history(thread, setup, thread.branch(), None)
+        rates = self._stored_rates(thread, setup, history.past)
         return plan_compaction(
             history,
             setup.budget,
@@ -142,12 +117,28 @@ class Planning:
     # --- inside ---------------------------------------------------------------------------------
 
     @property
-    def _lenient(self) -> _Reader:
-        return _Reader(self.turns, self.search, is_lenient=True)
+    def _lenient(self) -> "Planning":
+        return replace(self, is_lenient=True)
+
+    def _receipts(
+        self, messages: Iterable[Message], conversation_id: ConversationId
+    ) -> Mapping[TurnId, str]:
+        with self._away():
+            return self.turns.receipts(messages, conversation_id)
+        return {}
+
+    def _opened(self, ids: Iterable[MessageId], thread: Thread) -> Mapping[MessageId, Located]:
+        with self._away():
+            return self.search.opened(ids, thread)
+        return {}
+
+    def _away(self) -> suppress:
+        return suppress(*([StoreUnavailable] if self.is_lenient else []))
 
     def _view(self, thread: Thread, setup: Setup) -> tuple[History, ContextPlan]:
-        history = self._history(self._lenient, thread, setup, thread.branch(), None)
-        rates = self._stored_rates(self._lenient, thread, setup, history.past)
+        lenient = self._lenient
+        history = lenient._history(thread, setup, thread.branch(), None)
+        rates = lenient._stored_rates(thread, setup, history.past)
         return history, self._plan(thread, setup, history, rates)
 
     def _plan(
@@ -159,12 +150,7 @@ class Planning:
         return plan_context(thread.conversation.policy, history, setup.budget, counter)
 
     def _history(
-        self,
-        read: _Reader,
-        thread: Thread,
-        setup: Setup,
-        past: tuple[Message, ...],
-        prompt: str | None,
+        self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str | None
     ) -> History:
         conversation = thread.conversation
         history = History(
@@ -180,7 +166,7 @@ class Planning:
             return history
         in_view = [message for message in past if message.seq > history.start_seq]
         stored = self.search.recalls(
-            in_view, partial(read.receipts, conversation_id=conversation.id)
+            in_view, partial(self._receipts, conversation_id=conversation.id)
         )
         is_elsewhere = bool(setup.preferences.recalls_elsewhere)
         ranked: tuple[RecalledMessage, ...] = ()
@@ -193,7 +179,7 @@ class Planning:
             far_ids = [message_id for one in stored.values() for message_id in one.elsewhere]
             by_id |= {
                 its: RecalledMessage(message, conversation_id=where)
-                for its, (where, message) in read.opened(far_ids, thread).items()
+                for its, (where, message) in self._opened(far_ids, thread).items()
             }
         return replace(
             history,
@@ -225,14 +211,12 @@ class Planning:
             )
         return ()
 
-    def _stored_rates(
-        self, read: _Reader, thread: Thread, setup: Setup, past: tuple[Message, ...]
-    ) -> Calibration:
+    def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:
         """The stored calibration for a plan of *past*, a branch of *thread*."""
         conversation_id, model = thread.conversation.id, setup.info.name
         if self.counting.was_refused(conversation_id):
             return Calibration()
-        return stored_rates(model, past, partial(read.receipts, conversation_id=conversation_id))
+        return stored_rates(model, past, partial(self._receipts, conversation_id=conversation_id))
 
 
 def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:

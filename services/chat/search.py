@@ -8,12 +8,12 @@ sees the others outside.
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from services.caches import LruCache
 from services.domain import (
-    Conversation,
     ConversationId,
     Listed,
     Message,
@@ -29,6 +29,7 @@ from services.events import log_event
 from services.memory.recall import Hit, Passage, RecallIndex
 from services.memory.receipt import Receipt
 from services.store.port import Corpus
+from services.threads import in_thread
 
 _PATIENCE = 2.0  # seconds for which a prompt waits until all is read
 _MOST_HITS = 1000
@@ -77,16 +78,15 @@ class _Indexed:
     cuts: int  # as of a `Conversation`
     up_to_seq: int = 0  # all messages up to this one are indexed
     ids: set[MessageId] = field(default_factory=set[MessageId])
-    replies: dict[MessageId, MessageId] = field(
-        default_factory=dict[MessageId, MessageId]
-    )  # the newest to each prompt
+    # the newest to each prompt
+    replies: dict[MessageId, MessageId] = field(default_factory=dict[MessageId, MessageId])
 
 
 class _Index:
     """The messages of some conversations, searched together."""
 
-    def __init__(self, on_drop: Callable[[set[MessageId]], None]) -> None:
-        self._recall, self._on_drop = RecallIndex(), on_drop
+    def __init__(self, opened: LruCache[MessageId, Located]) -> None:
+        self._recall, self._opened = RecallIndex(), opened
         self.conversations: dict[ConversationId, _Indexed] = {}
         self.replaced: set[MessageId] = set()  # replies that were regenerated
 
@@ -118,7 +118,10 @@ class _Index:
         if indexed := self.conversations.pop(conversation_id, None):
             self._recall.remove(indexed.ids)
             self.replaced -= indexed.ids
-            self._on_drop(indexed.ids)
+            for (
+                message_id
+            ) in indexed.ids:  # another device may have deleted it; else it is read again
+                self._opened.drop(message_id)
 
 
 class Search:
@@ -128,13 +131,13 @@ class Search:
         """Without *corpus* other conversations cannot be searched."""
         self._corpus = corpus
         self._listed: Mapping[ConversationId, Listed] = {}  # as last read; empty: to be read
-        self._alone = LruCache[ConversationId, _Index](_MOST_INDEXES)
-        self._spaces = defaultdict[SpaceId | None, _Index](lambda: _Index(self._forget_opened))
         self._opened = LruCache[MessageId, Located](_MOST_OPENED)
+        self._alone = LruCache[ConversationId, _Index](_MOST_INDEXES)
+        self._spaces = defaultdict[SpaceId | None, _Index](lambda: _Index(self._opened))
         # did not exist when the last prompt was planned, or since
         self._missing: set[MessageId] = set()
         self._recalls = LruCache[TurnId, StoredRecalls](_MOST_RECEIPTS)
-        self._reading: threading.Thread | None = None
+        self._reading: Future[None] | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -146,12 +149,7 @@ class Search:
             self._read_on()
 
     def ranked(
-        self,
-        thread: Thread,
-        past: tuple[Message, ...],
-        prompt: str,
-        *,
-        is_elsewhere: bool = False,
+        self, thread: Thread, past: tuple[Message, ...], prompt: str, *, is_elsewhere: bool = False
     ) -> tuple[RecalledMessage, ...]:
         """Rank the messages that *prompt* may be about, the best first: of *past*, a branch of *thread*, and with
         *is_elsewhere* of other conversations."""
@@ -160,9 +158,13 @@ class Search:
         if is_elsewhere:
             self._listed = {}  # a reading that is under way may have looked before a conversation moved
             self._missing = set()
-            self._read_on().join(_PATIENCE)
+            wait([self._read_on()], _PATIENCE)
         with self._lock:
-            index = self._index_for(conversation, is_elsewhere=is_elsewhere)
+            if is_elsewhere:
+                index = self._spaces[conversation.space_id]
+            else:
+                index = self._alone.get(conversation.id) or _Index(self._opened)
+                self._alone.put(conversation.id, index)
             index.add(conversation.id, conversation.cuts, thread.messages)
             hits = index.search(prompt)
             known = here | index.replaced
@@ -235,24 +237,11 @@ class Search:
                 index.drop(conversation_id)
         self._opened.drop_all(lambda located: located[0] == conversation_id)
 
-    def _index_for(self, conversation: Conversation, *, is_elsewhere: bool) -> _Index:
-        if is_elsewhere:
-            return self._spaces[conversation.space_id]
-        index = self._alone.get(conversation.id) or _Index(self._forget_opened)
-        self._alone.put(conversation.id, index)
-        return index
-
-    def _forget_opened(self, ids: set[MessageId]) -> None:
-        """Forget messages that another device may have deleted; if they still exist, they are read again."""
-        for message_id in ids:
-            self._opened.drop(message_id)
-
-    def _read_on(self) -> threading.Thread:
-        """The thread that reads what is new."""
+    def _read_on(self) -> Future[None]:
+        """Begin to read what is new in a thread, unless one is reading."""
         with self._lock:
-            if self._reading is None or not self._reading.is_alive():
-                self._reading = threading.Thread(target=self._read, name="recall", daemon=True)
-                self._reading.start()
+            if self._reading is None or self._reading.done():
+                self._reading = in_thread("recall", self._read)
             return self._reading
 
     def _read(self) -> None:
@@ -263,7 +252,8 @@ class Search:
             listed = self._listed = self._corpus.conversations()
             with self._lock:
                 for space_id, index in self._spaces.items():
-                    for its in index.conversations.keys() - _in_space(listed, space_id):
+                    there = {its for its, now in listed.items() if now.space_id == space_id}
+                    for its in index.conversations.keys() - there:
                         index.drop(its)
                 begun = {
                     its: self._spaces[now.space_id].at(its, now.cuts) for its, now in listed.items()
@@ -297,9 +287,3 @@ def passages(conversation_id: ConversationId, messages: Iterable[Message]) -> It
         for message in messages
         if message.is_verified and message.body
     )
-
-
-def _in_space(
-    listed: Mapping[ConversationId, Listed], space_id: SpaceId | None
-) -> set[ConversationId]:
-    return {its for its, now in listed.items() if now.space_id == space_id}

@@ -6,23 +6,15 @@ begin -> plan_context -> store the prompt and reserve its worst cost -> a thread
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from services.chat.background import BackgroundTasks, UserTasks, Work, in_background
+from services.chat.background import BackgroundTasks, UserTasks, Work
 from services.chat.counting import Counting
 from services.chat.deletions import Deletions
 from services.chat.live_turn import LiveTurn, LiveTurns
-from services.chat.memories import Memories
-from services.chat.paid_calls import (
-    LONGEST_TURN,
-    Call,
-    PaidCalls,
-    UnansweredAttempts,
-    new_attempt,
-)
+from services.chat.paid_calls import LONGEST_TURN, Call, PaidCalls, UnansweredCalls, new_call
 from services.chat.planning import Planning
 from services.chat.remote_turn import RemoteTurn
 from services.chat.search import Search
@@ -51,7 +43,8 @@ from services.errors import (
 )
 from services.events import log_event
 from services.memory.titles import first_words
-from services.store.port import Facts, Store
+from services.store.port import Store
+from services.threads import in_thread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,21 +55,14 @@ class Chat:
     live_turns: LiveTurns
     choices: Choices
     sweep: Callable[[], object]  # settles turns whose lease ran out
-    background: BackgroundTasks = field(
-        default_factory=lambda: BackgroundTasks(Purpose.SUMMARY, Purpose.FACTS)
-    )
+    background: BackgroundTasks
     reads_facts: bool = True
     title: Callable[[str], str] = first_words  # of a new conversation, made of its prompt
     new_id: Callable[[], UUID] = uuid4  # of a new conversation
     search: Search = field(default_factory=Search)
     counting: Counting = field(default_factory=Counting)
 
-    _unanswered: UnansweredAttempts = field(default_factory=UnansweredAttempts, repr=False)
-
-    @property
-    def facts(self) -> Facts | None:
-        """The facts that the model may see; None: none, and none are noted."""
-        return self.store.facts if self.reads_facts else None
+    _unanswered: UnansweredCalls = field(default_factory=UnansweredCalls, repr=False)
 
     @property
     def calls(self) -> PaidCalls:
@@ -89,43 +75,26 @@ class Chat:
             turns=self.store.turns,
             counter=self.choices.counter,
             counting=self.counting,
-            facts=self.facts,
+            facts=self.store.facts if self.reads_facts else None,
             search=self.search,
         )
 
     @property
-    def _tasks(self) -> UserTasks:
+    def tasks(self) -> UserTasks:
+        """The background tasks, and what they made."""
         return UserTasks(
-            store=self.store.conversations,
+            store=self.store,
             calls=self.calls,
             live_turns=self.live_turns,
-            tasks=self.background,
+            registry=self.background,
             planning=self.planning,
             setup=self.choices.setup,
-            facts=self.facts,
-            keeps_facts=self._keeps_facts,
-        )
-
-    @property
-    def memories(self) -> Memories:
-        """The summaries and the noted facts."""
-        return Memories(
-            conversations=self.store.conversations,
-            facts=self.facts,
-            background=self.background,
-            summarise=self._tasks.summarise,
         )
 
     @property
     def deletions(self) -> Deletions:
         """The deletions of conversations and messages."""
-        return Deletions(
-            store=self.store,
-            live_turns=self.live_turns,
-            memories=self.memories,
-            open=self.open,
-            forget=self.forget,
-        )
+        return Deletions(tasks=self.tasks, open=self.open, forget=self.forget)
 
     def begin(
         self,
@@ -143,7 +112,6 @@ class Chat:
         OverBudget, PromptTooLong, BadInput, NotFound, SpaceGone, StoreUnavailable.
         """
         prompt = checked_message(prompt)
-        self.store.turns.keep_fresh(LONGEST_TURN)
         if conversation_id is None:
             return self._begin_new(prompt, new or NewConversation())
         thread = self.store.conversations.cached(conversation_id)
@@ -169,7 +137,6 @@ class Chat:
 
         By another *model*, or under another *policy*, for this reply alone. Raise what `begin` raises.
         """
-        self.store.turns.keep_fresh(LONGEST_TURN)
         thread = self.open(conversation_id)
         if message_id:
             thread = thread.up_to(message_id)
@@ -198,7 +165,6 @@ class Chat:
         Raise what `begin` raises; Stale, too, where the prompt is gone.
         """
         text = checked_message(text)
-        self.store.turns.keep_fresh(LONGEST_TURN)
         thread = self.open(conversation_id)
         thread = thread.before(_message(thread, prompt_id, Role.USER))
         return self._begin(thread, thread.branch(), text)
@@ -220,7 +186,6 @@ class Chat:
 
         Raise what `begin` raises; Stale, too, where something was said after it.
         """
-        self.store.turns.keep_fresh(LONGEST_TURN)
         thread = self.open(conversation_id).up_to(part_id)
         tip = thread.tip
         if tip is None or tip.id != part_id or not tip.is_unfinished:
@@ -249,8 +214,8 @@ class Chat:
     def read(self, conversation_id: ConversationId) -> tuple[Thread, LiveTurn | RemoteTurn | None]:
         """The thread, as `open` has it, and its live turn: of this process, or of one that lives or has just died."""
         live = self._live(conversation_id)
-        if self.facts:  # the plan of the next turn needs them, too
-            self.facts.read_ahead()
+        if self.reads_facts:  # the plan of the next turn needs them, too
+            self.store.facts.read_ahead()
         try:
             thread, left = self.store.turns.read(conversation_id)
             if live and live.is_done:  # it ended while the thread was read
@@ -326,6 +291,7 @@ class Chat:
 
         *start_seq*: where the view of the next turns begins, if not where the plan of this one does.
         """
+        self.store.turns.keep_fresh(LONGEST_TURN)
         last = self.live_turns.find(self.store.turns.user_id, thread.conversation.id)
         if last and not last.is_done:
             raise Busy
@@ -337,7 +303,7 @@ class Chat:
         if start_seq is not None:
             plan = replace(plan, start_seq=start_seq)
         is_continued = prompt is None and not setup.offer.takes_prefix
-        attempt = new_attempt(
+        call = new_call(
             thread,
             setup.offer,
             plan,
@@ -347,9 +313,9 @@ class Chat:
             is_first=is_first,
             so_far=past[-1].body if is_continued else "",
         )
-        attempt = self._unanswered.find(attempt) or attempt
-        with self._unanswered.kept_if_lost(attempt):
-            turn, call = self.calls.begin(attempt)
+        call = self._unanswered.find(call) or call
+        with self._unanswered.kept_if_lost(call):
+            turn = self.calls.begin(call)
         self.live_turns.run(
             turn,
             lambda said: self.calls.checkpoint(turn, said),
@@ -363,17 +329,11 @@ class Chat:
         try:
             reported = self.calls.produce(turn, call)
             self.counting.note_end(turn, call, reported, self.choices.counter)
-            due = self._tasks.claim(turn, call)
+            due = self.tasks.claim(turn, call)
         finally:
             turn.close(turn.failure)
         for work in due:
-            in_background(work)
-
-    def _keeps_facts(self) -> bool:
-        """Return True if the user wants facts to be kept; False while the database is away."""
-        with suppress(AppError):
-            return self.facts is not None and bool(self.store.profile.preferences().keeps_facts)
-        return False
+            in_thread("background-task", work)
 
     def _live(self, conversation_id: ConversationId) -> LiveTurn | None:
         turn = self.live_turns.find(self.store.turns.user_id, conversation_id)

@@ -78,32 +78,31 @@ class Choices:
         used; those of the deployment are not checked.
         """
         preferences = self.store.profile.preferences()
-        space = self.space(thread.conversation.space_id if thread else new and new.space_id)
-        own_model = thread.conversation.model if thread else new and new.model
-        chosen = [name for name in (own_model, preferences.model) if name]
+        new = new or NewConversation()
+        own = thread.conversation if thread else new
+        space = self.space(own.space_id)
+        chosen = [name for name in (own.model, preferences.model) if name]
         offered = (offer for name in chosen if (offer := self.models.named(name)))
         offer = next(offered, self.models.first)
-        written = (
-            (
-                InstructionsSource.CONVERSATION,
-                thread.instructions if thread else new and new.instructions,
-            ),
-            (InstructionsSource.SPACE, space.instructions if space else None),
-            (InstructionsSource.PERSON, preferences.instructions),
-        )
-        source, own = next(
-            (each for each in written if each[1]), (InstructionsSource.DEPLOYMENT, None)
-        )
+        written = {
+            InstructionsSource.CONVERSATION: thread.instructions if thread else new.instructions,
+            InstructionsSource.SPACE: space and space.instructions,
+            InstructionsSource.PERSON: preferences.instructions,
+        }
+        chosen_texts = ((source, text) for source, text in written.items() if text)
+        deployments = InstructionsSource.DEPLOYMENT, self.instructions
+        source, instructions = next(chosen_texts, deployments)
         setup = Setup(
             offer=offer,
-            instructions=own or self.instructions,
+            instructions=instructions,
             source=source,
             preferences=preferences,
             missing_model=chosen[0] if chosen and chosen[0] != offer.info.name else None,
             space=space,
         )
-        is_too_long = own is not None and self.counter.count(own) > setup.context_tokens // 2
-        return replace(setup, is_too_long=is_too_long)
+        most = setup.context_tokens // 2
+        is_own = source is not InstructionsSource.DEPLOYMENT
+        return replace(setup, is_too_long=is_own and self.counter.count(instructions) > most)
 
     def policies(self) -> tuple[MemoryPolicy, ...]:
         """The memory policies to choose from, with the window size of the user, else of the deployment."""

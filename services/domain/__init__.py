@@ -78,9 +78,7 @@ class Message:
     outcome: Outcome = Outcome.COMPLETE
     turn_id: TurnId | None = None
     is_verified: bool = True
-    has_thoughts: bool = (
-        False  # which are read by themselves: planning, recall and titles never see them
-    )
+    has_thoughts: bool = False  # read by themselves: planning, recall and titles never see them
     parts: tuple["Message", ...] = field(default=(), repr=False)  # see `joined`
 
     @property
@@ -140,10 +138,10 @@ class Conversation:
     id: ConversationId
     title: str = field(repr=False)  # empty: not titled yet
     policy: MemoryPolicy
-    rev: int  # counts changes of the thread; a write names the one it was made from
-    reset_seq: int  # the user started the context anew here: nothing up to it is ever planned
-    start_seq: int  # the model's view begins after this message; at least reset_seq
-    pinned_at: datetime | None
+    rev: int = 0  # counts changes of the thread; a write names the one it was made from
+    reset_seq: int = 0  # the user started the context anew here: nothing up to it is ever planned
+    start_seq: int = 0  # the model's view begins after this message; at least reset_seq
+    pinned_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
     last_seq: int = 0  # that was given out: its message may be deleted
@@ -300,10 +298,6 @@ class Thread:
             id=conversation_id,
             title=title,
             policy=policy,
-            rev=0,
-            reset_seq=0,
-            start_seq=0,
-            pinned_at=None,
             created_at=made_at,
             updated_at=made_at,
             is_titled=is_titled,

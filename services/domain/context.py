@@ -135,10 +135,9 @@ class ContextPlan:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Tokens of a prompt. Anchored: all but *estimated_tokens* were counted by the endpoint."""
+    """Tokens of a prompt. Anchored: the endpoint counted most of them."""
 
     tokens: int
-    estimated_tokens: int
     is_anchored: bool
 
 

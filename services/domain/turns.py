@@ -45,20 +45,37 @@ class TurnState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewTurn:
-    """The prompt to store and the cost to reserve, both or neither. Amounts in micro-dollars."""
+class Reservation:
+    """The turn to begin and the cost to reserve. Amounts in micro-dollars."""
 
     client_turn_id: ClientTurnId
-    thread: Thread
-    prompt_id: MessageId
-    prompt: str | None = field(repr=False)  # None: stored already, as `prompt_id`
-    start_seq: int
+    purpose: Purpose = Purpose.REPLY
     model: str
     prompt_micro: int
     reply_micro: int
     least_reply_micro: int
     lease_seconds: int
-    purpose: Purpose = Purpose.REPLY
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The outcome, usage and cost of a turn."""
+
+    turn_id: TurnId
+    outcome: Outcome
+    usage: Usage
+    cost_micro: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTurn:
+    """The prompt to store and the cost to reserve, both or neither."""
+
+    reservation: Reservation
+    thread: Thread
+    prompt_id: MessageId
+    prompt: str | None = field(repr=False)  # None: stored already, as `prompt_id`
+    start_seq: int
     receipt: str | None = field(default=None, repr=False)  # what the model is shown
     is_first: bool = False  # *thread* is empty, and stored with its first prompt
 
@@ -102,17 +119,14 @@ class Lease(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """The end of a turn: its reply, outcome, usage and cost."""
+    """The end of a turn, and the reply to store."""
 
-    turn_id: TurnId
+    settlement: Settlement
     conversation_id: ConversationId
     prompt_id: MessageId
     reply_id: MessageId
     reply: str = field(repr=False)  # empty: none
     thoughts: Thoughts | None = None
-    outcome: Outcome
-    usage: Usage
-    cost_micro: int
 
     def makes_message(self, thread: Thread) -> bool:
         """Return True if a message of *thread* is made of the reply. Thoughts alone answer a prompt only."""
@@ -137,36 +151,10 @@ class OpenTurn:
     def interrupted(self, conversation_id: ConversationId, prompt_id: MessageId) -> Ending:
         """The end of a turn whose process died: what was streamed is stored, and no more is charged."""
         return Ending(
-            turn_id=self.id,
+            settlement=Settlement(self.id, Outcome.INTERRUPTED, Usage(0, 0), 0),
             conversation_id=conversation_id,
             prompt_id=prompt_id,
             reply_id=MessageId(uuid4()),
             reply=self.partial,
             thoughts=self.thoughts,
-            outcome=Outcome.INTERRUPTED,
-            usage=Usage(0, 0),
-            cost_micro=0,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
-    """The turn to begin and the cost to reserve. Amounts in micro-dollars."""
-
-    client_turn_id: ClientTurnId
-    purpose: Purpose
-    model: str
-    prompt_micro: int
-    reply_micro: int
-    least_reply_micro: int
-    lease_seconds: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
-    """The outcome, usage and cost of a turn."""
-
-    turn_id: TurnId
-    outcome: Outcome
-    usage: Usage
-    cost_micro: int

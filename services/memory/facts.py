@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from services.domain import Fact, Message, Role, Window
+from services.domain import Fact, Message, MessageId, Role, Thread, Window
 from services.domain.context import ContextBudget, ContextPlan, History, RecalledMessage
 from services.errors import PromptTooLong
 from services.memory import blocks
@@ -60,6 +60,25 @@ class FactChange:
 
     text: str = field(repr=False)
     replaces: Fact | None = None
+
+
+def answered_prompt(thread: Thread | None, replied_id: MessageId) -> MessageId:
+    """Return the prompt that a reply to *replied_id* answers: that message, or the prompt of the reply that it continues."""
+    path = thread.up_to(replied_id).branch() if thread else ()
+    is_continuation = bool(path) and any(part.id == replied_id for part in path[-1].stored)
+    asked = (said.id for said in reversed(path) if said.role is Role.USER)
+    return next(asked, replied_id) if is_continuation else replied_id
+
+
+def exchange_about(thread: Thread, prompt_id: MessageId) -> tuple[Message, ...]:
+    """Return the reply before a prompt, the prompt and its reply; nothing where they cannot all be read."""
+    branch = thread.through(prompt_id).branch()
+    at = next((n for n, said in enumerate(branch) if said.id == prompt_id), None)
+    if at is None:
+        return ()
+    exchange = branch[max(0, at - 1) : at + 2]
+    is_readable = thread.is_whole and all(said.is_verified for said in exchange)
+    return exchange if is_readable and exchange[-1].role is Role.ASSISTANT else ()
 
 
 def plan_fact_request(

@@ -194,8 +194,8 @@ def forecast_prompt(
         less = calibration.estimate(_kinds(gone.elements(), counter))
         more = calibration.estimate(_kinds(new.elements(), counter))
         if less + more < whole:
-            return Forecast(ceil(max(more, known - less + more)), ceil(less + more), True)
-    return Forecast(ceil(whole), ceil(whole), False)
+            return Forecast(ceil(max(more, known - less + more)), is_anchored=True)
+    return Forecast(ceil(whole), is_anchored=False)
 
 
 def min_likely_tokens(

@@ -30,10 +30,7 @@ def plan_title(
 ) -> ContextPlan | None:
     """Plan the request for a title of *branch*. None without a prompt and its answer."""
     prompt = next((said for said in branch if said.role is Role.USER and said.body), None)
-    reply = next(
-        (said for said in branch if said.is_answer and said.body),
-        None,
-    )
+    reply = next((said for said in branch if said.is_answer and said.body), None)
     if prompt is None or reply is None:
         return None
     shown = (

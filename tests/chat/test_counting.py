@@ -111,7 +111,7 @@ def test_nothing_is_learned_without_reported_usage(chat, server):
 
     assert receipt_of(chat, thread).calibration == Calibration()
     plain = view(chat, thread).prompt_tokens
-    assert forecast(chat, thread) == Forecast(plain, plain, False)
+    assert forecast(chat, thread) == Forecast(plain, is_anchored=False)
 
 
 def test_each_model_has_its_own_rates(chat, server):

@@ -126,7 +126,7 @@ def test_summary_is_not_requested_without_budget(chat, server, database):
 
 def rebuild(chat, thread):
     """Return the thread after its summary was made again."""
-    chat.memories.rebuild_summary(thread)
+    chat.tasks.rebuild_summary(thread)
     return settled(chat, thread.conversation.id)
 
 
@@ -145,10 +145,10 @@ def test_summary_edited_meanwhile_is_not_overwritten(chat, server, summarised, d
 
 
 def test_edited_summary_is_sent(chat, server, summarised):
-    chat.memories.change_summary(summarised, " They sow kumquats. ")
+    chat.tasks.change_summary(summarised, " They sow kumquats. ")
 
     with pytest.raises(Stale):
-        chat.memories.change_summary(summarised, "Late.")
+        chat.tasks.change_summary(summarised, "Late.")
     thread = ask(chat, summarised, "And now?")
     assert thread.summary.text.startswith("They sow kumquats.")
     assert thread.summary.is_edited
@@ -158,7 +158,7 @@ def test_edited_summary_is_sent(chat, server, summarised):
 @pytest.mark.parametrize("text", ["x" * 70_000, "half \ud800"], ids=["long", "half a character"])
 def test_summary_that_cannot_be_stored_is_refused(chat, summarised, text):
     with pytest.raises(BadInput):
-        chat.memories.change_summary(summarised, text)
+        chat.tasks.change_summary(summarised, text)
 
 
 def test_regenerated_summary_covers_the_same_messages(chat, server, summarised):
@@ -176,7 +176,7 @@ def test_regenerated_summary_covers_the_same_messages(chat, server, summarised):
 def test_deleted_summary_leaves_a_window(chat, summarised):
     thread = ask(chat, summarised, "And now?")
 
-    chat.memories.change_summary(thread, " ")
+    chat.tasks.change_summary(thread, " ")
 
     thread = chat.open(thread.conversation.id)
     assert thread.summary is None
@@ -205,7 +205,7 @@ def test_receipt_names_the_parts_of_the_prompt(chat):
 
 def test_receipt_keeps_the_summary_of_its_turn(chat, summarised):
     thread = ask(chat, summarised, "And now?")
-    chat.memories.change_summary(thread, "Something else.")
+    chat.tasks.change_summary(thread, "Something else.")
 
     receipt = receipt_of(chat, thread)
 

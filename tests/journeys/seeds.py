@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from services.chat.background import BackgroundTasks
 from services.chat.live_turn import LiveTurns
 from services.chat.service import Chat
 from services.chat.setup import Choices
@@ -81,6 +82,7 @@ def converse(session, turns, policy=None):
             first_policy=policy or Window(),
         ),
         sweep=lambda: None,
+        background=BackgroundTasks(),
     )
     conversation_id = None
     for prompt, reply in turns:

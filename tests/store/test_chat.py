@@ -96,7 +96,7 @@ def test_fact_of_a_prompt_is_noted_with_its_source(maya, make_chat, stack, serve
     assert (fact.text, fact.source_id) == ("Has a dog.", thread.messages[0].id)
     assert (fact.source_conversation_id, fact.conversation_id) == (thread.conversation.id, None)
     assert before < fact.since < datetime.now(UTC)
-    [noted] = chat.memories.noted(thread.conversation.id)
+    [noted] = chat.tasks.noted(thread.conversation.id)
     assert noted.fact == fact
     [asked] = server.facts_requests
     assert f"user> {prompt}\nassistant> How nice" in asked.prompt

@@ -1,6 +1,7 @@
 """Token calibration of a model: the rates that a plan counts by, and the rates that are kept."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -9,8 +10,8 @@ from hypothesis import strategies as st
 
 from services.chat.counting import Counting, stored_rates
 from services.chat.live_turn import LiveTurn
-from services.chat.paid_calls import Call
-from services.domain import ConversationId, MessageId, Role, TurnId, Usage
+from services.chat.paid_calls import new_call
+from services.domain import ConversationId, MessageId, Role, Thread, TurnId, Usage, Window
 from services.domain.context import ContextMessage, ContextPlan
 from services.llm import Offer
 from services.memory.forecast import Calibration, KindRatio
@@ -115,9 +116,11 @@ def counted(counting, prompt, tokens):
         omitted_ids=(),
         start_seq=0,
     )
-    turn = LiveTurn(MAYA, GARDEN, TurnId(UUID(int=1)), MessageId(UUID(int=1)))
+    offer, prompt_id = Offer(INFO, ScriptedModel()), MessageId(UUID(int=1))
+    turn = LiveTurn(MAYA, GARDEN, TurnId(UUID(int=1)), prompt_id)
     turn.push("It is in March.")
-    call = Call(Offer(INFO, ScriptedModel()), plan, 99)
+    thread = Thread.empty(GARDEN, "Garden", Window(), made_at=datetime.now(UTC))
+    call = new_call(thread, offer, plan, prompt_id, prompt)
     counting.note_end(turn, call, Usage(tokens, 5), COUNTER)
     return plan
 

@@ -4,13 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from services.chat.live_turn import LiveTurns
-from services.chat.remote_turn import RemoteTurn
-from services.domain import Outcome, Purpose, Retrieval, Role
+from services.domain import Outcome, Retrieval, Role
 from services.errors import BadInput, ModelFailure, NotFound, Stale
 from services.llm import LimitReached, Models
 from services.memory.continuing import REQUEST, spaced
-from tests.fakes import INFO, FakePerson, ScriptedModel
+from tests.fakes import INFO, ScriptedModel
 from tests.stack.apps import until
 
 
@@ -27,26 +25,6 @@ def done(turn):
 def ask(maya, prompt="When?"):
     turn = done(maya.chat.begin(None, prompt))
     return turn, maya.chat.open(turn.conversation_id)
-
-
-def test_reply_that_reached_its_limit_is_stored_as_cut(maya):
-    turn, thread = ask(maya)
-
-    assert turn.failure is None
-    assert [(said.body, said.outcome) for said in thread.messages[1:]] == [
-        ("Prune in Ma", Outcome.CUT)
-    ]
-
-
-def test_reply_longer_than_a_message_is_cut(maya, model):
-    model.pieces = ("x" * 300_000, *["never read"] * 3)
-    model.gate.clear()  # in the middle of the pieces
-
-    turn, thread = ask(maya)
-
-    assert turn.failure is None
-    assert thread.messages[-1].outcome is Outcome.CUT
-    assert 200_000 <= len(thread.messages[-1].body) < 300_000
 
 
 @pytest.mark.parametrize("pieces", [(LimitReached(),), ("\n", LimitReached())])
@@ -66,15 +44,6 @@ def test_retry_after_thoughts_alone_may_use_the_models_limit(maya, model):
     done(maya.chat.retry(turn.conversation_id))
 
     assert model.max_tokens == [100, INFO.reply_tokens]
-
-
-def test_answer_that_reached_its_limit_is_no_title(database, model):
-    maya = FakePerson(database, model, purposes=(Purpose.TITLE,))
-
-    turn, _ = ask(maya)
-
-    until(lambda: len(model.seen) == 2 and not maya.chat.coming(Purpose.TITLE))
-    assert not maya.chat.open(turn.conversation_id).conversation.is_titled
 
 
 # --- continuations ---------------------------------------------------------------------------------
@@ -211,18 +180,6 @@ def test_prompt_sent_while_a_continuation_comes_is_accepted(maya, garden):
 
     bodies = [said.body for said in maya.chat.open(garden).branch()]
     assert bodies[:3] == ["When?", "Prune in Ma rch.", prompt]
-
-
-def test_continuation_of_another_process_is_followed(maya, model, garden):
-    model.gate.clear()
-    turn = maya.chat.continue_reply(garden, tip_of(maya.chat, garden))
-    elsewhere = replace(maya.chat, live_turns=LiveTurns())
-
-    _, remote = elsewhere.read(garden)
-
-    model.gate.set()
-    assert isinstance(remote, RemoteTurn)
-    assert remote.prompt_id == done(turn).prompt_id
 
 
 def test_continuation_of_a_crashed_process_joins_the_reply(maya, garden):

@@ -5,12 +5,7 @@ from dataclasses import replace
 import pytest
 
 from services.domain import Purpose
-from services.errors import (
-    ModelFailure,
-    ModelUnavailable,
-    Stale,
-    StoreUnavailable,
-)
+from services.errors import ModelFailure, ModelUnavailable, Stale, StoreUnavailable
 from tests.fakes import FakePerson
 from tests.stack.apps import until
 from tests.store.conformance.talk import SUMMARY, UNDO_SECONDS, a_fact
@@ -161,7 +156,7 @@ def test_fact_of_a_prompt_deleted_meanwhile_is_not_noted(maya, model, monkeypatc
     begin = maya.store.turns.begin
 
     def begin_meanwhile(turn):
-        if is_deleted and turn.purpose is Purpose.FACTS:
+        if is_deleted and turn.reservation.purpose is Purpose.FACTS:
             delete(maya.chat, garden, 2)
         return begin(turn)
 

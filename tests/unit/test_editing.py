@@ -45,16 +45,6 @@ def test_edit_that_is_refused_changes_nothing(maya, garden):
     assert maya.store.conversations.thread(garden) == before
 
 
-def test_edit_whose_answer_was_lost_is_stored_once(maya, garden):
-    with maya.database.no_answers("begin_turn"), pytest.raises(StoreUnavailable):
-        edit(maya, garden, 2, "Half shade?")
-
-    thread = edit(maya, garden, 2, "Half shade?")
-
-    assert bodies(thread) == ["Shade?", "Ferns.", "Half shade?", "Prune in March."]
-    assert len(thread.versions(thread.branch()[2])) == 2
-
-
 def edit_reply(maya, conversation_id, number, text):
     """Return the thread after the reply of that number was edited."""
     reply = maya.chat.open(conversation_id).messages[number]

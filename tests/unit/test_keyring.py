@@ -155,18 +155,17 @@ INVALID = {
         '{"current": 1, "keys": {"%s": "hunter2"}}' % ("9" * 5000),
     ],
     'has no key of the version in "current"': [
-        *('{"current": 1, "keys": {}}', ring(3, v1=ROOT_1, v2=ROOT_2)),
+        *('{"current": 1, "keys": {}}', ring(3, v1=ROOT_1, v2=ROOT_2))
     ],
     "has a version that is not a number from 1 to 999999999": [
-        *(ring(0, v0=ROOT_1), ring(1, v1=ROOT_1, v1000000000=ROOT_2)),
+        *(ring(0, v0=ROOT_1), ring(1, v1=ROOT_1, v1000000000=ROOT_2))
     ],
     "has the same key under two versions": [ring(2, v1=ROOT_1, v2=ROOT_1)],
 }
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
-    [(text, problem) for problem, texts in INVALID.items() for text in texts],
+    ("text", "problem"), [(text, problem) for problem, texts in INVALID.items() for text in texts]
 )
 def test_invalid_ring_is_refused_in_one_sentence(text, problem):
     with pytest.raises(Misconfigured) as refusal:

@@ -12,7 +12,9 @@ import pytest
 from services.domain import Role, Usage
 from services.domain.context import ContextMessage
 from services.errors import ModelFailure, ModelUnavailable
-from services.llm import ModelSpec, OpenAIModel, connect, openai_model, read_models
+from services.llm import openai_model
+from services.llm.model_spec import ModelSpec, read_models
+from services.llm.openai_model import OpenAIModel, connect
 from tests.model_server import ModelServer
 
 KEY = "sk-kumquat-7781"

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from services.domain import Usage
 from services.domain.models import LimitSource, ModelInfo
-from services.llm import LimitRefusal, ModelSpec, known_model, narrow_limits
+from services.llm.catalogue import known_model, narrow_limits
+from services.llm.model_spec import LimitRefusal, ModelSpec
 
 PRICED = ModelInfo(
     name="m",

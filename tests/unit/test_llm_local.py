@@ -10,7 +10,7 @@ import pytest
 
 from services.domain import Role, Usage
 from services.domain.context import ContextMessage
-from services.llm import OpenAIModel, connect
+from services.llm.openai_model import OpenAIModel, connect
 from tests.stack.apps import until
 
 KEY = "kumquat-7781"
@@ -46,10 +46,7 @@ def _answers(url):
 def patient(server):
     # its threads wait for each other, which a busy machine makes very slow
     return OpenAIModel(
-        connect(server.url, KEY),
-        "SmolLM2-135M",
-        first_token_seconds=180,
-        between_tokens_seconds=60,
+        connect(server.url, KEY), "SmolLM2-135M", first_token_seconds=180, between_tokens_seconds=60
     )
 
 

@@ -111,10 +111,7 @@ def omitted(plan):
 # -- for all inputs ---------------------------------------------------------------------------
 
 policies = st.one_of(
-    st.just(Full()),
-    st.builds(Window, st.integers(0, 30)),
-    st.just(Summary()),
-    st.just(Retrieval()),
+    st.just(Full()), st.builds(Window, st.integers(0, 30)), st.just(Summary()), st.just(Retrieval())
 )
 BLOCKS = [*blocks.FACTS, *blocks.SUMMARY, *blocks.RECALLED]
 fragments = st.sampled_from([*BLOCKS, *"\n\r\u2028\x1c", "user> ", "> ", "Obey me!"])

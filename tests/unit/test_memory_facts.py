@@ -138,8 +138,7 @@ def test_facts_are_added_and_replaced():
 
 
 @pytest.mark.parametrize(
-    "repeated",
-    [BERN, "lives in  BERN", "Lives in Bern", "has a dog", "Is allergic to penicillin."],
+    "repeated", [BERN, "lives in  BERN", "Lives in Bern", "has a dog", "Is allergic to penicillin."]
 )
 def test_fact_that_is_known_or_foreign_is_skipped(repeated):
     dog, reply = FactChange("Has a dog."), "You are allergic to penicillin."

@@ -43,9 +43,7 @@ TOMATOES = Conversation(
     title="Tomatoes",
     policy=Window(20),
     rev=4,
-    reset_seq=0,
     start_seq=2,
-    pinned_at=None,
     created_at=NOON,
     updated_at=NOON + timedelta(hours=1),
 )

@@ -18,8 +18,7 @@ ANA = UUID("11111111-2222-4333-8444-555555555555")
 KEY = bytes(range(32))
 
 fields = st.lists(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.uuids() | st.text(),
-    max_size=5,
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.uuids() | st.text(), max_size=5
 )
 
 

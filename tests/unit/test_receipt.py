@@ -9,13 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain import (
-    Fact,
-    FactId,
-    Retrieval,
-    Role,
-    Summary,
-)
+from services.domain import Fact, FactId, Retrieval, Role, Summary
 from services.domain.context import (
     ContextBudget,
     ContextMessage,

@@ -1,11 +1,8 @@
 """Another reply to the same prompt, by another model or under another memory policy, for once."""
 
-from functools import partial
-
 import pytest
 
 from services.domain import Full, Window
-from services.errors import StoreUnavailable
 from services.llm import Offer
 from services.memory.receipt import Receipt
 from tests.fakes import LARGE, FakePerson, ScriptedModel
@@ -65,19 +62,3 @@ def test_another_policy_sees_messages_outside_the_view(maya, garden):
 
     assert [seq for seq, _ in receipt.verbatim] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert thread.conversation.start_seq == 4
-
-
-def lose(maya, begin, *, is_stored):
-    """Have *begin* fail, though the turn may have been stored: no answer comes, twice."""
-    with maya.database.no_answers("begin_turn", is_done=is_stored), pytest.raises(StoreUnavailable):
-        begin()
-
-
-def test_prompt_whose_answer_was_lost_is_stored_once(maya, garden):
-    reply_id = maya.chat.open(garden).messages[1].id
-    lose(maya, partial(maya.chat.begin, garden, "Why?"), is_stored=True)
-    lose(maya, partial(maya.chat.retry, garden, reply_id), is_stored=False)
-
-    assert maya.chat.begin(garden, "Why?").wait(20)
-
-    assert [one.body for one in maya.chat.open(garden).messages].count("Why?") == 1

@@ -11,15 +11,7 @@ from services.domain import Conversation, ConversationId, Message, MessageId, Ro
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 CONVERSATION = Conversation(
-    id=ConversationId(UUID(int=0)),
-    title="",
-    policy=Window(),
-    rev=0,
-    reset_seq=0,
-    start_seq=0,
-    pinned_at=None,
-    created_at=NOON,
-    updated_at=NOON,
+    id=ConversationId(UUID(int=0)), title="", policy=Window(), created_at=NOON, updated_at=NOON
 )
 
 

@@ -264,10 +264,7 @@ def test_truncated_or_extended_token_is_refused():
 def test_token_has_one_spelling():
     # base64 leaves 0, 2 or 4 unused bits in the last character, and decoders skip foreign ones
     vault = Vault(KEY)
-    for token, opened in (
-        *sealed_examples(vault, "x" * 60),
-        *sealed_examples(vault, "x" * 61),
-    ):
+    for token, opened in (*sealed_examples(vault, "x" * 60), *sealed_examples(vault, "x" * 61)):
         opened(token)
         spellings = {token[:-1] + last for last in string.ascii_letters + string.digits + "-_=+/ "}
         spellings |= {token[:20] + foreign + token[20:] for foreign in "\n =*+é"}

@@ -26,7 +26,6 @@ from services.domain.turns import (
     NewTurn,
     OpenTurn,
     Reservation,
-    Settlement,
     TurnState,
 )
 from services.errors import NotFound, Stale, StoreUnavailable
@@ -67,16 +66,17 @@ class SealedTurns:
 
     def begin(self, turn: NewTurn) -> Begun:
         conversation_id = turn.thread.conversation.id
-        request = self._unanswered.get(turn.client_turn_id) or self._sealed_request(turn)
+        client_turn_id = turn.reservation.client_turn_id
+        request = self._unanswered.get(client_turn_id) or self._sealed_request(turn)
         try:
             begun = ask_twice(
                 lambda: self._rows.begin_turn(request.reservation, request.prompt, request.created)
             )
         except StoreUnavailable:
-            if turn.purpose is Purpose.REPLY:
-                self._unanswered.put(turn.client_turn_id, request)
+            if turn.reservation.purpose is Purpose.REPLY:
+                self._unanswered.put(client_turn_id, request)
             raise
-        self._unanswered.drop(turn.client_turn_id)
+        self._unanswered.drop(client_turn_id)
         if request.created and not self._opened.checked(conversation_id):
             self._opened.hold_new(turn.thread, request.created)
         if turn.receipt and request.prompt.receipt:
@@ -100,15 +100,10 @@ class SealedTurns:
         self._rows.stop_turn(turn_id)
 
     def finish(self, ending: Ending) -> None:
-        settlement = Settlement(
-            turn_id=ending.turn_id,
-            outcome=ending.outcome,
-            usage=ending.usage,
-            cost_micro=ending.cost_micro,
-        )
         for _ in range(_TRIES):
             try:
-                ask_twice(partial(self._rows.finish_turn, settlement, self._sealed_reply(ending)))
+                reply = self._sealed_reply(ending)
+                ask_twice(partial(self._rows.finish_turn, ending.settlement, reply))
             except NotFound:  # the user is gone
                 return
             except Stale:
@@ -206,18 +201,9 @@ class SealedTurns:
             conversation_id=conversation.id,
             message=message,
             start_seq=turn.start_seq,
-            receipt=seals.receipt(turn.client_turn_id, receipt) if receipt else None,
+            receipt=seals.receipt(turn.reservation.client_turn_id, receipt) if receipt else None,
         )
-        reservation = Reservation(
-            client_turn_id=turn.client_turn_id,
-            purpose=turn.purpose,
-            model=turn.model,
-            prompt_micro=turn.prompt_micro,
-            reply_micro=turn.reply_micro,
-            least_reply_micro=turn.least_reply_micro,
-            lease_seconds=turn.lease_seconds,
-        )
-        return _Request(reservation, prompt, created)
+        return _Request(turn.reservation, prompt, created)
 
     def _sealed_reply(self, ending: Ending) -> SealedMessage | None:
         """The reply of *ending* and the head after it; None where the conversation is gone."""

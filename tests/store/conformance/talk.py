@@ -12,6 +12,7 @@ from services.domain import (
     FactId,
     MessageId,
     Outcome,
+    Purpose,
     RunningSummary,
     Space,
     SpaceId,
@@ -20,7 +21,7 @@ from services.domain import (
     Usage,
     Window,
 )
-from services.domain.turns import ClientTurnId, Ending, NewTurn
+from services.domain.turns import ClientTurnId, Ending, NewTurn, Reservation, Settlement
 from services.errors import OverBudget
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -31,17 +32,22 @@ UNDO_SECONDS = 20
 
 
 def new_turn(thread, prompt, **changes):
-    fields = {
+    reserved = {
         "client_turn_id": ClientTurnId(uuid4()),
-        "thread": thread,
-        "prompt_id": MessageId(uuid4()),
-        "prompt": prompt,
-        "start_seq": thread.conversation.start_seq,
+        "purpose": Purpose.REPLY,
         "model": "test-model",
         "prompt_micro": 100,
         "reply_micro": 1000,
         "least_reply_micro": 50,
         "lease_seconds": LEASE_SECONDS,
+    }
+    reserved |= {name: changes.pop(name) for name in reserved.keys() & changes}
+    fields = {
+        "reservation": Reservation(**reserved),
+        "thread": thread,
+        "prompt_id": MessageId(uuid4()),
+        "prompt": prompt,
+        "start_seq": thread.conversation.start_seq,
     }
     return NewTurn(**(fields | changes))
 
@@ -53,15 +59,14 @@ def first_turn(prompt, new=None, title="Garden", **changes):
 
 
 def ending(turn, begun, reply, **changes):
+    settled = {"outcome": Outcome.COMPLETE, "usage": Usage(10, 20), "cost_micro": 300}
+    settled |= {name: changes.pop(name) for name in settled.keys() & changes}
     fields = {
-        "turn_id": begun.turn_id,
+        "settlement": Settlement(begun.turn_id, **settled),
         "conversation_id": turn.thread.conversation.id,
         "prompt_id": turn.prompt_id,
         "reply_id": MessageId(uuid4()),
         "reply": reply,
-        "outcome": Outcome.COMPLETE,
-        "usage": Usage(10, 20),
-        "cost_micro": 300,
     }
     return Ending(**(fields | changes))
 

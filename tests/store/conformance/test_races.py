@@ -59,7 +59,7 @@ def test_reply_finished_twice_is_stored_once(maya, garden, garden_id, both):
     thread = maya.elsewhere().conversations.thread(garden_id)
     assert thread.is_whole
     assert bodies(thread.messages)[4:] == ["And leeks?", "In April."]
-    assert left_micro(maya) == before - end.cost_micro
+    assert left_micro(maya) == before - end.settlement.cost_micro
 
 
 def test_one_of_two_changes_of_a_fact_is_stored(maya, both):

@@ -173,7 +173,7 @@ def test_finishing_twice_stores_one_reply(maya, turn, begun, garden_id):
         maya.turns.finish(end)
 
     assert bodies(maya.conversations.thread(garden_id).messages)[4:] == ["And leeks?", "In April."]
-    assert left_micro(maya) == before + begun.reserved_micro - end.cost_micro
+    assert left_micro(maya) == before + begun.reserved_micro - end.settlement.cost_micro
 
 
 @pytest.mark.parametrize("verb", ["begin_turn", "finish_turn"])
