@@ -20,6 +20,8 @@ window.daybook = {
   // Whether something stands above the page that Escape closes.
   isCovered: () => document.querySelector('[role="dialog"], [role="menu"], dialog[open]') !== null,
 
+  isRunning: () => document.querySelector('.stApp:not([data-test-script-state="notRunning"])') !== null,
+
   isTouch: () => matchMedia("(hover: none)").matches,
 
   // React hears of a value only this way.

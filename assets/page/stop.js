@@ -2,13 +2,12 @@
 // the page is being drawn is kept until Stop is there, unless something else is done first.
 
 const stopButton = () => document.querySelector(".st-key-stop button");
-const isDrawing = () => document.querySelector('.stApp:not([data-test-script-state="notRunning"])') !== null;
 const isPopoverOpen = () => document.querySelector('[data-testid="stPopoverBody"]') !== null;
 let isAsked = false;
 
 // on the document: a key that another script keeps for itself on the window is not heard here
 document.addEventListener("keydown", ({ key }) => {
-  if (key === "Escape") isAsked = !stopButton() && isDrawing() && !daybook.isCovered() && !isPopoverOpen();
+  if (key === "Escape") isAsked = !stopButton() && daybook.isRunning() && !daybook.isCovered() && !isPopoverOpen();
   else if (key === "Enter") isAsked = false;
 }, true);
 document.addEventListener("click", () => (isAsked = false), true);

@@ -1,0 +1,80 @@
+// Drafts stay in the browser, one a conversation, until they stand in it or the user signs out, and for a month at most.
+// A component (pages/_parts/browser.py) calls `keepDrafts` after a run: the composer then holds a draft, nothing (sent),
+// or a prompt that was refused.
+
+const DRAFTS = "daybook-draft:", MONTH = 30 * 24 * 3600 * 1000;
+let person = null;
+let place = null; // the conversation of what is in the composer, "new" or "temporary", where no draft is
+let last = ""; // what this tab has written or shown
+let isShowing = false;
+
+const key = () => `${DRAFTS}${person}:${place}`;
+const parse = (stored) => { try { return { text: "", ...JSON.parse(stored) } } catch { return { text: "" } } };
+const stored = () => parse(localStorage.getItem(key())).text;
+
+// What has been sent is kept until it is the last prompt: the run that sends it may have been replaced.
+const isSaid = (text, [length, start]) => text.trim().length === length && text.trim().startsWith(start);
+
+function save(text) {
+  if (!text && stored() !== last) return; // another tab goes on writing it
+  last = text;
+  if (!text) localStorage.removeItem(key());
+  else if (place !== "temporary") localStorage.setItem(key(), JSON.stringify({ text, at: Date.now() }));
+}
+
+function show(text) {
+  last = text;
+  if (daybook.composer().value === text) return;
+  isShowing = true; // two tabs that each saved what the other did would undo what is being typed
+  daybook.typeInto(daybook.composer(), text);
+  isShowing = false;
+}
+
+function arrive(data) {
+  place = data.place;
+  last = stored();
+  if (isSaid(last, data.prompt)) save("");
+  show(data.given ?? stored());
+  save(daybook.composer().value);
+}
+
+daybook.keepDrafts = (data) => {
+  if (!daybook.composer()) return setTimeout(daybook.keepDrafts, 50, data); // not drawn yet
+  const typed = daybook.composer().value, before = place;
+  person = data.person;
+  if (before === null && !typed) arrive(data);
+  else if (before === null || before === data.place) {
+    place = data.place;
+    if (typed || isSaid(stored(), data.prompt)) save(typed);
+  } else if (data.place === "temporary" || (data.is_begun && (typed || before !== "temporary"))) {
+    // a fresh page became this conversation, or a temporary chat; what is typed now belongs to it
+    save("");
+    place = data.place;
+    last = stored();
+    save(typed);
+  } else {
+    if (before === "new" && !typed && isSaid(stored(), data.prompt)) save(""); // it began the conversation that is read now
+    arrive(data);
+  }
+};
+
+function drop(isOver) {
+  for (const name of Object.keys(localStorage)) {
+    if (name.startsWith(DRAFTS) && isOver(name)) localStorage.removeItem(name);
+  }
+}
+
+drop((name) => !(parse(localStorage.getItem(name)).at > Date.now() - MONTH));
+
+document.addEventListener("submit", ({ target }) => {
+  if (target.id === "sign-out") drop((name) => name.startsWith(`${DRAFTS}${person}:`));
+}, true);
+
+document.addEventListener("input", ({ target }) => {
+  if (place !== null && target === daybook.composer() && !isShowing) save(target.value);
+}, true);
+
+addEventListener("storage", ({ key: changed, oldValue, newValue }) => {
+  // another tab wrote, and this one has no other text
+  if (changed === key() && daybook.composer()?.value === parse(oldValue).text) show(parse(newValue).text);
+});

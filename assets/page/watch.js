@@ -1,0 +1,53 @@
+// Reruns the page when the database has gone or come back. The process is asked, which probes the database once for
+// all tabs, and only for tabs in view; a tab that is shown again is rerun, too, for changes made in another.
+
+const FIRST = 1000, USUAL = 8000, AWAY = 1000; // milliseconds
+let tell = null; // of a component (pages/_parts/browser.py)
+let isAway = false, timer = 0, pause = 0;
+let left = Infinity; // when the tab was
+
+function wait(next) {
+  pause = Math.min(next, USUAL);
+  clearTimeout(timer);
+  timer = setTimeout(look, pause * (0.8 + 0.4 * Math.random()));
+}
+
+async function look() {
+  let isNow = isAway;
+  if (!document.hidden) {
+    try {
+      const { database } = await (await fetch("/healthz", { cache: "no-store" })).json();
+      isNow = ["away", "starting"].includes(database);
+    } catch {} // no server: connection.js says so
+  }
+  if (isNow !== isAway) tell(isNow);
+  wait(1.5 * pause);
+}
+
+daybook.watchDatabase = (isShownAway, tellServer) => {
+  if (!tell || isAway !== isShownAway) wait(isShownAway ? FIRST : USUAL);
+  [tell, isAway] = [tellServer, isShownAway];
+};
+
+function leave() {
+  left = Math.min(left, Date.now());
+}
+
+// What a press that brings the tab into view asks for comes first.
+function comeBack() {
+  if (document.hidden) return;
+  if (Date.now() - left > AWAY) setTimeout(() => {
+    if (!daybook.isRunning() && !document.querySelector('[role="dialog"], [role="menu"]')) tell?.(isAway);
+  }, 300);
+  left = Infinity;
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) leave();
+  else {
+    if (tell) look();
+    comeBack();
+  }
+});
+addEventListener("blur", leave);
+addEventListener("focus", comeBack);
