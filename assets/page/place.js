@@ -1,12 +1,13 @@
 // Where the page stands. A chat opens at its end, in its first frame. A prompt that was sent goes to the top of the view
 // and stays there while its reply grows below. The page follows its end for whoever has gone there; whoever moves it
-// otherwise stays where they are, and has a button to the end.
+// otherwise stays where they are, and has a button to the end. Earlier messages, which Streamlit writes into the elements
+// of later ones, come above what is read: it keeps its distance from the end.
 
-const END = "end";
+const END = 0;
 const MOVES = /^(Arrow|Page|Home|End|Tab|Enter|F3| )/, DOWN = ["ArrowDown", "PageDown", "End", " "];
 const STUCK = '[data-testid="stLayoutWrapper"]:has(> :is(.st-key-outage, .st-key-chat-head))';
 let opened = null; // the chat whose messages stand on the page
-let kept = null; // what is kept in view: the end, an exchange by its class, or nothing
+let kept = null; // what is kept in view: an exchange by its class, what has a distance to the end, or nothing
 let sent = null; // the exchange that was the last when a prompt was sent
 let top = 0; // of the page, when it was looked at last
 
@@ -14,7 +15,10 @@ const exchanges = () =>
   [...document.querySelectorAll('.st-key-thread [class*="st-key-exchange-"]')].filter((one) => one.checkVisibility());
 const name = (exchange) => exchange?.className.match(/st-key-exchange-\d+/)?.[0];
 const bottom = () => document.querySelector('[data-testid="stBottom"]');
-const isAtEnd = (page) => page.scrollHeight - page.clientHeight - page.scrollTop < 4;
+const toEnd = (page) => page.scrollHeight - page.clientHeight - page.scrollTop;
+const isAtEnd = (page) => toEnd(page) < 4;
+const isDistance = () => typeof kept === "number";
+const keptExchange = () => isDistance() || !kept ? null : document.querySelector(`.${kept}`);
 
 // What sticks to the top of the page ends here.
 function edge(page) {
@@ -40,11 +44,11 @@ function setRoom(height) {
 function keep() {
   const page = daybook.page();
   if (!page) return;
-  const exchange = kept && kept !== END && document.querySelector(`.${kept}`);
+  const exchange = keptExchange();
   if (exchange) {
     const off = exchange.getBoundingClientRect().top - edge(page);
     if (Math.abs(off) >= 1) page.scrollTop += off;
-  } else if (kept === END && !isAtEnd(page)) page.scrollTop = page.scrollHeight;
+  } else if (isDistance() && Math.abs(toEnd(page) - kept) >= 4) page.scrollTop += toEnd(page) - kept;
   top = page.scrollTop;
   showWay();
 }
@@ -127,16 +131,17 @@ const hears = (act, hear) => addEventListener(act, (event) => {
 hears("wheel", ({ deltaY, ctrlKey }, isOnPage) => { if (isOnPage && deltaY && !ctrlKey) leave(deltaY > 0) });
 hears("touchmove", (_, isOnPage) => { if (isOnPage) leave() });
 // a prompt stays where it is whatever is pressed, but not against the bar that scrolls
-hears("pointerdown", ({ target }, isOnPage, page) => { if (isOnPage && (kept === END || target === page)) leave() });
+hears("pointerdown", ({ target }, isOnPage, page) => { if (isOnPage && (isDistance() || target === page)) leave() });
 hears("keydown", ({ target, key, ctrlKey, metaKey }) => {
   const isTyped = target.closest?.("input, textarea"), isSearch = (ctrlKey || metaKey) && ["f", "g"].includes(key);
-  if (isSearch || !isTyped && MOVES.test(key)) leave(DOWN.includes(key));
+  if (isSearch || kept > END || !isTyped && MOVES.test(key)) leave(DOWN.includes(key));
 });
 
 document.addEventListener("click", ({ target }) => {
   if (target.closest(daybook.LEADS)) sent = null;
   // which a screen reader may press without having moved the page itself
   if (target.closest('a[href^="#"], button[data-act="edit"]')) leave();
+  if (target.closest(".st-key-earlier button")) kept = toEnd(daybook.page());
   const again = target.closest('.st-key-retry button, button[data-act="retry"], [role="menuitem"][data-message]');
   if (again) {
     const button = document.querySelector(`[data-options][data-message="${again.dataset.message}"]`) ?? again;
@@ -149,7 +154,7 @@ document.addEventListener("click", ({ target }) => {
 }, true);
 
 addEventListener("resize", () => requestAnimationFrame(() => {
-  const exchange = kept && document.querySelector(`.${kept}`);
+  const exchange = keptExchange();
   if (exchange) makeRoom(daybook.page(), exchange);
   keep();
 }));
