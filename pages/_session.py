@@ -78,14 +78,6 @@ def person_services() -> PersonServices:
     return person
 
 
-def is_admin(person: PersonServices) -> bool:
-    """Return whether *person* is an admin; False where that cannot be read."""
-    try:
-        return person.is_admin
-    except AppError:
-        return False
-
-
 @contextmanager
 def show_errors() -> Generator[None]:
     """Draw an AppError as its sentence, and SignedOut as the sign-in page."""

@@ -12,7 +12,7 @@ from services.chat.search import Search
 from services.chat.service import Chat
 from services.chat.setup import Choices
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat, TemporaryChats
-from services.domain import AccountRole, ConversationId, Purpose, SessionId
+from services.domain import ConversationId, Purpose, SessionId
 from services.domain.accounts import Account
 from services.domain.policies import policy_named
 from services.llm import Models
@@ -153,9 +153,3 @@ class PersonServices:
         Raise SignedOut, StoreUnavailable.
         """
         return self._account.get()
-
-    @property
-    def is_admin(self) -> bool:
-        """Return True if the user was an admin when last read, which no menu waits for. Raise as `account`."""
-        account = self._account.last or self.account
-        return account.role is AccountRole.ADMIN

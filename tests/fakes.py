@@ -176,10 +176,6 @@ class FakePerson:
         return self.temporary[-1]
 
     @property
-    def is_admin(self):
-        return self.account.role is AccountRole.ADMIN
-
-    @property
     def account(self):
         ledger = self.database.ledger
         return Account(

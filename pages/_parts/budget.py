@@ -6,9 +6,9 @@ import streamlit as st
 
 from pages._parts import memory, models, safe_md, words
 from pages._parts.elements import quiet_button, row
-from pages._session import Refusal, is_admin
+from pages._session import Refusal
 from services.bootstrap import Chat, PersonServices, affordable
-from services.domain import NewConversation, Thread
+from services.domain import AccountRole, NewConversation, Thread
 from services.errors import Cap, OverBudget
 
 _MOST = 2  # offers of a kind
@@ -40,7 +40,7 @@ def draw_choices(
                 words.switch_to(policy), "history", key, memory.choose, conversation, policy
             )
     option = _OPTIONS[error.cap]
-    if not is_admin(person):
+    if person.account.role is not AccountRole.ADMIN:
         st.caption("An admin can raise the limit.")
     elif option:
         command = f"uv run python -m services.operate limits {person.account.email} --{option} 5"
