@@ -45,7 +45,8 @@ daybook.keepDrafts = (data) => {
   if (before === null && !typed) arrive(data);
   else if (before === null || before === data.place) {
     place = data.place;
-    if (typed || isSaid(stored(), data.prompt)) save(typed);
+    const isWrittenElsewhere = typed === last && typed !== stored(); // and is shown here a moment later
+    if ((typed && !isWrittenElsewhere) || isSaid(stored(), data.prompt)) save(typed);
   } else if (data.place === "temporary" || (data.is_begun && (typed || before !== "temporary"))) {
     // a fresh page became this conversation, or a temporary chat; what is typed now belongs to it
     save("");
