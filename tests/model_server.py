@@ -57,6 +57,7 @@ class Script:
     delay: float = 0  # seconds before the first token
     rate: float = 0  # tokens a second; 0: all at once
     thought_rate: float = 0  # likewise, of the thoughts
+    held: int = 0  # tokens after which it waits for `ModelServer.go_on`
     fault: str = ""  # a key of FAULTS
     after: int = 0
     status: int = 200  # another: an error of that status
@@ -140,6 +141,7 @@ class ModelServer:
         self._script = Script()
         self._aside_scripts = {}
         self._used = Counter[Script | str]()  # requests answered by a script or a mark
+        self._held = []  # an event of each reply that waits
         self._changed = threading.Condition()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -166,6 +168,11 @@ class ModelServer:
     script_titles = partialmethod(_script_aside, "title")
     script_summaries = partialmethod(_script_aside, "summary")
     script_facts = partialmethod(_script_aside, "facts")
+
+    def go_on(self):
+        """Let the held reply go on, once it is held."""
+        self.wait_until(lambda _: self._held)
+        self._loop.call_soon_threadsafe(self._held[-1].set)
 
     def wait_until(self, holds, within=60):
         with self._changed:
@@ -299,6 +306,10 @@ class ModelServer:
             seen.said += word
             await client.event(_chunk(seen, script, delta={"content": word}))
             self._note()
+            if number + 1 == script.held:
+                since = time.monotonic()
+                await self._hold(client, seen, script)
+                began += time.monotonic() - since
             if script.rate:  # by the clock: pauses alone would add up to a slower one
                 await asyncio.sleep(began + seen.sent / script.rate - time.monotonic())
         reason = script.finish or ("length" if len(words) > limit else "stop")
@@ -310,6 +321,19 @@ class ModelServer:
             client.raw("data: [DONE]\n\n")
         client.end()
         return "whole"
+
+    async def _hold(self, client, seen, script):
+        """Wait for `go_on`, and say nothing often enough not to be taken for silent."""
+        event = asyncio.Event()
+        self._held.append(event)
+        self._note()
+        try:
+            while not event.is_set():
+                await client.event(_chunk(seen, script, delta={"content": ""}))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(event.wait(), 1)
+        finally:
+            self._held.remove(event)
 
     async def _fail(self, client, fault, prompt):
         match fault:

@@ -14,7 +14,6 @@ from uuid import UUID
 from services.domain import (
     ConversationId,
     FactId,
-    Listed,
     MessageId,
     Outcome,
     Role,
@@ -121,6 +120,16 @@ class ConversationChanges(TypedDict, total=False):
     model: str | None
     space_id: SpaceId | None
     read_seq: int  # never goes back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PositionRow:
+    """The position of a conversation, as far as an index has to know it."""
+
+    id: ConversationId
+    rev: int
+    last_seq: int
+    space_id: SpaceId | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +288,7 @@ class Rows(Ledger, Protocol):
         """All that are not discarded, without instructions and summary."""
         ...
 
-    def positions(self) -> list[Listed]:
+    def positions(self) -> list[PositionRow]:
         """The positions of all conversations that are not discarded."""
         ...
 

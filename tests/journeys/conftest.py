@@ -1,8 +1,6 @@
 """The real app, a scripted model, and people at real browsers."""
 
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -25,6 +23,13 @@ _PEOPLE = pytest.StashKey[list[Person]]()
 def model():
     with ModelServer() as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _plain_model(model):
+    """A test that failed leaves no script to the next."""
+    yield
+    model.script()
 
 
 @pytest.fixture(scope="session")
@@ -92,13 +97,6 @@ def person(request, browser, app):
         yield make
 
 
-@pytest.fixture(scope="module")
-def regular(request, browser, app):
-    """Makes somebody who stays for the tests of a module."""
-    with _people(request.node, browser, app) as make:
-        yield make
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
     """A failed journey shows what its people saw, and what the app said last."""
@@ -111,39 +109,3 @@ def pytest_runtest_makereport(item):
         for app in (each for each in item.funcargs.values() if isinstance(each, App)):
             report.sections.append(("what the app said", app.told()))
     return report
-
-
-class Elsewhere:
-    """Another site, which counts who comes."""
-
-    def __init__(self):
-        self.visits = []
-        site = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                site.visits.append(self.path)
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-@pytest.fixture(scope="module")
-def elsewhere():
-    with Elsewhere() as site:
-        yield site

@@ -15,6 +15,7 @@ from tests.stack.apps import SECONDS, until
 PASSWORD = "correct horse battery staple"
 DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
+FOR_EVER = "[[tokens=9000 rate=12]]"  # longer than any journey: for replies that are stopped
 MESSAGE = '.stChatMessage, .db-message, [class*="st-key-past-"] .stMarkdown:not(.stChatMessage *)'
 _numbers = itertools.count()
 
@@ -101,10 +102,6 @@ class Tab:
     @property
     def dialog(self):
         return self.page.get_by_role("dialog")
-
-    @property
-    def facts_sign(self):
-        return self.page.locator(".st-key-own-facts button:visible")
 
     @property
     def instructions_sign(self):

@@ -3,8 +3,6 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.people import PHONE
-
 
 @pytest.fixture
 def maya(person):
@@ -19,7 +17,7 @@ def asked(model):
     return body["model"], body["messages"][0]["content"]
 
 
-def test_the_model_is_told_what_a_person_wrote_and_what_one_conversation_says_instead(maya, model):
+def test_instructions_of_a_conversation_replace_the_users_own(maya, model):
     maya.prefers("scripted-large", "Be brief.")
     maya.asks("First")
     maya.hears_all_of("You said: First")
@@ -39,21 +37,3 @@ def test_the_model_is_told_what_a_person_wrote_and_what_one_conversation_says_in
     maya.asks("Third")
     maya.hears_all_of("You said: Third")
     assert asked(model) == ("scripted-large", "Be brief.")
-
-
-def test_the_tools_stay_in_one_row_on_a_phone(person, model):
-    maya = person(viewport=PHONE, has_touch=True)
-    maya.arrives()
-    maya.composer.fill("Seco")  # what is being typed stays
-    maya.picks("scripted-large")
-    expect(maya.composer).to_have_value("Seco")
-    maya.asks("Slowly [[tokens=400 rate=20]]")
-    maya.hears("word3")
-
-    tools = maya.page.locator(".st-key-composer-tools button:visible")
-    expect(tools).to_have_count(4)  # policy, meter, model, Stop
-    boxes = [tool.bounding_box() for tool in tools.all()]
-    assert len({round(box["y"]) for box in boxes}) == 1
-    assert all(box["x"] + box["width"] <= PHONE["width"] for box in boxes)
-    assert all(box["width"] >= 32 for box in boxes)
-    maya.stops()

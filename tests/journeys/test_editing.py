@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 from tests.journeys.people import DESK, PHONE
 
 
-def test_prompt_is_edited_in_its_place_and_both_versions_can_be_read(person):
+def test_messages_are_edited_regenerated_deleted_and_restored(person):
     maya = person()
     maya.arrives()
     page, field = maya.page, maya.page.locator(".st-key-edit-prompt textarea")
@@ -17,6 +17,7 @@ def test_prompt_is_edited_in_its_place_and_both_versions_can_be_read(person):
     edit.focus()
     page.keyboard.press("Enter")
     expect(field).to_be_focused()
+    expect(field).to_be_in_viewport()
     page.keyboard.type(" No.")
     page.keyboard.press("Escape")
     expect(edit).to_be_focused()

@@ -36,7 +36,7 @@ def open_long(app, maya, policy, count, reply="A fine name."):
     maya.sees_no_reply_coming()
 
 
-def test_what_no_longer_fits_is_summarised_and_the_summary_edited(app, maya, model):
+def test_old_messages_are_summarised_and_the_summary_edited(app, maya, model):
     open_long(app, maya, Summary(), 16)
     expect(maya.banner).to_have_count(0)
     for n in range(12):
@@ -63,7 +63,7 @@ def test_what_no_longer_fits_is_summarised_and_the_summary_edited(app, maya, mod
     assert "They sow peas" not in system
 
 
-def test_what_a_prompt_is_about_is_brought_back_and_can_be_looked_at(app, maya, model):
+def test_recalled_messages_are_sent_and_shown(app, maya, model):
     open_long(app, maya, Retrieval(), 40, reply=f"{PEAS}Zebedee likes rain. {BEANS}")
 
     maya.asks("What is my kumquat tree Zebedee called? [[tokens=4]]")
@@ -89,20 +89,3 @@ def test_what_a_prompt_is_about_is_brought_back_and_can_be_looked_at(app, maya, 
     maya.page.get_by_role("button", name="View full context").click()
     expect(maya.dialog).to_contain_text("recent messages")
     maya.page.keyboard.press("Escape")
-
-
-def test_the_line_where_the_view_begins_can_be_gone_to(app, maya):
-    with second_process(app) as sessions:
-        _, session = sessions.sign_in(maya.email, PASSWORD)
-        conversation = converse(session, [(f"prompt {n}", f"reply {n}") for n in range(12)])
-    maya.visit(f"/?c={conversation}")
-    maya.hears("reply 11")
-    maya.sees_no_reply_coming()
-    maya.page.get_by_role("button", name="Earlier messages", exact=True).click()
-    expect(maya.messages).to_have_count(24)
-    expect(maya.banner).to_contain_text("4 earlier messages")
-
-    maya.banner.get_by_role("link", name="Jump to context start").click()
-
-    expect(maya.beginning).to_be_in_viewport()
-    assert f"c={conversation}" in maya.page.url

@@ -2,13 +2,11 @@
 
 import re
 import time
-from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.people import PASSWORD
-from tests.journeys.seeds import converse, database, second_process
+from tests.journeys.seeds import database
 from tests.stack.apps import running, until
 
 SECONDS = 20.0  # longer than every time-out of the app, and than the lease of a turn
@@ -31,7 +29,7 @@ def is_told_no_longer(tab):
     expect(tab.outage).to_have_count(0)
 
 
-def test_a_reply_survives_a_database_that_stands_still(frail, person):
+def test_reply_survives_a_database_that_stands_still(frail, person, model):
     maya = person(url=frail.url)
     maya.arrives()
     maya.asks("Before")
@@ -39,13 +37,14 @@ def test_a_reply_survives_a_database_that_stands_still(frail, person):
     fresh, beside = maya.new_tab(), maya.new_tab()
     fresh.visit()
     expect(fresh.rows).to_have_text(["Before"])
-    maya.asks("Tell me all [[tokens=110 rate=2]]")
+    maya.asks("Tell me all [[tokens=110 held=9 rate=3]]")
     beside.visit(f"/?c={maya.conversation_id}")
     beside.hears("word2")
     beside.composer.press_sequentially("And then ")
 
     with frail.frozen_database():
         since = time.monotonic()
+        model.go_on()
         for tab in (maya, fresh, beside):
             is_told(tab)
         expect(fresh.rows).to_have_text(["Before"])  # what was read stays
@@ -71,140 +70,37 @@ def test_a_reply_survives_a_database_that_stands_still(frail, person):
     assert_each_is_stored_and_paid_once(frail, maya, turns=3, messages=6)
 
 
-def test_a_prompt_that_is_sent_just_when_it_stops_is_asked_once(frail, person):
-    maya = person(url=frail.url)
-    maya.arrives()
-    maya.asks("Before")
-    maya.hears_all_of("You said: Before")
+def test_reply_interrupted_by_a_kill_is_kept(make_app, person):
+    prompt = "Tell me all [[tokens=9000 rate=12 times=1]]"  # the second time it is repeated, whole
+    with running(make_app("killed")) as app:
+        app.until_ready()
+        maya = person(url=app.url)
+        maya.signs_up()
+        maya.asks("Before")
+        maya.hears_all_of("You said: Before")
+        maya.asks(prompt)
+        until(lambda: has_a_partial_reply(app))
+        maya.hears("word10")
+        app.kill()
+        maya.sees("Reconnecting… Your text is kept.")
+    with running(make_app("killed", base=app.base, port=app.port)) as again:
+        again.until_ready()
 
-    with frail.frozen_database():  # nobody knows it yet
-        maya.composer.fill("Are you there?")
-        maya.sends()
-        maya.sees("Nothing is lost")
-        expect(maya.composer).to_have_value("Are you there?")
-        is_told(maya)
+        maya.sees("The server stopped during this reply.")  # the tab comes back by itself
+        assert maya.texts()[:3] == ["Before", "You said: Before", prompt]
+        assert re.fullmatch(r"word1 word2 .*word\d+", maya.texts()[3])
+        maya.retries()
 
-    is_told_no_longer(maya)
-    maya.sees_no_reply_coming()
-    maya.sends()
-    maya.hears_all_of("You said: Are you there?")
-    assert maya.texts() == ["Before", "You said: Before", "Are you there?", *maya.texts()[3:]]
-    assert len(maya.texts()) == 4
-    assert_each_is_stored_and_paid_once(frail, maya, turns=2, messages=4)
-
-
-def test_a_prompt_that_is_refused_when_one_has_gone_on_waits_where_it_was_written(frail, person):
-    maya = person(url=frail.url)
-    maya.arrives()
-    for name in ("Peas", "Roses"):
-        maya.begins_a_new_chat()
-        maya.asks(name)
-        maya.hears_all_of(f"You said: {name}")
-
-    with frail.frozen_database():  # nobody knows it yet
-        maya.composer.fill("And thorns?")
-        maya.sends()
-        maya.opens("Peas")
-        expect(maya.page.locator(".stCode")).to_have_text("And thorns?")
-        maya.sees("Nothing is lost")
-        expect(maya.composer).to_have_value("")
-        maya.composer.fill("And pods?")
-        maya.opens("Roses")
-        expect(maya.composer).to_have_value("And thorns?")
-        expect(maya.page.locator(".stCode")).to_have_count(0)
-
-    is_told_no_longer(maya)
-    maya.sends()
-    maya.hears_all_of("You said: And thorns?")
-    maya.opens("Peas")
-    expect(maya.composer).to_have_value("And pods?")
+        maya.hears_all_of("You said: Tell me all")
+        maya.page.reload()
+        maya.hears_all_of("You said: Tell me all")
+        assert len(maya.texts()) == 4
 
 
-@contextmanager
-def nothing_written(app):
-    """Lock the conversations: writers wait meanwhile, readers do not."""
-    with database(app) as rows, rows.transaction():
-        rows.execute("lock table public.conversations in share row exclusive mode")
-        yield
-
-
-def test_what_is_pressed_is_done_whole_though_another_press_follows(frail, person):
-    maya = person(url=frail.url)
-    maya.arrives()
-    maya.asks("Peas")
-    maya.hears_all_of("You said: Peas")
-    archive = maya.page.get_by_role("button", name="Archived")
-    back = maya.page.get_by_role("button", name="Back")
-
-    maya.begins_a_new_chat()
-    with nothing_written(frail):
-        maya.composer.fill("Beans?")
-        maya.sends()
-        archive.click()  # another run, beside the one that sends
-        maya.sees("No archived chats.")
-    maya.hears_all_of("You said: Beans?")
-    expect(maya.composer).to_have_value("")
-    back.click()
-    maya.is_in("Beans?")
-
-    with nothing_written(frail):
-        maya.chooses("Peas", "Delete")
-        archive.click()
-        maya.sees("No archived chats.")
-    back.click()
-    expect(maya.rows).to_have_text(["Beans?"])
-    maya.page.get_by_role("button", name="Undo").click()
-    expect(maya.rows).to_have_text(["Beans?", "Peas"])
-
-
-def test_who_comes_meanwhile_waits_and_goes_on(frail, person):
-    maya, omar = person(url=frail.url), person("omar", url=frail.url)
-    maya.arrives()
-    omar.arrives()
-    omar.signs_out()
-    with second_process(frail) as sessions:  # a session that the app has not opened yet
-        cookie, session = sessions.sign_in(maya.email, PASSWORD)
-        converse(session, [("What was", "That was.")])
-    maya.context.clear_cookies()
-    maya.context.add_cookies(
-        [{"name": "__Host-sid", "value": str(cookie), "url": frail.url.replace("http:", "https:")}]
-    )
-
-    omar.page.locator('form[action="/session"] [name="email"]').fill(omar.email)
-    with frail.frozen_database():
-        is_told(omar)
-        expect(omar.page.locator('form[action="/session"] [name="email"]')).to_have_value(
-            omar.email
-        )
-        maya.visit()
-        maya.sees("You are still signed in")
-        expect(maya.sign_in_form).to_have_count(0)
-        is_told(maya)
-        omar.enters("/session", omar.email)
-        omar.sees("Daybook cannot reach its database. Nothing is lost")
-        expect(omar.page.locator('form[action="/session"] [name="email"]')).to_have_value(
-            omar.email
-        )
-
-    maya.is_welcome()
-    expect(maya.rows).to_have_text(["What was"])
-    omar.enters("/session", omar.email)
-    omar.is_welcome()
-
-
-def test_a_database_that_died_comes_back_under_the_page(frail, person):
-    maya = person(url=frail.url)
-    maya.arrives()
-    maya.asks("Before")
-    maya.hears_all_of("You said: Before")
-    maya.asks("Tell me all [[tokens=30 rate=6]]")
-    maya.hears("word2")
-
-    frail.part("postgres").kill()
-
-    maya.hears_all_of(re.compile("word1 .*word30"))
-    is_told_no_longer(maya)
-    assert_each_is_stored_and_paid_once(frail, maya, turns=2, messages=4)
+def has_a_partial_reply(app):
+    with database(app) as rows:
+        found = rows.execute("select count(*) from public.turns where partial is not null")
+        return found.fetchone()[0] > 0
 
 
 def assert_each_is_stored_and_paid_once(app, person, *, turns, messages):

@@ -39,7 +39,7 @@ def maya(person):
     return maya
 
 
-def test_the_end_of_a_conversation_is_in_view_from_its_first_frame(maya):
+def test_conversation_opens_at_its_end(maya):
     maya.page.evaluate(FRAMES, PAGE)
 
     maya.opens(LONG)
@@ -48,34 +48,7 @@ def test_the_end_of_a_conversation_is_in_view_from_its_first_frame(maya):
     assert max(frames) < 50, "it was scrolled to"
 
 
-def test_the_end_is_in_view_even_if_the_conversation_before_ended_alike(maya):
-    maya.asks("And again [[tokens=900 title=Again]]")
-    maya.hears_all_of("word900")
-    maya.page.evaluate(FRAMES, PAGE)
-
-    def is_up():
-        maya.scrolls_up(8)
-        return maya.page.evaluate("window.below.at(-1) > 500")
-
-    until(is_up)  # the reply has just ended: the first turns of the wheel may be taken back
-
-    maya.opens(LONG)
-
-    until(lambda: maya.page.evaluate("window.below.at(-1) < 50"))
-
-
-def test_who_moves_the_page_stays_where_they_are(maya):
-    maya.opens(LONG)
-    maya.page.evaluate(FRAMES, PAGE)
-
-    maya.scrolls_up(8)
-    until(lambda: maya.page.evaluate("window.below.at(-1) > 500"))
-
-    later = until(lambda: maya.page.evaluate("window.below.slice(30)"))
-    assert later[-1] > 500, "it went back to the end"
-
-
-def test_what_was_sent_stays_at_the_top_until_the_reader_goes_to_the_end(maya):
+def test_sent_prompt_stays_at_the_top_of_the_view(maya):
     maya.opens(LONG)
     maya.scrolls_up(8)
     prompt = maya.messages.filter(has_text="Once more")
@@ -97,16 +70,3 @@ def test_what_was_sent_stays_at_the_top_until_the_reader_goes_to_the_end(maya):
     until(lambda: maya.page.evaluate("window.below.at(-1) < 50"))
     maya.hears_all_of("word700")
     until(lambda: maya.page.evaluate("window.below.at(-1) < 50"))
-
-
-def test_a_message_that_is_edited_is_in_view_however_the_page_was_moved(maya):
-    for prompt in ("Beans", "Peas", "Leeks"):
-        maya.asks(f"{prompt} [[tokens=200]]")
-        maya.hears_all_of("word200")
-    maya.page.evaluate("(page) => document.querySelector(page).scrollTo(0, 0)", PAGE)
-
-    maya.page.locator('[data-act="edit"]').first.dispatch_event("click")
-
-    field = maya.page.locator(".st-key-edit-prompt textarea")
-    expect(field).to_be_focused()
-    expect(field).to_be_in_viewport()

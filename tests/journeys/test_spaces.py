@@ -16,7 +16,7 @@ def told(model):
     return model.requests[-1].body["messages"][0]["content"]
 
 
-def test_a_space_from_its_making_to_its_end(maya, model):
+def test_space_from_its_creation_to_its_deletion(maya, model):
     maya.asks("Peas")
     maya.hears_all_of("You said: Peas")
 
@@ -83,24 +83,3 @@ def test_a_space_from_its_making_to_its_end(maya, model):
     maya.hears_all_of("You said: Quid nunc?")
     assert "tutor of Latin" not in told(model)
     assert "Caesar" not in told(model)
-
-
-def test_back_leads_out_of_a_space_and_an_archived_one_is_found_again(maya):
-    maya.makes_a_space("Greek", "")
-    maya.makes_a_space("Latin", "")
-    maya.chooses_space("Greek")
-
-    maya.page.go_back()
-    maya.is_in_space("Latin")
-    expect(maya.page.get_by_role("heading", name="Latin")).to_be_visible()
-    maya.edits_the_space()
-    maya.dialog.get_by_role("button", name="Archive", exact=True).click()
-    maya.sees("“Latin” is archived.")
-    maya.is_in_space("All chats")
-
-    maya.turns_to_the_archive()
-    maya.page.locator(".st-key-conversation-list").get_by_role("button", name="Latin").click()
-    maya.is_in_space("Latin")
-    maya.edits_the_space()
-    maya.dialog.get_by_role("button", name="Unarchive").click()
-    maya.sees("“Latin” is back in the list.")

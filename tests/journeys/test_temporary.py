@@ -5,9 +5,7 @@ import secrets
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.people import PHONE
 from tests.journeys.seeds import database
-from tests.stack.apps import until
 from tests.test_privacy import files, found, tables
 
 
@@ -86,7 +84,7 @@ def is_fresh_and_temporary(maya):
     expect(maya.messages).to_have_count(0)
 
 
-def test_a_refresh_another_page_and_going_back_end_it_and_leave_another(maya, word):
+def test_leaving_the_page_ends_a_temporary_chat(maya, word):
     maya.turns_to_a_temporary_chat()
     maya.asks(f"Hello {word}")
     maya.hears_all_of("You said: Hello")
@@ -101,67 +99,3 @@ def test_a_refresh_another_page_and_going_back_end_it_and_leave_another(maya, wo
     maya.page.go_back()
     is_fresh_and_temporary(maya)
     assert word not in maya.stored()
-
-
-def test_what_was_typed_before_the_switch_stays_typed_and_is_kept_no_longer(maya, word):
-    maya.composer.press_sequentially(word)
-    until(lambda: word in maya.stored())
-
-    maya.turns_to_a_temporary_chat()
-    until(lambda: word not in maya.stored())
-    expect(maya.composer).to_have_value(word)
-    maya.composer.press_sequentially(" more")
-    assert word not in maya.stored()
-
-    maya.temporary_switch.focus()
-    maya.page.keyboard.press("Space")
-    maya.sees("Ask anything.")
-    expect(maya.composer).to_have_value(f"{word} more")
-    until(lambda: word in maya.stored())
-
-
-def states(maya, app):
-    """Return the states of Maya's turns."""
-    with database(app) as connection:
-        rows = connection.execute(
-            "select t.state from public.turns t join auth.users u on u.id = t.user_id"
-            " where u.email = %s",
-            [maya.email],
-        )
-        return [state for (state,) in rows]
-
-
-def test_a_closed_tab_stops_what_is_coming(maya, app, word):
-    tab = maya.new_tab()
-    tab.visit()
-    tab.turns_to_a_temporary_chat()
-    tab.asks(f"{word} [[tokens=5000 rate=20]]")
-    tab.hears("word3")
-    tab.page.close()
-
-    until(lambda: states(maya, app) == ["stopped"], within=30)
-
-
-def test_whoever_signs_out_has_it_stopped_and_settled_before(maya, app, word):
-    maya.turns_to_a_temporary_chat()
-    maya.asks(f"{word} [[tokens=5000 rate=20]]")
-    maya.hears("word3")
-
-    maya.signs_out()
-
-    assert states(maya, app) == ["stopped"]
-    assert word not in maya.stored()
-
-
-def test_at_a_phone_it_fits_and_can_be_touched(person):
-    maya = person(viewport=PHONE, has_touch=True)
-    maya.arrives()
-    maya.turns_to_a_temporary_chat()
-    box = maya.page.locator(".st-key-is-temporary label").bounding_box()
-    assert box["height"] >= 40
-    maya.asks("Hello")
-    maya.hears_all_of("You said: Hello")
-    maya.sees("Not saved")
-    assert maya.exports("JSON")[0] == "Temporary chat.json"
-
-    assert maya.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

@@ -114,7 +114,10 @@ class SealedCorpus:
         self._rows, self._opened = rows, opened
 
     def conversations(self) -> dict[ConversationId, Listed]:
-        return {row.id: row for row in self._rows.positions()}
+        return {
+            row.id: Listed(row.last_seq, row.space_id, row.rev - row.last_seq)
+            for row in self._rows.positions()
+        }
 
     def messages(
         self, wanted: Mapping[ConversationId, range]
