@@ -252,10 +252,10 @@ def _leftovers(plan: ContextPlan, forecast: Forecast, setup: Setup) -> str:
     ]
     if plan.omitted_ids:
         said.insert(0, f"{words.count(len(plan.omitted_ids), 'older message')} not sent.")
-    if worst := setup.info.cost_micro(Usage(plan.bound_tokens, plan.reply_tokens)):
+    if worst := setup.offer.info.cost_micro(Usage(plan.bound_tokens, plan.reply_tokens)):
         said.append(f"The next reply costs at most {words.dollars(worst)}.")
-    if setup.info.context_source is LimitSource.GUESS:
-        window = words.count(setup.info.context_tokens, "token")
+    if setup.offer.info.context_source is LimitSource.GUESS:
+        window = words.count(setup.offer.info.context_tokens, "token")
         said.append(f"The model's context window is unknown; assuming {window}.")
     return " ".join(said)
 

@@ -37,7 +37,7 @@ _SOURCES = {
 
 def line(chat: Chat) -> str:
     """Return the default model and, if it is the local one, its state."""
-    name = safe_md.label(chat.choices.setup(None).info.name)
+    name = safe_md.label(chat.choices.setup(None).offer.info.name)
     match bootstrap.server_health().model:
         case ModelState.REMOTE:
             return f"Model: {name}"
@@ -76,8 +76,8 @@ def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
     """Draw the choice of the model for *thread*, or for a conversation that begins."""
     offered = {offer.info.name: offer.info for offer in chat.choices.models}
     conversation_id = thread.conversation.id if thread else None
-    usual = chat.choices.setup(None).info.name  # the person's default
-    name = setup.info.name
+    usual = chat.choices.setup(None).offer.info.name  # the person's default
+    name = setup.offer.info.name
     key = f"model-{conversation_id or 'new'}"
     st.session_state[key] = name  # it may have been chosen in another tab
     with popover(safe_md.label(name, 40), "neurology", "model-picker").container(width=340):
@@ -103,7 +103,7 @@ def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
 def draw_notices(thread: Thread | None, setup: Setup) -> None:
     """Draw the choices that cannot be followed."""
     if setup.missing_model:
-        missing, name = safe_md.label(setup.missing_model), safe_md.label(setup.info.name)
+        missing, name = safe_md.label(setup.missing_model), safe_md.label(setup.offer.info.name)
         st.caption(f":material/info: {missing} is no longer available; using {name}.")
     unverified = ["Your preferences"] if not setup.preferences.is_verified else []
     if thread and not thread.are_instructions_verified:

@@ -64,7 +64,7 @@ def preferences_dialog() -> None:
     person = person_services()
     now, key = person.store.profile.preferences(), "my-instructions"
     # the usual model and policy are drawn as chosen, and stored once they are changed
-    model, policy = person.chat.choices.setup(None).info, person.chat.choices.usual_policy()
+    model, policy = person.chat.choices.setup(None).offer.info, person.chat.choices.usual_policy()
     seen = editing.seen_at_opening(key, replace(now, model=model.name, policy=policy))
     if not now.is_verified:
         st.caption(_UNVERIFIED)
@@ -135,7 +135,7 @@ def _draw_model_and_memory(person: PersonServices, seen: Preferences) -> Prefere
 
 def _draw_limits(person: PersonServices, now: Preferences, chosen: Preferences) -> Preferences:
     """Draw the sizes of the window, the context and a reply; return *chosen* with them."""
-    model = person.chat.choices.setup(None).info
+    model = person.chat.choices.setup(None).offer.info
     longest_reply = max(model.reply_tokens, _LEAST_REPLY)
     longest = words.number(longest_reply)
     window = _draw_number(

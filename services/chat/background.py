@@ -330,7 +330,7 @@ class UserTasks:
         """Have the model give a title, unless it fails, runs on or makes none. A process asks once."""
         try:
             thread = self.store.conversations.thread(conversation_id)
-            branch, window = thread.branch(), self.setup(thread).info.context_tokens
+            branch, window = thread.branch(), self.setup(thread).offer.info.context_tokens
             plan = plan_title(branch, window, self.calls.counter)
             if plan is None or thread.conversation.is_titled:
                 return

@@ -61,12 +61,11 @@ class Planning:
         history = self._history(thread, setup, past, prompt)
         if prompt is None and not setup.offer.takes_prefix:
             history = replace(history, prompt=REQUEST)
-        stored = self._stored_rates(thread, setup, past)
+        stored, model = self._stored_rates(thread, setup, past), setup.offer.info.name
+        rates = self.counting.rates(model, stored)
         plan = self._plan(thread, setup, history, stored)
         if prompt is None and past[-1].id not in plan.verbatim_ids:
             raise BadInput(_OUT_OF_VIEW)
-        model = setup.info.name
-        rates = self.counting.rates(model, stored)
         least = min_likely_tokens(plan.messages, rates, self.counter)
         return plan, Receipt.from_plan(
             thread.conversation.policy, model, history, plan, rates, least
@@ -79,13 +78,13 @@ class Planning:
     def next_receipt(self, thread: Thread, setup: Setup) -> tuple[ContextPlan, Receipt]:
         """The view, and what its receipt would say. Raise as `view`."""
         history, plan = self._view(thread, setup)
-        policy, model = thread.conversation.policy, setup.info.name
+        policy, model = thread.conversation.policy, setup.offer.info.name
         return plan, Receipt.from_plan(policy, model, history, plan, Calibration())
 
     def forecast(self, thread: Thread, setup: Setup, view: ContextPlan) -> Forecast:
         """Forecast the tokens that the endpoint counts of *view*."""
         stored = self._lenient._stored_rates(thread, setup, thread.branch())
-        model = setup.info.name
+        model = setup.offer.info.name
         rates = self.counting.rates(model, stored)
         return self.counting.forecast(thread.conversation.id, model, view, rates, self.counter)
 
@@ -111,7 +110,7 @@ class Planning:
             history,
             setup.budget,
             self.counting.counter(self.counter, rates),  # as the next turn is planned by
-            is_cache_cheap=setup.info.is_cache_cheap,
+            is_cache_cheap=setup.offer.info.is_cache_cheap,
         )
 
     # --- inside ---------------------------------------------------------------------------------
@@ -213,7 +212,7 @@ class Planning:
 
     def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:
         """The stored calibration for a plan of *past*, a branch of *thread*."""
-        conversation_id, model = thread.conversation.id, setup.info.name
+        conversation_id, model = thread.conversation.id, setup.offer.info.name
         if self.counting.was_refused(conversation_id):
             return Calibration()
         return stored_rates(model, past, partial(self._receipts, conversation_id=conversation_id))

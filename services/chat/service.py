@@ -303,6 +303,7 @@ class Chat:
         if start_seq is not None:
             plan = replace(plan, start_seq=start_seq)
         is_continued = prompt is None and not setup.offer.takes_prefix
+        calls = self.calls
         call = new_call(
             thread,
             setup.offer,
@@ -315,10 +316,10 @@ class Chat:
         )
         call = self._unanswered.find(call) or call
         with self._unanswered.kept_if_lost(call):
-            turn = self.calls.begin(call)
+            turn = calls.begin(call)
         self.live_turns.run(
             turn,
-            lambda said: self.calls.checkpoint(turn, said),
+            lambda said: calls.checkpoint(turn, said),
             lambda turn: self._reply(turn, call),
         )
         return turn

@@ -16,7 +16,7 @@ from services.domain import (
     Window,
 )
 from services.domain.context import ContextBudget
-from services.domain.models import InstructionsSource, ModelInfo
+from services.domain.models import InstructionsSource
 from services.errors import StoreUnavailable
 from services.llm import Models, Offer
 from services.memory.tokens import KindCounter
@@ -40,20 +40,18 @@ class Setup:
     space: Space | None = None
 
     @property
-    def info(self) -> ModelInfo:
-        return self.offer.info
-
-    @property
     def context_tokens(self) -> int:
         """The tokens that one call may use: the model's, or fewer by the user's choice."""
-        wished = self.preferences.context_tokens or self.info.context_tokens
+        most = self.offer.info.context_tokens
+        wished = self.preferences.context_tokens or most
         replies = _LEAST_CONTEXT * (self.preferences.reply_tokens or 0)
-        return min(self.info.context_tokens, max(wished, replies, _LEAST_CONTEXT_TOKENS))
+        return min(most, max(wished, replies, _LEAST_CONTEXT_TOKENS))
 
     @property
     def reply_tokens(self) -> int:
         """The tokens that a reply may have: the model's, or fewer by the user's choice."""
-        return min(self.info.reply_tokens, self.preferences.reply_tokens or self.info.reply_tokens)
+        most = self.offer.info.reply_tokens
+        return min(most, self.preferences.reply_tokens or most)
 
     @property
     def budget(self) -> ContextBudget:

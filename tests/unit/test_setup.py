@@ -57,7 +57,7 @@ def chosen(here=None, *, picked=None, deployment="D", space=None, **mine):
 )
 def test_nearest_offered_model_answers(here, mine, name, missing):
     for setup in (chosen(thread(here), model=mine), chosen(picked=here, model=mine)):
-        assert setup.info.name == name
+        assert setup.offer.info.name == name
         assert setup.missing_model == missing
 
 
