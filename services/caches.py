@@ -47,53 +47,15 @@ class LruCache(Generic[Key, Value]):
                 del self._held[key]
 
 
-class ReadAhead(Generic[Value]):
-    """A read that can be begun before its value is asked for."""
-
-    def __init__(self, read: Callable[[], Value]) -> None:
-        self._read = read
-        self.changes = 0  # of the value
-        # time, changes before, value
-        self._begun: tuple[float, int, Future[Value]] | None = None
-
-    def begin(self) -> None:
-        """Begin to read in a thread, unless that was done a moment ago."""
-        if not self._is_good(self._begun):
-            changes = self.changes
-            self._begun = time.monotonic(), changes, in_thread("read-ahead", self._read)
-
-    def outdate(self) -> None:
-        """Have the next `get` read the value, which was changed or may have been."""
-        self.changes += 1
-
-    def get(self) -> Value:
-        """The value that was begun to be read, once and while fresh; else read it. Raise the errors of the read."""
-        return self.read()[1]
-
-    def read(self) -> tuple[int, Value]:
-        """The changes before the value was read, and the value as of `get`."""
-        begun, self._begun = self._begun, None
-        if begun and self._is_good(begun) and begun[2].exception() is None:
-            return begun[1], begun[2].result()
-        return self.read_now()
-
-    def read_now(self) -> tuple[int, Value]:
-        """The changes before the value was read, and the value as it is now."""
-        changes = self.changes  # a change during the read makes the value stale
-        return changes, self._read()
-
-    def _is_good(self, begun: tuple[float, int, Future[Value]] | None) -> bool:
-        if begun is None or begun[1] != self.changes:
-            return False
-        return time.monotonic() - begun[0] < _AHEAD_SECONDS
-
-
 class CachedRead(Generic[Value]):
     """A value that *ask* reads: at most *seconds* old, or older while *ask* raises StoreUnavailable."""
 
     def __init__(self, ask: Callable[[], Value], seconds: float = _SECONDS) -> None:
-        self._ahead, self._seconds = ReadAhead(ask), seconds
-        self._held: tuple[float, int, Value] | None = None  # time of reading, changes before, value
+        self._ask, self._seconds = ask, seconds
+        self._changes = 0  # of the value: one during a read makes it stale
+        # time of reading, changes before, value
+        self._held: tuple[float, int, Value] | None = None
+        self._begun: tuple[float, int, Future[Value]] | None = None
 
     @property
     def last(self) -> Value | None:
@@ -103,10 +65,14 @@ class CachedRead(Generic[Value]):
     def get(self) -> Value:
         """The value. Raise the errors of *ask*; StoreUnavailable only if none was ever read."""
         held = self._held
-        if held and self._is_fresh:
+        if held and self._is_fresh(held, self._seconds):
             return held[2]
+        begun, self._begun = self._begun, None
+        if begun and self._is_fresh(begun, _AHEAD_SECONDS) and begun[2].exception() is None:
+            self._held = time.monotonic(), begun[1], begun[2].result()
+            return self._held[2]
         try:
-            return self._hold(*self._ahead.read())
+            return self.read()
         except StoreUnavailable:
             if held is None:
                 raise
@@ -114,28 +80,28 @@ class CachedRead(Generic[Value]):
 
     def read(self) -> Value:
         """Read the value as it is now. Raise the errors of *ask*."""
-        return self._hold(*self._ahead.read_now())
+        changes, value = self._changes, self._ask()
+        self._held = time.monotonic(), changes, value
+        return value
 
     def read_ahead(self) -> None:
-        """Begin to read the value in a thread, unless it is fresh."""
-        if not self._is_fresh:
-            self._ahead.begin()
+        """Begin to read the value in a thread, unless it is fresh or that was done a moment ago."""
+        if not (
+            self._is_fresh(self._held, self._seconds) or self._is_fresh(self._begun, _AHEAD_SECONDS)
+        ):
+            changes = self._changes
+            self._begun = time.monotonic(), changes, in_thread("read-ahead", self._ask)
 
     def outdate(self) -> None:
         """Have the next `get` read the value, which was changed or may have been."""
-        self._ahead.outdate()
+        self._changes += 1
 
     def amend(self, change: Callable[[Value], Value]) -> None:
         """Apply *change* to the value until it is read again."""
         if self._held:
             self._held = *self._held[:2], change(self._held[2])
 
-    @property
-    def _is_fresh(self) -> bool:
-        if self._held is None or self._held[1] != self._ahead.changes:
+    def _is_fresh(self, read: tuple[float, int, object] | None, seconds: float) -> bool:
+        if read is None or read[1] != self._changes:
             return False
-        return time.monotonic() - self._held[0] < self._seconds
-
-    def _hold(self, changes: int, value: Value) -> Value:
-        self._held = time.monotonic(), changes, value
-        return value
+        return time.monotonic() - read[0] < seconds

@@ -169,13 +169,19 @@ class NewConversation:
     space_id: SpaceId | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
     """The position of a conversation, for searches over all of them."""
 
+    id: ConversationId
+    rev: int
     last_seq: int
     space_id: SpaceId | None = None
-    cuts: int = 0  # as of a `Conversation`
+
+    @property
+    def cuts(self) -> int:
+        """Count of deletions and restorations, as of a `Conversation`."""
+        return self.rev - self.last_seq
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

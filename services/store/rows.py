@@ -14,6 +14,7 @@ from uuid import UUID
 from services.domain import (
     ConversationId,
     FactId,
+    Listed,
     MessageId,
     Outcome,
     Role,
@@ -120,16 +121,6 @@ class ConversationChanges(TypedDict, total=False):
     model: str | None
     space_id: SpaceId | None
     read_seq: int  # never goes back
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PositionRow:
-    """The position of a conversation, as far as an index has to know it."""
-
-    id: ConversationId
-    rev: int
-    last_seq: int
-    space_id: SpaceId | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,7 +279,7 @@ class Rows(Ledger, Protocol):
         """All that are not discarded, without instructions and summary."""
         ...
 
-    def positions(self) -> list[PositionRow]:
+    def positions(self) -> list[Listed]:
         """The positions of all conversations that are not discarded."""
         ...
 

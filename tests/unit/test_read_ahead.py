@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from services import caches
-from services.caches import ReadAhead
+from services.caches import CachedRead
 from services.domain import Preferences
 from services.errors import StoreUnavailable
 from services.store.sealed import sealed_store, throwaway_keys
@@ -24,15 +24,11 @@ def numbers():
 
 
 def test_value_is_read_ahead_once(numbers):
-    read = ReadAhead(lambda: next(numbers))
-    read.begin()
-    read.begin()
+    read = CachedRead(lambda: next(numbers), seconds=0.0)
+    read.read_ahead()
+    read.read_ahead()
 
     assert [read.get(), read.get()] == [0, 1]
-
-
-def test_value_that_is_not_read_ahead_is_read(numbers):
-    assert ReadAhead(lambda: next(numbers)).get() == 0
 
 
 @pytest.mark.parametrize("reason", ["old", "changed", "failed"])
@@ -46,8 +42,8 @@ def test_spoilt_value_is_read_again(numbers, monkeypatch, reason):
             raise StoreUnavailable
         return number
 
-    read = ReadAhead(next_number)
-    read.begin()
+    read = CachedRead(next_number, seconds=0.0)
+    read.read_ahead()
     assert has_read.wait(SECONDS)
     if reason == "old":
         monkeypatch.setattr(caches, "_AHEAD_SECONDS", -1.0)
@@ -55,17 +51,6 @@ def test_spoilt_value_is_read_again(numbers, monkeypatch, reason):
         read.outdate()
 
     assert read.get() == 1
-
-
-def test_failed_read_is_raised_where_it_is_asked_for():
-    def fail():
-        raise StoreUnavailable
-
-    read = ReadAhead(fail)
-    read.begin()
-
-    with pytest.raises(StoreUnavailable):
-        read.get()
 
 
 def test_reads_of_the_first_page_go_at_once():

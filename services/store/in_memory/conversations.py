@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from services.domain import ConversationId, MessageId, SpaceId, TurnId, Usage
+from services.domain import ConversationId, Listed, MessageId, SpaceId, TurnId, Usage
 from services.domain.turns import Reservation, TurnState
 from services.errors import NotFound, SpaceGone, Stale
 from services.store.rows import (
@@ -17,7 +17,6 @@ from services.store.rows import (
     DocumentRow,
     Ledger,
     MessageRow,
-    PositionRow,
     ReceiptRow,
     SealedConversation,
     ThoughtsRow,
@@ -43,20 +42,16 @@ class TurnRecord:
     cost_micro: int = 0
 
 
-@dataclass(slots=True)
 class Tables:
     """All rows of one user."""
 
-    conversations: dict[ConversationId, ConversationRow] = field(
-        default_factory=dict[ConversationId, ConversationRow]
-    )
-    messages: dict[MessageId, MessageRow] = field(default_factory=dict[MessageId, MessageRow])
-    thoughts: dict[MessageId, str] = field(default_factory=dict[MessageId, str])
-    turns: dict[TurnId, TurnRecord] = field(default_factory=dict[TurnId, TurnRecord])
-    receipts: dict[TurnId, ReceiptRow] = field(default_factory=dict[TurnId, ReceiptRow])
-    documents: dict[tuple[DocumentKind, UUID], DocumentRow] = field(
-        default_factory=dict[tuple[DocumentKind, UUID], DocumentRow]
-    )
+    def __init__(self) -> None:
+        self.conversations: dict[ConversationId, ConversationRow] = {}
+        self.messages: dict[MessageId, MessageRow] = {}
+        self.thoughts: dict[MessageId, str] = {}
+        self.turns: dict[TurnId, TurnRecord] = {}
+        self.receipts: dict[TurnId, ReceiptRow] = {}
+        self.documents: dict[tuple[DocumentKind, UUID], DocumentRow] = {}
 
 
 class InMemoryConversations:
@@ -71,7 +66,7 @@ class InMemoryConversations:
         self._ledger, self._tables, self._now = ledger, tables or Tables(), now
         self.user_id = ledger.user_id
         self._lock = threading.RLock()
-        self._is_closed = False
+        self.is_closed = False
 
     def keep_fresh(self, seconds: int) -> None:
         self._ledger.keep_fresh(seconds)
@@ -92,9 +87,9 @@ class InMemoryConversations:
         with self._lock:
             return [row for row in self._tables.conversations.values() if row.destroy_at is None]
 
-    def positions(self) -> list[PositionRow]:
+    def positions(self) -> list[Listed]:
         return [
-            PositionRow(id=row.id, rev=row.rev, last_seq=row.last_seq, space_id=row.space_id)
+            Listed(id=row.id, rev=row.rev, last_seq=row.last_seq, space_id=row.space_id)
             for row in self.all_conversations()
         ]
 
@@ -295,7 +290,7 @@ class InMemoryConversations:
         timer.start()
 
     def _check_creation(self, new: SealedConversation) -> None:
-        if self._is_closed:
+        if self.is_closed:
             raise NotFound
         if not self._has_space(new.space_id):
             raise SpaceGone

@@ -27,16 +27,12 @@ _UNFINISHED = (Outcome.CUT, Outcome.STOPPED, Outcome.INTERRUPTED)  # a reply tha
 class InMemoryRows(InMemoryConversations):
     """The `Rows` of one user in memory."""
 
-    @property
-    def is_closed(self) -> bool:
-        return self._is_closed
-
     def close(self) -> None:
         """Forget all text for good. Turns that are streaming can still be settled."""
         with self._lock:
-            self._is_closed = True
-            turns = self._tables.turns
-            self._tables = Tables(turns=turns)
+            self.is_closed = True
+            turns, self._tables = self._tables.turns, Tables()
+            self._tables.turns = turns
             for turn in turns.values():
                 turn.conversation_id = turn.partial = turn.thoughts = None
 
@@ -138,7 +134,7 @@ class InMemoryRows(InMemoryConversations):
         lease = self._ledger.checkpoint_turn(turn_id, lease_seconds)
         with self._lock:
             turn = self._tables.turns.get(turn_id)
-            if self._is_closed:
+            if self.is_closed:
                 return Lease.STOP_REQUESTED
             if not lease or turn is None or not turn.state.is_open:
                 return Lease.LAPSED

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Unpack
 from uuid import uuid4
 
-from services.caches import CachedRead, ReadAhead
+from services.caches import CachedRead
 from services.domain import (
     Conversation,
     ConversationId,
@@ -32,15 +32,11 @@ _TRIES = 5  # while other tabs change the same conversation
 class SealedConversations:
     """The `Conversations` of one user over sealed rows."""
 
-    def __init__(
-        self,
-        rows: Rows,
-        opened: OpenedConversations,
-    ) -> None:
+    def __init__(self, rows: Rows, opened: OpenedConversations) -> None:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
         self._all = CachedRead(self._read_all, _LIST_SECONDS)
-        self._first = ReadAhead(
-            lambda: rows.recent_conversations(_FIRST, is_archived=False, space_id=None)
+        self._first = CachedRead(  # read ahead, and each time that it is shown
+            lambda: rows.recent_conversations(_FIRST, is_archived=False, space_id=None), seconds=0.0
         )
         self._recent: dict[tuple[bool, SpaceId | None], list[Conversation]] = {}  # as last read
         opened.on_forget.append(self._drop_from_lists)
@@ -75,7 +71,7 @@ class SealedConversations:
         return found[:limit]
 
     def read_ahead(self) -> None:
-        self._first.begin()
+        self._first.read_ahead()
 
     def titled(
         self, words: str, limit: int = 30, *, space_id: SpaceId | None = None
@@ -210,6 +206,7 @@ class SealedConversations:
     def _drop_from_lists(self, conversation_id: ConversationId) -> None:
         self._outdate()
         self._all.amend(lambda every: [one for one in every if one.id != conversation_id])
+        self._first.amend(lambda rows: [row for row in rows if row.id != conversation_id])
         for place, listed in list(self._recent.items()):
             self._recent[place] = [one for one in listed if one.id != conversation_id]
 

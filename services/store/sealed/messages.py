@@ -114,10 +114,7 @@ class SealedCorpus:
         self._rows, self._opened = rows, opened
 
     def conversations(self) -> dict[ConversationId, Listed]:
-        return {
-            row.id: Listed(row.last_seq, row.space_id, row.rev - row.last_seq)
-            for row in self._rows.positions()
-        }
+        return {row.id: row for row in self._rows.positions()}
 
     def messages(
         self, wanted: Mapping[ConversationId, range]

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import Field, dataclass, field, fields
-from datetime import datetime
 from types import GenericAlias, MappingProxyType
 from typing import ClassVar, Generic, Protocol, TypeVar, cast
 from uuid import UUID
@@ -36,7 +35,7 @@ from services.errors import (
 from services.events import log_event
 
 EventHooks = Mapping[str, Sequence[Callable[..., object]]]  # of httpx, by event
-Argument = UUID | str | int | bool | datetime | None
+Argument = UUID | str | int | bool | None
 Query = SyncSelectRequestBuilder
 Row = TypeVar("Row", bound="RowClass")
 Identified = TypeVar("Identified", bound="IdentifiedRow")
@@ -52,6 +51,13 @@ _TOO_MANY = {
     "edit_reply": "This chat is full. Start a new one.",
     "put_fact": "Limit of memories reached. Delete some first.",
     "put_space": "Limit of spaces reached. Delete one to create another.",
+}
+_REFUSALS = {
+    "not_found": NotFound,
+    "stale": Stale,
+    "different_request": Stale,
+    "busy": Busy,
+    "no_space": SpaceGone,
 }
 PAGE = 1000  # rows that are asked for at once
 LEAST = 100  # rows that every answer has room for (ServerCalls.check_rows), so also the ids of one address
@@ -197,9 +203,7 @@ class ServerCalls:
 
     def root_key_versions(self) -> list[int]:
         """The versions of the root key that stored data is sealed under."""
-        return _NUMBERS.validate_python(
-            (self.call("root_key_versions").model_extra or {})["versions"]
-        )
+        return _NUMBERS.validate_python(self.call("root_key_versions").values["versions"])
 
     def sweep(self) -> bool:
         """Settle some turns whose lease ran out and remove some rows that are due; return whether there are more."""
@@ -291,19 +295,10 @@ def batches(ids: Iterable[T]) -> Iterator[list[T]]:
 
 def refusal(verb: str, reason: str) -> Refused | StoreUnavailable:
     """The error for the *reason* with which the function *verb* refuses."""
-    match reason:
-        case "not_found":
-            return NotFound()
-        case "stale" | "different_request":
-            return Stale()
-        case "busy":
-            return Busy()
-        case "no_space":
-            return SpaceGone()
-        case "too_many":
-            return BadInput(_TOO_MANY[verb])
-        case _:
-            return StoreUnavailable(reason)
+    if reason == "too_many":
+        return BadInput(_TOO_MANY[verb])
+    error = _REFUSALS.get(reason)
+    return error() if error else StoreUnavailable(reason)
 
 
 def _answered(
@@ -313,14 +308,8 @@ def _answered(
         return adapter.validate_python(client.rpc(verb, arguments).execute().data)
 
 
-def _proven(argument: Argument | Hidden) -> UUID | str | int | None:
-    match argument:
-        case Hidden(text):
-            return sha(text)
-        case datetime():
-            return int(argument.timestamp())
-        case _:
-            return argument
+def _proven(argument: Argument | Hidden) -> Argument:
+    return sha(argument.text) if isinstance(argument, Hidden) else argument
 
 
 def _sent(arguments: Mapping[str, Argument | Hidden]) -> dict[str, object]:

@@ -91,9 +91,7 @@ def sign_up(client: Client, email: str, password: str) -> AuthTokens:
     check_credentials(email, password)
     with _auth_errors(_SIGN_IN_ERRORS):
         session = client.auth.sign_up({"email": email, "password": password}).session
-    if session is None:
-        raise ConfirmationSent
-    return _tokens(session)
+    return _tokens(session, ConfirmationSent)
 
 
 def sign_in(client: Client, email: str, password: str) -> AuthTokens:
@@ -102,9 +100,7 @@ def sign_in(client: Client, email: str, password: str) -> AuthTokens:
         raise WrongCredentials
     with _auth_errors(_SIGN_IN_ERRORS):
         session = client.auth.sign_in_with_password({"email": email, "password": password}).session
-    if session is None:
-        raise WrongCredentials
-    return _tokens(session)
+    return _tokens(session, WrongCredentials)
 
 
 def exchange(client: Client, refresh: str) -> AuthTokens:
@@ -114,9 +110,7 @@ def exchange(client: Client, refresh: str) -> AuthTokens:
     """
     with _auth_errors(_RENEWAL_ERRORS):
         session = client.auth.refresh_session(refresh).session
-    if session is None:
-        raise SignedOut
-    return _tokens(session)
+    return _tokens(session, SignedOut)
 
 
 def sign_out(client: Client, tokens: AuthTokens) -> None:
@@ -162,7 +156,10 @@ def _auth_error(error: AuthApiError, refusals: Mapping[str, type[AppError]]) -> 
     return StoreUnavailable(error.status)
 
 
-def _tokens(session: AuthSession) -> AuthTokens:
+def _tokens(session: AuthSession | None, missing: type[AppError]) -> AuthTokens:
+    """The tokens of *session*. Raise *missing* where there is none."""
+    if session is None:
+        raise missing
     try:
         claims = jwt.decode(session.access_token, options={"verify_signature": False})
         return AuthTokens(

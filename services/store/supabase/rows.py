@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from services.domain import (
     ConversationId,
     FactId,
+    Listed,
     MessageId,
     SpaceId,
     TurnId,
@@ -26,7 +27,6 @@ from services.store.rows import (
     DocumentKind,
     DocumentRow,
     MessageRow,
-    PositionRow,
     ReceiptRow,
     SealedConversation,
     SealedMessage,
@@ -63,7 +63,7 @@ _LONG = {"instructions", "instructions_rev", "summary", "summary_rev"}
 _LISTED = ",".join(each.name for each in fields(ConversationRow) if each.name not in _LONG)
 _CONVERSATIONS = Table("conversations", ConversationRow)
 _LISTED_CONVERSATIONS = Table("conversations", ConversationRow, _LISTED)
-_POSITIONS = Table("conversations", PositionRow)
+_POSITIONS = Table("conversations", Listed)
 _MESSAGES = Table("messages", MessageRow)
 _THOUGHTS = Table("messages", ThoughtsRow)
 _COSTS = Table("turns", CostRow)
@@ -117,7 +117,7 @@ class SupabaseRows:
     def all_conversations(self) -> list[ConversationRow]:
         return _LISTED_CONVERSATIONS.all_rows(self._client, _is_not_discarded)
 
-    def positions(self) -> list[PositionRow]:
+    def positions(self) -> list[Listed]:
         return _POSITIONS.all_rows(self._client, _is_not_discarded)
 
     def recent_conversations(

@@ -341,7 +341,7 @@ class Sessions:
             if answer.reason == "key_missing":
                 log_event("key.missing", user=calls.user_id)
                 raise KeyMissing
-            wrapped = _KEYS.validate_python((answer.model_extra or {})["keys"])
+            wrapped = _KEYS.validate_python(answer.values["keys"])
         keys: list[UserKey] = []
         for row in wrapped:
             key = self.root_keys.unwrap(row.wrapped, calls.user_id, row.version)

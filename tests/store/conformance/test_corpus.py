@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.domain import Listed, Window
+from services.domain import Window
 from tests.store.conformance.talk import UNDO_SECONDS, delete, say, stored_space
 
 
@@ -28,9 +28,10 @@ def test_conversations_are_listed_with_their_extent(maya, garden, garden_id, oth
     maya.conversations.move(other.conversation.id, space.id)
     delete(maya, garden, 2)
 
-    assert maya.elsewhere().corpus.conversations() == {
-        garden_id: Listed(4, None, 1),
-        other.conversation.id: Listed(2, space.id, 0),
+    listed = maya.elsewhere().corpus.conversations().items()
+    assert {its: (one.last_seq, one.space_id, one.cuts) for its, one in listed} == {
+        garden_id: (4, None, 1),
+        other.conversation.id: (2, space.id, 0),
     }
 
 
