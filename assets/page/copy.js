@@ -7,15 +7,9 @@ document.addEventListener("click", async ({ target }) => {
   const bytes = Uint8Array.from(atob(button.dataset.copy), (byte) => byte.charCodeAt(0));
   const writing = navigator.clipboard?.writeText(new TextDecoder().decode(bytes)); // none without https
   const isCopied = await writing?.then(() => true, () => false);
-  const usual = (button.dataset.name ??= button.getAttribute("aria-label"));
-  const name = (mark, label) => {
-    button.classList.remove("copied", "refused");
-    if (mark) button.classList.add(mark);
-    button.setAttribute("aria-label", label);
-  };
-  if (isCopied) name("copied", "Copied");
-  else name("refused", "Copy failed");
-  setTimeout(() => name("", usual), 1400);
+  const show = (icon, label) => [button.dataset.icon, button.ariaLabel] = [icon, label];
+  show(...(isCopied ? ["check", "Copied"] : ["block", "Copy failed"]));
+  setTimeout(() => show("content_copy", button.title), 1400);
 });
 
 document.addEventListener("copy", (event) => {

@@ -250,16 +250,19 @@ def _edit(message: Message) -> str:
 
 def _choice(message: Message, choices: Iterable[str]) -> str:
     """Return the button of a menu with other ways to regenerate *message* (assets/page/list.js)."""
-    return (
-        f'<button class="db-act" data-message="{message.id}" data-options="{escape("|".join(choices))}" aria-haspopup="menu"'
-        f' aria-label="{words.REGENERATE_WITH}" title="{words.REGENERATE_WITH}" data-icon="expand_more"></button>'
-    )
+    options = escape("|".join(choices))
+    about = f'data-message="{message.id}" data-options="{options}" aria-haspopup="menu"'
+    return _button(words.REGENERATE_WITH, "expand_more", about)
 
 
 def _act(name: str, message: Message | None, label: str, icon: str) -> str:
     """Return a button that `act` hears; disabled without a message."""
     told = f'data-act="{name}" data-message="{message.id}"' if message else "disabled"
-    return f'<button class="db-act" {told} aria-label="{label}" title="{label}" data-icon="{icon}"></button>'
+    return _button(label, icon, told)
+
+
+def _button(label: str, icon: str, attributes: str) -> str:
+    return f'<button class="db-act" {attributes} aria-label="{label}" title="{label}" data-icon="{icon}"></button>'
 
 
 def act(conversation_id: ConversationId, request: Mapping[str, str]) -> None:
@@ -303,8 +306,7 @@ def _copy(message: Message) -> str:
     if not _has_text(message):
         return ""
     text = b64encode(message.body.encode()).decode()
-    label = f"Copy {_noun(message)}"
-    return f'<button class="db-act db-copy" data-copy="{text}" aria-label="{label}" title="{label}"></button>'
+    return _button(f"Copy {_noun(message)}", "content_copy", f'data-copy="{text}"')
 
 
 def _has_text(message: Message) -> bool:
