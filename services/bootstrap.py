@@ -176,6 +176,7 @@ def middleware(pages: Collection[str]) -> list[Middleware]:
                 _shared().session_cache if _built or server_health().is_started else None
             ),
             origin=_origin(),
+            read_ahead=lambda cookie, its: _shared().read_ahead(cookie, its),
             policy=content_security_policy(streamlit_assets.folder() / "index.html"),
             wait_seconds=_TAB_WAIT_SECONDS,
         ),

@@ -22,7 +22,7 @@ from services.store.in_memory.rows import InMemoryRows
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.supabase import auth
 from services.store.supabase.rows import SupabaseRows
-from services.store.supabase.sessions import AppSession, Sessions
+from services.store.supabase.sessions import AppSession, Cookie, Sessions
 from services.store.supabase.usage import UsageReports
 from services.web.session_cache import SessionCache
 
@@ -54,6 +54,12 @@ class Shared:
     def find(self, session_id: SessionId) -> "PersonServices | None":
         """The services of the user of a session; None if it is known to have ended. Raise StoreUnavailable."""
         return self._people.get(session_id) if self.session_cache.by_id(session_id) else None
+
+    def read_ahead(self, cookie: Cookie, conversation_id: ConversationId | None) -> None:
+        """Open the session of *cookie* and begin to read what its page will ask for. Raise StoreUnavailable."""
+        session = self.session_cache.find(cookie)
+        if session and conversation_id and (person := self._people.get(session.id)):
+            person.store.turns.read_ahead(conversation_id)
 
     def stop_turns(self) -> None:
         """Stop the live turns; wait a second for their partial replies to be stored."""

@@ -64,6 +64,9 @@ class Turns(Protocol):
     def stop(self, turn_id: TurnId) -> None:
         """Ask the process that streams the turn to stop."""
 
+    def read_ahead(self, conversation_id: ConversationId) -> None:
+        """Begin to read a conversation for a `read` that is to come, if none of it is cached."""
+
     def read(self, conversation_id: ConversationId) -> tuple[Thread, OpenTurn | None]:
         """The conversation as it is stored now, and its newest turn, if that is open or has lapsed with a partial reply.
 

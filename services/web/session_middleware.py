@@ -6,9 +6,10 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
 import anyio
 from anyio.to_thread import run_sync
@@ -18,8 +19,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from services.domain import ConversationId
 from services.errors import StoreUnavailable
-from services.store.supabase.sessions import AppSession
+from services.store.supabase.sessions import AppSession, Cookie
 from services.web.origin import Origin
 from services.web.session_cache import SessionCache, count_open
 
@@ -58,6 +60,7 @@ class SessionMiddleware:
     session_cache: Callable[[], SessionCache | None]  # None until the backend has started
     origin: Origin
     policy: str
+    read_ahead: Callable[[Cookie, ConversationId | None], None]
     wait_seconds: float = 0.0  # for which a tab with a cookie waits for the backend to start
     # by client address
     _anonymous_tabs: Counter[str] = field(default_factory=Counter[str], repr=False)
@@ -91,6 +94,17 @@ class SessionMiddleware:
             elif path.startswith(_STREAM):
                 app = await self._admit(HTTPConnection(scope), headers, open_tab)
             await app({**scope, "headers": headers}, receive, send_secured)
+        if path == "/" and scope["type"] == "http":
+            await self._read_ahead(HTTPConnection(scope))
+
+    async def _read_ahead(self, connection: HTTPConnection) -> None:
+        """Read what the chat page will ask for, after it was sent: the browser needs a second to load it."""
+        cookie, conversation_id = self.origin.session_cookie(connection), None
+        if cookie and self.session_cache():
+            with suppress(ValueError):
+                conversation_id = ConversationId(UUID(connection.query_params.get("c", "")))
+            with suppress(StoreUnavailable):
+                await run_sync(self.read_ahead, cookie, conversation_id)
 
     async def _admit(
         self, connection: HTTPConnection, headers: list[tuple[bytes, bytes]], open_tab: ExitStack

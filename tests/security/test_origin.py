@@ -99,7 +99,7 @@ def test_anonymous_tabs_are_limited_per_address_and_in_all():
     async def send(message):
         refused.append(message)
 
-    middleware = SessionMiddleware(app, lambda: None, Origin(None, 1), "")
+    middleware = SessionMiddleware(app, lambda: None, Origin(None, 1), "", lambda *_: None)
 
     async def opens(address):
         page = {"origin": HERE, "x_forwarded_for": f"made-up-{len(accepted)}, {address}"}

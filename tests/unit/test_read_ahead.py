@@ -16,6 +16,7 @@ from services.store.supabase.api import Gateway
 from services.store.supabase.rows import SupabaseRows
 from tests.fakes import MAYA
 from tests.stack.apps import SECONDS
+from tests.stores import InMemoryDatabase
 
 
 @pytest.fixture
@@ -70,3 +71,34 @@ def test_reads_of_the_first_page_go_at_once():
     assert store.profile.preferences() == Preferences()
     assert store.spaces.all() == store.facts.facts() == ()
     assert store.conversations.recent(31) == []
+
+
+def test_conversation_is_read_ahead_once():
+    database = InMemoryDatabase(MAYA)
+    garden = database.hold("Garden", "When do I sow peas?", "In March.")
+    store, has_read = database.store(), Event()
+    database.rows.after["read_conversation"] = has_read.set
+    store.turns.read_ahead(garden)
+    assert has_read.wait(SECONDS)
+
+    with database.no_answers("read_conversation"):
+        thread, _ = store.turns.read(garden)
+        assert [message.body for message in thread.messages] == ["When do I sow peas?", "In March."]
+        with pytest.raises(StoreUnavailable):
+            store.turns.read(garden)
+
+
+@pytest.mark.parametrize("does_forget", [True, False])
+def test_conversation_known_or_forgotten_since_is_read_again(does_forget):
+    database = InMemoryDatabase(MAYA)
+    garden = database.hold("Garden", "When do I sow peas?", "In March.")
+    store = database.store()
+    store.turns.read_ahead(garden)
+    if does_forget:
+        store.conversations.forget(garden)
+    else:
+        store.turns.read(garden)
+        store.turns.read_ahead(garden)
+    database.go_on(garden, "And beans?", "In May.")
+
+    assert len(store.turns.read(garden)[0].messages) == 4

@@ -1,5 +1,7 @@
 """Identity headers of app sessions, and the security headers of every answer."""
 
+from uuid import uuid4
+
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
@@ -32,12 +34,15 @@ async def answer_tab(websocket):
     await websocket.receive()
 
 
-def client(session_cache, url=None, **more):
+def client(session_cache, url=None, read_ahead=lambda *_: None, **more):
     page = Route("/{path:path}", lambda request: JSONResponse(identity(request)))
     app = Starlette(routes=[WebSocketRoute(TABS, answer_tab), page])
     origin = Origin(url, 0)
     return TestClient(
-        SessionMiddleware(app, session_cache, origin, "default-src 'self'", **more), OURS
+        SessionMiddleware(
+            app, session_cache, origin, "default-src 'self'", read_ahead=read_ahead, **more
+        ),
+        OURS,
     )
 
 
@@ -85,6 +90,27 @@ def test_cookie_becomes_an_identity_of_the_tab(session_cache, sign_up):
     assert identity == [str(session.user_id), str(session.id)]
     other = browser(session_cache).get("/static/js/x.js", headers=headers)
     assert other.json() == [None, None]
+
+
+def test_chat_page_is_read_ahead_after_its_request(session_cache, sign_up):
+    asked = []
+    page = client(lambda: session_cache, read_ahead=lambda *what: asked.append(what))
+    (headers, session), garden = sign_up(), uuid4()
+
+    for path in ("/", f"/?c={garden}", "/?c=garden", "/memory", "/static/x.js"):
+        page.get(path, headers=headers)
+    page.get("/")
+
+    assert [(cookie.hash, its) for cookie, its in asked] == [
+        (session.cookie_hash, its) for its in (None, garden, None)
+    ]
+
+
+def test_page_is_sent_while_the_database_is_away(session_cache, sign_up):
+    def away(*_):
+        raise StoreUnavailable
+
+    assert client(lambda: session_cache, read_ahead=away).get("/", headers=sign_up()[0]).is_success
 
 
 def test_identity_headers_of_a_client_never_pass(session_cache):

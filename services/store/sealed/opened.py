@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TypeVar
 
-from services.caches import LruCache
+from services.caches import CachedRead, LruCache
 from services.crypto import Head, UserKeys
 from services.domain import (
     Conversation,
@@ -99,6 +99,7 @@ class OpenedConversations:
         # never forgotten, or a database could be put back while no page looks
         self._newest: dict[ConversationId, int] = {}  # the last revision that was whole
         self._set_back: set[ConversationId] = set()  # found at an older one: that stays noticed
+        self._ahead: tuple[ConversationId, CachedRead[ConversationRead]] | None = None
         self._change = threading.RLock()
         self.on_forget: list[Callable[[ConversationId], None]] = []
         self.on_create: list[Callable[[], None]] = []
@@ -123,6 +124,7 @@ class OpenedConversations:
     def forget(self, conversation_id: ConversationId) -> None:
         """Drop its key and its text from memory."""
         self._opened.drop(conversation_id)
+        self._take_ahead(conversation_id)
         for forget in self.on_forget:
             forget(conversation_id)
 
@@ -133,6 +135,20 @@ class OpenedConversations:
             if held and held.checked:
                 held.checked = replace(held.checked, thread=change(held.checked.thread))
                 held.changes += 1
+
+    def read_ahead(self, conversation_id: ConversationId) -> None:
+        """Begin to read a conversation of which nothing is held, for the next `read` of it."""
+        if self.checked(conversation_id) is None:
+            ahead = CachedRead(lambda: self._rows.read_conversation(conversation_id, 0))
+            ahead.read_ahead()
+            self._ahead = conversation_id, ahead
+
+    def _take_ahead(self, conversation_id: ConversationId) -> CachedRead[ConversationRead] | None:
+        ahead = self._ahead
+        if ahead is None or ahead[0] != conversation_id:
+            return None
+        self._ahead = None
+        return ahead[1]
 
     def read(
         self, conversation_id: ConversationId, *, may_be_discarded: bool = False
@@ -308,8 +324,12 @@ class OpenedConversations:
     ) -> ConversationRead:
         """Read the conversation and its messages after those of *before*. Raise NotFound."""
         after_seq = before.thread.messages[-1].seq if before else 0
+        ahead = self._take_ahead(conversation_id)
         try:
-            read = self._rows.read_conversation(conversation_id, after_seq)
+            if ahead and before is None:
+                read = ahead.get()
+            else:
+                read = self._rows.read_conversation(conversation_id, after_seq)
             if read.conversation.destroy_at and not may_be_discarded:
                 raise NotFound
         except NotFound:

@@ -112,6 +112,9 @@ class SealedTurns:
                 return
         raise StoreUnavailable("finish_turn")
 
+    def read_ahead(self, conversation_id: ConversationId) -> None:
+        self._opened.read_ahead(conversation_id)
+
     def read(self, conversation_id: ConversationId) -> tuple[Thread, OpenTurn | None]:
         checked, row = self._opened.read(conversation_id)
         if row is None or not (row.state.is_open or row.state is TurnState.LAPSED):
