@@ -39,7 +39,10 @@ function arrive(data) {
 }
 
 daybook.keepDrafts = (data) => {
-  if (!daybook.composer()) return setTimeout(daybook.keepDrafts, 50, data); // not drawn yet
+  if (!daybook.composer()) {
+    setTimeout(daybook.keepDrafts, 50, data); // not drawn yet
+    return; // nothing: Streamlit would call it when the component goes
+  }
   const typed = daybook.composer().value, before = place;
   person = data.person;
   if (before === null && !typed) arrive(data);

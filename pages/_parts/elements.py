@@ -56,6 +56,20 @@ def quiet_button(
     )
 
 
+def key_showing(name: str, value: object) -> str:
+    """Return the key of a field in a menu, with *value* stored under it.
+
+    A closed menu does not take a value that is stored for its field, and sends its own with the next run, as if it
+    had been chosen again: a field that holds another value gives way to one with a new key.
+    """
+    held, number = st.session_state.get(f"{name}-key", (name, 0))
+    if st.session_state.get(held, value) != value:
+        held, number = f"{name}-{number + 1}", number + 1
+    st.session_state[f"{name}-key"] = held, number
+    st.session_state[held] = value
+    return held
+
+
 def popover(label: str, icon: str, key: str, *, is_wide: bool = False) -> DeltaGenerator:
     """Return a popover whose button has no frame."""
     width = "stretch" if is_wide else "content"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import streamlit as st
 
 from pages._parts import editing, inspector, new_conversation, undo, words
-from pages._parts.elements import popover, quiet_button, row
+from pages._parts.elements import key_showing, popover, quiet_button, row
 from pages._parts.temporary import services_of
 from pages._session import Refusal, ask_for, attempt, show_errors
 from services.bootstrap import Chat, Setup
@@ -80,8 +80,8 @@ def draw_unsent(chat: Chat, thread: Thread, plan: ContextPlan | None) -> None:
     with popover(label, "ink_eraser", "unsent").container(width=340):
         st.caption(_explanation(thread, plan, unseen, failure))
         _draw_view_summary(plan, conversation.id, "read-unsent-summary")
-        key = f"policy-of-unsent-{conversation.id}"
-        _draw_policies(chat, conversation, conversation.policy, key)
+        name = f"policy-of-unsent-{conversation.id}"
+        _draw_policies(chat, conversation, conversation.policy, name)
 
 
 def draw_meter(chat: Chat, thread: Thread, setup: Setup, plan: ContextPlan | None) -> None:
@@ -197,10 +197,10 @@ def out_of_view(branch: Sequence[Message], plan: ContextPlan | None) -> set[Mess
 
 
 def _draw_policies(
-    chat: Chat, conversation: Conversation | None, now: MemoryPolicy, key: str
+    chat: Chat, conversation: Conversation | None, now: MemoryPolicy, name: str
 ) -> None:
     policies = {words.policy_name(policy): policy for policy in (*chat.choices.policies(), now)}
-    st.session_state[key] = words.policy_name(now)  # another tab may have chosen it
+    key = key_showing(name, words.policy_name(now))
     st.radio(
         "Memory in this chat",
         list(policies),
@@ -212,8 +212,7 @@ def _draw_policies(
 
 def _draw_size(conversation: Conversation | None, policy: Window) -> None:
     """Draw the number of messages of the window: even, because a prompt goes with its reply."""
-    key = f"window-{_id(conversation)}"
-    st.session_state[key] = policy.messages
+    key = key_showing(f"window-{_id(conversation)}", policy.messages)
 
     def resize() -> None:
         size = int(st.session_state[key])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from pages._parts import new_conversation, safe_md, words
-from pages._parts.elements import popover, quiet_button
+from pages._parts.elements import key_showing, popover, quiet_button
 from pages._parts.temporary import services_of
 from pages._session import ask_for, attempt, find_person
 from services import bootstrap
@@ -78,8 +78,7 @@ def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
     conversation_id = thread.conversation.id if thread else None
     usual = chat.choices.setup(None).offer.info.name  # the person's default
     name = setup.offer.info.name
-    key = f"model-{conversation_id or 'new'}"
-    st.session_state[key] = name  # it may have been chosen in another tab
+    key = key_showing(f"model-{conversation_id or 'new'}", name)
     with popover(safe_md.label(name, 40), "neurology", "model-picker").container(width=340):
         if bootstrap.server_health().model is not ModelState.REMOTE:
             st.caption(line(chat))

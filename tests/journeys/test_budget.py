@@ -23,6 +23,8 @@ def test_refused_message_goes_on_with_a_cheaper_model(make_app, browser):
         maya.arrives()
         operate(app, "limits", maya.email, "--daily", "0.0004")
 
+        maya.picks("gpt-4.1-nano")
+        maya.picks("gpt-4.1")
         maya.asks_in_vain("How do I prune a pear?")
         maya.sees("Not enough of today's budget left: a short reply could cost $0.00")
         expect(maya.page.get_by_text(f"limits {maya.email} --daily")).to_be_visible()

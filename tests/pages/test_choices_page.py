@@ -39,8 +39,13 @@ def garden(database):
     return database.hold("Garden", "One", "Two")
 
 
-def pick(app, name, key):
-    return app.radio(key=f"model-{key}").set_value(name).run()
+def picker(app, name="model-"):
+    """Return the picker of the model, or another, which changes its key with what is chosen elsewhere."""
+    return next(radio for radio in app.radio if str(radio.key).startswith(name))
+
+
+def pick(app, name):
+    return picker(app).set_value(name).run()
 
 
 def set_instructions(app, thread, text):
@@ -61,11 +66,11 @@ def told(model):
 
 
 def test_picker_shows_context_and_price_of_each_model(open_app, maya, garden):
-    picker = open_app(maya, c=str(garden)).radio(key=f"model-{garden}")
+    models = picker(open_app(maya, c=str(garden)))
 
-    assert picker.value == "scripted"
-    assert picker.options == ["scripted", "large"]
-    assert list(picker.proto.captions) == [
+    assert models.value == "scripted"
+    assert models.options == ["scripted", "large"]
+    assert list(models.proto.captions) == [
         r"4,096 tokens, replies up to 400 (set by your admin) · \$1.00 in, \$4.00 out · your default",
         r"400,000 tokens, replies up to 4,000 (set by your admin) · \$1.25 in, \$10.00 out",
     ]
@@ -77,12 +82,12 @@ def test_guessed_limit_is_marked(open_app, database, model, garden):
     maya = FakePerson(database, model, others=(Offer(free, model),))
 
     app = open_app(maya, c=str(garden))
-    picker = app.radio(key=f"model-{garden}")
+    models = picker(app)
     limits = "400,000 tokens (a guess), replies up to 4,000 (set by your admin)"
-    assert picker.proto.captions[1] == f"{limits} · no price"
+    assert models.proto.captions[1] == f"{limits} · no price"
     assert "is unknown" not in captions(app)
 
-    app = pick(app, "free", str(garden))
+    app = pick(app, "free")
     assert "context window is unknown; assuming 400,000 tokens." in captions(app)
 
 
@@ -90,14 +95,14 @@ def test_meter_counts_for_the_picked_model(open_app, maya, garden):
     app = open_app(maya, c=str(garden))
     assert any("of 3,696<" in html.value for html in app.get("html"))
 
-    pick(app, "large", str(garden))
+    pick(app, "large")
 
     assert any("of 397,952<" in html.value for html in app.get("html"))
 
 
 def test_new_conversation_uses_the_picked_model(open_app, maya, database):
-    app = pick(open_app(maya), "large", "new")
-    assert app.radio(key="model-new").value == "large"
+    app = pick(open_app(maya), "large")
+    assert picker(app).value == "large"
 
     send(app, "When do I plant?")
 
@@ -105,7 +110,7 @@ def test_new_conversation_uses_the_picked_model(open_app, maya, database):
     (thread,) = database.threads()
     assert thread.conversation.model == "large"
     pressed(app, "new-chat")
-    assert app.radio(key="model-new").value == "scripted"  # the pick was for that one
+    assert picker(app).value == "scripted"  # the pick was for that one
 
 
 def test_over_budget_offers_a_cheaper_model_and_policy(open_app, database, model):
@@ -133,15 +138,26 @@ def test_over_budget_offers_a_cheaper_model_and_policy(open_app, database, model
 def test_default_model_answers_where_none_was_chosen(open_app, maya, garden, database):
     other = database.hold("Other", "One", "Two")
     database.conversations.set_model(other, "scripted")
-    app = pick(open_app(maya), "large", "new")
+    app = pick(open_app(maya), "large")
 
     pressed(app, "make-default")
 
     assert maya.store.profile.preferences().model == "large"
     assert [toast.value for toast in app.toast] == ["large is your default model now."]
     assert not [button for button in app.button if button.key == "make-default"]
-    assert open_app(maya, c=str(garden)).radio(key=f"model-{garden}").value == "large"
-    assert open_app(maya, c=str(other)).radio(key=f"model-{other}").value == "scripted"
+    assert picker(open_app(maya, c=str(garden))).value == "large"
+    assert picker(open_app(maya, c=str(other))).value == "scripted"
+
+
+def test_picker_of_a_model_changed_elsewhere_is_another_field(open_app, maya, garden, database):
+    app = pick(open_app(maya, c=str(garden)), "large")
+    before = picker(app).key
+    database.conversations.set_model(garden, "scripted")
+
+    app.run()
+
+    assert picker(app).value == "scripted"
+    assert picker(app).key != before
 
 
 def test_missing_model_is_named_and_replaced(open_app, maya, garden, database):
@@ -149,8 +165,8 @@ def test_missing_model_is_named_and_replaced(open_app, maya, garden, database):
     app = open_app(maya, c=str(garden))
 
     assert "gone is no longer available; using scripted." in captions(app)
-    assert app.radio(key=f"model-{garden}").value == "scripted"
-    pick(app, "large", str(garden))
+    assert picker(app).value == "scripted"
+    pick(app, "large")
     assert "no longer offered" not in captions(app)
 
 
@@ -180,10 +196,10 @@ def test_model_stays_where_a_choice_cannot_be_stored(open_app, maya, garden, dat
     app = open_app(maya, c=str(garden))
     database.rows.failures["change_conversation"] = StoreUnavailable()
 
-    pick(app, "large", str(garden))
+    pick(app, "large")
 
     assert [warning.value for warning in app.warning] == [StoreUnavailable.public]
-    assert app.radio(key=f"model-{garden}").value == "scripted"
+    assert picker(app).value == "scripted"
 
 
 # --- before the first message ----------------------------------------------------------------------
@@ -216,7 +232,7 @@ def test_choices_of_an_abandoned_fresh_page_are_dropped(open_app, maya):
 
     pressed(app, "new-chat")
 
-    assert app.radio(key="policy-new").value == "Auto-summary"
+    assert picker(app, "policy-").value == "Auto-summary"
 
 
 # --- instructions ----------------------------------------------------------------------------------
@@ -256,7 +272,7 @@ def test_too_long_instructions_leave_the_page_readable(open_app, maya, garden, d
     assert in_composer(app) == "Three"
     assert said(app) == ["One", "Two"]
 
-    pick(app, "large", str(garden))
+    pick(app, "large")
     assert not app.warning
     assert said(send(app, "Three"))[-1] == "In autumn."
 
@@ -289,7 +305,7 @@ def test_preferences_hold_for_all_conversations(open_app, maya, large):
     save_preferences(app)
 
     assert maya.store.profile.preferences() == Preferences(model="large", instructions="Be brief.")
-    assert app.radio(key="model-new").value == "large"
+    assert picker(app).value == "large"
     send(app, "When?")
     assert told(large) == "Be brief."
 
