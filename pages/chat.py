@@ -18,6 +18,7 @@ from pages._parts import (
     spaces,
     temporary,
     turns,
+    undo,
 )
 from pages._session import Refusal, callbacks, open_dialog, person_services, show_errors
 from services.domain import MessageId
@@ -74,6 +75,7 @@ with show_errors():
                     box = messages.draw_coming(services, thread, continued)
                 elif thread.messages:
                     messages.draw_end(services, thread)
+                    undo.draw_mark(thread)
                     if not held:
                         facts.draw_noted(person.chat, thread)
                         facts.draw_offer(person, thread)

@@ -6,6 +6,7 @@ and a summary at once, so that only the tab can restore them.
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from html import escape
@@ -28,7 +29,7 @@ from services.domain import (
     Thread,
 )
 from services.domain.memories import DeletedMemories
-from services.errors import Stale
+from services.errors import Stale, StoreUnavailable
 
 _SECONDS = 20  # assets/style.css shows the line as long
 
@@ -182,6 +183,20 @@ def _draw_line(deletion: _Deletion, key: str, button_key: str) -> None:
         quiet_button(words.UNDO, None, f"{button_key}-{deletion.id}", _restore, deletion)
 
 
+def draw_mark(thread: Thread) -> None:
+    """Offer to restore messages of *thread* that another tab has just deleted."""
+    conversation_id = thread.conversation.id
+    is_ours = any(one.id == conversation_id for one in _deletions())
+    if is_ours or not thread.conversation.undo_until:
+        return
+    with suppress(StoreUnavailable):
+        if find_person().store.messages.can_restore(conversation_id):
+            with row("deleted-elsewhere"):
+                st.caption("Messages of this chat were just deleted.", width="content")
+                args = _restore_messages, conversation_id, None, ()
+                quiet_button(words.UNDO, None, "restore-elsewhere", *args)
+
+
 def _restore(deletion: _Deletion) -> None:
     if deletion in _deletions():  # not at the second of two quick clicks
         deletion.restore()
@@ -189,7 +204,7 @@ def _restore(deletion: _Deletion) -> None:
 
 
 def _restore_messages(
-    conversation_id: ConversationId, first: MessageId, memories: Sequence[DeletedMemories]
+    conversation_id: ConversationId, first: MessageId | None, memories: Sequence[DeletedMemories]
 ) -> None:
     services_of(conversation_id).chat.deletions.restore_messages(conversation_id, memories)
     if is_held(conversation_id) or st.query_params.get("c") == str(conversation_id):

@@ -217,6 +217,10 @@ class Messages(Protocol):
         Raise Stale, Busy (a reply to one of them is streaming), Tampered.
         """
 
+    def can_restore(self, conversation_id: ConversationId) -> bool:
+        """Return True if a message can be brought back."""
+        ...
+
     def restore(self, conversation_id: ConversationId) -> None:
         """Bring back all deleted messages that can be. Raise TooLate, Tampered."""
 

@@ -12,7 +12,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.testing.v1 import AppTest
 
 from pages import _session
-from pages._parts import browser, thoughts, turns
+from pages._parts import browser, thoughts, turns, words
 from pages._parts.preferences import instructions_dialog
 from pages._parts.undo import branches_dialog, messages_dialog
 from services import bootstrap
@@ -696,6 +696,34 @@ def test_only_the_branch_that_is_read_is_kept(open_app, maya, database):
     assert "Keep only this branch" not in entries
     app.button(key=f"restore-{garden}").click().run()
     assert len(database.thread(garden).messages) == 6
+
+
+def test_messages_deleted_in_another_tab_can_be_restored(open_app, maya, database):
+    garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
+    app = open_app(maya, c=str(garden))
+    other = open_app(maya, c=str(garden))
+    agree(delete(other, database, garden, 2), 2)
+
+    app.run()
+    assert said(app) == ["Shade?", "Ferns."]
+    app.button(key="restore-elsewhere").click().run()
+
+    assert said(app) == ["Shade?", "Ferns.", "Sun?", "Sage."]
+    assert not [button for button in app.button if button.key == "restore-elsewhere"]
+
+
+def test_undo_is_offered_while_messages_can_be_restored(open_app, maya, database):
+    database.let_pass(-60)  # its clock is slow
+    garden = database.hold("Garden", "Shade?", "Ferns.")
+    thread = maya.chat.open(garden)
+    maya.chat.deletions.delete_messages(garden, [thread.messages[1].id], 20)
+    app = open_app(maya, c=str(garden))
+    assert app.button(key="restore-elsewhere").label == words.UNDO
+
+    database.let_pass(21)
+    app.run()
+
+    assert not [button for button in app.button if button.key == "restore-elsewhere"]
 
 
 def test_reply_is_regenerated_by_another_model_for_once(open_app, database, model):

@@ -71,6 +71,9 @@ class SealedMessages:
         finally:  # it may have been done even where the answer was lost
             self._opened.forget(conversation_id)
 
+    def can_restore(self, conversation_id: ConversationId) -> bool:
+        return bool(self._rows.discarded_messages(conversation_id))
+
     def restore(self, conversation_id: ConversationId) -> None:
         asked: set[MessageId] = set()
         for _ in range(_TRIES):

@@ -101,6 +101,7 @@ def test_deleted_messages_of_another_user_are_not_restored(maya, omar, garden, g
     with pytest.raises(NotFound):
         omar.messages.restore(garden_id)
 
+    assert not omar.messages.can_restore(garden_id)
     assert len(maya.conversations.thread(garden_id).messages) == 2
 
 

@@ -258,6 +258,7 @@ def test_deleted_messages_are_read_no_more(maya, garden, garden_id, is_elsewhere
     assert thread.is_whole
     assert thread.messages == garden.messages[:2]
     assert thread.conversation.undo_until is not None
+    assert (maya.elsewhere() if is_elsewhere else maya).messages.can_restore(garden_id)
 
 
 @pytest.mark.parametrize("is_elsewhere", [False, True])
@@ -284,6 +285,7 @@ def test_deleted_messages_are_not_restored_late(backend, maya, garden, garden_id
     if is_swept:
         backend.sweep()
 
+    assert not maya.messages.can_restore(garden_id)
     with pytest.raises(TooLate):
         maya.messages.restore(garden_id)
     thread = maya.elsewhere().conversations.thread(garden_id)
