@@ -118,9 +118,7 @@ class _Index:
         if indexed := self.conversations.pop(conversation_id, None):
             self._recall.remove(indexed.ids)
             self.replaced -= indexed.ids
-            for (
-                message_id
-            ) in indexed.ids:  # another device may have deleted it; else it is read again
+            for message_id in indexed.ids:  # one may be deleted; the others are read again
                 self._opened.drop(message_id)
 
 

@@ -203,9 +203,7 @@ class SealedMessage:
     rev: int  # of the conversation before it
     id: MessageId
     parent_id: MessageId | None = None
-    body: str | None = (
-        None  # None: nothing is stored: a prompt that is answered again, or a turn without a reply
-    )
+    body: str | None = None  # None: a prompt that is answered again, or a turn without a reply
     thoughts: str | None = None
     head: str | None = None
 

@@ -140,8 +140,8 @@ class OpenedConversations:
         """Begin to read a conversation of which nothing is held, for the next `read` of it."""
         if self.checked(conversation_id) is None:
             ahead = CachedRead(lambda: self._rows.read_conversation(conversation_id, 0))
-            ahead.read_ahead()
             self._ahead = conversation_id, ahead
+            ahead.read_ahead()
 
     def _take_ahead(self, conversation_id: ConversationId) -> CachedRead[ConversationRead] | None:
         ahead = self._ahead
