@@ -92,8 +92,10 @@ class Deletions:
         return self.tasks.store.turns.user_id
 
     def _facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
-        """The facts that were noted from messages, as they are stored now."""
-        return tuple(fact for fact in self.tasks.store.facts.fresh_facts() if fact.source_id in ids)
+        """The facts that were noted from messages, as they are stored now; none in a chat that reads none."""
+        facts = self.tasks.planning.facts
+        kept = facts.fresh_facts() if facts else ()  # a temporary chat needs no database
+        return tuple(fact for fact in kept if fact.source_id in ids)
 
     def _forget_facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
         """Forget and return the facts that were noted from messages while these were being deleted."""

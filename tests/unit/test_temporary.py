@@ -15,7 +15,7 @@ from services.errors import Stale, StoreUnavailable
 from tests.chats import done, said
 from tests.fakes import ScriptedModel, choose
 from tests.stack.apps import SECONDS, until
-from tests.store.conformance.talk import SUMMARY, ending, new_turn
+from tests.store.conformance.talk import SUMMARY, UNDO_SECONDS, ending, new_turn
 
 CANARY = "kestrel"
 
@@ -80,6 +80,15 @@ def test_deleted_messages_leave_the_memory_by_themselves(chat):
     chat.chat.deletions.delete_messages(chat.id, ids, 0)
 
     until(lambda: chat.rows.messages_by_id(ids) == [])
+
+
+def test_messages_are_deleted_while_the_database_is_away(chat, maya):
+    ids = {one.id for one in says(chat, "Hello").messages}
+
+    with maya.database.no_answers("documents", is_done=False):
+        chat.chat.deletions.delete_messages(chat.id, ids, UNDO_SECONDS)
+
+    assert said(chat.chat.open(chat.id)) == []
 
 
 def test_refused_first_prompt_begins_no_chat(chat, maya):
