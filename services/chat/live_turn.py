@@ -183,9 +183,13 @@ class LiveTurns:
         self, user_id: UserId, conversation_id: ConversationId, purpose: Purpose = Purpose.REPLY
     ) -> LiveTurn | None:
         """The turn that is coming, or that failed a moment ago."""
+        key = user_id, conversation_id, purpose
         with self._lock:
-            turn = self._turns.get((user_id, conversation_id, purpose))
-        return None if turn is None or turn.is_forgotten() else turn
+            turn = self._turns.get(key)
+            if turn and turn.is_forgotten():  # it holds the text, and no other turn may ever end
+                del self._turns[key]
+                return None
+            return turn
 
     def coming(self, user_id: UserId) -> frozenset[ConversationId]:
         """The conversations of a user in which a reply is not over yet."""

@@ -9,6 +9,7 @@ import pytest
 from services.chat import live_turn
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.domain import ConversationId, MessageId, TurnId, UserId
+from services.errors import AppError
 from tests.chats import done
 from tests.stack.apps import SECONDS, until
 
@@ -101,6 +102,20 @@ def test_finished_turns_leave_memory_by_themselves():
     turns = [run() for _ in range(3)]
 
     until(lambda: not any(turn() for turn in turns))
+
+
+def test_failed_turn_leaves_memory_when_looked_for_late(monkeypatch):
+    live_turns, turn = LiveTurns(), a_turn("Ferns")
+    live_turns.run(turn, lambda _: None, lambda turn: turn.close(AppError()))
+    where, ended = (turn.user_id, turn.conversation_id), weakref.ref(turn)
+    names = {f"turn-{turn.id}", f"beat-{turn.id}"}
+    until(lambda: not any(thread.name in names for thread in threading.enumerate()))
+    monkeypatch.setattr(live_turn, "_FAILURE_SECONDS", 0.0)
+    del turn
+
+    assert live_turns.find(*where) is None
+
+    until(lambda: ended() is None)
 
 
 def test_turn_without_a_thread_is_not_kept(monkeypatch):
