@@ -250,13 +250,16 @@ class UnansweredCalls:
     @contextmanager
     def kept_if_lost(self, call: Call) -> Generator[None]:
         """Keep *call* if it raises StoreUnavailable: the turn may have begun."""
-        client_turn_id = call.turn.reservation.client_turn_id
-        self._calls.drop(client_turn_id)
+        client_turn_id, is_lost = call.turn.reservation.client_turn_id, False
         try:
             yield
         except StoreUnavailable:
-            self._calls.put(client_turn_id, call)
+            is_lost = True
             raise
+        finally:  # not sooner: what is sent again was lost until its answer comes
+            self._calls.drop(client_turn_id)
+            if is_lost:
+                self._calls.put(client_turn_id, call)
 
     def forget(self, conversation_id: ConversationId) -> None:
         self._calls.drop_all(lambda lost: lost.turn.thread.conversation.id == conversation_id)

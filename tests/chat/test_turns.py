@@ -226,6 +226,17 @@ def lose_answer(database, send, *arguments):
         send(*arguments)
 
 
+def test_lost_prompt_is_no_live_turn_while_sent_again(chat, database):
+    garden = database.hold("Garden", "Shade?", "Ferns.")
+    lose_answer(database, chat.begin, garden, "Sun?")
+    live = []
+    database.rows.before["begin_turn"] = lambda: live.append(chat.read(garden)[1])
+
+    done(chat.begin(garden, "Sun?"))
+
+    assert live == [None]
+
+
 @pytest.mark.parametrize("is_read", [True, False])
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_request_whose_answer_was_lost_begins_one_turn(chat, database, thread, kind, is_read):
