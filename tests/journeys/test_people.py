@@ -38,6 +38,7 @@ def test_anothers_conversation_is_like_none(maya, omar):
         omar.sees(UNKNOWN)
         for part in (".st-key-sidebar-top", ".st-key-search", ".st-key-account-menu"):
             expect(omar.page.locator(part)).to_be_visible()
+        expect(omar.page.get_by_role("button", name="Start a new chat")).to_be_visible()
         omar.sees_no_reply_coming()
         return omar.page.locator("main").aria_snapshot()
 
