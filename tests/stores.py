@@ -1,20 +1,21 @@
 """Stores of users for tests; rows and budgets in memory, with faults and tampering."""
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from uuid import uuid4
 
-from services.domain import Outcome, Purpose, TurnId, Usage, Window
+from services.domain import Outcome, Purpose, TurnId, Usage
 from services.domain.turns import Begun, Lease
 from services.errors import Cap, OverBudget, StoreUnavailable
 from services.store.in_memory.conversations import Tables
 from services.store.in_memory.rows import InMemoryRows
-from services.store.rows import DocumentKind
+from services.store.rows import ConversationRow, DocumentKind
 from services.store.sealed import sealed_store, throwaway_keys
+from services.store.sealed.seals import Seals
 from services.store.supabase.rows import SupabaseRows
-from tests.store.conformance.talk import LEASE_SECONDS, ending, new_turn
+from tests.store.conformance.talk import LEASE_SECONDS, ending, new_turn, unsaid
 
 USAGE = Usage(1200, 34, 800)  # of each turn of another process, as its cost
 COST_MICRO = 700
@@ -185,7 +186,10 @@ class InMemoryDatabase:
 
     def hold(self, title, *bodies, policy=None, **last):
         """Store a conversation of last month in which prompts and replies take turns; *last*: of the last turn."""
-        conversation_id = self.conversations.create(title, policy or Window()).conversation.id
+        created, _ = Seals(self.user_id, self._keys).new_conversation(unsaid(title, policy))
+        conversation_id, now = created.id, self.now()
+        row = ConversationRow(**asdict(created), created_at=now, updated_at=now)
+        self.tables.conversations[conversation_id] = row
         turns = list(zip_longest(bodies[::2], bodies[1::2], fillvalue=""))
         for number, (prompt, reply) in enumerate(turns, start=1):
             self.go_on(conversation_id, prompt, reply, **(last if number == len(turns) else {}))
@@ -195,7 +199,8 @@ class InMemoryDatabase:
 
     def go_on(self, conversation_id, prompt, reply="", *, model="scripted", start_seq=0, **end):
         """Store a turn of last month, by another process. *end*: fields of its `Ending`."""
-        turn = new_turn(self.thread(conversation_id), prompt, model=model, start_seq=start_seq)
+        thread = self.thread(conversation_id)
+        turn = new_turn(thread, prompt, model=model, start_seq=start_seq, is_first=False)
         begun = self._store.turns.begin(turn)
         if end.get("outcome") is Outcome.INTERRUPTED:
             self.let_pass(LEASE_SECONDS + 1)

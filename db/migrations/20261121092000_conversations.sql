@@ -91,18 +91,6 @@ begin
   return case when not found then 'taken' end;
 end $$;
 
--- Store an empty conversation.
-create function private.create_conversation(me uuid, conversation uuid, created public.free_text) returns jsonb
-language plpgsql as $$
-declare
-  refusal text;
-begin
-  if not exists (select from public.conversations where id = conversation and user_id = me) then
-    refusal := private.store_conversation(me, conversation, created::jsonb);
-  end if;                                  -- else this call came before
-  return private.answer(refusal is null, refusal);
-end $$;
-
 -- Store the next message of a conversation that is locked, with the head after it. What its user wrote is read.
 create function private.append_message(
   thread public.conversations, message uuid, turn uuid, parent uuid, role text, outcome text, body public.sealed,
@@ -175,12 +163,5 @@ create function private.restore_conversation(me uuid, conversation uuid) returns
 begin
   update public.conversations set destroy_at = null
   where id = conversation and user_id = me and destroy_at > clock_timestamp();
-  return private.answer(found);
-end $$;
-
--- Its turns stay, without it, until they are settled.
-create function private.delete_conversation(me uuid, conversation uuid) returns jsonb language plpgsql as $$
-begin
-  delete from public.conversations where id = conversation and user_id = me;
   return private.answer(found);
 end $$;

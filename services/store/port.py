@@ -16,7 +16,6 @@ from services.domain import (
     MemoryPolicy,
     Message,
     MessageId,
-    NewConversation,
     Preferences,
     RunningSummary,
     Space,
@@ -129,15 +128,6 @@ class Conversations(Protocol):
         """The conversation as it was last read by this process."""
         ...
 
-    def create(
-        self, title: str, policy: MemoryPolicy, new: NewConversation | None = None
-    ) -> Thread:
-        """Store an empty conversation with *policy* and the other choices of *new*, all or nothing.
-
-        Raise BadInput (too many; the instructions are too long), SpaceGone.
-        """
-        ...
-
     def rename(self, conversation_id: ConversationId, title: str) -> None:
         """Replace the title. Raise BadInput."""
 
@@ -150,9 +140,6 @@ class Conversations(Protocol):
 
     def mark_read(self, thread: Thread) -> None:
         """Mark all messages of *thread* as read, on every device."""
-
-    def delete(self, conversation_id: ConversationId) -> None:
-        """Destroy it and its key; the ledger keeps its cost."""
 
     def forget(self, conversation_id: ConversationId) -> None:
         """Drop its key and its text from the memory of this process."""

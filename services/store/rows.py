@@ -313,9 +313,6 @@ class Rows(Ledger, Protocol):
         """All preferences, spaces or facts."""
         ...
 
-    def create_conversation(self, new: SealedConversation) -> None:
-        """Store an empty conversation; asking again changes nothing. Raise BadInput (too many), SpaceGone."""
-
     def change_conversation(
         self, conversation_id: ConversationId, changes: ConversationChanges
     ) -> bool:
@@ -327,9 +324,6 @@ class Rows(Ledger, Protocol):
 
     def restore_conversation(self, conversation_id: ConversationId) -> None:
         """Undo `discard_conversation`. Raise NotFound."""
-
-    def delete_conversation(self, conversation_id: ConversationId) -> None:
-        """Destroy it. Raise NotFound."""
 
     def put_document(
         self,

@@ -27,8 +27,8 @@ def conversations(chat):
 
 
 @pytest.fixture
-def garden(conversations):
-    return conversations.create("Garden", Window()).conversation.id
+def garden(database):
+    return database.hold("Garden")
 
 
 def ask(chat, server, prompt, conversation_id, **seen):

@@ -204,9 +204,12 @@ class Caller:
         return started
 
     def create_conversation(self):
-        conversation = uuid4()
-        made = self.call("create_conversation", conversation=conversation, created=created())
-        assert made == {"ok": True}
+        """Store an empty conversation, by a turn that costs nothing and leaves no message."""
+        conversation, free = uuid4(), {"prompt_micro": 0, "reply_micro": 0, "least_reply_micro": 0}
+        begun = self.call(
+            "begin_turn", **side_call(**free, conversation=conversation, created=created())
+        )
+        assert self.finish(begun["turn"], 0, outcome="failed", reply_body=None)["ok"]
         return conversation
 
     def change(self, conversation, **changes):
@@ -277,10 +280,10 @@ def beginning(conversation, rev=0, **changes):
     return {"conversation": conversation, "expected_rev": rev} | own | changes
 
 
-def side_call(**changes):
+def side_call(conversation=None, **changes):
     """The beginning of a turn that leaves nothing but the ledger."""
     empty = dict.fromkeys(("prompt", "prompt_body", "new_head"))
-    return beginning(None, None, **empty, new_purpose="title", **changes)
+    return beginning(conversation, None, **empty, new_purpose="title", **changes)
 
 
 def finish(turn, rev, cost_micro=0, **changes):

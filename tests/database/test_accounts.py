@@ -177,7 +177,7 @@ def test_caps_are_set_one_by_one(world, admin):
 
 def test_admin_sees_usage_and_no_content(world, admin):
     omar = world.person()
-    omar.finish(omar.begin(omar.create_conversation())["turn"], 1, 400)
+    omar.finish(omar.begin(uuid4(), created=created())["turn"], 1, 400)
     omar.finish(omar.call("begin_turn", **side_call())["turn"], None, 50)
 
     usage = admin.call("usage_by_person", after=None)
@@ -268,21 +268,20 @@ def test_accounts_are_deleted_under_load_without_a_deadlock(world, migrated):
 
     def join():
         with joining:
-            person = world.person()
-            return person, person.create_conversation()
+            return world.person()
 
     crowd = [join() for _ in range(4)]
 
     def talk(number):
         def act(connection):
-            person, garden = crowd[number]
-            codes.add(refusal(lambda: talk_and_delete(person.by(connection), garden)))
+            person = crowd[number].by(connection)
+            codes.add(refusal(lambda: talk_and_delete(person)))
 
         return act
 
     def leave(number):
         def act(connection):
-            person, _ = crowd[number]
+            person = crowd[number]
             if number % 2:
                 connection.execute("delete from auth.users where id = %s", [person.id])
             else:
@@ -317,13 +316,13 @@ def test_accounts_are_deleted_under_load_without_a_deadlock(world, migrated):
     assert world.one(UNPAID) == 0
 
 
-def talk_and_delete(person, conversation):
-    begun = person.begin(conversation)
+def talk_and_delete(person):
+    conversation = uuid4()
+    begun = person.begin(conversation, created=created())
     if begun["ok"]:
         person.checkpoint(begun["turn"], sealed("so far"))
         person.finish(begun["turn"], 1, 100)
-    person.call("delete_conversation", conversation=conversation)
-    person.call("create_conversation", conversation=conversation, created=created())
+    person.call("discard_conversation", conversation=conversation, for_seconds=1)
 
 
 @pytest.mark.parametrize("book", ["private.ledger", "private.audit"])

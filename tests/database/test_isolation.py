@@ -98,7 +98,6 @@ def calls(own):
         | dict.fromkeys(("new_max_open", "new_max_per_minute"), 5)
     )
     particular = {
-        "create_conversation": {"created": created()},
         "put_document": documents(own)[0] | {"source": own.conversation, "cuts": 0},
         "restore_conversation": {"conversation": own.discarded},
     }
@@ -250,7 +249,7 @@ def test_conversation_of_another_user_is_read_as_missing(own, mallory):
 def test_id_of_another_user_is_answered_as_unknown(own, mallory):
     missing = Owned(own.owner, uuid4(), uuid4(), uuid4(), str(uuid4()), uuid4(), uuid4())
     # the app makes ids of conversations at random
-    without_ids = {"create_conversation", "delete_account", "delete_facts", "put_user_key"}
+    without_ids = {"delete_account", "delete_facts", "put_user_key"}
     without_ids |= {"revoke_sessions", "start_session"} | WITHOUT_PROOF | FOR_ADMINS
 
     for function in set(person_calls(own)) - without_ids:
@@ -270,11 +269,8 @@ def test_id_of_another_user_is_answered_as_unknown(own, mallory):
     ):
         answer = mallory.call("put_document", **a_document(**scope))
         assert answer == {"ok": False, "reason": "not_found"}, scope
-    created_there = mallory.call(
-        "create_conversation", conversation=uuid4(), created=created(space_id=own.space)
-    )
     begun_there = mallory.begin(uuid4(), created=created(space_id=own.space))
-    assert created_there["reason"] == begun_there["reason"] == "no_space"
+    assert begun_there["reason"] == "no_space"
     moved = mallory.change(mallory.create_conversation(), space_id=str(own.space))
     assert moved == {"ok": False, "reason": "no_space"}
 

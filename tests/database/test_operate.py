@@ -93,7 +93,7 @@ def test_migrate_works_on_each_postgres_twice(run, version):
                 maya = psycopg_world(admin, proof).person()
                 garden = maya.create_conversation()
                 assert maya.finish(maya.begin(garden)["turn"], 1, 5)["saved"]
-                assert maya.call("delete_conversation", conversation=garden) == {"ok": True}
+                assert maya.call("discard_conversation", conversation=garden)["ok"]
 
 
 def test_documented_backup_is_restored_whole(run, tmp_path):

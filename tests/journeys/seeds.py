@@ -20,6 +20,7 @@ from services.memory.tokens import RegexCounter
 from services.store.supabase.api import Gateway, ServerCalls
 from services.store.supabase.lite_transport import LiteTransport
 from services.store.supabase.sessions import Sessions
+from tests.store.conformance.talk import begun_with
 from tests.stores import store_of
 
 _INFO = ModelInfo(
@@ -97,9 +98,8 @@ def converse(session, turns, policy=None):
 
 
 def hold(session, titles):
-    """New conversations of these titles, without a message."""
-    conversations = store_of(session).conversations
-    return [conversations.create(title, Window()).conversation.id for title in titles]
+    """New conversations of these titles, each with a prompt."""
+    return [begun_with(store_of(session), title).conversation.id for title in titles]
 
 
 def let_talk_fast(app):

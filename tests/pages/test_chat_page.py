@@ -121,8 +121,8 @@ def test_stale_tab_is_told_and_keeps_its_prompt(open_app, maya, database, is_sam
 
 def test_refused_prompt_stays_out_of_other_conversations(open_app, maya, database):
     """It was sent from the garden, and refused when its writer had gone on to the sea."""
-    garden = database.conversations.create("Garden", Window(), None).conversation.id
-    sea = database.conversations.create("Sea", Window(), None).conversation.id
+    garden = database.hold("Garden")
+    sea = database.hold("Sea")
     app = open_app(maya, c=str(sea))
     refusal = _session.Refusal(StoreUnavailable.public, "A thought", garden)
     app.session_state["callbacks"] = _session.Callbacks([refusal])
@@ -140,7 +140,7 @@ def test_refused_prompt_stays_out_of_other_conversations(open_app, maya, databas
 
 
 def test_a_prompt_that_was_refused_elsewhere_can_be_dismissed(open_app, maya, database):
-    garden = database.conversations.create("Garden", Window(), None).conversation.id
+    garden = database.hold("Garden")
     app = open_app(maya)
     app.session_state["callbacks"] = _session.Callbacks(
         [_session.Refusal("No.", "A thought", garden), _session.Refusal("No.", "Another", None)]

@@ -27,6 +27,7 @@ from tests.fakes import MAYA, NOON, choose
 from tests.pages.conftest import ROOT, captions, html, in_dialog, keys, opened, press, pressed
 from tests.pages.test_chat_page import menu, send
 from tests.pages.test_choices_page import told
+from tests.store.conformance.talk import destroy
 
 
 @pytest.fixture
@@ -385,7 +386,7 @@ def scope(request, maya, garden, latin):
         notes_dialog,
         conversation,
         notes,
-        lambda: maya.database.conversations.delete(garden),
+        lambda: destroy(maya.database, maya.database, garden),
     )
 
 

@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages._parts import temporary
 from services.chat.temporary import ChatIsOver
-from services.domain import Fact, FactId, Window
+from services.domain import Fact, FactId
 from services.domain.turns import TurnState
 from services.errors import Cap, OverBudget, StoreUnavailable
 from tests.fakes import NOON, choose
@@ -85,7 +85,7 @@ def test_nothing_that_would_write_is_offered(app):
 
 @pytest.mark.parametrize("leave", ["new-chat", "elsewhere", "memory"])
 def test_leaving_ends_it(app, maya, database, leave):
-    elsewhere = database.conversations.create("Elsewhere", Window())
+    elsewhere = database.hold("Elsewhere")
     asks(switches(app), "Hello")
     [chat] = maya.temporary
 
@@ -94,7 +94,7 @@ def test_leaving_ends_it(app, maya, database, leave):
             app.button(key="new-chat").click().run()
             assert app.title[0].value == "New chat"
         case "elsewhere":
-            app.query_params["c"] = str(elsewhere.conversation.id)
+            app.query_params["c"] = str(elsewhere)
             app.run()
             assert app.title[0].value == "Elsewhere"
         case _:

@@ -5,18 +5,20 @@ from datetime import datetime, timedelta
 import httpx
 import pytest
 
-from services.domain import Window
 from services.store.sealed import messages, opened
 from tests.store.conformance.talk import (
     THOUGHTS,
     a_fact,
     answer,
+    begun_with,
     bodies,
     delete,
     ending,
+    first_turn,
     new_turn,
     say,
     titles,
+    unsaid,
 )
 from tests.stores import store_of
 
@@ -28,7 +30,7 @@ def user(maya):
 
 @pytest.fixture
 def garden(user):
-    thread = user.conversations.create("Garden", Window())
+    thread = unsaid("Garden")
     for n in range(2):
         turn = new_turn(thread, f"p{n}", receipt=f"receipt {n}")
         thread = answer(user, turn, f"r{n}", thoughts=THOUGHTS)
@@ -82,11 +84,14 @@ def test_receipts_and_thoughts_beyond_the_cache_are_read(maya, garden, monkeypat
         assert list(reader.thoughts(garden.messages, its).values()) == [THOUGHTS, THOUGHTS]
 
 
-def test_facts_of_many_conversations_are_read_in_few_calls(maya, user, asked):
-    memories, conversations = user.facts, user.conversations
+def test_facts_of_many_conversations_are_read_in_few_calls(maya, user, asked, stack):
+    with stack.connect() as database:
+        database.execute(
+            "update private.budgets set max_per_minute = 1000 where user_id = %s", [maya.user_id]
+        )
     for number in range(60):  # more than there are keys at hand
-        thread = conversations.create(f"Ticket {number}", Window())
-        memories.keep(a_fact(f"Fact {number}", conversation_id=thread.conversation.id))
+        thread = begun_with(user, f"Ticket {number}")
+        user.facts.keep(a_fact(f"Fact {number}", conversation_id=thread.conversation.id))
     reader = store_of(maya).facts
     asked.clear()
 
@@ -100,10 +105,10 @@ def test_turn_ends_in_a_conversation_evicted_from_the_cache(maya, monkeypatch):
     monkeypatch.setattr(opened, "_MOST_TITLES", 2 * opened.OPENED)
     user = store_of(maya)
     conversations = user.conversations
-    turn = new_turn(conversations.create("First", Window()), "Will you remember?")
+    turn = first_turn("Will you remember?", title="First")
     its, begun = turn.thread.conversation.id, user.turns.begin(turn)
     for n in range(3):
-        say(user, conversations.create(f"Other {n}", Window()), "One", "Two")
+        say(user, unsaid(f"Other {n}"), "One", "Two")
     assert conversations.cached(its) is None
 
     user.turns.checkpoint(begun.turn_id, its, "I", 30)
@@ -117,7 +122,7 @@ def test_turn_ends_in_a_conversation_evicted_from_the_cache(maya, monkeypatch):
 def test_messages_and_titles_are_read_page_by_page(user, garden, maya, monkeypatch):
     monkeypatch.setattr("services.store.supabase.api.PAGE", 3)  # in place of 1,000 rows
     for n in range(4):
-        user.conversations.create(f"Other {n}", Window())
+        begun_with(user, f"Other {n}")
 
     reader = store_of(maya).conversations
 

@@ -6,7 +6,6 @@ from contextlib import closing
 
 import pytest
 
-from services.domain import Window
 from services.errors import (
     AddressTaken,
     BadInput,
@@ -21,6 +20,7 @@ from services.errors import (
 )
 from services.store.supabase.sessions import Cookie
 from tests.stack.apps import until
+from tests.store.conformance.talk import begun_with
 from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
 from tests.stores import store_of
 
@@ -84,7 +84,7 @@ def test_invalid_address_is_refused(sessions, email):
 
 def test_session_is_opened_on_another_process_by_one_call(sign_up, process, wire):
     cookie, session = sign_up()
-    store_of(session).conversations.create("Letters", Window())
+    begun_with(store_of(session), "Letters")
 
     opened = process.open(cookie)
 
@@ -160,22 +160,22 @@ def test_expired_token_is_renewed_once_for_eight_processes(process, wire, stack)
 
 def test_expired_token_is_renewed_before_reads_and_writes(process, wire):
     wire.lifetime = 0
-    conversations = store_of(process.sign_up(new_email(), PASSWORD)[1]).conversations
+    user = store_of(process.sign_up(new_email(), PASSWORD)[1])
     wire.renewals, wire.lifetime = 0, None
 
-    conversations.create("Letters", Window())
+    begun_with(user, "Letters")
 
-    assert [each.title for each in conversations.recent()] == ["Letters"]
+    assert [each.title for each in user.conversations.recent()] == ["Letters"]
     assert wire.renewals == 1
 
 
 def test_refused_token_is_renewed_and_the_call_repeated(process, wire):
-    conversations = store_of(process.sign_up(new_email(), PASSWORD)[1]).conversations
+    user = store_of(process.sign_up(new_email(), PASSWORD)[1])
     wire.refused = 1
 
-    conversations.create("Letters", Window())
+    begun_with(user, "Letters")
 
-    assert [each.title for each in conversations.recent()] == ["Letters"]
+    assert [each.title for each in user.conversations.recent()] == ["Letters"]
     assert wire.renewals == 1
 
 
@@ -229,8 +229,8 @@ def test_unknown_cookie_opens_no_session_row(sessions, sign_up):
 
 def test_sign_out_ends_cookie_and_token(sessions, sign_up):
     cookie, session = sign_up()
-    conversations = store_of(session).conversations
-    thread = conversations.create("Letters", Window())
+    user = store_of(session)
+    conversations, thread = user.conversations, begun_with(user, "Letters")
 
     sessions.end(cookie)
 
@@ -246,7 +246,7 @@ def test_missing_user_key_is_not_replaced_by_another(sessions, stack, caplog):
     caplog.set_level("INFO")
     email = new_email()
     _, session = sessions.sign_up(email, PASSWORD)
-    store_of(session).conversations.create("Letters", Window())
+    begun_with(store_of(session), "Letters")
     key_rows = "public.user_keys where user_id = %s"
     with stack.connect() as database:
         lost = database.execute(f"select * from {key_rows}", [session.user_id]).fetchone()

@@ -9,13 +9,13 @@ import pytest
 
 from services.chat import temporary
 from services.chat.temporary import TemporaryChats
-from services.domain import Retrieval, SessionId, Summary, Usage, Window
+from services.domain import Retrieval, SessionId, Summary, Usage
 from services.domain.turns import TurnState
 from services.errors import Stale, StoreUnavailable
 from tests.chats import done, said
 from tests.fakes import ScriptedModel, choose
 from tests.stack.apps import SECONDS, until
-from tests.store.conformance.talk import SUMMARY, UNDO_SECONDS, ending, new_turn
+from tests.store.conformance.talk import SUMMARY, UNDO_SECONDS, ending, first_turn
 
 CANARY = "kestrel"
 
@@ -59,13 +59,12 @@ def test_second_first_prompt_is_stale(chat):
 
 
 def test_reply_is_stored_once_it_is_settled(chat, maya):
-    thread = chat.store.conversations.create("Garden", Window())
-    turn = new_turn(thread, "Hello")
+    turn = first_turn("Hello")
     end = ending(turn, chat.store.turns.begin(turn), "Prune.")
     away = maya.database.no_answers("finish_turn", is_done=False)
     with away, pytest.raises(StoreUnavailable):
         chat.store.turns.finish(end)
-    its = thread.conversation.id
+    its = turn.thread.conversation.id
     assert said(chat.store.conversations.thread(its)) == ["Hello"]
 
     chat.store.turns.finish(end)

@@ -7,12 +7,12 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from services import errors
-from services.domain import Window
 from services.errors import StoreUnavailable
 from services.store.supabase.sessions import Cookie, Sessions
 from services.web.attempts import Attempts
 from services.web.origin import Origin
 from services.web.sign_in_routes import SignInRoutes
+from tests.store.conformance.talk import begun_with
 from tests.store.conftest import PASSWORD, new_email
 from tests.stores import store_of
 
@@ -209,7 +209,7 @@ def test_redirect_leads_to_no_other_users_conversation(session_cache, account):
     maya = new_email()
     cookie = cookie_in(client, client.post("/account", data=form(maya)))
     store = store_of(session_cache.find(cookie))
-    garden = store.conversations.create("Garden", Window()).conversation.id
+    garden = begun_with(store, "Garden").conversation.id
     place, before = f"/?c={garden}", sent(Cookie.new())
 
     def location(email, target, headers=None):

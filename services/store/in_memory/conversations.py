@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -18,7 +18,6 @@ from services.store.rows import (
     Ledger,
     MessageRow,
     ReceiptRow,
-    SealedConversation,
     ThoughtsRow,
 )
 
@@ -150,13 +149,6 @@ class InMemoryConversations:
             self._tables.conversations[conversation_id] = row
             return row
 
-    def create_conversation(self, new: SealedConversation) -> None:
-        now = self._now()
-        with self._lock:
-            self._check_creation(new)
-            row = ConversationRow(**asdict(new), created_at=now, updated_at=now)
-            self._tables.conversations.setdefault(new.id, row)
-
     def change_conversation(
         self, conversation_id: ConversationId, changes: ConversationChanges
     ) -> bool:
@@ -200,7 +192,7 @@ class InMemoryConversations:
             raise NotFound
         self._update(conversation_id, destroy_at=None)
 
-    def delete_conversation(self, conversation_id: ConversationId) -> None:
+    def _delete_conversation(self, conversation_id: ConversationId) -> None:
         with self._lock:
             self.conversation(conversation_id)
             self._destroy([row.id for row in self._all_messages(conversation_id)])
@@ -282,18 +274,12 @@ class InMemoryConversations:
             self._destroy([one.id for one in due])
             for row in list(self._tables.conversations.values()):
                 if row.destroy_at and row.destroy_at <= now:
-                    self.delete_conversation(row.id)
+                    self._delete_conversation(row.id)
 
     def _destroy_in(self, seconds: int) -> None:
         timer = threading.Timer(seconds, self.destroy_due)
         timer.daemon = True
         timer.start()
-
-    def _check_creation(self, new: SealedConversation) -> None:
-        if self.is_closed:
-            raise NotFound
-        if not self._has_space(new.space_id):
-            raise SpaceGone
 
     def _destroy(self, ids: Iterable[MessageId]) -> None:
         for its in ids:

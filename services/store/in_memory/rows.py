@@ -1,12 +1,12 @@
 """The rows of one user in memory: turns, and the messages that they store."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 
 from services.domain import ConversationId, FactId, MessageId, Outcome, Purpose, Role, TurnId
 from services.domain.turns import Begun, ClientTurnId, Lease, Reservation, Settlement, TurnState
-from services.errors import Busy, NotFound, Stale, StoreUnavailable
+from services.errors import Busy, NotFound, SpaceGone, Stale, StoreUnavailable
 from services.store.in_memory.conversations import InMemoryConversations, Tables, TurnRecord
 from services.store.rows import (
     ConversationRead,
@@ -99,14 +99,17 @@ class InMemoryRows(InMemoryConversations):
         with self._lock:
             if known := self._named(reservation.client_turn_id):
                 return Begun(known.id, known.reserved_micro)
-            if created:
-                self._check_creation(created)
-            elif prompt:
+            if created and self.is_closed:
+                raise NotFound
+            if created and not self._has_space(created.space_id):
+                raise SpaceGone
+            if prompt and not created:
                 self._check_beginning(reservation, prompt)
-            begun = self._ledger.begin_turn(reservation)
+            begun, now = self._ledger.begin_turn(reservation), self._now()
             if created:
-                self.create_conversation(created)
-            now = self._now()
+                self._tables.conversations[created.id] = ConversationRow(
+                    **asdict(created), created_at=now, updated_at=now
+                )
             self._tables.turns[begun.turn_id] = TurnRecord(
                 id=begun.turn_id,
                 conversation_id=prompt and prompt.conversation_id,

@@ -3,16 +3,14 @@
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Unpack
-from uuid import uuid4
 
 from services.caches import CachedRead
 from services.domain import (
     Conversation,
     ConversationId,
     MemoryPolicy,
-    NewConversation,
     RunningSummary,
     SpaceId,
     Thread,
@@ -96,19 +94,6 @@ class SealedConversations:
         checked = self._opened.checked(conversation_id)
         return checked.thread if checked else None
 
-    def create(
-        self, title: str, policy: MemoryPolicy, new: NewConversation | None = None
-    ) -> Thread:
-        new = new or NewConversation()
-        new = replace(new, instructions=checked_instructions(new.instructions or ""))
-        thread = Thread.empty(
-            ConversationId(uuid4()), title, policy, new, made_at=datetime.now(UTC)
-        )
-        created, _ = self._opened.user_seals.new_conversation(thread)
-        self._rows.create_conversation(created)
-        self._opened.hold_new(thread, created)
-        return thread
-
     def rename(self, conversation_id: ConversationId, title: str) -> None:
         self._set_title(conversation_id, checked_title(title), "person")
 
@@ -127,11 +112,6 @@ class SealedConversations:
     def mark_read(self, thread: Thread) -> None:
         if thread.messages:
             self._change(thread.conversation.id, read_seq=thread.conversation.last_seq)
-
-    def delete(self, conversation_id: ConversationId) -> None:
-        self._outdate()
-        self._rows.delete_conversation(conversation_id)
-        self._opened.forget(conversation_id)
 
     def forget(self, conversation_id: ConversationId) -> None:
         self._opened.forget(conversation_id)

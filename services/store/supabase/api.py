@@ -44,10 +44,8 @@ Paged = TypeVar("Paged")
 _LIMITS = httpx.Limits(  # seconds: a new connection costs three round trips with TLS
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0
 )
-_TOO_MANY_CHATS = "Limit of chats reached. Delete one to start another."
 _TOO_MANY = {
-    "begin_turn": _TOO_MANY_CHATS,
-    "create_conversation": _TOO_MANY_CHATS,
+    "begin_turn": "Limit of chats reached. Delete one to start another.",
     "edit_reply": "This chat is full. Start a new one.",
     "put_fact": "Limit of memories reached. Delete some first.",
     "put_space": "Limit of spaces reached. Delete one to create another.",

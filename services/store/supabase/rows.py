@@ -189,9 +189,6 @@ class SupabaseRows:
 
     # --- writing: conversations and documents ----------------------------------------------------
 
-    def create_conversation(self, new: SealedConversation) -> None:
-        self._call("create_conversation", conversation=new.id, created=_created(new))
-
     def change_conversation(
         self, conversation_id: ConversationId, changes: ConversationChanges
     ) -> bool:
@@ -207,9 +204,6 @@ class SupabaseRows:
 
     def restore_conversation(self, conversation_id: ConversationId) -> None:
         self._call("restore_conversation", conversation=conversation_id)
-
-    def delete_conversation(self, conversation_id: ConversationId) -> None:
-        self._call("delete_conversation", conversation=conversation_id)
 
     def put_document(
         self,
@@ -265,7 +259,7 @@ class SupabaseRows:
             reply_micro=reservation.reply_micro,
             least_reply_micro=reservation.least_reply_micro,
             lease_seconds=reservation.lease_seconds,
-            created=_created(created) if created else None,
+            created=Hidden(created and json.dumps(asdict(created), default=str)),
         )
         found = answer.values
         if answer.reason in set(Cap):
@@ -367,11 +361,6 @@ class SupabaseRows:
 
     def _call(self, verb: str, /, **arguments: Argument | Hidden) -> None:
         _checked(verb, self._session.calls.call(verb, **arguments))
-
-
-def _created(new: SealedConversation) -> Hidden:
-    """Return *new* as the JSON that SQL's `store_conversation` reads."""
-    return Hidden(json.dumps(asdict(new), default=str))
 
 
 def _is_not_discarded(query: Query) -> Query:

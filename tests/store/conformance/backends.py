@@ -6,7 +6,7 @@ a store is a verb of `Backend`.
 To add a backend:
 
 1. Write a subclass of `Backend`. `user` returns a `User` who has just signed up; each other verb is documented below.
-   A *verb* of the port is named as here: "create", "read_conversation", "begin_turn", "finish_turn", "edit_reply",
+   A *verb* of the port is named as here: "read_conversation", "begin_turn", "finish_turn", "edit_reply",
    "discard_messages", "restore_messages", "read_facts", "keep_fact", "change_preferences".
 2. Add it to `BACKENDS`. Its value gets pytest's `getfixturevalue`, for the fixtures that start what the store needs.
 3. Run `pytest -n0 tests/store/conformance -k NAME`.
@@ -168,7 +168,6 @@ class _FaultyTransport(LiteTransport):
 
 
 _PATHS = {  # of verbs that are no RPC of their name
-    "create": "rpc/create_conversation",
     "read_row": "conversations",
     "read_facts": "documents",
     "keep_fact": "rpc/put_document",
@@ -368,7 +367,6 @@ class InMemoryBackend(Backend):
     """The store in the memory of this process."""
 
     _VERBS: ClassVar = {
-        "create": "create_conversation",
         "read_row": "conversation",
         "read_facts": "documents",
         "keep_fact": "put_document",

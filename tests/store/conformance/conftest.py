@@ -4,9 +4,8 @@ import time
 
 import pytest
 
-from services.domain import Window
 from tests.store.conformance.backends import BACKENDS
-from tests.store.conformance.talk import say
+from tests.store.conformance.talk import say, unsaid
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
@@ -70,6 +69,5 @@ def zoe(running):
 
 
 def two_turns(user):
-    thread = user.conversations.create("Garden", Window())
-    thread = say(user, thread, "When do I sow peas?", "In March.")
+    thread = say(user, unsaid("Garden"), "When do I sow peas?", "In March.")
     return say(user, thread, "And beans?", "In May.")

@@ -31,6 +31,11 @@ LEASE_SECONDS = 30
 UNDO_SECONDS = 20
 
 
+def unsaid(title="Other", policy=None, new=None):
+    """A conversation that is stored with its first prompt."""
+    return Thread.empty(ConversationId(uuid4()), title, policy or Window(), new, made_at=NOON)
+
+
 def new_turn(thread, prompt, **changes):
     reserved = {
         "client_turn_id": ClientTurnId(uuid4()),
@@ -48,14 +53,20 @@ def new_turn(thread, prompt, **changes):
         "prompt_id": MessageId(uuid4()),
         "prompt": prompt,
         "start_seq": thread.conversation.start_seq,
+        "is_first": thread.conversation.rev == 0,
     }
     return NewTurn(**(fields | changes))
 
 
 def first_turn(prompt, new=None, title="Garden", **changes):
     """The turn that begins a conversation."""
-    thread = Thread.empty(ConversationId(uuid4()), title, Window(), new, made_at=NOON)
-    return new_turn(thread, prompt, is_first=True, **changes)
+    return new_turn(unsaid(title, new=new), prompt, **changes)
+
+
+def begun_with(user, title="Other", policy=None, new=None):
+    """Return a stored conversation of one prompt, which was not answered."""
+    turn = new_turn(unsaid(title, policy, new), "Hello")
+    return answer(user, turn, "", outcome=Outcome.FAILED, cost_micro=0)
 
 
 def ending(turn, begun, reply, **changes):
@@ -104,12 +115,17 @@ def delete(user, thread, first, last=None, **changes):
     user.messages.discard(thread, thread.messages[first:last], **options)
 
 
+def destroy(backend, user, conversation_id):
+    """Delete a conversation for good."""
+    user.conversations.discard(conversation_id, UNDO_SECONDS)
+    backend.let_pass(UNDO_SECONDS + 1)
+    backend.sweep()
+
+
 def left_micro(user):
     """Return what the caps leave: a turn that is too dear says it."""
-    thread = user.conversations.create("Too dear", Window())
     with pytest.raises(OverBudget) as refused:
-        user.turns.begin(new_turn(thread, "How much?", prompt_micro=10**10))
-    user.conversations.delete(thread.conversation.id)
+        user.turns.begin(first_turn("How much?", prompt_micro=10**10))
     return refused.value.left_micro
 
 

@@ -2,9 +2,15 @@
 
 import pytest
 
-from services.domain import Purpose, Window
+from services.domain import Purpose
 from services.errors import Cap, OverBudget
-from tests.store.conformance.talk import ending, left_micro, new_turn
+from tests.store.conformance.talk import (
+    destroy,
+    ending,
+    first_turn,
+    left_micro,
+    new_turn,
+)
 
 
 @pytest.fixture
@@ -12,8 +18,7 @@ def begin(maya):
     """Begin a turn in a conversation of its own."""
 
     def begin(**changes):
-        thread = maya.conversations.create("Other", Window())
-        turn = new_turn(thread, "How much?", **changes)
+        turn = first_turn("How much?", **changes)
         return turn, maya.turns.begin(turn)
 
     return begin
@@ -120,6 +125,6 @@ def test_too_many_turns_a_minute_are_refused(backend, maya, begin):
 def test_deleted_conversation_still_counts_against_the_cap(backend, maya, garden):
     before = left_micro(maya)
 
-    maya.conversations.delete(garden.conversation.id)
+    destroy(backend, maya, garden.conversation.id)
 
     assert left_micro(maya) == before

@@ -7,15 +7,15 @@ import pytest
 from services.domain import (
     ConversationId,
     Full,
-    NewConversation,
     Retrieval,
-    SpaceId,
     Summary,
     Window,
 )
 from services.errors import BadInput, NotFound, SpaceGone
 from tests.store.conformance.talk import (
     UNDO_SECONDS,
+    begun_with,
+    destroy,
     ending,
     new_turn,
     say,
@@ -29,37 +29,12 @@ def create(maya):
     """Create conversations; return their ids by title."""
 
     def create(*names):
-        return {name: maya.conversations.create(name, Window()).conversation.id for name in names}
+        return {name: begun_with(maya, name).conversation.id for name in names}
 
     return create
 
 
 # --- create and read
-
-
-def test_conversation_is_created_with_its_choices(maya):
-    space = stored_space(maya)
-    new = NewConversation(model="large", instructions="Answer in verse.", space_id=space.id)
-
-    made = maya.conversations.create("Garden", Window(4), new)
-
-    stored = maya.elsewhere().conversations.thread(made.conversation.id)
-    assert stored.instructions == made.instructions == "Answer in verse."
-    one = stored.conversation
-    assert (one.title, one.policy, one.model, one.space_id) == (
-        "Garden",
-        Window(4),
-        "large",
-        space.id,
-    )
-    assert (stored.messages, stored.is_whole, one.rev) == ((), True, 0)
-
-
-def test_conversation_of_a_missing_space_is_not_created(maya):
-    with pytest.raises(SpaceGone):
-        maya.conversations.create("Sea", Window(), NewConversation(space_id=SpaceId(uuid4())))
-
-    assert maya.conversations.recent() == []
 
 
 def test_missing_conversation_is_not_found(noah):
@@ -273,9 +248,9 @@ def test_conversation_stays_when_its_space_is_deleted(maya, garden_id):
         maya.conversations.move(garden_id, space.id)
 
 
-def test_deleted_conversation_moves_nowhere(maya, garden_id):
+def test_deleted_conversation_moves_nowhere(backend, maya, garden_id):
     space = stored_space(maya)
-    maya.conversations.delete(garden_id)
+    destroy(backend, maya, garden_id)
 
     with pytest.raises(NotFound) as gone:
         maya.conversations.move(garden_id, space.id)
@@ -304,7 +279,7 @@ def test_reading_goes_neither_back_nor_beyond(maya, garden, garden_id):
 
 
 def test_choices_make_nothing_stale_or_newer(maya, garden, garden_id):
-    maya.conversations.create("Other", Window())
+    begun_with(maya)
     maya.conversations.set_model(garden_id, "large")
     maya.conversations.set_instructions(garden_id, "Answer in verse.")
     maya.conversations.rename(garden_id, "Garden II")
@@ -373,17 +348,9 @@ def test_no_turn_begins_in_a_discarded_conversation(maya, garden_id):
         other.turns.begin(new_turn(thread, "Are you there?"))
 
 
-def test_deleted_conversation_leaves_nothing_in_the_store(backend, maya, garden_id):
-    maya.conversations.delete(garden_id)
-
-    with pytest.raises(NotFound):
-        maya.conversations.thread(garden_id)
-    assert str(garden_id) not in backend.stored_text()
-
-
-@pytest.mark.parametrize("verb", ["rename", "pin", "archive", "delete", "set_model"])
-def test_deleted_conversation_is_not_changed(maya, garden_id, verb):
-    maya.conversations.delete(garden_id)
+@pytest.mark.parametrize("verb", ["rename", "pin", "archive", "set_model"])
+def test_deleted_conversation_is_not_changed(backend, maya, garden_id, verb):
+    destroy(backend, maya, garden_id)
     arguments = {"rename": ["Other"], "set_model": ["large"]}.get(verb, [])
 
     with pytest.raises(NotFound):

@@ -2,14 +2,18 @@
 
 import pytest
 
-from services.domain import Window
-from tests.store.conformance.talk import UNDO_SECONDS, delete, say, stored_space
+from tests.store.conformance.talk import (
+    UNDO_SECONDS,
+    delete,
+    say,
+    stored_space,
+    unsaid,
+)
 
 
 @pytest.fixture
 def other(maya):
-    thread = maya.conversations.create("Other", Window())
-    return say(maya, thread, "My kumquat tree is called Zebedee.", "I see.")
+    return say(maya, unsaid(), "My kumquat tree is called Zebedee.", "I see.")
 
 
 def read(user, wanted=None):

@@ -11,6 +11,7 @@ from tests.store.conformance.talk import (
     UNDO_SECONDS,
     a_fact,
     answer,
+    begun_with,
     choose,
     delete,
     ending,
@@ -32,7 +33,6 @@ ATTEMPTS = {
         ("thread",),
         ("rename", "Mine"),
         ("give_title", "Mine"),
-        ("delete",),
         ("discard", UNDO_SECONDS),
         ("restore",),
         ("pin",),
@@ -129,7 +129,7 @@ def test_facts_and_spaces_of_another_user_are_safe(maya, omar):
 
 def test_space_of_another_user_holds_nothing(maya, omar):
     space = stored_space(maya)
-    thread = omar.conversations.create("Mine", Full())
+    thread = begun_with(omar)
 
     with pytest.raises(NotFound):
         omar.facts.keep(a_fact(space_id=space.id))

@@ -18,6 +18,7 @@ from tests.store.conformance.talk import (
     left_micro,
     new_turn,
     say,
+    unsaid,
 )
 
 
@@ -149,7 +150,7 @@ def test_reply_that_did_not_end_early_is_not_continued(maya, garden, outcome):
 
 
 def test_prompt_of_another_conversation_is_not_answered_again(maya, garden):
-    other = say(maya, maya.conversations.create("Other", garden.conversation.policy), "Hi", "Hi.")
+    other = say(maya, unsaid(), "Hi", "Hi.")
 
     with pytest.raises(NotFound):
         maya.turns.begin(new_turn(garden, None, prompt_id=other.messages[0].id))
@@ -205,7 +206,7 @@ def test_reply_is_not_edited_while_another_is_coming(maya, garden, garden_id):
 
 
 def test_only_replies_of_the_conversation_are_edited(maya, garden):
-    other = say(maya, maya.conversations.create("Other", garden.conversation.policy), "Hi", "Hi.")
+    other = say(maya, unsaid(), "Hi", "Hi.")
 
     for message in (garden.messages[0], other.messages[1]):
         with pytest.raises(NotFound):

@@ -4,15 +4,16 @@ from contextlib import suppress
 
 import pytest
 
-from services.domain import Window
 from services.errors import StoreUnavailable
 from tests.store.conformance.talk import (
     UNDO_SECONDS,
     a_fact,
+    begun_with,
     bodies,
     choose,
     delete,
     ending,
+    first_turn,
     new_turn,
     stored_space,
     texts,
@@ -22,7 +23,7 @@ from tests.store.conformance.talk import (
 
 CALLS = {
     "thread": lambda user, garden: user.conversations.thread(garden.conversation.id),
-    "create": lambda user, _: user.conversations.create("Other", Window()),
+    "first_turn": lambda user, _: user.turns.begin(first_turn("Hello")),
     "rename": lambda user, garden: user.conversations.rename(garden.conversation.id, "Other"),
     "begin_turn": lambda user, garden: user.turns.begin(new_turn(garden, "Hello")),
     "open_turn": lambda user, garden: user.turns.read(garden.conversation.id)[1],
@@ -60,8 +61,8 @@ def test_reply_is_stored_when_the_outage_is_over(backend, maya, garden, garden_i
 
 def test_lists_are_shown_as_read_last_during_an_outage(backend, maya):
     space = stored_space(maya)
-    maya.conversations.move(maya.conversations.create("Peas", Window()).conversation.id, space.id)
-    maya.conversations.create("Beans", Window())
+    maya.conversations.move(begun_with(maya, "Peas").conversation.id, space.id)
+    begun_with(maya, "Beans")
     of_space, every = maya.conversations.recent(space_id=space.id), maya.conversations.recent()
 
     with backend.unavailable(maya):
@@ -125,13 +126,12 @@ def test_deleted_space_is_not_shown_during_an_outage(backend, maya):
         assert texts(maya) == []
 
 
-@pytest.mark.parametrize("verb", ["delete", "discard"])
-def test_deleted_conversation_is_not_shown_during_an_outage(backend, maya, garden_id, verb):
+def test_deleted_conversation_is_not_shown_during_an_outage(backend, maya, garden_id):
     maya.facts.keep(a_fact(conversation_id=garden_id))
     assert len(maya.conversations.recent()) == len(maya.conversations.titled("garden")) == 1
     assert len(texts(maya)) == 1
 
-    getattr(maya.conversations, verb)(garden_id, *([UNDO_SECONDS] if verb == "discard" else []))
+    maya.conversations.discard(garden_id, UNDO_SECONDS)
 
     with backend.unavailable(maya):
         assert maya.conversations.recent() == maya.conversations.titled("garden") == []

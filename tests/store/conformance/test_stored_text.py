@@ -4,11 +4,12 @@ import base64
 
 import pytest
 
-from services.domain import NewConversation, RunningSummary, Thoughts, Window
+from services.domain import NewConversation, RunningSummary, Thoughts
 from tests.store.conformance.talk import (
     NOON,
     a_fact,
     a_space,
+    begun_with,
     choose,
     ending,
     new_turn,
@@ -21,7 +22,7 @@ CANARY = "kumquat-7781"
 def stored(backend, maya):
     """All that is stored while a reply is coming and when it has come, with a canary in every text."""
     new = NewConversation(instructions=f"{CANARY} at first")
-    thread = maya.conversations.create(f"{CANARY} words", Window(), new)
+    thread = begun_with(maya, f"{CANARY} words", new=new)
     its, thoughts = thread.conversation.id, Thoughts(text=f"{CANARY} thoughts")
     maya.conversations.rename(its, f"{CANARY} title")
     maya.conversations.set_instructions(its, f"{CANARY} instructions")
@@ -38,7 +39,7 @@ def stored(backend, maya):
     maya.turns.finish(ending(turn, begun, f"{CANARY} reply", thoughts=thoughts))
     thread = maya.conversations.thread(its)
     maya.messages.edit_reply(thread, thread.tip, f"{CANARY} edited")
-    other = maya.conversations.create(f"{CANARY} words", Window())
+    other = begun_with(maya, f"{CANARY} words")
     maya.conversations.give_title(other.conversation.id, f"{CANARY} given")
     return str(its), during + backend.stored_text()
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.domain import Preferences, Thoughts, Window
+from services.domain import Preferences, Thoughts
 from services.errors import Tampered
 from tests.store.conformance.backends import Text
 from tests.store.conformance.talk import (
@@ -13,6 +13,7 @@ from tests.store.conformance.talk import (
     a_fact,
     a_space,
     answer,
+    begun_with,
     bodies,
     choose,
     delete,
@@ -20,6 +21,7 @@ from tests.store.conformance.talk import (
     say,
     stored_space,
     texts,
+    unsaid,
 )
 
 CHANGES = {  # of a conversation with four messages
@@ -52,7 +54,7 @@ def test_only_changed_messages_are_unreadable(backend, maya, garden, garden_id, 
 
 
 def test_messages_swapped_between_conversations_do_not_open(backend, maya, garden, garden_id):
-    other = say(maya, maya.conversations.create("Other", Window()), "Hello", "Hi.")
+    other = say(maya, unsaid(), "Hello", "Hi.")
     backend.copy(Text("message", other.messages[0].id), Text("message", garden.messages[0].id))
 
     thread = maya.elsewhere().conversations.thread(garden_id)
@@ -113,7 +115,7 @@ def test_changed_messages_are_not_restored(backend, maya, garden, garden_id):
 @pytest.fixture
 def swapped(backend, maya, garden_id):
     """A conversation with a title, instructions and a summary that were swapped with another's."""
-    other = maya.conversations.create("Other", Window())
+    other = begun_with(maya)
     for thread in (maya.conversations.thread(garden_id), other):
         maya.conversations.set_instructions(thread.conversation.id, "Answer in verse.")
         maya.conversations.set_summary(thread, SUMMARY)

@@ -17,7 +17,7 @@ from services.domain import (
     Window,
 )
 from services.domain.turns import Lease, TurnState
-from services.errors import Busy, NotFound, OverBudget, SpaceGone, Stale
+from services.errors import Busy, OverBudget, SpaceGone, Stale
 from tests.store.conformance.talk import (
     LEASE_SECONDS,
     THOUGHTS,
@@ -327,7 +327,9 @@ def test_reply_of_a_discarded_conversation_is_restored_with_it(maya, turn, begun
 
 def test_reply_of_a_deleted_conversation_is_charged(backend, maya, turn, begun, garden_id):
     before = left_micro(maya)
-    maya.conversations.delete(garden_id)
+    maya.conversations.discard(garden_id, UNDO_SECONDS)
+    backend.let_pass(LEASE_SECONDS + 1)
+    backend.sweep()
 
     maya.turns.finish(ending(turn, begun, "In April."))
 
@@ -444,11 +446,3 @@ def test_late_reply_to_a_deleted_prompt_is_only_charged(backend, maya, garden, g
     thread = maya.conversations.thread(garden_id)
     assert (thread.is_whole, thread.messages) == (True, garden.messages)
     assert left_micro(maya) == before - 300
-
-
-def test_missing_conversation_begins_no_turn(maya):
-    thread = maya.conversations.create("Gone", Window())
-    maya.elsewhere().conversations.delete(thread.conversation.id)
-
-    with pytest.raises(NotFound):
-        maya.turns.begin(new_turn(thread, "Are you there?"))
