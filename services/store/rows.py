@@ -4,11 +4,11 @@ Bodies, titles, keys and heads are sealed before they come here; a store sees id
 raise SignedOut and StoreUnavailable; docstrings name the other errors.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, TypeVar
 from uuid import UUID
 
 from services.domain import (
@@ -19,7 +19,9 @@ from services.domain import (
     Outcome,
     Role,
     SpaceId,
+    TurnCost,
     TurnId,
+    Usage,
     UserId,
 )
 from services.domain.turns import (
@@ -30,6 +32,9 @@ from services.domain.turns import (
     Settlement,
     TurnState,
 )
+from services.errors import StoreUnavailable
+
+Answer = TypeVar("Answer")
 
 
 class ConversationState(StrEnum):
@@ -172,6 +177,17 @@ class CostRow:
     tokens_out: int
     tokens_cached: int
     charged_micro: int
+
+
+def final_costs(rows: Iterable[CostRow]) -> dict[TurnId, TurnCost]:
+    """The costs of turns, without those that may still change."""
+    return {
+        row.id: TurnCost(
+            row.model, Usage(row.tokens_in, row.tokens_out, row.tokens_cached), row.charged_micro
+        )
+        for row in rows
+        if row.state.is_final
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,3 +385,11 @@ class Rows(Ledger, Protocol):
         self, conversation_id: ConversationId, rev: int, restored: Sequence[MessageId], head: str
     ) -> None:
         """Undo `discard_messages`, all that can be or nothing. Raise Stale, NotFound."""
+
+
+def ask_twice(request: Callable[[], Answer]) -> Answer:
+    """Return the answer to *request*; send it again if the answer was lost: the same bytes are stored once."""
+    try:
+        return request()
+    except StoreUnavailable:
+        return request()

@@ -6,8 +6,8 @@ from uuid import uuid4
 
 from services.domain import ConversationId, FactId, Listed, Message, MessageId, Role, Thread
 from services.errors import NotFound, Stale, TooLate
-from services.store.rows import MessageRow, Rows
-from services.store.sealed.opened import OpenedConversations, ask_twice
+from services.store.rows import MessageRow, Rows, ask_twice
+from services.store.sealed.opened import OpenedConversations
 
 _TRIES = 5  # while the conversation goes on
 _MESSAGES = 2_000  # of the corpus, read at once

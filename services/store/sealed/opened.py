@@ -23,20 +23,19 @@ from services.domain import (
     Thread,
     TurnCost,
     TurnId,
-    Usage,
 )
 from services.domain.policies import policy_named
-from services.errors import ChangedElsewhere, NotFound, Stale, StoreUnavailable, Tampered
+from services.errors import ChangedElsewhere, NotFound, Stale, Tampered
 from services.store.rows import (
     ConversationRead,
     ConversationRow,
     ConversationState,
-    CostRow,
     DocumentKind,
     DocumentRow,
     Rows,
     SealedConversation,
     TurnRow,
+    final_costs,
 )
 from services.store.sealed.seals import SUMMARY_FORMAT, ConversationSeals, Seals
 
@@ -388,25 +387,6 @@ def _verified(open_text: Callable[[], Answer]) -> tuple[Answer | None, bool]:
         return open_text(), True
     except Tampered:
         return None, False
-
-
-def final_costs(rows: Iterable[CostRow]) -> dict[TurnId, TurnCost]:
-    """The costs of turns, without those that may still change."""
-    return {
-        row.id: TurnCost(
-            row.model, Usage(row.tokens_in, row.tokens_out, row.tokens_cached), row.charged_micro
-        )
-        for row in rows
-        if row.state.is_final
-    }
-
-
-def ask_twice(request: Callable[[], Answer]) -> Answer:
-    """Return the answer to *request*; send it again if the answer was lost: the same bytes are stored once."""
-    try:
-        return request()
-    except StoreUnavailable:
-        return request()
 
 
 def check_seen(seen: str | None, now: str | None, wanted: str | None) -> None:

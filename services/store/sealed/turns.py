@@ -30,14 +30,15 @@ from services.domain.turns import (
 )
 from services.errors import NotFound, Stale, StoreUnavailable
 from services.events import log_event
-from services.store.rows import Rows, SealedConversation, SealedMessage, SealedPrompt
-from services.store.sealed.opened import (
-    CheckedThread,
-    OpenedConversation,
-    OpenedConversations,
+from services.store.rows import (
+    Rows,
+    SealedConversation,
+    SealedMessage,
+    SealedPrompt,
     ask_twice,
     final_costs,
 )
+from services.store.sealed.opened import CheckedThread, OpenedConversation, OpenedConversations
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
