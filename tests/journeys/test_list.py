@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.journeys.people import PASSWORD
-from tests.journeys.seeds import hold, second_process
+from tests.journeys.seeds import hold, let_talk_fast, second_process
 
 
 @pytest.fixture
@@ -102,6 +102,7 @@ def test_reply_that_came_elsewhere_is_marked_unread(maya, model):
 def test_titles_are_filtered_as_one_types(app, maya):
     with second_process(app) as sessions:
         _, session = sessions.sign_in(maya.email, PASSWORD)
+        let_talk_fast(app)
         hold(session, [f"Letter {n}" for n in range(100)])
     maya.page.reload()
     expect(maya.rows).to_have_count(30)

@@ -175,6 +175,7 @@ def test_draft_stays_until_it_is_sent(maya):
     until(lambda: "An unsent" in maya.stored())
     maya.page.reload()
     expect(maya.composer).to_have_value("An unsent beginning")
+    maya.sees_no_reply_coming()
     maya.composer.fill("Second thoughts")
     maya.begins_a_new_chat()
     expect(maya.composer).to_have_value("")
