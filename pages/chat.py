@@ -30,7 +30,9 @@ services = held or person
 # before anything is read: a turn that ends while the page is drawn may be drawn as still running
 expected = turns.expected_news(person.chat, services.chat)
 sidebar.draw_top()
-welcome = st.empty()  # drawn in every state: its content must go at once when a reply streams
+# both are drawn in every state, at one place: the content of the first must go at once when a reply streams,
+# and the component in the second would be called again with what it was given on the page before
+welcome, drafts_place = st.empty(), st.container(key="drafts-place")
 thread, turn, box, space_id, space, continued = None, None, None, None, None, None
 said: list[Refusal] = []
 begun = turns.begun(held)
@@ -97,7 +99,7 @@ with show_errors():
     )
     turns.give_back_untaken(typed, place)
     deferred(
-        st.container(key="drafts-place"),
+        drafts_place,
         partial(
             browser.keep_drafts,
             person.store.conversations.user_id,

@@ -10,7 +10,8 @@ let isShowing = false;
 
 const key = () => `${DRAFTS}${person}:${place}`;
 const parse = (stored) => { try { return { text: "", ...JSON.parse(stored) } } catch { return { text: "" } } };
-const stored = () => parse(localStorage.getItem(key())).text;
+const draft = () => parse(localStorage.getItem(key()));
+const stored = () => draft().text;
 
 // What has been sent is kept until it is the last prompt: the run that sends it may have been replaced.
 const isSaid = (text, [length, start]) => text.trim().length === length && text.trim().startsWith(start);
@@ -33,10 +34,14 @@ function show(text) {
 function arrive(data) {
   place = data.place;
   last = stored();
-  if (isSaid(last, data.prompt)) save("");
+  if (draft().isSent && isSaid(last, data.prompt)) save("");
   show(data.given ?? stored());
   save(daybook.composer().value);
 }
+
+daybook.noteDraftSent = () => {
+  if (stored()) localStorage.setItem(key(), JSON.stringify({ ...draft(), isSent: true }));
+};
 
 daybook.keepDrafts = (data) => {
   if (!daybook.composer()) {

@@ -1,5 +1,10 @@
 // Ctrl+Enter sends. On touch Enter begins a new line instead: there is no Shift to press with it.
 
+function noteSent() {
+  daybook.noteSent();
+  daybook.noteDraftSent();
+}
+
 addEventListener("keydown", (event) => {
   const isEnter = event.key === "Enter" && !event.isComposing;
   if (!isEnter || event.target !== daybook.composer()) return;
@@ -7,9 +12,9 @@ addEventListener("keydown", (event) => {
     event.preventDefault();
     document.querySelector('[data-testid="stChatInputSubmitButton"]')?.click();
   } else if (daybook.isTouch()) event.stopPropagation(); // Streamlit would send
-  else if (!event.shiftKey && !event.altKey) daybook.noteSent();
+  else if (!event.shiftKey && !event.altKey) noteSent();
 }, true);
 
 document.addEventListener("click", ({ target }) => {
-  if (target.closest('[data-testid="stChatInputSubmitButton"]')) daybook.noteSent();
+  if (target.closest('[data-testid="stChatInputSubmitButton"]')) noteSent();
 }, true);

@@ -171,6 +171,11 @@ def test_draft_stays_until_it_is_sent(maya):
     maya.hears_all_of("You said: An unsent beginning")
     expect(maya.composer).to_have_value("")
     until(lambda: "An unsent" not in maya.stored())
+    maya.composer.fill("An unsent beginning")  # the same again, unsent
+    until(lambda: "An unsent" in maya.stored())
+    maya.page.reload()
+    expect(maya.composer).to_have_value("An unsent beginning")
+    maya.sees_no_reply_coming()
     maya.composer.fill("Second thoughts")
     maya.begins_a_new_chat()
     expect(maya.composer).to_have_value("")
