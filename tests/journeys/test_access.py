@@ -37,16 +37,22 @@ _NEXT_FRAMES = "new Promise((go) => requestAnimationFrame(() => requestAnimation
 
 
 class Look:
-    """Looks at the page in light and in dark, and keeps what is wrong with it."""
+    """Looks at the page in light, on a desk also in dark, and keeps what is wrong with it.
+
+    A theme's colours are the same on a phone.
+    """
 
     def __init__(self, person):
         self._page = person.page
+        self._themes = [("light", None)]
+        if self._page.viewport_size == DESK:
+            self._themes.append(("dark", ["color-contrast"]))
         self.found = []
 
     def at(self, name):
         if not self._page.evaluate("'axe' in window"):
             self._page.evaluate(AXE_SCRIPT)
-        for theme, rules in (("light", None), ("dark", ["color-contrast"])):
+        for theme, rules in self._themes:
             self._page.emulate_media(color_scheme=theme)
             expect(self._page.locator(".stApp")).to_have_css("color-scheme", theme)
             self._page.evaluate(_NEXT_FRAMES)
