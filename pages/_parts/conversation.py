@@ -148,7 +148,7 @@ def draw_menus(person: PersonServices, held: TemporaryChat | None, thread: Threa
     actions = conversation_menu.actions(
         thread.conversation,
         _MENU,
-        can_move=bool(spaces.every(person)),
+        can_move=bool(spaces.offered(spaces.every(person))),
         has_branches=bool(thread.off_branch()),
     )
     menu("Chat options", actions, "more_horiz", _MENU, lambda label: actions[label]())

@@ -41,7 +41,7 @@ def draw(person: PersonServices, opened: Conversation | None, space: Space | Non
     """
     every = spaces.every(person)
     has_chooser = space_dialogs.draw_chooser(every, space, opened)
-    rows = _Rows(opened, () if space else every, can_move=bool(every))
+    rows = _Rows(opened, () if space else every, can_move=bool(spaces.offered(every)))
     space_id = space.id if space else None
     count = int(st.session_state.get("rows", _ROWS))
     wanted = str(st.session_state.search).strip()

@@ -36,7 +36,7 @@ def draw_title_field(conversation: Conversation) -> None:
 def actions(
     conversation: Conversation, key: str, *, can_move: bool, has_branches: bool = False
 ) -> dict[str, Callable[[], None]]:
-    """Return the actions of a conversation's menu by their labels. *can_move*: there are spaces; *has_branches*:
+    """Return the actions of a conversation's menu by their labels. *can_move*: a space is open to it; *has_branches*:
     there are other versions than those on the page."""
     found: dict[str, Callable[[], None]] = {}
     if not conversation.is_archived:
@@ -44,7 +44,7 @@ def actions(
     found[words.RENAME] = partial(_edit_title, conversation, key)
     found[words.INSTRUCTIONS] = partial(ask_for, preferences.instructions_dialog, conversation)
     found[words.CHAT_NOTES] = partial(ask_for, fact_list.notes_dialog, conversation)
-    if can_move:
+    if can_move or conversation.space_id:
         found[words.MOVE] = partial(ask_for, space_dialogs.move_dialog, conversation)
     if has_branches:
         found[words.KEEP_BRANCH] = partial(ask_for, undo.branches_dialog, conversation)

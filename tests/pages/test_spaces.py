@@ -466,6 +466,18 @@ def test_conversation_moves_into_a_space_and_out(open_app, maya, latin, garden, 
     assert "space-sign" not in keys(app)
 
 
+def test_chat_moves_only_where_a_place_is_open(open_app, maya, garden, database):
+    old = make(maya, "Old", is_archived=True)
+    app = open_app(maya, c=str(garden))
+    assert "Move to space" not in options(app, garden)
+    assert "Move to space" not in menu_button(app, "conversation-menu").options
+
+    database.conversations.move(garden, old.id)
+    app.run()
+    assert "Move to space" in options(app, garden)
+    assert "Move to space" in menu_button(app, "conversation-menu").options
+
+
 def test_move_into_a_deleted_space_is_refused(open_app, maya, latin, garden, database):
     app = chosen(open_app(maya), garden, "Move to space")
     database.rows.failures["change_conversation"] = SpaceGone()
