@@ -14,7 +14,10 @@ const draft = () => parse(localStorage.getItem(key()));
 const stored = () => draft().text;
 
 // What has been sent is kept until it is the last prompt: the run that sends it may have been replaced.
-const isSaid = (text, [length, start]) => text.trim().length === length && text.trim().startsWith(start);
+function isSaid([length, start]) {
+  const text = stored().trim();
+  return draft().isSent && text.length === length && text.startsWith(start);
+}
 
 function save(text) {
   if (!text && stored() !== last) return; // another tab goes on writing it
@@ -34,7 +37,7 @@ function show(text) {
 function arrive(data) {
   place = data.place;
   last = stored();
-  if (draft().isSent && isSaid(last, data.prompt)) save("");
+  if (isSaid(data.prompt)) save("");
   show(data.given ?? stored());
   save(daybook.composer().value);
 }
@@ -54,7 +57,7 @@ daybook.keepDrafts = (data) => {
   else if (before === null || before === data.place) {
     place = data.place;
     const isWrittenElsewhere = typed === last && typed !== stored(); // and is shown here a moment later
-    if ((typed && !isWrittenElsewhere) || isSaid(stored(), data.prompt)) save(typed);
+    if ((typed && !isWrittenElsewhere) || isSaid(data.prompt)) save(typed);
   } else if (data.place === "temporary" || (data.is_begun && (typed || before !== "temporary"))) {
     // a fresh page became this conversation, or a temporary chat; what is typed now belongs to it
     save("");
@@ -62,7 +65,7 @@ daybook.keepDrafts = (data) => {
     last = stored();
     save(typed);
   } else {
-    if (before === "new" && !typed && isSaid(stored(), data.prompt)) save(""); // it began the conversation that is read now
+    if (before === "new" && !typed && isSaid(data.prompt)) save(""); // it began the conversation that is read now
     arrive(data);
   }
 };
