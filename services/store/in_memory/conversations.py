@@ -192,19 +192,6 @@ class InMemoryConversations:
             raise NotFound
         self._update(conversation_id, destroy_at=None)
 
-    def _delete_conversation(self, conversation_id: ConversationId) -> None:
-        with self._lock:
-            self.conversation(conversation_id)
-            self._destroy([row.id for row in self._all_messages(conversation_id)])
-            for turn in self._tables.turns.values():
-                if turn.conversation_id == conversation_id:
-                    self._tables.receipts.pop(turn.id, None)
-                    turn.conversation_id = turn.partial = turn.thoughts = None
-            for key, row in list(self._tables.documents.items()):
-                if row.conversation_id == conversation_id:
-                    del self._tables.documents[key]
-            del self._tables.conversations[conversation_id]
-
     def put_document(
         self,
         document: DocumentRow,
@@ -274,12 +261,23 @@ class InMemoryConversations:
             self._destroy([one.id for one in due])
             for row in list(self._tables.conversations.values()):
                 if row.destroy_at and row.destroy_at <= now:
-                    self._delete_conversation(row.id)
+                    self._destroy_conversation(row.id)
 
     def _destroy_in(self, seconds: int) -> None:
         timer = threading.Timer(seconds, self.destroy_due)
         timer.daemon = True
         timer.start()
+
+    def _destroy_conversation(self, conversation_id: ConversationId) -> None:
+        self._destroy([row.id for row in self._all_messages(conversation_id)])
+        for turn in self._tables.turns.values():
+            if turn.conversation_id == conversation_id:
+                self._tables.receipts.pop(turn.id, None)
+                turn.conversation_id = turn.partial = turn.thoughts = None
+        for key, row in list(self._tables.documents.items()):
+            if row.conversation_id == conversation_id:
+                del self._tables.documents[key]
+        del self._tables.conversations[conversation_id]
 
     def _destroy(self, ids: Iterable[MessageId]) -> None:
         for its in ids:
