@@ -79,8 +79,9 @@ def test_reply_interrupted_by_a_kill_is_kept(make_app, person):
         maya.asks("Before")
         maya.hears_all_of("You said: Before")
         maya.asks(prompt)
-        until(lambda: has_a_partial_reply(app))
         maya.hears("word10")
+        before = partial_reply(app)
+        until(lambda: partial_reply(app) != before)
         app.kill()
         maya.sees("Reconnecting… Your text is kept.")
     with running(make_app("killed", base=app.base, port=app.port)) as again:
@@ -97,10 +98,11 @@ def test_reply_interrupted_by_a_kill_is_kept(make_app, person):
         assert len(maya.texts()) == 4
 
 
-def has_a_partial_reply(app):
+def partial_reply(app):
+    """The sealed partial reply of the one turn that has one; None before it is stored."""
     with database(app) as rows:
-        found = rows.execute("select count(*) from public.turns where partial is not null")
-        return found.fetchone()[0] > 0
+        found = rows.execute("select partial from public.turns where partial is not null")
+        return found.fetchone()
 
 
 def assert_each_is_stored_and_paid_once(app, person, *, turns, messages):
