@@ -47,9 +47,7 @@ class Owned:
 
 def own_everything(world):
     owner = world.person()
-    assert owner.call(
-        "put_user_key",
-    )["ok"]
+    assert owner.call("put_user_key")["ok"]
     conversation, prompt, fact, space = owner.create_conversation(), uuid4(), uuid4(), uuid4()
     begun = owner.begin(
         conversation, prompt=prompt, receipt_body=sealed("receipt"), lease_seconds=600

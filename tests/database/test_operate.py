@@ -310,10 +310,7 @@ def test_limits_of_account_and_default_are_set_and_shown(run, world, migrated):
     noted = world.admin.execute(
         "select action, target, detail->>'daily' from private.audit where action like 'caps.%' order by id"
     )
-    assert noted.fetchall() == [
-        ("caps.set", maya.id, "2500000"),
-        ("caps.default", None, None),
-    ]
+    assert noted.fetchall() == [("caps.set", maya.id, "2500000"), ("caps.default", None, None)]
 
 
 UNKNOWN = "There is no account with this address: sign up first."

@@ -9,12 +9,7 @@ import psycopg
 import pytest
 
 from services.crypto import new_key
-from tests.database.people import (
-    NOT_ALLOWED,
-    SIGNED_OUT,
-    sealed,
-    with_token,
-)
+from tests.database.people import NOT_ALLOWED, SIGNED_OUT, sealed, with_token
 
 MISSING = {"ok": False, "reason": "not_found"}
 

@@ -7,14 +7,7 @@ import psycopg
 import pytest
 
 from tests.database import servers
-from tests.database.people import (
-    MISUSE,
-    SIGNED_OUT,
-    beginning,
-    finish,
-    sealed,
-    side_call,
-)
+from tests.database.people import MISUSE, SIGNED_OUT, beginning, finish, sealed, side_call
 
 
 @pytest.fixture

@@ -6,14 +6,7 @@ import pytest
 import streamlit as st
 
 from pages._parts.preferences import instructions_dialog, preferences_dialog
-from services.domain import (
-    AccountRole,
-    Full,
-    Preferences,
-    Retrieval,
-    Summary,
-    Window,
-)
+from services.domain import AccountRole, Full, Preferences, Retrieval, Summary, Window
 from services.domain.models import LimitSource, ModelState
 from services.errors import StoreUnavailable
 from services.llm import Offer

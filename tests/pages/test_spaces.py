@@ -6,20 +6,8 @@ from uuid import uuid4
 import pytest
 
 from pages._parts import spaces as parts
-from pages._parts.space_dialogs import (
-    delete_dialog,
-    move_dialog,
-    new_space_dialog,
-    space_dialog,
-)
-from services.domain import (
-    Fact,
-    FactId,
-    Retrieval,
-    Space,
-    SpaceId,
-    Window,
-)
+from pages._parts.space_dialogs import delete_dialog, move_dialog, new_space_dialog, space_dialog
+from services.domain import Fact, FactId, Retrieval, Space, SpaceId, Window
 from services.errors import SpaceGone, StoreUnavailable
 from tests.fakes import NOON, FakePerson, choose
 from tests.pages.conftest import (

@@ -4,13 +4,7 @@ import pytest
 
 from services.domain import Purpose
 from services.errors import Cap, OverBudget
-from tests.store.conformance.talk import (
-    destroy,
-    ending,
-    first_turn,
-    left_micro,
-    new_turn,
-)
+from tests.store.conformance.talk import destroy, ending, first_turn, left_micro, new_turn
 
 
 @pytest.fixture

@@ -4,13 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.domain import (
-    ConversationId,
-    Full,
-    Retrieval,
-    Summary,
-    Window,
-)
+from services.domain import ConversationId, Full, Retrieval, Summary, Window
 from services.errors import BadInput, NotFound, SpaceGone
 from tests.store.conformance.talk import (
     UNDO_SECONDS,

@@ -2,13 +2,7 @@
 
 import pytest
 
-from tests.store.conformance.talk import (
-    UNDO_SECONDS,
-    delete,
-    say,
-    stored_space,
-    unsaid,
-)
+from tests.store.conformance.talk import UNDO_SECONDS, delete, say, stored_space, unsaid
 
 
 @pytest.fixture

@@ -7,15 +7,7 @@ from threading import Barrier
 import pytest
 
 from services.errors import Busy, Stale
-from tests.store.conformance.talk import (
-    a_fact,
-    bodies,
-    choose,
-    ending,
-    left_micro,
-    new_turn,
-    texts,
-)
+from tests.store.conformance.talk import a_fact, bodies, choose, ending, left_micro, new_turn, texts
 
 
 @pytest.fixture

@@ -5,15 +5,7 @@ import base64
 import pytest
 
 from services.domain import NewConversation, RunningSummary, Thoughts
-from tests.store.conformance.talk import (
-    NOON,
-    a_fact,
-    a_space,
-    begun_with,
-    choose,
-    ending,
-    new_turn,
-)
+from tests.store.conformance.talk import NOON, a_fact, a_space, begun_with, choose, ending, new_turn
 
 CANARY = "kumquat-7781"
 
