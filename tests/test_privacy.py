@@ -18,21 +18,11 @@ from postgrest.exceptions import APIError
 from pydantic import BaseModel
 from streamlit.testing.v1 import AppTest
 
+from services import errors
 from services.chat.live_turn import LiveTurn
 from services.domain import Full, Message, Outcome, Purpose, Retrieval
 from services.domain.context import ContextBudget, History
 from services.domain.models import ModelInfo
-from services.errors import (
-    AddressTaken,
-    AppError,
-    BadInput,
-    Busy,
-    ModelUnavailable,
-    PromptTooLong,
-    Stale,
-    StoreUnavailable,
-    WrongCredentials,
-)
 from services.llm import Models, Offer
 from services.llm.openai_model import OpenAIModel, connect
 from services.memory.planner import plan_context
@@ -98,7 +88,7 @@ class Scene:
     reprs: dict[str, type] = field(default_factory=dict, repr=False)
 
     def refused(self, call):
-        with pytest.raises(AppError) as caught:
+        with pytest.raises(errors.AppError) as caught:
             call()
         self.errors.append(caught.value)
 
@@ -140,11 +130,7 @@ def _everything_logged(lines):
 def scene(stack):
     happened = Scene(f"{NAME}@daybook.test")
     sessions = make_sessions(stack)
-    with (
-        sessions.gateway.http,
-        ModelServer() as server,
-        closing(_model(server)) as model,
-    ):
+    with sessions.gateway.http, ModelServer() as server, closing(_model(server)) as model:
         with _everything_logged(happened.log):
             session = _play(happened, sessions, model, server)
         _write_past_the_app(session)
@@ -327,14 +313,14 @@ def test_scene_was_logged_stored_and_refused(scene, stack):
     assert {"daybook", "httpx", "httpcore", "httpx2", "httpcore2", "openai"} <= heard
     assert "turn.finished" in log
     assert {type(error) for error in scene.errors} >= {
-        AddressTaken,
-        BadInput,
-        Busy,
-        ModelUnavailable,
-        PromptTooLong,
-        Stale,
-        StoreUnavailable,
-        WrongCredentials,
+        errors.AddressTaken,
+        errors.BadInput,
+        errors.Busy,
+        errors.ModelUnavailable,
+        errors.PromptTooLong,
+        errors.Stale,
+        errors.StoreUnavailable,
+        errors.WrongCredentials,
     }
     assert any(found(MODEL, data) for _, data in files(stack.data))
 
@@ -407,7 +393,7 @@ def test_malformed_row_is_not_quoted():
         email: str
         missing: int
 
-    with pytest.raises(StoreUnavailable) as caught, store_errors():
+    with pytest.raises(errors.StoreUnavailable) as caught, store_errors():
         Row.model_validate({"email": NAME})
 
     assert not found(NAME, "".join(traceback.format_exception(caught.value)).encode())

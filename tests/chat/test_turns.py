@@ -7,17 +7,8 @@ from uuid import uuid4
 
 import pytest
 
+from services import errors
 from services.domain import Full, MessageId, NewConversation, Outcome, Usage, Window
-from services.errors import (
-    BadInput,
-    Busy,
-    ModelFailure,
-    NotFound,
-    OverBudget,
-    Stale,
-    StoreUnavailable,
-    Tampered,
-)
 from tests.chats import done, said
 from tests.fakes import INFO
 from tests.stack.apps import SECONDS
@@ -72,7 +63,7 @@ def test_prompt_sent_while_the_reply_comes_is_accepted(chat):
 
     assert said(thread) == ["One", "You said: One", "Two", "You said: Two"]
     done(chat.retry(garden))  # another reply, which the page does not show
-    with pytest.raises(Stale):
+    with pytest.raises(errors.Stale):
         chat.begin(garden, "Three", seen_rev=thread.conversation.rev)
 
 
@@ -123,10 +114,14 @@ def test_stop_before_the_first_word_leaves_the_prompt(chat, server):
 @pytest.mark.parametrize(
     ("script", "failure", "reply"),
     [
-        ({"status": 401}, ModelFailure.REJECTED, []),
-        ({"fault": "html"}, ModelFailure.GARBLED, []),
-        ({"fault": "malformed", "tokens": 9, "after": 2}, ModelFailure.GARBLED, ["word1 word2 "]),
-        ({"fault": "drop", "tokens": 9, "after": 2}, ModelFailure.DROPPED, ["word1 word2 "]),
+        ({"status": 401}, errors.ModelFailure.REJECTED, []),
+        ({"fault": "html"}, errors.ModelFailure.GARBLED, []),
+        (
+            {"fault": "malformed", "tokens": 9, "after": 2},
+            errors.ModelFailure.GARBLED,
+            ["word1 word2 "],
+        ),
+        ({"fault": "drop", "tokens": 9, "after": 2}, errors.ModelFailure.DROPPED, ["word1 word2 "]),
     ],
 )
 def test_failed_reply_is_charged_and_retried(chat, database, server, script, failure, reply):
@@ -150,7 +145,7 @@ def test_failed_reply_is_charged_and_retried(chat, database, server, script, fai
 def test_second_prompt_is_refused_while_a_reply_comes(chat):
     turn = begin_slowly(chat)
 
-    with pytest.raises(Busy):
+    with pytest.raises(errors.Busy):
         chat.begin(turn.conversation_id, "And another")
     assert chat.read(turn.conversation_id)[1] is turn
 
@@ -165,7 +160,7 @@ def test_prompt_of_a_stale_tab_is_refused(chat, make_chat, thread, garden, is_el
     tab.open(garden)
     ask(chat, "Second", garden)
 
-    with pytest.raises(Stale):
+    with pytest.raises(errors.Stale):
         tab.begin(garden, "Third", seen_rev=thread.conversation.rev)
 
     tab.open(garden)
@@ -197,7 +192,7 @@ def test_reply_waits_for_an_unavailable_store(chat, database):
         away.append(True)
         if len(away) < 3:
             database.rows.before["finish_turn"] = fail
-        raise StoreUnavailable
+        raise errors.StoreUnavailable
 
     away = []
     database.rows.before["finish_turn"] = fail
@@ -222,7 +217,7 @@ REQUESTS = {
 
 
 def lose_answer(database, send, *arguments):
-    with database.no_answers("begin_turn"), pytest.raises(StoreUnavailable):
+    with database.no_answers("begin_turn"), pytest.raises(errors.StoreUnavailable):
         send(*arguments)
 
 
@@ -290,7 +285,7 @@ def test_prompt_whose_answer_was_lost_is_retried(chat, database, garden):
 def test_unanswered_prompt_whose_answer_was_lost_costs_nothing(chat, database, garden):
     lose_answer(database, chat.begin, garden, "Second")
     thread = chat.open(garden)
-    with pytest.raises(Busy):  # its lease goes on
+    with pytest.raises(errors.Busy):  # its lease goes on
         chat.begin(garden, "Another")
 
     database.let_pass(60)
@@ -302,7 +297,7 @@ def test_unanswered_prompt_whose_answer_was_lost_costs_nothing(chat, database, g
 
 
 def test_open_conversation_is_shown_during_an_outage(chat, database, thread):
-    database.rows.failure = StoreUnavailable()
+    database.rows.failure = errors.StoreUnavailable()
 
     assert chat.open(thread.conversation.id) == thread
 
@@ -317,7 +312,7 @@ def test_reply_is_clipped_to_256_tokens_at_least(chat, database, server, tokens,
     missing = INFO.cost_micro(Usage(0, INFO.reply_tokens - tokens))
     database.ledger.daily_micro = database.ledger.spent_today + reserved - missing
 
-    with nullcontext() if is_asked else pytest.raises(OverBudget):
+    with nullcontext() if is_asked else pytest.raises(errors.OverBudget):
         done(chat.begin(None, "Hi"))
 
     assert [asked.body["max_tokens"] for asked in server.requests[1:]] == [tokens] * is_asked
@@ -325,7 +320,7 @@ def test_reply_is_clipped_to_256_tokens_at_least(chat, database, server, tokens,
 
 @pytest.mark.parametrize("prompt", ["", "  \n", "語" * 100_000, "half a \ud83d pair"])
 def test_prompt_that_cannot_be_sent_is_not_stored(chat, database, prompt):
-    with pytest.raises(BadInput):
+    with pytest.raises(errors.BadInput):
         chat.begin(None, prompt)
     assert database.threads() == []
 
@@ -377,7 +372,7 @@ def test_earlier_reply_is_regenerated_beside_the_first(chat, thread, garden, ser
 
 
 def test_missing_reply_is_not_regenerated(chat, garden):
-    with pytest.raises(NotFound):
+    with pytest.raises(errors.NotFound):
         chat.retry(garden, MessageId(uuid4()))
 
     assert len(chat.open(garden).messages) == 2
@@ -458,6 +453,6 @@ def test_unverified_prompt_is_not_answered_again(chat, database, thread, garden,
     database.spoil("message", thread.messages[0].id)
     chat.store.conversations.forget(garden)
 
-    with pytest.raises(Tampered):
+    with pytest.raises(errors.Tampered):
         chat.retry(garden)
     assert len(server.requests) == 1

@@ -4,21 +4,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from services import errors
 from services.domain.limits import PASSWORD_BYTES, PASSWORD_CHARACTERS
-from services.errors import (
-    AddressNotAllowed,
-    AddressTaken,
-    AppError,
-    BadAddress,
-    NotConfirmed,
-    SignedOut,
-    SignUpsClosed,
-    StoreUnavailable,
-    Suspended,
-    TooManyAttempts,
-    WeakPassword,
-    WrongCredentials,
-)
 from services.store.supabase import auth
 from services.store.supabase.api import Gateway
 
@@ -32,7 +19,7 @@ def refusal(verb, *entered, status, **body):
     gateway = Gateway.to(
         "http://auth.test", SecretStr("key"), httpx.MockTransport(lambda _: answer)
     )
-    with pytest.raises(AppError) as caught:
+    with pytest.raises(errors.AppError) as caught:
         verb(gateway.client(), *entered)
     return caught.value
 
@@ -40,25 +27,25 @@ def refusal(verb, *entered, status, **body):
 @pytest.mark.parametrize(
     ("status", "code", "error"),
     [
-        (400, "invalid_credentials", WrongCredentials),
-        (400, "email_not_confirmed", NotConfirmed),
-        (400, "user_banned", Suspended),
-        (422, "user_already_exists", AddressTaken),
-        (422, "signup_disabled", SignUpsClosed),
-        (400, "email_provider_disabled", SignUpsClosed),
-        (400, "validation_failed", BadAddress),
-        (400, "email_address_invalid", BadAddress),
-        (400, "email_address_not_authorized", AddressNotAllowed),
-        (429, "over_request_rate_limit", TooManyAttempts),
-        (400, "captcha_failed", StoreUnavailable),
-        (422, "a_later_code", StoreUnavailable),
-        (500, "unexpected_failure", StoreUnavailable),
+        (400, "invalid_credentials", errors.WrongCredentials),
+        (400, "email_not_confirmed", errors.NotConfirmed),
+        (400, "user_banned", errors.Suspended),
+        (422, "user_already_exists", errors.AddressTaken),
+        (422, "signup_disabled", errors.SignUpsClosed),
+        (400, "email_provider_disabled", errors.SignUpsClosed),
+        (400, "validation_failed", errors.BadAddress),
+        (400, "email_address_invalid", errors.BadAddress),
+        (400, "email_address_not_authorized", errors.AddressNotAllowed),
+        (429, "over_request_rate_limit", errors.TooManyAttempts),
+        (400, "captcha_failed", errors.StoreUnavailable),
+        (422, "a_later_code", errors.StoreUnavailable),
+        (500, "unexpected_failure", errors.StoreUnavailable),
     ],
 )
 @pytest.mark.parametrize("verb", [auth.sign_up, auth.sign_in])
 def test_refused_sign_in_raises_by_its_code(verb, status, code, error, caplog):
     assert type(refusal(verb, *WHO, status=status, code=code)) is error
-    assert (code in caplog.text) is (error is StoreUnavailable)
+    assert (code in caplog.text) is (error is errors.StoreUnavailable)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +65,7 @@ def test_weak_password_names_its_reasons(reasons, said):
 
     error = refusal(auth.sign_up, *WHO, status=422, **weak)
 
-    assert isinstance(error, WeakPassword)
+    assert isinstance(error, errors.WeakPassword)
     assert error.public.startswith(said)
 
 
@@ -94,23 +81,23 @@ def test_email_rate_limit_says_when_to_try_again(message, seconds):
 
     error = refusal(auth.sign_up, *WHO, status=429, **limit)
 
-    assert isinstance(error, TooManyAttempts)
+    assert isinstance(error, errors.TooManyAttempts)
     assert error.retry_after == seconds
 
 
 @pytest.mark.parametrize(
     ("status", "code", "error"),
     [
-        (400, "refresh_token_not_found", SignedOut),
-        (400, "refresh_token_already_used", SignedOut),
-        (400, "session_not_found", SignedOut),
-        (400, "session_expired", SignedOut),
-        (400, "user_banned", SignedOut),
-        (409, "conflict", TooManyAttempts),
-        (429, "over_request_rate_limit", TooManyAttempts),
-        (400, "validation_failed", StoreUnavailable),
-        (401, "no_authorization", StoreUnavailable),
-        (403, "", StoreUnavailable),
+        (400, "refresh_token_not_found", errors.SignedOut),
+        (400, "refresh_token_already_used", errors.SignedOut),
+        (400, "session_not_found", errors.SignedOut),
+        (400, "session_expired", errors.SignedOut),
+        (400, "user_banned", errors.SignedOut),
+        (409, "conflict", errors.TooManyAttempts),
+        (429, "over_request_rate_limit", errors.TooManyAttempts),
+        (400, "validation_failed", errors.StoreUnavailable),
+        (401, "no_authorization", errors.StoreUnavailable),
+        (403, "", errors.StoreUnavailable),
     ],
 )
 def test_only_an_ended_session_signs_a_user_out(status, code, error):
