@@ -123,7 +123,9 @@ def test_each_model_has_its_own_rates(chat, server):
     ours = receipt_of(chat, thread)
     server.script(reply=CHINESE[1], signs=1)
 
-    thread = ask(chat, use(OTHER))
+    thread = use(OTHER)
+    assert not forecast(chat, thread).is_anchored
+    thread = ask(chat, thread)
     assert receipt_of(chat, thread).calibration == Calibration()
     thread = ask_often(chat, 2, thread)
     theirs = receipt_of(chat, thread)
@@ -172,13 +174,14 @@ def test_view_is_planned_without_receipts_but_no_turn(chat, make_other, monkeypa
     assert len(ask(other, thread).messages) == 6
 
 
-def test_discarded_conversation_keeps_no_count(chat):
+def test_discarded_conversation_leaves_rates_and_no_count(chat):
     thread = ask_often(chat, 2)
     assert forecast(chat, thread).is_anchored
 
     chat.deletions.discard(thread.conversation.id, 60)
 
     assert not forecast(chat, thread).is_anchored
+    assert samples(chat, ask(chat)) > samples(chat, thread)
 
 
 def test_less_is_sent_after_a_refusal_for_length(chat, server):

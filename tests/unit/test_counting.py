@@ -1,7 +1,6 @@
 """Token calibration of a model: the rates that a plan counts by, and the rates that are kept."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -9,19 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chat.counting import Counting, stored_rates
-from services.chat.live_turn import LiveTurn
-from services.chat.paid_calls import new_call
-from services.domain import ConversationId, MessageId, Role, Thread, TurnId, Usage, Window
-from services.domain.context import ContextMessage, ContextPlan
-from services.llm import Offer
+from services.domain import TurnId
 from services.memory.forecast import Calibration, KindRatio
 from services.memory.tokens import RegexCounter
-from tests.fakes import INFO, MAYA, ScriptedModel
 from tests.unit.test_memory import said
 from tests.unit.test_receipt import RECEIPT
 
 COUNTER = RegexCounter()
-GARDEN = ConversationId(UUID(int=7))
 KUMQUAT = "kumquat-8841 is a tree"
 
 
@@ -103,36 +96,3 @@ def test_calibrated_counter_is_kept_per_calibration():
     assert scaled.count(KUMQUAT) < COUNTER.count(KUMQUAT)
     assert counting.counter(COUNTER, rates(0.5, 9)) is scaled
     assert counting.counter(COUNTER, rates(0.2, 9)).count(KUMQUAT) < scaled.count(KUMQUAT)
-
-
-def counted(counting, prompt, tokens):
-    """The plan of a prompt of which so many *tokens* were reported."""
-    plan = ContextPlan(
-        messages=(ContextMessage(Role.USER, prompt),),
-        prompt_tokens=COUNTER.count(prompt),
-        bound_tokens=999,
-        reply_tokens=99,
-        verbatim_ids=(),
-        omitted_ids=(),
-        start_seq=0,
-    )
-    offer, prompt_id = Offer(INFO, ScriptedModel()), MessageId(UUID(int=1))
-    turn = LiveTurn(MAYA, GARDEN, TurnId(UUID(int=1)), prompt_id)
-    turn.push("It is in March.")
-    thread = Thread.empty(GARDEN, "Garden", Window(), made_at=datetime.now(UTC))
-    call = new_call(thread, offer, plan, prompt_id, prompt)
-    counting.note_end(turn, call, Usage(tokens, 5), COUNTER)
-    return plan
-
-
-def test_forgotten_conversation_anchors_no_forecast():
-    counting = Counting()
-    plan = counted(counting, KUMQUAT, 11)
-    known = counting.rates(INFO.name, Calibration())
-
-    assert counting.forecast(GARDEN, INFO.name, plan, known, COUNTER).tokens == 11
-    assert not counting.forecast(GARDEN, "theirs", plan, known, COUNTER).is_anchored
-    counting.forget(GARDEN)
-
-    assert not counting.forecast(GARDEN, INFO.name, plan, known, COUNTER).is_anchored
-    assert counting.rates(INFO.name, Calibration()) == known

@@ -13,6 +13,7 @@ ANYTHING = st.text(
 
 
 @example("\x00 peas\x00 ")
+@example("\ud83d\x00")
 @given(ANYTHING)
 def test_storable_text_can_be_encoded_and_is_unchanged(text):
     try:
@@ -33,7 +34,7 @@ def test_name_is_one_line_within_its_limit(text):
         return
 
     assert line.split() == text.replace("\x00", "").split()
-    assert line.splitlines() == [line]
+    assert line.encode().decode().splitlines() == [line]
     assert 1 <= len(line) <= LONGEST_SPACE_NAME
     assert checked_space_name(line) == line
 
@@ -41,10 +42,4 @@ def test_name_is_one_line_within_its_limit(text):
 @pytest.mark.parametrize("text", ["", " \n", "\x00 \x00", "x" * 61])
 def test_invalid_name_is_refused_with_its_limit(text):
     with pytest.raises(BadInput, match=r"Enter a name \(max. 60 characters\)"):
-        checked_space_name(text)
-
-
-@pytest.mark.parametrize("text", ["half \ud800", "\udfff", "\ud83d\x00"])
-def test_lone_surrogate_is_refused(text):
-    with pytest.raises(BadInput, match="a character that cannot be stored"):
         checked_space_name(text)

@@ -1,6 +1,5 @@
 """A prompt is drawn as it was typed."""
 
-from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -36,7 +35,22 @@ def read(html):
     return reader
 
 
-@given(st.lists(st.sampled_from(["# a", "  <b>", "&amp;", "   ", "~~~x", "```", "\t- *"])))
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "# a",
+                "<img src=x onerror=alert(1)> ![a](http://e/i)",
+                "  <b>",
+                "&amp;",
+                "   ",
+                "~~~x",
+                "```",
+                "\t- *",
+            ]
+        )
+    )
+)
 def test_prompt_keeps_every_character(lines):
     shown = read(prompts.as_typed("\n".join(lines)))
 
@@ -62,13 +76,6 @@ def test_closed_fence_is_code(typed, parts, is_code):
 
     assert [text for text in shown.texts if text] == parts
     assert shown.tags.count("code") == is_code
-
-
-def test_markup_in_a_prompt_is_text():
-    html = prompts.as_typed("<img src=x onerror=alert(1)> ![a](http://e/i)")
-
-    assert "<img" not in html
-    assert "![a](http://e/i)" in unescape(html)
 
 
 @pytest.mark.parametrize(

@@ -41,24 +41,14 @@ def test_another_model_answers_once(maya, large, garden):
     assert len(large.seen) == 1
 
 
-def test_another_policy_holds_once(maya, garden):
-    thread, receipt = again(maya, garden, policy=Full())
-
-    assert receipt.policy == "full"
-    assert thread.conversation.policy == Window()
-
-
-def test_retry_under_another_policy_keeps_the_start(maya, garden):
-    thread, receipt = again(maya, garden, policy=Window(2))
-
-    assert [seq for seq, _ in receipt.verbatim] == [5, 6]
-    assert thread.conversation.start_seq == 0
-
-
-def test_another_policy_sees_messages_outside_the_view(maya, garden):
+@pytest.mark.parametrize(
+    ("policy", "seen"), [(Full(), range(1, 9)), (Window(8), range(1, 9)), (Window(2), range(7, 9))]
+)
+def test_another_policy_holds_once_and_moves_no_view(maya, garden, policy, seen):
     maya.database.go_on(garden, "Q 4", "A 4", start_seq=4)
 
-    thread, receipt = again(maya, garden, policy=Full())
+    thread, receipt = again(maya, garden, policy=policy)
 
-    assert [seq for seq, _ in receipt.verbatim] == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert thread.conversation.start_seq == 4
+    assert receipt.policy == policy.name
+    assert [seq for seq, _ in receipt.verbatim] == list(seen)
+    assert (thread.conversation.policy, thread.conversation.start_seq) == (Window(), 4)
