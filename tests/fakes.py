@@ -24,22 +24,9 @@ from services.store.sealed import sealed_store, throwaway_keys
 from tests.store.conformance.talk import NOON
 
 MAYA = UserId(UUID(int=0xA))
-INFO = ModelInfo(
-    name="scripted",
-    context_tokens=4096,
-    reply_tokens=400,
-    input_micro=1_000_000,
-    output_micro=4_000_000,
-    cached_input_micro=100_000,
-)
-LARGE = ModelInfo(
-    name="large",
-    context_tokens=400_000,
-    reply_tokens=4_000,
-    input_micro=1_250_000,
-    output_micro=10_000_000,
-    cached_input_micro=125_000,
-)
+# Tokens of the context and of a reply; micro-dollars per million tokens of input, output and cached input.
+INFO = ModelInfo("scripted", 4_096, 400, 1_000_000, 4_000_000, 100_000)
+LARGE = ModelInfo("large", 400_000, 4_000, 1_250_000, 10_000_000, 125_000)
 DEVICE = SessionId(UUID(int=1))
 
 
@@ -55,7 +42,7 @@ class ScriptedStream:
     def __iter__(self):
         for number, piece in enumerate(self.pieces):
             if number == len(self.pieces) // 2:
-                self._wait()
+                assert self.gate.wait(30), "the gate stayed closed"
             if self.is_cancelled.is_set():
                 return
             yield piece
@@ -65,10 +52,6 @@ class ScriptedStream:
     def cancel(self):
         self.is_cancelled.set()
         self.gate.set()
-
-    def _wait(self):
-        if not self.gate.wait(30):
-            raise AssertionError("the gate stayed closed")
 
 
 @dataclass
@@ -116,10 +99,7 @@ def chat_over(store, models, sweep, purposes=(Purpose.SUMMARY, Purpose.FACTS), *
         store=store,
         live_turns=LiveTurns(),
         choices=Choices(
-            store=store,
-            models=models,
-            counter=RegexCounter(),
-            instructions="Be kind.",
+            store=store, models=models, counter=RegexCounter(), instructions="Be kind."
         ),
         sweep=sweep,
         background=BackgroundTasks(*purposes),

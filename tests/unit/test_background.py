@@ -1,17 +1,17 @@
 """The registry of background tasks: claims, and what is left of them."""
 
-from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 
 from services.chat.background import BackgroundTasks
-from services.domain import ConversationId, Fact, FactId, MessageId, Purpose, UserId
+from services.domain import ConversationId, MessageId, Purpose, UserId
 from services.domain.memories import NotedFact
+from tests.store.conformance.talk import a_fact
 
 MAYA, GARDEN = UserId(uuid4()), ConversationId(uuid4())
 FIRST, SECOND = MessageId(uuid4()), MessageId(uuid4())
-DOG = NotedFact(Fact(id=FactId(uuid4()), text="Has a dog.", since=datetime.now(UTC)))
+DOG = NotedFact(a_fact())
 
 
 @pytest.fixture

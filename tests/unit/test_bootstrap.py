@@ -1,7 +1,6 @@
 """Services shared in a process, the rate of database calls, and user data kept in memory."""
 
 from collections import Counter
-from datetime import UTC, datetime
 from threading import Event
 from types import SimpleNamespace
 from uuid import uuid4
@@ -12,7 +11,7 @@ from pydantic import SecretStr
 
 from services import bootstrap
 from services.crypto import new_key
-from services.domain import ConversationId, Fact, FactId, MessageId, Purpose, UserId
+from services.domain import ConversationId, MessageId, Purpose, UserId
 from services.domain.memories import NotedFact
 from services.domain.turns import TurnState
 from services.embedded.plan import Endpoints
@@ -21,6 +20,7 @@ from services.store.supabase import database_health
 from services.store.supabase.api import Gateway
 from services.users import Shared
 from services.web import upkeep
+from tests.store.conformance.talk import a_fact
 
 
 class Enough(BaseException):
@@ -67,7 +67,7 @@ def test_services_leave_memory_with_their_session(shared):
 def test_noted_facts_leave_memory_with_the_last_session(shared):
     maya, omar = UserId(uuid4()), UserId(uuid4())
     sessions = [session_of(user_id) for user_id in (maya, maya, omar)]
-    noted = NotedFact(Fact(id=FactId(uuid4()), text="Has a dog.", since=datetime.now(UTC)))
+    noted = NotedFact(a_fact())
     rooms = {user_id: ConversationId(uuid4()) for user_id in (maya, omar)}
     for session in sessions:
         shared.session_cache.add(session)

@@ -8,6 +8,7 @@ from services.domain import Outcome, Retrieval, Role
 from services.errors import BadInput, ModelFailure, NotFound, Stale
 from services.llm import LimitReached, Models
 from services.memory.continuing import REQUEST, spaced
+from tests.chats import done
 from tests.fakes import INFO, ScriptedModel
 from tests.stack.apps import until
 
@@ -15,11 +16,6 @@ from tests.stack.apps import until
 @pytest.fixture
 def model():
     return ScriptedModel(("Prune ", "in Ma", LimitReached()))
-
-
-def done(turn):
-    assert turn.wait(20)
-    return turn
 
 
 def ask(maya, prompt="When?"):

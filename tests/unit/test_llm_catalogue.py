@@ -11,14 +11,7 @@ from services.domain.models import LimitSource, ModelInfo
 from services.llm.catalogue import known_model, narrow_limits
 from services.llm.model_spec import LimitRefusal, ModelSpec
 
-PRICED = ModelInfo(
-    name="m",
-    context_tokens=8000,
-    reply_tokens=1000,
-    input_micro=150_000,
-    output_micro=600_000,
-    cached_input_micro=75_000,
-)
+PRICED = ModelInfo("m", 8_000, 1_000, 150_000, 600_000, cached_input_micro=75_000)
 SETTING, ENDPOINT, LISTED, TABLE, GUESS = LimitSource
 
 

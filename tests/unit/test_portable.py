@@ -32,32 +32,24 @@ from services.domain import (
     Window,
 )
 from services.portable import file_name
+from tests.unit.test_memory import said
 
 NOON = datetime(2026, 11, 20, 12, 0, 0, 1500, tzinfo=UTC)
-GARDEN = ConversationId(UUID("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"))
 POLICIES = [Full(), Window(20), Window(7), Summary(), Retrieval()]
 
 
 TOMATOES = Conversation(
-    id=GARDEN,
+    id=ConversationId(UUID("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")),
     title="Tomatoes",
     policy=Window(20),
-    rev=4,
-    start_seq=2,
     created_at=NOON,
     updated_at=NOON + timedelta(hours=1),
 )
 
 
 def message(seq, body="hello", parent=None, **changes):
-    first = Message(
-        id=MessageId(UUID(int=seq)),
-        seq=seq,
-        parent_id=None if parent is None else MessageId(UUID(int=parent)),
-        role=Role.USER if seq % 2 else Role.ASSISTANT,
-        body=body,
-        created_at=NOON + timedelta(minutes=seq),
-    )
+    parent_id = None if parent is None else MessageId(UUID(int=parent))
+    first = said(seq, body, parent_id=parent_id, created_at=NOON + timedelta(minutes=seq))
     return replace(first, **changes)
 
 
@@ -149,14 +141,16 @@ def test_thoughts_forge_no_part_of_the_page(text):
 @example(["a\n---"], "")
 @example(["```\ncode\n```\n```"], "")
 @example(["``` a`\n# x\n```"], "")
-def test_prompts_occur_verbatim_and_forge_no_heading(said, title):
-    markdown = to_markdown(thread(*said, title=title, role=Role.USER))
+def test_prompts_occur_verbatim_and_forge_no_heading(prompts, title):
+    markdown = to_markdown(thread(*prompts, title=title, role=Role.USER))
     headings, others = top_level(markdown)
 
     position = 0
-    for body in said:
+    for body in prompts:
         position = markdown.index(body, position) + len(body)
-    assert headings[1:] == [f"## You, 2026-11-20 12:0{seq} UTC" for seq in range(1, len(said) + 1)]
+    assert headings[1:] == [
+        f"## You, 2026-11-20 12:0{seq} UTC" for seq in range(1, len(prompts) + 1)
+    ]
     assert not any("<" in line for line in others), "HTML can hide what follows"
     assert not any("![" in line for line in others), "an image tells its server who reads"
     assert not any(re.fullmatch(r"\s*[=-]+\s*", line) for line in others)
@@ -255,8 +249,7 @@ def test_changed_conversation_is_marked():
     whole = thread("hello")
 
     assert "outside Daybook" not in to_markdown(whole)
-    broken = to_markdown(replace(whole, is_whole=False))
-    assert "changed or deleted outside Daybook" in broken
+    assert "changed or deleted outside Daybook" in to_markdown(replace(whole, is_whole=False))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 """Search over other conversations with a slow or unavailable database, and the stored recalls of earlier prompts."""
 
 import threading
-from collections import Counter
-from datetime import UTC, datetime
+from dataclasses import replace
 from types import SimpleNamespace
 from uuid import UUID, uuid4
 
@@ -12,12 +11,13 @@ from hypothesis import strategies as st
 
 from services.chat import search
 from services.chat.search import Search, StoredRecalls
-from services.domain import ConversationId, Message, MessageId, Outcome, Role, TurnId
-from services.domain.context import PartKind, ReceiptEntry
+from services.domain import ConversationId, MessageId, TurnId
+from services.domain.context import ReceiptEntry
 from services.errors import StoreUnavailable
-from services.memory.receipt import Receipt
 from services.store.sealed import messages
 from tests.store.conformance.talk import stored_space
+from tests.unit.test_memory import said
+from tests.unit.test_receipt import RECEIPT
 
 KUMQUAT = "My kumquat tree is called Zebedee."
 HERE, FAR = MessageId(uuid4()), MessageId(uuid4())
@@ -213,42 +213,15 @@ def test_each_message_is_asked_for_once(lengths):
     assert asked == {(its, seq) for its, seqs in wanted.items() for seq in seqs}
 
 
-def reply(turn_id):
-    return Message(
-        id=MessageId(uuid4()),
-        seq=2,
-        parent_id=MessageId(uuid4()),
-        role=Role.ASSISTANT,
-        body="Prune in March.",
-        created_at=datetime.now(UTC),
-        outcome=Outcome.COMPLETE,
-        turn_id=turn_id,
-    )
-
-
 def receipt(policy):
-    notes = (
-        ReceiptEntry(message_id=HERE, tokens=5, extract=(3, 9)),
-        ReceiptEntry(
-            message_id=FAR,
-            tokens=5,
-            recalled_for=MessageId(uuid4()),
-            conversation_id=ConversationId(uuid4()),
-        ),
-    )
-    return Receipt(
-        policy=policy,
-        model="smollm2",
-        instructions="",
-        tokens=Counter({PartKind.FRAME: 10}),
-        recalls=notes,
-        reply_tokens=10,
-        prefix_seq=7,
-    ).to_json()
+    here = ReceiptEntry(message_id=HERE, tokens=5, extract=(3, 9))
+    prompt_id, elsewhere = MessageId(uuid4()), ConversationId(uuid4())
+    far = ReceiptEntry(message_id=FAR, tokens=5, recalled_for=prompt_id, conversation_id=elsewhere)
+    return replace(RECEIPT, policy=policy, recalls=(here, far), prefix_seq=7).to_json()
 
 
 def test_each_receipt_is_asked_for_and_read_once():
-    recalled, windowed, unknown = (reply(TurnId(uuid4())) for _ in range(3))
+    recalled, windowed, unknown = (said(seq, turn_id=TurnId(uuid4())) for seq in (2, 4, 6))
     texts = {recalled.turn_id: receipt("retrieval"), windowed.turn_id: receipt("window")}
     asked = []
 
@@ -256,8 +229,8 @@ def test_each_receipt_is_asked_for_and_read_once():
         asked.append(messages)
         return {one.turn_id: texts[one.turn_id] for one in messages if one.turn_id in texts}
 
-    searched, said = Search(), [recalled, windowed, unknown, reply(None)]
-    found = [searched.recalls(said, receipts) for _ in range(2)]
+    searched, past = Search(), [recalled, windowed, unknown, said(8)]
+    found = [searched.recalls(past, receipts) for _ in range(2)]
 
     assert found == 2 * [{recalled.parent_id: StoredRecalls(7, ((HERE, (3, 9)),), (FAR,))}]
     assert asked == [[recalled, windowed, unknown], [unknown]]  # which may come yet

@@ -1,26 +1,16 @@
 """Setup of a turn: the conversation's choice, else its space's, else the user's, else the deployment's."""
 
 from dataclasses import replace
-from uuid import uuid4
 
 import pytest
 
 from services.chat.setup import Choices
-from services.domain import (
-    ConversationId,
-    Fact,
-    FactId,
-    NewConversation,
-    Preferences,
-    Space,
-    SpaceId,
-    Thread,
-    Window,
-)
+from services.domain import NewConversation, Preferences
 from services.domain.models import InstructionsSource
 from services.llm import Models, Offer
 from services.memory.tokens import RegexCounter
-from tests.fakes import INFO, LARGE, MAYA, NOON, ScriptedModel
+from tests.fakes import INFO, LARGE, MAYA, ScriptedModel
+from tests.store.conformance.talk import a_fact, a_space, unsaid
 from tests.stores import InMemoryDatabase
 
 MODELS = Models(Offer(INFO, ScriptedModel()), (Offer(LARGE, ScriptedModel()),))
@@ -28,8 +18,7 @@ LONG = "Be kind. " * 700  # more than half of INFO's context, and little of LARG
 
 
 def thread(model=None, instructions="", space_id=None):
-    new = NewConversation(model=model, instructions=instructions, space_id=space_id)
-    return Thread.empty(ConversationId(uuid4()), "Garden", Window(), new, made_at=NOON)
+    return unsaid(new=NewConversation(model=model, instructions=instructions, space_id=space_id))
 
 
 def chosen(here=None, *, picked=None, deployment="D", space=None, **mine):
@@ -71,7 +60,7 @@ def test_nearest_offered_model_answers(here, mine, name, missing):
     ],
 )
 def test_nearest_instructions_are_used_with_their_source(here, of_space, mine, source):
-    space = Space(id=SpaceId(uuid4()), name="Latin", instructions=of_space, created_at=NOON)
+    space = a_space(instructions=of_space)
     here_now = thread(instructions=here, space_id=space.id)
     setup = chosen(here_now, space=space, instructions=mine)
 
@@ -109,13 +98,10 @@ def test_users_limits_only_lower_the_models_limits(mine, reply, context):
 
 
 def test_personal_facts_hold_only_in_spaces_using_them():
-    garden, latin = thread().conversation, Space(id=SpaceId(uuid4()), name="L", created_at=NOON)
+    garden, latin, personal = thread().conversation, a_space(), a_fact()
     inside = replace(garden, space_id=latin.id)
-    personal = Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON)
-    unused, unverified = (
-        replace(latin, uses_personal_facts=False),
-        replace(latin, is_verified=False),
-    )
+    unused = replace(latin, uses_personal_facts=False)
+    unverified = replace(latin, is_verified=False)
 
     assert personal.holds_in(garden, None)
     assert personal.holds_in(inside, latin)

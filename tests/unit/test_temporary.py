@@ -160,16 +160,16 @@ def test_chat_of_an_absent_page_is_ended(maya, monkeypatch):
     assert list(held_by(chats)) == []
 
 
-def test_sign_out_ends_the_chats_of_its_device(maya, make_two):
-    chats, here, elsewhere = make_two()
+def test_sign_out_ends_the_chats_of_its_device(two_chats):
+    chats, here, elsewhere = two_chats
 
     chats.end_of(here.owner)
 
     assert (here.is_over, elsewhere.is_over) == (True, False)
 
 
-def test_turns_of_temporary_chats_are_settled_at_shutdown(make_two, model, maya):
-    chats, *both = make_two()
+def test_turns_of_temporary_chats_are_settled_at_shutdown(two_chats, model, maya):
+    chats, *both = two_chats
     model.gate.clear()
     turns = [chat.chat.begin(None, "Hello") for chat in both]
 
@@ -180,20 +180,17 @@ def test_turns_of_temporary_chats_are_settled_at_shutdown(make_two, model, maya)
 
 
 @pytest.fixture
-def make_two(maya):
-    def make():
-        chats = TemporaryChats()
-        here = maya.begin_temporary()
-        elsewhere = maya.begin_temporary(owner=SessionId(UUID(int=2)))
-        chats.add(here)
-        chats.add(elsewhere)
-        return chats, here, elsewhere
-
-    return make
+def two_chats(maya):
+    """The temporary chats of a process, and those of two devices in it."""
+    chats, here = TemporaryChats(), maya.begin_temporary()
+    elsewhere = maya.begin_temporary(owner=SessionId(UUID(int=2)))
+    chats.add(here)
+    chats.add(elsewhere)
+    return chats, here, elsewhere
 
 
-def test_temporary_chat_is_found_by_its_device_only(make_two):
-    chats, here, elsewhere = make_two()
+def test_temporary_chat_is_found_by_its_device_only(two_chats):
+    chats, here, elsewhere = two_chats
 
     assert chats.find(here.owner, here.id) is here
     assert chats.find(here.owner, elsewhere.id) is None

@@ -6,6 +6,7 @@ from services.chat.paid_calls import PaidCalls
 from services.domain import Outcome, Purpose, Retrieval, Thoughts, Usage
 from services.errors import ModelFailure, ModelUnavailable, NotFound
 from services.llm import LimitReached, Thought
+from tests.chats import done
 from tests.fakes import INFO, FakePerson, ScriptedModel, choose
 from tests.stack.apps import until
 
@@ -16,11 +17,6 @@ HM = Thought(f"Hm, {CANARY}. ")
 @pytest.fixture
 def model():
     return ScriptedModel((HM, HM, "In ", "March."))
-
-
-def done(turn):
-    assert turn.wait(20)
-    return turn
 
 
 def ask(maya, prompt="When?", conversation_id=None):

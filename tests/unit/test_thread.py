@@ -1,15 +1,14 @@
 """Branches of a thread: what is read where a prompt has more than one reply."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain import Conversation, ConversationId, Message, MessageId, Role, Thread, Window
+from services.domain import Conversation, ConversationId, MessageId, Role, Thread, Window
+from tests.unit.test_memory import NOON, said
 
-NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 CONVERSATION = Conversation(
     id=ConversationId(UUID(int=0)), title="", policy=Window(), created_at=NOON, updated_at=NOON
 )
@@ -22,14 +21,7 @@ def thread(*parents):
         spoke = roles[parent - 1] if parent else Role.ASSISTANT
         roles.append(Role.USER if spoke is Role.ASSISTANT else Role.ASSISTANT)
     messages = tuple(
-        Message(
-            id=message_id(seq),
-            seq=seq,
-            parent_id=message_id(parent) if parent else None,
-            role=role,
-            body="",
-            created_at=NOON,
-        )
+        said(seq, role=role, parent_id=message_id(parent) if parent else None)
         for seq, (parent, role) in enumerate(zip(parents, roles, strict=True), 1)
     )
     return Thread(conversation=CONVERSATION, messages=messages)

@@ -11,20 +11,7 @@ from tests.unit.test_memory import said
 
 MARKUP = set("*`<>{}|\\[]")
 QUOTES = set("\"'`“”„«»「」")
-AROUND = st.sampled_from(
-    [
-        "{}",
-        "{}.",
-        '"{}"',
-        "“{}”",
-        "«{}»",
-        "**{}**",
-        "# {}",
-        "Title: {}",
-        '## **Title:** "{}."',
-        "{}\n",
-    ]
-)
+AROUND = """{}|{}.|"{}"|“{}”|«{}»|**{}**|# {}|Title: {}|## **Title:** "{}."|{}\n"""
 ROUGH = """Peas in heavy soil
 "Peas in heavy soil"
 “Peas in heavy soil.”
@@ -72,7 +59,7 @@ The conversation is about how to sow peas in heavy wet soil and what to do about
     st.one_of(
         st.text(),
         st.text(alphabet="ab .:*_#\"'“”`\n。Title", max_size=130),
-        st.builds(lambda around, answer: around.format(answer), AROUND, st.text(max_size=80)),
+        st.builds(str.format, st.sampled_from(AROUND.split("|")), st.text(max_size=80)),
     )
 )
 @example("a" * 61)
