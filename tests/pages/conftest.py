@@ -3,9 +3,9 @@
 import itertools
 import json
 import re
-from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import streamlit as st
@@ -65,7 +65,7 @@ def options(app, conversation):
 
 def listed(app):
     """Headings and titles of the list, as they stand there."""
-    shown = "".join(_html(each) for each in app.sidebar.get("html") if "db-list" in each.value)
+    shown = "".join(each.value for each in app.sidebar.get("html") if "db-list" in each.value)
     found = re.findall('<p>(.*?)</p>|<button data-act="open".*?>(.*?)</button>', shown)
     return [unescape(re.sub("<[^>]*>", "", "".join(each))) for each in found]
 
@@ -76,6 +76,10 @@ def keys(app):
 
 def captions(app):
     return "\n".join(caption.value for caption in app.caption)
+
+
+def warnings(app):
+    return [warning.value for warning in app.warning]
 
 
 def html(app):
@@ -108,14 +112,10 @@ def _texts(block, *, is_past=False):
             yield child.value
         elif child.type == "html":
             yield from (
-                unescape(re.sub("<[^>]*>", "", one)) for one in _PROMPT.findall(_html(child))
+                unescape(re.sub("<[^>]*>", "", one)) for one in _PROMPT.findall(child.value)
             )
         elif getattr(child, "children", None):
             yield from _texts(child, is_past=is_past or "-past-" in child.proto.id)
-
-
-def _html(drawn):
-    return drawn.proto.body
 
 
 def regenerated(app, message, choice=""):
@@ -125,28 +125,14 @@ def regenerated(app, message, choice=""):
     return clicked(app, act="retry", message=str(message.id))
 
 
-@dataclass
-class FakeHealth:
-    """A process that is up, unless a test says otherwise."""
-
-    is_started: bool = True
-    is_database_away: bool = False
-    stage: str = "ready"
-    problem: str = ""
-    model: ModelState = ModelState.REMOTE
-
-
-@dataclass
-class Tab:
-    """A browser tab: the signed-in user, if any, and whether the app has accounts."""
-
-    person: FakePerson | None = None
-    has_accounts: bool = True
-
-
 @pytest.fixture
 def database():
     return InMemoryDatabase(MAYA)
+
+
+@pytest.fixture
+def garden(database):
+    return database.hold("Garden", "One", "Two")
 
 
 @pytest.fixture
@@ -161,14 +147,17 @@ def maya(database, model):
 
 @pytest.fixture
 def health(monkeypatch):
-    fake = FakeHealth()
+    """A process that is up, unless a test says otherwise."""
+    up = {"is_started": True, "is_database_away": False, "stage": "ready", "problem": ""}
+    fake = SimpleNamespace(model=ModelState.REMOTE, **up)
     monkeypatch.setattr(bootstrap, "server_health", lambda: fake)
     return fake
 
 
 @pytest.fixture
 def tab(monkeypatch, health):
-    tab = Tab()
+    """A browser tab: the signed-in user, if any, and whether the app has accounts."""
+    tab = SimpleNamespace(person=None, has_accounts=True)
     monkeypatch.setattr(bootstrap, "person_services", lambda session_id: tab.person)
     monkeypatch.setattr(bootstrap, "has_accounts", lambda: tab.has_accounts)
     return tab
@@ -207,3 +196,14 @@ def open_app(tab):
         return app.run()
 
     return open_for
+
+
+@pytest.fixture
+def open_chat(open_app, maya, database):
+    """Opens a stored conversation, "Garden", of these prompts and replies; the page and its id."""
+
+    def open_stored(*bodies, **of):
+        garden = database.hold("Garden", *bodies, **of)
+        return open_app(maya, c=str(garden)), garden
+
+    return open_stored

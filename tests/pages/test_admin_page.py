@@ -30,8 +30,7 @@ def test_admin_sees_totals_and_no_content(open_app, database):
     assert "secret" not in str(app.main).lower()
 
 
-def test_conversation_is_renamed_on_the_admin_page(open_app, database):
-    garden = database.hold("Garden", "One", "Two")
+def test_conversation_is_renamed_on_the_admin_page(open_app, database, garden):
     app = open_app(admin(database)).switch_page("pages/admin.py").run()
 
     chosen(app, garden, "Rename")

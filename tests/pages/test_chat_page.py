@@ -3,13 +3,11 @@
 import contextlib
 import re
 from base64 import b64encode
-from collections.abc import Callable
 from uuid import UUID, uuid4
 
 import pytest
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
-from streamlit.testing.v1 import AppTest
 
 from pages import _session
 from pages._parts import browser, thoughts, turns, words
@@ -22,6 +20,7 @@ from services.errors import ChatFull, ModelFailure, ModelUnavailable, SignedOut,
 from services.llm import LimitReached, Offer
 from tests.fakes import LARGE, FakePerson, ScriptedModel
 from tests.pages.conftest import (
+    captions,
     html,
     in_composer,
     in_dialog,
@@ -31,12 +30,12 @@ from tests.pages.conftest import (
     pressed,
     regenerated,
     unanswered,
+    warnings,
 )
 from tests.pages.conftest import messages as said
 from tests.stack.apps import until
 from tests.stores import USAGE
 
-OpenApp = Callable[..., AppTest]
 TRACKER = "http://tracker.example/pixel.png"
 
 
@@ -51,6 +50,14 @@ def send(app, prompt):
 def following_nothing(app, thread):
     """The next run draws a reply that is coming and returns: so it is while a dialog is open."""
     return in_dialog(app, instructions_dialog, thread.conversation)
+
+
+def begin_slowly(maya, prompt, conversation_id=None):
+    """Return a turn whose reply has begun, and goes on once the gate of the model opens."""
+    maya.model.gate.clear()
+    turn = maya.chat.begin(conversation_id, prompt)
+    until(turn.said)
+    return turn
 
 
 def pairs(count):
@@ -103,9 +110,8 @@ def test_prompt_over_budget_returns_to_the_composer(open_app, maya, database):
 
 
 @pytest.mark.parametrize("is_same_process", [True, False])
-def test_stale_tab_is_told_and_keeps_its_prompt(open_app, maya, database, is_same_process):
-    garden = database.hold("Garden", "One", "Two")
-    app = open_app(maya, c=str(garden))
+def test_stale_tab_is_told_and_keeps_its_prompt(open_chat, database, is_same_process):
+    app, garden = open_chat("One", "Two")
     database.go_on(garden, "From the other tab")
     if is_same_process:
         database.thread(garden)  # its tabs share what was read last
@@ -129,7 +135,7 @@ def test_refused_prompt_stays_out_of_other_conversations(open_app, maya, databas
 
     for _ in range(2):  # it stays
         app.run()
-        assert StoreUnavailable.public in [warning.value for warning in app.warning]
+        assert StoreUnavailable.public in warnings(app)
         assert in_composer(app) == ""
         assert [code.value for code in app.code] == ["A thought"]
 
@@ -163,9 +169,9 @@ def test_refusal_survives_an_interrupted_run(open_app, maya, database, monkeypat
     send(app, "A thought")
 
     assert not once
-    assert StoreUnavailable.public in [warning.value for warning in app.warning]
+    assert StoreUnavailable.public in warnings(app)
     assert in_composer(app) == "A thought"
-    assert StoreUnavailable.public not in [warning.value for warning in app.run().warning]
+    assert StoreUnavailable.public not in warnings(app.run())
 
 
 def replace_the_run():
@@ -219,9 +225,8 @@ def test_fresh_page_becomes_its_conversation_after_a_replaced_run(open_app, maya
     assert app.query_params["c"]
 
 
-def test_callback_of_a_replaced_run_finishes(open_app, maya, database, monkeypatch):
-    garden = database.hold("Garden", "One", "Two")
-    app = open_app(maya, c=str(garden))
+def test_callback_of_a_replaced_run_finishes(open_chat, database, monkeypatch):
+    app, garden = open_chat("One", "Two")
     app.session_state["editing-title"] = f"menu-{garden}", garden
     app.run()
     database.rows.after["change_conversation"] = replace_the_run
@@ -251,9 +256,7 @@ def test_prompt_of_an_ended_session_can_be_copied(open_app, maya, tab):
     assert app.tabs
 
 
-def test_refused_call_leads_to_sign_in_and_checks_the_session(
-    open_app, maya, database, monkeypatch
-):
+def test_refused_call_leads_to_sign_in_and_check(open_app, maya, database, monkeypatch):
     session_id, doubted = str(uuid4()), []
     monkeypatch.setattr(st, "user", {"sid": session_id})
     monkeypatch.setattr(bootstrap, "doubt", doubted.append)
@@ -266,20 +269,14 @@ def test_refused_call_leads_to_sign_in_and_checks_the_session(
     assert doubted == [session_id]
 
 
-def end_session(tab, monkeypatch):
-    """Have the check of the session find, while a run draws, that it has ended."""
-
+@pytest.mark.parametrize("address", [{}, {"c": str(uuid4())}], ids=["all drawn", "nothing found"])
+def test_session_ended_during_a_run_leads_to_sign_in(open_app, maya, tab, monkeypatch, address):
     def has_ended(session_id):
         was_signed_in, tab.person = tab.person is not None, None
         return was_signed_in
 
     monkeypatch.setattr(st, "user", {"sid": str(uuid4())})
     monkeypatch.setattr(bootstrap, "has_ended", has_ended)
-
-
-@pytest.mark.parametrize("address", [{}, {"c": str(uuid4())}], ids=["all drawn", "nothing found"])
-def test_session_ended_during_a_run_leads_to_sign_in(open_app, maya, tab, monkeypatch, address):
-    end_session(tab, monkeypatch)
 
     app = open_app(maya, **address)
 
@@ -296,9 +293,8 @@ def test_failed_model_is_reported_with_retry(open_app, maya, model):
     model.pieces, model.failure = (), ModelUnavailable(ModelFailure.BUSY)
     app = send(open_app(maya), "When?")
 
-    assert [error.value for error in app.error] == [
-        "The model is busy (rate limit). Your message is saved; try again."
-    ]
+    [error] = app.error
+    assert error.value == "The model is busy (rate limit). Your message is saved; try again."
     assert said(app) == ["When?"]
     model.pieces, model.failure = ("In March.",), None
     app.button(key="retry").click().run()
@@ -314,20 +310,16 @@ def test_failed_model_is_reported_with_retry(open_app, maya, model):
         (Outcome.INTERRUPTED, "The server stopped during this reply. The partial reply is saved."),
     ],
 )
-def test_outcome_of_a_reply_is_marked(open_app, maya, database, outcome, sentence):
-    garden = database.hold("Garden", "When?", "Pru", outcome=outcome)
-
-    app = open_app(maya, c=str(garden))
+def test_outcome_of_a_reply_is_marked(open_chat, outcome, sentence):
+    app, _ = open_chat("When?", "Pru", outcome=outcome)
 
     assert sentence in [caption.value for caption in app.caption]
     assert app.button(key="retry").label == "Retry"
     assert len(send(app, "Go on").chat_message[0].markdown) == 2  # its mark stays
 
 
-def test_cut_reply_can_be_copied_and_regenerated(open_app, maya, database):
-    garden = database.hold("Garden", "When?", "Pru", outcome=Outcome.CUT)
-
-    app = open_app(maya, c=str(garden))
+def test_cut_reply_can_be_copied_and_regenerated(open_chat):
+    app, _ = open_chat("When?", "Pru", outcome=Outcome.CUT)
 
     assert any("Cut off at the length limit" in words.value for words in app.markdown)
     assert 'aria-label="Regenerate"' in html(app)
@@ -372,12 +364,9 @@ def test_continued_reply_shows_the_sum_of_its_costs(open_app, maya, database, mo
     assert any("2,400 + 68 tokens" in row and "$0.0013" in row for row in rows)
 
 
-def test_a_prompt_that_nobody_answered_can_be_tried_again(open_app, maya, database):
-    garden = database.hold("Garden", "When?")
-    app = open_app(maya, c=str(garden))
-    assert "No reply: it was stopped, or the model failed. Your message is saved." in [
-        caption.value for caption in app.caption
-    ]
+def test_a_prompt_that_nobody_answered_can_be_tried_again(open_chat):
+    app, _ = open_chat("When?")
+    assert "No reply: it was stopped, or the model failed. Your message is saved." in captions(app)
 
     app.button(key="retry").click().run()
 
@@ -432,9 +421,7 @@ def test_rest_of_a_page_waits_for_other_pages(
     monkeypatch.setattr(browser, "announce", lambda words, _: announced.append(words))
     monkeypatch.setattr(thoughts, "_draw", draw_thrice)
     monkeypatch.setattr(turns, "_PATIENCE", patience)
-    model.gate.clear()
-    turn = maya.chat.begin(None, "When?")
-    until(turn.said)
+    turn = begin_slowly(maya, "When?")
 
     with turns._drawing if is_another_drawn else contextlib.nullcontext():
         app = open_app(maya, c=str(turn.conversation_id))
@@ -443,10 +430,8 @@ def test_rest_of_a_page_waits_for_other_pages(
     assert said(app) == ["When?", "Prune in March."]
 
 
-def test_stop_ends_the_reply_and_keeps_what_was_said(open_app, maya, model, database):
-    model.gate.clear()
-    turn = maya.chat.begin(None, "When?")
-    until(turn.said)
+def test_stop_ends_the_reply_and_keeps_what_was_said(open_app, maya, database):
+    turn = begin_slowly(maya, "When?")
     app = open_app(maya)
     app.query_params["c"] = str(turn.conversation_id)
     following_nothing(app, database.thread(turn.conversation_id)).run()
@@ -458,19 +443,14 @@ def test_stop_ends_the_reply_and_keeps_what_was_said(open_app, maya, model, data
     assert "stop" not in [button.key for button in app.button]
 
 
-def test_second_prompt_is_kept_while_a_reply_streams(open_app, maya, model, database):
-    garden = database.hold("Garden", "One", "Two")
-    app = open_app(maya, c=str(garden))
-    model.gate.clear()
-    turn = maya.chat.begin(garden, "Three")
-    until(turn.said)
+def test_second_prompt_is_kept_while_a_reply_streams(open_chat, maya, model, database):
+    app, garden = open_chat("One", "Two")
+    begin_slowly(maya, "Three", garden)
     following_nothing(app, database.thread(garden))
 
     send(app, "Four")
 
-    assert [warning.value for warning in app.warning] == [
-        "A reply is still coming. Wait for it, or stop it first."
-    ]
+    assert warnings(app) == ["A reply is still coming. Wait for it, or stop it first."]
     assert said(app)[2:] == ["Three", "Prune  ▍"]
     assert in_composer(app) == "Four"
     model.gate.set()
@@ -494,9 +474,7 @@ def test_nothing_that_anybody_wrote_loads_from_elsewhere(open_app, maya, databas
 
 def test_nor_does_a_reply_while_it_comes(open_app, maya, model, database):
     model.pieces = (f"Look: ![seen]({TRACKER})", "")
-    model.gate.clear()
-    turn = maya.chat.begin(None, "Draw")
-    until(turn.said)
+    turn = begin_slowly(maya, "Draw")
     app = open_app(maya)
     app.query_params["c"] = str(turn.conversation_id)
 
@@ -623,37 +601,23 @@ def agree(app, count):
 
 
 def undo_lines(app):
-    return [
-        html.proto.body
-        for html in app.get("html")
-        if html.proto.body.startswith('<p role="status">Deleted')
-    ]
+    return re.findall('<p role="status">(Deleted.*)</p>', html(app))
 
 
-def test_deleted_prompt_and_its_followers_are_restored(open_app, maya, database):
-    garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.", "Why?", "So.")
-
-    app = delete(open_app(maya, c=str(garden)), database, garden, 2)
-    assert any("4 messages" in text.value for text in app.markdown)
-    agree(app, 4)
+@pytest.mark.parametrize("numbers", [[2], [4, 2]], ids=["at once", "one after the other"])
+def test_deleted_prompts_and_their_followers_are_restored(open_chat, database, numbers):
+    app, garden = open_chat("Shade?", "Ferns.", "Sun?", "Sage.", "Why?", "So.")
+    for number in numbers:
+        count = 4 // len(numbers)
+        delete(app, database, garden, number)
+        assert any(f"{count} messages" in text.value for text in app.markdown)
+        agree(app, count)
 
     assert said(app.run()) == ["Shade?", "Ferns."]
-    assert undo_lines(app) == ['<p role="status">Deleted 4 messages</p>']
+    assert undo_lines(app) == ["Deleted 4 messages"]
     app.button(key=f"restore-{garden}").click().run()
     assert said(app) == ["Shade?", "Ferns.", "Sun?", "Sage.", "Why?", "So."]
     assert undo_lines(app) == []
-
-
-def test_messages_deleted_one_after_the_other_come_back_together(open_app, maya, database):
-    garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.", "Why?", "So.")
-    app = open_app(maya, c=str(garden))
-    for number in (4, 2):
-        agree(delete(app, database, garden, number), 2)
-
-    assert undo_lines(app.run()) == ['<p role="status">Deleted 4 messages</p>']
-    app.button(key=f"restore-{garden}").click().run()
-
-    assert said(app) == ["Shade?", "Ferns.", "Sun?", "Sage.", "Why?", "So."]
 
 
 def test_chat_whose_first_prompt_is_deleted_is_deleted(open_app, maya, database):
@@ -695,9 +659,8 @@ def test_only_the_branch_that_is_read_is_kept(open_app, maya, database):
     assert len(database.thread(garden).messages) == 6
 
 
-def test_messages_deleted_in_another_tab_can_be_restored(open_app, maya, database):
-    garden = database.hold("Garden", "Shade?", "Ferns.", "Sun?", "Sage.")
-    app = open_app(maya, c=str(garden))
+def test_messages_deleted_in_another_tab_can_be_restored(open_chat, open_app, maya, database):
+    app, garden = open_chat("Shade?", "Ferns.", "Sun?", "Sage.")
     other = open_app(maya, c=str(garden))
     agree(delete(other, database, garden, 2), 2)
 
@@ -739,10 +702,10 @@ def test_reply_is_regenerated_by_another_model_for_once(open_app, database, mode
 
 
 @pytest.mark.parametrize("name", ["nonsense", str(UUID(int=99))])
-def test_a_version_that_is_none_is_not_looked_for(open_app, maya, database, name):
-    app = open_app(maya, c=str(database.hold("Garden", "Shade?", "Ferns.")), m=name)
+def test_a_version_that_is_none_is_not_looked_for(open_app, maya, garden, name):
+    app = open_app(maya, c=str(garden), m=name)
 
-    assert said(app) == ["Shade?", "Ferns."]
+    assert said(app) == ["One", "Two"]
     assert not app.error
 
 
@@ -769,23 +732,17 @@ def test_what_replies_cost_may_be_unknown(open_app, maya, database):
     assert not app.error
 
 
-def test_unverified_message_is_hidden_alone(open_app, maya, database):
-    garden = database.hold("Garden", "One", "Two", "Three", "Four")
-    database.spoil("message", database.thread(garden).messages[1].id)
+@pytest.mark.parametrize("number", [1, 3])
+def test_unverified_reply_is_hidden_alone(open_app, maya, database, number):
+    written = ["One", "Two", "Three", "Four"]
+    garden = database.hold("Garden", *written)
+    database.spoil("message", database.thread(garden).messages[number].id)
 
     app = open_app(maya, c=str(garden))
 
-    assert "This message failed its integrity check and is hidden." in said(app)[1]
-    assert (said(app)[0], said(app)[2]) == ("One", "Three")
+    assert "This message failed its integrity check and is hidden." in said(app)[number]
+    assert [said(app)[n] == written[n] for n in range(4)] == [n != number for n in range(4)]
     assert "changed or deleted outside Daybook" in app.error[0].value
-
-
-def test_unreadable_last_reply_has_no_buttons_of_its_own(open_app, maya, database):
-    garden = database.hold("Garden", "One", "Two")
-    database.spoil("message", database.thread(garden).messages[1].id)
-
-    app = open_app(maya, c=str(garden))
-
     assert not app.exception
     assert 'aria-label="Regenerate"' in html(app)
 
@@ -793,9 +750,8 @@ def test_unreadable_last_reply_has_no_buttons_of_its_own(open_app, maya, databas
 # --- long conversations and what the model sees of them --------------------------------------------
 
 
-def test_last_twenty_messages_are_drawn_first(open_app, maya, database):
-    garden = database.hold("Garden", *pairs(25), policy=Full())
-    app = open_app(maya, c=str(garden))
+def test_last_twenty_messages_are_drawn_first(open_chat):
+    app, _ = open_chat(*pairs(25), policy=Full())
     assert len(said(app)) == 20
     assert said(app)[-1] == "reply 24"
 
@@ -806,32 +762,22 @@ def test_last_twenty_messages_are_drawn_first(open_app, maya, database):
     assert "earlier" not in [button.key for button in app.button]
 
 
-def banner(app):
-    return [caption.value for caption in app.main.caption if "earlier message" in caption.value]
-
-
-def lines(app):
-    return sum("Context starts here" in html.value for html in app.main.get("html"))
-
-
-def test_the_context_starts_anew_and_the_history_stays(open_app, maya, model, database):
-    garden = database.hold("Garden", "Old prompt", "Old reply")
-    app = open_app(maya, c=str(garden))
+def test_the_context_starts_anew_and_the_history_stays(open_chat, model):
+    app, _ = open_chat("Old prompt", "Old reply")
 
     app.button(key="start-anew").click().run()
-    assert "**2 earlier messages** are no longer sent" in banner(app)[0]
-    assert lines(app) == 1
+    assert "**2 earlier messages** are no longer sent" in captions(app)
+    assert html(app).count("Context starts here") == 1
     send(app, "New prompt")
 
     assert said(app) == ["Old prompt", "Old reply", "New prompt", "Prune in March."]
     assert [message.body for message in model.seen[-1]] == ["Be kind.", "New prompt"]
     app.button(key="undo-reset").click().run()
-    assert banner(app) == []
+    assert "earlier message" not in captions(app)
 
 
-def test_cleared_context_is_restored_after_deleting_newest_messages(open_app, maya, database):
-    garden = database.hold("Garden", "One", "Two", "Three", "Four")
-    app = open_app(maya, c=str(garden))
+def test_cleared_context_is_restored_after_deleting_newest_messages(open_chat, maya):
+    app, garden = open_chat("One", "Two", "Three", "Four")
     app.button(key="start-anew").click().run()
     thread = maya.chat.open(garden)
     maya.chat.deletions.delete_messages(garden, {one.id for one in thread.messages[2:]}, 20)
@@ -842,14 +788,13 @@ def test_cleared_context_is_restored_after_deleting_newest_messages(open_app, ma
 
 
 @pytest.mark.parametrize("way_out", ["full-to-summary", "full-clear"])
-def test_full_chat_says_so_and_offers_ways_out(open_app, maya, database, way_out):
-    garden = database.hold("Garden", *["word " * 2500, "reply"] * 2, policy=Full())
-    app = open_app(maya, c=str(garden))
-    assert "This chat is full" in str([caption.value for caption in app.caption])
+def test_full_chat_says_so_and_offers_ways_out(open_chat, way_out):
+    app, _ = open_chat(*["word " * 2500, "reply"] * 2, policy=Full())
+    assert "This chat is full" in captions(app)
 
     send(app, "More")
-    assert [warning.value for warning in app.warning] == [ChatFull.public]
-    assert "This chat is full" not in str([caption.value for caption in app.caption])
+    assert warnings(app) == [ChatFull.public]
+    assert "This chat is full" not in captions(app)
     assert in_composer(app) == "More"
     app.button(key=way_out).click().run()
 
@@ -866,9 +811,8 @@ def test_prompt_too_long_by_itself_is_no_full_chat(open_app, maya, database):
     assert not [button for button in app.button if str(button.key).startswith("full-")]
 
 
-def test_unanswered_prompt_is_marked_after_the_next(open_app, maya, database):
-    garden = database.hold("Garden", "When?")
-    app = open_app(maya, c=str(garden))
+def test_unanswered_prompt_is_marked_after_the_next(open_chat):
+    app, _ = open_chat("When?")
     assert not unanswered(app)
 
     send(app, "And how?")
@@ -884,9 +828,8 @@ def menu(app, choice):
     return menu_button(app, "conversation-menu").click(choice).run()
 
 
-def test_a_conversation_is_renamed(open_app, maya, database):
-    garden = database.hold("Garden", "One", "Two")
-    app = open_app(maya, c=str(garden))
+def test_a_conversation_is_renamed(open_chat, database):
+    app, garden = open_chat("One", "Two")
 
     menu(app, "Rename")
     app.text_input(key=f"title-{garden}").set_value("Roses").run()
@@ -896,9 +839,8 @@ def test_a_conversation_is_renamed(open_app, maya, database):
     assert f"title-{garden}" not in [field.key for field in app.text_input]
 
 
-def test_refused_title_stays_in_its_field(open_app, maya, database):
-    garden = database.hold("Garden", "One", "Two")
-    app = open_app(maya, c=str(garden))
+def test_refused_title_stays_in_its_field(open_chat, database):
+    app, garden = open_chat("One", "Two")
     menu(app, "Rename")
 
     app.text_input(key=f"title-{garden}").set_value("  ").run()
@@ -922,7 +864,7 @@ def test_the_page_says_which_model_answers(open_app, maya, health, state, words)
 
     app = open_app(maya)
 
-    assert words in str([caption.value for caption in app.caption])
+    assert words in captions(app)
     assert words in str([caption.value for caption in app.sidebar.caption])
 
 

@@ -27,11 +27,6 @@ def maya(database, model, large):
     return FakePerson(database, model, others=(Offer(LARGE, large),))
 
 
-@pytest.fixture
-def garden(database):
-    return database.hold("Garden", "One", "Two")
-
-
 def picker(app, name="model-"):
     """Return the picker of the model, or another, which changes its key with what is chosen elsewhere."""
     return next(radio for radio in app.radio if str(radio.key).startswith(name))

@@ -2,17 +2,13 @@
 
 import re
 import time
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from pages._parts import turns, undo
 from services.errors import StoreUnavailable
-from tests.pages.conftest import chosen, clicked, html, listed, opened, options
-
-OpenApp = Callable[..., AppTest]
+from tests.pages.conftest import chosen, clicked, html, listed, opened, options, warnings
 
 
 def toasts(app):
@@ -71,8 +67,7 @@ def test_archived_conversation_moves_to_the_archive(open_app, maya, database):
     assert listed(app)[1:] == ["New", "Old"]
 
 
-def test_unread_reply_is_marked_until_opened(open_app, maya, database):
-    garden = database.hold("Garden", "One", "Two")
+def test_unread_reply_is_marked_until_opened(open_app, maya, garden):
     maya.chat.open(garden)
     maya.chat.begin(garden, "Three").wait(20)
 
@@ -85,8 +80,7 @@ def test_unread_reply_is_marked_until_opened(open_app, maya, database):
     assert news(open_app(maya)) == []
 
 
-def test_a_reply_that_comes_elsewhere_is_news_by_itself(open_app, maya, database, model):
-    garden = database.hold("Garden", "One", "Two")
+def test_a_reply_that_comes_elsewhere_is_news_by_itself(open_app, maya, garden, model):
     maya.chat.open(garden)
     model.gate.clear()
     turn = maya.chat.begin(garden, "Three")
@@ -149,8 +143,7 @@ def deleted(app):
     return [html.value for html in app.main.get("html") if "Deleted" in html.value]
 
 
-def test_deleted_conversation_can_be_restored(open_app, maya, database):
-    garden = database.hold("Garden", "One", "Two")
+def test_deleted_conversation_can_be_restored(open_app, maya, garden, database):
     database.hold("Other", "One", "Two")
     app = open_app(maya, c=str(garden))
 
@@ -181,8 +174,7 @@ def test_deleting_another_conversation_leaves_the_page(open_app, maya, database)
     assert len(deleted(app)) == 1
 
 
-def test_undo_is_offered_for_a_while(open_app, maya, database, monkeypatch):
-    garden = database.hold("Garden", "One", "Two")
+def test_undo_is_offered_for_a_while(open_app, maya, garden, monkeypatch):
     app = chosen(open_app(maya), garden, "Delete")
     assert deleted(app.run())
 
@@ -192,14 +184,13 @@ def test_undo_is_offered_for_a_while(open_app, maya, database, monkeypatch):
     assert deleted(app.run()) == []
 
 
-def test_undo_that_comes_too_late_says_so(open_app, maya, database):
-    garden = database.hold("Garden", "One", "Two")
+def test_undo_that_comes_too_late_says_so(open_app, maya, garden, database):
     app = chosen(open_app(maya), garden, "Delete")
     database.let_pass(21)
 
     app.button(key=f"restore-{garden}").click().run()
 
-    assert [warning.value for warning in app.warning] == ["This chat does not exist."]
+    assert warnings(app) == ["This chat does not exist."]
 
 
 def test_undo_is_offered_again_where_the_database_stumbled(open_app, maya, database):
@@ -208,7 +199,7 @@ def test_undo_is_offered_again_where_the_database_stumbled(open_app, maya, datab
     database.rows.failure = StoreUnavailable()
 
     app.button(key=f"restore-{other}").click().run()
-    assert StoreUnavailable.public in [warning.value for warning in app.warning]
+    assert StoreUnavailable.public in warnings(app)
     assert ["Other" in line for line in deleted(app)] == [True, False]
 
     database.rows.failure = None
@@ -217,8 +208,7 @@ def test_undo_is_offered_again_where_the_database_stumbled(open_app, maya, datab
     assert ["Garden" in line for line in deleted(app)] == [True]
 
 
-def test_a_double_click_brings_back_once(open_app, maya, database):
-    garden = database.hold("Garden", "One", "Two")
+def test_a_double_click_brings_back_once(open_app, maya, garden):
     app = chosen(open_app(maya), garden, "Delete")
 
     undo_it = app.button(key=f"restore-{garden}").click()
@@ -315,5 +305,5 @@ def test_what_could_not_be_done_is_said(open_app, maya, database):
 
     chosen(app, one, "Pin")
 
-    assert StoreUnavailable.public in [warning.value for warning in app.warning]
+    assert StoreUnavailable.public in warnings(app)
     assert toasts(app) == []

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -11,23 +12,14 @@ from streamlit.testing.v1 import AppTest
 from pages._parts import facts, safe_md
 from pages._parts.fact_list import notes_dialog
 from pages._parts.space_dialogs import space_dialog
-from services.domain import (
-    ConversationId,
-    Fact,
-    FactId,
-    MessageId,
-    Outcome,
-    Purpose,
-    Space,
-    SpaceId,
-)
+from services.domain import ConversationId, MessageId, Outcome, Purpose
 from services.domain.memories import NotedFact
 from services.errors import NotFound, SpaceGone, StoreUnavailable
 from tests.fakes import MAYA, NOON, choose
 from tests.pages.conftest import ROOT, captions, html, in_dialog, keys, opened, press, pressed
 from tests.pages.test_chat_page import menu, send
 from tests.pages.test_choices_page import told
-from tests.store.conformance.talk import destroy
+from tests.store.conformance.talk import a_fact, destroy, stored_space
 
 
 @pytest.fixture
@@ -41,8 +33,7 @@ def is_on(maya):
 
 
 def fact(text, number=0, **changes):
-    made = Fact(id=FactId(uuid4()), text=text, since=NOON + timedelta(minutes=number))
-    return replace(made, **changes)
+    return a_fact(text, since=NOON + timedelta(minutes=number), **changes)
 
 
 def keep(maya, *facts):
@@ -173,8 +164,7 @@ def test_noted_fact_is_hidden_after_the_next_prompt(open_app, maya, garden, data
 
 
 def test_fact_shows_its_scope_and_source(open_app, maya, garden):
-    space = Space(id=SpaceId(uuid4()), name="*Spanish*", created_at=NOON)
-    maya.store.spaces.keep(space)
+    space = stored_space(maya.store, "*Spanish*")
     orchard = maya.database.hold("Orchard", "One", "Two")
     keep(
         maya,
@@ -217,7 +207,7 @@ def test_fact_is_added(open_app, maya):
     app = memory(open_app(maya))
 
     app.text_input(key="new-memory").set_value("  I take my coffee  black ")
-    next(button for button in app.button if button.label == "Add").click().run()
+    press(app, "Add")
 
     assert texts(maya) == ["I take my coffee black"]
     assert app.text_input(key="new-memory").value == ""
@@ -333,9 +323,7 @@ def test_search_of_other_conversations_is_switched_on(open_app, maya):
     app.toggle(key="recalls-elsewhere").set_value(True).run()
 
     assert maya.store.profile.preferences().recalls_elsewhere is True
-    assert "Chats in a space are only searched from that space." in " ".join(
-        each.value for each in app.caption
-    )
+    assert "Chats in a space are only searched from that space." in captions(app)
 
 
 def test_facts_are_drawn_fifty_at_a_time(open_app, maya):
@@ -370,7 +358,7 @@ def test_memory_page_needs_a_session(tab):
 
 @pytest.fixture
 def latin(maya):
-    maya.store.spaces.keep(Space(id=SpaceId(uuid4()), name="Latin", created_at=NOON))
+    stored_space(maya.store, "Latin")
     return maya.store.spaces.all()[0]
 
 
@@ -378,16 +366,11 @@ def latin(maya):
 def scope(request, maya, garden, latin):
     """The dialog of a scope, the fields of its facts, and how to delete the scope."""
     if request.param == "space":
-        notes = {"space_id": latin.id}
-        return space_dialog, latin, notes, lambda: maya.store.spaces.forget(latin.id)
+        forget = partial(maya.store.spaces.forget, latin.id)
+        return space_dialog, latin, {"space_id": latin.id}, forget
     conversation = maya.database.thread(garden).conversation
-    notes = {"conversation_id": garden}
-    return (
-        notes_dialog,
-        conversation,
-        notes,
-        lambda: destroy(maya.database, maya.database, garden),
-    )
+    forget = partial(destroy, maya.database, maya.database, garden)
+    return notes_dialog, conversation, {"conversation_id": garden}, forget
 
 
 def test_notes_are_added_edited_deleted_and_restored(open_app, maya, scope):

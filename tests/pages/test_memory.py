@@ -14,15 +14,16 @@ from tests.pages.test_chat_page import pairs, send
 from tests.stores import USAGE
 
 
-def summarised(database, up_to_seq=4):
+@pytest.fixture
+def garden(database):
+    """A conversation with a summary of four messages."""
     garden = database.hold("Garden", *pairs(4), policy=Summary())
-    summary = RunningSummary(text="They sow peas.", from_seq=1, up_to_seq=up_to_seq, made_at=NOON)
+    summary = RunningSummary(text="They sow peas.", from_seq=1, up_to_seq=4, made_at=NOON)
     database.conversations.set_summary(database.thread(garden), summary)
     return garden
 
 
-def test_banner_leads_to_the_summary(open_app, maya, database):
-    garden = summarised(database)
+def test_banner_leads_to_the_summary(open_app, maya, garden):
     app = open_app(maya, c=str(garden))
 
     assert "**4 earlier messages** are sent as a summary." in captions(app)
@@ -41,8 +42,9 @@ def test_banner_leads_to_the_summary(open_app, maya, database):
         (Full(), None),
     ],
 )
-def test_chip_by_the_composer_names_what_is_not_sent(open_app, maya, database, policy, chip):
-    garden = summarised(database)
+def test_chip_by_the_composer_names_what_is_not_sent(
+    open_app, maya, garden, database, policy, chip
+):
     database.conversations.set_policy(garden, policy)
 
     app = open_app(maya, c=str(garden))
@@ -55,8 +57,7 @@ def test_chip_by_the_composer_names_what_is_not_sent(open_app, maya, database, p
         assert database.thread(garden).conversation.policy == Full()
 
 
-def test_summary_is_edited(open_app, maya, database):
-    garden = summarised(database)
+def test_summary_is_edited(open_app, maya, garden, database):
     app = open_app(maya, c=str(garden))
     app.button(key="read-summary").click().run()
 
@@ -67,8 +68,7 @@ def test_summary_is_edited(open_app, maya, database):
     assert (kept.text, kept.is_edited) == ("They sow kumquats.", True)
 
 
-def test_deleted_summary_can_be_restored(open_app, maya, database):
-    garden = summarised(database)
+def test_deleted_summary_can_be_restored(open_app, maya, garden, database):
     edited = replace(database.thread(garden).summary, is_edited=True)
     database.conversations.set_summary(database.thread(garden), edited)
     app = open_app(maya, c=str(garden))
@@ -100,11 +100,9 @@ def test_failed_summary_is_reported(open_app, maya, database):
         (Retrieval(), "are sent only if related to your question.", "sent if related"),
     ],
 )
-def test_banner_says_how_earlier_messages_are_sent(open_app, maya, database, policy, words, chip):
+def test_banner_says_how_earlier_messages_are_sent(open_chat, policy, words, chip):
     long = [f"{who} {n} " + "word " * 300 for n in range(12) for who in ("prompt", "reply")]
-    garden = database.hold("Garden", *long, policy=policy)
-
-    app = open_app(maya, c=str(garden))
+    app, _ = open_chat(*long, policy=policy)
 
     assert words in captions(app)
     labels = [one.proto.popover.label for one in app.get("popover")]
@@ -139,18 +137,16 @@ def test_message_recalled_from_another_chat_is_marked(open_app, maya, database):
     assert "from another chat, matched “kumquat, tree" in html(app)
 
 
-def test_reply_without_a_receipt_says_so(open_app, maya, database):
-    garden = database.hold("Garden", *pairs(2))
-    app = open_app(maya, c=str(garden))
+def test_reply_without_a_receipt_says_so(open_chat, database):
+    app, garden = open_chat(*pairs(2))
 
     in_dialog(app, seen_dialog, garden, database.thread(garden).messages[-1].id).run()
 
     assert "No context was recorded for this reply" in captions(app)
 
 
-def test_window_size_is_rounded_to_even(open_app, maya, database):
-    garden = database.hold("Garden", *pairs(4), policy=Window())
-    app = open_app(maya, c=str(garden))
+def test_window_size_is_rounded_to_even(open_chat, database):
+    app, garden = open_chat(*pairs(4), policy=Window())
 
     app.number_input(key=f"window-{garden}").set_value(5).run()
 

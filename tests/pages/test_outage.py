@@ -1,17 +1,12 @@
 """A database that is away for a while: what stands on the page meanwhile."""
 
-from collections.abc import Callable
-
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from services import bootstrap
 from services.domain import AccountRole
 from services.errors import StoreUnavailable
 from tests.fakes import FakePerson, ScriptedModel
 from tests.pages.conftest import messages
-
-OpenApp = Callable[..., AppTest]
 
 
 def lines(app):
@@ -42,15 +37,11 @@ def test_who_is_signed_out_is_told_as_well(open_app, health):
     assert app.tabs
 
 
-def test_what_was_read_stays_on_the_page(open_app, maya, database, health):
-    garden = database.hold("Garden", "When?", "In March.")
-    app = open_app(maya, c=str(garden))
+def test_what_was_read_stays_on_the_page(open_chat, database, health):
+    app, _ = open_chat("When?", "In March.")
 
-    health.is_started, health.is_database_away, database.rows.failure = (
-        False,
-        True,
-        StoreUnavailable(),
-    )
+    health.is_started, health.is_database_away = False, True
+    database.rows.failure = StoreUnavailable()
     app.run()
 
     assert messages(app) == ["When?", "In March."]

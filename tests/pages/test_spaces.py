@@ -7,9 +7,9 @@ import pytest
 
 from pages._parts import spaces as parts
 from pages._parts.space_dialogs import delete_dialog, move_dialog, new_space_dialog, space_dialog
-from services.domain import Fact, FactId, Retrieval, Space, SpaceId, Window
+from services.domain import Retrieval, SpaceId, Window
 from services.errors import SpaceGone, StoreUnavailable
-from tests.fakes import NOON, FakePerson, choose
+from tests.fakes import FakePerson, choose
 from tests.pages.conftest import (
     chosen,
     clicked,
@@ -21,11 +21,13 @@ from tests.pages.conftest import (
     menu_button,
     options,
     press,
+    warnings,
 )
 from tests.pages.test_chat_page import menu as menu_above
 from tests.pages.test_chat_page import said, send
 from tests.pages.test_choices_page import captions, pressed, told
 from tests.pages.test_conversation_list import look_for, toasts
+from tests.store.conformance.talk import a_fact, a_space, stored_space
 
 
 @pytest.fixture
@@ -33,15 +35,8 @@ def latin(maya):
     return make(maya, "Latin", instructions="Be a tutor.", policy=Window(12))
 
 
-@pytest.fixture
-def garden(database):
-    return database.hold("Garden", "One", "Two")
-
-
 def make(maya, name, **changes):
-    space = Space(**({"id": SpaceId(uuid4()), "name": name, "created_at": NOON} | changes))
-    maya.store.spaces.keep(space)
-    return maya.store.spaces.find(space.id)
+    return maya.store.spaces.find(stored_space(maya.store, name, **changes).id)
 
 
 def anew(maya):
@@ -50,9 +45,7 @@ def anew(maya):
 
 
 def note(maya, space, text):
-    fact = Fact(id=FactId(uuid4()), text=text, since=NOON, space_id=space.id)
-    maya.store.facts.keep(fact)
-    return fact
+    maya.store.facts.keep(a_fact(text, space_id=space.id))
 
 
 def chooser(app):
@@ -90,10 +83,6 @@ def sent(model):
     return "\n".join(message.body for message in model.seen[-1])
 
 
-def warnings(app):
-    return [warning.value for warning in app.warning]
-
-
 # --- the list ----------------------------------------------------------------------------------------
 
 
@@ -103,14 +92,8 @@ def test_list_without_spaces_offers_a_new_one(open_app, maya, garden):
     assert "New space" in html(app)
     assert "space-chooser" not in keys(app)
     assert "space-sign" not in keys(app)
-    assert options(app, garden) == [
-        "Pin",
-        "Rename",
-        "Instructions",
-        "Chat notes",
-        "Archive",
-        "Delete",
-    ]
+    entries = options(app, garden)
+    assert entries == ["Pin", "Rename", "Instructions", "Chat notes", "Archive", "Delete"]
 
 
 def test_space_lists_its_own_conversations(open_app, maya, latin, garden, database):
@@ -284,7 +267,7 @@ def test_conversation_begins_in_the_chosen_space_only(open_app, maya, latin, dat
 
 def test_notes_of_a_space_are_sent_in_it_alone(open_app, maya, latin, model):
     note(maya, latin, "She reads Caesar.")
-    maya.store.facts.keep(Fact(id=FactId(uuid4()), text="Has a dog.", since=NOON))
+    maya.store.facts.keep(a_fact("Has a dog."))
 
     send(open_app(maya, s=str(latin.id)), "Salve")  # facts about the user are switched off
     assert "She reads Caesar." in sent(model)
@@ -301,8 +284,7 @@ def test_notes_of_a_space_are_sent_in_it_alone(open_app, maya, latin, model):
 def test_created_space_is_opened(open_app, maya):
     app = clicked(open_app(maya), act="new-space")
     key = next(one.key for one in app.text_input if str(one.key).startswith("space-name-"))
-    space = Space(id=SpaceId(uuid4()), name="", created_at=NOON)
-    space = replace(space, id=SpaceId(parts.UUID(key.removeprefix("space-name-"))))
+    space = a_space("", id=SpaceId(parts.UUID(key.removeprefix("space-name-"))))
 
     fill(app, space, name=" Greek  I", instructions="Be a tutor.", policy="Smart recall")
     press_in_dialog(app, space, "Create", new_space_dialog)
@@ -316,7 +298,7 @@ def test_created_space_is_opened(open_app, maya):
 
 
 def test_space_needs_a_name(open_app, maya, latin):
-    space = Space(id=SpaceId(uuid4()), name="", created_at=NOON)
+    space = a_space("")
     app = open_app(maya)
     in_dialog(app, new_space_dialog, space).run()
     fill(app, space, instructions="A long thought.")
@@ -329,7 +311,7 @@ def test_space_needs_a_name(open_app, maya, latin):
 
 
 def test_space_is_created_once_though_the_answer_is_lost(open_app, maya):
-    space = Space(id=SpaceId(uuid4()), name="", created_at=NOON)
+    space = a_space("")
     app = open_app(maya)
     in_dialog(app, new_space_dialog, space).run()
     fill(app, space, name="Greek")

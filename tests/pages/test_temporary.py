@@ -1,17 +1,15 @@
 """A temporary chat as a person sees it: a switch, what it means, and nothing that would write."""
 
-from uuid import uuid4
-
 import pytest
 import streamlit as st
 
 from pages._parts import temporary
 from services.chat.temporary import ChatIsOver
-from services.domain import Fact, FactId
 from services.domain.turns import TurnState
 from services.errors import Cap, OverBudget, StoreUnavailable
-from tests.fakes import NOON, choose
+from tests.fakes import choose
 from tests.pages.conftest import html, in_composer, messages
+from tests.store.conformance.talk import a_fact
 
 
 @pytest.fixture
@@ -48,11 +46,8 @@ def test_temporary_chat_is_stored_nowhere_and_has_no_address(app, database, maya
     asks(app, "And again")
 
     assert messages(app) == ["Hello", "Prune in March.", "And again", "Prune in March."]
-    assert [message.body for message in model.seen[-1]][-3:] == [
-        "Hello",
-        "Prune in March.",
-        "And again",
-    ]
+    sent = [message.body for message in model.seen[-1]]
+    assert sent[-3:] == ["Hello", "Prune in March.", "And again"]
     assert database.threads() == []
     assert "c" not in app.query_params
     assert database.turn_states() == [TurnState.COMPLETE] * 2
@@ -116,7 +111,7 @@ def test_chat_after_a_temporary_one_is_saved(app, database):
 def test_facts_are_read_only_if_allowed_on_the_page(app, maya, model):
     assert "temporary-reads" not in {each.key for each in switches(app).toggle}
     choose(maya.store.profile, keeps_facts=True)
-    maya.store.facts.keep(Fact(id=FactId(uuid4()), text="Lives in Bern.", since=NOON))
+    maya.store.facts.keep(a_fact("Lives in Bern."))
 
     app.run()
     assert app.toggle(key="temporary-reads").value is False

@@ -5,7 +5,7 @@ import pytest
 from services.chat.live_turn import LiveTurn
 from services.domain import Thoughts
 from services.llm import Thought
-from tests.pages.conftest import unanswered
+from tests.pages.conftest import captions, unanswered
 from tests.pages.test_chat_page import following_nothing, send
 from tests.stack.apps import until
 
@@ -37,11 +37,9 @@ def test_thoughts_are_folded_above_their_reply(open_app, maya, garden):
     assert texts(app.chat_message[0]) == ["Peas like **cold**.", "In March."]
 
 
-def test_shortened_thoughts_say_so(open_app, maya, database):
+def test_shortened_thoughts_say_so(open_chat):
     thoughts = Thoughts(text="Peas", seconds=3, is_shortened=True)
-    garden = database.hold("Garden", "When?", "In March.", thoughts=thoughts)
-
-    app = open_app(maya, c=str(garden))
+    app, _ = open_chat("When?", "In March.", thoughts=thoughts)
 
     assert "only the first 100 KB" in app.expander[0].caption[0].value
 
@@ -56,15 +54,13 @@ def test_unverified_thoughts_are_named_and_the_reply_is_shown(open_app, maya, da
     assert reply == "In March."
 
 
-def test_thoughts_without_an_answer_offer_retry(open_app, maya, database):
+def test_thoughts_without_an_answer_offer_retry(open_chat):
     thoughts = Thoughts(text="Hm.", seconds=3)
-    garden = database.hold("Garden", "When?", "", thoughts=thoughts)
-
-    app = open_app(maya, c=str(garden))
+    app, _ = open_chat("When?", "", thoughts=thoughts)
 
     assert texts(app.chat_message[0]) == ["Hm."]
     assert app.button(key="retry").label == "Retry"
-    assert "Its thoughts are saved" in str([caption.value for caption in app.caption])
+    assert "Its thoughts are saved" in captions(app)
     assert not unanswered(app)
     copies = [each for each in app.get("html") if "data-copy" in each.proto.body]
     assert len(copies) == 1, "of the prompt"
