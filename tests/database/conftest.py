@@ -55,6 +55,17 @@ def world(migrated, proof):
         yield psycopg_world(admin, proof)
 
 
+@pytest.fixture
+def maya(world):
+    return world.person()
+
+
+@pytest.fixture
+def garden(maya):
+    """A conversation of Maya's."""
+    return maya.create_conversation()
+
+
 @pytest.fixture(scope="session")
 def make_client(stack):
     """Clients of the embedded stack, not signed in."""

@@ -56,7 +56,7 @@ class Sql:
 
     def call(self, function, arguments):
         names = ", ".join(f"{name} => %s" for name in arguments)
-        with _psycopg_refusals(), self.connection.transaction(), self.connection.pipeline():
+        with _refusals(), self.connection.transaction(), self.connection.pipeline():
             self._become()
             cursor = self.connection.execute(
                 f"select * from public.{function}({names})", list(arguments.values())
@@ -68,28 +68,26 @@ class Sql:
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def rows(self, table):
-        with _psycopg_refusals(), self.connection.transaction():
-            self._become()
-            found = self.connection.execute(f"select to_jsonb(t) from public.{table} t")
-            return [row[0] for row in found]
+        return [row for (row,) in self.read(f"select to_jsonb(t) from public.{table} t")]
 
     def read(self, query, *arguments):
-        with _psycopg_refusals(), self.connection.transaction():
+        with _refusals(), self.connection.transaction():
             self._become()
             return self.connection.execute(query, arguments).fetchall()
 
     def write(self, table, verb, values, where):
         changes = ", ".join(f"{column} = %s" for column in values)
         test = " and ".join(f"{column} = %s" for column in where)
+        marks = ", ".join(["%s"] * len(values))
         statement, arguments = {
             "insert": (
-                f"insert into public.{table} ({', '.join(values)}) values ({', '.join(['%s'] * len(values))})",
+                f"insert into public.{table} ({', '.join(values)}) values ({marks})",
                 values,
             ),
             "update": (f"update public.{table} set {changes} where {test}", values | where),
             "delete": (f"delete from public.{table} where {test}", where),
         }[verb]
-        with _psycopg_refusals(), self.connection.transaction():
+        with _refusals(), self.connection.transaction():
             self._become()
             self.connection.execute(statement, list(arguments.values()))
 
@@ -107,16 +105,16 @@ class Rest:
     client: Client
 
     def call(self, function, arguments):
-        with _rest_refusals():
+        with _refusals():
             return self.client.rpc(function, _plain(arguments)).execute().data
 
     def rows(self, table):
-        with _rest_refusals():
+        with _refusals():
             return self.client.table(table).select("*").execute().data
 
     def write(self, table, verb, values, where):
         to = self.client.table(table)
-        with _rest_refusals():
+        with _refusals():
             if verb == "insert":
                 to.insert(_plain(values)).execute()
                 return
@@ -266,13 +264,8 @@ def a_document(kind="fact", **changes):
 def created(**changes):
     """A new conversation as `store_conversation` reads it."""
     sealed_texts = {"title": sealed("title"), "wrapped_key": sealed("key"), "head": HEAD}
-    conversation = {
-        "key_version": 1,
-        "user_key_version": 1,
-        "policy": "window",
-        "policy_size": 20,
-    } | sealed_texts
-    return json.dumps(conversation | changes, default=str)
+    conversation = {"key_version": 1, "user_key_version": 1, "policy": "window", "policy_size": 20}
+    return json.dumps(conversation | sealed_texts | changes, default=str)
 
 
 def beginning(conversation, rev=0, **changes):
@@ -320,6 +313,23 @@ class World:
             "update private.roles set role = 'admin' where user_id = %s", [person.id]
         )
         return person
+
+    def suspend(self, person):
+        """As an admin may have done; sessions and tokens stay."""
+        suspension = "update private.roles set suspended_at = now() where user_id = %s"
+        self.admin.execute(suspension, [person.id])
+
+    def fill(self, conversation, first, last, *, is_due=False):
+        """Store messages, each the parent of the next. *is_due*: they are deleted, and to be destroyed."""
+        self.admin.execute(
+            f"""
+            insert into public.messages (id, conversation_id, user_id, seq, parent_id, role, body, destroy_at)
+            select md5(n::text)::uuid, id, user_id, n, case when n > {first} then md5((n - 1)::text)::uuid end,
+              'user', %s, case when {is_due} then now() - interval '1s' end
+            from public.conversations, generate_series({first}, {last}) n where id = %s
+            """,
+            [sealed("message"), conversation],
+        )
 
     def sweep(self):
         """Sweep until nothing is due, as the app does."""
@@ -415,16 +425,10 @@ def _plain(arguments):
 
 
 @contextlib.contextmanager
-def _psycopg_refusals():
+def _refusals():
     try:
         yield
     except psycopg.Error as error:
         raise Refused(error.sqlstate, str(error)) from error
-
-
-@contextlib.contextmanager
-def _rest_refusals():
-    try:
-        yield
     except (APIError, httpx.HTTPError) as error:
         raise Refused(getattr(error, "code", None), str(error)) from error

@@ -8,7 +8,9 @@ import pwd
 import shutil
 import signal
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -109,6 +111,19 @@ def lay_ground(address, *, is_open=True, with_auth=True):
             connection.execute(f"grant create on database {connection.info.dbname} to {role}")
 
 
+def at_once(address, count, act):
+    """Call *act* with a connection and a number, in *count* threads at the same moment; the results."""
+    start = threading.Barrier(count)
+
+    def once(number):
+        with psycopg.connect(address, autocommit=True) as connection:
+            start.wait()
+            return act(connection, number)
+
+    with ThreadPoolExecutor(count) as crowd:
+        return list(crowd.map(once, range(count)))
+
+
 def wait_for_blocked(connection, count):
     """Return once *count* others wait for a lock in the database of *connection*."""
     query = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
@@ -162,25 +177,23 @@ do $$ begin
 end $$;
 """
 
+
+def _grants(owner, schema, roles):
+    """Have all that *owner* makes in *schema* granted to *roles*."""
+    head = f"alter default privileges for role {owner} in schema {schema} grant all on"
+    return "".join(f"{head} {what} to {roles};" for what in ("tables", "sequences", "routines"))
+
+
 # The owner is neither the auth schema's owner nor a member of its role (supabase/supabase: docker/volumes/db).
 _GROUND = f"""
 create schema auth authorization {AUTH_ADMIN};
 grant usage on schema auth to {OWNER}, anon, authenticated, service_role;
-alter default privileges for role {AUTH_ADMIN} in schema auth grant all on tables to {OWNER};
-alter default privileges for role {AUTH_ADMIN} in schema auth grant all on sequences to {OWNER};
-alter default privileges for role {AUTH_ADMIN} in schema auth grant all on routines to {OWNER};
+{_grants(AUTH_ADMIN, "auth", OWNER)}
 alter schema public owner to {OWNER};
 grant usage on schema public to anon, authenticated, service_role;
 """
 
-_OPEN = f"""
-alter default privileges for role {OWNER} in schema public
-  grant all on tables to anon, authenticated, service_role;
-alter default privileges for role {OWNER} in schema public
-  grant all on sequences to anon, authenticated, service_role;
-alter default privileges for role {OWNER} in schema public
-  grant all on functions to anon, authenticated, service_role;
-"""
+_OPEN = _grants(OWNER, "public", "anon, authenticated, service_role")
 
 # What Daybook and the stand-in of tests/hosted use of Supabase Auth's tables.
 _AUTH = f"""

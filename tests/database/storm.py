@@ -218,10 +218,8 @@ def observe(admin, ids, seconds):
         overspent += admin.execute(OVERSPENT).fetchone()[0]
         samples += 1
         if samples % 5 == 0:
-            admin.execute(
-                "update private.deployment set monthly_cap_micro = monthly_cap_micro + %s",
-                [300_000 if samples % 40 == 0 else 60_000],
-            )
+            more = "update private.deployment set monthly_cap_micro = monthly_cap_micro + %s"
+            admin.execute(more, [300_000 if samples % 40 == 0 else 60_000])
             for cap in ("daily_cap_micro", "monthly_cap_micro"):
                 admin.execute(
                     f"update private.budgets set {cap} = {cap} + 6000 where {cap} < %s and user_id = any (%s)",

@@ -46,17 +46,11 @@ def test_new_account_has_role_user_and_default_caps(world):
 
 def test_first_account_is_admin_if_settings_say_so(world, migrated):
     world.admin.execute("update private.settings set first_account_is_admin = true")
-    start = threading.Barrier(5)
 
-    def sign_up(_):
-        with psycopg.connect(migrated) as connection:
-            start.wait()
-            connection.execute(
-                "insert into auth.users (email) values (%s)", [f"{uuid4()}@daybook.test"]
-            )
+    def sign_up(connection, number):
+        connection.execute("insert into auth.users (email) values (%s)", [f"{number}@x.test"])
 
-    with ThreadPoolExecutor(5) as crowd:
-        list(crowd.map(sign_up, range(5)))
+    servers.at_once(migrated, 5, sign_up)
 
     assert world.one(
         "select count(*), count(*) filter (where role = 'admin') from private.roles"
@@ -75,9 +69,7 @@ def test_role_in_sign_up_metadata_is_ignored(api_world):
 
     assert reply.user is not None
     api_world.people.append(reply.user.id)
-    assert (
-        api_world.one("select role from private.roles where user_id = %s", reply.user.id) == "user"
-    )
+    assert role(api_world, reply.user) == "user"
 
 
 @pytest.mark.parametrize("column", ["encrypted_password", "email"])
@@ -143,24 +135,19 @@ def test_last_admin_is_not_removed(world, admin):
 
 
 def test_two_admins_removing_each_other_leave_one(world, migrated):
-    with (
-        psycopg.connect(migrated, autocommit=True) as one,
-        psycopg.connect(migrated, autocommit=True) as two,
-    ):
-        pair = [world.person(), world.person()]
-        for _ in range(5):
-            for person in pair:
-                world.make_admin(person)
-            start = threading.Barrier(2)
+    pair = [world.person(), world.person()]
 
-            def demote(me, other, start=start):
-                start.wait()
-                me.refusal("set_role", person=other.id, new_role="user")
+    def demote_other(connection, number):
+        me, other = pair[number], pair[1 - number]
+        me.by(connection).refusal("set_role", person=other.id, new_role="user")
 
-            with ThreadPoolExecutor(2) as both:
-                list(both.map(demote, [pair[0].by(one), pair[1].by(two)], pair[::-1]))
+    for _ in range(5):
+        for person in pair:
+            world.make_admin(person)
 
-            assert sorted(role(world, person) for person in pair) == ["admin", "user"]
+        servers.at_once(migrated, 2, demote_other)
+
+        assert sorted(role(world, person) for person in pair) == ["admin", "user"]
 
 
 def test_caps_are_set_one_by_one(world, admin):
@@ -169,10 +156,8 @@ def test_caps_are_set_one_by_one(world, admin):
 
     assert admin.call("set_caps", person=omar.id, new_monthly_cap_micro=77, **unchanged)["ok"]
 
-    assert world.one(
-        "select daily_cap_micro, monthly_cap_micro, max_open from private.budgets where user_id = %s",
-        omar.id,
-    ) == (1_000_000, 77, 4)
+    caps = "select daily_cap_micro, monthly_cap_micro, max_open from private.budgets where user_id = %s"
+    assert world.one(caps, omar.id) == (1_000_000, 77, 4)
 
 
 def test_admin_sees_usage_and_no_content(world, admin):
@@ -338,14 +323,11 @@ def test_ledger_and_audit_are_append_only(world, book, verb):
 
 
 def test_tables_of_users_are_not_truncated(world):
-    tables = world.admin.execute(
-        "select tablename from pg_tables where schemaname = 'public'"
-    ).fetchall()
+    query = "select tablename from pg_tables where schemaname = 'public'"
 
-    for (table,) in tables:
-        with pytest.raises(
-            psycopg.errors.InsufficientPrivilege, match=f"TRUNCATE of {table} is not allowed"
-        ):
+    for (table,) in world.admin.execute(query).fetchall():
+        said = f"TRUNCATE of {table} is not allowed"
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match=said):
             world.admin.execute(f"truncate public.{table} cascade")
 
 

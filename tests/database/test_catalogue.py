@@ -91,10 +91,8 @@ def test_exactly_tables_of_public_have_row_level_security(catalogue):
 
 
 def test_policies_allow_reading_own_rows_alone(catalogue):
-    policies = found(
-        catalogue,
-        "select tablename, cmd, permissive, roles::text[], qual from pg_policies where schemaname = 'public'",
-    )
+    query = "select tablename, cmd, permissive, roles::text[], qual from pg_policies where schemaname = 'public'"
+    policies = found(catalogue, query)
     tables = found(catalogue, "select tablename from pg_tables where schemaname = 'public'")
 
     assert sorted((p[0],) for p in policies) == sorted(tables)
@@ -209,10 +207,7 @@ def test_updates_and_deletes_in_functions_have_where(world):
         ("plpgsql", "declare c refcursor; begin open c for execute 'delete from notes'; end"),
         ("plpgsql", "begin execute 'delete from notes'; end"),
         ("plpgsql", "begin return query execute 'delete from notes returning a'; end"),
-        (
-            "plpgsql",
-            "declare i integer; begin for i in execute 'delete from notes' loop end loop; end",
-        ),
+        ("plpgsql", "declare i int; begin for i in execute 'delete from notes' loop end loop; end"),
         ("sql", "select 1; delete from notes"),
     ],
 )

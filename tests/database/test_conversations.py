@@ -1,26 +1,16 @@
 """Changes of a conversation's row: out of bounds, and two at once."""
 
 import json
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
+from tests.database import servers
 from tests.database.people import MISUSE, sealed
 
 OUT_OF_BOUNDS = "23514"
 BAD_NAMES = ["", " mini", "a model", "m\n", "-", "x" * 101, "kumquat\u00e9"]
-
-
-@pytest.fixture
-def maya(world):
-    return world.person()
-
-
-@pytest.fixture
-def garden(maya):
-    """A conversation of Maya's, titled by its first words."""
-    return maya.create_conversation()
 
 
 @pytest.mark.parametrize(
@@ -43,21 +33,17 @@ def test_change_out_of_bounds_is_refused(maya, garden, change, refusal):
 def test_title_of_the_model_waits_for_a_rename(world, maya, garden, migrated):
     mine = {"title": sealed("mine"), "titled_by": "person"}
     made = {"title": sealed("made"), "titled_by": "model"}
-    answers = []
-    with (
-        psycopg.connect(migrated, autocommit=True) as renaming,
-        psycopg.connect(migrated, autocommit=True) as other,
-    ):
-        titling = threading.Thread(
-            target=lambda: answers.append(maya.by(other).change(garden, **made))
-        )
+
+    def title():
+        with psycopg.connect(migrated, autocommit=True) as connection:
+            return maya.by(connection).change(garden, **made)
+
+    with ThreadPoolExecutor(1) as other, psycopg.connect(migrated, autocommit=True) as renaming:
         with renaming.transaction():
             maya.by(renaming).change(garden, **mine)
-            titling.start()
-            titling.join(0.5)
-            assert titling.is_alive()
-        titling.join(10)
+            answer = other.submit(title)
+            servers.wait_for_blocked(world.admin, 1)
 
-    assert answers == [{"ok": True, "changed": False}]
+        assert answer.result() == {"ok": True, "changed": False}
     stored = "select title, titled_by from public.conversations where id = %s"
     assert world.one(stored, garden) == (sealed("mine"), "person")

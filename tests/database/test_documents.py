@@ -10,16 +10,6 @@ NOT_FOUND = {"ok": False, "reason": "not_found"}
 KINDS = ["fact", "fact of a conversation", "space", "preferences", "instructions", "summary"]
 
 
-@pytest.fixture
-def maya(world):
-    return world.person()
-
-
-@pytest.fixture
-def garden(maya):
-    return maya.create_conversation()
-
-
 @pytest.fixture(params=KINDS)
 def document(request, maya, garden):
     """The arguments that store a new document of each kind."""

@@ -11,11 +11,6 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 @pytest.fixture
-def maya(world):
-    return world.person()
-
-
-@pytest.fixture
 def reply():
     return uuid4()
 
@@ -34,14 +29,7 @@ def edit(person, conversation, rev, original, **changes):
 
 
 def test_replies_are_edited_until_a_conversation_has_20000_messages(world, maya, garden, reply):
-    world.admin.execute(
-        """
-        insert into public.messages (id, conversation_id, user_id, seq, role, body)
-        select md5(n::text)::uuid, %(garden)s, %(maya)s, n, 'user', %(body)s
-        from generate_series(3, 19999) n
-        """,
-        {"garden": garden, "maya": maya.id, "body": sealed("message")},
-    )
+    world.fill(garden, 3, 19999)
     world.admin.execute(
         "update public.conversations set rev = 19999, last_seq = 19999 where id = %s", [garden]
     )
@@ -164,15 +152,7 @@ def test_messages_and_facts_of_another_user_are_not_deleted(world, maya, garden,
 
 
 def test_deleted_messages_are_destroyed_in_slices(world, maya, garden):
-    world.admin.execute(
-        """
-        insert into public.messages (id, conversation_id, user_id, seq, parent_id, role, body, destroy_at)
-        select md5(n::text)::uuid, %(garden)s, %(maya)s, n + 2, case when n > 1 then md5((n - 1)::text)::uuid end, 'user',
-          %(body)s, now() - interval '1s'
-        from generate_series(1, 201) n
-        """,
-        {"garden": garden, "maya": maya.id, "body": sealed("message")},
-    )
+    world.fill(garden, 3, 203, is_due=True)
 
     left = []
     for _ in range(3):

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -47,16 +46,13 @@ def folder(tmp_path):
     return Path(shutil.copytree(MIGRATIONS, tmp_path / "migrations"))
 
 
-def recorded(connection):
-    found = connection.execute(
-        "select version from supabase_migrations.schema_migrations order by 1"
-    )
+def recorded(connection, table="supabase_migrations.schema_migrations"):
+    found = connection.execute(f"select version from {table} order by 1")
     return [row[0] for row in found]
 
 
 def hashed(connection):
-    found = connection.execute("select version from private.migrations order by 1")
-    return [row[0] for row in found]
+    return recorded(connection, "private.migrations")
 
 
 def test_files_are_named_by_time_and_purpose():
@@ -74,21 +70,14 @@ def test_each_file_is_applied_once_and_recorded_with_its_hash(owner):
     first = owner.execute(
         "select name, statements from supabase_migrations.schema_migrations order by version"
     )
-    assert first.fetchone() == (
-        "ground",
-        [next(iter(sorted(MIGRATIONS.glob("*.sql")))).read_text()],
-    )
+    assert first.fetchone() == ("ground", [min(MIGRATIONS.glob("*.sql")).read_text()])
 
 
 def test_concurrent_runs_apply_each_file_once(new_database):
-    address = servers.as_owner(new_database())
+    def apply(owner, _):
+        return migrations.apply(owner, MIGRATIONS)
 
-    def apply(_):
-        with psycopg.connect(address, autocommit=True) as connection:
-            return migrations.apply(connection, MIGRATIONS)
-
-    with ThreadPoolExecutor(2) as both:
-        assert sorted(both.map(apply, range(2))) == [(), VERSIONS]
+    assert sorted(servers.at_once(servers.as_owner(new_database()), 2, apply)) == [(), VERSIONS]
 
 
 def test_new_file_is_applied_alone(owner, folder):
@@ -256,9 +245,9 @@ def test_database_stores_no_server_key_in_plain(migrated):
     with psycopg.connect(servers.as_owner(migrated), autocommit=True) as owner:
         migrations.install_server_keys(owner, {2: key})
 
-        row = owner.execute(
-            "select position(%s in inner_pad) + position(%s in outer_pad) from private.server_keys",
-            [key, key],
-        ).fetchone()
+        query = (
+            "select position(%s in inner_pad) + position(%s in outer_pad) from private.server_keys"
+        )
+        row = owner.execute(query, [key, key]).fetchone()
 
     assert row == (0,)

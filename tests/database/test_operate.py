@@ -64,11 +64,8 @@ def test_migrate_refuses_earlier_database_without_naming_its_password(run, migra
         admin.execute("update private.migrations set sha256 = repeat('0', 64)")
         place = f"The database {admin.info.dbname} on {admin.info.host} was made by an earlier"
 
-    code, said = run(
-        "migrate",
-        DATABASE_URL=f"{servers.as_owner(migrated)} password=pw-7781",
-        DAYBOOK_ROOT_KEYS=ROOT_KEY,
-    )
+    url = f"{servers.as_owner(migrated)} password=pw-7781"
+    code, said = run("migrate", DATABASE_URL=url, DAYBOOK_ROOT_KEYS=ROOT_KEY)
 
     assert (code, said.startswith(place), "pw-7781" in said) == (1, True, False)
 
@@ -287,10 +284,8 @@ def test_set_password_ends_sessions_and_accepts_new_password(run, stack):
     assert sessions.sign_in(email, new_password)[1].user_id == maya.user_id
     sessions.gateway.http.close()
     with stack.connect() as database:
-        noted = database.execute(
-            "select count(*) from private.audit where action = 'password.set' and target = %s",
-            [maya.user_id],
-        )
+        query = "select count(*) from private.audit where action = 'password.set' and target = %s"
+        noted = database.execute(query, [maya.user_id])
         assert noted.fetchone() == (1,)
 
 
@@ -313,6 +308,7 @@ def test_limits_of_account_and_default_are_set_and_shown(run, world, migrated):
     assert noted.fetchall() == [("caps.set", maya.id, "2500000"), ("caps.default", None, None)]
 
 
+NAME_ONE = "Name one account, or give --default for new accounts."
 UNKNOWN = "There is no account with this address: sign up first."
 
 
@@ -323,12 +319,8 @@ UNKNOWN = "There is no account with this address: sign up first."
         (["set-password", "unknown@daybook.test"], PASSWORD, UNKNOWN),
         (["set-password", "maya@daybook.test"], "short", WeakPassword().public),
         (["limits", "unknown@daybook.test", "--daily", "5"], "", UNKNOWN),
-        (["limits", "--daily", "5"], "", "Name one account, or give --default for new accounts."),
-        (
-            ["limits", "a@b.test", "--default"],
-            "",
-            "Name one account, or give --default for new accounts.",
-        ),
+        (["limits", "--daily", "5"], "", NAME_ONE),
+        (["limits", "a@b.test", "--default"], "", NAME_ONE),
     ],
 )
 def test_refused_command_changes_nothing(run, world, migrated, arguments, password, sentence):

@@ -1,22 +1,15 @@
 """Signed-in devices, refreshing under a lease, and the brakes on guessing."""
 
 import json
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
-import psycopg
 import pytest
 
 from services.crypto import new_key
+from tests.database import servers
 from tests.database.people import NOT_ALLOWED, SIGNED_OUT, sealed, with_token
 
 MISSING = {"ok": False, "reason": "not_found"}
-
-
-@pytest.fixture
-def maya(world):
-    return world.person()
 
 
 @pytest.fixture
@@ -43,9 +36,7 @@ def age(world, cookie, column, seconds):
 
 def test_valid_token_starts_one_session(world, maya):
     suspended, signed_out = (with_token(world, world.person().id) for _ in range(2))
-    world.admin.execute(
-        "update private.roles set suspended_at = now() where user_id = %s", [suspended.id]
-    )
+    world.suspend(suspended)
     world.sign_out(signed_out)
 
     assert maya.refusal("start_session", new_cookie_hash=new_key().hex()) == "23505"
@@ -66,15 +57,6 @@ def test_session_ends_when_idle_and_when_old(world, maya, cookie, column, second
     assert world.one("select count(*) from private.app_sessions") == 0
 
 
-def test_suspended_user_has_no_session(world, maya, cookie):
-    world.admin.execute(
-        "update private.roles set suspended_at = now() where user_id = %s", [maya.id]
-    )
-
-    assert world.anon.call("open_session", cookie=cookie) == MISSING
-    assert maya.refusal("my_account") == SIGNED_OUT
-
-
 def test_opening_a_session_keeps_it_from_being_idle(world, cookie):
     age(world, cookie, "seen_at", 3000)
     world.anon.call("open_session", cookie=cookie)
@@ -84,15 +66,10 @@ def test_opening_a_session_keeps_it_from_being_idle(world, cookie):
 
 
 def test_one_of_eight_processes_gets_the_lease(world, migrated, cookie):
-    start_together = threading.Barrier(8)
+    def refresh(connection, _):
+        return lease(world.anon.by(connection), cookie, 0)
 
-    def refresh(_):
-        with psycopg.connect(migrated, autocommit=True) as connection:
-            start_together.wait()
-            return lease(world.anon.by(connection), cookie, 0)
-
-    with ThreadPoolExecutor(8) as crowd:
-        answers = list(crowd.map(refresh, range(8)))
+    answers = servers.at_once(migrated, 8, refresh)
 
     assert sorted(answer.get("reason", "") for answer in answers) == ["", *["held"] * 7]
 
@@ -123,7 +100,7 @@ def test_sign_out_ends_the_token(world, maya, cookie):
 
     assert world.anon.call("end_session", cookie=cookie) == {"ok": True}
 
-    assert maya.refusal("my_account") == "PT401"
+    assert maya.refusal("my_account") == SIGNED_OUT
     assert world.one("select count(*) from auth.sessions where user_id = %s", maya.id) == 0
     assert world.anon.call("open_session", cookie=cookie) == MISSING
     assert world.anon.call("end_session", cookie=cookie) == {"ok": True}
@@ -144,7 +121,7 @@ def test_users_see_and_end_their_own_devices(world, maya, cookie):
     assert world.one("select count(*) from auth.sessions where user_id = %s", maya.id) == 1
     this_one = next(device for device in devices if device["is_this_one"])
     assert maya.call("revoke_sessions", one_session=this_one["session"])["ended"] == 1
-    assert maya.refusal("my_account") == "PT401"
+    assert maya.refusal("my_account") == SIGNED_OUT
 
 
 def attempt(world, *names, at_most=3):
@@ -215,22 +192,17 @@ def test_refused_session_returns_no_attempt(world):
 
 def test_parallel_attempts_are_counted_without_deadlock(world, migrated, maya):
     names = [new_key().hex() for _ in range(2)]
-    start_together = threading.Barrier(8)
-
-    def sign_in(number):
-        with psycopg.connect(migrated, autocommit=True) as connection:
-            anon, person = (one.by(connection) for one in (world.anon, tokens[number]))
-            start_together.wait()
-            for _ in range(5):
-                counted = [{"bucket": name, "at_most": 99, "seconds": 60} for name in names]
-                anon.call("throttle", buckets=json.dumps(counted), nonce=uuid4())
-            person.call(
-                "start_session", new_cookie_hash=new_key().hex(), returned=json.dumps(names)
-            )
-
     tokens = [with_token(world, maya.id) for _ in range(8)]
-    with ThreadPoolExecutor(8) as crowd:
-        list(crowd.map(sign_in, range(8)))
+
+    def sign_in(connection, number):
+        for _ in range(5):
+            counted = [{"bucket": name, "at_most": 99, "seconds": 60} for name in names]
+            throttled = {"buckets": json.dumps(counted), "nonce": uuid4()}
+            world.anon.by(connection).call("throttle", **throttled)
+        started = {"new_cookie_hash": new_key().hex(), "returned": json.dumps(names)}
+        tokens[number].by(connection).call("start_session", **started)
+
+    servers.at_once(migrated, 8, sign_in)
 
     assert [attempts(world, name) for name in names] == [32, 32]
 

@@ -11,17 +11,6 @@ from tests.database.people import MISUSE, SIGNED_OUT, beginning, finish, sealed,
 
 
 @pytest.fixture
-def maya(world):
-    return world.person()
-
-
-@pytest.fixture
-def garden(maya):
-    """A conversation of Maya's."""
-    return maya.create_conversation()
-
-
-@pytest.fixture
 def money(world, maya):
     """The amounts that Maya has reserved, spent today, and spent this month."""
     return lambda: world.one(
@@ -55,20 +44,13 @@ def two_at_once(world, maya, migrated):
 
 def let_lapse(world, *turns):
     """End the leases of *turns* and sweep; how many were settled."""
-    world.admin.execute(
-        "update public.turns set lease_until = now() - interval '1 second' where id = any (%s)",
-        [list(turns)],
-    )
+    lapsing = "update public.turns set lease_until = now() - interval '1s' where id = any (%s)"
+    world.admin.execute(lapsing, [list(turns)])
     return world.anon.call("sweep_turns", at_most=100)["swept"]
 
 
-def turn_row(world, turn):
-    return world.one("select to_jsonb(t) from public.turns t where id = %s", turn)
-
-
 def partial_of(world, turn):
-    row = turn_row(world, turn)
-    return row["partial"], row["partial_thoughts"]
+    return world.one("select partial, partial_thoughts from public.turns where id = %s", turn)
 
 
 def books_agree(world):
@@ -253,9 +235,8 @@ def test_correction_changes_the_periods_that_counted_the_charge(world, maya, gar
 
 
 def test_sweep_settles_at_most_as_many_as_asked(world, maya, garden):
-    title = {"new_purpose": "title", "prompt": None, "prompt_body": None, "new_head": None}
     for _ in range(3):
-        maya.begin(garden, None, **title)
+        maya.call("begin_turn", **side_call(garden))
     world.admin.execute("update public.turns set lease_until = now()")
 
     sweeps = [world.anon.call("sweep_turns", at_most=2) for _ in range(3)]
@@ -273,7 +254,7 @@ def test_sweep_does_not_wait_for_a_locked_budget(world, maya, garden, migrated):
 
         assert let_lapse(world, turn, omars) == 1
 
-    assert turn_row(world, turn)["state"] == "reserved"
+    assert world.one("select state::text from public.turns where id = %s", turn) == "reserved"
     assert world.anon.call("sweep_turns", at_most=10)["swept"] == 1
 
 
@@ -332,10 +313,8 @@ def test_tidy_does_not_wait_for_a_locked_conversation(world, maya, migrated):
 
 def let_pass(world, conversation):
     """Let the time pass in which the conversation can be restored."""
-    world.admin.execute(
-        "update public.conversations set destroy_at = now() - interval '1 second' where id = %s",
-        [conversation],
-    )
+    passing = "update public.conversations set destroy_at = now() - interval '1s' where id = %s"
+    world.admin.execute(passing, [conversation])
 
 
 def test_open_turn_ends_in_a_discarded_conversation(world, maya, garden, money):
@@ -353,15 +332,7 @@ def test_open_turn_ends_in_a_discarded_conversation(world, maya, garden, money):
 
 
 def test_due_rows_are_removed_in_slices(world, maya, garden):
-    world.admin.execute(
-        """
-        insert into public.messages (id, conversation_id, user_id, seq, parent_id, role, body)
-        select md5(n::text)::uuid, %(garden)s, %(maya)s, n, case when n > 1 then md5((n - 1)::text)::uuid end, 'user',
-          %(body)s
-        from generate_series(1, 201) n
-        """,
-        {"garden": garden, "maya": maya.id, "body": sealed("message")},
-    )
+    world.fill(garden, 1, 201)
     world.admin.execute(
         "insert into private.throttles"
         " select encode(sha256(n::text::bytea), 'hex'), now(), 1 from generate_series(1, 201) n"
