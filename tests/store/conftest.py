@@ -77,6 +77,32 @@ def make_sessions(stack, wire=None, **changes):
     )
 
 
+@pytest.fixture
+def wire():
+    return Wire()
+
+
+@pytest.fixture
+def process(stack, wire):
+    """Another app process, on *wire*."""
+    made = make_sessions(stack, wire)
+    yield made
+    made.gateway.http.close()
+
+
+def ledger(stack, session):
+    """Return kind, purpose, model and cost of each entry. Fail unless the budget agrees and nothing is reserved."""
+    entries = (
+        "select kind, purpose, model, micro from private.ledger where user_id = %s order by id"
+    )
+    budget = "select month_spent, reserved from private.budgets where user_id = %s"
+    with stack.connect() as database:
+        found = database.execute(entries, [session.user_id]).fetchall()
+        spent = sum(micro for *_, micro in found)
+        assert database.execute(budget, [session.user_id]).fetchone() == (spent, 0)
+    return found
+
+
 def new_email():
     return f"person-{os.getpid()}-{next(_numbers)}@daybook.test"
 

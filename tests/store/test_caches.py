@@ -54,15 +54,10 @@ def asked(monkeypatch):
 def test_costs_receipts_and_thoughts_are_read_once(maya, garden, asked, kind, calls):
     store, its = store_of(maya), garden.conversation.id
     store.conversations.thread(its)
-    reader = store.turns
-    read = {
-        "costs": lambda messages: reader.costs(messages, its),
-        "receipts": lambda messages: reader.receipts(messages, its),
-        "thoughts": lambda messages: reader.thoughts(messages, its),
-    }[kind]
+    read = getattr(store.turns, kind)
     asked.clear()
 
-    assert len(read(garden.messages)) == len(read(garden.messages)) == 2
+    assert len(read(garden.messages, its)) == len(read(garden.messages, its)) == 2
     assert len(asked) == calls  # the costs came with the thread
 
 

@@ -10,26 +10,12 @@ from services.errors import SignedOut
 from tests.chats import LONG, SMALL, done, said, settled
 from tests.fakes import INFO, LARGE, choose
 from tests.stack.apps import until
+from tests.store.conftest import ledger
 from tests.stores import store_of
 
 
-def ledger(stack, session):
-    """Return purpose, model and cost of each entry. Fail unless the budget agrees and nothing is reserved."""
-    with stack.connect() as database:
-        entries = database.execute(
-            "select purpose, model, micro from private.ledger where user_id = %s order by id",
-            [session.user_id],
-        ).fetchall()
-        budget = database.execute(
-            "select month_spent, reserved from private.budgets where user_id = %s",
-            [session.user_id],
-        ).fetchone()
-    assert budget == (sum(micro for *_, micro in entries), 0)
-    return entries
-
-
 def purposes(entries):
-    return [purpose for purpose, _, micro in entries if micro]
+    return [purpose for _, purpose, _, micro in entries if micro]
 
 
 def begin_slowly(chat):
@@ -78,7 +64,7 @@ def test_chosen_model_is_reserved_and_charged(maya, make_chat, stack, server):
     replies = chat.open(turn.conversation_id).messages[1::2]
     costs = chat.store.turns.costs(replies, turn.conversation_id)
     charged = [(costs[reply.turn_id].model, costs[reply.turn_id].cost_micro) for reply in replies]
-    assert [(model, micro) for _, model, micro in ledger(stack, maya)] == charged
+    assert [(model, micro) for *_, model, micro in ledger(stack, maya)] == charged
     for (name, micro), info in zip(charged, (INFO, LARGE), strict=True):
         tokens = next(cost.tokens for cost in costs.values() if cost.model == name)
         assert (name, micro) == (info.name, info.cost_micro(tokens))
@@ -135,9 +121,8 @@ def test_message_of_another_conversation_is_recalled_for_its_user(sign_up, make_
 
     chat = searching(maya)  # another process
     here = settled(chat, chat.begin(None, question))
-    assert (
-        f"user, in another chat> {kumquat}" in server.requests[-1].body["messages"][-1]["content"]
-    )
+    sent = server.requests[-1].body["messages"][-1]["content"]
+    assert f"user, in another chat> {kumquat}" in sent
     receipt = chat.planning.receipt(here, here.tip)
     assert {entry.conversation_id for entry in receipt.recalls} == {there}
     done(searching(omar).begin(None, question))

@@ -10,6 +10,7 @@ from tests.chats import LONG, done, said, settled
 from tests.fakes import choose
 from tests.stack.apps import until
 from tests.store.conformance.talk import a_fact
+from tests.store.conftest import ledger
 from tests.stores import sweep
 
 MONEY = {"private.ledger", "private.budgets", "private.deployment"}
@@ -47,20 +48,9 @@ def turns(query, maya):
 
 
 @pytest.fixture
-def charges(query, maya):
+def charges(stack, maya):
     """Reads the kinds of ledger entries, after a check of the budget."""
-
-    def read():
-        entries = query(
-            "select kind, micro from private.ledger where user_id = %s order by id", maya.user_id
-        )
-        budget = query(
-            "select month_spent, reserved from private.budgets where user_id = %s", maya.user_id
-        )
-        assert budget == [(sum(micro for _, micro in entries), 0)]
-        return [kind for kind, micro in entries if micro]
-
-    return read
+    return lambda: [kind for kind, *_, micro in ledger(stack, maya) if micro]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Protocol
 from uuid import UUID, uuid4
 
 import httpx
@@ -58,10 +58,11 @@ class Text(NamedTuple):
     field: str = "body"
 
 
-class Backend:
+class Backend(Protocol):
     """One store, and what happens to it."""
 
     elapsed = 0.0  # seconds that have passed for tests
+    lost = StoreUnavailable()  # the error in the place of a lost answer
 
     def monotonic(self, clock=time.monotonic):
         """Return the monotonic time of every process."""
@@ -72,25 +73,20 @@ class Backend:
 
     def user(self):
         """Return a `User` who has just signed up."""
-        raise NotImplementedError
 
     # --- operator and time
 
     def set_caps(self, user, **caps):
         """Set limits of *user*: `daily_micro`, `monthly_micro`, `open_turns`, `turns_a_minute`."""
-        raise NotImplementedError
 
     def begin_days_later(self, user, days):
         """Have the spending of *user* lie that many days, or a month of 31, back."""
-        raise NotImplementedError
 
     def let_pass(self, seconds):
         """Let time pass, for leases, undo periods and caches. Nothing is swept."""
-        raise NotImplementedError
 
     def sweep(self):
         """Settle every turn whose lease ran out, and destroy what is due."""
-        raise NotImplementedError
 
     # --- faults: each is a context manager
 
@@ -99,53 +95,47 @@ class Backend:
 
         Fail at the end if there was none.
         """
-        raise NotImplementedError
 
     def lose_answer(self, user, verb):
         """Lose the answer of the next *verb* of *user*, which is done."""
-        raise NotImplementedError
+
+        def lose():
+            raise self.lost
+
+        return self.after(user, verb, lose)
 
     def unavailable(self, user):
         """Have every call of *user* fail."""
-        raise NotImplementedError
 
     # --- attacks on what is stored
 
     def stored_text(self):
         """Return all that is stored, as one string."""
-        raise NotImplementedError
 
     def copy(self, source, target):
         """Put the stored `Text` *source* also in the place *target*."""
-        raise NotImplementedError
 
     def delete_message(self, conversation_id, seq):
         """Remove a stored message."""
-        raise NotImplementedError
 
     def change_message(self, conversation_id, seq, /, **columns):
         """Change `seq`, `role` or `is_deleted` of a stored message."""
-        raise NotImplementedError
 
     def change_conversation(self, conversation_id, **columns):
         """Change `rev` or `last_seq` of a stored conversation."""
-        raise NotImplementedError
 
     def forge_head(self, conversation_id):
         """Put something that looks like it in the place of what authenticates the messages."""
-        raise NotImplementedError
+        self.change_conversation(conversation_id, head="h1." + "A" * 118)
 
     def move_fact(self, fact_id, *, conversation_id=None, space_id=None):
         """Change the scope of a stored fact."""
-        raise NotImplementedError
 
     def set_back(self, conversation_id):
         """Context manager: put the stored conversation and its messages back to what they were."""
-        raise NotImplementedError
 
     def set_back_text(self, *texts):
         """Context manager: put each stored `Text`, or number beside one, back to what it was."""
-        raise NotImplementedError
 
 
 class _FaultyTransport(LiteTransport):
@@ -184,14 +174,14 @@ _TABLES = {  # by kind of text
     "message": ("messages", "id"),
     "turn": ("turns", "id"),
     "receipt": ("receipts", "turn_id"),
-    "fact": ("documents", "id"),
-    "space": ("documents", "id"),
-    "preferences": ("documents", "id"),
+    **dict.fromkeys(("fact", "space", "preferences"), ("documents", "id")),
 }
 
 
 class SupabaseBackend(Backend):
     """The store over supabase-py, against the API and database of *stack*."""
+
+    lost = httpx.ReadTimeout("lost")
 
     def __init__(self, stack):
         self._stack, self._transport = stack, _FaultyTransport()
@@ -218,27 +208,22 @@ class SupabaseBackend(Backend):
             self._change(statement, value, user.user_id)
 
     def begin_days_later(self, user, days):
-        self._execute(
-            "update private.budgets set day = day - %s::integer,"
-            " month = case when %s > 30 then (month - interval '1 month')::date else month end"
-            " where user_id = %s",
-            days,
-            days,
-            user.user_id,
-        )
+        month = "case when %s > 30 then (month - interval '1 month')::date else month end"
+        statement = f"update private.budgets set day = day - %s::integer, month = {month}"
+        self._execute(f"{statement} where user_id = %s", days, days, user.user_id)
 
     def let_pass(self, seconds):
         self.elapsed += seconds
-        for table, column in (
-            ("turns", "lease_until"),
-            ("messages", "destroy_at"),
-            ("conversations", "destroy_at"),
-            ("conversations", "undo_until"),
+        for times in (
+            "turns.lease_until",
+            "messages.destroy_at",
+            "conversations.destroy_at",
+            "conversations.undo_until",
         ):
+            table, column = times.split(".")
+            earlier = f"{column} = {column} - make_interval(secs => %s)"
             self._execute(
-                f"update public.{table} set {column} = {column} - make_interval(secs => %s)"
-                f" where {column} is not null",
-                seconds,
+                f"update public.{table} set {earlier} where {column} is not null", seconds
             )
 
     def sweep(self):
@@ -250,12 +235,6 @@ class SupabaseBackend(Backend):
         self._transport.acts[call] = act
         yield
         assert self._transport.acts.pop(call, None) is None, f"{verb} was not called"
-
-    def lose_answer(self, user, verb):
-        def lose():
-            raise httpx.ReadTimeout("lost")
-
-        return self.after(user, verb, lose)
 
     @contextmanager
     def unavailable(self, user):
@@ -276,58 +255,38 @@ class SupabaseBackend(Backend):
 
     def copy(self, source, target):
         (table, key), (table_to, key_to) = _TABLES[source.kind], _TABLES[target.kind]
-        self._change(
-            f"update public.{table_to} set {target.field} ="
-            f" (select {source.field} from public.{table} where {key} = %s) where {key_to} = %s",
-            source.id,
-            target.id,
-        )
+        text = f"(select {source.field} from public.{table} where {key} = %s)"
+        statement = f"update public.{table_to} set {target.field} = {text} where {key_to} = %s"
+        self._change(statement, source.id, target.id)
 
     def delete_message(self, conversation_id, seq):
-        self._change(
-            "delete from public.messages where conversation_id = %s and seq = %s",
-            conversation_id,
-            seq,
-        )
+        statement = "delete from public.messages where conversation_id = %s and seq = %s"
+        self._change(statement, conversation_id, seq)
 
     def change_message(self, conversation_id, seq, /, **columns):
         if "is_deleted" in columns:
             columns["destroy_at"] = "now" if columns.pop("is_deleted") else None
         for column, value in columns.items():
-            self._change(
-                f"update public.messages set {column} = %s where conversation_id = %s and seq = %s",
-                value,
-                conversation_id,
-                seq,
-            )
+            statement = f"update public.messages set {column} = %s"
+            row = " where conversation_id = %s and seq = %s"
+            self._change(statement + row, value, conversation_id, seq)
 
     def change_conversation(self, conversation_id, **columns):
         for column, value in columns.items():
-            self._change(
-                f"update public.conversations set {column} = %s where id = %s",
-                value,
-                conversation_id,
-            )
-
-    def forge_head(self, conversation_id):
-        self.change_conversation(conversation_id, head="h1." + "A" * 118)
+            statement = f"update public.conversations set {column} = %s where id = %s"
+            self._change(statement, value, conversation_id)
 
     def move_fact(self, fact_id, *, conversation_id=None, space_id=None):
-        self._change(
-            "update public.documents set conversation_id = %s, space_id = %s where id = %s",
-            *(conversation_id, space_id, fact_id),
-        )
+        statement = "update public.documents set conversation_id = %s, space_id = %s where id = %s"
+        self._change(statement, *(conversation_id, space_id, fact_id))
 
     @contextmanager
     def set_back(self, conversation_id):
         columns = "rev", "last_seq", "head"
         before = self._read("conversations", "id", conversation_id, *columns)
         yield
-        self._execute(
-            "delete from public.messages where conversation_id = %s and seq > %s",
-            conversation_id,
-            before[1],
-        )
+        newer = "delete from public.messages where conversation_id = %s and seq > %s"
+        self._execute(newer, conversation_id, before[1])
         self.change_conversation(conversation_id, **dict(zip(columns, before, strict=True)))
 
     @contextmanager
@@ -336,9 +295,8 @@ class SupabaseBackend(Backend):
         yield
         for text, value in zip(texts, before, strict=True):
             table, key = _TABLES[text.kind]
-            self._change(
-                f"update public.{table} set {text.field} = %s where {key} = %s", value, text.id
-            )
+            statement = f"update public.{table} set {text.field} = %s where {key} = %s"
+            self._change(statement, value, text.id)
 
     def _read(self, table, key, value, *columns):
         """Return columns of one row."""
@@ -406,12 +364,6 @@ class InMemoryBackend(Backend):
         yield
         assert acts.pop(name, None) is None, f"{verb} was not called"
 
-    def lose_answer(self, user, verb):
-        def lose():
-            raise StoreUnavailable
-
-        return self.after(user, verb, lose)
-
     @contextmanager
     def unavailable(self, user):
         rows = self._databases[user.user_id].rows
@@ -440,9 +392,6 @@ class InMemoryBackend(Backend):
         tables = self._tables("conversations", conversation_id)
         row = tables.conversations[conversation_id]
         tables.conversations[conversation_id] = replace(row, **columns)
-
-    def forge_head(self, conversation_id):
-        self.change_conversation(conversation_id, head="h1." + "A" * 118)
 
     def move_fact(self, fact_id, *, conversation_id=None, space_id=None):
         key = DocumentKind.FACT, fact_id

@@ -129,6 +129,12 @@ def left_micro(user):
     return refused.value.left_micro
 
 
+def whole(thread):
+    """Return *thread*. Fail unless it is whole."""
+    assert thread.is_whole
+    return thread
+
+
 def bodies(messages):
     return [message.body for message in messages]
 

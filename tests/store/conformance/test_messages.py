@@ -19,6 +19,7 @@ from tests.store.conformance.talk import (
     new_turn,
     say,
     unsaid,
+    whole,
 )
 
 
@@ -33,8 +34,7 @@ def maya(busy_user):
 def test_stored_turns_are_read_in_another_process(maya, garden_id):
     thread = maya.elsewhere().conversations.thread(garden_id)
 
-    assert thread.is_whole
-    assert [(message.role, message.body) for message in thread.branch()] == [
+    assert [(message.role, message.body) for message in whole(thread).branch()] == [
         (Role.USER, "When do I sow peas?"),
         (Role.ASSISTANT, "In March."),
         (Role.USER, "And beans?"),
@@ -54,28 +54,22 @@ def test_cached_thread_is_read_with_messages_from_elsewhere(maya, garden, garden
     assert thread == other.conversations.thread(garden_id)
 
 
-def test_conversation_that_grows_during_a_read_is_whole(backend, maya, garden, garden_id):
-    reader = maya.elsewhere()
+@pytest.mark.parametrize("is_read_again", [False, True])
+def test_conversation_that_grows_during_a_read_is_whole(
+    backend, maya, garden, garden_id, is_read_again
+):
+    reader = maya.elsewhere().conversations
 
-    with backend.after(maya, "read_conversation", lambda: say(maya, garden, "More", "More.")):
-        thread = reader.conversations.thread(garden_id)
-
-    assert thread.is_whole
-    assert len(reader.conversations.thread(garden_id).messages) == 6
-
-
-def test_slower_of_two_reads_shows_the_newest_messages(backend, maya, garden, garden_id):
-    reader = maya.elsewhere()
-
-    def read_more():
+    def grow():
         say(maya, garden, "More", "More.")
-        reader.conversations.thread(garden_id)
+        if is_read_again:
+            reader.thread(garden_id)
 
-    with backend.after(maya, "read_conversation", read_more):
-        thread = reader.conversations.thread(garden_id)
+    with backend.after(maya, "read_conversation", grow):
+        thread = reader.thread(garden_id)
 
-    assert thread.is_whole
-    assert len(thread.messages) == 6
+    assert len(whole(thread).messages) == (6 if is_read_again else 4)
+    assert len(reader.thread(garden_id).messages) == 6
 
 
 # --- branches
@@ -84,21 +78,15 @@ def test_slower_of_two_reads_shows_the_newest_messages(backend, maya, garden, ga
 def test_second_reply_is_another_version_and_is_read(maya, garden):
     thread = answer_again(maya, garden, garden.messages[2], "In June.")
 
-    assert thread.is_whole
-    assert bodies(thread.branch())[2:] == ["And beans?", "In June."]
+    assert bodies(whole(thread).branch())[2:] == ["And beans?", "In June."]
     assert bodies(thread.versions(thread.tip)) == ["In May.", "In June."]
 
 
 def test_edited_prompt_is_another_version_and_is_answered(maya, garden):
     thread = say(maya, garden.before(garden.messages[2]), "And leeks?", "In April.")
 
-    assert thread.is_whole
-    assert bodies(thread.branch()) == [
-        "When do I sow peas?",
-        "In March.",
-        "And leeks?",
-        "In April.",
-    ]
+    branch = bodies(whole(thread).branch())
+    assert branch == ["When do I sow peas?", "In March.", "And leeks?", "In April."]
     assert bodies(thread.versions(thread.branch()[2])) == ["And beans?", "And leeks?"]
 
 
@@ -125,8 +113,7 @@ def test_reply_that_ended_early_is_continued(maya, garden, outcome):
 
     thread = answer_again(maya, thread, reply, "ril.")
 
-    assert thread.is_whole
-    assert thread.messages[-1].parent_id == reply.id
+    assert whole(thread).messages[-1].parent_id == reply.id
     assert bodies(thread.branch())[-2:] == ["And leeks?", "In April."]
 
 
@@ -170,8 +157,7 @@ def test_edited_reply_is_another_version_without_a_turn(maya, garden, garden_id,
     reader = maya.elsewhere() if is_elsewhere else maya
     thread = reader.conversations.thread(garden_id)
     edited = thread.tip
-    assert thread.is_whole
-    assert bodies(thread.branch()) == ["When do I sow peas?", "In April."]
+    assert bodies(whole(thread).branch()) == ["When do I sow peas?", "In April."]
     assert (edited.outcome, edited.turn_id) == (Outcome.EDITED, None)
     assert not thread.conversation.is_unread
     assert not reader.turns.costs([edited], garden_id)
@@ -184,8 +170,8 @@ def test_conversation_goes_on_from_an_edited_reply(maya, garden, garden_id):
 
     thread = say(maya, maya.conversations.thread(garden_id), "And leeks?", "In April.")
 
-    assert thread.is_whole
-    assert bodies(thread.branch())[2:] == ["And beans?", "In June.", "And leeks?", "In April."]
+    branch = bodies(whole(thread).branch())
+    assert branch[2:] == ["And beans?", "In June.", "And leeks?", "In April."]
 
 
 def test_stale_edit_of_a_reply_is_refused(maya, garden, garden_id):
@@ -256,8 +242,7 @@ def test_deleted_messages_are_read_no_more(maya, garden, garden_id, is_elsewhere
     delete(maya, garden, 2)
 
     thread = reader.thread(garden_id)
-    assert thread.is_whole
-    assert thread.messages == garden.messages[:2]
+    assert whole(thread).messages == garden.messages[:2]
     assert thread.conversation.undo_until is not None
     assert (maya.elsewhere() if is_elsewhere else maya).messages.can_restore(garden_id)
 
@@ -272,8 +257,7 @@ def test_restored_messages_are_read_again(backend, maya, garden, garden_id, is_e
     (maya if is_elsewhere else maya.elsewhere()).messages.restore(garden_id)
 
     thread = reader.thread(garden_id)
-    assert thread.is_whole
-    assert thread.messages == garden.messages
+    assert whole(thread).messages == garden.messages
     assert thread.conversation.undo_until is None
     with pytest.raises(TooLate):
         maya.messages.restore(garden_id)
@@ -332,8 +316,7 @@ def test_conversation_goes_on_after_deleted_messages(maya, garden, garden_id):
 
     thread = say(maya, maya.conversations.thread(garden_id), "And leeks?", "In April.")
 
-    assert thread.is_whole
-    assert [message.seq for message in thread.messages] == [1, 2, 5, 6]
+    assert [message.seq for message in whole(thread).messages] == [1, 2, 5, 6]
     assert bodies(thread.branch())[2:] == ["And leeks?", "In April."]
 
 
@@ -345,8 +328,7 @@ def test_messages_are_restored_beside_newer_ones(maya, garden, garden_id):
     maya.messages.restore(garden_id)
 
     thread = maya.elsewhere().conversations.thread(garden_id)
-    assert thread.is_whole
-    assert [message.seq for message in thread.messages] == [1, 2, 3, 4, 5, 6]
+    assert [message.seq for message in whole(thread).messages] == [1, 2, 3, 4, 5, 6]
     assert not thread.conversation.is_unread
 
 

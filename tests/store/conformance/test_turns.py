@@ -33,6 +33,7 @@ from tests.store.conformance.talk import (
     say,
     stored_space,
     titles,
+    whole,
 )
 
 
@@ -62,8 +63,7 @@ def checkpoint(maya, begun, garden_id):
 def test_prompt_is_stored_when_its_turn_begins(maya, turn, begun, garden_id):
     thread = maya.elsewhere().conversations.thread(garden_id)
 
-    assert thread.is_whole
-    assert (thread.tip.id, thread.tip.body) == (turn.prompt_id, "And leeks?")
+    assert (whole(thread).tip.id, thread.tip.body) == (turn.prompt_id, "And leeks?")
     assert begun.reserved_micro == 1100
 
 
@@ -75,8 +75,7 @@ def test_conversation_is_stored_with_its_first_prompt(maya):
     answer(maya, turn, "In March.")
 
     thread = maya.elsewhere().conversations.thread(turn.thread.conversation.id)
-    assert thread.is_whole
-    assert bodies(thread.messages) == ["When do I sow peas?", "In March."]
+    assert bodies(whole(thread).messages) == ["When do I sow peas?", "In March."]
     conversation = thread.conversation
     assert (conversation.title, conversation.policy) == ("Garden", Window())
     assert (conversation.model, conversation.space_id) == ("large", space.id)
@@ -160,8 +159,7 @@ def test_reply_without_a_word_is_no_message(maya, garden):
 
     thread = say(maya, garden, "And leeks?", "", outcome=Outcome.FAILED)
 
-    assert thread.is_whole
-    assert bodies(thread.messages)[4:] == ["And leeks?"]
+    assert bodies(whole(thread).messages)[4:] == ["And leeks?"]
     assert left_micro(maya) == before - 300
 
 
@@ -184,8 +182,7 @@ def test_turn_whose_answer_was_lost_is_stored_once(backend, maya, garden, garden
         say(maya, garden, "And leeks?", "In April.")
 
     thread = maya.elsewhere().conversations.thread(garden_id)
-    assert thread.is_whole
-    assert bodies(thread.messages)[4:] == ["And leeks?", "In April."]
+    assert bodies(whole(thread).messages)[4:] == ["And leeks?", "In April."]
     assert left_micro(maya) == before - 300
 
 
@@ -199,8 +196,7 @@ def test_reply_is_stored_though_messages_are_deleted_meanwhile(backend, maya, ga
         maya.turns.finish(end)
 
     thread = maya.elsewhere().conversations.thread(garden_id)
-    assert thread.is_whole
-    assert bodies(thread.messages) == ["When do I sow peas?", "In March.", "In April."]
+    assert bodies(whole(thread).messages) == ["When do I sow peas?", "In March.", "In April."]
 
 
 def test_turn_ends_in_a_conversation_no_longer_cached(maya, garden, garden_id):
@@ -373,13 +369,11 @@ def test_partial_reply_becomes_one_interrupted_message(backend, maya, garden, ga
 
     maya.turns.finish(ending(turn, begun, "Half a reply."))  # its process was alive after all
     thread = maya.elsewhere().conversations.thread(garden_id)
-    assert thread.is_whole
-    assert bodies(thread.messages)[4:] == ["Will this end?", "Half a"]
+    assert bodies(whole(thread).messages)[4:] == ["Will this end?", "Half a"]
     assert thread.tip.outcome is Outcome.INTERRUPTED
     assert maya.turns.read(garden_id)[1] is None
-    assert (
-        maya.turns.costs([thread.tip], garden_id)[begun.turn_id].cost_micro == begun.reserved_micro
-    )
+    cost = maya.turns.costs([thread.tip], garden_id)[begun.turn_id]
+    assert cost.cost_micro == begun.reserved_micro
 
 
 def test_open_turn_is_not_recovered(maya, turn, begun, checkpoint):

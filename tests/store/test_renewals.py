@@ -3,29 +3,7 @@
 import pytest
 
 from services.errors import SignedOut
-from tests.store.conftest import PASSWORD, Wire, make_sessions, new_email
-
-
-@pytest.fixture(params=["embedded_stack", "hosted"], ids=["embedded", "hosted"])
-def backend(request):
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def wire():
-    return Wire()
-
-
-@pytest.fixture
-def process(backend, wire):
-    made = make_sessions(backend, wire)
-    yield made
-    made.gateway.http.close()
-
-
-@pytest.fixture
-def maya(process):
-    return process.sign_up(new_email(), PASSWORD)[1]
+from tests.store.conftest import PASSWORD, new_email
 
 
 @pytest.fixture
@@ -50,11 +28,11 @@ def attacker(process, wire):
     ids=["user", "session"],
 )
 def test_renewal_with_tokens_of_another_session_ends_ours(
-    process, maya, attacker, backend, change, is_open, caplog
+    process, maya, attacker, stack, change, is_open, caplog
 ):
     cookie, session = attacker
     ids = {"victim": str(maya.user_id), "attacker": str(session.user_id)}
-    with backend.connect() as database:
+    with stack.connect() as database:
         for statement in change.split(";"):
             database.execute(statement, ids)
 
