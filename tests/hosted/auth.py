@@ -21,6 +21,7 @@ from tests.hosted.gateway import Response
 
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 _LIFE = 3600  # seconds of an access token
+_SHORTEST_PASSWORD = 12
 _REUSE = 10  # seconds in which a refresh token that was used may be used again
 
 
@@ -41,7 +42,6 @@ class StandInAuth:
     signing_key: Mapping[str, str] = field(repr=False)  # a JWK with its private part
     confirms: bool = False  # addresses are to be confirmed
     is_closed: bool = False  # nobody signs up
-    password_characters: int = 12
 
     def __call__(self, request):
         parts = urlsplit(request.path)
@@ -134,10 +134,8 @@ class StandInAuth:
             if active is not None:
                 return self._document(user, used["session_id"], active["token"])
             if used["seconds_since_use"] > _REUSE:
-                rows.execute(
-                    "update auth.refresh_tokens set revoked = true where session_id = %s",
-                    [used["session_id"]],
-                )
+                ending = "update auth.refresh_tokens set revoked = true where session_id = %s"
+                rows.execute(ending, [used["session_id"]])
                 rows.commit()
                 raise Refused(400, "refresh_token_already_used")
         rows.execute(
@@ -150,10 +148,10 @@ class StandInAuth:
         """Set another password. Another address would only be prepared, by mail."""
         if password := body.get("password"):
             self._check(password)
-            rows.execute(
-                "update auth.users set encrypted_password = %s, updated_at = now() where id = %s",
-                [_hashed(password), user["id"]],
+            change = (
+                "update auth.users set encrypted_password = %s, updated_at = now() where id = %s"
             )
+            rows.execute(change, [_hashed(password), user["id"]])
         return _shown(user)
 
     def _user(self, request, rows):
@@ -216,7 +214,7 @@ class StandInAuth:
     def _check(self, password):
         if not password or len(password.encode()) > 72:
             raise Refused(400, "validation_failed")
-        if len(password) < self.password_characters:
+        if len(password) < _SHORTEST_PASSWORD:
             raise Refused(422, "weak_password", weak_password={"reasons": ["length"]})
 
 

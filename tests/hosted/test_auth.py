@@ -71,10 +71,8 @@ def test_tokens_name_user_and_session(ask, maya, hosted, email):
         assert ask("GET", "/user", token=session["access_token"])[1]["email"] == email
 
     with hosted.connect() as rows:
-        stored = rows.execute(
-            "select session_id::text, token from auth.refresh_tokens where user_id = %s",
-            [maya["user"]["id"]],
-        ).fetchall()
+        query = "select session_id::text, token from auth.refresh_tokens where user_id = %s"
+        stored = rows.execute(query, [maya["user"]["id"]]).fetchall()
     assert dict(stored) == found
     assert {len(token) for token in found.values()} == {12}
 
@@ -130,10 +128,8 @@ def test_addresses_to_be_confirmed(ask, maya, hosted, email):
 
 def test_banned_user(ask, maya, hosted, email):
     with hosted.connect() as rows:
-        rows.execute(
-            "update auth.users set banned_until = now() + interval '1 hour' where email = %s",
-            [email],
-        )
+        ban = "update auth.users set banned_until = now() + interval '1 hour' where email = %s"
+        rows.execute(ban, [email])
 
     assert refusal(signed_in(ask, email)) == (400, "user_banned")
     assert refusal(renewed(ask, maya["refresh_token"])) == (400, "user_banned")
@@ -155,10 +151,10 @@ def test_refresh_token_used_twice(ask, maya, hosted):
     second = answers[0][1]["refresh_token"]
     renewed(ask, second)
     with hosted.connect() as rows:
-        rows.execute(
-            "update auth.refresh_tokens set updated_at = now() - interval '1 minute' where token = %s",
-            [first],
+        ageing = (
+            "update auth.refresh_tokens set updated_at = now() - interval '1m' where token = %s"
         )
+        rows.execute(ageing, [first])
 
     assert {status for status, _ in answers} == {200}
     assert {document["refresh_token"] for _, document in answers} == {second}

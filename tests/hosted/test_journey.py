@@ -58,9 +58,8 @@ def test_a_day_on_two_processes(app, make_hosted_app, open_rig, person):
             there.signs_out()
             maya.is_signed_out_before_long()
 
-    assert (
-        open_rig.gateway.calls["POST /auth/v1/token"] == 0
-    )  # every process had the token of the sign-up
+    # every process had the token of the sign-up
+    assert open_rig.gateway.calls["POST /auth/v1/token"] == 0
     with open_rig.connect() as rows:
         costs = rows.execute(
             "select micro from private.ledger join auth.users on users.id = user_id"

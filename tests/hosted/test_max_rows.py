@@ -1,7 +1,6 @@
 """Reading beyond "max rows", the bound that a hosted API cuts its answers to."""
 
 from dataclasses import replace
-from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -101,14 +100,14 @@ def test_thread_is_read_whole_whatever_the_bound(hosted, maya, long):
 
 def test_bound_that_is_too_low_is_told_instead_of_tampering(hosted, maya, long, monkeypatch):
     rows = SupabaseRows(maya)
-    first = partial(_first_messages, rows.read_conversation, 10)
-    monkeypatch.setattr(rows, "read_conversation", first)  # the rest comes page by page
+    read = rows.read_conversation
+
+    def read_first(*arguments):  # the rest comes page by page
+        found = read(*arguments)
+        return replace(found, messages=found.messages[:10])
+
+    monkeypatch.setattr(rows, "read_conversation", read_first)
     with hosted.row_limit(40), pytest.raises(RowsCut) as cut:
         sealed_store(rows, maya.user_keys).conversations.thread(long)
 
     assert "at most 40 rows" in cut.value.public
-
-
-def _first_messages(read, count, *arguments):
-    found = read(*arguments)
-    return replace(found, messages=found.messages[:count])

@@ -70,10 +70,8 @@ def test_session_not_started_by_the_app_opens_nothing(email, api, database, way)
         tokens = api.post("/auth/v1/token?grant_type=password", json=credentials)
     else:
         api.post("/auth/v1/recover", json={"email": email})
-        (hashed,) = database.execute(
-            "select coalesce(to_jsonb(users) ->> 'recovery_token', '') from auth.users where email = %s",
-            [email],
-        ).fetchone()
+        query = "select coalesce(to_jsonb(users) ->> 'recovery_token', '') from auth.users where email = %s"
+        (hashed,) = database.execute(query, [email]).fetchone()
         redeemed = {"type": "recovery", "token_hash": hashed}
         tokens = api.post("/auth/v1/verify", json=redeemed)
         if tokens.status_code == 404:  # at the real Auth alone it is redeemed
