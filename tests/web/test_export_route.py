@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from services.store.supabase.sessions import Cookie
 from services.web.export_route import export_route
 from services.web.origin import Origin
-from tests.unit.test_portable import GARDEN, thread
+from tests.unit.test_portable import TOMATOES, thread
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,6 @@ def test_export_shows_times_in_the_readers_zone(zone, moment):
     cookie = {"cookie": f"__Host-sid={Cookie.new()}"}
     client = TestClient(Starlette(routes=[route]), base_url="http://localhost")
 
-    answer = client.get(f"/export/{GARDEN}.md", params={"zone": zone}, headers=cookie)
+    answer = client.get(f"/export/{TOMATOES.id}.md", params={"zone": zone}, headers=cookie)
 
     assert f"## You, 2026-11-20 {moment}\n" in answer.text
