@@ -13,20 +13,15 @@ from services.events import log_event
 def test_event_is_one_line_of_json(caplog):
     caplog.set_level(logging.INFO, "daybook")
 
-    log_event(
-        "turn.finished", turn=UUID(int=7), outcome=Outcome.STOPPED, tokens=12, seconds=0.5, won=True
-    )
+    figures = {"tokens": 12, "seconds": 0.5, "won": True}
+
+    log_event("turn.finished", turn=UUID(int=7), outcome=Outcome.STOPPED, **figures)
 
     [record] = caplog.records
     assert "\n" not in record.getMessage()
-    assert json.loads(record.getMessage()) == {
-        "event": "turn.finished",
-        "turn": "00000000-0000-0000-0000-000000000007",
-        "outcome": "stopped",
-        "tokens": 12,
-        "seconds": 0.5,
-        "won": True,
-    }
+    ids = {"turn": "00000000-0000-0000-0000-000000000007"}
+    event = {"event": "turn.finished", **ids, "outcome": "stopped", **figures}
+    assert json.loads(record.getMessage()) == event
 
 
 @pytest.mark.parametrize("value", ["kumquat", b"kumquat", ["kumquat"], {"a": "kumquat"}], ids=repr)

@@ -15,9 +15,9 @@ from tests.unit.test_vault import (
     ANA,
     GARDEN,
     KITCHEN,
+    full_traceback,
     place_of,
     refuses,
-    traceback_with_locals,
     use_salt,
 )
 
@@ -305,7 +305,7 @@ def test_traceback_of_a_failure_holds_no_key():
     with pytest.raises(Tampered) as failure:
         AFTER.unwrap(BEFORE.wrap(USER_KEY, ANA, 1), ANA, 1)
 
-    shown = traceback_with_locals(failure.value)
+    shown = full_traceback(failure.value)
     assert failure.value.__context__ is None
     for secret in (ROOT_1, ROOT_2, USER_KEY, subkey(ROOT_1, "user keys")):
         assert repr(secret)[2:-1] not in shown

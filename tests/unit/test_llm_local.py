@@ -1,8 +1,8 @@
 """The model client on the local model."""
 
 import os
-import socket
 import sys
+from contextlib import closing
 
 import httpx
 import psutil
@@ -10,6 +10,7 @@ import pytest
 
 from services.domain import Role, Usage
 from services.domain.context import ContextMessage
+from services.embedded.folders import free_port
 from services.llm.openai_model import OpenAIModel, connect
 from tests.stack.apps import until
 
@@ -19,9 +20,7 @@ KEY = "kumquat-7781"
 @pytest.fixture(scope="module")
 def server():
     """The local model's process, answering."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = psutil.Popen(
         [sys.executable, "-m", "services.embedded.model_server", str(port)],
         env=os.environ | {"DAYBOOK_MODEL_KEY": KEY},
@@ -43,11 +42,12 @@ def _answers(url):
         return False
 
 
-def patient(server):
+@pytest.fixture
+def model(server):
     # its threads wait for each other, which a busy machine makes very slow
-    return OpenAIModel(
-        connect(server.url, KEY), "SmolLM2-135M", first_token_seconds=180, between_tokens_seconds=60
-    )
+    patience = {"first_token_seconds": 180, "between_tokens_seconds": 60}
+    with closing(OpenAIModel(connect(server.url, KEY), "SmolLM2-135M", **patience)) as model:
+        yield model
 
 
 def ask(model, prompt, max_tokens):
@@ -55,9 +55,7 @@ def ask(model, prompt, max_tokens):
     return iter(model.start(said, max_tokens=max_tokens))
 
 
-def test_local_model_replies_and_reports_usage(server):
-    model = patient(server)
-
+def test_local_model_replies_and_reports_usage(model):
     first = list(ask(model, "Say hello.", 4))
     again = list(ask(model, "Say hello.", 4))
 
@@ -69,11 +67,9 @@ def test_local_model_replies_and_reports_usage(server):
     assert isinstance(again[-1], Usage)
     assert again[-1].prompt == used.prompt  # cached or not, it is counted once
     assert used.prompt > again[-1].cached > 0
-    model.close()
 
 
-def test_cancel_stops_the_local_model(server):
-    model = patient(server)
+def test_cancel_stops_the_local_model(server, model):
     said = [ContextMessage(Role.USER, "Count from one to a thousand.")]
     streams = [model.start(said, max_tokens=1900) for _ in range(2)]  # as many as it serves at once
     for stream in streams:
@@ -85,4 +81,3 @@ def test_cancel_stops_the_local_model(server):
     # both would count on for longer
     until(lambda: server.cpu_percent(interval=0.3) < 20, within=30)
     assert list(ask(model, "Say hello.", 2))
-    model.close()

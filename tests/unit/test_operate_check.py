@@ -8,21 +8,12 @@ import pytest
 from click.testing import CliRunner
 
 from services.crypto import new_key
+from services.operate import check
 from services.operate.__main__ import operate
-from services.operate.check import (
-    AuthSettings,
-    Mark,
-    judge_access_tokens,
-    judge_clocks,
-    judge_max_rows,
-    judge_root_keys,
-    judge_sign_up,
-    judge_users,
-)
 
 
 def auth(has_email=True, is_closed=False, is_confirmed=True):
-    return AuthSettings(
+    return check.AuthSettings(
         external={"email": has_email}, disable_signup=is_closed, mailer_autoconfirm=is_confirmed
     )
 
@@ -30,25 +21,25 @@ def auth(has_email=True, is_closed=False, is_confirmed=True):
 @pytest.mark.parametrize(
     ("finding", "mark", "words"),
     [
-        (judge_sign_up(auth()), Mark.OK, "open"),
-        (judge_sign_up(0), Mark.FAIL, "check SUPABASE_URL"),
-        (judge_sign_up(401), Mark.FAIL, "refuses SUPABASE_KEY"),
-        (judge_sign_up(540), Mark.FAIL, "paused"),
-        (judge_sign_up(auth(has_email=False)), Mark.FAIL, "switch on Email"),
-        (judge_sign_up(auth(is_closed=True)), Mark.NOTE, "closed"),
-        (judge_sign_up(auth(is_confirmed=False)), Mark.NOTE, "SMTP"),
-        (judge_root_keys((1,), (1,)), Mark.OK, "needs 1"),
-        (judge_root_keys((1, 2), (2, 3)), Mark.FAIL, "needs 1:"),
-        (judge_root_keys((2,), (1, 2)), Mark.OK, "needs 2, and not 1"),
-        (judge_max_rows(1000), Mark.OK, "100"),
-        (judge_max_rows(99), Mark.FAIL, "99 are too few"),
-        (judge_clocks(0.4), Mark.OK, "0 s apart"),
-        (judge_clocks(-31.0), Mark.FAIL, "31 s apart"),
-        (judge_access_tokens(3600), Mark.OK, "3600"),
-        (judge_access_tokens(1200), Mark.FAIL, "3600"),
-        (judge_access_tokens(None), Mark.UNKNOWN, "until the first sign-in"),
-        (judge_users(0), Mark.OK, "all"),
-        (judge_users(3), Mark.NOTE, "3 of"),
+        (check.judge_sign_up(auth()), check.Mark.OK, "open"),
+        (check.judge_sign_up(0), check.Mark.FAIL, "check SUPABASE_URL"),
+        (check.judge_sign_up(401), check.Mark.FAIL, "refuses SUPABASE_KEY"),
+        (check.judge_sign_up(540), check.Mark.FAIL, "paused"),
+        (check.judge_sign_up(auth(has_email=False)), check.Mark.FAIL, "switch on Email"),
+        (check.judge_sign_up(auth(is_closed=True)), check.Mark.NOTE, "closed"),
+        (check.judge_sign_up(auth(is_confirmed=False)), check.Mark.NOTE, "SMTP"),
+        (check.judge_root_keys((1,), (1,)), check.Mark.OK, "needs 1"),
+        (check.judge_root_keys((1, 2), (2, 3)), check.Mark.FAIL, "needs 1:"),
+        (check.judge_root_keys((2,), (1, 2)), check.Mark.OK, "needs 2, and not 1"),
+        (check.judge_max_rows(1000), check.Mark.OK, "100"),
+        (check.judge_max_rows(99), check.Mark.FAIL, "99 are too few"),
+        (check.judge_clocks(0.4), check.Mark.OK, "0 s apart"),
+        (check.judge_clocks(-31.0), check.Mark.FAIL, "31 s apart"),
+        (check.judge_access_tokens(3600), check.Mark.OK, "3600"),
+        (check.judge_access_tokens(1200), check.Mark.FAIL, "3600"),
+        (check.judge_access_tokens(None), check.Mark.UNKNOWN, "until the first sign-in"),
+        (check.judge_users(0), check.Mark.OK, "all"),
+        (check.judge_users(3), check.Mark.NOTE, "3 of"),
     ],
 )
 def test_finding_has_a_mark_and_says_what_to_do(finding, mark, words):
@@ -57,7 +48,7 @@ def test_finding_has_a_mark_and_says_what_to_do(finding, mark, words):
 
 
 @pytest.fixture
-def check(monkeypatch, tmp_path):
+def run_check(monkeypatch, tmp_path):
     """Run `check` on a hosted project whose API refuses every server proof."""
 
     def answer(_, request):
@@ -76,24 +67,24 @@ def check(monkeypatch, tmp_path):
     return run
 
 
-def test_refused_server_proof_says_to_migrate(check):
-    code, found = check(DAYBOOK_ROOT_KEYS=base64.urlsafe_b64encode(new_key()).decode())
+def test_refused_server_proof_says_to_migrate(run_check):
+    code, found = run_check(DAYBOOK_ROOT_KEYS=base64.urlsafe_b64encode(new_key()).decode())
 
     advice = "the API takes no proof of these root keys: run `migrate` with them"
-    assert (code, found["root keys"]) == (1, (Mark.FAIL, advice))
-    assert found["max rows"] == (Mark.UNKNOWN, "not checked: needs the root keys")
+    assert (code, found["root keys"]) == (1, (check.Mark.FAIL, advice))
+    assert found["max rows"] == (check.Mark.UNKNOWN, "not checked: needs the root keys")
 
 
-def test_missing_root_keys_are_not_checked(check):
-    _, found = check(DAYBOOK_ROOT_KEYS="")
+def test_missing_root_keys_are_not_checked(run_check):
+    _, found = run_check(DAYBOOK_ROOT_KEYS="")
 
     mark, text = found["root keys"]
-    assert (mark, text.partition(": ")[0]) == (Mark.UNKNOWN, "not checked")
+    assert (mark, text.partition(": ")[0]) == (check.Mark.UNKNOWN, "not checked")
 
 
-def test_database_is_not_checked_without_its_address(check):
-    _, found = check()
+def test_database_is_not_checked_without_its_address(run_check):
+    _, found = run_check()
 
-    unchecked = (Mark.UNKNOWN, "not checked: needs DATABASE_URL")
+    unchecked = (check.Mark.UNKNOWN, "not checked: needs DATABASE_URL")
     for name in ("safeupdate", "schema", "access tokens", "users"):
         assert found[name] == unchecked

@@ -16,7 +16,6 @@ from services.store.supabase.api import Gateway
 from services.store.supabase.rows import SupabaseRows
 from tests.fakes import MAYA
 from tests.stack.apps import SECONDS
-from tests.stores import InMemoryDatabase
 
 
 @pytest.fixture
@@ -73,9 +72,12 @@ def test_reads_of_the_first_page_go_at_once():
     assert store.conversations.recent(31) == []
 
 
-def test_conversation_is_read_ahead_once():
-    database = InMemoryDatabase(MAYA)
-    garden = database.hold("Garden", "When do I sow peas?", "In March.")
+@pytest.fixture
+def garden(database):
+    return database.hold("Garden", "When do I sow peas?", "In March.")
+
+
+def test_conversation_is_read_ahead_once(database, garden):
     store, has_read = database.store(), Event()
     database.rows.after["read_conversation"] = has_read.set
     store.turns.read_ahead(garden)
@@ -89,9 +91,7 @@ def test_conversation_is_read_ahead_once():
 
 
 @pytest.mark.parametrize("does_forget", [True, False])
-def test_conversation_known_or_forgotten_since_is_read_again(does_forget):
-    database = InMemoryDatabase(MAYA)
-    garden = database.hold("Garden", "When do I sow peas?", "In March.")
+def test_conversation_known_or_forgotten_since_is_read_again(database, garden, does_forget):
     store = database.store()
     store.turns.read_ahead(garden)
     if does_forget:

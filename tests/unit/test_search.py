@@ -15,7 +15,7 @@ from services.domain import ConversationId, MessageId, TurnId
 from services.domain.context import ReceiptEntry
 from services.errors import StoreUnavailable
 from services.store.sealed import messages
-from tests.store.conformance.talk import stored_space
+from tests.store.conformance.talk import delete, stored_space
 from tests.unit.test_memory import said
 from tests.unit.test_receipt import RECEIPT
 
@@ -143,27 +143,21 @@ def test_message_opened_for_a_receipt_is_forgotten(database, searched, there, he
     assert not is_in_memory(database, searched, told.id, here)
 
 
-def test_message_deleted_on_another_device_is_forgotten(database, searched, there, here):
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_text_deleted_on_another_device_is_forgotten(database, searched, there, here, is_whole):
     [told, _] = database.thread(there).messages
     assert KUMQUAT in found(searched, here)
     assert told.id in searched.opened([told.id], here)
 
     other = database.store()
-    thread = other.conversations.thread(there)
-    other.messages.discard(thread, thread.messages, [], 60, drops_summary=False)
-
-    assert KUMQUAT not in found(searched, here)
-    assert searched.opened([told.id], here) == {}
-
-
-def test_conversation_discarded_on_another_device_is_forgotten(database, searched, there, here):
-    [told, _] = database.thread(there).messages
-    assert KUMQUAT in found(searched, here)
-
-    database.store().conversations.discard(there, 60)
+    if is_whole:
+        other.conversations.discard(there, 60)
+    else:
+        delete(other, other.conversations.thread(there), 0)
 
     assert KUMQUAT not in found(searched, here)
     assert not is_in_memory(database, searched, told.id, here)
+    assert searched.opened([told.id], here) == {}
 
 
 def a_space(database, *conversations):

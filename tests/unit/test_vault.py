@@ -483,7 +483,7 @@ def test_failure_has_one_message_and_no_secret():
         with pytest.raises(Tampered) as failure:
             vault.open(changed, place)
         shown = "".join(traceback.format_exception(failure.value))
-        with_locals = traceback_with_locals(failure.value)
+        with_locals = full_traceback(failure.value)
         said.add(str(failure.value))
         assert failure.value.__context__ is None
         assert CANARY not in with_locals
@@ -494,7 +494,7 @@ def test_failure_has_one_message_and_no_secret():
     assert said == {"stored data cannot be opened"}
 
 
-def traceback_with_locals(error):
+def full_traceback(error):
     """The traceback of *error* and the locals of its frames, but for the test's own."""
     ours = error.__traceback__.tb_next
     shown = traceback.TracebackException(type(error), error, ours, capture_locals=True)
