@@ -53,21 +53,6 @@ def test_preferences_of_a_later_version_stay():
     assert (kept["model"], kept["instructions"], kept["font"]) == ("large", "Be brief.", "serif")
 
 
-def test_nearest_choice_of_model_and_instructions_answers(chat, conversations, garden, server):
-    assert ask(chat, server, "One", garden) == ("scripted", "Be kind.")
-
-    choose(chat.store.profile, model="large", instructions="Be brief.")
-    assert ask(chat, server, "Two", garden) == ("large", "Be brief.")
-
-    conversations.set_model(garden, "scripted")
-    conversations.set_instructions(garden, "Answer in verse.")
-    assert ask(chat, server, "Three", garden) == ("scripted", "Answer in verse.")
-
-    conversations.set_model(garden, "gone")
-    assert chat.choices.setup(chat.open(garden)).missing_model == "gone"
-    assert ask(chat, server, "Four", garden) == ("large", "Answer in verse.")
-
-
 def test_choice_holds_for_a_prompt_before_the_redraw(chat, conversations, garden, server):
     rev = chat.open(garden).conversation.rev
 

@@ -82,12 +82,9 @@ def test_recalled_message_of_another_conversation_keeps_its_place(chat, make_cha
     assert str(after).count(KUMQUAT) == 1
 
 
-def test_no_turn_begins_without_its_earlier_recalls(make_chat, here, monkeypatch):
-    def fail(*_):
-        raise StoreUnavailable
-
+def test_no_turn_begins_without_its_earlier_recalls(make_chat, database, here):
     other = searching(make_chat())
-    monkeypatch.setattr(other.store.corpus, "some", fail)
+    database.rows.failures["messages_by_id"] = StoreUnavailable()
 
     assert view(other, here).messages
     with pytest.raises(StoreUnavailable):
@@ -127,18 +124,6 @@ def test_recall_stays_within_a_space(chat, server):
     assert not is_sent(server)
 
 
-def test_discarded_conversation_is_not_recalled(chat, there, here, server):
-    chat.deletions.discard(there.conversation.id, 60)
-
-    ask(chat, QUESTION)
-    assert not is_sent(server)
-    ask(chat, THANKS, here)
-    assert not is_sent(server)
-    chat.store.conversations.restore(there.conversation.id)
-    ask(chat, QUESTION)
-    assert is_sent(server)
-
-
 def test_discarded_conversation_leaves_memory_at_once(chat, there, here):
     chat.deletions.discard(there.conversation.id, 60)
 
@@ -155,17 +140,6 @@ def test_regenerated_reply_is_not_recalled_elsewhere(chat, server):
 
     assert is_sent(server, "I cannot know")
     assert not is_sent(server, "of course")
-
-
-def test_unverified_message_is_not_recalled(chat, make_chat, database, there, server):
-    other = ask(chat, "My plum tree is called Ermintrude.")
-    sealed = database.get("message", other.messages[0].id)
-    database.put("message", there.messages[0].id, "body", sealed)
-
-    ask(searching(make_chat()), "What is my plum tree called, and my kumquat tree?")
-
-    assert str(messages(server)).count("Ermintrude") == 1
-    assert not is_sent(server)
 
 
 def test_only_new_messages_are_read_again(chat, there, monkeypatch):
@@ -233,14 +207,6 @@ def test_extract_of_a_recalled_message_keeps_its_place(small_chat, make_chat, se
     extract = reply.body[slice(*recalled.extract)]
     assert "Zebedee likes rain." in extract
     assert f"assistant, extract of message 2> {extract}\n" in before[-1]["content"]
-
-
-def test_no_message_before_the_reset_is_recalled(small_chat, long_thread, server):
-    small_chat.store.conversations.start_anew(long_thread)
-
-    ask(small_chat, QUESTION, small_chat.open(long_thread.conversation.id))
-
-    assert not is_sent(server, "Zebedee")
 
 
 def test_message_of_another_branch_is_not_recalled(small_chat, server):

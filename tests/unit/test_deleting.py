@@ -119,23 +119,6 @@ def test_failure_of_a_deleted_prompt_is_forgotten(maya, model, garden):
     assert maya.chat.failure(garden) is None
 
 
-def test_deleted_messages_are_recalled_in_no_conversation(maya, model):
-    birds = maya.database.hold("Birds", "Kestrels?", "In towers.", "And owls?", "In barns.")
-    other = maya.chat.open(maya.database.hold("Other"))
-    device = FakePerson(maya.database, model)  # that searched before, too
-
-    def recalled(chat):
-        ranked = chat.search.ranked(other, (), "Where are kestrels and owls?", is_elsewhere=True)
-        return [one.message.body for one in ranked if one.matched]
-
-    for chat in (maya.chat, device.chat):
-        assert sorted(recalled(chat)) == ["And owls?", "Kestrels?"]
-    delete(maya.chat, birds, 2)
-
-    for chat in (maya.chat, device.chat):
-        assert recalled(chat) == ["Kestrels?"]
-
-
 def test_deleted_messages_leave_their_conversations_index(maya, garden):
     device = FakePerson(maya.database, maya.model)
     before = device.chat.open(garden)
