@@ -24,18 +24,11 @@ def ask(maya, prompt="When?"):
 
 
 @pytest.mark.parametrize("pieces", [(LimitReached(),), ("\n", LimitReached())])
-def test_limit_spent_on_thinking_is_its_own_failure(maya, model, pieces):
-    model.pieces = pieces
-
-    turn, _ = ask(maya)
-
-    assert turn.failure.failure is ModelFailure.NO_ANSWER
-
-
-def test_retry_after_thoughts_alone_may_use_the_models_limit(maya, model):
+def test_retry_after_thoughts_alone_may_use_the_models_limit(maya, model, pieces):
     maya.store.profile.change(lambda now: replace(now, reply_tokens=100))
-    model.pieces = (LimitReached(),)
+    model.pieces = pieces
     turn, _ = ask(maya)
+    assert turn.failure.failure is ModelFailure.NO_ANSWER
 
     done(maya.chat.retry(turn.conversation_id))
 

@@ -13,7 +13,6 @@ from services.domain import Role, Usage
 from services.domain.context import ContextMessage
 from services.errors import ModelFailure, ModelUnavailable
 from services.llm import openai_model
-from services.llm.model_spec import ModelSpec, read_models
 from services.llm.openai_model import OpenAIModel, connect
 from tests.model_server import ModelServer
 
@@ -348,12 +347,6 @@ def test_refused_length_is_retried_within_the_stated_limit(
 
     assert outcome(ask(model, max_tokens=9000)) == ("" if failure else "word1 ", failure)
     assert [seen.body["max_tokens"] for seen in server.requests] == asked
-
-
-def test_list_of_models_is_read_from_the_endpoint(model, server):
-    server.models = [{"id": "m", "max_model_len": 4096}]
-
-    assert read_models(model.list_models(), "m") == ModelSpec(context_tokens=4096)
 
 
 def test_missing_list_of_models_is_none(model, server, make, monkeypatch):

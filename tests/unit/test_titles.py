@@ -101,25 +101,18 @@ def test_long_title_is_shortened_at_a_word():
     assert first_words(answer) == clean_title(answer)
 
 
-def prompt(body):
-    return said(1, body)
-
-
-def reply(body, outcome=Outcome.COMPLETE):
-    return said(2, body, outcome=outcome)
-
-
 def test_title_is_not_requested_before_an_answer():
     for outcome in Outcome:
-        plan = plan_title((prompt("When?"), reply("In", outcome)), 4096, RegexCounter())
+        branch = said(1, "When?"), said(2, "In", outcome=outcome)
+        plan = plan_title(branch, 4096, RegexCounter())
         assert (plan is not None) is (outcome in {Outcome.COMPLETE, Outcome.CUT, Outcome.EDITED})
 
-    assert plan_title((prompt("When?"),), 4096, RegexCounter()) is None
+    assert plan_title((said(1, "When?"),), 4096, RegexCounter()) is None
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.integers(1, 400))
 def test_request_for_a_title_is_short(asked, answer, times):
-    branch = (prompt(asked * times), reply(answer * times))
+    branch = said(1, asked * times), said(2, answer * times)
 
     plan = plan_title(branch, 4096, RegexCounter())
 
@@ -131,12 +124,9 @@ def test_request_for_a_title_is_short(asked, answer, times):
 
 def test_request_shows_the_first_prompt_and_complete_reply():
     branch = (
-        prompt("First prompt"),
-        reply("Half a", Outcome.STOPPED),
-        prompt("Second prompt"),
-        reply("Whole reply"),
-        prompt("Third prompt"),
-        reply("Later reply"),
+        *(said(1, "First prompt"), said(2, "Half a", outcome=Outcome.STOPPED)),
+        *(said(3, "Second prompt"), said(4, "Whole reply")),
+        *(said(5, "Third prompt"), said(6, "Later reply")),
     )
 
     shown = plan_title(branch, 4096, RegexCounter()).messages[-1].body
