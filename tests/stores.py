@@ -64,13 +64,8 @@ class InMemoryLedger:
             if len(replies) >= self.open_turns:
                 raise OverBudget(Cap.OPEN_TURNS, needed, left)
             if self.turns >= self.turns_a_minute:
-                raise OverBudget(
-                    Cap.TURNS_A_MINUTE,
-                    needed,
-                    left,
-                    per_minute=self.turns_a_minute,
-                    wait_seconds=60,
-                )
+                pace = {"per_minute": self.turns_a_minute, "wait_seconds": 60}
+                raise OverBudget(Cap.TURNS_A_MINUTE, needed, left, **pace)
         if needed > left:
             raise OverBudget(cap, needed, left)
         turn_id = TurnId(uuid4())

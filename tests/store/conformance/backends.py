@@ -6,8 +6,7 @@ a store is a verb of `Backend`.
 To add a backend:
 
 1. Write a subclass of `Backend`. `user` returns a `User` who has just signed up; each other verb is documented below.
-   A *verb* of the port is named as here: "read_conversation", "begin_turn", "finish_turn", "edit_reply",
-   "discard_messages", "restore_messages", "read_facts", "keep_fact", "change_preferences".
+   A *verb* is a method of the lower port, `Rows`: "begin_turn", "put_document".
 2. Add it to `BACKENDS`. Its value gets pytest's `getfixturevalue`, for the fixtures that start what the store needs.
 3. Run `pytest -n0 tests/store/conformance -k NAME`.
 """
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 from uuid import UUID, uuid4
 
 import httpx
@@ -157,12 +156,7 @@ class _FaultyTransport(LiteTransport):
         return response
 
 
-_PATHS = {  # of verbs that are no RPC of their name
-    "read_row": "conversations",
-    "read_facts": "documents",
-    "keep_fact": "rpc/put_document",
-    "change_preferences": "rpc/put_document",
-}
+_READS = {"conversation": "conversations", "documents": "documents"}  # of tables: no RPC
 _CAPS = {
     "daily_micro": "daily_cap_micro",
     "monthly_micro": "monthly_cap_micro",
@@ -231,7 +225,7 @@ class SupabaseBackend(Backend):
 
     @contextmanager
     def after(self, user, verb, act):
-        call = user.user_id, _PATHS.get(verb, f"rpc/{verb}")
+        call = user.user_id, _READS.get(verb, f"rpc/{verb}")
         self._transport.acts[call] = act
         yield
         assert self._transport.acts.pop(call, None) is None, f"{verb} was not called"
@@ -324,13 +318,6 @@ def _sender(request):
 class InMemoryBackend(Backend):
     """The store in the memory of this process."""
 
-    _VERBS: ClassVar = {
-        "read_row": "conversation",
-        "read_facts": "documents",
-        "keep_fact": "put_document",
-        "change_preferences": "put_document",
-    }
-
     def __init__(self):
         self._databases = {}  # by user
 
@@ -359,10 +346,10 @@ class InMemoryBackend(Backend):
 
     @contextmanager
     def after(self, user, verb, act):
-        acts, name = self._databases[user.user_id].rows.after, self._VERBS.get(verb, verb)
-        acts[name] = act
+        acts = self._databases[user.user_id].rows.after
+        acts[verb] = act
         yield
-        assert acts.pop(name, None) is None, f"{verb} was not called"
+        assert acts.pop(verb, None) is None, f"{verb} was not called"
 
     @contextmanager
     def unavailable(self, user):

@@ -26,6 +26,12 @@ def maya(backend):
     return backend.user()
 
 
+@pytest.fixture(params=["here", "elsewhere"])
+def reader(request, maya):
+    """Maya in this process, and in another."""
+    return maya if request.param == "here" else maya.elsewhere()
+
+
 @pytest.fixture(scope="module")
 def busy_user(running):
     """One user for a module whose tests have a conversation each; another costs a sign-up."""

@@ -99,15 +99,13 @@ def spanish(maya, create):
     return space
 
 
-@pytest.mark.parametrize("is_elsewhere", [False, True])
-def test_conversations_of_a_space_are_listed(maya, spanish, is_elsewhere):
-    reader = (maya.elsewhere() if is_elsewhere else maya).conversations
-
-    assert titles(reader.recent(space_id=spanish.id)) == ["Peas", "Peas II"]
-    assert titles(reader.recent(1, space_id=spanish.id)) == ["Peas"]
-    assert titles(reader.recent(is_archived=True, space_id=spanish.id)) == ["Beans"]
-    assert titles(reader.titled("peas", space_id=spanish.id)) == ["Peas", "Peas II"]
-    assert len(reader.titled("peas")) == 3
+def test_conversations_of_a_space_are_listed(spanish, reader):
+    stored = reader.conversations
+    assert titles(stored.recent(space_id=spanish.id)) == ["Peas", "Peas II"]
+    assert titles(stored.recent(1, space_id=spanish.id)) == ["Peas"]
+    assert titles(stored.recent(is_archived=True, space_id=spanish.id)) == ["Beans"]
+    assert titles(stored.titled("peas", space_id=spanish.id)) == ["Peas", "Peas II"]
+    assert len(stored.titled("peas")) == 3
 
 
 # --- titles
@@ -291,20 +289,19 @@ def test_prompt_marks_older_messages_as_read(maya, garden, garden_id):
 # --- discard, restore and delete
 
 
-@pytest.mark.parametrize("is_elsewhere", [False, True])
-def test_discarded_conversation_is_not_found(maya, garden_id, is_elsewhere):
-    reader = (maya.elsewhere() if is_elsewhere else maya).conversations
-    reader.thread(garden_id)
+def test_discarded_conversation_is_not_found(maya, garden_id, reader):
+    stored = reader.conversations
+    stored.thread(garden_id)
     maya.conversations.read_ahead()
 
     maya.conversations.discard(garden_id, UNDO_SECONDS)
 
     assert maya.conversations.recent(31) == []
-    assert reader.recent() == reader.recent(is_archived=True) == []
+    assert stored.recent() == stored.recent(is_archived=True) == []
     with pytest.raises(NotFound):
-        reader.thread(garden_id)
-    assert reader.cached(garden_id) is None
-    assert reader.some([garden_id]) == []
+        stored.thread(garden_id)
+    assert stored.cached(garden_id) is None
+    assert stored.some([garden_id]) == []
 
 
 def test_restored_conversation_is_unchanged(backend, maya, garden, garden_id):

@@ -75,7 +75,7 @@ def test_two_tabs_change_one_preference_each(maya):
 def test_preference_stored_elsewhere_meanwhile_is_read(backend, maya):
     other = maya.elsewhere()
 
-    with backend.after(maya, "change_preferences", lambda: choose(other, keeps_facts=True)):
+    with backend.after(maya, "put_document", lambda: choose(other, keeps_facts=True)):
         choose(maya, model="large")
 
     assert maya.preferences.preferences() == Preferences(model="large", keeps_facts=True)
@@ -125,7 +125,7 @@ def test_instructions_stored_while_others_are_compared_stay(backend, maya, garde
     def store_mine():
         other.set_instructions(garden_id, mine)
 
-    with backend.after(maya, "read_row", store_mine), pytest.raises(ChangedElsewhere):
+    with backend.after(maya, "conversation", store_mine), pytest.raises(ChangedElsewhere):
         maya.conversations.set_instructions(garden_id, "Be kind.", "")
 
     assert maya.conversations.instructions(garden_id) == mine

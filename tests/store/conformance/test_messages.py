@@ -148,13 +148,11 @@ def test_prompt_of_another_conversation_is_not_answered_again(maya, garden):
 # --- edited replies
 
 
-@pytest.mark.parametrize("is_elsewhere", [False, True])
-def test_edited_reply_is_another_version_without_a_turn(maya, garden, garden_id, is_elsewhere):
+def test_edited_reply_is_another_version_without_a_turn(maya, garden, garden_id, reader):
     before = left_micro(maya)
 
     maya.messages.edit_reply(garden, garden.messages[1], "In April.")
 
-    reader = maya.elsewhere() if is_elsewhere else maya
     thread = reader.conversations.thread(garden_id)
     edited = thread.tip
     assert bodies(whole(thread).branch()) == ["When do I sow peas?", "In April."]
@@ -234,29 +232,26 @@ def test_messages_without_thoughts_have_none(maya, garden, garden_id):
 # --- delete and restore
 
 
-@pytest.mark.parametrize("is_elsewhere", [False, True])
-def test_deleted_messages_are_read_no_more(maya, garden, garden_id, is_elsewhere):
-    reader = (maya.elsewhere() if is_elsewhere else maya).conversations
-    reader.thread(garden_id)
+def test_deleted_messages_are_read_no_more(maya, garden, garden_id, reader):
+    reader.conversations.thread(garden_id)
 
     delete(maya, garden, 2)
 
-    thread = reader.thread(garden_id)
+    thread = reader.conversations.thread(garden_id)
     assert whole(thread).messages == garden.messages[:2]
     assert thread.conversation.undo_until is not None
-    assert (maya.elsewhere() if is_elsewhere else maya).messages.can_restore(garden_id)
+    for user in (reader, maya.elsewhere()):
+        assert user.messages.can_restore(garden_id)
 
 
-@pytest.mark.parametrize("is_elsewhere", [False, True])
-def test_restored_messages_are_read_again(backend, maya, garden, garden_id, is_elsewhere):
-    reader = (maya.elsewhere() if is_elsewhere else maya).conversations
+def test_restored_messages_are_read_again(backend, maya, garden, garden_id, reader):
     delete(maya, garden, 2)
-    assert len(reader.thread(garden_id).messages) == 2
+    assert len(reader.conversations.thread(garden_id).messages) == 2
     backend.sweep()
 
-    (maya if is_elsewhere else maya.elsewhere()).messages.restore(garden_id)
+    maya.elsewhere().messages.restore(garden_id)
 
-    thread = reader.thread(garden_id)
+    thread = reader.conversations.thread(garden_id)
     assert whole(thread).messages == garden.messages
     assert thread.conversation.undo_until is None
     with pytest.raises(TooLate):

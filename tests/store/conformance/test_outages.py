@@ -171,7 +171,7 @@ def test_undo_whose_answer_was_lost_is_done_once(backend, maya, garden, garden_i
 def test_fact_whose_answer_was_lost_is_read_again(backend, maya):
     assert texts(maya) == []
 
-    with backend.lose_answer(maya, "keep_fact"), suppress(StoreUnavailable):
+    with backend.lose_answer(maya, "put_document"), suppress(StoreUnavailable):
         maya.facts.keep(a_fact())
 
     assert texts(maya) == ["Has a dog called Rex."]
@@ -180,7 +180,7 @@ def test_fact_whose_answer_was_lost_is_read_again(backend, maya):
 def test_preferences_whose_answer_was_lost_are_read_again(backend, maya):
     assert maya.preferences.preferences().model is None
 
-    with backend.lose_answer(maya, "change_preferences"), suppress(StoreUnavailable):
+    with backend.lose_answer(maya, "put_document"), suppress(StoreUnavailable):
         choose(maya, model="large")
 
     assert maya.preferences.preferences().model == "large"

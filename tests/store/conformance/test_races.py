@@ -73,7 +73,7 @@ def test_fact_stored_while_another_is_compared_stays(backend, maya):
     def store_first():
         other.facts.keep(replace(seen, text="Has a cat."), replaces=seen)
 
-    with backend.after(maya, "read_facts", store_first), pytest.raises(Stale):
+    with backend.after(maya, "documents", store_first), pytest.raises(Stale):
         maya.facts.keep(replace(seen, text="Has two dogs."), replaces=seen)
 
     assert texts(maya.elsewhere()) == ["Has a cat."]
