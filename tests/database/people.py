@@ -189,7 +189,6 @@ class Caller:
 
     def by(self, connection):
         """The same, by another connection: threads must not share one."""
-        assert isinstance(self.way, Sql)
         return replace(self, way=replace(self.way, connection=connection))
 
     def rows(self, table):
@@ -309,9 +308,8 @@ class World:
         return self.make_anon(self)
 
     def make_admin(self, person):
-        self.admin.execute(
-            "update private.roles set role = 'admin' where user_id = %s", [person.id]
-        )
+        promotion = "update private.roles set role = 'admin' where user_id = %s"
+        self.admin.execute(promotion, [person.id])
         return person
 
     def suspend(self, person):
@@ -339,7 +337,6 @@ class World:
     def one(self, query, *arguments):
         """The only value that *query* finds."""
         row = self.admin.execute(query, arguments).fetchone()
-        assert row is not None
         return row[0] if len(row) == 1 else row
 
     def contents(self):
@@ -362,9 +359,8 @@ def psycopg_world(admin, proof):
 
     def make_person(world):
         user = uuid4()
-        admin.execute(
-            "insert into auth.users (id, email) values (%s, %s)", [user, f"{user}@daybook.test"]
-        )
+        insertion = "insert into auth.users (id, email) values (%s, %s)"
+        admin.execute(insertion, [user, f"{user}@daybook.test"])
         return with_token(world, user)
 
     def make_anon(world):
@@ -402,7 +398,6 @@ def rest_world(admin, proof, make_client):
         reply = client.auth.sign_up(
             {"email": f"{uuid4()}@daybook.test", "password": "correct horse battery"}
         )
-        assert reply.user is not None
         return Caller(Rest(client), world.contract, proof, UUID(reply.user.id))
 
     def make_anon(world):
@@ -410,9 +405,7 @@ def rest_world(admin, proof, make_client):
 
     def sign_out(person):
         """At the server; the client goes on with the token it has."""
-        assert isinstance(person.way, Rest)
         held = person.way.client.auth.get_session()
-        assert held is not None
         person.way.client.auth.admin.sign_out(held.access_token, "local")
 
     return World(admin, proof, make_person, make_anon, sign_out)

@@ -24,41 +24,30 @@ from tests.stack.apps import until
 OWNER = "postgres"  # on hosted Supabase no superuser
 AUTH_ADMIN = "supabase_auth_admin"
 _SUPERUSER = "supabase_admin"
-_CARELESS = {
-    "fsync": "off",
-    "synchronous_commit": "off",
-    "full_page_writes": "off",
-    "max_connections": "150",
-}
+_CARELESS = dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")
 
 
 @contextmanager
 def started(version, *, careless=True):
     """A new server; how a superuser connects to it. *careless*: it may lose everything, and is fast."""
     programs = binaries(version)
-    folder = Path(
-        tempfile.mkdtemp(prefix=f"daybook-pg{version}-", dir=_memory() if careless else None)
-    )
+    place = _memory() if careless else None
+    folder = Path(tempfile.mkdtemp(prefix=f"daybook-pg{version}-", dir=place))
     user = "nobody" if os.geteuid() == 0 else None  # Postgres refuses to run as root
     if user:
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-    surroundings = {"environment": {"PATH": os.defpath, "LC_ALL": "C"}, "folder": folder}
+    environment = {"PATH": os.defpath, "LC_ALL": "C"}
+    surroundings = {"environment": environment, "folder": folder, "user": user}
     initdb = [programs / "initdb", "-D", folder / "data", "-U", _SUPERUSER, "-A", "trust"]
-    processes.run(
-        [*map(str, initdb), "-E", "utf8", "-N"],
-        user=user,
-        log=folder / "log",
-        failure="initdb failed",
-        **surroundings,
-    )
-    settings = {"listen_addresses": ""} | (_CARELESS if careless else {"max_connections": "150"})
+    said = {"log": folder / "log", "failure": "initdb failed"}
+    processes.run([*map(str, initdb), "-E", "utf8", "-N"], **said, **surroundings)
+    settings = {"listen_addresses": "", "max_connections": "150"} | (_CARELESS if careless else {})
     command = [programs / "postgres", "-D", folder / "data", "-k", folder]
     with (folder / "log").open("wb") as log:
         child = processes.start(
             [*map(str, command), *(f"-c{name}={value}" for name, value in settings.items())],
             output=log,
             death_signal="SIGQUIT",
-            user=user,
             **surroundings,
         )
         try:

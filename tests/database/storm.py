@@ -103,10 +103,7 @@ class Worker:
             lease_seconds=LEASE_SECONDS,
         )
 
-        def place(rev, last):
-            return {"expected_rev": rev, "parent": last}
-
-        answer = self._call(person, "begin_turn", "begun", conversation, arguments, place)
+        answer = self._call(person, "begin_turn", "begun", conversation, arguments)
         if answer["ok"]:
             self.storm.note("begun")
             self.storm.acknowledged.append((str(conversation), str(prompt)))
@@ -118,20 +115,18 @@ class Worker:
         reply = uuid4()
         arguments = finish(turn, 0, cost, outcome=outcome, reply=reply, reply_body=BODY)
 
-        def place(rev, _):
-            return {"expected_rev": rev}
-
-        answer = self._call(person, "finish_turn", "finished", conversation, arguments, place)
+        answer = self._call(person, "finish_turn", "finished", conversation, arguments)
         if answer["ok"] and answer.get("saved"):
             self.storm.acknowledged.append((str(conversation), str(reply)))
         return answer
 
-    def _call(self, person, function, event, conversation, arguments, place):
+    def _call(self, person, function, event, conversation, arguments):
         """Call *function*, again where the conversation went on meanwhile; now and then once more after success."""
         answer = {}
         for _ in range(10):
             [[rev, last]] = person.way.read(NEWEST, conversation)
-            now = arguments | place(rev, last)
+            parent = {"parent": last} if function == "begin_turn" else {}
+            now = arguments | parent | {"expected_rev": rev}
             answer = person.call(function, **now)
             if answer["ok"] and self._happens():
                 assert person.call(function, **now)["replay"] is True

@@ -178,9 +178,8 @@ def test_migrations_grant_reading_alone(world):
         f" where relnamespace::regnamespace::text in {OURS} and relkind in ('r', 'S', 'v', 'm')"
         " and grantee <> relowner",
     )
-    tables = found(
-        world.admin, "select 'public.' || tablename from pg_tables where schemaname = 'public'"
-    )
+    query = "select 'public.' || tablename from pg_tables where schemaname = 'public'"
+    tables = found(world.admin, query)
 
     with_schema = {(t if "." in t else f"public.{t}", who, what) for t, who, what in grants}
     assert with_schema == {(table, "authenticated", "SELECT") for (table,) in tables}

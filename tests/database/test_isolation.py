@@ -20,7 +20,6 @@ from tests.database.people import (
     SIGNED_OUT,
     Caller,
     Refused,
-    Rest,
     a_document,
     beginning,
     created,
@@ -171,9 +170,8 @@ def proven(either_world, own):
 
 
 def tables(world):
-    found = world.admin.execute(
-        "select tablename from pg_tables where schemaname = 'public' order by 1"
-    )
+    query = "select tablename from pg_tables where schemaname = 'public' order by 1"
+    found = world.admin.execute(query)
     return [row[0] for row in found]
 
 
@@ -359,7 +357,6 @@ def test_readable_text_is_refused_and_not_repeated(either_world, own, unchanged)
 @pytest.mark.parametrize("schema", ["private", "auth", "supabase_migrations"])
 def test_api_reaches_no_other_schema(api_world, schema):
     way = api_world.person().way
-    assert isinstance(way, Rest)
 
     with pytest.raises(APIError) as refused:
         way.client.schema(schema).table("budgets").select("*").execute()

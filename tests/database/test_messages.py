@@ -30,9 +30,8 @@ def edit(person, conversation, rev, original, **changes):
 
 def test_replies_are_edited_until_a_conversation_has_20000_messages(world, maya, garden, reply):
     world.fill(garden, 3, 19999)
-    world.admin.execute(
-        "update public.conversations set rev = 19999, last_seq = 19999 where id = %s", [garden]
-    )
+    counting = "update public.conversations set rev = 19999, last_seq = 19999 where id = %s"
+    world.admin.execute(counting, [garden])
 
     assert edit(maya, garden, 19999, reply)["ok"]
     assert edit(maya, garden, 20000, reply)["reason"] == "too_many"

@@ -33,12 +33,9 @@ def run(tmp_path):
     def run(*arguments, typed="", **environment):
         ours = ("DAYBOOK_", "DATABASE_", "SUPABASE_", "OPENAI_")
         nothing = {name: None for name in os.environ if name.startswith(ours)}
-        own = {
-            f"DAYBOOK_{n}_DIR": str(tmp_path / p) for n, p in (("DATA", "data"), ("KEY", "keys"))
-        }
-        result = CliRunner().invoke(
-            operate, arguments, input=typed, env=nothing | own | environment
-        )
+        folders = {"DAYBOOK_DATA_DIR": tmp_path / "data", "DAYBOOK_KEY_DIR": tmp_path / "keys"}
+        given = nothing | {name: str(path) for name, path in folders.items()} | environment
+        result = CliRunner().invoke(operate, arguments, input=typed, env=given)
         assert result.exception is None or isinstance(result.exception, SystemExit)
         return result.exit_code, result.output.strip()
 
@@ -351,13 +348,8 @@ def test_refusal_is_one_line_on_stderr(tmp_path):
     email, data = f"{uuid4()}@daybook.test", tmp_path / "data"
     environment = os.environ | {"DAYBOOK_DATA_DIR": str(data), "DATABASE_URL": ""}
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "services.operate", "grant-admin", email],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    command = [sys.executable, "-m", "services.operate", "grant-admin", email]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == f"No Daybook is running on {data}: start it first.\n"

@@ -88,9 +88,8 @@ def test_late_process_learns_that_the_tokens_moved(world, cookie):
 
 def test_unused_lease_runs_out(world, cookie):
     lease(world.anon, cookie, 0)
-    world.admin.execute(
-        "update private.app_sessions set refreshing_until = now() - interval '1 second'"
-    )
+    lapsing = "update private.app_sessions set refreshing_until = now() - interval '1 second'"
+    world.admin.execute(lapsing)
 
     assert lease(world.anon, cookie, 0) == {"ok": True}
 

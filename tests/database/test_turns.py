@@ -192,9 +192,8 @@ def test_turn_across_the_end_of_month_counts_in_new_one(world, maya, garden, mon
     earlier = maya.begin(maya.create_conversation())["turn"]
     maya.finish(earlier, 1, 200)
     turn = maya.begin(garden)["turn"]
-    world.admin.execute(
-        "update private.budgets set day = day - 31, month = (month - interval '1 month')::date"
-    )
+    ageing = "update private.budgets set day = day - 31, month = (month - interval '1 month')::date"
+    world.admin.execute(ageing)
     world.admin.execute("update private.deployment set month = (month - interval '1 month')::date")
 
     maya.finish(turn, 1, 300)

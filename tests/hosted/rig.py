@@ -18,7 +18,7 @@ import platform
 import secrets
 import signal
 from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from services.embedded.supabase_api import fetch_modules, modules_folder
 from services.store.supabase import migrations
 from tests.database import servers
 from tests.hosted.auth import StandInAuth
-from tests.hosted.gateway import Gateway, Request, Service, service_at
+from tests.hosted.gateway import Gateway, Request, service_at
 from tests.stack.apps import until
 
 _HERE = Path(__file__).parent
@@ -45,7 +45,6 @@ _PROJECT = os.environ.get("DAYBOOK_TEST_PROJECT") or None
 _VERSION = 15 if servers.is_installed(15) else 18
 _MAX_ROWS = "alter role authenticator set pgrst.db_max_rows = '{}'"
 _AUTH_PATH, _REST_PATH = "/auth/v1", "/rest/v1"
-MakeAuth = Callable[..., AbstractContextManager[Service]]
 
 
 def described():
@@ -67,7 +66,7 @@ class HostedRig:
     root_keys: str = field(repr=False)
     address: str = field(repr=False)  # a DATABASE_URL: of the schema's owner, who is no superuser
     superuser: str = field(repr=False, default="")  # a real project gives none
-    _make_auth: MakeAuth | None = None
+    _make_auth: Callable | None = None
     _log: Path | None = None  # PostgREST's
 
     @property

@@ -24,9 +24,8 @@ def maya(hosted):
     sessions = make_sessions(hosted)
     with sessions.gateway.http, hosted.connect() as owner:
         _, maya = sessions.sign_up(new_email(), PASSWORD)
-        owner.execute(
-            "update private.budgets set max_per_minute = 1000 where user_id = %s", [maya.user_id]
-        )
+        pace = "update private.budgets set max_per_minute = 1000 where user_id = %s"
+        owner.execute(pace, [maya.user_id])
         yield maya
 
 

@@ -103,12 +103,8 @@ def test_new_conversation_uses_the_picked_model(open_app, maya, database):
 
 def test_over_budget_offers_a_cheaper_model_and_policy(open_app, database, model):
     cheap = ScriptedModel(("In ", "May."))
-    person = FakePerson(
-        database,
-        model,
-        role=AccountRole.ADMIN,
-        others=(Offer(replace(LARGE, name="cheap", input_micro=1, output_micro=1), cheap),),
-    )
+    others = (Offer(replace(LARGE, name="cheap", input_micro=1, output_micro=1), cheap),)
+    person = FakePerson(database, model, role=AccountRole.ADMIN, others=others)
     long = database.hold("Long", *["word " * 30] * 40, policy=Full())
     database.ledger.daily_micro = 4_800
 
@@ -240,10 +236,8 @@ def test_conversation_with_instructions_shows_a_sign(open_app, maya, garden, dat
 
     pressed(app, "own-instructions")
     assert app.text_area(key=f"instructions-{garden}").value == "Answer in verse."
-    press(
-        in_dialog(app, instructions_dialog, database.thread(garden).conversation),
-        "Reset to default",
-    )
+    dialog = instructions_dialog, database.thread(garden).conversation
+    press(in_dialog(app, *dialog), "Reset to default")
     assert database.thread(garden).instructions is None
     send(app, "Four")
     assert told(model) == "Be kind."
@@ -270,9 +264,8 @@ def test_unverified_instructions_are_reported(open_app, maya, garden, database, 
     database.spoil("conversation", garden, "instructions")
     app = open_app(maya, c=str(garden))
 
-    assert "instructions of this chat failed their integrity check and are not used" in captions(
-        app
-    )
+    sentence = "instructions of this chat failed their integrity check and are not used"
+    assert sentence in captions(app)
     send(app, "Three")
     assert told(model) == "Be kind."
 
@@ -336,14 +329,8 @@ def test_saving_unchanged_preferences_stores_nothing(open_app, maya):
 
 def test_preferences_of_two_tabs_are_merged(open_app, maya):
     app = pressed(open_app(maya), "preferences")
-    elsewhere = Preferences(
-        model="large",
-        policy=Retrieval(),
-        window_messages=30,
-        context_tokens=4000,
-        reply_tokens=200,
-        theme="dark",
-    )
+    sizes = {"window_messages": 30, "context_tokens": 4000, "reply_tokens": 200}
+    elsewhere = Preferences(model="large", policy=Retrieval(), theme="dark", **sizes)
     maya.store.profile.change(lambda _: elsewhere)
     app.text_area(key="my-instructions").set_value("Be kind.")
     save_preferences(app)

@@ -39,6 +39,7 @@ def fact(text, number=0, **changes):
 def keep(maya, *facts):
     for each in facts:
         maya.store.facts.keep(each)
+    return facts
 
 
 def note(maya, garden, text, replaced=None):
@@ -131,8 +132,7 @@ def test_fact_noted_while_the_page_is_drawn_is_shown(open_app, maya, garden, mon
 
 
 def test_noted_facts_are_undone_singly_and_dismissed_together(open_app, maya, garden):
-    bern = fact("Lives in Bern.")
-    keep(maya, bern)
+    (bern,) = keep(maya, fact("Lives in Bern."))
     dog = note(maya, garden, "Has a <b>dog</b>.")
     zurich = note(maya, garden, "Lives in Zurich.", replaced=bern)
     note(maya, garden, "Has a cat.")
@@ -228,8 +228,7 @@ def test_edited_fact_becomes_the_users_own(open_app, maya, garden):
 
 
 def test_editing_can_be_cancelled(open_app, maya):
-    one = fact("Lives in Bern.")
-    keep(maya, one)
+    (one,) = keep(maya, fact("Lives in Bern."))
     app = pressed(memory(open_app(maya)), f"edit-memory-{one.id}")
 
     pressed(app, "leave-memory")
@@ -239,8 +238,7 @@ def test_editing_can_be_cancelled(open_app, maya):
 
 
 def test_fact_of_another_tab_is_shown_before_replacing(open_app, maya):
-    one = fact("Lives in Bern.")
-    keep(maya, one)
+    (one,) = keep(maya, fact("Lives in Bern."))
     app = pressed(memory(open_app(maya)), f"edit-memory-{one.id}")
     maya.store.facts.keep(replace(one, text="Lives in Basel."), replaces=one)
 
@@ -255,8 +253,7 @@ def test_fact_of_another_tab_is_shown_before_replacing(open_app, maya):
 
 
 def test_fact_deleted_in_another_tab_can_be_added_again(open_app, maya):
-    one = fact("Lives in Bern.")
-    keep(maya, one)
+    (one,) = keep(maya, fact("Lives in Bern."))
     app = pressed(memory(open_app(maya)), f"edit-memory-{one.id}")
     maya.store.facts.forget(one.id)
 
@@ -268,8 +265,7 @@ def test_fact_deleted_in_another_tab_can_be_added_again(open_app, maya):
 
 
 def test_deleted_fact_can_be_restored(open_app, maya):
-    dog, cat = fact("Has a <dog>.", 0), fact("Has a cat.", 1)
-    keep(maya, dog, cat)
+    dog, cat = keep(maya, fact("Has a <dog>.", 0), fact("Has a cat.", 1))
     app = pressed(memory(open_app(maya)), f"delete-memory-{dog.id}")
     assert texts(maya) == ["Has a cat."]
     assert "Deleted “Has a &lt;dog&gt;.”" in html(app)
@@ -459,8 +455,7 @@ def test_dialog_keeps_no_text_of_the_dialog_before(open_app, maya, garden):
 
 
 def test_notes_dialog_opens_on_the_memory_page(open_app, maya, garden):
-    one = fact("Order 7781", conversation_id=garden)
-    keep(maya, one)
+    (one,) = keep(maya, fact("Order 7781", conversation_id=garden))
     app = pressed(memory(open_app(maya)), f"delete-memory-{one.id}")
     pressed(app, f"restore-{one.id}")
 

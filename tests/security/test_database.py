@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.database.people import SIGNED_OUT, Refused, Sql, with_token
+from tests.database.people import SIGNED_OUT, Refused, with_token
 
 
 def test_access_token_of_before_a_suspension_opens_nothing(world):
@@ -30,7 +30,6 @@ def test_planner_estimates_reveal_no_other_users_rows(world, column):
     omars = world.one(f"select {column} from public.messages where turn_id = %s limit 1", turn)
 
     def planned(value):
-        assert isinstance(maya.way, Sql)
         query = "explain (format json) select from public.messages where"
         plans = [maya.way.read(f"{query} {column} {sign} %s", value)[0][0] for sign in ("=", "<")]
         return [plan[0]["Plan"]["Plan Rows"] for plan in plans]

@@ -58,10 +58,8 @@ def test_without_origin_header_only_same_site_forms_pass(url):
     assert not is_same_origin("websocket")
     assert not is_same_origin("websocket", sec_fetch_site="same-origin")
     assert is_same_origin("http")  # of a program: browsers name one or the other
-    assert [
-        is_same_origin("http", sec_fetch_site=site)
-        for site in ("same-origin", "none", "same-site", "cross-site")
-    ] == [True, True, False, False]
+    sites = {"same-origin": True, "none": True, "same-site": False, "cross-site": False}
+    assert {site: is_same_origin("http", sec_fetch_site=site) for site in sites} == sites
 
 
 def test_origin_over_tls_is_https():

@@ -81,9 +81,8 @@ def test_receipts_and_thoughts_beyond_the_cache_are_read(maya, garden, monkeypat
 
 def test_facts_of_many_conversations_are_read_in_few_calls(maya, user, asked, stack):
     with stack.connect() as database:
-        database.execute(
-            "update private.budgets set max_per_minute = 1000 where user_id = %s", [maya.user_id]
-        )
+        pace = "update private.budgets set max_per_minute = 1000 where user_id = %s"
+        database.execute(pace, [maya.user_id])
     for number in range(60):  # more than there are keys at hand
         thread = begun_with(user, f"Ticket {number}")
         user.facts.keep(a_fact(f"Fact {number}", conversation_id=thread.conversation.id))

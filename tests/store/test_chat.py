@@ -55,9 +55,8 @@ def test_chosen_model_is_reserved_and_charged(maya, make_chat, stack, server):
     turn = done(chat.begin(turn.conversation_id, "Two"))
 
     with stack.connect() as database:
-        (reserved,) = database.execute(
-            "select reserved_micro from public.turns where id = %s", [turn.id]
-        ).fetchone()
+        query = "select reserved_micro from public.turns where id = %s"
+        (reserved,) = database.execute(query, [turn.id]).fetchone()
     longest_reply = LARGE.cost_micro(Usage(0, LARGE.reply_tokens))
     assert longest_reply < reserved < longest_reply + 1_000
     assert server.requests[-1].body["max_tokens"] == LARGE.reply_tokens

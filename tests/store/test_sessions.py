@@ -93,9 +93,8 @@ def test_sign_in_is_two_calls(process, wire):
 
 def auth_sessions(database, session):
     """Return the ids of the user's sessions of Supabase Auth."""
-    rows = database.execute(
-        "select id::text from auth.sessions where user_id::text = %s", [str(session.user_id)]
-    )
+    query = "select id::text from auth.sessions where user_id::text = %s"
+    rows = database.execute(query, [str(session.user_id)])
     return [found for (found,) in rows.fetchall()]
 
 
@@ -112,9 +111,8 @@ def test_sign_in_with_a_refused_reservation_leaves_no_session(process, stack):
     first = [str(session.bearer.tokens.auth_session_id)]
     with stack.connect() as database:
         until(lambda: auth_sessions(database, session) == first)
-        assert database.execute(
-            "select count(*) from private.app_sessions where user_id = %s", [session.user_id]
-        ).fetchone() == (1,)
+        query = "select count(*) from private.app_sessions where user_id = %s"
+        assert database.execute(query, [session.user_id]).fetchone() == (1,)
 
 
 def test_expired_token_is_renewed_once_for_eight_processes(process, wire, stack):

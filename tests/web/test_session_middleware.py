@@ -34,15 +34,13 @@ async def answer_tab(websocket):
     await websocket.receive()
 
 
-def client(session_cache, url=None, read_ahead=lambda *_: None, **more):
+def client(session_cache, url=None, **changes):
     page = Route("/{path:path}", lambda request: JSONResponse(identity(request)))
     app = Starlette(routes=[WebSocketRoute(TABS, answer_tab), page])
-    origin = Origin(url, 0)
+    options = {"read_ahead": lambda *_: None} | changes
+    policy = "default-src 'self'"
     return TestClient(
-        SessionMiddleware(
-            app, session_cache, origin, "default-src 'self'", read_ahead=read_ahead, **more
-        ),
-        OURS,
+        SessionMiddleware(app, session_cache, Origin(url, 0), policy, **options), OURS
     )
 
 
