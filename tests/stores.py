@@ -47,9 +47,6 @@ class InMemoryLedger:
     reserved: dict = field(default_factory=dict)  # by open turn: its reservation, and how much
     lapsed: dict = field(default_factory=dict)  # what was charged, by turn
 
-    def keep_fresh(self, seconds):
-        pass
-
     def begin_turn(self, reservation, prompt=None):
         needed = reservation.prompt_micro + reservation.least_reply_micro
         held = sum(micro for _, micro in self.reserved.values())

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from services.caches import LruCache
 from services.chat.live_turn import LiveTurn, LiveTurns
-from services.chat.paid_calls import LONGEST_TURN, Call, PaidCalls, new_call
+from services.chat.paid_calls import Call, PaidCalls, new_call
 from services.chat.planning import Planning
 from services.chat.setup import Setup
 from services.domain import (
@@ -33,6 +33,7 @@ from services.domain import (
 from services.domain.context import ContextPlan
 from services.domain.limits import checked_summary
 from services.domain.memories import NotedFact
+from services.domain.turns import LONGEST_TURN_SECONDS
 from services.errors import AppError, NotFound, Refused, Stale, StoreUnavailable
 from services.events import log_event
 from services.memory.compaction import Compaction
@@ -312,7 +313,7 @@ class UserTasks:
             turn.close(turn.failure)
 
         self.live_turns.run(turn, beat, produce)
-        turn.wait(LONGEST_TURN)
+        turn.wait(LONGEST_TURN_SECONDS)
         if turn.failure:
             raise turn.failure
         return Answer(turn.id, turn.said(), turn.is_stopped or turn.is_cut)

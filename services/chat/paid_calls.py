@@ -33,7 +33,6 @@ from services.memory.tokens import TokenCounter, min_tokens
 from services.store.port import Turns
 
 LEASE_SECONDS = 10  # prolonged every second; after a kill the turn is settled so much later
-LONGEST_TURN = 1200  # seconds: a token that lives so long outlives every turn
 _LEAST_REPLY_TOKENS = 256  # a shorter reply is not worth its prompt
 _MARGIN = 2.0  # seconds of the first lease in which the first heartbeat arrives
 _PATIENCE = 900.0  # seconds for which a reply waits for a database that is away
@@ -164,7 +163,6 @@ class PaidCalls:
         deadline, pause = time.monotonic() + _PATIENCE, 0.2
         while True:
             try:
-                self.turns.keep_fresh(LONGEST_TURN // 20)
                 self.turns.finish(ending)
             except StoreUnavailable as error:
                 if time.monotonic() > deadline:

@@ -14,7 +14,7 @@ from services.chat.background import BackgroundTasks, UserTasks, Work
 from services.chat.counting import Counting
 from services.chat.deletions import Deletions
 from services.chat.live_turn import LiveTurn, LiveTurns
-from services.chat.paid_calls import LONGEST_TURN, Call, PaidCalls, UnansweredCalls, new_call
+from services.chat.paid_calls import Call, PaidCalls, UnansweredCalls, new_call
 from services.chat.planning import Planning
 from services.chat.remote_turn import RemoteTurn
 from services.chat.search import Search
@@ -291,7 +291,6 @@ class Chat:
 
         *start_seq*: where the view of the next turns begins, if not where the plan of this one does.
         """
-        self.store.turns.keep_fresh(LONGEST_TURN)
         last = self.live_turns.find(self.store.turns.user_id, thread.conversation.id)
         if last and not last.is_done:
             raise Busy

@@ -19,6 +19,7 @@ from services.domain import (
     Usage,
 )
 
+LONGEST_TURN_SECONDS = 1200
 ClientTurnId = NewType("ClientTurnId", UUID)  # chosen by the app: asking twice begins one turn
 
 

@@ -35,9 +35,6 @@ class Turns(Protocol):
     @property
     def user_id(self) -> UserId: ...
 
-    def keep_fresh(self, seconds: int) -> None:
-        """Renew the access token unless it outlives the next *seconds*."""
-
     def begin(self, turn: NewTurn) -> Begun:
         """Store the prompt and reserve the worst cost, both or neither; asking again begins one turn.
 

@@ -240,9 +240,6 @@ class Ledger(Protocol):
     @property
     def user_id(self) -> UserId: ...
 
-    def keep_fresh(self, seconds: int) -> None:
-        """Renew the access token unless it outlives the next *seconds*."""
-
     def begin_turn(
         self,
         reservation: Reservation,

@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from services import errors
+from services.domain.turns import LONGEST_TURN_SECONDS
 from services.store.supabase.sessions import Cookie
 from tests.stack.apps import until
 from tests.store.conformance.talk import begun_with
@@ -173,6 +174,19 @@ def test_renewal_waits_for_a_rate_limit_and_then_fails(process, wire):
     wire.limited = 10_000
     with pytest.raises(errors.RateLimited):
         session.bearer.keep_fresh()
+
+
+def test_turn_begins_with_a_token_that_outlives_it(process, wire):
+    wire.lifetime = LONGEST_TURN_SECONDS - 60
+    _, session = process.sign_up(new_email(), PASSWORD)
+    store = store_of(session)
+    assert store.conversations.recent() == []
+    assert wire.renewals == 0
+
+    wire.lifetime = None
+    begun_with(store, "Letters")
+
+    assert wire.renewals == 1
 
 
 def test_rate_limit_lets_a_valid_token_through(process, wire):

@@ -67,9 +67,6 @@ class InMemoryConversations:
         self._lock = threading.RLock()
         self.is_closed = False
 
-    def keep_fresh(self, seconds: int) -> None:
-        self._ledger.keep_fresh(seconds)
-
     def check_complete(self) -> None:
         """Do nothing: no answer is cut."""
 

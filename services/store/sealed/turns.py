@@ -62,9 +62,6 @@ class SealedTurns:
         self._rows, self._opened, self.user_id = rows, opened, rows.user_id
         self._unanswered = LruCache[ClientTurnId, _Request](_MOST_UNANSWERED)
 
-    def keep_fresh(self, seconds: int) -> None:
-        self._rows.keep_fresh(seconds)
-
     def begin(self, turn: NewTurn) -> Begun:
         conversation_id = turn.thread.conversation.id
         client_turn_id = turn.reservation.client_turn_id

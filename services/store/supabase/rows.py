@@ -76,7 +76,6 @@ class Session(Protocol):
 
     @property
     def calls(self) -> UserCalls: ...
-    def keep_fresh(self, seconds: int) -> None: ...
     def check_rows(self) -> None: ...
 
 
@@ -86,9 +85,6 @@ class SupabaseRows:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._client, self.user_id = session.calls.client, session.calls.user_id
-
-    def keep_fresh(self, seconds: int) -> None:
-        self._session.keep_fresh(seconds)
 
     def check_complete(self) -> None:
         self._session.check_rows()

@@ -22,6 +22,7 @@ from supabase import Client
 import services.store.supabase.auth as auth
 from services.crypto import Place, RootKeys, ServerProof, UserKey, UserKeys, VaultRing, new_key
 from services.domain import SessionId, UserId
+from services.domain.turns import LONGEST_TURN_SECONDS
 from services.errors import (
     AppError,
     KeyMissing,
@@ -125,8 +126,12 @@ class Bearer(httpx.Auth):
     def sync_auth_flow(
         self, request: httpx.Request
     ) -> Generator[httpx.Request, httpx.Response, None]:
-        """Send *request*, and once more after a valid token was refused: signing keys rotate."""
-        self.keep_fresh()
+        """Send *request*, and once more after a valid token was refused: signing keys rotate.
+
+        The token with which a turn begins is to outlive it.
+        """
+        begins_turn = request.url.path.endswith("/begin_turn")
+        self.keep_fresh(LONGEST_TURN_SECONDS if begins_turn else _FRESH_SECONDS)
         access = self.tokens.access
         request.headers["Authorization"] = f"Bearer {access}"
         response = yield request
@@ -177,10 +182,6 @@ class AppSession:
     def check_rows(self) -> None:
         """Raise RowsCut if the API cuts answers that reads count on."""
         self.bearer.sessions.server.check_rows()
-
-    def keep_fresh(self, seconds: int) -> None:
-        """Renew the access token unless it is valid for *seconds* more."""
-        self.bearer.keep_fresh(seconds)
 
 
 @dataclass(frozen=True, slots=True)
