@@ -4,7 +4,8 @@ python -m benchmarks.structure [--json] [--walk]
 
 Lines are those of code: without blank lines, comments and docstrings. `--walk` starts the embedded stack, sends one
 prompt, and counts the modules of `services.chat` and `services.store` on the way from `Chat.begin` to the RPC that
-stores it.
+stores it. Only functions that have lines to be read count: a dataclass's own `__init__` has none, and a comprehension
+stands in the function that it is part of.
 """
 
 import argparse
@@ -37,6 +38,7 @@ LAYOUT = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, toke
 INVERTED = re.compile(r"(What|Whether|Where|Who|How|That|Those|Which|As)\b")
 PEOPLE = re.compile(r"\b(somebody|nobody|whoever|anybody|everybody)\b", re.IGNORECASE)
 WALKED = ("services.chat", "services.store")
+COMPREHENSIONS = ("<genexpr>", "<listcomp>", "<setcomp>", "<dictcomp>")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Documented = Function | ast.ClassDef | ast.Module
 
@@ -134,16 +136,17 @@ def walk() -> Figures:
 
     def look(frame: FrameType, event: str, _: object) -> None:
         nonlocal is_begun, is_sent
-        if event != "call":
+        code = frame.f_code
+        if event != "call" or code.co_filename == "<string>" or code.co_name in COMPREHENSIONS:
             return
-        if frame.f_code.co_qualname == "Chat.begin":
+        if code.co_qualname == "Chat.begin":
             is_begun, is_sent = True, False
             way.clear()
         name = str(frame.f_globals.get("__name__", ""))
         if is_begun and not is_sent and name.startswith(WALKED) and way[-1:] != [name]:
             way.append(name)
         request = frame.f_locals.get("request")
-        if frame.f_code.co_qualname == "Client.send" and isinstance(request, httpx.Request):
+        if code.co_qualname == "Client.send" and isinstance(request, httpx.Request):
             is_sent = is_sent or request.url.path.endswith("/rpc/begin_turn")
 
     with rig.model() as endpoint, rig.daybook(endpoint) as app, second_process(app) as sessions:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
@@ -31,6 +31,17 @@ class LruCache(Generic[Key, Value]):
     def put(self, key: Key, value: Value) -> None:
         with self._lock:
             self._held[key] = value
+
+    def get_all(
+        self, keys: Set[Key], read: Callable[[Set[Key]], Mapping[Key, Value]]
+    ) -> dict[Key, Value]:
+        """The values of *keys*: those that are not held are *read* first."""
+        found = {key: value for key in keys if (value := self.get(key)) is not None}
+        if unknown := keys - found.keys():
+            for key, value in read(unknown).items():
+                self.put(key, value)
+                found[key] = value
+        return found
 
     def items(self) -> list[tuple[Key, Value]]:
         with self._lock:

@@ -132,12 +132,11 @@ class PersonServices:
         )
         chat = Chat(
             store=store,
-            choices=self._shared.choices(store=store),
+            choices=self._shared.choices(store=store, reads_facts=reads_facts),
             sweep=self._shared.server.sweep,
             live_turns=LiveTurns(),
             background=BackgroundTasks(Purpose.SUMMARY),
             search=Search(),
-            reads_facts=reads_facts,
             title=lambda _: TEMPORARY_TITLE,
             new_id=lambda: chat_id,
         )

@@ -93,13 +93,19 @@ def choose(profile, **choices):
     profile.change(lambda now: replace(now, **choices))
 
 
-def chat_over(store, models, sweep, purposes=(Purpose.SUMMARY, Purpose.FACTS), **choices):
+def chat_over(
+    store, models, sweep, purposes=(Purpose.SUMMARY, Purpose.FACTS), reads_facts=True, **choices
+):
     """Return the chat of a process."""
     return Chat(
         store=store,
         live_turns=LiveTurns(),
         choices=Choices(
-            store=store, models=models, counter=RegexCounter(), instructions="Be kind."
+            store=store,
+            models=models,
+            counter=RegexCounter(),
+            instructions="Be kind.",
+            reads_facts=reads_facts,
         ),
         sweep=sweep,
         background=BackgroundTasks(*purposes),

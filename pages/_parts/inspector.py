@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages._parts import words
 from pages._parts.elements import draw_plain_text
-from pages._parts.temporary import ChatServices, services_of
+from pages._parts.temporary import services_of
 from pages._session import show_errors
 from services.domain import ConversationId, Message, MessageId, Role, Thread, Usage
 from services.domain.context import (
@@ -31,7 +31,7 @@ _SPEAKERS = {Role.USER: "You", Role.ASSISTANT: "Assistant", Role.SYSTEM: "System
 def next_dialog(conversation_id: ConversationId) -> None:
     """Draw the context of the next turn, without its prompt."""
     services = services_of(conversation_id)
-    thread = _thread(services, conversation_id)
+    thread = services.store.turns.known(conversation_id)
     try:
         setup = services.chat.choices.setup(thread)
         plan, receipt = services.chat.planning.next_receipt(thread, setup)
@@ -49,7 +49,7 @@ def next_dialog(conversation_id: ConversationId) -> None:
 def seen_dialog(conversation_id: ConversationId, reply_id: MessageId) -> None:
     """Draw the context that was sent for a reply, as it was then."""
     services = services_of(conversation_id)
-    thread = _thread(services, conversation_id).up_to(reply_id)
+    thread = services.store.turns.known(conversation_id).up_to(reply_id)
     reply = next((message for message in thread.messages if message.id == reply_id), None)
     if reply is None:
         raise NotFound
@@ -108,12 +108,6 @@ def cut_prompt(receipt: SentContext, tokens: Usage) -> str:
         f"The provider counted only {words.number(tokens.prompt)} of about {words.number(receipt.prompt_tokens)} "
         "tokens: it may have cut off the start. Raise its context length."
     )
-
-
-def _thread(services: ChatServices, conversation_id: ConversationId) -> Thread:
-    """Return the conversation that the page shows. Raise NotFound, StoreUnavailable."""
-    known = services.store.conversations.cached(conversation_id)
-    return known or services.store.conversations.thread(conversation_id)
 
 
 def _parts(sent: ContextPlan | SentContext) -> tuple[tuple[str, int, str], ...]:

@@ -32,13 +32,15 @@ def affordable(
 
     Without a *thread*, of a conversation that begins as *new*.
     """
-    setup = chat.choices.setup(thread, new)
+    new = new or NewConversation()
     here = thread or Thread.empty(
         ConversationId(uuid4()),
         "",
-        chat.choices.policy_of(new or NewConversation(), setup.space),
+        chat.choices.policy_of(new, chat.choices.space(new.space_id)),
+        new,
         made_at=datetime.now(UTC),
     )
+    setup = chat.choices.setup(here)
     past = here.branch()
     if not prompt:
         at = max((n for n, one in enumerate(past) if one.role is Role.USER), default=0)

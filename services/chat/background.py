@@ -17,14 +17,13 @@ from services.caches import LruCache
 from services.chat.live_turn import LiveTurn, LiveTurns
 from services.chat.paid_calls import Call, PaidCalls, new_call
 from services.chat.planning import Planning
-from services.chat.setup import Setup
+from services.chat.setup import Choices
 from services.domain import (
     ConversationId,
     Fact,
     FactId,
     MessageId,
     Purpose,
-    Space,
     Summary,
     Thread,
     TurnId,
@@ -195,7 +194,7 @@ class UserTasks:
     live_turns: LiveTurns
     registry: BackgroundTasks
     planning: Planning
-    setup: Callable[[Thread], Setup]
+    choices: Choices
 
     def claim(self, reply: LiveTurn, call: Call) -> list[Work]:
         """Claim the tasks that are due after *reply*, before its followers know that it is over, so that they can
@@ -275,7 +274,7 @@ class UserTasks:
         try:
             for _call in range(_MOST_CALLS):
                 thread = self.store.conversations.thread(conversation_id)
-                compaction = self.planning.compaction(thread, self.setup(thread))
+                compaction = self.planning.compaction(thread, self.choices.setup(thread))
                 if compaction is None:
                     break
                 self._fold(thread, compaction)
@@ -291,7 +290,7 @@ class UserTasks:
         """Return True if the context fills, or something fell out of it."""
         if not isinstance(thread.conversation.policy, Summary):
             return False
-        room = self.setup(thread).budget.prompt_tokens
+        room = self.choices.setup(thread).budget.prompt_tokens
         return 2 * call.plan.prompt_tokens > room or bool(call.plan.omitted_ids)
 
     def _ask(self, purpose: Purpose, thread: Thread, plan: ContextPlan, about: MessageId) -> Answer:
@@ -300,7 +299,9 @@ class UserTasks:
         Raise what `PaidCalls.begin` raises, and how the model failed.
         """
         give_up_at = time.monotonic() + _SECONDS[purpose]
-        call = new_call(thread, self.setup(thread).offer, plan, about, None, purpose=purpose)
+        call = new_call(
+            thread, self.choices.setup(thread).offer, plan, about, None, purpose=purpose
+        )
         turn = self.calls.begin(call)
 
         def beat(_: str) -> None:
@@ -331,7 +332,7 @@ class UserTasks:
         """Have the model give a title, unless it fails, runs on or makes none. A process asks once."""
         try:
             thread = self.store.conversations.thread(conversation_id)
-            branch, window = thread.branch(), self.setup(thread).offer.info.context_tokens
+            branch, window = thread.branch(), self.choices.setup(thread).offer.info.context_tokens
             plan = plan_title(branch, window, self.calls.counter)
             if plan is None or thread.conversation.is_titled:
                 return
@@ -360,17 +361,16 @@ class UserTasks:
 
     def _noted(self, thread: Thread, prompt_id: MessageId) -> tuple[NotedFact, ...] | None:
         """Ask the model about a prompt, and store the facts that it names; None if stopped or wanted no more. Raise AppError."""
-        setup, exchange = self.setup(thread), exchange_about(thread, prompt_id)
+        setup, exchange = self.choices.setup(thread), exchange_about(thread, prompt_id)
         if not exchange:
             return ()
-        before = self._facts_in(thread, setup.space)
-        plan = plan_fact_request(exchange, before, setup.context_tokens, self.calls.counter)
+        plan = plan_fact_request(exchange, setup.facts, setup.context_tokens, self.calls.counter)
         answer = self._ask(Purpose.FACTS, thread, plan, prompt_id)
         if answer.is_cut or not self._keeps_facts():
             return None
-        by_id = {fact.id: fact for fact in before}
+        by_id = {fact.id: fact for fact in setup.facts}
         shown = [by_id[fact_id] for fact_id in plan.fact_ids]
-        now = self._facts_in(thread, setup.space)
+        now = self.choices.setup(thread).facts
         noted: list[NotedFact] = []
         for change in parse_fact_changes(answer.text, exchange, now, shown):
             fact = _fact(change.text, change.replaces, thread, prompt_id)
@@ -382,10 +382,6 @@ class UserTasks:
                 noted.append(NotedFact(fact, change.replaces))
         log_event("facts.noted", turn=answer.turn_id, facts=len(noted))
         return tuple(noted)
-
-    def _facts_in(self, thread: Thread, space: Space | None) -> tuple[Fact, ...]:
-        facts = self.store.facts.facts()
-        return tuple(fact for fact in facts if fact.holds_in(thread.conversation, space))
 
 
 def _fact(text: str, replaced: Fact | None, thread: Thread, prompt_id: MessageId) -> Fact:

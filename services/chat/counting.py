@@ -5,13 +5,11 @@ process has learned since then enters the next receipt.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 
 from services.caches import LruCache
 from services.chat.live_turn import LiveTurn
 from services.chat.paid_calls import Call
-from services.domain import ConversationId, Message, Role, TurnId, Usage
+from services.domain import ConversationId, Role, Usage
 from services.domain.context import ContextMessage, ContextPlan, Forecast
 from services.errors import ModelFailure, ModelUnavailable
 from services.memory.forecast import (
@@ -22,12 +20,10 @@ from services.memory.forecast import (
     forecast_prompt,
     learn,
 )
-from services.memory.receipt import Receipt
 from services.memory.tokens import KindCounter, TokenCounter
 
 _MOST_CONVERSATIONS = 50
 _MOST_CALLS = 3  # of a conversation: the last may be another model's, or its count wrong
-_LOOKED_AT = 20  # messages: a model that answered none of these is counted for as a new one
 
 
 class Counting:
@@ -110,20 +106,3 @@ class Counting:
         with self._change:
             self._calls.drop(conversation_id)
             self._last = None
-
-
-def stored_rates(
-    model: str,
-    past: Sequence[Message],
-    receipts: Callable[[Sequence[Message]], Mapping[TurnId, str]],
-) -> Calibration:
-    """The calibration in the last receipt of *model* on the branch *past*; an empty one without a receipt."""
-    latest = list(islice((one for one in reversed(past) if one.turn_id), _LOOKED_AT))
-    for some in (latest[:1], latest[1:]):  # the very last nearly always is
-        texts = receipts(some)
-        for message in some:
-            text = texts.get(message.turn_id) if message.turn_id else None
-            receipt = Receipt.from_json(text) if text else None
-            if receipt and receipt.model == model:
-                return receipt.calibration
-    return Calibration()

@@ -93,8 +93,9 @@ class Deletions:
 
     def _facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:
         """The facts that were noted from messages, as they are stored now; none in a chat that reads none."""
-        facts = self.tasks.planning.facts
-        kept = facts.fresh_facts() if facts else ()  # a temporary chat needs no database
+        if not self.tasks.choices.reads_facts:  # a temporary chat needs no database
+            return ()
+        kept = self.tasks.store.facts.fresh_facts()
         return tuple(fact for fact in kept if fact.source_id in ids)
 
     def _forget_facts_of(self, ids: Collection[MessageId]) -> tuple[Fact, ...]:

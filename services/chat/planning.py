@@ -4,18 +4,18 @@ A plan depends on rows alone, so any process makes the same. The one exception i
 long, which this process plans again as if nothing were known of the model.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 
-from services.chat.counting import Counting, stored_rates
+from services.chat.counting import Counting
 from services.chat.search import Located, Search
 from services.chat.setup import Setup
 from services.domain import (
     Conversation,
     ConversationId,
-    Fact,
     Message,
     MessageId,
     Retrieval,
@@ -30,8 +30,9 @@ from services.memory.forecast import Calibration, min_likely_tokens
 from services.memory.planner import plan_context
 from services.memory.receipt import Receipt
 from services.memory.tokens import KindCounter
-from services.store.port import Facts, Turns
+from services.store.port import Turns
 
+_LOOKED_AT = 20  # messages: a model that answered none of these is counted for as a new one
 _OUT_OF_VIEW = "The model no longer sees this reply, so it cannot continue it. Send a new message."
 
 
@@ -46,7 +47,6 @@ class Planning:
     turns: Turns
     counter: KindCounter
     counting: Counting
-    facts: Facts | None  # that the model may see
     search: Search
     is_lenient: bool = False  # reads pass over a database that is away
 
@@ -62,8 +62,11 @@ class Planning:
         if prompt is None and not setup.offer.takes_prefix:
             history = replace(history, prompt=REQUEST)
         stored, model = self._stored_rates(thread, setup, past), setup.offer.info.name
-        rates = self.counting.rates(model, stored)
-        plan = self._plan(thread, setup, history, stored)
+        rates, counter = (
+            self.counting.rates(model, stored),
+            self.counting.counter(self.counter, stored),
+        )
+        plan = plan_context(thread.conversation.policy, history, setup.budget, counter)
         if prompt is None and past[-1].id not in plan.verbatim_ids:
             raise BadInput(_OUT_OF_VIEW)
         least = min_likely_tokens(plan.messages, rates, self.counter)
@@ -138,19 +141,16 @@ class Planning:
         lenient = self._lenient
         history = lenient._history(thread, setup, thread.branch(), None)
         rates = lenient._stored_rates(thread, setup, history.past)
-        return history, self._plan(thread, setup, history, rates)
-
-    def _plan(
-        self, thread: Thread, setup: Setup, history: History, rates: Calibration
-    ) -> ContextPlan:
-        if setup.is_too_long:
-            raise InstructionsTooLong
         counter = self.counting.counter(self.counter, rates)
-        return plan_context(thread.conversation.policy, history, setup.budget, counter)
+        policy = thread.conversation.policy
+        return history, plan_context(policy, history, setup.budget, counter)
 
     def _history(
         self, thread: Thread, setup: Setup, past: tuple[Message, ...], prompt: str | None
     ) -> History:
+        """The material of the next plan. Raise InstructionsTooLong."""
+        if setup.is_too_long:
+            raise InstructionsTooLong
         conversation = thread.conversation
         history = History(
             instructions=setup.instructions,
@@ -158,7 +158,7 @@ class Planning:
             prompt=prompt,
             start_seq=_start_seq(conversation, past),
             reset_seq=conversation.reset_seq,
-            facts=self._facts(setup, conversation),
+            facts=setup.facts,
             summary=thread.summary,
         )
         if not isinstance(conversation.policy, Retrieval):
@@ -194,28 +194,29 @@ class Planning:
             prefix_seq=[0, *(one.prefix_seq for one in stored.values())][-1],
         )
 
-    def _facts(self, setup: Setup, conversation: Conversation) -> tuple[Fact, ...]:
-        """The facts that hold in *conversation*; none while the database is away and none are cached.
-
-        Notes that a user wrote for a space or a conversation hold there, whether or not facts about the user are kept.
-        """
-        if self.facts is None:
-            return ()
-        keeps_facts = setup.preferences.keeps_facts
-        with suppress(StoreUnavailable):
-            return tuple(
-                fact
-                for fact in self.facts.facts()
-                if fact.holds_in(conversation, setup.space) and (keeps_facts or fact.is_placed)
-            )
-        return ()
-
     def _stored_rates(self, thread: Thread, setup: Setup, past: tuple[Message, ...]) -> Calibration:
         """The stored calibration for a plan of *past*, a branch of *thread*."""
         conversation_id, model = thread.conversation.id, setup.offer.info.name
-        if self.counting.was_refused(conversation_id):
-            return Calibration()
-        return stored_rates(model, past, partial(self._receipts, conversation_id=conversation_id))
+        receipts = partial(self._receipts, conversation_id=conversation_id)
+        stored = stored_rates(model, past, receipts)
+        return Calibration() if self.counting.was_refused(conversation_id) else stored
+
+
+def stored_rates(
+    model: str,
+    past: Sequence[Message],
+    receipts: Callable[[Sequence[Message]], Mapping[TurnId, str]],
+) -> Calibration:
+    """The calibration in the last receipt of *model* on the branch *past*; an empty one without a receipt."""
+    latest = list(islice((one for one in reversed(past) if one.turn_id), _LOOKED_AT))
+    for some in (latest[:1], latest[1:]):  # the very last nearly always is
+        texts = receipts(some)
+        for message in some:
+            text = texts.get(message.turn_id) if message.turn_id else None
+            receipt = Receipt.from_json(text) if text else None
+            if receipt and receipt.model == model:
+                return receipt.calibration
+    return Calibration()
 
 
 def _start_seq(conversation: Conversation, past: tuple[Message, ...]) -> int:

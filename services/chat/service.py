@@ -56,7 +56,6 @@ class Chat:
     choices: Choices
     sweep: Callable[[], object]  # settles turns whose lease ran out
     background: BackgroundTasks
-    reads_facts: bool = True
     title: Callable[[str], str] = first_words  # of a new conversation, made of its prompt
     new_id: Callable[[], UUID] = uuid4  # of a new conversation
     search: Search = field(default_factory=Search)
@@ -75,7 +74,6 @@ class Chat:
             turns=self.store.turns,
             counter=self.choices.counter,
             counting=self.counting,
-            facts=self.store.facts if self.reads_facts else None,
             search=self.search,
         )
 
@@ -88,7 +86,7 @@ class Chat:
             live_turns=self.live_turns,
             registry=self.background,
             planning=self.planning,
-            setup=self.choices.setup,
+            choices=self.choices,
         )
 
     @property
@@ -114,10 +112,8 @@ class Chat:
         prompt = checked_message(prompt)
         if conversation_id is None:
             return self._begin_new(prompt, new or NewConversation())
-        thread = self.store.conversations.cached(conversation_id)
-        thread = thread or self.store.conversations.thread(conversation_id)
         try:
-            return self._go_on(thread, prompt, seen_rev, tip_id)
+            return self._go_on(self.store.turns.known(conversation_id), prompt, seen_rev, tip_id)
         except Stale:  # what is cached may lack the reply that was stored a moment ago
             if seen_rev is None:
                 raise
@@ -214,7 +210,7 @@ class Chat:
     def read(self, conversation_id: ConversationId) -> tuple[Thread, LiveTurn | RemoteTurn | None]:
         """The thread, as `open` has it, and its live turn: of this process, or of one that lives or has just died."""
         live = self._live(conversation_id)
-        if self.reads_facts:  # the plan of the next turn needs them, too
+        if self.choices.reads_facts:  # the plan of the next turn needs them, too
             self.store.facts.read_ahead()
         try:
             thread, left = self.store.turns.read(conversation_id)
@@ -291,6 +287,7 @@ class Chat:
 
         *start_seq*: where the view of the next turns begins, if not where the plan of this one does.
         """
+        planning, calls = self.planning, self.calls
         last = self.live_turns.find(self.store.turns.user_id, thread.conversation.id)
         if last and not last.is_done:
             raise Busy
@@ -298,11 +295,10 @@ class Chat:
         kind = failure.failure if isinstance(failure, ModelUnavailable) else None
         if again and kind is ModelFailure.NO_ANSWER:  # the user's limit was spent on thinking
             setup = replace(setup, preferences=replace(setup.preferences, reply_tokens=None))
-        plan, receipt = self.planning.turn(thread, setup, past, prompt)
+        plan, receipt = planning.turn(thread, setup, past, prompt)
         if start_seq is not None:
             plan = replace(plan, start_seq=start_seq)
         is_continued = prompt is None and not setup.offer.takes_prefix
-        calls = self.calls
         call = new_call(
             thread,
             setup.offer,

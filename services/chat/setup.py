@@ -4,6 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from services.domain import (
+    Fact,
     Full,
     MemoryPolicy,
     NewConversation,
@@ -29,7 +30,7 @@ _LEAST_CONTEXT = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """The model, instructions and preferences of the next turn."""
+    """The model, instructions, preferences and facts of the next turn."""
 
     offer: Offer
     instructions: str = field(repr=False)
@@ -38,6 +39,7 @@ class Setup:
     missing_model: str | None = None  # was chosen, and is no longer offered
     is_too_long: bool = False  # the instructions leave too little room for what is said
     space: Space | None = None
+    facts: tuple[Fact, ...] = field(default=(), repr=False)  # that hold in its conversation
 
     @property
     def context_tokens(self) -> int:
@@ -68,17 +70,20 @@ class Choices:
     instructions: str = field(repr=False)  # the deployment's
     first_policy: MemoryPolicy = field(default_factory=Summary)  # the deployment's
     window_messages: int = Window().messages  # the deployment's, where Window is chosen
+    reads_facts: bool = True
 
     def setup(self, thread: Thread | None, new: NewConversation | None = None) -> Setup:
         """Choose for the next turn of *thread*, or for the first of a conversation that begins as *new*.
 
         A model that is no longer offered is passed over. Instructions of a user may take half of the context that is
-        used; those of the deployment are not checked.
+        used; those of the deployment are not checked. Notes that a user wrote for a space or a conversation hold there,
+        whether or not facts about the user are kept.
         """
-        preferences = self.store.profile.preferences()
         new = new or NewConversation()
-        own = thread.conversation if thread else new
-        space = self.space(own.space_id)
+        own, facts = thread.conversation if thread else new, ()
+        space, preferences = self.space(own.space_id), self.store.profile.preferences()
+        with suppress(StoreUnavailable):  # none are cached
+            facts = self.store.facts.facts() if thread and self.reads_facts else ()
         chosen = [name for name in (own.model, preferences.model) if name]
         offered = (offer for name in chosen if (offer := self.models.named(name)))
         offer = next(offered, self.models.first)
@@ -97,6 +102,13 @@ class Choices:
             preferences=preferences,
             missing_model=chosen[0] if chosen and chosen[0] != offer.info.name else None,
             space=space,
+            facts=tuple(
+                fact
+                for fact in facts
+                if thread
+                and fact.holds_in(thread.conversation, space)
+                and (preferences.keeps_facts or fact.is_placed)
+            ),
         )
         most = setup.context_tokens // 2
         is_own = source is not InstructionsSource.DEPLOYMENT

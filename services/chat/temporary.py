@@ -48,7 +48,7 @@ class TemporaryChat:
 
     @property
     def reads_facts(self) -> bool:
-        return self._chat.reads_facts
+        return self._chat.choices.reads_facts
 
     @property
     def chat(self) -> Chat:

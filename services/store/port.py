@@ -70,6 +70,10 @@ class Turns(Protocol):
         """
         ...
 
+    def known(self, conversation_id: ConversationId) -> Thread:
+        """The conversation as it was last read by this process, else as it is stored now. Raise NotFound."""
+        ...
+
     def costs(
         self, messages: Iterable[Message], conversation_id: ConversationId
     ) -> Mapping[TurnId, TurnCost]:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chat.counting import Counting, stored_rates
+from services.chat.counting import Counting
+from services.chat.planning import stored_rates
 from services.domain import TurnId
 from services.memory.forecast import Calibration, KindRatio
 from services.memory.tokens import RegexCounter

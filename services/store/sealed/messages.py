@@ -26,7 +26,7 @@ class SealedMessages:
         self._rows, self._opened = rows, opened
 
     def edit_reply(self, thread: Thread, reply: Message, text: str) -> None:
-        conversation_id, head = thread.conversation.id, self._opened.checked_as(thread).next_head()
+        conversation_id, head = thread.conversation.id, self._opened.head_of(thread)
         edited = self._opened.seals(conversation_id).next_message(
             thread.conversation.rev,
             head,
@@ -47,7 +47,7 @@ class SealedMessages:
         drops_summary: bool,
     ) -> None:
         conversation_id = thread.conversation.id
-        head = self._opened.checked_as(thread).next_head()
+        head = self._opened.head_of(thread)
         rows = self._rows.messages_by_id(message.id for message in doomed)
         if len(rows) != len(doomed):
             raise Stale

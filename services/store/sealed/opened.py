@@ -53,11 +53,6 @@ class CheckedThread:
     head: Head | None = field(repr=False)  # None: it did not open, so nothing can follow it
     total: Head = field(repr=False)  # of the rows that were read, to be compared with `head`
 
-    @classmethod
-    def new(cls, thread: Thread) -> "CheckedThread":
-        """An empty thread."""
-        return cls(thread, Head(), Head())
-
     def next_head(self) -> Head:
         """The head to continue from. Raise Tampered if there is none."""
         if self.head is None:
@@ -113,12 +108,12 @@ class OpenedConversations:
         held = self._opened.get(conversation_id)
         return held.checked if held else None
 
-    def checked_as(self, thread: Thread) -> CheckedThread:
-        """The heads of *thread*. Raise Stale if it was read again since at another revision."""
+    def head_of(self, thread: Thread) -> Head:
+        """The head to continue from. Raise Stale if *thread* was read again since at another revision, Tampered."""
         checked = self.checked(thread.conversation.id)
         if checked is None or checked.thread.conversation.rev != thread.conversation.rev:
             raise Stale
-        return checked
+        return checked.next_head()
 
     def forget(self, conversation_id: ConversationId) -> None:
         """Drop its key and its text from memory."""
@@ -200,7 +195,8 @@ class OpenedConversations:
     def hold_new(self, thread: Thread, created: SealedConversation) -> None:
         """Hold the empty *thread*, which was just stored as *created*."""
         seals = self.user_seals.of(created)
-        self._opened.put(created.id, OpenedConversation(seals, CheckedThread.new(thread)))
+        checked = CheckedThread(thread, Head(), Head())
+        self._opened.put(created.id, OpenedConversation(seals, checked))
         for outdate in self.on_create:
             outdate()
 

@@ -1,12 +1,11 @@
 """Turns over sealed rows."""
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 from services.caches import LruCache
-from services.crypto import LARGEST_TEXT
+from services.crypto import LARGEST_TEXT, Head
 from services.domain import (
     ConversationId,
     Message,
@@ -38,10 +37,8 @@ from services.store.rows import (
     ask_twice,
     final_costs,
 )
-from services.store.sealed.opened import CheckedThread, OpenedConversation, OpenedConversations
+from services.store.sealed.opened import OpenedConversations
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 _MOST_UNANSWERED = 4  # requests of one user
 _TRIES = 5  # while the conversation goes on
 
@@ -68,7 +65,7 @@ class SealedTurns:
         request = self._unanswered.get(client_turn_id) or self._sealed_request(turn)
         try:
             begun = ask_twice(
-                lambda: self._rows.begin_turn(request.reservation, request.prompt, request.created)
+                partial(self._rows.begin_turn, request.reservation, request.prompt, request.created)
             )
         except StoreUnavailable:
             if turn.reservation.purpose is Purpose.REPLY:
@@ -121,15 +118,17 @@ class SealedTurns:
         is_unfinished = row.state.is_open or turn.partial or turn.thoughts
         return checked.thread, turn if is_unfinished else None
 
+    def known(self, conversation_id: ConversationId) -> Thread:
+        checked = self._opened.checked(conversation_id) or self._opened.read(conversation_id)[0]
+        return checked.thread
+
     def costs(
         self, messages: Iterable[Message], conversation_id: ConversationId
     ) -> Mapping[TurnId, TurnCost]:
-        return self._read_once(
-            conversation_id,
-            _turn_ids(messages),
-            lambda opened: opened.costs,
-            lambda unknown: final_costs(self._rows.costs(unknown)),
-        )
+        if not (turn_ids := _turn_ids(messages)):
+            return {}
+        known = self._opened.opened(conversation_id).costs
+        return known.get_all(turn_ids, lambda unknown: final_costs(self._rows.costs(unknown)))
 
     def receipts(
         self, messages: Iterable[Message], conversation_id: ConversationId
@@ -139,8 +138,9 @@ class SealedTurns:
             found = {row.turn_id: seals.open_receipt(row) for row in self._rows.receipts(unknown)}
             return dict.fromkeys(unknown, "") | found
 
-        asked = _turn_ids(messages)
-        found = self._read_once(conversation_id, asked, lambda opened: opened.receipts, read)
+        if not (turn_ids := _turn_ids(messages)):
+            return {}
+        found = self._opened.opened(conversation_id).receipts.get_all(turn_ids, read)
         return {turn_id: text for turn_id, text in found.items() if text}
 
     def thoughts(
@@ -153,25 +153,9 @@ class SealedTurns:
             rows = self._rows.thoughts(unknown)
             return {row.id: seals.open_thoughts(asked[row.id], row.thoughts) for row in rows}
 
-        return self._read_once(conversation_id, asked.keys(), lambda opened: opened.thoughts, read)
-
-    def _read_once(
-        self,
-        conversation_id: ConversationId,
-        asked: Set[Key],
-        cache_of: Callable[[OpenedConversation], LruCache[Key, Value]],
-        read: Callable[[Set[Key]], Mapping[Key, Value]],
-    ) -> dict[Key, Value]:
-        """The values of the keys *asked*: those that a cache of the conversation lacks are *read* into it."""
         if not asked:
             return {}
-        cache = cache_of(self._opened.opened(conversation_id))
-        found = {key: value for key in asked if (value := cache.get(key)) is not None}
-        if unknown := asked - found.keys():
-            for key, value in read(unknown).items():
-                cache.put(key, value)
-                found[key] = value
-        return found
+        return self._opened.opened(conversation_id).thoughts.get_all(asked.keys(), read)
 
     def _sealed_request(self, turn: NewTurn) -> _Request:
         """Seal what begins *turn*. Raise Stale, NotFound, Tampered."""
@@ -183,16 +167,16 @@ class SealedTurns:
         if turn.is_first:
             if self._opened.checked(conversation.id):  # another tab was first
                 raise Stale
-            checked = CheckedThread.new(turn.thread)
             created, seals = self._opened.user_seals.new_conversation(turn.thread)
+            head = Head()
         else:
             seals = self._opened.seals(conversation.id)
-            checked = None if turn.prompt is None else self._opened.checked_as(turn.thread)
+            head = self._opened.head_of(turn.thread) if turn.prompt is not None else None
         message = SealedMessage(rev=conversation.rev, id=turn.prompt_id)
-        if checked and turn.prompt is not None:
+        if head and turn.prompt is not None:
             message = seals.next_message(
                 conversation.rev,
-                checked.next_head(),
+                head,
                 turn.prompt_id,
                 turn.thread.tip.id if turn.thread.tip else None,
                 Role.USER,
