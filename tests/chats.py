@@ -36,6 +36,12 @@ def done(turn):
     return turn
 
 
+def ask(chat, prompt="When?", conversation_id=None):
+    """Return a turn after its end, and its thread."""
+    turn = done(chat.begin(conversation_id, prompt))
+    return turn, chat.open(turn.conversation_id)
+
+
 def settled(chat, turn):
     """Return the thread after *turn*, or that of a conversation, once its background tasks are over."""
     its = done(turn).conversation_id if isinstance(turn, LiveTurn) else turn

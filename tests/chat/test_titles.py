@@ -76,23 +76,16 @@ def test_title_is_requested_once_in_a_process(chat, server):
     assert len(server.title_requests) == 1
 
 
-@pytest.mark.parametrize("requests", [0, 1], ids=["reply", "title"])
-def test_title_by_the_user_is_kept(chat, server, database, requests):
+def test_title_by_the_user_is_kept(chat, server, database):
     def rename():
         [conversation] = database.conversations.recent()
         database.conversations.rename(conversation.id, "My garden")
 
-    rows = database.rows
     server.script_titles(reply="Another title")
-    if requests:  # once the reply is stored
-        rows.after["finish_turn"] = lambda: rows.before.update(finish_turn=rename)
-    else:
-        rows.before["finish_turn"] = rename
+    database.rows.before["finish_turn"] = rename
 
-    conversation = ask(chat)
-
-    assert conversation.title == "My garden"
-    assert len(server.title_requests) == requests
+    assert ask(chat).title == "My garden"
+    assert server.title_requests == []
 
 
 def test_first_words_stay_without_budget_for_a_title(chat, server, database):
@@ -126,18 +119,10 @@ def test_failed_title_is_charged_and_first_words_stay(chat, server, database, sc
     assert chat.failure(conversation.id) is None
 
 
-@pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "failed"])
-def test_incomplete_reply_makes_no_title(chat, server, is_stopped):
+def test_incomplete_reply_makes_no_title(chat, server):
     server.script_titles(reply="Too early")
-    if is_stopped:
-        server.script(tokens=400, rate=20)
-        turn = chat.begin(None, PROMPT)
-        next(filter(None, turn.follow()))
-        turn.stop()
-    else:
-        server.script(tokens=9, fault="drop", after=3)
-        turn = chat.begin(None, PROMPT)
-    conversation = settled(chat, turn).conversation
+    server.script(tokens=9, fault="drop", after=3)
+    conversation = ask(chat)
     assert conversation.title == PROMPT
     assert server.title_requests == []
 

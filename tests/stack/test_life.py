@@ -309,14 +309,6 @@ def test_ctrl_c_while_modules_are_fetched_ends_everything(offline):
         assert offline.interrupt() < CTRL_C
 
 
-def test_failed_fetch_of_modules_ends_the_start(offline):
-    assert _refusal(offline) == (
-        "The Node modules of the embedded backend could not be fetched: check the network and npm's "
-        f"registry setting, and start again (details in {offline.cache}/npm.log)."
-    )
-    assert not list(offline.cache.glob("draft-*"))
-
-
 @pytest.mark.parametrize(
     ("name", "change", "sentence"),
     [
@@ -468,14 +460,11 @@ def _fill(folder):
     return path
 
 
-def _postgres(app):
-    places = choose_folders(app.data, app.keys)
-    return Postgres(places, read_secrets(places))
-
-
 def _ask_for_more(app):
     """Make Postgres need another file of its log."""
-    with contextlib.suppress(psycopg.OperationalError), _postgres(app).connect() as connection:
+    places = choose_folders(app.data, app.keys)
+    postgres = Postgres(places, read_secrets(places))
+    with contextlib.suppress(psycopg.OperationalError), postgres.connect() as connection:
         for _ in range(10):
             connection.execute("select pg_logical_emit_message(true, 'more', 'more')")
             connection.execute("select pg_switch_wal()")

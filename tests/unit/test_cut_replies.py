@@ -8,7 +8,7 @@ from services.domain import Outcome, Retrieval, Role
 from services.errors import BadInput, ModelFailure, NotFound, Stale
 from services.llm import LimitReached, Models
 from services.memory.continuing import REQUEST, spaced
-from tests.chats import done
+from tests.chats import ask, done
 from tests.fakes import INFO, ScriptedModel
 from tests.stack.apps import until
 
@@ -18,16 +18,11 @@ def model():
     return ScriptedModel(("Prune ", "in Ma", LimitReached()))
 
 
-def ask(maya, prompt="When?"):
-    turn = done(maya.chat.begin(None, prompt))
-    return turn, maya.chat.open(turn.conversation_id)
-
-
 @pytest.mark.parametrize("pieces", [(LimitReached(),), ("\n", LimitReached())])
 def test_retry_after_thoughts_alone_may_use_the_models_limit(maya, model, pieces):
     maya.store.profile.change(lambda now: replace(now, reply_tokens=100))
     model.pieces = pieces
-    turn, _ = ask(maya)
+    turn, _ = ask(maya.chat)
     assert turn.failure.failure is ModelFailure.NO_ANSWER
 
     done(maya.chat.retry(turn.conversation_id))
@@ -41,7 +36,7 @@ def test_retry_after_thoughts_alone_may_use_the_models_limit(maya, model, pieces
 @pytest.fixture
 def garden(maya):
     """A conversation whose last reply was cut off after "Prune in Ma"; it goes on with "rch."."""
-    turn, _ = ask(maya)
+    turn, _ = ask(maya.chat)
     maya.model.pieces = ("rch.",)
     return turn.conversation_id
 

@@ -294,6 +294,7 @@ def test_malformed_token_has_no_version_and_is_refused(token):
 
 def test_no_repr_shows_a_key():
     for shown, expected in (
+        (Vault(USER_KEY, 3), "Vault(version=3)"),
         (DURING, "RootKeys(versions=(1, 2), current=2)"),
         (DURING.session_vault(COOKIE), "VaultRing(versions=(1, 2), current=2)"),
         (UserKey(USER_KEY, ANA, 3), "UserKey(version=3)"),

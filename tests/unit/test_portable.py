@@ -17,13 +17,10 @@ from services import portable
 from services.domain import (
     Conversation,
     ConversationId,
-    Full,
     Message,
     MessageId,
     Outcome,
-    Retrieval,
     Role,
-    Summary,
     Thoughts,
     Thread,
     TurnCost,
@@ -32,11 +29,9 @@ from services.domain import (
     Window,
 )
 from services.portable import file_name
-from tests.unit.test_memory import said
+from tests.unit.test_memory import policies, said
 
 NOON = datetime(2026, 11, 20, 12, 0, 0, 1500, tzinfo=UTC)
-POLICIES = [Full(), Window(20), Window(7), Summary(), Retrieval()]
-
 
 TOMATOES = Conversation(
     id=ConversationId(UUID("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")),
@@ -276,7 +271,7 @@ threads = st.builds(
     Thread,
     conversation=st.builds(
         Conversation,
-        policy=st.sampled_from(POLICIES),
+        policy=policies,
         pinned_at=st.none() | moments,
         created_at=moments,
         updated_at=moments,

@@ -3,20 +3,13 @@
 import json
 from collections import Counter
 from dataclasses import replace
-from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain import Fact, FactId, Retrieval, Role, Summary
-from services.domain.context import (
-    ContextBudget,
-    ContextMessage,
-    History,
-    PartKind,
-    RecalledMessage,
-)
+from services.domain import Retrieval, Summary
+from services.domain.context import ContextBudget, History, PartKind, RecalledMessage
 from services.memory.forecast import (
     LEAST_RATIO,
     MOST_RATIO,
@@ -27,7 +20,8 @@ from services.memory.forecast import (
 from services.memory.planner import plan_context
 from services.memory.receipt import Receipt
 from services.memory.tokens import RegexCounter
-from tests.unit.test_memory import NOON, said, summary_of, talk
+from tests.unit.test_memory import NOON, fact, said, summary_of, talk
+from tests.unit.test_memory_forecast import asked
 
 RECEIPT = Receipt(
     policy="retrieval",
@@ -62,15 +56,15 @@ def test_other_text_is_no_receipt(text):
 
 def test_receipt_records_all_parts_of_the_plan():
     summary = summary_of(1, 2, "They sow.")
-    fact = Fact(id=FactId(UUID(int=9)), text="Has a dog.", since=NOON)
-    history = History("Be kind.", talk(6), "And now?", summary=summary, facts=(fact,))
+    dog = fact("Has a dog.", NOON, 0)
+    history = History("Be kind.", talk(6), "And now?", summary=summary, facts=(dog,))
     plan = plan_context(Summary(), history, ContextBudget(4000, 100), RegexCounter())
 
     receipt = Receipt.from_plan(Summary(), "m", history, plan, Calibration())
 
     assert (receipt.policy, receipt.summary, receipt.summarised_count) == ("summary", summary, 2)
     assert [seq for seq, _ in receipt.verbatim] == [3, 4, 5, 6]
-    assert receipt.facts == ((fact.id, "Has a dog."),)
+    assert receipt.facts == ((dog.id, "Has a dog."),)
     assert receipt.tokens == plan.tokens_by_kind()
     assert receipt.prompt_tokens == plan.prompt_tokens
     assert receipt.tokens[PartKind.VERBATIM] == sum(tokens for _, tokens in receipt.verbatim)
@@ -144,7 +138,7 @@ def test_first_prompt_has_no_cached_tokens():
     ("text", "share"), [("the bees of that garden " * 10, 0.5), ("сад и пчёлы " * 10, 0.1)]
 )
 def test_min_likely_tokens_follow_script_and_calibration(text, share):
-    counter, prompt = RegexCounter(), [ContextMessage(Role.USER, text)]
+    counter, prompt = RegexCounter(), [asked(text)]
 
     known = Calibration({kind: KindRatio(1.0, 9) for kind in counter.kinds(text)})
     for calibration, expected in ((Calibration(), share), (known, 0.5)):

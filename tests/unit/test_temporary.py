@@ -10,11 +10,10 @@ import pytest
 from services.chat import temporary
 from services.chat.temporary import TemporaryChats
 from services.domain import Retrieval, SessionId, Summary, Usage
-from services.domain.turns import TurnState
 from services.errors import Stale, StoreUnavailable
 from tests.chats import done, said
 from tests.fakes import ScriptedModel, choose
-from tests.stack.apps import SECONDS, until
+from tests.stack.apps import until
 from tests.store.conformance.talk import SUMMARY, UNDO_SECONDS, ending, first_turn
 
 CANARY = "kestrel"
@@ -166,17 +165,6 @@ def test_sign_out_ends_the_chats_of_its_device(two_chats):
     chats.end_of(here.owner)
 
     assert (here.is_over, elsewhere.is_over) == (True, False)
-
-
-def test_turns_of_temporary_chats_are_settled_at_shutdown(two_chats, model, maya):
-    chats, *both = two_chats
-    model.gate.clear()
-    turns = [chat.chat.begin(None, "Hello") for chat in both]
-
-    chats.stop(SECONDS)
-
-    assert all(turn.is_done for turn in turns)
-    assert maya.database.turn_states() == [TurnState.STOPPED] * 2
 
 
 @pytest.fixture

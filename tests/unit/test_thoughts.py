@@ -6,7 +6,7 @@ from services.chat.paid_calls import PaidCalls
 from services.domain import Outcome, Purpose, Retrieval, Thoughts, Usage
 from services.errors import ModelFailure, ModelUnavailable, NotFound
 from services.llm import LimitReached, Thought
-from tests.chats import done
+from tests.chats import ask, done
 from tests.fakes import INFO, FakePerson, ScriptedModel, choose
 from tests.stack.apps import until
 
@@ -17,11 +17,6 @@ HM = Thought(f"Hm, {CANARY}. ")
 @pytest.fixture
 def model():
     return ScriptedModel((HM, HM, "In ", "March."))
-
-
-def ask(maya, prompt="When?", conversation_id=None):
-    turn = done(maya.chat.begin(conversation_id, prompt))
-    return turn, maya.chat.open(turn.conversation_id)
 
 
 def thoughts_of(maya, thread):
@@ -35,7 +30,7 @@ def seen(model):
 
 
 def test_thoughts_are_kept_beside_the_text_of_their_reply(maya):
-    _, thread = ask(maya)
+    _, thread = ask(maya.chat)
 
     assert thread.messages[-1].body == "In March."
     thoughts = thoughts_of(maya, thread)
@@ -48,11 +43,11 @@ def test_thoughts_reach_no_later_request_of_any_kind(database, model):
     every = Purpose.TITLE, Purpose.SUMMARY, Purpose.FACTS
     maya = FakePerson(database, model, purposes=every)
     choose(maya.store.profile, keeps_facts=True, recalls_elsewhere=True, policy=Retrieval())
-    _, thread = ask(maya)
+    _, thread = ask(maya.chat)
     until(lambda: not any(maya.chat.coming(purpose) for purpose in every))
 
-    ask(maya, f"What of the {CANARY}?", thread.conversation.id)
-    ask(maya, f"Any {CANARY}?")
+    ask(maya.chat, f"What of the {CANARY}?", thread.conversation.id)
+    ask(maya.chat, f"Any {CANARY}?")
     until(lambda: not any(maya.chat.coming(purpose) for purpose in every))
 
     assert len(model.seen) > 3, "titles and facts were asked for, too"
@@ -70,7 +65,7 @@ def test_thoughts_reach_no_later_request_of_any_kind(database, model):
 def test_only_the_first_100_kb_of_thoughts_are_kept(maya, model, pieces):
     model.pieces = (*pieces, "In March.")
 
-    _, thread = ask(maya)
+    _, thread = ask(maya.chat)
 
     thoughts = thoughts_of(maya, thread)
     assert thoughts.is_shortened
@@ -80,10 +75,10 @@ def test_only_the_first_100_kb_of_thoughts_are_kept(maya, model, pieces):
 
 def test_thoughts_cost_what_the_endpoint_counted_and_no_more(maya, model):
     model.pieces = (HM, "In March.", Usage(100, 50, thoughts=40))
-    _, thread = ask(maya)
+    _, thread = ask(maya.chat)
     with_thoughts = maya.account.spent_today_micro
     model.pieces = ("In March.", Usage(100, 50, thoughts=40))
-    ask(maya)
+    ask(maya.chat)
 
     assert thoughts_of(maya, thread)
     assert maya.account.spent_today_micro == 2 * with_thoughts
@@ -92,7 +87,7 @@ def test_thoughts_cost_what_the_endpoint_counted_and_no_more(maya, model):
 def test_thoughts_that_no_endpoint_counted_are_charged(maya, model):
     model.pieces = (HM, LimitReached())
 
-    ask(maya)
+    ask(maya.chat)
 
     thoughts = INFO.cost_micro(Usage(0, len(HM.text.split())))
     assert maya.account.spent_today_micro > thoughts  # and the prompt
@@ -104,7 +99,7 @@ def test_thoughts_that_no_endpoint_counted_are_charged(maya, model):
 @pytest.fixture
 def unanswered(maya, model):
     model.pieces = (HM, LimitReached())
-    return ask(maya)
+    return ask(maya.chat)
 
 
 def test_thoughts_without_an_answer_are_kept(maya, unanswered):
@@ -120,7 +115,7 @@ def test_prompt_with_thoughts_alone_counts_as_not_answered(maya, model, unanswer
     _, thread = unanswered
     model.pieces = ("In March.",)
 
-    ask(maya, "And now?", thread.conversation.id)
+    ask(maya.chat, "And now?", thread.conversation.id)
 
     assert [message.body for message in model.seen[-1][1:]] == ["And now?"]
 
@@ -153,7 +148,7 @@ def test_thoughts_that_were_stopped_cannot_go_on(maya, model):
 
 def test_continuation_with_only_thoughts_leaves_the_reply_unchanged(maya, model):
     model.pieces = ("In Ma", LimitReached())
-    _, thread = ask(maya)
+    _, thread = ask(maya.chat)
     model.pieces = (HM, LimitReached())
 
     done(maya.chat.continue_reply(thread.conversation.id, thread.tip.id))
@@ -164,7 +159,7 @@ def test_continuation_with_only_thoughts_leaves_the_reply_unchanged(maya, model)
 
 def test_each_part_of_a_continued_reply_has_thoughts(maya, model):
     model.pieces = (HM, "In Ma", LimitReached())
-    _, thread = ask(maya)
+    _, thread = ask(maya.chat)
     model.pieces = (Thought("So: "), "rch.")
 
     done(maya.chat.continue_reply(thread.conversation.id, thread.tip.id))
@@ -185,7 +180,7 @@ def test_checkpoint_carries_thoughts_once_they_have_grown(maya, model, monkeypat
         carried.append(thoughts and thoughts.text)
         return checkpoint(turn_id, conversation_id, partial, lease_seconds, thoughts)
 
-    turn, _ = ask(maya)
+    turn, _ = ask(maya.chat)
     turn.kept_thoughts = None
     monkeypatch.setattr(maya.store.turns, "checkpoint", note)
 
@@ -210,7 +205,7 @@ def test_thoughts_of_a_process_that_died_become_a_message(maya):
 def test_connection_that_breaks_in_the_thoughts_keeps_them(maya, model):
     model.pieces, model.failure = (HM,), ModelUnavailable(ModelFailure.DROPPED)
 
-    turn, thread = ask(maya)
+    turn, thread = ask(maya.chat)
 
     assert turn.failure.failure is ModelFailure.DROPPED
     assert thoughts_of(maya, thread).text == HM.text

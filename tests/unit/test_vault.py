@@ -466,10 +466,6 @@ def test_head_hides_its_sum():
 # --- what shows -----------------------------------------------------------------------------------------
 
 
-def test_repr_of_a_vault_shows_its_version_only():
-    assert repr(Vault(KEY, 3)) == str(Vault(KEY, 3)) == "Vault(version=3)"
-
-
 def test_failure_has_one_message_and_no_secret():
     vault = Vault(KEY)
     token = vault.seal(CANARY, PLACE)
