@@ -3,7 +3,7 @@
 import pytest
 
 from services.domain import Outcome
-from services.errors import BadInput, Busy, OverBudget, Stale, StoreUnavailable
+from services.errors import BadInput, Busy, OverBudget, Stale
 
 
 @pytest.fixture
@@ -80,16 +80,3 @@ def test_empty_edit_and_edit_of_a_prompt_are_refused(maya, garden):
         edit_reply(maya, garden, 1, " ")
     with pytest.raises(Stale):
         edit_reply(maya, garden, 0, "Shade!")
-
-
-def test_lost_requests_of_two_tabs_are_each_sent_once(maya, garden):
-    other = maya.database.hold("Pond", "Fish?", "Carp.")
-    with maya.database.no_answers("begin_turn"):
-        for where in (garden, other):
-            with pytest.raises(StoreUnavailable):
-                maya.chat.begin(where, "Go on")
-
-    for where in (garden, other):
-        assert maya.chat.begin(where, "Go on").wait(20)
-        said = bodies(maya.chat.open(where))
-        assert said.count("Go on") == 1

@@ -70,19 +70,12 @@ def test_throttle_states_its_wait(seconds, said):
     assert f"again in {said}." in TooManyAttempts(seconds).public
 
 
-@pytest.mark.parametrize(
-    ("cap", "at"),
-    [
-        (Cap.DAILY, datetime(2027, 1, 1, tzinfo=UTC)),
-        (Cap.MONTHLY, datetime(2027, 1, 1, tzinfo=UTC)),
-        (Cap.DEPLOYMENT, datetime(2027, 1, 1, tzinfo=UTC)),
-        (Cap.TURNS_A_MINUTE, None),
-    ],
-)
-def test_budget_resets_with_its_window_in_utc(cap, at):
+@pytest.mark.parametrize("cap", [Cap.DAILY, Cap.MONTHLY, Cap.DEPLOYMENT])
+def test_budget_resets_with_its_window_in_utc(cap):
     new_year_in_tokyo = datetime(2027, 1, 1, 8, 59, 58, 7, tzinfo=timezone(timedelta(hours=9)))
 
-    assert OverBudget(cap).resets_at(new_year_in_tokyo) == at
+    assert OverBudget(cap).resets_at(new_year_in_tokyo) == datetime(2027, 1, 1, tzinfo=UTC)
+    assert OverBudget(Cap.TURNS_A_MINUTE).resets_at(new_year_in_tokyo) is None
 
 
 @pytest.mark.parametrize(("limit", "said"), [(20, "20 messages"), (1, "1 message")])

@@ -10,6 +10,7 @@ from services.settings import Settings
 SECRET = "kumquat-7781"
 SERVICE_ROLE = jwt.encode({"role": "service_role"}, SECRET * 3)
 URL = "http://db.test"
+ENDPOINT = {"OPENAI_BASE_URL": "http://llm.test"}
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +98,7 @@ def test_unreadable_secrets_file_is_named(secrets):
         ({"SUPABASE_URL": URL, "SUPABASE_KEY": f"sb_secret_{SECRET}"}, "SUPABASE_KEY is a secret"),
         ({"SUPABASE_URL": URL, "SUPABASE_KEY": SERVICE_ROLE}, "SUPABASE_KEY is a secret key"),
         ({"OPENAI_API_KEY": SECRET}, "DAYBOOK_MODEL is missing"),
-        ({"OPENAI_BASE_URL": "http://llm.test"}, "DAYBOOK_MODEL is missing"),
+        (ENDPOINT, "DAYBOOK_MODEL is missing"),
         ({"OPENAI_BASE_URL": SECRET, "DAYBOOK_MODEL": "m"}, "OPENAI_BASE_URL: Input should"),
         (
             {"OPENAI_BASE_URL": f"http://me:{SECRET}@llm.test/v1", "DAYBOOK_MODEL": "m"},
@@ -105,13 +106,10 @@ def test_unreadable_secrets_file_is_named(secrets):
         ),
         ({"DAYBOOK_MODELS": "mini"}, "DAYBOOK_MODELS needs OPENAI_BASE_URL"),
         (
-            {"OPENAI_BASE_URL": "http://llm.test", "DAYBOOK_MODELS": "mini, a large one"},
+            {**ENDPOINT, "DAYBOOK_MODELS": "mini, a large one"},
             "A model's name is wrong: DAYBOOK_MODEL holds one, DAYBOOK_MODELS some",
         ),
-        (
-            {"OPENAI_BASE_URL": "http://llm.test", "DAYBOOK_MODEL": "mini,large"},
-            "A model's name is wrong",
-        ),
+        ({**ENDPOINT, "DAYBOOK_MODEL": "mini,large"}, "A model's name is wrong"),
         ({"DAYBOOK_CONTEXT_TOKENS": "511"}, "DAYBOOK_CONTEXT_TOKENS: Input should"),
         (
             {"DAYBOOK_CONTEXT_TOKENS": "600", "DAYBOOK_REPLY_TOKENS": "600"},
