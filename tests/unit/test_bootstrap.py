@@ -32,15 +32,8 @@ def session_of(user_id):
     transport = httpx.MockTransport(lambda _: httpx.Response(503))
     client = Gateway.to("http://database.test", SecretStr("key"), transport).client()
     calls = SimpleNamespace(client=client, user_id=user_id)
-    return SimpleNamespace(
-        id=uuid4(),
-        cookie_hash=str(uuid4()),
-        user_id=user_id,
-        user_keys=None,
-        calls=calls,
-        client=client,
-        email="",
-    )
+    ids = {"id": uuid4(), "cookie_hash": str(uuid4()), "user_id": user_id}
+    return SimpleNamespace(**ids, user_keys=None, calls=calls, client=client, email="")
 
 
 @pytest.fixture

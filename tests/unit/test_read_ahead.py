@@ -1,5 +1,6 @@
 """Reads that are begun before they are asked for."""
 
+from itertools import count
 from threading import Barrier, Event
 from types import SimpleNamespace
 
@@ -18,12 +19,8 @@ from tests.fakes import MAYA
 from tests.stack.apps import SECONDS
 
 
-@pytest.fixture
-def numbers():
-    return iter(range(10))
-
-
-def test_value_is_read_ahead_once(numbers):
+def test_value_is_read_ahead_once():
+    numbers = count()
     read = CachedRead(lambda: next(numbers), seconds=0.0)
     read.read_ahead()
     read.read_ahead()
@@ -32,8 +29,8 @@ def test_value_is_read_ahead_once(numbers):
 
 
 @pytest.mark.parametrize("reason", ["old", "changed", "failed"])
-def test_spoilt_value_is_read_again(numbers, monkeypatch, reason):
-    has_read = Event()
+def test_spoilt_value_is_read_again(monkeypatch, reason):
+    numbers, has_read = count(), Event()
 
     def next_number():
         number = next(numbers)
