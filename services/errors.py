@@ -197,10 +197,22 @@ class Cap(StrEnum):
     """The limits that can refuse a turn."""
 
     DAILY = "daily_cap"
+    DAILY_TOKENS = "daily_tokens"
     MONTHLY = "monthly_cap"
     DEPLOYMENT = "deployment_cap"
     OPEN_TURNS = "too_many_open"
     TURNS_A_MINUTE = "too_fast"
+
+    def resets_at(self, now: datetime) -> datetime | None:
+        """Return when the spending that it counts starts again from zero; None for limits on the rate."""
+        today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        match self:
+            case Cap.DAILY | Cap.DAILY_TOKENS:
+                return today + timedelta(days=1)
+            case Cap.MONTHLY | Cap.DEPLOYMENT:
+                return (today.replace(day=1) + timedelta(days=32)).replace(day=1)
+            case _:
+                return None
 
 
 class OverBudget(Refused):
@@ -209,36 +221,26 @@ class OverBudget(Refused):
     def __init__(
         self,
         cap: Cap,
-        needed_micro: int = 0,
-        left_micro: int = 0,
+        needed: int = 0,
+        left: int = 0,
         *,
         per_minute: int = 0,
         wait_seconds: int = 0,
     ) -> None:
-        """*needed_micro*: the cost of the prompt and a short reply, at most; *left_micro*: the rest of *cap*;
-        *per_minute*: the limit of messages a minute; *wait_seconds*: until the next minute."""
+        """*needed*: by the prompt and a short reply, at most; *left*: the rest of *cap*, both in micro-dollars or, for
+        `Cap.DAILY_TOKENS`, in tokens; *per_minute*: the limit of messages a minute; *wait_seconds*: until the next."""
         super().__init__(cap)
         self.cap = cap
-        self.needed_micro, self.left_micro = needed_micro, left_micro
+        self.needed, self.left = needed, left
         self.public = _CAP_SENTENCES[cap]
         if cap is Cap.TURNS_A_MINUTE and wait_seconds:
             messages = "1 message" if per_minute == 1 else f"{per_minute} messages"
             self.public = f"Limit of {messages} a minute reached. Try again in {wait_seconds} s."
 
-    def resets_at(self, now: datetime) -> datetime | None:
-        """Return when the spending that *cap* counts starts again from zero; None for limits on the rate."""
-        today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        match self.cap:
-            case Cap.DAILY:
-                return today + timedelta(days=1)
-            case Cap.MONTHLY | Cap.DEPLOYMENT:
-                return (today.replace(day=1) + timedelta(days=32)).replace(day=1)
-            case _:
-                return None
-
 
 _CAP_SENTENCES = {
     Cap.DAILY: "Not enough of today's budget left.",
+    Cap.DAILY_TOKENS: "Not enough of today's tokens left.",
     Cap.MONTHLY: "Not enough of this month's budget left.",
     Cap.DEPLOYMENT: "Not enough of this month's shared budget left.",
     Cap.OPEN_TURNS: "Too many replies at once. Wait until one is complete.",

@@ -7,7 +7,14 @@ from itertools import zip_longest
 from uuid import uuid4
 
 from services.domain import Outcome, Purpose, TurnId, Usage
-from services.domain.turns import Begun, Lease
+from services.domain.turns import Begun, Lease, TurnState
+from services.domain.usage import (
+    ConversationUsage,
+    DayUsage,
+    LedgerEntry,
+    PurposeUsage,
+    UsageReport,
+)
 from services.errors import Cap, OverBudget, StoreUnavailable
 from services.store.in_memory.conversations import Tables
 from services.store.in_memory.rows import InMemoryRows
@@ -32,15 +39,88 @@ def sweep(server):
         pass
 
 
+class InMemoryUsage:
+    """The `UsageReports` of one user, made of settled turns."""
+
+    def __init__(self, tables):
+        self._tables = tables
+
+    def ledger(self, first_day, last_day):
+        return [
+            LedgerEntry(
+                id=number,
+                at=turn.begun_at,
+                day=turn.begun_at.date(),
+                kind="lapsed" if turn.state is TurnState.LAPSED else "charge",
+                outcome=turn.state.value,
+                purpose=turn.reservation.purpose,
+                model=turn.reservation.model,
+                **_sums([turn]),
+            )
+            for number, turn in enumerate(self._settled(first_day, last_day), start=1)
+        ]
+
+    def report(self, first_day, last_day):
+        def grouped(key):
+            groups = {}
+            for turn in self._settled(first_day, last_day):
+                groups.setdefault(key(turn), []).append(turn)
+            return groups.items()
+
+        def replies(turns):
+            return sum(turn.reservation.purpose is Purpose.REPLY for turn in turns)
+
+        def by_cost(rows):
+            return tuple(sorted(rows, key=lambda row: -row.cost_micro))
+
+        return UsageReport(
+            days=tuple(
+                DayUsage(day=day, model=model, turns=replies(turns), **_sums(turns))
+                for (day, model), turns in grouped(
+                    lambda turn: (turn.begun_at.date(), turn.reservation.model)
+                )
+            ),
+            purposes=by_cost(
+                PurposeUsage(purpose=purpose, turns=len(turns), **_sums(turns))
+                for purpose, turns in grouped(lambda turn: turn.reservation.purpose)
+            ),
+            conversations=by_cost(
+                ConversationUsage(conversation_id=its, turns=replies(turns), **_sums(turns))
+                for its, turns in grouped(self._conversation)
+            ),
+        )
+
+    def _settled(self, first_day, last_day):
+        turns = self._tables.turns.values()
+        settled = [turn for turn in turns if not turn.state.is_open]
+        return [turn for turn in settled if first_day <= turn.begun_at.date() <= last_day]
+
+    def _conversation(self, turn):
+        known = turn.conversation_id in self._tables.conversations
+        return turn.conversation_id if known else None
+
+
+def _sums(turns):
+    return {
+        "tokens_in": sum(turn.usage.prompt for turn in turns),
+        "tokens_cached": sum(turn.usage.cached for turn in turns),
+        "tokens_out": sum(turn.usage.reply for turn in turns),
+        "cost_micro": sum(turn.cost_micro for turn in turns),
+    }
+
+
 @dataclass
 class InMemoryLedger:
     """The `Ledger` of one user. Its days, months and minutes end when a test says so."""
 
     user_id: object
+    usage: object
     daily_micro: int = 1_000_000
     monthly_micro: int = 10_000_000
     open_turns: int = 4
+    daily_tokens: int | None = None
     turns_a_minute: int = 20
+    tokens_today: int = 0
     spent_today: int = 0
     spent_this_month: int = 0
     turns: int = 0
@@ -48,8 +128,9 @@ class InMemoryLedger:
     lapsed: dict = field(default_factory=dict)  # what was charged, by turn
 
     def begin_turn(self, reservation, prompt=None):
-        needed = reservation.prompt_micro + reservation.least_reply_micro
-        held = sum(micro for _, micro in self.reserved.values())
+        needed = reservation.least_micro
+        held = sum(micro for _, micro, _ in self.reserved.values())
+        held_tokens = sum(tokens for *_, tokens in self.reserved.values())
         room = {
             Cap.DAILY: self.daily_micro - self.spent_today - held,
             Cap.MONTHLY: self.monthly_micro - self.spent_this_month - held,
@@ -57,40 +138,48 @@ class InMemoryLedger:
         cap = min(room, key=room.__getitem__)
         left = max(0, room[cap])
         if reservation.purpose is Purpose.REPLY:
-            replies = [one for one, _ in self.reserved.values() if one.purpose is Purpose.REPLY]
+            replies = [one for one, *_ in self.reserved.values() if one.purpose is Purpose.REPLY]
             if len(replies) >= self.open_turns:
                 raise OverBudget(Cap.OPEN_TURNS, needed, left)
             if self.turns >= self.turns_a_minute:
                 pace = {"per_minute": self.turns_a_minute, "wait_seconds": 60}
                 raise OverBudget(Cap.TURNS_A_MINUTE, needed, left, **pace)
+        tokens = reservation.prompt_tokens + reservation.reply_tokens
+        if self.daily_tokens is not None:
+            tokens = min(tokens, max(0, self.daily_tokens - self.tokens_today - held_tokens))
+        if tokens < reservation.least_tokens:
+            raise OverBudget(Cap.DAILY_TOKENS, reservation.least_tokens, tokens)
         if needed > left:
             raise OverBudget(cap, needed, left)
         turn_id = TurnId(uuid4())
         micro = min(reservation.prompt_micro + reservation.reply_micro, left)
-        self.reserved[turn_id] = reservation, micro
+        self.reserved[turn_id] = reservation, micro, tokens
         self.turns += reservation.purpose is Purpose.REPLY
-        return Begun(turn_id, micro)
+        return Begun(turn_id, micro, tokens)
 
     def checkpoint_turn(self, turn_id, lease_seconds, partial=None, thoughts=None):
         return Lease.HELD if turn_id in self.reserved else Lease.LAPSED
 
     def finish_turn(self, settlement, reply=None):
         self.reserved.pop(settlement.turn_id, None)
-        self._spend(settlement.cost_micro - self.lapsed.pop(settlement.turn_id, 0))
+        micro, tokens = self.lapsed.pop(settlement.turn_id, (0, 0))
+        used = settlement.usage.prompt + settlement.usage.reply
+        self._spend(settlement.cost_micro - micro, used - tokens)
 
     def lapse_turn(self, turn):
         """Settle an unfinished turn at its cost."""
-        self.reserved.pop(turn.id, None)
-        self.lapsed[turn.id] = turn.cost_micro
-        self._spend(turn.cost_micro)
+        _, _, tokens = self.reserved.pop(turn.id, (None, 0, 0))
+        self.lapsed[turn.id] = turn.cost_micro, tokens if turn.cost_micro else 0
+        self._spend(*self.lapsed[turn.id])
 
     def begin_days_later(self, days):
         """Have the spending lie that many days, or a month of 31, back."""
-        self.spent_today = self.turns = 0
+        self.spent_today = self.tokens_today = self.turns = 0
         if days > 30:
             self.spent_this_month = 0
 
-    def _spend(self, micro):
+    def _spend(self, micro, tokens):
+        self.tokens_today += tokens
         self.spent_today += micro
         self.spent_this_month += micro
 
@@ -130,7 +219,8 @@ class InMemoryDatabase:
 
     def __init__(self, user_id, now=lambda: datetime.now(UTC)):
         self.user_id, self.elapsed, self._now = user_id, timedelta(), now
-        self.ledger, self.tables = InMemoryLedger(user_id), Tables()
+        self.tables = Tables()
+        self.ledger = InMemoryLedger(user_id, InMemoryUsage(self.tables))
         self.rows = FaultyRows(InMemoryRows(self.ledger, self.tables, self.now))
         self._keys = throwaway_keys(user_id)
         self._store = self.store()

@@ -65,8 +65,8 @@ begin
     end if;
   end if;
   insert into private.roles (user_id, role) values (new.id, first_role);
-  insert into private.budgets (user_id, daily_cap_micro, monthly_cap_micro)
-  select new.id, daily_cap_micro, monthly_cap_micro from private.settings;
+  insert into private.budgets (user_id, daily_cap_micro, monthly_cap_micro, daily_cap_tokens)
+  select new.id, daily_cap_micro, monthly_cap_micro, daily_cap_tokens from private.settings;
   perform private.note(new.id, 'account.begin', new.id, jsonb_build_object('role', first_role));
   return null;
 end $$;
@@ -173,6 +173,8 @@ begin
     select jsonb_build_object('user_id', person, 'role', account.role, 'daily_cap_micro', budget.daily_cap_micro,
       'monthly_cap_micro', budget.monthly_cap_micro, 'reserved_micro', budget.reserved,
       'spent_today_micro', case when budget.day = today then budget.day_spent else 0 end,
+      'daily_cap_tokens', budget.daily_cap_tokens,
+      'tokens_today', case when budget.day = today then budget.day_tokens else 0 end,
       'spent_this_month_micro', case when budget.month = date_trunc('month', today)::date then budget.month_spent else 0 end)
     from private.roles account join private.budgets budget using (user_id)
     where account.user_id = person
@@ -226,15 +228,17 @@ begin
   return '{"ok": true}';
 end $$;
 
+-- Null: unchanged; tokens a day of -1: no cap.
 create function private.set_caps(
-  me uuid, person uuid, new_daily_cap_micro bigint, new_monthly_cap_micro bigint, new_max_open integer,
-  new_max_per_minute integer
+  me uuid, person uuid, new_daily_cap_micro bigint, new_monthly_cap_micro bigint, new_daily_cap_tokens bigint,
+  new_max_open integer, new_max_per_minute integer
 ) returns jsonb language plpgsql as $$
 begin
   perform private.require_admin(me);
   update private.budgets set
     daily_cap_micro = coalesce(new_daily_cap_micro, daily_cap_micro),
     monthly_cap_micro = coalesce(new_monthly_cap_micro, monthly_cap_micro),
+    daily_cap_tokens = nullif(coalesce(new_daily_cap_tokens, daily_cap_tokens), -1),
     max_open = coalesce(new_max_open, max_open),
     max_per_minute = coalesce(new_max_per_minute, max_per_minute)
   where user_id = person;
@@ -242,8 +246,8 @@ begin
     return private.answer(false);
   end if;
   perform private.note(me, 'caps.set', person,
-    jsonb_build_object('daily', new_daily_cap_micro, 'monthly', new_monthly_cap_micro, 'max_open', new_max_open,
-      'max_per_minute', new_max_per_minute));
+    jsonb_build_object('daily', new_daily_cap_micro, 'monthly', new_monthly_cap_micro,
+      'daily_tokens', new_daily_cap_tokens, 'max_open', new_max_open, 'max_per_minute', new_max_per_minute));
   return '{"ok": true}';
 end $$;
 
@@ -256,42 +260,6 @@ begin
   perform private.recall_loans(null);      -- a lower cap holds for loans already made, but for turns just running
   perform private.note(me, 'caps.deployment', null, jsonb_build_object('monthly', new_monthly_cap_micro));
   return '{"ok": true}';
-end $$;
-
--- Usage by user, of 1,000 users whose ids come *after* one; no content.
-create function private.usage_by_person(me uuid, after uuid) returns table (
-  user_id uuid, email text, role text, is_suspended boolean, last_active_at timestamptz,
-  turns_today bigint, tokens_in_today bigint, tokens_out_today bigint, cost_today_micro bigint,
-  turns_this_month bigint, tokens_in_this_month bigint, tokens_out_this_month bigint, cost_this_month_micro bigint,
-  daily_cap_micro bigint, monthly_cap_micro bigint
-) language plpgsql stable as $$
-declare
-  today timestamptz := date_trunc('day', now() at time zone 'utc') at time zone 'utc';
-  this_month timestamptz := date_trunc('month', now() at time zone 'utc') at time zone 'utc';
-begin
-  perform private.require_admin(me);
-  return query
-    select account.user_id, someone.email::text, account.role, account.suspended_at is not null, budget.last_active_at,
-      used.*, budget.daily_cap_micro, budget.monthly_cap_micro
-    from private.roles account
-    join auth.users someone on someone.id = account.user_id
-    join private.budgets budget on budget.user_id = account.user_id
-    cross join lateral (
-      select
-        count(distinct entry.turn_id) filter (where entry.at >= today and entry.purpose = 'reply'),
-        coalesce(sum(entry.tokens_in) filter (where entry.at >= today), 0)::bigint,
-        coalesce(sum(entry.tokens_out) filter (where entry.at >= today), 0)::bigint,
-        coalesce(sum(entry.micro) filter (where entry.at >= today), 0)::bigint,
-        count(distinct entry.turn_id) filter (where entry.purpose = 'reply'),
-        coalesce(sum(entry.tokens_in), 0)::bigint,
-        coalesce(sum(entry.tokens_out), 0)::bigint,
-        coalesce(sum(entry.micro), 0)::bigint
-      from private.ledger entry
-      where entry.user_id = account.user_id and entry.at >= this_month
-    ) used
-    where account.deleted_at is null and (after is null or account.user_id > after)
-    order by account.user_id
-    limit 1000;
 end $$;
 
 -- functions: sessions -----------------------------------------------------------------------------------

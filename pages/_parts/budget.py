@@ -27,7 +27,7 @@ def draw_choices(
     if not errors or errors[-1].cap not in _OPTIONS:
         return
     error, prompt = errors[-1], next((refusal.prompt for refusal in refusals if refusal.prompt), "")
-    found = affordable(chat, thread, prompt, error.left_micro, new=new)
+    found = affordable(chat, thread, prompt, error.left, new=new)
     conversation = thread.conversation if thread else None
     with row("within-budget", "xxsmall"):
         for name in found.models[:_MOST]:

@@ -85,7 +85,7 @@ def draw_picker(chat: Chat, thread: Thread | None, setup: Setup) -> None:
             quiet_button(words.CONNECT, "add_link", "connect", ask_for, connect_dialog)
             return
         st.radio(
-            "Model",
+            words.MODEL,
             list(offered),
             format_func=safe_md.label,
             captions=[_caption(info, is_usual=info.name == usual) for info in offered.values()],

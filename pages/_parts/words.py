@@ -35,12 +35,13 @@ CONTEXT_USED, NEXT_REQUEST = "Context used for this reply", "Next request"
 INSTRUCTIONS, CUSTOM_INSTRUCTIONS = "Instructions", "Custom instructions"
 NO_INSTRUCTIONS = "No instructions"
 MEMORY, PREFERENCES, SIGN_IN = "Memory", "Preferences", "Sign in"
-SUMMARY, USERS = "Summary", "Users"
+SUMMARY, USAGE, USERS = "Summary", "Usage", "Users"
 NEW_CHAT, NEW_SPACE, EDIT_SPACE = "New chat", "New space", "Edit space"
 TEMPORARY_CHAT = "Temporary chat"
 UNTITLED = "Untitled"
 # sentences and fields
 CHANGED_ELSEWHERE = "This changed in another tab. Press again to replace the current version:"
+INPUT_TOKENS, OUTPUT_TOKENS, MODEL, TODAY = "Input tokens", "Output tokens", "Model", "Today"
 DEFAULT_MEMORY, RECENT_MESSAGES = "Default memory for new chats", "Number of recent messages"
 
 
@@ -58,7 +59,7 @@ POLICIES: Mapping[type[MemoryPolicy], _PolicyText] = {
     ),
 }
 
-_MILLION = 1_000_000
+MILLION = 1_000_000
 _LEAST = 100  # micro-dollars that four digits can say
 _UNKNOWN = Locale("en", "GB")
 _USD = "USD"
@@ -93,8 +94,13 @@ def dollars(micro: int) -> str:
     """Format an amount in micro-dollars, small ones with four decimals."""
     if 0 < micro < _LEAST:
         return f"under {dollars(_LEAST)}"
-    digits = 2 if micro >= _MILLION or micro == 0 else 4
+    digits = 2 if micro >= MILLION or micro == 0 else 4
     return _amount(micro, digits, digits)
+
+
+def dollars_of(amount: float) -> str:
+    """Format an amount in dollars likewise."""
+    return dollars(round(amount * MILLION))
 
 
 def price(micro: int) -> str:
@@ -119,7 +125,7 @@ def day(moment: datetime, now: datetime) -> str:
     zone = _zone()
     days = (now.astimezone(zone).date() - moment.astimezone(zone).date()).days
     if days <= 0:
-        return "Today"
+        return TODAY
     if days == 1:
         return "Yesterday"
     return "Previous 7 days" if days <= 7 else "Older"
@@ -140,18 +146,28 @@ def moment(at: datetime, now: datetime | None = None) -> str:
 
 def sentence(error: AppError, now: datetime | None = None) -> str:
     """Return the sentence of *error* in Markdown; of OverBudget with the amounts and the time of reset."""
-    resets_at = error.resets_at(now or datetime.now(UTC)) if isinstance(error, OverBudget) else None
-    if not isinstance(error, OverBudget) or resets_at is None or not error.needed_micro:
+    when = resets(error.cap, now) if isinstance(error, OverBudget) else ""
+    if not isinstance(error, OverBudget) or not when or not error.needed:
         return error.public
+    reason = error.public.removesuffix(".")
+    if error.cap is Cap.DAILY_TOKENS:
+        needed, left = number(error.needed), number(error.left)
+        return f"{reason}: a short reply could use {needed}, {left} are left. {when}."
+    needed, left = _figure(error.needed), _figure(error.left)
+    return f"{reason}: a short reply could cost {needed}, {left} is left. {when}."
+
+
+def resets(cap: Cap, now: datetime | None = None) -> str:
+    """`Resets at 02:00 (your time)`; empty for limits on the rate."""
+    resets_at = cap.resets_at(now or datetime.now(UTC))
+    if resets_at is None:
+        return ""
     zone, locale = _zone(), _locale()
     here = resets_at.astimezone(zone)
     when = f"at {format_time(here, 'short', tzinfo=zone, locale=locale)}"
-    if error.cap is not Cap.DAILY:
+    if cap not in (Cap.DAILY, Cap.DAILY_TOKENS):
         when = f"on {format_skeleton('MMMd', here, tzinfo=zone, locale=locale)} {when}"
-    return (
-        f"{error.public.removesuffix('.')}: a short reply could cost {_figure(error.needed_micro)}, "
-        f"{_figure(error.left_micro)} is left. Resets {when} (your time)."
-    )
+    return f"Resets {when} (your time)"
 
 
 def _figure(micro: int) -> str:
@@ -164,7 +180,7 @@ def _amount(micro: int, least: int, most: int) -> str:
     locale = _locale()
     pattern = copy(cast(NumberPattern, locale.currency_formats["standard"]))
     pattern.frac_prec = least, most
-    text = pattern.apply(Decimal(micro) / _MILLION, locale, currency=_USD, currency_digits=False)
+    text = pattern.apply(Decimal(micro) / MILLION, locale, currency=_USD, currency_digits=False)
     return text.replace(get_currency_symbol(_USD, locale), "$")  # there are no others here
 
 

@@ -47,6 +47,7 @@ class LiveTurn:
     is_cut: bool = field(default=False, init=False)  # the reply reached its length limit
     is_done: bool = field(default=False, init=False)
     kept_thoughts: Thoughts | None = field(default=None, init=False)  # by the last checkpoint
+    first_token_ms: int | None = field(default=None, init=False)  # after it began
     _began_at: float = field(default_factory=time.monotonic, init=False)
     _thoughts: list[str] = field(default_factory=list[str], init=False)
     _thought_bytes: int = field(default=0, init=False)
@@ -73,6 +74,7 @@ class LiveTurn:
 
         Nobody is woken for it: a follower looks four times a second.
         """
+        self._note_first_token()
         if self.purpose is Purpose.REPLY and self._thought_bytes <= _LONGEST_THOUGHTS:
             piece = piece[: _LONGEST_THOUGHTS + 1].translate(_CONTROL)
             with self._changed:
@@ -133,11 +135,16 @@ class LiveTurn:
         with self._changed:
             if not self._pushed:
                 self._thought_seconds = self.waited_seconds()
+                self._note_first_token()
             self._pieces.append(piece)
             self._pushed += 1
             self._bytes += len(piece) if piece.isascii() else 4 * len(piece)
             self._changed.notify_all()
             return self._bytes
+
+    def _note_first_token(self) -> None:
+        if self.first_token_ms is None:
+            self.first_token_ms = round(1000 * self.waited_seconds())
 
     def close(self, failure: AppError | None) -> None:
         """Tell the followers that it is over."""

@@ -74,7 +74,7 @@ class PaidCalls:
             owner=self.turns,
             thread=new.begun_thread() if new.prompt else None,
             purpose=reservation.purpose,
-            max_tokens=min(call.plan.reply_tokens, affordable),
+            max_tokens=min(affordable, begun.reserved_tokens - reservation.prompt_tokens),
         )
         log_event(
             "turn.begun",
@@ -136,7 +136,13 @@ class PaidCalls:
     def _settle(
         self, turn: LiveTurn, info: ModelInfo, tokens: Usage, failure: AppError | None
     ) -> AppError | None:
-        settlement = Settlement(turn.id, _outcome(turn, failure), tokens, info.cost_micro(tokens))
+        settlement = Settlement(
+            turn.id,
+            _outcome(turn, failure),
+            tokens,
+            info.cost_micro(tokens),
+            turn.first_token_ms,
+        )
         ending = Ending(
             settlement=settlement,
             conversation_id=turn.conversation_id,
@@ -216,6 +222,9 @@ def new_call(
         prompt_micro=info.cost_micro(Usage(plan.bound_tokens, 0)),
         reply_micro=info.cost_micro(Usage(0, plan.reply_tokens)),
         least_reply_micro=_least_reply_micro(info, plan),
+        prompt_tokens=plan.bound_tokens,
+        reply_tokens=plan.reply_tokens,
+        least_reply_tokens=_least_reply_tokens(plan),
         lease_seconds=LEASE_SECONDS,
     )
     turn = NewTurn(
@@ -290,8 +299,12 @@ def _choices(thread: Thread) -> tuple[object, ...]:
     return conversation.policy, conversation.model, conversation.space_id, thread.instructions
 
 
+def _least_reply_tokens(plan: ContextPlan) -> int:
+    return min(_LEAST_REPLY_TOKENS, plan.reply_tokens)
+
+
 def _least_reply_micro(info: ModelInfo, plan: ContextPlan) -> int:
-    return info.cost_micro(Usage(0, min(_LEAST_REPLY_TOKENS, plan.reply_tokens)))
+    return info.cost_micro(Usage(0, _least_reply_tokens(plan)))
 
 
 def least_micro(info: ModelInfo, plan: ContextPlan) -> int:

@@ -38,7 +38,7 @@ class TurnCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """The role and the budget of a user. Amounts in micro-dollars."""
+    """The role and the budget of a user. Amounts in micro-dollars, and tokens."""
 
     user_id: UserId
     email: str = field(repr=False)
@@ -48,6 +48,8 @@ class Account:
     spent_today_micro: int
     spent_this_month_micro: int
     reserved_micro: int
+    daily_cap_tokens: int | None  # None: no cap
+    tokens_today: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

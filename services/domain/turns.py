@@ -47,7 +47,7 @@ class TurnState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """The turn to begin and the cost to reserve. Amounts in micro-dollars."""
+    """The turn to begin, and the cost and the tokens to reserve. Costs in micro-dollars."""
 
     client_turn_id: ClientTurnId
     purpose: Purpose = Purpose.REPLY
@@ -55,7 +55,20 @@ class Reservation:
     prompt_micro: int
     reply_micro: int
     least_reply_micro: int
+    prompt_tokens: int  # at most
+    reply_tokens: int
+    least_reply_tokens: int
     lease_seconds: int
+
+    @property
+    def least_micro(self) -> int:
+        """The cost of the prompt and a short reply, at most."""
+        return self.prompt_micro + self.least_reply_micro
+
+    @property
+    def least_tokens(self) -> int:
+        """The tokens of the prompt and a short reply, at most."""
+        return self.prompt_tokens + self.least_reply_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,7 @@ class Settlement:
     outcome: Outcome
     usage: Usage
     cost_micro: int
+    first_token_ms: int | None = None  # None: nothing was streamed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,10 +118,11 @@ class NewTurn:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A turn that may call the model for at most *reserved_micro*."""
+    """A turn that may call the model for at most *reserved_micro* and *reserved_tokens*, prompt and reply."""
 
     turn_id: TurnId
     reserved_micro: int
+    reserved_tokens: int
 
 
 class Lease(IntEnum):

@@ -27,6 +27,7 @@ from services.domain import (
     UserId,
 )
 from services.domain.turns import Begun, Ending, Lease, NewTurn, OpenTurn
+from services.domain.usage import UsageReports
 
 
 class Turns(Protocol):
@@ -306,3 +307,4 @@ class Store:
     spaces: Spaces
     profile: Profile
     corpus: Corpus
+    usage: UsageReports

@@ -32,6 +32,7 @@ from services.domain.turns import (
     Settlement,
     TurnState,
 )
+from services.domain.usage import UsageReports
 from services.errors import StoreUnavailable
 
 Answer = TypeVar("Answer")
@@ -239,6 +240,8 @@ class Ledger(Protocol):
 
     @property
     def user_id(self) -> UserId: ...
+    @property
+    def usage(self) -> UsageReports: ...
 
     def begin_turn(
         self,

@@ -39,7 +39,7 @@ def ask(chat, server, prompt, conversation_id, **seen):
 
 
 def test_preferences_of_a_later_version_stay():
-    rows, keys = InMemoryRows(InMemoryLedger(MAYA)), throwaway_keys(MAYA)
+    rows, keys = InMemoryRows(InMemoryLedger(MAYA, usage=None)), throwaway_keys(MAYA)
     profile, seals = sealed_store(rows, keys).profile, DocumentSeals(MAYA, keys)
     choose(profile, model="large")
     (row,) = rows.documents(DocumentKind.PREFERENCES)

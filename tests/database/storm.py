@@ -195,13 +195,13 @@ def run_storm(admin, address, proof, seconds):
 
 
 def tighten_caps(admin, people):
-    """A third is held by the day, a third by the month, the rest by the deployment alone."""
+    """A third is held by the day, a third by the month, the rest by the deployment; every other by its tokens, too."""
     for number, person in enumerate(people):
         caps = [20_000 if number % 3 == third else NO_CAP for third in (0, 1)]
         admin.execute(
-            "update private.budgets set daily_cap_micro = %s, monthly_cap_micro = %s, max_open = 20,"
-            " max_per_minute = 1000000 where user_id = %s",
-            [*caps, person.id],
+            "update private.budgets set daily_cap_micro = %s, monthly_cap_micro = %s, daily_cap_tokens = %s,"
+            " max_open = 20, max_per_minute = 1000000 where user_id = %s",
+            [*caps, None if number % 2 else 5_000, person.id],
         )
     admin.execute("update private.deployment set monthly_cap_micro = 100000")
 
@@ -220,6 +220,10 @@ def observe(admin, ids, seconds):
                     f"update private.budgets set {cap} = {cap} + 6000 where {cap} < %s and user_id = any (%s)",
                     [NO_CAP, ids],
                 )
+            admin.execute(
+                "update private.budgets set daily_cap_tokens = daily_cap_tokens + 2000 where user_id = any (%s)",
+                [ids],
+            )
         time.sleep(0.05)
     return overspent
 
@@ -235,7 +239,7 @@ OVERSPENT = """
 select
   (select count(*) from private.budgets
     where day_spent + reserved > daily_cap_micro or month_spent + reserved > monthly_cap_micro
-      or month_spent + reserved > loan)
+      or month_spent + reserved > loan or day_tokens + reserved_tokens > daily_cap_tokens)
   + (select count(*) from private.deployment
     where lent > monthly_cap_micro
       or (select sum(month_spent + reserved) from private.budgets) > monthly_cap_micro)
@@ -248,6 +252,12 @@ MUST_BE_ZERO = {
     "turns charged twice or never": """
       select count(*) from public.turns where 1 <> (
         select count(*) from private.ledger where turn_id = turns.id and kind in ('charge', 'lapsed'))""",
+    "usage by day that is not the ledger's": """
+      select count(*) from private.usage_by_day full join (
+        select user_id, day, model, purpose, sum(micro) as spent, sum(tokens_out) as said,
+          count(*) filter (where kind <> 'adjust') as begun
+        from private.ledger group by user_id, day, model, purpose) used using (user_id, day, model, purpose)
+      where (cost_micro, tokens_out, turns) is distinct from (spent::bigint, said::bigint, begun)""",
     "turns corrected twice": """
       select count(*) from (
         select turn_id from private.ledger where kind = 'adjust' group by turn_id having count(*) > 1) twice""",
@@ -266,7 +276,10 @@ MUST_BE_ZERO = {
       select (select coalesce(sum(micro), 0) from private.ledger) - lent from private.deployment""",
     "deployment and loans apart by": """
       select (select sum(loan) from private.budgets) - lent from private.deployment""",
-    "reserved by nobody": "select sum(reserved) from private.budgets",
+    "reserved by nobody": "select sum(reserved) + sum(reserved_tokens) from private.budgets",
+    "tokens that are not the turns'": """
+      select count(*) from private.budgets
+      where day_tokens <> (select coalesce(sum(charged_tokens), 0) from public.turns where turns.user_id = budgets.user_id)""",
     "turns left open": "select count(*) from public.turns where state in ('reserved', 'streaming')",
     "threads torn": """
       select count(*) from public.conversations c left join lateral (

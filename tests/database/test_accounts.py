@@ -188,7 +188,7 @@ def test_user_key_is_replaced_only_where_seen(world):
     assert [row["wrapped"] for row in omar.rows("user_keys")] == [sealed(2)]
 
 
-def test_deleted_account_leaves_only_ledger_and_audit(world, migrated):
+def test_deleted_account_leaves_only_usage_and_audit(world, migrated):
     omar, maya = world.person(), world.person()
     garden = omar.create_conversation()
     open_turn = omar.begin(garden, receipt_body=sealed("receipt"))["turn"]
@@ -205,7 +205,7 @@ def test_deleted_account_leaves_only_ledger_and_audit(world, migrated):
         for table, rows in world.contents().items()
         if rows is not None and str(omar.id) in rows
     }
-    assert set(left) == {"private.ledger", "private.audit"}
+    assert set(left) == {"private.ledger", "private.usage_by_day", "private.audit"}
     assert world.one("select sum(micro) from private.ledger where user_id = %s", omar.id) == 1500
     world.admin.execute("select private.lock_deployment(), private.recall_loans(null)")
     assert world.one(UNPAID) == 0

@@ -86,7 +86,7 @@ def test_beginning_twice_begins_one_turn(world, maya, garden):
     other = maya.call("begin_turn", **arguments | {"reply_micro": 5, "least_reply_micro": 1})
 
     assert again == {"ok": True, "replay": True, "state": "reserved"} | {
-        name: first[name] for name in ("turn", "reserved")
+        name: first[name] for name in ("turn", "reserved", "reserved_tokens")
     }
     assert other == {"ok": False, "reason": "different_request"}
     replies = "select count(*), sum(reserved_micro) from public.turns where purpose = 'reply'"

@@ -9,7 +9,7 @@ from services.domain import Space, SpaceId
 from services.errors import RowsCut
 from services.store.sealed import sealed_store
 from services.store.supabase.rows import SupabaseRows
-from services.store.supabase.usage import UsageReports
+from services.store.supabase.usage import AllUsage
 from tests.fakes import NOON
 from tests.journeys.seeds import converse, hold
 from tests.stack.apps import running
@@ -73,7 +73,7 @@ def test_many_spaces_and_the_usage_of_many_people_are_read_whole(maya, hosted):
         crowd = [user for (user,) in owner.execute(sign_up, [MORE])]
         owner.execute(role, ["admin", maya.user_id])
         try:
-            people = [person.user_id for person in UsageReports(maya.calls).by_user()]
+            people = [person.user_id for person in AllUsage(maya.calls).by_user()]
         finally:
             owner.execute(role, ["user", maya.user_id])
             owner.execute("delete from auth.users where id = any(%s)", [crowd])

@@ -69,7 +69,11 @@ def test_a_temporary_chat_leaves_no_trace(maya, app, model, word):
     expect(maya.composer).to_have_value("")
     assert word not in maya.stored()
     assert word in str([request.body for request in model.requests])
-    assert where_known(maya, app) == before | {"public.turns", "private.ledger"}
+    assert where_known(maya, app) == before | {
+        "public.turns",
+        "private.ledger",
+        "private.usage_by_day",
+    }
     with database(app) as connection:
         held = tables(connection)
         connection.execute("checkpoint")  # what is still in memory goes to the tables' files

@@ -13,7 +13,7 @@ from tests.store.conformance.talk import a_fact
 from tests.store.conftest import ledger
 from tests.stores import sweep
 
-MONEY = {"private.ledger", "private.budgets", "private.deployment"}
+MONEY = {"private.ledger", "private.usage_by_day", "private.budgets", "private.deployment"}
 
 
 @pytest.fixture

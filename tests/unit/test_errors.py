@@ -74,8 +74,8 @@ def test_throttle_states_its_wait(seconds, said):
 def test_budget_resets_with_its_window_in_utc(cap):
     new_year_in_tokyo = datetime(2027, 1, 1, 8, 59, 58, 7, tzinfo=timezone(timedelta(hours=9)))
 
-    assert OverBudget(cap).resets_at(new_year_in_tokyo) == datetime(2027, 1, 1, tzinfo=UTC)
-    assert OverBudget(Cap.TURNS_A_MINUTE).resets_at(new_year_in_tokyo) is None
+    assert cap.resets_at(new_year_in_tokyo) == datetime(2027, 1, 1, tzinfo=UTC)
+    assert Cap.TURNS_A_MINUTE.resets_at(new_year_in_tokyo) is None
 
 
 @pytest.mark.parametrize(("limit", "said"), [(20, "20 messages"), (1, "1 message")])
@@ -88,7 +88,7 @@ def test_rate_limit_states_its_wait(limit, said):
 def test_errors_hold_their_figures():
     over, long, cut = OverBudget(Cap.DAILY, 7, 5), PromptTooLong(9000, 8000), RowsCut(50, 100)
 
-    assert (over.cap, over.needed_micro, over.left_micro) == (Cap.DAILY, 7, 5)
+    assert (over.cap, over.needed, over.left) == (Cap.DAILY, 7, 5)
     assert (long.tokens, long.limit) == (9000, 8000)
     assert [str(error) for error in (over, long, cut)] == [
         *("daily_cap", "needs 9000 tokens, 8000 are left", "rows")

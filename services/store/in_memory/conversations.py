@@ -30,6 +30,7 @@ class TurnRecord:
     conversation_id: ConversationId | None
     reservation: Reservation
     reserved_micro: int
+    reserved_tokens: int
     prompt_id: MessageId | None
     begun_at: datetime
     lease_until: datetime
@@ -63,7 +64,7 @@ class InMemoryConversations:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._ledger, self._tables, self._now = ledger, tables or Tables(), now
-        self.user_id = ledger.user_id
+        self.user_id, self.usage = ledger.user_id, ledger.usage
         self._lock = threading.RLock()
         self.is_closed = False
 

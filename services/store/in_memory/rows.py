@@ -98,7 +98,7 @@ class InMemoryRows(InMemoryConversations):
     ) -> Begun:
         with self._lock:
             if known := self._named(reservation.client_turn_id):
-                return Begun(known.id, known.reserved_micro)
+                return Begun(known.id, known.reserved_micro, known.reserved_tokens)
             if created and self.is_closed:
                 raise NotFound
             if created and not self._has_space(created.space_id):
@@ -115,6 +115,7 @@ class InMemoryRows(InMemoryConversations):
                 conversation_id=prompt and prompt.conversation_id,
                 reservation=reservation,
                 reserved_micro=begun.reserved_micro,
+                reserved_tokens=begun.reserved_tokens,
                 prompt_id=prompt and prompt.message.id,
                 begun_at=now,
                 lease_until=now + timedelta(seconds=reservation.lease_seconds),

@@ -23,6 +23,7 @@ def sealed_store(rows: Rows, keys: UserKeys) -> Store:
         spaces=SealedSpaces(rows, keys, facts.forget_space),
         profile=SealedProfile(rows, keys),
         corpus=SealedCorpus(rows, opened),
+        usage=rows.usage,
     )
 
 

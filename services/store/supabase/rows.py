@@ -43,6 +43,7 @@ from services.store.supabase.api import (
     every_row,
     refusal,
 )
+from services.store.supabase.usage import SupabaseUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class SupabaseRows:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._client, self.user_id = session.calls.client, session.calls.user_id
+        self.usage = SupabaseUsage(session.calls)
 
     def check_complete(self) -> None:
         self._session.check_rows()
@@ -254,20 +256,28 @@ class SupabaseRows:
             prompt_micro=reservation.prompt_micro,
             reply_micro=reservation.reply_micro,
             least_reply_micro=reservation.least_reply_micro,
+            prompt_tokens=reservation.prompt_tokens,
+            reply_tokens=reservation.reply_tokens,
+            least_reply_tokens=reservation.least_reply_tokens,
             lease_seconds=reservation.lease_seconds,
             created=Hidden(created and json.dumps(asdict(created), default=str)),
         )
         found = answer.values
         if answer.reason in set(Cap):
+            is_tokens = answer.reason == Cap.DAILY_TOKENS
             raise OverBudget(
                 Cap(answer.reason),
-                needed_micro=reservation.prompt_micro + reservation.least_reply_micro,
-                left_micro=int(str(found["room"])),
+                reservation.least_tokens if is_tokens else reservation.least_micro,
+                int(str(found["room_of_tokens" if is_tokens else "room"])),
                 per_minute=int(str(found["per_minute"])),
                 wait_seconds=int(str(found["wait_seconds"])),
             )
         _checked("begin_turn", answer)
-        return Begun(TurnId(UUID(str(found["turn"]))), int(str(found["reserved"])))
+        return Begun(
+            TurnId(UUID(str(found["turn"]))),
+            int(str(found["reserved"])),
+            int(str(found["reserved_tokens"])),
+        )
 
     def checkpoint_turn(
         self,
@@ -301,6 +311,7 @@ class SupabaseRows:
             used_out=settlement.usage.reply,
             used_cached=settlement.usage.cached,
             cost_micro=settlement.cost_micro,
+            first_token_ms=settlement.first_token_ms,
         )
         if answer.reason == "still_open":
             raise Busy

@@ -1,11 +1,12 @@
-"""Usage of every user, for admins: counts and costs, never content."""
+"""Usage of the signed-in user, and of every user for admins: counts and costs, never content."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 
 from pydantic import TypeAdapter
 
 from services.domain.accounts import UserUsage
+from services.domain.usage import LedgerEntry, UsageReport
 from services.store.supabase.api import UserCalls, every_row
 
 
@@ -15,10 +16,31 @@ class _UsageRow(UserUsage):
 
 
 _ROWS = TypeAdapter(list[_UsageRow])
+_REPORT = TypeAdapter(UsageReport)
+_ENTRIES = TypeAdapter(list[LedgerEntry])
 
 
 @dataclass(frozen=True, slots=True)
-class UsageReports:
+class SupabaseUsage:
+    """The `UsageReports` of one user in Supabase."""
+
+    calls: UserCalls = field(repr=False)
+
+    def report(self, first_day: date, last_day: date) -> UsageReport:
+        days = _days(first_day, last_day)
+        return self.calls.select("my_usage", _REPORT, **days)
+
+    def ledger(self, first_day: date, last_day: date) -> list[LedgerEntry]:
+        days = _days(first_day, last_day)
+
+        def read(last: LedgerEntry | None, _: int) -> list[LedgerEntry]:
+            return self.calls.select("my_ledger", _ENTRIES, **days, after=last.id if last else 0)
+
+        return every_row(read)
+
+
+@dataclass(frozen=True, slots=True)
+class AllUsage:
     """Usage as an admin may read it."""
 
     calls: UserCalls = field(repr=False)
@@ -31,6 +53,10 @@ class UsageReports:
             return self.calls.read("usage_by_person", _ROWS, after=after)
 
         return sorted(every_row(read), key=_sort_key, reverse=True)
+
+
+def _days(first_day: date, last_day: date) -> dict[str, str]:
+    return {"first_day": first_day.isoformat(), "last_day": last_day.isoformat()}
 
 
 def _sort_key(user: UserUsage) -> tuple[int, float]:

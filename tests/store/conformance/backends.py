@@ -160,6 +160,7 @@ _READS = {"conversation": "conversations", "documents": "documents"}  # of table
 _CAPS = {
     "daily_micro": "daily_cap_micro",
     "monthly_micro": "monthly_cap_micro",
+    "daily_tokens": "daily_cap_tokens",
     "open_turns": "max_open",
     "turns_a_minute": "max_per_minute",
 }

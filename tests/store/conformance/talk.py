@@ -44,6 +44,9 @@ def new_turn(thread, prompt, **changes):
         "prompt_micro": 100,
         "reply_micro": 1000,
         "least_reply_micro": 50,
+        "prompt_tokens": 100,
+        "reply_tokens": 1000,
+        "least_reply_tokens": 50,
         "lease_seconds": LEASE_SECONDS,
     }
     reserved |= {name: changes.pop(name) for name in reserved.keys() & changes}
@@ -126,7 +129,7 @@ def left_micro(user):
     """Return what the caps leave: a turn that is too dear says it."""
     with pytest.raises(OverBudget) as refused:
         user.turns.begin(first_turn("How much?", prompt_micro=10**10))
-    return refused.value.left_micro
+    return refused.value.left
 
 
 def whole(thread):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.domain import Purpose
+from services.domain import Purpose, Usage
 from services.errors import Cap, OverBudget
-from tests.store.conformance.talk import destroy, ending, first_turn, left_micro, new_turn
+from tests.store.conformance.talk import crash, destroy, ending, first_turn, left_micro, new_turn
 
 
 @pytest.fixture
@@ -24,28 +24,32 @@ def refusal(begin):
     return refused.value
 
 
-CAPS = [("daily_micro", Cap.DAILY), ("monthly_micro", Cap.MONTHLY)]
+def left_tokens(backend, user):
+    """Find how many tokens are left today, by a turn that wants more."""
+    refused = refusal(
+        lambda: user.turns.begin(first_turn("?", least_reply_tokens=10**6, reply_tokens=10**6))
+    )
+    assert refused.cap is Cap.DAILY_TOKENS
+    return refused.left
 
 
-@pytest.mark.parametrize(("cap", "_"), CAPS)
-def test_reply_is_clipped_to_the_remaining_cap(backend, maya, begin, cap, _):
+CAPS = [  # by setting, and what they bound of a turn
+    ("daily_micro", Cap.DAILY, "reserved_micro"),
+    ("monthly_micro", Cap.MONTHLY, "reserved_micro"),
+    ("daily_tokens", Cap.DAILY_TOKENS, "reserved_tokens"),
+]
+
+
+@pytest.mark.parametrize(("cap", "reason", "bounded"), CAPS)
+def test_turn_is_clipped_to_its_cap_or_refused(backend, maya, begin, cap, reason, bounded):
+    backend.set_caps(maya, **{cap: 149})
+    refused = refusal(begin)
+    assert (refused.cap, refused.needed, refused.left) == (reason, 150, 149)
+
     backend.set_caps(maya, **{cap: 500})
 
     _, begun = begin()
-
-    assert begun.reserved_micro == 500
-
-
-@pytest.mark.parametrize(("cap", "reason"), CAPS)
-def test_turn_beyond_a_cap_is_refused(backend, maya, begin, cap, reason):
-    backend.set_caps(maya, **{cap: 149})
-
-    refused = refusal(begin)
-
-    assert (refused.cap, refused.needed_micro, refused.left_micro) == (reason, 150, 149)
-    backend.set_caps(maya, **{cap: 150})
-    _, begun = begin()
-    assert begun.reserved_micro == 150
+    assert getattr(begun, bounded) == 500
 
 
 def test_refused_turn_stores_nothing(backend, maya, garden, garden_id):
@@ -62,7 +66,21 @@ def test_reserved_amount_counts_against_the_cap(backend, maya, begin):
     backend.set_caps(maya, daily_micro=1200)
     begin()
 
-    assert refusal(begin).left_micro == 100
+    assert refusal(begin).left == 100
+
+
+def test_settled_and_crashed_turns_count_their_tokens(backend, maya, begin, garden):
+    backend.set_caps(maya, daily_tokens=10_000)
+    turn, begun = begin()
+    maya.turns.finish(ending(turn, begun, "So.", usage=Usage(70, 30)))
+    turn, begun = crash(backend, maya, garden, "Half a")
+    backend.sweep()
+    used = 4 * 30 // 2 + 100  # of the garden's two turns, and of the first here
+    assert left_tokens(backend, maya) == 10_000 - used - 1100
+
+    maya.turns.finish(ending(turn, begun, "Half a word", usage=Usage(20, 30)))
+
+    assert left_tokens(backend, maya) == 10_000 - used - 50
 
 
 @pytest.mark.parametrize("cost_micro", [1080, 1900], ids=["reserved", "owed"])
@@ -82,7 +100,7 @@ def test_new_day_or_month_opens_its_cap(backend, maya, begin, cap, days):
     backend.set_caps(maya, **{cap: 1200})
     turn, begun = begin()
     maya.turns.finish(ending(turn, begun, "Dear.", cost_micro=1200))
-    assert refusal(begin).left_micro == 0
+    assert refusal(begin).left == 0
 
     backend.begin_days_later(maya, days)
 

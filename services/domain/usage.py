@@ -1,0 +1,81 @@
+"""Usage added up: of one user, by day and model, by purpose, and by conversation."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Literal, Protocol
+
+from services.domain import ConversationId, Purpose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageSum:
+    """The sum of settled turns. Cost in micro-dollars."""
+
+    turns: int  # replies alone, where sums are not by purpose
+    tokens_in: int
+    tokens_cached: int  # of tokens_in
+    tokens_out: int
+    cost_micro: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayUsage(UsageSum):
+    """The usage of one model on one day (UTC)."""
+
+    day: date
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurposeUsage(UsageSum):
+    """The usage for one purpose."""
+
+    purpose: Purpose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationUsage(UsageSum):
+    """The usage of one conversation; None: of deleted ones and temporary chats."""
+
+    conversation_id: ConversationId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageReport:
+    """The usage of one user on some days. Each list adds up to the same."""
+
+    days: tuple[DayUsage, ...] = ()
+    purposes: tuple[PurposeUsage, ...] = ()  # the highest costs first
+    conversations: tuple[ConversationUsage, ...] = ()  # at most 500, the highest costs first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """An entry of the ledger. Cost in micro-dollars; a correction may be negative."""
+
+    id: int
+    at: datetime
+    day: date  # UTC: the day whose limits it counts in
+    kind: Literal["charge", "lapsed", "adjust"]
+    outcome: Literal["complete", "cut", "stopped", "failed", "lapsed"]
+    purpose: Purpose
+    model: str
+    tokens_in: int
+    tokens_cached: int  # of tokens_in
+    tokens_out: int
+    cost_micro: int
+
+
+class UsageReports(Protocol):
+    """The usage of one user. Nothing of it is sealed, so chat and pages see it as a store has it.
+
+    Days are of UTC, at most 367. All methods raise SignedOut and StoreUnavailable.
+    """
+
+    def report(self, first_day: date, last_day: date) -> UsageReport:
+        """The sums of all turns that were settled from *first_day* to *last_day*."""
+        ...
+
+    def ledger(self, first_day: date, last_day: date) -> list[LedgerEntry]:
+        """The entries of the same turns, the oldest first."""
+        ...

@@ -1,0 +1,146 @@
+"""Usage by day: the ledger added up, whatever ends a turn, and read by its user alone."""
+
+import pytest
+
+from tests.database.people import SIGNED_OUT, side_call
+from tests.database.test_turns import let_lapse
+
+ALL = {"first_day": "2026-01-01", "last_day": "2026-12-31"}
+# the sums that the ledger has, beside those that are kept
+APART = """
+select count(*) from private.usage_by_day kept full join (
+  select user_id, day, model, purpose, sum(micro)::bigint as cost_micro, sum(tokens_in)::bigint as tokens_in,
+    count(*) filter (where kind <> 'adjust') as turns, count(*) filter (where outcome = 'failed') as failed,
+    sum(case kind when 'lapsed' then 1 when 'adjust' then -1 else 0 end) as interrupted
+  from private.ledger group by user_id, day, model, purpose
+) sums using (user_id, day, model, purpose)
+where (kept.cost_micro, kept.tokens_in, kept.turns, kept.failed, kept.interrupted)
+  is distinct from (sums.cost_micro, sums.tokens_in, sums.turns, sums.failed, sums.interrupted)
+"""
+
+
+@pytest.fixture
+def maya(world):
+    return world.person()
+
+
+def usage(person, **days):
+    return person.call("my_usage", **ALL | days)
+
+
+def test_sums_are_those_of_the_ledger(world, maya):
+    garden = maya.create_conversation()
+    maya.finish(maya.begin(garden)["turn"], 1, 400)
+    maya.finish(maya.begin(garden, 2)["turn"], 3, 90, outcome="failed", reply=None, reply_body=None)
+    maya.finish(maya.call("begin_turn", **side_call())["turn"], None, 50)
+    dead, late = (maya.begin(maya.create_conversation())["turn"] for _ in range(2))
+    for turn in (dead, late):
+        maya.checkpoint(turn)
+    assert let_lapse(world, dead, late) == 2
+    maya.finish(late, 1, 30)
+
+    assert world.one(APART) == 0
+    found = world.one(
+        "select turns, failed, interrupted, cost_micro from private.usage_by_day where purpose = 'reply'"
+    )
+    assert found == (4, 1, 1, 400 + 90 + 1100 + 30)
+
+
+def test_late_refund_counts_on_the_day_of_its_charge(world, maya):
+    turn = maya.begin(maya.create_conversation())["turn"]
+    maya.checkpoint(turn)
+    let_lapse(world, turn)
+    world.admin.execute(
+        "update public.turns set finished_at = finished_at - interval '1 day' where id = %s", [turn]
+    )
+
+    maya.finish(turn, 1, 100)
+
+    days = world.admin.execute(
+        "select day - (now() at time zone 'utc')::date, micro from private.ledger where purpose = 'reply' order by id"
+    )
+    assert days.fetchall() == [(0, 1100), (-1, -1000)]
+    assert world.one(APART) == 0
+
+
+def test_report_adds_up_to_the_same_three_times(world, maya):
+    garden = maya.create_conversation()
+    maya.finish(maya.begin(garden)["turn"], 1, 400)
+    maya.finish(maya.call("begin_turn", **side_call(garden))["turn"], None, 50)
+    maya.finish(maya.begin(None, None)["turn"], None, 7)
+
+    report = usage(maya)
+
+    assert {key: sum(row["cost_micro"] for row in rows) for key, rows in report.items()} == (
+        dict.fromkeys(("days", "purposes", "conversations"), 457)
+    )
+    assert [(row["purpose"], row["turns"]) for row in report["purposes"]] == [
+        ("reply", 2),
+        ("title", 2),  # and that of the conversation
+    ]
+    assert [(row["conversation_id"], row["turns"]) for row in report["conversations"]] == [
+        (str(garden), 1),
+        (None, 1),
+    ]
+    assert [row["turns"] for row in report["days"]] == [2]
+
+
+def test_other_days_are_not_in_the_report(maya):
+    maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 400)
+
+    for report in (usage(maya, last_day="2026-01-01"), usage(maya, first_day="2026-12-31")):
+        assert report == {"days": [], "purposes": [], "conversations": []}
+
+
+@pytest.mark.parametrize("days", [{"last_day": "2027-06-01"}, {"last_day": "2025-01-01"}])
+def test_days_out_of_range_are_refused(maya, days):
+    assert maya.refusal("my_usage", **ALL | days) == "PT400"
+    assert maya.refusal("my_ledger", **ALL | days, after=0) == "PT400"
+
+
+def test_ledger_comes_in_pages(maya):
+    conversation = maya.create_conversation()
+    for rev in (0, 2, 4):
+        maya.finish(maya.begin(conversation, rev)["turn"], rev + 1, rev)
+
+    every = maya.call("my_ledger", **ALL, after=0)
+    rest = maya.call("my_ledger", **ALL, after=every[0]["id"])
+
+    assert [entry["cost_micro"] for entry in every] == [
+        0,
+        0,
+        2,
+        4,
+    ]  # the first is of the conversation
+    assert rest == every[1:]
+
+
+def test_usage_of_others_is_not_read(world, maya):
+    maya.finish(maya.begin(maya.create_conversation())["turn"], 1, 400)
+    omar = world.person()
+
+    assert usage(omar) == {"days": [], "purposes": [], "conversations": []}
+    assert omar.call("my_ledger", **ALL, after=0) == []
+    world.sign_out(omar)
+    assert omar.refusal("my_usage", **ALL) == SIGNED_OUT
+
+
+def test_middle_of_a_bucket_is_within_five_per_cent(world):
+    worst = world.one(
+        "select max(abs(1.1 ^ (private.bucket_of(ms) - 0.5) / ms - 1)) from generate_series(1, 300000, 7) ms"
+    )
+
+    assert worst <= 0.05
+
+
+def test_times_to_the_first_token_are_counted_by_bucket(world, maya):
+    garden = maya.create_conversation()
+    for number, ms in enumerate((120, None, 125, 9000)):
+        maya.finish(maya.begin(garden, 2 * number)["turn"], 2 * number + 1, first_token_ms=ms)
+
+    found = world.one(
+        "select array_agg(first_tokens[bucket] order by bucket)"
+        " from private.usage_by_day, generate_subscripts(first_tokens, 1) bucket"
+        " where purpose = 'reply' and first_tokens[bucket] > 0"
+    )
+    assert found == [1, 2, 1]  # none, 120 and 125, 9000
