@@ -21,7 +21,7 @@ from services import bootstrap
 from services.errors import Misconfigured
 
 _USUAL_PORT = 8501
-_PAGES = ("", "memory", "admin")  # by their addresses
+_PAGES = ("", "memory", "usage", "admin")  # by their addresses
 
 
 def _url() -> str:
@@ -84,6 +84,7 @@ else:
         pages = [
             st.Page(_session.CHAT, title="Daybook", default=True),
             st.Page(facts.MEMORY, title=words.MEMORY),
+            st.Page(sidebar.USAGE, title=words.USAGE),
             st.Page(sidebar.ADMIN, title=words.USERS),  # it refuses other users
         ]
     page = st.navigation(pages, position="hidden")

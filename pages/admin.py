@@ -12,23 +12,21 @@ from services.bootstrap import PersonServices
 from services.domain import AccountRole
 from services.domain.accounts import UserUsage
 
-_MILLION = 1_000_000
 _COLUMNS = {
     "User": st.column_config.TextColumn(width=190, pinned=True),
     "Last active": st.column_config.DatetimeColumn(),
 }
 
 
-def _dollars(amount: float) -> str:
-    return words.dollars(round(amount * _MILLION))
-
-
 # as they are written; they are sorted as what they are
 _WRITTEN = (
     dict.fromkeys(
-        ("Messages today", "Messages this month", "Input tokens", "Output tokens"), words.number
+        ("Messages today", "Messages this month", words.INPUT_TOKENS, words.OUTPUT_TOKENS),
+        words.number,
     )
-    | dict.fromkeys(("Cost today", "Daily limit", "Cost this month", "Monthly limit"), _dollars)
+    | dict.fromkeys(
+        ("Cost today", "Daily limit", "Cost this month", "Monthly limit"), words.dollars_of
+    )
     | {"Last active": words.moment}
 )
 
@@ -38,13 +36,13 @@ def row(person: UserUsage) -> dict[str, object]:
         "User": person.email,
         "Role": "Suspended" if person.is_suspended else person.role.value.capitalize(),
         "Messages today": person.turns_today,
-        "Cost today": person.cost_today_micro / _MILLION,
-        "Daily limit": person.daily_cap_micro / _MILLION,
+        "Cost today": person.cost_today_micro / words.MILLION,
+        "Daily limit": person.daily_cap_micro / words.MILLION,
         "Messages this month": person.turns_this_month,
-        "Input tokens": person.tokens_in_this_month,
-        "Output tokens": person.tokens_out_this_month,
-        "Cost this month": person.cost_this_month_micro / _MILLION,
-        "Monthly limit": person.monthly_cap_micro / _MILLION,
+        words.INPUT_TOKENS: person.tokens_in_this_month,
+        words.OUTPUT_TOKENS: person.tokens_out_this_month,
+        "Cost this month": person.cost_this_month_micro / words.MILLION,
+        "Monthly limit": person.monthly_cap_micro / words.MILLION,
         "Last active": person.last_active_at,
     }
 

@@ -36,7 +36,7 @@ from services.users import PersonServices as PersonServices
 from services.users import Shared
 from services.web import streamlit_assets
 from services.web.attempts import Attempts
-from services.web.export_route import export_route
+from services.web.export_route import export_routes
 from services.web.origin import Origin
 from services.web.page_assets import PageAssets
 from services.web.server_health import ServerHealth
@@ -154,14 +154,15 @@ def routes() -> list[Route]:
         origin=_origin(),
         lifetime_seconds=begun.settings.session_lifetime_seconds,
     )
-    export = export_route(lambda: _shared().session_cache, _store, _origin())
-    return [*sign_in.routes(), export]
+    exports = export_routes(lambda: _shared().session_cache, _store, _origin())
+    return [*sign_in.routes(), *exports]
 
 
-def _store(session: AppSession, conversation_id: ConversationId) -> Store:
+def _store(session: AppSession, conversation_id: ConversationId | None) -> Store:
     """The store that would hold a conversation: of a temporary chat, or of the user. Raise SignedOut, StoreUnavailable."""
     shared = _shared()
-    held = shared.temporary.find(session.id, conversation_id) or shared.find(session.id)
+    temporary = conversation_id and shared.temporary.find(session.id, conversation_id)
+    held = temporary or shared.find(session.id)
     if held is None:
         raise SignedOut
     return held.store

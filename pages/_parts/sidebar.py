@@ -22,7 +22,7 @@ from services.bootstrap import PersonServices
 from services.domain import AccountRole, Conversation, Space
 from services.domain.accounts import Account
 
-ADMIN = "pages/admin.py"
+ADMIN, USAGE = "pages/admin.py", "pages/usage.py"
 _FOOT = """
   <div class="db-menu" id="keys">
     <button type="button" data-keys><span class="db-icon" aria-hidden="true">keyboard</span>Keyboard shortcuts</button>
@@ -88,6 +88,7 @@ def _draw_account(person: PersonServices) -> None:
             st.page_link(
                 facts.MEMORY, label=words.MEMORY, icon=":material/bookmarks:", width="stretch"
             )
+            st.page_link(USAGE, label=words.USAGE, icon=":material/bar_chart:", width="stretch")
             if is_admin:
                 st.page_link(ADMIN, label=words.USERS, icon=":material/group:", width="stretch")
         st.html(_FOOT)

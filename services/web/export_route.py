@@ -1,7 +1,7 @@
-"""The route that exports a conversation as a file: `GET /export/<conversation>.md` or `.json`."""
+"""Routes that export files: `GET /export/<conversation>.md` or `.json`, and `/export/usage.csv?first=…&last=…`."""
 
 from collections.abc import Callable
-from datetime import UTC, tzinfo
+from datetime import UTC, date, tzinfo
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -18,46 +18,82 @@ from services.store.supabase.sessions import AppSession
 from services.web.origin import Origin
 from services.web.session_cache import SessionCache
 
-_MEDIA_TYPES = {"md": "text/markdown", "json": "application/json"}
+_MEDIA_TYPES = {"csv": "text/csv", "md": "text/markdown", "json": "application/json"}
 
 
-def export_route(
+def export_routes(
     session_cache: Callable[[], SessionCache],
-    store_of: Callable[[AppSession, ConversationId], Store],
+    store_of: Callable[[AppSession, ConversationId | None], Store],
     origin: Origin,
-) -> Route:
-    """The route of all exports: a conversation as *store_of* has it now, for the app session that may read it."""
+) -> list[Route]:
+    """The routes of all exports: of a conversation as *store_of* has it now, and of the ledger, for their user."""
 
-    async def export(request: Request) -> Response:
+    async def export_conversation(request: Request) -> Response:
         conversation_id = ConversationId(request.path_params["conversation_id"])
         suffix: str = request.path_params["suffix"]
-        if suffix not in _MEDIA_TYPES or not origin.is_same_origin(request):
+        if suffix not in ("md", "json"):
             return PlainTextResponse("Not Found", 404)
-        cookie = origin.session_cookie(request)
 
-        def write() -> tuple[str, str]:
-            session = session_cache().find(cookie) if cookie else None
-            if session is None:
-                raise SignedOut
-            store = store_of(session, conversation_id)
+        def write(store: Store) -> tuple[str, str]:
             thread = store.conversations.thread(conversation_id)
             thoughts = store.turns.thoughts(thread.messages, conversation_id)
-            name = portable.file_name(thread.conversation.title, f".{suffix}")
+            name = thread.conversation.title
             if suffix == "json":
                 return name, portable.to_json(thread, thoughts)
             zone = _zone(request.query_params.get("zone", ""))
             costs = store.turns.costs(thread.messages, thread.conversation.id)
             return name, portable.to_markdown(thread, costs, thoughts, zone)
 
+        return await answer(request, conversation_id, suffix, write, f"/?c={conversation_id}")
+
+    async def export_usage(request: Request) -> Response:
         try:
-            name, text = await run_sync(write)
+            first, last = (
+                date.fromisoformat(request.query_params[name]) for name in ("first", "last")
+            )
+        except (KeyError, ValueError):
+            return PlainTextResponse("Not Found", 404)
+
+        def write(store: Store) -> tuple[str, str]:
+            return f"Usage {first} to {last}", portable.ledger_to_csv(
+                store.usage.ledger(first, last)
+            )
+
+        return await answer(request, None, "csv", write, "/usage")
+
+    async def answer(
+        request: Request,
+        conversation_id: ConversationId | None,
+        suffix: str,
+        write: Callable[[Store], tuple[str, str]],
+        page: str,
+    ) -> Response:
+        """Answer with the title and the text that *write* returns; after an AppError redirect to *page*, which says why."""
+        if not origin.is_same_origin(request):
+            return PlainTextResponse("Not Found", 404)
+        cookie = origin.session_cookie(request)
+
+        def written() -> tuple[str, str]:
+            session = session_cache().find(cookie) if cookie else None
+            if session is None:
+                raise SignedOut
+            return write(store_of(session, conversation_id))
+
+        try:
+            title, text = await run_sync(written)
         except AppError:
-            return RedirectResponse(f"/?c={conversation_id}", 303)  # the page says why
-        disposition = f"attachment; filename*=utf-8''{quote(name, safe='')}"
-        headers = {"Content-Disposition": disposition, "Cache-Control": "no-store"}
+            return RedirectResponse(page, 303)
+        name = quote(portable.file_name(title, f".{suffix}"), safe="")
+        headers = {
+            "Content-Disposition": f"attachment; filename*=utf-8''{name}",
+            "Cache-Control": "no-store",
+        }
         return Response(text, headers=headers, media_type=_MEDIA_TYPES[suffix])
 
-    return Route("/export/{conversation_id:uuid}.{suffix}", export)
+    return [
+        Route("/export/usage.csv", export_usage),
+        Route("/export/{conversation_id:uuid}.{suffix}", export_conversation),
+    ]
 
 
 def _zone(name: str) -> tzinfo:

@@ -248,6 +248,9 @@ def test_beside_a_conversation_is_no_barrier(app, person, size):
     maya.visit("/admin")
     expect(page.locator(".st-key-usage-table canvas").first).to_be_visible()
     look.at("people and spending")
+    maya.visit("/usage")
+    expect(page.locator(".st-key-usage-chart").get_by_role("img")).to_be_visible()
+    look.at("the usage")
 
     assert look.found == []
 

@@ -1,5 +1,6 @@
-"""The route that exports a conversation; tests/security/test_strangers.py has its refusals."""
+"""The routes that export a conversation and the ledger; tests/security/test_strangers.py has their refusals."""
 
+from datetime import date
 from types import SimpleNamespace
 
 import pytest
@@ -7,9 +8,19 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from services.store.supabase.sessions import Cookie
-from services.web.export_route import export_route
+from services.web.export_route import export_routes
 from services.web.origin import Origin
 from tests.unit.test_portable import TOMATOES, thread
+from tests.unit.test_tables import ENTRY
+
+
+def get(address, store, **params):
+    """The answer to a signed-in user, whose store is *store*."""
+    session_cache = SimpleNamespace(find=lambda _: SimpleNamespace())
+    routes = export_routes(lambda: session_cache, lambda *_: store, Origin(None, 0))
+    cookie = {"cookie": f"__Host-sid={Cookie.new()}"}
+    client = TestClient(Starlette(routes=routes), base_url="http://localhost")
+    return client.get(address, params=params, headers=cookie)
 
 
 @pytest.mark.parametrize(
@@ -22,15 +33,32 @@ from tests.unit.test_portable import TOMATOES, thread
     ],
 )
 def test_export_shows_times_in_the_readers_zone(zone, moment):
-    session_cache = SimpleNamespace(find=lambda _: SimpleNamespace())
     store = SimpleNamespace(
         conversations=SimpleNamespace(thread=lambda _: thread("Why?")),
         turns=SimpleNamespace(thoughts=lambda *_: {}, costs=lambda *_: {}),
     )
-    route = export_route(lambda: session_cache, lambda *_: store, Origin(None, 0))
-    cookie = {"cookie": f"__Host-sid={Cookie.new()}"}
-    client = TestClient(Starlette(routes=[route]), base_url="http://localhost")
 
-    answer = client.get(f"/export/{TOMATOES.id}.md", params={"zone": zone}, headers=cookie)
+    answer = get(f"/export/{TOMATOES.id}.md", store, zone=zone)
 
     assert f"## You, 2026-11-20 {moment}\n" in answer.text
+
+
+def test_ledger_is_exported_for_the_days_asked_for():
+    asked = []
+    usage = SimpleNamespace(ledger=lambda *days: asked.append(days) or [ENTRY])
+
+    answer = get(
+        "/export/usage.csv", SimpleNamespace(usage=usage), first="2026-11-01", last="2026-11-20"
+    )
+
+    assert asked == [(date(2026, 11, 1), date(2026, 11, 20))]
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert "Usage%202026-11-01%20to%202026-11-20.csv" in answer.headers["content-disposition"]
+    assert answer.text.splitlines()[1].startswith("2026-11-20T12:00:00+00:00,2026-11-20,charge,")
+
+
+@pytest.mark.parametrize(
+    "days", [{}, {"first": "2026-11-01"}, {"first": "x", "last": "2026-11-20"}]
+)
+def test_ledger_without_days_is_not_found(days):
+    assert get("/export/usage.csv", SimpleNamespace(), **days).status_code == 404

@@ -1,0 +1,95 @@
+"""The usage page: what was spent against the limits, by day, by chat and by purpose."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
+
+from tests.pages.conftest import captions, html
+from tests.stores import COST_MICRO, USAGE
+
+
+@pytest.fixture
+def open_usage(open_app, maya):
+    return lambda: open_app(maya).switch_page("pages/usage.py").run()
+
+
+def tables(app):
+    return [each.value.to_dict("records") for each in app.dataframe]
+
+
+def charted(app):
+    (chart,) = app.get("vega_lite_chart")
+    return convert_arrow_bytes_to_pandas_df(chart.proto.data.data).to_dict("records")
+
+
+def test_usage_is_shown_by_chat_and_purpose(open_usage, database):
+    database.hold("Garden", "One", "Two", "Three", "Four")
+    gone = database.hold("Pond", "Five", "Six")
+    database.conversations.discard(gone, 1)
+    database.let_pass(2)
+    database.sweep()
+
+    app = open_usage()
+
+    chats, purposes = tables(app)
+    assert [(row["Chat"], row["Messages"]) for row in chats] == [
+        ("Garden", 2),
+        ("Deleted and temporary chats", 1),
+    ]
+    (replies,) = purposes
+    assert (replies["Used for"], replies["Requests"]) == ("Replies", 3)
+    assert replies["Input tokens"] == 3 * USAGE.prompt
+    assert replies["Cost"] == 3 * COST_MICRO / 1_000_000
+
+
+def test_chart_follows_the_chosen_figure(open_usage, database):
+    database.hold("Garden", "One", "Two")
+    app = open_usage()
+    (day,) = charted(app)
+    assert (day["model"], day["value"]) == ("scripted", COST_MICRO / 1_000_000)
+
+    app.segmented_control(key="usage-figure").set_value("Tokens").run()
+
+    assert [day["value"] for day in charted(app)] == [USAGE.prompt + USAGE.reply]
+
+
+def test_limits_say_what_is_left_and_when_they_reset(open_usage, database):
+    database.ledger.spent_today = 250_000
+
+    app = open_usage()
+
+    said = [bar.proto.text for bar in app.get("progress")]
+    assert said == [r"**Today** \$0.2500 of \$1.00", r"**This month** \$0.00 of \$10.00"]
+    assert "Resets at" in captions(app)
+
+
+def test_days_without_usage_say_so(open_usage, database):
+    database.hold("Garden", "One", "Two")
+    app = open_usage()
+    day = datetime.now(UTC).date() - timedelta(days=100)
+
+    app.date_input(key="usage-days").set_value((day, day)).run()
+
+    assert [info.value for info in app.info] == ["Nothing was used on these days."]
+    assert not app.dataframe
+
+
+@pytest.mark.parametrize(
+    ("days", "sentence"),
+    [((5,), "Choose the last day, too."), ((500, 5), "Choose a year at most.")],
+)
+def test_unusable_days_are_explained(open_usage, days, sentence):
+    app, today = open_usage(), datetime.now(UTC).date()
+
+    app.date_input(key="usage-days").set_value([today - timedelta(days=n) for n in days]).run()
+
+    assert sentence in captions(app)
+
+
+def test_download_has_the_chosen_days(open_usage, database):
+    database.hold("Garden", "One", "Two")
+    app, today = open_usage(), datetime.now(UTC).date()
+
+    assert 'action="/export/usage.csv"' in html(app)
+    assert f'name="last" value="{today}"' in html(app)
