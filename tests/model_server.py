@@ -65,8 +65,10 @@ class Script:
     error: str = "scripted"  # what an error says
     refuses: str = ""  # a parameter that it answers with status 400
     finish: str = ""  # its finish_reason; empty: "length" at the request's limit, else "stop"
+    endless: int = 0  # 1: the request's limit of the reply is ignored
     most: int = 0  # the longest reply: a request for more is answered with status 400 and `error`
     usage: str = "last"  # "last", "each" (with every chunk) or "none"
+    counts: int = 0  # tokens of the reply that are reported; 0: those that were sent
     signs: int = 0  # characters of a counted token; 0: a word is one, and a piece of the reply
     cached: int = 0
     stamped: int = 0  # 1: each token is the moment it is sent, in ms of the last STAMP_TURN
@@ -282,7 +284,7 @@ class ModelServer:
         if script.fault == "empty":
             return client.end()
         words = _words(script, seen)
-        limit = limit or len(words)
+        limit = len(words) if script.endless else limit or len(words)
         await client.event(_chunk(seen, script, delta={"role": "assistant", "content": ""}))
         await asyncio.sleep(script.delay)
         for _ in range(min(script.thoughts, limit)):
@@ -458,6 +460,7 @@ def _tokens(text, signs):
 def _usage(seen, script):
     prompt = prompt_tokens(seen, script.signs)
     reply = _tokens(seen.said, script.signs) if script.signs else seen.sent
+    reply = script.counts or reply
     return {
         "prompt_tokens": prompt,
         "completion_tokens": reply,

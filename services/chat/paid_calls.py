@@ -92,7 +92,7 @@ class PaidCalls:
         used: Usage | None = None
         reported: Usage | None = None
         failure: AppError | None = None
-        is_called = False
+        is_called = is_over = False
         try:
             held_until = call.made_at + LEASE_SECONDS - _MARGIN
             is_held = time.monotonic() < held_until or self.checkpoint(turn, "")
@@ -100,20 +100,24 @@ class PaidCalls:
                 is_called = True
                 stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
                 turn.when_stopped(stream.cancel)
-                so_far = call.so_far
+                so_far, overrun = call.so_far, _Overrun(self.counter, turn)
                 for piece in stream:
                     match piece:
-                        case Usage():
+                        case Usage() if self._is_possible(piece, call, turn):
                             used = reported = piece
+                        case Usage():  # charged by our own count
+                            log_event("usage.impossible", turn=turn.id)
                         case LimitReached():
                             turn.is_cut = True
                         case Thought(text):
                             turn.think(text)
+                            is_over = overrun.is_reached(text)
                         case str():
                             piece, so_far = spaced(so_far, piece), ""
-                            if not _push(turn, piece):
-                                turn.is_cut = True
-                                break  # which ends the request
+                            is_over = not _push(turn, piece) or overrun.is_reached(piece)
+                    if is_over:
+                        turn.is_cut = True
+                        break  # which ends the request
                 if turn.is_cut and not turn.said().strip():
                     failure = ModelUnavailable(ModelFailure.NO_ANSWER)
             elif not turn.is_stopped:
@@ -180,6 +184,14 @@ class PaidCalls:
             else:
                 return None
 
+    @staticmethod
+    def _is_possible(usage: Usage, call: Call, turn: LiveTurn) -> bool:
+        """Return False for more tokens than the model's window or the limit of the reply has.
+
+        A prompt above our bound is possible: gateways add to it. It is charged, and noted as an overrun.
+        """
+        return usage.prompt <= call.offer.info.context_tokens and usage.reply <= turn.max_tokens
+
     def _counted(self, call: Call, turn: LiveTurn, streamed: str, *, is_failed: bool) -> Usage:
         """Our own count, where the endpoint reported none; it leans high, but not above what is reserved."""
         if is_failed and not streamed:
@@ -199,6 +211,25 @@ class PaidCalls:
         if lease is Lease.STOP_REQUESTED:
             turn.stop()
         return lease
+
+
+class _Overrun:
+    """Notices that an endpoint ignores the length limit of a reply, by our own count, which leans high (`RegexCounter`)."""
+
+    def __init__(self, counter: TokenCounter, turn: LiveTurn) -> None:
+        self._counter, self._most = counter, turn.max_tokens
+        self._pieces: list[str] = []
+        self._characters, self._due = 0, 3 * self._most // 2  # fewer have too few bytes
+
+    def is_reached(self, piece: str) -> bool:
+        """Add a *piece* of the reply or of its thoughts."""
+        self._pieces.append(piece)
+        self._characters += len(piece)
+        if self._characters < self._due:
+            return False
+        self._due = self._characters * 5 // 4
+        self._pieces = [text := "".join(self._pieces)]
+        return self._counter.count(text) > self._most * (2 if text.isascii() else 6)
 
 
 def new_call(

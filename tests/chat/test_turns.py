@@ -332,6 +332,29 @@ def test_reply_without_an_end_is_cut_and_charged(chat, database, server, script)
     assert cost > 0
 
 
+@pytest.mark.parametrize("script", [{"reply": "wonderful " * 4000}, {"thoughts": 4000}])
+def test_endpoint_that_ignores_the_limit_is_cut_off(chat, database, server, script):
+    server.script(endless=1, **script)
+
+    turn = done(chat.begin(None, "Go on for ever"))
+
+    thoughts = turn.thoughts().text if turn.thoughts() else ""
+    assert len(f"{thoughts} {turn.said()}".split()) < 3 * INFO.reply_tokens
+    [(_, cost)] = database.costs()
+    assert 0 < cost <= database.tables.turns[turn.id].reserved_micro
+
+
+@pytest.mark.parametrize("counts", [INFO.reply_tokens + 1, 10**7, -1])
+def test_impossible_usage_is_charged_by_our_own_count(chat, database, server, counts):
+    server.script(reply="Two words", counts=counts)
+
+    ask(chat, "Hi")
+
+    [(_, cost)] = database.costs()
+    prompt, reply = 60, 10  # at most
+    assert 0 < cost < INFO.cost_micro(Usage(prompt, reply))
+
+
 def test_unreported_usage_costs_at_most_the_reservation(chat, database, server):
     database.ledger.daily_micro = 1500
     server.script(reply="wonderful " * 500, usage="none")
