@@ -89,6 +89,7 @@ with show_errors():
         memory.draw_full(thread, plan, said)
     budget.draw_choices(person, services.chat, thread, said, new)
 
+    near = st.bottom.container(key="near-limit")
     # at the top level Streamlit would have the page stick to its end: assets/page/place.js moves it
     typed = st.bottom.chat_input(
         "Message Daybook",
@@ -113,6 +114,9 @@ with show_errors():
         composer.place_tools(),
         partial(composer.draw_tools, services.chat, thread, setup, plan, turn, new),
     )
+    if not said:
+        is_free = setup.offer.info.is_free
+        deferred(near, partial(budget.draw_near, person, is_free=is_free))
 
 
 def draw_the_rest() -> None:

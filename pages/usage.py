@@ -16,7 +16,6 @@ from services.bootstrap import PersonServices
 from services.domain import Purpose
 from services.domain.accounts import Account
 from services.domain.usage import DayUsage, UsageReport, UsageSum
-from services.errors import Cap
 
 _FIRST_DAYS = 30
 _MOST_DAYS = 366
@@ -37,16 +36,12 @@ _FORMATS = {_COST: "$.4~f", _MESSAGES: ",d", _TOKENS: ",d"}  # d3-format
 
 
 def _draw_limits(account: Account) -> None:
-    limits = (
-        (words.TODAY, Cap.DAILY, account.spent_today_micro, account.daily_cap_micro),
-        ("This month", Cap.MONTHLY, account.spent_this_month_micro, account.monthly_cap_micro),
-    )
     with row("limits"):
-        for name, cap, spent, most in limits:
+        for limit in account.limits:
             with st.container(gap="xxsmall", width=300):
-                sums = f"{words.dollars(spent)} of {words.dollars(most)}".replace("$", r"\$")
-                st.progress(min(1.0, spent / most) if most else 1.0, f"**{name}** {sums}")
-                st.caption(f"{words.resets(cap)}.")
+                label = f"**{words.LIMITS[limit.cap]}** {words.used_of(limit)}"
+                st.progress(limit.share, label)
+                st.caption(f"{words.resets(limit.cap)}.")
 
 
 def _choose_days() -> tuple[date, date] | None:

@@ -12,7 +12,24 @@ from services.domain import AccountRole, NewConversation, Thread
 from services.errors import Cap, OverBudget
 
 _MOST = 2  # offers of a kind
+_NEAR = 0.9  # of a limit
 _OPTIONS = {Cap.DAILY: "daily", Cap.MONTHLY: "monthly", Cap.DEPLOYMENT: None}  # of `operate limits`
+
+
+def draw_near(person: PersonServices, *, is_free: bool) -> None:
+    """Draw a line above the composer where a limit is nearly used up; *is_free*: the model costs nothing."""
+    account = person.account
+    limits = [one for one in account.limits if one.cap is Cap.DAILY_TOKENS or not is_free]
+    limit = max(limits, key=lambda one: one.share, default=None)
+    if limit is None or limit.share < _NEAR:
+        return
+    name, resets = words.LIMITS[limit.cap], words.resets(limit.cap)
+    if limit.used < limit.most:
+        st.caption(f"{name} is nearly used up: {words.used_of(limit)}. {resets}.")
+    elif account.role is AccountRole.ADMIN:
+        st.caption(f"{name} is used up. {resets}.")
+    else:
+        st.caption(f"{name} is used up. {resets}, or an admin can raise it.")
 
 
 def draw_choices(

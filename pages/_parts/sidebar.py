@@ -95,11 +95,5 @@ def _draw_account(person: PersonServices) -> None:
 
 
 def _spent(account: Account) -> str:
-    today, month = (
-        f"{words.dollars(spent)} of {words.dollars(cap)}".replace("$", r"\$")
-        for spent, cap in (
-            (account.spent_today_micro, account.daily_cap_micro),
-            (account.spent_this_month_micro, account.monthly_cap_micro),
-        )
-    )
+    today, month = map(words.used_of, account.limits[:2])
     return f"Spent today: {today}  \nThis month: {month}"

@@ -17,6 +17,7 @@ from babel.dates import format_skeleton, format_time, get_datetime_format
 from babel.numbers import NumberPattern, format_decimal, get_currency_symbol
 
 from services.domain import Full, MemoryPolicy, Retrieval, Summary, Window
+from services.domain.accounts import Limit
 from services.errors import AppError, Cap, OverBudget
 
 # buttons and menus
@@ -57,6 +58,12 @@ POLICIES: Mapping[type[MemoryPolicy], _PolicyText] = {
     Retrieval: _PolicyText(
         "Smart recall", "Recent messages plus older ones related to your question"
     ),
+}
+
+LIMITS = {
+    Cap.DAILY: "Today's budget",
+    Cap.MONTHLY: "This month's budget",
+    Cap.DAILY_TOKENS: "Today's token limit",
 }
 
 MILLION = 1_000_000
@@ -168,6 +175,12 @@ def resets(cap: Cap, now: datetime | None = None) -> str:
     if cap not in (Cap.DAILY, Cap.DAILY_TOKENS):
         when = f"on {format_skeleton('MMMd', here, tzinfo=zone, locale=locale)} {when}"
     return f"Resets {when} (your time)"
+
+
+def used_of(limit: Limit) -> str:
+    """`$0.25 of $1.00`, in Markdown, or `1,200 of 50,000`."""
+    form = number if limit.cap is Cap.DAILY_TOKENS else dollars
+    return f"{form(limit.used)} of {form(limit.most)}".replace("$", r"\$")
 
 
 def _figure(micro: int) -> str:

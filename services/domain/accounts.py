@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import NewType
 from uuid import UUID
 
+from services.errors import Cap
+
 UserId = NewType("UserId", UUID)
 SessionId = NewType("SessionId", UUID)
 
@@ -50,6 +52,29 @@ class Account:
     reserved_micro: int
     daily_cap_tokens: int | None  # None: no cap
     tokens_today: int
+
+    @property
+    def limits(self) -> tuple["Limit", ...]:
+        """The limits on spending, and that on tokens if there is one."""
+        day = Limit(Cap.DAILY, self.spent_today_micro, self.daily_cap_micro)
+        month = Limit(Cap.MONTHLY, self.spent_this_month_micro, self.monthly_cap_micro)
+        if self.daily_cap_tokens is None:
+            return day, month
+        return day, month, Limit(Cap.DAILY_TOKENS, self.tokens_today, self.daily_cap_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What is used of a limit, in micro-dollars or, for `Cap.DAILY_TOKENS`, in tokens."""
+
+    cap: Cap
+    used: int
+    most: int
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1; 1 where nothing is allowed."""
+        return min(1.0, self.used / self.most) if self.most else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

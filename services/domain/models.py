@@ -61,6 +61,10 @@ class ModelInfo:
         return -(-parts // _MILLION)
 
     @property
+    def is_free(self) -> bool:
+        return not (self.input_micro or self.output_micro)
+
+    @property
     def is_cache_cheap(self) -> bool:
         """True if cached tokens cost less than a third of others."""
         return 3 * self.cached_input_micro < self.input_micro or not self.input_micro

@@ -60,8 +60,20 @@ def test_limits_say_what_is_left_and_when_they_reset(open_usage, database):
     app = open_usage()
 
     said = [bar.proto.text for bar in app.get("progress")]
-    assert said == [r"**Today** \$0.2500 of \$1.00", r"**This month** \$0.00 of \$10.00"]
+    assert said == [
+        r"**Today's budget** \$0.2500 of \$1.00",
+        r"**This month's budget** \$0.00 of \$10.00",
+    ]
     assert "Resets at" in captions(app)
+
+
+def test_limit_on_tokens_is_shown_where_there_is_one(open_usage, database):
+    database.ledger.daily_tokens, database.ledger.tokens_today = 50_000, 1_200
+
+    app = open_usage()
+
+    bars = {bar.proto.text: bar.proto.value for bar in app.get("progress")}
+    assert bars["**Today's token limit** 1,200 of 50,000"] == 2  # per cent
 
 
 def test_days_without_usage_say_so(open_usage, database):
@@ -93,3 +105,25 @@ def test_download_has_the_chosen_days(open_usage, database):
 
     assert 'action="/export/usage.csv"' in html(app)
     assert f'name="last" value="{today}"' in html(app)
+
+
+@pytest.mark.parametrize(
+    ("used", "said"),
+    [
+        ({"spent_today": 899_000}, ""),
+        (
+            {"spent_today": 950_000},
+            r"Today's budget is nearly used up: \$0.9500 of \$1.00. Resets at",
+        ),
+        ({"spent_this_month": 10_000_000}, "This month's budget is used up. Resets on"),
+        ({"daily_tokens": 100, "tokens_today": 95}, "Today's token limit is nearly used up: 95 of"),
+    ],
+)
+def test_limit_that_is_near_is_told_before_anything_is_typed(open_app, maya, used, said):
+    for name, value in used.items():
+        setattr(maya.database.ledger, name, value)
+
+    app = open_app(maya)
+
+    assert ("used up" in captions(app)) is bool(said)
+    assert said in captions(app)
