@@ -20,6 +20,7 @@
     - Stale ............ the conversation went on elsewhere
       - ChangedElsewhere
     - Busy ............. a reply of this conversation is still coming
+    - LastAdmin ........ no other user could manage accounts
     - TooLate .......... deleted data is destroyed
     - OverBudget
     - PromptTooLong
@@ -185,6 +186,12 @@ class Busy(Refused):
     """One turn at a time."""
 
     public = "A reply is still coming. Wait for it, or stop it first."
+
+
+class LastAdmin(Refused):
+    """No other user could manage the accounts."""
+
+    public = "This is the last admin. Make another user an admin first."
 
 
 class TooLate(Refused):

@@ -21,9 +21,9 @@ from services.settings import Settings
 from services.store.in_memory.rows import InMemoryRows
 from services.store.sealed import sealed_store, throwaway_keys
 from services.store.supabase import auth
+from services.store.supabase.administration import Administration
 from services.store.supabase.rows import SupabaseRows
 from services.store.supabase.sessions import AppSession, Cookie, Sessions
-from services.store.supabase.usage import AllUsage
 from services.web.session_cache import SessionCache
 
 _TEXTS = 50_000  # whose counts are remembered: at most some 25 MB
@@ -92,7 +92,7 @@ class PersonServices:
         self.user_id = session.user_id
         self._rows = SupabaseRows(session)
         self.store = sealed_store(self._rows, session.user_keys)
-        self.usage = AllUsage(session.calls)
+        self.administration = Administration(session.calls)
         self.chat = Chat(
             store=self.store,
             choices=shared.choices(store=self.store),

@@ -12,7 +12,7 @@ from services.chat.service import Chat
 from services.chat.setup import Choices
 from services.chat.temporary import TEMPORARY_TITLE, TemporaryChat
 from services.domain import AccountRole, ConversationId, Purpose, SessionId, UserId
-from services.domain.accounts import Account, UserUsage
+from services.domain.accounts import Account, PeoplePage, UserUsage
 from services.domain.context import ContextMessage
 from services.domain.models import ModelInfo
 from services.errors import ModelUnavailable, NotFound
@@ -74,18 +74,35 @@ class ScriptedModel:
 
 
 @dataclass
-class FakeUsage:
-    """The usage reports of a deployment; counts how often they are read."""
+class FakeAdministration:
+    """The users of a deployment; notes what is asked and changed."""
 
-    rows: list[UserUsage]
+    users: list[UserUsage]
     is_admin: bool
-    asked: int = 0
+    asked: list = field(default_factory=list)
+    changed: list = field(default_factory=list)
+    failure: Exception | None = None  # of every change
 
-    def by_user(self):
-        self.asked += 1
+    def people(self, words, order, *, is_descending, skip=0):
+        self.asked.append((words, order, is_descending, skip))
         if not self.is_admin:
             raise NotFound
-        return self.rows
+        found = [user for user in self.users if words in user.email]
+        return PeoplePage(people=tuple(found[skip : skip + 100]), total=len(found))
+
+    def set_limits(self, user_id, limits):
+        self._change("limits", user_id, limits)
+
+    def set_role(self, user_id, role):
+        self._change("role", user_id, role)
+
+    def suspend(self, user_id, *, is_suspended):
+        self._change("suspended", user_id, is_suspended)
+
+    def _change(self, *change):
+        if self.failure:
+            raise self.failure
+        self.changed.append(change)
 
 
 def choose(profile, **choices):
@@ -129,7 +146,9 @@ class FakePerson:
         self.email, self.role = email, role
         self.store = database.store()
         self.temporary = []
-        self.usage = FakeUsage([a_person("jonas@daybook.test")], role is AccountRole.ADMIN)
+        self.administration = FakeAdministration(
+            [a_person("jonas@daybook.test")], role is AccountRole.ADMIN
+        )
         self._models = Models(Offer(INFO, model), others)
         self.chat = self._chat_over(self.store, purposes, search=Search(self.store.corpus))
 
@@ -187,8 +206,6 @@ def a_person(email):
         is_suspended=False,
         last_active_at=NOON,
         turns_today=3,
-        tokens_in_today=300,
-        tokens_out_today=120,
         cost_today_micro=780,
         turns_this_month=40,
         tokens_in_this_month=4_000,
@@ -196,4 +213,8 @@ def a_person(email):
         cost_this_month_micro=10_400,
         daily_cap_micro=1_000_000,
         monthly_cap_micro=10_000_000,
+        daily_cap_tokens=None,
+        max_open=4,
+        max_per_minute=20,
+        conversations=7,
     )

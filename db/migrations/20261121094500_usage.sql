@@ -122,12 +122,16 @@ end $$;
 
 -- functions: administration -----------------------------------------------------------------------------
 
--- Usage by user, of 1,000 users whose ids come *after* one; no content.
-create function private.usage_by_person(me uuid, after uuid) returns table (
+-- People and their use of today and of this month, no content: 100 from number *skip* on, whose addresses hold *words*.
+--   sorted_by   email, active, cost, turns or tokens: the last three of this month
+--   people      how many there are in all
+create function private.list_people(
+  me uuid, words public.free_text, sorted_by text, is_descending boolean, skip integer
+) returns table (
   user_id uuid, email text, role text, is_suspended boolean, last_active_at timestamptz,
-  turns_today bigint, tokens_in_today bigint, tokens_out_today bigint, cost_today_micro bigint,
-  turns_this_month bigint, tokens_in_this_month bigint, tokens_out_this_month bigint, cost_this_month_micro bigint,
-  daily_cap_micro bigint, monthly_cap_micro bigint
+  turns_today bigint, cost_today_micro bigint, turns_this_month bigint, tokens_in_this_month bigint,
+  tokens_out_this_month bigint, cost_this_month_micro bigint, daily_cap_micro bigint, monthly_cap_micro bigint,
+  daily_cap_tokens bigint, max_open integer, max_per_minute integer, conversations bigint, people bigint
 ) language plpgsql stable as $$
 declare
   today date := now() at time zone 'utc';
@@ -135,25 +139,37 @@ declare
 begin
   perform private.require_admin(me);
   return query
-    select account.user_id, someone.email::text, account.role, account.suspended_at is not null, budget.last_active_at,
-      used.*, budget.daily_cap_micro, budget.monthly_cap_micro
-    from private.roles account
-    join auth.users someone on someone.id = account.user_id
-    join private.budgets budget on budget.user_id = account.user_id
-    cross join lateral (
-      select
-        coalesce(sum(turns) filter (where day = today and purpose = 'reply'), 0)::bigint,
-        coalesce(sum(tokens_in) filter (where day = today), 0)::bigint,
-        coalesce(sum(tokens_out) filter (where day = today), 0)::bigint,
-        coalesce(sum(cost_micro) filter (where day = today), 0)::bigint,
-        coalesce(sum(turns) filter (where purpose = 'reply'), 0)::bigint,
-        coalesce(sum(tokens_in), 0)::bigint,
-        coalesce(sum(tokens_out), 0)::bigint,
-        coalesce(sum(cost_micro), 0)::bigint
+    with used as materialized (
+      select known.user_id as person, sum(turns) filter (where purpose = 'reply') as turns,
+        sum(turns) filter (where purpose = 'reply' and day = today) as turns_today, sum(tokens_in) as tokens_in,
+        sum(tokens_out) as tokens_out, sum(cost_micro) as cost,
+        sum(cost_micro) filter (where day = today) as cost_today
       from private.usage_by_day known
-      where known.user_id = account.user_id and day >= this_month
-    ) used
-    where account.deleted_at is null and (after is null or account.user_id > after)
-    order by account.user_id
-    limit 1000;
+      where day >= this_month
+      group by known.user_id
+    ), found as (
+      select account.user_id as person, someone.email::text as address, account.role as its_role,
+        account.suspended_at is not null as is_out, budget, used, count(*) over () as people,
+        case sorted_by when 'active' then extract(epoch from budget.last_active_at) when 'cost' then cost
+          when 'turns' then turns when 'tokens' then used.tokens_in + used.tokens_out end as key
+      from private.roles account
+      join auth.users someone on someone.id = account.user_id
+      join private.budgets budget on budget.user_id = account.user_id
+      left join used on used.person = account.user_id
+      where account.deleted_at is null and strpos(lower(someone.email), lower(words)) > 0
+    ), page as (
+      select * from found
+      order by case when is_descending then -coalesce(key, 0) else coalesce(key, 0) end,
+        case when is_descending and sorted_by = 'email' then address end desc, address
+      offset skip limit 100
+    )
+    select person, address, its_role, is_out, (budget).last_active_at,
+      coalesce((used).turns_today, 0)::bigint, coalesce((used).cost_today, 0)::bigint,
+      coalesce((used).turns, 0)::bigint, coalesce((used).tokens_in, 0)::bigint,
+      coalesce((used).tokens_out, 0)::bigint, coalesce((used).cost, 0)::bigint, (budget).daily_cap_micro,
+      (budget).monthly_cap_micro, (budget).daily_cap_tokens, (budget).max_open, (budget).max_per_minute,
+      (select count(*) from public.conversations where conversations.user_id = person), page.people
+    from page
+    order by case when is_descending then -coalesce(key, 0) else coalesce(key, 0) end,
+      case when is_descending and sorted_by = 'email' then address end desc, address;
 end $$;

@@ -43,6 +43,8 @@ UNTITLED = "Untitled"
 # sentences and fields
 CHANGED_ELSEWHERE = "This changed in another tab. Press again to replace the current version:"
 INPUT_TOKENS, OUTPUT_TOKENS, MODEL, TODAY = "Input tokens", "Output tokens", "Model", "Today"
+COST_THIS_MONTH, MESSAGES_THIS_MONTH = "Cost this month", "Messages this month"
+DAILY_LIMIT, MONTHLY_LIMIT, LAST_ACTIVE = "Daily limit", "Monthly limit", "Last active"
 DEFAULT_MEMORY, RECENT_MESSAGES = "Default memory for new chats", "Number of recent messages"
 
 

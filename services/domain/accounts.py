@@ -78,8 +78,19 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UserUsage:
-    """The usage of one user, without content. Costs in micro-dollars."""
+class Limits:
+    """The limits of one user, in micro-dollars, tokens and turns."""
+
+    daily_cap_micro: int
+    monthly_cap_micro: int
+    daily_cap_tokens: int | None  # None: no cap
+    max_open: int  # replies at once
+    max_per_minute: int  # messages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserUsage(Limits):
+    """The account, the limits and the usage of one user, without content. Costs in micro-dollars."""
 
     user_id: UserId
     email: str = field(repr=False)
@@ -87,12 +98,27 @@ class UserUsage:
     is_suspended: bool
     last_active_at: datetime | None
     turns_today: int
-    tokens_in_today: int
-    tokens_out_today: int
     cost_today_micro: int
     turns_this_month: int
     tokens_in_this_month: int
     tokens_out_this_month: int
     cost_this_month_micro: int
-    daily_cap_micro: int
-    monthly_cap_micro: int
+    conversations: int
+
+
+class PeopleOrder(StrEnum):
+    """The orders of users; spelt as in SQL. Costs, turns and tokens are those of this month."""
+
+    COST = "cost"
+    ACTIVE = "active"
+    TURNS = "turns"
+    TOKENS = "tokens"
+    EMAIL = "email"
+
+
+@dataclass(frozen=True, slots=True)
+class PeoplePage:
+    """Some users, and how many there are in all."""
+
+    people: tuple[UserUsage, ...]
+    total: int

@@ -157,18 +157,48 @@ def test_caps_are_set_one_by_one(world, admin):
     assert world.one(caps, omar.id) == (1_000_000, 77, 4)
 
 
+def listed(admin, words="", sorted_by="cost", is_descending=True, skip=0):
+    """Return the people that *admin* sees."""
+    order = {"sorted_by": sorted_by, "is_descending": is_descending}
+    return admin.call("list_people", words=words, **order, skip=skip)
+
+
+def test_people_are_found_sorted_and_skipped(world, admin):
+    people = [world.person() for _ in range(3)]
+    for spent, person in enumerate(people):
+        begun = person.call("begin_turn", **side_call())
+        person.finish(begun["turn"], None, spent)
+        renamed = "update auth.users set email = %s where id = %s"
+        world.admin.execute("set session_replication_role = replica")
+        world.admin.execute(renamed, [f"{'cab'[spent]}@Sorted.test", person.id])
+        world.admin.execute("set session_replication_role = default")
+
+    def found(**choices):
+        return [row["email"][0] for row in listed(admin, "sorted.TEST", **choices)]
+
+    assert found() == ["b", "a", "c"]
+    assert found(is_descending=False) == ["c", "a", "b"]
+    assert found(sorted_by="email", is_descending=False) == ["a", "b", "c"]
+    assert found(sorted_by="email") == ["c", "b", "a"]
+    assert found(sorted_by="active") == ["b", "a", "c"]
+    assert found(skip=1) == ["a", "c"]
+    assert {row["people"] for row in listed(admin, "sorted", skip=2)} == {3}
+    assert listed(admin, "%") == []
+
+
 def test_admin_sees_usage_and_no_content(world, admin):
     omar = world.person()
     omar.finish(omar.begin(uuid4(), created=created())["turn"], 1, 400)
     omar.finish(omar.call("begin_turn", **side_call())["turn"], None, 50)
 
-    usage = admin.call("usage_by_person", after=None)
+    usage = listed(admin)
 
     row = next(row for row in usage if str(row["user_id"]) == str(omar.id))
     # a title is no turn, and costs all the same
-    for period in ("today", "this_month"):
-        found = [row[f"{what}_{period}"] for what in ("turns", "tokens_in", "tokens_out")]
-        assert (found, row[f"cost_{period}_micro"]) == ([1, 20, 40], 450)
+    assert (row["turns_today"], row["cost_today_micro"]) == (1, 450)
+    sums = [row[f"{what}_this_month"] for what in ("turns", "tokens_in", "tokens_out")]
+    assert (sums, row["cost_this_month_micro"]) == ([1, 20, 40], 450)
+    assert (row["conversations"], row["people"]) == (1, len(usage))
     assert row["last_active_at"] is not None
     assert not any("p1." in str(value) for row in usage for value in row.values())
     assert admin.rows("messages") + admin.rows("conversations") == []
@@ -220,7 +250,7 @@ def test_deleted_account_is_closed_for_good(world, admin):
 
     assert omar.refusal("my_account") == SIGNED_OUT
     assert suspend(admin, omar, suspended=False) == {"ok": False, "reason": "not_found"}
-    assert [row["user_id"] for row in admin.call("usage_by_person", after=None)] == [admin.id]
+    assert [row["user_id"] for row in listed(admin)] == [admin.id]
     for table in ("public.user_keys", "auth.sessions"):
         assert world.one(f"select count(*) from {table} where user_id = %s", omar.id) == 0
 

@@ -136,7 +136,7 @@ def documents(own):
 
 # they show users what is theirs
 WITHOUT_PROOF = {"my_account", "my_ledger", "my_sessions", "my_usage", "read_conversation"}
-FOR_ADMINS = {"set_caps", "set_deployment_cap", "set_role", "suspend", "usage_by_person"}
+FOR_ADMINS = {"set_caps", "set_deployment_cap", "set_role", "suspend", "list_people"}
 
 
 @pytest.fixture

@@ -1,8 +1,14 @@
 """The admin page: totals, for admins alone."""
 
+from dataclasses import replace
+
+import pytest
+
 from services.domain import AccountRole
-from tests.fakes import FakePerson, ScriptedModel
-from tests.pages.conftest import chosen
+from services.domain.accounts import Limits, PeopleOrder
+from services.errors import LastAdmin
+from tests.fakes import FakePerson, ScriptedModel, a_person
+from tests.pages.conftest import chosen, pressed, warnings
 
 
 def admin(database):
@@ -47,6 +53,89 @@ def test_other_users_are_refused_without_a_query(open_app, maya):
 
     assert [title.value for title in app.title] == ["Admins only"]
     assert not app.dataframe
-    assert maya.usage.asked == 0
+    assert maya.administration.asked == []
     app.button(key="way-out").click().run()
     assert app.chat_input(key="composer")
+
+
+@pytest.fixture
+def ruth(database):
+    return admin(database)
+
+
+@pytest.fixture
+def jonas(ruth):
+    return ruth.administration.users[0]
+
+
+@pytest.fixture
+def open_user(open_app, ruth, jonas):
+    def open_user():
+        app = open_app(ruth).switch_page("pages/admin.py").run()
+        return app.selectbox(key="chosen-user").set_value(jonas.user_id).run()
+
+    return open_user
+
+
+def test_limits_of_a_user_are_changed(open_user, ruth, jonas):
+    app = open_user()
+
+    app.number_input(key=f"day-{jonas.user_id}").set_value(2.5)
+    app.number_input(key=f"tokens-{jonas.user_id}").set_value(50_000)
+    app.button[[one.label for one in app.button].index("Save")].click().run()
+
+    changed = Limits(
+        daily_cap_micro=2_500_000,
+        monthly_cap_micro=10_000_000,
+        daily_cap_tokens=50_000,
+        max_open=4,
+        max_per_minute=20,
+    )
+    assert ruth.administration.changed == [("limits", jonas.user_id, changed)]
+
+
+def test_limit_on_tokens_is_lifted(open_user, ruth, jonas):
+    ruth.administration.users[0] = replace(jonas, daily_cap_tokens=50_000)
+    app = open_user()
+    assert app.number_input(key=f"tokens-{jonas.user_id}").value == 50_000
+
+    app.number_input(key=f"tokens-{jonas.user_id}").set_value(None)
+    app.button[[one.label for one in app.button].index("Save")].click().run()
+
+    [(_, _, limits)] = ruth.administration.changed
+    assert limits.daily_cap_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("key", "change"), [("set-role", ("role", AccountRole.ADMIN)), ("suspend", ("suspended", True))]
+)
+def test_role_and_access_of_a_user_are_changed(open_user, ruth, jonas, key, change):
+    pressed(open_user(), key)
+
+    assert ruth.administration.changed == [(change[0], jonas.user_id, change[1])]
+
+
+def test_refused_change_says_why(open_user, ruth):
+    app = open_user()
+    ruth.administration.failure = LastAdmin()
+
+    pressed(app, "suspend")
+
+    assert "This is the last admin." in "".join(warnings(app))
+
+
+def test_users_are_searched_sorted_and_paged(open_app, ruth):
+    ruth.administration.users += [a_person(f"user{n}@daybook.test") for n in range(150)]
+    app = open_app(ruth).switch_page("pages/admin.py").run()
+
+    pressed(app, "next-people")
+    app.selectbox[0].set_value(PeopleOrder.EMAIL).run()
+    app.text_input(key="people-words").set_value("nobody").run()
+
+    assert ruth.administration.asked[-4:] == [
+        ("", PeopleOrder.COST, True, 0),
+        ("", PeopleOrder.COST, True, 100),
+        ("", PeopleOrder.EMAIL, False, 0),
+        ("nobody", PeopleOrder.EMAIL, False, 0),
+    ]
+    assert [info.value for info in app.info] == ["No users found."]

@@ -24,6 +24,7 @@ from services.domain import UserId
 from services.errors import (
     BadInput,
     Busy,
+    LastAdmin,
     NotFound,
     Refused,
     RowsCut,
@@ -56,6 +57,7 @@ _REFUSALS = {
     "different_request": Stale,
     "busy": Busy,
     "no_space": SpaceGone,
+    "last_admin": LastAdmin,
 }
 PAGE = 1000  # rows that are asked for at once
 LEAST = 100  # rows that every answer has room for (ServerCalls.check_rows), so also the ids of one address
