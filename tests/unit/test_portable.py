@@ -302,6 +302,13 @@ def imported(text):
     )
 
 
+def test_json_is_read_by_people_too():
+    text = to_json(thread("Wann säe ich Erbsen?"))
+
+    assert '\n  "conversation": {\n    "' in text
+    assert "Wann säe ich Erbsen?" in text
+
+
 @given(threads)
 def test_json_restores_the_thread(exported):
     text = to_json(exported)
