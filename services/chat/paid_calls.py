@@ -89,35 +89,15 @@ class PaidCalls:
 
     def produce(self, turn: LiveTurn, call: Call) -> Usage | None:
         """Stream into *turn*, store and settle, however it ends. Return what the endpoint counted."""
-        used: Usage | None = None
         reported: Usage | None = None
         failure: AppError | None = None
-        is_called = is_over = False
+        is_called = False
         try:
             held_until = call.made_at + LEASE_SECONDS - _MARGIN
             is_held = time.monotonic() < held_until or self.checkpoint(turn, "")
             if is_held and not turn.is_stopped:
                 is_called = True
-                stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
-                turn.when_stopped(stream.cancel)
-                so_far, overrun = call.so_far, _Overrun(self.counter, turn)
-                for piece in stream:
-                    match piece:
-                        case Usage() if self._is_possible(piece, call, turn):
-                            used = reported = piece
-                        case Usage():  # charged by our own count
-                            log_event("usage.impossible", turn=turn.id)
-                        case LimitReached():
-                            turn.is_cut = True
-                        case Thought(text):
-                            turn.think(text)
-                            is_over = overrun.is_reached(text)
-                        case str():
-                            piece, so_far = spaced(so_far, piece), ""
-                            is_over = not _push(turn, piece) or overrun.is_reached(piece)
-                    if is_over:
-                        turn.is_cut = True
-                        break  # which ends the request
+                reported = self._stream(turn, call)
                 if turn.is_cut and not turn.said().strip():
                     failure = ModelUnavailable(ModelFailure.NO_ANSWER)
             elif not turn.is_stopped:
@@ -128,13 +108,40 @@ class PaidCalls:
             failure = ModelUnavailable(ModelFailure.GARBLED)
             raise
         finally:
-            if used:  # a report below what was streamed is not believed
-                used = replace(used, reply=max(used.reply, min_tokens(turn.said())))
+            used = Usage(0, 0)
+            if reported:  # a report below what was streamed is not believed
+                used = replace(reported, reply=max(reported.reply, min_tokens(turn.said())))
             elif is_called:
                 thoughts = turn.thoughts()
                 streamed = (thoughts.text if thoughts else "") + turn.said()
                 used = self._counted(call, turn, streamed, is_failed=failure is not None)
-            turn.failure = self._settle(turn, call.offer.info, used or Usage(0, 0), failure)
+            turn.failure = self._settle(turn, call.offer.info, used, failure)
+        return reported
+
+    def _stream(self, turn: LiveTurn, call: Call) -> Usage | None:
+        """Stream the reply into *turn*. Return what the endpoint counted; None if it did not, or that is impossible."""
+        stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
+        turn.when_stopped(stream.cancel)
+        so_far, overrun, is_over = call.so_far, _Overrun(self.counter, turn), False
+        reported: Usage | None = None
+        for piece in stream:
+            match piece:
+                case Usage():
+                    if self._is_possible(piece, call, turn):
+                        reported = piece
+                    else:
+                        log_event("usage.impossible", turn=turn.id)
+                case LimitReached():
+                    turn.is_cut = True
+                case Thought(text):
+                    turn.think(text)
+                    is_over = overrun.is_reached(text)
+                case str():
+                    piece, so_far = spaced(so_far, piece), ""
+                    is_over = not _push(turn, piece) or overrun.is_reached(piece)
+            if is_over:
+                turn.is_cut = True
+                break  # which ends the request
         return reported
 
     def _settle(
