@@ -106,7 +106,7 @@ def test_ended_session_costs_a_sign_in_and_no_word(app, maya, omar):
     assert "Bergen" not in maya.page.content()
 
 
-def test_first_account_sees_usage_and_no_content(person, maya):
+def test_first_account_sees_usage_and_sets_limits(person, maya):
     maya.asks("Count me in")
     maya.hears_all_of("You said:")
     admin = person("admin")
@@ -117,3 +117,16 @@ def test_first_account_sees_usage_and_no_content(person, maya):
     admin.page.get_by_role("link", name="Users").click()
     expect(admin.page.locator(".st-key-usage-table")).to_contain_text(maya.email)
     assert "Count me in" not in admin.page.content()
+    admin.page.get_by_label("Search users").fill(maya.email)
+    admin.page.keyboard.press("Enter")
+    admin.page.get_by_label("Limits and role of").fill(maya.email)
+    admin.page.keyboard.press("Enter")
+    admin.page.get_by_label("Daily limit ($)").fill("3.5")
+    admin.page.get_by_role("button", name="Save").click()
+    admin.sees(f"Limits of {maya.email} saved.")
+    admin.page.get_by_role("button", name="Suspend").click()
+    expect(admin.page.get_by_role("button", name="Restore access")).to_be_visible()
+    maya.page.reload()
+    maya.is_asked_to_sign_in()
+    admin.page.get_by_role("button", name="Restore access").click()
+    expect(admin.page.get_by_role("button", name="Suspend")).to_be_visible()
