@@ -36,7 +36,7 @@ from services.users import PersonServices as PersonServices
 from services.users import Shared
 from services.web import streamlit_assets
 from services.web.attempts import Attempts
-from services.web.export_route import export_routes
+from services.web.export_route import ExportRoutes
 from services.web.origin import Origin
 from services.web.page_assets import PageAssets
 from services.web.server_health import ServerHealth
@@ -154,8 +154,8 @@ def routes() -> list[Route]:
         origin=_origin(),
         lifetime_seconds=begun.settings.session_lifetime_seconds,
     )
-    exports = export_routes(lambda: _shared().session_cache, _store, _origin())
-    return [*sign_in.routes(), *exports]
+    exports = ExportRoutes(lambda: _shared().session_cache, _store, _origin())
+    return [*sign_in.routes(), *exports.routes()]
 
 
 def _store(session: AppSession, conversation_id: ConversationId | None) -> Store:

@@ -1,6 +1,7 @@
 """Routes that export files: `GET /export/<conversation>.md` or `.json`, and `/export/usage.csv?first=…&last=…`."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, date, tzinfo
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -21,14 +22,21 @@ from services.web.session_cache import SessionCache
 _MEDIA_TYPES = {"csv": "text/csv", "md": "text/markdown", "json": "application/json"}
 
 
-def export_routes(
-    session_cache: Callable[[], SessionCache],
-    store_of: Callable[[AppSession, ConversationId | None], Store],
-    origin: Origin,
-) -> list[Route]:
+@dataclass(frozen=True, slots=True)
+class ExportRoutes:
     """The routes of all exports: of a conversation as *store_of* has it now, and of the ledger, for their user."""
 
-    async def export_conversation(request: Request) -> Response:
+    session_cache: Callable[[], SessionCache]
+    store_of: Callable[[AppSession, ConversationId | None], Store]
+    origin: Origin
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/export/usage.csv", self._usage),
+            Route("/export/{conversation_id:uuid}.{suffix}", self._conversation),
+        ]
+
+    async def _conversation(self, request: Request) -> Response:
         conversation_id = ConversationId(request.path_params["conversation_id"])
         suffix: str = request.path_params["suffix"]
         if suffix not in ("md", "json"):
@@ -44,24 +52,23 @@ def export_routes(
             costs = store.turns.costs(thread.messages, thread.conversation.id)
             return name, portable.to_markdown(thread, costs, thoughts, zone)
 
-        return await answer(request, conversation_id, suffix, write, f"/?c={conversation_id}")
+        return await self._answer(request, conversation_id, suffix, write, f"/?c={conversation_id}")
 
-    async def export_usage(request: Request) -> Response:
+    async def _usage(self, request: Request) -> Response:
         try:
-            first, last = (
-                date.fromisoformat(request.query_params[name]) for name in ("first", "last")
-            )
+            days = [date.fromisoformat(request.query_params[name]) for name in ("first", "last")]
         except (KeyError, ValueError):
             return PlainTextResponse("Not Found", 404)
+        first, last = days
 
         def write(store: Store) -> tuple[str, str]:
-            return f"Usage {first} to {last}", portable.ledger_to_csv(
-                store.usage.ledger(first, last)
-            )
+            entries = store.usage.ledger(first, last)
+            return f"Usage {first} to {last}", portable.ledger_to_csv(entries)
 
-        return await answer(request, None, "csv", write, "/usage")
+        return await self._answer(request, None, "csv", write, "/usage")
 
-    async def answer(
+    async def _answer(
+        self,
         request: Request,
         conversation_id: ConversationId | None,
         suffix: str,
@@ -69,15 +76,15 @@ def export_routes(
         page: str,
     ) -> Response:
         """Answer with the title and the text that *write* returns; after an AppError redirect to *page*, which says why."""
-        if not origin.is_same_origin(request):
+        if not self.origin.is_same_origin(request):
             return PlainTextResponse("Not Found", 404)
-        cookie = origin.session_cookie(request)
+        cookie = self.origin.session_cookie(request)
 
         def written() -> tuple[str, str]:
-            session = session_cache().find(cookie) if cookie else None
+            session = self.session_cache().find(cookie) if cookie else None
             if session is None:
                 raise SignedOut
-            return write(store_of(session, conversation_id))
+            return write(self.store_of(session, conversation_id))
 
         try:
             title, text = await run_sync(written)
@@ -89,11 +96,6 @@ def export_routes(
             "Cache-Control": "no-store",
         }
         return Response(text, headers=headers, media_type=_MEDIA_TYPES[suffix])
-
-    return [
-        Route("/export/usage.csv", export_usage),
-        Route("/export/{conversation_id:uuid}.{suffix}", export_conversation),
-    ]
 
 
 def _zone(name: str) -> tzinfo:

@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from services.store.supabase.sessions import Cookie
-from services.web.export_route import export_routes
+from services.web.export_route import ExportRoutes
 from services.web.origin import Origin
 from tests.unit.test_portable import TOMATOES, thread
 from tests.unit.test_tables import ENTRY
@@ -17,7 +17,7 @@ from tests.unit.test_tables import ENTRY
 def get(address, store, **params):
     """The answer to a signed-in user, whose store is *store*."""
     session_cache = SimpleNamespace(find=lambda _: SimpleNamespace())
-    routes = export_routes(lambda: session_cache, lambda *_: store, Origin(None, 0))
+    routes = ExportRoutes(lambda: session_cache, lambda *_: store, Origin(None, 0)).routes()
     cookie = {"cookie": f"__Host-sid={Cookie.new()}"}
     client = TestClient(Starlette(routes=routes), base_url="http://localhost")
     return client.get(address, params=params, headers=cookie)
