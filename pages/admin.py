@@ -78,6 +78,9 @@ def _draw_people(person: PersonServices) -> None:
     skip = int(st.session_state.get("people-skip", 0))
     is_descending = order is not PeopleOrder.EMAIL
     page = person.administration.people(sought, order, is_descending=is_descending, skip=skip)
+    if skip and not page.people:  # the last of that page are gone
+        _turn_to()
+        st.rerun()
     if not page.people:
         st.info("No users found.")
         return
@@ -157,7 +160,7 @@ def _draw_limit(
     *,
     is_optional: bool = False,
 ) -> None:
-    key = f"{name}-{user.user_id}"
+    key = _key(name, user)
     if is_optional:  # a field with a value of its own cannot be emptied
         st.session_state.setdefault(key, value)
         value = None
@@ -166,9 +169,15 @@ def _draw_limit(
     st.number_input(label, none, most, value, placeholder=hint, key=key, width=170)
 
 
+def _key(name: str, user: UserUsage) -> str:
+    """The key of a field; another once the stored limits are others, which the fields then show."""
+    limits = user.daily_cap_micro, user.monthly_cap_micro, user.daily_cap_tokens
+    return f"{name}-{user.user_id}-{hash((*limits, user.max_open, user.max_per_minute))}"
+
+
 def _set_limits(user: UserUsage) -> None:
     def entered(name: str) -> float | None:
-        value: float | None = st.session_state[f"{name}-{user.user_id}"]
+        value: float | None = st.session_state[_key(name, user)]
         return value
 
     tokens = entered("tokens")

@@ -15,7 +15,7 @@ create table private.usage_by_day (         -- outlives the person, as the ledge
   tokens_cached bigint not null default 0,  -- of tokens_in
   tokens_out bigint not null default 0,
   cost_micro bigint not null default 0,
-  first_tokens integer[] not null,          -- turns by `bucket_of` the time to the first token; 0: there was none
+  first_tokens integer[] not null,          -- finished turns by `bucket_of` the time to the first token
   primary key (user_id, day, model, purpose)
 ) with (fillfactor = 50);
 
@@ -30,11 +30,12 @@ create function private.add_up() returns trigger language plpgsql as $$
 declare
   bucket integer := private.bucket_of(new.first_token_ms);
   is_first integer := (new.kind <> 'adjust')::integer;
+  is_timed integer := (new.kind <> 'lapsed')::integer;   -- one that is finished late is timed then
 begin
   insert into private.usage_by_day as known
   values (new.user_id, new.day, new.model, new.purpose, is_first, (new.outcome = 'failed')::integer,
     case new.kind when 'lapsed' then 1 when 'adjust' then -1 else 0 end,
-    new.tokens_in, new.tokens_cached, new.tokens_out, new.micro, array_fill(1, array[1], array[bucket]))
+    new.tokens_in, new.tokens_cached, new.tokens_out, new.micro, array_fill(is_timed, array[1], array[bucket]))
   on conflict (user_id, day, model, purpose) do update set
     turns = known.turns + excluded.turns,
     failed = known.failed + excluded.failed,
@@ -43,7 +44,7 @@ begin
     tokens_cached = known.tokens_cached + excluded.tokens_cached,
     tokens_out = known.tokens_out + excluded.tokens_out,
     cost_micro = known.cost_micro + excluded.cost_micro,
-    first_tokens[bucket] = coalesce(known.first_tokens[bucket], 0) + 1;
+    first_tokens[bucket] = coalesce(known.first_tokens[bucket], 0) + is_timed;
   return null;
 end $$;
 

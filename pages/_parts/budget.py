@@ -13,7 +13,12 @@ from services.errors import Cap, OverBudget
 
 _MOST = 2  # offers of a kind
 _NEAR = 0.9  # of a limit
-_OPTIONS = {Cap.DAILY: "daily", Cap.MONTHLY: "monthly", Cap.DEPLOYMENT: None}  # of `operate limits`
+_OPTIONS = {  # of `operate limits`
+    Cap.DAILY: "daily",
+    Cap.MONTHLY: "monthly",
+    Cap.DEPLOYMENT: None,
+    Cap.DAILY_TOKENS: None,
+}
 
 
 def draw_near(person: PersonServices, *, is_free: bool) -> None:
@@ -44,7 +49,8 @@ def draw_choices(
     if not errors or errors[-1].cap not in _OPTIONS:
         return
     error, prompt = errors[-1], next((refusal.prompt for refusal in refusals if refusal.prompt), "")
-    found = affordable(chat, thread, prompt, error.left, new=new)
+    left_micro = 0 if error.cap is Cap.DAILY_TOKENS else error.left
+    found = affordable(chat, thread, prompt, left_micro, new=new)
     conversation = thread.conversation if thread else None
     with row("within-budget", "xxsmall"):
         for name in found.models[:_MOST]:

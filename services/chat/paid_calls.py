@@ -109,8 +109,9 @@ class PaidCalls:
             raise
         finally:
             used = Usage(0, 0)
-            if reported:  # a report below what was streamed is not believed
-                used = replace(reported, reply=max(reported.reply, min_tokens(turn.said())))
+            if reported:  # neither below what was streamed nor above what it was allowed
+                reply = max(reported.reply, min_tokens(turn.said()))
+                used = replace(reported, reply=min(reply, turn.max_tokens))
             elif is_called:
                 thoughts = turn.thoughts()
                 streamed = (thoughts.text if thoughts else "") + turn.said()
@@ -119,15 +120,15 @@ class PaidCalls:
         return reported
 
     def _stream(self, turn: LiveTurn, call: Call) -> Usage | None:
-        """Stream the reply into *turn*. Return what the endpoint counted; None if it did not, or that is impossible."""
+        """Stream the reply into *turn*. Return what the endpoint counted; None if it did not, or that exceeds the window."""
         stream = call.offer.client.start(call.plan.messages, max_tokens=turn.max_tokens)
         turn.when_stopped(stream.cancel)
-        so_far, overrun, is_over = call.so_far, _Overrun(self.counter, turn), False
+        so_far, overrun, is_over = call.so_far, _Overrun(turn), False
         reported: Usage | None = None
         for piece in stream:
             match piece:
                 case Usage():
-                    if self._is_possible(piece, call, turn):
+                    if max(piece.prompt, piece.reply) <= call.offer.info.context_tokens:
                         reported = piece
                     else:
                         log_event("usage.impossible", turn=turn.id)
@@ -191,14 +192,6 @@ class PaidCalls:
             else:
                 return None
 
-    @staticmethod
-    def _is_possible(usage: Usage, call: Call, turn: LiveTurn) -> bool:
-        """Return False for more tokens than the model's window or the limit of the reply has.
-
-        A prompt above our bound is possible: gateways add to it. It is charged, and noted as an overrun.
-        """
-        return usage.prompt <= call.offer.info.context_tokens and usage.reply <= turn.max_tokens
-
     def _counted(self, call: Call, turn: LiveTurn, streamed: str, *, is_failed: bool) -> Usage:
         """Our own count, where the endpoint reported none; it leans high, but not above what is reserved."""
         if is_failed and not streamed:
@@ -221,12 +214,12 @@ class PaidCalls:
 
 
 class _Overrun:
-    """Notices that an endpoint ignores the length limit of a reply, by our own count, which leans high (`RegexCounter`)."""
+    """Notices that an endpoint ignores the length limit of a reply: at 16 bytes for each token, without runs, far more
+    than any text has."""
 
-    def __init__(self, counter: TokenCounter, turn: LiveTurn) -> None:
-        self._counter, self._most = counter, turn.max_tokens
-        self._pieces: list[str] = []
-        self._characters, self._due = 0, 3 * self._most // 2  # fewer have too few bytes
+    def __init__(self, turn: LiveTurn) -> None:
+        self._most, self._pieces = turn.max_tokens, list[str]()
+        self._characters, self._due = 0, 4 * turn.max_tokens  # fewer have too few bytes
 
     def is_reached(self, piece: str) -> bool:
         """Add a *piece* of the reply or of its thoughts."""
@@ -236,7 +229,7 @@ class _Overrun:
             return False
         self._due = self._characters * 5 // 4
         self._pieces = [text := "".join(self._pieces)]
-        return self._counter.count(text) > self._most * (2 if text.isascii() else 6)
+        return 2 * min_tokens(text) > self._most
 
 
 def new_call(

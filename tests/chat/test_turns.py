@@ -332,7 +332,9 @@ def test_reply_without_an_end_is_cut_and_charged(chat, database, server, script)
     assert cost > 0
 
 
-@pytest.mark.parametrize("script", [{"reply": "wonderful " * 4000}, {"thoughts": 4000}])
+@pytest.mark.parametrize(
+    "script", [{"reply": "wonderful " * 4000}, {"thoughts": 4000, "thought": "Wonderful._"}]
+)
 def test_endpoint_that_ignores_the_limit_is_cut_off(chat, database, server, script):
     server.script(endless=1, **script)
 
@@ -344,7 +346,7 @@ def test_endpoint_that_ignores_the_limit_is_cut_off(chat, database, server, scri
     assert 0 < cost <= database.tables.turns[turn.id].reserved_micro
 
 
-@pytest.mark.parametrize("counts", [INFO.reply_tokens + 1, 10**7, -1])
+@pytest.mark.parametrize("counts", [INFO.context_tokens + 1, 10**7, -1])
 def test_impossible_usage_is_charged_by_our_own_count(chat, database, server, counts):
     server.script(reply="Two words", counts=counts)
 
@@ -353,6 +355,16 @@ def test_impossible_usage_is_charged_by_our_own_count(chat, database, server, co
     [(_, cost)] = database.costs()
     prompt, reply = 60, 10  # at most
     assert 0 < cost < INFO.cost_micro(Usage(prompt, reply))
+
+
+def test_usage_above_the_limit_is_charged_at_the_limit(chat, database, server):
+    server.script(reply="Two words", counts=INFO.reply_tokens + 100)
+
+    ask(chat, "Hi")
+
+    [turn] = database.tables.turns.values()
+    assert turn.usage.reply == INFO.reply_tokens
+    assert turn.cost_micro <= turn.reserved_micro
 
 
 def test_unreported_usage_costs_at_most_the_reservation(chat, database, server):

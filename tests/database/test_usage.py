@@ -63,6 +63,22 @@ def test_late_refund_counts_on_the_day_of_its_charge(world, maya):
     assert world.one(APART) == 0
 
 
+def test_free_turn_that_ended_late_is_no_more_interrupted(world, maya):
+    free = {"prompt_micro": 0, "reply_micro": 0, "least_reply_micro": 0}
+    turn = maya.begin(maya.create_conversation(), **free)["turn"]
+    maya.checkpoint(turn)
+    let_lapse(world, turn)
+    yesterday = "update public.turns set finished_at = finished_at - interval '1 day' where id = %s"
+    world.admin.execute(yesterday, [turn])
+
+    maya.finish(turn, 1, 0, first_token_ms=80)
+
+    days = "select array_agg(day - (now() at time zone 'utc')::date order by id) from private.ledger where purpose = 'reply'"
+    assert world.one(days) == [0, -1]
+    timed = "select sum(counted) from private.usage_by_day, unnest(first_tokens) counted where purpose = 'reply'"
+    assert world.one(timed) == 1
+
+
 def test_report_adds_up_to_the_same_three_times(world, maya):
     garden = maya.create_conversation()
     maya.finish(maya.begin(garden)["turn"], 1, 400)

@@ -77,11 +77,24 @@ def open_user(open_app, ruth, jonas):
     return open_user
 
 
+def field(app, label):
+    return next(one for one in app.number_input if one.label == label)
+
+
+def test_limits_changed_elsewhere_are_in_the_form(open_user, ruth, jonas):
+    app = open_user()
+    field(app, "Daily limit ($)").set_value(2.5).run()
+
+    ruth.administration.users[0] = replace(jonas, daily_cap_micro=50_000_000)
+
+    assert field(app.run(), "Daily limit ($)").value == 50
+
+
 def test_limits_of_a_user_are_changed(open_user, ruth, jonas):
     app = open_user()
 
-    app.number_input(key=f"day-{jonas.user_id}").set_value(2.5)
-    app.number_input(key=f"tokens-{jonas.user_id}").set_value(50_000)
+    field(app, "Daily limit ($)").set_value(2.5)
+    field(app, "Tokens a day").set_value(50_000)
     app.button[[one.label for one in app.button].index("Save")].click().run()
 
     changed = Limits(
@@ -97,9 +110,9 @@ def test_limits_of_a_user_are_changed(open_user, ruth, jonas):
 def test_limit_on_tokens_is_lifted(open_user, ruth, jonas):
     ruth.administration.users[0] = replace(jonas, daily_cap_tokens=50_000)
     app = open_user()
-    assert app.number_input(key=f"tokens-{jonas.user_id}").value == 50_000
+    assert field(app, "Tokens a day").value == 50_000
 
-    app.number_input(key=f"tokens-{jonas.user_id}").set_value(None)
+    field(app, "Tokens a day").set_value(None)
     app.button[[one.label for one in app.button].index("Save")].click().run()
 
     [(_, _, limits)] = ruth.administration.changed
