@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from services import settings
+from services.chat.affordable import Affordable as Affordable
 from services.chat.affordable import affordable as affordable
 from services.chat.live_turn import LiveTurn as LiveTurn
 from services.chat.remote_turn import RemoteTurn as RemoteTurn

@@ -7,7 +7,7 @@ import streamlit as st
 from pages._parts import memory, models, safe_md, words
 from pages._parts.elements import quiet_button, row
 from pages._session import Refusal
-from services.bootstrap import Chat, PersonServices, affordable
+from services.bootstrap import Affordable, Chat, PersonServices, affordable
 from services.domain import AccountRole, NewConversation, Thread
 from services.errors import Cap, OverBudget
 
@@ -49,8 +49,18 @@ def draw_choices(
     if not errors or errors[-1].cap not in _OPTIONS:
         return
     error, prompt = errors[-1], next((refusal.prompt for refusal in refusals if refusal.prompt), "")
-    left_micro = 0 if error.cap is Cap.DAILY_TOKENS else error.left
-    found = affordable(chat, thread, prompt, left_micro, new=new)
+    if error.cap is not Cap.DAILY_TOKENS:  # what is cheaper has no fewer tokens
+        _draw_offers(thread, affordable(chat, thread, prompt, error.left, new=new))
+    option = _OPTIONS[error.cap]
+    if person.account.role is not AccountRole.ADMIN:
+        st.caption("An admin can raise the limit.")
+    elif option:
+        command = f"uv run python -m services.operate limits {person.account.email} --{option} 5"
+        st.caption("You are an admin and can raise it. On the machine that runs Daybook:")
+        st.code(command, language="bash", wrap_lines=True)
+
+
+def _draw_offers(thread: Thread | None, found: Affordable) -> None:
     conversation = thread.conversation if thread else None
     with row("within-budget", "xxsmall"):
         for name in found.models[:_MOST]:
@@ -62,10 +72,3 @@ def draw_choices(
             quiet_button(
                 words.switch_to(policy), "history", key, memory.choose, conversation, policy
             )
-    option = _OPTIONS[error.cap]
-    if person.account.role is not AccountRole.ADMIN:
-        st.caption("An admin can raise the limit.")
-    elif option:
-        command = f"uv run python -m services.operate limits {person.account.email} --{option} 5"
-        st.caption("You are an admin and can raise it. On the machine that runs Daybook:")
-        st.code(command, language="bash", wrap_lines=True)

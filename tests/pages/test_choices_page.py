@@ -119,6 +119,18 @@ def test_over_budget_offers_a_cheaper_model_and_policy(open_app, database, model
     assert said(app)[-1] == "In May."
 
 
+def test_refusal_by_tokens_offers_nothing_that_is_only_cheaper(open_app, database, model):
+    free = Offer(replace(LARGE, name="free", input_micro=0, output_micro=0), ScriptedModel())
+    person = FakePerson(database, model, others=(free,))
+    database.ledger.daily_tokens = 10
+
+    app = send(open_app(person), "When?")
+
+    assert "Not enough of today's token" in app.warning[0].value
+    assert not [button for button in app.button if str(button.key).startswith(("use-", "sw"))]
+    assert "An admin can raise the limit." in [caption.value for caption in app.caption]
+
+
 def test_default_model_answers_where_none_was_chosen(open_app, maya, garden, database):
     other = database.hold("Other", "One", "Two")
     database.conversations.set_model(other, "scripted")
