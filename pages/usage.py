@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from html import escape
 from typing import Any, cast
 
 import altair as alt
@@ -10,7 +9,7 @@ import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 import streamlit as st
 
 from pages._parts import sidebar, turns, words
-from pages._parts.elements import row
+from pages._parts.elements import download_form, row
 from pages._session import callbacks, open_dialog, person_services, show_errors
 from services.bootstrap import PersonServices
 from services.domain import Purpose
@@ -127,18 +126,6 @@ def _draw_table(noun: str, sums: Sequence[tuple[str, UsageSum]]) -> None:
     )
 
 
-def _draw_download(first: date, last: date) -> None:
-    fields = "".join(
-        f'<input type="hidden" name="{name}" value="{escape(day.isoformat())}">'
-        for name, day in (("first", first), ("last", last))
-    )
-    st.html(
-        f'<form action="/export/usage.csv" class="db-menu">{fields}<button type="submit">'
-        '<span class="db-icon" aria-hidden="true">download</span>Download CSV</button></form>',
-        width="content",
-    )
-
-
 def _draw_usage(person: PersonServices) -> None:
     with st.container(gap=2):
         st.title(words.USAGE, anchor=False)
@@ -161,7 +148,8 @@ def _draw_usage(person: PersonServices) -> None:
             key="usage-figure",
             label_visibility="collapsed",
         )
-        _draw_download(*days)
+        ends = {"first": days[0].isoformat(), "last": days[1].isoformat()}
+        st.html(download_form("/export/usage.csv", "Download CSV", ends), width="content")
     _draw_chart(report.days, days, figure)
     _draw_sums(person, report)
 

@@ -151,26 +151,22 @@ begin
     ), found as (
       select account.user_id as person, someone.email::text as address, account.role as its_role,
         account.suspended_at is not null as is_out, budget, used, count(*) over () as people,
-        case sorted_by when 'active' then extract(epoch from budget.last_active_at) when 'cost' then cost
-          when 'turns' then turns when 'tokens' then used.tokens_in + used.tokens_out end as key
+        case when is_descending then -1 else 1 end * coalesce(case sorted_by
+          when 'active' then extract(epoch from budget.last_active_at) when 'cost' then cost
+          when 'turns' then turns when 'tokens' then used.tokens_in + used.tokens_out end, 0) as key
       from private.roles account
       join auth.users someone on someone.id = account.user_id
       join private.budgets budget on budget.user_id = account.user_id
       left join used on used.person = account.user_id
       where account.deleted_at is null and strpos(lower(someone.email), lower(words)) > 0
-    ), page as (
-      select * from found
-      order by case when is_descending then -coalesce(key, 0) else coalesce(key, 0) end,
-        case when is_descending and sorted_by = 'email' then address end desc, address
-      offset skip limit 100
     )
     select person, address, its_role, is_out, (budget).last_active_at,
       coalesce((used).turns_today, 0)::bigint, coalesce((used).cost_today, 0)::bigint,
       coalesce((used).turns, 0)::bigint, coalesce((used).tokens_in, 0)::bigint,
       coalesce((used).tokens_out, 0)::bigint, coalesce((used).cost, 0)::bigint, (budget).daily_cap_micro,
       (budget).monthly_cap_micro, (budget).daily_cap_tokens, (budget).max_open, (budget).max_per_minute,
-      (select count(*) from public.conversations where conversations.user_id = person), page.people
-    from page
-    order by case when is_descending then -coalesce(key, 0) else coalesce(key, 0) end,
-      case when is_descending and sorted_by = 'email' then address end desc, address;
+      (select count(*) from public.conversations where conversations.user_id = person), found.people
+    from found
+    order by key, case when is_descending and sorted_by = 'email' then address end desc, address
+    offset skip limit 100;
 end $$;

@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from html import escape
 from typing import NamedTuple
 from uuid import UUID
 
@@ -24,7 +23,7 @@ from pages._parts import (
     versions,
     words,
 )
-from pages._parts.elements import empty_page, menu, popover, quiet_button, row
+from pages._parts.elements import download_form, empty_page, menu, popover, quiet_button, row
 from pages._session import ask_for
 from services.bootstrap import Chat, PersonServices, TemporaryChat
 from services.domain import ConversationId, Message, MessageId, Role, Space, Thread
@@ -323,10 +322,9 @@ def _drawn_key(thread: Thread) -> str:
 
 def _draw_exports(conversation_id: ConversationId) -> None:
     files = popover("Export", "download", "export")
-    zone = f'<input type="hidden" name="zone" value="{escape(st.context.timezone or "UTC")}">'
+    zone = {"zone": st.context.timezone or "UTC"}
     forms = (
-        f'<form action="/export/{conversation_id}.{suffix}" class="db-menu">{zone}<button type="submit">'
-        f'<span class="db-icon" aria-hidden="true">download</span>As {name}</button></form>'
+        download_form(f"/export/{conversation_id}.{suffix}", f"As {name}", zone)
         for name, suffix in (("Markdown", "md"), ("JSON", "json"))
     )
     files.container(width=200, key="export-panel").html("".join(forms))

@@ -1,6 +1,7 @@
 """Elements that many pages draw: rows, quiet buttons, menus, and a field in the place of what it changes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from html import escape
 from typing import Literal
 
 import streamlit as st
@@ -95,6 +96,18 @@ def menu(
         width="stretch" if is_wide else "content",
         wrap=False if is_wide else None,
         on_click=lambda: attempt(act, str(st.session_state[key])),
+    )
+
+
+def download_form(address: str, label: str, fields: Mapping[str, str]) -> str:
+    """Return the HTML of a button that downloads *address*, with *fields* in its query."""
+    hidden = "".join(
+        f'<input type="hidden" name="{name}" value="{escape(value)}">'
+        for name, value in fields.items()
+    )
+    return (
+        f'<form action="{address}" class="db-menu">{hidden}<button type="submit">'
+        f'<span class="db-icon" aria-hidden="true">download</span>{label}</button></form>'
     )
 
 

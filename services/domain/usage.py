@@ -42,7 +42,7 @@ class ConversationUsage(UsageSum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageReport:
-    """The usage of one user on some days. Each list adds up to the same."""
+    """The usage of one user on some days, added up in three ways."""
 
     days: tuple[DayUsage, ...] = ()
     purposes: tuple[PurposeUsage, ...] = ()  # the highest costs first

@@ -1,7 +1,6 @@
 """Users as an admin may see and change them: counts, costs, limits and roles, never content."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from pydantic import TypeAdapter
 
@@ -14,7 +13,6 @@ _NO_CAP = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _PersonRow(UserUsage):
-    last_active_at: datetime | None
     people: int
 
 
