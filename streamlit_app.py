@@ -85,7 +85,7 @@ else:
             st.Page(_session.CHAT, title="Daybook", default=True),
             st.Page(facts.MEMORY, title=words.MEMORY),
             st.Page(sidebar.USAGE, title=words.USAGE),
-            st.Page(sidebar.ADMIN, title=words.USERS),  # it refuses other users
+            st.Page(sidebar.ADMIN, title=words.ADMIN),  # it refuses other users
         ]
     page = st.navigation(pages, position="hidden")
     if person:

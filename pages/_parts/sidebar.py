@@ -90,7 +90,9 @@ def _draw_account(person: PersonServices) -> None:
             )
             st.page_link(USAGE, label=words.USAGE, icon=":material/bar_chart:", width="stretch")
             if is_admin:
-                st.page_link(ADMIN, label=words.USERS, icon=":material/group:", width="stretch")
+                st.page_link(
+                    ADMIN, label=words.ADMIN, icon=":material/shield_person:", width="stretch"
+                )
         st.html(_FOOT)
 
 

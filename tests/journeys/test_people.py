@@ -114,7 +114,8 @@ def test_first_account_sees_usage_and_sets_limits(person, maya):
     admin.signs_in()
 
     admin.page.locator(".st-key-account-menu button").click()
-    admin.page.get_by_role("link", name="Users").click()
+    admin.page.get_by_role("link", name="Admin").click()
+    admin.page.get_by_role("tab", name="Users").click()
     expect(admin.page.locator(".st-key-usage-table")).to_contain_text(maya.email)
     assert "Count me in" not in admin.page.content()
     admin.page.get_by_label("Search users").fill(maya.email)

@@ -22,11 +22,11 @@ def links(app):
 def test_admin_sees_totals_and_no_content(open_app, database):
     database.hold("Secret title", "secret prompt", "secret reply")
     app = open_app(admin(database))
-    assert links(app) == ["Memory", "Usage", "Users"]
+    assert links(app) == ["Memory", "Usage", "Admin"]
 
     app.switch_page("pages/admin.py").run()
 
-    assert [title.value for title in app.title] == ["Users and usage"]
+    assert [title.value for title in app.title] == ["Admin"]
     (row,) = app.dataframe[0].value.to_dict("records")
     assert row["User"] == "jonas@daybook.test"
     assert (row["Messages today"], row["Messages this month"]) == (3, 40)
