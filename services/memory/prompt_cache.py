@@ -76,7 +76,7 @@ def extend_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Layo
     is_found = any(message.id in found for message in history.past)
     if left < 0 or (_is_uncached(history) and is_found):
         return None
-    share = base.room * (_REBUILT if was_rebuilt else _TURN) // 100
+    share = _rebuilt_share(layout, history) if was_rebuilt else base.room * _TURN // 100
     return replace(layout, recalls=_pack(base, candidates, min(left, share), extracts))
 
 
@@ -99,7 +99,7 @@ def rebuild_prefix(base: Layout, history: History, pairs: Sequence[Pair]) -> Lay
 
     def with_recalls(kept: int) -> Layout:
         layout = replace(base, pairs=pairs[len(pairs) - kept :])
-        share = layout.left if is_uncached else min(layout.left, base.room * _REBUILT // 100)
+        share = min(layout.left, _rebuilt_share(layout, history))
         ranked = {each.message.id: each for each in history.candidates}
         last = (ranked.get(half.id, RecalledMessage(half)) for pair in last_pair for half in pair)
         first = [replace(each, score=inf) for each in last]
@@ -122,6 +122,11 @@ def _count_refill(layout: Layout, older: Sequence[Pair], room: int) -> int:
         for pair in reversed(older)
     )
     return count_first(sizes, room - layout.tokens)
+
+
+def _rebuilt_share(layout: Layout, history: History) -> int:
+    """Return the tokens that recall may fill where the prefix is rebuilt, or was for the same past."""
+    return layout.left if _is_uncached(history) else layout.room * _REBUILT // 100
 
 
 def _is_uncached(history: History) -> bool:

@@ -210,3 +210,15 @@ def test_other_conversations_take_little_of_a_new_one():
     others = tuple(said(1000 + n, WORD) for n in range(100))
 
     assert tokens(plan((), candidates=ranked(*others)), PartKind.RECALLED) <= 100
+
+
+def test_rebuilt_prefix_recalls_the_same_when_planned_again():
+    past = long_talk(400)
+    others = tuple(said(1000 + n, WORD) for n in range(100))
+    first = plan(past, candidates=ranked(*others))
+    assert tokens(first, PartKind.RECALLED) > 150  # nothing is cached yet
+
+    view = {"start_seq": first.start_seq, "prefix_seq": first.prefix_seq}
+    again = plan(past, candidates=ranked(*others), **view)
+
+    assert again == first
