@@ -16,6 +16,7 @@ from services.embedded.plan import read_root_keys, read_secrets, running_endpoin
 from services.errors import AppError, BadInput, Misconfigured
 from services.operate.check import UNCHECKED, Mark, check_api, check_database
 from services.operate.database import connect
+from services.operate.demo import fill
 from services.settings import Settings
 from services.store.supabase import migrations
 
@@ -30,8 +31,9 @@ select private.note(null, 'role.set', user_id, '{"role": "admin"}') from granted
 """
 _SET_CAPS = """
 update {} set daily_cap_micro = coalesce(%(daily)s, daily_cap_micro),
-  monthly_cap_micro = coalesce(%(monthly)s, monthly_cap_micro)
-where {} returning daily_cap_micro, monthly_cap_micro, {}
+  monthly_cap_micro = coalesce(%(monthly)s, monthly_cap_micro),
+  daily_cap_tokens = nullif(coalesce(%(tokens)s, daily_cap_tokens), -1)
+where {} returning daily_cap_micro, monthly_cap_micro, daily_cap_tokens, {}
 """
 _SET_ACCOUNT_CAPS = _SET_CAPS.format(
     "private.budgets",
@@ -41,7 +43,7 @@ _SET_ACCOUNT_CAPS = _SET_CAPS.format(
 _SET_DEFAULT_CAPS = _SET_CAPS.format("private.settings", "id", "null::uuid")
 _NOTE_CAPS = """
 select private.note(null, case when %(user)s::uuid is null then 'caps.default' else 'caps.set' end, %(user)s::uuid,
-  jsonb_build_object('daily', %(daily)s::bigint, 'monthly', %(monthly)s::bigint))
+  jsonb_build_object('daily', %(daily)s::bigint, 'monthly', %(monthly)s::bigint, 'daily_tokens', %(tokens)s::bigint))
 """
 
 
@@ -111,21 +113,34 @@ _AMOUNT = click.FloatRange(min=0, max=1_000_000)
 @click.option("--default", "is_default", is_flag=True, help="Of new accounts, not of EMAIL.")
 @click.option("--daily", type=_AMOUNT, help="Dollars a day (UTC).")
 @click.option("--monthly", type=_AMOUNT, help="Dollars a calendar month (UTC).")
-def limits(email: str | None, daily: float | None, monthly: float | None, is_default: bool) -> None:
-    """Show or set what the account EMAIL may spend; the database as for grant-admin."""
+@click.option("--tokens", type=click.IntRange(min=-1), help="Tokens a day (UTC); -1: no limit.")
+def limits(
+    email: str | None,
+    daily: float | None,
+    monthly: float | None,
+    tokens: int | None,
+    is_default: bool,
+) -> None:
+    """Show or set what the account EMAIL may use; the database as for grant-admin."""
     if is_default == (email is not None):
         raise BadInput("Name one account, or give --default for new accounts.")
-    given = {"email": email, "daily": _micro(daily), "monthly": _micro(monthly)}
+    given = {
+        "email": email,
+        "daily": _micro(daily),
+        "monthly": _micro(monthly),
+        "tokens": tokens,
+    }
     with _database(settings.read()) as connection, connection.transaction():
         statement = _SET_DEFAULT_CAPS if is_default else _SET_ACCOUNT_CAPS
         row = connection.execute(statement, given).fetchone()
         if row is None:
             raise BadInput(_UNKNOWN_ACCOUNT)
-        *caps, user_id = row
-        if daily is not None or monthly is not None:
+        *caps, most_tokens, user_id = row
+        if (daily, monthly, tokens) != (None, None, None):
             connection.execute(_NOTE_CAPS, given | {"user": user_id})
     a_day, a_month = (f"${micro / _MILLION:,.2f}" for micro in caps)
-    click.echo(f"{email or 'New accounts'}: {a_day} a day, {a_month} a month.")
+    its_tokens = "" if most_tokens is None else f", {most_tokens:,} tokens a day"
+    click.echo(f"{email or 'New accounts'}: {a_day} a day, {a_month} a month{its_tokens}.")
 
 
 @operate.command()
@@ -149,6 +164,16 @@ def check() -> None:
         click.echo(f"{mark:<4}  {name:<13}  {text}")
     if any(mark is Mark.FAIL for mark, _ in table.values()):
         raise SystemExit(1)
+
+
+@operate.command()
+@click.option("--seed", type=int, default=1, show_default=True, help="Of all figures.")
+def demo(seed: int) -> None:
+    """Fill a deployment without accounts with 30 made-up people and 90 days of their use; the database as for grant-admin."""
+    chosen = settings.read()
+    with _database(chosen) as connection:
+        email, password = fill(connection, _root_keys(chosen), seed)
+    click.echo(f"The demo is there. Sign in as {email} with the password {password}")
 
 
 @operate.command()

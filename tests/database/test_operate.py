@@ -294,15 +294,32 @@ def test_limits_of_account_and_default_are_set_and_shown(run, world, migrated):
         ((email,), f"{email}: $1.00 a day, $10.00 a month."),
         ((email.upper(), "--daily", "2.5"), f"{email.upper()}: $2.50 a day, $10.00 a month."),
         (("--default", "--monthly", "50"), "New accounts: $1.00 a day, $50.00 a month."),
+        (
+            (email, "--tokens", "70000"),
+            f"{email}: $2.50 a day, $10.00 a month, 70,000 tokens a day.",
+        ),
+        ((email, "--tokens", "-1"), f"{email}: $2.50 a day, $10.00 a month."),
+        (
+            ("--default", "--tokens", "90000"),
+            "New accounts: $1.00 a day, $50.00 a month, 90,000 tokens a day.",
+        ),
     ):
         assert run("limits", *arguments, DATABASE_URL=address) == (0, said)
 
     assert maya.call("my_account")["daily_cap_micro"] == 2_500_000
-    assert world.person().call("my_account")["monthly_cap_micro"] == 50_000_000
+    account = world.person().call("my_account")
+    assert (account["monthly_cap_micro"], account["daily_cap_tokens"]) == (50_000_000, 90_000)
     noted = world.admin.execute(
-        "select action, target, detail->>'daily' from private.audit where action like 'caps.%' order by id"
+        "select action, target, coalesce(detail->>'daily', detail->>'daily_tokens')"
+        " from private.audit where action like 'caps.%' order by id"
     )
-    assert noted.fetchall() == [("caps.set", maya.id, "2500000"), ("caps.default", None, None)]
+    assert noted.fetchall() == [
+        ("caps.set", maya.id, "2500000"),
+        ("caps.default", None, None),
+        ("caps.set", maya.id, "70000"),
+        ("caps.set", maya.id, "-1"),
+        ("caps.default", None, "90000"),
+    ]
 
 
 NAME_ONE = "Name one account, or give --default for new accounts."

@@ -1,0 +1,102 @@
+"""The people and the use that `operate demo` makes up."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from services.crypto import RootKeys
+from services.operate.demo import DAYS, fill
+from tests.conftest import started_stack
+from tests.database import servers
+from tests.database.storm import MUST_BE_ZERO
+from tests.database.test_operate import ROOT_KEY, places
+from tests.database.test_operate import run as run  # a fixture
+from tests.store.conftest import make_sessions
+from tests.stores import store_of
+
+REFUSED = "There are accounts already: the demo is for a fresh deployment."
+RING = RootKeys.parse(ROOT_KEY)
+
+
+@pytest.fixture
+def deployment(server, template):
+    """A migrated database of its own, which knows no other root key."""
+    address = servers.new_database(server, "demo", template)
+    with psycopg.connect(address, autocommit=True) as admin:
+        admin.execute("delete from private.server_keys")
+    yield address
+    servers.drop_database(server, "demo")
+
+
+def test_demo_is_as_turns_would_have_left_it(run, deployment):
+    environment = {"DATABASE_URL": servers.as_owner(deployment), "DAYBOOK_ROOT_KEYS": ROOT_KEY}
+
+    code, said = run("demo", **environment)
+
+    assert (code, "admin@example.org" in said) == (0, True)
+    with psycopg.connect(deployment, autocommit=True) as admin:
+
+        def one(query):
+            return admin.execute(query).fetchone()[0]
+
+        # its months are over, where the storm's are not
+        of_one_month = ("overspent by the ledger", "budgets that are not", "deployment and ledger")
+        other = {"tokens that are not the turns'"}
+        checks = {
+            name: query
+            for name, query in MUST_BE_ZERO.items()
+            if not name.startswith(of_one_month) and name not in other
+        }
+        assert {name: one(query) for name, query in checks.items() if one(query)} == {}
+        roles = "select role, suspended_at is not null, count(*) from private.roles group by 1, 2"
+        assert set(admin.execute(roles)) == {
+            ("admin", False, 1),
+            ("user", False, 27),
+            ("user", True, 2),
+        }
+        days = "select min(day), max(day), count(distinct day), count(distinct model) from private.usage_by_day"
+        first, last, count, models = admin.execute(days).fetchone()
+        assert last - first >= timedelta(DAYS - 5)
+        assert (count > DAYS * 0.9, models, last <= datetime.now(UTC).date()) == (True, 3, True)
+        assert (
+            one(
+                "select sum(month_spent) - (select sum(cost_micro) from private.usage_by_day"
+                " where day >= date_trunc('month', now() at time zone 'utc')) from private.budgets"
+            )
+            == 0
+        )
+    assert run("demo", **environment) == (1, REFUSED)
+
+
+def test_demo_is_the_same_for_a_seed(server, template):
+    def figures(seed, name):
+        address = servers.new_database(server, name, template)
+        with psycopg.connect(address, autocommit=True) as admin:
+            admin.execute("delete from private.server_keys")
+            fill(admin, RING, seed)
+            query = "select day, model, purpose, turns, cost_micro from private.usage_by_day order by 1, 2, 3, 4, 5"
+            found = admin.execute(query).fetchall()
+        servers.drop_database(server, name)
+        return [row for row in found if row[0] < datetime.now(UTC).date()]
+
+    assert figures(7, "demo_1") == figures(7, "demo_2") != figures(8, "demo_3")
+
+
+def test_admin_of_demo_signs_in_and_reads(run, place, cache):
+    with started_stack(place / "demo", cache) as stack:
+        code, said = run("demo", DAYBOOK_ROOT_KEYS=stack.root_keys, **places(stack))
+        assert code == 0, said
+        email, password = re.search(r"as (\S+) with the password (\S+)", said).groups()
+        sessions = make_sessions(stack)
+
+        session = sessions.sign_in(email, password)[1]
+
+        conversations = store_of(session).conversations
+        listed = conversations.recent(100)
+        threads = [conversations.thread(one.id) for one in listed]
+        assert listed
+        assert all(one.is_verified and one.title for one in listed)
+        assert all(thread.is_whole and thread.messages for thread in threads)
+        sessions.gateway.http.close()
