@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from uuid import UUID
 
 import httpx
@@ -38,6 +39,7 @@ from services.users import Shared
 from services.web import streamlit_assets
 from services.web.attempts import Attempts
 from services.web.export_route import ExportRoutes
+from services.web.full_export import FullExport
 from services.web.origin import Origin
 from services.web.page_assets import PageAssets
 from services.web.server_health import ServerHealth
@@ -155,7 +157,7 @@ def routes() -> list[Route]:
         origin=_origin(),
         lifetime_seconds=begun.settings.session_lifetime_seconds,
     )
-    exports = ExportRoutes(lambda: _shared().session_cache, _store, _origin())
+    exports = ExportRoutes(lambda: _shared().session_cache, _store, _begin_export, _origin())
     return [*sign_in.routes(), *exports.routes()]
 
 
@@ -167,6 +169,14 @@ def _store(session: AppSession, conversation_id: ConversationId | None) -> Store
     if held is None:
         raise SignedOut
     return held.store
+
+
+def _begin_export(session: AppSession, zone: tzinfo) -> FullExport:
+    """Begin to export all that the user keeps. Raise SignedOut, StoreUnavailable."""
+    person = _shared().find(session.id)
+    if person is None:
+        raise SignedOut
+    return person.begin_export(zone)
 
 
 def middleware(pages: Collection[str]) -> list[Middleware]:

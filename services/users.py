@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import tzinfo
 from functools import partial
 from uuid import uuid4
 
@@ -24,6 +25,7 @@ from services.store.supabase import auth
 from services.store.supabase.administration import Administration
 from services.store.supabase.rows import SupabaseRows
 from services.store.supabase.sessions import AppSession, Cookie, Sessions
+from services.web.full_export import FullExport
 from services.web.session_cache import SessionCache
 
 _TEXTS = 50_000  # whose counts are remembered: at most some 25 MB
@@ -101,6 +103,7 @@ class PersonServices:
             background=shared.background,
             search=Search(self.store.corpus),
         )
+        self.export: FullExport | None = None  # the last that was begun
         self._account = CachedRead(
             lambda: auth.account(session.client, session.email), _ACCOUNT_SECONDS
         )
@@ -110,6 +113,11 @@ class PersonServices:
         store = self.store
         for read in (store.profile, store.spaces, store.facts, store.conversations, self._account):
             read.read_ahead()
+
+    def begin_export(self, zone: tzinfo) -> FullExport:
+        """Begin to export all that is stored, with times in *zone*. Raise SignedOut, StoreUnavailable."""
+        self.export = FullExport(sealed_store(self._rows, self._session.user_keys), zone)
+        return self.export
 
     def begin_temporary(
         self,

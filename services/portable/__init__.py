@@ -1,7 +1,21 @@
 """Exports as files: values in, text out."""
 
-from services.portable.export import to_json, to_markdown
+from services.portable.archive import Archive
+from services.portable.export import (
+    ConversationExport,
+    documents_to_json,
+    to_json,
+    to_markdown,
+)
 from services.portable.file_names import file_name
 from services.portable.tables import ledger_to_csv
 
-__all__ = ["file_name", "ledger_to_csv", "to_json", "to_markdown"]
+__all__ = [
+    "Archive",
+    "ConversationExport",
+    "documents_to_json",
+    "file_name",
+    "ledger_to_csv",
+    "to_json",
+    "to_markdown",
+]

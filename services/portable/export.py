@@ -1,29 +1,45 @@
-"""A conversation as JSON, for an import, and as Markdown, for readers."""
+"""A conversation as JSON, for an import, and as Markdown, for readers (docs/format.md)."""
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 
 from services.domain import (
+    Fact,
     Message,
     MessageId,
     Outcome,
+    Preferences,
     Role,
+    Space,
     Thoughts,
     Thread,
     TurnCost,
     TurnId,
     total_cost,
 )
+from services.domain.turns import OpenTurn
 from services.portable import replies
 
-FORMAT = "daybook-conversation"
-VERSION = 1
+FORMAT = "daybook/1"
 # the format: these fields keep their names
-_CONVERSATION_FIELDS = ("id", "reset_seq", "start_seq", "pinned_at", "created_at", "updated_at")
+_CONVERSATION_FIELDS = (
+    "id",
+    "title",
+    "is_titled",
+    "is_archived",
+    "pinned_at",
+    "created_at",
+    "updated_at",
+    "model",
+    "space_id",
+    "reset_seq",
+    "start_seq",
+)
+_THREAD_FIELDS = ("instructions", "are_instructions_verified", "is_summary_verified", "is_whole")
 _MESSAGE_FIELDS = ("id", "seq", "parent_id", "turn_id", "role", "outcome", "created_at")
 
 _SPEAKERS = {Role.SYSTEM: "Instructions", Role.USER: "You", Role.ASSISTANT: "Assistant"}
@@ -51,31 +67,81 @@ _MORE_THAN_PROSE = re.compile(
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~$!&%:=])")
 
 
-def to_json(thread: Thread, thoughts: Mapping[MessageId, Thoughts]) -> str:
-    """All branches of *thread* in a lossless format; the same thread always gives the same text."""
-    conversation = thread.conversation
-    document = {
-        "format": FORMAT,
-        "version": VERSION,
-        "conversation": {name: getattr(conversation, name) for name in _CONVERSATION_FIELDS}
-        | {
-            "title": conversation.title,
-            "model": conversation.model,
-            "policy": asdict(conversation.policy),
-            "instructions": thread.instructions,
-            "are_instructions_verified": thread.are_instructions_verified,
-            "is_whole": thread.is_whole,
-        },
-        "messages": [
-            {name: getattr(message, name) for name in _MESSAGE_FIELDS}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationExport:
+    """A conversation, and what is stored of the turns of its messages."""
+
+    thread: Thread
+    costs: Mapping[TurnId, TurnCost] = field(default_factory=dict[TurnId, TurnCost])
+    receipts: Mapping[TurnId, str] = field(default_factory=dict[TurnId, str], repr=False)  # JSON
+    thoughts: Mapping[MessageId, Thoughts] = field(
+        default_factory=dict[MessageId, Thoughts], repr=False
+    )
+    space: Space | None = None
+    unfinished: OpenTurn | None = None
+
+
+def to_json(exported: ConversationExport) -> str:
+    """All branches of a conversation in a lossless format; the same values always give the same text."""
+    thread = exported.thread
+    conversation, open_turn = thread.conversation, exported.unfinished
+    return _json(
+        {
+            "format": FORMAT,
+            "conversation": {name: getattr(conversation, name) for name in _CONVERSATION_FIELDS}
+            | {name: getattr(thread, name) for name in _THREAD_FIELDS}
             | {
-                "is_verified": message.is_verified,
-                "body": message.body,
-                "thoughts": asdict(thoughts[message.id]) if message.id in thoughts else None,
-            }
-            for message in thread.messages
-        ],
+                "policy": conversation.policy,
+                "space_name": exported.space.name if exported.space else None,
+                "summary": thread.summary,
+            },
+            "messages": [
+                {name: getattr(message, name) for name in _MESSAGE_FIELDS}
+                | {
+                    "is_verified": message.is_verified,
+                    "body": message.body,
+                    "thoughts": exported.thoughts.get(message.id),
+                }
+                for message in thread.messages
+            ],
+            "turns": [
+                _turn(turn_id, exported)
+                for turn_id in dict.fromkeys(one.turn_id for one in thread.messages if one.turn_id)
+            ],
+            "unfinished": open_turn
+            and {
+                "turn_id": open_turn.id,
+                "prompt_id": open_turn.prompt_id,
+                "begun_at": open_turn.begun_at,
+                "body": open_turn.partial,
+                "thoughts": open_turn.thoughts,
+            },
+        }
+    )
+
+
+def documents_to_json(name: str, documents: Preferences | Sequence[Fact | Space]) -> str:
+    """*documents* of one kind as JSON, under their *name*."""
+    return _json({"format": FORMAT, name: documents})
+
+
+def _turn(turn_id: TurnId, exported: ConversationExport) -> dict[str, object]:
+    cost, receipt = exported.costs.get(turn_id), exported.receipts.get(turn_id)
+    usage = cost and {
+        "input_tokens": cost.tokens.prompt,
+        "cached_tokens": cost.tokens.cached,
+        "output_tokens": cost.tokens.reply,
+        "cost_micro": cost.cost_micro,
     }
+    return {
+        "id": turn_id,
+        "model": cost.model if cost else None,
+        "usage": usage,
+        "receipt": json.loads(receipt) if receipt else None,
+    }
+
+
+def _json(document: object) -> str:
     return json.dumps(document, default=_encoded, ensure_ascii=False, indent=2) + "\n"
 
 
@@ -143,8 +209,10 @@ def _fenced(text: str, language: str) -> str:
     return f"{fence}{language}\n{text}\n{fence}"
 
 
-def _encoded(value: object) -> str:
-    """The text of an id, or of a moment in UTC."""
+def _encoded(value: object) -> object:
+    """The fields of a value, or the text of an id, or of a moment in UTC."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="microseconds")
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     return str(value)

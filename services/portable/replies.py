@@ -17,6 +17,7 @@ _DEFINITION = re.compile(rf"{_PREFIX}(?=\[[^\]]*\]:)")
 _ACTIVE = re.compile(r"\\.|(?P<active><(?=[A-Za-z/!?])|!(?=\[))")
 # other line ends, and the comments and containers of some renderers
 _UNCERTAIN = re.compile(r"[\r\v\f\x1c-\x1e\x85\u2028\u2029]|%%|^[ \t>]*:::", re.MULTILINE)
+_MARKED = re.compile(r"[\\$`<!]")  # a line without these has nothing of the next, which is slow
 _INLINE = re.compile(
     r"""
       \\.
@@ -77,7 +78,9 @@ class _Lowering:
                 level = "#" * min(6, len(heading["level"]) + 2)
                 line = f"{heading['prefix']}{level}{line[heading.end() :]}"
             line = _DEFINITION.sub(r"\g<prefix>\\", line, count=1)
-            self._lines.append(_INLINE.sub(self._escape_inline, line))
+            if _MARKED.search(line):
+                line = _INLINE.sub(self._escape_inline, line)
+            self._lines.append(line)
             self._is_paragraph = not (heading or line.lstrip().startswith("|"))
 
     def end(self) -> str:

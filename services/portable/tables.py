@@ -24,21 +24,22 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[str | int | Decimal]]) -> str:
-    """A CSV file (RFC 4180) of *rows* below *header*.
+    """A CSV file (RFC 4180) of *rows* below *header*; an empty one begins no file.
 
     A text that a spreadsheet would take for a formula gets an apostrophe before it (OWASP, "CSV Injection").
     """
     file = io.StringIO()
     writer = csv.writer(file)
-    writer.writerow(header)
+    if header:
+        writer.writerow(header)
     writer.writerows([_defused(cell) for cell in row] for row in rows)
     return file.getvalue()
 
 
-def ledger_to_csv(entries: Iterable[LedgerEntry]) -> str:
+def ledger_to_csv(entries: Iterable[LedgerEntry], *, has_header: bool = True) -> str:
     """The ledger as a CSV file: times in UTC, cached tokens are a part of input tokens."""
     return to_csv(
-        _LEDGER,
+        _LEDGER if has_header else (),
         (
             (
                 entry.at.isoformat(timespec="seconds"),

@@ -1,14 +1,15 @@
-"""Routes that export files: `GET /export/<conversation>.md` or `.json`, and `/export/usage.csv?first=…&last=…`."""
+"""Routes that export files: `GET /export/<conversation>.md` or `.json`, `/export/usage.csv?first=…&last=…`, and
+`/export/everything.zip`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from services import portable
@@ -16,23 +17,31 @@ from services.domain import ConversationId
 from services.errors import AppError, SignedOut
 from services.store.port import Store
 from services.store.supabase.sessions import AppSession
+from services.web.full_export import FullExport, read_export
 from services.web.origin import Origin
 from services.web.session_cache import SessionCache
 
-_MEDIA_TYPES = {"csv": "text/csv", "md": "text/markdown", "json": "application/json"}
+_MEDIA_TYPES = {
+    "csv": "text/csv",
+    "md": "text/markdown",
+    "json": "application/json",
+    "zip": "application/zip",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ExportRoutes:
-    """The routes of all exports: of a conversation as *store_of* has it now, and of the ledger, for their user."""
+    """The routes of all exports: of a conversation as *store_of* has it now, of the ledger, and of everything."""
 
     session_cache: Callable[[], SessionCache]
     store_of: Callable[[AppSession, ConversationId | None], Store]
+    begin_export: Callable[[AppSession, tzinfo], FullExport]
     origin: Origin
 
     def routes(self) -> list[Route]:
         return [
             Route("/export/usage.csv", self._usage),
+            Route("/export/everything.zip", self._everything),
             Route("/export/{conversation_id:uuid}.{suffix}", self._conversation),
         ]
 
@@ -42,17 +51,16 @@ class ExportRoutes:
         if suffix not in ("md", "json"):
             return PlainTextResponse("Not Found", 404)
 
-        def write(store: Store) -> tuple[str, str]:
-            thread = store.conversations.thread(conversation_id)
-            thoughts = store.turns.thoughts(thread.messages, conversation_id)
-            name = thread.conversation.title
+        def write(session: AppSession) -> Response:
+            exported = read_export(self.store_of(session, conversation_id), conversation_id)
             if suffix == "json":
-                return name, portable.to_json(thread, thoughts)
-            zone = _zone(request.query_params.get("zone", ""))
-            costs = store.turns.costs(thread.messages, thread.conversation.id)
-            return name, portable.to_markdown(thread, costs, thoughts, zone)
+                text = portable.to_json(exported)
+            else:
+                parts = exported.thread, exported.costs, exported.thoughts
+                text = portable.to_markdown(*parts, _zone(request))
+            return _file(text, exported.thread.conversation.title, suffix)
 
-        return await self._answer(request, conversation_id, suffix, write, f"/?c={conversation_id}")
+        return await self._answer(request, write, f"/?c={conversation_id}")
 
     async def _usage(self, request: Request) -> Response:
         try:
@@ -61,46 +69,54 @@ class ExportRoutes:
             return PlainTextResponse("Not Found", 404)
         first, last = days
 
-        def write(store: Store) -> tuple[str, str]:
-            entries = store.usage.ledger(first, last)
-            return f"Usage {first} to {last}", portable.ledger_to_csv(entries)
+        def write(session: AppSession) -> Response:
+            entries = self.store_of(session, None).usage.ledger(first, last)
+            return _file(portable.ledger_to_csv(entries), f"Usage {first} to {last}", "csv")
 
-        return await self._answer(request, None, "csv", write, "/usage")
+        return await self._answer(request, write, "/usage")
+
+    async def _everything(self, request: Request) -> Response:
+        def begin(session: AppSession) -> Response:
+            zone = _zone(request)
+            name = f"Daybook {datetime.now(zone):%Y-%m-%d}"
+            return _file(self.begin_export(session, zone).parts(), name, "zip")
+
+        return await self._answer(request, begin, "/data")
 
     async def _answer(
-        self,
-        request: Request,
-        conversation_id: ConversationId | None,
-        suffix: str,
-        write: Callable[[Store], tuple[str, str]],
-        page: str,
+        self, request: Request, write: Callable[[AppSession], Response], page: str
     ) -> Response:
-        """Answer with the title and the text that *write* returns; after an AppError redirect to *page*, which says why."""
+        """Answer with what *write* returns; after an AppError redirect to *page*, which says why."""
         if not self.origin.is_same_origin(request):
             return PlainTextResponse("Not Found", 404)
         cookie = self.origin.session_cookie(request)
 
-        def written() -> tuple[str, str]:
+        def written() -> Response:
             session = self.session_cache().find(cookie) if cookie else None
             if session is None:
                 raise SignedOut
-            return write(self.store_of(session, conversation_id))
+            return write(session)
 
         try:
-            title, text = await run_sync(written)
+            return await run_sync(written)
         except AppError:
             return RedirectResponse(page, 303)
-        name = quote(portable.file_name(title, f".{suffix}"), safe="")
-        headers = {
-            "Content-Disposition": f"attachment; filename*=utf-8''{name}",
-            "Cache-Control": "no-store",
-        }
-        return Response(text, headers=headers, media_type=_MEDIA_TYPES[suffix])
 
 
-def _zone(name: str) -> tzinfo:
-    """The time zone *name* that the page sent, or UTC."""
+def _file(content: str | Iterator[bytes], title: str, suffix: str) -> Response:
+    """The answer that a browser stores as a file named by *title*."""
+    name = quote(portable.file_name(title, f".{suffix}"), safe="")
+    headers = {
+        "Content-Disposition": f"attachment; filename*=utf-8''{name}",
+        "Cache-Control": "no-store",
+    }
+    kind = Response if isinstance(content, str) else StreamingResponse
+    return kind(content, headers=headers, media_type=_MEDIA_TYPES[suffix])
+
+
+def _zone(request: Request) -> tzinfo:
+    """The time zone that the page sent, or UTC."""
     try:
-        return ZoneInfo(name)
+        return ZoneInfo(request.query_params.get("zone", ""))
     except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones
         return UTC

@@ -3,9 +3,11 @@
 For identity headers see tests/web/test_session_middleware.py.
 """
 
+import io
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 from uuid import uuid4
+from zipfile import ZipFile
 
 import httpx
 import pytest
@@ -166,6 +168,27 @@ def test_export_is_for_its_owners_session_only(app, maya):
             assert (refused.status_code, refused.text) == (303, "")
             assert refused.headers["location"] == f"/?{maya.query}"
     assert export(maya.cookie, "exe").status_code == 404
+    assert export(maya.cookie, **{"sec-fetch-site": "cross-site"}).status_code == 404
+
+
+def test_export_of_everything_is_the_sessions_own(app, maya):
+    def export(cookie="", **headers):
+        headers = headers | {"cookie": cookie}
+        return httpx.get(f"{app.url}/export/everything.zip", headers=headers, trust_env=False)
+
+    def texts(answer):
+        with ZipFile(io.BytesIO(answer.content)) as archive:
+            return "".join(archive.read(name).decode() for name in archive.namelist())
+
+    omar = sign_up(app, f"stranger-{uuid4()}@daybook.test")
+    taken = export(maya.cookie)
+    assert SECRET in texts(taken)
+    assert taken.headers["cache-control"] == "no-store"
+    assert SECRET not in texts(export(omar))
+    for cookie in ("", f"__Host-sid={'0' * 64}"):
+        refused = export(cookie)
+        assert (refused.status_code, refused.text) == (303, "")
+        assert refused.headers["location"] == "/data"
     assert export(maya.cookie, **{"sec-fetch-site": "cross-site"}).status_code == 404
 
 

@@ -1,11 +1,14 @@
 """Exports are complete and repeatable, and no text of a message can forge a part of the page."""
 
+import hashlib
+import io
 import json
 import re
 import unicodedata
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
+from zipfile import BadZipFile, ZipFile
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -21,6 +24,9 @@ from services.domain import (
     MessageId,
     Outcome,
     Role,
+    RunningSummary,
+    Space,
+    SpaceId,
     Thoughts,
     Thread,
     TurnCost,
@@ -28,7 +34,8 @@ from services.domain import (
     Usage,
     Window,
 )
-from services.portable import file_name
+from services.domain.turns import OpenTurn, TurnState
+from services.portable import Archive, ConversationExport, file_name
 from tests.unit.test_memory import policies, said
 
 NOON = datetime(2026, 11, 20, 12, 0, 0, 1500, tzinfo=UTC)
@@ -56,8 +63,8 @@ def to_markdown(thread, costs=None, zone=UTC, thoughts=None):
     return portable.to_markdown(thread, costs or {}, thoughts or {}, zone)
 
 
-def to_json(thread, thoughts=None):
-    return portable.to_json(thread, thoughts or {})
+def to_json(thread, **stored):
+    return portable.to_json(ConversationExport(thread=thread, **stored))
 
 
 def thread(*bodies, title="Tomatoes", **changes):
@@ -276,6 +283,9 @@ threads = st.builds(
         created_at=moments,
         updated_at=moments,
         model=...,
+        space_id=...,
+        is_titled=...,
+        is_archived=...,
     ),
     messages=st.lists(
         st.builds(Message, created_at=moments, outcome=..., turn_id=..., is_verified=...),
@@ -284,13 +294,15 @@ threads = st.builds(
     is_whole=...,
     instructions=...,
     are_instructions_verified=...,
+    summary=st.none() | st.builds(RunningSummary, made_at=moments),
+    is_summary_verified=...,
 )
 
 
 def imported(text):
     """The thread of an export, but for the rev, which belongs to a database."""
     document = json.loads(text)
-    assert (document["format"], document["version"]) == ("daybook-conversation", 1)
+    assert document["format"] == "daybook/1"
     found = document["conversation"]
     of_thread = {name: found.pop(name) for name in Thread.__slots__ if name in found}
     messages = [
@@ -327,12 +339,75 @@ def test_json_times_are_utc():
     assert to_json(thread_of(conversation=local)) == to_json(thread_of())
 
 
+def test_json_has_space_usage_receipts_and_the_unfinished_reply():
+    turn_id, prompt_id = TurnId(UUID(int=9)), MessageId(UUID(int=3))
+    messages = message(1), message(2, parent=1, role=Role.ASSISTANT, turn_id=turn_id), message(3)
+    space = Space(id=SpaceId(UUID(int=7)), name="Allotment", created_at=NOON)
+    open_turn = OpenTurn(
+        TurnId(UUID(int=10)), TurnState.LAPSED, prompt_id, NOON, NOON, "Sow", Thoughts(text="Hm.")
+    )
+
+    document = json.loads(
+        to_json(
+            thread_of(*messages),
+            costs={turn_id: TurnCost("large", Usage(1200, 34, 800), 700)},
+            receipts={turn_id: '{"policy": "window"}'},
+            space=space,
+            unfinished=open_turn,
+        )
+    )
+
+    assert document["conversation"]["space_name"] == "Allotment"
+    assert document["turns"] == [
+        {
+            "id": str(turn_id),
+            "model": "large",
+            "usage": {
+                "input_tokens": 1200,
+                "cached_tokens": 800,
+                "output_tokens": 34,
+                "cost_micro": 700,
+            },
+            "receipt": {"policy": "window"},
+        }
+    ]
+    unfinished = document["unfinished"]
+    assert (unfinished["prompt_id"], unfinished["body"]) == (str(prompt_id), "Sow")
+    assert unfinished["thoughts"]["text"] == "Hm."
+
+
+def test_archive_is_read_back_with_the_hashes_of_its_manifest():
+    archive = Archive()
+    sent = [
+        *archive.add("Grüße.txt", ["Sow ", "peas."], NOON),
+        *archive.end({"facts": 2}, [], NOON),
+    ]
+
+    with ZipFile(io.BytesIO(b"".join(sent))) as read:
+        assert read.testzip() is None
+        manifest = json.loads(read.read("manifest.json"))
+        assert read.read("Grüße.txt") == b"Sow peas."
+        assert read.namelist()[-1] == "manifest.json"
+        assert read.getinfo("Grüße.txt").date_time == (2026, 11, 20, 12, 0, 0)
+    digest = hashlib.sha256(b"Sow peas.").hexdigest()
+    assert manifest["files"] == {"Grüße.txt": {"bytes": 9, "sha256": digest}}
+    assert (manifest["format"], manifest["counts"]) == ("daybook/1", {"facts": 2})
+
+
+def test_archive_cut_short_does_not_open():
+    archive = Archive()
+    sent = b"".join([*archive.add("a.txt", ["peas"], NOON), *archive.end({}, [], NOON)])
+
+    with pytest.raises(BadZipFile):
+        ZipFile(io.BytesIO(sent[:-1]))
+
+
 def test_json_of_a_message_has_ids_marks_and_thoughts():
     reply = {"role": Role.ASSISTANT, "outcome": Outcome.STOPPED, "turn_id": TurnId(UUID(int=9))}
     messages = (message(1), message(2, "first", 1, **reply), message(3, "", 1, is_verified=False))
     known = {messages[1].id: Thoughts(text="Hm.", seconds=12, is_shortened=True)}
 
-    document = json.loads(to_json(thread_of(*messages, is_whole=False), known))
+    document = json.loads(to_json(thread_of(*messages, is_whole=False), thoughts=known))
 
     assert [one["is_verified"] for one in document["messages"]] == [True, True, False]
     assert document["messages"][1] == {

@@ -1,0 +1,189 @@
+"""The export of everything that a user keeps: how long it takes, and how much memory.
+
+python -m benchmarks.takeout [--json] [--conversations N] [--messages N]
+
+The app runs on the embedded stack. A user has so many chats of so many messages, a prompt of some 200 characters and a
+reply of some 1,000 in turn, each reply with a receipt of 1 KB. Their rows are sealed here and copied into the database.
+
+seconds           from the request until the last byte, the zip file having been checked against its manifest
+megabytes         of the file
+peak_mb           more memory of the app's process (RSS) than before the request, at its peak
+again_peak_mb     the same of a second export
+"""
+
+import argparse
+import hashlib
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from zipfile import ZipFile
+
+import httpx
+import psutil
+from psycopg import Connection
+from pydantic_core import to_jsonable_python
+
+from benchmarks import rig
+from benchmarks.rig import EMAIL, SECONDS, Figures
+from services.domain import Usage
+from services.store.in_memory.conversations import Tables
+from services.store.in_memory.rows import InMemoryRows
+from services.store.sealed import sealed_store
+from services.store.supabase.sessions import AppSession
+from tests.journeys.people import PASSWORD
+from tests.journeys.seeds import database, second_process
+from tests.store.conformance.talk import answer, new_turn, unsaid
+from tests.stores import InMemoryLedger
+
+PROMPT, REPLY = "When do I sow peas in wet soil? " * 6, "Sow them in March, under fleece. " * 30
+RECEIPT = json.dumps({"policy": "window", "model": "scripted", "instructions": "Be kind. " * 100})
+_LEDGER = """
+  insert into private.ledger
+    (user_id, turn_id, day, kind, outcome, purpose, model, tokens_in, tokens_out, tokens_cached, micro)
+  select user_id, id, current_date, 'charge', state, purpose, model, tokens_in, tokens_out, tokens_cached, charged_micro
+  from public.turns
+"""
+_POLL_SECONDS = 0.02
+
+
+def main() -> None:
+    """Measure, and print a table or JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.takeout")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--conversations", type=int, default=1000)
+    parser.add_argument("--messages", type=int, default=50, help="of each")
+    chosen = parser.parse_args()
+
+    figures = measure(chosen.conversations, chosen.messages)
+    if chosen.json:
+        print(json.dumps(figures))
+        return
+    for name, figure in figures.items():
+        print(f"{name:<16} {figure:>8,.1f}")
+
+
+def measure(conversations: int, messages: int) -> Figures:
+    with rig.model() as endpoint, rig.daybook(endpoint) as app, second_process(app) as sessions:
+        _, session = sessions.sign_up(EMAIL, PASSWORD)
+        with database(app) as connection:
+            for number in range(conversations):
+                _store(connection, session, number, messages)
+            connection.execute(_LEDGER)
+            connection.execute("analyze")
+        cookie = rig.new_cookie(app, sessions)
+        process = psutil.Process(app.process.pid)
+        with tempfile.NamedTemporaryFile(suffix=".zip") as file:
+            first = _export(process, f"{app.url}/export/everything.zip", cookie, Path(file.name))
+            again = _export(process, f"{app.url}/export/everything.zip", cookie, Path(file.name))
+            _check(Path(file.name), conversations, conversations * messages)
+            size = Path(file.name).stat().st_size
+    return first | {
+        "again_seconds": again["seconds"],
+        "again_peak_mb": again["peak_mb"],
+        "megabytes": size / 1e6,
+    }
+
+
+def _export(process: psutil.Process, url: str, cookie: str, file: Path) -> Figures:
+    """Take the export to *file*."""
+    before = peak = process.memory_info().rss
+    is_over = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not is_over.wait(_POLL_SECONDS):
+            peak = max(peak, process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    began = time.monotonic()
+    try:
+        with (
+            file.open("wb") as target,
+            httpx.stream(
+                "GET", url, headers={"Cookie": cookie}, trust_env=False, timeout=SECONDS
+            ) as answer,
+        ):
+            assert answer.status_code == 200, answer.status_code
+            for part in answer.iter_bytes():
+                target.write(part)
+        seconds = time.monotonic() - began
+    finally:
+        is_over.set()
+        watcher.join()
+    return {"seconds": round(seconds, 1), "peak_mb": round((peak - before) / 1e6, 1)}
+
+
+def _check(file: Path, conversations: int, messages: int) -> None:
+    with ZipFile(file) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        for name, known in manifest["files"].items():
+            assert hashlib.sha256(archive.read(name)).hexdigest() == known["sha256"], name
+    counts = manifest["counts"]
+    assert (counts["conversations"], counts["messages"]) == (conversations, messages), counts
+
+
+def _store(connection: Connection, session: AppSession, number: int, messages: int) -> None:
+    """Store a conversation, sealed under the keys of *session*."""
+    ledger = InMemoryLedger(session.user_id, None, turns_a_minute=messages, daily_micro=10**9)
+    tables = Tables()
+    store = sealed_store(InMemoryRows(ledger, tables), session.user_keys)
+    thread = unsaid(f"Peas {number}")
+    for _ in range(messages // 2):
+        turn = new_turn(thread, PROMPT, receipt=RECEIPT)
+        told = {"usage": Usage(1200, 200, 800), "cost_micro": 700}
+        thread = answer(store, turn, REPLY, **told)
+    user = {"user_id": session.user_id}
+    its = user | {"conversation_id": thread.conversation.id}
+    turns = [
+        its
+        | {
+            "id": turn.id,
+            "client_turn_id": turn.reservation.client_turn_id,
+            "request_hash": "\\x00",
+            "purpose": turn.reservation.purpose,
+            "state": turn.state,
+            "model": turn.reservation.model,
+            "reserved_micro": 0,
+            "reserved_tokens": 0,
+            "charged_micro": turn.cost_micro,
+            "charged_tokens": turn.usage.prompt + turn.usage.reply,
+            "tokens_in": turn.usage.prompt,
+            "tokens_out": turn.usage.reply,
+            "tokens_cached": turn.usage.cached,
+            "stop_requested": False,
+            "begun_at": turn.begun_at,
+            "lease_until": turn.lease_until,
+            "finished_at": turn.begun_at,
+        }
+        for turn in tables.turns.values()
+    ]
+    receipts = [
+        {"turn_id": row.turn_id, "body": row.body} | its for row in tables.receipts.values()
+    ]
+    said = [asdict(row) | user for row in tables.messages.values()]
+    for row in said:
+        del row["has_thoughts"]  # generated
+    _insert(
+        connection, "conversations", [asdict(row) | user for row in tables.conversations.values()]
+    )
+    _insert(connection, "messages", said)
+    _insert(connection, "turns", turns)
+    _insert(connection, "receipts", receipts)
+
+
+def _insert(connection: Connection, table: str, rows: Sequence[Mapping[str, object]]) -> None:
+    columns = ", ".join(rows[0])
+    connection.execute(
+        f"insert into public.{table} ({columns}) "
+        f"select {columns} from jsonb_populate_recordset(null::public.{table}, %s)",
+        [json.dumps(to_jsonable_python(rows))],
+    )
+
+
+if __name__ == "__main__":
+    main()

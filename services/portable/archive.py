@@ -1,0 +1,70 @@
+"""A zip file that is sent while it is written (docs/format.md)."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import IO, cast
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+from services.portable.export import FORMAT
+
+
+class Archive:
+    """A zip file as an iterator of its bytes; only the names and hashes of its files stay in memory.
+
+    The manifest is written last, and a zip file ends with its list of files: a part of one does not open as a whole.
+    """
+
+    def __init__(self) -> None:
+        self._unsent = _Unsent()
+        # without `seek` it writes sizes and checksums behind each file
+        self._zip = ZipFile(cast(IO[bytes], self._unsent), "w", ZIP_DEFLATED)
+        self._files: dict[str, dict[str, int | str]] = {}
+
+    def add(self, name: str, parts: Iterable[str], changed_at: datetime) -> Iterator[bytes]:
+        """Add a file of *parts*, in UTF-8. Yield the bytes of the archive as they come."""
+        info = ZipInfo(name, changed_at.astimezone(UTC).timetuple()[:6])
+        info.compress_type = ZIP_DEFLATED
+        digest, size = sha256(), 0
+        with self._zip.open(info, "w") as file:
+            for part in parts:
+                data = part.encode()
+                digest.update(data)
+                size += len(data)
+                file.write(data)
+                yield from self._unsent.take()
+        self._files[name] = {"bytes": size, "sha256": digest.hexdigest()}
+
+    def end(
+        self, counts: Mapping[str, int], unreadable: Sequence[str], at: datetime
+    ) -> Iterator[bytes]:
+        """Add the manifest and the list of files. Yield the last bytes."""
+        manifest = {
+            "format": FORMAT,
+            "exported_at": at.astimezone(UTC).isoformat(timespec="seconds"),
+            "counts": counts,
+            "unreadable": unreadable,
+            "files": self._files,
+        }
+        yield from self.add("manifest.json", [json.dumps(manifest, indent=2) + "\n"], at)
+        self._zip.close()
+        yield from self._unsent.take()
+
+
+class _Unsent:
+    """A file that can only be written; `take` empties it."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> int:
+        self._parts.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None: ...
+
+    def take(self) -> Iterator[bytes]:
+        if self._parts:
+            written, self._parts = b"".join(self._parts), []
+            yield written

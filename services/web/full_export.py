@@ -1,0 +1,119 @@
+"""The export of everything that one user keeps, read while it is sent (docs/format.md)."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import partial
+
+from services import portable
+from services.domain import ConversationId
+from services.errors import NotFound, Tampered
+from services.portable import Archive, ConversationExport
+from services.store.port import Store
+from services.threads import in_thread
+
+_AHEAD = 3  # conversations that are read and written while one is sent
+_FIRST_DAY = date(2026, 11, 1)  # before the first migration: no ledger is older
+_LEDGER_DAYS = timedelta(days=31)  # of the ledger, read at once
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The files of one conversation, by their names."""
+
+    files: Mapping[str, str] = field(repr=False)
+    messages: int
+    changed_at: datetime
+
+
+def read_export(store: Store, conversation_id: ConversationId) -> ConversationExport:
+    """A conversation with all that is stored of its turns. Raise NotFound, Tampered, SignedOut, StoreUnavailable."""
+    thread, unfinished = store.turns.read(conversation_id)
+    return ConversationExport(
+        thread=thread,
+        costs=store.turns.costs(thread.messages, conversation_id),
+        receipts=store.turns.receipts(thread.messages, conversation_id),
+        thoughts=store.turns.thoughts(thread.messages, conversation_id),
+        space=store.spaces.find(thread.conversation.space_id),
+        unfinished=unfinished,
+    )
+
+
+class FullExport:
+    """All that *store* keeps, as the bytes of a zip file; times for readers are in *zone*.
+
+    It holds a few conversations at a time. *store* is its own, so that the pages' caches stay as they are.
+    """
+
+    def __init__(self, store: Store, zone: tzinfo) -> None:
+        """Begin to read. Raise SignedOut, StoreUnavailable."""
+        self._store, self._zone, self._began = store, zone, datetime.now(UTC)
+        self._ids = list(store.corpus.conversations())
+        self._unreadable: list[str] = []
+        self.total, self.done, self.is_over = len(self._ids), 0, False
+
+    def parts(self) -> Iterator[bytes]:
+        """Yield the file. Raise SignedOut, StoreUnavailable in its middle: what was sent by then is no whole file."""
+        archive = Archive()
+        try:
+            spaces, facts = self._store.spaces.all(), self._store.facts.facts()
+            counts = {"conversations": 0, "messages": 0, "spaces": len(spaces), "facts": len(facts)}
+            for name, documents in (
+                ("preferences", self._store.profile.preferences()),
+                ("spaces", spaces),
+                ("facts", facts),
+            ):
+                text = portable.documents_to_json(name, documents)
+                yield from archive.add(f"{name}.json", [text], self._began)
+            yield from archive.add("usage.csv", self._usage(), self._began)
+            for written in self._conversations():
+                for name, text in written.files.items():
+                    yield from archive.add(name, [text], written.changed_at)
+                counts["conversations"] += 1
+                counts["messages"] += written.messages
+            yield from archive.end(counts, self._unreadable, self._began)
+        finally:
+            self.is_over = True
+
+    def _conversations(self) -> Iterator[_Written]:
+        """The files of each conversation, some read ahead, without those that were deleted meanwhile."""
+        ahead = deque[Future[_Written | None]]()
+        for number in range(self.total + _AHEAD):
+            if number < self.total:
+                ahead.append(in_thread("export", partial(self._write, self._ids[number])))
+            if number >= _AHEAD:
+                written = ahead.popleft().result()
+                self.done += 1
+                if written:
+                    yield written
+
+    def _write(self, conversation_id: ConversationId) -> _Written | None:
+        """The files of a conversation; None if it is gone or cannot be read."""
+        try:
+            exported = read_export(self._store, conversation_id)
+        except NotFound:
+            return None
+        except Tampered:
+            self._unreadable.append(str(conversation_id))
+            return None
+        finally:
+            self._store.conversations.forget(conversation_id)
+        conversation, thread = exported.thread.conversation, exported.thread
+        markdown = portable.to_markdown(thread, exported.costs, exported.thoughts, self._zone)
+        texts = {".json": portable.to_json(exported), ".md": markdown}
+        files = {
+            f"chats/{portable.file_name(conversation.title, f' {conversation_id}{suffix}')}": text
+            for suffix, text in texts.items()
+        }
+        return _Written(files, len(thread.messages), conversation.updated_at)
+
+    def _usage(self) -> Iterator[str]:
+        """The ledger as CSV, some weeks at a time."""
+        yield portable.ledger_to_csv(())
+        first, today = _FIRST_DAY, datetime.now(UTC).date()
+        while first <= today:
+            last = min(first + _LEDGER_DAYS, today)
+            yield portable.ledger_to_csv(self._store.usage.ledger(first, last), has_header=False)
+            first = last + timedelta(days=1)
