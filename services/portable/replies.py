@@ -92,10 +92,11 @@ class _Lowering:
 
     def _open_fence(self, line: str, mark: re.Match[str]) -> None:
         self._indent, self._fence = len(mark["prefix"]), mark["mark"]
-        # perhaps indented code, or backticks in a paragraph
+        # perhaps indented code, or backticks in a paragraph, or the first row of a table
         is_deep = self._indent > 3
         if (
             self._in_formula
+            or "|" in mark["info"]
             or not _PLAIN.fullmatch(mark["prefix"])
             or (is_deep and "~" in self._fence)
         ):

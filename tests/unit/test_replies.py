@@ -24,6 +24,7 @@ REPLIES = st.lists(PIECES, max_size=16).map("".join)
 @example("===\n===")
 @example("~~~\n# x")
 @example("<![x](http://e/i)")
+@example("```![x](http://e/i)|\n---")
 def test_reply_stays_within_its_part_of_the_page(body):
     lowered = replies.lower(body)
 
